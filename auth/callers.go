@@ -1,0 +1,185 @@
+package auth
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/xrpc"
+)
+
+// The kinds of caller. A handler's parameter type is its permission.
+type (
+	// Anyone proved nothing.
+	Anyone struct{}
+
+	// RefreshCaller presented a refresh token that has not expired. Whether its
+	// session lives is for the session package to say.
+	RefreshCaller struct{ Token Token }
+
+	// EndingCaller presented a refresh token, expired or not: enough to end the
+	// session that it belongs to, and for nothing else.
+	EndingCaller struct{ Token Token }
+
+	// StandardCaller holds an access token of a live session, be it of the
+	// password or of an app password, of an account that is not taken down.
+	StandardCaller struct{ Access }
+
+	// FullCaller holds an access token of a session that the account's own
+	// password opened.
+	FullCaller struct{ Access }
+
+	// FullOrTakendownCaller is a FullCaller, or someone who signed in to a
+	// taken-down account, which allows nothing else.
+	FullOrTakendownCaller struct{ Access }
+
+	// ModeratorCaller may look at accounts and change their status.
+	ModeratorCaller struct{}
+
+	// AdminCaller runs this server.
+	AdminCaller struct{}
+)
+
+// Access is what a verified access token says.
+type Access struct {
+	DID   syntax.DID
+	Scope Scope
+	SID   string
+}
+
+// Standing is what the server knows of an access token's account and session.
+type Standing struct {
+	// Takendown: the account is; it is said before anything about the session.
+	Takendown bool
+	// Live: the account exists and the session has not been ended.
+	Live bool
+}
+
+// Sessions tells what lies behind an access token. The answer may come from a
+// cache that is never older than the last committed change by this server.
+type Sessions interface {
+	Standing(ctx context.Context, t Token) (Standing, error)
+}
+
+// Verifier proves callers. Its fields are set once.
+type Verifier struct {
+	Keyring *Keyring
+	// Audience is the server's DID: aud of every session token.
+	Audience string
+	Sessions Sessions
+	// AdminPassword is the password of user "admin" in Basic authentication.
+	AdminPassword string
+	Now           func() time.Time
+}
+
+// Anyone admits every request, with whatever credentials or none.
+func (v *Verifier) Anyone(context.Context, *http.Request) (Anyone, error) { return Anyone{}, nil }
+
+// Refresh proves a RefreshCaller.
+func (v *Verifier) Refresh(ctx context.Context, r *http.Request) (RefreshCaller, error) {
+	t, err := v.refreshToken(ctx, r, false)
+	return RefreshCaller{t}, err
+}
+
+// Ending proves an EndingCaller.
+func (v *Verifier) Ending(ctx context.Context, r *http.Request) (EndingCaller, error) {
+	t, err := v.refreshToken(ctx, r, true)
+	return EndingCaller{t}, err
+}
+
+func (v *Verifier) refreshToken(ctx context.Context, r *http.Request, allowExpired bool) (Token, error) {
+	token, err := bearer(r, false)
+	if err != nil {
+		return Token{}, err
+	}
+	t, err := v.Keyring.VerifyRefresh(token, v.Audience, v.Now(), allowExpired)
+	if err != nil {
+		return Token{}, err
+	}
+	xrpc.SetAccount(ctx, t.DID.String())
+	return t, nil
+}
+
+// Standard proves a StandardCaller.
+func (v *Verifier) Standard(ctx context.Context, r *http.Request) (StandardCaller, error) {
+	a, err := v.access(ctx, r, ScopeAccess, ScopeAppPass, ScopeAppPassPrivileged)
+	return StandardCaller{a}, err
+}
+
+// Full proves a FullCaller.
+func (v *Verifier) Full(ctx context.Context, r *http.Request) (FullCaller, error) {
+	a, err := v.access(ctx, r, ScopeAccess)
+	return FullCaller{a}, err
+}
+
+// FullOrTakendown proves a FullOrTakendownCaller.
+func (v *Verifier) FullOrTakendown(ctx context.Context, r *http.Request) (FullOrTakendownCaller, error) {
+	a, err := v.access(ctx, r, ScopeAccess, ScopeTakendown)
+	return FullOrTakendownCaller{a}, err
+}
+
+func (v *Verifier) access(ctx context.Context, r *http.Request, allowed ...Scope) (Access, error) {
+	token, err := bearer(r, true)
+	if err != nil {
+		return Access{}, err
+	}
+	t, err := v.Keyring.VerifyAccess(token, v.Audience, v.Now(), allowed...)
+	if err != nil {
+		return Access{}, err
+	}
+	xrpc.SetAccount(ctx, t.DID.String())
+	st, err := v.Sessions.Standing(ctx, t)
+	if err != nil {
+		return Access{}, xrpc.Unavailable(err)
+	}
+	if st.Takendown && t.Scope != ScopeTakendown {
+		return Access{}, ErrTakendown()
+	}
+	if !st.Live {
+		return Access{}, ErrExpired()
+	}
+	return Access{DID: t.DID, Scope: t.Scope, SID: t.SID}, nil
+}
+
+// ErrTakendown is the answer on every route to whoever acts for an account that
+// has been taken down.
+func ErrTakendown() error {
+	return xrpc.Unauthorized(xrpc.NameAccountTakedown, "Account has been taken down")
+}
+
+// Admin proves an AdminCaller: HTTP Basic with user "admin".
+func (v *Verifier) Admin(_ context.Context, r *http.Request) (AdminCaller, error) {
+	return AdminCaller{}, v.basic(r)
+}
+
+// Moderator proves a ModeratorCaller. The admin is one.
+func (v *Verifier) Moderator(_ context.Context, r *http.Request) (ModeratorCaller, error) {
+	return ModeratorCaller{}, v.basic(r)
+}
+
+func (v *Verifier) basic(r *http.Request) error {
+	kind, value, err := parseAuthorization(r.Header.Get("Authorization"))
+	if err != nil {
+		return err
+	}
+	if kind != schemeBasic {
+		return errAuthMissing()
+	}
+	raw, err := base64.StdEncoding.DecodeString(value)
+	if err != nil {
+		return errInvalidToken("Malformed authorization header")
+	}
+	user, password, _ := strings.Cut(string(raw), ":")
+	// Both sides are hashed first, so that lengths do not show either.
+	want, got := sha256.Sum256([]byte("admin\x00"+v.AdminPassword)), sha256.Sum256([]byte(user+"\x00"+password))
+	if v.AdminPassword == "" || subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
+		return errAuthMissing()
+	}
+	return nil
+}

@@ -1,0 +1,77 @@
+package auth
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Scope is what a session token may be used for.
+type Scope string
+
+// The scopes of session tokens. An app-password session keeps its own across
+// refreshes.
+const (
+	ScopeAccess            Scope = "com.atproto.access"
+	ScopeAppPass           Scope = "com.atproto.appPass"
+	ScopeAppPassPrivileged Scope = "com.atproto.appPassPrivileged"
+	ScopeTakendown         Scope = "com.atproto.takendown"
+	ScopeRefresh           Scope = "com.atproto.refresh"
+)
+
+const (
+	typAccess  = "at+jwt"
+	typRefresh = "refresh+jwt"
+)
+
+// claims are the members of both session tokens as we write them. Times are
+// integers: clients decode them unguarded.
+type claims struct {
+	Scope Scope  `json:"scope"`
+	Aud   string `json:"aud"`
+	Sub   string `json:"sub"`
+	JTI   string `json:"jti,omitempty"`
+	SID   string `json:"sid"`
+	IAT   int64  `json:"iat"`
+	EXP   int64  `json:"exp"`
+}
+
+// presented are the claims of a token that someone sent, each as it came: what
+// is no string where one is due must be seen, not coerced.
+type presented struct {
+	Scope json.RawMessage `json:"scope"`
+	Aud   json.RawMessage `json:"aud"`
+	Sub   json.RawMessage `json:"sub"`
+	JTI   json.RawMessage `json:"jti"`
+	SID   json.RawMessage `json:"sid"`
+	IAT   json.RawMessage `json:"iat"`
+	EXP   json.RawMessage `json:"exp"`
+	NBF   json.RawMessage `json:"nbf"`
+	LXM   json.RawMessage `json:"lxm"`
+	CNF   json.RawMessage `json:"cnf"`
+}
+
+// rawString returns a claim that must be a string; "" and true where it is
+// absent.
+func rawString(raw json.RawMessage) (string, bool) {
+	if len(raw) == 0 {
+		return "", true
+	}
+	var s string
+	if raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
+		return "", false
+	}
+	return s, true
+}
+
+// rawTime returns a NumericDate in seconds; the fraction that RFC 7519 allows
+// is cut off.
+func rawTime(raw json.RawMessage) (t time.Time, present, ok bool) {
+	if len(raw) == 0 {
+		return time.Time{}, false, true
+	}
+	var f float64
+	if json.Unmarshal(raw, &f) != nil || raw[0] == 'n' || f < 0 || f > 1<<40 {
+		return time.Time{}, true, false
+	}
+	return time.Unix(int64(f), 0), true, true
+}

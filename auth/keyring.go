@@ -1,0 +1,270 @@
+package auth
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"nestbox/internal/durable"
+)
+
+// Errors of the keyring's own operations.
+var (
+	ErrUnknownKey = errors.New("no such key")
+	ErrSigningKey = errors.New("the signing key cannot be retired; rotate first")
+)
+
+// KeyInfo describes a key without its secret.
+type KeyInfo struct {
+	ID      string    `json:"kid"`
+	Created time.Time `json:"created"`
+	// Signing: new tokens are signed with it. Exactly one key is.
+	Signing bool `json:"signing"`
+	// Legacy: tokens without kid are tried against it.
+	Legacy bool `json:"legacy"`
+	// Configured: it is PDS_JWT_SECRET; its bytes are in no file of ours.
+	Configured bool `json:"configured"`
+}
+
+type key struct {
+	KeyInfo
+
+	secret []byte
+	// header is the encoded JOSE header of each kind of token, made once.
+	accessHeader, refreshHeader string
+}
+
+// keyFile is the form on disk. The configured key is listed without a secret,
+// so that its retirement, or a rotation away from it, is remembered.
+type keyFile struct {
+	Keys []storedKey `json:"keys"`
+}
+
+type storedKey struct {
+	KeyInfo
+
+	Secret  string `json:"secret,omitempty"`
+	Retired bool   `json:"retired,omitempty"`
+}
+
+// Keyring signs session tokens with one key and verifies with all of them, by
+// kid. Rotating the signing key logs nobody out; retiring a key ends what only
+// it signed. It is safe for concurrent use; changes are on disk (atomically
+// replaced, mode 0600) before they take effect.
+type Keyring struct {
+	path string
+	now  func() time.Time
+
+	mu      sync.Mutex // serialises changes
+	retired []storedKey
+	keys    atomic.Pointer[[]*key]
+}
+
+// OpenKeyring reads the keyring at path, making it with one fresh key where it
+// does not exist. A non-empty configured secret (PDS_JWT_SECRET) is the ring's
+// first key: it signs until a rotation, and tokens without kid, as another
+// server issued them under the same secret, are tried against it. A configured
+// secret that the file does not know yet becomes the signing key.
+func OpenKeyring(path, configured string, now func() time.Time) (*Keyring, error) {
+	k := &Keyring{path: path, now: now}
+	stored, err := readKeyFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var keys []*key
+	known := false
+	for _, s := range stored.Keys {
+		switch {
+		case s.Configured && configured != "" && s.ID == configuredID(configured):
+			known = true
+			if s.Retired {
+				k.retired = append(k.retired, s)
+				continue
+			}
+			keys = append(keys, newKey(s.KeyInfo, []byte(configured)))
+		case s.Configured:
+			// Another PDS_JWT_SECRET than today's: without its bytes there is
+			// nothing to verify with; should it come back, it is known.
+			s.Signing = false
+			k.retired = append(k.retired, s)
+		default:
+			secret, err := base64.RawURLEncoding.DecodeString(s.Secret)
+			if err != nil || len(secret) < 32 {
+				return nil, fmt.Errorf("key ring %s: key %q has no usable secret", path, s.ID)
+			}
+			keys = append(keys, newKey(s.KeyInfo, secret))
+		}
+	}
+	if configured != "" && !known {
+		for _, old := range keys {
+			old.Signing = false
+		}
+		keys = append(keys, newKey(KeyInfo{ID: configuredID(configured), Created: now().UTC(), Signing: true, Legacy: true, Configured: true}, []byte(configured)))
+	}
+	if !slices.ContainsFunc(keys, func(k *key) bool { return k.Signing }) {
+		keys = append(keys, freshKey(now()))
+	}
+	return k, k.save(keys)
+}
+
+func readKeyFile(path string) (keyFile, error) {
+	var f keyFile
+	data, err := os.ReadFile(path) //nolint:gosec // the path is the operator's own data directory
+	if errors.Is(err, os.ErrNotExist) {
+		return f, nil
+	}
+	if err != nil {
+		return f, fmt.Errorf("read key ring: %w", err)
+	}
+	if err := json.Unmarshal(data, &f); err != nil {
+		return f, fmt.Errorf("key ring %s is damaged: %w", path, err)
+	}
+	return f, nil
+}
+
+// configuredID names PDS_JWT_SECRET without telling anything of it: a hash for
+// this purpose alone, cut short.
+func configuredID(secret string) string {
+	h := sha256.New()
+	h.Write([]byte("nestbox keyring kid of PDS_JWT_SECRET\x00"))
+	h.Write([]byte(secret))
+	return "env-" + base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:6])
+}
+
+func freshKey(now time.Time) *key {
+	secret := make([]byte, 32)
+	id := make([]byte, 6)
+	_, _ = rand.Read(secret) // never fails: crypto/rand ends the process instead
+	_, _ = rand.Read(id)
+	return newKey(KeyInfo{ID: "k-" + base64.RawURLEncoding.EncodeToString(id), Created: now.UTC(), Signing: true}, secret)
+}
+
+func newKey(info KeyInfo, secret []byte) *key {
+	return &key{
+		KeyInfo: info, secret: secret,
+		accessHeader:  encodeHeader(typAccess, info.ID),
+		refreshHeader: encodeHeader(typRefresh, info.ID),
+	}
+}
+
+func encodeHeader(typ, kid string) string {
+	b, err := json.Marshal(struct {
+		Typ string `json:"typ"`
+		Alg string `json:"alg"`
+		Kid string `json:"kid"`
+	}{typ, jwt.SigningMethodHS256.Alg(), kid})
+	if err != nil {
+		panic(err) // three strings always encode
+	}
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// save makes keys durable and only then current. The caller holds mu, or is
+// the constructor.
+func (k *Keyring) save(keys []*key) error {
+	f := keyFile{Keys: slices.Clone(k.retired)}
+	for _, key := range keys {
+		s := storedKey{KeyInfo: key.KeyInfo}
+		if !key.Configured {
+			s.Secret = base64.RawURLEncoding.EncodeToString(key.secret)
+		}
+		f.Keys = append(f.Keys, s)
+	}
+	data, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode key ring: %w", err)
+	}
+	if err := durable.WriteFile(k.path, append(data, '\n'), 0o600); err != nil {
+		return fmt.Errorf("write key ring: %w", err)
+	}
+	k.keys.Store(&keys)
+	return nil
+}
+
+// Keys lists the ring, oldest first.
+func (k *Keyring) Keys() []KeyInfo {
+	var out []KeyInfo
+	for _, key := range *k.keys.Load() {
+		out = append(out, key.KeyInfo)
+	}
+	return out
+}
+
+// Rotate adds a fresh signing key; the one before it verifies from now on.
+func (k *Keyring) Rotate() (KeyInfo, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var keys []*key
+	for _, old := range *k.keys.Load() {
+		c := *old
+		c.Signing = false
+		keys = append(keys, &c)
+	}
+	fresh := freshKey(k.now())
+	return fresh.KeyInfo, k.save(append(keys, fresh))
+}
+
+// Retire removes a key: every token that it signed is dead. Errors:
+// ErrUnknownKey, ErrSigningKey.
+func (k *Keyring) Retire(id string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	keys := slices.Clone(*k.keys.Load())
+	i := slices.IndexFunc(keys, func(c *key) bool { return c.ID == id })
+	if i < 0 {
+		return ErrUnknownKey
+	}
+	gone := keys[i]
+	if gone.Signing {
+		return ErrSigningKey
+	}
+	if gone.Configured {
+		k.retired = append(k.retired, storedKey{KeyInfo: gone.KeyInfo, Retired: true})
+	}
+	return k.save(slices.Delete(keys, i, i+1))
+}
+
+func (k *Keyring) signing() *key {
+	for _, c := range *k.keys.Load() {
+		if c.Signing {
+			return c
+		}
+	}
+	panic("keyring without a signing key") // OpenKeyring, Rotate and Retire keep one
+}
+
+// candidates are the keys that may have signed a token with this kid; without
+// one, those marked as legacy.
+func (k *Keyring) candidates(kid string, hasKid bool) [][]byte {
+	var out [][]byte
+	for _, c := range *k.keys.Load() {
+		if hasKid && c.ID == kid || !hasKid && c.Legacy {
+			out = append(out, c.secret)
+		}
+	}
+	return out
+}
+
+// sign returns the compact form of a token.
+func (c *key) sign(header string, cl claims) (string, error) {
+	payload, err := json.Marshal(&cl)
+	if err != nil {
+		return "", fmt.Errorf("encode claims: %w", err)
+	}
+	unsigned := header + "." + base64.RawURLEncoding.EncodeToString(payload)
+	sig, err := jwt.SigningMethodHS256.Sign(unsigned, c.secret)
+	if err != nil {
+		return "", fmt.Errorf("sign token: %w", err)
+	}
+	return unsigned + "." + base64.RawURLEncoding.EncodeToString(sig), nil
+}

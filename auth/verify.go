@@ -1,0 +1,289 @@
+package auth
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/golang-jwt/jwt/v5"
+
+	"nestbox/xrpc"
+)
+
+// Token is a verified session token's content.
+type Token struct {
+	Scope Scope
+	DID   syntax.DID
+	// SID names the session; empty for a token that another server issued
+	// before we took over from it.
+	SID string
+	// JTI names the generation of a refresh token.
+	JTI      string
+	IssuedAt time.Time
+	Expires  time.Time
+}
+
+// Errors that a token can cause, as the session contract words them.
+func errAuthMissing() error {
+	return xrpc.Unauthorized(xrpc.NameAuthMissing, "Authentication Required")
+}
+
+func errInvalidToken(message string) error { return xrpc.BadRequest(xrpc.NameInvalidToken, message) }
+
+func errUnverified() error { return errInvalidToken("Token could not be verified") }
+
+func errMalformed() error { return errInvalidToken("Malformed token") }
+
+func errScope() error { return errInvalidToken("Bad token scope") }
+
+// ErrExpired is the answer to an expired, and to a revoked, access token. The
+// two are the same bytes on purpose: every client knows what to do with it.
+func ErrExpired() error { return xrpc.BadRequest(xrpc.NameExpiredToken, "Token has expired") }
+
+// maxToken bounds, in bytes, the token that is looked at.
+const maxToken = 8 << 10
+
+// scheme is an Authorization header's kind.
+type scheme int
+
+const (
+	schemeNone scheme = iota
+	schemeBearer
+	schemeBasic
+	schemeDPoP
+)
+
+// parseAuthorization splits the Authorization header. Errors are the contract's
+// rows for headers that are no credentials at all.
+func parseAuthorization(header string) (scheme, string, error) {
+	if header == "" {
+		return schemeNone, "", nil
+	}
+	name, rest, found := strings.Cut(header, " ")
+	if !found || rest == "" || strings.Contains(rest, " ") {
+		return schemeNone, "", errInvalidToken("Malformed authorization header")
+	}
+	switch strings.ToLower(name) {
+	case "bearer":
+		return schemeBearer, rest, nil
+	case "basic":
+		return schemeBasic, rest, nil
+	case "dpop":
+		return schemeDPoP, rest, nil
+	default:
+		return schemeNone, "", errInvalidToken("Unsupported authorization type: " + printable(name))
+	}
+}
+
+func printable(s string) string {
+	if len(s) > 32 {
+		s = s[:32]
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// bearer returns the request's bearer token. wantAccess tells the two families
+// of routes apart: those that take access tokens say what is wrong with Basic.
+func bearer(r *http.Request, wantAccess bool) (string, error) {
+	kind, value, err := parseAuthorization(r.Header.Get("Authorization"))
+	if err != nil {
+		return "", err
+	}
+	switch kind {
+	case schemeBearer:
+		return value, nil
+	case schemeBasic:
+		if wantAccess {
+			return "", errInvalidToken("Unexpected authorization type")
+		}
+	case schemeDPoP:
+		if wantAccess {
+			// Until OAuth is served here there is no DPoP-bound token that could
+			// be right.
+			return "", errUnverified()
+		}
+	case schemeNone:
+	}
+	return "", errAuthMissing()
+}
+
+type joseHeader struct {
+	Typ json.RawMessage `json:"typ"`
+	Alg json.RawMessage `json:"alg"`
+	Kid json.RawMessage `json:"kid"`
+}
+
+// verify checks a token of the given kind up to and including its audience:
+// signature, algorithm, typ, aud. Time, scope and the rest come after.
+func (k *Keyring) verify(token, typ, audience string) (*presented, error) {
+	if len(token) > maxToken {
+		return nil, errUnverified()
+	}
+	signed, payload, sig, ok := splitToken(token)
+	if !ok {
+		return nil, errUnverified()
+	}
+	header, ok := parseHeader(signed, typ)
+	if !ok {
+		return nil, errUnverified()
+	}
+	kid, isString := rawString(header.Kid)
+	if !isString || !k.signedBy(kid, len(header.Kid) > 0, signed, sig) {
+		return nil, errUnverified()
+	}
+	var p presented
+	if err := json.Unmarshal(payload, &p); err != nil {
+		return nil, errUnverified()
+	}
+	aud, isString := rawString(p.Aud)
+	if !isString {
+		return nil, errMalformed()
+	}
+	if aud != audience {
+		return nil, errUnverified()
+	}
+	return &p, nil
+}
+
+func splitToken(token string) (signed string, payload, sig []byte, ok bool) {
+	i := strings.LastIndexByte(token, '.')
+	if i < 0 || strings.Count(token, ".") != 2 {
+		return "", nil, nil, false
+	}
+	signed = token[:i]
+	sig, err := base64.RawURLEncoding.Strict().DecodeString(token[i+1:])
+	if err != nil {
+		return "", nil, nil, false
+	}
+	payload, err = base64.RawURLEncoding.DecodeString(signed[strings.IndexByte(signed, '.')+1:])
+	return signed, payload, sig, err == nil
+}
+
+// parseHeader decodes the JOSE header and checks alg and typ: typ without case
+// and with an optional application/ before it (RFC 7515 section 4.1.9).
+func parseHeader(signed, typ string) (joseHeader, bool) {
+	var h joseHeader
+	raw, err := base64.RawURLEncoding.DecodeString(signed[:strings.IndexByte(signed, '.')])
+	if err != nil || json.Unmarshal(raw, &h) != nil {
+		return h, false
+	}
+	alg, ok := rawString(h.Alg)
+	if !ok || alg != jwt.SigningMethodHS256.Alg() {
+		return h, false
+	}
+	got, ok := rawString(h.Typ)
+	got = strings.ToLower(got)
+	return h, ok && strings.TrimPrefix(got, "application/") == typ
+}
+
+func (k *Keyring) signedBy(kid string, hasKid bool, signed string, sig []byte) bool {
+	for _, secret := range k.candidates(kid, hasKid) {
+		if jwt.SigningMethodHS256.Verify(signed, sig, secret) == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// content checks what stands in a token once signature, typ and aud are right,
+// in the contract's order: nbf, exp, form, scope.
+func (p *presented) content(now time.Time, allowExpired bool, allowed ...Scope) (Token, error) {
+	nbf, hasNbf, nbfOK := rawTime(p.NBF)
+	exp, hasExp, expOK := rawTime(p.EXP)
+	iat, _, iatOK := rawTime(p.IAT)
+	if !nbfOK || !expOK || !hasExp || !iatOK || hasNbf && nbf.After(now) {
+		return Token{}, errUnverified()
+	}
+	if !allowExpired && !now.Before(exp) {
+		return Token{}, ErrExpired()
+	}
+	sub, subOK := rawString(p.Sub)
+	jti, jtiOK := rawString(p.JTI)
+	sid, sidOK := rawString(p.SID)
+	did, err := syntax.ParseDID(sub)
+	if !subOK || !jtiOK || !sidOK || err != nil || len(p.LXM) > 0 || len(p.CNF) > 0 {
+		return Token{}, errMalformed()
+	}
+	scope, scopeOK := rawString(p.Scope)
+	for _, s := range allowed {
+		if scopeOK && scope == string(s) {
+			return Token{Scope: s, DID: did, SID: sid, JTI: jti, IssuedAt: iat, Expires: exp}, nil
+		}
+	}
+	return Token{}, errScope()
+}
+
+// VerifyRefresh checks a refresh token's own content, not what the server knows
+// of its session. allowExpired is for ending a session.
+func (k *Keyring) VerifyRefresh(token, audience string, now time.Time, allowExpired bool) (Token, error) {
+	p, err := k.verify(token, typRefresh, audience)
+	if err != nil {
+		return Token{}, err
+	}
+	t, err := p.content(now, allowExpired, ScopeRefresh)
+	if err != nil {
+		return Token{}, err
+	}
+	if t.JTI == "" {
+		return Token{}, xrpc.Unauthorized("MissingTokenId", "Unexpected missing refresh token id")
+	}
+	return t, nil
+}
+
+// VerifyAccess checks an access token's own content against the scopes that a
+// route takes.
+func (k *Keyring) VerifyAccess(token, audience string, now time.Time, allowed ...Scope) (Token, error) {
+	p, err := k.verify(token, typAccess, audience)
+	if err != nil {
+		return Token{}, err
+	}
+	return p.content(now, false, allowed...)
+}
+
+// Pair is what a sign-in or a refresh gives a client.
+type Pair struct {
+	Access  string
+	Refresh string
+}
+
+// Issue describes the two tokens of one generation of a session.
+type Issue struct {
+	Audience   string
+	DID        syntax.DID
+	Scope      Scope
+	SID        string
+	JTI        string
+	Now        time.Time
+	AccessTTL  time.Duration
+	RefreshTTL time.Duration
+}
+
+// MintPair signs an access and a refresh token. Both are cut to whole seconds,
+// the refresh token's life rounded so that it never outlives what is stored.
+func (k *Keyring) MintPair(i Issue) (Pair, error) {
+	signing := k.signing()
+	iat := i.Now.Unix()
+	access, err := signing.sign(signing.accessHeader, claims{
+		Scope: i.Scope, Aud: i.Audience, Sub: i.DID.String(), SID: i.SID,
+		IAT: iat, EXP: i.Now.Add(i.AccessTTL).Unix(),
+	})
+	if err != nil {
+		return Pair{}, err
+	}
+	refresh, err := signing.sign(signing.refreshHeader, claims{
+		Scope: ScopeRefresh, Aud: i.Audience, Sub: i.DID.String(), JTI: i.JTI, SID: i.SID,
+		IAT: iat, EXP: i.Now.Add(i.RefreshTTL).Unix(),
+	})
+	if err != nil {
+		return Pair{}, err
+	}
+	return Pair{Access: access, Refresh: refresh}, nil
+}

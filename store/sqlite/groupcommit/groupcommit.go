@@ -1,0 +1,395 @@
+// Package groupcommit turns many small write transactions into few durable ones.
+//
+// A Writer owns one SQLite connection and one goroutine. Callers hand it
+// closures; those that are waiting when the goroutine is free share one
+// transaction, one COMMIT and so one fsync, each in a savepoint of its own.
+//
+// Invariants:
+//   - Do returns nil only after the COMMIT that holds the closure's writes has
+//     returned success.
+//   - Do returns an error only when none of the closure's writes are kept, with
+//     one exception: an error that wraps ErrOutcomeUnknown. Then nobody knows,
+//     Options.Fatal has been called, and the Writer takes no more work: the
+//     process must stop and let recovery decide.
+//   - A closure that fails, or panics, undoes its own writes and nobody else's.
+//   - After-commit hooks run on the writer goroutine in commit order, before any
+//     Do of their batch returns, and never for a write that was not committed.
+package groupcommit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	"zombiezen.com/go/sqlite"
+)
+
+// Errors of Do.
+var (
+	// ErrClosed: the writer was closed before the closure ran.
+	ErrClosed = errors.New("writer is closed")
+	// ErrRolledBack: the closure ran, but the transaction that it shared was
+	// rolled back; nothing of it is kept, and it may be tried again.
+	ErrRolledBack = errors.New("transaction was rolled back")
+	// ErrOutcomeUnknown: COMMIT failed in a way that leaves open whether the
+	// writes will be there after a restart.
+	ErrOutcomeUnknown = errors.New("outcome of the commit is unknown")
+)
+
+// DefaultMaxBatch bounds how many closures share one transaction, so that the
+// first of them does not wait for an endless queue.
+const DefaultMaxBatch = 256
+
+// Options of a Writer; the zero value is usable.
+type Options struct {
+	// MaxBatch bounds the closures of one transaction; 0 means DefaultMaxBatch.
+	MaxBatch int
+	// Fatal is called, once, from the writer goroutine when the outcome of a
+	// commit is unknown. It should end the process. Nil does nothing more than
+	// refuse further work.
+	Fatal func(error)
+	// Commit ends the open transaction; nil executes COMMIT. Tests put failures
+	// here: "failed, not saved" and "failed, but saved".
+	Commit func(*sqlite.Conn) error
+}
+
+// Tx is one closure's view of the shared transaction.
+type Tx struct {
+	*sqlite.Conn
+	hooks []func()
+}
+
+// AfterCommit registers f to run once the writes of this closure are durable,
+// before Do returns. It must not block and must not call the Writer.
+func (tx *Tx) AfterCommit(f func()) { tx.hooks = append(tx.hooks, f) }
+
+// Writer is safe for concurrent use.
+type Writer struct {
+	opts  Options
+	jobs  chan *job
+	quit  chan struct{} // closed by Close: take nothing new
+	done  chan struct{} // closed when the goroutine has ended
+	close sync.Once
+
+	// conn is used by the writer goroutine alone.
+	conn *sqlite.Conn
+	// broken holds the error that stopped the writer for good, if any.
+	broken atomic.Pointer[error]
+}
+
+// A job is claimed exactly once: by the writer (to run it) or by its caller
+// (to withdraw it when the context ends first).
+type job struct {
+	fn      func(*Tx) error
+	outside bool // run between transactions, on the bare connection
+	claimed atomic.Bool
+	result  chan error
+	tx      Tx
+	err     error
+}
+
+// New starts a writer on conn, which it owns from now on and closes in Close.
+func New(conn *sqlite.Conn, opts Options) *Writer {
+	if opts.MaxBatch <= 0 {
+		opts.MaxBatch = DefaultMaxBatch
+	}
+	if opts.Commit == nil {
+		opts.Commit = func(c *sqlite.Conn) error { return exec(c, "COMMIT") }
+	}
+	w := &Writer{
+		opts: opts,
+		jobs: make(chan *job, opts.MaxBatch),
+		quit: make(chan struct{}),
+		done: make(chan struct{}),
+		conn: conn,
+	}
+	go w.run()
+	return w
+}
+
+// Do runs fn inside a write transaction and returns once its writes are
+// durable, or an error that says they are not kept (but see ErrOutcomeUnknown).
+//
+// A context that ends while the closure still waits withdraws it. Once it runs,
+// Do waits for the outcome whatever the context says: an answer that is on disk
+// is never reported as lost.
+func (w *Writer) Do(ctx context.Context, fn func(*Tx) error) error {
+	return w.submit(ctx, &job{fn: fn, result: make(chan error, 1)})
+}
+
+// Outside runs fn on the writer's connection between two transactions: for
+// checkpoints and the like. The closure must leave no transaction open.
+func (w *Writer) Outside(ctx context.Context, fn func(*sqlite.Conn) error) error {
+	return w.submit(ctx, &job{
+		fn:      func(tx *Tx) error { return fn(tx.Conn) },
+		outside: true,
+		result:  make(chan error, 1),
+	})
+}
+
+func (w *Writer) submit(ctx context.Context, j *job) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case <-w.quit:
+		return w.closedErr()
+	default:
+	}
+	select {
+	case w.jobs <- j:
+	case <-w.quit:
+		return w.closedErr()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-j.result:
+		return err
+	case <-ctx.Done():
+		if j.claimed.CompareAndSwap(false, true) {
+			return ctx.Err()
+		}
+		return w.await(j)
+	case <-w.done:
+		return w.await(j)
+	}
+}
+
+// await returns the result of a job that the writer has claimed, or has
+// drained, or will never see because its goroutine ended between the two.
+func (w *Writer) await(j *job) error {
+	select {
+	case err := <-j.result:
+		return err
+	case <-w.done:
+	}
+	select {
+	case err := <-j.result:
+		return err
+	default:
+		return w.closedErr()
+	}
+}
+
+func (w *Writer) closedErr() error {
+	if p := w.broken.Load(); p != nil {
+		return *p
+	}
+	return ErrClosed
+}
+
+// Close refuses new work, finishes what is queued, and closes the connection.
+func (w *Writer) Close() error {
+	w.close.Do(func() { close(w.quit) })
+	<-w.done
+	if p := w.broken.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+func (w *Writer) run() {
+	defer close(w.done)
+	defer w.conn.Close() //nolint:errcheck // every commit has been answered for; nothing is pending on it
+	for {
+		select {
+		case j := <-w.jobs:
+			w.serve(j)
+		case <-w.quit:
+			w.drain()
+			return
+		}
+		if w.broken.Load() != nil {
+			w.close.Do(func() { close(w.quit) })
+			w.drain()
+			return
+		}
+	}
+}
+
+// drain serves what was queued before quit; a broken writer refuses it.
+func (w *Writer) drain() {
+	for {
+		select {
+		case j := <-w.jobs:
+			if p := w.broken.Load(); p != nil {
+				j.result <- *p
+				continue
+			}
+			w.serve(j)
+		default:
+			return
+		}
+	}
+}
+
+// serve runs first and all that waits behind it, up to MaxBatch, in one
+// transaction. A job for outside ends the batch and runs after its commit.
+func (w *Writer) serve(first *job) {
+	var batch []*job
+	var outside *job
+	for j := first; j != nil; {
+		if !j.claimed.CompareAndSwap(false, true) {
+			j = w.next(len(batch))
+			continue
+		}
+		if j.outside {
+			outside = j
+			break
+		}
+		if len(batch) == 0 {
+			if err := exec(w.conn, "BEGIN IMMEDIATE"); err != nil {
+				j.result <- fmt.Errorf("begin: %w", err)
+				return
+			}
+		}
+		batch = append(batch, j)
+		j.err = w.runOne(j)
+		if w.conn.AutocommitEnabled() {
+			// SQLite itself rolled the whole transaction back (disk full, I/O
+			// error, …): the closures before this one are undone as well.
+			w.finish(batch, fmt.Errorf("%w: %w", ErrRolledBack, j.err))
+			return
+		}
+		j = w.next(len(batch))
+	}
+	if len(batch) > 0 {
+		w.commit(batch)
+	}
+	if outside != nil {
+		if p := w.broken.Load(); p != nil {
+			outside.result <- *p
+			return
+		}
+		outside.result <- protect(outside.fn, &Tx{Conn: w.conn})
+	}
+}
+
+func (w *Writer) next(taken int) *job {
+	if taken >= w.opts.MaxBatch {
+		return nil
+	}
+	select {
+	case j := <-w.jobs:
+		return j
+	default:
+		return nil
+	}
+}
+
+// runOne runs a closure in a savepoint, so that its failure undoes it alone.
+func (w *Writer) runOne(j *job) error {
+	if err := exec(w.conn, "SAVEPOINT one"); err != nil {
+		return fmt.Errorf("savepoint: %w", err)
+	}
+	j.tx.Conn = w.conn
+	err := protect(j.fn, &j.tx)
+	if w.conn.AutocommitEnabled() {
+		if err == nil {
+			err = errors.New("closure ended the transaction")
+		}
+		return err
+	}
+	if err != nil {
+		if rerr := exec(w.conn, "ROLLBACK TO one"); rerr != nil {
+			w.rollback()
+			return errors.Join(err, rerr)
+		}
+	}
+	if rerr := exec(w.conn, "RELEASE one"); rerr != nil {
+		w.rollback()
+		return errors.Join(err, rerr)
+	}
+	return err
+}
+
+func protect(fn func(*Tx) error, tx *Tx) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("write closure panicked: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return fn(tx)
+}
+
+// commit ends the batch's transaction and answers everyone in it.
+func (w *Writer) commit(batch []*job) {
+	err := w.opts.Commit(w.conn)
+	if err == nil {
+		w.finish(batch, nil)
+		return
+	}
+	if rollbackIsCertain(err) {
+		w.rollback()
+		if w.conn.AutocommitEnabled() {
+			w.finish(batch, fmt.Errorf("%w: commit: %w", ErrRolledBack, err))
+			return
+		}
+	}
+	err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+	w.broken.Store(&err)
+	w.finish(batch, err)
+	if w.opts.Fatal != nil {
+		w.opts.Fatal(err)
+	}
+}
+
+// finish answers a batch: nil means committed. A closure that failed by itself
+// keeps its own error.
+func (w *Writer) finish(batch []*job, err error) {
+	if err == nil {
+		for _, j := range batch {
+			if j.err != nil {
+				continue
+			}
+			for _, hook := range j.tx.hooks {
+				hook()
+			}
+		}
+	}
+	for _, j := range batch {
+		switch {
+		case j.err != nil:
+			j.result <- j.err
+		default:
+			j.result <- err
+		}
+	}
+}
+
+func (w *Writer) rollback() {
+	if w.conn.AutocommitEnabled() {
+		return
+	}
+	if err := exec(w.conn, "ROLLBACK"); err != nil {
+		err = fmt.Errorf("%w: rollback: %w", ErrOutcomeUnknown, err)
+		w.broken.Store(&err)
+	}
+}
+
+// rollbackIsCertain says whether a failed COMMIT left the transaction where a
+// ROLLBACK undoes it: the log could not be locked, or its frames did not fit on
+// the disk. After any I/O error the commit frame may be in the log, and
+// recovery may find it there.
+func rollbackIsCertain(err error) bool {
+	switch sqlite.ErrCode(err).ToPrimary() {
+	case sqlite.ResultBusy, sqlite.ResultLocked, sqlite.ResultFull, sqlite.ResultConstraint:
+		return true
+	default:
+		return false
+	}
+}
+
+// exec runs one statement without result from the connection's statement cache.
+func exec(conn *sqlite.Conn, query string) error {
+	stmt, err := conn.Prepare(query)
+	if err != nil {
+		return err
+	}
+	_, err = stmt.Step()
+	return errors.Join(err, stmt.Reset())
+}

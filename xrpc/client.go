@@ -1,0 +1,116 @@
+package xrpc
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// Client is what is known of the other end of a request before anyone is
+// proven: where it comes from and what it calls itself.
+type Client struct {
+	// Addr is the address that the request came from, behind trusted proxies
+	// the one that the outermost of them saw.
+	Addr netip.Addr
+	// UserAgent is the header, cut to MaxUserAgent bytes.
+	UserAgent string
+}
+
+// MaxUserAgent bounds, in bytes, what is kept of a User-Agent header.
+const MaxUserAgent = 256
+
+type requestState struct {
+	client Client
+	header http.Header
+	did    string
+}
+
+type stateKey struct{}
+
+// ClientOf returns the client of the request that ctx belongs to.
+func ClientOf(ctx context.Context) Client {
+	if st, ok := ctx.Value(stateKey{}).(*requestState); ok {
+		return st.client
+	}
+	return Client{}
+}
+
+// Header returns the headers of the answer that ctx's request will get, so that
+// a handler, which sees no ResponseWriter, can add to them (rate limits).
+// Outside of a request it returns a header that goes nowhere.
+func Header(ctx context.Context) http.Header {
+	if st, ok := ctx.Value(stateKey{}).(*requestState); ok {
+		return st.header
+	}
+	return http.Header{}
+}
+
+// SetAccount notes, for the log line, whose request this is.
+func SetAccount(ctx context.Context, did string) {
+	if st, ok := ctx.Value(stateKey{}).(*requestState); ok {
+		st.did = did
+	}
+}
+
+// WithClient returns a context as a request of c would have: for tests and for
+// callers inside the process.
+func WithClient(ctx context.Context, c Client) context.Context {
+	return context.WithValue(ctx, stateKey{}, &requestState{client: c, header: http.Header{}})
+}
+
+// ClientAddr returns the address of a request's client. Only where the direct
+// peer is in trusted is X-Forwarded-For believed, and of it only the part that
+// trusted proxies wrote: it is read from the right, and the first address that
+// is not a trusted proxy is the client.
+func ClientAddr(r *http.Request, trusted []netip.Prefix) netip.Addr {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{} // a unix socket
+	}
+	addr := peer.Addr().Unmap().WithZone("")
+	if len(trusted) == 0 || !contains(trusted, addr) {
+		return addr
+	}
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0; i-- {
+		hop, ok := parseHop(hops[i])
+		if !ok {
+			break // what stands left of nonsense was not written by our proxies
+		}
+		addr = hop
+		if !contains(trusted, addr) {
+			break
+		}
+	}
+	return addr
+}
+
+func parseHop(s string) (netip.Addr, bool) {
+	s = strings.TrimSpace(s)
+	if ap, err := netip.ParseAddrPort(s); err == nil {
+		return ap.Addr().Unmap().WithZone(""), true
+	}
+	a, err := netip.ParseAddr(strings.Trim(s, "[]"))
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	return a.Unmap().WithZone(""), true
+}
+
+func contains(prefixes []netip.Prefix, a netip.Addr) bool {
+	for _, p := range prefixes {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+func userAgent(r *http.Request) string {
+	ua := r.UserAgent()
+	if len(ua) > MaxUserAgent {
+		ua = ua[:MaxUserAgent]
+	}
+	return strings.ToValidUTF8(ua, "?")
+}

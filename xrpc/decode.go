@@ -1,0 +1,274 @@
+package xrpc
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// field is one member of an input object, or one query parameter. Its json tag
+// names it; "omitzero" marks it optional.
+type field struct {
+	name     string
+	index    int
+	required bool
+	typ      reflect.Type
+}
+
+func fieldsOf(t reflect.Type) []field {
+	var fields []field
+	for i := range t.NumField() {
+		name, opts, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		fields = append(fields, field{name, i, !strings.Contains(opts, "omitzero"), t.Field(i).Type})
+	}
+	return fields
+}
+
+type bodyDecode[In any] func(w http.ResponseWriter, r *http.Request, limit int64, in *In) error
+
+func bodyDecoder[In any]() bodyDecode[In] {
+	t := reflect.TypeFor[In]()
+	if t == noneType {
+		return func(w http.ResponseWriter, r *http.Request, limit int64, _ *In) error {
+			return checkNoBody(w, r, limit)
+		}
+	}
+	fields := fieldsOf(t)
+	return func(w http.ResponseWriter, r *http.Request, limit int64, in *In) error {
+		body, err := readBody(w, r, limit)
+		if err != nil {
+			return err
+		}
+		if len(body) == 0 {
+			return InvalidRequest("A request body is expected but none was provided")
+		}
+		if err := checkContentType(r.Header.Get("Content-Type")); err != nil {
+			return err
+		}
+		return decodeObject(body, fields, reflect.ValueOf(in).Elem())
+	}
+}
+
+func checkContentType(ct string) error {
+	if ct == "" {
+		return InvalidRequest("Request encoding (Content-Type) required but not provided")
+	}
+	mt, _, err := mime.ParseMediaType(ct)
+	if err != nil || mt != "application/json" {
+		return InvalidRequest("Wrong request encoding (Content-Type): %s", clip(ct, 128))
+	}
+	return nil
+}
+
+// checkNoBody accepts what clients, proxies and helpers send when they mean "no
+// body": nothing, white space, or an empty object, with any Content-Type.
+func checkNoBody(w http.ResponseWriter, r *http.Request, limit int64) error {
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
+		return nil
+	}
+	body, err := readBody(w, r, limit)
+	if err != nil {
+		return err
+	}
+	body = bytes.TrimSpace(body)
+	if len(body) == 0 {
+		return nil
+	}
+	if v := jsontext.Value(body); v.IsValid() && v.Kind() == '{' && len(bytes.TrimSpace(body[1:len(body)-1])) == 0 {
+		return nil
+	}
+	return InvalidRequest("A request body was provided when none was expected")
+}
+
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	tooLarge := &Error{Status: http.StatusRequestEntityTooLarge, Name: NamePayloadTooLarge, Message: "request entity too large"}
+	if r.ContentLength > limit {
+		return nil, tooLarge
+	}
+	if enc := r.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
+		return nil, &Error{Status: http.StatusUnsupportedMediaType, Name: NameInvalidRequest, Message: "unsupported content-encoding"}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, tooLarge
+	}
+	if err != nil {
+		return nil, &Error{Status: http.StatusBadRequest, Name: NameInvalidRequest, Message: "The request body could not be read", Cause: err}
+	}
+	return body, nil
+}
+
+// decodeObject decodes one JSON object into the fields of dst. Duplicate names,
+// invalid UTF-8, trailing data and nesting beyond the decoder's limit are
+// refused; members that the schema does not know are ignored.
+func decodeObject(body []byte, fields []field, dst reflect.Value) error {
+	dec := jsontext.NewDecoder(bytes.NewReader(body))
+	tok, err := dec.ReadToken()
+	if err != nil {
+		return malformed(err)
+	}
+	if tok.Kind() != '{' {
+		return InvalidRequest("Expected object value type (got %s) at $", kindName(jsontext.Value(bytes.TrimSpace(body))))
+	}
+	var seen uint64
+	for dec.PeekKind() != '}' {
+		key, err := dec.ReadToken()
+		if err != nil {
+			return malformed(err)
+		}
+		name := key.String()
+		raw, err := dec.ReadValue()
+		if err != nil {
+			return malformed(err)
+		}
+		for i, f := range fields {
+			if f.name != name {
+				continue
+			}
+			seen |= 1 << i
+			if err := decodeField(raw, f, dst.Field(f.index)); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return malformed(err)
+	}
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
+		return InvalidRequest("Malformed JSON: trailing data after the value")
+	}
+	for i, f := range fields {
+		if f.required && seen&(1<<i) == 0 {
+			return InvalidRequest("Missing required key %q at $", f.name)
+		}
+	}
+	return nil
+}
+
+func decodeField(raw jsontext.Value, f field, dst reflect.Value) error {
+	err := json.Unmarshal(raw, dst.Addr().Interface())
+	// A null decodes into anything; the Lexicon has no nullable member here.
+	if err == nil && raw.Kind() != 'n' {
+		return nil
+	}
+	if bad, ok := errors.AsType[*json.SemanticError](err); ok && bad.Err != nil && wantName(f.typ) == "" {
+		return InvalidRequest("Invalid value at $.%s", f.name)
+	}
+	return InvalidRequest("Expected %s value type (got %s) at $.%s", wantName(f.typ), kindName(raw), f.name)
+}
+
+func wantName(t reflect.Type) string {
+	switch t.Kind() { //nolint:exhaustive // the kinds that Lexicon types decode into
+	case reflect.String:
+		return "string"
+	case reflect.Bool:
+		return "boolean"
+	case reflect.Int, reflect.Int64:
+		return "integer"
+	case reflect.Slice:
+		return "array"
+	case reflect.Pointer:
+		return wantName(t.Elem())
+	default:
+		return "object"
+	}
+}
+
+func kindName(v jsontext.Value) string {
+	switch v.Kind() {
+	case 'n':
+		return "null"
+	case 't', 'f':
+		return "boolean"
+	case '"':
+		return "string"
+	case '0':
+		if bytes.ContainsAny(v, ".eE") {
+			return "float"
+		}
+		return "integer"
+	case '[':
+		return "array"
+	case '{':
+		return "object"
+	default:
+		return "unknown"
+	}
+}
+
+func malformed(err error) error {
+	reason := "not a JSON value"
+	if serr, ok := errors.AsType[*jsontext.SyntacticError](err); ok && serr.Err != nil {
+		reason = serr.Err.Error()
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		reason = "unexpected end of input"
+	}
+	return &Error{Status: http.StatusBadRequest, Name: NameInvalidRequest, Message: "Malformed JSON: " + clip(reason, 200), Cause: err}
+}
+
+type paramsDecode[P any] func(rawQuery string, dst *P) error
+
+// paramsDecoder reads a query string into strings, integers, booleans and
+// string lists. Unknown parameters are ignored.
+func paramsDecoder[P any]() paramsDecode[P] {
+	t := reflect.TypeFor[P]()
+	if t == noneType {
+		return func(string, *P) error { return nil }
+	}
+	fields := fieldsOf(t)
+	return func(rawQuery string, dst *P) error {
+		values, err := url.ParseQuery(rawQuery)
+		if err != nil {
+			return InvalidRequest("Malformed query string")
+		}
+		v := reflect.ValueOf(dst).Elem()
+		for _, f := range fields {
+			got := values[f.name]
+			if len(got) == 0 {
+				if f.required {
+					return InvalidRequest("Missing required key %q at $", f.name)
+				}
+				continue
+			}
+			if err := setParam(v.Field(f.index), got); err != nil {
+				return InvalidRequest("%s at $.%s", err, f.name)
+			}
+		}
+		return nil
+	}
+}
+
+func setParam(dst reflect.Value, got []string) error {
+	switch dst.Kind() { //nolint:exhaustive // the kinds that Lexicon parameters decode into
+	case reflect.Slice:
+		dst.Set(reflect.ValueOf(got).Convert(dst.Type()))
+		return nil
+	case reflect.String:
+		dst.SetString(got[0])
+		return nil
+	case reflect.Bool:
+		if got[0] != "true" && got[0] != "false" {
+			return fmt.Errorf("Expected boolean value type (got %q)", clip(got[0], 64)) //nolint:staticcheck // sent as it stands
+		}
+		dst.SetBool(got[0] == "true")
+		return nil
+	default:
+		n, err := strconv.ParseInt(got[0], 10, 64)
+		if err != nil {
+			return fmt.Errorf("Expected integer value type (got %q)", clip(got[0], 64)) //nolint:staticcheck // sent as it stands
+		}
+		dst.SetInt(n)
+		return nil
+	}
+}

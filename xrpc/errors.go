@@ -1,0 +1,105 @@
+package xrpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// Error is what a client gets: a status, a name that programs switch on and a
+// message for people. Cause is for the log alone.
+type Error struct {
+	Status  int
+	Name    string
+	Message string
+	// RetryAfter, when set, becomes the header of that name, in whole seconds.
+	RetryAfter time.Duration
+	// Cause is logged and never sent.
+	Cause error
+}
+
+func (e *Error) Error() string {
+	if e.Cause != nil {
+		return fmt.Sprintf("%s: %s: %v", e.Name, e.Message, e.Cause)
+	}
+	return e.Name + ": " + e.Message
+}
+
+func (e *Error) Unwrap() error { return e.Cause }
+
+// Names of the errors that the framework itself, or several domains, answer.
+const (
+	NameInvalidRequest       = "InvalidRequest"
+	NameAuthMissing          = "AuthMissing"
+	NameInvalidToken         = "InvalidToken"
+	NameExpiredToken         = "ExpiredToken"
+	NameAuthRequired         = "AuthenticationRequired"
+	NameAccountTakedown      = "AccountTakedown"
+	NameForbidden            = "Forbidden"
+	NameNotFound             = "NotFound"
+	NamePayloadTooLarge      = "PayloadTooLarge"
+	NameRateLimitExceeded    = "RateLimitExceeded"
+	NameInternal             = "InternalServerError"
+	NameUnavailable          = "ServiceUnavailable"
+	NameMethodNotImplemented = "MethodNotImplemented"
+)
+
+// BadRequest is a 400 with the given name.
+func BadRequest(name, message string) *Error {
+	return &Error{Status: http.StatusBadRequest, Name: name, Message: message}
+}
+
+// InvalidRequest is a 400 InvalidRequest.
+func InvalidRequest(format string, args ...any) *Error {
+	return BadRequest(NameInvalidRequest, fmt.Sprintf(format, args...))
+}
+
+// Unauthorized is a 401 with the given name.
+func Unauthorized(name, message string) *Error {
+	return &Error{Status: http.StatusUnauthorized, Name: name, Message: message}
+}
+
+// Unavailable is the answer when storage or another dependency fails: a 503
+// with Retry-After. Clients keep their session on it; on a 400 or 401 some
+// throw it away.
+func Unavailable(cause error) *Error {
+	return &Error{
+		Status:     http.StatusServiceUnavailable,
+		Name:       NameUnavailable,
+		Message:    "The service cannot answer right now, please try again",
+		RetryAfter: 2 * time.Second,
+		Cause:      cause,
+	}
+}
+
+// TooManyRequests is the 429 of a rate limit.
+func TooManyRequests(retryAfter time.Duration) *Error {
+	return &Error{
+		Status:     http.StatusTooManyRequests,
+		Name:       NameRateLimitExceeded,
+		Message:    "Rate Limit Exceeded",
+		RetryAfter: retryAfter,
+	}
+}
+
+// statusClientGone is what the log says of a request whose client left.
+const statusClientGone = 499
+
+// asError turns whatever a handler returned into what the client gets.
+func asError(ctx context.Context, err error) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	if ctx.Err() != nil {
+		return &Error{Status: statusClientGone, Name: "ClientGone", Message: "Client closed the request", Cause: err}
+	}
+	return &Error{Status: http.StatusInternalServerError, Name: NameInternal, Message: "Internal Server Error", Cause: err}
+}
+
+func retryAfterSeconds(d time.Duration) string {
+	s := int64((d + time.Second - 1) / time.Second)
+	return strconv.FormatInt(max(s, 1), 10)
+}

@@ -1,0 +1,67 @@
+package xrpc
+
+import (
+	"context"
+	"net/http"
+	"reflect"
+)
+
+// None is the input or output of a method that has none.
+type None struct{}
+
+// Auth proves who is calling. C is the kind of caller; its type is the
+// permission that a handler asks for.
+type Auth[C any] func(context.Context, *http.Request) (C, error)
+
+// Method is one endpoint: the HTTP verb that it answers and how.
+type Method struct {
+	verb  string // GET for queries, POST for procedures
+	serve func(s *Server, w *responseWriter, r *http.Request) error
+}
+
+// Procedure is a POST endpoint. In is decoded from a JSON body, None means that
+// there must be no body that says something; Out is encoded as JSON, None
+// answers 200 without a body.
+func Procedure[C, In, Out any](auth func(context.Context, *http.Request) (C, error), handle func(context.Context, C, In) (Out, error)) Method {
+	decode := bodyDecoder[In]()
+	return Method{verb: http.MethodPost, serve: func(s *Server, w *responseWriter, r *http.Request) error {
+		ctx := r.Context()
+		caller, err := auth(ctx, r)
+		if err != nil {
+			return err
+		}
+		var in In
+		if err := decode(w, r, s.MaxBody, &in); err != nil {
+			return err
+		}
+		out, err := handle(ctx, caller, in)
+		if err != nil {
+			return err
+		}
+		return writeOutput(w, r, out)
+	}}
+}
+
+// Query is a GET endpoint (HEAD answers alike, without the body). Params is a
+// struct whose fields carry the parameters' names in json tags.
+func Query[C, Params, Out any](auth func(context.Context, *http.Request) (C, error), handle func(context.Context, C, Params) (Out, error)) Method {
+	decode := paramsDecoder[Params]()
+	return Method{verb: http.MethodGet, serve: func(_ *Server, w *responseWriter, r *http.Request) error {
+		ctx := r.Context()
+		var params Params
+		if err := decode(r.URL.RawQuery, &params); err != nil {
+			return err
+		}
+		caller, err := auth(ctx, r)
+		if err != nil {
+			return err
+		}
+		out, err := handle(ctx, caller, params)
+		if err != nil {
+			return err
+		}
+		return writeOutput(w, r, out)
+	}}
+}
+
+var noneType = reflect.TypeFor[None]()
