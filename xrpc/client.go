@@ -15,6 +15,26 @@ type Client struct {
 	Addr netip.Addr
 	// UserAgent is the header, cut to MaxUserAgent bytes.
 	UserAgent string
+	// Unlimited: the operator exempted this client from rate limits.
+	Unlimited bool
+}
+
+// Network is the part of the address that tells one customer of a provider from
+// the next, as text: an IPv4 address, an IPv6 /64. Empty where there is no
+// address.
+func (c Client) Network() string {
+	switch {
+	case !c.Addr.IsValid():
+		return ""
+	case c.Addr.Is4():
+		return c.Addr.String()
+	default:
+		p, err := c.Addr.Prefix(64)
+		if err != nil {
+			return ""
+		}
+		return p.String()
+	}
 }
 
 // MaxUserAgent bounds, in bytes, what is kept of a User-Agent header.

@@ -27,6 +27,8 @@ type Server struct {
 	MaxBody int64
 	// TrustedProxies are the peers whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
+	// Unlimited, when set, says whether a client is exempt from rate limits.
+	Unlimited func(*http.Request, Client) bool
 	// Admit, when set, is asked before each request that reaches a method: a
 	// place for a rate limit over everything.
 	Admit func(context.Context, *http.Request) error
@@ -40,7 +42,9 @@ const prefix = "/xrpc/"
 // ServeHTTP implements http.Handler for paths below /xrpc/.
 func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	start := s.Now()
-	st := &requestState{client: Client{Addr: ClientAddr(r, s.TrustedProxies), UserAgent: userAgent(r)}, header: rw.Header()}
+	client := Client{Addr: ClientAddr(r, s.TrustedProxies), UserAgent: userAgent(r)}
+	client.Unlimited = s.Unlimited != nil && s.Unlimited(r, client)
+	st := &requestState{client: client, header: rw.Header()}
 	r = r.WithContext(context.WithValue(r.Context(), stateKey{}, st))
 	w := &responseWriter{ResponseWriter: rw}
 	nsid := strings.TrimPrefix(r.URL.Path, prefix)

@@ -1,0 +1,227 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+)
+
+// Status is an account's hosting status as the Lexicon has it
+// (com.atproto.server.getSession#status).
+type Status string
+
+// The hosting statuses. Active is not sent: clients assume it.
+const (
+	Active      Status = ""
+	Takendown   Status = "takendown"
+	Suspended   Status = "suspended"
+	Deactivated Status = "deactivated"
+)
+
+// Account is what the server keeps about one account, without its secrets.
+// Times that never were are zero.
+type Account struct {
+	// ID is the store's own number. It never leaves the server.
+	ID     int64
+	DID    syntax.DID
+	Handle syntax.Handle
+	Email  string
+
+	CreatedAt        time.Time
+	EmailConfirmedAt time.Time
+	DeactivatedAt    time.Time
+	// DeleteAfter is when the owner wants a deactivated account deleted.
+	DeleteAfter time.Time
+	// TakendownAt and TakedownRef are moderation's; the reference is theirs.
+	TakendownAt time.Time
+	TakedownRef string
+	SuspendedAt time.Time
+
+	// InvitedWith is the invite code of the sign-up, if one was used.
+	InvitedWith string
+	// SigningKey is the public key that signs the account's repository
+	// (did:key).
+	SigningKey string
+
+	// TokensValidAfter ends the tokens of another server that were issued
+	// before it: ours are ended through their sessions.
+	TokensValidAfter time.Time
+
+	// Document is the DID document as last seen, JSON; empty when it never was.
+	Document []byte
+	// HandleInvalid: the last background check found that the handle does not
+	// resolve both ways. Requests read this, they never check.
+	HandleInvalid     bool
+	IdentityCheckedAt time.Time
+}
+
+// Status returns the hosting status: a takedown weighs most, then a suspension.
+func (a *Account) Status() Status {
+	switch {
+	case !a.TakendownAt.IsZero():
+		return Takendown
+	case !a.SuspendedAt.IsZero():
+		return Suspended
+	case !a.DeactivatedAt.IsZero():
+		return Deactivated
+	default:
+		return Active
+	}
+}
+
+// ShownHandle is the handle as clients may be shown it: the one that does not
+// verify is handle.invalid, since an empty or malformed one makes them throw
+// the whole answer away.
+func (a *Account) ShownHandle() syntax.Handle {
+	if a.HandleInvalid || a.Handle == "" {
+		return syntax.HandleInvalid
+	}
+	return a.Handle
+}
+
+// With returns the account after a change of status at now, and whether that
+// ends its sessions: a takedown does. What is in force already keeps its date.
+func (a *Account) With(c StatusChange, now time.Time) (next Account, endSessions bool) {
+	next = *a
+	if t := c.Takedown; t != nil {
+		next.TakedownRef = t.Ref
+		endSessions = t.Applied
+		next.TakendownAt = dated(t.Applied, a.TakendownAt, now)
+	}
+	if c.Suspended != nil {
+		next.SuspendedAt = dated(*c.Suspended, a.SuspendedAt, now)
+	}
+	if c.Deactivated != nil {
+		next.DeactivatedAt = dated(*c.Deactivated, a.DeactivatedAt, now)
+		next.DeleteAfter = c.DeleteAfter
+	}
+	return next, endSessions
+}
+
+// dated is the date of a measure: none when it is lifted, the old one when it
+// is in force already.
+func dated(applied bool, was, now time.Time) time.Time {
+	switch {
+	case !applied:
+		return time.Time{}
+	case !was.IsZero():
+		return was
+	default:
+		return now
+	}
+}
+
+// Errors of the Store.
+var (
+	ErrNotFound        = errors.New("no such account")
+	ErrHandleTaken     = errors.New("handle is taken")
+	ErrEmailTaken      = errors.New("e-mail address is taken")
+	ErrDIDTaken        = errors.New("account exists")
+	ErrNameTaken       = errors.New("an app password of that name exists")
+	ErrTooMany         = errors.New("too many app passwords")
+	ErrInviteUsed      = errors.New("invite code is not available")
+	ErrStatusConflict  = errors.New("account is not in a state for that")
+	ErrPasswordChanged = errors.New("password was changed meanwhile")
+)
+
+// Credentials are an account's secrets in their stored form.
+type Credentials struct {
+	PasswordHash string
+	// Epoch counts what has ended the account's sign-ins. A session is only
+	// made while it is what it was when the password was checked.
+	Epoch        int64
+	AppPasswords []AppPassword
+}
+
+// AppPassword is a password for one app.
+type AppPassword struct {
+	ID         int64
+	Name       string
+	Hash       string
+	Privileged bool
+	CreatedAt  time.Time
+}
+
+// MaxAppPasswords bounds an account's app passwords.
+const MaxAppPasswords = 100
+
+// InviteCode lets its bearer sign up.
+type InviteCode struct {
+	Code       string
+	Available  int // uses in all
+	Uses       []InviteUse
+	Disabled   bool
+	ForAccount string
+	CreatedBy  string
+	CreatedAt  time.Time
+}
+
+// InviteUse is one sign-up with an invite code.
+type InviteUse struct {
+	UsedBy syntax.DID
+	UsedAt time.Time
+}
+
+// StatusChange is a change of hosting status; nil members stay as they are.
+type StatusChange struct {
+	Takedown    *Applied
+	Suspended   *bool
+	Deactivated *bool
+	// DeleteAfter goes with Deactivated=true.
+	DeleteAfter time.Time
+}
+
+// Applied is a moderation measure that is in force, or no longer.
+type Applied struct {
+	Applied bool
+	Ref     string
+}
+
+// Store keeps accounts. Every method is one transaction and durable when it
+// returns nil; an error other than the sentinels means that the outcome is
+// "not done". Reads may be answered from a cache that is never older than the
+// last committed write. Pending accounts are invisible to all of them.
+type Store interface {
+	// ByDID, ByHandle and ByEmail return ErrNotFound where there is no such
+	// account. The handle is normalised; the e-mail's case does not matter.
+	ByDID(ctx context.Context, did syntax.DID) (*Account, error)
+	ByHandle(ctx context.Context, h syntax.Handle) (*Account, error)
+	ByEmail(ctx context.Context, email string) (*Account, error)
+	// List returns up to limit accounts with an ID above after, by ID.
+	List(ctx context.Context, after int64, limit int) ([]*Account, error)
+
+	// Credentials returns the stored hashes, read fresh.
+	Credentials(ctx context.Context, id int64) (Credentials, error)
+	// UpgradeHash replaces a password's hash by a better one of the same
+	// password. Where it is no longer old: ErrPasswordChanged.
+	UpgradeHash(ctx context.Context, id int64, old, better string) error
+	// SetPassword stores a new password's hash and ends every session of the
+	// account except keep (0: none), in one transaction.
+	SetPassword(ctx context.Context, id int64, hash string, keep int64, e Event) error
+
+	// AddAppPassword: ErrNameTaken, ErrTooMany.
+	AddAppPassword(ctx context.Context, id int64, p AppPassword, e Event) error
+	// RevokeAppPassword ends its sessions with it. A name that is unknown is no
+	// error.
+	RevokeAppPassword(ctx context.Context, id int64, name string, e Event) error
+
+	// SetStatus changes the hosting status and returns the account as it is
+	// now. A takedown ends every session in the same transaction.
+	SetStatus(ctx context.Context, id int64, c StatusChange, e Event) (*Account, error)
+	// Delete removes the account and all that hangs on it. Unknown: ErrNotFound.
+	Delete(ctx context.Context, id int64) error
+
+	AddInviteCodes(ctx context.Context, codes []InviteCode) error
+	// InviteCodes returns codes by their text; those that do not exist are left
+	// out.
+	InviteCodes(ctx context.Context, codes []string) ([]InviteCode, error)
+	// InviteCodesFor returns the codes made for an account.
+	InviteCodesFor(ctx context.Context, did syntax.DID) ([]InviteCode, error)
+
+	// AddEvent appends to the trail, Trail returns its latest limit events,
+	// newest first.
+	AddEvent(ctx context.Context, id int64, e Event) error
+	Trail(ctx context.Context, id int64, limit int) ([]Event, error)
+}

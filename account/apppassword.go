@@ -1,0 +1,93 @@
+package account
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base32"
+	"encoding/base64"
+	"errors"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+)
+
+// MaxAppPasswordName bounds the name of an app password, in characters.
+const MaxAppPasswordName = 64
+
+// ErrAppPasswordName: the name is empty, too long or holds control characters.
+var ErrAppPasswordName = errors.New("not a name for an app password")
+
+var lowerBase32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// NewAppPassword returns a random password of 80 bits in the form that apps
+// recognise: xxxx-xxxx-xxxx-xxxx.
+func NewAppPassword() string {
+	raw := make([]byte, 10)
+	_, _ = rand.Read(raw) // never fails: crypto/rand ends the process instead
+	s := lowerBase32.EncodeToString(raw)
+	return s[:4] + "-" + s[4:8] + "-" + s[8:12] + "-" + s[12:]
+}
+
+var appPasswordForm = regexp.MustCompile(`^[a-z0-9]{4}(-[a-z0-9]{4}){3}$`)
+
+// LooksLikeAppPassword says whether p has the form of an app password, be it
+// one of ours or the reference's.
+func LooksLikeAppPassword(p string) bool { return appPasswordForm.MatchString(p) }
+
+// CheckAppPasswordName returns ErrAppPasswordName for an unusable name.
+func CheckAppPasswordName(name string) error {
+	if name == "" || !utf8.ValidString(name) || utf8.RuneCountInString(name) > MaxAppPasswordName || strings.ContainsFunc(name, unicode.IsControl) {
+		return ErrAppPasswordName
+	}
+	return nil
+}
+
+// appHashPrefix marks our form of app-password hashes. A password of 80 random
+// bits needs no slow hash: there is nothing to guess.
+const appHashPrefix = "sha256$"
+
+// HashAppPassword returns the stored form of an app password.
+func HashAppPassword(did syntax.DID, password string) string {
+	salt := make([]byte, 16)
+	_, _ = rand.Read(salt) // never fails: crypto/rand ends the process instead
+	return appHash(did, password, base64.RawURLEncoding.EncodeToString(salt))
+}
+
+func appHash(did syntax.DID, password, salt string) string {
+	h := sha256.New()
+	for _, part := range []string{"nestbox app password", salt, did.String(), password} {
+		h.Write([]byte(part))
+		h.Write([]byte{0})
+	}
+	return appHashPrefix + salt + "$" + base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+}
+
+// FindAppPassword returns the app password of list that password is. All of our
+// form are compared; imported ones are scrypt
+// hashes, and each costs one computation.
+func (h *Hasher) FindAppPassword(ctx context.Context, did syntax.DID, list []AppPassword, password string) (*AppPassword, error) {
+	var found *AppPassword
+	for i, p := range list {
+		rest, ours := strings.CutPrefix(p.Hash, appHashPrefix)
+		if !ours {
+			ok, _, err := h.Verify(ctx, p.Hash, password)
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				found = &list[i]
+			}
+			continue
+		}
+		salt, _, _ := strings.Cut(rest, "$")
+		if subtle.ConstantTimeCompare([]byte(appHash(did, password, salt)), []byte(p.Hash)) == 1 {
+			found = &list[i]
+		}
+	}
+	return found, nil
+}

@@ -1,0 +1,39 @@
+package account
+
+import (
+	"errors"
+	"net/mail"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
+)
+
+// The lengths of RFC 5321 section 4.5.3.1, in bytes.
+const (
+	maxEmail     = 254
+	maxEmailUser = 64
+)
+
+// ErrEmail: not an e-mail address that mail can be sent to.
+var ErrEmail = errors.New("not an e-mail address")
+
+// CheckEmail returns the address as it is kept: the given text, when it is a
+// plain user@domain address with a domain of at least two labels. Quoted local
+// parts, comments, display names and address literals are refused.
+func CheckEmail(raw string) (string, error) {
+	addr, err := mail.ParseAddress(raw)
+	if err != nil || addr.Address != raw || addr.Name != "" || len(raw) > maxEmail || !utf8.ValidString(raw) {
+		return "", ErrEmail
+	}
+	at := strings.LastIndexByte(raw, '@')
+	user, domain := raw[:at], raw[at+1:]
+	if len(user) > maxEmailUser || strings.ContainsAny(user, "\"\\ ") {
+		return "", ErrEmail
+	}
+	ascii, err := idna.Lookup.ToASCII(domain)
+	if err != nil || !strings.Contains(ascii, ".") || strings.HasPrefix(ascii, ".") || strings.HasSuffix(ascii, ".") {
+		return "", ErrEmail
+	}
+	return raw, nil
+}

@@ -1,0 +1,44 @@
+package hosting
+
+import (
+	"context"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
+)
+
+// Pending is an account whose DID is being registered: everything that is
+// needed to finish, or to undo, what a crash interrupted.
+type Pending struct {
+	// AccountID is given by Reserve.
+	AccountID        int64
+	DID              syntax.DID
+	Handle           syntax.Handle
+	Email            string
+	PasswordHash     string
+	SigningKey       string // did:key
+	SigningKeySealed []byte
+	// Operation is the signed genesis operation, JSON.
+	Operation []byte
+	// InviteCode is used by the reservation and freed when it is abandoned.
+	InviteCode string
+	CreatedAt  time.Time
+}
+
+// Store keeps accounts while they come into being. Every method is one durable
+// transaction.
+type Store interface {
+	// Reserve takes DID, handle, e-mail and invite code for an account that
+	// nobody can see yet. Errors: account.ErrHandleTaken, account.ErrEmailTaken,
+	// account.ErrDIDTaken, account.ErrInviteUsed.
+	Reserve(ctx context.Context, p Pending) (int64, error)
+	// Activate makes a reserved account exist, with the DID document that its
+	// operation results in, and returns it. Not reserved: account.ErrNotFound.
+	Activate(ctx context.Context, id int64, document []byte, e account.Event) (*account.Account, error)
+	// Abandon undoes a reservation; one that is gone, or active, is no error.
+	Abandon(ctx context.Context, id int64) error
+	// Pending returns the reservations.
+	Pending(ctx context.Context) ([]Pending, error)
+}

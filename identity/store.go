@@ -1,0 +1,32 @@
+package identity
+
+import (
+	"context"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+)
+
+// Subject is an account as far as its identity goes.
+type Subject struct {
+	AccountID int64
+	DID       syntax.DID
+	Handle    syntax.Handle
+	// SigningKey is the key (did:key) that its DID document should name.
+	SigningKey string
+	// Document is the DID document as last seen, JSON.
+	Document []byte
+	// HandleInvalid is what the last check found.
+	HandleInvalid bool
+}
+
+// Store keeps what the network says of our accounts' identities. Every method
+// is one durable transaction.
+type Store interface {
+	// Due returns up to limit accounts whose identity was last checked before
+	// the given time, or never, the longest ago first.
+	Due(ctx context.Context, before time.Time, limit int) ([]Subject, error)
+	// SaveDocument stores a DID document as seen at the given time and whether
+	// the handle was found not to verify.
+	SaveDocument(ctx context.Context, accountID int64, document []byte, handleInvalid bool, at time.Time) error
+}

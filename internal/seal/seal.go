@@ -1,0 +1,52 @@
+// Package seal encrypts small secrets at rest with the key of the data
+// directory's key file. Invariant: what was sealed for one purpose and owner
+// (the label) opens for no other.
+package seal
+
+import (
+	"crypto/cipher"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"golang.org/x/crypto/chacha20poly1305"
+)
+
+// KeySize is the length of a key in bytes.
+const KeySize = chacha20poly1305.KeySize
+
+// ErrOpen: the data was changed, or sealed with another key or label.
+var ErrOpen = errors.New("sealed secret does not open: wrong key file?")
+
+// Box seals and opens with one key (XChaCha20-Poly1305). It is safe for
+// concurrent use.
+type Box struct{ aead cipher.AEAD }
+
+// NewBox returns a Box with a key of KeySize bytes.
+func NewBox(key []byte) (*Box, error) {
+	aead, err := chacha20poly1305.NewX(key)
+	if err != nil {
+		return nil, fmt.Errorf("key file: %w", err)
+	}
+	return &Box{aead}, nil
+}
+
+// Seal encrypts plain for label; the result begins with its random nonce.
+func (b *Box) Seal(plain []byte, label string) []byte {
+	nonce := make([]byte, b.aead.NonceSize(), b.aead.NonceSize()+len(plain)+b.aead.Overhead())
+	_, _ = rand.Read(nonce) // never fails: crypto/rand ends the process instead
+	return b.aead.Seal(nonce, nonce, plain, []byte(label))
+}
+
+// Open decrypts what Seal made for the same label, or returns ErrOpen.
+func (b *Box) Open(sealed []byte, label string) ([]byte, error) {
+	if len(sealed) < b.aead.NonceSize() {
+		return nil, ErrOpen
+	}
+	nonce, text := sealed[:b.aead.NonceSize()], sealed[b.aead.NonceSize():]
+	plain, err := b.aead.Open(nil, nonce, text, []byte(label))
+	if err != nil {
+		return nil, ErrOpen
+	}
+	return plain, nil
+}

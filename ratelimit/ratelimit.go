@@ -1,0 +1,185 @@
+// Package ratelimit counts attempts in fixed windows and says when there were
+// too many. It knows no domain: a key is any string.
+//
+// Invariants:
+//   - Memory is bounded by MaxBuckets, whatever keys an attacker invents.
+//   - A token is taken before the attempt and given back after a good one, so
+//     that parallel attempts cannot pass a limit together.
+package ratelimit
+
+import (
+	"hash/maphash"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Limit is so many points in a window of time.
+type Limit struct {
+	// Name keeps the buckets of different limits apart.
+	Name   string
+	Points int
+	Window time.Duration
+}
+
+// Result says what the limits answer to one attempt: of several limits, the one
+// that refused, else the one with the least left.
+type Result struct {
+	Allowed   bool
+	Limit     Limit
+	Remaining int
+	Reset     time.Time
+}
+
+// RetryAfter is how long a refused caller should wait.
+func (r Result) RetryAfter(now time.Time) time.Duration {
+	return max(r.Reset.Sub(now), time.Second)
+}
+
+// SetHeaders writes RateLimit-Limit, -Remaining, -Reset (epoch seconds, as the
+// reference PDS) and -Policy.
+func (r Result) SetHeaders(h http.Header) {
+	reset := r.Reset.Unix()
+	if r.Reset.Nanosecond() > 0 {
+		reset++
+	}
+	h.Set("RateLimit-Limit", strconv.Itoa(r.Limit.Points))
+	h.Set("RateLimit-Remaining", strconv.Itoa(max(r.Remaining, 0)))
+	h.Set("RateLimit-Reset", strconv.FormatInt(reset, 10))
+	h.Set("RateLimit-Policy", strconv.Itoa(r.Limit.Points)+";w="+strconv.Itoa(int(r.Limit.Window/time.Second)))
+}
+
+// DefaultMaxBuckets bounds the buckets of a Limiter; one takes about 150 bytes.
+const DefaultMaxBuckets = 200_000
+
+const shards = 16
+
+// Limiter holds the buckets. It is safe for concurrent use; a nil Limiter
+// allows everything.
+type Limiter struct {
+	now    func() time.Time
+	seed   maphash.Seed
+	perMap int
+	shards [shards]shard
+}
+
+type shard struct {
+	mu      sync.Mutex
+	buckets map[bucketKey]bucket
+}
+
+type bucketKey struct{ limit, key string }
+
+type bucket struct {
+	used  int
+	reset time.Time
+}
+
+// New returns a Limiter with room for maxBuckets.
+func New(maxBuckets int, now func() time.Time) *Limiter {
+	l := &Limiter{now: now, seed: maphash.MakeSeed(), perMap: max(maxBuckets/shards, 1)}
+	for i := range l.shards {
+		l.shards[i].buckets = map[bucketKey]bucket{}
+	}
+	return l
+}
+
+// Now is the limiter's clock.
+func (l *Limiter) Now() time.Time { return l.now() }
+
+// Take takes one point of each limit's bucket for key, or none at all when one
+// of them is empty.
+func (l *Limiter) Take(key string, limits ...Limit) Result {
+	worst := Result{Allowed: true, Remaining: int(^uint(0) >> 1)}
+	if l == nil {
+		return worst
+	}
+	now := l.now()
+	for i, limit := range limits {
+		r := l.take(bucketKey{limit.Name, key}, limit, now)
+		if !r.Allowed {
+			for _, taken := range limits[:i] {
+				l.giveBack(bucketKey{taken.Name, key})
+			}
+			return r
+		}
+		if r.Remaining < worst.Remaining {
+			worst = r
+		}
+	}
+	return worst
+}
+
+// GiveBack returns the points that a Take with the same arguments took.
+func (l *Limiter) GiveBack(key string, limits ...Limit) {
+	if l == nil {
+		return
+	}
+	for _, limit := range limits {
+		l.giveBack(bucketKey{limit.Name, key})
+	}
+}
+
+func (l *Limiter) shard(k bucketKey) *shard {
+	return &l.shards[maphash.String(l.seed, k.limit+"\x00"+k.key)%shards]
+}
+
+func (l *Limiter) take(k bucketKey, limit Limit, now time.Time) Result {
+	s := l.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, ok := s.buckets[k]
+	if !ok || !now.Before(b.reset) {
+		if !ok {
+			s.makeRoom(l.perMap, now)
+		}
+		b = bucket{reset: now.Add(limit.Window)}
+	}
+	r := Result{Limit: limit, Reset: b.reset}
+	if b.used < limit.Points {
+		b.used++
+		r.Allowed = true
+	}
+	r.Remaining = limit.Points - b.used
+	s.buckets[k] = b
+	return r
+}
+
+func (l *Limiter) giveBack(k bucketKey) {
+	s := l.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if b, ok := s.buckets[k]; ok && b.used > 0 {
+		b.used--
+		s.buckets[k] = b
+	}
+}
+
+// makeRoom drops expired buckets of a full shard; when that is not enough, an
+// eighth of them, each the least used of a sample: an attacker who floods it with keys pushes out
+// his own buckets of one attempt, not the victim's that is near its limit.
+func (s *shard) makeRoom(limit int, now time.Time) {
+	if len(s.buckets) < limit {
+		return
+	}
+	for k, b := range s.buckets {
+		if !now.Before(b.reset) {
+			delete(s.buckets, k)
+		}
+	}
+	const sample = 32
+	for len(s.buckets) >= max(limit-limit/8, 1) {
+		var least bucketKey
+		fewest, seen := int(^uint(0)>>1), 0
+		for k, b := range s.buckets {
+			if b.used < fewest {
+				least, fewest = k, b.used
+			}
+			if seen++; seen == sample {
+				break
+			}
+		}
+		delete(s.buckets, least)
+	}
+}

@@ -1,0 +1,313 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
+	"nestbox/auth"
+	"nestbox/ratelimit"
+	"nestbox/xrpc"
+)
+
+// Settings of a Service.
+type Settings struct {
+	Rules
+
+	AccessTTL time.Duration
+	// Limit caps an account's live sessions.
+	Limit int
+	// Audience is the server's DID.
+	Audience string
+}
+
+// Service is what the endpoints and the command line act through. Its fields
+// are set once.
+type Service struct {
+	Settings
+
+	Store    Store
+	Accounts account.Store
+	Keyring  *auth.Keyring
+	Hasher   *account.Hasher
+	// Limits counts sign-ins; nil counts nothing.
+	Limits *ratelimit.Limiter
+	// Noted keeps the trail from being filled by a client that repeats a refused
+	// refresh.
+	Noted *ratelimit.Limiter
+	// Document builds a DID document from what the server itself knows, for an
+	// account whose own was never seen.
+	Document func(*account.Account) []byte
+	Now      func() time.Time
+	Log      *slog.Logger
+}
+
+// Signed is a session's newest pair of tokens and the account they are for.
+type Signed struct {
+	auth.Pair
+
+	Account *account.Account
+}
+
+// now is the time in the precision that is stored.
+func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Millisecond) }
+
+// Standing implements auth.Sessions.
+func (s *Service) Standing(ctx context.Context, t auth.Token) (auth.Standing, error) {
+	a, err := s.Accounts.ByDID(ctx, t.DID)
+	if errors.Is(err, account.ErrNotFound) {
+		return auth.Standing{}, nil
+	}
+	if err != nil {
+		return auth.Standing{}, err
+	}
+	st := auth.Standing{Takendown: a.Status() == account.Takendown}
+	if t.SID == "" {
+		// Another server issued it, under a secret that we took over with the
+		// account: it lives its two hours, unless something ended all sessions.
+		st.Live = t.IssuedAt.After(a.TokensValidAfter)
+		return st, nil
+	}
+	_, err = s.find(ctx, t.SID, a)
+	if err != nil && !errors.Is(err, ErrUnknown) {
+		return auth.Standing{}, err
+	}
+	st.Live = err == nil
+	return st, nil
+}
+
+// find returns the account's session that sid names.
+func (s *Service) find(ctx context.Context, sid string, a *account.Account) (*State, error) {
+	id, nonce, ok := parseSID(sid)
+	if !ok {
+		return nil, ErrUnknown
+	}
+	st, err := s.Store.Load(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if st.Nonce != nonce || st.AccountID != a.ID {
+		return nil, ErrUnknown
+	}
+	return st, nil
+}
+
+// Start makes a session for an account whose password, or app password, was
+// just proven.
+func (s *Service) Start(ctx context.Context, a *account.Account, cred account.Credentials, app *account.AppPassword) (Signed, error) {
+	now, client := s.now(), xrpc.ClientOf(ctx)
+	nonce := make([]byte, 9)
+	_, _ = rand.Read(nonce) // never fails: crypto/rand ends the process instead
+	n := New{
+		AccountID: a.ID, Scope: auth.ScopeAccess, Epoch: cred.Epoch, At: now, Expires: now.Add(s.RefreshTTL),
+		Nonce: base64.RawURLEncoding.EncodeToString(nonce), Network: client.Network(), UserAgent: client.UserAgent,
+		Limit: s.Limit, Event: account.NewEvent(ctx, now, account.EventSignIn, account.ActorOwner),
+	}
+	n.Event.Reason = "password"
+	if app != nil {
+		n.AppPasswordID, n.Scope = app.ID, auth.ScopeAppPass
+		if app.Privileged {
+			n.Scope = auth.ScopeAppPassPrivileged
+		}
+		n.Event.Reason = fmt.Sprintf("app password %q", app.Name)
+	}
+	st, err := s.Store.Create(ctx, n)
+	if err != nil {
+		return Signed{}, err
+	}
+	return s.mint(a, st, 0, now)
+}
+
+// mint signs the pair of a generation. A taken-down account gets an access
+// token that is good for leaving only.
+func (s *Service) mint(a *account.Account, st *State, generation int64, now time.Time) (Signed, error) {
+	scope := st.Scope
+	if a.Status() == account.Takendown {
+		scope = auth.ScopeTakendown
+	}
+	pair, err := s.Keyring.MintPair(auth.Issue{
+		Audience: s.Audience, DID: a.DID, Scope: scope, SID: st.SID(), JTI: st.JTI(generation),
+		Now: now, AccessTTL: s.AccessTTL, RefreshTTL: s.RefreshTTL,
+	})
+	if err != nil {
+		return Signed{}, err
+	}
+	return Signed{Pair: pair, Account: a}, nil
+}
+
+// errTakendown: the account is taken down.
+var errTakendown = errors.New("account is taken down")
+
+// Refresh gives the holder of a refresh token the session's newest pair, as the
+// table in rotate.go says. Errors: ErrUnknown, ErrReused, ErrMismatch,
+// errTakendown; any other is a dependency that failed.
+func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
+	a, err := s.Accounts.ByDID(ctx, t.DID)
+	if errors.Is(err, account.ErrNotFound) {
+		return Signed{}, ErrUnknown
+	}
+	if err != nil {
+		return Signed{}, err
+	}
+	if a.Status() == account.Takendown {
+		s.noteRefusal(ctx, a, t, "account is taken down")
+		return Signed{}, errTakendown
+	}
+	id, nonce, ok := parseSID(t.SID)
+	if !ok {
+		s.noteRefusal(ctx, a, t, "token of another server")
+		return Signed{}, ErrUnknown
+	}
+	generation, ok := parseJTI(t.JTI, t.SID)
+	if !ok {
+		return Signed{}, ErrMismatch
+	}
+	client := xrpc.ClientOf(ctx)
+	p := Presentation{Generation: generation, At: s.now(), Network: client.Network(), UserAgent: client.UserAgent}
+	r, err := s.Store.Rotate(ctx, id, func(st State) (Rotation, error) {
+		if st.Nonce != nonce || st.AccountID != a.ID {
+			return Rotation{}, ErrUnknown
+		}
+		return rotate(st, p, s.Rules), nil
+	})
+	switch {
+	case errors.Is(err, ErrUnknown):
+		s.noteRefusal(ctx, a, t, "session was ended")
+		return Signed{}, err
+	case err != nil:
+		return Signed{}, err
+	case r.Outcome == Stale:
+		s.noteRefusal(ctx, a, t, "token was superseded before the reuse window")
+		return Signed{}, ErrReused
+	}
+	return s.mint(a, &r.Next, r.Next.Head, p.At)
+}
+
+// noted is how often one refusal of one session is written to the trail.
+var noted = ratelimit.Limit{Name: "refusal", Points: 1, Window: time.Hour}
+
+// noteRefusal answers "why was I signed out?" beforehand. That it cannot be
+// written does not change the answer to the client.
+func (s *Service) noteRefusal(ctx context.Context, a *account.Account, t auth.Token, why string) {
+	if !s.Noted.Take(t.DID.String()+t.SID+why, noted).Allowed {
+		return
+	}
+	e := account.NewEvent(ctx, s.now(), account.EventRefreshRefused, account.ActorServer)
+	e.Reason = why
+	e.Session, _, _ = parseSID(t.SID)
+	if err := s.Accounts.AddEvent(ctx, a.ID, e); err != nil {
+		s.Log.LogAttrs(ctx, slog.LevelError, "trail not written", slog.String("cause", err.Error()))
+	}
+}
+
+// SignOut ends the session that a refresh token, expired or not, belongs to. A
+// session that is gone already is no error; a token whose jti does not fit is
+// ErrMismatch.
+func (s *Service) SignOut(ctx context.Context, t auth.Token) error {
+	if _, _, ok := parseSID(t.SID); !ok {
+		return nil
+	}
+	if _, ok := parseJTI(t.JTI, t.SID); !ok {
+		return ErrMismatch
+	}
+	a, err := s.Accounts.ByDID(ctx, t.DID)
+	if errors.Is(err, account.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	st, err := s.find(ctx, t.SID, a)
+	if err == nil {
+		err = s.Store.End(ctx, st.ID, account.NewEvent(ctx, s.now(), account.EventSignOut, account.ActorOwner))
+	}
+	if errors.Is(err, ErrUnknown) {
+		return nil
+	}
+	return err
+}
+
+// List returns an account's sessions, latest used first.
+func (s *Service) List(ctx context.Context, did syntax.DID) ([]State, error) {
+	a, err := s.Accounts.ByDID(ctx, did)
+	if err != nil {
+		return nil, err
+	}
+	return s.Store.List(ctx, a.ID)
+}
+
+// Revoke ends one session by its number. ErrUnknown where it is not one of the
+// account's.
+func (s *Service) Revoke(ctx context.Context, did syntax.DID, id int64, by account.Actor) error {
+	a, err := s.Accounts.ByDID(ctx, did)
+	if err != nil {
+		return err
+	}
+	st, err := s.Store.Load(ctx, id)
+	if err != nil {
+		return err
+	}
+	if st.AccountID != a.ID {
+		return ErrUnknown
+	}
+	return s.Store.End(ctx, id, account.NewEvent(ctx, s.now(), account.EventSessionRevoked, by))
+}
+
+// RevokeAll ends every session of an account, with appPasswords the app
+// passwords too, and returns how many sessions there were.
+func (s *Service) RevokeAll(ctx context.Context, did syntax.DID, appPasswords bool, by account.Actor) (int, error) {
+	a, err := s.Accounts.ByDID(ctx, did)
+	if err != nil {
+		return 0, err
+	}
+	return s.Store.EndAll(ctx, a.ID, appPasswords, account.NewEvent(ctx, s.now(), account.EventAllSignedOut, by))
+}
+
+// Collection of expired sessions.
+const (
+	collectEvery = time.Hour
+	collectPause = 50 * time.Millisecond
+)
+
+// Collect removes expired sessions in the background until ctx ends: a first
+// round some time after the start, then one an hour, in small steps.
+//
+// The head's refresh token can be minted again, by a replay, until its
+// predecessor has expired: a session is dead for sure one token's life after
+// its stored expiry.
+func (s *Service) Collect(ctx context.Context) {
+	for wait(ctx, collectEvery) {
+		for after := int64(0); ; {
+			next, removed, err := s.Store.Collect(ctx, after, s.now().Add(-s.RefreshTTL))
+			if err != nil && ctx.Err() == nil {
+				s.Log.LogAttrs(ctx, slog.LevelError, "collecting expired sessions failed", slog.String("cause", err.Error()))
+			}
+			if removed > 0 {
+				s.Log.LogAttrs(ctx, slog.LevelInfo, "expired sessions collected", slog.Int("removed", removed))
+			}
+			if err != nil || next == 0 || !wait(ctx, collectPause) {
+				break
+			}
+			after = next
+		}
+	}
+}
+
+// wait returns true after d, false when ctx ends first.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

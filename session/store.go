@@ -1,0 +1,59 @@
+package session
+
+import (
+	"context"
+	"time"
+
+	"nestbox/account"
+	"nestbox/auth"
+)
+
+// New is a session to be made.
+type New struct {
+	AccountID     int64
+	Scope         auth.Scope
+	AppPasswordID int64
+	// Epoch is that of the credentials that were checked.
+	Epoch     int64
+	At        time.Time
+	Expires   time.Time
+	Nonce     string
+	Network   string
+	UserAgent string
+	// Limit caps the account's live sessions, this one included: the longest
+	// unused go first, and the trail says so.
+	Limit int
+	// Event is the sign-in, as the trail will have it.
+	Event account.Event
+}
+
+// Store keeps sessions. Every method is one transaction; what it returned
+// without error is durable and survives kill -9. Reads, and decisions that
+// change nothing, may come from a cache that is never older than the last
+// committed write.
+type Store interface {
+	// Create inserts a session at generation 0. ErrUnknown: the account or the
+	// app password is gone, or what was checked before (password, takedown) has
+	// changed: see New.Epoch.
+	Create(ctx context.Context, n New) (*State, error)
+	// Load returns a session, ErrUnknown where it was ended or never was.
+	Load(ctx context.Context, id int64) (*State, error)
+	// Rotate applies decide to the session atomically: when it returns a changed
+	// Rotation, the session is at Next (or gone, for Revoke) and the event on
+	// the trail, durably, before Rotate returns; two concurrent calls see each
+	// other's result. decide is pure and may be called several times; its error
+	// is returned as it is and changes nothing. ErrUnknown as in Load.
+	Rotate(ctx context.Context, id int64, decide func(State) (Rotation, error)) (Rotation, error)
+	// End removes a session and records e. One that is unknown: ErrUnknown.
+	End(ctx context.Context, id int64, e account.Event) error
+	// EndAll removes an account's sessions, all of them or only those of app
+	// passwords, and returns how many. With appPasswords it removes the app
+	// passwords themselves as well.
+	EndAll(ctx context.Context, accountID int64, appPasswords bool, e account.Event) (int, error)
+	// List returns an account's sessions, latest used first.
+	List(ctx context.Context, accountID int64) ([]State, error)
+	// Collect removes sessions that expired before the given time, looking at a
+	// bounded number of rows above after; it returns where to go on, 0 at the
+	// end, and how many it removed.
+	Collect(ctx context.Context, after int64, before time.Time) (next int64, removed int, err error)
+}

@@ -1,0 +1,121 @@
+package session
+
+import (
+	"context"
+	"errors"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"nestbox/account"
+	"nestbox/auth"
+	"nestbox/xrpc"
+)
+
+// Output is what createSession and refreshSession answer.
+type Output struct {
+	AccessJwt  string `json:"accessJwt"`
+	RefreshJwt string `json:"refreshJwt"`
+	Info
+}
+
+// Info is what getSession answers: the account as its session's clients see it.
+// All of it is always sent: two SDKs make a call more when emailConfirmed or
+// didDoc is missing.
+type Info struct {
+	Handle          syntax.Handle  `json:"handle"`
+	DID             syntax.DID     `json:"did"`
+	DIDDoc          jsontext.Value `json:"didDoc"`
+	Email           string         `json:"email,omitzero"`
+	EmailConfirmed  bool           `json:"emailConfirmed"`
+	EmailAuthFactor bool           `json:"emailAuthFactor"`
+	Active          bool           `json:"active"`
+	Status          account.Status `json:"status,omitzero"`
+}
+
+// CreateInput is what createSession takes.
+type CreateInput struct {
+	Identifier      string `json:"identifier"`
+	Password        string `json:"password"`
+	AuthFactorToken string `json:"authFactorToken,omitzero"`
+	AllowTakendown  bool   `json:"allowTakendown,omitzero"`
+}
+
+func (s *Service) info(a *account.Account) Info {
+	status := a.Status()
+	doc := a.Document
+	if len(doc) == 0 {
+		doc = s.Document(a)
+	}
+	return Info{
+		Handle: a.ShownHandle(), DID: a.DID, DIDDoc: doc, Email: a.Email, EmailConfirmed: !a.EmailConfirmedAt.IsZero(),
+		Active: status == account.Active, Status: status,
+	}
+}
+
+// Output is what the holder of a new pair is told.
+func (s *Service) Output(signed Signed) Output {
+	return Output{AccessJwt: signed.Access, RefreshJwt: signed.Refresh, Info: s.info(signed.Account)}
+}
+
+// CreateSession is com.atproto.server.createSession.
+func (s *Service) CreateSession(ctx context.Context, _ auth.Anyone, in CreateInput) (Output, error) {
+	signed, err := s.SignIn(ctx, SignIn{Identifier: in.Identifier, Password: in.Password, AllowTakendown: in.AllowTakendown})
+	if err != nil {
+		return Output{}, wireError(err)
+	}
+	xrpc.SetAccount(ctx, signed.Account.DID.String())
+	return s.Output(signed), nil
+}
+
+// RefreshSession is com.atproto.server.refreshSession.
+func (s *Service) RefreshSession(ctx context.Context, caller auth.RefreshCaller, _ xrpc.None) (Output, error) {
+	signed, err := s.Refresh(ctx, caller.Token)
+	if err != nil {
+		return Output{}, wireError(err)
+	}
+	return s.Output(signed), nil
+}
+
+// GetSession is com.atproto.server.getSession.
+func (s *Service) GetSession(ctx context.Context, caller auth.StandardCaller, _ xrpc.None) (Info, error) {
+	a, err := s.Accounts.ByDID(ctx, caller.DID)
+	if errors.Is(err, account.ErrNotFound) {
+		return Info{}, auth.ErrExpired() // deleted since the caller was proven
+	}
+	if err != nil {
+		return Info{}, wireError(err)
+	}
+	return s.info(a), nil
+}
+
+// DeleteSession is com.atproto.server.deleteSession.
+func (s *Service) DeleteSession(ctx context.Context, caller auth.EndingCaller, _ xrpc.None) (xrpc.None, error) {
+	if err := s.SignOut(ctx, caller.Token); err != nil {
+		return xrpc.None{}, wireError(err)
+	}
+	return xrpc.None{}, nil
+}
+
+// wireError is the package's errors as the session contract words them. What is
+// not one of them is a dependency that failed: a 503, on which clients keep
+// their session.
+func wireError(err error) error {
+	var many *tooMany
+	switch {
+	case errors.Is(err, ErrUnknown), errors.Is(err, ErrReused):
+		return xrpc.BadRequest(xrpc.NameExpiredToken, "Token has been revoked")
+	case errors.Is(err, ErrMismatch):
+		return xrpc.BadRequest(xrpc.NameInvalidToken, "Token could not be verified")
+	case errors.Is(err, errTakendown):
+		return auth.ErrTakendown()
+	case errors.Is(err, errWrong):
+		return xrpc.Unauthorized(xrpc.NameAuthRequired, "Invalid identifier or password")
+	case errors.Is(err, errTooLong):
+		return xrpc.Unauthorized(xrpc.NameAuthRequired, "Password too long. Consider resetting your password.")
+	case errors.As(err, &many):
+		return xrpc.TooManyRequests(many.wait)
+	default:
+		return xrpc.Unavailable(err)
+	}
+}

@@ -1,0 +1,307 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"zombiezen.com/go/sqlite"
+
+	"nestbox/account"
+	"nestbox/store/sqlite/groupcommit"
+)
+
+// Accounts implements account.Store.
+type Accounts struct{ *DB }
+
+var _ account.Store = Accounts{}
+
+const accountColumns = `a.id, a.did, a.handle, a.email, a.created_at, a.email_confirmed_at, a.deactivated_at,
+	a.delete_after, a.takendown_at, a.takedown_ref, a.suspended_at, a.invited_with, a.signing_key, a.tokens_valid_after,
+	i.document, i.handle_invalid, i.checked_at`
+
+const accountTables = ` FROM account a LEFT JOIN identity i ON i.account_id = a.id `
+
+func scanAccount(r *sqlite.Stmt) *account.Account {
+	return &account.Account{
+		ID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), Handle: syntax.Handle(r.ColumnText(2)), Email: r.ColumnText(3),
+		CreatedAt: columnTime(r, 4), EmailConfirmedAt: columnTime(r, 5), DeactivatedAt: columnTime(r, 6),
+		DeleteAfter: columnTime(r, 7), TakendownAt: columnTime(r, 8), TakedownRef: r.ColumnText(9), SuspendedAt: columnTime(r, 10),
+		InvitedWith: r.ColumnText(11), SigningKey: r.ColumnText(12), TokensValidAfter: columnTime(r, 13),
+		Document: columnBytes(r, 14), HandleInvalid: r.ColumnBool(15), IdentityCheckedAt: columnTime(r, 16),
+	}
+}
+
+// findAccount returns the account that where selects, account.ErrNotFound where
+// there is none, or only one whose DID is still being registered.
+func findAccount(c *sqlite.Conn, where string, b bind) (*account.Account, error) {
+	var found *account.Account
+	err := query(c, "SELECT "+accountColumns+accountTables+"WHERE a.pending_operation IS NULL AND "+where, b,
+		func(r *sqlite.Stmt) error { found = scanAccount(r); return nil })
+	if err != nil {
+		return nil, fmt.Errorf("look for account: %w", err)
+	}
+	if found == nil {
+		return nil, account.ErrNotFound
+	}
+	return found, nil
+}
+
+// ByDID implements account.Store; it is on the way of every request, and cached.
+func (db Accounts) ByDID(ctx context.Context, did syntax.DID) (*account.Account, error) {
+	if a, ok := db.accounts.GetIfPresent(did.String()); ok {
+		return a, nil
+	}
+	var err error
+	a, ok := db.accounts.ComputeIfAbsent(did.String(), func() (loaded *account.Account, cancel bool) {
+		loaded, err = db.find(ctx, "a.did = ?", did.String())
+		return loaded, err != nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, account.ErrNotFound
+	}
+	return a, nil
+}
+
+// ByHandle implements account.Store.
+func (db Accounts) ByHandle(ctx context.Context, h syntax.Handle) (*account.Account, error) {
+	return db.find(ctx, "a.handle = ?", h.String())
+}
+
+// ByEmail implements account.Store.
+func (db Accounts) ByEmail(ctx context.Context, email string) (*account.Account, error) {
+	return db.find(ctx, "a.email_key = ?", emailKey(email))
+}
+
+func (db Accounts) find(ctx context.Context, where, value string) (found *account.Account, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		found, err = findAccount(c, where, func(s *sqlite.Stmt) { s.BindText(1, value) })
+		return err
+	})
+	return found, err
+}
+
+// emailKey is the form of an address that is compared.
+func emailKey(email string) string { return strings.ToLower(email) }
+
+// List implements account.Store.
+func (db Accounts) List(ctx context.Context, after int64, limit int) ([]*account.Account, error) {
+	var out []*account.Account
+	err := db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, "SELECT "+accountColumns+accountTables+"WHERE a.pending_operation IS NULL AND a.id > ? ORDER BY a.id LIMIT ?",
+			func(s *sqlite.Stmt) { s.BindInt64(1, after); s.BindInt64(2, int64(limit)) },
+			func(r *sqlite.Stmt) error { out = append(out, scanAccount(r)); return nil })
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list accounts: %w", err)
+	}
+	return out, nil
+}
+
+// Credentials implements account.Store.
+func (db Accounts) Credentials(ctx context.Context, id int64) (cred account.Credentials, err error) {
+	err = db.readTx(ctx, func(c *sqlite.Conn) error {
+		found := false
+		err := query(c, "SELECT password_hash, credential_epoch FROM account WHERE id = ? AND pending_operation IS NULL",
+			func(s *sqlite.Stmt) { s.BindInt64(1, id) },
+			func(r *sqlite.Stmt) error {
+				found = true
+				cred.PasswordHash, cred.Epoch = r.ColumnText(0), r.ColumnInt64(1)
+				return nil
+			})
+		if err != nil {
+			return fmt.Errorf("read credentials: %w", err)
+		}
+		if !found {
+			return account.ErrNotFound
+		}
+		err = query(c, "SELECT id, name, hash, privileged, created_at FROM app_password WHERE account_id = ? ORDER BY created_at, id",
+			func(s *sqlite.Stmt) { s.BindInt64(1, id) },
+			func(r *sqlite.Stmt) error {
+				cred.AppPasswords = append(cred.AppPasswords, account.AppPassword{
+					ID: r.ColumnInt64(0), Name: r.ColumnText(1), Hash: r.ColumnText(2), Privileged: r.ColumnBool(3), CreatedAt: columnTime(r, 4),
+				})
+				return nil
+			})
+		if err != nil {
+			return fmt.Errorf("read app passwords: %w", err)
+		}
+		return nil
+	})
+	return cred, err
+}
+
+// UpgradeHash implements account.Store.
+func (db Accounts) UpgradeHash(ctx context.Context, id int64, old, better string) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		n, err := change(tx.Conn, "UPDATE account SET password_hash = ? WHERE id = ? AND password_hash = ?",
+			func(s *sqlite.Stmt) { s.BindText(1, better); s.BindInt64(2, id); s.BindText(3, old) })
+		if err != nil {
+			return fmt.Errorf("upgrade password hash: %w", err)
+		}
+		if n == 0 {
+			return account.ErrPasswordChanged
+		}
+		return nil
+	})
+}
+
+// SetPassword implements account.Store.
+func (db Accounts) SetPassword(ctx context.Context, id int64, hash string, keep int64, e account.Event) error {
+	return db.update(ctx, id, func(tx *groupcommit.Tx) error {
+		_, err := change(tx.Conn, "UPDATE account SET password_hash = ?, credential_epoch = credential_epoch + 1 WHERE id = ?",
+			func(s *sqlite.Stmt) { s.BindText(1, hash); s.BindInt64(2, id) })
+		if err != nil {
+			return fmt.Errorf("set password: %w", err)
+		}
+		ids, err := endAll(tx, db.DB, id, keep, e.At)
+		if err != nil {
+			return err
+		}
+		e.Reason = fmt.Sprintf("%d sessions ended", len(ids))
+		return insertEvent(tx.Conn, id, e)
+	})
+}
+
+// update runs a write on an account that exists and, once it is committed,
+// drops it from the cache.
+func (db Accounts) update(ctx context.Context, id int64, fn func(*groupcommit.Tx) error) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		a, err := findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) })
+		if err != nil {
+			return err
+		}
+		forget(tx, db.DB, a.DID)
+		return fn(tx)
+	})
+}
+
+func forget(tx *groupcommit.Tx, db *DB, did syntax.DID) {
+	tx.AfterCommit(func() { db.accounts.Invalidate(did.String()) })
+}
+
+// expireForeignTokens ends access tokens that another server issued: those have
+// no session of ours to end.
+func expireForeignTokens(tx *groupcommit.Tx, db *DB, id int64, at time.Time) error {
+	var did syntax.DID
+	err := query(tx.Conn, "UPDATE account SET tokens_valid_after = ? WHERE id = ? RETURNING did",
+		func(s *sqlite.Stmt) { bindTime(s, 1, at); s.BindInt64(2, id) },
+		func(r *sqlite.Stmt) error { did = syntax.DID(r.ColumnText(0)); return nil })
+	if err != nil {
+		return fmt.Errorf("expire older tokens: %w", err)
+	}
+	forget(tx, db, did)
+	return nil
+}
+
+// AddAppPassword implements account.Store.
+func (db Accounts) AddAppPassword(ctx context.Context, id int64, p account.AppPassword, e account.Event) error {
+	return db.update(ctx, id, func(tx *groupcommit.Tx) error {
+		n := 0
+		err := query(tx.Conn, "SELECT count(*) FROM app_password WHERE account_id = ?",
+			func(s *sqlite.Stmt) { s.BindInt64(1, id) },
+			func(r *sqlite.Stmt) error { n = r.ColumnInt(0); return nil })
+		if err != nil {
+			return fmt.Errorf("count app passwords: %w", err)
+		}
+		if n >= account.MaxAppPasswords {
+			return account.ErrTooMany
+		}
+		_, err = change(tx.Conn, "INSERT INTO app_password (account_id, name, hash, privileged, created_at) VALUES (?, ?, ?, ?, ?)",
+			func(s *sqlite.Stmt) {
+				s.BindInt64(1, id)
+				s.BindText(2, p.Name)
+				s.BindText(3, p.Hash)
+				s.BindBool(4, p.Privileged)
+				bindTime(s, 5, p.CreatedAt)
+			})
+		if isUnique(err) {
+			return account.ErrNameTaken
+		}
+		if err != nil {
+			return fmt.Errorf("insert app password: %w", err)
+		}
+		return insertEvent(tx.Conn, id, e)
+	})
+}
+
+// RevokeAppPassword implements account.Store.
+func (db Accounts) RevokeAppPassword(ctx context.Context, id int64, name string, e account.Event) error {
+	return db.update(ctx, id, func(tx *groupcommit.Tx) error {
+		ended, err := deleteSessions(tx, db.DB, "app_password_id = (SELECT id FROM app_password WHERE account_id = ? AND name = ?)",
+			func(s *sqlite.Stmt) { s.BindInt64(1, id); s.BindText(2, name) })
+		if err != nil {
+			return err
+		}
+		n, err := change(tx.Conn, "DELETE FROM app_password WHERE account_id = ? AND name = ?",
+			func(s *sqlite.Stmt) { s.BindInt64(1, id); s.BindText(2, name) })
+		if err != nil {
+			return fmt.Errorf("delete app password: %w", err)
+		}
+		if n == 0 {
+			return nil
+		}
+		e.Reason = fmt.Sprintf("%q, %d sessions ended", name, len(ended))
+		return errors.Join(expireForeignTokens(tx, db.DB, id, e.At), insertEvent(tx.Conn, id, e))
+	})
+}
+
+// SetStatus implements account.Store.
+func (db Accounts) SetStatus(ctx context.Context, id int64, c account.StatusChange, e account.Event) (*account.Account, error) {
+	var now *account.Account
+	err := db.update(ctx, id, func(tx *groupcommit.Tx) error {
+		a, err := findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) })
+		if err != nil {
+			return err
+		}
+		next, endSessions := a.With(c, e.At)
+		_, err = change(tx.Conn, `UPDATE account SET takendown_at = ?, takedown_ref = ?, suspended_at = ?, deactivated_at = ?, delete_after = ?,
+			credential_epoch = credential_epoch + ? WHERE id = ?`,
+			func(s *sqlite.Stmt) {
+				bindTime(s, 1, next.TakendownAt)
+				s.BindText(2, next.TakedownRef)
+				bindTime(s, 3, next.SuspendedAt)
+				bindTime(s, 4, next.DeactivatedAt)
+				bindTime(s, 5, next.DeleteAfter)
+				s.BindBool(6, endSessions)
+				s.BindInt64(7, id)
+			})
+		if err != nil {
+			return fmt.Errorf("set status: %w", err)
+		}
+		if endSessions {
+			ids, err := endAll(tx, db.DB, id, 0, e.At)
+			if err != nil {
+				return err
+			}
+			e.Reason = fmt.Sprintf("%d sessions ended", len(ids))
+		}
+		if now, err = findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
+			return err
+		}
+		return insertEvent(tx.Conn, id, e)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return now, nil
+}
+
+// Delete implements account.Store.
+func (db Accounts) Delete(ctx context.Context, id int64) error {
+	return db.update(ctx, id, func(tx *groupcommit.Tx) error {
+		if _, err := deleteSessions(tx, db.DB, "account_id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
+			return err
+		}
+		if _, err := change(tx.Conn, "DELETE FROM account WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
+			return fmt.Errorf("delete account: %w", err)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,213 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"nestbox/account"
+	"nestbox/session"
+	"nestbox/store/sqlite/groupcommit"
+)
+
+// Options of a DB; Log is required.
+type Options struct {
+	// Fatal is called when the outcome of a commit is unknown: it must end the
+	// process, so that recovery decides.
+	Fatal func(error)
+	// Commit replaces the COMMIT of write transactions, in tests.
+	Commit func(*sqlite.Conn) error
+	Log    *slog.Logger
+}
+
+const (
+	readers = 4
+	// checkpointAt is the size of the write-ahead log, in bytes, from which it
+	// is copied into the database file.
+	checkpointAt    = 16 << 20
+	checkpointEvery = time.Second
+	// cachedSessions and cachedAccounts bound the caches: about 500 bytes and
+	// 1.5 KB an entry.
+	cachedSessions = 40_000
+	cachedAccounts = 10_000
+)
+
+// DB is the opened database. Accounts, Sessions, Hosting and Identity give the
+// domains' Store interfaces on it.
+type DB struct {
+	path   string
+	log    *slog.Logger
+	writer *groupcommit.Writer
+	reads  *sqlitex.Pool
+
+	sessions *otter.Cache[int64, *session.State]
+	accounts *otter.Cache[string, *account.Account] // by DID
+
+	stop context.CancelFunc
+	done sync.WaitGroup
+}
+
+// Open opens, or creates, the database file at path and brings its schema up to
+// this binary's. A newer schema is refused with ErrNewerSchema.
+func Open(ctx context.Context, path string, opts Options) (*DB, error) {
+	if err := ownFile(path); err != nil {
+		return nil, err
+	}
+	write, err := openConn(path, sqlite.OpenReadWrite, sqlite.OpenCreate)
+	if err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	if err := prepareWriter(write); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), write.Close())
+	}
+	checkpoints, err := openConn(path, sqlite.OpenReadWrite)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), write.Close())
+	}
+	reads, err := sqlitex.NewPool(path, sqlitex.PoolOptions{
+		Flags: sqlite.OpenReadWrite | sqlite.OpenWAL, PoolSize: readers,
+		PrepareConn: func(c *sqlite.Conn) error {
+			return sqlitex.ExecuteScript(c, "PRAGMA query_only=ON; PRAGMA cache_size=-2000;", nil)
+		},
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), write.Close(), checkpoints.Close())
+	}
+	db := &DB{
+		path: path, log: opts.Log, reads: reads,
+		writer:   groupcommit.New(write, groupcommit.Options{Fatal: opts.Fatal, Commit: opts.Commit}),
+		sessions: otter.Must(&otter.Options[int64, *session.State]{MaximumSize: cachedSessions}),
+		accounts: otter.Must(&otter.Options[string, *account.Account]{MaximumSize: cachedAccounts}),
+	}
+	ctx, db.stop = context.WithCancel(context.WithoutCancel(ctx))
+	db.done.Go(func() { db.checkpointLoop(ctx, checkpoints) })
+	return db, nil
+}
+
+// ownFile creates the database file readable by its owner alone: it holds
+// password hashes and sealed keys.
+func ownFile(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the path is the operator's own data directory
+	if err != nil {
+		return fmt.Errorf("create database file: %w", err)
+	}
+	return f.Close()
+}
+
+func openConn(path string, flags ...sqlite.OpenFlags) (*sqlite.Conn, error) {
+	var all sqlite.OpenFlags
+	for _, f := range flags {
+		all |= f
+	}
+	conn, err := sqlite.OpenConn(path, all|sqlite.OpenWAL)
+	if err != nil {
+		return nil, err
+	}
+	conn.SetBusyTimeout(10 * time.Second)
+	return conn, nil
+}
+
+// prepareWriter sets what SQLite forgets between connections and migrates. The
+// writer never checkpoints by itself: that would put a stall under a commit.
+func prepareWriter(c *sqlite.Conn) error {
+	for _, pragma := range []string{
+		"PRAGMA synchronous=FULL",
+		"PRAGMA foreign_keys=ON",
+		"PRAGMA wal_autocheckpoint=0",
+		"PRAGMA cache_size=-16000",
+		"PRAGMA temp_store=MEMORY",
+	} {
+		if err := sqlitex.ExecuteTransient(c, pragma, nil); err != nil {
+			return fmt.Errorf("%s: %w", pragma, err)
+		}
+	}
+	return migrate(c)
+}
+
+// Close finishes queued writes, copies the log into the file and closes it.
+func (db *DB) Close() error {
+	err := db.writer.Close()
+	db.stop()
+	db.done.Wait()
+	db.sessions.StopAllGoroutines()
+	db.accounts.StopAllGoroutines()
+	return errors.Join(err, db.reads.Close())
+}
+
+// Ping reads from the database: the health check.
+func (db *DB) Ping(ctx context.Context) error {
+	return db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, "SELECT id FROM account LIMIT 1", nil, nil)
+	})
+}
+
+// checkpointLoop keeps the write-ahead log short. It owns conn.
+//
+// A passive checkpoint on this connection copies all but what is written
+// meanwhile; the log starts over only when nothing is left to copy. Under
+// unbroken load that moment never comes by itself, so the small rest is then
+// copied on the writer's connection, between two of its transactions.
+func (db *DB) checkpointLoop(ctx context.Context, conn *sqlite.Conn) {
+	tick := time.NewTicker(checkpointEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if walSize(db.path) < checkpointAt {
+				continue
+			}
+			err := checkpoint(conn)
+			if err == nil {
+				err = db.writer.Outside(ctx, checkpoint)
+			}
+			if err != nil && ctx.Err() == nil {
+				db.log.LogAttrs(ctx, slog.LevelError, "checkpoint failed", slog.String("cause", err.Error()))
+			}
+		case <-ctx.Done():
+			if err := errors.Join(checkpoint(conn), conn.Close()); err != nil {
+				db.log.LogAttrs(context.WithoutCancel(ctx), slog.LevelError, "last checkpoint failed", slog.String("cause", err.Error()))
+			}
+			return
+		}
+	}
+}
+
+func checkpoint(c *sqlite.Conn) error {
+	return sqlitex.ExecuteTransient(c, "PRAGMA wal_checkpoint(PASSIVE)", nil)
+}
+
+func walSize(path string) int64 {
+	fi, err := os.Stat(filepath.Clean(path) + "-wal")
+	if err != nil {
+		return 0
+	}
+	return fi.Size()
+}
+
+// read runs fn on a pooled read-only connection, in one read transaction when
+// it makes several statements that must agree.
+func (db *DB) read(ctx context.Context, fn func(*sqlite.Conn) error) error {
+	conn, err := db.reads.Take(ctx)
+	if err != nil {
+		return fmt.Errorf("take a read connection: %w", err)
+	}
+	defer db.reads.Put(conn)
+	return fn(conn)
+}
+
+// readTx is read in one transaction: every statement sees the same state.
+func (db *DB) readTx(ctx context.Context, fn func(*sqlite.Conn) error) error {
+	return db.read(ctx, func(c *sqlite.Conn) (err error) {
+		defer sqlitex.Transaction(c)(&err)
+		return fn(c)
+	})
+}

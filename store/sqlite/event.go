@@ -1,0 +1,67 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+
+	"zombiezen.com/go/sqlite"
+
+	"nestbox/account"
+	"nestbox/store/sqlite/groupcommit"
+)
+
+// insertEvent appends to an account's trail and drops what is beyond its limit.
+func insertEvent(c *sqlite.Conn, accountID int64, e account.Event) error {
+	_, err := change(c, `INSERT INTO trail
+		(account_id, at, kind, actor, session_id, reason, network, user_agent, other_network, other_user_agent)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		func(s *sqlite.Stmt) {
+			s.BindInt64(1, accountID)
+			bindTime(s, 2, e.At)
+			s.BindText(3, string(e.Kind))
+			s.BindText(4, string(e.By))
+			s.BindInt64(5, e.Session)
+			s.BindText(6, e.Reason)
+			s.BindText(7, e.Network)
+			s.BindText(8, e.UserAgent)
+			s.BindText(9, e.OtherNetwork)
+			s.BindText(10, e.OtherUserAgent)
+		})
+	if err != nil {
+		return fmt.Errorf("append to trail: %w", err)
+	}
+	_, err = change(c, `DELETE FROM trail WHERE account_id = ?1 AND id <=
+		(SELECT id FROM trail WHERE account_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)`,
+		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindInt64(2, account.TrailLimit) })
+	if err != nil {
+		return fmt.Errorf("trim trail: %w", err)
+	}
+	return nil
+}
+
+// AddEvent implements account.Store.
+func (db Accounts) AddEvent(ctx context.Context, id int64, e account.Event) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error { return insertEvent(tx.Conn, id, e) })
+}
+
+// Trail implements account.Store.
+func (db Accounts) Trail(ctx context.Context, id int64, limit int) ([]account.Event, error) {
+	var out []account.Event
+	err := db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, `SELECT at, kind, actor, session_id, reason, network, user_agent, other_network, other_user_agent
+			FROM trail WHERE account_id = ? ORDER BY id DESC LIMIT ?`,
+			func(s *sqlite.Stmt) { s.BindInt64(1, id); s.BindInt64(2, int64(limit)) },
+			func(r *sqlite.Stmt) error {
+				out = append(out, account.Event{
+					At: columnTime(r, 0), Kind: account.EventKind(r.ColumnText(1)), By: account.Actor(r.ColumnText(2)),
+					Session: r.ColumnInt64(3), Reason: r.ColumnText(4), Network: r.ColumnText(5), UserAgent: r.ColumnText(6),
+					OtherNetwork: r.ColumnText(7), OtherUserAgent: r.ColumnText(8),
+				})
+				return nil
+			})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read trail: %w", err)
+	}
+	return out, nil
+}

@@ -1,0 +1,143 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"zombiezen.com/go/sqlite"
+
+	"nestbox/account"
+	"nestbox/hosting"
+	"nestbox/store/sqlite/groupcommit"
+)
+
+// Hosting implements hosting.Store.
+type Hosting struct{ *DB }
+
+var _ hosting.Store = Hosting{}
+
+// Reserve implements hosting.Store.
+func (db Hosting) Reserve(ctx context.Context, p hosting.Pending) (id int64, err error) {
+	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		for _, taken := range []struct {
+			where, value string
+			err          error
+		}{
+			{"handle = ?", p.Handle.String(), account.ErrHandleTaken},
+			{"email_key = ?", emailKey(p.Email), account.ErrEmailTaken},
+			{"did = ?", p.DID.String(), account.ErrDIDTaken},
+		} {
+			exists := false
+			err := query(tx.Conn, "SELECT 1 FROM account WHERE "+taken.where,
+				func(s *sqlite.Stmt) { s.BindText(1, taken.value) },
+				func(*sqlite.Stmt) error { exists = true; return nil })
+			if err != nil {
+				return fmt.Errorf("look for account: %w", err)
+			}
+			if exists {
+				return taken.err
+			}
+		}
+		if p.InviteCode != "" {
+			if err := useInvite(tx.Conn, p.InviteCode, p.DID, p.CreatedAt); err != nil {
+				return err
+			}
+		}
+		id, err = insertPending(tx.Conn, p)
+		return err
+	})
+	return id, err
+}
+
+func insertPending(c *sqlite.Conn, p hosting.Pending) (id int64, err error) {
+	err = query(c, `INSERT INTO account
+		(did, handle, email, email_key, password_hash, created_at, invited_with, signing_key, signing_key_sealed, pending_operation)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
+		func(s *sqlite.Stmt) {
+			s.BindText(1, p.DID.String())
+			s.BindText(2, p.Handle.String())
+			s.BindText(3, p.Email)
+			s.BindText(4, emailKey(p.Email))
+			s.BindText(5, p.PasswordHash)
+			bindTime(s, 6, p.CreatedAt)
+			s.BindText(7, p.InviteCode)
+			s.BindText(8, p.SigningKey)
+			s.BindBytes(9, p.SigningKeySealed)
+			s.BindBytes(10, p.Operation)
+		},
+		func(r *sqlite.Stmt) error { id = r.ColumnInt64(0); return nil })
+	if err != nil {
+		return 0, fmt.Errorf("reserve account: %w", err)
+	}
+	return id, nil
+}
+
+// Activate implements hosting.Store.
+func (db Hosting) Activate(ctx context.Context, id int64, document []byte, e account.Event) (*account.Account, error) {
+	var a *account.Account
+	err := db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		n, err := change(tx.Conn, "UPDATE account SET pending_operation = NULL WHERE id = ? AND pending_operation IS NOT NULL",
+			func(s *sqlite.Stmt) { s.BindInt64(1, id) })
+		if err != nil {
+			return fmt.Errorf("activate account: %w", err)
+		}
+		if n == 0 {
+			return account.ErrNotFound
+		}
+		if err := saveDocument(tx.Conn, id, document, false, e.At); err != nil {
+			return err
+		}
+		if err := insertEvent(tx.Conn, id, e); err != nil {
+			return err
+		}
+		a, err = findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) })
+		if err == nil {
+			forget(tx, db.DB, a.DID)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// Abandon implements hosting.Store.
+func (db Hosting) Abandon(ctx context.Context, id int64) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		_, err := change(tx.Conn, `DELETE FROM invite_use WHERE used_by =
+			(SELECT did FROM account WHERE id = ? AND pending_operation IS NOT NULL)`,
+			func(s *sqlite.Stmt) { s.BindInt64(1, id) })
+		if err != nil {
+			return fmt.Errorf("free invite code: %w", err)
+		}
+		_, err = change(tx.Conn, "DELETE FROM account WHERE id = ? AND pending_operation IS NOT NULL",
+			func(s *sqlite.Stmt) { s.BindInt64(1, id) })
+		if err != nil {
+			return fmt.Errorf("abandon account: %w", err)
+		}
+		return nil
+	})
+}
+
+// Pending implements hosting.Store.
+func (db Hosting) Pending(ctx context.Context) ([]hosting.Pending, error) {
+	var out []hosting.Pending
+	err := db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, `SELECT id, did, handle, email, signing_key, pending_operation, invited_with, created_at
+			FROM account WHERE pending_operation IS NOT NULL ORDER BY id`, nil,
+			func(r *sqlite.Stmt) error {
+				out = append(out, hosting.Pending{
+					AccountID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), Handle: syntax.Handle(r.ColumnText(2)),
+					Email: r.ColumnText(3), SigningKey: r.ColumnText(4), Operation: columnBytes(r, 5),
+					InviteCode: r.ColumnText(6), CreatedAt: columnTime(r, 7),
+				})
+				return nil
+			})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list reservations: %w", err)
+	}
+	return out, nil
+}

@@ -1,0 +1,61 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"zombiezen.com/go/sqlite"
+
+	"nestbox/identity"
+	"nestbox/store/sqlite/groupcommit"
+)
+
+// Identities implements identity.Store.
+type Identities struct{ *DB }
+
+var _ identity.Store = Identities{}
+
+// Due implements identity.Store.
+func (db Identities) Due(ctx context.Context, before time.Time, limit int) ([]identity.Subject, error) {
+	var out []identity.Subject
+	err := db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, `SELECT a.id, a.did, a.handle, a.signing_key, i.document, i.handle_invalid
+			FROM identity i JOIN account a ON a.id = i.account_id WHERE i.checked_at < ? ORDER BY i.checked_at LIMIT ?`,
+			func(s *sqlite.Stmt) { bindTime(s, 1, before); s.BindInt64(2, int64(limit)) },
+			func(r *sqlite.Stmt) error {
+				out = append(out, identity.Subject{
+					AccountID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), Handle: syntax.Handle(r.ColumnText(2)),
+					SigningKey: r.ColumnText(3), Document: columnBytes(r, 4), HandleInvalid: r.ColumnBool(5),
+				})
+				return nil
+			})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list identities to check: %w", err)
+	}
+	return out, nil
+}
+
+// SaveDocument implements identity.Store.
+func (db Identities) SaveDocument(ctx context.Context, accountID int64, document []byte, handleInvalid bool, at time.Time) error {
+	return Accounts{db.DB}.update(ctx, accountID, func(tx *groupcommit.Tx) error {
+		return saveDocument(tx.Conn, accountID, document, handleInvalid, at)
+	})
+}
+
+func saveDocument(c *sqlite.Conn, accountID int64, document []byte, handleInvalid bool, at time.Time) error {
+	_, err := change(c, `INSERT INTO identity (account_id, document, handle_invalid, checked_at) VALUES (?1, ?2, ?3, ?4)
+		ON CONFLICT (account_id) DO UPDATE SET document = ?2, handle_invalid = ?3, checked_at = ?4`,
+		func(s *sqlite.Stmt) {
+			s.BindInt64(1, accountID)
+			s.BindBytes(2, document)
+			s.BindBool(3, handleInvalid)
+			bindTime(s, 4, at)
+		})
+	if err != nil {
+		return fmt.Errorf("save DID document: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,402 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+
+	"nestbox/account"
+	"nestbox/auth"
+	"nestbox/session"
+	"nestbox/store/sqlite/groupcommit"
+)
+
+// Sessions implements session.Store.
+type Sessions struct{ *DB }
+
+var _ session.Store = Sessions{}
+
+const sessionColumns = `s.id, s.nonce, s.account_id, s.app_password_id, s.scope, s.created_at,
+	s.head, s.rotated_at, s.marks, s.floor, s.expires, s.network, s.user_agent, s.flagged_at,
+	(SELECT name FROM app_password p WHERE p.id = s.app_password_id)`
+
+func scanSession(r *sqlite.Stmt) (session.State, error) {
+	marks, err := decodeMarks(columnBytes(r, 8))
+	if err != nil {
+		return session.State{}, fmt.Errorf("session %d: %w", r.ColumnInt64(0), err)
+	}
+	return session.State{
+		ID: r.ColumnInt64(0), Nonce: r.ColumnText(1), AccountID: r.ColumnInt64(2), AppPasswordID: r.ColumnInt64(3),
+		Scope: auth.Scope(r.ColumnText(4)), CreatedAt: columnTime(r, 5),
+		Head: r.ColumnInt64(6), RotatedAt: columnTime(r, 7), Marks: marks, Floor: r.ColumnInt64(9),
+		Expires: columnTime(r, 10), Network: r.ColumnText(11), UserAgent: r.ColumnText(12), FlaggedAt: columnTime(r, 13),
+		AppPassword: r.ColumnText(14),
+	}, nil
+}
+
+// encodeMarks packs (Unix milliseconds, generation) pairs as varints, each
+// relative to the pair before it.
+func encodeMarks(marks []session.Mark) []byte {
+	buf := make([]byte, 0, len(marks)*8)
+	var at, gen int64
+	for _, m := range marks {
+		buf = binary.AppendVarint(buf, m.Time.UnixMilli()-at)
+		buf = binary.AppendVarint(buf, m.Generation-gen)
+		at, gen = m.Time.UnixMilli(), m.Generation
+	}
+	return buf
+}
+
+func decodeMarks(buf []byte) ([]session.Mark, error) {
+	var marks []session.Mark
+	var at, gen int64
+	for len(buf) > 0 {
+		dt, n := binary.Varint(buf)
+		if n <= 0 {
+			return nil, errors.New("rotation marks are damaged")
+		}
+		dg, m := binary.Varint(buf[n:])
+		if m <= 0 {
+			return nil, errors.New("rotation marks are damaged")
+		}
+		buf = buf[n+m:]
+		at, gen = at+dt, gen+dg
+		marks = append(marks, session.Mark{Time: time.UnixMilli(at).UTC(), Generation: gen})
+	}
+	return marks, nil
+}
+
+func loadSession(c *sqlite.Conn, id int64) (*session.State, error) {
+	var found *session.State
+	err := query(c, "SELECT "+sessionColumns+" FROM session s WHERE s.id = ?",
+		func(s *sqlite.Stmt) { s.BindInt64(1, id) },
+		func(r *sqlite.Stmt) error {
+			st, err := scanSession(r)
+			found = &st
+			return err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("load session: %w", err)
+	}
+	if found == nil {
+		return nil, session.ErrUnknown
+	}
+	return found, nil
+}
+
+// Load implements session.Store. The row is read under the cache's lock on its
+// key, so that a change committed meanwhile replaces what this puts there.
+func (db Sessions) Load(ctx context.Context, id int64) (*session.State, error) {
+	if st, ok := db.sessions.GetIfPresent(id); ok {
+		return st, nil
+	}
+	var err error
+	st, ok := db.sessions.ComputeIfAbsent(id, func() (loaded *session.State, cancel bool) {
+		err = db.read(ctx, func(c *sqlite.Conn) (err error) {
+			loaded, err = loadSession(c, id)
+			return err
+		})
+		return loaded, err != nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, session.ErrUnknown
+	}
+	return st, nil
+}
+
+// Create implements session.Store.
+func (db Sessions) Create(ctx context.Context, n session.New) (*session.State, error) {
+	var st *session.State
+	err := db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		var err error
+		st, err = insertSession(tx, db.DB, n)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return st, nil
+}
+
+// insertSession adds a session, makes room for it, and notes the sign-in.
+func insertSession(tx *groupcommit.Tx, db *DB, n session.New) (*session.State, error) {
+	current := false
+	err := query(tx.Conn, "SELECT credential_epoch FROM account WHERE id = ? AND pending_operation IS NULL",
+		func(s *sqlite.Stmt) { s.BindInt64(1, n.AccountID) },
+		func(r *sqlite.Stmt) error { current = r.ColumnInt64(0) == n.Epoch; return nil })
+	if err != nil {
+		return nil, fmt.Errorf("check credentials: %w", err)
+	}
+	if !current {
+		return nil, session.ErrUnknown
+	}
+	if err := makeRoom(tx, db, n); err != nil {
+		return nil, err
+	}
+	st := &session.State{
+		Nonce: n.Nonce, AccountID: n.AccountID, AppPasswordID: n.AppPasswordID, Scope: n.Scope,
+		CreatedAt: n.At, RotatedAt: n.At, Expires: n.Expires, Network: n.Network, UserAgent: n.UserAgent,
+	}
+	err = query(tx.Conn, `INSERT INTO session
+		(nonce, account_id, app_password_id, scope, created_at, head, rotated_at, marks, floor, expires, network, user_agent)
+		VALUES (?, ?, ?, ?, ?, 0, ?, x'', 0, ?, ?, ?) RETURNING id`,
+		func(s *sqlite.Stmt) {
+			s.BindText(1, st.Nonce)
+			s.BindInt64(2, st.AccountID)
+			bindID(s, 3, st.AppPasswordID)
+			s.BindText(4, string(st.Scope))
+			bindTime(s, 5, st.CreatedAt)
+			bindTime(s, 6, st.RotatedAt)
+			bindTime(s, 7, st.Expires)
+			s.BindText(8, st.Network)
+			s.BindText(9, st.UserAgent)
+		}, func(r *sqlite.Stmt) error { st.ID = r.ColumnInt64(0); return nil })
+	if sqlite.ErrCode(err) == sqlite.ResultConstraintForeignKey {
+		return nil, session.ErrUnknown
+	}
+	if err != nil {
+		return nil, fmt.Errorf("insert session: %w", err)
+	}
+	n.Event.Session = st.ID
+	if err := insertEvent(tx.Conn, n.AccountID, n.Event); err != nil {
+		return nil, err
+	}
+	return st, nil
+}
+
+// makeRoom ends the longest unused sessions of the account where a new one
+// would be over the limit.
+func makeRoom(tx *groupcommit.Tx, db *DB, n session.New) error {
+	count := 0
+	err := query(tx.Conn, "SELECT count(*) FROM session WHERE account_id = ?",
+		func(s *sqlite.Stmt) { s.BindInt64(1, n.AccountID) },
+		func(r *sqlite.Stmt) error { count = r.ColumnInt(0); return nil })
+	if err != nil {
+		return fmt.Errorf("count sessions: %w", err)
+	}
+	over := count + 1 - n.Limit
+	if over <= 0 {
+		return nil
+	}
+	ended, err := deleteSessions(tx, db, `id IN (SELECT id FROM session WHERE account_id = ?1 ORDER BY rotated_at, id LIMIT ?2)`,
+		func(s *sqlite.Stmt) { s.BindInt64(1, n.AccountID); s.BindInt64(2, int64(over)) })
+	if err != nil {
+		return err
+	}
+	e := n.Event
+	e.Kind, e.By = account.EventSessionsCapped, account.ActorServer
+	e.Reason = fmt.Sprintf("%d sessions ended to keep within the limit of %d", len(ended), n.Limit)
+	return insertEvent(tx.Conn, n.AccountID, e)
+}
+
+// deleteSessions removes the sessions that where selects and, once that is
+// committed, forgets them in the cache. It returns their numbers.
+func deleteSessions(tx *groupcommit.Tx, db *DB, where string, b bind) ([]int64, error) {
+	var ids []int64
+	err := query(tx.Conn, "DELETE FROM session WHERE "+where+" RETURNING id", b,
+		func(r *sqlite.Stmt) error { ids = append(ids, r.ColumnInt64(0)); return nil })
+	if err != nil {
+		return nil, fmt.Errorf("delete sessions: %w", err)
+	}
+	tx.AfterCommit(func() {
+		for _, id := range ids {
+			db.sessions.Invalidate(id)
+		}
+	})
+	return ids, nil
+}
+
+// Rotate implements session.Store. The common case costs one UPDATE: the
+// decision is made on the cached state, and the write insists that the row is
+// still in it; where it is not, the decision is made again on the row.
+func (db Sessions) Rotate(ctx context.Context, id int64, decide func(session.State) (session.Rotation, error)) (session.Rotation, error) {
+	st, err := db.Load(ctx, id)
+	if err != nil {
+		return session.Rotation{}, err
+	}
+	r, err := decide(*st)
+	if err != nil || !r.Changed {
+		return r, err
+	}
+	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		written, err := db.store(tx, *st, r)
+		if err != nil || written {
+			return err
+		}
+		now, err := loadSession(tx.Conn, id)
+		if err != nil {
+			return err
+		}
+		if r, err = decide(*now); err != nil || !r.Changed {
+			return err
+		}
+		written, err = db.store(tx, *now, r)
+		if err == nil && !written {
+			err = fmt.Errorf("session %d changed within a transaction", id)
+		}
+		return err
+	})
+	if err != nil {
+		return session.Rotation{}, err
+	}
+	return r, nil
+}
+
+// store writes what a rotation changed, if the row is still in state was.
+func (db Sessions) store(tx *groupcommit.Tx, was session.State, r session.Rotation) (bool, error) {
+	if r.Revoke {
+		ids, err := deleteSessions(tx, db.DB, "id = ? AND head = ?",
+			func(s *sqlite.Stmt) { s.BindInt64(1, was.ID); s.BindInt64(2, was.Head) })
+		if err != nil || len(ids) == 0 {
+			return false, err
+		}
+		revoked := *r.Event
+		revoked.Kind, revoked.Reason = account.EventSessionRevoked, "refresh token reused"
+		return true, errors.Join(insertEvent(tx.Conn, was.AccountID, *r.Event), insertEvent(tx.Conn, was.AccountID, revoked))
+	}
+	next := r.Next
+	n, err := change(tx.Conn, `UPDATE session SET head = ?, rotated_at = ?, marks = ?, floor = ?, expires = ?, network = ?, user_agent = ?, flagged_at = ?
+		WHERE id = ? AND head = ? AND flagged_at IS ?`,
+		func(s *sqlite.Stmt) {
+			s.BindInt64(1, next.Head)
+			bindTime(s, 2, next.RotatedAt)
+			s.BindBytes(3, encodeMarks(next.Marks))
+			s.BindInt64(4, next.Floor)
+			bindTime(s, 5, next.Expires)
+			s.BindText(6, next.Network)
+			s.BindText(7, next.UserAgent)
+			bindTime(s, 8, next.FlaggedAt)
+			s.BindInt64(9, was.ID)
+			s.BindInt64(10, was.Head)
+			bindTime(s, 11, was.FlaggedAt)
+		})
+	if err != nil {
+		return false, fmt.Errorf("update session: %w", err)
+	}
+	if n == 0 {
+		return false, nil
+	}
+	if r.Event != nil {
+		if err := insertEvent(tx.Conn, was.AccountID, *r.Event); err != nil {
+			return false, err
+		}
+	}
+	tx.AfterCommit(func() { db.sessions.Set(next.ID, &next) })
+	return true, nil
+}
+
+// End implements session.Store.
+func (db Sessions) End(ctx context.Context, id int64, e account.Event) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		st, err := loadSession(tx.Conn, id)
+		if err != nil {
+			return err
+		}
+		if _, err := deleteSessions(tx, db.DB, "id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
+			return err
+		}
+		e.Session = id
+		return insertEvent(tx.Conn, st.AccountID, e)
+	})
+}
+
+// EndAll implements session.Store.
+func (db Sessions) EndAll(ctx context.Context, accountID int64, appPasswords bool, e account.Event) (int, error) {
+	ended := 0
+	err := db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		ids, err := endAll(tx, db.DB, accountID, 0, e.At)
+		if err != nil {
+			return err
+		}
+		ended = len(ids)
+		if appPasswords {
+			_, err := change(tx.Conn, "DELETE FROM app_password WHERE account_id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, accountID) })
+			if err != nil {
+				return fmt.Errorf("delete app passwords: %w", err)
+			}
+		}
+		return insertEvent(tx.Conn, accountID, e)
+	})
+	return ended, err
+}
+
+// endAll removes an account's sessions but keep, and ends what tokens of
+// another server it still had.
+func endAll(tx *groupcommit.Tx, db *DB, accountID, keep int64, at time.Time) ([]int64, error) {
+	ids, err := deleteSessions(tx, db, "account_id = ? AND id <> ?",
+		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindInt64(2, keep) })
+	if err != nil {
+		return nil, err
+	}
+	if err := expireForeignTokens(tx, db, accountID, at); err != nil {
+		return nil, err
+	}
+	return ids, nil
+}
+
+// List implements session.Store.
+func (db Sessions) List(ctx context.Context, accountID int64) ([]session.State, error) {
+	var out []session.State
+	err := db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, "SELECT "+sessionColumns+" FROM session s WHERE s.account_id = ? ORDER BY s.rotated_at DESC, s.id DESC",
+			func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
+			func(r *sqlite.Stmt) error {
+				st, err := scanSession(r)
+				out = append(out, st)
+				return err
+			})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list sessions: %w", err)
+	}
+	return out, nil
+}
+
+// collectStep is how many rows one call of Collect looks at.
+const collectStep = 5000
+
+// Collect implements session.Store. It looks on a read connection and only
+// bothers the writer where there is something to remove.
+func (db Sessions) Collect(ctx context.Context, after int64, before time.Time) (next int64, removed int, err error) {
+	seen, expired := 0, 0
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, "SELECT id, expires < ? FROM session WHERE id > ? ORDER BY id LIMIT ?",
+			func(s *sqlite.Stmt) {
+				bindTime(s, 1, before)
+				s.BindInt64(2, after)
+				s.BindInt64(3, collectStep)
+			},
+			func(r *sqlite.Stmt) error {
+				seen++
+				next = r.ColumnInt64(0)
+				if r.ColumnBool(1) {
+					expired++
+				}
+				return nil
+			})
+	})
+	if err != nil {
+		return 0, 0, fmt.Errorf("look for expired sessions: %w", err)
+	}
+	upTo := next
+	if seen < collectStep {
+		next = 0
+	}
+	if expired == 0 {
+		return next, 0, nil
+	}
+	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		ids, err := deleteSessions(tx, db.DB, "id > ? AND id <= ? AND expires < ?",
+			func(s *sqlite.Stmt) { s.BindInt64(1, after); s.BindInt64(2, upTo); bindTime(s, 3, before) })
+		removed = len(ids)
+		return err
+	})
+	return next, removed, err
+}
