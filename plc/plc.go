@@ -1,0 +1,241 @@
+// Package plc knows did:plc operations (https://web.plc.directory/spec/v0.1/did-plc):
+// making them, checking them, following their log, and the DID document that
+// they result in. It is pure: no I/O, no clock.
+package plc
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	didplc "github.com/did-method-plc/go-didplc"
+)
+
+// Limits of the specification and of the directory that runs it.
+const (
+	MaxOperation    = 7500 // bytes of DAG-CBOR, signed
+	MaxRotationKeys = 5
+	maxMethods      = 10
+	maxServices     = 10
+	maxAliases      = 10
+	maxName         = 32
+	maxAlias        = 258 // "at://" and a handle of 253
+	maxEndpoint     = 512
+	maxServiceType  = 256
+)
+
+const (
+	methodAtproto  = "atproto"
+	servicePDS     = "atproto_pds"
+	typePDS        = "AtprotoPersonalDataServer"
+	typeOperation  = "plc_operation"
+	aliasPrefix    = "at://"
+	methodMultikey = "Multikey"
+)
+
+// ErrOperation: an operation breaks a rule of the specification; the text says
+// which.
+var ErrOperation = errors.New("improper operation")
+
+func improper(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrOperation, fmt.Sprintf(format, args...))
+}
+
+// Data is what an identity consists of.
+type Data struct {
+	// RotationKeys (did:key) may change the identity, the earlier the mightier.
+	RotationKeys []string
+	// SigningKey (did:key) signs the account's repository.
+	SigningKey string
+	Handle     syntax.Handle
+	// PDS is the URL of the account's host.
+	PDS string
+}
+
+// Create returns the signed genesis operation of an identity and the DID that
+// it makes. Repeated rotation keys are dropped.
+func Create(d Data, signer atcrypto.PrivateKey) (syntax.DID, *didplc.RegularOp, error) {
+	var keys []string
+	for _, k := range d.RotationKeys {
+		if !slices.Contains(keys, k) {
+			keys = append(keys, k)
+		}
+	}
+	op := &didplc.RegularOp{
+		Type:                typeOperation,
+		RotationKeys:        keys,
+		VerificationMethods: map[string]string{methodAtproto: d.SigningKey},
+		AlsoKnownAs:         []string{aliasPrefix + d.Handle.String()},
+		Services:            map[string]didplc.OpService{servicePDS: {Type: typePDS, Endpoint: d.PDS}},
+	}
+	if err := op.Sign(signer); err != nil {
+		return "", nil, fmt.Errorf("sign genesis operation: %w", err)
+	}
+	if err := Check(op); err != nil {
+		return "", nil, err
+	}
+	did, err := op.DID()
+	if err != nil {
+		return "", nil, fmt.Errorf("derive DID: %w", err)
+	}
+	return syntax.DID(did), op, nil
+}
+
+// Move returns the signed operation that follows last and changes nothing but
+// the URL of the account's host. Legacy genesis operations are carried over
+// into today's form, as the specification demands.
+func Move(last didplc.OpEnum, pds string, signer atcrypto.PrivateKey) (*didplc.RegularOp, error) {
+	var next didplc.RegularOp
+	switch {
+	case last.Regular != nil:
+		next = *last.Regular
+	case last.Legacy != nil:
+		next = last.Legacy.RegularOp()
+	default:
+		return nil, improper("the identity is a tombstone")
+	}
+	prev := last.AsOperation().CID().String()
+	services := map[string]didplc.OpService{}
+	for id, s := range next.Services {
+		services[id] = s
+	}
+	services[servicePDS] = didplc.OpService{Type: typePDS, Endpoint: pds}
+	next.Type, next.Services, next.Prev, next.Sig = typeOperation, services, &prev, nil
+	if err := next.Sign(signer); err != nil {
+		return nil, fmt.Errorf("sign operation: %w", err)
+	}
+	return &next, Check(&next)
+}
+
+// Decode parses an operation of any kind and checks its form. Unknown members
+// are refused: they would not be under the signature.
+func Decode(raw []byte) (didplc.OpEnum, error) {
+	var op didplc.OpEnum
+	if err := op.UnmarshalJSON(raw); err != nil {
+		return op, improper("%v", err)
+	}
+	if err := checkMembers(raw, op); err != nil {
+		return op, err
+	}
+	return op, Check(op.AsOperation())
+}
+
+// checkMembers says whether raw holds the members of its kind of operation and
+// nothing else.
+func checkMembers(raw []byte, op didplc.OpEnum) error {
+	var got map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &got); err != nil {
+		return improper("%v", err)
+	}
+	want := map[bool][]string{
+		op.Regular != nil:   {"type", "rotationKeys", "verificationMethods", "alsoKnownAs", "services", "prev", "sig"},
+		op.Tombstone != nil: {"type", "prev", "sig"},
+		op.Legacy != nil:    {"type", "signingKey", "recoveryKey", "handle", "service", "prev", "sig"},
+	}[true]
+	for _, name := range want {
+		if _, ok := got[name]; !ok {
+			return improper("%s is missing", name)
+		}
+		delete(got, name)
+	}
+	for name := range got {
+		return improper("unknown member %q", name)
+	}
+	return nil
+}
+
+// Check returns ErrOperation where the form of a signed operation, its keys or
+// its size are not as the specification demands. It verifies no signature.
+func Check(op didplc.Operation) error {
+	if !op.IsSigned() {
+		return improper("it is not signed")
+	}
+	if n := len(op.SignedCBORBytes()); n > MaxOperation {
+		return improper("it has %d bytes, more than %d", n, MaxOperation)
+	}
+	switch op := op.(type) {
+	case *didplc.RegularOp:
+		return checkRegular(op)
+	case *didplc.LegacyOp:
+		return errors.Join(checkKey(op.SigningKey), checkKey(op.RecoveryKey))
+	case *didplc.TombstoneOp:
+		if op.Prev == "" {
+			return improper("a tombstone follows nothing")
+		}
+		return nil
+	default:
+		return improper("unknown kind")
+	}
+}
+
+func checkRegular(op *didplc.RegularOp) error {
+	switch {
+	case op.Type != typeOperation:
+		return improper("unknown type %q", op.Type)
+	case len(op.RotationKeys) == 0 || len(op.RotationKeys) > MaxRotationKeys:
+		return improper("there must be 1 to %d rotation keys", MaxRotationKeys)
+	case len(op.VerificationMethods) > maxMethods, len(op.Services) > maxServices, len(op.AlsoKnownAs) > maxAliases:
+		return improper("too many entries")
+	}
+	for i, k := range op.RotationKeys {
+		if err := checkKey(k); err != nil {
+			return err
+		}
+		if slices.Contains(op.RotationKeys[:i], k) {
+			return improper("rotation key %s is given twice", k)
+		}
+	}
+	for name, k := range op.VerificationMethods {
+		if name == "" || len(name) > maxName || !strings.HasPrefix(k, "did:key:") {
+			return improper("verification method %q", name)
+		}
+	}
+	for id, s := range op.Services {
+		if id == "" || len(id) > maxName || s.Endpoint == "" || len(s.Endpoint) > maxEndpoint || len(s.Type) > maxServiceType {
+			return improper("service %q", id)
+		}
+	}
+	for i, alias := range op.AlsoKnownAs {
+		if alias == "" || len(alias) > maxAlias || slices.Contains(op.AlsoKnownAs[:i], alias) {
+			return improper("alias %q", alias)
+		}
+	}
+	return nil
+}
+
+func checkKey(k string) error {
+	if _, err := atcrypto.ParsePublicDIDKey(k); err != nil {
+		return improper("rotation key %q: %v", k, err)
+	}
+	return nil
+}
+
+// CheckRotationKey says whether k (did:key) may be a rotation key.
+func CheckRotationKey(k string) error { return checkKey(k) }
+
+// DataOf reads an identity back from an operation; a tombstone has none.
+func DataOf(op didplc.OpEnum) (Data, bool) {
+	regular := op.Regular
+	switch {
+	case op.Legacy != nil:
+		r := op.Legacy.RegularOp()
+		regular = &r
+	case regular == nil:
+		return Data{}, false
+	}
+	d := Data{
+		RotationKeys: regular.RotationKeys, SigningKey: regular.VerificationMethods[methodAtproto],
+		PDS: regular.Services[servicePDS].Endpoint,
+	}
+	for _, alias := range regular.AlsoKnownAs {
+		if name, ok := strings.CutPrefix(alias, aliasPrefix); ok {
+			d.Handle = syntax.Handle(name)
+			break
+		}
+	}
+	return d, true
+}
