@@ -19,6 +19,10 @@ type (
 	// Anyone proved nothing.
 	Anyone struct{}
 
+	// SignUpCaller proved nothing, and claims nothing: a service token, with
+	// which an account moves in, is refused.
+	SignUpCaller struct{}
+
 	// RefreshCaller presented a refresh token that has not expired. Whether its
 	// session lives is for the session package to say.
 	RefreshCaller struct{ Token Token }
@@ -80,6 +84,19 @@ type Verifier struct {
 
 // Anyone admits every request, with whatever credentials or none.
 func (v *Verifier) Anyone(context.Context, *http.Request) (Anyone, error) { return Anyone{}, nil }
+
+// SignUp admits who wants a new account. Credentials on that request mean an
+// account that moves in, which is refused clearly rather than ignored.
+func (v *Verifier) SignUp(_ context.Context, r *http.Request) (SignUpCaller, error) {
+	kind, _, err := parseAuthorization(r.Header.Get("Authorization"))
+	if err != nil {
+		return SignUpCaller{}, err
+	}
+	if kind == schemeBearer {
+		return SignUpCaller{}, xrpc.InvalidRequest("Moving an existing account to this server is not supported yet")
+	}
+	return SignUpCaller{}, nil
+}
 
 // Refresh proves a RefreshCaller.
 func (v *Verifier) Refresh(ctx context.Context, r *http.Request) (RefreshCaller, error) {

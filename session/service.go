@@ -125,6 +125,17 @@ func (s *Service) Start(ctx context.Context, a *account.Account, cred account.Cr
 	return s.mint(a, st, 0, now)
 }
 
+// Open starts the first session of an account that was just made: whoever made
+// it has just chosen its password.
+func (s *Service) Open(ctx context.Context, a *account.Account) (auth.Pair, error) {
+	cred, err := s.Accounts.Credentials(ctx, a.ID)
+	if err != nil {
+		return auth.Pair{}, err
+	}
+	signed, err := s.Start(ctx, a, cred, nil)
+	return signed.Pair, err
+}
+
 // mint signs the pair of a generation. A taken-down account gets an access
 // token that is good for leaving only.
 func (s *Service) mint(a *account.Account, st *State, generation int64, now time.Time) (Signed, error) {

@@ -1,0 +1,119 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/auth"
+	"nestbox/xrpc"
+)
+
+// AppPasswords answers the endpoints of app passwords. Its fields are set once.
+type AppPasswords struct {
+	Store Store
+	Now   func() time.Time
+}
+
+// AppPasswordInput is what createAppPassword takes.
+type AppPasswordInput struct {
+	Name       string `json:"name"`
+	Privileged bool   `json:"privileged,omitzero"`
+}
+
+// AppPasswordOutput is what createAppPassword answers: the only time that the
+// password is shown.
+type AppPasswordOutput struct {
+	Name       string `json:"name"`
+	Password   string `json:"password"`
+	CreatedAt  string `json:"createdAt"`
+	Privileged bool   `json:"privileged"`
+}
+
+// AppPasswordView is one of listAppPasswords.
+type AppPasswordView struct {
+	Name       string `json:"name"`
+	CreatedAt  string `json:"createdAt"`
+	Privileged bool   `json:"privileged"`
+}
+
+// AppPasswordsOutput is what listAppPasswords answers.
+type AppPasswordsOutput struct {
+	Passwords []AppPasswordView `json:"passwords"`
+}
+
+// RevokeInput is what revokeAppPassword takes.
+type RevokeInput struct {
+	Name string `json:"name"`
+}
+
+func datetime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// Create is com.atproto.server.createAppPassword.
+func (s *AppPasswords) Create(ctx context.Context, caller auth.FullCaller, in AppPasswordInput) (AppPasswordOutput, error) {
+	if err := CheckAppPasswordName(in.Name); err != nil {
+		return AppPasswordOutput{}, xrpc.InvalidRequest("An app password's name has 1 to %d characters", MaxAppPasswordName)
+	}
+	a, err := s.owner(ctx, caller.DID)
+	if err != nil {
+		return AppPasswordOutput{}, err
+	}
+	now, password := s.Now().UTC(), NewAppPassword()
+	e := NewEvent(ctx, now, EventAppPasswordCreated, ActorOwner)
+	e.Reason = in.Name
+	err = s.Store.AddAppPassword(ctx, a.ID, AppPassword{
+		Name: in.Name, Hash: HashAppPassword(a.DID, password), Privileged: in.Privileged, CreatedAt: now,
+	}, e)
+	switch {
+	case errors.Is(err, ErrNameTaken):
+		return AppPasswordOutput{}, xrpc.InvalidRequest("An app password of that name exists already")
+	case errors.Is(err, ErrTooMany):
+		return AppPasswordOutput{}, xrpc.InvalidRequest("An account can have %d app passwords; revoke some first", MaxAppPasswords)
+	case err != nil:
+		return AppPasswordOutput{}, xrpc.Unavailable(err)
+	}
+	return AppPasswordOutput{Name: in.Name, Password: password, CreatedAt: datetime(now), Privileged: in.Privileged}, nil
+}
+
+// List is com.atproto.server.listAppPasswords.
+func (s *AppPasswords) List(ctx context.Context, caller auth.StandardCaller, _ xrpc.None) (AppPasswordsOutput, error) {
+	a, err := s.owner(ctx, caller.DID)
+	if err != nil {
+		return AppPasswordsOutput{}, err
+	}
+	cred, err := s.Store.Credentials(ctx, a.ID)
+	if err != nil {
+		return AppPasswordsOutput{}, xrpc.Unavailable(err)
+	}
+	out := AppPasswordsOutput{Passwords: []AppPasswordView{}}
+	for _, p := range cred.AppPasswords {
+		out.Passwords = append(out.Passwords, AppPasswordView{p.Name, datetime(p.CreatedAt), p.Privileged})
+	}
+	return out, nil
+}
+
+// Revoke is com.atproto.server.revokeAppPassword.
+func (s *AppPasswords) Revoke(ctx context.Context, caller auth.StandardCaller, in RevokeInput) (xrpc.None, error) {
+	a, err := s.owner(ctx, caller.DID)
+	if err != nil {
+		return xrpc.None{}, err
+	}
+	e := NewEvent(ctx, s.Now().UTC(), EventAppPasswordRevoked, ActorOwner)
+	if err := s.Store.RevokeAppPassword(ctx, a.ID, in.Name, e); err != nil {
+		return xrpc.None{}, xrpc.Unavailable(err)
+	}
+	return xrpc.None{}, nil
+}
+
+func (s *AppPasswords) owner(ctx context.Context, did syntax.DID) (*Account, error) {
+	a, err := s.Store.ByDID(ctx, did)
+	if errors.Is(err, ErrNotFound) {
+		return nil, auth.ErrExpired() // deleted since the caller was proven
+	}
+	if err != nil {
+		return nil, xrpc.Unavailable(err)
+	}
+	return a, nil
+}

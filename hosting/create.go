@@ -1,0 +1,186 @@
+package hosting
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	didplc "github.com/did-method-plc/go-didplc"
+
+	"nestbox/account"
+	"nestbox/identity"
+	"nestbox/plc"
+)
+
+// submitTimeout bounds the wait for the PLC directory.
+const submitTimeout = 20 * time.Second
+
+// Errors of Create.
+var (
+	errInviteMissing = errors.New("no invite code provided")
+	errNoEmail       = errors.New("e-mail is required")
+	errNoPassword    = errors.New("password is required")
+	errRecoveryKey   = errors.New("recovery key is not a did:key that can be used")
+	errMoveIn        = errors.New("moving in is not supported yet")
+	errDirectory     = errors.New("the PLC directory did not register the account")
+	errUnsettled     = errors.New("the PLC directory did not answer")
+)
+
+// NewAccount is what it takes to make an account.
+type NewAccount struct {
+	Handle      string
+	Email       string
+	Password    string
+	InviteCode  string
+	RecoveryKey string
+	// ByAdmin: the operator makes it: no invite code is needed, reserved names
+	// are free.
+	ByAdmin bool
+}
+
+// Create makes an account with a new did:plc. When it returns an error, nothing
+// is left behind, except after errUnsettled: then Resume settles it within
+// minutes.
+func (s *Service) Create(ctx context.Context, in NewAccount) (*account.Account, error) {
+	p, err := s.check(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	if p.PasswordHash, err = s.Hasher.Hash(ctx, in.Password); err != nil {
+		return nil, err
+	}
+	op, err := s.genesis(&p, in.RecoveryKey)
+	if err != nil {
+		return nil, err
+	}
+	if p.AccountID, err = s.Store.Reserve(ctx, p); err != nil {
+		return nil, err
+	}
+	// From here on a client that leaves must not leave things half done.
+	ctx = context.WithoutCancel(ctx)
+	doc, err := s.register(ctx, p, op)
+	if err != nil {
+		return nil, err
+	}
+	return s.activate(ctx, p, doc)
+}
+
+// check validates everything that can be wrong with a sign-up before a password
+// is hashed, in the order of the reference.
+func (s *Service) check(ctx context.Context, in NewAccount) (Pending, error) {
+	p := Pending{InviteCode: in.InviteCode, CreatedAt: s.now()}
+	if in.Password == "" {
+		return p, errNoPassword
+	}
+	if err := account.CheckNewPassword(in.Password); err != nil {
+		return p, err
+	}
+	if s.InviteRequired && in.InviteCode == "" && !in.ByAdmin {
+		return p, errInviteMissing
+	}
+	if in.Email == "" {
+		return p, errNoEmail
+	}
+	var err error
+	if p.Email, err = account.CheckEmail(in.Email); err != nil {
+		return p, err
+	}
+	if p.Handle, err = account.NormalizeHandle(in.Handle); err != nil {
+		return p, err
+	}
+	if err := account.CheckServiceHandle(p.Handle, s.Domains); err != nil && (!in.ByAdmin || !errors.Is(err, account.ErrHandleReserved)) {
+		return p, err
+	}
+	if in.RecoveryKey != "" && plc.CheckRotationKey(in.RecoveryKey) != nil {
+		return p, errRecoveryKey
+	}
+	return p, s.checkFree(ctx, p)
+}
+
+// checkFree spares a sign-up that cannot succeed the cost of its password. The
+// reservation decides.
+func (s *Service) checkFree(ctx context.Context, p Pending) error {
+	if p.InviteCode != "" {
+		codes, err := s.Accounts.InviteCodes(ctx, []string{p.InviteCode})
+		if err != nil {
+			return err
+		}
+		if len(codes) == 0 || codes[0].Disabled || len(codes[0].Uses) >= codes[0].Available {
+			return account.ErrInviteUsed
+		}
+	}
+	switch _, err := s.Accounts.ByHandle(ctx, p.Handle); {
+	case err == nil:
+		return account.ErrHandleTaken
+	case !errors.Is(err, account.ErrNotFound):
+		return err
+	}
+	switch _, err := s.Accounts.ByEmail(ctx, p.Email); {
+	case err == nil:
+		return account.ErrEmailTaken
+	case !errors.Is(err, account.ErrNotFound):
+		return err
+	}
+	return nil
+}
+
+// genesis makes the account's signing key and its first operation. The owner's
+// recovery key is the mightiest, then the operator's, then the server's.
+func (s *Service) genesis(p *Pending, recoveryKey string) (*didplc.RegularOp, error) {
+	signing, err := atcrypto.GeneratePrivateKeyK256()
+	if err != nil {
+		return nil, fmt.Errorf("make signing key: %w", err)
+	}
+	public, err := signing.PublicKey()
+	if err != nil {
+		return nil, fmt.Errorf("make signing key: %w", err)
+	}
+	server, err := s.RotationKey.PublicKey()
+	if err != nil {
+		return nil, fmt.Errorf("read rotation key: %w", err)
+	}
+	var rotation []string
+	for _, k := range []string{recoveryKey, s.RecoveryKey, server.DIDKey()} {
+		if k != "" {
+			rotation = append(rotation, k)
+		}
+	}
+	did, op, err := plc.Create(plc.Data{RotationKeys: rotation, SigningKey: public.DIDKey(), Handle: p.Handle, PDS: s.URL}, s.RotationKey)
+	if err != nil {
+		return nil, err
+	}
+	p.DID, p.SigningKey = did, public.DIDKey()
+	p.SigningKeySealed = s.Box.Seal(signing.Bytes(), signingKeyLabel(did))
+	if p.Operation, err = json.Marshal(op); err != nil {
+		return nil, fmt.Errorf("encode genesis operation: %w", err)
+	}
+	return op, nil
+}
+
+// signingKeyLabel binds a sealed signing key to its account.
+func signingKeyLabel(did syntax.DID) string { return "signing key of " + did.String() }
+
+// register submits the genesis operation of a reserved account and returns the
+// document that it results in. Where it certainly failed, the reservation is
+// undone.
+func (s *Service) register(ctx context.Context, p Pending, op *didplc.RegularOp) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, submitTimeout)
+	defer cancel()
+	err := s.Directory.Submit(ctx, p.DID, op)
+	if err == nil {
+		return plc.Document(p.DID, didplc.OpEnum{Regular: op})
+	}
+	s.Log.LogAttrs(ctx, slog.LevelError, "PLC directory did not take a sign-up", slog.String("cause", err.Error()))
+	if !errors.Is(err, identity.ErrRefused) && !errors.Is(err, identity.ErrUnreached) {
+		return nil, errUnsettled
+	}
+	if aerr := s.Store.Abandon(context.WithoutCancel(ctx), p.AccountID); aerr != nil {
+		return nil, errors.Join(errDirectory, aerr)
+	}
+	return nil, errDirectory
+}

@@ -1,0 +1,9 @@
+// Package hosting owns the life of an account on this server: creating it,
+// deactivating and activating it, and what the server says of itself to whoever
+// wants to move in.
+//
+// Invariant: an account exists here if and only if its DID is registered. It is
+// first reserved, with everything that is needed to go on; then its operation
+// is submitted; then it is activated. Whatever interrupts that, Resume finishes
+// or undoes it.
+package hosting

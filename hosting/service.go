@@ -1,0 +1,170 @@
+package hosting
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	didplc "github.com/did-method-plc/go-didplc"
+
+	"nestbox/account"
+	"nestbox/auth"
+	"nestbox/identity"
+	"nestbox/internal/seal"
+	"nestbox/plc"
+	"nestbox/ratelimit"
+)
+
+// Settings of a Service.
+type Settings struct {
+	// DID and URL are the server's own.
+	DID string
+	URL string
+	// Hostname begins invite codes.
+	Hostname string
+	// Domains are the service's handle domains, each with its dot.
+	Domains        []string
+	InviteRequired bool
+	// RecoveryKey (did:key) goes before the server's own among the rotation keys
+	// of new accounts; empty for none.
+	RecoveryKey string
+	// RotationKey signs the operations of accounts.
+	RotationKey atcrypto.PrivateKey
+
+	PrivacyPolicyURL, TermsOfServiceURL, ContactEmail string
+	BlobUploadLimit                                   int64
+}
+
+// Opener starts the first session of a new account.
+type Opener interface {
+	Open(ctx context.Context, a *account.Account) (auth.Pair, error)
+}
+
+// Service is what the endpoints and the command line act through.
+type Service struct {
+	Settings
+
+	Store     Store
+	Accounts  account.Store
+	Hasher    *account.Hasher
+	Directory *identity.Directory
+	Sessions  Opener
+	Box       *seal.Box
+	// Limits counts sign-ups; nil counts nothing.
+	Limits *ratelimit.Limiter
+	Now    func() time.Time
+	Log    *slog.Logger
+}
+
+func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Millisecond) }
+
+// resumeEvery is how often interrupted sign-ups are looked at; giveUpAfter is
+// how long a directory that cannot be asked may keep a handle reserved.
+const (
+	resumeEvery = 30 * time.Second
+	giveUpAfter = 15 * time.Minute
+)
+
+// Run finishes or undoes interrupted sign-ups until ctx ends.
+func (s *Service) Run(ctx context.Context) {
+	tick := time.NewTicker(resumeEvery)
+	defer tick.Stop()
+	for {
+		if err := s.Resume(ctx); err != nil && ctx.Err() == nil {
+			s.Log.LogAttrs(ctx, slog.LevelWarn, "interrupted sign-ups not settled", slog.String("cause", err.Error()))
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Resume settles the reservations that a crash, or a directory that did not
+// answer, has left: the account is activated where its DID is registered, and
+// undone where it is not. Younger ones than a submission may take are left to
+// the request that is working on them.
+func (s *Service) Resume(ctx context.Context) error {
+	pending, err := s.Store.Pending(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range pending {
+		age := s.now().Sub(p.CreatedAt)
+		if age < submitTimeout {
+			continue
+		}
+		doc, err := s.Directory.Document(ctx, p.DID)
+		switch {
+		case err == nil:
+			_, err = s.activate(ctx, p, doc)
+		case errors.Is(err, identity.ErrNotRegistered), age > giveUpAfter:
+			err = s.Store.Abandon(ctx, p.AccountID)
+		}
+		if err != nil {
+			return fmt.Errorf("settle sign-up of %s: %w", p.DID, err)
+		}
+	}
+	return nil
+}
+
+func (s *Service) activate(ctx context.Context, p Pending, doc []byte) (*account.Account, error) {
+	e := account.NewEvent(ctx, s.now(), account.EventSignUp, account.ActorOwner)
+	return s.Store.Activate(ctx, p.AccountID, doc, e)
+}
+
+// Repoint makes the DID document of every account name this server's URL: for
+// a development server that was started on another port. Accounts whose keys
+// we do not hold fail, and the first failure is returned.
+func (s *Service) Repoint(ctx context.Context, documents identity.Store) error {
+	for after := int64(0); ; {
+		accounts, err := s.Accounts.List(ctx, after, 100)
+		if err != nil || len(accounts) == 0 {
+			return err
+		}
+		for _, a := range accounts {
+			after = a.ID
+			if identity.PDSEndpoint(a.Document) == s.URL {
+				continue
+			}
+			if err := s.repointOne(ctx, a, documents); err != nil {
+				return fmt.Errorf("point %s to %s: %w", a.DID, s.URL, err)
+			}
+		}
+	}
+}
+
+func (s *Service) repointOne(ctx context.Context, a *account.Account, documents identity.Store) error {
+	last, err := s.Directory.Last(ctx, a.DID)
+	if err != nil {
+		return err
+	}
+	op := last.Regular
+	if d, ok := plc.DataOf(last); !ok || d.PDS != s.URL {
+		if op, err = plc.Move(last, s.URL, s.RotationKey); err != nil {
+			return err
+		}
+		if err := s.Directory.Submit(ctx, a.DID, op); err != nil {
+			return err
+		}
+	}
+	doc, err := plc.Document(a.DID, didplc.OpEnum{Regular: op})
+	if err != nil {
+		return err
+	}
+	return documents.SaveDocument(ctx, a.ID, doc, a.HandleInvalid, s.now())
+}
+
+// Document builds an account's DID document from what this server knows.
+func (s *Service) Document(a *account.Account) []byte {
+	doc, err := plc.DocumentOf(a.DID, plc.Data{SigningKey: a.SigningKey, Handle: a.Handle, PDS: s.URL})
+	if err != nil {
+		doc, _ = json.Marshal(map[string]string{"id": a.DID.String()}) // two strings always encode
+	}
+	return doc
+}

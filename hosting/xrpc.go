@@ -1,0 +1,300 @@
+package hosting
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"nestbox/account"
+	"nestbox/auth"
+	"nestbox/identity"
+	"nestbox/ratelimit"
+	"nestbox/xrpc"
+)
+
+// CreateInput is what createAccount takes.
+type CreateInput struct {
+	Email             string         `json:"email,omitzero"`
+	Handle            string         `json:"handle"`
+	DID               string         `json:"did,omitzero"`
+	InviteCode        string         `json:"inviteCode,omitzero"`
+	VerificationCode  string         `json:"verificationCode,omitzero"`
+	VerificationPhone string         `json:"verificationPhone,omitzero"`
+	Password          string         `json:"password,omitzero"`
+	RecoveryKey       string         `json:"recoveryKey,omitzero"`
+	PLCOp             jsontext.Value `json:"plcOp,omitzero"`
+}
+
+// CreateOutput is what createAccount answers.
+type CreateOutput struct {
+	Handle     syntax.Handle  `json:"handle"`
+	DID        syntax.DID     `json:"did"`
+	DIDDoc     jsontext.Value `json:"didDoc"`
+	AccessJwt  string         `json:"accessJwt"`
+	RefreshJwt string         `json:"refreshJwt"`
+}
+
+// signUps limits new accounts of one client network.
+var signUps = ratelimit.Limit{Name: "sign-ups", Points: 100, Window: 5 * time.Minute}
+
+// CreateAccount is com.atproto.server.createAccount.
+func (s *Service) CreateAccount(ctx context.Context, _ auth.SignUpCaller, in CreateInput) (CreateOutput, error) {
+	if client := xrpc.ClientOf(ctx); s.Limits != nil && !client.Unlimited {
+		r := s.Limits.Take(client.Network(), signUps)
+		r.SetHeaders(xrpc.Header(ctx))
+		if !r.Allowed {
+			return CreateOutput{}, xrpc.TooManyRequests(r.RetryAfter(s.Limits.Now()))
+		}
+	}
+	if len(in.PLCOp) > 0 {
+		return CreateOutput{}, xrpc.InvalidRequest(`Unsupported input: "plcOp"`)
+	}
+	if in.DID != "" {
+		return CreateOutput{}, wireError(errMoveIn, in)
+	}
+	a, err := s.Create(ctx, NewAccount{
+		Handle: in.Handle, Email: in.Email, Password: in.Password, InviteCode: in.InviteCode, RecoveryKey: in.RecoveryKey,
+	})
+	if err != nil {
+		return CreateOutput{}, wireError(err, in)
+	}
+	pair, err := s.Sessions.Open(ctx, a)
+	if err != nil {
+		return CreateOutput{}, xrpc.Unavailable(err)
+	}
+	xrpc.SetAccount(ctx, a.DID.String())
+	return CreateOutput{Handle: a.Handle, DID: a.DID, DIDDoc: a.Document, AccessJwt: pair.Access, RefreshJwt: pair.Refresh}, nil
+}
+
+// wireError is the package's errors as the Lexicon of createAccount names them.
+func wireError(err error, in CreateInput) error {
+	switch {
+	case errors.Is(err, errNoPassword):
+		return xrpc.BadRequest("InvalidPassword", "Password is required")
+	case errors.Is(err, account.ErrPasswordTooShort):
+		return xrpc.BadRequest("InvalidPassword", fmt.Sprintf("Password too short. Minimum length is %d characters.", account.MinNewPassword))
+	case errors.Is(err, account.ErrPasswordTooLong):
+		return xrpc.BadRequest("InvalidPassword", fmt.Sprintf("Password too long. Maximum length is %d characters.", account.MaxNewPassword))
+	case errors.Is(err, account.ErrPasswordForm):
+		return xrpc.BadRequest("InvalidPassword", "Password holds a character that cannot be used")
+	case errors.Is(err, errInviteMissing):
+		return xrpc.BadRequest("InvalidInviteCode", "No invite code provided")
+	case errors.Is(err, account.ErrInviteUsed):
+		return xrpc.BadRequest("InvalidInviteCode", "Provided invite code not available")
+	case errors.Is(err, errNoEmail):
+		return xrpc.InvalidRequest("Email is required")
+	case errors.Is(err, account.ErrEmail):
+		return xrpc.InvalidRequest("This email address is not supported, please use a different email.")
+	case errors.Is(err, account.ErrEmailTaken):
+		return xrpc.InvalidRequest("Email already taken: %s", in.Email)
+	case errors.Is(err, account.ErrHandleTaken):
+		return xrpc.BadRequest("HandleNotAvailable", "Handle already taken: "+strings.ToLower(in.Handle))
+	case errors.Is(err, account.ErrHandleReserved):
+		return xrpc.BadRequest("HandleNotAvailable", account.ErrHandleReserved.Error())
+	case errors.Is(err, account.ErrUnsupportedDomain):
+		return xrpc.BadRequest("UnsupportedDomain", account.ErrUnsupportedDomain.Error())
+	case errors.Is(err, account.ErrHandleForm):
+		return xrpc.BadRequest("InvalidHandle", account.ErrHandleForm.Error())
+	case errors.Is(err, account.ErrHandleTLD), errors.Is(err, account.ErrHandleCharacters),
+		errors.Is(err, account.ErrHandleTooShort), errors.Is(err, account.ErrHandleTooLong):
+		return xrpc.BadRequest("InvalidHandle", err.Error())
+	case errors.Is(err, errRecoveryKey):
+		return xrpc.InvalidRequest("Invalid recoveryKey: expected a did:key")
+	case errors.Is(err, errMoveIn):
+		return xrpc.InvalidRequest("Moving an existing account to this server is not supported yet")
+	case errors.Is(err, errDirectory):
+		e := xrpc.Unavailable(err)
+		e.Message = "The PLC directory could not register the account; no account was made, please try again later"
+		return e
+	case errors.Is(err, errUnsettled):
+		e := xrpc.Unavailable(err)
+		e.Message = "The PLC directory did not answer in time; please try again, or to sign in, in some minutes"
+		return e
+	default:
+		return xrpc.Unavailable(err)
+	}
+}
+
+// Links and Contact are parts of describeServer.
+type (
+	Links struct {
+		PrivacyPolicy  string `json:"privacyPolicy,omitzero"`
+		TermsOfService string `json:"termsOfService,omitzero"`
+	}
+	Contact struct {
+		Email string `json:"email,omitzero"`
+	}
+)
+
+// Description is what describeServer answers.
+type Description struct {
+	DID                  string   `json:"did"`
+	AvailableUserDomains []string `json:"availableUserDomains"`
+	InviteCodeRequired   bool     `json:"inviteCodeRequired"`
+	BlobUploadLimit      int64    `json:"blobUploadLimit,omitzero"`
+	Links                Links    `json:"links"`
+	Contact              Contact  `json:"contact"`
+}
+
+// DescribeServer is com.atproto.server.describeServer.
+func (s *Service) DescribeServer(context.Context, auth.Anyone, xrpc.None) (Description, error) {
+	return Description{
+		DID: s.DID, AvailableUserDomains: s.Domains, InviteCodeRequired: s.InviteRequired, BlobUploadLimit: s.BlobUploadLimit,
+		Links: Links{s.PrivacyPolicyURL, s.TermsOfServiceURL}, Contact: Contact{s.ContactEmail},
+	}, nil
+}
+
+// DeactivateInput is what deactivateAccount takes.
+type DeactivateInput struct {
+	DeleteAfter string `json:"deleteAfter,omitzero"`
+}
+
+// DeactivateAccount is com.atproto.server.deactivateAccount. No session ends;
+// writes are refused from now on.
+func (s *Service) DeactivateAccount(ctx context.Context, caller auth.FullOrTakendownCaller, in DeactivateInput) (xrpc.None, error) {
+	c := account.StatusChange{Deactivated: new(true)}
+	if in.DeleteAfter != "" {
+		at, err := syntax.ParseDatetimeLenient(in.DeleteAfter)
+		if err != nil {
+			return xrpc.None{}, xrpc.InvalidRequest("Invalid datetime at $.deleteAfter")
+		}
+		c.DeleteAfter = at.Time()
+	}
+	return s.setStatus(ctx, caller.DID, c, account.EventDeactivated)
+}
+
+// ActivateAccount is com.atproto.server.activateAccount.
+func (s *Service) ActivateAccount(ctx context.Context, caller auth.FullCaller, _ xrpc.None) (xrpc.None, error) {
+	return s.setStatus(ctx, caller.DID, account.StatusChange{Deactivated: new(false)}, account.EventActivated)
+}
+
+func (s *Service) setStatus(ctx context.Context, did syntax.DID, c account.StatusChange, kind account.EventKind) (xrpc.None, error) {
+	a, err := s.Accounts.ByDID(ctx, did)
+	if err == nil {
+		_, err = s.Accounts.SetStatus(ctx, a.ID, c, account.NewEvent(ctx, s.now(), kind, account.ActorOwner))
+	}
+	if errors.Is(err, account.ErrNotFound) {
+		return xrpc.None{}, auth.ErrExpired() // deleted since the caller was proven
+	}
+	if err != nil {
+		return xrpc.None{}, xrpc.Unavailable(err)
+	}
+	return xrpc.None{}, nil
+}
+
+// StatusOutput is what checkAccountStatus answers. Until this server keeps
+// repositories, an account has none: the counts are true.
+type StatusOutput struct {
+	Activated          bool   `json:"activated"`
+	ValidDID           bool   `json:"validDid"`
+	RepoCommit         string `json:"repoCommit"`
+	RepoRev            string `json:"repoRev"`
+	RepoBlocks         int64  `json:"repoBlocks"`
+	IndexedRecords     int64  `json:"indexedRecords"`
+	PrivateStateValues int64  `json:"privateStateValues"`
+	ExpectedBlobs      int64  `json:"expectedBlobs"`
+	ImportedBlobs      int64  `json:"importedBlobs"`
+}
+
+// CheckAccountStatus is com.atproto.server.checkAccountStatus.
+func (s *Service) CheckAccountStatus(ctx context.Context, caller auth.StandardCaller, _ xrpc.None) (StatusOutput, error) {
+	a, err := s.Accounts.ByDID(ctx, caller.DID)
+	if errors.Is(err, account.ErrNotFound) {
+		return StatusOutput{}, auth.ErrExpired()
+	}
+	if err != nil {
+		return StatusOutput{}, xrpc.Unavailable(err)
+	}
+	return StatusOutput{
+		Activated: a.DeactivatedAt.IsZero(),
+		ValidDID:  !a.HandleInvalid && identity.PDSEndpoint(a.Document) == s.URL,
+	}, nil
+}
+
+// InviteInput and InvitesInput are what createInviteCode and createInviteCodes
+// take.
+type (
+	InviteInput struct {
+		UseCount   int64  `json:"useCount"`
+		ForAccount string `json:"forAccount,omitzero"`
+	}
+	InvitesInput struct {
+		CodeCount   int64    `json:"codeCount"`
+		UseCount    int64    `json:"useCount"`
+		ForAccounts []string `json:"forAccounts,omitzero"`
+	}
+	InviteOutput struct {
+		Code string `json:"code"`
+	}
+	AccountCodes struct {
+		Account string   `json:"account"`
+		Codes   []string `json:"codes"`
+	}
+	InvitesOutput struct {
+		Codes []AccountCodes `json:"codes"`
+	}
+)
+
+// Limits of one call that makes invite codes.
+const (
+	maxInviteCodes = 10_000
+	maxInviteUses  = 1_000_000
+)
+
+// CreateInviteCode is com.atproto.server.createInviteCode.
+func (s *Service) CreateInviteCode(ctx context.Context, caller auth.AdminCaller, in InviteInput) (InviteOutput, error) {
+	many := InvitesInput{CodeCount: 1, UseCount: in.UseCount}
+	if in.ForAccount != "" {
+		many.ForAccounts = []string{in.ForAccount}
+	}
+	out, err := s.CreateInviteCodes(ctx, caller, many)
+	if err != nil {
+		return InviteOutput{}, err
+	}
+	return InviteOutput{out.Codes[0].Codes[0]}, nil
+}
+
+// CreateInviteCodes is com.atproto.server.createInviteCodes.
+func (s *Service) CreateInviteCodes(ctx context.Context, _ auth.AdminCaller, in InvitesInput) (InvitesOutput, error) {
+	accounts := in.ForAccounts
+	if len(accounts) == 0 {
+		accounts = []string{"admin"}
+	}
+	if in.UseCount < 1 || in.UseCount > maxInviteUses {
+		return InvitesOutput{}, xrpc.InvalidRequest("useCount must be from 1 to %d", maxInviteUses)
+	}
+	if in.CodeCount < 1 || in.CodeCount > maxInviteCodes || in.CodeCount*int64(len(accounts)) > maxInviteCodes {
+		return InvitesOutput{}, xrpc.InvalidRequest("codeCount must be from 1 to %d in all", maxInviteCodes)
+	}
+	var out InvitesOutput
+	var codes []account.InviteCode
+	for _, who := range accounts {
+		group := AccountCodes{Account: who}
+		for range in.CodeCount {
+			code := newInviteCode(s.Hostname)
+			group.Codes = append(group.Codes, code)
+			codes = append(codes, account.InviteCode{Code: code, Available: int(in.UseCount), ForAccount: who, CreatedBy: "admin", CreatedAt: s.now()})
+		}
+		out.Codes = append(out.Codes, group)
+	}
+	if err := s.Accounts.AddInviteCodes(ctx, codes); err != nil {
+		return InvitesOutput{}, xrpc.Unavailable(err)
+	}
+	return out, nil
+}
+
+// newInviteCode is the host's name, with dashes so that it is no link, and 50
+// random bits.
+func newInviteCode(hostname string) string {
+	raw := make([]byte, 8)
+	_, _ = rand.Read(raw) // never fails: crypto/rand ends the process instead
+	s := strings.ToLower(base32.StdEncoding.EncodeToString(raw))
+	return strings.ReplaceAll(hostname, ".", "-") + "-" + s[:5] + "-" + s[5:10]
+}

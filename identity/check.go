@@ -1,0 +1,109 @@
+package identity
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+)
+
+// How often identities are looked at.
+const (
+	checkAge   = 24 * time.Hour
+	checkEvery = 5 * time.Minute
+	checkBatch = 100
+)
+
+// Checker compares, in the background, what the network says of our accounts
+// with what we think.
+type Checker struct {
+	Store     Store
+	Directory *Directory
+	Now       func() time.Time
+	Log       *slog.Logger
+}
+
+// Run checks each account once a day until ctx ends.
+func (c *Checker) Run(ctx context.Context) {
+	tick := time.NewTicker(checkEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if err := c.Round(ctx); err != nil && ctx.Err() == nil {
+			c.Log.LogAttrs(ctx, slog.LevelWarn, "identity check failed", slog.String("cause", err.Error()))
+		}
+	}
+}
+
+// Round checks the accounts that are due. It stops at the first failure of the
+// directory: what could not be asked stays as it is and is due again.
+func (c *Checker) Round(ctx context.Context) error {
+	due, err := c.Store.Due(ctx, c.Now().Add(-checkAge), checkBatch)
+	if err != nil {
+		return err
+	}
+	for _, s := range due {
+		if err := c.Check(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Check asks for one account's DID document and stores it, with whether its
+// handle is still claimed there. The other way, from the handle to the DID, is
+// ours to answer: every handle here lies below one of the service's domains.
+func (c *Checker) Check(ctx context.Context, s Subject) error {
+	doc, err := c.Directory.Document(ctx, s.DID)
+	switch {
+	case errors.Is(err, ErrNotRegistered):
+		return c.Store.SaveDocument(ctx, s.AccountID, s.Document, true, c.Now())
+	case err != nil:
+		return err
+	}
+	return c.Store.SaveDocument(ctx, s.AccountID, doc, !claims(doc, s.Handle), c.Now())
+}
+
+// claims says whether a DID document names h as its handle: the first at:// of
+// alsoKnownAs (https://atproto.com/specs/did).
+func claims(doc []byte, h syntax.Handle) bool {
+	var d struct {
+		AlsoKnownAs []string `json:"alsoKnownAs"`
+	}
+	if json.Unmarshal(doc, &d) != nil {
+		return false
+	}
+	for _, alias := range d.AlsoKnownAs {
+		if name, ok := strings.CutPrefix(alias, "at://"); ok {
+			return strings.EqualFold(name, h.String())
+		}
+	}
+	return false
+}
+
+// PDSEndpoint returns the URL of the host that a DID document names, or "".
+func PDSEndpoint(doc []byte) string {
+	var d struct {
+		Service []struct {
+			ID              string `json:"id"`
+			ServiceEndpoint string `json:"serviceEndpoint"`
+		} `json:"service"`
+	}
+	if json.Unmarshal(doc, &d) != nil {
+		return ""
+	}
+	for _, s := range d.Service {
+		if strings.HasSuffix(s.ID, "#atproto_pds") {
+			return s.ServiceEndpoint
+		}
+	}
+	return ""
+}

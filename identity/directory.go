@@ -1,0 +1,120 @@
+package identity
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	didplc "github.com/did-method-plc/go-didplc"
+
+	"nestbox/plc"
+)
+
+// maxAnswer bounds, in bytes, what is read from a PLC directory.
+const maxAnswer = 256 << 10
+
+// Errors of Directory.
+var (
+	// ErrNotRegistered: the directory does not know the DID, or knows it as
+	// ended.
+	ErrNotRegistered = errors.New("DID is not registered")
+	// ErrRefused: the directory answered and did not take the operation.
+	ErrRefused = errors.New("the PLC directory refused the operation")
+	// ErrUnreached: nothing was sent.
+	ErrUnreached = errors.New("the PLC directory cannot be reached")
+)
+
+// Directory is the PLC directory that the operator chose.
+type Directory struct {
+	URL    string
+	Client *http.Client
+}
+
+// Submit sends a signed operation. ErrRefused and ErrUnreached are certain; on
+// any other error the directory may or may not have taken it.
+func (d *Directory) Submit(ctx context.Context, did syntax.DID, op *didplc.RegularOp) error {
+	body, err := json.Marshal(op)
+	if err != nil {
+		return fmt.Errorf("encode operation: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.URL+"/"+did.String(), bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnreached, err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := d.Client.Do(req)
+	if err != nil {
+		if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+			return fmt.Errorf("%w: %w", ErrUnreached, err)
+		}
+		return fmt.Errorf("submit operation: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if resp.StatusCode == http.StatusOK {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("submit operation: %w", err)
+	}
+	return fmt.Errorf("%w: status %d: %s", ErrRefused, resp.StatusCode, clip(string(answer), 300))
+}
+
+func clip(s string, n int) string {
+	if len(s) > n {
+		s = s[:n]
+	}
+	return strings.ToValidUTF8(s, "?")
+}
+
+// Document returns the DID document, JSON, as the directory gives it.
+func (d *Directory) Document(ctx context.Context, did syntax.DID) ([]byte, error) {
+	raw, err := d.get(ctx, "/"+did.String())
+	if err != nil {
+		return nil, err
+	}
+	if !json.Valid(raw) {
+		return nil, errors.New("the PLC directory's answer is not JSON")
+	}
+	return raw, nil
+}
+
+// Last returns the newest operation of a DID.
+func (d *Directory) Last(ctx context.Context, did syntax.DID) (didplc.OpEnum, error) {
+	raw, err := d.get(ctx, "/"+did.String()+"/log/last")
+	if err != nil {
+		return didplc.OpEnum{}, err
+	}
+	return plc.Decode(raw)
+}
+
+func (d *Directory) get(ctx context.Context, path string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.URL+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask the PLC directory: %w", err)
+	}
+	resp, err := d.Client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask the PLC directory: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound, http.StatusGone:
+		return nil, ErrNotRegistered
+	default:
+		return nil, fmt.Errorf("ask the PLC directory: status %d", resp.StatusCode)
+	}
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("ask the PLC directory: %w", err)
+	}
+	return raw, nil
+}
