@@ -1,0 +1,325 @@
+package admin
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"nestbox/account"
+	"nestbox/auth"
+	"nestbox/hosting"
+	"nestbox/session"
+)
+
+// Command is one command of the command line: arguments and result are JSON.
+type Command func(ctx context.Context, args []byte) (any, error)
+
+// The arguments of commands. Account is a DID, a handle or an e-mail address.
+type (
+	CreateArgs struct {
+		Handle      string `json:"handle"`
+		Email       string `json:"email"`
+		Password    string `json:"password"`
+		RecoveryKey string `json:"recoveryKey"`
+	}
+	AccountArgs struct {
+		Account string `json:"account"`
+	}
+	PasswordArgs struct {
+		Account  string `json:"account"`
+		Password string `json:"password"`
+	}
+	SignOutArgs struct {
+		Account      string `json:"account"`
+		AppPasswords bool   `json:"appPasswords"`
+	}
+	TakedownArgs struct {
+		Account string `json:"account"`
+		Ref     string `json:"ref"`
+	}
+	ListArgs struct {
+		After int64 `json:"after"`
+	}
+	SessionArgs struct {
+		Account string `json:"account"`
+		ID      int64  `json:"id"`
+	}
+	KeyArgs struct {
+		ID string `json:"kid"`
+	}
+)
+
+// AccountLine is an account as lists show it.
+type AccountLine struct {
+	DID       string `json:"did"`
+	Handle    string `json:"handle"`
+	Email     string `json:"email"`
+	Status    string `json:"status"`
+	CreatedAt string `json:"createdAt"`
+	// Password is set where the command made one up.
+	Password string `json:"password,omitempty"`
+}
+
+// AccountPage is one page of accounts; Next is where the next begins, 0 at the
+// end.
+type AccountPage struct {
+	Accounts []AccountLine `json:"accounts"`
+	Next     int64         `json:"next"`
+}
+
+// SessionLine is a session as lists show it.
+type SessionLine struct {
+	ID          int64  `json:"id"`
+	CreatedAt   string `json:"createdAt"`
+	LastUsedAt  string `json:"lastUsedAt"`
+	ExpiresAt   string `json:"expiresAt"`
+	Client      string `json:"client"`
+	UserAgent   string `json:"userAgent"`
+	Network     string `json:"network"`
+	AppPassword string `json:"appPassword,omitempty"`
+	Refreshes   int64  `json:"refreshes"`
+}
+
+// EventLine is one event of an account's trail.
+type EventLine struct {
+	At             string `json:"at"`
+	Kind           string `json:"kind"`
+	By             string `json:"by"`
+	Session        int64  `json:"session,omitempty"`
+	Reason         string `json:"reason,omitempty"`
+	Network        string `json:"network,omitempty"`
+	UserAgent      string `json:"userAgent,omitempty"`
+	OtherNetwork   string `json:"otherNetwork,omitempty"`
+	OtherUserAgent string `json:"otherUserAgent,omitempty"`
+}
+
+// AccountInfo is all that `nestbox account info` shows.
+type AccountInfo struct {
+	AccountLine
+
+	EmailConfirmed bool          `json:"emailConfirmed"`
+	TakedownRef    string        `json:"takedownRef,omitempty"`
+	AppPasswords   []string      `json:"appPasswords"`
+	Sessions       []SessionLine `json:"sessions"`
+	Trail          []EventLine   `json:"trail"`
+}
+
+// Ended is how many sessions a command ended.
+type Ended struct {
+	Sessions int `json:"sessions"`
+}
+
+// Done is the result of a command that has none.
+type Done struct{}
+
+// command turns a typed function into a Command.
+func command[A, R any](run func(context.Context, A) (R, error)) Command {
+	return func(ctx context.Context, raw []byte) (any, error) {
+		var args A
+		if err := json.Unmarshal(raw, &args); err != nil {
+			return nil, fmt.Errorf("read arguments: %w", err)
+		}
+		return run(ctx, args)
+	}
+}
+
+// Commands are the commands by name.
+func (s *Service) Commands() map[string]Command {
+	return map[string]Command{
+		"account.create":   command(s.createAccount),
+		"account.list":     command(s.listAccounts),
+		"account.info":     command(s.accountInfo),
+		"account.password": command(s.setPassword),
+		"account.signout":  command(s.signOut),
+		"account.takedown": command(func(ctx context.Context, a TakedownArgs) (AccountLine, error) {
+			return s.change(ctx, a.Account, func(acc *account.Account) (*account.Account, error) {
+				return s.Takedown(ctx, acc.DID, true, a.Ref)
+			})
+		}),
+		"account.untakedown": command(func(ctx context.Context, a AccountArgs) (AccountLine, error) {
+			return s.change(ctx, a.Account, func(acc *account.Account) (*account.Account, error) {
+				return s.Takedown(ctx, acc.DID, false, "")
+			})
+		}),
+		"account.suspend":   command(s.suspend(true)),
+		"account.unsuspend": command(s.suspend(false)),
+		"account.delete": command(func(ctx context.Context, a AccountArgs) (Done, error) {
+			acc, err := s.find(ctx, a.Account)
+			if err != nil {
+				return Done{}, err
+			}
+			return Done{}, s.Delete(ctx, acc.DID)
+		}),
+		"session.list":   command(s.listSessions),
+		"session.revoke": command(s.revokeSession),
+		"keys.list": command(func(context.Context, Done) ([]auth.KeyInfo, error) {
+			return s.Keyring.Keys(), nil
+		}),
+		"keys.rotate": command(func(context.Context, Done) (auth.KeyInfo, error) { return s.Keyring.Rotate() }),
+		"keys.retire": command(func(_ context.Context, a KeyArgs) (Done, error) { return Done{}, s.Keyring.Retire(a.ID) }),
+	}
+}
+
+func (s *Service) find(ctx context.Context, who string) (*account.Account, error) {
+	a, err := s.Find(ctx, who)
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w", who, err)
+	}
+	return a, nil
+}
+
+func (s *Service) change(ctx context.Context, who string, do func(*account.Account) (*account.Account, error)) (AccountLine, error) {
+	a, err := s.find(ctx, who)
+	if err != nil {
+		return AccountLine{}, err
+	}
+	if a, err = do(a); err != nil {
+		return AccountLine{}, err
+	}
+	return accountLine(a), nil
+}
+
+func (s *Service) suspend(applied bool) func(context.Context, AccountArgs) (AccountLine, error) {
+	return func(ctx context.Context, a AccountArgs) (AccountLine, error) {
+		return s.change(ctx, a.Account, func(acc *account.Account) (*account.Account, error) { return s.Suspend(ctx, acc.DID, applied) })
+	}
+}
+
+func (s *Service) createAccount(ctx context.Context, a CreateArgs) (AccountLine, error) {
+	made := ""
+	if a.Password == "" {
+		made = newPassword()
+		a.Password = made
+	}
+	acc, err := s.Hosting.Create(ctx, hosting.NewAccount{
+		Handle: a.Handle, Email: a.Email, Password: a.Password, RecoveryKey: a.RecoveryKey, ByAdmin: true,
+	})
+	if err != nil {
+		return AccountLine{}, err
+	}
+	line := accountLine(acc)
+	line.Password = made
+	return line, nil
+}
+
+// newPassword is a password of 120 random bits.
+func newPassword() string {
+	raw := make([]byte, 15)
+	_, _ = rand.Read(raw) // never fails: crypto/rand ends the process instead
+	return strings.ToLower(base32.StdEncoding.EncodeToString(raw))
+}
+
+const pageSize = 500
+
+func (s *Service) listAccounts(ctx context.Context, a ListArgs) (AccountPage, error) {
+	accounts, err := s.Accounts.List(ctx, a.After, pageSize)
+	if err != nil {
+		return AccountPage{}, err
+	}
+	page := AccountPage{Accounts: []AccountLine{}}
+	for _, acc := range accounts {
+		page.Accounts = append(page.Accounts, accountLine(acc))
+	}
+	if len(accounts) == pageSize {
+		page.Next = accounts[pageSize-1].ID
+	}
+	return page, nil
+}
+
+func (s *Service) accountInfo(ctx context.Context, a AccountArgs) (AccountInfo, error) {
+	acc, err := s.find(ctx, a.Account)
+	if err != nil {
+		return AccountInfo{}, err
+	}
+	info := AccountInfo{
+		AccountLine: accountLine(acc), EmailConfirmed: !acc.EmailConfirmedAt.IsZero(), TakedownRef: acc.TakedownRef,
+		AppPasswords: []string{}, Trail: []EventLine{},
+	}
+	cred, err := s.Accounts.Credentials(ctx, acc.ID)
+	if err != nil {
+		return AccountInfo{}, err
+	}
+	for _, p := range cred.AppPasswords {
+		info.AppPasswords = append(info.AppPasswords, p.Name)
+	}
+	if info.Sessions, err = s.listSessions(ctx, AccountArgs{acc.DID.String()}); err != nil {
+		return AccountInfo{}, err
+	}
+	trail, err := s.Accounts.Trail(ctx, acc.ID, account.TrailLimit)
+	if err != nil {
+		return AccountInfo{}, err
+	}
+	for _, e := range trail {
+		info.Trail = append(info.Trail, EventLine{
+			At: datetime(e.At), Kind: string(e.Kind), By: string(e.By), Session: e.Session, Reason: e.Reason, Network: e.Network,
+			UserAgent: e.UserAgent, OtherNetwork: e.OtherNetwork, OtherUserAgent: e.OtherUserAgent,
+		})
+	}
+	return info, nil
+}
+
+func (s *Service) setPassword(ctx context.Context, a PasswordArgs) (AccountLine, error) {
+	acc, err := s.find(ctx, a.Account)
+	if err != nil {
+		return AccountLine{}, err
+	}
+	line := accountLine(acc)
+	if a.Password == "" {
+		line.Password = newPassword()
+		a.Password = line.Password
+	}
+	return line, s.SetPassword(ctx, acc.DID, a.Password)
+}
+
+func (s *Service) signOut(ctx context.Context, a SignOutArgs) (Ended, error) {
+	acc, err := s.find(ctx, a.Account)
+	if err != nil {
+		return Ended{}, err
+	}
+	n, err := s.Sessions.RevokeAll(ctx, acc.DID, a.AppPasswords, account.ActorAdmin)
+	return Ended{n}, err
+}
+
+func (s *Service) listSessions(ctx context.Context, a AccountArgs) ([]SessionLine, error) {
+	acc, err := s.find(ctx, a.Account)
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.Sessions.List(ctx, acc.DID)
+	if err != nil {
+		return nil, err
+	}
+	lines := []SessionLine{}
+	for _, st := range list {
+		lines = append(lines, SessionLine{
+			ID: st.ID, CreatedAt: datetime(st.CreatedAt), LastUsedAt: datetime(st.RotatedAt), ExpiresAt: datetime(st.Expires),
+			Client: session.ClientName(st.UserAgent), UserAgent: st.UserAgent, Network: st.Network, AppPassword: st.AppPassword, Refreshes: st.Head,
+		})
+	}
+	return lines, nil
+}
+
+func (s *Service) revokeSession(ctx context.Context, a SessionArgs) (Done, error) {
+	acc, err := s.find(ctx, a.Account)
+	if err != nil {
+		return Done{}, err
+	}
+	err = s.Sessions.Revoke(ctx, acc.DID, a.ID, account.ActorAdmin)
+	if errors.Is(err, session.ErrUnknown) {
+		return Done{}, fmt.Errorf("%s has no session %d", acc.Handle, a.ID)
+	}
+	return Done{}, err
+}
+
+func accountLine(a *account.Account) AccountLine {
+	status := string(a.Status())
+	if a.Status() == account.Active {
+		status = "active"
+	}
+	return AccountLine{DID: a.DID.String(), Handle: a.Handle.String(), Email: a.Email, Status: status, CreatedAt: a.CreatedAt.Format(time.RFC3339)}
+}

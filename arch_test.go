@@ -1,0 +1,386 @@
+// Package nestbox_test holds the project to its architecture: the arrows of
+// docs/architecture.md as a table, and the sizes and habits that a reader of
+// the code may count on. It reads source only, so it needs no build.
+package nestbox_test
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// module is the path in go.mod; an import below it is an arrow.
+const module = "nestbox"
+
+// The sizes above which a file or a function is to be split by subject.
+const (
+	maxFileLines     = 600
+	maxFunctionLines = 80
+)
+
+// rule says what one package may import from this module.
+type rule struct {
+	// imports are the packages that its code may import.
+	imports []string
+	// anyInTests lets its tests import every package: a domain is tested over
+	// the real store, often over a whole server. Without it tests have the
+	// same arrows as the code.
+	anyInTests bool
+	// pure forbids I/O: the packages of impure.
+	pure bool
+}
+
+// arrows is the table. A package that it lacks fails the test, and so does a
+// row whose package is gone.
+func arrows() map[string]rule {
+	// What is below every domain. internal/pdstest is not in it: it starts a
+	// whole server, so only tests and the benchmarks use it.
+	helpers := []string{"internal/durable", "internal/seal"}
+	foundations := slices.Concat(helpers, []string{"xrpc", "auth", "ratelimit", "plc"})
+	leaves := []string{"account", "identity"}
+	coordinating := []string{"session", "hosting"}
+	domains := slices.Concat(leaves, coordinating)
+	below := func(more ...[]string) []string { return slices.Concat(foundations, slices.Concat(more...)) }
+	with := func(pkg string) []string { return slices.Concat(helpers, []string{pkg}) }
+
+	return map[string]rule{
+		// The root holds this test and nothing else.
+		".": {},
+
+		// Foundations know no domain, and neither do their tests.
+		"xrpc":                     {imports: helpers},                   // no domain, and no kind of credential
+		"auth":                     {imports: with("xrpc")},              // xrpc and the protocol only
+		"ratelimit":                {imports: helpers},                   // counts keys; what a key means is its caller's business
+		"plc":                      {pure: true},                         // operations are values: nothing to import, nothing to reach
+		"plc/directory":            {imports: with("plc")},               // a directory of its own, not a part of the PDS
+		"store/sqlite/groupcommit": {imports: helpers},                   // closures over a connection; knows no table
+		"internal/durable":         {},                                   // helpers without a domain stand alone
+		"internal/seal":            {},                                   // the same
+		"config":                   {imports: helpers, anyInTests: true}, // is read by server and cmd alone; domains get values
+		"config/internal/manual":   {imports: []string{"config"}},        // writes the README's table from Config's comments
+
+		// Leaf domains: none imports another.
+		"account":  {imports: below(), anyInTests: true},
+		"identity": {imports: below(), anyInTests: true},
+		// Coordinating domains import leaves, never each other.
+		"session": {imports: below(leaves), anyInTests: true},
+		"hosting": {imports: below(leaves), anyInTests: true},
+		// The admin's view may look at every domain.
+		"admin": {imports: below(domains), anyInTests: true},
+
+		// Stores implement what domains declare, so they import the domains;
+		// no domain imports a store.
+		"store/sqlite":    {imports: below(domains, []string{"store/sqlite/groupcommit"}), anyInTests: true},
+		"store/storetest": {imports: below(domains), anyInTests: true}, // no implementation: it is handed one
+
+		// Composition: server builds everything from config; only cmd and tests
+		// import server.
+		"server": {
+			imports:    below(domains, []string{"admin", "config", "plc/directory", "store/sqlite"}),
+			anyInTests: true,
+		},
+		"cmd/nestbox": {
+			imports:    below(domains, []string{"admin", "config", "server"}),
+			anyInTests: true,
+		},
+
+		// Tests as packages: nothing but tests and benchmarks imports them.
+		"internal/pdstest": {
+			imports:    below(domains, []string{"admin", "config", "plc/directory", "server", "store/sqlite"}),
+			anyInTests: true,
+		},
+		"e2e": {imports: []string{"internal/pdstest"}, anyInTests: true},
+		"bench": {
+			imports:    below(domains, []string{"config", "internal/pdstest", "plc/directory", "server", "store/sqlite"}),
+			anyInTests: true,
+		},
+	}
+}
+
+// reserved are imports from outside of this module that have a place.
+var reserved = []struct {
+	prefix string   // import paths that are it or lie below it
+	below  []string // folders whose code and tests may import it
+	tests  bool     // tests may import it wherever they are
+	why    string
+}{
+	{prefix: "zombiezen.com/go/sqlite", below: []string{"store", "e2e", "bench"}, why: "SQL appears nowhere but in store; e2e and bench look at what a server left behind"},
+	{prefix: "modernc.org/sqlite", below: []string{"store"}, why: "SQL appears nowhere but in store"},
+	{prefix: "database/sql", below: []string{"store"}, why: "SQL appears nowhere but in store"},
+	{prefix: "github.com/bluesky-social/indigo/atproto/auth", below: []string{"e2e"}, why: "importing it replaces golang-jwt's ES256 in the whole process"},
+	{prefix: "github.com/bluesky-social/indigo/atproto/repo", tests: true, why: "foreign bytes can crash it; tests compare with it"},
+	{prefix: "github.com/bluesky-social/indigo/atproto/atdata", tests: true, why: "it accepts malformed foreign bytes; tests compare with it"},
+	{prefix: "github.com/alecthomas/kong", below: []string{"cmd"}, why: "the command line is parsed at the edge"},
+	{prefix: "testing", below: []string{"store/storetest", "internal/pdstest", "e2e", "bench"}, tests: true, why: "test helpers do not belong into the binary"},
+}
+
+// impure are the packages of the standard library that reach outside of the
+// process or depend on when and where it runs. net/url only parses.
+var impure = []string{
+	"net", "os", "io/fs", "database", "log", "syscall", "embed",
+	"crypto/rand", "math/rand", "runtime",
+}
+
+// file is what the rules look at in one Go file.
+type file struct {
+	name      string // slash-separated, from the module's root
+	test      bool
+	generated bool
+	imports   []string
+	lines     int
+	functions []function
+}
+
+type function struct {
+	name   string
+	line   int
+	lines  int // of its body, without the braces' own lines
+	isInit bool
+}
+
+// pkg is the folder of f: its import path below the module.
+func (f file) pkg() string { return filepath.ToSlash(filepath.Dir(f.name)) }
+
+func TestArchitecture(t *testing.T) {
+	files, err := readModule(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	faults := check(files, arrows())
+	faults = append(faults, checkRows(files, arrows())...)
+	for _, fault := range faults {
+		t.Error(fault)
+	}
+}
+
+// TestArchitectureReports shows that each rule can fail, and that it lets pass
+// what is right beside it.
+func TestArchitectureReports(t *testing.T) {
+	imports := func(path string) string { return "package p\nimport _ \"" + path + "\"\n" }
+	long := func(lines int) string { return strings.Repeat("\n", lines) }
+	for _, c := range []struct {
+		name, src string
+		want      string // a part of the only fault; empty: none
+	}{
+		{"account/a.go", imports("nestbox/identity"), "account may not import identity"},
+		{"account/a.go", imports("nestbox/session"), "account may not import session"},
+		{"account/a.go", imports("nestbox/store/sqlite"), "account may not import store/sqlite"},
+		{"account/a.go", imports("nestbox/internal/pdstest"), "account may not import internal/pdstest"},
+		{"account/a.go", imports("nestbox/auth"), ""},
+		{"account/a_test.go", imports("nestbox/store/sqlite"), ""},
+		{"identity/a.go", imports("nestbox/account"), "identity may not import account"},
+		{"session/a.go", imports("nestbox/hosting"), "session may not import hosting"},
+		{"session/a.go", imports("nestbox/account"), ""},
+		{"hosting/a.go", imports("nestbox/session"), "hosting may not import session"},
+		{"hosting/a.go", imports("nestbox/config"), "hosting may not import config"},
+		{"admin/a.go", imports("nestbox/server"), "admin may not import server"},
+		{"admin/a.go", imports("nestbox/hosting"), ""},
+		{"xrpc/a.go", imports("nestbox/auth"), "xrpc may not import auth"},
+		{"xrpc/a_test.go", imports("nestbox/account"), "xrpc may not import account"},
+		{"auth/a.go", imports("nestbox/account"), "auth may not import account"},
+		{"auth/a.go", imports("nestbox/xrpc"), ""},
+		{"ratelimit/a.go", imports("nestbox/session"), "ratelimit may not import session"},
+		{"plc/a.go", imports("nestbox/xrpc"), "plc may not import xrpc"},
+		{"plc/a.go", imports("net/http"), "plc is pure and may not import net/http"},
+		{"plc/a.go", imports("os"), "plc is pure and may not import os"},
+		{"plc/a.go", imports("database/sql"), "plc is pure and may not import database/sql"},
+		{"plc/a.go", imports("net/url"), ""},
+		{"plc/a_test.go", imports("os"), ""},
+		{"store/sqlite/a.go", imports("nestbox/server"), "store/sqlite may not import server"},
+		{"store/sqlite/a.go", imports("zombiezen.com/go/sqlite/sqlitex"), ""},
+		{"session/a.go", imports("zombiezen.com/go/sqlite"), "SQL appears nowhere"},
+		{"server/a.go", imports("database/sql"), "SQL appears nowhere"},
+		{"server/a.go", imports("nestbox/cmd/nestbox"), "server may not import cmd/nestbox"},
+		{"auth/a.go", imports("github.com/bluesky-social/indigo/atproto/auth"), "ES256"},
+		{"auth/a.go", imports("github.com/bluesky-social/indigo/atproto/atcrypto"), ""},
+		{"server/a.go", imports("testing"), "test helpers"},
+		{"server/a_test.go", imports("testing"), ""},
+		{"nowhere/a.go", "package p\n", "nowhere has no row"},
+		{"auth/a.go", "package p\nfunc init() {}\n", "auth/a.go:2: init"},
+		{"auth/a.go", "// Code generated by gen. DO NOT EDIT.\n\npackage p\nfunc init() {}\n", ""},
+		{"auth/a.go", "package p\ntype t int\nfunc (t) init() {}\n", ""},
+		{"auth/a.go", "package p" + long(maxFileLines+1), "auth/a.go has 601 lines"},
+		{"auth/a.go", "package p" + long(maxFileLines), ""},
+		{"auth/a.go", "package p\nfunc f() {\n" + long(maxFunctionLines+1) + "}\n", "auth/a.go:2: f has 81 lines"},
+		{"auth/a.go", "package p\nfunc f() {\n" + long(maxFunctionLines) + "}\n", ""},
+		{"auth/a_test.go", "package p\nfunc f() {\n" + long(maxFunctionLines+1) + "}\n", ""},
+	} {
+		f, err := parseFile(c.name, c.src)
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		faults := check([]file{f}, arrows())
+		switch {
+		case c.want == "" && len(faults) > 0:
+			t.Errorf("%s %q: reported %q, but it is right", c.name, c.src, faults)
+		case c.want != "" && (len(faults) != 1 || !strings.Contains(faults[0], c.want)):
+			t.Errorf("%s %.80q: reported %q, want one fault with %q", c.name, c.src, faults, c.want)
+		}
+	}
+
+	rows := map[string]rule{"gone": {}, "auth": {imports: []string{"misspelt"}}}
+	faults := checkRows([]file{{name: "auth/a.go"}}, rows)
+	if len(faults) != 2 {
+		t.Errorf("a row without a package and an arrow to no row: reported %q", faults)
+	}
+}
+
+// check returns what files violate, in the order of files.
+func check(files []file, rules map[string]rule) []string {
+	var faults []string
+	for _, f := range files {
+		row, ok := rules[f.pkg()]
+		if !ok {
+			faults = append(faults, fmt.Sprintf("%s: %s has no row in arrows(): decide what it may import", f.name, f.pkg()))
+			continue
+		}
+		faults = append(faults, checkImports(f, row)...)
+		faults = append(faults, checkShape(f)...)
+	}
+	return faults
+}
+
+func checkImports(f file, row rule) []string {
+	var faults []string
+	for _, path := range f.imports {
+		if own, ok := strings.CutPrefix(path, module+"/"); ok {
+			allowed := own == f.pkg() || slices.Contains(row.imports, own) || f.test && row.anyInTests
+			if !allowed {
+				faults = append(faults, fmt.Sprintf("%s: %s may not import %s", f.name, f.pkg(), own))
+			}
+			continue
+		}
+		if row.pure && !f.test && path != "net/url" && slices.ContainsFunc(impure, isOrHolds(path)) {
+			faults = append(faults, fmt.Sprintf("%s: %s is pure and may not import %s", f.name, f.pkg(), path))
+			continue
+		}
+		for _, r := range reserved {
+			if isOrHolds(path)(r.prefix) && !slices.ContainsFunc(r.below, isOrHolds(f.pkg())) && (!r.tests || !f.test) {
+				faults = append(faults, fmt.Sprintf("%s: may not import %s: %s", f.name, path, r.why))
+			}
+		}
+	}
+	return faults
+}
+
+// checkShape looks at sizes and at init functions. What a tool wrote is the
+// tool's business, and a test may spell out a long table or story.
+func checkShape(f file) []string {
+	if f.generated {
+		return nil
+	}
+	var faults []string
+	if f.lines > maxFileLines {
+		faults = append(faults, fmt.Sprintf("%s has %d lines, more than %d: split it by subject", f.name, f.lines, maxFileLines))
+	}
+	for _, fn := range f.functions {
+		if fn.isInit {
+			faults = append(faults, fmt.Sprintf("%s:%d: init: wire by hand in server instead", f.name, fn.line))
+		}
+		if fn.lines > maxFunctionLines && !f.test {
+			faults = append(faults, fmt.Sprintf("%s:%d: %s has %d lines, more than %d", f.name, fn.line, fn.name, fn.lines, maxFunctionLines))
+		}
+	}
+	return faults
+}
+
+// checkRows looks at the table itself: each row has a package, each arrow
+// leads to a row.
+func checkRows(files []file, rules map[string]rule) []string {
+	var faults []string
+	for pkg, row := range rules {
+		if !slices.ContainsFunc(files, func(f file) bool { return f.pkg() == pkg }) {
+			faults = append(faults, fmt.Sprintf("arrows() has a row for %s, which has no Go file", pkg))
+		}
+		for _, target := range row.imports {
+			if _, ok := rules[target]; !ok {
+				faults = append(faults, fmt.Sprintf("arrows() lets %s import %s, which has no row", pkg, target))
+			}
+		}
+	}
+	slices.Sort(faults)
+	return faults
+}
+
+// isOrHolds returns whether an import path or folder is path or holds it.
+func isOrHolds(path string) func(string) bool {
+	return func(prefix string) bool { return path == prefix || strings.HasPrefix(path, prefix+"/") }
+}
+
+// readModule parses every Go file of the module at root, external tests too,
+// whatever its build tags. Other modules (tools) and hidden folders are not of it.
+func readModule(root string) ([]file, error) {
+	var files []file
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if path == root {
+				return nil
+			}
+			_, statErr := os.Stat(filepath.Join(path, "go.mod"))
+			if statErr == nil || strings.HasPrefix(d.Name(), ".") || d.Name() == "node_modules" || d.Name() == "testdata" {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(path, ".go") {
+			return nil
+		}
+		src, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("read source: %w", err)
+		}
+		f, err := parseFile(filepath.ToSlash(path), string(src))
+		if err != nil {
+			return err
+		}
+		files = append(files, f)
+		return nil
+	})
+	return files, err
+}
+
+func parseFile(name, src string) (file, error) {
+	set := token.NewFileSet()
+	tree, err := parser.ParseFile(set, name, src, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		return file{}, fmt.Errorf("parse source: %w", err)
+	}
+	f := file{
+		name:      name,
+		test:      strings.HasSuffix(name, "_test.go"),
+		generated: ast.IsGenerated(tree),
+		lines:     strings.Count(src, "\n"),
+	}
+	for _, spec := range tree.Imports {
+		path, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			return file{}, fmt.Errorf("%s: import %s: %w", name, spec.Path.Value, err)
+		}
+		f.imports = append(f.imports, path)
+	}
+	for _, decl := range tree.Decls {
+		fn, ok := decl.(*ast.FuncDecl)
+		if !ok || fn.Body == nil {
+			continue
+		}
+		first, last := set.Position(fn.Body.Lbrace).Line, set.Position(fn.Body.Rbrace).Line
+		f.functions = append(f.functions, function{
+			name:   fn.Name.Name,
+			line:   set.Position(fn.Pos()).Line,
+			lines:  last - first - 1,
+			isInit: fn.Recv == nil && fn.Name.Name == "init",
+		})
+	}
+	return f, nil
+}

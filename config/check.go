@@ -1,0 +1,129 @@
+package config
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/mail"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+)
+
+// minAccessTTL holds outside of development: see PDS_ACCESS_TOKEN_TTL.
+const minAccessTTL = 20 * time.Minute
+
+// check reports whatever is wrong with settings that parsed.
+func (c *Config) check(f *Faults) {
+	c.checkNetwork(f)
+	c.checkIdentity(f)
+	c.checkMail(f)
+	c.checkSessions(f)
+	oneOf(f, "PDS_LOG_LEVEL", c.LogLevel, "debug", "info", "warn", "error")
+	oneOf(f, "PDS_LOG_FORMAT", c.LogFormat, "text", "json")
+}
+
+func oneOf(f *Faults, name, got string, allowed ...string) {
+	for _, a := range allowed {
+		if got == a {
+			return
+		}
+	}
+	f.add(name, fmt.Sprintf("%q is unknown", got), "write one of "+strings.Join(allowed, ", "))
+}
+
+func (c *Config) checkNetwork(f *Faults) {
+	if c.Port < 0 || c.Port > 65535 {
+		f.add("PDS_PORT", fmt.Sprintf("%d is no port", c.Port), "write a number from 0 to 65535")
+	}
+	host, port, err := net.SplitHostPort(c.Listen)
+	if n, perr := strconv.Atoi(port); err != nil || perr != nil || n < 0 || n > 65535 {
+		f.add("PDS_LISTEN", fmt.Sprintf("%q is no address", c.Listen), "write host:port, like 127.0.0.1:2583")
+	} else if ip := net.ParseIP(host); c.DevMode && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		f.add("PDS_LISTEN", fmt.Sprintf("%q is not on loopback", c.Listen), "a development server (known admin password, open sign-up) listens on 127.0.0.1 only")
+	}
+	if c.EmbeddedPLC() {
+		if !c.DevMode {
+			f.add("PDS_DID_PLC_URL", "there is an embedded directory in development only", "write a URL like https://plc.directory")
+		}
+		return
+	}
+	if u, err := url.Parse(c.PLCURL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		f.add("PDS_DID_PLC_URL", fmt.Sprintf("%q is no URL", c.PLCURL), "write a URL like https://plc.directory")
+	}
+}
+
+func (c *Config) checkIdentity(f *Faults) {
+	switch _, err := syntax.ParseHandle(c.Hostname); {
+	case c.Hostname == "":
+		f.add("PDS_HOSTNAME", "it is not set", "write the public host name, like pds.example.com (nestbox serve --dev needs none)")
+	case c.DevMode && c.Hostname == "localhost":
+	case err != nil:
+		f.add("PDS_HOSTNAME", fmt.Sprintf("%q is no host name", c.Hostname), "write a name with a dot, without https:// and port, like pds.example.com")
+	}
+	if _, err := syntax.ParseDID(c.ServiceDID); err != nil && c.ServiceDID != "" {
+		f.add("PDS_SERVICE_DID", fmt.Sprintf("%q is no DID", c.ServiceDID), "write one like did:web:pds.example.com")
+	}
+	for _, d := range c.HandleDomains {
+		if _, err := syntax.ParseHandle("abc" + d); err != nil || !strings.HasPrefix(d, ".") {
+			f.add("PDS_SERVICE_HANDLE_DOMAINS", fmt.Sprintf("%q is no handle domain", d), "write domains with a leading dot, like .example.com")
+		}
+	}
+	if k := c.PLCRotationKey; k.IsSet() {
+		raw, err := hex.DecodeString(k.Reveal())
+		if err == nil {
+			_, err = atcrypto.ParsePrivateBytesK256(raw)
+		}
+		if err != nil {
+			f.add("PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX", "it is no K-256 private key", "write 64 hexadecimal digits, as openssl rand -hex 32 makes them")
+		}
+	}
+	if c.RecoveryDIDKey != "" {
+		if _, err := atcrypto.ParsePublicDIDKey(c.RecoveryDIDKey); err != nil {
+			f.add("PDS_RECOVERY_DID_KEY", "it is no key", "write a public key like did:key:zQ3sh…")
+		}
+	}
+}
+
+func (c *Config) checkMail(f *Faults) {
+	const dev = " (nestbox serve --dev needs none)"
+	switch u, err := url.Parse(c.SMTPURL.Reveal()); {
+	case !c.SMTPURL.IsSet() && !c.DevMode:
+		f.add("PDS_EMAIL_SMTP_URL", "it is not set", "write smtps://user:password@host:465"+dev)
+	case !c.SMTPURL.IsSet():
+	case err != nil || u.Host == "" || u.Scheme != "smtp" && u.Scheme != "smtps":
+		f.add("PDS_EMAIL_SMTP_URL", "it is no SMTP URL", "write smtps://user:password@host:465")
+	}
+	switch _, err := mail.ParseAddress(c.EmailFrom); {
+	case c.EmailFrom == "" && !c.DevMode:
+		f.add("PDS_EMAIL_FROM_ADDRESS", "it is not set", "write the address that mail comes from, like pds@example.com"+dev)
+	case c.EmailFrom == "":
+	case err != nil:
+		f.add("PDS_EMAIL_FROM_ADDRESS", fmt.Sprintf("%q is no address", c.EmailFrom), "write one like pds@example.com")
+	}
+}
+
+func (c *Config) checkSessions(f *Faults) {
+	oneOf(f, "PDS_SESSION_REUSE_POLICY", c.SessionReusePolicy, "report", "revoke")
+	switch {
+	case c.AccessTokenTTL < time.Second:
+		f.add("PDS_ACCESS_TOKEN_TTL", "it is under a second", "write a duration like 2h")
+	case !c.DevMode && c.AccessTokenTTL < minAccessTTL:
+		f.add("PDS_ACCESS_TOKEN_TTL", "it is under 20m", "write 20m or more: one SDK refreshes 15 minutes early on every call")
+	case c.RefreshTokenTTL <= c.AccessTokenTTL:
+		f.add("PDS_REFRESH_TOKEN_TTL", "it is not longer than PDS_ACCESS_TOKEN_TTL", "write a duration like 90d")
+	}
+	if c.SessionReuseWindow > c.RefreshTokenTTL {
+		f.add("PDS_SESSION_REUSE_WINDOW", "it is longer than PDS_REFRESH_TOKEN_TTL", "write a duration like 24h")
+	}
+	if c.SessionLimit < 1 {
+		f.add("PDS_SESSION_LIMIT", "it is under 1", "write a number like 200")
+	}
+	if c.BlobUploadLimit < 1 {
+		f.add("PDS_BLOB_UPLOAD_LIMIT", "it is under 1", "write a number of bytes")
+	}
+}

@@ -1,0 +1,107 @@
+// Package config reads the server's settings: PDS_* environment variables as
+// the reference PDS has them, from flags, the environment and an environment
+// file, in this order of precedence. The comments of Config are the manual: the
+// table in the README is made of them (go generate ./config).
+//
+// Invariants: every fault is reported, all at once, with the setting's name and
+// what would be right; a secret never prints.
+package config
+
+//go:generate go run ./internal/manual -source config.go -readme ../README.md
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is everything that can be set. The env tag names the setting, default
+// is what holds when it is not set, dev what holds then under --dev.
+type Config struct {
+	// Development: loopback, plain http, `.test` handles, open sign-up, an embedded PLC directory. The same as `--dev`.
+	DevMode bool `env:"PDS_DEV_MODE" default:"false"`
+	// The server's public host name. Required outside development.
+	Hostname string `env:"PDS_HOSTNAME" dev:"localhost"`
+	// TCP port to listen on; `--listen` wins.
+	Port int `env:"PDS_PORT" default:"2583"`
+	// Address to listen on, `host:port`; port 0 picks a free one. `--listen` wins. Without it: all interfaces, under `--dev` 127.0.0.1.
+	Listen string `env:"PDS_LISTEN"`
+	// The server's own DID: `aud` of every session token. Without it: `did:web:` and the host name.
+	ServiceDID string `env:"PDS_SERVICE_DID"`
+	// Folder of everything that is kept: database, keys. `--data` wins.
+	DataDirectory string `env:"PDS_DATA_DIRECTORY" default:"data"`
+	// URL of the PLC directory. Under `--dev` one is embedded unless this is set.
+	PLCURL string `env:"PDS_DID_PLC_URL" default:"https://plc.directory" dev:"embedded"`
+	// Domains below which people get handles, each with a leading dot, separated by commas. Without it: a dot and the host name.
+	HandleDomains []string `env:"PDS_SERVICE_HANDLE_DOMAINS" dev:".test"`
+	// Whether signing up takes an invite code.
+	InviteRequired bool `env:"PDS_INVITE_REQUIRED" default:"true" dev:"false"`
+	// Password of `admin` in HTTP Basic authentication. Without it one is generated into the data directory.
+	AdminPassword Secret `env:"PDS_ADMIN_PASSWORD" dev:"admin"`
+	// Secret that signs session tokens (HMAC-SHA256 over its bytes), the first key of the keyring. Without it a key is generated into the data directory.
+	JWTSecret Secret `env:"PDS_JWT_SECRET"`
+	// Private key, 64 hexadecimal digits, that signs accounts' PLC operations. Without it one is generated into the data directory.
+	PLCRotationKey Secret `env:"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX"`
+	// A `did:key` that goes before the server's own among the rotation keys of new accounts.
+	RecoveryDIDKey string `env:"PDS_RECOVERY_DID_KEY"`
+
+	// Where to send mail from a later version on, `smtps://user:password@host:port`. Required outside development.
+	SMTPURL Secret `env:"PDS_EMAIL_SMTP_URL"`
+	// The address that mail comes from. Required outside development.
+	EmailFrom string `env:"PDS_EMAIL_FROM_ADDRESS"`
+
+	// Life of an access token. Outside development never under 20m: one SDK refreshes 15 minutes early on every call.
+	AccessTokenTTL time.Duration `env:"PDS_ACCESS_TOKEN_TTL" default:"2h"`
+	// Life of a refresh token: how long an unused session lasts.
+	RefreshTokenTTL time.Duration `env:"PDS_REFRESH_TOKEN_TTL" default:"90d"`
+	// How long a refresh token still works after its successor was used.
+	SessionReuseWindow time.Duration `env:"PDS_SESSION_REUSE_WINDOW" default:"24h"`
+	// What an even older refresh token does besides being refused and recorded: nothing (`report`), or end its session (`revoke`).
+	SessionReusePolicy string `env:"PDS_SESSION_REUSE_POLICY" default:"report"`
+	// Live sessions of one account; the longest unused end first.
+	SessionLimit int `env:"PDS_SESSION_LIMIT" default:"200"`
+
+	// Whether attempts are limited per client network and account.
+	RateLimitsEnabled bool `env:"PDS_RATE_LIMITS_ENABLED" default:"true" dev:"false"`
+	// Requests that carry this in the header `x-ratelimit-bypass` are not limited.
+	RateLimitBypassKey Secret `env:"PDS_RATE_LIMIT_BYPASS_KEY"`
+	// Addresses or networks that are not limited, separated by commas.
+	RateLimitBypassIPs []netip.Prefix `env:"PDS_RATE_LIMIT_BYPASS_IPS"`
+	// Addresses or networks of reverse proxies whose `X-Forwarded-For` is believed, separated by commas.
+	TrustedProxies []netip.Prefix `env:"PDS_TRUSTED_PROXIES"`
+
+	// Shown by describeServer.
+	ContactEmail string `env:"PDS_CONTACT_EMAIL_ADDRESS"`
+	// Shown by describeServer.
+	PrivacyPolicyURL string `env:"PDS_PRIVACY_POLICY_URL"`
+	// Shown by describeServer.
+	TermsOfServiceURL string `env:"PDS_TERMS_OF_SERVICE_URL"`
+	// Largest upload in bytes, as describeServer tells it.
+	BlobUploadLimit int64 `env:"PDS_BLOB_UPLOAD_LIMIT" default:"5242880"`
+
+	// `debug`, `info` (a line a request), `warn` or `error`.
+	LogLevel string `env:"PDS_LOG_LEVEL" default:"info"`
+	// `json` or `text`.
+	LogFormat string `env:"PDS_LOG_FORMAT" default:"json" dev:"text"`
+}
+
+// EmbeddedPLC says whether the development directory is to be run.
+func (c *Config) EmbeddedPLC() bool { return c.PLCURL == embedded }
+
+const embedded = "embedded"
+
+// PublicURL is the URL under which clients reach the server that listens on
+// port.
+func (c *Config) PublicURL(port string) string {
+	if c.DevMode {
+		return "http://localhost:" + port
+	}
+	return "https://" + c.Hostname
+}
+
+// Flags are the command line's settings; empty ones were not given.
+type Flags struct {
+	Listen  string
+	Data    string
+	EnvFile string
+	Dev     bool
+}

@@ -1,0 +1,188 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// Fault is one thing wrong with a configuration.
+type Fault struct {
+	Setting string
+	Problem string
+	Want    string
+}
+
+// Faults is every fault of a configuration.
+type Faults []Fault
+
+func (f Faults) Error() string {
+	lines := []string{fmt.Sprintf("the configuration has %d fault(s):", len(f))}
+	for _, one := range f {
+		lines = append(lines, fmt.Sprintf("  %s: %s; %s", one.Setting, one.Problem, one.Want))
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (f *Faults) add(setting, problem, want string) {
+	*f = append(*f, Fault{setting, problem, want})
+}
+
+// Load reads the configuration from flags, environ (as os.Environ gives it) and
+// the environment file that flags name. The warnings are lines for the log; an
+// error is of type Faults and holds everything that is wrong.
+func Load(flags Flags, environ []string) (Config, []string, error) {
+	var faults Faults
+	values := fileValues(flags.EnvFile, &faults)
+	for _, kv := range environ {
+		// An empty variable is one that is not set, as for the reference.
+		if name, v, ok := strings.Cut(kv, "="); ok && strings.HasPrefix(name, "PDS_") && v != "" {
+			values[name] = v
+		}
+	}
+	if flags.Dev {
+		values["PDS_DEV_MODE"] = "true"
+	}
+	if flags.Data != "" {
+		values["PDS_DATA_DIRECTORY"] = flags.Data
+	}
+	if flags.Listen != "" {
+		values["PDS_LISTEN"] = flags.Listen
+	}
+	var c Config
+	if v, ok := values["PDS_DEV_MODE"]; ok {
+		if dev, err := parseBool(v); err == nil {
+			c.DevMode = dev // the defaults below depend on it
+		}
+	}
+	c.set(values, &faults)
+	c.derive()
+	c.check(&faults)
+	if len(faults) > 0 {
+		return Config{}, nil, faults
+	}
+	return c, warnings(values), nil
+}
+
+func fileValues(path string, faults *Faults) map[string]string {
+	if path == "" {
+		return map[string]string{}
+	}
+	data, err := os.ReadFile(path) //nolint:gosec // the file that the operator named
+	if err != nil {
+		faults.add("--env-file", err.Error(), "name a file that can be read")
+		return map[string]string{}
+	}
+	values, bad := ParseEnvFile(string(data))
+	for _, line := range bad {
+		faults.add(fmt.Sprintf("%s:%d", path, line), "this line is no setting", "write NAME=value, or # before a comment")
+	}
+	for name, v := range values {
+		if v == "" {
+			delete(values, name)
+		}
+	}
+	return values
+}
+
+// set fills the fields from values, else from the defaults in their tags.
+func (c *Config) set(values map[string]string, faults *Faults) {
+	v := reflect.ValueOf(c).Elem()
+	for i := range v.NumField() {
+		tag := v.Type().Field(i).Tag
+		name := tag.Get("env")
+		raw, given := values[name]
+		if !given {
+			raw = tag.Get("default")
+			if dev, ok := tag.Lookup("dev"); ok && c.DevMode {
+				raw = dev
+			}
+		}
+		if raw == "" {
+			continue
+		}
+		if err := setField(v.Field(i).Addr().Interface(), raw); err != nil {
+			shown := fmt.Sprintf("%q", raw)
+			if _, secret := v.Field(i).Interface().(Secret); secret {
+				shown = redacted
+			}
+			faults.add(name, shown+" cannot be used", err.Error())
+		}
+	}
+}
+
+// derive fills what follows from other settings.
+func (c *Config) derive() {
+	if c.ServiceDID == "" && c.Hostname != "" {
+		c.ServiceDID = "did:web:" + strings.ReplaceAll(c.Hostname, ":", "%3A")
+	}
+	if len(c.HandleDomains) == 0 && c.Hostname != "" {
+		c.HandleDomains = []string{"." + c.Hostname}
+	}
+	for i, d := range c.HandleDomains {
+		c.HandleDomains[i] = strings.ToLower(d)
+	}
+	if c.Listen == "" {
+		c.Listen = fmt.Sprintf(":%d", c.Port)
+		if c.DevMode {
+			c.Listen = "127.0.0.1" + c.Listen
+		}
+	}
+	c.PLCURL = strings.TrimRight(c.PLCURL, "/")
+}
+
+// laterSettings are settings of the reference that this version knows by name
+// and does nothing with.
+const laterSettings = `
+PDS_ACCEPTING_REPO_IMPORTS PDS_ACCOUNT_DB_LOCATION PDS_ACTOR_STORE_CACHE_SIZE PDS_ACTOR_STORE_DIRECTORY
+PDS_BACKGROUND_DARK_URL PDS_BACKGROUND_LIGHT_URL PDS_BLOBSTORE_DISK_LOCATION PDS_BLOBSTORE_DISK_TMP_LOCATION
+PDS_BLOBSTORE_S3_ACCESS_KEY_ID PDS_BLOBSTORE_S3_BUCKET PDS_BLOBSTORE_S3_ENDPOINT PDS_BLOBSTORE_S3_FORCE_PATH_STYLE
+PDS_BLOBSTORE_S3_REGION PDS_BLOBSTORE_S3_REQUEST_TIMEOUT_MS PDS_BLOBSTORE_S3_SECRET_ACCESS_KEY
+PDS_BLOBSTORE_S3_UPLOAD_TIMEOUT_MS PDS_BSKY_APP_VIEW_CDN_URL_PATTERN PDS_BSKY_APP_VIEW_DID PDS_BSKY_APP_VIEW_URL
+PDS_CRAWLERS PDS_DID_CACHE_DB_LOCATION PDS_DID_CACHE_MAX_TTL PDS_DID_CACHE_STALE_TTL PDS_DISABLE_SSRF_PROTECTION
+PDS_DPOP_SECRET PDS_EMAIL_DISABLE_CONFIRMATION_LINK PDS_ENABLE_DID_DOC_WITH_SESSION PDS_ENTRYWAY_ADMIN_TOKEN
+PDS_ENTRYWAY_DID PDS_ENTRYWAY_JWT_VERIFY_KEY_K256_PUBLIC_KEY_HEX PDS_ENTRYWAY_PLC_ROTATION_KEY PDS_ENTRYWAY_URL
+PDS_ERROR_COLOR PDS_FETCH_MAX_RESPONSE_SIZE PDS_HANDLE_BACKUP_NAMESERVERS PDS_HCAPTCHA_SECRET_KEY
+PDS_HCAPTCHA_SITE_KEY PDS_HCAPTCHA_TOKEN_SALT PDS_HOME_URL PDS_ID_RESOLVER_TIMEOUT PDS_INFO_COLOR PDS_INVITE_EPOCH
+PDS_INVITE_INTERVAL PDS_LEXICON_AUTHORITY_DID PDS_LOGO_URL PDS_MAX_REPO_IMPORT_SIZE PDS_MAX_SUBSCRIPTION_BUFFER
+PDS_MODERATION_EMAIL_ADDRESS PDS_MODERATION_EMAIL_SMTP_URL PDS_MOD_SERVICE_DID PDS_MOD_SERVICE_URL
+PDS_OAUTH_TRUSTED_CLIENTS PDS_PLC_ROTATION_KEY_KMS_KEY_ID PDS_PRIMARY_COLOR PDS_PROXY_ALLOW_HTTP2
+PDS_PROXY_BODY_TIMEOUT PDS_PROXY_HEADERS_TIMEOUT PDS_PROXY_MAX_RESPONSE_SIZE PDS_PROXY_MAX_RETRIES
+PDS_PROXY_PREFER_COMPRESSED PDS_REDIS_SCRATCH_ADDRESS PDS_REDIS_SCRATCH_PASSWORD PDS_REPORT_SERVICE_DID
+PDS_REPORT_SERVICE_URL PDS_REPO_BACKFILL_LIMIT_MS PDS_SEQUENCER_DB_LOCATION PDS_SERVICE_NAME
+PDS_SQLITE_DISABLE_WAL_AUTO_CHECKPOINT PDS_SUCCESS_COLOR PDS_SUPPORT_URL PDS_VERSION PDS_WARNING_COLOR`
+
+// warnings are at most two lines: names that nobody knows, and names that have
+// no effect here yet.
+func warnings(values map[string]string) []string {
+	known := map[string]bool{}
+	for f := range reflect.TypeFor[Config]().Fields() {
+		known[f.Tag.Get("env")] = true
+	}
+	later := map[string]bool{}
+	for name := range strings.FieldsSeq(laterSettings) {
+		later[name] = true
+	}
+	var unknown, unused []string
+	for name := range values {
+		switch {
+		case known[name]:
+		case later[name]:
+			unused = append(unused, name)
+		default:
+			unknown = append(unknown, name)
+		}
+	}
+	slices.Sort(unknown)
+	slices.Sort(unused)
+	var out []string
+	if len(unknown) > 0 {
+		out = append(out, "unknown settings are ignored: "+strings.Join(unknown, " "))
+	}
+	if len(unused) > 0 {
+		out = append(out, "settings of the reference that have no effect here yet: "+strings.Join(unused, " "))
+	}
+	return out
+}

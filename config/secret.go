@@ -1,0 +1,23 @@
+package config
+
+import "log/slog"
+
+// Secret is a setting that must not be seen: however it is printed, it says
+// REDACTED.
+type Secret struct{ value string }
+
+const redacted = "REDACTED"
+
+// NewSecret wraps a value.
+func NewSecret(v string) Secret { return Secret{v} }
+
+// Reveal returns the value itself.
+func (s Secret) Reveal() string { return s.value }
+
+// IsSet says whether there is a value.
+func (s Secret) IsSet() bool { return s.value != "" }
+
+func (Secret) String() string               { return redacted }
+func (Secret) GoString() string             { return redacted }
+func (Secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
+func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }

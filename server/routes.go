@@ -1,0 +1,60 @@
+package server
+
+import (
+	"net/http"
+
+	"nestbox/account"
+	"nestbox/xrpc"
+)
+
+// methods are the XRPC endpoints, each with the kind of caller that it takes.
+func (s *Server) methods() map[string]xrpc.Method {
+	auth := s.verifier
+	appPasswords := &account.AppPasswords{Store: s.accounts, Now: s.opts.Now}
+	return map[string]xrpc.Method{
+		"com.atproto.server.createSession":  xrpc.Procedure(auth.Anyone, s.sessions.CreateSession),
+		"com.atproto.server.refreshSession": xrpc.Procedure(auth.Refresh, s.sessions.RefreshSession),
+		"com.atproto.server.getSession":     xrpc.Query(auth.Standard, s.sessions.GetSession),
+		"com.atproto.server.deleteSession":  xrpc.Procedure(auth.Ending, s.sessions.DeleteSession),
+
+		"com.atproto.server.createAccount":      xrpc.Procedure(auth.SignUp, s.hosting.CreateAccount),
+		"com.atproto.server.activateAccount":    xrpc.Procedure(auth.Full, s.hosting.ActivateAccount),
+		"com.atproto.server.deactivateAccount":  xrpc.Procedure(auth.FullOrTakendown, s.hosting.DeactivateAccount),
+		"com.atproto.server.checkAccountStatus": xrpc.Query(auth.Standard, s.hosting.CheckAccountStatus),
+		"com.atproto.server.describeServer":     xrpc.Query(auth.Anyone, s.hosting.DescribeServer),
+		"com.atproto.server.createInviteCode":   xrpc.Procedure(auth.Admin, s.hosting.CreateInviteCode),
+		"com.atproto.server.createInviteCodes":  xrpc.Procedure(auth.Admin, s.hosting.CreateInviteCodes),
+
+		"com.atproto.server.createAppPassword": xrpc.Procedure(auth.Full, appPasswords.Create),
+		"com.atproto.server.listAppPasswords":  xrpc.Query(auth.Standard, appPasswords.List),
+		"com.atproto.server.revokeAppPassword": xrpc.Procedure(auth.Standard, appPasswords.Revoke),
+
+		"com.atproto.identity.resolveHandle": xrpc.Query(auth.Anyone, s.identity.ResolveHandle),
+
+		"com.atproto.admin.updateSubjectStatus":   xrpc.Procedure(auth.Moderator, s.admin.UpdateSubjectStatus),
+		"com.atproto.admin.getSubjectStatus":      xrpc.Query(auth.Moderator, s.admin.GetSubjectStatus),
+		"com.atproto.admin.getAccountInfo":        xrpc.Query(auth.Moderator, s.admin.GetAccountInfo),
+		"com.atproto.admin.getAccountInfos":       xrpc.Query(auth.Moderator, s.admin.GetAccountInfos),
+		"com.atproto.admin.updateAccountPassword": xrpc.Procedure(auth.Admin, s.admin.UpdateAccountPassword),
+		"com.atproto.admin.deleteAccount":         xrpc.Procedure(auth.Admin, s.admin.DeleteAccount),
+	}
+}
+
+// handler is the whole HTTP surface.
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/xrpc/", s.xrpc)
+	mux.Handle("GET /xrpc/_health", xrpc.CORS(http.HandlerFunc(s.serveHealth)))
+	mux.Handle("/.well-known/atproto-did", xrpc.CORS(http.HandlerFunc(s.identity.ServeAtprotoDID)))
+	mux.Handle("/.well-known/did.json", xrpc.CORS(http.HandlerFunc(s.identity.ServeDocument)))
+	mux.Handle("GET /robots.txt", text("# Hello!\n\n# The public API may be crawled.\nUser-agent: *\nAllow: /\n"))
+	mux.Handle("GET /{$}", text("This is an AT Protocol Personal Data Server (PDS): Nestbox "+s.opts.Version+"\n\nMost API routes are under /xrpc/\nProtocol: https://atproto.com\n"))
+	return mux
+}
+
+func text(body string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = w.Write([]byte(body)) // a client that has gone needs no answer
+	})
+}

@@ -1,0 +1,382 @@
+package server
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
+	"nestbox/admin"
+	"nestbox/auth"
+	"nestbox/config"
+	"nestbox/hosting"
+	"nestbox/identity"
+	"nestbox/plc/directory"
+	"nestbox/ratelimit"
+	"nestbox/session"
+	"nestbox/store/sqlite"
+	"nestbox/xrpc"
+)
+
+// The limits of time and size of the HTTP server.
+const (
+	headerTimeout  = 10 * time.Second
+	requestTimeout = 60 * time.Second
+	answerTimeout  = 120 * time.Second
+	idleTimeout    = 120 * time.Second
+	maxHeaderBytes = 32 << 10
+	stopTimeout    = 10 * time.Second
+	plcTimeout     = 15 * time.Second
+)
+
+// devPLCAddr is where the embedded directory listens when it is free.
+const devPLCAddr = "127.0.0.1:2582"
+
+// Options of a Server.
+type Options struct {
+	Config  config.Config
+	Version string
+	Log     *slog.Logger
+	Now     func() time.Time
+	// Fatal ends the process: the outcome of a commit is unknown.
+	Fatal func(error)
+	// Listen is false for a command that only wants the services.
+	Listen bool
+}
+
+// Server is everything, wired. Close stops it.
+type Server struct {
+	opts Options
+	// DataDir is absolute; URL, PLC and DID are what the server tells of itself.
+	DataDir, URL, PLC, DID string
+
+	release  func() error
+	listener net.Listener
+	plc      *devDirectory
+	db       *sqlite.DB
+
+	accounts account.Store
+	verifier *auth.Verifier
+	sessions *session.Service
+	hosting  *hosting.Service
+	identity *identity.Service
+	checker  *identity.Checker
+	admin    *admin.Service
+	xrpc     *xrpc.Server
+}
+
+// Open builds a server on its data directory, which it locks, and binds its
+// address; it serves nothing yet. A data directory that another process serves
+// is durable.ErrLocked.
+func Open(ctx context.Context, opts Options) (_ *Server, err error) {
+	s := &Server{opts: opts, DID: opts.Config.ServiceDID}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if s.DataDir, err = filepath.Abs(opts.Config.DataDirectory); err != nil {
+		return nil, fmt.Errorf("find data directory: %w", err)
+	}
+	if s.release, err = openDataDir(s.DataDir); err != nil {
+		return nil, err
+	}
+	if err := s.bind(ctx); err != nil {
+		return nil, err
+	}
+	if s.db, err = sqlite.Open(ctx, filepath.Join(s.DataDir, "nestbox.sqlite"), sqlite.Options{Fatal: opts.Fatal, Log: opts.Log}); err != nil {
+		return nil, err
+	}
+	if err := s.build(); err != nil {
+		return nil, err
+	}
+	if opts.Config.DevMode && opts.Config.EmbeddedPLC() && opts.Listen {
+		if err := s.hosting.Repoint(ctx, sqlite.Identities{DB: s.db}); err != nil {
+			opts.Log.LogAttrs(ctx, slog.LevelWarn, "accounts still point to another URL", slog.String("cause", err.Error()))
+		}
+	}
+	return s, nil
+}
+
+// bind takes the address, so that the server's URL is known, and starts the
+// embedded directory.
+func (s *Server) bind(ctx context.Context) (err error) {
+	c := &s.opts.Config
+	_, port, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return fmt.Errorf("listen address: %w", err)
+	}
+	if s.opts.Listen {
+		var lc net.ListenConfig
+		if s.listener, err = lc.Listen(ctx, "tcp", c.Listen); err != nil {
+			return fmt.Errorf("listen: %w", err)
+		}
+		if _, port, err = net.SplitHostPort(s.listener.Addr().String()); err != nil {
+			return fmt.Errorf("listen address: %w", err)
+		}
+	}
+	s.URL, s.PLC = c.PublicURL(port), c.PLCURL
+	if c.EmbeddedPLC() {
+		anyPort := !s.opts.Listen || c.Listen != "127.0.0.1:2583"
+		if s.plc, err = startDirectory(ctx, filepath.Join(s.DataDir, "plc"), anyPort, s.opts.Now); err != nil {
+			return err
+		}
+		s.PLC = s.plc.url
+	}
+	return nil
+}
+
+// build wires the services.
+func (s *Server) build() error {
+	c, now, log := &s.opts.Config, s.opts.Now, s.opts.Log
+	box, err := openBox(s.DataDir)
+	if err != nil {
+		return err
+	}
+	rotation, err := rotationKey(s.DataDir, c.PLCRotationKey.Reveal(), box)
+	if err != nil {
+		return err
+	}
+	password, err := adminPassword(s.DataDir, c.AdminPassword.Reveal())
+	if err != nil {
+		return err
+	}
+	keyring, err := auth.OpenKeyring(filepath.Join(s.DataDir, fileKeyring), c.JWTSecret.Reveal(), now)
+	if err != nil {
+		return err
+	}
+	var limits *ratelimit.Limiter
+	if c.RateLimitsEnabled {
+		limits = ratelimit.New(ratelimit.DefaultMaxBuckets, now)
+	}
+	accounts := sqlite.Accounts{DB: s.db}
+	hasher := account.NewHasher(min(runtime.GOMAXPROCS(0), 4))
+	dir := &identity.Directory{URL: s.PLC, Client: &http.Client{Timeout: plcTimeout}}
+	s.accounts = accounts
+	s.sessions = &session.Service{
+		Settings: session.Settings{
+			Rules:     session.Rules{ReuseWindow: c.SessionReuseWindow, RefreshTTL: c.RefreshTokenTTL, Policy: session.Policy(c.SessionReusePolicy)},
+			AccessTTL: c.AccessTokenTTL, Limit: c.SessionLimit, Audience: s.DID,
+		},
+		Store: sqlite.Sessions{DB: s.db}, Accounts: accounts, Keyring: keyring, Hasher: hasher, Limits: limits,
+		Noted: ratelimit.New(notedSessions, now), Now: now, Log: log,
+	}
+	s.hosting = &hosting.Service{
+		Settings: hosting.Settings{
+			DID: s.DID, URL: s.URL, Hostname: c.Hostname, Domains: c.HandleDomains, InviteRequired: c.InviteRequired,
+			RecoveryKey: c.RecoveryDIDKey, RotationKey: rotation, PrivacyPolicyURL: c.PrivacyPolicyURL,
+			TermsOfServiceURL: c.TermsOfServiceURL, ContactEmail: c.ContactEmail, BlobUploadLimit: c.BlobUploadLimit,
+		},
+		Store: sqlite.Hosting{DB: s.db}, Accounts: accounts, Hasher: hasher, Directory: dir, Sessions: s.sessions,
+		Box: box, Limits: limits, Now: now, Log: log,
+	}
+	s.sessions.Document = s.hosting.Document
+	s.identity = &identity.Service{Lookup: s.lookupHandle, DID: syntax.DID(s.DID), URL: s.URL}
+	s.checker = &identity.Checker{Store: sqlite.Identities{DB: s.db}, Directory: dir, Now: now, Log: log}
+	s.admin = &admin.Service{Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, Keyring: keyring, Now: now}
+	s.verifier = &auth.Verifier{Keyring: keyring, Audience: s.DID, Sessions: s.sessions, AdminPassword: password, Now: now}
+	s.xrpc = &xrpc.Server{
+		Methods: s.methods(), MaxBody: xrpc.DefaultMaxBody, TrustedProxies: c.TrustedProxies,
+		Unlimited: s.unlimited, Admit: admit(limits), Log: log, Now: now,
+	}
+	return nil
+}
+
+// notedSessions bounds how many refused refreshes are remembered as written
+// down already.
+const notedSessions = 20_000
+
+// everything is the limit over all requests of one client network.
+var everything = ratelimit.Limit{Name: "all", Points: 3000, Window: 5 * time.Minute}
+
+func admit(limits *ratelimit.Limiter) func(context.Context, *http.Request) error {
+	if limits == nil {
+		return nil
+	}
+	return func(ctx context.Context, _ *http.Request) error {
+		client := xrpc.ClientOf(ctx)
+		if client.Unlimited {
+			return nil
+		}
+		r := limits.Take(client.Network(), everything)
+		r.SetHeaders(xrpc.Header(ctx))
+		if !r.Allowed {
+			return xrpc.TooManyRequests(r.RetryAfter(limits.Now()))
+		}
+		return nil
+	}
+}
+
+// unlimited says whether the operator exempted a client from rate limits.
+func (s *Server) unlimited(r *http.Request, c xrpc.Client) bool {
+	for _, p := range s.opts.Config.RateLimitBypassIPs {
+		if p.Contains(c.Addr) {
+			return true
+		}
+	}
+	key := s.opts.Config.RateLimitBypassKey
+	return key.IsSet() && subtle.ConstantTimeCompare([]byte(r.Header.Get("X-Ratelimit-Bypass")), []byte(key.Reveal())) == 1
+}
+
+func (s *Server) lookupHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
+	a, err := s.accounts.ByHandle(ctx, h)
+	if errors.Is(err, account.ErrNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return a.DID, nil
+}
+
+// Serve runs the server until ctx ends, then stops it in order. ready is told
+// once, when requests are answered.
+func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
+	control, err := listenControl(ctx, s.DataDir)
+	if err != nil {
+		return err
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var workers sync.WaitGroup
+	for _, run := range []func(context.Context){s.sessions.Collect, s.hosting.Run, s.checker.Run} {
+		workers.Go(func() { run(background) })
+	}
+	public := s.httpServer(s.handler())
+	private := s.httpServer(s.Control())
+	failed := make(chan error, 2)
+	for l, srv := range map[net.Listener]*http.Server{s.listener: public, control: private} {
+		workers.Go(func() {
+			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("serve: %w", err)
+			}
+		})
+	}
+	if err = s.announce(ready); err == nil {
+		select {
+		case <-ctx.Done():
+		case err = <-failed:
+		}
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	for _, srv := range []*http.Server{private, public} {
+		if serr := srv.Shutdown(drain); serr != nil {
+			err = errors.Join(err, srv.Close())
+		}
+	}
+	stop()
+	workers.Wait()
+	return err
+}
+
+func (s *Server) httpServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: answerTimeout,
+		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(s.opts.Log.Handler(), slog.LevelDebug),
+	}
+}
+
+// announce prints the one line of standard output.
+func (s *Server) announce(w io.Writer) error {
+	line, err := json.Marshal(struct {
+		URL     string `json:"url"`
+		PLC     string `json:"plc"`
+		DID     string `json:"did"`
+		Data    string `json:"data"`
+		PID     int    `json:"pid"`
+		Version string `json:"version"`
+	}{s.URL, s.PLC, s.DID, s.DataDir, os.Getpid(), s.opts.Version})
+	if err != nil {
+		return fmt.Errorf("encode READY line: %w", err)
+	}
+	_, err = fmt.Fprintf(w, "READY %s\n", line)
+	return err
+}
+
+// serveHealth is /xrpc/_health: it asks the store.
+func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	answer := map[string]string{"version": s.opts.Version}
+	if err := s.db.Ping(r.Context()); err != nil {
+		s.opts.Log.LogAttrs(r.Context(), slog.LevelError, "health check failed", slog.String("cause", err.Error()))
+		answer["error"] = "Service Unavailable"
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	body, err := json.Marshal(answer)
+	if err == nil {
+		_, _ = w.Write(body) // a client that has gone needs no answer
+	}
+}
+
+// Close stops what Open started. It may be called on a half-opened server.
+func (s *Server) Close() error {
+	var errs []error
+	if s.listener != nil {
+		if err := s.listener.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	if s.plc != nil {
+		errs = append(errs, s.plc.close())
+	}
+	if s.release != nil {
+		errs = append(errs, s.release())
+	}
+	return errors.Join(errs...)
+}
+
+// devDirectory is the embedded PLC directory, on its own loopback address.
+type devDirectory struct {
+	url    string
+	server *http.Server
+	dir    *directory.Directory
+	ended  sync.WaitGroup
+}
+
+func startDirectory(ctx context.Context, folder string, anyPort bool, now func() time.Time) (*devDirectory, error) {
+	dir, err := directory.Open(folder, now)
+	if err != nil {
+		return nil, err
+	}
+	addr := devPLCAddr
+	if anyPort {
+		addr = "127.0.0.1:0"
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		l, err = lc.Listen(ctx, "tcp", "127.0.0.1:0")
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("listen for the PLC directory: %w", err), dir.Close())
+	}
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		return nil, errors.Join(err, l.Close(), dir.Close())
+	}
+	d := &devDirectory{url: "http://localhost:" + port, dir: dir, server: &http.Server{Handler: dir.Handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout}}
+	d.ended.Go(func() { _ = d.server.Serve(l) }) // ends with ErrServerClosed, by close
+	return d, nil
+}
+
+func (d *devDirectory) close() error {
+	err := d.server.Close()
+	d.ended.Wait()
+	return errors.Join(err, d.dir.Close())
+}
