@@ -1,0 +1,68 @@
+# Plain targets for people and for .ci/run; `make help` lists them.
+
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+FUZZTIME ?= 1m
+# Rounds of kill -9 under load in `make fuzz`; 0 leaves them out. `make test` does 50.
+NESTBOX_KILL_ROUNDS ?= 500
+
+.PHONY: build run test test-race test-e2e lint fmt bench fuzz generate clean help
+
+build: ## the static binary bin/nestbox
+	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/nestbox ./cmd/nestbox
+
+run: build ## a server that needs nothing else, for trying out
+	@exec bin/nestbox serve --dev
+
+test: build .cache/bin/gotestsum e2e/node_modules/.package-lock.json ## every test: vet, race, stores, end to end
+	@.ci/test vet race e2e
+
+test-race: .cache/bin/gotestsum ## every test but the end-to-end ones, under the race detector
+	@.ci/test race
+
+test-e2e: build .cache/bin/gotestsum e2e/node_modules/.package-lock.json ## real clients against the real binary
+	@.ci/test e2e
+
+lint: .cache/bin/golangci-lint ## golangci-lint with .golangci.yml, and a tidy go.mod
+	.cache/bin/golangci-lint config verify
+	.cache/bin/golangci-lint run ./...
+	go mod tidy -diff
+
+fmt: .cache/bin/gofumpt ## format what git knows of
+	git ls-files '*.go' | xargs .cache/bin/gofumpt -l -w
+
+bench: build ## figures beside the reference PDS's, for docs/performance.md
+	bench/run
+
+fuzz: build ## each fuzz target for FUZZTIME, then NESTBOX_KILL_ROUNDS rounds of kill -9
+	@grep -rHo --include='*_test.go' --exclude-dir=node_modules '^func Fuzz[A-Za-z0-9_]*' . | \
+	while IFS=: read -r file target; do \
+		target=$${target#func }; \
+		echo "$$target in $$(dirname "$$file")"; \
+		go test "$$(dirname "$$file")" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) </dev/null || exit 1; \
+	done
+	@if [ "$(NESTBOX_KILL_ROUNDS)" != 0 ]; then \
+		NESTBOX_BIN=$(CURDIR)/bin/nestbox NESTBOX_KILL_ROUNDS=$(NESTBOX_KILL_ROUNDS) \
+			go test ./e2e -run Kill -count=1 -timeout 4h -v; \
+	fi
+
+generate: ## what is written by tools: the README's table of settings
+	go generate ./...
+
+clean: ## what was built here; caches of Go and npm stay
+	rm -rf bin .cache bench/out
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
+
+# Tools are pinned in tools/go.mod and built once for each change of it.
+# golangci-lint takes minutes from nothing, seconds with a warm build cache.
+.cache/bin/golangci-lint: TOOL = github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+.cache/bin/gofumpt:       TOOL = mvdan.cc/gofumpt
+.cache/bin/gotestsum:     TOOL = gotest.tools/gotestsum
+.cache/bin/%: tools/go.mod tools/go.sum
+	cd tools && GOBIN=$(CURDIR)/.cache/bin go install -trimpath -ldflags '-s -w' $(TOOL)
+	@touch $@
+
+# The real clients of the end-to-end tests. Without npm .ci/test says what is left out.
+e2e/node_modules/.package-lock.json: e2e/package.json e2e/package-lock.json
+	@if command -v npm >/dev/null; then cd e2e && npm ci --no-audit --no-fund && touch node_modules/.package-lock.json; fi
