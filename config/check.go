@@ -17,11 +17,14 @@ import (
 // minAccessTTL holds outside of development: see PDS_ACCESS_TOKEN_TTL.
 const minAccessTTL = 20 * time.Minute
 
-// check reports whatever is wrong with settings that parsed.
-func (c *Config) check(f *Faults) {
+// check reports whatever is wrong with settings that parsed, for a server those
+// of its mail too.
+func (c *Config) check(f *Faults, serving bool) {
 	c.checkNetwork(f)
 	c.checkIdentity(f)
-	c.checkMail(f)
+	if serving {
+		c.checkMail(f)
+	}
 	c.checkSessions(f)
 	oneOf(f, "PDS_LOG_LEVEL", c.LogLevel, "debug", "info", "warn", "error")
 	oneOf(f, "PDS_LOG_FORMAT", c.LogFormat, "text", "json")

@@ -104,4 +104,8 @@ type Flags struct {
 	Data    string
 	EnvFile string
 	Dev     bool
+	// Command: the settings are for a command on the data directory, not for
+	// serving. What its last server was told of itself, and the command was not,
+	// is taken from there, and mail is not needed.
+	Command bool
 }

@@ -51,6 +51,9 @@ func Load(flags Flags, environ []string) (Config, []string, error) {
 	if flags.Listen != "" {
 		values["PDS_LISTEN"] = flags.Listen
 	}
+	if flags.Command {
+		recall(values)
+	}
 	var c Config
 	if v, ok := values["PDS_DEV_MODE"]; ok {
 		if dev, err := parseBool(v); err == nil {
@@ -59,7 +62,7 @@ func Load(flags Flags, environ []string) (Config, []string, error) {
 	}
 	c.set(values, &faults)
 	c.derive()
-	c.check(&faults)
+	c.check(&faults, !flags.Command)
 	if len(faults) > 0 {
 		return Config{}, nil, faults
 	}

@@ -245,6 +245,9 @@ func (s *Server) lookupHandle(ctx context.Context, h syntax.Handle) (syntax.DID,
 // Serve runs the server until ctx ends, then stops it in order. ready is told
 // once, when requests are answered.
 func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
+	if err := s.opts.Config.Remember(); err != nil {
+		return fmt.Errorf("remember settings: %w", err)
+	}
 	control, err := listenControl(ctx, s.DataDir)
 	if err != nil {
 		return err

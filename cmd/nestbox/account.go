@@ -1,0 +1,204 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"nestbox/admin"
+)
+
+type accountCmd struct {
+	Create     accountCreateCmd     `cmd:"" help:"Make an account."`
+	List       accountListCmd       `cmd:"" help:"List accounts."`
+	Info       accountInfoCmd       `cmd:"" help:"Show an account, its sessions and what happened to them."`
+	Password   accountPasswordCmd   `cmd:"" help:"Set an account's password; ends its sessions."`
+	Signout    accountSignoutCmd    `cmd:"" help:"End all sessions of an account."`
+	Takedown   accountTakedownCmd   `cmd:"" help:"Take an account down; ends its sessions."`
+	Untakedown accountUntakedownCmd `cmd:"" help:"Lift a takedown."`
+	Suspend    accountSuspendCmd    `cmd:"" help:"Suspend an account; its sessions go on and show it."`
+	Unsuspend  accountUnsuspendCmd  `cmd:"" help:"Lift a suspension."`
+	Delete     accountDeleteCmd     `cmd:"" help:"Delete an account for good."`
+}
+
+// target are the flags and the argument of commands about one account.
+type target struct {
+	where
+	output
+
+	Account string `arg:"" help:"DID, handle or e-mail address."`
+}
+
+// change runs a command that answers with the account.
+func (t target) change(name string, args any, said string) error {
+	var a admin.AccountLine
+	if err := t.run(name, args, &a); err != nil {
+		return err
+	}
+	return t.print(a, func(w io.Writer) { fmt.Fprintf(w, "%s (%s): %s\n", a.Handle, a.DID, said) })
+}
+
+type accountCreateCmd struct {
+	where
+	output
+
+	Handle        string `arg:"" help:"Handle below one of the server's domains."`
+	Email         string `arg:"" help:"E-mail address."`
+	Password      string `help:"Password; others on this machine can see it: better --password-stdin." placeholder:"PASSWORD"`
+	PasswordStdin bool   `help:"Read the password from standard input."`
+	RecoveryKey   string `help:"did:key of the owner that goes before the server's own." placeholder:"KEY"`
+}
+
+func (c *accountCreateCmd) Run() error {
+	password, err := choosePassword(c.Password, c.PasswordStdin)
+	if err != nil {
+		return err
+	}
+	var a admin.AccountLine
+	args := admin.CreateArgs{Handle: c.Handle, Email: c.Email, Password: password, RecoveryKey: c.RecoveryKey}
+	if err := c.run("account.create", args, &a); err != nil {
+		return err
+	}
+	return c.print(a, func(w io.Writer) {
+		fmt.Fprintf(w, "handle\t%s\nDID\t%s\ne-mail\t%s\n", a.Handle, a.DID, a.Email)
+		if a.Password != "" {
+			fmt.Fprintf(w, "password\t%s\n", a.Password)
+		}
+	})
+}
+
+func choosePassword(flag string, stdin bool) (string, error) {
+	if !stdin {
+		return flag, nil
+	}
+	p, err := readPassword()
+	if err == nil && p == "" {
+		err = errors.New("the password is empty")
+	}
+	return p, err
+}
+
+type accountListCmd struct {
+	where
+	output
+}
+
+func (c *accountListCmd) Run() error {
+	all := []admin.AccountLine{}
+	for after := int64(0); ; {
+		var page admin.AccountPage
+		if err := c.run("account.list", admin.ListArgs{After: after}, &page); err != nil {
+			return err
+		}
+		all = append(all, page.Accounts...)
+		if after = page.Next; after == 0 {
+			break
+		}
+	}
+	return c.print(all, func(w io.Writer) {
+		fmt.Fprintln(w, "HANDLE\tDID\tE-MAIL\tSTATUS\tCREATED")
+		for _, a := range all {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", a.Handle, a.DID, a.Email, a.Status, a.CreatedAt)
+		}
+	})
+}
+
+type accountInfoCmd struct{ target }
+
+func (c *accountInfoCmd) Run() error {
+	var a admin.AccountInfo
+	if err := c.run("account.info", admin.AccountArgs{Account: c.Account}, &a); err != nil {
+		return err
+	}
+	return c.print(a, func(w io.Writer) {
+		fmt.Fprintf(w, "handle\t%s\nDID\t%s\ne-mail\t%s\nstatus\t%s\ncreated\t%s\n", a.Handle, a.DID, a.Email, a.Status, a.CreatedAt)
+		for _, name := range a.AppPasswords {
+			fmt.Fprintf(w, "app password\t%s\n", name)
+		}
+		fmt.Fprintln(w)
+		printSessions(w, a.Sessions)
+		fmt.Fprintln(w, "\nWHEN\tWHAT\tBY\tSESSION\tWHY\tFROM\tCLIENT")
+		for _, e := range a.Trail {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", e.At, e.Kind, e.By, e.Session, e.Reason, e.Network, e.UserAgent)
+			if e.OtherNetwork != "" || e.OtherUserAgent != "" {
+				fmt.Fprintf(w, "\t\t\t\tthe session's own client:\t%s\t%s\n", e.OtherNetwork, e.OtherUserAgent)
+			}
+		}
+	})
+}
+
+type accountPasswordCmd struct {
+	target
+
+	Password      string `help:"New password; without it one is made up. Better --password-stdin." placeholder:"PASSWORD"`
+	PasswordStdin bool   `help:"Read the password from standard input."`
+}
+
+func (c *accountPasswordCmd) Run() error {
+	password, err := choosePassword(c.Password, c.PasswordStdin)
+	if err != nil {
+		return err
+	}
+	var a admin.AccountLine
+	if err := c.run("account.password", admin.PasswordArgs{Account: c.Account, Password: password}, &a); err != nil {
+		return err
+	}
+	return c.print(a, func(w io.Writer) {
+		fmt.Fprintf(w, "%s: password changed, all sessions ended\n", a.Handle)
+		if a.Password != "" {
+			fmt.Fprintf(w, "password\t%s\n", a.Password)
+		}
+	})
+}
+
+type accountSignoutCmd struct {
+	target
+
+	AppPasswords bool `help:"Revoke the app passwords as well."`
+}
+
+func (c *accountSignoutCmd) Run() error {
+	var ended admin.Ended
+	if err := c.run("account.signout", admin.SignOutArgs{Account: c.Account, AppPasswords: c.AppPasswords}, &ended); err != nil {
+		return err
+	}
+	return c.print(ended, func(w io.Writer) { fmt.Fprintf(w, "%d sessions ended\n", ended.Sessions) })
+}
+
+type accountTakedownCmd struct {
+	target
+
+	Ref string `help:"Reference of the moderation case." placeholder:"TEXT"`
+}
+
+func (c *accountTakedownCmd) Run() error {
+	return c.change("account.takedown", admin.TakedownArgs{Account: c.Account, Ref: c.Ref}, "taken down, all sessions ended")
+}
+
+type accountUntakedownCmd struct{ target }
+
+func (c *accountUntakedownCmd) Run() error {
+	return c.change("account.untakedown", admin.AccountArgs{Account: c.Account}, "takedown lifted")
+}
+
+type accountSuspendCmd struct{ target }
+
+func (c *accountSuspendCmd) Run() error {
+	return c.change("account.suspend", admin.AccountArgs{Account: c.Account}, "suspended")
+}
+
+type accountUnsuspendCmd struct{ target }
+
+func (c *accountUnsuspendCmd) Run() error {
+	return c.change("account.unsuspend", admin.AccountArgs{Account: c.Account}, "suspension lifted")
+}
+
+type accountDeleteCmd struct{ target }
+
+func (c *accountDeleteCmd) Run() error {
+	var done admin.Done
+	if err := c.run("account.delete", admin.AccountArgs{Account: c.Account}, &done); err != nil {
+		return err
+	}
+	return c.print(done, func(w io.Writer) { fmt.Fprintf(w, "%s: deleted\n", c.Account) })
+}

@@ -1,0 +1,141 @@
+// Command nestbox is the server and its operator's tool: one file a subcommand.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"golang.org/x/sys/unix"
+
+	"nestbox/config"
+	"nestbox/server"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+// cli is the command line.
+type cli struct {
+	Serve   serveCmd   `cmd:"" help:"Run the server."`
+	Account accountCmd `cmd:"" help:"Make and look after accounts."`
+	Session sessionCmd `cmd:"" help:"List and end sessions."`
+	Keys    keysCmd    `cmd:"" help:"List, rotate and retire the keys that sign session tokens."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+func main() {
+	var c cli
+	parser := kong.Must(&c,
+		kong.Name("nestbox"),
+		kong.Description("A Personal Data Server for the AT Protocol."),
+		kong.UsageOnError(),
+	)
+	args := os.Args[1:]
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	ctx, err := parser.Parse(args)
+	parser.FatalIfErrorf(err)
+	if err := ctx.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "nestbox:", err)
+		os.Exit(1)
+	}
+}
+
+// where are the flags that say which server is meant.
+type where struct {
+	Data    string `help:"Data directory (PDS_DATA_DIRECTORY)." placeholder:"DIR"`
+	EnvFile string `help:"File with PDS_* settings." placeholder:"FILE"`
+	Dev     bool   `help:"Development: needs no other setting (PDS_DEV_MODE)."`
+}
+
+// output are the flags of commands that print something.
+type output struct {
+	JSON bool `name:"json" help:"Print JSON, for scripts."`
+}
+
+// print writes a result as JSON, or as people describes it.
+func (o output) print(result any, people func(w io.Writer)) error {
+	if o.JSON {
+		enc := json.NewEncoder(os.Stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(result)
+	}
+	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
+	people(w)
+	return w.Flush()
+}
+
+// run executes a command: through the server that runs on the data directory,
+// else on the data directory itself, which is locked meanwhile.
+func (w where) run(name string, args, result any) error {
+	ctx := context.Background()
+	c, _, err := config.Load(config.Flags{Data: w.Data, EnvFile: w.EnvFile, Dev: w.Dev, Command: true}, os.Environ())
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(c.DataDirectory); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	err = server.Command(ctx, c.DataDirectory, name, args, result)
+	if !errors.Is(err, server.ErrNotRunning) {
+		return err
+	}
+	logger, err := newLogger("error", "text")
+	if err != nil {
+		return err
+	}
+	s, err := server.Open(ctx, server.Options{Config: c, Version: version, Log: logger, Now: time.Now, Fatal: fatal(logger)})
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.Run(ctx, name, args, result), s.Close())
+}
+
+// readPassword reads a password from standard input: typed without echo on a
+// terminal, else the first line.
+func readPassword() (string, error) {
+	fd := int(os.Stdin.Fd())
+	if old, err := unix.IoctlGetTermios(fd, unix.TCGETS); err == nil {
+		fmt.Fprint(os.Stderr, "Password: ")
+		silent := *old
+		silent.Lflag &^= unix.ECHO
+		if err := unix.IoctlSetTermios(fd, unix.TCSETS, &silent); err != nil {
+			return "", fmt.Errorf("switch off echo: %w", err)
+		}
+		defer func() {
+			_ = unix.IoctlSetTermios(fd, unix.TCSETS, old) // nothing to be done about a terminal that is gone
+			fmt.Fprintln(os.Stderr)
+		}()
+	}
+	return readLine(os.Stdin)
+}
+
+func readLine(r io.Reader) (string, error) {
+	var line []byte
+	one := make([]byte, 1)
+	for len(line) < 4096 {
+		n, err := r.Read(one)
+		if n == 1 && one[0] == '\n' {
+			break
+		}
+		line = append(line, one[:n]...)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return "", fmt.Errorf("read password: %w", err)
+		}
+	}
+	for len(line) > 0 && line[len(line)-1] == '\r' {
+		line = line[:len(line)-1]
+	}
+	return string(line), nil
+}

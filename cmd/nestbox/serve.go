@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"nestbox/config"
+	"nestbox/server"
+)
+
+type serveCmd struct {
+	where
+
+	Listen string `help:"Address to listen on, host:port; port 0 picks a free one." placeholder:"ADDR"`
+}
+
+// Run serves until SIGTERM or SIGINT; a second signal ends the process at once.
+func (s *serveCmd) Run() error {
+	c, warnings, err := config.Load(config.Flags{Listen: s.Listen, Data: s.Data, EnvFile: s.EnvFile, Dev: s.Dev}, os.Environ())
+	if err != nil {
+		return err
+	}
+	log, err := newLogger(c.LogLevel, c.LogFormat)
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		log.Warn("configuration", slog.String("note", w))
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	go func() { // ends with the process
+		<-signals
+		log.Info("stopping")
+		stop()
+		<-signals
+		os.Exit(1)
+	}()
+	srv, err := server.Open(ctx, server.Options{
+		Config: c, Version: version, Log: log, Now: time.Now, Fatal: fatal(log), Listen: true,
+	})
+	if err != nil {
+		return err
+	}
+	if c.DevMode {
+		fmt.Fprintf(os.Stderr, firstSteps, srv.URL)
+	}
+	err = srv.Serve(ctx, os.Stdout)
+	return errors.Join(err, srv.Close())
+}
+
+// firstSteps is printed to standard error in development.
+const firstSteps = `
+Nestbox serves at %[1]s (development: open sign-up, handles under .test, admin password "admin"). Try:
+
+  curl -s %[1]s/xrpc/com.atproto.server.createAccount -H 'Content-Type: application/json' \
+    -d '{"handle":"alice.test","email":"alice@example.com","password":"correct-horse"}'
+
+  curl -s %[1]s/xrpc/com.atproto.server.createSession -H 'Content-Type: application/json' \
+    -d '{"identifier":"alice.test","password":"correct-horse"}'
+
+`
+
+func newLogger(level, format string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("log level: %w", err)
+	}
+	opts := &slog.HandlerOptions{Level: l}
+	var out io.Writer = os.Stderr
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(out, opts)), nil
+	}
+	return slog.New(slog.NewTextHandler(out, opts)), nil
+}
+
+// fatal ends the process when nobody knows what is on disk: recovery decides.
+func fatal(log *slog.Logger) func(error) {
+	return func(err error) {
+		log.Error("the outcome of a commit is unknown, stopping", slog.String("cause", err.Error()))
+		os.Exit(70)
+	}
+}
