@@ -1,8 +1,10 @@
 package auth
 
 import (
-	"encoding/json"
 	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Scope is what a session token may be used for.
@@ -19,6 +21,7 @@ const (
 )
 
 const (
+	algHS256   = "HS256"
 	typAccess  = "at+jwt"
 	typRefresh = "refresh+jwt"
 )
@@ -38,21 +41,21 @@ type claims struct {
 // presented are the claims of a token that someone sent, each as it came: what
 // is no string where one is due must be seen, not coerced.
 type presented struct {
-	Scope json.RawMessage `json:"scope"`
-	Aud   json.RawMessage `json:"aud"`
-	Sub   json.RawMessage `json:"sub"`
-	JTI   json.RawMessage `json:"jti"`
-	SID   json.RawMessage `json:"sid"`
-	IAT   json.RawMessage `json:"iat"`
-	EXP   json.RawMessage `json:"exp"`
-	NBF   json.RawMessage `json:"nbf"`
-	LXM   json.RawMessage `json:"lxm"`
-	CNF   json.RawMessage `json:"cnf"`
+	Scope jsontext.Value `json:"scope"`
+	Aud   jsontext.Value `json:"aud"`
+	Sub   jsontext.Value `json:"sub"`
+	JTI   jsontext.Value `json:"jti"`
+	SID   jsontext.Value `json:"sid"`
+	IAT   jsontext.Value `json:"iat"`
+	EXP   jsontext.Value `json:"exp"`
+	NBF   jsontext.Value `json:"nbf"`
+	LXM   jsontext.Value `json:"lxm"`
+	CNF   jsontext.Value `json:"cnf"`
 }
 
 // rawString returns a claim that must be a string; "" and true where it is
 // absent.
-func rawString(raw json.RawMessage) (string, bool) {
+func rawString(raw jsontext.Value) (string, bool) {
 	if len(raw) == 0 {
 		return "", true
 	}
@@ -65,7 +68,7 @@ func rawString(raw json.RawMessage) (string, bool) {
 
 // rawTime returns a NumericDate in seconds; the fraction that RFC 7519 allows
 // is cut off.
-func rawTime(raw json.RawMessage) (t time.Time, present, ok bool) {
+func rawTime(raw jsontext.Value) (t time.Time, present, ok bool) {
 	if len(raw) == 0 {
 		return time.Time{}, false, true
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Header values that every answer shares. They are assigned, not copied: nobody
@@ -118,7 +119,8 @@ func writeOutput[Out any](w *responseWriter, r *http.Request, out Out) error {
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	body, err := json.Marshal(out)
+	// Names are checked when something is stored; a struct has each once.
+	body, err := json.Marshal(out, jsontext.AllowDuplicateNames(true))
 	if err != nil {
 		return fmt.Errorf("encode output: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -33,6 +34,11 @@ func (s *serveCmd) Run() error {
 	}
 	for _, w := range warnings {
 		log.Warn("configuration", slog.String("note", w))
+	}
+	if os.Getenv("GOGC") == "" {
+		// The live heap is a few MiB: collecting it at four times its size
+		// instead of twice saves a tenth of the CPU for a few MiB more.
+		debug.SetGCPercent(300)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
