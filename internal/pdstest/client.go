@@ -1,0 +1,191 @@
+package pdstest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// Client calls XRPC without any library: tests that look at bytes use it.
+type Client struct {
+	// Base is the server's URL.
+	Base string
+	// HTTP is the client to use; http.DefaultClient where it is nil.
+	HTTP *http.Client
+}
+
+// Answer is a response, read whole.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// Request is one call. Method is POST where there is a body, else GET, unless
+// it is set.
+type Request struct {
+	Method string
+	NSID   string // with its query, if any
+	// Auth is the whole Authorization header.
+	Auth   string
+	Header http.Header
+	// Body is sent as JSON: a string as it stands, anything else encoded.
+	Body any
+}
+
+// Do makes a call.
+func (c Client) Do(t testing.TB, r Request) Answer {
+	t.Helper()
+	a, err := c.Try(t, r)
+	if err != nil {
+		t.Fatalf("%s: %v", r.NSID, err)
+	}
+	return a
+}
+
+// Try is Do for a call that may fail on its way.
+func (c Client) Try(t testing.TB, r Request) (Answer, error) {
+	t.Helper()
+	var body io.Reader
+	if r.Body != nil {
+		text, ok := r.Body.(string)
+		if !ok {
+			raw, err := json.Marshal(r.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = string(raw)
+		}
+		body = strings.NewReader(text)
+	}
+	if r.Method == "" {
+		r.Method = http.MethodGet
+		if r.Body != nil {
+			r.Method = http.MethodPost
+		}
+	}
+	req, err := http.NewRequestWithContext(t.Context(), r.Method, c.Base+"/xrpc/"+r.NSID, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for name, values := range r.Header {
+		req.Header[name] = values
+	}
+	if r.Auth != "" {
+		req.Header.Set("Authorization", r.Auth)
+	}
+	httpClient := c.HTTP
+	if httpClient == nil {
+		httpClient = http.DefaultClient
+	}
+	resp, err := httpClient.Do(req)
+	if err != nil {
+		return Answer{}, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	raw, err := io.ReadAll(resp.Body)
+	return Answer{Status: resp.StatusCode, Header: resp.Header, Body: raw}, err
+}
+
+// Decode reads a JSON answer into v.
+func (a Answer) Decode(t testing.TB, v any) {
+	t.Helper()
+	if err := json.Unmarshal(a.Body, v); err != nil {
+		t.Fatalf("status %d, body %q: %v", a.Status, a.Body, err)
+	}
+}
+
+// Error returns the name and message of an error answer.
+func (a Answer) Error(t testing.TB) (name, message string) {
+	t.Helper()
+	var e struct{ Error, Message string }
+	a.Decode(t, &e)
+	return e.Error, e.Message
+}
+
+// WantError fails the test unless the answer is that error.
+func (a Answer) WantError(t testing.TB, status int, name, message string) {
+	t.Helper()
+	got := fmt.Sprintf("%d %s", a.Status, bytes.TrimSpace(a.Body))
+	want, err := json.Marshal(struct {
+		Error   string `json:"error"`
+		Message string `json:"message"`
+	}{name, message})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != fmt.Sprintf("%d %s", status, want) {
+		t.Errorf("got  %s\nwant %d %s", got, status, want)
+	}
+}
+
+// Session is what createAccount, createSession and refreshSession answer.
+type Session struct {
+	DID             string          `json:"did"`
+	Handle          string          `json:"handle"`
+	AccessJwt       string          `json:"accessJwt"`
+	RefreshJwt      string          `json:"refreshJwt"`
+	DIDDoc          json.RawMessage `json:"didDoc"`
+	Email           string          `json:"email"`
+	EmailConfirmed  *bool           `json:"emailConfirmed"`
+	EmailAuthFactor *bool           `json:"emailAuthFactor"`
+	Active          *bool           `json:"active"`
+	Status          string          `json:"status"`
+}
+
+// Bearer is the Authorization header of a token.
+func Bearer(token string) string { return "Bearer " + token }
+
+// Password is that of every account that SignUp makes.
+const Password = "correct-horse-battery"
+
+// SignUp makes the account NAME.test and returns its first session.
+func (c Client) SignUp(t testing.TB, name string) Session {
+	t.Helper()
+	a := c.Do(t, Request{NSID: "com.atproto.server.createAccount", Body: map[string]string{
+		"handle": name + ".test", "email": name + "@example.com", "password": Password,
+	}})
+	return a.session(t)
+}
+
+// SignIn starts a session.
+func (c Client) SignIn(t testing.TB, identifier, password string) Session {
+	t.Helper()
+	a := c.Do(t, Request{NSID: "com.atproto.server.createSession", Body: map[string]string{"identifier": identifier, "password": password}})
+	return a.session(t)
+}
+
+// Refresh makes one refreshSession with a refresh token.
+func (c Client) Refresh(t testing.TB, token string) Answer {
+	t.Helper()
+	return c.Do(t, Request{Method: http.MethodPost, NSID: "com.atproto.server.refreshSession", Auth: Bearer(token)})
+}
+
+// MustRefresh is Refresh that succeeds.
+func (c Client) MustRefresh(t testing.TB, token string) Session {
+	t.Helper()
+	return c.Refresh(t, token).session(t)
+}
+
+// GetSession makes one getSession with an access token.
+func (c Client) GetSession(t testing.TB, token string) Answer {
+	t.Helper()
+	return c.Do(t, Request{NSID: "com.atproto.server.getSession", Auth: Bearer(token)})
+}
+
+func (a Answer) session(t testing.TB) Session {
+	t.Helper()
+	if a.Status != http.StatusOK {
+		t.Fatalf("status %d: %s", a.Status, a.Body)
+	}
+	var s Session
+	a.Decode(t, &s)
+	return s
+}

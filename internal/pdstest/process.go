@@ -1,0 +1,253 @@
+package pdstest
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"nestbox/store/sqlite"
+)
+
+// Process is a server run by the real binary.
+type Process struct {
+	Client
+
+	Dir string
+	// Ready is what the READY line says.
+	Ready Ready
+
+	cmd    *exec.Cmd
+	log    *logBuffer
+	exited chan struct{}
+	t      testing.TB
+}
+
+// Ready is the content of the READY line.
+type Ready struct {
+	URL  string `json:"url"`
+	PLC  string `json:"plc"`
+	DID  string `json:"did"`
+	Data string `json:"data"`
+	PID  int    `json:"pid"`
+}
+
+var built struct {
+	sync.Once
+	path string
+	err  error
+}
+
+// Binary is the path of the nestbox binary: NESTBOX_BIN, else one that is built
+// once for this process of tests.
+func Binary(t testing.TB) string {
+	t.Helper()
+	if path := os.Getenv("NESTBOX_BIN"); path != "" {
+		return path
+	}
+	built.Do(func() {
+		built.path = filepath.Join(os.TempDir(), "nestbox-under-test")
+		cmd := exec.Command("go", "build", "-o", built.path, "nestbox/cmd/nestbox") //nolint:noctx // ends by itself
+		if out, err := cmd.CombinedOutput(); err != nil {
+			built.err = &exec.Error{Name: "go build: " + string(out), Err: err}
+		}
+	})
+	if built.err != nil {
+		t.Fatal(built.err)
+	}
+	return built.path
+}
+
+// readyTimeout is how long a server may take to start on a loaded machine.
+const readyTimeout = 60 * time.Second
+
+// Launch starts `nestbox serve --dev` on dir ("" makes one) and a free port,
+// with further settings as NAME=value, and waits until it is ready. The process
+// is stopped at the end of the test and what it left is verified.
+func Launch(t testing.TB, dir string, settings ...string) *Process {
+	t.Helper()
+	if dir == "" {
+		dir = TempDir(t)
+	}
+	p := LaunchArgs(t, []string{"serve", "--dev", "--listen", "127.0.0.1:0", "--data", dir}, settings...)
+	p.Dir = dir
+	t.Cleanup(func() {
+		p.Stop()
+		Verify(t, dir)
+	})
+	return p
+}
+
+// LaunchArgs starts the binary with any arguments of a server that announces
+// itself. The caller stops it.
+func LaunchArgs(t testing.TB, args []string, settings ...string) *Process {
+	t.Helper()
+	p := &Process{t: t, log: &logBuffer{}, exited: make(chan struct{})}
+	p.cmd = exec.Command(Binary(t), args...) //nolint:noctx // the test stops it
+	p.cmd.Env = append(cleanEnviron(), settings...)
+	p.cmd.Stderr = p.log
+	ready := newSignal("READY ")
+	p.cmd.Stdout = ready
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = p.cmd.Wait() // its status is in ProcessState
+		close(p.exited)
+	}()
+	select {
+	case <-ready.seen:
+	case <-p.exited:
+		t.Fatalf("nestbox ended before it was ready: %s\n%s", p.cmd.ProcessState, p.log)
+	case <-time.After(readyTimeout):
+		p.Kill()
+		t.Fatalf("nestbox is not ready after %s\n%s", readyTimeout, p.log)
+	}
+	if err := json.Unmarshal([]byte(strings.TrimPrefix(ready.line(), "READY ")), &p.Ready); err != nil {
+		p.Kill()
+		t.Fatalf("READY line %q: %v", ready.line(), err)
+	}
+	p.Client = Client{Base: p.Ready.URL}
+	return p
+}
+
+// cleanEnviron is the environment without settings of ours.
+func cleanEnviron() []string {
+	var env []string
+	for _, kv := range os.Environ() {
+		if !strings.HasPrefix(kv, "PDS_") {
+			env = append(env, kv)
+		}
+	}
+	return env
+}
+
+// PID is the process's number.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Log is what the process has written to standard error.
+func (p *Process) Log() string { return p.log.String() }
+
+// Kill is kill -9; it returns when the process is gone.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill() // one that has ended is dead enough
+	<-p.exited
+}
+
+// Signal sends a signal and does not wait.
+func (p *Process) Signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
+
+// Wait returns the exit status once the process has ended.
+func (p *Process) Wait() int {
+	<-p.exited
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// Exited is closed when the process has ended.
+func (p *Process) Exited() <-chan struct{} { return p.exited }
+
+// Stop is SIGTERM, and fails the test when the process does not end well.
+func (p *Process) Stop() {
+	p.t.Helper()
+	select {
+	case <-p.exited:
+		return // killed, or stopped before
+	default:
+	}
+	p.Signal(syscall.SIGTERM)
+	select {
+	case <-p.exited:
+		if code := p.Wait(); code != 0 {
+			p.t.Errorf("nestbox ended with status %d\n%s", code, p.log)
+		}
+	case <-time.After(readyTimeout):
+		p.Kill()
+		p.t.Errorf("nestbox did not stop\n%s", p.log)
+	}
+}
+
+// Run runs the binary with a command and returns its output; an exit status
+// other than 0 is an error with what it printed to standard error.
+func Run(t testing.TB, stdin string, args ...string) (string, error) {
+	t.Helper()
+	cmd := exec.Command(Binary(t), args...) //nolint:noctx // commands end by themselves
+	cmd.Env = cleanEnviron()
+	cmd.Stdin = strings.NewReader(stdin)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		err = &exec.Error{Name: stderr.String(), Err: err}
+	}
+	return string(out), err
+}
+
+// Verify fails the test for each fault in the database of a data directory that
+// no server has open.
+func Verify(t testing.TB, dir string) {
+	t.Helper()
+	path := filepath.Join(dir, "nestbox.sqlite")
+	if _, err := os.Stat(path); err != nil {
+		return // never got as far as a database
+	}
+	faults, err := sqlite.Verify(path)
+	if err != nil {
+		t.Errorf("verify %s: %v", path, err)
+	}
+	for _, f := range faults {
+		t.Errorf("verify %s: %s", path, f)
+	}
+}
+
+// logBuffer is a bytes.Buffer for two goroutines.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// signal is a writer that tells when a line with a prefix has come.
+type signal struct {
+	logBuffer
+
+	prefix string
+	once   sync.Once
+	seen   chan struct{}
+}
+
+func newSignal(prefix string) *signal { return &signal{prefix: prefix, seen: make(chan struct{})} }
+
+func (s *signal) Write(p []byte) (int, error) {
+	n, err := s.logBuffer.Write(p)
+	if s.line() != "" {
+		s.once.Do(func() { close(s.seen) })
+	}
+	return n, err
+}
+
+// line is the first whole line with the prefix.
+func (s *signal) line() string {
+	for line := range strings.Lines(s.String()) {
+		if strings.HasPrefix(line, s.prefix) && strings.HasSuffix(line, "\n") {
+			return strings.TrimSpace(line)
+		}
+	}
+	return ""
+}

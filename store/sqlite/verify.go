@@ -1,0 +1,71 @@
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"nestbox/account"
+)
+
+// invariants are queries that find nothing in a sound database: one column,
+// which names the culprit.
+var invariants = []struct{ what, sql string }{
+	{"session's generations are out of order", `SELECT id FROM session WHERE head < 0 OR floor < 0 OR floor > head`},
+	{"session expires before it was last used", `SELECT id FROM session WHERE expires < rotated_at OR rotated_at < created_at`},
+	{"session of an account that does not exist yet", `SELECT s.id FROM session s JOIN account a ON a.id = s.account_id
+		WHERE a.pending_operation IS NOT NULL`},
+	{"session of another account's app password", `SELECT s.id FROM session s JOIN app_password p ON p.id = s.app_password_id
+		WHERE p.account_id <> s.account_id`},
+	{"session's scope does not fit its app password", `SELECT s.id FROM session s LEFT JOIN app_password p ON p.id = s.app_password_id
+		WHERE s.scope <> CASE WHEN p.id IS NULL THEN 'com.atproto.access' WHEN p.privileged THEN 'com.atproto.appPassPrivileged' ELSE 'com.atproto.appPass' END`},
+	{"account without a DID document", `SELECT did FROM account a WHERE pending_operation IS NULL
+		AND NOT EXISTS (SELECT 1 FROM identity i WHERE i.account_id = a.id)`},
+	{"account's trail is over its limit", `SELECT account_id FROM trail GROUP BY account_id HAVING count(*) > ` + strconv.Itoa(account.TrailLimit)},
+	{"invite code was used too often", `SELECT c.code FROM invite_code c
+		WHERE c.available < (SELECT count(*) FROM invite_use u WHERE u.code = c.code)`},
+}
+
+// Verify checks a database that no process has open: SQLite's own structure,
+// foreign keys, and what this package and the domains promise of the rows. It
+// returns a line for each fault; an error means that it could not look.
+func Verify(path string) (faults []string, err error) {
+	c, err := openConn(path, sqlite.OpenReadWrite)
+	if err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	report := func(what string) func(*sqlite.Stmt) error {
+		return func(s *sqlite.Stmt) error {
+			var row []string
+			for i := range s.ColumnCount() {
+				row = append(row, s.ColumnText(i))
+			}
+			if text := strings.Join(row, " "); text != "ok" {
+				faults = append(faults, what+": "+text)
+			}
+			return nil
+		}
+	}
+	for _, pragma := range []string{"integrity_check", "foreign_key_check"} {
+		if err := sqlitex.ExecuteTransient(c, "PRAGMA "+pragma, &sqlitex.ExecOptions{ResultFunc: report(pragma)}); err != nil {
+			return faults, fmt.Errorf("%s: %w", pragma, err)
+		}
+	}
+	for _, i := range invariants {
+		if err := query(c, i.sql, nil, report(i.what)); err != nil {
+			return faults, fmt.Errorf("check that no %s: %w", i.what, err)
+		}
+	}
+	err = query(c, "SELECT id, marks FROM session", nil, func(s *sqlite.Stmt) error {
+		if _, err := decodeMarks(columnBytes(s, 1)); err != nil {
+			faults = append(faults, fmt.Sprintf("session %d: %v", s.ColumnInt64(0), err))
+		}
+		return nil
+	})
+	return faults, err
+}
