@@ -21,11 +21,11 @@ type Config struct {
 	DevMode bool `env:"PDS_DEV_MODE" default:"false"`
 	// The server's public host name. Required outside development.
 	Hostname string `env:"PDS_HOSTNAME" dev:"localhost"`
-	// TCP port to listen on; `--listen` wins.
+	// TCP port to listen on.
 	Port int `env:"PDS_PORT" default:"2583"`
-	// Address to listen on, `host:port`; port 0 picks a free one. `--listen` wins. Without it: all interfaces, under `--dev` 127.0.0.1.
+	// Address to listen on, `host:port`; port 0 picks a free one. It goes before `PDS_PORT`, and `--listen` before both. Without it: `PDS_PORT` on all interfaces, under `--dev` on 127.0.0.1.
 	Listen string `env:"PDS_LISTEN"`
-	// The server's own DID: `aud` of every session token. Without it: `did:web:` and the host name.
+	// The server's own DID: `aud` of every session token, so changing it signs everybody out. Without it: `did:web:` and the host name.
 	ServiceDID string `env:"PDS_SERVICE_DID"`
 	// Folder of everything that is kept: database, keys. `--data` wins.
 	DataDirectory string `env:"PDS_DATA_DIRECTORY" default:"data"`
@@ -44,7 +44,7 @@ type Config struct {
 	// A `did:key` that goes before the server's own among the rotation keys of new accounts.
 	RecoveryDIDKey string `env:"PDS_RECOVERY_DID_KEY"`
 
-	// Where to send mail from a later version on, `smtps://user:password@host:port`. Required outside development.
+	// Mail server, `smtps://user:password@host:port`. Required outside development; this version sends no mail yet.
 	SMTPURL Secret `env:"PDS_EMAIL_SMTP_URL"`
 	// The address that mail comes from. Required outside development.
 	EmailFrom string `env:"PDS_EMAIL_FROM_ADDRESS"`
@@ -53,14 +53,14 @@ type Config struct {
 	AccessTokenTTL time.Duration `env:"PDS_ACCESS_TOKEN_TTL" default:"2h"`
 	// Life of a refresh token: how long an unused session lasts.
 	RefreshTokenTTL time.Duration `env:"PDS_REFRESH_TOKEN_TTL" default:"90d"`
-	// How long a refresh token still works after its successor was used.
+	// How long a refresh token still works after its successor was used. The newest one and the one before it always work.
 	SessionReuseWindow time.Duration `env:"PDS_SESSION_REUSE_WINDOW" default:"24h"`
-	// What an even older refresh token does besides being refused and recorded: nothing (`report`), or end its session (`revoke`).
+	// What a refresh token beyond the reuse window does, besides being refused and recorded: nothing (`report`), or end its session (`revoke`).
 	SessionReusePolicy string `env:"PDS_SESSION_REUSE_POLICY" default:"report"`
 	// Live sessions of one account; the longest unused end first.
 	SessionLimit int `env:"PDS_SESSION_LIMIT" default:"200"`
 
-	// Whether attempts are limited per client network and account.
+	// Whether requests, sign-ups and sign-ins are limited per client network and account.
 	RateLimitsEnabled bool `env:"PDS_RATE_LIMITS_ENABLED" default:"true" dev:"false"`
 	// Requests that carry this in the header `x-ratelimit-bypass` are not limited.
 	RateLimitBypassKey Secret `env:"PDS_RATE_LIMIT_BYPASS_KEY"`
@@ -69,18 +69,18 @@ type Config struct {
 	// Addresses or networks of reverse proxies whose `X-Forwarded-For` is believed, separated by commas.
 	TrustedProxies []netip.Prefix `env:"PDS_TRUSTED_PROXIES"`
 
-	// Shown by describeServer.
+	// Contact address that describeServer shows.
 	ContactEmail string `env:"PDS_CONTACT_EMAIL_ADDRESS"`
-	// Shown by describeServer.
+	// Privacy policy that describeServer shows.
 	PrivacyPolicyURL string `env:"PDS_PRIVACY_POLICY_URL"`
-	// Shown by describeServer.
+	// Terms of service that describeServer shows.
 	TermsOfServiceURL string `env:"PDS_TERMS_OF_SERVICE_URL"`
-	// Largest upload in bytes, as describeServer tells it.
+	// Largest upload in bytes that describeServer announces; this version takes no uploads yet.
 	BlobUploadLimit int64 `env:"PDS_BLOB_UPLOAD_LIMIT" default:"5242880"`
 
-	// `debug`, `info` (a line a request), `warn` or `error`.
+	// What is logged: `debug`, `info` (a line a request), `warn` or `error`.
 	LogLevel string `env:"PDS_LOG_LEVEL" default:"info"`
-	// `json` or `text`.
+	// How it is logged: `json` or `text`.
 	LogFormat string `env:"PDS_LOG_FORMAT" default:"json" dev:"text"`
 }
 
