@@ -3,9 +3,11 @@ package pdstest
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,7 +25,10 @@ type Process struct {
 	// Ready is what the READY line says.
 	Ready Ready
 
+	args, settings []string
+
 	cmd    *exec.Cmd
+	out    *signal
 	log    *logBuffer
 	exited chan struct{}
 	t      testing.TB
@@ -88,33 +93,48 @@ func Launch(t testing.TB, dir string, settings ...string) *Process {
 // itself. The caller stops it.
 func LaunchArgs(t testing.TB, args []string, settings ...string) *Process {
 	t.Helper()
-	p := &Process{t: t, log: &logBuffer{}, exited: make(chan struct{})}
-	p.cmd = exec.Command(Binary(t), args...) //nolint:noctx // the test stops it
-	p.cmd.Env = append(cleanEnviron(), settings...)
+	p := &Process{t: t, args: args, settings: settings, log: &logBuffer{}}
+	p.start()
+	return p
+}
+
+// Restart starts a process that has ended again, on the same data directory and
+// address.
+func (p *Process) Restart() {
+	p.t.Helper()
+	p.args = append(slices.Clone(p.args), "--listen", "127.0.0.1:"+p.Base[strings.LastIndexByte(p.Base, ':')+1:])
+	p.start()
+}
+
+func (p *Process) start() {
+	t := p.t
+	t.Helper()
+	p.exited = make(chan struct{})
+	p.cmd = exec.Command(Binary(t), p.args...) //nolint:noctx // the test stops it
+	p.cmd.Env = append(cleanEnviron(), p.settings...)
 	p.cmd.Stderr = p.log
-	ready := newSignal("READY ")
-	p.cmd.Stdout = ready
+	p.out = newSignal("READY ")
+	p.cmd.Stdout = p.out
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	go func() {
-		_ = p.cmd.Wait() // its status is in ProcessState
-		close(p.exited)
-	}()
+	go func(cmd *exec.Cmd, exited chan struct{}) {
+		_ = cmd.Wait() // its status is in ProcessState
+		close(exited)
+	}(p.cmd, p.exited)
 	select {
-	case <-ready.seen:
+	case <-p.out.seen:
 	case <-p.exited:
 		t.Fatalf("nestbox ended before it was ready: %s\n%s", p.cmd.ProcessState, p.log)
 	case <-time.After(readyTimeout):
 		p.Kill()
 		t.Fatalf("nestbox is not ready after %s\n%s", readyTimeout, p.log)
 	}
-	if err := json.Unmarshal([]byte(strings.TrimPrefix(ready.line(), "READY ")), &p.Ready); err != nil {
+	if err := json.Unmarshal([]byte(strings.TrimPrefix(p.out.line(), "READY ")), &p.Ready); err != nil {
 		p.Kill()
-		t.Fatalf("READY line %q: %v", ready.line(), err)
+		t.Fatalf("READY line %q: %v", p.out.line(), err)
 	}
-	p.Client = Client{Base: p.Ready.URL}
-	return p
+	p.Client = Client{Base: p.Ready.URL, HTTP: p.HTTP}
 }
 
 // cleanEnviron is the environment without settings of ours.
@@ -131,7 +151,10 @@ func cleanEnviron() []string {
 // PID is the process's number.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Log is what the process has written to standard error.
+// Stdout is what the process has written to standard output.
+func (p *Process) Stdout() string { return p.out.String() }
+
+// Log is what the process has written to standard error, over restarts.
 func (p *Process) Log() string { return p.log.String() }
 
 // Kill is kill -9; it returns when the process is gone.
@@ -176,16 +199,38 @@ func (p *Process) Stop() {
 // other than 0 is an error with what it printed to standard error.
 func Run(t testing.TB, stdin string, args ...string) (string, error) {
 	t.Helper()
-	cmd := exec.Command(Binary(t), args...) //nolint:noctx // commands end by themselves
-	cmd.Env = cleanEnviron()
-	cmd.Stdin = strings.NewReader(stdin)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		err = &exec.Error{Name: stderr.String(), Err: err}
+	r := Exec(t, Invocation{Args: args, Stdin: stdin})
+	if r.Code != 0 {
+		return r.Stdout, fmt.Errorf("nestbox %s: status %d: %s", strings.Join(args, " "), r.Code, r.Stderr)
 	}
-	return string(out), err
+	return r.Stdout, nil
+}
+
+// Invocation is one run of the binary that ends by itself.
+type Invocation struct {
+	Args  []string
+	Stdin string
+	// Settings are NAME=value pairs of the environment.
+	Settings []string
+}
+
+// Result is what an invocation left.
+type Result struct {
+	Stdout, Stderr string
+	Code           int
+}
+
+// Exec runs the binary and waits for its end.
+func Exec(t testing.TB, i Invocation) Result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), Binary(t), i.Args...)
+	cmd.Env = append(cleanEnviron(), i.Settings...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(i.Stdin), &stdout, &stderr
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		t.Fatalf("run nestbox: %v", err)
+	}
+	return Result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
 
 // Verify fails the test for each fault in the database of a data directory that
