@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -88,7 +89,7 @@ func (s *AppPasswords) List(ctx context.Context, caller auth.StandardCaller, _ x
 		return AppPasswordsOutput{}, xrpc.Unavailable(err)
 	}
 	out := AppPasswordsOutput{Passwords: []AppPasswordView{}}
-	for _, p := range cred.AppPasswords {
+	for _, p := range slices.Backward(cred.AppPasswords) { // the newest first
 		out.Passwords = append(out.Passwords, AppPasswordView{p.Name, datetime(p.CreatedAt), p.Privileged})
 	}
 	return out, nil

@@ -21,7 +21,7 @@ const (
 // Subject is what a moderation measure is about; here, an account.
 type Subject struct {
 	Type string `json:"$type"`
-	DID  string `json:"did"`
+	DID  string `json:"did,omitzero"` // a record has none
 }
 
 // Measure is com.atproto.admin.defs#statusAttr.

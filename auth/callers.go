@@ -181,22 +181,21 @@ func (v *Verifier) Moderator(_ context.Context, r *http.Request) (ModeratorCalle
 }
 
 func (v *Verifier) basic(r *http.Request) error {
+	// Whatever is wrong, the answer is the same, as the reference's.
+	refused := xrpc.Unauthorized(xrpc.NameAuthRequired, "Authentication Required")
 	kind, value, err := parseAuthorization(r.Header.Get("Authorization"))
-	if err != nil {
-		return err
-	}
-	if kind != schemeBasic {
-		return errAuthMissing()
+	if err != nil || kind != schemeBasic {
+		return refused
 	}
 	raw, err := base64.StdEncoding.DecodeString(value)
 	if err != nil {
-		return errInvalidToken("Malformed authorization header")
+		return refused
 	}
 	user, password, _ := strings.Cut(string(raw), ":")
 	// Both sides are hashed first, so that lengths do not show either.
 	want, got := sha256.Sum256([]byte("admin\x00"+v.AdminPassword)), sha256.Sum256([]byte(user+"\x00"+password))
 	if v.AdminPassword == "" || subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
-		return errAuthMissing()
+		return refused
 	}
 	return nil
 }

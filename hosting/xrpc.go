@@ -226,7 +226,7 @@ type (
 		ForAccount string `json:"forAccount,omitzero"`
 	}
 	InvitesInput struct {
-		CodeCount   int64    `json:"codeCount"`
+		CodeCount   *int64   `json:"codeCount,omitzero"` // 1 where it is absent
 		UseCount    int64    `json:"useCount"`
 		ForAccounts []string `json:"forAccounts,omitzero"`
 	}
@@ -250,7 +250,7 @@ const (
 
 // CreateInviteCode is com.atproto.server.createInviteCode.
 func (s *Service) CreateInviteCode(ctx context.Context, caller auth.AdminCaller, in InviteInput) (InviteOutput, error) {
-	many := InvitesInput{CodeCount: 1, UseCount: in.UseCount}
+	many := InvitesInput{UseCount: in.UseCount}
 	if in.ForAccount != "" {
 		many.ForAccounts = []string{in.ForAccount}
 	}
@@ -263,21 +263,30 @@ func (s *Service) CreateInviteCode(ctx context.Context, caller auth.AdminCaller,
 
 // CreateInviteCodes is com.atproto.server.createInviteCodes.
 func (s *Service) CreateInviteCodes(ctx context.Context, _ auth.AdminCaller, in InvitesInput) (InvitesOutput, error) {
+	for _, did := range in.ForAccounts {
+		if _, err := syntax.ParseDID(did); err != nil {
+			return InvitesOutput{}, xrpc.InvalidRequest("Invalid DID: invite codes are for accounts")
+		}
+	}
 	accounts := in.ForAccounts
-	if len(accounts) == 0 {
+	if accounts == nil {
 		accounts = []string{"admin"}
+	}
+	perAccount := int64(1)
+	if in.CodeCount != nil {
+		perAccount = *in.CodeCount
 	}
 	if in.UseCount < 1 || in.UseCount > maxInviteUses {
 		return InvitesOutput{}, xrpc.InvalidRequest("useCount must be from 1 to %d", maxInviteUses)
 	}
-	if in.CodeCount < 1 || in.CodeCount > maxInviteCodes || in.CodeCount*int64(len(accounts)) > maxInviteCodes {
+	if perAccount < 1 || perAccount > maxInviteCodes || perAccount*int64(len(accounts)) > maxInviteCodes {
 		return InvitesOutput{}, xrpc.InvalidRequest("codeCount must be from 1 to %d in all", maxInviteCodes)
 	}
 	var out InvitesOutput
 	var codes []account.InviteCode
 	for _, who := range accounts {
 		group := AccountCodes{Account: who}
-		for range in.CodeCount {
+		for range perAccount {
 			code := newInviteCode(s.Hostname)
 			group.Codes = append(group.Codes, code)
 			codes = append(codes, account.InviteCode{Code: code, Available: int(in.UseCount), ForAccount: who, CreatedBy: "admin", CreatedAt: s.now()})

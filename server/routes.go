@@ -42,13 +42,16 @@ func (s *Server) methods() map[string]xrpc.Method {
 
 // handler is the whole HTTP surface.
 func (s *Server) handler() http.Handler {
+	site := http.NewServeMux()
+	site.HandleFunc("GET /xrpc/_health", s.serveHealth)
+	site.HandleFunc("GET /.well-known/atproto-did", s.identity.ServeAtprotoDID)
+	site.HandleFunc("GET /.well-known/did.json", s.identity.ServeDocument)
+	site.Handle("GET /robots.txt", text("# Hello!\n\n# The public API may be crawled.\nUser-agent: *\nAllow: /\n"))
+	site.Handle("GET /{$}", text("This is an AT Protocol Personal Data Server (PDS): Nestbox "+s.opts.Version+"\n\nMost API routes are under /xrpc/\nProtocol: https://atproto.com\n"))
 	mux := http.NewServeMux()
 	mux.Handle("/xrpc/", s.xrpc)
-	mux.Handle("GET /xrpc/_health", xrpc.CORS(http.HandlerFunc(s.serveHealth)))
-	mux.Handle("/.well-known/atproto-did", xrpc.CORS(http.HandlerFunc(s.identity.ServeAtprotoDID)))
-	mux.Handle("/.well-known/did.json", xrpc.CORS(http.HandlerFunc(s.identity.ServeDocument)))
-	mux.Handle("GET /robots.txt", text("# Hello!\n\n# The public API may be crawled.\nUser-agent: *\nAllow: /\n"))
-	mux.Handle("GET /{$}", text("This is an AT Protocol Personal Data Server (PDS): Nestbox "+s.opts.Version+"\n\nMost API routes are under /xrpc/\nProtocol: https://atproto.com\n"))
+	mux.Handle("/xrpc/_health", xrpc.CORS(site))
+	mux.Handle("/", xrpc.CORS(site))
 	return mux
 }
 

@@ -231,6 +231,9 @@ func (s *Server) unlimited(r *http.Request, c xrpc.Client) bool {
 	return key.IsSet() && subtle.ConstantTimeCompare([]byte(r.Header.Get("X-Ratelimit-Bypass")), []byte(key.Reveal())) == 1
 }
 
+// lookupHandle answers for a handle of this server. That of an account which
+// was taken down, or which its owner deactivated, leads nowhere, as at the
+// reference.
 func (s *Server) lookupHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
 	a, err := s.accounts.ByHandle(ctx, h)
 	if errors.Is(err, account.ErrNotFound) {
@@ -238,6 +241,9 @@ func (s *Server) lookupHandle(ctx context.Context, h syntax.Handle) (syntax.DID,
 	}
 	if err != nil {
 		return "", err
+	}
+	if st := a.Status(); st == account.Takendown || st == account.Deactivated {
+		return "", nil
 	}
 	return a.DID, nil
 }

@@ -23,15 +23,27 @@ type field struct {
 	index    int
 	required bool
 	typ      reflect.Type
+	nested   []field // of an object's own members
 }
 
 func fieldsOf(t reflect.Type) []field {
 	var fields []field
 	for i := range t.NumField() {
 		name, opts, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-		fields = append(fields, field{name, i, !strings.Contains(opts, "omitzero"), t.Field(i).Type})
+		f := field{name: name, index: i, required: !strings.Contains(opts, "omitzero"), typ: t.Field(i).Type}
+		if object := indirect(f.typ); object.Kind() == reflect.Struct {
+			f.nested = fieldsOf(object)
+		}
+		fields = append(fields, f)
 	}
 	return fields
+}
+
+func indirect(t reflect.Type) reflect.Type {
+	if t.Kind() == reflect.Pointer {
+		return t.Elem()
+	}
+	return t
 }
 
 type bodyDecode[In any] func(w http.ResponseWriter, r *http.Request, limit int64, in *In) error
@@ -55,7 +67,7 @@ func bodyDecoder[In any]() bodyDecode[In] {
 		if err := checkContentType(r.Header.Get("Content-Type")); err != nil {
 			return err
 		}
-		return decodeObject(body, fields, reflect.ValueOf(in).Elem())
+		return decodeObject(body, fields, reflect.ValueOf(in).Elem(), "$")
 	}
 }
 
@@ -108,17 +120,18 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	return body, nil
 }
 
-// decodeObject decodes one JSON object into the fields of dst. Duplicate names,
+// decodeObject decodes one JSON object, which stands at path, into the fields of
+// dst, and those of objects in it alike. Duplicate names,
 // invalid UTF-8, trailing data and nesting beyond the decoder's limit are
 // refused; members that the schema does not know are ignored.
-func decodeObject(body []byte, fields []field, dst reflect.Value) error {
+func decodeObject(body []byte, fields []field, dst reflect.Value, path string) error {
 	dec := jsontext.NewDecoder(bytes.NewReader(body))
 	tok, err := dec.ReadToken()
 	if err != nil {
 		return malformed(err)
 	}
 	if tok.Kind() != '{' {
-		return InvalidRequest("Expected object value type (got %s) at $", kindName(jsontext.Value(bytes.TrimSpace(body))))
+		return InvalidRequest("Expected object value type (got %s) at %s", kindName(jsontext.Value(bytes.TrimSpace(body))), path)
 	}
 	var seen uint64
 	for dec.PeekKind() != '}' {
@@ -136,7 +149,7 @@ func decodeObject(body []byte, fields []field, dst reflect.Value) error {
 				continue
 			}
 			seen |= 1 << i
-			if err := decodeField(raw, f, dst.Field(f.index)); err != nil {
+			if err := decodeField(raw, f, dst.Field(f.index), path+"."+f.name); err != nil {
 				return err
 			}
 		}
@@ -149,22 +162,29 @@ func decodeObject(body []byte, fields []field, dst reflect.Value) error {
 	}
 	for i, f := range fields {
 		if f.required && seen&(1<<i) == 0 {
-			return InvalidRequest("Missing required key %q at $", f.name)
+			return InvalidRequest("Missing required key %q at %s", f.name, path)
 		}
 	}
 	return nil
 }
 
-func decodeField(raw jsontext.Value, f field, dst reflect.Value) error {
+func decodeField(raw jsontext.Value, f field, dst reflect.Value, path string) error {
+	if f.nested != nil {
+		if dst.Kind() == reflect.Pointer {
+			dst.Set(reflect.New(dst.Type().Elem()))
+			dst = dst.Elem()
+		}
+		return decodeObject(raw, f.nested, dst, path)
+	}
 	err := json.Unmarshal(raw, dst.Addr().Interface())
 	// A null decodes into anything; the Lexicon has no nullable member here.
 	if err == nil && raw.Kind() != 'n' {
 		return nil
 	}
 	if bad, ok := errors.AsType[*json.SemanticError](err); ok && bad.Err != nil && wantName(f.typ) == "" {
-		return InvalidRequest("Invalid value at $.%s", f.name)
+		return InvalidRequest("Invalid value at %s", path)
 	}
-	return InvalidRequest("Expected %s value type (got %s) at $.%s", wantName(f.typ), kindName(raw), f.name)
+	return InvalidRequest("Expected %s value type (got %s) at %s", wantName(f.typ), kindName(raw), path)
 }
 
 func wantName(t reflect.Type) string {
@@ -250,6 +270,9 @@ func paramsDecoder[P any]() paramsDecode[P] {
 }
 
 func setParam(dst reflect.Value, got []string) error {
+	if dst.Kind() != reflect.Slice && len(got) > 1 {
+		return fmt.Errorf("Expected %s value type (got array)", wantName(dst.Type())) //nolint:staticcheck // sent as it stands
+	}
 	switch dst.Kind() { //nolint:exhaustive // the kinds that Lexicon parameters decode into
 	case reflect.Slice:
 		dst.Set(reflect.ValueOf(got).Convert(dst.Type()))

@@ -47,7 +47,9 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	st := &requestState{client: client, header: rw.Header()}
 	r = r.WithContext(context.WithValue(r.Context(), stateKey{}, st))
 	w := &responseWriter{ResponseWriter: rw}
-	nsid := strings.TrimPrefix(r.URL.Path, prefix)
+	// The path as it came: an NSID has nothing to escape, and a proxy before us
+	// that looks at paths must not be led astray by one that has.
+	nsid := strings.TrimPrefix(r.URL.EscapedPath(), prefix)
 	setCommonHeaders(w.Header())
 	err := s.dispatch(w, r, nsid)
 	var e *Error
