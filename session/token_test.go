@@ -1,0 +1,134 @@
+package session
+
+import (
+	"math"
+	"testing"
+)
+
+func TestParseSID(t *testing.T) {
+	for _, c := range []struct {
+		sid   string
+		id    int64
+		nonce string
+		ok    bool
+	}{
+		{"1-abc", 1, "abc", true},
+		{"zz-abc", 35*36 + 35, "abc", true},
+		{"1-a-b", 1, "a-b", true}, // base64url has dashes
+		{"1--", 1, "-", true},
+		{"1y2p0ij32e8e7-x", math.MaxInt64, "x", true},
+		{"1y2p0ij32e8e8-x", 0, "", false}, // one more than fits
+		{"", 0, "", false},
+		{"1", 0, "", false},
+		{"1-", 0, "", false},
+		{"-abc", 0, "", false},
+		{"-1-abc", 0, "", false},
+		{"0-abc", 0, "", false},
+		{"01-abc", 0, "", false},
+		{"+1-abc", 0, "", false},
+		{"Z-abc", 0, "", false}, // one session has one name
+		{" 1-abc", 0, "", false},
+		{"1_0-abc", 0, "", false},
+		{"é-abc", 0, "", false},
+	} {
+		id, nonce, ok := parseSID(c.sid)
+		if ok != c.ok || ok && (id != c.id || nonce != c.nonce) {
+			t.Errorf("parseSID(%q) = %d, %q, %t; want %d, %q, %t", c.sid, id, nonce, ok, c.id, c.nonce, c.ok)
+		}
+	}
+}
+
+func TestParseJTI(t *testing.T) {
+	for _, c := range []struct {
+		jti, sid   string
+		generation int64
+		ok         bool
+	}{
+		{"1-abc.0", "1-abc", 0, true},
+		{"1-abc.17", "1-abc", 17, true},
+		{"1-abc.9223372036854775807", "1-abc", math.MaxInt64, true},
+		{"1-abc.9223372036854775808", "1-abc", 0, false},
+		{"1-abc.0", "2-abc", 0, false},
+		{"1-abc.0", "1-abd", 0, false},
+		{"1-abc.0", "1-ab", 0, false},
+		{"1-abc0", "1-abc", 0, false},
+		{"1-abc.", "1-abc", 0, false},
+		{"1-abc", "1-abc", 0, false},
+		{"1-abc.00", "1-abc", 0, false},
+		{"1-abc.-1", "1-abc", 0, false},
+		{"1-abc.+1", "1-abc", 0, false},
+		{"1-abc.-0", "1-abc", 0, false},
+		{"1-abc.1.2", "1-abc", 0, false},
+		{"1-abc.0x1", "1-abc", 0, false},
+		{"", "1-abc", 0, false},
+		{"a-random-id-of-another-server", "1-abc", 0, false},
+	} {
+		generation, ok := parseJTI(c.jti, c.sid)
+		if ok != c.ok || ok && generation != c.generation {
+			t.Errorf("parseJTI(%q, %q) = %d, %t; want %d, %t", c.jti, c.sid, generation, ok, c.generation, c.ok)
+		}
+	}
+}
+
+// FuzzTokenNames: what is accepted is exactly what some session and generation
+// are called, so two names never mean the same.
+func FuzzTokenNames(f *testing.F) {
+	f.Add("1-abc", "1-abc.0")
+	f.Add("zz-a-b", "zz-a-b.17")
+	f.Add("01-abc", "01-abc.00")
+	f.Add("", ".0")
+	f.Fuzz(func(t *testing.T, sid, jti string) {
+		id, nonce, ok := parseSID(sid)
+		if !ok {
+			return
+		}
+		s := State{ID: id, Nonce: nonce}
+		if got := s.SID(); got != sid {
+			t.Fatalf("%q was taken for %q", sid, got)
+		}
+		generation, ok := parseJTI(jti, sid)
+		if ok && s.JTI(generation) != jti {
+			t.Fatalf("%q was taken for %q", jti, s.JTI(generation))
+		}
+		// And what is minted is read back.
+		if n, ok := parseJTI(s.JTI(id), sid); !ok || n != id {
+			t.Fatalf("%q is not read back: %d, %t", s.JTI(id), n, ok)
+		}
+	})
+}
+
+func TestClientName(t *testing.T) {
+	for userAgent, want := range map[string]string{
+		"":                                       "unknown client",
+		"something that nobody has heard of/1.0": "unknown client",
+		"Bluesky/1.99.0 CFNetwork/1568.200.51 Darwin/24.1.0": "Bluesky app",
+		"xyz.blueskyweb.app/1.99":                            "Bluesky app",
+		"okhttp/4.12.0":                                      "Android app",
+		"MyApp/3 CFNetwork/1568.200.51 Darwin/24.1":          "iOS or macOS app",
+		"Dart/3.5 (dart:io)":                                 "Dart app",
+		"goat/v0.2.0 indigo/1":                               "goat",
+		"indigo-sdk/0.1":                                     "indigo (Go)",
+		"atproto-python/0.0.55":                              "atproto (Python)",
+		"python-requests/2.32.3":                             "Python program",
+		"atrium-xrpc/0.12":                                   "atrium (Rust)",
+		"FishyFlip/3.0":                                      "FishyFlip (C#)",
+		"node":                                               "Node.js",
+		"curl/8.5.0":                                         "curl",
+		"Go-http-client/2.0":                                 "Go program",
+		"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0":                                                                  "Firefox on Linux",
+		"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/128.0.0.0 Safari/537.36":                         "Chrome on Windows",
+		"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/128.0.0.0 Safari/537.36 Edg/128.0.0.0":           "Edge on Windows",
+		"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/128.0.0.0 Safari/537.36 OPR/114.0.0.0":     "Opera on macOS",
+		"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Safari/605.1.15":                   "Safari on macOS",
+		"Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1": "Safari on iPhone",
+		"Mozilla/5.0 (iPad; CPU OS 16_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/16.6 Mobile/15E148 Safari/604.1":          "Safari on iPad",
+		"Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/128.0.0.0 Mobile Safari/537.36":                   "Chrome on Android",
+		"Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/128.0.0.0 Safari/537.36":                          "Chrome on ChromeOS",
+		"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) deck.blue/1.0 Chrome/128.0.0.0 Safari/537.36":           "deck.blue on Windows",
+		"Mozilla/5.0 (compatible; something)": "unknown client",
+	} {
+		if got := ClientName(userAgent); got != want {
+			t.Errorf("ClientName(%q) = %q, want %q", userAgent, got, want)
+		}
+	}
+}
