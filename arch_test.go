@@ -56,16 +56,18 @@ func arrows() map[string]rule {
 		".": {},
 
 		// Foundations know no domain, and neither do their tests.
-		"xrpc":                     {imports: helpers},                   // no domain, and no kind of credential
-		"auth":                     {imports: with("xrpc")},              // xrpc and the protocol only
-		"ratelimit":                {imports: helpers},                   // counts keys; what a key means is its caller's business
-		"plc":                      {pure: true},                         // operations are values: nothing to import, nothing to reach
-		"plc/directory":            {imports: with("plc")},               // a directory of its own, not a part of the PDS
-		"store/sqlite/groupcommit": {imports: helpers},                   // closures over a connection; knows no table
-		"internal/durable":         {},                                   // helpers without a domain stand alone
-		"internal/seal":            {},                                   // the same
-		"config":                   {imports: helpers, anyInTests: true}, // is read by server and cmd alone; domains get values
-		"config/internal/manual":   {imports: []string{"config"}},        // writes the README's table from Config's comments
+		"xrpc":                     {imports: helpers},                         // no domain, and no kind of credential
+		"auth":                     {imports: with("xrpc")},                    // xrpc and the protocol only
+		"ratelimit":                {imports: helpers},                         // counts keys; what a key means is its caller's business
+		"plc":                      {pure: true},                               // operations are values: nothing to import, nothing to reach
+		"dagcbor":                  {pure: true},                               // the data model: bytes to values and back
+		"repo/mst":                 {imports: []string{"dagcbor"}, pure: true}, // the tree: nodes come and go through its caller
+		"plc/directory":            {imports: with("plc")},                     // a directory of its own, not a part of the PDS
+		"store/sqlite/groupcommit": {imports: helpers},                         // closures over a connection; knows no table
+		"internal/durable":         {},                                         // helpers without a domain stand alone
+		"internal/seal":            {},                                         // the same
+		"config":                   {imports: helpers, anyInTests: true},       // is read by server and cmd alone; domains get values
+		"config/internal/manual":   {imports: []string{"config"}},              // writes the README's table from Config's comments
 
 		// Leaf domains: none imports another.
 		"account":  {imports: below(), anyInTests: true},

@@ -1,0 +1,277 @@
+package mst
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math/bits"
+	"strings"
+
+	"github.com/ipfs/go-cid"
+
+	"nestbox/dagcbor"
+)
+
+const (
+	// MaxLayer is the highest layer that a key can have: every bit of its hash
+	// is zero.
+	MaxLayer = sha256.Size * 8 / 2
+	// MaxKey is the longest key in bytes.
+	MaxKey = 1024
+)
+
+// ErrNode: a node breaks the rules of the tree; the text says which.
+var ErrNode = errors.New("malformed tree node")
+
+func broken(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrNode, fmt.Sprintf(format, args...))
+}
+
+// Layer returns the layer of a key: the leading zeros of its SHA-256, counted in
+// pairs of bits.
+func Layer(key string) int {
+	sum := sha256.Sum256([]byte(key))
+	zeros := 0
+	for _, b := range sum {
+		zeros += bits.LeadingZeros8(b)
+		if b != 0 {
+			break
+		}
+	}
+	return zeros / 2
+}
+
+// Link leads to a child.
+type Link struct {
+	CID cid.Cid
+	// ID is the store's number of the child, 0 where nodes are found by CID.
+	ID int64
+
+	// node is the child once it is loaded; CID is stale while it is dirty.
+	node *Node
+}
+
+// Entry is a key, its value, and the subtree between it and the next key.
+type Entry struct {
+	Key   string
+	Value cid.Cid
+	Right *Link
+}
+
+// Node is one node of the tree.
+type Node struct {
+	// ID is the store's number of the node: it stays while the node changes.
+	ID int64
+	// Left is the subtree before the first key.
+	Left    *Link
+	Entries []Entry
+
+	layer int
+	dirty bool
+}
+
+// Children are the node's links in order, Left first; nil where there is none.
+func (n *Node) Children() []*Link {
+	out := make([]*Link, 0, len(n.Entries)+1)
+	out = append(out, n.Left)
+	for _, e := range n.Entries {
+		out = append(out, e.Right)
+	}
+	return out
+}
+
+// Encode returns the node's block.
+func (n *Node) Encode() []byte {
+	dst := make([]byte, 0, 64+len(n.Entries)*112)
+	dst = dagcbor.AppendMapHead(dst, 2)
+	dst = dagcbor.AppendText(dst, "e")
+	dst = dagcbor.AppendArrayHead(dst, len(n.Entries))
+	last := ""
+	for _, e := range n.Entries {
+		shared := commonPrefix(last, e.Key)
+		dst = dagcbor.AppendMapHead(dst, 4)
+		dst = dagcbor.AppendText(dst, "k")
+		dst = dagcbor.AppendBytes(dst, []byte(e.Key[shared:]))
+		dst = dagcbor.AppendText(dst, "p")
+		dst = dagcbor.AppendInt(dst, int64(shared))
+		dst = dagcbor.AppendText(dst, "t")
+		dst = appendLink(dst, e.Right)
+		dst = dagcbor.AppendText(dst, "v")
+		dst = dagcbor.AppendLink(dst, e.Value)
+		last = e.Key
+	}
+	dst = dagcbor.AppendText(dst, "l")
+	return appendLink(dst, n.Left)
+}
+
+func appendLink(dst []byte, l *Link) []byte {
+	if l == nil {
+		return dagcbor.AppendNull(dst)
+	}
+	return dagcbor.AppendLink(dst, l.CID)
+}
+
+func commonPrefix(a, b string) int {
+	n := min(len(a), len(b))
+	for i := range n {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return n
+}
+
+// Decode reads a node's block: keys complete, ascending and of one layer, links
+// of the form that nodes and records have. ErrNode, or dagcbor.ErrForm, where it
+// is none. A node that holds no key has no layer of its own: see Walk.
+func Decode(block []byte) (*Node, error) {
+	r := dagcbor.NewReader(block)
+	n := &Node{layer: -1}
+	if fields := r.Map(); r.Err() == nil && fields != 2 {
+		return nil, broken("%d fields", fields)
+	}
+	if key := r.Text(); r.Err() == nil && key != "e" {
+		return nil, broken("field %q", key)
+	}
+	count := r.Array()
+	n.Entries = make([]Entry, 0, min(count, 64))
+	last := ""
+	for i := range count {
+		e, err := decodeEntry(r, last)
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 && e.Key <= last {
+			return nil, broken("key %q does not follow %q", e.Key, last)
+		}
+		switch layer := Layer(e.Key); {
+		case n.layer < 0:
+			n.layer = layer
+		case layer != n.layer:
+			return nil, broken("key %q has layer %d in a node of layer %d", e.Key, layer, n.layer)
+		}
+		n.Entries = append(n.Entries, e)
+		last = e.Key
+	}
+	if key := r.Text(); r.Err() == nil && key != "l" {
+		return nil, broken("field %q", key)
+	}
+	n.Left = decodeLink(r)
+	r.End()
+	if err := r.Err(); err != nil {
+		return nil, err
+	}
+	return n, n.checkLinks()
+}
+
+func decodeEntry(r *dagcbor.Reader, last string) (Entry, error) {
+	var e Entry
+	if fields := r.Map(); r.Err() == nil && fields != 4 {
+		return e, broken("%d fields in an entry", fields)
+	}
+	field := func(want string) error {
+		if key := r.Text(); r.Err() == nil && key != want {
+			return broken("field %q in an entry", key)
+		}
+		return r.Err()
+	}
+	if err := field("k"); err != nil {
+		return e, err
+	}
+	suffix := r.Bytes()
+	if err := field("p"); err != nil {
+		return e, err
+	}
+	shared := r.Int()
+	if r.Err() == nil && (shared < 0 || shared > int64(len(last)) || int(shared)+len(suffix) > MaxKey) {
+		return e, broken("a key shares %d bytes with one of %d", shared, len(last))
+	}
+	if err := field("t"); err != nil {
+		return e, err
+	}
+	e.Right = decodeLink(r)
+	if err := field("v"); err != nil {
+		return e, err
+	}
+	e.Value = r.Link()
+	if r.Err() != nil {
+		return e, r.Err()
+	}
+	e.Key = last[:shared] + string(suffix)
+	if e.Key == "" || strings.ContainsRune(e.Key, 0) {
+		return e, broken("key %q", e.Key)
+	}
+	return e, nil
+}
+
+func decodeLink(r *dagcbor.Reader) *Link {
+	if r.Null() {
+		return nil
+	}
+	return &Link{CID: r.Link()}
+}
+
+// checkLinks says whether the node's links are of the form that blocks have.
+func (n *Node) checkLinks() error {
+	for _, l := range n.Children() {
+		if l != nil && !dagcbor.IsBlockCID(l.CID) {
+			return broken("link %s to no block of the tree", l.CID)
+		}
+		if l != nil && n.layer == 0 {
+			return broken("a node of layer 0 has a child")
+		}
+	}
+	for _, e := range n.Entries {
+		if !dagcbor.IsBlockCID(e.Value) {
+			return broken("value %s of %q is no record", e.Value, e.Key)
+		}
+	}
+	return nil
+}
+
+// Loader returns the node that a link leads to, as Decode made it. Where nodes
+// have numbers, it sets the node's ID and those of its links.
+type Loader func(l *Link) (*Node, error)
+
+// child returns the node that l leads to and checks that it lies on the layer
+// below parent's.
+func child(l *Link, layer int, load Loader) (*Node, error) {
+	if l.node != nil {
+		return l.node, nil
+	}
+	n, err := load(l)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.place(layer); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// place gives a node without keys the layer that its parent assigns, and checks
+// that one with keys has it.
+func (n *Node) place(layer int) error {
+	if len(n.Entries) == 0 {
+		if n.Left == nil || layer == 0 {
+			return broken("an empty node below the root")
+		}
+		n.layer = layer
+	}
+	if n.layer != layer {
+		return broken("a node of layer %d where layer %d is due", n.layer, layer)
+	}
+	return nil
+}
+
+// placeRoot checks a root: it holds a key, or nothing at all.
+func (n *Node) placeRoot() error {
+	if len(n.Entries) > 0 {
+		return nil
+	}
+	if n.Left != nil {
+		return broken("the root holds no key")
+	}
+	n.layer = 0
+	return nil
+}
