@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/mail"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,12 +32,9 @@ func (c *Config) check(f *Faults, serving bool) {
 }
 
 func oneOf(f *Faults, name, got string, allowed ...string) {
-	for _, a := range allowed {
-		if got == a {
-			return
-		}
+	if !slices.Contains(allowed, got) {
+		f.add(name, fmt.Sprintf("%q is unknown", got), "write one of "+strings.Join(allowed, ", "))
 	}
-	f.add(name, fmt.Sprintf("%q is unknown", got), "write one of "+strings.Join(allowed, ", "))
 }
 
 func (c *Config) checkNetwork(f *Faults) {

@@ -108,7 +108,7 @@ func (c *Config) set(values map[string]string, faults *Faults) {
 		}
 		if err := setField(v.Field(i).Addr().Interface(), raw); err != nil {
 			shown := fmt.Sprintf("%q", raw)
-			if _, secret := v.Field(i).Interface().(Secret); secret {
+			if _, secret := reflect.TypeAssert[Secret](v.Field(i)); secret {
 				shown = redacted
 			}
 			faults.add(name, shown+" cannot be used", err.Error())

@@ -2,12 +2,12 @@ package config
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,7 +20,8 @@ import (
 // the same server.
 const rememberedName = "last_settings.json"
 
-// Remember stores the settings, without secrets, in the data directory.
+// Remember stores the settings in the data directory, of secrets only that they
+// were given.
 func (c *Config) Remember() error {
 	values := map[string]string{}
 	v := reflect.ValueOf(*c)
@@ -37,7 +38,8 @@ func (c *Config) Remember() error {
 	return durable.WriteFile(filepath.Join(c.DataDirectory, rememberedName), append(data, '\n'), 0o600)
 }
 
-// format is the reverse of setField; false for secrets.
+// format is the reverse of setField, but for secrets, which print REDACTED;
+// false for one that is not set.
 func format(value any) (string, bool) {
 	switch f := value.(type) {
 	case string:
@@ -58,6 +60,8 @@ func format(value any) (string, bool) {
 			parts = append(parts, p.String())
 		}
 		return strings.Join(parts, ","), true
+	case Secret:
+		return redacted, f.IsSet()
 	default:
 		return "", false
 	}
@@ -71,17 +75,35 @@ func recall(values map[string]string) {
 		f, _ := reflect.TypeFor[Config]().FieldByName("DataDirectory")
 		dir = f.Tag.Get("default")
 	}
-	data, err := os.ReadFile(filepath.Join(dir, rememberedName)) //nolint:gosec // the operator's own data directory
-	if errors.Is(err, os.ErrNotExist) {
-		return
-	}
-	var old map[string]string
-	if err != nil || json.Unmarshal(data, &old) != nil {
-		return // damaged: the command will ask for what it lacks
-	}
-	for name, v := range old {
-		if _, given := values[name]; !given && v != "" {
+	for name, v := range remembered(dir) {
+		if _, given := values[name]; !given && v != "" && v != redacted {
 			values[name] = v
 		}
 	}
+}
+
+// remembered reads what Remember stored: nothing where there is no such file,
+// or it is damaged; the command will then ask for what it lacks.
+func remembered(dir string) map[string]string {
+	data, err := os.ReadFile(filepath.Join(dir, rememberedName)) //nolint:gosec // the operator's own data directory
+	var old map[string]string
+	if err != nil || json.Unmarshal(data, &old) != nil {
+		return nil
+	}
+	return old
+}
+
+// Forgotten names the keys that the last server of the data directory had been
+// given and this configuration lacks: whoever works on the directory without
+// them would make others, and sign with those.
+func (c *Config) Forgotten() []string {
+	old := remembered(c.DataDirectory)
+	var names []string
+	for name, key := range map[string]Secret{"PDS_JWT_SECRET": c.JWTSecret, "PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX": c.PLCRotationKey} {
+		if old[name] == redacted && !key.IsSet() {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }

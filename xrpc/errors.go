@@ -90,11 +90,15 @@ const statusClientGone = 499
 
 // asError turns whatever a handler returned into what the client gets.
 func asError(ctx context.Context, err error) *Error {
-	if e, ok := errors.AsType[*Error](err); ok {
+	e, ok := errors.AsType[*Error](err)
+	if ok && e.Status < http.StatusInternalServerError {
 		return e
 	}
 	if ctx.Err() != nil {
 		return &Error{Status: statusClientGone, Name: "ClientGone", Message: "Client closed the request", Cause: err}
+	}
+	if ok {
+		return e
 	}
 	return &Error{Status: http.StatusInternalServerError, Name: NameInternal, Message: "Internal Server Error", Cause: err}
 }

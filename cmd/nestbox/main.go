@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -87,6 +88,9 @@ func (w where) run(name string, args, result any) error {
 	err = server.Command(ctx, c.DataDirectory, name, args, result)
 	if !errors.Is(err, server.ErrNotRunning) {
 		return err
+	}
+	if names := c.Forgotten(); len(names) > 0 {
+		return fmt.Errorf("the server of this data directory has %s from its environment: give it to this command too, with --env-file", strings.Join(names, " and "))
 	}
 	logger, err := newLogger("error", "text")
 	if err != nil {

@@ -93,12 +93,15 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 	return db, nil
 }
 
-// ownFile creates the database file readable by its owner alone: it holds
-// password hashes and sealed keys.
+// ownFile creates the database file, or closes one that was restored from a
+// backup, say, to all but its owner: it holds password hashes and sealed keys.
 func ownFile(path string) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the path is the operator's own data directory
 	if err != nil {
 		return fmt.Errorf("create database file: %w", err)
+	}
+	if err := f.Chmod(0o600); err != nil {
+		return errors.Join(fmt.Errorf("close database file to others: %w", err), f.Close())
 	}
 	return f.Close()
 }
