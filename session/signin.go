@@ -78,12 +78,12 @@ func (s *Service) SignIn(ctx context.Context, in SignIn) (Signed, error) {
 	return signed, err
 }
 
+// prove checks a password and starts the session. A NUL proves nothing,
+// whatever it stands behind: scrypt, the hash of imported passwords and app
+// passwords, ignores trailing ones.
 func (s *Service) prove(ctx context.Context, a *account.Account, in SignIn) (Signed, error) {
-	if a == nil {
-		if err := s.Hasher.VerifyDummy(ctx, in.Password); err != nil {
-			return Signed{}, err
-		}
-		return Signed{}, errWrong
+	if a == nil || strings.ContainsRune(in.Password, 0) {
+		return Signed{}, s.refuse(ctx, in.Password)
 	}
 	cred, err := s.Accounts.Credentials(ctx, a.ID)
 	if err != nil {
@@ -105,7 +105,7 @@ func (s *Service) prove(ctx context.Context, a *account.Account, in SignIn) (Sig
 	if a.Status() == account.Takendown {
 		switch {
 		case app != nil:
-			return Signed{}, errWrong
+			return Signed{}, s.refuse(ctx, in.Password)
 		case !in.AllowTakendown:
 			return Signed{}, errTakendown
 		}
@@ -113,12 +113,17 @@ func (s *Service) prove(ctx context.Context, a *account.Account, in SignIn) (Sig
 	return s.Start(ctx, a, cred, app)
 }
 
+// refuse is errWrong at the cost of a password that was looked at.
+func (s *Service) refuse(ctx context.Context, password string) error {
+	if err := s.Hasher.VerifyDummy(ctx, password); err != nil {
+		return err
+	}
+	return errWrong
+}
+
 // checkPassword verifies the account's own password and replaces a hash of an
 // older form, now that the password is at hand.
 func (s *Service) checkPassword(ctx context.Context, a *account.Account, hash, password string) (bool, error) {
-	if strings.ContainsRune(password, 0) {
-		return false, s.Hasher.VerifyDummy(ctx, password)
-	}
 	ok, upgrade, err := s.Hasher.Verify(ctx, hash, password)
 	if err != nil || !ok || !upgrade {
 		return ok, err
