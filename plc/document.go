@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -52,15 +53,13 @@ func Document(did syntax.DID, op didplc.OpEnum) ([]byte, error) {
 		VerificationMethod: []verificationMethod{}, Service: []service{},
 	}
 	for _, name := range slices.Sorted(maps.Keys(regular.VerificationMethods)) {
-		pub, err := atcrypto.ParsePublicDIDKey(regular.VerificationMethods[name])
-		if err != nil {
-			return nil, improper("verification method %q: %v", name, err)
-		}
-		if suite := suiteOf(pub); !slices.Contains(doc.Context, suite) {
+		key := regular.VerificationMethods[name]
+		if suite := suiteOf(key); suite != "" && !slices.Contains(doc.Context, suite) {
 			doc.Context = append(doc.Context, suite)
 		}
 		doc.VerificationMethod = append(doc.VerificationMethod, verificationMethod{
-			ID: did.String() + "#" + name, Type: methodMultikey, Controller: did.String(), PublicKeyMultibase: pub.Multibase(),
+			ID: did.String() + "#" + name, Type: methodMultikey, Controller: did.String(),
+			PublicKeyMultibase: strings.TrimPrefix(key, keyPrefix),
 		})
 	}
 	for _, id := range slices.Sorted(maps.Keys(regular.Services)) {
@@ -74,7 +73,13 @@ func Document(did syntax.DID, op didplc.OpEnum) ([]byte, error) {
 	return raw, nil
 }
 
-func suiteOf(pub atcrypto.PublicKey) string {
+// suiteOf is the context of a key's kind; a verification method may have a key
+// of a kind that atproto does not use, which has none.
+func suiteOf(key string) string {
+	pub, err := atcrypto.ParsePublicDIDKey(key)
+	if err != nil {
+		return ""
+	}
 	if _, ok := pub.(*atcrypto.PublicKeyP256); ok {
 		return "https://w3id.org/security/suites/ecdsa-2019/v1"
 	}

@@ -34,6 +34,7 @@ const (
 	typePDS        = "AtprotoPersonalDataServer"
 	typeOperation  = "plc_operation"
 	aliasPrefix    = "at://"
+	keyPrefix      = "did:key:"
 	methodMultikey = "Multikey"
 )
 
@@ -137,7 +138,8 @@ func checkMembers(raw []byte, op didplc.OpEnum) error {
 		op.Legacy != nil:    {"type", "signingKey", "recoveryKey", "handle", "service", "prev", "sig"},
 	}[true]
 	for _, name := range want {
-		if _, ok := got[name]; !ok {
+		value, ok := got[name]
+		if !ok || name != "prev" && string(value) == "null" {
 			return improper("%s is missing", name)
 		}
 		delete(got, name)
@@ -190,7 +192,7 @@ func checkRegular(op *didplc.RegularOp) error {
 		}
 	}
 	for name, k := range op.VerificationMethods {
-		if name == "" || len(name) > maxName || !strings.HasPrefix(k, "did:key:") {
+		if name == "" || len(name) > maxName || !strings.HasPrefix(k, keyPrefix) {
 			return improper("verification method %q", name)
 		}
 	}
