@@ -62,6 +62,7 @@ func arrows() map[string]rule {
 		"plc":                      {pure: true},                               // operations are values: nothing to import, nothing to reach
 		"dagcbor":                  {pure: true},                               // the data model: bytes to values and back
 		"repo/mst":                 {imports: []string{"dagcbor"}, pure: true}, // the tree: nodes come and go through its caller
+		"repo/car":                 {imports: []string{"dagcbor"}, pure: true}, // blocks in a stream: whose stream, its caller knows
 		"plc/directory":            {imports: with("plc")},                     // a directory of its own, not a part of the PDS
 		"store/sqlite/groupcommit": {imports: helpers},                         // closures over a connection; knows no table
 		"internal/durable":         {},                                         // helpers without a domain stand alone
