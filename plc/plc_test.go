@@ -171,7 +171,9 @@ func TestDecode(t *testing.T) {
 		"without methods":  regular(func(o *op) { o.VerificationMethods = map[string]string{} }),
 		"without services": regular(func(o *op) { o.Services = map[string]didplc.OpService{} }),
 		"without aliases":  regular(func(o *op) { o.AlsoKnownAs = []string{} }),
-		"an unusual key":   regular(func(o *op) { o.VerificationMethods["other"] = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK" }),
+		"an unusual key": regular(func(o *op) {
+			o.VerificationMethods["other"] = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"
+		}),
 		"ten methods": regular(func(o *op) {
 			many(9, func(name string) { o.VerificationMethods[name] = k.did })
 		}),
