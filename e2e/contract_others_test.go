@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"encoding/json"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -21,16 +20,7 @@ func site(t *testing.T, s subject, method, path, host string) pdstest.Answer {
 	if host != "" {
 		req.Host = host
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pdstest.Answer{Status: resp.StatusCode, Header: resp.Header, Body: body}
+	return roundTrip(t, req)
 }
 
 // TestSite shows what the server answers outside of XRPC, to every origin.
