@@ -73,6 +73,7 @@ func arrows() map[string]rule {
 		// Leaf domains: none imports another.
 		"account":  {imports: below(), anyInTests: true},
 		"identity": {imports: below(), anyInTests: true},
+		"repo":     {imports: below([]string{"dagcbor", "repo/car", "repo/mst"}), anyInTests: true},
 		// Coordinating domains import leaves, never each other.
 		"session": {imports: below(leaves), anyInTests: true},
 		"hosting": {imports: below(leaves), anyInTests: true},

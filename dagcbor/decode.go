@@ -225,6 +225,13 @@ func (r *Reader) Key(last string, first bool) string {
 	return key
 }
 
+// Field reads one of a map's keys that can only be the given one.
+func (r *Reader) Field(want string) {
+	if got := r.Text(); r.err == nil && got != want {
+		r.fail("expected field %q", want)
+	}
+}
+
 func clip(s string) string {
 	if len(s) > 64 {
 		return s[:64] + "…"

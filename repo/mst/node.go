@@ -130,9 +130,7 @@ func Decode(block []byte) (*Node, error) {
 	if fields := r.Map(); r.Err() == nil && fields != 2 {
 		return nil, broken("%d fields", fields)
 	}
-	if key := r.Text(); r.Err() == nil && key != "e" {
-		return nil, broken("field %q", key)
-	}
+	r.Field("e")
 	count := r.Array()
 	n.Entries = make([]Entry, 0, min(count, 64))
 	last := ""
@@ -153,9 +151,7 @@ func Decode(block []byte) (*Node, error) {
 		n.Entries = append(n.Entries, e)
 		last = e.Key
 	}
-	if key := r.Text(); r.Err() == nil && key != "l" {
-		return nil, broken("field %q", key)
-	}
+	r.Field("l")
 	n.Left = decodeLink(r)
 	r.End()
 	if err := r.Err(); err != nil {
@@ -169,30 +165,16 @@ func decodeEntry(r *dagcbor.Reader, last string) (Entry, error) {
 	if fields := r.Map(); r.Err() == nil && fields != 4 {
 		return e, broken("%d fields in an entry", fields)
 	}
-	field := func(want string) error {
-		if key := r.Text(); r.Err() == nil && key != want {
-			return broken("field %q in an entry", key)
-		}
-		return r.Err()
-	}
-	if err := field("k"); err != nil {
-		return e, err
-	}
+	r.Field("k")
 	suffix := r.Bytes()
-	if err := field("p"); err != nil {
-		return e, err
-	}
+	r.Field("p")
 	shared := r.Int()
 	if r.Err() == nil && (shared < 0 || shared > int64(len(last)) || int(shared)+len(suffix) > MaxKey) {
 		return e, broken("a key shares %d bytes with one of %d", shared, len(last))
 	}
-	if err := field("t"); err != nil {
-		return e, err
-	}
+	r.Field("t")
 	e.Right = decodeLink(r)
-	if err := field("v"); err != nil {
-		return e, err
-	}
+	r.Field("v")
 	e.Value = r.Link()
 	if r.Err() != nil {
 		return e, r.Err()
