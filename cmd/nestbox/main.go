@@ -36,18 +36,25 @@ func main() {
 	parser := kong.Must(&c,
 		kong.Name("nestbox"),
 		kong.Description("A Personal Data Server for the AT Protocol."),
-		kong.UsageOnError(),
 	)
 	args := os.Args[1:]
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
 	ctx, err := parser.Parse(args)
-	parser.FatalIfErrorf(err)
-	if err := ctx.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "nestbox:", err)
-		os.Exit(1)
+	if err != nil {
+		// Not kong's own way: it writes the help to standard output, where
+		// scripts expect results.
+		fail(fmt.Errorf("%w; nestbox --help shows what there is", err))
 	}
+	if err := ctx.Run(); err != nil {
+		fail(err)
+	}
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, "nestbox:", err)
+	os.Exit(1)
 }
 
 // where are the flags that say which server is meant.
