@@ -28,7 +28,7 @@ var (
 	errRecoveryKey   = errors.New("recovery key is not a did:key that can be used")
 	errMoveIn        = errors.New("moving in is not supported yet")
 	errDirectory     = errors.New("the PLC directory did not register the account")
-	errUnsettled     = errors.New("the PLC directory did not answer")
+	errUnsettled     = errors.New("the PLC directory did not say whether it registered the account")
 )
 
 // NewAccount is what it takes to make an account.
@@ -58,6 +58,7 @@ func (s *Service) Create(ctx context.Context, in NewAccount) (*account.Account, 
 	if err != nil {
 		return nil, err
 	}
+	p.CreatedAt = s.now() // not before: Resume leaves what is younger than a submission to us
 	if p.AccountID, err = s.Store.Reserve(ctx, p); err != nil {
 		return nil, err
 	}
@@ -73,7 +74,7 @@ func (s *Service) Create(ctx context.Context, in NewAccount) (*account.Account, 
 // check validates everything that can be wrong with a sign-up before a password
 // is hashed, in the order of the reference.
 func (s *Service) check(ctx context.Context, in NewAccount) (Pending, error) {
-	p := Pending{InviteCode: in.InviteCode, CreatedAt: s.now()}
+	p := Pending{InviteCode: in.InviteCode}
 	if in.Password == "" {
 		return p, errNoPassword
 	}

@@ -25,7 +25,7 @@ var (
 	// ErrNotRegistered: the directory does not know the DID, or knows it as
 	// ended.
 	ErrNotRegistered = errors.New("DID is not registered")
-	// ErrRefused: the directory answered and did not take the operation.
+	// ErrRefused: the directory answered that it does not take the operation.
 	ErrRefused = errors.New("the PLC directory refused the operation")
 	// ErrUnreached: nothing was sent.
 	ErrUnreached = errors.New("the PLC directory cannot be reached")
@@ -49,7 +49,11 @@ func (d *Directory) Submit(ctx context.Context, did syntax.DID, op *didplc.Regul
 		return fmt.Errorf("%w: %w", ErrUnreached, err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := d.Client.Do(req)
+	// A redirect would turn the operation into a GET, and whatever answers that
+	// with 200 has not taken it.
+	client := *d.Client
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	resp, err := client.Do(req)
 	if err != nil {
 		if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 			return fmt.Errorf("%w: %w", ErrUnreached, err)
@@ -57,14 +61,18 @@ func (d *Directory) Submit(ctx context.Context, did syntax.DID, op *didplc.Regul
 		return fmt.Errorf("submit operation: %w", err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if resp.StatusCode == http.StatusOK {
+	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // only quoted
+	said := fmt.Sprintf("status %d: %s", resp.StatusCode, clip(string(answer), 300))
+	switch {
+	case resp.StatusCode == http.StatusOK:
 		return nil
+	case resp.StatusCode >= http.StatusInternalServerError:
+		// It failed somewhere, perhaps after it was stored: a gateway that gave
+		// up waiting says so too.
+		return fmt.Errorf("submit operation: %s", said)
+	default:
+		return fmt.Errorf("%w: %s", ErrRefused, said)
 	}
-	if err != nil {
-		return fmt.Errorf("submit operation: %w", err)
-	}
-	return fmt.Errorf("%w: status %d: %s", ErrRefused, resp.StatusCode, clip(string(answer), 300))
 }
 
 func clip(s string, n int) string {
@@ -80,8 +88,11 @@ func (d *Directory) Document(ctx context.Context, did syntax.DID) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	if !json.Valid(raw) {
-		return nil, errors.New("the PLC directory's answer is not JSON")
+	var doc struct {
+		ID string `json:"id"`
+	}
+	if err := json.Unmarshal(raw, &doc); err != nil || doc.ID != did.String() {
+		return nil, fmt.Errorf("the PLC directory's answer is no document of %s", did)
 	}
 	return raw, nil
 }
