@@ -1,0 +1,123 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"time"
+)
+
+// requestTimeout bounds one request; a server that takes longer has failed.
+const requestTimeout = 30 * time.Second
+
+// conn is one keep-alive connection with one request on it at a time. It costs
+// a fraction of net/http's client, so that the generator, which shares the
+// machine with the server, leaves it the most of it.
+type conn struct {
+	host string
+	tcp  net.Conn
+	read *bufio.Reader
+	out  []byte
+	body []byte
+}
+
+func dial(host string) (*conn, error) {
+	tcp, err := net.DialTimeout("tcp", host, requestTimeout) //nolint:noctx // it has its own limit
+	if err != nil {
+		return nil, err
+	}
+	return &conn{host: host, tcp: tcp, read: bufio.NewReaderSize(tcp, 8<<10)}, nil
+}
+
+func (c *conn) close() { _ = c.tcp.Close() }
+
+// answerError is an answer with a status other than 200.
+type answerError struct {
+	status int
+	body   string
+}
+
+func (e *answerError) Error() string { return fmt.Sprintf("status %d: %s", e.status, e.body) }
+
+// call makes one XRPC request and returns the body of its answer, which is
+// valid until the next call. A nil body makes no JSON request.
+func (c *conn) call(method, nsid, token string, body []byte) ([]byte, error) {
+	b := append(c.out[:0], method...)
+	b = append(b, " /xrpc/"...)
+	b = append(b, nsid...)
+	b = append(b, " HTTP/1.1\r\nHost: "...)
+	b = append(b, c.host...)
+	b = append(b, "\r\nUser-Agent: nestbox-bench\r\n"...)
+	if token != "" {
+		b = append(b, "Authorization: Bearer "...)
+		b = append(b, token...)
+		b = append(b, "\r\n"...)
+	}
+	if body != nil {
+		b = append(b, "Content-Type: application/json\r\n"...)
+	}
+	if method == "POST" {
+		b = append(b, "Content-Length: "...)
+		b = strconv.AppendInt(b, int64(len(body)), 10)
+		b = append(b, "\r\n"...)
+	}
+	b = append(append(b, "\r\n"...), body...)
+	c.out = b
+	if err := c.tcp.SetDeadline(time.Now().Add(requestTimeout)); err != nil {
+		return nil, err
+	}
+	if _, err := c.tcp.Write(b); err != nil {
+		return nil, err
+	}
+	return c.answer()
+}
+
+// answer reads one response. Both servers give the length of what is measured.
+func (c *conn) answer() ([]byte, error) {
+	line, err := c.read.ReadSlice('\n')
+	if err != nil {
+		return nil, err
+	}
+	if len(line) < len("HTTP/1.1 200") {
+		return nil, fmt.Errorf("no status line: %q", line)
+	}
+	status, err := strconv.Atoi(string(line[9:12]))
+	if err != nil {
+		return nil, fmt.Errorf("no status line: %q", line)
+	}
+	length := -1
+	for {
+		line, err := c.read.ReadSlice('\n')
+		if err != nil {
+			return nil, err
+		}
+		line = bytes.TrimRight(line, "\r\n")
+		if len(line) == 0 {
+			break
+		}
+		name, value, _ := bytes.Cut(line, []byte(": "))
+		if len(name) == len("Content-Length") && bytes.EqualFold(name, []byte("Content-Length")) {
+			if length, err = strconv.Atoi(string(value)); err != nil {
+				return nil, fmt.Errorf("content length: %w", err)
+			}
+		}
+	}
+	if length < 0 || length > 1<<20 {
+		return nil, errors.New("an answer without a usable Content-Length")
+	}
+	if cap(c.body) < length {
+		c.body = make([]byte, length)
+	}
+	c.body = c.body[:length]
+	if _, err := io.ReadFull(c.read, c.body); err != nil {
+		return nil, err
+	}
+	if status != 200 {
+		return nil, &answerError{status, string(c.body)}
+	}
+	return c.body, nil
+}

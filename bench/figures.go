@@ -1,0 +1,79 @@
+package main
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// figures are everything that one run measured; they are written as JSON.
+type figures struct {
+	Machine string    `json:"machine"`
+	CPUs    int       `json:"cpus"`
+	Go      string    `json:"go"`
+	Version string    `json:"version"`
+	At      time.Time `json:"at"`
+	Took    string    `json:"took"`
+
+	Cells []cell `json:"cells"`
+
+	// Idle and After are resident memory, in MiB: before the first request, and
+	// after Refreshes of them, or for the reference after its part of the cells.
+	Memory    map[string]idleAfter `json:"memoryMiB"`
+	Refreshes int                  `json:"refreshes"`
+
+	// Start is the time from exec to the first answer, in seconds.
+	Start map[string][]float64 `json:"startSeconds"`
+
+	// Young and Old are refreshes of sessions that were refreshed less than
+	// YoungTo, and more than OldFrom times.
+	Young, Old       []sample
+	YoungTo, OldFrom int
+
+	// Few and Many are refreshes where FewSessions and ManySessions are stored.
+	Few, Many                 []sample
+	FewSessions, ManySessions int64
+}
+
+type idleAfter struct {
+	Idle  float64 `json:"idle"`
+	After float64 `json:"after"`
+}
+
+// cell is one load on one server, measured several times.
+type cell struct {
+	Server   string   `json:"server"`
+	Op       string   `json:"operation"`
+	Workers  int      `json:"workers"`
+	Accounts int      `json:"accounts"`
+	Samples  []sample `json:"samples"`
+}
+
+// find returns a server's figures for a load; ok is false where there are none.
+func (f *figures) find(server, op string, workers, accounts int) (sample, bool) {
+	i := slices.IndexFunc(f.Cells, func(c cell) bool {
+		return c.Server == server && c.Op == op && c.Workers == workers && c.Accounts == accounts
+	})
+	if i < 0 {
+		return sample{}, false
+	}
+	return typical(f.Cells[i].Samples), true
+}
+
+// typical is the median of the quiet samples, by CPU per request, or of all
+// where none was quiet.
+func typical(all []sample) sample {
+	quiet := slices.DeleteFunc(slices.Clone(all), sample.noisy)
+	if len(quiet) == 0 {
+		quiet = slices.Clone(all)
+	}
+	slices.SortFunc(quiet, func(a, b sample) int { return cmp.Compare(a.CPU, b.CPU) })
+	return quiet[len(quiet)/2]
+}
+
+func median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	return slices.Sorted(slices.Values(values))[len(values)/2]
+}
