@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"strings"
 
 	"nestbox/account"
 	"nestbox/xrpc"
@@ -48,11 +49,16 @@ func (s *Server) handler() http.Handler {
 	site.HandleFunc("GET /.well-known/did.json", s.identity.ServeDocument)
 	site.Handle("GET /robots.txt", text("# Hello!\n\n# The public API may be crawled.\nUser-agent: *\nAllow: /\n"))
 	site.Handle("GET /{$}", text("This is an AT Protocol Personal Data Server (PDS): Nestbox "+s.opts.Version+"\n\nMost API routes are under /xrpc/\nProtocol: https://atproto.com\n"))
-	mux := http.NewServeMux()
-	mux.Handle("/xrpc/", s.xrpc)
-	mux.Handle("/xrpc/_health", xrpc.CORS(site))
-	mux.Handle("/", xrpc.CORS(site))
-	return mux
+	others := xrpc.CORS(site)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Not by a ServeMux: it would redirect what it takes for another
+		// spelling of a path.
+		if strings.HasPrefix(r.URL.Path, "/xrpc/") && r.URL.Path != "/xrpc/_health" {
+			s.xrpc.ServeHTTP(w, r)
+			return
+		}
+		others.ServeHTTP(w, r)
+	})
 }
 
 func text(body string) http.Handler {

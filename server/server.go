@@ -55,6 +55,21 @@ type Options struct {
 	Fatal func(error)
 	// Listen is false for a command that only wants the services.
 	Listen bool
+	// Timeouts of the HTTP server; the zero value means DefaultTimeouts.
+	Timeouts Timeouts
+}
+
+// Timeouts bound how long the other end of a connection may take.
+type Timeouts struct {
+	Header  time.Duration // to send a request's headers
+	Request time.Duration // to send a request
+	Answer  time.Duration // to take the answer, from the request's headers on
+	Idle    time.Duration // between two requests
+}
+
+// DefaultTimeouts are the session contract's, as far as it names them.
+func DefaultTimeouts() Timeouts {
+	return Timeouts{Header: headerTimeout, Request: requestTimeout, Answer: answerTimeout, Idle: idleTimeout}
 }
 
 // Server is everything, wired. Close stops it.
@@ -82,6 +97,9 @@ type Server struct {
 // address; it serves nothing yet. A data directory that another process serves
 // is durable.ErrLocked.
 func Open(ctx context.Context, opts Options) (_ *Server, err error) {
+	if opts.Timeouts == (Timeouts{}) {
+		opts.Timeouts = DefaultTimeouts()
+	}
 	s := &Server{opts: opts, DID: opts.Config.ServiceDID}
 	defer func() {
 		if err != nil {
@@ -292,9 +310,10 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 }
 
 func (s *Server) httpServer(h http.Handler) *http.Server {
+	limit := s.opts.Timeouts
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: answerTimeout,
-		IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(s.opts.Log.Handler(), slog.LevelDebug),
+		Handler: h, ReadHeaderTimeout: limit.Header, ReadTimeout: limit.Request, WriteTimeout: limit.Answer,
+		IdleTimeout: limit.Idle, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(s.opts.Log.Handler(), slog.LevelDebug),
 	}
 }
 

@@ -31,6 +31,8 @@ type Options struct {
 	Settings []string
 	// Now is the clock; time.Now where it is nil.
 	Now func() time.Time
+	// Timeouts of the HTTP server; the real ones where it is zero.
+	Timeouts server.Timeouts
 	// Log takes the server's log; it is thrown away where it is nil.
 	Log *slog.Logger
 }
@@ -53,7 +55,7 @@ func Start(t testing.TB, o Options) *InProcess {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	srv, err := server.Open(ctx, server.Options{
-		Config: c, Version: "test", Log: o.Log, Now: o.Now, Listen: true,
+		Config: c, Version: "test", Log: o.Log, Now: o.Now, Listen: true, Timeouts: o.Timeouts,
 		Fatal: func(err error) { t.Errorf("the outcome of a commit is unknown: %v", err) },
 	})
 	if err != nil {
