@@ -1,0 +1,229 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"testing"
+	"time"
+
+	"nestbox/internal/pdstest"
+)
+
+// limited is a server that counts attempts, behind a proxy on loopback.
+type limited struct {
+	subject
+
+	now *clock
+	t   *testing.T
+}
+
+func newLimited(t *testing.T, settings ...string) limited {
+	t.Helper()
+	s, now := aged(t, append([]string{"PDS_RATE_LIMITS_ENABLED=true", "PDS_TRUSTED_PROXIES=127.0.0.0/8,10.0.0.0/8"}, settings...)...)
+	return limited{s, now, t}
+}
+
+// signIn is an attempt as the proxy passes it on.
+func (l limited) signIn(from, identifier, password string) pdstest.Answer {
+	l.t.Helper()
+	return l.Do(l.t, pdstest.Request{
+		NSID: createSession, Body: map[string]string{"identifier": identifier, "password": password}, Header: http.Header{"X-Forwarded-For": {from}},
+	})
+}
+
+// fail makes n failed attempts.
+func (l limited) fail(n int, from, identifier, password string) {
+	l.t.Helper()
+	for range n {
+		wrongPassword.want(l.t, l.signIn(from, identifier, password))
+	}
+}
+
+// wantRefused fails the test unless an attempt was one too many.
+func (l limited) wantRefused(a pdstest.Answer) {
+	l.t.Helper()
+	wireError{429, "RateLimitExceeded", "Rate Limit Exceeded"}.want(l.t, a)
+	wantHeader(l.t, a, "RateLimit-Remaining", "0")
+}
+
+func number(t *testing.T, a pdstest.Answer, name string) int64 {
+	t.Helper()
+	n, err := strconv.ParseInt(a.Header.Get(name), 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %q", name, a.Header.Get(name))
+	}
+	return n
+}
+
+const (
+	here  = "192.0.2.1"
+	there = "198.51.100.1"
+	// appForm has the form of an app password, and is none.
+	appForm = "abcd-efgh-2345-wxyz"
+)
+
+// TestLimitSignIns: 30 failures in five minutes, counted per account whatever
+// its name, and per client; all headers are exact.
+func TestLimitSignIns(t *testing.T) {
+	l := newLimited(t)
+	made := l.SignUp(t, "alice")
+	start := l.now.now().Unix()
+	names := []string{"alice.test", "ALICE.test", "@alice.test", "alice@example.com", "Alice@Example.com", made.DID}
+	for i := range 30 {
+		a := l.signIn(here, names[i%len(names)], "wrong")
+		wrongPassword.want(t, a)
+		wantHeader(t, a, "RateLimit-Limit", "30")
+		wantHeader(t, a, "RateLimit-Remaining", strconv.Itoa(29-i))
+		wantHeader(t, a, "RateLimit-Policy", "30;w=300")
+		if reset := number(t, a, "RateLimit-Reset"); reset < start+300 || reset > l.now.now().Unix()+301 {
+			t.Errorf("reset at %d, started at %d", reset, start)
+		}
+	}
+	for _, name := range names {
+		a := l.signIn(here, name, pdstest.Password) // the right one, too late
+		l.wantRefused(a)
+		wantHeader(t, a, "RateLimit-Limit", "30")
+		if wait, left := number(t, a, "Retry-After"), number(t, a, "RateLimit-Reset")-l.now.now().Unix(); wait < 1 || wait > 300 || wait < left-1 || wait > left+1 {
+			t.Errorf("Retry-After %d, %d s until the reset", wait, left)
+		}
+	}
+	// Nobody else is concerned: another client, another account, who is signed in.
+	wantStatus(t, l.signIn(there, "alice.test", pdstest.Password), http.StatusOK)
+	l.SignUp(t, "bob")
+	wantStatus(t, l.signIn(here, "bob.test", pdstest.Password), http.StatusOK)
+	l.wantLive(t, made)
+	l.now.add(5*time.Minute + time.Second)
+	a := l.signIn(here, "alice.test", pdstest.Password)
+	wantStatus(t, a, http.StatusOK)
+	wantHeader(t, a, "RateLimit-Remaining", "30")
+}
+
+// TestLimitOwner: an app with a wrong or revoked password does not lock its
+// owner out, neither from the same network nor by many apps.
+func TestLimitOwner(t *testing.T) {
+	l := newLimited(t)
+	l.SignUp(t, "alice")
+	l.fail(30, here, "alice.test", appForm)
+	l.wantRefused(l.signIn(here, "alice.test", appForm))
+	for range 3 {
+		wantStatus(t, l.signIn(here, "alice.test", pdstest.Password), http.StatusOK)
+	}
+	// Successes are no failures.
+	a := l.signIn(here, "alice.test", "wrong")
+	wantHeader(t, a, "RateLimit-Remaining", "29")
+}
+
+// TestLimitNetwork: 100 failures in five minutes from one network, whomever
+// they are about; a network is an IPv4 address or an IPv6 /64.
+func TestLimitNetwork(t *testing.T) {
+	l := newLimited(t)
+	l.SignUp(t, "alice")
+	address := func(i int) string { return fmt.Sprintf("2001:db8:1:2::%x", i+1) }
+	for i := range 100 {
+		wrongPassword.want(t, l.signIn(address(i), fmt.Sprintf("nobody%d.test", i), "wrong"))
+	}
+	a := l.signIn(address(500), "alice.test", pdstest.Password)
+	l.wantRefused(a)
+	wantHeader(t, a, "RateLimit-Limit", "100")
+	wantHeader(t, a, "RateLimit-Policy", "100;w=300")
+	wantStatus(t, l.signIn("2001:db8:1:3::1", "alice.test", pdstest.Password), http.StatusOK)
+}
+
+// TestLimitProxy: behind a trusted proxy the client is the nearest address that
+// is no proxy of ours; what the client wrote before that counts nothing.
+func TestLimitProxy(t *testing.T) {
+	l := newLimited(t)
+	l.SignUp(t, "alice")
+	for i := range 30 {
+		forwarded := []string{
+			here, "203.0.113." + strconv.Itoa(i) + ", " + here, "127.0.0.1, " + here, here + ", 10.1.2.3", "nonsense, " + here,
+			"203.0.113.9," + here + ":4711 , 10.0.0.1, 127.0.0.1", "::ffff:" + here,
+		}[i%7]
+		l.fail(1, forwarded, "alice.test", "wrong")
+	}
+	l.wantRefused(l.signIn(here, "alice.test", pdstest.Password))
+	l.wantRefused(l.signIn("198.51.100.7, "+here, "alice.test", pdstest.Password))
+	wantStatus(t, l.signIn(there, "alice.test", pdstest.Password), http.StatusOK)
+
+	// Without a proxy that is trusted the header is noise.
+	direct := newLimited(t, "PDS_TRUSTED_PROXIES=10.0.0.0/8")
+	direct.SignUp(t, "alice")
+	for i := range 30 {
+		direct.fail(1, "203.0.113."+strconv.Itoa(i), "alice.test", "wrong")
+	}
+	direct.wantRefused(direct.signIn(there, "alice.test", pdstest.Password))
+}
+
+// TestLimitBypass: the operator's key and networks are not limited.
+func TestLimitBypass(t *testing.T) {
+	l := newLimited(t, "PDS_RATE_LIMIT_BYPASS_KEY=open sesame", "PDS_RATE_LIMIT_BYPASS_IPS=192.0.2.0/28,2001:db8::/32")
+	l.SignUp(t, "alice")
+	l.fail(32, here, "alice.test", "wrong")
+	a := l.signIn(here, "alice.test", pdstest.Password)
+	wantStatus(t, a, http.StatusOK)
+	wantHeader(t, a, "RateLimit-Limit", "")
+
+	l.fail(30, there, "alice.test", "wrong")
+	withKey := func(key string) pdstest.Answer {
+		t.Helper()
+		return l.Do(t, pdstest.Request{
+			NSID: createSession, Body: map[string]string{"identifier": "alice.test", "password": pdstest.Password},
+			Header: http.Header{"X-Forwarded-For": {there}, "X-Ratelimit-Bypass": {key}},
+		})
+	}
+	wantStatus(t, withKey("open sesame"), http.StatusOK)
+	for _, key := range []string{"", "open", "open sesame!", "OPEN SESAME"} {
+		l.wantRefused(withKey(key))
+	}
+	// One that names an address of the operator's in front of his own is limited.
+	l.wantRefused(l.signIn(here+", "+there, "alice.test", pdstest.Password))
+}
+
+// TestLimitSignUps: 100 accounts, or attempts at one, in five minutes.
+func TestLimitSignUps(t *testing.T) {
+	l := newLimited(t)
+	signUp := func(from string) pdstest.Answer {
+		t.Helper()
+		return l.Do(t, pdstest.Request{NSID: "com.atproto.server.createAccount", Body: `{"handle":"alice"}`, Header: http.Header{"X-Forwarded-For": {from}}})
+	}
+	for i := range 100 {
+		a := signUp(here)
+		wantStatus(t, a, http.StatusBadRequest)
+		wantHeader(t, a, "RateLimit-Remaining", strconv.Itoa(99-i))
+	}
+	l.wantRefused(signUp(here))
+	wantStatus(t, signUp(there), http.StatusBadRequest)
+}
+
+// TestLimitEverything: 3,000 requests in five minutes from one client, also
+// such that need no work. What a client is told on a refresh is 429, which
+// costs no session.
+func TestLimitEverything(t *testing.T) {
+	l := newLimited(t)
+	made := l.SignUp(t, "alice")
+	request := pdstest.Request{NSID: getSession, Header: http.Header{"X-Forwarded-For": {here}}}
+	first := l.Do(t, request)
+	wantHeader(t, first, "RateLimit-Policy", "3000;w=300")
+	wantHeader(t, first, "RateLimit-Remaining", "2999")
+	for range 2999 {
+		l.Do(t, request)
+	}
+	l.wantRefused(l.Do(t, request))
+	r := refreshRequest(made.RefreshJwt)
+	r.Header = http.Header{"X-Forwarded-For": {here}}
+	l.wantRefused(l.Do(t, r))
+	l.wantLive(t, made)
+	l.now.add(5 * time.Minute)
+	wantStatus(t, l.Do(t, r), http.StatusOK)
+}
+
+// TestLimitsOff: by default a development server counts nothing.
+func TestLimitsOff(t *testing.T) {
+	s := pdstest.Start(t, pdstest.Options{})
+	for range 35 {
+		a := s.Do(t, pdstest.Request{NSID: createSession, Body: `{"identifier":"nobody.test","password":"wrong"}`})
+		wrongPassword.want(t, a)
+		wantHeader(t, a, "RateLimit-Limit", "")
+	}
+}
