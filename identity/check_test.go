@@ -1,0 +1,251 @@
+package identity_test
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/identity"
+	"nestbox/internal/pdstest"
+	"nestbox/plc/directory"
+	"nestbox/store/sqlite"
+)
+
+// world is a PLC directory that can be down, a data directory, and an account
+// in it whose mightiest rotation key its owner holds.
+type world struct {
+	t     *testing.T
+	dir   string
+	plc   *identity.Directory
+	down  atomic.Bool
+	owner atcrypto.PrivateKey
+	made  pdstest.Session
+	now   time.Time
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, dir: t.TempDir(), now: time.Now()}
+	d, err := directory.Open(t.TempDir(), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.Close() })
+	real := d.Handler()
+	w.plc = listen(t, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if w.down.Load() {
+			rw.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		real.ServeHTTP(rw, r)
+	}))
+	if w.owner, err = atcrypto.GeneratePrivateKeyK256(); err != nil {
+		t.Fatal(err)
+	}
+	pub, err := w.owner.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.serving(func(s *pdstest.InProcess) {
+		a := s.Do(t, pdstest.Request{NSID: "com.atproto.server.createAccount", Body: map[string]string{
+			"handle": "alice.test", "email": "alice@example.com", "password": pdstest.Password, "recoveryKey": pub.DIDKey(),
+		}})
+		a.Decode(t, &w.made)
+		if w.made.DID == "" {
+			t.Fatalf("%d %s", a.Status, a.Body)
+		}
+	})
+	return w
+}
+
+// serving runs a server on the data directory while do runs.
+func (w *world) serving(do func(*pdstest.InProcess)) {
+	w.t.Helper()
+	s := pdstest.Start(w.t, pdstest.Options{Dir: w.dir, Settings: []string{"PDS_DID_PLC_URL=" + w.plc.URL}})
+	defer s.Stop()
+	do(s)
+}
+
+// round lets a day pass and checks what is due.
+func (w *world) round() error {
+	w.t.Helper()
+	w.now = w.now.Add(25 * time.Hour)
+	db, err := sqlite.Open(w.t.Context(), filepath.Join(w.dir, "nestbox.sqlite"), sqlite.Options{
+		Fatal: func(err error) { w.t.Error(err) }, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	c := &identity.Checker{
+		Store: sqlite.Identities{DB: db}, Directory: w.plc, Now: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
+	}
+	return c.Round(w.t.Context())
+}
+
+// claim makes the DID document name another handle.
+func (w *world) claim(aliases ...string) {
+	w.t.Helper()
+	did := syntax.DID(w.made.DID)
+	last, err := w.plc.Last(w.t.Context(), did)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	op := *last.Regular
+	prev := op.CID().String()
+	op.AlsoKnownAs, op.Prev = aliases, &prev
+	if err := op.Sign(w.owner); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := w.plc.Submit(w.t.Context(), did, &op); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// wantHandle looks at every answer that shows the handle.
+func (w *world) wantHandle(what, handle, docSays string) {
+	w.t.Helper()
+	w.serving(func(s *pdstest.InProcess) {
+		got := map[string]pdstest.Session{"createSession": s.SignIn(w.t, w.made.DID, pdstest.Password)}
+		got["refreshSession"] = s.MustRefresh(w.t, got["createSession"].RefreshJwt)
+		var session pdstest.Session
+		s.GetSession(w.t, got["refreshSession"].AccessJwt).Decode(w.t, &session)
+		got["getSession"] = session
+		for name, g := range got {
+			if g.Handle != handle || g.DID != w.made.DID || !strings.Contains(string(g.DIDDoc), docSays) {
+				w.t.Errorf("%s: %s has handle %s and document %s; want %s and %s", what, name, g.Handle, g.DIDDoc, handle, docSays)
+			}
+		}
+	})
+}
+
+func TestChecker(t *testing.T) {
+	w := newWorld(t)
+	w.wantHandle("as made", "alice.test", "at://alice.test")
+	if err := w.round(); err != nil {
+		t.Fatal(err)
+	}
+	w.wantHandle("checked", "alice.test", "at://alice.test")
+
+	w.claim("at://alice.elsewhere.example")
+	w.wantHandle("not looked at yet", "alice.test", "at://alice.test")
+	w.down.Store(true)
+	if err := w.round(); err == nil {
+		t.Error("a round without a directory succeeded")
+	}
+	w.wantHandle("the directory is down", "alice.test", "at://alice.test")
+	w.down.Store(false)
+	if err := w.round(); err != nil {
+		t.Fatal(err)
+	}
+	w.wantHandle("no longer claimed", "handle.invalid", "at://alice.elsewhere.example")
+	w.down.Store(true)
+	if err := w.round(); err == nil {
+		t.Error("a round without a directory succeeded")
+	}
+	w.wantHandle("still down", "handle.invalid", "at://alice.elsewhere.example")
+	w.down.Store(false)
+
+	// Only the first at:// counts; its case does not.
+	for _, c := range []struct {
+		aliases []string
+		handle  string
+	}{
+		{[]string{"at://other.example", "at://alice.test"}, "handle.invalid"},
+		{[]string{"https://alice.example", "at://ALICE.test"}, "alice.test"},
+		{[]string{}, "handle.invalid"},
+		{[]string{"at://alice.test"}, "alice.test"},
+	} {
+		w.claim(c.aliases...)
+		if err := w.round(); err != nil {
+			t.Fatal(err)
+		}
+		w.wantHandle(strings.Join(c.aliases, " "), c.handle, w.made.DID)
+	}
+
+	last, err := w.plc.Last(t.Context(), syntax.DID(w.made.DID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tombstone(t, w.plc, person{did: syntax.DID(w.made.DID), key: w.owner}, last.Regular)
+	if err := w.round(); err != nil {
+		t.Fatal(err)
+	}
+	w.wantHandle("a tombstone", "handle.invalid", "at://alice.test") // the document as last seen
+}
+
+// TestDue: what was checked less than a day ago is left alone.
+func TestDue(t *testing.T) {
+	w := newWorld(t)
+	asked := &atomic.Int32{}
+	w.plc = listen(t, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		rw.WriteHeader(http.StatusNotFound)
+	}))
+	w.now = w.now.Add(-2 * time.Hour) // round adds 25
+	if err := w.round(); err != nil || asked.Load() != 0 {
+		t.Errorf("after 23 hours: asked %d times, %v", asked.Load(), err)
+	}
+	w.now = w.now.Add(2*time.Hour - 25*time.Hour)
+	if err := w.round(); err != nil || asked.Load() != 1 {
+		t.Errorf("after 25 hours: asked %d times, %v", asked.Load(), err)
+	}
+	w.now = w.now.Add(-24 * time.Hour)
+	if err := w.round(); err != nil || asked.Load() != 1 {
+		t.Errorf("an hour later: asked %d times, %v", asked.Load(), err)
+	}
+}
+
+// dueNow is a Store that always has one account to check.
+type dueNow struct {
+	identity.Store
+
+	asked chan time.Time
+}
+
+func (d dueNow) Due(_ context.Context, before time.Time, _ int) ([]identity.Subject, error) {
+	d.asked <- before
+	return nil, nil
+}
+
+// TestRun: rounds come every five minutes, about what is older than a day, and
+// end with the context.
+func TestRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := dueNow{asked: make(chan time.Time)}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		begin := time.Now()
+		c := &identity.Checker{Store: store, Now: time.Now, Log: slog.New(slog.DiscardHandler)}
+		go func() { c.Run(ctx); close(ended) }()
+		for n := 1; n <= 3; n++ {
+			if got, want := <-store.asked, begin.Add(time.Duration(n)*5*time.Minute-24*time.Hour); !got.Equal(want) {
+				t.Errorf("round %d is about what is older than %s, want %s", n, got, want)
+			}
+		}
+		cancel()
+		<-ended
+	})
+}
+
+func TestPDSEndpoint(t *testing.T) {
+	for doc, want := range map[string]string{
+		`{"service":[{"id":"#atproto_pds","serviceEndpoint":"https://a.example"}]}`:                                                       "https://a.example",
+		`{"service":[{"id":"did:plc:abc#atproto_pds","serviceEndpoint":"https://a.example"}]}`:                                            "https://a.example",
+		`{"service":[{"id":"#other","serviceEndpoint":"https://b.example"},{"id":"#atproto_pds","serviceEndpoint":"https://a.example"}]}`: "https://a.example",
+		`{"service":[]}`: "", `{}`: "", `[]`: "", ``: "", `{"service":[{"id":"#atproto_pds","serviceEndpoint":{}}]}`: "",
+	} {
+		if got := identity.PDSEndpoint([]byte(doc)); got != want {
+			t.Errorf("%s: %q, want %q", doc, got, want)
+		}
+	}
+}
