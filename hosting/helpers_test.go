@@ -1,0 +1,244 @@
+package hosting_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
+	"nestbox/hosting"
+	"nestbox/identity"
+	"nestbox/internal/seal"
+	"nestbox/plc/directory"
+	"nestbox/store/sqlite"
+)
+
+// mode is how a faulty directory answers operations.
+type mode int32
+
+const (
+	obey       mode = iota
+	refuse          // 400
+	fail            // 500, and the operation is not taken
+	takeFail        // taken, and then 504, as a gateway says that gives up
+	takeBreak       // taken, and then the connection breaks
+	takeHang        // taken, and never answered
+	hang            // neither taken nor answered
+	takeLinger      // obey, once the test lets it go on
+)
+
+// faulty is a real PLC directory behind a faulty way.
+type faulty struct {
+	*httptest.Server
+
+	mode atomic.Int32
+	// down: nothing can be asked.
+	down atomic.Bool
+	// arrived is told of each operation, silent of one that gets no answer;
+	// linger is waited for by takeLinger.
+	arrived, silent, linger chan struct{}
+}
+
+func (f *faulty) set(m mode) { f.mode.Store(int32(m)) }
+
+func newFaulty(t *testing.T) *faulty {
+	t.Helper()
+	dir, err := directory.Open(t.TempDir(), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = dir.Close() })
+	f := &faulty{arrived: make(chan struct{}, 100), silent: make(chan struct{}, 1), linger: make(chan struct{})}
+	behind := dir.Handler()
+	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f.down.Load() {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		if r.Method == http.MethodPost {
+			f.arrived <- struct{}{}
+			f.submit(w, r, behind)
+			return
+		}
+		behind.ServeHTTP(w, r)
+	}))
+	t.Cleanup(f.Close)
+	return f
+}
+
+func (f *faulty) submit(w http.ResponseWriter, r *http.Request, behind http.Handler) {
+	m := mode(f.mode.Load())
+	switch m {
+	case obey:
+		behind.ServeHTTP(w, r)
+		return
+	case refuse:
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, `{"message":"not today"}`)
+		return
+	case takeLinger:
+		<-f.linger
+		behind.ServeHTTP(w, r)
+		return
+	case takeFail, takeBreak, takeHang:
+		behind.ServeHTTP(httptest.NewRecorder(), r)
+	case fail, hang:
+		_, _ = io.Copy(io.Discard, r.Body)
+	}
+	switch m {
+	case fail:
+		w.WriteHeader(http.StatusInternalServerError)
+	case takeFail:
+		w.WriteHeader(http.StatusGatewayTimeout)
+	case hang, takeHang:
+		f.silent <- struct{}{}
+		<-r.Context().Done()
+	default:
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// place is a hosting.Service over a real store and a faulty directory.
+type place struct {
+	*hosting.Service
+
+	t    *testing.T
+	path string
+	db   *sqlite.DB
+	plc  *faulty
+	// now is the clock, in milliseconds.
+	now atomic.Int64
+}
+
+func newPlace(t *testing.T) *place {
+	t.Helper()
+	p := &place{t: t, path: filepath.Join(t.TempDir(), "nestbox.sqlite"), plc: newFaulty(t)}
+	p.now.Store(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixMilli())
+	box, err := seal.NewBox(make([]byte, seal.KeySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rotation, err := atcrypto.GeneratePrivateKeyK256()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Service = &hosting.Service{
+		Settings: hosting.Settings{
+			DID: "did:web:localhost", URL: "http://localhost:2583", Hostname: "localhost", Domains: []string{".test"}, RotationKey: rotation,
+		},
+		Hasher:    account.NewHasher(2),
+		Directory: &identity.Directory{URL: p.plc.URL, Client: &http.Client{Timeout: time.Minute}},
+		Box:       box, Now: p.clock, Log: slog.New(slog.DiscardHandler),
+	}
+	p.open()
+	t.Cleanup(func() { _ = p.db.Close() })
+	return p
+}
+
+func (p *place) clock() time.Time { return time.UnixMilli(p.now.Load()) }
+
+func (p *place) advance(d time.Duration) { p.now.Add(d.Milliseconds()) }
+
+func (p *place) open() {
+	p.t.Helper()
+	db, err := sqlite.Open(p.t.Context(), p.path, sqlite.Options{
+		Fatal: func(err error) { p.t.Errorf("the outcome of a commit is unknown: %v", err) }, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.db, p.Store, p.Accounts = db, sqlite.Hosting{DB: db}, sqlite.Accounts{DB: db}
+}
+
+// restart is a new process on the same database.
+func (p *place) restart() {
+	p.t.Helper()
+	if err := p.db.Close(); err != nil {
+		p.t.Fatal(err)
+	}
+	p.open()
+}
+
+// create signs alice up, or another handle of the same e-mail's form.
+func (p *place) create(handle, invite string) (*account.Account, error) {
+	return p.Create(p.t.Context(), hosting.NewAccount{
+		Handle: handle + ".test", Email: handle + "@example.com", Password: "correct-horse-battery", InviteCode: invite,
+	})
+}
+
+// pending are the reservations that nobody has settled.
+func (p *place) pending() []hosting.Pending {
+	p.t.Helper()
+	list, err := p.Store.Pending(p.t.Context())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return list
+}
+
+func (p *place) resume() {
+	p.t.Helper()
+	if err := p.Resume(p.t.Context()); err != nil {
+		p.t.Errorf("Resume: %v", err)
+	}
+}
+
+// exists says whether there is an account, and fails the test unless it is
+// found in every way or in none.
+func (p *place) exists(handle string) bool {
+	p.t.Helper()
+	ctx := p.t.Context()
+	a, err := p.Accounts.ByHandle(ctx, syntax.Handle(handle+".test"))
+	if _, other := p.Accounts.ByEmail(ctx, handle+"@example.com"); (err == nil) != (other == nil) {
+		p.t.Errorf("%s by handle: %v, by e-mail: %v", handle, err, other)
+	}
+	if err != nil {
+		if !errors.Is(err, account.ErrNotFound) {
+			p.t.Error(err)
+		}
+		return false
+	}
+	if _, err := p.Accounts.ByDID(ctx, a.DID); err != nil {
+		p.t.Errorf("%s by DID: %v", handle, err)
+	}
+	return true
+}
+
+// registered says whether the directory knows a DID.
+func (p *place) registered(did syntax.DID) bool {
+	p.t.Helper()
+	_, err := p.Directory.Document(context.WithoutCancel(p.t.Context()), did)
+	if err != nil && !errors.Is(err, identity.ErrNotRegistered) {
+		p.t.Error(err)
+	}
+	return err == nil
+}
+
+// invited are the uses of an invite code.
+func (p *place) invited(code string) []account.InviteUse {
+	p.t.Helper()
+	codes, err := p.Accounts.InviteCodes(p.t.Context(), []string{code})
+	if err != nil || len(codes) != 1 {
+		p.t.Fatalf("invite code %s: %+v, %v", code, codes, err)
+	}
+	return codes[0].Uses
+}
+
+func (p *place) newInvite(uses int) string {
+	p.t.Helper()
+	code := account.InviteCode{Code: "localhost-abcde-fghij", Available: uses, ForAccount: "admin", CreatedBy: "admin", CreatedAt: p.clock()}
+	if err := p.Accounts.AddInviteCodes(p.t.Context(), []account.InviteCode{code}); err != nil {
+		p.t.Fatal(err)
+	}
+	return code.Code
+}
