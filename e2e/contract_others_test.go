@@ -35,6 +35,7 @@ func TestSite(t *testing.T) {
 			{"GET", "/", "", 200, "AT Protocol"},
 			{"GET", "/robots.txt", "", 200, "User-agent: *"},
 			{"GET", "/xrpc/_health", "", 200, `"version"`},
+			{"POST", "/xrpc/_health", "", 400, `"invalid xrpc path"`},
 			{"GET", "/.well-known/did.json", "", 200, `"did:web:localhost"`},
 			{"GET", "/.well-known/atproto-did", "alice.test", 200, made.DID},
 			{"GET", "/.well-known/atproto-did", "ALICE.test:443", 200, made.DID},

@@ -45,6 +45,7 @@ func (s *Server) methods() map[string]xrpc.Method {
 func (s *Server) handler() http.Handler {
 	site := http.NewServeMux()
 	site.HandleFunc("GET /xrpc/_health", s.serveHealth)
+	site.Handle("/xrpc/_health", s.xrpc) // says what is wrong with other methods
 	site.HandleFunc("GET /.well-known/atproto-did", s.identity.ServeAtprotoDID)
 	site.HandleFunc("GET /.well-known/did.json", s.identity.ServeDocument)
 	site.Handle("GET /robots.txt", text("# Hello!\n\n# The public API may be crawled.\nUser-agent: *\nAllow: /\n"))
