@@ -30,6 +30,11 @@ func (f *Faults) add(setting, problem, want string) {
 	*f = append(*f, Fault{setting, problem, want})
 }
 
+// name says whether one of the faults is a setting's.
+func (f Faults) name(setting string) bool {
+	return slices.ContainsFunc(f, func(one Fault) bool { return one.Setting == setting })
+}
+
 // Load reads the configuration from flags, environ (as os.Environ gives it) and
 // the environment file that flags name. The warnings are lines for the log; an
 // error is of type Faults and holds everything that is wrong.
@@ -62,7 +67,11 @@ func Load(flags Flags, environ []string) (Config, []string, error) {
 	}
 	c.set(values, &faults)
 	c.derive()
-	c.check(&faults, !flags.Command)
+	// A setting that did not parse has its fault already; what holds instead of
+	// it is nobody's.
+	var checked Faults
+	c.check(&checked, !flags.Command)
+	faults = append(faults, slices.DeleteFunc(checked, func(f Fault) bool { return faults.name(f.Setting) })...)
 	if len(faults) > 0 {
 		return Config{}, nil, faults
 	}
@@ -83,7 +92,9 @@ func fileValues(path string, faults *Faults) map[string]string {
 		faults.add(fmt.Sprintf("%s:%d", path, line), "this line is no setting", "write NAME=value, or # before a comment")
 	}
 	for name, v := range values {
-		if v == "" {
+		// The reference's file also holds settings of other programs, as
+		// LOG_ENABLED is; ours to judge are the PDS_*.
+		if v == "" || !strings.HasPrefix(name, "PDS_") {
 			delete(values, name)
 		}
 	}

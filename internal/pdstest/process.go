@@ -59,6 +59,7 @@ func Binary(t testing.TB) string {
 	built.Do(func() {
 		built.path = filepath.Join(os.TempDir(), "nestbox-under-test")
 		cmd := exec.Command("go", "build", "-o", built.path, "nestbox/cmd/nestbox") //nolint:noctx // ends by itself
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			built.err = &exec.Error{Name: "go build: " + string(out), Err: err}
 		}
@@ -157,6 +158,23 @@ func (p *Process) Stdout() string { return p.out.String() }
 // Log is what the process has written to standard error, over restarts.
 func (p *Process) Log() string { return p.log.String() }
 
+// AwaitLog waits until the process has written text to standard error.
+func (p *Process) AwaitLog(text string) {
+	p.t.Helper()
+	timeout := time.After(readyTimeout)
+	for {
+		log, more := p.log.snapshot()
+		if strings.Contains(log, text) {
+			return
+		}
+		select {
+		case <-more:
+		case <-timeout:
+			p.t.Fatalf("nestbox has not logged %q after %s\n%s", text, readyTimeout, log)
+		}
+	}
+}
+
 // Kill is kill -9; it returns when the process is gone.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill() // one that has ended is dead enough
@@ -252,13 +270,18 @@ func Verify(t testing.TB, dir string) {
 
 // logBuffer is a bytes.Buffer for two goroutines.
 type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
+	mu   sync.Mutex
+	buf  bytes.Buffer
+	more chan struct{} // closed by the next write; nil: nobody waits
 }
 
 func (b *logBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.more != nil {
+		close(b.more)
+		b.more = nil
+	}
 	return b.buf.Write(p)
 }
 
@@ -266,6 +289,16 @@ func (b *logBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.buf.String()
+}
+
+// snapshot returns the content, and a channel that is closed when there is more.
+func (b *logBuffer) snapshot() (string, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.more == nil {
+		b.more = make(chan struct{})
+	}
+	return b.buf.String(), b.more
 }
 
 // signal is a writer that tells when a line with a prefix has come.
