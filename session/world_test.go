@@ -123,12 +123,12 @@ func (w *world) account(name, hash string) *account.Account {
 	ctx, h := w.t.Context(), sqlite.Hosting{DB: w.db}
 	id, err := h.Reserve(ctx, hosting.Pending{
 		DID: syntax.DID("did:plc:" + name), Handle: syntax.Handle(name + ".test"), Email: name + "@example.com",
-		PasswordHash: hash, SigningKey: "did:key:z", SigningKeySealed: []byte("sealed"), Operation: []byte("{}"), CreatedAt: w.clock.Now(),
+		PasswordHash: hash, SigningKey: "did:key:z", SigningKeySealed: []byte("sealed"), Operation: []byte("{}"), CreatedAt: w.Now(),
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	a, err := h.Activate(ctx, id, []byte(`{"id":"did:plc:`+name+`"}`), account.NewEvent(ctx, w.clock.Now(), account.EventSignUp, account.ActorOwner))
+	a, err := h.Activate(ctx, id, []byte(`{"id":"did:plc:`+name+`"}`), account.NewEvent(ctx, w.Now(), account.EventSignUp, account.ActorOwner))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -146,14 +146,14 @@ func (w *world) appPassword(a *account.Account, name string, privileged bool) st
 func (w *world) storeAppPassword(a *account.Account, name, hash string, privileged bool) {
 	w.t.Helper()
 	err := w.Accounts.AddAppPassword(w.t.Context(), a.ID,
-		account.AppPassword{Name: name, Hash: hash, Privileged: privileged, CreatedAt: w.clock.Now()}, w.event(account.EventAppPasswordCreated))
+		account.AppPassword{Name: name, Hash: hash, Privileged: privileged, CreatedAt: w.Now()}, w.event(account.EventAppPasswordCreated))
 	if err != nil {
 		w.t.Fatal(err)
 	}
 }
 
 func (w *world) event(kind account.EventKind) account.Event {
-	return account.Event{At: w.clock.Now(), Kind: kind, By: account.ActorAdmin}
+	return account.Event{At: w.Now(), Kind: kind, By: account.ActorAdmin}
 }
 
 // setStatus changes the hosting status.
@@ -214,7 +214,7 @@ func (w *world) signIn(ctx context.Context, identifier, password string) (sessio
 // token is what the auth package makes of a refresh token.
 func (w *world) token(refresh string) auth.Token {
 	w.t.Helper()
-	t, err := w.Keyring.VerifyRefresh(refresh, audience, w.clock.Now(), true)
+	t, err := w.Keyring.VerifyRefresh(refresh, audience, w.Now(), true)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -224,7 +224,7 @@ func (w *world) token(refresh string) auth.Token {
 // access is what the auth package makes of an access token.
 func (w *world) access(access string) auth.Token {
 	w.t.Helper()
-	t, err := w.Keyring.VerifyAccess(access, audience, w.clock.Now(),
+	t, err := w.Keyring.VerifyAccess(access, audience, w.Now(),
 		auth.ScopeAccess, auth.ScopeAppPass, auth.ScopeAppPassPrivileged, auth.ScopeTakendown)
 	if err != nil {
 		w.t.Fatal(err)
