@@ -1,0 +1,289 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
+	"nestbox/session"
+)
+
+func testAccountFind(t *testing.T, s Stores) {
+	made := newAccount(t, s, "alice")
+	s = s.Reopen()
+	for name, find := range map[string]func() (*account.Account, error){
+		"DID":    func() (*account.Account, error) { return s.Accounts.ByDID(t.Context(), made.DID) },
+		"handle": func() (*account.Account, error) { return s.Accounts.ByHandle(t.Context(), "alice.test") },
+		"e-mail": func() (*account.Account, error) { return s.Accounts.ByEmail(t.Context(), "ALICE@example.COM") },
+	} {
+		got, err := find()
+		if err != nil || !reflect.DeepEqual(got, made) {
+			t.Errorf("by %s: %+v, %v\nwant %+v", name, got, err, made)
+		}
+	}
+	if made.Email != "alice@Example.com" || made.SigningKey != "did:key:alice" || !made.CreatedAt.Equal(start) || len(made.Document) == 0 {
+		t.Errorf("%+v", made)
+	}
+	for name, find := range map[string]func() (*account.Account, error){
+		"DID":    func() (*account.Account, error) { return s.Accounts.ByDID(t.Context(), "did:plc:nobody") },
+		"handle": func() (*account.Account, error) { return s.Accounts.ByHandle(t.Context(), "nobody.test") },
+		"e-mail": func() (*account.Account, error) { return s.Accounts.ByEmail(t.Context(), "nobody@example.com") },
+	} {
+		if got, err := find(); !errors.Is(err, account.ErrNotFound) {
+			t.Errorf("nobody by %s: %+v, %v", name, got, err)
+		}
+	}
+}
+
+func testAccountList(t *testing.T, s Stores) {
+	var want []syntax.DID
+	for i := range 7 {
+		want = append(want, newAccount(t, s, fmt.Sprintf("account%d", i)).DID)
+	}
+	var got []syntax.DID
+	for after := int64(0); ; {
+		page, err := s.Accounts.List(t.Context(), after, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		for _, a := range page {
+			if a.ID <= after {
+				t.Fatalf("account %d after %d", a.ID, after)
+			}
+			after = a.ID
+			got = append(got, a.DID)
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+func testAccountPassword(t *testing.T, s Stores) {
+	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
+	kept, ended, other := signIn(t, s, a), signIn(t, s, a), signIn(t, s, b)
+	app := signInWith(t, s, a, addAppPassword(t, s, a, "app"))
+	before, err := s.Accounts.Credentials(t.Context(), a.ID)
+	if err != nil || before.PasswordHash != "hash of alice" {
+		t.Fatal(before, err)
+	}
+	if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", kept.ID, event(account.EventPasswordChanged)); err != nil {
+		t.Fatal(err)
+	}
+	s = alive(t, s, map[*session.State]bool{kept: true, ended: false, app: false, other: true})
+	after, err := s.Accounts.Credentials(t.Context(), a.ID)
+	if err != nil || after.PasswordHash != "new" || after.Epoch == before.Epoch || len(after.AppPasswords) != 1 {
+		t.Errorf("%+v, %v; before: %+v", after, err, before)
+	}
+	if got := kinds(t, s, a); got[0] != account.EventPasswordChanged {
+		t.Errorf("trail %q", got)
+	}
+	if err := s.Accounts.UpgradeHash(t.Context(), a.ID, "old", "better"); !errors.Is(err, account.ErrPasswordChanged) {
+		t.Errorf("upgrade of a hash that is not there: %v", err)
+	}
+	if err := s.Accounts.UpgradeHash(t.Context(), a.ID, "new", "better"); err != nil {
+		t.Error(err)
+	}
+	s = alive(t, s, map[*session.State]bool{kept: true})
+	if upgraded, err := s.Accounts.Credentials(t.Context(), a.ID); err != nil || upgraded.PasswordHash != "better" || upgraded.Epoch != after.Epoch {
+		t.Errorf("%+v, %v; an upgrade ends nothing", upgraded, err)
+	}
+	if err := s.Accounts.SetPassword(t.Context(), 999, "new", 0, event(account.EventPasswordChanged)); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("no account: %v", err)
+	}
+	if _, err := s.Accounts.Credentials(t.Context(), 999); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("no account: %v", err)
+	}
+}
+
+func testAccountAppPasswords(t *testing.T, s Stores) {
+	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
+	p, q, r := addAppPassword(t, s, a, "p"), addAppPassword(t, s, a, "q"), addAppPassword(t, s, b, "p")
+	withP, withQ, withR, own := signInWith(t, s, a, p), signInWith(t, s, a, q), signInWith(t, s, b, r), signIn(t, s, a)
+	if p.Hash != "hash p" || p.Privileged || !p.CreatedAt.Equal(start) {
+		t.Errorf("%+v", p)
+	}
+	err := s.Accounts.AddAppPassword(t.Context(), a.ID, account.AppPassword{Name: "p", Hash: "x", CreatedAt: start}, event(account.EventAppPasswordCreated))
+	if !errors.Is(err, account.ErrNameTaken) {
+		t.Errorf("a name twice: %v", err)
+	}
+	for range 2 { // the second time there is nothing left to revoke
+		if err := s.Accounts.RevokeAppPassword(t.Context(), a.ID, "p", event(account.EventAppPasswordRevoked)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s = alive(t, s, map[*session.State]bool{withP: false, withQ: true, withR: true, own: true})
+	revoked := 0
+	for _, k := range kinds(t, s, a) {
+		if k == account.EventAppPasswordRevoked {
+			revoked++
+		}
+	}
+	if revoked != 1 {
+		t.Errorf("%d revocations on the trail, want 1", revoked)
+	}
+	if got := addAppPassword(t, s, a, "p"); got.ID == p.ID {
+		t.Error("the number of a revoked app password was given again")
+	}
+	cred, err := s.Accounts.Credentials(t.Context(), a.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := len(cred.AppPasswords); i < account.MaxAppPasswords; i++ {
+		addAppPassword(t, s, a, fmt.Sprint(i))
+	}
+	err = s.Accounts.AddAppPassword(t.Context(), a.ID, account.AppPassword{Name: "over", Hash: "x", CreatedAt: start}, event(account.EventAppPasswordCreated))
+	if !errors.Is(err, account.ErrTooMany) {
+		t.Errorf("app password %d: %v", account.MaxAppPasswords+1, err)
+	}
+}
+
+func testAccountStatus(t *testing.T, s Stores) {
+	a := newAccount(t, s, "alice")
+	set := func(c account.StatusChange, kind account.EventKind) *account.Account {
+		t.Helper()
+		got, err := s.Accounts.SetStatus(t.Context(), a.ID, c, event(kind))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if cached, err := s.Accounts.ByDID(t.Context(), a.DID); err != nil || !reflect.DeepEqual(cached, got) {
+			t.Errorf("ByDID = %+v, %v\nwant    %+v", cached, err, got)
+		}
+		s = s.Reopen()
+		if stored, err := s.Accounts.ByDID(t.Context(), a.DID); err != nil || !reflect.DeepEqual(stored, got) {
+			t.Errorf("after a restart %+v, %v\nwant            %+v", stored, err, got)
+		}
+		if k := kinds(t, s, a); k[0] != kind {
+			t.Errorf("trail %q, want %q first", k, kind)
+		}
+		return got
+	}
+	st := signIn(t, s, a)
+	if got := set(account.StatusChange{Deactivated: new(true), DeleteAfter: at(60)}, account.EventDeactivated); got.Status() != account.Deactivated || !got.DeleteAfter.Equal(at(60)) {
+		t.Errorf("%+v", got)
+	}
+	if got := set(account.StatusChange{Suspended: new(true)}, account.EventSuspended); got.Status() != account.Suspended || got.DeactivatedAt.IsZero() {
+		t.Errorf("%+v", got)
+	}
+	s = alive(t, s, map[*session.State]bool{st: true})
+	if got := set(account.StatusChange{Takedown: &account.Applied{Applied: true, Ref: "case 1"}}, account.EventTakedown); got.Status() != account.Takendown || got.TakedownRef != "case 1" {
+		t.Errorf("%+v", got)
+	}
+	s = alive(t, s, map[*session.State]bool{st: false})
+	set(account.StatusChange{Takedown: &account.Applied{}}, account.EventTakedownLifted)
+	set(account.StatusChange{Suspended: new(false)}, account.EventSuspensionLifted)
+	if got := set(account.StatusChange{Deactivated: new(false)}, account.EventActivated); got.Status() != account.Active || !got.DeleteAfter.IsZero() || got.TakedownRef != "" {
+		t.Errorf("%+v", got)
+	}
+	s = alive(t, s, map[*session.State]bool{st: false})
+	if _, err := s.Accounts.SetStatus(t.Context(), 999, account.StatusChange{}, event(account.EventActivated)); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("no account: %v", err)
+	}
+}
+
+func testAccountDelete(t *testing.T, s Stores) {
+	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
+	app := signInWith(t, s, a, addAppPassword(t, s, a, "app"))
+	own, other := signIn(t, s, a), signIn(t, s, b)
+	if err := s.Accounts.Delete(t.Context(), a.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Accounts.ByDID(t.Context(), a.DID); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("right after: %v", err)
+	}
+	s = alive(t, s, map[*session.State]bool{app: false, own: false, other: true})
+	if _, err := s.Accounts.ByHandle(t.Context(), a.Handle); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("after a restart: %v", err)
+	}
+	if trail, err := s.Accounts.Trail(t.Context(), a.ID, 10); err != nil || len(trail) != 0 {
+		t.Errorf("trail %+v, %v", trail, err)
+	}
+	if err := s.Accounts.Delete(t.Context(), a.ID); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("deleted twice: %v", err)
+	}
+	if again := newAccount(t, s, "alice"); again.ID == a.ID {
+		t.Error("the number of a deleted account was given again")
+	}
+}
+
+func testAccountTrail(t *testing.T, s Stores) {
+	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
+	full := account.Event{
+		At: at(3), Kind: account.EventSuspectedSharing, By: account.ActorServer, Session: 7, Reason: "why", Network: "192.0.2.1",
+		UserAgent: "one", OtherNetwork: "192.0.2.2", OtherUserAgent: "two",
+	}
+	for i := range account.TrailLimit + 20 {
+		e := full
+		e.Session = int64(i)
+		if err := s.Accounts.AddEvent(t.Context(), a.ID, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s = s.Reopen()
+	trail, err := s.Accounts.Trail(t.Context(), a.ID, account.TrailLimit+50)
+	if err != nil || len(trail) != account.TrailLimit {
+		t.Fatalf("%d events, %v; want %d", len(trail), err, account.TrailLimit)
+	}
+	for i, e := range trail {
+		want := full
+		want.Session = int64(account.TrailLimit + 19 - i)
+		if e != want {
+			t.Fatalf("event %d is %+v\nwant %+v", i, e, want)
+		}
+	}
+	if trail, err := s.Accounts.Trail(t.Context(), a.ID, 3); err != nil || len(trail) != 3 {
+		t.Errorf("%d events, %v; want 3", len(trail), err)
+	}
+	if got := kinds(t, s, b); !slices.Equal(got, []account.EventKind{account.EventSignUp}) {
+		t.Errorf("another's trail: %q", got)
+	}
+}
+
+// testAccountCache: a reader never sees what was true before the last write that
+// has returned.
+func testAccountCache(t *testing.T, s Stores) {
+	a := newAccount(t, s, "alice")
+	var written atomic.Int64
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			for {
+				least := written.Load()
+				got, err := s.Accounts.ByDID(t.Context(), a.DID)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if least > 0 && got.DeleteAfter.Unix() < least {
+					t.Errorf("read %d after %d was written", got.DeleteAfter.Unix(), least)
+					return
+				}
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		})
+	}
+	for i := range int64(300) {
+		c := account.StatusChange{Deactivated: new(true), DeleteAfter: at(int(i))}
+		if _, err := s.Accounts.SetStatus(t.Context(), a.ID, c, event(account.EventDeactivated)); err != nil {
+			t.Error(err)
+		}
+		written.Store(at(int(i)).Unix())
+	}
+	close(stop)
+	readers.Wait()
+}

@@ -1,0 +1,262 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
+	"nestbox/hosting"
+	"nestbox/identity"
+)
+
+func addInvite(t *testing.T, s Stores, code string, uses int) {
+	t.Helper()
+	err := s.Accounts.AddInviteCodes(t.Context(), []account.InviteCode{{Code: code, Available: uses, ForAccount: "admin", CreatedBy: "admin", CreatedAt: start}})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func invite(t *testing.T, s Stores, code string) account.InviteCode {
+	t.Helper()
+	got, err := s.Accounts.InviteCodes(t.Context(), []string{"no such code", code})
+	if err != nil || len(got) != 1 {
+		t.Fatalf("%+v, %v; want the code alone", got, err)
+	}
+	return got[0]
+}
+
+func invited(name, code string) hosting.Pending {
+	p := pending(name)
+	p.InviteCode = code
+	return p
+}
+
+func testInvites(t *testing.T, s Stores) {
+	addInvite(t, s, "two", 2)
+	first, err := s.Hosting.Reserve(t.Context(), invited("alice", "two"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Hosting.Reserve(t.Context(), invited("bob", "two")); err != nil {
+		t.Fatal(err)
+	}
+	for name, code := range map[string]string{"used up": "two", "unknown": "three"} {
+		if _, err := s.Hosting.Reserve(t.Context(), invited("carol", code)); !errors.Is(err, account.ErrInviteUsed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	s = s.Reopen()
+	if got := invite(t, s, "two"); len(got.Uses) != 2 || got.Available != 2 || got.ForAccount != "admin" || !got.CreatedAt.Equal(start) {
+		t.Errorf("%+v", got)
+	}
+	// What is abandoned, or refused, uses no code.
+	if err := s.Hosting.Abandon(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Hosting.Reserve(t.Context(), invited("bob", "two")); !errors.Is(err, account.ErrHandleTaken) {
+		t.Errorf("a handle that is taken: %v", err)
+	}
+	if got := invite(t, s, "two"); len(got.Uses) != 1 || got.Uses[0].UsedBy != pending("bob").DID {
+		t.Errorf("%+v", got)
+	}
+	own, err := s.Accounts.InviteCodesFor(t.Context(), "did:plc:nobody")
+	if err != nil || len(own) != 0 {
+		t.Errorf("%+v, %v", own, err)
+	}
+	// Under a race it is used as often as it may be.
+	addInvite(t, s, "race", 3)
+	var all sync.WaitGroup
+	won := make(chan string, 20)
+	for i := range 20 {
+		all.Go(func() {
+			name := fmt.Sprintf("racer%d", i)
+			switch _, err := s.Hosting.Reserve(t.Context(), invited(name, "race")); {
+			case err == nil:
+				won <- name
+			case !errors.Is(err, account.ErrInviteUsed):
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if len(won) != 3 || len(invite(t, s, "race").Uses) != 3 {
+		t.Errorf("%d sign-ups with a code for 3", len(won))
+	}
+}
+
+func testReserve(t *testing.T, s Stores) {
+	p := pending("alice")
+	id, err := s.Hosting.Reserve(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		change func(*hosting.Pending)
+		want   error
+	}{
+		"handle": {func(q *hosting.Pending) { q.Handle = p.Handle }, account.ErrHandleTaken},
+		"e-mail": {func(q *hosting.Pending) { q.Email = "ALICE@example.com" }, account.ErrEmailTaken},
+		"DID":    {func(q *hosting.Pending) { q.DID = p.DID }, account.ErrDIDTaken},
+	} {
+		q := pending("bob")
+		c.change(&q)
+		if _, err := s.Hosting.Reserve(t.Context(), q); !errors.Is(err, c.want) {
+			t.Errorf("%s of a reservation: %v, want %v", name, err, c.want)
+		}
+	}
+	s = s.Reopen()
+	list, err := s.Hosting.Pending(t.Context())
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	got := list[0]
+	if got.AccountID != id || got.DID != p.DID || got.Handle != p.Handle || string(got.Operation) != string(p.Operation) || !got.CreatedAt.Equal(p.CreatedAt) {
+		t.Errorf("%+v\nwant %+v", got, p)
+	}
+	if err := s.Hosting.Abandon(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Hosting.Abandon(t.Context(), id); err != nil {
+		t.Errorf("abandoned twice: %v", err)
+	}
+	if _, err := s.Hosting.Activate(t.Context(), id, nil, event(account.EventSignUp)); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("activate what is abandoned: %v", err)
+	}
+	a := newAccount(t, s, "alice")
+	if a.ID == id {
+		t.Error("the number of an abandoned reservation was given again")
+	}
+	if err := s.Hosting.Abandon(t.Context(), a.ID); err != nil {
+		t.Errorf("abandon what is active: %v", err)
+	}
+	if _, err := s.Reopen().Accounts.ByDID(t.Context(), a.DID); err != nil {
+		t.Errorf("an active account was abandoned: %v", err)
+	}
+}
+
+func testReserveRace(t *testing.T, s Stores) {
+	for name, c := range map[string]struct {
+		change func(p *hosting.Pending)
+		want   error
+	}{
+		"handle": {func(p *hosting.Pending) { p.Handle = "same.test" }, account.ErrHandleTaken},
+		"e-mail": {func(p *hosting.Pending) { p.Email = "same@example.com" }, account.ErrEmailTaken},
+	} {
+		var all sync.WaitGroup
+		won := make(chan int64, 20)
+		for i := range 20 {
+			all.Go(func() {
+				p := pending(fmt.Sprintf("%s%d", name[:1], i))
+				c.change(&p)
+				switch id, err := s.Hosting.Reserve(t.Context(), p); {
+				case err == nil:
+					won <- id
+				case !errors.Is(err, c.want):
+					t.Errorf("%s: %v", name, err)
+				}
+			})
+		}
+		all.Wait()
+		if len(won) != 1 {
+			t.Errorf("%d sign-ups took one %s", len(won), name)
+		}
+	}
+}
+
+// testPending: nobody sees an account whose DID is being registered.
+func testPending(t *testing.T, s Stores) {
+	p := pending("alice")
+	id, err := s.Hosting.Reserve(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, see := range map[string]func() error{
+		"ByDID":    func() error { _, err := s.Accounts.ByDID(t.Context(), p.DID); return err },
+		"ByHandle": func() error { _, err := s.Accounts.ByHandle(t.Context(), p.Handle); return err },
+		"ByEmail":  func() error { _, err := s.Accounts.ByEmail(t.Context(), p.Email); return err },
+		"Credentials": func() error {
+			_, err := s.Accounts.Credentials(t.Context(), id)
+			return err
+		},
+		"SetPassword": func() error {
+			return s.Accounts.SetPassword(t.Context(), id, "x", 0, event(account.EventPasswordChanged))
+		},
+		"AddAppPassword": func() error {
+			return s.Accounts.AddAppPassword(t.Context(), id, account.AppPassword{Name: "x", Hash: "x"}, event(account.EventAppPasswordCreated))
+		},
+		"SetStatus": func() error {
+			_, err := s.Accounts.SetStatus(t.Context(), id, account.StatusChange{}, event(account.EventActivated))
+			return err
+		},
+		"Delete": func() error { return s.Accounts.Delete(t.Context(), id) },
+	} {
+		if err := see(); !errors.Is(err, account.ErrNotFound) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if list, err := s.Accounts.List(t.Context(), 0, 10); err != nil || len(list) != 0 {
+		t.Errorf("List = %+v, %v", list, err)
+	}
+	// It was looked for before it existed: no cache may remember that.
+	if _, err := s.Hosting.Activate(t.Context(), id, []byte(`{}`), event(account.EventSignUp)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Accounts.ByDID(t.Context(), p.DID); err != nil {
+		t.Error(err)
+	}
+	if list, err := s.Hosting.Pending(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("Pending = %+v, %v", list, err)
+	}
+	if _, err := s.Hosting.Activate(t.Context(), id, nil, event(account.EventSignUp)); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("activated twice: %v", err)
+	}
+}
+
+func testIdentity(t *testing.T, s Stores) {
+	alice, bob, carol := newAccount(t, s, "alice"), newAccount(t, s, "bob"), newAccount(t, s, "carol")
+	if _, err := s.Hosting.Reserve(t.Context(), pending("dave")); err != nil {
+		t.Fatal(err)
+	}
+	for a, minutes := range map[*account.Account]int{alice: 30, bob: 10, carol: 20} {
+		if err := s.Identity.SaveDocument(t.Context(), a.ID, []byte(`{"of":"`+a.Handle.String()+`"}`), a == bob, at(minutes)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := s.Accounts.ByDID(t.Context(), bob.DID); err != nil || !got.HandleInvalid || string(got.Document) != `{"of":"bob.test"}` || !got.IdentityCheckedAt.Equal(at(10)) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	s = s.Reopen()
+	due := func(limit int) []syntax.DID {
+		t.Helper()
+		list, err := s.Identity.Due(t.Context(), at(30), limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []syntax.DID
+		for _, d := range list {
+			out = append(out, d.DID)
+		}
+		return out
+	}
+	if got, want := due(10), []syntax.DID{bob.DID, carol.DID}; !slices.Equal(got, want) {
+		t.Errorf("due %s, want the longest ago first: %s", got, want)
+	}
+	if got := due(1); len(got) != 1 {
+		t.Errorf("due %s, want one", got)
+	}
+	list, err := s.Identity.Due(t.Context(), at(30), 1)
+	want := identity.Subject{AccountID: bob.ID, DID: bob.DID, Handle: bob.Handle, SigningKey: bob.SigningKey, HandleInvalid: true}
+	if err != nil || string(list[0].Document) != `{"of":"bob.test"}` {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	list[0].Document = nil
+	if got := list[0]; got.AccountID != want.AccountID || got.DID != want.DID || got.Handle != want.Handle || got.SigningKey != want.SigningKey || !got.HandleInvalid {
+		t.Errorf("%+v\nwant %+v", got, want)
+	}
+}
