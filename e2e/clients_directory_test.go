@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -59,14 +60,18 @@ func startPLC(t *testing.T) string {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Wait() }) // killed with the test's context
+	var reading sync.WaitGroup
+	t.Cleanup(func() {
+		reading.Wait()
+		_ = cmd.Wait() // killed with the test's context
+	})
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		if url, ok := strings.CutPrefix(lines.Text(), "READY "); ok {
-			go func() {
+			reading.Go(func() {
 				for lines.Scan() { // its log, until it ends
 				}
-			}()
+			})
 			return url
 		}
 	}

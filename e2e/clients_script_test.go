@@ -15,7 +15,7 @@ import (
 const scriptTimeout = 3 * time.Minute
 
 // handlers answer what a script asks for, by its name.
-type handlers map[string]func(t *testing.T, argument string) any
+type handlers map[string]func(argument string) any
 
 // scriptLine is a line that a script writes, see harness.mjs.
 type scriptLine struct {
@@ -68,7 +68,7 @@ func runScript(t *testing.T, args, env []string, h handlers) {
 		}
 		switch {
 		case line.Ask != "":
-			if err := answers.Encode(h[line.Ask](t, line.Argument)); err != nil {
+			if err := answers.Encode(h[line.Ask](line.Argument)); err != nil {
 				t.Errorf("answer %s: %v", line.Ask, err)
 			}
 		case line.Step != "":

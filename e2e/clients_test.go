@@ -26,11 +26,11 @@ func TestClients(t *testing.T) {
 			server, short := pdstest.Launch(t, ""), pdstest.Launch(t, "", shortTTL)
 			proxy := newLossyProxy(t, server.Base)
 			runScript(t, []string{"scenario.mjs", client}, []string{"SERVICE=" + proxy.URL, "SHORT=" + short.Base}, handlers{
-				"sessions": func(t *testing.T, who string) any { return sessionsOf(t, server, who) },
-				"lose":     func(*testing.T, string) any { proxy.loseNext(); return nil },
-				"lost":     func(*testing.T, string) any { return proxy.lost.Load() },
-				"kill":     func(*testing.T, string) any { server.Kill(); return nil },
-				"restart":  func(*testing.T, string) any { server.Restart(); return nil },
+				"sessions": func(who string) any { return sessionsOf(t, server, who) },
+				"lose":     func(string) any { proxy.loseNext(); return nil },
+				"lost":     func(string) any { return proxy.lost.Load() },
+				"kill":     func(string) any { server.Kill(); return nil },
+				"restart":  func(string) any { server.Restart(); return nil },
 			})
 			if t.Failed() {
 				t.Logf("the server's log:\n%s", server.Log())
