@@ -1,0 +1,136 @@
+package account_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
+)
+
+func TestCheckEmail(t *testing.T) {
+	for _, good := range []string{
+		"alice@example.com", "Alice@Example.COM", "a.b+tag@mail.example.com", "a_b-c@x.io", "o'hara@example.com",
+		"älice@example.com", "alice@bücher.example", "alice@xn--bcher-kva.example",
+		strings.Repeat("a", 64) + "@example.com",
+	} {
+		if got, err := account.CheckEmail(good); err != nil || got != good {
+			t.Errorf("%q: %q, %v", good, got, err)
+		}
+	}
+	for _, bad := range []string{
+		"", "alice", "alice@", "@example.com", "alice@localhost", "alice@example..com", "alice@.example.com", "alice@example.com.",
+		"a@b@example.com", "alice example@example.com", " alice@example.com", "alice@example.com ", "alice@exa mple.com",
+		"Alice <alice@example.com>", "<alice@example.com>", "alice@example.com, bob@example.com", "alice@[127.0.0.1]",
+		`"alice"@example.com`, `"a b"@example.com`, `a\b@example.com`, "alice(comment)@example.com", ".alice@example.com", "a..b@example.com",
+		"alice@example.com\n", "alice@example.com\x00", "alice\r\nBcc: x@example.com", "\xff@example.com", "alice@-example.com", "alice@exa_mple.com",
+		strings.Repeat("a", 65) + "@example.com", "a@" + strings.Repeat("a.", 126) + "com",
+	} {
+		if got, err := account.CheckEmail(bad); !errors.Is(err, account.ErrEmail) {
+			t.Errorf("%q: %q, %v", bad, got, err)
+		}
+	}
+}
+
+func FuzzCheckEmail(f *testing.F) {
+	for _, s := range []string{"alice@example.com", "a@b", `"a b"@example.com`, "A <a@example.com>", "a@[::1]", "a@ß.example"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		got, err := account.CheckEmail(raw)
+		if err != nil {
+			if !errors.Is(err, account.ErrEmail) || got != "" {
+				t.Fatalf("%q: %q, %v", raw, got, err)
+			}
+			return
+		}
+		if got != raw || strings.Count(raw, "@") != 1 || strings.ContainsAny(raw, "\r\n\x00<> ,") {
+			t.Fatalf("%q is taken as %q", raw, got)
+		}
+	})
+}
+
+func TestStatus(t *testing.T) {
+	at := time.Now()
+	for _, c := range []struct {
+		a    account.Account
+		want account.Status
+	}{
+		{account.Account{}, account.Active},
+		{account.Account{DeactivatedAt: at}, account.Deactivated},
+		{account.Account{SuspendedAt: at}, account.Suspended},
+		{account.Account{TakendownAt: at}, account.Takendown},
+		{account.Account{DeactivatedAt: at, SuspendedAt: at}, account.Suspended},
+		{account.Account{DeactivatedAt: at, SuspendedAt: at, TakendownAt: at}, account.Takendown},
+		{account.Account{TakedownRef: "7", DeleteAfter: at, HandleInvalid: true}, account.Active},
+	} {
+		if got := c.a.Status(); got != c.want {
+			t.Errorf("%+v: %q, want %q", c.a, got, c.want)
+		}
+	}
+}
+
+func TestShownHandle(t *testing.T) {
+	for _, c := range []struct {
+		a    account.Account
+		want syntax.Handle
+	}{
+		{account.Account{Handle: "alice.test"}, "alice.test"},
+		{account.Account{Handle: "alice.test", HandleInvalid: true}, "handle.invalid"},
+		{account.Account{}, "handle.invalid"},
+	} {
+		if got := c.a.ShownHandle(); got != c.want {
+			t.Errorf("%+v: %s, want %s", c.a, got, c.want)
+		}
+	}
+}
+
+func TestWith(t *testing.T) {
+	before, now, later := time.UnixMilli(1000), time.UnixMilli(2000), time.UnixMilli(3000)
+	everything := account.Account{
+		ID: 7, DID: "did:plc:abc", TakendownAt: before, TakedownRef: "old", SuspendedAt: before, DeactivatedAt: before, DeleteAfter: later,
+	}
+	changed := func(change func(*account.Account)) account.Account {
+		a := everything
+		change(&a)
+		return a
+	}
+	for name, c := range map[string]struct {
+		from   account.Account
+		change account.StatusChange
+		want   account.Account
+		ends   bool
+	}{
+		"nothing":                           {everything, account.StatusChange{}, everything, false},
+		"taken down":                        {account.Account{}, account.StatusChange{Takedown: &account.Applied{Applied: true, Ref: "1"}}, account.Account{TakendownAt: now, TakedownRef: "1"}, true},
+		"again":                             {everything, account.StatusChange{Takedown: &account.Applied{Applied: true, Ref: "2"}}, changed(func(a *account.Account) { a.TakedownRef = "2" }), true},
+		"lifted":                            {everything, account.StatusChange{Takedown: &account.Applied{}}, changed(func(a *account.Account) { a.TakendownAt, a.TakedownRef = time.Time{}, "" }), false},
+		"suspended":                         {account.Account{}, account.StatusChange{Suspended: new(true)}, account.Account{SuspendedAt: now}, false},
+		"unsuspended":                       {everything, account.StatusChange{Suspended: new(false)}, changed(func(a *account.Account) { a.SuspendedAt = time.Time{} }), false},
+		"deactivated":                       {account.Account{}, account.StatusChange{Deactivated: new(true), DeleteAfter: later}, account.Account{DeactivatedAt: now, DeleteAfter: later}, false},
+		"deactivated again, without a date": {everything, account.StatusChange{Deactivated: new(true)}, changed(func(a *account.Account) { a.DeleteAfter = time.Time{} }), false},
+		"activated":                         {everything, account.StatusChange{Deactivated: new(false)}, changed(func(a *account.Account) { a.DeactivatedAt, a.DeleteAfter = time.Time{}, time.Time{} }), false},
+		"all at once": {
+			account.Account{}, account.StatusChange{Takedown: &account.Applied{Applied: true}, Suspended: new(true), Deactivated: new(true)},
+			account.Account{TakendownAt: now, SuspendedAt: now, DeactivatedAt: now}, true,
+		},
+	} {
+		from := c.from
+		got, ends := from.With(c.change, now)
+		if !same(got, c.want) || ends != c.ends {
+			t.Errorf("%s: %+v, ends sessions: %v; want %+v, %v", name, got, ends, c.want, c.ends)
+		}
+		if !same(from, c.from) {
+			t.Errorf("%s: changed the account that it was asked about", name)
+		}
+	}
+}
+
+// same compares what a change of status can change, and two that it cannot.
+func same(a, b account.Account) bool {
+	return a.ID == b.ID && a.DID == b.DID && a.TakendownAt.Equal(b.TakendownAt) && a.TakedownRef == b.TakedownRef &&
+		a.SuspendedAt.Equal(b.SuspendedAt) && a.DeactivatedAt.Equal(b.DeactivatedAt) && a.DeleteAfter.Equal(b.DeleteAfter)
+}

@@ -1,0 +1,95 @@
+package account_test
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
+)
+
+func TestNewAppPassword(t *testing.T) {
+	form := regexp.MustCompile(`^[a-z2-7]{4}-[a-z2-7]{4}-[a-z2-7]{4}-[a-z2-7]{4}$`)
+	seen := map[string]bool{}
+	for range 1000 {
+		p := account.NewAppPassword()
+		if !form.MatchString(p) || !account.LooksLikeAppPassword(p) || seen[p] {
+			t.Fatalf("app password %q", p)
+		}
+		seen[p] = true
+	}
+}
+
+func TestLooksLikeAppPassword(t *testing.T) {
+	for p, want := range map[string]bool{
+		"abcd-efgh-ijkl-mnop": true, "ab12-34gh-5678-9010": true,
+		"": false, "abcd-efgh-ijkl": false, "abcd-efgh-ijkl-mnop-qrst": false, "ABCD-EFGH-IJKL-MNOP": false, "abcdefghijklmnop": false,
+		"abcd-efgh-ijkl-mnop ": false, " abcd-efgh-ijkl-mnop": false, "abcd-efgh-ijkl-mnop\n": false, "abcd_efgh_ijkl_mnop": false, "äbcd-efgh-ijkl-mnop": false,
+	} {
+		if got := account.LooksLikeAppPassword(p); got != want {
+			t.Errorf("%q: %v", p, got)
+		}
+	}
+}
+
+func TestCheckAppPasswordName(t *testing.T) {
+	for name, good := range map[string]bool{
+		"a": true, "my phone": true, "Телефон 🐎": true, strings.Repeat("ä", 64): true, " ": true,
+		"": false, strings.Repeat("ä", 65): false, "a\nb": false, "a\x00": false, "\x7f": false, "\u0085": false, "\xff": false,
+	} {
+		if err := account.CheckAppPasswordName(name); (err == nil) != good || err != nil && !errors.Is(err, account.ErrAppPasswordName) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
+func TestFindAppPassword(t *testing.T) {
+	h, ctx := account.NewHasher(2), t.Context()
+	const did, other = syntax.DID("did:plc:ewvi7nxzyoun6zhxrhs64oiz"), syntax.DID("did:plc:ewvi7nxzyoun6zhxrhs64oia")
+	var list []account.AppPassword
+	var passwords []string
+	for i := range account.MaxAppPasswords {
+		p := account.NewAppPassword()
+		passwords = append(passwords, p)
+		list = append(list, account.AppPassword{ID: int64(i), Name: fmt.Sprint(i), Hash: account.HashAppPassword(did, p)})
+	}
+	// One that was imported from the reference, in the middle.
+	imported, err := h.Hash(ctx, "abcd-efgh-ijkl-mnop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list[50].Hash, passwords[50] = imported, "abcd-efgh-ijkl-mnop"
+	for i, p := range passwords {
+		if i%10 != 0 && i != 99 {
+			continue
+		}
+		found, err := h.FindAppPassword(ctx, did, list, p)
+		if err != nil || found != &list[i] {
+			t.Errorf("%d: %+v, %v", i, found, err)
+		}
+	}
+	for _, wrong := range []string{"", account.NewAppPassword(), strings.ToUpper(passwords[0]), passwords[0] + "a", list[0].Hash} {
+		if found, err := h.FindAppPassword(ctx, did, list, wrong); found != nil || err != nil {
+			t.Errorf("%q: %+v, %v", wrong, found, err)
+		}
+	}
+	if found, err := h.FindAppPassword(ctx, other, list[:50], passwords[0]); found != nil || err != nil {
+		t.Errorf("under another account: %+v, %v", found, err)
+	}
+	if found, err := h.FindAppPassword(ctx, did, nil, passwords[0]); found != nil || err != nil {
+		t.Errorf("among none: %+v, %v", found, err)
+	}
+	if a, b := account.HashAppPassword(did, "x"), account.HashAppPassword(did, "x"); a == b || !strings.HasPrefix(a, "sha256$") || strings.Contains(a, "x$") {
+		t.Errorf("hashes %s, %s", a, b)
+	}
+	for _, damaged := range []string{"", "sha256$", "sha256$salt", "nonsense"} {
+		list := []account.AppPassword{{Hash: damaged}}
+		if found, _ := h.FindAppPassword(ctx, did, list, damaged); found != nil {
+			t.Errorf("hash %q matches", damaged)
+		}
+	}
+}

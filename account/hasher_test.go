@@ -1,0 +1,94 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+)
+
+// full is a Hasher whose every slot is taken, and how to free one.
+func full(parallel int) (h *Hasher, free func()) {
+	h = NewHasher(parallel)
+	for range cap(h.slots) {
+		h.slots <- struct{}{}
+	}
+	return h, h.release
+}
+
+// calls are the ways to compute a hash.
+func calls(h *Hasher) map[string]func(context.Context) error {
+	const stored = "$argon2id$v=19$m=8,t=1,p=1$MDEyMzQ1Njc$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+	return map[string]func(context.Context) error{
+		"Hash":        func(ctx context.Context) error { _, err := h.Hash(ctx, "password"); return err },
+		"Verify":      func(ctx context.Context) error { _, _, err := h.Verify(ctx, stored, "password"); return err },
+		"VerifyDummy": func(ctx context.Context) error { return h.VerifyDummy(ctx, "password") },
+	}
+}
+
+// TestParallel: no more than so many compute at once, and each slot comes back.
+func TestParallel(t *testing.T) {
+	for parallel, want := range map[int]int{-1: 1, 0: 1, 1: 1, 3: 3} {
+		if got := cap(NewHasher(parallel).slots); got != want {
+			t.Errorf("NewHasher(%d) has %d slots, want %d", parallel, got, want)
+		}
+	}
+	for name := range calls(nil) {
+		synctest.Test(t, func(t *testing.T) {
+			h, free := full(2)
+			done := make(chan error, 3)
+			for range 3 {
+				go func() { done <- calls(h)[name](t.Context()) }()
+			}
+			synctest.Wait()
+			if len(done) != 0 || h.waiting.Load() != 3 {
+				t.Errorf("%s: %d ended and %d wait while no slot is free", name, len(done), h.waiting.Load())
+			}
+			free()
+			for range 3 {
+				if err := <-done; err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+			if len(h.slots) != 1 || h.waiting.Load() != 0 {
+				t.Errorf("%s: %d slots are taken and %d wait in the end", name, len(h.slots), h.waiting.Load())
+			}
+		})
+	}
+}
+
+// TestBusy: the queue has an end, and whoever comes then is told at once.
+func TestBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, _ := full(1)
+		ctx, leave := context.WithCancel(t.Context())
+		var waiting sync.WaitGroup
+		for range maxWaiting {
+			waiting.Go(func() {
+				if err := h.VerifyDummy(ctx, "password"); !errors.Is(err, context.Canceled) {
+					t.Errorf("one that waits: %v", err)
+				}
+			})
+		}
+		synctest.Wait()
+		for name, call := range calls(h) {
+			if err := call(t.Context()); !errors.Is(err, ErrBusy) {
+				t.Errorf("%s behind a full queue: %v", name, err)
+			}
+		}
+		// Who leaves makes place.
+		leave()
+		waiting.Wait()
+		if n := h.waiting.Load(); n != 0 {
+			t.Errorf("%d still wait", n)
+		}
+		ctx, leave = context.WithCancel(t.Context())
+		leave()
+		for name, call := range calls(h) {
+			if err := call(ctx); !errors.Is(err, context.Canceled) {
+				t.Errorf("%s of someone who left: %v", name, err)
+			}
+		}
+	})
+}
