@@ -38,11 +38,13 @@ func oneOf(f *Faults, name, got string, allowed ...string) {
 }
 
 func (c *Config) checkNetwork(f *Faults) {
-	if c.Port < 0 || c.Port > 65535 {
+	if !c.portUsable() {
 		f.add("PDS_PORT", fmt.Sprintf("%d is no port", c.Port), "write a number from 0 to 65535")
 	}
 	host, port, err := net.SplitHostPort(c.Listen)
-	if n, perr := strconv.Atoi(port); err != nil || perr != nil || n < 0 || n > 65535 {
+	if n, perr := strconv.Atoi(port); c.Listen == "" {
+		// It follows from the port, which is at fault.
+	} else if err != nil || perr != nil || n < 0 || n > 65535 {
 		f.add("PDS_LISTEN", fmt.Sprintf("%q is no address", c.Listen), "write host:port, like 127.0.0.1:2583")
 	} else if ip := net.ParseIP(host); c.DevMode && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		f.add("PDS_LISTEN", fmt.Sprintf("%q is not on loopback", c.Listen), "a development server (known admin password, open sign-up) listens on 127.0.0.1 only")
@@ -58,12 +60,18 @@ func (c *Config) checkNetwork(f *Faults) {
 	}
 }
 
+func (c *Config) portUsable() bool { return c.Port >= 0 && c.Port <= 65535 }
+
+func (c *Config) hostnameUsable() bool {
+	_, err := syntax.ParseHandle(c.Hostname)
+	return err == nil || c.DevMode && c.Hostname == "localhost"
+}
+
 func (c *Config) checkIdentity(f *Faults) {
-	switch _, err := syntax.ParseHandle(c.Hostname); {
+	switch {
 	case c.Hostname == "":
 		f.add("PDS_HOSTNAME", "it is not set", "write the public host name, like pds.example.com (nestbox serve --dev needs none)")
-	case c.DevMode && c.Hostname == "localhost":
-	case err != nil:
+	case !c.hostnameUsable():
 		f.add("PDS_HOSTNAME", fmt.Sprintf("%q is no host name", c.Hostname), "write a name with a dot, without https:// and port, like pds.example.com")
 	}
 	if _, err := syntax.ParseDID(c.ServiceDID); err != nil && c.ServiceDID != "" {
@@ -115,10 +123,11 @@ func (c *Config) checkSessions(f *Faults) {
 		f.add("PDS_ACCESS_TOKEN_TTL", "it is under a second", "write a duration like 2h")
 	case !c.DevMode && c.AccessTokenTTL < minAccessTTL:
 		f.add("PDS_ACCESS_TOKEN_TTL", "it is under 20m", "write 20m or more: one SDK refreshes 15 minutes early on every call")
+	}
+	switch {
 	case c.RefreshTokenTTL <= c.AccessTokenTTL:
 		f.add("PDS_REFRESH_TOKEN_TTL", "it is not longer than PDS_ACCESS_TOKEN_TTL", "write a duration like 90d")
-	}
-	if c.SessionReuseWindow > c.RefreshTokenTTL {
+	case c.SessionReuseWindow > c.RefreshTokenTTL:
 		f.add("PDS_SESSION_REUSE_WINDOW", "it is longer than PDS_REFRESH_TOKEN_TTL", "write a duration like 24h")
 	}
 	if c.SessionLimit < 1 {

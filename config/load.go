@@ -30,11 +30,6 @@ func (f *Faults) add(setting, problem, want string) {
 	*f = append(*f, Fault{setting, problem, want})
 }
 
-// name says whether one of the faults is a setting's.
-func (f Faults) name(setting string) bool {
-	return slices.ContainsFunc(f, func(one Fault) bool { return one.Setting == setting })
-}
-
 // Load reads the configuration from flags, environ (as os.Environ gives it) and
 // the environment file that flags name. The warnings are lines for the log; an
 // error is of type Faults and holds everything that is wrong.
@@ -67,11 +62,7 @@ func Load(flags Flags, environ []string) (Config, []string, error) {
 	}
 	c.set(values, &faults)
 	c.derive()
-	// A setting that did not parse has its fault already; what holds instead of
-	// it is nobody's.
-	var checked Faults
-	c.check(&checked, !flags.Command)
-	faults = append(faults, slices.DeleteFunc(checked, func(f Fault) bool { return faults.name(f.Setting) })...)
+	c.check(&faults, !flags.Command)
 	if len(faults) > 0 {
 		return Config{}, nil, faults
 	}
@@ -107,38 +98,43 @@ func (c *Config) set(values map[string]string, faults *Faults) {
 	for i := range v.NumField() {
 		tag := v.Type().Field(i).Tag
 		name := tag.Get("env")
+		fallback := tag.Get("default")
+		if dev, ok := tag.Lookup("dev"); ok && c.DevMode {
+			fallback = dev
+		}
 		raw, given := values[name]
 		if !given {
-			raw = tag.Get("default")
-			if dev, ok := tag.Lookup("dev"); ok && c.DevMode {
-				raw = dev
-			}
+			raw = fallback
 		}
-		if raw == "" {
+		field := v.Field(i).Addr().Interface()
+		err := setField(field, raw)
+		if err == nil {
 			continue
 		}
-		if err := setField(v.Field(i).Addr().Interface(), raw); err != nil {
-			shown := fmt.Sprintf("%q", raw)
-			if _, secret := reflect.TypeAssert[Secret](v.Field(i)); secret {
-				shown = redacted
-			}
-			faults.add(name, shown+" cannot be used", err.Error())
+		shown := fmt.Sprintf("%q", raw)
+		if _, secret := reflect.TypeAssert[Secret](v.Field(i)); secret {
+			shown = redacted
+		}
+		faults.add(name, shown+" cannot be used", err.Error())
+		// It has its fault: what is checked next takes the default for given.
+		if err := setField(field, fallback); err != nil {
+			panic(fmt.Sprintf("config: default of %s: %v", name, err))
 		}
 	}
 }
 
-// derive fills what follows from other settings.
+// derive fills what follows from other settings, where those can be used.
 func (c *Config) derive() {
-	if c.ServiceDID == "" && c.Hostname != "" {
-		c.ServiceDID = "did:web:" + strings.ReplaceAll(c.Hostname, ":", "%3A")
+	if c.ServiceDID == "" && c.hostnameUsable() {
+		c.ServiceDID = "did:web:" + c.Hostname
 	}
-	if len(c.HandleDomains) == 0 && c.Hostname != "" {
+	if len(c.HandleDomains) == 0 && c.hostnameUsable() {
 		c.HandleDomains = []string{"." + c.Hostname}
 	}
 	for i, d := range c.HandleDomains {
 		c.HandleDomains[i] = strings.ToLower(d)
 	}
-	if c.Listen == "" {
+	if c.Listen == "" && c.portUsable() {
 		c.Listen = fmt.Sprintf(":%d", c.Port)
 		if c.DevMode {
 			c.Listen = "127.0.0.1" + c.Listen

@@ -1,6 +1,10 @@
 package config
 
-import "log/slog"
+import (
+	"fmt"
+	"io"
+	"log/slog"
+)
 
 // Secret is a setting that must not be seen: however it is printed, it says
 // REDACTED.
@@ -18,6 +22,9 @@ func (s Secret) Reveal() string { return s.value }
 func (s Secret) IsSet() bool { return s.value != "" }
 
 func (Secret) String() string               { return redacted }
-func (Secret) GoString() string             { return redacted }
 func (Secret) LogValue() slog.Value         { return slog.StringValue(redacted) }
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// Format implements fmt.Formatter: every verb is answered, also those that
+// would print the fields of something that is no string.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }

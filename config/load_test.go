@@ -1,0 +1,348 @@
+package config_test
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"nestbox/config"
+)
+
+// required is what a server outside of development must be told.
+func required(more ...string) []string {
+	return append([]string{
+		"PDS_HOSTNAME=pds.example.com", "PDS_EMAIL_SMTP_URL=smtps://u:p@mail.example.com:465", "PDS_EMAIL_FROM_ADDRESS=pds@example.com",
+	}, more...)
+}
+
+func load(t *testing.T, f config.Flags, environ ...string) config.Config {
+	t.Helper()
+	c, warnings, err := config.Load(f, environ)
+	if err != nil || len(warnings) != 0 {
+		t.Fatalf("%v, warnings %q", err, warnings)
+	}
+	return c
+}
+
+func envFile(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "pds.env")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestDefaults compares every setting, in production and in development.
+func TestDefaults(t *testing.T) {
+	common := config.Config{
+		Port: 2583, DataDirectory: "data", AccessTokenTTL: 2 * time.Hour, RefreshTokenTTL: 90 * 24 * time.Hour,
+		SessionReuseWindow: 24 * time.Hour, SessionReusePolicy: "report", SessionLimit: 200, BlobUploadLimit: 5 << 20, LogLevel: "info",
+	}
+	production := common
+	production.Hostname, production.ServiceDID, production.HandleDomains = "pds.example.com", "did:web:pds.example.com", []string{".pds.example.com"}
+	production.Listen, production.PLCURL, production.LogFormat = ":2583", "https://plc.directory", "json"
+	production.InviteRequired, production.RateLimitsEnabled = true, true
+	production.SMTPURL, production.EmailFrom = config.NewSecret("smtps://u:p@mail.example.com:465"), "pds@example.com"
+
+	dev := common
+	dev.DevMode, dev.Hostname, dev.ServiceDID, dev.HandleDomains = true, "localhost", "did:web:localhost", []string{".test"}
+	dev.Listen, dev.PLCURL, dev.LogFormat, dev.AdminPassword = "127.0.0.1:2583", "embedded", "text", config.NewSecret("admin")
+
+	for name, c := range map[string]struct {
+		got, want config.Config
+	}{
+		"production":             {load(t, config.Flags{}, required()...), production},
+		"development":            {load(t, config.Flags{Dev: true}), dev},
+		"development, by a name": {load(t, config.Flags{}, "PDS_DEV_MODE=1"), dev},
+	} {
+		if !reflect.DeepEqual(c.got, c.want) {
+			t.Errorf("%s:\ngot  %+v\nwant %+v", name, c.got, c.want)
+		}
+	}
+	if got := production.PublicURL("2583"); got != "https://pds.example.com" {
+		t.Errorf("public URL %s", got)
+	}
+	if got := dev.PublicURL("1234"); got != "http://localhost:1234" || !dev.EmbeddedPLC() || production.EmbeddedPLC() {
+		t.Errorf("development's URL %s", got)
+	}
+}
+
+// everySetting is a good value for each setting, other than its default, and
+// what it becomes.
+func everySetting() map[string]struct {
+	raw  string
+	want any
+} {
+	const hexKey = "0101010101010101010101010101010101010101010101010101010101010101"
+	const didKey = "did:key:zQ3shunBKsXixLxKtC5qeSG9E4J5RkGN57im31pcTzbNQnm5w"
+	prefixes := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("fd00::/8"), netip.MustParsePrefix("::1/128")}
+	return map[string]struct {
+		raw  string
+		want any
+	}{
+		"PDS_DEV_MODE":               {"false", false},
+		"PDS_HOSTNAME":               {"other.example.com", "other.example.com"},
+		"PDS_PORT":                   {"8080", 8080},
+		"PDS_LISTEN":                 {"[::1]:99", "[::1]:99"},
+		"PDS_SERVICE_DID":            {"did:web:x.example.com", "did:web:x.example.com"},
+		"PDS_DATA_DIRECTORY":         {"/pds", "/pds"},
+		"PDS_DID_PLC_URL":            {"http://plc.example.com/", "http://plc.example.com"},
+		"PDS_SERVICE_HANDLE_DOMAINS": {" .A.example.com , .b.example.com,", []string{".a.example.com", ".b.example.com"}},
+		"PDS_INVITE_REQUIRED":        {"0", false},
+		"PDS_ADMIN_PASSWORD":         {"p w", config.NewSecret("p w")},
+		"PDS_JWT_SECRET":             {"s", config.NewSecret("s")},
+		"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX": {hexKey, config.NewSecret(hexKey)},
+		"PDS_RECOVERY_DID_KEY":                      {didKey, didKey},
+		"PDS_EMAIL_SMTP_URL":                        {"smtp://mail.example.com:25", config.NewSecret("smtp://mail.example.com:25")},
+		"PDS_EMAIL_FROM_ADDRESS":                    {"Nest <nest@example.com>", "Nest <nest@example.com>"},
+		"PDS_ACCESS_TOKEN_TTL":                      {"20m", 20 * time.Minute},
+		"PDS_REFRESH_TOKEN_TTL":                     {"1d12h", 36 * time.Hour},
+		"PDS_SESSION_REUSE_WINDOW":                  {"1500ms", 1500 * time.Millisecond},
+		"PDS_SESSION_REUSE_POLICY":                  {"revoke", "revoke"},
+		"PDS_SESSION_LIMIT":                         {"5", 5},
+		"PDS_RATE_LIMITS_ENABLED":                   {"false", false},
+		"PDS_RATE_LIMIT_BYPASS_KEY":                 {"k", config.NewSecret("k")},
+		"PDS_RATE_LIMIT_BYPASS_IPS":                 {"10.1.2.3/8,192.0.2.7", prefixes[:2]},
+		"PDS_TRUSTED_PROXIES":                       {"10.0.0.0/8, ::ffff:192.0.2.7, fd00::1/8, ::1", prefixes},
+		"PDS_CONTACT_EMAIL_ADDRESS":                 {"c@example.com", "c@example.com"},
+		"PDS_PRIVACY_POLICY_URL":                    {"https://a.example", "https://a.example"},
+		"PDS_TERMS_OF_SERVICE_URL":                  {"https://b.example", "https://b.example"},
+		"PDS_BLOB_UPLOAD_LIMIT":                     {"10000000000", int64(10_000_000_000)},
+		"PDS_LOG_LEVEL":                             {"debug", "debug"},
+		"PDS_LOG_FORMAT":                            {"text", "text"},
+	}
+}
+
+// field is the value of the field that a setting fills.
+func field(t *testing.T, c config.Config, setting string) any {
+	t.Helper()
+	v := reflect.ValueOf(c)
+	for i := range v.NumField() {
+		if v.Type().Field(i).Tag.Get("env") == setting {
+			return v.Field(i).Interface()
+		}
+	}
+	t.Fatalf("no field for %s", setting)
+	return nil
+}
+
+func TestEverySetting(t *testing.T) {
+	settings := everySetting()
+	for f := range reflect.TypeFor[config.Config]().Fields() {
+		if _, ok := settings[f.Tag.Get("env")]; !ok {
+			t.Errorf("%s (%s) has no row", f.Name, f.Tag.Get("env"))
+		}
+	}
+	var file strings.Builder
+	for name, s := range settings {
+		c := load(t, config.Flags{}, required(name+"="+s.raw)...)
+		if got := field(t, c, name); !reflect.DeepEqual(got, s.want) {
+			t.Errorf("%s=%s: %#v, want %#v", name, s.raw, got, s.want)
+		}
+		fmt.Fprintf(&file, "%s='%s'\n", name, s.raw)
+	}
+	c := load(t, config.Flags{EnvFile: envFile(t, file.String())})
+	for name, s := range settings {
+		if got := field(t, c, name); !reflect.DeepEqual(got, s.want) {
+			t.Errorf("%s=%s in a file: %#v, want %#v", name, s.raw, got, s.want)
+		}
+	}
+}
+
+// TestPrecedence: flags win over the environment, the environment over the
+// file, and what is empty is not set.
+func TestPrecedence(t *testing.T) {
+	file := envFile(t, "PDS_DATA_DIRECTORY=file\nPDS_LISTEN=127.0.0.1:1\nPDS_PORT=1\nPDS_LOG_LEVEL=error\nPDS_SESSION_LIMIT=\nPDS_DEV_MODE=false\n")
+	environ := required("PDS_DATA_DIRECTORY=environment", "PDS_LISTEN=127.0.0.1:2", "PDS_PORT=2", "PDS_LOG_LEVEL=", "HOME=/root", "nonsense")
+	for _, c := range []struct {
+		name    string
+		flags   config.Flags
+		environ []string
+		want    string
+	}{
+		{"nothing", config.Flags{}, required(), "data :2583 2583 info 200"},
+		{"file", config.Flags{EnvFile: file}, required(), "file 127.0.0.1:1 1 error 200"},
+		{"environment", config.Flags{}, environ, "environment 127.0.0.1:2 2 info 200"},
+		{"both", config.Flags{EnvFile: file}, environ, "environment 127.0.0.1:2 2 error 200"},
+		{"flags", config.Flags{EnvFile: file, Data: "flag", Listen: "127.0.0.1:3"}, environ, "flag 127.0.0.1:3 2 error 200"},
+	} {
+		got := load(t, c.flags, c.environ...)
+		if s := fmt.Sprint(got.DataDirectory, " ", got.Listen, " ", got.Port, " ", got.LogLevel, " ", got.SessionLimit); s != c.want {
+			t.Errorf("%s: %s, want %s", c.name, s, c.want)
+		}
+	}
+	if c := load(t, config.Flags{Dev: true, EnvFile: envFile(t, "PDS_DEV_MODE=false\nPDS_HOSTNAME=pds.example.com\n")}, "PDS_DEV_MODE=false"); !c.DevMode || c.Hostname != "pds.example.com" {
+		t.Errorf("--dev: %+v", c)
+	}
+	if c := load(t, config.Flags{Dev: true}, "PDS_PORT=99"); c.Listen != "127.0.0.1:99" {
+		t.Errorf("--dev with a port listens on %s", c.Listen)
+	}
+}
+
+// faultsOf are the settings at fault, each once.
+func faultsOf(t *testing.T, err error) []string {
+	t.Helper()
+	faults, ok := errors.AsType[config.Faults](err)
+	if !ok {
+		t.Fatalf("%v is not of type Faults", err)
+	}
+	var names []string
+	for _, f := range faults {
+		if f.Problem == "" || f.Want == "" || slices.Contains(names, f.Setting) {
+			t.Errorf("fault %+v", f)
+		}
+		names = append(names, f.Setting)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// TestBadValues: each of them is one fault, of that setting and no other, and
+// says what would be right.
+func TestBadValues(t *testing.T) {
+	bad := map[string][]string{
+		"PDS_DEV_MODE":               {"yes", "TRUE", "2"},
+		"PDS_HOSTNAME":               {"https://pds.example.com", "localhost", "pds.example.com:443", "pds_.example.com", "pds.example.com/"},
+		"PDS_PORT":                   {"x", "-1", "65536", "25.83", "99999999999999999999"},
+		"PDS_LISTEN":                 {"2583", "localhost", "127.0.0.1:x", "127.0.0.1:65536", "a:b:c"},
+		"PDS_SERVICE_DID":            {"web:pds.example.com", "pds.example.com", "did:"},
+		"PDS_DID_PLC_URL":            {"plc.directory", "ftp://plc.directory", "https://", "http://a b", "embedded"},
+		"PDS_SERVICE_HANDLE_DOMAINS": {"example.com", ".exa mple.com", ".example.com,example.org", "."},
+		"PDS_INVITE_REQUIRED":        {"no"},
+		"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX": {"secret-hunter2", "00", strings.Repeat("00", 32), strings.Repeat("ff", 32)},
+		"PDS_RECOVERY_DID_KEY":                      {"zQ3sh", "did:key:z", "did:plc:ewvi7nxzyoun6zhxrhs64oiz"},
+		"PDS_EMAIL_SMTP_URL":                        {"mail.example.com", "https://hunter2@mail.example.com", "smtps://", "smtp://%zz:hunter2@host"},
+		"PDS_EMAIL_FROM_ADDRESS":                    {"pds", "pds@", "a@b@c"},
+		"PDS_ACCESS_TOKEN_TTL":                      {"2", "19m", "0s", "500ms", "-2h", "2 h", "h", "1.5h", "91d"},
+		"PDS_REFRESH_TOKEN_TTL":                     {"90", "2h", "1h", "90D", "90 days", "1000000000w"},
+		"PDS_SESSION_REUSE_WINDOW":                  {"24", "91d", "1y", "-1h"},
+		"PDS_SESSION_REUSE_POLICY":                  {"ignore", "Report"},
+		"PDS_SESSION_LIMIT":                         {"0", "-1", "many"},
+		"PDS_RATE_LIMITS_ENABLED":                   {"on"},
+		"PDS_RATE_LIMIT_BYPASS_IPS":                 {"localhost", "10.0.0.0/33", "10.0.0.1-10.0.0.9"},
+		"PDS_TRUSTED_PROXIES":                       {"proxy", "10.0.0.1,,x"},
+		"PDS_BLOB_UPLOAD_LIMIT":                     {"0", "5MB", "-1"},
+		"PDS_LOG_LEVEL":                             {"trace", "INFO"},
+		"PDS_LOG_FORMAT":                            {"xml"},
+	}
+	// These take any text.
+	free := []string{
+		"PDS_DATA_DIRECTORY", "PDS_ADMIN_PASSWORD", "PDS_JWT_SECRET", "PDS_RATE_LIMIT_BYPASS_KEY",
+		"PDS_CONTACT_EMAIL_ADDRESS", "PDS_PRIVACY_POLICY_URL", "PDS_TERMS_OF_SERVICE_URL",
+	}
+	all := required()
+	var names []string
+	for f := range reflect.TypeFor[config.Config]().Fields() {
+		name := f.Tag.Get("env")
+		if slices.Contains(free, name) {
+			continue
+		}
+		if len(bad[name]) == 0 {
+			t.Errorf("%s has no row", name)
+			continue
+		}
+		for _, raw := range bad[name] {
+			want := []string{name}
+			if name == "PDS_ACCESS_TOKEN_TTL" && raw == "91d" {
+				want = []string{"PDS_REFRESH_TOKEN_TTL"} // one of the two must change
+			}
+			c, _, err := config.Load(config.Flags{}, required(name+"="+raw))
+			if err == nil {
+				t.Errorf("%s=%s was taken", name, raw)
+				continue
+			}
+			if got := faultsOf(t, err); !slices.Equal(got, want) {
+				t.Errorf("%s=%s: faults of %q: %v", name, raw, got, err)
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("%s=%s: a secret shows: %v", name, raw, err)
+			}
+			if !reflect.DeepEqual(c, config.Config{}) {
+				t.Errorf("%s=%s: a Config with faults was returned", name, raw)
+			}
+		}
+		if name != "PDS_DEV_MODE" {
+			all = append(all, name+"="+bad[name][0])
+			names = append(names, name)
+		}
+	}
+
+	// All of them at once.
+	slices.Sort(names)
+	_, _, err := config.Load(config.Flags{}, all)
+	if err == nil {
+		t.Fatal("all bad values at once were taken")
+	}
+	if got := faultsOf(t, err); !slices.Equal(got, names) {
+		t.Errorf("all at once: faults of\n%q, want\n%q", got, names)
+	}
+	for _, name := range names {
+		if strings.Count(err.Error(), "\n  "+name+": ") != 1 {
+			t.Errorf("%s has no line of its own in %v", name, err)
+		}
+	}
+	if want := fmt.Sprintf("the configuration has %d fault(s):\n", len(names)); !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("the error begins %q, want %q", err.Error()[:40], want)
+	}
+}
+
+func TestMissing(t *testing.T) {
+	_, _, err := config.Load(config.Flags{}, nil)
+	if got, want := faultsOf(t, err), []string{"PDS_EMAIL_FROM_ADDRESS", "PDS_EMAIL_SMTP_URL", "PDS_HOSTNAME"}; !slices.Equal(got, want) {
+		t.Errorf("faults of %q, want %q", got, want)
+	}
+	if n := strings.Count(err.Error(), "nestbox serve --dev needs none"); n != 3 {
+		t.Errorf("%d of 3 say that --dev needs none: %v", n, err)
+	}
+	// A command on the data directory sends no mail.
+	_, _, err = config.Load(config.Flags{Command: true, Data: t.TempDir()}, nil)
+	if got, want := faultsOf(t, err), []string{"PDS_HOSTNAME"}; !slices.Equal(got, want) {
+		t.Errorf("a command: faults of %q, want %q", got, want)
+	}
+}
+
+// TestDevListens: a server whose admin password everybody knows is not for the
+// network.
+func TestDevListens(t *testing.T) {
+	for listen, good := range map[string]bool{
+		"127.0.0.1:0": true, "127.5.5.5:1": true, "localhost:1": true, "[::1]:1": true,
+		":2583": false, "0.0.0.0:2583": false, "[::]:1": false, "192.0.2.1:1": false, "example.com:1": false,
+	} {
+		_, _, err := config.Load(config.Flags{Dev: true, Listen: listen}, nil)
+		if (err == nil) != good {
+			t.Errorf("%s: %v", listen, err)
+		}
+		if err != nil && !slices.Equal(faultsOf(t, err), []string{"PDS_LISTEN"}) {
+			t.Errorf("%s: %v", listen, err)
+		}
+	}
+}
+
+func TestShortTokensInDevelopment(t *testing.T) {
+	if c := load(t, config.Flags{Dev: true}, "PDS_ACCESS_TOKEN_TTL=1s"); c.AccessTokenTTL != time.Second {
+		t.Errorf("%s", c.AccessTokenTTL)
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	c, warnings, err := config.Load(config.Flags{EnvFile: envFile(t, "PDS_CRAWLERS=https://a.example\nPDS_HOSTNAMES=x\n")}, required(
+		"PDS_ACCES_TOKEN_TTL=hunter2", "PDS_BLOBSTORE_DISK_LOCATION=/pds/blocks", "PDS_DPOP_SECRET=hunter2", "PDS_EMPTY=", "OTHER=x", "NPDS_X=y"))
+	if err != nil || c.Hostname != "pds.example.com" {
+		t.Fatal(err)
+	}
+	want := []string{
+		"unknown settings are ignored: PDS_ACCES_TOKEN_TTL PDS_HOSTNAMES",
+		"settings of the reference that have no effect here yet: PDS_BLOBSTORE_DISK_LOCATION PDS_CRAWLERS PDS_DPOP_SECRET",
+	}
+	if !slices.Equal(warnings, want) {
+		t.Errorf("warnings\n%q, want\n%q", warnings, want)
+	}
+}
