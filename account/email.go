@@ -22,13 +22,14 @@ var ErrEmail = errors.New("not an e-mail address")
 // plain user@domain address with a domain of at least two labels. Quoted local
 // parts, comments, display names and address literals are refused.
 func CheckEmail(raw string) (string, error) {
+	// What is quoted, or has a comment, comes back without it, and is another.
 	addr, err := mail.ParseAddress(raw)
 	if err != nil || addr.Address != raw || addr.Name != "" || len(raw) > maxEmail || !utf8.ValidString(raw) {
 		return "", ErrEmail
 	}
 	at := strings.LastIndexByte(raw, '@')
 	user, domain := raw[:at], raw[at+1:]
-	if len(user) > maxEmailUser || strings.ContainsAny(user, "\"\\ ") {
+	if len(user) > maxEmailUser {
 		return "", ErrEmail
 	}
 	ascii, err := idna.Lookup.ToASCII(domain)
