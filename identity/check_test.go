@@ -40,13 +40,13 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = d.Close() })
-	real := d.Handler()
+	behind := d.Handler()
 	w.plc = listen(t, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if w.down.Load() {
 			rw.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
-		real.ServeHTTP(rw, r)
+		behind.ServeHTTP(rw, r)
 	}))
 	if w.owner, err = atcrypto.GeneratePrivateKeyK256(); err != nil {
 		t.Fatal(err)

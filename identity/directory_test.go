@@ -201,7 +201,8 @@ func TestSubmitOutcome(t *testing.T) {
 }
 
 func TestSubmitUnreached(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -107,7 +107,7 @@ func TestResolveHandle(t *testing.T) {
 func TestLookupFails(t *testing.T) {
 	s := &identity.Service{Lookup: func(context.Context, syntax.Handle) (syntax.DID, error) { return "", errors.New("disk on fire") }}
 	w := httptest.NewRecorder()
-	r := httptest.NewRequest(http.MethodGet, "http://alice.test/.well-known/atproto-did", nil)
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://alice.test/.well-known/atproto-did", nil)
 	s.ServeAtprotoDID(w, r)
 	if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "fire") {
 		t.Errorf("%d %s", w.Code, w.Body)
