@@ -117,7 +117,7 @@ func OpenKeyring(path, configured string, now func() time.Time) (*Keyring, error
 	if !slices.ContainsFunc(keys, func(k *key) bool { return k.Signing }) {
 		keys = append(keys, freshKey(now()))
 	}
-	return k, k.save(keys)
+	return k, k.save(keys, k.retired)
 }
 
 func readKeyFile(path string) (keyFile, error) {
@@ -131,6 +131,10 @@ func readKeyFile(path string) (keyFile, error) {
 	}
 	if err := json.Unmarshal(data, &f); err != nil {
 		return f, fmt.Errorf("key ring %s is damaged: %w", path, err)
+	}
+	if len(f.Keys) == 0 {
+		// Each ring that we wrote has a key; a new one would log everybody out.
+		return f, fmt.Errorf("key ring %s is damaged: it holds no key", path)
 	}
 	return f, nil
 }
@@ -175,8 +179,8 @@ func encodeHeader(typ, kid string) string {
 
 // save makes keys durable and only then current. The caller holds mu, or is
 // the constructor.
-func (k *Keyring) save(keys []*key) error {
-	f := keyFile{Keys: slices.Clone(k.retired)}
+func (k *Keyring) save(keys []*key, retired []storedKey) error {
+	f := keyFile{Keys: slices.Clone(retired)}
 	for _, key := range keys {
 		s := storedKey{KeyInfo: key.KeyInfo}
 		if !key.Configured {
@@ -191,6 +195,7 @@ func (k *Keyring) save(keys []*key) error {
 	if err := durable.WriteFile(k.path, append(data, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write key ring: %w", err)
 	}
+	k.retired = retired
 	k.keys.Store(&keys)
 	return nil
 }
@@ -215,7 +220,7 @@ func (k *Keyring) Rotate() (KeyInfo, error) {
 		keys = append(keys, &c)
 	}
 	fresh := freshKey(k.now())
-	return fresh.KeyInfo, k.save(append(keys, fresh))
+	return fresh.KeyInfo, k.save(append(keys, fresh), k.retired)
 }
 
 // Retire removes a key: every token that it signed is dead. Errors:
@@ -232,10 +237,11 @@ func (k *Keyring) Retire(id string) error {
 	if gone.Signing {
 		return ErrSigningKey
 	}
+	retired := slices.Clone(k.retired)
 	if gone.Configured {
-		k.retired = append(k.retired, storedKey{KeyInfo: gone.KeyInfo, Retired: true})
+		retired = append(retired, storedKey{KeyInfo: gone.KeyInfo, Retired: true})
 	}
-	return k.save(slices.Delete(keys, i, i+1))
+	return k.save(slices.Delete(keys, i, i+1), retired)
 }
 
 func (k *Keyring) signing() *key {

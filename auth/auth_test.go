@@ -1,0 +1,195 @@
+package auth_test
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"hash"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/auth"
+	"nestbox/xrpc"
+)
+
+const (
+	audience = "did:web:pds.test"
+	alice    = syntax.DID("did:plc:ewvi7nxzyoun6zhxrhs64oiz")
+	// secret is PDS_JWT_SECRET where a test forges tokens: it may not hold the
+	// bytes of the other keys.
+	secret   = "the configured secret of these tests"
+	password = "admin:päss"
+)
+
+// noon is when the tests happen; tokens have whole seconds.
+func noon() time.Time { return time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC) }
+
+// object is a JSON object; a member that is nil is left out.
+type object map[string]any
+
+// with returns o with other members, those that are nil left out.
+func (o object) with(changes object) object {
+	out := object{}
+	for _, members := range []object{o, changes} {
+		for name, value := range members {
+			out[name] = value
+			if value == nil {
+				delete(out, name)
+			}
+		}
+	}
+	return out
+}
+
+// raw is JSON as it stands, for what no encoder writes.
+type raw = json.RawMessage
+
+func refreshHeader() object { return object{"typ": "refresh+jwt", "alg": "HS256"} }
+
+func accessHeader() object { return object{"typ": "at+jwt", "alg": "HS256"} }
+
+func accessClaims() object {
+	return object{
+		"scope": "com.atproto.access", "aud": audience, "sub": alice, "sid": "s1",
+		"iat": noon().Unix(), "exp": noon().Add(2 * time.Hour).Unix(),
+	}
+}
+
+func refreshClaims() object {
+	return accessClaims().with(object{"scope": "com.atproto.refresh", "jti": "s1.0"})
+}
+
+// encode is the base64url form of v's JSON; text is taken as it stands.
+func encode(t testing.TB, v any) string {
+	t.Helper()
+	b, isText := v.(raw)
+	if !isText {
+		var err error
+		if b, err = json.Marshal(v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// forge signs a token that need not be a right one.
+func forge(t testing.TB, key string, header, claims any) string {
+	t.Helper()
+	return forgeWith(t, sha256.New, key, header, claims)
+}
+
+func forgeWith(t testing.TB, h func() hash.Hash, key string, header, claims any) string {
+	t.Helper()
+	signed := encode(t, header) + "." + encode(t, claims)
+	mac := hmac.New(h, []byte(key))
+	mac.Write([]byte(signed))
+	return signed + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+func forge512(t testing.TB, header, claims any) string {
+	t.Helper()
+	return forgeWith(t, sha512.New, secret, header, claims)
+}
+
+// ring opens a keyring of its own whose first key is secret.
+func ring(t testing.TB) *auth.Keyring {
+	t.Helper()
+	return openRing(t, filepath.Join(t.TempDir(), "keys.json"), secret)
+}
+
+func openRing(t testing.TB, path, configured string) *auth.Keyring {
+	t.Helper()
+	k, err := auth.OpenKeyring(path, configured, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// standing answers for every session.
+type standing func(auth.Token) (auth.Standing, error)
+
+func (s standing) Standing(_ context.Context, t auth.Token) (auth.Standing, error) { return s(t) }
+
+func live(auth.Token) (auth.Standing, error) { return auth.Standing{Live: true}, nil }
+
+func verifier(t testing.TB) *auth.Verifier {
+	t.Helper()
+	return &auth.Verifier{
+		Keyring: ring(t), Audience: audience, Sessions: standing(live), AdminPassword: password, Now: noon,
+	}
+}
+
+func mint(t testing.TB, k *auth.Keyring) auth.Pair {
+	t.Helper()
+	p, err := k.MintPair(auth.Issue{
+		Audience: audience, DID: alice, Scope: auth.ScopeAccess, SID: "s1", JTI: "s1.0",
+		Now: noon(), AccessTTL: 2 * time.Hour, RefreshTTL: 90 * 24 * time.Hour,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// request is one with that Authorization header, absent where it is empty.
+func request(t testing.TB, authorization string) *http.Request {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/xrpc/a.b.c", http.NoBody)
+	if authorization != "" {
+		r.Header.Set("Authorization", authorization)
+	}
+	return r
+}
+
+// fault is what a client is told.
+type fault struct {
+	status        int
+	name, message string
+}
+
+func (f fault) String() string {
+	b, err := json.Marshal([]any{f.status, f.name, f.message})
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// faultOf is the zero fault where err is nil.
+func faultOf(t testing.TB, err error) fault {
+	t.Helper()
+	if err == nil {
+		return fault{}
+	}
+	e, ok := errors.AsType[*xrpc.Error](err)
+	if !ok {
+		t.Fatalf("error without an answer: %v", err)
+	}
+	return fault{e.Status, e.Name, e.Message}
+}
+
+// The answers of the session contract.
+var (
+	authMissing  = fault{401, "AuthMissing", "Authentication Required"}
+	notAdmin     = fault{401, "AuthenticationRequired", "Authentication Required"}
+	badHeader    = fault{400, "InvalidToken", "Malformed authorization header"}
+	unverified   = fault{400, "InvalidToken", "Token could not be verified"}
+	malformed    = fault{400, "InvalidToken", "Malformed token"}
+	badScope     = fault{400, "InvalidToken", "Bad token scope"}
+	wrongKind    = fault{400, "InvalidToken", "Unexpected authorization type"}
+	noTokenID    = fault{401, "MissingTokenId", "Unexpected missing refresh token id"}
+	expired      = fault{400, "ExpiredToken", "Token has expired"}
+	takendown    = fault{401, "AccountTakedown", "Account has been taken down"}
+	unavailable  = fault{503, "ServiceUnavailable", "The service cannot answer right now, please try again"}
+	unsupportedX = fault{400, "InvalidToken", "Unsupported authorization type: Foo"}
+)

@@ -1,0 +1,142 @@
+package auth_test
+
+import (
+	"encoding/base64"
+	"net/http"
+	"strings"
+	"testing"
+
+	"nestbox/xrpc"
+)
+
+// TestAuthorization is the contract's table of headers, for each family of
+// routes. The token is a good one of the family's kind.
+func TestAuthorization(t *testing.T) {
+	v := verifier(t)
+	pair := mint(t, v.Keyring)
+	const token = "TOKEN"
+	families := map[string]struct {
+		token string
+		prove func(r *http.Request) error
+	}{
+		"refresh": {pair.Refresh, func(r *http.Request) error { _, err := v.Refresh(r.Context(), r); return err }},
+		"ending":  {pair.Refresh, func(r *http.Request) error { _, err := v.Ending(r.Context(), r); return err }},
+		"access":  {pair.Access, func(r *http.Request) error { _, err := v.Standard(r.Context(), r); return err }},
+		"admin":   {pair.Access, func(r *http.Request) error { _, err := v.Admin(r.Context(), r); return err }},
+		"signup":  {pair.Access, func(r *http.Request) error { _, err := v.SignUp(r.Context(), r); return err }},
+	}
+	moving := fault{400, "InvalidRequest", "Moving an existing account to this server is not supported yet"}
+	for _, c := range []struct {
+		header                  string
+		refresh, access, signup fault
+	}{
+		{"", authMissing, authMissing, fault{}},
+		{"Bearer " + token, fault{}, fault{}, moving},
+		{"bearer " + token, fault{}, fault{}, moving},
+		{"BEARER " + token, fault{}, fault{}, moving},
+		{"Basic YWRtaW46YWRtaW4=", authMissing, wrongKind, fault{}},
+		{"basic YWRtaW46YWRtaW4=", authMissing, wrongKind, fault{}},
+		{"DPoP " + token, authMissing, authMissing, fault{}},
+		{"dpop " + token, authMissing, authMissing, fault{}},
+		{"Bearer", badHeader, badHeader, badHeader},
+		{"Bearer ", badHeader, badHeader, badHeader},
+		{"Basic", badHeader, badHeader, badHeader},
+		{" ", badHeader, badHeader, badHeader},
+		{token, badHeader, badHeader, badHeader},
+		{"Bearer " + token + " more", badHeader, badHeader, badHeader},
+		{"Bearer  " + token, badHeader, badHeader, badHeader},
+		{"Bearer " + token + " ", badHeader, badHeader, badHeader},
+		{"Bearer\t" + token, badHeader, badHeader, badHeader},
+		{"Foo x", unsupportedX, unsupportedX, unsupportedX},
+	} {
+		want := map[string]fault{"refresh": c.refresh, "ending": c.refresh, "access": c.access, "admin": notAdmin, "signup": c.signup}
+		for name, family := range families {
+			err := family.prove(request(t, strings.Replace(c.header, token, family.token, 1)))
+			if got := faultOf(t, err); got != want[name] {
+				t.Errorf("%q on %s: got %v, want %v", c.header, name, got, want[name])
+			}
+		}
+	}
+	if _, err := v.Anyone(t.Context(), request(t, "Bearer Bearer Bearer")); err != nil {
+		t.Errorf("Anyone: %v", err)
+	}
+}
+
+// TestUnsupportedIsPrintable: what an answer repeats of a header is short and
+// plain, whatever was sent.
+func TestUnsupportedIsPrintable(t *testing.T) {
+	v := verifier(t)
+	for scheme, shown := range map[string]string{
+		"Foo":                    "Foo",
+		"F\x1b[31m\xff\u202e":    "F?[31m??",
+		strings.Repeat("x", 100): strings.Repeat("x", 32),
+	} {
+		_, err := v.Refresh(t.Context(), request(t, scheme+" x"))
+		want := fault{400, "InvalidToken", "Unsupported authorization type: " + shown}
+		if got := faultOf(t, err); got != want {
+			t.Errorf("%q: got %v, want %v", scheme, got, want)
+		}
+	}
+}
+
+func TestAdmin(t *testing.T) {
+	v := verifier(t)
+	plain := func(credentials string) string {
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte(credentials))
+	}
+	for _, c := range []struct {
+		name, header string
+		want         fault
+	}{
+		{"right", plain("admin:" + password), fault{}},
+		{"scheme without case", strings.Replace(plain("admin:"+password), "Basic", "bAsIc", 1), fault{}},
+		{"wrong password", plain("admin:admin"), notAdmin},
+		{"a longer password", plain("admin:" + password + "x"), notAdmin},
+		{"a shorter password", plain("admin:" + password[:3]), notAdmin},
+		{"empty password", plain("admin:"), notAdmin},
+		{"wrong user", plain("root:" + password), notAdmin},
+		{"user in capitals", plain("Admin:" + password), notAdmin},
+		{"empty user", plain(":" + password), notAdmin},
+		{"no colon", plain("admin"), notAdmin},
+		{"nothing at all", plain(":"), notAdmin},
+		{"not UTF-8", plain("admin:p\xe4ss"), notAdmin},
+		{"no base64", "Basic admin:admin", notAdmin},
+		{"no padding", "Basic YWRtaW46YWRtaW4", notAdmin},
+	} {
+		_, adminErr := v.Admin(t.Context(), request(t, c.header))
+		_, moderatorErr := v.Moderator(t.Context(), request(t, c.header))
+		if got := faultOf(t, adminErr); got != c.want {
+			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
+		}
+		if got := faultOf(t, moderatorErr); got != c.want {
+			t.Errorf("%s, moderator: got %v, want %v", c.name, got, c.want)
+		}
+	}
+
+	// Without a password nobody is the admin, not even with the empty one.
+	v.AdminPassword = ""
+	for _, credentials := range []string{"admin:", "admin", "admin:" + password, ":"} {
+		if _, err := v.Admin(t.Context(), request(t, plain(credentials))); faultOf(t, err) != notAdmin {
+			t.Errorf("no password configured, %q: %v", credentials, err)
+		}
+	}
+	// A password need not be UTF-8: it is bytes.
+	v.AdminPassword = "p\xe4ss"
+	if _, err := v.Admin(t.Context(), request(t, plain("admin:p\xe4ss"))); err != nil {
+		t.Errorf("password in Latin-1: %v", err)
+	}
+}
+
+// TestCauseIsNoAnswer: an answer of this package says nothing beyond its
+// message.
+func TestCauseIsNoAnswer(t *testing.T) {
+	v := verifier(t)
+	token := forge(t, "another secret", refreshHeader(), refreshClaims())
+	_, err := v.Refresh(t.Context(), request(t, "Bearer "+token))
+	if err == nil || strings.Contains(err.Error(), token[:20]) {
+		t.Errorf("the error shows the token, or there is none: %v", err)
+	}
+	if e, ok := err.(*xrpc.Error); !ok || e.Cause != nil { //nolint:errorlint // the very value that is sent
+		t.Errorf("a cause where the token alone is to blame: %#v", err)
+	}
+}
