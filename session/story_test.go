@@ -1,0 +1,441 @@
+package session_test
+
+import (
+	"cmp"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"pgregory.net/rapid"
+
+	"nestbox/account"
+	"nestbox/auth"
+	"nestbox/session"
+	"nestbox/xrpc"
+)
+
+// A story is a random sequence of what happens to some accounts, their devices
+// and the server, together with what the contract says must be true of it:
+//   - A client that retries with the newest token it has got is never refused,
+//     unless its session was ended by an event of the contract, was made after
+//     the backup that was restored, or the token is past its exp.
+//   - An ended session never comes back, unless it was ended after the backup
+//     that was restored.
+//   - The sessions that the store lists are exactly those.
+//   - Concurrent refreshes give one successor, and state does not grow.
+type story struct {
+	*world
+
+	dir     string
+	copies  int
+	owners  []*owner
+	devices []*device
+	backups []backup
+}
+
+type owner struct {
+	*account.Account
+
+	down, gone bool
+}
+
+// device is one sign-in, with all refresh tokens that any of its tabs has got,
+// the latest last.
+type device struct {
+	owner  *owner
+	app    bool
+	alive  bool
+	sid    string
+	got    []string
+	access auth.Token
+}
+
+func (d *device) newest() string { return d.got[len(d.got)-1] }
+
+// backup is a copy of the database and what was true then.
+type backup struct {
+	path  string
+	alive []bool // of the devices that there were
+	down  []bool
+	gone  []bool
+}
+
+const appName = "phone"
+
+// generation is the number at the end of a refresh token's jti.
+func (s *story) generation(refresh string) int64 {
+	jti := s.token(refresh).JTI
+	n, err := strconv.ParseInt(jti[strings.LastIndexByte(jti, '.')+1:], 10, 64)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+// present shows a refresh token, as the server does it: what is past its exp
+// does not reach the session.
+func (s *story) present(refresh string) (session.Output, string) {
+	token, err := s.Keyring.VerifyRefresh(refresh, audience, s.Now(), false)
+	if err != nil {
+		return session.Output{}, wire(err)
+	}
+	out, err := s.RefreshSession(s.t.Context(), auth.RefreshCaller{Token: token}, xrpc.None{})
+	return out, wire(err)
+}
+
+// judge holds an answer to the contract.
+func (s *story) judge(d *device, refresh string, newest bool, got string) {
+	want := []string{wireOK}
+	switch {
+	case got == wireExpired:
+		return // of the token's age
+	case d.owner.gone:
+		want = []string{wireRevoked}
+	case d.owner.down:
+		want = []string{wireTakedown}
+	case !d.alive:
+		want = []string{wireRevoked}
+	case !newest: // it depends on the window: TestRotateAgainstDiary
+		want = []string{wireOK, wireRevoked}
+		if got == wireRevoked && s.Policy == session.PolicyRevoke {
+			d.alive = false
+		}
+	}
+	if !slices.Contains(want, got) {
+		s.t.Fatalf("%s (newest: %t) of an alive (%t) session: %q, want %q", s.token(refresh).JTI, newest, d.alive, got, want)
+	}
+}
+
+// receive is an answer that arrived.
+func (s *story) receive(d *device, out session.Output) {
+	d.got = append(d.got, out.RefreshJwt)
+	d.access = s.access(out.AccessJwt)
+}
+
+// tabs lets several tabs of a device refresh at once; some answers are lost.
+func (s *story) tabs(d *device, tokens []string, lost []bool) {
+	newest := d.newest()
+	outs, answers := make([]session.Output, len(tokens)), make([]string, len(tokens))
+	var all sync.WaitGroup
+	for i, token := range tokens {
+		all.Go(func() { outs[i], answers[i] = s.present(token) })
+	}
+	all.Wait()
+	was := d.alive
+	for i, token := range tokens { // the older ones first: one of them may have ended the session
+		if token != newest {
+			s.judge(d, token, false, answers[i])
+		}
+	}
+	if was != d.alive {
+		return
+	}
+	var received []session.Output
+	for i, token := range tokens {
+		if token == newest {
+			s.judge(d, token, true, answers[i])
+			if answers[i] == wireOK && s.generation(outs[i].RefreshJwt) != s.generation(newest)+1 {
+				s.t.Fatalf("%s gave %s", s.token(newest).JTI, s.token(outs[i].RefreshJwt).JTI)
+			}
+		}
+		if answers[i] == wireOK && !lost[i] {
+			received = append(received, outs[i])
+		}
+	}
+	slices.SortFunc(received, func(a, b session.Output) int {
+		return cmp.Compare(s.generation(a.RefreshJwt), s.generation(b.RefreshJwt))
+	})
+	for _, out := range received {
+		s.receive(d, out)
+	}
+}
+
+// endAll is what ends an account's sessions, all but keep.
+func (s *story) endAll(o *owner, keep *device) {
+	for _, d := range s.devices {
+		if d.owner == o && d != keep {
+			d.alive = false
+		}
+	}
+}
+
+// copyTo copies the database as it lies on the disk, log and all: what a kill
+// at this moment would leave.
+func (s *story) copyTo() string {
+	s.copies++
+	dir := filepath.Join(s.dir, strconv.Itoa(s.copies))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, suffix := range []string{"", "-wal"} {
+		copyFile(s.t, s.path+suffix, filepath.Join(dir, "nestbox.sqlite"+suffix))
+	}
+	return filepath.Join(dir, "nestbox.sqlite")
+}
+
+func copyFile(t tester, from, to string) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(to, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// crash goes on with what is on the disk.
+func (s *story) crash() {
+	next := s.copyTo()
+	s.close()
+	s.open(next)
+}
+
+func (s *story) backUp() {
+	b := backup{path: s.copyTo()}
+	for _, d := range s.devices {
+		b.alive = append(b.alive, d.alive)
+	}
+	for _, o := range s.owners {
+		b.down, b.gone = append(b.down, o.down), append(b.gone, o.gone)
+	}
+	s.backups = append(s.backups, b)
+}
+
+// restore goes on with a backup: sessions made since are unknown, sessions
+// ended since are back.
+func (s *story) restore(b backup) {
+	s.close()
+	s.path = b.path
+	next := s.copyTo() // a backup can be restored again
+	s.open(next)
+	for i, d := range s.devices {
+		d.alive = i < len(b.alive) && b.alive[i]
+	}
+	for i, o := range s.owners {
+		o.down, o.gone = b.down[i], b.gone[i]
+	}
+}
+
+// check compares the store with what must be true.
+func (s *story) check() {
+	for _, o := range s.owners {
+		want, got := map[string]bool{}, map[string]bool{}
+		for _, d := range s.devices {
+			if d.owner == o && d.alive {
+				want[d.sid] = true
+			}
+		}
+		for _, st := range s.sessions(o.Account) {
+			got[st.SID()] = true
+			if len(st.Marks) > 8 {
+				s.t.Fatalf("%d marks", len(st.Marks))
+			}
+		}
+		if !maps.Equal(got, want) {
+			s.t.Fatalf("%s has sessions %v, want %v", o.Handle, got, want)
+		}
+		if len(got) > s.Limit {
+			s.t.Fatalf("%s has %d sessions", o.Handle, len(got))
+		}
+	}
+}
+
+// signIn starts a session on a new device; the longest unused ones make room.
+func (s *story) signIn(o *owner, app bool) {
+	if list := s.sessions(o.Account); len(list) >= s.Limit {
+		for _, st := range list[s.Limit-1:] { // the latest used come first
+			s.devices[slices.IndexFunc(s.devices, func(d *device) bool { return d.sid == st.SID() })].alive = false
+		}
+	}
+	name := ""
+	if app {
+		name = appName
+	}
+	signed := s.mustBegin(o.Account, name)
+	s.devices = append(s.devices, &device{
+		owner: o, app: app, alive: true, sid: s.token(signed.Refresh).SID, got: []string{signed.Refresh}, access: s.access(signed.Access),
+	})
+}
+
+// collect removes what has expired. Nobody may have a token of it that could
+// still be shown.
+func (s *story) collect() {
+	if _, _, err := s.Store.Collect(s.t.Context(), 0, s.Now().Add(-s.RefreshTTL)); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, d := range s.devices {
+		if !d.alive || slices.ContainsFunc(s.sessions(d.owner.Account), func(st session.State) bool { return st.SID() == d.sid }) {
+			continue
+		}
+		for _, refresh := range d.got {
+			if _, err := s.Keyring.VerifyRefresh(refresh, audience, s.Now(), false); err == nil {
+				s.t.Fatalf("collected while %s is good", s.token(refresh).JTI)
+			}
+		}
+		d.alive = false
+	}
+}
+
+// playStory plays one; template is a database with the accounts in it.
+func playStory(t *rapid.T, template string) {
+	dir, err := os.MkdirTemp(filepath.Dir(template), "story")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // the test's own folder goes anyway
+	copyFile(t, template, filepath.Join(dir, "nestbox.sqlite"))
+	s := &story{world: newWorld(t, dir), dir: dir}
+	s.Limit = 4
+	s.Policy = rapid.SampledFrom([]session.Policy{session.PolicyReport, session.PolicyReport, session.PolicyRevoke}).Draw(t, "policy")
+	for _, name := range []string{"alice", "bob"} {
+		a, err := s.Accounts.ByDID(t.Context(), syntax.DID("did:plc:"+name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.owners = append(s.owners, &owner{Account: a})
+	}
+	s.signIn(s.owners[0], false)
+	t.Repeat(s.actions())
+}
+
+// actions are what can happen next.
+func (s *story) actions() map[string]func(*rapid.T) {
+	anyOwner := func(t *rapid.T) *owner {
+		o := rapid.SampledFrom(s.owners).Draw(t, "owner")
+		if o.gone {
+			t.Skip("account is gone")
+		}
+		return o
+	}
+	anyDevice := func(t *rapid.T) *device { return s.devices[rapid.IntRange(0, len(s.devices)-1).Draw(t, "device")] }
+	liveDevice := func(t *rapid.T) *device {
+		d := anyDevice(t)
+		if !d.alive || d.owner.down {
+			t.Skip("not in use")
+		}
+		return d
+	}
+	refresh := func(t *rapid.T) {
+		d := liveDevice(t)
+		s.tabs(d, []string{d.newest()}, []bool{rapid.Bool().Draw(t, "lost")})
+	}
+	return map[string]func(*rapid.T){
+		"": func(*rapid.T) { s.check() },
+
+		"refresh": refresh, "refresh again": refresh, "refresh once more": refresh,
+		"present anything": func(t *rapid.T) {
+			d := anyDevice(t)
+			s.tabs(d, []string{rapid.SampledFrom(d.got).Draw(t, "token")}, []bool{rapid.Bool().Draw(t, "lost")})
+		},
+		"many tabs": func(t *rapid.T) {
+			d := liveDevice(t)
+			n := rapid.IntRange(2, 8).Draw(t, "tabs")
+			tokens := rapid.SliceOfN(rapid.SampledFrom(append(slices.Repeat([]string{d.newest()}, 4), d.got...)), n, n).Draw(t, "tokens")
+			s.tabs(d, tokens, rapid.SliceOfN(rapid.Bool(), n, n).Draw(t, "lost"))
+		},
+		"look at access token": func(t *rapid.T) {
+			if d := anyDevice(t); s.live(d.access) != d.alive {
+				t.Fatalf("access token of %s lives: %t", d.sid, !d.alive)
+			}
+		},
+		"sign in": func(t *rapid.T) {
+			if len(s.devices) >= 12 {
+				t.Skip("enough devices")
+			}
+			s.signIn(anyOwner(t), rapid.Bool().Draw(t, "app"))
+		},
+		"sign out": func(t *rapid.T) {
+			d := anyDevice(t)
+			token := s.token(rapid.SampledFrom(d.got).Draw(t, "token"))
+			if err := s.SignOut(t.Context(), token); err != nil {
+				t.Fatal(err)
+			}
+			d.alive = false
+		},
+		"revoke all": func(t *rapid.T) {
+			o := anyOwner(t)
+			if _, err := s.RevokeAll(t.Context(), o.DID, false, account.ActorOwner); err != nil {
+				t.Fatal(err)
+			}
+			s.endAll(o, nil)
+		},
+		"revoke app password": func(t *rapid.T) {
+			o := anyOwner(t)
+			if err := s.Accounts.RevokeAppPassword(t.Context(), o.ID, appName, s.event(account.EventAppPasswordRevoked)); err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range s.devices {
+				d.alive = d.alive && (d.owner != o || !d.app)
+			}
+			s.appPassword(o.Account, appName, false)
+		},
+		"change password": func(t *rapid.T) {
+			o, keep, id := anyOwner(t), anyDevice(t), int64(0)
+			if keep.owner == o && keep.alive {
+				id = s.number(o.Account, keep.newest())
+			}
+			if err := s.Accounts.SetPassword(t.Context(), o.ID, "none", id, s.event(account.EventPasswordChanged)); err != nil {
+				t.Fatal(err)
+			}
+			s.endAll(o, keep)
+		},
+		"takedown or lift": func(t *rapid.T) {
+			o := anyOwner(t)
+			o.down = !o.down
+			s.takedown(o.Account, o.down)
+			if o.down {
+				s.endAll(o, nil)
+			}
+		},
+		"delete account": func(t *rapid.T) {
+			o := anyOwner(t)
+			if len(s.backups) == 0 || rapid.IntRange(0, 3).Draw(t, "really") > 0 {
+				t.Skip("kept")
+			}
+			if err := s.Accounts.Delete(t.Context(), o.ID); err != nil {
+				t.Fatal(err)
+			}
+			o.gone = true
+			s.endAll(o, nil)
+		},
+		"time passes": func(t *rapid.T) {
+			s.clock.Advance(rapid.SampledFrom([]time.Duration{
+				-time.Hour, time.Millisecond, time.Minute, time.Hour, 3 * time.Hour, 23 * time.Hour, 2 * day, 20 * day, 89 * day,
+			}).Draw(t, "time"))
+		},
+		"collect": func(*rapid.T) { s.collect() },
+		"crash":   func(*rapid.T) { s.crash() },
+		"back up": func(t *rapid.T) {
+			if len(s.backups) >= 3 {
+				t.Skip("enough backups")
+			}
+			s.backUp()
+		},
+		"restore": func(t *rapid.T) {
+			if len(s.backups) == 0 {
+				t.Skip("no backup")
+			}
+			s.restore(rapid.SampledFrom(s.backups).Draw(t, "backup"))
+		},
+	}
+}
+
+func TestStories(t *testing.T) {
+	dir := t.TempDir()
+	var w *world
+	t.Run("template", func(t *testing.T) {
+		w = newWorld(t, dir)
+		for _, name := range []string{"alice", "bob"} {
+			w.appPassword(w.account(name, "none"), appName, false)
+		}
+	})
+	rapid.Check(t, func(t *rapid.T) { playStory(t, w.path) })
+}
