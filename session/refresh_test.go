@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -44,6 +45,106 @@ func TestRefreshTogether(t *testing.T) {
 			t.Fatalf("round %d: %d successors, head %d", round, len(got), st.Head)
 		}
 		token = next
+	}
+}
+
+// TestRefreshChains: tabs that refresh in turn, as fast as they can and without
+// looking at each other, all go on, and the head never moves back.
+func TestRefreshChains(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	a := w.account("alice", "none")
+	first := w.mustBegin(a, "").Refresh
+	var mu sync.Mutex
+	highest := map[string]bool{}
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			token := first
+			for range 50 {
+				out, err := w.refresh(t.Context(), token)
+				if err != nil {
+					t.Errorf("refresh: %v", err)
+					return
+				}
+				token = out.RefreshJwt
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			highest[w.token(token).JTI] = true
+		})
+	}
+	all.Wait()
+	st := w.sessions(a)[0]
+	if !highest[st.JTI(st.Head)] {
+		t.Errorf("head %d is nobody's: %v", st.Head, highest)
+	}
+	if got := w.reasons(a, account.EventSessionAhead); len(got) > 0 {
+		t.Errorf("the head moved back: %q", got)
+	}
+}
+
+// overtaken runs a function between a rotation's decision and its write.
+type overtaken struct {
+	session.Store
+
+	meanwhile func()
+}
+
+func (o *overtaken) Rotate(ctx context.Context, id int64, decide func(session.State) (session.Rotation, error)) (session.Rotation, error) {
+	return o.Store.Rotate(ctx, id, func(st session.State) (session.Rotation, error) {
+		r, err := decide(st)
+		if f := o.meanwhile; f != nil {
+			o.meanwhile = nil
+			f()
+		}
+		return r, err
+	})
+}
+
+// TestRefreshOvertaken: a decision on a state that is no longer true is made
+// again.
+func TestRefreshOvertaken(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		meanwhile func(w *world, a *account.Account, first string)
+		want      string
+		head      int64
+	}{
+		{"the same refresh", func(w *world, _ *account.Account, first string) { w.mustRefresh(first) }, wireOK, 1},
+		{"two refreshes", func(w *world, _ *account.Account, first string) { w.mustRefresh(w.mustRefresh(first).RefreshJwt) }, wireOK, 2},
+		{"sign-out", func(w *world, _ *account.Account, first string) {
+			if err := w.SignOut(w.t.Context(), w.token(first)); err != nil {
+				w.t.Fatal(err)
+			}
+		}, wireRevoked, 0},
+		{"takedown", func(w *world, a *account.Account, _ string) { w.takedown(a, true) }, wireRevoked, 0},
+		{"deletion", func(w *world, a *account.Account, _ string) {
+			if err := w.Accounts.Delete(w.t.Context(), a.ID); err != nil {
+				w.t.Fatal(err)
+			}
+		}, wireRevoked, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, t.TempDir())
+			a := w.account("alice", "none")
+			first := w.mustBegin(a, "").Refresh
+			sid := w.token(first).SID
+			w.Store = &overtaken{Store: w.Store, meanwhile: func() { c.meanwhile(w, a, first) }}
+			out, err := w.refresh(t.Context(), first)
+			if wire(err) != c.want {
+				t.Fatalf("got %q, want %q", wire(err), c.want)
+			}
+			list := w.sessions(a)
+			if err != nil {
+				if len(list) > 0 {
+					t.Errorf("the session is back: %+v", list)
+				}
+				return
+			}
+			if want := sid + "." + strconv.FormatInt(c.head, 10); list[0].Head != c.head || w.token(out.RefreshJwt).JTI != want {
+				t.Errorf("head %d, answered %s; want %s", list[0].Head, w.token(out.RefreshJwt).JTI, want)
+			}
+		})
 	}
 }
 

@@ -45,10 +45,12 @@ func rotateProperty(t *rapid.T) {
 	for range rapid.IntRange(1, 300).Draw(t, "presentations") {
 		now = now.Add(pause.Draw(t, "pause")).Truncate(ms)
 		n := s.Head
-		switch rapid.SampledFrom([]string{"head", "head", "head", "predecessor", "older", "older", "ahead"}).Draw(t, "which") {
+		switch rapid.SampledFrom([]string{"head", "head", "head", "predecessor", "older", "ancient", "ahead"}).Draw(t, "which") {
 		case "predecessor":
 			n = max(s.Head-1, 0)
 		case "older":
+			n = rapid.Int64Range(max(s.Head-4, 0), max(s.Head-2, 0)).Draw(t, "n")
+		case "ancient":
 			n = rapid.Int64Range(max(s.Head-40, 0), s.Head).Draw(t, "n")
 		case "ahead":
 			n = s.Head + rapid.Int64Range(1, 30).Draw(t, "by")
