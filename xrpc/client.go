@@ -128,9 +128,5 @@ func contains(prefixes []netip.Prefix, a netip.Addr) bool {
 }
 
 func userAgent(r *http.Request) string {
-	ua := r.UserAgent()
-	if len(ua) > MaxUserAgent {
-		ua = ua[:MaxUserAgent]
-	}
-	return strings.ToValidUTF8(ua, "?")
+	return strings.ToValidUTF8(clip(r.UserAgent(), MaxUserAgent), "?")
 }

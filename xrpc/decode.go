@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -24,20 +26,33 @@ type field struct {
 	required bool
 	typ      reflect.Type
 	nested   []field // of an object's own members
+	element  *field  // of a list
 }
 
 func fieldsOf(t reflect.Type) []field {
 	var fields []field
 	for i := range t.NumField() {
 		name, opts, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-		f := field{name: name, index: i, required: !strings.Contains(opts, "omitzero"), typ: t.Field(i).Type}
-		if object := indirect(f.typ); object.Kind() == reflect.Struct {
-			f.nested = fieldsOf(object)
-		}
+		f := fieldOf(t.Field(i).Type)
+		f.name, f.index, f.required = name, i, !strings.Contains(opts, "omitzero")
 		fields = append(fields, f)
 	}
 	return fields
 }
+
+func fieldOf(t reflect.Type) field {
+	f := field{typ: t}
+	if object := indirect(t); object.Kind() == reflect.Struct {
+		f.nested = fieldsOf(object)
+	} else if t.Kind() == reflect.Slice && t != rawType {
+		element := fieldOf(t.Elem())
+		f.element = &element
+	}
+	return f
+}
+
+// rawType is a member that its handler decodes.
+var rawType = reflect.TypeFor[jsontext.Value]()
 
 func indirect(t reflect.Type) reflect.Type {
 	if t.Kind() == reflect.Pointer {
@@ -123,7 +138,7 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 // decodeObject decodes one JSON object, which stands at path, into the fields of
 // dst, and those of objects in it alike. Duplicate names,
 // invalid UTF-8, trailing data and nesting beyond the decoder's limit are
-// refused; members that the schema does not know are ignored.
+// refused, and so is null; members that the schema does not know are ignored.
 func decodeObject(body []byte, fields []field, dst reflect.Value, path string) error {
 	dec := jsontext.NewDecoder(bytes.NewReader(body))
 	tok, err := dec.ReadToken()
@@ -176,15 +191,32 @@ func decodeField(raw jsontext.Value, f field, dst reflect.Value, path string) er
 		}
 		return decodeObject(raw, f.nested, dst, path)
 	}
+	if f.element != nil && raw.Kind() == '[' {
+		return decodeList(raw, *f.element, dst, path)
+	}
 	err := json.Unmarshal(raw, dst.Addr().Interface())
 	// A null decodes into anything; the Lexicon has no nullable member here.
 	if err == nil && raw.Kind() != 'n' {
 		return nil
 	}
-	if bad, ok := errors.AsType[*json.SemanticError](err); ok && bad.Err != nil && wantName(f.typ) == "" {
-		return InvalidRequest("Invalid value at %s", path)
+	if want, got := wantName(f.typ), kindName(raw); want != got {
+		return InvalidRequest("Expected %s value type (got %s) at %s", want, got, path)
 	}
-	return InvalidRequest("Expected %s value type (got %s) at %s", wantName(f.typ), kindName(raw), path)
+	return InvalidRequest("Invalid value at %s", path) // out of range, say
+}
+
+func decodeList(raw jsontext.Value, element field, dst reflect.Value, path string) error {
+	var values []jsontext.Value
+	if err := json.Unmarshal(raw, &values); err != nil {
+		return malformed(err)
+	}
+	dst.Set(reflect.MakeSlice(dst.Type(), len(values), len(values)))
+	for i, value := range values {
+		if err := decodeField(value, element, dst.Index(i), fmt.Sprintf("%s[%d]", path, i)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func wantName(t reflect.Type) string {
@@ -234,7 +266,8 @@ func malformed(err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		reason = "unexpected end of input"
 	}
-	return &Error{Status: http.StatusBadRequest, Name: NameInvalidRequest, Message: "Malformed JSON: " + clip(reason, 200), Cause: err}
+	// Without a cause: the log must not repeat what may be a part of a password.
+	return InvalidRequest("Malformed JSON: %s", clip(reason, 200))
 }
 
 type paramsDecode[P any] func(rawQuery string, dst *P) error
@@ -260,6 +293,9 @@ func paramsDecoder[P any]() paramsDecode[P] {
 					return InvalidRequest("Missing required key %q at $", f.name)
 				}
 				continue
+			}
+			if slices.ContainsFunc(got, func(s string) bool { return !utf8.ValidString(s) }) {
+				return InvalidRequest("Invalid UTF-8 at $.%s", f.name)
 			}
 			if err := setParam(v.Field(f.index), got); err != nil {
 				return InvalidRequest("%s at $.%s", err, f.name)

@@ -88,19 +88,31 @@ func TooManyRequests(retryAfter time.Duration) *Error {
 // statusClientGone is what the log says of a request whose client left.
 const statusClientGone = 499
 
-// asError turns whatever a handler returned into what the client gets.
+// panicked is a handler's panic. It is logged as the fault that it is, even
+// where nobody waits for the answer any more.
+type panicked struct {
+	value any
+	stack []byte
+}
+
+func (p *panicked) Error() string { return fmt.Sprintf("handler panicked: %v\n%s", p.value, p.stack) }
+
+// asError turns whatever a handler returned into what the client gets. Once the
+// client has gone, a failure is most likely that: the database, say, stopped
+// working for it.
 func asError(ctx context.Context, err error) *Error {
 	e, ok := errors.AsType[*Error](err)
-	if ok && e.Status < http.StatusInternalServerError {
+	_, isPanic := errors.AsType[*panicked](err)
+	switch {
+	case ok && e.Status < http.StatusInternalServerError:
 		return e
-	}
-	if ctx.Err() != nil {
+	case ctx.Err() != nil && !isPanic:
 		return &Error{Status: statusClientGone, Name: "ClientGone", Message: "Client closed the request", Cause: err}
-	}
-	if ok {
+	case ok:
 		return e
+	default:
+		return &Error{Status: http.StatusInternalServerError, Name: NameInternal, Message: "Internal Server Error", Cause: err}
 	}
-	return &Error{Status: http.StatusInternalServerError, Name: NameInternal, Message: "Internal Server Error", Cause: err}
 }
 
 func retryAfterSeconds(d time.Duration) string {

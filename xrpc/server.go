@@ -3,7 +3,6 @@ package xrpc
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -65,7 +64,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 func (s *Server) dispatch(w *responseWriter, r *http.Request, nsid string) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("handler panicked: %v\n%s", p, debug.Stack())
+			err = &panicked{p, debug.Stack()}
 		}
 	}()
 	if r.Method == http.MethodOptions {
@@ -114,6 +113,9 @@ func checkVerb(want, got string) error {
 	}
 }
 
+// maxCause bounds, in bytes, what the log says of an error: a stack fits.
+const maxCause = 8 << 10
+
 func (s *Server) logRequest(r *http.Request, nsid string, w *responseWriter, e *Error, st *requestState, took time.Duration) {
 	level := slog.LevelInfo
 	status := w.status()
@@ -138,7 +140,7 @@ func (s *Server) logRequest(r *http.Request, nsid string, w *responseWriter, e *
 	if e != nil {
 		attrs = append(attrs, slog.String("error", e.Name))
 		if e.Cause != nil && !errors.Is(e.Cause, context.Canceled) {
-			attrs = append(attrs, slog.String("cause", e.Cause.Error()))
+			attrs = append(attrs, slog.String("cause", clip(e.Cause.Error(), maxCause)))
 		}
 	}
 	s.Log.LogAttrs(ctx, level, "request", attrs...)
