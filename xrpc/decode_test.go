@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -283,6 +284,7 @@ func FuzzBody(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	s, _ := server(endpoints())
+	s.Log = slog.New(slog.DiscardHandler)
 	decode := func(t *testing.T, body []byte) (*httptest.ResponseRecorder, bool) {
 		w := serve(s, post(t, "a.b.body", bytes.NewReader(body)))
 		if w.Code != 200 && (w.Code != 400 && w.Code != 413 || !json.Valid(w.Body.Bytes())) {
@@ -332,6 +334,7 @@ func FuzzParams(f *testing.F) {
 		f.Add(seed)
 	}
 	s, _ := server(map[string]xrpc.Method{"a.b.params": xrpc.Query(anyone, echo[params])})
+	s.Log = slog.New(slog.DiscardHandler)
 	f.Fuzz(func(t *testing.T, query string) {
 		r := get(t, "a.b.params")
 		r.URL.RawQuery = query
