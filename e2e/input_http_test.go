@@ -199,7 +199,7 @@ func TestInputQueries(t *testing.T) {
 			"handle=%zz":                            "Malformed query string",
 			"handle=%":                              "Malformed query string",
 			"handle=a;b=c":                          "Malformed query string",
-			"handle=%ff":                            "Invalid handle format at $.handle",
+			"handle=%ff":                            "Invalid UTF-8 at $.handle",
 			"handle=alice%00.test":                  "Invalid handle format at $.handle",
 			"handle=" + strings.Repeat("a", 20<<10): "Invalid handle format at $.handle",
 			strings.Repeat("a=&", 5000):             `Missing required key "handle" at $`,

@@ -28,7 +28,7 @@ func newLimited(t *testing.T, settings ...string) limited {
 func (l limited) signIn(from, identifier, password string) pdstest.Answer {
 	l.t.Helper()
 	return l.Do(l.t, pdstest.Request{
-		NSID: createSession, Body: map[string]string{"identifier": identifier, "password": password}, Header: http.Header{"X-Forwarded-For": {from}},
+		NSID: createSession, Body: map[string]string{"identifier": identifier, "password": password}, Header: forwarded(from),
 	})
 }
 
@@ -130,70 +130,78 @@ func TestLimitNetwork(t *testing.T) {
 	wantStatus(t, l.signIn("2001:db8:1:3::1", "alice.test", pdstest.Password), http.StatusOK)
 }
 
+// signUp is an attempt at an account that cannot succeed and costs little: 100
+// are allowed in five minutes.
+func (l limited) signUp(header http.Header) pdstest.Answer {
+	l.t.Helper()
+	return l.Do(l.t, pdstest.Request{NSID: "com.atproto.server.createAccount", Body: `{"handle":"alice"}`, Header: header})
+}
+
+func forwarded(from string) http.Header { return http.Header{"X-Forwarded-For": {from}} }
+
+// TestLimitSignUps: 100 accounts, or attempts at one, in five minutes.
+func TestLimitSignUps(t *testing.T) {
+	l := newLimited(t)
+	for i := range 100 {
+		a := l.signUp(forwarded(here))
+		wantStatus(t, a, http.StatusBadRequest)
+		wantHeader(t, a, "RateLimit-Policy", "100;w=300")
+		wantHeader(t, a, "RateLimit-Remaining", strconv.Itoa(99-i))
+	}
+	l.wantRefused(l.signUp(forwarded(here)))
+	wantStatus(t, l.signUp(forwarded(there)), http.StatusBadRequest)
+}
+
 // TestLimitProxy: behind a trusted proxy the client is the nearest address that
 // is no proxy of ours; what the client wrote before that counts nothing.
 func TestLimitProxy(t *testing.T) {
 	l := newLimited(t)
-	l.SignUp(t, "alice")
-	for i := range 30 {
-		forwarded := []string{
+	for i := range 100 {
+		from := []string{
 			here, "203.0.113." + strconv.Itoa(i) + ", " + here, "127.0.0.1, " + here, here + ", 10.1.2.3", "nonsense, " + here,
 			"203.0.113.9," + here + ":4711 , 10.0.0.1, 127.0.0.1", "::ffff:" + here,
 		}[i%7]
-		l.fail(1, forwarded, "alice.test", "wrong")
+		wantStatus(t, l.signUp(forwarded(from)), http.StatusBadRequest)
 	}
-	l.wantRefused(l.signIn(here, "alice.test", pdstest.Password))
-	l.wantRefused(l.signIn("198.51.100.7, "+here, "alice.test", pdstest.Password))
-	wantStatus(t, l.signIn(there, "alice.test", pdstest.Password), http.StatusOK)
+	l.wantRefused(l.signUp(forwarded(here)))
+	l.wantRefused(l.signUp(forwarded("198.51.100.7, " + here)))
+	l.wantRefused(l.signUp(http.Header{"X-Forwarded-For": {"198.51.100.7", here}}))
+	wantStatus(t, l.signUp(forwarded(there)), http.StatusBadRequest)
 
 	// Without a proxy that is trusted the header is noise.
 	direct := newLimited(t, "PDS_TRUSTED_PROXIES=10.0.0.0/8")
-	direct.SignUp(t, "alice")
-	for i := range 30 {
-		direct.fail(1, "203.0.113."+strconv.Itoa(i), "alice.test", "wrong")
+	for i := range 100 {
+		wantStatus(t, direct.signUp(forwarded("203.0.113."+strconv.Itoa(i))), http.StatusBadRequest)
 	}
-	direct.wantRefused(direct.signIn(there, "alice.test", pdstest.Password))
+	direct.wantRefused(direct.signUp(forwarded(there)))
 }
 
 // TestLimitBypass: the operator's key and networks are not limited.
 func TestLimitBypass(t *testing.T) {
 	l := newLimited(t, "PDS_RATE_LIMIT_BYPASS_KEY=open sesame", "PDS_RATE_LIMIT_BYPASS_IPS=192.0.2.0/28,2001:db8::/32")
 	l.SignUp(t, "alice")
-	l.fail(32, here, "alice.test", "wrong")
-	a := l.signIn(here, "alice.test", pdstest.Password)
-	wantStatus(t, a, http.StatusOK)
+	for range 102 {
+		a := l.signUp(forwarded(here))
+		wantStatus(t, a, http.StatusBadRequest)
+		wantHeader(t, a, "RateLimit-Limit", "")
+	}
+	a := l.signIn(here, "alice.test", "wrong")
+	wrongPassword.want(t, a)
 	wantHeader(t, a, "RateLimit-Limit", "")
 
-	l.fail(30, there, "alice.test", "wrong")
+	for range 100 {
+		wantStatus(t, l.signUp(forwarded(there)), http.StatusBadRequest)
+	}
 	withKey := func(key string) pdstest.Answer {
 		t.Helper()
-		return l.Do(t, pdstest.Request{
-			NSID: createSession, Body: map[string]string{"identifier": "alice.test", "password": pdstest.Password},
-			Header: http.Header{"X-Forwarded-For": {there}, "X-Ratelimit-Bypass": {key}},
-		})
+		return l.signUp(http.Header{"X-Forwarded-For": {there}, "X-Ratelimit-Bypass": {key}})
 	}
-	wantStatus(t, withKey("open sesame"), http.StatusOK)
+	wantStatus(t, withKey("open sesame"), http.StatusBadRequest)
 	for _, key := range []string{"", "open", "open sesame!", "OPEN SESAME"} {
 		l.wantRefused(withKey(key))
 	}
-	// One that names an address of the operator's in front of his own is limited.
-	l.wantRefused(l.signIn(here+", "+there, "alice.test", pdstest.Password))
-}
-
-// TestLimitSignUps: 100 accounts, or attempts at one, in five minutes.
-func TestLimitSignUps(t *testing.T) {
-	l := newLimited(t)
-	signUp := func(from string) pdstest.Answer {
-		t.Helper()
-		return l.Do(t, pdstest.Request{NSID: "com.atproto.server.createAccount", Body: `{"handle":"alice"}`, Header: http.Header{"X-Forwarded-For": {from}}})
-	}
-	for i := range 100 {
-		a := signUp(here)
-		wantStatus(t, a, http.StatusBadRequest)
-		wantHeader(t, a, "RateLimit-Remaining", strconv.Itoa(99-i))
-	}
-	l.wantRefused(signUp(here))
-	wantStatus(t, signUp(there), http.StatusBadRequest)
+	// One that writes an address of the operator's before his own is limited.
+	l.wantRefused(l.signUp(forwarded(here + ", " + there)))
 }
 
 // TestLimitEverything: 3,000 requests in five minutes from one client, also
@@ -202,7 +210,7 @@ func TestLimitSignUps(t *testing.T) {
 func TestLimitEverything(t *testing.T) {
 	l := newLimited(t)
 	made := l.SignUp(t, "alice")
-	request := pdstest.Request{NSID: getSession, Header: http.Header{"X-Forwarded-For": {here}}}
+	request := pdstest.Request{NSID: getSession, Header: forwarded(here)}
 	first := l.Do(t, request)
 	wantHeader(t, first, "RateLimit-Policy", "3000;w=300")
 	wantHeader(t, first, "RateLimit-Remaining", "2999")
@@ -211,7 +219,7 @@ func TestLimitEverything(t *testing.T) {
 	}
 	l.wantRefused(l.Do(t, request))
 	r := refreshRequest(made.RefreshJwt)
-	r.Header = http.Header{"X-Forwarded-For": {here}}
+	r.Header = forwarded(here)
 	l.wantRefused(l.Do(t, r))
 	l.wantLive(t, made)
 	l.now.add(5 * time.Minute)
@@ -221,9 +229,12 @@ func TestLimitEverything(t *testing.T) {
 // TestLimitsOff: by default a development server counts nothing.
 func TestLimitsOff(t *testing.T) {
 	s := pdstest.Start(t, pdstest.Options{})
-	for range 35 {
-		a := s.Do(t, pdstest.Request{NSID: createSession, Body: `{"identifier":"nobody.test","password":"wrong"}`})
-		wrongPassword.want(t, a)
+	for range 110 {
+		a := s.Do(t, pdstest.Request{NSID: "com.atproto.server.createAccount", Body: `{"handle":"alice"}`})
+		wantStatus(t, a, http.StatusBadRequest)
 		wantHeader(t, a, "RateLimit-Limit", "")
 	}
+	a := s.Do(t, pdstest.Request{NSID: createSession, Body: `{"identifier":"nobody.test","password":"wrong"}`})
+	wrongPassword.want(t, a)
+	wantHeader(t, a, "RateLimit-Limit", "")
 }
