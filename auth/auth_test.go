@@ -69,48 +69,48 @@ func refreshClaims() object {
 }
 
 // encode is the base64url form of v's JSON; text is taken as it stands.
-func encode(t testing.TB, v any) string {
-	t.Helper()
+func encode(tb testing.TB, v any) string {
+	tb.Helper()
 	b, isText := v.(raw)
 	if !isText {
 		var err error
 		if b, err = json.Marshal(v); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
 // forge signs a token that need not be a right one.
-func forge(t testing.TB, key string, header, claims any) string {
-	t.Helper()
-	return forgeWith(t, sha256.New, key, header, claims)
+func forge(tb testing.TB, key string, header, claims any) string {
+	tb.Helper()
+	return forgeWith(tb, sha256.New, key, header, claims)
 }
 
-func forgeWith(t testing.TB, h func() hash.Hash, key string, header, claims any) string {
-	t.Helper()
-	signed := encode(t, header) + "." + encode(t, claims)
+func forgeWith(tb testing.TB, h func() hash.Hash, key string, header, claims any) string {
+	tb.Helper()
+	signed := encode(tb, header) + "." + encode(tb, claims)
 	mac := hmac.New(h, []byte(key))
 	mac.Write([]byte(signed))
 	return signed + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-func forge512(t testing.TB, header, claims any) string {
-	t.Helper()
-	return forgeWith(t, sha512.New, secret, header, claims)
+func forge512(tb testing.TB, header, claims any) string {
+	tb.Helper()
+	return forgeWith(tb, sha512.New, secret, header, claims)
 }
 
 // ring opens a keyring of its own whose first key is secret.
-func ring(t testing.TB) *auth.Keyring {
-	t.Helper()
-	return openRing(t, filepath.Join(t.TempDir(), "keys.json"), secret)
+func ring(tb testing.TB) *auth.Keyring {
+	tb.Helper()
+	return openRing(tb, filepath.Join(tb.TempDir(), "keys.json"), secret)
 }
 
-func openRing(t testing.TB, path, configured string) *auth.Keyring {
-	t.Helper()
+func openRing(tb testing.TB, path, configured string) *auth.Keyring {
+	tb.Helper()
 	k, err := auth.OpenKeyring(path, configured, noon)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return k
 }
@@ -122,29 +122,29 @@ func (s standing) Standing(_ context.Context, t auth.Token) (auth.Standing, erro
 
 func live(auth.Token) (auth.Standing, error) { return auth.Standing{Live: true}, nil }
 
-func verifier(t testing.TB) *auth.Verifier {
-	t.Helper()
+func verifier(tb testing.TB) *auth.Verifier {
+	tb.Helper()
 	return &auth.Verifier{
-		Keyring: ring(t), Audience: audience, Sessions: standing(live), AdminPassword: password, Now: noon,
+		Keyring: ring(tb), Audience: audience, Sessions: standing(live), AdminPassword: password, Now: noon,
 	}
 }
 
-func mint(t testing.TB, k *auth.Keyring) auth.Pair {
-	t.Helper()
+func mint(tb testing.TB, k *auth.Keyring) auth.Pair {
+	tb.Helper()
 	p, err := k.MintPair(auth.Issue{
 		Audience: audience, DID: alice, Scope: auth.ScopeAccess, SID: "s1", JTI: "s1.0",
 		Now: noon(), AccessTTL: 2 * time.Hour, RefreshTTL: 90 * 24 * time.Hour,
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return p
 }
 
 // request is one with that Authorization header, absent where it is empty.
-func request(t testing.TB, authorization string) *http.Request {
-	t.Helper()
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/xrpc/a.b.c", http.NoBody)
+func request(tb testing.TB, authorization string) *http.Request {
+	tb.Helper()
+	r := httptest.NewRequestWithContext(tb.Context(), http.MethodPost, "/xrpc/a.b.c", http.NoBody)
 	if authorization != "" {
 		r.Header.Set("Authorization", authorization)
 	}
@@ -166,14 +166,14 @@ func (f fault) String() string {
 }
 
 // faultOf is the zero fault where err is nil.
-func faultOf(t testing.TB, err error) fault {
-	t.Helper()
+func faultOf(tb testing.TB, err error) fault {
+	tb.Helper()
 	if err == nil {
 		return fault{}
 	}
 	e, ok := errors.AsType[*xrpc.Error](err)
 	if !ok {
-		t.Fatalf("error without an answer: %v", err)
+		tb.Fatalf("error without an answer: %v", err)
 	}
 	return fault{e.Status, e.Name, e.Message}
 }

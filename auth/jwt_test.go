@@ -14,11 +14,11 @@ import (
 	"nestbox/auth"
 )
 
-func decodeSecret(t testing.TB, s string) string {
-	t.Helper()
+func decodeSecret(tb testing.TB, s string) string {
+	tb.Helper()
 	b, err := base64.RawURLEncoding.DecodeString(s)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return string(b)
 }

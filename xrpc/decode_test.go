@@ -286,6 +286,7 @@ func FuzzBody(f *testing.F) {
 	s, _ := server(endpoints())
 	s.Log = slog.New(slog.DiscardHandler)
 	decode := func(t *testing.T, body []byte) (*httptest.ResponseRecorder, bool) {
+		t.Helper()
 		w := serve(s, post(t, "a.b.body", bytes.NewReader(body)))
 		if w.Code != 200 && (w.Code != 400 && w.Code != 413 || !json.Valid(w.Body.Bytes())) {
 			t.Fatalf("%q: %d %s", body, w.Code, w.Body)

@@ -73,16 +73,16 @@ func endpoints() map[string]xrpc.Method {
 
 // post is a JSON body's request; with a Content-Length where the body's length
 // is known.
-func post(t testing.TB, nsid string, body io.Reader) *http.Request {
-	t.Helper()
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/xrpc/"+nsid, body)
+func post(tb testing.TB, nsid string, body io.Reader) *http.Request {
+	tb.Helper()
+	r := httptest.NewRequestWithContext(tb.Context(), http.MethodPost, "/xrpc/"+nsid, body)
 	r.Header.Set("Content-Type", "application/json")
 	return r
 }
 
-func get(t testing.TB, nsidAndQuery string) *http.Request {
-	t.Helper()
-	return httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/xrpc/"+nsidAndQuery, http.NoBody)
+func get(tb testing.TB, nsidAndQuery string) *http.Request {
+	tb.Helper()
+	return httptest.NewRequestWithContext(tb.Context(), http.MethodGet, "/xrpc/"+nsidAndQuery, http.NoBody)
 }
 
 func serve(s *xrpc.Server, r *http.Request) *httptest.ResponseRecorder {
