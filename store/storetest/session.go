@@ -165,7 +165,9 @@ func testSessionRotateError(t *testing.T, s Stores) {
 }
 
 // testSessionRotateInside forces the interleavings: while a decision is being
-// made, something else happens to its session.
+// made, something else happens to its session. The session was read before, so
+// that a store that keeps what it read decides on that, outside of its
+// transaction, and must notice.
 func testSessionRotateInside(t *testing.T, s Stores) {
 	a := newAccount(t, s, "alice")
 	for name, c := range map[string]struct {
@@ -190,6 +192,9 @@ func testSessionRotateInside(t *testing.T, s Stores) {
 		}, false, 0},
 	} {
 		st := signIn(t, s, a)
+		if _, err := s.Sessions.Load(t.Context(), st.ID); err != nil {
+			t.Fatal(err)
+		}
 		calls := 0
 		r, err := s.Sessions.Rotate(t.Context(), st.ID, func(was session.State) (session.Rotation, error) {
 			if calls++; calls == 1 {
