@@ -134,8 +134,12 @@ func TestConfiguredKey(t *testing.T) {
 		t.Error("restored: its tokens are refused, or those of the other live")
 	}
 
-	// Retired it stays retired, although its bytes are still configured.
+	// Retired it stays retired, although its bytes are still configured and
+	// other keys come.
 	if err := k.Retire(configured.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Rotate(); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -250,6 +254,9 @@ func TestKeyringNotSaved(t *testing.T) {
 	if wantKeys(t, k, 3) != third || !verifies(k, token) {
 		t.Error("the retirement that failed came back with the next change")
 	}
+	if data, err := os.ReadFile(path); err != nil || strings.Count(string(data), configured.ID) != 1 {
+		t.Errorf("the file lists the key not once: %s, %v", data, err)
+	}
 }
 
 func TestDamagedKeyring(t *testing.T) {
@@ -300,7 +307,8 @@ func TestKeyIDs(t *testing.T) {
 	if first != kid(secret) {
 		t.Error("one secret has two ids")
 	}
-	if first == kid(secret+"x") || kid("") == kid("") {
+	generated, another := kid(""), kid("")
+	if first == kid(secret+"x") || generated == another {
 		t.Error("two keys have one id")
 	}
 	for i := range len(secret) - 3 {
