@@ -5,12 +5,31 @@ import "strings"
 // clientNames are the names of clients by a part of their User-Agent, the more
 // telling first: apps, then libraries, then browsers.
 var clientNames = []struct{ part, name string }{
-	{"Bluesky", "Bluesky app"}, {"xyz.blueskyweb", "Bluesky app"}, {"Graysky", "Graysky"}, {"Skeets", "Skeets"},
-	{"Ouranos", "Ouranos"}, {"deck.blue", "deck.blue"}, {"TOKIMEKI", "TOKIMEKI"}, {"Openvibe", "Openvibe"}, {"goat/", "goat"},
-	{"indigo", "indigo (Go)"}, {"atproto-python", "atproto (Python)"}, {"FishyFlip", "FishyFlip (C#)"}, {"atrium", "atrium (Rust)"},
-	{"okhttp", "Android app"}, {"CFNetwork", "iOS or macOS app"}, {"Dart/", "Dart app"},
-	{"Edg/", "Edge"}, {"OPR/", "Opera"}, {"Firefox/", "Firefox"}, {"Chrome/", "Chrome"}, {"Safari/", "Safari"},
-	{"curl/", "curl"}, {"node", "Node.js"}, {"Go-http-client", "Go program"}, {"python", "Python program"},
+	{"Bluesky", "Bluesky app"},
+	{"xyz.blueskyweb", "Bluesky app"},
+	{"Graysky", "Graysky"},
+	{"Skeets", "Skeets"},
+	{"Ouranos", "Ouranos"},
+	{"deck.blue", "deck.blue"},
+	{"TOKIMEKI", "TOKIMEKI"},
+	{"Openvibe", "Openvibe"},
+	{"goat/", "goat"},
+	{"indigo", "indigo (Go)"},
+	{"atproto-python", "atproto (Python)"},
+	{"FishyFlip", "FishyFlip (C#)"},
+	{"atrium", "atrium (Rust)"},
+	{"okhttp", "Android app"},
+	{"CFNetwork", "iOS or macOS app"},
+	{"Dart/", "Dart app"},
+	{"Edg/", "Edge"},
+	{"OPR/", "Opera"},
+	{"Firefox/", "Firefox"},
+	{"Chrome/", "Chrome"},
+	{"Safari/", "Safari"},
+	{"curl/", "curl"},
+	{"node", "Node.js"},
+	{"Go-http-client", "Go program"},
+	{"python", "Python program"},
 }
 
 // systems are operating systems by a part of the User-Agent of a browser.

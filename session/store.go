@@ -46,9 +46,8 @@ type Store interface {
 	Rotate(ctx context.Context, id int64, decide func(State) (Rotation, error)) (Rotation, error)
 	// End removes a session and records e. One that is unknown: ErrUnknown.
 	End(ctx context.Context, id int64, e account.Event) error
-	// EndAll removes an account's sessions, all of them or only those of app
-	// passwords, and returns how many. With appPasswords it removes the app
-	// passwords themselves as well.
+	// EndAll removes all sessions of an account and returns how many there were.
+	// With appPasswords it removes the app passwords themselves as well.
 	EndAll(ctx context.Context, accountID int64, appPasswords bool, e account.Event) (int, error)
 	// List returns an account's sessions, latest used first.
 	List(ctx context.Context, accountID int64) ([]State, error)
