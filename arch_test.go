@@ -56,19 +56,21 @@ func arrows() map[string]rule {
 		".": {},
 
 		// Foundations know no domain, and neither do their tests.
-		"xrpc":                     {imports: helpers},                         // no domain, and no kind of credential
-		"auth":                     {imports: with("xrpc")},                    // xrpc and the protocol only
-		"ratelimit":                {imports: helpers},                         // counts keys; what a key means is its caller's business
-		"plc":                      {pure: true},                               // operations are values: nothing to import, nothing to reach
-		"dagcbor":                  {pure: true},                               // the data model: bytes to values and back
-		"repo/mst":                 {imports: []string{"dagcbor"}, pure: true}, // the tree: nodes come and go through its caller
-		"repo/car":                 {imports: []string{"dagcbor"}, pure: true}, // blocks in a stream: whose stream, its caller knows
-		"plc/directory":            {imports: with("plc")},                     // a directory of its own, not a part of the PDS
-		"store/sqlite/groupcommit": {imports: helpers},                         // closures over a connection; knows no table
-		"internal/durable":         {},                                         // helpers without a domain stand alone
-		"internal/seal":            {},                                         // the same
-		"config":                   {imports: helpers, anyInTests: true},       // is read by server and cmd alone; domains get values
-		"config/internal/manual":   {imports: []string{"config"}},              // writes the README's table from Config's comments
+		"xrpc":                      {imports: helpers},                         // no domain, and no kind of credential
+		"auth":                      {imports: with("xrpc")},                    // xrpc and the protocol only
+		"ratelimit":                 {imports: helpers},                         // counts keys; what a key means is its caller's business
+		"plc":                       {pure: true},                               // operations are values: nothing to import, nothing to reach
+		"dagcbor":                   {pure: true},                               // the data model: bytes to values and back
+		"repo/mst":                  {imports: []string{"dagcbor"}, pure: true}, // the tree: nodes come and go through its caller
+		"repo/car":                  {imports: []string{"dagcbor"}, pure: true}, // blocks in a stream: whose stream, its caller knows
+		"lexicon":                   {imports: []string{"dagcbor"}, pure: true}, // schemas and records: values in, a fault out
+		"lexicon/internal/generate": {imports: []string{"lexicon"}},             // writes the schemas from indigo's documents
+		"plc/directory":             {imports: with("plc")},                     // a directory of its own, not a part of the PDS
+		"store/sqlite/groupcommit":  {imports: helpers},                         // closures over a connection; knows no table
+		"internal/durable":          {},                                         // helpers without a domain stand alone
+		"internal/seal":             {},                                         // the same
+		"config":                    {imports: helpers, anyInTests: true},       // is read by server and cmd alone; domains get values
+		"config/internal/manual":    {imports: []string{"config"}},              // writes the README's table from Config's comments
 
 		// Leaf domains: none imports another.
 		"account":  {imports: below(), anyInTests: true},
@@ -122,6 +124,7 @@ var reserved = []struct {
 	{prefix: "github.com/bluesky-social/indigo/atproto/auth", below: []string{"e2e"}, why: "importing it replaces golang-jwt's ES256 in the whole process"},
 	{prefix: "github.com/bluesky-social/indigo/atproto/repo", tests: true, why: "foreign bytes can crash it; tests compare with it"},
 	{prefix: "github.com/bluesky-social/indigo/atproto/atdata", tests: true, why: "it accepts malformed foreign bytes; tests compare with it"},
+	{prefix: "github.com/bluesky-social/indigo/atproto/lexicon", tests: true, why: "records are validated by lexicon; tests compare with it"},
 	{prefix: "github.com/alecthomas/kong", below: []string{"cmd"}, why: "the command line is parsed at the edge"},
 	{prefix: "testing", below: []string{"store/storetest", "internal/pdstest", "e2e", "bench"}, tests: true, why: "test helpers do not belong into the binary"},
 }

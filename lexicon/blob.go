@@ -1,0 +1,168 @@
+package lexicon
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ipfs/go-cid"
+
+	"nestbox/dagcbor"
+)
+
+// typeBlob is the $type of a reference to a blob.
+const typeBlob = "blob"
+
+// BlobRef is a reference to a blob in a record.
+type BlobRef struct {
+	Path     string // as InvalidError has it: "Record/avatar"
+	CID      cid.Cid
+	MimeType string
+	Size     int64 // -1 where Legacy: it does not say
+	Legacy   bool  // the form {cid, mimeType} of before 2023, which no schema takes any more
+	Rules    BlobRules
+}
+
+// BlobRules are what a schema asks of a blob; the zero value takes every blob.
+type BlobRules struct {
+	Accept  []string // MIME types, or "*/*", or "image/*"; empty: all
+	MaxSize int64    // in bytes; 0: no limit
+}
+
+// Takes says whether a blob of this type may be referred to here.
+func (r BlobRules) Takes(mimeType string) bool {
+	return len(r.Accept) == 0 || slices.ContainsFunc(r.Accept, func(pattern string) bool {
+		if pattern == "*/*" {
+			return true
+		}
+		if kind, ok := strings.CutSuffix(pattern, "*"); ok && strings.HasSuffix(kind, "/") {
+			return strings.HasPrefix(mimeType, kind)
+		}
+		return pattern == mimeType
+	})
+}
+
+// Fits says whether a blob of this size may be referred to here.
+func (r BlobRules) Fits(size int64) bool { return r.MaxSize == 0 || size <= r.MaxSize }
+
+type blob struct{ rules BlobRules }
+
+// check looks at what the reference says. Whether it is true, only who has the
+// blob can say.
+func (s *blob) check(v any, _ int) *InvalidError {
+	m, ok := v.(map[string]any)
+	if !ok {
+		return invalid("should be a blob ref")
+	}
+	b, ok := asBlob(m)
+	switch {
+	case !ok || b.Legacy:
+		return invalid("should be a blob ref")
+	case !s.rules.Takes(b.MimeType):
+		return invalid("must be of type " + strings.Join(s.rules.Accept, ", ")).in("mimeType")
+	case !s.rules.Fits(b.Size):
+		return invalid(fmt.Sprintf("can not be greater than %d", s.rules.MaxSize)).in("size")
+	}
+	return nil
+}
+
+// asBlob returns what m refers to, if it is a reference to a blob.
+func asBlob(m map[string]any) (BlobRef, bool) {
+	mimeType, _ := m["mimeType"].(string)
+	if m[keyType] == typeBlob {
+		c, isLink := m["ref"].(cid.Cid)
+		size, isSize := m["size"].(int64)
+		ok := len(m) == 4 && strings.Contains(mimeType, "/") && isLink && c.Defined() && isSize && size >= 0
+		return BlobRef{CID: c, MimeType: mimeType, Size: size}, ok
+	}
+	text, _ := m["cid"].(string)
+	if len(m) != 2 || mimeType == "" || !isCID(text) {
+		return BlobRef{}, false
+	}
+	c, err := cid.Decode(text)
+	return BlobRef{CID: c, MimeType: mimeType, Size: -1, Legacy: true}, err == nil
+}
+
+// BlobRefs returns every reference to a blob in a record, by path: those that
+// its schema names with the rules for them, and those in what no schema names.
+// Below dagcbor.MaxDepth it does not look: no such record can be encoded.
+func (c *Catalogue) BlobRefs(collection string, v map[string]any) []BlobRef {
+	var s schema
+	if r, ok := c.records[collection]; ok {
+		s = r.schema
+	}
+	var w blobWalk
+	w.visit(v, s, 1)
+	slices.SortFunc(w.found, func(a, b BlobRef) int { return cmp.Compare(a.Path, b.Path) })
+	return w.found
+}
+
+type blobWalk struct {
+	path  []string
+	found []BlobRef
+}
+
+// visit looks for references in v, whose schema is s, or nil.
+func (w *blobWalk) visit(v any, s schema, depth int) {
+	if depth > dagcbor.MaxDepth {
+		return
+	}
+	s = resolve(s, v)
+	switch v := v.(type) {
+	case []any:
+		var items schema
+		if a, ok := s.(*array); ok {
+			items = a.items
+		}
+		for i, e := range v {
+			w.path = append(w.path, strconv.Itoa(i))
+			w.visit(e, items, depth+1)
+			w.path = w.path[:len(w.path)-1]
+		}
+	case map[string]any:
+		if b, ok := asBlob(v); ok {
+			b.Path = strings.Join(append([]string{"Record"}, w.path...), "/")
+			if s, ok := s.(*blob); ok {
+				b.Rules = s.rules
+			}
+			w.found = append(w.found, b)
+			return
+		}
+		o, _ := s.(*object)
+		for name, e := range v {
+			w.path = append(w.path, name)
+			w.visit(e, o.property(name), depth+1)
+			w.path = w.path[:len(w.path)-1]
+		}
+	}
+}
+
+// property returns the schema of a property, or nil.
+func (s *object) property(name string) schema {
+	if s != nil {
+		for i := range s.properties {
+			if s.properties[i].name == name {
+				return s.properties[i].schema
+			}
+		}
+	}
+	return nil
+}
+
+// resolve returns the schema that s means for v.
+func resolve(s schema, v any) schema {
+	switch r := s.(type) {
+	case *ref:
+		return r.schema
+	case *union:
+		name, _ := typeOf(v)
+		if variant := r.variants[name]; variant != nil {
+			return variant.schema
+		}
+		return nil
+	default:
+		return s
+	}
+}

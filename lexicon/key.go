@@ -1,0 +1,76 @@
+package lexicon
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+)
+
+// KeyType is what the keys of a collection's records are
+// (https://atproto.com/specs/record-key): tid, nsid, any, or literal: and the
+// only key.
+type KeyType string
+
+// The key types but for literals.
+const (
+	KeyTID  KeyType = "tid"
+	KeyNSID KeyType = "nsid"
+	KeyAny  KeyType = "any"
+)
+
+const literal = "literal:"
+
+// ErrKey: the key is none that records of the collection may have. The text says
+// what it must be.
+var ErrKey = errors.New("record key")
+
+type keyError string
+
+func (e keyError) Error() string { return "Record key must be " + string(e) }
+func (keyError) Unwrap() error   { return ErrKey }
+
+// Key returns the type of the keys of a collection's records: KeyAny where the
+// catalogue does not know the collection.
+func (c *Catalogue) Key(collection string) KeyType {
+	if r, ok := c.records[collection]; ok {
+		return r.key
+	}
+	return KeyAny
+}
+
+// Literal returns the only key that there may be, if there is only one.
+func (k KeyType) Literal() (string, bool) { return strings.CutPrefix(string(k), literal) }
+
+// Check returns ErrKey where a record's key is not of this type. Keys of every
+// type are record keys.
+func (k KeyType) Check(key string) error {
+	if _, err := syntax.ParseRecordKey(key); err != nil {
+		return keyError("a valid Record Key")
+	}
+	switch k {
+	case KeyTID:
+		if _, err := syntax.ParseTID(key); err != nil {
+			return keyError("a valid TID")
+		}
+	case KeyNSID:
+		if _, err := syntax.ParseNSID(key); err != nil {
+			return keyError("a valid nsid")
+		}
+	default:
+		if only, ok := k.Literal(); ok && key != only {
+			return keyError(`"` + only + `"`)
+		}
+	}
+	return nil
+}
+
+// valid says whether k is a type of the language.
+func (k KeyType) valid() bool {
+	only, ok := k.Literal()
+	if !ok {
+		return k == KeyTID || k == KeyNSID || k == KeyAny
+	}
+	_, err := syntax.ParseRecordKey(only)
+	return err == nil
+}
