@@ -204,7 +204,10 @@ func (db *DB) read(ctx context.Context, fn func(*sqlite.Conn) error) error {
 		return fmt.Errorf("take a read connection: %w", err)
 	}
 	defer db.reads.Put(conn)
-	return fn(conn)
+	if err = fn(conn); err != nil && ctx.Err() != nil {
+		return ctx.Err() // SQLite calls it an interruption
+	}
+	return err
 }
 
 // readTx is read in one transaction: every statement sees the same state.

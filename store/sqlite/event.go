@@ -27,6 +27,9 @@ func insertEvent(c *sqlite.Conn, accountID int64, e account.Event) error {
 			s.BindText(9, e.OtherNetwork)
 			s.BindText(10, e.OtherUserAgent)
 		})
+	if sqlite.ErrCode(err) == sqlite.ResultConstraintForeignKey {
+		return account.ErrNotFound
+	}
 	if err != nil {
 		return fmt.Errorf("append to trail: %w", err)
 	}

@@ -22,7 +22,7 @@ func (db Identities) Due(ctx context.Context, before time.Time, limit int) ([]id
 	var out []identity.Subject
 	err := db.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, `SELECT a.id, a.did, a.handle, a.signing_key, i.document, i.handle_invalid
-			FROM identity i JOIN account a ON a.id = i.account_id WHERE i.checked_at < ? ORDER BY i.checked_at LIMIT ?`,
+			FROM identity i JOIN account a ON a.id = i.account_id WHERE i.checked_at < ? OR i.checked_at IS NULL ORDER BY i.checked_at LIMIT ?`,
 			func(s *sqlite.Stmt) { bindTime(s, 1, before); s.BindInt64(2, int64(limit)) },
 			func(r *sqlite.Stmt) error {
 				out = append(out, identity.Subject{
@@ -40,7 +40,7 @@ func (db Identities) Due(ctx context.Context, before time.Time, limit int) ([]id
 
 // SaveDocument implements identity.Store.
 func (db Identities) SaveDocument(ctx context.Context, accountID int64, document []byte, handleInvalid bool, at time.Time) error {
-	return Accounts{db.DB}.update(ctx, accountID, func(tx *groupcommit.Tx) error {
+	return Accounts(db).update(ctx, accountID, func(tx *groupcommit.Tx) error {
 		return saveDocument(tx.Conn, accountID, document, handleInvalid, at)
 	})
 }

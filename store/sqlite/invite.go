@@ -16,13 +16,14 @@ import (
 func (db Accounts) AddInviteCodes(ctx context.Context, codes []account.InviteCode) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		for _, code := range codes {
-			_, err := change(tx.Conn, "INSERT INTO invite_code (code, available, disabled, for_account, created_by, created_at) VALUES (?, ?, 0, ?, ?, ?)",
+			_, err := change(tx.Conn, "INSERT INTO invite_code (code, available, disabled, for_account, created_by, created_at) VALUES (?, ?, ?, ?, ?, ?)",
 				func(s *sqlite.Stmt) {
 					s.BindText(1, code.Code)
 					s.BindInt64(2, int64(code.Available))
-					s.BindText(3, code.ForAccount)
-					s.BindText(4, code.CreatedBy)
-					bindTime(s, 5, code.CreatedAt)
+					s.BindBool(3, code.Disabled)
+					s.BindText(4, code.ForAccount)
+					s.BindText(5, code.CreatedBy)
+					bindTime(s, 6, code.CreatedAt)
 				})
 			if err != nil {
 				return fmt.Errorf("insert invite code: %w", err)

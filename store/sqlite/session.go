@@ -146,7 +146,8 @@ func insertSession(tx *groupcommit.Tx, db *DB, n session.New) (*session.State, e
 	}
 	err = query(tx.Conn, `INSERT INTO session
 		(nonce, account_id, app_password_id, scope, created_at, head, rotated_at, marks, floor, expires, network, user_agent)
-		VALUES (?, ?, ?, ?, ?, 0, ?, x'', 0, ?, ?, ?) RETURNING id`,
+		VALUES (?, ?, ?, ?, ?, 0, ?, x'', 0, ?, ?, ?)
+		RETURNING id, (SELECT name FROM app_password p WHERE p.id = app_password_id)`,
 		func(s *sqlite.Stmt) {
 			s.BindText(1, st.Nonce)
 			s.BindInt64(2, st.AccountID)
@@ -157,7 +158,7 @@ func insertSession(tx *groupcommit.Tx, db *DB, n session.New) (*session.State, e
 			bindTime(s, 7, st.Expires)
 			s.BindText(8, st.Network)
 			s.BindText(9, st.UserAgent)
-		}, func(r *sqlite.Stmt) error { st.ID = r.ColumnInt64(0); return nil })
+		}, func(r *sqlite.Stmt) error { st.ID, st.AppPassword = r.ColumnInt64(0), r.ColumnText(1); return nil })
 	if sqlite.ErrCode(err) == sqlite.ResultConstraintForeignKey {
 		return nil, session.ErrUnknown
 	}
@@ -215,29 +216,34 @@ func deleteSessions(tx *groupcommit.Tx, db *DB, where string, b bind) ([]int64, 
 
 // Rotate implements session.Store. The common case costs one UPDATE: the
 // decision is made on the cached state, and the write insists that the row is
-// still in it; where it is not, the decision is made again on the row.
-func (db Sessions) Rotate(ctx context.Context, id int64, decide func(session.State) (session.Rotation, error)) (session.Rotation, error) {
-	st, err := db.Load(ctx, id)
-	if err != nil {
-		return session.Rotation{}, err
-	}
-	r, err := decide(*st)
-	if err != nil || !r.Changed {
-		return r, err
+// still in it; where it is not, the decision is made again on the row. A
+// session that is not cached is read by the writer, which needs its page anyway
+// and, unlike a reader, keeps its pages from one transaction to the next.
+func (db Sessions) Rotate(ctx context.Context, id int64, decide func(session.State) (session.Rotation, error)) (r session.Rotation, err error) {
+	was, cached := db.sessions.GetIfPresent(id)
+	if cached {
+		if r, err = decide(*was); err != nil || !r.Changed {
+			return r, err
+		}
 	}
 	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		written, err := db.store(tx, *st, r)
-		if err != nil || written {
-			return err
+		if cached {
+			if written, err := db.store(tx, *was, r); err != nil || written {
+				return err
+			}
 		}
 		now, err := loadSession(tx.Conn, id)
 		if err != nil {
 			return err
 		}
-		if r, err = decide(*now); err != nil || !r.Changed {
+		if r, err = decide(*now); err != nil {
 			return err
 		}
-		written, err = db.store(tx, *now, r)
+		if !r.Changed {
+			tx.AfterCommit(func() { db.sessions.Set(id, now) })
+			return nil
+		}
+		written, err := db.store(tx, *now, r)
 		if err == nil && !written {
 			err = fmt.Errorf("session %d changed within a transaction", id)
 		}

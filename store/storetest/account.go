@@ -16,6 +16,7 @@ import (
 )
 
 func testAccountFind(t *testing.T, s Stores) {
+	t.Helper()
 	made := newAccount(t, s, "alice")
 	s = s.Reopen()
 	for name, find := range map[string]func() (*account.Account, error){
@@ -43,6 +44,7 @@ func testAccountFind(t *testing.T, s Stores) {
 }
 
 func testAccountList(t *testing.T, s Stores) {
+	t.Helper()
 	var want []syntax.DID
 	for i := range 7 {
 		want = append(want, newAccount(t, s, fmt.Sprintf("account%d", i)).DID)
@@ -70,6 +72,7 @@ func testAccountList(t *testing.T, s Stores) {
 }
 
 func testAccountPassword(t *testing.T, s Stores) {
+	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
 	kept, ended, other := signIn(t, s, a), signIn(t, s, a), signIn(t, s, b)
 	app := signInWith(t, s, a, addAppPassword(t, s, a, "app"))
@@ -107,6 +110,7 @@ func testAccountPassword(t *testing.T, s Stores) {
 }
 
 func testAccountAppPasswords(t *testing.T, s Stores) {
+	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
 	p, q, r := addAppPassword(t, s, a, "p"), addAppPassword(t, s, a, "q"), addAppPassword(t, s, b, "p")
 	withP, withQ, withR, own := signInWith(t, s, a, p), signInWith(t, s, a, q), signInWith(t, s, b, r), signIn(t, s, a)
@@ -149,6 +153,7 @@ func testAccountAppPasswords(t *testing.T, s Stores) {
 }
 
 func testAccountStatus(t *testing.T, s Stores) {
+	t.Helper()
 	a := newAccount(t, s, "alice")
 	set := func(c account.StatusChange, kind account.EventKind) *account.Account {
 		t.Helper()
@@ -192,6 +197,7 @@ func testAccountStatus(t *testing.T, s Stores) {
 }
 
 func testAccountDelete(t *testing.T, s Stores) {
+	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
 	app := signInWith(t, s, a, addAppPassword(t, s, a, "app"))
 	own, other := signIn(t, s, a), signIn(t, s, b)
@@ -217,6 +223,7 @@ func testAccountDelete(t *testing.T, s Stores) {
 }
 
 func testAccountTrail(t *testing.T, s Stores) {
+	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
 	full := account.Event{
 		At: at(3), Kind: account.EventSuspectedSharing, By: account.ActorServer, Session: 7, Reason: "why", Network: "192.0.2.1",
@@ -228,6 +235,9 @@ func testAccountTrail(t *testing.T, s Stores) {
 		if err := s.Accounts.AddEvent(t.Context(), a.ID, e); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := s.Accounts.AddEvent(t.Context(), 999, full); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("no account: %v", err)
 	}
 	s = s.Reopen()
 	trail, err := s.Accounts.Trail(t.Context(), a.ID, account.TrailLimit+50)
@@ -252,6 +262,7 @@ func testAccountTrail(t *testing.T, s Stores) {
 // testAccountCache: a reader never sees what was true before the last write that
 // has returned.
 func testAccountCache(t *testing.T, s Stores) {
+	t.Helper()
 	a := newAccount(t, s, "alice")
 	var written atomic.Int64
 	stop := make(chan struct{})

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -38,6 +39,7 @@ func invited(name, code string) hosting.Pending {
 }
 
 func testInvites(t *testing.T, s Stores) {
+	t.Helper()
 	addInvite(t, s, "two", 2)
 	first, err := s.Hosting.Reserve(t.Context(), invited("alice", "two"))
 	if err != nil {
@@ -65,6 +67,16 @@ func testInvites(t *testing.T, s Stores) {
 	if got := invite(t, s, "two"); len(got.Uses) != 1 || got.Uses[0].UsedBy != pending("bob").DID {
 		t.Errorf("%+v", got)
 	}
+	off := account.InviteCode{Code: "off", Available: 5, Disabled: true, ForAccount: "did:plc:owner", CreatedBy: "admin", CreatedAt: start}
+	if err := s.Accounts.AddInviteCodes(t.Context(), []account.InviteCode{off}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Hosting.Reserve(t.Context(), invited("carol", "off")); !errors.Is(err, account.ErrInviteUsed) {
+		t.Errorf("disabled: %v", err)
+	}
+	if of, err := s.Accounts.InviteCodesFor(t.Context(), "did:plc:owner"); err != nil || len(of) != 1 || !of[0].Disabled {
+		t.Errorf("%+v, %v", of, err)
+	}
 	own, err := s.Accounts.InviteCodesFor(t.Context(), "did:plc:nobody")
 	if err != nil || len(own) != 0 {
 		t.Errorf("%+v, %v", own, err)
@@ -91,6 +103,7 @@ func testInvites(t *testing.T, s Stores) {
 }
 
 func testReserve(t *testing.T, s Stores) {
+	t.Helper()
 	p := pending("alice")
 	id, err := s.Hosting.Reserve(t.Context(), p)
 	if err != nil {
@@ -141,6 +154,7 @@ func testReserve(t *testing.T, s Stores) {
 }
 
 func testReserveRace(t *testing.T, s Stores) {
+	t.Helper()
 	for name, c := range map[string]struct {
 		change func(p *hosting.Pending)
 		want   error
@@ -171,6 +185,7 @@ func testReserveRace(t *testing.T, s Stores) {
 
 // testPending: nobody sees an account whose DID is being registered.
 func testPending(t *testing.T, s Stores) {
+	t.Helper()
 	p := pending("alice")
 	id, err := s.Hosting.Reserve(t.Context(), p)
 	if err != nil {
@@ -194,11 +209,15 @@ func testPending(t *testing.T, s Stores) {
 			_, err := s.Accounts.SetStatus(t.Context(), id, account.StatusChange{}, event(account.EventActivated))
 			return err
 		},
-		"Delete": func() error { return s.Accounts.Delete(t.Context(), id) },
+		"Delete":       func() error { return s.Accounts.Delete(t.Context(), id) },
+		"SaveDocument": func() error { return s.Identity.SaveDocument(t.Context(), id, []byte("{}"), false, start) },
 	} {
 		if err := see(); !errors.Is(err, account.ErrNotFound) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	if err := s.Accounts.UpgradeHash(t.Context(), id, p.PasswordHash, "x"); !errors.Is(err, account.ErrPasswordChanged) {
+		t.Errorf("UpgradeHash: %v", err)
 	}
 	if list, err := s.Accounts.List(t.Context(), 0, 10); err != nil || len(list) != 0 {
 		t.Errorf("List = %+v, %v", list, err)
@@ -219,6 +238,7 @@ func testPending(t *testing.T, s Stores) {
 }
 
 func testIdentity(t *testing.T, s Stores) {
+	t.Helper()
 	alice, bob, carol := newAccount(t, s, "alice"), newAccount(t, s, "bob"), newAccount(t, s, "carol")
 	if _, err := s.Hosting.Reserve(t.Context(), pending("dave")); err != nil {
 		t.Fatal(err)
@@ -232,6 +252,16 @@ func testIdentity(t *testing.T, s Stores) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	s = s.Reopen()
+	never := newAccount(t, s, "never")
+	if err := s.Identity.SaveDocument(t.Context(), never.ID, []byte("{}"), false, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := s.Identity.Due(t.Context(), start, 10); err != nil || len(list) != 1 || list[0].DID != never.DID {
+		t.Errorf("due %+v, %v; want the one that was never checked", list, err)
+	}
+	if err := s.Accounts.Delete(t.Context(), never.ID); err != nil {
+		t.Fatal(err)
+	}
 	due := func(limit int) []syntax.DID {
 		t.Helper()
 		list, err := s.Identity.Due(t.Context(), at(30), limit)

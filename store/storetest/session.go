@@ -13,6 +13,7 @@ import (
 )
 
 func testSessionCreate(t *testing.T, s Stores) {
+	t.Helper()
 	a := newAccount(t, s, "alice")
 	n := newSession(t, s, a)
 	st := create(t, s, n)
@@ -34,6 +35,9 @@ func testSessionCreate(t *testing.T, s Stores) {
 	}
 	p := addAppPassword(t, s, a, "app")
 	app := signInWith(t, s, a, p)
+	if app.AppPassword != "app" {
+		t.Errorf("%+v", app)
+	}
 	s = s.Reopen()
 	if got, err := s.Sessions.Load(t.Context(), app.ID); err != nil || got.AppPasswordID != p.ID || got.AppPassword != "app" {
 		t.Errorf("session of an app password: %+v, %v", got, err)
@@ -46,6 +50,7 @@ func testSessionCreate(t *testing.T, s Stores) {
 // testSessionEpoch: a session is only made under the credentials that were
 // checked.
 func testSessionEpoch(t *testing.T, s Stores) {
+	t.Helper()
 	for name, end := range map[string]func(a *account.Account) error{
 		"password": func(a *account.Account) error {
 			return s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, event(account.EventPasswordChanged))
@@ -79,6 +84,7 @@ func testSessionEpoch(t *testing.T, s Stores) {
 
 // testSessionLimit: the longest unused go first, and the trail says so.
 func testSessionLimit(t *testing.T, s Stores) {
+	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
 	other := signIn(t, s, b)
 	n := newSession(t, s, a)
@@ -98,6 +104,7 @@ func testSessionLimit(t *testing.T, s Stores) {
 }
 
 func testSessionRotate(t *testing.T, s Stores) {
+	t.Helper()
 	a := newAccount(t, s, "alice")
 	st := signIn(t, s, a)
 	want := *st
@@ -138,6 +145,7 @@ func testSessionRotate(t *testing.T, s Stores) {
 // testSessionRotateError: an error, or a decision that changes nothing, changes
 // nothing.
 func testSessionRotateError(t *testing.T, s Stores) {
+	t.Helper()
 	st := signIn(t, s, newAccount(t, s, "alice"))
 	refused := errors.New("refused")
 	_, err := s.Sessions.Rotate(t.Context(), st.ID, func(was session.State) (session.Rotation, error) {
@@ -169,6 +177,7 @@ func testSessionRotateError(t *testing.T, s Stores) {
 // that a store that keeps what it read decides on that, outside of its
 // transaction, and must notice.
 func testSessionRotateInside(t *testing.T, s Stores) {
+	t.Helper()
 	a := newAccount(t, s, "alice")
 	for name, c := range map[string]struct {
 		other func(id int64) error
@@ -214,6 +223,7 @@ func testSessionRotateInside(t *testing.T, s Stores) {
 // testSessionRotateParallel: of any number of presentations of one head, one
 // moves it, and all see where to.
 func testSessionRotateParallel(t *testing.T, s Stores) {
+	t.Helper()
 	const devices, tabs = 5, 50
 	a := newAccount(t, s, "alice")
 	var all sync.WaitGroup
@@ -248,6 +258,7 @@ func testSessionRotateParallel(t *testing.T, s Stores) {
 }
 
 func testSessionRevokeByRotate(t *testing.T, s Stores) {
+	t.Helper()
 	a := newAccount(t, s, "alice")
 	st, other := signIn(t, s, a), signIn(t, s, a)
 	r, err := s.Sessions.Rotate(t.Context(), st.ID, func(was session.State) (session.Rotation, error) {
@@ -264,6 +275,7 @@ func testSessionRevokeByRotate(t *testing.T, s Stores) {
 }
 
 func testSessionEnd(t *testing.T, s Stores) {
+	t.Helper()
 	a := newAccount(t, s, "alice")
 	st, other := signIn(t, s, a), signIn(t, s, a)
 	if err := s.Sessions.End(t.Context(), st.ID, event(account.EventSignOut)); err != nil {
@@ -285,6 +297,7 @@ func testSessionEnd(t *testing.T, s Stores) {
 // testSessionEndRaces: whatever reads, and moves the head, while a session is
 // ended, it stays ended.
 func testSessionEndRaces(t *testing.T, s Stores) {
+	t.Helper()
 	a := newAccount(t, s, "alice")
 	for range 20 {
 		st := signIn(t, s, a)
@@ -322,6 +335,7 @@ func testSessionEndRaces(t *testing.T, s Stores) {
 }
 
 func testSessionEndAll(t *testing.T, s Stores) {
+	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
 	app := signInWith(t, s, a, addAppPassword(t, s, a, "app"))
 	mine, other := signIn(t, s, a), signIn(t, s, b)
@@ -345,6 +359,7 @@ func testSessionEndAll(t *testing.T, s Stores) {
 }
 
 func testSessionList(t *testing.T, s Stores) {
+	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
 	first, second, third := signIn(t, s, a), signIn(t, s, a), signIn(t, s, a)
 	signIn(t, s, b)
@@ -365,6 +380,7 @@ func testSessionList(t *testing.T, s Stores) {
 }
 
 func testSessionCollect(t *testing.T, s Stores) {
+	t.Helper()
 	a := newAccount(t, s, "alice")
 	want := map[*session.State]bool{}
 	for i := range 30 {

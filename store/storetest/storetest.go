@@ -33,6 +33,7 @@ type Stores struct {
 // Run runs the whole suite. open gives stores on an empty database, which is
 // closed at the end of the test.
 func Run(t *testing.T, open func(t *testing.T) Stores) {
+	t.Helper()
 	for name, test := range map[string]func(*testing.T, Stores){
 		"SessionCreate":         testSessionCreate,
 		"SessionEpoch":          testSessionEpoch,

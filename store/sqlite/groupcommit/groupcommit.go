@@ -249,6 +249,10 @@ func (w *Writer) serve(first *job) {
 		}
 		batch = append(batch, j)
 		j.err = w.runOne(j)
+		if p := w.broken.Load(); p != nil {
+			w.finish(batch, *p)
+			return
+		}
 		if w.conn.AutocommitEnabled() {
 			// SQLite itself rolled the whole transaction back (disk full, I/O
 			// error, …): the closures before this one are undone as well.
@@ -330,12 +334,20 @@ func (w *Writer) commit(batch []*job) {
 			return
 		}
 	}
-	err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
-	w.broken.Store(&err)
-	w.finish(batch, err)
+	w.finish(batch, w.fail(err))
+}
+
+// fail stops the writer for good, tells Fatal, and returns what everyone is told
+// from now on.
+func (w *Writer) fail(cause error) error {
+	err := fmt.Errorf("%w: %w", ErrOutcomeUnknown, cause)
+	if !w.broken.CompareAndSwap(nil, &err) {
+		return *w.broken.Load()
+	}
 	if w.opts.Fatal != nil {
 		w.opts.Fatal(err)
 	}
+	return err
 }
 
 // finish answers a batch: nil means committed. A closure that failed by itself
@@ -366,8 +378,7 @@ func (w *Writer) rollback() {
 		return
 	}
 	if err := exec(w.conn, "ROLLBACK"); err != nil {
-		err = fmt.Errorf("%w: rollback: %w", ErrOutcomeUnknown, err)
-		w.broken.Store(&err)
+		_ = w.fail(fmt.Errorf("rollback: %w", err)) // the callers look at broken
 	}
 }
 

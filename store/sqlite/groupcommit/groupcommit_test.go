@@ -108,7 +108,7 @@ func (f *fixture) together(t *testing.T, fns ...func(*groupcommit.Tx) error) []e
 // watched is a context that tells when Do waits for the outcome: it asks for
 // Done a second time then.
 type watched struct {
-	context.Context
+	context.Context //nolint:containedctx // it is one
 
 	n     atomic.Int64
 	asked func()
@@ -132,9 +132,10 @@ func TestSharedCommit(t *testing.T) {
 		}
 		return refused
 	}
+	again := insert(1)
 	errs := f.together(t, insert(1), fail,
 		func(tx *groupcommit.Tx) error { _ = insert(3)(tx); panic("oops") },
-		insert(4), insert(1), insert(5))
+		insert(4), again, insert(5))
 	if n := f.commits.Load(); n != 1 {
 		t.Errorf("%d commits", n)
 	}
@@ -227,8 +228,8 @@ func TestOutcomeUnknown(t *testing.T) {
 			hooks := 0
 			hooked := func(tx *groupcommit.Tx) error { tx.AfterCommit(func() { hooks++ }); return insert(2)(tx) }
 			for _, err := range f.together(t, insert(1), hooked) {
-				if !errors.Is(err, groupcommit.ErrOutcomeUnknown) {
-					t.Error(err)
+				if !errors.Is(err, groupcommit.ErrOutcomeUnknown) || len(f.fatal) != 1 {
+					t.Errorf("%v; Fatal was told %d times", err, len(f.fatal))
 				}
 			}
 			f.fail = nil
