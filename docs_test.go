@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	fence    = regexp.MustCompile("(?ms)^```.*?^```$")
+	fence    = regexp.MustCompile("(?s)(?:^|\n)```.*?\n```")
 	heading  = regexp.MustCompile(`(?m)^#+ +(.+)$`)
 	link     = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	notSlug  = regexp.MustCompile(`[^\p{L}\p{N}_ -]`)

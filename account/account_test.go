@@ -114,8 +114,10 @@ func TestWith(t *testing.T) {
 		"deactivated again, without a date": {everything, account.StatusChange{Deactivated: new(true)}, changed(func(a *account.Account) { a.DeleteAfter = time.Time{} }), false},
 		"activated":                         {everything, account.StatusChange{Deactivated: new(false)}, changed(func(a *account.Account) { a.DeactivatedAt, a.DeleteAfter = time.Time{}, time.Time{} }), false},
 		"all at once": {
-			account.Account{}, account.StatusChange{Takedown: &account.Applied{Applied: true}, Suspended: new(true), Deactivated: new(true)},
-			account.Account{TakendownAt: now, SuspendedAt: now, DeactivatedAt: now}, true,
+			account.Account{},
+			account.StatusChange{Takedown: &account.Applied{Applied: true}, Suspended: new(true), Deactivated: new(true)},
+			account.Account{TakendownAt: now, SuspendedAt: now, DeactivatedAt: now},
+			true,
 		},
 	} {
 		from := c.from

@@ -138,7 +138,10 @@ func TestPages(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			page := got.(admin.AccountPage)
+			page, ok := got.(admin.AccountPage)
+			if !ok {
+				t.Fatalf("%T", got)
+			}
 			for _, a := range page.Accounts {
 				if seen[a.DID] {
 					t.Errorf("%d accounts: %s twice", n, a.Handle)

@@ -346,10 +346,10 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	var log bytes.Buffer
 	slog.New(slog.NewJSONHandler(&log, nil)).LogAttrs(t.Context(), slog.LevelInfo, "ring", slog.Any("ring", k), slog.Any("keys", k.Keys()))
 	shown := fmt.Sprintf("%s %v %+v %#v %s %v", listed, k, k, k, log.String(), k.Keys())
-	hidden := []string{secret, fmt.Sprint([]byte(secret)), "secret\""}
+	hidden := []string{secret, fmt.Sprintf("%d", []byte(secret)), "secret\""}
 	for _, key := range file.Keys {
 		if key.Secret != "" {
-			hidden = append(hidden, key.Secret, fmt.Sprint([]byte(decodeSecret(t, key.Secret))))
+			hidden = append(hidden, key.Secret, fmt.Sprintf("%d", []byte(decodeSecret(t, key.Secret))))
 		}
 	}
 	if len(hidden) != 5 {

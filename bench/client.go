@@ -46,7 +46,8 @@ func (e *answerError) Error() string { return fmt.Sprintf("status %d: %s", e.sta
 // call makes one XRPC request and returns the body of its answer, which is
 // valid until the next call. A nil body makes no JSON request.
 func (c *conn) call(method, nsid, token string, body []byte) ([]byte, error) {
-	b := append(c.out[:0], method...)
+	b := c.out[:0]
+	b = append(b, method...)
 	b = append(b, " /xrpc/"...)
 	b = append(b, nsid...)
 	b = append(b, " HTTP/1.1\r\nHost: "...)

@@ -75,7 +75,7 @@ func (b *bench) run() (err error) {
 		Machine: machine(), CPUs: runtime.NumCPU(), Go: runtime.Version(), At: begun.UTC().Truncate(time.Second),
 		Memory: map[string]idleAfter{}, Start: map[string][]float64{},
 	}
-	version, err := exec.Command(b.binary, "version").Output() //nolint:gosec,noctx // our own binary, which ends by itself
+	version, err := exec.Command(b.binary, "version").Output() //nolint:noctx // our own binary, which ends by itself
 	if err != nil {
 		return fmt.Errorf("%s version: %w", b.binary, err)
 	}
@@ -115,7 +115,7 @@ const (
 )
 
 func replaceTables(page, tables string) error {
-	old, err := os.ReadFile(page) //nolint:gosec // named by whoever runs this
+	old, err := os.ReadFile(page)
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func replaceTables(page, tables string) error {
 	if !ok || !ok2 {
 		return fmt.Errorf("%s has no place for the tables", page)
 	}
-	return os.WriteFile(page, bytes.Join([][]byte{before, []byte(beginTables), []byte("\n" + tables + "\n"), []byte(endTables), after}, nil), 0o644) //nolint:gosec // a page for everyone
+	return os.WriteFile(page, bytes.Join([][]byte{before, []byte(beginTables), []byte("\n" + tables + "\n"), []byte(endTables), after}, nil), 0o644)
 }
 
 // measure makes a load until it is a quiet sample, or the retries are used up.

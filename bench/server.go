@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -39,8 +40,7 @@ type server struct {
 // stop ends the server's processes, the last started first.
 func (s *server) stop() error {
 	var errs []error
-	for i := len(s.processes) - 1; i >= 0; i-- {
-		cmd := s.processes[i]
+	for _, cmd := range slices.Backward(s.processes) {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // one that has ended is told nothing
 		kill := time.AfterFunc(stopTimeout, func() { _ = cmd.Process.Kill() })
 		if err := cmd.Wait(); err != nil {
@@ -53,7 +53,7 @@ func (s *server) stop() error {
 
 // launch starts a command. Its log goes to a file in dir.
 func (s *server) launch(env []string, name string, args ...string) (*exec.Cmd, error) {
-	cmd := exec.Command(name, args...) //nolint:gosec,noctx // our own binaries, stopped by stop
+	cmd := exec.Command(name, args...) //nolint:noctx // our own binaries, stopped by stop
 	cmd.Env = append(environ(), env...)
 	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {

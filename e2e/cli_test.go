@@ -116,6 +116,7 @@ func (o *operator) info(t *testing.T, who string) (a admin.AccountInfo) {
 
 func TestCLIAccounts(t *testing.T) {
 	onServedAndStopped(t, func(t *testing.T, o *operator) {
+		t.Helper()
 		var alice, bob admin.AccountLine
 		o.get(t, &alice, pdstest.Password+"\n", "account", "create", "alice.test", "alice@example.com", "--password-stdin")
 		if alice.Handle != "alice.test" || alice.Email != "alice@example.com" || alice.Status != "active" || alice.Password != "" {
@@ -154,6 +155,7 @@ func TestCLIAccounts(t *testing.T) {
 
 func TestCLIPassword(t *testing.T) {
 	onServedAndStopped(t, func(t *testing.T, o *operator) {
+		t.Helper()
 		s := o.up().SignUp(t, "alice")
 		var line admin.AccountLine
 		o.get(t, &line, "another-password\r\n", "account", "password", "alice@example.com", "--password-stdin")
@@ -171,6 +173,7 @@ func TestCLIPassword(t *testing.T) {
 
 func TestCLIStatus(t *testing.T) {
 	onServedAndStopped(t, func(t *testing.T, o *operator) {
+		t.Helper()
 		s := o.up().SignUp(t, "alice")
 		o.run(t, "account", "suspend", "alice.test")
 		if again := o.up().MustRefresh(t, s.RefreshJwt); again.Status != "suspended" || *again.Active {
@@ -192,6 +195,7 @@ func TestCLIStatus(t *testing.T) {
 
 func TestCLISessions(t *testing.T) {
 	onServedAndStopped(t, func(t *testing.T, o *operator) {
+		t.Helper()
 		first := o.up().SignUp(t, "alice")
 		app := o.up().SignIn(t, "alice.test", newAppPassword(t, o.up().Client, first))
 		other := o.up().SignUp(t, "bob")
@@ -228,6 +232,7 @@ func TestCLISessions(t *testing.T) {
 // TestCLITrail: account info answers "why was I signed out?".
 func TestCLITrail(t *testing.T) {
 	onServedAndStopped(t, func(t *testing.T, o *operator) {
+		t.Helper()
 		s := o.up().SignUp(t, "alice")
 		session := o.info(t, "alice.test").Sessions[0].ID
 		o.run(t, "session", "revoke", "alice.test", strconv.FormatInt(session, 10))
@@ -251,6 +256,7 @@ func TestCLITrail(t *testing.T) {
 
 func TestCLIKeys(t *testing.T) {
 	onServedAndStopped(t, func(t *testing.T, o *operator) {
+		t.Helper()
 		list := func() (keys []auth.KeyInfo) {
 			o.get(t, &keys, "", "keys", "list")
 			return keys
@@ -284,6 +290,7 @@ func TestCLIKeys(t *testing.T) {
 
 func TestCLIErrors(t *testing.T) {
 	onServedAndStopped(t, func(t *testing.T, o *operator) {
+		t.Helper()
 		o.up().SignUp(t, "alice")
 		for _, c := range []struct{ args, why string }{
 			{"account info nobody.test", `"nobody.test": no such account`},
@@ -329,7 +336,7 @@ func TestCLIHelp(t *testing.T) {
 		if r.Code != 0 || r.Stderr != "" {
 			t.Errorf("%q: %+v", args, r)
 		}
-		for _, command := range strings.Split("serve,account create,account list,account info,account password,account signout,account takedown,"+
+		for command := range strings.SplitSeq("serve,account create,account list,account info,account password,account signout,account takedown,"+
 			"account untakedown,account suspend,account unsuspend,account delete,session list,session revoke,keys list,keys rotate,keys retire,version", ",") {
 			if !strings.Contains(r.Stdout, "  "+command+" ") {
 				t.Errorf("%q does not name %q", args, command)

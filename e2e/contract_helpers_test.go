@@ -176,7 +176,7 @@ type forger struct {
 
 func newForger(t *testing.T, dir string) forger {
 	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(dir, "keyring.json")) //nolint:gosec // the test's own directory
+	raw, err := os.ReadFile(filepath.Join(dir, "keyring.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +277,7 @@ func alterDatabase(t *testing.T, dir, script string) {
 		t.Fatal(err)
 	}
 	conn.SetBusyTimeout(10 * time.Second)
-	defer conn.Close() //nolint:errcheck // what it wrote is committed
+	defer conn.Close()
 	if err := sqlitex.ExecuteScript(conn, script, nil); err != nil {
 		t.Fatal(err)
 	}

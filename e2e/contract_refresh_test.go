@@ -369,7 +369,7 @@ func TestContractIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer silent.Close() //nolint:errcheck // nobody calls
+	defer silent.Close()
 	var asked atomic.Int32
 	go func() {
 		for {

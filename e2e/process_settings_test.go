@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/base64"
 	"encoding/hex"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
@@ -101,7 +102,7 @@ func TestProcessReferenceSettings(t *testing.T) {
 		t.Errorf("log:\n%s", p.Log())
 	}
 	s := signUpInvited(t, p, "alice", adminSecret)
-	if header, _ := readToken(t, s.AccessJwt); !strings.HasPrefix(header["kid"].(string), "env-") {
+	if header, _ := readToken(t, s.AccessJwt); !strings.HasPrefix(fmt.Sprint(header["kid"]), "env-") {
 		t.Errorf("PDS_JWT_SECRET does not sign: %v", header)
 	}
 

@@ -103,6 +103,8 @@ func (f *faulty) submit(w http.ResponseWriter, r *http.Request, behind http.Hand
 	case hang, takeHang:
 		f.silent <- struct{}{}
 		<-r.Context().Done()
+	case obey, refuse, takeBreak, takeLinger:
+		fallthrough
 	default:
 		panic(http.ErrAbortHandler)
 	}

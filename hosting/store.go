@@ -39,6 +39,6 @@ type Store interface {
 	Activate(ctx context.Context, id int64, document []byte, e account.Event) (*account.Account, error)
 	// Abandon undoes a reservation; one that is gone, or active, is no error.
 	Abandon(ctx context.Context, id int64) error
-	// Pending returns the reservations.
+	// Pending returns the reservations, without password hash and sealed key.
 	Pending(ctx context.Context) ([]Pending, error)
 }

@@ -3,6 +3,7 @@ package plc
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -105,9 +106,9 @@ func checkGenesis(did syntax.DID, o didplc.Operation) error {
 
 // Last returns the operation of a log that stands.
 func Last(log []Entry) (Entry, bool) {
-	for i := len(log) - 1; i >= 0; i-- {
-		if !log[i].Nullified {
-			return log[i], true
+	for _, e := range slices.Backward(log) {
+		if !e.Nullified {
+			return e, true
 		}
 	}
 	return Entry{}, false

@@ -51,12 +51,14 @@ func TestAppend(t *testing.T) {
 		{"a moment more is late", []step{{weak, 0, hour, nil, ""}, {strong, 0, 73*hour + time.Millisecond, plc.ErrLateRecovery, ""}}, "--"},
 		{
 			"the window begins with the first operation that is undone",
-			[]step{{weak, 0, hour, nil, ""}, {weak, 1, 70 * hour, nil, ""}, {strong, 0, 80 * hour, plc.ErrLateRecovery, ""}, {strong, 1, 80 * hour, nil, ""}}, "--n-",
+			[]step{{weak, 0, hour, nil, ""}, {weak, 1, 70 * hour, nil, ""}, {strong, 0, 80 * hour, plc.ErrLateRecovery, ""}, {strong, 1, 80 * hour, nil, ""}},
+			"--n-",
 		},
 		{"what was undone has no successors", []step{{weak, 0, 1, nil, ""}, {strong, 0, 2, nil, ""}, {strong, 1, 3, plc.ErrMisordered, ""}}, "-n-"},
 		{
 			"a recovery can be undone by an even mightier key, and by no other",
-			[]step{{weak, 0, 1, nil, ""}, {middle, 0, 2, nil, ""}, {middle, 0, 3, plc.ErrSignature, ""}, {strong, 0, 4, nil, ""}}, "-nn-",
+			[]step{{weak, 0, 1, nil, ""}, {middle, 0, 2, nil, ""}, {middle, 0, 3, plc.ErrSignature, ""}, {strong, 0, 4, nil, ""}},
+			"-nn-",
 		},
 		{"a tombstone ends it", []step{{weak, 0, 1, nil, tomb}, {strong, 1, 2, plc.ErrMisordered, ""}, {strong, 1, 3, plc.ErrMisordered, tomb}}, "--"},
 		{"a tombstone can be undone", []step{{weak, 0, 1, nil, tomb}, {strong, 0, 2, nil, ""}}, "-n-"},

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -100,9 +101,9 @@ func Move(last didplc.OpEnum, pds string, signer atcrypto.PrivateKey) (*didplc.R
 		return nil, improper("the identity is a tombstone")
 	}
 	prev := last.AsOperation().CID().String()
-	services := map[string]didplc.OpService{}
-	for id, s := range next.Services {
-		services[id] = s
+	services := maps.Clone(next.Services)
+	if services == nil {
+		services = map[string]didplc.OpService{}
 	}
 	services[servicePDS] = didplc.OpService{Type: typePDS, Endpoint: pds}
 	next.Type, next.Services, next.Prev, next.Sig = typeOperation, services, &prev, nil

@@ -74,7 +74,7 @@ func sixKeys(t *testing.T) []string {
 
 func TestMove(t *testing.T) {
 	owner, server := newKey(t), newKey(t)
-	did, genesis, err := plc.Create(data(owner, server), server)
+	_, genesis, err := plc.Create(data(owner, server), server)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestMove(t *testing.T) {
 		!slices.Equal(moved.RotationKeys, genesis.RotationKeys) || !slices.Equal(moved.AlsoKnownAs, genesis.AlsoKnownAs) {
 		t.Errorf("moved to %+v", moved)
 	}
-	did = syntax.DID(mustDID(t, last))
+	did := syntax.DID(mustDID(t, last))
 	log, err := plc.Append(did, nil, last, day0)
 	if err != nil {
 		t.Fatal(err)

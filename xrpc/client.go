@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -93,8 +94,8 @@ func ClientAddr(r *http.Request, trusted []netip.Prefix) netip.Addr {
 		return addr
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for i := len(hops) - 1; i >= 0; i-- {
-		hop, ok := parseHop(hops[i])
+	for _, text := range slices.Backward(hops) {
+		hop, ok := parseHop(text)
 		if !ok {
 			break // what stands left of nonsense was not written by our proxies
 		}

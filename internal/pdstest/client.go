@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -38,25 +39,25 @@ type Request struct {
 }
 
 // Do makes a call.
-func (c Client) Do(t testing.TB, r Request) Answer {
-	t.Helper()
-	a, err := c.Try(t, r)
+func (c Client) Do(tb testing.TB, r Request) Answer {
+	tb.Helper()
+	a, err := c.Try(tb, r)
 	if err != nil {
-		t.Fatalf("%s: %v", r.NSID, err)
+		tb.Fatalf("%s: %v", r.NSID, err)
 	}
 	return a
 }
 
 // Try is Do for a call that may fail on its way.
-func (c Client) Try(t testing.TB, r Request) (Answer, error) {
-	t.Helper()
+func (c Client) Try(tb testing.TB, r Request) (Answer, error) {
+	tb.Helper()
 	var body io.Reader
 	if r.Body != nil {
 		text, ok := r.Body.(string)
 		if !ok {
 			raw, err := json.Marshal(r.Body)
 			if err != nil {
-				t.Fatal(err)
+				tb.Fatal(err)
 			}
 			text = string(raw)
 		}
@@ -68,16 +69,14 @@ func (c Client) Try(t testing.TB, r Request) (Answer, error) {
 			r.Method = http.MethodPost
 		}
 	}
-	req, err := http.NewRequestWithContext(t.Context(), r.Method, c.Base+"/xrpc/"+r.NSID, body)
+	req, err := http.NewRequestWithContext(tb.Context(), r.Method, c.Base+"/xrpc/"+r.NSID, body)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if r.Body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	for name, values := range r.Header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, r.Header)
 	if r.Auth != "" {
 		req.Header.Set("Authorization", r.Auth)
 	}
@@ -95,34 +94,34 @@ func (c Client) Try(t testing.TB, r Request) (Answer, error) {
 }
 
 // Decode reads a JSON answer into v.
-func (a Answer) Decode(t testing.TB, v any) {
-	t.Helper()
+func (a Answer) Decode(tb testing.TB, v any) {
+	tb.Helper()
 	if err := json.Unmarshal(a.Body, v); err != nil {
-		t.Fatalf("status %d, body %q: %v", a.Status, a.Body, err)
+		tb.Fatalf("status %d, body %q: %v", a.Status, a.Body, err)
 	}
 }
 
 // Error returns the name and message of an error answer.
-func (a Answer) Error(t testing.TB) (name, message string) {
-	t.Helper()
+func (a Answer) Error(tb testing.TB) (name, message string) {
+	tb.Helper()
 	var e struct{ Error, Message string }
-	a.Decode(t, &e)
+	a.Decode(tb, &e)
 	return e.Error, e.Message
 }
 
 // WantError fails the test unless the answer is that error.
-func (a Answer) WantError(t testing.TB, status int, name, message string) {
-	t.Helper()
+func (a Answer) WantError(tb testing.TB, status int, name, message string) {
+	tb.Helper()
 	got := fmt.Sprintf("%d %s", a.Status, bytes.TrimSpace(a.Body))
 	want, err := json.Marshal(struct {
 		Error   string `json:"error"`
 		Message string `json:"message"`
 	}{name, message})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if got != fmt.Sprintf("%d %s", status, want) {
-		t.Errorf("got  %s\nwant %d %s", got, status, want)
+		tb.Errorf("got  %s\nwant %d %s", got, status, want)
 	}
 }
 
@@ -147,45 +146,45 @@ func Bearer(token string) string { return "Bearer " + token }
 const Password = "correct-horse-battery"
 
 // SignUp makes the account NAME.test and returns its first session.
-func (c Client) SignUp(t testing.TB, name string) Session {
-	t.Helper()
-	a := c.Do(t, Request{NSID: "com.atproto.server.createAccount", Body: map[string]string{
+func (c Client) SignUp(tb testing.TB, name string) Session {
+	tb.Helper()
+	a := c.Do(tb, Request{NSID: "com.atproto.server.createAccount", Body: map[string]string{
 		"handle": name + ".test", "email": name + "@example.com", "password": Password,
 	}})
-	return a.session(t)
+	return a.session(tb)
 }
 
 // SignIn starts a session.
-func (c Client) SignIn(t testing.TB, identifier, password string) Session {
-	t.Helper()
-	a := c.Do(t, Request{NSID: "com.atproto.server.createSession", Body: map[string]string{"identifier": identifier, "password": password}})
-	return a.session(t)
+func (c Client) SignIn(tb testing.TB, identifier, password string) Session {
+	tb.Helper()
+	a := c.Do(tb, Request{NSID: "com.atproto.server.createSession", Body: map[string]string{"identifier": identifier, "password": password}})
+	return a.session(tb)
 }
 
 // Refresh makes one refreshSession with a refresh token.
-func (c Client) Refresh(t testing.TB, token string) Answer {
-	t.Helper()
-	return c.Do(t, Request{Method: http.MethodPost, NSID: "com.atproto.server.refreshSession", Auth: Bearer(token)})
+func (c Client) Refresh(tb testing.TB, token string) Answer {
+	tb.Helper()
+	return c.Do(tb, Request{Method: http.MethodPost, NSID: "com.atproto.server.refreshSession", Auth: Bearer(token)})
 }
 
 // MustRefresh is Refresh that succeeds.
-func (c Client) MustRefresh(t testing.TB, token string) Session {
-	t.Helper()
-	return c.Refresh(t, token).session(t)
+func (c Client) MustRefresh(tb testing.TB, token string) Session {
+	tb.Helper()
+	return c.Refresh(tb, token).session(tb)
 }
 
 // GetSession makes one getSession with an access token.
-func (c Client) GetSession(t testing.TB, token string) Answer {
-	t.Helper()
-	return c.Do(t, Request{NSID: "com.atproto.server.getSession", Auth: Bearer(token)})
+func (c Client) GetSession(tb testing.TB, token string) Answer {
+	tb.Helper()
+	return c.Do(tb, Request{NSID: "com.atproto.server.getSession", Auth: Bearer(token)})
 }
 
-func (a Answer) session(t testing.TB) Session {
-	t.Helper()
+func (a Answer) session(tb testing.TB) Session {
+	tb.Helper()
 	if a.Status != http.StatusOK {
-		t.Fatalf("status %d: %s", a.Status, a.Body)
+		tb.Fatalf("status %d: %s", a.Status, a.Body)
 	}
 	var s Session
-	a.Decode(t, &s)
+	a.Decode(tb, &s)
 	return s
 }

@@ -38,10 +38,10 @@ type Options struct {
 }
 
 // Start runs a development server until Stop, or the end of the test.
-func Start(t testing.TB, o Options) *InProcess {
-	t.Helper()
+func Start(tb testing.TB, o Options) *InProcess {
+	tb.Helper()
 	if o.Dir == "" {
-		o.Dir = t.TempDir()
+		o.Dir = tb.TempDir()
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -51,26 +51,26 @@ func Start(t testing.TB, o Options) *InProcess {
 	}
 	c, _, err := config.Load(config.Flags{Listen: "127.0.0.1:0", Data: o.Dir, Dev: true}, o.Settings)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	srv, err := server.Open(ctx, server.Options{
 		Config: c, Version: "test", Log: o.Log, Now: o.Now, Listen: true, Timeouts: o.Timeouts,
-		Fatal: func(err error) { t.Errorf("the outcome of a commit is unknown: %v", err) },
+		Fatal: func(err error) { tb.Errorf("the outcome of a commit is unknown: %v", err) },
 	})
 	if err != nil {
 		stop()
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	s := &InProcess{Server: srv, Client: Client{Base: srv.URL}, stop: stop, ended: make(chan error, 1), t: t}
+	s := &InProcess{Server: srv, Client: Client{Base: srv.URL}, stop: stop, ended: make(chan error, 1), t: tb}
 	ready := newSignal("READY ")
 	go func() { s.ended <- srv.Serve(ctx, ready) }()
 	select {
 	case <-ready.seen:
 	case err := <-s.ended:
-		t.Fatalf("server ended before it was ready: %v", err)
+		tb.Fatalf("server ended before it was ready: %v", err)
 	}
-	t.Cleanup(s.Stop)
+	tb.Cleanup(s.Stop)
 	return s
 }
 
@@ -91,12 +91,12 @@ func (s *InProcess) Stop() {
 
 // TempDir is t.TempDir for a data directory that a killed process may still be
 // writing to: its removal is not part of the test.
-func TempDir(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "nestbox-test-")
+func TempDir(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.MkdirTemp("", "nestbox-test-") //nolint:usetesting // its removal would fail the test
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
 }

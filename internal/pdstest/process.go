@@ -51,8 +51,8 @@ var built struct {
 
 // Binary is the path of the nestbox binary: NESTBOX_BIN, else one that is built
 // once for this process of tests.
-func Binary(t testing.TB) string {
-	t.Helper()
+func Binary(tb testing.TB) string {
+	tb.Helper()
 	if path := os.Getenv("NESTBOX_BIN"); path != "" {
 		return path
 	}
@@ -65,7 +65,7 @@ func Binary(t testing.TB) string {
 		}
 	})
 	if built.err != nil {
-		t.Fatal(built.err)
+		tb.Fatal(built.err)
 	}
 	return built.path
 }
@@ -76,25 +76,25 @@ const readyTimeout = 60 * time.Second
 // Launch starts `nestbox serve --dev` on dir ("" makes one) and a free port,
 // with further settings as NAME=value, and waits until it is ready. The process
 // is stopped at the end of the test and what it left is verified.
-func Launch(t testing.TB, dir string, settings ...string) *Process {
-	t.Helper()
+func Launch(tb testing.TB, dir string, settings ...string) *Process {
+	tb.Helper()
 	if dir == "" {
-		dir = TempDir(t)
+		dir = TempDir(tb)
 	}
-	p := LaunchArgs(t, []string{"serve", "--dev", "--listen", "127.0.0.1:0", "--data", dir}, settings...)
+	p := LaunchArgs(tb, []string{"serve", "--dev", "--listen", "127.0.0.1:0", "--data", dir}, settings...)
 	p.Dir = dir
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		p.Stop()
-		Verify(t, dir)
+		Verify(tb, dir)
 	})
 	return p
 }
 
 // LaunchArgs starts the binary with any arguments of a server that announces
 // itself. The caller stops it.
-func LaunchArgs(t testing.TB, args []string, settings ...string) *Process {
-	t.Helper()
-	p := &Process{t: t, args: args, settings: settings, log: &logBuffer{}}
+func LaunchArgs(tb testing.TB, args []string, settings ...string) *Process {
+	tb.Helper()
+	p := &Process{t: tb, args: args, settings: settings, log: &logBuffer{}}
 	p.start()
 	return p
 }
@@ -215,9 +215,9 @@ func (p *Process) Stop() {
 
 // Run runs the binary with a command and returns its output; an exit status
 // other than 0 is an error with what it printed to standard error.
-func Run(t testing.TB, stdin string, args ...string) (string, error) {
-	t.Helper()
-	r := Exec(t, Invocation{Args: args, Stdin: stdin})
+func Run(tb testing.TB, stdin string, args ...string) (string, error) {
+	tb.Helper()
+	r := Exec(tb, Invocation{Args: args, Stdin: stdin})
 	if r.Code != 0 {
 		return r.Stdout, fmt.Errorf("nestbox %s: status %d: %s", strings.Join(args, " "), r.Code, r.Stderr)
 	}
@@ -239,32 +239,32 @@ type Result struct {
 }
 
 // Exec runs the binary and waits for its end.
-func Exec(t testing.TB, i Invocation) Result {
-	t.Helper()
+func Exec(tb testing.TB, i Invocation) Result {
+	tb.Helper()
 	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), Binary(t), i.Args...)
+	cmd := exec.CommandContext(tb.Context(), Binary(tb), i.Args...)
 	cmd.Env = append(cleanEnviron(), i.Settings...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(i.Stdin), &stdout, &stderr
 	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
-		t.Fatalf("run nestbox: %v", err)
+		tb.Fatalf("run nestbox: %v", err)
 	}
 	return Result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
 
 // Verify fails the test for each fault in the database of a data directory that
 // no server has open.
-func Verify(t testing.TB, dir string) {
-	t.Helper()
+func Verify(tb testing.TB, dir string) {
+	tb.Helper()
 	path := filepath.Join(dir, "nestbox.sqlite")
 	if _, err := os.Stat(path); err != nil {
 		return // never got as far as a database
 	}
 	faults, err := sqlite.Verify(path)
 	if err != nil {
-		t.Errorf("verify %s: %v", path, err)
+		tb.Errorf("verify %s: %v", path, err)
 	}
 	for _, f := range faults {
-		t.Errorf("verify %s: %s", path, f)
+		tb.Errorf("verify %s: %s", path, f)
 	}
 }
 

@@ -67,7 +67,11 @@ func makeTable(source string) (string, error) {
 		if !ok || spec.Name.Name != "Config" {
 			return true
 		}
-		for _, f := range spec.Type.(*ast.StructType).Fields.List {
+		config, ok := spec.Type.(*ast.StructType)
+		if !ok {
+			return false
+		}
+		for _, f := range config.Fields.List {
 			raw, _ := strconv.Unquote(f.Tag.Value)
 			tag := reflect.StructTag(raw)
 			doc := strings.Join(strings.Fields(f.Doc.Text()), " ")
