@@ -1,6 +1,7 @@
 package lexicon
 
 import (
+	"slices"
 	"strings"
 	"sync"
 )
@@ -74,9 +75,9 @@ func (e *InvalidError) in(name string) *InvalidError {
 func (e *InvalidError) Path() string {
 	var b strings.Builder
 	b.WriteString("Record")
-	for i := len(e.path) - 1; i >= 0; i-- {
+	for _, part := range slices.Backward(e.path) {
 		b.WriteByte('/')
-		b.WriteString(e.path[i])
+		b.WriteString(part)
 	}
 	return b.String()
 }

@@ -57,6 +57,7 @@ func (k KeyType) Check(key string) error {
 		if _, err := syntax.ParseNSID(key); err != nil {
 			return keyError("a valid nsid")
 		}
+	case KeyAny:
 	default:
 		if only, ok := k.Literal(); ok && key != only {
 			return keyError(`"` + only + `"`)

@@ -15,34 +15,34 @@ import (
 )
 
 // indigo returns a path in indigo's module.
-func indigo(t testing.TB, path string) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/bluesky-social/indigo").Output()
+func indigo(tb testing.TB, path string) string {
+	tb.Helper()
+	out, err := exec.CommandContext(tb.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/bluesky-social/indigo").Output()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return filepath.Join(strings.TrimSpace(string(out)), filepath.FromSlash(path))
 }
 
-func readFile(t testing.TB, path string) []byte {
-	t.Helper()
+func readFile(tb testing.TB, path string) []byte {
+	tb.Helper()
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return raw
 }
 
 // value is what a JSON object stands for.
-func value(t testing.TB, text string) map[string]any {
-	t.Helper()
+func value(tb testing.TB, text string) map[string]any {
+	tb.Helper()
 	v, err := dagcbor.FromJSON([]byte(text))
 	if err != nil {
-		t.Fatalf("%s: %v", text, err)
+		tb.Fatalf("%s: %v", text, err)
 	}
 	m, ok := v.(map[string]any)
 	if !ok {
-		t.Fatalf("%s is no object", text)
+		tb.Fatalf("%s is no object", text)
 	}
 	return m
 }

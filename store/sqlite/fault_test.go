@@ -47,6 +47,7 @@ type change struct {
 
 func changes() map[string]change {
 	credentials := func(t *testing.T, w world) account.Credentials {
+		t.Helper()
 		c, err := sqlite.Accounts{DB: w.DB}.Credentials(t.Context(), w.account.ID)
 		if err != nil && !errors.Is(err, account.ErrNotFound) {
 			t.Error(err)
@@ -54,6 +55,7 @@ func changes() map[string]change {
 		return c
 	}
 	list := func(t *testing.T, w world) []session.State {
+		t.Helper()
 		l, err := sqlite.Sessions{DB: w.DB}.List(t.Context(), w.account.ID)
 		if err != nil {
 			t.Error(err)
@@ -61,6 +63,7 @@ func changes() map[string]change {
 		return l
 	}
 	load := func(t *testing.T, w world) *session.State {
+		t.Helper()
 		st, err := sqlite.Sessions{DB: w.DB}.Load(t.Context(), w.session.ID)
 		if err != nil && !errors.Is(err, session.ErrUnknown) {
 			t.Error(err)
@@ -68,6 +71,7 @@ func changes() map[string]change {
 		return st
 	}
 	byDID := func(t *testing.T, w world) *account.Account {
+		t.Helper()
 		a, err := sqlite.Accounts{DB: w.DB}.ByDID(t.Context(), w.account.DID)
 		if err != nil && !errors.Is(err, account.ErrNotFound) {
 			t.Error(err)

@@ -169,6 +169,9 @@ func insertSession(tx *groupcommit.Tx, db *DB, n session.New) (*session.State, e
 	if err := insertEvent(tx.Conn, n.AccountID, n.Event); err != nil {
 		return nil, err
 	}
+	if st.AppPasswordID == 0 { // else its name would be missing
+		tx.AfterCommit(func() { db.sessions.Set(st.ID, st) })
+	}
 	return st, nil
 }
 
