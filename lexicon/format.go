@@ -1,6 +1,8 @@
 package lexicon
 
 import (
+	"strings"
+
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/ipfs/go-cid"
 )
@@ -19,7 +21,7 @@ func parses[T any](parse func(string) (T, error)) func(string) bool {
 func formats() map[string]*format {
 	return map[string]*format{
 		"at-identifier": {parses(syntax.ParseAtIdentifier), "must be a valid did or a handle"},
-		"at-uri":        {parses(syntax.ParseATURI), "must be a valid at-uri"},
+		"at-uri":        {isATURI, "must be a valid at-uri"},
 		"cid":           {isCID, "must be a cid string"},
 		"datetime":      {parses(syntax.ParseDatetime), "must be an valid atproto datetime (both RFC-3339 and ISO-8601)"},
 		"did":           {parses(syntax.ParseDID), "must be a valid did"},
@@ -31,6 +33,28 @@ func formats() map[string]*format {
 		"uri":           {parses(syntax.ParseURI), "must be a uri"},
 	}
 }
+
+// isATURI is syntax.ParseATURI (a test compares them), whose regular expression
+// takes longer than all else that is checked of a like.
+func isATURI(s string) bool {
+	rest, ok := strings.CutPrefix(s, "at://")
+	if !ok || len(s) > maxATURI {
+		return false
+	}
+	authority, path, hasPath := strings.Cut(rest, "/")
+	if _, err := syntax.ParseAtIdentifier(authority); err != nil {
+		return false
+	}
+	collection, key, hasKey := strings.Cut(path, "/")
+	if _, err := syntax.ParseNSID(collection); hasPath && err != nil {
+		return false
+	}
+	_, err := syntax.ParseRecordKey(key)
+	return !hasKey || err == nil
+}
+
+// maxATURI is the longest at-uri of the specification.
+const maxATURI = 8 << 10
 
 // maxCID is longer than the text of every CID in use. Decoding some bases takes
 // time that grows with the square of the length.
