@@ -129,6 +129,11 @@ func TestRefreshOvertaken(t *testing.T) {
 			a := w.account("alice", "none")
 			first := w.mustBegin(a, "").Refresh
 			sid := w.token(first).SID
+			// The session was read before, so that the store decides on what it
+			// remembers, outside of its transaction.
+			if _, err := w.Store.Load(t.Context(), w.number(a, first)); err != nil {
+				t.Fatal(err)
+			}
 			w.Store = &overtaken{Store: w.Store, meanwhile: func() { c.meanwhile(w, a, first) }}
 			out, err := w.refresh(t.Context(), first)
 			if wire(err) != c.want {
