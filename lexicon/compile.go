@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/go-json-experiment/json/jsontext"
-
 	"nestbox/dagcbor"
 )
 
@@ -189,8 +187,8 @@ func compileBlob(d *Definition) (schema, error) {
 
 // compileChoice reads const and enum as values of the data model.
 func compileChoice(d *Definition) (choice, error) {
-	scalar := func(raw jsontext.Value) (any, error) {
-		v, err := dagcbor.FromJSON(raw)
+	scalar := func(raw JSON) (any, error) {
+		v, err := dagcbor.FromJSON([]byte(raw))
 		switch v.(type) {
 		case string, int64, bool:
 			return v, err
@@ -199,7 +197,7 @@ func compileChoice(d *Definition) (choice, error) {
 		}
 	}
 	var c choice
-	if d.Const != nil {
+	if d.Const != "" {
 		v, err := scalar(d.Const)
 		if err != nil {
 			return choice{}, err

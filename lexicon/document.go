@@ -20,34 +20,43 @@ type Definition struct {
 	Type string `json:"type"`
 
 	// record
-	Key    string      `json:"key,omitempty"`
-	Record *Definition `json:"record,omitempty"`
+	Key    string      `json:"key"`
+	Record *Definition `json:"record"`
 	// object
-	Required   []string   `json:"required,omitempty"`
-	Nullable   []string   `json:"nullable,omitempty"`
-	Properties Properties `json:"properties,omitempty"`
+	Required   []string   `json:"required"`
+	Nullable   []string   `json:"nullable"`
+	Properties Properties `json:"properties"`
 	// array
-	Items *Definition `json:"items,omitempty"`
+	Items *Definition `json:"items"`
 	// array, string, bytes
-	MinLength *int `json:"minLength,omitempty"`
-	MaxLength *int `json:"maxLength,omitempty"`
+	MinLength *int `json:"minLength"`
+	MaxLength *int `json:"maxLength"`
 	// string
-	Format       string `json:"format,omitempty"`
-	MinGraphemes *int   `json:"minGraphemes,omitempty"`
-	MaxGraphemes *int   `json:"maxGraphemes,omitempty"`
+	Format       string `json:"format"`
+	MinGraphemes *int   `json:"minGraphemes"`
+	MaxGraphemes *int   `json:"maxGraphemes"`
 	// integer
-	Minimum *int64 `json:"minimum,omitempty"`
-	Maximum *int64 `json:"maximum,omitempty"`
+	Minimum *int64 `json:"minimum"`
+	Maximum *int64 `json:"maximum"`
 	// string, integer, boolean
-	Enum  []jsontext.Value `json:"enum,omitempty"`
-	Const jsontext.Value   `json:"const,omitempty"`
+	Enum  []JSON `json:"enum"`
+	Const JSON   `json:"const"`
 	// blob
-	Accept  []string `json:"accept,omitempty"`
-	MaxSize *int64   `json:"maxSize,omitempty"`
+	Accept  []string `json:"accept"`
+	MaxSize *int64   `json:"maxSize"`
 	// ref, union
-	Ref    string   `json:"ref,omitempty"`
-	Refs   []string `json:"refs,omitempty"`
-	Closed bool     `json:"closed,omitzero"`
+	Ref    string   `json:"ref"`
+	Refs   []string `json:"refs"`
+	Closed bool     `json:"closed"`
+}
+
+// JSON is the text of a value.
+type JSON string
+
+// UnmarshalJSON keeps the text.
+func (j *JSON) UnmarshalJSON(raw []byte) error {
+	*j = JSON(raw)
+	return nil
 }
 
 // Properties are the properties of an object in the order of the document. The
@@ -92,20 +101,4 @@ func (p *Properties) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 	*p = list
 	_, err := d.ReadToken()
 	return err
-}
-
-// MarshalJSONTo writes an object in the order of p.
-func (p Properties) MarshalJSONTo(e *jsontext.Encoder) error {
-	if err := e.WriteToken(jsontext.BeginObject); err != nil {
-		return err
-	}
-	for _, one := range p {
-		if err := e.WriteToken(jsontext.String(one.Name)); err != nil {
-			return err
-		}
-		if err := json.MarshalEncode(e, one.Definition); err != nil {
-			return err
-		}
-	}
-	return e.WriteToken(jsontext.EndObject)
 }

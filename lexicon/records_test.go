@@ -252,6 +252,21 @@ func TestChanges(t *testing.T) {
 	}
 }
 
+// TestFirstFault: of several faults, that of the property which the schema names
+// first is told, always the same.
+func TestFirstFault(t *testing.T) {
+	for range 20 {
+		v := record(t, "app.bsky.feed.post")
+		for _, name := range []string{"createdAt", "tags", "langs", "text"} {
+			v[name] = nil
+			want := "Record/" + name + " "
+			if _, err := lexicon.Known().ValidateRecord("app.bsky.feed.post", v); err == nil || !strings.HasPrefix(err.Error(), want) {
+				t.Fatalf("%v, want %s", err, want)
+			}
+		}
+	}
+}
+
 // TestConstraints are those that no record of the catalogue has.
 func TestConstraints(t *testing.T) {
 	d, err := lexicon.ParseDocument([]byte(`{"id":"a.b.c","defs":{"main":{"type":"record","key":"any","record":{"type":"object","nullable":["null"],"required":["null"],"properties":{

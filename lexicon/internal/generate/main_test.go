@@ -50,9 +50,9 @@ func TestFacts(t *testing.T) {
 	}
 	write("app/bsky/r.json", `{"lexicon":1,"id":"app.bsky.r","defs":{
 		"main":{"type":"record","description":"Prose.","key":"tid","record":{"type":"object","properties":{
-			"z":{"type":"string","description":"Prose.","knownValues":["a"],"default":"a","maxLength":3},
+			"z":{"type":"string","description":"Prose.","knownValues":["a"],"default":"a","maxLength":3,"enum":["\"a"],"const":1},
 			"description":{"type":"array","items":{"type":"union","refs":["#near","chat.bsky.o"]}}}}},
-		"near":{"type":"object","properties":{"again":{"type":"ref","ref":"#near"}}},
+		"near":{"type":"object","required":["again"],"properties":{"again":{"type":"ref","ref":"#near"}}},
 		"far":{"type":"object"}}}`)
 	write("chat/bsky/o.json", `{"lexicon":1,"id":"chat.bsky.o","defs":{"main":{"type":"object"},"other":{"type":"object"}}}`)
 	write("com/atproto/q.json", `{"lexicon":1,"id":"com.atproto.q","defs":{"main":{"type":"query"}}}`)
@@ -62,12 +62,14 @@ func TestFacts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, got, _ = strings.Cut(got, "`")
-	want := `{"id":"app.bsky.r","defs":{` +
-		`"main":{"type":"record","key":"tid","record":{"type":"object","properties":{"z":{"type":"string","maxLength":3},` +
-		`"description":{"type":"array","items":{"type":"union","refs":["#near","chat.bsky.o"]}}}}},` +
-		`"near":{"type":"object","properties":{"again":{"type":"ref","ref":"#near"}}}}}` + "\n" +
-		`{"id":"chat.bsky.o","defs":{"main":{"type":"object"}}}` + "`\n"
+	_, got, _ = strings.Cut(got, "return []Document{\n")
+	want := `Document{ID: "app.bsky.r", Defs: map[string]Definition{` +
+		`"main": Definition{Type: "record", Key: "tid", Record: &Definition{Type: "object", Properties: Properties{` +
+		`Property{Name: "z", Definition: Definition{Type: "string", MaxLength: new(int(3)), Enum: []JSON{"\"\\\"a\""}, Const: "1"}}, ` +
+		`Property{Name: "description", Definition: Definition{Type: "array", Items: &Definition{Type: "union", Refs: []string{"#near", "chat.bsky.o"}}}}}}}, ` +
+		`"near": Definition{Type: "object", Required: []string{"again"}, Properties: Properties{Property{Name: "again", Definition: Definition{Type: "ref", Ref: "#near"}}}}}},` + "\n" +
+		`Document{ID: "chat.bsky.o", Defs: map[string]Definition{"main": Definition{Type: "object"}}},` + "\n}\n}\n"
+	got = strings.ReplaceAll(got, "\t", "")
 	if got != want {
 		t.Errorf("generated\n%s, want\n%s", got, want)
 	}
