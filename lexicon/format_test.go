@@ -11,15 +11,15 @@ import (
 )
 
 // accepts returns what a format says of a string.
-func accepts(t testing.TB, format string) func(string) bool {
-	t.Helper()
+func accepts(tb testing.TB, format string) func(string) bool {
+	tb.Helper()
 	d, err := lexicon.ParseDocument([]byte(`{"id":"a.b.c","defs":{"main":{"type":"record","key":"any","record":{"type":"object","properties":{"s":{"type":"string","format":"` + format + `"}}}}}}`))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	c, err := lexicon.New(d)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return func(s string) bool {
 		_, err := c.ValidateRecord("a.b.c", map[string]any{"$type": "a.b.c", "s": s})

@@ -63,14 +63,14 @@ func good() map[string]string {
 }
 
 // record returns the good record of a collection.
-func record(t testing.TB, collection string) map[string]any {
-	t.Helper()
-	return value(t, `{"$type":"`+collection+`",`+good()[collection]+`}`)
+func record(tb testing.TB, collection string) map[string]any {
+	tb.Helper()
+	return value(tb, `{"$type":"`+collection+`",`+good()[collection]+`}`)
 }
 
 // set changes v at a path with dots: what stands in JSON, or nothing.
-func set(t testing.TB, v map[string]any, path, text string) {
-	t.Helper()
+func set(tb testing.TB, v map[string]any, path, text string) {
+	tb.Helper()
 	parts := strings.Split(path, ".")
 	var at any = v
 	for _, p := range parts[:len(parts)-1] {
@@ -88,7 +88,7 @@ func set(t testing.TB, v map[string]any, path, text string) {
 	}
 	to, err := dagcbor.FromJSON([]byte(text))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if list, ok := at.([]any); ok {
 		i, _ := strconv.Atoi(last)
