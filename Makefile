@@ -45,7 +45,7 @@ fuzz: build ## each fuzz target for FUZZTIME, then NESTBOX_KILL_ROUNDS rounds of
 			go test ./e2e -run Kill -count=1 -timeout 4h -v; \
 	fi
 
-generate: ## what is written by tools: the README's table of settings
+generate: ## what is written by tools: the README's table of settings, the schemas of records
 	go generate ./...
 
 clean: ## what was built here; caches of Go and npm stay
