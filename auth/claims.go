@@ -59,11 +59,11 @@ func rawString(raw jsontext.Value) (string, bool) {
 	if len(raw) == 0 {
 		return "", true
 	}
-	var s string
-	if raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
+	if raw[0] != '"' {
 		return "", false
 	}
-	return s, true
+	s, err := jsontext.AppendUnquote(make([]byte, 0, len(raw)), raw)
+	return string(s), err == nil
 }
 
 // rawTime returns a NumericDate in seconds; the fraction that RFC 7519 allows

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"io"
 	"os"
 	"slices"
 	"sync"
@@ -279,20 +278,23 @@ func (c *key) sign(typ string, cl claims) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("encode claims: %w", err)
 	}
-	unsigned := c.header(typ) + "." + base64.RawURLEncoding.EncodeToString(payload)
-	return unsigned + "." + base64.RawURLEncoding.EncodeToString(c.mac(unsigned)), nil
+	token := make([]byte, 0, 512)
+	token = append(append(token, c.header(typ)...), '.')
+	token = base64.RawURLEncoding.AppendEncode(token, payload)
+	mac := c.mac(token)
+	return string(base64.RawURLEncoding.AppendEncode(append(token, '.'), mac)), nil
 }
 
 // mac is the HS256 signature (RFC 7518 section 3.2) of a token's first two
 // parts. The library's own function prepares the key anew for each call, which
 // costs as much as the signature.
-func (c *key) mac(signed string) []byte {
+func (c *key) mac(signed []byte) []byte {
 	h, ok := c.macs.Get().(hash.Hash)
 	if !ok {
 		panic("pool of HMAC states holds something else") // newKey fills it
 	}
 	defer c.macs.Put(h)
 	h.Reset()
-	_, _ = io.WriteString(h, signed) // never fails: hash.Hash says so
+	_, _ = h.Write(signed) // never fails: hash.Hash says so
 	return h.Sum(nil)
 }

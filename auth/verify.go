@@ -181,10 +181,10 @@ func parseHeader(header, typ string) (joseHeader, bool) {
 func (k *Keyring) signedBy(signed, typ string, sig []byte) bool {
 	// A token of ours starts with a header that we wrote, byte for byte; only
 	// those of other servers need to be parsed.
-	header := signed[:strings.IndexByte(signed, '.')]
+	header, raw := signed[:strings.IndexByte(signed, '.')], []byte(signed)
 	for _, c := range *k.keys.Load() {
 		if header == c.header(typ) {
-			return hmac.Equal(c.mac(signed), sig)
+			return hmac.Equal(c.mac(raw), sig)
 		}
 	}
 	h, ok := parseHeader(header, typ)
@@ -196,7 +196,7 @@ func (k *Keyring) signedBy(signed, typ string, sig []byte) bool {
 		return false
 	}
 	for _, c := range k.candidates(kid, len(h.Kid) > 0) {
-		if hmac.Equal(c.mac(signed), sig) {
+		if hmac.Equal(c.mac(raw), sig) {
 			return true
 		}
 	}

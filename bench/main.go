@@ -46,7 +46,7 @@ func main() {
 	flag.StringVar(&b.out, "out", "bench/out", "folder of the results")
 	flag.StringVar(&b.page, "page", "", "page whose tables are replaced")
 	flag.IntVar(&b.rounds, "rounds", 3, "measurements of each figure")
-	flag.IntVar(&b.retries, "retries", 2, "how often a noisy one is repeated")
+	flag.IntVar(&b.retries, "retries", 20, "how many noisy ones are repeated, in all")
 	flag.DurationVar(&b.warmup, "warmup", time.Second, "load before a measurement")
 	flag.DurationVar(&b.window, "window", 5*time.Second, "length of a measurement")
 	flag.IntVar(&b.accounts, "accounts", 1024, "accounts that refresh")
@@ -127,11 +127,12 @@ func replaceTables(page, tables string) error {
 	return os.WriteFile(page, bytes.Join([][]byte{before, []byte(beginTables), []byte("\n" + tables + "\n"), []byte(endTables), after}, nil), 0o644)
 }
 
-// measure makes a load until it is a quiet sample, or the retries are used up.
-func (b *bench) measure(l load) (s sample, err error) {
+// measure makes a load, and again where it was noisy and retries are left.
+func (b *bench) measure(l load) (sample, error) {
 	l.warmup, l.window = b.warmup, b.window
-	for try := range b.retries + 1 {
-		if s, err = l.run(); err != nil {
+	for {
+		s, err := l.run()
+		if err != nil {
 			return s, fmt.Errorf("%s: %w", l.server.name, err)
 		}
 		mark := ""
@@ -140,9 +141,9 @@ func (b *bench) measure(l load) (s sample, err error) {
 		}
 		fmt.Printf("%-28s %2d workers  %-10s %8.0f/s  p50 %6.1f ms  p99 %6.1f ms  CPU %7.0f µs  %4.0f MiB%s\n",
 			l.op.name, l.workers, l.server.name, s.Rate, s.P50, s.P99, s.CPU, s.Memory, mark)
-		if !s.noisy() || l.requests > 0 || try == b.retries {
-			break
+		if !s.noisy() || l.requests > 0 || b.retries == 0 {
+			return s, nil
 		}
+		b.retries--
 	}
-	return s, nil
 }
