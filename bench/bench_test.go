@@ -1,0 +1,126 @@
+package main
+
+import (
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"nestbox/internal/pdstest"
+	"nestbox/xrpc"
+)
+
+func TestTypical(t *testing.T) {
+	for name, c := range map[string]struct {
+		samples []sample
+		want    float64
+	}{
+		"the median":         {[]sample{{CPU: 3}, {CPU: 1}, {CPU: 2}}, 2},
+		"of the quiet ones":  {[]sample{{CPU: 9, Others: 1}, {CPU: 1}, {CPU: 8, Others: 1}}, 1},
+		"of all, if it must": {[]sample{{CPU: 9, Others: 1}, {CPU: 7, Others: 1}, {CPU: 8, Others: 1}}, 8},
+	} {
+		if got := typical(c.samples); got.CPU != c.want {
+			t.Errorf("%s: got %v, want %v", name, got.CPU, c.want)
+		}
+	}
+}
+
+func TestVerdict(t *testing.T) {
+	row := target{cpu: 1.0 / 15, rate: 8}
+	ref := sample{CPU: 1500, Rate: 100}
+	for name, c := range map[string]struct {
+		ours sample
+		want bool
+	}{
+		"both reached": {sample{CPU: 100, Rate: 800}, true},
+		"too dear":     {sample{CPU: 101, Rate: 800}, false},
+		"too slow":     {sample{CPU: 100, Rate: 799}, false},
+	} {
+		if got := !strings.Contains(row.verdict(ref, c.ours, true), "no"); got != c.want {
+			t.Errorf("%s: reached %t, want %t", name, got, c.want)
+		}
+	}
+}
+
+func TestReplaceTables(t *testing.T) {
+	page := filepath.Join(t.TempDir(), "page.md")
+	write := func(text string) {
+		if err := os.WriteFile(page, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("before\n" + beginTables + "old\n" + endTables + "after\n")
+	if err := replaceTables(page, "new\n"); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(page)
+	if want := "before\n" + beginTables + "\nnew\n\n" + endTables + "after\n"; err != nil || string(got) != want {
+		t.Errorf("got %q, %v; want %q", got, err, want)
+	}
+	write("no place\n")
+	if err := replaceTables(page, "new\n"); err == nil {
+		t.Error("a page without a place was written to")
+	}
+}
+
+// TestStored shows that what is filled in SQL is what a server keeps: it
+// refreshes each session, and its data passes every check afterwards.
+func TestStored(t *testing.T) {
+	const sessions = 100
+	s, err := fill(pdstest.Binary(t), t.TempDir(), sessions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	op, err := s.refresh()
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv, err := nestbox(pdstest.Binary(t), s.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	users := s.users(sessions)
+	got, err := load{server: srv, op: op, workers: 4, accounts: users, requests: 3 * sessions}.run()
+	if err != nil || got.Requests != 3*sessions {
+		t.Errorf("%d refreshes, %v; want %d", got.Requests, err, 3*sessions)
+	}
+	if err := srv.stop(); err != nil {
+		t.Error(err)
+	}
+	seen := map[int64]bool{}
+	for _, u := range users {
+		jti, err := tokenID(u.refresh)
+		if err != nil || !strings.HasSuffix(jti, ".43") {
+			t.Errorf("session %d is at %q after three refreshes of generation 40, %v", u.id, jti, err)
+		}
+		seen[u.id] = true
+	}
+	if len(seen) != sessions {
+		t.Errorf("%d different sessions, want %d", len(seen), sessions)
+	}
+	pdstest.Verify(t, s.dir)
+}
+
+// TestFloor shows that the floor answers as a server does.
+func TestFloor(t *testing.T) {
+	dir := t.TempDir()
+	methods, err := floorMethods(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := httptest.NewServer(&xrpc.Server{Methods: methods, MaxBody: xrpc.DefaultMaxBody, Log: slog.New(slog.DiscardHandler), Now: time.Now})
+	t.Cleanup(web.Close)
+	s := &server{name: "floor", host: web.Listener.Addr().String(), pid: os.Getpid()}
+	users, err := signUp(s, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, op := range []operation{refresh, replay, getSession} {
+		if _, err := (load{server: s, op: op, workers: 2, accounts: users, requests: 20}).run(); err != nil {
+			t.Error(err)
+		}
+	}
+}
