@@ -131,7 +131,9 @@ type Credentials struct {
 	PasswordHash string
 	// Epoch counts what has ended the account's sign-ins. A session is only
 	// made while it is what it was when the password was checked.
-	Epoch        int64
+	Epoch int64
+	// Takendown is as of the same moment as Epoch.
+	Takendown    bool
 	AppPasswords []AppPassword
 }
 

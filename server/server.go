@@ -299,11 +299,15 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
+	var closing sync.WaitGroup
 	for _, srv := range []*http.Server{private, public} {
-		if serr := srv.Shutdown(drain); serr != nil {
-			err = errors.Join(err, srv.Close())
-		}
+		closing.Go(func() {
+			if srv.Shutdown(drain) != nil {
+				_ = srv.Close() // what still runs is cut off
+			}
+		})
 	}
+	closing.Wait()
 	stop()
 	workers.Wait()
 	return err

@@ -74,6 +74,9 @@ func (s *Service) SignIn(ctx context.Context, in SignIn) (Signed, error) {
 			err = errWrong
 		}
 	}
+	if errors.Is(err, ErrUnknown) || errors.Is(err, account.ErrNotFound) {
+		err = errWrong // overtaken twice, or deleted
+	}
 	attempt.settle(ctx, err)
 	return signed, err
 }
@@ -102,7 +105,7 @@ func (s *Service) prove(ctx context.Context, a *account.Account, in SignIn) (Sig
 			return Signed{}, errWrong
 		}
 	}
-	if a.Status() == account.Takendown {
+	if cred.Takendown {
 		switch {
 		case app != nil:
 			return Signed{}, s.refuse(ctx, in.Password)
@@ -147,12 +150,16 @@ type attempt struct {
 	passAccount, passNet []ratelimit.Limit
 }
 
+// maxUnknown bounds, in bytes, what is remembered of an identifier that names
+// nobody: the buckets are many.
+const maxUnknown = 256
+
 // attempt takes a point of every bucket that the sign-in could count against.
 // errManyAttempts where one is empty; the headers are set either way.
 func (s *Service) attempt(ctx context.Context, a *account.Account, identifier string, appForm bool) (*attempt, error) {
 	client := xrpc.ClientOf(ctx)
 	network := client.Network()
-	who := identifier
+	who := identifier[:min(len(identifier), maxUnknown)]
 	if a != nil {
 		who = a.DID.String() // handle, e-mail and DID share one bucket
 	}

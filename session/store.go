@@ -21,7 +21,8 @@ type New struct {
 	Network   string
 	UserAgent string
 	// Limit caps the account's live sessions, this one included: the longest
-	// unused go first, and the trail says so.
+	// unused of the same password or app password go first, then the longest
+	// unused of all, and the trail says so.
 	Limit int
 	// Event is the sign-in, as the trail will have it.
 	Event account.Event

@@ -110,11 +110,11 @@ func (db Accounts) List(ctx context.Context, after int64, limit int) ([]*account
 func (db Accounts) Credentials(ctx context.Context, id int64) (cred account.Credentials, err error) {
 	err = db.readTx(ctx, func(c *sqlite.Conn) error {
 		found := false
-		err := query(c, "SELECT password_hash, credential_epoch FROM account WHERE id = ? AND pending_operation IS NULL",
+		err := query(c, "SELECT password_hash, credential_epoch, takendown_at IS NOT NULL FROM account WHERE id = ? AND pending_operation IS NULL",
 			func(s *sqlite.Stmt) { s.BindInt64(1, id) },
 			func(r *sqlite.Stmt) error {
 				found = true
-				cred.PasswordHash, cred.Epoch = r.ColumnText(0), r.ColumnInt64(1)
+				cred.PasswordHash, cred.Epoch, cred.Takendown = r.ColumnText(0), r.ColumnInt64(1), r.ColumnBool(2)
 				return nil
 			})
 		if err != nil {

@@ -176,7 +176,8 @@ func insertSession(tx *groupcommit.Tx, db *DB, n session.New) (*session.State, e
 }
 
 // makeRoom ends the longest unused sessions of the account where a new one
-// would be over the limit.
+// would be over the limit, those of the same app password before any other: an
+// app that signs in again and again does not sign out the owner's phone.
 func makeRoom(tx *groupcommit.Tx, db *DB, n session.New) error {
 	count := 0
 	err := query(tx.Conn, "SELECT count(*) FROM session WHERE account_id = ?",
@@ -189,8 +190,12 @@ func makeRoom(tx *groupcommit.Tx, db *DB, n session.New) error {
 	if over <= 0 {
 		return nil
 	}
-	ended, err := deleteSessions(tx, db, `id IN (SELECT id FROM session WHERE account_id = ?1 ORDER BY rotated_at, id LIMIT ?2)`,
-		func(s *sqlite.Stmt) { s.BindInt64(1, n.AccountID); s.BindInt64(2, int64(over)) })
+	ended, err := deleteSessions(tx, db, `id IN (SELECT id FROM session WHERE account_id = ?1 ORDER BY app_password_id IS NOT ?3, rotated_at, id LIMIT ?2)`,
+		func(s *sqlite.Stmt) {
+			s.BindInt64(1, n.AccountID)
+			s.BindInt64(2, int64(over))
+			bindID(s, 3, n.AppPasswordID)
+		})
 	if err != nil {
 		return err
 	}

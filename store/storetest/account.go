@@ -185,6 +185,9 @@ func testAccountStatus(t *testing.T, s Stores) {
 		t.Errorf("%+v", got)
 	}
 	s = alive(t, s, map[*session.State]bool{st: false})
+	if cred, err := s.Accounts.Credentials(t.Context(), a.ID); err != nil || !cred.Takendown {
+		t.Errorf("credentials %+v, %v; want them taken down", cred, err)
+	}
 	set(account.StatusChange{Takedown: &account.Applied{}}, account.EventTakedownLifted)
 	set(account.StatusChange{Suspended: new(false)}, account.EventSuspensionLifted)
 	if got := set(account.StatusChange{Deactivated: new(false)}, account.EventActivated); got.Status() != account.Active || !got.DeleteAfter.IsZero() || got.TakedownRef != "" {

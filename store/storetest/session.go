@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"nestbox/account"
+	"nestbox/auth"
 	"nestbox/session"
 )
 
@@ -98,6 +99,12 @@ func testSessionLimit(t *testing.T, s Stores) {
 	if got := kinds(t, s, a); got[0] != account.EventSignIn || got[1] != account.EventSessionsCapped {
 		t.Errorf("trail %q", got)
 	}
+	// An app that signs in again and again ends its own sessions first.
+	p := addAppPassword(t, s, a, "app")
+	n.Limit, n.AppPasswordID, n.Scope = 4, p.ID, auth.ScopeAppPass
+	firstApp, secondApp := create(t, s, n), create(t, s, n)
+	s = alive(t, s, map[*session.State]bool{first: true, third: true, fourth: true, firstApp: false, secondApp: true})
+	n = newSession(t, s, a)
 	n.Limit = 1
 	fifth := create(t, s, n)
 	alive(t, s, map[*session.State]bool{first: false, third: false, fourth: false, fifth: true, other: true})

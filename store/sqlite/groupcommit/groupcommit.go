@@ -350,8 +350,9 @@ func (w *Writer) fail(cause error) error {
 	return err
 }
 
-// finish answers a batch: nil means committed. A closure that failed by itself
-// keeps its own error.
+// finish answers a batch: nil means committed, and a closure that failed by
+// itself gets its own error. Of a batch that was not committed none does: what a
+// closure found wrong, it may have found in what another one of them wrote.
 func (w *Writer) finish(batch []*job, err error) {
 	if err == nil {
 		for _, j := range batch {
@@ -364,12 +365,11 @@ func (w *Writer) finish(batch []*job, err error) {
 		}
 	}
 	for _, j := range batch {
-		switch {
-		case j.err != nil:
-			j.result <- j.err
-		default:
+		if err != nil {
 			j.result <- err
+			continue
 		}
+		j.result <- j.err
 	}
 }
 
