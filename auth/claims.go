@@ -59,9 +59,6 @@ func rawString(raw jsontext.Value) (string, bool) {
 	if len(raw) == 0 {
 		return "", true
 	}
-	if raw[0] != '"' {
-		return "", false
-	}
 	s, err := jsontext.AppendUnquote(make([]byte, 0, len(raw)), raw)
 	return string(s), err == nil
 }

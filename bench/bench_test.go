@@ -118,9 +118,15 @@ func TestFloor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	first := *users[0]
 	for _, op := range []operation{refresh, replay, getSession} {
 		if _, err := (load{server: s, op: op, workers: 2, accounts: users, requests: 20}).run(); err != nil {
 			t.Error(err)
 		}
+	}
+	// Ten refreshes and a replay later, the first token leads to the head.
+	_, err = load{server: s, op: refresh, workers: 1, accounts: []*user{&first}, requests: 1}.run()
+	if jti, jerr := tokenID(first.refresh); err != nil || jerr != nil || !strings.HasSuffix(jti, ".11") {
+		t.Errorf("the first token leads to %q, %v, %v", jti, err, jerr)
 	}
 }
