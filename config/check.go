@@ -41,13 +41,8 @@ func (c *Config) checkNetwork(f *Faults) {
 	if !c.portUsable() {
 		f.add("PDS_PORT", fmt.Sprintf("%d is no port", c.Port), "write a number from 0 to 65535")
 	}
-	host, port, err := net.SplitHostPort(c.Listen)
-	if n, perr := strconv.Atoi(port); c.Listen == "" {
-		// It follows from the port, which is at fault.
-	} else if err != nil || perr != nil || n < 0 || n > 65535 {
-		f.add("PDS_LISTEN", fmt.Sprintf("%q is no address", c.Listen), "write host:port, like 127.0.0.1:2583")
-	} else if ip := net.ParseIP(host); c.DevMode && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		f.add("PDS_LISTEN", fmt.Sprintf("%q is not on loopback", c.Listen), "a development server (known admin password, open sign-up) listens on 127.0.0.1 only")
+	if c.Listen != "" { // else it follows from the port, which is at fault
+		c.checkListen(f)
 	}
 	if c.EmbeddedPLC() {
 		if !c.DevMode {
@@ -57,6 +52,15 @@ func (c *Config) checkNetwork(f *Faults) {
 	}
 	if u, err := url.Parse(c.PLCURL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		f.add("PDS_DID_PLC_URL", fmt.Sprintf("%q is no URL", c.PLCURL), "write a URL like https://plc.directory")
+	}
+}
+
+func (c *Config) checkListen(f *Faults) {
+	host, port, err := net.SplitHostPort(c.Listen)
+	if n, perr := strconv.Atoi(port); err != nil || perr != nil || n < 0 || n > 65535 {
+		f.add("PDS_LISTEN", fmt.Sprintf("%q is no address", c.Listen), "write host:port, like 127.0.0.1:2583")
+	} else if ip := net.ParseIP(host); c.DevMode && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		f.add("PDS_LISTEN", fmt.Sprintf("%q is not on loopback", c.Listen), "a development server (known admin password, open sign-up) listens on 127.0.0.1 only")
 	}
 }
 

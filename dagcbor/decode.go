@@ -34,9 +34,6 @@ func NewReader(b []byte) *Reader { return &Reader{buf: b} }
 // Err is the first fault, of type ErrForm.
 func (r *Reader) Err() error { return r.err }
 
-// Pos is how many bytes have been read.
-func (r *Reader) Pos() int { return r.pos }
-
 // End demands that everything has been read.
 func (r *Reader) End() {
 	if r.err == nil && r.pos != len(r.buf) {

@@ -40,12 +40,9 @@ func Append(dst []byte, v any) ([]byte, error) { return appendValue(dst, v, 0) }
 func appendValue(dst []byte, v any, depth int) ([]byte, error) {
 	switch v := v.(type) {
 	case nil:
-		return append(dst, majorSimple<<5|simpleNull), nil
+		return AppendNull(dst), nil
 	case bool:
-		if v {
-			return append(dst, majorSimple<<5|simpleTrue), nil
-		}
-		return append(dst, majorSimple<<5|simpleFalse), nil
+		return AppendBool(dst, v), nil
 	case int:
 		return appendInt(dst, int64(v))
 	case int64:

@@ -70,8 +70,6 @@ func (s *Service) SignIn(ctx context.Context, in SignIn) (Signed, error) {
 		// true now.
 		if a, err = account.Find(ctx, s.Accounts, identifier); err == nil {
 			signed, err = s.prove(ctx, a, in)
-		} else if errors.Is(err, account.ErrNotFound) {
-			err = errWrong
 		}
 	}
 	if errors.Is(err, ErrUnknown) || errors.Is(err, account.ErrNotFound) {

@@ -94,9 +94,6 @@ func NewReader(r io.Reader) (*Reader, error) {
 // Roots are the CIDs that the header names.
 func (c *Reader) Roots() []cid.Cid { return c.roots }
 
-// Offset is how many bytes of the stream have been read.
-func (c *Reader) Offset() int64 { return c.at }
-
 // Next returns the next block, io.EOF at the end of the file.
 func (c *Reader) Next() (Block, error) {
 	raw, err := c.section(MaxBlock + 64)

@@ -169,9 +169,7 @@ func insertSession(tx *groupcommit.Tx, db *DB, n session.New) (*session.State, e
 	if err := insertEvent(tx.Conn, n.AccountID, n.Event); err != nil {
 		return nil, err
 	}
-	if st.AppPasswordID == 0 { // else its name would be missing
-		tx.AfterCommit(func() { db.sessions.Set(st.ID, st) })
-	}
+	tx.AfterCommit(func() { db.sessions.Set(st.ID, st) })
 	return st, nil
 }
 
