@@ -2,6 +2,7 @@
 
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 1m
+# FUZZTIME may also be a number of inputs, like 100000x.
 # Rounds of kill -9 under load in `make fuzz`; 0 leaves them out. `make test` does 50.
 NESTBOX_KILL_ROUNDS ?= 500
 
