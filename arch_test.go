@@ -44,8 +44,9 @@ func arrows() map[string]rule {
 	// What is below every domain. internal/pdstest is not in it: it starts a
 	// whole server, so only tests and the benchmarks use it.
 	helpers := []string{"internal/durable", "internal/seal"}
+	format := []string{"dagcbor", "repo/car", "repo/mst", "firehose/event"} // of repositories and their events
 	foundations := slices.Concat(helpers, []string{"xrpc", "auth", "ratelimit", "plc"})
-	leaves := []string{"account", "identity"}
+	leaves := []string{"account", "identity", "repo", "blob", "firehose"}
 	coordinating := []string{"session", "hosting"}
 	domains := slices.Concat(leaves, coordinating)
 	below := func(more ...[]string) []string { return slices.Concat(foundations, slices.Concat(more...)) }
@@ -56,56 +57,59 @@ func arrows() map[string]rule {
 		".": {},
 
 		// Foundations know no domain, and neither do their tests.
-		"xrpc":                      {imports: helpers},                         // no domain, and no kind of credential
-		"auth":                      {imports: with("xrpc")},                    // xrpc and the protocol only
-		"ratelimit":                 {imports: helpers},                         // counts keys; what a key means is its caller's business
-		"plc":                       {pure: true},                               // operations are values: nothing to import, nothing to reach
-		"dagcbor":                   {pure: true},                               // the data model: bytes to values and back
-		"repo/mst":                  {imports: []string{"dagcbor"}, pure: true}, // the tree: nodes come and go through its caller
-		"repo/car":                  {imports: []string{"dagcbor"}, pure: true}, // blocks in a stream: whose stream, its caller knows
-		"lexicon":                   {imports: []string{"dagcbor"}, pure: true}, // schemas and records: values in, a fault out
-		"lexicon/internal/generate": {imports: []string{"lexicon"}},             // writes the schemas from indigo's documents
-		"plc/directory":             {imports: with("plc")},                     // a directory of its own, not a part of the PDS
-		"store/sqlite/groupcommit":  {imports: helpers},                         // closures over a connection; knows no table
-		"internal/durable":          {},                                         // helpers without a domain stand alone
-		"internal/seal":             {},                                         // the same
-		"config":                    {imports: helpers, anyInTests: true},       // is read by server and cmd alone; domains get values
-		"config/internal/manual":    {imports: []string{"config"}},              // writes the README's table from Config's comments
+		"xrpc":                      {imports: helpers},                                     // no domain, and no kind of credential
+		"auth":                      {imports: with("xrpc")},                                // xrpc and the protocol only
+		"ratelimit":                 {imports: helpers},                                     // counts keys; what a key means is its caller's business
+		"plc":                       {pure: true},                                           // operations are values: nothing to import, nothing to reach
+		"dagcbor":                   {pure: true},                                           // the data model: bytes to values and back
+		"repo/mst":                  {imports: []string{"dagcbor"}, pure: true},             // the tree: nodes come and go through its caller
+		"repo/car":                  {imports: []string{"dagcbor"}, pure: true},             // blocks in a stream: whose stream, its caller knows
+		"firehose/event":            {imports: []string{"dagcbor", "repo/car"}, pure: true}, // what the stream says, as bytes
+		"lexicon":                   {imports: []string{"dagcbor"}, pure: true},             // schemas and records: values in, a fault out
+		"lexicon/internal/generate": {imports: []string{"lexicon"}},                         // writes the schemas from indigo's documents
+		"plc/directory":             {imports: with("plc")},                                 // a directory of its own, not a part of the PDS
+		"store/sqlite/groupcommit":  {imports: helpers},                                     // closures over a connection; knows no table
+		"internal/durable":          {},                                                     // helpers without a domain stand alone
+		"internal/seal":             {},                                                     // the same
+		"config":                    {imports: helpers, anyInTests: true},                   // is read by server and cmd alone; domains get values
+		"config/internal/manual":    {imports: []string{"config"}},                          // writes the README's table from Config's comments
 
 		// Leaf domains: none imports another.
-		"account":  {imports: below(), anyInTests: true},
+		"account":  {imports: below(format), anyInTests: true},
 		"identity": {imports: below(), anyInTests: true},
-		"repo":     {imports: below([]string{"dagcbor", "repo/car", "repo/mst"}), anyInTests: true},
+		"repo":     {imports: below(format, []string{"lexicon"}), anyInTests: true},
+		"blob":     {imports: below([]string{"dagcbor"}), anyInTests: true},
+		"firehose": {imports: below([]string{"firehose/event"}), anyInTests: true},
 		// Coordinating domains import leaves, never each other.
 		"session": {imports: below(leaves), anyInTests: true},
-		"hosting": {imports: below(leaves), anyInTests: true},
+		"hosting": {imports: below(leaves, format), anyInTests: true},
 		// The admin's view may look at every domain.
-		"admin": {imports: below(domains), anyInTests: true},
+		"admin": {imports: below(domains, format), anyInTests: true},
 
 		// Stores implement what domains declare, so they import the domains;
 		// no domain imports a store.
-		"store/sqlite":    {imports: below(domains, []string{"store/sqlite/groupcommit"}), anyInTests: true},
-		"store/storetest": {imports: below(domains), anyInTests: true}, // no implementation: it is handed one
+		"store/sqlite":    {imports: below(domains, format, []string{"store/sqlite/groupcommit"}), anyInTests: true},
+		"store/storetest": {imports: below(domains, format), anyInTests: true}, // no implementation: it is handed one
 
 		// Composition: server builds everything from config; only cmd and tests
 		// import server.
 		"server": {
-			imports:    below(domains, []string{"admin", "config", "plc/directory", "store/sqlite"}),
+			imports:    below(domains, format, []string{"lexicon", "admin", "config", "plc/directory", "store/sqlite"}),
 			anyInTests: true,
 		},
 		"cmd/nestbox": {
-			imports:    below(domains, []string{"admin", "config", "server"}),
+			imports:    below(domains, format, []string{"lexicon", "admin", "config", "server"}),
 			anyInTests: true,
 		},
 
 		// Tests as packages: nothing but tests and benchmarks imports them.
 		"internal/pdstest": {
-			imports:    below(domains, []string{"admin", "config", "plc/directory", "server", "store/sqlite"}),
+			imports:    below(domains, format, []string{"lexicon", "admin", "config", "plc/directory", "server", "store/sqlite"}),
 			anyInTests: true,
 		},
 		"e2e": {imports: []string{"internal/pdstest"}, anyInTests: true},
 		"bench": {
-			imports:    below(domains, []string{"config", "internal/pdstest", "plc/directory", "server", "store/sqlite"}),
+			imports:    below(domains, format, []string{"config", "internal/pdstest", "plc/directory", "server", "store/sqlite"}),
 			anyInTests: true,
 		},
 	}

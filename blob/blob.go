@@ -1,0 +1,102 @@
+// Package blob owns uploads (https://atproto.com/specs/blob): temporary at
+// first, permanent while a record refers to them, deleted some time after the
+// last reference is gone.
+//
+// Invariants: a blob that a record refers to is never deleted; its file is whole
+// and on disk before it can be referred to; memory is bounded whatever its size.
+package blob
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+)
+
+// Errors of this package.
+var (
+	ErrNotFound = errors.New("blob not found")
+	ErrTooLarge = errors.New("blob is larger than is taken here")
+	ErrQuota    = errors.New("account is over its quota of blobs")
+)
+
+// Blob is an upload of one account.
+type Blob struct {
+	CID      cid.Cid
+	Size     int64
+	MimeType string
+	// Key names the file. Each upload has its own, so that deleting an old file
+	// can never hit one that was just uploaded.
+	Key       string
+	CreatedAt time.Time
+}
+
+// Missing is a blob that a record refers to and that was never uploaded.
+type Missing struct {
+	CID    cid.Cid
+	Record string // collection/rkey
+}
+
+// Store keeps what is known of blobs. Every method is one transaction, durable
+// when it returns nil. References are kept with the records, by the same
+// database.
+type Store interface {
+	// Intend notes the key of a file that is about to appear, so that it is
+	// found and removed where the upload does not end well.
+	Intend(ctx context.Context, key string, at time.Time) error
+	// Add makes an intended file a blob of the account. Where the account has
+	// the blob already, that one is kept, refreshed to b.CreatedAt unless a
+	// record refers to it, and returned; the new file stays garbage. quota, where
+	// it is not 0, bounds the sum of the account's sizes: ErrQuota.
+	Add(ctx context.Context, accountID int64, b Blob, quota int64) (Blob, error)
+	// Get returns a blob of the account that a record refers to, or that was
+	// uploaded and is not yet referred to: ErrNotFound.
+	Get(ctx context.Context, accountID int64, id cid.Cid) (Blob, error)
+	// List returns CIDs of blobs that records refer to, in the order of their
+	// text, behind cursor; with since only those of records that were written by
+	// a commit after it.
+	List(ctx context.Context, accountID int64, since syntax.TID, cursor string, limit int) ([]cid.Cid, error)
+	// Missing returns what records refer to and is not there, in the order of
+	// the CIDs' text, behind cursor: one record for each.
+	Missing(ctx context.Context, accountID int64, cursor string, limit int) ([]Missing, error)
+	// Count returns how many different blobs records refer to, and how many of
+	// them are there.
+	Count(ctx context.Context, accountID int64) (expected, there int64, err error)
+	// Collect forgets blobs that no record refers to: those that never were
+	// referred to and were uploaded before unused, and those whose last
+	// reference went before unreferenced. It looks at a bounded number. Their
+	// files are garbage then.
+	Collect(ctx context.Context, unused, unreferenced time.Time) (collected int, err error)
+	// Garbage returns up to limit keys of files that belong to no blob: those
+	// of blobs that are gone, and those intended before the given time.
+	Garbage(ctx context.Context, intended time.Time, limit int) ([]string, error)
+	// Forget drops keys of files that were removed.
+	Forget(ctx context.Context, keys []string) error
+}
+
+// Files keeps the bytes of blobs: on disk, or in S3.
+type Files interface {
+	// Create begins a file that can be seen by nobody until Commit.
+	Create(ctx context.Context) (Upload, error)
+	// Open returns a file for reading, ErrNotFound where there is none.
+	Open(ctx context.Context, key string) (File, error)
+	// Remove deletes a file; one that is not there is no error.
+	Remove(ctx context.Context, key string) error
+}
+
+// Upload is a file in the making.
+type Upload interface {
+	io.Writer
+	// Commit makes it durable under key.
+	Commit(ctx context.Context, key string) error
+	// Abort drops it; after Commit it does nothing.
+	Abort()
+}
+
+// File is a stored file, to be closed.
+type File interface {
+	io.ReadSeekCloser
+}

@@ -1,0 +1,47 @@
+// Package firehose owns the event log as the network sees it:
+// com.atproto.sync.subscribeRepos, which replays the log from a cursor and goes
+// on with what is new, its retention, and the request to be crawled.
+//
+// Invariants: a subscriber gets every event of the log after its cursor, each
+// once and in order, or the stream ends with an error; no subscriber holds up
+// another one, or a writer, or holds more than a bounded memory.
+package firehose
+
+import (
+	"context"
+	"time"
+
+	"nestbox/firehose/event"
+)
+
+// Logged is an event of the log.
+type Logged struct {
+	// Seq is its number: one more than that of the event before it.
+	Seq int64
+	// At is when it was written, by the server's clock.
+	At time.Time
+
+	event.Event
+}
+
+// Log is the event log. Events enter it in the transactions that make the
+// changes which they tell of, so it has no method to append.
+type Log interface {
+	// Bounds returns the number of the oldest event that is kept, last+1 where
+	// none is, and of the last one that was given, 0 where none was.
+	Bounds(ctx context.Context) (oldest, last int64, err error)
+	// Read returns events with a number above after, in order: at most count
+	// of them, and no more after their bodies have reached bytes.
+	Read(ctx context.Context, after int64, count, bytes int) ([]Logged, error)
+	// Watch has f called after each commit, in the order of the numbers, before
+	// the writer of the event is answered. f must not block. It is set once,
+	// before the first write.
+	Watch(f func([]Logged))
+	// Prune removes a bounded number of the oldest events: those before keep,
+	// and those that take the log over maxBytes. It returns how many.
+	Prune(ctx context.Context, keep time.Time, maxBytes int64) (removed int, err error)
+	// Jump gives the next event a number above to, and drops the log. It is for
+	// a server that was restored from a backup: what the network has seen since
+	// must not be contradicted by other events of the same numbers.
+	Jump(ctx context.Context, to int64) error
+}

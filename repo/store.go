@@ -1,0 +1,168 @@
+package repo
+
+import (
+	"context"
+	"errors"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+
+	"nestbox/firehose/event"
+	"nestbox/repo/mst"
+)
+
+// Errors of the Store.
+var (
+	// ErrNoRepo: there is no such account, or it has no repository.
+	ErrNoRepo = errors.New("no such repository")
+	// ErrNoRecord: the repository has no such record.
+	ErrNoRecord = errors.New("no such record")
+	// ErrConflict: the repository is no longer at the commit that a change was
+	// computed on. Nothing of it was kept; it may be computed again.
+	ErrConflict = errors.New("repository changed meanwhile")
+	// ErrInactive: the account is not active, so its repository takes no writes.
+	ErrInactive = errors.New("account is not active")
+	// ErrNoBlob: a record refers to a blob that its account has not uploaded.
+	// The error's text names the blob.
+	ErrNoBlob = errors.New("could not find blob")
+)
+
+// Head is where a repository is: its latest commit, and how the store finds the
+// rest.
+type Head struct {
+	// Number is the store's number of the repository; an import gets a new one.
+	Number int64
+	DID    syntax.DID
+	CID    cid.Cid
+	Rev    syntax.TID
+	// Commit is the signed commit's block.
+	Commit []byte
+	// Root leads to the root of the tree.
+	Root mst.Link
+	// NextNode is the number that the tree's next new node gets.
+	NextNode int64
+	// Records is how many there are.
+	Records int64
+}
+
+// Record is one record as it is kept.
+type Record struct {
+	// Key is collection/rkey, the record's key in the tree.
+	Key string
+	CID cid.Cid
+	// Rev is the commit that wrote it.
+	Rev syntax.TID
+	// Block is its canonical DAG-CBOR.
+	Block []byte
+}
+
+// BlobInfo is what is known of an uploaded blob.
+type BlobInfo struct {
+	Size     int64
+	MimeType string
+}
+
+// Range selects records of a collection by key, as listRecords does.
+type Range struct {
+	Collection string
+	// After, when set, is the rkey behind which the range begins, in the order
+	// in which it is read.
+	After string
+	// Ascending reads from the lowest key; else from the highest.
+	Ascending bool
+	Limit     int
+}
+
+// View is one consistent state of a repository, in a read transaction. It is
+// used briefly: no network and no client is waited for while one is open.
+type View interface {
+	Head() Head
+	// Node is an mst.Loader.
+	Node(l *mst.Link) (*mst.Node, error)
+	// Record returns ErrNoRecord where there is none.
+	Record(key string) (Record, error)
+	Records(r Range) ([]Record, error)
+	// Collections are the collections that have records, in order.
+	Collections() ([]string, error)
+	// RecordBlock finds a record by its CID alone: ErrNoRecord.
+	RecordBlock(id cid.Cid) ([]byte, error)
+	// Blob returns ErrNoBlob where the account has not uploaded it.
+	Blob(id cid.Cid) (BlobInfo, error)
+	// EachNode calls yield for each node that was written by a commit after
+	// since (all where it is empty), in no order: its number, the numbers of
+	// its children as they come in the block (Left first, only those that
+	// exist), and its block. Nothing of it may be kept.
+	EachNode(since syntax.TID, yield func(id int64, children []int64, block []byte) error) error
+	// EachRecord does the same for records, by key.
+	EachRecord(since syntax.TID, yield func(Record) error) error
+}
+
+// Write is a change of one record.
+type Write struct {
+	Key string
+	// CID and Block are the record's; a Block of nil deletes it.
+	CID   cid.Cid
+	Block []byte
+	// Blobs are the blobs that it refers to.
+	Blobs []cid.Cid
+}
+
+// Change is a commit and all that belongs to it.
+type Change struct {
+	AccountID int64
+	// Was is the commit that the change was computed on.
+	Was cid.Cid
+	// Next is the head after it; its Number is that of the head before.
+	Next   Head
+	Nodes  []mst.Changed
+	Freed  []int64
+	Writes []Write
+	Event  event.Event
+}
+
+// Store keeps repositories. Every method is one transaction; what it returned
+// without error is durable and survives kill -9, and an error other than the
+// sentinels means that nothing was changed.
+type Store interface {
+	// View runs fn on the current state of an account's repository. ErrNoRepo.
+	View(ctx context.Context, accountID int64, fn func(View) error) error
+	// Commit makes a change: the head, the nodes, the records, their references
+	// to blobs, and the event, which gets the next number of the log. Errors:
+	// ErrConflict, ErrInactive, ErrNoRepo, ErrNoBlob.
+	Commit(ctx context.Context, c Change) error
+	// Begin makes the first, empty, repository of an account that has none, as
+	// accounts made before there were repositories have none; its event, too.
+	// ErrConflict where there is one.
+	Begin(ctx context.Context, c Change) error
+	// Heads returns up to limit heads of accounts with an ID above after, by ID.
+	Heads(ctx context.Context, after int64, limit int) ([]AccountHead, error)
+	// Without returns up to limit accounts that have no repository.
+	Without(ctx context.Context, limit int) ([]AccountHead, error)
+
+	// Stage begins an import: it returns the number of a repository that nobody
+	// sees, and drops an older one of the same account.
+	Stage(ctx context.Context, accountID int64) (number int64, err error)
+	// Fill adds nodes and records, written by the commit rev, to a staged
+	// repository. Each call is a transaction of its own, so that an import does
+	// not hold up others.
+	Fill(ctx context.Context, number int64, rev syntax.TID, nodes []mst.Changed, records []Write) error
+	// Switch puts a staged repository in the place of the account's, which is
+	// removed later, in steps, by Sweep. Blobs that records refer to may be
+	// missing. Where the account is active, ev enters the log. ErrConflict: the
+	// account's repository is no longer at commit was, or the staged one is
+	// gone.
+	Switch(ctx context.Context, accountID int64, was cid.Cid, next Head, ev event.Event) error
+	// Sweep removes a bounded part of what belongs to no account any more:
+	// repositories that were replaced, left behind by an import, or deleted with
+	// their account. It returns whether there is more.
+	Sweep(ctx context.Context) (more bool, err error)
+}
+
+// AccountHead is a repository in a list of them. CID and Rev are empty where
+// the account has none.
+type AccountHead struct {
+	AccountID int64
+	DID       syntax.DID
+	CID       cid.Cid
+	Rev       syntax.TID
+}

@@ -1,0 +1,102 @@
+-- A repository: the account's (current), one that is being imported, or one
+-- that is to be removed. Everything of a repository is found by its number.
+CREATE TABLE repo (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    -- NULL for what Sweep removes
+    account_id INTEGER REFERENCES account (id) ON DELETE SET NULL,
+    -- 1 for the account's own, 0 for an import under way
+    current    INTEGER NOT NULL,
+    cid        BLOB,
+    rev        TEXT    NOT NULL DEFAULT '',
+    commit_block BLOB,
+    root_id    INTEGER NOT NULL DEFAULT 0,
+    root_cid   BLOB,
+    next_node  INTEGER NOT NULL DEFAULT 1,
+    records    INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE UNIQUE INDEX repo_account ON repo (account_id, current) WHERE account_id IS NOT NULL;
+CREATE INDEX repo_removed ON repo (id) WHERE account_id IS NULL;
+
+-- A node of a tree keeps its number while it changes. The number is in the
+-- lower 32 bits of id, the repository's above them: nodes of one repository are
+-- together, and need no index.
+CREATE TABLE node (
+    id       INTEGER PRIMARY KEY,
+    rev      TEXT NOT NULL,
+    -- the children's numbers, in the order of the block, as varints
+    children BLOB NOT NULL,
+    block    BLOB NOT NULL
+) STRICT;
+
+-- Keys compare by bytes, as in the tree.
+CREATE TABLE record (
+    repo_id INTEGER NOT NULL,
+    key     TEXT    NOT NULL,
+    cid     BLOB    NOT NULL,
+    rev     TEXT    NOT NULL,
+    block   BLOB    NOT NULL,
+    PRIMARY KEY (repo_id, key)
+) STRICT, WITHOUT ROWID;
+
+-- Finds records by CID, by the first eight bytes of its hash as an integer.
+CREATE TABLE record_cid (
+    repo_id INTEGER NOT NULL,
+    hash    INTEGER NOT NULL,
+    key     TEXT    NOT NULL,
+    PRIMARY KEY (repo_id, hash, key)
+) STRICT, WITHOUT ROWID;
+
+-- What records refer to, whether it was uploaded or not.
+CREATE TABLE blob_ref (
+    repo_id INTEGER NOT NULL,
+    cid     TEXT    NOT NULL,
+    key     TEXT    NOT NULL,
+    rev     TEXT    NOT NULL,
+    PRIMARY KEY (repo_id, cid, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX blob_ref_record ON blob_ref (repo_id, key);
+
+CREATE TABLE blob (
+    account_id INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    cid        TEXT    NOT NULL,
+    size       INTEGER NOT NULL,
+    mime_type  TEXT    NOT NULL,
+    file       TEXT    NOT NULL UNIQUE,
+    created_at INTEGER NOT NULL,
+    -- when its last reference went, or it was uploaded and never had one; NULL
+    -- while a record refers to it
+    unused_since INTEGER,
+    -- 1 once a record has referred to it
+    was_used   INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (account_id, cid)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX blob_unused ON blob (unused_since) WHERE unused_since IS NOT NULL;
+
+-- Files that belong to no blob: intended, or left by one that is gone.
+CREATE TABLE blob_garbage (
+    file TEXT PRIMARY KEY,
+    at   INTEGER NOT NULL,
+    -- 1 where an upload may still be under way
+    intended INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER blob_gone AFTER DELETE ON blob BEGIN
+    INSERT INTO blob_garbage (file, at, intended) VALUES (OLD.file, 0, 0)
+    ON CONFLICT DO UPDATE SET intended = 0;
+END;
+
+-- The firehose. AUTOINCREMENT numbers it without a gap, since there is one
+-- writer and a transaction that is undone gives its numbers back, and never
+-- gives a number again that was pruned.
+CREATE TABLE event (
+    seq   INTEGER PRIMARY KEY AUTOINCREMENT,
+    at    INTEGER NOT NULL,
+    kind  TEXT    NOT NULL,
+    did   TEXT    NOT NULL,
+    -- the message without its number, which belongs at the offset split
+    body  BLOB    NOT NULL,
+    split INTEGER NOT NULL
+) STRICT;

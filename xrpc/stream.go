@@ -1,0 +1,102 @@
+package xrpc
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"time"
+)
+
+// streamPatience is how long the other end of a stream may take for a part of
+// it: as long as parts go on coming, or going, a stream may last.
+const streamPatience = 60 * time.Second
+
+// Stream is a GET endpoint whose handler writes the answer itself: files and
+// websockets. What it returns as an error before it wrote anything is answered
+// like any other error. To a HEAD it need not write a body.
+func Stream[C, Params any](auth func(context.Context, *http.Request) (C, error), handle func(context.Context, C, Params, http.ResponseWriter, *http.Request) error) Method {
+	decode := paramsDecoder[Params]()
+	return Method{verb: http.MethodGet, serve: func(_ *Server, w *responseWriter, r *http.Request) error {
+		ctx := r.Context()
+		var params Params
+		if err := decode(r.URL.RawQuery, &params); err != nil {
+			return err
+		}
+		caller, err := auth(ctx, r)
+		if err != nil {
+			return err
+		}
+		return handle(ctx, caller, params, &patientWriter{w, http.NewResponseController(w)}, r)
+	}}
+}
+
+// patientWriter gives each part of an answer its own time.
+type patientWriter struct {
+	*responseWriter
+	conn *http.ResponseController
+}
+
+func (w *patientWriter) Write(b []byte) (int, error) {
+	if err := w.conn.SetWriteDeadline(time.Now().Add(streamPatience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return 0, err
+	}
+	return w.responseWriter.Write(b)
+}
+
+func (w *patientWriter) Unwrap() http.ResponseWriter { return w.responseWriter }
+
+// Upload is a body that its handler reads itself.
+type Upload struct {
+	// ContentType is the header as it came; Length is -1 where it is not known.
+	ContentType string
+	Length      int64
+
+	io.Reader
+}
+
+// Receive is a POST endpoint that takes a body of any type. The handler reads
+// it, and sets its own limit; it returns once the body was read or refused.
+func Receive[C, Out any](auth func(context.Context, *http.Request) (C, error), handle func(context.Context, C, Upload) (Out, error)) Method {
+	return Method{verb: http.MethodPost, serve: func(_ *Server, w *responseWriter, r *http.Request) error {
+		ctx := r.Context()
+		caller, err := auth(ctx, r)
+		if err != nil {
+			return err
+		}
+		conn := http.NewResponseController(w)
+		out, err := handle(ctx, caller, Upload{
+			ContentType: r.Header.Get("Content-Type"), Length: r.ContentLength,
+			Reader: &patientReader{r.Body, conn},
+		})
+		if err != nil {
+			return err
+		}
+		// What the handler took for it may have lasted.
+		if err := conn.SetWriteDeadline(time.Now().Add(streamPatience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return err
+		}
+		return writeOutput(w, r, out)
+	}}
+}
+
+// patientReader gives each part of a body its own time.
+type patientReader struct {
+	body io.Reader
+	conn *http.ResponseController
+}
+
+func (r *patientReader) Read(b []byte) (int, error) {
+	if err := r.conn.SetReadDeadline(time.Now().Add(streamPatience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return 0, err
+	}
+	n, err := r.body.Read(b)
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errors.Join(ErrBody, err)
+	}
+	return n, err
+}
+
+// ErrBody: the body stopped before its end; the client has gone, or stalled.
+var ErrBody = errors.New("body ended early")
