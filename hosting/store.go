@@ -41,4 +41,7 @@ type Store interface {
 	Abandon(ctx context.Context, id int64) error
 	// Pending returns the reservations, without password hash and sealed key.
 	Pending(ctx context.Context) ([]Pending, error)
+	// SealedKey returns an account's sealed signing key, and whose it is.
+	// Unknown, or pending: account.ErrNotFound.
+	SealedKey(ctx context.Context, id int64) (syntax.DID, []byte, error)
 }

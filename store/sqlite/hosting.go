@@ -141,3 +141,19 @@ func (db Hosting) Pending(ctx context.Context) ([]hosting.Pending, error) {
 	}
 	return out, nil
 }
+
+// SealedKey implements hosting.Store.
+func (db Hosting) SealedKey(ctx context.Context, id int64) (did syntax.DID, sealed []byte, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, "SELECT did, signing_key_sealed FROM account WHERE id = ? AND pending_operation IS NULL",
+			func(s *sqlite.Stmt) { s.BindInt64(1, id) },
+			func(r *sqlite.Stmt) error { did, sealed = syntax.DID(r.ColumnText(0)), columnBytes(r, 1); return nil })
+	})
+	if err != nil {
+		return "", nil, fmt.Errorf("read signing key: %w", err)
+	}
+	if did == "" {
+		return "", nil, account.ErrNotFound
+	}
+	return did, sealed, nil
+}

@@ -209,6 +209,7 @@ func testPending(t *testing.T, s Stores) {
 			_, err := s.Accounts.SetStatus(t.Context(), id, account.StatusChange{}, event(account.EventActivated))
 			return err
 		},
+		"SealedKey":    func() error { _, _, err := s.Hosting.SealedKey(t.Context(), id); return err },
 		"Delete":       func() error { return s.Accounts.Delete(t.Context(), id) },
 		"SaveDocument": func() error { return s.Identity.SaveDocument(t.Context(), id, []byte("{}"), false, start) },
 	} {

@@ -1,0 +1,49 @@
+package hosting
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/maypok86/otter/v2"
+
+	"nestbox/internal/seal"
+)
+
+// cachedKeys bounds how many accounts' keys are held opened and parsed: that
+// takes as long as signing with one.
+const cachedKeys = 10_000
+
+// Keys opens the signing keys of accounts.
+type Keys struct {
+	store  Store
+	box    *seal.Box
+	opened *otter.Cache[int64, atcrypto.PrivateKey]
+}
+
+// NewKeys returns the keys that box sealed.
+func NewKeys(store Store, box *seal.Box) *Keys {
+	return &Keys{store, box, otter.Must(&otter.Options[int64, atcrypto.PrivateKey]{MaximumSize: cachedKeys})}
+}
+
+// SigningKey returns the key that signs an account's repository. Errors:
+// account.ErrNotFound, seal.ErrOpen.
+func (k *Keys) SigningKey(ctx context.Context, accountID int64) (atcrypto.PrivateKey, error) {
+	if key, ok := k.opened.GetIfPresent(accountID); ok {
+		return key, nil
+	}
+	did, sealed, err := k.store.SealedKey(ctx, accountID)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := k.box.Open(sealed, signingKeyLabel(did))
+	if err != nil {
+		return nil, fmt.Errorf("signing key of %s: %w", did, err)
+	}
+	key, err := atcrypto.ParsePrivateBytesK256(raw)
+	if err != nil {
+		return nil, fmt.Errorf("signing key of %s: %w", did, err)
+	}
+	k.opened.Set(accountID, key)
+	return key, nil
+}
