@@ -1,0 +1,159 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/lexicon"
+	"nestbox/ratelimit"
+	"nestbox/xrpc"
+)
+
+// Account is what a repository's endpoints need to know of its account.
+type Account struct {
+	ID       int64
+	DID      syntax.DID
+	Handle   syntax.Handle
+	HandleOK bool   // the handle was seen to lead to the DID, and back
+	Document []byte // the DID document, JSON
+	// Status is why the account is not active: StatusDeactivated and the like.
+	// Empty where it is.
+	Status string
+}
+
+// The statuses that have an answer of their own.
+const (
+	StatusTakendown   = "takendown"
+	StatusSuspended   = "suspended"
+	StatusDeactivated = "deactivated"
+)
+
+// Accounts finds accounts.
+type Accounts interface {
+	// Find returns the account of this server that a DID or handle names:
+	// ErrNoRepo where there is none.
+	Find(ctx context.Context, name syntax.AtIdentifier) (Account, error)
+}
+
+// Keys holds the accounts' signing keys.
+type Keys interface {
+	// SigningKey returns an account's key. It is parsed once and kept: parsing
+	// costs as much as signing.
+	SigningKey(ctx context.Context, accountID int64) (atcrypto.PrivateKey, error)
+}
+
+// Service is what the endpoints and the command line act through. Its fields
+// are set once, before the first use.
+type Service struct {
+	Store    Store
+	Accounts Accounts
+	Keys     Keys
+	Lexicons *lexicon.Catalogue
+	// Limits counts writes; nil counts nothing.
+	Limits *ratelimit.Limiter
+	Now    func() time.Time
+	// ClockID tells the TIDs of this process from another one's, from 0 to 1023.
+	ClockID uint
+	Log     *slog.Logger
+
+	writing locks
+}
+
+// lock waits until no one else writes to the account's repository and returns
+// the function that lets the next one in. It only keeps writers from computing
+// what the store would refuse: that nothing is lost is the Store's compare and
+// swap.
+func (s *Service) lock(ctx context.Context, accountID int64) (unlock func(), err error) {
+	return s.writing.lock(ctx, accountID)
+}
+
+// locks is a lock for each key that is in use, and no memory for the others.
+type locks struct {
+	mu   sync.Mutex
+	held map[int64]*turn
+}
+
+// turn is a lock that can be waited for until a context ends.
+type turn struct {
+	free chan struct{} // holds one value while nobody has the lock
+	refs int           // who has it or waits for it
+}
+
+func (l *locks) lock(ctx context.Context, key int64) (unlock func(), err error) {
+	l.mu.Lock()
+	t := l.held[key]
+	if t == nil {
+		if l.held == nil {
+			l.held = map[int64]*turn{}
+		}
+		t = &turn{free: make(chan struct{}, 1)}
+		t.free <- struct{}{}
+		l.held[key] = t
+	}
+	t.refs++
+	l.mu.Unlock()
+	leave := func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if t.refs--; t.refs == 0 {
+			delete(l.held, key)
+		}
+	}
+	select {
+	case <-t.free:
+		return func() { t.free <- struct{}{}; leave() }, nil
+	case <-ctx.Done():
+		leave()
+		return nil, ctx.Err()
+	}
+}
+
+// find returns the account that a DID or handle names, whatever its status.
+// name is as the client gave it. The error is one for the client.
+func (s *Service) find(ctx context.Context, name string) (Account, error) {
+	id, err := syntax.ParseAtIdentifier(name)
+	if err != nil {
+		return Account{}, xrpc.InvalidRequest("Error: repo must be a valid did or a handle")
+	}
+	a, err := s.Accounts.Find(ctx, id)
+	if err != nil {
+		return Account{}, wireError(err, "Could not find repo: "+name)
+	}
+	return a, nil
+}
+
+// available refuses, by name, a repository whose account is not active: its
+// content is shown to nobody.
+func available(a Account) error {
+	switch a.Status {
+	case "":
+		return nil
+	case StatusTakendown:
+		return xrpc.BadRequest("RepoTakendown", "Repo has been takendown: "+a.DID.String())
+	case StatusSuspended:
+		return xrpc.BadRequest("RepoSuspended", "Repo has been suspended: "+a.DID.String())
+	default:
+		return xrpc.BadRequest("RepoDeactivated", "Repo has been deactivated: "+a.DID.String())
+	}
+}
+
+// wireError is the package's errors as clients are told them. noRepo is the
+// message where there is no repository. What is none of them is a dependency
+// that failed: a 503.
+func wireError(err error, noRepo string) error {
+	var wire *xrpc.Error
+	switch {
+	case errors.As(err, &wire):
+		return err
+	case errors.Is(err, ErrNoRepo):
+		return xrpc.BadRequest("RepoNotFound", noRepo)
+	default:
+		return xrpc.Unavailable(err)
+	}
+}
