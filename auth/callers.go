@@ -43,6 +43,14 @@ type (
 	// taken-down account, which allows nothing else.
 	FullOrTakendownCaller struct{ Access }
 
+	// Viewer asks for what is public, and may have proved who they are: the
+	// owner, or the admin, sees what others do not. DID is empty where nobody
+	// signed in; the owner of a taken-down account is one still.
+	Viewer struct {
+		DID   syntax.DID
+		Admin bool
+	}
+
 	// ModeratorCaller may look at accounts and change their status.
 	ModeratorCaller struct{}
 
@@ -141,19 +149,37 @@ func (v *Verifier) FullOrTakendown(ctx context.Context, r *http.Request) (FullOr
 	return FullOrTakendownCaller{a}, err
 }
 
+// Viewer proves a Viewer. No credentials are fine; bad ones are refused, as on
+// any other route.
+func (v *Verifier) Viewer(ctx context.Context, r *http.Request) (Viewer, error) {
+	kind, _, err := parseAuthorization(r.Header.Get("Authorization"))
+	switch {
+	case err != nil:
+		return Viewer{}, err
+	case kind == schemeNone:
+		return Viewer{}, nil
+	case kind == schemeBasic:
+		err := v.basic(r)
+		return Viewer{Admin: err == nil}, err
+	}
+	t, st, err := v.present(ctx, r, ScopeAccess, ScopeAppPass, ScopeAppPassPrivileged, ScopeTakendown)
+	if err != nil {
+		return Viewer{}, err
+	}
+	if !st.Live {
+		return Viewer{}, ErrExpired()
+	}
+	return Viewer{DID: t.DID}, nil
+}
+
+// Sees says whether the viewer may look at what is kept of an account whatever
+// its status is.
+func (v Viewer) Sees(did syntax.DID) bool { return v.Admin || v.DID == did && did != "" }
+
 func (v *Verifier) access(ctx context.Context, r *http.Request, allowed ...Scope) (Access, error) {
-	token, err := bearer(r, true)
+	t, st, err := v.present(ctx, r, allowed...)
 	if err != nil {
 		return Access{}, err
-	}
-	t, err := v.Keyring.VerifyAccess(token, v.Audience, v.Now(), allowed...)
-	if err != nil {
-		return Access{}, err
-	}
-	xrpc.SetAccount(ctx, t.DID.String())
-	st, err := v.Sessions.Standing(ctx, t)
-	if err != nil {
-		return Access{}, xrpc.Unavailable(err)
 	}
 	if st.Takendown && t.Scope != ScopeTakendown {
 		return Access{}, ErrTakendown()
@@ -162,6 +188,24 @@ func (v *Verifier) access(ctx context.Context, r *http.Request, allowed ...Scope
 		return Access{}, ErrExpired()
 	}
 	return Access{DID: t.DID, Scope: t.Scope, SID: t.SID}, nil
+}
+
+// present verifies the access token of a request and finds what lies behind it.
+func (v *Verifier) present(ctx context.Context, r *http.Request, allowed ...Scope) (Token, Standing, error) {
+	token, err := bearer(r, true)
+	if err != nil {
+		return Token{}, Standing{}, err
+	}
+	t, err := v.Keyring.VerifyAccess(token, v.Audience, v.Now(), allowed...)
+	if err != nil {
+		return Token{}, Standing{}, err
+	}
+	xrpc.SetAccount(ctx, t.DID.String())
+	st, err := v.Sessions.Standing(ctx, t)
+	if err != nil {
+		return Token{}, Standing{}, xrpc.Unavailable(err)
+	}
+	return t, st, nil
 }
 
 // ErrTakendown is the answer on every route to whoever acts for an account that

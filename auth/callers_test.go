@@ -2,10 +2,14 @@ package auth_test
 
 import (
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/auth"
 	"nestbox/xrpc"
 )
 
@@ -23,9 +27,20 @@ func TestAuthorization(t *testing.T) {
 		"ending":  {pair.Refresh, func(r *http.Request) error { _, err := v.Ending(r.Context(), r); return err }},
 		"access":  {pair.Access, func(r *http.Request) error { _, err := v.Standard(r.Context(), r); return err }},
 		"admin":   {pair.Access, func(r *http.Request) error { _, err := v.Admin(r.Context(), r); return err }},
+		"viewer":  {pair.Access, func(r *http.Request) error { _, err := v.Viewer(r.Context(), r); return err }},
 		"signup":  {pair.Access, func(r *http.Request) error { _, err := v.SignUp(r.Context(), r); return err }},
 	}
 	moving := fault{400, "InvalidRequest", "Moving an existing account to this server is not supported yet"}
+	// Who need not prove anything still may not send what proves nothing.
+	viewer := func(header string, access fault) fault {
+		switch {
+		case header == "":
+			return fault{}
+		case access == wrongKind:
+			return notAdmin // the password is wrong
+		}
+		return access
+	}
 	for _, c := range []struct {
 		header                  string
 		refresh, access, signup fault
@@ -49,7 +64,7 @@ func TestAuthorization(t *testing.T) {
 		{"Bearer\t" + token, badHeader, badHeader, badHeader},
 		{"Foo x", unsupportedX, unsupportedX, unsupportedX},
 	} {
-		want := map[string]fault{"refresh": c.refresh, "ending": c.refresh, "access": c.access, "admin": notAdmin, "signup": c.signup}
+		want := map[string]fault{"refresh": c.refresh, "ending": c.refresh, "access": c.access, "admin": notAdmin, "signup": c.signup, "viewer": viewer(c.header, c.access)}
 		for name, family := range families {
 			err := family.prove(request(t, strings.Replace(c.header, token, family.token, 1)))
 			if got := faultOf(t, err); got != want[name] {
@@ -124,6 +139,61 @@ func TestAdmin(t *testing.T) {
 	v.AdminPassword = "p\xe4ss"
 	if _, err := v.Admin(t.Context(), request(t, plain("admin:p\xe4ss"))); err != nil {
 		t.Errorf("password in Latin-1: %v", err)
+	}
+}
+
+// TestViewer: nobody, the owner whatever became of the account, or the admin.
+func TestViewer(t *testing.T) {
+	v := verifier(t)
+	token := func(changes object) string {
+		return "Bearer " + forge(t, secret, accessHeader(), accessClaims().with(changes))
+	}
+	basic := func(credentials string) string {
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte(credentials))
+	}
+	for _, c := range []struct {
+		name, header string
+		standing     auth.Standing
+		storeErr     error
+		want         auth.Viewer
+		refused      fault
+	}{
+		{name: "nobody"},
+		{name: "admin", header: basic("admin:" + password), want: auth.Viewer{Admin: true}},
+		{name: "wrong password", header: basic("admin:x"), refused: notAdmin},
+		{name: "owner", header: token(nil), standing: auth.Standing{Live: true}, want: auth.Viewer{DID: alice}},
+		{name: "app password", header: token(object{"scope": auth.ScopeAppPass}), standing: auth.Standing{Live: true}, want: auth.Viewer{DID: alice}},
+		{name: "privileged", header: token(object{"scope": auth.ScopeAppPassPrivileged}), standing: auth.Standing{Live: true}, want: auth.Viewer{DID: alice}},
+		{name: "taken down since", header: token(nil), standing: auth.Standing{Takendown: true, Live: true}, want: auth.Viewer{DID: alice}},
+		{name: "signed in while taken down", header: token(object{"scope": auth.ScopeTakendown}), standing: auth.Standing{Takendown: true, Live: true}, want: auth.Viewer{DID: alice}},
+		{name: "ended", header: token(nil), refused: expired},
+		{name: "ended and taken down", header: token(nil), standing: auth.Standing{Takendown: true}, refused: expired},
+		{name: "expired", header: token(object{"exp": 1}), standing: auth.Standing{Live: true}, refused: expired},
+		{name: "refresh scope", header: token(object{"scope": auth.ScopeRefresh}), standing: auth.Standing{Live: true}, refused: badScope},
+		{name: "a refresh token", header: "Bearer " + mint(t, v.Keyring).Refresh, standing: auth.Standing{Live: true}, refused: unverified},
+		{name: "store fails", header: token(nil), storeErr: errors.New("disk on fire"), refused: unavailable},
+	} {
+		v.Sessions = standing(func(auth.Token) (auth.Standing, error) { return c.standing, c.storeErr })
+		got, err := v.Viewer(t.Context(), request(t, c.header))
+		if f := faultOf(t, err); f != c.refused || got != c.want {
+			t.Errorf("%s: got %+v, %v; want %+v, %v", c.name, got, f, c.want, c.refused)
+		}
+	}
+
+	for _, c := range []struct {
+		viewer auth.Viewer
+		did    syntax.DID
+		sees   bool
+	}{
+		{auth.Viewer{}, alice, false},
+		{auth.Viewer{}, "", false},
+		{auth.Viewer{DID: alice}, alice, true},
+		{auth.Viewer{DID: alice}, "did:plc:other", false},
+		{auth.Viewer{Admin: true}, alice, true},
+	} {
+		if got := c.viewer.Sees(c.did); got != c.sees {
+			t.Errorf("%+v sees %q: %v", c.viewer, c.did, got)
+		}
 	}
 }
 
