@@ -9,6 +9,7 @@ package firehose
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"nestbox/firehose/event"
@@ -24,6 +25,9 @@ type Logged struct {
 	event.Event
 }
 
+// ErrBackwards: the log has given that number already.
+var ErrBackwards = errors.New("the event log has given that number already")
+
 // Log is the event log. Events enter it in the transactions that make the
 // changes which they tell of, so it has no method to append.
 type Log interface {
@@ -33,15 +37,23 @@ type Log interface {
 	// Read returns events with a number above after, in order: at most count
 	// of them, and no more after their bodies have reached bytes.
 	Read(ctx context.Context, after int64, count, bytes int) ([]Logged, error)
-	// Watch has f called after each commit, in the order of the numbers, before
-	// the writer of the event is answered. f must not block. It is set once,
+	// Watch has f called for each event after its commit, in the order of the
+	// numbers, before its writer is answered. f must not block. It is set once,
 	// before the first write.
-	Watch(f func([]Logged))
+	Watch(f func(Logged))
 	// Prune removes a bounded number of the oldest events: those before keep,
-	// and those that take the log over maxBytes. It returns how many.
+	// and those that take the log over maxBytes. It returns how many; one that
+	// is not 0 may mean that there are more.
 	Prune(ctx context.Context, keep time.Time, maxBytes int64) (removed int, err error)
 	// Jump gives the next event a number above to, and drops the log. It is for
 	// a server that was restored from a backup: what the network has seen since
-	// must not be contradicted by other events of the same numbers.
+	// must not be contradicted by other events of the same numbers. Every
+	// account is then told of anew, by Announce. ErrBackwards where to is below
+	// the last number.
 	Jump(ctx context.Context, to int64) error
+	// Announce goes on with what Jump began: for up to limit accounts, an
+	// account event, and a sync event of the active ones' repositories as they
+	// are now. It returns whether there is more, and goes on after a restart
+	// where it was.
+	Announce(ctx context.Context, at time.Time, limit int) (more bool, err error)
 }

@@ -15,6 +15,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"nestbox/account"
+	"nestbox/firehose"
 	"nestbox/session"
 	"nestbox/store/sqlite/groupcommit"
 )
@@ -51,6 +52,9 @@ type DB struct {
 
 	sessions *otter.Cache[int64, *session.State]
 	accounts *otter.Cache[string, *account.Account] // by DID
+
+	// watch, when set, is told of each event of the log (EventLog.Watch).
+	watch func(firehose.Logged)
 
 	stop context.CancelFunc
 	done sync.WaitGroup

@@ -96,7 +96,17 @@ CREATE TABLE event (
     at    INTEGER NOT NULL,
     kind  TEXT    NOT NULL,
     did   TEXT    NOT NULL,
-    -- the message without its number, which belongs at the offset split
-    body  BLOB    NOT NULL,
-    split INTEGER NOT NULL
+    -- where seq belongs in body, the message without it
+    split INTEGER NOT NULL,
+    -- the bytes of all bodies up to and with this one, since the log was last
+    -- empty: how much is kept is a difference
+    total INTEGER NOT NULL,
+    body  BLOB    NOT NULL
+) STRICT;
+
+-- One row while the state of every repository is being told anew, after the
+-- numbers have jumped: the last account that was told of.
+CREATE TABLE announce (
+    one   INTEGER PRIMARY KEY CHECK (one = 1),
+    after INTEGER NOT NULL
 ) STRICT;

@@ -1,0 +1,253 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+	"zombiezen.com/go/sqlite"
+
+	"nestbox/firehose"
+	"nestbox/firehose/event"
+	"nestbox/repo/car"
+	"nestbox/store/sqlite/groupcommit"
+)
+
+// EventLog implements firehose.Log.
+type EventLog struct{ *DB }
+
+var _ firehose.Log = EventLog{}
+
+// insertLog gives an event the next number of the log, in the transaction of
+// the change that it tells of, and has the watcher told after the commit.
+func insertLog(tx *groupcommit.Tx, db *DB, ev event.Event, at time.Time) error {
+	logged := firehose.Logged{At: at, Event: ev}
+	err := query(tx.Conn, `INSERT INTO event (at, kind, did, split, total, body)
+		VALUES (?1, ?2, ?3, ?4, ifnull((SELECT total FROM event ORDER BY seq DESC LIMIT 1), 0) + length(?5), ?5) RETURNING seq`,
+		func(s *sqlite.Stmt) {
+			bindTime(s, 1, at)
+			s.BindText(2, string(ev.Kind))
+			s.BindText(3, ev.DID.String())
+			s.BindInt64(4, int64(ev.Split))
+			s.BindBytes(5, ev.Body)
+		},
+		func(r *sqlite.Stmt) error { logged.Seq = r.ColumnInt64(0); return nil })
+	if err != nil {
+		return fmt.Errorf("append to event log: %w", err)
+	}
+	if db.watch != nil {
+		tx.AfterCommit(func() { db.watch(logged) })
+	}
+	return nil
+}
+
+// Watch implements firehose.Log.
+func (db EventLog) Watch(f func(firehose.Logged)) { db.watch = f }
+
+// Bounds implements firehose.Log.
+func (db EventLog) Bounds(ctx context.Context) (oldest, last int64, err error) {
+	err = db.readTx(ctx, func(c *sqlite.Conn) error {
+		if last, err = lastSeq(c); err != nil {
+			return err
+		}
+		oldest = last + 1
+		return query(c, "SELECT seq FROM event ORDER BY seq LIMIT 1", nil,
+			func(r *sqlite.Stmt) error { oldest = r.ColumnInt64(0); return nil })
+	})
+	if err != nil {
+		return 0, 0, fmt.Errorf("read bounds of event log: %w", err)
+	}
+	return oldest, last, nil
+}
+
+// lastSeq is where AUTOINCREMENT is.
+func lastSeq(c *sqlite.Conn) (last int64, err error) {
+	err = query(c, "SELECT seq FROM sqlite_sequence WHERE name = 'event'", nil,
+		func(r *sqlite.Stmt) error { last = r.ColumnInt64(0); return nil })
+	return last, err
+}
+
+// errEnough ends a query early.
+var errEnough = errors.New("enough rows")
+
+// Read implements firehose.Log.
+func (db EventLog) Read(ctx context.Context, after int64, count, bytes int) ([]firehose.Logged, error) {
+	var out []firehose.Logged
+	err := db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, "SELECT seq, at, kind, did, split, body FROM event WHERE seq > ? ORDER BY seq LIMIT ?",
+			func(s *sqlite.Stmt) { s.BindInt64(1, after); s.BindInt64(2, int64(count)) },
+			func(r *sqlite.Stmt) error {
+				e := firehose.Logged{
+					Seq: r.ColumnInt64(0), At: columnTime(r, 1),
+					Event: event.Event{
+						Kind: event.Kind(r.ColumnText(2)), DID: syntax.DID(r.ColumnText(3)),
+						Split: r.ColumnInt(4), Body: columnBytes(r, 5),
+					},
+				}
+				out = append(out, e)
+				if bytes -= len(e.Body); bytes <= 0 {
+					return errEnough
+				}
+				return nil
+			})
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return nil, fmt.Errorf("read event log: %w", err)
+	}
+	return out, nil
+}
+
+// What one transaction of Prune removes at most: writers wait for no more.
+const (
+	pruneCount = 1000
+	pruneBytes = 8 << 20
+)
+
+// Prune implements firehose.Log.
+func (db EventLog) Prune(ctx context.Context, keep time.Time, maxBytes int64) (int, error) {
+	upTo := int64(0)
+	err := db.readTx(ctx, func(c *sqlite.Conn) error {
+		all := int64(0)
+		err := query(c, "SELECT total FROM event ORDER BY seq DESC LIMIT 1", nil,
+			func(r *sqlite.Stmt) error { all = r.ColumnInt64(0); return nil })
+		if err != nil {
+			return err
+		}
+		enough := int64(-1) // the total at which this call ends
+		return query(c, "SELECT seq, at, total, length(body) FROM event ORDER BY seq LIMIT ?",
+			func(s *sqlite.Stmt) { s.BindInt64(1, pruneCount) },
+			func(r *sqlite.Stmt) error {
+				total := r.ColumnInt64(2)
+				if enough < 0 {
+					enough = total + pruneBytes
+				}
+				kept := all - total + r.ColumnInt64(3) // with this one
+				if total > enough || kept <= maxBytes && !columnTime(r, 1).Before(keep) {
+					return errEnough
+				}
+				upTo = r.ColumnInt64(0)
+				return nil
+			})
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return 0, fmt.Errorf("look for old events: %w", err)
+	}
+	if upTo == 0 {
+		return 0, nil
+	}
+	removed := 0
+	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		removed, err = change(tx.Conn, "DELETE FROM event WHERE seq <= ?", func(s *sqlite.Stmt) { s.BindInt64(1, upTo) })
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("remove old events: %w", err)
+	}
+	return removed, nil
+}
+
+// Jump implements firehose.Log. It drops the log in steps first, so that the
+// last transaction, which moves the number, is short.
+func (db EventLog) Jump(ctx context.Context, to int64) error {
+	_, last, err := db.Bounds(ctx)
+	if err != nil {
+		return err
+	}
+	if to < last {
+		return fmt.Errorf("%w: it is at %d", firehose.ErrBackwards, last)
+	}
+	for removed := 1; removed > 0; {
+		if removed, err = db.Prune(ctx, time.Unix(1<<40, 0), 0); err != nil {
+			return err
+		}
+	}
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		last, err := lastSeq(tx.Conn)
+		if err != nil {
+			return fmt.Errorf("read last number: %w", err)
+		}
+		if to < last {
+			return fmt.Errorf("%w: it is at %d", firehose.ErrBackwards, last)
+		}
+		// An AUTOINCREMENT that gave no number yet has no row; the table has no
+		// key by which it could be replaced.
+		if _, err := change(tx.Conn, "DELETE FROM event", nil); err != nil {
+			return fmt.Errorf("drop event log: %w", err)
+		}
+		if _, err := change(tx.Conn, "DELETE FROM sqlite_sequence WHERE name = 'event'", nil); err != nil {
+			return fmt.Errorf("reset numbers: %w", err)
+		}
+		_, err = change(tx.Conn, "INSERT INTO sqlite_sequence (name, seq) VALUES ('event', ?)", func(s *sqlite.Stmt) { s.BindInt64(1, to) })
+		if err != nil {
+			return fmt.Errorf("set next number: %w", err)
+		}
+		if _, err := change(tx.Conn, "INSERT INTO announce (one, after) VALUES (1, 0) ON CONFLICT DO UPDATE SET after = 0", nil); err != nil {
+			return fmt.Errorf("begin to announce: %w", err)
+		}
+		return nil
+	})
+}
+
+// Announce implements firehose.Log.
+func (db EventLog) Announce(ctx context.Context, at time.Time, limit int) (more bool, err error) {
+	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		more = false
+		after, under := int64(0), false
+		err := query(tx.Conn, "SELECT after FROM announce", nil,
+			func(r *sqlite.Stmt) error { after, under = r.ColumnInt64(0), true; return nil })
+		if err != nil {
+			return fmt.Errorf("see how far announcing is: %w", err)
+		}
+		if !under {
+			return nil
+		}
+		last, events, err := announcements(tx.Conn, after, limit, at)
+		if err != nil {
+			return fmt.Errorf("read what to announce: %w", err)
+		}
+		for _, ev := range events {
+			if err := insertLog(tx, db.DB, ev, at); err != nil {
+				return err
+			}
+		}
+		if more = last != 0; more {
+			_, err = change(tx.Conn, "UPDATE announce SET after = ?", func(s *sqlite.Stmt) { s.BindInt64(1, last) })
+		} else {
+			_, err = change(tx.Conn, "DELETE FROM announce", nil)
+		}
+		if err != nil {
+			return fmt.Errorf("note how far announcing is: %w", err)
+		}
+		return nil
+	})
+	return more, err
+}
+
+// announcements are the events of up to limit accounts with an ID above after;
+// last is the ID of the last of them, 0 where there is none.
+func announcements(c *sqlite.Conn, after int64, limit int, at time.Time) (last int64, events []event.Event, err error) {
+	err = query(c, "SELECT "+accountColumns+", r.rev, r.cid, r.commit_block"+accountTables+
+		`LEFT JOIN repo r ON r.account_id = a.id AND r.current = 1 AND r.cid IS NOT NULL
+		WHERE a.pending_operation IS NULL AND a.id > ? ORDER BY a.id LIMIT ?`,
+		func(s *sqlite.Stmt) { s.BindInt64(1, after); s.BindInt64(2, int64(limit)) },
+		func(r *sqlite.Stmt) error {
+			a := scanAccount(r)
+			last = a.ID
+			events = append(events, event.Account{DID: a.DID, Status: string(a.Status()), Time: at}.Event())
+			n := r.ColumnCount()
+			if a.Status() != "" || r.ColumnIsNull(n-1) {
+				return nil
+			}
+			id, err := cid.Cast(columnBytes(r, n-2))
+			if err != nil {
+				return err
+			}
+			commit := car.Block{CID: id, Data: columnBytes(r, n-1)}
+			events = append(events, event.Sync{DID: a.DID, Rev: syntax.TID(r.ColumnText(n - 3)), Commit: commit, Time: at}.Event())
+			return nil
+		})
+	return last, events, err
+}
