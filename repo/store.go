@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/ipfs/go-cid"
@@ -118,6 +119,9 @@ type Change struct {
 	Freed  []int64
 	Writes []Write
 	Event  event.Event
+	// At is when it is made, by the server's clock: the event's time in the log,
+	// and since when a blob is unused whose last reference goes.
+	At time.Time
 }
 
 // Store keeps repositories. Every method is one transaction; what it returned
@@ -131,8 +135,10 @@ type Store interface {
 	// ErrConflict, ErrInactive, ErrNoRepo, ErrNoBlob.
 	Commit(ctx context.Context, c Change) error
 	// Begin makes the first, empty, repository of an account that has none, as
-	// accounts made before there were repositories have none; its event, too.
-	// ErrConflict where there is one.
+	// accounts made before there were repositories have none. Where the account
+	// is active, the event enters the log. The change's Was and Next.Number mean
+	// nothing. ErrConflict where there is a repository, ErrNoRepo where there is
+	// no account.
 	Begin(ctx context.Context, c Change) error
 	// Heads returns up to limit heads of accounts with an ID above after, by ID.
 	Heads(ctx context.Context, after int64, limit int) ([]AccountHead, error)
@@ -140,18 +146,24 @@ type Store interface {
 	Without(ctx context.Context, limit int) ([]AccountHead, error)
 
 	// Stage begins an import: it returns the number of a repository that nobody
-	// sees, and drops an older one of the same account.
+	// sees, and drops an older one of the same account. ErrNoRepo where there is
+	// no such account.
 	Stage(ctx context.Context, accountID int64) (number int64, err error)
 	// Fill adds nodes and records, written by the commit rev, to a staged
-	// repository. Each call is a transaction of its own, so that an import does
-	// not hold up others.
+	// repository; each of them once. Each call is a transaction of its own, so
+	// that an import does not hold up others. ErrConflict: the staged one is gone.
 	Fill(ctx context.Context, number int64, rev syntax.TID, nodes []mst.Changed, records []Write) error
 	// Switch puts a staged repository in the place of the account's, which is
-	// removed later, in steps, by Sweep. Blobs that records refer to may be
-	// missing. Where the account is active, ev enters the log. ErrConflict: the
-	// account's repository is no longer at commit was, or the staged one is
-	// gone.
-	Switch(ctx context.Context, accountID int64, was cid.Cid, next Head, ev event.Event) error
+	// removed later, in steps, by Sweep. was is undefined where the account has
+	// none. Blobs that records refer to may be missing. Where the account is
+	// active, ev enters the log. ErrConflict: the account's repository is no
+	// longer at commit was, or the staged one is gone. ErrNoRepo: there is no
+	// such account.
+	Switch(ctx context.Context, accountID int64, was cid.Cid, next Head, ev event.Event, at time.Time) error
+	// Drop gives up a staged repository, which Sweep removes then; one that is
+	// gone, or was switched to, is no error. 0 drops all of them: for a start,
+	// when no import is under way.
+	Drop(ctx context.Context, number int64) error
 	// Sweep removes a bounded part of what belongs to no account any more:
 	// repositories that were replaced, left behind by an import, or deleted with
 	// their account. It returns whether there is more.
