@@ -1,0 +1,400 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+	"zombiezen.com/go/sqlite"
+
+	"nestbox/dagcbor"
+	"nestbox/repo"
+	"nestbox/repo/mst"
+	"nestbox/store/sqlite/groupcommit"
+)
+
+// Repos implements repo.Store.
+type Repos struct{ *DB }
+
+var _ repo.Store = Repos{}
+
+// maxNode is the highest number of a node: see nodeKey.
+const maxNode = 1<<32 - 1
+
+// nodeKey is the row of a node: its number in the lower 32 bits, its
+// repository's above.
+func nodeKey(number, node int64) int64 { return number<<32 | node }
+
+// cidHash is the start of a CID's hash, by which record_cid finds records. The
+// CID is one of a block.
+func cidHash(id string) int64 {
+	const prefix = 4 // version, codec, hash and length, a byte each
+	if len(id) < prefix+8 {
+		return 0
+	}
+	return int64(binary.BigEndian.Uint64([]byte(id[prefix : prefix+8]))) //nolint:gosec // the bits, not the value
+}
+
+// owner is the account of a repository, as a writer sees it.
+type owner struct {
+	active bool
+	head   repo.Head // Number 0 where there is none
+}
+
+// loadOwner returns repo.ErrNoRepo where there is no account; one whose DID is
+// being registered is none.
+func loadOwner(c *sqlite.Conn, accountID int64) (o owner, err error) {
+	err = repo.ErrNoRepo
+	qerr := query(c, `SELECT a.deactivated_at IS NULL AND a.takendown_at IS NULL AND a.suspended_at IS NULL, r.id, r.cid, r.rev, r.records
+		FROM account a LEFT JOIN repo r ON r.account_id = a.id AND r.current = 1
+		WHERE a.id = CAST(? AS INTEGER) AND a.pending_operation IS NULL`,
+		func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
+		func(r *sqlite.Stmt) error {
+			o.active, err = r.ColumnBool(0), nil
+			o.head.Number = r.ColumnInt64(1)
+			if o.head.Number == 0 {
+				return nil
+			}
+			o.head.Rev, o.head.Records = syntax.TID(r.ColumnText(3)), r.ColumnInt64(4)
+			o.head.CID, err = columnCID(r, 2)
+			return err
+		})
+	if qerr != nil {
+		return owner{}, fmt.Errorf("look for repository: %w", qerr)
+	}
+	return o, err
+}
+
+// Commit implements repo.Store.
+func (db Repos) Commit(ctx context.Context, c repo.Change) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		was, err := loadOwner(tx.Conn, c.AccountID)
+		switch {
+		case err != nil:
+			return err
+		case was.head.Number == 0:
+			return repo.ErrNoRepo
+		case !was.active:
+			return repo.ErrInactive
+		case was.head.Number != c.Next.Number || !was.head.CID.Equals(c.Was):
+			return repo.ErrConflict
+		case c.Next.Rev <= was.head.Rev:
+			return fmt.Errorf("revision %s does not follow %s", c.Next.Rev, was.head.Rev)
+		}
+		if err := storeNodes(tx.Conn, c.Next.Number, c.Next.Rev, c.Nodes, c.Freed); err != nil {
+			return err
+		}
+		more, blobs, err := storeWrites(tx.Conn, c.Next.Number, c.Next.Rev, c.Writes)
+		if err != nil {
+			return err
+		}
+		if was.head.Records+more != c.Next.Records {
+			return fmt.Errorf("commit %s counts %d records, but makes %d", c.Next.CID, c.Next.Records, was.head.Records+more)
+		}
+		if err := markBlobs(tx.Conn, c.AccountID, c.Next.Number, blobs, c.At); err != nil {
+			return err
+		}
+		if err := storeHead(tx.Conn, c.Next); err != nil {
+			return err
+		}
+		return insertLog(tx, db.DB, c.Event, c.At)
+	})
+}
+
+// Begin implements repo.Store.
+func (db Repos) Begin(ctx context.Context, c repo.Change) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error { return beginRepo(tx, db.DB, c.AccountID, c) })
+}
+
+// beginRepo makes an account's first repository, and its event where the account
+// is active.
+func beginRepo(tx *groupcommit.Tx, db *DB, accountID int64, c repo.Change) error {
+	was, err := loadOwner(tx.Conn, accountID)
+	switch {
+	case err != nil:
+		return err
+	case was.head.Number != 0:
+		return repo.ErrConflict
+	case len(c.Writes) > 0 || c.Next.Records != 0:
+		return errors.New("a first repository begins without records")
+	}
+	next := c.Next
+	err = query(tx.Conn, "INSERT INTO repo (account_id, current) VALUES (?, 1) RETURNING id",
+		func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
+		func(r *sqlite.Stmt) error { next.Number = r.ColumnInt64(0); return nil })
+	if err != nil {
+		return fmt.Errorf("insert repository: %w", err)
+	}
+	if err := storeHead(tx.Conn, next); err != nil {
+		return err
+	}
+	if err := storeNodes(tx.Conn, next.Number, next.Rev, c.Nodes, nil); err != nil {
+		return err
+	}
+	if !was.active {
+		return nil
+	}
+	return insertLog(tx, db, c.Event, c.At)
+}
+
+// storeHead makes h the head of the repository h.Number.
+func storeHead(c *sqlite.Conn, h repo.Head) error {
+	_, err := change(c, `UPDATE repo SET current = 1, cid = ?, rev = ?, commit_block = ?, root_id = ?, root_cid = ?, next_node = ?, records = ?
+		WHERE id = ?`,
+		func(s *sqlite.Stmt) {
+			bindCID(s, 1, h.CID)
+			s.BindText(2, h.Rev.String())
+			s.BindBytes(3, h.Commit)
+			s.BindInt64(4, h.Root.ID)
+			bindCID(s, 5, h.Root.CID)
+			s.BindInt64(6, h.NextNode)
+			s.BindInt64(7, h.Records)
+			s.BindInt64(8, h.Number)
+		})
+	if err != nil {
+		return fmt.Errorf("store head: %w", err)
+	}
+	return nil
+}
+
+// storeNodes writes nodes, in place where they were there, and removes those
+// that are freed.
+func storeNodes(c *sqlite.Conn, number int64, rev syntax.TID, nodes []mst.Changed, freed []int64) error {
+	var children []byte
+	for _, n := range nodes {
+		if n.ID < 1 || n.ID > maxNode {
+			return fmt.Errorf("node %d is not numbered from 1 to %d", n.ID, int64(maxNode))
+		}
+		children = children[:0]
+		for _, l := range n.Children() {
+			if l != nil {
+				children = binary.AppendUvarint(children, uint64(l.ID)) //nolint:gosec // above 0, as every node's
+			}
+		}
+		_, err := change(c, `INSERT INTO node (id, rev, children, block) VALUES (?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET rev = excluded.rev, children = excluded.children, block = excluded.block`,
+			func(s *sqlite.Stmt) {
+				s.BindInt64(1, nodeKey(number, n.ID))
+				s.BindText(2, rev.String())
+				s.BindBytes(3, children)
+				s.BindBytes(4, n.Block)
+			})
+		if err != nil {
+			return fmt.Errorf("store node: %w", err)
+		}
+	}
+	for _, id := range freed {
+		if _, err := change(c, "DELETE FROM node WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, nodeKey(number, id)) }); err != nil {
+			return fmt.Errorf("remove node: %w", err)
+		}
+	}
+	return nil
+}
+
+// touched are the blobs whose references changed: those that a write refers to
+// are true.
+type touched map[string]bool
+
+// storeWrites writes and removes records. It returns how many more there are,
+// and the blobs that are to be marked.
+func storeWrites(c *sqlite.Conn, number int64, rev syntax.TID, writes []repo.Write) (more int64, blobs touched, err error) {
+	blobs = touched{}
+	for _, w := range writes {
+		created := false
+		if w.Block != nil {
+			if created, err = insertRecord(c, number, rev, w); err != nil {
+				return 0, nil, err
+			}
+		}
+		if created {
+			more++
+		} else {
+			if err := replaceRecord(c, number, rev, w, blobs); err != nil {
+				return 0, nil, err
+			}
+		}
+		if w.Block == nil {
+			more--
+			continue
+		}
+		if err := insertReferences(c, number, rev, w); err != nil {
+			return 0, nil, err
+		}
+		for _, id := range w.Blobs {
+			blobs[id.String()] = true
+		}
+	}
+	return more, blobs, nil
+}
+
+// insertRecord returns whether it inserted w: not where its key is taken.
+func insertRecord(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write) (created bool, err error) {
+	n, err := change(c, "INSERT INTO record (repo_id, key, cid, rev, block) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+		func(s *sqlite.Stmt) {
+			s.BindInt64(1, number)
+			s.BindText(2, w.Key)
+			bindCID(s, 3, w.CID)
+			s.BindText(4, rev.String())
+			s.BindBytes(5, w.Block)
+		})
+	if err != nil {
+		return false, fmt.Errorf("insert record %s: %w", w.Key, err)
+	}
+	if n == 0 {
+		return false, nil
+	}
+	return true, insertRecordCID(c, number, w)
+}
+
+func insertRecordCID(c *sqlite.Conn, number int64, w repo.Write) error {
+	_, err := change(c, "INSERT INTO record_cid (repo_id, hash, key) VALUES (?, ?, ?)",
+		func(s *sqlite.Stmt) {
+			s.BindInt64(1, number)
+			s.BindInt64(2, cidHash(w.CID.KeyString()))
+			s.BindText(3, w.Key)
+		})
+	if err != nil {
+		return fmt.Errorf("insert record %s by CID: %w", w.Key, err)
+	}
+	return nil
+}
+
+// replaceRecord updates or removes a record that is there, and removes its
+// references, which it adds to blobs.
+func replaceRecord(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write, blobs touched) error {
+	atKey := func(s *sqlite.Stmt) { s.BindInt64(1, number); s.BindText(2, w.Key) }
+	was, found := "", false
+	err := query(c, "SELECT cid FROM record WHERE repo_id = ? AND key = ?", atKey,
+		func(r *sqlite.Stmt) error { was, found = string(columnBytes(r, 0)), true; return nil })
+	if err != nil {
+		return fmt.Errorf("read record %s: %w", w.Key, err)
+	}
+	if !found {
+		return fmt.Errorf("remove record %s: %w", w.Key, repo.ErrNoRecord)
+	}
+	_, err = change(c, "DELETE FROM record_cid WHERE repo_id = ? AND hash = ? AND key = ?",
+		func(s *sqlite.Stmt) { s.BindInt64(1, number); s.BindInt64(2, cidHash(was)); s.BindText(3, w.Key) })
+	if err != nil {
+		return fmt.Errorf("remove record %s by CID: %w", w.Key, err)
+	}
+	err = query(c, "SELECT cid FROM blob_ref WHERE repo_id = ? AND key = ?", atKey,
+		func(r *sqlite.Stmt) error {
+			id := r.ColumnText(0)
+			blobs[id] = blobs[id] // a new one stays true
+			return nil
+		})
+	if err != nil {
+		return fmt.Errorf("read references of record %s: %w", w.Key, err)
+	}
+	if _, err := change(c, "DELETE FROM blob_ref WHERE repo_id = ? AND key = ?", atKey); err != nil {
+		return fmt.Errorf("remove references of record %s: %w", w.Key, err)
+	}
+	if w.Block == nil {
+		if _, err := change(c, "DELETE FROM record WHERE repo_id = ? AND key = ?", atKey); err != nil {
+			return fmt.Errorf("remove record %s: %w", w.Key, err)
+		}
+		return nil
+	}
+	_, err = change(c, "UPDATE record SET cid = ?3, rev = ?4, block = ?5 WHERE repo_id = ?1 AND key = ?2",
+		func(s *sqlite.Stmt) {
+			atKey(s)
+			bindCID(s, 3, w.CID)
+			s.BindText(4, rev.String())
+			s.BindBytes(5, w.Block)
+		})
+	if err != nil {
+		return fmt.Errorf("update record %s: %w", w.Key, err)
+	}
+	return insertRecordCID(c, number, w)
+}
+
+// insertReferences notes the blobs that a record refers to.
+func insertReferences(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write) error {
+	for _, id := range w.Blobs {
+		_, err := change(c, "INSERT INTO blob_ref (repo_id, cid, key, rev) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+			func(s *sqlite.Stmt) {
+				s.BindInt64(1, number)
+				s.BindText(2, id.String())
+				s.BindText(3, w.Key)
+				s.BindText(4, rev.String())
+			})
+		if err != nil {
+			return fmt.Errorf("insert reference of record %s: %w", w.Key, err)
+		}
+	}
+	return nil
+}
+
+// markBlobs notes which of the account's blobs are used now, and since when the
+// others are not. A blob that a write refers to must be there: repo.ErrNoBlob.
+func markBlobs(c *sqlite.Conn, accountID, number int64, blobs touched, at time.Time) error {
+	for id, needed := range blobs {
+		n, err := change(c, `UPDATE blob SET
+			unused_since = CASE WHEN EXISTS (SELECT 1 FROM blob_ref r WHERE r.repo_id = ?3 AND r.cid = ?2) THEN NULL ELSE ?4 END,
+			was_used = 1 WHERE account_id = ?1 AND cid = ?2`,
+			func(s *sqlite.Stmt) {
+				s.BindInt64(1, accountID)
+				s.BindText(2, id)
+				s.BindInt64(3, number)
+				bindTime(s, 4, at)
+			})
+		if err != nil {
+			return fmt.Errorf("mark blob: %w", err)
+		}
+		if n == 0 && needed {
+			return fmt.Errorf("%w: %s", repo.ErrNoBlob, id)
+		}
+	}
+	return nil
+}
+
+// Heads implements repo.Store.
+func (db Repos) Heads(ctx context.Context, after int64, limit int) ([]repo.AccountHead, error) {
+	return db.heads(ctx, `SELECT a.id, a.did, r.cid, r.rev FROM repo r JOIN account a ON a.id = r.account_id
+		WHERE r.account_id > ? AND r.current = 1 ORDER BY r.account_id LIMIT ?`,
+		func(s *sqlite.Stmt) { s.BindInt64(1, after); s.BindInt64(2, max(0, int64(limit))) })
+}
+
+// Without implements repo.Store.
+func (db Repos) Without(ctx context.Context, limit int) ([]repo.AccountHead, error) {
+	return db.heads(ctx, `SELECT a.id, a.did, NULL, '' FROM account a WHERE a.pending_operation IS NULL
+		AND NOT EXISTS (SELECT 1 FROM repo r WHERE r.account_id = a.id AND r.current = 1) ORDER BY a.id LIMIT ?`,
+		func(s *sqlite.Stmt) { s.BindInt64(1, max(0, int64(limit))) })
+}
+
+func (db Repos) heads(ctx context.Context, sql string, b bind) (out []repo.AccountHead, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, sql, b, func(r *sqlite.Stmt) error {
+			h := repo.AccountHead{AccountID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), Rev: syntax.TID(r.ColumnText(3))}
+			if !r.ColumnIsNull(2) {
+				if h.CID, err = columnCID(r, 2); err != nil {
+					return err
+				}
+			}
+			out = append(out, h)
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list repositories: %w", err)
+	}
+	return out, nil
+}
+
+func bindCID(s *sqlite.Stmt, param int, id cid.Cid) { s.BindBytes(param, id.Bytes()) }
+
+// columnCID reads the CID of a block.
+func columnCID(r *sqlite.Stmt, col int) (cid.Cid, error) {
+	id, err := cid.Cast(columnBytes(r, col))
+	if err != nil {
+		return cid.Undef, fmt.Errorf("damaged CID: %w", err)
+	}
+	if !dagcbor.IsBlockCID(id) {
+		return cid.Undef, fmt.Errorf("damaged CID: %s is of no block", id)
+	}
+	return id, nil
+}

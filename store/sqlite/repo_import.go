@@ -1,0 +1,188 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+	"zombiezen.com/go/sqlite"
+
+	"nestbox/firehose/event"
+	"nestbox/repo"
+	"nestbox/repo/mst"
+	"nestbox/store/sqlite/groupcommit"
+)
+
+// Stage implements repo.Store.
+func (db Repos) Stage(ctx context.Context, accountID int64) (number int64, err error) {
+	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		number = 0
+		_, err := change(tx.Conn, "UPDATE repo SET account_id = NULL WHERE account_id = ? AND current = 0",
+			func(s *sqlite.Stmt) { s.BindInt64(1, accountID) })
+		if err != nil {
+			return fmt.Errorf("drop what was staged before: %w", err)
+		}
+		err = query(tx.Conn, `INSERT INTO repo (account_id, current)
+			SELECT id, 0 FROM account WHERE id = ? AND pending_operation IS NULL RETURNING id`,
+			func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
+			func(r *sqlite.Stmt) error { number = r.ColumnInt64(0); return nil })
+		if err != nil {
+			return fmt.Errorf("stage repository: %w", err)
+		}
+		if number == 0 {
+			return repo.ErrNoRepo
+		}
+		return nil
+	})
+	return number, err
+}
+
+// Fill implements repo.Store.
+func (db Repos) Fill(ctx context.Context, number int64, rev syntax.TID, nodes []mst.Changed, records []repo.Write) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		n, err := change(tx.Conn, "UPDATE repo SET records = records + ? WHERE id = ? AND current = 0 AND account_id IS NOT NULL",
+			func(s *sqlite.Stmt) { s.BindInt64(1, int64(len(records))); s.BindInt64(2, number) })
+		if err != nil {
+			return fmt.Errorf("count staged records: %w", err)
+		}
+		if n == 0 {
+			return repo.ErrConflict
+		}
+		if err := storeNodes(tx.Conn, number, rev, nodes, nil); err != nil {
+			return err
+		}
+		for _, w := range records {
+			if w.Block == nil {
+				return fmt.Errorf("record %s without a block", w.Key)
+			}
+			created, err := insertRecord(tx.Conn, number, rev, w)
+			if err != nil {
+				return err
+			}
+			if !created {
+				return fmt.Errorf("record %s is there already", w.Key)
+			}
+			if err := insertReferences(tx.Conn, number, rev, w); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Switch implements repo.Store.
+func (db Repos) Switch(ctx context.Context, accountID int64, was cid.Cid, next repo.Head, ev event.Event, at time.Time) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		old, err := loadOwner(tx.Conn, accountID)
+		if err != nil {
+			return err
+		}
+		staged, records := false, int64(0)
+		err = query(tx.Conn, "SELECT records FROM repo WHERE id = ? AND account_id = ? AND current = 0",
+			func(s *sqlite.Stmt) { s.BindInt64(1, next.Number); s.BindInt64(2, accountID) },
+			func(r *sqlite.Stmt) error { staged, records = true, r.ColumnInt64(0); return nil })
+		switch {
+		case err != nil:
+			return fmt.Errorf("look for staged repository: %w", err)
+		case !staged || !old.head.CID.Equals(was):
+			return repo.ErrConflict
+		case next.Rev <= old.head.Rev:
+			return fmt.Errorf("revision %s does not follow %s", next.Rev, old.head.Rev)
+		case records != next.Records:
+			return fmt.Errorf("commit %s counts %d records, but %d were staged", next.CID, next.Records, records)
+		}
+		_, err = change(tx.Conn, "UPDATE repo SET account_id = NULL WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, old.head.Number) })
+		if err != nil {
+			return fmt.Errorf("replace repository: %w", err)
+		}
+		if err := storeHead(tx.Conn, next); err != nil {
+			return err
+		}
+		if err := markAllBlobs(tx.Conn, accountID, next.Number, at); err != nil {
+			return err
+		}
+		if !old.active {
+			return nil
+		}
+		return insertLog(tx, db.DB, ev, at)
+	})
+}
+
+// markAllBlobs is markBlobs for every blob of the account.
+func markAllBlobs(c *sqlite.Conn, accountID, number int64, at time.Time) error {
+	const used = "EXISTS (SELECT 1 FROM blob_ref r WHERE r.repo_id = ?2 AND r.cid = blob.cid)"
+	_, err := change(c, "UPDATE blob SET unused_since = NULL, was_used = 1 WHERE account_id = ?1 AND "+used,
+		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindInt64(2, number) })
+	if err != nil {
+		return fmt.Errorf("mark blobs as used: %w", err)
+	}
+	_, err = change(c, "UPDATE blob SET unused_since = ?3 WHERE account_id = ?1 AND unused_since IS NULL AND NOT "+used,
+		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindInt64(2, number); bindTime(s, 3, at) })
+	if err != nil {
+		return fmt.Errorf("mark blobs as unused: %w", err)
+	}
+	return nil
+}
+
+// Drop implements repo.Store.
+func (db Repos) Drop(ctx context.Context, number int64) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		_, err := change(tx.Conn, "UPDATE repo SET account_id = NULL WHERE current = 0 AND (id = ?1 OR ?1 = 0)",
+			func(s *sqlite.Stmt) { s.BindInt64(1, number) })
+		if err != nil {
+			return fmt.Errorf("drop what was staged: %w", err)
+		}
+		return nil
+	})
+}
+
+// sweepStep bounds the rows that one call of Sweep removes.
+const sweepStep = 2000
+
+// Sweep implements repo.Store. It looks on a read connection and only bothers
+// the writer where there is something to remove.
+func (db Repos) Sweep(ctx context.Context) (more bool, err error) {
+	var removed int64
+	err = db.read(ctx, func(c *sqlite.Conn) (err error) {
+		removed, err = removedRepo(c)
+		return err
+	})
+	if err != nil || removed == 0 {
+		return false, err
+	}
+	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		left := sweepStep
+		for _, sql := range []string{
+			"DELETE FROM node WHERE id IN (SELECT id FROM node WHERE id BETWEEN ?1 << 32 AND ?1 << 32 | 0xffffffff LIMIT ?2)",
+			"DELETE FROM record WHERE (repo_id, key) IN (SELECT repo_id, key FROM record WHERE repo_id = ?1 LIMIT ?2)",
+			"DELETE FROM record_cid WHERE (repo_id, hash, key) IN (SELECT repo_id, hash, key FROM record_cid WHERE repo_id = ?1 LIMIT ?2)",
+			"DELETE FROM blob_ref WHERE (repo_id, cid, key) IN (SELECT repo_id, cid, key FROM blob_ref WHERE repo_id = ?1 LIMIT ?2)",
+			"DELETE FROM repo WHERE id IN (SELECT ?1 LIMIT ?2)",
+		} {
+			n, err := change(tx.Conn, sql, func(s *sqlite.Stmt) { s.BindInt64(1, removed); s.BindInt64(2, int64(left)) })
+			if err != nil {
+				return fmt.Errorf("remove repository %d: %w", removed, err)
+			}
+			if left -= n; left == 0 {
+				break
+			}
+		}
+		next, err := removedRepo(tx.Conn)
+		more = next != 0
+		return err
+	})
+	return more && err == nil, err
+}
+
+// removedRepo returns the number of a repository that is to be removed, 0 where
+// there is none.
+func removedRepo(c *sqlite.Conn) (number int64, err error) {
+	err = query(c, "SELECT id FROM repo WHERE account_id IS NULL ORDER BY id LIMIT 1", nil,
+		func(r *sqlite.Stmt) error { number = r.ColumnInt64(0); return nil })
+	if err != nil {
+		return 0, fmt.Errorf("look for removed repositories: %w", err)
+	}
+	return number, nil
+}
