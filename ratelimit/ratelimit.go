@@ -90,17 +90,21 @@ func (l *Limiter) Now() time.Time { return l.now() }
 
 // Take takes one point of each limit's bucket for key, or none at all when one
 // of them is empty.
-func (l *Limiter) Take(key string, limits ...Limit) Result {
+func (l *Limiter) Take(key string, limits ...Limit) Result { return l.TakeN(key, 1, limits...) }
+
+// TakeN is Take of n points: for what weighs more than other things under the
+// same limits. It takes none where one of the buckets has fewer left.
+func (l *Limiter) TakeN(key string, n int, limits ...Limit) Result {
 	worst := Result{Allowed: true, Remaining: int(^uint(0) >> 1)}
 	if l == nil {
 		return worst
 	}
 	now := l.now()
 	for i, limit := range limits {
-		r := l.take(bucketKey{limit.Name, key}, limit, now)
+		r := l.take(bucketKey{limit.Name, key}, n, limit, now)
 		if !r.Allowed {
 			for _, taken := range limits[:i] {
-				l.giveBack(bucketKey{taken.Name, key})
+				l.giveBack(bucketKey{taken.Name, key}, n)
 			}
 			return r
 		}
@@ -117,7 +121,7 @@ func (l *Limiter) GiveBack(key string, limits ...Limit) {
 		return
 	}
 	for _, limit := range limits {
-		l.giveBack(bucketKey{limit.Name, key})
+		l.giveBack(bucketKey{limit.Name, key}, 1)
 	}
 }
 
@@ -125,7 +129,7 @@ func (l *Limiter) shard(k bucketKey) *shard {
 	return &l.shards[maphash.String(l.seed, k.limit+"\x00"+k.key)%shards]
 }
 
-func (l *Limiter) take(k bucketKey, limit Limit, now time.Time) Result {
+func (l *Limiter) take(k bucketKey, n int, limit Limit, now time.Time) Result {
 	s := l.shard(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,8 +141,8 @@ func (l *Limiter) take(k bucketKey, limit Limit, now time.Time) Result {
 		b = bucket{reset: now.Add(limit.Window)}
 	}
 	r := Result{Limit: limit, Reset: b.reset}
-	if b.used < limit.Points {
-		b.used++
+	if b.used+n <= limit.Points {
+		b.used += n
 		r.Allowed = true
 	}
 	r.Remaining = limit.Points - b.used
@@ -146,12 +150,12 @@ func (l *Limiter) take(k bucketKey, limit Limit, now time.Time) Result {
 	return r
 }
 
-func (l *Limiter) giveBack(k bucketKey) {
+func (l *Limiter) giveBack(k bucketKey, n int) {
 	s := l.shard(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if b, ok := s.buckets[k]; ok && b.used > 0 {
-		b.used--
+		b.used = max(b.used-n, 0)
 		s.buckets[k] = b
 	}
 }

@@ -254,3 +254,24 @@ func BenchmarkTake(b *testing.B) {
 		l.Take("192.0.2.1", limit)
 	}
 }
+
+// TestTakeN: all the points that are asked for, of every limit, or none.
+func TestTakeN(t *testing.T) {
+	l := ratelimit.New(1000, newClock().now)
+	if r := l.TakeN("alice", 2, short, long); !r.Allowed || r.Remaining != 1 || r.Limit != short {
+		t.Errorf("two of three: %+v", r)
+	}
+	if r := l.TakeN("alice", 2, long, short); r.Allowed || r.Limit != short || r.Remaining != 1 {
+		t.Errorf("two where one is left: %+v", r)
+	}
+	if r := l.TakeN("alice", 3, long); !r.Allowed || r.Remaining != 0 {
+		t.Errorf("what was refused was counted: %+v", r)
+	}
+	if r := l.TakeN("alice", 1, short); !r.Allowed || r.Remaining != 0 {
+		t.Errorf("the last one: %+v", r)
+	}
+	var none *ratelimit.Limiter
+	if !none.TakeN("alice", 1000, short).Allowed {
+		t.Error("a nil Limiter refused")
+	}
+}

@@ -51,7 +51,7 @@ func fieldOf(t reflect.Type) field {
 	return f
 }
 
-// rawType is a member that its handler decodes.
+// rawType is a member that its handler decodes: any value, null too.
 var rawType = reflect.TypeFor[jsontext.Value]()
 
 func indirect(t reflect.Type) reflect.Type {
@@ -183,6 +183,17 @@ func decodeObject(body []byte, fields []field, dst reflect.Value, path string) e
 	return nil
 }
 
+// Decoder returns a function that reads a JSON object, which stands at path in
+// the request's body, as a Procedure reads its input: for the members of a union,
+// whose type its handler has to look up first.
+func Decoder[T any]() func(raw jsontext.Value, path string) (T, error) {
+	fields := fieldsOf(reflect.TypeFor[T]())
+	return func(raw jsontext.Value, path string) (v T, err error) {
+		err = decodeObject(raw, fields, reflect.ValueOf(&v).Elem(), path)
+		return v, err
+	}
+}
+
 func decodeField(raw jsontext.Value, f field, dst reflect.Value, path string) error {
 	if f.nested != nil {
 		if dst.Kind() == reflect.Pointer {
@@ -193,6 +204,10 @@ func decodeField(raw jsontext.Value, f field, dst reflect.Value, path string) er
 	}
 	if f.element != nil && raw.Kind() == '[' {
 		return decodeList(raw, *f.element, dst, path)
+	}
+	if f.typ == rawType {
+		dst.SetBytes(bytes.Clone(raw))
+		return nil
 	}
 	err := json.Unmarshal(raw, dst.Addr().Interface())
 	// A null decodes into anything; the Lexicon has no nullable member here.
@@ -308,6 +323,10 @@ func paramsDecoder[P any]() paramsDecode[P] {
 func setParam(dst reflect.Value, got []string) error {
 	if dst.Kind() != reflect.Slice && len(got) > 1 {
 		return fmt.Errorf("Expected %s value type (got array)", wantName(dst.Type())) //nolint:staticcheck // sent as it stands
+	}
+	if dst.Kind() == reflect.Pointer { // tells a parameter that is absent from a zero
+		dst.Set(reflect.New(dst.Type().Elem()))
+		dst = dst.Elem()
 	}
 	switch dst.Kind() { //nolint:exhaustive // the kinds that Lexicon parameters decode into
 	case reflect.Slice:

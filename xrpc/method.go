@@ -15,8 +15,16 @@ type Auth[C any] func(context.Context, *http.Request) (C, error)
 
 // Method is one endpoint: the HTTP verb that it answers and how.
 type Method struct {
-	verb  string // GET for queries, POST for procedures
-	serve func(s *Server, w *responseWriter, r *http.Request) error
+	verb    string // GET for queries, POST for procedures
+	maxBody int64  // of a JSON body; 0: the server's
+	serve   func(maxBody int64, w *responseWriter, r *http.Request) error
+}
+
+// WithMaxBody returns the method with a limit of its own for a JSON body, in
+// bytes.
+func (m Method) WithMaxBody(n int64) Method {
+	m.maxBody = n
+	return m
 }
 
 // Procedure is a POST endpoint. In is decoded from a JSON body, None means that
@@ -24,14 +32,14 @@ type Method struct {
 // answers 200 without a body.
 func Procedure[C, In, Out any](auth func(context.Context, *http.Request) (C, error), handle func(context.Context, C, In) (Out, error)) Method {
 	decode := bodyDecoder[In]()
-	return Method{verb: http.MethodPost, serve: func(s *Server, w *responseWriter, r *http.Request) error {
+	return Method{verb: http.MethodPost, serve: func(maxBody int64, w *responseWriter, r *http.Request) error {
 		ctx := r.Context()
 		caller, err := auth(ctx, r)
 		if err != nil {
 			return err
 		}
 		var in In
-		if err := decode(w, r, s.MaxBody, &in); err != nil {
+		if err := decode(w, r, maxBody, &in); err != nil {
 			return err
 		}
 		out, err := handle(ctx, caller, in)
@@ -46,7 +54,7 @@ func Procedure[C, In, Out any](auth func(context.Context, *http.Request) (C, err
 // struct whose fields carry the parameters' names in json tags.
 func Query[C, Params, Out any](auth func(context.Context, *http.Request) (C, error), handle func(context.Context, C, Params) (Out, error)) Method {
 	decode := paramsDecoder[Params]()
-	return Method{verb: http.MethodGet, serve: func(_ *Server, w *responseWriter, r *http.Request) error {
+	return Method{verb: http.MethodGet, serve: func(_ int64, w *responseWriter, r *http.Request) error {
 		ctx := r.Context()
 		var params Params
 		if err := decode(r.URL.RawQuery, &params); err != nil {

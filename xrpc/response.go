@@ -114,7 +114,14 @@ func (w *responseWriter) status() int {
 	return w.code
 }
 
+// RawJSON is an output that its handler encoded: one JSON value.
+type RawJSON []byte
+
 func writeOutput[Out any](w *responseWriter, r *http.Request, out Out) error {
+	if raw, ok := any(out).(RawJSON); ok {
+		send(w, r, http.StatusOK, headerJSON, raw)
+		return nil
+	}
 	if reflect.TypeFor[Out]() == noneType {
 		w.WriteHeader(http.StatusOK)
 		return nil

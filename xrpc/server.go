@@ -22,7 +22,7 @@ const DefaultMaxBody = 150 << 10
 type Server struct {
 	// Methods maps an NSID to its endpoint.
 	Methods map[string]Method
-	// MaxBody limits a JSON body, in bytes.
+	// MaxBody limits a JSON body, in bytes, unless its method has its own limit.
 	MaxBody int64
 	// TrustedProxies are the peers whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
@@ -86,7 +86,11 @@ func (s *Server) dispatch(w *responseWriter, r *http.Request, nsid string) (err 
 	// What an auth-checked route answers is for its caller alone, errors too.
 	w.Header()["Cache-Control"] = headerPrivate
 	w.Header()["Vary"] = headerVary
-	return m.serve(s, w, r)
+	maxBody := s.MaxBody
+	if m.maxBody > 0 {
+		maxBody = m.maxBody
+	}
+	return m.serve(maxBody, w, r)
 }
 
 func unknownMethod(nsid string) error {

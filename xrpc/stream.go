@@ -18,7 +18,7 @@ const streamPatience = 60 * time.Second
 // like any other error. To a HEAD it need not write a body.
 func Stream[C, Params any](auth func(context.Context, *http.Request) (C, error), handle func(context.Context, C, Params, http.ResponseWriter, *http.Request) error) Method {
 	decode := paramsDecoder[Params]()
-	return Method{verb: http.MethodGet, serve: func(_ *Server, w *responseWriter, r *http.Request) error {
+	return Method{verb: http.MethodGet, serve: func(_ int64, w *responseWriter, r *http.Request) error {
 		ctx := r.Context()
 		var params Params
 		if err := decode(r.URL.RawQuery, &params); err != nil {
@@ -59,7 +59,7 @@ type Upload struct {
 // Receive is a POST endpoint that takes a body of any type. The handler reads
 // it, and sets its own limit; it returns once the body was read or refused.
 func Receive[C, Out any](auth func(context.Context, *http.Request) (C, error), handle func(context.Context, C, Upload) (Out, error)) Method {
-	return Method{verb: http.MethodPost, serve: func(_ *Server, w *responseWriter, r *http.Request) error {
+	return Method{verb: http.MethodPost, serve: func(_ int64, w *responseWriter, r *http.Request) error {
 		ctx := r.Context()
 		caller, err := auth(ctx, r)
 		if err != nil {
