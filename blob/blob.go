@@ -18,9 +18,12 @@ import (
 
 // Errors of this package.
 var (
-	ErrNotFound = errors.New("blob not found")
-	ErrTooLarge = errors.New("blob is larger than is taken here")
-	ErrQuota    = errors.New("account is over its quota of blobs")
+	ErrNotFound  = errors.New("blob not found")
+	ErrTooLarge  = errors.New("blob is larger than is taken here")
+	ErrQuota     = errors.New("account is over its quota of blobs")
+	ErrNoAccount = errors.New("no such account")
+	// ErrAbandoned: the upload took so long that its file was given up.
+	ErrAbandoned = errors.New("upload was given up")
 )
 
 // Blob is an upload of one account.
@@ -48,12 +51,13 @@ type Store interface {
 	// found and removed where the upload does not end well.
 	Intend(ctx context.Context, key string, at time.Time) error
 	// Add makes an intended file a blob of the account. Where the account has
-	// the blob already, that one is kept, refreshed to b.CreatedAt unless a
-	// record refers to it, and returned; the new file stays garbage. quota, where
-	// it is not 0, bounds the sum of the account's sizes: ErrQuota.
+	// the blob already, the new file takes the place of the old one, which is
+	// garbage then; its type and time are the new ones unless a record refers to
+	// it. It returns the blob as it is now. quota, where it is not 0, bounds the
+	// sum of the account's sizes: ErrQuota, and the file is garbage. ErrNoAccount.
+	// ErrAbandoned: Garbage has returned the key.
 	Add(ctx context.Context, accountID int64, b Blob, quota int64) (Blob, error)
-	// Get returns a blob of the account that a record refers to, or that was
-	// uploaded and is not yet referred to: ErrNotFound.
+	// Get returns a blob of the account that a record refers to: ErrNotFound.
 	Get(ctx context.Context, accountID int64, id cid.Cid) (Blob, error)
 	// List returns CIDs of blobs that records refer to, in the order of their
 	// text, behind cursor; with since only those of records that were written by
@@ -65,19 +69,21 @@ type Store interface {
 	// Count returns how many different blobs records refer to, and how many of
 	// them are there.
 	Count(ctx context.Context, accountID int64) (expected, there int64, err error)
-	// Collect forgets blobs that no record refers to: those that never were
-	// referred to and were uploaded before unused, and those whose last
-	// reference went before unreferenced. It looks at a bounded number. Their
-	// files are garbage then.
-	Collect(ctx context.Context, unused, unreferenced time.Time) (collected int, err error)
-	// Garbage returns up to limit keys of files that belong to no blob: those
-	// of blobs that are gone, and those intended before the given time.
-	Garbage(ctx context.Context, intended time.Time, limit int) ([]string, error)
+	// Collect forgets blobs that no record refers to, be it of the account's
+	// repository or of one that is being imported: those that never were referred
+	// to and were uploaded before unused, and those whose last reference went
+	// before unreferenced. Their files are garbage then. It looks at a bounded
+	// number and returns how many it forgot, and whether there may be more.
+	Collect(ctx context.Context, unused, unreferenced time.Time) (collected int, more bool, err error)
+	// Garbage returns up to limit keys behind after, in order, of files that
+	// belong to no blob and never will: those of blobs that are gone, and those
+	// intended before the given time, which Add refuses from now on.
+	Garbage(ctx context.Context, intended time.Time, after string, limit int) ([]string, error)
 	// Forget drops keys of files that were removed.
 	Forget(ctx context.Context, keys []string) error
 }
 
-// Files keeps the bytes of blobs: on disk, or in S3.
+// Files keeps the bytes of blobs: on disk, or in S3. Keys are letters and digits.
 type Files interface {
 	// Create begins a file that can be seen by nobody until Commit.
 	Create(ctx context.Context) (Upload, error)

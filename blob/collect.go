@@ -1,0 +1,71 @@
+package blob
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+)
+
+const (
+	// collectEvery is how often Run looks for what nobody needs.
+	collectEvery = 10 * time.Minute
+	// abandoned is how long an upload may take from its last byte to its entry
+	// in the store. Its file is garbage then.
+	abandoned = time.Hour
+	// garbageAtOnce is how many files are removed between two calls of the store.
+	garbageAtOnce = 200
+)
+
+// Run collects now and then until ctx ends.
+func (s *Service) Run(ctx context.Context) {
+	tick := time.NewTicker(collectEvery)
+	defer tick.Stop()
+	for {
+		if err := s.Collect(ctx); err != nil && ctx.Err() == nil {
+			s.Log.LogAttrs(ctx, slog.LevelError, "collecting blobs failed", slog.String("cause", err.Error()))
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Collect forgets the blobs that nobody needs any more, and then removes the
+// files that belong to none. It may end anywhere: a file is removed after its
+// blob was forgotten, and its key is forgotten after it was removed, so what one
+// Collect left the next one finds.
+func (s *Service) Collect(ctx context.Context) error {
+	now := s.Now()
+	for more := true; more; {
+		var err error
+		if _, more, err = s.Store.Collect(ctx, now.Add(-s.Unused), now.Add(-s.Unreferenced)); err != nil {
+			return err
+		}
+	}
+	var failed []error
+	for after := ""; ; {
+		keys, err := s.Store.Garbage(ctx, now.Add(-abandoned), after, garbageAtOnce)
+		if err != nil || len(keys) == 0 {
+			return errors.Join(errors.Join(failed...), err)
+		}
+		after = keys[len(keys)-1]
+		removed := keys[:0]
+		var first error
+		for _, key := range keys {
+			if err := s.Files.Remove(ctx, key); err == nil {
+				removed = append(removed, key)
+			} else if first == nil {
+				first = err
+			}
+		}
+		if first != nil {
+			failed = append(failed, first)
+		}
+		if err := s.Store.Forget(ctx, removed); err != nil {
+			return errors.Join(errors.Join(failed...), err)
+		}
+	}
+}

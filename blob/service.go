@@ -1,0 +1,133 @@
+package blob
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+
+	"nestbox/dagcbor"
+	"nestbox/ratelimit"
+)
+
+// Account is what blobs need to know of their account.
+type Account struct {
+	ID int64
+	// Status is why the account is not active, as the Lexicons say it:
+	// StatusTakendown and the like. Empty where it is.
+	Status string
+}
+
+// The statuses that have an answer of their own.
+const (
+	StatusTakendown = "takendown"
+	StatusSuspended = "suspended"
+)
+
+// Accounts finds accounts of this server.
+type Accounts interface {
+	// Find returns ErrNoAccount where there is none.
+	Find(ctx context.Context, did syntax.DID) (Account, error)
+}
+
+// Service takes uploads, gives them back, and removes what nobody needs. Its
+// fields are set once, before the first use.
+type Service struct {
+	Store    Store
+	Files    Files
+	Accounts Accounts
+	// UploadLimit is the largest blob that is taken, in bytes; Quota bounds the
+	// sum of one account's, where it is not 0.
+	UploadLimit, Quota int64
+	// Unused is how long an upload waits for a record that refers to it,
+	// Unreferenced how long a blob stays after its last reference went.
+	Unused, Unreferenced time.Duration
+	// Limits counts uploads; nil counts nothing.
+	Limits *ratelimit.Limiter
+	// NewKey makes a key that no other file has.
+	NewKey func() string
+	Now    func() time.Time
+	Log    *slog.Logger
+}
+
+// errBody: the upload could not be read to its end.
+var errBody = errors.New("read upload")
+
+// Upload keeps body as a blob of the account and returns it. Its type is what
+// its first bytes show, else declared. Nothing stays of one that fails, or is
+// too large: ErrTooLarge, ErrQuota, ErrNoAccount. It takes a few buffers of
+// memory, whatever the size.
+func (s *Service) Upload(ctx context.Context, accountID int64, body io.Reader, declared string) (Blob, error) {
+	file, err := s.Files.Create(ctx)
+	if err != nil {
+		return Blob{}, err
+	}
+	defer file.Abort()
+	b, err := s.receive(file, body, declared)
+	if err != nil {
+		return Blob{}, err
+	}
+	b.Key, b.CreatedAt = s.NewKey(), s.Now()
+	// From here on Collect finds the file, whatever happens.
+	if err := s.Store.Intend(ctx, b.Key, b.CreatedAt); err != nil {
+		return Blob{}, err
+	}
+	if err := file.Commit(ctx, b.Key); err != nil {
+		return Blob{}, err
+	}
+	return s.Store.Add(ctx, accountID, b, s.Quota)
+}
+
+// uploadBuffer is how many bytes of an upload are in memory at a time.
+const uploadBuffer = 64 << 10
+
+// receive copies an upload into its file and says what it is.
+func (s *Service) receive(file io.Writer, body io.Reader, declared string) (Blob, error) {
+	hash := sha256.New()
+	head := make([]byte, 0, sniffed)
+	buffer := make([]byte, uploadBuffer)
+	var size int64
+	for {
+		n, err := body.Read(buffer)
+		part := buffer[:n]
+		if size += int64(n); size > s.UploadLimit {
+			return Blob{}, ErrTooLarge
+		}
+		head = append(head, part[:min(n, sniffed-len(head))]...)
+		hash.Write(part) // never fails
+		if _, err := file.Write(part); err != nil {
+			return Blob{}, fmt.Errorf("write upload: %w", err)
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return Blob{}, fmt.Errorf("%w: %w", errBody, err)
+		}
+	}
+	return Blob{CID: dagcbor.RawCID([sha256.Size]byte(hash.Sum(nil))), Size: size, MimeType: typeOf(head, declared)}, nil
+}
+
+// Open returns a blob of the account that a record refers to, and its content:
+// ErrNotFound. A new upload of the same content puts another file in the place
+// of the one that was there, so a file that has just gone is looked for again.
+func (s *Service) Open(ctx context.Context, accountID int64, id cid.Cid) (Blob, File, error) {
+	b, err := s.Store.Get(ctx, accountID, id)
+	for err == nil {
+		file, ferr := s.Files.Open(ctx, b.Key)
+		if !errors.Is(ferr, ErrNotFound) {
+			return b, file, ferr
+		}
+		missing := b.Key
+		if b, err = s.Store.Get(ctx, accountID, id); err == nil && b.Key == missing {
+			return Blob{}, nil, fmt.Errorf("file %s of a blob is missing", missing)
+		}
+	}
+	return Blob{}, nil, err
+}

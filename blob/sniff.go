@@ -1,0 +1,128 @@
+package blob
+
+import (
+	"bytes"
+	"mime"
+	"strings"
+
+	"github.com/gabriel-vasile/mimetype"
+)
+
+// sniffed is how many of the first bytes tell the type.
+const sniffed = 4096
+
+const octetStream = "application/octet-stream"
+
+// maxType bounds a declared type, in bytes.
+const maxType = 255
+
+// mediaType returns the type of a Content-Type header, without its parameters;
+// not ok where there is none.
+func mediaType(header string) (string, bool) {
+	mt, _, err := mime.ParseMediaType(header)
+	if err != nil || len(mt) > maxType {
+		return "", false
+	}
+	kind, sub, found := strings.Cut(mt, "/")
+	switch {
+	case !found || kind == "" || sub == "":
+		return "", false
+	case kind == "*" || sub == "*":
+		return octetStream, true
+	default:
+		return mt, true
+	}
+}
+
+// typeOf returns the type of content that begins with head. As the reference
+// does, it believes the content where that is certain, and else what was
+// declared: text of whatever kind looks alike, SVG and JSON too.
+func typeOf(head []byte, declared string) string {
+	found := mimetype.Detect(head)
+	if t := certain(found, head); t != "" {
+		return t
+	}
+	if declared == "" {
+		return octetStream
+	}
+	return declared
+}
+
+// certain returns the type that was found, under the reference's name for it, or
+// nothing where the reference finds none.
+func certain(found *mimetype.MIME, head []byte) string {
+	name, _, _ := strings.Cut(found.String(), ";")
+	switch {
+	case bytes.HasPrefix(bytes.TrimPrefix(head, []byte("\xEF\xBB\xBF")), []byte("<?xml ")):
+		return "application/xml"
+	case isText(found):
+		return textTypes[name]
+	case renamed[name] != "":
+		return renamed[name]
+	}
+	kind, _, _ := strings.Cut(name, "/")
+	switch kind {
+	case "image", "audio", "video", "font":
+		return name
+	default:
+		return plainNames[name]
+	}
+}
+
+func isText(m *mimetype.MIME) bool {
+	for ; m != nil; m = m.Parent() {
+		if m.Is("text/plain") {
+			return true
+		}
+	}
+	return false
+}
+
+// textTypes are the kinds of text that begin in a way of their own.
+var textTypes = map[string]string{
+	"text/rtf":      "application/rtf",
+	"text/calendar": "text/calendar",
+	"text/vcard":    "text/vcard",
+	"text/vtt":      "text/vtt",
+}
+
+// renamed are types that the reference calls otherwise.
+var renamed = map[string]string{
+	"video/x-msvideo": "video/vnd.avi",
+	"video/x-ms-asf":  "application/vnd.ms-asf",
+	"image/jxr":       "image/vnd.ms-photo",
+	"audio/musepack":  "audio/x-musepack",
+	"audio/x-unknown": "audio/x-voc",
+
+	"application/vnd.rar":                           "application/x-rar-compressed",
+	"application/vnd.microsoft.portable-executable": "application/x-msdownload",
+	"application/vnd.debian.binary-package":         "application/x-deb",
+	"application/vnd.sqlite3":                       "application/x-sqlite3",
+	"application/x-object":                          "application/x-elf",
+	"application/x-executable":                      "application/x-elf",
+	"application/x-sharedlib":                       "application/x-elf",
+	"application/x-coredump":                        "application/x-elf",
+}
+
+// plainNames are the types of applications that the reference knows under the
+// same name. Others are found by few bytes, which anything may begin with.
+var plainNames = namesOf(
+	"application/zip", "application/epub+zip", "application/pdf", "application/postscript", "application/ogg",
+	"application/gzip", "application/zstd", "application/x-7z-compressed", "application/x-bzip2", "application/x-xz",
+	"application/x-tar", "application/lzip", "application/vnd.ms-cab-compressed", "application/x-rpm", "application/x-elf",
+	"application/dicom", "application/java-archive", "application/vnd.ms-htmlhelp", "application/x-shockwave-flash",
+	"application/vnd.tcpdump.pcap", "model/gltf-binary", "application/wasm", "application/x-mobipocket-ebook", "application/vnd.ms-fontobject", "application/x-mach-binary",
+	"application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+	"application/vnd.openxmlformats-officedocument.presentationml.presentation",
+	"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+	"application/vnd.oasis.opendocument.text", "application/vnd.oasis.opendocument.spreadsheet",
+	"application/vnd.oasis.opendocument.presentation", "application/vnd.oasis.opendocument.graphics",
+)
+
+func namesOf(names ...string) map[string]string {
+	m := make(map[string]string, len(names))
+	for _, n := range names {
+		m[n] = n
+	}
+	return m
+}

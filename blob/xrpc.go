@@ -1,0 +1,253 @@
+package blob
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+
+	"nestbox/auth"
+	"nestbox/dagcbor"
+	"nestbox/ratelimit"
+	"nestbox/xrpc"
+)
+
+// uploads limits what one account uploads.
+var uploads = ratelimit.Limit{Name: "uploads", Points: 1000, Window: 24 * time.Hour}
+
+// UploadOutput is what uploadBlob answers.
+type UploadOutput struct {
+	Blob Ref `json:"blob"`
+}
+
+// Ref is a blob as a record refers to it
+// (https://atproto.com/specs/data-model#blob-type).
+type Ref struct {
+	Type     string `json:"$type"`
+	Ref      Link   `json:"ref"`
+	MimeType string `json:"mimeType"`
+	Size     int64  `json:"size"`
+}
+
+// Link is a CID in JSON.
+type Link struct {
+	CID string `json:"$link"`
+}
+
+// UploadBlob is com.atproto.repo.uploadBlob. An account that is not active may
+// upload: one that moves in does, before it is activated.
+func (s *Service) UploadBlob(ctx context.Context, caller auth.StandardCaller, in xrpc.Upload) (UploadOutput, error) {
+	if s.Limits != nil && !xrpc.ClientOf(ctx).Unlimited {
+		r := s.Limits.Take(caller.DID.String(), uploads)
+		r.SetHeaders(xrpc.Header(ctx))
+		if !r.Allowed {
+			return UploadOutput{}, xrpc.TooManyRequests(r.RetryAfter(s.Limits.Now()))
+		}
+	}
+	declared, ok := mediaType(in.ContentType)
+	if !ok {
+		return UploadOutput{}, xrpc.InvalidRequest("Request encoding (Content-Type) required but not provided")
+	}
+	if in.Length > s.UploadLimit {
+		return UploadOutput{}, wireError(ErrTooLarge)
+	}
+	a, err := s.Accounts.Find(ctx, caller.DID)
+	if err != nil {
+		return UploadOutput{}, wireError(err)
+	}
+	b, err := s.Upload(ctx, a.ID, in, declared)
+	if err != nil {
+		return UploadOutput{}, wireError(err)
+	}
+	return UploadOutput{Ref{Type: "blob", Ref: Link{b.CID.String()}, MimeType: b.MimeType, Size: b.Size}}, nil
+}
+
+// GetParams is what getBlob takes.
+type GetParams struct {
+	DID string `json:"did"`
+	CID string `json:"cid"`
+}
+
+// GetBlob is com.atproto.sync.getBlob. What was uploaded is foreign: no browser
+// may take it for a page of this server.
+func (s *Service) GetBlob(ctx context.Context, viewer auth.Viewer, p GetParams, w http.ResponseWriter, r *http.Request) error {
+	id, err := cid.Decode(p.CID)
+	if err != nil {
+		return xrpc.InvalidRequest("Invalid cid at $.cid")
+	}
+	a, err := s.visible(ctx, viewer, p.DID)
+	if err != nil {
+		return err
+	}
+	if !dagcbor.IsBlobCID(id) {
+		return wireError(ErrNotFound)
+	}
+	b, file, err := s.Open(ctx, a.ID, id)
+	if err != nil {
+		return wireError(err)
+	}
+	defer func() { _ = file.Close() }() // it was only read
+	h := w.Header()
+	name := b.CID.String()
+	h.Set("Content-Type", b.MimeType)
+	h.Set("Content-Disposition", `attachment; filename="`+name+`"`)
+	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("ETag", `"`+name+`"`)
+	// The content under a URL never changes, but it may be taken down.
+	if a.Status == "" && viewer == (auth.Viewer{}) {
+		h.Set("Cache-Control", "public, max-age="+strconv.Itoa(int(publicFor/time.Second)))
+	}
+	http.ServeContent(w, r, "", time.Time{}, file)
+	return nil
+}
+
+// publicFor is how long anyone may keep showing a blob without asking again.
+const publicFor = 5 * time.Minute
+
+// visible returns an account whose content the viewer may see, or the error for
+// the client.
+func (s *Service) visible(ctx context.Context, viewer auth.Viewer, name string) (Account, error) {
+	did, err := syntax.ParseDID(name)
+	if err != nil {
+		return Account{}, xrpc.InvalidRequest("Invalid did at $.did")
+	}
+	a, err := s.Accounts.Find(ctx, did)
+	switch {
+	case errors.Is(err, ErrNoAccount):
+		return Account{}, xrpc.BadRequest("RepoNotFound", "Could not find repo for DID: "+name)
+	case err != nil:
+		return Account{}, wireError(err)
+	case a.Status == "" || viewer.Sees(did):
+		return a, nil
+	case a.Status == StatusTakendown:
+		return Account{}, xrpc.BadRequest("RepoTakendown", "Repo has been takendown: "+name)
+	case a.Status == StatusSuspended:
+		return Account{}, xrpc.BadRequest("RepoSuspended", "Repo has been suspended: "+name)
+	default:
+		return Account{}, xrpc.BadRequest("RepoDeactivated", "Repo has been deactivated: "+name)
+	}
+}
+
+// Limits of one page of a list.
+const (
+	defaultPage = 500
+	maxPage     = 1000
+)
+
+func pageSize(limit *int64) (int, error) {
+	switch {
+	case limit == nil:
+		return defaultPage, nil
+	case *limit < 1 || *limit > maxPage:
+		return 0, xrpc.InvalidRequest("limit must be from 1 to %d at $.limit", maxPage)
+	default:
+		return int(*limit), nil
+	}
+}
+
+// ListParams is what listBlobs takes.
+type ListParams struct {
+	DID    string `json:"did"`
+	Since  string `json:"since,omitzero"`
+	Limit  *int64 `json:"limit,omitzero"`
+	Cursor string `json:"cursor,omitzero"`
+}
+
+// ListOutput is what listBlobs answers.
+type ListOutput struct {
+	Cursor string   `json:"cursor,omitzero"`
+	CIDs   []string `json:"cids"`
+}
+
+// ListBlobs is com.atproto.sync.listBlobs.
+func (s *Service) ListBlobs(ctx context.Context, viewer auth.Viewer, p ListParams) (ListOutput, error) {
+	limit, err := pageSize(p.Limit)
+	if err != nil {
+		return ListOutput{}, err
+	}
+	var since syntax.TID
+	if p.Since != "" {
+		if since, err = syntax.ParseTID(p.Since); err != nil {
+			return ListOutput{}, xrpc.InvalidRequest("Invalid tid at $.since")
+		}
+	}
+	a, err := s.visible(ctx, viewer, p.DID)
+	if err != nil {
+		return ListOutput{}, err
+	}
+	ids, err := s.Store.List(ctx, a.ID, since, p.Cursor, limit)
+	if err != nil {
+		return ListOutput{}, wireError(err)
+	}
+	out := ListOutput{CIDs: make([]string, len(ids))}
+	for i, id := range ids {
+		out.CIDs[i] = id.String()
+		out.Cursor = out.CIDs[i]
+	}
+	return out, nil
+}
+
+// MissingParams is what listMissingBlobs takes.
+type MissingParams struct {
+	Limit  *int64 `json:"limit,omitzero"`
+	Cursor string `json:"cursor,omitzero"`
+}
+
+// MissingOutput is what listMissingBlobs answers.
+type MissingOutput struct {
+	Cursor string       `json:"cursor,omitzero"`
+	Blobs  []RecordBlob `json:"blobs"`
+}
+
+// RecordBlob is a blob that a record refers to.
+type RecordBlob struct {
+	CID       string `json:"cid"`
+	RecordURI string `json:"recordUri"`
+}
+
+// ListMissingBlobs is com.atproto.repo.listMissingBlobs: what the owner of an
+// account that moved in has still to upload.
+func (s *Service) ListMissingBlobs(ctx context.Context, caller auth.StandardCaller, p MissingParams) (MissingOutput, error) {
+	limit, err := pageSize(p.Limit)
+	if err != nil {
+		return MissingOutput{}, err
+	}
+	a, err := s.Accounts.Find(ctx, caller.DID)
+	if err != nil {
+		return MissingOutput{}, wireError(err)
+	}
+	missing, err := s.Store.Missing(ctx, a.ID, p.Cursor, limit)
+	if err != nil {
+		return MissingOutput{}, wireError(err)
+	}
+	out := MissingOutput{Blobs: make([]RecordBlob, len(missing))}
+	for i, m := range missing {
+		out.Blobs[i] = RecordBlob{CID: m.CID.String(), RecordURI: "at://" + caller.DID.String() + "/" + m.Record}
+		out.Cursor = out.Blobs[i].CID
+	}
+	return out, nil
+}
+
+// wireError is the package's errors as clients are told them. What is none of
+// them is a dependency that failed: a 503.
+func wireError(err error) error {
+	switch {
+	case errors.Is(err, ErrTooLarge):
+		return &xrpc.Error{Status: http.StatusRequestEntityTooLarge, Name: xrpc.NamePayloadTooLarge, Message: "request entity too large"}
+	case errors.Is(err, errBody):
+		return &xrpc.Error{Status: http.StatusBadRequest, Name: xrpc.NameInvalidRequest, Message: "The request body could not be read", Cause: err}
+	case errors.Is(err, ErrQuota):
+		return xrpc.BadRequest("BlobQuotaExceeded", "The account's blobs take as much room as they may")
+	case errors.Is(err, ErrNotFound):
+		return xrpc.BadRequest("BlobNotFound", "Blob not found")
+	case errors.Is(err, ErrNoAccount):
+		return auth.ErrExpired() // deleted since the caller was proven
+	default:
+		return xrpc.Unavailable(err)
+	}
+}
