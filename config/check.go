@@ -27,6 +27,7 @@ func (c *Config) check(f *Faults, serving bool) {
 		c.checkMail(f)
 	}
 	c.checkSessions(f)
+	c.checkBlobs(f)
 	oneOf(f, "PDS_LOG_LEVEL", c.LogLevel, "debug", "info", "warn", "error")
 	oneOf(f, "PDS_LOG_FORMAT", c.LogFormat, "text", "json")
 }
@@ -137,7 +138,13 @@ func (c *Config) checkSessions(f *Faults) {
 	if c.SessionLimit < 1 {
 		f.add("PDS_SESSION_LIMIT", "it is under 1", "write a number like 200")
 	}
+}
+
+func (c *Config) checkBlobs(f *Faults) {
 	if c.BlobUploadLimit < 1 {
 		f.add("PDS_BLOB_UPLOAD_LIMIT", "it is under 1", "write a number of bytes")
+	}
+	if c.BlobQuota < 0 {
+		f.add("PDS_BLOB_QUOTA", "it is under 0", "write a number of bytes, or 0 for no quota")
 	}
 }

@@ -75,8 +75,14 @@ type Config struct {
 	PrivacyPolicyURL string `env:"PDS_PRIVACY_POLICY_URL"`
 	// Terms of service that describeServer shows.
 	TermsOfServiceURL string `env:"PDS_TERMS_OF_SERVICE_URL"`
-	// Largest upload in bytes that describeServer announces; this version takes no uploads yet.
+	// Largest upload in bytes.
 	BlobUploadLimit int64 `env:"PDS_BLOB_UPLOAD_LIMIT" default:"5242880"`
+	// Bytes that one account's uploads may take together; `0` means any number.
+	BlobQuota int64 `env:"PDS_BLOB_QUOTA" default:"0"`
+	// Folder of uploads. Without it: `blobs` in the data directory.
+	BlobDiskLocation string `env:"PDS_BLOBSTORE_DISK_LOCATION"`
+	// Folder of uploads that are not finished, on the same file system. Without it: `tmp` in the folder of uploads.
+	BlobDiskTmpLocation string `env:"PDS_BLOBSTORE_DISK_TMP_LOCATION"`
 
 	// What is logged: `debug`, `info` (a line a request), `warn` or `error`.
 	LogLevel string `env:"PDS_LOG_LEVEL" default:"info"`

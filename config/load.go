@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -134,6 +135,12 @@ func (c *Config) derive() {
 	for i, d := range c.HandleDomains {
 		c.HandleDomains[i] = strings.ToLower(d)
 	}
+	// A command that takes them from the last server may run in another folder.
+	for _, dir := range []*string{&c.BlobDiskLocation, &c.BlobDiskTmpLocation} {
+		if abs, err := filepath.Abs(*dir); *dir != "" && err == nil {
+			*dir = abs
+		}
+	}
 	if c.Listen == "" && c.portUsable() {
 		c.Listen = fmt.Sprintf(":%d", c.Port)
 		if c.DevMode {
@@ -147,7 +154,7 @@ func (c *Config) derive() {
 // and does nothing with.
 const laterSettings = `
 PDS_ACCEPTING_REPO_IMPORTS PDS_ACCOUNT_DB_LOCATION PDS_ACTOR_STORE_CACHE_SIZE PDS_ACTOR_STORE_DIRECTORY
-PDS_BACKGROUND_DARK_URL PDS_BACKGROUND_LIGHT_URL PDS_BLOBSTORE_DISK_LOCATION PDS_BLOBSTORE_DISK_TMP_LOCATION
+PDS_BACKGROUND_DARK_URL PDS_BACKGROUND_LIGHT_URL
 PDS_BLOBSTORE_S3_ACCESS_KEY_ID PDS_BLOBSTORE_S3_BUCKET PDS_BLOBSTORE_S3_ENDPOINT PDS_BLOBSTORE_S3_FORCE_PATH_STYLE
 PDS_BLOBSTORE_S3_REGION PDS_BLOBSTORE_S3_REQUEST_TIMEOUT_MS PDS_BLOBSTORE_S3_SECRET_ACCESS_KEY
 PDS_BLOBSTORE_S3_UPLOAD_TIMEOUT_MS PDS_BSKY_APP_VIEW_CDN_URL_PATTERN PDS_BSKY_APP_VIEW_DID PDS_BSKY_APP_VIEW_URL

@@ -116,6 +116,9 @@ func everySetting() map[string]struct {
 		"PDS_PRIVACY_POLICY_URL":                    {"https://a.example", "https://a.example"},
 		"PDS_TERMS_OF_SERVICE_URL":                  {"https://b.example", "https://b.example"},
 		"PDS_BLOB_UPLOAD_LIMIT":                     {"10000000000", int64(10_000_000_000)},
+		"PDS_BLOB_QUOTA":                            {"10000000000", int64(10_000_000_000)},
+		"PDS_BLOBSTORE_DISK_LOCATION":               {"/pds/blocks", "/pds/blocks"},
+		"PDS_BLOBSTORE_DISK_TMP_LOCATION":           {"/pds/tmp", "/pds/tmp"},
 		"PDS_LOG_LEVEL":                             {"debug", "debug"},
 		"PDS_LOG_FORMAT":                            {"text", "text"},
 	}
@@ -230,6 +233,7 @@ func TestBadValues(t *testing.T) {
 		"PDS_RATE_LIMIT_BYPASS_IPS":                 {"localhost", "10.0.0.0/33", "10.0.0.1-10.0.0.9"},
 		"PDS_TRUSTED_PROXIES":                       {"proxy", "10.0.0.1,,x"},
 		"PDS_BLOB_UPLOAD_LIMIT":                     {"0", "5MB", "-1"},
+		"PDS_BLOB_QUOTA":                            {"5MB", "-1"},
 		"PDS_LOG_LEVEL":                             {"trace", "INFO"},
 		"PDS_LOG_FORMAT":                            {"xml"},
 	}
@@ -237,6 +241,7 @@ func TestBadValues(t *testing.T) {
 	free := []string{
 		"PDS_DATA_DIRECTORY", "PDS_ADMIN_PASSWORD", "PDS_JWT_SECRET", "PDS_RATE_LIMIT_BYPASS_KEY",
 		"PDS_CONTACT_EMAIL_ADDRESS", "PDS_PRIVACY_POLICY_URL", "PDS_TERMS_OF_SERVICE_URL",
+		"PDS_BLOBSTORE_DISK_LOCATION", "PDS_BLOBSTORE_DISK_TMP_LOCATION",
 	}
 	all := required()
 	var names []string
@@ -334,13 +339,13 @@ func TestShortTokensInDevelopment(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	c, warnings, err := config.Load(config.Flags{EnvFile: envFile(t, "PDS_CRAWLERS=https://a.example\nPDS_HOSTNAMES=x\n")}, required(
-		"PDS_ACCES_TOKEN_TTL=hunter2", "PDS_BLOBSTORE_DISK_LOCATION=/pds/blocks", "PDS_DPOP_SECRET=hunter2", "PDS_EMPTY=", "OTHER=x", "NPDS_X=y"))
+		"PDS_ACCES_TOKEN_TTL=hunter2", "PDS_BLOBSTORE_S3_BUCKET=blobs", "PDS_DPOP_SECRET=hunter2", "PDS_EMPTY=", "OTHER=x", "NPDS_X=y"))
 	if err != nil || c.Hostname != "pds.example.com" {
 		t.Fatal(err)
 	}
 	want := []string{
 		"unknown settings are ignored: PDS_ACCES_TOKEN_TTL PDS_HOSTNAMES",
-		"settings of the reference that have no effect here yet: PDS_BLOBSTORE_DISK_LOCATION PDS_CRAWLERS PDS_DPOP_SECRET",
+		"settings of the reference that have no effect here yet: PDS_BLOBSTORE_S3_BUCKET PDS_CRAWLERS PDS_DPOP_SECRET",
 	}
 	if !slices.Equal(warnings, want) {
 		t.Errorf("warnings\n%q, want\n%q", warnings, want)

@@ -61,7 +61,8 @@ func launchPublic(t *testing.T, dir, content string, settings ...string) *pdstes
 	}
 	address := l.Addr().String()
 	l.Close()
-	settings = append(settings, "PDS_DID_PLC_URL="+pdstest.Launch(t, "").Ready.PLC)
+	// What the file says of blobs is outside of the test's folder.
+	settings = append(settings, "PDS_DID_PLC_URL="+pdstest.Launch(t, "").Ready.PLC, "PDS_BLOBSTORE_DISK_LOCATION="+filepath.Join(dir, "blocks"))
 	p := pdstest.LaunchArgs(t, []string{"serve", "--env-file", file, "--data", dir, "--listen", address}, settings...)
 	t.Cleanup(func() {
 		p.Stop()
@@ -97,7 +98,7 @@ func TestProcessReferenceSettings(t *testing.T) {
 	if p.Ready.URL != "https://pds.example.com" || p.Ready.DID != "did:web:pds.example.com" || p.Ready.Data != p.Dir {
 		t.Errorf("READY says %+v", p.Ready)
 	}
-	wantContains(t, p.Log(), "no effect here yet: PDS_BLOBSTORE_DISK_LOCATION PDS_BSKY_APP_VIEW_DID PDS_BSKY_APP_VIEW_URL PDS_CRAWLERS PDS_REPORT_SERVICE_DID PDS_REPORT_SERVICE_URL")
+	wantContains(t, p.Log(), "no effect here yet: PDS_BSKY_APP_VIEW_DID PDS_BSKY_APP_VIEW_URL PDS_CRAWLERS PDS_REPORT_SERVICE_DID PDS_REPORT_SERVICE_URL")
 	if strings.Contains(p.Log(), "unknown settings") {
 		t.Errorf("log:\n%s", p.Log())
 	}
