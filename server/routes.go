@@ -30,6 +30,11 @@ func (s *Server) methods() map[string]xrpc.Method {
 		"com.atproto.server.listAppPasswords":  xrpc.Query(auth.Standard, appPasswords.List),
 		"com.atproto.server.revokeAppPassword": xrpc.Procedure(auth.Standard, appPasswords.Revoke),
 
+		"com.atproto.repo.uploadBlob":       xrpc.Receive(auth.Standard, s.blobs.UploadBlob),
+		"com.atproto.repo.listMissingBlobs": xrpc.Query(auth.Standard, s.blobs.ListMissingBlobs),
+		"com.atproto.sync.getBlob":          xrpc.Stream(auth.Viewer, s.blobs.GetBlob),
+		"com.atproto.sync.listBlobs":        xrpc.Query(auth.Viewer, s.blobs.ListBlobs),
+
 		"com.atproto.identity.resolveHandle": xrpc.Query(auth.Anyone, s.identity.ResolveHandle),
 
 		"com.atproto.admin.updateSubjectStatus":   xrpc.Procedure(auth.Moderator, s.admin.UpdateSubjectStatus),

@@ -21,6 +21,7 @@ import (
 	"nestbox/account"
 	"nestbox/admin"
 	"nestbox/auth"
+	"nestbox/blob"
 	"nestbox/config"
 	"nestbox/hosting"
 	"nestbox/identity"
@@ -90,6 +91,7 @@ type Server struct {
 	identity *identity.Service
 	checker  *identity.Checker
 	admin    *admin.Service
+	blobs    *blob.Service
 	xrpc     *xrpc.Server
 }
 
@@ -184,6 +186,9 @@ func (s *Server) build() error {
 	hasher := account.NewHasher(min(runtime.GOMAXPROCS(0), 4))
 	dir := &identity.Directory{URL: s.PLC, Client: &http.Client{Timeout: plcTimeout}}
 	s.accounts = accounts
+	if err := s.buildBlobs(limits); err != nil {
+		return err
+	}
 	s.sessions = &session.Service{
 		Settings: session.Settings{
 			Rules:     session.Rules{ReuseWindow: c.SessionReuseWindow, RefreshTTL: c.RefreshTokenTTL, Policy: session.Policy(c.SessionReusePolicy)},
@@ -278,7 +283,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
-	for _, run := range []func(context.Context){s.sessions.Collect, s.hosting.Run, s.checker.Run} {
+	for _, run := range []func(context.Context){s.sessions.Collect, s.hosting.Run, s.checker.Run, s.blobs.Run} {
 		workers.Go(func() { run(background) })
 	}
 	public := s.httpServer(s.handler())

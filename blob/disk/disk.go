@@ -53,7 +53,10 @@ func Open(dir, tmp string) (*Files, error) {
 		}
 	}
 	f := &Files{dir: dir, tmp: tmp}
-	return f, errors.Join(f.tryRename(), f.sweep())
+	if err := errors.Join(f.tryRename(), f.sweep()); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // makeFolder makes a folder, and those above it, durably.

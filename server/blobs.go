@@ -1,0 +1,59 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"path/filepath"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
+	"nestbox/blob"
+	"nestbox/blob/disk"
+	"nestbox/ratelimit"
+	"nestbox/store/sqlite"
+)
+
+// How long what nobody needs is kept: an upload that no record has referred to,
+// and a blob whose last reference went, which an app may be about to refer to
+// again.
+const (
+	keepUnused       = 24 * time.Hour
+	keepUnreferenced = time.Hour
+)
+
+// buildBlobs wires the service of uploads, and opens their folder.
+func (s *Server) buildBlobs(limits *ratelimit.Limiter) error {
+	c := &s.opts.Config
+	dir := c.BlobDiskLocation
+	if dir == "" {
+		dir = filepath.Join(s.DataDir, "blobs")
+	}
+	files, err := disk.Open(dir, c.BlobDiskTmpLocation)
+	if err != nil {
+		return err
+	}
+	s.blobs = &blob.Service{
+		Store: sqlite.Blobs{DB: s.db}, Files: files, Accounts: blobAccounts{s.accounts},
+		UploadLimit: c.BlobUploadLimit, Quota: c.BlobQuota, Unused: keepUnused, Unreferenced: keepUnreferenced,
+		Limits: limits, NewKey: rand.Text, Now: s.opts.Now, Log: s.opts.Log,
+	}
+	return nil
+}
+
+// blobAccounts finds accounts for blobs.
+type blobAccounts struct{ account.Store }
+
+// Find implements blob.Accounts.
+func (a blobAccounts) Find(ctx context.Context, did syntax.DID) (blob.Account, error) {
+	found, err := a.ByDID(ctx, did)
+	if errors.Is(err, account.ErrNotFound) {
+		return blob.Account{}, blob.ErrNoAccount
+	}
+	if err != nil {
+		return blob.Account{}, err
+	}
+	return blob.Account{ID: found.ID, Status: string(found.Status())}, nil
+}

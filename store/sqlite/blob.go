@@ -1,0 +1,353 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+	"zombiezen.com/go/sqlite"
+
+	"nestbox/blob"
+	"nestbox/store/sqlite/groupcommit"
+)
+
+// Blobs implements blob.Store.
+type Blobs struct{ *DB }
+
+var _ blob.Store = Blobs{}
+
+// currentRepo is the number of the repository of the account ?1.
+const currentRepo = "(SELECT id FROM repo WHERE account_id = ?1 AND current = 1)"
+
+// Intend implements blob.Store.
+func (db Blobs) Intend(ctx context.Context, key string, at time.Time) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		_, err := change(tx.Conn, "INSERT INTO blob_garbage (file, at, intended) VALUES (?, ?, 1)",
+			func(s *sqlite.Stmt) { s.BindText(1, key); bindTime(s, 2, at) })
+		if err != nil {
+			return fmt.Errorf("note file: %w", err)
+		}
+		return nil
+	})
+}
+
+// Add implements blob.Store.
+func (db Blobs) Add(ctx context.Context, accountID int64, b blob.Blob, quota int64) (blob.Blob, error) {
+	var out blob.Blob
+	var refused error // with what Add keeps all the same: that the file is garbage
+	err := db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		out, refused = b, nil
+		if err := adopt(tx.Conn, b.Key); err != nil {
+			return err
+		}
+		old, referenced, err := blobRow(tx.Conn, accountID, b.CID)
+		if err != nil {
+			return err
+		}
+		switch {
+		case old.Key == "":
+			refused, err = refuseBlob(tx.Conn, accountID, b.Size, quota)
+		case referenced:
+			out.MimeType, out.CreatedAt = old.MimeType, old.CreatedAt
+		}
+		switch {
+		case err != nil:
+			return err
+		case refused != nil:
+			return addGarbage(tx.Conn, b.Key)
+		case old.Key != "":
+			if err := addGarbage(tx.Conn, old.Key); err != nil {
+				return err
+			}
+		}
+		return putBlob(tx.Conn, accountID, out, referenced)
+	})
+	if err == nil {
+		err = refused
+	}
+	if err != nil {
+		return blob.Blob{}, err
+	}
+	out.CreatedAt = out.CreatedAt.UTC().Truncate(time.Millisecond) // as it is kept
+	return out, nil
+}
+
+// adopt makes an intended file one that belongs to a blob.
+func adopt(c *sqlite.Conn, key string) error {
+	n, err := change(c, "DELETE FROM blob_garbage WHERE file = ? AND intended = 1", func(s *sqlite.Stmt) { s.BindText(1, key) })
+	if err != nil {
+		return fmt.Errorf("adopt file: %w", err)
+	}
+	if n == 0 {
+		return blob.ErrAbandoned
+	}
+	return nil
+}
+
+func addGarbage(c *sqlite.Conn, key string) error {
+	_, err := change(c, "INSERT INTO blob_garbage (file, at, intended) VALUES (?, 0, 0)", func(s *sqlite.Stmt) { s.BindText(1, key) })
+	if err != nil {
+		return fmt.Errorf("note garbage: %w", err)
+	}
+	return nil
+}
+
+// blobRow returns what is kept of a blob, without a key where there is nothing,
+// and whether a record of the account's repository refers to it.
+func blobRow(c *sqlite.Conn, accountID int64, id cid.Cid) (b blob.Blob, referenced bool, err error) {
+	at := func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, id.String()) }
+	err = query(c, "SELECT size, mime_type, file, created_at FROM blob WHERE account_id = ? AND cid = ?", at,
+		func(r *sqlite.Stmt) error {
+			b = blob.Blob{CID: id, Size: r.ColumnInt64(0), MimeType: r.ColumnText(1), Key: r.ColumnText(2), CreatedAt: columnTime(r, 3)}
+			return nil
+		})
+	if err != nil {
+		return blob.Blob{}, false, fmt.Errorf("read blob: %w", err)
+	}
+	err = query(c, "SELECT 1 FROM blob_ref WHERE repo_id = "+currentRepo+" AND cid = ?2 LIMIT 1", at,
+		func(*sqlite.Stmt) error { referenced = true; return nil })
+	if err != nil {
+		return blob.Blob{}, false, fmt.Errorf("look for references to blob: %w", err)
+	}
+	return b, referenced, nil
+}
+
+// refuseBlob returns why the account may not have one more blob, if it may not.
+func refuseBlob(c *sqlite.Conn, accountID, size, quota int64) (refused, err error) {
+	refused = blob.ErrNoAccount
+	err = query(c, "SELECT 1 FROM account WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
+		func(*sqlite.Stmt) error { refused = nil; return nil })
+	if err != nil || refused != nil || quota == 0 {
+		return refused, err
+	}
+	err = query(c, "SELECT coalesce(sum(size), 0) FROM blob WHERE account_id = ?",
+		func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
+		func(r *sqlite.Stmt) error {
+			if r.ColumnInt64(0)+size > quota {
+				refused = blob.ErrQuota
+			}
+			return nil
+		})
+	if err != nil {
+		return nil, fmt.Errorf("sum up blobs: %w", err)
+	}
+	return refused, nil
+}
+
+func putBlob(c *sqlite.Conn, accountID int64, b blob.Blob, referenced bool) error {
+	_, err := change(c, `INSERT INTO blob (account_id, cid, size, mime_type, file, created_at, unused_since, was_used)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, iif(?7, NULL, ?6), ?7)
+		ON CONFLICT DO UPDATE SET mime_type = excluded.mime_type, file = excluded.file, created_at = excluded.created_at,
+			unused_since = excluded.unused_since, was_used = excluded.was_used`,
+		func(s *sqlite.Stmt) {
+			s.BindInt64(1, accountID)
+			s.BindText(2, b.CID.String())
+			s.BindInt64(3, b.Size)
+			s.BindText(4, b.MimeType)
+			s.BindText(5, b.Key)
+			bindTime(s, 6, b.CreatedAt)
+			s.BindBool(7, referenced)
+		})
+	if err != nil {
+		return fmt.Errorf("store blob: %w", err)
+	}
+	return nil
+}
+
+// Get implements blob.Store.
+func (db Blobs) Get(ctx context.Context, accountID int64, id cid.Cid) (b blob.Blob, err error) {
+	referenced := false
+	err = db.readTx(ctx, func(c *sqlite.Conn) error {
+		b, referenced, err = blobRow(c, accountID, id)
+		return err
+	})
+	switch {
+	case err != nil:
+		return blob.Blob{}, err
+	case b.Key == "" || !referenced:
+		return blob.Blob{}, blob.ErrNotFound
+	default:
+		return b, nil
+	}
+}
+
+// List implements blob.Store.
+func (db Blobs) List(ctx context.Context, accountID int64, since syntax.TID, cursor string, limit int) (out []cid.Cid, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, "SELECT DISTINCT cid FROM blob_ref WHERE repo_id = "+currentRepo+" AND cid > ?2 AND rev > ?3 ORDER BY cid LIMIT ?4",
+			func(s *sqlite.Stmt) {
+				s.BindInt64(1, accountID)
+				s.BindText(2, cursor)
+				s.BindText(3, since.String())
+				s.BindInt64(4, max(0, int64(limit)))
+			},
+			func(r *sqlite.Stmt) error {
+				id, err := columnBlobCID(r, 0)
+				out = append(out, id)
+				return err
+			})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list blobs: %w", err)
+	}
+	return out, nil
+}
+
+// notThere says of a reference r that the account ?1 has no such blob.
+const notThere = "NOT EXISTS (SELECT 1 FROM blob b WHERE b.account_id = ?1 AND b.cid = r.cid)"
+
+// Missing implements blob.Store.
+func (db Blobs) Missing(ctx context.Context, accountID int64, cursor string, limit int) (out []blob.Missing, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, `SELECT r.cid, min(r.key) FROM blob_ref r WHERE r.repo_id = `+currentRepo+` AND r.cid > ?2
+			AND `+notThere+` GROUP BY r.cid ORDER BY r.cid LIMIT ?3`,
+			func(s *sqlite.Stmt) {
+				s.BindInt64(1, accountID)
+				s.BindText(2, cursor)
+				s.BindInt64(3, max(0, int64(limit)))
+			},
+			func(r *sqlite.Stmt) error {
+				id, err := columnBlobCID(r, 0)
+				out = append(out, blob.Missing{CID: id, Record: r.ColumnText(1)})
+				return err
+			})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list missing blobs: %w", err)
+	}
+	return out, nil
+}
+
+// Count implements blob.Store.
+func (db Blobs) Count(ctx context.Context, accountID int64) (expected, there int64, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, "SELECT count(*), coalesce(sum(NOT "+notThere+"), 0) FROM (SELECT DISTINCT cid FROM blob_ref WHERE repo_id = "+currentRepo+") r",
+			func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
+			func(r *sqlite.Stmt) error { expected, there = r.ColumnInt64(0), r.ColumnInt64(1); return nil })
+	})
+	if err != nil {
+		return 0, 0, fmt.Errorf("count blobs: %w", err)
+	}
+	return expected, there, nil
+}
+
+// collectAtOnce bounds what one call of Collect looks at.
+const collectAtOnce = 500
+
+// candidate is a blob that has been marked as unused for long enough.
+type candidate struct {
+	accountID int64
+	cid       string
+	current   bool // a record of the account's repository refers to it, so the mark is wrong
+	staged    bool // a record of an import refers to it
+}
+
+// Collect implements blob.Store. Whether a blob is needed is asked of the
+// references themselves, in the transaction that forgets it: the marks only say
+// where to look.
+func (db Blobs) Collect(ctx context.Context, unused, unreferenced time.Time) (collected int, more bool, err error) {
+	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		collected = 0
+		found, err := candidates(tx.Conn, unused, unreferenced)
+		if err != nil {
+			return err
+		}
+		more = len(found) == collectAtOnce
+		for _, f := range found {
+			at := func(s *sqlite.Stmt) { s.BindInt64(1, f.accountID); s.BindText(2, f.cid) }
+			switch {
+			case f.current:
+				_, err = change(tx.Conn, "UPDATE blob SET unused_since = NULL, was_used = 1 WHERE account_id = ? AND cid = ?", at)
+			case f.staged: // looked at again once the import may have ended
+				_, err = change(tx.Conn, "UPDATE blob SET unused_since = ?3 WHERE account_id = ?1 AND cid = ?2",
+					func(s *sqlite.Stmt) { at(s); bindTime(s, 3, later(unused, unreferenced)) })
+			default:
+				collected++
+				_, err = change(tx.Conn, "DELETE FROM blob WHERE account_id = ? AND cid = ?", at)
+			}
+			if err != nil {
+				return fmt.Errorf("collect blob %s: %w", f.cid, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, false, err
+	}
+	return collected, more, nil
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func candidates(c *sqlite.Conn, unused, unreferenced time.Time) (found []candidate, err error) {
+	const refers = "EXISTS (SELECT 1 FROM repo p JOIN blob_ref r ON r.repo_id = p.id WHERE p.account_id = b.account_id AND p.current = %d AND r.cid = b.cid)"
+	err = query(c, "SELECT b.account_id, b.cid, "+fmt.Sprintf(refers, 1)+", "+fmt.Sprintf(refers, 0)+` FROM blob b
+		WHERE b.unused_since < max(?1, ?2) AND b.unused_since < iif(b.was_used, ?2, ?1) LIMIT ?3`,
+		func(s *sqlite.Stmt) {
+			s.BindInt64(1, unused.UnixMilli())
+			s.BindInt64(2, unreferenced.UnixMilli())
+			s.BindInt64(3, collectAtOnce)
+		},
+		func(r *sqlite.Stmt) error {
+			found = append(found, candidate{accountID: r.ColumnInt64(0), cid: r.ColumnText(1), current: r.ColumnBool(2), staged: r.ColumnBool(3)})
+			return nil
+		})
+	if err != nil {
+		return nil, fmt.Errorf("look for unused blobs: %w", err)
+	}
+	return found, nil
+}
+
+// Garbage implements blob.Store.
+func (db Blobs) Garbage(ctx context.Context, intended time.Time, after string, limit int) (keys []string, err error) {
+	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		keys = nil
+		// An upload that is as slow as that must not find its file adopted, and
+		// then removed.
+		_, err := change(tx.Conn, "UPDATE blob_garbage SET intended = 0 WHERE intended = 1 AND at < ?",
+			func(s *sqlite.Stmt) { s.BindInt64(1, intended.UnixMilli()) })
+		if err != nil {
+			return fmt.Errorf("give up slow uploads: %w", err)
+		}
+		return query(tx.Conn, "SELECT file FROM blob_garbage WHERE intended = 0 AND file > ? ORDER BY file LIMIT ?",
+			func(s *sqlite.Stmt) { s.BindText(1, after); s.BindInt64(2, max(0, int64(limit))) },
+			func(r *sqlite.Stmt) error { keys = append(keys, r.ColumnText(0)); return nil })
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list garbage: %w", err)
+	}
+	return keys, nil
+}
+
+// Forget implements blob.Store.
+func (db Blobs) Forget(ctx context.Context, keys []string) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		for _, key := range keys {
+			_, err := change(tx.Conn, "DELETE FROM blob_garbage WHERE file = ? AND intended = 0", func(s *sqlite.Stmt) { s.BindText(1, key) })
+			if err != nil {
+				return fmt.Errorf("forget file: %w", err)
+			}
+		}
+		return nil
+	})
+}
+
+// columnBlobCID reads the CID of a blob, kept as text: what a record of another
+// server refers to may be of any form.
+func columnBlobCID(r *sqlite.Stmt, col int) (cid.Cid, error) {
+	id, err := cid.Decode(r.ColumnText(col))
+	if err != nil {
+		return cid.Undef, fmt.Errorf("damaged CID: %w", err)
+	}
+	return id, nil
+}
