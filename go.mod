@@ -8,6 +8,7 @@ require (
 	github.com/did-method-plc/go-didplc v0.0.0-20251009212921-7b7a252b8019
 	github.com/gabriel-vasile/mimetype v1.4.16
 	github.com/go-json-experiment/json v1.27.2
+	github.com/gorilla/websocket v1.5.3
 	github.com/maypok86/otter/v2 v2.4.0
 	github.com/rivo/uniseg v0.4.7
 	golang.org/x/crypto v0.58.0
@@ -15,10 +16,6 @@ require (
 	golang.org/x/sys v0.49.0
 	pgregory.net/rapid v1.3.0
 	zombiezen.com/go/sqlite v1.4.2
-)
-
-require (
-	github.com/gorilla/websocket v1.5.3 // indirect
 )
 
 require (

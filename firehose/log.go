@@ -25,15 +25,27 @@ type Logged struct {
 	event.Event
 }
 
+// Bounds are what the log holds, and how far it is.
+type Bounds struct {
+	// Oldest is the number of the oldest event that is kept, Last+1 where none
+	// is; Last that of the last one that was given, 0 where none was.
+	Oldest, Last int64
+	// OldestAt is when the oldest one was written; zero where none is kept.
+	OldestAt time.Time
+	// Bytes is the size of what is kept.
+	Bytes int64
+	// Announcing: not every account has been told of anew since the last Jump.
+	Announcing bool
+}
+
 // ErrBackwards: the log has given that number already.
 var ErrBackwards = errors.New("the event log has given that number already")
 
 // Log is the event log. Events enter it in the transactions that make the
 // changes which they tell of, so it has no method to append.
 type Log interface {
-	// Bounds returns the number of the oldest event that is kept, last+1 where
-	// none is, and of the last one that was given, 0 where none was.
-	Bounds(ctx context.Context) (oldest, last int64, err error)
+	// Bounds says what the log holds.
+	Bounds(ctx context.Context) (Bounds, error)
 	// Read returns events with a number above after, in order: at most count
 	// of them, and no more after their bodies have reached bytes.
 	Read(ctx context.Context, after int64, count, bytes int) ([]Logged, error)

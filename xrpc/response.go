@@ -1,7 +1,9 @@
 package xrpc
 
 import (
+	"bufio"
 	"fmt"
+	"net"
 	"net/http"
 	"reflect"
 	"strconv"
@@ -102,6 +104,16 @@ func (w *responseWriter) Write(b []byte) (int, error) {
 		w.wrote, w.code = true, http.StatusOK
 	}
 	return w.ResponseWriter.Write(b)
+}
+
+// Hijack implements http.Hijacker: an upgrade to a websocket asks for that. What
+// is then said on the connection, its new owner says.
+func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err == nil {
+		w.wrote, w.code = true, http.StatusSwitchingProtocols
+	}
+	return conn, rw, err
 }
 
 // Unwrap lets http.ResponseController reach the connection.

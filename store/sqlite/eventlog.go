@@ -48,19 +48,26 @@ func insertLog(tx *groupcommit.Tx, db *DB, ev event.Event, at time.Time) error {
 func (db EventLog) Watch(f func(firehose.Logged)) { db.watch = f }
 
 // Bounds implements firehose.Log.
-func (db EventLog) Bounds(ctx context.Context) (oldest, last int64, err error) {
+func (db EventLog) Bounds(ctx context.Context) (b firehose.Bounds, err error) {
 	err = db.readTx(ctx, func(c *sqlite.Conn) error {
-		if last, err = lastSeq(c); err != nil {
+		if b.Last, err = lastSeq(c); err != nil {
 			return err
 		}
-		oldest = last + 1
-		return query(c, "SELECT seq FROM event ORDER BY seq LIMIT 1", nil,
-			func(r *sqlite.Stmt) error { oldest = r.ColumnInt64(0); return nil })
+		b.Oldest = b.Last + 1
+		err := query(c, "SELECT seq, at, total - length(body), (SELECT total FROM event ORDER BY seq DESC LIMIT 1) FROM event ORDER BY seq LIMIT 1", nil,
+			func(r *sqlite.Stmt) error {
+				b.Oldest, b.OldestAt, b.Bytes = r.ColumnInt64(0), columnTime(r, 1), r.ColumnInt64(3)-r.ColumnInt64(2)
+				return nil
+			})
+		if err != nil {
+			return err
+		}
+		return query(c, "SELECT 1 FROM announce", nil, func(*sqlite.Stmt) error { b.Announcing = true; return nil })
 	})
 	if err != nil {
-		return 0, 0, fmt.Errorf("read bounds of event log: %w", err)
+		return firehose.Bounds{}, fmt.Errorf("read bounds of event log: %w", err)
 	}
-	return oldest, last, nil
+	return b, nil
 }
 
 // lastSeq is where AUTOINCREMENT is.
@@ -152,12 +159,12 @@ func (db EventLog) Prune(ctx context.Context, keep time.Time, maxBytes int64) (i
 // Jump implements firehose.Log. It drops the log in steps first, so that the
 // last transaction, which moves the number, is short.
 func (db EventLog) Jump(ctx context.Context, to int64) error {
-	_, last, err := db.Bounds(ctx)
+	b, err := db.Bounds(ctx)
 	if err != nil {
 		return err
 	}
-	if to < last {
-		return fmt.Errorf("%w: it is at %d", firehose.ErrBackwards, last)
+	if to < b.Last {
+		return fmt.Errorf("%w: it is at %d", firehose.ErrBackwards, b.Last)
 	}
 	for removed := 1; removed > 0; {
 		if removed, err = db.Prune(ctx, time.Unix(1<<40, 0), 0); err != nil {

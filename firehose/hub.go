@@ -1,0 +1,357 @@
+package firehose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// Settings bound what the stream takes.
+type Settings struct {
+	// Subscribers bounds how many there are at once, PerNetwork how many of them
+	// come from one client network.
+	Subscribers, PerNetwork int
+	// RingEvents and RingBytes bound the newest events, which are kept in memory
+	// and encoded once for all subscribers.
+	RingEvents, RingBytes int
+	// Pace is the shortest time from one waking of the subscribers to the next:
+	// a burst of events wakes them once.
+	Pace time.Duration
+	// Patience is how long a subscriber may take for a frame. Then it is too
+	// slow; it has Grace for the rest of the frame and for being told.
+	Patience, Grace time.Duration
+	// PingEvery is the time between pings; a subscriber of whom nothing was
+	// heard for SilentFor is gone.
+	PingEvery, SilentFor time.Duration
+}
+
+// DefaultSettings are those of a server.
+func DefaultSettings() Settings {
+	return Settings{
+		Subscribers: 2000, PerNetwork: 50,
+		RingEvents: 4096, RingBytes: 16 << 20,
+		Pace:     5 * time.Millisecond,
+		Patience: 30 * time.Second, Grace: 5 * time.Second,
+		PingEvery: 30 * time.Second, SilentFor: 2 * time.Minute,
+	}
+}
+
+// MaxJump is the highest number that Jump takes: it leaves as many again, for
+// numbers must stay below 2^53 (https://atproto.com/specs/event-stream).
+const MaxJump = 1 << 52
+
+// ErrTooHigh: a number above MaxJump.
+var ErrTooHigh = errors.New("a number of an event must stay below 2^53")
+
+const (
+	// takeEvents and takeBytes are what a subscriber takes of the ring at a
+	// time, and so holds of it while it is slow.
+	takeEvents = 64
+	takeBytes  = 128 << 10
+	// replayEvents and replayBytes are what one that is behind the ring reads of
+	// the log at a time, replayReaders how many do so at once: the rest of the
+	// server reads that database, too.
+	replayEvents  = 200
+	replayBytes   = 128 << 10
+	replayReaders = 2
+	// closeWithin is how long subscribers have, when the server stops, to be
+	// told.
+	closeWithin = time.Second
+)
+
+// Options of a Hub; all but Notify are required.
+type Options struct {
+	Settings
+
+	Log    Log
+	Logger *slog.Logger
+	Now    func() time.Time
+	// Notify is called after each event and must not block.
+	Notify func()
+}
+
+// Hub serves com.atproto.sync.subscribeRepos from a Log.
+//
+// It keeps the newest events in a ring without gaps. A subscriber asks for what
+// follows the last event that it was sent: the ring has it, or the log has, or
+// there is none yet, and it waits. So replay goes over into live without a gap
+// or a duplicate, and a slow subscriber holds up nothing but itself.
+type Hub struct {
+	opts    Options
+	replays chan struct{} // a semaphore of readers of the log
+	kick    chan struct{} // there is something to announce
+	ready   chan struct{} // closed: there is no need to wait
+
+	mu       sync.Mutex
+	ring     []*entry
+	bytes    int           // of the ring
+	last     int64         // number of the newest event
+	news     chan struct{} // closed when there is more than those waiting have seen
+	waking   bool          // timer is about to close news
+	woken    time.Time
+	timer    *time.Timer
+	members  map[*member]struct{}
+	networks map[string]int // members by client network
+	closed   bool
+	running  sync.WaitGroup // the members
+}
+
+// NewHub returns the hub of a log, which it watches from now on.
+func NewHub(ctx context.Context, o Options) (*Hub, error) {
+	b, err := o.Log.Bounds(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open event stream: %w", err)
+	}
+	h := &Hub{
+		opts: o, last: b.Last, replays: make(chan struct{}, replayReaders), kick: make(chan struct{}, 1),
+		ready: make(chan struct{}), news: make(chan struct{}), members: map[*member]struct{}{}, networks: map[string]int{},
+	}
+	close(h.ready)
+	h.timer = time.AfterFunc(time.Hour, h.wake)
+	h.timer.Stop()
+	o.Log.Watch(h.append)
+	return h, nil
+}
+
+// entry is an event on its way out. The first subscriber to send it encodes it.
+type entry struct {
+	Logged
+
+	size    int
+	once    sync.Once
+	message *websocket.PreparedMessage
+	err     error
+}
+
+func newEntry(ev Logged) *entry { return &entry{Logged: ev, size: len(ev.Body)} }
+
+func (e *entry) prepared() (*websocket.PreparedMessage, error) {
+	e.once.Do(func() {
+		e.message, e.err = websocket.NewPreparedMessage(websocket.BinaryMessage, e.Frame(e.Seq))
+		e.Body = nil // the message has it
+	})
+	return e.message, e.err
+}
+
+// append is told of each event by the log, on the way of its writer.
+func (h *Hub) append(ev Logged) {
+	h.mu.Lock()
+	if ev.Seq != h.last+1 {
+		h.dropRing() // the numbers have jumped
+	}
+	e := newEntry(ev)
+	h.last = ev.Seq
+	h.ring = append(h.ring, e)
+	h.bytes += e.size
+	for len(h.ring) > h.opts.RingEvents || h.bytes > h.opts.RingBytes {
+		h.bytes -= h.ring[0].size
+		h.ring[0] = nil // its array lives on for a while
+		h.ring = h.ring[1:]
+	}
+	if len(h.members) > 0 && !h.waking {
+		h.waking = true
+		h.timer.Reset(max(0, h.opts.Pace-time.Since(h.woken)))
+	}
+	h.mu.Unlock()
+	if h.opts.Notify != nil {
+		h.opts.Notify()
+	}
+}
+
+func (h *Hub) dropRing() { h.ring, h.bytes = nil, 0 }
+
+func (h *Hub) wake() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.waking, h.woken = false, time.Now()
+	close(h.news)
+	h.news = make(chan struct{})
+}
+
+// next appends to dst what follows the event after, a bounded part of it. Where
+// that is nothing, news is closed once there may be more; behind says that it
+// is not in the ring any more.
+func (h *Hub) next(after int64, dst []*entry) (got []*entry, behind bool, news <-chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if after >= h.last {
+		return dst, false, h.news
+	}
+	first := h.last + 1 - int64(len(h.ring))
+	if after+1 < first {
+		return dst, true, h.ready
+	}
+	bytes := 0
+	for _, e := range h.ring[after+1-first:] {
+		if bytes += e.size; len(dst) > 0 && (bytes > takeBytes || len(dst) == takeEvents) {
+			break
+		}
+		dst = append(dst, e)
+	}
+	return dst, false, h.ready
+}
+
+// replay appends to dst what follows the event after in the log.
+func (h *Hub) replay(ctx context.Context, after int64, dst []*entry) ([]*entry, error) {
+	select {
+	case h.replays <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	defer func() { <-h.replays }()
+	events, err := h.opts.Log.Read(ctx, after, replayEvents, replayBytes)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(events) == 0 || events[0].Seq != after+1 {
+		return nil, errTooSlow // what comes next was pruned
+	}
+	for _, ev := range events {
+		dst = append(dst, newEntry(ev))
+	}
+	return dst, nil
+}
+
+// Jump gives the next event a number above to, and drops the log (Log.Jump).
+// Subscribers are disconnected: the numbers that they come back with lead them
+// to the new log. Every account is then told of anew, by Announce. Errors:
+// ErrBackwards, ErrTooHigh.
+func (h *Hub) Jump(ctx context.Context, to int64) error {
+	if to > MaxJump {
+		return ErrTooHigh
+	}
+	if err := h.opts.Log.Jump(ctx, to); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.last < to { // else an event came meanwhile, and the ring begins with it
+		h.last = to
+		h.dropRing()
+	}
+	for m := range h.members {
+		m.end(errJumped)
+	}
+	select {
+	case h.kick <- struct{}{}:
+	default: // told already
+	}
+	return nil
+}
+
+// Announce steps: accounts in one transaction, and the pause after it that
+// leaves the disk to others.
+const (
+	announceStep  = 50
+	announcePause = 10 * time.Millisecond
+	announceRetry = time.Minute
+)
+
+// Announce tells of every account anew after a jump, also after one that was
+// before a restart, until ctx ends.
+func (h *Hub) Announce(ctx context.Context) {
+	for {
+		more, err := h.opts.Log.Announce(ctx, h.opts.Now().UTC(), announceStep)
+		pause := announcePause
+		if err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			h.opts.Logger.LogAttrs(ctx, slog.LevelError, "announcing accounts failed", slog.String("cause", err.Error()))
+			pause = announceRetry
+		} else if !more {
+			select {
+			case <-h.kick:
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
+		if !wait(ctx, pause) {
+			return
+		}
+	}
+}
+
+// wait returns true after d, false when ctx ends first.
+func wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Close ends the stream for all subscribers, and takes no more of them. It
+// returns when all are gone, soon.
+func (h *Hub) Close() {
+	h.mu.Lock()
+	h.closed = true
+	h.timer.Stop()
+	for m := range h.members {
+		m.end(errStopping)
+	}
+	h.mu.Unlock()
+	gone := make(chan struct{})
+	go func() {
+		h.running.Wait()
+		close(gone)
+	}()
+	select {
+	case <-gone:
+	case <-time.After(closeWithin):
+		h.mu.Lock()
+		for m := range h.members {
+			if m.conn != nil {
+				_ = m.conn.NetConn().Close() // ends whatever it waits for
+			}
+		}
+		h.mu.Unlock()
+		<-gone
+	}
+}
+
+// Status is what the log holds and who follows it.
+type Status struct {
+	Bounds
+
+	Subscribers []Subscriber
+}
+
+// Subscriber is one connection.
+type Subscriber struct {
+	Client    string
+	UserAgent string
+	Since     time.Time
+	// Sent is the number of the last event that was sent to it, or that it began
+	// behind.
+	Sent int64
+}
+
+// Status returns the present state, longest connected first.
+func (h *Hub) Status(ctx context.Context) (Status, error) {
+	b, err := h.opts.Log.Bounds(ctx)
+	if err != nil {
+		return Status{}, err
+	}
+	st := Status{Bounds: b, Subscribers: []Subscriber{}}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for m := range h.members {
+		st.Subscribers = append(st.Subscribers, Subscriber{m.client.Addr.String(), m.client.UserAgent, m.since, m.sent.Load()})
+	}
+	slices.SortFunc(st.Subscribers, func(a, b Subscriber) int { return a.Since.Compare(b.Since) })
+	return st, nil
+}

@@ -1,0 +1,49 @@
+package firehose
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+const (
+	pruneEvery = time.Minute
+	// prunePause lets the writers that waited for one step go before the next.
+	prunePause = 10 * time.Millisecond
+)
+
+// Retention keeps the log within bounds of age and size.
+type Retention struct {
+	Log      Log
+	Age      time.Duration
+	MaxBytes int64
+	Logger   *slog.Logger
+	Now      func() time.Time
+}
+
+// Run prunes every minute, in steps that hold up nobody, until ctx ends.
+func (r *Retention) Run(ctx context.Context) {
+	for {
+		removed, err := r.prune(ctx)
+		if err != nil && ctx.Err() == nil {
+			r.Logger.LogAttrs(ctx, slog.LevelError, "pruning the event log failed", slog.String("cause", err.Error()))
+		}
+		if removed > 0 {
+			r.Logger.LogAttrs(ctx, slog.LevelInfo, "event log pruned", slog.Int("removed", removed))
+		}
+		if !wait(ctx, pruneEvery) {
+			return
+		}
+	}
+}
+
+func (r *Retention) prune(ctx context.Context) (removed int, err error) {
+	keep := r.Now().Add(-r.Age)
+	for {
+		n, err := r.Log.Prune(ctx, keep, r.MaxBytes)
+		removed += n
+		if err != nil || n == 0 || !wait(ctx, prunePause) {
+			return removed, err
+		}
+	}
+}

@@ -1,0 +1,339 @@
+package firehose
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"nestbox/auth"
+	"nestbox/firehose/event"
+	"nestbox/xrpc"
+)
+
+// How a stream ends.
+var (
+	errGone     = errors.New("subscriber has gone")
+	errTooSlow  = errors.New("subscriber is too slow")
+	errFuture   = errors.New("cursor is in the future")
+	errJumped   = errors.New("event numbers have jumped")
+	errStopping = errors.New("server is stopping")
+)
+
+// The info that a subscriber gets whose cursor is before the oldest event kept.
+const (
+	outdatedName    = "OutdatedCursor"
+	outdatedMessage = "Requested cursor exceeded limit. Possibly missing events"
+)
+
+const (
+	// sendBuffer is the kernel's part of what a slow subscriber holds, in bytes.
+	sendBuffer = 256 << 10
+	// maxReceived is the largest message that a client may send, for nothing.
+	maxReceived = 4 << 10
+	// retryFull is when a subscriber should try again for whom there is no room.
+	retryFull = time.Minute
+)
+
+// Params of com.atproto.sync.subscribeRepos.
+type Params struct {
+	Cursor *int64 `json:"cursor,omitzero"`
+}
+
+// member is a subscriber. What comes after conn is set once it is connected.
+type member struct {
+	client  xrpc.Client
+	network string // empty: exempt from the limit per network
+	since   time.Time
+	start   int64 // the newest event when it came
+	sent    atomic.Int64
+	end     context.CancelCauseFunc
+
+	conn *websocket.Conn
+	raw  *patientConn
+}
+
+// Subscribe is com.atproto.sync.subscribeRepos
+// (https://atproto.com/specs/event-stream). It returns when the stream ends.
+func (h *Hub) Subscribe(ctx context.Context, _ auth.Anyone, p Params, w http.ResponseWriter, r *http.Request) error {
+	if !websocket.IsWebSocketUpgrade(r) {
+		w.Header()["Upgrade"] = []string{"websocket"}
+		return &xrpc.Error{Status: http.StatusUpgradeRequired, Name: xrpc.NameInvalidRequest, Message: "This is an event stream: connect with a WebSocket"}
+	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	m := &member{client: xrpc.ClientOf(ctx), since: h.opts.Now().UTC(), end: end}
+	if err := h.enter(m); err != nil {
+		return err
+	}
+	defer h.leave(m)
+	if err := h.connect(m, w, r); err != nil {
+		return err
+	}
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		h.listen(m)
+		end(errGone)
+	}()
+	h.finish(ctx, m, h.stream(ctx, m, p.Cursor), gone)
+	return nil
+}
+
+// enter admits a subscriber, or says why not.
+func (h *Hub) enter(m *member) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !m.client.Unlimited {
+		m.network = m.client.Network()
+	}
+	switch {
+	case h.closed:
+		return xrpc.Unavailable(errStopping)
+	case len(h.members) >= h.opts.Subscribers:
+		e := xrpc.Unavailable(nil)
+		e.Message, e.RetryAfter = "There are too many subscribers", retryFull
+		return e
+	case m.network != "" && h.networks[m.network] >= h.opts.PerNetwork:
+		e := xrpc.TooManyRequests(retryFull)
+		e.Message = "There are too many subscribers from your network"
+		return e
+	}
+	h.members[m] = struct{}{}
+	h.networks[m.network]++
+	h.running.Add(1)
+	m.start = h.last
+	m.sent.Store(m.start)
+	return nil
+}
+
+func (h *Hub) leave(m *member) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.members, m)
+	if h.networks[m.network]--; h.networks[m.network] == 0 {
+		delete(h.networks, m.network)
+	}
+	h.running.Done()
+}
+
+// connect upgrades the connection. An error was not answered yet.
+func (h *Hub) connect(m *member, w http.ResponseWriter, r *http.Request) error {
+	var refused error
+	up := websocket.Upgrader{
+		ReadBufferSize: 512, WriteBufferSize: 512,
+		// The stream is public, and says nothing of who reads it.
+		CheckOrigin: func(*http.Request) bool { return true },
+		Error: func(_ http.ResponseWriter, _ *http.Request, _ int, reason error) {
+			refused = xrpc.InvalidRequest("%s", reason.Error())
+		},
+	}
+	hj := &hijacker{ResponseWriter: w, grace: h.opts.Grace}
+	conn, err := up.Upgrade(hj, r, http.Header{"Access-Control-Allow-Origin": {"*"}})
+	if refused != nil {
+		return refused
+	}
+	if err != nil {
+		return err // the client has gone; nobody reads this
+	}
+	h.mu.Lock()
+	m.conn, m.raw = conn, hj.conn
+	h.mu.Unlock()
+	return nil
+}
+
+// listen reads what the client sends, for it must be read: pongs, a close, and
+// messages that mean nothing. It returns when the connection has ended.
+func (h *Hub) listen(m *member) {
+	heard := func() error { return m.conn.SetReadDeadline(time.Now().Add(h.opts.SilentFor)) }
+	m.conn.SetReadLimit(maxReceived)
+	m.conn.SetPongHandler(func(string) error { return heard() })
+	m.conn.SetPingHandler(func(data string) error {
+		return errors.Join(heard(), m.conn.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(h.opts.Patience)))
+	})
+	for err := heard(); err == nil; {
+		_, _, err = m.conn.NextReader()
+	}
+}
+
+// stream sends events until the stream ends, and returns why.
+func (h *Hub) stream(ctx context.Context, m *member, cursor *int64) error {
+	after, err := h.begin(ctx, m, cursor)
+	if err != nil {
+		return err
+	}
+	ping := time.NewTicker(h.opts.PingEvery)
+	defer ping.Stop()
+	entries := make([]*entry, 0, takeEvents)
+	for {
+		var behind bool
+		var news <-chan struct{}
+		if entries, behind, news = h.next(after, entries[:0]); behind {
+			if entries, err = h.replay(ctx, after, entries); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-ping.C:
+			if m.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(h.opts.Patience)) != nil {
+				return errGone
+			}
+		case <-news:
+		}
+		for i, e := range entries {
+			message, err := e.prepared()
+			if err != nil {
+				return err
+			}
+			if err := h.send(m, message); err != nil {
+				return err
+			}
+			after = e.Seq
+			m.sent.Store(after)
+			entries[i] = nil // what was sent is not held on to
+		}
+	}
+}
+
+// begin returns the number after which a subscriber's stream goes on.
+func (h *Hub) begin(ctx context.Context, m *member, cursor *int64) (int64, error) {
+	if cursor == nil {
+		return m.start, nil
+	}
+	after := max(*cursor, 0)
+	b, err := h.opts.Log.Bounds(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return 0, context.Cause(ctx)
+	case err != nil:
+		return 0, err
+	case after > b.Last:
+		return 0, errFuture
+	case after < b.Oldest-1:
+		info, err := websocket.NewPreparedMessage(websocket.BinaryMessage, event.Info(outdatedName, outdatedMessage))
+		if err != nil {
+			return 0, err
+		}
+		if err := h.send(m, info); err != nil {
+			return 0, err
+		}
+		after = b.Oldest - 1
+	}
+	m.sent.Store(after)
+	return after, nil
+}
+
+func (h *Hub) send(m *member, message *websocket.PreparedMessage) error {
+	err := m.conn.SetWriteDeadline(time.Now().Add(h.opts.Patience))
+	if err == nil {
+		err = m.conn.WritePreparedMessage(message)
+	}
+	switch {
+	case m.raw.slow.Load():
+		return errTooSlow
+	case err != nil:
+		return errGone
+	default:
+		return nil
+	}
+}
+
+// finish tells a subscriber why its stream ends, and closes the connection.
+// gone is closed when nothing more is read from it.
+func (h *Hub) finish(ctx context.Context, m *member, cause error, gone <-chan struct{}) {
+	var last []byte // an error frame
+	code, reason := 0, ""
+	switch {
+	case errors.Is(cause, errGone):
+	case errors.Is(cause, errTooSlow):
+		code, reason = websocket.ClosePolicyViolation, "ConsumerTooSlow"
+		last = event.Error(reason, "Stream consumer too slow")
+		h.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "subscriber is too slow", slog.String("client", m.client.Addr.String()), slog.Int64("sent", m.sent.Load()))
+	case errors.Is(cause, errFuture):
+		code, reason = websocket.ClosePolicyViolation, "FutureCursor"
+		last = event.Error(reason, "Cursor in the future.")
+	case errors.Is(cause, errStopping):
+		code, reason = websocket.CloseGoingAway, "the server stops"
+	case errors.Is(cause, errJumped):
+		code, reason = websocket.CloseServiceRestart, "the stream begins anew"
+	default:
+		code, reason = websocket.CloseInternalServerErr, "the server cannot read its events"
+		h.opts.Logger.LogAttrs(ctx, slog.LevelError, "stream ended", slog.String("cause", cause.Error()))
+	}
+	deadline := time.Now().Add(h.opts.Grace)
+	err := m.conn.SetWriteDeadline(deadline)
+	if last != nil && err == nil {
+		err = m.conn.WriteMessage(websocket.BinaryMessage, last)
+	}
+	if code != 0 && err == nil && m.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), deadline) == nil {
+		// A connection that is closed with something unread is reset, and what
+		// was just said is lost: the client closes it first.
+		select {
+		case <-gone:
+		case <-time.After(h.opts.Grace):
+		}
+	}
+	_ = m.conn.Close() // nothing depends on it any more
+	<-gone
+}
+
+// hijacker hands the connection over as a patientConn.
+type hijacker struct {
+	http.ResponseWriter
+
+	grace time.Duration
+	conn  *patientConn
+}
+
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		if err := tcp.SetWriteBuffer(sendBuffer); err != nil {
+			return nil, nil, errors.Join(err, conn.Close())
+		}
+	}
+	h.conn = &patientConn{Conn: conn, grace: h.grace}
+	return h.conn, rw, nil
+}
+
+// patientConn tells when its other end is too slow. A frame that was written in
+// part cannot be left like that if another one, which says so, is to follow: so
+// what is left of it gets a last deadline, and so does all that comes after.
+// Its users write one at a time.
+type patientConn struct {
+	net.Conn
+
+	grace time.Duration
+	slow  atomic.Bool
+}
+
+func (c *patientConn) SetWriteDeadline(t time.Time) error {
+	if c.slow.Load() {
+		return nil
+	}
+	return c.Conn.SetWriteDeadline(t)
+}
+
+func (c *patientConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if !errors.Is(err, os.ErrDeadlineExceeded) || c.slow.Swap(true) {
+		return n, err
+	}
+	if err := c.Conn.SetWriteDeadline(time.Now().Add(c.grace)); err != nil {
+		return n, err
+	}
+	more, err := c.Conn.Write(b[n:])
+	return n + more, err
+}
