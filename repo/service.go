@@ -63,6 +63,7 @@ type Service struct {
 	Log     *slog.Logger
 
 	writing locks
+	rkeys   tids
 }
 
 // lock waits until no one else writes to the account's repository and returns
@@ -117,13 +118,13 @@ func (l *locks) lock(ctx context.Context, key int64) (unlock func(), err error) 
 // find returns the account that a DID or handle names, whatever its status.
 // name is as the client gave it. The error is one for the client.
 func (s *Service) find(ctx context.Context, name string) (Account, error) {
-	id, err := syntax.ParseAtIdentifier(name)
+	id, err := parseRepo(name)
 	if err != nil {
-		return Account{}, xrpc.InvalidRequest("Error: repo must be a valid did or a handle")
+		return Account{}, err
 	}
 	a, err := s.Accounts.Find(ctx, id)
 	if err != nil {
-		return Account{}, wireError(err, "Could not find repo: "+name)
+		return Account{}, wireError(err, "Could not find repo for DID: "+name)
 	}
 	return a, nil
 }
@@ -148,9 +149,12 @@ func available(a Account) error {
 // that failed: a 503.
 func wireError(err error, noRepo string) error {
 	var wire *xrpc.Error
+	var no *Refusal
 	switch {
 	case errors.As(err, &wire):
 		return err
+	case errors.As(err, &no):
+		return xrpc.BadRequest(no.Name, no.Text)
 	case errors.Is(err, ErrNoRepo):
 		return xrpc.BadRequest("RepoNotFound", noRepo)
 	default:

@@ -61,6 +61,8 @@ type Record struct {
 type BlobInfo struct {
 	Size     int64
 	MimeType string
+	// WasUsed: a record has referred to it.
+	WasUsed bool
 }
 
 // Range selects records of a collection by key, as listRecords does.

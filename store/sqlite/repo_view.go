@@ -210,10 +210,10 @@ func (v *view) RecordBlock(id cid.Cid) (block []byte, err error) {
 // Blob implements repo.View.
 func (v *view) Blob(id cid.Cid) (info repo.BlobInfo, err error) {
 	found := false
-	err = query(v.conn, "SELECT size, mime_type FROM blob WHERE account_id = ? AND cid = ?",
+	err = query(v.conn, "SELECT size, mime_type, was_used FROM blob WHERE account_id = ? AND cid = ?",
 		func(s *sqlite.Stmt) { s.BindInt64(1, v.accountID); s.BindText(2, id.String()) },
 		func(r *sqlite.Stmt) error {
-			found, info = true, repo.BlobInfo{Size: r.ColumnInt64(0), MimeType: r.ColumnText(1)}
+			found, info = true, repo.BlobInfo{Size: r.ColumnInt64(0), MimeType: r.ColumnText(1), WasUsed: r.ColumnBool(2)}
 			return nil
 		})
 	if err != nil {

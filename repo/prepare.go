@@ -1,0 +1,170 @@
+package repo
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+
+	"nestbox/dagcbor"
+	"nestbox/lexicon"
+)
+
+// The states of validation, as clients are told them.
+const (
+	statusValid   = "valid"   // by the collection's schema
+	statusUnknown = "unknown" // there is no schema to validate by
+)
+
+// typeKey is the property by which a record says what it is.
+const typeKey = "$type"
+
+// proposal is a record that a client wants to write.
+type proposal struct {
+	collection syntax.NSID
+	// rkey is empty where the server is to choose.
+	rkey syntax.RecordKey
+	// json is the record.
+	json []byte
+	// validate: false asks for no validation, true for a refusal where there is
+	// no schema. Absent, what has a schema is validated.
+	validate *bool
+	// at names the write among others in messages; empty where it is alone.
+	at string
+}
+
+// refuse is a refusal of the proposal.
+func (p *proposal) refuse(format string, args ...any) error {
+	text := fmt.Sprintf(format, args...)
+	if p.at != "" {
+		text += " (" + p.at + ")"
+	}
+	return &Refusal{nameInvalidRequest, text}
+}
+
+// prepare checks a proposal and encodes its record. Errors: *Refusal.
+func (s *Service) prepare(a action, p proposal) (op, error) {
+	record, err := p.decode()
+	if err != nil {
+		return op{}, err
+	}
+	o := op{action: a, collection: p.collection.String(), rkey: p.rkey.String()}
+	if o.rkey == "" {
+		o.rkey = s.rkeys.next(s.Now(), s.ClockID).String()
+	}
+	if p.validate == nil || *p.validate {
+		if o.status, err = s.validate(&p, o.rkey, record); err != nil {
+			return op{}, err
+		}
+	}
+	for _, b := range s.Lexicons.BlobRefs(o.collection, record) {
+		if b.Legacy {
+			return op{}, p.refuse("Legacy blobs are not allowed (%s)", b.CID)
+		}
+		use := blobUse{cid: b.CID, mimeType: b.MimeType, size: b.Size, path: b.Path}
+		if o.status == statusValid {
+			use.rules = b.Rules
+		}
+		o.blobs = append(o.blobs, use)
+	}
+	if o.block, err = dagcbor.Encode(record); err != nil {
+		return op{}, p.refuse("Invalid record: %s", reason(err))
+	}
+	if len(o.block) > MaxRecord {
+		return op{}, p.refuse("Record is too large: %d bytes (maximum %d)", len(o.block), MaxRecord)
+	}
+	o.cid = dagcbor.CID(o.block)
+	return o, nil
+}
+
+// decode reads the record and gives it the $type that it may lack.
+func (p *proposal) decode() (map[string]any, error) {
+	v, err := dagcbor.FromJSON(p.json)
+	if err != nil {
+		return nil, p.refuse("Invalid record: %s", reason(err))
+	}
+	record, ok := v.(map[string]any)
+	if !ok {
+		return nil, p.refuse("Invalid record: must be an object")
+	}
+	switch t, ok := record[typeKey]; {
+	case !ok:
+		record[typeKey] = p.collection.String()
+	case t != p.collection.String():
+		return nil, p.refuse("Invalid $type: expected %s, got %.300s", p.collection, t)
+	}
+	return record, nil
+}
+
+// reason is what a fault of form says without the sentinel's own text.
+func reason(err error) string {
+	return strings.TrimPrefix(err.Error(), dagcbor.ErrForm.Error()+": ")
+}
+
+func (s *Service) validate(p *proposal, rkey string, record map[string]any) (status string, err error) {
+	name := p.collection.String()
+	if !s.Lexicons.Knows(name) {
+		if p.validate != nil {
+			return "", p.refuse("Unknown lexicon type: %s", name)
+		}
+		return statusUnknown, nil
+	}
+	if err := s.Lexicons.Key(name).Check(rkey); err != nil {
+		return "", p.refuse("Invalid record key for %s: %v", name, err)
+	}
+	if _, err := s.Lexicons.ValidateRecord(name, record); err != nil {
+		return "", p.refuse("Invalid %s record: %v", name, err)
+	}
+	return statusValid, nil
+}
+
+// blobUse is a record's reference to a blob.
+type blobUse struct {
+	cid      cid.Cid
+	mimeType string
+	size     int64
+	path     string
+	rules    lexicon.BlobRules
+}
+
+// checkBlobs demands that the account has uploaded each blob that o refers to,
+// and that it is what the reference says. An old blob may be said to be another:
+// records that came from elsewhere do, and must remain editable. What it is in
+// truth must still be what the schema takes.
+func checkBlobs(v View, o *op) error {
+	for _, use := range o.blobs {
+		b, err := v.Blob(use.cid)
+		switch {
+		case errors.Is(err, ErrNoBlob):
+			return refuse(nameBlobNotFound, "Could not find blob: %s", use.cid)
+		case err != nil:
+			return err
+		case !b.WasUsed && b.MimeType != use.mimeType:
+			return refuse(nameInvalidMimeType, "Referenced Mimetype does not match stored blob. Expected: %s, Got: %.100s", b.MimeType, use.mimeType)
+		case !b.WasUsed && b.Size != use.size:
+			return refuse(nameInvalidSize, "Referenced Size does not match stored blob. Expected: %d, Got: %d", b.Size, use.size)
+		case !use.rules.Takes(b.MimeType):
+			return refuse(nameInvalidMimeType, "Stored blob of type %s may not be used at %s", b.MimeType, use.path)
+		case !use.rules.Fits(b.Size):
+			return refuse(nameInvalidSize, "Stored blob of %d bytes is too large for %s (maximum %d)", b.Size, use.path, use.rules.MaxSize)
+		}
+	}
+	return nil
+}
+
+// tids gives out record keys, each once.
+type tids struct {
+	mu   sync.Mutex
+	last syntax.TID
+}
+
+func (t *tids) next(now time.Time, clock uint) syntax.TID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.last = NextTID(now, clock, t.last)
+	return t.last
+}

@@ -1,0 +1,361 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+
+	"nestbox/dagcbor"
+	"nestbox/firehose/event"
+	"nestbox/repo/car"
+	"nestbox/repo/mst"
+)
+
+// Limits of writes.
+const (
+	// MaxWrites is how many writes one call may ask for.
+	MaxWrites = 200
+	// MaxRecord is the largest record, in bytes of its DAG-CBOR.
+	MaxRecord = 1 << 20
+	// maxAttempts bounds how often a change is computed on a repository that
+	// others change meanwhile: an import, or another process.
+	maxAttempts = 5
+)
+
+// Refusal: what a client asks for cannot be done, for the reason in Text, which
+// the client gets. Name is the error's name in the Lexicon.
+type Refusal struct{ Name, Text string }
+
+func (r *Refusal) Error() string { return r.Text }
+
+func refuse(name, format string, args ...any) error {
+	return &Refusal{name, fmt.Sprintf(format, args...)}
+}
+
+// Names of refusals.
+const (
+	nameInvalidSwap     = "InvalidSwap"
+	nameInvalidRequest  = "InvalidRequest"
+	nameBlobNotFound    = "BlobNotFound"
+	nameInvalidMimeType = "InvalidMimeType"
+	nameInvalidSize     = "InvalidSize"
+)
+
+// action is what an op does. A put creates or updates; a put of what is there,
+// and the removal of what is not, change nothing.
+type action int
+
+const (
+	actionCreate action = iota
+	actionUpdate
+	actionDelete
+	actionPut
+	actionRemove
+)
+
+// op is one write, prepared: what can be said of it without the repository has
+// been checked.
+type op struct {
+	action           action
+	collection, rkey string
+	cid              cid.Cid
+	block            []byte
+	blobs            []blobUse
+	// swap, where it is set, is the CID that the record must have; undefined:
+	// there must be none.
+	swap *cid.Cid
+	// status is what validation found, "" where it was not asked for.
+	status string
+}
+
+// key is the record's in the tree.
+func (o *op) key() string { return o.collection + "/" + o.rkey }
+
+// uri is the record's AT URI.
+func (o *op) uri(did syntax.DID) string { return recordURI(did, o.key()) }
+
+func recordURI(did syntax.DID, key string) string { return "at://" + did.String() + "/" + key }
+
+// commitRef names the commit that a call made.
+type commitRef struct {
+	CID string     `json:"cid"`
+	Rev syntax.TID `json:"rev"`
+}
+
+// write makes one commit of ops, in their order, or returns nil where they
+// change nothing. swapCommit, where it is defined, is the commit that the
+// repository must be at. Errors: *Refusal, ErrNoRepo, ErrInactive; any other is
+// a dependency that failed.
+func (s *Service) write(ctx context.Context, accountID int64, ops []op, swapCommit cid.Cid) (*commitRef, error) {
+	key, err := s.Keys.SigningKey(ctx, accountID)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := s.lock(ctx, accountID)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	for range maxAttempts {
+		var d *draft
+		err = s.Store.View(ctx, accountID, func(v View) (err error) {
+			d, err = newDraft(v, ops, swapCommit)
+			return err
+		})
+		if err != nil || d == nil {
+			return nil, err
+		}
+		// Signed outside of any transaction: accounts do not wait for each other.
+		change, signErr := s.sign(accountID, *d, key, s.Now())
+		if signErr != nil {
+			return nil, signErr
+		}
+		err = s.Store.Commit(ctx, change)
+		// A blob that went meanwhile is named by the next attempt.
+		if !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNoBlob) {
+			return &commitRef{change.Next.CID.String(), change.Next.Rev}, err
+		}
+	}
+	return nil, fmt.Errorf("write to repository, %d times: %w", maxAttempts, err)
+}
+
+// draft is a change without its commit.
+type draft struct {
+	was    Head
+	diff   mst.Diff
+	writes []Write
+	ops    []event.Op
+	// blocks are the covering proof and the records.
+	blocks []car.Block
+	// more is how many records there are more than before.
+	more int64
+}
+
+// newDraft computes what ops make of the repository in v, nil where they change
+// nothing. An op sees what those before it did.
+func newDraft(v View, ops []op, swapCommit cid.Cid) (*draft, error) {
+	d := &draft{was: v.Head()}
+	tree, err := mst.Open(d.was.Root, d.was.NextNode, v.Node)
+	if err != nil {
+		return nil, err
+	}
+	if len(ops) == 1 {
+		if idle, err := isIdle(tree, &ops[0]); err != nil || idle {
+			return nil, err
+		}
+	}
+	if swapCommit.Defined() && !swapCommit.Equals(d.was.CID) {
+		return nil, refuse(nameInvalidSwap, "Commit was at %s", d.was.CID)
+	}
+	var all []touched
+	at := make(map[string]int, len(ops))
+	for i := range ops {
+		o := &ops[i]
+		if err := checkBlobs(v, o); err != nil {
+			return nil, err
+		}
+		before, err := apply(tree, o, d.was.DID)
+		if err != nil {
+			return nil, err
+		}
+		if n, ok := at[o.key()]; ok {
+			all[n].last = o
+			continue
+		}
+		at[o.key()] = len(all)
+		all = append(all, touched{before, o})
+	}
+	d.diff = tree.Flush()
+	return d, d.describe(v, tree, all)
+}
+
+// touched is a key that ops changed: the record before, undefined where there
+// was none, and the last op, which says what is there now.
+type touched struct {
+	before cid.Cid
+	last   *op
+}
+
+// isIdle says whether an op alone would change nothing. As at the reference,
+// that is no error, whatever the client wanted to swap.
+func isIdle(tree *mst.Tree, o *op) (bool, error) {
+	if o.action != actionPut && o.action != actionRemove {
+		return false, nil
+	}
+	now, err := current(tree, o.key())
+	return now.Equals(o.cid), err
+}
+
+// current returns a record's CID, undefined where there is none.
+func current(tree *mst.Tree, key string) (cid.Cid, error) {
+	id, err := tree.Get(key)
+	if errors.Is(err, mst.ErrNotFound) {
+		return cid.Undef, nil
+	}
+	return id, err
+}
+
+// apply makes the op's change to the tree and returns the record before.
+func apply(tree *mst.Tree, o *op, did syntax.DID) (before cid.Cid, err error) {
+	key := o.key()
+	if before, err = current(tree, key); err != nil {
+		return cid.Undef, err
+	}
+	if o.swap != nil && !o.swap.Equals(before) {
+		if !before.Defined() {
+			return cid.Undef, refuse(nameInvalidSwap, "Record was at null")
+		}
+		return cid.Undef, refuse(nameInvalidSwap, "Record was at %s", before)
+	}
+	switch exists := before.Defined(); {
+	case o.action == actionCreate && exists:
+		return cid.Undef, refuse(nameInvalidRequest, "Record already exists: %s", o.uri(did))
+	case (o.action == actionUpdate || o.action == actionDelete) && !exists:
+		return cid.Undef, refuse(nameInvalidRequest, "Could not locate record: %s", o.uri(did))
+	case o.block == nil:
+		_, err = tree.Delete(key)
+	case exists:
+		_, err = tree.Update(key, o.cid)
+	default:
+		err = tree.Create(key, o.cid)
+	}
+	return before, err
+}
+
+// describe fills in what follows from the keys that were changed: one op and one
+// write for each, whatever happened to it in between, since consumers of the
+// event demand that no path is in it twice.
+func (d *draft) describe(v View, tree *mst.Tree, all []touched) error {
+	var keys []string
+	var records []car.Block
+	for _, t := range all {
+		after := t.last
+		if !t.before.Defined() && after.block == nil {
+			continue // it came and went
+		}
+		e := event.Op{Action: event.ActionUpdate, Path: after.key(), CID: after.cid, Prev: t.before}
+		w := Write{Key: e.Path, CID: after.cid, Block: after.block}
+		switch {
+		case !t.before.Defined():
+			e.Action = event.ActionCreate
+			d.more++
+		case after.block == nil:
+			e.Action = event.ActionDelete
+			d.more--
+		}
+		for _, b := range after.blobs {
+			w.Blobs = append(w.Blobs, b.cid)
+		}
+		if after.block != nil {
+			records = append(records, car.Block{CID: after.cid, Data: after.block})
+		}
+		keys, d.ops, d.writes = append(keys, e.Path), append(d.ops, e), append(d.writes, w)
+	}
+	if len(keys) == 0 {
+		// The root alone shows that nothing was changed.
+		root, err := v.Node(&d.was.Root)
+		if err != nil {
+			return err
+		}
+		d.blocks = append(d.blocks, car.Block{CID: d.was.Root.CID, Data: root.Encode()})
+	}
+	err := tree.Proof(keys, func(n mst.Changed) { d.blocks = append(d.blocks, car.Block{CID: n.CID, Data: n.Block}) })
+	if err != nil {
+		return err
+	}
+	sent := make(map[cid.Cid]bool, len(records))
+	for _, b := range records {
+		if !sent[b.CID] {
+			sent[b.CID] = true
+			d.blocks = append(d.blocks, b)
+		}
+	}
+	return nil
+}
+
+// sign makes a change of a draft: its commit and its event.
+func (s *Service) sign(accountID int64, d draft, key atcrypto.PrivateKey, now time.Time) (Change, error) {
+	c := Commit{DID: d.was.DID, Data: d.diff.Root.CID, Rev: NextTID(now, s.ClockID, d.was.Rev)}
+	if err := c.Sign(key); err != nil {
+		return Change{}, err
+	}
+	block := c.Encode()
+	id := dagcbor.CID(block)
+	return Change{
+		AccountID: accountID,
+		Was:       d.was.CID,
+		Next: Head{
+			Number: d.was.Number, DID: d.was.DID, CID: id, Rev: c.Rev, Commit: block,
+			Root: d.diff.Root, NextNode: d.diff.NextID, Records: d.was.Records + d.more,
+		},
+		Nodes: d.diff.Changed, Freed: d.diff.Freed, Writes: d.writes,
+		Event: event.Commit{
+			DID: d.was.DID, Rev: c.Rev, Commit: car.Block{CID: id, Data: block},
+			Since: d.was.Rev, PrevData: d.was.Root.CID, Blocks: d.blocks, Ops: d.ops, Time: now,
+		}.Event(),
+		At: now,
+	}, nil
+}
+
+// Genesis returns the first commit of an empty repository, and its event. Its
+// AccountID is for the caller to set.
+func (s *Service) Genesis(did syntax.DID, key atcrypto.PrivateKey, now time.Time) (Change, error) {
+	d := draft{was: Head{DID: did}, diff: mst.NewTree(1).Flush()}
+	for _, n := range d.diff.Changed {
+		d.blocks = append(d.blocks, car.Block{CID: n.CID, Data: n.Block})
+	}
+	return s.sign(0, d, key, now)
+}
+
+// backfillStep is how many accounts Backfill asks for at a time.
+const backfillStep = 100
+
+// Backfill makes the first repository of each account that has none, as those
+// have that were made by a version without repositories. What keeps one account
+// from getting its own does not keep the others; it is returned at the end.
+func (s *Service) Backfill(ctx context.Context) error {
+	failed := map[int64]error{}
+	for {
+		// Those that failed are returned again, so they are asked for on top.
+		accounts, err := s.Store.Without(ctx, backfillStep+len(failed))
+		if err != nil {
+			return err
+		}
+		tried := false
+		for _, a := range accounts {
+			if failed[a.AccountID] != nil {
+				continue
+			}
+			tried = true
+			if err := s.begin(ctx, a); err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNoRepo) {
+				failed[a.AccountID] = fmt.Errorf("make repository of %s: %w", a.DID, err)
+			}
+		}
+		if !tried || ctx.Err() != nil {
+			break
+		}
+	}
+	errs := make([]error, 0, len(failed))
+	for _, err := range failed {
+		errs = append(errs, err)
+	}
+	return errors.Join(append(errs, ctx.Err())...)
+}
+
+func (s *Service) begin(ctx context.Context, a AccountHead) error {
+	key, err := s.Keys.SigningKey(ctx, a.AccountID)
+	if err != nil {
+		return err
+	}
+	c, err := s.Genesis(a.DID, key, s.Now())
+	if err != nil {
+		return err
+	}
+	c.AccountID = a.AccountID
+	return s.Store.Begin(ctx, c)
+}

@@ -1,0 +1,260 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/ipfs/go-cid"
+
+	"nestbox/auth"
+	"nestbox/dagcbor"
+	"nestbox/xrpc"
+)
+
+// shown returns the account whose repository a public endpoint shows. One that
+// is not active is as good as none, as at the reference.
+func (s *Service) shown(ctx context.Context, repo string) (Account, error) {
+	name, err := parseRepo(repo)
+	if err != nil {
+		return Account{}, err
+	}
+	a, err := s.Accounts.Find(ctx, name)
+	if errors.Is(err, ErrNoRepo) || err == nil && a.Status != "" {
+		return Account{}, xrpc.InvalidRequest("Could not find repo: %s", repo)
+	}
+	if err != nil {
+		return Account{}, xrpc.Unavailable(err)
+	}
+	return a, nil
+}
+
+// GetRecordParams is what getRecord takes.
+type GetRecordParams struct {
+	Repo       string  `json:"repo"`
+	Collection string  `json:"collection"`
+	RKey       string  `json:"rkey"`
+	CID        *string `json:"cid,omitzero"`
+}
+
+// GetRecord is com.atproto.repo.getRecord. Only the present version of a record
+// is there to be asked for.
+func (s *Service) GetRecord(ctx context.Context, _ auth.Anyone, p GetRecordParams) (xrpc.RawJSON, error) {
+	collection, err := parseCollection(p.Collection, "$.collection")
+	if err != nil {
+		return nil, err
+	}
+	rkey, err := parseRKey(p.RKey, "$.rkey")
+	if err != nil {
+		return nil, err
+	}
+	var version cid.Cid
+	if p.CID != nil {
+		if version, err = parseCID(*p.CID, "$.cid"); err != nil {
+			return nil, err
+		}
+	}
+	a, err := s.shown(ctx, p.Repo)
+	if err != nil {
+		return nil, err
+	}
+	key := collection.String() + "/" + rkey.String()
+	var rec Record
+	err = s.Store.View(ctx, a.ID, func(v View) (err error) {
+		rec, err = v.Record(key)
+		return err
+	})
+	if err == nil && version.Defined() && !version.Equals(rec.CID) {
+		err = ErrNoRecord
+	}
+	if errors.Is(err, ErrNoRecord) || errors.Is(err, ErrNoRepo) {
+		return nil, xrpc.BadRequest("RecordNotFound", "Could not locate record: "+recordURI(a.DID, key))
+	}
+	if err != nil {
+		return nil, xrpc.Unavailable(err)
+	}
+	return appendRecord(make([]byte, 0, jsonSize(rec)), a.DID, rec)
+}
+
+// jsonSize is about how much room a record's JSON takes.
+func jsonSize(r Record) int { return len(r.Block)*5/4 + len(r.Key) + 256 }
+
+// appendRecord appends the JSON of a record with its URI and CID, straight from
+// its block.
+func appendRecord(dst []byte, did syntax.DID, r Record) ([]byte, error) {
+	dst, err := jsontext.AppendQuote(append(dst, `{"uri":`...), recordURI(did, r.Key))
+	if err != nil {
+		return nil, fmt.Errorf("encode URI of record: %w", err)
+	}
+	dst = append(dst, `,"cid":"`...)
+	dst = append(dst, r.CID.String()...)
+	dst = append(dst, `","value":`...)
+	if dst, err = dagcbor.AppendJSON(dst, r.Block); err != nil {
+		return nil, fmt.Errorf("encode record %s: %w", r.Key, err)
+	}
+	return append(dst, '}'), nil
+}
+
+// How many records listRecords returns.
+const (
+	defaultListed = 50
+	maxListed     = 100
+)
+
+// ListRecordsParams is what listRecords takes. Reverse lists the lowest keys
+// first.
+type ListRecordsParams struct {
+	Repo       string `json:"repo"`
+	Collection string `json:"collection"`
+	Limit      *int64 `json:"limit,omitzero"`
+	Cursor     string `json:"cursor,omitzero"`
+	Reverse    bool   `json:"reverse,omitzero"`
+}
+
+// ListRecords is com.atproto.repo.listRecords.
+func (s *Service) ListRecords(ctx context.Context, _ auth.Anyone, p ListRecordsParams) (xrpc.RawJSON, error) {
+	collection, err := parseCollection(p.Collection, "$.collection")
+	if err != nil {
+		return nil, err
+	}
+	limit := int64(defaultListed)
+	if p.Limit != nil {
+		limit = *p.Limit
+	}
+	switch {
+	case limit < 1:
+		return nil, xrpc.InvalidRequest("integer too small (minimum 1, got %d) at $.limit", limit)
+	case limit > maxListed:
+		return nil, xrpc.InvalidRequest("integer too big (maximum %d, got %d) at $.limit", maxListed, limit)
+	}
+	a, err := s.shown(ctx, p.Repo)
+	if err != nil {
+		return nil, err
+	}
+	var records []Record
+	err = s.Store.View(ctx, a.ID, func(v View) (err error) {
+		records, err = v.Records(Range{Collection: collection.String(), After: p.Cursor, Ascending: p.Reverse, Limit: int(limit)})
+		return err
+	})
+	if err != nil && !errors.Is(err, ErrNoRepo) {
+		return nil, xrpc.Unavailable(err)
+	}
+	size := 64
+	for _, r := range records {
+		size += jsonSize(r)
+	}
+	out := append(make([]byte, 0, size), `{"records":[`...)
+	for i, r := range records {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		if out, err = appendRecord(out, a.DID, r); err != nil {
+			return nil, err
+		}
+	}
+	out = append(out, ']')
+	if len(records) > 0 {
+		_, last, _ := strings.Cut(records[len(records)-1].Key, "/")
+		if out, err = jsontext.AppendQuote(append(out, `,"cursor":`...), last); err != nil {
+			return nil, fmt.Errorf("encode cursor: %w", err)
+		}
+	}
+	return append(out, '}'), nil
+}
+
+// DescribeRepoParams is what describeRepo takes.
+type DescribeRepoParams struct {
+	Repo string `json:"repo"`
+}
+
+// DescribeRepoOutput is what describeRepo answers.
+type DescribeRepoOutput struct {
+	Handle          syntax.Handle  `json:"handle"`
+	DID             syntax.DID     `json:"did"`
+	DIDDoc          jsontext.Value `json:"didDoc"`
+	Collections     []string       `json:"collections"`
+	HandleIsCorrect bool           `json:"handleIsCorrect"`
+}
+
+// DescribeRepo is com.atproto.repo.describeRepo.
+func (s *Service) DescribeRepo(ctx context.Context, _ auth.Anyone, p DescribeRepoParams) (DescribeRepoOutput, error) {
+	a, err := s.find(ctx, p.Repo)
+	if err == nil {
+		err = available(a)
+	}
+	if err != nil {
+		return DescribeRepoOutput{}, err
+	}
+	out := DescribeRepoOutput{Handle: a.Handle, DID: a.DID, DIDDoc: a.Document, HandleIsCorrect: a.HandleOK}
+	err = s.Store.View(ctx, a.ID, func(v View) (err error) {
+		out.Collections, err = v.Collections()
+		return err
+	})
+	if err != nil && !errors.Is(err, ErrNoRepo) {
+		return DescribeRepoOutput{}, xrpc.Unavailable(err)
+	}
+	return out, nil
+}
+
+func parseRepo(name string) (syntax.AtIdentifier, error) {
+	id, err := syntax.ParseAtIdentifier(name)
+	if err != nil {
+		return id, xrpc.InvalidRequest("Invalid AT identifier (got %.300q) at $.repo", name)
+	}
+	return id, nil
+}
+
+func parseCollection(name, path string) (syntax.NSID, error) {
+	id, err := syntax.ParseNSID(name)
+	if err != nil {
+		return "", xrpc.InvalidRequest("Invalid NSID (got %.300q) at %s", name, path)
+	}
+	return id, nil
+}
+
+func parseRKey(key, path string) (syntax.RecordKey, error) {
+	id, err := syntax.ParseRecordKey(key)
+	if err != nil {
+		return "", xrpc.InvalidRequest("Invalid record key (got %.300q) at %s", key, path)
+	}
+	return id, nil
+}
+
+func parseCID(text, path string) (cid.Cid, error) {
+	id, err := cid.Decode(text)
+	if err != nil {
+		return cid.Undef, xrpc.InvalidRequest("Invalid CID string (got %.300q) at %s", text, path)
+	}
+	return id, nil
+}
+
+// parseCommitCID reads swapCommit: undefined where it is absent.
+func parseCommitCID(text *string) (cid.Cid, error) {
+	if text == nil {
+		return cid.Undef, nil
+	}
+	return parseCID(*text, "$.swapCommit")
+}
+
+// parseNullableCID reads a CID that may be absent, nil, or null, undefined.
+func parseNullableCID(raw jsontext.Value, path string) (*cid.Cid, error) {
+	switch raw.Kind() {
+	case jsontext.KindInvalid:
+		return nil, nil
+	case jsontext.KindNull:
+		return new(cid.Undef), nil
+	case jsontext.KindString:
+		var text string
+		if err := json.Unmarshal(raw, &text); err != nil {
+			return nil, xrpc.InvalidRequest("Invalid CID string at %s", path)
+		}
+		id, err := parseCID(text, path)
+		return &id, err
+	default:
+		return nil, xrpc.InvalidRequest("Expected string value type at %s", path)
+	}
+}

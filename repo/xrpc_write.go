@@ -1,0 +1,342 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/ipfs/go-cid"
+
+	"nestbox/auth"
+	"nestbox/ratelimit"
+	"nestbox/xrpc"
+)
+
+// MaxWriteBody bounds the JSON of createRecord, putRecord and applyWrites, in
+// bytes, as the reference does.
+const MaxWriteBody = 1_000_000
+
+// Writes of one account are limited in points.
+var (
+	writesAnHour = ratelimit.Limit{Name: "repo-write-hour", Points: 5000, Window: time.Hour}
+	writesADay   = ratelimit.Limit{Name: "repo-write-day", Points: 35_000, Window: 24 * time.Hour}
+)
+
+// What a write counts.
+const (
+	createPoints = 3
+	updatePoints = 2
+	deletePoints = 1
+)
+
+// admit counts a call against the limits of its account.
+func (s *Service) admit(ctx context.Context, did syntax.DID, points int) error {
+	if s.Limits == nil || xrpc.ClientOf(ctx).Unlimited {
+		return nil
+	}
+	r := s.Limits.TakeN(did.String(), points, writesAnHour, writesADay)
+	r.SetHeaders(xrpc.Header(ctx))
+	if !r.Allowed {
+		return xrpc.TooManyRequests(r.RetryAfter(s.Limits.Now()))
+	}
+	return nil
+}
+
+// own returns the caller's account, if it is the one that repo names and may
+// write.
+func (s *Service) own(ctx context.Context, caller auth.StandardCaller, repo string) (Account, error) {
+	name, err := parseRepo(repo)
+	if err != nil {
+		return Account{}, err
+	}
+	a, err := s.Accounts.Find(ctx, name)
+	switch {
+	case errors.Is(err, ErrNoRepo):
+		return Account{}, &xrpc.Error{Status: http.StatusForbidden, Name: "AccountNotFound", Message: "Account not found"}
+	case err != nil:
+		return Account{}, xrpc.Unavailable(err)
+	case a.Status == StatusTakendown, a.Status == StatusSuspended:
+		return Account{}, auth.ErrTakendown()
+	case a.Status != "":
+		return Account{}, xrpc.Unauthorized("AccountDeactivated", "Account is deactivated")
+	case a.DID != caller.DID:
+		return Account{}, xrpc.Unauthorized(xrpc.NameAuthRequired, "Authentication Required")
+	}
+	return a, nil
+}
+
+// commit writes ops and maps what came of it.
+func (s *Service) commit(ctx context.Context, caller auth.StandardCaller, a Account, ops []op, swap cid.Cid) (*commitRef, error) {
+	made, err := s.write(ctx, a.ID, ops, swap)
+	if errors.Is(err, ErrInactive) {
+		// It was active a moment ago: say what it is now.
+		if _, now := s.own(ctx, caller, a.DID.String()); now != nil {
+			return nil, now
+		}
+	}
+	if err != nil {
+		return nil, wireError(err, "Could not find repo: "+a.DID.String())
+	}
+	return made, nil
+}
+
+// CreateRecordInput is what createRecord takes.
+type CreateRecordInput struct {
+	Repo       string         `json:"repo"`
+	Collection string         `json:"collection"`
+	RKey       *string        `json:"rkey,omitzero"`
+	Validate   *bool          `json:"validate,omitzero"`
+	Record     jsontext.Value `json:"record"`
+	SwapCommit *string        `json:"swapCommit,omitzero"`
+}
+
+// PutRecordInput is what putRecord takes. SwapRecord may be null: there must be
+// no record.
+type PutRecordInput struct {
+	Repo       string         `json:"repo"`
+	Collection string         `json:"collection"`
+	RKey       string         `json:"rkey"`
+	Validate   *bool          `json:"validate,omitzero"`
+	Record     jsontext.Value `json:"record"`
+	SwapRecord jsontext.Value `json:"swapRecord,omitzero"`
+	SwapCommit *string        `json:"swapCommit,omitzero"`
+}
+
+// RecordOutput is what createRecord and putRecord answer. Commit is missing
+// where nothing was changed.
+type RecordOutput struct {
+	URI              string     `json:"uri"`
+	CID              string     `json:"cid"`
+	Commit           *commitRef `json:"commit,omitzero"`
+	ValidationStatus string     `json:"validationStatus,omitzero"`
+}
+
+// CreateRecord is com.atproto.repo.createRecord.
+func (s *Service) CreateRecord(ctx context.Context, caller auth.StandardCaller, in CreateRecordInput) (RecordOutput, error) {
+	p, err := newProposal(in.Collection, in.RKey, in.Record, in.Validate, "$", "$.record")
+	if err != nil {
+		return RecordOutput{}, err
+	}
+	return s.writeRecord(ctx, caller, in.Repo, actionCreate, p, createPoints, nil, in.SwapCommit)
+}
+
+// PutRecord is com.atproto.repo.putRecord.
+func (s *Service) PutRecord(ctx context.Context, caller auth.StandardCaller, in PutRecordInput) (RecordOutput, error) {
+	p, err := newProposal(in.Collection, &in.RKey, in.Record, in.Validate, "$", "$.record")
+	if err != nil {
+		return RecordOutput{}, err
+	}
+	swap, err := parseNullableCID(in.SwapRecord, "$.swapRecord")
+	if err != nil {
+		return RecordOutput{}, err
+	}
+	return s.writeRecord(ctx, caller, in.Repo, actionPut, p, updatePoints, swap, in.SwapCommit)
+}
+
+func (s *Service) writeRecord(ctx context.Context, caller auth.StandardCaller, repo string, do action, p proposal, points int, swap *cid.Cid, swapCommit *string) (RecordOutput, error) {
+	at, err := parseCommitCID(swapCommit)
+	if err != nil {
+		return RecordOutput{}, err
+	}
+	if err := s.admit(ctx, caller.DID, points); err != nil {
+		return RecordOutput{}, err
+	}
+	a, err := s.own(ctx, caller, repo)
+	if err != nil {
+		return RecordOutput{}, err
+	}
+	o, err := s.prepare(do, p)
+	if err != nil {
+		return RecordOutput{}, wireError(err, "")
+	}
+	o.swap = swap
+	made, err := s.commit(ctx, caller, a, []op{o}, at)
+	if err != nil {
+		return RecordOutput{}, err
+	}
+	return RecordOutput{URI: o.uri(a.DID), CID: o.cid.String(), Commit: made, ValidationStatus: o.status}, nil
+}
+
+// DeleteRecordInput is what deleteRecord takes.
+type DeleteRecordInput struct {
+	Repo       string  `json:"repo"`
+	Collection string  `json:"collection"`
+	RKey       string  `json:"rkey"`
+	SwapRecord *string `json:"swapRecord,omitzero"`
+	SwapCommit *string `json:"swapCommit,omitzero"`
+}
+
+// DeleteRecordOutput is what deleteRecord answers: no commit where there was no
+// such record.
+type DeleteRecordOutput struct {
+	Commit *commitRef `json:"commit,omitzero"`
+}
+
+// DeleteRecord is com.atproto.repo.deleteRecord.
+func (s *Service) DeleteRecord(ctx context.Context, caller auth.StandardCaller, in DeleteRecordInput) (DeleteRecordOutput, error) {
+	p, err := newProposal(in.Collection, &in.RKey, nil, nil, "$", "")
+	if err != nil {
+		return DeleteRecordOutput{}, err
+	}
+	o := op{action: actionRemove, collection: p.collection.String(), rkey: p.rkey.String()}
+	if in.SwapRecord != nil {
+		id, err := parseCID(*in.SwapRecord, "$.swapRecord")
+		if err != nil {
+			return DeleteRecordOutput{}, err
+		}
+		o.swap = &id
+	}
+	at, err := parseCommitCID(in.SwapCommit)
+	if err != nil {
+		return DeleteRecordOutput{}, err
+	}
+	if err := s.admit(ctx, caller.DID, deletePoints); err != nil {
+		return DeleteRecordOutput{}, err
+	}
+	a, err := s.own(ctx, caller, in.Repo)
+	if err != nil {
+		return DeleteRecordOutput{}, err
+	}
+	made, err := s.commit(ctx, caller, a, []op{o}, at)
+	return DeleteRecordOutput{made}, err
+}
+
+// ApplyWritesInput is what applyWrites takes; each of Writes is a WriteInput.
+type ApplyWritesInput struct {
+	Repo       string           `json:"repo"`
+	Validate   *bool            `json:"validate,omitzero"`
+	Writes     []jsontext.Value `json:"writes"`
+	SwapCommit *string          `json:"swapCommit,omitzero"`
+}
+
+// WriteInput is one of applyWrites' writes. Which of it there must be, its type
+// says.
+type WriteInput struct {
+	Type       string         `json:"$type"`
+	Collection string         `json:"collection"`
+	RKey       *string        `json:"rkey,omitzero"`
+	Value      jsontext.Value `json:"value,omitzero"`
+}
+
+// ApplyWritesOutput is what applyWrites answers, WriteResult one of its results.
+type (
+	ApplyWritesOutput struct {
+		Commit  *commitRef    `json:"commit,omitzero"`
+		Results []WriteResult `json:"results"`
+	}
+	WriteResult struct {
+		Type             string `json:"$type"`
+		URI              string `json:"uri,omitzero"`
+		CID              string `json:"cid,omitzero"`
+		ValidationStatus string `json:"validationStatus,omitzero"`
+	}
+)
+
+// typeApplyWrites is what the types of writes and of results begin with.
+const typeApplyWrites = "com.atproto.repo.applyWrites#"
+
+// decodeWrite reads one of applyWrites' writes.
+var decodeWrite = xrpc.Decoder[WriteInput]()
+
+// ApplyWrites is com.atproto.repo.applyWrites.
+func (s *Service) ApplyWrites(ctx context.Context, caller auth.StandardCaller, in ApplyWritesInput) (ApplyWritesOutput, error) {
+	kinds, proposals, points, err := in.parse()
+	if err != nil {
+		return ApplyWritesOutput{}, err
+	}
+	at, err := parseCommitCID(in.SwapCommit)
+	if err != nil {
+		return ApplyWritesOutput{}, err
+	}
+	if err := s.admit(ctx, caller.DID, points); err != nil {
+		return ApplyWritesOutput{}, err
+	}
+	a, err := s.own(ctx, caller, in.Repo)
+	if err != nil {
+		return ApplyWritesOutput{}, err
+	}
+	if len(proposals) > MaxWrites {
+		return ApplyWritesOutput{}, xrpc.InvalidRequest("Too many writes. Max: %d", MaxWrites)
+	}
+	ops := make([]op, len(proposals))
+	out := ApplyWritesOutput{Results: make([]WriteResult, len(proposals))}
+	for i, p := range proposals {
+		o := op{action: actionDelete, collection: p.collection.String(), rkey: p.rkey.String()}
+		result := WriteResult{Type: typeApplyWrites + "deleteResult"}
+		if kinds[i] != actionDelete {
+			if o, err = s.prepare(kinds[i], p); err != nil {
+				return ApplyWritesOutput{}, wireError(err, "")
+			}
+			result = WriteResult{typeApplyWrites + "createResult", o.uri(a.DID), o.cid.String(), o.status}
+			if kinds[i] == actionUpdate {
+				result.Type = typeApplyWrites + "updateResult"
+			}
+		}
+		ops[i], out.Results[i] = o, result
+	}
+	out.Commit, err = s.commit(ctx, caller, a, ops, at)
+	return out, err
+}
+
+// parse reads the writes. Those beyond MaxWrites are counted, since the account
+// is looked at first.
+func (in ApplyWritesInput) parse() (kinds []action, proposals []proposal, points int, err error) {
+	for i, raw := range in.Writes {
+		at := fmt.Sprintf("$.writes[%d]", i)
+		w, err := decodeWrite(raw, at)
+		if err != nil {
+			return nil, nil, 0, err
+		}
+		var do action
+		switch w.Type {
+		case typeApplyWrites + "create":
+			do = actionCreate
+			points += createPoints
+		case typeApplyWrites + "update":
+			do = actionUpdate
+			points += updatePoints
+		case typeApplyWrites + "delete":
+			do = actionDelete
+			points += deletePoints
+		default:
+			return nil, nil, 0, xrpc.InvalidRequest(`Expected one of "%[1]screate", "%[1]supdate" or "%[1]sdelete" (got %.200[2]q) at %[3]s.$type`, typeApplyWrites, w.Type, at)
+		}
+		switch {
+		case w.RKey == nil && do != actionCreate:
+			return nil, nil, 0, xrpc.InvalidRequest("Missing required key \"rkey\" at %s", at)
+		case w.Value == nil && do != actionDelete:
+			return nil, nil, 0, xrpc.InvalidRequest("Missing required key \"value\" at %s", at)
+		case do == actionDelete:
+			w.Value = nil
+		}
+		p, err := newProposal(w.Collection, w.RKey, w.Value, in.Validate, at, at+".value")
+		if err != nil {
+			return nil, nil, 0, err
+		}
+		p.at = at
+		kinds, proposals = append(kinds, do), append(proposals, p)
+	}
+	return kinds, proposals, points, nil
+}
+
+// newProposal parses what a client proposes, which stands at path; a record of
+// nil is none.
+func newProposal(collection string, rkey *string, record jsontext.Value, validate *bool, path, recordPath string) (p proposal, err error) {
+	if p.collection, err = parseCollection(collection, path+".collection"); err != nil {
+		return proposal{}, err
+	}
+	if rkey != nil {
+		if p.rkey, err = parseRKey(*rkey, path+".rkey"); err != nil {
+			return proposal{}, err
+		}
+	}
+	if record != nil && record.Kind() != '{' {
+		return proposal{}, xrpc.InvalidRequest("Expected object value type at %s", recordPath)
+	}
+	p.json, p.validate = record, validate
+	return p, nil
+}
