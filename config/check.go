@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/hex"
 	"fmt"
+	"math"
 	"net"
 	"net/mail"
 	"net/url"
@@ -28,6 +29,7 @@ func (c *Config) check(f *Faults, serving bool) {
 	}
 	c.checkSessions(f)
 	c.checkBlobs(f)
+	c.checkFirehose(f)
 	oneOf(f, "PDS_LOG_LEVEL", c.LogLevel, "debug", "info", "warn", "error")
 	oneOf(f, "PDS_LOG_FORMAT", c.LogFormat, "text", "json")
 }
@@ -137,6 +139,20 @@ func (c *Config) checkSessions(f *Faults) {
 	}
 	if c.SessionLimit < 1 {
 		f.add("PDS_SESSION_LIMIT", "it is under 1", "write a number like 200")
+	}
+}
+
+func (c *Config) checkFirehose(f *Faults) {
+	for _, relay := range c.Crawlers {
+		if u, err := url.Parse(relay); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			f.add("PDS_CRAWLERS", fmt.Sprintf("%q is no URL", relay), "write URLs like https://bsky.network")
+		}
+	}
+	if ms := c.RepoBackfillLimitMS; ms < 1 || ms > math.MaxInt64/int64(time.Millisecond) {
+		f.add("PDS_REPO_BACKFILL_LIMIT_MS", "it is out of range", "write a number of milliseconds like 86400000")
+	}
+	if c.FirehoseMaxBytes < 1 {
+		f.add("PDS_FIREHOSE_MAX_BYTES", "it is under 1", "write a number of bytes")
 	}
 }
 

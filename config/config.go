@@ -84,6 +84,13 @@ type Config struct {
 	// Folder of uploads that are not finished, on the same file system. Without it: `tmp` in the folder of uploads.
 	BlobDiskTmpLocation string `env:"PDS_BLOBSTORE_DISK_TMP_LOCATION"`
 
+	// URLs of relays, separated by commas, that are told, at most every 20 minutes, that there is news to crawl. Not in development.
+	Crawlers []string `env:"PDS_CRAWLERS"`
+	// How long an event is kept for subscribers to catch up with, in milliseconds.
+	RepoBackfillLimitMS int64 `env:"PDS_REPO_BACKFILL_LIMIT_MS" default:"86400000"`
+	// Most bytes of events that are kept, whatever their age.
+	FirehoseMaxBytes int64 `env:"PDS_FIREHOSE_MAX_BYTES" default:"1073741824"`
+
 	// What is logged: `debug`, `info` (a line a request), `warn` or `error`.
 	LogLevel string `env:"PDS_LOG_LEVEL" default:"info"`
 	// How it is logged: `json` or `text`.

@@ -45,6 +45,7 @@ func TestDefaults(t *testing.T) {
 	common := config.Config{
 		Port: 2583, DataDirectory: "data", AccessTokenTTL: 2 * time.Hour, RefreshTokenTTL: 90 * 24 * time.Hour,
 		SessionReuseWindow: 24 * time.Hour, SessionReusePolicy: "report", SessionLimit: 200, BlobUploadLimit: 5 << 20, LogLevel: "info",
+		RepoBackfillLimitMS: 86_400_000, FirehoseMaxBytes: 1 << 30,
 	}
 	production := common
 	production.Hostname, production.ServiceDID, production.HandleDomains = "pds.example.com", "did:web:pds.example.com", []string{".pds.example.com"}
@@ -117,6 +118,9 @@ func everySetting() map[string]struct {
 		"PDS_TERMS_OF_SERVICE_URL":                  {"https://b.example", "https://b.example"},
 		"PDS_BLOB_UPLOAD_LIMIT":                     {"10000000000", int64(10_000_000_000)},
 		"PDS_BLOB_QUOTA":                            {"10000000000", int64(10_000_000_000)},
+		"PDS_CRAWLERS":                              {"https://a.example,https://b.example", []string{"https://a.example", "https://b.example"}},
+		"PDS_REPO_BACKFILL_LIMIT_MS":                {"3600000", int64(3_600_000)},
+		"PDS_FIREHOSE_MAX_BYTES":                    {"10000000000", int64(10_000_000_000)},
 		"PDS_BLOBSTORE_DISK_LOCATION":               {"/pds/blocks", "/pds/blocks"},
 		"PDS_BLOBSTORE_DISK_TMP_LOCATION":           {"/pds/tmp", "/pds/tmp"},
 		"PDS_LOG_LEVEL":                             {"debug", "debug"},
@@ -234,6 +238,9 @@ func TestBadValues(t *testing.T) {
 		"PDS_TRUSTED_PROXIES":                       {"proxy", "10.0.0.1,,x"},
 		"PDS_BLOB_UPLOAD_LIMIT":                     {"0", "5MB", "-1"},
 		"PDS_BLOB_QUOTA":                            {"5MB", "-1"},
+		"PDS_CRAWLERS":                              {"bsky.network", "https://a.example,ftp://b.example"},
+		"PDS_REPO_BACKFILL_LIMIT_MS":                {"0", "1d", "-1", "9223372036854775807"},
+		"PDS_FIREHOSE_MAX_BYTES":                    {"0", "1GB", "-1"},
 		"PDS_LOG_LEVEL":                             {"trace", "INFO"},
 		"PDS_LOG_FORMAT":                            {"xml"},
 	}
@@ -338,14 +345,14 @@ func TestShortTokensInDevelopment(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	c, warnings, err := config.Load(config.Flags{EnvFile: envFile(t, "PDS_CRAWLERS=https://a.example\nPDS_HOSTNAMES=x\n")}, required(
+	c, warnings, err := config.Load(config.Flags{EnvFile: envFile(t, "PDS_PRIMARY_COLOR=red\nPDS_HOSTNAMES=x\n")}, required(
 		"PDS_ACCES_TOKEN_TTL=hunter2", "PDS_BLOBSTORE_S3_BUCKET=blobs", "PDS_DPOP_SECRET=hunter2", "PDS_EMPTY=", "OTHER=x", "NPDS_X=y"))
 	if err != nil || c.Hostname != "pds.example.com" {
 		t.Fatal(err)
 	}
 	want := []string{
 		"unknown settings are ignored: PDS_ACCES_TOKEN_TTL PDS_HOSTNAMES",
-		"settings of the reference that have no effect here yet: PDS_BLOBSTORE_S3_BUCKET PDS_CRAWLERS PDS_DPOP_SECRET",
+		"settings of the reference that have no effect here yet: PDS_BLOBSTORE_S3_BUCKET PDS_DPOP_SECRET PDS_PRIMARY_COLOR",
 	}
 	if !slices.Equal(warnings, want) {
 		t.Errorf("warnings\n%q, want\n%q", warnings, want)
