@@ -61,6 +61,7 @@ type Service struct {
 	// ClockID tells the TIDs of this process from another one's, from 0 to 1023.
 	ClockID uint
 	Log     *slog.Logger
+	Transfers
 
 	writing locks
 	rkeys   tids

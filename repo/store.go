@@ -179,4 +179,6 @@ type AccountHead struct {
 	DID       syntax.DID
 	CID       cid.Cid
 	Rev       syntax.TID
+	// Status is the account's, as Account has it.
+	Status string
 }

@@ -37,12 +37,15 @@ type Block struct {
 	Data []byte
 }
 
-// AppendHeader begins a file with one root.
-func AppendHeader(dst []byte, root cid.Cid) []byte {
+// AppendHeader begins a file: with one root, or with none where it is a set of
+// blocks.
+func AppendHeader(dst []byte, roots ...cid.Cid) []byte {
 	header := dagcbor.AppendMapHead(nil, 2)
 	header = dagcbor.AppendText(header, "roots")
-	header = dagcbor.AppendArrayHead(header, 1)
-	header = dagcbor.AppendLink(header, root)
+	header = dagcbor.AppendArrayHead(header, len(roots))
+	for _, root := range roots {
+		header = dagcbor.AppendLink(header, root)
+	}
 	header = dagcbor.AppendText(header, "version")
 	header = dagcbor.AppendInt(header, 1)
 	dst = binary.AppendUvarint(dst, uint64(len(header)))
@@ -93,6 +96,10 @@ func NewReader(r io.Reader) (*Reader, error) {
 
 // Roots are the CIDs that the header names.
 func (c *Reader) Roots() []cid.Cid { return c.roots }
+
+// Offset is how many bytes of the stream have been read: where the block that
+// Next returned ends.
+func (c *Reader) Offset() int64 { return c.at }
 
 // Next returns the next block, io.EOF at the end of the file.
 func (c *Reader) Next() (Block, error) {

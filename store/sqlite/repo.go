@@ -333,9 +333,8 @@ func insertReferences(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write
 // others are not. A blob that a write refers to must be there: repo.ErrNoBlob.
 func markBlobs(c *sqlite.Conn, accountID, number int64, blobs touched, at time.Time) error {
 	for id, needed := range blobs {
-		n, err := change(c, `UPDATE blob SET
-			unused_since = CASE WHEN EXISTS (SELECT 1 FROM blob_ref r WHERE r.repo_id = ?3 AND r.cid = ?2) THEN NULL ELSE ?4 END,
-			was_used = 1 WHERE account_id = ?1 AND cid = ?2`,
+		n, err := change(c, `UPDATE blob SET unused_since = iif(used, NULL, ifnull(unused_since, ?4)), was_used = was_used OR used
+			FROM (SELECT EXISTS (SELECT 1 FROM blob_ref WHERE repo_id = ?3 AND cid = ?2) AS used) WHERE account_id = ?1 AND cid = ?2`,
 			func(s *sqlite.Stmt) {
 				s.BindInt64(1, accountID)
 				s.BindText(2, id)
@@ -354,22 +353,26 @@ func markBlobs(c *sqlite.Conn, accountID, number int64, blobs touched, at time.T
 
 // Heads implements repo.Store.
 func (db Repos) Heads(ctx context.Context, after int64, limit int) ([]repo.AccountHead, error) {
-	return db.heads(ctx, `SELECT a.id, a.did, r.cid, r.rev FROM repo r JOIN account a ON a.id = r.account_id
+	return db.heads(ctx, `SELECT a.id, a.did, r.cid, r.rev, `+accountStatus+` FROM repo r JOIN account a ON a.id = r.account_id
 		WHERE r.account_id > ? AND r.current = 1 ORDER BY r.account_id LIMIT ?`,
 		func(s *sqlite.Stmt) { s.BindInt64(1, after); s.BindInt64(2, max(0, int64(limit))) })
 }
 
 // Without implements repo.Store.
 func (db Repos) Without(ctx context.Context, limit int) ([]repo.AccountHead, error) {
-	return db.heads(ctx, `SELECT a.id, a.did, NULL, '' FROM account a WHERE a.pending_operation IS NULL
+	return db.heads(ctx, `SELECT a.id, a.did, NULL, '', `+accountStatus+` FROM account a WHERE a.pending_operation IS NULL
 		AND NOT EXISTS (SELECT 1 FROM repo r WHERE r.account_id = a.id AND r.current = 1) ORDER BY a.id LIMIT ?`,
 		func(s *sqlite.Stmt) { s.BindInt64(1, max(0, int64(limit))) })
 }
 
+// accountStatus is the status of an account a, as account.Account.Status has it.
+const accountStatus = `CASE WHEN a.takendown_at IS NOT NULL THEN 'takendown' WHEN a.suspended_at IS NOT NULL THEN 'suspended'
+	WHEN a.deactivated_at IS NOT NULL THEN 'deactivated' ELSE '' END`
+
 func (db Repos) heads(ctx context.Context, sql string, b bind) (out []repo.AccountHead, err error) {
 	err = db.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, sql, b, func(r *sqlite.Stmt) error {
-			h := repo.AccountHead{AccountID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), Rev: syntax.TID(r.ColumnText(3))}
+			h := repo.AccountHead{AccountID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), Rev: syntax.TID(r.ColumnText(3)), Status: r.ColumnText(4)}
 			if !r.ColumnIsNull(2) {
 				if h.CID, err = columnCID(r, 2); err != nil {
 					return err

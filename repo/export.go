@@ -1,0 +1,333 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+
+	"nestbox/dagcbor"
+	"nestbox/repo/mst"
+)
+
+const (
+	// maxBuilds is how many exports are made at once: each takes a core.
+	maxBuilds = 2
+	// maxDownloads is how many exports are sent at once; each holds up to
+	// spoolMemory, or a file.
+	maxDownloads = 128
+	// maxArena bounds the tree nodes that an export keeps in memory, in bytes;
+	// others are looked up, which takes longer.
+	maxArena = 4 << 20
+	// arenaRecords is up to how many records the nodes are likely to fit.
+	arenaRecords = 30_000
+
+	// A download may take downloadPatience, and a second for each downloadPace
+	// bytes: whoever takes less is in the way of others.
+	downloadPatience = 5 * time.Minute
+	downloadPace     = 32 << 10
+)
+
+// Transfers are the settings and the state of exports and imports.
+type Transfers struct {
+	// TempDir holds files while they are sent or received; empty is
+	// os.TempDir. A large repository needs its size there.
+	TempDir string
+	// MaxImport bounds what an import takes and what it stores, in bytes;
+	// 0 is DefaultMaxImport.
+	MaxImport int64
+	// NoImports refuses importRepo.
+	NoImports bool
+
+	builds, downloads slots
+	scratch           sync.Pool // of *exporter
+	imports           imports
+}
+
+// errInconsistent: tree and records of a repository do not agree. The text says
+// where.
+var errInconsistent = errors.New("repository is inconsistent")
+
+// Export writes an account's repository to w as a CAR file
+// (https://atproto.com/specs/repository#car-file-serialization), in the order of
+// the section on streamable CAR files: the commit, then the tree depth first,
+// each node before what hangs on it, records where they are listed. A block that
+// is there twice in the tree is there twice in the file. The repository is read
+// at once, so that w may be slow. Errors: ErrNoRepo, those of w.
+func (s *Service) Export(ctx context.Context, a Account, w io.Writer) error {
+	file, err := s.export(ctx, a, "")
+	if err != nil {
+		return err
+	}
+	defer file.close()
+	return file.send(w, ctx.Err)
+}
+
+// export makes the CAR file: all of the repository, or, with since, what commits
+// after that revision wrote. The commit is always in it.
+func (s *Service) export(ctx context.Context, a Account, since syntax.TID) (*spool, error) {
+	return s.spooled(ctx, a, func(v View, out *spool) error {
+		e, ok := s.scratch.Get().(*exporter)
+		if !ok {
+			e = &exporter{nodes: map[int64]kept{}}
+		}
+		defer func() {
+			e.reset()
+			s.scratch.Put(e)
+		}()
+		e.view, e.since, e.out = v, since, out
+		if err := e.run(); err != nil {
+			return fmt.Errorf("export %s: %w", a.DID, err)
+		}
+		return nil
+	})
+}
+
+// spooled lets fill write a file in one read transaction.
+func (s *Service) spooled(ctx context.Context, a Account, fill func(View, *spool) error) (*spool, error) {
+	give, err := s.builds.take(ctx, maxBuilds)
+	if err != nil {
+		return nil, err
+	}
+	defer give()
+	out := &spool{dir: s.TempDir}
+	err = s.Store.View(ctx, a.ID, func(v View) error { return fill(v, out) })
+	if err == nil {
+		err = out.finish()
+	}
+	if err != nil {
+		out.close()
+		return nil, err
+	}
+	return out, nil
+}
+
+// exporter goes through the tree node by node and, in step with it, through the
+// records by key, which is the tree's order.
+type exporter struct {
+	view  View
+	since syntax.TID
+	out   *spool
+
+	// nodes are those that are kept in arena and links; others are looked up.
+	nodes map[int64]kept
+	arena []byte
+	links []int64
+	// written has a bit for each node that since lets through.
+	written []uint64
+
+	path  [mst.MaxLayer + 1]level // of which depth are in use
+	depth int
+}
+
+// kept is where a node is: its block in arena, its children's numbers in links.
+type kept struct{ block, blockEnd, link, linkEnd int }
+
+// level is a node on the path, and what of it is still to come.
+type level struct {
+	slots []slot
+	next  int
+}
+
+// slot is a record or a child of a node, in the order in which it lists them.
+type slot struct {
+	key   string // of a record
+	id    cid.Cid
+	child int64 // the number of a child; 0 for a record
+}
+
+// reset forgets everything but the memory.
+func (e *exporter) reset() {
+	clear(e.nodes)
+	e.view, e.out, e.since, e.depth = nil, nil, "", 0
+	e.arena, e.links, e.written = e.arena[:0], e.links[:0], e.written[:0]
+}
+
+func (e *exporter) run() error {
+	head := e.view.Head()
+	e.out.header(head.CID)
+	if err := e.out.block(head.CID, head.Commit); err != nil {
+		return err
+	}
+	if e.since >= head.Rev {
+		return nil
+	}
+	if e.since != "" || head.Records <= arenaRecords {
+		if err := e.view.EachNode(e.since, e.keep); err != nil {
+			return err
+		}
+	}
+	if err := e.enter(slot{id: head.Root.CID, child: head.Root.ID}); err != nil {
+		return err
+	}
+	if err := e.view.EachRecord(e.since, e.record); err != nil {
+		return err
+	}
+	for {
+		at, more, err := e.advance()
+		if err != nil || !more {
+			return err
+		}
+		if e.since == "" {
+			return fmt.Errorf("%w: record %s is missing", errInconsistent, at.key)
+		}
+	}
+}
+
+// keep takes a node into the arena, as long as there is room.
+func (e *exporter) keep(id int64, children []int64, block []byte) error {
+	if e.since != "" {
+		for int(id/64) >= len(e.written) {
+			e.written = append(e.written, 0)
+		}
+		e.written[id/64] |= 1 << (id % 64)
+	}
+	if len(e.arena)+len(block) > maxArena {
+		return nil
+	}
+	k := kept{block: len(e.arena), link: len(e.links)}
+	e.arena, e.links = append(e.arena, block...), append(e.links, children...)
+	k.blockEnd, k.linkEnd = len(e.arena), len(e.links)
+	e.nodes[id] = k
+	return nil
+}
+
+// record writes what comes up to a record, and the record.
+func (e *exporter) record(r Record) error {
+	for {
+		at, more, err := e.advance()
+		switch {
+		case err != nil:
+			return err
+		case !more || at.key > r.Key:
+			return fmt.Errorf("%w: the tree lacks record %s", errInconsistent, r.Key)
+		case at.key < r.Key && e.since == "":
+			return fmt.Errorf("%w: record %s is missing", errInconsistent, at.key)
+		case at.key < r.Key:
+			continue // written before since
+		case at.id != r.CID:
+			return fmt.Errorf("%w: record %s is %s, in the tree %s", errInconsistent, r.Key, r.CID, at.id)
+		}
+		return e.out.block(r.CID, r.Block)
+	}
+}
+
+// advance writes nodes up to the next record of the tree, and returns its slot.
+func (e *exporter) advance() (at slot, more bool, err error) {
+	for e.depth > 0 {
+		l := &e.path[e.depth-1]
+		if l.next == len(l.slots) {
+			e.depth--
+			continue
+		}
+		at := l.slots[l.next]
+		l.next++
+		if at.child == 0 {
+			return at, true, nil
+		}
+		if err := e.enter(at); err != nil {
+			return slot{}, false, err
+		}
+	}
+	return slot{}, false, nil
+}
+
+// enter writes a node and puts it on the path; where since does not let it
+// through, nothing below it was written since, either.
+func (e *exporter) enter(at slot) error {
+	if e.since != "" && !e.wasWritten(at.child) {
+		return nil
+	}
+	if e.depth == len(e.path) {
+		return fmt.Errorf("%w: the tree is deeper than any tree", errInconsistent)
+	}
+	block, children, err := e.node(at)
+	if err != nil {
+		return err
+	}
+	l := &e.path[e.depth]
+	e.depth++
+	if *l, err = levelOf(l.slots[:0], block, children); err != nil {
+		return fmt.Errorf("node %d: %w", at.child, err)
+	}
+	return e.out.block(at.id, block)
+}
+
+func (e *exporter) wasWritten(id int64) bool {
+	return int(id/64) < len(e.written) && e.written[id/64]&(1<<(id%64)) != 0
+}
+
+// node returns a node's block and its children's numbers.
+func (e *exporter) node(at slot) (block []byte, children []int64, err error) {
+	if k, ok := e.nodes[at.child]; ok {
+		return e.arena[k.block:k.blockEnd], e.links[k.link:k.linkEnd], nil
+	}
+	n, err := e.view.Node(&mst.Link{CID: at.id, ID: at.child})
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, l := range n.Children() {
+		if l != nil {
+			children = append(children, l.ID)
+		}
+	}
+	return n.Encode(), children, nil
+}
+
+// levelOf reads what a node lists, with the numbers of its children. The node
+// was checked when it was written: mst.Decode would hash each key once more.
+func levelOf(slots []slot, block []byte, children []int64) (level, error) {
+	r := dagcbor.NewReader(block)
+	// What lies left of the first key is listed first, and comes last in the block.
+	slots = append(slots, slot{})
+	var key []byte
+	r.Map()
+	r.Field("e")
+	for range r.Array() {
+		r.Map()
+		r.Field("k")
+		suffix := r.Bytes()
+		r.Field("p")
+		shared := r.Int()
+		r.Field("t")
+		right := slot{child: -1}
+		if !r.Null() {
+			right.id = r.Link()
+		}
+		r.Field("v")
+		value := r.Link()
+		if r.Err() != nil {
+			return level{}, r.Err()
+		}
+		if shared < 0 || shared > int64(len(key)) {
+			return level{}, fmt.Errorf("%w: a key shares %d bytes with one of %d", errInconsistent, shared, len(key))
+		}
+		key = append(key[:shared], suffix...)
+		slots = append(slots, slot{key: string(key), id: value})
+		if right.id.Defined() {
+			slots = append(slots, right)
+		}
+	}
+	r.Field("l")
+	first := 1
+	if !r.Null() {
+		slots[0] = slot{id: r.Link(), child: -1}
+		first = 0
+	}
+	r.End()
+	for i := first; i < len(slots); i++ {
+		if slots[i].child == 0 {
+			continue
+		}
+		if len(children) == 0 {
+			return level{}, fmt.Errorf("%w: a child has no number", errInconsistent)
+		}
+		slots[i].child, children = children[0], children[1:]
+	}
+	return level{slots: slots, next: first}, r.Err()
+}

@@ -1,0 +1,386 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+
+	"nestbox/dagcbor"
+	"nestbox/firehose/event"
+	"nestbox/repo/car"
+	"nestbox/repo/mst"
+)
+
+const (
+	// DefaultMaxImport is what an import may take, and store, in bytes.
+	DefaultMaxImport = 2 << 30
+	// maxImports is how many imports go on at once: each may hold 16 bytes for
+	// each block of its file in memory.
+	maxImports = 2
+	// importPatience is how long an import waits for others to end.
+	importPatience = time.Minute
+	// futureFudge is how far in the future a revision may lie
+	// (https://atproto.com/specs/sync): clocks differ.
+	futureFudge = 5 * time.Minute
+
+	// An import is stored in parts, each a transaction that others wait for: up
+	// to fillRecords records, or fillBytes bytes.
+	fillRecords = 1000
+	fillBytes   = 1 << 20
+	// importNews is after how many records an import says where it is.
+	importNews = 100_000
+)
+
+// Errors of Import.
+var (
+	// ErrImport: the file is no repository that can be imported into the account;
+	// the text says why, and which record is to blame.
+	ErrImport = errors.New("repository cannot be imported")
+	// ErrTooLarge: the file, or what it would take here, is larger than
+	// MaxImport.
+	ErrTooLarge = errors.New("repository is too large to be imported")
+	// ErrImporting: an import into the account's repository is under way.
+	ErrImporting = errors.New("an import of this repository is under way already")
+)
+
+// imports are the accounts with an import under way.
+type imports struct {
+	slots slots
+
+	mu  sync.Mutex
+	now map[int64]bool
+}
+
+// begin admits one import of an account, once few enough others go on.
+func (i *imports) begin(ctx context.Context, accountID int64) (end func(), err error) {
+	if !i.claim(accountID) {
+		return nil, ErrImporting
+	}
+	waiting, cancel := context.WithTimeout(ctx, importPatience)
+	defer cancel()
+	give, err := i.slots.take(waiting, maxImports)
+	if err != nil {
+		i.release(accountID)
+		return nil, fmt.Errorf("wait for other imports: %w", err)
+	}
+	return func() { give(); i.release(accountID) }, nil
+}
+
+func (i *imports) claim(accountID int64) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.now[accountID] {
+		return false
+	}
+	if i.now == nil {
+		i.now = map[int64]bool{}
+	}
+	i.now[accountID] = true
+	return true
+}
+
+func (i *imports) release(accountID int64) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	delete(i.now, accountID)
+}
+
+// Imported is what an import came to.
+type Imported struct {
+	CID     cid.Cid
+	Rev     syntax.TID
+	Records int64
+	// Kept says that the file's own commit is the repository's now; else there
+	// is a new one of the same tree.
+	Kept bool
+}
+
+// Import replaces an account's repository with the one that r holds as a CAR
+// file. All of it is read and verified first: the structure, every record, that
+// no block is missing; blocks that do not belong to it are ignored. Then it is
+// stored where nobody sees it, and at last put in the place of the old one, at
+// once: whatever happens before that changes nothing, and the import can be
+// repeated. The file's commit is kept where the account's key has signed it and
+// it is newer than the repository; a file whose tree is the repository's own
+// changes nothing. A repository that is written to during the import stays:
+// ErrConflict. Other errors: ErrImport, ErrTooLarge, ErrImporting, those of r.
+func (s *Service) Import(ctx context.Context, a Account, r io.Reader) (Imported, error) {
+	end, err := s.imports.begin(ctx, a.ID)
+	if err != nil {
+		return Imported{}, err
+	}
+	defer end()
+	// What it replaces is what was there when it began: what is written from
+	// now on must not be lost.
+	head, err := s.head(ctx, a.ID)
+	if err != nil && !errors.Is(err, ErrNoRepo) {
+		return Imported{}, err
+	}
+	file, err := s.receive(ctx, r)
+	if err != nil {
+		return Imported{}, err
+	}
+	defer file.close()
+	in := &importer{service: s, account: a, was: head, incoming: file}
+	done, err := in.run(ctx)
+	if err != nil {
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "repository not imported", slog.String("did", a.DID.String()), slog.String("cause", err.Error()))
+		return Imported{}, err
+	}
+	s.Log.LogAttrs(ctx, slog.LevelInfo, "repository imported", slog.String("did", a.DID.String()),
+		slog.Int64("records", done.Records), slog.String("rev", done.Rev.String()), slog.Bool("kept", done.Kept))
+	return done, nil
+}
+
+// head returns where an account's repository is.
+func (s *Service) head(ctx context.Context, accountID int64) (h Head, err error) {
+	err = s.Store.View(ctx, accountID, func(v View) error {
+		h = v.Head()
+		return nil
+	})
+	return h, err
+}
+
+func (s *Service) maxImport() int64 {
+	if s.MaxImport == 0 {
+		return DefaultMaxImport
+	}
+	return s.MaxImport
+}
+
+// importer is one import, once its file is there.
+type importer struct {
+	*incoming
+
+	service *Service
+	account Account
+	was     Head
+
+	theirs  *Commit
+	next    Head // as far as it is known
+	records int64
+	stored  int64 // bytes that the records take
+}
+
+func (in *importer) run(ctx context.Context) (Imported, error) {
+	if err := in.commit(ctx); err != nil {
+		return Imported{}, refused(err)
+	}
+	if in.theirs.Data.Equals(in.was.Root.CID) {
+		return Imported{CID: in.was.CID, Rev: in.was.Rev, Records: in.was.Records, Kept: in.was.CID.Equals(in.root)}, nil
+	}
+	if err := in.verify(ctx); err != nil {
+		return Imported{}, refused(err)
+	}
+	if err := in.store(ctx); err != nil {
+		return Imported{}, err
+	}
+	return Imported{CID: in.next.CID, Rev: in.next.Rev, Records: in.records, Kept: in.next.CID.Equals(in.root)}, nil
+}
+
+// commit checks the file's commit and decides on the one that the repository
+// will have.
+func (in *importer) commit(ctx context.Context) error {
+	s := in.service
+	block, err := in.block(in.root)
+	if err != nil {
+		return fmt.Errorf("the commit: %w", err)
+	}
+	if in.theirs, err = DecodeCommit(block); err != nil {
+		return fmt.Errorf("the commit: %w", err)
+	}
+	now := s.Now()
+	switch {
+	case in.theirs.DID != in.account.DID:
+		return fmt.Errorf("%w: it is the repository of %s, not of %s", ErrImport, in.theirs.DID, in.account.DID)
+	case in.theirs.Rev.Time().After(now.Add(futureFudge)):
+		return fmt.Errorf("%w: its revision %s lies in the future", ErrImport, in.theirs.Rev)
+	}
+	key, err := s.Keys.SigningKey(ctx, in.account.ID)
+	if err != nil {
+		return err
+	}
+	public, err := key.PublicKey()
+	if err != nil {
+		return fmt.Errorf("signing key of %s: %w", in.account.DID, err)
+	}
+	in.next = Head{DID: in.account.DID, CID: in.root, Rev: in.theirs.Rev, Commit: bytes.Clone(block)}
+	if in.theirs.Rev > in.was.Rev && in.theirs.Verify(public) == nil {
+		return nil
+	}
+	// Who saw either history must see this commit as the newest.
+	c := &Commit{DID: in.account.DID, Data: in.theirs.Data, Rev: NextTID(now, s.ClockID, max(in.theirs.Rev, in.was.Rev))}
+	if err := c.Sign(key); err != nil {
+		return err
+	}
+	in.next.Rev, in.next.Commit = c.Rev, c.Encode()
+	in.next.CID = dagcbor.CID(in.next.Commit)
+	return nil
+}
+
+// verify goes through the tree once and changes nothing: the tree is canonical,
+// every record is there and is one.
+func (in *importer) verify(ctx context.Context) error {
+	b := mst.Builder{Emit: func(mst.Changed) error { return nil }}
+	limit := in.service.maxImport()
+	var check recordChecker
+	err := in.walk(in.theirs.Data, func(key string, id cid.Cid) error {
+		if in.records++; in.records%importNews == 0 {
+			if err := in.news(ctx, "verified"); err != nil {
+				return err
+			}
+		}
+		block, err := in.block(id)
+		if err == nil {
+			err = check.record(key, block)
+		}
+		if err != nil {
+			return fmt.Errorf("record %q: %w", key, err)
+		}
+		// One block may be the record of many keys.
+		if in.stored += int64(len(block)); in.stored > limit {
+			return fmt.Errorf("%w: its records take more than %d bytes", ErrTooLarge, limit)
+		}
+		return b.Add(key, id)
+	})
+	if err != nil {
+		return err
+	}
+	root, err := b.Finish()
+	if err != nil {
+		return err
+	}
+	if !root.CID.Equals(in.theirs.Data) {
+		return fmt.Errorf("%w: its tree is not in canonical form: %s should be %s", ErrImport, in.theirs.Data, root.CID)
+	}
+	return nil
+}
+
+// refused makes an ErrImport of what is wrong with the file.
+func refused(err error) error {
+	for _, fault := range []error{errMissing, errRecord, ErrCommit, mst.ErrNode, car.ErrForm, dagcbor.ErrForm} {
+		if errors.Is(err, fault) {
+			return fmt.Errorf("%w: %w", ErrImport, err)
+		}
+	}
+	return err
+}
+
+// news says where the import is, and whether it should go on.
+func (in *importer) news(ctx context.Context, doing string) error {
+	in.service.Log.LogAttrs(ctx, slog.LevelInfo, "repository import goes on",
+		slog.String("did", in.account.DID.String()), slog.String("done", doing), slog.Int64("records", in.records))
+	return ctx.Err()
+}
+
+// store fills a staged repository and switches to it.
+func (in *importer) store(ctx context.Context) error {
+	s := in.service
+	number, err := s.Store.Stage(ctx, in.account.ID)
+	if err != nil {
+		return err
+	}
+	// Once it was switched to, there is nothing to drop any more.
+	defer func() {
+		if err := s.Store.Drop(context.WithoutCancel(ctx), number); err != nil {
+			s.Log.LogAttrs(ctx, slog.LevelWarn, "staged import not dropped", slog.String("cause", err.Error()))
+		}
+	}()
+	in.next.Number = number
+	if err := in.fill(ctx); err != nil {
+		return err
+	}
+	unlock, err := s.lock(ctx, in.account.ID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	now := s.Now()
+	ev := event.Sync{
+		DID: in.account.DID, Rev: in.next.Rev, Commit: car.Block{CID: in.next.CID, Data: in.next.Commit}, Time: now,
+	}.Event()
+	if err := s.Store.Switch(ctx, in.account.ID, in.was.CID, in.next, ev, now); err != nil {
+		return fmt.Errorf("switch to the imported repository: %w", err)
+	}
+	return nil
+}
+
+// fill goes through the verified tree and stores it.
+func (in *importer) fill(ctx context.Context) error {
+	f := &filler{importer: in, ctx: ctx}
+	b := mst.Builder{NextID: 1, Emit: f.node}
+	in.records = 0
+	err := in.walk(in.theirs.Data, func(key string, id cid.Cid) error {
+		if in.records++; in.records%importNews == 0 {
+			if err := in.news(ctx, "stored"); err != nil {
+				return err
+			}
+		}
+		if err := f.record(key, id); err != nil {
+			return fmt.Errorf("record %q: %w", key, err)
+		}
+		return b.Add(key, id)
+	})
+	if err != nil {
+		return err
+	}
+	if in.next.Root, err = b.Finish(); err != nil {
+		return err
+	}
+	in.next.NextNode, in.next.Records = b.NextID, in.records
+	return f.flush()
+}
+
+// filler collects parts of an import and stores them.
+type filler struct {
+	*importer
+
+	ctx     context.Context //nolint:containedctx // lives as long as one call of fill
+	nodes   []mst.Changed
+	records []Write
+	size    int
+}
+
+func (f *filler) node(n mst.Changed) error {
+	f.nodes = append(f.nodes, n)
+	return f.add(len(n.Block))
+}
+
+func (f *filler) record(key string, id cid.Cid) error {
+	block, err := f.block(id)
+	if err != nil {
+		return err
+	}
+	w := Write{Key: key, CID: id, Block: bytes.Clone(block)}
+	// Every reference to a blob names its type, also one of the old form.
+	if bytes.Contains(block, []byte("mimeType")) {
+		if w.Blobs, err = f.service.blobsOf(key, block); err != nil {
+			return err
+		}
+	}
+	f.records = append(f.records, w)
+	return f.add(len(block))
+}
+
+func (f *filler) add(size int) error {
+	if f.size += size; f.size < fillBytes && len(f.records) < fillRecords {
+		return nil
+	}
+	return f.flush()
+}
+
+func (f *filler) flush() error {
+	err := f.service.Store.Fill(f.ctx, f.next.Number, f.next.Rev, f.nodes, f.records)
+	clear(f.nodes)
+	clear(f.records)
+	f.nodes, f.records, f.size = f.nodes[:0], f.records[:0], 0
+	return err
+}
