@@ -3,6 +3,7 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,9 +13,11 @@ import (
 	"nestbox/account"
 )
 
-// invariants are queries that find nothing in a sound database: one column,
-// which names the culprit.
-var invariants = []struct{ what, sql string }{
+// invariant is a query that finds nothing in a sound database: its columns name
+// the culprit.
+type invariant struct{ what, sql string }
+
+var invariants = []invariant{
 	{"session's generations are out of order", `SELECT id FROM session WHERE head < 0 OR floor < 0 OR floor > head`},
 	{"session expires before it was last used", `SELECT id FROM session WHERE expires < rotated_at OR rotated_at < created_at`},
 	{"session of an account that does not exist yet", `SELECT s.id FROM session s JOIN account a ON a.id = s.account_id
@@ -56,7 +59,10 @@ func Verify(path string) (faults []string, err error) {
 			return faults, fmt.Errorf("%s: %w", pragma, err)
 		}
 	}
-	for _, i := range invariants {
+	if err := addCIDHash(c); err != nil {
+		return faults, fmt.Errorf("add function: %w", err)
+	}
+	for _, i := range slices.Concat(invariants, repoInvariants) {
 		if err := query(c, i.sql, nil, report(i.what)); err != nil {
 			return faults, fmt.Errorf("check that no %s: %w", i.what, err)
 		}
