@@ -157,6 +157,9 @@ func (c *Config) checkFirehose(f *Faults) {
 }
 
 func (c *Config) checkBlobs(f *Faults) {
+	if c.MaxImportSize < 1 {
+		f.add("PDS_MAX_REPO_IMPORT_SIZE", "it is under 1", "write a number of bytes")
+	}
 	if c.BlobUploadLimit < 1 {
 		f.add("PDS_BLOB_UPLOAD_LIMIT", "it is under 1", "write a number of bytes")
 	}

@@ -75,6 +75,10 @@ type Config struct {
 	PrivacyPolicyURL string `env:"PDS_PRIVACY_POLICY_URL"`
 	// Terms of service that describeServer shows.
 	TermsOfServiceURL string `env:"PDS_TERMS_OF_SERVICE_URL"`
+	// Whether repositories may be imported (`importRepo`).
+	AcceptingImports bool `env:"PDS_ACCEPTING_REPO_IMPORTS" default:"true"`
+	// Largest repository that may be imported, in bytes. While it is, its file takes as much in the data directory.
+	MaxImportSize int64 `env:"PDS_MAX_REPO_IMPORT_SIZE" default:"2147483648"`
 	// Largest upload in bytes.
 	BlobUploadLimit int64 `env:"PDS_BLOB_UPLOAD_LIMIT" default:"5242880"`
 	// Bytes that one account's uploads may take together; `0` means any number.

@@ -45,6 +45,7 @@ func TestDefaults(t *testing.T) {
 	common := config.Config{
 		Port: 2583, DataDirectory: "data", AccessTokenTTL: 2 * time.Hour, RefreshTokenTTL: 90 * 24 * time.Hour,
 		SessionReuseWindow: 24 * time.Hour, SessionReusePolicy: "report", SessionLimit: 200, BlobUploadLimit: 5 << 20, LogLevel: "info",
+		AcceptingImports: true, MaxImportSize: 2 << 30,
 		RepoBackfillLimitMS: 86_400_000, FirehoseMaxBytes: 1 << 30,
 	}
 	production := common
@@ -116,6 +117,8 @@ func everySetting() map[string]struct {
 		"PDS_CONTACT_EMAIL_ADDRESS":                 {"c@example.com", "c@example.com"},
 		"PDS_PRIVACY_POLICY_URL":                    {"https://a.example", "https://a.example"},
 		"PDS_TERMS_OF_SERVICE_URL":                  {"https://b.example", "https://b.example"},
+		"PDS_ACCEPTING_REPO_IMPORTS":                {"false", false},
+		"PDS_MAX_REPO_IMPORT_SIZE":                  {"10000000000", int64(10_000_000_000)},
 		"PDS_BLOB_UPLOAD_LIMIT":                     {"10000000000", int64(10_000_000_000)},
 		"PDS_BLOB_QUOTA":                            {"10000000000", int64(10_000_000_000)},
 		"PDS_CRAWLERS":                              {"https://a.example,https://b.example", []string{"https://a.example", "https://b.example"}},
@@ -236,6 +239,8 @@ func TestBadValues(t *testing.T) {
 		"PDS_RATE_LIMITS_ENABLED":                   {"on"},
 		"PDS_RATE_LIMIT_BYPASS_IPS":                 {"localhost", "10.0.0.0/33", "10.0.0.1-10.0.0.9"},
 		"PDS_TRUSTED_PROXIES":                       {"proxy", "10.0.0.1,,x"},
+		"PDS_ACCEPTING_REPO_IMPORTS":                {"on"},
+		"PDS_MAX_REPO_IMPORT_SIZE":                  {"0", "1GB", "-1"},
 		"PDS_BLOB_UPLOAD_LIMIT":                     {"0", "5MB", "-1"},
 		"PDS_BLOB_QUOTA":                            {"5MB", "-1"},
 		"PDS_CRAWLERS":                              {"bsky.network", "https://a.example,ftp://b.example"},
