@@ -122,8 +122,8 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	if r.ContentLength > limit {
 		return nil, tooLarge
 	}
-	if enc := r.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
-		return nil, &Error{Status: http.StatusUnsupportedMediaType, Name: NameInvalidRequest, Message: "unsupported content-encoding"}
+	if err := checkEncoding(r); err != nil {
+		return nil, err
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
@@ -133,6 +133,14 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 		return nil, &Error{Status: http.StatusBadRequest, Name: NameInvalidRequest, Message: "The request body could not be read", Cause: err}
 	}
 	return body, nil
+}
+
+// checkEncoding refuses a body that would have to be decoded first.
+func checkEncoding(r *http.Request) error {
+	if enc := r.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
+		return &Error{Status: http.StatusUnsupportedMediaType, Name: NameInvalidRequest, Message: "unsupported content-encoding"}
+	}
+	return nil
 }
 
 // decodeObject decodes one JSON object, which stands at path, into the fields of

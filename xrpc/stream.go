@@ -56,8 +56,9 @@ type Upload struct {
 	io.Reader
 }
 
-// Receive is a POST endpoint that takes a body of any type. The handler reads
-// it, and sets its own limit; it returns once the body was read or refused.
+// Receive is a POST endpoint that takes a body of any type, which may be empty.
+// The handler reads it, and sets its own limit; it returns once the body was read
+// or refused.
 func Receive[C, Out any](auth func(context.Context, *http.Request) (C, error), handle func(context.Context, C, Upload) (Out, error)) Method {
 	return Method{verb: http.MethodPost, serve: func(_ int64, w *responseWriter, r *http.Request) error {
 		ctx := r.Context()
@@ -65,16 +66,22 @@ func Receive[C, Out any](auth func(context.Context, *http.Request) (C, error), h
 		if err != nil {
 			return err
 		}
+		if r.ContentLength == 0 && r.Header.Get("Content-Length") == "" {
+			return InvalidRequest("A request body is expected but none was provided")
+		}
+		if err := checkEncoding(r); err != nil {
+			return err
+		}
 		conn := http.NewResponseController(w)
 		out, err := handle(ctx, caller, Upload{
 			ContentType: r.Header.Get("Content-Type"), Length: r.ContentLength,
 			Reader: &patientReader{r.Body, conn},
 		})
-		if err != nil {
-			return err
+		// What the handler took for it may have lasted; an error is answered, too.
+		if derr := conn.SetWriteDeadline(time.Now().Add(streamPatience)); derr != nil && !errors.Is(derr, http.ErrNotSupported) {
+			return errors.Join(err, derr)
 		}
-		// What the handler took for it may have lasted.
-		if err := conn.SetWriteDeadline(time.Now().Add(streamPatience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		if err != nil {
 			return err
 		}
 		return writeOutput(w, r, out)
