@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	"github.com/ipfs/go-cid"
 	"zombiezen.com/go/sqlite"
 
+	"nestbox/account"
 	"nestbox/firehose"
 	"nestbox/firehose/event"
 	"nestbox/repo/car"
@@ -211,7 +211,7 @@ func (db EventLog) Announce(ctx context.Context, at time.Time, limit int) (more 
 		if !under {
 			return nil
 		}
-		last, events, err := announcements(tx.Conn, after, limit, at)
+		last, n, events, err := announcements(tx.Conn, after, limit, at)
 		if err != nil {
 			return fmt.Errorf("read what to announce: %w", err)
 		}
@@ -220,7 +220,7 @@ func (db EventLog) Announce(ctx context.Context, at time.Time, limit int) (more 
 				return err
 			}
 		}
-		if more = last != 0; more {
+		if more = n == limit; more {
 			_, err = change(tx.Conn, "UPDATE announce SET after = ?", func(s *sqlite.Stmt) { s.BindInt64(1, last) })
 		} else {
 			_, err = change(tx.Conn, "DELETE FROM announce", nil)
@@ -233,28 +233,28 @@ func (db EventLog) Announce(ctx context.Context, at time.Time, limit int) (more 
 	return more, err
 }
 
-// announcements are the events of up to limit accounts with an ID above after;
-// last is the ID of the last of them, 0 where there is none.
-func announcements(c *sqlite.Conn, after int64, limit int, at time.Time) (last int64, events []event.Event, err error) {
+// announcements are the events of up to limit accounts with an ID above after:
+// n of them, the last of which is the one with the ID last.
+func announcements(c *sqlite.Conn, after int64, limit int, at time.Time) (last int64, n int, events []event.Event, err error) {
 	err = query(c, "SELECT "+accountColumns+", r.rev, r.cid, r.commit_block"+accountTables+
 		`LEFT JOIN repo r ON r.account_id = a.id AND r.current = 1 AND r.cid IS NOT NULL
 		WHERE a.pending_operation IS NULL AND a.id > ? ORDER BY a.id LIMIT ?`,
 		func(s *sqlite.Stmt) { s.BindInt64(1, after); s.BindInt64(2, int64(limit)) },
 		func(r *sqlite.Stmt) error {
 			a := scanAccount(r)
-			last = a.ID
+			last, n = a.ID, n+1
 			events = append(events, event.Account{DID: a.DID, Status: string(a.Status()), Time: at}.Event())
-			n := r.ColumnCount()
-			if a.Status() != "" || r.ColumnIsNull(n-1) {
+			columns := r.ColumnCount()
+			if a.Status() != account.Active || r.ColumnIsNull(columns-1) {
 				return nil
 			}
-			id, err := cid.Cast(columnBytes(r, n-2))
+			id, err := columnCID(r, columns-2)
 			if err != nil {
 				return err
 			}
-			commit := car.Block{CID: id, Data: columnBytes(r, n-1)}
-			events = append(events, event.Sync{DID: a.DID, Rev: syntax.TID(r.ColumnText(n - 3)), Commit: commit, Time: at}.Event())
+			commit := car.Block{CID: id, Data: columnBytes(r, columns-1)}
+			events = append(events, event.Sync{DID: a.DID, Rev: syntax.TID(r.ColumnText(columns - 3)), Commit: commit, Time: at}.Event())
 			return nil
 		})
-	return last, events, err
+	return last, n, events, err
 }
