@@ -37,6 +37,8 @@ func (s *Server) methods() map[string]xrpc.Method {
 
 		"com.atproto.identity.resolveHandle": xrpc.Query(auth.Anyone, s.identity.ResolveHandle),
 
+		"com.atproto.sync.subscribeRepos": xrpc.Stream(auth.Anyone, s.firehose.Subscribe),
+
 		"com.atproto.admin.updateSubjectStatus":   xrpc.Procedure(auth.Moderator, s.admin.UpdateSubjectStatus),
 		"com.atproto.admin.getSubjectStatus":      xrpc.Query(auth.Moderator, s.admin.GetSubjectStatus),
 		"com.atproto.admin.getAccountInfo":        xrpc.Query(auth.Moderator, s.admin.GetAccountInfo),

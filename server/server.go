@@ -23,6 +23,7 @@ import (
 	"nestbox/auth"
 	"nestbox/blob"
 	"nestbox/config"
+	"nestbox/firehose"
 	"nestbox/hosting"
 	"nestbox/identity"
 	"nestbox/plc/directory"
@@ -84,15 +85,18 @@ type Server struct {
 	plc      *devDirectory
 	db       *sqlite.DB
 
-	accounts account.Store
-	verifier *auth.Verifier
-	sessions *session.Service
-	hosting  *hosting.Service
-	identity *identity.Service
-	checker  *identity.Checker
-	admin    *admin.Service
-	blobs    *blob.Service
-	xrpc     *xrpc.Server
+	accounts  account.Store
+	verifier  *auth.Verifier
+	sessions  *session.Service
+	hosting   *hosting.Service
+	identity  *identity.Service
+	checker   *identity.Checker
+	admin     *admin.Service
+	blobs     *blob.Service
+	firehose  *firehose.Hub
+	crawler   *firehose.Crawler
+	retention *firehose.Retention
+	xrpc      *xrpc.Server
 }
 
 // Open builds a server on its data directory, which it locks, and binds its
@@ -118,6 +122,9 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 		return nil, err
 	}
 	if s.db, err = sqlite.Open(ctx, filepath.Join(s.DataDir, "nestbox.sqlite"), sqlite.Options{Fatal: opts.Fatal, Log: opts.Log}); err != nil {
+		return nil, err
+	}
+	if err := s.buildFirehose(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.build(); err != nil {
@@ -283,7 +290,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
-	for _, run := range []func(context.Context){s.sessions.Collect, s.hosting.Run, s.checker.Run, s.blobs.Run} {
+	for _, run := range []func(context.Context){s.sessions.Collect, s.hosting.Run, s.checker.Run, s.blobs.Run, s.retention.Run, s.crawler.Run, s.firehose.Announce} {
 		workers.Go(func() { run(background) })
 	}
 	public := s.httpServer(s.handler())
@@ -305,6 +312,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
 	var closing sync.WaitGroup
+	closing.Go(s.firehose.Close) // Shutdown knows nothing of websockets
 	for _, srv := range []*http.Server{private, public} {
 		closing.Go(func() {
 			if srv.Shutdown(drain) != nil {
