@@ -235,8 +235,8 @@ func (d *draft) describe(v View, tree *mst.Tree, all []touched) error {
 	var records []car.Block
 	for _, t := range all {
 		after := t.last
-		if !t.before.Defined() && after.block == nil {
-			continue // it came and went
+		if t.before.Equals(after.cid) {
+			continue // it came and went, or is what it was
 		}
 		e := event.Op{Action: event.ActionUpdate, Path: after.key(), CID: after.cid, Prev: t.before}
 		w := Write{Key: e.Path, CID: after.cid, Block: after.block}

@@ -1,0 +1,360 @@
+package repo_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	comatproto "github.com/bluesky-social/indigo/api/atproto"
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	indigo "github.com/bluesky-social/indigo/atproto/repo"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/ipfs/go-cid"
+
+	"nestbox/account"
+	"nestbox/auth"
+	"nestbox/dagcbor"
+	"nestbox/firehose"
+	"nestbox/firehose/event"
+	"nestbox/hosting"
+	"nestbox/lexicon"
+	"nestbox/repo"
+	"nestbox/repo/mst"
+	"nestbox/store/sqlite"
+	"nestbox/xrpc"
+)
+
+// clock is one that a test sets; it goes on by itself by a microsecond a look.
+type clock struct {
+	mu sync.Mutex
+	t  time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = c.t.Add(time.Microsecond)
+	return c.t
+}
+
+func (c *clock) Add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = c.t.Add(d)
+}
+
+// ring holds each account's signing key.
+type ring map[int64]atcrypto.PrivateKey
+
+func (r ring) SigningKey(_ context.Context, id int64) (atcrypto.PrivateKey, error) {
+	if key, ok := r[id]; ok {
+		return key, nil
+	}
+	return nil, fmt.Errorf("account %d has no key", id)
+}
+
+// directory finds accounts in the real store.
+type directory struct{ account.Store }
+
+func (d directory) Find(ctx context.Context, name syntax.AtIdentifier) (repo.Account, error) {
+	a, err := account.Find(ctx, d.Store, name.Normalize().String())
+	if errors.Is(err, account.ErrNotFound) {
+		return repo.Account{}, repo.ErrNoRepo
+	}
+	if err != nil {
+		return repo.Account{}, err
+	}
+	return repo.Account{
+		ID: a.ID, DID: a.DID, Handle: a.Handle, HandleOK: !a.HandleInvalid, Document: a.Document, Status: string(a.Status()),
+	}, nil
+}
+
+// world is a Service over the real store.
+type world struct {
+	*repo.Service
+
+	t     testing.TB
+	db    *sqlite.DB
+	keys  ring
+	clock *clock
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "test.sqlite"), sqlite.Options{
+		Fatal: func(err error) { t.Errorf("the outcome of a commit is unknown: %v", err) },
+		Log:   slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w := &world{t: t, db: db, keys: ring{}, clock: &clock{t: time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)}}
+	w.Service = &repo.Service{
+		Store: sqlite.Repos{DB: db}, Accounts: directory{sqlite.Accounts{DB: db}}, Keys: w.keys, Lexicons: lexicon.Known(),
+		Now: w.clock.Now, ClockID: 7, Log: slog.New(slog.DiscardHandler),
+	}
+	return w
+}
+
+// person is an account and what its client knows.
+type person struct {
+	w      *world
+	id     int64
+	did    syntax.DID
+	caller auth.StandardCaller
+	public atcrypto.PublicKey
+}
+
+// stranger makes an account without a repository.
+func (w *world) stranger(name string) *person {
+	w.t.Helper()
+	key, err := atcrypto.GeneratePrivateKeyK256()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	public, err := key.PublicKey()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	p := hosting.Pending{
+		DID: syntax.DID("did:plc:" + name), Handle: syntax.Handle(name + ".test"), Email: name + "@example.com",
+		PasswordHash: "none", SigningKey: public.DIDKey(), SigningKeySealed: []byte("sealed"), Operation: []byte("{}"), CreatedAt: w.Now(),
+	}
+	store := sqlite.Hosting{DB: w.db}
+	id, err := store.Reserve(w.t.Context(), p)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.keys[id] = key
+	e := account.NewEvent(w.t.Context(), w.Now(), account.EventSignUp, account.ActorOwner)
+	if _, err := store.Activate(w.t.Context(), id, []byte(`{"id":"`+p.DID.String()+`"}`), e); err != nil {
+		w.t.Fatal(err)
+	}
+	return &person{w, id, p.DID, auth.StandardCaller{Access: auth.Access{DID: p.DID}}, public}
+}
+
+// person makes an account with its empty repository.
+func (w *world) person(name string) *person {
+	w.t.Helper()
+	p := w.stranger(name)
+	if err := w.Backfill(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
+	return p
+}
+
+// head is where the repository is.
+func (p *person) head() (h repo.Head) {
+	p.w.t.Helper()
+	if err := p.w.Store.View(p.w.t.Context(), p.id, func(v repo.View) error { h = v.Head(); return nil }); err != nil {
+		p.w.t.Fatal(err)
+	}
+	return h
+}
+
+// status changes the account's.
+func (p *person) status(c account.StatusChange) {
+	p.w.t.Helper()
+	e := account.NewEvent(p.w.t.Context(), p.w.Now(), account.EventDeactivated, account.ActorOwner)
+	if _, err := (sqlite.Accounts{DB: p.w.db}).SetStatus(p.w.t.Context(), p.id, c, e); err != nil {
+		p.w.t.Fatal(err)
+	}
+}
+
+func (p *person) create(collection string, rkey *string, record string) (repo.RecordOutput, error) {
+	return p.w.CreateRecord(p.w.t.Context(), p.caller, repo.CreateRecordInput{
+		Repo: p.did.String(), Collection: collection, RKey: rkey, Record: jsontext.Value(record),
+	})
+}
+
+func (p *person) mustCreate(collection string, rkey *string, record string) repo.RecordOutput {
+	p.w.t.Helper()
+	out, err := p.create(collection, rkey, record)
+	if err != nil {
+		p.w.t.Fatal(err)
+	}
+	return out
+}
+
+func (p *person) put(collection, rkey, record string) (repo.RecordOutput, error) {
+	return p.w.PutRecord(p.w.t.Context(), p.caller, repo.PutRecordInput{
+		Repo: p.did.String(), Collection: collection, RKey: rkey, Record: jsontext.Value(record),
+	})
+}
+
+func (p *person) remove(collection, rkey string) (repo.DeleteRecordOutput, error) {
+	return p.w.DeleteRecord(p.w.t.Context(), p.caller, repo.DeleteRecordInput{Repo: p.did.String(), Collection: collection, RKey: rkey})
+}
+
+// step is one of applyWrites' writes.
+func step(do, collection, rkey, value string) jsontext.Value {
+	m := map[string]any{"$type": "com.atproto.repo.applyWrites#" + do, "collection": collection}
+	if rkey != "" {
+		m["rkey"] = rkey
+	}
+	if value != "" {
+		m["value"] = json.RawMessage(value)
+	}
+	raw, err := json.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	return raw
+}
+
+func (p *person) apply(steps ...jsontext.Value) (repo.ApplyWritesOutput, error) {
+	return p.w.ApplyWrites(p.w.t.Context(), p.caller, repo.ApplyWritesInput{Repo: p.did.String(), Writes: steps})
+}
+
+// wantError fails the test unless err is what a client is told so.
+func wantError(t testing.TB, what string, err error, status int, name, message string) {
+	t.Helper()
+	var e *xrpc.Error
+	if !errors.As(err, &e) {
+		t.Errorf("%s: %v, want %d %s: %s", what, err, status, name, message)
+		return
+	}
+	if e.Status != status || e.Name != name || e.Message != message {
+		t.Errorf("%s:\n got %d %s: %s\nwant %d %s: %s", what, e.Status, e.Name, e.Message, status, name, message)
+	}
+}
+
+// events are those of the log after a number.
+func (w *world) events(after int64) []firehose.Logged {
+	w.t.Helper()
+	all, err := sqlite.EventLog{DB: w.db}.Read(w.t.Context(), after, 100_000, 1<<30)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return all
+}
+
+// commitMessage is an event as indigo reads it off the wire.
+func commitMessage(t testing.TB, e firehose.Logged) *comatproto.SyncSubscribeRepos_Commit {
+	t.Helper()
+	header, err := dagcbor.Encode(map[string]any{"op": int64(1), "t": string(event.KindCommit)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, ok := bytes.CutPrefix(e.Frame(e.Seq), header)
+	if !ok {
+		t.Fatalf("event %d is a %s", e.Seq, e.Kind)
+	}
+	msg := &comatproto.SyncSubscribeRepos_Commit{}
+	if err := msg.UnmarshalCBOR(bytes.NewReader(body)); err != nil {
+		t.Fatal(err)
+	}
+	return msg
+}
+
+// verify has indigo verify a commit event: the signature, and that undoing the
+// operations on the covering proof leads to the tree before.
+func (p *person) verify(msg *comatproto.SyncSubscribeRepos_Commit) (commit *indigo.Commit) {
+	p.w.t.Helper()
+	if _, err := indigo.VerifyCommitMessage(p.w.t.Context(), msg); err != nil {
+		p.w.t.Fatalf("event %d: %v", msg.Seq, err)
+	}
+	commit, root, err := indigo.LoadCommitFromCAR(p.w.t.Context(), bytes.NewReader(msg.Blocks))
+	if err != nil {
+		p.w.t.Fatal(err)
+	}
+	if err := errors.Join(commit.VerifyStructure(), commit.VerifySignature(p.public)); err != nil {
+		p.w.t.Fatalf("event %d: %v", msg.Seq, err)
+	}
+	if root.String() != msg.Commit.String() || commit.Rev != msg.Rev || msg.Repo != p.did.String() {
+		p.w.t.Fatalf("event %d says %s %s of %s, its commit is %s %s", msg.Seq, msg.Commit, msg.Rev, msg.Repo, root, commit.Rev)
+	}
+	return commit
+}
+
+// verifyChain has indigo verify every event of the account after a number, and
+// that each goes on where the one before ended, up to the head. It returns how
+// many there were.
+func (p *person) verifyChain(after int64) int {
+	p.w.t.Helper()
+	var last *comatproto.SyncSubscribeRepos_Commit
+	var data string
+	n := 0
+	for _, e := range p.w.events(after) {
+		if e.DID != p.did || e.Kind != event.KindCommit {
+			continue
+		}
+		n++
+		msg := commitMessage(p.w.t, e)
+		commit := p.verify(msg)
+		if last != nil {
+			switch {
+			case msg.Since == nil || *msg.Since != last.Rev:
+				p.w.t.Fatalf("event %d is since %v, the one before is %s", e.Seq, msg.Since, last.Rev)
+			case msg.Rev <= last.Rev:
+				p.w.t.Fatalf("event %d: revision %s after %s", e.Seq, msg.Rev, last.Rev)
+			case msg.PrevData == nil || msg.PrevData.String() != data:
+				p.w.t.Fatalf("event %d: prevData %v, the tree before is %s", e.Seq, msg.PrevData, data)
+			}
+		}
+		last, data = msg, commit.Data.String()
+	}
+	if h := p.head(); last != nil && (h.CID.String() != last.Commit.String() || h.Root.CID.String() != data || h.Rev.String() != last.Rev) {
+		p.w.t.Fatalf("the repository is at %s %s, the last event says %s %s", h.CID, h.Rev, last.Commit, last.Rev)
+	}
+	return n
+}
+
+// records are all that the repository holds, by key. It checks them against the
+// tree: a tree that is built of them has the same root.
+func (p *person) records() map[string]cid.Cid {
+	p.w.t.Helper()
+	got := map[string]cid.Cid{}
+	err := p.w.Store.View(p.w.t.Context(), p.id, func(v repo.View) error {
+		b := mst.Builder{Emit: func(mst.Changed) error { return nil }}
+		err := v.EachRecord("", func(r repo.Record) error {
+			if id := dagcbor.CID(r.Block); !id.Equals(r.CID) {
+				return fmt.Errorf("%s is %s, its block %s", r.Key, r.CID, id)
+			}
+			got[r.Key] = r.CID
+			return b.Add(r.Key, r.CID)
+		})
+		if err != nil {
+			return err
+		}
+		root, err := b.Finish()
+		if err != nil {
+			return err
+		}
+		if h := v.Head(); !root.CID.Equals(h.Root.CID) || h.Records != int64(len(got)) {
+			return fmt.Errorf("the tree is %s with %d records, that of the records %s with %d", h.Root.CID, h.Records, root.CID, len(got))
+		}
+		return nil
+	})
+	if err != nil {
+		p.w.t.Fatal(err)
+	}
+	return got
+}
+
+// values are raw writes as a list.
+func values(list ...jsontext.Value) []jsontext.Value { return list }
+
+// eventOf is the last event of an account.
+func (w *world) eventOf(did syntax.DID) (last firehose.Logged) {
+	w.t.Helper()
+	for _, e := range w.events(0) {
+		if e.DID == did {
+			last = e
+		}
+	}
+	return last
+}

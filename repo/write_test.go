@@ -1,0 +1,656 @@
+package repo_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+
+	"nestbox/account"
+	"nestbox/dagcbor"
+	"nestbox/firehose/event"
+	"nestbox/ratelimit"
+	"nestbox/repo"
+	"nestbox/store/sqlite"
+	"nestbox/xrpc"
+)
+
+const (
+	foo  = "com.example.foo"
+	post = "app.bsky.feed.post"
+	// elsewhere is the CID of nothing that is here.
+	elsewhere = "bafyreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
+)
+
+func postOf(text string) string {
+	return fmt.Sprintf(`{"$type":"app.bsky.feed.post","text":%q,"createdAt":"2026-08-01T12:00:00.000Z"}`, text)
+}
+
+// wantOps fails the test unless the last event says these operations:
+// "create coll/rkey", in order.
+func (p *person) wantOps(what string, want ...string) {
+	p.w.t.Helper()
+	all := p.w.events(0)
+	msg := commitMessage(p.w.t, all[len(all)-1])
+	p.verify(msg)
+	var got []string
+	for _, op := range msg.Ops {
+		got = append(got, op.Action+" "+op.Path)
+	}
+	if !slices.Equal(got, want) {
+		p.w.t.Errorf("%s: operations %q, want %q", what, got, want)
+	}
+}
+
+func TestCreate(t *testing.T) {
+	w := newWorld(t)
+	alice := w.person("alice")
+	before := alice.head()
+	out := alice.mustCreate(post, nil, postOf("hello"))
+	rkey, ok := strings.CutPrefix(out.URI, "at://did:plc:alice/app.bsky.feed.post/")
+	if _, err := syntax.ParseTID(rkey); !ok || err != nil {
+		t.Errorf("URI %s", out.URI)
+	}
+	h := alice.head()
+	if out.ValidationStatus != "valid" || out.Commit.CID != h.CID.String() || out.Commit.Rev != h.Rev || h.Rev <= before.Rev {
+		t.Errorf("%+v, commit %+v; the repository is at %s %s", out, out.Commit, h.CID, h.Rev)
+	}
+	if got := alice.records(); len(got) != 1 || got["app.bsky.feed.post/"+rkey].String() != out.CID {
+		t.Errorf("%v, want %+v", got, out)
+	}
+	alice.wantOps("create", "create app.bsky.feed.post/"+rkey)
+
+	// A record that does not say its type gets it.
+	bare := alice.mustCreate(post, new("3jui7kd54zh2y"), `{"text":"hello","createdAt":"2026-08-01T12:00:00.000Z"}`)
+	if bare.CID != out.CID || bare.URI != "at://did:plc:alice/app.bsky.feed.post/3jui7kd54zh2y" {
+		t.Errorf("%+v, want the CID of %+v", bare, out)
+	}
+	if n := alice.verifyChain(0); n != 3 {
+		t.Errorf("%d events, want 3", n)
+	}
+}
+
+// TestKeys: records that are made at one moment get different keys, by a clock
+// that stands still and by one that goes back.
+func TestKeys(t *testing.T) {
+	w := newWorld(t)
+	now := w.Now()
+	w.Service.Now = func() time.Time { return now }
+	alice := w.person("alice")
+	seen := map[string]bool{}
+	for range 20 {
+		now = now.Add(-time.Hour)
+		seen[alice.mustCreate(foo, nil, `{}`).URI] = true
+	}
+	if len(seen) != 20 {
+		t.Errorf("20 records have %d keys", len(seen))
+	}
+	// Revisions ascend, too.
+	alice.verifyChain(0)
+}
+
+func TestPutAndDelete(t *testing.T) {
+	w := newWorld(t)
+	alice := w.person("alice")
+	made, err := alice.put(foo, "k", `{"a":1}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alice.wantOps("put of a new record", "create com.example.foo/k")
+	if made.ValidationStatus != "unknown" || made.Commit == nil {
+		t.Errorf("%+v", made)
+	}
+	h, events := alice.head(), len(w.events(0))
+	same, err := alice.put(foo, "k", `{"a":1,"$type":"com.example.foo"}`)
+	if err != nil || same.CID != made.CID || same.URI != made.URI || same.Commit != nil {
+		t.Errorf("a put of what is there: %+v, %v", same, err)
+	}
+	if out, err := alice.remove(foo, "other"); err != nil || out.Commit != nil {
+		t.Errorf("removal of what is not there: %+v, %v", out, err)
+	}
+	if now := alice.head(); now.CID != h.CID || len(w.events(0)) != events {
+		t.Errorf("what changed nothing made a commit, or an event")
+	}
+	if _, err := alice.put(foo, "k", `{"a":2}`); err != nil {
+		t.Fatal(err)
+	}
+	alice.wantOps("put of another record", "update com.example.foo/k")
+	out, err := alice.remove(foo, "k")
+	if err != nil || out.Commit == nil || out.Commit.CID != alice.head().CID.String() {
+		t.Errorf("%+v, %v", out, err)
+	}
+	alice.wantOps("delete", "delete com.example.foo/k")
+	if got := alice.records(); len(got) != 0 {
+		t.Errorf("left: %v", got)
+	}
+	alice.verifyChain(0)
+}
+
+// TestSwap is the table of swapCommit and swapRecord.
+func TestSwap(t *testing.T) {
+	w := newWorld(t)
+	alice := w.person("alice")
+	had, err := alice.put(foo, "k", `{"a":1}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := alice.head().CID.String()
+	put := func(rkey, record, swapRecord string, swapCommit *string) error {
+		_, err := w.PutRecord(t.Context(), alice.caller, repo.PutRecordInput{
+			Repo: "alice.test", Collection: foo, RKey: rkey, Record: []byte(record), SwapRecord: []byte(swapRecord), SwapCommit: swapCommit,
+		})
+		return err
+	}
+	del := func(rkey string, swapRecord, swapCommit *string) error {
+		_, err := w.DeleteRecord(t.Context(), alice.caller, repo.DeleteRecordInput{
+			Repo: "alice.test", Collection: foo, RKey: rkey, SwapRecord: swapRecord, SwapCommit: swapCommit,
+		})
+		return err
+	}
+	_, create := w.CreateRecord(t.Context(), alice.caller, repo.CreateRecordInput{
+		Repo: "alice.test", Collection: foo, Record: []byte(`{}`), SwapCommit: new(elsewhere),
+	})
+	_, apply := w.ApplyWrites(t.Context(), alice.caller, repo.ApplyWritesInput{Repo: "alice.test", SwapCommit: new(elsewhere)})
+	wasCommit, wasRecord := "Commit was at "+at, "Record was at "+had.CID
+	for what, c := range map[string]struct {
+		err  error
+		want string
+	}{
+		"create, another commit":               {create, wasCommit},
+		"applyWrites of nothing":               {apply, wasCommit},
+		"put, another commit":                  {put("k", `{"a":2}`, "", new(elsewhere)), wasCommit},
+		"put, another record":                  {put("k", `{"a":2}`, `"`+elsewhere+`"`, nil), wasRecord},
+		"put, no record":                       {put("k", `{"a":2}`, `null`, nil), wasRecord},
+		"put of a new record, another one":     {put("new", `{}`, `"`+elsewhere+`"`, nil), "Record was at null"},
+		"delete, another commit":               {del("k", nil, new(elsewhere)), wasCommit},
+		"delete, another record":               {del("k", new(elsewhere), nil), wasRecord},
+		"delete, right record, another commit": {del("k", new(had.CID), new(elsewhere)), wasCommit},
+	} {
+		wantError(t, what, c.err, 400, "InvalidSwap", c.want)
+	}
+	// What changes nothing swaps nothing, as at the reference.
+	for what, err := range map[string]error{
+		"put of what is there, another record": put("k", `{"a":1}`, `"`+elsewhere+`"`, nil),
+		"put of what is there, another commit": put("k", `{"a":1}`, "", new(elsewhere)),
+		"delete of nothing":                    del("none", new(elsewhere), new(elsewhere)),
+	} {
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if alice.head().CID.String() != at {
+		t.Fatal("a refused write made a commit")
+	}
+	// The right ones swap.
+	if err := put("k", `{"a":2}`, `"`+had.CID+`"`, new(at)); err != nil {
+		t.Error(err)
+	}
+	if err := put("new", `{}`, `null`, new(alice.head().CID.String())); err != nil {
+		t.Error(err)
+	}
+	now := alice.records()["com.example.foo/k"].String()
+	if err := del("k", new(now), new(alice.head().CID.String())); err != nil {
+		t.Error(err)
+	}
+	alice.verifyChain(0)
+}
+
+// TestBatch: applyWrites makes one commit; what happens to a key in between
+// shows in the results, but not in the event.
+func TestBatch(t *testing.T) {
+	w := newWorld(t)
+	alice := w.person("alice")
+	out, err := alice.apply(
+		step("create", foo, "a", `{"n":1}`), step("create", post, "", postOf("x")), step("create", foo, "b", `{"n":1}`),
+		step("update", foo, "a", `{"n":2}`), step("delete", foo, "b", ""),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out.Commit.CID != alice.head().CID.String() {
+		t.Errorf("commit %+v", out.Commit)
+	}
+	records := alice.records()
+	var rkey string
+	for key := range records {
+		if tid, ok := strings.CutPrefix(key, post+"/"); ok {
+			rkey = tid
+		}
+	}
+	one, two := dagcborCID(t, map[string]any{"$type": foo, "n": int64(1)}), dagcborCID(t, map[string]any{"$type": foo, "n": int64(2)})
+	const results = "com.atproto.repo.applyWrites#"
+	want := []repo.WriteResult{
+		{Type: results + "createResult", URI: "at://did:plc:alice/com.example.foo/a", CID: one, ValidationStatus: "unknown"},
+		{Type: results + "createResult", URI: "at://did:plc:alice/app.bsky.feed.post/" + rkey, CID: records[post+"/"+rkey].String(), ValidationStatus: "valid"},
+		{Type: results + "createResult", URI: "at://did:plc:alice/com.example.foo/b", CID: one, ValidationStatus: "unknown"},
+		{Type: results + "updateResult", URI: "at://did:plc:alice/com.example.foo/a", CID: two, ValidationStatus: "unknown"},
+		{Type: results + "deleteResult"},
+	}
+	if !slices.Equal(out.Results, want) {
+		t.Errorf("got  %+v\nwant %+v", out.Results, want)
+	}
+	if len(records) != 2 || records["com.example.foo/a"].String() != two {
+		t.Errorf("%v", records)
+	}
+	alice.wantOps("batch", "create com.example.foo/a", "create app.bsky.feed.post/"+rkey)
+
+	for _, c := range []struct {
+		what  string
+		steps []string // action and value
+		ops   []string
+	}{
+		{"update twice", []string{"update", "update"}, []string{"update com.example.foo/a"}},
+		{"update, delete", []string{"update", "delete"}, []string{"delete com.example.foo/a"}},
+		{"create, delete", []string{"create", "delete"}, nil},
+		{"create, delete, create", []string{"create", "delete", "create"}, []string{"create com.example.foo/a"}},
+		{"delete, create", []string{"delete", "create"}, []string{"update com.example.foo/a"}},
+		{"update to what it was", []string{"update", "update"}, nil},
+		{"nothing", nil, nil},
+	} {
+		var steps []string
+		var raw []string
+		for i, do := range c.steps {
+			value := fmt.Sprintf(`{"n":%d}`, 10+i)
+			if do == "delete" {
+				value = ""
+			}
+			raw = append(raw, string(step(do, foo, "a", value)))
+			steps = append(steps, do)
+		}
+		in := repo.ApplyWritesInput{Repo: alice.did.String()}
+		for _, r := range raw {
+			in.Writes = append(in.Writes, []byte(r))
+		}
+		before := alice.head()
+		out, err := w.ApplyWrites(t.Context(), alice.caller, in)
+		if err != nil || len(out.Results) != len(steps) || out.Commit.CID == before.CID.String() {
+			t.Fatalf("%s: %+v, %v", c.what, out, err)
+		}
+		alice.wantOps(c.what, c.ops...)
+		alice.records()
+	}
+	alice.verifyChain(0)
+}
+
+func dagcborCID(t *testing.T, v any) string {
+	t.Helper()
+	block, err := dagcbor.Encode(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dagcbor.CID(block).String()
+}
+
+// TestBatchRefused: one write that cannot be made, and none is.
+func TestBatchRefused(t *testing.T) {
+	w := newWorld(t)
+	alice := w.person("alice")
+	alice.mustCreate(foo, new("there"), `{}`)
+	at := alice.head().CID
+	for what, c := range map[string]struct {
+		do, rkey, value string
+		message         string
+	}{
+		"create of what is there": {"create", "there", `{}`, "Record already exists: at://did:plc:alice/com.example.foo/there"},
+		"create twice":            {"create", "new", `{}`, "Record already exists: at://did:plc:alice/com.example.foo/new"},
+		"update of nothing":       {"update", "none", `{}`, "Could not locate record: at://did:plc:alice/com.example.foo/none"},
+		"delete of nothing":       {"delete", "none", ``, "Could not locate record: at://did:plc:alice/com.example.foo/none"},
+	} {
+		_, err := alice.apply(step("create", foo, "new", `{}`), step(c.do, foo, c.rkey, c.value))
+		wantError(t, what, err, 400, "InvalidRequest", c.message)
+	}
+	_, err := alice.create(foo, new("there"), `{}`)
+	wantError(t, "createRecord", err, 400, "InvalidRequest", "Record already exists: at://did:plc:alice/com.example.foo/there")
+	if got := alice.records(); len(got) != 1 || alice.head().CID != at {
+		t.Errorf("a refused batch left something: %v", got)
+	}
+}
+
+// TestBatchSize: 200 writes and no more; a commit that is too large for an event
+// is one all the same, and the stream says only where the repository is.
+func TestBatchSize(t *testing.T) {
+	w := newWorld(t)
+	alice := w.person("alice")
+	in := repo.ApplyWritesInput{Repo: alice.did.String()}
+	for i := range repo.MaxWrites {
+		in.Writes = append(in.Writes, step("create", foo, fmt.Sprintf("k%d", i), `{}`))
+	}
+	if _, err := w.ApplyWrites(t.Context(), alice.caller, in); err != nil {
+		t.Fatal(err)
+	}
+	alice.verifyChain(0)
+	in.Writes = append(in.Writes, step("create", foo, "more", `{}`))
+	_, err := w.ApplyWrites(t.Context(), alice.caller, in)
+	wantError(t, "201 writes", err, 400, "InvalidRequest", "Too many writes. Max: 200")
+	if got := alice.records(); len(got) != repo.MaxWrites {
+		t.Errorf("%d records", len(got))
+	}
+
+	big := `{"t":"` + strings.Repeat("x", 900_000) + `"}`
+	if _, err := alice.apply(step("create", foo, "b1", big), step("create", foo, "b2", big), step("create", foo, "b3", big[:200]+`"}`)); err != nil {
+		t.Fatal(err)
+	}
+	alice.verifyChain(0)
+	if _, err := alice.apply(step("update", foo, "b1", `{}`), step("create", foo, "b4", big), step("create", foo, "b5", strings.Replace(big, "x", "y", 1)), step("create", foo, "b6", strings.Replace(big, "x", "z", 1))); err != nil {
+		t.Fatal(err)
+	}
+	all := w.events(0)
+	if last := all[len(all)-1]; last.Kind != event.KindSync {
+		t.Errorf("a commit of 2.7 MB is a %s", last.Kind)
+	}
+	alice.records()
+}
+
+func TestRecordSize(t *testing.T) {
+	w := newWorld(t)
+	alice := w.person("alice")
+	empty, err := dagcbor.Encode(map[string]any{"$type": foo, "t": strings.Repeat("x", 1<<17)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	room := repo.MaxRecord - (len(empty) - 1<<17)
+	alice.mustCreate(foo, nil, `{"t":"`+strings.Repeat("x", room)+`"}`)
+	_, err = alice.create(foo, nil, `{"t":"`+strings.Repeat("x", room+1)+`"}`)
+	wantError(t, "a byte too many", err, 400, "InvalidRequest", "Record is too large: 1048577 bytes (maximum 1048576)")
+}
+
+// TestRandomBatches: whatever is written, in whatever order, the tree is that
+// of the records, and indigo can undo every event.
+func TestRandomBatches(t *testing.T) {
+	w := newWorld(t)
+	alice := w.person("alice")
+	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same writes at each run
+	collections := []string{foo, "com.example.fo", "com.example.foo.bar", "com.example.zzz"}
+	want := map[string]string{} // key to value
+	for range 150 {
+		in := repo.ApplyWritesInput{Repo: alice.did.String()}
+		// Few batches are large; some remove much, so that the tree shrinks.
+		size, removing := 1+random.IntN(5), random.IntN(4) == 0
+		if random.IntN(10) == 0 {
+			size = 60
+		}
+		for range size {
+			collection, rkey := collections[random.IntN(len(collections))], fmt.Sprintf("k%d", random.IntN(120))
+			value := fmt.Sprintf(`{"n":%d}`, random.IntN(50))
+			key := collection + "/" + rkey
+			switch _, exists := want[key]; {
+			case exists && (removing || random.IntN(3) == 0):
+				in.Writes = append(in.Writes, step("delete", collection, rkey, ""))
+				delete(want, key)
+			case exists:
+				in.Writes = append(in.Writes, step("update", collection, rkey, value))
+				want[key] = value
+			default:
+				in.Writes = append(in.Writes, step("create", collection, rkey, value))
+				want[key] = value
+			}
+		}
+		if _, err := w.ApplyWrites(t.Context(), alice.caller, in); err != nil {
+			t.Fatal(err)
+		}
+		got := alice.records()
+		if !slices.Equal(slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want))) {
+			t.Fatalf("the records are %v, want %v", got, want)
+		}
+	}
+	if n := alice.verifyChain(0); n != 151 {
+		t.Errorf("%d events, want 151", n)
+	}
+}
+
+// TestParallel: everyone's writes to one repository are there, one after the
+// other, and so are those to others beside it.
+func TestParallel(t *testing.T) {
+	w := newWorld(t)
+	alice, bob := w.person("alice"), w.person("bob")
+	const writers, writes = 16, 10
+	var all sync.WaitGroup
+	for i := range writers {
+		all.Go(func() {
+			for n := range writes {
+				who := alice
+				if n%5 == 0 {
+					who = bob
+				}
+				if _, err := who.create(foo, nil, fmt.Sprintf(`{"i":%d,"n":%d}`, i, n)); err != nil {
+					t.Errorf("writer %d: %v", i, err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	for who, want := range map[*person]int{alice: writers * writes * 4 / 5, bob: writers * writes / 5} {
+		if got := len(who.records()); got != want {
+			t.Errorf("%s has %d records, want %d", who.did, got, want)
+		}
+		if n := who.verifyChain(0); n != want+1 {
+			t.Errorf("%s has %d events, want %d", who.did, n, want+1)
+		}
+	}
+}
+
+// racing lets another write in between the computing of a change and its commit.
+type racing struct {
+	repo.Store
+
+	meanwhile func()
+}
+
+func (r *racing) Commit(ctx context.Context, c repo.Change) error {
+	r.meanwhile()
+	return r.Store.Commit(ctx, c)
+}
+
+// TestConflict: a change that was computed on what another process has replaced
+// is computed again, a bounded number of times.
+func TestConflict(t *testing.T) {
+	w := newWorld(t)
+	alice := w.person("alice")
+	other := *alice
+	otherWorld := *w
+	otherWorld.Service = &repo.Service{
+		Store: w.Store, Accounts: w.Accounts, Keys: w.Keys, Lexicons: w.Lexicons, Now: w.Now, ClockID: 8, Log: w.Log,
+	}
+	other.w = &otherWorld
+	for _, times := range []int{1, 4} {
+		left := times
+		w.Service.Store = &racing{otherWorld.Store, func() {
+			if left > 0 {
+				left--
+				other.mustCreate(foo, nil, `{}`)
+			}
+		}}
+		before := len(alice.records())
+		if _, err := alice.create(foo, nil, `{}`); err != nil {
+			t.Fatalf("after %d writes of another: %v", times, err)
+		}
+		if got := len(alice.records()); got != before+times+1 {
+			t.Errorf("%d records, want %d", got, before+times+1)
+		}
+	}
+	w.Service.Store = &racing{otherWorld.Store, func() { other.mustCreate(foo, nil, `{}`) }}
+	_, err := alice.create(foo, nil, `{}`)
+	var e *xrpc.Error
+	if !errors.As(err, &e) || e.Status != 503 || !errors.Is(err, repo.ErrConflict) {
+		t.Errorf("another who never stops: %v", err)
+	}
+	w.Service.Store = otherWorld.Store
+	alice.verifyChain(0)
+}
+
+// TestClock: revisions ascend through a clock that jumps in both directions.
+func TestClock(t *testing.T) {
+	w := newWorld(t)
+	alice := w.person("alice")
+	for _, jump := range []time.Duration{0, -time.Hour, -365 * 24 * time.Hour, 400 * 24 * time.Hour, -time.Microsecond} {
+		w.clock.Add(jump)
+		alice.mustCreate(foo, nil, `{}`)
+	}
+	alice.verifyChain(0)
+}
+
+// TestCallers is the table of who may write where.
+func TestCallers(t *testing.T) {
+	w := newWorld(t)
+	alice, bob := w.person("alice"), w.person("bob")
+	try := func(who *person, name string) error {
+		_, err := w.CreateRecord(t.Context(), who.caller, repo.CreateRecordInput{Repo: name, Collection: foo, Record: []byte(`{}`)})
+		return err
+	}
+	for _, name := range []string{"did:plc:alice", "alice.test", "Alice.TEST"} {
+		if err := try(alice, name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	wantError(t, "another's", try(alice, "bob.test"), 401, "AuthenticationRequired", "Authentication Required")
+	wantError(t, "nobody's", try(alice, "nobody.test"), 403, "AccountNotFound", "Account not found")
+	wantError(t, "no name", try(alice, "!!"), 400, "InvalidRequest", `Invalid AT identifier (got "!!") at $.repo`)
+
+	deactivated := func() error { return try(bob, "bob.test") }
+	bob.status(account.StatusChange{Deactivated: new(true)})
+	wantError(t, "deactivated", deactivated(), 401, "AccountDeactivated", "Account is deactivated")
+	bob.status(account.StatusChange{Takedown: &account.Applied{Applied: true}})
+	wantError(t, "taken down", deactivated(), 401, "AccountTakedown", "Account has been taken down")
+	bob.status(account.StatusChange{Takedown: &account.Applied{}, Deactivated: new(false), Suspended: new(true)})
+	wantError(t, "suspended", deactivated(), 401, "AccountTakedown", "Account has been taken down")
+	bob.status(account.StatusChange{Suspended: new(false)})
+	if err := try(bob, "bob.test"); err != nil {
+		t.Errorf("active again: %v", err)
+	}
+	for what, err := range map[string]error{
+		"put":    second(w.PutRecord(t.Context(), alice.caller, repo.PutRecordInput{Repo: "bob.test", Collection: foo, RKey: "k", Record: []byte(`{}`)})),
+		"delete": second(w.DeleteRecord(t.Context(), alice.caller, repo.DeleteRecordInput{Repo: "bob.test", Collection: foo, RKey: "k"})),
+		"apply":  second(w.ApplyWrites(t.Context(), alice.caller, repo.ApplyWritesInput{Repo: "bob.test"})),
+	} {
+		wantError(t, what, err, 401, "AuthenticationRequired", "Authentication Required")
+	}
+
+	// Deactivated between the look at the account and the commit.
+	w.Service.Store = &racing{sqlite.Repos{DB: w.db}, func() { bob.status(account.StatusChange{Deactivated: new(true)}) }}
+	wantError(t, "deactivated meanwhile", deactivated(), 401, "AccountDeactivated", "Account is deactivated")
+	w.Service.Store = sqlite.Repos{DB: w.db}
+
+	// An account that has no repository yet.
+	carol := w.stranger("carol")
+	wantError(t, "no repository", try(carol, "carol.test"), 400, "RepoNotFound", "Could not find repo: did:plc:carol")
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// TestLimits: 5,000 points an hour, counted by what is written.
+func TestLimits(t *testing.T) {
+	w := newWorld(t)
+	w.Limits = ratelimit.New(1000, w.Now)
+	alice, bob := w.person("alice"), w.person("bob")
+	ctx := xrpc.WithClient(t.Context(), xrpc.Client{})
+	left := func() string { return xrpc.Header(ctx).Get("RateLimit-Remaining") }
+	for _, c := range []struct {
+		what string
+		err  func() error
+		left string
+	}{
+		{"create", func() error {
+			return second(w.CreateRecord(ctx, alice.caller, repo.CreateRecordInput{Repo: "alice.test", Collection: foo, Record: []byte(`{}`), RKey: new("k")}))
+		}, "4997"},
+		{"put", func() error {
+			return second(w.PutRecord(ctx, alice.caller, repo.PutRecordInput{Repo: "alice.test", Collection: foo, RKey: "k", Record: []byte(`{"a":1}`)}))
+		}, "4995"},
+		{"delete", func() error {
+			return second(w.DeleteRecord(ctx, alice.caller, repo.DeleteRecordInput{Repo: "alice.test", Collection: foo, RKey: "k"}))
+		}, "4994"},
+		{"apply", func() error {
+			return second(w.ApplyWrites(ctx, alice.caller, repo.ApplyWritesInput{Repo: "alice.test", Writes: values(
+				step("create", foo, "a", `{}`), step("create", foo, "b", `{}`), step("update", foo, "a", `{}`), step("delete", foo, "a", ""))}))
+		}, "4985"},
+		{"what is refused", func() error {
+			_, err := w.CreateRecord(ctx, alice.caller, repo.CreateRecordInput{Repo: "bob.test", Collection: foo, Record: []byte(`{}`)})
+			if err == nil {
+				return errors.New("not refused")
+			}
+			return nil
+		}, "4982"},
+	} {
+		if err := c.err(); err != nil || left() != c.left {
+			t.Errorf("%s: %v, %s left, want %s", c.what, err, left(), c.left)
+		}
+	}
+	for range 4982 / 3 {
+		_, _ = w.CreateRecord(ctx, alice.caller, repo.CreateRecordInput{Repo: "bob.test", Collection: foo, Record: []byte(`{}`)})
+	}
+	_, err := alice.create(foo, nil, `{}`)
+	var e *xrpc.Error
+	if !errors.As(err, &e) || e.Status != 429 || e.Name != "RateLimitExceeded" || e.RetryAfter <= 0 {
+		t.Errorf("a point too many: %v", err)
+	}
+	if _, err := bob.create(foo, nil, `{}`); err != nil {
+		t.Errorf("another account: %v", err)
+	}
+	exempt := xrpc.WithClient(t.Context(), xrpc.Client{Unlimited: true})
+	if _, err := w.CreateRecord(exempt, alice.caller, repo.CreateRecordInput{Repo: "alice.test", Collection: foo, Record: []byte(`{}`)}); err != nil {
+		t.Errorf("a client without limits: %v", err)
+	}
+}
+
+// TestBackfill: accounts without a repository get one, those that have one keep
+// it, and one whose key is gone keeps no other from its own.
+func TestBackfill(t *testing.T) {
+	w := newWorld(t)
+	alice := w.person("alice")
+	alice.mustCreate(foo, nil, `{}`)
+	at := alice.head()
+	broken := w.stranger("broken")
+	key := w.keys[broken.id]
+	delete(w.keys, broken.id)
+	var others []*person
+	for i := range 3 {
+		others = append(others, w.stranger(fmt.Sprintf("other%d", i)))
+	}
+	events := len(w.events(0))
+	if err := w.Backfill(t.Context()); err == nil || !strings.Contains(err.Error(), "did:plc:broken") {
+		t.Errorf("an account without a key: %v", err)
+	}
+	if alice.head().CID != at.CID || len(w.events(0)) != events+3 {
+		t.Errorf("%d events more, want 3", len(w.events(0))-events)
+	}
+	w.keys[broken.id] = key
+	if err := w.Backfill(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for _, p := range append(others, broken) {
+		msg := commitMessage(t, w.eventOf(p.did))
+		p.verify(msg)
+		if len(msg.Ops) != 0 || msg.Since != nil || msg.PrevData != nil {
+			t.Errorf("%s: the first event is %+v", p.did, msg)
+		}
+		p.mustCreate(foo, nil, `{}`)
+		if n := p.verifyChain(0); n != 2 || len(p.records()) != 1 {
+			t.Errorf("%s: %d events", p.did, n)
+		}
+	}
+}
+
+// TestUndefined: the tree of what came and went has the root that it had.
+func TestUndefined(t *testing.T) {
+	w := newWorld(t)
+	alice := w.person("alice")
+	var root cid.Cid
+	for i := range 3 {
+		if _, err := alice.apply(step("create", foo, "k", `{}`), step("delete", foo, "k", "")); err != nil {
+			t.Fatal(err)
+		}
+		if h := alice.head(); i > 0 && h.Root.CID != root {
+			t.Errorf("root %s, was %s", h.Root.CID, root)
+		}
+		root = alice.head().Root.CID
+	}
+	alice.verifyChain(0)
+}
