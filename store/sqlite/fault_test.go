@@ -3,6 +3,7 @@ package sqlite_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -31,12 +32,14 @@ func forward(st session.State) (session.Rotation, error) {
 	return session.Rotation{Outcome: session.Advance, Next: next, Changed: true}, nil
 }
 
-// world is what a test of failures acts on: one account with one session.
+// world is what a test of failures acts on: one account with one session, and
+// another one with a repository.
 type world struct {
 	*sqlite.DB
 
 	account *account.Account
 	session *session.State
+	repo    repoWorld
 }
 
 // change is one kind of write, and how to see whether it happened.
@@ -78,7 +81,7 @@ func changes() map[string]change {
 		}
 		return a
 	}
-	return map[string]change{
+	out := map[string]change{
 		"sign-in": {
 			func(t *testing.T, w world) error {
 				_, err := sqlite.Sessions{DB: w.DB}.Create(t.Context(), newSession(w.account.ID))
@@ -148,6 +151,8 @@ func changes() map[string]change {
 			},
 		},
 	}
+	maps.Copy(out, repoChanges())
+	return out
 }
 
 // seam is a COMMIT that fails from some moment on.
@@ -172,6 +177,7 @@ func openWorld(t *testing.T, path string, o sqlite.Options) world {
 		t.Fatal(err)
 	}
 	w.session = st
+	w.repo = openRepoWorld(t, w.DB)
 	return w
 }
 
@@ -238,7 +244,7 @@ func TestFailedButSaved(t *testing.T) {
 				if err := w.Close(); !errors.Is(err, groupcommit.ErrOutcomeUnknown) {
 					t.Errorf("Close: %v", err)
 				}
-				again := world{DB: openDB(t, path, sqlite.Options{}), account: w.account, session: w.session}
+				again := world{DB: openDB(t, path, sqlite.Options{}), account: w.account, session: w.session, repo: w.repo}
 				if got := c.done(t, again); got != saved {
 					t.Errorf("after a restart it is there: %t", got)
 				}

@@ -391,8 +391,11 @@ func (db Repos) heads(ctx context.Context, sql string, b bind) (out []repo.Accou
 func bindCID(s *sqlite.Stmt, param int, id cid.Cid) { s.BindBytes(param, id.Bytes()) }
 
 // columnCID reads the CID of a block.
-func columnCID(r *sqlite.Stmt, col int) (cid.Cid, error) {
-	id, err := cid.Cast(columnBytes(r, col))
+func columnCID(r *sqlite.Stmt, col int) (cid.Cid, error) { return castCID(columnBytes(r, col)) }
+
+// castCID makes bytes the CID of a block.
+func castCID(b []byte) (cid.Cid, error) {
+	id, err := cid.Cast(b)
 	if err != nil {
 		return cid.Undef, fmt.Errorf("damaged CID: %w", err)
 	}

@@ -31,8 +31,9 @@ func (db Repos) View(ctx context.Context, accountID int64, fn func(repo.View) er
 // loadHead returns the head of an account's repository, or repo.ErrNoRepo.
 func loadHead(c *sqlite.Conn, accountID int64) (h repo.Head, err error) {
 	err = repo.ErrNoRepo
+	// A bare parameter would have it compiled anew each time: see Accounts.find.
 	qerr := query(c, `SELECT id, cid, rev, commit_block, root_id, root_cid, next_node, records,
-		(SELECT did FROM account a WHERE a.id = account_id) FROM repo WHERE account_id = ? AND current = 1`,
+		(SELECT did FROM account a WHERE a.id = account_id) FROM repo WHERE account_id = CAST(? AS INTEGER) AND current = 1`,
 		func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
 		func(r *sqlite.Stmt) error {
 			h = repo.Head{
@@ -252,16 +253,21 @@ func (v *view) EachNode(since syntax.TID, yield func(id int64, children []int64,
 
 // EachRecord implements repo.View.
 func (v *view) EachRecord(since syntax.TID, yield func(repo.Record) error) error {
-	var block []byte
+	var block, scratch []byte
+	var last syntax.TID
 	return query(v.conn, "SELECT key, cid, rev, block FROM record WHERE repo_id = ? AND rev > ? ORDER BY key",
 		func(s *sqlite.Stmt) { s.BindInt64(1, v.head.Number); s.BindText(2, since.String()) },
 		func(r *sqlite.Stmt) error {
-			id, err := columnCID(r, 1)
+			scratch = columnInto(scratch, r, 1)
+			id, err := castCID(scratch)
 			if err != nil {
 				return err
 			}
+			if scratch = columnInto(scratch, r, 2); string(scratch) != string(last) {
+				last = syntax.TID(scratch) // most records were written with the one before
+			}
 			block = columnInto(block, r, 3)
-			return yield(repo.Record{Key: r.ColumnText(0), CID: id, Rev: syntax.TID(r.ColumnText(2)), Block: block})
+			return yield(repo.Record{Key: r.ColumnText(0), CID: id, Rev: last, Block: block})
 		})
 }
 
