@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"nestbox/account"
+	"nestbox/repo"
 	"nestbox/xrpc"
 )
 
@@ -29,6 +30,25 @@ func (s *Server) methods() map[string]xrpc.Method {
 		"com.atproto.server.createAppPassword": xrpc.Procedure(auth.Full, appPasswords.Create),
 		"com.atproto.server.listAppPasswords":  xrpc.Query(auth.Standard, appPasswords.List),
 		"com.atproto.server.revokeAppPassword": xrpc.Procedure(auth.Standard, appPasswords.Revoke),
+
+		"com.atproto.repo.createRecord": xrpc.Procedure(auth.Standard, s.repos.CreateRecord).WithMaxBody(repo.MaxWriteBody),
+		"com.atproto.repo.putRecord":    xrpc.Procedure(auth.Standard, s.repos.PutRecord).WithMaxBody(repo.MaxWriteBody),
+		"com.atproto.repo.deleteRecord": xrpc.Procedure(auth.Standard, s.repos.DeleteRecord),
+		"com.atproto.repo.applyWrites":  xrpc.Procedure(auth.Standard, s.repos.ApplyWrites).WithMaxBody(repo.MaxWriteBody),
+		"com.atproto.repo.getRecord":    xrpc.Query(auth.Anyone, s.repos.GetRecord),
+		"com.atproto.repo.listRecords":  xrpc.Query(auth.Anyone, s.repos.ListRecords),
+		"com.atproto.repo.describeRepo": xrpc.Query(auth.Anyone, s.repos.DescribeRepo),
+
+		"com.atproto.repo.importRepo": xrpc.Receive(auth.Full, s.repos.ImportRepo),
+
+		"com.atproto.sync.getRepo":         xrpc.Stream(auth.Viewer, s.repos.GetRepo),
+		"com.atproto.sync.getRecord":       xrpc.Stream(auth.Viewer, s.repos.GetProof),
+		"com.atproto.sync.getBlocks":       xrpc.Stream(auth.Viewer, s.repos.GetBlocks),
+		"com.atproto.sync.getLatestCommit": xrpc.Query(auth.Viewer, s.repos.GetLatestCommit),
+		"com.atproto.sync.getRepoStatus":   xrpc.Query(auth.Anyone, s.repos.GetRepoStatus),
+		"com.atproto.sync.listRepos":       xrpc.Query(auth.Anyone, s.repos.ListRepos),
+		"com.atproto.sync.getHead":         xrpc.Query(auth.Viewer, s.repos.GetHead),
+		"com.atproto.sync.getCheckout":     xrpc.Stream(auth.Viewer, s.repos.GetCheckout),
 
 		"com.atproto.repo.uploadBlob":       xrpc.Receive(auth.Standard, s.blobs.UploadBlob),
 		"com.atproto.repo.listMissingBlobs": xrpc.Query(auth.Standard, s.blobs.ListMissingBlobs),

@@ -28,6 +28,7 @@ import (
 	"nestbox/identity"
 	"nestbox/plc/directory"
 	"nestbox/ratelimit"
+	"nestbox/repo"
 	"nestbox/session"
 	"nestbox/store/sqlite"
 	"nestbox/xrpc"
@@ -93,6 +94,7 @@ type Server struct {
 	checker   *identity.Checker
 	admin     *admin.Service
 	blobs     *blob.Service
+	repos     *repo.Service
 	firehose  *firehose.Hub
 	crawler   *firehose.Crawler
 	retention *firehose.Retention
@@ -130,6 +132,10 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 	if err := s.build(); err != nil {
 		return nil, err
 	}
+	if err := s.openTransfers(ctx); err != nil {
+		return nil, err
+	}
+	s.backfill(ctx)
 	if opts.Config.DevMode && opts.Config.EmbeddedPLC() && opts.Listen {
 		if err := s.hosting.Repoint(ctx, sqlite.Identities{DB: s.db}); err != nil {
 			opts.Log.LogAttrs(ctx, slog.LevelWarn, "accounts still point to another URL", slog.String("cause", err.Error()))
@@ -196,6 +202,7 @@ func (s *Server) build() error {
 	if err := s.buildBlobs(limits); err != nil {
 		return err
 	}
+	s.buildRepos(box, limits)
 	s.sessions = &session.Service{
 		Settings: session.Settings{
 			Rules:     session.Rules{ReuseWindow: c.SessionReuseWindow, RefreshTTL: c.RefreshTokenTTL, Policy: session.Policy(c.SessionReusePolicy)},
@@ -290,7 +297,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
-	for _, run := range []func(context.Context){s.sessions.Collect, s.hosting.Run, s.checker.Run, s.blobs.Run, s.retention.Run, s.crawler.Run, s.firehose.Announce} {
+	for _, run := range []func(context.Context){s.sessions.Collect, s.hosting.Run, s.checker.Run, s.blobs.Run, s.retention.Run, s.crawler.Run, s.firehose.Announce, s.repos.Sweep} {
 		workers.Go(func() { run(background) })
 	}
 	public := s.httpServer(s.handler())
