@@ -184,23 +184,34 @@ func (r *Reader) integer(major byte, n uint64) int64 {
 func (r *Reader) Link() cid.Cid { return r.link(r.expect(majorTag, "a link")) }
 
 func (r *Reader) link(tag uint64) cid.Cid {
-	if r.err == nil && tag != tagCID {
-		r.fail("tag %d does not exist", tag)
-	}
-	raw := r.Bytes()
+	raw := r.linkBytes(tag)
 	if r.err != nil {
 		return cid.Undef
 	}
-	if len(raw) == 0 || raw[0] != 0 {
-		r.fail("a link does not begin with 0x00")
-		return cid.Undef
-	}
-	c, err := cid.Cast(raw[1:])
+	c, err := cid.Cast(raw)
 	if err != nil {
 		r.fail("a link is no CID: %v", err)
 		return cid.Undef
 	}
 	return c
+}
+
+// LinkBytes reads a CID that has been checked before, as bytes. They are a part
+// of the input, not a copy.
+func (r *Reader) LinkBytes() []byte { return r.linkBytes(r.expect(majorTag, "a link")) }
+
+func (r *Reader) linkBytes(tag uint64) []byte {
+	if r.err == nil && tag != tagCID {
+		r.fail("tag %d does not exist", tag)
+	}
+	raw := r.Bytes()
+	if r.err == nil && (len(raw) == 0 || raw[0] != 0) {
+		r.fail("a link does not begin with 0x00")
+	}
+	if r.err != nil {
+		return nil
+	}
+	return raw[1:]
 }
 
 // Null reads null where that is what comes next, and says whether it was.

@@ -46,6 +46,7 @@ type Transfers struct {
 
 	builds, downloads slots
 	scratch           sync.Pool // of *exporter
+	spools            sync.Pool // of *spool
 	imports           imports
 }
 
@@ -95,7 +96,7 @@ func (s *Service) spooled(ctx context.Context, a Account, fill func(View, *spool
 		return nil, err
 	}
 	defer give()
-	out := &spool{dir: s.TempDir}
+	out := newSpool(s.TempDir, &s.spools)
 	err = s.Store.View(ctx, a.ID, func(v View) error { return fill(v, out) })
 	if err == nil {
 		err = out.finish()
@@ -128,17 +129,20 @@ type exporter struct {
 // kept is where a node is: its block in arena, its children's numbers in links.
 type kept struct{ block, blockEnd, link, linkEnd int }
 
-// level is a node on the path, and what of it is still to come.
+// level is a node on the path, and what of it is still to come. Its memory is
+// used again by the next node there.
 type level struct {
 	slots []slot
+	keys  []byte
 	next  int
 }
 
 // slot is a record or a child of a node, in the order in which it lists them.
+// Its bytes are of the node's block and of its level's keys.
 type slot struct {
-	key   string // of a record
-	id    cid.Cid
-	child int64 // the number of a child; 0 for a record
+	key   []byte // of a record
+	id    []byte // CID
+	child int64  // the number of a child; 0 for a record
 }
 
 // reset forgets everything but the memory.
@@ -162,7 +166,7 @@ func (e *exporter) run() error {
 			return err
 		}
 	}
-	if err := e.enter(slot{id: head.Root.CID, child: head.Root.ID}); err != nil {
+	if err := e.enter(slot{id: head.Root.CID.Bytes(), child: head.Root.ID}); err != nil {
 		return err
 	}
 	if err := e.view.EachRecord(e.since, e.record); err != nil {
@@ -204,14 +208,14 @@ func (e *exporter) record(r Record) error {
 		switch {
 		case err != nil:
 			return err
-		case !more || at.key > r.Key:
+		case !more || string(at.key) > r.Key:
 			return fmt.Errorf("%w: the tree lacks record %s", errInconsistent, r.Key)
-		case at.key < r.Key && e.since == "":
+		case string(at.key) < r.Key && e.since == "":
 			return fmt.Errorf("%w: record %s is missing", errInconsistent, at.key)
-		case at.key < r.Key:
+		case string(at.key) < r.Key:
 			continue // written before since
-		case at.id != r.CID:
-			return fmt.Errorf("%w: record %s is %s, in the tree %s", errInconsistent, r.Key, r.CID, at.id)
+		case string(at.id) != r.CID.KeyString():
+			return fmt.Errorf("%w: record %s is %s, in the tree %x", errInconsistent, r.Key, r.CID, at.id)
 		}
 		return e.out.block(r.CID, r.Block)
 	}
@@ -252,10 +256,10 @@ func (e *exporter) enter(at slot) error {
 	}
 	l := &e.path[e.depth]
 	e.depth++
-	if *l, err = levelOf(l.slots[:0], block, children); err != nil {
+	if err := l.read(block, children); err != nil {
 		return fmt.Errorf("node %d: %w", at.child, err)
 	}
-	return e.out.block(at.id, block)
+	return e.out.rawBlock(at.id, block)
 }
 
 func (e *exporter) wasWritten(id int64) bool {
@@ -267,7 +271,11 @@ func (e *exporter) node(at slot) (block []byte, children []int64, err error) {
 	if k, ok := e.nodes[at.child]; ok {
 		return e.arena[k.block:k.blockEnd], e.links[k.link:k.linkEnd], nil
 	}
-	n, err := e.view.Node(&mst.Link{CID: at.id, ID: at.child})
+	id, err := cid.Cast(at.id)
+	if err != nil {
+		return nil, nil, fmt.Errorf("node %d: %w", at.child, err)
+	}
+	n, err := e.view.Node(&mst.Link{CID: id, ID: at.child})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -279,12 +287,12 @@ func (e *exporter) node(at slot) (block []byte, children []int64, err error) {
 	return n.Encode(), children, nil
 }
 
-// levelOf reads what a node lists, with the numbers of its children. The node
-// was checked when it was written: mst.Decode would hash each key once more.
-func levelOf(slots []slot, block []byte, children []int64) (level, error) {
+// read reads what a node lists, with the numbers of its children. The node was
+// checked when it was written: mst.Decode would hash each key once more.
+func (l *level) read(block []byte, children []int64) error {
 	r := dagcbor.NewReader(block)
 	// What lies left of the first key is listed first, and comes last in the block.
-	slots = append(slots, slot{})
+	slots, keys := append(l.slots[:0], slot{}), l.keys[:0]
 	var key []byte
 	r.Map()
 	r.Field("e")
@@ -297,37 +305,40 @@ func levelOf(slots []slot, block []byte, children []int64) (level, error) {
 		r.Field("t")
 		right := slot{child: -1}
 		if !r.Null() {
-			right.id = r.Link()
+			right.id = r.LinkBytes()
 		}
 		r.Field("v")
-		value := r.Link()
+		value := r.LinkBytes()
 		if r.Err() != nil {
-			return level{}, r.Err()
+			return r.Err()
 		}
 		if shared < 0 || shared > int64(len(key)) {
-			return level{}, fmt.Errorf("%w: a key shares %d bytes with one of %d", errInconsistent, shared, len(key))
+			return fmt.Errorf("%w: a key shares %d bytes with one of %d", errInconsistent, shared, len(key))
 		}
-		key = append(key[:shared], suffix...)
-		slots = append(slots, slot{key: string(key), id: value})
-		if right.id.Defined() {
+		at := len(keys)
+		keys = append(append(keys, key[:shared]...), suffix...)
+		key = keys[at:]
+		slots = append(slots, slot{key: key, id: value})
+		if right.id != nil {
 			slots = append(slots, right)
 		}
 	}
 	r.Field("l")
-	first := 1
+	l.next = 1
 	if !r.Null() {
-		slots[0] = slot{id: r.Link(), child: -1}
-		first = 0
+		slots[0] = slot{id: r.LinkBytes(), child: -1}
+		l.next = 0
 	}
 	r.End()
-	for i := first; i < len(slots); i++ {
+	for i := l.next; i < len(slots); i++ {
 		if slots[i].child == 0 {
 			continue
 		}
 		if len(children) == 0 {
-			return level{}, fmt.Errorf("%w: a child has no number", errInconsistent)
+			return fmt.Errorf("%w: a child has no number", errInconsistent)
 		}
 		slots[i].child, children = children[0], children[1:]
 	}
-	return level{slots: slots, next: first}, r.Err()
+	l.slots, l.keys = slots, keys
+	return r.Err()
 }

@@ -29,12 +29,34 @@ type spool struct {
 	mem  []byte   // what is not in file yet
 	file *os.File // nil while all of it is in memory
 	size int64
+	pool *sync.Pool // of *spool
+}
+
+// newSpool returns an empty spool, with the memory of one that was closed.
+func newSpool(dir string, pool *sync.Pool) *spool {
+	s, ok := pool.Get().(*spool)
+	if !ok {
+		s = &spool{}
+	}
+	s.dir, s.pool = dir, pool
+	return s
 }
 
 func (s *spool) header(roots ...cid.Cid) { s.mem = car.AppendHeader(s.mem, roots...) }
 
 func (s *spool) block(id cid.Cid, data []byte) error {
 	s.mem = car.AppendBlock(s.mem, id, data)
+	return s.spill()
+}
+
+// rawBlock is block for a CID as bytes.
+func (s *spool) rawBlock(id, data []byte) error {
+	s.mem = car.AppendRaw(s.mem, id, data)
+	return s.spill()
+}
+
+// spill writes to the file what is too much for memory.
+func (s *spool) spill() error {
 	if len(s.mem) < spoolMemory {
 		return nil
 	}
@@ -99,10 +121,14 @@ func (s *spool) send(w io.Writer, goOn func() error) error {
 	}
 }
 
-// close gives the disk space back. The file has no name any more.
+// close gives the disk space back, and the memory to the next. The file has no
+// name any more.
 func (s *spool) close() {
 	if s.file != nil {
 		_ = s.file.Close() // nothing of it is needed
+	}
+	if s.pool != nil && cap(s.mem) <= 2*spoolMemory {
+		s.pool.Put(&spool{mem: s.mem[:0]})
 	}
 }
 

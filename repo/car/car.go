@@ -54,8 +54,13 @@ func AppendHeader(dst []byte, roots ...cid.Cid) []byte {
 
 // AppendBlock appends a block.
 func AppendBlock(dst []byte, id cid.Cid, data []byte) []byte {
-	dst = binary.AppendUvarint(dst, uint64(id.ByteLen()+len(data))) //nolint:gosec // lengths
-	dst = append(dst, id.KeyString()...)
+	return AppendRaw(dst, id.KeyString(), data)
+}
+
+// AppendRaw is AppendBlock for a CID as bytes.
+func AppendRaw[T string | []byte](dst []byte, id T, data []byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(id)+len(data))) //nolint:gosec // lengths
+	dst = append(dst, id...)
 	return append(dst, data...)
 }
 
