@@ -14,8 +14,11 @@ import (
 
 	"nestbox/account"
 	"nestbox/auth"
+	"nestbox/blob"
+	"nestbox/firehose"
 	"nestbox/hosting"
 	"nestbox/identity"
+	"nestbox/repo"
 	"nestbox/session"
 )
 
@@ -25,6 +28,9 @@ type Stores struct {
 	Sessions session.Store
 	Hosting  hosting.Store
 	Identity identity.Store
+	Repos    repo.Store
+	Blobs    blob.Store
+	Log      firehose.Log
 	// Reopen closes the database, for these stores are of no use any more, and
 	// opens it again: what it then holds is what was durable.
 	Reopen func() Stores
@@ -61,6 +67,22 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		"ReserveRace":           testReserveRace,
 		"Pending":               testPending,
 		"Identity":              testIdentity,
+		"RepoCommit":            testRepoCommit,
+		"RepoRefused":           testRepoRefused,
+		"RepoInactive":          testRepoInactive,
+		"RepoRace":              testRepoRace,
+		"RepoViewIsOneState":    testRepoViewIsOneState,
+		"RepoRecords":           testRepoRecords,
+		"RepoRecordBlock":       testRepoRecordBlock,
+		"RepoSince":             testRepoSince,
+		"RepoList":              testRepoList,
+		"RepoBlobs":             testRepoBlobs,
+		"RepoImport":            testRepoImport,
+		"RepoImportRefused":     testRepoImportRefused,
+		"RepoImportDropped":     testRepoImportDropped,
+		"RepoImportInactive":    testRepoImportInactive,
+		"RepoImportBlobs":       testRepoImportBlobs,
+		"RepoDeleted":           testRepoDeleted,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
