@@ -23,6 +23,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"zombiezen.com/go/sqlite"
 )
@@ -42,6 +43,16 @@ var (
 // DefaultMaxBatch bounds how many closures share one transaction, so that the
 // first of them does not wait for an endless queue.
 const DefaultMaxBatch = 256
+
+// Callers who were answered together tend to come again together. After a batch
+// of gatherFrom or more, the next one waits until as many have come, for at most
+// gatherFor: they share one commit then instead of two. Fewer callers would only
+// wait.
+const (
+	gatherFrom = 8
+	gatherStep = 250 * time.Microsecond
+	gatherFor  = 4 * gatherStep
+)
 
 // Options of a Writer; the zero value is usable.
 type Options struct {
@@ -74,8 +85,10 @@ type Writer struct {
 	done  chan struct{} // closed when the goroutine has ended
 	close sync.Once
 
-	// conn is used by the writer goroutine alone.
+	// conn and last, the size of the batch before, are the writer goroutine's
+	// alone.
 	conn *sqlite.Conn
+	last int
 	// broken holds the error that stopped the writer for good, if any.
 	broken atomic.Pointer[error]
 }
@@ -198,6 +211,7 @@ func (w *Writer) run() {
 	for {
 		select {
 		case j := <-w.jobs:
+			w.gather()
 			w.serve(j)
 		case <-w.quit:
 			w.drain()
@@ -208,6 +222,16 @@ func (w *Writer) run() {
 			w.drain()
 			return
 		}
+	}
+}
+
+// gather waits for company of a closure that is about to be served.
+func (w *Writer) gather() {
+	if w.last < gatherFrom {
+		return
+	}
+	for waited := time.Duration(0); waited < gatherFor && len(w.jobs)+1 < w.last; waited += gatherStep {
+		time.Sleep(gatherStep)
 	}
 }
 
@@ -261,6 +285,7 @@ func (w *Writer) serve(first *job) {
 		}
 		j = w.next(len(batch))
 	}
+	w.last = len(batch)
 	if len(batch) > 0 {
 		w.commit(batch)
 	}
