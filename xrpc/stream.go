@@ -99,6 +99,12 @@ func (r *patientReader) Read(b []byte) (int, error) {
 		return 0, err
 	}
 	n, err := r.body.Read(b)
+	if errors.Is(err, io.EOF) {
+		// What the handler makes of the body may last: a deadline that passes
+		// then, set by a read behind the end, would be taken for a client that
+		// has gone.
+		_ = r.conn.SetReadDeadline(time.Time{}) // that it is supported has been seen
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = errors.Join(ErrBody, err)
 	}
