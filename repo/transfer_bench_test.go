@@ -1,0 +1,188 @@
+package repo_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+
+	"nestbox/repo"
+	"nestbox/repo/car"
+	"nestbox/repo/mst"
+)
+
+// benchRecords is how many records the large repository of the benchmarks has:
+// NESTBOX_BENCH_RECORDS, 1,000,000 for the figures in the documents.
+func benchRecords(b *testing.B) int {
+	b.Helper()
+	text := os.Getenv("NESTBOX_BENCH_RECORDS")
+	if text == "" {
+		return 20_000
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return n
+}
+
+// writeLarge writes the CAR file of a repository with n posts: records and nodes
+// in the order in which they are made, the commit last, the worst case for who
+// reads it.
+func writeLarge(b *testing.B, p *person, n int) (path string) {
+	b.Helper()
+	path = filepath.Join(b.TempDir(), "large.car")
+	blocks := func(root cid.Cid, emit func(id cid.Cid, data []byte)) cid.Cid {
+		builder := mst.Builder{Emit: func(c mst.Changed) error { emit(c.CID, c.Block); return nil }}
+		for i := range n {
+			key := "app.bsky.feed.post/" + syntax.NewTID(int64(i)*1_000_003+1_500_000_000_000_000, 1).String()
+			record := block(map[string]any{
+				"$type": "app.bsky.feed.post", "langs": []any{"en"}, "createdAt": "2026-08-01T12:00:00.000Z",
+				"text": fmt.Sprintf("record %d, with as many words as people write when they say what is on their mind", i),
+			})
+			emit(record.CID, record.Data)
+			if err := builder.Add(key, record.CID); err != nil {
+				b.Fatal(err)
+			}
+		}
+		link, err := builder.Finish()
+		if err != nil {
+			b.Fatal(err)
+		}
+		return link.CID
+	}
+	root := blocks(cid.Undef, func(cid.Cid, []byte) {})
+	commit := pack(b, p.did, repo.NextTID(p.w.Now(), 1, p.head().Rev), p.w.keys[p.id], root, nil)
+	f, err := os.Create(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	w := bufio.NewWriter(f)
+	_, err = w.Write(car.AppendHeader(nil, commit.root))
+	var buf []byte
+	emit := func(id cid.Cid, data []byte) {
+		buf = car.AppendBlock(buf[:0], id, data)
+		if _, writeErr := w.Write(buf); writeErr != nil {
+			err = writeErr
+		}
+	}
+	blocks(root, emit)
+	emit(commit.root, commit.blocks[0].Data)
+	if err == nil {
+		err = w.Flush()
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		b.Fatal(err)
+	}
+	return path
+}
+
+// memory runs do and returns by how much the process was larger meanwhile than
+// before, at most, in MiB.
+func memory(b *testing.B, do func()) float64 {
+	b.Helper()
+	debug.FreeOSMemory()
+	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
+		b.Log(err) // not everywhere allowed: the figure is the peak of the whole process then
+	}
+	before := status(b, "VmRSS:")
+	do()
+	return float64(status(b, "VmHWM:")-before) / 1024
+}
+
+// status is a figure of this process, in KiB.
+func status(b *testing.B, name string) int {
+	b.Helper()
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == name {
+			n, err := strconv.Atoi(fields[1])
+			if err != nil {
+				b.Fatal(err)
+			}
+			return n
+		}
+	}
+	b.Fatalf("no %s", name)
+	return 0
+}
+
+// BenchmarkExport1000 is getRepo without HTTP.
+func BenchmarkExport1000(b *testing.B) {
+	w := newWorld(b)
+	w.TempDir = b.TempDir()
+	p := w.person("alice")
+	root, blocks := tree(b, posts(1000))
+	p.mustImport(pack(b, p.did, repo.NextTID(w.Now(), 1, p.head().Rev), w.keys[p.id], root, blocks).bytes())
+	a := p.account()
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := w.Export(b.Context(), a, io.Discard); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkLarge imports and exports a large repository.
+func BenchmarkLarge(b *testing.B) {
+	n := benchRecords(b)
+	w := newWorld(b)
+	w.TempDir = b.TempDir()
+	alice := w.person("alice")
+	file := writeLarge(b, alice, n)
+	for _, bench := range []struct {
+		name string
+		run  func(b *testing.B, i int)
+	}{
+		{"import", func(b *testing.B, i int) {
+			p := alice
+			if i > 0 {
+				b.Skip("an import of what is there does nothing")
+			}
+			f, err := os.Open(file)
+			if err != nil {
+				b.Fatal(err)
+			}
+			done, err := w.Import(b.Context(), p.account(), f)
+			if err != nil || done.Records != int64(n) {
+				b.Fatal(done, err)
+			}
+			if err := f.Close(); err != nil {
+				b.Fatal(err)
+			}
+		}},
+		{"export", func(b *testing.B, _ int) {
+			if err := w.Export(b.Context(), alice.account(), io.Discard); err != nil {
+				b.Fatal(err)
+			}
+		}},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			most := memory(b, func() {
+				for i := range b.N {
+					bench.run(b, i)
+				}
+			})
+			b.ReportMetric(most, "MiB")
+			b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "records/s")
+		})
+	}
+	_ = slices.Max[[]int]
+	_ = bytes.NewReader
+}
