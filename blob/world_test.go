@@ -1,0 +1,382 @@
+package blob_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+
+	"nestbox/account"
+	"nestbox/blob"
+	"nestbox/blob/disk"
+	"nestbox/dagcbor"
+	"nestbox/firehose/event"
+	"nestbox/hosting"
+	"nestbox/repo"
+	"nestbox/repo/car"
+	"nestbox/repo/mst"
+	"nestbox/store/sqlite"
+)
+
+// steps is what a test puts between the steps of the service: it is called with
+// the name of each before it, and with "after" and the name behind it. An error
+// is what the step then returns.
+type steps func(step string) error
+
+func (s steps) before(step string) error {
+	if s == nil {
+		return nil
+	}
+	return s(step)
+}
+
+func (s steps) after(step string, err error) error {
+	if err == nil && s != nil {
+		err = s("after " + step)
+	}
+	return err
+}
+
+// watched is a real store with steps around its writes.
+type watched struct {
+	blob.Store
+	w *world
+}
+
+func (s watched) Intend(ctx context.Context, key string, at time.Time) error {
+	if err := s.w.steps.before("intend"); err != nil {
+		return err
+	}
+	return s.w.steps.after("intend", s.Store.Intend(ctx, key, at))
+}
+
+func (s watched) Add(ctx context.Context, accountID int64, b blob.Blob, quota int64) (blob.Blob, error) {
+	if err := s.w.steps.before("add"); err != nil {
+		return blob.Blob{}, err
+	}
+	b, err := s.Store.Add(ctx, accountID, b, quota)
+	return b, s.w.steps.after("add", err)
+}
+
+func (s watched) Collect(ctx context.Context, unused, unreferenced time.Time) (int, bool, error) {
+	if err := s.w.steps.before("collect"); err != nil {
+		return 0, false, err
+	}
+	n, more, err := s.Store.Collect(ctx, unused, unreferenced)
+	return n, more, s.w.steps.after("collect", err)
+}
+
+func (s watched) Garbage(ctx context.Context, intended time.Time, after string, limit int) ([]string, error) {
+	keys, err := s.Store.Garbage(ctx, intended, after, limit)
+	if len(keys) > 0 {
+		err = s.w.steps.after("garbage", err)
+	}
+	return keys, err
+}
+
+func (s watched) Forget(ctx context.Context, keys []string) error {
+	if err := s.w.steps.before("forget"); err != nil {
+		return err
+	}
+	return s.w.steps.after("forget", s.Store.Forget(ctx, keys))
+}
+
+// watchedFiles are real files with steps around what is done to them.
+type watchedFiles struct {
+	blob.Files
+	w *world
+}
+
+func (f watchedFiles) Create(ctx context.Context) (blob.Upload, error) {
+	if err := f.w.steps.before("create"); err != nil {
+		return nil, err
+	}
+	u, err := f.Files.Create(ctx)
+	return watchedUpload{u, f.w}, err
+}
+
+func (f watchedFiles) Open(ctx context.Context, key string) (blob.File, error) {
+	if err := f.w.steps.before("open"); err != nil {
+		return nil, err
+	}
+	return f.Files.Open(ctx, key)
+}
+
+func (f watchedFiles) Remove(ctx context.Context, key string) error {
+	if err := f.w.steps.before("remove"); err != nil {
+		return err
+	}
+	return f.w.steps.after("remove", f.Files.Remove(ctx, key))
+}
+
+type watchedUpload struct {
+	blob.Upload
+	w *world
+}
+
+func (u watchedUpload) Write(p []byte) (int, error) {
+	if err := u.w.steps.before("write"); err != nil {
+		return 0, err
+	}
+	return u.Upload.Write(p)
+}
+
+func (u watchedUpload) Commit(ctx context.Context, key string) error {
+	if err := u.w.steps.before("commit"); err != nil {
+		return err
+	}
+	return u.w.steps.after("commit", u.Upload.Commit(ctx, key))
+}
+
+func (u watchedUpload) Abort() {
+	if u.w.steps.before("abort") == nil {
+		u.Upload.Abort()
+	}
+}
+
+// world is the service on a real database and real files.
+type world struct {
+	*blob.Service
+	steps
+
+	t       *testing.T
+	dir     string
+	db      *sqlite.DB
+	account *account.Account
+	revs    int
+
+	mu   sync.Mutex
+	now  time.Time
+	keys int
+}
+
+var start = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+
+// newWorld has one account, with an empty repository. At the end the database
+// must be sound.
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, dir: t.TempDir(), now: start}
+	w.open()
+	t.Cleanup(func() {
+		if err := w.db.Close(); err != nil {
+			t.Error(err)
+		}
+		faults, err := sqlite.Verify(w.database())
+		if err != nil || len(faults) > 0 {
+			t.Errorf("database: %v %q", err, faults)
+		}
+	})
+	p := hosting.Pending{
+		DID: "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", Handle: "alice.test", Email: "alice@example.com", PasswordHash: "x",
+		SigningKey: "did:key:x", SigningKeySealed: []byte("x"), Operation: []byte("{}"), CreatedAt: start,
+	}
+	id, err := sqlite.Hosting{DB: w.db}.Reserve(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.account, err = (sqlite.Hosting{DB: w.db}).Activate(t.Context(), id, []byte("{}"), account.Event{At: start, Kind: account.EventSignUp}); err != nil {
+		t.Fatal(err)
+	}
+	d := mst.NewTree(1).Flush()
+	first := w.signed(repo.Change{AccountID: id, Next: repo.Head{DID: p.DID, Root: d.Root, NextNode: d.NextID}, Nodes: d.Changed})
+	if err := (sqlite.Repos{DB: w.db}).Begin(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (w *world) database() string { return filepath.Join(w.dir, "nestbox.sqlite") }
+func (w *world) blobs() string    { return filepath.Join(w.dir, "blobs") }
+
+// open builds the service as a start of the server does.
+func (w *world) open() {
+	w.t.Helper()
+	db, err := sqlite.Open(w.t.Context(), w.database(), sqlite.Options{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	files, err := disk.Open(w.blobs(), "")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.db = db
+	w.Service = &blob.Service{
+		Store: watched{sqlite.Blobs{DB: db}, w}, Files: watchedFiles{files, w},
+		UploadLimit: 1 << 20, Unused: 24 * time.Hour, Unreferenced: time.Hour,
+		NewKey: w.newKey, Now: w.clock, Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+// restart is what a process finds that starts after another was killed.
+func (w *world) restart() {
+	w.t.Helper()
+	if err := w.db.Close(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.steps = nil
+	w.open()
+}
+
+func (w *world) clock() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.now
+}
+
+func (w *world) pass(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.now = w.now.Add(d)
+}
+
+func (w *world) newKey() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.keys++
+	return fmt.Sprintf("K%05d", w.keys)
+}
+
+// signed makes c the commit of its tree.
+func (w *world) signed(c repo.Change) repo.Change {
+	w.revs++
+	c.Next.Rev = syntax.NewTIDFromTime(start.Add(time.Duration(w.revs)*time.Second), 0)
+	c.At = w.clock()
+	commit := repo.Commit{DID: c.Next.DID, Data: c.Next.Root.CID, Rev: c.Next.Rev, Sig: make([]byte, 64)}
+	c.Next.Commit = commit.Encode()
+	c.Next.CID = dagcbor.CID(c.Next.Commit)
+	c.Event = event.Sync{DID: c.Next.DID, Rev: c.Next.Rev, Commit: car.Block{CID: c.Next.CID, Data: c.Next.Commit}, Time: c.At}.Event()
+	return c
+}
+
+// write makes a commit that puts a record which refers to blobs under rkey, or
+// without one removes what is there.
+func (w *world) write(rkey string, blobs ...cid.Cid) error {
+	store := sqlite.Repos{DB: w.db}
+	c := repo.Change{AccountID: w.account.ID}
+	record := repo.Write{Key: "app.post/" + rkey, Blobs: blobs}
+	err := store.View(w.t.Context(), w.account.ID, func(v repo.View) error {
+		head := v.Head()
+		c.Was, c.Next = head.CID, head
+		tree, err := mst.Open(head.Root, head.NextNode, v.Node)
+		if err != nil {
+			return err
+		}
+		if len(blobs) == 0 {
+			c.Next.Records--
+			_, err = tree.Delete(record.Key)
+		} else {
+			c.Next.Records++
+			if record.Block, err = dagcbor.Encode(map[string]any{"text": rkey}); err != nil {
+				return err
+			}
+			record.CID = dagcbor.CID(record.Block)
+			err = tree.Create(record.Key, record.CID)
+		}
+		d := tree.Flush()
+		c.Next.Root, c.Next.NextNode, c.Nodes, c.Freed = d.Root, d.NextID, d.Changed, d.Freed
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	c.Writes = []repo.Write{record}
+	return store.Commit(w.t.Context(), w.signed(c))
+}
+
+func (w *world) mustWrite(rkey string, blobs ...cid.Cid) {
+	w.t.Helper()
+	if err := w.write(rkey, blobs...); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) upload(content string) blob.Blob {
+	w.t.Helper()
+	b, err := w.Upload(w.t.Context(), w.account.ID, strings.NewReader(content), "text/plain")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return b
+}
+
+func (w *world) collect() {
+	w.t.Helper()
+	if err := w.Collect(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// read returns the content of a blob that a record refers to.
+func (w *world) read(id cid.Cid) (string, error) {
+	b, file, err := w.Open(w.t.Context(), w.account.ID, id)
+	if err != nil {
+		return "", err
+	}
+	content, err := io.ReadAll(file)
+	if cerr := file.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil && (b.CID != id || b.Size != int64(len(content)) || id != cidOf(string(content))) {
+		err = fmt.Errorf("%+v is not what is in its file", b)
+	}
+	return string(content), err
+}
+
+func cidOf(content string) cid.Cid { return dagcbor.RawCID(sha256.Sum256([]byte(content))) }
+
+// wantRead fails the test unless the blob of content can be read.
+func (w *world) wantRead(content string) {
+	w.t.Helper()
+	if got, err := w.read(cidOf(content)); got != content || err != nil {
+		w.t.Errorf("read %q, %v; want %q", got, err, content)
+	}
+}
+
+func (w *world) wantGone(content string) {
+	w.t.Helper()
+	if got, err := w.read(cidOf(content)); !errors.Is(err, blob.ErrNotFound) {
+		w.t.Errorf("read %q, %v; want ErrNotFound", got, err)
+	}
+}
+
+// wantFiles fails the test unless exactly the files of those keys exist; a
+// half-written one has no key.
+func (w *world) wantFiles(keys ...string) {
+	w.t.Helper()
+	var got []string
+	err := filepath.WalkDir(w.blobs(), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			got = append(got, filepath.Base(path))
+		}
+		return err
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	slices.Sort(keys)
+	if !slices.Equal(got, keys) {
+		w.t.Errorf("files %q, want %q", got, keys)
+	}
+}
+
+// wantNoGarbage fails the test unless nothing is left to remove, whatever its age.
+func (w *world) wantNoGarbage() {
+	w.t.Helper()
+	keys, err := sqlite.Blobs{DB: w.db}.Garbage(w.t.Context(), start.Add(1000*time.Hour), "", 10)
+	if err != nil || len(keys) > 0 {
+		w.t.Errorf("garbage %q, %v", keys, err)
+	}
+}
