@@ -83,6 +83,15 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		"RepoImportInactive":    testRepoImportInactive,
 		"RepoImportBlobs":       testRepoImportBlobs,
 		"RepoDeleted":           testRepoDeleted,
+		"BlobAdd":               testBlobAdd,
+		"BlobAddAgain":          testBlobAddAgain,
+		"BlobQuota":             testBlobQuota,
+		"BlobDeleted":           testBlobDeleted,
+		"BlobList":              testBlobList,
+		"BlobMissing":           testBlobMissing,
+		"BlobCollect":           testBlobCollect,
+		"BlobGarbage":           testBlobGarbage,
+		"BlobRace":              testBlobRace,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
