@@ -1,0 +1,127 @@
+package repo_test
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"nestbox/blob"
+	"nestbox/dagcbor"
+	"nestbox/repo"
+	"nestbox/store/sqlite"
+)
+
+// upload makes a blob of the account's; its bytes are of no interest here.
+func (p *person) upload(name, mimeType string, size int64) cid.Cid {
+	p.w.t.Helper()
+	store, key := sqlite.Blobs{DB: p.w.db}, p.did.String()+name
+	b := blob.Blob{CID: dagcbor.RawCID(sha256.Sum256([]byte(name))), Size: size, MimeType: mimeType, Key: key, CreatedAt: p.w.Now()}
+	if err := store.Intend(p.w.t.Context(), key, p.w.Now()); err != nil {
+		p.w.t.Fatal(err)
+	}
+	if _, err := store.Add(p.w.t.Context(), p.id, b, 0); err != nil {
+		p.w.t.Fatal(err)
+	}
+	return b.CID
+}
+
+// ref is a reference to a blob.
+func ref(id cid.Cid, mimeType string, size int64) string {
+	return fmt.Sprintf(`{"$type":"blob","ref":{"$link":"%s"},"mimeType":%q,"size":%d}`, id, mimeType, size)
+}
+
+// picture is a post with one.
+func picture(ref string) string {
+	return `{"$type":"app.bsky.feed.post","text":"","createdAt":"2026-08-01T12:00:00.000Z",` +
+		`"embed":{"$type":"app.bsky.embed.images","images":[{"alt":"","image":` + ref + `}]}}`
+}
+
+// used are the blobs that records refer to.
+func (p *person) used() []cid.Cid {
+	p.w.t.Helper()
+	ids, err := sqlite.Blobs{DB: p.w.db}.List(p.w.t.Context(), p.id, "", "", 1000)
+	if err != nil {
+		p.w.t.Fatal(err)
+	}
+	return ids
+}
+
+// TestBlobs is the table of references: to what was uploaded by this account,
+// is what it is said to be, and fits the schema.
+func TestBlobs(t *testing.T) {
+	w := newWorld(t)
+	alice, bob := w.person("alice"), w.person("bob")
+	png, text, huge := alice.upload("png", "image/png", 70), alice.upload("text", "text/plain", 5), alice.upload("huge", "image/png", 3_000_000)
+	bobs := bob.upload("bob's", "image/png", 70)
+	none := dagcbor.RawCID(sha256.Sum256(nil))
+	at := alice.head().CID
+	for what, c := range map[string]struct{ ref, name, message string }{
+		"what is not there": {ref(none, "image/png", 70), "BlobNotFound", "Could not find blob: " + none.String()},
+		"another's":         {ref(bobs, "image/png", 70), "BlobNotFound", "Could not find blob: " + bobs.String()},
+		"another type":      {ref(png, "image/jpeg", 70), "InvalidMimeType", "Referenced Mimetype does not match stored blob. Expected: image/png, Got: image/jpeg"},
+		"another size":      {ref(png, "image/png", 71), "InvalidSize", "Referenced Size does not match stored blob. Expected: 70, Got: 71"},
+		"a wrong type":      {ref(text, "text/plain", 5), "InvalidRequest", "Invalid app.bsky.feed.post record: Record/embed/images/0/image/mimeType must be of type image/*"},
+		"too large":         {ref(huge, "image/png", 3_000_000), "InvalidRequest", "Invalid app.bsky.feed.post record: Record/embed/images/0/image/size can not be greater than 2000000"},
+	} {
+		_, err := alice.create(post, nil, picture(c.ref))
+		wantError(t, what, err, 400, c.name, c.message)
+		_, err = alice.apply(step("create", foo, "k", `{}`), step("create", post, "", picture(c.ref)))
+		if err == nil {
+			t.Errorf("%s, in a batch: taken", what)
+		}
+	}
+	if alice.head().CID != at || len(alice.used()) != 0 {
+		t.Fatal("a refused reference made a commit")
+	}
+
+	out := alice.mustCreate(post, new("3jui7kd54zh2y"), picture(ref(png, "image/png", 70)))
+	alice.mustCreate(foo, new("k"), `{"a":`+ref(text, "text/plain", 5)+`,"b":[`+ref(text, "text/plain", 5)+`,`+ref(huge, "image/png", 3_000_000)+`]}`)
+	if got := alice.used(); len(got) != 3 {
+		t.Errorf("in use: %v", got)
+	}
+	// A record that came from elsewhere may call an old blob something else; the
+	// schema still binds what it is in truth.
+	if _, err := alice.put(post, "3jui7kd54zh2y", picture(ref(png, "image/jpeg", 1))); err != nil {
+		t.Errorf("an old blob by another name: %v", err)
+	}
+	_, err := alice.create(post, nil, picture(ref(text, "image/png", 5)))
+	wantError(t, "a text by another name", err, 400, "InvalidMimeType", "Stored blob of type text/plain may not be used at Record/embed/images/0/image")
+	_, err = alice.create(post, nil, picture(ref(huge, "image/png", 5)))
+	wantError(t, "a large one by another name", err, 400, "InvalidSize", "Stored blob of 3000000 bytes is too large for Record/embed/images/0/image (maximum 2000000)")
+	if _, err := w.CreateRecord(t.Context(), alice.caller, repo.CreateRecordInput{
+		Repo: "alice.test", Collection: post, Record: []byte(picture(ref(huge, "image/png", 5))), Validate: new(false),
+	}); err != nil {
+		t.Errorf("not validated: %v", err)
+	}
+
+	if _, err := alice.remove(post, "3jui7kd54zh2y"); err != nil {
+		t.Fatal(err)
+	}
+	if got := alice.used(); slices.Contains(got, png) || len(got) != 2 {
+		t.Errorf("in use after the delete of %s: %v", out.URI, got)
+	}
+	alice.verifyChain(0)
+}
+
+// TestBlobGoes: a blob that is collected between the look at it and the commit
+// is named all the same, and the record is not made.
+func TestBlobGoes(t *testing.T) {
+	w := newWorld(t)
+	alice := w.person("alice")
+	png := alice.upload("png", "image/png", 70)
+	w.Service.Store = &racing{w.Service.Store, func() {
+		later := w.Now().Add(time.Hour)
+		if _, _, err := (sqlite.Blobs{DB: w.db}).Collect(t.Context(), later, later); err != nil {
+			t.Error(err)
+		}
+	}}
+	_, err := alice.create(post, nil, picture(ref(png, "image/png", 70)))
+	wantError(t, "a blob that went", err, 400, "BlobNotFound", "Could not find blob: "+png.String())
+	if got := alice.records(); len(got) != 0 {
+		t.Errorf("left: %v", got)
+	}
+}

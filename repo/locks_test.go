@@ -1,0 +1,61 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+)
+
+// TestLock: one at a time for an account, others beside it; who waits can leave,
+// and nothing is kept of an account that nobody writes to.
+func TestLock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s Service
+		lock := func(ctx context.Context, id int64) func() {
+			unlock, err := s.lock(ctx, id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return unlock
+		}
+		first := lock(t.Context(), 1)
+		other := lock(t.Context(), 2)
+
+		leaving, leave := context.WithCancel(t.Context())
+		left := make(chan error, 1)
+		go func() {
+			_, err := s.lock(leaving, 1)
+			left <- err
+		}()
+		in := 0
+		for range 3 {
+			go func() {
+				unlock, err := s.lock(t.Context(), 1)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				in++ // the race detector sees two at once
+				unlock()
+			}()
+		}
+		synctest.Wait()
+		if in != 0 {
+			t.Fatal("two hold one lock")
+		}
+		leave()
+		if err := <-left; !errors.Is(err, context.Canceled) {
+			t.Errorf("who left: %v", err)
+		}
+		first()
+		synctest.Wait()
+		if in != 3 {
+			t.Errorf("%d of 3 got the lock", in)
+		}
+		other()
+		if len(s.writing.held) != 0 {
+			t.Errorf("kept: %v", s.writing.held)
+		}
+	})
+}
