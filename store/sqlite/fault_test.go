@@ -46,6 +46,8 @@ type world struct {
 type change struct {
 	do   func(t *testing.T, w world) error
 	done func(t *testing.T, w world) bool
+	// before is how many commits come before the one that counts.
+	before int64
 }
 
 func changes() map[string]change {
@@ -83,69 +85,69 @@ func changes() map[string]change {
 	}
 	out := map[string]change{
 		"sign-in": {
-			func(t *testing.T, w world) error {
+			do: func(t *testing.T, w world) error {
 				_, err := sqlite.Sessions{DB: w.DB}.Create(t.Context(), newSession(w.account.ID))
 				return err
 			},
-			func(t *testing.T, w world) bool { return len(list(t, w)) == 2 },
+			done: func(t *testing.T, w world) bool { return len(list(t, w)) == 2 },
 		},
 		"refresh": {
-			func(t *testing.T, w world) error {
+			do: func(t *testing.T, w world) error {
 				_, err := sqlite.Sessions{DB: w.DB}.Rotate(t.Context(), w.session.ID, forward)
 				return err
 			},
-			func(t *testing.T, w world) bool { return load(t, w).Head == 1 },
+			done: func(t *testing.T, w world) bool { return load(t, w).Head == 1 },
 		},
 		"sign-out": {
-			func(t *testing.T, w world) error {
+			do: func(t *testing.T, w world) error {
 				return sqlite.Sessions{DB: w.DB}.End(t.Context(), w.session.ID, accountEvent())
 			},
-			func(t *testing.T, w world) bool { return load(t, w) == nil },
+			done: func(t *testing.T, w world) bool { return load(t, w) == nil },
 		},
 		"all signed out": {
-			func(t *testing.T, w world) error {
+			do: func(t *testing.T, w world) error {
 				_, err := sqlite.Sessions{DB: w.DB}.EndAll(t.Context(), w.account.ID, true, accountEvent())
 				return err
 			},
-			func(t *testing.T, w world) bool { return load(t, w) == nil },
+			done: func(t *testing.T, w world) bool { return load(t, w) == nil },
 		},
 		"password": {
-			func(t *testing.T, w world) error {
+			do: func(t *testing.T, w world) error {
 				return sqlite.Accounts{DB: w.DB}.SetPassword(t.Context(), w.account.ID, "new", 0, accountEvent())
 			},
-			func(t *testing.T, w world) bool { return credentials(t, w).PasswordHash == "new" && load(t, w) == nil },
+			done: func(t *testing.T, w world) bool { return credentials(t, w).PasswordHash == "new" && load(t, w) == nil },
 		},
 		"app password": {
-			func(t *testing.T, w world) error {
+			do: func(t *testing.T, w world) error {
 				return sqlite.Accounts{DB: w.DB}.AddAppPassword(t.Context(), w.account.ID, account.AppPassword{Name: "x", Hash: "x", CreatedAt: start}, accountEvent())
 			},
-			func(t *testing.T, w world) bool { return len(credentials(t, w).AppPasswords) == 1 },
+			done: func(t *testing.T, w world) bool { return len(credentials(t, w).AppPasswords) == 1 },
 		},
 		"takedown": {
-			func(t *testing.T, w world) error {
+			do: func(t *testing.T, w world) error {
 				_, err := sqlite.Accounts{DB: w.DB}.SetStatus(t.Context(), w.account.ID, account.StatusChange{Takedown: &account.Applied{Applied: true}}, accountEvent())
 				return err
 			},
-			func(t *testing.T, w world) bool {
+			done: func(t *testing.T, w world) bool {
 				return byDID(t, w).Status() == account.Takendown && load(t, w) == nil
 			},
 		},
 		"deletion": {
-			func(t *testing.T, w world) error { return sqlite.Accounts{DB: w.DB}.Delete(t.Context(), w.account.ID) },
-			func(t *testing.T, w world) bool { return byDID(t, w) == nil },
+			do:   func(t *testing.T, w world) error { return sqlite.Accounts{DB: w.DB}.Delete(t.Context(), w.account.ID) },
+			done: func(t *testing.T, w world) bool { return byDID(t, w) == nil },
 		},
 		"DID document": {
-			func(t *testing.T, w world) error {
+			do: func(t *testing.T, w world) error {
 				return sqlite.Identities{DB: w.DB}.SaveDocument(t.Context(), w.account.ID, []byte(`{"new":1}`), true, start)
 			},
-			func(t *testing.T, w world) bool { return byDID(t, w).HandleInvalid },
+			done: func(t *testing.T, w world) bool { return byDID(t, w).HandleInvalid },
 		},
 		"sign-up": {
-			func(t *testing.T, w world) error {
+			do: func(t *testing.T, w world) error {
 				_, err := sqlite.Hosting{DB: w.DB}.Reserve(t.Context(), pendingAccount("bob"))
 				return err
 			},
-			func(t *testing.T, w world) bool {
+			done: func(t *testing.T, w world) bool {
 				l, err := sqlite.Hosting{DB: w.DB}.Pending(t.Context())
 				return err == nil && len(l) == 1
 			},
@@ -158,11 +160,13 @@ func changes() map[string]change {
 // seam is a COMMIT that fails from some moment on.
 type seam struct {
 	fails atomic.Bool
-	fail  func(*zombie.Conn) error
+	// before is how many succeed after that moment all the same.
+	before atomic.Int64
+	fail   func(*zombie.Conn) error
 }
 
 func (s *seam) commit(c *zombie.Conn) error {
-	if s.fails.Load() {
+	if s.fails.Load() && s.before.Add(-1) < 0 {
 		return s.fail(c)
 	}
 	return sqlitex.ExecuteTransient(c, "COMMIT", nil)
@@ -190,6 +194,7 @@ func TestFailedNotSaved(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "nestbox.sqlite")
 			s := &seam{fail: func(*zombie.Conn) error { return zombie.ResultFull.ToError() }}
 			w := openWorld(t, path, sqlite.Options{Commit: s.commit})
+			s.before.Store(c.before)
 			s.fails.Store(true)
 			if err := c.do(t, w); !errors.Is(err, groupcommit.ErrRolledBack) {
 				t.Errorf("%v, want ErrRolledBack", err)
@@ -230,6 +235,7 @@ func TestFailedButSaved(t *testing.T) {
 				}}
 				fatal := make(chan error, 1)
 				w := openWorld(t, path, sqlite.Options{Commit: s.commit, Fatal: func(err error) { fatal <- err }})
+				s.before.Store(c.before)
 				s.fails.Store(true)
 				if err := c.do(t, w); !errors.Is(err, groupcommit.ErrOutcomeUnknown) {
 					t.Errorf("%v, want ErrOutcomeUnknown", err)

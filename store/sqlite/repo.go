@@ -31,12 +31,16 @@ func nodeKey(number, node int64) int64 { return number<<32 | node }
 
 // cidHash is the start of a CID's hash, by which record_cid finds records. The
 // CID is one of a block.
-func cidHash(id string) int64 {
+func cidHash[T string | []byte](id T) int64 {
 	const prefix = 4 // version, codec, hash and length, a byte each
 	if len(id) < prefix+8 {
 		return 0
 	}
-	return int64(binary.BigEndian.Uint64([]byte(id[prefix : prefix+8]))) //nolint:gosec // the bits, not the value
+	var n uint64
+	for i := range 8 {
+		n = n<<8 | uint64(id[prefix+i])
+	}
+	return int64(n) //nolint:gosec // the bits, not the value
 }
 
 // owner is the account of a repository, as a writer sees it.
@@ -221,7 +225,8 @@ func storeWrites(c *sqlite.Conn, number int64, rev syntax.TID, writes []repo.Wri
 			more--
 			continue
 		}
-		if err := insertReferences(c, number, rev, w); err != nil {
+		err := errors.Join(insertRecordCID(c, number, cidHash(w.CID.KeyString()), w.Key), insertReferences(c, number, rev, w))
+		if err != nil {
 			return 0, nil, err
 		}
 		for _, id := range w.Blobs {
@@ -247,18 +252,18 @@ func insertRecord(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write) (c
 	if n == 0 {
 		return false, nil
 	}
-	return true, insertRecordCID(c, number, w)
+	return true, nil
 }
 
-func insertRecordCID(c *sqlite.Conn, number int64, w repo.Write) error {
-	_, err := change(c, "INSERT INTO record_cid (repo_id, hash, key) VALUES (?, ?, ?)",
+func insertRecordCID(c *sqlite.Conn, number, hash int64, key string) error {
+	_, err := change(c, "INSERT INTO record_cid (repo_id, hash, key) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
 		func(s *sqlite.Stmt) {
 			s.BindInt64(1, number)
-			s.BindInt64(2, cidHash(w.CID.KeyString()))
-			s.BindText(3, w.Key)
+			s.BindInt64(2, hash)
+			s.BindText(3, key)
 		})
 	if err != nil {
-		return fmt.Errorf("insert record %s by CID: %w", w.Key, err)
+		return fmt.Errorf("insert record %s by CID: %w", key, err)
 	}
 	return nil
 }
@@ -309,7 +314,7 @@ func replaceRecord(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write, b
 	if err != nil {
 		return fmt.Errorf("update record %s: %w", w.Key, err)
 	}
-	return insertRecordCID(c, number, w)
+	return nil
 }
 
 // insertReferences notes the blobs that a record refers to.

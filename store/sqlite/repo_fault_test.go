@@ -133,18 +133,18 @@ func repoChanges() map[string]change {
 	}
 	return map[string]change{
 		"first repository": {
-			func(t *testing.T, w world) error {
+			do: func(t *testing.T, w world) error {
 				return sqlite.Repos{DB: w.DB}.Begin(t.Context(), begin(w))
 			},
-			func(t *testing.T, w world) bool {
+			done: func(t *testing.T, w world) bool {
 				return all(t, map[string]bool{"head": headOf(t, w.DB, w.account.ID).CID.Defined(), "event": announced(t, w.DB, begin(w))})
 			},
 		},
 		"commit": {
-			func(t *testing.T, w world) error {
+			do: func(t *testing.T, w world) error {
 				return sqlite.Repos{DB: w.DB}.Commit(t.Context(), w.repo.commit)
 			},
-			func(t *testing.T, w world) bool {
+			done: func(t *testing.T, w world) bool {
 				c := w.repo.commit
 				facts := w.repo.seen(t, w.DB, c.Next, c.Writes[0].Key)
 				facts["event"] = announced(t, w.DB, c)
@@ -157,11 +157,12 @@ func repoChanges() map[string]change {
 			},
 		},
 		"import": {
-			func(t *testing.T, w world) error {
+			before: 1, // what nobody sees
+			do: func(t *testing.T, w world) error {
 				c := w.repo.imported
 				return sqlite.Repos{DB: w.DB}.Switch(t.Context(), c.AccountID, w.repo.was.CID, c.Next, c.Event, c.At)
 			},
-			func(t *testing.T, w world) bool {
+			done: func(t *testing.T, w world) bool {
 				c := w.repo.imported
 				facts := w.repo.seen(t, w.DB, c.Next, post(4).Key)
 				facts["event"] = announced(t, w.DB, c)

@@ -26,7 +26,7 @@ var repoInvariants = []invariant{
 	{"record's CID of no repository", `SELECT DISTINCT repo_id FROM record_cid WHERE repo_id NOT IN (SELECT id FROM repo)`},
 	{"reference to a blob of no repository", `SELECT DISTINCT repo_id FROM blob_ref WHERE repo_id NOT IN (SELECT id FROM repo)`},
 	{"record is not found by its CID", `SELECT r.id, c.key FROM ` + live + ` r JOIN record c ON c.repo_id = r.id
-			WHERE NOT EXISTS (SELECT 1 FROM record_cid i WHERE i.repo_id = r.id AND i.hash = cid_hash(c.cid) AND i.key = c.key)`},
+			WHERE r.current = 1 AND NOT EXISTS (SELECT 1 FROM record_cid i WHERE i.repo_id = r.id AND i.hash = cid_hash(c.cid) AND i.key = c.key)`},
 	{"CID leads to no such record", `SELECT r.id, i.key FROM ` + live + ` r JOIN record_cid i ON i.repo_id = r.id
 			WHERE NOT EXISTS (SELECT 1 FROM record c WHERE c.repo_id = r.id AND c.key = i.key AND cid_hash(c.cid) = i.hash)`},
 	{"reference to a blob by no record of that revision", `SELECT r.id, b.key, b.cid FROM ` + live + ` r JOIN blob_ref b ON b.repo_id = r.id
@@ -45,7 +45,7 @@ func addCIDHash(c *sqlite.Conn) error {
 			if args[0].Type() != sqlite.TypeBlob {
 				return sqlite.Value{}, errors.New("a CID is a blob")
 			}
-			return sqlite.IntegerValue(cidHash(string(args[0].Blob()))), nil
+			return sqlite.IntegerValue(cidHash(args[0].Blob())), nil
 		},
 	})
 }
