@@ -154,6 +154,7 @@ func changes() map[string]change {
 		},
 	}
 	maps.Copy(out, repoChanges())
+	maps.Copy(out, blobChanges())
 	return out
 }
 

@@ -31,6 +31,7 @@ var invariants = []invariant{
 	{"account's trail is over its limit", `SELECT account_id FROM trail GROUP BY account_id HAVING count(*) > ` + strconv.Itoa(account.TrailLimit)},
 	{"invite code was used too often", `SELECT c.code FROM invite_code c
 		WHERE c.available < (SELECT count(*) FROM invite_use u WHERE u.code = c.code)`},
+	{"file of a blob is to be removed", `SELECT file FROM blob WHERE file IN (SELECT file FROM blob_garbage)`},
 }
 
 // Verify checks a database that no process has open: SQLite's own structure,
