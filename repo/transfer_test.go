@@ -160,7 +160,15 @@ func (p *person) mustImport(file []byte) repo.Imported {
 // against a walk through the tree.
 func (p *person) checkExport() {
 	p.w.t.Helper()
-	file := p.export()
+	p.checkFile(p.export())
+	head := p.head()
+	if file := readArchive(p.w.t, p.export()); file.root != head.CID {
+		p.w.t.Errorf("exported %s, the head is %s", file.root, head.CID)
+	}
+}
+
+func (p *person) checkFile(file []byte) *repo.Commit {
+	p.w.t.Helper()
 	commit, loaded, err := indigo.LoadRepoFromCAR(p.w.t.Context(), bytes.NewReader(file))
 	if err != nil {
 		p.w.t.Fatal(err)
@@ -168,12 +176,8 @@ func (p *person) checkExport() {
 	if err := errors.Join(commit.VerifyStructure(), commit.VerifySignature(p.public), loaded.MST.Verify()); err != nil {
 		p.w.t.Fatal(err)
 	}
-	head := p.head()
-	if commit.Rev != head.Rev.String() || commit.Data.String() != head.Root.CID.String() {
-		p.w.t.Errorf("exported %s %s, the head is %s %s", commit.Rev, commit.Data, head.Rev, head.Root.CID)
-	}
 	a := readArchive(p.w.t, file)
-	want := []cid.Cid{head.CID}
+	want := []cid.Cid{a.root}
 	byCID := map[cid.Cid][]byte{}
 	for _, b := range a.blocks {
 		byCID[b.CID] = b.Data
@@ -183,12 +187,17 @@ func (p *person) checkExport() {
 		Node:  func(l *mst.Link, _ *mst.Node) error { want = append(want, l.CID); return nil },
 		Entry: func(_ string, id cid.Cid) error { want = append(want, id); return nil },
 	}
-	if err := walker.Walk(mst.Link{CID: head.Root.CID}); err != nil {
+	own, err := repo.DecodeCommit(byCID[a.root])
+	if err != nil || own.Rev.String() != commit.Rev || own.DID != p.did {
+		p.w.t.Fatalf("the commit is %+v, indigo sees %+v, %v", own, commit, err)
+	}
+	if err := walker.Walk(mst.Link{CID: own.Data}); err != nil {
 		p.w.t.Fatal(err)
 	}
 	if !slices.EqualFunc(a.blocks, want, func(b car.Block, id cid.Cid) bool { return b.CID.Equals(id) }) {
 		p.w.t.Errorf("%d blocks, not in the order of the tree's %d", len(a.blocks), len(want))
 	}
+	return own
 }
 
 // TestTransferRoundTrip: what is exported here is imported elsewhere, with the
