@@ -296,6 +296,39 @@ func (w *world) write(rkey string, blobs ...cid.Cid) error {
 	return store.Commit(w.t.Context(), w.signed(c))
 }
 
+// imported puts a repository in the place of the account's whose one record
+// refers to blobs.
+func (w *world) imported(rkey string, blobs ...cid.Cid) {
+	w.t.Helper()
+	store, ctx := sqlite.Repos{DB: w.db}, w.t.Context()
+	number, err := store.Stage(ctx, w.account.ID)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	block, err := dagcbor.Encode(map[string]any{"text": rkey})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	record := repo.Write{Key: "app.post/" + rkey, CID: dagcbor.CID(block), Block: block, Blobs: blobs}
+	tree := mst.NewTree(1)
+	if err := tree.Create(record.Key, record.CID); err != nil {
+		w.t.Fatal(err)
+	}
+	d := tree.Flush()
+	c := w.signed(repo.Change{Next: repo.Head{Number: number, DID: w.account.DID, Root: d.Root, NextNode: d.NextID, Records: 1}})
+	var was cid.Cid
+	err = store.View(ctx, w.account.ID, func(v repo.View) error { was = v.Head().CID; return nil })
+	if err == nil {
+		err = store.Fill(ctx, number, c.Next.Rev, d.Changed, []repo.Write{record})
+	}
+	if err == nil {
+		err = store.Switch(ctx, w.account.ID, was, c.Next, c.Event, c.At)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 func (w *world) mustWrite(rkey string, blobs ...cid.Cid) {
 	w.t.Helper()
 	if err := w.write(rkey, blobs...); err != nil {
