@@ -210,10 +210,14 @@ type Store interface {
 	RevokeAppPassword(ctx context.Context, id int64, name string, e Event) error
 
 	// SetStatus changes the hosting status and returns the account as it is
-	// now. A takedown ends every session in the same transaction.
+	// now. A takedown ends every session in the same transaction. Where the
+	// status that the network sees is another one, the event log gets it; of an
+	// account that its owner activates, its identity and where its repository is
+	// as well.
 	SetStatus(ctx context.Context, id int64, c StatusChange, e Event) (*Account, error)
-	// Delete removes the account and all that hangs on it. Unknown: ErrNotFound.
-	Delete(ctx context.Context, id int64) error
+	// Delete removes the account and all that hangs on it, at once or in steps
+	// that begin now, and has the event log say so. Unknown: ErrNotFound.
+	Delete(ctx context.Context, id int64, at time.Time) error
 
 	AddInviteCodes(ctx context.Context, codes []InviteCode) error
 	// InviteCodes returns codes by their text; those that do not exist are left

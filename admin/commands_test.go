@@ -165,7 +165,7 @@ func addAccount(t *testing.T, store hosting.Store, name string) {
 		SigningKey: "none", SigningKeySealed: []byte{}, Operation: []byte("{}"), CreatedAt: time.Now(),
 	})
 	if err == nil {
-		_, err = store.Activate(t.Context(), id, []byte("{}"), account.Event{At: time.Now(), Kind: account.EventSignUp, By: account.ActorAdmin})
+		_, err = store.Activate(t.Context(), id, []byte("{}"), nil, account.Event{At: time.Now(), Kind: account.EventSignUp, By: account.ActorAdmin})
 	}
 	if err != nil {
 		t.Errorf("add %s: %v", name, err)

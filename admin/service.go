@@ -90,7 +90,7 @@ func (s *Service) Delete(ctx context.Context, did syntax.DID) error {
 	if err != nil {
 		return err
 	}
-	return s.Accounts.Delete(ctx, a.ID)
+	return s.Accounts.Delete(ctx, a.ID, s.Now())
 }
 
 // isUnknown says whether err is about an account that does not exist.

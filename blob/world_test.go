@@ -187,7 +187,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.account, err = (sqlite.Hosting{DB: w.db}).Activate(t.Context(), id, []byte("{}"), account.Event{At: start, Kind: account.EventSignUp}); err != nil {
+	if w.account, err = (sqlite.Hosting{DB: w.db}).Activate(t.Context(), id, []byte("{}"), nil, account.Event{At: start, Kind: account.EventSignUp}); err != nil {
 		t.Fatal(err)
 	}
 	d := mst.NewTree(1).Flush()

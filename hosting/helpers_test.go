@@ -20,6 +20,7 @@ import (
 	"nestbox/identity"
 	"nestbox/internal/seal"
 	"nestbox/plc/directory"
+	"nestbox/repo"
 	"nestbox/store/sqlite"
 )
 
@@ -160,6 +161,7 @@ func (p *place) open() {
 		p.t.Fatal(err)
 	}
 	p.db, p.Store, p.Accounts = db, sqlite.Hosting{DB: db}, sqlite.Accounts{DB: db}
+	p.Repos = &repo.Service{Store: sqlite.Repos{DB: db}}
 }
 
 // restart is a new process on the same database.

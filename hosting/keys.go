@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/maypok86/otter/v2"
 
 	"nestbox/internal/seal"
@@ -36,7 +37,16 @@ func (k *Keys) SigningKey(ctx context.Context, accountID int64) (atcrypto.Privat
 	if err != nil {
 		return nil, err
 	}
-	raw, err := k.box.Open(sealed, signingKeyLabel(did))
+	key, err := openKey(k.box, did, sealed)
+	if err == nil {
+		k.opened.Set(accountID, key)
+	}
+	return key, err
+}
+
+// openKey opens an account's sealed signing key.
+func openKey(box *seal.Box, did syntax.DID, sealed []byte) (atcrypto.PrivateKey, error) {
+	raw, err := box.Open(sealed, signingKeyLabel(did))
 	if err != nil {
 		return nil, fmt.Errorf("signing key of %s: %w", did, err)
 	}
@@ -44,6 +54,5 @@ func (k *Keys) SigningKey(ctx context.Context, accountID int64) (atcrypto.Privat
 	if err != nil {
 		return nil, fmt.Errorf("signing key of %s: %w", did, err)
 	}
-	k.opened.Set(accountID, key)
 	return key, nil
 }

@@ -11,6 +11,7 @@ import (
 	"nestbox/account"
 	"nestbox/hosting"
 	"nestbox/identity"
+	"nestbox/repo"
 )
 
 // TestCreateFails: the directory fails in every way. Where it certainly did not
@@ -211,8 +212,8 @@ func (c crash) Reserve(ctx context.Context, p hosting.Pending) (id int64, err er
 	return id, err
 }
 
-func (c crash) Activate(ctx context.Context, id int64, doc []byte, e account.Event) (a *account.Account, err error) {
-	err = c.step("activate", func() error { a, err = c.Store.Activate(ctx, id, doc, e); return err })
+func (c crash) Activate(ctx context.Context, id int64, doc []byte, first *repo.Change, e account.Event) (a *account.Account, err error) {
+	err = c.step("activate", func() error { a, err = c.Store.Activate(ctx, id, doc, first, e); return err })
 	return a, err
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	didplc "github.com/did-method-plc/go-didplc"
 
 	"nestbox/account"
@@ -17,6 +18,7 @@ import (
 	"nestbox/internal/seal"
 	"nestbox/plc"
 	"nestbox/ratelimit"
+	"nestbox/repo"
 )
 
 // Settings of a Service.
@@ -44,6 +46,11 @@ type Opener interface {
 	Open(ctx context.Context, a *account.Account) (auth.Pair, error)
 }
 
+// Repos makes the first commit of a new account's repository.
+type Repos interface {
+	Genesis(did syntax.DID, key atcrypto.PrivateKey, now time.Time) (repo.Change, error)
+}
+
 // Service is what the endpoints and the command line act through.
 type Service struct {
 	Settings
@@ -53,6 +60,7 @@ type Service struct {
 	Hasher    *account.Hasher
 	Directory *identity.Directory
 	Sessions  Opener
+	Repos     Repos
 	Box       *seal.Box
 	// Limits counts sign-ups; nil counts nothing.
 	Limits *ratelimit.Limiter
@@ -114,8 +122,16 @@ func (s *Service) Resume(ctx context.Context) error {
 }
 
 func (s *Service) activate(ctx context.Context, p Pending, doc []byte) (*account.Account, error) {
+	key, err := openKey(s.Box, p.DID, p.SigningKeySealed)
+	if err != nil {
+		return nil, err
+	}
+	first, err := s.Repos.Genesis(p.DID, key, s.now())
+	if err != nil {
+		return nil, err
+	}
 	e := account.NewEvent(ctx, s.now(), account.EventSignUp, account.ActorOwner)
-	return s.Store.Activate(ctx, p.AccountID, doc, e)
+	return s.Store.Activate(ctx, p.AccountID, doc, &first, e)
 }
 
 // Repoint makes the DID document of every account name this server's URL: for

@@ -7,6 +7,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/account"
+	"nestbox/repo"
 )
 
 // Pending is an account whose DID is being registered: everything that is
@@ -35,11 +36,14 @@ type Store interface {
 	// account.ErrDIDTaken, account.ErrInviteUsed.
 	Reserve(ctx context.Context, p Pending) (int64, error)
 	// Activate makes a reserved account exist, with the DID document that its
-	// operation results in, and returns it. Not reserved: account.ErrNotFound.
-	Activate(ctx context.Context, id int64, document []byte, e account.Event) (*account.Account, error)
+	// operation results in and its first repository, and returns it. The event
+	// log gets, in this order, its identity, that it is active, its first commit,
+	// and where its repository is. Without first it has no repository, as
+	// accounts of earlier versions have none. Not reserved: account.ErrNotFound.
+	Activate(ctx context.Context, id int64, document []byte, first *repo.Change, e account.Event) (*account.Account, error)
 	// Abandon undoes a reservation; one that is gone, or active, is no error.
 	Abandon(ctx context.Context, id int64) error
-	// Pending returns the reservations, without password hash and sealed key.
+	// Pending returns the reservations, without password hash.
 	Pending(ctx context.Context) ([]Pending, error)
 	// SealedKey returns an account's sealed signing key, and whose it is.
 	// Unknown, or pending: account.ErrNotFound.

@@ -140,7 +140,7 @@ func (w *world) stranger(name string) *person {
 	}
 	w.keys[id] = key
 	e := account.NewEvent(w.t.Context(), w.Now(), account.EventSignUp, account.ActorOwner)
-	if _, err := store.Activate(w.t.Context(), id, []byte(`{"id":"`+p.DID.String()+`"}`), e); err != nil {
+	if _, err := store.Activate(w.t.Context(), id, []byte(`{"id":"`+p.DID.String()+`"}`), nil, e); err != nil {
 		w.t.Fatal(err)
 	}
 	return &person{w, id, p.DID, auth.StandardCaller{Access: auth.Access{DID: p.DID}}, public}

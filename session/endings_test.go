@@ -132,7 +132,7 @@ func TestEndings(t *testing.T) {
 			trail: []account.EventKind{account.EventTakedownLifted},
 		},
 		{
-			event: "account deletion", do: func(h household) error { return h.Accounts.Delete(h.t.Context(), h.owner.ID) },
+			event: "account deletion", do: func(h household) error { return h.Accounts.Delete(h.t.Context(), h.owner.ID, h.Now()) },
 			ends: []string{laptop, tablet, phone, watch, foreign},
 		},
 		{
@@ -337,7 +337,7 @@ func TestStartAgainstEndings(t *testing.T) {
 			return w.Accounts.SetPassword(w.t.Context(), a.ID, cheapHash("another"), 0, w.event(account.EventPasswordChanged))
 		},
 		"takedown": func(w *world, a *account.Account) error { w.takedown(a, true); return nil },
-		"deletion": func(w *world, a *account.Account) error { return w.Accounts.Delete(w.t.Context(), a.ID) },
+		"deletion": func(w *world, a *account.Account) error { return w.Accounts.Delete(w.t.Context(), a.ID, w.Now()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, t.TempDir())

@@ -119,7 +119,7 @@ func TestRefreshOvertaken(t *testing.T) {
 		}, wireRevoked, 0},
 		{"takedown", func(w *world, a *account.Account, _ string) { w.takedown(a, true) }, wireRevoked, 0},
 		{"deletion", func(w *world, a *account.Account, _ string) {
-			if err := w.Accounts.Delete(w.t.Context(), a.ID); err != nil {
+			if err := w.Accounts.Delete(w.t.Context(), a.ID, w.Now()); err != nil {
 				w.t.Fatal(err)
 			}
 		}, wireRevoked, 0},
@@ -160,7 +160,7 @@ func TestRefreshRefused(t *testing.T) {
 	gone := w.account("gone", "none")
 	first := w.token(w.mustBegin(alice, "").Refresh)
 	goneToken := w.token(w.mustBegin(gone, "").Refresh)
-	if err := w.Accounts.Delete(t.Context(), gone.ID); err != nil {
+	if err := w.Accounts.Delete(t.Context(), gone.ID, w.Now()); err != nil {
 		t.Fatal(err)
 	}
 	with := func(change func(*auth.Token)) auth.Token {

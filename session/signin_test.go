@@ -314,7 +314,7 @@ func TestSignInOvertaken(t *testing.T) {
 		{name: "takedown", meddle: func(w *world, a *account.Account) error { w.takedown(a, true); return nil }, want: wireTakedown},
 		{name: "takedown, app password", app: true, meddle: func(w *world, a *account.Account) error { w.takedown(a, true); return nil }, want: wireWrong},
 		{name: "takedown, allowed", allowed: true, meddle: func(w *world, a *account.Account) error { w.takedown(a, true); return nil }, want: wireOK},
-		{name: "deletion", meddle: func(w *world, a *account.Account) error { return w.Accounts.Delete(w.t.Context(), a.ID) }, want: wireWrong},
+		{name: "deletion", meddle: func(w *world, a *account.Account) error { return w.Accounts.Delete(w.t.Context(), a.ID, w.Now()) }, want: wireWrong},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, t.TempDir())

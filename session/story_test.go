@@ -414,7 +414,7 @@ func (s *story) actions() map[string]func(*rapid.T) {
 			if len(s.backups) == 0 || rapid.IntRange(0, 3).Draw(t, "really") > 0 {
 				t.Skip("kept")
 			}
-			if err := s.Accounts.Delete(t.Context(), o.ID); err != nil {
+			if err := s.Accounts.Delete(t.Context(), o.ID, s.Now()); err != nil {
 				t.Fatal(err)
 			}
 			o.gone = true

@@ -128,7 +128,7 @@ func (w *world) account(name, hash string) *account.Account {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	a, err := h.Activate(ctx, id, []byte(`{"id":"did:plc:`+name+`"}`), account.NewEvent(ctx, w.Now(), account.EventSignUp, account.ActorOwner))
+	a, err := h.Activate(ctx, id, []byte(`{"id":"did:plc:`+name+`"}`), nil, account.NewEvent(ctx, w.Now(), account.EventSignUp, account.ActorOwner))
 	if err != nil {
 		w.t.Fatal(err)
 	}

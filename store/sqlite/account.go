@@ -11,6 +11,9 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"nestbox/account"
+	"nestbox/dagcbor"
+	"nestbox/firehose/event"
+	"nestbox/repo/car"
 	"nestbox/store/sqlite/groupcommit"
 )
 
@@ -287,6 +290,9 @@ func (db Accounts) SetStatus(ctx context.Context, id int64, c account.StatusChan
 		if now, err = findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
 			return err
 		}
+		if err := logChange(tx, db.DB, a, now, e.At); err != nil {
+			return err
+		}
 		return insertEvent(tx.Conn, id, e)
 	})
 	if err != nil {
@@ -295,15 +301,63 @@ func (db Accounts) SetStatus(ctx context.Context, id int64, c account.StatusChan
 	return now, nil
 }
 
+// logChange has the event log tell of a change of status that the network can
+// see. What an account that comes back has missed, consumers find out by its
+// identity and the state of its repository.
+func logChange(tx *groupcommit.Tx, db *DB, was, now *account.Account, at time.Time) error {
+	if was.Status() == now.Status() {
+		return nil
+	}
+	if err := logStatus(tx, db, now, at); err != nil || now.Status() != account.Active || was.Status() != account.Deactivated {
+		return err
+	}
+	if err := logIdentity(tx, db, now, at); err != nil {
+		return err
+	}
+	return logSync(tx, db, now, at)
+}
+
+func logStatus(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time) error {
+	return insertLog(tx, db, event.Account{DID: a.DID, Status: string(a.Status()), Time: at}.Event(), at)
+}
+
+func logIdentity(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time) error {
+	return insertLog(tx, db, event.Identity{DID: a.DID, Handle: a.Handle, Time: at}.Event(), at)
+}
+
+// logSync says where an account's repository is, if it has one.
+func logSync(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time) error {
+	var rev syntax.TID
+	var commit car.Block
+	err := query(tx.Conn, "SELECT rev, commit_block FROM repo WHERE account_id = ? AND current = 1",
+		func(s *sqlite.Stmt) { s.BindInt64(1, a.ID) },
+		func(r *sqlite.Stmt) error {
+			rev, commit.Data = syntax.TID(r.ColumnText(0)), columnBytes(r, 1)
+			return nil
+		})
+	if err != nil {
+		return fmt.Errorf("look for repository: %w", err)
+	}
+	if rev == "" {
+		return nil
+	}
+	commit.CID = dagcbor.CID(commit.Data)
+	return insertLog(tx, db, event.Sync{DID: a.DID, Rev: rev, Commit: commit, Time: at}.Event(), at)
+}
+
 // Delete implements account.Store.
-func (db Accounts) Delete(ctx context.Context, id int64) error {
+func (db Accounts) Delete(ctx context.Context, id int64, at time.Time) error {
 	return db.update(ctx, id, func(tx *groupcommit.Tx) error {
+		a, err := findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) })
+		if err != nil {
+			return err
+		}
 		if _, err := deleteSessions(tx, db.DB, "account_id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
 			return err
 		}
 		if _, err := change(tx.Conn, "DELETE FROM account WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
 			return fmt.Errorf("delete account: %w", err)
 		}
-		return nil
+		return insertLog(tx, db.DB, event.Account{DID: a.DID, Status: event.StatusDeleted, Time: at}.Event(), at)
 	})
 }

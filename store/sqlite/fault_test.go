@@ -133,7 +133,7 @@ func changes() map[string]change {
 			},
 		},
 		"deletion": {
-			do:   func(t *testing.T, w world) error { return sqlite.Accounts{DB: w.DB}.Delete(t.Context(), w.account.ID) },
+			do:   func(t *testing.T, w world) error { return sqlite.Accounts{DB: w.DB}.Delete(t.Context(), w.account.ID, start) },
 			done: func(t *testing.T, w world) bool { return byDID(t, w) == nil },
 		},
 		"DID document": {

@@ -3,12 +3,14 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"zombiezen.com/go/sqlite"
 
 	"nestbox/account"
 	"nestbox/hosting"
+	"nestbox/repo"
 	"nestbox/store/sqlite/groupcommit"
 )
 
@@ -74,7 +76,7 @@ func insertPending(c *sqlite.Conn, p hosting.Pending) (id int64, err error) {
 }
 
 // Activate implements hosting.Store.
-func (db Hosting) Activate(ctx context.Context, id int64, document []byte, e account.Event) (*account.Account, error) {
+func (db Hosting) Activate(ctx context.Context, id int64, document []byte, first *repo.Change, e account.Event) (*account.Account, error) {
 	var a *account.Account
 	err := db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		n, err := change(tx.Conn, "UPDATE account SET pending_operation = NULL WHERE id = ? AND pending_operation IS NOT NULL",
@@ -91,16 +93,34 @@ func (db Hosting) Activate(ctx context.Context, id int64, document []byte, e acc
 		if err := insertEvent(tx.Conn, id, e); err != nil {
 			return err
 		}
-		a, err = findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) })
-		if err == nil {
-			forget(tx, db.DB, a.DID)
+		if a, err = findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
+			return err
 		}
-		return err
+		forget(tx, db.DB, a.DID)
+		return announce(tx, db.DB, a, first, e.At)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return a, nil
+}
+
+// announce tells the network of a new account, in the order in which consumers
+// can make use of it.
+func announce(tx *groupcommit.Tx, db *DB, a *account.Account, first *repo.Change, at time.Time) error {
+	if err := logIdentity(tx, db, a, at); err != nil {
+		return err
+	}
+	if err := logStatus(tx, db, a, at); err != nil {
+		return err
+	}
+	if first == nil {
+		return nil
+	}
+	if err := beginRepo(tx, db, a.ID, *first); err != nil {
+		return err
+	}
+	return logSync(tx, db, a, at)
 }
 
 // Abandon implements hosting.Store.
@@ -125,13 +145,13 @@ func (db Hosting) Abandon(ctx context.Context, id int64) error {
 func (db Hosting) Pending(ctx context.Context) ([]hosting.Pending, error) {
 	var out []hosting.Pending
 	err := db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, `SELECT id, did, handle, email, signing_key, pending_operation, invited_with, created_at
+		return query(c, `SELECT id, did, handle, email, signing_key, pending_operation, invited_with, created_at, signing_key_sealed
 			FROM account WHERE pending_operation IS NOT NULL ORDER BY id`, nil,
 			func(r *sqlite.Stmt) error {
 				out = append(out, hosting.Pending{
 					AccountID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), Handle: syntax.Handle(r.ColumnText(2)),
 					Email: r.ColumnText(3), SigningKey: r.ColumnText(4), Operation: columnBytes(r, 5),
-					InviteCode: r.ColumnText(6), CreatedAt: columnTime(r, 7),
+					InviteCode: r.ColumnText(6), CreatedAt: columnTime(r, 7), SigningKeySealed: columnBytes(r, 8),
 				})
 				return nil
 			})

@@ -189,7 +189,7 @@ func addAccount(tb testing.TB, db *sqlite.DB, name string) *account.Account {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	a, err := h.Activate(tb.Context(), id, []byte("{}"), account.Event{At: start, Kind: account.EventSignUp})
+	a, err := h.Activate(tb.Context(), id, []byte("{}"), nil, account.Event{At: start, Kind: account.EventSignUp})
 	if err != nil {
 		tb.Fatal(err)
 	}

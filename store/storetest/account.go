@@ -204,7 +204,7 @@ func testAccountDelete(t *testing.T, s Stores) {
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
 	app := signInWith(t, s, a, addAppPassword(t, s, a, "app"))
 	own, other := signIn(t, s, a), signIn(t, s, b)
-	if err := s.Accounts.Delete(t.Context(), a.ID); err != nil {
+	if err := s.Accounts.Delete(t.Context(), a.ID, at(2)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Accounts.ByDID(t.Context(), a.DID); !errors.Is(err, account.ErrNotFound) {
@@ -217,7 +217,7 @@ func testAccountDelete(t *testing.T, s Stores) {
 	if trail, err := s.Accounts.Trail(t.Context(), a.ID, 10); err != nil || len(trail) != 0 {
 		t.Errorf("trail %+v, %v", trail, err)
 	}
-	if err := s.Accounts.Delete(t.Context(), a.ID); !errors.Is(err, account.ErrNotFound) {
+	if err := s.Accounts.Delete(t.Context(), a.ID, at(2)); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("deleted twice: %v", err)
 	}
 	if again := newAccount(t, s, "alice"); again.ID == a.ID {

@@ -174,7 +174,7 @@ func testBlobDeleted(t *testing.T, s Stores) {
 		upload(t, s, o.ID, "unused", start)
 		o.commit(t, s, put("app.post/1", "x", id))
 	}
-	if err := s.Accounts.Delete(t.Context(), alice.ID); err != nil {
+	if err := s.Accounts.Delete(t.Context(), alice.ID, at(2)); err != nil {
 		t.Fatal(err)
 	}
 	s = s.Reopen()

@@ -138,7 +138,7 @@ func testReserve(t *testing.T, s Stores) {
 	if err := s.Hosting.Abandon(t.Context(), id); err != nil {
 		t.Errorf("abandoned twice: %v", err)
 	}
-	if _, err := s.Hosting.Activate(t.Context(), id, nil, event(account.EventSignUp)); !errors.Is(err, account.ErrNotFound) {
+	if _, err := s.Hosting.Activate(t.Context(), id, nil, nil, event(account.EventSignUp)); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("activate what is abandoned: %v", err)
 	}
 	a := newAccount(t, s, "alice")
@@ -210,7 +210,7 @@ func testPending(t *testing.T, s Stores) {
 			return err
 		},
 		"SealedKey":    func() error { _, _, err := s.Hosting.SealedKey(t.Context(), id); return err },
-		"Delete":       func() error { return s.Accounts.Delete(t.Context(), id) },
+		"Delete":       func() error { return s.Accounts.Delete(t.Context(), id, at(2)) },
 		"SaveDocument": func() error { return s.Identity.SaveDocument(t.Context(), id, []byte("{}"), false, start) },
 	} {
 		if err := see(); !errors.Is(err, account.ErrNotFound) {
@@ -224,7 +224,7 @@ func testPending(t *testing.T, s Stores) {
 		t.Errorf("List = %+v, %v", list, err)
 	}
 	// It was looked for before it existed: no cache may remember that.
-	if _, err := s.Hosting.Activate(t.Context(), id, []byte(`{}`), event(account.EventSignUp)); err != nil {
+	if _, err := s.Hosting.Activate(t.Context(), id, []byte(`{}`), nil, event(account.EventSignUp)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Accounts.ByDID(t.Context(), p.DID); err != nil {
@@ -233,7 +233,7 @@ func testPending(t *testing.T, s Stores) {
 	if list, err := s.Hosting.Pending(t.Context()); err != nil || len(list) != 0 {
 		t.Errorf("Pending = %+v, %v", list, err)
 	}
-	if _, err := s.Hosting.Activate(t.Context(), id, nil, event(account.EventSignUp)); !errors.Is(err, account.ErrNotFound) {
+	if _, err := s.Hosting.Activate(t.Context(), id, nil, nil, event(account.EventSignUp)); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("activated twice: %v", err)
 	}
 }
@@ -260,7 +260,7 @@ func testIdentity(t *testing.T, s Stores) {
 	if list, err := s.Identity.Due(t.Context(), start, 10); err != nil || len(list) != 1 || list[0].DID != never.DID {
 		t.Errorf("due %+v, %v; want the one that was never checked", list, err)
 	}
-	if err := s.Accounts.Delete(t.Context(), never.ID); err != nil {
+	if err := s.Accounts.Delete(t.Context(), never.ID, at(2)); err != nil {
 		t.Fatal(err)
 	}
 	due := func(limit int) []syntax.DID {

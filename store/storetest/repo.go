@@ -476,7 +476,12 @@ func testRepoInactive(t *testing.T, s Stores) {
 	}
 	late.made(t, s, late.first())
 	late.check(t, s)
-	logs(t, s, before)
+	for _, e := range logged(t, s, before) {
+		if e.DID == bare.DID && e.Kind != stream.KindAccount {
+			t.Errorf("%s of an account that is not active", e.Kind)
+		}
+	}
+	before = last(t, s)
 	logs(t, s, before, alice.commit(t, s, put("app.post/2", "two")))
 }
 

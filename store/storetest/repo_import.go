@@ -305,7 +305,7 @@ func testRepoDeleted(t *testing.T, s Stores) {
 	bob.commit(t, s, posts(5, "of bob")...)
 	i := alice.stage(t, s, posts(10, "imported")...)
 	change := alice.change(t, s, put("app.post/x", "x"))
-	if err := s.Accounts.Delete(t.Context(), alice.ID); err != nil {
+	if err := s.Accounts.Delete(t.Context(), alice.ID, at(2)); err != nil {
 		t.Fatal(err)
 	}
 	for name, err := range map[string]error{

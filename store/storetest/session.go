@@ -60,7 +60,7 @@ func testSessionEpoch(t *testing.T, s Stores) {
 			_, err := s.Accounts.SetStatus(t.Context(), a.ID, account.StatusChange{Takedown: &account.Applied{Applied: true}}, event(account.EventTakedown))
 			return err
 		},
-		"deletion": func(a *account.Account) error { return s.Accounts.Delete(t.Context(), a.ID) },
+		"deletion": func(a *account.Account) error { return s.Accounts.Delete(t.Context(), a.ID, at(2)) },
 	} {
 		a := newAccount(t, s, name)
 		checked := newSession(t, s, a)

@@ -60,6 +60,8 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		"AccountAppPasswords":   testAccountAppPasswords,
 		"AccountStatus":         testAccountStatus,
 		"AccountDelete":         testAccountDelete,
+		"AnnounceAccount":       testAnnounceAccount,
+		"AnnounceStatus":        testAnnounceStatus,
 		"AccountTrail":          testAccountTrail,
 		"AccountCache":          testAccountCache,
 		"Invites":               testInvites,
@@ -92,6 +94,10 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		"BlobCollect":           testBlobCollect,
 		"BlobGarbage":           testBlobGarbage,
 		"BlobRace":              testBlobRace,
+		"LogRead":               testLogRead,
+		"LogWatch":              testLogWatch,
+		"LogPrune":              testLogPrune,
+		"LogJump":               testLogJump,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -127,7 +133,7 @@ func newAccount(t *testing.T, s Stores, name string) *account.Account {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := s.Hosting.Activate(t.Context(), id, []byte(`{"id":"`+p.DID.String()+`"}`), event(account.EventSignUp))
+	a, err := s.Hosting.Activate(t.Context(), id, []byte(`{"id":"`+p.DID.String()+`"}`), nil, event(account.EventSignUp))
 	if err != nil {
 		t.Fatal(err)
 	}
