@@ -59,8 +59,13 @@ func (s nodes) load(l *mst.Link) (*mst.Node, error) {
 	return n, nil
 }
 
-// keep stores what a Flush changed.
+// keep stores what a Flush changed. A node that changed has a new number.
 func (s nodes) keep(d mst.Diff) {
+	for _, c := range d.Changed {
+		if s[c.ID].block != nil || c.ID >= d.NextID {
+			panic(fmt.Sprintf("number %d is taken", c.ID))
+		}
+	}
 	for _, id := range d.Freed {
 		delete(s, id)
 	}

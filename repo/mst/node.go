@@ -60,7 +60,7 @@ type Entry struct {
 
 // Node is one node of the tree.
 type Node struct {
-	// ID is the store's number of the node: it stays while the node changes.
+	// ID is the store's number of the node; 0 where it has none, or none yet.
 	ID int64
 	// Left is the subtree before the first key.
 	Left    *Link

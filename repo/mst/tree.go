@@ -36,8 +36,8 @@ func NewTree(nextID int64) *Tree {
 	return t
 }
 
-// Open returns the tree below root. Nodes that come into being get numbers from
-// nextID on; 0 gives them none.
+// Open returns the tree below root. Nodes that change get numbers from nextID
+// on; 0 gives them none.
 func Open(root Link, nextID int64, load Loader) (*Tree, error) {
 	n, err := load(&root)
 	if err != nil {
@@ -49,15 +49,9 @@ func Open(root Link, nextID int64, load Loader) (*Tree, error) {
 	return &Tree{root: n, load: load, nextID: nextID, top: root}, nil
 }
 
-func (t *Tree) newNode(layer int) *Node {
-	n := &Node{layer: layer, dirty: true, ID: t.nextID}
-	if t.nextID > 0 {
-		t.nextID++
-	}
-	return n
-}
+func (t *Tree) newNode(layer int) *Node { return &Node{layer: layer, dirty: true} }
 
-// free notes that a node is gone.
+// free notes that a node's number is gone.
 func (t *Tree) free(n *Node) {
 	if n.ID > 0 {
 		t.freed = append(t.freed, n.ID)
@@ -306,9 +300,11 @@ type Changed struct {
 type Diff struct {
 	// Root leads to the root.
 	Root Link
-	// Changed are the nodes that are new or different, children first.
+	// Changed are the nodes that are new or different, children first, with the
+	// numbers that follow on the last ones: what changes together, a path mostly,
+	// is kept together, and the next change of the path finds it in one place.
 	Changed []Changed
-	// Freed are the numbers of nodes that are gone.
+	// Freed are the numbers of nodes that are gone, or have a new one.
 	Freed []int64
 	// NextID is the number that the next new node would get.
 	NextID int64
@@ -316,27 +312,31 @@ type Diff struct {
 
 // Flush computes the CIDs of what changed.
 func (t *Tree) Flush() Diff {
-	d := Diff{Freed: t.freed, NextID: t.nextID}
-	t.freed = nil
+	var d Diff
 	if t.root.dirty {
-		t.top = Link{ID: t.root.ID, node: t.root}
-		t.top.CID = flush(t.root, &d)
+		t.top = t.flush(t.root, &d)
 	}
 	d.Root = Link{CID: t.top.CID, ID: t.top.ID}
+	d.Freed, d.NextID, t.freed = t.freed, t.nextID, nil
 	return d
 }
 
-func flush(n *Node, d *Diff) cid.Cid {
+// flush returns a link to n. Like its CID, a node's number changes with it.
+func (t *Tree) flush(n *Node, d *Diff) Link {
 	for _, l := range n.Children() {
 		if l != nil && l.node != nil && l.node.dirty {
-			l.CID, l.ID = flush(l.node, d), l.node.ID
+			*l = t.flush(l.node, d)
 		}
 	}
 	n.dirty = false
+	t.free(n)
+	if n.ID = t.nextID; t.nextID > 0 {
+		t.nextID++
+	}
 	block := n.Encode()
 	c := dagcbor.CID(block)
 	d.Changed = append(d.Changed, Changed{Node: n, CID: c, Block: block})
-	return c
+	return Link{CID: c, ID: n.ID, node: n}
 }
 
 // Proof calls visit for each node, once, that shows what the tree says of keys

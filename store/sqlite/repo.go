@@ -147,7 +147,7 @@ func beginRepo(tx *groupcommit.Tx, db *DB, accountID int64, c repo.Change) error
 
 // storeHead makes h the head of the repository h.Number.
 func storeHead(c *sqlite.Conn, h repo.Head) error {
-	_, err := change(c, `UPDATE repo SET current = 1, cid = ?, rev = ?, commit_block = ?, root_id = ?, root_cid = ?, next_node = ?, records = ?
+	_, err := change(c, `UPDATE repo SET cid = ?, rev = ?, commit_block = ?, root_id = ?, root_cid = ?, next_node = ?, records = ?
 		WHERE id = ?`,
 		func(s *sqlite.Stmt) {
 			bindCID(s, 1, h.CID)
@@ -165,8 +165,7 @@ func storeHead(c *sqlite.Conn, h repo.Head) error {
 	return nil
 }
 
-// storeNodes writes nodes, in place where they were there, and removes those
-// that are freed.
+// storeNodes writes nodes and removes those that are freed.
 func storeNodes(c *sqlite.Conn, number int64, rev syntax.TID, nodes []mst.Changed, freed []int64) error {
 	var children []byte
 	for _, n := range nodes {
@@ -179,8 +178,7 @@ func storeNodes(c *sqlite.Conn, number int64, rev syntax.TID, nodes []mst.Change
 				children = binary.AppendUvarint(children, uint64(l.ID)) //nolint:gosec // above 0, as every node's
 			}
 		}
-		_, err := change(c, `INSERT INTO node (id, rev, children, block) VALUES (?, ?, ?, ?)
-			ON CONFLICT DO UPDATE SET rev = excluded.rev, children = excluded.children, block = excluded.block`,
+		_, err := change(c, "INSERT INTO node (id, rev, children, block) VALUES (?, ?, ?, ?)",
 			func(s *sqlite.Stmt) {
 				s.BindInt64(1, nodeKey(number, n.ID))
 				s.BindText(2, rev.String())

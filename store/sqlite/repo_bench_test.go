@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/ipfs/go-cid"
@@ -180,6 +182,21 @@ func benchDB(b *testing.B) (db *sqlite.DB, path string) {
 	return db, path
 }
 
+// cpu reports what a benchmark costs of the processors, since when it was
+// called: other than the time that passes, that is the same on a busy machine.
+func cpu(b *testing.B) (report func()) {
+	b.Helper()
+	spent := func() time.Duration {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	before := spent()
+	return func() { b.ReportMetric(float64((spent()-before).Nanoseconds())/float64(b.N), "cpu-ns/op") }
+}
+
 // BenchmarkCommit adds posts to repositories of 1,000: what the domain computes
 // but for signing and validation, and the store's part. Parallel accounts share
 // commits.
@@ -197,6 +214,7 @@ func BenchmarkCommit(b *testing.B) {
 			b.SetParallelism(accounts)
 			b.ReportAllocs()
 			b.ResetTimer()
+			defer cpu(b)()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					w := <-writers
@@ -216,6 +234,7 @@ func BenchmarkEach(b *testing.B) {
 	each := func(b *testing.B, fn func(repo.View) error) {
 		b.Helper()
 		b.ReportAllocs()
+		defer cpu(b)()
 		for b.Loop() {
 			if err := w.repos.View(b.Context(), w.account.ID, fn); err != nil {
 				b.Fatal(err)
@@ -252,6 +271,7 @@ func BenchmarkEach(b *testing.B) {
 func BenchmarkFill(b *testing.B) {
 	db, _ := benchDB(b)
 	i := 0
+	defer cpu(b)()
 	for b.Loop() {
 		i++
 		newWriter(b, db, fmt.Sprintf("account%d", i)).fill(b, 100_000)

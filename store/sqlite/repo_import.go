@@ -202,6 +202,10 @@ func (db Repos) Switch(ctx context.Context, accountID int64, was cid.Cid, next r
 		if err != nil {
 			return fmt.Errorf("replace repository: %w", err)
 		}
+		_, err = change(tx.Conn, "UPDATE repo SET current = 1 WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, next.Number) })
+		if err != nil {
+			return fmt.Errorf("switch repository: %w", err)
+		}
 		if err := storeHead(tx.Conn, next); err != nil {
 			return err
 		}

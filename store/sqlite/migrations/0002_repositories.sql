@@ -18,9 +18,10 @@ CREATE TABLE repo (
 CREATE UNIQUE INDEX repo_account ON repo (account_id, current) WHERE account_id IS NOT NULL;
 CREATE INDEX repo_removed ON repo (id) WHERE account_id IS NULL;
 
--- A node of a tree keeps its number while it changes. The number is in the
--- lower 32 bits of id, the repository's above them: nodes of one repository are
--- together, and need no index.
+-- A node of a tree that changes gets a new number, the next one: what a commit
+-- changes, a path mostly, lies together, and so the next commit finds it, and
+-- changes one page instead of one a node. The number is in the lower 32 bits of
+-- id, the repository's above them: nodes of one repository need no index.
 CREATE TABLE node (
     id       INTEGER PRIMARY KEY,
     rev      TEXT NOT NULL,
