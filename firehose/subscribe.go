@@ -74,7 +74,7 @@ func (h *Hub) Subscribe(ctx context.Context, _ auth.Anyone, p Params, w http.Res
 		return err
 	}
 	defer h.leave(m)
-	if err := h.connect(m, w, r); err != nil {
+	if err := h.connect(ctx, m, w, r); err != nil {
 		return err
 	}
 	gone := make(chan struct{})
@@ -125,7 +125,7 @@ func (h *Hub) leave(m *member) {
 }
 
 // connect upgrades the connection. An error was not answered yet.
-func (h *Hub) connect(m *member, w http.ResponseWriter, r *http.Request) error {
+func (h *Hub) connect(ctx context.Context, m *member, w http.ResponseWriter, r *http.Request) error {
 	var refused error
 	up := websocket.Upgrader{
 		ReadBufferSize: 512, WriteBufferSize: 512,
@@ -135,7 +135,7 @@ func (h *Hub) connect(m *member, w http.ResponseWriter, r *http.Request) error {
 			refused = xrpc.InvalidRequest("%s", reason.Error())
 		},
 	}
-	hj := &hijacker{ResponseWriter: w, grace: h.opts.Grace}
+	hj := &hijacker{ResponseWriter: w, grace: h.opts.Grace, tooSlow: func() { h.logSlow(ctx, m) }}
 	conn, err := up.Upgrade(hj, r, http.Header{"Access-Control-Allow-Origin": {"*"}})
 	if refused != nil {
 		return refused
@@ -147,6 +147,10 @@ func (h *Hub) connect(m *member, w http.ResponseWriter, r *http.Request) error {
 	m.conn, m.raw = conn, hj.conn
 	h.mu.Unlock()
 	return nil
+}
+
+func (h *Hub) logSlow(ctx context.Context, m *member) {
+	h.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "subscriber is too slow", slog.String("client", m.client.Addr.String()), slog.Int64("sent", m.sent.Load()))
 }
 
 // listen reads what the client sends, for it must be read: pongs, a close, and
@@ -257,7 +261,6 @@ func (h *Hub) finish(ctx context.Context, m *member, cause error, gone <-chan st
 	case errors.Is(cause, errTooSlow):
 		code, reason = websocket.ClosePolicyViolation, "ConsumerTooSlow"
 		last = event.Error(reason, "Stream consumer too slow")
-		h.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "subscriber is too slow", slog.String("client", m.client.Addr.String()), slog.Int64("sent", m.sent.Load()))
 	case errors.Is(cause, errFuture):
 		code, reason = websocket.ClosePolicyViolation, "FutureCursor"
 		last = event.Error(reason, "Cursor in the future.")
@@ -290,8 +293,9 @@ func (h *Hub) finish(ctx context.Context, m *member, cause error, gone <-chan st
 type hijacker struct {
 	http.ResponseWriter
 
-	grace time.Duration
-	conn  *patientConn
+	grace   time.Duration
+	tooSlow func()
+	conn    *patientConn
 }
 
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -304,7 +308,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 			return nil, nil, errors.Join(err, conn.Close())
 		}
 	}
-	h.conn = &patientConn{Conn: conn, grace: h.grace}
+	h.conn = &patientConn{Conn: conn, grace: h.grace, tooSlow: h.tooSlow}
 	return h.conn, rw, nil
 }
 
@@ -315,8 +319,9 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 type patientConn struct {
 	net.Conn
 
-	grace time.Duration
-	slow  atomic.Bool
+	grace   time.Duration
+	tooSlow func() // told once
+	slow    atomic.Bool
 }
 
 func (c *patientConn) SetWriteDeadline(t time.Time) error {
@@ -331,6 +336,7 @@ func (c *patientConn) Write(b []byte) (int, error) {
 	if !errors.Is(err, os.ErrDeadlineExceeded) || c.slow.Swap(true) {
 		return n, err
 	}
+	c.tooSlow()
 	if err := c.Conn.SetWriteDeadline(time.Now().Add(c.grace)); err != nil {
 		return n, err
 	}

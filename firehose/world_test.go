@@ -1,0 +1,294 @@
+package firehose_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"go.uber.org/goleak"
+
+	"nestbox/auth"
+	"nestbox/dagcbor"
+	"nestbox/firehose"
+	"nestbox/store/sqlite"
+	"nestbox/store/storetest"
+	"nestbox/xrpc"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for what must come.
+const patience = 60 * time.Second
+
+// world is a stream over a real database and a real HTTP server.
+type world struct {
+	t        *testing.T
+	path     string
+	settings firehose.Settings
+	timeouts time.Duration // of the HTTP server
+
+	db     *sqlite.DB
+	stores storetest.Stores
+	hub    *firehose.Hub
+	server *httptest.Server
+	logged *lines
+}
+
+func newWorld(t *testing.T, change func(*firehose.Settings)) *world {
+	t.Helper()
+	w := &world{t: t, path: filepath.Join(t.TempDir(), "nestbox.sqlite"), settings: firehose.DefaultSettings(), logged: &lines{}, timeouts: time.Minute}
+	if change != nil {
+		change(&w.settings)
+	}
+	w.open()
+	t.Cleanup(w.close)
+	return w
+}
+
+func (w *world) open() {
+	w.t.Helper()
+	logger := slog.New(slog.NewTextHandler(w.logged, nil))
+	db, err := sqlite.Open(w.t.Context(), w.path, sqlite.Options{
+		Log: logger, Fatal: func(err error) { w.t.Errorf("the outcome of a commit is unknown: %v", err) },
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.db = db
+	w.stores = storetest.Stores{
+		Accounts: sqlite.Accounts{DB: db}, Hosting: sqlite.Hosting{DB: db}, Repos: sqlite.Repos{DB: db}, Log: sqlite.EventLog{DB: db},
+	}
+	w.hub, err = firehose.NewHub(w.t.Context(), firehose.Options{Settings: w.settings, Log: w.stores.Log, Logger: logger, Now: time.Now})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	verifier := &auth.Verifier{}
+	w.server = httptest.NewUnstartedServer(&xrpc.Server{
+		Methods:        map[string]xrpc.Method{"com.atproto.sync.subscribeRepos": xrpc.Stream(verifier.Anyone, w.hub.Subscribe)},
+		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+		Unlimited:      func(r *http.Request, _ xrpc.Client) bool { return r.Header.Get("X-Unlimited") != "" },
+		Log:            logger, Now: time.Now,
+	})
+	w.server.Config.ReadTimeout, w.server.Config.WriteTimeout = w.timeouts, w.timeouts
+	w.server.Start()
+}
+
+func (w *world) close() {
+	w.hub.Close()
+	w.server.Close()
+	if err := w.db.Close(); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// reopen is a restart.
+func (w *world) reopen() {
+	w.t.Helper()
+	w.close()
+	w.open()
+}
+
+func (w *world) last() int64 {
+	w.t.Helper()
+	b, err := w.stores.Log.Bounds(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return b.Last
+}
+
+// lines is a log that can be waited for.
+type lines struct {
+	mu   sync.Mutex
+	buf  bytes.Buffer
+	more chan struct{}
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.more != nil {
+		close(l.more)
+		l.more = nil
+	}
+	return l.buf.Write(p)
+}
+
+func (l *lines) await(t *testing.T, text string) {
+	t.Helper()
+	timeout := time.After(patience)
+	for {
+		l.mu.Lock()
+		if l.more == nil {
+			l.more = make(chan struct{})
+		}
+		log, more := l.buf.String(), l.more
+		l.mu.Unlock()
+		if strings.Contains(log, text) {
+			return
+		}
+		select {
+		case <-more:
+		case <-timeout:
+			t.Fatalf("%q was not logged:\n%s", text, log)
+		}
+	}
+}
+
+// stream is a subscriber's end.
+type stream struct {
+	*websocket.Conn
+
+	t *testing.T
+}
+
+// from is a cursor; live is none.
+const live = "live"
+
+func from(seq int64) string { return strconv.FormatInt(seq, 10) }
+
+func (w *world) url(cursor string) string {
+	u := "ws" + strings.TrimPrefix(w.server.URL, "http") + "/xrpc/com.atproto.sync.subscribeRepos"
+	if cursor != live {
+		u += "?cursor=" + cursor
+	}
+	return u
+}
+
+// try connects, with further headers.
+func (w *world) try(d *websocket.Dialer, cursor string, header http.Header) (*stream, *http.Response, error) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+	defer cancel()
+	conn, resp, err := d.DialContext(ctx, w.url(cursor), header)
+	if err != nil {
+		return nil, resp, err
+	}
+	w.t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		w.t.Fatal(err)
+	}
+	return &stream{conn, w.t}, resp, nil
+}
+
+func (w *world) subscribe(cursor string) *stream {
+	w.t.Helper()
+	s, _, err := w.try(&websocket.Dialer{}, cursor, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s
+}
+
+// lazy is a subscriber whose kernel keeps little of what it does not read.
+func (w *world) lazy(cursor string) *stream {
+	w.t.Helper()
+	s, _, err := w.try(&websocket.Dialer{NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		var d net.Dialer
+		c, err := d.DialContext(ctx, network, addr)
+		if tcp, ok := c.(*net.TCPConn); ok {
+			err = errors.Join(err, tcp.SetReadBuffer(128 << 10))
+		}
+		return c, err
+	}}, cursor, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s
+}
+
+// message is a frame.
+type message struct {
+	kind string // "error" for an error frame
+	seq  int64
+	name string // of an info or error
+}
+
+// read returns the next frame.
+func (s *stream) read() (message, error) {
+	typ, data, err := s.ReadMessage()
+	if err != nil {
+		return message{}, err
+	}
+	if typ != websocket.BinaryMessage {
+		return message{}, errors.New("a frame that is not binary")
+	}
+	return decode(data)
+}
+
+func decode(data []byte) (message, error) {
+	var m message
+	for _, kind := range []string{"#commit", "#sync", "#identity", "#account", "#info", ""} {
+		header := map[string]any{"op": int64(1), "t": kind}
+		if kind == "" {
+			header, kind = map[string]any{"op": int64(-1)}, "error"
+		}
+		prefix, err := dagcbor.Encode(header)
+		if err != nil {
+			return m, err
+		}
+		body, ok := bytes.CutPrefix(data, prefix)
+		if !ok {
+			continue
+		}
+		v, err := dagcbor.Decode(body)
+		fields, ok := v.(map[string]any)
+		if err != nil || !ok {
+			return m, errors.Join(errors.New("body of a frame"), err)
+		}
+		m.kind = kind
+		m.seq, _ = fields["seq"].(int64)
+		m.name, _ = fields[map[string]string{"error": "error", "#info": "name"}[kind]].(string)
+		return m, nil
+	}
+	return m, errors.New("header of a frame")
+}
+
+// want reads the next frame, which must be that one.
+func (s *stream) want(want message) {
+	s.t.Helper()
+	got, err := s.read()
+	if err != nil || got != want {
+		s.t.Fatalf("got %+v, %v; want %+v", got, err, want)
+	}
+}
+
+// wantEvents reads the events from a number to another.
+func (s *stream) wantEvents(first, last int64) {
+	s.t.Helper()
+	for seq := first; seq <= last; seq++ {
+		got, err := s.read()
+		if err != nil || got.seq != seq || got.kind == "error" {
+			s.t.Fatalf("got %+v, %v; want event %d of %d to %d", got, err, seq, first, last)
+		}
+	}
+}
+
+// wantClose reads the end of the stream.
+func (s *stream) wantClose(code int, reason string) {
+	s.t.Helper()
+	m, err := s.read()
+	var closed *websocket.CloseError
+	if !errors.As(err, &closed) || closed.Code != code || reason != "" && closed.Text != reason {
+		s.t.Errorf("got %+v, %v; want close %d %q", m, err, code, reason)
+	}
+}
+
+// wantError reads an error frame and the close that follows.
+func (s *stream) wantError(name string) {
+	s.t.Helper()
+	s.want(message{kind: "error", name: name})
+	s.wantClose(websocket.ClosePolicyViolation, name)
+}
