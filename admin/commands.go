@@ -155,8 +155,10 @@ func (s *Service) Commands() map[string]Command {
 			}
 			return Done{}, s.Delete(ctx, acc.DID)
 		}),
-		"session.list":   command(s.listSessions),
-		"session.revoke": command(s.revokeSession),
+		"session.list":    command(s.listSessions),
+		"session.revoke":  command(s.revokeSession),
+		"firehose.status": command(s.firehoseStatus),
+		"firehose.jump":   command(s.firehoseJump),
 		"keys.list": command(func(context.Context, Done) ([]auth.KeyInfo, error) {
 			return s.Keyring.Keys(), nil
 		}),

@@ -10,6 +10,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/auth"
+	"nestbox/firehose"
 	"nestbox/hosting"
 	"nestbox/session"
 )
@@ -21,6 +22,8 @@ type Service struct {
 	Hosting  *hosting.Service
 	Sessions *session.Service
 	Keyring  *auth.Keyring
+	Firehose *firehose.Hub
+	Crawler  *firehose.Crawler
 	Now      func() time.Time
 }
 

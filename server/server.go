@@ -223,7 +223,7 @@ func (s *Server) build() error {
 	s.sessions.Document = s.hosting.Document
 	s.identity = &identity.Service{Lookup: s.lookupHandle, DID: syntax.DID(s.DID), URL: s.URL}
 	s.checker = &identity.Checker{Store: sqlite.Identities{DB: s.db}, Directory: dir, Now: now, Log: log}
-	s.admin = &admin.Service{Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, Keyring: keyring, Now: now}
+	s.admin = &admin.Service{Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, Keyring: keyring, Firehose: s.firehose, Crawler: s.crawler, Now: now}
 	s.verifier = &auth.Verifier{Keyring: keyring, Audience: s.DID, Sessions: s.sessions, AdminPassword: password, Now: now}
 	s.xrpc = &xrpc.Server{
 		Methods: s.methods(), MaxBody: xrpc.DefaultMaxBody, TrustedProxies: c.TrustedProxies,

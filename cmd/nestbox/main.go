@@ -24,11 +24,12 @@ var version = "dev"
 
 // cli is the command line.
 type cli struct {
-	Serve   serveCmd   `cmd:"" help:"Run the server."`
-	Account accountCmd `cmd:"" help:"Make and look after accounts."`
-	Session sessionCmd `cmd:"" help:"List and end sessions."`
-	Keys    keysCmd    `cmd:"" help:"List, rotate and retire the keys that sign session tokens."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Serve    serveCmd    `cmd:"" help:"Run the server."`
+	Account  accountCmd  `cmd:"" help:"Make and look after accounts."`
+	Session  sessionCmd  `cmd:"" help:"List and end sessions."`
+	Keys     keysCmd     `cmd:"" help:"List, rotate and retire the keys that sign session tokens."`
+	Firehose firehoseCmd `cmd:"" help:"Look after the event stream."`
+	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
 
 func main() {

@@ -1,0 +1,79 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// JumpArgs say where the numbers of events are to go on: above To, or above
+// what a relay, named by its URL, has seen.
+type JumpArgs struct {
+	To    int64  `json:"to"`
+	Relay string `json:"relay"`
+}
+
+// relayMargin is how far above what a relay tells the numbers go on: it may
+// have seen more than it tells.
+const relayMargin = 100_000
+
+// Jumped is the result of a jump: the next event's number is Last+1.
+type Jumped struct {
+	Last int64 `json:"last"`
+}
+
+// FirehoseStatus is what the event log holds and who follows it.
+type FirehoseStatus struct {
+	Oldest      int64            `json:"oldest"`
+	OldestAt    string           `json:"oldestAt,omitempty"`
+	Last        int64            `json:"last"`
+	Bytes       int64            `json:"bytes"`
+	Announcing  bool             `json:"announcing"`
+	Subscribers []SubscriberLine `json:"subscribers"`
+}
+
+// SubscriberLine is one connection to the event stream.
+type SubscriberLine struct {
+	Client    string `json:"client"`
+	UserAgent string `json:"userAgent"`
+	Since     string `json:"since"`
+	Sent      int64  `json:"sent"`
+}
+
+func (s *Service) firehoseStatus(ctx context.Context, _ Done) (FirehoseStatus, error) {
+	st, err := s.Firehose.Status(ctx)
+	if err != nil {
+		return FirehoseStatus{}, err
+	}
+	out := FirehoseStatus{Oldest: st.Oldest, Last: st.Last, Bytes: st.Bytes, Announcing: st.Announcing, Subscribers: []SubscriberLine{}}
+	if !st.OldestAt.IsZero() {
+		out.OldestAt = datetime(st.OldestAt)
+	}
+	for _, m := range st.Subscribers {
+		out.Subscribers = append(out.Subscribers, SubscriberLine{Client: m.Client, UserAgent: m.UserAgent, Since: datetime(m.Since), Sent: m.Sent})
+	}
+	return out, nil
+}
+
+func (s *Service) firehoseJump(ctx context.Context, a JumpArgs) (Jumped, error) {
+	switch {
+	case a.Relay != "" && a.To != 0:
+		return Jumped{}, errors.New("name a number or a relay, not both")
+	case a.Relay != "":
+		seen, err := s.Crawler.LastSeen(ctx, a.Relay)
+		if err != nil {
+			return Jumped{}, fmt.Errorf("%s: %w", a.Relay, err)
+		}
+		st, err := s.Firehose.Status(ctx)
+		if err != nil {
+			return Jumped{}, err
+		}
+		a.To = max(seen+relayMargin, st.Last)
+	case a.To <= 0:
+		return Jumped{}, errors.New("name the number to go on above")
+	}
+	if err := s.Firehose.Jump(ctx, a.To); err != nil {
+		return Jumped{}, err
+	}
+	return Jumped{Last: a.To}, nil
+}
