@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -11,11 +12,13 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 )
 
-// How often identities are looked at.
+// How often identities are looked at: enough for 280,000 accounts a day.
 const (
 	checkAge   = 24 * time.Hour
 	checkEvery = 5 * time.Minute
-	checkBatch = 100
+	checkBatch = 1000
+	// giveUp is after how many failures in a row a directory is left alone.
+	giveUp = 10
 )
 
 // Checker compares, in the background, what the network says of our accounts
@@ -43,19 +46,36 @@ func (c *Checker) Run(ctx context.Context) {
 	}
 }
 
-// Round checks the accounts that are due. It stops at the first failure of the
-// directory: what could not be asked stays as it is and is due again.
+// Round checks the accounts that are due, and returns the first failure. An
+// account that cannot be checked while others can is asked for again a day
+// later, so that it is in nobody's way. A directory that answers nothing is left
+// alone: what could not be asked is due again.
 func (c *Checker) Round(ctx context.Context) error {
 	due, err := c.Store.Due(ctx, c.Now().Add(-checkAge), checkBatch)
 	if err != nil {
 		return err
 	}
+	var first error
+	var failed []Subject
 	for _, s := range due {
-		if err := c.Check(ctx, s); err != nil {
-			return err
+		if len(failed) == giveUp {
+			return first
 		}
+		if err := c.Check(ctx, s); err != nil {
+			if first == nil {
+				first = fmt.Errorf("check %s: %w", s.DID, err)
+			}
+			failed = append(failed, s)
+			continue
+		}
+		for _, s := range failed {
+			if err := c.Store.SaveDocument(ctx, s.AccountID, s.Document, s.HandleInvalid, c.Now()); err != nil {
+				return err
+			}
+		}
+		failed = nil
 	}
-	return nil
+	return first
 }
 
 // Check asks for one account's DID document and stores it, with whether its

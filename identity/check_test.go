@@ -14,6 +14,8 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"nestbox/account"
+	"nestbox/hosting"
 	"nestbox/identity"
 	"nestbox/internal/pdstest"
 	"nestbox/plc/directory"
@@ -246,6 +248,70 @@ func TestPDSEndpoint(t *testing.T) {
 	} {
 		if got := identity.PDSEndpoint([]byte(doc)); got != want {
 			t.Errorf("%s: %q, want %q", doc, got, want)
+		}
+	}
+}
+
+// TestRoundPasses: accounts that the directory fails for are in nobody's way,
+// and are asked for again a day later; one that answers nothing is not asked for
+// everybody, and nothing counts as checked.
+func TestRoundPasses(t *testing.T) {
+	const accounts = 30
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "nestbox.sqlite"), sqlite.Options{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	store := sqlite.Hosting{DB: db}
+	for i := range accounts {
+		name := string(rune('a'+i/26)) + string(rune('a'+i%26))
+		id, err := store.Reserve(t.Context(), hosting.Pending{
+			DID: syntax.DID("did:plc:" + name), Handle: syntax.Handle(name + ".test"), Email: name + "@example.com", CreatedAt: time.Now(),
+			SigningKeySealed: []byte{}, Operation: []byte("{}"),
+		})
+		if err == nil {
+			_, err = store.Activate(t.Context(), id, []byte(`{"old":true}`), nil, account.Event{At: time.Unix(int64(i), 0), Kind: account.EventSignUp})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var asked atomic.Int64
+	var down atomic.Bool
+	plc := listen(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		// Some accounts cannot be asked for, whatever the reason.
+		if bad := strings.HasSuffix(r.URL.Path, "a") || strings.HasSuffix(r.URL.Path, "c"); down.Load() || bad {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		_, _ = w.Write([]byte(`{"id":"` + strings.TrimPrefix(r.URL.Path, "/") + `","alsoKnownAs":[]}`))
+	}))
+	now := time.Unix(0, 0)
+	c := &identity.Checker{Store: sqlite.Identities{DB: db}, Directory: plc, Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler)}
+	for _, round := range []struct {
+		name        string
+		down        bool
+		wait        time.Duration
+		asked, left int
+	}{
+		{"a directory that is down", true, 48 * time.Hour, 10, accounts},
+		{"one that fails for some", false, 0, accounts, 0},
+		{"right after", false, time.Hour, 0, 0},
+		{"a day later", false, 24 * time.Hour, accounts, 0},
+	} {
+		now = now.Add(round.wait)
+		down.Store(round.down)
+		asked.Store(0)
+		if err := c.Round(t.Context()); (err != nil) != (round.asked > 0) {
+			t.Errorf("%s: %v", round.name, err)
+		}
+		if n := int(asked.Load()); n != round.asked {
+			t.Errorf("%s: asked for %d accounts, want %d", round.name, n, round.asked)
+		}
+		due, err := c.Store.Due(t.Context(), now.Add(-24*time.Hour), 1000)
+		if err != nil || len(due) != round.left {
+			t.Errorf("%s: %d are due, %v; want %d", round.name, len(due), err, round.left)
 		}
 	}
 }
