@@ -20,6 +20,7 @@ func FuzzImport(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, file []byte) {
+		w.t = t
 		before := alice.head()
 		done, err := alice.imports(file)
 		after := alice.head()
