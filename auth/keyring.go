@@ -100,9 +100,9 @@ func OpenKeyring(path, configured string, now func() time.Time) (*Keyring, error
 			s.Signing = false
 			k.retired = append(k.retired, s)
 		default:
-			secret, err := base64.RawURLEncoding.DecodeString(s.Secret)
-			if err != nil || len(secret) < 32 {
-				return nil, fmt.Errorf("key ring %s: key %q has no usable secret", path, s.ID)
+			secret, err := s.secret(path)
+			if err != nil {
+				return nil, err
 			}
 			keys = append(keys, newKey(s.KeyInfo, secret))
 		}
@@ -136,6 +136,15 @@ func readKeyFile(path string) (keyFile, error) {
 		return f, fmt.Errorf("key ring %s is damaged: it holds no key", path)
 	}
 	return f, nil
+}
+
+// secret decodes the secret of a key that is not configured.
+func (s storedKey) secret(path string) ([]byte, error) {
+	secret, err := base64.RawURLEncoding.DecodeString(s.Secret)
+	if err != nil || len(secret) < 32 {
+		return nil, fmt.Errorf("key ring %s: key %q has no usable secret", path, s.ID)
+	}
+	return secret, nil
 }
 
 // configuredID names PDS_JWT_SECRET without telling anything of it: a hash for

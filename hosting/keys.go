@@ -37,15 +37,15 @@ func (k *Keys) SigningKey(ctx context.Context, accountID int64) (atcrypto.Privat
 	if err != nil {
 		return nil, err
 	}
-	key, err := openKey(k.box, did, sealed)
+	key, err := OpenKey(k.box, did, sealed)
 	if err == nil {
 		k.opened.Set(accountID, key)
 	}
 	return key, err
 }
 
-// openKey opens an account's sealed signing key.
-func openKey(box *seal.Box, did syntax.DID, sealed []byte) (atcrypto.PrivateKey, error) {
+// OpenKey opens an account's sealed signing key.
+func OpenKey(box *seal.Box, did syntax.DID, sealed []byte) (atcrypto.PrivateKey, error) {
 	raw, err := box.Open(sealed, signingKeyLabel(did))
 	if err != nil {
 		return nil, fmt.Errorf("signing key of %s: %w", did, err)

@@ -122,7 +122,7 @@ func (s *Service) Resume(ctx context.Context) error {
 }
 
 func (s *Service) activate(ctx context.Context, p Pending, doc []byte) (*account.Account, error) {
-	key, err := openKey(s.Box, p.DID, p.SigningKeySealed)
+	key, err := OpenKey(s.Box, p.DID, p.SigningKeySealed)
 	if err != nil {
 		return nil, err
 	}

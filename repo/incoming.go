@@ -158,27 +158,34 @@ type recordChecker struct{ collection string } // the last one that was found va
 
 // record says whether a block can be the record of a key.
 func (c *recordChecker) record(key string, block []byte) error {
+	_, err := c.decode(key, block)
+	return err
+}
+
+// decode returns the record that a block is, if it can be that of a key.
+func (c *recordChecker) decode(key string, block []byte) (map[string]any, error) {
 	collection, rkey, _ := strings.Cut(key, "/")
 	if collection != c.collection {
 		if _, err := syntax.ParseNSID(collection); err != nil {
-			return fmt.Errorf("%w: its collection: %w", errRecord, err)
+			return nil, fmt.Errorf("%w: its collection: %w", errRecord, err)
 		}
 		c.collection = collection
 	}
 	if _, err := syntax.ParseRecordKey(rkey); err != nil {
-		return fmt.Errorf("%w: its key: %w", errRecord, err)
+		return nil, fmt.Errorf("%w: its key: %w", errRecord, err)
 	}
 	if len(block) > MaxRecord {
-		return fmt.Errorf("%w: it has %d bytes; the limit is %d", errRecord, len(block), MaxRecord)
+		return nil, fmt.Errorf("%w: it has %d bytes; the limit is %d", errRecord, len(block), MaxRecord)
 	}
 	v, err := dagcbor.Decode(block)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if _, ok := v.(map[string]any); !ok {
-		return fmt.Errorf("%w: it is no object", errRecord)
+	record, ok := v.(map[string]any)
+	if !ok {
+		return nil, fmt.Errorf("%w: it is no object", errRecord)
 	}
-	return nil
+	return record, nil
 }
 
 // blobsOf returns the blobs that a record refers to, each once.

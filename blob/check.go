@@ -1,0 +1,68 @@
+package blob
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/dagcbor"
+)
+
+// Checker checks that blobs are what their rows say.
+type Checker struct {
+	Files Files
+	// Report is told of each fault.
+	Report func(fault string)
+	// Blobs is how many there were, Bytes their sizes.
+	Blobs, Bytes int64
+}
+
+// Blob checks one blob of an account: its file is there, with its size and the
+// hash that its CID says. A blob whose row has a damaged CID has none. An error
+// means that it could not look.
+func (c *Checker) Blob(ctx context.Context, did syntax.DID, b Blob) error {
+	c.Blobs++
+	c.Bytes += b.Size
+	name := fmt.Sprintf("%s: blob %s, file %s: ", did, b.CID, b.Key)
+	f, err := c.Files.Open(ctx, b.Key)
+	if errors.Is(err, ErrNotFound) {
+		c.Report(name + "it is missing")
+		return nil
+	}
+	if err != nil {
+		c.Report(name + err.Error())
+		return ctx.Err()
+	}
+	hash := sha256.New()
+	size, err := io.Copy(hash, reader{ctx, f})
+	err = errors.Join(err, f.Close())
+	got := dagcbor.RawCID([sha256.Size]byte(hash.Sum(nil)))
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil: // a bad sector, say
+		c.Report(name + err.Error())
+	case size != b.Size:
+		c.Report(fmt.Sprintf("%sit has %d bytes, its row says %d", name, size, b.Size))
+	case !got.Equals(b.CID):
+		c.Report(name + "its content is " + got.String())
+	}
+	return nil
+}
+
+// reader ends with its context.
+type reader struct {
+	ctx context.Context //nolint:containedctx // for the time of one copy
+	r   io.Reader
+}
+
+func (r reader) Read(b []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(b)
+}

@@ -1,0 +1,53 @@
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Look returns the files of a folder for reading: unlike Open it makes,
+// removes and tries nothing.
+func Look(dir, tmp string) *Files {
+	if tmp == "" {
+		tmp = filepath.Join(dir, "tmp")
+	}
+	return &Files{dir: dir, tmp: tmp}
+}
+
+// Each calls yield for each file, in order: its path below the folder, and its
+// key, which is empty where no blob could have the file. What is unfinished is
+// left out. A folder that is not there has no file.
+func (f *Files) Each(ctx context.Context, yield func(path, key string) error) error {
+	err := filepath.WalkDir(f.dir, func(path string, e fs.DirEntry, err error) error {
+		switch {
+		case path == f.dir && errors.Is(err, os.ErrNotExist):
+			return filepath.SkipAll
+		case err != nil:
+			return err
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case e.IsDir() && path == f.tmp:
+			return filepath.SkipDir
+		case e.IsDir() || strings.HasPrefix(e.Name(), unfinished):
+			return nil
+		}
+		below, err := filepath.Rel(f.dir, path)
+		if err != nil {
+			return err
+		}
+		key := e.Name()
+		if own, _, err := f.place(key); err != nil || own != path {
+			key = ""
+		}
+		return yield(below, key)
+	})
+	if err != nil {
+		return fmt.Errorf("list files of blobs: %w", err)
+	}
+	return nil
+}

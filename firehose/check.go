@@ -1,0 +1,66 @@
+package firehose
+
+import (
+	"fmt"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+
+	"nestbox/firehose/event"
+)
+
+// Checker checks a log that is read to it: gapless numbers, events that can be
+// sent, and that they do not contradict the repositories. It remembers the last
+// commit of each repository.
+type Checker struct {
+	// Report is told of each fault.
+	Report func(fault string)
+	// Events is how many there were.
+	Events int64
+
+	seq, total int64
+	latest     map[syntax.DID]event.Message
+}
+
+// Event checks the next event. total is the sum of the log's bodies, with this
+// one, as the store counts it.
+func (c *Checker) Event(e Logged, total int64) {
+	c.Events++
+	size := int64(len(e.Body))
+	switch {
+	case c.Events == 1: // what came before it was pruned
+	case e.Seq != c.seq+1:
+		c.Report(fmt.Sprintf("event %d follows event %d", e.Seq, c.seq))
+	case total != c.total+size:
+		c.Report(fmt.Sprintf("event %d: the log has %d bytes with it, its row says %d", e.Seq, c.total+size, total))
+	}
+	c.seq, c.total = e.Seq, total
+	said, err := e.Check(e.Seq)
+	if err != nil {
+		c.Report(fmt.Sprintf("event %d, %s of %s: %v", e.Seq, e.Kind, e.DID, err))
+		return
+	}
+	if said.Rev == "" {
+		return
+	}
+	if c.latest == nil {
+		c.latest = map[syntax.DID]event.Message{}
+	}
+	c.latest[e.DID] = said
+}
+
+// End checks the number that was given last against the last event.
+func (c *Checker) End(last int64) {
+	if c.Events > 0 && last != c.seq {
+		c.Report(fmt.Sprintf("the last event is %d, the last number that was given %d", c.seq, last))
+	}
+}
+
+// Head checks the head of an active account's repository against the last event
+// that told of it. Where the log keeps none, nothing contradicts it.
+func (c *Checker) Head(did syntax.DID, rev syntax.TID, commit cid.Cid) {
+	said, ok := c.latest[did]
+	if ok && (said.Rev != rev || !said.Commit.Equals(commit)) {
+		c.Report(fmt.Sprintf("%s: the event log last told of commit %s at %s, the repository is at %s at %s", did, said.Commit, said.Rev, commit, rev))
+	}
+}

@@ -1,0 +1,131 @@
+package event
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+
+	"nestbox/dagcbor"
+	"nestbox/repo/car"
+)
+
+// ErrEvent: a stored event is none that the stream can send; the text says why.
+var ErrEvent = errors.New("malformed event")
+
+// Message is what a commit or sync event says of its repository; the zero value
+// for the other kinds.
+type Message struct {
+	Rev    syntax.TID
+	Commit cid.Cid
+}
+
+// Check says whether the event, with its number, is a message of its kind: one
+// value in canonical form, about its DID, and where it holds blocks, each with
+// the hash that its CID says, the commit and what was written among them.
+// Errors: ErrEvent, dagcbor.ErrForm, car.ErrForm.
+func (e Event) Check(seq int64) (Message, error) {
+	const mapHead, most = 0xa0, 22 // Frame adds a key to a map whose head is one byte
+	if len(e.Body) == 0 || e.Body[0] < mapHead || e.Body[0] > mapHead+most || e.Split < 1 || e.Split > len(e.Body) {
+		return Message{}, fmt.Errorf("%w: it is no map that takes a number at %d", ErrEvent, e.Split)
+	}
+	v, err := dagcbor.Decode(e.Frame(seq)[len(appendHeader(nil, 1, e.Kind)):])
+	if err != nil {
+		return Message{}, err
+	}
+	m, ok := v.(map[string]any)
+	if !ok {
+		return Message{}, fmt.Errorf("%w: it is no map", ErrEvent)
+	}
+	who := "did"
+	if e.Kind == KindCommit {
+		who = "repo"
+	}
+	if m[who] != e.DID.String() {
+		return Message{}, fmt.Errorf("%w: it is about %v", ErrEvent, m[who])
+	}
+	switch e.Kind {
+	case KindCommit:
+		return checkCommit(e.DID, m)
+	case KindSync:
+		return checkBlocks(e.DID, m, nil)
+	case KindIdentity, KindAccount:
+		return Message{}, nil
+	default:
+		return Message{}, fmt.Errorf("%w: no event is a %s", ErrEvent, e.Kind)
+	}
+}
+
+func checkCommit(did syntax.DID, m map[string]any) (Message, error) {
+	ops, ok := m["ops"].([]any)
+	if !ok || len(ops) > MaxOps {
+		return Message{}, fmt.Errorf("%w: its operations are no list of up to %d", ErrEvent, MaxOps)
+	}
+	var written []cid.Cid
+	for _, o := range ops {
+		op, ok := o.(map[string]any)
+		if !ok {
+			return Message{}, fmt.Errorf("%w: an operation is no map", ErrEvent)
+		}
+		if id, ok := op["cid"].(cid.Cid); ok {
+			written = append(written, id)
+		}
+	}
+	said, err := checkBlocks(did, m, written)
+	if err == nil && m["commit"] != said.Commit {
+		err = fmt.Errorf("%w: its blocks are those of commit %s, it says %v", ErrEvent, said.Commit, m["commit"])
+	}
+	return said, err
+}
+
+// checkBlocks reads the blocks of m: the commit first, and each of wanted.
+func checkBlocks(did syntax.DID, m map[string]any, wanted []cid.Cid) (Message, error) {
+	raw, _ := m["blocks"].([]byte)
+	c, err := car.NewReader(bytes.NewReader(raw))
+	if err != nil {
+		return Message{}, err
+	}
+	if len(c.Roots()) != 1 {
+		return Message{}, fmt.Errorf("%w: its blocks have %d roots", ErrEvent, len(c.Roots()))
+	}
+	first, err := c.Next()
+	if err != nil {
+		return Message{}, fmt.Errorf("%w: its commit: %w", ErrEvent, err)
+	}
+	said := Message{Commit: c.Roots()[0]}
+	if !first.CID.Equals(said.Commit) {
+		return Message{}, fmt.Errorf("%w: its first block is %s, not commit %s", ErrEvent, first.CID, said.Commit)
+	}
+	v, err := dagcbor.Decode(first.Data)
+	if err != nil {
+		return Message{}, fmt.Errorf("its commit: %w", err)
+	}
+	commit, _ := v.(map[string]any)
+	if commit["did"] != did.String() || commit["rev"] != m["rev"] {
+		return Message{}, fmt.Errorf("%w: its commit is of %v at %v, it says %s at %v", ErrEvent, commit["did"], commit["rev"], did, m["rev"])
+	}
+	rev, _ := m["rev"].(string)
+	if said.Rev, err = syntax.ParseTID(rev); err != nil {
+		return Message{}, fmt.Errorf("%w: rev: %w", ErrEvent, err)
+	}
+	there := map[cid.Cid]bool{}
+	for {
+		b, err := c.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return Message{}, err
+		}
+		there[b.CID] = true
+	}
+	for _, id := range wanted {
+		if !there[id] {
+			return Message{}, fmt.Errorf("%w: block %s, which it wrote, is not among its blocks", ErrEvent, id)
+		}
+	}
+	return said, nil
+}

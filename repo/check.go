@@ -1,0 +1,264 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/ipfs/go-cid"
+
+	"nestbox/dagcbor"
+	"nestbox/lexicon"
+	"nestbox/repo/mst"
+)
+
+// Rows are a repository as a store keeps it, with what the store derives from
+// the records.
+type Rows interface {
+	Head() Head
+	// Node is an mst.Loader. A node that is damaged is an error.
+	Node(l *mst.Link) (*mst.Node, error)
+	// EachNumber calls yield with the number of each node, ascending.
+	EachNumber(yield func(id int64) error) error
+	// EachRow calls yield for each record, by key, with the blobs that it is
+	// known to refer to, as text, in order. A CID that is damaged is undefined.
+	// Of the record nothing may be kept but its key and its CID.
+	EachRow(yield func(r Record, blobs []string) error) error
+}
+
+// Checker checks a repository against itself, in the memory of one path of the
+// tree and a few bytes a node.
+type Checker struct {
+	Lexicons *lexicon.Catalogue
+	// Key is what signs the account's commits; nil where it is not known.
+	Key atcrypto.PublicKey
+	// Report is told of each fault.
+	Report func(fault string)
+	// Progress, where it is set, is told of every 100,000th record.
+	Progress func(records int64)
+}
+
+// Checked is what a check found.
+type Checked struct {
+	Records int64
+	// Tree says that the nodes are those of the commit's tree, and no others.
+	Tree bool
+}
+
+// Check checks everything that a repository holds: its commit and who signed
+// it; the tree, walked from its root; that the tree names each record that is
+// there, and no other; each record, and the blobs that it refers to; that the
+// records alone make the tree that was signed. An error means that it could not
+// look.
+func (c *Checker) Check(ctx context.Context, rows Rows) (Checked, error) {
+	head := rows.Head()
+	data := head.Root.CID
+	if commit := c.commit(head); commit != nil {
+		data = commit.Data
+	}
+	records := c.records(ctx, rows)
+	defer records.stop()
+	tree, err := c.tree(rows, records)
+	if err != nil {
+		return Checked{}, err
+	}
+	out := Checked{Records: records.count, Tree: tree && head.Root.CID.Equals(data)}
+	if records.differ || records.unsorted {
+		return out, nil // what makes the trees differ was told
+	}
+	root, err := records.builder.Finish()
+	if err != nil {
+		return Checked{}, err
+	}
+	if !root.CID.Equals(data) {
+		c.Report(fmt.Sprintf("its records make the tree %s, the commit has %s", root.CID, data))
+	}
+	return out, nil
+}
+
+// commit checks the head, and returns the commit where its block is the one that
+// it should be.
+func (c *Checker) commit(head Head) *Commit {
+	if id := dagcbor.CID(head.Commit); !id.Equals(head.CID) {
+		c.Report(fmt.Sprintf("commit %s: its block is %s", head.CID, id))
+		return nil
+	}
+	commit, err := DecodeCommit(head.Commit)
+	if err != nil {
+		c.Report(fmt.Sprintf("commit %s: %v", head.CID, err))
+		return nil
+	}
+	if commit.DID != head.DID {
+		c.Report(fmt.Sprintf("commit %s: it is of %s", head.CID, commit.DID))
+	}
+	if commit.Rev != head.Rev {
+		c.Report(fmt.Sprintf("commit %s: its revision is %s, the repository's %s", head.CID, commit.Rev, head.Rev))
+	}
+	if !commit.Data.Equals(head.Root.CID) {
+		c.Report(fmt.Sprintf("commit %s: its tree is %s, the repository's %s", head.CID, commit.Data, head.Root.CID))
+	}
+	if c.Key != nil {
+		if err := commit.Verify(c.Key); err != nil {
+			c.Report(fmt.Sprintf("commit %s: %v", head.CID, err))
+		}
+	}
+	return commit
+}
+
+// tree walks the tree beside the records, and says whether the nodes are its
+// own and no others.
+func (c *Checker) tree(rows Rows, records *recordRows) (sound bool, err error) {
+	var numbers []uint32
+	w := mst.Walker{
+		Load: rows.Node,
+		Node: func(l *mst.Link, _ *mst.Node) error {
+			numbers = append(numbers, uint32(l.ID)) //nolint:gosec // a node was found by it
+			return nil
+		},
+		Entry: records.match,
+	}
+	walk := w.Walk(rows.Head().Root)
+	if walk != nil && records.err == nil {
+		c.Report(fmt.Sprintf("tree: %v", walk))
+	}
+	for records.more { // those behind the last key of the tree
+		if walk == nil {
+			records.surplus()
+		}
+		records.advance()
+	}
+	if records.err != nil || walk != nil {
+		return false, records.err
+	}
+	sound = true
+	slices.Sort(numbers)
+	err = rows.EachNumber(func(id int64) error {
+		if _, ok := slices.BinarySearch(numbers, uint32(id)); !ok { //nolint:gosec // 32 bits, as above
+			c.Report(fmt.Sprintf("node %d belongs to no tree", id))
+			sound = false
+		}
+		return nil
+	})
+	return sound, err
+}
+
+// recordRows are the records, one after the other beside a walk of the tree.
+type recordRows struct {
+	checker *Checker
+	builder mst.Builder
+	next    func() (Record, []string, bool)
+	stop    func()
+	ctx     context.Context //nolint:containedctx // for the time of one check
+
+	now   Record // the key and the CID of the one that is to be matched
+	more  bool
+	count int64
+	forms recordChecker
+	// differ: the tree and the records do, and it was told. unsorted: no tree
+	// can be made of the records.
+	differ, unsorted bool
+	// err is what keeps it from looking.
+	err error
+}
+
+// errStop ends a loop over rows.
+var errStop = errors.New("stop")
+
+// records begins with the first one.
+func (c *Checker) records(ctx context.Context, rows Rows) *recordRows {
+	r := &recordRows{checker: c, ctx: ctx, builder: mst.Builder{Emit: func(mst.Changed) error { return nil }}}
+	r.next, r.stop = iter.Pull2(func(yield func(Record, []string) bool) {
+		err := rows.EachRow(func(rec Record, blobs []string) error {
+			if !yield(rec, blobs) {
+				return errStop
+			}
+			return nil
+		})
+		if !errors.Is(err, errStop) {
+			r.err = err
+		}
+	})
+	r.advance()
+	return r
+}
+
+// advance checks the next record for itself and leaves it to be matched.
+func (r *recordRows) advance() {
+	rec, blobs, more := r.next()
+	if r.more = more && r.ctx.Err() == nil; !r.more {
+		if r.err == nil {
+			r.err = r.ctx.Err()
+		}
+		return
+	}
+	r.now = Record{Key: rec.Key, CID: rec.CID}
+	if r.count++; r.count%importNews == 0 && r.checker.Progress != nil {
+		r.checker.Progress(r.count)
+	}
+	if refs, err := r.checker.references(&r.forms, rec); err != nil {
+		r.fault("%v", err)
+	} else if !slices.Equal(refs, blobs) {
+		r.fault("it refers to the blobs %q, the index says %q", refs, blobs)
+	}
+	if r.unsorted || !rec.CID.Defined() {
+		r.unsorted = true
+	} else if err := r.builder.Add(rec.Key, rec.CID); err != nil {
+		r.fault("%v", err)
+		r.unsorted = true
+	}
+}
+
+// fault tells what is wrong with the record.
+func (r *recordRows) fault(format string, args ...any) {
+	r.checker.Report(fmt.Sprintf("record %s: ", r.now.Key) + fmt.Sprintf(format, args...))
+}
+
+// surplus tells that the tree lacks the record.
+func (r *recordRows) surplus() {
+	r.fault("the tree does not have it")
+	r.differ = true
+}
+
+// match compares the records with the tree's next key.
+func (r *recordRows) match(key string, value cid.Cid) error {
+	for r.more && r.now.Key < key {
+		r.surplus()
+		r.advance()
+	}
+	switch {
+	case r.err != nil:
+		return r.err
+	case !r.more || r.now.Key > key:
+		r.checker.Report(fmt.Sprintf("record %s: it is missing, the tree has %s", key, value))
+		r.differ = true
+		return nil
+	case !r.now.CID.Equals(value):
+		r.fault("the tree has %s, its row says %s", value, r.now.CID)
+		r.differ = true
+	}
+	r.advance()
+	return nil
+}
+
+// References returns the blobs that a record refers to, as text, in order, each
+// once. An error says what is wrong with the record.
+func (c *Checker) References(r Record) ([]string, error) { return c.references(&recordChecker{}, r) }
+
+func (c *Checker) references(forms *recordChecker, r Record) ([]string, error) {
+	if id := dagcbor.CID(r.Block); !id.Equals(r.CID) {
+		return nil, fmt.Errorf("its block is %s, its row says %s", id, r.CID)
+	}
+	record, err := forms.decode(r.Key, r.Block)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, ref := range c.Lexicons.BlobRefs(forms.collection, record) {
+		out = append(out, ref.CID.String())
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
