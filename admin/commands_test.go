@@ -37,7 +37,7 @@ func TestNames(t *testing.T) {
 	o := newOffice(t)
 	names := []string{
 		"account.create", "account.delete", "account.info", "account.list", "account.password", "account.signout", "account.suspend",
-		"account.takedown", "account.unsuspend", "account.untakedown", "keys.list", "keys.retire", "keys.rotate", "session.list", "session.revoke",
+		"account.takedown", "account.unsuspend", "account.untakedown", "firehose.jump", "firehose.status", "keys.list", "keys.retire", "keys.rotate", "session.list", "session.revoke",
 	}
 	commands := (&admin.Service{}).Commands()
 	if len(commands) != len(names) {

@@ -199,7 +199,7 @@ func (w *world) lazy(cursor string) *stream {
 		var d net.Dialer
 		c, err := d.DialContext(ctx, network, addr)
 		if tcp, ok := c.(*net.TCPConn); ok {
-			err = errors.Join(err, tcp.SetReadBuffer(128 << 10))
+			err = errors.Join(err, tcp.SetReadBuffer(128<<10))
 		}
 		return c, err
 	}}, cursor, nil)
