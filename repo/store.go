@@ -87,8 +87,6 @@ type View interface {
 	Records(r Range) ([]Record, error)
 	// Collections are the collections that have records, in order.
 	Collections() ([]string, error)
-	// RecordBlock finds a record by its CID alone: ErrNoRecord.
-	RecordBlock(id cid.Cid) ([]byte, error)
 	// Blob returns ErrNoBlob where the account has not uploaded it.
 	Blob(id cid.Cid) (BlobInfo, error)
 	// EachNode calls yield for each node that was written by a commit after

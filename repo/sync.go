@@ -1,7 +1,9 @@
 package repo
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -56,34 +58,23 @@ func proof(v View, key string, out *spool) error {
 func blocks(v View, ids []cid.Cid, out *spool) (missing []cid.Cid, err error) {
 	out.header()
 	head := v.Head()
-	nodes := map[cid.Cid]bool{} // those that are left to find
-	seen := map[cid.Cid]bool{}
+	left := map[string]bool{} // what is to be found, by the bytes of the CID
 	for _, id := range ids {
-		if seen[id] {
-			continue
-		}
-		seen[id] = true
-		block, err := head.Commit, error(nil)
-		if !id.Equals(head.CID) {
-			block, err = v.RecordBlock(id)
-		}
-		switch {
-		case err == nil:
-			err = out.block(id, block)
-		case errors.Is(err, ErrNoRecord):
-			nodes[id], err = true, nil
-		}
-		if err != nil {
+		left[id.KeyString()] = true
+	}
+	if left[head.CID.KeyString()] {
+		delete(left, head.CID.KeyString())
+		if err := out.block(head.CID, head.Commit); err != nil {
 			return nil, err
 		}
 	}
-	if err := findNodes(v, nodes, out); err != nil {
+	if err := findBlocks(v, left, out); err != nil {
 		return nil, err
 	}
 	for _, id := range ids {
-		if nodes[id] {
+		if left[id.KeyString()] {
 			missing = append(missing, id)
-			delete(nodes, id)
+			delete(left, id.KeyString())
 		}
 	}
 	return missing, nil
@@ -92,20 +83,21 @@ func blocks(v View, ids []cid.Cid, out *spool) (missing []cid.Cid, err error) {
 // errFound ends a search.
 var errFound = errors.New("found")
 
-// findNodes writes the nodes of the tree that are among ids, and takes them out
-// of ids. Nodes have no index by CID, for which every write would have to pay:
-// all of them are looked at.
-func findNodes(v View, ids map[cid.Cid]bool, out *spool) error {
-	if len(ids) == 0 {
+// findBlocks writes the nodes of the tree and the records that are left to find,
+// and takes them out of left. There is no index by CID, for which every write
+// would have to pay: all nodes are looked at, which name the records.
+func findBlocks(v View, left map[string]bool, out *spool) error {
+	if len(left) == 0 {
 		return nil
 	}
 	err := v.EachNode("", func(_ int64, _ []int64, block []byte) error {
-		id := dagcbor.CID(block)
-		if !ids[id] {
-			return nil
+		if id := dagcbor.CID(block); left[id.KeyString()] {
+			delete(left, id.KeyString())
+			if err := out.block(id, block); err != nil {
+				return err
+			}
 		}
-		delete(ids, id)
-		if err := out.block(id, block); err != nil || len(ids) > 0 {
+		if err := findRecords(v, block, left, out); err != nil || len(left) > 0 {
 			return err
 		}
 		return errFound
@@ -114,6 +106,48 @@ func findNodes(v View, ids map[cid.Cid]bool, out *spool) error {
 		return nil
 	}
 	return err
+}
+
+// findRecords does the same for the records that a node names.
+func findRecords(v View, node []byte, left map[string]bool, out *spool) error {
+	if !names(node, left) {
+		return nil
+	}
+	n, err := mst.Decode(node)
+	if err != nil {
+		return err
+	}
+	for _, e := range n.Entries {
+		if !left[e.Value.KeyString()] {
+			continue
+		}
+		delete(left, e.Value.KeyString())
+		r, err := v.Record(e.Key)
+		if err != nil {
+			return fmt.Errorf("record %s: %w", e.Key, err)
+		}
+		if err := out.block(r.CID, r.Block); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// names says whether a node names any of some CIDs of blocks. In nearly every
+// node there is none, and it need not be decoded.
+func names(node []byte, ids map[string]bool) bool {
+	const length = 4 + sha256.Size
+	prefix := []byte{1, cid.DagCBOR, 0x12, sha256.Size} // version 1, SHA-256
+	for {
+		i := bytes.Index(node, prefix)
+		if i < 0 || len(node) < i+length {
+			return false
+		}
+		if ids[string(node[i:i+length])] {
+			return true
+		}
+		node = node[i+1:]
+	}
 }
 
 const (

@@ -133,7 +133,9 @@ func changes() map[string]change {
 			},
 		},
 		"deletion": {
-			do:   func(t *testing.T, w world) error { return sqlite.Accounts{DB: w.DB}.Delete(t.Context(), w.account.ID, start) },
+			do: func(t *testing.T, w world) error {
+				return sqlite.Accounts{DB: w.DB}.Delete(t.Context(), w.account.ID, start)
+			},
 			done: func(t *testing.T, w world) bool { return byDID(t, w) == nil },
 		},
 		"DID document": {

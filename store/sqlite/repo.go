@@ -29,20 +29,6 @@ const maxNode = 1<<32 - 1
 // repository's above.
 func nodeKey(number, node int64) int64 { return number<<32 | node }
 
-// cidHash is the start of a CID's hash, by which record_cid finds records. The
-// CID is one of a block.
-func cidHash[T string | []byte](id T) int64 {
-	const prefix = 4 // version, codec, hash and length, a byte each
-	if len(id) < prefix+8 {
-		return 0
-	}
-	var n uint64
-	for i := range 8 {
-		n = n<<8 | uint64(id[prefix+i])
-	}
-	return int64(n) //nolint:gosec // the bits, not the value
-}
-
 // owner is the account of a repository, as a writer sees it.
 type owner struct {
 	active bool
@@ -223,8 +209,7 @@ func storeWrites(c *sqlite.Conn, number int64, rev syntax.TID, writes []repo.Wri
 			more--
 			continue
 		}
-		err := errors.Join(insertRecordCID(c, number, cidHash(w.CID.KeyString()), w.Key), insertReferences(c, number, rev, w))
-		if err != nil {
+		if err := insertReferences(c, number, rev, w); err != nil {
 			return 0, nil, err
 		}
 		for _, id := range w.Blobs {
@@ -247,44 +232,34 @@ func insertRecord(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write) (c
 	if err != nil {
 		return false, fmt.Errorf("insert record %s: %w", w.Key, err)
 	}
-	if n == 0 {
-		return false, nil
-	}
-	return true, nil
-}
-
-func insertRecordCID(c *sqlite.Conn, number, hash int64, key string) error {
-	_, err := change(c, "INSERT INTO record_cid (repo_id, hash, key) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-		func(s *sqlite.Stmt) {
-			s.BindInt64(1, number)
-			s.BindInt64(2, hash)
-			s.BindText(3, key)
-		})
-	if err != nil {
-		return fmt.Errorf("insert record %s by CID: %w", key, err)
-	}
-	return nil
+	return n > 0, nil
 }
 
 // replaceRecord updates or removes a record that is there, and removes its
 // references, which it adds to blobs.
 func replaceRecord(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write, blobs touched) error {
 	atKey := func(s *sqlite.Stmt) { s.BindInt64(1, number); s.BindText(2, w.Key) }
-	was, found := "", false
-	err := query(c, "SELECT cid FROM record WHERE repo_id = ? AND key = ?", atKey,
-		func(r *sqlite.Stmt) error { was, found = string(columnBytes(r, 0)), true; return nil })
-	if err != nil {
-		return fmt.Errorf("read record %s: %w", w.Key, err)
+	if w.Block == nil {
+		n, err := change(c, "DELETE FROM record WHERE repo_id = ? AND key = ?", atKey)
+		if err != nil {
+			return fmt.Errorf("remove record %s: %w", w.Key, err)
+		}
+		if n == 0 {
+			return fmt.Errorf("remove record %s: %w", w.Key, repo.ErrNoRecord)
+		}
+	} else {
+		_, err := change(c, "UPDATE record SET cid = ?3, rev = ?4, block = ?5 WHERE repo_id = ?1 AND key = ?2",
+			func(s *sqlite.Stmt) {
+				atKey(s)
+				bindCID(s, 3, w.CID)
+				s.BindText(4, rev.String())
+				s.BindBytes(5, w.Block)
+			})
+		if err != nil {
+			return fmt.Errorf("update record %s: %w", w.Key, err)
+		}
 	}
-	if !found {
-		return fmt.Errorf("remove record %s: %w", w.Key, repo.ErrNoRecord)
-	}
-	_, err = change(c, "DELETE FROM record_cid WHERE repo_id = ? AND hash = ? AND key = ?",
-		func(s *sqlite.Stmt) { s.BindInt64(1, number); s.BindInt64(2, cidHash(was)); s.BindText(3, w.Key) })
-	if err != nil {
-		return fmt.Errorf("remove record %s by CID: %w", w.Key, err)
-	}
-	err = query(c, "SELECT cid FROM blob_ref WHERE repo_id = ? AND key = ?", atKey,
+	err := query(c, "SELECT cid FROM blob_ref WHERE repo_id = ? AND key = ?", atKey,
 		func(r *sqlite.Stmt) error {
 			id := r.ColumnText(0)
 			blobs[id] = blobs[id] // a new one stays true
@@ -295,22 +270,6 @@ func replaceRecord(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write, b
 	}
 	if _, err := change(c, "DELETE FROM blob_ref WHERE repo_id = ? AND key = ?", atKey); err != nil {
 		return fmt.Errorf("remove references of record %s: %w", w.Key, err)
-	}
-	if w.Block == nil {
-		if _, err := change(c, "DELETE FROM record WHERE repo_id = ? AND key = ?", atKey); err != nil {
-			return fmt.Errorf("remove record %s: %w", w.Key, err)
-		}
-		return nil
-	}
-	_, err = change(c, "UPDATE record SET cid = ?3, rev = ?4, block = ?5 WHERE repo_id = ?1 AND key = ?2",
-		func(s *sqlite.Stmt) {
-			atKey(s)
-			bindCID(s, 3, w.CID)
-			s.BindText(4, rev.String())
-			s.BindBytes(5, w.Block)
-		})
-	if err != nil {
-		return fmt.Errorf("update record %s: %w", w.Key, err)
 	}
 	return nil
 }

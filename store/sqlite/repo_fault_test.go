@@ -157,7 +157,6 @@ func repoChanges() map[string]change {
 			},
 		},
 		"import": {
-			before: 1, // what nobody sees
 			do: func(t *testing.T, w world) error {
 				c := w.repo.imported
 				return sqlite.Repos{DB: w.DB}.Switch(t.Context(), c.AccountID, w.repo.was.CID, c.Next, c.Event, c.At)

@@ -1,13 +1,8 @@
 package sqlite
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"iter"
-	"math"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -47,8 +42,13 @@ func (db Repos) Stage(ctx context.Context, accountID int64) (number int64, err e
 // Fill implements repo.Store.
 func (db Repos) Fill(ctx context.Context, number int64, rev syntax.TID, nodes []mst.Changed, records []repo.Write) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		if err := countStaged(tx.Conn, number, len(records)); err != nil {
-			return err
+		n, err := change(tx.Conn, "UPDATE repo SET records = records + ? WHERE id = ? AND current = 0 AND account_id IS NOT NULL",
+			func(s *sqlite.Stmt) { s.BindInt64(1, int64(len(records))); s.BindInt64(2, number) })
+		if err != nil {
+			return fmt.Errorf("count staged records: %w", err)
+		}
+		if n == 0 {
+			return repo.ErrConflict
 		}
 		if err := storeNodes(tx.Conn, number, rev, nodes, nil); err != nil {
 			return err
@@ -72,113 +72,8 @@ func (db Repos) Fill(ctx context.Context, number int64, rev syntax.TID, nodes []
 	})
 }
 
-// countStaged counts more records of a staged repository: repo.ErrConflict where
-// it is gone.
-func countStaged(c *sqlite.Conn, number int64, more int) error {
-	n, err := change(c, "UPDATE repo SET records = records + ? WHERE id = ? AND current = 0 AND account_id IS NOT NULL",
-		func(s *sqlite.Stmt) { s.BindInt64(1, int64(more)); s.BindInt64(2, number) })
-	if err != nil {
-		return fmt.Errorf("count staged records: %w", err)
-	}
-	if n == 0 {
-		return repo.ErrConflict
-	}
-	return nil
-}
-
-const (
-	// indexPart bounds how many records indexStaged holds in memory, about 80
-	// bytes each.
-	indexPart = 250_000
-	// indexStep is how many it adds in one transaction.
-	indexStep = 5000
-)
-
-// indexed is a row of record_cid.
-type indexed struct {
-	hash int64
-	key  string
-}
-
-// indexStaged fills record_cid for a staged repository, in the order of that
-// table: added with their records, the rows would each change a page of their
-// own, and an import would write many times its size. It goes through the
-// records once for each part that fits in memory.
-func (db Repos) indexStaged(ctx context.Context, next repo.Head) error {
-	for low, high := range hashRanges(next.Records/indexPart + 1) {
-		rows, err := db.hashesBetween(ctx, next.Number, low, high)
-		if err != nil {
-			return err
-		}
-		for step := range slices.Chunk(rows, indexStep) {
-			if err := db.index(ctx, next.Number, step); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// hashRanges yields the lowest and the highest hash of each of n equal parts of
-// what a hash can be, in order.
-func hashRanges(n int64) iter.Seq2[int64, int64] {
-	return func(yield func(low, high int64) bool) {
-		width := math.MaxUint64 / uint64(n) //nolint:gosec // a count
-		low := int64(math.MinInt64)
-		for range n - 1 {
-			high := low + int64(width) - 1 //nolint:gosec // adding bits: from the middle on the sum wraps round to what it should be
-			if !yield(low, high) {
-				return
-			}
-			low = high + 1
-		}
-		yield(low, math.MaxInt64)
-	}
-}
-
-// hashesBetween returns the rows of record_cid that belong to a repository's
-// records and lie from low to high, in order.
-func (db Repos) hashesBetween(ctx context.Context, number, low, high int64) (rows []indexed, err error) {
-	err = db.read(ctx, func(c *sqlite.Conn) error {
-		var id []byte
-		return query(c, "SELECT cid, key FROM record WHERE repo_id = ?",
-			func(s *sqlite.Stmt) { s.BindInt64(1, number) },
-			func(r *sqlite.Stmt) error {
-				id = columnInto(id, r, 0)
-				if hash := cidHash(id); low <= hash && hash <= high {
-					rows = append(rows, indexed{hash, r.ColumnText(1)})
-				}
-				return nil
-			})
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read staged records: %w", err)
-	}
-	slices.SortFunc(rows, func(a, b indexed) int { return cmp.Or(cmp.Compare(a.hash, b.hash), strings.Compare(a.key, b.key)) })
-	return rows, nil
-}
-
-// index adds rows to record_cid, where a Switch that failed has not done it.
-func (db Repos) index(ctx context.Context, number int64, rows []indexed) error {
-	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		if err := countStaged(tx.Conn, number, 0); err != nil {
-			return err
-		}
-		for _, r := range rows {
-			if err := insertRecordCID(tx.Conn, number, r.hash, r.key); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// Switch implements repo.Store. Before the transaction that switches, it
-// completes what nobody sees yet.
+// Switch implements repo.Store.
 func (db Repos) Switch(ctx context.Context, accountID int64, was cid.Cid, next repo.Head, ev event.Event, at time.Time) error {
-	if err := db.indexStaged(ctx, next); err != nil {
-		return err
-	}
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		old, err := loadOwner(tx.Conn, accountID)
 		if err != nil {
@@ -266,7 +161,6 @@ func (db Repos) Sweep(ctx context.Context) (more bool, err error) {
 		for _, sql := range []string{
 			"DELETE FROM node WHERE id IN (SELECT id FROM node WHERE id BETWEEN ?1 << 32 AND ?1 << 32 | 0xffffffff LIMIT ?2)",
 			"DELETE FROM record WHERE (repo_id, key) IN (SELECT repo_id, key FROM record WHERE repo_id = ?1 LIMIT ?2)",
-			"DELETE FROM record_cid WHERE (repo_id, hash, key) IN (SELECT repo_id, hash, key FROM record_cid WHERE repo_id = ?1 LIMIT ?2)",
 			"DELETE FROM blob_ref WHERE (repo_id, cid, key) IN (SELECT repo_id, cid, key FROM blob_ref WHERE repo_id = ?1 LIMIT ?2)",
 			"DELETE FROM repo WHERE id IN (SELECT ?1 LIMIT ?2)",
 		} {

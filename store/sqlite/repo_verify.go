@@ -1,11 +1,5 @@
 package sqlite
 
-import (
-	"errors"
-
-	"zombiezen.com/go/sqlite"
-)
-
 // live are the repositories of accounts: each is whole, as is what an import
 // has staged so far. One that Sweep removes may lack anything.
 const live = "(SELECT * FROM repo WHERE account_id IS NOT NULL)"
@@ -23,29 +17,11 @@ var repoInvariants = []invariant{
 	{"record is newer than its repository", `SELECT r.id, c.key FROM ` + live + ` r JOIN record c ON c.repo_id = r.id WHERE r.current = 1 AND c.rev > r.rev`},
 	{"node of no repository", `SELECT DISTINCT id >> 32 FROM node WHERE id >> 32 NOT IN (SELECT id FROM repo)`},
 	{"record of no repository", `SELECT DISTINCT repo_id FROM record WHERE repo_id NOT IN (SELECT id FROM repo)`},
-	{"record's CID of no repository", `SELECT DISTINCT repo_id FROM record_cid WHERE repo_id NOT IN (SELECT id FROM repo)`},
 	{"reference to a blob of no repository", `SELECT DISTINCT repo_id FROM blob_ref WHERE repo_id NOT IN (SELECT id FROM repo)`},
-	{"record is not found by its CID", `SELECT r.id, c.key FROM ` + live + ` r JOIN record c ON c.repo_id = r.id
-			WHERE r.current = 1 AND NOT EXISTS (SELECT 1 FROM record_cid i WHERE i.repo_id = r.id AND i.hash = cid_hash(c.cid) AND i.key = c.key)`},
-	{"CID leads to no such record", `SELECT r.id, i.key FROM ` + live + ` r JOIN record_cid i ON i.repo_id = r.id
-			WHERE NOT EXISTS (SELECT 1 FROM record c WHERE c.repo_id = r.id AND c.key = i.key AND cid_hash(c.cid) = i.hash)`},
 	{"reference to a blob by no record of that revision", `SELECT r.id, b.key, b.cid FROM ` + live + ` r JOIN blob_ref b ON b.repo_id = r.id
 			WHERE NOT EXISTS (SELECT 1 FROM record c WHERE c.repo_id = r.id AND c.key = b.key AND c.rev = b.rev)`},
 	{"blob is used and not marked so, or the other way round", `SELECT b.account_id, b.cid FROM blob b
 			WHERE (b.unused_since IS NULL) <> EXISTS (SELECT 1 FROM repo r JOIN blob_ref f ON f.repo_id = r.id AND f.cid = b.cid
 			WHERE r.account_id = b.account_id AND r.current = 1)`},
 	{"blob is used and never was", `SELECT account_id, cid FROM blob WHERE unused_since IS NULL AND was_used <> 1`},
-}
-
-// addCIDHash gives a connection cidHash as cid_hash.
-func addCIDHash(c *sqlite.Conn) error {
-	return c.CreateFunction("cid_hash", &sqlite.FunctionImpl{
-		NArgs: 1, Deterministic: true,
-		Scalar: func(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
-			if args[0].Type() != sqlite.TypeBlob {
-				return sqlite.Value{}, errors.New("a CID is a blob")
-			}
-			return sqlite.IntegerValue(cidHash(args[0].Blob())), nil
-		},
-	})
 }

@@ -186,28 +186,6 @@ func (v *view) Collections() ([]string, error) {
 	return out, nil
 }
 
-// RecordBlock implements repo.View.
-func (v *view) RecordBlock(id cid.Cid) (block []byte, err error) {
-	if !dagcbor.IsBlockCID(id) {
-		return nil, repo.ErrNoRecord
-	}
-	err = query(v.conn, `SELECT r.block FROM record_cid c JOIN record r ON r.repo_id = c.repo_id AND r.key = c.key
-		WHERE c.repo_id = CAST(? AS INTEGER) AND c.hash = CAST(? AS INTEGER) AND r.cid = CAST(? AS BLOB) LIMIT 1`,
-		func(s *sqlite.Stmt) {
-			s.BindInt64(1, v.head.Number)
-			s.BindInt64(2, cidHash(id.KeyString()))
-			bindCID(s, 3, id)
-		},
-		func(r *sqlite.Stmt) error { block = columnBytes(r, 0); return nil })
-	if err != nil {
-		return nil, fmt.Errorf("look for record %s: %w", id, err)
-	}
-	if block == nil {
-		return nil, repo.ErrNoRecord
-	}
-	return block, nil
-}
-
 // Blob implements repo.View.
 func (v *view) Blob(id cid.Cid) (info repo.BlobInfo, err error) {
 	found := false

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -38,11 +39,16 @@ var invariants = []invariant{
 // foreign keys, and what this package and the domains promise of the rows. It
 // returns a line for each fault; an error means that it could not look.
 func Verify(path string) (faults []string, err error) {
-	c, err := openConn(path, sqlite.OpenReadWrite)
+	i, err := Inspect(context.Background(), path)
 	if err != nil {
-		return nil, fmt.Errorf("open database %s: %w", path, err)
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, c.Close()) }()
+	err = i.Faults(func(fault string) { faults = append(faults, fault) })
+	return faults, errors.Join(err, i.Close())
+}
+
+// Faults does what Verify does.
+func (i *Inspection) Faults(tell func(fault string)) error {
 	report := func(what string) func(*sqlite.Stmt) error {
 		return func(s *sqlite.Stmt) error {
 			var row []string
@@ -50,29 +56,25 @@ func Verify(path string) (faults []string, err error) {
 				row = append(row, s.ColumnText(i))
 			}
 			if text := strings.Join(row, " "); text != "ok" {
-				faults = append(faults, what+": "+text)
+				tell(what + ": " + text)
 			}
 			return nil
 		}
 	}
 	for _, pragma := range []string{"integrity_check", "foreign_key_check"} {
-		if err := sqlitex.ExecuteTransient(c, "PRAGMA "+pragma, &sqlitex.ExecOptions{ResultFunc: report(pragma)}); err != nil {
-			return faults, fmt.Errorf("%s: %w", pragma, err)
+		if err := sqlitex.ExecuteTransient(i.conn, "PRAGMA "+pragma, &sqlitex.ExecOptions{ResultFunc: report(pragma)}); err != nil {
+			return fmt.Errorf("%s: %w", pragma, err)
 		}
 	}
-	if err := addCIDHash(c); err != nil {
-		return faults, fmt.Errorf("add function: %w", err)
-	}
-	for _, i := range slices.Concat(invariants, repoInvariants) {
-		if err := query(c, i.sql, nil, report(i.what)); err != nil {
-			return faults, fmt.Errorf("check that no %s: %w", i.what, err)
+	for _, inv := range slices.Concat(invariants, repoInvariants) {
+		if err := query(i.conn, inv.sql, nil, report(inv.what)); err != nil {
+			return fmt.Errorf("check that no %s: %w", inv.what, err)
 		}
 	}
-	err = query(c, "SELECT id, marks FROM session", nil, func(s *sqlite.Stmt) error {
+	return query(i.conn, "SELECT id, marks FROM session", nil, func(s *sqlite.Stmt) error {
 		if _, err := decodeMarks(columnBytes(s, 1)); err != nil {
-			faults = append(faults, fmt.Sprintf("session %d: %v", s.ColumnInt64(0), err))
+			tell(fmt.Sprintf("session %d: %v", s.ColumnInt64(0), err))
 		}
 		return nil
 	})
-	return faults, err
 }

@@ -83,47 +83,6 @@ func testRepoRecords(t *testing.T, s Stores) {
 	})
 }
 
-// testRepoRecordBlock: a record is found by its CID as long as there is one.
-func testRepoRecordBlock(t *testing.T, s Stores) {
-	t.Helper()
-	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
-	same, other := put("app.post/1", "same"), put("app.post/1", "other")
-	alice.commit(t, s, same, put("app.post/2", "same"), put("app.post/3", "third"))
-	bob.commit(t, s, put("app.post/1", "of bob"))
-	find := func(id cid.Cid) string {
-		t.Helper()
-		found := ""
-		alice.view(t, s, func(v repo.View) {
-			block, err := v.RecordBlock(id)
-			if err != nil && !errors.Is(err, repo.ErrNoRecord) {
-				t.Error(err)
-			}
-			if err == nil && !dagcbor.CID(block).Equals(id) {
-				t.Errorf("the block of %s is %s", id, dagcbor.CID(block))
-			}
-			found = string(block)
-		})
-		return found
-	}
-	if find(same.CID) != string(same.Block) || find(other.CID) != "" {
-		t.Error("a record is not found by its CID, or found before it is there")
-	}
-	alice.commit(t, s, other)
-	if find(same.CID) != string(same.Block) || find(other.CID) != string(other.Block) {
-		t.Error("a record is not found by its CID, though another one has it")
-	}
-	alice.commit(t, s, remove("app.post/2"))
-	if find(same.CID) != "" {
-		t.Error("a record is found that is gone")
-	}
-	sum := sha256.Sum256(other.Block)
-	for _, id := range []cid.Cid{put("", "of bob").CID, cid.Undef, dagcbor.RawCID(sum)} {
-		if find(id) != "" {
-			t.Errorf("%s is found", id)
-		}
-	}
-}
-
 // testRepoSince: what commits after a revision wrote.
 func testRepoSince(t *testing.T, s Stores) {
 	t.Helper()

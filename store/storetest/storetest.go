@@ -75,7 +75,6 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		"RepoRace":              testRepoRace,
 		"RepoViewIsOneState":    testRepoViewIsOneState,
 		"RepoRecords":           testRepoRecords,
-		"RepoRecordBlock":       testRepoRecordBlock,
 		"RepoSince":             testRepoSince,
 		"RepoList":              testRepoList,
 		"RepoBlobs":             testRepoBlobs,

@@ -40,14 +40,6 @@ CREATE TABLE record (
     PRIMARY KEY (repo_id, key)
 ) STRICT, WITHOUT ROWID;
 
--- Finds records by CID, by the first eight bytes of its hash as an integer.
-CREATE TABLE record_cid (
-    repo_id INTEGER NOT NULL,
-    hash    INTEGER NOT NULL,
-    key     TEXT    NOT NULL,
-    PRIMARY KEY (repo_id, hash, key)
-) STRICT, WITHOUT ROWID;
-
 -- What records refer to, whether it was uploaded or not.
 CREATE TABLE blob_ref (
     repo_id INTEGER NOT NULL,
