@@ -12,6 +12,7 @@ import (
 	"nestbox/auth"
 	"nestbox/firehose"
 	"nestbox/hosting"
+	"nestbox/repo"
 	"nestbox/session"
 )
 
@@ -22,6 +23,7 @@ type Service struct {
 	Hosting  *hosting.Service
 	Sessions *session.Service
 	Keyring  *auth.Keyring
+	Repos    *repo.Service
 	Firehose *firehose.Hub
 	Crawler  *firehose.Crawler
 	Now      func() time.Time

@@ -69,6 +69,9 @@ func (s *Server) Control() http.Handler {
 	for name, run := range s.admin.Commands() {
 		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) { serveCommand(w, r, run) })
 	}
+	for name, run := range s.admin.Streams() {
+		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) { serveStream(w, r, run) })
+	}
 	return mux
 }
 
@@ -99,15 +102,25 @@ var ErrNotRunning = errors.New("no server runs on the data directory")
 // Command runs a command on the server of a data directory and decodes its
 // result. ErrNotRunning where there is none.
 func Command(ctx context.Context, dir, name string, args, result any) error {
-	path, done, err := controlPath(dir)
+	client, done, err := controlClient(dir)
 	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			return ErrNotRunning
-		}
 		return err
 	}
-	defer done() //nolint:errcheck // a folder opened for its descriptor alone
-	client := &http.Client{Transport: &http.Transport{
+	defer done()
+	return call(ctx, client.Do, name, args, result)
+}
+
+// controlClient speaks to the server of a data directory: ErrNotRunning where
+// there is no such directory. done is called when it is not needed any more.
+func controlClient(dir string) (client *http.Client, done func(), err error) {
+	path, closeDir, err := controlPath(dir)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, nil, ErrNotRunning
+		}
+		return nil, nil, err
+	}
+	client = &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
@@ -118,7 +131,7 @@ func Command(ctx context.Context, dir, name string, args, result any) error {
 			return c, nil
 		},
 	}}
-	return call(ctx, client.Do, name, args, result)
+	return client, func() { _ = closeDir() }, nil // a folder opened for its descriptor alone
 }
 
 // Run runs a command in this process.

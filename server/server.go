@@ -223,7 +223,7 @@ func (s *Server) build() error {
 	s.sessions.Document = s.hosting.Document
 	s.identity = &identity.Service{Lookup: s.lookupHandle, DID: syntax.DID(s.DID), URL: s.URL}
 	s.checker = &identity.Checker{Store: sqlite.Identities{DB: s.db}, Directory: dir, Now: now, Log: log}
-	s.admin = &admin.Service{Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, Keyring: keyring, Firehose: s.firehose, Crawler: s.crawler, Now: now}
+	s.admin = &admin.Service{Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, Keyring: keyring, Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Now: now}
 	s.verifier = &auth.Verifier{Keyring: keyring, Audience: s.DID, Sessions: s.sessions, AdminPassword: password, Now: now}
 	s.xrpc = &xrpc.Server{
 		Methods: s.methods(), MaxBody: xrpc.DefaultMaxBody, TrustedProxies: c.TrustedProxies,
@@ -300,7 +300,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	for _, run := range []func(context.Context){s.sessions.Collect, s.hosting.Run, s.checker.Run, s.blobs.Run, s.retention.Run, s.crawler.Run, s.firehose.Announce, s.repos.Sweep} {
 		workers.Go(func() { run(background) })
 	}
-	public := s.httpServer(s.handler())
+	public := s.httpServer(s.noticeProxy(s.handler()))
 	private := s.httpServer(s.Control())
 	failed := make(chan error, 2)
 	for l, srv := range map[net.Listener]*http.Server{s.listener: public, control: private} {
@@ -345,12 +345,13 @@ func (s *Server) httpServer(h http.Handler) *http.Server {
 func (s *Server) announce(w io.Writer) error {
 	line, err := json.Marshal(struct {
 		URL     string `json:"url"`
+		Listen  string `json:"listen"`
 		PLC     string `json:"plc"`
 		DID     string `json:"did"`
 		Data    string `json:"data"`
 		PID     int    `json:"pid"`
 		Version string `json:"version"`
-	}{s.URL, s.PLC, s.DID, s.DataDir, os.Getpid(), s.opts.Version})
+	}{s.URL, s.listener.Addr().String(), s.PLC, s.DID, s.DataDir, os.Getpid(), s.opts.Version})
 	if err != nil {
 		return fmt.Errorf("encode READY line: %w", err)
 	}

@@ -28,6 +28,7 @@ type cli struct {
 	Account  accountCmd  `cmd:"" help:"Make and look after accounts."`
 	Session  sessionCmd  `cmd:"" help:"List and end sessions."`
 	Keys     keysCmd     `cmd:"" help:"List, rotate and retire the keys that sign session tokens."`
+	Repo     repoCmd     `cmd:"" help:"Export and import repositories."`
 	Firehose firehoseCmd `cmd:"" help:"Look after the event stream."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
@@ -82,9 +83,23 @@ func (o output) print(result any, people func(w io.Writer)) error {
 	return w.Flush()
 }
 
-// run executes a command: through the server that runs on the data directory,
-// else on the data directory itself, which is locked meanwhile.
+// run executes a command and decodes its result.
 func (w where) run(name string, args, result any) error {
+	return w.reach(
+		func(ctx context.Context, dir string) error { return server.Command(ctx, dir, name, args, result) },
+		func(ctx context.Context, s *server.Server) error { return s.Run(ctx, name, args, result) })
+}
+
+// stream executes a command that takes a file, or gives one.
+func (w where) stream(name string, args any, in io.Reader, out io.Writer) error {
+	return w.reach(
+		func(ctx context.Context, dir string) error { return server.Stream(ctx, dir, name, args, in, out) },
+		func(ctx context.Context, s *server.Server) error { return s.RunStream(ctx, name, args, in, out) })
+}
+
+// reach does something through the server that runs on the data directory, else
+// on the data directory itself, which is locked meanwhile.
+func (w where) reach(running func(context.Context, string) error, alone func(context.Context, *server.Server) error) error {
 	ctx := context.Background()
 	c, _, err := config.Load(config.Flags{Data: w.Data, EnvFile: w.EnvFile, Dev: w.Dev, Command: true}, os.Environ())
 	if err != nil {
@@ -93,7 +108,7 @@ func (w where) run(name string, args, result any) error {
 	if _, err := os.Stat(c.DataDirectory); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	err = server.Command(ctx, c.DataDirectory, name, args, result)
+	err = running(ctx, c.DataDirectory)
 	if !errors.Is(err, server.ErrNotRunning) {
 		return err
 	}
@@ -108,7 +123,7 @@ func (w where) run(name string, args, result any) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.Run(ctx, name, args, result), s.Close())
+	return errors.Join(alone(ctx, s), s.Close())
 }
 
 // readPassword reads a password from standard input: typed without echo on a

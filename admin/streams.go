@@ -1,0 +1,61 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"nestbox/repo"
+)
+
+// Stream is a command that takes a file, or gives one: args are JSON, in is what
+// comes with it, and out gets the file, or the result as JSON.
+type Stream func(ctx context.Context, args []byte, in io.Reader, out io.Writer) error
+
+// ImportLine is what an import came to.
+type ImportLine struct {
+	DID     string `json:"did"`
+	CID     string `json:"cid"`
+	Rev     string `json:"rev"`
+	Records int64  `json:"records"`
+	// Kept says that the commit is the file's own.
+	Kept bool `json:"kept"`
+}
+
+// Streams are the commands with a file, by name.
+func (s *Service) Streams() map[string]Stream {
+	return map[string]Stream{
+		"repo.export": s.stream(func(ctx context.Context, a repo.Account, _ io.Reader, out io.Writer) error {
+			return s.Repos.Export(ctx, a, out)
+		}),
+		"repo.import": s.stream(func(ctx context.Context, a repo.Account, in io.Reader, out io.Writer) error {
+			done, err := s.Repos.Import(ctx, a, in)
+			if err != nil {
+				return err
+			}
+			return json.NewEncoder(out).Encode(ImportLine{
+				DID: a.DID.String(), CID: done.CID.String(), Rev: done.Rev.String(), Records: done.Records, Kept: done.Kept,
+			})
+		}),
+	}
+}
+
+// stream turns a function about one account's repository into a Stream.
+func (s *Service) stream(run func(ctx context.Context, a repo.Account, in io.Reader, out io.Writer) error) Stream {
+	return func(ctx context.Context, raw []byte, in io.Reader, out io.Writer) error {
+		var args AccountArgs
+		if err := json.Unmarshal(raw, &args); err != nil {
+			return fmt.Errorf("read arguments: %w", err)
+		}
+		acc, err := s.find(ctx, args.Account)
+		if err != nil {
+			return err
+		}
+		a, err := s.Repos.Accounts.Find(ctx, acc.DID.AtIdentifier())
+		if err != nil {
+			return fmt.Errorf("%q: %w", args.Account, err)
+		}
+		return run(ctx, a, in, out)
+	}
+}

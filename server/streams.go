@@ -1,0 +1,108 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"nestbox/admin"
+)
+
+// serveStream answers POST /NAME?args=JSON, whose body is a file, with a file.
+// An error before it began is answered as a command's; later the connection is
+// cut, so that nobody takes a part for the whole.
+func serveStream(w http.ResponseWriter, r *http.Request, run admin.Stream) {
+	conn := http.NewResponseController(w)
+	// It is the operator's own socket: a large file may take its time.
+	if err := errors.Join(conn.SetReadDeadline(time.Time{}), conn.SetWriteDeadline(time.Time{})); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	out := &begun{w: w}
+	err := run(r.Context(), []byte(r.URL.Query().Get("args")), r.Body, out)
+	switch {
+	case err == nil:
+	case out.yes:
+		panic(http.ErrAbortHandler)
+	default:
+		body, encodeErr := json.Marshal(commandAnswer{Error: err.Error()})
+		if encodeErr != nil {
+			body = []byte(`{"error":"the error cannot be told"}`)
+		}
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		_, _ = w.Write(body) // a command that was interrupted needs no answer
+	}
+}
+
+// begun says whether something was written.
+type begun struct {
+	w   io.Writer
+	yes bool
+}
+
+func (b *begun) Write(p []byte) (int, error) {
+	b.yes = true
+	return b.w.Write(p)
+}
+
+// Stream runs a command that takes in, a file, and writes one to out, on the
+// server of a data directory. ErrNotRunning where there is none.
+func Stream(ctx context.Context, dir, name string, args any, in io.Reader, out io.Writer) error {
+	client, done, err := controlClient(dir)
+	if err != nil {
+		return err
+	}
+	defer done()
+	text, err := json.Marshal(args)
+	if err != nil {
+		return fmt.Errorf("encode arguments: %w", err)
+	}
+	to := "http://nestbox/" + name + "?args=" + url.QueryEscape(string(text))
+	// Not the reader itself: the client would close it, and it may be needed.
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, struct{ io.Reader }{in})
+	if err != nil {
+		return fmt.Errorf("make command: %w", err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	switch resp.StatusCode {
+	case http.StatusOK:
+		if _, err := io.Copy(out, resp.Body); err != nil {
+			return fmt.Errorf("the answer broke off: %w", err)
+		}
+		return nil
+	case http.StatusUnprocessableEntity:
+		raw, err := io.ReadAll(io.LimitReader(resp.Body, maxCommand))
+		var answer commandAnswer
+		if err == nil {
+			err = json.Unmarshal(raw, &answer)
+		}
+		if err != nil {
+			return fmt.Errorf("read answer: %w", err)
+		}
+		return errors.New(answer.Error)
+	default:
+		return fmt.Errorf("the server does not know the command (status %d)", resp.StatusCode)
+	}
+}
+
+// RunStream runs such a command in this process.
+func (s *Server) RunStream(ctx context.Context, name string, args any, in io.Reader, out io.Writer) error {
+	raw, err := json.Marshal(args)
+	if err != nil {
+		return fmt.Errorf("encode arguments: %w", err)
+	}
+	run, ok := s.admin.Streams()[name]
+	if !ok {
+		return fmt.Errorf("no command %s", name)
+	}
+	return run(ctx, raw, in, out)
+}
