@@ -341,16 +341,22 @@ func TestPings(t *testing.T) {
 	alice := storetest.NewWriter(t, w.stores, "alice")
 	before := w.last()
 	s, dead := w.subscribe(live), w.subscribe(live)
-	pings := 0
+	pings, written := 0, make(chan struct{})
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		<-written
+		alice.Write(10)
+	})
 	answer := s.PingHandler()
 	s.SetPingHandler(func(data string) error {
 		if pings++; pings == 50 { // after a second and more
-			go alice.Write(10)
+			close(written)
 		}
 		return answer(data)
 	})
 	dead.SetPingHandler(func(string) error { return nil })
 	s.wantEvents(before+1, before+1)
+	writer.Wait()
 	if pings < 50 {
 		t.Errorf("%d pings", pings)
 	}
