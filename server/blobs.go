@@ -12,6 +12,7 @@ import (
 	"nestbox/account"
 	"nestbox/blob"
 	"nestbox/blob/disk"
+	"nestbox/config"
 	"nestbox/ratelimit"
 	"nestbox/store/sqlite"
 )
@@ -27,11 +28,7 @@ const (
 // buildBlobs wires the service of uploads, and opens their folder.
 func (s *Server) buildBlobs(limits *ratelimit.Limiter) error {
 	c := &s.opts.Config
-	dir := c.BlobDiskLocation
-	if dir == "" {
-		dir = filepath.Join(s.DataDir, "blobs")
-	}
-	files, err := disk.Open(dir, c.BlobDiskTmpLocation)
+	files, err := disk.Open(blobFolders(s.DataDir, c))
 	if err != nil {
 		return err
 	}
@@ -41,6 +38,15 @@ func (s *Server) buildBlobs(limits *ratelimit.Limiter) error {
 		Limits: limits, NewKey: rand.Text, Now: s.opts.Now, Log: s.opts.Log,
 	}
 	return nil
+}
+
+// blobFolders are the folders of blobs, and of those that are being uploaded.
+func blobFolders(dataDir string, c *config.Config) (dir, tmp string) {
+	dir = c.BlobDiskLocation
+	if dir == "" {
+		dir = filepath.Join(dataDir, "blobs")
+	}
+	return dir, c.BlobDiskTmpLocation
 }
 
 // blobAccounts finds accounts for blobs.

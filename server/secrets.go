@@ -40,9 +40,18 @@ func openBox(dir string) (*seal.Box, error) {
 	if err != nil {
 		return nil, err
 	}
+	box, err := parseBox(raw)
+	if err != nil {
+		return nil, fmt.Errorf("key file %s: %w", fileKEK, err)
+	}
+	return box, nil
+}
+
+// parseBox reads the content of the key file.
+func parseBox(raw []byte) (*seal.Box, error) {
 	key, err := hex.DecodeString(strings.TrimSpace(string(raw)))
 	if err != nil {
-		return nil, fmt.Errorf("key file %s is damaged: %w", fileKEK, err)
+		return nil, fmt.Errorf("it is damaged: %w", err)
 	}
 	return seal.NewBox(key)
 }
@@ -66,6 +75,10 @@ func rotationKey(dir, configured string, box *seal.Box) (atcrypto.PrivateKey, er
 	if err != nil {
 		return nil, err
 	}
+	return openRotationKey(sealed, box)
+}
+
+func openRotationKey(sealed []byte, box *seal.Box) (atcrypto.PrivateKey, error) {
 	raw, err := box.Open(sealed, rotationKeyLabel)
 	if err != nil {
 		return nil, fmt.Errorf("PLC rotation key: %w", err)

@@ -123,7 +123,7 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 	if err := s.bind(ctx); err != nil {
 		return nil, err
 	}
-	if s.db, err = sqlite.Open(ctx, filepath.Join(s.DataDir, "nestbox.sqlite"), sqlite.Options{Fatal: opts.Fatal, Log: opts.Log}); err != nil {
+	if s.db, err = sqlite.Open(ctx, filepath.Join(s.DataDir, databaseName), sqlite.Options{Fatal: opts.Fatal, Log: opts.Log}); err != nil {
 		return nil, err
 	}
 	if err := s.buildFirehose(ctx); err != nil {

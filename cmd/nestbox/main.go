@@ -30,6 +30,7 @@ type cli struct {
 	Keys     keysCmd     `cmd:"" help:"List, rotate and retire the keys that sign session tokens."`
 	Repo     repoCmd     `cmd:"" help:"Export and import repositories."`
 	Firehose firehoseCmd `cmd:"" help:"Look after the event stream."`
+	Verify   verifyCmd   `cmd:"" help:"Check everything in a data directory that no server runs on."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
 

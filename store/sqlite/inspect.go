@@ -1,0 +1,254 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"nestbox/blob"
+	"nestbox/dagcbor"
+	"nestbox/firehose"
+	"nestbox/firehose/event"
+	"nestbox/repo"
+)
+
+// Inspection reads what a database holds, row by row, for those who check it,
+// and repairs what is derived from other rows. It is for one goroutine.
+type Inspection struct{ conn *sqlite.Conn }
+
+// Inspect opens a database that no process has open. One whose schema is not
+// this binary's is refused: ErrNewerSchema, ErrOlderSchema, ErrNotOurs.
+func Inspect(ctx context.Context, path string) (*Inspection, error) {
+	c, err := openConn(path, sqlite.OpenReadWrite)
+	if err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	if err := knownSchema(c); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), c.Close())
+	}
+	for _, pragma := range []string{"PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON", "PRAGMA cache_size=-16000"} {
+		if err := sqlitex.ExecuteTransient(c, pragma, nil); err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: %w", pragma, err), c.Close())
+		}
+	}
+	c.SetInterrupt(ctx.Done())
+	return &Inspection{c}, nil
+}
+
+// ErrOlderSchema: the database awaits migrations.
+var ErrOlderSchema = errors.New("the database was written by an older nestbox; start this version's server on it first")
+
+func knownSchema(c *sqlite.Conn) error {
+	names, err := fs.Glob(migrationFiles, "migrations/*.sql")
+	if err != nil {
+		return fmt.Errorf("list migrations: %w", err)
+	}
+	have, err := pragmaInt(c, "user_version")
+	if err != nil {
+		return err
+	}
+	app, err := pragmaInt(c, "application_id")
+	switch {
+	case err != nil:
+		return err
+	case app != applicationID:
+		return ErrNotOurs
+	case have > len(names):
+		return ErrNewerSchema
+	case have < len(names):
+		return ErrOlderSchema
+	default:
+		return nil
+	}
+}
+
+// Close ends it.
+func (i *Inspection) Close() error { return i.conn.Close() }
+
+// Inspected is an account as an inspection sees it.
+type Inspected struct {
+	ID  int64
+	DID syntax.DID
+	// SigningKey is the did:key, SealedKey the private key, sealed.
+	SigningKey string
+	SealedKey  []byte
+	// Active: it is neither deactivated, suspended nor taken down.
+	Active bool
+	// Pending: its DID is being registered, so that it has no repository yet.
+	Pending bool
+}
+
+// Accounts returns up to limit accounts with an ID above after, by ID.
+func (i *Inspection) Accounts(after int64, limit int) (out []Inspected, err error) {
+	err = query(i.conn, `SELECT a.id, a.did, a.signing_key, a.signing_key_sealed, `+accountStatus+` = '', a.pending_operation IS NOT NULL
+		FROM account a WHERE a.id > ? ORDER BY a.id LIMIT ?`,
+		func(s *sqlite.Stmt) { s.BindInt64(1, after); s.BindInt64(2, int64(limit)) },
+		func(r *sqlite.Stmt) error {
+			out = append(out, Inspected{
+				ID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), SigningKey: r.ColumnText(2),
+				SealedKey: columnBytes(r, 3), Active: r.ColumnBool(4), Pending: r.ColumnBool(5),
+			})
+			return nil
+		})
+	if err != nil {
+		return nil, fmt.Errorf("list accounts: %w", err)
+	}
+	return out, nil
+}
+
+// Repo runs fn on an account's repository: repo.ErrNoRepo.
+func (i *Inspection) Repo(accountID int64, fn func(repo.Rows) error) (err error) {
+	defer sqlitex.Transaction(i.conn)(&err)
+	head, err := loadHead(i.conn, accountID)
+	if err != nil {
+		return err
+	}
+	return fn(&rows{view{conn: i.conn, accountID: accountID, head: head}})
+}
+
+// rows implements repo.Rows.
+type rows struct{ view }
+
+var _ repo.Rows = (*rows)(nil)
+
+// EachNumber implements repo.Rows.
+func (r *rows) EachNumber(yield func(id int64) error) error {
+	return query(r.conn, "SELECT id FROM node WHERE id BETWEEN ? AND ? ORDER BY id",
+		func(s *sqlite.Stmt) {
+			s.BindInt64(1, nodeKey(r.head.Number, 0))
+			s.BindInt64(2, nodeKey(r.head.Number, maxNode))
+		},
+		func(s *sqlite.Stmt) error { return yield(s.ColumnInt64(0) & maxNode) })
+}
+
+// EachRow implements repo.Rows.
+func (r *rows) EachRow(yield func(rec repo.Record, blobs []string) error) error {
+	return eachRow(r.conn, r.head.Number, yield)
+}
+
+func eachRow(c *sqlite.Conn, number int64, yield func(rec repo.Record, blobs []string) error) error {
+	var block []byte
+	return query(c, `SELECT key, cid, rev, block,
+		(SELECT group_concat(b.cid, ' ') FROM (SELECT cid FROM blob_ref WHERE repo_id = r.repo_id AND key = r.key ORDER BY cid) b)
+		FROM record r WHERE repo_id = ? ORDER BY key`,
+		func(s *sqlite.Stmt) { s.BindInt64(1, number) },
+		func(s *sqlite.Stmt) error {
+			id, err := columnCID(s, 1)
+			if err != nil {
+				id = cid.Undef
+			}
+			block = columnInto(block, s, 3)
+			return yield(repo.Record{Key: s.ColumnText(0), CID: id, Rev: syntax.TID(s.ColumnText(2)), Block: block}, strings.Fields(s.ColumnText(4)))
+		})
+}
+
+// Blobs calls yield for each blob of each account. A CID that is damaged is
+// undefined.
+func (i *Inspection) Blobs(yield func(did syntax.DID, b blob.Blob) error) error {
+	return query(i.conn, "SELECT a.did, b.cid, b.size, b.mime_type, b.file, b.created_at FROM blob b JOIN account a ON a.id = b.account_id", nil,
+		func(r *sqlite.Stmt) error {
+			id, err := columnBlobCID(r, 1)
+			if err != nil || !dagcbor.IsBlobCID(id) {
+				id = cid.Undef
+			}
+			return yield(syntax.DID(r.ColumnText(0)), blob.Blob{
+				CID: id, Size: r.ColumnInt64(2), MimeType: r.ColumnText(3), Key: r.ColumnText(4), CreatedAt: columnTime(r, 5),
+			})
+		})
+}
+
+// KnowsFile says whether a file of that key belongs to a blob, or is to be
+// removed in time.
+func (i *Inspection) KnowsFile(key string) (known bool, err error) {
+	err = query(i.conn, "SELECT 1 FROM blob WHERE file = ?1 UNION ALL SELECT 1 FROM blob_garbage WHERE file = ?1",
+		func(s *sqlite.Stmt) { s.BindText(1, key) },
+		func(*sqlite.Stmt) error { known = true; return nil })
+	if err != nil {
+		return false, fmt.Errorf("look for file %s: %w", key, err)
+	}
+	return known, nil
+}
+
+// MissingBlobs calls yield for each blob that records of an account refer to
+// and that it has not uploaded, with one of the records.
+func (i *Inspection) MissingBlobs(yield func(did syntax.DID, id, record string) error) error {
+	return query(i.conn, `SELECT a.did, r.cid, min(r.key) FROM account a JOIN repo p ON p.account_id = a.id AND p.current = 1
+		JOIN blob_ref r ON r.repo_id = p.id WHERE NOT EXISTS (SELECT 1 FROM blob b WHERE b.account_id = a.id AND b.cid = r.cid)
+		GROUP BY a.id, r.cid`, nil,
+		func(r *sqlite.Stmt) error {
+			return yield(syntax.DID(r.ColumnText(0)), r.ColumnText(1), r.ColumnText(2))
+		})
+}
+
+// Events calls yield for each event of the log, in order, with the bytes of all
+// bodies up to it.
+func (i *Inspection) Events(yield func(e firehose.Logged, total int64) error) error {
+	return query(i.conn, "SELECT seq, at, kind, did, split, body, total FROM event ORDER BY seq", nil,
+		func(r *sqlite.Stmt) error {
+			return yield(firehose.Logged{
+				Seq: r.ColumnInt64(0), At: columnTime(r, 1),
+				Event: event.Event{
+					Kind: event.Kind(r.ColumnText(2)), DID: syntax.DID(r.ColumnText(3)), Split: r.ColumnInt(4), Body: columnBytes(r, 5),
+				},
+			}, r.ColumnInt64(6))
+		})
+}
+
+// LastEvent is the number that the log gave last.
+func (i *Inspection) LastEvent() (int64, error) { return lastSeq(i.conn) }
+
+// Rebuilt is what Rebuild changed.
+type Rebuilt struct {
+	// References are references of records to blobs that were added or removed,
+	// Marks the blobs whose use was marked wrong.
+	References, Marks int
+	// Counted: the number of records, or of the next node, was wrong.
+	Counted bool
+	// Nodes is how many there are, where the tree was made anew.
+	Nodes int64
+}
+
+// Errors of Rebuild.
+var (
+	// ErrRecord: a record is damaged, so nothing can be derived from it.
+	ErrRecord = errors.New("a record is damaged")
+	// ErrTree: the records do not make the tree that was signed.
+	ErrTree = errors.New("the records do not make the tree that was signed")
+)
+
+// Rebuild derives from the records of an account's repository what follows from
+// them: references to blobs, which blobs are used, counts, and where tree is set
+// the nodes of the tree. refs returns the blobs that a record refers to. It never
+// changes a commit, a record or a key. It is one transaction: an error (repo.ErrNoRepo,
+// ErrRecord, ErrTree) changes nothing.
+func (i *Inspection) Rebuild(accountID int64, tree bool, refs func(repo.Record) ([]string, error), at time.Time) (out Rebuilt, err error) {
+	end, err := sqlitex.ImmediateTransaction(i.conn)
+	if err != nil {
+		return Rebuilt{}, fmt.Errorf("begin to rebuild: %w", err)
+	}
+	defer end(&err)
+	b := &rebuild{conn: i.conn, accountID: accountID, at: at}
+	if err := b.open(); err != nil {
+		return Rebuilt{}, err
+	}
+	if err := b.references(refs); err != nil {
+		return Rebuilt{}, err
+	}
+	if err := b.marks(); err != nil {
+		return Rebuilt{}, err
+	}
+	if tree {
+		if err := b.tree(); err != nil {
+			return Rebuilt{}, err
+		}
+	}
+	return b.out, b.counts()
+}

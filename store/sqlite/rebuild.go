@@ -1,0 +1,165 @@
+package sqlite
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"nestbox/dagcbor"
+	"nestbox/repo"
+	"nestbox/repo/mst"
+)
+
+// rebuild is one Rebuild, in its transaction.
+type rebuild struct {
+	conn              *sqlite.Conn
+	accountID, number int64
+	cid, commit       []byte
+	rev               syntax.TID
+	at                time.Time
+	out               Rebuilt
+}
+
+func (b *rebuild) open() error {
+	err := query(b.conn, "SELECT id, cid, commit_block, rev FROM repo WHERE account_id = ? AND current = 1",
+		func(s *sqlite.Stmt) { s.BindInt64(1, b.accountID) },
+		func(r *sqlite.Stmt) error {
+			b.number, b.cid, b.commit, b.rev = r.ColumnInt64(0), columnBytes(r, 1), columnBytes(r, 2), syntax.TID(r.ColumnText(3))
+			return nil
+		})
+	if err != nil {
+		return fmt.Errorf("read head: %w", err)
+	}
+	if b.number == 0 {
+		return repo.ErrNoRepo
+	}
+	return nil
+}
+
+// references puts what the records refer to into a table of its own, on disk
+// where it is large, and makes blob_ref the same.
+func (b *rebuild) references(refs func(repo.Record) ([]string, error)) error {
+	err := sqlitex.ExecuteScript(b.conn, `CREATE TEMP TABLE IF NOT EXISTS wanted (cid TEXT NOT NULL, key TEXT NOT NULL, rev TEXT NOT NULL,
+		PRIMARY KEY (cid, key)) WITHOUT ROWID; DELETE FROM wanted;`, nil)
+	if err != nil {
+		return fmt.Errorf("make table of references: %w", err)
+	}
+	err = eachRow(b.conn, b.number, func(r repo.Record, _ []string) error {
+		blobs, err := refs(r)
+		if err != nil {
+			return fmt.Errorf("%w: record %s: %w", ErrRecord, r.Key, err)
+		}
+		for _, id := range blobs {
+			_, err := change(b.conn, "INSERT INTO wanted (cid, key, rev) VALUES (?, ?, ?)",
+				func(s *sqlite.Stmt) { s.BindText(1, id); s.BindText(2, r.Key); s.BindText(3, r.Rev.String()) })
+			if err != nil {
+				return fmt.Errorf("note reference: %w", err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, sql := range []string{
+		`DELETE FROM blob_ref WHERE repo_id = ?1 AND NOT EXISTS
+			(SELECT 1 FROM wanted w WHERE w.cid = blob_ref.cid AND w.key = blob_ref.key AND w.rev = blob_ref.rev)`,
+		"INSERT INTO blob_ref (repo_id, cid, key, rev) SELECT ?1, cid, key, rev FROM wanted WHERE true ON CONFLICT DO NOTHING",
+	} {
+		n, err := change(b.conn, sql, func(s *sqlite.Stmt) { s.BindInt64(1, b.number) })
+		if err != nil {
+			return fmt.Errorf("rebuild references: %w", err)
+		}
+		b.out.References += n
+	}
+	return nil
+}
+
+// marks corrects which of the account's blobs are used.
+func (b *rebuild) marks() error {
+	const used = "EXISTS (SELECT 1 FROM blob_ref r WHERE r.repo_id = ?2 AND r.cid = blob.cid)"
+	for _, sql := range []string{
+		"UPDATE blob SET unused_since = NULL, was_used = 1 WHERE account_id = ?1 AND (unused_since IS NOT NULL OR was_used <> 1) AND " + used,
+		"UPDATE blob SET unused_since = ?3 WHERE account_id = ?1 AND unused_since IS NULL AND ?2 <> 0 AND NOT " + used,
+	} {
+		n, err := change(b.conn, sql, func(s *sqlite.Stmt) {
+			s.BindInt64(1, b.accountID)
+			s.BindInt64(2, b.number)
+			if s.BindParamCount() == 3 {
+				bindTime(s, 3, b.at)
+			}
+		})
+		if err != nil {
+			return fmt.Errorf("mark blobs: %w", err)
+		}
+		b.out.Marks += n
+	}
+	return nil
+}
+
+// tree makes the nodes anew. What an export with since gives is more than it
+// need be then, since all of them count as the latest commit's.
+func (b *rebuild) tree() error {
+	commit, err := repo.DecodeCommit(b.commit)
+	if err != nil || dagcbor.CID(b.commit).KeyString() != string(b.cid) {
+		return fmt.Errorf("%w: the commit itself is damaged", ErrTree)
+	}
+	_, err = change(b.conn, "DELETE FROM node WHERE id BETWEEN ? AND ?", func(s *sqlite.Stmt) {
+		s.BindInt64(1, nodeKey(b.number, 0))
+		s.BindInt64(2, nodeKey(b.number, maxNode))
+	})
+	if err != nil {
+		return fmt.Errorf("remove nodes: %w", err)
+	}
+	builder := mst.Builder{NextID: 1, Emit: func(n mst.Changed) error {
+		return storeNodes(b.conn, b.number, b.rev, []mst.Changed{n}, nil)
+	}}
+	err = query(b.conn, "SELECT key, cid FROM record WHERE repo_id = ? ORDER BY key",
+		func(s *sqlite.Stmt) { s.BindInt64(1, b.number) },
+		func(r *sqlite.Stmt) error {
+			id, err := cid.Cast(columnBytes(r, 1))
+			if err != nil {
+				return fmt.Errorf("%w: record %s: damaged CID", ErrRecord, r.ColumnText(0))
+			}
+			return builder.Add(r.ColumnText(0), id)
+		})
+	if err != nil {
+		return fmt.Errorf("rebuild tree: %w", err)
+	}
+	root, err := builder.Finish()
+	if err != nil {
+		return fmt.Errorf("rebuild tree: %w", err)
+	}
+	if !root.CID.Equals(commit.Data) {
+		return fmt.Errorf("%w: %s, not %s", ErrTree, root.CID, commit.Data)
+	}
+	b.out.Nodes = builder.NextID - 1
+	_, err = change(b.conn, "UPDATE repo SET root_id = ?, root_cid = ?, next_node = ? WHERE id = ?", func(s *sqlite.Stmt) {
+		s.BindInt64(1, root.ID)
+		bindCID(s, 2, root.CID)
+		s.BindInt64(3, builder.NextID)
+		s.BindInt64(4, b.number)
+	})
+	if err != nil {
+		return fmt.Errorf("store root: %w", err)
+	}
+	return nil
+}
+
+// counts corrects the number of records, and a next node that is taken.
+func (b *rebuild) counts() error {
+	const last = "(SELECT coalesce(max(id), 0) & 0xffffffff FROM node WHERE id BETWEEN ?1 << 32 AND ?1 << 32 | 0xffffffff)"
+	const records = "(SELECT count(*) FROM record WHERE repo_id = ?1)"
+	n, err := change(b.conn, "UPDATE repo SET records = "+records+", next_node = max(next_node, 1 + "+last+`)
+		WHERE id = ?1 AND (records <> `+records+" OR next_node <= "+last+")",
+		func(s *sqlite.Stmt) { s.BindInt64(1, b.number) })
+	if err != nil {
+		return fmt.Errorf("count: %w", err)
+	}
+	b.out.Counted = n > 0
+	return nil
+}
