@@ -55,6 +55,12 @@ func (r *relays) RoundTrip(req *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader("{}")), Request: req}, nil
 }
 
+func (r *relays) set(slow time.Duration, down bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.slow, r.down = slow, down
+}
+
 // seen returns the calls since the last time.
 func (r *relays) seen() []string {
 	r.mu.Lock()
@@ -100,21 +106,21 @@ func TestCrawl(t *testing.T) {
 		expect("without further news", 0)
 
 		// What fails is tried again, without news, and takes a bounded time.
-		net.slow = time.Hour
+		net.set(time.Hour, false)
 		c.Notify()
 		time.Sleep(time.Minute)
 		expect("a relay that hangs", 2)
-		net.slow, net.down = 0, true
+		net.set(0, true)
 		time.Sleep(20 * time.Minute)
 		expect("after a failure", 2)
-		net.down = false
+		net.set(0, false)
 		time.Sleep(20 * time.Minute)
 		expect("after another", 2)
 		time.Sleep(time.Hour)
 		expect("after a success", 0)
 
 		// A stop does not wait for a relay.
-		net.slow = time.Hour
+		net.set(time.Hour, false)
 		c.Notify()
 		synctest.Wait()
 		before := time.Now()

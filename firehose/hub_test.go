@@ -189,17 +189,21 @@ func TestReplayMeetsLive(t *testing.T) {
 // TestSlow: a subscriber that does not read holds up nobody, and is told.
 func TestSlow(t *testing.T) {
 	w := newWorld(t, func(s *firehose.Settings) {
-		s.Patience, s.Grace = 500*time.Millisecond, patience
+		s.Patience, s.Grace = 2*time.Second, patience
 		s.RingEvents = 4
 	})
 	alice := storetest.NewWriter(t, w.stores, "alice")
 	before := w.last()
 	slow, quick := w.lazy(live), w.subscribe(live)
 	const events = 40
-	for range events {
-		alice.Write(100_000)
-	}
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		for range events {
+			alice.Write(100_000)
+		}
+	})
 	quick.wantEvents(before+1, before+events)
+	writer.Wait()
 	w.logged.await(t, "subscriber is too slow")
 	var err error
 	var m message
