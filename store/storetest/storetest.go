@@ -96,6 +96,7 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		"LogRead":               testLogRead,
 		"LogWatch":              testLogWatch,
 		"LogPrune":              testLogPrune,
+		"LogBackwards":          testLogBackwards,
 		"LogJump":               testLogJump,
 	} {
 		t.Run(name, func(t *testing.T) {
