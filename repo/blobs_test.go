@@ -31,7 +31,7 @@ func (p *person) upload(name, mimeType string, size int64) cid.Cid {
 
 // ref is a reference to a blob.
 func ref(id cid.Cid, mimeType string, size int64) string {
-	return fmt.Sprintf(`{"$type":"blob","ref":{"$link":"%s"},"mimeType":%q,"size":%d}`, id, mimeType, size)
+	return fmt.Sprintf(`{"$type":"blob","ref":{"$link":%q},"mimeType":%q,"size":%d}`, id.String(), mimeType, size)
 }
 
 // picture is a post with one.
