@@ -47,22 +47,51 @@ func TestVerdict(t *testing.T) {
 
 func TestReplaceTables(t *testing.T) {
 	page := filepath.Join(t.TempDir(), "page.md")
+	place := func(group, tables string) string { return beginTables(group) + tables + endTables(group) }
 	write := func(text string) {
 		if err := os.WriteFile(page, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	write("before\n" + beginTables + "old\n" + endTables + "after\n")
-	if err := replaceTables(page, "new\n"); err != nil {
+	write("before\n" + place("sync", "old\n") + "between\n" + place("records", "stays\n") + "after\n")
+	if err := replaceTables(page, map[string]string{"sync": "new\n"}); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(page)
-	if want := "before\n" + beginTables + "\nnew\n\n" + endTables + "after\n"; err != nil || string(got) != want {
+	if want := "before\n" + place("sync", "\nnew\n\n") + "between\n" + place("records", "stays\n") + "after\n"; err != nil || string(got) != want {
 		t.Errorf("got %q, %v; want %q", got, err, want)
 	}
-	write("no place\n")
-	if err := replaceTables(page, "new\n"); err == nil {
+	if err := replaceTables(page, map[string]string{"firehose": "new\n"}); err == nil {
 		t.Error("a page without a place was written to")
+	}
+}
+
+// TestPage shows that docs/performance.md has a place for every group.
+func TestPage(t *testing.T) {
+	text, err := os.ReadFile("../docs/performance.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range groupNames() {
+		_, rest, ok := strings.Cut(string(text), beginTables(g))
+		if !ok || !strings.Contains(rest, endTables(g)) {
+			t.Errorf("there is no place for %s", g)
+		}
+	}
+}
+
+func TestChosen(t *testing.T) {
+	for only, want := range map[string]string{
+		"": "sessions records sync firehose", "sync,records": "sync records", "firehose": "firehose", "sessions,other": "",
+	} {
+		groups, err := (&bench{only: only}).chosen()
+		var names []string
+		for _, g := range groups {
+			names = append(names, g.name)
+		}
+		if got := strings.Join(names, " "); got != want || (err == nil) != (want != "") {
+			t.Errorf("%q chooses %q, %v; want %q", only, got, err, want)
+		}
 	}
 }
 

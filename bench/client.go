@@ -7,12 +7,17 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httputil"
 	"strconv"
 	"time"
 )
 
 // requestTimeout bounds one request; a server that takes longer has failed.
 const requestTimeout = 30 * time.Second
+
+// transferTimeout bounds one that moves a large repository.
+const transferTimeout = 10 * time.Minute
 
 // conn is one keep-alive connection with one request on it at a time. It costs
 // a fraction of net/http's client, so that the generator, which shares the
@@ -46,6 +51,13 @@ func (e *answerError) Error() string { return fmt.Sprintf("status %d: %s", e.sta
 // call makes one XRPC request and returns the body of its answer, which is
 // valid until the next call. A nil body makes no JSON request.
 func (c *conn) call(method, nsid, token string, body []byte) ([]byte, error) {
+	if err := c.send(method, nsid, token, body); err != nil {
+		return nil, err
+	}
+	return c.answer()
+}
+
+func (c *conn) send(method, nsid, token string, body []byte) error {
 	b := c.out[:0]
 	b = append(b, method...)
 	b = append(b, " /xrpc/"...)
@@ -69,43 +81,81 @@ func (c *conn) call(method, nsid, token string, body []byte) ([]byte, error) {
 	b = append(append(b, "\r\n"...), body...)
 	c.out = b
 	if err := c.tcp.SetDeadline(time.Now().Add(requestTimeout)); err != nil {
-		return nil, err
+		return err
 	}
-	if _, err := c.tcp.Write(b); err != nil {
-		return nil, err
-	}
-	return c.answer()
+	_, err := c.tcp.Write(b)
+	return err
 }
 
-// answer reads one response. Both servers give the length of what is measured.
-func (c *conn) answer() ([]byte, error) {
+// download makes a query and reads its answer away, however long it is. It
+// returns its length.
+func (c *conn) download(nsid string) (int64, error) {
+	if err := c.send("GET", nsid, "", nil); err != nil {
+		return 0, err
+	}
+	// A large one may take longer than a request does.
+	if err := c.tcp.SetDeadline(time.Now().Add(transferTimeout)); err != nil {
+		return 0, err
+	}
+	status, length, err := c.head()
+	if err != nil {
+		return 0, err
+	}
+	var body io.Reader = io.LimitReader(c.read, int64(length))
+	if length < 0 {
+		body = httputil.NewChunkedReader(c.read)
+	}
+	if status != http.StatusOK {
+		text, err := io.ReadAll(io.LimitReader(body, 1000))
+		return 0, errors.Join(&answerError{status, string(text)}, err)
+	}
+	n, err := io.Copy(io.Discard, body)
+	if err == nil && length < 0 {
+		_, err = c.read.Discard(len("\r\n")) // the end of the trailer, which has nothing
+	}
+	if err == nil && length >= 0 && n < int64(length) {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// head reads the status of a response and the length of its body; -1 means that
+// the body comes in chunks.
+func (c *conn) head() (status, length int, err error) {
 	line, err := c.read.ReadSlice('\n')
 	if err != nil {
-		return nil, err
+		return 0, 0, err
 	}
 	if len(line) < len("HTTP/1.1 200") {
-		return nil, fmt.Errorf("no status line: %q", line)
+		return 0, 0, fmt.Errorf("no status line: %q", line)
 	}
-	status, err := strconv.Atoi(string(line[9:12]))
-	if err != nil {
-		return nil, fmt.Errorf("no status line: %q", line)
+	if status, err = strconv.Atoi(string(line[9:12])); err != nil {
+		return 0, 0, fmt.Errorf("no status line: %q", line)
 	}
-	length := -1
+	length = -1
 	for {
 		line, err := c.read.ReadSlice('\n')
 		if err != nil {
-			return nil, err
+			return 0, 0, err
 		}
 		line = bytes.TrimRight(line, "\r\n")
 		if len(line) == 0 {
-			break
+			return status, length, nil
 		}
 		name, value, _ := bytes.Cut(line, []byte(": "))
 		if len(name) == len("Content-Length") && bytes.EqualFold(name, []byte("Content-Length")) {
 			if length, err = strconv.Atoi(string(value)); err != nil {
-				return nil, fmt.Errorf("content length: %w", err)
+				return 0, 0, fmt.Errorf("content length: %w", err)
 			}
 		}
+	}
+}
+
+// answer reads one response. Both servers give the length of what is measured.
+func (c *conn) answer() ([]byte, error) {
+	status, length, err := c.head()
+	if err != nil {
+		return nil, err
 	}
 	if length < 0 || length > 1<<20 {
 		return nil, errors.New("an answer without a usable Content-Length")

@@ -13,7 +13,8 @@ type figures struct {
 	Go      string    `json:"go"`
 	Version string    `json:"version"`
 	At      time.Time `json:"at"`
-	Took    string    `json:"took"`
+	// Took is how long each group took.
+	Took map[string]string `json:"took"`
 
 	Cells []cell `json:"cells"`
 
@@ -30,9 +31,58 @@ type figures struct {
 	Young, Old       []sample
 	YoungTo, OldFrom int
 
-	// Few and Many are refreshes where FewSessions and ManySessions are stored.
-	Few, Many                 []sample
+	// Few and Many are refreshes of FewSessions sessions, again and again, where
+	// that many are stored and where ManySessions are; Cold are refreshes there
+	// of sessions that were not used before.
+	Few, Many, Cold           []sample
 	FewSessions, ManySessions int64
+
+	// Disk is what small records take, by server.
+	Disk map[string]disk `json:"disk,omitempty"`
+	// Large is about a repository with many records.
+	Large *large `json:"large,omitempty"`
+	// Stream is about many subscribers.
+	Stream *stream `json:"stream,omitempty"`
+}
+
+// disk is what one record takes, in bytes.
+type disk struct {
+	Records int     `json:"records"`
+	Written float64 `json:"writtenPerRecord"`
+	Kept    float64 `json:"keptPerRecord"`
+}
+
+// large is what was done with a repository of Records records, and beside it
+// with one of Few. Memory is in MB.
+type large struct {
+	Records    int     `json:"records"`
+	Few        int     `json:"few"`
+	Import     float64 `json:"importSeconds"`
+	ImportPeak float64 `json:"importPeakMB"`
+	Export     float64 `json:"exportSeconds"`
+	ExportMB   float64 `json:"exportMB"`
+	ExportIdle float64 `json:"exportIdleMB"`
+	ExportPeak float64 `json:"exportPeakMB"`
+
+	// Appended and Scattered are createRecord: of new posts, and at random keys.
+	Appended, Scattered struct{ Few, Many []sample }
+}
+
+// stream is what became of Events events, PerSecond of them, at Subscribers.
+type stream struct {
+	Subscribers int     `json:"subscribers"`
+	Events      int     `json:"events"`
+	PerSecond   float64 `json:"perSecond"`
+	FrameBytes  int     `json:"frameBytes"`
+	// KeptUp are the subscribers that got every event.
+	KeptUp int `json:"keptUp"`
+	// Delay is from the request until the last subscriber had the event of it.
+	DelayP50   float64 `json:"delayP50Milliseconds"`
+	DelayWorst float64 `json:"delayWorstMilliseconds"`
+	// CPU is the server's, in µs per event and subscriber.
+	CPU    float64 `json:"cpuMicroseconds"`
+	Memory float64 `json:"serverMemoryMiB"`
+	Others float64 `json:"otherCores"`
 }
 
 type idleAfter struct {

@@ -21,6 +21,11 @@ type user struct {
 	access, refresh string
 	// successor is the jti that a replay of refresh must give.
 	successor string
+
+	did string
+	// posts is how many this one wrote, rkey the key of the last.
+	posts int
+	rkey  string
 }
 
 // operation is what workers repeat: one request, and a look at its answer.
@@ -88,15 +93,17 @@ func encode(v any) []byte {
 	return b
 }
 
-// pair finds the two tokens in an answer. Tokens hold nothing that JSON would
-// escape, so decoding all of it is not worth the generator's time.
+// field finds a string in an answer that holds nothing that JSON would escape:
+// decoding all of it is not worth the generator's time.
+func field(body []byte, name string) string {
+	_, rest, _ := bytes.Cut(body, []byte(`"`+name+`":"`))
+	value, _, _ := bytes.Cut(rest, []byte(`"`))
+	return string(value)
+}
+
+// pair finds the two tokens in an answer.
 func pair(body []byte) (access, refresh string, err error) {
-	find := func(name string) string {
-		_, rest, _ := bytes.Cut(body, []byte(`"`+name+`":"`))
-		value, _, _ := bytes.Cut(rest, []byte(`"`))
-		return string(value)
-	}
-	if access, refresh = find("accessJwt"), find("refreshJwt"); access == "" || refresh == "" {
+	if access, refresh = field(body, "accessJwt"), field(body, "refreshJwt"); access == "" || refresh == "" {
 		return "", "", fmt.Errorf("an answer without tokens: %.200q", body)
 	}
 	return access, refresh, nil
@@ -132,6 +139,7 @@ func signUp(s *server, n int) ([]*user, error) {
 		if err != nil {
 			return err
 		}
+		a.did = field(body, "did")
 		a.access, a.refresh, err = pair(body)
 		return err
 	}}}.run()
@@ -166,7 +174,10 @@ type sample struct {
 
 // noisy: the rate and the latencies say little, CPU per request somewhat less
 // than it should.
-func (s sample) noisy() bool { return s.Others > 0.3 }
+func (s sample) noisy() bool { return s.Others > noisyAbove }
+
+// noisyAbove is how many cores others may use.
+const noisyAbove = 0.3
 
 // The phases of a load.
 const (

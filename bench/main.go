@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -29,6 +30,9 @@ type bench struct {
 	accounts        int
 	refreshes       int
 	stored          int64
+	records         int
+	subscribers     int
+	only            string
 
 	figures figures
 }
@@ -52,6 +56,9 @@ func main() {
 	flag.IntVar(&b.accounts, "accounts", 1024, "accounts that refresh")
 	flag.IntVar(&b.refreshes, "refreshes", 1_000_000, "refreshes for the figure of memory")
 	flag.Int64Var(&b.stored, "stored", 1_000_000, "stored sessions, compared with 1,000")
+	flag.IntVar(&b.records, "records", 1_000_000, "records of the large repository, compared with 1,000")
+	flag.IntVar(&b.subscribers, "subscribers", 1000, "subscribers of the event stream")
+	flag.StringVar(&b.only, "only", "", "the groups to measure, separated by commas, of "+strings.Join(groupNames(), ", ")+"; empty measures all")
 	flag.Parse()
 	exit(b.run())
 }
@@ -66,6 +73,10 @@ func exit(err error) {
 
 func (b *bench) run() (err error) {
 	begun := time.Now()
+	chosen, err := b.chosen()
+	if err != nil {
+		return err
+	}
 	data := filepath.Join(b.out, "data")
 	if err := os.RemoveAll(data); err != nil {
 		return err
@@ -73,34 +84,81 @@ func (b *bench) run() (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(data)) }()
 	b.figures = figures{
 		Machine: machine(), CPUs: runtime.NumCPU(), Go: runtime.Version(), At: begun.UTC().Truncate(time.Second),
-		Memory: map[string]idleAfter{}, Start: map[string][]float64{},
+		Took: map[string]string{}, Memory: map[string]idleAfter{}, Start: map[string][]float64{},
 	}
 	version, err := exec.Command(b.binary, "version").Output() //nolint:noctx // our own binary, which ends by itself
 	if err != nil {
 		return fmt.Errorf("%s version: %w", b.binary, err)
 	}
 	b.figures.Version = strings.TrimSpace(string(version))
-	for _, part := range []func(data string) error{b.sideBySide, b.growth, b.scale} {
-		if err := part(data); err != nil {
-			return err
+	for _, g := range chosen {
+		began := time.Now()
+		if err := g.measure(b, data); err != nil {
+			return fmt.Errorf("%s: %w", g.name, err)
 		}
+		b.figures.Took[g.name] = time.Since(began).Round(time.Second).String()
 	}
-	b.figures.Took = time.Since(begun).Round(time.Second).String()
-	return b.write()
+	return b.write(chosen)
+}
+
+// group is what can be measured alone. Its tables have their own place in the
+// page, with what they were measured on, so that one group can be repeated.
+type group struct {
+	name    string
+	measure func(b *bench, data string) error
+	tables  func(f *figures, w *strings.Builder)
+}
+
+func groups() []group {
+	return []group{
+		{"sessions", (*bench).measureSessions, (*figures).sessionTables},
+		{"records", (*bench).measureRecords, (*figures).recordTables},
+		{"sync", (*bench).measureSync, (*figures).syncTables},
+		{"firehose", (*bench).measureFirehose, (*figures).firehoseTables},
+	}
+}
+
+func groupNames() (names []string) {
+	for _, g := range groups() {
+		names = append(names, g.name)
+	}
+	return names
+}
+
+// chosen are the groups to measure.
+func (b *bench) chosen() ([]group, error) {
+	all := groups()
+	if b.only == "" {
+		return all, nil
+	}
+	var chosen []group
+	for name := range strings.SplitSeq(b.only, ",") {
+		i := slices.IndexFunc(all, func(g group) bool { return g.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("there is no group %q, only %s", name, strings.Join(groupNames(), ", "))
+		}
+		chosen = append(chosen, all[i])
+	}
+	return chosen, nil
 }
 
 // write leaves the figures as JSON and as tables.
-func (b *bench) write() error {
+func (b *bench) write(measured []group) error {
 	raw, err := json.MarshalIndent(b.figures, "", "  ")
 	if err != nil {
 		return err
 	}
-	tables := b.figures.tables()
-	fmt.Print("\n", tables)
+	tables := map[string]string{}
+	var page strings.Builder
+	for _, g := range measured {
+		tables[g.name] = b.figures.tables(g)
+		fmt.Fprintf(&page, "## %s\n\n%s\n", g.name, tables[g.name])
+	}
+	fmt.Print("\n", page.String())
 	stamp := b.figures.At.Format("20060102-150405")
 	err = errors.Join(
 		os.WriteFile(filepath.Join(b.out, stamp+".json"), append(raw, '\n'), 0o600),
-		os.WriteFile(filepath.Join(b.out, stamp+".md"), []byte(tables), 0o600),
+		os.WriteFile(filepath.Join(b.out, stamp+".md"), []byte(page.String()), 0o600),
 	)
 	if err != nil || b.page == "" || b.reference == "" {
 		return err
@@ -108,23 +166,28 @@ func (b *bench) write() error {
 	return replaceTables(b.page, tables)
 }
 
-// The tables of a page stand between these lines.
-const (
-	beginTables = "<!-- begin: written by bench/run -->\n"
-	endTables   = "<!-- end: written by bench/run -->\n"
-)
+// The tables of a group stand between these lines of a page.
+func beginTables(group string) string {
+	return "<!-- begin: " + group + ", written by bench/run -->\n"
+}
 
-func replaceTables(page, tables string) error {
-	old, err := os.ReadFile(page)
+func endTables(group string) string { return "<!-- end: " + group + " -->\n" }
+
+func replaceTables(page string, tables map[string]string) error {
+	text, err := os.ReadFile(page)
 	if err != nil {
 		return err
 	}
-	before, rest, ok := bytes.Cut(old, []byte(beginTables))
-	_, after, ok2 := bytes.Cut(rest, []byte(endTables))
-	if !ok || !ok2 {
-		return fmt.Errorf("%s has no place for the tables", page)
+	for group, table := range tables {
+		begin, end := []byte(beginTables(group)), []byte(endTables(group))
+		before, rest, ok := bytes.Cut(text, begin)
+		_, after, ok2 := bytes.Cut(rest, end)
+		if !ok || !ok2 {
+			return fmt.Errorf("%s has no place for the tables of %s", page, group)
+		}
+		text = bytes.Join([][]byte{before, begin, []byte("\n" + table + "\n"), end, after}, nil)
 	}
-	return os.WriteFile(page, bytes.Join([][]byte{before, []byte(beginTables), []byte("\n" + tables + "\n"), []byte(endTables), after}, nil), 0o644)
+	return os.WriteFile(page, text, 0o644)
 }
 
 // measure makes a load, and again where it was noisy and retries are left.

@@ -7,18 +7,34 @@ import (
 	"path/filepath"
 )
 
+// measureSessions is the group of sessions.
+func (b *bench) measureSessions(data string) error {
+	for _, part := range []func(data string) error{b.sideBySide, b.growth, b.scale} {
+		if err := part(data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // sideBySide measures every operation on all servers, in turn, so that what
 // else happens on the machine happens to all of them.
 func (b *bench) sideBySide(data string) (err error) {
-	servers, err := b.startAll(data)
-	defer func() {
-		for _, s := range servers {
-			err = errors.Join(err, s.stop())
-		}
-	}()
+	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
+	servers, err := b.startBoth(data)
+	defer func() { err = errors.Join(err, stopAll(servers)) }()
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(data, "floor")
+	floor, err := ours("floor", dir, self, "floor", dir)
+	if err != nil {
+		return err
+	}
+	servers = append(servers, floor)
 	users := map[*server][]*user{}
 	for _, s := range servers {
 		fmt.Printf("%s: ready after %.2f s, %.0f MiB; signing up %d accounts\n", s.name, s.started.Seconds(), s.idle, b.accounts)
@@ -55,34 +71,32 @@ func accountsOf(op operation, workers, all int) []int {
 	return []int{workers}
 }
 
-// startAll starts what is compared.
-func (b *bench) startAll(data string) (servers []*server, err error) {
-	self, err := os.Executable()
+// startBoth starts Nestbox and, unless it runs without, the reference.
+func (b *bench) startBoth(data string) (servers []*server, err error) {
+	s, err := nestbox(b.binary, filepath.Join(data, "nestbox"))
 	if err != nil {
 		return nil, err
 	}
-	start := []func() (*server, error){
-		func() (*server, error) { return nestbox(b.binary, filepath.Join(data, "nestbox")) },
-		func() (*server, error) {
-			dir := filepath.Join(data, "floor")
-			return ours("floor", dir, self, "floor", dir)
-		},
+	servers = append(servers, s)
+	if b.reference == "" {
+		return servers, nil
 	}
-	if b.reference != "" {
-		folder, err := filepath.Abs(b.reference)
-		if err != nil {
-			return nil, err
-		}
-		start = append(start, func() (*server, error) { return referencePDS(folder, filepath.Join(data, "reference")) })
+	folder, err := filepath.Abs(b.reference)
+	if err != nil {
+		return servers, err
 	}
-	for _, f := range start {
-		s, err := f()
-		if err != nil {
-			return servers, err
-		}
-		servers = append(servers, s)
+	if s, err = referencePDS(folder, filepath.Join(data, "reference")); err != nil {
+		return servers, err
 	}
-	return servers, nil
+	return append(servers, s), nil
+}
+
+func stopAll(servers []*server) error {
+	var errs []error
+	for _, s := range servers {
+		errs = append(errs, s.stop())
+	}
+	return errors.Join(errs...)
 }
 
 // offers says whether a server has an operation: the floor has no store to ask
@@ -205,53 +219,51 @@ func (b *bench) scale(data string) error {
 	return b.fewAndMany(small, large)
 }
 
-// perRound is over how many stored sessions one measurement is spread, more
-// than it makes requests.
+// perRound is over how many sessions that were not used before a measurement is
+// spread, more than it makes requests.
 const perRound = 150_000
 
 func (b *bench) fewAndMany(small, large stored) (err error) {
-	type side struct {
-		*server
-
-		op      operation
-		users   []*user
-		samples *[]sample
-	}
-	var sides []side
-	defer func() {
-		for _, s := range sides {
-			err = errors.Join(err, s.stop())
-		}
-	}()
-	for _, c := range []struct {
-		stored
-
-		samples *[]sample
-	}{{small, &b.figures.Few}, {large, &b.figures.Many}} {
-		op, err := c.refresh()
+	var servers []*server
+	defer func() { err = errors.Join(err, stopAll(servers)) }()
+	start := func(s stored) (load, error) {
+		op, err := s.refresh()
 		if err != nil {
-			return err
+			return load{}, err
 		}
-		s, err := nestbox(b.binary, c.dir)
+		srv, err := nestbox(b.binary, s.dir)
 		if err != nil {
-			return err
+			return load{}, err
 		}
-		s.name = fmt.Sprint(c.sessions)
-		sides = append(sides, side{s, op, c.users(int64(2 * b.rounds * perRound)), c.samples})
+		srv.name = fmt.Sprint(s.sessions)
+		servers = append(servers, srv)
+		return load{server: srv, op: op, workers: 64, accounts: s.users(small.sessions)}, nil
 	}
+	few, err := start(small)
+	if err != nil {
+		return err
+	}
+	many, err := start(large)
+	if err != nil {
+		return err
+	}
+	unused := large.users(small.sessions + int64(2*b.rounds*perRound))[small.sessions:]
+	cold := many
+	cold.op.name = "refresh of an unused one"
 	for round := range 2 * b.rounds {
-		for _, s := range sides {
-			users := s.users
-			if len(users) > perRound {
-				// None of them was asked for before: nothing of them is in a cache.
-				from := round * perRound % (len(users) - perRound + 1)
-				users = users[from:][:perRound]
-			}
-			sample, err := b.measure(load{server: s.server, op: s.op, workers: 64, accounts: users})
+		cold.accounts = unused
+		if len(unused) > perRound {
+			cold.accounts = unused[round*perRound%(len(unused)-perRound+1):][:perRound]
+		}
+		for _, side := range []struct {
+			load
+			samples *[]sample
+		}{{few, &b.figures.Few}, {many, &b.figures.Many}, {cold, &b.figures.Cold}} {
+			s, err := b.measure(side.load)
 			if err != nil {
 				return err
 			}
-			*s.samples = append(*s.samples, sample)
+			*side.samples = append(*side.samples, s)
 		}
 	}
 	return nil

@@ -52,18 +52,49 @@ func sumTicks(fields [][]byte, which ...int) (time.Duration, error) {
 }
 
 // memoryMiB is a process's resident memory.
-func memoryMiB(pid int) (float64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+func memoryMiB(pid int) (float64, error) { return memoryOf(pid, "VmRSS:") }
+
+// peakMiB is the most that it was since the process began, or resetPeak.
+func peakMiB(pid int) (float64, error) { return memoryOf(pid, "VmHWM:") }
+
+// resetPeak makes a process's peak what it has now (proc(5), clear_refs).
+func resetPeak(pid int) error {
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0)
+}
+
+func memoryOf(pid int, field string) (float64, error) {
+	value, err := procField(pid, "status", field)
 	if err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(string(status)) {
-		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kib, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 64)
-			return kib / 1024, err
+	kib, err := strconv.ParseFloat(strings.TrimSuffix(value, " kB"), 64)
+	return kib / 1024, err
+}
+
+// bytesWritten is what a process has made dirty for a disk, in bytes, in whole
+// pages: what goes to the disk, and not to sockets. A page that is changed
+// again before it was written counts once.
+func bytesWritten(pid int) (int64, error) {
+	value, err := procField(pid, "io", "write_bytes:")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(value, 10, 64)
+}
+
+// procField is the value of a line in one of a process's files.
+func procField(pid int, file, field string) (string, error) {
+	path := fmt.Sprintf("/proc/%d/%s", pid, file)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, field); ok {
+			return strings.TrimSpace(value), nil
 		}
 	}
-	return 0, fmt.Errorf("process %d has no resident memory", pid)
+	return "", fmt.Errorf("%s has no %s", path, field)
 }
 
 // machine describes what the figures were measured on.

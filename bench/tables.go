@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -38,43 +39,40 @@ func loads(accounts int) []target {
 	return rows
 }
 
-// tables are the figures in Markdown.
-func (f *figures) tables() string {
+// tables are a group's figures in Markdown.
+func (f *figures) tables(g group) string {
 	var w strings.Builder
-	fmt.Fprintf(&w, "%s, %d cores shared by server and generator, %s, Nestbox %s, %s, took %s.\n", f.Machine, f.CPUs, f.Go, f.Version, f.At.Format("2006-01-02 15:04 MST"), f.Took)
-	if n := f.noisySamples(); n > 0 {
-		fmt.Fprintf(&w, "Something else used the machine during %d of %d measurements; rows with ~ have no quiet one.\n", n, f.samples())
-	}
-	f.compared(&w)
-	f.floorTable(&w)
-	f.limits(&w)
+	fmt.Fprintf(&w, "%s, %d cores shared by server and generator, %s, Nestbox %s, %s, took %s.\n", f.Machine, f.CPUs, f.Go, f.Version, f.At.Format("2006-01-02 15:04 MST"), f.Took[g.name])
+	g.tables(f, &w)
 	return w.String()
 }
 
-func (f *figures) all() [][]sample {
-	all := [][]sample{f.Young, f.Old, f.Few, f.Many}
+func (f *figures) sessionTables(w *strings.Builder) {
+	f.noise(w, loads(f.accounts()), f.Young, f.Old, f.Few, f.Many, f.Cold)
+	f.compared(w, loads(f.accounts()))
+	f.floorTable(w)
+	f.limits(w)
+}
+
+// noise says how many of a group's measurements were disturbed.
+func (f *figures) noise(w *strings.Builder, rows []target, others ...[]sample) {
 	for _, c := range f.Cells {
-		all = append(all, c.Samples)
+		if slices.ContainsFunc(rows, func(t target) bool { return t.op.name == c.Op }) {
+			others = append(others, c.Samples)
+		}
 	}
-	return all
-}
-
-func (f *figures) samples() (n int) {
-	for _, s := range f.all() {
-		n += len(s)
-	}
-	return n
-}
-
-func (f *figures) noisySamples() (n int) {
-	for _, all := range f.all() {
-		for _, s := range all {
+	noisy, all := 0, 0
+	for _, samples := range others {
+		for _, s := range samples {
+			all++
 			if s.noisy() {
-				n++
+				noisy++
 			}
 		}
 	}
-	return n
+	if noisy > 0 {
+		fmt.Fprintf(w, "Something else used the machine during %d of %d measurements; rows with ~ have no quiet one.\n", noisy, all)
+	}
 }
 
 func tilde(samples ...sample) string {
@@ -86,17 +84,20 @@ func tilde(samples ...sample) string {
 	return ""
 }
 
+// accounts are over how many a refresh is spread.
 func (f *figures) accounts() (n int) {
 	for _, c := range f.Cells {
-		n = max(n, c.Accounts)
+		if c.Op == refresh.name {
+			n = max(n, c.Accounts)
+		}
 	}
 	return n
 }
 
 // compared is the table beside the reference.
-func (f *figures) compared(w *strings.Builder) {
+func (f *figures) compared(w *strings.Builder, rows []target) {
 	w.WriteString("\n| operation | workers, accounts | reference: CPU/request | per second | p50, p99 | Nestbox: CPU/request | per second | p50, p99 | CPU | rate | to reach | reached |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|---|\n")
-	for _, t := range loads(f.accounts()) {
+	for _, t := range rows {
 		ours, ok := f.find("Nestbox", t.op.name, t.workers, t.accounts)
 		if !ok {
 			continue
@@ -146,7 +147,7 @@ func (f *figures) floorTable(w *strings.Builder) {
 
 // limits is the table of what must not grow.
 func (f *figures) limits(w *strings.Builder) {
-	w.WriteString("\n| | reference | Nestbox | to reach | reached |\n|---|--:|--:|---|---|\n")
+	w.WriteString(limitsHead)
 	reference := func(format string, value float64) string {
 		if value == 0 {
 			return ""
@@ -163,15 +164,25 @@ func (f *figures) limits(w *strings.Builder) {
 	}
 	start("empty", "empty")
 	start(fmt.Sprintf("%d sessions stored", f.ManySessions), "many")
-	ratio := func(what string, limit float64, base, grown []sample) {
-		if len(base) == 0 || len(grown) == 0 {
-			return
-		}
-		a, b := typical(base), typical(grown)
-		fmt.Fprintf(w, "| %s%s | | %s : %s = %.2f | ≤ %.2f | %s |\n", tilde(a, b), what, micros(b.CPU), micros(a.CPU), b.CPU/a.CPU, limit, yes(b.CPU <= limit*a.CPU))
+	ratio(w, fmt.Sprintf("CPU of a refresh after more than %d of its session : after less than %d", f.OldFrom, f.YoungTo), 1.05, f.Young, f.Old)
+	ratio(w, fmt.Sprintf("CPU of a refresh, %d sessions in use: %d stored : no others", f.FewSessions, f.ManySessions), 1.3, f.Few, f.Many)
+	ratio(w, fmt.Sprintf("CPU of the first refresh of a session, %d stored : of one in use, no others stored", f.ManySessions), 0, f.Few, f.Cold)
+}
+
+const limitsHead = "\n| | reference | Nestbox | to reach | reached |\n|---|--:|--:|---|---|\n"
+
+// ratio is a row of what a request costs in two situations; a limit of 0 is
+// none.
+func ratio(w *strings.Builder, what string, limit float64, base, grown []sample) {
+	if len(base) == 0 || len(grown) == 0 {
+		return
 	}
-	ratio(fmt.Sprintf("CPU of a refresh after more than %d of its session : after less than %d", f.OldFrom, f.YoungTo), 1.05, f.Young, f.Old)
-	ratio(fmt.Sprintf("CPU of a refresh with %d sessions stored : with %d", f.ManySessions, f.FewSessions), 1.3, f.Few, f.Many)
+	a, b := typical(base), typical(grown)
+	want, reached := "", ""
+	if limit > 0 {
+		want, reached = fmt.Sprintf("≤ %.2f", limit), yes(b.CPU <= limit*a.CPU)
+	}
+	fmt.Fprintf(w, "| %s%s | | %s : %s = %.2f | %s | %s |\n", tilde(a, b), what, micros(b.CPU), micros(a.CPU), b.CPU/a.CPU, want, reached)
 }
 
 func yes(b bool) string {
