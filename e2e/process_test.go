@@ -45,6 +45,9 @@ func TestProcessReady(t *testing.T) {
 	if !strings.HasPrefix(p.Ready.URL, "http://localhost:") || p.Ready.DID != "did:web:localhost" || p.Ready.Data != p.Dir || p.Ready.PID != p.PID() {
 		t.Errorf("READY says %+v", p.Ready)
 	}
+	if _, port, ok := strings.Cut(strings.TrimPrefix(p.Ready.URL, "http://"), ":"); !ok || p.Ready.Listen != "127.0.0.1:"+port {
+		t.Errorf("READY says that %s listens on %s", p.Ready.URL, p.Ready.Listen)
+	}
 	doc := p.Do(t, pdstest.Request{NSID: "com.atproto.server.describeServer"})
 	wantContains(t, string(doc.Body), p.Ready.DID)
 	p.SignUp(t, "alice")
@@ -211,6 +214,26 @@ func TestProcessUnknownSettings(t *testing.T) {
 	}
 	if strings.Count(p.Log(), "level=WARN") != 2 || strings.Contains(p.Log(), "secret-of-the-ape") {
 		t.Errorf("log:\n%s", p.Log())
+	}
+}
+
+// TestProcessProxy: a proxy that nobody told us of is said once; one that we
+// trust, and a header that nobody near by sent, are not.
+func TestProcessProxy(t *testing.T) {
+	t.Parallel()
+	const warning = "requests come through a proxy that PDS_TRUSTED_PROXIES does not name"
+	for _, c := range []struct {
+		settings []string
+		said     int
+	}{{nil, 1}, {[]string{"PDS_TRUSTED_PROXIES=127.0.0.0/8,::1"}, 0}} {
+		p := pdstest.Launch(t, "", c.settings...)
+		for range 3 {
+			p.Do(t, pdstest.Request{NSID: "com.atproto.server.describeServer", Header: http.Header{"X-Forwarded-For": {"192.0.2.1"}}})
+		}
+		p.Stop()
+		if n := strings.Count(p.Log(), warning); n != c.said {
+			t.Errorf("%v: said %d times, want %d:\n%s", c.settings, n, c.said, p.Log())
+		}
 	}
 }
 

@@ -36,11 +36,12 @@ type Process struct {
 
 // Ready is the content of the READY line.
 type Ready struct {
-	URL  string `json:"url"`
-	PLC  string `json:"plc"`
-	DID  string `json:"did"`
-	Data string `json:"data"`
-	PID  int    `json:"pid"`
+	URL    string `json:"url"`
+	Listen string `json:"listen"`
+	PLC    string `json:"plc"`
+	DID    string `json:"did"`
+	Data   string `json:"data"`
+	PID    int    `json:"pid"`
 }
 
 var built struct {

@@ -1,0 +1,29 @@
+package server
+
+import (
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"nestbox/xrpc"
+)
+
+// noticeProxy says, once, that requests come through a proxy that nobody told
+// us of: all its clients would then count as one, and share one rate limit. Only
+// a peer near by is taken for a proxy; anybody can send the header.
+func (s *Server) noticeProxy(next http.Handler) http.Handler {
+	var once sync.Once
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.Header["X-Forwarded-For"]) > 0 {
+			if peer := xrpc.ClientAddr(r, nil); (peer.IsLoopback() || peer.IsPrivate()) && !slices.ContainsFunc(s.opts.Config.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(peer) }) {
+				once.Do(func() {
+					s.opts.Log.LogAttrs(r.Context(), slog.LevelWarn, "requests come through a proxy that PDS_TRUSTED_PROXIES does not name: all clients share its rate limit",
+						slog.String("proxy", peer.String()))
+				})
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
