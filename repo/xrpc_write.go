@@ -62,21 +62,27 @@ func (s *Service) own(ctx context.Context, caller auth.StandardCaller, repo stri
 	case a.Status == StatusTakendown, a.Status == StatusSuspended:
 		return Account{}, auth.ErrTakendown()
 	case a.Status != "":
-		return Account{}, xrpc.Unauthorized("AccountDeactivated", "Account is deactivated")
+		return Account{}, errDeactivated()
 	case a.DID != caller.DID:
 		return Account{}, xrpc.Unauthorized(xrpc.NameAuthRequired, "Authentication Required")
 	}
 	return a, nil
 }
 
+func errDeactivated() error {
+	return xrpc.Unauthorized("AccountDeactivated", "Account is deactivated")
+}
+
 // commit writes ops and maps what came of it.
 func (s *Service) commit(ctx context.Context, caller auth.StandardCaller, a Account, ops []op, swap cid.Cid) (*commitRef, error) {
 	made, err := s.write(ctx, a.ID, ops, swap)
 	if errors.Is(err, ErrInactive) {
-		// It was active a moment ago: say what it is now.
+		// It was active a moment ago: say what it is now. One that is active
+		// again was not when it was to be written.
 		if _, now := s.own(ctx, caller, a.DID.String()); now != nil {
 			return nil, now
 		}
+		return nil, errDeactivated()
 	}
 	if err != nil {
 		return nil, wireError(err, "Could not find repo: "+a.DID.String())
