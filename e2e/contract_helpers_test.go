@@ -272,13 +272,31 @@ func seconds(fromNow time.Duration) int64 { return time.Now().Add(fromNow).Unix(
 // own: also under a running server.
 func alterDatabase(t *testing.T, dir, script string) {
 	t.Helper()
+	conn := openDatabase(t, dir)
+	defer conn.Close()
+	if err := sqlitex.ExecuteScript(conn, script, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// readDatabase returns the number that a query finds.
+func readDatabase(t *testing.T, dir, query string) (n int64) {
+	t.Helper()
+	conn := openDatabase(t, dir)
+	defer conn.Close()
+	err := sqlitex.ExecuteTransient(conn, query, &sqlitex.ExecOptions{ResultFunc: func(s *sqlite.Stmt) error { n = s.ColumnInt64(0); return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func openDatabase(t *testing.T, dir string) *sqlite.Conn {
+	t.Helper()
 	conn, err := sqlite.OpenConn(filepath.Join(dir, "nestbox.sqlite"), sqlite.OpenReadWrite|sqlite.OpenWAL)
 	if err != nil {
 		t.Fatal(err)
 	}
 	conn.SetBusyTimeout(10 * time.Second)
-	defer conn.Close()
-	if err := sqlitex.ExecuteScript(conn, script, nil); err != nil {
-		t.Fatal(err)
-	}
+	return conn
 }

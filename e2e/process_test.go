@@ -116,9 +116,10 @@ func TestProcessNewerSchema(t *testing.T) {
 	p := pdstest.Launch(t, "")
 	s := p.SignUp(t, "alice")
 	p.Stop()
+	schema := readDatabase(t, p.Dir, "PRAGMA user_version;")
 	alterDatabase(t, p.Dir, "PRAGMA user_version = 1001;")
 	wantContains(t, serveFails(t, nil, "--dev", "--listen", "127.0.0.1:0", "--data", p.Dir), "newer nestbox", "schema 1001")
-	alterDatabase(t, p.Dir, "PRAGMA user_version = 1;")
+	alterDatabase(t, p.Dir, fmt.Sprintf("PRAGMA user_version = %d;", schema))
 	p.Restart()
 	p.MustRefresh(t, s.RefreshJwt)
 }
