@@ -4,5 +4,5 @@
 // directory unless the settings name another.
 //
 // Invariant: when a test ends, its server is stopped in order and everything in
-// its database is verified (sqlite.Verify); a fault fails the test.
+// its data directory is verified (Verify); a fault fails the test.
 package pdstest

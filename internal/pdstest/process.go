@@ -2,7 +2,9 @@ package pdstest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,7 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"nestbox/store/sqlite"
+	"nestbox/config"
+	"nestbox/server"
 )
 
 // Process is a server run by the real binary.
@@ -252,20 +255,22 @@ func Exec(tb testing.TB, i Invocation) Result {
 	return Result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
 
-// Verify fails the test for each fault in the database of a data directory that
-// no server has open.
+// Verify fails the test for each fault in a data directory that no server has
+// open: what nestbox verify tells.
 func Verify(tb testing.TB, dir string) {
 	tb.Helper()
-	path := filepath.Join(dir, "nestbox.sqlite")
-	if _, err := os.Stat(path); err != nil {
-		return // never got as far as a database
-	}
-	faults, err := sqlite.Verify(path)
+	c, _, err := config.Load(config.Flags{Data: dir, Dev: true, Command: true}, nil)
 	if err != nil {
-		tb.Errorf("verify %s: %v", path, err)
+		tb.Errorf("verify %s: %v", dir, err)
+		return
 	}
-	for _, f := range faults {
-		tb.Errorf("verify %s: %s", path, f)
+	silent := func(string) {}
+	v := server.Verification{
+		Config: c, Now: time.Now, Remark: silent, Progress: silent,
+		Fault: func(line string) { tb.Errorf("verify %s: %s", dir, line) },
+	}
+	if _, err := v.Run(context.Background()); err != nil && !errors.Is(err, server.ErrNoDatabase) {
+		tb.Errorf("verify %s: %v", dir, err)
 	}
 }
 
