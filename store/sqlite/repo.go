@@ -262,7 +262,9 @@ func replaceRecord(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write, b
 	err := query(c, "SELECT cid FROM blob_ref WHERE repo_id = ? AND key = ?", atKey,
 		func(r *sqlite.Stmt) error {
 			id := r.ColumnText(0)
-			blobs[id] = blobs[id] // a new one stays true
+			if _, ok := blobs[id]; !ok {
+				blobs[id] = false
+			}
 			return nil
 		})
 	if err != nil {
@@ -321,10 +323,10 @@ func (db Repos) Heads(ctx context.Context, after int64, limit int) ([]repo.Accou
 }
 
 // Without implements repo.Store.
-func (db Repos) Without(ctx context.Context, limit int) ([]repo.AccountHead, error) {
-	return db.heads(ctx, `SELECT a.id, a.did, NULL, '', `+accountStatus+` FROM account a WHERE a.pending_operation IS NULL
+func (db Repos) Without(ctx context.Context, after int64, limit int) ([]repo.AccountHead, error) {
+	return db.heads(ctx, `SELECT a.id, a.did, NULL, '', `+accountStatus+` FROM account a WHERE a.id > ? AND a.pending_operation IS NULL
 		AND NOT EXISTS (SELECT 1 FROM repo r WHERE r.account_id = a.id AND r.current = 1) ORDER BY a.id LIMIT ?`,
-		func(s *sqlite.Stmt) { s.BindInt64(1, max(0, int64(limit))) })
+		func(s *sqlite.Stmt) { s.BindInt64(1, after); s.BindInt64(2, max(0, int64(limit))) })
 }
 
 // accountStatus is the status of an account a, as account.Account.Status has it.

@@ -347,7 +347,7 @@ func testRepoCommit(t *testing.T, s Stores) {
 	logs(t, s, before, all...)
 	bob.check(t, s)
 
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same at each run
+	random := rand.New(rand.NewPCG(1, 2)) // the same at each run
 	for i := range 40 {
 		var writes []repo.Write
 		seen := map[string]bool{}

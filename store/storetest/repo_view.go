@@ -160,9 +160,20 @@ func testRepoList(t *testing.T, s Stores) {
 			t.Errorf("after %d, %d: %+v, want %+v, %v", c.after, c.limit, got, c.want, err)
 		}
 	}
-	for limit, want := range map[int][]repo.AccountHead{10: {without(bare), without(bare2)}, 1: {without(bare)}, 0: nil, -1: nil} {
-		if got, err := s.Repos.Without(t.Context(), limit); err != nil || !slices.Equal(got, want) {
-			t.Errorf("without, %d: %+v, want %+v, %v", limit, got, want, err)
+	for _, c := range []struct {
+		after int64
+		limit int
+		want  []repo.AccountHead
+	}{
+		{0, 10, []repo.AccountHead{without(bare), without(bare2)}},
+		{0, 1, []repo.AccountHead{without(bare)}},
+		{bare.ID, 10, []repo.AccountHead{without(bare2)}},
+		{bare2.ID, 10, nil},
+		{0, 0, nil},
+		{0, -1, nil},
+	} {
+		if got, err := s.Repos.Without(t.Context(), c.after, c.limit); err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("without, after %d, %d: %+v, want %+v, %v", c.after, c.limit, got, c.want, err)
 		}
 	}
 }
@@ -238,6 +249,7 @@ func testRepoBlobs(t *testing.T, s Stores) {
 		t.Error("a blob is collected though a record refers to it again")
 	}
 	gone = alice.commit(t, s, remove("app.post/4")).At
+	alice.commit(t, s, put("app.post/4", "taken back", pic), remove("app.post/4"))
 	if collected(t, s, alice.ID, pic, late, gone) || !collected(t, s, alice.ID, pic, start, gone.Add(time.Millisecond)) {
 		t.Error("a blob is not unused since the commit that removed its last reference")
 	}
