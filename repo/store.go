@@ -142,8 +142,9 @@ type Store interface {
 	Begin(ctx context.Context, c Change) error
 	// Heads returns up to limit heads of accounts with an ID above after, by ID.
 	Heads(ctx context.Context, after int64, limit int) ([]AccountHead, error)
-	// Without returns up to limit accounts that have no repository.
-	Without(ctx context.Context, limit int) ([]AccountHead, error)
+	// Without returns up to limit accounts with an ID above after that have no
+	// repository, by ID.
+	Without(ctx context.Context, after int64, limit int) ([]AccountHead, error)
 
 	// Stage begins an import: it returns the number of a repository that nobody
 	// sees, and drops an older one of the same account. ErrNoRepo where there is

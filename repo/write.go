@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -312,39 +313,45 @@ func (s *Service) Genesis(did syntax.DID, key atcrypto.PrivateKey, now time.Time
 	return s.sign(0, d, key, now)
 }
 
-// backfillStep is how many accounts Backfill asks for at a time.
+// backfillStep is how many accounts Backfill deals with at once: their commits
+// share fsyncs.
 const backfillStep = 100
 
 // Backfill makes the first repository of each account that has none, as those
 // have that were made by a version without repositories. What keeps one account
-// from getting its own does not keep the others; it is returned at the end.
+// from getting its own does not keep the others; the first such failure is
+// returned at the end.
 func (s *Service) Backfill(ctx context.Context) error {
-	failed := map[int64]error{}
-	for {
-		// Those that failed are returned again, so they are asked for on top.
-		accounts, err := s.Store.Without(ctx, backfillStep+len(failed))
+	var first error
+	failed := 0
+	for after := int64(0); ; {
+		accounts, err := s.Store.Without(ctx, after, backfillStep)
 		if err != nil {
 			return err
 		}
-		tried := false
-		for _, a := range accounts {
-			if failed[a.AccountID] != nil {
-				continue
-			}
-			tried = true
-			if err := s.begin(ctx, a); err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNoRepo) {
-				failed[a.AccountID] = fmt.Errorf("make repository of %s: %w", a.DID, err)
-			}
-		}
-		if !tried || ctx.Err() != nil {
+		if len(accounts) == 0 {
 			break
 		}
+		results := make([]error, len(accounts))
+		var all sync.WaitGroup
+		for i, a := range accounts {
+			after = a.AccountID
+			all.Go(func() { results[i] = s.begin(ctx, a) })
+		}
+		all.Wait()
+		for i, err := range results {
+			if err == nil || errors.Is(err, ErrConflict) || errors.Is(err, ErrNoRepo) {
+				continue // made, or gone, meanwhile
+			}
+			if failed++; first == nil {
+				first = fmt.Errorf("make repository of %s: %w", accounts[i].DID, err)
+			}
+		}
 	}
-	errs := make([]error, 0, len(failed))
-	for _, err := range failed {
-		errs = append(errs, err)
+	if failed > 1 {
+		return fmt.Errorf("%d accounts; the first: %w", failed, first)
 	}
-	return errors.Join(append(errs, ctx.Err())...)
+	return first
 }
 
 func (s *Service) begin(ctx context.Context, a AccountHead) error {

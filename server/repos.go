@@ -31,7 +31,7 @@ func (s *Server) buildRepos(box *seal.Box, limits *ratelimit.Limiter) {
 // backfill gives a repository to accounts that a version without repositories
 // made. One that cannot have its own does not keep the server from the others.
 func (s *Server) backfill(ctx context.Context) {
-	if err := s.repos.Backfill(ctx); err != nil {
+	if err := s.repos.Backfill(ctx); err != nil && ctx.Err() == nil {
 		s.opts.Log.LogAttrs(ctx, slog.LevelError, "accounts are left without a repository", slog.String("cause", err.Error()))
 	}
 }

@@ -135,7 +135,6 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 	if err := s.openTransfers(ctx); err != nil {
 		return nil, err
 	}
-	s.backfill(ctx)
 	if opts.Config.DevMode && opts.Config.EmbeddedPLC() && opts.Listen {
 		if err := s.hosting.Repoint(ctx, sqlite.Identities{DB: s.db}); err != nil {
 			opts.Log.LogAttrs(ctx, slog.LevelWarn, "accounts still point to another URL", slog.String("cause", err.Error()))
@@ -297,7 +296,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
-	for _, run := range []func(context.Context){s.sessions.Collect, s.hosting.Run, s.checker.Run, s.blobs.Run, s.retention.Run, s.crawler.Run, s.firehose.Announce, s.repos.Sweep} {
+	for _, run := range []func(context.Context){s.backfill, s.sessions.Collect, s.hosting.Run, s.checker.Run, s.blobs.Run, s.retention.Run, s.crawler.Run, s.firehose.Announce, s.repos.Sweep} {
 		workers.Go(func() { run(background) })
 	}
 	public := s.httpServer(s.noticeProxy(s.handler()))
