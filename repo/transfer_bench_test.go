@@ -2,13 +2,11 @@ package repo_test
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -183,6 +181,4 @@ func BenchmarkLarge(b *testing.B) {
 			b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "records/s")
 		})
 	}
-	_ = slices.Max[[]int]
-	_ = bytes.NewReader
 }
