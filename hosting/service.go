@@ -46,9 +46,19 @@ type Opener interface {
 	Open(ctx context.Context, a *account.Account) (auth.Pair, error)
 }
 
-// Repos makes the first commit of a new account's repository.
+// Repos are the accounts' repositories, as far as an account's life goes.
 type Repos interface {
+	// Genesis makes the first commit of a new account's repository.
 	Genesis(did syntax.DID, key atcrypto.PrivateKey, now time.Time) (repo.Change, error)
+	// Summary says how large an account's repository is: repo.ErrNoRepo where
+	// it has none.
+	Summary(ctx context.Context, accountID int64) (repo.Summary, error)
+}
+
+// Blobs counts the blobs that an account's records refer to, and those of them
+// that are here.
+type Blobs interface {
+	Count(ctx context.Context, accountID int64) (expected, there int64, err error)
 }
 
 // Service is what the endpoints and the command line act through.
@@ -61,6 +71,7 @@ type Service struct {
 	Directory *identity.Directory
 	Sessions  Opener
 	Repos     Repos
+	Blobs     Blobs
 	Box       *seal.Box
 	// Limits counts sign-ups; nil counts nothing.
 	Limits *ratelimit.Limiter

@@ -1,6 +1,7 @@
 package hosting_test
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -104,14 +105,36 @@ func TestStatusCallers(t *testing.T) {
 	call(t, s.Client, "checkAccountStatus", down.AccessJwt, nil).WantError(t, http.StatusBadRequest, "InvalidToken", "Bad token scope")
 }
 
+// TestCheckAccountStatus: the counts are those of the repository, as somebody
+// who moves in looks for.
 func TestCheckAccountStatus(t *testing.T) {
 	s := pdstest.Start(t, pdstest.Options{})
 	alice := s.SignUp(t, "alice")
-	a := call(t, s.Client, "checkAccountStatus", alice.AccessJwt, nil)
-	const want = `{"activated":true,"validDid":true,"repoCommit":"","repoRev":"","repoBlocks":0,"indexedRecords":0,"privateStateValues":0,"expectedBlobs":0,"importedBlobs":0}`
-	if got := strings.TrimSpace(string(a.Body)); a.Status != http.StatusOK || got != want {
-		t.Errorf("%d %s\nwant %s", a.Status, got, want)
+	want := func(what string, blocks, records, blobs int) {
+		t.Helper()
+		var head struct{ CID, Rev string }
+		s.Do(t, pdstest.Request{NSID: "com.atproto.sync.getLatestCommit?did=" + alice.DID}).Decode(t, &head)
+		a := call(t, s.Client, "checkAccountStatus", alice.AccessJwt, nil)
+		want := fmt.Sprintf(`{"activated":true,"validDid":true,"repoCommit":%q,"repoRev":%q,"repoBlocks":%d,"indexedRecords":%d,"privateStateValues":0,"expectedBlobs":%d,"importedBlobs":%d}`,
+			head.CID, head.Rev, blocks, records, blobs, blobs)
+		if got := strings.TrimSpace(string(a.Body)); a.Status != http.StatusOK || got != want {
+			t.Errorf("%s: %d %s\nwant %s", what, a.Status, got, want)
+		}
 	}
+	want("as made", 2, 0, 0)
+	var up struct{ Blob any }
+	s.Do(t, pdstest.Request{
+		NSID: "com.atproto.repo.uploadBlob", Auth: pdstest.Bearer(alice.AccessJwt), Header: http.Header{"Content-Type": {"image/png"}},
+		Body: "\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR",
+	}).Decode(t, &up)
+	want("with an upload that nothing refers to", 2, 0, 0)
+	a := s.Do(t, pdstest.Request{NSID: "com.atproto.repo.createRecord", Auth: pdstest.Bearer(alice.AccessJwt), Body: map[string]any{
+		"repo": alice.DID, "collection": "app.bsky.actor.profile", "rkey": "self", "record": map[string]any{"$type": "app.bsky.actor.profile", "avatar": up.Blob},
+	}})
+	if a.Status != http.StatusOK {
+		t.Fatalf("%d %s", a.Status, a.Body)
+	}
+	want("with a profile", 3, 1, 1)
 }
 
 func TestDescribeServer(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"nestbox/auth"
 	"nestbox/identity"
 	"nestbox/ratelimit"
+	"nestbox/repo"
 	"nestbox/xrpc"
 )
 
@@ -189,8 +190,8 @@ func (s *Service) setStatus(ctx context.Context, did syntax.DID, c account.Statu
 	return xrpc.None{}, nil
 }
 
-// StatusOutput is what checkAccountStatus answers. Until this server keeps
-// repositories, an account has none: the counts are true.
+// StatusOutput is what checkAccountStatus answers: what it takes to see whether
+// an account has moved in completely.
 type StatusOutput struct {
 	Activated          bool   `json:"activated"`
 	ValidDID           bool   `json:"validDid"`
@@ -212,10 +213,21 @@ func (s *Service) CheckAccountStatus(ctx context.Context, caller auth.StandardCa
 	if err != nil {
 		return StatusOutput{}, xrpc.Unavailable(err)
 	}
-	return StatusOutput{
+	out := StatusOutput{
 		Activated: a.DeactivatedAt.IsZero(),
 		ValidDID:  !a.HandleInvalid && identity.PDSEndpoint(a.Document) == s.URL,
-	}, nil
+	}
+	switch r, err := s.Repos.Summary(ctx, a.ID); {
+	case err == nil:
+		out.RepoCommit, out.RepoRev = r.Head.CID.String(), r.Head.Rev.String()
+		out.RepoBlocks, out.IndexedRecords = r.Blocks(), r.Head.Records
+	case !errors.Is(err, repo.ErrNoRepo):
+		return StatusOutput{}, xrpc.Unavailable(err)
+	}
+	if out.ExpectedBlobs, out.ImportedBlobs, err = s.Blobs.Count(ctx, a.ID); err != nil {
+		return StatusOutput{}, xrpc.Unavailable(err)
+	}
+	return out, nil
 }
 
 // InviteInput and InvitesInput are what createInviteCode and createInviteCodes

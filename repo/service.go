@@ -162,3 +162,23 @@ func wireError(err error, noRepo string) error {
 		return xrpc.Unavailable(err)
 	}
 }
+
+// Summary is how large a repository is.
+type Summary struct {
+	Head  Head
+	Nodes int64
+}
+
+// Blocks is how many blocks the repository has: its commit, the tree's nodes,
+// the records.
+func (s Summary) Blocks() int64 { return 1 + s.Nodes + s.Head.Records }
+
+// Summary says how large an account's repository is, or ErrNoRepo.
+func (s *Service) Summary(ctx context.Context, accountID int64) (sum Summary, err error) {
+	err = s.Store.View(ctx, accountID, func(v View) (err error) {
+		sum.Head = v.Head()
+		sum.Nodes, err = v.Nodes()
+		return err
+	})
+	return sum, err
+}

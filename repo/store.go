@@ -89,6 +89,8 @@ type View interface {
 	Collections() ([]string, error)
 	// Blob returns ErrNoBlob where the account has not uploaded it.
 	Blob(id cid.Cid) (BlobInfo, error)
+	// Nodes is how many nodes the tree has.
+	Nodes() (int64, error)
 	// EachNode calls yield for each node that was written by a commit after
 	// since (all where it is empty), in no order: its number, the numbers of
 	// its children as they come in the block (Left first, only those that

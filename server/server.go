@@ -216,7 +216,7 @@ func (s *Server) build() error {
 			RecoveryKey: c.RecoveryDIDKey, RotationKey: rotation, PrivacyPolicyURL: c.PrivacyPolicyURL,
 			TermsOfServiceURL: c.TermsOfServiceURL, ContactEmail: c.ContactEmail, BlobUploadLimit: c.BlobUploadLimit,
 		},
-		Store: sqlite.Hosting{DB: s.db}, Accounts: accounts, Hasher: hasher, Directory: dir, Sessions: s.sessions, Repos: s.repos,
+		Store: sqlite.Hosting{DB: s.db}, Accounts: accounts, Hasher: hasher, Directory: dir, Sessions: s.sessions, Repos: s.repos, Blobs: sqlite.Blobs{DB: s.db},
 		Box: box, Limits: limits, Now: now, Log: log,
 	}
 	s.sessions.Document = s.hosting.Document

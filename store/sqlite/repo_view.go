@@ -204,6 +204,20 @@ func (v *view) Blob(id cid.Cid) (info repo.BlobInfo, err error) {
 	return info, nil
 }
 
+// Nodes implements repo.View.
+func (v *view) Nodes() (n int64, err error) {
+	err = query(v.conn, "SELECT count(*) FROM node WHERE id BETWEEN ? AND ?",
+		func(s *sqlite.Stmt) {
+			s.BindInt64(1, nodeKey(v.head.Number, 0))
+			s.BindInt64(2, nodeKey(v.head.Number, maxNode))
+		},
+		func(r *sqlite.Stmt) error { n = r.ColumnInt64(0); return nil })
+	if err != nil {
+		return 0, fmt.Errorf("count nodes: %w", err)
+	}
+	return n, nil
+}
+
 // EachNode implements repo.View: one scan of the nodes as they lie on disk.
 func (v *view) EachNode(since syntax.TID, yield func(id int64, children []int64, block []byte) error) error {
 	var numbers, block []byte
