@@ -69,8 +69,8 @@ type message interface {
 	cbg.CBORUnmarshaler
 }
 
-// take judges one frame, which must be the next.
-func (j *judge) take(ctx context.Context, frame []byte) error {
+// readFrame reads an event's frame, which must be what indigo writes of it.
+func readFrame(frame []byte) (kind string, m message, err error) {
 	for kind, m := range map[string]message{
 		"#commit":   &comatproto.SyncSubscribeRepos_Commit{},
 		"#sync":     &comatproto.SyncSubscribeRepos_Sync{},
@@ -79,26 +79,35 @@ func (j *judge) take(ctx context.Context, frame []byte) error {
 	} {
 		header, err := dagcbor.Encode(map[string]any{"op": int64(1), "t": kind})
 		if err != nil {
-			return err
+			return "", nil, err
 		}
 		body, ok := bytes.CutPrefix(frame, header)
 		if !ok {
 			continue
 		}
-		j.kinds[kind]++
 		if err := m.UnmarshalCBOR(bytes.NewReader(body)); err != nil {
-			return fmt.Errorf("read %s: %w", kind, err)
+			return "", nil, fmt.Errorf("read %s: %w", kind, err)
 		}
 		var again bytes.Buffer
 		if err := m.MarshalCBOR(&again); err != nil || !bytes.Equal(again.Bytes(), body) {
-			return fmt.Errorf("%s is not what indigo writes of it (%w): %x", kind, err, body)
+			return "", nil, fmt.Errorf("%s is not what indigo writes of it (%w): %x", kind, err, body)
 		}
-		if err := j.message(ctx, m, sha256.Sum256(frame)); err != nil {
-			return fmt.Errorf("%s after %d: %w", kind, j.seq, err)
-		}
-		return nil
+		return kind, m, nil
 	}
-	return fmt.Errorf("no frame of an event: %x", frame[:min(len(frame), 200)])
+	return "", nil, fmt.Errorf("no frame of an event: %x", frame[:min(len(frame), 200)])
+}
+
+// take judges one frame, which must be the next.
+func (j *judge) take(ctx context.Context, frame []byte) error {
+	kind, m, err := readFrame(frame)
+	if err != nil {
+		return err
+	}
+	j.kinds[kind]++
+	if err := j.message(ctx, m, sha256.Sum256(frame)); err != nil {
+		return fmt.Errorf("%s after %d: %w", kind, j.seq, err)
+	}
+	return nil
 }
 
 func (j *judge) message(ctx context.Context, m message, sum [sha256.Size]byte) error {

@@ -12,8 +12,8 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// The size of the mixed load: requests are of each writer, in each of the three
-// phases.
+// The size of the mixed load: requests are of each writer, each time that it
+// writes.
 const (
 	mixedAccounts = 20
 	mixedRequests = 12
@@ -28,7 +28,8 @@ func TestFirehose(t *testing.T) {
 	load.signUp(mixedAccounts / 2)
 	f.follow(server.Base) // half of the accounts are replayed
 	load.signUp(mixedAccounts / 2)
-	load.run()
+	load.write(load.members)
+	load.comeAndGo()
 	end := load.end()
 	f.awaitRev(end.did, end.rev)
 
@@ -112,12 +113,11 @@ func (l *mixedLoad) write(members []*member) {
 	working.Wait()
 }
 
-// run writes in three phases. In the second the first six accounts, two each,
-// are deactivated, taken down and deleted, and a seventh is deactivated and
-// activated while it writes; in the third, one of the two each is back.
-func (l *mixedLoad) run() {
+// comeAndGo deactivates, takes down and deletes two each of the first six
+// accounts while the others write, but for a seventh that is deactivated and
+// activated while it writes; then one of the two each is back and all write.
+func (l *mixedLoad) comeAndGo() {
 	l.t.Helper()
-	l.write(l.members)
 	var others sync.WaitGroup
 	others.Go(func() { l.write(l.members[7:]) })
 	others.Go(func() { l.flicker(l.members[6]) })
