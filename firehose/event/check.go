@@ -54,6 +54,8 @@ func (e Event) Check(seq int64) (Message, error) {
 		return checkBlocks(e.DID, m, nil)
 	case KindIdentity, KindAccount:
 		return Message{}, nil
+	case KindInfo: // is not stored
+		fallthrough
 	default:
 		return Message{}, fmt.Errorf("%w: no event is a %s", ErrEvent, e.Kind)
 	}
