@@ -292,7 +292,8 @@ func (e *exporter) node(at slot) (block []byte, children []int64, err error) {
 func (l *level) read(block []byte, children []int64) error {
 	r := dagcbor.NewReader(block)
 	// What lies left of the first key is listed first, and comes last in the block.
-	slots, keys := append(l.slots[:0], slot{}), l.keys[:0]
+	slots, keys := l.slots[:0], l.keys[:0]
+	slots = append(slots, slot{})
 	var key []byte
 	r.Map()
 	r.Field("e")

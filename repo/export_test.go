@@ -141,8 +141,11 @@ func TestExportRefuses(t *testing.T) {
 		t.Errorf("an account without a repository: %v", err)
 	}
 	alice := w.person("alice")
-	alice.put("com.example.note", "note", `{"text":"`+strings.Repeat("x", 900_000)+`"}`)
-	alice.put("com.example.note", "more", `{"text":"`+strings.Repeat("x", 900_000)+`"}`)
+	for _, rkey := range []string{"note", "more"} {
+		if _, err := alice.put("com.example.note", rkey, `{"text":"`+strings.Repeat("x", 900_000)+`"}`); err != nil {
+			t.Fatal(err)
+		}
+	}
 	w.TempDir = filepath.Join(t.TempDir(), "missing")
 	var file bytes.Buffer
 	if err := w.Export(t.Context(), alice.account(), &file); !errors.Is(err, os.ErrNotExist) || file.Len() > 0 {

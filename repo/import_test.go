@@ -412,9 +412,9 @@ func TestImportOnce(t *testing.T) {
 	}{{bob, first}, {alice.person, second}} {
 		h.h.start(ctx, h.p)
 	}
-	waiting := make(chan error, 1)
+	waiting, third := make(chan error, 1), carol.account()
 	go func() {
-		_, err := w.Import(ctx, carol.account(), bytes.NewReader(file))
+		_, err := w.Import(ctx, third, bytes.NewReader(file))
 		waiting <- err
 	}()
 	cancel()
@@ -434,7 +434,7 @@ type holder struct {
 
 func (h *holder) start(ctx context.Context, p *person) {
 	h.began, h.more, h.done = make(chan struct{}), make(chan struct{}), make(chan error, 1)
-	a := p.account()
+	a := p.account() //nolint:contextcheck // the test's own
 	go func() {
 		_, err := p.w.Import(context.WithoutCancel(ctx), a, readerFunc(func([]byte) (int, error) {
 			close(h.began)
@@ -519,7 +519,8 @@ func TestImportBroken(t *testing.T) {
 				t.Errorf("%s, %s, again: %d records", step, name, got)
 			}
 			alice.checkExport()
-			for more, err := true, error(nil); more; {
+			for more := true; more; {
+				var err error
 				if more, err = w.Store.Sweep(t.Context()); err != nil {
 					t.Fatal(err)
 				}

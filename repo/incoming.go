@@ -124,7 +124,7 @@ func (in *incoming) block(id cid.Cid) ([]byte, error) {
 	hash := hashOf(id)
 	i, _ := slices.BinarySearchFunc(in.index, hash, func(p place, hash uint64) int { return cmp.Compare(p.hash, hash) })
 	for ; i < len(in.index) && in.index[i].hash == hash; i++ {
-		at, size := int64(in.index[i].at>>sizeBits), int(in.index[i].at&(1<<sizeBits-1)) //nolint:gosec // the offset has 42 bits
+		at, size := int64(in.index[i].at>>sizeBits), int(in.index[i].at&(1<<sizeBits-1))
 		in.buf = slices.Grow(in.buf[:0], cidLength+size)[:cidLength+size]
 		if _, err := in.file.ReadAt(in.buf, at-cidLength); err != nil {
 			return nil, fmt.Errorf("read import: %w", err)

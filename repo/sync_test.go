@@ -240,8 +240,8 @@ func TestSyncSince(t *testing.T) {
 	}
 	snapshot()
 	for i := range 40 {
-		switch {
-		case i%7 == 6:
+		switch i % 7 {
+		case 6:
 			s.Do(t, pdstest.Request{NSID: "com.atproto.repo.deleteRecord", Auth: pdstest.Bearer(alice.AccessJwt), Body: map[string]any{
 				"repo": alice.DID, "collection": "com.example.note", "rkey": fmt.Sprintf("note%02d", i/2),
 			}})

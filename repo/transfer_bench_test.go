@@ -149,6 +149,7 @@ func BenchmarkLarge(b *testing.B) {
 		run  func(b *testing.B, i int)
 	}{
 		{"import", func(b *testing.B, i int) {
+			b.Helper()
 			p := alice
 			if i > 0 {
 				b.Skip("an import of what is there does nothing")
@@ -166,6 +167,7 @@ func BenchmarkLarge(b *testing.B) {
 			}
 		}},
 		{"export", func(b *testing.B, _ int) {
+			b.Helper()
 			if err := w.Export(b.Context(), alice.account(), io.Discard); err != nil {
 				b.Fatal(err)
 			}
