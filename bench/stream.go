@@ -86,11 +86,19 @@ func (s *subscriber) next() error {
 }
 
 // header reads that of a message in one WebSocket frame (RFC 6455, 5.2) and
-// returns the length of the message.
+// returns the length of the message. Pings without content are answered.
 func (s *subscriber) header() (int, error) {
 	var b [8]byte
-	if _, err := io.ReadFull(s.read, b[:2]); err != nil {
-		return 0, err
+	for {
+		if _, err := io.ReadFull(s.read, b[:2]); err != nil {
+			return 0, err
+		}
+		if b[0] != 0x89 || b[1] != 0 {
+			break
+		}
+		if _, err := s.tcp.Write([]byte{0x8a, 0x80, 0, 0, 0, 0}); err != nil {
+			return 0, err
+		}
 	}
 	if b[0] != 0x82 {
 		return 0, fmt.Errorf("a WebSocket frame that begins with %#x is no whole binary message", b[0])

@@ -2,14 +2,14 @@ package firehose
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/gorilla/websocket"
 )
 
 // Settings bound what the stream takes.
@@ -21,10 +21,13 @@ type Settings struct {
 	// and encoded once for all subscribers.
 	RingEvents, RingBytes int
 	// Pace is the shortest time from one waking of the subscribers to the next:
-	// a burst of events wakes them once.
-	Pace time.Duration
-	// Patience is how long a subscriber may take for a frame. Then it is too
-	// slow; it has Grace for the rest of the frame and for being told.
+	// a burst of events wakes them once. PaceEach is what each subscriber makes
+	// it at least, several times what sending to one costs: however many there
+	// are, they take a part of one core.
+	Pace, PaceEach time.Duration
+	// Patience is how long a subscriber may take for a frame, or for the few
+	// that it gets at a time. Then it is too slow; it has Grace for the rest of
+	// them and for being told.
 	Patience, Grace time.Duration
 	// PingEvery is the time between pings; a subscriber of whom nothing was
 	// heard for SilentFor is gone.
@@ -36,7 +39,7 @@ func DefaultSettings() Settings {
 	return Settings{
 		Subscribers: 2000, PerNetwork: 50,
 		RingEvents: 4096, RingBytes: 16 << 20,
-		Pace:     5 * time.Millisecond,
+		Pace: 5 * time.Millisecond, PaceEach: 50 * time.Microsecond,
 		Patience: 30 * time.Second, Grace: 5 * time.Second,
 		PingEvery: 30 * time.Second, SilentFor: 2 * time.Minute,
 	}
@@ -86,7 +89,6 @@ type Hub struct {
 	opts    Options
 	replays chan struct{} // a semaphore of readers of the log
 	kick    chan struct{} // there is something to announce
-	ready   chan struct{} // closed: there is no need to wait
 
 	mu       sync.Mutex
 	ring     []*entry
@@ -110,9 +112,8 @@ func NewHub(ctx context.Context, o Options) (*Hub, error) {
 	}
 	h := &Hub{
 		opts: o, last: b.Last, replays: make(chan struct{}, replayReaders), kick: make(chan struct{}, 1),
-		ready: make(chan struct{}), news: make(chan struct{}), members: map[*member]struct{}{}, networks: map[string]int{},
+		news: make(chan struct{}), members: map[*member]struct{}{}, networks: map[string]int{},
 	}
-	close(h.ready)
 	h.timer = time.AfterFunc(time.Hour, h.wake)
 	h.timer.Stop()
 	o.Log.Watch(h.append)
@@ -123,20 +124,35 @@ func NewHub(ctx context.Context, o Options) (*Hub, error) {
 type entry struct {
 	Logged
 
-	size    int
-	once    sync.Once
-	message *websocket.PreparedMessage
-	err     error
+	size  int
+	once  sync.Once
+	frame []byte
 }
 
 func newEntry(ev Logged) *entry { return &entry{Logged: ev, size: len(ev.Body)} }
 
-func (e *entry) prepared() (*websocket.PreparedMessage, error) {
+// encoded is the event as a WebSocket frame.
+func (e *entry) encoded() []byte {
 	e.once.Do(func() {
-		e.message, e.err = websocket.NewPreparedMessage(websocket.BinaryMessage, e.Frame(e.Seq))
-		e.Body = nil // the message has it
+		e.frame = binaryFrame(e.Frame(e.Seq))
+		e.Body = nil // the frame has it
 	})
-	return e.message, e.err
+	return e.frame
+}
+
+// binaryFrame is a binary message in one WebSocket frame (RFC 6455, 5.2).
+func binaryFrame(message []byte) []byte {
+	const whole, bits16, bits64 = 0x82, 126, 127
+	frame := make([]byte, 0, 10+len(message))
+	switch n := len(message); {
+	case n < bits16:
+		frame = append(frame, whole, byte(n))
+	case n <= math.MaxUint16:
+		frame = binary.BigEndian.AppendUint16(append(frame, whole, bits16), uint16(n))
+	default:
+		frame = binary.BigEndian.AppendUint64(append(frame, whole, bits64), uint64(n))
+	}
+	return append(frame, message...)
 }
 
 // append is told of each event by the log, on the way of its writer.
@@ -156,7 +172,8 @@ func (h *Hub) append(ev Logged) {
 	}
 	if len(h.members) > 0 && !h.waking {
 		h.waking = true
-		h.timer.Reset(max(0, h.opts.Pace-time.Since(h.woken)))
+		pace := max(h.opts.Pace, time.Duration(len(h.members))*h.opts.PaceEach)
+		h.timer.Reset(max(0, pace-time.Since(h.woken)))
 	}
 	h.mu.Unlock()
 	if h.opts.Notify != nil {
@@ -185,7 +202,7 @@ func (h *Hub) next(after int64, dst []*entry) (got []*entry, behind bool, news <
 	}
 	first := h.last + 1 - int64(len(h.ring))
 	if after+1 < first {
-		return dst, true, h.ready
+		return dst, true, nil
 	}
 	bytes := 0
 	for _, e := range h.ring[after+1-first:] {
@@ -194,7 +211,7 @@ func (h *Hub) next(after int64, dst []*entry) (got []*entry, behind bool, news <
 		}
 		dst = append(dst, e)
 	}
-	return dst, false, h.ready
+	return dst, false, nil
 }
 
 // replay appends to dst what follows the event after in the log.

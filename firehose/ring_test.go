@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"nestbox/firehose/event"
@@ -53,15 +54,8 @@ func TestRing(t *testing.T) {
 				t.Errorf("%s: a gap at %d", what, e.Seq)
 			}
 		}
-		select {
-		case <-news:
-			if n == 0 && !behind {
-				t.Errorf("%s: there is news, and nothing", what)
-			}
-		default:
-			if n > 0 || behind {
-				t.Errorf("%s: it would wait for what is there", what)
-			}
+		if something := n > 0 || behind; something != (news == nil) {
+			t.Errorf("%s: there is something: %t, and something to wait for: %t", what, something, news != nil)
 		}
 	}
 	expect("empty", 0, 0, 0, false)
@@ -100,4 +94,35 @@ func TestRing(t *testing.T) {
 	}
 	expect("before the jump", 173, 0, 0, true)
 	expect("after the jump", 999, 1000, 1, false)
+}
+
+// TestPace: many subscribers are woken for several events at once, so that they
+// take a part of a core only; few are told at once.
+func TestPace(t *testing.T) {
+	for _, c := range []struct{ subscribers, want int }{
+		{1, 10},   // for each event
+		{1000, 4}, // at 0, 50, 100 and 150 ms
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h, log := newIdleHub(t, DefaultSettings())
+			for range c.subscribers {
+				h.members[&member{}] = struct{}{}
+			}
+			woken := 0
+			for seq := int64(1); seq <= 10; seq++ {
+				_, _, news := h.next(seq, nil)
+				log.tell(sized(seq, 100))
+				time.Sleep(19 * time.Millisecond)
+				select {
+				case <-news:
+					woken++
+				default:
+				}
+			}
+			if woken != c.want {
+				t.Errorf("%d subscribers were woken %d times by 10 events in 190 ms, want %d", c.subscribers, woken, c.want)
+			}
+			h.timer.Stop()
+		})
+	}
 }

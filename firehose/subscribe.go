@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -56,8 +57,9 @@ type member struct {
 	sent    atomic.Int64
 	end     context.CancelCauseFunc
 
-	conn *websocket.Conn
-	raw  *patientConn
+	conn   *websocket.Conn
+	raw    *patientConn
+	frames net.Buffers // used by send alone
 }
 
 // Subscribe is com.atproto.sync.subscribeRepos
@@ -135,7 +137,7 @@ func (h *Hub) connect(ctx context.Context, m *member, w http.ResponseWriter, r *
 			refused = xrpc.InvalidRequest("%s", reason.Error())
 		},
 	}
-	hj := &hijacker{ResponseWriter: w, grace: h.opts.Grace, tooSlow: func() { h.logSlow(ctx, m) }}
+	hj := &hijacker{ResponseWriter: w, patience: h.opts.Patience, grace: h.opts.Grace, tooSlow: func() { h.logSlow(ctx, m) }}
 	conn, err := up.Upgrade(hj, r, http.Header{"Access-Control-Allow-Origin": {"*"}})
 	if refused != nil {
 		return refused
@@ -184,28 +186,42 @@ func (h *Hub) stream(ctx context.Context, m *member, cursor *int64) error {
 				return err
 			}
 		}
-		select {
-		case <-ctx.Done():
+		if len(entries) == 0 {
+			select {
+			case <-ctx.Done():
+			case <-ping.C:
+				err = h.ping(m)
+			case <-news:
+			}
+		} else {
+			select {
+			case <-ping.C: // also where there is always something to send
+				err = h.ping(m)
+			default:
+			}
+		}
+		switch {
+		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case <-ping.C:
-			if m.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(h.opts.Patience)) != nil {
-				return errGone
-			}
-		case <-news:
+		case err != nil:
+			return err
+		case len(entries) == 0:
+			continue
 		}
-		for i, e := range entries {
-			message, err := e.prepared()
-			if err != nil {
-				return err
-			}
-			if err := h.send(m, message); err != nil {
-				return err
-			}
-			after = e.Seq
-			m.sent.Store(after)
-			entries[i] = nil // what was sent is not held on to
+		if err := h.send(m, entries); err != nil {
+			return err
 		}
+		after = entries[len(entries)-1].Seq
+		m.sent.Store(after)
+		clear(entries) // what was sent is not held on to
 	}
+}
+
+func (h *Hub) ping(m *member) error {
+	if m.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(h.opts.Patience)) != nil {
+		return errGone
+	}
+	return nil
 }
 
 // begin returns the number after which a subscriber's stream goes on.
@@ -223,11 +239,7 @@ func (h *Hub) begin(ctx context.Context, m *member, cursor *int64) (int64, error
 	case after > b.Last:
 		return 0, errFuture
 	case after < b.Oldest-1:
-		info, err := websocket.NewPreparedMessage(websocket.BinaryMessage, event.Info(outdatedName, outdatedMessage))
-		if err != nil {
-			return 0, err
-		}
-		if err := h.send(m, info); err != nil {
+		if err := m.write(net.Buffers{binaryFrame(event.Info(outdatedName, outdatedMessage))}); err != nil {
 			return 0, err
 		}
 		after = b.Oldest - 1
@@ -236,11 +248,19 @@ func (h *Hub) begin(ctx context.Context, m *member, cursor *int64) (int64, error
 	return after, nil
 }
 
-func (h *Hub) send(m *member, message *websocket.PreparedMessage) error {
-	err := m.conn.SetWriteDeadline(time.Now().Add(h.opts.Patience))
-	if err == nil {
-		err = m.conn.WritePreparedMessage(message)
+// send sends events with one write: what a write costs does not depend on how
+// much it is.
+func (h *Hub) send(m *member, entries []*entry) error {
+	m.frames = m.frames[:0]
+	for _, e := range entries {
+		m.frames = append(m.frames, e.encoded())
 	}
+	defer clear(m.frames)
+	return m.write(m.frames)
+}
+
+func (m *member) write(frames net.Buffers) error {
+	err := m.raw.writeAll(frames)
 	switch {
 	case m.raw.slow.Load():
 		return errTooSlow
@@ -293,9 +313,9 @@ func (h *Hub) finish(ctx context.Context, m *member, cause error, gone <-chan st
 type hijacker struct {
 	http.ResponseWriter
 
-	grace   time.Duration
-	tooSlow func()
-	conn    *patientConn
+	patience, grace time.Duration
+	tooSlow         func()
+	conn            *patientConn
 }
 
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -308,38 +328,80 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 			return nil, nil, errors.Join(err, conn.Close())
 		}
 	}
-	h.conn = &patientConn{Conn: conn, grace: h.grace, tooSlow: h.tooSlow}
+	h.conn = &patientConn{Conn: conn, patience: h.patience, grace: h.grace, tooSlow: h.tooSlow}
 	return h.conn, rw, nil
 }
 
 // patientConn tells when its other end is too slow. A frame that was written in
 // part cannot be left like that if another one, which says so, is to follow: so
 // what is left of it gets a last deadline, and so does all that comes after.
-// Its users write one at a time.
+// Events are written to it directly; pings, pongs and the end by the
+// websocket.Conn, each of them as a whole.
 type patientConn struct {
 	net.Conn
 
-	grace   time.Duration
-	tooSlow func() // told once
-	slow    atomic.Bool
+	patience, grace time.Duration
+	tooSlow         func() // told once
+	slow            atomic.Bool
+
+	mu    sync.Mutex // held by who writes, and so by who may move the deadline
+	until time.Time  // the deadline
 }
 
 func (c *patientConn) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.setDeadline(t)
+}
+
+func (c *patientConn) setDeadline(t time.Time) error {
 	if c.slow.Load() {
 		return nil
 	}
+	c.until = t
 	return c.Conn.SetWriteDeadline(t)
 }
 
 func (c *patientConn) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	n, err := c.Conn.Write(b)
-	if !errors.Is(err, os.ErrDeadlineExceeded) || c.slow.Swap(true) {
+	if !c.late(err) {
 		return n, err
 	}
-	c.tooSlow()
 	if err := c.Conn.SetWriteDeadline(time.Now().Add(c.grace)); err != nil {
 		return n, err
 	}
 	more, err := c.Conn.Write(b[n:])
 	return n + more, err
+}
+
+// writeAll writes frames, within patience. It uses up the slice, not the bytes.
+func (c *patientConn) writeAll(frames net.Buffers) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// To move the deadline by a little is not worth its cost.
+	if until := time.Now().Add(c.patience); c.until.Before(until.Add(-c.patience/8)) || c.until.After(until) {
+		if err := c.setDeadline(until); err != nil {
+			return err
+		}
+	}
+	_, err := frames.WriteTo(c.Conn)
+	if !c.late(err) {
+		return err
+	}
+	if err := c.Conn.SetWriteDeadline(time.Now().Add(c.grace)); err != nil {
+		return err
+	}
+	_, err = frames.WriteTo(c.Conn)
+	return err
+}
+
+// late says whether a write is the first that took too long.
+func (c *patientConn) late(err error) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) || c.slow.Swap(true) {
+		return false
+	}
+	c.tooSlow()
+	return true
 }
