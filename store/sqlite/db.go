@@ -176,7 +176,7 @@ func (db *DB) checkpointLoop(ctx context.Context, conn *sqlite.Conn) {
 			if err == nil {
 				err = db.writer.Outside(ctx, checkpoint)
 			}
-			if err != nil && ctx.Err() == nil {
+			if err != nil && ctx.Err() == nil && !errors.Is(err, groupcommit.ErrClosed) {
 				db.log.LogAttrs(ctx, slog.LevelError, "checkpoint failed", slog.String("cause", err.Error()))
 			}
 		case <-ctx.Done():
