@@ -8,7 +8,7 @@ NESTBOX_KILL_ROUNDS ?= 500
 # indigo's programs, which the end-to-end tests run behind the server.
 INDIGO := .cache/bin/relay .cache/bin/tap
 
-.PHONY: build run test test-race test-e2e lint fmt bench fuzz generate clean help
+.PHONY: build run test test-race test-e2e test-reference lint fmt bench fuzz generate clean help
 
 build: ## the static binary bin/nestbox
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/nestbox ./cmd/nestbox
@@ -24,6 +24,10 @@ test-race: .cache/bin/gotestsum ## every test but the end-to-end ones, under the
 
 test-e2e: build .cache/bin/gotestsum e2e/node_modules/.package-lock.json $(INDIGO) ## real clients against the real binary
 	@.ci/test e2e
+
+test-reference: build e2e/node_modules/.package-lock.json ## a repository to the reference PDS and back; `make bench` installs it
+	NESTBOX_BIN=$(CURDIR)/bin/nestbox PDS_REFERENCE=$(CURDIR)/.cache/bench/reference \
+		go test -tags reference ./e2e -run Reference -count=1 -v
 
 lint: .cache/bin/golangci-lint ## golangci-lint with .golangci.yml, and a tidy go.mod
 	.cache/bin/golangci-lint config verify
@@ -55,7 +59,7 @@ clean: ## what was built here; caches of Go and npm stay
 	rm -rf bin .cache bench/out
 
 help: ## this list
-	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
 
 # Tools are pinned in tools/go.mod and built once for each change of it.
 # golangci-lint takes minutes from nothing, seconds with a warm build cache.
