@@ -23,10 +23,10 @@ type Rows interface {
 	Node(l *mst.Link) (*mst.Node, error)
 	// EachNumber calls yield with the number of each node, ascending.
 	EachNumber(yield func(id int64) error) error
-	// EachRow calls yield for each record, by key, with the blobs that it is
-	// known to refer to, as text, in order. A CID that is damaged is undefined.
-	// Of the record nothing may be kept but its key and its CID.
-	EachRow(yield func(r Record, blobs []string) error) error
+	// EachRow calls yield for each record, by key, with what the store has
+	// derived from it. A CID that is damaged is undefined. Of the record nothing
+	// may be kept but its key and its CID.
+	EachRow(yield func(Record, Derived) error) error
 }
 
 // Checker checks a repository against itself, in the memory of one path of the
@@ -149,7 +149,7 @@ func (c *Checker) tree(rows Rows, records *recordRows) (sound bool, err error) {
 type recordRows struct {
 	checker *Checker
 	builder mst.Builder
-	next    func() (Record, []string, bool)
+	next    func() (Record, Derived, bool)
 	stop    func()
 	ctx     context.Context //nolint:containedctx // for the time of one check
 
@@ -170,9 +170,9 @@ var errStop = errors.New("stop")
 // records begins with the first one.
 func (c *Checker) records(ctx context.Context, rows Rows) *recordRows {
 	r := &recordRows{checker: c, ctx: ctx, builder: mst.Builder{Emit: func(mst.Changed) error { return nil }}}
-	r.next, r.stop = iter.Pull2(func(yield func(Record, []string) bool) {
-		err := rows.EachRow(func(rec Record, blobs []string) error {
-			if !yield(rec, blobs) {
+	r.next, r.stop = iter.Pull2(func(yield func(Record, Derived) bool) {
+		err := rows.EachRow(func(rec Record, kept Derived) error {
+			if !yield(rec, kept) {
 				return errStop
 			}
 			return nil
@@ -187,7 +187,7 @@ func (c *Checker) records(ctx context.Context, rows Rows) *recordRows {
 
 // advance checks the next record for itself and leaves it to be matched.
 func (r *recordRows) advance() {
-	rec, blobs, more := r.next()
+	rec, kept, more := r.next()
 	if r.more = more && r.ctx.Err() == nil; !r.more {
 		if r.err == nil {
 			r.err = r.ctx.Err()
@@ -198,16 +198,27 @@ func (r *recordRows) advance() {
 	if r.count++; r.count%importNews == 0 && r.checker.Progress != nil {
 		r.checker.Progress(r.count)
 	}
-	if refs, err := r.checker.references(&r.forms, rec); err != nil {
-		r.fault("%v", err)
-	} else if !slices.Equal(refs, blobs) {
-		r.fault("it refers to the blobs %q, the index says %q", refs, blobs)
-	}
+	r.compare(rec, kept)
 	if r.unsorted || !rec.CID.Defined() {
 		r.unsorted = true
 	} else if err := r.builder.Add(rec.Key, rec.CID); err != nil {
 		r.fault("%v", err)
 		r.unsorted = true
+	}
+}
+
+// compare compares what follows from the record with what the store has derived.
+func (r *recordRows) compare(rec Record, kept Derived) {
+	want, err := r.checker.derive(&r.forms, rec)
+	if err != nil {
+		r.fault("%v", err)
+		return
+	}
+	if !slices.Equal(want.Blobs, kept.Blobs) {
+		r.fault("it refers to the blobs %q, the index says %q", want.Blobs, kept.Blobs)
+	}
+	if want.Subject != kept.Subject {
+		r.fault("its subject is %q, the index says %q", want.Subject, kept.Subject)
 	}
 }
 
@@ -243,22 +254,23 @@ func (r *recordRows) match(key string, value cid.Cid) error {
 	return nil
 }
 
-// References returns the blobs that a record refers to, as text, in order, each
-// once. An error says what is wrong with the record.
-func (c *Checker) References(r Record) ([]string, error) { return c.references(&recordChecker{}, r) }
+// Derive returns what follows from a record. An error says what is wrong with
+// the record.
+func (c *Checker) Derive(r Record) (Derived, error) { return c.derive(&recordChecker{}, r) }
 
-func (c *Checker) references(forms *recordChecker, r Record) ([]string, error) {
+func (c *Checker) derive(forms *recordChecker, r Record) (Derived, error) {
 	if id := dagcbor.CID(r.Block); !id.Equals(r.CID) {
-		return nil, fmt.Errorf("its block is %s, its row says %s", id, r.CID)
+		return Derived{}, fmt.Errorf("its block is %s, its row says %s", id, r.CID)
 	}
 	record, err := forms.decode(r.Key, r.Block)
 	if err != nil {
-		return nil, err
+		return Derived{}, err
 	}
-	var out []string
+	out := Derived{Subject: subjectOf(forms.collection, record)}
 	for _, ref := range c.Lexicons.BlobRefs(forms.collection, record) {
-		out = append(out, ref.CID.String())
+		out.Blobs = append(out.Blobs, ref.CID.String())
 	}
-	slices.Sort(out)
-	return slices.Compact(out), nil
+	slices.Sort(out.Blobs)
+	out.Blobs = slices.Compact(out.Blobs)
+	return out, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -347,6 +348,7 @@ type filler struct {
 	nodes   []mst.Changed
 	records []Write
 	size    int
+	forms   recordChecker
 }
 
 func (f *filler) node(n mst.Changed) error {
@@ -360,11 +362,15 @@ func (f *filler) record(key string, id cid.Cid) error {
 		return err
 	}
 	w := Write{Key: key, CID: id, Block: bytes.Clone(block)}
-	// Every reference to a blob names its type, also one of the old form.
-	if bytes.Contains(block, []byte("mimeType")) {
-		if w.Blobs, err = f.service.blobsOf(key, block); err != nil {
+	collection, _, _ := strings.Cut(key, "/")
+	// Most records have nothing to be found by. Every reference to a blob names
+	// its type, also one of the old form.
+	if subjectKindOf(collection) != noSubject || bytes.Contains(block, []byte("mimeType")) {
+		record, err := f.forms.decode(key, block)
+		if err != nil {
 			return err
 		}
+		w.Blobs, w.Subject = f.service.blobsOf(collection, record), subjectOf(collection, record)
 	}
 	f.records = append(f.records, w)
 	return f.add(len(block))

@@ -188,26 +188,6 @@ func (c *recordChecker) decode(key string, block []byte) (map[string]any, error)
 	return record, nil
 }
 
-// blobsOf returns the blobs that a record refers to, each once.
-func (s *Service) blobsOf(key string, block []byte) ([]cid.Cid, error) {
-	v, err := dagcbor.Decode(block)
-	if err != nil {
-		return nil, err
-	}
-	record, ok := v.(map[string]any)
-	if !ok {
-		return nil, fmt.Errorf("%w: it is no object", errRecord)
-	}
-	collection, _, _ := strings.Cut(key, "/")
-	var out []cid.Cid
-	for _, ref := range s.Lexicons.BlobRefs(collection, record) {
-		if !slices.Contains(out, ref.CID) {
-			out = append(out, ref.CID)
-		}
-	}
-	return out, nil
-}
-
 // diskWriter remembers the error that writing had: whose fault it was.
 type diskWriter struct {
 	w   *bufio.Writer

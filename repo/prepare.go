@@ -77,7 +77,7 @@ func (s *Service) prepare(a action, p proposal) (op, error) {
 	if len(o.block) > MaxRecord {
 		return op{}, p.refuse("Record is too large: %d bytes (maximum %d)", len(o.block), MaxRecord)
 	}
-	o.cid = dagcbor.CID(o.block)
+	o.cid, o.subject = dagcbor.CID(o.block), subjectOf(o.collection, record)
 	return o, nil
 }
 

@@ -87,6 +87,10 @@ type View interface {
 	Records(r Range) ([]Record, error)
 	// Collections are the collections that have records, in order.
 	Collections() ([]string, error)
+	// BySubject returns the keys of up to limit records of a collection that
+	// were written with that subject, in order. Subjects compare by bytes. It
+	// costs no more than the keys that it returns, whatever else there is.
+	BySubject(collection, subject string, limit int) (keys []string, err error)
 	// Blob returns ErrNoBlob where the account has not uploaded it.
 	Blob(id cid.Cid) (BlobInfo, error)
 	// Nodes is how many nodes the tree has.
@@ -108,6 +112,9 @@ type Write struct {
 	Block []byte
 	// Blobs are the blobs that it refers to.
 	Blobs []cid.Cid
+	// Subject is what View.BySubject finds it by; empty where it is not to be
+	// found so.
+	Subject string
 }
 
 // Change is a commit and all that belongs to it.

@@ -21,6 +21,11 @@ import (
 const (
 	// MaxWrites is how many writes one call may ask for.
 	MaxWrites = 200
+	// maxReplaced is how many records one that replaces others of its subject
+	// deletes: with itself they are the operations that one event may have. Where
+	// there are more, as after an import, the lowest keys go, which are the oldest;
+	// the rest go when the next one is created.
+	maxReplaced = event.MaxOps - 1
 	// MaxRecord is the largest record, in bytes of its DAG-CBOR.
 	MaxRecord = 1 << 20
 	// maxAttempts bounds how often a change is computed on a repository that
@@ -67,6 +72,10 @@ type op struct {
 	cid              cid.Cid
 	block            []byte
 	blobs            []blobUse
+	// subject is the record's, as Derived has it. replaces says that others of
+	// the collection with the same one are deleted before.
+	subject  string
+	replaces bool
 	// swap, where it is set, is the CID that the record must have; undefined:
 	// there must be none.
 	swap *cid.Cid
@@ -153,6 +162,9 @@ func newDraft(v View, ops []op, swapCommit cid.Cid) (*draft, error) {
 	if swapCommit.Defined() && !swapCommit.Equals(d.was.CID) {
 		return nil, refuse(nameInvalidSwap, "Commit was at %s", d.was.CID)
 	}
+	if ops, err = replacing(v, ops); err != nil {
+		return nil, err
+	}
 	var all []touched
 	at := make(map[string]int, len(ops))
 	for i := range ops {
@@ -173,6 +185,28 @@ func newDraft(v View, ops []op, swapCommit cid.Cid) (*draft, error) {
 	}
 	d.diff = tree.Flush()
 	return d, d.describe(v, tree, all)
+}
+
+// replacing puts the deletes before ops of what they replace.
+func replacing(v View, ops []op) ([]op, error) {
+	var older []op
+	for i := range ops {
+		o := &ops[i]
+		if !o.replaces || o.subject == "" {
+			continue
+		}
+		keys, err := v.BySubject(o.collection, o.subject, maxReplaced)
+		if err != nil {
+			return nil, err
+		}
+		for _, key := range keys {
+			older = append(older, op{action: actionDelete, collection: o.collection, rkey: key[len(o.collection)+1:]})
+		}
+	}
+	if older == nil {
+		return ops, nil
+	}
+	return append(older, ops...), nil
 }
 
 // touched is a key that ops changed: the record before, undefined where there
@@ -240,7 +274,7 @@ func (d *draft) describe(v View, tree *mst.Tree, all []touched) error {
 			continue // it came and went, or is what it was
 		}
 		e := event.Op{Action: event.ActionUpdate, Path: after.key(), CID: after.cid, Prev: t.before}
-		w := Write{Key: e.Path, CID: after.cid, Block: after.block}
+		w := Write{Key: e.Path, CID: after.cid, Block: after.block, Subject: after.subject}
 		switch {
 		case !t.before.Defined():
 			e.Action = event.ActionCreate

@@ -121,7 +121,9 @@ type RecordOutput struct {
 	ValidationStatus string     `json:"validationStatus,omitzero"`
 }
 
-// CreateRecord is com.atproto.repo.createRecord.
+// CreateRecord is com.atproto.repo.createRecord. As at the reference, a like, a
+// repost, a follow or a block replaces those of the same subject, unless it is
+// not to be validated; the other methods that write replace nothing.
 func (s *Service) CreateRecord(ctx context.Context, caller auth.StandardCaller, in CreateRecordInput) (RecordOutput, error) {
 	p, err := newProposal(in.Collection, in.RKey, in.Record, in.Validate, "$", "$.record")
 	if err != nil {
@@ -159,7 +161,7 @@ func (s *Service) writeRecord(ctx context.Context, caller auth.StandardCaller, r
 	if err != nil {
 		return RecordOutput{}, wireError(err, "")
 	}
-	o.swap = swap
+	o.swap, o.replaces = swap, do == actionCreate && (p.validate == nil || *p.validate)
 	made, err := s.commit(ctx, caller, a, []op{o}, at)
 	if err != nil {
 		return RecordOutput{}, err

@@ -283,10 +283,10 @@ func (v *verifier) repair(ctx context.Context, a sqlite.Inspected) error {
 	if errors.Is(err, repo.ErrNoRepo) || ctx.Err() != nil {
 		return ctx.Err()
 	}
-	done, err := v.db.Rebuild(a.ID, !sound, check.References, v.Now())
+	done, err := v.db.Rebuild(a.ID, !sound, check.Derive, v.Now())
 	if errors.Is(err, sqlite.ErrTree) { // the rest can be repaired all the same
 		v.Repaired(fmt.Sprintf("%s: tree not repaired: %v", a.DID, err))
-		done, err = v.db.Rebuild(a.ID, false, check.References, v.Now())
+		done, err = v.db.Rebuild(a.ID, false, check.Derive, v.Now())
 	}
 	if errors.Is(err, sqlite.ErrRecord) {
 		v.Repaired(fmt.Sprintf("%s: not repaired: %v", a.DID, err))
@@ -309,6 +309,9 @@ func describe(r sqlite.Rebuilt) string {
 	}
 	if r.Marks > 0 {
 		said = append(said, fmt.Sprintf("the use of %d blobs corrected", r.Marks))
+	}
+	if r.Subjects > 0 {
+		said = append(said, fmt.Sprintf("the subjects of %d records corrected", r.Subjects))
 	}
 	if r.Counted {
 		said = append(said, "counts corrected")

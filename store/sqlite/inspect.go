@@ -130,13 +130,13 @@ func (r *rows) EachNumber(yield func(id int64) error) error {
 }
 
 // EachRow implements repo.Rows.
-func (r *rows) EachRow(yield func(rec repo.Record, blobs []string) error) error {
+func (r *rows) EachRow(yield func(repo.Record, repo.Derived) error) error {
 	return eachRow(r.conn, r.head.Number, yield)
 }
 
-func eachRow(c *sqlite.Conn, number int64, yield func(rec repo.Record, blobs []string) error) error {
+func eachRow(c *sqlite.Conn, number int64, yield func(repo.Record, repo.Derived) error) error {
 	var block []byte
-	return query(c, `SELECT key, cid, rev, block,
+	return query(c, `SELECT key, cid, rev, block, subject,
 		(SELECT group_concat(b.cid, ' ') FROM (SELECT cid FROM blob_ref WHERE repo_id = r.repo_id AND key = r.key ORDER BY cid) b)
 		FROM record r WHERE repo_id = ? ORDER BY key`,
 		func(s *sqlite.Stmt) { s.BindInt64(1, number) },
@@ -146,7 +146,8 @@ func eachRow(c *sqlite.Conn, number int64, yield func(rec repo.Record, blobs []s
 				id = cid.Undef
 			}
 			block = columnInto(block, s, 3)
-			return yield(repo.Record{Key: s.ColumnText(0), CID: id, Rev: syntax.TID(s.ColumnText(2)), Block: block}, strings.Fields(s.ColumnText(4)))
+			return yield(repo.Record{Key: s.ColumnText(0), CID: id, Rev: syntax.TID(s.ColumnText(2)), Block: block},
+				repo.Derived{Blobs: strings.Fields(s.ColumnText(5)), Subject: s.ColumnText(4)})
 		})
 }
 
@@ -208,8 +209,9 @@ func (i *Inspection) LastEvent() (int64, error) { return lastSeq(i.conn) }
 // Rebuilt is what Rebuild changed.
 type Rebuilt struct {
 	// References are references of records to blobs that were added or removed,
-	// Marks the blobs whose use was marked wrong.
-	References, Marks int
+	// Marks the blobs whose use was marked wrong, Subjects the records whose
+	// subject was.
+	References, Marks, Subjects int
 	// Counted: the number of records, or of the next node, was wrong.
 	Counted bool
 	// Nodes is how many there are, where the tree was made anew.
@@ -225,11 +227,11 @@ var (
 )
 
 // Rebuild derives from the records of an account's repository what follows from
-// them: references to blobs, which blobs are used, counts, and where tree is set
-// the nodes of the tree. refs returns the blobs that a record refers to. It never
-// changes a commit, a record or a key. It is one transaction: an error (repo.ErrNoRepo,
+// them, as derive says: references to blobs, subjects; further which blobs are
+// used, counts, and where tree is set the nodes of the tree. It never changes a
+// commit, a record or a key. It is one transaction: an error (repo.ErrNoRepo,
 // ErrRecord, ErrTree) changes nothing.
-func (i *Inspection) Rebuild(accountID int64, tree bool, refs func(repo.Record) ([]string, error), at time.Time) (out Rebuilt, err error) {
+func (i *Inspection) Rebuild(accountID int64, tree bool, derive func(repo.Record) (repo.Derived, error), at time.Time) (out Rebuilt, err error) {
 	end, err := sqlitex.ImmediateTransaction(i.conn)
 	if err != nil {
 		return Rebuilt{}, fmt.Errorf("begin to rebuild: %w", err)
@@ -239,7 +241,7 @@ func (i *Inspection) Rebuild(accountID int64, tree bool, refs func(repo.Record) 
 	if err := b.open(); err != nil {
 		return Rebuilt{}, err
 	}
-	if err := b.references(refs); err != nil {
+	if err := b.derived(derive); err != nil {
 		return Rebuilt{}, err
 	}
 	if err := b.marks(); err != nil {

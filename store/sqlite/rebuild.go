@@ -40,41 +40,60 @@ func (b *rebuild) open() error {
 	return nil
 }
 
-// references puts what the records refer to into a table of its own, on disk
-// where it is large, and makes blob_ref the same.
-func (b *rebuild) references(refs func(repo.Record) ([]string, error)) error {
+// derived puts what follows from the records into tables of its own, on disk
+// where they are large, and makes blob_ref and the subjects the same.
+func (b *rebuild) derived(derive func(repo.Record) (repo.Derived, error)) error {
 	err := sqlitex.ExecuteScript(b.conn, `CREATE TEMP TABLE IF NOT EXISTS wanted (cid TEXT NOT NULL, key TEXT NOT NULL, rev TEXT NOT NULL,
-		PRIMARY KEY (cid, key)) WITHOUT ROWID; DELETE FROM wanted;`, nil)
+			PRIMARY KEY (cid, key)) WITHOUT ROWID;
+		CREATE TEMP TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, subject TEXT NOT NULL) WITHOUT ROWID;
+		DELETE FROM wanted; DELETE FROM about;`, nil)
 	if err != nil {
-		return fmt.Errorf("make table of references: %w", err)
+		return fmt.Errorf("make tables of what is derived: %w", err)
 	}
-	err = eachRow(b.conn, b.number, func(r repo.Record, _ []string) error {
-		blobs, err := refs(r)
+	err = eachRow(b.conn, b.number, func(r repo.Record, kept repo.Derived) error {
+		want, err := derive(r)
 		if err != nil {
 			return fmt.Errorf("%w: record %s: %w", ErrRecord, r.Key, err)
 		}
-		for _, id := range blobs {
-			_, err := change(b.conn, "INSERT INTO wanted (cid, key, rev) VALUES (?, ?, ?)",
-				func(s *sqlite.Stmt) { s.BindText(1, id); s.BindText(2, r.Key); s.BindText(3, r.Rev.String()) })
-			if err != nil {
-				return fmt.Errorf("note reference: %w", err)
-			}
-		}
-		return nil
+		return b.want(r, want, kept)
 	})
 	if err != nil {
 		return err
 	}
-	for _, sql := range []string{
-		`DELETE FROM blob_ref WHERE repo_id = ?1 AND NOT EXISTS
-			(SELECT 1 FROM wanted w WHERE w.cid = blob_ref.cid AND w.key = blob_ref.key AND w.rev = blob_ref.rev)`,
-		"INSERT INTO blob_ref (repo_id, cid, key, rev) SELECT ?1, cid, key, rev FROM wanted WHERE true ON CONFLICT DO NOTHING",
+	for _, fix := range []struct {
+		sql   string
+		count *int
+	}{
+		{`DELETE FROM blob_ref WHERE repo_id = ?1 AND NOT EXISTS
+			(SELECT 1 FROM wanted w WHERE w.cid = blob_ref.cid AND w.key = blob_ref.key AND w.rev = blob_ref.rev)`, &b.out.References},
+		{"INSERT INTO blob_ref (repo_id, cid, key, rev) SELECT ?1, cid, key, rev FROM wanted WHERE true ON CONFLICT DO NOTHING", &b.out.References},
+		{"UPDATE record SET subject = nullif(a.subject, '') FROM about a WHERE record.repo_id = ?1 AND record.key = a.key", &b.out.Subjects},
 	} {
-		n, err := change(b.conn, sql, func(s *sqlite.Stmt) { s.BindInt64(1, b.number) })
+		n, err := change(b.conn, fix.sql, func(s *sqlite.Stmt) { s.BindInt64(1, b.number) })
 		if err != nil {
-			return fmt.Errorf("rebuild references: %w", err)
+			return fmt.Errorf("rebuild what is derived: %w", err)
 		}
-		b.out.References += n
+		*fix.count += n
+	}
+	return nil
+}
+
+// want notes the references of a record, and its subject where that is wrong.
+func (b *rebuild) want(r repo.Record, want, kept repo.Derived) error {
+	for _, id := range want.Blobs {
+		_, err := change(b.conn, "INSERT INTO wanted (cid, key, rev) VALUES (?, ?, ?)",
+			func(s *sqlite.Stmt) { s.BindText(1, id); s.BindText(2, r.Key); s.BindText(3, r.Rev.String()) })
+		if err != nil {
+			return fmt.Errorf("note reference: %w", err)
+		}
+	}
+	if want.Subject == kept.Subject {
+		return nil
+	}
+	_, err := change(b.conn, "INSERT INTO about (key, subject) VALUES (?, ?)",
+		func(s *sqlite.Stmt) { s.BindText(1, r.Key); s.BindText(2, want.Subject) })
+	if err != nil {
+		return fmt.Errorf("note subject: %w", err)
 	}
 	return nil
 }

@@ -221,13 +221,14 @@ func storeWrites(c *sqlite.Conn, number int64, rev syntax.TID, writes []repo.Wri
 
 // insertRecord returns whether it inserted w: not where its key is taken.
 func insertRecord(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write) (created bool, err error) {
-	n, err := change(c, "INSERT INTO record (repo_id, key, cid, rev, block) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+	n, err := change(c, "INSERT INTO record (repo_id, key, cid, rev, block, subject) VALUES (?, ?, ?, ?, ?, nullif(?, '')) ON CONFLICT DO NOTHING",
 		func(s *sqlite.Stmt) {
 			s.BindInt64(1, number)
 			s.BindText(2, w.Key)
 			bindCID(s, 3, w.CID)
 			s.BindText(4, rev.String())
 			s.BindBytes(5, w.Block)
+			s.BindText(6, w.Subject)
 		})
 	if err != nil {
 		return false, fmt.Errorf("insert record %s: %w", w.Key, err)
@@ -248,12 +249,13 @@ func replaceRecord(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write, b
 			return fmt.Errorf("remove record %s: %w", w.Key, repo.ErrNoRecord)
 		}
 	} else {
-		_, err := change(c, "UPDATE record SET cid = ?3, rev = ?4, block = ?5 WHERE repo_id = ?1 AND key = ?2",
+		_, err := change(c, "UPDATE record SET cid = ?3, rev = ?4, block = ?5, subject = nullif(?6, '') WHERE repo_id = ?1 AND key = ?2",
 			func(s *sqlite.Stmt) {
 				atKey(s)
 				bindCID(s, 3, w.CID)
 				s.BindText(4, rev.String())
 				s.BindBytes(5, w.Block)
+				s.BindText(6, w.Subject)
 			})
 		if err != nil {
 			return fmt.Errorf("update record %s: %w", w.Key, err)

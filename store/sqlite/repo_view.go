@@ -186,6 +186,27 @@ func (v *view) Collections() ([]string, error) {
 	return out, nil
 }
 
+// bySubject reads nothing but the index record_subject.
+const bySubject = `SELECT key FROM record WHERE repo_id = ? AND subject = ? AND key > ? AND key < ? ORDER BY key LIMIT ?`
+
+// BySubject implements repo.View.
+func (v *view) BySubject(collection, subject string, limit int) (keys []string, err error) {
+	low, high := collectionRange(collection)
+	err = query(v.conn, bySubject,
+		func(s *sqlite.Stmt) {
+			s.BindInt64(1, v.head.Number)
+			s.BindText(2, subject)
+			s.BindText(3, low)
+			s.BindText(4, high)
+			s.BindInt64(5, max(0, int64(limit)))
+		},
+		func(r *sqlite.Stmt) error { keys = append(keys, r.ColumnText(0)); return nil })
+	if err != nil {
+		return nil, fmt.Errorf("look for records of %s by subject: %w", collection, err)
+	}
+	return keys, nil
+}
+
 // Blob implements repo.View.
 func (v *view) Blob(id cid.Cid) (info repo.BlobInfo, err error) {
 	found := false

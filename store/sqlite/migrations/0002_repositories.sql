@@ -36,9 +36,14 @@ CREATE TABLE record (
     key     TEXT    NOT NULL,
     cid     BLOB    NOT NULL,
     rev     TEXT    NOT NULL,
+    -- repo.Write's; NULL where it is empty
+    subject TEXT,
     block   BLOB    NOT NULL,
     PRIMARY KEY (repo_id, key)
 ) STRICT, WITHOUT ROWID;
+
+-- key is in it, since it belongs to the primary key.
+CREATE INDEX record_subject ON record (repo_id, subject) WHERE subject IS NOT NULL;
 
 -- What records refer to, whether it was uploaded or not.
 CREATE TABLE blob_ref (
