@@ -23,7 +23,8 @@ import (
 	"nestbox/repo/mst"
 )
 
-// fewRecords are in the repository that the large one is compared with.
+// fewRecords are in the repositories that the large one is compared with. Those
+// must stay small, so each is written to for one measurement alone.
 const fewRecords = 1000
 
 const (
@@ -55,19 +56,23 @@ func (b *bench) measureSync(data string) error {
 	return nil
 }
 
-// importLarge imports a small and a large repository into two accounts.
+// importLarge imports small repositories, and a large one, the last.
 func (b *bench) importLarge(data string, l *large) (users []*user, err error) {
 	s, err := nestbox(b.binary, filepath.Join(data, "large"))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	if users, err = signUp(s, 2); err != nil {
+	if users, err = signUp(s, 2*b.writeRounds()+1); err != nil {
 		return nil, err
 	}
-	for i, n := range []int{l.Few, l.Records} {
-		path := filepath.Join(data, fmt.Sprintf("%d.car", n))
-		size, err := writeCAR(path, syntax.DID(users[i].did), n)
+	for i, u := range users {
+		n := l.Few
+		if i == len(users)-1 {
+			n = l.Records
+		}
+		path := filepath.Join(data, "import.car")
+		size, err := writeCAR(path, syntax.DID(u.did), n)
 		if err != nil {
 			return nil, err
 		}
@@ -75,7 +80,7 @@ func (b *bench) importLarge(data string, l *large) (users []*user, err error) {
 			return nil, err
 		}
 		begun := time.Now()
-		if err := importRepo(s, users[i], path); err != nil {
+		if err := importRepo(s, u, path); err != nil {
 			return nil, err
 		}
 		l.Import = time.Since(begun).Seconds()
@@ -91,6 +96,9 @@ func (b *bench) importLarge(data string, l *large) (users []*user, err error) {
 	}
 	return users, nil
 }
+
+// writeRounds are the measurements of writes of each kind to each side.
+func (b *bench) writeRounds() int { return 2 * b.rounds }
 
 // useLarge exports the large repository from a server that has just begun, and
 // writes to both.
@@ -108,7 +116,7 @@ func (b *bench) useLarge(data string, l *large, users []*user) (err error) {
 		return err
 	}
 	begun := time.Now()
-	n, err := c.download("com.atproto.sync.getRepo?did=" + users[1].did)
+	n, err := c.download("com.atproto.sync.getRepo?did=" + users[len(users)-1].did)
 	c.close()
 	if err != nil {
 		return err
@@ -121,24 +129,37 @@ func (b *bench) useLarge(data string, l *large, users []*user) (err error) {
 	l.ExportIdle, l.ExportPeak = s.idle*mib/mb, peak*mib/mb
 	fmt.Printf("getRepo of %d records, %.0f MB: %.1f s, peak %.0f MB, idle %.0f MB\n", l.Records, l.ExportMB, l.Export, l.ExportPeak, l.ExportIdle)
 
-	for range b.rounds {
-		for i, few := range []bool{true, false} {
-			records, appended, scattered := l.Records, &l.Appended.Many, &l.Scattered.Many
-			if few {
-				records, appended, scattered = l.Few, &l.Appended.Few, &l.Scattered.Few
+	return b.writeBoth(s, l, users[:len(users)-1], users[len(users)-1])
+}
+
+// writeBoth writes to the large repository and to small ones in turn.
+func (b *bench) writeBoth(s *server, l *large, small []*user, big *user) error {
+	for range b.writeRounds() {
+		for _, side := range []struct {
+			op      operation
+			user    *user
+			samples *[]sample
+		}{
+			{createRecord, small[0], &l.Appended.Few},
+			{createRecord, big, &l.Appended.Many},
+			{createScattered(l.Few), small[1], &l.Scattered.Few},
+			{createScattered(l.Records), big, &l.Scattered.Many},
+		} {
+			w := load{server: s, op: side.op, workers: 1, accounts: []*user{side.user}, requests: b.writes / 10}
+			if side.user == big {
+				w.op.name += ", large"
 			}
-			for _, w := range []struct {
-				op      operation
-				samples *[]sample
-			}{{createRecord, appended}, {createScattered(records), scattered}} {
-				w.op.name = fmt.Sprintf("%s, %d", w.op.name, records)
-				sample, err := b.measure(load{server: s, op: w.op, workers: 1, accounts: users[i : i+1]})
-				if err != nil {
-					return err
-				}
-				*w.samples = append(*w.samples, sample)
+			if _, err := w.run(); err != nil {
+				return err
 			}
+			w.requests = b.writes
+			sample, err := b.measure(w)
+			if err != nil {
+				return err
+			}
+			*side.samples = append(*side.samples, sample)
 		}
+		small = small[2:]
 	}
 	return nil
 }

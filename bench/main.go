@@ -30,7 +30,7 @@ type bench struct {
 	accounts        int
 	refreshes       int
 	stored          int64
-	records         int
+	records, writes int
 	subscribers     int
 	only            string
 
@@ -57,6 +57,7 @@ func main() {
 	flag.IntVar(&b.refreshes, "refreshes", 1_000_000, "refreshes for the figure of memory")
 	flag.Int64Var(&b.stored, "stored", 1_000_000, "stored sessions, compared with 1,000")
 	flag.IntVar(&b.records, "records", 1_000_000, "records of the large repository, compared with 1,000")
+	flag.IntVar(&b.writes, "writes", 1000, "writes to it, and to a small one, for a measurement")
 	flag.IntVar(&b.subscribers, "subscribers", 1000, "subscribers of the event stream")
 	flag.StringVar(&b.only, "only", "", "the groups to measure, separated by commas, of "+strings.Join(groupNames(), ", ")+"; empty measures all")
 	flag.Parse()

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -82,7 +81,7 @@ func TestRecords(t *testing.T) {
 // imports it, whatever its size, and gives it back with every record.
 func TestImported(t *testing.T) {
 	data := t.TempDir()
-	b := &bench{binary: pdstest.Binary(t), rounds: 1, warmup: 10 * time.Millisecond, window: 100 * time.Millisecond}
+	b := &bench{binary: pdstest.Binary(t), rounds: 1, writes: 20}
 	l := &large{Records: 3000, Few: 10}
 	users, err := b.importLarge(data, l)
 	if err != nil {
@@ -94,8 +93,8 @@ func TestImported(t *testing.T) {
 	if l.Import <= 0 || l.ImportPeak <= 0 || l.Export <= 0 || l.ExportPeak < l.ExportIdle || l.ExportMB < 3000*0.2e-3 {
 		t.Errorf("figures without sense: %+v", l)
 	}
-	if n := len(l.Appended.Few) + len(l.Appended.Many) + len(l.Scattered.Few) + len(l.Scattered.Many); n != 4 {
-		t.Errorf("%d measurements of writes, want 4", n)
+	if n := len(l.Appended.Few) + len(l.Appended.Many) + len(l.Scattered.Few) + len(l.Scattered.Many); n != 8 {
+		t.Errorf("%d measurements of writes, want 8", n)
 	}
 	pdstest.Verify(t, filepath.Join(data, "large"))
 }
