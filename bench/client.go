@@ -101,7 +101,7 @@ func (c *conn) download(nsid string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	var body io.Reader = io.LimitReader(c.read, int64(length))
+	body := io.LimitReader(c.read, int64(length))
 	if length < 0 {
 		body = httputil.NewChunkedReader(c.read)
 	}
