@@ -77,6 +77,8 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		"RepoRecords":           testRepoRecords,
 		"RepoSince":             testRepoSince,
 		"RepoList":              testRepoList,
+		"RepoSubject":           testRepoSubject,
+		"RepoSubjectImport":     testRepoSubjectImport,
 		"RepoBlobs":             testRepoBlobs,
 		"RepoImport":            testRepoImport,
 		"RepoImportRefused":     testRepoImportRefused,
