@@ -77,6 +77,12 @@ func lived(t *testing.T) (dir, alice string) {
 	picture := upload(auths["alice"], "a picture")
 	write(auths["alice"], dids["alice"], "com.example.picture", 0, 2, map[string]any{"image": picture})
 	write(auths["alice"], dids["alice"], "com.example.post", 0, 200, map[string]any{"text": "hello"})
+	for _, who := range []string{"bob", "carol", "bob"} { // the second takes the place of the first
+		call(auths["alice"], pdstest.Request{NSID: "com.atproto.repo.createRecord", Body: map[string]any{
+			"repo": dids["alice"], "collection": "app.bsky.graph.follow",
+			"record": map[string]any{"subject": dids[who], "createdAt": "2026-08-01T12:00:00.000Z"},
+		}})
+	}
 	call(auths["alice"], pdstest.Request{NSID: "com.atproto.repo.deleteRecord", Body: map[string]any{
 		"repo": dids["alice"], "collection": "com.example.post", "rkey": "r0007",
 	}})
@@ -262,6 +268,19 @@ var damages = []damage{
 		want: []string{"ALICE: record com.example.post/r0100: it refers to the blobs [], the index says [\"bafkrei"}, repair: []string{"ALICE: 1 references"},
 	},
 	{
+		name: "subjects lost", sql: "UPDATE record SET subject = NULL",
+		want:   []string{"its subject is \"did:plc:", "its subject is \"did:plc:"},
+		repair: []string{"ALICE: the subjects of 2 records corrected"},
+	},
+	{
+		name: "another subject", sql: "UPDATE record SET subject = subject || 'x' WHERE key = (SELECT max(key) FROM record WHERE subject IS NOT NULL)",
+		want: []string{"x\""}, repair: []string{"ALICE: the subjects of 1 records corrected"},
+	},
+	{
+		name: "subject too many", sql: "UPDATE record SET subject = 'x' WHERE" + record,
+		want: []string{`ALICE: record com.example.post/r0100: its subject is "", the index says "x"`}, repair: []string{"ALICE: the subjects of 1 records corrected"},
+	},
+	{
 		name: "blob's use marked wrong", sql: "UPDATE blob SET unused_since = 1 WHERE unused_since IS NULL",
 		want: []string{unmarked}, repair: []string{"ALICE: the use of 1 blobs corrected"},
 	},
@@ -336,7 +355,7 @@ func TestVerify(t *testing.T) {
 	t.Parallel()
 	dir, alice := lived(t)
 	f := verifyDir(t, dir, true)
-	want := server.Verified{Accounts: 4, Repositories: 4, Records: 20 + 2 + 199 + 20*3, Blobs: 2, Events: f.Events}
+	want := server.Verified{Accounts: 4, Repositories: 4, Records: 20 + 2 + 199 + 2 + 20*3, Blobs: 2, Events: f.Events}
 	if f.Verified != want || f.Events < 20 || len(f.faults)+len(f.remarks)+len(f.repaired) > 0 {
 		t.Errorf("a sound directory: %+v, want %+v", f, want)
 	}
@@ -397,7 +416,7 @@ func TestVerifyCommand(t *testing.T) {
 	if r := run(0); strings.Count(r.Stdout, "\n") != 1 || r.Stderr != "" {
 		t.Errorf("a sound directory: %+v", r)
 	} else {
-		wantContains(t, r.Stdout, "4 accounts, 4 repositories, 281 records, 2 blobs, ", " s: 0 faults")
+		wantContains(t, r.Stdout, "4 accounts, 4 repositories, 283 records, 2 blobs, ", " s: 0 faults")
 	}
 
 	stray := filepath.Join(dir, "blobs", "notes.txt")
