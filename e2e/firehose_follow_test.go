@@ -78,7 +78,7 @@ func (f *follower) follow(base string) (wait func()) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			f.moved.Broadcast()
-			if err := f.judge.take(f.t.Context(), frame); err != nil {
+			if err := f.judge.take(ctx, frame); err != nil {
 				f.t.Errorf("event: %v", err)
 				return false
 			}
