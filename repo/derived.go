@@ -2,6 +2,7 @@ package repo
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/ipfs/go-cid"
@@ -13,7 +14,10 @@ type Derived struct {
 	// Blobs are the blobs that the record refers to, as text, in order, each once.
 	Blobs []string
 	// Subject is what the record is about, where a repository should have but one
-	// record of that collection about it; else empty.
+	// record of that collection about it; else empty. It is a DID, or an AT URI
+	// with its last part, the record key, first: people like what is new, so that
+	// an index by subject grows mostly at its end, as the records do, and an import
+	// does not change pages all over it.
 	Subject string
 }
 
@@ -46,22 +50,22 @@ func subjectOf(collection string, record map[string]any) string {
 	if record[typeKey] != collection {
 		return ""
 	}
-	var subject string
-	var err error
 	switch subjectKindOf(collection) {
 	case subjectDID:
-		subject, _ = record["subject"].(string)
-		_, err = syntax.ParseDID(subject)
+		did, _ := record["subject"].(string)
+		if _, err := syntax.ParseDID(did); err == nil {
+			return did
+		}
 	case subjectURI:
 		ref, _ := record["subject"].(map[string]any)
-		subject, _ = ref["uri"].(string)
-		_, err = syntax.ParseATURI(subject)
+		uri, _ := ref["uri"].(string)
+		if _, err := syntax.ParseATURI(uri); err == nil {
+			cut := strings.LastIndexByte(uri, '/')
+			return uri[cut+1:] + " " + uri[:cut]
+		}
 	case noSubject:
 	}
-	if err != nil {
-		return ""
-	}
-	return subject
+	return ""
 }
 
 // blobsOf returns the blobs that a record refers to, each once.

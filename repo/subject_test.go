@@ -60,9 +60,13 @@ func (p *person) made(out repo.RecordOutput) string {
 	return strings.TrimPrefix(out.URI, "at://"+p.did.String()+"/")
 }
 
-// bySubject are the keys of the records of a collection about a subject.
+// bySubject are the keys of the records of a collection about a subject, a DID or
+// an AT URI.
 func (p *person) bySubject(collection, subject string) (keys []string) {
 	p.w.t.Helper()
+	if cut := strings.LastIndexByte(subject, '/'); cut >= 0 {
+		subject = subject[cut+1:] + " " + subject[:cut]
+	}
 	err := p.w.Store.View(p.w.t.Context(), p.id, func(v repo.View) (err error) {
 		keys, err = v.BySubject(collection, subject, 1000)
 		return err

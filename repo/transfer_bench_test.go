@@ -2,6 +2,9 @@ package repo_test
 
 import (
 	"bufio"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"os"
@@ -14,6 +17,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/ipfs/go-cid"
 
+	"nestbox/dagcbor"
 	"nestbox/repo"
 	"nestbox/repo/car"
 	"nestbox/repo/mst"
@@ -34,22 +38,31 @@ func benchRecords(b *testing.B) int {
 	return n
 }
 
-// writeLarge writes the CAR file of a repository with n posts: records and nodes
-// in the order in which they are made, the commit last, the worst case for who
-// reads it.
+// writeLarge writes the CAR file of a repository with n records, likes of what was
+// new and posts: records and nodes in the order in which they are made, the commit
+// last, the worst case for who reads it.
 func writeLarge(b *testing.B, p *person, n int) (path string) {
 	b.Helper()
 	path = filepath.Join(b.TempDir(), "large.car")
+	keyOf := func(i int) string { return syntax.NewTID(int64(i)*1_000_003+1_500_000_000_000_000, 1).String() }
 	blocks := func(root cid.Cid, emit func(id cid.Cid, data []byte)) cid.Cid {
 		builder := mst.Builder{Emit: func(c mst.Changed) error { emit(c.CID, c.Block); return nil }}
 		for i := range n {
-			key := "app.bsky.feed.post/" + syntax.NewTID(int64(i)*1_000_003+1_500_000_000_000_000, 1).String()
-			record := block(map[string]any{
-				"$type": "app.bsky.feed.post", "langs": []any{"en"}, "createdAt": "2026-08-01T12:00:00.000Z",
-				"text": fmt.Sprintf("record %d, with as many words as people write when they say what is on their mind", i),
-			})
-			emit(record.CID, record.Data)
-			if err := builder.Add(key, record.CID); err != nil {
+			collection, rkey := like, keyOf(i)
+			record := map[string]any{"createdAt": "2026-08-01T12:00:00.000Z"}
+			if i < n/2 {
+				of := sha256.Sum256(binary.AppendUvarint(nil, uint64(i))) //nolint:gosec // not negative
+				author := strings.ToLower(base32.StdEncoding.EncodeToString(of[:15]))
+				written := keyOf(i - int(binary.BigEndian.Uint16(of[16:]))%2000) // some days ago, where there are some likes an hour
+				record["subject"] = map[string]any{"uri": "at://did:plc:" + author + "/app.bsky.feed.post/" + written, "cid": dagcbor.RawCID(of).String()}
+			} else {
+				collection = post
+				record["langs"], record["text"] = []any{"en"}, fmt.Sprintf("record %d, with as many words as people write when they say what is on their mind", i)
+			}
+			record["$type"] = collection
+			made := block(record)
+			emit(made.CID, made.Data)
+			if err := builder.Add(collection+"/"+rkey, made.CID); err != nil {
 				b.Fatal(err)
 			}
 		}
