@@ -214,7 +214,7 @@ func TestReplaceMany(t *testing.T) {
 		return append(out, "create "+created)
 	}
 	alice.wantOps("more than an event can tell", ops(old[:event.MaxOps-1], next)...)
-	rest := append(old[event.MaxOps-1:], next)
+	rest := slices.Concat(old[event.MaxOps-1:], []string{next})
 	alice.has("the newest", rest...)
 	last := alice.made(alice.mustCreate(like, nil, about(like, bobPost, 2)))
 	alice.wantOps("the rest", ops(rest, last)...)

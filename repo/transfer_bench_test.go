@@ -51,7 +51,7 @@ func writeLarge(b *testing.B, p *person, n int) (path string) {
 			collection, rkey := like, keyOf(i)
 			record := map[string]any{"createdAt": "2026-08-01T12:00:00.000Z"}
 			if i < n/2 {
-				of := sha256.Sum256(binary.AppendUvarint(nil, uint64(i))) //nolint:gosec // not negative
+				of := sha256.Sum256(binary.AppendUvarint(nil, uint64(i)))
 				author := strings.ToLower(base32.StdEncoding.EncodeToString(of[:15]))
 				written := keyOf(i - int(binary.BigEndian.Uint16(of[16:]))%2000) // some days ago, where there are some likes an hour
 				record["subject"] = map[string]any{"uri": "at://did:plc:" + author + "/app.bsky.feed.post/" + written, "cid": dagcbor.RawCID(of).String()}
