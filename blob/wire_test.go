@@ -159,7 +159,7 @@ func TestTooLargeIsSaidFirst(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, pdstest.Options{})
 	conn := h.dial(t)
-	fmt.Fprintf(conn, "POST /xrpc/com.atproto.repo.uploadBlob HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n"+
+	h.say(t, conn, "POST /xrpc/com.atproto.repo.uploadBlob HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n"+
 		"Content-Type: image/png\r\nContent-Length: 1000000000\r\n\r\n", h.AccessJwt)
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil || resp.StatusCode != http.StatusRequestEntityTooLarge {
@@ -167,9 +167,16 @@ func TestTooLargeIsSaidFirst(t *testing.T) {
 	}
 	// A request that has no body at all is a mistake, an empty one is not.
 	conn = h.dial(t)
-	fmt.Fprintf(conn, "POST /xrpc/com.atproto.repo.uploadBlob HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: image/png\r\n\r\n", h.AccessJwt)
+	h.say(t, conn, "POST /xrpc/com.atproto.repo.uploadBlob HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: image/png\r\n\r\n", h.AccessJwt)
 	if resp, err = http.ReadResponse(bufio.NewReader(conn), nil); err != nil || resp.StatusCode != http.StatusBadRequest {
 		t.Errorf("%+v, %v", resp, err)
+	}
+}
+
+func (h host) say(t *testing.T, conn net.Conn, format string, args ...any) {
+	t.Helper()
+	if _, err := fmt.Fprintf(conn, format, args...); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -191,7 +198,7 @@ func TestDisconnect(t *testing.T) {
 	h := newHost(t, pdstest.Options{Log: slog.New(slog.NewJSONHandler(log, nil))})
 	for _, framing := range []string{"Content-Length: 200000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n30d40\r\n"} {
 		conn := h.dial(t)
-		fmt.Fprintf(conn, "POST /xrpc/com.atproto.repo.uploadBlob HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n"+
+		h.say(t, conn, "POST /xrpc/com.atproto.repo.uploadBlob HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n"+
 			"Content-Type: image/png\r\n%s%s", h.AccessJwt, framing, strings.Repeat("x", 100_000))
 		if err := conn.Close(); err != nil {
 			t.Fatal(err)

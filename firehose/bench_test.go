@@ -66,7 +66,7 @@ func TestFollow(t *testing.T) {
 		}
 		fmt.Println("done")
 	}
-	os.Exit(0) //nolint:revive // the connections need no care
+	os.Exit(0) // the connections need no care
 }
 
 // BenchmarkSubscribers sends events of 5 KB, 50 in a second, to 1,000

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -103,9 +104,7 @@ func TestRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for name, v := range c.header {
-			req.Header[name] = v
-		}
+		maps.Copy(req.Header, c.header)
 		resp, err := w.server.Client().Do(req)
 		if err != nil {
 			t.Fatal(err)

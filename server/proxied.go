@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"sync"
+	"sync/atomic"
 
 	"nestbox/xrpc"
 )
@@ -14,14 +14,14 @@ import (
 // us of: all its clients would then count as one, and share one rate limit. Only
 // a peer near by is taken for a proxy; anybody can send the header.
 func (s *Server) noticeProxy(next http.Handler) http.Handler {
-	var once sync.Once
+	var said atomic.Bool
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if len(r.Header["X-Forwarded-For"]) > 0 {
-			if peer := xrpc.ClientAddr(r, nil); (peer.IsLoopback() || peer.IsPrivate()) && !slices.ContainsFunc(s.opts.Config.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(peer) }) {
-				once.Do(func() {
-					s.opts.Log.LogAttrs(r.Context(), slog.LevelWarn, "requests come through a proxy that PDS_TRUSTED_PROXIES does not name: all clients share its rate limit",
-						slog.String("proxy", peer.String()))
-				})
+			peer := xrpc.ClientAddr(r, nil)
+			trusted := slices.ContainsFunc(s.opts.Config.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(peer) })
+			if (peer.IsLoopback() || peer.IsPrivate()) && !trusted && !said.Swap(true) {
+				s.opts.Log.LogAttrs(r.Context(), slog.LevelWarn, "requests come through a proxy that PDS_TRUSTED_PROXIES does not name: all clients share its rate limit",
+					slog.String("proxy", peer.String()))
 			}
 		}
 		next.ServeHTTP(w, r)

@@ -59,7 +59,7 @@ func AppendBlock(dst []byte, id cid.Cid, data []byte) []byte {
 
 // AppendRaw is AppendBlock for a CID as bytes.
 func AppendRaw[T string | []byte](dst []byte, id T, data []byte) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(id)+len(data))) //nolint:gosec // lengths
+	dst = binary.AppendUvarint(dst, uint64(len(id)+len(data)))
 	dst = append(dst, id...)
 	return append(dst, data...)
 }
