@@ -23,7 +23,8 @@ const storedHead = 40
 
 // stored is a data directory with many sessions in it. They are written in SQL,
 // as rows like those of the one account that a server made there before: to
-// sign in a million times would take hours.
+// sign in a million times would take hours. The accounts' keys do not open, and
+// their repositories are signed by the one's: nothing is written to those.
 type stored struct {
 	dir      string
 	sessions int64
@@ -82,6 +83,12 @@ FROM n, one;
 INSERT INTO identity (account_id, document, handle_invalid, checked_at)
 SELECT a.id, CAST(replace(replace(CAST(one.document AS TEXT), one.did, a.did), one.handle, a.handle) AS BLOB), 0, one.checked_at
 FROM account a, one WHERE a.id > 1;
+INSERT INTO repo (account_id, current, cid, rev, commit_block, root_id, root_cid, next_node, records)
+SELECT a.id, 1, r.cid, r.rev, r.commit_block, r.root_id, r.root_cid, r.next_node, r.records
+FROM account a, repo r WHERE a.id > 1 AND r.account_id = 1;
+INSERT INTO node (id, rev, children, block)
+SELECT r.id << 32 | (n.id & 0xffffffff), n.rev, n.children, n.block
+FROM repo r, node n, repo one WHERE r.account_id > 1 AND one.account_id = 1 AND n.id >> 32 = one.id;
 WITH RECURSIVE n (id) AS (SELECT 2 UNION ALL SELECT id + 1 FROM n WHERE id <= :sessions)
 INSERT INTO session (id, nonce, account_id, scope, created_at, head, rotated_at, marks, floor, expires, network, user_agent)
 SELECT id, printf('%012d', id), 2 + id % :accounts, 'com.atproto.access', :now, :head, :now, :marks, 0, :expires,
