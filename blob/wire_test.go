@@ -161,16 +161,26 @@ func TestTooLargeIsSaidFirst(t *testing.T) {
 	conn := h.dial(t)
 	h.say(t, conn, "POST /xrpc/com.atproto.repo.uploadBlob HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n"+
 		"Content-Type: image/png\r\nContent-Length: 1000000000\r\n\r\n", h.AccessJwt)
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil || resp.StatusCode != http.StatusRequestEntityTooLarge {
-		t.Errorf("%+v, %v", resp, err)
+	if status := h.hears(t, conn); status != http.StatusRequestEntityTooLarge {
+		t.Errorf("status %d", status)
 	}
 	// A request that has no body at all is a mistake, an empty one is not.
 	conn = h.dial(t)
 	h.say(t, conn, "POST /xrpc/com.atproto.repo.uploadBlob HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: image/png\r\n\r\n", h.AccessJwt)
-	if resp, err = http.ReadResponse(bufio.NewReader(conn), nil); err != nil || resp.StatusCode != http.StatusBadRequest {
-		t.Errorf("%+v, %v", resp, err)
+	if status := h.hears(t, conn); status != http.StatusBadRequest {
+		t.Errorf("without a body: status %d", status)
 	}
+}
+
+// hears returns the status of an answer.
+func (h host) hears(t *testing.T, conn net.Conn) int {
+	t.Helper()
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode
 }
 
 func (h host) say(t *testing.T, conn net.Conn, format string, args ...any) {
