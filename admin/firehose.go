@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"nestbox/firehose"
 )
 
 // JumpArgs say where the numbers of events are to go on: above To, or above
@@ -63,6 +65,9 @@ func (s *Service) firehoseJump(ctx context.Context, a JumpArgs) (Jumped, error) 
 		seen, err := s.Crawler.LastSeen(ctx, a.Relay)
 		if err != nil {
 			return Jumped{}, fmt.Errorf("%s: %w", a.Relay, err)
+		}
+		if seen > firehose.MaxJump-relayMargin {
+			return Jumped{}, fmt.Errorf("%s: %w", a.Relay, firehose.ErrTooHigh)
 		}
 		st, err := s.Firehose.Status(ctx)
 		if err != nil {

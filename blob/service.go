@@ -81,7 +81,13 @@ func (s *Service) Upload(ctx context.Context, accountID int64, body io.Reader, d
 	if err := file.Commit(ctx, b.Key); err != nil {
 		return Blob{}, err
 	}
-	return s.Store.Add(ctx, accountID, b, s.Quota)
+	kept, err := s.Store.Add(ctx, accountID, b, s.Quota)
+	if errors.Is(err, ErrAbandoned) {
+		// Nobody knows the file any more. Where it cannot be removed either,
+		// nestbox verify tells of it.
+		err = errors.Join(err, s.Files.Remove(context.WithoutCancel(ctx), b.Key))
+	}
+	return kept, err
 }
 
 // uploadBuffer is how many bytes of an upload are in memory at a time.

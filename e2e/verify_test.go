@@ -234,6 +234,10 @@ var damages = []damage{
 		want: []string{miscount, "ALICE: record com.example.post/r0199: it is missing"},
 	},
 	{
+		name: "record with a blob removed", sql: "DELETE FROM record WHERE repo_id = " + hers + " AND key = (SELECT key FROM blob_ref WHERE repo_id = " + hers + " LIMIT 1)",
+		want: []string{miscount, "reference to a blob by no record of that revision: ALICE", "ALICE: record"},
+	},
+	{
 		name: "record too many", sql: "INSERT INTO record (repo_id, key, cid, rev, block) SELECT repo_id, key || 'x', cid, rev, block FROM record WHERE" + record,
 		want: []string{miscount, "ALICE: record com.example.post/r0100x: the tree does not have it"},
 	},
@@ -374,10 +378,15 @@ func TestVerify(t *testing.T) {
 			}
 			f := verifyDir(t, damaged, false)
 			sameLines(t, "faults", slices.Compact(withoutNumbers(f.faults)), told(d.want))
+			const used = "SELECT (SELECT count(*) FROM blob_ref) * 1000 + (SELECT count(*) FROM blob WHERE unused_since IS NULL)"
+			before := readDatabase(t, damaged, used)
 			again := verifyDir(t, damaged, true)
 			if d.repair == nil {
 				if again.Faults == 0 {
 					t.Errorf("repaired: %q", again.repaired)
+				}
+				if after := readDatabase(t, damaged, used); after < before {
+					t.Errorf("the repair gave up references to blobs: %d, was %d", after, before)
 				}
 				return
 			}

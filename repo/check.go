@@ -46,6 +46,8 @@ type Checked struct {
 	Records int64
 	// Tree says that the nodes are those of the commit's tree, and no others.
 	Tree bool
+	// Differ says that the tree and the records do not name the same.
+	Differ bool
 }
 
 // Check checks everything that a repository holds: its commit and who signed
@@ -66,6 +68,7 @@ func (c *Checker) Check(ctx context.Context, rows Rows) (Checked, error) {
 		return Checked{}, err
 	}
 	out := Checked{Records: records.count, Tree: tree && head.Root.CID.Equals(data)}
+	out.Differ = records.differ
 	if records.differ || records.unsorted {
 		return out, nil // what makes the trees differ was told
 	}

@@ -132,10 +132,14 @@ func (s *spool) close() {
 	}
 }
 
+// TempPrefix begins the names of temporary files, as long as they have one: a
+// moment.
+const TempPrefix = "nestbox-"
+
 // tempFile makes a file without a name: it is gone with the process, however
 // that ends.
 func tempFile(dir, what string) (*os.File, error) {
-	f, err := os.CreateTemp(dir, what+"-*")
+	f, err := os.CreateTemp(dir, TempPrefix+what+"-*")
 	if err != nil {
 		return nil, fmt.Errorf("make temporary file: %w", err)
 	}

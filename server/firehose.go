@@ -20,7 +20,7 @@ func (s *Server) buildFirehose(ctx context.Context) (err error) {
 	if c.DevMode {
 		crawlers = nil // nobody could reach it
 	}
-	s.crawler = firehose.NewCrawler(crawlers, c.Hostname, &http.Client{Timeout: relayTimeout}, s.opts.Log)
+	s.crawler = firehose.NewCrawler(crawlers, c.Hostname, &http.Client{Timeout: relayTimeout, CheckRedirect: noRedirect}, s.opts.Log)
 	s.retention = &firehose.Retention{
 		Log: log, Age: time.Duration(c.RepoBackfillLimitMS) * time.Millisecond, MaxBytes: c.FirehoseMaxBytes, Logger: s.opts.Log, Now: s.opts.Now,
 	}
@@ -33,3 +33,7 @@ func (s *Server) buildFirehose(ctx context.Context) (err error) {
 	})
 	return err
 }
+
+// noRedirect leaves a redirect as the answer: followed, a POST would become a
+// GET, whose answer means nothing.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

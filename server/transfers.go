@@ -5,22 +5,31 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"nestbox/repo"
 )
 
 // tempName is the folder for repositories while they are sent or received. Its
-// files have no names: what is in it is a leftover.
-const tempName = "tmp"
+// files have no names while they are used; one that a crash left its name is
+// removed at the next start, and nothing else that is there.
+const tempName = "transfers"
 
 // openTransfers prepares exports and imports. What an import that was cut off
 // has staged is dropped: none is under way yet.
 func (s *Server) openTransfers(ctx context.Context) error {
 	t := &s.repos.Transfers
 	t.TempDir, t.MaxImport, t.NoImports = filepath.Join(s.DataDir, tempName), s.opts.Config.MaxImportSize, !s.opts.Config.AcceptingImports
-	if err := os.RemoveAll(t.TempDir); err != nil {
-		return fmt.Errorf("empty folder for temporary files: %w", err)
-	}
-	if err := os.Mkdir(t.TempDir, 0o700); err != nil {
+	if err := os.MkdirAll(t.TempDir, 0o700); err != nil {
 		return fmt.Errorf("make folder for temporary files: %w", err)
+	}
+	left, err := filepath.Glob(filepath.Join(t.TempDir, repo.TempPrefix+"*"))
+	if err != nil {
+		return fmt.Errorf("look for temporary files: %w", err)
+	}
+	for _, name := range left {
+		if err := os.Remove(name); err != nil {
+			return fmt.Errorf("remove temporary file: %w", err)
+		}
 	}
 	return s.repos.Store.Drop(ctx, 0)
 }

@@ -95,8 +95,16 @@ func (v Verification) Run(ctx context.Context) (_ Verified, err error) {
 
 func (v *verifier) run(ctx context.Context) error {
 	if v.Repaired != nil {
-		if err := v.eachAccount(ctx, v.repair); err != nil {
+		switch intact, err := v.db.Intact(); {
+		case err != nil:
 			return err
+		case !intact:
+			// Queries may not see all that is there.
+			v.Repaired("nothing is repaired: the database file itself is damaged")
+		default:
+			if err := v.eachAccount(ctx, v.repair); err != nil {
+				return err
+			}
 		}
 	}
 	v.Progress("the database")
@@ -274,21 +282,21 @@ func (v *verifier) repair(ctx context.Context, a sqlite.Inspected) error {
 		return nil
 	}
 	check := v.checker(a, func(string) {})
-	sound := false
-	err := v.db.Repo(a.ID, func(rows repo.Rows) error {
-		done, err := check.Check(ctx, rows)
-		sound = done.Tree
+	var found repo.Checked
+	err := v.db.Repo(a.ID, func(rows repo.Rows) (err error) {
+		found, err = check.Check(ctx, rows)
 		return err
 	})
 	if errors.Is(err, repo.ErrNoRepo) || ctx.Err() != nil {
 		return ctx.Err()
 	}
-	done, err := v.db.Rebuild(a.ID, !sound, check.Derive, v.Now())
-	if errors.Is(err, sqlite.ErrTree) { // the rest can be repaired all the same
-		v.Repaired(fmt.Sprintf("%s: tree not repaired: %v", a.DID, err))
-		done, err = v.db.Rebuild(a.ID, false, check.Derive, v.Now())
+	if found.Tree && found.Differ {
+		// What a lost record refers to must not be given up: it may come back.
+		v.Repaired(a.DID.String() + ": not repaired: its tree and its records do not name the same")
+		return nil
 	}
-	if errors.Is(err, sqlite.ErrRecord) {
+	done, err := v.db.Rebuild(a.ID, !found.Tree, check.Derive, v.Now())
+	if errors.Is(err, sqlite.ErrRecord) || errors.Is(err, sqlite.ErrTree) {
 		v.Repaired(fmt.Sprintf("%s: not repaired: %v", a.DID, err))
 		return nil
 	}

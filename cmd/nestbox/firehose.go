@@ -36,7 +36,7 @@ func (c *firehoseStatusCmd) Run() error {
 			fmt.Fprintln(w, "\nCLIENT\tSINCE\tSENT\tUSER AGENT")
 		}
 		for _, s := range st.Subscribers {
-			fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", s.Client, s.Since, s.Sent, s.UserAgent)
+			fmt.Fprintf(w, "%s\t%s\t%d\t%q\n", s.Client, s.Since, s.Sent, s.UserAgent)
 		}
 	})
 }

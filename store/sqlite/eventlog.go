@@ -156,21 +156,10 @@ func (db EventLog) Prune(ctx context.Context, keep time.Time, maxBytes int64) (i
 	return removed, nil
 }
 
-// Jump implements firehose.Log. It drops the log in steps first, so that the
-// last transaction, which moves the number, is short.
+// Jump implements firehose.Log. It is one transaction: a log that was dropped
+// without a new number would be one that nobody is told of. Writers wait for it,
+// some seconds where the log is large.
 func (db EventLog) Jump(ctx context.Context, to int64) error {
-	b, err := db.Bounds(ctx)
-	if err != nil {
-		return err
-	}
-	if to < b.Last {
-		return fmt.Errorf("%w: it is at %d", firehose.ErrBackwards, b.Last)
-	}
-	for removed := 1; removed > 0; {
-		if removed, err = db.Prune(ctx, time.Unix(1<<40, 0), 0); err != nil {
-			return err
-		}
-	}
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		last, err := lastSeq(tx.Conn)
 		if err != nil {
@@ -179,11 +168,12 @@ func (db EventLog) Jump(ctx context.Context, to int64) error {
 		if to < last {
 			return fmt.Errorf("%w: it is at %d", firehose.ErrBackwards, last)
 		}
-		// An AUTOINCREMENT that gave no number yet has no row; the table has no
-		// key by which it could be replaced.
+		// Without a condition SQLite frees the table's pages, not its rows.
 		if _, err := change(tx.Conn, "DELETE FROM event", nil); err != nil {
 			return fmt.Errorf("drop event log: %w", err)
 		}
+		// An AUTOINCREMENT that gave no number yet has no row; the table has no
+		// key by which it could be replaced.
 		if _, err := change(tx.Conn, "DELETE FROM sqlite_sequence WHERE name = 'event'", nil); err != nil {
 			return fmt.Errorf("reset numbers: %w", err)
 		}

@@ -47,6 +47,20 @@ func Verify(path string) (faults []string, err error) {
 	return faults, errors.Join(err, i.Close())
 }
 
+// Intact says whether the file is sound as SQLite sees it: only then do queries
+// find all that is in it.
+func (i *Inspection) Intact() (intact bool, err error) {
+	intact = true
+	err = sqlitex.ExecuteTransient(i.conn, "PRAGMA integrity_check", &sqlitex.ExecOptions{ResultFunc: func(s *sqlite.Stmt) error {
+		intact = intact && s.ColumnText(0) == "ok"
+		return nil
+	}})
+	if err != nil {
+		return false, fmt.Errorf("integrity_check: %w", err)
+	}
+	return intact, nil
+}
+
 // Faults does what Verify does.
 func (i *Inspection) Faults(tell func(fault string)) error {
 	report := func(what string) func(*sqlite.Stmt) error {
