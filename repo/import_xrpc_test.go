@@ -65,7 +65,7 @@ func TestImportRepo(t *testing.T) {
 	if len(now.blocks) != len(then.blocks) || now.blocks[1].CID != then.blocks[1].CID || now.root == then.root {
 		t.Errorf("%d blocks with the root %s, want %d with %s", len(now.blocks), now.blocks[1].CID, len(then.blocks), then.blocks[1].CID)
 	}
-	if left, err := os.ReadDir(filepath.Join(s.DataDir, "tmp")); err != nil || len(left) > 0 {
+	if left, err := os.ReadDir(filepath.Join(s.DataDir, "transfers")); err != nil || len(left) > 0 {
 		t.Errorf("left in the folder of temporary files: %v, %v", left, err)
 	}
 	note(t, s, alice, "later", "it goes on")
