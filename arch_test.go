@@ -43,7 +43,7 @@ type rule struct {
 func arrows() map[string]rule {
 	// What is below every domain. internal/pdstest is not in it: it starts a
 	// whole server, so only tests and the benchmarks use it.
-	helpers := []string{"internal/durable", "internal/seal"}
+	helpers := []string{"internal/durable", "internal/pause", "internal/seal"}
 	format := []string{"dagcbor", "repo/car", "repo/mst", "firehose/event"} // of repositories and their events
 	foundations := slices.Concat(helpers, []string{"xrpc", "auth", "ratelimit", "plc"})
 	leaves := []string{"account", "identity", "repo", "blob", "firehose"}
@@ -70,6 +70,7 @@ func arrows() map[string]rule {
 		"plc/directory":             {imports: with("plc")},                                 // a directory of its own, not a part of the PDS
 		"store/sqlite/groupcommit":  {imports: helpers},                                     // closures over a connection; knows no table
 		"internal/durable":          {},                                                     // helpers without a domain stand alone
+		"internal/pause":            {},                                                     // the same
 		"internal/seal":             {},                                                     // the same
 		"config":                    {imports: helpers, anyInTests: true},                   // is read by server and cmd alone; domains get values
 		"config/internal/manual":    {imports: []string{"config"}},                          // writes the README's table from Config's comments

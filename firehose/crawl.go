@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"nestbox/internal/pause"
 )
 
 const (
@@ -74,7 +76,7 @@ func (c *Crawler) Run(ctx context.Context) {
 				c.Notify()
 			}
 		}
-		if !wait(ctx, crawlEvery) {
+		if !pause.For(ctx, crawlEvery) {
 			return
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"nestbox/internal/pause"
 )
 
 // Settings bound what the stream takes.
@@ -278,13 +280,13 @@ const (
 func (h *Hub) Announce(ctx context.Context) {
 	for {
 		more, err := h.opts.Log.Announce(ctx, h.opts.Now().UTC(), announceStep)
-		pause := announcePause
+		again := announcePause
 		if err != nil {
 			if ctx.Err() != nil {
 				return
 			}
 			h.opts.Logger.LogAttrs(ctx, slog.LevelError, "announcing accounts failed", slog.String("cause", err.Error()))
-			pause = announceRetry
+			again = announceRetry
 		} else if !more {
 			select {
 			case <-h.kick:
@@ -293,21 +295,9 @@ func (h *Hub) Announce(ctx context.Context) {
 				return
 			}
 		}
-		if !wait(ctx, pause) {
+		if !pause.For(ctx, again) {
 			return
 		}
-	}
-}
-
-// wait returns true after d, false when ctx ends first.
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

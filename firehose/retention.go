@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"nestbox/internal/pause"
 )
 
 const (
@@ -31,7 +33,7 @@ func (r *Retention) Run(ctx context.Context) {
 		if removed > 0 {
 			r.Logger.LogAttrs(ctx, slog.LevelInfo, "event log pruned", slog.Int("removed", removed))
 		}
-		if !wait(ctx, pruneEvery) {
+		if !pause.For(ctx, pruneEvery) {
 			return
 		}
 	}
@@ -42,7 +44,7 @@ func (r *Retention) prune(ctx context.Context) (removed int, err error) {
 	for {
 		n, err := r.Log.Prune(ctx, keep, r.MaxBytes)
 		removed += n
-		if err != nil || n == 0 || !wait(ctx, prunePause) {
+		if err != nil || n == 0 || !pause.For(ctx, prunePause) {
 			return removed, err
 		}
 	}

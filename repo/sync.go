@@ -14,6 +14,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"nestbox/dagcbor"
+	"nestbox/internal/pause"
 	"nestbox/repo/mst"
 )
 
@@ -160,25 +161,13 @@ const (
 // Sweep removes, in small steps, what belongs to no account any more, until ctx
 // ends.
 func (s *Service) Sweep(ctx context.Context) {
-	for ctx.Err() == nil {
+	for next := time.Duration(0); pause.For(ctx, next); {
 		more, err := s.Store.Sweep(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.Log.LogAttrs(ctx, slog.LevelWarn, "removed repositories not swept", slog.String("cause", err.Error()))
 		}
-		if more {
-			pause(ctx, sweepPause)
-		} else {
-			pause(ctx, sweepEvery)
+		if next = sweepEvery; more {
+			next = sweepPause
 		}
-	}
-}
-
-// pause waits for d, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
 	}
 }

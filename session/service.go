@@ -13,6 +13,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/auth"
+	"nestbox/internal/pause"
 	"nestbox/ratelimit"
 	"nestbox/xrpc"
 )
@@ -294,7 +295,7 @@ const (
 // predecessor has expired: a session is dead for sure one token's life after
 // its stored expiry.
 func (s *Service) Collect(ctx context.Context) {
-	for wait(ctx, collectEvery) {
+	for pause.For(ctx, collectEvery) {
 		for after := int64(0); ; {
 			next, removed, err := s.Store.Collect(ctx, after, s.now().Add(-s.RefreshTTL))
 			if err != nil && ctx.Err() == nil {
@@ -303,22 +304,10 @@ func (s *Service) Collect(ctx context.Context) {
 			if removed > 0 {
 				s.Log.LogAttrs(ctx, slog.LevelInfo, "expired sessions collected", slog.Int("removed", removed))
 			}
-			if err != nil || next == 0 || !wait(ctx, collectPause) {
+			if err != nil || next == 0 || !pause.For(ctx, collectPause) {
 				break
 			}
 			after = next
 		}
-	}
-}
-
-// wait returns true after d, false when ctx ends first.
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
