@@ -96,13 +96,19 @@ func (db Accounts) find(ctx context.Context, column, value string) (found *accou
 func emailKey(email string) string { return strings.ToLower(email) }
 
 // List implements account.Store.
-func (db Accounts) List(ctx context.Context, after int64, limit int) ([]*account.Account, error) {
-	var out []*account.Account
-	err := db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, "SELECT "+accountColumns+accountTables+"WHERE a.pending_operation IS NULL AND a.id > ? ORDER BY a.id LIMIT ?",
-			func(s *sqlite.Stmt) { s.BindInt64(1, after); s.BindInt64(2, int64(limit)) },
-			func(r *sqlite.Stmt) error { out = append(out, scanAccount(r)); return nil })
+func (db Accounts) List(ctx context.Context, after int64, limit int) (out []*account.Account, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		out, err = listAccounts(c, after, limit)
+		return err
 	})
+	return out, err
+}
+
+// listAccounts returns up to limit accounts with an ID above after, by ID.
+func listAccounts(c *sqlite.Conn, after int64, limit int) (out []*account.Account, err error) {
+	err = query(c, "SELECT "+accountColumns+accountTables+"WHERE a.pending_operation IS NULL AND a.id > ? ORDER BY a.id LIMIT ?",
+		func(s *sqlite.Stmt) { s.BindInt64(1, after); s.BindInt64(2, int64(limit)) },
+		func(r *sqlite.Stmt) error { out = append(out, scanAccount(r)); return nil })
 	if err != nil {
 		return nil, fmt.Errorf("list accounts: %w", err)
 	}
@@ -159,7 +165,7 @@ func (db Accounts) UpgradeHash(ctx context.Context, id int64, old, better string
 
 // SetPassword implements account.Store.
 func (db Accounts) SetPassword(ctx context.Context, id int64, hash string, keep int64, e account.Event) error {
-	return db.update(ctx, id, func(tx *groupcommit.Tx) error {
+	return db.update(ctx, id, func(tx *groupcommit.Tx, _ *account.Account) error {
 		_, err := change(tx.Conn, "UPDATE account SET password_hash = ?, credential_epoch = credential_epoch + 1 WHERE id = ?",
 			func(s *sqlite.Stmt) { s.BindText(1, hash); s.BindInt64(2, id) })
 		if err != nil {
@@ -174,16 +180,16 @@ func (db Accounts) SetPassword(ctx context.Context, id int64, hash string, keep 
 	})
 }
 
-// update runs a write on an account that exists and, once it is committed,
+// update runs a write on an account that exists, as it is now, and, once it is committed,
 // drops it from the cache.
-func (db Accounts) update(ctx context.Context, id int64, fn func(*groupcommit.Tx) error) error {
+func (db Accounts) update(ctx context.Context, id int64, fn func(*groupcommit.Tx, *account.Account) error) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		a, err := findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) })
 		if err != nil {
 			return err
 		}
 		forget(tx, db.DB, a.DID)
-		return fn(tx)
+		return fn(tx, a)
 	})
 }
 
@@ -207,7 +213,7 @@ func expireForeignTokens(tx *groupcommit.Tx, db *DB, id int64, at time.Time) err
 
 // AddAppPassword implements account.Store.
 func (db Accounts) AddAppPassword(ctx context.Context, id int64, p account.AppPassword, e account.Event) error {
-	return db.update(ctx, id, func(tx *groupcommit.Tx) error {
+	return db.update(ctx, id, func(tx *groupcommit.Tx, _ *account.Account) error {
 		n := 0
 		err := query(tx.Conn, "SELECT count(*) FROM app_password WHERE account_id = ?",
 			func(s *sqlite.Stmt) { s.BindInt64(1, id) },
@@ -238,7 +244,7 @@ func (db Accounts) AddAppPassword(ctx context.Context, id int64, p account.AppPa
 
 // RevokeAppPassword implements account.Store.
 func (db Accounts) RevokeAppPassword(ctx context.Context, id int64, name string, e account.Event) error {
-	return db.update(ctx, id, func(tx *groupcommit.Tx) error {
+	return db.update(ctx, id, func(tx *groupcommit.Tx, _ *account.Account) error {
 		ended, err := deleteSessions(tx, db.DB, "app_password_id = (SELECT id FROM app_password WHERE account_id = ? AND name = ?)",
 			func(s *sqlite.Stmt) { s.BindInt64(1, id); s.BindText(2, name) })
 		if err != nil {
@@ -260,13 +266,9 @@ func (db Accounts) RevokeAppPassword(ctx context.Context, id int64, name string,
 // SetStatus implements account.Store.
 func (db Accounts) SetStatus(ctx context.Context, id int64, c account.StatusChange, e account.Event) (*account.Account, error) {
 	var now *account.Account
-	err := db.update(ctx, id, func(tx *groupcommit.Tx) error {
-		a, err := findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) })
-		if err != nil {
-			return err
-		}
+	err := db.update(ctx, id, func(tx *groupcommit.Tx, a *account.Account) error {
 		next, endSessions := a.With(c, e.At)
-		_, err = change(tx.Conn, `UPDATE account SET takendown_at = ?, takedown_ref = ?, suspended_at = ?, deactivated_at = ?, delete_after = ?,
+		_, err := change(tx.Conn, `UPDATE account SET takendown_at = ?, takedown_ref = ?, suspended_at = ?, deactivated_at = ?, delete_after = ?,
 			credential_epoch = credential_epoch + ? WHERE id = ?`,
 			func(s *sqlite.Stmt) {
 				bindTime(s, 1, next.TakendownAt)
@@ -347,11 +349,7 @@ func logSync(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time) error
 
 // Delete implements account.Store.
 func (db Accounts) Delete(ctx context.Context, id int64, at time.Time) error {
-	return db.update(ctx, id, func(tx *groupcommit.Tx) error {
-		a, err := findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) })
-		if err != nil {
-			return err
-		}
+	return db.update(ctx, id, func(tx *groupcommit.Tx, a *account.Account) error {
 		if _, err := deleteSessions(tx, db.DB, "account_id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
 			return err
 		}

@@ -12,7 +12,6 @@ import (
 	"nestbox/account"
 	"nestbox/firehose"
 	"nestbox/firehose/event"
-	"nestbox/repo/car"
 	"nestbox/store/sqlite/groupcommit"
 )
 
@@ -80,20 +79,26 @@ func lastSeq(c *sqlite.Conn) (last int64, err error) {
 // errEnough ends a query early.
 var errEnough = errors.New("enough rows")
 
+const loggedColumns = "seq, at, kind, did, split, body"
+
+func scanLogged(r *sqlite.Stmt) firehose.Logged {
+	return firehose.Logged{
+		Seq: r.ColumnInt64(0), At: columnTime(r, 1),
+		Event: event.Event{
+			Kind: event.Kind(r.ColumnText(2)), DID: syntax.DID(r.ColumnText(3)),
+			Split: r.ColumnInt(4), Body: columnBytes(r, 5),
+		},
+	}
+}
+
 // Read implements firehose.Log.
 func (db EventLog) Read(ctx context.Context, after int64, count, bytes int) ([]firehose.Logged, error) {
 	var out []firehose.Logged
 	err := db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, "SELECT seq, at, kind, did, split, body FROM event WHERE seq > ? ORDER BY seq LIMIT ?",
+		return query(c, "SELECT "+loggedColumns+" FROM event WHERE seq > ? ORDER BY seq LIMIT ?",
 			func(s *sqlite.Stmt) { s.BindInt64(1, after); s.BindInt64(2, int64(count)) },
 			func(r *sqlite.Stmt) error {
-				e := firehose.Logged{
-					Seq: r.ColumnInt64(0), At: columnTime(r, 1),
-					Event: event.Event{
-						Kind: event.Kind(r.ColumnText(2)), DID: syntax.DID(r.ColumnText(3)),
-						Split: r.ColumnInt(4), Body: columnBytes(r, 5),
-					},
-				}
+				e := scanLogged(r)
 				out = append(out, e)
 				if bytes -= len(e.Body); bytes <= 0 {
 					return errEnough
@@ -201,17 +206,24 @@ func (db EventLog) Announce(ctx context.Context, at time.Time, limit int) (more 
 		if !under {
 			return nil
 		}
-		last, n, events, err := announcements(tx.Conn, after, limit, at)
+		accounts, err := listAccounts(tx.Conn, after, limit)
 		if err != nil {
-			return fmt.Errorf("read what to announce: %w", err)
+			return err
 		}
-		for _, ev := range events {
-			if err := insertLog(tx, db.DB, ev, at); err != nil {
+		for _, a := range accounts {
+			after = a.ID
+			if err := logStatus(tx, db.DB, a, at); err != nil {
+				return err
+			}
+			if a.Status() != account.Active {
+				continue
+			}
+			if err := logSync(tx, db.DB, a, at); err != nil {
 				return err
 			}
 		}
-		if more = n == limit; more {
-			_, err = change(tx.Conn, "UPDATE announce SET after = ?", func(s *sqlite.Stmt) { s.BindInt64(1, last) })
+		if more = len(accounts) == limit; more {
+			_, err = change(tx.Conn, "UPDATE announce SET after = ?", func(s *sqlite.Stmt) { s.BindInt64(1, after) })
 		} else {
 			_, err = change(tx.Conn, "DELETE FROM announce", nil)
 		}
@@ -221,30 +233,4 @@ func (db EventLog) Announce(ctx context.Context, at time.Time, limit int) (more 
 		return nil
 	})
 	return more, err
-}
-
-// announcements are the events of up to limit accounts with an ID above after:
-// n of them, the last of which is the one with the ID last.
-func announcements(c *sqlite.Conn, after int64, limit int, at time.Time) (last int64, n int, events []event.Event, err error) {
-	err = query(c, "SELECT "+accountColumns+", r.rev, r.cid, r.commit_block"+accountTables+
-		`LEFT JOIN repo r ON r.account_id = a.id AND r.current = 1 AND r.cid IS NOT NULL
-		WHERE a.pending_operation IS NULL AND a.id > ? ORDER BY a.id LIMIT ?`,
-		func(s *sqlite.Stmt) { s.BindInt64(1, after); s.BindInt64(2, int64(limit)) },
-		func(r *sqlite.Stmt) error {
-			a := scanAccount(r)
-			last, n = a.ID, n+1
-			events = append(events, event.Account{DID: a.DID, Status: string(a.Status()), Time: at}.Event())
-			columns := r.ColumnCount()
-			if a.Status() != account.Active || r.ColumnIsNull(columns-1) {
-				return nil
-			}
-			id, err := columnCID(r, columns-2)
-			if err != nil {
-				return err
-			}
-			commit := car.Block{CID: id, Data: columnBytes(r, columns-1)}
-			events = append(events, event.Sync{DID: a.DID, Rev: syntax.TID(r.ColumnText(columns - 3)), Commit: commit, Time: at}.Event())
-			return nil
-		})
-	return last, n, events, err
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"zombiezen.com/go/sqlite"
 
+	"nestbox/account"
 	"nestbox/identity"
 	"nestbox/store/sqlite/groupcommit"
 )
@@ -40,7 +41,7 @@ func (db Identities) Due(ctx context.Context, before time.Time, limit int) ([]id
 
 // SaveDocument implements identity.Store.
 func (db Identities) SaveDocument(ctx context.Context, accountID int64, document []byte, handleInvalid bool, at time.Time) error {
-	return Accounts(db).update(ctx, accountID, func(tx *groupcommit.Tx) error {
+	return Accounts(db).update(ctx, accountID, func(tx *groupcommit.Tx, _ *account.Account) error {
 		return saveDocument(tx.Conn, accountID, document, handleInvalid, at)
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 	"time"
 
@@ -16,7 +15,6 @@ import (
 	"nestbox/blob"
 	"nestbox/dagcbor"
 	"nestbox/firehose"
-	"nestbox/firehose/event"
 	"nestbox/repo"
 )
 
@@ -47,15 +45,7 @@ func Inspect(ctx context.Context, path string) (*Inspection, error) {
 var ErrOlderSchema = errors.New("the database was written by an older nestbox; start this version's server on it first")
 
 func knownSchema(c *sqlite.Conn) error {
-	names, err := fs.Glob(migrationFiles, "migrations/*.sql")
-	if err != nil {
-		return fmt.Errorf("list migrations: %w", err)
-	}
-	have, err := pragmaInt(c, "user_version")
-	if err != nil {
-		return err
-	}
-	app, err := pragmaInt(c, "application_id")
+	have, app, names, err := schemaOf(c)
 	switch {
 	case err != nil:
 		return err
@@ -122,10 +112,7 @@ var _ repo.Rows = (*rows)(nil)
 // EachNumber implements repo.Rows.
 func (r *rows) EachNumber(yield func(id int64) error) error {
 	return query(r.conn, "SELECT id FROM node WHERE id BETWEEN ? AND ? ORDER BY id",
-		func(s *sqlite.Stmt) {
-			s.BindInt64(1, nodeKey(r.head.Number, 0))
-			s.BindInt64(2, nodeKey(r.head.Number, maxNode))
-		},
+		nodesOf(r.head.Number),
 		func(s *sqlite.Stmt) error { return yield(s.ColumnInt64(0) & maxNode) })
 }
 
@@ -192,15 +179,8 @@ func (i *Inspection) MissingBlobs(yield func(did syntax.DID, id, record string) 
 // Events calls yield for each event of the log, in order, with the bytes of all
 // bodies up to it.
 func (i *Inspection) Events(yield func(e firehose.Logged, total int64) error) error {
-	return query(i.conn, "SELECT seq, at, kind, did, split, body, total FROM event ORDER BY seq", nil,
-		func(r *sqlite.Stmt) error {
-			return yield(firehose.Logged{
-				Seq: r.ColumnInt64(0), At: columnTime(r, 1),
-				Event: event.Event{
-					Kind: event.Kind(r.ColumnText(2)), DID: syntax.DID(r.ColumnText(3)), Split: r.ColumnInt(4), Body: columnBytes(r, 5),
-				},
-			}, r.ColumnInt64(6))
-		})
+	return query(i.conn, "SELECT "+loggedColumns+", total FROM event ORDER BY seq", nil,
+		func(r *sqlite.Stmt) error { return yield(scanLogged(r), r.ColumnInt64(6)) })
 }
 
 // LastEvent is the number that the log gave last.
@@ -237,14 +217,14 @@ func (i *Inspection) Rebuild(accountID int64, tree bool, derive func(repo.Record
 		return Rebuilt{}, fmt.Errorf("begin to rebuild: %w", err)
 	}
 	defer end(&err)
-	b := &rebuild{conn: i.conn, accountID: accountID, at: at}
+	b := &rebuild{conn: i.conn, accountID: accountID}
 	if err := b.open(); err != nil {
 		return Rebuilt{}, err
 	}
 	if err := b.derived(derive); err != nil {
 		return Rebuilt{}, err
 	}
-	if err := b.marks(); err != nil {
+	if b.out.Marks, err = markAllBlobs(i.conn, accountID, b.number, at); err != nil {
 		return Rebuilt{}, err
 	}
 	if tree {

@@ -29,15 +29,7 @@ var (
 )
 
 func migrate(c *sqlite.Conn) error {
-	names, err := fs.Glob(migrationFiles, "migrations/*.sql")
-	if err != nil {
-		return fmt.Errorf("list migrations: %w", err)
-	}
-	have, err := pragmaInt(c, "user_version")
-	if err != nil {
-		return err
-	}
-	app, err := pragmaInt(c, "application_id")
+	have, app, names, err := schemaOf(c)
 	if err != nil {
 		return err
 	}
@@ -61,6 +53,19 @@ func migrate(c *sqlite.Conn) error {
 		}
 	}
 	return nil
+}
+
+// schemaOf returns the number of a database's schema, whose it is, and the
+// migrations that this binary knows.
+func schemaOf(c *sqlite.Conn) (have, app int, names []string, err error) {
+	if names, err = fs.Glob(migrationFiles, "migrations/*.sql"); err != nil {
+		return 0, 0, nil, fmt.Errorf("list migrations: %w", err)
+	}
+	if have, err = pragmaInt(c, "user_version"); err != nil {
+		return 0, 0, nil, err
+	}
+	app, err = pragmaInt(c, "application_id")
+	return have, app, names, err
 }
 
 func applyMigration(c *sqlite.Conn, script string, version int) (err error) {

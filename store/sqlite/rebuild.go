@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/ipfs/go-cid"
@@ -20,7 +19,6 @@ type rebuild struct {
 	accountID, number int64
 	cid, commit       []byte
 	rev               syntax.TID
-	at                time.Time
 	out               Rebuilt
 }
 
@@ -98,28 +96,6 @@ func (b *rebuild) want(r repo.Record, want, kept repo.Derived) error {
 	return nil
 }
 
-// marks corrects which of the account's blobs are used.
-func (b *rebuild) marks() error {
-	const used = "EXISTS (SELECT 1 FROM blob_ref r WHERE r.repo_id = ?2 AND r.cid = blob.cid)"
-	for _, sql := range []string{
-		"UPDATE blob SET unused_since = NULL, was_used = 1 WHERE account_id = ?1 AND (unused_since IS NOT NULL OR was_used <> 1) AND " + used,
-		"UPDATE blob SET unused_since = ?3 WHERE account_id = ?1 AND unused_since IS NULL AND ?2 <> 0 AND NOT " + used,
-	} {
-		n, err := change(b.conn, sql, func(s *sqlite.Stmt) {
-			s.BindInt64(1, b.accountID)
-			s.BindInt64(2, b.number)
-			if s.BindParamCount() == 3 {
-				bindTime(s, 3, b.at)
-			}
-		})
-		if err != nil {
-			return fmt.Errorf("mark blobs: %w", err)
-		}
-		b.out.Marks += n
-	}
-	return nil
-}
-
 // tree makes the nodes anew. What an export with since gives is more than it
 // need be then, since all of them count as the latest commit's.
 func (b *rebuild) tree() error {
@@ -127,11 +103,7 @@ func (b *rebuild) tree() error {
 	if err != nil || dagcbor.CID(b.commit).KeyString() != string(b.cid) {
 		return fmt.Errorf("%w: the commit itself is damaged", ErrTree)
 	}
-	_, err = change(b.conn, "DELETE FROM node WHERE id BETWEEN ? AND ?", func(s *sqlite.Stmt) {
-		s.BindInt64(1, nodeKey(b.number, 0))
-		s.BindInt64(2, nodeKey(b.number, maxNode))
-	})
-	if err != nil {
+	if _, err := change(b.conn, "DELETE FROM node WHERE id BETWEEN ? AND ?", nodesOf(b.number)); err != nil {
 		return fmt.Errorf("remove nodes: %w", err)
 	}
 	builder := mst.Builder{NextID: 1, Emit: func(n mst.Changed) error {

@@ -29,6 +29,14 @@ const maxNode = 1<<32 - 1
 // repository's above.
 func nodeKey(number, node int64) int64 { return number<<32 | node }
 
+// nodesOf binds the first two parameters to the bounds of a repository's nodes.
+func nodesOf(number int64) bind {
+	return func(s *sqlite.Stmt) {
+		s.BindInt64(1, nodeKey(number, 0))
+		s.BindInt64(2, nodeKey(number, maxNode))
+	}
+}
+
 // owner is the account of a repository, as a writer sees it.
 type owner struct {
 	active bool
@@ -39,7 +47,7 @@ type owner struct {
 // being registered is none.
 func loadOwner(c *sqlite.Conn, accountID int64) (o owner, err error) {
 	err = repo.ErrNoRepo
-	qerr := query(c, `SELECT a.deactivated_at IS NULL AND a.takendown_at IS NULL AND a.suspended_at IS NULL, r.id, r.cid, r.rev, r.records
+	qerr := query(c, `SELECT `+accountStatus+` = '', r.id, r.cid, r.rev, r.records
 		FROM account a LEFT JOIN repo r ON r.account_id = a.id AND r.current = 1
 		WHERE a.id = CAST(? AS INTEGER) AND a.pending_operation IS NULL`,
 		func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },

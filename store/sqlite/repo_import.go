@@ -104,7 +104,7 @@ func (db Repos) Switch(ctx context.Context, accountID int64, was cid.Cid, next r
 		if err := storeHead(tx.Conn, next); err != nil {
 			return err
 		}
-		if err := markAllBlobs(tx.Conn, accountID, next.Number, at); err != nil {
+		if _, err := markAllBlobs(tx.Conn, accountID, next.Number, at); err != nil {
 			return err
 		}
 		if !old.active {
@@ -114,28 +114,32 @@ func (db Repos) Switch(ctx context.Context, accountID int64, was cid.Cid, next r
 	})
 }
 
-// markAllBlobs is markBlobs for every blob of the account.
-func markAllBlobs(c *sqlite.Conn, accountID, number int64, at time.Time) error {
+// markAllBlobs is markBlobs for every blob of the account. It returns how many
+// were marked otherwise before.
+func markAllBlobs(c *sqlite.Conn, accountID, number int64, at time.Time) (changed int, err error) {
 	const used = "EXISTS (SELECT 1 FROM blob_ref r WHERE r.repo_id = ?2 AND r.cid = blob.cid)"
-	_, err := change(c, "UPDATE blob SET unused_since = NULL, was_used = 1 WHERE account_id = ?1 AND "+used,
+	isUsed, err := change(c, "UPDATE blob SET unused_since = NULL, was_used = 1 WHERE account_id = ?1 AND (unused_since IS NOT NULL OR was_used <> 1) AND "+used,
 		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindInt64(2, number) })
 	if err != nil {
-		return fmt.Errorf("mark blobs as used: %w", err)
+		return 0, fmt.Errorf("mark blobs as used: %w", err)
 	}
-	_, err = change(c, "UPDATE blob SET unused_since = ?3 WHERE account_id = ?1 AND unused_since IS NULL AND NOT "+used,
+	isNot, err := change(c, "UPDATE blob SET unused_since = ?3 WHERE account_id = ?1 AND unused_since IS NULL AND NOT "+used,
 		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindInt64(2, number); bindTime(s, 3, at) })
 	if err != nil {
-		return fmt.Errorf("mark blobs as unused: %w", err)
+		return 0, fmt.Errorf("mark blobs as unused: %w", err)
 	}
-	return nil
+	return isUsed + isNot, nil
 }
 
 // Drop implements repo.Store.
 func (db Repos) Drop(ctx context.Context, number int64) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		_, err := change(tx.Conn, "UPDATE repo SET account_id = NULL WHERE current = 0 AND (id = ?1 OR ?1 = 0)",
-			func(s *sqlite.Stmt) { s.BindInt64(1, number) })
-		if err != nil {
+		// All of them are looked for in an index: each row holds a commit.
+		where, b := "account_id IS NOT NULL", bind(nil)
+		if number != 0 {
+			where, b = "id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, number) }
+		}
+		if _, err := change(tx.Conn, "UPDATE repo SET account_id = NULL WHERE current = 0 AND "+where, b); err != nil {
 			return fmt.Errorf("drop what was staged: %w", err)
 		}
 		return nil

@@ -228,10 +228,7 @@ func (v *view) Blob(id cid.Cid) (info repo.BlobInfo, err error) {
 // Nodes implements repo.View.
 func (v *view) Nodes() (n int64, err error) {
 	err = query(v.conn, "SELECT count(*) FROM node WHERE id BETWEEN ? AND ?",
-		func(s *sqlite.Stmt) {
-			s.BindInt64(1, nodeKey(v.head.Number, 0))
-			s.BindInt64(2, nodeKey(v.head.Number, maxNode))
-		},
+		nodesOf(v.head.Number),
 		func(r *sqlite.Stmt) error { n = r.ColumnInt64(0); return nil })
 	if err != nil {
 		return 0, fmt.Errorf("count nodes: %w", err)
@@ -245,8 +242,7 @@ func (v *view) EachNode(since syntax.TID, yield func(id int64, children []int64,
 	var children []int64
 	return query(v.conn, "SELECT id, children, block FROM node WHERE id BETWEEN ? AND ? AND rev > ?",
 		func(s *sqlite.Stmt) {
-			s.BindInt64(1, nodeKey(v.head.Number, 0))
-			s.BindInt64(2, nodeKey(v.head.Number, maxNode))
+			nodesOf(v.head.Number)(s)
 			s.BindText(3, since.String())
 		},
 		func(r *sqlite.Stmt) error {
