@@ -1,9 +1,12 @@
 package repo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -268,6 +271,7 @@ func apply(tree *mst.Tree, o *op, did syntax.DID) (before cid.Cid, err error) {
 func (d *draft) describe(v View, tree *mst.Tree, all []touched) error {
 	var keys []string
 	var records []car.Block
+	created := int64(0)
 	for _, t := range all {
 		after := t.last
 		if t.before.Equals(after.cid) {
@@ -279,6 +283,7 @@ func (d *draft) describe(v View, tree *mst.Tree, all []touched) error {
 		case !t.before.Defined():
 			e.Action = event.ActionCreate
 			d.more++
+			created++
 		case after.block == nil:
 			e.Action = event.ActionDelete
 			d.more--
@@ -303,6 +308,9 @@ func (d *draft) describe(v View, tree *mst.Tree, all []touched) error {
 	if err != nil {
 		return err
 	}
+	if d.was.Records+d.more == created {
+		deletesLast(d.ops)
+	}
 	sent := make(map[cid.Cid]bool, len(records))
 	for _, b := range records {
 		if !sent[b.CID] {
@@ -311,6 +319,22 @@ func (d *draft) describe(v View, tree *mst.Tree, all []touched) error {
 		}
 	}
 	return nil
+}
+
+// deletesLast orders the ops of an event after which nothing is left but what it
+// created. Undone before the deletes are, such creates empty the tree, and indigo
+// then computes another root. It puts deletes first itself, but its comparison
+// (NormalizeOps) finds the way to that order only from this one.
+func deletesLast(ops []event.Op) {
+	slices.SortStableFunc(ops, func(a, b event.Op) int {
+		last := func(o event.Op) int {
+			if o.Action == event.ActionDelete {
+				return 1
+			}
+			return 0
+		}
+		return cmp.Or(last(a)-last(b), strings.Compare(a.Path, b.Path))
+	})
 }
 
 // sign makes a change of a draft: its commit and its event.

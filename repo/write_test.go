@@ -404,6 +404,41 @@ func TestRandomBatches(t *testing.T) {
 	}
 }
 
+// TestReplaceAll: indigo can undo a commit that leaves nothing of what was there
+// before, however much there was, whichever keys come first and whatever their
+// depth.
+func TestReplaceAll(t *testing.T) {
+	w := newWorld(t)
+	alice := w.person("alice")
+	random := rand.New(rand.NewPCG(3, 4)) // the same writes at each run
+	var there []string
+	const commits = 400
+	for range commits {
+		in := repo.ApplyWritesInput{Repo: alice.did.String()}
+		for _, rkey := range there {
+			in.Writes = append(in.Writes, step("delete", foo, rkey, ""))
+		}
+		there = there[:0]
+		size := 1
+		switch random.IntN(20) {
+		case 0:
+			size = 40
+		case 1, 2, 3:
+			size = 2
+		}
+		for range size {
+			there = append(there, fmt.Sprintf("k%d", random.Uint32()))
+			in.Writes = append(in.Writes, step("create", foo, there[len(there)-1], `{}`))
+		}
+		if _, err := w.ApplyWrites(t.Context(), alice.caller, in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := alice.verifyChain(0); n != commits+1 {
+		t.Errorf("%d events, want %d", n, commits+1)
+	}
+}
+
 // TestParallel: everyone's writes to one repository are there, one after the
 // other, and so are those to others beside it.
 func TestParallel(t *testing.T) {
