@@ -20,15 +20,9 @@ import (
 type Account struct {
 	ID int64
 	// Status is why the account is not active, as the Lexicons say it:
-	// StatusTakendown and the like. Empty where it is.
+	// auth.StatusTakendown and the like. Empty where it is.
 	Status string
 }
-
-// The statuses that have an answer of their own.
-const (
-	StatusTakendown = "takendown"
-	StatusSuspended = "suspended"
-)
 
 // Accounts finds accounts of this server.
 type Accounts interface {

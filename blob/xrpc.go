@@ -119,18 +119,11 @@ func (s *Service) visible(ctx context.Context, viewer auth.Viewer, name string) 
 	a, err := s.Accounts.Find(ctx, did)
 	switch {
 	case errors.Is(err, ErrNoAccount):
-		return Account{}, xrpc.BadRequest("RepoNotFound", "Could not find repo for DID: "+name)
+		return Account{}, auth.NoRepo(name)
 	case err != nil:
 		return Account{}, wireError(err)
-	case a.Status == "" || viewer.Sees(did):
-		return a, nil
-	case a.Status == StatusTakendown:
-		return Account{}, xrpc.BadRequest("RepoTakendown", "Repo has been takendown: "+name)
-	case a.Status == StatusSuspended:
-		return Account{}, xrpc.BadRequest("RepoSuspended", "Repo has been suspended: "+name)
-	default:
-		return Account{}, xrpc.BadRequest("RepoDeactivated", "Repo has been deactivated: "+name)
 	}
+	return a, viewer.Refused(did, a.Status)
 }
 
 // Limits of one page of a list.

@@ -41,13 +41,13 @@ func (s *Service) hosted(ctx context.Context, did string) (Account, error) {
 // not active.
 func (s *Service) seen(ctx context.Context, viewer auth.Viewer, did string) (Account, error) {
 	a, err := s.hosted(ctx, did)
-	if err == nil && !viewer.Sees(a.DID) {
-		err = available(a)
+	if err == nil {
+		err = viewer.Refused(a.DID, a.Status)
 	}
 	return a, err
 }
 
-func noRepo(did syntax.DID) string { return "Could not find repo for DID: " + did.String() }
+func noRepo(did syntax.DID) string { return auth.NoRepo(did.String()).Message }
 
 // GetRepoParams is what getRepo takes.
 type GetRepoParams struct {
