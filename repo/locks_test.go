@@ -5,6 +5,8 @@ import (
 	"errors"
 	"testing"
 	"testing/synctest"
+
+	"nestbox/repo/mst"
 )
 
 // TestLock: one at a time for an account, others beside it; who waits can leave,
@@ -58,4 +60,27 @@ func TestLock(t *testing.T) {
 			t.Errorf("kept: %v", s.writing.held)
 		}
 	})
+}
+
+// TestRemembered: what is remembered is of a bounded number of accounts, the last
+// one among them.
+func TestRemembered(t *testing.T) {
+	var m memory
+	for id := range int64(maxRemembered + 50) {
+		tree := mst.NewTree(1)
+		tree.Flush()
+		m.keep(id, Head{Number: id}, tree, "")
+		if n := len(m.of); n > maxRemembered {
+			t.Fatalf("of %d accounts", n)
+		}
+		if id%2 == 0 {
+			continue
+		}
+		if r := m.take(id); r == nil || r.head.Number != id {
+			t.Errorf("of %d: %v", id, r)
+		}
+		if m.take(id) != nil {
+			t.Errorf("%d is taken twice", id)
+		}
+	}
 }

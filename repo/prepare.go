@@ -135,7 +135,7 @@ type blobUse struct {
 // and that it is what the reference says. An old blob may be said to be another:
 // records that came from elsewhere do, and must remain editable. What it is in
 // truth must still be what the schema takes.
-func checkBlobs(v View, o *op) error {
+func checkBlobs(v base, o *op) error {
 	for _, use := range o.blobs {
 		b, err := v.Blob(use.cid)
 		switch {

@@ -65,6 +65,7 @@ type Service struct {
 
 	writing locks
 	rkeys   tids
+	recent  memory
 }
 
 // lock waits until no one else writes to the account's repository and returns

@@ -1,12 +1,10 @@
 package repo
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -114,12 +112,9 @@ func (s *Service) write(ctx context.Context, accountID int64, ops []op, swapComm
 		return nil, err
 	}
 	defer unlock()
+	var last error
 	for range maxAttempts {
-		var d *draft
-		err = s.Store.View(ctx, accountID, func(v View) (err error) {
-			d, err = newDraft(v, ops, swapCommit)
-			return err
-		})
+		d, err := s.draft(ctx, accountID, ops, swapCommit)
 		if err != nil || d == nil {
 			return nil, err
 		}
@@ -128,18 +123,53 @@ func (s *Service) write(ctx context.Context, accountID int64, ops []op, swapComm
 		if signErr != nil {
 			return nil, signErr
 		}
-		err = s.Store.Commit(ctx, change)
-		// A blob that went meanwhile is named by the next attempt.
-		if !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNoBlob) {
-			return &commitRef{change.Next.CID.String(), change.Next.Rev}, err
+		switch err = s.Store.Commit(ctx, change); {
+		case err == nil:
+			if len(ops) > 0 {
+				s.recent.keep(accountID, change.Next, d.tree, ops[len(ops)-1].key())
+			}
+			return &commitRef{change.Next.CID.String(), change.Next.Rev}, nil
+		case !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNoBlob):
+			return nil, err
+		}
+		last = err // a blob that went meanwhile is named by the next attempt
+	}
+	return nil, fmt.Errorf("write to repository, %d times: %w", maxAttempts, last)
+}
+
+// draft computes what ops make of an account's repository: from what the last
+// write left, or from the store.
+func (s *Service) draft(ctx context.Context, accountID int64, ops []op, swapCommit cid.Cid) (d *draft, err error) {
+	if k := s.recent.take(accountID); k != nil {
+		if d, err = newDraft(k, k.tree, ops, swapCommit); err == nil && d != nil {
+			return d, nil
 		}
 	}
-	return nil, fmt.Errorf("write to repository, %d times: %w", maxAttempts, err)
+	err = s.Store.View(ctx, accountID, func(v View) (err error) {
+		h := v.Head()
+		tree, err := mst.Open(h.Root, h.NextNode, v.Node)
+		if err != nil {
+			return err
+		}
+		d, err = newDraft(v, tree, ops, swapCommit)
+		return err
+	})
+	return d, err
+}
+
+// base is what a change is computed on.
+type base interface {
+	Head() Head
+	Node(l *mst.Link) (*mst.Node, error)
+	BySubject(collection, subject string, limit int) (keys []string, err error)
+	Blob(id cid.Cid) (BlobInfo, error)
 }
 
 // draft is a change without its commit.
 type draft struct {
-	was    Head
+	was Head
+	// tree is flushed.
+	tree   *mst.Tree
 	diff   mst.Diff
 	writes []Write
 	ops    []event.Op
@@ -149,14 +179,10 @@ type draft struct {
 	more int64
 }
 
-// newDraft computes what ops make of the repository in v, nil where they change
-// nothing. An op sees what those before it did.
-func newDraft(v View, ops []op, swapCommit cid.Cid) (*draft, error) {
-	d := &draft{was: v.Head()}
-	tree, err := mst.Open(d.was.Root, d.was.NextNode, v.Node)
-	if err != nil {
-		return nil, err
-	}
+// newDraft computes what ops make of the repository in v and its tree, nil where
+// they change nothing. An op sees what those before it did.
+func newDraft(v base, tree *mst.Tree, ops []op, swapCommit cid.Cid) (_ *draft, err error) {
+	d := &draft{was: v.Head(), tree: tree}
 	if len(ops) == 1 {
 		if idle, err := isIdle(tree, &ops[0]); err != nil || idle {
 			return nil, err
@@ -187,11 +213,11 @@ func newDraft(v View, ops []op, swapCommit cid.Cid) (*draft, error) {
 		all = append(all, touched{before, o})
 	}
 	d.diff = tree.Flush()
-	return d, d.describe(v, tree, all)
+	return d, d.describe(v, all)
 }
 
 // replacing puts the deletes before ops of what they replace.
-func replacing(v View, ops []op) ([]op, error) {
+func replacing(v base, ops []op) ([]op, error) {
 	var older []op
 	for i := range ops {
 		o := &ops[i]
@@ -268,7 +294,7 @@ func apply(tree *mst.Tree, o *op, did syntax.DID) (before cid.Cid, err error) {
 // describe fills in what follows from the keys that were changed: one op and one
 // write for each, whatever happened to it in between, since consumers of the
 // event demand that no path is in it twice.
-func (d *draft) describe(v View, tree *mst.Tree, all []touched) error {
+func (d *draft) describe(v base, all []touched) error {
 	var keys []string
 	var records []car.Block
 	created := int64(0)
@@ -304,7 +330,7 @@ func (d *draft) describe(v View, tree *mst.Tree, all []touched) error {
 		}
 		d.blocks = append(d.blocks, car.Block{CID: d.was.Root.CID, Data: root.Encode()})
 	}
-	err := tree.Proof(keys, func(n mst.Changed) { d.blocks = append(d.blocks, car.Block{CID: n.CID, Data: n.Block}) })
+	err := d.tree.Proof(keys, func(n mst.Changed) { d.blocks = append(d.blocks, car.Block{CID: n.CID, Data: n.Block}) })
 	if err != nil {
 		return err
 	}
@@ -333,7 +359,7 @@ func deletesLast(ops []event.Op) {
 			}
 			return 0
 		}
-		return cmp.Or(last(a)-last(b), strings.Compare(a.Path, b.Path))
+		return last(a) - last(b)
 	})
 }
 

@@ -201,16 +201,22 @@ func TestAgainstIndigo(t *testing.T) {
 		store, want := nodes{}, map[string]cid.Cid{}
 		d := mst.NewTree(1).Flush()
 		store.keep(d)
+		var tree *mst.Tree
+		var err error
 		for batch := range 40 {
-			tree, err := mst.Open(d.Root, d.NextID, store.load)
-			if err != nil {
-				t.Fatal(err)
+			if batch%3 == 0 { // else what the last batch left goes on
+				if tree, err = mst.Open(d.Root, d.NextID, store.load); err != nil {
+					t.Fatal(err)
+				}
 			}
 			for range 1 + rnd.IntN(20) {
 				change(t, rnd, tree, want, 1+int(seed)*10)
 			}
 			d = tree.Flush()
 			store.keep(d)
+			if err := tree.Trim(fmt.Sprintf("com.example.record/%06d", rnd.IntN(1+int(seed)*10))); err != nil {
+				t.Fatal(err)
+			}
 			if batch%4 == 3 {
 				if root := mustRoot(t, want); d.Root.CID != root {
 					t.Fatalf("seed %d, batch %d: root %s, indigo has %s", seed, batch, d.Root.CID, root)
@@ -218,6 +224,35 @@ func TestAgainstIndigo(t *testing.T) {
 				checkStored(t, store, d.Root, want)
 			}
 		}
+	}
+}
+
+// TestTrim: of a tree the path to a key stays in memory, the rest is loaded again.
+func TestTrim(t *testing.T) {
+	tree, store := mst.NewTree(1), nodes{}
+	for i := range 1000 {
+		if err := tree.Create(fmt.Sprintf("com.example.record/%06d", i), value(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store.keep(tree.Flush())
+	loads := 0
+	tree.LoadWith(func(l *mst.Link) (*mst.Node, error) { loads++; return store.load(l) })
+	const last = "com.example.record/000999"
+	if err := tree.Trim(last); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		key  string
+		more bool
+	}{{last, false}, {"com.example.record/000500", true}, {last, false}} {
+		before := loads
+		if _, err := tree.Get(c.key); err != nil || loads > before != c.more {
+			t.Errorf("%s: %d nodes loaded, %v", c.key, loads-before, err)
+		}
+	}
+	if err := tree.Create(last+"0", value(1)); err != nil || loads > 5 {
+		t.Errorf("the next key: %v, %d nodes loaded in all", err, loads)
 	}
 }
 

@@ -49,6 +49,9 @@ func Open(root Link, nextID int64, load Loader) (*Tree, error) {
 	return &Tree{root: n, load: load, nextID: nextID, top: root}, nil
 }
 
+// LoadWith has nodes loaded by load from now on.
+func (t *Tree) LoadWith(load Loader) { t.load = load }
+
 func (t *Tree) newNode(layer int) *Node { return &Node{layer: layer, dirty: true} }
 
 // free notes that a node's number is gone.
@@ -345,35 +348,56 @@ func (t *Tree) flush(n *Node, d *Diff) Link {
 // (https://atproto.com/specs/sync#commit-validation). The tree must be flushed.
 func (t *Tree) Proof(keys []string, visit func(Changed)) error {
 	seen := map[*Node]bool{}
-	show := func(n *Node) {
-		if !seen[n] {
-			seen[n] = true
-			block := n.Encode()
-			visit(Changed{Node: n, CID: dagcbor.CID(block), Block: block})
+	for _, key := range keys {
+		err := t.around(key, func(n *Node) {
+			if !seen[n] {
+				seen[n] = true
+				block := n.Encode()
+				visit(Changed{Node: n, CID: dagcbor.CID(block), Block: block})
+			}
+		})
+		if err != nil {
+			return err
 		}
 	}
-	for _, key := range keys {
-		n := t.root
-		for {
-			show(n)
-			i, found := n.gap(key)
-			if found {
-				if err := errors.Join(t.spine(n, *n.slot(i), true, show), t.spine(n, n.Entries[i].Right, false, show)); err != nil {
-					return err
-				}
-				break
-			}
-			l := *n.slot(i)
-			if l == nil {
-				break
-			}
-			var err error
-			if n, err = t.into(n, l); err != nil {
-				return err
+	return nil
+}
+
+// Trim forgets the nodes that were loaded or changed, but for those that Proof
+// shows of a key: they are loaded again when they are needed. The tree must be
+// flushed.
+func (t *Tree) Trim(key string) error {
+	keep := map[*Node]bool{}
+	if err := t.around(key, func(n *Node) { keep[n] = true }); err != nil {
+		return err
+	}
+	for n := range keep {
+		for _, l := range n.Children() {
+			if l != nil && !keep[l.node] {
+				l.node = nil
 			}
 		}
 	}
 	return nil
+}
+
+// around shows the nodes of the path to a key, and to its neighbours.
+func (t *Tree) around(key string, show func(*Node)) error {
+	for n := t.root; ; {
+		show(n)
+		i, found := n.gap(key)
+		if found {
+			return errors.Join(t.spine(n, *n.slot(i), true, show), t.spine(n, n.Entries[i].Right, false, show))
+		}
+		l := *n.slot(i)
+		if l == nil {
+			return nil
+		}
+		var err error
+		if n, err = t.into(n, l); err != nil {
+			return err
+		}
+	}
 }
 
 // spine shows the nodes along the last, or first, links of a subtree.

@@ -1,0 +1,78 @@
+package repo
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/ipfs/go-cid"
+
+	"nestbox/repo/mst"
+)
+
+// errForgotten: a write needs more of its repository than the one before left in
+// memory.
+var errForgotten = errors.New("not kept in memory")
+
+// remembered is what a write leaves to the next one of its account: the head that it
+// made, and of the tree what surrounds the last key, some kilobytes. Most writes
+// put a new record behind it, and then read nothing from the store. It may be out
+// of date: a change that is computed on it is made only if the store finds the
+// repository still at that commit, and nothing else that follows from it counts.
+type remembered struct {
+	head Head
+	tree *mst.Tree
+}
+
+// Head implements base.
+func (k *remembered) Head() Head { return k.head }
+
+// Node implements base.
+func (*remembered) Node(*mst.Link) (*mst.Node, error) { return nil, errForgotten }
+
+// BySubject implements base.
+func (*remembered) BySubject(string, string, int) ([]string, error) { return nil, errForgotten }
+
+// Blob implements base.
+func (*remembered) Blob(cid.Cid) (BlobInfo, error) { return BlobInfo{}, errForgotten }
+
+// maxRemembered is how many accounts have something remembered, so that it stays within a
+// few megabytes.
+const maxRemembered = 256
+
+// memory is what is remembered, by account.
+type memory struct {
+	mu sync.Mutex
+	of map[int64]*remembered
+}
+
+// take returns what is remembered of an account, nil where there is nothing, and
+// forgets it.
+func (m *memory) take(accountID int64) *remembered {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	k := m.of[accountID]
+	delete(m.of, accountID)
+	return k
+}
+
+// keep keeps the tree that a write of key ended with. It gives way to whom the
+// map names first where there are too many.
+func (m *memory) keep(accountID int64, head Head, tree *mst.Tree, key string) {
+	if tree.Trim(key) != nil {
+		return
+	}
+	k := &remembered{head, tree}
+	tree.LoadWith(k.Node)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.of == nil {
+		m.of = map[int64]*remembered{}
+	}
+	for other := range m.of {
+		if len(m.of) < maxRemembered {
+			break
+		}
+		delete(m.of, other)
+	}
+	m.of[accountID] = k
+}
