@@ -25,9 +25,9 @@ test-race: .cache/bin/gotestsum ## every test but the end-to-end ones, under the
 test-e2e: build .cache/bin/gotestsum e2e/node_modules/.package-lock.json $(INDIGO) ## real clients against the real binary
 	@.ci/test e2e
 
-test-reference: build e2e/node_modules/.package-lock.json ## a repository to the reference PDS and back; `make bench` installs it
+test-reference: build e2e/node_modules/.package-lock.json ## a repository to the reference PDS and back, and its validation; `make bench` installs it
 	NESTBOX_BIN=$(CURDIR)/bin/nestbox PDS_REFERENCE=$(CURDIR)/.cache/bench/reference \
-		go test -tags reference ./e2e -run Reference -count=1 -v
+		go test -tags reference ./e2e ./lexicon -run Reference -count=1 -v
 
 lint: .cache/bin/golangci-lint ## golangci-lint with .golangci.yml, and a tidy go.mod
 	.cache/bin/golangci-lint config verify

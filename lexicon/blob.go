@@ -2,9 +2,7 @@ package lexicon
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/ipfs/go-cid"
@@ -17,7 +15,7 @@ const typeBlob = "blob"
 
 // BlobRef is a reference to a blob in a record.
 type BlobRef struct {
-	Path     string // as InvalidError has it: "Record/avatar"
+	Path     string // below the record, as InvalidError has it: ".avatar"
 	CID      cid.Cid
 	MimeType string
 	Size     int64 // -1 where Legacy: it does not say
@@ -52,18 +50,15 @@ type blob struct{ rules BlobRules }
 // check looks at what the reference says. Whether it is true, only who has the
 // blob can say.
 func (s *blob) check(v any, _ int) *InvalidError {
-	m, ok := v.(map[string]any)
-	if !ok {
-		return invalid("should be a blob ref")
-	}
+	m, _ := v.(map[string]any)
 	b, ok := asBlob(m)
 	switch {
 	case !ok || b.Legacy:
-		return invalid("should be a blob ref")
+		return wrongType("blob", v)
 	case !s.rules.Takes(b.MimeType):
-		return invalid("must be of type " + strings.Join(s.rules.Accept, ", ")).in("mimeType")
+		return wrongValue(any(b.MimeType), s.rules.Accept...).in("mimeType")
 	case !s.rules.Fits(b.Size):
-		return invalid(fmt.Sprintf("can not be greater than %d", s.rules.MaxSize)).in("size")
+		return outside("blob", limits[int64]{high: &s.rules.MaxSize}, b.Size)
 	}
 	return nil
 }
@@ -117,13 +112,13 @@ func (w *blobWalk) visit(v any, s schema, depth int) {
 			items = a.items
 		}
 		for i, e := range v {
-			w.path = append(w.path, strconv.Itoa(i))
+			w.path = append(w.path, index(i))
 			w.visit(e, items, depth+1)
 			w.path = w.path[:len(w.path)-1]
 		}
 	case map[string]any:
 		if b, ok := asBlob(v); ok {
-			b.Path = strings.Join(append([]string{"Record"}, w.path...), "/")
+			b.Path = strings.Join(w.path, "")
 			if s, ok := s.(*blob); ok {
 				b.Rules = s.rules
 			}
@@ -132,7 +127,7 @@ func (w *blobWalk) visit(v any, s schema, depth int) {
 		}
 		o, _ := s.(*object)
 		for name, e := range v {
-			w.path = append(w.path, name)
+			w.path = append(w.path, step(name))
 			w.visit(e, o.property(name), depth+1)
 			w.path = w.path[:len(w.path)-1]
 		}

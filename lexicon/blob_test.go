@@ -22,19 +22,19 @@ func TestBlobRefs(t *testing.T) {
 		want                   []string // path type size accept maxSize, "legacy"
 	}{
 		{"app.bsky.feed.post", `"text":"x"`, nil},
-		{"app.bsky.feed.post", `"embed":` + images, []string{"Record/embed/images/0/image image/png 1000 [image/*] 2000000"}},
-		{"app.bsky.feed.post", `"embed":` + strings.Replace(images, "images", "images#main", 1), []string{"Record/embed/images/0/image image/png 1000 [image/*] 2000000"}},
+		{"app.bsky.feed.post", `"embed":` + images, []string{".embed.images[0].image image/png 1000 [image/*] 2000000"}},
+		{"app.bsky.feed.post", `"embed":` + strings.Replace(images, "images", "images#main", 1), []string{".embed.images[0].image image/png 1000 [image/*] 2000000"}},
 		{"app.bsky.feed.post", `"embed":` + video, []string{
-			"Record/embed/captions/0/file text/vtt 7 [text/vtt] 20000", "Record/embed/video image/png 1000 [video/mp4] 100000000",
+			".embed.captions[0].file text/vtt 7 [text/vtt] 20000", ".embed.video image/png 1000 [video/mp4] 100000000",
 		}},
-		{"app.bsky.feed.post", `"embed":{"$type":"com.example.own","image":` + png + `}`, []string{"Record/embed/image image/png 1000 [] 0"}},
-		{"app.bsky.feed.post", `"embed":` + png, []string{"Record/embed image/png 1000 [] 0"}},
-		{"app.bsky.feed.post", `"own":[[` + png + `,{"a":` + text + `}]]`, []string{"Record/own/0/0 image/png 1000 [] 0", "Record/own/0/1/a text/vtt 7 [] 0"}},
+		{"app.bsky.feed.post", `"embed":{"$type":"com.example.own","image":` + png + `}`, []string{".embed.image image/png 1000 [] 0"}},
+		{"app.bsky.feed.post", `"embed":` + png, []string{".embed image/png 1000 [] 0"}},
+		{"app.bsky.feed.post", `"own":[[` + png + `,{"a":` + text + `}]]`, []string{".own[0][0] image/png 1000 [] 0", ".own[0][1].a text/vtt 7 [] 0"}},
 		{"app.bsky.actor.profile", `"avatar":` + png + `,"banner":` + text, []string{
-			"Record/avatar image/png 1000 [image/png image/jpeg] 1000000", "Record/banner text/vtt 7 [image/png image/jpeg] 1000000",
+			".avatar image/png 1000 [image/png image/jpeg] 1000000", ".banner text/vtt 7 [image/png image/jpeg] 1000000",
 		}},
-		{"app.bsky.actor.profile", `"avatar":` + old, []string{"Record/avatar image/png -1 [image/png image/jpeg] 1000000 legacy"}},
-		{"com.example.unknown", `"b":` + png + `,"a":` + old, []string{"Record/a image/png -1 [] 0 legacy", "Record/b image/png 1000 [] 0"}},
+		{"app.bsky.actor.profile", `"avatar":` + old, []string{".avatar image/png -1 [image/png image/jpeg] 1000000 legacy"}},
+		{"com.example.unknown", `"b":` + png + `,"a":` + old, []string{".a image/png -1 [] 0 legacy", ".b image/png 1000 [] 0"}},
 		{"com.example.unknown", `"cid":` + aCID + `,"mimeType":"image/png"`, nil}, // with its $type it is no reference
 		{"com.example.unknown", `"a":{"cid":"x","mimeType":"image/png"},"b":{"cid":` + aCID + `,"mimeType":""},"c":{"cid":` + aCID + `},"d":` + aLink, nil},
 		{"com.example.unknown", `"a":` + strings.Replace(png, "1000", "-1", 1) + `,"b":` + strings.Replace(png, "}}", `}}`, 1)[:len(png)-1] + `,"x":1}`, nil},

@@ -1,10 +1,6 @@
 package lexicon
 
-import (
-	"slices"
-	"strings"
-	"sync"
-)
+import "sync"
 
 // Catalogue is a set of documents that refer to each other.
 type Catalogue struct {
@@ -40,38 +36,11 @@ func (c *Catalogue) ValidateRecord(collection string, v map[string]any) (known b
 	if !ok {
 		return false, nil
 	}
-	if t, ok := v[keyType].(string); !ok || t != collection {
-		return true, &InvalidError{path: []string{keyType}, fault: "must be " + collection}
-	}
 	if fault := r.schema.check(v, 1); fault != nil {
 		return true, fault
 	}
+	if t := v[keyType]; t != collection {
+		return true, wrongValue(t, collection).in(keyType)
+	}
 	return true, nil
 }
-
-// InvalidError: the record is not what its schema says.
-type InvalidError struct {
-	path  []string // from the inside out
-	fault string
-}
-
-func invalid(fault string) *InvalidError { return &InvalidError{fault: fault} }
-
-// in returns e as seen from outside of the value where it was found.
-func (e *InvalidError) in(name string) *InvalidError {
-	e.path = append(e.path, name)
-	return e
-}
-
-// Path names the value that is at fault: "Record/embed/images/0/alt".
-func (e *InvalidError) Path() string {
-	var b strings.Builder
-	b.WriteString("Record")
-	for _, part := range slices.Backward(e.path) {
-		b.WriteByte('/')
-		b.WriteString(part)
-	}
-	return b.String()
-}
-
-func (e *InvalidError) Error() string { return e.Path() + " " + e.fault }

@@ -64,6 +64,9 @@ func (c *compiler) named(id, name string, d *Definition, records map[string]reco
 		if r.schema != nil {
 			return errors.New("is there twice")
 		}
+		if o, ok := s.(*object); ok {
+			o.name = r.name
+		}
 		r.schema = s
 	}
 	return nil
@@ -92,11 +95,9 @@ func (c *compiler) compile(d *Definition) (schema, error) {
 	case "string":
 		return c.text(d)
 	case "integer":
-		ch, err := compileChoice(d)
-		return &integer{choice: ch, limits: limits[int64]{d.Minimum, d.Maximum}}, err
+		return orChoice(d, &integer{limits[int64]{d.Minimum, d.Maximum}})
 	case "boolean":
-		ch, err := compileChoice(d)
-		return &boolean{choice: ch}, err
+		return orChoice(d, boolean{})
 	case "bytes":
 		return &byteString{length: limits[int]{d.MinLength, d.MaxLength}}, nil
 	case "cid-link":
@@ -153,12 +154,11 @@ func (c *compiler) text(d *Definition) (schema, error) {
 	if f == nil && d.Format != "" {
 		return nil, fmt.Errorf("unknown format %q", d.Format)
 	}
-	ch, err := compileChoice(d)
-	return &text{
-		choice: ch, format: f,
+	return orChoice(d, &text{
+		format:    f,
 		length:    limits[int]{d.MinLength, d.MaxLength},
 		graphemes: limits[int]{d.MinGraphemes, d.MaxGraphemes},
-	}, err
+	})
 }
 
 func (c *compiler) union(d *Definition) (schema, error) {
@@ -185,31 +185,25 @@ func compileBlob(d *Definition) (schema, error) {
 	return s, nil
 }
 
-// compileChoice reads const and enum as values of the data model.
-func compileChoice(d *Definition) (choice, error) {
-	scalar := func(raw JSON) (any, error) {
+// orChoice returns the values that a definition names with const or enum, which
+// say all; else s.
+func orChoice(d *Definition, s schema) (schema, error) {
+	values := d.Enum
+	if d.Const != "" {
+		values = []JSON{d.Const}
+	}
+	if len(values) == 0 {
+		return s, nil
+	}
+	var c choice
+	for _, raw := range values {
 		v, err := dagcbor.FromJSON([]byte(raw))
 		switch v.(type) {
 		case string, int64, bool:
-			return v, err
+			c = append(c, v)
 		default:
-			return nil, fmt.Errorf("%s is no value to compare with", raw)
+			return nil, errors.Join(fmt.Errorf("%s is no value to compare with", raw), err)
 		}
-	}
-	var c choice
-	if d.Const != "" {
-		v, err := scalar(d.Const)
-		if err != nil {
-			return choice{}, err
-		}
-		c.only = v
-	}
-	for _, raw := range d.Enum {
-		v, err := scalar(raw)
-		if err != nil {
-			return choice{}, err
-		}
-		c.among = append(c.among, v)
 	}
 	return c, nil
 }

@@ -10,7 +10,7 @@ import (
 // format is a syntax that a string may have to have.
 type format struct {
 	valid func(string) bool
-	fault string
+	name  string // in messages
 }
 
 func parses[T any](parse func(string) (T, error)) func(string) bool {
@@ -20,17 +20,17 @@ func parses[T any](parse func(string) (T, error)) func(string) bool {
 // formats are those of https://atproto.com/specs/lexicon#string-formats.
 func formats() map[string]*format {
 	return map[string]*format{
-		"at-identifier": {parses(syntax.ParseAtIdentifier), "must be a valid did or a handle"},
-		"at-uri":        {isATURI, "must be a valid at-uri"},
-		"cid":           {isCID, "must be a cid string"},
-		"datetime":      {parses(syntax.ParseDatetime), "must be an valid atproto datetime (both RFC-3339 and ISO-8601)"},
-		"did":           {parses(syntax.ParseDID), "must be a valid did"},
-		"handle":        {parses(syntax.ParseHandle), "must be a valid handle"},
-		"language":      {parses(syntax.ParseLanguage), "must be a well-formed BCP 47 language tag"},
-		"nsid":          {parses(syntax.ParseNSID), "must be a valid nsid"},
-		"record-key":    {parses(syntax.ParseRecordKey), "must be a valid Record Key"},
-		"tid":           {parses(syntax.ParseTID), "must be a valid TID"},
-		"uri":           {parses(syntax.ParseURI), "must be a uri"},
+		"at-identifier": {parses(syntax.ParseAtIdentifier), "AT identifier"},
+		"at-uri":        {isATURI, "at-uri"},
+		"cid":           {isCID, "CID string"},
+		"datetime":      {parses(syntax.ParseDatetime), "datetime"},
+		"did":           {parses(syntax.ParseDID), "DID"},
+		"handle":        {parses(syntax.ParseHandle), "handle"},
+		"language":      {parses(syntax.ParseLanguage), "language"},
+		"nsid":          {parses(syntax.ParseNSID), "NSID"},
+		"record-key":    {parses(syntax.ParseRecordKey), "record key"},
+		"tid":           {parses(syntax.ParseTID), "TID string"},
+		"uri":           {parses(syntax.ParseURI), "uri"},
 	}
 }
 

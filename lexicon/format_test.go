@@ -27,6 +27,14 @@ func accepts(tb testing.TB, format string) func(string) bool {
 	}
 }
 
+// vectors are the strings of a file that every implementation must take, or
+// refuse.
+func vectors(tb testing.TB, file, kind string) []string {
+	tb.Helper()
+	raw := string(readFile(tb, indigo(tb, "atproto/syntax/testdata/"+file+"_syntax_"+kind+".txt")))
+	return slices.DeleteFunc(strings.Split(raw, "\n"), func(s string) bool { return s == "" || strings.HasPrefix(s, "#") })
+}
+
 // TestFormats are the strings that every implementation must take or refuse. Of
 // the CIDs, those in other bases than the usual one are refused, as the reference
 // PDS does, and so are those that only look like one.
@@ -36,11 +44,7 @@ func TestFormats(t *testing.T) {
 		"language": "language", "nsid": "nsid", "record-key": "recordkey", "tid": "tid", "uri": "uri",
 	} {
 		ok := accepts(t, format)
-		lines := func(kind string) []string {
-			raw := string(readFile(t, indigo(t, "atproto/syntax/testdata/"+file+"_syntax_"+kind+".txt")))
-			return slices.DeleteFunc(strings.Split(raw, "\n"), func(s string) bool { return s == "" || strings.HasPrefix(s, "#") })
-		}
-		valid, invalid := lines("valid"), lines("invalid")
+		valid, invalid := vectors(t, file, "valid"), vectors(t, file, "invalid")
 		if len(valid) == 0 || len(invalid) == 0 {
 			t.Errorf("%s: no vectors", format)
 		}

@@ -27,8 +27,10 @@ var ErrKey = errors.New("record key")
 
 type keyError string
 
-func (e keyError) Error() string { return "Record key must be " + string(e) }
+func (e keyError) Error() string { return string(e) }
 func (keyError) Unwrap() error   { return ErrKey }
+
+func wrongKey(fault *InvalidError) error { return keyError(fault.At("$")) }
 
 // Key returns the type of the keys of a collection's records: KeyAny where the
 // catalogue does not know the collection.
@@ -46,21 +48,21 @@ func (k KeyType) Literal() (string, bool) { return strings.CutPrefix(string(k), 
 // type are record keys.
 func (k KeyType) Check(key string) error {
 	if _, err := syntax.ParseRecordKey(key); err != nil {
-		return keyError("a valid Record Key")
+		return wrongKey(wrongFormat("record key", key))
 	}
 	switch k {
 	case KeyTID:
 		if _, err := syntax.ParseTID(key); err != nil {
-			return keyError("a valid TID")
+			return wrongKey(wrongFormat("TID string", key))
 		}
 	case KeyNSID:
 		if _, err := syntax.ParseNSID(key); err != nil {
-			return keyError("a valid nsid")
+			return wrongKey(wrongFormat("NSID", key))
 		}
 	case KeyAny:
 	default:
 		if only, ok := k.Literal(); ok && key != only {
-			return keyError(`"` + only + `"`)
+			return wrongKey(wrongValue(key, only))
 		}
 	}
 	return nil

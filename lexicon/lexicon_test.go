@@ -188,7 +188,7 @@ func TestKeys(t *testing.T) {
 		t.Errorf("tid is the literal %q", only)
 	}
 	for key, want := range map[lexicon.KeyType]string{
-		lexicon.KeyTID: "Record key must be a valid TID", "literal:self": `Record key must be "self"`,
+		lexicon.KeyTID: `Invalid TID string (got "x") at $`, "literal:self": `Expected "self" (got "x") at $`,
 	} {
 		if err := key.Check("x"); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %s", key, err, want)

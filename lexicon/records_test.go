@@ -1,7 +1,6 @@
 package lexicon_test
 
 import (
-	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -125,7 +124,7 @@ func TestRequired(t *testing.T) {
 			v := record(t, collection)
 			delete(v, name)
 			_, err := lexicon.Known().ValidateRecord(collection, v)
-			if want := `Record must have the property "` + name + `"`; slices.Contains(strings.Fields(names), name) {
+			if want := `Missing required key "` + name + `" at $.record`; slices.Contains(strings.Fields(names), name) {
 				if err == nil || err.Error() != want {
 					t.Errorf("%s without %s: %v, want %s", collection, name, err, want)
 				}
@@ -133,7 +132,7 @@ func TestRequired(t *testing.T) {
 				t.Errorf("%s without %s: %v", collection, name, err)
 			}
 			v[name] = nil
-			if _, err := lexicon.Known().ValidateRecord(collection, v); err == nil || !strings.HasPrefix(err.Error(), "Record/"+name+" ") {
+			if _, err := lexicon.Known().ValidateRecord(collection, v); err == nil || !strings.HasSuffix(err.Error(), " (got null) at $.record."+name) {
 				t.Errorf("%s with %s null: %v", collection, name, err)
 			}
 		}
@@ -154,81 +153,89 @@ func changes() []change {
 		return wants
 	}
 	return slices.Concat(none(post,
-		change{path: "$type", want: "Record/$type must be app.bsky.feed.post"},
-		change{path: "$type", to: `"app.bsky.feed.like"`, want: "Record/$type must be app.bsky.feed.post"},
-		change{path: "$type", to: `"app.bsky.feed.post#main"`, want: "Record/$type must be app.bsky.feed.post"},
+		change{path: "$type", want: `Expected "app.bsky.feed.post" (got null) at $.record.$type`},
+		change{path: "$type", to: `"app.bsky.feed.like"`, want: `Expected "app.bsky.feed.post" (got "app.bsky.feed.like") at $.record.$type`},
+		change{path: "$type", to: `"app.bsky.feed.post#main"`, want: `Expected "app.bsky.feed.post" (got "app.bsky.feed.post#main") at $.record.$type`},
 		change{path: "text", to: `""`},
-		change{path: "text", to: `1`, want: "Record/text must be a string"},
-		change{path: "text", to: `{}`, want: "Record/text must be a string"},
+		change{path: "text", to: `1`, want: "Expected string value type (got 1) at $.record.text"},
+		change{path: "text", to: `{}`, want: "Expected string value type (got {}) at $.record.text"},
 		change{path: "text", to: quoted("x", 300)},
-		change{path: "text", to: quoted("x", 301), want: "Record/text must not be longer than 300 graphemes"},
+		change{path: "text", to: quoted("x", 301), want: "grapheme too big (maximum 300, got 301) at $.record.text"},
 		change{path: "text", to: quoted(family, 120)},
-		change{path: "text", to: quoted(family, 121), want: "Record/text must not be longer than 3000 characters"},
+		change{path: "text", to: quoted(family, 121), want: "string too big (maximum 3000, got 3025) at $.record.text"},
 		change{path: "text", to: quoted("ä", 300)},
-		change{path: "text", to: quoted("ä", 301), want: "Record/text must not be longer than 300 graphemes"},
+		change{path: "text", to: quoted("ä", 301), want: "grapheme too big (maximum 300, got 301) at $.record.text"},
 		change{path: "text", to: quoted("\r\n", 300)},
-		change{path: "text", to: quoted("\r\n", 301), want: "Record/text must not be longer than 300 graphemes"},
-		change{path: "createdAt", to: `"2026-11-24"`, want: "Record/createdAt must be an valid atproto datetime (both RFC-3339 and ISO-8601)"},
-		change{path: "createdAt", to: `"2026-11-24T20:00:00"`, want: "Record/createdAt must be an valid atproto datetime (both RFC-3339 and ISO-8601)"},
-		change{path: "createdAt", to: `"2026-13-24T20:00:00Z"`, want: "Record/createdAt must be an valid atproto datetime (both RFC-3339 and ISO-8601)"},
+		change{path: "text", to: quoted("\r\n", 301), want: "grapheme too big (maximum 300, got 301) at $.record.text"},
+		change{path: "createdAt", to: `"2026-11-24"`, want: `Invalid datetime (got "2026-11-24") at $.record.createdAt`},
+		change{path: "createdAt", to: `"2026-11-24T20:00:00"`, want: `Invalid datetime (got "2026-11-24T20:00:00") at $.record.createdAt`},
+		change{path: "createdAt", to: `"2026-13-24T20:00:00Z"`, want: `Invalid datetime (got "2026-13-24T20:00:00Z") at $.record.createdAt`},
 		change{path: "createdAt", to: `"2026-11-24T20:00:00+01:00"`},
-		change{path: "langs", to: `"en"`, want: "Record/langs must be an array"},
-		change{path: "langs", to: `{"0":"en"}`, want: "Record/langs must be an array"},
+		change{path: "langs", to: `"en"`, want: `Expected array value type (got "en") at $.record.langs`},
+		change{path: "langs", to: `{"0":"en"}`, want: `Expected array value type (got {"0": ...}) at $.record.langs`},
 		change{path: "langs", to: `[]`},
 		change{path: "langs", to: `["en","de","fr"]`},
-		change{path: "langs", to: `["en","de","fr","it"]`, want: "Record/langs must not have more than 3 elements"},
-		change{path: "langs.1", to: `"not a language"`, want: "Record/langs/1 must be a well-formed BCP 47 language tag"},
-		change{path: "langs.0", to: `null`, want: "Record/langs/0 must be a string"},
-		change{path: "reply", to: `[]`, want: "Record/reply must be an object"},
-		change{path: "reply.parent", want: `Record/reply must have the property "parent"`},
-		change{path: "reply.root.cid", to: `"abcdefghijkl"`, want: "Record/reply/root/cid must be a cid string"},
-		change{path: "reply.root.cid", to: aLink, want: "Record/reply/root/cid must be a string"},
+		change{path: "langs", to: `["en","de","fr","it"]`, want: "array too big (maximum 3, got 4) at $.record.langs"},
+		change{path: "langs.1", to: `"not a language"`, want: `Invalid language (got "not a language") at $.record.langs[1]`},
+		change{path: "langs.0", to: `null`, want: "Expected string value type (got null) at $.record.langs[0]"},
+		change{path: "reply", to: `[]`, want: "Expected object value type (got []) at $.record.reply"},
+		change{path: "reply.parent", want: `Missing required key "parent" at $.record.reply`},
+		change{path: "reply.root.cid", to: `"abcdefghijkl"`, want: `Invalid CID string (got "abcdefghijkl") at $.record.reply.root.cid`},
+		change{path: "reply.root.cid", to: aLink, want: `Expected "bafkreiclp443lavogvhj3d2ob2cxbfuscni2k5jk7bebjzg7khl3esabwq" (got cid) at $.record.reply.root.cid`},
 		change{path: "reply.root.cid", to: `"QmdfTbBqBPQ7VNxZEYEj14VmRuZBkqFbiwReogJgS1zR1n"`},
-		change{path: "reply.root.cid", to: `"BAFYREICLP443LAVOGVHJ3D2OB2CXBFUSCNI2K5JK7BEBJZG7KHL3ESABWQ"`, want: "Record/reply/root/cid must be a cid string"},
-		change{path: "reply.root.uri", to: `"https://example.com"`, want: "Record/reply/root/uri must be a valid at-uri"},
-		change{path: "entities.0.index.start", to: `-1`, want: "Record/entities/0/index/start can not be less than 0"},
-		change{path: "entities.0.index.start", to: `"0"`, want: "Record/entities/0/index/start must be an integer"},
-		change{path: "facets.0.features.0.uri", to: `"no uri"`, want: "Record/facets/0/features/0/uri must be a uri"},
-		change{path: "facets.0.features.1.did", to: `"alice.example.com"`, want: "Record/facets/0/features/1/did must be a valid did"},
-		change{path: "facets.0.features.2.tag", to: quoted("x", 65), want: "Record/facets/0/features/2/tag must not be longer than 64 graphemes"},
-		change{path: "facets.0.features.0", to: `{"uri":"https://example.com"}`, want: `Record/facets/0/features/0 must be an object which includes the "$type" property`},
+		change{path: "reply.root.cid", to: `"BAFYREICLP443LAVOGVHJ3D2OB2CXBFUSCNI2K5JK7BEBJZG7KHL3ESABWQ"`, want: `Invalid CID string (got "BAFYREICLP443LAVOGVHJ3D2OB2CXBFUSCNI2K5JK7BEBJZG7KHL3ESABWQ") at $.record.reply.root.cid`},
+		change{path: "reply.root.uri", to: `"https://example.com"`, want: `Invalid at-uri (got "https://example.com") at $.record.reply.root.uri`},
+		change{path: "entities.0.index.start", to: `-1`, want: "integer too small (minimum 0, got -1) at $.record.entities[0].index.start"},
+		change{path: "entities.0.index.start", to: `"0"`, want: `Expected integer value type (got "0") at $.record.entities[0].index.start`},
+		change{path: "facets.0.features.0.uri", to: `"no uri"`, want: `Invalid uri (got "no uri") at $.record.facets[0].features[0].uri`},
+		change{path: "facets.0.features.1.did", to: `"alice.example.com"`, want: `Invalid DID (got "alice.example.com") at $.record.facets[0].features[1].did`},
+		change{path: "facets.0.features.2.tag", to: quoted("x", 65), want: "grapheme too big (maximum 64, got 65) at $.record.facets[0].features[2].tag"},
+		change{path: "facets.0.features.0", to: `{"uri":"https://example.com"}`, want: `Expected an object which includes the "$type" property value type (got {"uri": ...}) at $.record.facets[0].features[0]`},
 		change{path: "facets.0.features.0", to: `{"$type":"com.example.own"}`},
-		change{path: "facets.0.features.0", to: `"link"`, want: `Record/facets/0/features/0 must be an object which includes the "$type" property`},
+		change{path: "facets.0.features.0", to: `"link"`, want: `Expected an object which includes the "$type" property value type (got "link") at $.record.facets[0].features[0]`},
 		change{path: "embed", to: `{"$type":"app.bsky.feed.like"}`}, // known, but not of this union
-		change{path: "embed", to: `{"$type":"app.bsky.embed.record"}`, want: `Record/embed must have the property "record"`},
-		change{path: "embed", to: `{"$type":"app.bsky.embed.record#main"}`, want: `Record/embed must have the property "record"`},
+		change{path: "reply.root.$type", to: `"com.atproto.repo.strongRef"`},
+		change{path: "reply.root.$type", to: `"com.example.own"`, want: `Expected "com.atproto.repo.strongRef" (got "com.example.own") at $.record.reply.root.$type`},
+		change{path: "langs.0", to: `"\u0001 \"\\\n\u2028<"`, want: `Invalid language (got "\u0001 \"\\\n` + "\u2028" + `<") at $.record.langs[0]`},
+		change{path: "langs.0", to: quoted("x", 255), want: "Invalid language (got " + quoted("x", 255) + ") at $.record.langs[0]"},
+		change{path: "langs.0", to: quoted("x", 256), want: `Invalid language (got "` + strings.Repeat("x", 255) + `…") at $.record.langs[0]`},
+		change{path: "langs.0", to: quoted("😀", 128), want: `Invalid language (got "` + strings.Repeat("😀", 127) + `\ud83d…") at $.record.langs[0]`}, // JavaScript cuts it in half
+		change{path: "text", to: `[true,[1,2,3],null]`, want: "Expected string value type (got [true, [1, 2, ...], ...]) at $.record.text"},
+		change{path: "text", to: `{"$bytes":"YQ"}`, want: "Expected string value type (got object) at $.record.text"},
+		change{path: "embed", to: `{"$type":"app.bsky.embed.record"}`, want: `Missing required key "record" at $.record.embed`},
+		change{path: "embed", to: `{"$type":"app.bsky.embed.record#main"}`, want: `Missing required key "record" at $.record.embed`},
 		change{path: "embed", to: `{"$type":"app.bsky.embed.images#main","images":[]}`},
-		change{path: "embed.media.images.0.alt", to: `null`, want: "Record/embed/media/images/0/alt must be a string"},
-		change{path: "embed.media.images.0.aspectRatio.width", to: `0`, want: "Record/embed/media/images/0/aspectRatio/width can not be less than 1"},
-		change{path: "embed.media.images.0.image", to: `{"cid":` + aCID + `,"mimeType":"image/png"}`, want: "Record/embed/media/images/0/image should be a blob ref"},
-		change{path: "labels.values.0.val", to: quoted("x", 129), want: "Record/labels/values/0/val must not be longer than 128 characters"},
+		change{path: "embed.media.images.0.alt", to: `null`, want: "Expected string value type (got null) at $.record.embed.media.images[0].alt"},
+		change{path: "embed.media.images.0.aspectRatio.width", to: `0`, want: "integer too small (minimum 1, got 0) at $.record.embed.media.images[0].aspectRatio.width"},
+		change{path: "embed.media.images.0.image", to: `{"cid":` + aCID + `,"mimeType":"image/png"}`, want: `Expected blob value type (got {"cid": ..., "mimeType": ...}) at $.record.embed.media.images[0].image`},
+		change{path: "labels.values.0.val", to: quoted("x", 129), want: "string too big (maximum 128, got 129) at $.record.labels.values[0].val"},
 	), none(profile,
 		change{path: "displayName", to: quoted(family, 25)},
 		change{path: "displayName", to: quoted("é", 64)},
-		change{path: "displayName", to: quoted("e\u0301", 65), want: "Record/displayName must not be longer than 64 graphemes"},
-		change{path: "avatar", to: aLink, want: "Record/avatar should be a blob ref"},
-		change{path: "avatar.$type", want: "Record/avatar should be a blob ref"},
-		change{path: "avatar.size", to: `-1`, want: "Record/avatar should be a blob ref"},
-		change{path: "avatar.size", to: `"1"`, want: "Record/avatar should be a blob ref"},
+		change{path: "displayName", to: quoted("e\u0301", 65), want: "grapheme too big (maximum 64, got 65) at $.record.displayName"},
+		change{path: "avatar", to: aLink, want: "Expected blob value type (got cid) at $.record.avatar"},
+		change{path: "avatar.$type", want: `Expected blob value type (got {"ref": ..., "size": ..., ...}) at $.record.avatar`},
+		change{path: "avatar.size", to: `-1`, want: `Expected blob value type (got {"ref": ..., "size": ..., ...}) at $.record.avatar`},
+		change{path: "avatar.size", to: `"1"`, want: `Expected blob value type (got {"ref": ..., "size": ..., ...}) at $.record.avatar`},
 		change{path: "avatar.size", to: `1000000`},
-		change{path: "avatar.size", to: `1000001`, want: "Record/avatar/size can not be greater than 1000000"},
-		change{path: "avatar.ref", to: aCID, want: "Record/avatar should be a blob ref"},
-		change{path: "avatar.extra", to: `1`, want: "Record/avatar should be a blob ref"},
-		change{path: "avatar.mimeType", to: `"png"`, want: "Record/avatar should be a blob ref"},
-		change{path: "avatar.mimeType", to: `"image/gif"`, want: "Record/avatar/mimeType must be of type image/png, image/jpeg"},
+		change{path: "avatar.size", to: `1000001`, want: "blob too big (maximum 1000000, got 1000001) at $.record.avatar"},
+		change{path: "avatar.ref", to: aCID, want: `Expected blob value type (got {"ref": ..., "size": ..., ...}) at $.record.avatar`},
+		change{path: "avatar.extra", to: `1`, want: `Expected blob value type (got {"ref": ..., "size": ..., ...}) at $.record.avatar`},
+		change{path: "avatar.mimeType", to: `"png"`, want: `Expected blob value type (got {"ref": ..., "size": ..., ...}) at $.record.avatar`},
+		change{path: "avatar.mimeType", to: `"image/gif"`, want: `Expected one of "image/png" or "image/jpeg" (got "image/gif") at $.record.avatar.mimeType`},
 	), none(list,
-		change{path: "name", to: `""`, want: "Record/name must not be shorter than 1 characters"},
+		change{path: "name", to: `""`, want: "string too small (minimum 1, got 0) at $.record.name"},
 		change{path: "name", to: quoted("x", 64)},
-		change{path: "name", to: quoted("x", 65), want: "Record/name must not be longer than 64 characters"},
+		change{path: "name", to: quoted("x", 65), want: "string too big (maximum 64, got 65) at $.record.name"},
 		change{path: "purpose", to: `"com.example#any"`}, // known values bind nobody
-		change{path: "purpose", to: `{}`, want: "Record/purpose must be a string"},
+		change{path: "purpose", to: `{}`, want: "Expected string value type (got {}) at $.record.purpose"},
 	), []change{
-		{"app.bsky.graph.verification", "handle", `"alice"`, "Record/handle must be a valid handle"},
-		{"app.bsky.labeler.service", "subjectCollections.0", `"x"`, "Record/subjectCollections/0 must be a valid nsid"},
-		{"app.bsky.feed.generator", "acceptsInteractions", `"yes"`, "Record/acceptsInteractions must be a boolean"},
-		{"app.bsky.feed.threadgate", "allow.1.list", `"x"`, "Record/allow/1/list must be a valid at-uri"},
+		{"app.bsky.graph.verification", "handle", `"alice"`, `Invalid handle (got "alice") at $.record.handle`},
+		{"app.bsky.labeler.service", "subjectCollections.0", `"x"`, `Invalid NSID (got "x") at $.record.subjectCollections[0]`},
+		{"app.bsky.feed.generator", "acceptsInteractions", `"yes"`, `Expected boolean value type (got "yes") at $.record.acceptsInteractions`},
+		{"app.bsky.feed.threadgate", "allow.1.list", `"x"`, `Invalid at-uri (got "x") at $.record.allow[1].list`},
 		{"app.bsky.feed.threadgate", "allow", `[]`, ""},
-		{"com.atproto.lexicon.schema", "lexicon", `"1"`, "Record/lexicon must be an integer"},
+		{"com.atproto.lexicon.schema", "lexicon", `"1"`, `Expected integer value type (got "1") at $.record.lexicon`},
 	})
 }
 
@@ -246,9 +253,6 @@ func TestChanges(t *testing.T) {
 		case c.want != "" && (err == nil || err.Error() != c.want):
 			t.Errorf("%s, %s = %.60s: %v, want %s", c.collection, c.path, c.to, err, c.want)
 		}
-		if fault, ok := errors.AsType[*lexicon.InvalidError](err); ok && !strings.HasPrefix(c.want, fault.Path()+" ") {
-			t.Errorf("%s: path %s", c.want, fault.Path())
-		}
 	}
 }
 
@@ -259,8 +263,8 @@ func TestFirstFault(t *testing.T) {
 		v := record(t, "app.bsky.feed.post")
 		for _, name := range []string{"createdAt", "tags", "langs", "text"} {
 			v[name] = nil
-			want := "Record/" + name + " "
-			if _, err := lexicon.Known().ValidateRecord("app.bsky.feed.post", v); err == nil || !strings.HasPrefix(err.Error(), want) {
+			want := " at $.record." + name
+			if _, err := lexicon.Known().ValidateRecord("app.bsky.feed.post", v); err == nil || !strings.HasSuffix(err.Error(), want) {
 				t.Fatalf("%v, want %s", err, want)
 			}
 		}
@@ -270,12 +274,12 @@ func TestFirstFault(t *testing.T) {
 // TestConstraints are those that no record of the catalogue has.
 func TestConstraints(t *testing.T) {
 	d, err := lexicon.ParseDocument([]byte(`{"id":"a.b.c","defs":{"main":{"type":"record","key":"any","record":{"type":"object","nullable":["null"],"required":["null"],"properties":{
-		"null":{"type":"string"},"yes":{"type":"boolean","const":true},"one":{"type":"string","const":"one"},"many":{"type":"string","enum":["a","b"]},
+		"null":{"type":"string"},"yes":{"type":"boolean","const":true},"one":{"type":"string","const":"one"},"many":{"type":"string","enum":["a","b","d"]},
 		"number":{"type":"integer","enum":[1,2],"maximum":5},"max":{"type":"integer","maximum":5},"nothing":{"type":"string","const":""},"zero":{"type":"integer","const":0},
 		"bytes":{"type":"bytes","minLength":2,"maxLength":3},"list":{"type":"array","items":{"type":"cid-link"},"minLength":1},
 		"graphemes":{"type":"string","minGraphemes":2},"closed":{"type":"union","closed":true,"refs":["#o","#p"]},"token":{"type":"ref","ref":"#t"},
 		"unknown":{"type":"unknown"},"tid":{"type":"string","format":"tid"},"key":{"type":"string","format":"record-key"},"who":{"type":"string","format":"at-identifier"},
-		"blob":{"type":"blob"},"deep":{"type":"ref","ref":"#deep"}}}},
+		"blob":{"type":"blob"},"deep":{"type":"ref","ref":"#deep"},"odd name":{"type":"string"},"0":{"type":"string"},"$a_0":{"type":"string"}}}},
 		"o":{"type":"object"},"p":{"type":"object"},"t":{"type":"token"},"deep":{"type":"array","items":{"type":"ref","ref":"#deep"}}}}`))
 	if err != nil {
 		t.Fatal(err)
@@ -286,43 +290,46 @@ func TestConstraints(t *testing.T) {
 	}
 	nested := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
 	for _, x := range []struct{ name, to, want string }{
-		{"null", "", `Record must have the property "null"`},
+		{"null", "", `Missing required key "null" at $.record`},
 		{"null", `null`, ""},
 		{"yes", `true`, ""},
-		{"yes", `false`, "Record/yes must be true"},
+		{"yes", `false`, "Expected true (got false) at $.record.yes"},
 		{"one", `"one"`, ""},
-		{"one", `"two"`, "Record/one must be one"},
-		{"nothing", `"x"`, "Record/nothing must be "},
-		{"zero", `1`, "Record/zero must be 0"},
+		{"one", `"two"`, `Expected "one" (got "two") at $.record.one`},
+		{"nothing", `"x"`, `Expected "" (got "x") at $.record.nothing`},
+		{"zero", `1`, "Expected 0 (got 1) at $.record.zero"},
 		{"many", `"b"`, ""},
-		{"many", `"c"`, "Record/many must be one of (a|b)"},
+		{"many", `"c"`, `Expected one of "a", "b" or "d" (got "c") at $.record.many`},
 		{"number", `2`, ""},
-		{"number", `3`, "Record/number must be one of (1|2)"},
+		{"number", `3`, "Expected one of 1 or 2 (got 3) at $.record.number"},
 		{"max", `5`, ""},
-		{"max", `6`, "Record/max can not be greater than 5"},
+		{"max", `6`, "integer too big (maximum 5, got 6) at $.record.max"},
 		{"bytes", `{"$bytes":"YWI"}`, ""},
-		{"bytes", `"ab"`, "Record/bytes must be a byte array"},
-		{"bytes", `{"$bytes":"YQ"}`, "Record/bytes must not be smaller than 2 bytes"},
-		{"bytes", `{"$bytes":"YWJjZA"}`, "Record/bytes must not be larger than 3 bytes"},
+		{"bytes", `"ab"`, `Expected bytes value type (got "ab") at $.record.bytes`},
+		{"bytes", `{"$bytes":"YQ"}`, "bytes too small (minimum 2, got 1) at $.record.bytes"},
+		{"bytes", `{"$bytes":"YWJjZA"}`, "bytes too big (maximum 3, got 4) at $.record.bytes"},
 		{"list", `[` + aLink + `]`, ""},
-		{"list", `[]`, "Record/list must not have fewer than 1 elements"},
-		{"list", `[` + aLink + `,` + aCID + `]`, "Record/list/1 must be a CID"},
+		{"list", `[]`, "array too small (minimum 1, got 0) at $.record.list"},
+		{"list", `[` + aLink + `,` + aCID + `]`, `Expected cid value type (got ` + aCID + `) at $.record.list[1]`},
 		{"graphemes", `"ab"`, ""},
-		{"graphemes", `"é"`, "Record/graphemes must not be shorter than 2 graphemes"},
+		{"graphemes", `"é"`, "grapheme too small (minimum 2, got 1) at $.record.graphemes"},
 		{"closed", `{"$type":"a.b.c#p"}`, ""},
-		{"closed", `{"$type":"a.b.c"}`, "Record/closed $type must be one of a.b.c#o, a.b.c#p"},
-		{"token", `"a.b.c#t"`, "Record/token has a token for its schema, so there is no value for it"},
+		{"closed", `{"$type":"a.b.c"}`, `Expected one of "a.b.c#o" or "a.b.c#p" (got "a.b.c") at $.record.closed.$type`},
+		{"token", `"a.b.c#t"`, `Expected token value type (got "a.b.c#t") at $.record.token`},
 		{"unknown", `{"$type":"x"}`, ""},
-		{"unknown", `[]`, "Record/unknown must be an object"},
-		{"unknown", `null`, "Record/unknown must be an object"},
-		{"unknown", png, "Record/unknown must be an object"},
+		{"unknown", `[]`, "Expected object value type (got []) at $.record.unknown"},
+		{"unknown", `null`, "Expected object value type (got null) at $.record.unknown"},
+		{"unknown", png, `Expected object value type (got {"ref": ..., "size": ..., ...}) at $.record.unknown`},
 		{"tid", `"3jzfcijpj2z2a"`, ""},
-		{"tid", `"0000000000000"`, "Record/tid must be a valid TID"},
-		{"key", `"a/b"`, "Record/key must be a valid Record Key"},
+		{"tid", `"0000000000000"`, `Invalid TID string (got "0000000000000") at $.record.tid`},
+		{"key", `"a/b"`, `Invalid record key (got "a/b") at $.record.key`},
 		{"who", `"alice.example.com"`, ""},
-		{"who", `"alice"`, "Record/who must be a valid did or a handle"},
+		{"who", `"alice"`, `Invalid AT identifier (got "alice") at $.record.who`},
 		{"blob", strings.Replace(png, "1000", "9007199254740991", 1), ""},
 		{"deep", nested(dagcbor.MaxDepth - 1), ""},
+		{"odd name", `1`, `Expected string value type (got 1) at $.record["odd name"]`},
+		{"0", `1`, `Expected string value type (got 1) at $.record["0"]`},
+		{"$a_0", `1`, `Expected string value type (got 1) at $.record.$a_0`},
 	} {
 		v := value(t, `{"$type":"a.b.c","null":null}`)
 		set(t, v, x.name, x.to)
@@ -331,12 +338,16 @@ func TestConstraints(t *testing.T) {
 		}
 	}
 
+	v := map[string]any{"$type": "app.bsky.feed.post", "text": "", "createdAt": "2026-11-24T20:00:00Z", "embed": map[string]any{"$type": int64(5)}} // no JSON of ours has it
+	if _, err := lexicon.Known().ValidateRecord("app.bsky.feed.post", v); err == nil || err.Error() != "Expected string value type (got 5) at $.record.embed.$type" {
+		t.Error(err)
+	}
 	deep := []any{}
 	for range dagcbor.MaxDepth - 1 {
 		deep = []any{deep}
 	}
-	v := map[string]any{"$type": "a.b.c", "null": nil, "deep": deep}
-	if _, err := c.ValidateRecord("a.b.c", v); err == nil || !strings.HasSuffix(err.Error(), "must not be nested more than 64 deep") {
+	v = map[string]any{"$type": "a.b.c", "null": nil, "deep": deep}
+	if _, err := c.ValidateRecord("a.b.c", v); err == nil || !strings.HasSuffix(err.Error(), "]") || !strings.HasPrefix(err.Error(), "Nested too deep (maximum 64) at $.record.deep[0]") {
 		t.Errorf("nested deeper than may be: %v", err)
 	}
 }

@@ -3,7 +3,6 @@ package lexicon
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -22,7 +21,10 @@ type schema interface {
 // keyType is the property by which an object says what it is.
 const keyType = "$type"
 
-type object struct{ properties []property }
+type object struct {
+	name       string // its $type may say it; empty where it has none
+	properties []property
+}
 
 type property struct {
 	name     string
@@ -33,18 +35,24 @@ type property struct {
 
 func (s *object) check(v any, depth int) *InvalidError {
 	m, ok := v.(map[string]any)
-	if !ok {
-		return invalid("must be an object")
-	}
-	if depth > dagcbor.MaxDepth {
+	switch {
+	case !ok:
+		return wrongType("object", v)
+	case depth > dagcbor.MaxDepth:
 		return tooDeep()
+	case s.name != "":
+		if _, said := m[keyType]; said {
+			if name, ok := typeOf(v); !ok || name != s.name {
+				return wrongValue(m[keyType], s.name).in(keyType)
+			}
+		}
 	}
 	for i := range s.properties {
 		p := &s.properties[i]
 		v, ok := m[p.name]
 		switch {
 		case !ok && p.required:
-			return invalid(`must have the property "` + p.name + `"`)
+			return missing(p.name)
 		case !ok, v == nil && p.nullable:
 			continue
 		}
@@ -56,7 +64,7 @@ func (s *object) check(v any, depth int) *InvalidError {
 }
 
 func tooDeep() *InvalidError {
-	return invalid(fmt.Sprintf("must not be nested more than %d deep", dagcbor.MaxDepth))
+	return &InvalidError{fault: fmt.Sprintf("Nested too deep (maximum %d)", dagcbor.MaxDepth)}
 }
 
 // limits are inclusive; nil is none.
@@ -74,24 +82,22 @@ func (s *array) check(v any, depth int) *InvalidError {
 	list, ok := v.([]any)
 	switch {
 	case !ok:
-		return invalid("must be an array")
+		return wrongType("array", v)
 	case depth > dagcbor.MaxDepth:
 		return tooDeep()
-	case s.length.above(len(list)):
-		return invalid(fmt.Sprintf("must not have more than %d elements", *s.length.high))
-	case s.length.below(len(list)):
-		return invalid(fmt.Sprintf("must not have fewer than %d elements", *s.length.low))
+	}
+	if e := outside("array", s.length, len(list)); e != nil {
+		return e
 	}
 	for i, v := range list {
 		if e := s.items.check(v, depth+1); e != nil {
-			return e.in(strconv.Itoa(i))
+			return e.at(i)
 		}
 	}
 	return nil
 }
 
 type text struct {
-	choice
 	length    limits[int] // of its UTF-8
 	graphemes limits[int]
 	format    *format
@@ -99,29 +105,26 @@ type text struct {
 
 func (s *text) check(v any, _ int) *InvalidError {
 	t, ok := v.(string)
-	if !ok {
-		return invalid("must be a string")
+	link, isLink := v.(cid.Cid)
+	if isLink {
+		t = link.String() // whose faults come first
+	} else if !ok {
+		return wrongType("string", v)
 	}
-	if e := s.choice.check(v); e != nil {
+	if e := outside("string", s.length, len(t)); e != nil {
 		return e
-	}
-	switch {
-	case s.length.above(len(t)):
-		return invalid(fmt.Sprintf("must not be longer than %d characters", *s.length.high))
-	case s.length.below(len(t)):
-		return invalid(fmt.Sprintf("must not be shorter than %d characters", *s.length.low))
 	}
 	// Nothing has more graphemes than bytes, so most texts need no counting.
 	if s.graphemes.above(len(t)) || s.graphemes.low != nil {
-		switch n := graphemes(t); {
-		case s.graphemes.above(n):
-			return invalid(fmt.Sprintf("must not be longer than %d graphemes", *s.graphemes.high))
-		case s.graphemes.below(n):
-			return invalid(fmt.Sprintf("must not be shorter than %d graphemes", *s.graphemes.low))
+		if e := outside("grapheme", s.graphemes, graphemes(t)); e != nil {
+			return e
 		}
 	}
 	if s.format != nil && !s.format.valid(t) {
-		return invalid(s.format.fault)
+		return wrongFormat(s.format.name, t)
+	}
+	if isLink {
+		return wrongValue(v, t)
 	}
 	return nil
 }
@@ -135,77 +138,50 @@ func graphemes(t string) int {
 	return uniseg.GraphemeClusterCount(t)
 }
 
-// choice is the only value, or the only values, that there may be.
-type choice struct {
-	only  any
-	among []any
-}
+// choice are the only values that there may be.
+type choice []any
 
-func (c *choice) check(v any) *InvalidError {
-	if c.only != nil && v != c.only {
-		return invalid(fmt.Sprintf("must be %v", c.only))
-	}
-	if c.among != nil && !slices.Contains(c.among, v) {
-		names := make([]string, 0, len(c.among))
-		for _, v := range c.among {
-			names = append(names, fmt.Sprint(v))
-		}
-		return invalid("must be one of (" + strings.Join(names, "|") + ")")
+func (s choice) check(v any, _ int) *InvalidError {
+	if !slices.Contains(s, v) {
+		return wrongValue(v, s...)
 	}
 	return nil
 }
 
-type integer struct {
-	choice
-	limits[int64]
-}
+type integer struct{ limits[int64] }
 
 func (s *integer) check(v any, _ int) *InvalidError {
 	n, ok := v.(int64)
 	if !ok {
-		return invalid("must be an integer")
+		return wrongType("integer", v)
 	}
-	if e := s.choice.check(v); e != nil {
-		return e
-	}
-	switch {
-	case s.above(n):
-		return invalid(fmt.Sprintf("can not be greater than %d", *s.high))
-	case s.below(n):
-		return invalid(fmt.Sprintf("can not be less than %d", *s.low))
-	}
-	return nil
+	return outside("integer", s.limits, n)
 }
 
-type boolean struct{ choice }
+type boolean struct{}
 
-func (s *boolean) check(v any, _ int) *InvalidError {
+func (boolean) check(v any, _ int) *InvalidError {
 	if _, ok := v.(bool); !ok {
-		return invalid("must be a boolean")
+		return wrongType("boolean", v)
 	}
-	return s.choice.check(v)
+	return nil
 }
 
 type byteString struct{ length limits[int] }
 
 func (s *byteString) check(v any, _ int) *InvalidError {
 	b, ok := v.([]byte)
-	switch {
-	case !ok:
-		return invalid("must be a byte array")
-	case s.length.above(len(b)):
-		return invalid(fmt.Sprintf("must not be larger than %d bytes", *s.length.high))
-	case s.length.below(len(b)):
-		return invalid(fmt.Sprintf("must not be smaller than %d bytes", *s.length.low))
+	if !ok {
+		return wrongType("bytes", v)
 	}
-	return nil
+	return outside("bytes", s.length, len(b))
 }
 
 type link struct{}
 
 func (link) check(v any, _ int) *InvalidError {
 	if c, ok := v.(cid.Cid); !ok || !c.Defined() {
-		return invalid("must be a CID")
+		return wrongType("cid", v)
 	}
 	return nil
 }
@@ -224,17 +200,22 @@ type union struct {
 }
 
 func (s *union) check(v any, depth int) *InvalidError {
+	m, ok := v.(map[string]any)
+	said, typed := m[keyType]
+	if !ok || !typed {
+		return wrongType(`an object which includes the "$type" property`, v)
+	}
 	name, ok := typeOf(v)
-	if !ok {
-		return invalid(`must be an object which includes the "$type" property`)
-	}
-	if variant := s.variants[name]; variant != nil {
+	switch variant := s.variants[name]; {
+	case variant != nil:
 		return variant.check(v, depth)
+	case s.closed:
+		return wrongValue(said, s.names...).in(keyType)
+	case !ok:
+		return wrongType("string", said).in(keyType)
+	default:
+		return nil
 	}
-	if s.closed {
-		return invalid("$type must be one of " + strings.Join(s.names, ", "))
-	}
-	return nil
 }
 
 // typeOf returns the $type of v, which may name the main definition of a
@@ -253,7 +234,7 @@ type unknown struct{}
 
 func (unknown) check(v any, _ int) *InvalidError {
 	if m, ok := v.(map[string]any); !ok || m[keyType] == typeBlob {
-		return invalid("must be an object")
+		return wrongType("object", v)
 	}
 	return nil
 }
@@ -262,6 +243,4 @@ func (unknown) check(v any, _ int) *InvalidError {
 // its type.
 type token struct{}
 
-func (token) check(any, int) *InvalidError {
-	return invalid("has a token for its schema, so there is no value for it")
-}
+func (token) check(v any, _ int) *InvalidError { return wrongType("token", v) }

@@ -64,8 +64,8 @@ func TestBlobs(t *testing.T) {
 		"another's":         {ref(bobs, "image/png", 70), "BlobNotFound", "Could not find blob: " + bobs.String()},
 		"another type":      {ref(png, "image/jpeg", 70), "InvalidMimeType", "Referenced Mimetype does not match stored blob. Expected: image/png, Got: image/jpeg"},
 		"another size":      {ref(png, "image/png", 71), "InvalidSize", "Referenced Size does not match stored blob. Expected: 70, Got: 71"},
-		"a wrong type":      {ref(text, "text/plain", 5), "InvalidRequest", "Invalid app.bsky.feed.post record: Record/embed/images/0/image/mimeType must be of type image/*"},
-		"too large":         {ref(huge, "image/png", 3_000_000), "InvalidRequest", "Invalid app.bsky.feed.post record: Record/embed/images/0/image/size can not be greater than 2000000"},
+		"a wrong type":      {ref(text, "text/plain", 5), "InvalidRequest", `Invalid app.bsky.feed.post record: Expected "image/*" (got "text/plain") at $.record.embed.images[0].image.mimeType`},
+		"too large":         {ref(huge, "image/png", 3_000_000), "InvalidRequest", "Invalid app.bsky.feed.post record: blob too big (maximum 2000000, got 3000000) at $.record.embed.images[0].image"},
 	} {
 		_, err := alice.create(post, nil, picture(c.ref))
 		wantError(t, what, err, 400, c.name, c.message)
@@ -89,9 +89,9 @@ func TestBlobs(t *testing.T) {
 		t.Errorf("an old blob by another name: %v", err)
 	}
 	_, err := alice.create(post, nil, picture(ref(text, "image/png", 5)))
-	wantError(t, "a text by another name", err, 400, "InvalidMimeType", "Stored blob of type text/plain may not be used at Record/embed/images/0/image")
+	wantError(t, "a text by another name", err, 400, "InvalidMimeType", "Stored blob of type text/plain may not be used at $.record.embed.images[0].image")
 	_, err = alice.create(post, nil, picture(ref(huge, "image/png", 5)))
-	wantError(t, "a large one by another name", err, 400, "InvalidSize", "Stored blob of 3000000 bytes is too large for Record/embed/images/0/image (maximum 2000000)")
+	wantError(t, "a large one by another name", err, 400, "InvalidSize", "Stored blob of 3000000 bytes is too large for $.record.embed.images[0].image (maximum 2000000)")
 	if _, err := w.CreateRecord(t.Context(), alice.caller, repo.CreateRecordInput{
 		Repo: "alice.test", Collection: post, Record: []byte(picture(ref(huge, "image/png", 5))), Validate: new(false),
 	}); err != nil {

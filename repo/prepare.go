@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -37,6 +38,9 @@ type proposal struct {
 	at string
 }
 
+// place is where the record stands, as the reference calls it.
+func (p *proposal) place() string { return cmp.Or(p.at, "$") + ".record" }
+
 // refuse is a refusal of the proposal.
 func (p *proposal) refuse(format string, args ...any) error {
 	text := fmt.Sprintf(format, args...)
@@ -65,7 +69,7 @@ func (s *Service) prepare(a action, p proposal) (op, error) {
 		if b.Legacy {
 			return op{}, p.refuse("Legacy blobs are not allowed (%s)", b.CID)
 		}
-		use := blobUse{cid: b.CID, mimeType: b.MimeType, size: b.Size, path: b.Path}
+		use := blobUse{cid: b.CID, mimeType: b.MimeType, size: b.Size, path: p.place() + b.Path}
 		if o.status == statusValid {
 			use.rules = b.Rules
 		}
@@ -117,7 +121,11 @@ func (s *Service) validate(p *proposal, rkey string, record map[string]any) (sta
 		return "", p.refuse("Invalid record key for %s: %v", name, err)
 	}
 	if _, err := s.Lexicons.ValidateRecord(name, record); err != nil {
-		return "", p.refuse("Invalid %s record: %v", name, err)
+		text := err.Error()
+		if fault, ok := errors.AsType[*lexicon.InvalidError](err); ok {
+			text = fault.At(p.place())
+		}
+		return "", &Refusal{nameInvalidRequest, "Invalid " + name + " record: " + text}
 	}
 	return statusValid, nil
 }
