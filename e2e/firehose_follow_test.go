@@ -112,20 +112,26 @@ func (f *follower) awaitRev(did, rev string) {
 	f.await(func(j *judge) bool { return j.repos[did] != nil && j.repos[did].rev >= rev })
 }
 
-// reread reads the whole stream again: it must be what was seen.
+// reread reads the whole stream again: it must be what was seen, but for accounts
+// that were deleted.
 func (f *follower) reread(base string) {
 	f.t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	seen, n := f.judge.frames, int64(0)
 	err := subscribe(f.t.Context(), base, 0, func(frame []byte) bool {
-		n++
+		for n++; f.judge.removed(n); {
+			n++
+		}
 		if want, ok := seen[n]; !ok || want != sha256.Sum256(frame) {
 			f.t.Errorf("event %d is another now: %x", n, frame)
 			return false
 		}
 		return n < f.judge.seq
 	})
+	if err := f.judge.gap(); err != nil {
+		f.t.Error(err)
+	}
 	if err != nil {
 		f.t.Errorf("read the stream again, to event %d of %d: %v", n, f.judge.seq, err)
 	}

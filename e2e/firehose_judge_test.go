@@ -35,11 +35,14 @@ const (
 // operations (https://atproto.com/specs/sync).
 type judge struct {
 	dir identity.Directory
-	// seq is of the last event.
-	seq int64
+	// seq is of the last event; skipped is the last number that was left out,
+	// deleted that of the last account's deletion.
+	seq, skipped, deleted int64
 	// frames are the events' bytes by number: what was said once stays said.
 	frames map[int64][sha256.Size]byte
 	repos  map[string]*judgedRepo
+	// of is whose event each number is.
+	of map[int64]*judgedRepo
 	// kinds counts the events, and of each kind of commit.
 	kinds map[string]int
 }
@@ -49,8 +52,10 @@ type judgedRepo struct {
 	key          atcrypto.PublicKey
 	rev          string
 	commit, data cid.Cid
-	status       string // of the last #account; empty: active
+	commits      []cid.Cid // all of them
+	status       string    // of the last #account; empty: active
 	records      map[string]cid.Cid
+	last         int64 // number of the last event
 	// unknown is set by a #sync to a tree that no operations lead to.
 	unknown bool
 }
@@ -59,7 +64,7 @@ func newJudge(plc string) *judge {
 	slog.SetLogLoggerLevel(slog.LevelWarn) // indigo says of each first commit that it has no commit before it
 	return &judge{
 		dir:    &identity.BaseDirectory{PLCURL: plc, SkipHandleVerification: true},
-		frames: map[int64][sha256.Size]byte{}, repos: map[string]*judgedRepo{}, kinds: map[string]int{},
+		frames: map[int64][sha256.Size]byte{}, repos: map[string]*judgedRepo{}, of: map[int64]*judgedRepo{}, kinds: map[string]int{},
 	}
 }
 
@@ -128,8 +133,11 @@ func (j *judge) message(ctx context.Context, m message, sum [sha256.Size]byte) e
 		seq, did, at = m.Seq, m.Did, m.Time
 		check = func(r *judgedRepo) error { return r.account(m) }
 	}
-	if seq != j.seq+1 {
+	switch {
+	case seq <= j.seq:
 		return fmt.Errorf("number %d follows %d", seq, j.seq)
+	case seq > j.seq+1:
+		j.skipped = seq - 1
 	}
 	j.seq, j.frames[seq] = seq, sum
 	if _, err := syntax.ParseDatetime(at); err != nil {
@@ -142,7 +150,31 @@ func (j *judge) message(ctx context.Context, m message, sum [sha256.Size]byte) e
 	if r.status == "deleted" {
 		return fmt.Errorf("%s was deleted", did)
 	}
-	return check(r)
+	r.last, j.of[seq] = seq, r
+	if err := check(r); err != nil {
+		return err
+	}
+	if r.status == "deleted" {
+		j.deleted = seq
+	}
+	return nil
+}
+
+// removed says that an event is not told any more, since its account was deleted:
+// perhaps before it was seen.
+func (j *judge) removed(seq int64) bool {
+	r := j.of[seq]
+	return r == nil && seq <= j.skipped || r != nil && r.status == "deleted" && seq < r.last
+}
+
+// gap says that a number was left out which is none of an account that was
+// deleted later. Of an account that was not, the chain of its commits tells it
+// too.
+func (j *judge) gap() error {
+	if j.skipped > j.deleted {
+		return fmt.Errorf("number %d was left out, and no account was deleted after it", j.skipped)
+	}
+	return nil
 }
 
 // repo is what is known of an account; its key is that of its DID document.
@@ -203,6 +235,7 @@ func (j *judge) commit(ctx context.Context, r *judgedRepo, m *comatproto.SyncSub
 		return err
 	}
 	r.rev, r.commit, r.data = m.Rev, id, commit.Data
+	r.commits = append(r.commits, id)
 	return nil
 }
 

@@ -31,10 +31,17 @@ func (c *Checker) Event(e Logged, total int64) {
 	case c.Events == 1: // what came before it was pruned
 	case e.Seq != c.seq+1:
 		c.Report(fmt.Sprintf("event %d follows event %d", e.Seq, c.seq))
+	case e.Removed() && total >= c.total: // its size went with it
 	case total != c.total+size:
 		c.Report(fmt.Sprintf("event %d: the log has %d bytes with it, its row says %d", e.Seq, c.total+size, total))
 	}
 	c.seq, c.total = e.Seq, total
+	if e.Removed() {
+		if e.DID != "" || size != 0 {
+			c.Report(fmt.Sprintf("event %d was removed, and something of it is left", e.Seq))
+		}
+		return
+	}
 	said, err := e.Check(e.Seq)
 	if err != nil {
 		c.Report(fmt.Sprintf("event %d, %s of %s: %v", e.Seq, e.Kind, e.DID, err))

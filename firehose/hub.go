@@ -11,6 +11,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/firehose/event"
 	"nestbox/internal/pause"
 )
 
@@ -22,6 +25,9 @@ type Settings struct {
 	// RingEvents and RingBytes bound the newest events, which are kept in memory
 	// and encoded once for all subscribers.
 	RingEvents, RingBytes int
+	// ReplayBytes bounds what all replays from the log hold in memory together;
+	// it must be at least replayMost.
+	ReplayBytes int
 	// Pace is the shortest time from one waking of the subscribers to the next:
 	// a burst of events wakes them once. PaceEach is what each subscriber makes
 	// it at least, several times what sending to one costs: however many there
@@ -40,7 +46,7 @@ type Settings struct {
 func DefaultSettings() Settings {
 	return Settings{
 		Subscribers: 2000, PerNetwork: 50,
-		RingEvents: 4096, RingBytes: 16 << 20,
+		RingEvents: 4096, RingBytes: 16 << 20, ReplayBytes: 128 << 20,
 		Pace: 5 * time.Millisecond, PaceEach: 50 * time.Microsecond,
 		Patience: 30 * time.Second, Grace: 5 * time.Second,
 		PingEvery: 30 * time.Second, SilentFor: 2 * time.Minute,
@@ -65,6 +71,9 @@ const (
 	replayEvents  = 200
 	replayBytes   = 128 << 10
 	replayReaders = 2
+	// replayMost is what one replay reads at most, for that ends with a whole
+	// event: its blocks, and its operations, of at most 1 KiB each.
+	replayMost = replayBytes + event.MaxBlocks + event.MaxOps<<10
 	// closeWithin is how long subscribers have, when the server stops, to be
 	// told.
 	closeWithin = time.Second
@@ -90,7 +99,12 @@ type Options struct {
 type Hub struct {
 	opts    Options
 	replays chan struct{} // a semaphore of readers of the log
-	kick    chan struct{} // there is something to announce
+	// held has a value for each replayBytes that replays hold. Only readers put
+	// more in: those that wait are few, and whom they wait for wait for nobody.
+	held chan struct{}
+	// jumps is write-locked from before the log is dropped until the members know.
+	jumps sync.RWMutex
+	kick  chan struct{} // there is something to announce
 
 	mu       sync.Mutex
 	ring     []*entry
@@ -113,7 +127,8 @@ func NewHub(ctx context.Context, o Options) (*Hub, error) {
 		return nil, fmt.Errorf("open event stream: %w", err)
 	}
 	h := &Hub{
-		opts: o, last: b.Last, replays: make(chan struct{}, replayReaders), kick: make(chan struct{}, 1),
+		opts: o, last: b.Last, replays: make(chan struct{}, replayReaders),
+		held: make(chan struct{}, max(o.ReplayBytes, replayMost)/replayBytes+1), kick: make(chan struct{}, 1),
 		news: make(chan struct{}), members: map[*member]struct{}{}, networks: map[string]int{},
 	}
 	h.timer = time.AfterFunc(time.Hour, h.wake)
@@ -163,6 +178,9 @@ func (h *Hub) append(ev Logged) {
 	if ev.Seq != h.last+1 {
 		h.dropRing() // the numbers have jumped
 	}
+	if ev.Ends {
+		h.forget(ev.DID)
+	}
 	e := newEntry(ev)
 	h.last = ev.Seq
 	h.ring = append(h.ring, e)
@@ -180,6 +198,16 @@ func (h *Hub) append(ev Logged) {
 	h.mu.Unlock()
 	if h.opts.Notify != nil {
 		h.opts.Notify()
+	}
+}
+
+// forget takes what the ring holds of an account out of it.
+func (h *Hub) forget(did syntax.DID) {
+	for i, e := range h.ring {
+		if e.DID == did {
+			h.bytes -= e.size
+			h.ring[i] = newEntry(Logged{Seq: e.Seq, At: e.At})
+		}
 	}
 }
 
@@ -216,28 +244,53 @@ func (h *Hub) next(after int64, dst []*entry) (got []*entry, behind bool, news <
 	return dst, false, nil
 }
 
-// replay appends to dst what follows the event after in the log.
-func (h *Hub) replay(ctx context.Context, after int64, dst []*entry) ([]*entry, error) {
+// replay appends to dst what follows the event after in the log. Whatever the
+// error, what it may hold in memory counts until release is called.
+func (h *Hub) replay(ctx context.Context, after int64, dst []*entry) (got []*entry, release func(), err error) {
+	held := 0
+	keep := func(n int) {
+		for ; held > n; held-- {
+			<-h.held
+		}
+	}
+	release = func() { keep(0) }
 	select {
 	case h.replays <- struct{}{}:
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, release, context.Cause(ctx)
 	}
 	defer func() { <-h.replays }()
+	for held*replayBytes < replayMost {
+		select {
+		case h.held <- struct{}{}:
+			held++
+		case <-ctx.Done():
+			return nil, release, context.Cause(ctx)
+		}
+	}
 	events, err := h.opts.Log.Read(ctx, after, replayEvents, replayBytes)
 	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return nil, release, context.Cause(ctx)
 	}
 	if err != nil {
-		return nil, err
+		return nil, release, err
 	}
 	if len(events) == 0 || events[0].Seq != after+1 {
-		return nil, errTooSlow // what comes next was pruned
+		// What comes next was pruned, or is before a jump.
+		h.jumps.RLock()
+		defer h.jumps.RUnlock()
+		if ctx.Err() != nil {
+			return nil, release, context.Cause(ctx)
+		}
+		return nil, release, errTooSlow
 	}
+	size := 0
 	for _, ev := range events {
+		size += len(ev.Body)
 		dst = append(dst, newEntry(ev))
 	}
-	return dst, nil
+	keep(size/replayBytes + 1)
+	return dst, release, nil
 }
 
 // Jump gives the next event a number above to, and drops the log (Log.Jump).
@@ -248,6 +301,8 @@ func (h *Hub) Jump(ctx context.Context, to int64) error {
 	if to > MaxJump {
 		return ErrTooHigh
 	}
+	h.jumps.Lock()
+	defer h.jumps.Unlock()
 	if err := h.opts.Log.Jump(ctx, to); err != nil {
 		return err
 	}
@@ -267,19 +322,19 @@ func (h *Hub) Jump(ctx context.Context, to int64) error {
 	return nil
 }
 
-// Announce steps: accounts in one transaction, and the pause after it that
-// leaves the disk to others.
 const (
-	announceStep  = 50
+	// announcePause is after each step of announcing, and leaves the disk to
+	// others.
 	announcePause = 10 * time.Millisecond
 	announceRetry = time.Minute
 )
 
-// Announce tells of every account anew after a jump, also after one that was
-// before a restart, until ctx ends.
-func (h *Hub) Announce(ctx context.Context) {
+// Announce has step tell of every account anew after a jump, also after one that
+// was before a restart, until ctx ends. step tells of some and returns whether
+// there are more; it goes on where it was.
+func (h *Hub) Announce(ctx context.Context, step func(context.Context) (more bool, err error)) {
 	for {
-		more, err := h.opts.Log.Announce(ctx, h.opts.Now().UTC(), announceStep)
+		more, err := step(ctx)
 		again := announcePause
 		if err != nil {
 			if ctx.Err() != nil {

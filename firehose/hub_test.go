@@ -422,7 +422,9 @@ func TestJump(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	var worker sync.WaitGroup
-	worker.Go(func() { w.hub.Announce(ctx) })
+	worker.Go(func() {
+		w.hub.Announce(ctx, func(ctx context.Context) (bool, error) { return storetest.Announce(ctx, w.stores, 1, time.Now()) })
+	})
 	t.Cleanup(func() { stop(); worker.Wait() })
 	const to = 1_000_000
 	if err := w.hub.Jump(t.Context(), to); err != nil {

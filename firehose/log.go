@@ -21,9 +21,17 @@ type Logged struct {
 	Seq int64
 	// At is when it was written, by the server's clock.
 	At time.Time
+	// Ends: the event, an account's deletion, is the last that is told of the
+	// account. Those before it are Removed. Watch alone says so.
+	Ends bool
 
 	event.Event
 }
+
+// Removed says that the event was of an account that is deleted, and is not to
+// be told any more. Its number remains, so that a gap is always a fault; nothing
+// else does.
+func (l Logged) Removed() bool { return l.Kind == "" }
 
 // Bounds are what the log holds, and how far it is.
 type Bounds struct {
@@ -32,7 +40,7 @@ type Bounds struct {
 	Oldest, Last int64
 	// OldestAt is when the oldest one was written; zero where none is kept.
 	OldestAt time.Time
-	// Bytes is the size of what is kept.
+	// Bytes is the size of what is kept, and of what was Removed since the oldest.
 	Bytes int64
 	// Announcing: not every account has been told of anew since the last Jump.
 	Announcing bool
@@ -57,15 +65,14 @@ type Log interface {
 	// and those that take the log over maxBytes. It returns how many; one that
 	// is not 0 may mean that there are more.
 	Prune(ctx context.Context, keep time.Time, maxBytes int64) (removed int, err error)
+	// Forget removes a bounded number of the events of accounts that were deleted,
+	// up to their deletions. Read shows them as Removed before that. It returns
+	// whether there may be more.
+	Forget(ctx context.Context) (more bool, err error)
 	// Jump gives the next event a number above to, and drops the log. It is for
 	// a server that was restored from a backup: what the network has seen since
 	// must not be contradicted by other events of the same numbers. Every
-	// account is then told of anew, by Announce. ErrBackwards where to is below
+	// account is then to be told of anew: Bounds.Announcing. ErrBackwards where to is below
 	// the last number.
 	Jump(ctx context.Context, to int64) error
-	// Announce goes on with what Jump began: for up to limit accounts, an
-	// account event, and a sync event of the active ones' repositories as they
-	// are now. It returns whether there is more, and goes on after a restart
-	// where it was.
-	Announce(ctx context.Context, at time.Time, limit int) (more bool, err error)
 }

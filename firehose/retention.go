@@ -14,7 +14,8 @@ const (
 	prunePause = 10 * time.Millisecond
 )
 
-// Retention keeps the log within bounds of age and size.
+// Retention keeps the log within bounds of age and size, and removes from it what
+// it holds of deleted accounts.
 type Retention struct {
 	Log      Log
 	Age      time.Duration
@@ -23,7 +24,7 @@ type Retention struct {
 	Now      func() time.Time
 }
 
-// Run prunes every minute, in steps that hold up nobody, until ctx ends.
+// Run does so every minute, in steps that hold up nobody, until ctx ends.
 func (r *Retention) Run(ctx context.Context) {
 	for {
 		removed, err := r.prune(ctx)
@@ -33,8 +34,20 @@ func (r *Retention) Run(ctx context.Context) {
 		if removed > 0 {
 			r.Logger.LogAttrs(ctx, slog.LevelInfo, "event log pruned", slog.Int("removed", removed))
 		}
+		if err := r.forget(ctx); err != nil && ctx.Err() == nil {
+			r.Logger.LogAttrs(ctx, slog.LevelError, "removing events of deleted accounts failed", slog.String("cause", err.Error()))
+		}
 		if !pause.For(ctx, pruneEvery) {
 			return
+		}
+	}
+}
+
+func (r *Retention) forget(ctx context.Context) error {
+	for {
+		more, err := r.Log.Forget(ctx)
+		if err != nil || !more || !pause.For(ctx, prunePause) {
+			return err
 		}
 	}
 }

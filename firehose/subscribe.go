@@ -177,12 +177,13 @@ func (h *Hub) stream(ctx context.Context, m *member, cursor *int64) error {
 	}
 	ping := time.NewTicker(h.opts.PingEvery)
 	defer ping.Stop()
-	entries := make([]*entry, 0, takeEvents)
+	entries, release := make([]*entry, 0, takeEvents), func() {}
+	defer func() { release() }()
 	for {
 		var behind bool
 		var news <-chan struct{}
 		if entries, behind, news = h.next(after, entries[:0]); behind {
-			if entries, err = h.replay(ctx, after, entries); err != nil {
+			if entries, release, err = h.replay(ctx, after, entries); err != nil {
 				return err
 			}
 		}
@@ -214,6 +215,7 @@ func (h *Hub) stream(ctx context.Context, m *member, cursor *int64) error {
 		after = entries[len(entries)-1].Seq
 		m.sent.Store(after)
 		clear(entries) // what was sent is not held on to
+		release()
 	}
 }
 
@@ -253,7 +255,9 @@ func (h *Hub) begin(ctx context.Context, m *member, cursor *int64) (int64, error
 func (h *Hub) send(m *member, entries []*entry) error {
 	m.frames = m.frames[:0]
 	for _, e := range entries {
-		m.frames = append(m.frames, e.encoded())
+		if !e.Removed() {
+			m.frames = append(m.frames, e.encoded())
+		}
 	}
 	defer clear(m.frames)
 	return m.write(m.frames)
@@ -293,7 +297,7 @@ func (h *Hub) finish(ctx context.Context, m *member, cause error, gone <-chan st
 		h.opts.Logger.LogAttrs(ctx, slog.LevelError, "stream ended", slog.String("cause", cause.Error()))
 	}
 	deadline := time.Now().Add(h.opts.Grace)
-	err := m.conn.SetWriteDeadline(deadline)
+	err := m.raw.endBy(deadline)
 	if last != nil && err == nil {
 		err = m.conn.WriteMessage(websocket.BinaryMessage, last)
 	}
@@ -343,28 +347,48 @@ type patientConn struct {
 	patience, grace time.Duration
 	tooSlow         func() // told once
 	slow            atomic.Bool
+	end             atomic.Pointer[time.Time] // nothing is written after it
 
-	mu    sync.Mutex // held by who writes, and so by who may move the deadline
+	mu    sync.Mutex // held by who writes
 	until time.Time  // the deadline
 }
 
-func (c *patientConn) SetWriteDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.setDeadline(t)
+// SetWriteDeadline does nothing. The websocket.Conn sets one before it waits for
+// its turn, which may take as long as a large frame does; patience begins then.
+func (c *patientConn) SetWriteDeadline(time.Time) error { return nil }
+
+// endBy gives all that is still written a last deadline.
+func (c *patientConn) endBy(t time.Time) error {
+	c.end.Store(&t)
+	if c.slow.Load() {
+		return nil // it has one
+	}
+	return c.Conn.SetWriteDeadline(t)
 }
 
-func (c *patientConn) setDeadline(t time.Time) error {
+// begin sets the deadline of a write.
+func (c *patientConn) begin() error {
 	if c.slow.Load() {
 		return nil
 	}
-	c.until = t
-	return c.Conn.SetWriteDeadline(t)
+	until := time.Now().Add(c.patience)
+	if end := c.end.Load(); end != nil && end.Before(until) {
+		until = *end
+	}
+	// To move the deadline by a little is not worth its cost.
+	if !c.until.Before(until.Add(-c.patience/8)) && !c.until.After(until) {
+		return nil
+	}
+	c.until = until
+	return c.Conn.SetWriteDeadline(until)
 }
 
 func (c *patientConn) Write(b []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.begin(); err != nil {
+		return 0, err
+	}
 	n, err := c.Conn.Write(b)
 	if !c.late(err) {
 		return n, err
@@ -380,11 +404,8 @@ func (c *patientConn) Write(b []byte) (int, error) {
 func (c *patientConn) writeAll(frames net.Buffers) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// To move the deadline by a little is not worth its cost.
-	if until := time.Now().Add(c.patience); c.until.Before(until.Add(-c.patience/8)) || c.until.After(until) {
-		if err := c.setDeadline(until); err != nil {
-			return err
-		}
+	if err := c.begin(); err != nil {
+		return err
 	}
 	_, err := frames.WriteTo(c.Conn)
 	if !c.late(err) {

@@ -68,7 +68,7 @@ func (w *world) open() {
 	}
 	w.db = db
 	w.stores = storetest.Stores{
-		Accounts: sqlite.Accounts{DB: db}, Hosting: sqlite.Hosting{DB: db}, Repos: sqlite.Repos{DB: db}, Log: sqlite.EventLog{DB: db},
+		Accounts: sqlite.Accounts{DB: db}, Hosting: sqlite.Hosting{DB: db}, Repos: sqlite.Repos{DB: db}, Log: sqlite.EventLog{DB: db}, Announcements: sqlite.EventLog{DB: db},
 	}
 	w.hub, err = firehose.NewHub(w.t.Context(), firehose.Options{Settings: w.settings, Log: w.stores.Log, Logger: logger, Now: time.Now})
 	if err != nil {

@@ -9,9 +9,6 @@ import (
 	"nestbox/store/sqlite"
 )
 
-// relayTimeout bounds one call to a relay.
-const relayTimeout = 15 * time.Second
-
 // buildFirehose wires the event stream. It comes before everything that writes
 // events: the hub sees them all.
 func (s *Server) buildFirehose(ctx context.Context) (err error) {
@@ -20,7 +17,7 @@ func (s *Server) buildFirehose(ctx context.Context) (err error) {
 	if c.DevMode {
 		crawlers = nil // nobody could reach it
 	}
-	s.crawler = firehose.NewCrawler(crawlers, c.Hostname, &http.Client{Timeout: relayTimeout, CheckRedirect: noRedirect}, s.opts.Log)
+	s.crawler = firehose.NewCrawler(crawlers, c.Hostname, &http.Client{CheckRedirect: noRedirect}, s.opts.Log)
 	s.retention = &firehose.Retention{
 		Log: log, Age: time.Duration(c.RepoBackfillLimitMS) * time.Millisecond, MaxBytes: c.FirehoseMaxBytes, Logger: s.opts.Log, Now: s.opts.Now,
 	}
@@ -37,3 +34,9 @@ func (s *Server) buildFirehose(ctx context.Context) (err error) {
 // noRedirect leaves a redirect as the answer: followed, a POST would become a
 // GET, whose answer means nothing.
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// announceAccounts tells of every account anew after a jump.
+func (s *Server) announceAccounts(ctx context.Context) {
+	log := sqlite.EventLog{DB: s.db}
+	s.firehose.Announce(ctx, func(ctx context.Context) (bool, error) { return s.repos.Reannounce(ctx, log) })
+}

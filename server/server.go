@@ -296,7 +296,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
-	for _, run := range []func(context.Context){s.backfill, s.sessions.Collect, s.hosting.Run, s.checker.Run, s.blobs.Run, s.retention.Run, s.crawler.Run, s.firehose.Announce, s.repos.Sweep} {
+	for _, run := range []func(context.Context){s.backfill, s.sessions.Collect, s.hosting.Run, s.checker.Run, s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts, s.repos.Sweep} {
 		workers.Go(func() { run(background) })
 	}
 	public := s.httpServer(s.noticeProxy(s.handler()))

@@ -356,6 +356,6 @@ func (db Accounts) Delete(ctx context.Context, id int64, at time.Time) error {
 		if _, err := change(tx.Conn, "DELETE FROM account WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
 			return fmt.Errorf("delete account: %w", err)
 		}
-		return insertLog(tx, db.DB, event.Account{DID: a.DID, Status: event.StatusDeleted, Time: at}.Event(), at)
+		return logDeleted(tx, db.DB, a.DID, at)
 	})
 }

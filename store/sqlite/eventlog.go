@@ -12,17 +12,30 @@ import (
 	"nestbox/account"
 	"nestbox/firehose"
 	"nestbox/firehose/event"
+	"nestbox/repo"
 	"nestbox/store/sqlite/groupcommit"
 )
 
-// EventLog implements firehose.Log.
+// EventLog implements firehose.Log and repo.Announcements.
 type EventLog struct{ *DB }
 
-var _ firehose.Log = EventLog{}
+var (
+	_ firehose.Log       = EventLog{}
+	_ repo.Announcements = EventLog{}
+)
 
 // insertLog gives an event the next number of the log, in the transaction of
 // the change that it tells of, and has the watcher told after the commit.
 func insertLog(tx *groupcommit.Tx, db *DB, ev event.Event, at time.Time) error {
+	logged, err := appendLog(tx, ev, at)
+	if err != nil {
+		return err
+	}
+	tell(tx, db, logged)
+	return nil
+}
+
+func appendLog(tx *groupcommit.Tx, ev event.Event, at time.Time) (firehose.Logged, error) {
 	logged := firehose.Logged{At: at, Event: ev}
 	err := query(tx.Conn, `INSERT INTO event (at, kind, did, split, total, body)
 		VALUES (?1, ?2, ?3, ?4, ifnull((SELECT total FROM event ORDER BY seq DESC LIMIT 1), 0) + length(?5), ?5) RETURNING seq`,
@@ -34,13 +47,14 @@ func insertLog(tx *groupcommit.Tx, db *DB, ev event.Event, at time.Time) error {
 			s.BindBytes(5, ev.Body)
 		},
 		func(r *sqlite.Stmt) error { logged.Seq = r.ColumnInt64(0); return nil })
-	if err != nil {
-		return fmt.Errorf("append to event log: %w", err)
-	}
+	return logged, wrap(err, "append to event log")
+}
+
+// tell has the watcher told after the commit.
+func tell(tx *groupcommit.Tx, db *DB, logged firehose.Logged) {
 	if db.watch != nil {
 		tx.AfterCommit(func() { db.watch(logged) })
 	}
-	return nil
 }
 
 // Watch implements firehose.Log.
@@ -95,10 +109,14 @@ func scanLogged(r *sqlite.Stmt) firehose.Logged {
 func (db EventLog) Read(ctx context.Context, after int64, count, bytes int) ([]firehose.Logged, error) {
 	var out []firehose.Logged
 	err := db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, "SELECT "+loggedColumns+" FROM event WHERE seq > ? ORDER BY seq LIMIT ?",
+		return query(c, "SELECT "+loggedColumns+`, EXISTS (SELECT 1 FROM event_deleted d WHERE d.did = event.did AND d.before > event.seq)
+			FROM event WHERE seq > ? ORDER BY seq LIMIT ?`,
 			func(s *sqlite.Stmt) { s.BindInt64(1, after); s.BindInt64(2, int64(count)) },
 			func(r *sqlite.Stmt) error {
 				e := scanLogged(r)
+				if r.ColumnBool(6) {
+					e.Event = event.Event{} // as it will be
+				}
 				out = append(out, e)
 				if bytes -= len(e.Body); bytes <= 0 {
 					return errEnough
@@ -193,44 +211,92 @@ func (db EventLog) Jump(ctx context.Context, to int64) error {
 	})
 }
 
-// Announce implements firehose.Log.
-func (db EventLog) Announce(ctx context.Context, at time.Time, limit int) (more bool, err error) {
-	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		more = false
-		after, under := int64(0), false
-		err := query(tx.Conn, "SELECT after FROM announce", nil,
-			func(r *sqlite.Stmt) error { after, under = r.ColumnInt64(0), true; return nil })
-		if err != nil {
+// Unannounced implements repo.Announcements.
+func (db EventLog) Unannounced(ctx context.Context, limit int) (a repo.Announcement, ok bool, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, "SELECT after FROM announce", nil, func(r *sqlite.Stmt) error { a.After, ok = r.ColumnInt64(0), true; return nil })
+	})
+	if err != nil || !ok {
+		return repo.Announcement{}, false, wrap(err, "see how far announcing is")
+	}
+	a.Accounts, err = Repos{db.DB}.heads(ctx, `SELECT a.id, a.did, r.cid, ifnull(r.rev, ''), `+accountStatus+`
+		FROM account a LEFT JOIN repo r ON r.account_id = a.id AND r.current = 1
+		WHERE a.id > ? AND a.pending_operation IS NULL ORDER BY a.id LIMIT ?`,
+		func(s *sqlite.Stmt) { s.BindInt64(1, a.After); s.BindInt64(2, int64(limit)) })
+	a.Last = len(a.Accounts) < limit
+	return a, true, err
+}
+
+// Announce implements repo.Announcements.
+func (db EventLog) Announce(ctx context.Context, a repo.Announcement, renewed []repo.Change, at time.Time) error {
+	commits := make(map[int64]*repo.Change, len(renewed))
+	for i := range renewed {
+		commits[renewed[i].AccountID] = &renewed[i]
+	}
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		after := int64(-1) // nothing is under way
+		err := query(tx.Conn, "SELECT after FROM announce", nil, func(r *sqlite.Stmt) error { after = r.ColumnInt64(0); return nil })
+		switch {
+		case err != nil:
 			return fmt.Errorf("see how far announcing is: %w", err)
+		case after != a.After:
+			return repo.ErrConflict
 		}
-		if !under {
-			return nil
+		for _, of := range a.Accounts {
+			after = of.AccountID
+			if err := announceAccount(tx, db.DB, of.AccountID, commits[of.AccountID], at); err != nil {
+				return err
+			}
 		}
-		accounts, err := listAccounts(tx.Conn, after, limit)
-		if err != nil {
+		if a.Last {
+			_, err = change(tx.Conn, "DELETE FROM announce", nil)
+		} else {
+			_, err = change(tx.Conn, "UPDATE announce SET after = ?", func(s *sqlite.Stmt) { s.BindInt64(1, after) })
+		}
+		return wrap(err, "note how far announcing is")
+	})
+}
+
+// announceAccount tells of one account, after its new commit, if there is one.
+func announceAccount(tx *groupcommit.Tx, db *DB, accountID int64, c *repo.Change, at time.Time) error {
+	a, err := findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, accountID) })
+	if errors.Is(err, account.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if c != nil {
+		was, err := loadOwner(tx.Conn, accountID)
+		switch {
+		case err != nil:
+			return err
+		case was.head.Number != c.Next.Number || !was.head.CID.Equals(c.Was):
+			return repo.ErrConflict
+		case c.Next.Rev <= was.head.Rev:
+			return fmt.Errorf("revision %s does not follow %s", c.Next.Rev, was.head.Rev)
+		}
+		if err := storeHead(tx.Conn, c.Next); err != nil {
 			return err
 		}
-		for _, a := range accounts {
-			after = a.ID
-			if err := logStatus(tx, db.DB, a, at); err != nil {
-				return err
-			}
-			if a.Status() != account.Active {
-				continue
-			}
-			if err := logSync(tx, db.DB, a, at); err != nil {
-				return err
-			}
-		}
-		if more = len(accounts) == limit; more {
-			_, err = change(tx.Conn, "UPDATE announce SET after = ?", func(s *sqlite.Stmt) { s.BindInt64(1, after) })
-		} else {
-			_, err = change(tx.Conn, "DELETE FROM announce", nil)
-		}
-		if err != nil {
-			return fmt.Errorf("note how far announcing is: %w", err)
-		}
+	}
+	if err := logStatus(tx, db, a, at); err != nil {
+		return err
+	}
+	switch {
+	case a.Status() != account.Active:
 		return nil
-	})
-	return more, err
+	case c != nil:
+		return insertLog(tx, db, c.Event, at)
+	default:
+		return logSync(tx, db, a, at)
+	}
+}
+
+// wrap says what failed, if something did.
+func wrap(err error, what string) error {
+	if err != nil {
+		err = fmt.Errorf("%s: %w", what, err)
+	}
+	return err
 }

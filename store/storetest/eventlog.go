@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"nestbox/account"
 	"nestbox/dagcbor"
 	"nestbox/firehose"
 	stream "nestbox/firehose/event"
@@ -203,101 +202,6 @@ func testLogPrune(t *testing.T, s Stores) {
 		t.Errorf("after all went, the log is %+v", got)
 	}
 	wantBounds(t, s, firehose.Bounds{Oldest: start + 1, Last: start + 1, OldestAt: c.At, Bytes: sizeOf([]repo.Change{c})})
-}
-
-// testLogBackwards: a jump that would give a number twice changes nothing.
-func testLogBackwards(t *testing.T, s Stores) {
-	t.Helper()
-	_, start, changes := story(t, s, 5, 1000)
-	last := bounds(t, s).Last
-	for _, to := range []int64{last - 1, 0, -1} {
-		if err := s.Log.Jump(t.Context(), to); !errors.Is(err, firehose.ErrBackwards) {
-			t.Errorf("jump from %d to %d: %v", last, to, err)
-		}
-	}
-	logs(t, s, start, changes...)
-	if more, err := s.Log.Announce(t.Context(), at(0), 10); more || err != nil || bounds(t, s).Last != last || bounds(t, s).Announcing {
-		t.Errorf("announced without a jump: %t, %v", more, err)
-	}
-}
-
-// testLogJump: numbers go on above the target, and every account is told of
-// anew, also when a restart comes between.
-func testLogJump(t *testing.T, s Stores) {
-	t.Helper()
-	o, _, _ := story(t, s, 5, 1000)
-	bob := newOwner(t, s, "bob")
-	carol := newAccount(t, s, "carol") // has no repository
-	setStatus(t, s, bob.Account, account.StatusChange{Suspended: new(true)})
-	if err := s.Log.Jump(t.Context(), 1_000_000); err != nil {
-		t.Fatal(err)
-	}
-	s = s.Reopen()
-	wantBounds(t, s, firehose.Bounds{Oldest: 1_000_001, Last: 1_000_000, Announcing: true})
-
-	announce := func() (more bool) {
-		t.Helper()
-		more, err := s.Log.Announce(t.Context(), at(50), 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return more
-	}
-	if !announce() {
-		t.Error("three accounts were told of in one step of one")
-	}
-	s = s.Reopen()
-	// A commit meanwhile: what is announced later is what it made.
-	c := o.commit(t, s, put("a.b.c/meanwhile", "x"))
-	for steps := 1; announce(); steps++ {
-		if steps > 4 {
-			t.Fatal("announcing does not end")
-		}
-	}
-	if announce() || bounds(t, s).Announcing {
-		t.Error("there is still something to announce")
-	}
-	account := func(a *account.Account, status string) stream.Event {
-		return stream.Account{DID: a.DID, Status: status, Time: at(50)}.Event()
-	}
-	first := c.Was
-	want := []stream.Event{
-		account(o.Account, ""),
-		{},
-		c.Event,
-		account(bob.Account, "suspended"),
-		account(carol, ""),
-	}
-	got := logged(t, s, 0)
-	if len(got) != len(want) {
-		t.Fatalf("%d events, want %d: %+v", len(got), len(want), got)
-	}
-	for i, ev := range got {
-		if ev.Seq != 1_000_001+int64(i) {
-			t.Errorf("event %d has number %d", i, ev.Seq)
-		}
-		if i == 1 {
-			// Alice's repository as it was then.
-			if ev.Kind != stream.KindSync || ev.DID != o.DID || !bytes.Contains(ev.Body, first.Bytes()) {
-				t.Errorf("event %d: %+v", i, ev)
-			}
-			continue
-		}
-		if ev.Kind != want[i].Kind || ev.DID != want[i].DID || !bytes.Equal(ev.Body, want[i].Body) {
-			t.Errorf("event %d: %+v", i, ev)
-		}
-	}
-	// To where it is already is a jump, too: all is told once more.
-	if err := s.Log.Jump(t.Context(), bounds(t, s).Last); err != nil {
-		t.Fatal(err)
-	}
-	if more, err := s.Log.Announce(t.Context(), at(60), 4); more || err != nil {
-		t.Errorf("one step for three accounts: more %t, %v", more, err)
-	}
-	sync := stream.Sync{DID: o.DID, Rev: o.head.Rev, Commit: car.Block{CID: o.head.CID, Data: o.head.Commit}, Time: at(60)}.Event()
-	if got = logged(t, s, 0); len(got) != 4 || got[0].Seq != 1_000_006 || !bytes.Equal(got[1].Body, sync.Body) {
-		t.Errorf("after the second jump: %+v", got)
-	}
 }
 
 // Writer makes events of the log, for tests of what follows it.

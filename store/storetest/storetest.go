@@ -31,6 +31,8 @@ type Stores struct {
 	Repos    repo.Store
 	Blobs    blob.Store
 	Log      firehose.Log
+	// Announcements are those of Log.
+	Announcements repo.Announcements
 	// Reopen closes the database, for these stores are of no use any more, and
 	// opens it again: what it then holds is what was durable.
 	Reopen func() Stores
@@ -100,6 +102,8 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		"LogPrune":              testLogPrune,
 		"LogBackwards":          testLogBackwards,
 		"LogJump":               testLogJump,
+		"LogJumpMeanwhile":      testLogJumpMeanwhile,
+		"LogDeleted":            testLogDeleted,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -57,7 +57,8 @@ CREATE TABLE blob_ref (
 CREATE INDEX blob_ref_record ON blob_ref (repo_id, key);
 
 CREATE TABLE blob (
-    account_id INTEGER NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    -- one that is gone is in blob_orphaned
+    account_id INTEGER NOT NULL,
     cid        TEXT    NOT NULL,
     size       INTEGER NOT NULL,
     mime_type  TEXT    NOT NULL,
@@ -73,6 +74,16 @@ CREATE TABLE blob (
 
 CREATE INDEX blob_unused ON blob (unused_since) WHERE unused_since IS NOT NULL;
 
+-- Accounts that are gone, until their blobs have been removed, in steps: no
+-- transaction is as long as an account is large.
+CREATE TABLE blob_orphaned (
+    account_id INTEGER PRIMARY KEY
+) STRICT;
+
+CREATE TRIGGER account_gone AFTER DELETE ON account BEGIN
+    INSERT INTO blob_orphaned (account_id) SELECT OLD.id WHERE EXISTS (SELECT 1 FROM blob WHERE account_id = OLD.id);
+END;
+
 -- Files that belong to no blob: intended, or left by one that is gone.
 CREATE TABLE blob_garbage (
     file TEXT PRIMARY KEY,
@@ -81,6 +92,8 @@ CREATE TABLE blob_garbage (
     intended INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX blob_intended ON blob_garbage (at) WHERE intended = 1;
+
 CREATE TRIGGER blob_gone AFTER DELETE ON blob BEGIN
     INSERT INTO blob_garbage (file, at, intended) VALUES (OLD.file, 0, 0)
     ON CONFLICT DO UPDATE SET intended = 0;
@@ -88,7 +101,8 @@ END;
 
 -- The firehose. AUTOINCREMENT numbers it without a gap, since there is one
 -- writer and a transaction that is undone gives its numbers back, and never
--- gives a number again that was pruned.
+-- gives a number again that was pruned. Of a deleted account's events only the
+-- rows are left: kind and did are empty.
 CREATE TABLE event (
     seq   INTEGER PRIMARY KEY AUTOINCREMENT,
     at    INTEGER NOT NULL,
@@ -101,6 +115,14 @@ CREATE TABLE event (
     total INTEGER NOT NULL,
     body  BLOB    NOT NULL
 ) STRICT;
+
+-- Accounts that were deleted, until their events are removed: those with a
+-- number below before, of which those up to after have been looked through.
+CREATE TABLE event_deleted (
+    did    TEXT PRIMARY KEY,
+    before INTEGER NOT NULL,
+    after  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- One row while the state of every repository is being told anew, after the
 -- numbers have jumped: the last account that was told of.
