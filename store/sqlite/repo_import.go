@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -146,35 +147,105 @@ func (db Repos) Drop(ctx context.Context, number int64) error {
 	})
 }
 
-// sweepStep bounds the rows that one call of Sweep removes.
-const sweepStep = 2000
+// One call of Sweep removes up to sweepRows rows, and rows until they have held
+// sweepBytes: as much as others wait for when an import is stored.
+const (
+	sweepRows  = 2000
+	sweepBytes = 1 << 20
+)
 
-// Sweep implements repo.Store. It looks on a read connection and only bothers
-// the writer where there is something to remove.
+// sweeps are the tables of a repository, in the order in which they are emptied:
+// how its rows are listed by key, with their bytes and what names them, and how
+// those up to one are removed.
+var sweeps = []struct{ list, remove string }{
+	{
+		"SELECT length(block), id FROM node WHERE id BETWEEN ?1 << 32 AND ?1 << 32 | 0xffffffff ORDER BY id LIMIT ?2",
+		"DELETE FROM node WHERE id BETWEEN ?1 << 32 AND CAST(?2 AS INTEGER)",
+	},
+	{
+		"SELECT length(block), key FROM record WHERE repo_id = ?1 ORDER BY key LIMIT ?2",
+		"DELETE FROM record WHERE repo_id = ?1 AND key <= ?2",
+	},
+	{
+		"SELECT 0, cid, key FROM blob_ref WHERE repo_id = ?1 ORDER BY cid, key LIMIT ?2",
+		"DELETE FROM blob_ref WHERE repo_id = ?1 AND (cid, key) <= (?2, ?3)",
+	},
+}
+
+// sweep is one step: what it removes of a repository.
+type sweep struct {
+	number int64
+	// upTo names the last row of each table, in the order of sweeps; the last
+	// table that is in it may have more rows.
+	upTo [][]string
+	// all: nothing is left then.
+	all bool
+}
+
+// nextSweep looks for what is to be removed, in order and no further than that.
+func nextSweep(c *sqlite.Conn) (s sweep, err error) {
+	if s.number, err = removedRepo(c); err != nil || s.number == 0 {
+		return s, err
+	}
+	rows, bytes := sweepRows, int64(sweepBytes)
+	for _, table := range sweeps {
+		var last []string
+		err := query(c, table.list, func(st *sqlite.Stmt) { st.BindInt64(1, s.number); st.BindInt64(2, int64(rows)) },
+			func(r *sqlite.Stmt) error {
+				last = last[:0]
+				for i := range r.ColumnCount() - 1 {
+					last = append(last, r.ColumnText(i+1))
+				}
+				rows--
+				if bytes -= r.ColumnInt64(0); rows <= 0 || bytes <= 0 {
+					return errEnough
+				}
+				return nil
+			})
+		s.upTo = append(s.upTo, last)
+		if errors.Is(err, errEnough) {
+			return s, nil
+		}
+		if err != nil {
+			return sweep{}, fmt.Errorf("look at removed repository: %w", err)
+		}
+	}
+	s.all = true
+	return s, nil
+}
+
+// Sweep implements repo.Store. It looks on a read connection and bothers the
+// writer only with what is to be removed: nothing is added to a repository that
+// has no account.
 func (db Repos) Sweep(ctx context.Context) (more bool, err error) {
-	var removed int64
-	err = db.read(ctx, func(c *sqlite.Conn) (err error) {
-		removed, err = removedRepo(c)
+	var s sweep
+	err = db.readTx(ctx, func(c *sqlite.Conn) (err error) {
+		s, err = nextSweep(c)
 		return err
 	})
-	if err != nil || removed == 0 {
+	if err != nil || s.number == 0 {
 		return false, err
 	}
 	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		left := sweepStep
-		for _, sql := range []string{
-			"DELETE FROM node WHERE id IN (SELECT id FROM node WHERE id BETWEEN ?1 << 32 AND ?1 << 32 | 0xffffffff LIMIT ?2)",
-			"DELETE FROM record WHERE (repo_id, key) IN (SELECT repo_id, key FROM record WHERE repo_id = ?1 LIMIT ?2)",
-			"DELETE FROM blob_ref WHERE (repo_id, cid, key) IN (SELECT repo_id, cid, key FROM blob_ref WHERE repo_id = ?1 LIMIT ?2)",
-			"DELETE FROM repo WHERE id IN (SELECT ?1 LIMIT ?2)",
-		} {
-			n, err := change(tx.Conn, sql, func(s *sqlite.Stmt) { s.BindInt64(1, removed); s.BindInt64(2, int64(left)) })
+		for i, last := range s.upTo {
+			if last == nil {
+				continue
+			}
+			_, err := change(tx.Conn, sweeps[i].remove, func(st *sqlite.Stmt) {
+				st.BindInt64(1, s.number)
+				for i, value := range last {
+					st.BindText(2+i, value)
+				}
+			})
 			if err != nil {
-				return fmt.Errorf("remove repository %d: %w", removed, err)
+				return fmt.Errorf("remove repository %d: %w", s.number, err)
 			}
-			if left -= n; left == 0 {
-				break
-			}
+		}
+		if more = !s.all; more {
+			return nil
+		}
+		if _, err := change(tx.Conn, "DELETE FROM repo WHERE id = ? AND account_id IS NULL", func(st *sqlite.Stmt) { st.BindInt64(1, s.number) }); err != nil {
+			return fmt.Errorf("remove repository %d: %w", s.number, err)
 		}
 		next, err := removedRepo(tx.Conn)
 		more = next != 0
