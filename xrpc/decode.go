@@ -118,19 +118,18 @@ func checkNoBody(w http.ResponseWriter, r *http.Request, limit int64) error {
 }
 
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
-	tooLarge := &Error{Status: http.StatusRequestEntityTooLarge, Name: NamePayloadTooLarge, Message: "request entity too large"}
 	if r.ContentLength > limit {
-		return nil, tooLarge
+		return nil, PayloadTooLarge()
 	}
 	if err := checkEncoding(r); err != nil {
 		return nil, err
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, tooLarge
+		return nil, PayloadTooLarge()
 	}
 	if err != nil {
-		return nil, &Error{Status: http.StatusBadRequest, Name: NameInvalidRequest, Message: "The request body could not be read", Cause: err}
+		return nil, UnreadableBody(err)
 	}
 	return body, nil
 }
@@ -154,7 +153,7 @@ func decodeObject(body []byte, fields []field, dst reflect.Value, path string) e
 		return malformed(err)
 	}
 	if tok.Kind() != '{' {
-		return InvalidRequest("Expected object value type (got %s) at %s", kindName(jsontext.Value(bytes.TrimSpace(body))), path)
+		return WrongType("object", bytes.TrimSpace(body), path)
 	}
 	var seen uint64
 	for dec.PeekKind() != '}' {
@@ -222,8 +221,8 @@ func decodeField(raw jsontext.Value, f field, dst reflect.Value, path string) er
 	if err == nil && raw.Kind() != 'n' {
 		return nil
 	}
-	if want, got := wantName(f.typ), kindName(raw); want != got {
-		return InvalidRequest("Expected %s value type (got %s) at %s", want, got, path)
+	if want := wantName(f.typ); want != kindName(raw) {
+		return WrongType(want, raw, path)
 	}
 	return InvalidRequest("Invalid value at %s", path) // out of range, say
 }

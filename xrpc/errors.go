@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Error is what a client gets: a status, a name that programs switch on and a
@@ -60,6 +62,22 @@ func InvalidRequest(format string, args ...any) *Error {
 // Unauthorized is a 401 with the given name.
 func Unauthorized(name, message string) *Error {
 	return &Error{Status: http.StatusUnauthorized, Name: name, Message: message}
+}
+
+// PayloadTooLarge is the 413 of a body that is larger than is taken.
+func PayloadTooLarge() *Error {
+	return &Error{Status: http.StatusRequestEntityTooLarge, Name: NamePayloadTooLarge, Message: "request entity too large"}
+}
+
+// UnreadableBody is the 400 of a body that could not be read to its end.
+func UnreadableBody(cause error) *Error {
+	return &Error{Status: http.StatusBadRequest, Name: NameInvalidRequest, Message: "The request body could not be read", Cause: cause}
+}
+
+// WrongType is the 400 of a value that is not of the type that was asked for. Of
+// what was sent it says the type alone: it may be a part of a password.
+func WrongType(want string, got jsontext.Value, path string) *Error {
+	return InvalidRequest("Expected %s value type (got %s) at %s", want, kindName(got), path)
 }
 
 // Unavailable is the answer when storage or another dependency fails: a 503

@@ -56,11 +56,7 @@ func Query[C, Params, Out any](auth func(context.Context, *http.Request) (C, err
 	decode := paramsDecoder[Params]()
 	return Method{verb: http.MethodGet, serve: func(_ int64, w *responseWriter, r *http.Request) error {
 		ctx := r.Context()
-		var params Params
-		if err := decode(r.URL.RawQuery, &params); err != nil {
-			return err
-		}
-		caller, err := auth(ctx, r)
+		caller, params, err := admit(r, auth, decode)
 		if err != nil {
 			return err
 		}
@@ -70,6 +66,15 @@ func Query[C, Params, Out any](auth func(context.Context, *http.Request) (C, err
 		}
 		return writeOutput(w, r, out)
 	}}
+}
+
+// admit reads a query string and proves who is calling. A request that makes no
+// sense is told so, whoever sends it.
+func admit[C, Params any](r *http.Request, auth Auth[C], decode paramsDecode[Params]) (caller C, params Params, err error) {
+	if err = decode(r.URL.RawQuery, &params); err == nil {
+		caller, err = auth(r.Context(), r)
+	}
+	return caller, params, err
 }
 
 var noneType = reflect.TypeFor[None]()

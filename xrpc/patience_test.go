@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -33,6 +34,25 @@ func (l *pipeListener) Accept() (net.Conn, error) {
 func (l *pipeListener) Close() error   { close(l.done); return nil }
 func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
 
+// serveConn returns one connection to a server that has s for its handler.
+func serveConn(t *testing.T, s http.Handler) net.Conn {
+	t.Helper()
+	l := &pipeListener{make(chan net.Conn), make(chan struct{})}
+	srv := &http.Server{Handler: s, ReadTimeout: time.Minute, WriteTimeout: time.Minute}
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(l) }()
+	client, end := net.Pipe()
+	l.conns <- end
+	t.Cleanup(func() {
+		_ = client.Close()
+		if err := srv.Close(); err != nil {
+			t.Error(err)
+		}
+		<-ended
+	})
+	return client
+}
+
 // TestReceiveWorksOn: once the body is there, a handler may take its time. The
 // deadline of the body's last part is not the client's leaving, and the answer
 // has its own.
@@ -56,12 +76,7 @@ func TestReceiveWorksOn(t *testing.T) {
 				return struct{ N int }{len(body)}, nil
 			}),
 		})
-		l := &pipeListener{make(chan net.Conn), make(chan struct{})}
-		srv := &http.Server{Handler: s, ReadTimeout: time.Minute, WriteTimeout: time.Minute}
-		ended := make(chan error, 1)
-		go func() { ended <- srv.Serve(l) }()
-		client, end := net.Pipe()
-		l.conns <- end
+		client := serveConn(t, s)
 		_, err := io.WriteString(client, "POST /xrpc/com.example.slow HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello")
 		if err != nil {
 			t.Fatal(err)
@@ -75,10 +90,120 @@ func TestReceiveWorksOn(t *testing.T) {
 		if err != nil || resp.StatusCode != http.StatusOK || !strings.Contains(string(body), "5") || gone != nil {
 			t.Errorf("status %d, body %q, %v; the handler saw %v", resp.StatusCode, body, err, gone)
 		}
-		_ = client.Close()
-		if err := srv.Close(); err != nil {
-			t.Error(err)
-		}
-		<-ended
 	})
 }
+
+// TestSlowUpload: a client may send slowly, and stop for a while, but not hold a
+// connection with a byte now and then.
+func TestSlowUpload(t *testing.T) {
+	const size = 1 << 20
+	for _, c := range []struct {
+		name        string
+		part        int // bytes
+		every, work time.Duration
+		want        int
+		after       time.Duration // it is answered; 0: when it is all there
+	}{
+		{"as slow as may be", 4 << 10, time.Second, 0, http.StatusOK, 0},
+		{"late within the grace", 60 << 10, 20 * time.Second, 0, http.StatusOK, 0},
+		{"stalled", size / 2, 61 * time.Second, 0, http.StatusBadRequest, time.Minute},
+		{"a byte now and then", 1, 50 * time.Second, 0, http.StatusBadRequest, 2 * time.Minute},
+		{"half as fast", 2 << 10, time.Second, 0, http.StatusBadRequest, 4 * time.Minute},
+		{"held up by the handler", 4 << 10, 0, 50 * time.Second, http.StatusOK, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, _ := server(map[string]xrpc.Method{
+					"com.example.slow": xrpc.Receive(anyone, func(_ context.Context, _ struct{}, in xrpc.Upload) (struct{ N int }, error) {
+						sum, buffer := 0, make([]byte, 4<<10)
+						for {
+							n, err := in.Read(buffer)
+							sum += n
+							if errors.Is(err, io.EOF) {
+								return struct{ N int }{sum}, nil
+							}
+							if err != nil {
+								return struct{ N int }{}, xrpc.UnreadableBody(err)
+							}
+							time.Sleep(c.work)
+						}
+					}),
+				})
+				conn := serveConn(t, s)
+				began, sender := time.Now(), make(chan struct{})
+				go func() {
+					defer close(sender)
+					_, err := fmt.Fprintf(conn, "POST /xrpc/com.example.slow HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", size)
+					for sent := 0; err == nil && sent < size; sent += c.part {
+						if _, err = conn.Write(make([]byte, min(c.part, size-sent))); err == nil {
+							time.Sleep(c.every)
+						}
+					}
+				}()
+				resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				took := time.Since(began)
+				_ = resp.Body.Close()
+				_ = conn.Close()
+				<-sender
+				if resp.StatusCode != c.want || c.after > 0 && (took < c.after || took > c.after+10*time.Second) {
+					t.Errorf("status %d after %s", resp.StatusCode, took)
+				}
+			})
+		})
+	}
+}
+
+// TestSlowDownload: the same for who takes an answer.
+func TestSlowDownload(t *testing.T) {
+	const size = 1 << 20
+	for _, c := range []struct {
+		name  string
+		part  int64
+		every time.Duration
+		whole bool
+		after time.Duration // it is cut
+	}{
+		{"as slow as may be", 4 << 10, time.Second, true, 0},
+		{"a byte now and then", 1, 50 * time.Second, false, 2 * time.Minute},
+		{"half as fast", 2 << 10, time.Second, false, 4 * time.Minute},
+		{"stalled", size / 2, 70 * time.Second, false, 3 * time.Minute},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var ended time.Duration
+				began := time.Now()
+				s, _ := server(map[string]xrpc.Method{
+					"com.example.file": xrpc.Stream(anyone, func(_ context.Context, _ struct{}, _ xrpc.None, w http.ResponseWriter, _ *http.Request) error {
+						defer func() { ended = time.Since(began) }()
+						_, err := io.Copy(w, io.LimitReader(zeros{}, size))
+						return err
+					}),
+				})
+				conn := serveConn(t, s)
+				if _, err := io.WriteString(conn, "GET /xrpc/com.example.file HTTP/1.0\r\nHost: x\r\n\r\n"); err != nil {
+					t.Fatal(err)
+				}
+				var got int64
+				for {
+					n, err := io.CopyN(io.Discard, conn, c.part)
+					got += n
+					if err != nil {
+						break
+					}
+					time.Sleep(c.every)
+				}
+				synctest.Wait()
+				if (got >= size) != c.whole || !c.whole && ended > c.after+time.Minute {
+					t.Errorf("%d bytes; the handler ended after %s", got, ended)
+				}
+			})
+		})
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { return len(b), nil }

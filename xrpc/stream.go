@@ -9,9 +9,39 @@ import (
 	"time"
 )
 
-// streamPatience is how long the other end of a stream may take for a part of
-// it: as long as parts go on coming, or going, a stream may last.
-const streamPatience = 60 * time.Second
+const (
+	// streamPatience is how long the other end of a stream may take for one part
+	// of it.
+	streamPatience = 60 * time.Second
+
+	// Nor may it hold a stream for ever with a byte a minute: it may be as far as
+	// streamGrace behind one that goes on at streamPace, in bytes a second. Behind
+	// the grace that is 32 kbit/s, what a GPRS phone sends; one on EDGE or 3G
+	// is some times as fast. 500 KB may take all of four minutes, the 5 MB that
+	// the reference takes for a blob 23. What the handler itself takes in between
+	// does not count.
+	streamGrace = 2 * time.Minute
+	streamPace  = 4 << 10
+)
+
+// pace measures one direction of a stream. The zero value is a stream that has
+// not begun.
+type pace struct {
+	waited time.Duration // for the other end
+	moved  int64         // bytes
+}
+
+// deadline is when the next part must be through.
+func (p *pace) deadline(now time.Time) time.Time {
+	left := streamGrace + time.Duration(float64(p.moved)/streamPace*float64(time.Second)) - p.waited
+	return now.Add(min(streamPatience, left))
+}
+
+// part counts a part that began then.
+func (p *pace) part(began time.Time, n int) {
+	p.waited += time.Since(began)
+	p.moved += int64(n)
+}
 
 // Stream is a GET endpoint whose handler writes the answer itself: files and
 // websockets. What it returns as an error before it wrote anything is answered
@@ -20,29 +50,29 @@ func Stream[C, Params any](auth func(context.Context, *http.Request) (C, error),
 	decode := paramsDecoder[Params]()
 	return Method{verb: http.MethodGet, serve: func(_ int64, w *responseWriter, r *http.Request) error {
 		ctx := r.Context()
-		var params Params
-		if err := decode(r.URL.RawQuery, &params); err != nil {
-			return err
-		}
-		caller, err := auth(ctx, r)
+		caller, params, err := admit(r, auth, decode)
 		if err != nil {
 			return err
 		}
-		return handle(ctx, caller, params, &patientWriter{w, http.NewResponseController(w)}, r)
+		return handle(ctx, caller, params, &patientWriter{responseWriter: w, conn: http.NewResponseController(w)}, r)
 	}}
 }
 
-// patientWriter gives each part of an answer its own time.
+// patientWriter gives each part of an answer its own time, and the whole a pace.
 type patientWriter struct {
 	*responseWriter
 	conn *http.ResponseController
+	pace pace
 }
 
 func (w *patientWriter) Write(b []byte) (int, error) {
-	if err := w.conn.SetWriteDeadline(time.Now().Add(streamPatience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	began := time.Now()
+	if err := w.conn.SetWriteDeadline(w.pace.deadline(began)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return 0, err
 	}
-	return w.responseWriter.Write(b)
+	n, err := w.responseWriter.Write(b)
+	w.pace.part(began, n)
+	return n, err
 }
 
 func (w *patientWriter) Unwrap() http.ResponseWriter { return w.responseWriter }
@@ -75,7 +105,7 @@ func Receive[C, Out any](auth func(context.Context, *http.Request) (C, error), h
 		conn := http.NewResponseController(w)
 		out, err := handle(ctx, caller, Upload{
 			ContentType: r.Header.Get("Content-Type"), Length: r.ContentLength,
-			Reader: &patientReader{r.Body, conn},
+			Reader: &patientReader{body: r.Body, conn: conn},
 		})
 		// What the handler took for it may have lasted; an error is answered, too.
 		if derr := conn.SetWriteDeadline(time.Now().Add(streamPatience)); derr != nil && !errors.Is(derr, http.ErrNotSupported) {
@@ -88,17 +118,20 @@ func Receive[C, Out any](auth func(context.Context, *http.Request) (C, error), h
 	}}
 }
 
-// patientReader gives each part of a body its own time.
+// patientReader gives each part of a body its own time, and the whole a pace.
 type patientReader struct {
 	body io.Reader
 	conn *http.ResponseController
+	pace pace
 }
 
 func (r *patientReader) Read(b []byte) (int, error) {
-	if err := r.conn.SetReadDeadline(time.Now().Add(streamPatience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	began := time.Now()
+	if err := r.conn.SetReadDeadline(r.pace.deadline(began)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return 0, err
 	}
 	n, err := r.body.Read(b)
+	r.pace.part(began, n)
 	if errors.Is(err, io.EOF) {
 		// What the handler makes of the body may last: a deadline that passes
 		// then, set by a read behind the end, would be taken for a client that
