@@ -69,10 +69,10 @@ type Store interface {
 	// Count returns how many different blobs records refer to, and how many of
 	// them are there.
 	Count(ctx context.Context, accountID int64) (expected, there int64, err error)
-	// Collect forgets blobs that no record refers to, be it of the account's
-	// repository or of one that is being imported: those that never were referred
-	// to and were uploaded before unused, and those whose last reference went
-	// before unreferenced. Their files are garbage then. It looks at a bounded
+	// Collect forgets the blobs of accounts that were deleted, and those that no
+	// record refers to, be it of the account's repository or of one that is being
+	// imported: those that never were referred to and were uploaded before unused,
+	// and those whose last reference went before unreferenced. Their files are garbage then. It looks at a bounded
 	// number and returns how many it forgot, and whether there may be more.
 	Collect(ctx context.Context, unused, unreferenced time.Time) (collected int, more bool, err error)
 	// Garbage returns up to limit keys behind after, in order, of files that

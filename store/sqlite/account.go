@@ -304,13 +304,14 @@ func (db Accounts) SetStatus(ctx context.Context, id int64, c account.StatusChan
 }
 
 // logChange has the event log tell of a change of status that the network can
-// see. What an account that comes back has missed, consumers find out by its
-// identity and the state of its repository.
+// see. What an account that comes back has missed, whatever kept it away,
+// consumers find out by its identity and the state of its repository: it may
+// have been imported, or moved in, meanwhile.
 func logChange(tx *groupcommit.Tx, db *DB, was, now *account.Account, at time.Time) error {
 	if was.Status() == now.Status() {
 		return nil
 	}
-	if err := logStatus(tx, db, now, at); err != nil || now.Status() != account.Active || was.Status() != account.Deactivated {
+	if err := logStatus(tx, db, now, at); err != nil || now.Status() != account.Active {
 		return err
 	}
 	if err := logIdentity(tx, db, now, at); err != nil {

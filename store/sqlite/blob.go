@@ -46,18 +46,20 @@ func (db Blobs) Add(ctx context.Context, accountID int64, b blob.Blob, quota int
 		if err != nil {
 			return err
 		}
-		switch {
-		case old.Key == "":
-			refused, err = refuseBlob(tx.Conn, accountID, b.Size, quota)
-		case referenced:
-			out.MimeType, out.CreatedAt = old.MimeType, old.CreatedAt
+		limit := quota
+		if old.Key != "" {
+			limit = 0 // it is counted already
 		}
-		switch {
-		case err != nil:
+		if refused, err = refuseBlob(tx.Conn, accountID, b.Size, limit); err != nil {
 			return err
-		case refused != nil:
+		}
+		if refused != nil {
 			return addGarbage(tx.Conn, b.Key)
-		case old.Key != "":
+		}
+		if old.Key != "" {
+			if referenced {
+				out.MimeType, out.CreatedAt = old.MimeType, old.CreatedAt
+			}
 			if err := addGarbage(tx.Conn, old.Key); err != nil {
 				return err
 			}
@@ -249,7 +251,9 @@ type candidate struct {
 // where to look.
 func (db Blobs) Collect(ctx context.Context, unused, unreferenced time.Time) (collected int, more bool, err error) {
 	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		collected = 0
+		if collected, more, err = collectOrphans(tx.Conn); err != nil || more {
+			return err
+		}
 		found, err := candidates(tx.Conn, unused, unreferenced)
 		if err != nil {
 			return err
@@ -277,6 +281,23 @@ func (db Blobs) Collect(ctx context.Context, unused, unreferenced time.Time) (co
 		return 0, false, err
 	}
 	return collected, more, nil
+}
+
+// collectOrphans forgets blobs of an account that is gone. more says that there
+// was one.
+func collectOrphans(c *sqlite.Conn) (collected int, more bool, err error) {
+	var accountID int64
+	err = query(c, "SELECT account_id FROM blob_orphaned LIMIT 1", nil,
+		func(r *sqlite.Stmt) error { accountID, more = r.ColumnInt64(0), true; return nil })
+	if err != nil || !more {
+		return 0, false, wrap(err, "look for blobs of deleted accounts")
+	}
+	collected, err = change(c, "DELETE FROM blob WHERE account_id = ?1 AND cid IN (SELECT cid FROM blob WHERE account_id = ?1 ORDER BY cid LIMIT ?2)",
+		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindInt64(2, collectAtOnce) })
+	if err == nil && collected < collectAtOnce {
+		_, err = change(c, "DELETE FROM blob_orphaned WHERE account_id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, accountID) })
+	}
+	return collected, true, wrap(err, "collect blobs of a deleted account")
 }
 
 func later(a, b time.Time) time.Time {

@@ -23,5 +23,7 @@ var repoInvariants = []invariant{
 	{"blob is used and not marked so, or the other way round", `SELECT a.did, b.cid FROM blob b JOIN account a ON a.id = b.account_id
 			WHERE (b.unused_since IS NULL) <> EXISTS (SELECT 1 FROM repo r JOIN blob_ref f ON f.repo_id = r.id AND f.cid = b.cid
 			WHERE r.account_id = b.account_id AND r.current = 1)`},
+	{"blob of no account", `SELECT account_id, cid FROM blob WHERE account_id NOT IN (SELECT id FROM account)
+			AND account_id NOT IN (SELECT account_id FROM blob_orphaned)`},
 	{"blob is used and never was", `SELECT a.did, b.cid FROM blob b JOIN account a ON a.id = b.account_id WHERE unused_since IS NULL AND was_used <> 1`},
 }

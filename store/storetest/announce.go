@@ -67,7 +67,8 @@ func testAnnounceAccount(t *testing.T, s Stores) {
 }
 
 // testAnnounceStatus: each change of status that the network can see is told,
-// once, and no other.
+// once, and no other. Whatever kept an account away, when it comes back it is
+// said where its repository is: nobody was told what changed meanwhile.
 func testAnnounceStatus(t *testing.T, s Stores) {
 	t.Helper()
 	alice := newOwner(t, s, "alice")
@@ -82,9 +83,11 @@ func testAnnounceStatus(t *testing.T, s Stores) {
 		{"again", account.StatusChange{Deactivated: new(true)}, nil, ""},
 		{"taken down as well", account.StatusChange{Takedown: &account.Applied{Applied: true}}, comesBack[:1], "takendown"},
 		{"activated under the takedown", account.StatusChange{Deactivated: new(false)}, nil, ""},
-		{"no longer taken down", account.StatusChange{Takedown: &account.Applied{}}, comesBack[:1], ""},
+		{"no longer taken down", account.StatusChange{Takedown: &account.Applied{}}, comesBack, ""},
 		{"suspended", account.StatusChange{Suspended: new(true)}, comesBack[:1], "suspended"},
-		{"no longer suspended", account.StatusChange{Suspended: new(false)}, comesBack[:1], ""},
+		{"taken down instead", account.StatusChange{Suspended: new(false), Takedown: &account.Applied{Applied: true}}, comesBack[:1], "takendown"},
+		{"suspended instead", account.StatusChange{Suspended: new(true), Takedown: &account.Applied{}}, comesBack[:1], "suspended"},
+		{"no longer suspended", account.StatusChange{Suspended: new(false)}, comesBack, ""},
 		{"deactivated once more", account.StatusChange{Deactivated: new(true)}, comesBack[:1], "deactivated"},
 		{"activated", account.StatusChange{Deactivated: new(false)}, comesBack, ""},
 		{"again", account.StatusChange{Deactivated: new(false)}, nil, ""},

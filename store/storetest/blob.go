@@ -165,22 +165,50 @@ func testBlobQuota(t *testing.T, s Stores) {
 	wantGarbage(t, s, "k0", "k1", "k2", "k3", "k6")
 }
 
-// testBlobDeleted: with the account go its blobs, and their files are garbage.
+// testBlobDeleted: with the account go its blobs, at once to be seen and in steps
+// to be collected, and their files are garbage then.
 func testBlobDeleted(t *testing.T, s Stores) {
 	t.Helper()
+	const many = 1100
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
-	for _, o := range []*owner{alice, bob} {
-		id := upload(t, s, o.ID, "pic", start)
-		upload(t, s, o.ID, "unused", start)
-		o.commit(t, s, put("app.post/1", "x", id))
+	pic := upload(t, s, alice.ID, "pic", start)
+	alice.commit(t, s, put("app.post/1", "x", pic))
+	bob.commit(t, s, put("app.post/1", "x", upload(t, s, bob.ID, "pic", start)))
+	var wg sync.WaitGroup
+	for i := range many - 1 {
+		wg.Go(func() { upload(t, s, alice.ID, fmt.Sprintf("pic %d", i), start) })
 	}
-	if err := s.Accounts.Delete(t.Context(), alice.ID, at(2)); err != nil {
+	wg.Wait()
+	nobody := newAccount(t, s, "nobody")
+	for _, a := range []*account.Account{alice.Account, nobody} {
+		if err := s.Accounts.Delete(t.Context(), a.ID, at(2)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	noBlob(t, s, alice.Account, pic)
+	for _, text := range []string{"pic", "another"} {
+		if _, err := add(t, s, alice.ID, "late"+text, text, 3, 0); !errors.Is(err, blob.ErrNoAccount) {
+			t.Errorf("upload of %q to a deleted account: %v", text, err)
+		}
+	}
+	wantGarbage(t, s, "lateanother", "latepic")
+	if err := s.Blobs.Forget(t.Context(), garbage(t, s)); err != nil {
 		t.Fatal(err)
 	}
-	s = s.Reopen()
-	wantGarbage(t, s, fmt.Sprintf("%d-pic", alice.ID), fmt.Sprintf("%d-unused", alice.ID))
-	noBlob(t, s, alice.Account, blobOf("pic").CID)
-	if _, err := s.Blobs.Get(t.Context(), bob.ID, blobOf("pic").CID); err != nil {
+	sum, steps := 0, 0
+	for more := true; more; steps++ {
+		n, again, err := s.Blobs.Collect(t.Context(), start, start)
+		if err != nil || n > many/2 {
+			t.Fatalf("%d in one step, %v", n, err)
+		}
+		sum, more = sum+n, again
+		s = s.Reopen()
+		noBlob(t, s, alice.Account, pic)
+	}
+	if got, err := s.Blobs.Garbage(t.Context(), start.Add(-time.Hour), "", 2*many); sum != many || len(got) != many || err != nil {
+		t.Errorf("%d of %d blobs collected, in %d steps, %d files are garbage, %v", sum, many, steps, len(got), err)
+	}
+	if _, err := s.Blobs.Get(t.Context(), bob.ID, pic); err != nil {
 		t.Errorf("another one's: %v", err)
 	}
 }

@@ -238,18 +238,32 @@ func testRepoImportDropped(t *testing.T, s Stores) {
 	bob.check(t, s)
 }
 
-// testRepoImportInactive: the log hears nothing of an account that is moving in.
+// testRepoImportInactive: the log hears nothing of an import while the account
+// is not active, whatever the reason, and all of it when the account is.
 func testRepoImportInactive(t *testing.T, s Stores) {
 	t.Helper()
-	alice := newOwner(t, s, "alice")
-	setStatus(t, s, alice.Account, account.StatusChange{Deactivated: new(true)})
-	before := last(t, s)
-	i := alice.stage(t, s, posts(10, "imported")...)
-	if err := i.put(t, s); err != nil {
-		t.Fatal(err)
+	for name, way := range map[string]struct{ away, back account.StatusChange }{
+		"deactivated": {account.StatusChange{Deactivated: new(true)}, account.StatusChange{Deactivated: new(false)}},
+		"suspended":   {account.StatusChange{Suspended: new(true)}, account.StatusChange{Suspended: new(false)}},
+		"takendown":   {account.StatusChange{Takedown: &account.Applied{Applied: true}}, account.StatusChange{Takedown: &account.Applied{}}},
+	} {
+		o := newOwner(t, s, name)
+		setStatus(t, s, o.Account, way.away)
+		before := last(t, s)
+		i := o.stage(t, s, posts(10, "imported")...)
+		if err := i.put(t, s); err != nil {
+			t.Fatal(err)
+		}
+		i.owner.check(t, s)
+		logs(t, s, before)
+		setStatus(t, s, o.Account, way.back)
+		kinds, bodies := announced(t, s, before, o.Account)
+		c := i.change
+		c.At = event(account.EventActivated).At
+		if n := len(kinds); n != 3 || bodies[n-1] != string(signed(c).Event.Body) {
+			t.Errorf("%s, and back: %v %q", name, kinds, bodies)
+		}
 	}
-	i.owner.check(t, s)
-	logs(t, s, before)
 }
 
 // testRepoImportBlobs: records that are imported may come before their blobs,
