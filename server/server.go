@@ -163,7 +163,7 @@ func (s *Server) bind(ctx context.Context) (err error) {
 	s.URL, s.PLC = c.PublicURL(port), c.PLCURL
 	if c.EmbeddedPLC() {
 		anyPort := !s.opts.Listen || c.Listen != "127.0.0.1:2583"
-		if s.plc, err = startDirectory(ctx, filepath.Join(s.DataDir, "plc"), anyPort, s.opts.Now); err != nil {
+		if s.plc, err = startDirectory(ctx, filepath.Join(s.DataDir, config.PLCFolder), anyPort, s.opts.Now); err != nil {
 			return err
 		}
 		s.PLC = s.plc.url

@@ -6,13 +6,14 @@ import (
 	"os"
 	"path/filepath"
 
+	"nestbox/config"
 	"nestbox/repo"
 )
 
 // tempName is the folder for repositories while they are sent or received. Its
 // files have no names while they are used; one that a crash left its name is
 // removed at the next start, and nothing else that is there.
-const tempName = "transfers"
+const tempName = config.TransfersFolder
 
 // openTransfers prepares exports and imports. What an import that was cut off
 // has staged is dropped: none is under way yet.

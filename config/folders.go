@@ -1,0 +1,73 @@
+package config
+
+import (
+	"path/filepath"
+	"strings"
+)
+
+// The folders of the data directory that are no place for anything else: for
+// repositories while they are sent or received, and for the development directory.
+const (
+	TransfersFolder = "transfers"
+	PLCFolder       = "plc"
+)
+
+// checkFolders refuses folders of blobs in which the server would take its own
+// files for uploads, or uploads for something else.
+func (c *Config) checkFolders(f *Faults) {
+	data, blobs := realPath(c.DataDirectory), realPath(c.BlobDiskLocation)
+	if c.BlobDiskLocation == "" {
+		blobs = filepath.Join(data, "blobs")
+	} else {
+		checkBeside(f, "PDS_BLOBSTORE_DISK_LOCATION", data, blobs)
+	}
+	if c.BlobDiskTmpLocation == "" {
+		return
+	}
+	const name = "PDS_BLOBSTORE_DISK_TMP_LOCATION"
+	tmp := realPath(c.BlobDiskTmpLocation)
+	checkBeside(f, name, data, tmp)
+	switch first, inside := below(blobs, tmp); {
+	case inside && first == ".":
+		f.add(name, "it is the folder of finished uploads", "name another folder on the same file system")
+	case inside && len(first) == 2:
+		f.add(name, "it is in a folder of finished uploads", "name one like "+filepath.Join(blobs, "tmp"))
+	}
+}
+
+// checkBeside refuses a folder that holds the data directory, or that is in one
+// of its reserved ones.
+func checkBeside(f *Faults, name, data, dir string) {
+	want := "name a folder of its own, like " + filepath.Join(data, "blobs")
+	if _, holds := below(dir, data); holds {
+		f.add(name, "it holds the data directory", want)
+		return
+	}
+	if first, inside := below(data, dir); inside && (first == TransfersFolder || first == PLCFolder) {
+		f.add(name, "the data directory's folder "+first+" is for something else", want)
+	}
+}
+
+// below says whether path is dir or below it, and then its first part there, "."
+// where it is dir.
+func below(dir, path string) (first string, ok bool) {
+	rel, err := filepath.Rel(dir, path)
+	first, _, _ = strings.Cut(rel, string(filepath.Separator))
+	return first, err == nil && first != ".."
+}
+
+// realPath is path without symbolic links, as far as it is there.
+func realPath(path string) string {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	for there, rest := abs, ""; ; there, rest = filepath.Dir(there), filepath.Join(filepath.Base(there), rest) {
+		if found, err := filepath.EvalSymlinks(there); err == nil {
+			return filepath.Join(found, rest)
+		}
+		if there == filepath.Dir(there) {
+			return abs
+		}
+	}
+}
