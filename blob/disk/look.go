@@ -11,12 +11,21 @@ import (
 )
 
 // Look returns the files of a folder for reading: unlike Open it makes,
-// removes and tries nothing.
+// removes and tries nothing. The folder may be a symbolic link to one.
 func Look(dir, tmp string) *Files {
 	if tmp == "" {
 		tmp = filepath.Join(dir, "tmp")
 	}
-	return &Files{dir: dir, tmp: tmp}
+	return &Files{dir: resolve(dir), tmp: resolve(tmp)}
+}
+
+// resolve follows symbolic links, where there is something: WalkDir does not
+// begin at one.
+func resolve(dir string) string {
+	if found, err := filepath.EvalSymlinks(dir); err == nil {
+		return found
+	}
+	return dir
 }
 
 // Each calls yield for each file, in order: its path below the folder, and its
