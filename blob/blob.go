@@ -57,6 +57,9 @@ type Store interface {
 	// sum of the account's sizes: ErrQuota, and the file is garbage. ErrNoAccount.
 	// ErrAbandoned: Garbage has returned the key.
 	Add(ctx context.Context, accountID int64, b Blob, quota int64) (Blob, error)
+	// Room returns how large an upload can be at most that Add would take: what
+	// quota leaves, or the largest that the account has, which may come again.
+	Room(ctx context.Context, accountID, quota int64) (int64, error)
 	// Get returns a blob of the account that a record refers to: ErrNotFound.
 	Get(ctx context.Context, accountID int64, id cid.Cid) (Blob, error)
 	// List returns CIDs of blobs that records refer to, in the order of their

@@ -122,7 +122,7 @@ func TestSlowUpload(t *testing.T) {
 			goOn, waits, done := make(chan struct{}), make(chan struct{}), make(chan error)
 			w.at("add", func() { close(waits); <-goOn })
 			go func() {
-				_, err := w.Upload(t.Context(), w.account.ID, strings.NewReader("slow"), "")
+				_, err := w.Upload(t.Context(), w.account.ID, strings.NewReader("slow"), -1, "")
 				done <- err
 			}()
 			<-waits
@@ -190,7 +190,7 @@ func TestStorm(t *testing.T) {
 	for i := range pictures {
 		uploads.Go(func() {
 			for range rounds {
-				if _, err := w.Upload(t.Context(), w.account.ID, strings.NewReader(fmt.Sprintf("picture %d", i)), ""); err != nil {
+				if _, err := w.Upload(t.Context(), w.account.ID, strings.NewReader(fmt.Sprintf("picture %d", i)), -1, ""); err != nil {
 					t.Error(err)
 				}
 			}

@@ -1,6 +1,7 @@
 package blob
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -39,6 +40,10 @@ type Service struct {
 	// UploadLimit is the largest blob that is taken, in bytes; Quota bounds the
 	// sum of one account's, where it is not 0.
 	UploadLimit, Quota int64
+	// MaxInFlight is what all uploads that are under way may take on disk
+	// together, in bytes, but one of UploadLimit always may; 0 is
+	// DefaultInFlight.
+	MaxInFlight int64
 	// Unused is how long an upload waits for a record that refers to it,
 	// Unreferenced how long a blob stays after its last reference went.
 	Unused, Unreferenced time.Duration
@@ -48,22 +53,48 @@ type Service struct {
 	NewKey func() string
 	Now    func() time.Time
 	Log    *slog.Logger
+
+	flights flights
 }
 
 // errBody: the upload could not be read to its end.
 var errBody = errors.New("read upload")
 
-// Upload keeps body as a blob of the account and returns it. Its type is what
-// its first bytes show, else declared. Nothing stays of one that fails, or is
-// too large: ErrTooLarge, ErrQuota, ErrNoAccount. It takes a few buffers of
-// memory, whatever the size.
-func (s *Service) Upload(ctx context.Context, accountID int64, body io.Reader, declared string) (Blob, error) {
+// Upload keeps body, of length bytes where that is not below 0, as a blob of the
+// account and returns it. Its type is what its first bytes show, else declared.
+// Nothing stays of one that fails, or is too large: ErrTooLarge, ErrQuota,
+// ErrNoAccount. That it will be is said as soon as it can be known. It takes a
+// few buffers of memory, whatever the size.
+func (s *Service) Upload(ctx context.Context, accountID int64, body io.Reader, length int64, declared string) (Blob, error) {
+	limit, over := s.UploadLimit, ErrTooLarge
+	if s.Quota > 0 && length <= limit {
+		room, err := s.Store.Room(ctx, accountID, s.Quota)
+		if err != nil {
+			return Blob{}, err
+		}
+		if room < limit {
+			limit, over = room, ErrQuota
+		}
+	}
+	if length > limit {
+		return Blob{}, over
+	}
+	flight, err := s.flights.begin(accountID, length, max(cmp.Or(s.MaxInFlight, DefaultInFlight), s.UploadLimit))
+	if err != nil {
+		return Blob{}, err
+	}
+	defer flight.end()
 	file, err := s.Files.Create(ctx)
 	if err != nil {
 		return Blob{}, err
 	}
 	defer file.Abort()
-	b, err := s.receive(file, body, declared)
+	b, err := receive(file, body, declared, func(size int64, n int) error {
+		if size > limit {
+			return over
+		}
+		return flight.grow(n)
+	})
 	if err != nil {
 		return Blob{}, err
 	}
@@ -87,8 +118,9 @@ func (s *Service) Upload(ctx context.Context, accountID int64, body io.Reader, d
 // uploadBuffer is how many bytes of an upload are in memory at a time.
 const uploadBuffer = 64 << 10
 
-// receive copies an upload into its file and says what it is.
-func (s *Service) receive(file io.Writer, body io.Reader, declared string) (Blob, error) {
+// receive copies an upload into its file and says what it is. allow is asked
+// before each part is written: the size with it, and its own.
+func receive(file io.Writer, body io.Reader, declared string, allow func(size int64, n int) error) (Blob, error) {
 	hash := sha256.New()
 	head := make([]byte, 0, sniffed)
 	buffer := make([]byte, uploadBuffer)
@@ -96,8 +128,9 @@ func (s *Service) receive(file io.Writer, body io.Reader, declared string) (Blob
 	for {
 		n, err := body.Read(buffer)
 		part := buffer[:n]
-		if size += int64(n); size > s.UploadLimit {
-			return Blob{}, ErrTooLarge
+		size += int64(n)
+		if err := allow(size, n); err != nil {
+			return Blob{}, err
 		}
 		head = append(head, part[:min(n, sniffed-len(head))]...)
 		hash.Write(part) // never fails

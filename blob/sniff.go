@@ -16,9 +16,11 @@ const octetStream = "application/octet-stream"
 // maxType bounds a declared type, in bytes.
 const maxType = 255
 
-// mediaType returns the type of a Content-Type header, without its parameters;
-// not ok where there is none.
+// mediaType returns the type of a Content-Type header; not ok where there is
+// none. Its parameters say nothing of a blob: as at the reference they are not
+// looked at, well-formed or not.
 func mediaType(header string) (string, bool) {
+	header, _, _ = strings.Cut(header, ";")
 	mt, _, err := mime.ParseMediaType(header)
 	if err != nil || len(mt) > maxType {
 		return "", false

@@ -140,7 +140,7 @@ func TestUploadBlob(t *testing.T) {
 			t.Errorf("%s, empty: %+v", name, r)
 		}
 	}
-	for _, contentType := range []string{"", "nonsense", "/", "a/", "/b", "a/b/c d", "text/" + strings.Repeat("x", 300)} {
+	for _, contentType := range []string{"", ";", "nonsense", "/", "a/", "/b", "a/b/c d", "text/plain, image/png", "text/" + strings.Repeat("x", 300)} {
 		h.send(t, strings.NewReader("x"), contentType).
 			WantError(t, http.StatusBadRequest, "InvalidRequest", "Request encoding (Content-Type) required but not provided")
 	}
@@ -227,13 +227,18 @@ func TestDisconnect(t *testing.T) {
 	}
 }
 
+// png is a picture of one pixel.
+const png = "\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89" +
+	"\x00\x00\x00\rIDATx\xdacd\xf8\xcfP\x0f\x00\x03\x86\x01\x80Z4}k\x00\x00\x00\x00IEND\xaeB`\x82"
+
 // TestTypes: what the content shows, under the reference's names, else what was
 // declared. The reference gave the same answers, but for the last two.
 func TestTypes(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, pdstest.Options{})
 	for i, c := range []struct{ content, declared, want string }{
-		{"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00", "image/jpeg", "image/png"},
+		{png, "image/jpeg", "image/png"},
+		{png, "*/*", "image/png"},
 		{"\xff\xd8\xff\xe0\x00\x10JFIF", "application/octet-stream", "image/jpeg"},
 		{"GIF89a\x01\x00\x01\x00", "image/png", "image/gif"},
 		{"RIFF\x24\x00\x00\x00WEBPVP8 ", "image/png", "image/webp"},
@@ -261,6 +266,12 @@ func TestTypes(t *testing.T) {
 		{"\x78\x9c\x01\x02", "x/y", "x/y"},
 		{"\x00\x01\x02\x03", "application/octet-stream", "application/octet-stream"},
 		{"", "video/mp4", "video/mp4"},
+		{"hello", "text/plain; charset=utf-8", "text/plain"},
+		{"hello", "text/plain; charset", "text/plain"},
+		{"hello", `text/plain; charset="`, "text/plain"},
+		{"hello", "text/plain; a=b; a=c", "text/plain"},
+		{"hello", "text/plain;;", "text/plain"},
+		{"hello", "video/mp4;codecs=avc1.4d002a,mp4a", "video/mp4"},
 		{"hello", "*/*", "application/octet-stream"},
 		{"hello", "Image/PNG", "image/png"},
 	} {

@@ -52,14 +52,11 @@ func (s *Service) UploadBlob(ctx context.Context, caller auth.StandardCaller, in
 	if !ok {
 		return UploadOutput{}, xrpc.InvalidRequest("Request encoding (Content-Type) required but not provided")
 	}
-	if in.Length > s.UploadLimit {
-		return UploadOutput{}, wireError(ErrTooLarge)
-	}
 	a, err := s.Accounts.Find(ctx, caller.DID)
 	if err != nil {
 		return UploadOutput{}, wireError(err)
 	}
-	b, err := s.Upload(ctx, a.ID, in, declared)
+	b, err := s.Upload(ctx, a.ID, in, in.Length, declared)
 	if err != nil {
 		return UploadOutput{}, wireError(err)
 	}
@@ -231,9 +228,15 @@ func (s *Service) ListMissingBlobs(ctx context.Context, caller auth.StandardCall
 func wireError(err error) error {
 	switch {
 	case errors.Is(err, ErrTooLarge):
-		return &xrpc.Error{Status: http.StatusRequestEntityTooLarge, Name: xrpc.NamePayloadTooLarge, Message: "request entity too large"}
+		return xrpc.PayloadTooLarge()
 	case errors.Is(err, errBody):
-		return &xrpc.Error{Status: http.StatusBadRequest, Name: xrpc.NameInvalidRequest, Message: "The request body could not be read", Cause: err}
+		return xrpc.UnreadableBody(err)
+	case errors.Is(err, errManyUploads):
+		return xrpc.TooManyRequests(busyFor)
+	case errors.Is(err, errNoRoom):
+		e := xrpc.Unavailable(err)
+		e.RetryAfter = busyFor
+		return e
 	case errors.Is(err, ErrQuota):
 		return xrpc.BadRequest("BlobQuotaExceeded", "The account's blobs take as much room as they may")
 	case errors.Is(err, ErrNotFound):

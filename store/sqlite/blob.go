@@ -138,6 +138,16 @@ func refuseBlob(c *sqlite.Conn, accountID, size, quota int64) (refused, err erro
 	return refused, nil
 }
 
+// Room implements blob.Store.
+func (db Blobs) Room(ctx context.Context, accountID, quota int64) (room int64, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, "SELECT coalesce(max(?2 - sum(size), max(size)), ?2) FROM blob WHERE account_id = ?1",
+			func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindInt64(2, quota) },
+			func(r *sqlite.Stmt) error { room = r.ColumnInt64(0); return nil })
+	})
+	return room, wrap(err, "look how much room an account has for blobs")
+}
+
 func putBlob(c *sqlite.Conn, accountID int64, b blob.Blob, referenced bool) error {
 	_, err := change(c, `INSERT INTO blob (account_id, cid, size, mime_type, file, created_at, unused_since, was_used)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, iif(?7, NULL, ?6), ?7)
