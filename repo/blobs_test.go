@@ -2,7 +2,10 @@ package repo_test
 
 import (
 	"crypto/sha256"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -12,6 +15,7 @@ import (
 	"nestbox/blob"
 	"nestbox/dagcbor"
 	"nestbox/repo"
+	"nestbox/repo/car"
 	"nestbox/store/sqlite"
 )
 
@@ -124,4 +128,58 @@ func TestBlobGoes(t *testing.T) {
 	if got := alice.records(); len(got) != 0 {
 		t.Errorf("left: %v", got)
 	}
+}
+
+// TestOldReferences: a profile of before 2023 can be edited, and has references
+// of today then.
+func TestOldReferences(t *testing.T) {
+	const profile = "app.bsky.actor.profile"
+	w := newWorld(t)
+	m := newMover(t, w)
+	png, jpeg, none := m.upload("png", "image/png", 70), m.upload("jpeg", "image/jpeg", 80), dagcbor.RawCID(sha256.Sum256(nil))
+	old := func(id cid.Cid, mimeType string) string { return fmt.Sprintf(`{"cid":%q,"mimeType":%q}`, id, mimeType) }
+	of := func(avatar, banner, more string) string {
+		return `{"avatar":` + avatar + `,"banner":` + banner + `,"description":"new"` + more + `}`
+	}
+	edited := of(old(png, "image/png"), ref(jpeg, "image/jpeg", 80), "")
+	refused := "Invalid " + profile + ` record: Expected blob value type (got {"cid": ..., "mimeType": ...}) at $.record.avatar`
+
+	_, err := m.put(profile, "self", edited)
+	wantError(t, "a profile that was not there", err, 400, "InvalidRequest", refused)
+	m.mustImport(m.file(t, map[string]car.Block{profile + "/self": block(map[string]any{
+		"$type": profile, "avatar": map[string]any{"cid": png.String(), "mimeType": "image/png"}, "banner": map[string]any{"cid": none.String(), "mimeType": "image/png"},
+	})}).bytes())
+	for what, c := range map[string]struct{ record, message string }{
+		"a blob that is not here": {of(old(png, "image/png"), old(none, "image/png"), ""), "Blob not found"},
+		"a type that none may have": {of(old(png, "image/gif"), ref(jpeg, "image/jpeg", 80), ""),
+			"Invalid " + profile + ` record: Expected one of "image/png" or "image/jpeg" (got "image/gif") at $.record.avatar.mimeType`},
+		"elsewhere in a profile": {of(old(png, "image/png"), ref(jpeg, "image/jpeg", 80), `,"own":{"avatar":`+old(png, "image/png")+`}`), "Legacy blobs are not allowed (" + png.String() + ")"},
+		"no record":              {`{"avatar":1.5}`, "Invalid record: 1.5 is not an integer of at most 53 bits at $.avatar"},
+	} {
+		_, err := m.put(profile, "self", c.record)
+		wantError(t, what, err, 400, "InvalidRequest", c.message)
+	}
+	_, err = m.create(profile, new("self"), edited)
+	wantError(t, "createRecord", err, 400, "InvalidRequest", refused)
+	if _, err := m.put(profile, "self", edited); err != nil {
+		t.Fatal(err)
+	}
+	got, err := m.get(profile, "self", nil)
+	want := `"value":{"$type":"` + profile + `","avatar":` + ref(png, "image/png", 70) + `,"banner":` + ref(jpeg, "image/jpeg", 80) + `,"description":"new"}`
+	if err != nil || !sameValue(t, string(got), `{`+want+`}`) {
+		t.Errorf("%s, %v\nwant %s", got, err, want)
+	}
+	if used := m.used(); len(used) != 2 {
+		t.Errorf("in use: %v", used)
+	}
+}
+
+// sameValue compares the members "value" of two objects.
+func sameValue(t *testing.T, a, b string) bool {
+	t.Helper()
+	var x, y struct{ Value map[string]any }
+	if err := errors.Join(json.Unmarshal([]byte(a), &x), json.Unmarshal([]byte(b), &y)); err != nil {
+		t.Fatal(err)
+	}
+	return reflect.DeepEqual(x, y)
 }

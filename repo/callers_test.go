@@ -86,13 +86,16 @@ func TestLimits(t *testing.T) {
 			return second(w.ApplyWrites(ctx, alice.caller, repo.ApplyWritesInput{Repo: "alice.test", Writes: values(
 				step("create", foo, "a", `{}`), step("create", foo, "b", `{}`), step("update", foo, "a", `{}`), step("delete", foo, "a", ""))}))
 		}, "4985"},
+		{"apply nothing", func() error {
+			return second(w.ApplyWrites(ctx, alice.caller, repo.ApplyWritesInput{Repo: "alice.test"}))
+		}, "4984"},
 		{"what is refused", func() error {
 			_, err := w.CreateRecord(ctx, alice.caller, repo.CreateRecordInput{Repo: "bob.test", Collection: foo, Record: []byte(`{}`)})
 			if err == nil {
 				return errors.New("not refused")
 			}
 			return nil
-		}, "4982"},
+		}, "4981"},
 	} {
 		if err := c.err(); err != nil || left() != c.left {
 			t.Errorf("%s: %v, %s left, want %s", c.what, err, left(), c.left)

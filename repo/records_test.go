@@ -214,8 +214,8 @@ func TestRefusedRecords(t *testing.T) {
 	for _, c := range []struct{ what, collection, rkey, record, validate, want string }{
 		{"another type", foo, "k", `{"$type":"com.example.x"}`, "", "Invalid $type: expected com.example.foo, got com.example.x"},
 		{"no text as type", foo, "k", `{"$type":3}`, "", "Invalid record: malformed $type at $"},
-		{"no object", foo, "k", `[]`, "", "Expected object value type at $.record"},
-		{"null", foo, "k", `null`, "", "Expected object value type at $.record"},
+		{"no object", foo, "k", `[]`, "", "Expected object value type (got array) at $.record"},
+		{"null", foo, "k", `null`, "", "Expected object value type (got null) at $.record"},
 		{"a fraction", foo, "k", `{"a":[0,1.5]}`, "", "Invalid record: 1.5 is not an integer of at most 53 bits at $.a.1"},
 		{"an integer that JavaScript cannot read", foo, "k", `{"a":9007199254740993}`, "", "Invalid record: 9007199254740993 is not an integer of at most 53 bits at $.a"},
 		{"a link to nothing", foo, "k", `{"a":{"$link":"xyz"}}`, "", "Invalid record: malformed $link at $.a"},
@@ -262,15 +262,15 @@ func TestRefusedRecords(t *testing.T) {
 	_, err := alice.apply(step("create", foo, "a", `{}`), step("create", post, "", `{"text":5}`))
 	wantError(t, "in a batch", err, 400, "InvalidRequest", "Invalid app.bsky.feed.post record: Expected string value type (got 5) at $.writes[1].record.text")
 	for raw, want := range map[string]string{
-		`"x"`: "Expected object value type (got string) at $.writes[0]",
-		`{"collection":"com.example.foo","value":{}}`:                                       `Missing required key "$type" at $.writes[0]`,
+		`"x"`: `Expected an object which includes the "$type" property value type (got string) at $.writes[0]`,
+		`{"collection":"com.example.foo","value":{}}`:                                       `Expected an object which includes the "$type" property value type (got object) at $.writes[0]`,
 		`{"$type":"com.atproto.repo.applyWrites#create","value":{}}`:                        `Missing required key "collection" at $.writes[0]`,
 		`{"$type":"com.atproto.repo.applyWrites#create","collection":"com.example.foo"}`:    `Missing required key "value" at $.writes[0]`,
 		`{"$type":"com.atproto.repo.applyWrites#update","collection":"a.b.c","value":{}}`:   `Missing required key "rkey" at $.writes[0]`,
 		`{"$type":"com.atproto.repo.applyWrites#delete","collection":"a.b.c"}`:              `Missing required key "rkey" at $.writes[0]`,
 		`{"$type":"com.atproto.repo.applyWrites#create","collection":"x","value":{}}`:       `Invalid NSID (got "x") at $.writes[0].collection`,
 		`{"$type":"com.atproto.repo.applyWrites#delete","collection":"a.b.c","rkey":"a b"}`: `Invalid record key (got "a b") at $.writes[0].rkey`,
-		`{"$type":"com.atproto.repo.applyWrites#create","collection":"a.b.c","value":null}`: `Expected object value type at $.writes[0].value`,
+		`{"$type":"com.atproto.repo.applyWrites#create","collection":"a.b.c","value":null}`: `Expected object value type (got null) at $.writes[0].value`,
 		`{"$type":"#create","collection":"a.b.c","value":{}}`:                               `Expected one of "com.atproto.repo.applyWrites#create", "com.atproto.repo.applyWrites#update" or "com.atproto.repo.applyWrites#delete" (got "#create") at $.writes[0].$type`,
 	} {
 		_, err := alice.apply([]byte(raw))

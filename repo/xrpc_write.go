@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -12,6 +13,8 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"nestbox/auth"
+	"nestbox/dagcbor"
+	"nestbox/lexicon"
 	"nestbox/ratelimit"
 	"nestbox/xrpc"
 )
@@ -157,6 +160,11 @@ func (s *Service) writeRecord(ctx context.Context, caller auth.StandardCaller, r
 	if err != nil {
 		return RecordOutput{}, err
 	}
+	if do == actionPut {
+		if err := s.renewBlobs(ctx, a.ID, &p); err != nil {
+			return RecordOutput{}, wireError(err, "")
+		}
+	}
 	o, err := s.prepare(do, p)
 	if err != nil {
 		return RecordOutput{}, wireError(err, "")
@@ -167,6 +175,51 @@ func (s *Service) writeRecord(ctx context.Context, caller auth.StandardCaller, r
 		return RecordOutput{}, err
 	}
 	return RecordOutput{URI: o.uri(a.DID), CID: o.cid.String(), Commit: made, ValidationStatus: o.status}, nil
+}
+
+// collectionProfile is the collection of profiles.
+const collectionProfile = "app.bsky.actor.profile"
+
+// renewBlobs writes references to pictures of a profile in the form of today. A
+// profile of before 2023 that came with an import has the old one, which an app
+// that edits it sends again.
+func (s *Service) renewBlobs(ctx context.Context, accountID int64, p *proposal) error {
+	if p.collection != collectionProfile {
+		return nil
+	}
+	record, err := p.decode()
+	if err != nil {
+		return err
+	}
+	old := slices.DeleteFunc(s.Lexicons.BlobRefs(collectionProfile, record), func(b lexicon.BlobRef) bool {
+		return !b.Legacy || b.Path != ".avatar" && b.Path != ".banner"
+	})
+	if len(old) == 0 {
+		return nil
+	}
+	err = s.Store.View(ctx, accountID, func(v View) error {
+		if _, err := v.Record(collectionProfile + "/" + p.rkey.String()); err != nil {
+			return err
+		}
+		for _, b := range old {
+			found, err := v.Blob(b.CID)
+			if errors.Is(err, ErrNoBlob) {
+				return p.refuse("Blob not found")
+			}
+			if err != nil {
+				return err
+			}
+			record[b.Path[1:]] = map[string]any{typeKey: "blob", "ref": b.CID, "mimeType": b.MimeType, "size": found.Size}
+		}
+		return nil
+	})
+	if errors.Is(err, ErrNoRecord) {
+		return nil // a new one has no old reference, and is refused for it
+	}
+	if err == nil {
+		p.json, err = dagcbor.ToJSON(record)
+	}
+	return err
 }
 
 // DeleteRecordInput is what deleteRecord takes.
@@ -224,7 +277,7 @@ type ApplyWritesInput struct {
 // WriteInput is one of applyWrites' writes. Which of it there must be, its type
 // says.
 type WriteInput struct {
-	Type       string         `json:"$type"`
+	Type       *string        `json:"$type,omitzero"`
 	Collection string         `json:"collection"`
 	RKey       *string        `json:"rkey,omitzero"`
 	Value      jsontext.Value `json:"value,omitzero"`
@@ -260,7 +313,8 @@ func (s *Service) ApplyWrites(ctx context.Context, caller auth.StandardCaller, i
 	if err != nil {
 		return ApplyWritesOutput{}, err
 	}
-	if err := s.admit(ctx, caller.DID, points); err != nil {
+	// No writes make a commit, too.
+	if err := s.admit(ctx, caller.DID, max(points, deletePoints)); err != nil {
 		return ApplyWritesOutput{}, err
 	}
 	a, err := s.own(ctx, caller, in.Repo)
@@ -295,12 +349,19 @@ func (s *Service) ApplyWrites(ctx context.Context, caller auth.StandardCaller, i
 func (in ApplyWritesInput) parse() (kinds []action, proposals []proposal, points int, err error) {
 	for i, raw := range in.Writes {
 		at := fmt.Sprintf("$.writes[%d]", i)
+		const typed = `an object which includes the "$type" property`
+		if raw.Kind() != '{' {
+			return nil, nil, 0, xrpc.WrongType(typed, raw, at)
+		}
 		w, err := decodeWrite(raw, at)
 		if err != nil {
 			return nil, nil, 0, err
 		}
+		if w.Type == nil {
+			return nil, nil, 0, xrpc.WrongType(typed, raw, at)
+		}
 		var do action
-		switch w.Type {
+		switch *w.Type {
 		case typeApplyWrites + "create":
 			do = actionCreate
 			points += createPoints
@@ -311,7 +372,7 @@ func (in ApplyWritesInput) parse() (kinds []action, proposals []proposal, points
 			do = actionDelete
 			points += deletePoints
 		default:
-			return nil, nil, 0, xrpc.InvalidRequest(`Expected one of "%[1]screate", "%[1]supdate" or "%[1]sdelete" (got %.200[2]q) at %[3]s.$type`, typeApplyWrites, w.Type, at)
+			return nil, nil, 0, xrpc.InvalidRequest(`Expected one of "%[1]screate", "%[1]supdate" or "%[1]sdelete" (got %.200[2]q) at %[3]s.$type`, typeApplyWrites, *w.Type, at)
 		}
 		switch {
 		case w.RKey == nil && do != actionCreate:
@@ -343,7 +404,7 @@ func newProposal(collection string, rkey *string, record jsontext.Value, validat
 		}
 	}
 	if record != nil && record.Kind() != '{' {
-		return proposal{}, xrpc.InvalidRequest("Expected object value type at %s", recordPath)
+		return proposal{}, xrpc.WrongType("object", record, recordPath)
 	}
 	p.json, p.validate = record, validate
 	return p, nil
