@@ -323,7 +323,7 @@ func importError(err error) error {
 	case errors.Is(err, ErrConflict):
 		return xrpc.BadRequest(nameInvalidSwap, "The repository was written to during the import; nothing was imported, please try again")
 	case errors.Is(err, xrpc.ErrBody):
-		return &xrpc.Error{Status: http.StatusBadRequest, Name: xrpc.NameInvalidRequest, Message: "The request body could not be read", Cause: err}
+		return xrpc.UnreadableBody(err)
 	default:
 		return wireError(err, "Could not find repo")
 	}
