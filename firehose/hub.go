@@ -102,8 +102,8 @@ type Hub struct {
 	// held has a value for each replayBytes that replays hold. Only readers put
 	// more in: those that wait are few, and whom they wait for wait for nobody.
 	held chan struct{}
-	// jumps is write-locked from before the log is dropped until the members know.
-	jumps sync.RWMutex
+	// jumps is full from before the log is dropped until the members know.
+	jumps chan struct{}
 	kick  chan struct{} // there is something to announce
 
 	mu       sync.Mutex
@@ -127,7 +127,7 @@ func NewHub(ctx context.Context, o Options) (*Hub, error) {
 		return nil, fmt.Errorf("open event stream: %w", err)
 	}
 	h := &Hub{
-		opts: o, last: b.Last, replays: make(chan struct{}, replayReaders),
+		opts: o, last: b.Last, replays: make(chan struct{}, replayReaders), jumps: make(chan struct{}, 1),
 		held: make(chan struct{}, max(o.ReplayBytes, replayMost)/replayBytes+1), kick: make(chan struct{}, 1),
 		news: make(chan struct{}), members: map[*member]struct{}{}, networks: map[string]int{},
 	}
@@ -277,8 +277,11 @@ func (h *Hub) replay(ctx context.Context, after int64, dst []*entry) (got []*ent
 	}
 	if len(events) == 0 || events[0].Seq != after+1 {
 		// What comes next was pruned, or is before a jump.
-		h.jumps.RLock()
-		defer h.jumps.RUnlock()
+		select {
+		case h.jumps <- struct{}{}:
+			<-h.jumps
+		case <-ctx.Done():
+		}
 		if ctx.Err() != nil {
 			return nil, release, context.Cause(ctx)
 		}
@@ -301,8 +304,12 @@ func (h *Hub) Jump(ctx context.Context, to int64) error {
 	if to > MaxJump {
 		return ErrTooHigh
 	}
-	h.jumps.Lock()
-	defer h.jumps.Unlock()
+	select {
+	case h.jumps <- struct{}{}:
+		defer func() { <-h.jumps }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if err := h.opts.Log.Jump(ctx, to); err != nil {
 		return err
 	}

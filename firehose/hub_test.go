@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -224,36 +225,81 @@ func TestSlow(t *testing.T) {
 }
 
 // TestPrunedAway: a subscriber that is so far behind that what it needs next is
-// gone is told, and does not miss it silently.
+// gone is told, and does not miss it silently: also where the log has later ones.
 func TestPrunedAway(t *testing.T) {
-	w := newWorld(t, func(s *firehose.Settings) { s.Patience, s.RingEvents = time.Hour, 2 })
-	alice := storetest.NewWriter(t, w.stores, "alice")
-	before := w.last()
-	s := w.lazy(from(before))
 	const events = 40
-	for range events {
-		alice.Write(100_000)
-	}
-	s.wantEvents(before+1, before+1)
-	for removed := 1; removed > 0; {
-		var err error
-		if removed, err = w.stores.Log.Prune(t.Context(), storetest.At(1000), 1<<40); err != nil {
-			t.Fatal(err)
+	for keep, left := range map[int]bool{30: true, 1000: false} {
+		w := newWorld(t, func(s *firehose.Settings) { s.Patience, s.RingEvents = time.Hour, 2 })
+		alice := storetest.NewWriter(t, w.stores, "alice")
+		before := w.last()
+		s := w.lazy(from(before))
+		for range events {
+			alice.Write(100_000)
 		}
-	}
-	for next := before + 2; ; next++ {
-		m, err := s.read()
-		if m.kind == "error" {
-			if m.name != "ConsumerTooSlow" {
-				t.Errorf("%+v", m)
+		s.wantEvents(before+1, before+1)
+		for removed := 1; removed > 0; {
+			var err error
+			if removed, err = w.stores.Log.Prune(t.Context(), storetest.At(keep), 1<<40); err != nil {
+				t.Fatal(err)
 			}
-			break
 		}
-		if err != nil || m.seq != next || next == before+events {
-			t.Fatalf("got %+v, %v; want event %d", m, err, next)
+		b, err := w.stores.Log.Bounds(t.Context())
+		if err != nil || b.Oldest < before+20 || left != (b.Oldest <= b.Last-5) {
+			t.Fatalf("%+v, %v", b, err)
 		}
+		for next := before + 2; ; next++ {
+			m, err := s.read()
+			if m.kind == "error" {
+				if m.name != "ConsumerTooSlow" {
+					t.Errorf("%+v", m)
+				}
+				break
+			}
+			if err != nil || m.seq != next || next >= b.Oldest {
+				t.Fatalf("got %+v, %v; want event %d", m, err, next)
+			}
+		}
+		s.wantClose(websocket.ClosePolicyViolation, "ConsumerTooSlow")
 	}
-	s.wantClose(websocket.ClosePolicyViolation, "ConsumerTooSlow")
+}
+
+// TestDeleted: what is held of a deleted account, in memory or in the log, is not
+// sent any more; its number is left out.
+func TestDeleted(t *testing.T) {
+	for _, ring := range []int{100, 1} {
+		w := newWorld(t, func(s *firehose.Settings) { s.RingEvents = ring })
+		alice, bob := storetest.NewWriter(t, w.stores, "alice"), storetest.NewWriter(t, w.stores, "bob")
+		alice.Write(10)
+		before := w.last()
+		for range 5 {
+			alice.Write(10)
+			bob.Write(10)
+		}
+		bob.Delete()
+		alice.Write(10)
+		check := func() {
+			t.Helper()
+			s := w.subscribe(from(before))
+			for seq := before + 1; seq < before+10; seq += 2 {
+				s.want(message{kind: "#commit", seq: seq})
+			}
+			s.want(message{kind: "#account", seq: before + 11})
+			s.want(message{kind: "#commit", seq: before + 12})
+		}
+		check()
+		r := firehose.Retention{Log: w.stores.Log, Age: 1000 * time.Hour, MaxBytes: 1 << 40, Now: func() time.Time { return storetest.At(0) }}
+		ctx, stop := context.WithCancel(t.Context())
+		var worker sync.WaitGroup
+		worker.Go(func() { r.Run(ctx) })
+		for raw := true; raw; {
+			if raw = w.holds(bob.DID()); raw {
+				runtime.Gosched()
+			}
+		}
+		stop()
+		worker.Wait()
+		check()
+	}
 }
 
 // TestClose: when the server stops, subscribers are told, soon, and one that

@@ -2,7 +2,11 @@ package firehose
 
 import (
 	"context"
+	"errors"
+	"io"
 	"log/slog"
+	"net"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,12 +14,17 @@ import (
 	"nestbox/firehose/event"
 )
 
-// idleLog is the log of a hub that is told of events by hand, and never reads.
+// idleLog is the log of a hub that is told of events by hand.
 type idleLog struct {
 	Log
 
 	tell func(Logged)
+	read []Logged
+	jump chan struct{} // Jump has dropped the log, and returns
 }
+
+func (l *idleLog) Read(context.Context, int64, int, int) ([]Logged, error) { return l.read, nil }
+func (l *idleLog) Jump(context.Context, int64) error                       { <-l.jump; return nil }
 
 func (l *idleLog) Bounds(context.Context) (Bounds, error) { return Bounds{Oldest: 1}, nil }
 func (l *idleLog) Watch(f func(Logged))                   { l.tell = f }
@@ -125,4 +134,133 @@ func TestPace(t *testing.T) {
 			h.timer.Stop()
 		})
 	}
+}
+
+// TestReplayMemory: all replays together hold no more than they may, and who has
+// sent what it held makes room for the next.
+func TestReplayMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := DefaultSettings()
+		s.ReplayBytes = replayMost + 3*replayBytes
+		h, log := newIdleHub(t, s)
+		log.read = []Logged{sized(1, 2*replayBytes)} // three parts of the budget, each time
+		var ends []func()
+		waiting := make(chan func())
+		replay := func() {
+			got, release, err := h.replay(t.Context(), 0, nil)
+			if err != nil || len(got) != 1 {
+				t.Errorf("%d events, %v", len(got), err)
+			}
+			waiting <- release
+		}
+		go replay()
+		ends = append(ends, <-waiting)
+		go replay()
+		ends = append(ends, <-waiting)
+		go replay()
+		synctest.Wait()
+		select {
+		case <-waiting:
+			t.Error("a third one reads before there is room")
+		default:
+		}
+		ctx, stop := context.WithCancelCause(t.Context())
+		go func() {
+			_, release, err := h.replay(ctx, 0, nil)
+			if !errors.Is(err, errStopping) {
+				t.Errorf("one that does not wait any more got %v", err)
+			}
+			waiting <- release
+		}()
+		synctest.Wait()
+		stop(errStopping)
+		(<-waiting)()
+		ends[0]()
+		ends[0]() // is nothing
+		ends = append(ends, <-waiting)
+		for _, end := range ends {
+			end()
+		}
+		if len(h.held) != 0 || len(h.replays) != 0 {
+			t.Errorf("%d and %d are still held", len(h.held), len(h.replays))
+		}
+		h.timer.Stop()
+	})
+}
+
+// TestReplayJumped: one that reads the log while it is dropped is told that the
+// numbers have jumped; one that comes to its end otherwise, that it is too slow.
+func TestReplayJumped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, log := newIdleHub(t, DefaultSettings())
+		if _, release, err := h.replay(t.Context(), 0, nil); !errors.Is(err, errTooSlow) {
+			t.Errorf("without a jump: %v", err)
+		} else {
+			release()
+		}
+		log.jump = make(chan struct{})
+		ctx, end := context.WithCancelCause(t.Context())
+		h.members[&member{end: end}] = struct{}{}
+		jumped, ended := make(chan error, 1), make(chan error, 1)
+		go func() { jumped <- h.Jump(t.Context(), 1000) }()
+		synctest.Wait()
+		go func() {
+			_, release, err := h.replay(ctx, 0, nil)
+			release()
+			ended <- err
+		}()
+		synctest.Wait()
+		close(log.jump)
+		if err := <-ended; !errors.Is(err, errJumped) {
+			t.Errorf("during a jump: %v", err)
+		}
+		if err := <-jumped; err != nil {
+			t.Error(err)
+		}
+		h.timer.Stop()
+	})
+}
+
+// TestPatience: it begins when it is one's turn. What waited for a large frame is
+// not late, however long that took, and what takes too long itself is.
+func TestPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		slow := 0
+		c := &patientConn{Conn: ours, patience: 10 * time.Second, grace: time.Second, tooSlow: func() { slow++ }}
+		result := make(chan error)
+		read := func(want string) {
+			t.Helper()
+			time.Sleep(9 * time.Second)
+			got := make([]byte, len(want))
+			if _, err := io.ReadFull(theirs, got); err != nil || string(got) != want {
+				t.Fatalf("%q, %v", got, err)
+			}
+			if err := <-result; err != nil || slow != 0 {
+				t.Errorf("%s: %v, too slow: %d", want, err, slow)
+			}
+		}
+		go func() { result <- c.writeAll(net.Buffers{[]byte("frame")}) }()
+		synctest.Wait()
+		// As the websocket.Conn does for a pong, before it waits for its turn.
+		if err := c.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		read("frame")
+		go func() {
+			_, err := c.Write([]byte("pong"))
+			result <- err
+		}()
+		read("pong")
+		// Nothing is written after the end, however much patience there was.
+		if err := c.endBy(time.Now().Add(2 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		_, err := c.Write([]byte("x"))
+		if !errors.Is(err, os.ErrDeadlineExceeded) || slow != 1 || time.Since(began) != 3*time.Second {
+			t.Errorf("%v after %s, too slow: %d", err, time.Since(began), slow)
+		}
+		_, _ = ours.Close(), theirs.Close()
+	})
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/gorilla/websocket"
 	"go.uber.org/goleak"
 
@@ -107,6 +108,27 @@ func (w *world) last() int64 {
 		w.t.Fatal(err)
 	}
 	return b.Last
+}
+
+// holds says whether the log has a row of an account but for its deletion, which
+// is the last.
+func (w *world) holds(did syntax.DID) bool {
+	w.t.Helper()
+	all, err := sqlite.Inspect(w.t.Context(), w.path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = all.Close() }()
+	rows := 0
+	if err := all.Events(func(e firehose.Logged, _ int64) error {
+		if e.DID == did {
+			rows++
+		}
+		return nil
+	}); err != nil {
+		w.t.Fatal(err)
+	}
+	return rows > 1
 }
 
 // lines is a log that can be waited for.

@@ -99,6 +99,7 @@ type Server struct {
 	crawler   *firehose.Crawler
 	retention *firehose.Retention
 	xrpc      *xrpc.Server
+	handlers  handlers
 }
 
 // Open builds a server on its data directory, which it locks, and binds its
@@ -328,6 +329,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	}
 	closing.Wait()
 	stop()
+	s.settle(drain)
 	workers.Wait()
 	return err
 }
@@ -335,7 +337,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 func (s *Server) httpServer(h http.Handler) *http.Server {
 	limit := s.opts.Timeouts
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: limit.Header, ReadTimeout: limit.Request, WriteTimeout: limit.Answer,
+		Handler: s.handlers.of(h), ReadHeaderTimeout: limit.Header, ReadTimeout: limit.Request, WriteTimeout: limit.Answer,
 		IdleTimeout: limit.Idle, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(s.opts.Log.Handler(), slog.LevelDebug),
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
 	"nestbox/dagcbor"
 	"nestbox/firehose"
 	stream "nestbox/firehose/event"
@@ -230,6 +232,17 @@ func (w *Writer) Write(size int) {
 		w.t.Fatal(err)
 	}
 	w.o.made(w.t, w.s, c)
+}
+
+// DID is the account's.
+func (w *Writer) DID() syntax.DID { return w.o.DID }
+
+// Delete deletes the account.
+func (w *Writer) Delete() {
+	w.t.Helper()
+	if err := w.s.Accounts.Delete(w.t.Context(), w.o.ID, at(len(w.o.revs))); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // At is when the event of the n-th commit of an account is, its first being
