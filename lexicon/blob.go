@@ -118,7 +118,7 @@ func (w *blobWalk) visit(v any, s schema, depth int) {
 		}
 	case map[string]any:
 		if b, ok := asBlob(v); ok {
-			b.Path = strings.Join(w.path, "")
+			b.Path = w.at()
 			if s, ok := s.(*blob); ok {
 				b.Rules = s.rules
 			}
@@ -132,6 +132,23 @@ func (w *blobWalk) visit(v any, s schema, depth int) {
 			w.path = w.path[:len(w.path)-1]
 		}
 	}
+}
+
+// maxPath is how long the path of a reference gets, in bytes: a name can be as
+// long as the record, and have thousands of references below it.
+const maxPath = 1000
+
+// at is the path of where the walk is.
+func (w *blobWalk) at() string {
+	var b strings.Builder
+	for _, s := range w.path {
+		if b.Len()+len(s) > maxPath {
+			b.WriteString("…")
+			break
+		}
+		b.WriteString(s)
+	}
+	return b.String()
 }
 
 // property returns the schema of a property, or nil.

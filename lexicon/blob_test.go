@@ -67,6 +67,25 @@ func TestBlobRefs(t *testing.T) {
 	}
 }
 
+// TestBlobRefsPath: what the paths of many references take is bounded, whatever
+// they are below.
+func TestBlobRefsPath(t *testing.T) {
+	many := make([]any, 1000)
+	for i := range many {
+		many[i] = value(t, png)
+	}
+	long := map[string]any{strings.Repeat("x", 100_000): many}
+	refs := lexicon.Known().BlobRefs("com.example.unknown", map[string]any{"a": long})
+	if len(refs) != len(many) {
+		t.Fatalf("%d references", len(refs))
+	}
+	for _, r := range refs {
+		if r.Path != ".a…" {
+			t.Fatalf("a path of %d bytes: %.20s", len(r.Path), r.Path)
+		}
+	}
+}
+
 func TestBlobRules(t *testing.T) {
 	for _, c := range []struct {
 		accept string
