@@ -269,11 +269,14 @@ func (c *Checker) derive(forms *recordChecker, r Record) (Derived, error) {
 	if err != nil {
 		return Derived{}, err
 	}
-	out := Derived{Subject: subjectOf(forms.collection, record)}
-	for _, ref := range c.Lexicons.BlobRefs(forms.collection, record) {
-		out.Blobs = append(out.Blobs, ref.CID.String())
+	blobs, subject, err := derive(c.Lexicons, forms.collection, record)
+	if err != nil {
+		return Derived{}, err
+	}
+	out := Derived{Subject: subject}
+	for _, id := range blobs {
+		out.Blobs = append(out.Blobs, id.String())
 	}
 	slices.Sort(out.Blobs)
-	out.Blobs = slices.Compact(out.Blobs)
 	return out, nil
 }

@@ -1,11 +1,13 @@
 package repo
 
 import (
-	"slices"
+	"fmt"
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/ipfs/go-cid"
+
+	"nestbox/lexicon"
 )
 
 // Derived is what a store keeps beside a record, so that it is found by it.
@@ -68,12 +70,34 @@ func subjectOf(collection string, record map[string]any) string {
 	return ""
 }
 
-// blobsOf returns the blobs that a record refers to, each once.
-func (s *Service) blobsOf(collection string, record map[string]any) (out []cid.Cid) {
-	for _, ref := range s.Lexicons.BlobRefs(collection, record) {
-		if !slices.Contains(out, ref.CID) {
-			out = append(out, ref.CID)
+// MaxBlobRefs is how many references to blobs a record may have. A post has four
+// pictures, or a video with twenty files of captions, a long article some dozens:
+// no record that people make has as many. One of MaxRecord bytes has room for
+// tens of thousands, each of which is a row, and an entry in an index.
+const MaxBlobRefs = 1000
+
+// blobRefs returns a record's references to blobs, or says that they are too many.
+func blobRefs(c *lexicon.Catalogue, collection string, record map[string]any) ([]lexicon.BlobRef, error) {
+	refs := c.BlobRefs(collection, record)
+	if len(refs) > MaxBlobRefs {
+		return nil, fmt.Errorf("%w: it refers to %d blobs; the limit is %d", errRecord, len(refs), MaxBlobRefs)
+	}
+	return refs, nil
+}
+
+// derive returns what follows from a record, and the blobs that it refers to,
+// each once.
+func derive(c *lexicon.Catalogue, collection string, record map[string]any) (blobs []cid.Cid, subject string, err error) {
+	refs, err := blobRefs(c, collection, record)
+	if err != nil {
+		return nil, "", err
+	}
+	seen := make(map[cid.Cid]bool, len(refs))
+	for _, r := range refs {
+		if !seen[r.CID] {
+			seen[r.CID] = true
+			blobs = append(blobs, r.CID)
 		}
 	}
-	return out
+	return blobs, subjectOf(collection, record), nil
 }

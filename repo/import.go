@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
@@ -23,11 +22,12 @@ import (
 const (
 	// DefaultMaxImport is what an import may take, and store, in bytes.
 	DefaultMaxImport = 2 << 30
-	// maxImports is how many imports go on at once: each may hold 16 bytes for
-	// each block of its file in memory.
+	// maxImports is how many imports are verified and stored at once: each may
+	// hold 16 bytes for each block of its file in memory, 128 MiB.
 	maxImports = 2
-	// importPatience is how long an import waits for others to end.
-	importPatience = time.Minute
+	// importPatience is how long an import whose file has come waits for others
+	// to end.
+	importPatience = 5 * time.Minute
 	// futureFudge is how far in the future a revision may lie
 	// (https://atproto.com/specs/sync): clocks differ.
 	futureFudge = 5 * time.Minute
@@ -36,6 +36,8 @@ const (
 	// to fillRecords records, or fillBytes bytes.
 	fillRecords = 1000
 	fillBytes   = 1 << 20
+	// keptTwice: a reference to a blob is found by the blob and by the record.
+	keptTwice = 2
 	// importNews is after how many records an import says where it is.
 	importNews = 100_000
 )
@@ -46,52 +48,60 @@ var (
 	// the text says why, and which record is to blame.
 	ErrImport = errors.New("repository cannot be imported")
 	// ErrTooLarge: the file, or what it would take here, is larger than
-	// MaxImport.
+	// MaxImport, or has too many blocks.
 	ErrTooLarge = errors.New("repository is too large to be imported")
 	// ErrImporting: an import into the account's repository is under way.
 	ErrImporting = errors.New("an import of this repository is under way already")
 )
 
-// imports are the accounts with an import under way.
+// imports are those under way, from the first byte of a file on.
 type imports struct {
 	slots slots
 
 	mu  sync.Mutex
-	now map[int64]bool
+	now map[int64]bool // accounts
+	// spooled is what the files that clients have sent take on disk, in bytes.
+	spooled int64
 }
 
-// begin admits one import of an account, once few enough others go on.
-func (i *imports) begin(ctx context.Context, accountID int64) (end func(), err error) {
-	if !i.claim(accountID) {
-		return nil, ErrImporting
-	}
-	waiting, cancel := context.WithTimeout(ctx, importPatience)
-	defer cancel()
-	give, err := i.slots.take(waiting, maxImports)
-	if err != nil {
-		i.release(accountID)
-		return nil, fmt.Errorf("wait for other imports: %w", err)
-	}
-	return func() { give(); i.release(accountID) }, nil
-}
-
-func (i *imports) claim(accountID int64) bool {
+// begin admits one import of an account at a time.
+func (i *imports) begin(accountID int64) (end func(), err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.now[accountID] {
-		return false
+		return nil, ErrImporting
 	}
 	if i.now == nil {
 		i.now = map[int64]bool{}
 	}
 	i.now[accountID] = true
-	return true
+	return func() {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		delete(i.now, accountID)
+	}, nil
 }
 
-func (i *imports) release(accountID int64) {
+// turn waits until few enough others are verified and stored.
+func (i *imports) turn(ctx context.Context) (give func(), err error) {
+	waiting, cancel := context.WithTimeout(ctx, importPatience)
+	defer cancel()
+	if give, err = i.slots.take(waiting, maxImports); err != nil {
+		return nil, fmt.Errorf("wait for other imports: %w", err)
+	}
+	return give, nil
+}
+
+// reserve takes n bytes more of the disk, up to limit in all; a negative n gives
+// them back.
+func (i *imports) reserve(n, limit int64) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	delete(i.now, accountID)
+	if n > 0 && i.spooled+n > limit {
+		return errSpoolFull
+	}
+	i.spooled += n
+	return nil
 }
 
 // Imported is what an import came to.
@@ -113,8 +123,22 @@ type Imported struct {
 // it is newer than the repository; a file whose tree is the repository's own
 // changes nothing. A repository that is written to during the import stays:
 // ErrConflict. Other errors: ErrImport, ErrTooLarge, ErrImporting, those of r.
+//
+// It is for the operator, who may send a file as slowly as he likes.
 func (s *Service) Import(ctx context.Context, a Account, r io.Reader) (Imported, error) {
-	end, err := s.imports.begin(ctx, a.ID)
+	return s.imported(ctx, a, &upload{r: r, limit: s.maxImport()})
+}
+
+// importUpload is Import for a client: its file must come at uploadPace, and
+// takes its part of the disk that all such files share.
+func (s *Service) importUpload(ctx context.Context, a Account, r io.Reader) (Imported, error) {
+	u := &upload{r: r, limit: s.maxImport(), now: s.Now, shared: &s.imports}
+	defer u.release()
+	return s.imported(ctx, a, u)
+}
+
+func (s *Service) imported(ctx context.Context, a Account, r *upload) (Imported, error) {
+	end, err := s.imports.begin(a.ID)
 	if err != nil {
 		return Imported{}, err
 	}
@@ -130,6 +154,11 @@ func (s *Service) Import(ctx context.Context, a Account, r io.Reader) (Imported,
 		return Imported{}, err
 	}
 	defer file.close()
+	give, err := s.imports.turn(ctx)
+	if err != nil {
+		return Imported{}, err
+	}
+	defer give()
 	in := &importer{service: s, account: a, was: head, incoming: file}
 	done, err := in.run(ctx)
 	if err != nil {
@@ -172,6 +201,9 @@ type importer struct {
 }
 
 func (in *importer) run(ctx context.Context) (Imported, error) {
+	if err := in.read(ctx); err != nil {
+		return Imported{}, refused(err)
+	}
 	if err := in.commit(ctx); err != nil {
 		return Imported{}, refused(err)
 	}
@@ -234,20 +266,18 @@ func (in *importer) verify(ctx context.Context) error {
 	limit := in.service.maxImport()
 	var check recordChecker
 	err := in.walk(in.theirs.Data, func(key string, id cid.Cid) error {
-		if in.records++; in.records%importNews == 0 {
-			if err := in.news(ctx, "verified"); err != nil {
-				return err
-			}
+		if err := in.count(ctx, "verified"); err != nil {
+			return err
 		}
 		block, err := in.block(id)
+		var w Write
 		if err == nil {
-			err = check.record(key, block)
+			w, err = in.write(&check, key, id, block)
 		}
 		if err != nil {
 			return fmt.Errorf("record %q: %w", key, err)
 		}
-		// One block may be the record of many keys.
-		if in.stored += int64(len(block)); in.stored > limit {
+		if in.stored += size(w); in.stored > limit {
 			return fmt.Errorf("%w: its records take more than %d bytes", ErrTooLarge, limit)
 		}
 		return b.Add(key, id)
@@ -265,6 +295,32 @@ func (in *importer) verify(ctx context.Context) error {
 	return nil
 }
 
+// write is what is to be stored of a record, if it is one.
+func (in *importer) write(check *recordChecker, key string, id cid.Cid, block []byte) (Write, error) {
+	record, err := check.decode(key, block)
+	if err != nil {
+		return Write{}, err
+	}
+	w := Write{Key: key, CID: id, Block: block}
+	// Most records have nothing to be found by. Every reference to a blob names
+	// its type, also one of the old form.
+	if subjectKindOf(check.collection) != noSubject || bytes.Contains(block, []byte("mimeType")) {
+		w.Blobs, w.Subject, err = derive(in.service.Lexicons, check.collection, record)
+	}
+	return w, err
+}
+
+// size is about how many bytes a record takes in the store. One block may be the
+// record of many keys, and little in a file is a long key, or a reference, in the
+// store.
+func size(w Write) int64 {
+	n := len(w.Key) + len(w.Block)
+	for _, id := range w.Blobs {
+		n += keptTwice * (len(w.Key) + len(id.String()))
+	}
+	return int64(n)
+}
+
 // refused makes an ErrImport of what is wrong with the file.
 func refused(err error) error {
 	for _, fault := range []error{errMissing, errRecord, ErrCommit, mst.ErrNode, car.ErrForm, dagcbor.ErrForm} {
@@ -275,10 +331,13 @@ func refused(err error) error {
 	return err
 }
 
-// news says where the import is, and whether it should go on.
-func (in *importer) news(ctx context.Context, doing string) error {
-	in.service.Log.LogAttrs(ctx, slog.LevelInfo, "repository import goes on",
-		slog.String("did", in.account.DID.String()), slog.String("done", doing), slog.Int64("records", in.records))
+// count counts a record, says now and then where the import is, and whether it
+// should go on.
+func (in *importer) count(ctx context.Context, doing string) error {
+	if in.records++; in.records%importNews == 0 {
+		in.service.Log.LogAttrs(ctx, slog.LevelInfo, "repository import goes on",
+			slog.String("did", in.account.DID.String()), slog.String("done", doing), slog.Int64("records", in.records))
+	}
 	return ctx.Err()
 }
 
@@ -320,10 +379,8 @@ func (in *importer) fill(ctx context.Context) error {
 	b := mst.Builder{NextID: 1, Emit: f.node}
 	in.records = 0
 	err := in.walk(in.theirs.Data, func(key string, id cid.Cid) error {
-		if in.records++; in.records%importNews == 0 {
-			if err := in.news(ctx, "stored"); err != nil {
-				return err
-			}
+		if err := in.count(ctx, "stored"); err != nil {
+			return err
 		}
 		if err := f.record(key, id); err != nil {
 			return fmt.Errorf("record %q: %w", key, err)
@@ -361,19 +418,12 @@ func (f *filler) record(key string, id cid.Cid) error {
 	if err != nil {
 		return err
 	}
-	w := Write{Key: key, CID: id, Block: bytes.Clone(block)}
-	collection, _, _ := strings.Cut(key, "/")
-	// Most records have nothing to be found by. Every reference to a blob names
-	// its type, also one of the old form.
-	if subjectKindOf(collection) != noSubject || bytes.Contains(block, []byte("mimeType")) {
-		record, err := f.forms.decode(key, block)
-		if err != nil {
-			return err
-		}
-		w.Blobs, w.Subject = f.service.blobsOf(collection, record), subjectOf(collection, record)
+	w, err := f.write(&f.forms, key, id, bytes.Clone(block))
+	if err != nil {
+		return err
 	}
 	f.records = append(f.records, w)
-	return f.add(len(block))
+	return f.add(int(size(w)))
 }
 
 func (f *filler) add(size int) error {

@@ -1,7 +1,6 @@
 package repo
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -11,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/ipfs/go-cid"
@@ -21,6 +21,17 @@ import (
 )
 
 const (
+	// uploadPace is how fast a client's file must come, in bytes a second, behind
+	// uploadPatience: 2 GiB may take 18 hours. Who needs longer takes the disk of
+	// others.
+	uploadPace     = 32 << 10
+	uploadPatience = 2 * time.Minute
+	// uploadsAtOnce is how many files of the largest size clients may have on
+	// disk together.
+	uploadsAtOnce = 4
+	// uploadBuffer is how many bytes of a file are in memory while it comes.
+	uploadBuffer = 64 << 10
+
 	// maxBlocks bounds the blocks of an import.
 	maxBlocks = 8 << 20
 	// cidLength is the length of the CID of a block, in bytes.
@@ -35,10 +46,55 @@ var (
 	errRecord  = errors.New("malformed record")
 )
 
-// incoming is a CAR file that was received whole. Every block in it has the
-// hash that its CID says.
+var (
+	errSlowUpload = fmt.Errorf("%w: it must come at %d bytes a second", ErrImport, uploadPace)
+	errSpoolFull  = errors.New("the files of imports take as much of the disk as they may")
+)
+
+// upload is a file while it comes.
+type upload struct {
+	r     io.Reader
+	limit int64 // bytes
+	// now and shared are set where it is a client's.
+	now    func() time.Time
+	shared *imports
+
+	size   int64 // bytes so far
+	waited time.Duration
+}
+
+func (u *upload) Read(b []byte) (n int, err error) {
+	if u.shared == nil {
+		n, err = u.r.Read(b)
+	} else {
+		began := u.now()
+		n, err = u.r.Read(b)
+		u.waited += u.now().Sub(began)
+	}
+	size := u.size + int64(n)
+	if size > u.limit {
+		return 0, fmt.Errorf("%w: the file has more than %d bytes", ErrTooLarge, u.limit)
+	}
+	if u.shared != nil {
+		if u.waited > uploadPatience+time.Duration(size/uploadPace)*time.Second {
+			return 0, errSlowUpload
+		}
+		if err := u.shared.reserve(int64(n), uploadsAtOnce*u.limit); err != nil {
+			return 0, err
+		}
+	}
+	u.size = size
+	return n, err
+}
+
+// release gives the disk space to others.
+func (u *upload) release() { _ = u.shared.reserve(-u.size, 0) } // what gives back is not refused
+
+// incoming is a CAR file that was received whole. Once it was read, every block
+// in it has the hash that its CID says.
 type incoming struct {
 	file  *os.File
+	size  int64
 	root  cid.Cid
 	index []place // by hash
 	buf   []byte
@@ -50,39 +106,36 @@ type place struct {
 	at   uint64 // the offset of the block's data, and in the lowest sizeBits its length
 }
 
-// receive takes a CAR file and closes nothing.
-func (s *Service) receive(ctx context.Context, r io.Reader) (_ *incoming, err error) {
+// receive takes a file, whatever is in it.
+func (s *Service) receive(ctx context.Context, u *upload) (*incoming, error) {
 	f, err := tempFile(s.TempDir, "import")
 	if err != nil {
 		return nil, err
 	}
 	in := &incoming{file: f}
-	defer func() {
+	buf := make([]byte, uploadBuffer)
+	for {
+		n, err := u.Read(buf)
+		if _, werr := f.Write(buf[:n]); werr != nil {
+			err = fmt.Errorf("write import: %w", werr)
+		}
+		in.size += int64(n)
+		if err == nil {
+			err = ctx.Err()
+		}
+		if errors.Is(err, io.EOF) {
+			return in, nil
+		}
 		if err != nil {
 			in.close()
+			return nil, err
 		}
-	}()
-	disk := &diskWriter{w: bufio.NewWriterSize(f, 256<<10)}
-	body := &capped{r: r, left: s.maxImport()}
-	err = in.read(ctx, io.TeeReader(body, disk))
-	if err == nil {
-		disk.err = disk.w.Flush()
 	}
-	switch {
-	case disk.err != nil:
-		return nil, fmt.Errorf("write import: %w", disk.err)
-	case body.left < 0:
-		return nil, fmt.Errorf("%w: the file has more than %d bytes", ErrTooLarge, s.maxImport())
-	case err != nil:
-		return nil, refused(err)
-	}
-	slices.SortFunc(in.index, func(a, b place) int { return cmp.Compare(a.hash, b.hash) })
-	return in, nil
 }
 
 // read reads the file and notes where its blocks are.
-func (in *incoming) read(ctx context.Context, r io.Reader) error {
-	c, err := car.NewReader(r)
+func (in *incoming) read(ctx context.Context) error {
+	c, err := car.NewReader(io.NewSectionReader(in.file, 0, in.size))
 	if err != nil {
 		return err
 	}
@@ -90,10 +143,13 @@ func (in *incoming) read(ctx context.Context, r io.Reader) error {
 		return fmt.Errorf("%w: expected one root, the file has %d", ErrImport, len(c.Roots()))
 	}
 	in.root = c.Roots()[0]
+	// As large as it can get: to grow it would take twice its memory, and what is
+	// not used of it takes none.
+	in.index = make([]place, 0, min(in.size/(1+cidLength), maxBlocks))
 	for n := 0; ; n++ {
 		b, err := c.Next()
 		if errors.Is(err, io.EOF) {
-			return nil
+			break
 		}
 		if err != nil {
 			return err
@@ -109,6 +165,8 @@ func (in *incoming) read(ctx context.Context, r io.Reader) error {
 			in.index = append(in.index, place{hashOf(b.CID), at})
 		}
 	}
+	slices.SortFunc(in.index, func(a, b place) int { return cmp.Compare(a.hash, b.hash) })
+	return nil
 }
 
 // hashOf is the start of the hash in the CID of a block.
@@ -156,12 +214,6 @@ func (in *incoming) close() { _ = in.file.Close() } // nothing of it is needed
 // recordChecker checks records in the order of their keys.
 type recordChecker struct{ collection string } // the last one that was found valid
 
-// record says whether a block can be the record of a key.
-func (c *recordChecker) record(key string, block []byte) error {
-	_, err := c.decode(key, block)
-	return err
-}
-
 // decode returns the record that a block is, if it can be that of a key.
 func (c *recordChecker) decode(key string, block []byte) (map[string]any, error) {
 	collection, rkey, _ := strings.Cut(key, "/")
@@ -186,39 +238,4 @@ func (c *recordChecker) decode(key string, block []byte) (map[string]any, error)
 		return nil, fmt.Errorf("%w: it is no object", errRecord)
 	}
 	return record, nil
-}
-
-// diskWriter remembers the error that writing had: whose fault it was.
-type diskWriter struct {
-	w   *bufio.Writer
-	err error
-}
-
-func (d *diskWriter) Write(b []byte) (int, error) {
-	n, err := d.w.Write(b)
-	if err != nil {
-		d.err = err
-	}
-	return n, err
-}
-
-// capped ends a stream that is longer than it may be. left is negative then.
-type capped struct {
-	r    io.Reader
-	left int64
-}
-
-func (c *capped) Read(b []byte) (int, error) {
-	if c.left < 0 {
-		return 0, io.ErrUnexpectedEOF
-	}
-	// One byte more is read than there may be, to see whether there is.
-	if int64(len(b)) > c.left+1 {
-		b = b[:c.left+1]
-	}
-	n, err := c.r.Read(b)
-	if c.left -= int64(n); c.left < 0 {
-		err = io.ErrUnexpectedEOF
-	}
-	return n, err
 }

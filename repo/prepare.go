@@ -65,7 +65,11 @@ func (s *Service) prepare(a action, p proposal) (op, error) {
 			return op{}, err
 		}
 	}
-	for _, b := range s.Lexicons.BlobRefs(o.collection, record) {
+	refs, err := blobRefs(s.Lexicons, o.collection, record)
+	if err != nil {
+		return op{}, p.refuse("Invalid record: %s", reason(err))
+	}
+	for _, b := range refs {
 		if b.Legacy {
 			return op{}, p.refuse("Legacy blobs are not allowed (%s)", b.CID)
 		}
@@ -106,7 +110,7 @@ func (p *proposal) decode() (map[string]any, error) {
 
 // reason is what a fault of form says without the sentinel's own text.
 func reason(err error) string {
-	return strings.TrimPrefix(err.Error(), dagcbor.ErrForm.Error()+": ")
+	return strings.TrimPrefix(strings.TrimPrefix(err.Error(), dagcbor.ErrForm.Error()+": "), errRecord.Error()+": ")
 }
 
 func (s *Service) validate(p *proposal, rkey string, record map[string]any) (status string, err error) {

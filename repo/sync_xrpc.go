@@ -307,7 +307,7 @@ func (s *Service) ImportRepo(ctx context.Context, caller auth.FullCaller, in xrp
 			return xrpc.None{}, err
 		}
 	}
-	_, err = s.Import(ctx, a, in)
+	_, err = s.importUpload(ctx, a, in)
 	return xrpc.None{}, importError(err)
 }
 
