@@ -13,11 +13,11 @@ import (
 	"nestbox/repo/car"
 )
 
-// pictures is a record that refers to n blobs.
+// pictures is a record that refers to n blobs, to one of them twice.
 func pictures(n int) car.Block {
-	list := make([]any, n)
-	for i := range list {
-		list[i] = map[string]any{"$type": "blob", "ref": blobBlock(fmt.Sprint(i)).CID, "mimeType": "image/png", "size": int64(1)}
+	var list []any
+	for i := range n {
+		list = append(list, map[string]any{"$type": "blob", "ref": blobBlock(fmt.Sprint(i)).CID, "mimeType": "image/png", "size": int64(1)})
 	}
 	return block(map[string]any{"$type": "com.example.album", "pictures": append(list, list[0])})
 }
