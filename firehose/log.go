@@ -31,7 +31,7 @@ type Logged struct {
 // Removed says that the event was of an account that is deleted, and is not to
 // be told any more. Its number remains, so that a gap is always a fault; nothing
 // else does.
-func (l Logged) Removed() bool { return l.Kind == "" }
+func (l *Logged) Removed() bool { return l.Kind == "" }
 
 // Bounds are what the log holds, and how far it is.
 type Bounds struct {

@@ -61,12 +61,18 @@ func (s *Service) Reannounce(ctx context.Context, l Announcements) (more bool, e
 	if err != nil || !ok {
 		return false, err
 	}
+	unlocks := make([]func(), 0, len(a.Accounts))
+	defer func() {
+		for _, unlock := range unlocks {
+			unlock()
+		}
+	}()
 	for _, of := range a.Accounts {
 		unlock, err := s.lock(ctx, of.AccountID)
 		if err != nil {
 			return false, err
 		}
-		defer unlock()
+		unlocks = append(unlocks, unlock)
 	}
 	now := s.Now()
 	results := make([]*Change, len(a.Accounts))

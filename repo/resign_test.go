@@ -265,3 +265,22 @@ func TestReannounceFaults(t *testing.T) {
 		t.Errorf("logged %q", logged.String())
 	}
 }
+
+// BenchmarkReannounce tells of 1,000 accounts in each round.
+func BenchmarkReannounce(b *testing.B) {
+	const people = 1000
+	w := newWorld(b)
+	for i := range people {
+		w.stranger(fmt.Sprintf("p%d", i))
+	}
+	if err := w.Backfill(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	to := int64(0)
+	for b.Loop() {
+		to += 1_000_000
+		w.jump(to)
+		w.reannounce()
+	}
+	b.ReportMetric(float64(b.N)*people/b.Elapsed().Seconds(), "accounts/s")
+}

@@ -20,7 +20,7 @@ func TestHandlers(t *testing.T) {
 		counted := h.of(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-end }))
 		handle := func() {
 			defer func() { _ = recover() }()
-			counted.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", http.NoBody))
+			counted.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody))
 		}
 		go handle()
 		go handle()

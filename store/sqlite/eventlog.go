@@ -219,7 +219,7 @@ func (db EventLog) Unannounced(ctx context.Context, limit int) (a repo.Announcem
 	if err != nil || !ok {
 		return repo.Announcement{}, false, wrap(err, "see how far announcing is")
 	}
-	a.Accounts, err = Repos{db.DB}.heads(ctx, `SELECT a.id, a.did, r.cid, ifnull(r.rev, ''), `+accountStatus+`
+	a.Accounts, err = Repos(db).heads(ctx, `SELECT a.id, a.did, r.cid, ifnull(r.rev, ''), `+accountStatus+`
 		FROM account a LEFT JOIN repo r ON r.account_id = a.id AND r.current = 1
 		WHERE a.id > ? AND a.pending_operation IS NULL ORDER BY a.id LIMIT ?`,
 		func(s *sqlite.Stmt) { s.BindInt64(1, a.After); s.BindInt64(2, int64(limit)) })
