@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,8 +65,10 @@ func TestRoomInFlight(t *testing.T) {
 	body, client := io.Pipe()
 	ended := make(chan error)
 	go func() { ended <- upload(body, 1_000_000) }()
-	for range 10 { // the last write returns when all before it was counted
-		if _, err := client.Write(make([]byte, 64<<10)); err != nil {
+	// The last write returns when all before it was counted, and for its one byte
+	// the others below leave room.
+	for _, part := range append(slices.Repeat([]int{64 << 10}, 10), 1) {
+		if _, err := client.Write(make([]byte, part)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -151,8 +151,10 @@ func TestOldReferences(t *testing.T) {
 	})}).bytes())
 	for what, c := range map[string]struct{ record, message string }{
 		"a blob that is not here": {of(old(png, "image/png"), old(none, "image/png"), ""), "Blob not found"},
-		"a type that none may have": {of(old(png, "image/gif"), ref(jpeg, "image/jpeg", 80), ""),
-			"Invalid " + profile + ` record: Expected one of "image/png" or "image/jpeg" (got "image/gif") at $.record.avatar.mimeType`},
+		"a type that none may have": {
+			of(old(png, "image/gif"), ref(jpeg, "image/jpeg", 80), ""),
+			"Invalid " + profile + ` record: Expected one of "image/png" or "image/jpeg" (got "image/gif") at $.record.avatar.mimeType`,
+		},
 		"elsewhere in a profile": {of(old(png, "image/png"), ref(jpeg, "image/jpeg", 80), `,"own":{"avatar":`+old(png, "image/png")+`}`), "Legacy blobs are not allowed (" + png.String() + ")"},
 		"no record":              {`{"avatar":1.5}`, "Invalid record: 1.5 is not an integer of at most 53 bits at $.avatar"},
 	} {

@@ -262,6 +262,7 @@ func TestRefusedRecords(t *testing.T) {
 	_, err := alice.apply(step("create", foo, "a", `{}`), step("create", post, "", `{"text":5}`))
 	wantError(t, "in a batch", err, 400, "InvalidRequest", "Invalid app.bsky.feed.post record: Expected string value type (got 5) at $.writes[1].record.text")
 	for raw, want := range map[string]string{
+		`{}`:  `Expected an object which includes the "$type" property value type (got object) at $.writes[0]`,
 		`"x"`: `Expected an object which includes the "$type" property value type (got string) at $.writes[0]`,
 		`{"collection":"com.example.foo","value":{}}`:                                       `Expected an object which includes the "$type" property value type (got object) at $.writes[0]`,
 		`{"$type":"com.atproto.repo.applyWrites#create","value":{}}`:                        `Missing required key "collection" at $.writes[0]`,

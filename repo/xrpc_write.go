@@ -278,7 +278,7 @@ type ApplyWritesInput struct {
 // says.
 type WriteInput struct {
 	Type       *string        `json:"$type,omitzero"`
-	Collection string         `json:"collection"`
+	Collection *string        `json:"collection,omitzero"`
 	RKey       *string        `json:"rkey,omitzero"`
 	Value      jsontext.Value `json:"value,omitzero"`
 }
@@ -349,16 +349,14 @@ func (s *Service) ApplyWrites(ctx context.Context, caller auth.StandardCaller, i
 func (in ApplyWritesInput) parse() (kinds []action, proposals []proposal, points int, err error) {
 	for i, raw := range in.Writes {
 		at := fmt.Sprintf("$.writes[%d]", i)
-		const typed = `an object which includes the "$type" property`
-		if raw.Kind() != '{' {
-			return nil, nil, 0, xrpc.WrongType(typed, raw, at)
-		}
-		w, err := decodeWrite(raw, at)
-		if err != nil {
-			return nil, nil, 0, err
+		var w WriteInput
+		if raw.Kind() == '{' {
+			if w, err = decodeWrite(raw, at); err != nil {
+				return nil, nil, 0, err
+			}
 		}
 		if w.Type == nil {
-			return nil, nil, 0, xrpc.WrongType(typed, raw, at)
+			return nil, nil, 0, xrpc.WrongType(`an object which includes the "$type" property`, raw, at)
 		}
 		var do action
 		switch *w.Type {
@@ -375,6 +373,8 @@ func (in ApplyWritesInput) parse() (kinds []action, proposals []proposal, points
 			return nil, nil, 0, xrpc.InvalidRequest(`Expected one of "%[1]screate", "%[1]supdate" or "%[1]sdelete" (got %.200[2]q) at %[3]s.$type`, typeApplyWrites, *w.Type, at)
 		}
 		switch {
+		case w.Collection == nil:
+			return nil, nil, 0, xrpc.InvalidRequest("Missing required key \"collection\" at %s", at)
 		case w.RKey == nil && do != actionCreate:
 			return nil, nil, 0, xrpc.InvalidRequest("Missing required key \"rkey\" at %s", at)
 		case w.Value == nil && do != actionDelete:
@@ -382,7 +382,7 @@ func (in ApplyWritesInput) parse() (kinds []action, proposals []proposal, points
 		case do == actionDelete:
 			w.Value = nil
 		}
-		p, err := newProposal(w.Collection, w.RKey, w.Value, in.Validate, at, at+".value")
+		p, err := newProposal(*w.Collection, w.RKey, w.Value, in.Validate, at, at+".value")
 		if err != nil {
 			return nil, nil, 0, err
 		}
