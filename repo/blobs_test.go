@@ -156,6 +156,7 @@ func TestOldReferences(t *testing.T) {
 			"Invalid " + profile + ` record: Expected one of "image/png" or "image/jpeg" (got "image/gif") at $.record.avatar.mimeType`,
 		},
 		"elsewhere in a profile": {of(old(png, "image/png"), ref(jpeg, "image/jpeg", 80), `,"own":{"avatar":`+old(png, "image/png")+`}`), "Legacy blobs are not allowed (" + png.String() + ")"},
+		"another property":       {of(old(png, "image/png"), ref(jpeg, "image/jpeg", 80), `,"own":`+old(png, "image/png")), "Legacy blobs are not allowed (" + png.String() + ")"},
 		"no record":              {`{"avatar":1.5}`, "Invalid record: 1.5 is not an integer of at most 53 bits at $.avatar"},
 	} {
 		_, err := m.put(profile, "self", c.record)

@@ -38,7 +38,12 @@ func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0
 func serveConn(t *testing.T, s http.Handler) net.Conn {
 	t.Helper()
 	l := &pipeListener{make(chan net.Conn), make(chan struct{})}
-	srv := &http.Server{Handler: s, ReadTimeout: time.Minute, WriteTimeout: time.Minute}
+	closed := make(chan struct{})
+	srv := &http.Server{Handler: s, ReadTimeout: time.Minute, WriteTimeout: time.Minute, ConnState: func(_ net.Conn, state http.ConnState) {
+		if state == http.StateClosed {
+			close(closed)
+		}
+	}}
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(l) }()
 	client, end := net.Pipe()
@@ -49,6 +54,7 @@ func serveConn(t *testing.T, s http.Handler) net.Conn {
 			t.Error(err)
 		}
 		<-ended
+		<-closed // it lingers for a moment, so that the other end can read an error
 	})
 	return client
 }
