@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"sync"
-	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/ipfs/go-cid"
@@ -16,21 +15,11 @@ import (
 )
 
 const (
-	// maxBuilds is how many exports are made at once: each takes a core.
-	maxBuilds = 2
-	// maxDownloads is how many exports are sent at once; each holds up to
-	// spoolMemory, or a file.
-	maxDownloads = 128
 	// maxArena bounds the tree nodes that an export keeps in memory, in bytes;
 	// others are looked up, which takes longer.
 	maxArena = 4 << 20
 	// arenaRecords is up to how many records the nodes are likely to fit.
 	arenaRecords = 30_000
-
-	// A download may take downloadPatience, and a second for each downloadPace
-	// bytes: whoever takes less is in the way of others.
-	downloadPatience = 5 * time.Minute
-	downloadPace     = 32 << 10
 )
 
 // Transfers are the settings and the state of exports and imports.
@@ -43,11 +32,18 @@ type Transfers struct {
 	MaxImport int64
 	// NoImports refuses importRepo.
 	NoImports bool
+	// MaxSpool bounds what the files that are being sent take in TempDir, in
+	// bytes; 0 is DefaultMaxSpool. Free says what is free there; where it is set,
+	// they also take at most half of that.
+	MaxSpool int64
+	Free     func() (int64, error)
 
-	builds, downloads slots
-	scratch           sync.Pool // of *exporter
-	spools            sync.Pool // of *spool
-	imports           imports
+	places  places
+	room    room
+	shelf   shelf
+	scratch sync.Pool // of *exporter
+	spools  sync.Pool // of *spool
+	imports imports
 }
 
 // errInconsistent: tree and records of a repository do not agree. The text says
@@ -59,20 +55,22 @@ var errInconsistent = errors.New("repository is inconsistent")
 // the section on streamable CAR files: the commit, then the tree depth first,
 // each node before what hangs on it, records where they are listed. A block that
 // is there twice in the tree is there twice in the file. The repository is read
-// at once, so that w may be slow. Errors: ErrNoRepo, those of w.
+// at once, so that w may be slow. It is for the operator, whom no limit of
+// downloads holds up. Errors: ErrNoRepo, those of w.
 func (s *Service) Export(ctx context.Context, a Account, w io.Writer) error {
-	file, err := s.export(ctx, a, "")
+	file, err := s.export(ctx, a, "", false)
 	if err != nil {
 		return err
 	}
 	defer file.close()
-	return file.send(w, ctx.Err)
+	return file.send(w, func(int64) error { return ctx.Err() })
 }
 
 // export makes the CAR file: all of the repository, or, with since, what commits
-// after that revision wrote. The commit is always in it.
-func (s *Service) export(ctx context.Context, a Account, since syntax.TID) (*spool, error) {
-	return s.spooled(ctx, a, func(v View, out *spool) error {
+// after that revision wrote. The commit is always in it. limited is that of spool.
+func (s *Service) export(ctx context.Context, a Account, since syntax.TID, limited bool) (*spool, error) {
+	out := s.newSpool(limited)
+	return out.made(s.Store.Scan(ctx, a.ID, func(v View) error {
 		e, ok := s.scratch.Get().(*exporter)
 		if !ok {
 			e = &exporter{nodes: map[int64]kept{}}
@@ -86,26 +84,7 @@ func (s *Service) export(ctx context.Context, a Account, since syntax.TID) (*spo
 			return fmt.Errorf("export %s: %w", a.DID, err)
 		}
 		return nil
-	})
-}
-
-// spooled lets fill write a file in one read transaction.
-func (s *Service) spooled(ctx context.Context, a Account, fill func(View, *spool) error) (*spool, error) {
-	give, err := s.builds.take(ctx, maxBuilds)
-	if err != nil {
-		return nil, err
-	}
-	defer give()
-	out := newSpool(s.TempDir, &s.spools)
-	err = s.Store.View(ctx, a.ID, func(v View) error { return fill(v, out) })
-	if err == nil {
-		err = out.finish()
-	}
-	if err != nil {
-		out.close()
-		return nil, err
-	}
-	return out, nil
+	}))
 }
 
 // exporter goes through the tree node by node and, in step with it, through the

@@ -78,13 +78,20 @@ func TestExportWhileWriting(t *testing.T) {
 // watched counts the views that are open.
 type watched struct {
 	repo.Store
-	open atomic.Int32
+	open, scans atomic.Int32
 }
 
 func (s *watched) View(ctx context.Context, accountID int64, fn func(repo.View) error) error {
 	s.open.Add(1)
 	defer s.open.Add(-1)
 	return s.Store.View(ctx, accountID, fn)
+}
+
+func (s *watched) Scan(ctx context.Context, accountID int64, fn func(repo.View) error) error {
+	s.scans.Add(1)
+	s.open.Add(1)
+	defer s.open.Add(-1)
+	return s.Store.Scan(ctx, accountID, fn)
 }
 
 // writer does what its function does.

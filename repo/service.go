@@ -10,6 +10,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"nestbox/auth"
 	"nestbox/lexicon"
 	"nestbox/ratelimit"
 	"nestbox/xrpc"
@@ -29,9 +30,9 @@ type Account struct {
 
 // The statuses that have an answer of their own.
 const (
-	StatusTakendown   = "takendown"
-	StatusSuspended   = "suspended"
-	StatusDeactivated = "deactivated"
+	StatusTakendown   = auth.StatusTakendown
+	StatusSuspended   = auth.StatusSuspended
+	StatusDeactivated = auth.StatusDeactivated
 )
 
 // Accounts finds accounts.
@@ -126,25 +127,14 @@ func (s *Service) find(ctx context.Context, name string) (Account, error) {
 	}
 	a, err := s.Accounts.Find(ctx, id)
 	if err != nil {
-		return Account{}, wireError(err, "Could not find repo for DID: "+name)
+		return Account{}, wireError(err, auth.NoRepo(name).Message)
 	}
 	return a, nil
 }
 
 // available refuses, by name, a repository whose account is not active: its
 // content is shown to nobody.
-func available(a Account) error {
-	switch a.Status {
-	case "":
-		return nil
-	case StatusTakendown:
-		return xrpc.BadRequest("RepoTakendown", "Repo has been takendown: "+a.DID.String())
-	case StatusSuspended:
-		return xrpc.BadRequest("RepoSuspended", "Repo has been suspended: "+a.DID.String())
-	default:
-		return xrpc.BadRequest("RepoDeactivated", "Repo has been deactivated: "+a.DID.String())
-	}
-}
+func available(a Account) error { return auth.Viewer{}.Refused(a.DID, a.Status) }
 
 // wireError is the package's errors as clients are told them. noRepo is the
 // message where there is no repository. What is none of them is a dependency
@@ -176,7 +166,7 @@ func (s Summary) Blocks() int64 { return 1 + s.Nodes + s.Head.Records }
 
 // Summary says how large an account's repository is, or ErrNoRepo.
 func (s *Service) Summary(ctx context.Context, accountID int64) (sum Summary, err error) {
-	err = s.Store.View(ctx, accountID, func(v View) (err error) {
+	err = s.Store.Scan(ctx, accountID, func(v View) (err error) {
 		sum.Head = v.Head()
 		sum.Nodes, err = v.Nodes()
 		return err

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,22 +24,23 @@ const (
 )
 
 // spool is a CAR file that is made before it is sent, so that whoever takes it
-// slowly holds up a file and not the database.
+// slowly holds up a file and not the database. Once it is made, any number may
+// send it at once.
 type spool struct {
-	dir  string
 	mem  []byte   // what is not in file yet
 	file *os.File // nil while all of it is in memory
 	size int64
-	pool *sync.Pool // of *spool
+	of   *Transfers
+	// limited: what it takes of the disk counts, and may be refused.
+	limited bool
 }
 
 // newSpool returns an empty spool, with the memory of one that was closed.
-func newSpool(dir string, pool *sync.Pool) *spool {
-	s, ok := pool.Get().(*spool)
-	if !ok {
-		s = &spool{}
+func (t *Transfers) newSpool(limited bool) *spool {
+	s := &spool{of: t, limited: limited}
+	if mem, ok := t.spools.Get().(*[]byte); ok {
+		s.mem = *mem
 	}
-	s.dir, s.pool = dir, pool
 	return s
 }
 
@@ -65,60 +67,85 @@ func (s *spool) spill() error {
 
 func (s *spool) flush() (err error) {
 	if s.file == nil {
-		if s.file, err = tempFile(s.dir, "export"); err != nil {
+		if s.file, err = tempFile(s.of.TempDir, "export"); err != nil {
 			return err
 		}
 	}
+	n := int64(len(s.mem))
+	if s.limited {
+		if err := s.of.reserve(n); err != nil {
+			return err
+		}
+	}
+	s.size += n
 	if _, err := s.file.Write(s.mem); err != nil {
 		return fmt.Errorf("write export: %w", err)
 	}
-	s.size += int64(len(s.mem))
 	s.mem = s.mem[:0]
 	return nil
 }
 
-// finish ends the file; nothing is added any more.
-func (s *spool) finish() error {
-	if s.file == nil {
+// made ends the file; nothing is added any more. Where err is set, or the file
+// cannot be ended, it is closed and there is none.
+func (s *spool) made(err error) (*spool, error) {
+	if err == nil && s.file != nil {
+		err = s.flush()
+	}
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	// It may be sent for a long time: it keeps no more than it needs.
+	switch {
+	case s.file != nil:
+		s.recycle()
+	case len(s.mem) <= cap(s.mem)/2:
 		s.size = int64(len(s.mem))
-		return nil
+		small := bytes.Clone(s.mem)
+		s.recycle()
+		s.mem = small
+	default:
+		s.size = int64(len(s.mem))
 	}
-	if err := s.flush(); err != nil {
-		return err
-	}
-	if _, err := s.file.Seek(0, io.SeekStart); err != nil {
-		return fmt.Errorf("read export: %w", err)
-	}
-	return nil
+	return s, nil
 }
 
-// send writes the file to w, and asks before each part whether to go on.
-func (s *spool) send(w io.Writer, goOn func() error) error {
-	rest := s.mem
-	if s.file != nil {
-		rest = make([]byte, spoolChunk)
+// recycle gives the memory to the next.
+func (s *spool) recycle() {
+	if c := cap(s.mem); c >= spoolMemory/2 && c <= 2*spoolMemory {
+		mem := s.mem[:0]
+		s.of.spools.Put(&mem)
 	}
-	for {
-		part := rest[:min(len(rest), spoolChunk)]
+	s.mem = nil
+}
+
+// send writes the file to w, and asks before each part, with what was sent,
+// whether to go on.
+func (s *spool) send(w io.Writer, goOn func(sent int64) error) error {
+	var buf []byte
+	if s.file != nil {
+		buf = make([]byte, spoolChunk)
+	}
+	for at := int64(0); at < s.size; {
+		n := min(s.size-at, spoolChunk)
+		part := buf
 		if s.file == nil {
-			rest = rest[len(part):]
+			part = s.mem[at : at+n]
 		} else {
-			n, err := s.file.Read(part)
-			if err != nil && !errors.Is(err, io.EOF) {
+			part = buf[:n]
+			if _, err := s.file.ReadAt(part, at); err != nil {
 				return fmt.Errorf("read export: %w", err)
 			}
-			part = part[:n]
 		}
-		if len(part) == 0 {
-			return nil
-		}
-		if err := goOn(); err != nil {
+		if err := goOn(at); err != nil {
 			return err
 		}
 		if _, err := w.Write(part); err != nil {
 			return fmt.Errorf("send export: %w", err)
 		}
+		at += n
 	}
+	return nil
 }
 
 // close gives the disk space back, and the memory to the next. The file has no
@@ -126,10 +153,11 @@ func (s *spool) send(w io.Writer, goOn func() error) error {
 func (s *spool) close() {
 	if s.file != nil {
 		_ = s.file.Close() // nothing of it is needed
+		if s.limited {
+			s.of.release(s.size)
+		}
 	}
-	if s.pool != nil && cap(s.mem) <= 2*spoolMemory {
-		s.pool.Put(&spool{mem: s.mem[:0]})
-	}
+	s.recycle()
 }
 
 // TempPrefix begins the names of temporary files, as long as they have one: a
@@ -163,17 +191,6 @@ func (s *slots) take(ctx context.Context, n int) (give func(), err error) {
 		return s.give, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
-	}
-}
-
-// try is take for who does not wait.
-func (s *slots) try(n int) (give func(), ok bool) {
-	s.once.Do(func() { s.free = make(chan struct{}, n) })
-	select {
-	case s.free <- struct{}{}:
-		return s.give, true
-	default:
-		return nil, false
 	}
 }
 

@@ -74,6 +74,9 @@ type Range struct {
 	// Ascending reads from the lowest key; else from the highest.
 	Ascending bool
 	Limit     int
+	// Bytes, when above 0, ends the range before the record with which the
+	// blocks would take more than that. The first one is always in it.
+	Bytes int
 }
 
 // View is one consistent state of a repository, in a read transaction. It is
@@ -85,8 +88,8 @@ type View interface {
 	// Record returns ErrNoRecord where there is none.
 	Record(key string) (Record, error)
 	Records(r Range) ([]Record, error)
-	// Collections are the collections that have records, in order.
-	Collections() ([]string, error)
+	// Collections are up to limit collections that have records, in order.
+	Collections(limit int) ([]string, error)
 	// BySubject returns the keys of up to limit records of a collection that
 	// were written with that subject, in order. Subjects compare by bytes. It
 	// costs no more than the keys that it returns, whatever else there is.
@@ -139,6 +142,9 @@ type Change struct {
 type Store interface {
 	// View runs fn on the current state of an account's repository. ErrNoRepo.
 	View(ctx context.Context, accountID int64, fn func(View) error) error
+	// Scan is View for what goes through a whole repository. Only a part of the
+	// database's readers does so at once; others wait, and View never does.
+	Scan(ctx context.Context, accountID int64, fn func(View) error) error
 	// Commit makes a change: the head, the nodes, the records, their references
 	// to blobs, and the event, which gets the next number of the log. Errors:
 	// ErrConflict, ErrInactive, ErrNoRepo, ErrNoBlob.

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/ipfs/go-cid"
@@ -69,7 +68,17 @@ func (s *Service) GetRepo(ctx context.Context, viewer auth.Viewer, p GetRepoPara
 	if err != nil {
 		return err
 	}
-	return s.download(ctx, w, a, func() (*spool, error) { return s.export(ctx, a, since) })
+	give, err := s.places.take(xrpc.ClientOf(ctx))
+	if err != nil {
+		return err
+	}
+	defer give()
+	file, leave, err := s.shared(ctx, a, since)
+	if err != nil {
+		return wireError(err, noRepo(a.DID))
+	}
+	defer leave()
+	return s.send(ctx, w, file)
 }
 
 // GetCheckout is com.atproto.sync.getCheckout, deprecated: getRepo of before.
@@ -97,12 +106,27 @@ func (s *Service) GetProof(ctx context.Context, viewer auth.Viewer, p GetProofPa
 	if err != nil {
 		return err
 	}
-	return s.download(ctx, w, a, func() (*spool, error) {
-		return s.spooled(ctx, a, func(v View, out *spool) error { return proof(v, p.Collection+"/"+p.RKey, out) })
-	})
+	out := s.newSpool(true)
+	file, err := out.made(s.Store.View(ctx, a.ID, func(v View) error { return proof(v, p.Collection+"/"+p.RKey, out) }))
+	if err != nil {
+		return wireError(err, noRepo(a.DID))
+	}
+	defer file.close()
+	// Nearly all are as small as other answers, and take no place.
+	if file.size > spoolChunk {
+		give, err := s.places.take(xrpc.ClientOf(ctx))
+		if err != nil {
+			return err
+		}
+		defer give()
+	}
+	return s.send(ctx, w, file)
 }
 
-// GetBlocksParams is what getBlocks takes. The length of a URL bounds it.
+// maxAsked is how many blocks getBlocks returns at once.
+const maxAsked = 256
+
+// GetBlocksParams is what getBlocks takes.
 type GetBlocksParams struct {
 	DID  string   `json:"did"`
 	CIDs []string `json:"cids"`
@@ -110,6 +134,9 @@ type GetBlocksParams struct {
 
 // GetBlocks is com.atproto.sync.getBlocks.
 func (s *Service) GetBlocks(ctx context.Context, viewer auth.Viewer, p GetBlocksParams, w http.ResponseWriter, _ *http.Request) error {
+	if len(p.CIDs) > maxAsked {
+		return xrpc.InvalidRequest("array too big (maximum %d, got %d) at $.cids", maxAsked, len(p.CIDs))
+	}
 	ids := make([]cid.Cid, 0, len(p.CIDs))
 	for _, text := range p.CIDs {
 		id, err := cid.Decode(text)
@@ -122,47 +149,36 @@ func (s *Service) GetBlocks(ctx context.Context, viewer auth.Viewer, p GetBlocks
 	if err != nil {
 		return err
 	}
-	return s.download(ctx, w, a, func() (*spool, error) {
-		return s.spooled(ctx, a, func(v View, out *spool) error {
-			missing, err := blocks(v, ids, out)
-			if err != nil || len(missing) == 0 {
-				return err
-			}
-			names := make([]string, len(missing))
-			for i, id := range missing {
-				names[i] = id.String()
-			}
-			return xrpc.InvalidRequest("Could not find cids: %s", strings.Join(names, ","))
-		})
-	})
-}
-
-// download makes a CAR file and sends it.
-func (s *Service) download(ctx context.Context, w http.ResponseWriter, a Account, build func() (*spool, error)) error {
-	give, ok := s.downloads.try(maxDownloads)
-	if !ok {
-		return xrpc.Unavailable(errors.New("too many downloads of repositories at once"))
+	give, err := s.places.take(xrpc.ClientOf(ctx))
+	if err != nil {
+		return err
 	}
 	defer give()
-	file, err := build()
+	head, err := s.head(ctx, a.ID)
+	if err == nil {
+		err = s.charge(ctx, head)
+	}
+	if err != nil {
+		return wireError(err, noRepo(a.DID))
+	}
+	out := s.newSpool(true)
+	file, err := out.made(s.Store.Scan(ctx, a.ID, func(v View) error {
+		missing, err := blocks(v, ids, out)
+		if err != nil || len(missing) == 0 {
+			return err
+		}
+		names := make([]string, len(missing))
+		for i, id := range missing {
+			names[i] = id.String()
+		}
+		return xrpc.InvalidRequest("Could not find cids: %s", strings.Join(names, ","))
+	}))
 	if err != nil {
 		return wireError(err, noRepo(a.DID))
 	}
 	defer file.close()
-	header := w.Header()
-	header.Set("Content-Type", typeCAR)
-	header.Set("Content-Length", strconv.FormatInt(file.size, 10))
-	until := s.Now().Add(downloadPatience + time.Duration(file.size/downloadPace)*time.Second)
-	return file.send(w, func() error {
-		if s.Now().After(until) {
-			return errTooSlow
-		}
-		return ctx.Err()
-	})
+	return s.send(ctx, w, file)
 }
-
-// errTooSlow: a client took its download too slowly. Its connection is cut.
-var errTooSlow = errors.New("download is too slow")
 
 // LatestCommit is what getLatestCommit answers.
 type LatestCommit struct {

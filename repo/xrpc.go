@@ -103,6 +103,9 @@ func appendRecord(dst []byte, did syntax.DID, r Record) ([]byte, error) {
 const (
 	defaultListed = 50
 	maxListed     = 100
+	// maxListedBytes ends a page of records early, in bytes of their blocks and
+	// of their JSON. One record is always in it.
+	maxListedBytes = 2 << 20
 )
 
 // ListRecordsParams is what listRecords takes. Reverse lists the lowest keys
@@ -137,34 +140,50 @@ func (s *Service) ListRecords(ctx context.Context, _ auth.Anyone, p ListRecordsP
 	}
 	var records []Record
 	err = s.Store.View(ctx, a.ID, func(v View) (err error) {
-		records, err = v.Records(Range{Collection: collection.String(), After: p.Cursor, Ascending: p.Reverse, Limit: int(limit)})
+		records, err = v.Records(Range{Collection: collection.String(), After: p.Cursor, Ascending: p.Reverse, Limit: int(limit), Bytes: maxListedBytes})
 		return err
 	})
 	if err != nil && !errors.Is(err, ErrNoRepo) {
 		return nil, xrpc.Unavailable(err)
 	}
+	return appendList(a.DID, records)
+}
+
+// appendList returns the JSON of a page: of the records up to maxListedBytes, and
+// a cursor behind the last of them.
+func appendList(did syntax.DID, records []Record) (out []byte, err error) {
 	size := 64
 	for _, r := range records {
 		size += jsonSize(r)
 	}
-	out := append(make([]byte, 0, size), `{"records":[`...)
+	out = append(make([]byte, 0, size), `{"records":[`...)
+	last := ""
 	for i, r := range records {
+		before := len(out)
 		if i > 0 {
 			out = append(out, ',')
 		}
-		if out, err = appendRecord(out, a.DID, r); err != nil {
+		if out, err = appendRecord(out, did, r); err != nil {
 			return nil, err
 		}
+		if i > 0 && len(out) > maxListedBytes { // escapes make text up to six times as long
+			out = out[:before]
+			break
+		}
+		_, last, _ = strings.Cut(r.Key, "/")
 	}
 	out = append(out, ']')
-	if len(records) > 0 {
-		_, last, _ := strings.Cut(records[len(records)-1].Key, "/")
+	if last != "" {
 		if out, err = jsontext.AppendQuote(append(out, `,"cursor":`...), last); err != nil {
 			return nil, fmt.Errorf("encode cursor: %w", err)
 		}
 	}
 	return append(out, '}'), nil
 }
+
+// maxCollections is how many collections describeRepo names: each is a look into
+// the database, and people have some dozens.
+const maxCollections = 1000
 
 // DescribeRepoParams is what describeRepo takes.
 type DescribeRepoParams struct {
@@ -191,7 +210,7 @@ func (s *Service) DescribeRepo(ctx context.Context, _ auth.Anyone, p DescribeRep
 	}
 	out := DescribeRepoOutput{Handle: a.Handle, DID: a.DID, DIDDoc: a.Document, HandleIsCorrect: a.HandleOK}
 	err = s.Store.View(ctx, a.ID, func(v View) (err error) {
-		out.Collections, err = v.Collections()
+		out.Collections, err = v.Collections(maxCollections)
 		return err
 	})
 	if err != nil && !errors.Is(err, ErrNoRepo) {

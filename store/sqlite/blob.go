@@ -185,15 +185,31 @@ func (db Blobs) Get(ctx context.Context, accountID int64, id cid.Cid) (b blob.Bl
 	}
 }
 
+const (
+	// listBlobs seeks from one blob to the next, however many records refer to it.
+	listBlobs = `WITH RECURSIVE page (cid) AS (
+			SELECT min(cid) FROM blob_ref WHERE repo_id = ` + currentRepo + ` AND cid > ?2
+			UNION ALL SELECT (SELECT min(cid) FROM blob_ref WHERE repo_id = ` + currentRepo + ` AND cid > page.cid) FROM page WHERE cid IS NOT NULL
+		) SELECT cid FROM page WHERE cid IS NOT NULL LIMIT ?3`
+	// listBlobsSince looks at every reference behind the cursor.
+	listBlobsSince = "SELECT DISTINCT cid FROM blob_ref WHERE repo_id = " + currentRepo + " AND cid > ?2 AND rev > ?4 ORDER BY cid LIMIT ?3"
+)
+
 // List implements blob.Store.
 func (db Blobs) List(ctx context.Context, accountID int64, since syntax.TID, cursor string, limit int) (out []cid.Cid, err error) {
-	err = db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, "SELECT DISTINCT cid FROM blob_ref WHERE repo_id = "+currentRepo+" AND cid > ?2 AND rev > ?3 ORDER BY cid LIMIT ?4",
+	sql, read := listBlobs, db.read
+	if since != "" {
+		sql, read = listBlobsSince, db.scanRead
+	}
+	err = read(ctx, func(c *sqlite.Conn) error {
+		return query(c, sql,
 			func(s *sqlite.Stmt) {
 				s.BindInt64(1, accountID)
 				s.BindText(2, cursor)
-				s.BindText(3, since.String())
-				s.BindInt64(4, max(0, int64(limit)))
+				s.BindInt64(3, max(0, int64(limit)))
+				if since != "" {
+					s.BindText(4, since.String())
+				}
 			},
 			func(r *sqlite.Stmt) error {
 				id, err := columnBlobCID(r, 0)
@@ -212,7 +228,7 @@ const notThere = "NOT EXISTS (SELECT 1 FROM blob b WHERE b.account_id = ?1 AND b
 
 // Missing implements blob.Store.
 func (db Blobs) Missing(ctx context.Context, accountID int64, cursor string, limit int) (out []blob.Missing, err error) {
-	err = db.read(ctx, func(c *sqlite.Conn) error {
+	err = db.scanRead(ctx, func(c *sqlite.Conn) error {
 		return query(c, `SELECT r.cid, min(r.key) FROM blob_ref r WHERE r.repo_id = `+currentRepo+` AND r.cid > ?2
 			AND `+notThere+` GROUP BY r.cid ORDER BY r.cid LIMIT ?3`,
 			func(s *sqlite.Stmt) {
@@ -234,7 +250,7 @@ func (db Blobs) Missing(ctx context.Context, accountID int64, cursor string, lim
 
 // Count implements blob.Store.
 func (db Blobs) Count(ctx context.Context, accountID int64) (expected, there int64, err error) {
-	err = db.read(ctx, func(c *sqlite.Conn) error {
+	err = db.scanRead(ctx, func(c *sqlite.Conn) error {
 		return query(c, "SELECT count(*), coalesce(sum(NOT "+notThere+"), 0) FROM (SELECT DISTINCT cid FROM blob_ref WHERE repo_id = "+currentRepo+") r",
 			func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
 			func(r *sqlite.Stmt) error { expected, there = r.ColumnInt64(0), r.ColumnInt64(1); return nil })

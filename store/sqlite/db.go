@@ -31,7 +31,11 @@ type Options struct {
 }
 
 const (
-	readers = 4
+	// readers is how many read at once, scanners how many of them are at what
+	// takes long: exports, searches, counts. Replays of the event stream take two
+	// more. So there is always one for sign-ins and for other short reads.
+	readers  = 6
+	scanners = 2
 	// checkpointAt is the size of the write-ahead log, in bytes, from which it
 	// is copied into the database file.
 	checkpointAt    = 16 << 20
@@ -49,6 +53,7 @@ type DB struct {
 	log    *slog.Logger
 	writer *groupcommit.Writer
 	reads  *sqlitex.Pool
+	scans  chan struct{} // a value for each scan under way
 
 	sessions *otter.Cache[int64, *session.State]
 	accounts *otter.Cache[string, *account.Account] // by DID
@@ -87,7 +92,7 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), write.Close(), checkpoints.Close())
 	}
 	db := &DB{
-		path: path, log: opts.Log, reads: reads,
+		path: path, log: opts.Log, reads: reads, scans: make(chan struct{}, scanners),
 		writer:   groupcommit.New(write, groupcommit.Options{Fatal: opts.Fatal, Commit: opts.Commit}),
 		sessions: otter.Must(&otter.Options[int64, *session.State]{MaximumSize: cachedSessions}),
 		accounts: otter.Must(&otter.Options[string, *account.Account]{MaximumSize: cachedAccounts}),
@@ -220,4 +225,20 @@ func (db *DB) readTx(ctx context.Context, fn func(*sqlite.Conn) error) error {
 		defer sqlitex.Transaction(c)(&err)
 		return fn(c)
 	})
+}
+
+// scan runs fn, which reads much, when few others do.
+func (db *DB) scan(ctx context.Context, fn func() error) error {
+	select {
+	case db.scans <- struct{}{}:
+		defer func() { <-db.scans }()
+		return fn()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// scanRead is read for what reads much.
+func (db *DB) scanRead(ctx context.Context, fn func(*sqlite.Conn) error) error {
+	return db.scan(ctx, func() error { return db.read(ctx, fn) })
 }

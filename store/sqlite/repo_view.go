@@ -28,6 +28,11 @@ func (db Repos) View(ctx context.Context, accountID int64, fn func(repo.View) er
 	})
 }
 
+// Scan implements repo.Store.
+func (db Repos) Scan(ctx context.Context, accountID int64, fn func(repo.View) error) error {
+	return db.scan(ctx, func() error { return db.View(ctx, accountID, fn) })
+}
+
 // loadHead returns the head of an account's repository, or repo.ErrNoRepo.
 func loadHead(c *sqlite.Conn, accountID int64) (h repo.Head, err error) {
 	err = repo.ErrNoRepo
@@ -132,6 +137,9 @@ func (v *view) Record(key string) (repo.Record, error) {
 // lie, none of them a key itself: "0" is what comes after "/".
 func collectionRange(collection string) (low, high string) { return collection + "/", collection + "0" }
 
+// errPageFull ends a query.
+var errPageFull = errors.New("page is full")
+
 // Records implements repo.View.
 func (v *view) Records(rg repo.Range) ([]repo.Record, error) {
 	low, high := collectionRange(rg.Collection)
@@ -146,6 +154,7 @@ func (v *view) Records(rg repo.Range) ([]repo.Record, error) {
 		high = low + rg.After
 	}
 	var out []repo.Record
+	size := 0
 	err := query(v.conn, "SELECT key, cid, rev, block FROM record WHERE repo_id = ? AND key > ? AND key < ? ORDER BY key"+order+" LIMIT ?",
 		func(s *sqlite.Stmt) {
 			s.BindInt64(1, v.head.Number)
@@ -154,11 +163,15 @@ func (v *view) Records(rg repo.Range) ([]repo.Record, error) {
 			s.BindInt64(4, max(0, int64(rg.Limit)))
 		},
 		func(r *sqlite.Stmt) error {
+			size += r.ColumnLen(3)
+			if rg.Bytes > 0 && size > rg.Bytes && len(out) > 0 {
+				return errPageFull
+			}
 			id, err := columnCID(r, 1)
 			out = append(out, repo.Record{Key: r.ColumnText(0), CID: id, Rev: syntax.TID(r.ColumnText(2)), Block: columnBytes(r, 3)})
 			return err
 		})
-	if err != nil {
+	if err != nil && !errors.Is(err, errPageFull) {
 		return nil, fmt.Errorf("list records of %s: %w", rg.Collection, err)
 	}
 	return out, nil
@@ -166,9 +179,9 @@ func (v *view) Records(rg repo.Range) ([]repo.Record, error) {
 
 // Collections implements repo.View. It looks at the first key of each, whatever
 // else there is.
-func (v *view) Collections() ([]string, error) {
+func (v *view) Collections(limit int) ([]string, error) {
 	var out []string
-	for from, more := "", true; more; {
+	for from, more := "", true; more && len(out) < limit; {
 		more = false
 		err := query(v.conn, "SELECT key FROM record WHERE repo_id = ? AND key >= ? ORDER BY key LIMIT 1",
 			func(s *sqlite.Stmt) { s.BindInt64(1, v.head.Number); s.BindText(2, from) },

@@ -165,8 +165,12 @@ func testBlobQuota(t *testing.T, s Stores) {
 	wantGarbage(t, s, "k0", "k1", "k2", "k3", "k6")
 	nobody := newAccount(t, s, "nobody")
 	for _, c := range []struct{ account, quota, want int64 }{
-		{nobody.ID, 7, 7}, {bob.ID, 20, 15}, {alice.ID, 20, 10}, {alice.ID, 16, 6},
-		{alice.ID, 12, 5}, {alice.ID, 3, 5}, // the largest that is there
+		{nobody.ID, 7, 7},
+		{bob.ID, 20, 15},
+		{alice.ID, 20, 10},
+		{alice.ID, 16, 6},
+		{alice.ID, 12, 5},
+		{alice.ID, 3, 5}, // the largest that is there
 	} {
 		if room, err := s.Blobs.Room(t.Context(), c.account, c.quota); room != c.want || err != nil {
 			t.Errorf("room of %d: %d, %v", c.quota, room, err)

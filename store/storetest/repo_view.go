@@ -25,6 +25,7 @@ func testRepoRecords(t *testing.T, s Stores) {
 		writes = append(writes, put(key, key))
 	}
 	alice.commit(t, s, writes...)
+	blockSize := len(alice.records["a.b/1"].Block)
 	alice.view(t, s, func(v repo.View) {
 		for _, c := range []struct {
 			rg   repo.Range
@@ -46,6 +47,10 @@ func testRepoRecords(t *testing.T, s Stores) {
 			{repo.Range{Collection: "a", Limit: 5}, []string{"a/1"}},
 			{repo.Range{Collection: "none", Limit: 5}, nil},
 			{repo.Range{Limit: 5}, nil},
+			{repo.Range{Collection: "a.b", Ascending: true, Limit: 10, Bytes: 1}, []string{"a.b/1"}},
+			{repo.Range{Collection: "a.b", After: "1", Ascending: true, Limit: 10, Bytes: 3 * blockSize}, []string{"a.b/2", "a.b/3", "a.b/4"}},
+			{repo.Range{Collection: "a.b", Limit: 10, Bytes: 3*blockSize - 1}, []string{"a.b/~", "a.b/Z"}},
+			{repo.Range{Collection: "a.b", Limit: 1, Bytes: 3 * blockSize}, []string{"a.b/~"}},
 		} {
 			list, err := v.Records(c.rg)
 			if err != nil {
@@ -60,8 +65,11 @@ func testRepoRecords(t *testing.T, s Stores) {
 				t.Errorf("%+v: %q, want %q", c.rg, got, c.want)
 			}
 		}
-		if got, err := v.Collections(); err != nil || !slices.Equal(got, []string{"a", "a.b", "a.b-c", "a.b.c", "a.bc"}) {
+		if got, err := v.Collections(10); err != nil || !slices.Equal(got, []string{"a", "a.b", "a.b-c", "a.b.c", "a.bc"}) {
 			t.Errorf("collections %q, %v", got, err)
+		}
+		if got, err := v.Collections(2); err != nil || len(got) != 2 {
+			t.Errorf("2 of 5 collections: %q, %v", got, err)
 		}
 		for _, key := range []string{"a.b/5", "a.b", "a.b/", ""} {
 			if r, err := v.Record(key); !errors.Is(err, repo.ErrNoRecord) {
@@ -72,12 +80,12 @@ func testRepoRecords(t *testing.T, s Stores) {
 	// What is no longer there is no longer listed.
 	alice.commit(t, s, remove("a/1"), remove("a.b.c/1"), remove("a.b.c/9"))
 	alice.view(t, s, func(v repo.View) {
-		if got, err := v.Collections(); err != nil || !slices.Equal(got, []string{"a.b", "a.b-c", "a.bc"}) {
+		if got, err := v.Collections(10); err != nil || !slices.Equal(got, []string{"a.b", "a.b-c", "a.bc"}) {
 			t.Errorf("collections %q, %v", got, err)
 		}
 	})
 	newOwner(t, s, "bob").view(t, s, func(v repo.View) {
-		if got, err := v.Collections(); err != nil || len(got) != 0 {
+		if got, err := v.Collections(10); err != nil || len(got) != 0 {
 			t.Errorf("collections of an empty repository: %q, %v", got, err)
 		}
 	})

@@ -1,0 +1,253 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+
+	"nestbox/ratelimit"
+	"nestbox/xrpc"
+)
+
+const (
+	// maxDownloads is how many files are sent at once, each of which holds up to
+	// spoolMemory of memory, or a part of the disk; maxOfNetwork is how many of
+	// them one client network takes.
+	maxDownloads = 128
+	maxOfNetwork = 16
+	// DefaultMaxSpool is what the files that are being sent may take on disk
+	// together, in bytes: some of the largest repositories there are.
+	DefaultMaxSpool = 8 << 30
+
+	// A download must go on at downloadPace, in bytes a second, and may be
+	// downloadPatience behind it: whoever is slower is in the way of others. So
+	// 1 GiB takes at most 4 h 33 min, and a line of half a megabit a second.
+	downloadPace     = 64 << 10
+	downloadPatience = 2 * time.Minute
+
+	// busyFor is when a client should ask again that found no place.
+	busyFor = 30 * time.Second
+)
+
+// scans is what one client network has gone through for it: a point for each
+// recordsAPoint records of the repository; a repository of fewer is free.
+var scans = ratelimit.Limit{Name: "scans", Points: 10_000, Window: 5 * time.Minute}
+
+const recordsAPoint = 1000
+
+// charge counts what an export or a search of a repository costs.
+func (s *Service) charge(ctx context.Context, h Head) error {
+	client := xrpc.ClientOf(ctx)
+	points := min(h.Records/recordsAPoint, int64(scans.Points)) // one of any size can be had
+	if s.Limits == nil || client.Unlimited || points == 0 {
+		return nil
+	}
+	if r := s.Limits.TakeN(client.Network(), int(points), scans); !r.Allowed {
+		return xrpc.TooManyRequests(r.RetryAfter(s.Limits.Now()))
+	}
+	return nil
+}
+
+// places are those of downloads. The zero value is ready.
+type places struct {
+	mu       sync.Mutex
+	taken    int
+	networks map[string]int
+}
+
+// take takes a place, and returns the function that gives it back. The error is
+// one for the client.
+func (p *places) take(c xrpc.Client) (give func(), err error) {
+	network := c.Network()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case !c.Unlimited && network != "" && p.networks[network] >= maxOfNetwork:
+		return nil, xrpc.TooManyRequests(busyFor)
+	case p.taken >= maxDownloads:
+		return nil, busy(errors.New("too many downloads of repositories at once"))
+	}
+	if p.networks == nil {
+		p.networks = map[string]int{}
+	}
+	p.taken++
+	p.networks[network]++
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.taken--
+		if p.networks[network]--; p.networks[network] == 0 {
+			delete(p.networks, network)
+		}
+	}, nil
+}
+
+func busy(cause error) *xrpc.Error {
+	e := xrpc.Unavailable(cause)
+	e.RetryAfter = busyFor
+	return e
+}
+
+// room is what the files take on disk together, in bytes.
+type room struct {
+	mu    sync.Mutex
+	taken int64
+}
+
+var errNoRoom = errors.New("the downloads of repositories take as much of the disk as they may")
+
+// reserve takes n bytes more of the disk: never more than MaxSpool in all, nor
+// than half of what would be free without. The error is one for the client.
+func (t *Transfers) reserve(n int64) error {
+	limit := t.MaxSpool
+	if limit == 0 {
+		limit = DefaultMaxSpool
+	}
+	t.room.mu.Lock()
+	defer t.room.mu.Unlock()
+	if t.Free != nil {
+		free, err := t.Free()
+		if err != nil {
+			return err
+		}
+		limit = min(limit, (t.room.taken+free)/2)
+	}
+	if t.room.taken+n > limit {
+		return busy(errNoRoom)
+	}
+	t.room.taken += n
+	return nil
+}
+
+func (t *Transfers) release(n int64) {
+	t.room.mu.Lock()
+	defer t.room.mu.Unlock()
+	t.room.taken -= n
+}
+
+// edition is what an export holds, whoever asks for it.
+type edition struct {
+	number int64
+	head   cid.Cid
+	since  syntax.TID
+}
+
+// shelf has the exports that are being made or sent: whoever asks for one of
+// them takes part in it. Relays that follow a server ask for the same at once.
+type shelf struct {
+	mu sync.Mutex
+	of map[edition]*shared
+}
+
+// shared is an export on the shelf.
+type shared struct {
+	refs int           // guarded by the shelf
+	made chan struct{} // closed once file and err are set
+	file *spool
+	err  error
+}
+
+// errUnmade: whoever made the export did not get to its end.
+var errUnmade = errors.New("export was given up")
+
+// shared returns an export of the account's repository, and the function that
+// tells that it is not needed any more.
+func (s *Service) shared(ctx context.Context, a Account, since syntax.TID) (*spool, func(), error) {
+	head, err := s.head(ctx, a.ID)
+	if err == nil {
+		err = s.charge(ctx, head)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	of := edition{head.Number, head.CID, since}
+	for {
+		e, first := s.shelf.join(of)
+		leave := func() { s.shelf.leave(of, e) }
+		if first {
+			s.fill(ctx, e, a, since)
+		}
+		select {
+		case <-e.made:
+		case <-ctx.Done():
+			leave()
+			return nil, nil, ctx.Err()
+		}
+		if e.err == nil {
+			return e.file, leave, nil
+		}
+		leave()
+		gaveUp := errors.Is(e.err, context.Canceled) || errors.Is(e.err, context.DeadlineExceeded) || errors.Is(e.err, errUnmade)
+		if first || !gaveUp {
+			return nil, nil, e.err
+		}
+	}
+}
+
+// fill makes the export. It may hold a commit newer than the one it was asked
+// for by.
+func (s *Service) fill(ctx context.Context, e *shared, a Account, since syntax.TID) {
+	e.err = errUnmade
+	defer close(e.made)
+	e.file, e.err = s.export(ctx, a, since, true)
+}
+
+func (s *shelf) join(of edition) (e *shared, first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e = s.of[of]; e == nil || e.failed() {
+		if s.of == nil {
+			s.of = map[edition]*shared{}
+		}
+		e, first = &shared{made: make(chan struct{})}, true
+		s.of[of] = e
+	}
+	e.refs++
+	return e, first
+}
+
+// failed: it was made, and in vain.
+func (e *shared) failed() bool {
+	select {
+	case <-e.made:
+		return e.err != nil
+	default:
+		return false
+	}
+}
+
+func (s *shelf) leave(of edition, e *shared) {
+	s.mu.Lock()
+	e.refs--
+	last := e.refs == 0
+	if last && s.of[of] == e {
+		delete(s.of, of)
+	}
+	s.mu.Unlock()
+	if last && e.file != nil {
+		e.file.close()
+	}
+}
+
+// send sends a CAR file.
+func (s *Service) send(ctx context.Context, w http.ResponseWriter, file *spool) error {
+	header := w.Header()
+	header.Set("Content-Type", typeCAR)
+	header.Set("Content-Length", strconv.FormatInt(file.size, 10))
+	began := s.Now()
+	return file.send(w, func(sent int64) error {
+		if s.Now().Sub(began) > downloadPatience+time.Duration(sent/downloadPace)*time.Second {
+			return errTooSlow
+		}
+		return ctx.Err()
+	})
+}
+
+// errTooSlow: a client took its download too slowly. Its connection is cut.
+var errTooSlow = errors.New("download is too slow")

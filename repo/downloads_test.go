@@ -1,0 +1,387 @@
+package repo_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"nestbox/auth"
+	"nestbox/ratelimit"
+	"nestbox/repo"
+	"nestbox/xrpc"
+)
+
+// downloads is a world behind HTTP, where a client is of the network that it
+// says, and the system's buffers are small: whoever reads nothing stalls.
+type downloads struct {
+	*world
+	base  string
+	ended chan struct{} // a value for each request that has ended
+}
+
+// unlimited is the network that no limit holds for.
+const unlimited = "10.9.9.9"
+
+func newDownloads(t *testing.T) *downloads {
+	t.Helper()
+	d := &downloads{world: newWorld(t), ended: make(chan struct{}, 1000)}
+	d.TempDir = t.TempDir()
+	viewer := func(context.Context, *http.Request) (auth.Viewer, error) { return auth.Viewer{}, nil }
+	handler := &xrpc.Server{
+		Methods: map[string]xrpc.Method{
+			"com.atproto.sync.getRepo":   xrpc.Stream(viewer, d.GetRepo),
+			"com.atproto.sync.getRecord": xrpc.Stream(viewer, d.GetProof),
+			"com.atproto.sync.getBlocks": xrpc.Stream(viewer, d.GetBlocks),
+		},
+		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+		Unlimited:      func(_ *http.Request, c xrpc.Client) bool { return c.Network() == unlimited },
+		Log:            slog.New(slog.DiscardHandler), Now: d.Now,
+	}
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() { d.ended <- struct{}{} }()
+		handler.ServeHTTP(w, r)
+	}))
+	s.Config.ConnState = func(c net.Conn, state http.ConnState) {
+		if tcp, ok := c.(*net.TCPConn); ok && state == http.StateNew {
+			_ = tcp.SetWriteBuffer(128 << 10)
+		}
+	}
+	s.Start()
+	t.Cleanup(s.Close)
+	d.base = s.URL
+	return d
+}
+
+// ask asks for something and reads nothing but the head of the answer.
+func (d *downloads) ask(network, method string, params ...string) *http.Response {
+	d.t.Helper()
+	q := url.Values{}
+	for i := 0; i < len(params); i += 2 {
+		q.Add(params[i], params[i+1])
+	}
+	r, err := http.NewRequestWithContext(d.t.Context(), http.MethodGet, d.base+"/xrpc/com.atproto.sync."+method+"?"+q.Encode(), nil)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	r.Header.Set("X-Forwarded-For", network)
+	client := &http.Transport{DisableKeepAlives: true, ReadBufferSize: 1024, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+		if tcp, ok := c.(*net.TCPConn); ok {
+			_ = tcp.SetReadBuffer(128 << 10)
+		}
+		return c, err
+	}}
+	resp, err := client.RoundTrip(r)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { _ = resp.Body.Close() })
+	return resp
+}
+
+func (d *downloads) getRepo(network string, p *person) *http.Response {
+	d.t.Helper()
+	return d.ask(network, "getRepo", "did", p.did.String())
+}
+
+// finish reads the rest of an answer.
+func (d *downloads) finish(resp *http.Response) []byte {
+	d.t.Helper()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		d.t.Fatalf("%d %s %v: %.200q", resp.StatusCode, resp.Header, err, body)
+	}
+	_ = resp.Body.Close()
+	<-d.ended
+	return body
+}
+
+// abandon leaves a download, and waits until the server has noticed.
+func (d *downloads) abandon(resp *http.Response) {
+	_ = resp.Body.Close()
+	<-d.ended
+}
+
+// refused fails the test unless the answer is that error, with Retry-After.
+func (d *downloads) refused(what string, resp *http.Response, status int, name string) {
+	d.t.Helper()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != status || !bytes.Contains(body, []byte(`"`+name+`"`)) || resp.Header.Get("Retry-After") == "" {
+		d.t.Errorf("%s: %d %v %.200q %v, want %d %s", what, resp.StatusCode, resp.Header, body, err, status, name)
+	}
+	_ = resp.Body.Close()
+	<-d.ended
+}
+
+// large makes an account with a repository of some megabytes.
+func (d *downloads) large(name string, megabytes int) *person {
+	d.t.Helper()
+	p := d.person(name)
+	for i := range megabytes {
+		p.mustCreate("com.example.note", new(fmt.Sprintf("note%d", i)), `{"text":"`+strings.Repeat("x", 1_000_000)+`"}`)
+	}
+	return p
+}
+
+// TestDownloadRoom: what stalled downloads take of the disk is bounded in all,
+// and given back.
+func TestDownloadRoom(t *testing.T) {
+	d := newDownloads(t)
+	d.MaxSpool = 7 << 20
+	alice, bob, carol, dave := d.large("alice", 3), d.large("bob", 3), d.large("carol", 3), d.person("dave")
+	ofAlice, ofBob := d.getRepo("10.0.0.1", alice), d.getRepo("10.0.0.2", bob)
+	d.refused("no room", d.getRepo("10.0.0.3", carol), http.StatusServiceUnavailable, "ServiceUnavailable")
+	d.refused("no room for a third, whoever asks", d.getRepo(unlimited, carol), http.StatusServiceUnavailable, "ServiceUnavailable")
+	// What takes no room of its own is not refused: the small, and the same.
+	dave.checkFile(d.finish(d.getRepo("10.0.0.3", dave)))
+	alice.checkFile(d.finish(d.getRepo("10.0.0.3", alice)))
+	// The operator is not held up.
+	carol.checkExport()
+	d.refused("what was refused, or is the operator's, took room or gave some", d.getRepo("10.0.0.3", carol), http.StatusServiceUnavailable, "ServiceUnavailable")
+	d.abandon(ofAlice)
+	carol.checkFile(d.finish(d.getRepo("10.0.0.3", carol)))
+	bob.checkFile(d.finish(ofBob))
+
+	// A disk that is nearly full has room for no more than half of what is free.
+	// What is free stays the same here, whatever is written.
+	d.MaxSpool = 0
+	for free, status := range map[int64]int{2 << 20: http.StatusServiceUnavailable, 8 << 20: http.StatusOK} {
+		d.Free = func() (int64, error) { return free, nil }
+		if resp := d.getRepo("10.0.0.1", alice); status == http.StatusOK {
+			alice.checkFile(d.finish(resp))
+		} else {
+			d.refused("a full disk", resp, status, "ServiceUnavailable")
+		}
+	}
+	d.Free = func() (int64, error) { return 0, errors.New("no disk") }
+	d.refused("no disk", d.getRepo("10.0.0.1", alice), http.StatusServiceUnavailable, "ServiceUnavailable")
+}
+
+// TestDownloadPlaces: one network takes a part of the places, and all together
+// no more than there are.
+func TestDownloadPlaces(t *testing.T) {
+	const ofNetwork, all = 16, 128
+	d := newDownloads(t)
+	alice := d.large("alice", 2)
+	id := alice.mustCreate("com.example.note", new("small"), `{"text":"hello"}`).CID
+	var held []*http.Response
+	hold := func(network string) {
+		t.Helper()
+		resp := d.getRepo(network, alice)
+		if resp.StatusCode != http.StatusOK {
+			t.Fatalf("%s, %d held: %d", network, len(held), resp.StatusCode)
+		}
+		held = append(held, resp)
+	}
+	for range ofNetwork {
+		hold("10.0.0.0")
+	}
+	d.refused("one more of a network", d.getRepo("10.0.0.0", alice), http.StatusTooManyRequests, "RateLimitExceeded")
+	d.refused("blocks", d.ask("10.0.0.0", "getBlocks", "did", alice.did.String(), "cids", id), http.StatusTooManyRequests, "RateLimitExceeded")
+	d.finish(d.ask("10.0.0.0", "getRecord", "did", alice.did.String(), "collection", "com.example.note", "rkey", "small"))
+	d.refused("a large record", d.ask("10.0.0.0", "getRecord", "did", alice.did.String(), "collection", "com.example.note", "rkey", "note0"), http.StatusTooManyRequests, "RateLimitExceeded")
+	for range 2 * ofNetwork {
+		hold(unlimited)
+	}
+	for i := len(held); i < all; i++ {
+		hold(fmt.Sprintf("10.0.0.%d", i/ofNetwork))
+	}
+	d.refused("one more in all", d.getRepo("10.1.0.0", alice), http.StatusServiceUnavailable, "ServiceUnavailable")
+	d.refused("one more in all, without limit", d.getRepo(unlimited, alice), http.StatusServiceUnavailable, "ServiceUnavailable")
+	d.abandon(held[0])
+	alice.checkFile(d.finish(d.getRepo("10.0.0.0", alice)))
+	whole := alice.export()
+	for i, resp := range held[1:] {
+		if i%16 > 0 {
+			d.abandon(resp)
+		} else if got := d.finish(resp); !bytes.Equal(got, whole) {
+			t.Errorf("download %d differs", i)
+		}
+	}
+}
+
+// TestDownloadShared: those who ask for the same at once share it; what is new
+// is made anew.
+func TestDownloadShared(t *testing.T) {
+	d := newDownloads(t)
+	store := &watched{Store: d.Store}
+	d.Store = store
+	alice := d.large("alice", 2)
+	rev := alice.head().Rev.String()
+	made := func(want int32) {
+		t.Helper()
+		if got := store.scans.Swap(0); got != want {
+			t.Errorf("%d exports were made, want %d", got, want)
+		}
+	}
+	first := d.getRepo("10.0.0.1", alice)
+	same := d.finish(d.getRepo("10.0.0.2", alice))
+	alice.checkFile(same)
+	made(1)
+	d.finish(d.ask("10.0.0.1", "getRepo", "did", alice.did.String(), "since", rev))
+	made(1)
+	alice.mustCreate("com.example.note", nil, `{"text":"news"}`)
+	if got := alice.checkFile(d.finish(d.getRepo("10.0.0.1", alice))); got.Rev != alice.head().Rev {
+		t.Errorf("exported %s, the head is %s", got.Rev, alice.head().Rev)
+	}
+	made(1)
+	if got := d.finish(first); !bytes.Equal(got, same) {
+		t.Error("the first download is not the one that it shares")
+	}
+	d.finish(d.getRepo("10.0.0.1", alice))
+	made(1) // nothing is kept that nobody takes
+}
+
+// gated makes the first scan wait until its caller gives up.
+type gated struct {
+	repo.Store
+	first   sync.Once
+	views   atomic.Int32
+	scanned chan struct{}
+	viewed  chan struct{}
+}
+
+func (g *gated) View(ctx context.Context, id int64, fn func(repo.View) error) error {
+	if g.views.Add(1) == 2 {
+		defer close(g.viewed)
+	}
+	return g.Store.View(ctx, id, fn)
+}
+
+func (g *gated) Scan(ctx context.Context, id int64, fn func(repo.View) error) (err error) {
+	g.first.Do(func() {
+		close(g.scanned)
+		<-ctx.Done()
+		err = ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	return g.Store.Scan(ctx, id, fn)
+}
+
+// TestDownloadFirstLeaves: whoever shares an export gets it, also when the one
+// that it is made for has gone.
+func TestDownloadFirstLeaves(t *testing.T) {
+	d := newDownloads(t)
+	alice := d.large("alice", 2)
+	gate := &gated{Store: d.Store, scanned: make(chan struct{}), viewed: make(chan struct{})}
+	d.Store = gate
+	ctx, leave := context.WithCancel(t.Context())
+	gone := make(chan error, 1)
+	p := repo.GetRepoParams{DID: alice.did.String()}
+	go func() { gone <- d.GetRepo(ctx, auth.Viewer{}, p, httptest.NewRecorder(), nil) }()
+	<-gate.scanned
+	got := make(chan *httptest.ResponseRecorder, 1)
+	go func() {
+		w := httptest.NewRecorder()
+		if err := d.GetRepo(t.Context(), auth.Viewer{}, p, w, nil); err != nil {
+			t.Error(err)
+		}
+		got <- w
+	}()
+	<-gate.viewed
+	leave()
+	if err := <-gone; err == nil {
+		t.Error("who has gone was served")
+	}
+	alice.checkFile((<-got).Body.Bytes())
+}
+
+// slowWriter takes a second, by the clock, for so many bytes.
+type slowWriter struct {
+	*httptest.ResponseRecorder
+	clock *clock
+	pace  int
+}
+
+func (s *slowWriter) Write(b []byte) (int, error) {
+	s.clock.Add(time.Duration(len(b)) * time.Second / time.Duration(s.pace))
+	return s.ResponseRecorder.Write(b)
+}
+
+// TestDownloadPace: a client that keeps the pace gets its file however long it
+// takes; one that is slower is cut off soon, however much there is to send.
+func TestDownloadPace(t *testing.T) {
+	d := newDownloads(t)
+	alice := d.large("alice", 20)
+	p := repo.GetRepoParams{DID: alice.did.String()}
+	start := d.clock.Now()
+	w := &slowWriter{httptest.NewRecorder(), d.clock, 65 << 10}
+	if err := d.GetRepo(t.Context(), auth.Viewer{}, p, w, nil); err != nil {
+		t.Error(err)
+	}
+	alice.checkFile(w.Body.Bytes())
+	if took := d.clock.Now().Sub(start); took < 4*time.Minute {
+		t.Errorf("it took %s: this test says nothing", took)
+	}
+	w = &slowWriter{httptest.NewRecorder(), d.clock, 16 << 10}
+	start = d.clock.Now()
+	if err := d.GetRepo(t.Context(), auth.Viewer{}, p, w, nil); err == nil {
+		t.Error("a slow client was served to the end")
+	}
+	if took := d.clock.Now().Sub(start); took > 3*time.Minute || took < 2*time.Minute {
+		t.Errorf("cut off after %s and %d bytes", took, w.Body.Len())
+	}
+
+	// One that stands still is cut off as well, and its connection with it.
+	resp := d.getRepo("10.0.0.1", alice)
+	d.clock.Add(3 * time.Minute)
+	if n, err := io.Copy(io.Discard, resp.Body); err == nil || n > 2<<20 {
+		t.Errorf("a stalled client got %d bytes, %v", n, err)
+	}
+	<-d.ended
+	alice.checkFile(d.finish(d.getRepo("10.0.0.1", alice)))
+}
+
+// TestScansAreCounted: going through large repositories is limited by how large
+// they are.
+func TestScansAreCounted(t *testing.T) {
+	d := newDownloads(t)
+	alice, bob := d.person("alice"), d.person("bob")
+	root, blocks := tree(t, posts(2500))
+	alice.mustImport(pack(t, alice.did, repo.NextTID(d.Now(), 1, alice.head().Rev), d.keys[alice.id], root, blocks).bytes())
+	d.Limits = ratelimit.New(100, d.clock.Now)
+	all := ratelimit.Limit{Name: "scans", Points: 10_000, Window: 5 * time.Minute}
+	if !d.Limits.TakeN("10.0.0.1", all.Points-5, all).Allowed {
+		t.Fatal("there is such a limit no more")
+	}
+	ofAlice := []string{"did", alice.did.String(), "cids", alice.head().CID.String()}
+	d.finish(d.getRepo("10.0.0.1", alice))
+	d.finish(d.ask("10.0.0.1", "getBlocks", ofAlice...))
+	d.refused("a third scan", d.getRepo("10.0.0.1", alice), http.StatusTooManyRequests, "RateLimitExceeded")
+	d.refused("a third scan", d.ask("10.0.0.1", "getBlocks", ofAlice...), http.StatusTooManyRequests, "RateLimitExceeded")
+	d.finish(d.getRepo("10.0.0.1", bob))
+	d.finish(d.getRepo("10.0.0.2", alice))
+	d.clock.Add(5 * time.Minute)
+	d.finish(d.getRepo("10.0.0.1", alice))
+}
+
+// TestBlocksAskedFor: getBlocks bounds how many.
+func TestBlocksAskedFor(t *testing.T) {
+	d := newDownloads(t)
+	alice := d.person("alice")
+	p := repo.GetBlocksParams{DID: alice.did.String(), CIDs: make([]string, 257)}
+	for i := range p.CIDs {
+		p.CIDs[i] = alice.head().CID.String()
+	}
+	err := d.GetBlocks(t.Context(), auth.Viewer{}, p, httptest.NewRecorder(), nil)
+	wantError(t, "257 blocks", err, 400, "InvalidRequest", "array too big (maximum 256, got 257) at $.cids")
+	p.CIDs = p.CIDs[1:]
+	if err := d.GetBlocks(t.Context(), auth.Viewer{}, p, httptest.NewRecorder(), nil); err != nil {
+		t.Error(err)
+	}
+}
