@@ -209,11 +209,13 @@ func walSize(path string) int64 {
 // it makes several statements that must agree.
 func (db *DB) read(ctx context.Context, fn func(*sqlite.Conn) error) error {
 	conn, err := db.reads.Take(ctx)
-	if err != nil {
-		return fmt.Errorf("take a read connection: %w", err)
+	if err == nil {
+		defer db.reads.Put(conn)
+		err = fn(conn)
+	} else {
+		err = fmt.Errorf("take a read connection: %w", err)
 	}
-	defer db.reads.Put(conn)
-	if err = fn(conn); err != nil && ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil {
 		return ctx.Err() // SQLite calls it an interruption
 	}
 	return err
