@@ -112,14 +112,14 @@ func (f *follower) awaitRev(did, rev string) {
 	f.await(func(j *judge) bool { return j.repos[did] != nil && j.repos[did].rev >= rev })
 }
 
-// reread reads the whole stream again: it must be what was seen, but for accounts
-// that were deleted.
+// reread reads the whole stream again, or its last hundred thousand events: it must be
+// what was seen, but for accounts that were deleted.
 func (f *follower) reread(base string) {
 	f.t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	seen, n := f.judge.frames, int64(0)
-	err := subscribe(f.t.Context(), base, 0, func(frame []byte) bool {
+	seen, n := f.judge.frames, max(0, f.judge.seq-100_000)
+	err := subscribe(f.t.Context(), base, n, func(frame []byte) bool {
 		for n++; f.judge.removed(n); {
 			n++
 		}

@@ -2,65 +2,207 @@ package e2e
 
 import (
 	"fmt"
+	"iter"
+	"maps"
 	"math/rand/v2"
-	"net/http"
-	"strings"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/ipfs/go-cid"
+
 	"nestbox/internal/pdstest"
+	"nestbox/plc/directory"
 )
 
 // The size of the load of TestKillRepositories.
 const (
-	killedRepos   = 4
+	killedRepos   = 20
 	killedWriters = 2 // of each
+	killedAtOnce  = 7 // that write in a round, besides those whose status changes
 )
 
 // TestKillRepositories kills the real binary again and again while accounts
-// write, come and go, and a strict consumer follows. No acknowledged write is
-// missing, none is half there; no event that was seen is contradicted, none is
-// missing, no rev goes back.
+// write, come and go, and a strict consumer, indigo's relay and its tap follow. No
+// acknowledged write is missing, none is half there; no event that was seen is
+// contradicted, none is missing, no rev goes back. At the end everyone has of every
+// repository what the server has, and indigo's programs found nothing wrong but
+// that they lost their connection.
+//
+// NESTBOX_SOAK=2h has it go on for that long, with stretches of load between the
+// kills that are longer now and then.
 func TestKillRepositories(t *testing.T) {
-	dir := pdstest.TempDir(t)
-	server := launchAt(t, dir, "127.0.0.1:0")
-	address := mustParse(t, server.Base).Host
-	f := newFollower(t, server.Ready.PLC)
-	wait := f.follow(server.Base)
-	var members []*killedMember
-	for i := range killedRepos + 1 {
-		s := server.SignUp(t, fmt.Sprintf("killed%d", i))
-		m := &killedMember{Session: s, flickers: i == killedRepos}
-		for clock := range uint(killedWriters) {
-			m.writers = append(m.writers, newWriter(server.Client, s, clock, rand.Uint64()))
-		}
-		members = append(members, m)
-		f.await(func(j *judge) bool { return j.repos[s.DID] != nil })
-	}
-	for round := range killRounds(t) {
-		for _, m := range members {
-			m.active = m.isActive(t, server.Client)
-		}
-		killUnder(t, server, members, time.Duration(20+rand.IntN(180))*time.Millisecond)
-		wait()
-		server = launchAt(t, dir, address)
-		for _, m := range members {
-			m.check(t, server.Client, f.judge)
+	k := newKilling(t)
+	round := 0
+	for after := range k.rounds() {
+		k.choose(round)
+		k.killUnder(after)
+		k.restart()
+		for _, m := range k.working {
+			m.settle(k)
 		}
 		if t.Failed() {
-			t.Fatalf("in round %d; the server says:\n%s", round, server.Log())
+			t.Fatalf("in round %d; the server says:\n%s", round, k.server.Log())
 		}
-		wait = f.follow(server.Base)
+		k.wait = k.judge.follow(k.server.Base)
+		round++
 	}
-	requests := 0
-	for _, m := range members {
-		if !m.isActive(t, server.Client) {
-			m.toggle(t, server.Client, false)
+	k.end(round)
+}
+
+// killing is a server that is killed under load, and those who follow it.
+type killing struct {
+	t      *testing.T
+	dir    string
+	plc    string
+	gate   *gate
+	server *pdstest.Process
+
+	judge *follower
+	wait  func() // for the end of the judge's stream
+	relay *relay // nil where it is not built
+	tap   *tap   // nil where it is not built
+
+	members, working []*killedMember
+}
+
+func newKilling(t *testing.T) *killing {
+	t.Helper()
+	binaries := map[string]string{}
+	for _, name := range []string{"relay", "tap"} {
+		t.Run(name+" is built", func(t *testing.T) { binaries[name] = indigoBinary(t, name) })
+	}
+	k := &killing{t: t, dir: pdstest.TempDir(t), plc: startDirectory(t), gate: newGate(t)}
+	k.restart()
+	k.server.SignUp(t, "before")
+	host, seen := mustParse(t, k.server.Base).Host, lastEvent(t, k.server)
+	if binary := binaries["relay"]; binary != "" {
+		r := startRelay(t, binary, k.plc, host, seen)
+		k.relay = &r
+	}
+	if binary := binaries["tap"]; binary != "" {
+		k.tap = startTap(t, binary, k.plc, k.server.Base)
+	}
+	k.judge = newFollower(t, k.plc)
+	k.wait = k.judge.follow(k.server.Base)
+	for i := range killedRepos {
+		m := &killedMember{Session: k.server.SignUp(t, fmt.Sprintf("killed%d", i))}
+		for clock := range uint(killedWriters) {
+			w := newWriter(k.server.Client, m.Session, clock, rand.Uint64())
+			w.profile = clock == 0
+			m.writers = append(m.writers, w)
 		}
+		k.members = append(k.members, m)
+		k.judge.await(func(j *judge) bool { return j.repos[m.DID] != nil })
+	}
+	k.members[0].role, k.members[1].role, k.members[2].role = flickers, isTakenDown, isDeleted
+	if k.tap != nil {
+		// What is written while it reads a repository for the first time it may
+		// lose by itself: see TestTap.
+		for _, m := range k.members {
+			k.tap.awaitAbout(m.DID, "resync repo complete")
+		}
+	}
+	return k
+}
+
+// startDirectory runs a PLC directory that nobody kills.
+func startDirectory(t *testing.T) string {
+	t.Helper()
+	d, err := directory.Open(filepath.Join(t.TempDir(), "plc"), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(d.Handler())
+	t.Cleanup(func() {
+		s.Close()
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s.URL
+}
+
+// rounds yields how long each is to go on until the server is killed.
+func (k *killing) rounds() iter.Seq[time.Duration] {
+	k.t.Helper()
+	soak := time.Duration(0)
+	if text := os.Getenv("NESTBOX_SOAK"); text != "" {
+		var err error
+		if soak, err = time.ParseDuration(text); err != nil {
+			k.t.Fatalf("NESTBOX_SOAK: %v", err)
+		}
+	}
+	end, n := time.Now().Add(soak), killRounds(k.t)
+	return func(yield func(time.Duration) bool) {
+		for i := 0; soak == 0 && i < n || soak != 0 && time.Now().Before(end); i++ {
+			after := time.Duration(20+rand.IntN(180)) * time.Millisecond
+			if soak != 0 && i%20 == 19 {
+				after = time.Duration(rand.IntN(20_000)) * time.Millisecond
+			}
+			if !yield(after) {
+				return
+			}
+		}
+	}
+}
+
+// restart starts the server, and lets clients through to it.
+func (k *killing) restart() {
+	k.t.Helper()
+	k.server = launchAt(k.t, k.dir, k.gate.backend, "PDS_DID_PLC_URL="+k.plc)
+	k.gate.swing(true)
+	for _, m := range k.members {
+		for _, w := range m.writers {
+			w.c = k.server.Client
+		}
+	}
+}
+
+// choose picks who works in a round.
+func (k *killing) choose(round int) {
+	k.working = append(k.working[:0], k.members[0])
+	if round%3 == 1 {
+		k.working = append(k.working, k.members[1])
+	}
+	if m := k.members[2]; round%3 == 2 && m.status != "deleted" {
+		m.due = round > 20
+		k.working = append(k.working, m)
+	}
+	for _, i := range rand.Perm(killedRepos - 3)[:killedAtOnce] {
+		k.working = append(k.working, k.members[i+3])
+	}
+}
+
+// killUnder lets everyone work until the server is killed.
+func (k *killing) killUnder(after time.Duration) {
+	k.t.Helper()
+	var work sync.WaitGroup
+	for _, m := range k.working {
+		m.work(k, &work)
+	}
+	kill := time.NewTimer(after)
+	<-kill.C
+	k.gate.swing(false)
+	k.server.Kill()
+	work.Wait()
+	k.wait()
+}
+
+// end has everyone write once more, and compares what everyone has.
+func (k *killing) end(rounds int) {
+	t := k.t
+	requests, pictures := 0, 0
+	alive := slices.DeleteFunc(slices.Clone(k.members), func(m *killedMember) bool { return m.status == "deleted" })
+	for _, m := range alive {
 		for _, w := range m.writers {
 			requests += w.acked
-			if w.acked == 0 {
+			pictures += w.checkPictures(t)
+			if rounds > 40 && w.acked == 0 {
 				t.Error("a writer never got an answer: it shows nothing")
 			}
 		}
@@ -68,8 +210,8 @@ func TestKillRepositories(t *testing.T) {
 		if err := w.write(t, []edit{w.create()}); err != nil {
 			t.Fatal(err)
 		}
-		f.awaitRev(m.DID, w.rev)
-		got, said := checkExport(t, server.Client, f.judge, m.writers...), f.judge.repos[m.DID]
+		k.judge.awaitRev(m.DID, w.rev)
+		got, said := checkExport(t, k.server.Client, k.judge.judge, m.writers...), k.judge.judge.repos[m.DID]
 		if got.commit != said.commit.String() || said.unknown {
 			t.Errorf("%s is at %s, and the stream ended at %s", m.DID, got.commit, said.commit)
 		}
@@ -77,94 +219,24 @@ func TestKillRepositories(t *testing.T) {
 			t.Errorf("%s, and what the stream said of it:\n%s", m.DID, d)
 		}
 	}
-	f.reread(server.Base)
-	t.Logf("%d acknowledged writes, %d events: %v", requests, f.judge.seq, f.judge.kinds)
-	server.Stop()
-	wait()
-	pdstest.Verify(t, dir)
+	if rounds > 40 && len(alive) == len(k.members) {
+		t.Error("no account was deleted")
+	}
+	k.judge.reread(k.server.Base)
+	k.checkRelay(rounds)
+	k.checkTap(rounds)
+	j := k.judge.judge
+	t.Logf("%d rounds, %d acknowledged writes, %d pictures, %d events: %v", rounds, requests, pictures, j.seq, j.kinds)
+	k.server.Stop()
+	k.wait()
+	pdstest.Verify(t, k.dir)
 }
 
-// killedMember is an account whose server is killed.
-type killedMember struct {
-	pdstest.Session
-
-	writers []*writer
-	// flickers is set for one that is deactivated and activated all the time.
-	flickers, active bool
-	toggles          int
-}
-
-// killUnder lets everyone work until the server is killed.
-func killUnder(t *testing.T, server *pdstest.Process, members []*killedMember, after time.Duration) {
-	t.Helper()
-	var working sync.WaitGroup
-	for _, m := range members {
-		for _, w := range m.writers {
-			w.c = server.Client
-			working.Go(func() { m.write(t, w) })
-		}
-		if m.flickers {
-			working.Go(func() {
-				for m.toggle(t, server.Client, m.active) {
-					m.active = !m.active
-				}
-			})
-		}
+// want is what must be in a repository.
+func (m *killedMember) want() map[string]cid.Cid {
+	want := map[string]cid.Cid{}
+	for _, w := range m.writers {
+		maps.Copy(want, w.records)
 	}
-	kill := time.NewTimer(after)
-	<-kill.C
-	server.Kill()
-	working.Wait()
-}
-
-// write goes on until the server is gone.
-func (m *killedMember) write(t *testing.T, w *writer) {
-	for {
-		err := w.step(t)
-		switch {
-		case err == nil:
-		case w.asked != nil: // no answer
-			return
-		case !m.flickers || !strings.Contains(err.Error(), "AccountDeactivated"):
-			t.Errorf("%s: %v", m.DID, err)
-			return
-		}
-	}
-}
-
-// toggle deactivates an active account or activates another, and says whether
-// it was answered.
-func (m *killedMember) toggle(t *testing.T, c pdstest.Client, active bool) bool {
-	r := pdstest.Request{Method: http.MethodPost, NSID: "com.atproto.server.activateAccount", Auth: pdstest.Bearer(m.AccessJwt)}
-	if active {
-		r.NSID, r.Body = "com.atproto.server.deactivateAccount", map[string]string{}
-	}
-	a, err := c.Try(t, r)
-	if err == nil && a.Status != http.StatusOK {
-		t.Errorf("%s: %d %s", r.NSID, a.Status, a.Body)
-	}
-	m.toggles++
-	return err == nil && a.Status == http.StatusOK
-}
-
-func (m *killedMember) isActive(t *testing.T, c pdstest.Client) bool {
-	t.Helper()
-	var status struct{ Active bool }
-	c.Do(t, pdstest.Request{NSID: "com.atproto.sync.getRepoStatus?did=" + m.DID}).Decode(t, &status)
-	return status.Active
-}
-
-// check compares an account with what its writers know, after a restart. One
-// that is deactivated does not show its repository; it is checked another time.
-func (m *killedMember) check(t *testing.T, c pdstest.Client, j *judge) {
-	t.Helper()
-	if m.isActive(t, c) {
-		checkExport(t, c, j, m.writers...)
-		return
-	}
-	if !m.toggle(t, c, false) {
-		t.Errorf("%s cannot be activated", m.DID)
-		return
-	}
-	checkExport(t, c, j, m.writers...)
+	return want
 }

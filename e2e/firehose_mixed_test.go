@@ -36,6 +36,7 @@ func TestFirehose(t *testing.T) {
 	f.mu.Lock()
 	j := f.judge
 	f.mu.Unlock()
+	pictures := 0
 	for i, m := range load.members {
 		r := j.repos[m.DID]
 		if r == nil || r.status != m.status {
@@ -51,6 +52,9 @@ func TestFirehose(t *testing.T) {
 		if d := difference(r.records, got.records); d != "" {
 			t.Errorf("account %d, and what the stream said of it:\n%s", i, d)
 		}
+		for _, w := range m.writers {
+			pictures += w.checkPictures(t)
+		}
 	}
 	f.reread(server.Base)
 	for _, kind := range []string{"#commit", "#sync", "#identity", "#account", "create", "update", "delete"} {
@@ -58,7 +62,10 @@ func TestFirehose(t *testing.T) {
 			t.Errorf("only %d of %s: the load shows little", j.kinds[kind], kind)
 		}
 	}
-	t.Logf("%d events: %v", j.seq, j.kinds)
+	if pictures < 10 {
+		t.Errorf("only %d pictures: the load shows little", pictures)
+	}
+	t.Logf("%d events: %v; %d pictures", j.seq, j.kinds, pictures)
 	if t.Failed() {
 		t.Logf("the server's log:\n%s", server.Log())
 	}
@@ -93,6 +100,7 @@ func (l *mixedLoad) signUp(n int) {
 		l.members = append(l.members, &member{Session: s, writers: []*writer{
 			newWriter(l.server.Client, s, 1, uint64(i)), newWriter(l.server.Client, s, 2, uint64(i)),
 		}})
+		l.members[i].writers[0].profile = true
 	}
 }
 

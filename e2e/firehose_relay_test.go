@@ -24,19 +24,7 @@ func TestRelay(t *testing.T) {
 	server := pdstest.Launch(t, "", "PDS_LOG_LEVEL=warn")
 	server.SignUp(t, "before")
 	seen := lastEvent(t, server)
-	dir := t.TempDir()
-	serve := []string{
-		binary, "--plc-host", server.Ready.PLC, "serve", "--bind", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0",
-		"--db-url", "sqlite://" + filepath.Join(dir, "relay.sqlite"), "--persist-dir", filepath.Join(dir, "persist"),
-	}
-	// Its requestCrawl looks at a host from the public internet only, so the
-	// host is put into the database that a first run makes.
-	first := startProgram(t, serve...)
-	first.await("startup complete")
-	first.stop()
-	addHost(t, filepath.Join(dir, "relay.sqlite"), mustParse(t, server.Base).Host, seen)
-	relay := startProgram(t, serve...)
-	base := fmt.Sprintf("http://%s", relay.await("starting web server")["listen"])
+	relay := startRelay(t, binary, server.Ready.PLC, mustParse(t, server.Base).Host, seen)
 
 	load := newMixedLoad(t, server)
 	load.signUp(mixedAccounts)
@@ -44,19 +32,27 @@ func TestRelay(t *testing.T) {
 	load.comeAndGo()
 	end := load.end()
 
-	want, n := map[string][]string{}, 0
+	// Of an account that was deleted the server tells nothing but that, and the
+	// relay what it heard before as well.
+	want, deleted, n := map[string][]string{}, map[string]string{}, 0
 	if err := subscribe(t.Context(), server.Base, seen, func(frame []byte) bool {
 		did, event, m := digest(t, frame)
 		want[did] = append(want[did], event)
 		n++
+		if a, ok := m.(*comatproto.SyncSubscribeRepos_Account); ok && a.Status != nil && *a.Status == "deleted" {
+			deleted[did] = event
+		}
 		c, ok := m.(*comatproto.SyncSubscribeRepos_Commit)
 		return !ok || c.Repo != end.did || len(c.Ops) == 0
 	}); err != nil {
 		t.Fatal(err)
 	}
 	got, left, complaints := map[string][]string{}, n, ""
-	if err := subscribe(t.Context(), base, 0, func(frame []byte) bool {
+	if err := subscribe(t.Context(), relay.base, 0, func(frame []byte) bool {
 		did, event, _ := digest(t, frame)
+		if last, ok := deleted[did]; ok && event != last {
+			return true
+		}
 		got[did] = append(got[did], event)
 		if left--; left == 0 {
 			complaints = relay.complaints() // before this subscriber leaves, which is one
@@ -80,8 +76,37 @@ func TestRelay(t *testing.T) {
 	if complaints != "" {
 		t.Errorf("the relay complains:\n%s", complaints)
 	}
+	if len(deleted) == 0 {
+		t.Error("no account was deleted")
+	}
 	t.Logf("%d events", n)
 	relay.stop()
+}
+
+// relay is indigo's.
+type relay struct {
+	*program
+
+	base, database string
+}
+
+// startRelay runs it behind a host of which it has seen the events up to one.
+func startRelay(t *testing.T, binary, plc, host string, seen int64) relay {
+	t.Helper()
+	dir := t.TempDir()
+	database := filepath.Join(dir, "relay.sqlite")
+	serve := []string{
+		binary, "--plc-host", plc, "serve", "--bind", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0",
+		"--db-url", "sqlite://" + database, "--persist-dir", filepath.Join(dir, "persist"),
+	}
+	// Its requestCrawl looks at a host from the public internet only, so the
+	// host is put into the database that a first run makes.
+	first := startProgram(t, serve...)
+	first.await("startup complete")
+	first.stop()
+	addHost(t, database, host, seen)
+	p := startProgram(t, serve...)
+	return relay{p, fmt.Sprintf("http://%s", p.await("starting web server")["listen"]), database}
 }
 
 // lastEvent is the number of the newest event.

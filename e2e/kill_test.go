@@ -97,9 +97,9 @@ func TestKill(t *testing.T) {
 }
 
 // launchAt starts the server on an address that stays the same over restarts.
-func launchAt(t *testing.T, dir, address string) *pdstest.Process {
+func launchAt(t *testing.T, dir, address string, settings ...string) *pdstest.Process {
 	t.Helper()
-	p := pdstest.LaunchArgs(t, []string{"serve", "--dev", "--listen", address, "--data", dir}, "PDS_LOG_LEVEL=warn", "PDS_SESSION_LIMIT=10000")
+	p := pdstest.LaunchArgs(t, []string{"serve", "--dev", "--listen", address, "--data", dir}, append(settings, "PDS_LOG_LEVEL=warn", "PDS_SESSION_LIMIT=10000")...)
 	p.HTTP = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}, Timeout: 30 * time.Second}
 	t.Cleanup(p.Kill)
 	return p

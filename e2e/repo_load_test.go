@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -33,15 +34,44 @@ type writer struct {
 	records, asked map[string]cid.Cid
 	rev            string // of the last acknowledged commit
 	n, acked       int
+	// profile is set for the one writer of an account that writes its profile.
+	profile bool
+	// subjects are those of likes and the like, by path; a later one of the same
+	// subject replaces them.
+	subjects map[string]string
+	// uploaded was acknowledged; pictures are the posts' that were to show one.
+	uploaded []picture
+	pictures map[string]picture
 }
+
+// picture is a blob, and the record that was to refer to it.
+type picture struct {
+	blob    any // as uploadBlob answered it
+	cid     string
+	content string
+	record  cid.Cid
+}
+
+// refusal is an answer other than 200: what was asked for was not done.
+type refusal struct {
+	status int
+	body   string
+}
+
+func (r *refusal) Error() string { return fmt.Sprintf("%d %s", r.status, r.body) }
 
 // newWriter makes one whose clock ID nobody else has in the account.
 func newWriter(c pdstest.Client, s pdstest.Session, clockID uint, seed uint64) *writer {
 	return &writer{
 		c: c, did: s.DID, token: s.AccessJwt, name: strconv.FormatUint(uint64(clockID), 10), clock: syntax.NewTIDClock(clockID),
 		rng: rand.New(rand.NewPCG(seed, uint64(clockID))), records: map[string]cid.Cid{},
+		subjects: map[string]string{}, pictures: map[string]picture{},
 	}
 }
+
+// maxKept is how many records a writer keeps before it makes room: checks of the
+// whole stay fast, however long a test goes on.
+const maxKept = 150
 
 // edit is one write of a request; record is nil for a delete.
 type edit struct {
@@ -51,18 +81,30 @@ type edit struct {
 
 func (c edit) path() string { return c.collection + "/" + c.rkey }
 
-// step makes one request with one write or several. An error is an answer that
-// never came: what was asked for is either there, all of it, or not.
+// step makes one request with one write or several; for a picture it makes
+// another before, which uploads it. An error other than a refusal is an answer
+// that never came: what was asked for is either there, all of it, or not.
 func (w *writer) step(t *testing.T) error {
 	t.Helper()
 	var changes []edit
-	switch n := w.rng.IntN(10); {
-	case n < 8:
+	switch n := w.rng.IntN(20); {
+	case n < 11:
 		changes = w.plan(1)
-	case n == 8:
+	case n == 11:
 		changes = w.plan(2 + w.rng.IntN(20))
-	default:
+	case n == 12:
 		changes = w.plan(2 + w.rng.IntN(4))
+	case n < 16:
+		changes = []edit{w.engage()}
+	case n < 17 && w.profile:
+		changes = []edit{{"update", "app.bsky.actor.profile", "self", w.record("app.bsky.actor.profile")}}
+	default:
+		if len(w.uploaded) == 0 {
+			if err := w.upload(t); err != nil {
+				return err
+			}
+		}
+		changes = []edit{w.show(t)}
 	}
 	return w.write(t, changes)
 }
@@ -74,13 +116,13 @@ func (w *writer) plan(n int) []edit {
 	var changes []edit
 	for i := range n {
 		do := w.rng.IntN(10)
-		if i >= len(paths) || do < 5 {
+		if i >= len(paths) || do < 5 && len(paths) < maxKept {
 			changes = append(changes, w.create())
 			continue
 		}
 		collection, rkey, _ := strings.Cut(paths[i], "/")
 		c := edit{action: "delete", collection: collection, rkey: rkey}
-		if do < 8 {
+		if do < 8 && w.subjects[paths[i]] == "" {
 			c.action, c.record = "update", w.record(collection)
 		}
 		changes = append(changes, c)
@@ -97,9 +139,87 @@ func (w *writer) create() edit {
 	return c
 }
 
+// engage creates a record about one of few subjects: often there is one already,
+// which it replaces.
+func (w *writer) engage() edit {
+	w.n++
+	n := w.rng.IntN(4)
+	c := edit{action: "create", collection: []string{"app.bsky.feed.like", "app.bsky.feed.repost", "app.bsky.graph.follow", "app.bsky.graph.block"}[n], rkey: w.clock.Next().String()}
+	did := fmt.Sprintf("did:web:%c%s.example.com", 'a'+rune(w.rng.IntN(3)), w.name)
+	c.record = map[string]any{"$type": c.collection, "subject": did, "createdAt": time.Now().UTC().Format(time.RFC3339Nano)}
+	if n < 2 {
+		c.record["subject"] = map[string]any{
+			"uri": "at://" + did + "/app.bsky.feed.post/3jui7kd54zh2y", "cid": "bafyreie5cvv4h45feadgeuwhbcutmh6t2ceseocckahdoe6uat64zmz454",
+		}
+	}
+	w.subjects[c.path()] = c.collection + " " + did
+	return c
+}
+
+// upload brings a picture that nobody has yet.
+func (w *writer) upload(t *testing.T) error {
+	t.Helper()
+	w.n++
+	p := picture{content: fmt.Sprintf("\x89PNG\r\n\x1a\n%s %s.%d %s", w.did, w.name, w.n, strings.Repeat("~", w.rng.IntN(4000)))}
+	a, err := w.c.Try(t, pdstest.Request{
+		NSID: "com.atproto.repo.uploadBlob", Auth: pdstest.Bearer(w.token), Body: p.content, Header: http.Header{"Content-Type": {"image/png"}},
+	})
+	if err != nil {
+		return err
+	}
+	if a.Status != http.StatusOK {
+		return &refusal{a.Status, string(a.Body)}
+	}
+	var out struct {
+		Blob struct{ Ref map[string]string }
+	}
+	a.Decode(t, &out)
+	var again struct{ Blob any }
+	a.Decode(t, &again)
+	p.blob, p.cid = again.Blob, out.Blob.Ref["$link"]
+	want, err := cid.NewPrefixV1(cid.Raw, multihash.SHA2_256).Sum([]byte(p.content))
+	if err != nil || want.String() != p.cid {
+		t.Errorf("blob %s, want %s (%v)", p.cid, want, err)
+	}
+	w.uploaded = append(w.uploaded, p)
+	return nil
+}
+
+// show creates a post with the picture that was uploaded last.
+func (w *writer) show(t *testing.T) edit {
+	t.Helper()
+	p := w.uploaded[len(w.uploaded)-1]
+	w.uploaded = w.uploaded[:len(w.uploaded)-1]
+	c := edit{action: "create", collection: "app.bsky.feed.post", rkey: w.clock.Next().String(), record: w.record("app.bsky.feed.post")}
+	c.record["embed"] = map[string]any{"$type": "app.bsky.embed.images", "images": []any{map[string]any{"alt": "a picture", "image": p.blob}}}
+	p.record = cidOf(t, c.record)
+	w.pictures[c.path()] = p
+	return c
+}
+
+// checkPictures reads the pictures of all posts that show one.
+func (w *writer) checkPictures(t *testing.T) (n int) {
+	t.Helper()
+	for path, p := range w.pictures {
+		if w.records[path] != p.record {
+			delete(w.pictures, path)
+			continue
+		}
+		n++
+		a := w.c.Do(t, pdstest.Request{NSID: "com.atproto.sync.getBlob?did=" + w.did + "&cid=" + p.cid})
+		if a.Status != http.StatusOK || string(a.Body) != p.content {
+			t.Errorf("picture %s of %s: %d, %d bytes of %d", p.cid, path, a.Status, len(a.Body), len(p.content))
+		}
+	}
+	return n
+}
+
 // record is one that was never written before; now and then it is large.
 func (w *writer) record(collection string) map[string]any {
 	w.n++
+	if collection == "app.bsky.actor.profile" {
+		return map[string]any{"$type": collection, "displayName": fmt.Sprintf("%s.%d", w.name, w.n)}
+	}
 	r := map[string]any{
 		"$type": collection, "text": fmt.Sprintf("%s.%d ✓", w.name, w.n),
 		"createdAt": time.Now().UTC().Format(syntax.AtprotoDatetimeLayout),
@@ -112,7 +232,17 @@ func (w *writer) record(collection string) map[string]any {
 
 // cidOf is a record's CID, by indigo.
 func cidOf(t *testing.T, record map[string]any) cid.Cid {
-	raw, err := atdata.MarshalCBOR(record)
+	text, err := json.Marshal(record)
+	if err != nil {
+		t.Errorf("record: %v", err)
+		return cid.Undef
+	}
+	data, err := atdata.UnmarshalJSON(text) // links and blobs are more than maps there
+	if err != nil {
+		t.Errorf("record: %v", err)
+		return cid.Undef
+	}
+	raw, err := atdata.MarshalCBOR(data)
 	if err != nil {
 		t.Errorf("record: %v", err)
 		return cid.Undef
@@ -133,6 +263,13 @@ func (w *writer) write(t *testing.T, changes []edit) error {
 		if c.record != nil {
 			w.asked[c.path()] = cidOf(t, c.record)
 		}
+		if about := w.subjects[c.path()]; about != "" && c.record != nil {
+			for path := range w.records {
+				if w.subjects[path] == about {
+					w.asked[path] = cid.Undef
+				}
+			}
+		}
 	}
 	a, err := w.c.Try(t, w.request(changes))
 	if err != nil {
@@ -140,7 +277,7 @@ func (w *writer) write(t *testing.T, changes []edit) error {
 	}
 	if a.Status != http.StatusOK {
 		w.asked = nil
-		return fmt.Errorf("%d %s", a.Status, a.Body)
+		return &refusal{a.Status, string(a.Body)}
 	}
 	var out struct {
 		CID     string
@@ -183,6 +320,7 @@ func (w *writer) settle(done bool) {
 			w.records[path] = id
 		default:
 			delete(w.records, path)
+			delete(w.subjects, path)
 		}
 	}
 	if done {
