@@ -1,3 +1,4 @@
+//nolint:bodyclose // ask has every body closed at the end of the test
 package repo_test
 
 import (

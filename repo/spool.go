@@ -128,7 +128,7 @@ func (s *spool) send(w io.Writer, goOn func(sent int64) error) error {
 	}
 	for at := int64(0); at < s.size; {
 		n := min(s.size-at, spoolChunk)
-		part := buf
+		var part []byte
 		if s.file == nil {
 			part = s.mem[at : at+n]
 		} else {

@@ -222,9 +222,9 @@ func (w *Writer) run() {
 			w.turn.Unlock()
 		case <-w.quit:
 			w.turn.Lock()
-			defer w.turn.Unlock()
-			defer w.conn.Close() //nolint:errcheck // every commit has been answered for; nothing is pending on it
 			w.drain()
+			_ = w.conn.Close() // every commit has been answered for; nothing is pending on it
+			w.turn.Unlock()
 			return
 		}
 	}
