@@ -45,15 +45,15 @@ func Inspect(ctx context.Context, path string) (*Inspection, error) {
 var ErrOlderSchema = errors.New("the database was written by an older nestbox; start this version's server on it first")
 
 func knownSchema(c *sqlite.Conn) error {
-	have, app, names, err := schemaOf(c)
+	have, app, known, err := schemaOf(c)
 	switch {
 	case err != nil:
 		return err
 	case app != applicationID:
 		return ErrNotOurs
-	case have > len(names):
+	case have > newest(known):
 		return ErrNewerSchema
-	case have < len(names):
+	case have < newest(known):
 		return ErrOlderSchema
 	default:
 		return nil

@@ -29,43 +29,61 @@ var (
 )
 
 func migrate(c *sqlite.Conn) error {
-	have, app, names, err := schemaOf(c)
+	have, app, known, err := schemaOf(c)
 	if err != nil {
 		return err
 	}
 	if app != applicationID && (app != 0 || have != 0) {
 		return ErrNotOurs
 	}
-	if have > len(names) {
-		return fmt.Errorf("%w (schema %d, this binary knows %d)", ErrNewerSchema, have, len(names))
+	if newest := newest(known); have > newest {
+		return fmt.Errorf("%w (schema %d, this binary knows %d)", ErrNewerSchema, have, newest)
 	}
-	for i, name := range names[have:] {
-		version := have + i + 1
-		if n, err := strconv.Atoi(strings.TrimPrefix(name, "migrations/")[:4]); err != nil || n != version {
-			return fmt.Errorf("migration %s is not number %d", name, version)
+	for _, m := range known {
+		if m.number <= have {
+			continue
 		}
-		script, err := migrationFiles.ReadFile(name)
+		script, err := migrationFiles.ReadFile(m.name)
 		if err != nil {
 			return fmt.Errorf("read migration: %w", err)
 		}
-		if err := applyMigration(c, string(script), version); err != nil {
-			return fmt.Errorf("migration %s: %w", name, err)
+		if err := applyMigration(c, string(script), m.number); err != nil {
+			return fmt.Errorf("migration %s: %w", m.name, err)
 		}
 	}
 	return nil
 }
 
+// migration is one file; the schema has its number once it was applied.
+type migration struct {
+	name   string
+	number int
+}
+
+// newest is the number of the schema that this binary works on.
+func newest(known []migration) int { return known[len(known)-1].number }
+
 // schemaOf returns the number of a database's schema, whose it is, and the
-// migrations that this binary knows.
-func schemaOf(c *sqlite.Conn) (have, app int, names []string, err error) {
-	if names, err = fs.Glob(migrationFiles, "migrations/*.sql"); err != nil {
+// migrations that this binary knows, in their order. A number may be left out,
+// but not be given twice.
+func schemaOf(c *sqlite.Conn) (have, app int, known []migration, err error) {
+	names, err := fs.Glob(migrationFiles, "migrations/*.sql")
+	if err != nil {
 		return 0, 0, nil, fmt.Errorf("list migrations: %w", err)
+	}
+	last := 0
+	for _, name := range names { // Glob sorts them
+		n, err := strconv.Atoi(strings.TrimPrefix(name, "migrations/")[:4])
+		if err != nil || n <= last {
+			return 0, 0, nil, fmt.Errorf("migration %s comes after number %d", name, last)
+		}
+		known, last = append(known, migration{name, n}), n
 	}
 	if have, err = pragmaInt(c, "user_version"); err != nil {
 		return 0, 0, nil, err
 	}
 	app, err = pragmaInt(c, "application_id")
-	return have, app, names, err
+	return have, app, known, err
 }
 
 func applyMigration(c *sqlite.Conn, script string, version int) (err error) {
