@@ -45,7 +45,7 @@ func arrows() map[string]rule {
 	// whole server, so only tests and the benchmarks use it.
 	helpers := []string{"internal/durable", "internal/pause", "internal/seal"}
 	format := []string{"dagcbor", "repo/car", "repo/mst", "firehose/event"} // of repositories and their events
-	foundations := slices.Concat(helpers, []string{"xrpc", "auth", "ratelimit", "plc"})
+	foundations := slices.Concat(helpers, []string{"xrpc", "auth", "ratelimit", "plc", "mail"})
 	leaves := []string{"account", "identity", "repo", "blob", "firehose"}
 	coordinating := []string{"session", "hosting"}
 	domains := slices.Concat(leaves, coordinating)
@@ -60,6 +60,7 @@ func arrows() map[string]rule {
 		"xrpc":                      {imports: helpers},                                     // no domain, and no kind of credential
 		"auth":                      {imports: with("xrpc")},                                // xrpc and the protocol only
 		"ratelimit":                 {imports: helpers},                                     // counts keys; what a key means is its caller's business
+		"mail":                      {imports: helpers, anyInTests: true},                   // what is written to people, and how it leaves
 		"plc":                       {pure: true},                                           // operations are values: nothing to import, nothing to reach
 		"dagcbor":                   {pure: true},                                           // the data model: bytes to values and back
 		"repo/mst":                  {imports: []string{"dagcbor"}, pure: true},             // the tree: nodes come and go through its caller
@@ -72,7 +73,7 @@ func arrows() map[string]rule {
 		"internal/durable":          {},                                                     // helpers without a domain stand alone
 		"internal/pause":            {},                                                     // the same
 		"internal/seal":             {},                                                     // the same
-		"config":                    {imports: helpers, anyInTests: true},                   // is read by server and cmd alone; domains get values
+		"config":                    {imports: with("mail"), anyInTests: true},              // is read by server and cmd alone; domains get values
 		"config/internal/manual":    {imports: []string{"config"}},                          // writes the README's table from Config's comments
 
 		// Leaf domains: none imports another.

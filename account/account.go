@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/mail"
 )
 
 // Status is an account's hosting status as the Lexicon has it
@@ -31,7 +33,12 @@ type Account struct {
 
 	CreatedAt        time.Time
 	EmailConfirmedAt time.Time
-	DeactivatedAt    time.Time
+	// EmailFactor: a sign-in with the password takes a code that is sent to the
+	// address as well. It is on only while the address is confirmed.
+	EmailFactor bool
+	// NoticesOff: the owner is not told by mail of what happens to the account.
+	NoticesOff    bool
+	DeactivatedAt time.Time
 	// DeleteAfter is when the owner wants a deactivated account deleted.
 	DeleteAfter time.Time
 	// TakendownAt and TakedownRef are moderation's; the reference is theirs.
@@ -181,6 +188,20 @@ type Applied struct {
 	Ref     string
 }
 
+// EmailChange is a change of an account's address. One that is another, but for
+// its case, is not confirmed, asks for no codes at sign-in, and ends all codes
+// that were sent to the old one.
+type EmailChange struct {
+	Email string
+	// Factor, where it is set, is the new EmailFactor of an address that stays.
+	Factor *bool
+	// Proof, where it is set, is used up.
+	Proof *Proof
+	// Unconfirmed: only while the address is not confirmed, ErrStatusConflict
+	// otherwise.
+	Unconfirmed bool
+}
+
 // Store keeps accounts. Every method is one transaction and durable when it
 // returns nil; an error other than the sentinels means that the outcome is
 // "not done". Reads may be answered from a cache that is never older than the
@@ -200,11 +221,26 @@ type Store interface {
 	// password. Where it is no longer old: ErrPasswordChanged.
 	UpgradeHash(ctx context.Context, id int64, old, better string) error
 	// SetPassword stores a new password's hash and ends every session of the
-	// account except keep (0: none), in one transaction.
-	SetPassword(ctx context.Context, id int64, hash string, keep int64, e Event) error
+	// account except keep (0: none), and its codes that stand for a password or
+	// beside one. Here as in the methods below, mails are queued with the change;
+	// where the outbox has no room for them, the change is made without.
+	SetPassword(ctx context.Context, id int64, hash string, keep int64, e Event, mails ...mail.Message) error
+	// ResetPassword is SetPassword of the account that a code stands for, with no
+	// session kept. ErrCodeInvalid: the code was used up meanwhile.
+	ResetPassword(ctx context.Context, p Proof, hash string, e Event, mails ...mail.Message) error
+
+	// ConfirmEmail marks the address of the account that a code stands for as
+	// confirmed. ErrCodeInvalid: the code was used up, or the address changed,
+	// meanwhile.
+	ConfirmEmail(ctx context.Context, p Proof, e Event) error
+	// SetEmail changes the address, or what it is used for. ErrEmailTaken,
+	// ErrCodeInvalid, ErrStatusConflict: see EmailChange.
+	SetEmail(ctx context.Context, id int64, c EmailChange, e Event, mails ...mail.Message) error
+	// SetNotices says whether the owner is told of what happens to the account.
+	SetNotices(ctx context.Context, id int64, on bool) error
 
 	// AddAppPassword: ErrNameTaken, ErrTooMany.
-	AddAppPassword(ctx context.Context, id int64, p AppPassword, e Event) error
+	AddAppPassword(ctx context.Context, id int64, p AppPassword, e Event, mails ...mail.Message) error
 	// RevokeAppPassword ends its sessions with it. A name that is unknown is no
 	// error.
 	RevokeAppPassword(ctx context.Context, id int64, name string, e Event) error

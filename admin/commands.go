@@ -14,6 +14,7 @@ import (
 	"nestbox/auth"
 	"nestbox/hosting"
 	"nestbox/session"
+	"nestbox/xrpc"
 )
 
 // Command is one command of the command line: arguments and result are JSON.
@@ -300,7 +301,7 @@ func (s *Service) listSessions(ctx context.Context, a AccountArgs) ([]SessionLin
 	for _, st := range list {
 		lines = append(lines, SessionLine{
 			ID: st.ID, CreatedAt: datetime(st.CreatedAt), LastUsedAt: datetime(st.RotatedAt), ExpiresAt: datetime(st.Expires),
-			Client: session.ClientName(st.UserAgent), UserAgent: st.UserAgent, Network: st.Network, AppPassword: st.AppPassword, Refreshes: st.Head,
+			Client: xrpc.ClientName(st.UserAgent), UserAgent: st.UserAgent, Network: st.Network, AppPassword: st.AppPassword, Refreshes: st.Head,
 		})
 	}
 	return lines, nil

@@ -13,6 +13,7 @@ import (
 	"nestbox/account"
 	"nestbox/dagcbor"
 	"nestbox/firehose/event"
+	"nestbox/mail"
 	"nestbox/repo/car"
 	"nestbox/store/sqlite/groupcommit"
 )
@@ -24,7 +25,7 @@ var _ account.Store = Accounts{}
 
 const accountColumns = `a.id, a.did, a.handle, a.email, a.created_at, a.email_confirmed_at, a.deactivated_at,
 	a.delete_after, a.takendown_at, a.takedown_ref, a.suspended_at, a.invited_with, a.signing_key, a.tokens_valid_after,
-	i.document, i.handle_invalid, i.checked_at`
+	i.document, i.handle_invalid, i.checked_at, a.email_factor, a.notices`
 
 const accountTables = ` FROM account a LEFT JOIN identity i ON i.account_id = a.id `
 
@@ -35,6 +36,7 @@ func scanAccount(r *sqlite.Stmt) *account.Account {
 		DeleteAfter: columnTime(r, 7), TakendownAt: columnTime(r, 8), TakedownRef: r.ColumnText(9), SuspendedAt: columnTime(r, 10),
 		InvitedWith: r.ColumnText(11), SigningKey: r.ColumnText(12), TokensValidAfter: columnTime(r, 13),
 		Document: columnBytes(r, 14), HandleInvalid: r.ColumnBool(15), IdentityCheckedAt: columnTime(r, 16),
+		EmailFactor: r.ColumnBool(17), NoticesOff: !r.ColumnBool(18),
 	}
 }
 
@@ -164,20 +166,29 @@ func (db Accounts) UpgradeHash(ctx context.Context, id int64, old, better string
 }
 
 // SetPassword implements account.Store.
-func (db Accounts) SetPassword(ctx context.Context, id int64, hash string, keep int64, e account.Event) error {
+func (db Accounts) SetPassword(ctx context.Context, id int64, hash string, keep int64, e account.Event, mails ...mail.Message) error {
 	return db.update(ctx, id, func(tx *groupcommit.Tx, _ *account.Account) error {
-		_, err := change(tx.Conn, "UPDATE account SET password_hash = ?, credential_epoch = credential_epoch + 1 WHERE id = ?",
-			func(s *sqlite.Stmt) { s.BindText(1, hash); s.BindInt64(2, id) })
-		if err != nil {
-			return fmt.Errorf("set password: %w", err)
-		}
-		ids, err := endAll(tx, db.DB, id, keep, e.At)
-		if err != nil {
-			return err
-		}
-		e.Reason = fmt.Sprintf("%d sessions ended", len(ids))
-		return insertEvent(tx.Conn, id, e)
+		return setPassword(tx, db.DB, id, hash, keep, e, mails)
 	})
+}
+
+// setPassword ends with the old password what was signed in by it, or would
+// replace it.
+func setPassword(tx *groupcommit.Tx, db *DB, id int64, hash string, keep int64, e account.Event, mails []mail.Message) error {
+	_, err := change(tx.Conn, "UPDATE account SET password_hash = ?, credential_epoch = credential_epoch + 1 WHERE id = ?",
+		func(s *sqlite.Stmt) { s.BindText(1, hash); s.BindInt64(2, id) })
+	if err != nil {
+		return fmt.Errorf("set password: %w", err)
+	}
+	ids, err := endAll(tx, db, id, keep, e.At)
+	if err != nil {
+		return err
+	}
+	if err := dropCodes(tx.Conn, id, account.PurposeResetPassword, account.PurposeSignIn); err != nil {
+		return err
+	}
+	e.Reason = fmt.Sprintf("%d sessions ended", len(ids))
+	return errors.Join(insertEvent(tx.Conn, id, e), queueMails(tx, db, e.At, mails))
 }
 
 // update runs a write on an account that exists, as it is now, and, once it is committed,
@@ -212,7 +223,7 @@ func expireForeignTokens(tx *groupcommit.Tx, db *DB, id int64, at time.Time) err
 }
 
 // AddAppPassword implements account.Store.
-func (db Accounts) AddAppPassword(ctx context.Context, id int64, p account.AppPassword, e account.Event) error {
+func (db Accounts) AddAppPassword(ctx context.Context, id int64, p account.AppPassword, e account.Event, mails ...mail.Message) error {
 	return db.update(ctx, id, func(tx *groupcommit.Tx, _ *account.Account) error {
 		n := 0
 		err := query(tx.Conn, "SELECT count(*) FROM app_password WHERE account_id = ?",
@@ -238,7 +249,7 @@ func (db Accounts) AddAppPassword(ctx context.Context, id int64, p account.AppPa
 		if err != nil {
 			return fmt.Errorf("insert app password: %w", err)
 		}
-		return insertEvent(tx.Conn, id, e)
+		return errors.Join(insertEvent(tx.Conn, id, e), queueMails(tx, db.DB, e.At, mails))
 	})
 }
 

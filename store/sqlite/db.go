@@ -60,6 +60,8 @@ type DB struct {
 
 	// watch, when set, is told of each event of the log (EventLog.Watch).
 	watch func(firehose.Logged)
+	// mailed, when set, is told that the outbox got something (Outbox.Watch).
+	mailed func()
 
 	stop context.CancelFunc
 	done sync.WaitGroup

@@ -1,0 +1,223 @@
+package account
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"nestbox/mail"
+)
+
+// Purpose is what an e-mail code allows; it is stored, so that its text never
+// changes.
+type Purpose string
+
+// The purposes.
+const (
+	PurposeConfirmEmail  Purpose = "confirm_email"
+	PurposeUpdateEmail   Purpose = "update_email"
+	PurposeResetPassword Purpose = "reset_password"
+	PurposeDeleteAccount Purpose = "delete_account"
+	PurposePLCOperation  Purpose = "plc_operation"
+	PurposeSignIn        Purpose = "sign_in"
+)
+
+const (
+	// CodeLife is how long a code holds; the mails say so.
+	CodeLife = 15 * time.Minute
+	// MaxCodeTries is how often something can be tried as a code before that is
+	// worth nothing, right or wrong.
+	MaxCodeTries = 10
+)
+
+// Errors of codes.
+var (
+	ErrCodeInvalid = errors.New("e-mail code is not the right one")
+	ErrCodeExpired = errors.New("e-mail code has expired")
+	ErrNoEmail     = errors.New("account does not have an email address")
+	ErrNoMail      = errors.New("this server sends no mail")
+)
+
+// Code is an e-mail code as it is stored.
+type Code struct {
+	Purpose Purpose
+	// Hash is keyed: who has the database alone cannot try codes on it.
+	Hash    []byte
+	MadeAt  time.Time
+	Expires time.Time
+}
+
+// Proof is a code that was the right one. The store method that makes the change
+// uses it up in the same transaction, and returns ErrCodeInvalid where another
+// request was quicker.
+type Proof struct {
+	AccountID int64
+	Purpose   Purpose
+	Hash      []byte
+}
+
+// CodeStore keeps codes: at most one for an account and a purpose. Every method
+// is one transaction, durable when it returns nil.
+type CodeStore interface {
+	// SetCode stores a code in the place of an older one, with no tries, and
+	// queues the mail that brings it. ErrNotFound, mail.ErrFull.
+	SetCode(ctx context.Context, id int64, c Code, m mail.Message) error
+	// Decoy writes as much as SetCode does and means nothing.
+	Decoy(ctx context.Context, at time.Time) error
+	// Code returns a code, and counts nothing. ErrCodeInvalid where there is none.
+	Code(ctx context.Context, id int64, p Purpose) (Code, error)
+	// TryCode is Code that counts a try. ErrCodeInvalid where there is none, or
+	// MaxCodeTries were counted before.
+	TryCode(ctx context.Context, id int64, p Purpose) (Code, error)
+	// FindCode returns the code with that hash, and whose it is. ErrCodeInvalid
+	// where there is none.
+	FindCode(ctx context.Context, p Purpose, hash []byte) (*Account, Code, error)
+}
+
+// Codes makes codes that are sent by e-mail, and checks them. Its fields are set
+// once.
+type Codes struct {
+	Store CodeStore
+	// Templates is nil on a server that sends no mail.
+	Templates *mail.Templates
+	// Key keys the stored hashes: 32 secret bytes.
+	Key []byte
+	Now func() time.Time
+}
+
+// Send makes a code for a purpose, in the place of an older one, and queues the
+// mail that brings it, in one transaction. ErrNoEmail, ErrNoMail, ErrNotFound,
+// mail.ErrFull.
+func (c *Codes) Send(ctx context.Context, a *Account, p Purpose) error {
+	if c.Templates == nil {
+		return ErrNoMail
+	}
+	if a.Email == "" {
+		return ErrNoEmail
+	}
+	now := c.now()
+	code := newCode()
+	m := c.message(a, p, code)
+	m.Until = now.Add(CodeLife)
+	return c.Store.SetCode(ctx, a.ID, Code{Purpose: p, Hash: c.hash(p, code), MadeAt: now, Expires: m.Until}, m)
+}
+
+// Pretend takes the time of Send, for an address that is nobody's.
+func (c *Codes) Pretend(ctx context.Context, p Purpose) error {
+	if c.Templates == nil {
+		return ErrNoMail
+	}
+	code := newCode()
+	_, _ = c.message(&Account{Handle: "nobody.invalid", Email: "nobody@invalid"}, p, code), c.hash(p, code)
+	return c.Store.Decoy(ctx, c.now())
+}
+
+// Check says whether code is the account's for a purpose. Each call counts as a
+// try; none uses the code up. ErrCodeInvalid, ErrCodeExpired.
+func (c *Codes) Check(ctx context.Context, a *Account, p Purpose, code string) (Proof, error) {
+	stored, err := c.Store.TryCode(ctx, a.ID, p)
+	if err != nil {
+		return Proof{}, err
+	}
+	if subtle.ConstantTimeCompare(stored.Hash, c.hash(p, cleanCode(code))) != 1 {
+		return Proof{}, ErrCodeInvalid
+	}
+	return c.proof(a, stored)
+}
+
+// Find returns the account that a code for a purpose is of: for who cannot say
+// otherwise who they are. What it finds by is a keyed hash, whose comparison
+// tells nothing. ErrCodeInvalid, ErrCodeExpired.
+func (c *Codes) Find(ctx context.Context, p Purpose, code string) (*Account, Proof, error) {
+	a, stored, err := c.Store.FindCode(ctx, p, c.hash(p, cleanCode(code)))
+	if err != nil {
+		return nil, Proof{}, err
+	}
+	proof, err := c.proof(a, stored)
+	return a, proof, err
+}
+
+// SentWithin says whether a code for a purpose, still good, is younger than d:
+// who asks again so soon should wait for that one.
+func (c *Codes) SentWithin(ctx context.Context, a *Account, p Purpose, d time.Duration) (bool, error) {
+	stored, err := c.Store.Code(ctx, a.ID, p)
+	if errors.Is(err, ErrCodeInvalid) {
+		return false, nil
+	}
+	return err == nil && c.now().Before(stored.MadeAt.Add(d)), err
+}
+
+func (c *Codes) proof(a *Account, stored Code) (Proof, error) {
+	if !c.now().Before(stored.Expires) {
+		return Proof{}, ErrCodeExpired
+	}
+	return Proof{AccountID: a.ID, Purpose: stored.Purpose, Hash: stored.Hash}, nil
+}
+
+func (c *Codes) now() time.Time { return c.Now().UTC().Truncate(time.Millisecond) }
+
+func (c *Codes) message(a *Account, p Purpose, code string) mail.Message {
+	t, to, handle := c.Templates, a.Email, a.Handle.String()
+	switch p {
+	case PurposeConfirmEmail:
+		return t.ConfirmEmail(to, handle, code)
+	case PurposeUpdateEmail:
+		return t.UpdateEmail(to, handle, code)
+	case PurposeResetPassword:
+		return t.ResetPassword(to, handle, code)
+	case PurposeDeleteAccount:
+		return t.DeleteAccount(to, handle, code)
+	case PurposePLCOperation:
+		return t.PLCOperation(to, handle, code)
+	case PurposeSignIn:
+		return t.SignInCode(to, handle, code)
+	default:
+		panic(fmt.Sprintf("account: no mail for code %q", p)) // a purpose that this list lacks
+	}
+}
+
+// newCode returns 50 random bits in the reference's form: XXXXX-XXXXX.
+func newCode() string {
+	raw := make([]byte, 7)
+	_, _ = rand.Read(raw) // never fails: crypto/rand ends the process instead
+	s := base32.StdEncoding.EncodeToString(raw)
+	return s[:5] + "-" + s[5:10]
+}
+
+// codeLength is that of a code without its dash, in characters.
+const codeLength = 10
+
+// cleanCode is what was typed as a code, in the form that newCode gives: case,
+// dashes and white space do not matter. What cannot be a code comes back empty.
+func cleanCode(typed string) string {
+	if len(typed) > 10*codeLength {
+		return ""
+	}
+	s := strings.Map(func(r rune) rune {
+		if unicode.IsSpace(r) || unicode.Is(unicode.Pd, r) || unicode.Is(unicode.Cf, r) {
+			return -1
+		}
+		return unicode.ToUpper(r)
+	}, typed)
+	if len(s) != codeLength {
+		return ""
+	}
+	return s[:codeLength/2] + "-" + s[codeLength/2:]
+}
+
+// hash is the stored form of a code, bound to its purpose.
+func (c *Codes) hash(p Purpose, code string) []byte {
+	h := hmac.New(sha256.New, c.Key)
+	h.Write([]byte(p))
+	h.Write([]byte{0})
+	h.Write([]byte(code))
+	return h.Sum(nil)
+}

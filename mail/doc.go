@@ -1,0 +1,14 @@
+// Package mail owns what the server writes to people: the texts, the outbox in
+// which they wait, and the way to the operator's mail server. It knows no
+// domain: whoever has something to say makes a Message and has its store queue
+// it in the transaction of what it tells of.
+//
+// Invariants:
+//   - No request waits for a mail server.
+//   - What was queued is sent at least once, also across kill -9: it leaves the
+//     outbox when the server has taken it, when it has refused it for good, or
+//     when it is too old to be of use. A message that is sent again has the same
+//     Message-ID.
+//   - The outbox, each recipient's part of it, and a message are bounded.
+//   - No address, code or text of a message is logged.
+package mail

@@ -1,0 +1,81 @@
+package mail
+
+import (
+	"errors"
+	"strings"
+	"time"
+)
+
+// The bounds of the outbox.
+const (
+	// MaxMessage bounds subject, text and HTML of a message together, in bytes.
+	MaxMessage = 256 << 10
+	// MaxPerRecipient bounds what waits for one address: a new message takes the
+	// place of the oldest.
+	MaxPerRecipient = 50
+	// MaxWaiting bounds what waits in all.
+	MaxWaiting = 10_000
+	// GiveUpAfter is how long a message that the server does not take is tried
+	// (RFC 5321 section 4.5.4.1 asks for 4 to 5 days).
+	GiveUpAfter = 4 * 24 * time.Hour
+)
+
+// Errors of queueing a message.
+var (
+	ErrFull     = errors.New("the outbox is full")
+	ErrTooLarge = errors.New("the message is too large")
+)
+
+// Message is one mail to one person, ready to be sent.
+type Message struct {
+	To      string
+	Subject string
+	Text    string
+	// HTML may be empty.
+	HTML string
+	// Until, where it is set, is when the message is of no more use, as one with
+	// a code that has expired.
+	Until time.Time
+}
+
+// Check returns ErrTooLarge for a message over MaxMessage.
+func (m *Message) Check() error {
+	if len(m.Subject)+len(m.Text)+len(m.HTML) > MaxMessage {
+		return ErrTooLarge
+	}
+	return nil
+}
+
+// Queued is a message in the outbox.
+type Queued struct {
+	Message
+
+	ID       int64
+	QueuedAt time.Time
+	// Attempts are those that failed.
+	Attempts int
+}
+
+// useless says why a message need not be sent any more; empty: it must.
+func (q *Queued) useless(now time.Time) string {
+	switch {
+	case !q.Until.IsZero() && !now.Before(q.Until):
+		return "what it says has expired"
+	case now.Sub(q.QueuedAt) >= GiveUpAfter:
+		return "the mail server has not taken it in time"
+	default:
+		return ""
+	}
+}
+
+// retryAfter is the pause after the n-th failed attempt: short ones first, for
+// servers that turn strangers away for some minutes, and codes that expire.
+func retryAfter(n int) time.Duration {
+	pauses := []time.Duration{
+		30 * time.Second, time.Minute, 3 * time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour, 3 * time.Hour,
+	}
+	return pauses[min(max(n, 1), len(pauses))-1]
+}
+
+// oneLine keeps a header a single line.
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

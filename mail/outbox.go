@@ -1,0 +1,160 @@
+package mail
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+)
+
+// Store keeps the outbox. Every method is one transaction, durable when it
+// returns nil. Messages come into it with the changes that they tell of, by the
+// stores of the domains: those replace the oldest message of a recipient with
+// MaxPerRecipient of them, and refuse one with ErrFull where there are
+// MaxWaiting.
+type Store interface {
+	// Due returns up to limit messages that are to be sent by now, those that
+	// have waited longest past their time first.
+	Due(ctx context.Context, now time.Time, limit int) ([]Queued, error)
+	// Done removes a message. One that is gone already is no error.
+	Done(ctx context.Context, id int64) error
+	// Retry notes a failed attempt, and when the next one is due.
+	Retry(ctx context.Context, id int64, attempts int, due time.Time) error
+}
+
+const (
+	// batch is how many messages are in memory at a time.
+	batch = 50
+	// pollEvery is how long a message waits at most that nobody woke us for.
+	pollEvery = 10 * time.Second
+	// downMin and downMax bound the pause while nothing can be sent at all.
+	downMin = 5 * time.Second
+	downMax = 5 * time.Minute
+)
+
+// Outbox sends what is queued. Its fields are set once.
+type Outbox struct {
+	Store  Store
+	Sender Sender
+	Now    func() time.Time
+	Log    *slog.Logger
+
+	wake chan struct{}
+}
+
+// NewOutbox returns an Outbox that Run is still to be called on.
+func NewOutbox(store Store, sender Sender, now func() time.Time, log *slog.Logger) *Outbox {
+	return &Outbox{Store: store, Sender: sender, Now: now, Log: log, wake: make(chan struct{}, 1)}
+}
+
+// Wake has Run look at once. It is called after a commit that queued something,
+// and never blocks.
+func (o *Outbox) Wake() {
+	select {
+	case o.wake <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// Run sends until ctx ends. While the mail server cannot be reached at all,
+// nothing but the clock wakes it: the messages' own tries are not counted then.
+func (o *Outbox) Run(ctx context.Context) {
+	down := time.Duration(0)
+	for ctx.Err() == nil {
+		more, err := o.round(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			down = min(max(2*down, downMin), downMax)
+			o.Log.LogAttrs(ctx, slog.LevelError, "no mail can be sent", slog.String("cause", Describe(err)), slog.Duration("again", down))
+			o.sleep(ctx, down, nil)
+		case more:
+			down = 0
+		default:
+			down = 0
+			o.sleep(ctx, pollEvery, o.wake)
+		}
+	}
+}
+
+func (o *Outbox) sleep(ctx context.Context, d time.Duration, wake <-chan struct{}) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-wake:
+	case <-ctx.Done():
+	}
+}
+
+// round sends what is due, up to a batch, and says whether there may be more.
+// An error means that sending, or the store, does not work at all.
+func (o *Outbox) round(ctx context.Context) (more bool, err error) {
+	list, err := o.Store.Due(ctx, o.Now(), batch)
+	if err != nil {
+		return false, err
+	}
+	r := round{Outbox: o}
+	defer r.close()
+	for i := range list {
+		if err := r.handle(ctx, &list[i]); err != nil {
+			return false, err
+		}
+	}
+	return len(list) == batch, nil
+}
+
+// round is one connection's worth of messages.
+type round struct {
+	*Outbox
+
+	session Session
+}
+
+func (r *round) close() {
+	if r.session != nil {
+		r.session.Close()
+		r.session = nil
+	}
+}
+
+// handle sends one message, or drops it, or notes that it failed. An error means
+// that the others need not be tried either.
+func (r *round) handle(ctx context.Context, m *Queued) error {
+	if why := m.useless(r.Now()); why != "" {
+		r.note(ctx, slog.LevelWarn, "mail given up", m, slog.String("cause", why))
+		return r.Store.Done(ctx, m.ID)
+	}
+	if r.session == nil {
+		session, err := r.Sender.Open(ctx)
+		if err != nil {
+			return err
+		}
+		r.session = session
+	}
+	err := r.session.Send(ctx, m)
+	var refusal *Refusal
+	switch {
+	case err == nil:
+		r.note(ctx, slog.LevelInfo, "mail sent", m)
+		return r.Store.Done(context.WithoutCancel(ctx), m.ID) // else it would be sent twice
+	case ctx.Err() != nil:
+		return ctx.Err() // the server stops: whether this one was taken nobody knows, so it stays
+	case errors.As(err, &refusal) && refusal.Permanent:
+		r.note(ctx, slog.LevelWarn, "mail given up", m, slog.String("cause", Describe(err)))
+		return r.Store.Done(ctx, m.ID)
+	case refusal == nil:
+		r.close() // the next one gets a new connection
+	}
+	m.Attempts++
+	pause := retryAfter(m.Attempts)
+	r.note(ctx, slog.LevelWarn, "mail not sent", m, slog.String("cause", Describe(err)), slog.Duration("again", pause))
+	return r.Store.Retry(ctx, m.ID, m.Attempts, r.Now().Add(pause))
+}
+
+// note logs what became of a message: its number, and nothing of what is in it.
+func (r *round) note(ctx context.Context, level slog.Level, what string, m *Queued, more ...slog.Attr) {
+	attrs := append([]slog.Attr{slog.Int64("mail", m.ID), slog.Int("attempts", m.Attempts)}, more...)
+	r.Log.LogAttrs(ctx, level, what, attrs...)
+}

@@ -1,0 +1,288 @@
+package mail
+
+import (
+	_ "embed"
+	"fmt"
+	"html/template"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// Templates make the messages. Its fields are set once.
+type Templates struct {
+	// Hostname is the server's public name.
+	Hostname string
+	// Contact is the operator's address; empty where there is none to tell.
+	Contact string
+}
+
+// letter is what every message is made of, for its text and its HTML alike.
+type letter struct {
+	Title string
+	// Before, Code, Facts and After follow each other; each may be empty.
+	Before []string
+	Code   string
+	Facts  []fact
+	After  []string
+	Footer []string
+}
+
+type fact struct{ Name, Value string }
+
+//go:embed templates/letter.html
+var letterHTML string
+
+// message renders a letter.
+func (t *Templates) message(to, subject string, l letter) Message {
+	l.Footer = append(l.Footer, "Sent by "+t.Hostname+", the server that your AT Protocol account lives on.")
+	var html strings.Builder
+	// Parsed here and not once: a mail is rare, and package state is not wanted.
+	err := template.Must(template.New("letter").Parse(letterHTML)).Execute(&html, l)
+	if err != nil {
+		panic(fmt.Sprintf("mail: template: %v", err)) // it has no part that could fail
+	}
+	return Message{To: to, Subject: subject, Text: l.text(), HTML: html.String()}
+}
+
+// textWidth is where lines of plain text are broken.
+const textWidth = 72
+
+func (l *letter) text() string {
+	var b strings.Builder
+	for _, p := range append([]string{l.Title}, l.Before...) {
+		b.WriteString(wrap(p) + "\n")
+	}
+	if l.Code != "" {
+		b.WriteString("    " + l.Code + "\n\n")
+	}
+	for _, f := range l.Facts {
+		fmt.Fprintf(&b, "    %-8s  %s\n", f.Name, f.Value)
+	}
+	if len(l.Facts) > 0 {
+		b.WriteString("\n")
+	}
+	for _, p := range l.After {
+		b.WriteString(wrap(p) + "\n")
+	}
+	b.WriteString("-- \n")
+	for _, p := range l.Footer {
+		b.WriteString(wrap(p))
+	}
+	return b.String()
+}
+
+// wrap breaks each line of a text at textWidth, where there is a space.
+func wrap(text string) string {
+	var b strings.Builder
+	for line := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n") {
+		width := 0
+		for i, word := range strings.Fields(line) {
+			n := len([]rune(word))
+			switch {
+			case i == 0:
+			case width+1+n > textWidth:
+				b.WriteByte('\n')
+				width = 0
+			default:
+				b.WriteByte(' ')
+				width++
+			}
+			b.WriteString(word)
+			width += n
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// codeLife says how long a code holds, as account.CodeLife has it.
+const codeLife = "The code works once and for 15 minutes."
+
+// code makes a message that brings a code.
+func (t *Templates) code(to, subject, code string, before, after string) Message {
+	return t.message(to, subject, letter{Title: subject, Before: []string{before}, Code: code, After: []string{codeLife, after}})
+}
+
+// ConfirmEmail brings the code of confirmEmail.
+func (t *Templates) ConfirmEmail(to, handle, code string) Message {
+	return t.code(to, "Confirm your email address", code,
+		"To confirm that this address belongs to "+name(handle)+", enter this code in your app:",
+		"If you did not ask for it, ignore this message: somebody may have mistyped their own address.")
+}
+
+// UpdateEmail brings the code of updateEmail.
+func (t *Templates) UpdateEmail(to, handle, code string) Message {
+	return t.code(to, "Change your email settings", code,
+		"To change the email address, or the email settings, of "+name(handle)+", enter this code in your app:",
+		"If you did not ask for it, somebody else is signed in to your account. "+t.lockOut())
+}
+
+// ResetPassword brings the code of resetPassword.
+func (t *Templates) ResetPassword(to, handle, code string) Message {
+	return t.code(to, "Reset your password", code,
+		"To choose a new password for "+name(handle)+", enter this code in your app:",
+		"If you did not ask for it, ignore this message: without the code nothing changes. Never pass it on.")
+}
+
+// DeleteAccount brings the code of deleteAccount.
+func (t *Templates) DeleteAccount(to, handle, code string) Message {
+	return t.code(to, "Delete your account", code,
+		"To delete "+name(handle)+" for good, with all its posts, enter this code in your app together with your password:",
+		"If you did not ask for it, somebody else is signed in to your account. "+t.lockOut())
+}
+
+// PLCOperation brings the code of signPlcOperation.
+func (t *Templates) PLCOperation(to, handle, code string) Message {
+	return t.code(to, "Change your identity", code,
+		"Somebody who is signed in to "+name(handle)+" wants to change its identity (its DID document), as it is done to move to another server. To allow that, enter this code:",
+		"Whoever has the code can take your account away from here. If you did not ask for it, do not pass it on. "+t.lockOut())
+}
+
+// SignInCode brings the code that createSession asks for besides the password.
+func (t *Templates) SignInCode(to, handle, code string) Message {
+	return t.code(to, "Your sign-in code", code,
+		"To sign in to "+name(handle)+", enter this code in your app:",
+		"If you are not signing in, somebody else has your password: change it. Never pass the code on.")
+}
+
+// lockOut says how to end what somebody else does with the account.
+func (t *Templates) lockOut() string {
+	s := "Change your password in your app, or reset it there with \"Forgot password\": that signs out everybody, on all devices. Then revoke the app passwords that you do not know."
+	if t.Contact != "" {
+		s += " If you cannot sign in any more, write to " + t.Contact + "."
+	}
+	return s
+}
+
+// NoticeKind is what a Notice tells of.
+type NoticeKind string
+
+// The kinds of notices.
+const (
+	NoticeSignIn      NoticeKind = "sign-in"
+	NoticePassword    NoticeKind = "password"
+	NoticeEmail       NoticeKind = "email"
+	NoticeHandle      NoticeKind = "handle"
+	NoticeAppPassword NoticeKind = "app-password"
+	NoticeFactorOn    NoticeKind = "factor-on"
+	NoticeFactorOff   NoticeKind = "factor-off"
+)
+
+// Notice tells an account's owner what happened to it.
+type Notice struct {
+	Kind   NoticeKind
+	Handle string
+	At     time.Time
+	// ByOperator: it was not the owner, nor somebody who took their place.
+	ByOperator bool
+	// Network and Client say where it came from; empty where it is not known.
+	Network, Client string
+	// Detail is the new address or handle, the app password's name, or what was
+	// used to sign in.
+	Detail string
+}
+
+// Notice makes the message that tells of what happened, when, from where, and
+// how to end it.
+func (t *Templates) Notice(to string, n Notice) Message {
+	title, before, detail := n.words()
+	l := letter{Title: title, Before: []string{before}}
+	if n.Detail != "" {
+		l.Facts = append(l.Facts, fact{detail, shorten(n.Detail)})
+	}
+	l.Facts = append(l.Facts, fact{"When", n.At.UTC().Format("2 January 2006, 15:04:05") + " UTC"})
+	switch {
+	case n.ByOperator:
+		l.Facts = append(l.Facts, fact{"By", "the operator of this server"})
+	default:
+		l.Facts = append(l.Facts, fact{"From", orUnknown(n.Network)}, fact{"With", orUnknown(n.Client)})
+	}
+	end := "If this was you, there is nothing to do. If it was not: " + lowerFirst(t.lockOut())
+	if n.ByOperator {
+		end = "If you did not expect this, ask the operator."
+		if t.Contact != "" {
+			end = "If you did not expect this, ask the operator: " + t.Contact + "."
+		}
+	}
+	l.After = []string{end}
+	l.Footer = []string{"You get this because notices about your account's safety are on; the operator can switch them off for you."}
+	return t.message(to, title, l)
+}
+
+// words are the title, the first sentence, and what the detail is.
+func (n *Notice) words() (title, before, detail string) {
+	who := name(n.Handle)
+	switch n.Kind {
+	case NoticeSignIn:
+		return "New sign-in to your account", "Somebody signed in to " + who + " with an app, or from a place, that was not used before.", "Using"
+	case NoticePassword:
+		return "Your password was changed", "The password of " + who + " was changed. All its other sessions have ended.", ""
+	case NoticeEmail:
+		return "Your email address was changed", "The email address of " + who + " was changed. Codes and notices go to the new one from now on; it is to be confirmed, and does not guard sign-ins by code.", "New"
+	case NoticeHandle:
+		return "Your handle was changed", "The handle of your account was changed; before it was " + who + ".", "New"
+	case NoticeAppPassword:
+		return "New app password", "A new app password was made for " + who + ". Whoever has it can use the account, but not take it over.", "Name"
+	case NoticeFactorOn:
+		return "Sign-in codes are on", "Signing in to " + who + " with its password now also takes a code that is sent by email. App passwords go on without.", ""
+	case NoticeFactorOff:
+		return "Sign-in codes are off", "Signing in to " + who + " takes no code any more, only the password.", ""
+	default:
+		return "Your account was changed", "Something was changed about " + who + ".", "What"
+	}
+}
+
+// FromAdmin is a message that the operator wrote.
+func (t *Templates) FromAdmin(to, subject, body string) Message {
+	if subject = oneLine(subject); subject == "" {
+		subject = "Message from " + t.Hostname
+	}
+	var paragraphs []string
+	for p := range strings.SplitSeq(strings.ReplaceAll(body, "\r\n", "\n"), "\n\n") {
+		if p = strings.Trim(p, "\n"); p != "" {
+			paragraphs = append(paragraphs, p)
+		}
+	}
+	return t.message(to, subject, letter{Title: subject, Before: paragraphs})
+}
+
+// Test is what `nestbox mail test` sends.
+func (t *Templates) Test(to string) Message {
+	return t.message(to, "Test message from "+t.Hostname, letter{
+		Title: "Mail works", Before: []string{"This is a test that the operator of " + t.Hostname + " sent. If you can read it, mail from this server arrives."},
+	})
+}
+
+func name(handle string) string {
+	if handle == "" {
+		return "your account"
+	}
+	return "@" + handle
+}
+
+func orUnknown(s string) string {
+	if s == "" {
+		return "unknown"
+	}
+	return shorten(s)
+}
+
+// maxFact bounds, in characters, what others chose and a notice repeats.
+const maxFact = 120
+
+// shorten keeps what others chose short and on one line.
+func shorten(s string) string {
+	r := []rune(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, s))
+	if len(r) > maxFact {
+		r = append(r[:maxFact-1], '…')
+	}
+	return oneLine(string(r))
+}
+
+func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }

@@ -1,0 +1,130 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+
+	"nestbox/mail"
+	"nestbox/store/sqlite/groupcommit"
+)
+
+// Outbox implements mail.Store.
+type Outbox struct{ *DB }
+
+var _ mail.Store = Outbox{}
+
+// Watch has f called after each commit that put a message into the outbox. It
+// must not block, and is set before the first write.
+func (db Outbox) Watch(f func()) { db.mailed = f }
+
+// queueMail puts a message into the outbox: mail.ErrTooLarge, mail.ErrFull. A
+// recipient for whom too many wait loses the oldest.
+func queueMail(c *sqlite.Conn, at time.Time, m mail.Message) error {
+	if err := m.Check(); err != nil {
+		return err
+	}
+	key := emailKey(m.To)
+	_, err := change(c, `DELETE FROM outbox WHERE recipient_key = ?1 AND id <=
+		(SELECT id FROM outbox WHERE recipient_key = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)`,
+		func(s *sqlite.Stmt) { s.BindText(1, key); s.BindInt64(2, mail.MaxPerRecipient-1) })
+	if err != nil {
+		return fmt.Errorf("make room in the outbox: %w", err)
+	}
+	waiting := 0
+	err = query(c, "SELECT count(*) FROM outbox", nil, func(r *sqlite.Stmt) error { waiting = r.ColumnInt(0); return nil })
+	if err != nil {
+		return fmt.Errorf("count the outbox: %w", err)
+	}
+	if waiting >= mail.MaxWaiting {
+		return mail.ErrFull
+	}
+	_, err = change(c, "INSERT INTO outbox (recipient, recipient_key, subject, text, html, queued_at, until, due) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+		func(s *sqlite.Stmt) {
+			s.BindText(1, m.To)
+			s.BindText(2, key)
+			s.BindText(3, m.Subject)
+			s.BindText(4, m.Text)
+			s.BindText(5, m.HTML)
+			bindTime(s, 6, at)
+			bindTime(s, 7, m.Until)
+			bindTime(s, 8, at)
+		})
+	if err != nil {
+		return fmt.Errorf("put into the outbox: %w", err)
+	}
+	return nil
+}
+
+// queueMails queues what a change tells of. That there is no room for it does not hold
+// the change up: the log says so.
+func queueMails(tx *groupcommit.Tx, db *DB, at time.Time, mails []mail.Message) error {
+	for _, m := range mails {
+		err := queueMail(tx.Conn, at, m)
+		if errors.Is(err, mail.ErrFull) || errors.Is(err, mail.ErrTooLarge) {
+			tx.AfterCommit(func() {
+				db.log.LogAttrs(context.Background(), slog.LevelError, "a mail was not queued", slog.String("cause", err.Error()))
+			})
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if len(mails) > 0 {
+		wakeOutbox(tx, db)
+	}
+	return nil
+}
+
+// wakeOutbox has the outbox looked at once the transaction is committed.
+func wakeOutbox(tx *groupcommit.Tx, db *DB) {
+	if db.mailed != nil {
+		tx.AfterCommit(db.mailed)
+	}
+}
+
+// Due implements mail.Store.
+func (db Outbox) Due(ctx context.Context, now time.Time, limit int) (out []mail.Queued, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, "SELECT id, recipient, subject, text, html, queued_at, until, attempts FROM outbox WHERE due <= ? ORDER BY due, id LIMIT ?",
+			func(s *sqlite.Stmt) { bindTime(s, 1, now); s.BindInt64(2, int64(limit)) },
+			func(r *sqlite.Stmt) error {
+				out = append(out, mail.Queued{
+					ID: r.ColumnInt64(0), QueuedAt: columnTime(r, 5), Attempts: r.ColumnInt(7),
+					Message: mail.Message{To: r.ColumnText(1), Subject: r.ColumnText(2), Text: r.ColumnText(3), HTML: r.ColumnText(4), Until: columnTime(r, 6)},
+				})
+				return nil
+			})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the outbox: %w", err)
+	}
+	return out, nil
+}
+
+// Done implements mail.Store.
+func (db Outbox) Done(ctx context.Context, id int64) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		if _, err := change(tx.Conn, "DELETE FROM outbox WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
+			return fmt.Errorf("remove from the outbox: %w", err)
+		}
+		return nil
+	})
+}
+
+// Retry implements mail.Store.
+func (db Outbox) Retry(ctx context.Context, id int64, attempts int, due time.Time) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		_, err := change(tx.Conn, "UPDATE outbox SET attempts = ?, due = ? WHERE id = ?",
+			func(s *sqlite.Stmt) { s.BindInt64(1, int64(attempts)); bindTime(s, 2, due); s.BindInt64(3, id) })
+		if err != nil {
+			return fmt.Errorf("put off in the outbox: %w", err)
+		}
+		return nil
+	})
+}
