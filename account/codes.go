@@ -70,7 +70,7 @@ type CodeStore interface {
 	// SetCode stores a code in the place of an older one, with no tries, and
 	// queues the mail that brings it. ErrNotFound, mail.ErrFull.
 	SetCode(ctx context.Context, id int64, c Code, m mail.Message) error
-	// Decoy writes as much as SetCode does and means nothing.
+	// Decoy takes as long as SetCode does and means nothing. mail.ErrFull.
 	Decoy(ctx context.Context, at time.Time) error
 	// Code returns a code, and counts nothing. ErrCodeInvalid where there is none.
 	Code(ctx context.Context, id int64, p Purpose) (Code, error)

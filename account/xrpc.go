@@ -9,13 +9,15 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/auth"
+	"nestbox/mail"
 	"nestbox/xrpc"
 )
 
 // AppPasswords answers the endpoints of app passwords. Its fields are set once.
 type AppPasswords struct {
-	Store Store
-	Now   func() time.Time
+	Store   Store
+	Notices *Notices
+	Now     func() time.Time
 }
 
 // AppPasswordInput is what createAppPassword takes.
@@ -66,7 +68,7 @@ func (s *AppPasswords) Create(ctx context.Context, caller auth.FullCaller, in Ap
 	e.Reason = in.Name
 	err = s.Store.AddAppPassword(ctx, a.ID, AppPassword{
 		Name: in.Name, Hash: HashAppPassword(a.DID, password), Privileged: in.Privileged, CreatedAt: now,
-	}, e)
+	}, e, s.Notices.Of(a, mail.NoticeAppPassword, e, in.Name)...)
 	switch {
 	case errors.Is(err, ErrNameTaken):
 		return AppPasswordOutput{}, xrpc.InvalidRequest("An app password of that name exists already")

@@ -104,6 +104,8 @@ type AccountInfo struct {
 	AccountLine
 
 	EmailConfirmed bool          `json:"emailConfirmed"`
+	EmailFactor    bool          `json:"emailAuthFactor"`
+	Notices        bool          `json:"notices"`
 	TakedownRef    string        `json:"takedownRef,omitempty"`
 	AppPasswords   []string      `json:"appPasswords"`
 	Sessions       []SessionLine `json:"sessions"`
@@ -156,6 +158,9 @@ func (s *Service) Commands() map[string]Command {
 			}
 			return Done{}, s.Delete(ctx, acc.DID)
 		}),
+		"account.notices": command(s.setNotices),
+		"account.codes":   command(s.setFactor),
+		"mail.test":       command(s.testMail),
 		"session.list":    command(s.listSessions),
 		"session.revoke":  command(s.revokeSession),
 		"firehose.status": command(s.firehoseStatus),
@@ -240,7 +245,7 @@ func (s *Service) accountInfo(ctx context.Context, a AccountArgs) (AccountInfo, 
 		return AccountInfo{}, err
 	}
 	info := AccountInfo{
-		AccountLine: accountLine(acc), EmailConfirmed: !acc.EmailConfirmedAt.IsZero(), TakedownRef: acc.TakedownRef,
+		AccountLine: accountLine(acc), EmailConfirmed: !acc.EmailConfirmedAt.IsZero(), EmailFactor: acc.EmailFactor, Notices: !acc.NoticesOff, TakedownRef: acc.TakedownRef,
 		AppPasswords: []string{}, Trail: []EventLine{},
 	}
 	cred, err := s.Accounts.Credentials(ctx, acc.ID)

@@ -36,8 +36,8 @@ func run[R any](o *office, name string, args any) (result R) {
 func TestNames(t *testing.T) {
 	o := newOffice(t)
 	names := []string{
-		"account.create", "account.delete", "account.info", "account.list", "account.password", "account.signout", "account.suspend",
-		"account.takedown", "account.unsuspend", "account.untakedown", "firehose.jump", "firehose.status", "keys.list", "keys.retire", "keys.rotate", "session.list", "session.revoke",
+		"account.codes", "account.create", "account.delete", "account.info", "account.list", "account.notices", "account.password", "account.signout", "account.suspend",
+		"account.takedown", "account.unsuspend", "account.untakedown", "firehose.jump", "firehose.status", "keys.list", "keys.retire", "keys.rotate", "mail.test", "session.list", "session.revoke",
 	}
 	commands := (&admin.Service{}).Commands()
 	if len(commands) != len(names) {

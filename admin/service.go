@@ -12,6 +12,7 @@ import (
 	"nestbox/auth"
 	"nestbox/firehose"
 	"nestbox/hosting"
+	"nestbox/mail"
 	"nestbox/repo"
 	"nestbox/session"
 )
@@ -26,6 +27,10 @@ type Service struct {
 	Repos    *repo.Service
 	Firehose *firehose.Hub
 	Crawler  *firehose.Crawler
+	// Notices tells owners of what the operator changes.
+	Notices *account.Notices
+	// TestMail sends a test message now.
+	TestMail func(ctx context.Context, to string) (MailTested, error)
 	Now      func() time.Time
 }
 
@@ -86,7 +91,8 @@ func (s *Service) SetPassword(ctx context.Context, did syntax.DID, password stri
 	if err != nil {
 		return err
 	}
-	return s.Accounts.SetPassword(ctx, a.ID, hash, 0, s.event(ctx, account.EventPasswordChanged))
+	e := s.event(ctx, account.EventPasswordChanged)
+	return s.Accounts.SetPassword(ctx, a.ID, hash, 0, e, s.Notices.Of(a, mail.NoticePassword, e, "")...)
 }
 
 // Delete removes an account for good.

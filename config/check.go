@@ -1,12 +1,14 @@
 package config
 
 import (
+	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"math"
 	"net"
 	"net/mail"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +16,8 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	nestmail "nestbox/mail"
 )
 
 // minAccessTTL holds outside of development: see PDS_ACCESS_TOKEN_TTL.
@@ -108,20 +112,33 @@ func (c *Config) checkIdentity(f *Faults) {
 
 func (c *Config) checkMail(f *Faults) {
 	const dev = " (nestbox serve --dev needs none)"
-	switch u, err := url.Parse(c.SMTPURL.Reveal()); {
+	switch {
 	case !c.SMTPURL.IsSet() && !c.DevMode:
-		f.add("PDS_EMAIL_SMTP_URL", "it is not set", "write smtps://user:password@host:465"+dev)
-	case !c.SMTPURL.IsSet():
-	case err != nil || u.Host == "" || u.Scheme != "smtp" && u.Scheme != "smtps":
-		f.add("PDS_EMAIL_SMTP_URL", "it is no SMTP URL", "write smtps://user:password@host:465")
+		f.add("PDS_EMAIL_SMTP_URL", "it is not set", "write smtps://user:password@host:465, or none for a server that sends no mail"+dev)
+	case c.SendsMail():
+		if _, err := nestmail.ParseURL(c.SMTPURL.Reveal()); err != nil {
+			f.add("PDS_EMAIL_SMTP_URL", "it is no SMTP URL", err.Error())
+		}
 	}
+	needed := !c.DevMode && c.SMTPURL.Reveal() != nestmail.Disabled
 	switch _, err := mail.ParseAddress(c.EmailFrom); {
-	case c.EmailFrom == "" && !c.DevMode:
+	case c.EmailFrom == "" && needed:
 		f.add("PDS_EMAIL_FROM_ADDRESS", "it is not set", "write the address that mail comes from, like pds@example.com"+dev)
 	case c.EmailFrom == "":
 	case err != nil:
 		f.add("PDS_EMAIL_FROM_ADDRESS", fmt.Sprintf("%q is no address", c.EmailFrom), "write one like pds@example.com")
 	}
+	if c.SMTPCAFile != "" {
+		raw, err := os.ReadFile(c.SMTPCAFile)
+		if err != nil || !x509.NewCertPool().AppendCertsFromPEM(raw) {
+			f.add("PDS_EMAIL_SMTP_CA_FILE", fmt.Sprintf("%q cannot be read, or holds no certificate", c.SMTPCAFile), "name a file with PEM certificates")
+		}
+	}
+}
+
+// SendsMail says whether there is a mail server to send through.
+func (c *Config) SendsMail() bool {
+	return c.SMTPURL.IsSet() && c.SMTPURL.Reveal() != nestmail.Disabled
 }
 
 func (c *Config) checkSessions(f *Faults) {

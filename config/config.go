@@ -44,10 +44,12 @@ type Config struct {
 	// A `did:key` that goes before the server's own among the rotation keys of new accounts.
 	RecoveryDIDKey string `env:"PDS_RECOVERY_DID_KEY"`
 
-	// Mail server, `smtps://user:password@host:port`. Required outside development; this version sends no mail yet.
+	// Mail server, `smtps://user:password@host:port`, or `smtp://` for STARTTLS; special characters of user and password percent-encoded. `none`: the server sends no mail, and nobody can reset a password. Required outside development, where mail is printed without it.
 	SMTPURL Secret `env:"PDS_EMAIL_SMTP_URL"`
-	// The address that mail comes from. Required outside development.
+	// The address that mail comes from, with or without a name: `Example <pds@example.com>`. Required outside development, unless no mail is sent.
 	EmailFrom string `env:"PDS_EMAIL_FROM_ADDRESS"`
+	// File with certificates (PEM) that the mail server's may come from, besides the system's.
+	SMTPCAFile string `env:"PDS_EMAIL_SMTP_CA_FILE"`
 
 	// Life of an access token. Outside development never under 20m: one SDK refreshes 15 minutes early on every call.
 	AccessTokenTTL time.Duration `env:"PDS_ACCESS_TOKEN_TTL" default:"2h"`
@@ -125,4 +127,7 @@ type Flags struct {
 	// serving. What its last server was told of itself, and the command was not,
 	// is taken from there, and mail is not needed.
 	Command bool
+	// Mail: the command is about mail, whose settings are checked where they are
+	// given.
+	Mail bool
 }

@@ -63,7 +63,7 @@ func Load(flags Flags, environ []string) (Config, []string, error) {
 	}
 	c.set(values, &faults)
 	c.derive()
-	c.check(&faults, !flags.Command)
+	c.check(&faults, !flags.Command || flags.Mail && c.SMTPURL.IsSet())
 	if len(faults) > 0 {
 		return Config{}, nil, faults
 	}

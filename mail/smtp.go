@@ -69,6 +69,22 @@ type SMTP struct {
 	Transcript io.Writer
 }
 
+// SendNow sends one message over a connection of its own, and tells exactly what
+// the server said: for the operator, not for a log.
+func (s *SMTP) SendNow(ctx context.Context, m Message, now time.Time) error {
+	session, err := s.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	err = session.Send(ctx, &Queued{Message: m, QueuedAt: now})
+	var refusal *Refusal
+	if errors.As(err, &refusal) {
+		return errors.New(refusal.Text)
+	}
+	return err
+}
+
 // smtpSession is a connection.
 type smtpSession struct {
 	smtp   *SMTP

@@ -12,7 +12,7 @@ import (
 // methods are the XRPC endpoints, each with the kind of caller that it takes.
 func (s *Server) methods() map[string]xrpc.Method {
 	auth := s.verifier
-	appPasswords := &account.AppPasswords{Store: s.accounts, Now: s.opts.Now}
+	appPasswords := &account.AppPasswords{Store: s.accounts, Notices: s.notices, Now: s.opts.Now}
 	return map[string]xrpc.Method{
 		"com.atproto.server.createSession":  xrpc.Procedure(auth.Anyone, s.sessions.CreateSession),
 		"com.atproto.server.refreshSession": xrpc.Procedure(auth.Refresh, s.sessions.RefreshSession),
@@ -30,6 +30,14 @@ func (s *Server) methods() map[string]xrpc.Method {
 		"com.atproto.server.createAppPassword": xrpc.Procedure(auth.Full, appPasswords.Create),
 		"com.atproto.server.listAppPasswords":  xrpc.Query(auth.Standard, appPasswords.List),
 		"com.atproto.server.revokeAppPassword": xrpc.Procedure(auth.Standard, appPasswords.Revoke),
+
+		"com.atproto.server.requestEmailConfirmation": xrpc.Procedure(auth.Standard, s.emails.RequestConfirmation),
+		"com.atproto.server.confirmEmail":             xrpc.Procedure(auth.Standard, s.emails.Confirm),
+		"com.atproto.server.requestEmailUpdate":       xrpc.Procedure(auth.Full, s.emails.RequestUpdate),
+		"com.atproto.server.updateEmail":              xrpc.Procedure(auth.Full, s.emails.Update),
+		"com.atproto.server.requestPasswordReset":     xrpc.Procedure(auth.Anyone, s.emails.RequestPasswordReset),
+		"com.atproto.server.resetPassword":            xrpc.Procedure(auth.Anyone, s.emails.ResetPassword),
+		"com.atproto.server.requestAccountDelete":     xrpc.Procedure(auth.Full, s.emails.RequestAccountDelete),
 
 		"com.atproto.repo.createRecord": xrpc.Procedure(auth.Standard, s.repos.CreateRecord).WithMaxBody(repo.MaxWriteBody),
 		"com.atproto.repo.putRecord":    xrpc.Procedure(auth.Standard, s.repos.PutRecord).WithMaxBody(repo.MaxWriteBody),

@@ -26,6 +26,7 @@ import (
 	"nestbox/firehose"
 	"nestbox/hosting"
 	"nestbox/identity"
+	"nestbox/mail"
 	"nestbox/plc/directory"
 	"nestbox/ratelimit"
 	"nestbox/repo"
@@ -56,6 +57,8 @@ type Options struct {
 	Now     func() time.Time
 	// Fatal ends the process: the outcome of a commit is unknown.
 	Fatal func(error)
+	// DevMail is where development prints mail; nil: nowhere.
+	DevMail io.Writer
 	// Listen is false for a command that only wants the services.
 	Listen bool
 	// Timeouts of the HTTP server; the zero value means DefaultTimeouts.
@@ -99,6 +102,10 @@ type Server struct {
 	crawler   *firehose.Crawler
 	retention *firehose.Retention
 	xrpc      *xrpc.Server
+	outbox    *mail.Outbox
+	codes     *account.Codes
+	notices   *account.Notices
+	emails    *account.Emails
 	handlers  handlers
 }
 
@@ -199,16 +206,17 @@ func (s *Server) build() error {
 	hasher := account.NewHasher(min(runtime.GOMAXPROCS(0), 4))
 	dir := &identity.Directory{URL: s.PLC, Client: &http.Client{Timeout: plcTimeout}}
 	s.accounts = accounts
-	if err := s.buildBlobs(limits); err != nil {
+	if err := errors.Join(s.buildBlobs(limits), s.buildMail(box)); err != nil {
 		return err
 	}
+	s.emails = &account.Emails{Store: accounts, Codes: s.codes, Hasher: hasher, Notices: s.notices, Limits: limits, Now: now}
 	s.buildRepos(box, limits)
 	s.sessions = &session.Service{
 		Settings: session.Settings{
 			Rules:     session.Rules{ReuseWindow: c.SessionReuseWindow, RefreshTTL: c.RefreshTokenTTL, Policy: session.Policy(c.SessionReusePolicy)},
 			AccessTTL: c.AccessTokenTTL, Limit: c.SessionLimit, Audience: s.DID,
 		},
-		Store: sqlite.Sessions{DB: s.db}, Accounts: accounts, Keyring: keyring, Hasher: hasher, Limits: limits,
+		Store: sqlite.Sessions{DB: s.db}, Accounts: accounts, Keyring: keyring, Hasher: hasher, Codes: s.codes, Notices: s.notices, Limits: limits,
 		Noted: ratelimit.New(notedSessions, now), Now: now, Log: log,
 	}
 	s.hosting = &hosting.Service{
@@ -223,7 +231,10 @@ func (s *Server) build() error {
 	s.sessions.Document = s.hosting.Document
 	s.identity = &identity.Service{Lookup: s.lookupHandle, DID: syntax.DID(s.DID), URL: s.URL}
 	s.checker = &identity.Checker{Store: sqlite.Identities{DB: s.db}, Directory: dir, Now: now, Log: log}
-	s.admin = &admin.Service{Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, Keyring: keyring, Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Now: now}
+	s.admin = &admin.Service{
+		Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, Keyring: keyring, Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, Now: now,
+		TestMail: func(ctx context.Context, to string) (admin.MailTested, error) { return TestMail(ctx, c, now(), to) },
+	}
 	s.verifier = &auth.Verifier{Keyring: keyring, Audience: s.DID, Sessions: s.sessions, AdminPassword: password, Now: now}
 	s.xrpc = &xrpc.Server{
 		Methods: s.methods(), MaxBody: xrpc.DefaultMaxBody, TrustedProxies: c.TrustedProxies,
@@ -297,7 +308,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
-	for _, run := range []func(context.Context){s.backfill, s.sessions.Collect, s.hosting.Run, s.checker.Run, s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts, s.repos.Sweep} {
+	for _, run := range []func(context.Context){s.backfill, s.sessions.Collect, s.hosting.Run, s.checker.Run, s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts, s.repos.Sweep, s.outbox.Run} {
 		workers.Go(func() { run(background) })
 	}
 	public := s.httpServer(s.noticeProxy(s.handler()))

@@ -351,7 +351,7 @@ func TestStartAgainstEndings(t *testing.T) {
 			for range 20 {
 				all.Go(func() {
 					for range 10 {
-						_, err := w.Start(t.Context(), a, cred, nil)
+						_, err := w.Start(t.Context(), a, cred, nil, nil)
 						if err != nil && !errors.Is(err, session.ErrUnknown) {
 							t.Errorf("start: %v", err)
 						}
@@ -369,7 +369,7 @@ func TestStartAgainstEndings(t *testing.T) {
 			if left := w.sessions(a); len(left) > 0 {
 				t.Errorf("%d sessions are left", len(left))
 			}
-			if _, err := w.Start(t.Context(), a, cred, nil); !errors.Is(err, session.ErrUnknown) {
+			if _, err := w.Start(t.Context(), a, cred, nil, nil); !errors.Is(err, session.ErrUnknown) {
 				t.Errorf("start afterwards: %v", err)
 			}
 		})

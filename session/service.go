@@ -38,6 +38,10 @@ type Service struct {
 	Accounts account.Store
 	Keyring  *auth.Keyring
 	Hasher   *account.Hasher
+	// Codes makes the codes of sign-ins that take one.
+	Codes *account.Codes
+	// Notices tells owners of sign-ins by clients that they did not use before.
+	Notices *account.Notices
 	// Limits counts sign-ins; nil counts nothing.
 	Limits *ratelimit.Limiter
 	// Noted keeps the trail from being filled by a client that repeats a refused
@@ -101,23 +105,30 @@ func (s *Service) find(ctx context.Context, sid string, a *account.Account) (*St
 }
 
 // Start makes a session for an account whose password, or app password, was
-// just proven.
-func (s *Service) Start(ctx context.Context, a *account.Account, cred account.Credentials, app *account.AppPassword) (Signed, error) {
+// just proven; code is what was asked for besides, nil where nothing was.
+func (s *Service) Start(ctx context.Context, a *account.Account, cred account.Credentials, app *account.AppPassword, code *account.Proof) (Signed, error) {
 	now, client := s.now(), xrpc.ClientOf(ctx)
 	nonce := make([]byte, 9)
 	_, _ = rand.Read(nonce) // never fails: crypto/rand ends the process instead
 	n := New{
 		AccountID: a.ID, Scope: auth.ScopeAccess, Epoch: cred.Epoch, At: now, Expires: now.Add(s.RefreshTTL),
 		Nonce: base64.RawURLEncoding.EncodeToString(nonce), Network: client.Network(), UserAgent: client.UserAgent,
-		Limit: s.Limit, Event: account.NewEvent(ctx, now, account.EventSignIn, account.ActorOwner),
+		Limit: s.Limit, Event: account.NewEvent(ctx, now, account.EventSignIn, account.ActorOwner), Code: code,
 	}
 	n.Event.Reason = "password"
+	if code != nil {
+		n.Event.Reason = "password and e-mail code"
+	}
 	if app != nil {
 		n.AppPasswordID, n.Scope = app.ID, auth.ScopeAppPass
 		if app.Privileged {
 			n.Scope = auth.ScopeAppPassPrivileged
 		}
 		n.Event.Reason = fmt.Sprintf("app password %q", app.Name)
+	}
+	var err error
+	if n.Mails, err = s.notice(ctx, a, n.Event); err != nil {
+		return Signed{}, err
 	}
 	st, err := s.Store.Create(ctx, n)
 	if err != nil {
@@ -133,7 +144,7 @@ func (s *Service) Open(ctx context.Context, a *account.Account) (auth.Pair, erro
 	if err != nil {
 		return auth.Pair{}, err
 	}
-	signed, err := s.Start(ctx, a, cred, nil)
+	signed, err := s.Start(ctx, a, cred, nil, nil)
 	return signed.Pair, err
 }
 

@@ -44,8 +44,10 @@ var (
 
 // SignIn is what createSession takes.
 type SignIn struct {
-	Identifier     string
-	Password       string
+	Identifier string
+	Password   string
+	// Code is what was sent by e-mail; empty where nothing was, or it is to be.
+	Code           string
 	AllowTakendown bool
 }
 
@@ -111,7 +113,13 @@ func (s *Service) prove(ctx context.Context, a *account.Account, in SignIn) (Sig
 			return Signed{}, errTakendown
 		}
 	}
-	return s.Start(ctx, a, cred, app)
+	var code *account.Proof
+	if app == nil && a.EmailFactor {
+		if code, err = s.factor(ctx, a, in.Code); err != nil {
+			return Signed{}, err
+		}
+	}
+	return s.Start(ctx, a, cred, app, code)
 }
 
 // refuse is errWrong at the cost of a password that was looked at.
@@ -198,14 +206,14 @@ func (t *attempt) settle(ctx context.Context, err error) {
 	if t.limits == nil {
 		return
 	}
-	failed := errors.Is(err, errWrong)
+	failed := errors.Is(err, errWrong) || wrongCode(err)
 	if !failed {
 		t.limits.GiveBack(t.accountKey, t.failAcct...)
 		t.limits.GiveBack(t.network, t.failNet...)
 		t.shown.Remaining++
 		t.shown.SetHeaders(xrpc.Header(ctx))
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, errCodeNeeded) { // the password was right
 		t.limits.GiveBack(t.accountKey, t.passAccount...)
 		t.limits.GiveBack(t.network, t.passNet...)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/auth"
+	"nestbox/mail"
 )
 
 // New is a session to be made.
@@ -26,6 +27,10 @@ type New struct {
 	Limit int
 	// Event is the sign-in, as the trail will have it.
 	Event account.Event
+	// Code, where it is set, was asked for besides the password, and is used up.
+	Code *account.Proof
+	// Mails are queued with the session.
+	Mails []mail.Message
 }
 
 // Store keeps sessions. Every method is one transaction; what it returned
@@ -35,8 +40,11 @@ type New struct {
 type Store interface {
 	// Create inserts a session at generation 0. ErrUnknown: the account or the
 	// app password is gone, or what was checked before (password, takedown) has
-	// changed: see New.Epoch.
+	// changed: see New.Epoch. account.ErrCodeInvalid: New.Code was used up.
 	Create(ctx context.Context, n New) (*State, error)
+	// Seen returns the user agents that an account's sessions and sign-ins of a
+	// client network had, as far as they are remembered.
+	Seen(ctx context.Context, accountID int64, network string) ([]string, error)
 	// Load returns a session, ErrUnknown where it was ended or never was.
 	Load(ctx context.Context, id int64) (*State, error)
 	// Rotate applies decide to the session atomically: when it returns a changed

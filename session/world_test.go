@@ -184,11 +184,11 @@ func (w *world) begin(ctx context.Context, a *account.Account, app string) (sess
 		w.t.Fatal(err)
 	}
 	if app == "" {
-		return w.Start(ctx, a, cred, nil)
+		return w.Start(ctx, a, cred, nil, nil)
 	}
 	for i, p := range cred.AppPasswords {
 		if p.Name == app {
-			return w.Start(ctx, a, cred, &cred.AppPasswords[i])
+			return w.Start(ctx, a, cred, &cred.AppPasswords[i], nil)
 		}
 	}
 	w.t.Fatalf("no app password %q", app)

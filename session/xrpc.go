@@ -49,7 +49,7 @@ func (s *Service) info(a *account.Account) Info {
 	}
 	return Info{
 		Handle: a.ShownHandle(), DID: a.DID, DIDDoc: doc, Email: a.Email, EmailConfirmed: !a.EmailConfirmedAt.IsZero(),
-		Active: status == account.Active, Status: status,
+		EmailAuthFactor: a.EmailFactor, Active: status == account.Active, Status: status,
 	}
 }
 
@@ -60,7 +60,7 @@ func (s *Service) Output(signed Signed) Output {
 
 // CreateSession is com.atproto.server.createSession.
 func (s *Service) CreateSession(ctx context.Context, _ auth.Anyone, in CreateInput) (Output, error) {
-	signed, err := s.SignIn(ctx, SignIn{Identifier: in.Identifier, Password: in.Password, AllowTakendown: in.AllowTakendown})
+	signed, err := s.SignIn(ctx, SignIn{Identifier: in.Identifier, Password: in.Password, Code: in.AuthFactorToken, AllowTakendown: in.AllowTakendown})
 	if err != nil {
 		return Output{}, wireError(err)
 	}
@@ -113,6 +113,13 @@ func wireError(err error) error {
 		return xrpc.Unauthorized(xrpc.NameAuthRequired, "Invalid identifier or password")
 	case errors.Is(err, errTooLong):
 		return xrpc.Unauthorized(xrpc.NameAuthRequired, "Password too long. Consider resetting your password.")
+	case errors.Is(err, errCodeNeeded):
+		return xrpc.Unauthorized("AuthFactorTokenRequired", "A sign in code has been sent to your email address")
+	case wrongCode(err):
+		// An expired one too: the official app knows these words alone.
+		return xrpc.BadRequest(xrpc.NameInvalidToken, "Token is invalid")
+	case errors.Is(err, account.ErrNoMail):
+		return xrpc.InvalidRequest("A sign in code is needed, and this server sends no mail; ask its operator")
 	case errors.As(err, &many):
 		return xrpc.TooManyRequests(many.wait)
 	default:

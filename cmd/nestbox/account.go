@@ -18,6 +18,8 @@ type accountCmd struct {
 	Untakedown accountUntakedownCmd `cmd:"" help:"Lift a takedown."`
 	Suspend    accountSuspendCmd    `cmd:"" help:"Suspend an account; its sessions go on and show it."`
 	Unsuspend  accountUnsuspendCmd  `cmd:"" help:"Lift a suspension."`
+	Notices    accountNoticesCmd    `cmd:"" help:"Say whether the owner is told by mail of sign-ins and changes."`
+	Codes      accountCodesCmd      `cmd:"" help:"Turn off sign-in codes of an owner who cannot read their mail."`
 	Delete     accountDeleteCmd     `cmd:"" help:"Delete an account for good."`
 }
 
@@ -112,6 +114,7 @@ func (c *accountInfoCmd) Run() error {
 	}
 	return c.print(a, func(w io.Writer) {
 		fmt.Fprintf(w, "handle\t%s\nDID\t%s\ne-mail\t%s\nstatus\t%s\ncreated\t%s\n", a.Handle, a.DID, a.Email, a.Status, a.CreatedAt)
+		fmt.Fprintf(w, "e-mail confirmed\t%s\nsign-in codes\t%s\nnotices\t%s\n", yesNo(a.EmailConfirmed), onOff(a.EmailFactor), onOff(a.Notices))
 		for _, name := range a.AppPasswords {
 			fmt.Fprintf(w, "app password\t%s\n", name)
 		}

@@ -27,6 +27,7 @@ type cli struct {
 	Serve    serveCmd    `cmd:"" help:"Run the server."`
 	Account  accountCmd  `cmd:"" help:"Make and look after accounts."`
 	Session  sessionCmd  `cmd:"" help:"List and end sessions."`
+	Mail     mailCmd     `cmd:"" help:"Try the mail server."`
 	Keys     keysCmd     `cmd:"" help:"List, rotate and retire the keys that sign session tokens."`
 	Repo     repoCmd     `cmd:"" help:"Export and import repositories."`
 	Firehose firehoseCmd `cmd:"" help:"Look after the event stream."`

@@ -52,7 +52,7 @@ func (s *serveCmd) Run() error {
 		os.Exit(1)
 	}()
 	srv, err := server.Open(ctx, server.Options{
-		Config: c, Version: version, Log: log, Now: time.Now, Fatal: fatal(log), Listen: true,
+		Config: c, Version: version, Log: log, Now: time.Now, Fatal: fatal(log), DevMail: os.Stderr, Listen: true,
 	})
 	if err != nil {
 		return err

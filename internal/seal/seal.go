@@ -5,9 +5,12 @@ package seal
 
 import (
 	"crypto/cipher"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/crypto/chacha20poly1305"
 )
@@ -20,7 +23,10 @@ var ErrOpen = errors.New("sealed secret does not open: wrong key file?")
 
 // Box seals and opens with one key (XChaCha20-Poly1305). It is safe for
 // concurrent use.
-type Box struct{ aead cipher.AEAD }
+type Box struct {
+	aead cipher.AEAD
+	key  []byte
+}
 
 // NewBox returns a Box with a key of KeySize bytes.
 func NewBox(key []byte) (*Box, error) {
@@ -28,7 +34,15 @@ func NewBox(key []byte) (*Box, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key file: %w", err)
 	}
-	return &Box{aead}, nil
+	return &Box{aead, slices.Clone(key)}, nil
+}
+
+// Derive returns a secret of 32 bytes that follows from the key, another one for
+// each label.
+func (b *Box) Derive(label string) []byte {
+	mac := hmac.New(sha256.New, b.key)
+	mac.Write([]byte("nestbox derived secret\x00" + label))
+	return mac.Sum(nil)
 }
 
 // Seal encrypts plain for label; the result begins with its random nonce.

@@ -35,13 +35,8 @@ func queueMail(c *sqlite.Conn, at time.Time, m mail.Message) error {
 	if err != nil {
 		return fmt.Errorf("make room in the outbox: %w", err)
 	}
-	waiting := 0
-	err = query(c, "SELECT count(*) FROM outbox", nil, func(r *sqlite.Stmt) error { waiting = r.ColumnInt(0); return nil })
-	if err != nil {
-		return fmt.Errorf("count the outbox: %w", err)
-	}
-	if waiting >= mail.MaxWaiting {
-		return mail.ErrFull
+	if err := outboxHasRoom(c); err != nil {
+		return err
 	}
 	_, err = change(c, "INSERT INTO outbox (recipient, recipient_key, subject, text, html, queued_at, until, due) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
 		func(s *sqlite.Stmt) {
@@ -56,6 +51,19 @@ func queueMail(c *sqlite.Conn, at time.Time, m mail.Message) error {
 		})
 	if err != nil {
 		return fmt.Errorf("put into the outbox: %w", err)
+	}
+	return nil
+}
+
+// outboxHasRoom returns mail.ErrFull where it has none.
+func outboxHasRoom(c *sqlite.Conn) error {
+	waiting := 0
+	err := query(c, "SELECT count(*) FROM outbox", nil, func(r *sqlite.Stmt) error { waiting = r.ColumnInt(0); return nil })
+	if err != nil {
+		return fmt.Errorf("count the outbox: %w", err)
+	}
+	if waiting >= mail.MaxWaiting {
+		return mail.ErrFull
 	}
 	return nil
 }

@@ -125,6 +125,25 @@ func (db Sessions) Create(ctx context.Context, n session.New) (*session.State, e
 	return st, nil
 }
 
+// Seen implements session.Store.
+func (db Sessions) Seen(ctx context.Context, accountID int64, network string) (agents []string, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, `SELECT user_agent FROM session WHERE account_id = ?1 AND network = ?2
+			UNION SELECT user_agent FROM trail WHERE account_id = ?1 AND network = ?2 AND kind IN (?3, ?4)`,
+			func(s *sqlite.Stmt) {
+				s.BindInt64(1, accountID)
+				s.BindText(2, network)
+				s.BindText(3, string(account.EventSignIn))
+				s.BindText(4, string(account.EventSignUp))
+			},
+			func(r *sqlite.Stmt) error { agents = append(agents, r.ColumnText(0)); return nil })
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for earlier sign-ins: %w", err)
+	}
+	return agents, nil
+}
+
 // insertSession adds a session, makes room for it, and notes the sign-in.
 func insertSession(tx *groupcommit.Tx, db *DB, n session.New) (*session.State, error) {
 	current := false
@@ -136,6 +155,11 @@ func insertSession(tx *groupcommit.Tx, db *DB, n session.New) (*session.State, e
 	}
 	if !current {
 		return nil, session.ErrUnknown
+	}
+	if n.Code != nil {
+		if err := useCode(tx.Conn, *n.Code); err != nil {
+			return nil, err
+		}
 	}
 	if err := makeRoom(tx, db, n); err != nil {
 		return nil, err
@@ -167,6 +191,9 @@ func insertSession(tx *groupcommit.Tx, db *DB, n session.New) (*session.State, e
 	}
 	n.Event.Session = st.ID
 	if err := insertEvent(tx.Conn, n.AccountID, n.Event); err != nil {
+		return nil, err
+	}
+	if err := queueMails(tx, db, n.At, n.Mails); err != nil {
 		return nil, err
 	}
 	tx.AfterCommit(func() { db.sessions.Set(st.ID, st) })

@@ -1,0 +1,280 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"nestbox/auth"
+	"nestbox/mail"
+	"nestbox/ratelimit"
+	"nestbox/xrpc"
+)
+
+// Emails answers the endpoints that work by codes sent by e-mail. Its fields are
+// set once.
+type Emails struct {
+	Store   Store
+	Codes   *Codes
+	Hasher  *Hasher
+	Notices *Notices
+	// Limits counts requests; nil counts nothing.
+	Limits *ratelimit.Limiter
+	Now    func() time.Time
+}
+
+// The inputs and outputs of the endpoints.
+type (
+	ConfirmEmailInput struct {
+		Email string `json:"email"`
+		Token string `json:"token"`
+	}
+	RequestUpdateOutput struct {
+		TokenRequired bool `json:"tokenRequired"`
+	}
+	UpdateEmailInput struct {
+		Email           string `json:"email"`
+		EmailAuthFactor *bool  `json:"emailAuthFactor,omitzero"`
+		Token           string `json:"token,omitzero"`
+	}
+	RequestResetInput struct {
+		Email string `json:"email"`
+	}
+	ResetInput struct {
+		Token    string `json:"token"`
+		Password string `json:"password"`
+	}
+)
+
+// CodeMails are the limits of mails with codes for one account, of one endpoint.
+func CodeMails(endpoint string) []ratelimit.Limit {
+	return []ratelimit.Limit{
+		{Name: endpoint + "-1h", Points: 5, Window: time.Hour},
+		{Name: endpoint + "-1d", Points: 15, Window: 24 * time.Hour},
+	}
+}
+
+// The limits of a client network.
+var (
+	resetRequests = []ratelimit.Limit{
+		{Name: "reset-requests-1h", Points: 15, Window: time.Hour},
+		{Name: "reset-requests-1d", Points: 50, Window: 24 * time.Hour},
+	}
+	resets = []ratelimit.Limit{{Name: "resets", Points: 50, Window: 5 * time.Minute}}
+)
+
+// take counts a request, and tells the client how many are left.
+func (s *Emails) take(ctx context.Context, key string, limits ...ratelimit.Limit) error {
+	if s.Limits == nil || xrpc.ClientOf(ctx).Unlimited {
+		return nil
+	}
+	r := s.Limits.Take(key, limits...)
+	r.SetHeaders(xrpc.Header(ctx))
+	if !r.Allowed {
+		return xrpc.TooManyRequests(r.RetryAfter(s.Limits.Now()))
+	}
+	return nil
+}
+
+// CodeError is an error of Codes, or of using up what it proved, as the
+// endpoints answer it; any other error is a dependency that failed.
+func CodeError(err error) error {
+	switch {
+	case errors.Is(err, ErrCodeInvalid):
+		return xrpc.BadRequest(xrpc.NameInvalidToken, "Token is invalid")
+	case errors.Is(err, ErrCodeExpired):
+		return xrpc.BadRequest(xrpc.NameExpiredToken, "Token is expired")
+	case errors.Is(err, ErrNoEmail):
+		return xrpc.InvalidRequest("account does not have an email address")
+	case errors.Is(err, ErrNoMail):
+		return xrpc.InvalidRequest("This server sends no mail; ask its operator")
+	case errors.Is(err, ErrNotFound):
+		return auth.ErrExpired() // deleted since the caller was proven
+	default:
+		return xrpc.Unavailable(err)
+	}
+}
+
+// RequestConfirmation is com.atproto.server.requestEmailConfirmation.
+func (s *Emails) RequestConfirmation(ctx context.Context, caller auth.StandardCaller, _ xrpc.None) (xrpc.None, error) {
+	_, err := s.request(ctx, caller.Access, PurposeConfirmEmail)
+	return xrpc.None{}, err
+}
+
+// RequestAccountDelete is com.atproto.server.requestAccountDelete.
+func (s *Emails) RequestAccountDelete(ctx context.Context, caller auth.FullCaller, _ xrpc.None) (xrpc.None, error) {
+	_, err := s.request(ctx, caller.Access, PurposeDeleteAccount)
+	return xrpc.None{}, err
+}
+
+// RequestUpdate is com.atproto.server.requestEmailUpdate. An address that was
+// never confirmed can be changed without a code: it may be a mistyped one.
+func (s *Emails) RequestUpdate(ctx context.Context, caller auth.FullCaller, _ xrpc.None) (RequestUpdateOutput, error) {
+	required, err := s.request(ctx, caller.Access, PurposeUpdateEmail)
+	return RequestUpdateOutput{required}, err
+}
+
+// request sends a code to whoever is signed in, where its purpose takes one.
+func (s *Emails) request(ctx context.Context, caller auth.Access, p Purpose) (sent bool, err error) {
+	if err := s.take(ctx, caller.DID.String(), CodeMails(string(p))...); err != nil {
+		return false, err
+	}
+	a, err := s.Store.ByDID(ctx, caller.DID)
+	if err != nil {
+		return false, CodeError(err)
+	}
+	if p == PurposeUpdateEmail && a.EmailConfirmedAt.IsZero() {
+		return false, nil
+	}
+	if err := s.Codes.Send(ctx, a, p); err != nil {
+		return false, CodeError(err)
+	}
+	return true, nil
+}
+
+// Confirm is com.atproto.server.confirmEmail.
+func (s *Emails) Confirm(ctx context.Context, caller auth.StandardCaller, in ConfirmEmailInput) (xrpc.None, error) {
+	a, err := s.Store.ByDID(ctx, caller.DID)
+	if err != nil {
+		return xrpc.None{}, CodeError(err)
+	}
+	if !strings.EqualFold(in.Email, a.Email) {
+		return xrpc.None{}, xrpc.BadRequest("InvalidEmail", "invalid email")
+	}
+	proof, err := s.Codes.Check(ctx, a, PurposeConfirmEmail, in.Token)
+	if err == nil {
+		err = s.Store.ConfirmEmail(ctx, proof, NewEvent(ctx, s.Now().UTC(), EventEmailConfirmed, ActorOwner))
+	}
+	if err != nil {
+		return xrpc.None{}, CodeError(err)
+	}
+	return xrpc.None{}, nil
+}
+
+// Update is com.atproto.server.updateEmail: it changes the address, or whether
+// sign-ins take a code, which only an address that stays can be asked for. To
+// have codes sent to a confirmed address takes no code: it weakens nothing.
+func (s *Emails) Update(ctx context.Context, caller auth.FullCaller, in UpdateEmailInput) (xrpc.None, error) {
+	email, err := CheckEmail(in.Email)
+	if err != nil {
+		return xrpc.None{}, xrpc.InvalidRequest("This email address is not supported, please use a different email.")
+	}
+	a, err := s.Store.ByDID(ctx, caller.DID)
+	if err != nil {
+		return xrpc.None{}, CodeError(err)
+	}
+	confirmed, same := !a.EmailConfirmedAt.IsZero(), strings.EqualFold(email, a.Email)
+	turnOn := in.EmailAuthFactor != nil && *in.EmailAuthFactor
+	if turnOn && (!same || !confirmed) {
+		return xrpc.None{}, xrpc.InvalidRequest("Confirm the email address before you have sign in codes sent to it")
+	}
+	if in.Token == "" && confirmed && (!same || !turnOn) {
+		return xrpc.None{}, errTokenRequired()
+	}
+	c := EmailChange{Email: email, Unconfirmed: !confirmed}
+	if in.Token != "" {
+		proof, err := s.Codes.Check(ctx, a, PurposeUpdateEmail, in.Token)
+		if err != nil {
+			return xrpc.None{}, CodeError(err)
+		}
+		c.Proof = &proof
+	}
+	if same {
+		c.Email, c.Factor = a.Email, in.EmailAuthFactor
+		if c.Factor == nil || *c.Factor == a.EmailFactor {
+			return xrpc.None{}, nil // nothing changes
+		}
+	}
+	return xrpc.None{}, s.update(ctx, a, c)
+}
+
+// errTokenRequired is the answer to a change that takes a code.
+func errTokenRequired() error { return xrpc.BadRequest("TokenRequired", "confirmation token required") }
+
+// update makes the change, and tells the owner at the old address and the new.
+func (s *Emails) update(ctx context.Context, a *Account, c EmailChange) error {
+	kind, notice := EventEmailChanged, mail.NoticeEmail
+	switch {
+	case c.Factor == nil:
+	case *c.Factor:
+		kind, notice = EventFactorOn, mail.NoticeFactorOn
+	default:
+		kind, notice = EventFactorOff, mail.NoticeFactorOff
+	}
+	e := NewEvent(ctx, s.Now().UTC(), kind, ActorOwner)
+	var mails []mail.Message
+	if c.Factor == nil {
+		mails = s.Notices.OfEmail(a, c.Email, e)
+	} else {
+		mails = s.Notices.Of(a, notice, e, "")
+	}
+	switch err := s.Store.SetEmail(ctx, a.ID, c, e, mails...); {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrEmailTaken):
+		return xrpc.InvalidRequest("This email address is already in use, please use a different email.")
+	case errors.Is(err, ErrStatusConflict):
+		return errTokenRequired() // confirmed meanwhile
+	default:
+		return CodeError(err)
+	}
+}
+
+// RequestPasswordReset is com.atproto.server.requestPasswordReset. Its answer,
+// and its time, are the same whether or not the address is anybody's. Beyond the
+// limit of one address no mail is sent, and the answer does not say so either.
+func (s *Emails) RequestPasswordReset(ctx context.Context, _ auth.Anyone, in RequestResetInput) (xrpc.None, error) {
+	client := xrpc.ClientOf(ctx)
+	if err := s.take(ctx, client.Network(), resetRequests...); err != nil {
+		return xrpc.None{}, err
+	}
+	email := CleanIdentifier(in.Email)
+	a, err := s.Store.ByEmail(ctx, email)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return xrpc.None{}, xrpc.Unavailable(err)
+	}
+	within := client.Unlimited || s.Limits.Take(email, CodeMails(string(PurposeResetPassword))...).Allowed
+	if a == nil || !within {
+		err = s.Codes.Pretend(ctx, PurposeResetPassword)
+	} else {
+		err = s.Codes.Send(ctx, a, PurposeResetPassword)
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) { // deleted meanwhile: nobody's
+		return xrpc.None{}, CodeError(err)
+	}
+	return xrpc.None{}, nil
+}
+
+// ResetPassword is com.atproto.server.resetPassword. It ends all sessions.
+func (s *Emails) ResetPassword(ctx context.Context, _ auth.Anyone, in ResetInput) (xrpc.None, error) {
+	if err := s.take(ctx, xrpc.ClientOf(ctx).Network(), resets...); err != nil {
+		return xrpc.None{}, err
+	}
+	switch err := CheckNewPassword(in.Password); {
+	case errors.Is(err, ErrPasswordTooLong):
+		return xrpc.None{}, xrpc.InvalidRequest("Invalid password length.")
+	case errors.Is(err, ErrPasswordTooShort):
+		return xrpc.None{}, xrpc.InvalidRequest("Password too short. Minimum length is %d characters.", MinNewPassword)
+	case err != nil:
+		return xrpc.None{}, xrpc.InvalidRequest("Password holds a character that cannot be used")
+	}
+	a, proof, err := s.Codes.Find(ctx, PurposeResetPassword, in.Token)
+	if err != nil {
+		return xrpc.None{}, CodeError(err)
+	}
+	xrpc.SetAccount(ctx, a.DID.String())
+	hash, err := s.Hasher.Hash(ctx, in.Password)
+	if err != nil {
+		return xrpc.None{}, xrpc.Unavailable(fmt.Errorf("hash password: %w", err))
+	}
+	e := NewEvent(ctx, s.Now().UTC(), EventPasswordChanged, ActorOwner)
+	if err := s.Store.ResetPassword(ctx, proof, hash, e, s.Notices.Of(a, mail.NoticePassword, e, "")...); err != nil {
+		if errors.Is(err, ErrNotFound) {
+			err = ErrCodeInvalid // the account is gone, and its code with it
+		}
+		return xrpc.None{}, CodeError(err)
+	}
+	return xrpc.None{}, nil
+}

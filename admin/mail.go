@@ -1,0 +1,56 @@
+package admin
+
+import (
+	"context"
+	"errors"
+
+	"nestbox/account"
+	"nestbox/mail"
+)
+
+// MailTested is how a test message went.
+type MailTested struct {
+	To     string `json:"to"`
+	Server string `json:"server"`
+	// Transcript is the conversation, without the sign-in and the message.
+	Transcript string `json:"transcript"`
+	// Error is empty where the mail server took the message.
+	Error string `json:"error,omitempty"`
+}
+
+// The arguments of commands about mail.
+type (
+	MailTestArgs struct {
+		To string `json:"to"`
+	}
+	SwitchArgs struct {
+		Account string `json:"account"`
+		On      bool   `json:"on"`
+	}
+)
+
+func (s *Service) testMail(ctx context.Context, a MailTestArgs) (MailTested, error) {
+	return s.TestMail(ctx, a.To)
+}
+
+// setNotices says whether an account's owner is told of what happens to it.
+func (s *Service) setNotices(ctx context.Context, a SwitchArgs) (AccountLine, error) {
+	return s.change(ctx, a.Account, func(acc *account.Account) (*account.Account, error) {
+		return acc, s.Accounts.SetNotices(ctx, acc.ID, a.On)
+	})
+}
+
+// errCodesOn: sign-in codes are for the owner to ask for.
+var errCodesOn = errors.New("only the owner can turn sign-in codes on, in an app")
+
+// setFactor turns off sign-in codes of an owner who does not get them any more.
+func (s *Service) setFactor(ctx context.Context, a SwitchArgs) (AccountLine, error) {
+	if a.On {
+		return AccountLine{}, errCodesOn
+	}
+	return s.change(ctx, a.Account, func(acc *account.Account) (*account.Account, error) {
+		e := s.event(ctx, account.EventFactorOff)
+		c := account.EmailChange{Email: acc.Email, Factor: new(false)}
+		return acc, s.Accounts.SetEmail(ctx, acc.ID, c, e, s.Notices.Of(acc, mail.NoticeFactorOff, e, "")...)
+	})
+}

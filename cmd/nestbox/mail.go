@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"nestbox/admin"
+	"nestbox/config"
+	"nestbox/server"
+)
+
+type mailCmd struct {
+	Test mailTestCmd `cmd:"" help:"Send a test message now, and show what the mail server says."`
+}
+
+type mailTestCmd struct {
+	where
+	output
+
+	Address string `arg:"" help:"Who gets the message."`
+}
+
+// Run sends from here where the settings name a mail server; else the server
+// that runs on the data directory does, which has them.
+func (m *mailTestCmd) Run() error {
+	result, err := m.test()
+	if err != nil {
+		return err
+	}
+	if err := m.print(result, func(w io.Writer) { fmt.Fprintf(w, "%s\n%s", result.Server, result.Transcript) }); err != nil {
+		return err
+	}
+	if result.Error != "" {
+		return fmt.Errorf("the message to %s was not taken: %s", result.To, result.Error)
+	}
+	if !m.JSON {
+		fmt.Printf("The mail server took the message to %s. Whether it arrives, its mailbox shows.\n", result.To)
+	}
+	return nil
+}
+
+func (m *mailTestCmd) test() (result admin.MailTested, err error) {
+	ctx := context.Background()
+	c, _, err := config.Load(config.Flags{Data: m.Data, EnvFile: m.EnvFile, Dev: m.Dev, Command: true, Mail: true}, os.Environ())
+	if err != nil {
+		return result, err
+	}
+	if c.SMTPURL.IsSet() {
+		return server.TestMail(ctx, &c, time.Now(), m.Address)
+	}
+	err = server.Command(ctx, c.DataDirectory, "mail.test", admin.MailTestArgs{To: m.Address}, &result)
+	if errors.Is(err, server.ErrNotRunning) {
+		err = errors.New("no server runs on the data directory, and PDS_EMAIL_SMTP_URL is not set: give this command the settings with --env-file")
+	}
+	return result, err
+}
+
+type accountNoticesCmd struct {
+	target
+
+	State string `arg:"" enum:"on,off" help:"on or off."`
+}
+
+func (c *accountNoticesCmd) Run() error {
+	return c.change("account.notices", admin.SwitchArgs{Account: c.Account, On: c.State == "on"}, "notices "+c.State)
+}
+
+type accountCodesCmd struct {
+	target
+
+	State string `arg:"" enum:"off" help:"off; only the owner can turn them on, in an app."`
+}
+
+func (c *accountCodesCmd) Run() error {
+	return c.change("account.codes", admin.SwitchArgs{Account: c.Account}, "sign-in codes off")
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func onOff(b bool) string {
+	if b {
+		return "on"
+	}
+	return "off"
+}

@@ -1,0 +1,115 @@
+package server
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"nestbox/account"
+	"nestbox/admin"
+	"nestbox/config"
+	"nestbox/internal/seal"
+	"nestbox/mail"
+	"nestbox/store/sqlite"
+)
+
+// devSender is who mail comes from where development sends it, and nobody said.
+const devSender = "nestbox@localhost.invalid"
+
+// buildMail wires the outbox, the codes and the notices.
+func (s *Server) buildMail(box *seal.Box) error {
+	c := &s.opts.Config
+	sender, err := mailSender(c, s.opts.DevMail)
+	if err != nil {
+		return err
+	}
+	store := sqlite.Outbox{DB: s.db}
+	s.outbox = mail.NewOutbox(store, sender, s.opts.Now, s.opts.Log)
+	store.Watch(s.outbox.Wake)
+	s.codes = &account.Codes{Store: sqlite.Codes{DB: s.db}, Key: box.Derive("e-mail codes"), Now: s.opts.Now}
+	s.notices = &account.Notices{}
+	// A command may not know the mail server; what it queues, the server sends.
+	if c.SMTPURL.Reveal() != mail.Disabled {
+		templates := MailTemplates(c)
+		s.codes.Templates, s.notices.Templates = templates, templates
+	}
+	return nil
+}
+
+// MailTemplates are the texts of a server's mails.
+func MailTemplates(c *config.Config) *mail.Templates {
+	return &mail.Templates{Hostname: c.Hostname, Contact: c.ContactEmail}
+}
+
+// mailSender is the way that mail leaves: through the mail server, to nowhere,
+// or in development to the terminal.
+func mailSender(c *config.Config, terminal io.Writer) (mail.Sender, error) {
+	switch {
+	case c.SendsMail():
+		return MailServer(c)
+	case c.DevMode && !c.SMTPURL.IsSet():
+		if terminal == nil {
+			terminal = io.Discard
+		}
+		return &mail.Printer{W: terminal}, nil
+	default:
+		return mail.Nowhere{}, nil
+	}
+}
+
+// MailServer is the way through the configured mail server.
+func MailServer(c *config.Config) (*mail.SMTP, error) {
+	server, err := mail.ParseURL(c.SMTPURL.Reveal())
+	if err != nil {
+		return nil, fmt.Errorf("PDS_EMAIL_SMTP_URL: %w", err)
+	}
+	s := &mail.SMTP{Server: server, From: c.EmailFrom, Hostname: c.Hostname}
+	if s.From == "" {
+		s.From = devSender
+	}
+	if c.SMTPCAFile == "" {
+		return s, nil
+	}
+	raw, err := os.ReadFile(c.SMTPCAFile)
+	if err != nil {
+		return nil, fmt.Errorf("PDS_EMAIL_SMTP_CA_FILE: %w", err)
+	}
+	if s.RootCAs, err = x509.SystemCertPool(); err != nil {
+		return nil, fmt.Errorf("read the system's certificates: %w", err)
+	}
+	if !s.RootCAs.AppendCertsFromPEM(raw) {
+		return nil, fmt.Errorf("PDS_EMAIL_SMTP_CA_FILE: %s holds no certificate", c.SMTPCAFile)
+	}
+	return s, nil
+}
+
+// errNoServer: there is nothing to test.
+var errNoServer = errors.New("PDS_EMAIL_SMTP_URL names no mail server")
+
+// TestMail sends a test message at once, beside the outbox, and returns how it
+// went, with all that was said.
+func TestMail(ctx context.Context, c *config.Config, now time.Time, to string) (admin.MailTested, error) {
+	if !c.SendsMail() {
+		return admin.MailTested{}, errNoServer
+	}
+	if _, err := account.CheckEmail(to); err != nil {
+		return admin.MailTested{}, fmt.Errorf("%q: %w", to, err)
+	}
+	smtp, err := MailServer(c)
+	if err != nil {
+		return admin.MailTested{}, err
+	}
+	var said strings.Builder
+	smtp.Transcript = &said
+	result := admin.MailTested{To: to, Server: smtp.Server.String()}
+	if err := smtp.SendNow(ctx, MailTemplates(c).Test(to), now); err != nil {
+		result.Error = err.Error()
+	}
+	result.Transcript = said.String()
+	return result, nil
+}

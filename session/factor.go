@@ -1,0 +1,91 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"nestbox/account"
+	"nestbox/mail"
+	"nestbox/ratelimit"
+	"nestbox/xrpc"
+)
+
+// errCodeNeeded: the password was right; a code is on its way.
+var errCodeNeeded = errors.New("a sign-in code is needed")
+
+// wrongCode says whether err is about the code that came with a sign-in.
+func wrongCode(err error) bool {
+	return errors.Is(err, account.ErrCodeInvalid) || errors.Is(err, account.ErrCodeExpired)
+}
+
+// codeMails bounds the codes that one account is sent; whoever causes them knows
+// its password.
+var codeMails = []ratelimit.Limit{
+	{Name: "sign-in-codes-1h", Points: 10, Window: time.Hour},
+	{Name: "sign-in-codes-1d", Points: 30, Window: 24 * time.Hour},
+}
+
+// sameCode is how long who asks again is left with the code that is on its way.
+const sameCode = time.Minute
+
+// factor checks the code that a sign-in takes besides the password. Without one
+// it sends one, and returns errCodeNeeded.
+func (s *Service) factor(ctx context.Context, a *account.Account, code string) (*account.Proof, error) {
+	if strings.TrimSpace(code) != "" {
+		proof, err := s.Codes.Check(ctx, a, account.PurposeSignIn, code)
+		if err != nil {
+			return nil, err
+		}
+		return &proof, nil
+	}
+	recent, err := s.Codes.SentWithin(ctx, a, account.PurposeSignIn, sameCode)
+	if err != nil {
+		return nil, err
+	}
+	if !recent {
+		if !xrpc.ClientOf(ctx).Unlimited {
+			if r := s.Limits.Take(a.DID.String(), codeMails...); !r.Allowed {
+				return nil, &tooMany{wait: r.RetryAfter(s.Limits.Now())}
+			}
+		}
+		if err := s.Codes.Send(ctx, a, account.PurposeSignIn); err != nil {
+			return nil, err
+		}
+	}
+	return nil, errCodeNeeded
+}
+
+// noticed bounds the notices of sign-ins that one account is sent.
+var noticed = ratelimit.Limit{Name: "sign-in-notice", Points: 10, Window: 24 * time.Hour}
+
+// notice is what the owner is told of a sign-in: nothing where the same program
+// signed in from the same network before.
+func (s *Service) notice(ctx context.Context, a *account.Account, e account.Event) ([]mail.Message, error) {
+	if !s.Notices.Wanted(a) {
+		return nil, nil
+	}
+	seen, err := s.Store.Seen(ctx, a.ID, e.Network)
+	if err != nil {
+		return nil, err
+	}
+	if known(seen, e.UserAgent) || !s.Noted.Take(a.DID.String(), noticed).Allowed {
+		return nil, nil
+	}
+	return s.Notices.Of(a, mail.NoticeSignIn, e, e.Reason), nil
+}
+
+// known says whether one of the user agents is of the same program as ua,
+// whatever its version.
+func known(seen []string, ua string) bool {
+	return slices.ContainsFunc(seen, func(other string) bool { return program(other) == program(ua) })
+}
+
+// program is what a user agent is known by: its name for people, or what stands
+// before its version.
+func program(userAgent string) string {
+	product, _, _ := strings.Cut(userAgent, "/")
+	return xrpc.ClientName(userAgent) + "|" + strings.TrimSpace(product)
+}
