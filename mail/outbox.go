@@ -13,6 +13,9 @@ import (
 // MaxPerRecipient of them, and refuse one with ErrFull where there are
 // MaxWaiting.
 type Store interface {
+	// Queue puts messages into the outbox that tell of no change, all or none:
+	// ErrFull, ErrTooLarge.
+	Queue(ctx context.Context, at time.Time, mails ...Message) error
 	// Due returns up to limit messages that are to be sent by now, those that
 	// have waited longest past their time first.
 	Due(ctx context.Context, now time.Time, limit int) ([]Queued, error)

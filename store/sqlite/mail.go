@@ -96,6 +96,19 @@ func wakeOutbox(tx *groupcommit.Tx, db *DB) {
 	}
 }
 
+// Queue implements mail.Store.
+func (db Outbox) Queue(ctx context.Context, at time.Time, mails ...mail.Message) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		for _, m := range mails {
+			if err := queueMail(tx.Conn, at, m); err != nil {
+				return err
+			}
+		}
+		wakeOutbox(tx, db.DB)
+		return nil
+	})
+}
+
 // Due implements mail.Store.
 func (db Outbox) Due(ctx context.Context, now time.Time, limit int) (out []mail.Queued, err error) {
 	err = db.read(ctx, func(c *sqlite.Conn) error {

@@ -18,6 +18,7 @@ import (
 	"nestbox/firehose"
 	"nestbox/hosting"
 	"nestbox/identity"
+	"nestbox/mail"
 	"nestbox/repo"
 	"nestbox/session"
 )
@@ -31,6 +32,8 @@ type Stores struct {
 	Repos    repo.Store
 	Blobs    blob.Store
 	Log      firehose.Log
+	Outbox   mail.Store
+	Codes    account.CodeStore
 	// Announcements are those of Log.
 	Announcements repo.Announcements
 	// Reopen closes the database, for these stores are of no use any more, and
@@ -66,6 +69,13 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		"AnnounceStatus":        testAnnounceStatus,
 		"AccountTrail":          testAccountTrail,
 		"AccountCache":          testAccountCache,
+		"Outbox":                testOutbox,
+		"OutboxBounds":          testOutboxBounds,
+		"Codes":                 testCodes,
+		"CodeOnce":              testCodeOnce,
+		"EmailChange":           testEmailChange,
+		"SessionCode":           testSessionCode,
+		"Mails":                 testMails,
 		"Invites":               testInvites,
 		"Reserve":               testReserve,
 		"ReserveRace":           testReserveRace,

@@ -1,0 +1,367 @@
+package storetest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"nestbox/account"
+	"nestbox/mail"
+	"nestbox/session"
+)
+
+// note is a message to somebody.
+func note(to, subject string) mail.Message {
+	return mail.Message{To: to, Subject: subject, Text: "text of " + subject, HTML: "<p>" + subject}
+}
+
+// waiting are the subjects of what is due by some minutes into the story, in the
+// order in which it is to be sent.
+func waiting(t *testing.T, s Stores, minutes int) []string {
+	t.Helper()
+	list, err := s.Outbox.Due(t.Context(), at(minutes), mail.MaxWaiting+1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	subjects := []string{}
+	for _, m := range list {
+		subjects = append(subjects, m.Subject)
+	}
+	return subjects
+}
+
+func testOutbox(t *testing.T, s Stores) {
+	t.Helper()
+	until := note("alice@example.com", "second")
+	until.Until = at(20)
+	if err := s.Outbox.Queue(t.Context(), at(1), note("Alice@example.com", "first"), until); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Outbox.Queue(t.Context(), at(2), note("bob@example.com", "third")); err != nil {
+		t.Fatal(err)
+	}
+	s = s.Reopen()
+	if got := waiting(t, s, 0); len(got) != 0 {
+		t.Errorf("due before its time: %q", got)
+	}
+	if got := waiting(t, s, 1); !slices.Equal(got, []string{"first", "second"}) {
+		t.Errorf("due after a minute: %q", got)
+	}
+	list, err := s.Outbox.Due(t.Context(), at(2), 2)
+	if err != nil || len(list) != 2 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	want := mail.Queued{Message: until, ID: list[1].ID, QueuedAt: at(1)}
+	if !reflect.DeepEqual(list[1], want) || list[0].To != "Alice@example.com" || list[0].ID == list[1].ID {
+		t.Errorf("%+v\nwant %+v", list, want)
+	}
+	if err := s.Outbox.Retry(t.Context(), list[0].ID, 3, at(30)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time it is gone
+		if err := s.Outbox.Done(t.Context(), list[1].ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s = s.Reopen()
+	if got := waiting(t, s, 29); !slices.Equal(got, []string{"third"}) {
+		t.Errorf("after one was put off and one was sent: %q", got)
+	}
+	list, err = s.Outbox.Due(t.Context(), at(30), 10)
+	if err != nil || len(list) != 2 || list[1].Subject != "first" || list[1].Attempts != 3 || !list[1].QueuedAt.Equal(at(1)) {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+func testOutboxBounds(t *testing.T, s Stores) {
+	t.Helper()
+	large := note("alice@example.com", "large")
+	large.Text = string(make([]byte, mail.MaxMessage))
+	if err := s.Outbox.Queue(t.Context(), at(1), note("alice@example.com", "with it"), large); !errors.Is(err, mail.ErrTooLarge) {
+		t.Errorf("a message over the limit: %v", err)
+	}
+	if got := waiting(t, s, 1); len(got) != 0 {
+		t.Errorf("half of what was refused is there: %q", got)
+	}
+	for i := range mail.MaxPerRecipient + 2 {
+		if err := s.Outbox.Queue(t.Context(), at(1), note([]string{"alice@example.com", "ALICE@example.com"}[i%2], fmt.Sprint(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := waiting(t, s, 1); len(got) != mail.MaxPerRecipient || got[0] != "2" || got[len(got)-1] != fmt.Sprint(mail.MaxPerRecipient+1) {
+		t.Errorf("%d for one recipient: %q", len(got), got)
+	}
+	var more []mail.Message
+	for i := mail.MaxPerRecipient; i < mail.MaxWaiting; i++ {
+		more = append(more, mail.Message{To: fmt.Sprintf("user%d@example.com", i/10), Subject: "s"})
+	}
+	if err := s.Outbox.Queue(t.Context(), at(2), more...); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Outbox.Queue(t.Context(), at(2), note("zoe@example.com", "one too many")); !errors.Is(err, mail.ErrFull) {
+		t.Errorf("a full outbox takes one more: %v", err)
+	}
+	if err := s.Outbox.Queue(t.Context(), at(3), note("alice@example.com", "in the place of an older one")); err != nil {
+		t.Errorf("a full outbox takes none in the place of another: %v", err)
+	}
+	// What is told of is done, though nobody can be told.
+	a := newAccount(t, s, "bob")
+	if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, event(account.EventPasswordChanged), note("bob@Example.com", "x")); err != nil {
+		t.Errorf("the outbox is full, and the password stays: %v", err)
+	}
+	if cred, err := s.Accounts.Credentials(t.Context(), a.ID); err != nil || cred.PasswordHash != "new" {
+		t.Errorf("%+v, %v", cred, err)
+	}
+	// A code that cannot be sent is not made.
+	if err := s.Codes.SetCode(t.Context(), a.ID, code(account.PurposeResetPassword, "h"), note("bob@Example.com", "x")); !errors.Is(err, mail.ErrFull) {
+		t.Errorf("a code into a full outbox: %v", err)
+	}
+	if _, err := s.Codes.Code(t.Context(), a.ID, account.PurposeResetPassword); !errors.Is(err, account.ErrCodeInvalid) {
+		t.Errorf("it is there: %v", err)
+	}
+	if err := s.Codes.Decoy(t.Context(), at(2)); !errors.Is(err, mail.ErrFull) {
+		t.Errorf("a decoy beside a full outbox: %v", err)
+	}
+}
+
+// code is a code whose hash is of the given text.
+func code(p account.Purpose, hash string) account.Code {
+	return account.Code{Purpose: p, Hash: []byte(hash), MadeAt: at(5), Expires: at(20)}
+}
+
+// send stores a code, and returns the proof that knowing it gives.
+func send(t *testing.T, s Stores, a *account.Account, p account.Purpose, hash string) account.Proof {
+	t.Helper()
+	if err := s.Codes.SetCode(t.Context(), a.ID, code(p, hash), note(a.Email, hash)); err != nil {
+		t.Fatal(err)
+	}
+	return account.Proof{AccountID: a.ID, Purpose: p, Hash: []byte(hash)}
+}
+
+func testCodes(t *testing.T, s Stores) {
+	t.Helper()
+	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
+	const p = account.PurposeResetPassword
+	send(t, s, a, p, "old")
+	send(t, s, a, p, "hash a")
+	send(t, s, a, account.PurposeSignIn, "another purpose")
+	send(t, s, b, p, "hash b")
+	if err := s.Codes.SetCode(t.Context(), 999, code(p, "x"), note("x@example.com", "x")); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("no account: %v", err)
+	}
+	s = s.Reopen()
+	if got := waiting(t, s, 5); !slices.Equal(got, []string{"old", "hash a", "another purpose", "hash b"}) {
+		t.Errorf("mails %q", got)
+	}
+	if got, err := s.Codes.Code(t.Context(), a.ID, p); err != nil || !reflect.DeepEqual(got, code(p, "hash a")) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for hash, want := range map[string]*account.Account{"hash a": a, "hash b": b, "old": nil, "another purpose": nil, "": nil} {
+		got, c, err := s.Codes.FindCode(t.Context(), p, []byte(hash))
+		switch {
+		case want == nil:
+			if !errors.Is(err, account.ErrCodeInvalid) {
+				t.Errorf("%q: %+v, %v", hash, got, err)
+			}
+		case err != nil || got.DID != want.DID || !bytes.Equal(c.Hash, []byte(hash)):
+			t.Errorf("%q: %+v, %+v, %v", hash, got, c, err)
+		}
+	}
+	for i := range account.MaxCodeTries {
+		if got, err := s.Codes.TryCode(t.Context(), a.ID, p); err != nil || !reflect.DeepEqual(got, code(p, "hash a")) {
+			t.Fatalf("try %d: %+v, %v", i, got, err)
+		}
+	}
+	s = s.Reopen()
+	if _, err := s.Codes.TryCode(t.Context(), a.ID, p); !errors.Is(err, account.ErrCodeInvalid) {
+		t.Errorf("one try too many: %v", err)
+	}
+	if _, err := s.Codes.TryCode(t.Context(), b.ID, p); err != nil {
+		t.Errorf("another account's code: %v", err)
+	}
+	send(t, s, a, p, "new")
+	if _, err := s.Codes.TryCode(t.Context(), a.ID, p); err != nil {
+		t.Errorf("a new code: %v", err)
+	}
+	if err := s.Codes.Decoy(t.Context(), at(6)); err != nil {
+		t.Error(err)
+	}
+	if err := s.Accounts.Delete(t.Context(), a.ID, at(7)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.Codes.FindCode(t.Context(), p, []byte("new")); !errors.Is(err, account.ErrCodeInvalid) {
+		t.Errorf("a code of nobody: %v", err)
+	}
+}
+
+// testCodeOnce: of many who have the same code, one gets what it allows.
+func testCodeOnce(t *testing.T, s Stores) {
+	t.Helper()
+	a := newAccount(t, s, "alice")
+	proof := send(t, s, a, account.PurposeResetPassword, "h")
+	st := signIn(t, s, a)
+	var done atomic.Int32
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			err := s.Accounts.ResetPassword(t.Context(), proof, fmt.Sprint(i), event(account.EventPasswordChanged), note(a.Email, "changed"))
+			if err == nil {
+				done.Add(1)
+			} else if !errors.Is(err, account.ErrCodeInvalid) {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if done.Load() != 1 {
+		t.Errorf("one code was good for %d passwords", done.Load())
+	}
+	if got := waiting(t, s, 60); !slices.Equal(got, []string{"changed", "h"}) { // in the order of when
+		t.Errorf("mails %q", got)
+	}
+	s = alive(t, s, map[*session.State]bool{st: false})
+	if got := kinds(t, s, a); got[0] != account.EventPasswordChanged {
+		t.Errorf("trail %q", got)
+	}
+	// A new password ends the codes that would replace it, or stand beside it.
+	reset, signin, confirm := send(t, s, a, account.PurposeResetPassword, "r"), send(t, s, a, account.PurposeSignIn, "s"), send(t, s, a, account.PurposeConfirmEmail, "c")
+	if err := s.Accounts.SetPassword(t.Context(), a.ID, "by admin", 0, event(account.EventPasswordChanged)); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []account.Proof{reset, signin} {
+		if _, err := s.Codes.Code(t.Context(), a.ID, p.Purpose); !errors.Is(err, account.ErrCodeInvalid) {
+			t.Errorf("%s is left: %v", p.Purpose, err)
+		}
+	}
+	if err := s.Accounts.ConfirmEmail(t.Context(), confirm, event(account.EventEmailConfirmed)); err != nil {
+		t.Error(err)
+	}
+}
+
+func testEmailChange(t *testing.T, s Stores) {
+	t.Helper()
+	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
+	now := func() *account.Account {
+		t.Helper()
+		got, err := s.Accounts.ByDID(t.Context(), a.DID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	set := func(c account.EmailChange, want error) *account.Account {
+		t.Helper()
+		if err := s.Accounts.SetEmail(t.Context(), a.ID, c, event(account.EventEmailChanged), note(c.Email, "changed")); !errors.Is(err, want) {
+			t.Errorf("%+v: %v, want %v", c, err, want)
+		}
+		return now()
+	}
+	// While it is not confirmed, nothing is sent there as a second factor.
+	if got := set(account.EmailChange{Email: a.Email, Factor: new(true)}, nil); got.EmailFactor {
+		t.Error("codes go to an address that nobody confirmed")
+	}
+	confirm := send(t, s, a, account.PurposeConfirmEmail, "c")
+	for _, want := range []error{nil, account.ErrCodeInvalid} {
+		if err := s.Accounts.ConfirmEmail(t.Context(), confirm, event(account.EventEmailConfirmed)); !errors.Is(err, want) {
+			t.Errorf("confirm: %v, want %v", err, want)
+		}
+	}
+	if got := now(); !got.EmailConfirmedAt.Equal(at(1)) {
+		t.Errorf("%+v", got)
+	}
+	set(account.EmailChange{Email: "x@example.com", Unconfirmed: true}, account.ErrStatusConflict)
+	if got := set(account.EmailChange{Email: "ALICE@example.com", Factor: new(true)}, nil); !got.EmailFactor || got.EmailConfirmedAt.IsZero() || got.Email != "ALICE@example.com" {
+		t.Errorf("%+v", got)
+	}
+	// A refused change changes nothing, not even its code.
+	update := send(t, s, a, account.PurposeUpdateEmail, "u")
+	if got := set(account.EmailChange{Email: "BOB@example.com", Proof: &update}, account.ErrEmailTaken); !got.EmailFactor || got.Email != "ALICE@example.com" {
+		t.Errorf("%+v", got)
+	}
+	reset := send(t, s, a, account.PurposeResetPassword, "r")
+	if got := set(account.EmailChange{Email: "new@example.com", Proof: &update}, nil); got.EmailFactor || !got.EmailConfirmedAt.IsZero() || got.Email != "new@example.com" {
+		t.Errorf("%+v", got)
+	}
+	set(account.EmailChange{Email: "newer@example.com", Proof: &update}, account.ErrCodeInvalid)
+	if err := s.Accounts.ResetPassword(t.Context(), reset, "x", event(account.EventPasswordChanged)); !errors.Is(err, account.ErrCodeInvalid) {
+		t.Errorf("a code that went to the old address: %v", err)
+	}
+	s = s.Reopen()
+	if got, err := s.Accounts.ByEmail(t.Context(), "NEW@example.com"); err != nil || got.DID != a.DID {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := s.Accounts.ByEmail(t.Context(), "bob@example.com"); err != nil || got.DID != b.DID {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, on := range []bool{false, true} {
+		if err := s.Accounts.SetNotices(t.Context(), a.ID, on); err != nil {
+			t.Fatal(err)
+		}
+		if got := now(); got.NoticesOff == on {
+			t.Errorf("notices on: %t; %+v", on, got)
+		}
+	}
+	if err := s.Accounts.SetNotices(t.Context(), 999, true); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("no account: %v", err)
+	}
+}
+
+// testSessionCode: a session that took a code uses it up, or is not made.
+func testSessionCode(t *testing.T, s Stores) {
+	t.Helper()
+	a := newAccount(t, s, "alice")
+	proof := send(t, s, a, account.PurposeSignIn, "c")
+	n := newSession(t, s, a)
+	n.Code = &proof
+	st := create(t, s, n)
+	if _, err := s.Sessions.Create(t.Context(), n); !errors.Is(err, account.ErrCodeInvalid) {
+		t.Errorf("a second session by one code: %v", err)
+	}
+	s = alive(t, s, map[*session.State]bool{st: true})
+	if list, err := s.Sessions.List(t.Context(), a.ID); err != nil || len(list) != 1 {
+		t.Errorf("%d sessions, %v", len(list), err)
+	}
+	n = newSession(t, s, a)
+	n.Network, n.UserAgent, n.Event.Network, n.Event.UserAgent = "203.0.113.5", "elsewhere", "203.0.113.5", "elsewhere"
+	n.Mails = []mail.Message{note(a.Email, "told")}
+	gone := create(t, s, n)
+	if err := s.Sessions.End(t.Context(), gone.ID, event(account.EventSignOut)); err != nil {
+		t.Fatal(err)
+	}
+	s = s.Reopen()
+	for network, want := range map[string][]string{"192.0.2.7": {"a client"}, "203.0.113.5": {"elsewhere"}, "192.0.2.1": {"test"}, "198.51.100.1": nil} {
+		if got, err := s.Sessions.Seen(t.Context(), a.ID, network); err != nil || !slices.Equal(got, want) {
+			t.Errorf("seen in %s: %q, %v; want %q", network, got, err, want)
+		}
+	}
+	if got := waiting(t, s, 60); !slices.Equal(got, []string{"told", "c"}) {
+		t.Errorf("mails %q", got)
+	}
+}
+
+// testMails: what a change tells is queued with it, and not without it.
+func testMails(t *testing.T, s Stores) {
+	t.Helper()
+	a := newAccount(t, s, "alice")
+	p := account.AppPassword{Name: "app", Hash: "h", CreatedAt: start}
+	for _, want := range []error{nil, account.ErrNameTaken} {
+		if err := s.Accounts.AddAppPassword(t.Context(), a.ID, p, event(account.EventAppPasswordCreated), note(a.Email, "app")); !errors.Is(err, want) {
+			t.Errorf("%v, want %v", err, want)
+		}
+	}
+	if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, event(account.EventPasswordChanged), note(a.Email, "password")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Accounts.SetPassword(t.Context(), 999, "new", 0, event(account.EventPasswordChanged), note(a.Email, "nobody")); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("no account: %v", err)
+	}
+	s = s.Reopen()
+	if got := waiting(t, s, 1); !slices.Equal(got, []string{"app", "password"}) {
+		t.Errorf("mails %q", got)
+	}
+}
