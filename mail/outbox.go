@@ -43,11 +43,14 @@ type Outbox struct {
 	Log    *slog.Logger
 
 	wake chan struct{}
+	// sent are messages that the server took and the store could not remove, as
+	// with a full disk: they are not sent again while it cannot. Run's own.
+	sent map[int64]bool
 }
 
 // NewOutbox returns an Outbox that Run is still to be called on.
 func NewOutbox(store Store, sender Sender, now func() time.Time, log *slog.Logger) *Outbox {
-	return &Outbox{Store: store, Sender: sender, Now: now, Log: log, wake: make(chan struct{}, 1)}
+	return &Outbox{Store: store, Sender: sender, Now: now, Log: log, wake: make(chan struct{}, 1), sent: map[int64]bool{}}
 }
 
 // Wake has Run look at once. It is called after a commit that queued something,
@@ -125,9 +128,11 @@ func (r *round) close() {
 // handle sends one message, or drops it, or notes that it failed. An error means
 // that the others need not be tried either.
 func (r *round) handle(ctx context.Context, m *Queued) error {
+	if r.sent[m.ID] {
+		return r.done(ctx, m)
+	}
 	if why := m.useless(r.Now()); why != "" {
-		r.note(ctx, slog.LevelWarn, "mail given up", m, slog.String("cause", why))
-		return r.Store.Done(ctx, m.ID)
+		return r.giveUp(ctx, m, why)
 	}
 	if r.session == nil {
 		session, err := r.Sender.Open(ctx)
@@ -140,20 +145,41 @@ func (r *round) handle(ctx context.Context, m *Queued) error {
 	var refusal *Refusal
 	switch {
 	case err == nil:
-		r.note(ctx, slog.LevelInfo, "mail sent", m)
-		return r.Store.Done(context.WithoutCancel(ctx), m.ID) // else it would be sent twice
+		r.sent[m.ID] = true
+		return r.done(ctx, m)
 	case ctx.Err() != nil:
 		return ctx.Err() // the server stops: whether this one was taken nobody knows, so it stays
 	case errors.As(err, &refusal) && refusal.Permanent:
-		r.note(ctx, slog.LevelWarn, "mail given up", m, slog.String("cause", Describe(err)))
-		return r.Store.Done(ctx, m.ID)
+		return r.giveUp(ctx, m, Describe(err))
 	case refusal == nil:
 		r.close() // the next one gets a new connection
 	}
 	m.Attempts++
 	pause := retryAfter(m.Attempts)
+	if err := r.Store.Retry(ctx, m.ID, m.Attempts, r.Now().Add(pause)); err != nil {
+		return err
+	}
 	r.note(ctx, slog.LevelWarn, "mail not sent", m, slog.String("cause", Describe(err)), slog.Duration("again", pause))
-	return r.Store.Retry(ctx, m.ID, m.Attempts, r.Now().Add(pause))
+	return nil
+}
+
+// done removes a message that was sent, also while the server stops: else it
+// would be sent twice.
+func (r *round) done(ctx context.Context, m *Queued) error {
+	if err := r.Store.Done(context.WithoutCancel(ctx), m.ID); err != nil {
+		return err
+	}
+	delete(r.sent, m.ID)
+	r.note(ctx, slog.LevelInfo, "mail sent", m)
+	return nil
+}
+
+func (r *round) giveUp(ctx context.Context, m *Queued, why string) error {
+	if err := r.Store.Done(ctx, m.ID); err != nil {
+		return err
+	}
+	r.note(ctx, slog.LevelWarn, "mail given up", m, slog.String("cause", why))
+	return nil
 }
 
 // note logs what became of a message: its number, and nothing of what is in it.

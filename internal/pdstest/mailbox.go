@@ -50,6 +50,8 @@ type MailboxOptions struct {
 	Taken func(m *Mail) error
 	// Held: nobody is answered before Release.
 	Held bool
+	// Address is where it listens; a free port of 127.0.0.1 where it is empty.
+	Address string
 }
 
 // Mail is a message as it arrived.
@@ -69,8 +71,11 @@ func NewMailbox(tb testing.TB, o MailboxOptions) *Mailbox {
 	if !o.Held {
 		close(m.release)
 	}
+	if o.Address == "" {
+		o.Address = "127.0.0.1:0"
+	}
 	var lc net.ListenConfig
-	l, err := lc.Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	l, err := lc.Listen(tb.Context(), "tcp", o.Address)
 	if err != nil {
 		tb.Fatal(err)
 	}
