@@ -164,15 +164,23 @@ func (m *Mailbox) next(to string) (*Mail, <-chan struct{}) {
 
 var mailCode = regexp.MustCompile(`(?m)^ +([A-Z2-7]{5}-[A-Z2-7]{5})$`)
 
+// Code is the code in a mail; empty where there is none.
+func (m *Mail) Code() string {
+	if found := mailCode.FindStringSubmatch(m.Text); found != nil {
+		return found[1]
+	}
+	return ""
+}
+
 // Code is Wait for a mail with a code, which it returns.
 func (m *Mailbox) Code(tb testing.TB, to string) string {
 	tb.Helper()
 	got := m.Wait(tb, to)
-	found := mailCode.FindStringSubmatch(got.Text)
-	if found == nil {
+	code := got.Code()
+	if code == "" {
 		tb.Fatalf("no code in %q:\n%s", got.Subject, got.Text)
 	}
-	return found[1]
+	return code
 }
 
 // All are the mails that arrived so far.
