@@ -135,3 +135,17 @@ func TestMailCommand(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// TestMailing goes through what an app does with codes, with @atproto/api.
+func TestMailing(t *testing.T) {
+	t.Parallel()
+	box := pdstest.NewMailbox(t, pdstest.MailboxOptions{})
+	server := pdstest.Launch(t, "", box.Settings()...)
+	runScript(t, []string{"mailing.mjs"}, []string{"SERVICE=" + server.Base}, handlers{
+		"code":    func(to string) any { return box.Code(t, to) },
+		"subject": func(to string) any { return box.Wait(t, to).Subject },
+	})
+	if t.Failed() {
+		t.Logf("the server's log:\n%s", server.Log())
+	}
+}
