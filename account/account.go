@@ -251,8 +251,8 @@ type Store interface {
 	// account that its owner activates, its identity and where its repository is
 	// as well.
 	SetStatus(ctx context.Context, id int64, c StatusChange, e Event) (*Account, error)
-	// Delete removes the account and all that hangs on it, at once or in steps
-	// that begin now, and has the event log say so. Unknown: ErrNotFound.
+	// Delete removes the account and all that hangs on it, mails that wait for its
+	// address too, at once or in steps that begin now, and has the event log say so. Unknown: ErrNotFound.
 	Delete(ctx context.Context, id int64, at time.Time) error
 
 	AddInviteCodes(ctx context.Context, codes []InviteCode) error

@@ -365,3 +365,21 @@ func TestWarnings(t *testing.T) {
 		t.Errorf("warnings\n%q, want\n%q", warnings, want)
 	}
 }
+
+// TestNoMailServer: a server may do without mail, if its operator says so.
+func TestNoMailServer(t *testing.T) {
+	c, _, err := config.Load(config.Flags{}, []string{"PDS_HOSTNAME=pds.example.com", "PDS_EMAIL_SMTP_URL=none"})
+	if err != nil || c.SendsMail() {
+		t.Errorf("sends mail: %t, %v", c.SendsMail(), err)
+	}
+	if c = load(t, config.Flags{}, required()...); !c.SendsMail() {
+		t.Error("a mail server is not used")
+	}
+	if c = load(t, config.Flags{Dev: true}); c.SendsMail() {
+		t.Error("development sends mail through nothing")
+	}
+	// A command does not need mail; one about mail needs what is given to be right.
+	if _, _, err := config.Load(config.Flags{Dev: true, Command: true, Mail: true}, []string{"PDS_EMAIL_SMTP_URL=smtp://"}); err == nil {
+		t.Error("a command about mail takes a URL that cannot be meant")
+	}
+}

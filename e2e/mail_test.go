@@ -136,6 +136,24 @@ func TestMailCommand(t *testing.T) {
 	}
 }
 
+// TestMailSwitches: what the operator can switch for an account, and sees of it.
+func TestMailSwitches(t *testing.T) {
+	server := pdstest.Launch(t, "")
+	server.SignUp(t, "alice")
+	run := func(want string, args ...string) {
+		t.Helper()
+		if out, err := pdstest.Run(t, "", append(args, "--dev", "--data", server.Dir)...); err != nil || !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("%q: %v\n%s\nwant %q", args, err, out, want)
+		}
+	}
+	run(`notices +on`, "account", "info", "alice.test")
+	run(`notices off`, "account", "notices", "alice.test", "off")
+	run(`notices +off`, "account", "info", "alice.test")
+	run(`notices on`, "account", "notices", "alice.test", "on")
+	run(`sign-in codes off`, "account", "codes", "alice.test", "off")
+	run(`e-mail confirmed +no\nsign-in codes +off\nnotices +on`, "account", "info", "alice.test")
+}
+
 // TestMailing goes through what an app does with codes, with @atproto/api.
 func TestMailing(t *testing.T) {
 	t.Parallel()

@@ -365,6 +365,9 @@ func (db Accounts) Delete(ctx context.Context, id int64, at time.Time) error {
 		if _, err := deleteSessions(tx, db.DB, "account_id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
 			return err
 		}
+		if err := dropMails(tx.Conn, a.Email); err != nil {
+			return err
+		}
 		if _, err := change(tx.Conn, "DELETE FROM account WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
 			return fmt.Errorf("delete account: %w", err)
 		}

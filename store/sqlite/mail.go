@@ -89,6 +89,15 @@ func queueMails(tx *groupcommit.Tx, db *DB, at time.Time, mails []mail.Message) 
 	return nil
 }
 
+// dropMails removes what waits for an address.
+func dropMails(c *sqlite.Conn, email string) error {
+	_, err := change(c, "DELETE FROM outbox WHERE recipient_key = ?", func(s *sqlite.Stmt) { s.BindText(1, emailKey(email)) })
+	if err != nil {
+		return fmt.Errorf("drop mails: %w", err)
+	}
+	return nil
+}
+
 // wakeOutbox has the outbox looked at once the transaction is committed.
 func wakeOutbox(tx *groupcommit.Tx, db *DB) {
 	if db.mailed != nil {

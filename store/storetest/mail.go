@@ -197,6 +197,9 @@ func testCodes(t *testing.T, s Stores) {
 	if _, _, err := s.Codes.FindCode(t.Context(), p, []byte("new")); !errors.Is(err, account.ErrCodeInvalid) {
 		t.Errorf("a code of nobody: %v", err)
 	}
+	if got := waiting(t, s, 60); !slices.Equal(got, []string{"hash b"}) {
+		t.Errorf("after one was deleted there wait %q", got)
+	}
 }
 
 // testCodeOnce: of many who have the same code, one gets what it allows.
