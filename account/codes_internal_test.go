@@ -7,13 +7,16 @@ import (
 )
 
 func TestCleanCode(t *testing.T) {
-	for typed, want := range map[string]string{
-		"ABCDE-23456": "ABCDE-23456", "abcde-23456": "ABCDE-23456", "abcde23456": "ABCDE-23456", " AbCdE 23456\n": "ABCDE-23456",
-		"ABCDE–23456": "ABCDE-23456", "AB-CD-E2-34-56": "ABCDE-23456", "\u200bABCDE-23456\u00a0": "ABCDE-23456",
-		"": "", "ABCDE": "", "ABCDE-234567": "", "ABCDE-2345": "", strings.Repeat("-", 99) + "ABCDE-23456": "", "ÄBCDE-23456": "",
+	for _, typed := range []string{
+		"ABCDE-23456", "abcde-23456", "abcde23456", " AbCdE 23456\n", "ABCDE–23456", "AB-CD-E2-34-56", "\u200bABCDE-23456\u00a0",
 	} {
-		if got := cleanCode(typed); got != want {
-			t.Errorf("%q is %q, want %q", typed, got, want)
+		if got := cleanCode(typed); got != "ABCDE-23456" {
+			t.Errorf("%q is %q", typed, got)
+		}
+	}
+	for _, typed := range []string{"", "ABCDE", "ABCDE-234567", "ABCDE-2345", strings.Repeat("-", 99) + "ABCDE-23456", "ÄBCDE-23456"} {
+		if got := cleanCode(typed); got != "" {
+			t.Errorf("%q is %q", typed, got)
 		}
 	}
 }

@@ -190,7 +190,7 @@ func TestMeasures(t *testing.T) {
 		{"account.untakedown", "", "suspended", expired, account.EventTakedownLifted},
 		{"account.unsuspend", "", "active", expired, account.EventSuspensionLifted},
 	} {
-		o.now = o.now.Add(time.Minute)
+		o.clock.Advance(time.Minute)
 		// An operator names an account as people do.
 		who := []string{"@Alice.test", "ALICE@example.com", o.alice.DID}[i%3]
 		line := run[admin.AccountLine](o, c.command, admin.TakedownArgs{Account: who, Ref: c.ref})
@@ -198,7 +198,7 @@ func TestMeasures(t *testing.T) {
 		if line.Status != c.status || info.AccountLine != line || info.TakedownRef != c.ref {
 			t.Errorf("%s: %+v, info %+v", c.command, line, info)
 		}
-		if last := info.Trail[0]; last.Kind != string(c.kind) || last.By != "admin" || last.At != o.now.Format("2006-01-02T15:04:05.000Z") {
+		if last := info.Trail[0]; last.Kind != string(c.kind) || last.By != "admin" || last.At != o.clock.Now().Format("2006-01-02T15:04:05.000Z") {
 			t.Errorf("%s: the trail ends with %+v", c.command, last)
 		}
 		if a := o.GetSession(t, o.alice.AccessJwt); !strings.Contains(string(a.Body), c.client) {
@@ -233,7 +233,7 @@ func TestSessions(t *testing.T) {
 	o := newOffice(t)
 	var made struct{ Password string }
 	o.Do(t, pdstest.Request{NSID: "com.atproto.server.createAppPassword", Auth: pdstest.Bearer(o.alice.AccessJwt), Body: object{"name": "phone"}}).Decode(t, &made)
-	o.now = o.now.Add(time.Hour)
+	o.clock.Advance(time.Hour)
 	app := o.MustRefresh(t, o.SignIn(t, "alice.test", made.Password).RefreshJwt)
 
 	list := run[[]admin.SessionLine](o, "session.list", admin.AccountArgs{Account: "alice.test"})
@@ -302,7 +302,7 @@ func TestKeys(t *testing.T) {
 	if len(before) != 1 || !before[0].Signing {
 		t.Fatalf("keys %+v", before)
 	}
-	o.now = o.now.Add(time.Hour)
+	o.clock.Advance(time.Hour)
 	fresh := run[auth.KeyInfo](o, "keys.rotate", admin.Done{})
 	after := run[[]auth.KeyInfo](o, "keys.list", admin.Done{})
 	signing := 0

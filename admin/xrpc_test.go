@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,14 +25,32 @@ type office struct {
 	*pdstest.InProcess
 
 	t     *testing.T
-	now   time.Time
+	clock clock
 	alice pdstest.Session
+}
+
+// clock is the server's; its background work reads it too.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
 }
 
 func newOffice(t *testing.T, settings ...string) *office {
 	t.Helper()
-	o := &office{t: t, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
-	o.InProcess = pdstest.Start(t, pdstest.Options{Settings: settings, Now: func() time.Time { return o.now }})
+	o := &office{t: t, clock: clock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}}
+	o.InProcess = pdstest.Start(t, pdstest.Options{Settings: settings, Now: o.clock.Now})
 	o.alice = o.SignUp(t, "alice")
 	return o
 }
@@ -244,7 +263,7 @@ func TestGetAccountInfo(t *testing.T) {
 	o := newOffice(t, "PDS_INVITE_REQUIRED=false")
 	var code struct{ Code string }
 	o.Do(t, pdstest.Request{NSID: "com.atproto.server.createInviteCode", Auth: asAdmin, Body: object{"useCount": 2, "forAccount": o.alice.DID}}).Decode(t, &code)
-	o.now = o.now.Add(time.Hour)
+	o.clock.Advance(time.Hour)
 	var bob pdstest.Session
 	o.Do(t, pdstest.Request{NSID: "com.atproto.server.createAccount", Body: object{
 		"handle": "bob.test", "email": "Bob@example.com", "password": pdstest.Password, "inviteCode": code.Code,

@@ -451,9 +451,14 @@ func TestVerifyCommand(t *testing.T) {
 	p := pdstest.Launch(t, dir)
 	wantContains(t, run(1).Stderr, fmt.Sprintf("served by process %d", p.PID()), "stop that server first")
 	p.Stop()
-	sql(t, dir, "PRAGMA user_version = 1;")
-	wantContains(t, run(1).Stderr, "older nestbox")
-	sql(t, dir, "PRAGMA user_version = 2;")
+	old := filepath.Join(t.TempDir(), "old")
+	if err := os.CopyFS(old, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	sql(t, old, "PRAGMA user_version = 1;")
+	if r := pdstest.Exec(t, pdstest.Invocation{Args: []string{"verify", "--data", old}}); r.Code != 1 || !strings.Contains(r.Stderr, "older nestbox") {
+		t.Errorf("a database of an older nestbox: %+v", r)
+	}
 	if r := pdstest.Exec(t, pdstest.Invocation{Args: []string{"verify", "--dev", "--data", t.TempDir()}}); r.Code != 1 || !strings.Contains(r.Stderr, "there is no database") {
 		t.Errorf("an empty folder: %+v", r)
 	}

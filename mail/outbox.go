@@ -30,9 +30,9 @@ const (
 	batch = 50
 	// pollEvery is how long a message waits at most that nobody woke us for.
 	pollEvery = 10 * time.Second
-	// downMin and downMax bound the pause while nothing can be sent at all.
-	downMin = 5 * time.Second
-	downMax = 5 * time.Minute
+	// shortestDown and longestDown bound the pause while nothing can be sent at all.
+	shortestDown = 5 * time.Second
+	longestDown  = 5 * time.Minute
 )
 
 // Outbox sends what is queued. Its fields are set once.
@@ -72,7 +72,7 @@ func (o *Outbox) Run(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			down = min(max(2*down, downMin), downMax)
+			down = min(max(2*down, shortestDown), longestDown)
 			o.Log.LogAttrs(ctx, slog.LevelError, "no mail can be sent", slog.String("cause", Describe(err)), slog.Duration("again", down))
 			o.sleep(ctx, down, nil)
 		case more:
@@ -159,7 +159,7 @@ func (r *round) handle(ctx context.Context, m *Queued) error {
 	if err := r.Store.Retry(ctx, m.ID, m.Attempts, r.Now().Add(pause)); err != nil {
 		return err
 	}
-	r.note(ctx, slog.LevelWarn, "mail not sent", m, slog.String("cause", Describe(err)), slog.Duration("again", pause))
+	r.Log.LogAttrs(ctx, slog.LevelWarn, "mail not sent", about(m, slog.String("cause", Describe(err)), slog.Duration("again", pause))...)
 	return nil
 }
 
@@ -170,7 +170,7 @@ func (r *round) done(ctx context.Context, m *Queued) error {
 		return err
 	}
 	delete(r.sent, m.ID)
-	r.note(ctx, slog.LevelInfo, "mail sent", m)
+	r.Log.LogAttrs(ctx, slog.LevelInfo, "mail sent", about(m)...)
 	return nil
 }
 
@@ -178,12 +178,11 @@ func (r *round) giveUp(ctx context.Context, m *Queued, why string) error {
 	if err := r.Store.Done(ctx, m.ID); err != nil {
 		return err
 	}
-	r.note(ctx, slog.LevelWarn, "mail given up", m, slog.String("cause", why))
+	r.Log.LogAttrs(ctx, slog.LevelWarn, "mail given up", about(m, slog.String("cause", why))...)
 	return nil
 }
 
-// note logs what became of a message: its number, and nothing of what is in it.
-func (r *round) note(ctx context.Context, level slog.Level, what string, m *Queued, more ...slog.Attr) {
-	attrs := append([]slog.Attr{slog.Int64("mail", m.ID), slog.Int("attempts", m.Attempts)}, more...)
-	r.Log.LogAttrs(ctx, level, what, attrs...)
+// about is what a log says of a message: its number, and nothing of what is in it.
+func about(m *Queued, more ...slog.Attr) []slog.Attr {
+	return append([]slog.Attr{slog.Int64("mail", m.ID), slog.Int("attempts", m.Attempts)}, more...)
 }

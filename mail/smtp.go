@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/textproto"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -78,8 +79,7 @@ func (s *SMTP) SendNow(ctx context.Context, m Message, now time.Time) error {
 	}
 	defer session.Close()
 	err = session.Send(ctx, &Queued{Message: m, QueuedAt: now})
-	var refusal *Refusal
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*Refusal](err); ok {
 		return errors.New(refusal.Text)
 	}
 	return err
@@ -217,14 +217,13 @@ func judge(err error) error {
 	if !errors.As(err, &failed) || failed.ErrorCode() == 0 {
 		return err
 	}
-	switch failed.Reason {
-	case gomail.ErrSMTPMailFrom, gomail.ErrSMTPRcptTo, gomail.ErrSMTPData, gomail.ErrSMTPDataClose:
-		return &Refusal{
-			Permanent: failed.ErrorCode() >= 500 && failed.Reason != gomail.ErrSMTPMailFrom,
-			Code:      failed.ErrorCode(), Enhanced: failed.EnhancedStatusCode(), Text: failed.Error(),
-		}
-	default:
+	ofMessage := []gomail.SendErrReason{gomail.ErrSMTPMailFrom, gomail.ErrSMTPRcptTo, gomail.ErrSMTPData, gomail.ErrSMTPDataClose}
+	if !slices.Contains(ofMessage, failed.Reason) {
 		return err
+	}
+	return &Refusal{
+		Permanent: failed.ErrorCode() >= 500 && failed.Reason != gomail.ErrSMTPMailFrom,
+		Code:      failed.ErrorCode(), Enhanced: failed.EnhancedStatusCode(), Text: failed.Error(),
 	}
 }
 
@@ -265,16 +264,13 @@ func wireAddress(address string) (string, error) {
 // Describe is an error of Sender or Session for a log: what a server said may
 // name people, so of that only the code.
 func Describe(err error) string {
-	var refusal *Refusal
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*Refusal](err); ok {
 		return refusal.Error()
 	}
-	var said *textproto.Error
-	if errors.As(err, &said) {
+	if said, ok := errors.AsType[*textproto.Error](err); ok {
 		return fmt.Sprintf("the mail server answered %d", said.Code)
 	}
-	var failed *gomail.SendError
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*gomail.SendError](err); ok {
 		return "the conversation with the mail server broke off: " + failed.Reason.String()
 	}
 	return err.Error()

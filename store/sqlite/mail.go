@@ -74,9 +74,7 @@ func queueMails(tx *groupcommit.Tx, db *DB, at time.Time, mails []mail.Message) 
 	for _, m := range mails {
 		err := queueMail(tx.Conn, at, m)
 		if errors.Is(err, mail.ErrFull) || errors.Is(err, mail.ErrTooLarge) {
-			tx.AfterCommit(func() {
-				db.log.LogAttrs(context.Background(), slog.LevelError, "a mail was not queued", slog.String("cause", err.Error()))
-			})
+			tx.AfterCommit(func() { db.log.Error("a mail was not queued", slog.String("cause", err.Error())) })
 			continue
 		}
 		if err != nil {
