@@ -451,8 +451,12 @@ func TestVerifyCommand(t *testing.T) {
 	p := pdstest.Launch(t, dir)
 	wantContains(t, run(1).Stderr, fmt.Sprintf("served by process %d", p.PID()), "stop that server first")
 	p.Stop()
-	old := filepath.Join(t.TempDir(), "old")
-	if err := os.CopyFS(old, os.DirFS(dir)); err != nil {
+	old := t.TempDir()
+	database, err := os.ReadFile(filepath.Join(dir, "nestbox.sqlite"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(old, "nestbox.sqlite"), database, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	sql(t, old, "PRAGMA user_version = 1;")
