@@ -460,7 +460,7 @@ func TestVerifyCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	sql(t, old, "PRAGMA user_version = 1;")
-	if r := pdstest.Exec(t, pdstest.Invocation{Args: []string{"verify", "--data", old}}); r.Code != 1 || !strings.Contains(r.Stderr, "older nestbox") {
+	if r := pdstest.Exec(t, pdstest.Invocation{Args: []string{"verify", "--dev", "--data", old}}); r.Code != 1 || !strings.Contains(r.Stderr, "older nestbox") {
 		t.Errorf("a database of an older nestbox: %+v", r)
 	}
 	if r := pdstest.Exec(t, pdstest.Invocation{Args: []string{"verify", "--dev", "--data", t.TempDir()}}); r.Code != 1 || !strings.Contains(r.Stderr, "there is no database") {
