@@ -67,11 +67,36 @@ type Event struct {
 	// that moved the session's head.
 	OtherNetwork   string
 	OtherUserAgent string
+	// Who is which admin did it, Ref the case that it was done for. The audit log
+	// keeps them; the trail, which is the owner's, does not.
+	Who string
+	Ref string
+}
+
+// actingKey is the context's key of who acts as an admin.
+type actingKey struct{}
+
+// ActingAs returns a context in which what is done by an admin is done by who:
+// a moderation service's DID, say.
+func ActingAs(ctx context.Context, who string) context.Context {
+	return context.WithValue(ctx, actingKey{}, who)
+}
+
+// Acting returns who acts as an admin in ctx: "admin" where nobody said.
+func Acting(ctx context.Context) string {
+	if who, ok := ctx.Value(actingKey{}).(string); ok {
+		return who
+	}
+	return string(ActorAdmin)
 }
 
 // NewEvent is an event of now by actor, with what ctx's request says of its
 // client.
 func NewEvent(ctx context.Context, now time.Time, kind EventKind, by Actor) Event {
 	c := xrpc.ClientOf(ctx)
-	return Event{At: now, Kind: kind, By: by, Network: c.Network(), UserAgent: c.UserAgent}
+	e := Event{At: now, Kind: kind, By: by, Network: c.Network(), UserAgent: c.UserAgent}
+	if by == ActorAdmin {
+		e.Who = Acting(ctx)
+	}
+	return e
 }

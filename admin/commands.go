@@ -123,6 +123,7 @@ type Done struct{}
 // command turns a typed function into a Command.
 func command[A, R any](run func(context.Context, A) (R, error)) Command {
 	return func(ctx context.Context, raw []byte) (any, error) {
+		ctx = account.ActingAs(ctx, operator)
 		var args A
 		if err := json.Unmarshal(raw, &args); err != nil {
 			return nil, fmt.Errorf("read arguments: %w", err)
@@ -160,6 +161,12 @@ func (s *Service) Commands() map[string]Command {
 		}),
 		"account.notices": command(s.setNotices),
 		"account.codes":   command(s.setFactor),
+		"account.search":  command(s.searchAccounts),
+		"account.email":   command(s.setEmail),
+		"account.mail":    command(s.sendMail),
+		"takedown.set":    command(s.setTakedown),
+		"takedown.list":   command(s.listTakedowns),
+		"audit":           command(s.listAudit),
 		"mail.test":       command(s.testMail),
 		"session.list":    command(s.listSessions),
 		"session.revoke":  command(s.revokeSession),
@@ -168,8 +175,13 @@ func (s *Service) Commands() map[string]Command {
 		"keys.list": command(func(context.Context, Done) ([]auth.KeyInfo, error) {
 			return s.Keyring.Keys(), nil
 		}),
-		"keys.rotate": command(func(context.Context, Done) (auth.KeyInfo, error) { return s.Keyring.Rotate() }),
-		"keys.retire": command(func(_ context.Context, a KeyArgs) (Done, error) { return Done{}, s.Keyring.Retire(a.ID) }),
+		"keys.rotate": command(s.rotateKey),
+		"keys.retire": command(func(ctx context.Context, a KeyArgs) (Done, error) {
+			if err := s.Keyring.Retire(a.ID); err != nil {
+				return Done{}, err
+			}
+			return Done{}, s.Store.Note(ctx, s.action(ctx, ActionKeyRetired, "", a.ID, ""))
+		}),
 	}
 }
 
@@ -212,7 +224,7 @@ func (s *Service) createAccount(ctx context.Context, a CreateArgs) (AccountLine,
 	}
 	line := accountLine(acc)
 	line.Password = made
-	return line, nil
+	return line, s.Store.Note(ctx, s.action(ctx, ActionCreate, acc.DID, "", ""))
 }
 
 // newPassword is a password of 120 random bits.
@@ -229,6 +241,11 @@ func (s *Service) listAccounts(ctx context.Context, a ListArgs) (AccountPage, er
 	if err != nil {
 		return AccountPage{}, err
 	}
+	return accountPage(accounts), nil
+}
+
+// accountPage is a page of up to pageSize accounts.
+func accountPage(accounts []*account.Account) AccountPage {
 	page := AccountPage{Accounts: []AccountLine{}}
 	for _, acc := range accounts {
 		page.Accounts = append(page.Accounts, accountLine(acc))
@@ -236,7 +253,7 @@ func (s *Service) listAccounts(ctx context.Context, a ListArgs) (AccountPage, er
 	if len(accounts) == pageSize {
 		page.Next = accounts[pageSize-1].ID
 	}
-	return page, nil
+	return page
 }
 
 func (s *Service) accountInfo(ctx context.Context, a AccountArgs) (AccountInfo, error) {
@@ -269,6 +286,14 @@ func (s *Service) accountInfo(ctx context.Context, a AccountArgs) (AccountInfo, 
 		})
 	}
 	return info, nil
+}
+
+func (s *Service) rotateKey(ctx context.Context, _ Done) (auth.KeyInfo, error) {
+	key, err := s.Keyring.Rotate()
+	if err != nil {
+		return auth.KeyInfo{}, err
+	}
+	return key, s.Store.Note(ctx, s.action(ctx, ActionKeyRotated, "", key.ID, ""))
 }
 
 func (s *Service) setPassword(ctx context.Context, a PasswordArgs) (AccountLine, error) {

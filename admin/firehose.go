@@ -80,5 +80,5 @@ func (s *Service) firehoseJump(ctx context.Context, a JumpArgs) (Jumped, error) 
 	if err := s.Firehose.Jump(ctx, a.To); err != nil {
 		return Jumped{}, err
 	}
-	return Jumped{Last: a.To}, nil
+	return Jumped{Last: a.To}, s.Store.Note(ctx, s.action(ctx, ActionJump, "", "", fmt.Sprintf("to %d", a.To)))
 }

@@ -36,6 +36,13 @@ func (s *Service) testMail(ctx context.Context, a MailTestArgs) (MailTested, err
 // setNotices says whether an account's owner is told of what happens to it.
 func (s *Service) setNotices(ctx context.Context, a SwitchArgs) (AccountLine, error) {
 	return s.change(ctx, a.Account, func(acc *account.Account) (*account.Account, error) {
+		what := ActionNoticesOff
+		if a.On {
+			what = ActionNoticesOn
+		}
+		if err := s.Store.Note(ctx, s.action(ctx, what, acc.DID, "", "")); err != nil {
+			return nil, err
+		}
 		return acc, s.Accounts.SetNotices(ctx, acc.ID, a.On)
 	})
 }

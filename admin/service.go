@@ -19,6 +19,7 @@ import (
 
 // Service acts for the operator. Its fields are set once.
 type Service struct {
+	Store    Store
 	Accounts account.Store
 	Hasher   *account.Hasher
 	Hosting  *hosting.Service
@@ -75,7 +76,11 @@ func (s *Service) setStatus(ctx context.Context, did syntax.DID, c account.Statu
 	if err != nil {
 		return nil, err
 	}
-	return s.Accounts.SetStatus(ctx, a.ID, c, s.event(ctx, kind))
+	e := s.event(ctx, kind)
+	if c.Takedown != nil {
+		e.Ref = c.Takedown.Ref
+	}
+	return s.Accounts.SetStatus(ctx, a.ID, c, e)
 }
 
 // SetPassword gives an account a new password and ends all its sessions.
@@ -99,6 +104,10 @@ func (s *Service) SetPassword(ctx context.Context, did syntax.DID, password stri
 func (s *Service) Delete(ctx context.Context, did syntax.DID) error {
 	a, err := s.Accounts.ByDID(ctx, did)
 	if err != nil {
+		return err
+	}
+	// Before, so that none is deleted that the log does not tell of.
+	if err := s.Store.Note(ctx, s.action(ctx, ActionDelete, a.DID, "", "")); err != nil {
 		return err
 	}
 	return s.Accounts.Delete(ctx, a.ID, s.Now())

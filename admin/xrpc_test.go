@@ -18,6 +18,7 @@ import (
 var (
 	asAdmin = "Basic " + base64.StdEncoding.EncodeToString([]byte("admin:admin"))
 	ghost   = "did:plc:ewvi7nxzyoun6zhxrhs64oiz" // nobody here
+	someCID = "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
 )
 
 // office is a server with one account, alice, and the time that the test sets.
@@ -158,8 +159,17 @@ func TestUpdateSubjectStatus(t *testing.T) {
 		{object{}, "InvalidRequest", `Missing required key "subject" at $`},
 		{object{"subject": object{"did": o.alice.DID}}, "InvalidRequest", `Missing required key "$type" at $.subject`},
 		{object{"subject": object{"$type": "x.y.z", "did": o.alice.DID}}, "InvalidRequest", "Invalid subject (x.y.z)"},
-		{object{"subject": object{"$type": "com.atproto.repo.strongRef", "uri": "at://x", "cid": "y"}}, "InvalidRequest", "This server keeps no records or blobs yet: the subject must be an account"},
-		{object{"subject": object{"$type": "com.atproto.admin.defs#repoBlobRef", "did": o.alice.DID, "cid": "y"}}, "InvalidRequest", "This server keeps no records or blobs yet: the subject must be an account"},
+		{object{"subject": object{"$type": "com.atproto.admin.defs#repoRef"}}, "InvalidRequest", `Missing required key "did" at $.subject`},
+		{object{"subject": object{"$type": "com.atproto.repo.strongRef", "uri": "at://x"}}, "InvalidRequest", `Missing required key "cid" at $.subject`},
+		{object{"subject": object{"$type": "com.atproto.repo.strongRef", "uri": "at://x", "cid": "y"}}, "InvalidRequest", "Invalid CID at $.subject.cid"},
+		{object{"subject": object{"$type": "com.atproto.repo.strongRef", "cid": someCID}}, "InvalidRequest", `Missing required key "uri" at $.subject`},
+		{object{"subject": object{"$type": "com.atproto.repo.strongRef", "uri": "https://x", "cid": someCID}}, "InvalidRequest", "Invalid AT URI at $.subject.uri"},
+		{object{"subject": object{"$type": "com.atproto.repo.strongRef", "uri": "at://alice.test/a.b.c/d", "cid": someCID}}, "InvalidRequest", "Invalid AT URI at $.subject.uri: it must name a record of a DID"},
+		{object{"subject": object{"$type": "com.atproto.repo.strongRef", "uri": "at://" + o.alice.DID, "cid": someCID}}, "InvalidRequest", "Invalid AT URI at $.subject.uri: it must name a record of a DID"},
+		{object{"subject": object{"$type": "com.atproto.repo.strongRef", "uri": "at://" + ghost + "/a.b.c/d", "cid": someCID}, "takedown": object{"applied": true}}, "NotFound", "Repo not found"},
+		{object{"subject": object{"$type": "com.atproto.admin.defs#repoBlobRef", "did": o.alice.DID, "cid": "y"}}, "InvalidRequest", "Invalid CID at $.subject.cid"},
+		{object{"subject": object{"$type": "com.atproto.admin.defs#repoBlobRef", "cid": someCID}}, "InvalidRequest", `Missing required key "did" at $.subject`},
+		{object{"subject": object{"$type": "com.atproto.admin.defs#repoBlobRef", "did": "alice.test", "cid": someCID}}, "InvalidRequest", "Invalid DID at $.subject.did"},
 		{object{"subject": subject("alice.test")}, "InvalidRequest", "Invalid DID at $.subject.did"},
 		{object{"subject": subject(ghost), "takedown": object{"applied": true}}, "AccountNotFound", "Account not found"},
 		{object{"subject": subject(o.alice.DID), "takedown": object{}}, "InvalidRequest", `Missing required key "applied" at $.takedown`},
@@ -179,7 +189,11 @@ func TestUpdateSubjectStatus(t *testing.T) {
 		{url.Values{"did": {ghost}}, "NotFound", "Subject not found"},
 		{url.Values{"uri": {"at://" + o.alice.DID + "/a.b.c/d"}}, "NotFound", "Subject not found"},
 		{url.Values{"blob": {"bafy"}}, "InvalidRequest", "Must provide a did to request blob state"},
-		{url.Values{"blob": {"bafy"}, "did": {o.alice.DID}}, "NotFound", "Subject not found"},
+		{url.Values{"uri": {"at://" + ghost + "/a.b.c/d"}}, "NotFound", "Subject not found"},
+		{url.Values{"uri": {"at://alice.test/a.b.c/d"}}, "InvalidRequest", "Invalid AT URI at $.uri: it must name a record of a DID"},
+		{url.Values{"blob": {"bafy"}, "did": {o.alice.DID}}, "InvalidRequest", "Invalid CID at $.blob"},
+		{url.Values{"blob": {someCID}, "did": {"alice.test"}}, "InvalidRequest", "Invalid DID at $.did"},
+		{url.Values{"blob": {someCID}, "did": {o.alice.DID}}, "NotFound", "Subject not found"},
 	} {
 		o.get("getSubjectStatus", c.query).WantError(t, http.StatusBadRequest, c.name, c.message)
 	}
@@ -197,6 +211,9 @@ func TestNoCredential(t *testing.T) {
 		"getAccountInfos":       nil,
 		"updateAccountPassword": object{"did": o.alice.DID, "password": "another-password"},
 		"deleteAccount":         object{"did": o.alice.DID},
+		"searchAccounts":        nil,
+		"sendEmail":             object{"recipientDid": o.alice.DID, "senderDid": o.alice.DID, "content": "Hello"},
+		"updateAccountEmail":    object{"account": o.alice.DID, "email": "eve@example.com"},
 	} {
 		for _, auth := range []string{
 			"", basic("admin:wrong"), basic("Admin:admin"), basic("root:admin"), basic("admin:"), basic("admin"), basic("admin:admin "), basic(""),

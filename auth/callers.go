@@ -51,8 +51,9 @@ type (
 		Admin bool
 	}
 
-	// ModeratorCaller may look at accounts and change their status.
-	ModeratorCaller struct{}
+	// ModeratorCaller may look at accounts and change their status: the admin,
+	// or a moderation service, whose DID Service is.
+	ModeratorCaller struct{ Service syntax.DID }
 
 	// AdminCaller runs this server.
 	AdminCaller struct{}

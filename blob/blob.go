@@ -24,6 +24,8 @@ var (
 	ErrNoAccount = errors.New("no such account")
 	// ErrAbandoned: the upload took so long that its file was given up.
 	ErrAbandoned = errors.New("upload was given up")
+	// ErrTakendown: moderation took the blob down, so it is not taken again.
+	ErrTakendown = errors.New("blob was taken down")
 )
 
 // Blob is an upload of one account.
@@ -54,13 +56,15 @@ type Store interface {
 	// the blob already, the new file takes the place of the old one, which is
 	// garbage then; its type and time are the new ones unless a record refers to
 	// it. It returns the blob as it is now. quota, where it is not 0, bounds the
-	// sum of the account's sizes: ErrQuota, and the file is garbage. ErrNoAccount.
+	// sum of the account's sizes: ErrQuota, and the file is garbage, as it is
+	// where moderation took the blob down: ErrTakendown. ErrNoAccount.
 	// ErrAbandoned: Garbage has returned the key.
 	Add(ctx context.Context, accountID int64, b Blob, quota int64) (Blob, error)
 	// Room returns how large an upload can be at most that Add would take: what
 	// quota leaves, or the largest that the account has, which may come again.
 	Room(ctx context.Context, accountID, quota int64) (int64, error)
-	// Get returns a blob of the account that a record refers to: ErrNotFound.
+	// Get returns a blob of the account that a record refers to and that
+	// moderation has not taken down: ErrNotFound.
 	Get(ctx context.Context, accountID int64, id cid.Cid) (Blob, error)
 	// List returns CIDs of blobs that records refer to, in the order of their
 	// text, behind cursor; with since only those of records that were written by

@@ -239,6 +239,8 @@ func wireError(err error) error {
 		return e
 	case errors.Is(err, ErrQuota):
 		return xrpc.BadRequest("BlobQuotaExceeded", "The account's blobs take as much room as they may")
+	case errors.Is(err, ErrTakendown):
+		return xrpc.InvalidRequest("Blob has been takendown, cannot re-upload")
 	case errors.Is(err, ErrNotFound):
 		return xrpc.BadRequest("BlobNotFound", "Blob not found")
 	case errors.Is(err, ErrNoAccount):

@@ -73,7 +73,9 @@ type Range struct {
 	After string
 	// Ascending reads from the lowest key; else from the highest.
 	Ascending bool
-	Limit     int
+	// Shown leaves out what moderation took down.
+	Shown bool
+	Limit int
 	// Bytes, when above 0, ends the range before the record with which the
 	// blocks would take more than that. The first one is always in it.
 	Bytes int
@@ -88,13 +90,17 @@ type View interface {
 	// Record returns ErrNoRecord where there is none.
 	Record(key string) (Record, error)
 	Records(r Range) ([]Record, error)
+	// Takendown says whether moderation took the record with that key down,
+	// whether there is one or not.
+	Takendown(key string) (bool, error)
 	// Collections are up to limit collections that have records, in order.
 	Collections(limit int) ([]string, error)
 	// BySubject returns the keys of up to limit records of a collection that
 	// were written with that subject, in order. Subjects compare by bytes. It
 	// costs no more than the keys that it returns, whatever else there is.
 	BySubject(collection, subject string, limit int) (keys []string, err error)
-	// Blob returns ErrNoBlob where the account has not uploaded it.
+	// Blob returns ErrNoBlob where the account has not uploaded it, or where
+	// moderation took it down.
 	Blob(id cid.Cid) (BlobInfo, error)
 	// Nodes is how many nodes the tree has.
 	Nodes() (int64, error)

@@ -65,7 +65,7 @@ func (s *Service) GetRecord(ctx context.Context, _ auth.Anyone, p GetRecordParam
 	key := collection.String() + "/" + rkey.String()
 	var rec Record
 	err = s.Store.View(ctx, a.ID, func(v View) (err error) {
-		rec, err = v.Record(key)
+		rec, err = shownRecord(v, key)
 		return err
 	})
 	if err == nil && version.Defined() && !version.Equals(rec.CID) {
@@ -78,6 +78,19 @@ func (s *Service) GetRecord(ctx context.Context, _ auth.Anyone, p GetRecordParam
 		return nil, xrpc.Unavailable(err)
 	}
 	return appendRecord(make([]byte, 0, jsonSize(rec)), a.DID, rec)
+}
+
+// shownRecord returns a record that moderation has not taken down.
+func shownRecord(v View, key string) (Record, error) {
+	rec, err := v.Record(key)
+	if err != nil {
+		return Record{}, err
+	}
+	down, err := v.Takendown(key)
+	if err == nil && down {
+		err = ErrNoRecord
+	}
+	return rec, err
 }
 
 // jsonSize is about how much room a record's JSON takes.
@@ -140,7 +153,7 @@ func (s *Service) ListRecords(ctx context.Context, _ auth.Anyone, p ListRecordsP
 	}
 	var records []Record
 	err = s.Store.View(ctx, a.ID, func(v View) (err error) {
-		records, err = v.Records(Range{Collection: collection.String(), After: p.Cursor, Ascending: p.Reverse, Limit: int(limit), Bytes: maxListedBytes})
+		records, err = v.Records(Range{Collection: collection.String(), After: p.Cursor, Ascending: p.Reverse, Shown: true, Limit: int(limit), Bytes: maxListedBytes})
 		return err
 	})
 	if err != nil && !errors.Is(err, ErrNoRepo) {

@@ -71,6 +71,9 @@ func (s *Server) methods() map[string]xrpc.Method {
 		"com.atproto.admin.getSubjectStatus":      xrpc.Query(auth.Moderator, s.admin.GetSubjectStatus),
 		"com.atproto.admin.getAccountInfo":        xrpc.Query(auth.Moderator, s.admin.GetAccountInfo),
 		"com.atproto.admin.getAccountInfos":       xrpc.Query(auth.Moderator, s.admin.GetAccountInfos),
+		"com.atproto.admin.searchAccounts":        xrpc.Query(auth.Moderator, s.admin.SearchAccounts),
+		"com.atproto.admin.sendEmail":             xrpc.Procedure(auth.Moderator, s.admin.SendEmail),
+		"com.atproto.admin.updateAccountEmail":    xrpc.Procedure(auth.Admin, s.admin.UpdateAccountEmail),
 		"com.atproto.admin.updateAccountPassword": xrpc.Procedure(auth.Admin, s.admin.UpdateAccountPassword),
 		"com.atproto.admin.deleteAccount":         xrpc.Procedure(auth.Admin, s.admin.DeleteAccount),
 	}

@@ -232,7 +232,7 @@ func (s *Server) build() error {
 	s.identity = &identity.Service{Lookup: s.lookupHandle, DID: syntax.DID(s.DID), URL: s.URL}
 	s.checker = &identity.Checker{Store: sqlite.Identities{DB: s.db}, Directory: dir, Now: now, Log: log}
 	s.admin = &admin.Service{
-		Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, Keyring: keyring, Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, Now: now,
+		Store: sqlite.Admin{DB: s.db}, Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, Keyring: keyring, Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, Now: now,
 		TestMail: func(ctx context.Context, to string) (admin.MailTested, error) { return TestMail(ctx, c, now(), to) },
 	}
 	s.verifier = &auth.Verifier{Keyring: keyring, Audience: s.DID, Sessions: s.sessions, AdminPassword: password, Now: now}

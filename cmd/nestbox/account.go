@@ -12,6 +12,9 @@ type accountCmd struct {
 	Create     accountCreateCmd     `cmd:"" help:"Make an account."`
 	List       accountListCmd       `cmd:"" help:"List accounts."`
 	Info       accountInfoCmd       `cmd:"" help:"Show an account, its sessions and what happened to them."`
+	Search     accountSearchCmd     `cmd:"" help:"Find accounts by a part of their e-mail address or handle."`
+	Email      accountEmailCmd      `cmd:"" help:"Give an account another e-mail address, to be confirmed."`
+	Mail       accountMailCmd       `cmd:"" help:"Send the owner a message, read from standard input."`
 	Password   accountPasswordCmd   `cmd:"" help:"Set an account's password; ends its sessions."`
 	Signout    accountSignoutCmd    `cmd:"" help:"End all sessions of an account."`
 	Takedown   accountTakedownCmd   `cmd:"" help:"Take an account down; ends its sessions."`
@@ -86,10 +89,17 @@ type accountListCmd struct {
 }
 
 func (c *accountListCmd) Run() error {
+	return printAccounts(c.output, func(after int64, page *admin.AccountPage) error {
+		return c.run("account.list", admin.ListArgs{After: after}, page)
+	})
+}
+
+// printAccounts prints all pages of a list of accounts.
+func printAccounts(o output, next func(after int64, page *admin.AccountPage) error) error {
 	all := []admin.AccountLine{}
 	for after := int64(0); ; {
 		var page admin.AccountPage
-		if err := c.run("account.list", admin.ListArgs{After: after}, &page); err != nil {
+		if err := next(after, &page); err != nil {
 			return err
 		}
 		all = append(all, page.Accounts...)
@@ -97,7 +107,7 @@ func (c *accountListCmd) Run() error {
 			break
 		}
 	}
-	return c.print(all, func(w io.Writer) {
+	return o.print(all, func(w io.Writer) {
 		fmt.Fprintln(w, "HANDLE\tDID\tE-MAIL\tSTATUS\tCREATED")
 		for _, a := range all {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", a.Handle, a.DID, a.Email, a.Status, a.CreatedAt)

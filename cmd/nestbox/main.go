@@ -27,6 +27,8 @@ type cli struct {
 	Serve    serveCmd    `cmd:"" help:"Run the server."`
 	Account  accountCmd  `cmd:"" help:"Make and look after accounts."`
 	Session  sessionCmd  `cmd:"" help:"List and end sessions."`
+	Takedown takedownCmd `cmd:"" help:"Take records and blobs down, and lift that."`
+	Audit    auditCmd    `cmd:"" help:"Show what admins did."`
 	Mail     mailCmd     `cmd:"" help:"Try the mail server."`
 	Keys     keysCmd     `cmd:"" help:"List, rotate and retire the keys that sign session tokens."`
 	Repo     repoCmd     `cmd:"" help:"Export and import repositories."`

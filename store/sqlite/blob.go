@@ -50,7 +50,7 @@ func (db Blobs) Add(ctx context.Context, accountID int64, b blob.Blob, quota int
 		if old.Key != "" {
 			limit = 0 // it is counted already
 		}
-		if refused, err = refuseBlob(tx.Conn, accountID, b.Size, limit); err != nil {
+		if refused, err = refuseBlob(tx.Conn, accountID, b, limit); err != nil {
 			return err
 		}
 		if refused != nil {
@@ -117,17 +117,26 @@ func blobRow(c *sqlite.Conn, accountID int64, id cid.Cid) (b blob.Blob, referenc
 }
 
 // refuseBlob returns why the account may not have one more blob, if it may not.
-func refuseBlob(c *sqlite.Conn, accountID, size, quota int64) (refused, err error) {
+func refuseBlob(c *sqlite.Conn, accountID int64, b blob.Blob, quota int64) (refused, err error) {
 	refused = blob.ErrNoAccount
 	err = query(c, "SELECT 1 FROM account WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
 		func(*sqlite.Stmt) error { refused = nil; return nil })
-	if err != nil || refused != nil || quota == 0 {
+	if err != nil || refused != nil {
 		return refused, err
+	}
+	down, err := isTakendown(c, accountID, b.CID.String())
+	switch {
+	case err != nil:
+		return nil, err
+	case down:
+		return blob.ErrTakendown, nil
+	case quota == 0:
+		return nil, nil
 	}
 	err = query(c, "SELECT coalesce(sum(size), 0) FROM blob WHERE account_id = ?",
 		func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
 		func(r *sqlite.Stmt) error {
-			if r.ColumnInt64(0)+size > quota {
+			if r.ColumnInt64(0)+b.Size > quota {
 				refused = blob.ErrQuota
 			}
 			return nil
@@ -170,15 +179,18 @@ func putBlob(c *sqlite.Conn, accountID int64, b blob.Blob, referenced bool) erro
 
 // Get implements blob.Store.
 func (db Blobs) Get(ctx context.Context, accountID int64, id cid.Cid) (b blob.Blob, err error) {
-	referenced := false
+	referenced, down := false, false
 	err = db.readTx(ctx, func(c *sqlite.Conn) error {
-		b, referenced, err = blobRow(c, accountID, id)
+		if b, referenced, err = blobRow(c, accountID, id); err != nil {
+			return err
+		}
+		down, err = isTakendown(c, accountID, id.String())
 		return err
 	})
 	switch {
 	case err != nil:
 		return blob.Blob{}, err
-	case b.Key == "" || !referenced:
+	case b.Key == "" || !referenced || down:
 		return blob.Blob{}, blob.ErrNotFound
 	default:
 		return b, nil

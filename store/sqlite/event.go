@@ -11,6 +11,7 @@ import (
 )
 
 // insertEvent appends to an account's trail and drops what is beyond its limit.
+// What an admin did goes into the audit log as well.
 func insertEvent(c *sqlite.Conn, accountID int64, e account.Event) error {
 	_, err := change(c, `INSERT INTO trail
 		(account_id, at, kind, actor, session_id, reason, network, user_agent, other_network, other_user_agent)
@@ -39,7 +40,10 @@ func insertEvent(c *sqlite.Conn, accountID int64, e account.Event) error {
 	if err != nil {
 		return fmt.Errorf("trim trail: %w", err)
 	}
-	return nil
+	if e.By != account.ActorAdmin {
+		return nil
+	}
+	return auditEvent(c, accountID, e)
 }
 
 // AddEvent implements account.Store.

@@ -133,6 +133,9 @@ func (v *view) Record(key string) (repo.Record, error) {
 	return rec, nil
 }
 
+// Takendown implements repo.View.
+func (v *view) Takendown(key string) (bool, error) { return isTakendown(v.conn, v.accountID, key) }
+
 // collectionRange returns the bounds between which the keys of a collection
 // lie, none of them a key itself: "0" is what comes after "/".
 func collectionRange(collection string) (low, high string) { return collection + "/", collection + "0" }
@@ -153,14 +156,21 @@ func (v *view) Records(rg repo.Range) ([]repo.Record, error) {
 	case rg.After != "":
 		high = low + rg.After
 	}
+	shown := ""
+	if rg.Shown {
+		shown = " AND NOT EXISTS (SELECT 1 FROM takedown t WHERE t.account_id = ?5 AND t.subject = key)"
+	}
 	var out []repo.Record
 	size := 0
-	err := query(v.conn, "SELECT key, cid, rev, block FROM record WHERE repo_id = ? AND key > ? AND key < ? ORDER BY key"+order+" LIMIT ?",
+	err := query(v.conn, "SELECT key, cid, rev, block FROM record WHERE repo_id = ?1 AND key > ?2 AND key < ?3"+shown+" ORDER BY key"+order+" LIMIT ?4",
 		func(s *sqlite.Stmt) {
 			s.BindInt64(1, v.head.Number)
 			s.BindText(2, low)
 			s.BindText(3, high)
 			s.BindInt64(4, max(0, int64(rg.Limit)))
+			if rg.Shown {
+				s.BindInt64(5, v.accountID)
+			}
 		},
 		func(r *sqlite.Stmt) error {
 			size += r.ColumnLen(3)
@@ -232,7 +242,11 @@ func (v *view) Blob(id cid.Cid) (info repo.BlobInfo, err error) {
 	if err != nil {
 		return repo.BlobInfo{}, fmt.Errorf("look for blob %s: %w", id, err)
 	}
-	if !found {
+	down, err := isTakendown(v.conn, v.accountID, id.String())
+	if err != nil {
+		return repo.BlobInfo{}, err
+	}
+	if !found || down {
 		return repo.BlobInfo{}, fmt.Errorf("%w: %s", repo.ErrNoBlob, id)
 	}
 	return info, nil

@@ -7,12 +7,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/account"
+	"nestbox/admin"
 	"nestbox/auth"
 	"nestbox/blob"
 	"nestbox/firehose"
@@ -34,6 +36,7 @@ type Stores struct {
 	Log      firehose.Log
 	Outbox   mail.Store
 	Codes    account.CodeStore
+	Admin    admin.Store
 	// Announcements are those of Log.
 	Announcements repo.Announcements
 	// Reopen closes the database, for these stores are of no use any more, and
@@ -45,7 +48,7 @@ type Stores struct {
 // closed at the end of the test.
 func Run(t *testing.T, open func(t *testing.T) Stores) {
 	t.Helper()
-	for name, test := range map[string]func(*testing.T, Stores){
+	tests := map[string]func(*testing.T, Stores){
 		"SessionCreate":         testSessionCreate,
 		"SessionEpoch":          testSessionEpoch,
 		"SessionLimit":          testSessionLimit,
@@ -114,7 +117,9 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		"LogJump":               testLogJump,
 		"LogJumpMeanwhile":      testLogJumpMeanwhile,
 		"LogDeleted":            testLogDeleted,
-	} {
+	}
+	maps.Copy(tests, adminTests())
+	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t, open(t))

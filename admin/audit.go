@@ -1,0 +1,209 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+
+	"nestbox/account"
+	"nestbox/xrpc"
+)
+
+// operator is who acts on the command line.
+const operator = "operator"
+
+// action is what is done now by whoever acts in ctx.
+func (s *Service) action(ctx context.Context, what string, did syntax.DID, subject, details string) Action {
+	client := xrpc.ClientOf(ctx)
+	return Action{
+		At: s.Now().UTC(), Who: account.Acting(ctx), What: what, DID: did, Subject: subject, Details: details,
+		Network: client.Network(), UserAgent: client.UserAgent,
+	}
+}
+
+// maxQuoted bounds, in bytes, a foreign text in the audit log.
+const maxQuoted = 200
+
+// quote is a foreign text as the audit log has it.
+func quote(text string) string {
+	if len(text) > maxQuoted {
+		cut := maxQuoted
+		for !utf8.RuneStart(text[cut]) {
+			cut--
+		}
+		text = text[:cut] + "…"
+	}
+	return strconv.Quote(text)
+}
+
+// AuditArgs select what `nestbox audit` prints. Account is one that exists, or
+// the DID of one that is gone; Since is an RFC 3339 time. Either may be empty.
+type AuditArgs struct {
+	Account string `json:"account"`
+	Since   string `json:"since"`
+	Before  int64  `json:"before"`
+}
+
+// AuditLine is an action as lists show it.
+type AuditLine struct {
+	At        string `json:"at"`
+	Who       string `json:"who"`
+	What      string `json:"what"`
+	Account   string `json:"account,omitempty"`
+	Subject   string `json:"subject,omitempty"`
+	Details   string `json:"details,omitempty"`
+	Network   string `json:"network,omitempty"`
+	UserAgent string `json:"userAgent,omitempty"`
+}
+
+// AuditPage is one page of the audit log, the latest first; Next is the Before
+// of the next one, 0 at the end.
+type AuditPage struct {
+	Actions []AuditLine `json:"actions"`
+	Next    int64       `json:"next"`
+}
+
+func (s *Service) listAudit(ctx context.Context, a AuditArgs) (AuditPage, error) {
+	f := AuditFilter{Before: a.Before, Limit: pageSize}
+	if f.Before == 0 {
+		f.Before = math.MaxInt64
+	}
+	if a.Account != "" {
+		acc, err := s.Find(ctx, a.Account)
+		did, notDID := syntax.ParseDID(a.Account)
+		switch {
+		case err == nil:
+			f.DID = acc.DID
+		case isUnknown(err) && notDID == nil:
+			f.DID = did
+		default:
+			return AuditPage{}, fmt.Errorf("%q: %w", a.Account, err)
+		}
+	}
+	if a.Since != "" {
+		var err error
+		if f.Since, err = time.Parse(time.RFC3339, a.Since); err != nil {
+			return AuditPage{}, fmt.Errorf("since: %w", err)
+		}
+	}
+	actions, err := s.Store.Audit(ctx, f)
+	if err != nil {
+		return AuditPage{}, err
+	}
+	page := AuditPage{Actions: []AuditLine{}}
+	for _, a := range actions {
+		page.Actions = append(page.Actions, AuditLine{
+			At: datetime(a.At), Who: a.Who, What: a.What, Account: a.DID.String(), Subject: a.Subject, Details: a.Details,
+			Network: a.Network, UserAgent: a.UserAgent,
+		})
+	}
+	if len(actions) == pageSize {
+		page.Next = actions[pageSize-1].ID
+	}
+	return page, nil
+}
+
+// The arguments of commands about records and blobs that are taken down.
+type (
+	// ContentArgs name a record by its URI, or a blob by its account and CID.
+	ContentArgs struct {
+		URI     string `json:"uri"`
+		Account string `json:"account"`
+		Blob    string `json:"blob"`
+		Applied bool   `json:"applied"`
+		Ref     string `json:"ref"`
+	}
+	TakedownsArgs struct {
+		Account string `json:"account"`
+		After   string `json:"after"`
+	}
+)
+
+// TakedownLine is a takedown as lists show it.
+type TakedownLine struct {
+	// URI is a record's, Blob a blob's CID; one of the two.
+	URI  string `json:"uri,omitempty"`
+	Blob string `json:"blob,omitempty"`
+	DID  string `json:"did"`
+	Ref  string `json:"ref,omitempty"`
+	At   string `json:"at,omitempty"`
+}
+
+// TakedownPage is one page of takedowns; Next is the After of the next, empty at
+// the end.
+type TakedownPage struct {
+	Takedowns []TakedownLine `json:"takedowns"`
+	Next      string         `json:"next"`
+}
+
+// errURI: a record is named by at://, account, collection and key.
+var errURI = errors.New("not the URI of a record: at://ACCOUNT/COLLECTION/KEY")
+
+func (s *Service) setTakedown(ctx context.Context, a ContentArgs) (TakedownLine, error) {
+	who, subject := a.Account, ""
+	if a.Blob != "" {
+		id, err := cid.Decode(a.Blob)
+		if err != nil {
+			return TakedownLine{}, fmt.Errorf("%q: not a CID: %w", a.Blob, err)
+		}
+		subject = id.String()
+	} else {
+		uri, err := syntax.ParseATURI(a.URI)
+		if err != nil || uri.Collection() == "" || uri.RecordKey() == "" {
+			return TakedownLine{}, fmt.Errorf("%q: %w", a.URI, errURI)
+		}
+		who, subject = uri.Authority().String(), uri.Collection().String()+"/"+uri.RecordKey().String()
+	}
+	acc, err := s.find(ctx, who)
+	if err != nil {
+		return TakedownLine{}, err
+	}
+	if err := s.TakedownContent(ctx, acc.DID, subject, Measure{Applied: a.Applied, Ref: a.Ref}); err != nil {
+		return TakedownLine{}, err
+	}
+	c, err := s.Store.Content(ctx, acc.ID, subject)
+	if err != nil {
+		return TakedownLine{}, err
+	}
+	if c.Takedown == nil {
+		c.Takedown = &Takedown{Subject: subject}
+	}
+	return takedownLine(acc.DID, *c.Takedown), nil
+}
+
+func (s *Service) listTakedowns(ctx context.Context, a TakedownsArgs) (TakedownPage, error) {
+	acc, err := s.find(ctx, a.Account)
+	if err != nil {
+		return TakedownPage{}, err
+	}
+	list, err := s.Store.Takedowns(ctx, acc.ID, a.After, pageSize)
+	if err != nil {
+		return TakedownPage{}, err
+	}
+	page := TakedownPage{Takedowns: []TakedownLine{}}
+	for _, t := range list {
+		page.Takedowns = append(page.Takedowns, takedownLine(acc.DID, t))
+	}
+	if len(list) == pageSize {
+		page.Next = list[pageSize-1].Subject
+	}
+	return page, nil
+}
+
+func takedownLine(did syntax.DID, t Takedown) TakedownLine {
+	line := TakedownLine{DID: did.String(), Ref: t.Ref, At: datetime(t.At)}
+	if strings.Contains(t.Subject, "/") {
+		line.URI = "at://" + did.String() + "/" + t.Subject
+	} else {
+		line.Blob = t.Subject
+	}
+	return line
+}

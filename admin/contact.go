@@ -1,0 +1,234 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
+	"nestbox/auth"
+	"nestbox/mail"
+	"nestbox/xrpc"
+)
+
+// EmailInput is what updateAccountEmail takes. Account is a DID or a handle.
+type EmailInput struct {
+	Account string `json:"account"`
+	Email   string `json:"email"`
+}
+
+// UpdateAccountEmail is com.atproto.admin.updateAccountEmail. The new address is
+// not confirmed; the owner is told at both.
+func (s *Service) UpdateAccountEmail(ctx context.Context, _ auth.AdminCaller, in EmailInput) (xrpc.None, error) {
+	id, err := syntax.ParseAtIdentifier(in.Account)
+	if err != nil {
+		return xrpc.None{}, xrpc.InvalidRequest("Invalid AT identifier at $.account")
+	}
+	a, err := s.Find(ctx, id.String())
+	if isUnknown(err) {
+		return xrpc.None{}, xrpc.InvalidRequest("Account does not exist: %s", in.Account)
+	}
+	if err == nil {
+		err = s.SetEmail(ctx, a, in.Email)
+	}
+	switch {
+	case errors.Is(err, account.ErrEmail):
+		return xrpc.None{}, xrpc.InvalidRequest("This email address is not supported, please use a different email.")
+	case errors.Is(err, account.ErrEmailTaken):
+		return xrpc.None{}, xrpc.InvalidRequest("This email address is already in use, please use a different email.")
+	default:
+		return xrpc.None{}, wireError(err)
+	}
+}
+
+// SetEmail gives an account another address: account.ErrEmail,
+// account.ErrEmailTaken.
+func (s *Service) SetEmail(ctx context.Context, a *account.Account, email string) error {
+	email, err := account.CheckEmail(email)
+	if err != nil {
+		return err
+	}
+	e := s.event(ctx, account.EventEmailChanged)
+	return s.Accounts.SetEmail(ctx, a.ID, account.EmailChange{Email: email}, e, s.Notices.OfEmail(a, email, e)...)
+}
+
+// MailInput is what sendEmail takes. The sender and the comment are for the
+// moderators: no mail has them.
+type MailInput struct {
+	RecipientDID string `json:"recipientDid"`
+	Content      string `json:"content"`
+	Subject      string `json:"subject,omitzero"`
+	SenderDID    string `json:"senderDid"`
+	Comment      string `json:"comment,omitzero"`
+}
+
+// MailOutput is what sendEmail answers.
+type MailOutput struct {
+	Sent bool `json:"sent"`
+}
+
+// defaultSubject is that of a message without one.
+const defaultSubject = "Message via your PDS"
+
+// SendEmail is com.atproto.admin.sendEmail: the message waits in the outbox when
+// it answers. On a server that sends no mail, it says that it was not sent.
+func (s *Service) SendEmail(ctx context.Context, caller auth.ModeratorCaller, in MailInput) (MailOutput, error) {
+	did, err := parseDID(in.RecipientDID, "recipientDid")
+	if err != nil {
+		return MailOutput{}, err
+	}
+	if _, err := parseDID(in.SenderDID, "senderDid"); err != nil {
+		return MailOutput{}, err
+	}
+	a, err := s.Accounts.ByDID(ctx, did)
+	if isUnknown(err) {
+		return MailOutput{}, xrpc.InvalidRequest("Recipient not found")
+	}
+	if err == nil {
+		err = s.Mail(as(ctx, caller), a, in.Subject, in.Content)
+	}
+	switch {
+	case err == nil:
+		return MailOutput{Sent: true}, nil
+	case errors.Is(err, errNoMail):
+		return MailOutput{Sent: false}, nil
+	case errors.Is(err, errNoAddress):
+		return MailOutput{}, xrpc.InvalidRequest("account does not have an email address")
+	case errors.Is(err, mail.ErrTooLarge):
+		return MailOutput{}, xrpc.InvalidRequest("The message is too large")
+	default:
+		return MailOutput{}, xrpc.Unavailable(err)
+	}
+}
+
+// Errors of Mail.
+var (
+	errNoMail    = errors.New("this server sends no mail")
+	errNoAddress = errors.New("the account has no e-mail address")
+)
+
+// Mail sends a message to an account's owner.
+func (s *Service) Mail(ctx context.Context, a *account.Account, subject, text string) error {
+	switch {
+	case s.Notices == nil || s.Notices.Templates == nil:
+		return errNoMail
+	case a.Email == "":
+		return errNoAddress
+	case len(text) > mail.MaxMessage:
+		return mail.ErrTooLarge // before it is put into a letter
+	}
+	if subject == "" {
+		subject = defaultSubject
+	}
+	m := s.Notices.Templates.FromAdmin(a.Email, subject, text)
+	return s.Store.SendMail(ctx, m, s.action(ctx, ActionMail, a.DID, "", "subject "+quote(m.Subject)))
+}
+
+// SearchParams is what searchAccounts takes.
+type SearchParams struct {
+	Email  string `json:"email,omitzero"`
+	Cursor string `json:"cursor,omitzero"`
+	Limit  *int64 `json:"limit,omitzero"`
+}
+
+// SearchOutput is what searchAccounts answers.
+type SearchOutput struct {
+	Cursor   string `json:"cursor,omitzero"`
+	Accounts []View `json:"accounts"`
+}
+
+// The Lexicon's page sizes, and what bounds a text that is searched for.
+const (
+	defaultFound = 50
+	maxFound     = 100
+	maxSearch    = 254
+)
+
+// SearchAccounts is com.atproto.admin.searchAccounts: the accounts that have a
+// text in their address, or in their handle; without one, all.
+func (s *Service) SearchAccounts(ctx context.Context, _ auth.ModeratorCaller, p SearchParams) (SearchOutput, error) {
+	limit := int64(defaultFound)
+	if p.Limit != nil {
+		limit = *p.Limit
+	}
+	var after int64
+	var err error
+	if p.Cursor != "" {
+		after, err = strconv.ParseInt(p.Cursor, 10, 64)
+	}
+	switch {
+	case limit < 1:
+		return SearchOutput{}, xrpc.InvalidRequest("integer too small (minimum 1, got %d) at $.limit", limit)
+	case limit > maxFound:
+		return SearchOutput{}, xrpc.InvalidRequest("integer too big (maximum %d, got %d) at $.limit", maxFound, limit)
+	case err != nil || after < 0:
+		return SearchOutput{}, xrpc.InvalidRequest("Malformed cursor")
+	case len(p.Email) > maxSearch:
+		return SearchOutput{}, xrpc.InvalidRequest("string too long (maximum %d) at $.email", maxSearch)
+	}
+	found, err := s.Store.Search(ctx, p.Email, after, int(limit)+1)
+	if err != nil {
+		return SearchOutput{}, xrpc.Unavailable(err)
+	}
+	out := SearchOutput{Accounts: []View{}}
+	if len(found) > int(limit) {
+		found = found[:limit]
+		out.Cursor = strconv.FormatInt(found[limit-1].ID, 10)
+	}
+	for _, a := range found {
+		v, err := s.view(ctx, a)
+		if err != nil {
+			return SearchOutput{}, err
+		}
+		out.Accounts = append(out.Accounts, v)
+	}
+	return out, nil
+}
+
+// The arguments of commands about reaching owners.
+type (
+	SearchArgs struct {
+		Text  string `json:"text"`
+		After int64  `json:"after"`
+	}
+	EmailArgs struct {
+		Account string `json:"account"`
+		Email   string `json:"email"`
+	}
+	MailArgs struct {
+		Account string `json:"account"`
+		Subject string `json:"subject"`
+		Text    string `json:"text"`
+	}
+)
+
+func (s *Service) searchAccounts(ctx context.Context, a SearchArgs) (AccountPage, error) {
+	found, err := s.Store.Search(ctx, a.Text, a.After, pageSize)
+	if err != nil {
+		return AccountPage{}, err
+	}
+	return accountPage(found), nil
+}
+
+func (s *Service) setEmail(ctx context.Context, a EmailArgs) (AccountLine, error) {
+	return s.change(ctx, a.Account, func(acc *account.Account) (*account.Account, error) {
+		if err := s.SetEmail(ctx, acc, a.Email); err != nil {
+			return nil, err
+		}
+		return s.Accounts.ByDID(ctx, acc.DID)
+	})
+}
+
+// errNoText: there is nothing to send.
+var errNoText = errors.New("the message is empty")
+
+func (s *Service) sendMail(ctx context.Context, a MailArgs) (AccountLine, error) {
+	return s.change(ctx, a.Account, func(acc *account.Account) (*account.Account, error) {
+		if a.Text == "" {
+			return nil, errNoText
+		}
+		return acc, s.Mail(ctx, acc, a.Subject, a.Text)
+	})
+}

@@ -1,0 +1,104 @@
+package admin
+
+import (
+	"context"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+
+	"nestbox/account"
+	"nestbox/mail"
+)
+
+// AuditLimit is how many actions the audit log keeps; the oldest go first.
+const AuditLimit = 100_000
+
+// Action is something that an admin did, as the audit log keeps it. It holds no
+// secret, and of an account that may be deleted nothing but its DID.
+type Action struct {
+	// ID is the store's number: a later action has a higher one.
+	ID int64
+	At time.Time
+	// Who is "admin" for HTTP Basic, the DID of a moderation service, or
+	// "operator" for the command line.
+	Who string
+	// What is an account.EventKind, or one of the actions below.
+	What string
+	// DID is the account concerned, Subject what of it: a record's key, a blob's
+	// CID. Either may be empty.
+	DID     syntax.DID
+	Subject string
+	Details string
+	// Network and UserAgent are those of the request.
+	Network   string
+	UserAgent string
+}
+
+// The actions that are not events of an account's trail. They are stored, so
+// their text never changes.
+const (
+	ActionCreate         = "account-created-by-admin"
+	ActionDelete         = "account-deleted"
+	ActionNoticesOn      = "notices-on"
+	ActionNoticesOff     = "notices-off"
+	ActionMail           = "mail-sent"
+	ActionTakedown       = "content-takedown"
+	ActionTakedownLifted = "content-takedown-lifted"
+	ActionKeyRotated     = "key-rotated"
+	ActionKeyRetired     = "key-retired"
+	ActionJump           = "firehose-jump"
+)
+
+// AuditFilter selects a page of the audit log.
+type AuditFilter struct {
+	// DID, where it is set, is the account concerned.
+	DID syntax.DID
+	// Since is when the earliest was done.
+	Since time.Time
+	// Before is the ID that all are below.
+	Before int64
+	Limit  int
+}
+
+// Takedown is a record or a blob that moderation took down.
+type Takedown struct {
+	// Subject is a record's key, collection/rkey, or a blob's CID.
+	Subject string
+	Ref     string
+	At      time.Time
+}
+
+// Content is what is known of a record or a blob.
+type Content struct {
+	// CID is the record's present version, or the blob; undefined where the
+	// account has it not.
+	CID cid.Cid
+	// Takedown is nil where it was not taken down.
+	Takedown *Takedown
+}
+
+// Store keeps what was taken down, and the audit log. What an admin does to an
+// account enters the log with the event of its trail, in the same transaction.
+// Every method is one transaction, durable when it returns nil.
+type Store interface {
+	// SetTakedown takes a record or a blob down, as a Takedown's Subject names
+	// it, or lifts that, and notes it. There need be no such record or blob. What
+	// is in force already keeps its date. account.ErrNotFound.
+	SetTakedown(ctx context.Context, accountID int64, subject string, m account.Applied, a Action) error
+	// Content returns what is known of a record or a blob; of none, the zero
+	// Content.
+	Content(ctx context.Context, accountID int64, subject string) (Content, error)
+	// Takedowns returns up to limit of an account's, with a subject behind after,
+	// in the order of subjects.
+	Takedowns(ctx context.Context, accountID int64, after string, limit int) ([]Takedown, error)
+	// Search returns up to limit accounts with an ID above after, by ID, that have
+	// text in their e-mail address or handle, whatever the case.
+	Search(ctx context.Context, text string, after int64, limit int) ([]*account.Account, error)
+	// SendMail queues a message and notes it: mail.ErrFull, mail.ErrTooLarge.
+	SendMail(ctx context.Context, m mail.Message, a Action) error
+	// Note writes an action down.
+	Note(ctx context.Context, a Action) error
+	// Audit returns actions, the latest first.
+	Audit(ctx context.Context, f AuditFilter) ([]Action, error)
+}

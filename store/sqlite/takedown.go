@@ -1,0 +1,140 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"zombiezen.com/go/sqlite"
+
+	"nestbox/account"
+	"nestbox/admin"
+	"nestbox/store/sqlite/groupcommit"
+)
+
+// takendown finds one row of a small table by its primary key.
+const takendown = "SELECT 1 FROM takedown WHERE account_id = ? AND subject = ?"
+
+// isTakendown says whether a record, by its key, or a blob, by its CID, was taken
+// down.
+func isTakendown(c *sqlite.Conn, accountID int64, subject string) (down bool, err error) {
+	err = query(c, takendown,
+		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, subject) },
+		func(*sqlite.Stmt) error { down = true; return nil })
+	if err != nil {
+		return false, fmt.Errorf("look for takedown: %w", err)
+	}
+	return down, nil
+}
+
+// SetTakedown implements admin.Store.
+func (db Admin) SetTakedown(ctx context.Context, accountID int64, subject string, m account.Applied, a admin.Action) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		if _, err := findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, accountID) }); err != nil {
+			return err
+		}
+		var err error
+		if m.Applied {
+			_, err = change(tx.Conn, `INSERT INTO takedown (account_id, subject, ref, at) VALUES (?, ?, ?, ?)
+				ON CONFLICT DO UPDATE SET ref = excluded.ref`,
+				func(s *sqlite.Stmt) {
+					s.BindInt64(1, accountID)
+					s.BindText(2, subject)
+					s.BindText(3, m.Ref)
+					bindTime(s, 4, a.At)
+				})
+		} else {
+			_, err = change(tx.Conn, "DELETE FROM takedown WHERE account_id = ? AND subject = ?",
+				func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, subject) })
+		}
+		if err != nil {
+			return fmt.Errorf("set takedown: %w", err)
+		}
+		return insertAudit(tx.Conn, a)
+	})
+}
+
+// Content implements admin.Store.
+func (db Admin) Content(ctx context.Context, accountID int64, subject string) (out admin.Content, err error) {
+	err = db.readTx(ctx, func(c *sqlite.Conn) error {
+		at := func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, subject) }
+		err := query(c, "SELECT ref, at FROM takedown WHERE account_id = ? AND subject = ?", at,
+			func(r *sqlite.Stmt) error {
+				out.Takedown = &admin.Takedown{Subject: subject, Ref: r.ColumnText(0), At: columnTime(r, 1)}
+				return nil
+			})
+		if err != nil {
+			return err
+		}
+		err = query(c, "SELECT cid FROM record WHERE repo_id = "+currentRepo+" AND key = ?2", at,
+			func(r *sqlite.Stmt) (err error) { out.CID, err = columnCID(r, 0); return err })
+		if err != nil {
+			return err
+		}
+		return query(c, "SELECT cid FROM blob WHERE account_id = ? AND cid = ?", at,
+			func(r *sqlite.Stmt) (err error) { out.CID, err = columnBlobCID(r, 0); return err })
+	})
+	if err != nil {
+		return admin.Content{}, fmt.Errorf("look for what was taken down: %w", err)
+	}
+	return out, nil
+}
+
+// Takedowns implements admin.Store.
+func (db Admin) Takedowns(ctx context.Context, accountID int64, after string, limit int) (out []admin.Takedown, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, "SELECT subject, ref, at FROM takedown WHERE account_id = ? AND subject > ? ORDER BY subject LIMIT ?",
+			func(s *sqlite.Stmt) {
+				s.BindInt64(1, accountID)
+				s.BindText(2, after)
+				s.BindInt64(3, max(0, int64(limit)))
+			},
+			func(r *sqlite.Stmt) error {
+				out = append(out, admin.Takedown{Subject: r.ColumnText(0), Ref: r.ColumnText(1), At: columnTime(r, 2)})
+				return nil
+			})
+	})
+	return out, wrap(err, "list takedowns")
+}
+
+// insertAudit appends to the audit log and drops what is beyond its limit.
+func insertAudit(c *sqlite.Conn, a admin.Action) error {
+	_, err := change(c, "INSERT INTO audit (at, who, what, did, subject, details, network, user_agent) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+		func(s *sqlite.Stmt) {
+			bindTime(s, 1, a.At)
+			s.BindText(2, a.Who)
+			s.BindText(3, a.What)
+			s.BindText(4, a.DID.String())
+			s.BindText(5, a.Subject)
+			s.BindText(6, a.Details)
+			s.BindText(7, a.Network)
+			s.BindText(8, a.UserAgent)
+		})
+	return errors.Join(wrap(err, "append to audit log"), trimAudit(c))
+}
+
+// auditEvent writes an event of an account's trail into the audit log.
+func auditEvent(c *sqlite.Conn, accountID int64, e account.Event) error {
+	details := e.Reason
+	if e.Ref != "" {
+		details = fmt.Sprintf("ref %q, %s", e.Ref, details)
+	}
+	_, err := change(c, `INSERT INTO audit (at, who, what, did, subject, details, network, user_agent)
+		SELECT ?2, ?3, ?4, did, '', ?5, ?6, ?7 FROM account WHERE id = ?1`,
+		func(s *sqlite.Stmt) {
+			s.BindInt64(1, accountID)
+			bindTime(s, 2, e.At)
+			s.BindText(3, e.Who)
+			s.BindText(4, string(e.Kind))
+			s.BindText(5, details)
+			s.BindText(6, e.Network)
+			s.BindText(7, e.UserAgent)
+		})
+	return errors.Join(wrap(err, "append to audit log"), trimAudit(c))
+}
+
+// trimAudit drops what is beyond the limit: numbers have no gaps.
+func trimAudit(c *sqlite.Conn) error {
+	_, err := change(c, "DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", func(s *sqlite.Stmt) { s.BindInt64(1, admin.AuditLimit) })
+	return wrap(err, "trim audit log")
+}
