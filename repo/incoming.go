@@ -96,9 +96,14 @@ type incoming struct {
 	file  *os.File
 	size  int64
 	root  cid.Cid
-	index []place // by hash
+	index index
 	buf   []byte
 }
+
+// index is where the blocks are: by the first byte of their hash, and sorted in
+// each part once all are there. To grow one part takes little more memory, where
+// one slice would take twice its own.
+type index [256][]place
 
 // place is where a block is: 16 bytes, since a large repository has millions.
 type place struct {
@@ -143,9 +148,6 @@ func (in *incoming) read(ctx context.Context) error {
 		return fmt.Errorf("%w: expected one root, the file has %d", ErrImport, len(c.Roots()))
 	}
 	in.root = c.Roots()[0]
-	// As large as it can get: to grow it would take twice its memory, and what is
-	// not used of it takes none.
-	in.index = make([]place, 0, min(in.size/(1+cidLength), maxBlocks))
 	for n := 0; ; n++ {
 		b, err := c.Next()
 		if errors.Is(err, io.EOF) {
@@ -162,11 +164,33 @@ func (in *incoming) read(ctx context.Context) error {
 		}
 		if dagcbor.IsBlockCID(b.CID) { // others are not of a repository
 			at := uint64(c.Offset()-int64(len(b.Data)))<<sizeBits | uint64(len(b.Data)) //nolint:gosec // both are small
-			in.index = append(in.index, place{hashOf(b.CID), at})
+			in.index.add(place{hashOf(b.CID), at})
 		}
 	}
-	slices.SortFunc(in.index, func(a, b place) int { return cmp.Compare(a.hash, b.hash) })
+	in.index.sort()
 	return nil
+}
+
+func (x *index) add(p place) {
+	part := &x[p.hash>>56]
+	*part = append(*part, p)
+}
+
+func (x *index) sort() {
+	for _, part := range x {
+		slices.SortFunc(part, func(a, b place) int { return cmp.Compare(a.hash, b.hash) })
+	}
+}
+
+// of returns the places of blocks whose hash starts so: most often one.
+func (x *index) of(hash uint64) []place {
+	part := x[hash>>56]
+	from, _ := slices.BinarySearchFunc(part, hash, func(p place, hash uint64) int { return cmp.Compare(p.hash, hash) })
+	to := from
+	for to < len(part) && part[to].hash == hash {
+		to++
+	}
+	return part[from:to]
 }
 
 // hashOf is the start of the hash in the CID of a block.
@@ -179,10 +203,8 @@ func (in *incoming) block(id cid.Cid) ([]byte, error) {
 	if !dagcbor.IsBlockCID(id) {
 		return nil, fmt.Errorf("block %s: %w", id, errMissing)
 	}
-	hash := hashOf(id)
-	i, _ := slices.BinarySearchFunc(in.index, hash, func(p place, hash uint64) int { return cmp.Compare(p.hash, hash) })
-	for ; i < len(in.index) && in.index[i].hash == hash; i++ {
-		at, size := int64(in.index[i].at>>sizeBits), int(in.index[i].at&(1<<sizeBits-1))
+	for _, p := range in.index.of(hashOf(id)) {
+		at, size := int64(p.at>>sizeBits), int(p.at&(1<<sizeBits-1))
 		in.buf = slices.Grow(in.buf[:0], cidLength+size)[:cidLength+size]
 		if _, err := in.file.ReadAt(in.buf, at-cidLength); err != nil {
 			return nil, fmt.Errorf("read import: %w", err)
