@@ -148,7 +148,8 @@ type TakedownPage struct {
 var errURI = errors.New("not the URI of a record: at://ACCOUNT/COLLECTION/KEY")
 
 func (s *Service) setTakedown(ctx context.Context, a ContentArgs) (TakedownLine, error) {
-	who, subject := a.Account, ""
+	who := a.Account
+	var subject string
 	if a.Blob != "" {
 		id, err := cid.Decode(a.Blob)
 		if err != nil {
