@@ -43,7 +43,7 @@ type rule struct {
 func arrows() map[string]rule {
 	// What is below every domain. internal/pdstest is not in it: it starts a
 	// whole server, so only tests and the benchmarks use it.
-	helpers := []string{"internal/durable", "internal/pause", "internal/seal"}
+	helpers := []string{"internal/durable", "internal/pause", "internal/safehttp", "internal/seal"}
 	format := []string{"dagcbor", "repo/car", "repo/mst", "firehose/event"} // of repositories and their events
 	foundations := slices.Concat(helpers, []string{"xrpc", "auth", "ratelimit", "plc", "mail"})
 	leaves := []string{"account", "identity", "repo", "blob", "firehose"}
@@ -73,6 +73,7 @@ func arrows() map[string]rule {
 		"internal/durable":          {},                                                     // helpers without a domain stand alone
 		"internal/pause":            {},                                                     // the same
 		"internal/seal":             {},                                                     // the same
+		"internal/safehttp":         {},                                                     // the same
 		"config":                    {imports: with("mail"), anyInTests: true},              // is read by server and cmd alone; domains get values
 		"config/internal/manual":    {imports: []string{"config"}},                          // writes the README's table from Config's comments
 

@@ -1,0 +1,166 @@
+// Package safehttp is the way to hosts that a stranger can name: identities,
+// services, clients. It reaches public addresses only, over https, and takes no
+// more time and memory than it was given.
+package safehttp
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Errors of a Client and of ReadAll.
+var (
+	// ErrForbidden: the URL, or the address behind its name, is none that a
+	// stranger may have us ask.
+	ErrForbidden = errors.New("not a public address")
+	// ErrTooLarge: the answer has more bytes than were allowed.
+	ErrTooLarge = errors.New("the answer is too large")
+)
+
+const (
+	// DefaultTimeout bounds a request, its redirects and its body together.
+	DefaultTimeout = 10 * time.Second
+
+	connectTimeout   = 5 * time.Second
+	maxRedirects     = 5
+	maxHeader        = 32 << 10 // bytes
+	maxConns         = 4        // of one host
+	maxIdle          = 64
+	idleTimeout      = 30 * time.Second
+	maxURL           = 2048 // bytes
+	defaultHTTPSPort = "443"
+)
+
+// Options of a Client.
+type Options struct {
+	// AllowLoopback lets it ask this machine, on any port and also by plain http:
+	// for development and tests.
+	AllowLoopback bool
+	// Timeout is DefaultTimeout where it is 0.
+	Timeout time.Duration
+	// Resolver and Roots are the system's where they are nil.
+	Resolver *net.Resolver
+	Roots    *x509.CertPool
+}
+
+// Client returns a client whose every connection is checked after its name was
+// resolved, so that a name cannot change its address in between, and whose every
+// redirect is checked like the first URL. It follows no proxy of the environment:
+// that one would resolve names itself.
+func Client(o Options) *http.Client {
+	dialer := &net.Dialer{
+		Timeout: connectTimeout, Resolver: o.Resolver,
+		ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error { return o.checkAddress(address) },
+	}
+	transport := &http.Transport{
+		DialContext:            dialer.DialContext,
+		TLSHandshakeTimeout:    connectTimeout,
+		ResponseHeaderTimeout:  o.timeout(),
+		MaxResponseHeaderBytes: maxHeader,
+		MaxConnsPerHost:        maxConns,
+		MaxIdleConns:           maxIdle,
+		IdleConnTimeout:        idleTimeout,
+		ForceAttemptHTTP2:      true,
+	}
+	if o.Roots != nil {
+		transport.TLSClientConfig = tlsConfig(o.Roots)
+	}
+	return &http.Client{
+		Transport: &checked{transport, o},
+		Timeout:   o.timeout(),
+		CheckRedirect: func(_ *http.Request, via []*http.Request) error {
+			if len(via) > maxRedirects {
+				return fmt.Errorf("%w: more than %d redirects", ErrForbidden, maxRedirects)
+			}
+			return nil
+		},
+	}
+}
+
+func (o Options) timeout() time.Duration {
+	if o.Timeout == 0 {
+		return DefaultTimeout
+	}
+	return o.Timeout
+}
+
+// checked is an http.RoundTripper that looks at each URL, a redirect's too.
+type checked struct {
+	next    *http.Transport
+	options Options
+}
+
+func (c *checked) RoundTrip(r *http.Request) (*http.Response, error) {
+	if err := c.options.checkURL(r.URL); err != nil {
+		return nil, err
+	}
+	return c.next.RoundTrip(r)
+}
+
+// CloseIdleConnections is called by http.Client's method of that name.
+func (c *checked) CloseIdleConnections() { c.next.CloseIdleConnections() }
+
+func (o Options) checkURL(u *url.URL) error {
+	switch {
+	case len(u.String()) > maxURL:
+		return fmt.Errorf("%w: its URL has more than %d bytes", ErrForbidden, maxURL)
+	case u.User != nil:
+		return fmt.Errorf("%w: its URL holds a user name", ErrForbidden)
+	case o.AllowLoopback && isLoopback(u.Hostname()):
+		return nil
+	case u.Scheme != "https":
+		return fmt.Errorf("%w: it is asked over %s", ErrForbidden, u.Scheme)
+	case u.Port() != "" && u.Port() != defaultHTTPSPort:
+		return fmt.Errorf("%w: it is asked on port %s", ErrForbidden, u.Port())
+	default:
+		return nil
+	}
+}
+
+// isLoopback says whether a URL's host names this machine. A name that resolves
+// to it does not count: plain http and other ports are for who means it.
+func isLoopback(host string) bool {
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.Unmap().IsLoopback()
+}
+
+// checkAddress is asked before each connection.
+func (o Options) checkAddress(address string) error {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("%w: %s", ErrForbidden, address)
+	}
+	if Public(at.Addr()) || o.AllowLoopback && at.Addr().Unmap().IsLoopback() {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrForbidden, at.Addr())
+}
+
+// ReadAll reads an answer's body of at most limit bytes, and closes it.
+func ReadAll(resp *http.Response, limit int64) ([]byte, error) {
+	defer func() { _ = resp.Body.Close() }() // what was read is all that is wanted
+	if resp.ContentLength > limit {
+		return nil, fmt.Errorf("%w: %d bytes", ErrTooLarge, resp.ContentLength)
+	}
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("read answer: %w", err)
+	}
+	if int64(len(raw)) > limit {
+		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
+	}
+	return raw, nil
+}

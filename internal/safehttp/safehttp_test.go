@@ -1,0 +1,218 @@
+package safehttp_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"nestbox/internal/safehttp"
+)
+
+func TestPublic(t *testing.T) {
+	for _, a := range []string{
+		"1.1.1.1", "8.8.8.8", "100.63.255.255", "100.128.0.0", "172.15.255.255", "172.32.0.0", "192.0.1.0", "198.17.255.255", "198.20.0.0",
+		"223.255.255.255", "2606:4700::1111", "2001:4860:4860::8888", "2a00::1", "::ffff:1.1.1.1", "64:ff9b::101:101",
+	} {
+		if !safehttp.Public(netip.MustParseAddr(a)) {
+			t.Errorf("%s is public", a)
+		}
+	}
+	for _, a := range []string{
+		"0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.127.255.255", "127.0.0.1", "127.255.255.254", "169.254.169.254",
+		"172.16.0.1", "172.31.255.255", "192.0.0.8", "192.0.2.1", "192.88.99.1", "192.168.1.1", "198.18.0.1", "198.19.255.255", "198.51.100.7",
+		"203.0.113.9", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255",
+		"::", "::1", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "fe80::1", "fe80::1%eth0", "fec0::1", "fc00::1", "fd00:ec2::254", "ff02::1",
+		"100::1", "2001::1", "2001:0:7f00:1::", "2001:10::1", "2001:20::1", "2001:db8::1", "2002:7f00:1::", "3fff::1", "5f00::1",
+		"64:ff9b::7f00:1", "64:ff9b::10.0.0.1", "64:ff9b:1::1",
+	} {
+		if safehttp.Public(netip.MustParseAddr(a)) {
+			t.Errorf("%s is not public", a)
+		}
+	}
+	if safehttp.Public(netip.Addr{}) {
+		t.Error("no address is public")
+	}
+}
+
+// get is the error of asking for a URL.
+func get(t *testing.T, c *http.Client, url string) (string, error) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return "", err
+	}
+	raw, err := safehttp.ReadAll(resp, 100)
+	return string(raw), err
+}
+
+// serve runs an https server and returns its port, and the roots that it is
+// trusted by for example.com.
+func serve(t *testing.T, h http.HandlerFunc) (url, port string, roots *x509.CertPool) {
+	t.Helper()
+	s := httptest.NewTLSServer(h)
+	t.Cleanup(s.Close)
+	roots = x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	_, port, err := net.SplitHostPort(s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.URL, port, roots
+}
+
+func TestForbidden(t *testing.T) {
+	reached := false
+	url, port, roots := serve(t, func(http.ResponseWriter, *http.Request) { reached = true })
+	c := safehttp.Client(safehttp.Options{Roots: roots})
+	for _, u := range []string{
+		url, "https://127.0.0.1", "https://localhost", "https://[::1]", "https://169.254.169.254", "http://1.1.1.1",
+		"https://1.1.1.1:8443", "https://user@1.1.1.1", "https://1.1.1.1/" + strings.Repeat("x", 2048), "ftp://1.1.1.1", "https://2130706433",
+	} {
+		if _, err := get(t, c, u); !errors.Is(err, safehttp.ErrForbidden) && !strings.Contains(u, "2130706433") || err == nil {
+			t.Errorf("%.60s: %v", u, err)
+		}
+	}
+	// In development this machine may be asked, and no other private one.
+	dev := safehttp.Client(safehttp.Options{Roots: roots, AllowLoopback: true})
+	if _, err := get(t, dev, url); err != nil || !reached {
+		t.Errorf("loopback in development: %v", err)
+	}
+	for _, u := range []string{"http://192.168.0.1", "https://10.0.0.1", "https://1.1.1.1:" + port, "http://127.0.0.1.example.com"} {
+		if _, err := get(t, dev, u); !errors.Is(err, safehttp.ErrForbidden) {
+			t.Errorf("%s in development: %v", u, err)
+		}
+	}
+}
+
+// TestAddressIsChecked: it is the address that counts, whatever a name said
+// before: each connection is checked when it is made.
+func TestAddressIsChecked(t *testing.T) {
+	_, _, roots := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("reached") })
+	asked := 0
+	c := safehttp.Client(safehttp.Options{Roots: roots, Resolver: resolver(t, func() [4]byte {
+		asked++
+		return [4]byte{127, 0, 0, 1}
+	})})
+	if _, err := get(t, c, "https://rebound.example.com"); !errors.Is(err, safehttp.ErrForbidden) || asked == 0 {
+		t.Errorf("asked %d times: %v", asked, err)
+	}
+}
+
+func TestRedirects(t *testing.T) {
+	var target string
+	hops := 0
+	url, _, roots := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		hops++
+		if r.URL.Path == "/end" {
+			_, _ = w.Write([]byte("here"))
+			return
+		}
+		http.Redirect(w, r, target, http.StatusFound)
+	})
+	c := safehttp.Client(safehttp.Options{Roots: roots, AllowLoopback: true})
+	target = "/end"
+	if got, err := get(t, c, url); got != "here" || err != nil {
+		t.Errorf("one redirect: %q, %v", got, err)
+	}
+	for _, target = range []string{"https://192.168.1.1/", "https://169.254.169.254/latest/meta-data", "http://example.com/", "https://example.com:22/", "file:///etc/passwd"} {
+		if _, err := get(t, c, url); err == nil || !errors.Is(err, safehttp.ErrForbidden) {
+			t.Errorf("to %s: %v", target, err)
+		}
+	}
+	hops, target = 0, "/again"
+	if _, err := get(t, c, url); !errors.Is(err, safehttp.ErrForbidden) || hops != 6 {
+		t.Errorf("for ever: %d hops, %v", hops, err)
+	}
+}
+
+func TestLimits(t *testing.T) {
+	release := make(chan struct{})
+	url, _, roots := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/exact":
+			_, _ = w.Write(make([]byte, 100))
+		case "/declared":
+			_, _ = w.Write(make([]byte, 101))
+		case "/streamed":
+			for range 200 {
+				_, _ = w.Write([]byte("x"))
+				_ = http.NewResponseController(w).Flush()
+			}
+		case "/header":
+			w.Header().Set("X-Long", strings.Repeat("x", 64<<10))
+		case "/slow":
+			_, _ = w.Write([]byte("x"))
+			_ = http.NewResponseController(w).Flush()
+			<-release
+		}
+	})
+	defer close(release)
+	c := safehttp.Client(safehttp.Options{Roots: roots, AllowLoopback: true})
+	if got, err := get(t, c, url+"/exact"); len(got) != 100 || err != nil {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	for _, path := range []string{"/declared", "/streamed"} {
+		if _, err := get(t, c, url+path); !errors.Is(err, safehttp.ErrTooLarge) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if _, err := get(t, c, url+"/header"); err == nil {
+		t.Error("a header of 64 KiB was taken")
+	}
+	hasty := safehttp.Client(safehttp.Options{Roots: roots, AllowLoopback: true, Timeout: 100 * time.Millisecond})
+	if _, err := get(t, hasty, url+"/slow"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a body that does not end: %v", err)
+	}
+}
+
+// TestCertificate: a server that cannot show who it is is not asked.
+func TestCertificate(t *testing.T) {
+	url, _, _ := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("reached") })
+	var unknown *tls.CertificateVerificationError
+	if _, err := get(t, safehttp.Client(safehttp.Options{AllowLoopback: true}), url); !errors.As(err, &unknown) {
+		t.Errorf("%v", err)
+	}
+}
+
+// resolver asks a DNS server on loopback that gives one address for every name.
+func resolver(t *testing.T, address func() [4]byte) *net.Resolver {
+	t.Helper()
+	conn, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	go func() {
+		buf := make([]byte, 512)
+		for {
+			n, from, err := conn.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			answer, err := answerTo(buf[:n], address())
+			if err == nil {
+				_, _ = conn.WriteTo(answer, from)
+			}
+		}
+	}()
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, "udp", conn.LocalAddr().String())
+		if err != nil {
+			return nil, fmt.Errorf("reach the test's DNS server: %w", err)
+		}
+		return c, nil
+	}}
+}
