@@ -33,6 +33,8 @@ type Config struct {
 	PLCURL string `env:"PDS_DID_PLC_URL" default:"https://plc.directory" dev:"embedded"`
 	// Domains below which people get handles, each with a leading dot, separated by commas. Without it: a dot and the host name.
 	HandleDomains []string `env:"PDS_SERVICE_HANDLE_DOMAINS" dev:".test"`
+	// Name servers, addresses or names, that are asked for the TXT records of handles which the system's does not find.
+	HandleBackupNameservers []string `env:"PDS_HANDLE_BACKUP_NAMESERVERS"`
 	// Whether signing up takes an invite code.
 	InviteRequired bool `env:"PDS_INVITE_REQUIRED" default:"true" dev:"false"`
 	// Password of `admin` in HTTP Basic authentication. Without it one is generated into the data directory.

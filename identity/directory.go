@@ -25,6 +25,8 @@ var (
 	// ErrNotRegistered: the directory does not know the DID, or knows it as
 	// ended.
 	ErrNotRegistered = errors.New("DID is not registered")
+	// ErrDeactivated is ErrNotRegistered of a DID that was ended by its owner.
+	ErrDeactivated = fmt.Errorf("%w: it is deactivated", ErrNotRegistered)
 	// ErrRefused: the directory answered that it does not take the operation.
 	ErrRefused = errors.New("the PLC directory refused the operation")
 	// ErrUnreached: nothing was sent.
@@ -118,8 +120,10 @@ func (d *Directory) get(ctx context.Context, path string) ([]byte, error) {
 	defer func() { _ = resp.Body.Close() }()
 	switch resp.StatusCode {
 	case http.StatusOK:
-	case http.StatusNotFound, http.StatusGone:
+	case http.StatusNotFound:
 		return nil, ErrNotRegistered
+	case http.StatusGone:
+		return nil, ErrDeactivated
 	default:
 		return nil, fmt.Errorf("ask the PLC directory: status %d", resp.StatusCode)
 	}

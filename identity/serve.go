@@ -5,49 +5,25 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
-
-	"nestbox/auth"
-	"nestbox/xrpc"
 )
 
-// Service answers for the identities of this server.
+// Service answers for identities: those of this server, and by the Resolver those
+// of others.
 type Service struct {
 	// Lookup returns the DID of an account here, "" where no account has the
-	// handle.
-	Lookup func(ctx context.Context, h syntax.Handle) (syntax.DID, error)
-	// DID and URL are the server's own.
-	DID syntax.DID
-	URL string
-}
-
-// HandleParams is what resolveHandle takes.
-type HandleParams struct {
-	Handle string `json:"handle"`
-}
-
-// HandleOutput is what resolveHandle answers.
-type HandleOutput struct {
-	DID syntax.DID `json:"did"`
-}
-
-// ResolveHandle is com.atproto.identity.resolveHandle, for the handles of this
-// server.
-func (s *Service) ResolveHandle(ctx context.Context, _ auth.Anyone, p HandleParams) (HandleOutput, error) {
-	h, err := syntax.ParseHandle(p.Handle)
-	if err != nil {
-		return HandleOutput{}, xrpc.InvalidRequest("Invalid handle format at $.handle")
-	}
-	did, err := s.Lookup(ctx, h.Normalize())
-	if err != nil {
-		return HandleOutput{}, xrpc.Unavailable(err)
-	}
-	if did == "" {
-		return HandleOutput{}, xrpc.BadRequest("HandleNotFound", "Unable to resolve handle")
-	}
-	return HandleOutput{did}, nil
+	// handle, or one that is not to be found by it.
+	Lookup   func(ctx context.Context, h syntax.Handle) (syntax.DID, error)
+	Resolver *Resolver
+	// DID and URL are the server's own; Domains those below which it gives
+	// handles, each with a leading dot.
+	DID     syntax.DID
+	URL     string
+	Domains []string
 }
 
 // ServeAtprotoDID is /.well-known/atproto-did: the DID of the account whose
@@ -93,4 +69,45 @@ func (s *Service) ServeDocument(w http.ResponseWriter, _ *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(doc)
+}
+
+// ServeTLSCheck is /tls-check?domain=: whether a proxy may get a certificate for
+// a host name, which is the server's own, or the handle of an account here
+// (https://caddyserver.com/docs/caddyfile/options#on-demand-tls).
+func (s *Service) ServeTLSCheck(w http.ResponseWriter, r *http.Request) {
+	domain := r.URL.Query().Get("domain")
+	answer := func(status int, name, message string) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(map[string]string{"error": name, "message": message}) // a client that has gone needs no answer
+	}
+	if domain == "" {
+		answer(http.StatusBadRequest, "InvalidRequest", "bad or missing domain query param")
+		return
+	}
+	own := strings.TrimPrefix(s.DID.String(), "did:web:")
+	if u, err := url.Parse(s.URL); err == nil {
+		own = u.Hostname()
+	}
+	h, err := syntax.ParseHandle(domain)
+	if err != nil {
+		answer(http.StatusBadRequest, "InvalidRequest", "domain is no host name")
+		return
+	}
+	if h = h.Normalize(); h.String() == strings.ToLower(own) {
+		_ = json.NewEncoder(w).Encode(map[string]bool{"success": true})
+		return
+	}
+	if !slices.ContainsFunc(s.Domains, func(d string) bool { return strings.HasSuffix(h.String(), d) }) {
+		answer(http.StatusBadRequest, "InvalidRequest", "handles are not provided on this domain")
+		return
+	}
+	switch did, err := s.Lookup(r.Context(), h); {
+	case err != nil:
+		answer(http.StatusInternalServerError, "InternalServerError", "Internal Server Error")
+	case did == "":
+		answer(http.StatusNotFound, "NotFound", "handle not found for this domain")
+	default:
+		_ = json.NewEncoder(w).Encode(map[string]bool{"success": true})
+	}
 }

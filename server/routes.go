@@ -63,7 +63,10 @@ func (s *Server) methods() map[string]xrpc.Method {
 		"com.atproto.sync.getBlob":          xrpc.Stream(auth.Viewer, s.blobs.GetBlob),
 		"com.atproto.sync.listBlobs":        xrpc.Query(auth.Viewer, s.blobs.ListBlobs),
 
-		"com.atproto.identity.resolveHandle": xrpc.Query(auth.Anyone, s.identity.ResolveHandle),
+		"com.atproto.identity.resolveHandle":   xrpc.Query(auth.Anyone, s.identity.ResolveHandle),
+		"com.atproto.identity.resolveDid":      xrpc.Query(auth.Anyone, s.identity.ResolveDID),
+		"com.atproto.identity.resolveIdentity": xrpc.Query(auth.Anyone, s.identity.ResolveIdentity),
+		"com.atproto.identity.refreshIdentity": xrpc.Procedure(auth.Standard, s.identity.RefreshIdentity),
 
 		"com.atproto.sync.subscribeRepos": xrpc.Stream(auth.Anyone, s.firehose.Subscribe),
 
@@ -85,6 +88,7 @@ func (s *Server) handler() http.Handler {
 	site.HandleFunc("GET /xrpc/_health", s.serveHealth)
 	site.Handle("/xrpc/_health", s.xrpc) // says what is wrong with other methods
 	site.HandleFunc("GET /.well-known/atproto-did", s.identity.ServeAtprotoDID)
+	site.HandleFunc("GET /tls-check", s.identity.ServeTLSCheck)
 	site.HandleFunc("GET /.well-known/did.json", s.identity.ServeDocument)
 	site.Handle("GET /robots.txt", text("# Hello!\n\n# The public API may be crawled.\nUser-agent: *\nAllow: /\n"))
 	site.Handle("GET /{$}", text("This is an AT Protocol Personal Data Server (PDS): Nestbox "+s.opts.Version+"\n\nMost API routes are under /xrpc/\nProtocol: https://atproto.com\n"))

@@ -16,8 +16,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/bluesky-social/indigo/atproto/syntax"
-
 	"nestbox/account"
 	"nestbox/admin"
 	"nestbox/auth"
@@ -94,6 +92,8 @@ type Server struct {
 	sessions  *session.Service
 	hosting   *hosting.Service
 	identity  *identity.Service
+	directory *identity.Directory
+	resolver  *identity.Resolver
 	checker   *identity.Checker
 	admin     *admin.Service
 	blobs     *blob.Service
@@ -204,8 +204,8 @@ func (s *Server) build() error {
 	}
 	accounts := sqlite.Accounts{DB: s.db}
 	hasher := account.NewHasher(min(runtime.GOMAXPROCS(0), 4))
-	dir := &identity.Directory{URL: s.PLC, Client: &http.Client{Timeout: plcTimeout}}
 	s.accounts = accounts
+	s.buildIdentity()
 	if err := errors.Join(s.buildBlobs(limits), s.buildMail(box)); err != nil {
 		return err
 	}
@@ -225,12 +225,10 @@ func (s *Server) build() error {
 			RecoveryKey: c.RecoveryDIDKey, RotationKey: rotation, PrivacyPolicyURL: c.PrivacyPolicyURL,
 			TermsOfServiceURL: c.TermsOfServiceURL, ContactEmail: c.ContactEmail, BlobUploadLimit: c.BlobUploadLimit,
 		},
-		Store: sqlite.Hosting{DB: s.db}, Accounts: accounts, Hasher: hasher, Directory: dir, Sessions: s.sessions, Repos: s.repos, Blobs: sqlite.Blobs{DB: s.db},
+		Store: sqlite.Hosting{DB: s.db}, Accounts: accounts, Hasher: hasher, Directory: s.directory, Sessions: s.sessions, Repos: s.repos, Blobs: sqlite.Blobs{DB: s.db},
 		Box: box, Limits: limits, Now: now, Log: log,
 	}
 	s.sessions.Document = s.hosting.Document
-	s.identity = &identity.Service{Lookup: s.lookupHandle, DID: syntax.DID(s.DID), URL: s.URL}
-	s.checker = &identity.Checker{Store: sqlite.Identities{DB: s.db}, Directory: dir, Now: now, Log: log}
 	s.admin = &admin.Service{
 		Store: sqlite.Admin{DB: s.db}, Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, Keyring: keyring, Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, Now: now,
 		TestMail: func(ctx context.Context, to string) (admin.MailTested, error) { return TestMail(ctx, c, now(), to) },
@@ -277,23 +275,6 @@ func (s *Server) unlimited(r *http.Request, c xrpc.Client) bool {
 	}
 	key := s.opts.Config.RateLimitBypassKey
 	return key.IsSet() && subtle.ConstantTimeCompare([]byte(r.Header.Get("X-Ratelimit-Bypass")), []byte(key.Reveal())) == 1
-}
-
-// lookupHandle answers for a handle of this server. That of an account which
-// was taken down, or which its owner deactivated, leads nowhere, as at the
-// reference.
-func (s *Server) lookupHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
-	a, err := s.accounts.ByHandle(ctx, h)
-	if errors.Is(err, account.ErrNotFound) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	if st := a.Status(); st == account.Takendown || st == account.Deactivated {
-		return "", nil
-	}
-	return a.DID, nil
 }
 
 // Serve runs the server until ctx ends, then stops it in order. ready is told
@@ -393,6 +374,9 @@ func (s *Server) Close() error {
 		if err := s.listener.Close(); !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
+	}
+	if s.resolver != nil {
+		s.resolver.Close()
 	}
 	if s.db != nil {
 		errs = append(errs, s.db.Close())

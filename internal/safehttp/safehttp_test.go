@@ -50,7 +50,7 @@ func get(t *testing.T, c *http.Client, url string) (string, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := c.Do(req)
+	resp, err := c.Do(req) //nolint:bodyclose // by ReadAll
 	if err != nil {
 		return "", err
 	}

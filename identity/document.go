@@ -1,0 +1,162 @@
+package identity
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/mr-tron/base58"
+)
+
+// Document is a DID document: what an identity says of itself
+// (https://atproto.com/specs/did). What it says may be anything: the accessors
+// return "" for what is missing or malformed.
+type Document struct {
+	// Raw is the document as it was received, JSON.
+	Raw []byte
+	ID  syntax.DID
+
+	aliases  []string
+	keys     []documentKey
+	services []documentService
+}
+
+type documentKey struct {
+	ID        string `json:"id"`
+	Type      string `json:"type"`
+	Multibase string `json:"publicKeyMultibase"`
+}
+
+type documentService struct {
+	ID       string `json:"id"`
+	Type     string `json:"type"`
+	Endpoint any    `json:"serviceEndpoint"` // other methods' documents have lists and objects
+}
+
+// The fragments of what an account's document holds.
+const (
+	fragmentKey = "atproto"
+	fragmentPDS = "atproto_pds"
+)
+
+// ParseDocument reads the document of a DID.
+func ParseDocument(did syntax.DID, raw []byte) (*Document, error) {
+	var d struct {
+		ID          string            `json:"id"`
+		AlsoKnownAs []string          `json:"alsoKnownAs"`
+		Keys        []documentKey     `json:"verificationMethod"`
+		Services    []documentService `json:"service"`
+	}
+	if err := json.Unmarshal(raw, &d); err != nil {
+		return nil, fmt.Errorf("DID document of %s: %w", did, err)
+	}
+	if d.ID != did.String() {
+		return nil, fmt.Errorf("DID document of %s: it is another's", did)
+	}
+	return &Document{Raw: raw, ID: did, aliases: d.AlsoKnownAs, keys: d.Keys, services: d.Services}, nil
+}
+
+// Handle returns the handle that the document names, in lower case: its first
+// alias that is an at:// URI, "" where that is no valid handle. Whether the
+// handle names the DID too is another question.
+func (d *Document) Handle() syntax.Handle {
+	for _, alias := range d.aliases {
+		if name, ok := strings.CutPrefix(alias, "at://"); ok {
+			h, err := syntax.ParseHandle(name)
+			if err != nil {
+				return ""
+			}
+			return h.Normalize()
+		}
+	}
+	return ""
+}
+
+// SigningKey returns the key, as did:key, that the account's commits and service
+// tokens are signed with.
+func (d *Document) SigningKey() string { return d.Key(fragmentKey) }
+
+// PDS returns the URL of the account's host.
+func (d *Document) PDS() string {
+	s := d.service(fragmentPDS)
+	if s == nil || s.Type != "AtprotoPersonalDataServer" {
+		return ""
+	}
+	return endpoint(s)
+}
+
+// Key returns the key, as did:key, with an id of that fragment.
+func (d *Document) Key(fragment string) string {
+	for _, k := range d.keys {
+		if !d.named(k.ID, fragment) {
+			continue
+		}
+		key, err := k.parse()
+		if err != nil {
+			return ""
+		}
+		return key.DIDKey()
+	}
+	return ""
+}
+
+func (k documentKey) parse() (atcrypto.PublicKey, error) {
+	if k.Type == "Multikey" {
+		return atcrypto.ParsePublicMultibase(k.Multibase)
+	}
+	// The older forms name the curve by their type, and hold the point alone.
+	encoded, ok := strings.CutPrefix(k.Multibase, "z")
+	if !ok {
+		return nil, fmt.Errorf("key %s: not in base58btc", k.ID)
+	}
+	raw, err := base58.Decode(encoded)
+	if err != nil {
+		return nil, fmt.Errorf("key %s: %w", k.ID, err)
+	}
+	switch k.Type {
+	case "EcdsaSecp256k1VerificationKey2019":
+		return atcrypto.ParsePublicUncompressedBytesK256(raw)
+	case "EcdsaSecp256r1VerificationKey2019":
+		return atcrypto.ParsePublicUncompressedBytesP256(raw)
+	default:
+		return nil, fmt.Errorf("key %s: type %q", k.ID, k.Type)
+	}
+}
+
+// Service returns the URL of the service with an id of that fragment.
+func (d *Document) Service(fragment string) string {
+	if s := d.service(fragment); s != nil {
+		return endpoint(s)
+	}
+	return ""
+}
+
+func (d *Document) service(fragment string) *documentService {
+	for i := range d.services {
+		if d.named(d.services[i].ID, fragment) {
+			return &d.services[i]
+		}
+	}
+	return nil
+}
+
+// named says whether an id within the document, relative or whole, has that
+// fragment.
+func (d *Document) named(id, fragment string) bool {
+	return id == "#"+fragment || id == d.ID.String()+"#"+fragment
+}
+
+func endpoint(s *documentService) string {
+	text, ok := s.Endpoint.(string)
+	if !ok {
+		return ""
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
+		return ""
+	}
+	return text
+}

@@ -1,0 +1,345 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/internal/safehttp"
+)
+
+// Errors of Resolver, besides ErrNotRegistered and ErrDeactivated. Any other error means that the
+// network did not answer.
+var (
+	// ErrUnsupported: a DID method that the protocol does not use, or a did:web
+	// with a path.
+	ErrUnsupported = errors.New("DID cannot be resolved")
+	// ErrHandleNotFound: the handle leads to no DID.
+	ErrHandleNotFound = errors.New("handle does not resolve")
+	// ErrHandleConflict: the handle leads to more than one DID.
+	ErrHandleConflict = errors.New("handle resolves to more than one DID")
+)
+
+const (
+	// lookupTimeout bounds one question to the network.
+	lookupTimeout = 3 * time.Second
+	// maxDocument and maxWellKnown bound answers, in bytes.
+	maxDocument  = maxAnswer
+	maxWellKnown = 2 << 10
+	// cachedDocuments and cachedHandles bound the memory of answers, in bytes.
+	cachedDocuments = 32 << 20
+	cachedHandles   = 8 << 20
+)
+
+// documentTimes are those of the reference.
+func documentTimes() cacheTimes {
+	return cacheTimes{stale: time.Hour, gone: 24 * time.Hour, negative: time.Minute}
+}
+
+// handleTimes are shorter: a handle that moved is looked up by people at once.
+func handleTimes() cacheTimes {
+	return cacheTimes{stale: 10 * time.Minute, gone: 24 * time.Hour, negative: time.Minute}
+}
+
+// ResolverOptions are what a Resolver needs.
+type ResolverOptions struct {
+	// Directory is asked for did:plc.
+	Directory *Directory
+	// HTTP reaches hosts that strangers name: see internal/safehttp.
+	HTTP *http.Client
+	// DNS finds the TXT records of handles; Backup is asked where it finds none,
+	// unless it is nil.
+	DNS, Backup TXTLookup
+	// Local returns the DID of a handle here. ours: only this server knows the
+	// handle, so that nobody else is asked.
+	Local func(ctx context.Context, h syntax.Handle) (did syntax.DID, ours bool, err error)
+	Now   func() time.Time
+}
+
+// TXTLookup is what a Resolver needs of a net.Resolver.
+type TXTLookup interface {
+	LookupTXT(ctx context.Context, name string) ([]string, error)
+}
+
+// Resolver finds the documents of DIDs and the DIDs of handles
+// (https://atproto.com/specs/did, https://atproto.com/specs/handle). Answers are
+// kept: an older one is given while it is renewed. It is to be closed.
+type Resolver struct {
+	options   ResolverOptions
+	work      *work
+	documents *cache[*Document]
+	handles   *cache[syntax.DID]
+}
+
+// NewResolver returns a Resolver with nothing in its caches.
+func NewResolver(o ResolverOptions) *Resolver {
+	r := &Resolver{options: o, work: newWork()}
+	r.documents = newCache(cachedDocuments, func(d *Document) int {
+		if d == nil {
+			return 0
+		}
+		return 3 * len(d.Raw) // what was parsed takes about as much again
+	}, &cache[*Document]{
+		times: documentTimes(), now: o.Now, work: r.work,
+		ask:     func(ctx context.Context, key string) (*Document, error) { return r.askDocument(ctx, syntax.DID(key)) },
+		certain: []error{ErrNotRegistered},
+	})
+	r.handles = newCache(cachedHandles, func(d syntax.DID) int { return len(d) }, &cache[syntax.DID]{
+		times: handleTimes(), now: o.Now, work: r.work,
+		ask:     func(ctx context.Context, key string) (syntax.DID, error) { return r.askHandle(ctx, syntax.Handle(key)) },
+		certain: []error{ErrHandleNotFound, ErrHandleConflict},
+	})
+	return r
+}
+
+// Close ends what is being looked up and waits for it.
+func (r *Resolver) Close() { r.work.close() }
+
+// DID returns the document of a DID: ErrNotRegistered, ErrDeactivated,
+// ErrUnsupported.
+func (r *Resolver) DID(ctx context.Context, did syntax.DID) (*Document, error) {
+	if err := supported(did); err != nil {
+		return nil, err
+	}
+	return r.documents.get(ctx, did.String())
+}
+
+// Fresh is DID that asks the network whatever is known, and remembers the answer.
+func (r *Resolver) Fresh(ctx context.Context, did syntax.DID) (*Document, error) {
+	if err := supported(did); err != nil {
+		return nil, err
+	}
+	return r.documents.renew(ctx, did.String())
+}
+
+// Handle returns the DID that a handle leads to: ErrHandleNotFound,
+// ErrHandleConflict. Whether the DID's document names the handle is another
+// question.
+func (r *Resolver) Handle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
+	return r.handle(ctx, h, r.handles.get)
+}
+
+// FreshHandle is Handle that asks the network whatever is known.
+func (r *Resolver) FreshHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
+	return r.handle(ctx, h, r.handles.renew)
+}
+
+func (r *Resolver) handle(ctx context.Context, h syntax.Handle, ask func(context.Context, string) (syntax.DID, error)) (syntax.DID, error) {
+	h = h.Normalize()
+	did, ours, err := r.options.Local(ctx, h)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("look for handle here: %w", err)
+	case did != "":
+		return did, nil
+	case ours || !h.AllowedTLD() || h.IsInvalidHandle():
+		return "", ErrHandleNotFound
+	}
+	return ask(ctx, h.String())
+}
+
+// Identity returns the document of a DID with its handle: handle.invalid where
+// that does not lead back to the DID.
+func (r *Resolver) Identity(ctx context.Context, did syntax.DID, fresh bool) (*Document, syntax.Handle, error) {
+	document, handle := r.DID, r.Handle
+	if fresh {
+		document, handle = r.Fresh, r.FreshHandle
+	}
+	d, err := document(ctx, did)
+	if err != nil {
+		return nil, "", err
+	}
+	claimed := d.Handle()
+	if claimed == "" {
+		return d, syntax.HandleInvalid, nil
+	}
+	back, err := handle(ctx, claimed)
+	if err != nil && ctx.Err() != nil {
+		return nil, "", err
+	}
+	if err != nil || back != did {
+		return d, syntax.HandleInvalid, nil //nolint:nilerr // whatever it is, the handle is not proven
+	}
+	return d, claimed, nil
+}
+
+func supported(did syntax.DID) error {
+	switch did.Method() {
+	case "plc":
+		return nil
+	case "web":
+		_, err := webURL(did)
+		return err
+	default:
+		return fmt.Errorf("%w: method %q", ErrUnsupported, did.Method())
+	}
+}
+
+// webURL is where the document of a did:web is. A port is for localhost alone,
+// which only development reaches.
+func webURL(did syntax.DID) (string, error) {
+	host := strings.ToLower(did.Identifier())
+	if name, port, ok := strings.Cut(host, "%3a"); ok && name == "localhost" {
+		return "http://" + name + ":" + port + "/.well-known/did.json", nil
+	}
+	if host == "localhost" {
+		return "http://localhost/.well-known/did.json", nil
+	}
+	if h, err := syntax.ParseHandle(host); err != nil || h.String() != host { // the syntax of host names
+		return "", fmt.Errorf("%w: %s names no host", ErrUnsupported, did)
+	}
+	return "https://" + host + "/.well-known/did.json", nil
+}
+
+func (r *Resolver) askDocument(ctx context.Context, did syntax.DID) (*Document, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	var raw []byte
+	var err error
+	if did.Method() == "plc" {
+		raw, err = r.options.Directory.Document(ctx, did)
+	} else {
+		raw, err = r.askWeb(ctx, did)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return ParseDocument(did, raw)
+}
+
+func (r *Resolver) askWeb(ctx context.Context, did syntax.DID) ([]byte, error) {
+	url, err := webURL(did)
+	if err != nil {
+		return nil, err
+	}
+	status, raw, err := r.fetch(ctx, url, maxDocument)
+	switch {
+	case err != nil:
+		return nil, err
+	case status == http.StatusOK:
+		return raw, nil
+	case status == http.StatusNotFound || status == http.StatusGone:
+		return nil, ErrNotRegistered
+	default:
+		return nil, fmt.Errorf("ask %s: status %d", url, status)
+	}
+}
+
+func (r *Resolver) fetch(ctx context.Context, url string, limit int64) (status int, body []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return 0, nil, fmt.Errorf("ask %s: %w", url, err)
+	}
+	resp, err := r.options.HTTP.Do(req) //nolint:bodyclose // by ReadAll
+	if err != nil {
+		return 0, nil, err
+	}
+	body, err = safehttp.ReadAll(resp, limit)
+	if err != nil && resp.StatusCode == http.StatusOK {
+		return 0, nil, fmt.Errorf("ask %s: %w", url, err)
+	}
+	return resp.StatusCode, body, nil
+}
+
+// answer is what one way of looking up a handle came to: a DID, or that there is
+// none, or an error.
+type answer struct {
+	did syntax.DID
+	err error
+}
+
+// askHandle asks by both ways at once, and takes no answer that the other way
+// contradicts.
+func (r *Resolver) askHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	byDNS := make(chan answer, 1)
+	go func() { byDNS <- r.askDNS(ctx, h) }()
+	web := r.askWellKnown(ctx, h)
+	dns := <-byDNS
+	switch {
+	case errors.Is(dns.err, ErrHandleConflict):
+		return "", dns.err
+	case dns.did != "" && web.did != "" && dns.did != web.did:
+		return "", fmt.Errorf("%w: DNS says %s, https says %s", ErrHandleConflict, dns.did, web.did)
+	case dns.did != "":
+		return dns.did, nil
+	case web.did != "":
+		return web.did, nil
+	case dns.err != nil:
+		return "", dns.err
+	case web.err != nil:
+		return "", web.err
+	default:
+		return "", ErrHandleNotFound
+	}
+}
+
+// askDNS looks for the TXT record of a handle, also at the backup servers.
+func (r *Resolver) askDNS(ctx context.Context, h syntax.Handle) answer {
+	a := txt(ctx, r.options.DNS, h)
+	if a.did == "" && !errors.Is(a.err, ErrHandleConflict) && r.options.Backup != nil {
+		if b := txt(ctx, r.options.Backup, h); b.did != "" || b.err != nil && a.err == nil {
+			return b
+		}
+	}
+	return a
+}
+
+func txt(ctx context.Context, dns TXTLookup, h syntax.Handle) answer {
+	// The dot: search domains of this machine do not count.
+	records, err := dns.LookupTXT(ctx, "_atproto."+h.String()+".")
+	if failed, ok := errors.AsType[*net.DNSError](err); ok && failed.IsNotFound {
+		return answer{}
+	}
+	if err != nil {
+		return answer{err: fmt.Errorf("look up TXT record: %w", err)}
+	}
+	var found answer
+	for _, record := range records {
+		value, ok := strings.CutPrefix(record, "did=")
+		if !ok {
+			continue
+		}
+		did, err := syntax.ParseDID(value)
+		switch {
+		case err != nil:
+		case found.did != "" && found.did != did:
+			return answer{err: fmt.Errorf("%w: TXT records say %s and %s", ErrHandleConflict, found.did, did)}
+		default:
+			found.did = did
+		}
+	}
+	return found
+}
+
+// askWellKnown asks the host that is named like the handle. Many handles have
+// none: that it cannot be reached says nothing, unless it is a matter of time.
+func (r *Resolver) askWellKnown(ctx context.Context, h syntax.Handle) answer {
+	status, body, err := r.fetch(ctx, "https://"+h.String()+"/.well-known/atproto-did", maxWellKnown)
+	switch {
+	case err != nil && timedOut(err):
+		return answer{err: err}
+	case err == nil && status >= http.StatusInternalServerError:
+		return answer{err: fmt.Errorf("ask %s: status %d", h, status)}
+	case err != nil || status != http.StatusOK:
+		return answer{}
+	}
+	line, _, _ := strings.Cut(string(body), "\n")
+	did, err := syntax.ParseDID(strings.TrimSpace(line))
+	if err != nil {
+		return answer{} // another program's page
+	}
+	return answer{did: did}
+}
+
+func timedOut(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}

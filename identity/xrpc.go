@@ -1,0 +1,127 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"nestbox/auth"
+	"nestbox/xrpc"
+)
+
+// The inputs and outputs of com.atproto.identity's look-ups.
+type (
+	HandleParams struct {
+		Handle string `json:"handle"`
+	}
+	HandleOutput struct {
+		DID syntax.DID `json:"did"`
+	}
+	DIDParams struct {
+		DID string `json:"did"`
+	}
+	DIDOutput struct {
+		DIDDoc jsontext.Value `json:"didDoc"`
+	}
+	IdentifierParams struct {
+		Identifier string `json:"identifier"`
+	}
+	IdentityOutput struct {
+		DID    syntax.DID     `json:"did"`
+		Handle syntax.Handle  `json:"handle"`
+		DIDDoc jsontext.Value `json:"didDoc"`
+	}
+)
+
+// ResolveHandle is com.atproto.identity.resolveHandle.
+func (s *Service) ResolveHandle(ctx context.Context, _ auth.Anyone, p HandleParams) (HandleOutput, error) {
+	h, err := syntax.ParseHandle(p.Handle)
+	if err != nil {
+		return HandleOutput{}, xrpc.InvalidRequest("Invalid handle format at $.handle")
+	}
+	did, err := s.Resolver.Handle(ctx, h)
+	if err != nil {
+		return HandleOutput{}, lookupError("handle", err)
+	}
+	return HandleOutput{did}, nil
+}
+
+// ResolveDID is com.atproto.identity.resolveDid.
+func (s *Service) ResolveDID(ctx context.Context, _ auth.Anyone, p DIDParams) (DIDOutput, error) {
+	did, err := syntax.ParseDID(p.DID)
+	if err != nil {
+		return DIDOutput{}, xrpc.InvalidRequest("Invalid DID at $.did")
+	}
+	d, err := s.Resolver.DID(ctx, did)
+	if err != nil {
+		return DIDOutput{}, lookupError("DID", err)
+	}
+	return DIDOutput{d.Raw}, nil
+}
+
+// ResolveIdentity is com.atproto.identity.resolveIdentity: the handle is proven
+// both ways, or handle.invalid.
+func (s *Service) ResolveIdentity(ctx context.Context, _ auth.Anyone, p IdentifierParams) (IdentityOutput, error) {
+	return s.identity(ctx, p.Identifier, false)
+}
+
+// RefreshIdentity is com.atproto.identity.refreshIdentity. It takes somebody who
+// is signed in: every call asks the network.
+func (s *Service) RefreshIdentity(ctx context.Context, _ auth.StandardCaller, in IdentifierParams) (IdentityOutput, error) {
+	return s.identity(ctx, in.Identifier, true)
+}
+
+func (s *Service) identity(ctx context.Context, identifier string, fresh bool) (IdentityOutput, error) {
+	did, err := s.did(ctx, identifier, fresh)
+	if err != nil {
+		return IdentityOutput{}, err
+	}
+	d, handle, err := s.Resolver.Identity(ctx, did, fresh)
+	if err != nil {
+		return IdentityOutput{}, lookupError("DID", err)
+	}
+	return IdentityOutput{did, handle, d.Raw}, nil
+}
+
+func (s *Service) did(ctx context.Context, identifier string, fresh bool) (syntax.DID, error) {
+	id, err := syntax.ParseAtIdentifier(identifier)
+	if err != nil {
+		return "", xrpc.InvalidRequest("Invalid DID or handle at $.identifier")
+	}
+	if did, err := id.AsDID(); err == nil {
+		return did, nil
+	}
+	h, err := id.AsHandle()
+	if err != nil {
+		return "", xrpc.InvalidRequest("Invalid DID or handle at $.identifier")
+	}
+	find := s.Resolver.Handle
+	if fresh {
+		find = s.Resolver.FreshHandle
+	}
+	did, err := find(ctx, h)
+	if err != nil {
+		return "", lookupError("handle", err)
+	}
+	return did, nil
+}
+
+// lookupError is an error of Resolver as the endpoints answer it. What the
+// network did not answer is no fault of this server: 400, as at the reference.
+func lookupError(what string, err error) error {
+	switch {
+	case errors.Is(err, ErrHandleNotFound):
+		return xrpc.BadRequest("HandleNotFound", "Unable to resolve handle")
+	case errors.Is(err, ErrHandleConflict):
+		return xrpc.BadRequest("HandleNotFound", "Unable to resolve handle: it leads to more than one DID")
+	case errors.Is(err, ErrDeactivated):
+		return xrpc.BadRequest("DidDeactivated", "DID is deactivated")
+	case errors.Is(err, ErrNotRegistered), errors.Is(err, ErrUnsupported):
+		return xrpc.BadRequest("DidNotFound", "Unable to resolve DID")
+	default:
+		return &xrpc.Error{Status: http.StatusBadRequest, Name: xrpc.NameInvalidRequest, Message: "Unable to resolve " + what, Cause: err}
+	}
+}

@@ -1,0 +1,72 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
+	"nestbox/identity"
+	"nestbox/internal/safehttp"
+	"nestbox/store/sqlite"
+)
+
+// buildIdentity makes what asks the network who people are.
+func (s *Server) buildIdentity() {
+	c, now := s.opts.Config, s.opts.Now
+	s.directory = &identity.Directory{URL: s.PLC, Client: &http.Client{Timeout: plcTimeout}}
+	o := identity.ResolverOptions{
+		Directory: s.directory, HTTP: safehttp.Client(safehttp.Options{AllowLoopback: c.DevMode}), DNS: net.DefaultResolver, Now: now,
+		Local: func(ctx context.Context, h syntax.Handle) (did syntax.DID, ours bool, err error) {
+			did, err = s.lookupHandle(ctx, h)
+			return did, slices.ContainsFunc(c.HandleDomains, func(d string) bool { return strings.HasSuffix(h.String(), d) }), err
+		},
+	}
+	if len(c.HandleBackupNameservers) > 0 {
+		o.Backup = nameservers(c.HandleBackupNameservers)
+	}
+	s.resolver = identity.NewResolver(o)
+	s.identity = &identity.Service{Lookup: s.lookupHandle, Resolver: s.resolver, DID: syntax.DID(s.DID), URL: s.URL, Domains: c.HandleDomains}
+	s.checker = &identity.Checker{Store: sqlite.Identities{DB: s.db}, Directory: s.directory, Now: now, Log: s.opts.Log}
+}
+
+// nameservers is a resolver that asks these, one after the other where one cannot
+// be reached.
+func nameservers(hosts []string) *net.Resolver {
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var failed []error
+		for _, host := range hosts {
+			if _, _, err := net.SplitHostPort(host); err != nil {
+				host = net.JoinHostPort(host, "53")
+			}
+			conn, err := new(net.Dialer).DialContext(ctx, network, host)
+			if err == nil {
+				return conn, nil
+			}
+			failed = append(failed, err)
+		}
+		return nil, errors.Join(failed...)
+	}}
+}
+
+// lookupHandle answers for a handle of this server. That of an account which
+// was taken down, or which its owner deactivated, leads nowhere, as at the
+// reference.
+func (s *Server) lookupHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
+	a, err := s.accounts.ByHandle(ctx, h)
+	if errors.Is(err, account.ErrNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if st := a.Status(); st == account.Takendown || st == account.Deactivated {
+		return "", nil
+	}
+	return a.DID, nil
+}
