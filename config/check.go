@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"net/mail"
+	"net/netip"
 	"net/url"
 	"os"
 	"slices"
@@ -92,6 +93,11 @@ func (c *Config) checkIdentity(f *Faults) {
 	for _, d := range c.HandleDomains {
 		if _, err := syntax.ParseHandle("abc" + d); err != nil || !strings.HasPrefix(d, ".") {
 			f.add("PDS_SERVICE_HANDLE_DOMAINS", fmt.Sprintf("%q is no handle domain", d), "write domains with a leading dot, like .example.com")
+		}
+	}
+	for _, n := range c.HandleBackupNameservers {
+		if !isHostOrAddress(n) {
+			f.add("PDS_HANDLE_BACKUP_NAMESERVERS", fmt.Sprintf("%q is no name server", n), "write addresses or host names, with or without a port, like 9.9.9.9 or [2620:fe::fe]:53")
 		}
 	}
 	if k := c.PLCRotationKey; k.IsSet() {
@@ -184,4 +190,21 @@ func (c *Config) checkBlobs(f *Faults) {
 	if c.BlobQuota < 0 {
 		f.add("PDS_BLOB_QUOTA", "it is under 0", "write a number of bytes, or 0 for no quota")
 	}
+}
+
+// isHostOrAddress says whether text names a host, by name or address, with or
+// without a port.
+func isHostOrAddress(text string) bool {
+	host := text
+	if h, port, err := net.SplitHostPort(text); err == nil {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return false
+		}
+		host = h
+	}
+	if _, err := netip.ParseAddr(host); err == nil || host == "localhost" {
+		return true
+	}
+	_, err := syntax.ParseHandle(host)
+	return err == nil
 }

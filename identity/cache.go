@@ -145,9 +145,6 @@ func (c *cache[V]) keep(key string, answer cached[V]) {
 	})
 }
 
-// forget has a key asked for anew.
-func (c *cache[V]) forget(key string) { c.entries.Invalidate(key) }
-
 // work runs questions: a bounded number, which Close ends and waits for.
 type work struct {
 	ctx  context.Context //nolint:containedctx // ended by Close

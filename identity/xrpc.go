@@ -29,7 +29,7 @@ type (
 	IdentifierParams struct {
 		Identifier string `json:"identifier"`
 	}
-	IdentityOutput struct {
+	InfoOutput struct {
 		DID    syntax.DID     `json:"did"`
 		Handle syntax.Handle  `json:"handle"`
 		DIDDoc jsontext.Value `json:"didDoc"`
@@ -64,26 +64,26 @@ func (s *Service) ResolveDID(ctx context.Context, _ auth.Anyone, p DIDParams) (D
 
 // ResolveIdentity is com.atproto.identity.resolveIdentity: the handle is proven
 // both ways, or handle.invalid.
-func (s *Service) ResolveIdentity(ctx context.Context, _ auth.Anyone, p IdentifierParams) (IdentityOutput, error) {
+func (s *Service) ResolveIdentity(ctx context.Context, _ auth.Anyone, p IdentifierParams) (InfoOutput, error) {
 	return s.identity(ctx, p.Identifier, false)
 }
 
 // RefreshIdentity is com.atproto.identity.refreshIdentity. It takes somebody who
 // is signed in: every call asks the network.
-func (s *Service) RefreshIdentity(ctx context.Context, _ auth.StandardCaller, in IdentifierParams) (IdentityOutput, error) {
+func (s *Service) RefreshIdentity(ctx context.Context, _ auth.StandardCaller, in IdentifierParams) (InfoOutput, error) {
 	return s.identity(ctx, in.Identifier, true)
 }
 
-func (s *Service) identity(ctx context.Context, identifier string, fresh bool) (IdentityOutput, error) {
+func (s *Service) identity(ctx context.Context, identifier string, fresh bool) (InfoOutput, error) {
 	did, err := s.did(ctx, identifier, fresh)
 	if err != nil {
-		return IdentityOutput{}, err
+		return InfoOutput{}, err
 	}
 	d, handle, err := s.Resolver.Identity(ctx, did, fresh)
 	if err != nil {
-		return IdentityOutput{}, lookupError("DID", err)
+		return InfoOutput{}, lookupError("DID", err)
 	}
-	return IdentityOutput{did, handle, d.Raw}, nil
+	return InfoOutput{did, handle, d.Raw}, nil
 }
 
 func (s *Service) did(ctx context.Context, identifier string, fresh bool) (syntax.DID, error) {
