@@ -19,9 +19,9 @@ type (
 	// Anyone proved nothing.
 	Anyone struct{}
 
-	// SignUpCaller proved nothing, and claims nothing: a service token, with
-	// which an account moves in, is refused.
-	SignUpCaller struct{}
+	// SignUpCaller proved nothing, or by a service token that it owns a DID, with
+	// which an account moves in.
+	SignUpCaller struct{ Owner syntax.DID }
 
 	// RefreshCaller presented a refresh token that has not expired. Whether its
 	// session lives is for the session package to say.
@@ -34,6 +34,14 @@ type (
 	// StandardCaller holds an access token of a live session, be it of the
 	// password or of an app password, of an account that is not taken down.
 	StandardCaller struct{ Access }
+
+	// StandardOrTakendownCaller is a StandardCaller, or someone who signed in to a
+	// taken-down account.
+	StandardOrTakendownCaller struct{ Access }
+
+	// UploadCaller may upload for an account: a StandardCaller, or a service that
+	// was given a token of the account for it.
+	UploadCaller struct{ DID syntax.DID }
 
 	// FullCaller holds an access token of a session that the account's own
 	// password opened.
@@ -88,23 +96,30 @@ type Verifier struct {
 	Sessions Sessions
 	// AdminPassword is the password of user "admin" in Basic authentication.
 	AdminPassword string
-	Now           func() time.Time
+	// Issuers finds who signs service tokens. ModService is the moderation service
+	// that is trusted like a moderator; "" for none.
+	Issuers    Issuers
+	ModService syntax.DID
+	Now        func() time.Time
 }
 
 // Anyone admits every request, with whatever credentials or none.
 func (v *Verifier) Anyone(context.Context, *http.Request) (Anyone, error) { return Anyone{}, nil }
 
-// SignUp admits who wants a new account. Credentials on that request mean an
-// account that moves in, which is refused clearly rather than ignored.
-func (v *Verifier) SignUp(_ context.Context, r *http.Request) (SignUpCaller, error) {
+// SignUp proves a SignUpCaller.
+func (v *Verifier) SignUp(ctx context.Context, r *http.Request) (SignUpCaller, error) {
 	kind, _, err := parseAuthorization(r.Header.Get("Authorization"))
+	if err != nil || kind != schemeBearer {
+		return SignUpCaller{}, err
+	}
+	t, err := v.service(ctx, r)
 	if err != nil {
 		return SignUpCaller{}, err
 	}
-	if kind == schemeBearer {
-		return SignUpCaller{}, xrpc.InvalidRequest("Moving an existing account to this server is not supported yet")
+	if t.Service != "" {
+		return SignUpCaller{}, errBadJWT("BadJwtIss", "jwt iss is a service, and no account")
 	}
-	return SignUpCaller{}, nil
+	return SignUpCaller{t.Issuer}, nil
 }
 
 // Refresh proves a RefreshCaller.
@@ -136,6 +151,25 @@ func (v *Verifier) refreshToken(ctx context.Context, r *http.Request, allowExpir
 func (v *Verifier) Standard(ctx context.Context, r *http.Request) (StandardCaller, error) {
 	a, err := v.access(ctx, r, ScopeAccess, ScopeAppPass, ScopeAppPassPrivileged)
 	return StandardCaller{a}, err
+}
+
+// StandardOrTakendown proves a StandardOrTakendownCaller.
+func (v *Verifier) StandardOrTakendown(ctx context.Context, r *http.Request) (StandardOrTakendownCaller, error) {
+	a, err := v.access(ctx, r, ScopeAccess, ScopeAppPass, ScopeAppPassPrivileged, ScopeTakendown)
+	return StandardOrTakendownCaller{a}, err
+}
+
+// Upload proves an UploadCaller.
+func (v *Verifier) Upload(ctx context.Context, r *http.Request) (UploadCaller, error) {
+	if token, err := bearer(r, true); err != nil || !isServiceToken(token) {
+		a, err := v.Standard(ctx, r)
+		return UploadCaller{a.DID}, err
+	}
+	t, err := v.service(ctx, r)
+	if err == nil && t.Service != "" {
+		err = errBadJWT("BadJwtIss", "jwt iss is a service, and no account")
+	}
+	return UploadCaller{t.Issuer}, err
 }
 
 // Full proves a FullCaller.
@@ -221,8 +255,16 @@ func (v *Verifier) Admin(_ context.Context, r *http.Request) (AdminCaller, error
 }
 
 // Moderator proves a ModeratorCaller. The admin is one.
-func (v *Verifier) Moderator(_ context.Context, r *http.Request) (ModeratorCaller, error) {
-	return ModeratorCaller{}, v.basic(r)
+func (v *Verifier) Moderator(ctx context.Context, r *http.Request) (ModeratorCaller, error) {
+	if kind, _, err := parseAuthorization(r.Header.Get("Authorization")); err != nil || kind != schemeBearer {
+		return ModeratorCaller{}, v.basic(r)
+	}
+	trusted := []string{""} // nobody
+	if v.ModService != "" {
+		trusted = []string{v.ModService.String(), v.ModService.String() + "#" + labeler}
+	}
+	t, err := v.service(ctx, r, trusted...)
+	return ModeratorCaller{t.Issuer}, err
 }
 
 func (v *Verifier) basic(r *http.Request) error {

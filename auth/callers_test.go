@@ -30,7 +30,7 @@ func TestAuthorization(t *testing.T) {
 		"viewer":  {pair.Access, func(r *http.Request) error { _, err := v.Viewer(r.Context(), r); return err }},
 		"signup":  {pair.Access, func(r *http.Request) error { _, err := v.SignUp(r.Context(), r); return err }},
 	}
-	moving := fault{400, "InvalidRequest", "Moving an existing account to this server is not supported yet"}
+	moving := fault{401, "BadJwtType", `Invalid jwt type "at+jwt"`} // it takes a service token
 	// Who need not prove anything still may not send what proves nothing.
 	viewer := func(header string, access fault) fault {
 		switch {

@@ -40,7 +40,7 @@ type Link struct {
 
 // UploadBlob is com.atproto.repo.uploadBlob. An account that is not active may
 // upload: one that moves in does, before it is activated.
-func (s *Service) UploadBlob(ctx context.Context, caller auth.StandardCaller, in xrpc.Upload) (UploadOutput, error) {
+func (s *Service) UploadBlob(ctx context.Context, caller auth.UploadCaller, in xrpc.Upload) (UploadOutput, error) {
 	if s.Limits != nil && !xrpc.ClientOf(ctx).Unlimited {
 		r := s.Limits.Take(caller.DID.String(), uploads)
 		r.SetHeaders(xrpc.Header(ctx))

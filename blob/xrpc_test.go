@@ -273,7 +273,7 @@ func TestUploadsAreLimited(t *testing.T) {
 	w.Limits = ratelimit.New(1000, w.clock)
 	client := xrpc.Client{Addr: netip.MustParseAddr("192.0.2.1")}
 	ctx := xrpc.WithClient(t.Context(), client)
-	caller := auth.StandardCaller{Access: auth.Access{DID: w.account.DID}}
+	caller := auth.UploadCaller{DID: w.account.DID}
 	upload := func(ctx context.Context) error {
 		_, err := w.UploadBlob(ctx, caller, xrpc.Upload{ContentType: "", Reader: strings.NewReader("x")})
 		return err

@@ -90,6 +90,9 @@ func (c *Config) checkIdentity(f *Faults) {
 	if _, err := syntax.ParseDID(c.ServiceDID); err != nil && c.ServiceDID != "" {
 		f.add("PDS_SERVICE_DID", fmt.Sprintf("%q is no DID", c.ServiceDID), "write one like did:web:pds.example.com")
 	}
+	if _, err := syntax.ParseDID(c.ModServiceDID); err != nil && c.ModServiceDID != "" {
+		f.add("PDS_MOD_SERVICE_DID", fmt.Sprintf("%q is no DID", c.ModServiceDID), "write one like did:plc:ar7c4by46qjdydhdevvrndac")
+	}
 	for _, d := range c.HandleDomains {
 		if _, err := syntax.ParseHandle("abc" + d); err != nil || !strings.HasPrefix(d, ".") {
 			f.add("PDS_SERVICE_HANDLE_DOMAINS", fmt.Sprintf("%q is no handle domain", d), "write domains with a leading dot, like .example.com")

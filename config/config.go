@@ -39,6 +39,8 @@ type Config struct {
 	InviteRequired bool `env:"PDS_INVITE_REQUIRED" default:"true" dev:"false"`
 	// Password of `admin` in HTTP Basic authentication. Without it one is generated into the data directory.
 	AdminPassword Secret `env:"PDS_ADMIN_PASSWORD" dev:"admin"`
+	// DID of the moderation service whose service tokens are taken like the admin's password where accounts, records and blobs are looked at and taken down.
+	ModServiceDID string `env:"PDS_MOD_SERVICE_DID"`
 	// Secret that signs session tokens (HMAC-SHA256 over its bytes), the first key of the keyring. Without it a key is generated into the data directory.
 	JWTSecret Secret `env:"PDS_JWT_SECRET"`
 	// Private key, 64 hexadecimal digits, that signs accounts' PLC operations. Without it one is generated into the data directory.

@@ -11,6 +11,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/account"
+	"nestbox/auth"
 	"nestbox/identity"
 	"nestbox/internal/safehttp"
 	"nestbox/store/sqlite"
@@ -33,6 +34,25 @@ func (s *Server) buildIdentity() {
 	s.resolver = identity.NewResolver(o)
 	s.identity = &identity.Service{Lookup: s.lookupHandle, Resolver: s.resolver, DID: syntax.DID(s.DID), URL: s.URL, Domains: c.HandleDomains}
 	s.checker = &identity.Checker{Store: sqlite.Identities{DB: s.db}, Directory: s.directory, Now: now, Log: s.opts.Log}
+}
+
+// issuers implements auth.Issuers.
+type issuers struct{ *identity.Resolver }
+
+// SigningKey implements auth.Issuers.
+func (i issuers) SigningKey(ctx context.Context, did syntax.DID, name string, fresh bool) (string, error) {
+	find := i.DID
+	if fresh {
+		find = i.Fresh
+	}
+	d, err := find(ctx, did)
+	if err != nil {
+		return "", err
+	}
+	if key := d.Key(name); key != "" {
+		return key, nil
+	}
+	return "", auth.ErrNoKey
 }
 
 // nameservers is a resolver that asks these, one after the other where one cannot

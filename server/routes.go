@@ -58,7 +58,7 @@ func (s *Server) methods() map[string]xrpc.Method {
 		"com.atproto.sync.getHead":         xrpc.Query(auth.Viewer, s.repos.GetHead),
 		"com.atproto.sync.getCheckout":     xrpc.Stream(auth.Viewer, s.repos.GetCheckout),
 
-		"com.atproto.repo.uploadBlob":       xrpc.Receive(auth.Standard, s.blobs.UploadBlob),
+		"com.atproto.repo.uploadBlob":       xrpc.Receive(auth.Upload, s.blobs.UploadBlob),
 		"com.atproto.repo.listMissingBlobs": xrpc.Query(auth.Standard, s.blobs.ListMissingBlobs),
 		"com.atproto.sync.getBlob":          xrpc.Stream(auth.Viewer, s.blobs.GetBlob),
 		"com.atproto.sync.listBlobs":        xrpc.Query(auth.Viewer, s.blobs.ListBlobs),

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
 	"nestbox/account"
 	"nestbox/admin"
 	"nestbox/auth"
@@ -233,7 +235,10 @@ func (s *Server) build() error {
 		Store: sqlite.Admin{DB: s.db}, Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, Keyring: keyring, Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, Now: now,
 		TestMail: func(ctx context.Context, to string) (admin.MailTested, error) { return TestMail(ctx, c, now(), to) },
 	}
-	s.verifier = &auth.Verifier{Keyring: keyring, Audience: s.DID, Sessions: s.sessions, AdminPassword: password, Now: now}
+	s.verifier = &auth.Verifier{
+		Keyring: keyring, Audience: s.DID, Sessions: s.sessions, AdminPassword: password,
+		Issuers: issuers{s.resolver}, ModService: syntax.DID(c.ModServiceDID), Now: now,
+	}
 	s.xrpc = &xrpc.Server{
 		Methods: s.methods(), MaxBody: xrpc.DefaultMaxBody, TrustedProxies: c.TrustedProxies,
 		Unlimited: s.unlimited, Admit: admit(limits), Log: log, Now: now,
