@@ -77,6 +77,9 @@ type CodeStore interface {
 	// TryCode is Code that counts a try. ErrCodeInvalid where there is none, or
 	// MaxCodeTries were counted before.
 	TryCode(ctx context.Context, id int64, p Purpose) (Code, error)
+	// UseCode uses up the code of a proof that changes nothing in the store.
+	// ErrCodeInvalid where another request was quicker.
+	UseCode(ctx context.Context, p Proof) error
 	// FindCode returns the code with that hash, and whose it is. ErrCodeInvalid
 	// where there is none.
 	FindCode(ctx context.Context, p Purpose, hash []byte) (*Account, Code, error)

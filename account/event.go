@@ -13,6 +13,8 @@ type EventKind string
 // The events of an account's trail: the answer to "why was I signed out?".
 const (
 	EventSignUp             EventKind = "account-created"
+	EventMovedIn            EventKind = "account-moved-in"
+	EventHandleChanged      EventKind = "handle-changed"
 	EventSignIn             EventKind = "sign-in"
 	EventSignOut            EventKind = "sign-out"
 	EventRefreshRefused     EventKind = "refresh-refused"

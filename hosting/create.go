@@ -26,7 +26,6 @@ var (
 	errNoEmail       = errors.New("e-mail is required")
 	errNoPassword    = errors.New("password is required")
 	errRecoveryKey   = errors.New("recovery key is not a did:key that can be used")
-	errMoveIn        = errors.New("moving in is not supported yet")
 	errDirectory     = errors.New("the PLC directory did not register the account")
 	errUnsettled     = errors.New("the PLC directory did not say whether it registered the account")
 )
@@ -38,6 +37,8 @@ type NewAccount struct {
 	Password    string
 	InviteCode  string
 	RecoveryKey string
+	// Owner is the DID that was proven to be the caller's, for moving in.
+	Owner syntax.DID
 	// ByAdmin: the operator makes it: no invite code is needed, reserved names
 	// are free.
 	ByAdmin bool
@@ -47,7 +48,7 @@ type NewAccount struct {
 // is left behind, except after errUnsettled: then Resume settles it within
 // minutes.
 func (s *Service) Create(ctx context.Context, in NewAccount) (*account.Account, error) {
-	p, err := s.check(ctx, in)
+	p, err := s.check(ctx, "", in)
 	if err != nil {
 		return nil, err
 	}
@@ -72,8 +73,9 @@ func (s *Service) Create(ctx context.Context, in NewAccount) (*account.Account, 
 }
 
 // check validates everything that can be wrong with a sign-up before a password
-// is hashed, in the order of the reference.
-func (s *Service) check(ctx context.Context, in NewAccount) (Pending, error) {
+// is hashed, in the order of the reference. did is that of who moves in, with a
+// handle of this service or their own.
+func (s *Service) check(ctx context.Context, did syntax.DID, in NewAccount) (Pending, error) {
 	p := Pending{InviteCode: in.InviteCode}
 	if in.Password == "" {
 		return p, errNoPassword
@@ -94,13 +96,31 @@ func (s *Service) check(ctx context.Context, in NewAccount) (Pending, error) {
 	if p.Handle, err = account.NormalizeHandle(in.Handle); err != nil {
 		return p, err
 	}
-	if err := account.CheckServiceHandle(p.Handle, s.Domains); err != nil && (!in.ByAdmin || !errors.Is(err, account.ErrHandleReserved)) {
+	if err := s.checkHandle(ctx, did, p.Handle, in.ByAdmin); err != nil {
 		return p, err
 	}
 	if in.RecoveryKey != "" && plc.CheckRotationKey(in.RecoveryKey) != nil {
 		return p, errRecoveryKey
 	}
 	return p, s.checkFree(ctx, p)
+}
+
+// checkHandle says whether an account may have a handle: one of this service, or,
+// where it has a DID, one that is proven to lead to that.
+func (s *Service) checkHandle(ctx context.Context, did syntax.DID, h syntax.Handle, byAdmin bool) error {
+	if did == "" || account.IsServiceHandle(h, s.Domains) {
+		err := account.CheckServiceHandle(h, s.Domains)
+		if byAdmin && errors.Is(err, account.ErrHandleReserved) {
+			return nil
+		}
+		return err
+	}
+	switch found, err := s.Resolver.FreshHandle(ctx, h); {
+	case errors.Is(err, identity.ErrHandleNotFound), errors.Is(err, identity.ErrHandleConflict), err == nil && found != did:
+		return errHandleProof
+	default:
+		return err
+	}
 }
 
 // checkFree spares a sign-up that cannot succeed the cost of its password. The

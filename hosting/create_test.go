@@ -116,7 +116,6 @@ func TestCreateAccountRefuses(t *testing.T) {
 		badEmail    = "This email address is not supported, please use a different email."
 		badRecovery = "Invalid recoveryKey: expected a did:key"
 		badForm     = "Input/handle must be a valid handle"
-		moveIn      = "Moving an existing account to this server is not supported yet"
 	)
 	for _, c := range []struct {
 		change        map[string]any
@@ -151,7 +150,7 @@ func TestCreateAccountRefuses(t *testing.T) {
 		{map[string]any{"recoveryKey": "did:plc:ewvi7nxzyoun6zhxrhs64oiz"}, "InvalidRequest", badRecovery},
 		{map[string]any{"recoveryKey": "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"}, "InvalidRequest", badRecovery},
 		{map[string]any{"inviteCode": "no-such-code"}, "InvalidInviteCode", "Provided invite code not available"},
-		{map[string]any{"did": "did:plc:ewvi7nxzyoun6zhxrhs64oiz"}, "InvalidRequest", moveIn},
+		{map[string]any{"did": "bob"}, "InvalidRequest", "Invalid DID at $.did"},
 		{map[string]any{"plcOp": map[string]any{}}, "InvalidRequest", `Unsupported input: "plcOp"`},
 	} {
 		t.Run(fmt.Sprint(c.change), func(t *testing.T) {
@@ -162,8 +161,10 @@ func TestCreateAccountRefuses(t *testing.T) {
 		a := s.Do(t, pdstest.Request{NSID: createAccount, Auth: auth, Body: map[string]string{
 			"handle": "bob.test", "email": "bob@example.com", "password": pdstest.Password,
 		}})
-		a.WantError(t, http.StatusBadRequest, "InvalidRequest", moveIn)
+		a.WantError(t, http.StatusUnauthorized, "BadJwt", "poorly formatted jwt")
 	}
+	signUp(t, s.Client, "bob", map[string]any{"did": "did:plc:ewvi7nxzyoun6zhxrhs64oiz"}).
+		WantError(t, http.StatusUnauthorized, "AuthenticationRequired", "Missing auth to create account with did: did:plc:ewvi7nxzyoun6zhxrhs64oiz")
 	// Nothing of all that was left behind.
 	if a := signUp(t, s.Client, "bob", nil); a.Status != http.StatusOK {
 		t.Errorf("bob after all: %d %s", a.Status, a.Body)

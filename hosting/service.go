@@ -66,9 +66,15 @@ type Service struct {
 	Settings
 
 	Store     Store
+	Handles   HandleStore
 	Accounts  account.Store
+	Notices   *account.Notices
 	Hasher    *account.Hasher
 	Directory *identity.Directory
+	Resolver  *identity.Resolver
+	Documents identity.Store
+	Codes     *account.Codes
+	Keys      *Keys
 	Sessions  Opener
 	Repos     Repos
 	Blobs     Blobs
@@ -88,13 +94,20 @@ const (
 	giveUpAfter = 15 * time.Minute
 )
 
-// Run finishes or undoes interrupted sign-ups until ctx ends.
+// Run finishes or undoes interrupted sign-ups, and deletes accounts whose owners
+// wanted it by now, until ctx ends.
 func (s *Service) Run(ctx context.Context) {
 	tick := time.NewTicker(resumeEvery)
 	defer tick.Stop()
 	for {
 		if err := s.Resume(ctx); err != nil && ctx.Err() == nil {
 			s.Log.LogAttrs(ctx, slog.LevelWarn, "interrupted sign-ups not settled", slog.String("cause", err.Error()))
+		}
+		if err := s.ResumeHandles(ctx); err != nil && ctx.Err() == nil {
+			s.Log.LogAttrs(ctx, slog.LevelWarn, "interrupted changes of handles not settled", slog.String("cause", err.Error()))
+		}
+		if err := s.DeleteDue(ctx); err != nil && ctx.Err() == nil {
+			s.Log.LogAttrs(ctx, slog.LevelError, "accounts not deleted that are due", slog.String("cause", err.Error()))
 		}
 		select {
 		case <-tick.C:

@@ -2,6 +2,7 @@ package hosting
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -28,6 +29,18 @@ type Pending struct {
 	CreatedAt  time.Time
 }
 
+// ReservedKey is a signing key that was promised to an account which moves in.
+type ReservedKey struct {
+	Public string // did:key
+	// DID is whom it was promised to; "" where that was not said.
+	DID        syntax.DID
+	Sealed     []byte
+	ReservedAt time.Time
+}
+
+// ErrTooManyKeys: no more keys can be reserved now.
+var ErrTooManyKeys = errors.New("too many signing keys are reserved")
+
 // Store keeps accounts while they come into being. Every method is one durable
 // transaction.
 type Store interface {
@@ -43,6 +56,20 @@ type Store interface {
 	Activate(ctx context.Context, id int64, document []byte, first *repo.Change, e account.Event) (*account.Account, error)
 	// Abandon undoes a reservation; one that is gone, or active, is no error.
 	Abandon(ctx context.Context, id int64) error
+	// MoveIn makes an account that exists elsewhere, deactivated, with an empty
+	// repository that nobody is told of, and returns it. The key that was reserved
+	// for its DID is reserved no longer. Errors: those of Reserve.
+	MoveIn(ctx context.Context, p Pending, document []byte, first repo.Change, e account.Event) (*account.Account, error)
+	// ReserveKey keeps a key until its time is over, and returns it, or the one
+	// that was reserved for the same DID before. Those reserved before the given
+	// time are gone. Where there are limit already: ErrTooManyKeys.
+	ReserveKey(ctx context.Context, k ReservedKey, expired time.Time, limit int) (ReservedKey, error)
+	// ReservedKey returns the key that was reserved for a DID since the given
+	// time: account.ErrNotFound.
+	ReservedKey(ctx context.Context, did syntax.DID, since time.Time) (ReservedKey, error)
+	// DeleteDue deletes one account whose owner deactivated it, and wants it
+	// deleted by now, and returns it, nil where there is none.
+	DeleteDue(ctx context.Context, now time.Time) (*account.Account, error)
 	// Pending returns the reservations, without password hash.
 	Pending(ctx context.Context) ([]Pending, error)
 	// SealedKey returns an account's sealed signing key, and whose it is.

@@ -46,23 +46,17 @@ type CreateOutput struct {
 var signUps = ratelimit.Limit{Name: "sign-ups", Points: 100, Window: 5 * time.Minute}
 
 // CreateAccount is com.atproto.server.createAccount.
-func (s *Service) CreateAccount(ctx context.Context, _ auth.SignUpCaller, in CreateInput) (CreateOutput, error) {
-	if client := xrpc.ClientOf(ctx); s.Limits != nil && !client.Unlimited {
-		r := s.Limits.Take(client.Network(), signUps)
-		r.SetHeaders(xrpc.Header(ctx))
-		if !r.Allowed {
-			return CreateOutput{}, xrpc.TooManyRequests(r.RetryAfter(s.Limits.Now()))
-		}
+func (s *Service) CreateAccount(ctx context.Context, caller auth.SignUpCaller, in CreateInput) (CreateOutput, error) {
+	if err := s.limit(ctx, xrpc.ClientOf(ctx).Network(), signUps); err != nil {
+		return CreateOutput{}, err
 	}
 	if len(in.PLCOp) > 0 {
 		return CreateOutput{}, xrpc.InvalidRequest(`Unsupported input: "plcOp"`)
 	}
-	if in.DID != "" {
-		return CreateOutput{}, wireError(errMoveIn, in)
+	n := NewAccount{
+		Handle: in.Handle, Email: in.Email, Password: in.Password, InviteCode: in.InviteCode, RecoveryKey: in.RecoveryKey, Owner: caller.Owner,
 	}
-	a, err := s.Create(ctx, NewAccount{
-		Handle: in.Handle, Email: in.Email, Password: in.Password, InviteCode: in.InviteCode, RecoveryKey: in.RecoveryKey,
-	})
+	a, err := s.create(ctx, in.DID, n)
 	if err != nil {
 		return CreateOutput{}, wireError(err, in)
 	}
@@ -73,6 +67,32 @@ func (s *Service) CreateAccount(ctx context.Context, _ auth.SignUpCaller, in Cre
 	xrpc.SetAccount(ctx, a.DID.String())
 	return CreateOutput{Handle: a.Handle, DID: a.DID, DIDDoc: a.Document, AccessJwt: pair.Access, RefreshJwt: pair.Refresh}, nil
 }
+
+// limit counts a request, and tells the client how many are left.
+func (s *Service) limit(ctx context.Context, key string, limits ...ratelimit.Limit) error {
+	if s.Limits == nil || xrpc.ClientOf(ctx).Unlimited {
+		return nil
+	}
+	r := s.Limits.Take(key, limits...)
+	r.SetHeaders(xrpc.Header(ctx))
+	if !r.Allowed {
+		return xrpc.TooManyRequests(r.RetryAfter(s.Limits.Now()))
+	}
+	return nil
+}
+
+func (s *Service) create(ctx context.Context, did string, n NewAccount) (*account.Account, error) {
+	if did == "" {
+		return s.Create(ctx, n)
+	}
+	who, err := syntax.ParseDID(did)
+	if err != nil {
+		return nil, errDID
+	}
+	return s.MoveIn(ctx, who, n)
+}
+
+var errDID = errors.New("not a DID")
 
 // wireError is the package's errors as the Lexicon of createAccount names them.
 func wireError(err error, in CreateInput) error {
@@ -108,8 +128,16 @@ func wireError(err error, in CreateInput) error {
 		return xrpc.BadRequest("InvalidHandle", err.Error())
 	case errors.Is(err, errRecoveryKey):
 		return xrpc.InvalidRequest("Invalid recoveryKey: expected a did:key")
-	case errors.Is(err, errMoveIn):
-		return xrpc.InvalidRequest("Moving an existing account to this server is not supported yet")
+	case errors.Is(err, errDID):
+		return xrpc.InvalidRequest("Invalid DID at $.did")
+	case errors.Is(err, errNotOwner):
+		return xrpc.Unauthorized(xrpc.NameAuthRequired, "Missing auth to create account with did: "+in.DID)
+	case errors.Is(err, errHandleProof):
+		return xrpc.InvalidRequest("External handle did not resolve to DID")
+	case errors.Is(err, account.ErrDIDTaken):
+		return xrpc.BadRequest("AlreadyExists", "Repo already exists")
+	case errors.Is(err, identity.ErrNotRegistered), errors.Is(err, identity.ErrUnsupported):
+		return xrpc.BadRequest("UnresolvableDid", "Could not resolve DID")
 	case errors.Is(err, errDirectory):
 		e := xrpc.Unavailable(err)
 		e.Message = "The PLC directory could not register the account; no account was made, please try again later"
@@ -171,9 +199,33 @@ func (s *Service) DeactivateAccount(ctx context.Context, caller auth.FullOrTaken
 	return s.setStatus(ctx, caller.DID, c, account.EventDeactivated)
 }
 
-// ActivateAccount is com.atproto.server.activateAccount.
+// ActivateAccount is com.atproto.server.activateAccount: only for who is, by
+// their DID document, at home here.
 func (s *Service) ActivateAccount(ctx context.Context, caller auth.FullCaller, _ xrpc.None) (xrpc.None, error) {
+	a, err := s.Accounts.ByDID(ctx, caller.DID)
+	if err != nil {
+		return xrpc.None{}, statusError(err)
+	}
+	d, err := s.pointsHere(ctx, a)
+	if err != nil {
+		return xrpc.None{}, statusError(err)
+	}
+	if err := s.Documents.SaveDocument(ctx, a.ID, d.Raw, d.Handle() != a.Handle, s.now()); err != nil {
+		return xrpc.None{}, xrpc.Unavailable(err)
+	}
 	return s.setStatus(ctx, caller.DID, account.StatusChange{Deactivated: new(false)}, account.EventActivated)
+}
+
+// statusError is an error of an account's change of status for the client.
+func statusError(err error) error {
+	switch {
+	case errors.Is(err, account.ErrNotFound):
+		return auth.ErrExpired() // deleted since the caller was proven
+	case errors.Is(err, errNotRegistered), errors.Is(err, errRotationKey), errors.Is(err, errEndpoint), errors.Is(err, errSigningKey):
+		return xrpc.InvalidRequest("%s", err.Error())
+	default:
+		return xrpc.Unavailable(err)
+	}
 }
 
 func (s *Service) setStatus(ctx context.Context, did syntax.DID, c account.StatusChange, kind account.EventKind) (xrpc.None, error) {
@@ -181,11 +233,8 @@ func (s *Service) setStatus(ctx context.Context, did syntax.DID, c account.Statu
 	if err == nil {
 		_, err = s.Accounts.SetStatus(ctx, a.ID, c, account.NewEvent(ctx, s.now(), kind, account.ActorOwner))
 	}
-	if errors.Is(err, account.ErrNotFound) {
-		return xrpc.None{}, auth.ErrExpired() // deleted since the caller was proven
-	}
 	if err != nil {
-		return xrpc.None{}, xrpc.Unavailable(err)
+		return xrpc.None{}, statusError(err)
 	}
 	return xrpc.None{}, nil
 }
@@ -213,10 +262,9 @@ func (s *Service) CheckAccountStatus(ctx context.Context, caller auth.StandardCa
 	if err != nil {
 		return StatusOutput{}, xrpc.Unavailable(err)
 	}
-	out := StatusOutput{
-		Activated: a.DeactivatedAt.IsZero(),
-		ValidDID:  !a.HandleInvalid && identity.PDSEndpoint(a.Document) == s.URL,
-	}
+	out := StatusOutput{Activated: a.DeactivatedAt.IsZero()}
+	_, err = s.pointsHere(ctx, a)
+	out.ValidDID = err == nil
 	switch r, err := s.Repos.Summary(ctx, a.ID); {
 	case err == nil:
 		out.RepoCommit, out.RepoRev = r.Head.CID.String(), r.Head.Rev.String()

@@ -22,6 +22,8 @@ var (
 	ErrUnsupported = errors.New("DID cannot be resolved")
 	// ErrHandleNotFound: the handle leads to no DID.
 	ErrHandleNotFound = errors.New("handle does not resolve")
+	// ErrHere: whether the handle is one of this server cannot be said.
+	ErrHere = errors.New("look for handle here")
 	// ErrHandleConflict: the handle leads to more than one DID.
 	ErrHandleConflict = errors.New("handle resolves to more than one DID")
 )
@@ -135,7 +137,7 @@ func (r *Resolver) handle(ctx context.Context, h syntax.Handle, ask func(context
 	did, ours, err := r.options.Local(ctx, h)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("look for handle here: %w", err)
+		return "", fmt.Errorf("%w: %w", ErrHere, err)
 	case did != "":
 		return did, nil
 	case ours || !h.AllowedTLD() || h.IsInvalidHandle():

@@ -28,5 +28,9 @@ type Store interface {
 	Due(ctx context.Context, before time.Time, limit int) ([]Subject, error)
 	// SaveDocument stores a DID document as seen at the given time and whether
 	// the handle was found not to verify.
+	// A document that says something else than the stored one is told of by an
+	// identity event, in the same transaction.
 	SaveDocument(ctx context.Context, accountID int64, document []byte, handleInvalid bool, at time.Time) error
+	// Announce is SaveDocument that tells of it in any case.
+	Announce(ctx context.Context, accountID int64, document []byte, handleInvalid bool, at time.Time) error
 }

@@ -121,6 +121,8 @@ func lookupError(what string, err error) error {
 		return xrpc.BadRequest("DidDeactivated", "DID is deactivated")
 	case errors.Is(err, ErrNotRegistered), errors.Is(err, ErrUnsupported):
 		return xrpc.BadRequest("DidNotFound", "Unable to resolve DID")
+	case errors.Is(err, ErrHere):
+		return xrpc.Unavailable(err)
 	default:
 		return &xrpc.Error{Status: http.StatusBadRequest, Name: xrpc.NameInvalidRequest, Message: "Unable to resolve " + what, Cause: err}
 	}

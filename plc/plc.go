@@ -87,30 +87,83 @@ func Create(d Data, signer atcrypto.PrivateKey) (syntax.DID, *didplc.RegularOp, 
 	return syntax.DID(did), op, nil
 }
 
-// Move returns the signed operation that follows last and changes nothing but
-// the URL of the account's host. Legacy genesis operations are carried over
-// into today's form, as the specification demands.
-func Move(last didplc.OpEnum, pds string, signer atcrypto.PrivateKey) (*didplc.RegularOp, error) {
-	var next didplc.RegularOp
-	switch {
-	case last.Regular != nil:
-		next = *last.Regular
-	case last.Legacy != nil:
-		next = last.Legacy.RegularOp()
-	default:
-		return nil, improper("the identity is a tombstone")
+// Change is what an operation changes of an identity: what is nil stays.
+type Change struct {
+	RotationKeys        []string
+	AlsoKnownAs         []string
+	VerificationMethods map[string]string
+	Services            map[string]didplc.OpService
+}
+
+// Update returns the signed operation that follows last with a change. Legacy
+// genesis operations are carried over into today's form, as the specification
+// demands.
+func Update(last didplc.OpEnum, c Change, signer atcrypto.PrivateKey) (*didplc.RegularOp, error) {
+	next, err := regular(last)
+	if err != nil {
+		return nil, err
 	}
 	prev := last.AsOperation().CID().String()
-	services := maps.Clone(next.Services)
-	if services == nil {
-		services = map[string]didplc.OpService{}
+	next.Type, next.Prev, next.Sig = typeOperation, &prev, nil
+	if c.RotationKeys != nil {
+		next.RotationKeys = c.RotationKeys
 	}
-	services[servicePDS] = didplc.OpService{Type: typePDS, Endpoint: pds}
-	next.Type, next.Services, next.Prev, next.Sig = typeOperation, services, &prev, nil
+	if c.AlsoKnownAs != nil {
+		next.AlsoKnownAs = c.AlsoKnownAs
+	}
+	if c.VerificationMethods != nil {
+		next.VerificationMethods = c.VerificationMethods
+	}
+	if c.Services != nil {
+		next.Services = c.Services
+	}
 	if err := next.Sign(signer); err != nil {
 		return nil, fmt.Errorf("sign operation: %w", err)
 	}
 	return &next, Check(&next)
+}
+
+// regular is an operation in today's form, not to be changed in its lists.
+func regular(last didplc.OpEnum) (didplc.RegularOp, error) {
+	switch {
+	case last.Regular != nil:
+		return *last.Regular, nil
+	case last.Legacy != nil:
+		return last.Legacy.RegularOp(), nil
+	default:
+		return didplc.RegularOp{}, improper("the identity is a tombstone")
+	}
+}
+
+// Move is Update of nothing but the URL of the account's host.
+func Move(last didplc.OpEnum, pds string, signer atcrypto.PrivateKey) (*didplc.RegularOp, error) {
+	op, err := regular(last)
+	if err != nil {
+		return nil, err
+	}
+	services := maps.Clone(op.Services)
+	if services == nil {
+		services = map[string]didplc.OpService{}
+	}
+	services[servicePDS] = didplc.OpService{Type: typePDS, Endpoint: pds}
+	return Update(last, Change{Services: services}, signer)
+}
+
+// Rename is Update of nothing but the handle, in the place of the first one.
+func Rename(last didplc.OpEnum, h syntax.Handle, signer atcrypto.PrivateKey) (*didplc.RegularOp, error) {
+	op, err := regular(last)
+	if err != nil {
+		return nil, err
+	}
+	alias := aliasPrefix + h.String()
+	// What names it already must not name it twice.
+	aliases := slices.DeleteFunc(slices.Clone(op.AlsoKnownAs), func(a string) bool { return a == alias })
+	if i := slices.IndexFunc(aliases, func(a string) bool { return strings.HasPrefix(a, aliasPrefix) }); i >= 0 {
+		aliases[i] = alias
+	} else {
+		aliases = slices.Insert(aliases, 0, alias)
+	}
+	return Update(last, Change{AlsoKnownAs: aliases}, signer)
 }
 
 // Decode parses an operation of any kind and checks its form. Unknown members

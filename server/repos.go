@@ -19,10 +19,11 @@ import (
 
 // buildRepos wires the repositories.
 func (s *Server) buildRepos(box *seal.Box, limits *ratelimit.Limiter) {
+	s.keys = hosting.NewKeys(sqlite.Hosting{DB: s.db}, box)
 	s.repos = &repo.Service{
 		Store:    sqlite.Repos{DB: s.db},
 		Accounts: repoAccounts{s.accounts, func(a *account.Account) []byte { return s.hosting.Document(a) }},
-		Keys:     hosting.NewKeys(sqlite.Hosting{DB: s.db}, box),
+		Keys:     s.keys,
 		Lexicons: lexicon.Known(), Limits: limits, Now: s.opts.Now, Log: s.opts.Log,
 		ClockID: rand.UintN(1024), //nolint:gosec // tells processes apart, and is no secret
 	}

@@ -24,6 +24,9 @@ func (s *Server) methods() map[string]xrpc.Method {
 		"com.atproto.server.deactivateAccount":  xrpc.Procedure(auth.FullOrTakendown, s.hosting.DeactivateAccount),
 		"com.atproto.server.checkAccountStatus": xrpc.Query(auth.Standard, s.hosting.CheckAccountStatus),
 		"com.atproto.server.describeServer":     xrpc.Query(auth.Anyone, s.hosting.DescribeServer),
+		"com.atproto.server.deleteAccount":      xrpc.Procedure(auth.Anyone, s.hosting.DeleteAccount),
+		"com.atproto.server.getServiceAuth":     xrpc.Query(auth.StandardOrTakendown, s.hosting.GetServiceAuth),
+		"com.atproto.server.reserveSigningKey":  xrpc.Procedure(auth.Anyone, s.hosting.ReserveSigningKey),
 		"com.atproto.server.createInviteCode":   xrpc.Procedure(auth.Admin, s.hosting.CreateInviteCode),
 		"com.atproto.server.createInviteCodes":  xrpc.Procedure(auth.Admin, s.hosting.CreateInviteCodes),
 
@@ -66,6 +69,13 @@ func (s *Server) methods() map[string]xrpc.Method {
 		"com.atproto.identity.resolveHandle":   xrpc.Query(auth.Anyone, s.identity.ResolveHandle),
 		"com.atproto.identity.resolveDid":      xrpc.Query(auth.Anyone, s.identity.ResolveDID),
 		"com.atproto.identity.resolveIdentity": xrpc.Query(auth.Anyone, s.identity.ResolveIdentity),
+		"com.atproto.identity.updateHandle":    xrpc.Procedure(auth.Standard, s.hosting.UpdateHandle),
+
+		"com.atproto.identity.getRecommendedDidCredentials": xrpc.Query(auth.Standard, s.hosting.GetRecommendedDIDCredentials),
+		"com.atproto.identity.requestPlcOperationSignature": xrpc.Procedure(auth.FullOrTakendown, s.hosting.RequestPLCOperationSignature),
+		"com.atproto.identity.signPlcOperation":             xrpc.Procedure(auth.FullOrTakendown, s.hosting.SignPLCOperation),
+		"com.atproto.identity.submitPlcOperation":           xrpc.Procedure(auth.Standard, s.hosting.SubmitPLCOperation),
+
 		"com.atproto.identity.refreshIdentity": xrpc.Procedure(auth.Standard, s.identity.RefreshIdentity),
 
 		"com.atproto.sync.subscribeRepos": xrpc.Stream(auth.Anyone, s.firehose.Subscribe),

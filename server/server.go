@@ -96,6 +96,7 @@ type Server struct {
 	identity  *identity.Service
 	directory *identity.Directory
 	resolver  *identity.Resolver
+	keys      *hosting.Keys
 	checker   *identity.Checker
 	admin     *admin.Service
 	blobs     *blob.Service
@@ -227,7 +228,8 @@ func (s *Server) build() error {
 			RecoveryKey: c.RecoveryDIDKey, RotationKey: rotation, PrivacyPolicyURL: c.PrivacyPolicyURL,
 			TermsOfServiceURL: c.TermsOfServiceURL, ContactEmail: c.ContactEmail, BlobUploadLimit: c.BlobUploadLimit,
 		},
-		Store: sqlite.Hosting{DB: s.db}, Accounts: accounts, Hasher: hasher, Directory: s.directory, Sessions: s.sessions, Repos: s.repos, Blobs: sqlite.Blobs{DB: s.db},
+		Store: sqlite.Hosting{DB: s.db}, Handles: sqlite.Hosting{DB: s.db}, Accounts: accounts, Notices: s.notices, Hasher: hasher, Directory: s.directory,
+		Resolver: s.resolver, Documents: sqlite.Identities{DB: s.db}, Codes: s.codes, Keys: s.keys, Sessions: s.sessions, Repos: s.repos, Blobs: sqlite.Blobs{DB: s.db},
 		Box: box, Limits: limits, Now: now, Log: log,
 	}
 	s.sessions.Document = s.hosting.Document

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -101,13 +102,13 @@ func TestForbidden(t *testing.T) {
 // before: each connection is checked when it is made.
 func TestAddressIsChecked(t *testing.T) {
 	_, _, roots := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("reached") })
-	asked := 0
+	var asked atomic.Int32
 	c := safehttp.Client(safehttp.Options{Roots: roots, Resolver: resolver(t, func() [4]byte {
-		asked++
+		asked.Add(1)
 		return [4]byte{127, 0, 0, 1}
 	})})
-	if _, err := get(t, c, "https://rebound.example.com"); !errors.Is(err, safehttp.ErrForbidden) || asked == 0 {
-		t.Errorf("asked %d times: %v", asked, err)
+	if _, err := get(t, c, "https://rebound.example.com"); !errors.Is(err, safehttp.ErrForbidden) || asked.Load() == 0 {
+		t.Errorf("asked %d times: %v", asked.Load(), err)
 	}
 }
 

@@ -361,16 +361,18 @@ func logSync(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time) error
 
 // Delete implements account.Store.
 func (db Accounts) Delete(ctx context.Context, id int64, at time.Time) error {
-	return db.update(ctx, id, func(tx *groupcommit.Tx, a *account.Account) error {
-		if _, err := deleteSessions(tx, db.DB, "account_id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
-			return err
-		}
-		if err := dropMails(tx.Conn, a.Email); err != nil {
-			return err
-		}
-		if _, err := change(tx.Conn, "DELETE FROM account WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
-			return fmt.Errorf("delete account: %w", err)
-		}
-		return logDeleted(tx, db.DB, a.DID, at)
-	})
+	return db.update(ctx, id, func(tx *groupcommit.Tx, a *account.Account) error { return deleteAccount(tx, db.DB, a, at) })
+}
+
+func deleteAccount(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time) error {
+	if _, err := deleteSessions(tx, db, "account_id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, a.ID) }); err != nil {
+		return err
+	}
+	if err := dropMails(tx.Conn, a.Email); err != nil {
+		return err
+	}
+	if _, err := change(tx.Conn, "DELETE FROM account WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, a.ID) }); err != nil {
+		return fmt.Errorf("delete account: %w", err)
+	}
+	return logDeleted(tx, db, a.DID, at)
 }

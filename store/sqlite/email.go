@@ -100,6 +100,11 @@ func (db Codes) TryCode(ctx context.Context, id int64, p account.Purpose) (code 
 	return code, err
 }
 
+// UseCode implements account.CodeStore.
+func (db Codes) UseCode(ctx context.Context, p account.Proof) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error { return useCode(tx.Conn, p) })
+}
+
 // FindCode implements account.CodeStore.
 func (db Codes) FindCode(ctx context.Context, p account.Purpose, hash []byte) (a *account.Account, code account.Code, err error) {
 	err = db.readTx(ctx, func(c *sqlite.Conn) error {

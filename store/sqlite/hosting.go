@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,34 +23,70 @@ var _ hosting.Store = Hosting{}
 // Reserve implements hosting.Store.
 func (db Hosting) Reserve(ctx context.Context, p hosting.Pending) (id int64, err error) {
 	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		for _, taken := range []struct {
-			where, value string
-			err          error
-		}{
-			{"handle = ?", p.Handle.String(), account.ErrHandleTaken},
-			{"email_key = ?", emailKey(p.Email), account.ErrEmailTaken},
-			{"did = ?", p.DID.String(), account.ErrDIDTaken},
-		} {
-			exists := false
-			err := query(tx.Conn, "SELECT 1 FROM account WHERE "+taken.where,
-				func(s *sqlite.Stmt) { s.BindText(1, taken.value) },
-				func(*sqlite.Stmt) error { exists = true; return nil })
-			if err != nil {
-				return fmt.Errorf("look for account: %w", err)
-			}
-			if exists {
-				return taken.err
-			}
-		}
-		if p.InviteCode != "" {
-			if err := useInvite(tx.Conn, p.InviteCode, p.DID, p.CreatedAt); err != nil {
-				return err
-			}
-		}
-		id, err = insertPending(tx.Conn, p)
+		id, err = reserve(tx.Conn, p)
 		return err
 	})
 	return id, err
+}
+
+// reserve takes what a new account takes, and inserts it.
+func reserve(c *sqlite.Conn, p hosting.Pending) (id int64, err error) {
+	for _, taken := range []struct {
+		where, value string
+		err          error
+	}{
+		{"handle = ?", p.Handle.String(), account.ErrHandleTaken},
+		{"email_key = ?", emailKey(p.Email), account.ErrEmailTaken},
+		{"did = ?", p.DID.String(), account.ErrDIDTaken},
+	} {
+		exists := false
+		err := query(c, "SELECT 1 FROM account WHERE "+taken.where,
+			func(s *sqlite.Stmt) { s.BindText(1, taken.value) },
+			func(*sqlite.Stmt) error { exists = true; return nil })
+		if err != nil {
+			return 0, fmt.Errorf("look for account: %w", err)
+		}
+		if exists {
+			return 0, taken.err
+		}
+	}
+	if being, err := handleBeingTaken(c, p.Handle, 0); err != nil || being {
+		return 0, errors.Join(err, account.ErrHandleTaken)
+	}
+	if p.InviteCode != "" {
+		if err := useInvite(c, p.InviteCode, p.DID, p.CreatedAt); err != nil {
+			return 0, err
+		}
+	}
+	return insertPending(c, p)
+}
+
+// MoveIn implements hosting.Store.
+func (db Hosting) MoveIn(ctx context.Context, p hosting.Pending, document []byte, first repo.Change, e account.Event) (a *account.Account, err error) {
+	p.Operation = nil
+	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		id, err := reserve(tx.Conn, p)
+		if err != nil {
+			return err
+		}
+		_, err = change(tx.Conn, "UPDATE account SET deactivated_at = ? WHERE id = ?",
+			func(s *sqlite.Stmt) { bindTime(s, 1, p.CreatedAt); s.BindInt64(2, id) })
+		if err != nil {
+			return fmt.Errorf("move account in: %w", err)
+		}
+		_, err = change(tx.Conn, "DELETE FROM reserved_key WHERE did = ?", func(s *sqlite.Stmt) { s.BindText(1, p.DID.String()) })
+		if err != nil {
+			return fmt.Errorf("use reserved key: %w", err)
+		}
+		first.AccountID = id
+		if err := errors.Join(saveDocument(tx.Conn, id, document, false, e.At), insertEvent(tx.Conn, id, e), beginRepo(tx, db.DB, id, first)); err != nil {
+			return err
+		}
+		a, err = findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) })
+		forget(tx, db.DB, p.DID)
+		return err
+	})
+	return a, err
 }
 
 func insertPending(c *sqlite.Conn, p hosting.Pending) (id int64, err error) {
@@ -66,7 +103,11 @@ func insertPending(c *sqlite.Conn, p hosting.Pending) (id int64, err error) {
 			s.BindText(7, p.InviteCode)
 			s.BindText(8, p.SigningKey)
 			s.BindBytes(9, p.SigningKeySealed)
-			s.BindBytes(10, p.Operation)
+			if p.Operation == nil {
+				s.BindNull(10)
+			} else {
+				s.BindBytes(10, p.Operation)
+			}
 		},
 		func(r *sqlite.Stmt) error { id = r.ColumnInt64(0); return nil })
 	if err != nil {
@@ -176,4 +217,88 @@ func (db Hosting) SealedKey(ctx context.Context, id int64) (did syntax.DID, seal
 		return "", nil, account.ErrNotFound
 	}
 	return did, sealed, nil
+}
+
+// ReserveKey implements hosting.Store.
+func (db Hosting) ReserveKey(ctx context.Context, k hosting.ReservedKey, expired time.Time, limit int) (kept hosting.ReservedKey, err error) {
+	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		_, err := change(tx.Conn, "DELETE FROM reserved_key WHERE reserved_at < ?", func(s *sqlite.Stmt) { bindTime(s, 1, expired) })
+		if err != nil {
+			return fmt.Errorf("sweep reserved keys: %w", err)
+		}
+		if k.DID != "" {
+			if kept, err = reservedKey(tx.Conn, k.DID, expired); !errors.Is(err, account.ErrNotFound) {
+				return err
+			}
+		}
+		count := 0
+		err = query(tx.Conn, "SELECT count(*) FROM reserved_key", nil, func(r *sqlite.Stmt) error { count = r.ColumnInt(0); return nil })
+		if err != nil {
+			return fmt.Errorf("count reserved keys: %w", err)
+		}
+		if count >= limit {
+			return hosting.ErrTooManyKeys
+		}
+		_, err = change(tx.Conn, "INSERT INTO reserved_key (public_key, did, sealed, reserved_at) VALUES (?, NULLIF(?, ''), ?, ?)",
+			func(s *sqlite.Stmt) {
+				s.BindText(1, k.Public)
+				s.BindText(2, k.DID.String())
+				s.BindBytes(3, k.Sealed)
+				bindTime(s, 4, k.ReservedAt)
+			})
+		if err != nil {
+			return fmt.Errorf("reserve key: %w", err)
+		}
+		kept = k
+		return nil
+	})
+	return kept, err
+}
+
+// ReservedKey implements hosting.Store.
+func (db Hosting) ReservedKey(ctx context.Context, did syntax.DID, since time.Time) (k hosting.ReservedKey, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		k, err = reservedKey(c, did, since)
+		return err
+	})
+	return k, err
+}
+
+func reservedKey(c *sqlite.Conn, did syntax.DID, since time.Time) (k hosting.ReservedKey, err error) {
+	err = query(c, "SELECT public_key, sealed, reserved_at FROM reserved_key WHERE did = ? AND reserved_at >= ?",
+		func(s *sqlite.Stmt) { s.BindText(1, did.String()); bindTime(s, 2, since) },
+		func(r *sqlite.Stmt) error {
+			k = hosting.ReservedKey{Public: r.ColumnText(0), DID: did, Sealed: columnBytes(r, 1), ReservedAt: columnTime(r, 2)}
+			return nil
+		})
+	if err != nil {
+		return k, fmt.Errorf("look for reserved key: %w", err)
+	}
+	if k.Public == "" {
+		return k, account.ErrNotFound
+	}
+	return k, nil
+}
+
+// DeleteDue implements hosting.Store.
+func (db Hosting) DeleteDue(ctx context.Context, now time.Time) (a *account.Account, err error) {
+	const due = "a.delete_after <= ?1 AND a.deactivated_at IS NOT NULL ORDER BY a.delete_after LIMIT 1"
+	at := func(s *sqlite.Stmt) { bindTime(s, 1, now) }
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		_, err := findAccount(c, due, at)
+		return err
+	})
+	if err == nil { // looked for first on a reader: most often there is none
+		err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+			if a, err = findAccount(tx.Conn, due, at); err != nil {
+				return err
+			}
+			forget(tx, db.DB, a.DID)
+			return deleteAccount(tx, db.DB, a, now)
+		})
+	}
+	if errors.Is(err, account.ErrNotFound) {
+		return nil, nil //nolint:nilnil // none is due
+	}
+	return a, err
 }

@@ -1,8 +1,11 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -41,9 +44,31 @@ func (db Identities) Due(ctx context.Context, before time.Time, limit int) ([]id
 
 // SaveDocument implements identity.Store.
 func (db Identities) SaveDocument(ctx context.Context, accountID int64, document []byte, handleInvalid bool, at time.Time) error {
-	return Accounts(db).update(ctx, accountID, func(tx *groupcommit.Tx, _ *account.Account) error {
-		return saveDocument(tx.Conn, accountID, document, handleInvalid, at)
+	return db.save(ctx, accountID, document, handleInvalid, at, func(was []byte) bool { return !sameJSON(was, document) })
+}
+
+// Announce implements identity.Store.
+func (db Identities) Announce(ctx context.Context, accountID int64, document []byte, handleInvalid bool, at time.Time) error {
+	return db.save(ctx, accountID, document, handleInvalid, at, func([]byte) bool { return true })
+}
+
+// save stores a document, and tells of it where news says so of the one before.
+func (db Identities) save(ctx context.Context, accountID int64, document []byte, handleInvalid bool, at time.Time, news func(was []byte) bool) error {
+	return Accounts(db).update(ctx, accountID, func(tx *groupcommit.Tx, a *account.Account) error {
+		if err := saveDocument(tx.Conn, accountID, document, handleInvalid, at); err != nil || !news(a.Document) {
+			return err
+		}
+		return logIdentity(tx, db.DB, a, at)
 	})
+}
+
+// sameJSON says whether two documents say the same, however they are written.
+func sameJSON(a, b []byte) bool {
+	if bytes.Equal(a, b) {
+		return true
+	}
+	var x, y any
+	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }
 
 func saveDocument(c *sqlite.Conn, accountID int64, document []byte, handleInvalid bool, at time.Time) error {

@@ -254,7 +254,7 @@ func testIdentity(t *testing.T, s Stores) {
 	}
 	s = s.Reopen()
 	never := newAccount(t, s, "never")
-	if err := s.Identity.SaveDocument(t.Context(), never.ID, []byte("{}"), false, time.Time{}); err != nil {
+	if err := s.Identity.SaveDocument(t.Context(), never.ID, never.Document, false, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	if list, err := s.Identity.Due(t.Context(), start, 10); err != nil || len(list) != 1 || list[0].DID != never.DID {

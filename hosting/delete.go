@@ -1,0 +1,78 @@
+package hosting
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
+	"nestbox/auth"
+	"nestbox/ratelimit"
+	"nestbox/xrpc"
+)
+
+// DeleteInput is what com.atproto.server.deleteAccount takes.
+type DeleteInput struct {
+	DID      string `json:"did"`
+	Password string `json:"password"`
+	Token    string `json:"token"`
+}
+
+// deletions limits tries to delete accounts of one client network.
+var deletions = ratelimit.Limit{Name: "deletions", Points: 50, Window: 5 * time.Minute}
+
+// DeleteAccount is com.atproto.server.deleteAccount: it takes the password, and
+// the code that requestAccountDelete has sent.
+func (s *Service) DeleteAccount(ctx context.Context, _ auth.Anyone, in DeleteInput) (xrpc.None, error) {
+	if err := s.limit(ctx, xrpc.ClientOf(ctx).Network(), deletions); err != nil {
+		return xrpc.None{}, err
+	}
+	did, err := syntax.ParseDID(in.DID)
+	if err != nil {
+		return xrpc.None{}, xrpc.InvalidRequest("Invalid DID at $.did")
+	}
+	if len(in.Password) > account.MaxUsedPassword {
+		return xrpc.None{}, xrpc.Unauthorized(xrpc.NameAuthRequired, "Password too long. Consider resetting your password.")
+	}
+	a, err := s.Accounts.ByDID(ctx, did)
+	if errors.Is(err, account.ErrNotFound) {
+		return xrpc.None{}, xrpc.InvalidRequest("account not found")
+	}
+	if err != nil {
+		return xrpc.None{}, xrpc.Unavailable(err)
+	}
+	xrpc.SetAccount(ctx, did.String())
+	c, err := s.Accounts.Credentials(ctx, a.ID)
+	if err != nil {
+		return xrpc.None{}, xrpc.Unavailable(err)
+	}
+	ok, _, err := s.Hasher.Verify(ctx, c.PasswordHash, in.Password)
+	if err != nil {
+		return xrpc.None{}, xrpc.Unavailable(err)
+	}
+	if !ok {
+		return xrpc.None{}, xrpc.Unauthorized(xrpc.NameAuthRequired, "Invalid did or password")
+	}
+	if _, err := s.Codes.Check(ctx, a, account.PurposeDeleteAccount, in.Token); err != nil {
+		return xrpc.None{}, account.CodeError(err)
+	}
+	if err := s.Accounts.Delete(ctx, a.ID, s.now()); err != nil && !errors.Is(err, account.ErrNotFound) {
+		return xrpc.None{}, xrpc.Unavailable(err)
+	}
+	return xrpc.None{}, nil
+}
+
+// DeleteDue deletes the accounts whose owners deactivated them, and wanted them
+// deleted by now.
+func (s *Service) DeleteDue(ctx context.Context) error {
+	for {
+		a, err := s.Store.DeleteDue(ctx, s.now())
+		if err != nil || a == nil {
+			return err
+		}
+		s.Log.LogAttrs(ctx, slog.LevelInfo, "account deleted as its owner wished", slog.String("did", a.DID.String()))
+	}
+}

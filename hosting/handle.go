@@ -1,0 +1,205 @@
+package hosting
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
+	"nestbox/auth"
+	"nestbox/identity"
+	"nestbox/mail"
+	"nestbox/plc"
+	"nestbox/ratelimit"
+	"nestbox/xrpc"
+)
+
+// Changing a handle is three steps: the new one is reserved, durably; the DID
+// document is made to name it; the account gets it, and the network is told, in
+// one transaction. After a crash Resume finishes what the document already says,
+// and undoes the rest.
+
+// HandleChange is a change of a handle that has begun.
+type HandleChange struct {
+	AccountID int64
+	DID       syntax.DID // set by HandleChanges
+	Handle    syntax.Handle
+	By        account.Actor
+	BegunAt   time.Time
+}
+
+// HandleStore keeps changes of handles. Every method is one durable transaction.
+type HandleStore interface {
+	// BeginHandle reserves a handle for an account. account.ErrHandleTaken where
+	// another has it, or is getting it; account.ErrStatusConflict where the
+	// account's handle is being changed already; account.ErrNotFound.
+	BeginHandle(ctx context.Context, c HandleChange) error
+	// FinishHandle gives the account the handle that was reserved, with the
+	// document that names it, tells the network of it and the owner.
+	// account.ErrNotFound where no change has begun.
+	FinishHandle(ctx context.Context, accountID int64, document []byte, e account.Event, mails ...mail.Message) error
+	// DropHandle undoes BeginHandle; a change that is gone is no error.
+	DropHandle(ctx context.Context, accountID int64) error
+	// HandleChanges returns those that have begun.
+	HandleChanges(ctx context.Context) ([]HandleChange, error)
+}
+
+// handleChanges limits those of one account.
+var handleChanges = []ratelimit.Limit{
+	{Name: "handles-5m", Points: 10, Window: 5 * time.Minute},
+	{Name: "handles-1d", Points: 50, Window: 24 * time.Hour},
+}
+
+// errNotNamed: the document of a did:web, which only its owner can change, does
+// not name the handle.
+var errNotNamed = errors.New("DID document does not name the handle")
+
+// HandleInput is what updateHandle takes.
+type HandleInput struct {
+	Handle string `json:"handle"`
+}
+
+// UpdateHandle is com.atproto.identity.updateHandle.
+func (s *Service) UpdateHandle(ctx context.Context, caller auth.StandardCaller, in HandleInput) (xrpc.None, error) {
+	if err := s.limit(ctx, caller.DID.String(), handleChanges...); err != nil {
+		return xrpc.None{}, err
+	}
+	a, err := s.Accounts.ByDID(ctx, caller.DID)
+	if err == nil {
+		err = s.SetHandle(ctx, a, in.Handle, account.ActorOwner)
+	}
+	return xrpc.None{}, HandleError(err, in.Handle)
+}
+
+// HandleError is an error of SetHandle for the client, in the reference's words.
+func HandleError(err error, handle string) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, account.ErrNotFound):
+		return auth.ErrExpired() // deleted since the caller was proven
+	case errors.Is(err, account.ErrStatusConflict):
+		return xrpc.InvalidRequest("The handle is being changed already; please try again in a minute")
+	case errors.Is(err, errNotNamed):
+		return xrpc.InvalidRequest("The DID document does not name the handle; add it there first")
+	case errors.Is(err, identity.ErrNotRegistered):
+		return xrpc.InvalidRequest("Could not resolve DID")
+	case errors.Is(err, identity.ErrRefused):
+		e := xrpc.InvalidRequest("The PLC directory refused the change: it may be that this server's rotation key is not among the DID's")
+		e.Cause = err
+		return e
+	default:
+		return wireError(err, CreateInput{Handle: handle})
+	}
+}
+
+// SetHandle gives an account another handle, or tells the network again of the
+// one that it has: below one of the service's domains, or one that leads to the
+// account's DID. An admin may give a reserved one. Errors: those of a handle at
+// sign-up; account.ErrStatusConflict; identity.ErrRefused; any other error may
+// mean that it is settled by Resume.
+func (s *Service) SetHandle(ctx context.Context, a *account.Account, handle string, by account.Actor) error {
+	h, err := account.NormalizeHandle(handle)
+	if err != nil {
+		return err
+	}
+	if err := s.checkHandle(ctx, a.DID, h, by == account.ActorAdmin); err != nil {
+		return err
+	}
+	c := HandleChange{AccountID: a.ID, Handle: h, By: by, BegunAt: s.now()}
+	if err := s.Handles.BeginHandle(ctx, c); err != nil {
+		return err
+	}
+	// From here on a client that leaves must not leave things half done.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), submitTimeout)
+	defer cancel()
+	document, err := s.nameHandle(ctx, a.DID, h)
+	if errors.Is(err, identity.ErrRefused) || errors.Is(err, identity.ErrUnreached) || errors.Is(err, errNotNamed) || errors.Is(err, identity.ErrNotRegistered) {
+		return errors.Join(err, s.Handles.DropHandle(ctx, a.ID))
+	}
+	if err != nil {
+		return err // what the directory has done Resume will see
+	}
+	return s.finishHandle(ctx, a, c, document)
+}
+
+// nameHandle makes a DID document name a handle, and returns it.
+func (s *Service) nameHandle(ctx context.Context, did syntax.DID, h syntax.Handle) ([]byte, error) {
+	if did.Method() == "plc" {
+		last, err := s.Directory.Last(ctx, did)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", identity.ErrUnreached, err) // nothing was sent
+		}
+		if d, ok := plc.DataOf(last); !ok || d.Handle.Normalize() != h {
+			op, err := plc.Rename(last, h, s.RotationKey)
+			if err != nil {
+				return nil, fmt.Errorf("%w: %w", identity.ErrRefused, err)
+			}
+			if err := s.Directory.Submit(ctx, did, op); err != nil {
+				return nil, err
+			}
+		}
+	}
+	d, err := s.Resolver.Fresh(ctx, did)
+	if err != nil {
+		return nil, err
+	}
+	if d.Handle() != h {
+		return nil, errNotNamed
+	}
+	return d.Raw, nil
+}
+
+func (s *Service) finishHandle(ctx context.Context, a *account.Account, c HandleChange, document []byte) error {
+	e := account.NewEvent(ctx, s.now(), account.EventHandleChanged, c.By)
+	e.Reason = c.Handle.String()
+	var mails []mail.Message
+	if a.Handle != c.Handle {
+		mails = s.Notices.Of(a, mail.NoticeHandle, e, c.Handle.String())
+	}
+	return s.Handles.FinishHandle(ctx, a.ID, document, e, mails...)
+}
+
+// ResumeHandles settles the changes of handles that a crash, or a directory that
+// did not answer, has left.
+func (s *Service) ResumeHandles(ctx context.Context) error {
+	changes, err := s.Handles.HandleChanges(ctx)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, c := range changes {
+		if s.now().Sub(c.BegunAt) < submitTimeout+time.Second {
+			continue // whoever began it is at work
+		}
+		if err := s.resumeHandle(ctx, c); err != nil {
+			failed = append(failed, fmt.Errorf("settle handle %s: %w", c.Handle, err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func (s *Service) resumeHandle(ctx context.Context, c HandleChange) error {
+	a, err := s.Accounts.ByDID(ctx, c.DID)
+	if errors.Is(err, account.ErrNotFound) {
+		return s.Handles.DropHandle(ctx, c.AccountID)
+	}
+	if err != nil {
+		return err
+	}
+	d, err := s.Resolver.Fresh(ctx, a.DID)
+	switch {
+	case errors.Is(err, identity.ErrNotRegistered):
+		return s.Handles.DropHandle(ctx, c.AccountID)
+	case err != nil:
+		return err
+	case d.Handle() != c.Handle:
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "change of a handle undone", slog.String("did", a.DID.String()))
+		return s.Handles.DropHandle(ctx, c.AccountID)
+	}
+	return s.finishHandle(ctx, a, c, d.Raw)
+}

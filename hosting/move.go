@@ -1,0 +1,168 @@
+package hosting
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
+	"nestbox/identity"
+	"nestbox/plc"
+)
+
+// Moving in: an account that exists elsewhere is made here, deactivated, under
+// the DID that it has; its repository, blobs and preferences are brought; its DID
+// document is pointed here; then it is activated
+// (https://atproto.com/guides/account-migration).
+
+// Errors of moving in.
+var (
+	errNotOwner    = errors.New("the DID is not proven to be the caller's")
+	errHandleProof = errors.New("handle does not resolve to the DID")
+)
+
+// MoveIn makes a deactivated account with a DID that in.Owner has proven to be
+// theirs. When it returns an error, nothing is left behind.
+func (s *Service) MoveIn(ctx context.Context, did syntax.DID, in NewAccount) (*account.Account, error) {
+	p, err := s.check(ctx, did, in)
+	if err != nil {
+		return nil, err
+	}
+	p.DID = did
+	if in.Owner != did {
+		return nil, errNotOwner
+	}
+	switch _, err := s.Accounts.ByDID(ctx, did); {
+	case err == nil:
+		return nil, account.ErrDIDTaken
+	case !errors.Is(err, account.ErrNotFound):
+		return nil, err
+	}
+	document, err := s.Resolver.Fresh(ctx, did)
+	if err != nil {
+		return nil, fmt.Errorf("document of who moves in: %w", err)
+	}
+	if p.PasswordHash, err = s.Hasher.Hash(ctx, in.Password); err != nil {
+		return nil, err
+	}
+	key, err := s.keyFor(ctx, &p)
+	if err != nil {
+		return nil, err
+	}
+	p.CreatedAt = s.now()
+	first, err := s.Repos.Genesis(did, key, p.CreatedAt)
+	if err != nil {
+		return nil, err
+	}
+	e := account.NewEvent(ctx, p.CreatedAt, account.EventMovedIn, account.ActorOwner)
+	return s.Store.MoveIn(ctx, p, document.Raw, first, e)
+}
+
+// keyFor gives who moves in the signing key that was reserved for the DID, or a
+// new one.
+func (s *Service) keyFor(ctx context.Context, p *Pending) (atcrypto.PrivateKey, error) {
+	k, err := s.Store.ReservedKey(ctx, p.DID, s.now().Add(-reservedFor))
+	if errors.Is(err, account.ErrNotFound) {
+		k, err = s.newKey(p.DID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.SigningKey, p.SigningKeySealed = k.Public, k.Sealed
+	return OpenKey(s.Box, p.DID, k.Sealed)
+}
+
+// newKey makes a signing key, sealed for a DID.
+func (s *Service) newKey(did syntax.DID) (ReservedKey, error) {
+	private, err := atcrypto.GeneratePrivateKeyK256()
+	if err != nil {
+		return ReservedKey{}, fmt.Errorf("make signing key: %w", err)
+	}
+	public, err := private.PublicKey()
+	if err != nil {
+		return ReservedKey{}, fmt.Errorf("make signing key: %w", err)
+	}
+	return ReservedKey{
+		Public: public.DIDKey(), DID: did, Sealed: s.Box.Seal(private.Bytes(), signingKeyLabel(did)), ReservedAt: s.now(),
+	}, nil
+}
+
+const (
+	// reservedFor is how long a signing key is reserved.
+	reservedFor = 7 * 24 * time.Hour
+	// maxReserved is how many are, at most.
+	maxReserved = 100_000
+)
+
+// ReserveKey promises a signing key to an account that will move in: to the same
+// DID the same key, until it moved in. It returns the key as did:key.
+func (s *Service) ReserveKey(ctx context.Context, did syntax.DID) (string, error) {
+	k, err := s.newKey(did)
+	if err == nil {
+		k, err = s.Store.ReserveKey(ctx, k, s.now().Add(-reservedFor), maxReserved)
+	}
+	return k.Public, err
+}
+
+// What keeps a DID document from being that of an account here, as the reference
+// words it.
+var (
+	errNotRegistered = errors.New("Could not resolve DID")                                                   //nolint:staticcheck // for people
+	errRotationKey   = errors.New("Server rotation key not included in PLC DID data")                        //nolint:staticcheck // for people
+	errEndpoint      = errors.New("DID document atproto_pds service endpoint does not match PDS public url") //nolint:staticcheck // for people
+	errSigningKey    = errors.New("DID document verification method does not match expected signing key")    //nolint:staticcheck // for people
+)
+
+// pointsHere asks the network whether an account's DID document names this server
+// and the key that it signs with, and returns the document. For did:plc this
+// server must be able to change it, too.
+func (s *Service) pointsHere(ctx context.Context, a *account.Account) (*identity.Document, error) {
+	if a.DID.Method() == "plc" {
+		data, err := s.registered(ctx, a.DID)
+		if err != nil {
+			return nil, err
+		}
+		server, err := s.RotationKey.PublicKey()
+		if err != nil {
+			return nil, fmt.Errorf("read rotation key: %w", err)
+		}
+		if !slices.Contains(data.RotationKeys, server.DIDKey()) {
+			return nil, errRotationKey
+		}
+	}
+	d, err := s.Resolver.Fresh(ctx, a.DID)
+	switch {
+	case errors.Is(err, identity.ErrNotRegistered):
+		return nil, errNotRegistered
+	case err != nil:
+		return nil, err
+	case d.PDS() != s.URL:
+		return nil, errEndpoint
+	case d.SigningKey() != a.SigningKey:
+		return nil, errSigningKey
+	}
+	return d, nil
+}
+
+// registered is what the PLC directory says of a DID now.
+func (s *Service) registered(ctx context.Context, did syntax.DID) (plc.Data, error) {
+	ctx, cancel := context.WithTimeout(ctx, submitTimeout)
+	defer cancel()
+	last, err := s.Directory.Last(ctx, did)
+	if errors.Is(err, identity.ErrNotRegistered) {
+		return plc.Data{}, errNotRegistered
+	}
+	if err != nil {
+		return plc.Data{}, err
+	}
+	data, ok := plc.DataOf(last)
+	if !ok {
+		return plc.Data{}, errNotRegistered // it was ended
+	}
+	return data, nil
+}

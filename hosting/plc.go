@@ -1,0 +1,208 @@
+package hosting
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	didplc "github.com/did-method-plc/go-didplc"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"nestbox/account"
+	"nestbox/auth"
+	"nestbox/identity"
+	"nestbox/plc"
+	"nestbox/xrpc"
+)
+
+// The owner's own changes of a did:plc identity, above all for moving: the host
+// that holds a rotation key signs an operation, and the one that it points to
+// checks and submits it (https://web.plc.directory/spec/v0.1/did-plc).
+
+// typePDS is the type of the service that an account's host is.
+const typePDS = "AtprotoPersonalDataServer"
+
+// The inputs and outputs of com.atproto.identity's operations.
+type (
+	Credentials struct {
+		RotationKeys        []string                    `json:"rotationKeys,omitzero"`
+		AlsoKnownAs         []string                    `json:"alsoKnownAs"`
+		VerificationMethods map[string]string           `json:"verificationMethods"`
+		Services            map[string]didplc.OpService `json:"services"`
+	}
+	SignInput struct {
+		Token               string                      `json:"token,omitzero"`
+		RotationKeys        []string                    `json:"rotationKeys,omitzero"`
+		AlsoKnownAs         []string                    `json:"alsoKnownAs,omitzero"`
+		VerificationMethods map[string]string           `json:"verificationMethods,omitzero"`
+		Services            map[string]didplc.OpService `json:"services,omitzero"`
+	}
+	SignOutput struct {
+		Operation jsontext.Value `json:"operation"`
+	}
+	SubmitInput struct {
+		Operation jsontext.Value `json:"operation"`
+	}
+)
+
+// GetRecommendedDIDCredentials is
+// com.atproto.identity.getRecommendedDidCredentials: what the DID document of who
+// is at home here should say.
+func (s *Service) GetRecommendedDIDCredentials(ctx context.Context, caller auth.StandardCaller, _ xrpc.None) (Credentials, error) {
+	a, err := s.Accounts.ByDID(ctx, caller.DID)
+	if err != nil {
+		return Credentials{}, statusError(err)
+	}
+	server, err := s.RotationKey.PublicKey()
+	if err != nil {
+		return Credentials{}, xrpc.Unavailable(err)
+	}
+	c := Credentials{
+		RotationKeys:        []string{server.DIDKey()},
+		AlsoKnownAs:         []string{"at://" + a.Handle.String()},
+		VerificationMethods: map[string]string{"atproto": a.SigningKey},
+		Services:            map[string]didplc.OpService{"atproto_pds": {Type: typePDS, Endpoint: s.URL}},
+	}
+	if s.RecoveryKey != "" {
+		c.RotationKeys = []string{s.RecoveryKey, server.DIDKey()}
+	}
+	return c, nil
+}
+
+// RequestPLCOperationSignature is
+// com.atproto.identity.requestPlcOperationSignature: it sends the code that
+// signing takes.
+func (s *Service) RequestPLCOperationSignature(ctx context.Context, caller auth.FullOrTakendownCaller, _ xrpc.None) (xrpc.None, error) {
+	if err := s.limit(ctx, caller.DID.String(), account.CodeMails(string(account.PurposePLCOperation))...); err != nil {
+		return xrpc.None{}, err
+	}
+	a, err := s.Accounts.ByDID(ctx, caller.DID)
+	if err == nil {
+		err = s.Codes.Send(ctx, a, account.PurposePLCOperation)
+	}
+	if err != nil {
+		return xrpc.None{}, account.CodeError(err)
+	}
+	return xrpc.None{}, nil
+}
+
+// SignPLCOperation is com.atproto.identity.signPlcOperation. It submits nothing.
+func (s *Service) SignPLCOperation(ctx context.Context, caller auth.FullOrTakendownCaller, in SignInput) (SignOutput, error) {
+	if in.Token == "" {
+		return SignOutput{}, xrpc.InvalidRequest("email confirmation token required to sign PLC operations")
+	}
+	a, err := s.Accounts.ByDID(ctx, caller.DID)
+	if err != nil {
+		return SignOutput{}, statusError(err)
+	}
+	proof, err := s.Codes.Check(ctx, a, account.PurposePLCOperation, in.Token)
+	if err != nil {
+		return SignOutput{}, account.CodeError(err)
+	}
+	op, err := s.sign(ctx, a.DID, plc.Change{
+		RotationKeys: in.RotationKeys, AlsoKnownAs: in.AlsoKnownAs, VerificationMethods: in.VerificationMethods, Services: in.Services,
+	})
+	switch {
+	case errors.Is(err, identity.ErrDeactivated):
+		return SignOutput{}, xrpc.InvalidRequest("Did is tombstoned")
+	case errors.Is(err, identity.ErrNotRegistered):
+		return SignOutput{}, xrpc.InvalidRequest("Could not resolve DID")
+	case errors.Is(err, plc.ErrOperation):
+		return SignOutput{}, xrpc.InvalidRequest("Invalid operation: %v", err)
+	case err != nil:
+		return SignOutput{}, xrpc.Unavailable(err)
+	}
+	// At last: a directory that cannot be asked takes nobody's code.
+	if err := s.Codes.Store.UseCode(ctx, proof); err != nil {
+		return SignOutput{}, account.CodeError(err)
+	}
+	raw, err := json.Marshal(op)
+	if err != nil {
+		return SignOutput{}, xrpc.Unavailable(err)
+	}
+	return SignOutput{raw}, nil
+}
+
+func (s *Service) sign(ctx context.Context, did syntax.DID, c plc.Change) (*didplc.RegularOp, error) {
+	ctx, cancel := context.WithTimeout(ctx, submitTimeout)
+	defer cancel()
+	if did.Method() != "plc" {
+		return nil, fmt.Errorf("%w: %s is not of did:plc", plc.ErrOperation, did)
+	}
+	last, err := s.Directory.Last(ctx, did)
+	if err != nil {
+		return nil, err
+	}
+	if last.Tombstone != nil {
+		return nil, identity.ErrDeactivated
+	}
+	return plc.Update(last, c, s.RotationKey)
+}
+
+// SubmitPLCOperation is com.atproto.identity.submitPlcOperation: only for an
+// operation after which the account is at home here and this server can help it.
+func (s *Service) SubmitPLCOperation(ctx context.Context, caller auth.StandardCaller, in SubmitInput) (xrpc.None, error) {
+	a, err := s.Accounts.ByDID(ctx, caller.DID)
+	if err != nil {
+		return xrpc.None{}, statusError(err)
+	}
+	op, err := plc.Decode(in.Operation)
+	if err != nil || op.Regular == nil {
+		return xrpc.None{}, xrpc.InvalidRequest("Invalid operation")
+	}
+	if err := s.checkOperation(a, op.Regular); err != nil {
+		return xrpc.None{}, err
+	}
+	// From here on a client that leaves must not leave things half done.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), submitTimeout)
+	defer cancel()
+	switch err := s.Directory.Submit(ctx, a.DID, op.Regular); {
+	case errors.Is(err, identity.ErrRefused):
+		e := xrpc.InvalidRequest("The PLC directory refused the operation")
+		e.Cause = err
+		return xrpc.None{}, e
+	case err != nil:
+		return xrpc.None{}, xrpc.Unavailable(err)
+	}
+	if err := s.refresh(ctx, a); err != nil {
+		return xrpc.None{}, xrpc.Unavailable(err)
+	}
+	return xrpc.None{}, nil
+}
+
+// checkOperation says what an operation would do to an account here, in the
+// reference's words and order.
+func (s *Service) checkOperation(a *account.Account, op *didplc.RegularOp) error {
+	server, err := s.RotationKey.PublicKey()
+	if err != nil {
+		return xrpc.Unavailable(err)
+	}
+	d, _ := plc.DataOf(didplc.OpEnum{Regular: op})
+	switch {
+	case !slices.Contains(op.RotationKeys, server.DIDKey()):
+		return xrpc.InvalidRequest("Rotation keys do not include server's rotation key")
+	case op.Services["atproto_pds"].Type != typePDS:
+		return xrpc.InvalidRequest("Incorrect type on atproto_pds service")
+	case d.PDS != s.URL:
+		return xrpc.InvalidRequest("Incorrect endpoint on atproto_pds service")
+	case d.SigningKey != a.SigningKey:
+		return xrpc.InvalidRequest("Incorrect signing key")
+	case len(op.AlsoKnownAs) == 0 || op.AlsoKnownAs[0] != "at://"+a.Handle.String():
+		return xrpc.InvalidRequest("Incorrect handle in alsoKnownAs")
+	default:
+		return nil
+	}
+}
+
+// refresh stores the DID document that the network gives now, and tells the
+// network of it.
+func (s *Service) refresh(ctx context.Context, a *account.Account) error {
+	d, err := s.Resolver.Fresh(ctx, a.DID)
+	if err != nil {
+		return err
+	}
+	return s.Documents.Announce(ctx, a.ID, d.Raw, d.Handle() != a.Handle, s.now())
+}
