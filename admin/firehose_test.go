@@ -88,7 +88,8 @@ func TestFirehose(t *testing.T) {
 	}
 	s = pdstest.Start(t, pdstest.Options{Dir: dir})
 	conn = subscribe(s, "?cursor=5000000")
-	for _, kind := range []string{"#account", "#sync"} {
+	// It listens on another port, which the DID documents name at once.
+	for _, kind := range []string{"#identity", "#account", "#sync"} {
 		if _, frame, err := conn.ReadMessage(); err != nil || !strings.Contains(string(frame), kind) {
 			t.Errorf("announced %q, %v; want %s", frame, err, kind)
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	didplc "github.com/did-method-plc/go-didplc"
 
 	"nestbox/account"
 	"nestbox/auth"
@@ -134,15 +135,17 @@ func (s *Service) nameHandle(ctx context.Context, did syntax.DID, h syntax.Handl
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", identity.ErrUnreached, err) // nothing was sent
 		}
-		if d, ok := plc.DataOf(last); !ok || d.Handle.Normalize() != h {
-			op, err := plc.Rename(last, h, s.RotationKey)
-			if err != nil {
-				return nil, fmt.Errorf("%w: %w", identity.ErrRefused, err)
-			}
-			if err := s.Directory.Submit(ctx, did, op); err != nil {
-				return nil, err
-			}
+		if d, ok := plc.DataOf(last); ok && d.Handle.Normalize() == h {
+			return plc.Document(did, last)
 		}
+		op, err := plc.Rename(last, h, s.RotationKey)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", identity.ErrRefused, err)
+		}
+		if err := s.Directory.Submit(ctx, did, op); err != nil {
+			return nil, err
+		}
+		return plc.Document(did, didplc.OpEnum{Regular: op})
 	}
 	d, err := s.Resolver.Fresh(ctx, did)
 	if err != nil {
@@ -191,15 +194,35 @@ func (s *Service) resumeHandle(ctx context.Context, c HandleChange) error {
 	if err != nil {
 		return err
 	}
-	d, err := s.Resolver.Fresh(ctx, a.DID)
+	document, named, err := s.document(ctx, a.DID)
 	switch {
-	case errors.Is(err, identity.ErrNotRegistered):
+	case errors.Is(err, identity.ErrNotRegistered), err == nil && named != c.Handle:
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "change of a handle undone", slog.String("did", a.DID.String()))
 		return s.Handles.DropHandle(ctx, c.AccountID)
 	case err != nil:
 		return err
-	case d.Handle() != c.Handle:
-		s.Log.LogAttrs(ctx, slog.LevelWarn, "change of a handle undone", slog.String("did", a.DID.String()))
-		return s.Handles.DropHandle(ctx, c.AccountID)
 	}
-	return s.finishHandle(ctx, a, c, d.Raw)
+	return s.finishHandle(ctx, a, c, document)
+}
+
+// document asks for a DID's document as it is now, and for the handle that it
+// names: of did:plc by its last operation, which no cache on the way keeps.
+func (s *Service) document(ctx context.Context, did syntax.DID) (raw []byte, named syntax.Handle, err error) {
+	if did.Method() != "plc" {
+		d, err := s.Resolver.Fresh(ctx, did)
+		if err != nil {
+			return nil, "", err
+		}
+		return d.Raw, d.Handle(), nil
+	}
+	last, err := s.Directory.Last(ctx, did)
+	if err != nil {
+		return nil, "", err
+	}
+	d, ok := plc.DataOf(last)
+	if !ok {
+		return nil, "", identity.ErrNotRegistered // it was ended
+	}
+	raw, err = plc.Document(did, last)
+	return raw, d.Handle.Normalize(), err
 }

@@ -115,7 +115,7 @@ var (
 	errNotRegistered = errors.New("Could not resolve DID")                                                   //nolint:staticcheck // for people
 	errRotationKey   = errors.New("Server rotation key not included in PLC DID data")                        //nolint:staticcheck // for people
 	errEndpoint      = errors.New("DID document atproto_pds service endpoint does not match PDS public url") //nolint:staticcheck // for people
-	errSigningKey    = errors.New("DID document verification method does not match expected signing key")    //nolint:staticcheck // for people
+	errSigningKey    = errors.New("DID document verification method does not match expected signing key")
 )
 
 // pointsHere asks the network whether an account's DID document names this server

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -188,7 +187,7 @@ func setPassword(tx *groupcommit.Tx, db *DB, id int64, hash string, keep int64, 
 		return err
 	}
 	e.Reason = fmt.Sprintf("%d sessions ended", len(ids))
-	return errors.Join(insertEvent(tx.Conn, id, e), queueMails(tx, db, e.At, mails))
+	return noteAndTell(tx, db, id, e, mails)
 }
 
 // update runs a write on an account that exists, as it is now, and, once it is committed,
@@ -249,7 +248,7 @@ func (db Accounts) AddAppPassword(ctx context.Context, id int64, p account.AppPa
 		if err != nil {
 			return fmt.Errorf("insert app password: %w", err)
 		}
-		return errors.Join(insertEvent(tx.Conn, id, e), queueMails(tx, db.DB, e.At, mails))
+		return noteAndTell(tx, db.DB, id, e, mails)
 	})
 }
 
@@ -270,7 +269,10 @@ func (db Accounts) RevokeAppPassword(ctx context.Context, id int64, name string,
 			return nil
 		}
 		e.Reason = fmt.Sprintf("%q, %d sessions ended", name, len(ended))
-		return errors.Join(expireForeignTokens(tx, db.DB, id, e.At), insertEvent(tx.Conn, id, e))
+		if err := expireForeignTokens(tx, db.DB, id, e.At); err != nil {
+			return err
+		}
+		return insertEvent(tx.Conn, id, e)
 	})
 }
 

@@ -217,7 +217,7 @@ func (db Accounts) SetEmail(ctx context.Context, id int64, c account.EmailChange
 		if err != nil {
 			return fmt.Errorf("set e-mail address: %w", err)
 		}
-		return errors.Join(insertEvent(tx.Conn, id, e), queueMails(tx, db.DB, e.At, mails))
+		return noteAndTell(tx, db.DB, id, e, mails)
 	})
 }
 

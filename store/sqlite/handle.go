@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -81,7 +80,10 @@ func (db Hosting) FinishHandle(ctx context.Context, accountID int64, document []
 			return err
 		}
 		a.Handle = syntax.Handle(h)
-		return errors.Join(logIdentity(tx, db.DB, a, e.At), insertEvent(tx.Conn, accountID, e), queueMails(tx, db.DB, e.At, mails))
+		if err := logIdentity(tx, db.DB, a, e.At); err != nil {
+			return err
+		}
+		return noteAndTell(tx, db.DB, accountID, e, mails)
 	})
 }
 

@@ -50,8 +50,11 @@ func reserve(c *sqlite.Conn, p hosting.Pending) (id int64, err error) {
 			return 0, taken.err
 		}
 	}
-	if being, err := handleBeingTaken(c, p.Handle, 0); err != nil || being {
-		return 0, errors.Join(err, account.ErrHandleTaken)
+	switch being, err := handleBeingTaken(c, p.Handle, 0); {
+	case err != nil:
+		return 0, err
+	case being:
+		return 0, account.ErrHandleTaken
 	}
 	if p.InviteCode != "" {
 		if err := useInvite(c, p.InviteCode, p.DID, p.CreatedAt); err != nil {
@@ -79,7 +82,13 @@ func (db Hosting) MoveIn(ctx context.Context, p hosting.Pending, document []byte
 			return fmt.Errorf("use reserved key: %w", err)
 		}
 		first.AccountID = id
-		if err := errors.Join(saveDocument(tx.Conn, id, document, false, e.At), insertEvent(tx.Conn, id, e), beginRepo(tx, db.DB, id, first)); err != nil {
+		if err := saveDocument(tx.Conn, id, document, false, e.At); err != nil {
+			return err
+		}
+		if err := insertEvent(tx.Conn, id, e); err != nil {
+			return err
+		}
+		if err := beginRepo(tx, db.DB, id, first); err != nil {
 			return err
 		}
 		a, err = findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) })

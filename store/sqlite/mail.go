@@ -9,6 +9,7 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
+	"nestbox/account"
 	"nestbox/mail"
 	"nestbox/store/sqlite/groupcommit"
 )
@@ -85,6 +86,16 @@ func queueMails(tx *groupcommit.Tx, db *DB, at time.Time, mails []mail.Message) 
 		wakeOutbox(tx, db)
 	}
 	return nil
+}
+
+// noteAndTell writes a change into the account's trail, and queues what tells of
+// it: one after the other, for where the first ends the transaction, as a full disk
+// does, the other would be a transaction of its own.
+func noteAndTell(tx *groupcommit.Tx, db *DB, id int64, e account.Event, mails []mail.Message) error {
+	if err := insertEvent(tx.Conn, id, e); err != nil {
+		return err
+	}
+	return queueMails(tx, db, e.At, mails)
 }
 
 // dropMails removes what waits for an address.

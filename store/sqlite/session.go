@@ -298,7 +298,10 @@ func (db Sessions) store(tx *groupcommit.Tx, was session.State, r session.Rotati
 		}
 		revoked := *r.Event
 		revoked.Kind, revoked.Reason = account.EventSessionRevoked, "refresh token reused"
-		return true, errors.Join(insertEvent(tx.Conn, was.AccountID, *r.Event), insertEvent(tx.Conn, was.AccountID, revoked))
+		if err := insertEvent(tx.Conn, was.AccountID, *r.Event); err != nil {
+			return true, err
+		}
+		return true, insertEvent(tx.Conn, was.AccountID, revoked)
 	}
 	next := r.Next
 	n, err := change(tx.Conn, `UPDATE session SET head = ?, rotated_at = ?, marks = ?, floor = ?, expires = ?, network = ?, user_agent = ?, flagged_at = ?

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"zombiezen.com/go/sqlite"
@@ -110,7 +109,10 @@ func insertAudit(c *sqlite.Conn, a admin.Action) error {
 			s.BindText(7, a.Network)
 			s.BindText(8, a.UserAgent)
 		})
-	return errors.Join(wrap(err, "append to audit log"), trimAudit(c))
+	if err != nil {
+		return fmt.Errorf("append to audit log: %w", err)
+	}
+	return trimAudit(c)
 }
 
 // auditEvent writes an event of an account's trail into the audit log.
@@ -130,7 +132,10 @@ func auditEvent(c *sqlite.Conn, accountID int64, e account.Event) error {
 			s.BindText(6, e.Network)
 			s.BindText(7, e.UserAgent)
 		})
-	return errors.Join(wrap(err, "append to audit log"), trimAudit(c))
+	if err != nil {
+		return fmt.Errorf("append to audit log: %w", err)
+	}
+	return trimAudit(c)
 }
 
 // trimAudit drops what is beyond the limit: numbers have no gaps.
