@@ -15,8 +15,10 @@ import (
 
 	"nestbox/dagcbor"
 	"nestbox/firehose/event"
+	"nestbox/ratelimit"
 	"nestbox/repo/car"
 	"nestbox/repo/mst"
+	"nestbox/xrpc"
 )
 
 const (
@@ -52,6 +54,8 @@ var (
 	ErrTooLarge = errors.New("repository is too large to be imported")
 	// ErrImporting: an import into the account's repository is under way.
 	ErrImporting = errors.New("an import of this repository is under way already")
+
+	errNoDisk = errors.New("the disk is too full for this import")
 )
 
 // imports are those under way, from the first byte of a file on.
@@ -92,16 +96,22 @@ func (i *imports) turn(ctx context.Context) (give func(), err error) {
 	return give, nil
 }
 
-// reserve takes n bytes more of the disk, up to limit in all; a negative n gives
-// them back.
-func (i *imports) reserve(n, limit int64) error {
+// reserve takes n bytes more of the disk, up to limit in all, and to half of what
+// is taken and free together. The error is one for the client.
+func (i *imports) reserve(n, limit, free int64) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if n > 0 && i.spooled+n > limit {
-		return errSpoolFull
+	if i.spooled+n > limit || n > (free-i.spooled)/2 {
+		return busy(errSpoolFull)
 	}
 	i.spooled += n
 	return nil
+}
+
+func (i *imports) release(n int64) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.spooled -= n
 }
 
 // Imported is what an import came to.
@@ -120,19 +130,22 @@ type Imported struct {
 // stored where nobody sees it, and at last put in the place of the old one, at
 // once: whatever happens before that changes nothing, and the import can be
 // repeated. The file's commit is kept where the account's key has signed it and
-// it is newer than the repository; a file whose tree is the repository's own
-// changes nothing. A repository that is written to during the import stays:
+// it is newer than the repository; a file whose tree is the repository's own, and
+// which is not newer, changes nothing. A repository that is written to during the import stays:
 // ErrConflict. Other errors: ErrImport, ErrTooLarge, ErrImporting, those of r.
 //
-// It is for the operator, who may send a file as slowly as he likes.
+// It is for the operator, who may send a file as slowly as he likes, and fill his
+// disk with it.
 func (s *Service) Import(ctx context.Context, a Account, r io.Reader) (Imported, error) {
 	return s.imported(ctx, a, &upload{r: r, limit: s.maxImport()})
 }
 
-// importUpload is Import for a client: its file must come at uploadPace, and
-// takes its part of the disk that all such files share.
+// importUpload is Import for a client: its file must come at uploadPace, takes its
+// part of the disk that all such files share, counts against importsADay, and what
+// is stored leaves as much of the disk free as it takes. Errors for clients are
+// *xrpc.Error.
 func (s *Service) importUpload(ctx context.Context, a Account, r io.Reader) (Imported, error) {
-	u := &upload{r: r, limit: s.maxImport(), now: s.Now, shared: &s.imports}
+	u := &upload{r: r, limit: s.maxImport(), now: s.Now, shared: &s.imports, free: s.Free}
 	defer u.release()
 	return s.imported(ctx, a, u)
 }
@@ -154,12 +167,18 @@ func (s *Service) imported(ctx context.Context, a Account, r *upload) (Imported,
 		return Imported{}, err
 	}
 	defer file.close()
+	in := &importer{service: s, account: a, was: head, incoming: file}
+	if r.shared != nil {
+		if err := s.chargeImport(ctx, a.DID, file.size); err != nil {
+			return Imported{}, err
+		}
+		in.free = r.free
+	}
 	give, err := s.imports.turn(ctx)
 	if err != nil {
 		return Imported{}, err
 	}
 	defer give()
-	in := &importer{service: s, account: a, was: head, incoming: file}
 	done, err := in.run(ctx)
 	if err != nil {
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "repository not imported", slog.String("did", a.DID.String()), slog.String("cause", err.Error()))
@@ -168,6 +187,21 @@ func (s *Service) imported(ctx context.Context, a Account, r *upload) (Imported,
 	s.Log.LogAttrs(ctx, slog.LevelInfo, "repository imported", slog.String("did", a.DID.String()),
 		slog.Int64("records", done.Records), slog.String("rev", done.Rev.String()), slog.Bool("kept", done.Kept))
 	return done, nil
+}
+
+// importsADay is what a client may have verified and stored for an account: a point
+// for each begun megabyte of a file. One file of any size can be had a day.
+var importsADay = ratelimit.Limit{Name: "imports", Points: 8 << 10, Window: 24 * time.Hour}
+
+func (s *Service) chargeImport(ctx context.Context, did syntax.DID, size int64) error {
+	if s.Limits == nil || xrpc.ClientOf(ctx).Unlimited {
+		return nil
+	}
+	points := min(size>>20+1, int64(importsADay.Points))
+	if r := s.Limits.TakeN(did.String(), int(points), importsADay); !r.Allowed {
+		return xrpc.TooManyRequests(r.RetryAfter(s.Limits.Now()))
+	}
+	return nil
 }
 
 // head returns where an account's repository is.
@@ -198,6 +232,8 @@ type importer struct {
 	next    Head // as far as it is known
 	records int64
 	stored  int64 // bytes that the records take
+	// free, where it is set, says what is free of the disk.
+	free func() (int64, error)
 }
 
 func (in *importer) run(ctx context.Context) (Imported, error) {
@@ -207,7 +243,8 @@ func (in *importer) run(ctx context.Context) (Imported, error) {
 	if err := in.commit(ctx); err != nil {
 		return Imported{}, refused(err)
 	}
-	if in.theirs.Data.Equals(in.was.Root.CID) {
+	// A newer revision of the same tree is one that others may have seen.
+	if in.theirs.Data.Equals(in.was.Root.CID) && in.theirs.Rev <= in.was.Rev {
 		return Imported{CID: in.was.CID, Rev: in.was.Rev, Records: in.was.Records, Kept: in.was.CID.Equals(in.root)}, nil
 	}
 	if err := in.verify(ctx); err != nil {
@@ -405,6 +442,7 @@ type filler struct {
 	nodes   []mst.Changed
 	records []Write
 	size    int
+	filled  int64 // bytes stored
 	forms   recordChecker
 }
 
@@ -434,6 +472,15 @@ func (f *filler) add(size int) error {
 }
 
 func (f *filler) flush() error {
+	if f.free != nil {
+		// As much stays free as all of it takes.
+		if free, err := f.free(); err != nil {
+			return err
+		} else if free < 2*f.stored-f.filled {
+			return busy(errNoDisk)
+		}
+	}
+	f.filled += int64(f.size)
 	err := f.service.Store.Fill(f.ctx, f.next.Number, f.next.Rev, f.nodes, f.records)
 	clear(f.nodes)
 	clear(f.records)

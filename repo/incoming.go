@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -55,9 +56,10 @@ var (
 type upload struct {
 	r     io.Reader
 	limit int64 // bytes
-	// now and shared are set where it is a client's.
+	// now and shared are set where it is a client's; free where the disk is known.
 	now    func() time.Time
 	shared *imports
+	free   func() (int64, error)
 
 	size   int64 // bytes so far
 	waited time.Duration
@@ -79,7 +81,7 @@ func (u *upload) Read(b []byte) (n int, err error) {
 		if u.waited > uploadPatience+time.Duration(size/uploadPace)*time.Second {
 			return 0, errSlowUpload
 		}
-		if err := u.shared.reserve(int64(n), uploadsAtOnce*u.limit); err != nil {
+		if err := u.reserve(int64(n)); err != nil {
 			return 0, err
 		}
 	}
@@ -87,8 +89,21 @@ func (u *upload) Read(b []byte) (n int, err error) {
 	return n, err
 }
 
+// reserve takes n bytes more of the disk: what all clients' files may take together
+// is uploadsAtOnce of the largest, and half of what would be free without them.
+func (u *upload) reserve(n int64) error {
+	free := int64(math.MaxInt64)
+	if u.free != nil {
+		var err error
+		if free, err = u.free(); err != nil {
+			return err
+		}
+	}
+	return u.shared.reserve(n, uploadsAtOnce*u.limit, free)
+}
+
 // release gives the disk space to others.
-func (u *upload) release() { _ = u.shared.reserve(-u.size, 0) } // what gives back is not refused
+func (u *upload) release() { u.shared.release(u.size) }
 
 // incoming is a CAR file that was received whole. Once it was read, every block
 // in it has the hash that its CID says.

@@ -78,6 +78,12 @@ func TestUploadRoom(t *testing.T) {
 	for _, h := range held {
 		h.release()
 	}
+	half := file(600)
+	half.free = func() (int64, error) { return 1000, nil }
+	if _, err := io.Copy(io.Discard, half); !errors.Is(err, errSpoolFull) {
+		t.Errorf("more than half of what is free: %v", err)
+	}
+	half.release()
 	large := file(1001)
 	if _, err := io.Copy(io.Discard, large); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("a byte too many: %v", err)

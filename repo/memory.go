@@ -35,9 +35,12 @@ func (*remembered) BySubject(string, string, int) ([]string, error) { return nil
 // Blob implements base.
 func (*remembered) Blob(cid.Cid) (BlobInfo, error) { return BlobInfo{}, errForgotten }
 
-// maxRemembered is how many accounts have something remembered, so that it stays within a
-// few megabytes.
-const maxRemembered = 256
+// maxRemembered is how many accounts have something remembered, and
+// maxRememberedSize what of one may be, in bytes: a few kilobytes are usual.
+const (
+	maxRemembered     = 256
+	maxRememberedSize = 64 << 10
+)
 
 // memory is what is remembered, by account.
 type memory struct {
@@ -55,10 +58,10 @@ func (m *memory) take(accountID int64) *remembered {
 	return k
 }
 
-// keep keeps the tree that a write of key ended with. It gives way to whom the
-// map names first where there are too many.
+// keep keeps the tree that a write of key ended with, unless it is too large. It
+// gives way to whom the map names first where there are too many.
 func (m *memory) keep(accountID int64, head Head, tree *mst.Tree, key string) {
-	if tree.Trim(key) != nil {
+	if size, err := tree.Trim(key); err != nil || size > maxRememberedSize {
 		return
 	}
 	k := &remembered{head, tree}

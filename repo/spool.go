@@ -35,11 +35,14 @@ type spool struct {
 	limited bool
 }
 
-// newSpool returns an empty spool, with the memory of one that was closed.
+// newSpool returns an empty spool, with the memory of one that was closed. Memory
+// that grew with the file would be of many sizes, and be copied again and again.
 func (t *Transfers) newSpool(limited bool) *spool {
 	s := &spool{of: t, limited: limited}
 	if mem, ok := t.spools.Get().(*[]byte); ok {
 		s.mem = *mem
+	} else {
+		s.mem = make([]byte, 0, spoolMemory+spoolChunk)
 	}
 	return s
 }
@@ -112,7 +115,7 @@ func (s *spool) made(err error) (*spool, error) {
 
 // recycle gives the memory to the next.
 func (s *spool) recycle() {
-	if c := cap(s.mem); c >= spoolMemory/2 && c <= 2*spoolMemory {
+	if c := cap(s.mem); c >= spoolMemory && c <= 2*spoolMemory+spoolChunk {
 		mem := s.mem[:0]
 		s.of.spools.Put(&mem)
 	}

@@ -213,6 +213,11 @@ func newDraft(v base, tree *mst.Tree, ops []op, swapCommit cid.Cid) (_ *draft, e
 		all = append(all, touched{before, o})
 	}
 	d.diff = tree.Flush()
+	for _, n := range d.diff.Changed {
+		if len(n.Block) > mst.MaxNode {
+			return nil, refuse(nameInvalidRequest, "The repository's tree would be unbalanced: a node of %d bytes; the limit is %d", len(n.Block), mst.MaxNode)
+		}
+	}
 	return d, d.describe(v, all)
 }
 

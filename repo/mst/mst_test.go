@@ -214,7 +214,7 @@ func TestAgainstIndigo(t *testing.T) {
 			}
 			d = tree.Flush()
 			store.keep(d)
-			if err := tree.Trim(fmt.Sprintf("com.example.record/%06d", rnd.IntN(1+int(seed)*10))); err != nil {
+			if _, err := tree.Trim(fmt.Sprintf("com.example.record/%06d", rnd.IntN(1+int(seed)*10))); err != nil {
 				t.Fatal(err)
 			}
 			if batch%4 == 3 {
@@ -239,8 +239,8 @@ func TestTrim(t *testing.T) {
 	loads := 0
 	tree.LoadWith(func(l *mst.Link) (*mst.Node, error) { loads++; return store.load(l) })
 	const last = "com.example.record/000999"
-	if err := tree.Trim(last); err != nil {
-		t.Fatal(err)
+	if size, err := tree.Trim(last); err != nil || size < 500 || size > 20_000 {
+		t.Fatalf("%d bytes are left, %v", size, err)
 	}
 	for _, c := range []struct {
 		key  string

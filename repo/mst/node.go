@@ -18,6 +18,11 @@ const (
 	MaxLayer = sha256.Size * 8 / 2
 	// MaxKey is the longest key in bytes.
 	MaxKey = 1024
+	// MaxNode is the largest block of a node, in bytes. Three of four keys lie on
+	// the lowest layer, by their hash, and a key of a higher one ends a node: one of
+	// the longest keys of records reaches this size once in 10^18 nodes, one of usual
+	// keys never. Who chooses keys by their hash could make nodes of any size.
+	MaxNode = 128 << 10
 )
 
 // ErrNode: a node breaks the rules of the tree; the text says which.
@@ -123,8 +128,11 @@ func commonPrefix(a, b string) int {
 
 // Decode reads a node's block: keys complete, ascending and of one layer, links
 // of the form that nodes and records have. ErrNode, or dagcbor.ErrForm, where it
-// is none. A node that holds no key has no layer of its own: see Walk.
+// is none, or larger than MaxNode. A node that holds no key has no layer of its own: see Walk.
 func Decode(block []byte) (*Node, error) {
+	if len(block) > MaxNode {
+		return nil, broken("it has %d bytes; the limit is %d", len(block), MaxNode)
+	}
 	r := dagcbor.NewReader(block)
 	n := &Node{layer: -1}
 	if fields := r.Map(); r.Err() == nil && fields != 2 {

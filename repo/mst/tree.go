@@ -364,22 +364,29 @@ func (t *Tree) Proof(keys []string, visit func(Changed)) error {
 }
 
 // Trim forgets the nodes that were loaded or changed, but for those that Proof
-// shows of a key: they are loaded again when they are needed. The tree must be
-// flushed.
-func (t *Tree) Trim(key string) error {
+// shows of a key: they are loaded again when they are needed. It returns about how
+// many bytes of memory those take. The tree must be flushed.
+func (t *Tree) Trim(key string) (size int, err error) {
 	keep := map[*Node]bool{}
 	if err := t.around(key, func(n *Node) { keep[n] = true }); err != nil {
-		return err
+		return 0, err
 	}
 	for n := range keep {
+		for _, e := range n.Entries {
+			size += len(e.Key) + entryMemory
+		}
 		for _, l := range n.Children() {
 			if l != nil && !keep[l.node] {
 				l.node = nil
 			}
 		}
 	}
-	return nil
+	return size, nil
 }
+
+// entryMemory is about what an entry takes in memory beside its key, in bytes:
+// itself, its value's CID, a link and its CID.
+const entryMemory = 150
 
 // around shows the nodes of the path to a key, and to its neighbours.
 func (t *Tree) around(key string, show func(*Node)) error {

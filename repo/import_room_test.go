@@ -1,0 +1,130 @@
+package repo_test
+
+import (
+	"bytes"
+	"errors"
+	"net/http"
+	"testing"
+	"time"
+
+	zombie "zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"nestbox/auth"
+	"nestbox/ratelimit"
+	"nestbox/xrpc"
+)
+
+// send sends a file as the account's client does.
+func (m mover) send(file []byte) error {
+	m.w.t.Helper()
+	_, err := m.w.ImportRepo(m.w.t.Context(), auth.FullCaller{Access: auth.Access{DID: m.did}},
+		xrpc.Upload{ContentType: "application/vnd.ipld.car", Length: -1, Reader: bytes.NewReader(file)})
+	return err
+}
+
+// wantStatus fails the test unless a client is told so.
+func wantStatus(t *testing.T, what string, err error, status int) {
+	t.Helper()
+	if e := new(xrpc.Error); !errors.As(err, &e) || e.Status != status {
+		t.Errorf("%s: %v, want %d", what, err, status)
+	}
+}
+
+// staged says whether an import has begun to store.
+func staged(t *testing.T, w *world) (yes bool) {
+	t.Helper()
+	conn, err := zombie.OpenConn(w.path, zombie.OpenReadOnly)
+	if err != nil {
+		t.Error(err)
+		return false
+	}
+	err = sqlitex.ExecuteTransient(conn, "SELECT 1 FROM repo WHERE current = 0 AND records > 0", &sqlitex.ExecOptions{
+		ResultFunc: func(*zombie.Stmt) error { yes = true; return nil },
+	})
+	if err := errors.Join(err, conn.Close()); err != nil {
+		t.Error(err)
+	}
+	return yes
+}
+
+// TestImportFreeDisk: a client's file, and what it becomes, leave as much of the
+// disk free as they take; what does not fit changes nothing. Nobody measures that
+// for the operator.
+func TestImportFreeDisk(t *testing.T) {
+	w := newWorld(t)
+	alice := newMover(t, w)
+	file := alice.file(t, posts(3000)).bytes()
+	before := alice.head()
+
+	// What is free stays so much, though the file is written.
+	w.Free = func() (int64, error) { return int64(len(file)), nil }
+	wantStatus(t, "a file of more than half of what is free", alice.send(file), http.StatusServiceUnavailable)
+	w.Free = func() (int64, error) {
+		if staged(t, w) {
+			return 1000, nil
+		}
+		return 1 << 30, nil
+	}
+	wantStatus(t, "a disk that fills up", alice.send(file), http.StatusServiceUnavailable)
+	w.Free = func() (int64, error) { return 0, errors.New("no disk") }
+	wantStatus(t, "a disk that cannot be asked", alice.send(file), http.StatusServiceUnavailable)
+	if got := alice.head(); got.CID != before.CID {
+		t.Errorf("the head went from %s to %s", before.CID, got.CID)
+	}
+	// What was staged is dropped.
+	for more := true; more; {
+		var err error
+		if more, err = w.Store.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	w.Free = func() (int64, error) { return 4 * int64(len(file)), nil }
+	if err := alice.send(file); err != nil || alice.head().Records != 3000 {
+		t.Errorf("with room enough: %v", err)
+	}
+	w.Free = func() (int64, error) { return 0, nil }
+	alice.mustImport(alice.file(t, posts(10)).bytes())
+}
+
+// TestImportsAreCounted: so much is verified and stored a day for a client.
+func TestImportsAreCounted(t *testing.T) {
+	w := newWorld(t)
+	alice := newMover(t, w)
+	w.Limits = ratelimit.New(100, w.clock.Now)
+	all := ratelimit.Limit{Name: "imports", Points: 8 << 10, Window: 24 * time.Hour}
+	if !w.Limits.TakeN(alice.did.String(), all.Points-1, all).Allowed {
+		t.Fatal("there is such a limit no more")
+	}
+	if err := alice.send(alice.file(t, posts(30)).bytes()); err != nil {
+		t.Errorf("the last point: %v", err)
+	}
+	head := alice.head()
+	wantStatus(t, "none left", alice.send(alice.file(t, posts(31)).bytes()), http.StatusTooManyRequests)
+	if alice.head().CID != head.CID {
+		t.Error("what was refused was imported")
+	}
+	w.clock.Add(24 * time.Hour)
+	if err := alice.send(alice.file(t, posts(31)).bytes()); err != nil {
+		t.Errorf("a day later: %v", err)
+	}
+}
+
+// TestImportSameTree: a newer revision of the same tree is taken over, for others
+// may have seen it.
+func TestImportSameTree(t *testing.T) {
+	w := newWorld(t)
+	alice := newMover(t, w)
+	was := alice.head()
+	file := alice.file(t, posts(20))
+	done := alice.mustImport(file.bytes())
+	got := alice.head()
+	if got.Root.CID != was.Root.CID {
+		t.Fatal("the tree is another one")
+	}
+	if !done.Kept || got.CID != file.root || got.Rev <= was.Rev {
+		t.Errorf("%+v, the head went from %s to %s", done, was.Rev, got.Rev)
+	}
+	alice.checkExport()
+}
