@@ -37,6 +37,7 @@ func forward(st session.State) (session.Rotation, error) {
 type world struct {
 	*sqlite.DB
 
+	path    string
 	account *account.Account
 	session *session.State
 	repo    repoWorld
@@ -132,31 +133,16 @@ func changes() map[string]change {
 				return byDID(t, w).Status() == account.Takendown && load(t, w) == nil
 			},
 		},
-		"deletion": {
-			do: func(t *testing.T, w world) error {
-				return sqlite.Accounts{DB: w.DB}.Delete(t.Context(), w.account.ID, start)
-			},
-			done: func(t *testing.T, w world) bool { return byDID(t, w) == nil },
-		},
 		"DID document": {
 			do: func(t *testing.T, w world) error {
 				return sqlite.Identities{DB: w.DB}.SaveDocument(t.Context(), w.account.ID, []byte(`{"new":1}`), true, start)
 			},
 			done: func(t *testing.T, w world) bool { return byDID(t, w).HandleInvalid },
 		},
-		"sign-up": {
-			do: func(t *testing.T, w world) error {
-				_, err := sqlite.Hosting{DB: w.DB}.Reserve(t.Context(), pendingAccount("bob"))
-				return err
-			},
-			done: func(t *testing.T, w world) bool {
-				l, err := sqlite.Hosting{DB: w.DB}.Pending(t.Context())
-				return err == nil && len(l) == 1
-			},
-		},
 	}
 	maps.Copy(out, repoChanges())
 	maps.Copy(out, blobChanges())
+	maps.Copy(out, hostingChanges())
 	return out
 }
 
@@ -177,7 +163,7 @@ func (s *seam) commit(c *zombie.Conn) error {
 
 func openWorld(t *testing.T, path string, o sqlite.Options) world {
 	t.Helper()
-	w := world{DB: openDB(t, path, o)}
+	w := world{DB: openDB(t, path, o), path: path}
 	w.account = addAccount(t, w.DB, "alice")
 	st, err := sqlite.Sessions{DB: w.DB}.Create(t.Context(), newSession(w.account.ID))
 	if err != nil {
@@ -253,7 +239,7 @@ func TestFailedButSaved(t *testing.T) {
 				if err := w.Close(); !errors.Is(err, groupcommit.ErrOutcomeUnknown) {
 					t.Errorf("Close: %v", err)
 				}
-				again := world{DB: openDB(t, path, sqlite.Options{}), account: w.account, session: w.session, repo: w.repo}
+				again := world{DB: openDB(t, path, sqlite.Options{}), path: path, account: w.account, session: w.session, repo: w.repo}
 				if got := c.done(t, again); got != saved {
 					t.Errorf("after a restart it is there: %t", got)
 				}

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"zombiezen.com/go/sqlite"
@@ -11,8 +12,16 @@ import (
 // bind sets the parameters of a statement, in order.
 type bind func(*sqlite.Stmt)
 
-// query runs one cached statement; row is called for each row of the result.
+// errNoTransaction: a failure before has ended the transaction, as a full disk does;
+// what is written now would be kept by itself.
+var errNoTransaction = errors.New("no transaction is open")
+
+// query runs one cached statement; row is called for each row of the result. One
+// that writes needs a transaction.
 func query(c *sqlite.Conn, sql string, b bind, row func(*sqlite.Stmt) error) (err error) {
+	if c.AutocommitEnabled() && writes(sql) {
+		return errNoTransaction
+	}
 	stmt, err := c.Prepare(sql)
 	if err != nil {
 		return fmt.Errorf("prepare: %w", err)
@@ -36,6 +45,10 @@ func query(c *sqlite.Conn, sql string, b bind, row func(*sqlite.Stmt) error) (er
 			return err
 		}
 	}
+}
+
+func writes(sql string) bool {
+	return strings.HasPrefix(sql, "INSERT") || strings.HasPrefix(sql, "UPDATE") || strings.HasPrefix(sql, "DELETE")
 }
 
 // change runs one cached statement without result and returns how many rows it
