@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -99,7 +98,7 @@ func adminPassword(dir, configured string) (string, error) {
 
 // openDataDir makes the data directory, closed to others, and locks it.
 func openDataDir(dir string) (release func() error, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("create data directory: %w", err)
 	}
 	return durable.Lock(dir)

@@ -48,8 +48,8 @@ func Open(dir, tmp string) (*Files, error) {
 		tmp = filepath.Join(dir, "tmp")
 	}
 	for _, d := range []string{dir, tmp} {
-		if err := makeFolder(d); err != nil {
-			return nil, err
+		if err := durable.MakeDir(d); err != nil {
+			return nil, fmt.Errorf("folder of blobs: %w", err)
 		}
 	}
 	f := &Files{dir: dir, tmp: tmp}
@@ -57,23 +57,6 @@ func Open(dir, tmp string) (*Files, error) {
 		return nil, err
 	}
 	return f, nil
-}
-
-// makeFolder makes a folder, and those above it, durably.
-func makeFolder(dir string) error {
-	if fi, err := os.Stat(dir); err == nil && fi.IsDir() {
-		return nil
-	}
-	parent := filepath.Dir(dir)
-	if parent != dir {
-		if err := makeFolder(parent); err != nil {
-			return err
-		}
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("make folder of blobs: %w", err)
-	}
-	return durable.SyncDir(parent)
 }
 
 // tryRename finds out whether a file can be moved from tmp, before an upload has
@@ -156,15 +139,15 @@ func (f *Files) Remove(_ context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	err = os.Remove(path)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return nil
-	case err != nil:
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove file: %w", err)
-	default:
-		return durable.SyncDir(shard)
 	}
+	// That it is gone does not mean that its removal is on disk: a process may have
+	// ended in between.
+	if err := durable.SyncDir(shard); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // upload implements blob.Upload.

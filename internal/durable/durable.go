@@ -69,6 +69,23 @@ func SyncDir(dir string) error {
 	return d.Close()
 }
 
+// MakeDir makes a folder, and those above it, durably: mode 0700 where it is new.
+func MakeDir(dir string) error {
+	if fi, err := os.Stat(dir); err == nil && fi.IsDir() {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := MakeDir(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("make folder: %w", err)
+	}
+	return SyncDir(parent)
+}
+
 // Secret returns the content of the file at path, or, where there is none, what
 // generate makes, which it first stores there durably with mode 0600. A file
 // that others could read is closed to them.

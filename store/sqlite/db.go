@@ -137,6 +137,8 @@ func prepareWriter(c *sqlite.Conn) error {
 		"PRAGMA synchronous=FULL",
 		"PRAGMA foreign_keys=ON",
 		"PRAGMA wal_autocheckpoint=0",
+		// A log that starts over is made so short that its length tells what is in it.
+		fmt.Sprintf("PRAGMA journal_size_limit=%d", checkpointAt-1),
 		"PRAGMA cache_size=-16000",
 		"PRAGMA temp_store=MEMORY",
 	} {
