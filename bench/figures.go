@@ -43,6 +43,8 @@ type figures struct {
 	Large *large `json:"large,omitempty"`
 	// Stream is about many subscribers.
 	Stream *stream `json:"stream,omitempty"`
+	// Crowd is about many accounts.
+	Crowd *crowd `json:"crowd,omitempty"`
 }
 
 // disk is what one record takes, in bytes.

@@ -132,9 +132,8 @@ func signUp(s *server, n int) ([]*user, error) {
 		accounts[i] = &user{handle: fmt.Sprintf("bench%05d.test", i)}
 	}
 	_, err := load{server: s, workers: min(8, n), accounts: accounts, requests: n, op: operation{"createAccount", func(c *conn, a *user) error {
-		email, _, _ := strings.Cut(a.handle, ".")
 		body, err := c.call("POST", "com.atproto.server.createAccount", "", encode(map[string]string{
-			"handle": a.handle, "email": email + "@example.com", "password": password,
+			"handle": a.handle, "email": a.email(), "password": password,
 		}))
 		if err != nil {
 			return err

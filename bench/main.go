@@ -34,6 +34,9 @@ type bench struct {
 	subscribers     int
 	only            string
 
+	// env are settings of the servers that are started beside each other.
+	env []string
+
 	figures figures
 }
 
@@ -116,6 +119,7 @@ func groups() []group {
 		{"records", (*bench).measureRecords, (*figures).recordTables},
 		{"sync", (*bench).measureSync, (*figures).syncTables},
 		{"firehose", (*bench).measureFirehose, (*figures).firehoseTables},
+		{"accounts", (*bench).measureAccounts, (*figures).accountTables},
 	}
 }
 

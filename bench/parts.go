@@ -30,7 +30,7 @@ func (b *bench) sideBySide(data string) (err error) {
 		return err
 	}
 	dir := filepath.Join(data, "floor")
-	floor, err := ours("floor", dir, self, "floor", dir)
+	floor, err := ours("floor", dir, self, nil, "floor", dir)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func accountsOf(op operation, workers, all int) []int {
 
 // startBoth starts Nestbox and, unless it runs without, the reference.
 func (b *bench) startBoth(data string) (servers []*server, err error) {
-	s, err := nestbox(b.binary, filepath.Join(data, "nestbox"))
+	s, err := nestbox(b.binary, filepath.Join(data, "nestbox"), b.env...)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func (b *bench) startBoth(data string) (servers []*server, err error) {
 	if err != nil {
 		return servers, err
 	}
-	if s, err = referencePDS(folder, filepath.Join(data, "reference")); err != nil {
+	if s, err = referencePDS(folder, filepath.Join(data, "reference"), b.env...); err != nil {
 		return servers, err
 	}
 	return append(servers, s), nil

@@ -77,12 +77,12 @@ func environ() []string {
 
 // ours starts a command that announces itself with a READY line, without the
 // log line of each request, as the reference runs here, too.
-func ours(name, dir, binary string, args ...string) (_ *server, err error) {
+func ours(name, dir, binary string, env []string, args ...string) (_ *server, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	s := &server{name: name, dir: dir}
-	cmd, err := s.launch([]string{"PDS_LOG_LEVEL=warn"}, binary, args...)
+	cmd, err := s.launch(append([]string{"PDS_LOG_LEVEL=warn"}, env...), binary, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -120,14 +120,14 @@ func ours(name, dir, binary string, args ...string) (_ *server, err error) {
 	return s, err
 }
 
-// nestbox starts the binary on a data directory.
-func nestbox(binary, dir string) (*server, error) {
-	return ours("Nestbox", dir, binary, "serve", "--dev", "--listen", "127.0.0.1:0", "--data", dir)
+// nestbox starts the binary on a data directory; env are settings.
+func nestbox(binary, dir string, env ...string) (*server, error) {
+	return ours("Nestbox", dir, binary, env, "serve", "--dev", "--listen", "127.0.0.1:0", "--data", dir)
 }
 
 // referencePDS starts the reference that bench/run has installed in folder: a
 // PLC directory, and the PDS, which alone is measured.
-func referencePDS(folder, dir string) (_ *server, err error) {
+func referencePDS(folder, dir string, env ...string) (_ *server, err error) {
 	blobs := filepath.Join(dir, "blobs")
 	if err := os.MkdirAll(blobs, 0o700); err != nil {
 		return nil, err
@@ -149,7 +149,7 @@ func referencePDS(folder, dir string) (_ *server, err error) {
 	if err := s.startNode(folder, plc, "/_health", nil, "plc", strconv.Itoa(plc)); err != nil {
 		return nil, err
 	}
-	return s, s.startNode(folder, port, "/xrpc/_health", []string{
+	return s, s.startNode(folder, port, "/xrpc/_health", append([]string{
 		"NODE_ENV=production", "UV_USE_IO_URING=0", // as its container has it
 		"PDS_HOSTNAME=pds.test", "PDS_PORT=" + strconv.Itoa(port), "PDS_SERVICE_HANDLE_DOMAINS=.test",
 		"PDS_DATA_DIRECTORY=" + dir, "PDS_BLOBSTORE_DISK_LOCATION=" + blobs,
@@ -158,7 +158,7 @@ func referencePDS(folder, dir string) (_ *server, err error) {
 		"PDS_JWT_SECRET=jwt-secret", "PDS_ADMIN_PASSWORD=admin-password", "PDS_INVITE_REQUIRED=false",
 		"PDS_RATE_LIMITS_ENABLED=false", "PDS_DISABLE_SSRF_PROTECTION=true", "LOG_ENABLED=false",
 		"PDS_BSKY_APP_VIEW_URL=http://127.0.0.1:9", "PDS_BSKY_APP_VIEW_DID=did:web:appview.invalid",
-	}, "pds")
+	}, env...), "pds")
 }
 
 // startNode runs start.mjs and waits until it answers; the process is then the

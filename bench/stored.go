@@ -28,11 +28,17 @@ const storedHead = 40
 type stored struct {
 	dir      string
 	sessions int64
+	// op is a refresh of its sessions, inUse those that a load goes over.
+	op    operation
+	inUse []*user
 }
+
+// accounts is how many have them.
+func (s stored) accounts() int64 { return s.sessions / sessionsPerAccount }
 
 // fill makes one.
 func fill(binary, dir string, sessions int64) (stored, error) {
-	s := stored{dir, sessions}
+	s := stored{dir: dir, sessions: sessions}
 	srv, err := nestbox(binary, dir)
 	if err != nil {
 		return s, err
@@ -121,7 +127,7 @@ func (s stored) refresh() (operation, error) {
 		if u.refresh == "" {
 			st := session.State{ID: u.id, Nonce: fmt.Sprintf("%012d", u.id)}
 			pair, err := keyring.MintPair(auth.Issue{
-				Audience: "did:web:localhost", DID: syntax.DID(fmt.Sprintf("did:plc:%024d", 2+u.id%(s.sessions/sessionsPerAccount))),
+				Audience: "did:web:localhost", DID: syntax.DID(fmt.Sprintf("did:plc:%024d", 2+u.id%s.accounts())),
 				Scope: auth.ScopeAccess, SID: st.SID(), JTI: st.JTI(storedHead), Now: time.Now(), AccessTTL: time.Hour, RefreshTTL: 24 * time.Hour,
 			})
 			if err != nil {
