@@ -46,7 +46,7 @@ func arrows() map[string]rule {
 	helpers := []string{"internal/durable", "internal/pause", "internal/safehttp", "internal/seal"}
 	format := []string{"dagcbor", "repo/car", "repo/mst", "firehose/event"} // of repositories and their events
 	foundations := slices.Concat(helpers, []string{"xrpc", "auth", "ratelimit", "plc", "mail"})
-	leaves := []string{"account", "identity", "repo", "blob", "firehose"}
+	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs"}
 	coordinating := []string{"session", "hosting"}
 	domains := slices.Concat(leaves, coordinating)
 	below := func(more ...[]string) []string { return slices.Concat(foundations, slices.Concat(more...)) }
@@ -83,6 +83,7 @@ func arrows() map[string]rule {
 		"repo":     {imports: below(format, []string{"lexicon"}), anyInTests: true},
 		"blob":     {imports: below([]string{"dagcbor"}), anyInTests: true},
 		"firehose": {imports: below([]string{"firehose/event"}), anyInTests: true},
+		"prefs":    {imports: below(), anyInTests: true},
 		// Where blobs lie, as their domain asks for it.
 		"blob/disk": {imports: with("blob"), anyInTests: true},
 		// Coordinating domains import leaves, never each other.

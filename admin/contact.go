@@ -9,6 +9,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/auth"
+	"nestbox/hosting"
 	"nestbox/mail"
 	"nestbox/xrpc"
 )
@@ -231,4 +232,27 @@ func (s *Service) sendMail(ctx context.Context, a MailArgs) (AccountLine, error)
 		}
 		return acc, s.Mail(ctx, acc, a.Subject, a.Text)
 	})
+}
+
+// HandleInput is what updateAccountHandle takes.
+type HandleInput struct {
+	DID    string `json:"did"`
+	Handle string `json:"handle"`
+}
+
+// UpdateAccountHandle is com.atproto.admin.updateAccountHandle. A handle outside of
+// the service's domains must lead to the account, as when its owner asks.
+func (s *Service) UpdateAccountHandle(ctx context.Context, _ auth.AdminCaller, in HandleInput) (xrpc.None, error) {
+	did, err := syntax.ParseDID(in.DID)
+	if err != nil {
+		return xrpc.None{}, xrpc.InvalidRequest("Invalid DID at $.did")
+	}
+	a, err := s.Accounts.ByDID(ctx, did)
+	switch {
+	case isUnknown(err):
+		return xrpc.None{}, xrpc.InvalidRequest("Account not found")
+	case err != nil:
+		return xrpc.None{}, wireError(err)
+	}
+	return xrpc.None{}, hosting.HandleError(s.Hosting.SetHandle(ctx, a, in.Handle, account.ActorAdmin), in.Handle)
 }

@@ -63,6 +63,14 @@ type (
 	// or a moderation service, whose DID Service is.
 	ModeratorCaller struct{ Service syntax.DID }
 
+	// OwnerOrServiceCaller is a StandardOrTakendownCaller, or the moderation
+	// service, whose DID is Service then, and which may ask for any account.
+	OwnerOrServiceCaller struct {
+		Access
+
+		Service syntax.DID
+	}
+
 	// AdminCaller runs this server.
 	AdminCaller struct{}
 )
@@ -254,17 +262,33 @@ func (v *Verifier) Admin(_ context.Context, r *http.Request) (AdminCaller, error
 	return AdminCaller{}, v.basic(r)
 }
 
+// OwnerOrService proves an OwnerOrServiceCaller.
+func (v *Verifier) OwnerOrService(ctx context.Context, r *http.Request) (OwnerOrServiceCaller, error) {
+	if token, err := bearer(r, true); err != nil || !isServiceToken(token) {
+		c, err := v.StandardOrTakendown(ctx, r)
+		return OwnerOrServiceCaller{Access: c.Access}, err
+	}
+	service, err := v.modService(ctx, r)
+	return OwnerOrServiceCaller{Service: service}, err
+}
+
 // Moderator proves a ModeratorCaller. The admin is one.
 func (v *Verifier) Moderator(ctx context.Context, r *http.Request) (ModeratorCaller, error) {
 	if kind, _, err := parseAuthorization(r.Header.Get("Authorization")); err != nil || kind != schemeBearer {
 		return ModeratorCaller{}, v.basic(r)
 	}
+	service, err := v.modService(ctx, r)
+	return ModeratorCaller{service}, err
+}
+
+// modService verifies a token of the moderation service, and returns whose it is.
+func (v *Verifier) modService(ctx context.Context, r *http.Request) (syntax.DID, error) {
 	trusted := []string{""} // nobody
 	if v.ModService != "" {
 		trusted = []string{v.ModService.String(), v.ModService.String() + "#" + labeler}
 	}
 	t, err := v.service(ctx, r, trusted...)
-	return ModeratorCaller{t.Issuer}, err
+	return t.Issuer, err
 }
 
 func (v *Verifier) basic(r *http.Request) error {

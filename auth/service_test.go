@@ -258,6 +258,37 @@ func TestModerator(t *testing.T) {
 	}
 }
 
+// TestOwnerOrService: whoever signed in, for themselves, and the moderation service
+// that the operator trusts; no other service.
+func TestOwnerOrService(t *testing.T) {
+	v := verifier(t)
+	key, public := k256(t)
+	v.Issuers = documents{known: map[string]string{ozone.String() + "#atproto": public, bob.String() + "#atproto": public}}
+	v.ModService = ozone
+	for name, c := range map[string]struct {
+		token   string
+		want    fault
+		did     syntax.DID
+		service syntax.DID
+	}{
+		"a session":         {mint(t, v.Keyring).Access, fault{}, alice, ""},
+		"the service":       {serviceToken(t, key, nil, members{"iss": ozone, "lxm": lookAt}), fault{}, "", ozone},
+		"an owner's token":  {serviceToken(t, key, nil, members{"iss": bob, "lxm": lookAt}), fault{401, "UntrustedIss", "Untrusted issuer"}, "", ""},
+		"a refresh token":   {mint(t, v.Keyring).Refresh, fault{400, "InvalidToken", "Token could not be verified"}, "", ""},
+		"nothing of a kind": {"garbage", fault{400, "InvalidToken", "Token could not be verified"}, "", ""},
+	} {
+		got, err := v.OwnerOrService(t.Context(), asked(t, lookAt, c.token))
+		if f := faultOf(t, err); f != c.want || got.DID != c.did || got.Service != c.service {
+			t.Errorf("%s: %v, %+v, want %v", name, f, got, c.want)
+		}
+	}
+	r := asked(t, lookAt, "")
+	r.SetBasicAuth("admin", password)
+	if c, err := v.OwnerOrService(t.Context(), r); err == nil {
+		t.Errorf("the admin: %+v", c)
+	}
+}
+
 // TestUpload: a session of the account, or a service that was given its token.
 func TestUpload(t *testing.T) {
 	v := verifier(t)

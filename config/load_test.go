@@ -104,6 +104,7 @@ func everySetting() map[string]struct {
 		"PDS_ADMIN_PASSWORD":                        {"p w", config.NewSecret("p w")},
 		"PDS_JWT_SECRET":                            {"s", config.NewSecret("s")},
 		"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX": {hexKey, config.NewSecret(hexKey)},
+		"PDS_KEY_ENCRYPTION_KEY_FILE":               {"/etc/nestbox/key", "/etc/nestbox/key"},
 		"PDS_RECOVERY_DID_KEY":                      {didKey, didKey},
 		"PDS_EMAIL_SMTP_URL":                        {"smtp://mail.example.com:25", config.NewSecret("smtp://mail.example.com:25")},
 		"PDS_EMAIL_FROM_ADDRESS":                    {"Nest <nest@example.com>", "Nest <nest@example.com>"},
@@ -259,7 +260,7 @@ func TestBadValues(t *testing.T) {
 	free := []string{
 		"PDS_DATA_DIRECTORY", "PDS_ADMIN_PASSWORD", "PDS_JWT_SECRET", "PDS_RATE_LIMIT_BYPASS_KEY",
 		"PDS_CONTACT_EMAIL_ADDRESS", "PDS_PRIVACY_POLICY_URL", "PDS_TERMS_OF_SERVICE_URL",
-		"PDS_BLOBSTORE_DISK_LOCATION", "PDS_BLOBSTORE_DISK_TMP_LOCATION",
+		"PDS_BLOBSTORE_DISK_LOCATION", "PDS_BLOBSTORE_DISK_TMP_LOCATION", "PDS_KEY_ENCRYPTION_KEY_FILE",
 	}
 	all := required()
 	var names []string

@@ -41,10 +41,11 @@ type HandleStore interface {
 	BeginHandle(ctx context.Context, c HandleChange) error
 	// FinishHandle gives the account the handle that was reserved, with the
 	// document that names it, tells the network of it and the owner.
-	// account.ErrNotFound where no change has begun.
-	FinishHandle(ctx context.Context, accountID int64, document []byte, e account.Event, mails ...mail.Message) error
-	// DropHandle undoes BeginHandle; a change that is gone is no error.
-	DropHandle(ctx context.Context, accountID int64) error
+	// account.ErrNotFound where no change to that handle has begun.
+	FinishHandle(ctx context.Context, accountID int64, h syntax.Handle, document []byte, e account.Event, mails ...mail.Message) error
+	// DropHandle undoes BeginHandle of that handle; a change that is gone is no
+	// error.
+	DropHandle(ctx context.Context, accountID int64, h syntax.Handle) error
 	// HandleChanges returns those that have begun.
 	HandleChanges(ctx context.Context) ([]HandleChange, error)
 }
@@ -120,7 +121,7 @@ func (s *Service) SetHandle(ctx context.Context, a *account.Account, handle stri
 	defer cancel()
 	document, err := s.nameHandle(ctx, a.DID, h)
 	if errors.Is(err, identity.ErrRefused) || errors.Is(err, identity.ErrUnreached) || errors.Is(err, errNotNamed) || errors.Is(err, identity.ErrNotRegistered) {
-		return errors.Join(err, s.Handles.DropHandle(ctx, a.ID))
+		return errors.Join(err, s.Handles.DropHandle(ctx, a.ID, h))
 	}
 	if err != nil {
 		return err // what the directory has done Resume will see
@@ -164,7 +165,7 @@ func (s *Service) finishHandle(ctx context.Context, a *account.Account, c Handle
 	if a.Handle != c.Handle {
 		mails = s.Notices.Of(a, mail.NoticeHandle, e, c.Handle.String())
 	}
-	return s.Handles.FinishHandle(ctx, a.ID, document, e, mails...)
+	return s.Handles.FinishHandle(ctx, a.ID, c.Handle, document, e, mails...)
 }
 
 // ResumeHandles settles the changes of handles that a crash, or a directory that
@@ -189,7 +190,7 @@ func (s *Service) ResumeHandles(ctx context.Context) error {
 func (s *Service) resumeHandle(ctx context.Context, c HandleChange) error {
 	a, err := s.Accounts.ByDID(ctx, c.DID)
 	if errors.Is(err, account.ErrNotFound) {
-		return s.Handles.DropHandle(ctx, c.AccountID)
+		return s.Handles.DropHandle(ctx, c.AccountID, c.Handle)
 	}
 	if err != nil {
 		return err
@@ -198,7 +199,7 @@ func (s *Service) resumeHandle(ctx context.Context, c HandleChange) error {
 	switch {
 	case errors.Is(err, identity.ErrNotRegistered), err == nil && named != c.Handle:
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "change of a handle undone", slog.String("did", a.DID.String()))
-		return s.Handles.DropHandle(ctx, c.AccountID)
+		return s.Handles.DropHandle(ctx, c.AccountID, c.Handle)
 	case err != nil:
 		return err
 	}

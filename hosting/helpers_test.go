@@ -5,9 +5,11 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -111,6 +113,17 @@ func (f *faulty) submit(w http.ResponseWriter, r *http.Request, behind http.Hand
 	}
 }
 
+// txt are the TXT records of a DNS, by name.
+type txt map[string][]string
+
+// LookupTXT implements identity.TXTLookup.
+func (x txt) LookupTXT(_ context.Context, name string) ([]string, error) {
+	if records, ok := x[strings.TrimSuffix(name, ".")]; ok {
+		return records, nil
+	}
+	return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
+}
+
 // place is a hosting.Service over a real store and a faulty directory.
 type place struct {
 	*hosting.Service
@@ -119,13 +132,14 @@ type place struct {
 	path string
 	db   *sqlite.DB
 	plc  *faulty
+	txt  txt
 	// now is the clock, in milliseconds.
 	now atomic.Int64
 }
 
 func newPlace(t *testing.T) *place {
 	t.Helper()
-	p := &place{t: t, path: filepath.Join(t.TempDir(), "nestbox.sqlite"), plc: newFaulty(t)}
+	p := &place{t: t, path: filepath.Join(t.TempDir(), "nestbox.sqlite"), plc: newFaulty(t), txt: txt{}}
 	p.now.Store(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixMilli())
 	box, err := seal.NewBox(make([]byte, seal.KeySize))
 	if err != nil {
@@ -161,6 +175,23 @@ func (p *place) open() {
 		p.t.Fatal(err)
 	}
 	p.db, p.Store, p.Accounts = db, sqlite.Hosting{DB: db}, sqlite.Accounts{DB: db}
+	p.Handles, p.Documents = sqlite.Hosting{DB: db}, sqlite.Identities{DB: db}
+	p.Keys = hosting.NewKeys(p.Store, p.Box)
+	p.Resolver = identity.NewResolver(identity.ResolverOptions{
+		Directory: &identity.Directory{URL: p.plc.URL, Client: &http.Client{Timeout: time.Minute}}, HTTP: http.DefaultClient, DNS: p.txt, Now: p.clock,
+		Local: func(ctx context.Context, h syntax.Handle) (syntax.DID, bool, error) {
+			a, err := p.Accounts.ByHandle(ctx, h)
+			ours := strings.HasSuffix(h.String(), ".test")
+			if errors.Is(err, account.ErrNotFound) {
+				return "", ours, nil
+			}
+			if err != nil {
+				return "", ours, err
+			}
+			return a.DID, ours, nil
+		},
+	})
+	p.t.Cleanup(p.Resolver.Close)
 	p.Repos = &repo.Service{Store: sqlite.Repos{DB: db}}
 }
 

@@ -159,18 +159,35 @@ func (s *Service) SubmitPLCOperation(ctx context.Context, caller auth.StandardCa
 	// From here on a client that leaves must not leave things half done.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), submitTimeout)
 	defer cancel()
-	switch err := s.Directory.Submit(ctx, a.DID, op.Regular); {
+	switch err := s.submit(ctx, a, op.Regular); {
 	case errors.Is(err, identity.ErrRefused):
 		e := xrpc.InvalidRequest("The PLC directory refused the operation")
 		e.Cause = err
 		return xrpc.None{}, e
 	case err != nil:
 		return xrpc.None{}, xrpc.Unavailable(err)
+	default:
+		return xrpc.None{}, nil
 	}
-	if err := s.refresh(ctx, a); err != nil {
-		return xrpc.None{}, xrpc.Unavailable(err)
+}
+
+// submit has the directory take an operation, and tells the network of it. It may
+// be repeated: an operation that is the DID's last one is not sent again. Where it
+// breaks off, the check of identities, for which the account is due, does the rest.
+func (s *Service) submit(ctx context.Context, a *account.Account, op *didplc.RegularOp) error {
+	last, err := s.Directory.Last(ctx, a.DID)
+	if err != nil {
+		return err
 	}
-	return xrpc.None{}, nil
+	if last.Regular == nil || last.Regular.CID() != op.CID() {
+		if err := s.Documents.Doubt(ctx, a.ID); err != nil {
+			return err
+		}
+		if err := s.Directory.Submit(ctx, a.DID, op); err != nil {
+			return err
+		}
+	}
+	return s.refresh(ctx, a)
 }
 
 // checkOperation says what an operation would do to an account here, in the

@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"strings"
 	"time"
-
-	"github.com/bluesky-social/indigo/atproto/syntax"
 )
 
 // How often identities are looked at: enough for 280,000 accounts a day.
@@ -24,10 +22,10 @@ const (
 // Checker compares, in the background, what the network says of our accounts
 // with what we think.
 type Checker struct {
-	Store     Store
-	Directory *Directory
-	Now       func() time.Time
-	Log       *slog.Logger
+	Store    Store
+	Resolver *Resolver
+	Now      func() time.Time
+	Log      *slog.Logger
 }
 
 // Run checks each account once a day until ctx ends.
@@ -79,34 +77,30 @@ func (c *Checker) Round(ctx context.Context) error {
 }
 
 // Check asks for one account's DID document and stores it, with whether its
-// handle is still claimed there. The other way, from the handle to the DID, is
-// ours to answer: every handle here lies below one of the service's domains.
+// handle is still claimed there and leads back to the DID. Where nobody says where
+// it leads, what was found before holds.
 func (c *Checker) Check(ctx context.Context, s Subject) error {
-	doc, err := c.Directory.Document(ctx, s.DID)
+	d, err := c.Resolver.Fresh(ctx, s.DID)
 	switch {
 	case errors.Is(err, ErrNotRegistered):
 		return c.Store.SaveDocument(ctx, s.AccountID, s.Document, true, c.Now())
 	case err != nil:
 		return err
 	}
-	return c.Store.SaveDocument(ctx, s.AccountID, doc, !claims(doc, s.Handle), c.Now())
-}
-
-// claims says whether a DID document names h as its handle: the first at:// of
-// alsoKnownAs (https://atproto.com/specs/did).
-func claims(doc []byte, h syntax.Handle) bool {
-	var d struct {
-		AlsoKnownAs []string `json:"alsoKnownAs"`
-	}
-	if json.Unmarshal(doc, &d) != nil {
-		return false
-	}
-	for _, alias := range d.AlsoKnownAs {
-		if name, ok := strings.CutPrefix(alias, "at://"); ok {
-			return strings.EqualFold(name, h.String())
+	invalid := d.Handle() != s.Handle.Normalize()
+	if !invalid {
+		switch back, err := c.Resolver.ProvenHandle(ctx, s.Handle); {
+		case err == nil:
+			invalid = back != s.DID
+		case errors.Is(err, ErrHandleNotFound), errors.Is(err, ErrHandleConflict):
+			invalid = true
+		case ctx.Err() != nil:
+			return err
+		default:
+			invalid = s.HandleInvalid
 		}
 	}
-	return false
+	return c.Store.SaveDocument(ctx, s.AccountID, d.Raw, invalid, c.Now())
 }
 
 // PDSEndpoint returns the URL of the host that a DID document names, or "".

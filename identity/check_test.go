@@ -2,7 +2,9 @@ package identity_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -89,9 +91,38 @@ func (w *world) round() error {
 	}
 	defer func() { _ = db.Close() }()
 	c := &identity.Checker{
-		Store: sqlite.Identities{DB: db}, Directory: w.plc, Now: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
+		Store: sqlite.Identities{DB: db}, Resolver: resolverOf(w.t, w.plc, db), Now: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
 	}
 	return c.Round(w.t.Context())
+}
+
+// resolverOf asks a directory, and a database for handles below .test.
+func resolverOf(t *testing.T, plc *identity.Directory, db *sqlite.DB) *identity.Resolver {
+	t.Helper()
+	r := identity.NewResolver(identity.ResolverOptions{
+		Directory: plc, DNS: noTXT{}, HTTP: http.DefaultClient, Now: time.Now,
+		Local: func(ctx context.Context, h syntax.Handle) (syntax.DID, bool, error) {
+			a, err := sqlite.Accounts{DB: db}.ByHandle(ctx, h)
+			ours := strings.HasSuffix(h.String(), ".test")
+			if errors.Is(err, account.ErrNotFound) {
+				return "", ours, nil
+			}
+			if err != nil {
+				return "", ours, err
+			}
+			return a.DID, ours, nil
+		},
+	})
+	t.Cleanup(r.Close)
+	return r
+}
+
+// noTXT is a DNS without records.
+type noTXT struct{}
+
+// LookupTXT implements identity.TXTLookup.
+func (noTXT) LookupTXT(_ context.Context, name string) ([]string, error) {
+	return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
 }
 
 // claim makes the DID document name another handle.
@@ -288,7 +319,7 @@ func TestRoundPasses(t *testing.T) {
 		_, _ = w.Write([]byte(`{"id":"` + strings.TrimPrefix(r.URL.Path, "/") + `","alsoKnownAs":[]}`))
 	}))
 	now := time.Unix(0, 0)
-	c := &identity.Checker{Store: sqlite.Identities{DB: db}, Directory: plc, Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler)}
+	c := &identity.Checker{Store: sqlite.Identities{DB: db}, Resolver: resolverOf(t, plc, db), Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler)}
 	for _, round := range []struct {
 		name        string
 		down        bool
@@ -314,4 +345,75 @@ func TestRoundPasses(t *testing.T) {
 			t.Errorf("%s: %d are due, %v; want %d", round.name, len(due), err, round.left)
 		}
 	}
+}
+
+// TestCheckOwnDomain: a handle outside of the service's domains holds as long as it
+// leads to its account; where nobody answers, what was found before holds.
+func TestCheckOwnDomain(t *testing.T) {
+	n := newNetwork(t)
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "nestbox.sqlite"), sqlite.Options{Fatal: func(err error) { t.Error(err) }, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	const handle = "carol.example.com"
+	id := hosted(t, db, didB, handle)
+	c := &identity.Checker{Store: sqlite.Identities{DB: db}, Resolver: n.Resolver, Now: n.clock, Log: slog.New(slog.DiscardHandler)}
+	n.documents[didB.String()] = document(didB, handle)
+	for _, step := range []struct {
+		what    string
+		do      func()
+		invalid bool
+	}{
+		{"not proven", func() {}, true},
+		{"proven", func() { n.txt[handle] = []string{"did=" + didB.String()} }, false},
+		{"nobody answers", func() { n.broken["dns"], n.broken["web"] = true, true }, false},
+		{"it leads elsewhere", func() {
+			n.broken["dns"], n.broken["web"] = false, false
+			n.txt[handle] = []string{"did=" + didA.String()}
+		}, true},
+		{"nobody answers again", func() { n.broken["dns"], n.broken["web"] = true, true }, true},
+		{"back", func() {
+			n.broken["dns"], n.broken["web"] = false, false
+			n.txt[handle] = []string{"did=" + didB.String()}
+		}, false},
+		{"two answers", func() { n.pages["https://"+handle+"/.well-known/atproto-did"] = didA.String() }, true},
+	} {
+		n.set(step.do)
+		n.advance(48 * time.Hour)
+		if err := c.Round(t.Context()); err != nil {
+			t.Fatalf("%s: %v", step.what, err)
+		}
+		a, err := sqlite.Accounts{DB: db}.ByDID(t.Context(), didB)
+		if err != nil || a.ID != id || a.HandleInvalid != step.invalid {
+			t.Errorf("%s: invalid %t, %v; want %t", step.what, a.HandleInvalid, err, step.invalid)
+		}
+	}
+	// An account whose document may have changed unseen is due at once.
+	if due, err := c.Store.Due(t.Context(), n.clock().Add(-time.Hour), 10); err != nil || len(due) != 0 {
+		t.Errorf("%d are due, %v", len(due), err)
+	}
+	if err := c.Store.Doubt(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if due, err := c.Store.Due(t.Context(), n.clock().Add(-time.Hour), 10); err != nil || len(due) != 1 {
+		t.Errorf("%d are due, %v, after a doubt", len(due), err)
+	}
+}
+
+// hosted makes an account with a handle of any domain.
+func hosted(t *testing.T, db *sqlite.DB, did syntax.DID, handle syntax.Handle) int64 {
+	t.Helper()
+	store := sqlite.Hosting{DB: db}
+	id, err := store.Reserve(t.Context(), hosting.Pending{
+		DID: did, Handle: handle, Email: "x@example.com", PasswordHash: "x", SigningKey: "x", SigningKeySealed: []byte("x"),
+		Operation: []byte("{}"), CreatedAt: time.Now(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Activate(t.Context(), id, []byte("{}"), nil, account.Event{At: time.Unix(0, 0), Kind: account.EventSignUp}); err != nil {
+		t.Fatal(err)
+	}
+	return id
 }

@@ -132,6 +132,22 @@ func (r *Resolver) FreshHandle(ctx context.Context, h syntax.Handle) (syntax.DID
 	return r.handle(ctx, h, r.handles.renew)
 }
 
+// ProvenHandle is FreshHandle that takes nobody's word for a handle outside of this
+// server's domains, its own neither: an account had it when it took it.
+func (r *Resolver) ProvenHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
+	h = h.Normalize()
+	did, ours, err := r.options.Local(ctx, h)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%w: %w", ErrHere, err)
+	case ours && did != "":
+		return did, nil
+	case ours || !h.AllowedTLD() || h.IsInvalidHandle():
+		return "", ErrHandleNotFound
+	}
+	return r.handles.renew(ctx, h.String())
+}
+
 func (r *Resolver) handle(ctx context.Context, h syntax.Handle, ask func(context.Context, string) (syntax.DID, error)) (syntax.DID, error) {
 	h = h.Normalize()
 	did, ours, err := r.options.Local(ctx, h)

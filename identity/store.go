@@ -31,6 +31,9 @@ type Store interface {
 	// A document that says something else than the stored one is told of by an
 	// identity event, in the same transaction.
 	SaveDocument(ctx context.Context, accountID int64, document []byte, handleInvalid bool, at time.Time) error
+	// Doubt makes an account due: its document is about to change, and may be known
+	// to nobody here if this process ends.
+	Doubt(ctx context.Context, accountID int64) error
 	// Announce is SaveDocument that tells of it in any case.
 	Announce(ctx context.Context, accountID int64, document []byte, handleInvalid bool, at time.Time) error
 }

@@ -33,7 +33,7 @@ func (s *Server) buildIdentity() {
 	}
 	s.resolver = identity.NewResolver(o)
 	s.identity = &identity.Service{Lookup: s.lookupHandle, Resolver: s.resolver, DID: syntax.DID(s.DID), URL: s.URL, Domains: c.HandleDomains}
-	s.checker = &identity.Checker{Store: sqlite.Identities{DB: s.db}, Directory: s.directory, Now: now, Log: s.opts.Log}
+	s.checker = &identity.Checker{Store: sqlite.Identities{DB: s.db}, Resolver: s.resolver, Now: now, Log: s.opts.Log}
 }
 
 // issuers implements auth.Issuers.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"maps"
 	"net/http"
 	"strings"
 
@@ -13,7 +14,7 @@ import (
 func (s *Server) methods() map[string]xrpc.Method {
 	auth := s.verifier
 	appPasswords := &account.AppPasswords{Store: s.accounts, Notices: s.notices, Now: s.opts.Now}
-	return map[string]xrpc.Method{
+	all := map[string]xrpc.Method{
 		"com.atproto.server.createSession":  xrpc.Procedure(auth.Anyone, s.sessions.CreateSession),
 		"com.atproto.server.refreshSession": xrpc.Procedure(auth.Refresh, s.sessions.RefreshSession),
 		"com.atproto.server.getSession":     xrpc.Query(auth.Standard, s.sessions.GetSession),
@@ -80,6 +81,17 @@ func (s *Server) methods() map[string]xrpc.Method {
 
 		"com.atproto.sync.subscribeRepos": xrpc.Stream(auth.Anyone, s.firehose.Subscribe),
 
+		"app.bsky.actor.getPreferences": xrpc.Query(auth.OwnerOrService, s.prefs.Get),
+		"app.bsky.actor.putPreferences": xrpc.Procedure(auth.Standard, s.prefs.Put),
+	}
+	maps.Copy(all, s.adminMethods())
+	return all
+}
+
+// adminMethods are those for the operator and the moderators.
+func (s *Server) adminMethods() map[string]xrpc.Method {
+	auth := s.verifier
+	return map[string]xrpc.Method{
 		"com.atproto.admin.updateSubjectStatus":   xrpc.Procedure(auth.Moderator, s.admin.UpdateSubjectStatus),
 		"com.atproto.admin.getSubjectStatus":      xrpc.Query(auth.Moderator, s.admin.GetSubjectStatus),
 		"com.atproto.admin.getAccountInfo":        xrpc.Query(auth.Moderator, s.admin.GetAccountInfo),
@@ -88,6 +100,7 @@ func (s *Server) methods() map[string]xrpc.Method {
 		"com.atproto.admin.sendEmail":             xrpc.Procedure(auth.Moderator, s.admin.SendEmail),
 		"com.atproto.admin.updateAccountEmail":    xrpc.Procedure(auth.Admin, s.admin.UpdateAccountEmail),
 		"com.atproto.admin.updateAccountPassword": xrpc.Procedure(auth.Admin, s.admin.UpdateAccountPassword),
+		"com.atproto.admin.updateAccountHandle":   xrpc.Procedure(auth.Admin, s.admin.UpdateAccountHandle),
 		"com.atproto.admin.deleteAccount":         xrpc.Procedure(auth.Admin, s.admin.DeleteAccount),
 	}
 }

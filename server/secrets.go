@@ -1,15 +1,21 @@
 package server
 
 import (
+	"cmp"
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 
+	"nestbox/account"
+	"nestbox/hosting"
 	"nestbox/internal/durable"
 	"nestbox/internal/seal"
 )
@@ -31,19 +37,59 @@ func randomBytes(n int) []byte {
 	return b
 }
 
-// openBox reads the key that seals other keys.
-func openBox(dir string) (*seal.Box, error) {
-	raw, err := durable.Secret(filepath.Join(dir, fileKEK), func() ([]byte, error) {
-		return []byte(hex.EncodeToString(randomBytes(seal.KeySize)) + "\n"), nil
-	})
+// errSealed: keys are sealed, and the one that opens them is not here.
+var errSealed = errors.New("the private keys of this server are encrypted with another key: bring back the right key file, from the backup that the database came from; nothing was changed")
+
+// openBox reads the key that seals other keys, from the operator's file or the data
+// directory's own. That one is made where nothing is sealed yet. A key that does not
+// open what is there is errSealed.
+func openBox(ctx context.Context, dir, file string, keys hosting.Store) (*seal.Box, error) {
+	rotation, err := os.ReadFile(filepath.Join(dir, fileRotationKey)) //nolint:gosec // a file of the operator's own data directory
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("read PLC rotation key: %w", err)
+	}
+	did, signing, err := keys.AnyKey(ctx)
+	if err != nil && !errors.Is(err, account.ErrNotFound) {
+		return nil, err
+	}
+	raw, err := readKey(dir, file, rotation == nil && signing == nil)
 	if err != nil {
 		return nil, err
 	}
 	box, err := parseBox(raw)
 	if err != nil {
-		return nil, fmt.Errorf("key file %s: %w", fileKEK, err)
+		return nil, fmt.Errorf("key file %s: %w", cmp.Or(file, fileKEK), err)
+	}
+	if rotation != nil {
+		if _, err := openRotationKey(rotation, box); err != nil {
+			return nil, fmt.Errorf("%w: %w", errSealed, err)
+		}
+	}
+	if signing != nil {
+		if _, err := hosting.OpenKey(box, did, signing); err != nil {
+			return nil, fmt.Errorf("%w: %w", errSealed, err)
+		}
 	}
 	return box, nil
+}
+
+// readKey reads the key file, and makes the data directory's own where it is
+// missing and may be made.
+func readKey(dir, file string, fresh bool) ([]byte, error) {
+	if file != "" {
+		raw, err := os.ReadFile(file) //nolint:gosec // the operator's setting
+		if err != nil {
+			return nil, fmt.Errorf("PDS_KEY_ENCRYPTION_KEY_FILE: %w", err)
+		}
+		return raw, nil
+	}
+	own := filepath.Join(dir, fileKEK)
+	if _, err := os.Stat(own); errors.Is(err, os.ErrNotExist) && !fresh {
+		return nil, fmt.Errorf("%w: there is no %s", errSealed, own)
+	}
+	return durable.Secret(own, func() ([]byte, error) {
+		return []byte(hex.EncodeToString(randomBytes(seal.KeySize)) + "\n"), nil
+	})
 }
 
 // parseBox reads the content of the key file.
@@ -55,8 +101,12 @@ func parseBox(raw []byte) (*seal.Box, error) {
 	return seal.NewBox(key)
 }
 
-// rotationKey returns the configured PLC rotation key, or the server's own.
-func rotationKey(dir, configured string, box *seal.Box) (atcrypto.PrivateKey, error) {
+// errRotationLost: there are accounts, whose DIDs name a rotation key that is gone.
+var errRotationLost = errors.New("the PLC rotation key of this server is missing: bring back " + fileRotationKey + " from the backup, or PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX; without it no identity here could be changed any more")
+
+// rotationKey returns the configured PLC rotation key, or the server's own, which
+// is made where there are no accounts yet.
+func rotationKey(ctx context.Context, dir, configured string, box *seal.Box, keys hosting.Store) (atcrypto.PrivateKey, error) {
 	if configured != "" {
 		raw, err := hex.DecodeString(configured)
 		if err != nil {
@@ -65,6 +115,9 @@ func rotationKey(dir, configured string, box *seal.Box) (atcrypto.PrivateKey, er
 		return atcrypto.ParsePrivateBytesK256(raw)
 	}
 	sealed, err := durable.Secret(filepath.Join(dir, fileRotationKey), func() ([]byte, error) {
+		if _, _, err := keys.AnyKey(ctx); !errors.Is(err, account.ErrNotFound) {
+			return nil, cmp.Or(err, errRotationLost)
+		}
 		key, err := atcrypto.GeneratePrivateKeyK256()
 		if err != nil {
 			return nil, fmt.Errorf("make PLC rotation key: %w", err)

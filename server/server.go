@@ -28,6 +28,7 @@ import (
 	"nestbox/identity"
 	"nestbox/mail"
 	"nestbox/plc/directory"
+	"nestbox/prefs"
 	"nestbox/ratelimit"
 	"nestbox/repo"
 	"nestbox/session"
@@ -99,6 +100,7 @@ type Server struct {
 	keys      *hosting.Keys
 	checker   *identity.Checker
 	admin     *admin.Service
+	prefs     *prefs.Service
 	blobs     *blob.Service
 	repos     *repo.Service
 	firehose  *firehose.Hub
@@ -140,7 +142,7 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 	if err := s.buildFirehose(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.build(); err != nil {
+	if err := s.build(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.openTransfers(ctx); err != nil {
@@ -183,13 +185,14 @@ func (s *Server) bind(ctx context.Context) (err error) {
 }
 
 // build wires the services.
-func (s *Server) build() error {
+func (s *Server) build(ctx context.Context) error {
 	c, now, log := &s.opts.Config, s.opts.Now, s.opts.Log
-	box, err := openBox(s.DataDir)
+	keys := sqlite.Hosting{DB: s.db}
+	box, err := openBox(ctx, s.DataDir, c.KeyEncryptionKeyFile, keys)
 	if err != nil {
 		return err
 	}
-	rotation, err := rotationKey(s.DataDir, c.PLCRotationKey.Reveal(), box)
+	rotation, err := rotationKey(ctx, s.DataDir, c.PLCRotationKey.Reveal(), box, keys)
 	if err != nil {
 		return err
 	}
@@ -214,6 +217,7 @@ func (s *Server) build() error {
 	}
 	s.emails = &account.Emails{Store: accounts, Codes: s.codes, Hasher: hasher, Notices: s.notices, Limits: limits, Now: now}
 	s.buildRepos(box, limits)
+	s.prefs = &prefs.Service{Store: sqlite.Prefs{DB: s.db}, Now: now}
 	s.sessions = &session.Service{
 		Settings: session.Settings{
 			Rules:     session.Rules{ReuseWindow: c.SessionReuseWindow, RefreshTTL: c.RefreshTokenTTL, Policy: session.Policy(c.SessionReusePolicy)},

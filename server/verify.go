@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -126,12 +127,13 @@ func (v *verifier) keyFiles() {
 	if err := auth.CheckKeyring(filepath.Join(v.dir, fileKeyring)); err != nil {
 		v.Fault(err.Error())
 	}
-	raw, err := os.ReadFile(filepath.Join(v.dir, fileKEK))
+	file := cmp.Or(v.Config.KeyEncryptionKeyFile, filepath.Join(v.dir, fileKEK))
+	raw, err := os.ReadFile(file)
 	if err == nil {
 		v.box, err = parseBox(raw)
 	}
 	if err != nil {
-		v.Fault("key file " + fileKEK + ": " + err.Error())
+		v.Fault("key file " + filepath.Base(file) + ": " + err.Error())
 		return
 	}
 	sealed, err := os.ReadFile(filepath.Join(v.dir, fileRotationKey))

@@ -60,26 +60,24 @@ func (db Hosting) BeginHandle(ctx context.Context, c hosting.HandleChange) error
 }
 
 // FinishHandle implements hosting.HandleStore.
-func (db Hosting) FinishHandle(ctx context.Context, accountID int64, document []byte, e account.Event, mails ...mail.Message) error {
+func (db Hosting) FinishHandle(ctx context.Context, accountID int64, h syntax.Handle, document []byte, e account.Event, mails ...mail.Message) error {
 	return Accounts(db).update(ctx, accountID, func(tx *groupcommit.Tx, a *account.Account) error {
-		var h string
-		err := query(tx.Conn, "DELETE FROM handle_change WHERE account_id = ? RETURNING handle",
-			func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
-			func(r *sqlite.Stmt) error { h = r.ColumnText(0); return nil })
+		names := func(s *sqlite.Stmt) { s.BindText(1, h.String()); s.BindInt64(2, accountID) }
+		n, err := change(tx.Conn, "DELETE FROM handle_change WHERE handle = ? AND account_id = ?", names)
 		if err != nil {
 			return fmt.Errorf("finish change of handle: %w", err)
 		}
-		if h == "" {
+		if n == 0 {
 			return account.ErrNotFound
 		}
-		_, err = change(tx.Conn, "UPDATE account SET handle = ? WHERE id = ?", func(s *sqlite.Stmt) { s.BindText(1, h); s.BindInt64(2, accountID) })
+		_, err = change(tx.Conn, "UPDATE account SET handle = ? WHERE id = ?", names)
 		if err != nil {
 			return fmt.Errorf("set handle: %w", err)
 		}
 		if err := saveDocument(tx.Conn, accountID, document, false, e.At); err != nil {
 			return err
 		}
-		a.Handle = syntax.Handle(h)
+		a.Handle = h
 		if err := logIdentity(tx, db.DB, a, e.At); err != nil {
 			return err
 		}
@@ -88,9 +86,10 @@ func (db Hosting) FinishHandle(ctx context.Context, accountID int64, document []
 }
 
 // DropHandle implements hosting.HandleStore.
-func (db Hosting) DropHandle(ctx context.Context, accountID int64) error {
+func (db Hosting) DropHandle(ctx context.Context, accountID int64, h syntax.Handle) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		_, err := change(tx.Conn, "DELETE FROM handle_change WHERE account_id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, accountID) })
+		_, err := change(tx.Conn, "DELETE FROM handle_change WHERE account_id = ? AND handle = ?",
+			func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, h.String()) })
 		if err != nil {
 			return fmt.Errorf("drop change of handle: %w", err)
 		}

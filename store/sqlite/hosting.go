@@ -228,6 +228,21 @@ func (db Hosting) SealedKey(ctx context.Context, id int64) (did syntax.DID, seal
 	return did, sealed, nil
 }
 
+// AnyKey implements hosting.Store.
+func (db Hosting) AnyKey(ctx context.Context) (did syntax.DID, sealed []byte, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, "SELECT did, signing_key_sealed FROM account ORDER BY id LIMIT 1", nil,
+			func(r *sqlite.Stmt) error { did, sealed = syntax.DID(r.ColumnText(0)), columnBytes(r, 1); return nil })
+	})
+	if err != nil {
+		return "", nil, fmt.Errorf("read a signing key: %w", err)
+	}
+	if did == "" {
+		return "", nil, account.ErrNotFound
+	}
+	return did, sealed, nil
+}
+
 // ReserveKey implements hosting.Store.
 func (db Hosting) ReserveKey(ctx context.Context, k hosting.ReservedKey, expired time.Time, limit int) (kept hosting.ReservedKey, err error) {
 	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {

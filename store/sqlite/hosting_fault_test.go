@@ -114,7 +114,7 @@ func hostingChanges() map[string]change {
 				if err != nil && !errors.Is(err, account.ErrStatusConflict) { // it is there since the first try
 					return err
 				}
-				return store.FinishHandle(t.Context(), w.account.ID, []byte(`{"new":1}`), accountEvent())
+				return store.FinishHandle(t.Context(), w.account.ID, "new.test", []byte(`{"new":1}`), accountEvent())
 			},
 			done: func(t *testing.T, w world) bool {
 				return all(t, map[string]bool{

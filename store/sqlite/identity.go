@@ -47,6 +47,17 @@ func (db Identities) SaveDocument(ctx context.Context, accountID int64, document
 	return db.save(ctx, accountID, document, handleInvalid, at, func(was []byte) bool { return !sameJSON(was, document) })
 }
 
+// Doubt implements identity.Store.
+func (db Identities) Doubt(ctx context.Context, accountID int64) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		_, err := change(tx.Conn, "UPDATE identity SET checked_at = NULL WHERE account_id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, accountID) })
+		if err != nil {
+			return fmt.Errorf("doubt DID document: %w", err)
+		}
+		return nil
+	})
+}
+
 // Announce implements identity.Store.
 func (db Identities) Announce(ctx context.Context, accountID int64, document []byte, handleInvalid bool, at time.Time) error {
 	return db.save(ctx, accountID, document, handleInvalid, at, func([]byte) bool { return true })

@@ -21,6 +21,7 @@ import (
 	"nestbox/hosting"
 	"nestbox/identity"
 	"nestbox/mail"
+	"nestbox/prefs"
 	"nestbox/repo"
 	"nestbox/session"
 )
@@ -37,6 +38,7 @@ type Stores struct {
 	Outbox   mail.Store
 	Codes    account.CodeStore
 	Admin    admin.Store
+	Prefs    prefs.Store
 	// Announcements are those of Log.
 	Announcements repo.Announcements
 	// Reopen closes the database, for these stores are of no use any more, and
@@ -117,6 +119,8 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		"LogJump":               testLogJump,
 		"LogJumpMeanwhile":      testLogJumpMeanwhile,
 		"LogDeleted":            testLogDeleted,
+		"Prefs":                 testPrefs,
+		"PrefsRace":             testPrefsRace,
 	}
 	maps.Copy(tests, adminTests())
 	for name, test := range tests {

@@ -1,0 +1,150 @@
+// Package prefs keeps what apps remember for an account: the preferences of
+// app.bsky.actor.getPreferences, private, whatever app they come from.
+//
+// Invariants: they are replaced as a whole, in one durable transaction, so that two
+// apps that write at once do not mix; what a caller may not see stays as it is when
+// that caller writes.
+package prefs
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// namespace is that of the preferences that this server keeps: a type is in it, or
+// is it.
+const namespace = "app.bsky"
+
+// Types with rules of their own.
+const (
+	// personalDetails has the owner's date of birth: for sessions of the password
+	// alone.
+	personalDetails = "app.bsky.actor.defs#personalDetailsPref"
+	// declaredAge is derived from it, and cannot be written.
+	declaredAge = "app.bsky.actor.defs#declaredAgePref"
+)
+
+const (
+	// MaxSize is what an account's preferences may take, in bytes of JSON, and
+	// maxCount how many they may be.
+	MaxSize  = 256 << 10
+	maxCount = 1000
+)
+
+// Errors of Store and Service.
+var (
+	ErrNoAccount = errors.New("no such account")
+	// errTooMany: more, or larger, than is kept of one account.
+	errTooMany = errors.New("preferences are too many or too large")
+)
+
+// Store keeps preferences. They go with their account.
+type Store interface {
+	// Preferences returns those of an account, in their order; none is no error.
+	// ErrNoAccount.
+	Preferences(ctx context.Context, did syntax.DID) ([]jsontext.Value, error)
+	// ReplacePreferences puts what decide makes of an account's preferences in
+	// their place, in one durable transaction. An error of decide changes nothing
+	// and is returned. ErrNoAccount.
+	ReplacePreferences(ctx context.Context, did syntax.DID, decide func(now []jsontext.Value) ([]jsontext.Value, error)) error
+}
+
+// Service is the domain.
+type Service struct {
+	Store Store
+	Now   func() time.Time
+}
+
+// typeOf returns a preference's type, "" where it has none, or is no object.
+func typeOf(pref jsontext.Value) string {
+	var v struct {
+		Type string `json:"$type"`
+	}
+	if json.Unmarshal(pref, &v) != nil {
+		return ""
+	}
+	return v.Type
+}
+
+func inNamespace(kind string) bool {
+	rest, ok := strings.CutPrefix(kind, namespace)
+	return ok && (rest == "" || rest[0] == '.')
+}
+
+// visible are the preferences that a session may see. full says that it is one of
+// the account's own password. What follows from the date of birth is for all.
+func visible(all []jsontext.Value, full bool, now time.Time) (out []jsontext.Value) {
+	out = []jsontext.Value{}
+	for _, p := range all {
+		if full || typeOf(p) != personalDetails {
+			out = append(out, p)
+		}
+	}
+	for _, p := range all {
+		var v struct {
+			Type  string `json:"$type"`
+			Birth string `json:"birthDate"`
+		}
+		if json.Unmarshal(p, &v) != nil || v.Type != personalDetails {
+			continue
+		}
+		if born, err := syntax.ParseDatetimeLenient(v.Birth); err == nil {
+			out = append(out, ageOf(born.Time(), now))
+		}
+		break
+	}
+	return out
+}
+
+// ageOf is the declaredAgePref of somebody who was born then.
+func ageOf(born, now time.Time) jsontext.Value {
+	born, now = born.UTC(), now.UTC()
+	years := now.Year() - born.Year()
+	if now.Month() < born.Month() || now.Month() == born.Month() && now.Day() < born.Day() {
+		years--
+	}
+	v := struct {
+		Type string `json:"$type"`
+		Is13 bool   `json:"isOverAge13"`
+		Is16 bool   `json:"isOverAge16"`
+		Is18 bool   `json:"isOverAge18"`
+	}{declaredAge, years >= 13, years >= 16, years >= 18}
+	raw, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // a struct of booleans encodes
+	}
+	return raw
+}
+
+// replace is what a put makes of the preferences: those that its session may not
+// see stay, the others give way.
+func replace(now, put []jsontext.Value, full bool) ([]jsontext.Value, error) {
+	var next []jsontext.Value
+	if !full {
+		for _, p := range now {
+			if typeOf(p) == personalDetails {
+				next = append(next, p)
+			}
+		}
+	}
+	for _, p := range put {
+		if typeOf(p) != declaredAge {
+			next = append(next, slices.Clone(p))
+		}
+	}
+	size := 0
+	for _, p := range next {
+		size += len(p)
+	}
+	if len(next) > maxCount || size > MaxSize {
+		return nil, errTooMany
+	}
+	return next, nil
+}

@@ -1,0 +1,133 @@
+package prefs_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"nestbox/internal/pdstest"
+)
+
+const (
+	adult    = `{"$type":"app.bsky.actor.defs#adultContentPref","enabled":true}`
+	saved    = `{"$type":"app.bsky.actor.defs#savedFeedsPrefV2","items":[{"id":"3jui7kd54zh2y","type":"timeline","value":"following","pinned":true}]}`
+	personal = `{"$type":"app.bsky.actor.defs#personalDetailsPref","birthDate":"2010-11-25T00:00:00.000Z"}`
+)
+
+// declared is what is derived from a birth date.
+func declared(over13, over16, over18 bool) string {
+	return fmt.Sprintf(`{"$type":"app.bsky.actor.defs#declaredAgePref","isOverAge13":%t,"isOverAge16":%t,"isOverAge18":%t}`, over13, over16, over18)
+}
+
+func put(t *testing.T, s *pdstest.InProcess, auth, list string) pdstest.Answer {
+	t.Helper()
+	return s.Do(t, pdstest.Request{Method: http.MethodPost, NSID: "app.bsky.actor.putPreferences", Auth: auth, Body: `{"preferences":` + list + `}`})
+}
+
+func mustPut(t *testing.T, s *pdstest.InProcess, auth string, list ...string) {
+	t.Helper()
+	if a := put(t, s, auth, "["+strings.Join(list, ",")+"]"); a.Status != http.StatusOK {
+		t.Fatalf("put: %d %s", a.Status, a.Body)
+	}
+}
+
+// is fails the test unless a session sees these preferences.
+func is(t *testing.T, s *pdstest.InProcess, what, auth string, want ...string) {
+	t.Helper()
+	a := s.Do(t, pdstest.Request{Method: http.MethodGet, NSID: "app.bsky.actor.getPreferences", Auth: auth})
+	var out struct{ Preferences []json.RawMessage }
+	a.Decode(t, &out)
+	var got []string
+	for _, p := range out.Preferences {
+		got = append(got, string(p))
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") || out.Preferences == nil {
+		t.Errorf("%s: %s, want %s", what, a.Body, want)
+	}
+}
+
+func appPassword(t *testing.T, s *pdstest.InProcess, owner pdstest.Session) string {
+	t.Helper()
+	var made struct{ Password string }
+	s.Do(t, pdstest.Request{
+		Method: http.MethodPost, NSID: "com.atproto.server.createAppPassword", Auth: pdstest.Bearer(owner.AccessJwt),
+		Body: map[string]any{"name": "app", "privileged": true},
+	}).Decode(t, &made)
+	return pdstest.Bearer(s.SignIn(t, owner.Handle, made.Password).AccessJwt)
+}
+
+// TestPreferences: what a session may not see stays when it writes; the age that
+// follows from a birth date is told to all, and not kept.
+func TestPreferences(t *testing.T) {
+	s := pdstest.Start(t, pdstest.Options{Now: func() time.Time { return time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC) }})
+	alice := s.SignUp(t, "alice")
+	full, app := pdstest.Bearer(alice.AccessJwt), appPassword(t, s, alice)
+	is(t, s, "none yet", full)
+	mustPut(t, s, full, saved, personal, adult)
+	age := declared(true, false, false) // 15, and 16 tomorrow
+	is(t, s, "the owner", full, saved, personal, adult, age)
+	is(t, s, "an app", app, saved, adult, age)
+
+	mustPut(t, s, app, adult, age)
+	is(t, s, "the owner, after an app wrote", full, personal, adult, age)
+	put(t, s, app, "["+personal+","+personal+"]").WantError(t, 400, "InvalidRequest",
+		"Do not have authorization to set preferences: app.bsky.actor.defs#personalDetailsPref, app.bsky.actor.defs#personalDetailsPref")
+	is(t, s, "after a refusal", full, personal, adult, age)
+	mustPut(t, s, full, saved, declared(true, true, true))
+	is(t, s, "an age that nobody declared", full, saved)
+	mustPut(t, s, full)
+	is(t, s, "emptied", full)
+}
+
+func TestPreferencesRefused(t *testing.T) {
+	s := pdstest.Start(t, pdstest.Options{})
+	alice := pdstest.Bearer(s.SignUp(t, "alice").AccessJwt)
+	mustPut(t, s, alice, adult)
+	many := strings.TrimSuffix(strings.Repeat(adult+",", 1001), ",")
+	for list, want := range map[string]string{
+		`[{"enabled":true}]`:                    "Preference is missing a $type",
+		`["text"]`:                              "Preference is missing a $type",
+		`[{"$type":5}]`:                         "Preference is missing a $type",
+		`[{"$type":"com.example.pref"}]`:        "Some preferences are not in the app.bsky namespace",
+		`[{"$type":"app.bskyish.pref"}]`:        "Some preferences are not in the app.bsky namespace",
+		`[` + adult + `,{"$type":"app.other"}]`: "Some preferences are not in the app.bsky namespace",
+		`null`:                                  "Expected array value type (got null) at $.preferences",
+		`[` + many + `]`:                        "Preferences are too many or too large: at most 1000, and 262144 bytes",
+	} {
+		put(t, s, alice, list).WantError(t, 400, "InvalidRequest", want)
+	}
+	if a := put(t, s, alice, `"none"`); a.Status != 400 {
+		t.Errorf("no list: %d %s", a.Status, a.Body)
+	}
+	if a := put(t, s, alice, `["`+strings.Repeat("x", 150<<10)+`"]`); a.Status != http.StatusRequestEntityTooLarge {
+		t.Errorf("a large body: %d %s", a.Status, a.Body)
+	}
+	put(t, s, "", "[]").WantError(t, 401, "AuthMissing", "Authentication Required")
+	s.Do(t, pdstest.Request{Method: http.MethodGet, NSID: "app.bsky.actor.getPreferences"}).WantError(t, 401, "AuthMissing", "Authentication Required")
+	is(t, s, "after all that", alice, adult)
+}
+
+// TestPreferencesAtOnce: two apps that write at once do not mix.
+func TestPreferencesAtOnce(t *testing.T) {
+	s := pdstest.Start(t, pdstest.Options{})
+	alice := pdstest.Bearer(s.SignUp(t, "alice").AccessJwt)
+	var all sync.WaitGroup
+	for i := range 8 {
+		all.Go(func() {
+			pref := fmt.Sprintf(`{"$type":"app.bsky.pref","n":%d}`, i)
+			if a := put(t, s, alice, "["+pref+","+pref+"]"); a.Status != http.StatusOK {
+				t.Errorf("%d %s", a.Status, a.Body)
+			}
+		})
+	}
+	all.Wait()
+	var out struct{ Preferences []struct{ N int } }
+	s.Do(t, pdstest.Request{Method: http.MethodGet, NSID: "app.bsky.actor.getPreferences", Auth: alice}).Decode(t, &out)
+	if len(out.Preferences) != 2 || out.Preferences[0] != out.Preferences[1] {
+		t.Errorf("%+v", out)
+	}
+}

@@ -1,0 +1,79 @@
+package prefs
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"nestbox/auth"
+	"nestbox/xrpc"
+)
+
+// GetParams, GetOutput and PutInput are of the two endpoints. DID is for the
+// moderation service alone, which asks for anybody's.
+type (
+	GetParams struct {
+		DID string `json:"did,omitzero"`
+	}
+	GetOutput struct {
+		Preferences []jsontext.Value `json:"preferences"`
+	}
+	PutInput struct {
+		Preferences []jsontext.Value `json:"preferences"`
+	}
+)
+
+// Get is app.bsky.actor.getPreferences.
+func (s *Service) Get(ctx context.Context, caller auth.OwnerOrServiceCaller, p GetParams) (GetOutput, error) {
+	did, full := caller.DID, caller.Scope == auth.ScopeAccess
+	if caller.Service != "" {
+		var err error
+		if did, err = syntax.ParseDID(p.DID); err != nil {
+			return GetOutput{}, xrpc.InvalidRequest("Invalid or missing did parameter")
+		}
+		full = true
+	}
+	all, err := s.Store.Preferences(ctx, did)
+	if err != nil {
+		return GetOutput{}, wireError(err)
+	}
+	return GetOutput{visible(all, full, s.Now())}, nil
+}
+
+// Put is app.bsky.actor.putPreferences.
+func (s *Service) Put(ctx context.Context, caller auth.StandardCaller, in PutInput) (xrpc.None, error) {
+	full := caller.Scope == auth.ScopeAccess
+	var forbidden []string
+	for _, p := range in.Preferences {
+		switch kind := typeOf(p); {
+		case kind == "":
+			return xrpc.None{}, xrpc.InvalidRequest("Preference is missing a $type")
+		case !inNamespace(kind):
+			return xrpc.None{}, xrpc.InvalidRequest("Some preferences are not in the %s namespace", namespace)
+		case kind == personalDetails && !full:
+			forbidden = append(forbidden, kind)
+		}
+	}
+	if forbidden != nil {
+		return xrpc.None{}, xrpc.InvalidRequest("Do not have authorization to set preferences: %s", strings.Join(forbidden, ", "))
+	}
+	return xrpc.None{}, wireError(s.Store.ReplacePreferences(ctx, caller.DID, func(now []jsontext.Value) ([]jsontext.Value, error) {
+		return replace(now, in.Preferences, full)
+	}))
+}
+
+func wireError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errTooMany):
+		return xrpc.InvalidRequest("Preferences are too many or too large: at most %d, and %d bytes", maxCount, MaxSize)
+	case errors.Is(err, ErrNoAccount):
+		return xrpc.InvalidRequest("Could not find account")
+	default:
+		return xrpc.Unavailable(err)
+	}
+}
