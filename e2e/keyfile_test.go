@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/hex"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 // TestKeyFile: a server whose key file is lost, or another one, does not start, and
 // changes nothing; with the right one again it goes on. The file may lie elsewhere.
 func TestKeyFile(t *testing.T) {
+	elsewhere := filepath.Join(t.TempDir(), "key")
 	dir := pdstest.TempDir(t)
 	p := pdstest.Launch(t, dir, "PDS_LOG_LEVEL=warn")
 	alice := p.SignUp(t, "alice")
@@ -25,9 +27,13 @@ func TestKeyFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	start := func(more ...string) error {
-		_, err := pdstest.Run(t, "", append([]string{"serve", "--dev", "--listen", "127.0.0.1:0", "--data", dir}, more...)...)
-		return err
+	serve := []string{"serve", "--dev", "--listen", "127.0.0.1:0", "--data", dir}
+	start := func(settings ...string) error {
+		r := pdstest.Exec(t, pdstest.Invocation{Args: serve, Settings: settings})
+		if r.Code == 0 {
+			return nil
+		}
+		return errors.New(r.Stderr)
 	}
 	other := []byte(hex.EncodeToString(make([]byte, 32)))
 	for what, do := range map[string]func(){
@@ -53,21 +59,17 @@ func TestKeyFile(t *testing.T) {
 	}
 	write(filepath.Join(dir, "plc_rotation_key.sealed"), rotation)
 
-	elsewhere := filepath.Join(t.TempDir(), "key")
 	setting := "PDS_KEY_ENCRYPTION_KEY_FILE=" + elsewhere
-	t.Run("no file there", func(t *testing.T) {
-		t.Setenv("PDS_KEY_ENCRYPTION_KEY_FILE", elsewhere)
-		if err := start(); err == nil || !strings.Contains(err.Error(), "PDS_KEY_ENCRYPTION_KEY_FILE") {
-			t.Errorf("no file: %v", err)
-		}
-		write(elsewhere, []byte("nonsense"))
-		if err := start(); err == nil || !strings.Contains(err.Error(), elsewhere) {
-			t.Errorf("no key in it: %v", err)
-		}
-	})
+	if err := start(setting); err == nil || !strings.Contains(err.Error(), "PDS_KEY_ENCRYPTION_KEY_FILE") {
+		t.Errorf("no file: %v", err)
+	}
+	write(elsewhere, []byte("nonsense"))
+	if err := start(setting); err == nil || !strings.Contains(err.Error(), elsewhere) {
+		t.Errorf("no key in it: %v", err)
+	}
 	remove(t, own)
 	write(elsewhere, key)
-	p = pdstest.LaunchArgs(t, []string{"serve", "--dev", "--listen", "127.0.0.1:0", "--data", dir}, setting, "PDS_LOG_LEVEL=warn")
+	p = pdstest.LaunchArgs(t, serve, setting, "PDS_LOG_LEVEL=warn")
 	s := p.SignIn(t, "alice.test", pdstest.Password)
 	p.SignUp(t, "bob")
 	if s.DID != alice.DID {
@@ -77,7 +79,7 @@ func TestKeyFile(t *testing.T) {
 	if _, err := os.Stat(own); !os.IsNotExist(err) {
 		t.Errorf("a key file was made beside: %v", err)
 	}
-	t.Setenv("PDS_KEY_ENCRYPTION_KEY_FILE", elsewhere)
+	// What the server was told, commands remember.
 	if out, err := pdstest.Run(t, "", "verify", "--data", dir); err != nil {
 		t.Errorf("verify: %v\n%s", err, out)
 	}
