@@ -48,6 +48,8 @@ type Account struct {
 
 	// InvitedWith is the invite code of the sign-up, if one was used.
 	InvitedWith string
+	// InvitesDisabled: the account earns no invite codes that work.
+	InvitesDisabled bool
 	// SigningKey is the public key that signs the account's repository
 	// (did:key).
 	SigningKey string
@@ -156,23 +158,6 @@ type AppPassword struct {
 // MaxAppPasswords bounds an account's app passwords.
 const MaxAppPasswords = 100
 
-// InviteCode lets its bearer sign up.
-type InviteCode struct {
-	Code       string
-	Available  int // uses in all
-	Uses       []InviteUse
-	Disabled   bool
-	ForAccount string
-	CreatedBy  string
-	CreatedAt  time.Time
-}
-
-// InviteUse is one sign-up with an invite code.
-type InviteUse struct {
-	UsedBy syntax.DID
-	UsedAt time.Time
-}
-
 // StatusChange is a change of hosting status; nil members stay as they are.
 type StatusChange struct {
 	Takedown    *Applied
@@ -255,12 +240,7 @@ type Store interface {
 	// address too, at once or in steps that begin now, and has the event log say so. Unknown: ErrNotFound.
 	Delete(ctx context.Context, id int64, at time.Time) error
 
-	AddInviteCodes(ctx context.Context, codes []InviteCode) error
-	// InviteCodes returns codes by their text; those that do not exist are left
-	// out.
-	InviteCodes(ctx context.Context, codes []string) ([]InviteCode, error)
-	// InviteCodesFor returns the codes made for an account.
-	InviteCodesFor(ctx context.Context, did syntax.DID) ([]InviteCode, error)
+	InviteStore
 
 	// AddEvent appends to the trail, Trail returns its latest limit events,
 	// newest first.

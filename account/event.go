@@ -37,6 +37,8 @@ const (
 	EventSuspensionLifted   EventKind = "suspension-lifted"
 	EventDeactivated        EventKind = "deactivated"
 	EventActivated          EventKind = "activated"
+	EventInvitesDisabled    EventKind = "invites-disabled"
+	EventInvitesEnabled     EventKind = "invites-enabled"
 )
 
 // Actor is who caused an event.

@@ -50,32 +50,15 @@ func (s *Service) DeleteAccount(ctx context.Context, _ auth.AdminCaller, in Dele
 
 // View is com.atproto.admin.defs#accountView.
 type View struct {
-	DID              syntax.DID    `json:"did"`
-	Handle           syntax.Handle `json:"handle"`
-	Email            string        `json:"email,omitzero"`
-	IndexedAt        string        `json:"indexedAt"`
-	EmailConfirmedAt string        `json:"emailConfirmedAt,omitzero"`
-	InvitedBy        *Invite       `json:"invitedBy,omitzero"`
-	Invites          []Invite      `json:"invites"`
-	InvitesDisabled  bool          `json:"invitesDisabled"`
-	DeactivatedAt    string        `json:"deactivatedAt,omitzero"`
-}
-
-// Invite is com.atproto.server.defs#inviteCode.
-type Invite struct {
-	Code       string `json:"code"`
-	Available  int    `json:"available"`
-	Disabled   bool   `json:"disabled"`
-	ForAccount string `json:"forAccount"`
-	CreatedBy  string `json:"createdBy"`
-	CreatedAt  string `json:"createdAt"`
-	Uses       []Use  `json:"uses"`
-}
-
-// Use is com.atproto.server.defs#inviteCodeUse.
-type Use struct {
-	UsedBy syntax.DID `json:"usedBy"`
-	UsedAt string     `json:"usedAt"`
+	DID              syntax.DID           `json:"did"`
+	Handle           syntax.Handle        `json:"handle"`
+	Email            string               `json:"email,omitzero"`
+	IndexedAt        string               `json:"indexedAt"`
+	EmailConfirmedAt string               `json:"emailConfirmedAt,omitzero"`
+	InvitedBy        *account.InviteView  `json:"invitedBy,omitzero"`
+	Invites          []account.InviteView `json:"invites"`
+	InvitesDisabled  bool                 `json:"invitesDisabled"`
+	DeactivatedAt    string               `json:"deactivatedAt,omitzero"`
 }
 
 // InfoParams and InfosParams are what getAccountInfo and getAccountInfos take.
@@ -141,14 +124,14 @@ func (s *Service) GetAccountInfos(ctx context.Context, _ auth.ModeratorCaller, p
 func (s *Service) view(ctx context.Context, a *account.Account) (View, error) {
 	v := View{
 		DID: a.DID, Handle: a.ShownHandle(), Email: a.Email, IndexedAt: datetime(a.CreatedAt),
-		EmailConfirmedAt: datetime(a.EmailConfirmedAt), DeactivatedAt: datetime(a.DeactivatedAt), Invites: []Invite{},
+		EmailConfirmedAt: datetime(a.EmailConfirmedAt), DeactivatedAt: datetime(a.DeactivatedAt), Invites: []account.InviteView{}, InvitesDisabled: a.InvitesDisabled,
 	}
 	own, err := s.Accounts.InviteCodesFor(ctx, a.DID)
 	if err != nil {
 		return View{}, xrpc.Unavailable(err)
 	}
 	for _, c := range own {
-		v.Invites = append(v.Invites, invite(c))
+		v.Invites = append(v.Invites, c.View())
 	}
 	if a.InvitedWith != "" {
 		codes, err := s.Accounts.InviteCodes(ctx, []string{a.InvitedWith})
@@ -156,22 +139,11 @@ func (s *Service) view(ctx context.Context, a *account.Account) (View, error) {
 			return View{}, xrpc.Unavailable(err)
 		}
 		for _, c := range codes {
-			by := invite(c)
+			by := c.View()
 			v.InvitedBy = &by
 		}
 	}
 	return v, nil
-}
-
-func invite(c account.InviteCode) Invite {
-	out := Invite{
-		Code: c.Code, Available: c.Available, Disabled: c.Disabled, ForAccount: c.ForAccount, CreatedBy: c.CreatedBy,
-		CreatedAt: datetime(c.CreatedAt), Uses: []Use{},
-	}
-	for _, u := range c.Uses {
-		out.Uses = append(out.Uses, Use{u.UsedBy, datetime(u.UsedAt)})
-	}
-	return out
 }
 
 // datetime is a time as the Lexicon has it, "" for one that never was.

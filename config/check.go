@@ -24,6 +24,10 @@ import (
 // minAccessTTL holds outside of development: see PDS_ACCESS_TOKEN_TTL.
 const minAccessTTL = 20 * time.Minute
 
+// maxEpochMS is the last year that is written with four digits, in milliseconds since
+// 1970.
+const maxEpochMS = 253_402_300_799_999
+
 // check reports whatever is wrong with settings that parsed, for a server those
 // of its mail too.
 func (c *Config) check(f *Faults, serving bool) {
@@ -174,6 +178,12 @@ func (c *Config) checkFirehose(f *Faults) {
 		if u, err := url.Parse(relay); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 			f.add("PDS_CRAWLERS", fmt.Sprintf("%q is no URL", relay), "write URLs like https://bsky.network")
 		}
+	}
+	if ms := c.InviteIntervalMS; ms < 0 || ms > math.MaxInt64/int64(time.Millisecond) {
+		f.add("PDS_INVITE_INTERVAL", "it is out of range", "write a number of milliseconds like 604800000, or leave it out")
+	}
+	if ms := c.InviteEpochMS; ms < 0 || ms > maxEpochMS {
+		f.add("PDS_INVITE_EPOCH", "it is out of range", "write a number of milliseconds since 1970 like 1767225600000")
 	}
 	if ms := c.RepoBackfillLimitMS; ms < 1 || ms > math.MaxInt64/int64(time.Millisecond) {
 		f.add("PDS_REPO_BACKFILL_LIMIT_MS", "it is out of range", "write a number of milliseconds like 86400000")

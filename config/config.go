@@ -37,6 +37,10 @@ type Config struct {
 	HandleBackupNameservers []string `env:"PDS_HANDLE_BACKUP_NAMESERVERS"`
 	// Whether signing up takes an invite code.
 	InviteRequired bool `env:"PDS_INVITE_REQUIRED" default:"true" dev:"false"`
+	// Where invite codes are required: how long an account has lived, in milliseconds, for each code that it may give away, at most five at a time. Without it accounts earn none.
+	InviteIntervalMS int64 `env:"PDS_INVITE_INTERVAL" default:"0"`
+	// From when on that counts, in milliseconds since 1970.
+	InviteEpochMS int64 `env:"PDS_INVITE_EPOCH" default:"0"`
 	// Password of `admin` in HTTP Basic authentication. Without it one is generated into the data directory.
 	AdminPassword Secret `env:"PDS_ADMIN_PASSWORD" dev:"admin"`
 	// DID of the moderation service whose service tokens are taken like the admin's password where accounts, records and blobs are looked at and taken down.

@@ -2,8 +2,6 @@ package hosting
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base32"
 	"errors"
 	"fmt"
 	"strings"
@@ -276,94 +274,4 @@ func (s *Service) CheckAccountStatus(ctx context.Context, caller auth.StandardCa
 		return StatusOutput{}, xrpc.Unavailable(err)
 	}
 	return out, nil
-}
-
-// InviteInput and InvitesInput are what createInviteCode and createInviteCodes
-// take.
-type (
-	InviteInput struct {
-		UseCount   int64  `json:"useCount"`
-		ForAccount string `json:"forAccount,omitzero"`
-	}
-	InvitesInput struct {
-		CodeCount   *int64   `json:"codeCount,omitzero"` // 1 where it is absent
-		UseCount    int64    `json:"useCount"`
-		ForAccounts []string `json:"forAccounts,omitzero"`
-	}
-	InviteOutput struct {
-		Code string `json:"code"`
-	}
-	AccountCodes struct {
-		Account string   `json:"account"`
-		Codes   []string `json:"codes"`
-	}
-	InvitesOutput struct {
-		Codes []AccountCodes `json:"codes"`
-	}
-)
-
-// Limits of one call that makes invite codes.
-const (
-	maxInviteCodes = 10_000
-	maxInviteUses  = 1_000_000
-)
-
-// CreateInviteCode is com.atproto.server.createInviteCode.
-func (s *Service) CreateInviteCode(ctx context.Context, caller auth.AdminCaller, in InviteInput) (InviteOutput, error) {
-	many := InvitesInput{UseCount: in.UseCount}
-	if in.ForAccount != "" {
-		many.ForAccounts = []string{in.ForAccount}
-	}
-	out, err := s.CreateInviteCodes(ctx, caller, many)
-	if err != nil {
-		return InviteOutput{}, err
-	}
-	return InviteOutput{out.Codes[0].Codes[0]}, nil
-}
-
-// CreateInviteCodes is com.atproto.server.createInviteCodes.
-func (s *Service) CreateInviteCodes(ctx context.Context, _ auth.AdminCaller, in InvitesInput) (InvitesOutput, error) {
-	for _, did := range in.ForAccounts {
-		if _, err := syntax.ParseDID(did); err != nil {
-			return InvitesOutput{}, xrpc.InvalidRequest("Invalid DID: invite codes are for accounts")
-		}
-	}
-	accounts := in.ForAccounts
-	if accounts == nil {
-		accounts = []string{"admin"}
-	}
-	perAccount := int64(1)
-	if in.CodeCount != nil {
-		perAccount = *in.CodeCount
-	}
-	if in.UseCount < 1 || in.UseCount > maxInviteUses {
-		return InvitesOutput{}, xrpc.InvalidRequest("useCount must be from 1 to %d", maxInviteUses)
-	}
-	if perAccount < 1 || perAccount > maxInviteCodes || perAccount*int64(len(accounts)) > maxInviteCodes {
-		return InvitesOutput{}, xrpc.InvalidRequest("codeCount must be from 1 to %d in all", maxInviteCodes)
-	}
-	var out InvitesOutput
-	var codes []account.InviteCode
-	for _, who := range accounts {
-		group := AccountCodes{Account: who}
-		for range perAccount {
-			code := newInviteCode(s.Hostname)
-			group.Codes = append(group.Codes, code)
-			codes = append(codes, account.InviteCode{Code: code, Available: int(in.UseCount), ForAccount: who, CreatedBy: "admin", CreatedAt: s.now()})
-		}
-		out.Codes = append(out.Codes, group)
-	}
-	if err := s.Accounts.AddInviteCodes(ctx, codes); err != nil {
-		return InvitesOutput{}, xrpc.Unavailable(err)
-	}
-	return out, nil
-}
-
-// newInviteCode is the host's name, with dashes so that it is no link, and 50
-// random bits.
-func newInviteCode(hostname string) string {
-	raw := make([]byte, 8)
-	_, _ = rand.Read(raw) // never fails: crypto/rand ends the process instead
-	s := strings.ToLower(base32.StdEncoding.EncodeToString(raw))
-	return strings.ReplaceAll(hostname, ".", "-") + "-" + s[:5] + "-" + s[5:10]
 }

@@ -20,16 +20,15 @@ func (s *Server) methods() map[string]xrpc.Method {
 		"com.atproto.server.getSession":     xrpc.Query(auth.Standard, s.sessions.GetSession),
 		"com.atproto.server.deleteSession":  xrpc.Procedure(auth.Ending, s.sessions.DeleteSession),
 
-		"com.atproto.server.createAccount":      xrpc.Procedure(auth.SignUp, s.hosting.CreateAccount),
-		"com.atproto.server.activateAccount":    xrpc.Procedure(auth.Full, s.hosting.ActivateAccount),
-		"com.atproto.server.deactivateAccount":  xrpc.Procedure(auth.FullOrTakendown, s.hosting.DeactivateAccount),
-		"com.atproto.server.checkAccountStatus": xrpc.Query(auth.Standard, s.hosting.CheckAccountStatus),
-		"com.atproto.server.describeServer":     xrpc.Query(auth.Anyone, s.hosting.DescribeServer),
-		"com.atproto.server.deleteAccount":      xrpc.Procedure(auth.Anyone, s.hosting.DeleteAccount),
-		"com.atproto.server.getServiceAuth":     xrpc.Query(auth.StandardOrTakendown, s.hosting.GetServiceAuth),
-		"com.atproto.server.reserveSigningKey":  xrpc.Procedure(auth.Anyone, s.hosting.ReserveSigningKey),
-		"com.atproto.server.createInviteCode":   xrpc.Procedure(auth.Admin, s.hosting.CreateInviteCode),
-		"com.atproto.server.createInviteCodes":  xrpc.Procedure(auth.Admin, s.hosting.CreateInviteCodes),
+		"com.atproto.server.createAccount":         xrpc.Procedure(auth.SignUp, s.hosting.CreateAccount),
+		"com.atproto.server.activateAccount":       xrpc.Procedure(auth.Full, s.hosting.ActivateAccount),
+		"com.atproto.server.deactivateAccount":     xrpc.Procedure(auth.FullOrTakendown, s.hosting.DeactivateAccount),
+		"com.atproto.server.checkAccountStatus":    xrpc.Query(auth.Standard, s.hosting.CheckAccountStatus),
+		"com.atproto.server.describeServer":        xrpc.Query(auth.Anyone, s.hosting.DescribeServer),
+		"com.atproto.server.deleteAccount":         xrpc.Procedure(auth.Anyone, s.hosting.DeleteAccount),
+		"com.atproto.server.getServiceAuth":        xrpc.Query(auth.StandardOrTakendown, s.hosting.GetServiceAuth),
+		"com.atproto.server.reserveSigningKey":     xrpc.Procedure(auth.Anyone, s.hosting.ReserveSigningKey),
+		"com.atproto.server.getAccountInviteCodes": xrpc.Query(auth.Full, s.invites.Own),
 
 		"com.atproto.server.createAppPassword": xrpc.Procedure(auth.Full, appPasswords.Create),
 		"com.atproto.server.listAppPasswords":  xrpc.Query(auth.Standard, appPasswords.List),
@@ -102,6 +101,13 @@ func (s *Server) adminMethods() map[string]xrpc.Method {
 		"com.atproto.admin.updateAccountPassword": xrpc.Procedure(auth.Admin, s.admin.UpdateAccountPassword),
 		"com.atproto.admin.updateAccountHandle":   xrpc.Procedure(auth.Admin, s.admin.UpdateAccountHandle),
 		"com.atproto.admin.deleteAccount":         xrpc.Procedure(auth.Admin, s.admin.DeleteAccount),
+		"com.atproto.admin.getInviteCodes":        xrpc.Query(auth.Moderator, s.admin.GetInviteCodes),
+		"com.atproto.admin.disableInviteCodes":    xrpc.Procedure(auth.Moderator, s.admin.DisableInviteCodes),
+		"com.atproto.admin.disableAccountInvites": xrpc.Procedure(auth.Moderator, s.admin.DisableAccountInvites),
+		"com.atproto.admin.enableAccountInvites":  xrpc.Procedure(auth.Moderator, s.admin.EnableAccountInvites),
+
+		"com.atproto.server.createInviteCode":  xrpc.Procedure(auth.Admin, s.admin.CreateInviteCode),
+		"com.atproto.server.createInviteCodes": xrpc.Procedure(auth.Admin, s.admin.CreateInviteCodes),
 	}
 }
 

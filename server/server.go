@@ -101,6 +101,7 @@ type Server struct {
 	checker   *identity.Checker
 	admin     *admin.Service
 	prefs     *prefs.Service
+	invites   *account.Invites
 	blobs     *blob.Service
 	repos     *repo.Service
 	firehose  *firehose.Hub
@@ -217,6 +218,10 @@ func (s *Server) build(ctx context.Context) error {
 	}
 	s.emails = &account.Emails{Store: accounts, Codes: s.codes, Hasher: hasher, Notices: s.notices, Limits: limits, Now: now}
 	s.buildRepos(box, limits)
+	s.invites = &account.Invites{
+		Store: accounts, Required: c.InviteRequired, Interval: time.Duration(c.InviteIntervalMS) * time.Millisecond,
+		Epoch: time.UnixMilli(c.InviteEpochMS), Hostname: c.Hostname, Now: now,
+	}
 	s.prefs = &prefs.Service{Store: sqlite.Prefs{DB: s.db}, Now: now}
 	s.sessions = &session.Service{
 		Settings: session.Settings{

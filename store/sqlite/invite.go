@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -14,30 +15,107 @@ import (
 
 // AddInviteCodes implements account.Store.
 func (db Accounts) AddInviteCodes(ctx context.Context, codes []account.InviteCode) error {
-	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		for _, code := range codes {
-			_, err := change(tx.Conn, "INSERT INTO invite_code (code, available, disabled, for_account, created_by, created_at) VALUES (?, ?, ?, ?, ?, ?)",
-				func(s *sqlite.Stmt) {
-					s.BindText(1, code.Code)
-					s.BindInt64(2, int64(code.Available))
-					s.BindBool(3, code.Disabled)
-					s.BindText(4, code.ForAccount)
-					s.BindText(5, code.CreatedBy)
-					bindTime(s, 6, code.CreatedAt)
-				})
-			if err != nil {
-				return fmt.Errorf("insert invite code: %w", err)
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error { return insertInvites(tx.Conn, codes) })
+}
+
+func insertInvites(c *sqlite.Conn, codes []account.InviteCode) error {
+	for _, code := range codes {
+		_, err := change(c, "INSERT INTO invite_code (code, available, disabled, for_account, created_by, created_at) VALUES (?, ?, ?, ?, ?, ?)",
+			func(s *sqlite.Stmt) {
+				s.BindText(1, code.Code)
+				s.BindInt64(2, int64(code.Available))
+				s.BindBool(3, code.Disabled)
+				s.BindText(4, code.ForAccount)
+				s.BindText(5, code.CreatedBy)
+				bindTime(s, 6, code.CreatedAt)
+			})
+		if err != nil {
+			return fmt.Errorf("insert invite code: %w", err)
+		}
+	}
+	return nil
+}
+
+// EarnInviteCodes implements account.Store.
+func (db Accounts) EarnInviteCodes(ctx context.Context, id int64, decide func(*account.Account, []account.InviteCode) []account.InviteCode) error {
+	return db.update(ctx, id, func(tx *groupcommit.Tx, a *account.Account) error {
+		own, err := inviteCodesOf(tx.Conn, a.DID)
+		if err != nil {
+			return err
+		}
+		return insertInvites(tx.Conn, decide(a, own))
+	})
+}
+
+// DisableInviteCodes implements account.Store.
+func (db Accounts) DisableInviteCodes(ctx context.Context, codes, owners []string) (n int, err error) {
+	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		n = 0
+		for _, set := range []struct {
+			column string
+			values []string
+		}{{"code", codes}, {"for_account", owners}} {
+			for _, value := range set.values {
+				changed, err := change(tx.Conn, "UPDATE invite_code SET disabled = 1 WHERE disabled = 0 AND "+set.column+" = ?",
+					func(s *sqlite.Stmt) { s.BindText(1, value) })
+				if err != nil {
+					return fmt.Errorf("disable invite codes: %w", err)
+				}
+				n += changed
 			}
 		}
 		return nil
 	})
+	return n, err
+}
+
+// SetInvitesDisabled implements account.Store.
+func (db Accounts) SetInvitesDisabled(ctx context.Context, id int64, disabled bool, e account.Event) error {
+	return db.update(ctx, id, func(tx *groupcommit.Tx, _ *account.Account) error {
+		_, err := change(tx.Conn, "UPDATE account SET invites_disabled = ? WHERE id = ?", func(s *sqlite.Stmt) { s.BindBool(1, disabled); s.BindInt64(2, id) })
+		if err != nil {
+			return fmt.Errorf("set invites: %w", err)
+		}
+		return insertEvent(tx.Conn, id, e)
+	})
+}
+
+// The pages of all invite codes; those by use go through all of them.
+const (
+	inviteColumns  = "code, available, disabled, for_account, created_by, created_at"
+	recentInvites  = "SELECT " + inviteColumns + " FROM invite_code WHERE (created_at, code) < (?1, ?2) ORDER BY created_at DESC, code DESC LIMIT ?3"
+	usedInvites    = "SELECT " + inviteColumns + " FROM (SELECT *, (SELECT count(*) FROM invite_use u WHERE u.code = c.code) AS uses FROM invite_code c) WHERE (uses, code) < (?1, ?2) ORDER BY uses DESC, code DESC LIMIT ?3"
+	beforeTheFirst = int64(math.MaxInt64)
+)
+
+// ListInviteCodes implements account.Store.
+func (db Accounts) ListInviteCodes(ctx context.Context, q account.InviteQuery) (out []account.InviteCode, err error) {
+	sql, primary, code := recentInvites, beforeTheFirst, ""
+	if q.ByUsage {
+		sql = usedInvites
+	}
+	if q.After != nil {
+		primary, code = q.After.CreatedAt.UnixMilli(), q.After.Code
+		if q.ByUsage {
+			primary = q.After.Uses
+		}
+	}
+	err = db.readTx(ctx, func(c *sqlite.Conn) error {
+		out, err = inviteCodes(c, sql, func(s *sqlite.Stmt) {
+			s.BindInt64(1, primary)
+			s.BindText(2, code)
+			s.BindInt64(3, int64(q.Limit))
+		})
+		return err
+	})
+	return out, err
 }
 
 // InviteCodes implements account.Store.
 func (db Accounts) InviteCodes(ctx context.Context, codes []string) (out []account.InviteCode, err error) {
 	err = db.readTx(ctx, func(c *sqlite.Conn) error {
 		for _, code := range codes {
-			found, err := inviteCodes(c, "code = ?", code)
+			found, err := inviteCodes(c, "SELECT "+inviteColumns+" FROM invite_code WHERE code = ?", func(s *sqlite.Stmt) { s.BindText(1, code) })
 			if err != nil {
 				return err
 			}
@@ -51,28 +129,32 @@ func (db Accounts) InviteCodes(ctx context.Context, codes []string) (out []accou
 // InviteCodesFor implements account.Store.
 func (db Accounts) InviteCodesFor(ctx context.Context, did syntax.DID) (out []account.InviteCode, err error) {
 	err = db.readTx(ctx, func(c *sqlite.Conn) error {
-		out, err = inviteCodes(c, "for_account = ?", did.String())
+		out, err = inviteCodesOf(c, did)
 		return err
 	})
 	return out, err
 }
 
-func inviteCodes(c *sqlite.Conn, where, value string) ([]account.InviteCode, error) {
+func inviteCodesOf(c *sqlite.Conn, did syntax.DID) ([]account.InviteCode, error) {
+	return inviteCodes(c, "SELECT "+inviteColumns+" FROM invite_code WHERE for_account = ? ORDER BY created_at, code",
+		func(s *sqlite.Stmt) { s.BindText(1, did.String()) })
+}
+
+// inviteCodes runs a query of inviteColumns.
+func inviteCodes(c *sqlite.Conn, sql string, b bind) ([]account.InviteCode, error) {
 	var out []account.InviteCode
-	err := query(c, "SELECT code, available, disabled, for_account, created_by, created_at FROM invite_code WHERE "+where+" ORDER BY created_at, code",
-		func(s *sqlite.Stmt) { s.BindText(1, value) },
-		func(r *sqlite.Stmt) error {
-			out = append(out, account.InviteCode{
-				Code: r.ColumnText(0), Available: r.ColumnInt(1), Disabled: r.ColumnBool(2),
-				ForAccount: r.ColumnText(3), CreatedBy: r.ColumnText(4), CreatedAt: columnTime(r, 5),
-			})
-			return nil
+	err := query(c, sql, b, func(r *sqlite.Stmt) error {
+		out = append(out, account.InviteCode{
+			Code: r.ColumnText(0), Available: r.ColumnInt(1), Disabled: r.ColumnBool(2),
+			ForAccount: r.ColumnText(3), CreatedBy: r.ColumnText(4), CreatedAt: columnTime(r, 5),
 		})
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read invite codes: %w", err)
 	}
 	for i := range out {
-		err := query(c, "SELECT used_by, used_at FROM invite_use WHERE code = ? ORDER BY used_at",
+		err := query(c, "SELECT used_by, used_at FROM invite_use WHERE code = ? ORDER BY used_at DESC, used_by",
 			func(s *sqlite.Stmt) { s.BindText(1, out[i].Code) },
 			func(r *sqlite.Stmt) error {
 				out[i].Uses = append(out[i].Uses, account.InviteUse{UsedBy: syntax.DID(r.ColumnText(0)), UsedAt: columnTime(r, 1)})

@@ -38,6 +38,18 @@ func invited(name, code string) hosting.Pending {
 	return p
 }
 
+// hostingTests are those of hosting.Store and of invite codes.
+func hostingTests() map[string]func(*testing.T, Stores) {
+	return map[string]func(*testing.T, Stores){
+		"Invites":     testInvites,
+		"InviteList":  testInviteList,
+		"EarnInvites": testEarnInvites,
+		"Reserve":     testReserve,
+		"ReserveRace": testReserveRace,
+		"Pending":     testPending,
+	}
+}
+
 func testInvites(t *testing.T, s Stores) {
 	t.Helper()
 	addInvite(t, s, "two", 2)
@@ -289,5 +301,102 @@ func testIdentity(t *testing.T, s Stores) {
 	list[0].Document = nil
 	if got := list[0]; got.AccountID != want.AccountID || got.DID != want.DID || got.Handle != want.Handle || got.SigningKey != want.SigningKey || !got.HandleInvalid {
 		t.Errorf("%+v\nwant %+v", got, want)
+	}
+}
+
+// testInviteList: codes by age and by use, page by page, and what disables them.
+func testInviteList(t *testing.T, s Stores) {
+	alice := newAccount(t, s, "alice")
+	var want []string
+	for i := range 5 {
+		c := account.InviteCode{Code: fmt.Sprintf("c%d", i), Available: 2, ForAccount: account.InvitesByAdmin, CreatedBy: "admin", CreatedAt: at(i / 2)}
+		if i == 3 {
+			c.ForAccount = alice.DID.String()
+		}
+		if err := s.Accounts.AddInviteCodes(t.Context(), []account.InviteCode{c}); err != nil {
+			t.Fatal(err)
+		}
+		want = append([]string{c.Code}, want...)
+	}
+	for name, code := range map[string]string{"bob": "c1", "carol": "c1", "dave": "c4"} {
+		if _, err := s.Hosting.Reserve(t.Context(), invited(name, code)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	walk := func(byUsage bool) (got []string) {
+		t.Helper()
+		q := account.InviteQuery{ByUsage: byUsage, Limit: 2}
+		for range 10 {
+			page, err := s.Accounts.ListInviteCodes(t.Context(), q)
+			if err != nil || len(page) > q.Limit {
+				t.Fatalf("%d codes, %v", len(page), err)
+			}
+			if len(page) == 0 {
+				break
+			}
+			for _, c := range page {
+				got = append(got, c.Code)
+				q.After = &account.InvitePlace{CreatedAt: c.CreatedAt, Uses: int64(len(c.Uses)), Code: c.Code}
+			}
+		}
+		return got
+	}
+	if got := walk(false); !slices.Equal(got, want) {
+		t.Errorf("by age %q, want %q", got, want)
+	}
+	if got, want := walk(true), []string{"c1", "c4", "c3", "c2", "c0"}; !slices.Equal(got, want) {
+		t.Errorf("by use %q, want %q", got, want)
+	}
+	n, err := s.Accounts.DisableInviteCodes(t.Context(), []string{"c0", "none"}, []string{alice.DID.String(), "did:plc:nobody"})
+	if err != nil || n != 2 {
+		t.Errorf("%d codes disabled, %v", n, err)
+	}
+	if n, err = s.Accounts.DisableInviteCodes(t.Context(), []string{"c0"}, nil); err != nil || n != 0 {
+		t.Errorf("%d codes disabled again, %v", n, err)
+	}
+	for code, disabled := range map[string]bool{"c0": true, "c1": false, "c3": true} {
+		if got := invite(t, s, code); got.Disabled != disabled {
+			t.Errorf("%s: %+v", code, got)
+		}
+	}
+}
+
+// testEarnInvites: what an account earns is decided on all that it has.
+func testEarnInvites(t *testing.T, s Stores) {
+	alice := newAccount(t, s, "alice")
+	if err := s.Accounts.SetInvitesDisabled(t.Context(), alice.ID, true, event(account.EventInvitesDisabled)); err != nil {
+		t.Fatal(err)
+	}
+	a, err := s.Accounts.ByDID(t.Context(), alice.DID)
+	if err != nil || !a.InvitesDisabled {
+		t.Errorf("%+v, %v", a, err)
+	}
+	var all sync.WaitGroup
+	for i := range 10 {
+		all.Go(func() {
+			err := s.Accounts.EarnInviteCodes(t.Context(), alice.ID, func(a *account.Account, own []account.InviteCode) []account.InviteCode {
+				if !a.InvitesDisabled || a.DID != alice.DID {
+					t.Errorf("%+v", a)
+				}
+				if len(own) == 3 {
+					return nil
+				}
+				return []account.InviteCode{{Code: fmt.Sprintf("own%d", i), Available: 1, ForAccount: alice.DID.String(), CreatedBy: alice.DID.String(), CreatedAt: start}}
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if own, err := s.Accounts.InviteCodesFor(t.Context(), alice.DID); err != nil || len(own) != 3 {
+		t.Errorf("%d codes, %v", len(own), err)
+	}
+	none := func(*account.Account, []account.InviteCode) []account.InviteCode { return nil }
+	if err := s.Accounts.EarnInviteCodes(t.Context(), alice.ID+1, none); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("nobody's: %v", err)
+	}
+	if err := s.Accounts.SetInvitesDisabled(t.Context(), alice.ID+1, true, event(account.EventInvitesDisabled)); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("nobody's: %v", err)
 	}
 }

@@ -81,10 +81,6 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		"EmailChange":           testEmailChange,
 		"SessionCode":           testSessionCode,
 		"Mails":                 testMails,
-		"Invites":               testInvites,
-		"Reserve":               testReserve,
-		"ReserveRace":           testReserveRace,
-		"Pending":               testPending,
 		"Identity":              testIdentity,
 		"RepoCommit":            testRepoCommit,
 		"RepoRefused":           testRepoRefused,
@@ -123,6 +119,7 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		"PrefsRace":             testPrefsRace,
 	}
 	maps.Copy(tests, adminTests())
+	maps.Copy(tests, hostingTests())
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
