@@ -116,9 +116,11 @@ func (v *Verifier) Anyone(context.Context, *http.Request) (Anyone, error) { retu
 
 // SignUp proves a SignUpCaller.
 func (v *Verifier) SignUp(ctx context.Context, r *http.Request) (SignUpCaller, error) {
-	kind, _, err := parseAuthorization(r.Header.Get("Authorization"))
-	if err != nil || kind != schemeBearer {
+	switch kind, _, err := parseAuthorization(r.Header.Get("Authorization")); {
+	case err != nil || kind == schemeNone:
 		return SignUpCaller{}, err
+	case kind != schemeBearer:
+		return SignUpCaller{}, xrpc.Unauthorized(xrpc.NameAuthRequired, "Invalid authorization header")
 	}
 	t, err := v.service(ctx, r)
 	if err != nil {
@@ -283,11 +285,10 @@ func (v *Verifier) Moderator(ctx context.Context, r *http.Request) (ModeratorCal
 
 // modService verifies a token of the moderation service, and returns whose it is.
 func (v *Verifier) modService(ctx context.Context, r *http.Request) (syntax.DID, error) {
-	trusted := []string{""} // nobody
-	if v.ModService != "" {
-		trusted = []string{v.ModService.String(), v.ModService.String() + "#" + labeler}
+	if v.ModService == "" {
+		return "", errBadJWT("UntrustedIss", "Untrusted issuer")
 	}
-	t, err := v.service(ctx, r, trusted...)
+	t, err := v.service(ctx, r, v.ModService.String(), v.ModService.String()+"#"+labeler)
 	return t.Issuer, err
 }
 

@@ -41,6 +41,7 @@ func TestAuthorization(t *testing.T) {
 		}
 		return access
 	}
+	invalid := fault{401, "AuthenticationRequired", "Invalid authorization header"}
 	for _, c := range []struct {
 		header                  string
 		refresh, access, signup fault
@@ -49,10 +50,10 @@ func TestAuthorization(t *testing.T) {
 		{"Bearer " + token, fault{}, fault{}, moving},
 		{"bearer " + token, fault{}, fault{}, moving},
 		{"BEARER " + token, fault{}, fault{}, moving},
-		{"Basic YWRtaW46YWRtaW4=", authMissing, wrongKind, fault{}},
-		{"basic YWRtaW46YWRtaW4=", authMissing, wrongKind, fault{}},
-		{"DPoP " + token, authMissing, authMissing, fault{}},
-		{"dpop " + token, authMissing, authMissing, fault{}},
+		{"Basic YWRtaW46YWRtaW4=", authMissing, wrongKind, invalid},
+		{"basic YWRtaW46YWRtaW4=", authMissing, wrongKind, invalid},
+		{"DPoP " + token, authMissing, authMissing, invalid},
+		{"dpop " + token, authMissing, authMissing, invalid},
 		{"Bearer", badHeader, badHeader, badHeader},
 		{"Bearer ", badHeader, badHeader, badHeader},
 		{"Basic", badHeader, badHeader, badHeader},
