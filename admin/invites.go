@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -186,10 +187,8 @@ func invitePlace(cursor string, byUsage bool) (*account.InvitePlace, error) {
 
 // DisableInviteCodes is com.atproto.admin.disableInviteCodes.
 func (s *Service) DisableInviteCodes(ctx context.Context, _ auth.ModeratorCaller, in DisableCodesInput) (xrpc.None, error) {
-	for _, who := range in.Accounts {
-		if who == account.InvitesByAdmin {
-			return xrpc.None{}, xrpc.InvalidRequest("cannot disable admin invite codes")
-		}
+	if slices.Contains(in.Accounts, account.InvitesByAdmin) {
+		return xrpc.None{}, xrpc.InvalidRequest("cannot disable admin invite codes")
 	}
 	if len(in.Codes)+len(in.Accounts) > maxInviteCodes {
 		return xrpc.None{}, xrpc.InvalidRequest("at most %d codes and accounts", maxInviteCodes)
