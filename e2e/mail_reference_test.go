@@ -5,7 +5,6 @@ package e2e
 import (
 	"fmt"
 	"net/http"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -53,11 +52,10 @@ func codeStory(t *testing.T, c pdstest.Client, box *pdstest.Mailbox) (lines []st
 		a := c.Do(t, r)
 		lines = append(lines, fmt.Sprintf("%s: %d %s", nsid, a.Status, a.Body))
 	}
-	form := regexp.MustCompile(`\b[A-Z2-7]{5}-[A-Z2-7]{5}\b`)
 	code := func(to string) string {
 		t.Helper()
 		for {
-			if found := form.FindString(box.Wait(t, to).Text); found != "" { // ours sends notices too
+			if found := codeForm.FindString(box.Wait(t, to).Text); found != "" { // ours sends notices too
 				return found
 			}
 		}

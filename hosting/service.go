@@ -11,6 +11,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	didplc "github.com/did-method-plc/go-didplc"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"nestbox/account"
 	"nestbox/auth"
@@ -61,6 +62,11 @@ type Blobs interface {
 	Count(ctx context.Context, accountID int64) (expected, there int64, err error)
 }
 
+// Prefs are what apps have set for accounts.
+type Prefs interface {
+	Preferences(ctx context.Context, did syntax.DID) ([]jsontext.Value, error)
+}
+
 // Service is what the endpoints and the command line act through.
 type Service struct {
 	Settings
@@ -78,6 +84,7 @@ type Service struct {
 	Sessions  Opener
 	Repos     Repos
 	Blobs     Blobs
+	Prefs     Prefs
 	Box       *seal.Box
 	// Limits counts sign-ups; nil counts nothing.
 	Limits *ratelimit.Limiter

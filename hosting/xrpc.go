@@ -273,5 +273,10 @@ func (s *Service) CheckAccountStatus(ctx context.Context, caller auth.StandardCa
 	if out.ExpectedBlobs, out.ImportedBlobs, err = s.Blobs.Count(ctx, a.ID); err != nil {
 		return StatusOutput{}, xrpc.Unavailable(err)
 	}
+	set, err := s.Prefs.Preferences(ctx, a.DID)
+	if err != nil {
+		return StatusOutput{}, xrpc.Unavailable(err)
+	}
+	out.PrivateStateValues = int64(len(set))
 	return out, nil
 }
