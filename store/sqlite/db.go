@@ -141,6 +141,8 @@ func prepareWriter(c *sqlite.Conn) error {
 		fmt.Sprintf("PRAGMA journal_size_limit=%d", checkpointAt-1),
 		"PRAGMA cache_size=-16000",
 		"PRAGMA temp_store=MEMORY",
+		// What is deleted is overwritten: who leaves leaves nothing behind.
+		"PRAGMA secure_delete=ON",
 	} {
 		if err := sqlitex.ExecuteTransient(c, pragma, nil); err != nil {
 			return fmt.Errorf("%s: %w", pragma, err)
