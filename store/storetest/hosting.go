@@ -47,6 +47,9 @@ func hostingTests() map[string]func(*testing.T, Stores) {
 		"Reserve":     testReserve,
 		"ReserveRace": testReserveRace,
 		"Pending":     testPending,
+		"MoveIn":      testMoveIn,
+		"ReserveKey":  testReserveKey,
+		"AnyKey":      testAnyKey,
 	}
 }
 

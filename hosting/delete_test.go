@@ -1,0 +1,107 @@
+package hosting_test
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"nestbox/account"
+	"nestbox/internal/pdstest"
+)
+
+// TestDeleteDue: an account is deleted when its owner wished, unless it was
+// activated before, and however often the process starts anew.
+func TestDeleteDue(t *testing.T) {
+	p := newPlace(t)
+	deactivate := func(a *account.Account, after time.Duration) {
+		t.Helper()
+		c := account.StatusChange{Deactivated: new(true), DeleteAfter: p.clock().Add(after)}
+		if after == 0 {
+			c.DeleteAfter = time.Time{}
+		}
+		if _, err := p.Accounts.SetStatus(t.Context(), a.ID, c, account.NewEvent(t.Context(), p.clock(), account.EventDeactivated, account.ActorOwner)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	due := func() {
+		t.Helper()
+		if err := p.DeleteDue(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	soon, later, never, back := p.mustCreate("soon"), p.mustCreate("later"), p.mustCreate("never"), p.mustCreate("back")
+	deactivate(soon, time.Hour)
+	deactivate(later, 48*time.Hour)
+	deactivate(never, 0)
+	deactivate(back, time.Hour)
+	c := account.StatusChange{Deactivated: new(false)}
+	if _, err := p.Accounts.SetStatus(t.Context(), back.ID, c, account.NewEvent(t.Context(), p.clock(), account.EventActivated, account.ActorOwner)); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		wait time.Duration
+		left string
+	}{
+		{59 * time.Minute, "soon later never back"}, {time.Minute, "later never back"}, {46 * time.Hour, "later never back"}, {time.Hour, "never back"}, {9999 * time.Hour, "never back"},
+	} {
+		p.advance(step.wait)
+		p.restart()
+		due()
+		var left []string
+		for _, name := range []string{"soon", "later", "never", "back"} {
+			if p.exists(name) {
+				left = append(left, name)
+			}
+		}
+		if got := strings.Join(left, " "); got != step.left {
+			t.Errorf("left are %q, want %q", got, step.left)
+		}
+	}
+	if _, err := p.Accounts.ByDID(t.Context(), soon.DID); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("deleted: %v", err)
+	}
+	p.mustCreate("soon") // its names are free
+}
+
+// TestDeleteAccount: it takes the password and the code, and then nothing of the
+// account works any more.
+func TestDeleteAccount(t *testing.T) {
+	box := pdstest.NewMailbox(t, pdstest.MailboxOptions{})
+	s := pdstest.Start(t, pdstest.Options{Settings: box.Settings()})
+	alice := s.SignUp(t, "alice")
+	bob := s.SignUp(t, "bob")
+	ask := func(who pdstest.Session, email string) string {
+		t.Helper()
+		a := s.Do(t, pdstest.Request{Method: http.MethodPost, NSID: "com.atproto.server.requestAccountDelete", Auth: pdstest.Bearer(who.AccessJwt)})
+		if a.Status != http.StatusOK {
+			t.Fatalf("%d %s", a.Status, a.Body)
+		}
+		return box.Code(t, email)
+	}
+	remove := func(did, password, token string) pdstest.Answer {
+		t.Helper()
+		return s.Do(t, pdstest.Request{Method: http.MethodPost, NSID: "com.atproto.server.deleteAccount", Body: map[string]string{"did": did, "password": password, "token": token}})
+	}
+	code, other := ask(alice, "alice@example.com"), ask(bob, "bob@example.com")
+	remove(alice.DID, "wrong", code).WantError(t, 401, "AuthenticationRequired", "Invalid did or password")
+	remove(alice.DID, pdstest.Password, "AAAAA-AAAAA").WantError(t, 400, "InvalidToken", "Token is invalid")
+	remove(alice.DID, pdstest.Password, other).WantError(t, 400, "InvalidToken", "Token is invalid")
+	remove("did:plc:ewvi7nxzyoun6zhxrhs64oiz", pdstest.Password, code).WantError(t, 400, "InvalidRequest", "account not found")
+	remove("alice.test", pdstest.Password, code).WantError(t, 400, "InvalidRequest", "Invalid DID at $.did")
+	remove(alice.DID, strings.Repeat("x", 600), code).WantError(t, 401, "AuthenticationRequired", "Password too long. Consider resetting your password.")
+	if a := s.GetSession(t, alice.AccessJwt); a.Status != http.StatusOK {
+		t.Fatalf("after what was refused: %d %s", a.Status, a.Body)
+	}
+	if a := remove(alice.DID, pdstest.Password, code); a.Status != http.StatusOK {
+		t.Fatalf("%d %s", a.Status, a.Body)
+	}
+	s.GetSession(t, alice.AccessJwt).WantError(t, 400, "ExpiredToken", "Token has expired")
+	s.Refresh(t, alice.RefreshJwt).WantError(t, 400, "ExpiredToken", "Token has been revoked")
+	remove(alice.DID, pdstest.Password, code).WantError(t, 400, "InvalidRequest", "account not found")
+	if a := s.GetSession(t, bob.AccessJwt); a.Status != http.StatusOK {
+		t.Errorf("another account: %d %s", a.Status, a.Body)
+	}
+	s.SignUp(t, "alice")
+}

@@ -1,0 +1,125 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
+	"nestbox/hosting"
+	"nestbox/repo"
+)
+
+// testMoveIn: who moves in is there at once, deactivated and with a repository,
+// and the network is not told; what was reserved for the DID is used up.
+func testMoveIn(t *testing.T, s Stores) {
+	p := pending("alice")
+	kept, err := s.Hosting.ReserveKey(t.Context(), hosting.ReservedKey{Public: "did:key:reserved", DID: p.DID, Sealed: []byte("sealed"), ReservedAt: start}, start.Add(-time.Hour), 10)
+	if err != nil || kept.Public != "did:key:reserved" {
+		t.Fatalf("%+v, %v", kept, err)
+	}
+	before, err := s.Log.Bounds(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := (&owner{Account: &account.Account{DID: p.DID}}).first()
+	a, err := s.Hosting.MoveIn(t.Context(), p, []byte(`{"id":"x"}`), first, event(account.EventMovedIn))
+	if err != nil || a.DID != p.DID || a.Status() != account.Deactivated || string(a.Document) != `{"id":"x"}` {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	s = s.Reopen()
+	if got, err := s.Accounts.ByDID(t.Context(), p.DID); err != nil || got.Status() != account.Deactivated || got.Handle != p.Handle {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if pending, err := s.Hosting.Pending(t.Context()); err != nil || len(pending) != 0 {
+		t.Errorf("pending: %+v, %v", pending, err)
+	}
+	err = s.Repos.View(t.Context(), a.ID, func(v repo.View) error {
+		if got := v.Head(); !got.CID.Equals(first.Next.CID) {
+			t.Errorf("the repository is at %s", got.CID)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if after, err := s.Log.Bounds(t.Context()); err != nil || after.Last != before.Last {
+		t.Errorf("the network was told: %+v, %v", after, err)
+	}
+	if k, err := s.Hosting.ReservedKey(t.Context(), p.DID, start.Add(-time.Hour)); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("still reserved: %+v, %v", k, err)
+	}
+	for what, change := range map[string]struct {
+		do   func(*hosting.Pending)
+		want error
+	}{
+		"the same again": {func(*hosting.Pending) {}, account.ErrHandleTaken},
+		"its handle":     {func(p *hosting.Pending) { p.DID, p.Email = "did:plc:other", "other@example.com" }, account.ErrHandleTaken},
+		"its DID":        {func(p *hosting.Pending) { p.Handle, p.Email = "other.test", "other@example.com" }, account.ErrDIDTaken},
+		"its address":    {func(p *hosting.Pending) { p.DID, p.Handle = "did:plc:other", "other.test" }, account.ErrEmailTaken},
+		"no invite code": {func(p *hosting.Pending) { *p = invited("carol", "none") }, account.ErrInviteUsed},
+	} {
+		other := pending("alice")
+		change.do(&other)
+		if _, err := s.Hosting.MoveIn(t.Context(), other, []byte("{}"), first, event(account.EventMovedIn)); !errors.Is(err, change.want) {
+			t.Errorf("%s: %v, want %v", what, err, change.want)
+		}
+	}
+}
+
+// testReserveKey: one key for each DID, for a time, and no more than a limit.
+func testReserveKey(t *testing.T, s Stores) {
+	key := func(n int, did syntax.DID, minute int) hosting.ReservedKey {
+		return hosting.ReservedKey{Public: fmt.Sprintf("did:key:%d", n), DID: did, Sealed: []byte{byte(n)}, ReservedAt: at(minute)}
+	}
+	reserve := func(k hosting.ReservedKey) (string, error) {
+		t.Helper()
+		got, err := s.Hosting.ReserveKey(t.Context(), k, k.ReservedAt.Add(-10*time.Minute), 3)
+		return got.Public, err
+	}
+	for _, c := range []struct {
+		key  hosting.ReservedKey
+		want string
+		err  error
+	}{
+		{key(1, "did:plc:one", 0), "did:key:1", nil},
+		{key(2, "did:plc:one", 1), "did:key:1", nil}, // the one that was reserved
+		{key(3, "", 2), "did:key:3", nil},            // for nobody yet
+		{key(4, "did:plc:four", 3), "did:key:4", nil},
+		{key(5, "did:plc:five", 4), "", hosting.ErrTooManyKeys},
+		{key(6, "did:plc:four", 5), "did:key:4", nil},
+		{key(7, "did:plc:one", 11), "did:key:7", nil}, // the first one's time is over
+	} {
+		got, err := reserve(c.key)
+		if !errors.Is(err, c.err) || err == nil && got != c.want {
+			t.Errorf("%s: %s, %v; want %s, %v", c.key.Public, got, err, c.want, c.err)
+		}
+	}
+	s = s.Reopen()
+	if k, err := s.Hosting.ReservedKey(t.Context(), "did:plc:four", at(0)); err != nil || k.Public != "did:key:4" || string(k.Sealed) != "\x04" {
+		t.Errorf("%+v, %v", k, err)
+	}
+	for did, since := range map[syntax.DID]time.Time{"did:plc:four": at(4), "did:plc:five": at(0), "did:plc:nobody": at(0)} {
+		if k, err := s.Hosting.ReservedKey(t.Context(), did, since); !errors.Is(err, account.ErrNotFound) {
+			t.Errorf("%s: %+v, %v", did, k, err)
+		}
+	}
+}
+
+// testAnyKey: some key of an account, as soon as there is one.
+func testAnyKey(t *testing.T, s Stores) {
+	if _, _, err := s.Hosting.AnyKey(t.Context()); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("no accounts: %v", err)
+	}
+	for _, name := range []string{"alice", "bob"} {
+		if _, err := s.Hosting.Reserve(t.Context(), pending(name)); err != nil {
+			t.Fatal(err)
+		}
+		if did, sealed, err := s.Hosting.AnyKey(t.Context()); err != nil || did != pending("alice").DID || string(sealed) != "sealed" {
+			t.Errorf("%s, %q, %v", did, sealed, err)
+		}
+	}
+}
