@@ -24,6 +24,9 @@ import (
 // minAccessTTL holds outside of development: see PDS_ACCESS_TOKEN_TTL.
 const minAccessTTL = 20 * time.Minute
 
+// maxCount is the largest number of accounts that a setting may have.
+const maxCount = 1_000_000_000
+
 // maxEpochMS is the last year that is written with four digits, in milliseconds since
 // 1970.
 const maxEpochMS = 253_402_300_799_999
@@ -178,6 +181,12 @@ func (c *Config) checkFirehose(f *Faults) {
 		if u, err := url.Parse(relay); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 			f.add("PDS_CRAWLERS", fmt.Sprintf("%q is no URL", relay), "write URLs like https://bsky.network")
 		}
+	}
+	if c.SignupsPerHour < 0 || c.SignupsPerHour > maxCount {
+		f.add("PDS_SIGNUPS_PER_HOUR", "it is out of range", "write a number of accounts, or 0")
+	}
+	if c.RelayAccountLimit < 0 || c.RelayAccountLimit > maxCount {
+		f.add("PDS_RELAY_ACCOUNT_LIMIT", "it is out of range", "write a number of accounts, or 0")
 	}
 	if ms := c.InviteIntervalMS; ms < 0 || ms > math.MaxInt64/int64(time.Millisecond) {
 		f.add("PDS_INVITE_INTERVAL", "it is out of range", "write a number of milliseconds like 604800000, or leave it out")

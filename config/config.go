@@ -37,6 +37,12 @@ type Config struct {
 	HandleBackupNameservers []string `env:"PDS_HANDLE_BACKUP_NAMESERVERS"`
 	// Whether signing up takes an invite code.
 	InviteRequired bool `env:"PDS_INVITE_REQUIRED" default:"true" dev:"false"`
+	// Who may make an account: `open` anybody, `invite` who has a code, `migration-only` who moves in from another server (with a code if `PDS_INVITE_REQUIRED=true`), `closed` nobody but the operator by `nestbox account create`. Without it `PDS_INVITE_REQUIRED` decides between the first two.
+	Signup string `env:"PDS_SIGNUP"`
+	// Most accounts that are made in an hour without an invite code and by nobody who moves in; 0 is any number.
+	SignupsPerHour int64 `env:"PDS_SIGNUPS_PER_HOUR" default:"100"`
+	// How many accounts of this server relays take. They take 100 from a host that they do not know; whoever agreed with them on more writes that here. The log has a warning when there are nearly as many; 0 is none.
+	RelayAccountLimit int64 `env:"PDS_RELAY_ACCOUNT_LIMIT" default:"100" dev:"0"`
 	// Where invite codes are required: how long an account has lived, in milliseconds, for each code that it may give away, at most five at a time. Without it accounts earn none.
 	InviteIntervalMS int64 `env:"PDS_INVITE_INTERVAL" default:"0"`
 	// From when on that counts, in milliseconds since 1970.

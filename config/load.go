@@ -62,6 +62,7 @@ func Load(flags Flags, environ []string) (Config, []string, error) {
 		}
 	}
 	c.set(values, &faults)
+	c.admit(values, &faults)
 	c.derive()
 	c.check(&faults, !flags.Command || flags.Mail && c.SMTPURL.IsSet())
 	if len(faults) > 0 {
@@ -121,6 +122,38 @@ func (c *Config) set(values map[string]string, faults *Faults) {
 		if err := setField(field, fallback); err != nil {
 			panic(fmt.Sprintf("config: default of %s: %v", name, err))
 		}
+	}
+}
+
+// The values of PDS_SIGNUP.
+const (
+	SignupOpen          = "open"
+	SignupInvite        = "invite"
+	SignupMigrationOnly = "migration-only"
+	SignupClosed        = "closed"
+)
+
+// admit makes PDS_SIGNUP and PDS_INVITE_REQUIRED say the same.
+func (c *Config) admit(values map[string]string, f *Faults) {
+	_, given := values["PDS_INVITE_REQUIRED"]
+	switch c.Signup {
+	case "":
+		if c.Signup = SignupOpen; c.InviteRequired {
+			c.Signup = SignupInvite
+		}
+	case SignupOpen, SignupInvite:
+		required := c.Signup == SignupInvite
+		if given && c.InviteRequired != required {
+			f.add("PDS_SIGNUP", fmt.Sprintf("%s contradicts PDS_INVITE_REQUIRED=%t", c.Signup, c.InviteRequired), "leave one of the two out")
+		}
+		c.InviteRequired = required
+	case SignupMigrationOnly:
+		c.InviteRequired = given && c.InviteRequired
+	case SignupClosed:
+		c.InviteRequired = true // so that clients show no form
+	default:
+		f.add("PDS_SIGNUP", fmt.Sprintf("%q cannot be used", c.Signup), "write open, invite, migration-only or closed")
+		c.Signup = SignupClosed
 	}
 }
 

@@ -45,17 +45,19 @@ func TestDefaults(t *testing.T) {
 	common := config.Config{
 		Port: 2583, DataDirectory: "data", AccessTokenTTL: 2 * time.Hour, RefreshTokenTTL: 90 * 24 * time.Hour,
 		SessionReuseWindow: 24 * time.Hour, SessionReusePolicy: "report", SessionLimit: 200, BlobUploadLimit: 5 << 20, LogLevel: "info",
-		AcceptingImports: true, MaxImportSize: 2 << 30,
+		AcceptingImports: true, MaxImportSize: 2 << 30, SignupsPerHour: 100,
 		RepoBackfillLimitMS: 86_400_000, FirehoseMaxBytes: 1 << 30,
 	}
 	production := common
 	production.Hostname, production.ServiceDID, production.HandleDomains = "pds.example.com", "did:web:pds.example.com", []string{".pds.example.com"}
 	production.Listen, production.PLCURL, production.LogFormat = ":2583", "https://plc.directory", "json"
 	production.InviteRequired, production.RateLimitsEnabled = true, true
+	production.Signup, production.RelayAccountLimit = config.SignupInvite, 100
 	production.SMTPURL, production.EmailFrom = config.NewSecret("smtps://u:p@mail.example.com:465"), "pds@example.com"
 
 	dev := common
 	dev.DevMode, dev.Hostname, dev.ServiceDID, dev.HandleDomains = true, "localhost", "did:web:localhost", []string{".test"}
+	dev.Signup = config.SignupOpen
 	dev.Listen, dev.PLCURL, dev.LogFormat, dev.AdminPassword = "127.0.0.1:2583", "embedded", "text", config.NewSecret("admin")
 
 	for name, c := range map[string]struct {
@@ -128,6 +130,9 @@ func everySetting() map[string]struct {
 		"PDS_CRAWLERS":                              {"https://a.example,https://b.example", []string{"https://a.example", "https://b.example"}},
 		"PDS_REPO_BACKFILL_LIMIT_MS":                {"3600000", int64(3_600_000)},
 		"PDS_INVITE_INTERVAL":                       {"604800000", int64(604_800_000)},
+		"PDS_SIGNUP":                                {"migration-only", config.SignupMigrationOnly},
+		"PDS_SIGNUPS_PER_HOUR":                      {"7", int64(7)},
+		"PDS_RELAY_ACCOUNT_LIMIT":                   {"1000", int64(1000)},
 		"PDS_INVITE_EPOCH":                          {"1767225600000", int64(1_767_225_600_000)},
 		"PDS_FIREHOSE_MAX_BYTES":                    {"10000000000", int64(10_000_000_000)},
 		"PDS_BLOBSTORE_DISK_LOCATION":               {"/pds/blocks", "/pds/blocks"},
@@ -253,6 +258,9 @@ func TestBadValues(t *testing.T) {
 		"PDS_BLOB_UPLOAD_LIMIT":                     {"0", "5MB", "-1"},
 		"PDS_BLOB_QUOTA":                            {"5MB", "-1"},
 		"PDS_CRAWLERS":                              {"bsky.network", "https://a.example,ftp://b.example"},
+		"PDS_SIGNUP":                                {"Open", "yes", "invite-only"},
+		"PDS_SIGNUPS_PER_HOUR":                      {"-1", "many", "1000000001"},
+		"PDS_RELAY_ACCOUNT_LIMIT":                   {"-1", "many", "1000000001"},
 		"PDS_INVITE_INTERVAL":                       {"1d", "-1", "9223372036854775807"},
 		"PDS_INVITE_EPOCH":                          {"2026-01-01", "-1", "9223372036854775807"},
 		"PDS_REPO_BACKFILL_LIMIT_MS":                {"0", "1d", "-1", "9223372036854775807"},
@@ -390,5 +398,32 @@ func TestNoMailServer(t *testing.T) {
 	// A command does not need mail; one about mail needs what is given to be right.
 	if _, _, err := config.Load(config.Flags{Dev: true, Command: true, Mail: true}, []string{"PDS_EMAIL_SMTP_URL=smtp://"}); err == nil {
 		t.Error("a command about mail takes a URL that cannot be meant")
+	}
+}
+
+// TestSignup: PDS_SIGNUP and the older PDS_INVITE_REQUIRED say the same, or are
+// refused together.
+func TestSignup(t *testing.T) {
+	for _, c := range []struct {
+		settings []string
+		signup   string
+		invite   bool
+		ok       bool
+	}{
+		{nil, config.SignupInvite, true, true},
+		{[]string{"PDS_INVITE_REQUIRED=false"}, config.SignupOpen, false, true},
+		{[]string{"PDS_SIGNUP=open"}, config.SignupOpen, false, true},
+		{[]string{"PDS_SIGNUP=invite", "PDS_INVITE_REQUIRED=true"}, config.SignupInvite, true, true},
+		{[]string{"PDS_SIGNUP=migration-only"}, config.SignupMigrationOnly, false, true},
+		{[]string{"PDS_SIGNUP=migration-only", "PDS_INVITE_REQUIRED=true"}, config.SignupMigrationOnly, true, true},
+		{[]string{"PDS_SIGNUP=closed"}, config.SignupClosed, true, true},
+		{[]string{"PDS_SIGNUP=closed", "PDS_INVITE_REQUIRED=false"}, config.SignupClosed, true, true},
+		{[]string{"PDS_SIGNUP=open", "PDS_INVITE_REQUIRED=true"}, "", false, false},
+		{[]string{"PDS_SIGNUP=invite", "PDS_INVITE_REQUIRED=false"}, "", false, false},
+	} {
+		got, _, err := config.Load(config.Flags{}, required(c.settings...))
+		if (err == nil) != c.ok || got.Signup != c.signup || got.InviteRequired != c.invite {
+			t.Errorf("%v: %q, invite %t, %v", c.settings, got.Signup, got.InviteRequired, err)
+		}
 	}
 }

@@ -22,12 +22,11 @@ const submitTimeout = 20 * time.Second
 
 // Errors of Create.
 var (
-	errInviteMissing = errors.New("no invite code provided")
-	errNoEmail       = errors.New("e-mail is required")
-	errNoPassword    = errors.New("password is required")
-	errRecoveryKey   = errors.New("recovery key is not a did:key that can be used")
-	errDirectory     = errors.New("the PLC directory did not register the account")
-	errUnsettled     = errors.New("the PLC directory did not say whether it registered the account")
+	errNoEmail     = errors.New("e-mail is required")
+	errNoPassword  = errors.New("password is required")
+	errRecoveryKey = errors.New("recovery key is not a did:key that can be used")
+	errDirectory   = errors.New("the PLC directory did not register the account")
+	errUnsettled   = errors.New("the PLC directory did not say whether it registered the account")
 )
 
 // NewAccount is what it takes to make an account.
@@ -52,6 +51,19 @@ func (s *Service) Create(ctx context.Context, in NewAccount) (*account.Account, 
 	if err != nil {
 		return nil, err
 	}
+	release, err := s.brake(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	a, err := s.create(ctx, p, in)
+	if err != nil {
+		release()
+	}
+	return a, err
+}
+
+// create makes an account of what was checked.
+func (s *Service) create(ctx context.Context, p Pending, in NewAccount) (_ *account.Account, err error) {
 	if p.PasswordHash, err = s.Hasher.Hash(ctx, in.Password); err != nil {
 		return nil, err
 	}
@@ -83,8 +95,8 @@ func (s *Service) check(ctx context.Context, did syntax.DID, in NewAccount) (Pen
 	if err := account.CheckNewPassword(in.Password); err != nil {
 		return p, err
 	}
-	if s.InviteRequired && in.InviteCode == "" && !in.ByAdmin {
-		return p, errInviteMissing
+	if err := s.admits(did, in); err != nil {
+		return p, err
 	}
 	if in.Email == "" {
 		return p, errNoEmail

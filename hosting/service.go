@@ -32,6 +32,14 @@ type Settings struct {
 	// Domains are the service's handle domains, each with its dot.
 	Domains        []string
 	InviteRequired bool
+	// MigrationOnly takes only accounts that move in, Closed none; the operator may
+	// make any.
+	MigrationOnly, Closed bool
+	// SignupsPerHour is how many accounts are made without an invite code and by
+	// nobody who moves in, 0 for any number.
+	SignupsPerHour int
+	// RelayLimit is how many accounts of a host relays take, 0 where nobody counts.
+	RelayLimit int64
 	// RecoveryKey (did:key) goes before the server's own among the rotation keys
 	// of new accounts; empty for none.
 	RecoveryKey string
@@ -106,7 +114,12 @@ const (
 func (s *Service) Run(ctx context.Context) {
 	tick := time.NewTicker(resumeEvery)
 	defer tick.Stop()
+	var counted time.Time
 	for {
+		if now := s.now(); now.Sub(counted) >= countEvery {
+			counted = now
+			s.warnCrowded(ctx)
+		}
 		if err := s.Resume(ctx); err != nil && ctx.Err() == nil {
 			s.Log.LogAttrs(ctx, slog.LevelWarn, "interrupted sign-ups not settled", slog.String("cause", err.Error()))
 		}

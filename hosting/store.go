@@ -75,6 +75,8 @@ type Store interface {
 	// SealedKey returns an account's sealed signing key, and whose it is.
 	// Unknown, or pending: account.ErrNotFound.
 	SealedKey(ctx context.Context, id int64) (syntax.DID, []byte, error)
+	// Hosted returns how many accounts are active.
+	Hosted(ctx context.Context) (int64, error)
 	// AnyKey returns the sealed signing key of the oldest account, pending or not:
 	// account.ErrNotFound where there is none.
 	AnyKey(ctx context.Context) (syntax.DID, []byte, error)

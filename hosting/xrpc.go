@@ -54,7 +54,7 @@ func (s *Service) CreateAccount(ctx context.Context, caller auth.SignUpCaller, i
 	n := NewAccount{
 		Handle: in.Handle, Email: in.Email, Password: in.Password, InviteCode: in.InviteCode, RecoveryKey: in.RecoveryKey, Owner: caller.Owner,
 	}
-	a, err := s.create(ctx, in.DID, n)
+	a, err := s.signUp(ctx, in.DID, n)
 	if err != nil {
 		return CreateOutput{}, wireError(err, in)
 	}
@@ -79,7 +79,7 @@ func (s *Service) limit(ctx context.Context, key string, limits ...ratelimit.Lim
 	return nil
 }
 
-func (s *Service) create(ctx context.Context, did string, n NewAccount) (*account.Account, error) {
+func (s *Service) signUp(ctx context.Context, did string, n NewAccount) (*account.Account, error) {
 	if did == "" {
 		return s.Create(ctx, n)
 	}
@@ -94,7 +94,10 @@ var errDID = errors.New("not a DID")
 
 // wireError is the package's errors as the Lexicon of createAccount names them.
 func wireError(err error, in CreateInput) error {
+	var wire *xrpc.Error
 	switch {
+	case errors.As(err, &wire):
+		return wire
 	case errors.Is(err, errNoPassword):
 		return xrpc.BadRequest("InvalidPassword", "Password is required")
 	case errors.Is(err, account.ErrPasswordTooShort):
@@ -103,6 +106,8 @@ func wireError(err error, in CreateInput) error {
 		return xrpc.BadRequest("InvalidPassword", fmt.Sprintf("Password too long. Maximum length is %d characters.", account.MaxNewPassword))
 	case errors.Is(err, account.ErrPasswordForm):
 		return xrpc.BadRequest("InvalidPassword", "Password holds a character that cannot be used")
+	case errors.Is(err, errClosed), errors.Is(err, errMigrationOnly):
+		return xrpc.InvalidRequest("%s", err)
 	case errors.Is(err, errInviteMissing):
 		return xrpc.BadRequest("InvalidInviteCode", "No invite code provided")
 	case errors.Is(err, account.ErrInviteUsed):

@@ -234,6 +234,8 @@ func (s *Server) build(ctx context.Context) error {
 	s.hosting = &hosting.Service{
 		Settings: hosting.Settings{
 			DID: s.DID, URL: s.URL, Hostname: c.Hostname, Domains: c.HandleDomains, InviteRequired: c.InviteRequired,
+			MigrationOnly: c.Signup == config.SignupMigrationOnly, Closed: c.Signup == config.SignupClosed,
+			SignupsPerHour: int(c.SignupsPerHour), RelayLimit: c.RelayAccountLimit,
 			RecoveryKey: c.RecoveryDIDKey, RotationKey: rotation, PrivacyPolicyURL: c.PrivacyPolicyURL,
 			TermsOfServiceURL: c.TermsOfServiceURL, ContactEmail: c.ContactEmail, BlobUploadLimit: c.BlobUploadLimit,
 		},

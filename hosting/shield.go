@@ -1,0 +1,83 @@
+package hosting
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/ratelimit"
+	"nestbox/xrpc"
+)
+
+// Who may make an account, and how many of them.
+
+// Refusals of the shield, in words for people.
+var (
+	errInviteMissing = errors.New("no invite code provided")
+	errClosed        = errors.New("This server takes no new accounts")                                  //nolint:staticcheck // for people
+	errMigrationOnly = errors.New("This server takes only accounts that move here from another server") //nolint:staticcheck // for people
+)
+
+// admits says whether the server takes such an account. did is that of who moves
+// in.
+func (s *Service) admits(did syntax.DID, in NewAccount) error {
+	switch {
+	case in.ByAdmin:
+		return nil
+	case s.Closed:
+		return errClosed
+	case s.MigrationOnly && did == "":
+		return errMigrationOnly
+	case s.InviteRequired && in.InviteCode == "":
+		return errInviteMissing
+	default:
+		return nil
+	}
+}
+
+// brake counts a sign-up that nobody vouches for against what the whole server
+// takes in an hour. Whoever does not succeed calls release: a failure takes no
+// place from others.
+func (s *Service) brake(ctx context.Context, in NewAccount) (release func(), err error) {
+	if s.SignupsPerHour == 0 || s.Limits == nil || in.ByAdmin || in.InviteCode != "" || xrpc.ClientOf(ctx).Unlimited {
+		return func() {}, nil
+	}
+	const all = "everybody"
+	limit := ratelimit.Limit{Name: "sign-ups-server", Points: s.SignupsPerHour, Window: time.Hour}
+	r := s.Limits.Take(all, limit)
+	if !r.Allowed {
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "sign-ups are held up: as many were made within an hour as PDS_SIGNUPS_PER_HOUR allows", slog.Int("limit", s.SignupsPerHour))
+		e := xrpc.TooManyRequests(r.RetryAfter(s.Limits.Now()))
+		e.Message = "Too many people are signing up right now, please try again later"
+		return nil, e
+	}
+	return func() { s.Limits.GiveBack(all, limit) }, nil
+}
+
+// countEvery is how often accounts are counted.
+const countEvery = 24 * time.Hour
+
+// crowded says whether so many accounts are close to what relays take.
+func (s *Service) crowded(accounts int64) bool {
+	return s.RelayLimit > 0 && accounts >= s.RelayLimit-s.RelayLimit/10
+}
+
+// warnCrowded tells the operator before relays stop taking new accounts: nobody
+// else would see them then.
+func (s *Service) warnCrowded(ctx context.Context) {
+	if s.RelayLimit == 0 {
+		return
+	}
+	n, err := s.Store.Hosted(ctx)
+	if err != nil {
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "accounts not counted", slog.String("cause", err.Error()))
+		return
+	}
+	if s.crowded(n) {
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "nearly as many accounts as relays take from this host: ask their operators for more, and write what they agree to into PDS_RELAY_ACCOUNT_LIMIT",
+			slog.Int64("accounts", n), slog.Int64("limit", s.RelayLimit))
+	}
+}

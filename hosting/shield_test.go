@@ -1,0 +1,106 @@
+package hosting_test
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"nestbox/account"
+	"nestbox/internal/pdstest"
+)
+
+// TestSignupSettings: who gets in by which setting, and what clients are told of it.
+func TestSignupSettings(t *testing.T) {
+	for _, c := range []struct {
+		setting string
+		says    string // to whom has no code; "" lets in
+		invite  bool   // what describeServer says
+	}{
+		{"PDS_SIGNUP=open", "", false},
+		{"PDS_SIGNUP=invite", "No invite code provided", true},
+		{"PDS_SIGNUP=migration-only", "This server takes only accounts that move here from another server", false},
+		{"PDS_SIGNUP=closed", "This server takes no new accounts", true},
+	} {
+		s := pdstest.Start(t, pdstest.Options{Settings: []string{c.setting}})
+		a := signUp(t, s.Client, "alice", nil)
+		if c.says == "" && a.Status != http.StatusOK || c.says != "" && (a.Status != http.StatusBadRequest || !strings.Contains(string(a.Body), c.says)) {
+			t.Errorf("%s: %d %s", c.setting, a.Status, a.Body)
+		}
+		var described struct{ InviteCodeRequired bool }
+		s.Do(t, pdstest.Request{Method: http.MethodGet, NSID: "com.atproto.server.describeServer"}).Decode(t, &described)
+		if described.InviteCodeRequired != c.invite {
+			t.Errorf("%s: describeServer says %t", c.setting, described.InviteCodeRequired)
+		}
+		// A code is of use where they are asked for.
+		a = signUp(t, s.Client, "bob", map[string]any{"inviteCode": newCode(t, s.Client, 1)})
+		if in := c.setting == "PDS_SIGNUP=open" || c.setting == "PDS_SIGNUP=invite"; (a.Status == http.StatusOK) != in {
+			t.Errorf("%s, with a code: %d %s", c.setting, a.Status, a.Body)
+		}
+	}
+}
+
+// TestFloodBrake: so many sign-ups an hour that nobody vouches for, from wherever
+// they come; what fails takes no place, and who has a code is not held up.
+func TestFloodBrake(t *testing.T) {
+	var mu sync.Mutex
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	s := pdstest.Start(t, pdstest.Options{
+		Settings: []string{"PDS_SIGNUPS_PER_HOUR=3", "PDS_RATE_LIMITS_ENABLED=true", "PDS_TRUSTED_PROXIES=127.0.0.1"},
+		Now:      func() time.Time { mu.Lock(); defer mu.Unlock(); return now },
+	})
+	try := func(n int, code string) pdstest.Answer {
+		t.Helper()
+		name := "user" + strconv.Itoa(n)
+		in := map[string]string{"handle": name + ".test", "email": name + "@example.com", "password": pdstest.Password}
+		if code != "" {
+			in["inviteCode"] = code
+		}
+		return s.Do(t, pdstest.Request{
+			Method: http.MethodPost, NSID: createAccount, Body: in, Header: http.Header{"X-Forwarded-For": {"192.0.2." + strconv.Itoa(n)}},
+		})
+	}
+	for n := range 3 {
+		if a := try(n, ""); a.Status != http.StatusOK {
+			t.Fatalf("%d %s", a.Status, a.Body)
+		}
+		if a := try(n, ""); a.Status != http.StatusBadRequest { // taken, and takes no place
+			t.Errorf("again: %d %s", a.Status, a.Body)
+		}
+	}
+	a := try(4, "")
+	if wait, err := strconv.Atoi(a.Header.Get("Retry-After")); a.Status != http.StatusTooManyRequests || err != nil || wait < 1 || wait > 3600 {
+		t.Errorf("one too many: %d %s, Retry-After %q", a.Status, a.Body, a.Header.Get("Retry-After"))
+	}
+	if a := try(5, newCode(t, s.Client, 1)); a.Status != http.StatusOK {
+		t.Errorf("with a code: %d %s", a.Status, a.Body)
+	}
+	mu.Lock()
+	now = now.Add(time.Hour)
+	mu.Unlock()
+	if a := try(4, ""); a.Status != http.StatusOK {
+		t.Errorf("an hour later: %d %s", a.Status, a.Body)
+	}
+}
+
+// TestHosted counts who relays count.
+func TestHosted(t *testing.T) {
+	p := newPlace(t)
+	count := func(what string, want int64) {
+		t.Helper()
+		if n, err := p.Store.Hosted(t.Context()); err != nil || n != want {
+			t.Errorf("%s: %d accounts, %v; want %d", what, n, err, want)
+		}
+	}
+	count("nobody", 0)
+	alice := p.mustCreate("alice")
+	p.mustCreate("bob")
+	count("two", 2)
+	e := account.NewEvent(t.Context(), p.clock(), account.EventDeactivated, account.ActorOwner)
+	if _, err := p.Accounts.SetStatus(t.Context(), alice.ID, account.StatusChange{Deactivated: new(true)}, e); err != nil {
+		t.Fatal(err)
+	}
+	count("one deactivated", 1)
+}
