@@ -47,7 +47,7 @@ func arrows() map[string]rule {
 	format := []string{"dagcbor", "repo/car", "repo/mst", "firehose/event"} // of repositories and their events
 	foundations := slices.Concat(helpers, []string{"xrpc", "auth", "ratelimit", "plc", "mail"})
 	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs"}
-	coordinating := []string{"session", "hosting"}
+	coordinating := []string{"session", "hosting", "proxy"}
 	domains := slices.Concat(leaves, coordinating)
 	below := func(more ...[]string) []string { return slices.Concat(foundations, slices.Concat(more...)) }
 	with := func(pkg string) []string { return slices.Concat(helpers, []string{pkg}) }
@@ -89,6 +89,7 @@ func arrows() map[string]rule {
 		// Coordinating domains import leaves, never each other.
 		"session": {imports: below(leaves), anyInTests: true},
 		"hosting": {imports: below(leaves, format), anyInTests: true},
+		"proxy":   {imports: below(leaves), anyInTests: true},
 		// The admin's view may look at every domain.
 		"admin": {imports: below(domains, format), anyInTests: true},
 

@@ -66,7 +66,7 @@ func (c *Config) checkNetwork(f *Faults) {
 		}
 		return
 	}
-	if u, err := url.Parse(c.PLCURL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+	if !isURL(c.PLCURL) {
 		f.add("PDS_DID_PLC_URL", fmt.Sprintf("%q is no URL", c.PLCURL), "write a URL like https://plc.directory")
 	}
 }
@@ -100,6 +100,7 @@ func (c *Config) checkIdentity(f *Faults) {
 	if _, err := syntax.ParseDID(c.ModServiceDID); err != nil && c.ModServiceDID != "" {
 		f.add("PDS_MOD_SERVICE_DID", fmt.Sprintf("%q is no DID", c.ModServiceDID), "write one like did:plc:ar7c4by46qjdydhdevvrndac")
 	}
+	c.checkReports(f)
 	for _, d := range c.HandleDomains {
 		if _, err := syntax.ParseHandle("abc" + d); err != nil || !strings.HasPrefix(d, ".") {
 			f.add("PDS_SERVICE_HANDLE_DOMAINS", fmt.Sprintf("%q is no handle domain", d), "write domains with a leading dot, like .example.com")
@@ -178,7 +179,7 @@ func (c *Config) checkSessions(f *Faults) {
 
 func (c *Config) checkFirehose(f *Faults) {
 	for _, relay := range c.Crawlers {
-		if u, err := url.Parse(relay); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		if !isURL(relay) {
 			f.add("PDS_CRAWLERS", fmt.Sprintf("%q is no URL", relay), "write URLs like https://bsky.network")
 		}
 	}
@@ -229,4 +230,30 @@ func isHostOrAddress(text string) bool {
 	}
 	_, err := syntax.ParseHandle(host)
 	return err == nil
+}
+
+// checkReports looks at where reports go.
+func (c *Config) checkReports(f *Faults) {
+	_, err := syntax.ParseDID(c.ReportServiceDID)
+	badURL, badDID := c.ReportServiceURL != "" && !isURL(c.ReportServiceURL), c.ReportServiceDID != "" && err != nil
+	if badURL {
+		f.add("PDS_REPORT_SERVICE_URL", fmt.Sprintf("%q is no URL", c.ReportServiceURL), "write a URL like https://reports.example.com")
+	}
+	if badDID {
+		f.add("PDS_REPORT_SERVICE_DID", fmt.Sprintf("%q is no DID", c.ReportServiceDID), "write one like did:plc:ar7c4by46qjdydhdevvrndac")
+	}
+	if !badURL && !badDID && (c.ReportServiceURL == "") != (c.ReportServiceDID == "") {
+		f.add("PDS_REPORT_SERVICE_DID", "it goes with PDS_REPORT_SERVICE_URL", "set both, or neither")
+	}
+	switch {
+	case c.ModServiceURL != "" && !isURL(c.ModServiceURL):
+		f.add("PDS_MOD_SERVICE_URL", fmt.Sprintf("%q is no URL", c.ModServiceURL), "write a URL like https://mod.example.com")
+	case c.ModServiceURL != "" && c.ModServiceDID == "":
+		f.add("PDS_MOD_SERVICE_URL", "it goes with PDS_MOD_SERVICE_DID", "set that too")
+	}
+}
+
+func isURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
 }

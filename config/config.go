@@ -51,6 +51,12 @@ type Config struct {
 	AdminPassword Secret `env:"PDS_ADMIN_PASSWORD" dev:"admin"`
 	// DID of the moderation service whose service tokens are taken like the admin's password where accounts, records and blobs are looked at and taken down.
 	ModServiceDID string `env:"PDS_MOD_SERVICE_DID"`
+	// Where reports of accounts about others are sent: the URL and the DID of a moderation service. Without them the reports go to `PDS_MOD_SERVICE_URL`, if that is set with `PDS_MOD_SERVICE_DID`; else nobody can report.
+	ReportServiceURL string `env:"PDS_REPORT_SERVICE_URL"`
+	// The DID of that service.
+	ReportServiceDID string `env:"PDS_REPORT_SERVICE_DID"`
+	// URL of the moderation service, for reports.
+	ModServiceURL string `env:"PDS_MOD_SERVICE_URL"`
 	// Secret that signs session tokens (HMAC-SHA256 over its bytes), the first key of the keyring. Without it a key is generated into the data directory.
 	JWTSecret Secret `env:"PDS_JWT_SECRET"`
 	// Private key, 64 hexadecimal digits, that signs accounts' PLC operations. Without it one is generated into the data directory.

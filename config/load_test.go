@@ -130,6 +130,9 @@ func everySetting() map[string]struct {
 		"PDS_CRAWLERS":                              {"https://a.example,https://b.example", []string{"https://a.example", "https://b.example"}},
 		"PDS_REPO_BACKFILL_LIMIT_MS":                {"3600000", int64(3_600_000)},
 		"PDS_INVITE_INTERVAL":                       {"604800000", int64(604_800_000)},
+		"PDS_REPORT_SERVICE_URL":                    {"https://reports.example.com", "https://reports.example.com"},
+		"PDS_REPORT_SERVICE_DID":                    {"did:web:reports.example.com", "did:web:reports.example.com"},
+		"PDS_MOD_SERVICE_URL":                       {"https://mod.example.com", "https://mod.example.com"},
 		"PDS_SIGNUP":                                {"migration-only", config.SignupMigrationOnly},
 		"PDS_SIGNUPS_PER_HOUR":                      {"7", int64(7)},
 		"PDS_RELAY_ACCOUNT_LIMIT":                   {"1000", int64(1000)},
@@ -163,8 +166,16 @@ func TestEverySetting(t *testing.T) {
 		}
 	}
 	var file strings.Builder
+	partner := map[string]string{ // some are of no use alone
+		"PDS_REPORT_SERVICE_URL": "PDS_REPORT_SERVICE_DID=did:web:x.example.com", "PDS_REPORT_SERVICE_DID": "PDS_REPORT_SERVICE_URL=https://x.example.com",
+		"PDS_MOD_SERVICE_URL": "PDS_MOD_SERVICE_DID=did:web:x.example.com",
+	}
 	for name, s := range settings {
-		c := load(t, config.Flags{}, required(name+"="+s.raw)...)
+		given := []string{name + "=" + s.raw}
+		if other := partner[name]; other != "" {
+			given = append(given, other)
+		}
+		c := load(t, config.Flags{}, required(given...)...)
 		if got := field(t, c, name); !reflect.DeepEqual(got, s.want) {
 			t.Errorf("%s=%s: %#v, want %#v", name, s.raw, got, s.want)
 		}
@@ -258,6 +269,9 @@ func TestBadValues(t *testing.T) {
 		"PDS_BLOB_UPLOAD_LIMIT":                     {"0", "5MB", "-1"},
 		"PDS_BLOB_QUOTA":                            {"5MB", "-1"},
 		"PDS_CRAWLERS":                              {"bsky.network", "https://a.example,ftp://b.example"},
+		"PDS_REPORT_SERVICE_URL":                    {"reports.example.com", "ftp://reports.example.com"},
+		"PDS_REPORT_SERVICE_DID":                    {"plc:x", "did:", "did:web:reports.example.com"}, // the last one alone
+		"PDS_MOD_SERVICE_URL":                       {"mod.example.com", "https://mod.example.com"},   // the last one alone
 		"PDS_SIGNUP":                                {"Open", "yes", "invite-only"},
 		"PDS_SIGNUPS_PER_HOUR":                      {"-1", "many", "1000000001"},
 		"PDS_RELAY_ACCOUNT_LIMIT":                   {"-1", "many", "1000000001"},

@@ -80,6 +80,8 @@ func (s *Server) methods() map[string]xrpc.Method {
 
 		"com.atproto.sync.subscribeRepos": xrpc.Stream(auth.Anyone, s.firehose.Subscribe),
 
+		"com.atproto.moderation.createReport": xrpc.Procedure(auth.StandardOrTakendown, s.reports.Create),
+
 		"app.bsky.actor.getPreferences": xrpc.Query(auth.OwnerOrService, s.prefs.Get),
 		"app.bsky.actor.putPreferences": xrpc.Procedure(auth.Standard, s.prefs.Put),
 	}

@@ -26,9 +26,11 @@ import (
 	"nestbox/firehose"
 	"nestbox/hosting"
 	"nestbox/identity"
+	"nestbox/internal/safehttp"
 	"nestbox/mail"
 	"nestbox/plc/directory"
 	"nestbox/prefs"
+	"nestbox/proxy"
 	"nestbox/ratelimit"
 	"nestbox/repo"
 	"nestbox/session"
@@ -102,6 +104,7 @@ type Server struct {
 	admin     *admin.Service
 	prefs     *prefs.Service
 	invites   *account.Invites
+	reports   *proxy.Reports
 	blobs     *blob.Service
 	repos     *repo.Service
 	firehose  *firehose.Hub
@@ -221,6 +224,11 @@ func (s *Server) build(ctx context.Context) error {
 	s.invites = &account.Invites{
 		Store: accounts, Required: c.InviteRequired, Interval: time.Duration(c.InviteIntervalMS) * time.Millisecond,
 		Epoch: time.UnixMilli(c.InviteEpochMS), Hostname: c.Hostname, Now: now,
+	}
+	reportURL, reportDID := c.Reports()
+	s.reports = &proxy.Reports{
+		URL: reportURL, DID: reportDID, Accounts: accounts, Keys: s.keys,
+		HTTP: safehttp.Client(safehttp.Options{AllowLoopback: c.DevMode}), Limits: limits, Now: now, Log: log,
 	}
 	s.prefs = &prefs.Service{Store: sqlite.Prefs{DB: s.db}, Now: now}
 	s.sessions = &session.Service{

@@ -1,0 +1,170 @@
+// Package proxy passes calls of accounts on to other services, with a token that
+// the account's key signs. So far that is one: reports to moderators.
+//
+// Invariant: what another service answers is bounded in size and time, and only
+// JSON goes back to the client.
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"nestbox/account"
+	"nestbox/auth"
+	"nestbox/internal/safehttp"
+	"nestbox/ratelimit"
+	"nestbox/xrpc"
+)
+
+const createReport = "com.atproto.moderation.createReport"
+
+const (
+	// tokenLife is how long a token holds that goes with a call.
+	tokenLife = time.Minute
+	// answerTime and maxAnswer bound a service's answer; bytes.
+	answerTime = 20 * time.Second
+	maxAnswer  = 1 << 20
+	// maxReason is the Lexicon's limit of a report's text, in bytes.
+	maxReason = 20_000
+)
+
+// reports limits those of one account: moderators are people.
+var reports = []ratelimit.Limit{
+	{Name: "reports-5m", Points: 30, Window: 5 * time.Minute},
+	{Name: "reports-1d", Points: 500, Window: 24 * time.Hour},
+}
+
+// Accounts finds who reports.
+type Accounts interface {
+	ByDID(ctx context.Context, did syntax.DID) (*account.Account, error)
+}
+
+// Keys are the accounts' signing keys.
+type Keys interface {
+	SigningKey(ctx context.Context, accountID int64) (atcrypto.PrivateKey, error)
+}
+
+// Reports sends reports to the service that the operator chose.
+type Reports struct {
+	// URL and DID are the service's; empty where there is none.
+	URL, DID string
+	Accounts Accounts
+	Keys     Keys
+	HTTP     *http.Client
+	// Limits counts reports; nil counts nothing.
+	Limits *ratelimit.Limiter
+	Now    func() time.Time
+	Log    *slog.Logger
+}
+
+// ReportInput is what createReport takes. What the subject may be the service says.
+type ReportInput struct {
+	ReasonType string         `json:"reasonType"`
+	Reason     string         `json:"reason,omitzero"`
+	Subject    jsontext.Value `json:"subject"`
+	ModTool    jsontext.Value `json:"modTool,omitzero"`
+}
+
+// Create is com.atproto.moderation.createReport. Who was taken down may report, too.
+func (r *Reports) Create(ctx context.Context, caller auth.StandardOrTakendownCaller, in ReportInput) (jsontext.Value, error) {
+	switch {
+	case r.URL == "":
+		return nil, xrpc.InvalidRequest("No service configured for %s", createReport)
+	case len(in.Reason) > maxReason:
+		return nil, xrpc.InvalidRequest("string too big (maximum %d, got %d) at $.reason", maxReason, len(in.Reason))
+	case in.Subject.Kind() != '{':
+		return nil, xrpc.InvalidRequest("Expected object value type at $.subject")
+	}
+	if err := r.admit(ctx, caller.DID); err != nil {
+		return nil, err
+	}
+	token, err := r.token(ctx, caller.DID)
+	if err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(in)
+	if err != nil {
+		return nil, xrpc.Unavailable(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	status, answer, err := r.post(ctx, token, body)
+	if err != nil {
+		return nil, upstream(err)
+	}
+	if status != http.StatusOK {
+		return nil, refusal(status, answer)
+	}
+	if !answer.IsValid() {
+		return nil, upstream(errors.New("the report service answered no JSON"))
+	}
+	return answer, nil
+}
+
+func (r *Reports) admit(ctx context.Context, did syntax.DID) error {
+	if r.Limits == nil || xrpc.ClientOf(ctx).Unlimited {
+		return nil
+	}
+	if taken := r.Limits.Take(did.String(), reports...); !taken.Allowed {
+		return xrpc.TooManyRequests(taken.RetryAfter(r.Limits.Now()))
+	}
+	return nil
+}
+
+// token speaks for the account to the service, for this call.
+func (r *Reports) token(ctx context.Context, did syntax.DID) (string, error) {
+	a, err := r.Accounts.ByDID(ctx, did)
+	if err == nil {
+		var key atcrypto.PrivateKey
+		if key, err = r.Keys.SigningKey(ctx, a.ID); err == nil {
+			now := r.Now()
+			return auth.NewServiceToken(key, did, r.DID, createReport, now, now.Add(tokenLife))
+		}
+	}
+	if errors.Is(err, account.ErrNotFound) {
+		return "", auth.ErrExpired() // deleted since the caller was proven
+	}
+	return "", xrpc.Unavailable(err)
+}
+
+func (r *Reports) post(ctx context.Context, token string, body []byte) (status int, answer jsontext.Value, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.URL+"/xrpc/"+createReport, bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, fmt.Errorf("ask report service: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := r.HTTP.Do(req)
+	if err != nil {
+		return 0, nil, fmt.Errorf("ask report service: %w", err)
+	}
+	raw, err := safehttp.ReadAll(resp, maxAnswer)
+	return resp.StatusCode, raw, err
+}
+
+// upstream is the answer where the service gave none that can be passed on.
+func upstream(cause error) error {
+	return &xrpc.Error{Status: http.StatusBadGateway, Name: "UpstreamFailure", Message: "The report service cannot be reached", Cause: cause}
+}
+
+// refusal is what the service refused with, as far as it says.
+func refusal(status int, answer jsontext.Value) error {
+	var e struct {
+		Error   string `json:"error"`
+		Message string `json:"message"`
+	}
+	if json.Unmarshal(answer, &e) != nil || e.Error == "" || status < http.StatusBadRequest || status >= http.StatusInternalServerError {
+		return upstream(fmt.Errorf("the report service answered with status %d", status))
+	}
+	return &xrpc.Error{Status: status, Name: e.Error, Message: e.Message}
+}
