@@ -164,6 +164,8 @@ func (s *Service) Commands() map[string]Command {
 		"account.search":  command(s.searchAccounts),
 		"account.email":   command(s.setEmail),
 		"account.mail":    command(s.sendMail),
+		"identity.show":   command(s.showIdentity),
+		"identity.repair": command(s.repairIdentity),
 		"invite.create":   command(s.createInvites),
 		"invite.list":     command(s.listInvites),
 		"invite.disable":  command(s.disableInviteCommand),

@@ -38,18 +38,19 @@ type Action struct {
 // The actions that are not events of an account's trail. They are stored, so
 // their text never changes.
 const (
-	ActionCreate          = "account-created-by-admin"
-	ActionDelete          = "account-deleted"
-	ActionNoticesOn       = "notices-on"
-	ActionNoticesOff      = "notices-off"
-	ActionMail            = "mail-sent"
-	ActionTakedown        = "content-takedown"
-	ActionTakedownLifted  = "content-takedown-lifted"
-	ActionKeyRotated      = "key-rotated"
-	ActionKeyRetired      = "key-retired"
-	ActionJump            = "firehose-jump"
-	ActionInvites         = "invite-codes-made"
-	ActionInvitesDisabled = "invite-codes-disabled"
+	ActionCreate           = "account-created-by-admin"
+	ActionDelete           = "account-deleted"
+	ActionNoticesOn        = "notices-on"
+	ActionNoticesOff       = "notices-off"
+	ActionMail             = "mail-sent"
+	ActionTakedown         = "content-takedown"
+	ActionTakedownLifted   = "content-takedown-lifted"
+	ActionKeyRotated       = "key-rotated"
+	ActionKeyRetired       = "key-retired"
+	ActionJump             = "firehose-jump"
+	ActionInvites          = "invite-codes-made"
+	ActionIdentityRepaired = "identity-repaired"
+	ActionInvitesDisabled  = "invite-codes-disabled"
 )
 
 // AuditFilter selects a page of the audit log.

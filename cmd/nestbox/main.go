@@ -28,6 +28,7 @@ type cli struct {
 	Account  accountCmd  `cmd:"" help:"Make and look after accounts."`
 	Session  sessionCmd  `cmd:"" help:"List and end sessions."`
 	Takedown takedownCmd `cmd:"" help:"Take records and blobs down, and lift that."`
+	Identity identityCmd `cmd:"" help:"Compare an account's identity with the network, and mend it."`
 	Invite   inviteCmd   `cmd:"" help:"Make, list and disable invite codes."`
 	Audit    auditCmd    `cmd:"" help:"Show what admins did."`
 	Mail     mailCmd     `cmd:"" help:"Try the mail server."`

@@ -1,0 +1,34 @@
+package admin
+
+import (
+	"context"
+
+	"nestbox/hosting"
+)
+
+// RepairArgs is what identity.repair takes.
+type RepairArgs struct {
+	Account string `json:"account"`
+	// Force brings an account back that has moved out.
+	Force bool `json:"force"`
+}
+
+func (s *Service) showIdentity(ctx context.Context, a AccountArgs) (hosting.IdentityReport, error) {
+	acc, err := s.find(ctx, a.Account)
+	if err != nil {
+		return hosting.IdentityReport{}, err
+	}
+	return s.Hosting.ShowIdentity(ctx, acc)
+}
+
+func (s *Service) repairIdentity(ctx context.Context, a RepairArgs) (hosting.IdentityReport, error) {
+	acc, err := s.find(ctx, a.Account)
+	if err != nil {
+		return hosting.IdentityReport{}, err
+	}
+	report, err := s.Hosting.RepairIdentity(ctx, acc, a.Force)
+	if err != nil {
+		return report, err
+	}
+	return report, s.Store.Note(ctx, s.action(ctx, ActionIdentityRepaired, acc.DID, "", ""))
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"nestbox/admin"
+	"nestbox/hosting"
+)
+
+type identityCmd struct {
+	Show   identityShowCmd   `cmd:"" help:"Show what the network says of an account's identity, beside what is held here."`
+	Repair identityRepairCmd `cmd:"" help:"Make the account's did:plc name its handle, its key and this server."`
+}
+
+type identityShowCmd struct{ target }
+
+func (c *identityShowCmd) Run() error {
+	var r hosting.IdentityReport
+	if err := c.run("identity.show", admin.AccountArgs{Account: c.Account}, &r); err != nil {
+		return err
+	}
+	return c.print(r, func(w io.Writer) { printIdentity(w, r) })
+}
+
+type identityRepairCmd struct {
+	target
+
+	Force bool `help:"Also where the account has moved to another server."`
+}
+
+func (c *identityRepairCmd) Run() error {
+	var r hosting.IdentityReport
+	if err := c.run("identity.repair", admin.RepairArgs{Account: c.Account, Force: c.Force}, &r); err != nil {
+		return err
+	}
+	return c.print(r, func(w io.Writer) { printIdentity(w, r) })
+}
+
+func printIdentity(w io.Writer, r hosting.IdentityReport) {
+	fmt.Fprintln(w, "\tHERE\tNETWORK\t")
+	fmt.Fprint(w, r)
+	if r.Proven {
+		fmt.Fprintln(w, "The handle leads to the account.")
+	} else {
+		fmt.Fprintln(w, "The handle does not lead to the account: it is shown as handle.invalid.")
+	}
+	for i, key := range r.RotationKeys {
+		whose := ""
+		if key == r.Ours {
+			whose = "this server's"
+		}
+		fmt.Fprintf(w, "rotation key %d\t%s\t\t%s\n", i+1, key, whose)
+	}
+	if len(r.RotationKeys) > 0 && !r.Control {
+		fmt.Fprintln(w, "This server's rotation key is not among them: it cannot change the identity.")
+	}
+}

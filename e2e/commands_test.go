@@ -1,0 +1,80 @@
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"nestbox/internal/pdstest"
+)
+
+// command runs a command on a data directory and returns what it printed.
+func command(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	out, err := pdstest.Run(t, "", append(args, "--data", dir)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestCLIIdentity: the operator sees what the network says of an account, and has it
+// told again; the audit log has it.
+func TestCLIIdentity(t *testing.T) {
+	p := pdstest.Launch(t, "", "PDS_LOG_LEVEL=warn")
+	p.SignUp(t, "alice")
+	shown := command(t, p.Dir, "identity", "show", "alice.test")
+	for _, want := range []string{"alice.test", p.Base, "as here", "this server's", "The handle leads to the account."} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("identity show lacks %q:\n%s", want, shown)
+		}
+	}
+	if out := command(t, p.Dir, "identity", "repair", "alice.test", "--json"); !strings.Contains(out, `"control": true`) {
+		t.Errorf("identity repair: %s", out)
+	}
+	if out := command(t, p.Dir, "audit", "alice.test"); !strings.Contains(out, "identity-repaired") {
+		t.Errorf("audit: %s", out)
+	}
+	if out, err := pdstest.Run(t, "", "identity", "show", "nobody.test", "--data", p.Dir); err == nil || !strings.Contains(err.Error(), "no such account") {
+		t.Errorf("nobody: %s, %v", out, err)
+	}
+}
+
+// TestCLIInvites: codes that commands make let people in, until they are disabled.
+func TestCLIInvites(t *testing.T) {
+	p := pdstest.Launch(t, "", "PDS_LOG_LEVEL=warn", "PDS_SIGNUP=invite")
+	codes := strings.Fields(command(t, p.Dir, "invite", "create", "--codes", "2", "--uses", "3"))
+	if len(codes) != 2 {
+		t.Fatalf("codes %q", codes)
+	}
+	join := func(name, code string) int {
+		t.Helper()
+		return p.Do(t, pdstest.Request{Method: http.MethodPost, NSID: "com.atproto.server.createAccount", Body: map[string]string{
+			"handle": name + ".test", "email": name + "@example.com", "password": pdstest.Password, "inviteCode": code,
+		}}).Status
+	}
+	if status := join("alice", codes[0]); status != http.StatusOK {
+		t.Errorf("with a code: %d", status)
+	}
+	hers := strings.TrimSpace(command(t, p.Dir, "invite", "create", "--account", "alice.test"))
+	if out := command(t, p.Dir, "invite", "disable", codes[0]); !strings.HasPrefix(out, "1 codes") {
+		t.Errorf("invite disable: %s", out)
+	}
+	if status := join("bob", codes[0]); status != http.StatusBadRequest {
+		t.Errorf("with a disabled code: %d", status)
+	}
+	if out := command(t, p.Dir, "invite", "disable", "--account", "alice.test"); !strings.HasPrefix(out, "1 codes") {
+		t.Errorf("invite disable --account: %s", out)
+	}
+	listed := command(t, p.Dir, "invite", "list")
+	for _, want := range []string{codes[0] + "  1     3   true", codes[1] + "  0     3   false", hers + "  0     1   true"} {
+		if !strings.Contains(listed, want) {
+			t.Errorf("invite list lacks %q:\n%s", want, listed)
+		}
+	}
+	for _, want := range []string{"invite-codes-made", "invite-codes-disabled"} {
+		if out := command(t, p.Dir, "audit"); !strings.Contains(out, want) {
+			t.Errorf("audit lacks %s:\n%s", want, out)
+		}
+	}
+}

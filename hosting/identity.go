@@ -1,0 +1,153 @@
+package hosting
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	didplc "github.com/did-method-plc/go-didplc"
+
+	"nestbox/account"
+	"nestbox/identity"
+	"nestbox/plc"
+)
+
+// What the network says of an account's identity, beside what is held here, and how
+// the one is made to say what the other does.
+
+// IdentityFact is one thing that both sides say. Network is empty where the network
+// says nothing of it.
+type IdentityFact struct {
+	What    string `json:"what"`
+	Here    string `json:"here"`
+	Network string `json:"network"`
+}
+
+// Differs says whether the sides do.
+func (f IdentityFact) Differs() bool { return f.Here != f.Network }
+
+// IdentityReport is what was found.
+type IdentityReport struct {
+	// Facts are the handle, the signing key and the host.
+	Facts []IdentityFact `json:"facts"`
+	// RotationKeys are those of a did:plc, the mightiest first; Ours is this
+	// server's, and Control whether it is among them.
+	RotationKeys []string `json:"rotationKeys,omitempty"`
+	Ours         string   `json:"ours"`
+	Control      bool     `json:"control"`
+	// Proven: the handle leads to the account's DID.
+	Proven bool `json:"proven"`
+}
+
+// Errors of RepairIdentity.
+var (
+	ErrMovedOut  = errors.New("the DID names another host: the account has moved out; --force brings it back here")
+	ErrNoControl = errors.New("this server's rotation key is not among the DID's: only who holds one of those can change it")
+	ErrNotPLC    = errors.New("a did:web is changed where its owner serves it")
+)
+
+// ShowIdentity asks the network, past every cache, for an account's identity.
+func (s *Service) ShowIdentity(ctx context.Context, a *account.Account) (IdentityReport, error) {
+	r, _, err := s.identityOf(ctx, a)
+	return r, err
+}
+
+// identityOf is ShowIdentity, and the last operation of a did:plc.
+func (s *Service) identityOf(ctx context.Context, a *account.Account) (r IdentityReport, last didplc.OpEnum, err error) {
+	server, err := s.RotationKey.PublicKey()
+	if err != nil {
+		return r, last, fmt.Errorf("read rotation key: %w", err)
+	}
+	r.Ours = server.DIDKey()
+	network := map[string]string{}
+	if a.DID.Method() == "plc" {
+		if last, err = s.Directory.Last(ctx, a.DID); err != nil {
+			return r, last, err
+		}
+		d, ok := plc.DataOf(last)
+		if !ok {
+			return r, last, identity.ErrDeactivated
+		}
+		network["handle"], network["signing key"], network["host"] = d.Handle.String(), d.SigningKey, d.PDS
+		r.RotationKeys, r.Control = d.RotationKeys, slices.Contains(d.RotationKeys, r.Ours)
+	} else {
+		d, err := s.Resolver.Fresh(ctx, a.DID)
+		if err != nil {
+			return r, last, err
+		}
+		network["handle"], network["signing key"], network["host"] = d.Handle().String(), d.SigningKey(), d.PDS()
+	}
+	for _, f := range []IdentityFact{{What: "handle", Here: a.Handle.String()}, {What: "signing key", Here: a.SigningKey}, {What: "host", Here: s.URL}} {
+		f.Network = network[f.What]
+		r.Facts = append(r.Facts, f)
+	}
+	back, err := s.Resolver.ProvenHandle(ctx, a.Handle)
+	r.Proven = err == nil && back == a.DID
+	return r, last, nil
+}
+
+// RepairIdentity makes the DID name the account's handle and key, and this server,
+// by one operation that leaves everything else as it is, and tells the network of
+// it, also where nothing differed. An account that has moved out is only brought
+// back with force. Errors: ErrMovedOut, ErrNoControl, ErrNotPLC, those of the
+// directory.
+func (s *Service) RepairIdentity(ctx context.Context, a *account.Account, force bool) (IdentityReport, error) {
+	r, last, err := s.identityOf(ctx, a)
+	if err != nil {
+		return r, err
+	}
+	differs := slices.ContainsFunc(r.Facts, IdentityFact.Differs)
+	elsewhere := slices.ContainsFunc(r.Facts, func(f IdentityFact) bool { return f.What == "host" && f.Differs() && f.Network != "" })
+	switch {
+	case !differs:
+		return r, s.refresh(ctx, a)
+	case a.DID.Method() != "plc":
+		return r, ErrNotPLC
+	case elsewhere && !force:
+		return r, ErrMovedOut
+	case !r.Control:
+		return r, ErrNoControl
+	}
+	op, err := s.mend(last, a)
+	if err != nil {
+		return r, err
+	}
+	if err := s.submit(ctx, a, op); err != nil {
+		return r, err
+	}
+	return s.ShowIdentity(ctx, a)
+}
+
+// mend is the operation after which a DID is that of an account here.
+func (s *Service) mend(last didplc.OpEnum, a *account.Account) (*didplc.RegularOp, error) {
+	named, err := plc.Rename(last, a.Handle, s.RotationKey)
+	if err != nil {
+		return nil, err
+	}
+	methods, services := maps.Clone(named.VerificationMethods), maps.Clone(named.Services)
+	if methods == nil {
+		methods = map[string]string{}
+	}
+	if services == nil {
+		services = map[string]didplc.OpService{}
+	}
+	methods["atproto"] = a.SigningKey
+	services["atproto_pds"] = didplc.OpService{Type: typePDS, Endpoint: s.URL}
+	return plc.Update(last, plc.Change{AlsoKnownAs: named.AlsoKnownAs, VerificationMethods: methods, Services: services}, s.RotationKey)
+}
+
+// String is the report for people, a line each.
+func (r IdentityReport) String() string {
+	var b strings.Builder
+	for _, f := range r.Facts {
+		mark := "as here"
+		if f.Differs() {
+			mark = "differs"
+		}
+		fmt.Fprintf(&b, "%s\t%s\t%s\t%s\n", f.What, f.Here, f.Network, mark)
+	}
+	return b.String()
+}
