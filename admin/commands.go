@@ -164,6 +164,7 @@ func (s *Service) Commands() map[string]Command {
 		"account.search":  command(s.searchAccounts),
 		"account.email":   command(s.setEmail),
 		"account.mail":    command(s.sendMail),
+		"doctor":          command(s.doctor),
 		"identity.show":   command(s.showIdentity),
 		"identity.repair": command(s.repairIdentity),
 		"invite.create":   command(s.createInvites),

@@ -32,7 +32,9 @@ type Service struct {
 	Notices *account.Notices
 	// TestMail sends a test message now.
 	TestMail func(ctx context.Context, to string) (MailTested, error)
-	Now      func() time.Time
+	// Doctor looks at what the server needs, and what others need of it.
+	Doctor func(ctx context.Context) []Finding
+	Now    func() time.Time
 }
 
 func (s *Service) event(ctx context.Context, kind account.EventKind) account.Event {

@@ -60,8 +60,8 @@ func (s *Service) brake(ctx context.Context, in NewAccount) (release func(), err
 // countEvery is how often accounts are counted.
 const countEvery = 24 * time.Hour
 
-// crowded says whether so many accounts are close to what relays take.
-func (s *Service) crowded(accounts int64) bool {
+// Crowded says whether so many accounts are close to what relays take.
+func (s *Service) Crowded(accounts int64) bool {
 	return s.RelayLimit > 0 && accounts >= s.RelayLimit-s.RelayLimit/10
 }
 
@@ -76,7 +76,7 @@ func (s *Service) warnCrowded(ctx context.Context) {
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "accounts not counted", slog.String("cause", err.Error()))
 		return
 	}
-	if s.crowded(n) {
+	if s.Crowded(n) {
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "nearly as many accounts as relays take from this host: ask their operators for more, and write what they agree to into PDS_RELAY_ACCOUNT_LIMIT",
 			slog.Int64("accounts", n), slog.Int64("limit", s.RelayLimit))
 	}

@@ -31,6 +31,7 @@ type cli struct {
 	Identity identityCmd `cmd:"" help:"Compare an account's identity with the network, and mend it."`
 	Invite   inviteCmd   `cmd:"" help:"Make, list and disable invite codes."`
 	Audit    auditCmd    `cmd:"" help:"Show what admins did."`
+	Doctor   doctorCmd   `cmd:"" help:"Look at what the server needs, and what others need of it."`
 	Mail     mailCmd     `cmd:"" help:"Try the mail server."`
 	Keys     keysCmd     `cmd:"" help:"List, rotate and retire the keys that sign session tokens."`
 	Repo     repoCmd     `cmd:"" help:"Export and import repositories."`

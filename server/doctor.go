@@ -1,0 +1,214 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"nestbox/admin"
+	"nestbox/config"
+	"nestbox/internal/safehttp"
+)
+
+const (
+	// doctorPatience bounds one look of the doctor's, doctorAnswer what it reads.
+	doctorPatience = 10 * time.Second
+	doctorAnswer   = 64 << 10
+	// doctorSample is how many identities the doctor compares.
+	doctorSample = 20
+	// maxSkew is by how much the clock may be wrong: tokens of other servers hold a
+	// minute.
+	maxSkew = 30 * time.Second
+	// leastFree is how much of the disk should be free, in bytes.
+	leastFree = 1 << 30
+)
+
+// diagnose looks at what keeps a server from being of use, from here: what people
+// and other servers need of it, and what it needs of others. It changes nothing.
+func (s *Server) diagnose(ctx context.Context) (found []admin.Finding) {
+	for _, look := range []struct {
+		what string
+		do   func(context.Context) (says string, err error)
+	}{
+		{"data directory", s.lookAtFolder},
+		{"database", s.lookAtDatabase},
+		{"host name", s.lookAtHost},
+		{"handles", s.lookAtHandles},
+		{"PLC directory", s.lookAtPLC},
+		{"identities", s.lookAtIdentities},
+		{"mail", s.lookAtMail},
+		{"accounts", s.lookAtAccounts},
+	} {
+		within, cancel := context.WithTimeout(ctx, doctorPatience)
+		says, err := look.do(within)
+		cancel()
+		if err != nil {
+			says = err.Error()
+		}
+		found = append(found, admin.Finding{What: look.what, OK: err == nil, Says: says})
+	}
+	return found
+}
+
+func (s *Server) lookAtFolder(context.Context) (string, error) {
+	fi, err := os.Stat(s.DataDir)
+	if err != nil {
+		return "", fmt.Errorf("it cannot be looked at: %w", err)
+	}
+	if fi.Mode().Perm()&0o077 != 0 {
+		return "", fmt.Errorf("others on this machine may enter %s: chmod 700 %s", s.DataDir, s.DataDir)
+	}
+	free, err := freeSpace(s.DataDir)
+	if err != nil {
+		return "", err
+	}
+	if free < leastFree {
+		return "", fmt.Errorf("only %d MB of its disk are free", free>>20)
+	}
+	return fmt.Sprintf("%s, %d MB of its disk are free", s.DataDir, free>>20), nil
+}
+
+func (s *Server) lookAtDatabase(ctx context.Context) (string, error) {
+	if err := s.db.Ping(ctx); err != nil {
+		return "", fmt.Errorf("it does not answer: %w", err)
+	}
+	return "it answers; nestbox verify looks at all that is in it", nil
+}
+
+// fetch asks a URL, as anybody would, and returns the answer's head and body.
+func fetch(ctx context.Context, address string) (*http.Response, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	resp, err := (&http.Client{Timeout: doctorPatience}).Do(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	body, err := safehttp.ReadAll(resp, doctorAnswer)
+	return resp, body, err
+}
+
+func (s *Server) lookAtHost(ctx context.Context) (string, error) {
+	if s.listener == nil && s.opts.Config.DevMode {
+		return "no server runs: start it, and ask again", nil
+	}
+	resp, body, err := fetch(ctx, s.URL+"/xrpc/_health")
+	if err != nil {
+		return "", fmt.Errorf("%s is not reached from here: look at its DNS entry, the proxy and the certificate: %w", s.URL, err)
+	}
+	var health struct{ Version string }
+	if resp.StatusCode != http.StatusOK || json.Unmarshal(body, &health) != nil {
+		return "", fmt.Errorf("%s answers with status %d, and is not this server: does the proxy lead here?", s.URL, resp.StatusCode)
+	}
+	return fmt.Sprintf("%s answers, version %s", s.URL, health.Version), nil
+}
+
+func (s *Server) lookAtHandles(ctx context.Context) (string, error) {
+	if s.opts.Config.DevMode {
+		return "not looked at in development", nil
+	}
+	for _, domain := range s.opts.Config.HandleDomains {
+		name := "nestbox-doctor" + domain
+		if _, err := net.DefaultResolver.LookupHost(ctx, name); err != nil {
+			return "", fmt.Errorf("%s has no address: handles below %s need a wildcard entry in the DNS, *%s: %w", name, domain, domain, err)
+		}
+	}
+	return "names below " + strings.Join(s.opts.Config.HandleDomains, " and ") + " have an address", nil
+}
+
+func (s *Server) lookAtPLC(ctx context.Context) (string, error) {
+	resp, _, err := fetch(ctx, s.PLC+"/_health")
+	if err != nil {
+		return "", fmt.Errorf("%s is not reached: nobody can sign up, or change a handle: %w", s.PLC, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("%s answers with status %d", s.PLC, resp.StatusCode)
+	}
+	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		if skew := s.opts.Now().Sub(date); skew.Abs() > maxSkew {
+			return "", fmt.Errorf("the clock of this machine is %s off that of %s: other servers will refuse its tokens", skew.Round(time.Second), s.PLC)
+		}
+	}
+	return s.PLC + " answers", nil
+}
+
+func (s *Server) lookAtIdentities(ctx context.Context) (string, error) {
+	accounts, err := s.accounts.List(ctx, 0, doctorSample)
+	if err != nil {
+		return "", err
+	}
+	var wrong []string
+	for _, a := range accounts {
+		r, err := s.hosting.ShowIdentity(ctx, a)
+		if err != nil {
+			return "", fmt.Errorf("of %s nothing is known: %w", a.DID, err)
+		}
+		for _, f := range r.Facts {
+			if f.Differs() && a.DeactivatedAt.IsZero() {
+				wrong = append(wrong, fmt.Sprintf("the %s of %s", f.What, a.Handle))
+			}
+		}
+	}
+	if len(wrong) > 0 {
+		return "", fmt.Errorf("the network says otherwise: %s; see nestbox identity show", strings.Join(wrong, ", "))
+	}
+	return fmt.Sprintf("of %d accounts the network says what is here", len(accounts)), nil
+}
+
+// errNoMail is for servers that were told to send none.
+var errNoMail = errors.New("no mail is sent: nobody can reset a password, or move away; set PDS_EMAIL_SMTP_URL")
+
+func (s *Server) lookAtMail(ctx context.Context) (string, error) {
+	c := &s.opts.Config
+	if !c.SMTPURL.IsSet() && c.DevMode {
+		return "printed to the terminal", nil
+	}
+	if !c.SendsMail() {
+		return "", errNoMail
+	}
+	u, err := url.Parse(c.SMTPURL.Reveal())
+	if err != nil {
+		return "", errors.New("PDS_EMAIL_SMTP_URL is no URL")
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"smtps": "465"}[u.Scheme]
+		if port == "" {
+			port = "587"
+		}
+	}
+	server := net.JoinHostPort(u.Hostname(), port)
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", server)
+	if err != nil {
+		return "", fmt.Errorf("the mail server is not reached: %w", err)
+	}
+	_ = conn.Close() // it is there, which is all that was asked
+	return server + " is reached; nestbox mail test ADDRESS sends a message", nil
+}
+
+func (s *Server) lookAtAccounts(ctx context.Context) (string, error) {
+	n, err := s.hosting.Store.Hosted(ctx)
+	if err != nil {
+		return "", err
+	}
+	limit := s.opts.Config.RelayAccountLimit
+	if s.hosting.Crowded(n) {
+		return "", fmt.Errorf("%d are active, and relays take %d from this host: ask their operators for more, and write what they agree to into PDS_RELAY_ACCOUNT_LIMIT", n, limit)
+	}
+	says := fmt.Sprintf("%d are active", n)
+	if limit > 0 {
+		says += fmt.Sprintf("; relays take %d", limit)
+	}
+	if s.opts.Config.Signup == config.SignupOpen && !s.opts.Config.DevMode {
+		says += "; anybody may sign up"
+	}
+	return says, nil
+}
