@@ -144,7 +144,7 @@ func (r *Reports) post(ctx context.Context, token string, body []byte) (status i
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Authorization", "Bearer "+token)
-	resp, err := r.HTTP.Do(req)
+	resp, err := r.HTTP.Do(req) //nolint:bodyclose // ReadAll closes it
 	if err != nil {
 		return 0, nil, fmt.Errorf("ask report service: %w", err)
 	}

@@ -82,31 +82,38 @@ func (s *Server) lookAtDatabase(ctx context.Context) (string, error) {
 	return "it answers; nestbox verify looks at all that is in it", nil
 }
 
-// fetch asks a URL, as anybody would, and returns the answer's head and body.
-func fetch(ctx context.Context, address string) (*http.Response, []byte, error) {
+// seen is the answer of a URL.
+type seen struct {
+	status int
+	date   string
+	body   []byte
+}
+
+// fetch asks a URL, as anybody would.
+func fetch(ctx context.Context, address string) (seen, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, nil, err
+		return seen{}, err
 	}
-	resp, err := (&http.Client{Timeout: doctorPatience}).Do(req)
+	resp, err := (&http.Client{Timeout: doctorPatience}).Do(req) //nolint:bodyclose // ReadAll closes it
 	if err != nil {
-		return nil, nil, err
+		return seen{}, err
 	}
 	body, err := safehttp.ReadAll(resp, doctorAnswer)
-	return resp, body, err
+	return seen{resp.StatusCode, resp.Header.Get("Date"), body}, err
 }
 
 func (s *Server) lookAtHost(ctx context.Context) (string, error) {
 	if s.listener == nil && s.opts.Config.DevMode {
 		return "no server runs: start it, and ask again", nil
 	}
-	resp, body, err := fetch(ctx, s.URL+"/xrpc/_health")
+	got, err := fetch(ctx, s.URL+"/xrpc/_health")
 	if err != nil {
 		return "", fmt.Errorf("%s is not reached from here: look at its DNS entry, the proxy and the certificate: %w", s.URL, err)
 	}
 	var health struct{ Version string }
-	if resp.StatusCode != http.StatusOK || json.Unmarshal(body, &health) != nil {
-		return "", fmt.Errorf("%s answers with status %d, and is not this server: does the proxy lead here?", s.URL, resp.StatusCode)
+	if got.status != http.StatusOK || json.Unmarshal(got.body, &health) != nil {
+		return "", fmt.Errorf("%s answers with status %d, and is not this server: does the proxy lead here?", s.URL, got.status)
 	}
 	return fmt.Sprintf("%s answers, version %s", s.URL, health.Version), nil
 }
@@ -125,14 +132,14 @@ func (s *Server) lookAtHandles(ctx context.Context) (string, error) {
 }
 
 func (s *Server) lookAtPLC(ctx context.Context) (string, error) {
-	resp, _, err := fetch(ctx, s.PLC+"/_health")
+	got, err := fetch(ctx, s.PLC+"/_health")
 	if err != nil {
 		return "", fmt.Errorf("%s is not reached: nobody can sign up, or change a handle: %w", s.PLC, err)
 	}
-	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%s answers with status %d", s.PLC, resp.StatusCode)
+	if got.status != http.StatusOK {
+		return "", fmt.Errorf("%s answers with status %d", s.PLC, got.status)
 	}
-	if date, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+	if date, err := http.ParseTime(got.date); err == nil {
 		if skew := s.opts.Now().Sub(date); skew.Abs() > maxSkew {
 			return "", fmt.Errorf("the clock of this machine is %s off that of %s: other servers will refuse its tokens", skew.Round(time.Second), s.PLC)
 		}
