@@ -15,6 +15,7 @@ const (
 	EventSignUp             EventKind = "account-created"
 	EventMovedIn            EventKind = "account-moved-in"
 	EventHandleChanged      EventKind = "handle-changed"
+	EventKeyChanged         EventKind = "signing-key-changed"
 	EventSignIn             EventKind = "sign-in"
 	EventSignOut            EventKind = "sign-out"
 	EventRefreshRefused     EventKind = "refresh-refused"

@@ -167,6 +167,7 @@ func (s *Service) Commands() map[string]Command {
 		"doctor":          command(s.doctor),
 		"identity.show":   command(s.showIdentity),
 		"identity.repair": command(s.repairIdentity),
+		"identity.rotate": command(s.rotateSigningKey),
 		"invite.create":   command(s.createInvites),
 		"invite.list":     command(s.listInvites),
 		"invite.disable":  command(s.disableInviteCommand),

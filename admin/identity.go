@@ -21,6 +21,17 @@ func (s *Service) showIdentity(ctx context.Context, a AccountArgs) (hosting.Iden
 	return s.Hosting.ShowIdentity(ctx, acc)
 }
 
+func (s *Service) rotateSigningKey(ctx context.Context, a AccountArgs) (hosting.IdentityReport, error) {
+	acc, err := s.find(ctx, a.Account)
+	if err == nil {
+		err = s.Hosting.RotateKey(ctx, acc)
+	}
+	if err != nil {
+		return hosting.IdentityReport{}, err
+	}
+	return s.showIdentity(ctx, a)
+}
+
 func (s *Service) repairIdentity(ctx context.Context, a RepairArgs) (hosting.IdentityReport, error) {
 	acc, err := s.find(ctx, a.Account)
 	if err != nil {

@@ -22,7 +22,7 @@ func command(t *testing.T, dir string, args ...string) string {
 // told again; the audit log has it.
 func TestCLIIdentity(t *testing.T) {
 	p := pdstest.Launch(t, "", "PDS_LOG_LEVEL=warn")
-	p.SignUp(t, "alice")
+	alice := p.SignUp(t, "alice")
 	shown := command(t, p.Dir, "identity", "show", "alice.test")
 	for _, want := range []string{"alice.test", p.Base, "as here", "this server's", "The handle leads to the account."} {
 		if !strings.Contains(shown, want) {
@@ -32,7 +32,16 @@ func TestCLIIdentity(t *testing.T) {
 	if out := command(t, p.Dir, "identity", "repair", "alice.test", "--json"); !strings.Contains(out, `"control": true`) {
 		t.Errorf("identity repair: %s", out)
 	}
-	if out := command(t, p.Dir, "audit", "alice.test"); !strings.Contains(out, "identity-repaired") {
+	before := erasureNumber(t, p.Dir, "SELECT signing_key FROM account")
+	if out := command(t, p.Dir, "identity", "rotate-key", "alice.test"); strings.Contains(out, before) || strings.Contains(out, "differs") {
+		t.Errorf("identity rotate-key: %s", out)
+	}
+	note := map[string]any{"repo": alice.DID, "collection": "com.example.note", "record": map[string]string{"text": "signed by the new key"}}
+	a := p.Do(t, pdstest.Request{Method: http.MethodPost, NSID: "com.atproto.repo.createRecord", Auth: pdstest.Bearer(alice.AccessJwt), Body: note})
+	if a.Status != http.StatusOK {
+		t.Errorf("a write with the new key: %d %s", a.Status, a.Body)
+	}
+	if out := command(t, p.Dir, "audit", "alice.test"); !strings.Contains(out, "identity-repaired") || !strings.Contains(out, "signing-key-changed") {
 		t.Errorf("audit: %s", out)
 	}
 	if out, err := pdstest.Run(t, "", "identity", "show", "nobody.test", "--data", p.Dir); err == nil || !strings.Contains(err.Error(), "no such account") {

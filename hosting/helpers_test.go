@@ -175,7 +175,7 @@ func (p *place) open() {
 		p.t.Fatal(err)
 	}
 	p.db, p.Store, p.Accounts = db, sqlite.Hosting{DB: db}, sqlite.Accounts{DB: db}
-	p.Handles, p.Documents = sqlite.Hosting{DB: db}, sqlite.Identities{DB: db}
+	p.Handles, p.Rotations, p.Documents = sqlite.Hosting{DB: db}, sqlite.Hosting{DB: db}, sqlite.Identities{DB: db}
 	p.Keys = hosting.NewKeys(p.Store, p.Box)
 	p.Resolver = identity.NewResolver(identity.ResolverOptions{
 		Directory: &identity.Directory{URL: p.plc.URL, Client: &http.Client{Timeout: time.Minute}}, HTTP: http.DefaultClient, DNS: p.txt, Now: p.clock,

@@ -26,6 +26,13 @@ type IdentityFact struct {
 	Network string `json:"network"`
 }
 
+// What there are facts of.
+const (
+	factHandle = "handle"
+	factKey    = "signing key"
+	factHost   = "host"
+)
+
 // Differs says whether the sides do.
 func (f IdentityFact) Differs() bool { return f.Here != f.Network }
 
@@ -71,16 +78,16 @@ func (s *Service) identityOf(ctx context.Context, a *account.Account) (r Identit
 		if !ok {
 			return r, last, identity.ErrDeactivated
 		}
-		network["handle"], network["signing key"], network["host"] = d.Handle.String(), d.SigningKey, d.PDS
+		network[factHandle], network[factKey], network[factHost] = d.Handle.String(), d.SigningKey, d.PDS
 		r.RotationKeys, r.Control = d.RotationKeys, slices.Contains(d.RotationKeys, r.Ours)
 	} else {
 		d, err := s.Resolver.Fresh(ctx, a.DID)
 		if err != nil {
 			return r, last, err
 		}
-		network["handle"], network["signing key"], network["host"] = d.Handle().String(), d.SigningKey(), d.PDS()
+		network[factHandle], network[factKey], network[factHost] = d.Handle().String(), d.SigningKey(), d.PDS()
 	}
-	for _, f := range []IdentityFact{{What: "handle", Here: a.Handle.String()}, {What: "signing key", Here: a.SigningKey}, {What: "host", Here: s.URL}} {
+	for _, f := range []IdentityFact{{What: factHandle, Here: a.Handle.String()}, {What: factKey, Here: a.SigningKey}, {What: factHost, Here: s.URL}} {
 		f.Network = network[f.What]
 		r.Facts = append(r.Facts, f)
 	}
@@ -100,7 +107,7 @@ func (s *Service) RepairIdentity(ctx context.Context, a *account.Account, force 
 		return r, err
 	}
 	differs := slices.ContainsFunc(r.Facts, IdentityFact.Differs)
-	elsewhere := slices.ContainsFunc(r.Facts, func(f IdentityFact) bool { return f.What == "host" && f.Differs() && f.Network != "" })
+	elsewhere := slices.ContainsFunc(r.Facts, func(f IdentityFact) bool { return f.What == factHost && f.Differs() && f.Network != "" })
 	switch {
 	case !differs:
 		return r, s.refresh(ctx, a)

@@ -33,16 +33,21 @@ func (k *Keys) SigningKey(ctx context.Context, accountID int64) (atcrypto.Privat
 	if key, ok := k.opened.GetIfPresent(accountID); ok {
 		return key, nil
 	}
-	did, sealed, err := k.store.SealedKey(ctx, accountID)
-	if err != nil {
-		return nil, err
-	}
-	key, err := OpenKey(k.box, did, sealed)
-	if err == nil {
-		k.opened.Set(accountID, key)
-	}
+	var err error
+	// Under the cache's lock on the account: what was read before Drop is dropped.
+	key, _ := k.opened.ComputeIfAbsent(accountID, func() (key atcrypto.PrivateKey, cancel bool) {
+		var did syntax.DID
+		var sealed []byte
+		if did, sealed, err = k.store.SealedKey(ctx, accountID); err == nil {
+			key, err = OpenKey(k.box, did, sealed)
+		}
+		return key, err != nil
+	})
 	return key, err
 }
+
+// Drop forgets an account's key, once the store has another.
+func (k *Keys) Drop(accountID int64) { k.opened.Invalidate(accountID) }
 
 // OpenKey opens an account's sealed signing key.
 func OpenKey(box *seal.Box, did syntax.DID, sealed []byte) (atcrypto.PrivateKey, error) {

@@ -62,6 +62,9 @@ type Repos interface {
 	// Summary says how large an account's repository is: repo.ErrNoRepo where
 	// it has none.
 	Summary(ctx context.Context, accountID int64) (repo.Summary, error)
+	// Resign makes a commit of the same tree by another key, and has do keep it
+	// while nobody writes. do gets nil where there is no repository.
+	Resign(ctx context.Context, accountID int64, key atcrypto.PrivateKey, do func(*repo.Change) error) error
 }
 
 // Blobs counts the blobs that an account's records refer to, and those of them
@@ -81,6 +84,7 @@ type Service struct {
 
 	Store     Store
 	Handles   HandleStore
+	Rotations KeyStore
 	Accounts  account.Store
 	Notices   *account.Notices
 	Hasher    *account.Hasher
@@ -125,6 +129,9 @@ func (s *Service) Run(ctx context.Context) {
 		}
 		if err := s.ResumeHandles(ctx); err != nil && ctx.Err() == nil {
 			s.Log.LogAttrs(ctx, slog.LevelWarn, "interrupted changes of handles not settled", slog.String("cause", err.Error()))
+		}
+		if err := s.ResumeKeys(ctx); err != nil && ctx.Err() == nil {
+			s.Log.LogAttrs(ctx, slog.LevelWarn, "interrupted changes of keys not settled", slog.String("cause", err.Error()))
 		}
 		if err := s.DeleteDue(ctx); err != nil && ctx.Err() == nil {
 			s.Log.LogAttrs(ctx, slog.LevelError, "accounts not deleted that are due", slog.String("cause", err.Error()))

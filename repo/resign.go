@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+
 	"nestbox/dagcbor"
 	"nestbox/firehose/event"
 	"nestbox/repo/car"
@@ -106,17 +108,37 @@ func (s *Service) Reannounce(ctx context.Context, l Announcements) (more bool, e
 // renew makes a commit of the same tree, nil where the account has no
 // repository. Its event is a sync event.
 func (s *Service) renew(ctx context.Context, a AccountHead, now time.Time) (*Change, error) {
+	key, err := s.Keys.SigningKey(ctx, a.AccountID)
+	if err != nil {
+		return nil, fmt.Errorf("signing key: %w", err)
+	}
+	return s.resigned(ctx, a.AccountID, key, now)
+}
+
+// Resign makes a commit of the same tree by another key, and has do keep it, and
+// the key, while nobody writes. do gets nil where the account has no repository.
+func (s *Service) Resign(ctx context.Context, accountID int64, key atcrypto.PrivateKey, do func(*Change) error) error {
+	unlock, err := s.lock(ctx, accountID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	c, err := s.resigned(ctx, accountID, key, s.Now())
+	if err != nil {
+		return err
+	}
+	return do(c)
+}
+
+// resigned is a commit of the repository's tree by a key, nil where there is none.
+func (s *Service) resigned(ctx context.Context, accountID int64, key atcrypto.PrivateKey, now time.Time) (*Change, error) {
 	var next Head
-	err := s.Store.View(ctx, a.AccountID, func(v View) error { next = v.Head(); return nil })
+	err := s.Store.View(ctx, accountID, func(v View) error { next = v.Head(); return nil })
 	if errors.Is(err, ErrNoRepo) {
 		return nil, nil //nolint:nilnil // no repository, no commit, and no fault
 	}
 	if err != nil {
 		return nil, err
-	}
-	key, err := s.Keys.SigningKey(ctx, a.AccountID)
-	if err != nil {
-		return nil, fmt.Errorf("signing key: %w", err)
 	}
 	was := next.CID
 	c := Commit{DID: next.DID, Data: next.Root.CID, Rev: NextTID(now, s.ClockID, next.Rev)}
@@ -126,7 +148,7 @@ func (s *Service) renew(ctx context.Context, a AccountHead, now time.Time) (*Cha
 	next.Rev, next.Commit = c.Rev, c.Encode()
 	next.CID = dagcbor.CID(next.Commit)
 	return &Change{
-		AccountID: a.AccountID, Was: was, Next: next, At: now,
+		AccountID: accountID, Was: was, Next: next, At: now,
 		Event: event.Sync{DID: next.DID, Rev: next.Rev, Commit: car.Block{CID: next.CID, Data: next.Commit}, Time: now}.Event(),
 	}, nil
 }

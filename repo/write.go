@@ -103,15 +103,15 @@ type commitRef struct {
 // repository must be at. Errors: *Refusal, ErrNoRepo, ErrInactive; any other is
 // a dependency that failed.
 func (s *Service) write(ctx context.Context, accountID int64, ops []op, swapCommit cid.Cid) (*commitRef, error) {
-	key, err := s.Keys.SigningKey(ctx, accountID)
-	if err != nil {
-		return nil, err
-	}
 	unlock, err := s.lock(ctx, accountID)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
+	key, err := s.Keys.SigningKey(ctx, accountID) // the one of now: Resign changes it
+	if err != nil {
+		return nil, err
+	}
 	var last error
 	for range maxAttempts {
 		d, err := s.draft(ctx, accountID, ops, swapCommit)

@@ -247,7 +247,7 @@ func (s *Server) build(ctx context.Context) error {
 			RecoveryKey: c.RecoveryDIDKey, RotationKey: rotation, PrivacyPolicyURL: c.PrivacyPolicyURL,
 			TermsOfServiceURL: c.TermsOfServiceURL, ContactEmail: c.ContactEmail, BlobUploadLimit: c.BlobUploadLimit,
 		},
-		Store: sqlite.Hosting{DB: s.db}, Handles: sqlite.Hosting{DB: s.db}, Accounts: accounts, Notices: s.notices, Hasher: hasher, Directory: s.directory,
+		Store: sqlite.Hosting{DB: s.db}, Handles: sqlite.Hosting{DB: s.db}, Rotations: sqlite.Hosting{DB: s.db}, Accounts: accounts, Notices: s.notices, Hasher: hasher, Directory: s.directory,
 		Resolver: s.resolver, Documents: sqlite.Identities{DB: s.db}, Codes: s.codes, Keys: s.keys, Sessions: s.sessions, Repos: s.repos, Blobs: sqlite.Blobs{DB: s.db}, Prefs: sqlite.Prefs{DB: s.db},
 		Box: box, Limits: limits, Now: now, Log: log,
 	}

@@ -11,6 +11,7 @@ import (
 type identityCmd struct {
 	Show   identityShowCmd   `cmd:"" help:"Show what the network says of an account's identity, beside what is held here."`
 	Repair identityRepairCmd `cmd:"" help:"Make the account's did:plc name its handle, its key and this server."`
+	Rotate identityRotateCmd `cmd:"" name:"rotate-key" help:"Give the account a new signing key, and its repository a commit that it has signed."`
 }
 
 type identityShowCmd struct{ target }
@@ -32,6 +33,16 @@ type identityRepairCmd struct {
 func (c *identityRepairCmd) Run() error {
 	var r hosting.IdentityReport
 	if err := c.run("identity.repair", admin.RepairArgs{Account: c.Account, Force: c.Force}, &r); err != nil {
+		return err
+	}
+	return c.print(r, func(w io.Writer) { printIdentity(w, r) })
+}
+
+type identityRotateCmd struct{ target }
+
+func (c *identityRotateCmd) Run() error {
+	var r hosting.IdentityReport
+	if err := c.run("identity.rotate", admin.AccountArgs{Account: c.Account}, &r); err != nil {
 		return err
 	}
 	return c.print(r, func(w io.Writer) { printIdentity(w, r) })

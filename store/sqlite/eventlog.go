@@ -267,16 +267,7 @@ func announceAccount(tx *groupcommit.Tx, db *DB, accountID int64, c *repo.Change
 		return err
 	}
 	if c != nil {
-		was, err := loadOwner(tx.Conn, accountID)
-		switch {
-		case err != nil:
-			return err
-		case was.head.Number != c.Next.Number || !was.head.CID.Equals(c.Was):
-			return repo.ErrConflict
-		case c.Next.Rev <= was.head.Rev:
-			return fmt.Errorf("revision %s does not follow %s", c.Next.Rev, was.head.Rev)
-		}
-		if err := storeHead(tx.Conn, c.Next); err != nil {
+		if err := replaceHead(tx.Conn, *c); err != nil {
 			return err
 		}
 	}

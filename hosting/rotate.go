@@ -1,0 +1,156 @@
+package hosting
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	didplc "github.com/did-method-plc/go-didplc"
+
+	"nestbox/account"
+	"nestbox/identity"
+	"nestbox/plc"
+	"nestbox/repo"
+)
+
+// Changing an account's signing key is three steps, as a handle's: the new key is
+// kept, sealed and durably; the DID document is made to name it; the account gets it,
+// with a new commit of its tree that it has signed, and the network is told, in one
+// transaction. Nobody writes to the account meanwhile. After a crash Resume finishes
+// what the document already says, and undoes the rest.
+
+// KeyChange is a change of a signing key that has begun.
+type KeyChange struct {
+	AccountID int64
+	DID       syntax.DID // set by KeyChanges
+	Public    string     // did:key
+	Sealed    []byte
+	BegunAt   time.Time
+}
+
+// KeyStore keeps changes of signing keys. Every method is one durable transaction.
+type KeyStore interface {
+	// BeginKey keeps a key for an account. account.ErrStatusConflict where its key
+	// is being changed already; account.ErrNotFound.
+	BeginKey(ctx context.Context, c KeyChange) error
+	// FinishKey gives the account the key that was kept, with the document that
+	// names it and the commit that it has signed, if there is a repository, and
+	// tells the network. account.ErrNotFound where no change to that key has begun,
+	// repo.ErrConflict where the repository is not at the commit's Was.
+	FinishKey(ctx context.Context, c KeyChange, document []byte, resigned *repo.Change, e account.Event) error
+	// DropKey undoes BeginKey of that key; a change that is gone is no error.
+	DropKey(ctx context.Context, accountID int64, public string) error
+	// KeyChanges returns those that have begun.
+	KeyChanges(ctx context.Context) ([]KeyChange, error)
+}
+
+// RotateKey gives an account of did:plc that is at home here a new signing key.
+// Errors: ErrNotPLC, ErrMovedOut, ErrNoControl, account.ErrStatusConflict; any other
+// may mean that it is settled by Resume.
+func (s *Service) RotateKey(ctx context.Context, a *account.Account) error {
+	if a.DID.Method() != "plc" {
+		return ErrNotPLC
+	}
+	r, _, err := s.identityOf(ctx, a)
+	if err != nil {
+		return err
+	}
+	for _, f := range r.Facts {
+		if f.What == factHost && f.Differs() {
+			return ErrMovedOut
+		}
+	}
+	if !r.Control {
+		return ErrNoControl
+	}
+	k, err := s.newKey(a.DID)
+	if err != nil {
+		return err
+	}
+	c := KeyChange{AccountID: a.ID, DID: a.DID, Public: k.Public, Sealed: k.Sealed, BegunAt: s.now()}
+	if err := s.Rotations.BeginKey(ctx, c); err != nil {
+		return err
+	}
+	// From here on whoever leaves must not leave things half done.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), submitTimeout)
+	defer cancel()
+	return s.switchKey(ctx, c, account.ActorAdmin, true)
+}
+
+// switchKey makes the document name the key, unless it does, and the account have it.
+// submit is false for a document that must do so already.
+func (s *Service) switchKey(ctx context.Context, c KeyChange, by account.Actor, submit bool) error {
+	key, err := OpenKey(s.Box, c.DID, c.Sealed)
+	if err != nil {
+		return err
+	}
+	return s.Repos.Resign(ctx, c.AccountID, key, func(resigned *repo.Change) error {
+		document, err := s.nameKey(ctx, c, submit)
+		if errors.Is(err, identity.ErrRefused) || errors.Is(err, identity.ErrUnreached) || errors.Is(err, errKeyNotNamed) {
+			return errors.Join(err, s.Rotations.DropKey(ctx, c.AccountID, c.Public))
+		}
+		if err != nil {
+			return err // what the directory has done Resume will see
+		}
+		e := account.NewEvent(ctx, s.now(), account.EventKeyChanged, by)
+		err = s.Rotations.FinishKey(ctx, c, document, resigned, e)
+		s.Keys.Drop(c.AccountID)
+		return err
+	})
+}
+
+// errKeyNotNamed: the directory does not have the change.
+var errKeyNotNamed = errors.New("DID document does not name the key")
+
+// nameKey makes a did:plc name a signing key, and returns its document.
+func (s *Service) nameKey(ctx context.Context, c KeyChange, submit bool) ([]byte, error) {
+	last, err := s.Directory.Last(ctx, c.DID)
+	if err != nil {
+		if submit {
+			err = fmt.Errorf("%w: %w", identity.ErrUnreached, err) // nothing was sent
+		}
+		return nil, err
+	}
+	if d, ok := plc.DataOf(last); ok && d.SigningKey == c.Public {
+		return plc.Document(c.DID, last)
+	}
+	if !submit || last.Regular == nil {
+		return nil, errKeyNotNamed
+	}
+	methods := maps.Clone(last.Regular.VerificationMethods)
+	methods["atproto"] = c.Public
+	op, err := plc.Update(last, plc.Change{VerificationMethods: methods}, s.RotationKey)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", identity.ErrRefused, err)
+	}
+	if err := s.Directory.Submit(ctx, c.DID, op); err != nil {
+		return nil, err
+	}
+	return plc.Document(c.DID, didplc.OpEnum{Regular: op})
+}
+
+// ResumeKeys settles the changes of keys that a crash, or a directory that did not
+// answer, has left.
+func (s *Service) ResumeKeys(ctx context.Context) error {
+	changes, err := s.Rotations.KeyChanges(ctx)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, c := range changes {
+		if s.now().Sub(c.BegunAt) < submitTimeout+time.Second {
+			continue // whoever began it is at work
+		}
+		switch err := s.switchKey(ctx, c, account.ActorServer, false); {
+		case errors.Is(err, errKeyNotNamed):
+			s.Log.LogAttrs(ctx, slog.LevelWarn, "change of a signing key undone", slog.String("did", c.DID.String()))
+		case err != nil:
+			failed = append(failed, fmt.Errorf("settle signing key of %s: %w", c.DID, err))
+		}
+	}
+	return errors.Join(failed...)
+}

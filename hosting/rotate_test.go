@@ -1,0 +1,216 @@
+package hosting_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+
+	"nestbox/account"
+	"nestbox/firehose/event"
+	"nestbox/hosting"
+	"nestbox/identity"
+	"nestbox/plc"
+	"nestbox/repo"
+	"nestbox/store/sqlite"
+)
+
+// withRepo gives an account its repository, as a server does.
+func (p *place) withRepo() {
+	p.t.Helper()
+	if err := p.repos().Backfill(p.t.Context()); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// repos are the repositories over the place's keys.
+func (p *place) repos() *repo.Service {
+	return &repo.Service{Store: sqlite.Repos{DB: p.db}, Keys: p.Keys, Now: p.clock, Log: p.Log}
+}
+
+// wantKey fails the test unless account, directory, document and the repository's
+// commit agree on a signing key, and nothing is under way.
+func (p *place) wantKey(what string, a *account.Account, was string, changed bool) {
+	p.t.Helper()
+	now, err := p.Accounts.ByDID(p.t.Context(), a.DID)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	last, err := p.Directory.Last(p.t.Context(), a.DID)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	d, _ := plc.DataOf(last)
+	doc, err := identity.ParseDocument(a.DID, now.Document)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if (now.SigningKey != was) != changed || d.SigningKey != now.SigningKey || doc.SigningKey() != now.SigningKey {
+		p.t.Errorf("%s: the account has %s, the directory %s, the document %s; it was %s", what, now.SigningKey, d.SigningKey, doc.SigningKey(), was)
+	}
+	key, err := p.Keys.SigningKey(p.t.Context(), a.ID)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if public, err := key.PublicKey(); err != nil || public.DIDKey() != now.SigningKey {
+		p.t.Errorf("%s: the key that signs is %v, %v", what, public, err)
+	}
+	public, err := atcrypto.ParsePublicDIDKey(now.SigningKey)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	err = sqlite.Repos{DB: p.db}.View(p.t.Context(), a.ID, func(v repo.View) error {
+		c, err := repo.DecodeCommit(v.Head().Commit)
+		if err == nil {
+			err = c.Verify(public)
+		}
+		return err
+	})
+	if err != nil {
+		p.t.Errorf("%s: the repository's commit: %v", what, err)
+	}
+	if left, err := p.Rotations.KeyChanges(p.t.Context()); err != nil || len(left) != 0 {
+		p.t.Errorf("%s: under way: %+v, %v", what, left, err)
+	}
+}
+
+// syncs are how often the log tells where an account's repository is.
+func (p *place) syncs(a *account.Account) (n int) {
+	p.t.Helper()
+	events, err := sqlite.EventLog{DB: p.db}.Read(p.t.Context(), 0, 1000, 1<<20)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, e := range events {
+		if e.Kind == event.KindSync && e.DID == a.DID {
+			n++
+		}
+	}
+	return n
+}
+
+func (p *place) resumeKeys() {
+	p.t.Helper()
+	p.advance(time.Minute)
+	if err := p.ResumeKeys(p.t.Context()); err != nil {
+		p.t.Errorf("ResumeKeys: %v", err)
+	}
+}
+
+func TestRotateKey(t *testing.T) {
+	p := newPlace(t)
+	a := p.mustCreate("alice")
+	p.withRepo()
+	p.Repos = p.repos()
+	was, identities, syncs := a.SigningKey, p.identities(a.DID), p.syncs(a)
+	p.wantKey("as made", a, was, false)
+	if err := p.RotateKey(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	p.wantKey("rotated", a, was, true)
+	if p.identities(a.DID) != identities+1 || p.syncs(a) != syncs+1 {
+		t.Errorf("%d events of the identity, %d of the repository", p.identities(a.DID)-identities, p.syncs(a)-syncs)
+	}
+	trail, err := p.Accounts.Trail(t.Context(), a.ID, 10)
+	if err != nil || trail[0].Kind != account.EventKeyChanged || trail[0].By != account.ActorAdmin {
+		t.Errorf("the trail: %+v, %v", trail, err)
+	}
+	p.restart()
+	p.Keys = hosting.NewKeys(p.Store, p.Box)
+	p.wantKey("after a restart", a, was, true)
+
+	again, err := p.Accounts.ByDID(t.Context(), a.DID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.plc.set(refuse)
+	p.Repos = p.repos()
+	if err := p.RotateKey(t.Context(), again); !errors.Is(err, identity.ErrRefused) {
+		t.Errorf("refused: %v", err)
+	}
+	p.wantKey("refused", a, again.SigningKey, false)
+	p.plc.set(obey)
+	last, err := p.Directory.Last(t.Context(), a.DID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	away, err := plc.Move(last, "https://pds.example.com", p.RotationKey)
+	if err == nil {
+		err = p.Directory.Submit(t.Context(), a.DID, away)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.RotateKey(t.Context(), again); !errors.Is(err, hosting.ErrMovedOut) {
+		t.Errorf("moved out: %v", err)
+	}
+}
+
+// crashKeys is a KeyStore whose process dies at a step.
+type crashKeys struct {
+	hosting.KeyStore
+	crash
+}
+
+func (c crashKeys) BeginKey(ctx context.Context, k hosting.KeyChange) error {
+	return c.step("begin", func() error { return c.KeyStore.BeginKey(ctx, k) })
+}
+
+func (c crashKeys) FinishKey(ctx context.Context, k hosting.KeyChange, doc []byte, resigned *repo.Change, e account.Event) error {
+	return c.step("finish", func() error { return c.KeyStore.FinishKey(ctx, k, doc, resigned, e) })
+}
+
+func (c crashKeys) DropKey(ctx context.Context, id int64, public string) error {
+	return c.step("drop", func() error { return c.KeyStore.DropKey(ctx, id, public) })
+}
+
+// TestRotateCrash: the process dies at each step, or the directory fails in every
+// way. In the end directory, database and repository have the same key.
+func TestRotateCrash(t *testing.T) {
+	for _, c := range []struct {
+		at      string // "" where the process lives
+		saved   bool
+		mode    mode
+		changed bool
+	}{
+		{"begin", false, obey, false},
+		{"begin", true, obey, false},
+		{"finish", false, obey, true},
+		{"finish", true, obey, true},
+		{"drop", false, refuse, false},
+		{"drop", true, refuse, false},
+		{"", false, fail, false},
+		{"", false, takeFail, true},
+		{"", false, takeBreak, true},
+	} {
+		t.Run(fmt.Sprintf("%s, saved %t, directory %d", c.at, c.saved, c.mode), func(t *testing.T) {
+			p := newPlace(t)
+			a := p.mustCreate("alice")
+			p.withRepo()
+			p.Repos = p.repos()
+			was := a.SigningKey
+			p.plc.set(c.mode)
+			p.Rotations = crashKeys{p.Rotations, crash{at: c.at, saved: c.saved}}
+			if err := p.RotateKey(t.Context(), a); err == nil || c.at != "" && !errors.Is(err, errCrash) {
+				t.Fatalf("RotateKey: %v", err)
+			}
+			p.restart()
+			p.Keys = hosting.NewKeys(p.Store, p.Box)
+			p.Repos = p.repos()
+			p.plc.set(obey)
+			p.resumeKeys()
+			p.wantKey("after the restart", a, was, c.changed)
+			now, err := p.Accounts.ByDID(t.Context(), a.DID)
+			if err == nil {
+				err = p.RotateKey(t.Context(), now)
+			}
+			if err != nil {
+				t.Errorf("again: %v", err)
+			}
+			p.wantKey("in the end", a, now.SigningKey, true)
+		})
+	}
+}
