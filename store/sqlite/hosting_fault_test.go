@@ -125,6 +125,30 @@ func hostingChanges() map[string]change {
 				})
 			},
 		},
+		"signing key": {
+			before: 1, // the intention
+			do: func(t *testing.T, w world) error {
+				store := sqlite.Hosting{DB: w.DB}
+				c := hosting.KeyChange{AccountID: w.repo.writer.account.ID, Public: "did:key:new", Sealed: []byte("new"), BegunAt: start}
+				if err := store.BeginKey(t.Context(), c); err != nil && !errors.Is(err, account.ErrStatusConflict) { // it is there since the first try
+					return err
+				}
+				return store.FinishKey(t.Context(), c, []byte(`{"new":1}`), &w.repo.resigned, accountEvent())
+			},
+			done: func(t *testing.T, w world) bool {
+				_, sealed, err := sqlite.Hosting{DB: w.DB}.SealedKey(t.Context(), w.repo.writer.account.ID)
+				if err != nil {
+					t.Error(err)
+				}
+				return all(t, map[string]bool{
+					"key":       string(sealed) == "new" && w.known(t, "carol").SigningKey == "did:key:new",
+					"document":  string(w.known(t, "carol").Document) == `{"new":1}`,
+					"intention": w.number(t, "SELECT count(*) FROM key_change") == 0 && string(sealed) == "new",
+					"commit":    headOf(t, w.DB, w.repo.writer.account.ID).CID.Equals(w.repo.resigned.Next.CID),
+					"identity":  w.number(t, "SELECT count(*) FROM event WHERE did = 'did:plc:carol' AND kind = '#identity'") == 2,
+				})
+			},
+		},
 		"deletion": {
 			do: func(t *testing.T, w world) error {
 				return sqlite.Accounts{DB: w.DB}.Delete(t.Context(), w.repo.writer.account.ID, start)

@@ -23,6 +23,8 @@ type repoWorld struct {
 	used, other cid.Cid // blobs, one of them referred to
 
 	commit, imported repo.Change
+	// resigned is another commit of the tree that is there.
+	resigned repo.Change
 }
 
 func openRepoWorld(t *testing.T, db *sqlite.DB) repoWorld {
@@ -36,6 +38,7 @@ func openRepoWorld(t *testing.T, db *sqlite.DB) repoWorld {
 	second := post(1)
 	second.Blobs = []cid.Cid{w.other}
 	w.commit = w.writer.change(t, second, repo.Write{Key: first.Key})
+	w.resigned = w.writer.change(t)
 	w.was = headOf(t, db, id)
 	w.imported = w.writer.stage(t, 5)
 	return w
