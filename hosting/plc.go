@@ -153,6 +153,9 @@ func (s *Service) SubmitPLCOperation(ctx context.Context, caller auth.StandardCa
 	if err != nil || op.Regular == nil {
 		return xrpc.None{}, xrpc.InvalidRequest("Invalid operation")
 	}
+	if a.DID.Method() != "plc" {
+		return xrpc.None{}, xrpc.InvalidRequest("%s is not of did:plc", a.DID)
+	}
 	if err := s.checkOperation(a, op.Regular); err != nil {
 		return xrpc.None{}, err
 	}
