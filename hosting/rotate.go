@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -118,12 +117,10 @@ func (s *Service) nameKey(ctx context.Context, c KeyChange, submit bool) ([]byte
 	if d, ok := plc.DataOf(last); ok && d.SigningKey == c.Public {
 		return plc.Document(c.DID, last)
 	}
-	if !submit || last.Regular == nil {
+	if !submit {
 		return nil, errKeyNotNamed
 	}
-	methods := maps.Clone(last.Regular.VerificationMethods)
-	methods["atproto"] = c.Public
-	op, err := plc.Update(last, plc.Change{VerificationMethods: methods}, s.RotationKey)
+	op, err := plc.Rekey(last, c.Public, s.RotationKey)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", identity.ErrRefused, err)
 	}

@@ -149,6 +149,20 @@ func Move(last didplc.OpEnum, pds string, signer atcrypto.PrivateKey) (*didplc.R
 	return Update(last, Change{Services: services}, signer)
 }
 
+// Rekey is Update of nothing but the key that signs the account's repository.
+func Rekey(last didplc.OpEnum, signingKey string, signer atcrypto.PrivateKey) (*didplc.RegularOp, error) {
+	op, err := regular(last)
+	if err != nil {
+		return nil, err
+	}
+	methods := maps.Clone(op.VerificationMethods)
+	if methods == nil {
+		methods = map[string]string{}
+	}
+	methods[methodAtproto] = signingKey
+	return Update(last, Change{VerificationMethods: methods}, signer)
+}
+
 // Rename is Update of nothing but the handle, in the place of the first one.
 func Rename(last didplc.OpEnum, h syntax.Handle, signer atcrypto.PrivateKey) (*didplc.RegularOp, error) {
 	op, err := regular(last)

@@ -298,3 +298,33 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// TestRekey: the key of the repository is another one, and nothing else; a legacy
+// operation is carried over.
+func TestRekey(t *testing.T) {
+	owner, server, next := newKey(t), newKey(t), newKey(t)
+	_, genesis, err := plc.Create(data(owner, server), server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	genesis.VerificationMethods["label"] = owner.did
+	for name, last := range map[string]didplc.OpEnum{"regular": sign(t, genesis, server), "legacy": legacy(t, server, owner)} {
+		before := string(encode(t, last))
+		was, _ := plc.DataOf(last)
+		op, err := plc.Rekey(last, next.did, server)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		now, ok := plc.DataOf(didplc.OpEnum{Regular: op})
+		was.SigningKey = next.did
+		if !ok || now.SigningKey != next.did || now.Handle != was.Handle || now.PDS != was.PDS || *op.Prev != cidOf(last) || string(encode(t, last)) != before {
+			t.Errorf("%s: %+v, was %+v", name, now, was)
+		}
+		if name == "regular" && op.VerificationMethods["label"] != owner.did {
+			t.Errorf("%s: %+v", name, op.VerificationMethods)
+		}
+	}
+	if _, err := plc.Rekey(tombstone(t, sign(t, genesis, server), server), next.did, server); !errors.Is(err, plc.ErrOperation) {
+		t.Errorf("a tombstone: %v", err)
+	}
+}
