@@ -155,6 +155,35 @@ func TestTakedownRecord(t *testing.T) {
 	o.wantStatus("alice herself", `{"applied":false}`, `{"applied":false}`)
 }
 
+// TestTakedownImport: what was taken down stays so, whatever repository its owner
+// imports.
+func TestTakedownImport(t *testing.T) {
+	o := newOffice(t)
+	first := o.write("1", object{"text": "one"})
+	export := o.see("com.atproto.sync.getRepo", url.Values{"did": {o.alice.DID}})
+	o.write("2", object{"text": "two"})
+	strong := object{"$type": "com.atproto.repo.strongRef", "uri": "at://" + o.alice.DID + "/com.example.note/1", "cid": first}
+	if a := o.post("updateSubjectStatus", object{"subject": strong, "takedown": object{"applied": true}}); a.Status != http.StatusOK {
+		t.Fatalf("%d %s", a.Status, a.Body)
+	}
+	imported := o.Do(t, pdstest.Request{
+		Method: http.MethodPost, NSID: "com.atproto.repo.importRepo", Auth: pdstest.Bearer(o.alice.AccessJwt), Body: string(export.Body),
+		Header: http.Header{"Content-Type": {"application/vnd.ipld.car"}},
+	})
+	if imported.Status != http.StatusOK || o.record("2").Status != http.StatusBadRequest {
+		t.Fatalf("import: %d %s", imported.Status, imported.Body)
+	}
+	if a := o.record("1"); a.Status != http.StatusBadRequest {
+		t.Errorf("imported: %d %s", a.Status, a.Body)
+	}
+	if a := o.post("updateSubjectStatus", object{"subject": strong, "takedown": object{"applied": false}}); a.Status != http.StatusOK {
+		t.Errorf("lift: %d %s", a.Status, a.Body)
+	}
+	if a := o.record("1"); a.Status != http.StatusOK {
+		t.Errorf("lifted: %d %s", a.Status, a.Body)
+	}
+}
+
 func TestTakedownBlob(t *testing.T) {
 	o := newOffice(t)
 	_, l := o.upload("a picture")
