@@ -65,7 +65,7 @@ func (*postbox) wait(code chan string) (string, error) {
 	}
 }
 
-var codeInMail = regexp.MustCompile(`\b[A-Za-z2-7]{5}-[A-Za-z2-7]{5}\b`)
+var codeInMail = regexp.MustCompile(`\b[A-Z2-7]{5}-[A-Z2-7]{5}\b`)
 
 // delivery is one connection of a server that sends mail.
 type delivery struct {
