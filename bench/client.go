@@ -151,20 +151,30 @@ func (c *conn) head() (status, length int, err error) {
 	}
 }
 
-// answer reads one response. Both servers give the length of what is measured.
+// maxAnswer bounds an answer that is kept, in bytes.
+const maxAnswer = 1 << 20
+
+// answer reads one response. Both servers give the length of most that is measured.
 func (c *conn) answer() ([]byte, error) {
 	status, length, err := c.head()
 	if err != nil {
 		return nil, err
 	}
-	if length < 0 || length > 1<<20 {
-		return nil, errors.New("an answer without a usable Content-Length")
+	switch {
+	case length > maxAnswer:
+		return nil, fmt.Errorf("an answer of %d bytes", length)
+	case length < 0: // the reference gives some that are empty in chunks
+		if c.body, err = io.ReadAll(io.LimitReader(httputil.NewChunkedReader(c.read), maxAnswer)); err == nil {
+			_, err = c.read.Discard(len("\r\n")) // the end of the trailer, which has nothing
+		}
+	default:
+		if cap(c.body) < length {
+			c.body = make([]byte, length)
+		}
+		c.body = c.body[:length]
+		_, err = io.ReadFull(c.read, c.body)
 	}
-	if cap(c.body) < length {
-		c.body = make([]byte, length)
-	}
-	c.body = c.body[:length]
-	if _, err := io.ReadFull(c.read, c.body); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	if status != 200 {
