@@ -337,7 +337,7 @@ func TestCLIHelp(t *testing.T) {
 			t.Errorf("%q: %+v", args, r)
 		}
 		for command := range strings.SplitSeq("serve,account create,account list,account info,account password,account signout,account takedown,"+
-			"account untakedown,account suspend,account unsuspend,account delete,session list,session revoke,keys list,keys rotate,keys retire,version", ",") {
+			"account untakedown,account suspend,account unsuspend,account delete,session list,session revoke,keys list,keys rotate,keys retire,keys reseal,version", ",") {
 			if !strings.Contains(r.Stdout, "  "+command+" ") {
 				t.Errorf("%q does not name %q", args, command)
 			}

@@ -61,3 +61,16 @@ func OpenKey(box *seal.Box, did syntax.DID, sealed []byte) (atcrypto.PrivateKey,
 	}
 	return key, nil
 }
+
+// Reseal seals every signing key, also those that are reserved or being given, with
+// another key than the one that sealed them, all or none, and returns how many
+// there are. It may be repeated. A key that neither opens: seal.ErrOpen.
+func Reseal(ctx context.Context, store Store, from, to *seal.Box) (int, error) {
+	return store.Reseal(ctx, func(did syntax.DID, sealed []byte) ([]byte, error) {
+		again, err := seal.Reseal(from, to, sealed, signingKeyLabel(did))
+		if err != nil {
+			return nil, fmt.Errorf("signing key of %s: %w", did, err)
+		}
+		return again, nil
+	})
+}

@@ -80,4 +80,8 @@ type Store interface {
 	// AnyKey returns the sealed signing key of the oldest account, pending or not:
 	// account.ErrNotFound where there is none.
 	AnyKey(ctx context.Context) (syntax.DID, []byte, error)
+	// Reseal replaces every sealed signing key, of accounts, pending or not, of
+	// reservations ("" where they are nobody's) and of changes, by what the function
+	// makes of it, and returns how many there are. Where it fails for one, none is.
+	Reseal(ctx context.Context, reseal func(of syntax.DID, sealed []byte) ([]byte, error)) (int, error)
 }

@@ -41,9 +41,15 @@ func randomBytes(n int) []byte {
 var errSealed = errors.New("the private keys of this server are encrypted with another key: bring back the right key file, from the backup that the database came from; nothing was changed")
 
 // openBox reads the key that seals other keys, from the operator's file or the data
-// directory's own. That one is made where nothing is sealed yet. A key that does not
-// open what is there is errSealed.
+// directory's own. That one is made where nothing is sealed yet, and a change of it
+// that was interrupted is finished. A key that does not open what is there is
+// errSealed.
 func openBox(ctx context.Context, dir, file string, keys hosting.Store) (*seal.Box, error) {
+	if file == "" && interrupted(dir) {
+		if _, err := renewKEK(ctx, dir, keys); err != nil {
+			return nil, fmt.Errorf("go on with the change of the key encryption key: %w", err)
+		}
+	}
 	rotation, err := os.ReadFile(filepath.Join(dir, fileRotationKey)) //nolint:gosec // a file of the operator's own data directory
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("read PLC rotation key: %w", err)
@@ -52,13 +58,9 @@ func openBox(ctx context.Context, dir, file string, keys hosting.Store) (*seal.B
 	if err != nil && !errors.Is(err, account.ErrNotFound) {
 		return nil, err
 	}
-	raw, err := readKey(dir, file, rotation == nil && signing == nil)
+	box, err := keyBox(dir, file, rotation == nil && signing == nil)
 	if err != nil {
 		return nil, err
-	}
-	box, err := parseBox(raw)
-	if err != nil {
-		return nil, fmt.Errorf("key file %s: %w", cmp.Or(file, fileKEK), err)
 	}
 	if rotation != nil {
 		if _, err := openRotationKey(rotation, box); err != nil {
@@ -73,32 +75,53 @@ func openBox(ctx context.Context, dir, file string, keys hosting.Store) (*seal.B
 	return box, nil
 }
 
-// readKey reads the key file, and makes the data directory's own where it is
+// keyBox reads the key file, and makes the data directory's own where it is
 // missing and may be made.
-func readKey(dir, file string, fresh bool) ([]byte, error) {
+func keyBox(dir, file string, fresh bool) (*seal.Box, error) {
 	if file != "" {
-		raw, err := os.ReadFile(file) //nolint:gosec // the operator's setting
+		box, err := readBox(file)
 		if err != nil {
 			return nil, fmt.Errorf("PDS_KEY_ENCRYPTION_KEY_FILE: %w", err)
 		}
-		return raw, nil
+		return box, nil
 	}
 	own := filepath.Join(dir, fileKEK)
 	if _, err := os.Stat(own); errors.Is(err, os.ErrNotExist) && !fresh {
 		return nil, fmt.Errorf("%w: there is no %s", errSealed, own)
 	}
-	return durable.Secret(own, func() ([]byte, error) {
-		return []byte(hex.EncodeToString(randomBytes(seal.KeySize)) + "\n"), nil
-	})
+	return makeBox(own)
 }
 
-// parseBox reads the content of the key file.
-func parseBox(raw []byte) (*seal.Box, error) {
+// readBox reads a key file.
+func readBox(file string) (*seal.Box, error) {
+	raw, err := os.ReadFile(file) //nolint:gosec // the operator's setting, or a file of the data directory
+	if err != nil {
+		return nil, fmt.Errorf("read key file: %w", err)
+	}
+	return parseBox(file, raw)
+}
+
+// makeBox reads a key file, or makes it where there is none.
+func makeBox(file string) (*seal.Box, error) {
+	raw, err := durable.Secret(file, func() ([]byte, error) {
+		return []byte(hex.EncodeToString(randomBytes(seal.KeySize)) + "\n"), nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("key file: %w", err)
+	}
+	return parseBox(file, raw)
+}
+
+func parseBox(file string, raw []byte) (*seal.Box, error) {
 	key, err := hex.DecodeString(strings.TrimSpace(string(raw)))
 	if err != nil {
-		return nil, fmt.Errorf("it is damaged: %w", err)
+		return nil, fmt.Errorf("key file %s is damaged: %w", file, err)
 	}
-	return seal.NewBox(key)
+	box, err := seal.NewBox(key)
+	if err != nil {
+		return nil, fmt.Errorf("key file %s: %w", file, err)
+	}
+	return box, nil
 }
 
 // errRotationLost: there are accounts, whose DIDs name a rotation key that is gone.

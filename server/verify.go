@@ -65,18 +65,7 @@ type verifier struct {
 // Run checks everything. An error means that it could not look; a server that
 // runs on the directory is durable.ErrLocked.
 func (v Verification) Run(ctx context.Context) (_ Verified, err error) {
-	dir, err := filepath.Abs(v.Config.DataDirectory)
-	if err != nil {
-		return Verified{}, fmt.Errorf("find data directory: %w", err)
-	}
-	path := filepath.Join(dir, databaseName)
-	if _, err := os.Stat(path); err != nil {
-		return Verified{}, fmt.Errorf("%w: %w", ErrNoDatabase, err)
-	}
-	release, err := durable.Lock(dir)
-	if errors.Is(err, durable.ErrLocked) {
-		return Verified{}, fmt.Errorf("%w; stop that server first (systemctl stop, or kill -TERM)", err)
-	}
+	dir, release, err := lockStopped(v.Config.DataDirectory)
 	if err != nil {
 		return Verified{}, err
 	}
@@ -86,12 +75,28 @@ func (v Verification) Run(ctx context.Context) (_ Verified, err error) {
 	r.Fault = func(line string) { r.out.Faults++; report(line) }
 	r.log.Report = r.Fault
 	r.keyFiles()
-	if r.db, err = sqlite.Inspect(ctx, path); err != nil {
+	if r.db, err = sqlite.Inspect(ctx, filepath.Join(dir, databaseName)); err != nil {
 		return r.out, err
 	}
 	defer func() { err = errors.Join(err, r.db.Close()) }()
 	err = r.run(ctx)
 	return r.out, err
+}
+
+// lockStopped locks a data directory that was served and is not now, and returns
+// its full path: ErrNoDatabase, durable.ErrLocked.
+func lockStopped(dir string) (full string, release func() error, err error) {
+	if full, err = filepath.Abs(dir); err != nil {
+		return "", nil, fmt.Errorf("find data directory: %w", err)
+	}
+	if _, err := os.Stat(filepath.Join(full, databaseName)); err != nil {
+		return "", nil, fmt.Errorf("%w: %w", ErrNoDatabase, err)
+	}
+	release, err = durable.Lock(full)
+	if errors.Is(err, durable.ErrLocked) {
+		err = fmt.Errorf("%w; stop that server first (systemctl stop, or kill -TERM)", err)
+	}
+	return full, release, err
 }
 
 func (v *verifier) run(ctx context.Context) error {
@@ -128,13 +133,13 @@ func (v *verifier) keyFiles() {
 		v.Fault(err.Error())
 	}
 	file := cmp.Or(v.Config.KeyEncryptionKeyFile, filepath.Join(v.dir, fileKEK))
-	raw, err := os.ReadFile(file) //nolint:gosec // the operator's setting, or a file of the data directory
-	if err == nil {
-		v.box, err = parseBox(raw)
-	}
-	if err != nil {
-		v.Fault("key file " + filepath.Base(file) + ": " + err.Error())
+	var err error
+	if v.box, err = readBox(file); err != nil {
+		v.Fault(err.Error())
 		return
+	}
+	if interrupted(v.dir) {
+		v.Fault("a change of the key encryption key was interrupted: start the server, or run nestbox keys reseal, to finish it")
 	}
 	sealed, err := os.ReadFile(filepath.Join(v.dir, fileRotationKey))
 	if errors.Is(err, os.ErrNotExist) { // it may be in the settings

@@ -1,17 +1,22 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"os"
 
 	"nestbox/admin"
 	"nestbox/auth"
+	"nestbox/config"
+	"nestbox/server"
 )
 
 type keysCmd struct {
 	List   keysListCmd   `cmd:"" help:"List the keys."`
 	Rotate keysRotateCmd `cmd:"" help:"Sign with a fresh key from now on; nobody is signed out."`
 	Retire keysRetireCmd `cmd:"" help:"Remove a key: what only it signed is dead."`
+	Reseal keysResealCmd `cmd:"" help:"Encrypt the accounts' private keys with another key; no server may run."`
 }
 
 type keysListCmd struct {
@@ -58,4 +63,29 @@ func (c *keysRetireCmd) Run() error {
 		return err
 	}
 	return c.print(done, func(w io.Writer) { fmt.Fprintf(w, "%s is retired\n", c.KID) })
+}
+
+type keysResealCmd struct {
+	where
+	output
+
+	To string `help:"File with the key of afterwards, made where it is missing; without, the data directory's own is replaced." type:"path" placeholder:"FILE"`
+}
+
+func (c *keysResealCmd) Run() error {
+	conf, _, err := config.Load(config.Flags{Data: c.Data, EnvFile: c.EnvFile, Dev: c.Dev, Command: true}, os.Environ())
+	if err != nil {
+		return err
+	}
+	done, err := server.Resealing{Config: conf, To: c.To}.Run(context.Background())
+	if err != nil {
+		return err
+	}
+	return c.print(done, func(w io.Writer) {
+		fmt.Fprintf(w, "%d signing keys and the PLC rotation key are encrypted with the key in %s now\n", done.Keys, done.File)
+		if c.To != "" {
+			fmt.Fprintln(w, "Before you start the server, set PDS_KEY_ENCRYPTION_KEY_FILE to that file; unset it if that is key_encryption_key of the data directory.")
+		}
+		fmt.Fprintln(w, "Backups that were made before need the key of before.")
+	})
 }

@@ -37,6 +37,9 @@ func NewBox(key []byte) (*Box, error) {
 	return &Box{aead, slices.Clone(key)}, nil
 }
 
+// Equal reports whether two boxes have the same key.
+func (b *Box) Equal(other *Box) bool { return hmac.Equal(b.key, other.key) }
+
 // Derive returns a secret of 32 bytes that follows from the key, another one for
 // each label.
 func (b *Box) Derive(label string) []byte {
@@ -63,4 +66,17 @@ func (b *Box) Open(sealed []byte, label string) ([]byte, error) {
 		return nil, ErrOpen
 	}
 	return plain, nil
+}
+
+// Reseal returns what from sealed for label as sealed by to. What to sealed
+// already stays as it is, so that it may be repeated; else ErrOpen.
+func Reseal(from, to *Box, sealed []byte, label string) ([]byte, error) {
+	if _, err := to.Open(sealed, label); err == nil {
+		return sealed, nil
+	}
+	plain, err := from.Open(sealed, label)
+	if err != nil {
+		return nil, err
+	}
+	return to.Seal(plain, label), nil
 }

@@ -41,3 +41,34 @@ func TestBox(t *testing.T) {
 		t.Error("a short key was accepted")
 	}
 }
+
+// TestReseal: what one key sealed the other opens afterwards, and nothing else does.
+func TestReseal(t *testing.T) {
+	from, _ := seal.NewBox(bytes.Repeat([]byte{7}, seal.KeySize))
+	to, _ := seal.NewBox(bytes.Repeat([]byte{8}, seal.KeySize))
+	sealed := from.Seal([]byte("secret"), "did:plc:a")
+	again, err := seal.Reseal(from, to, sealed, "did:plc:a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if same, _ := seal.NewBox(bytes.Repeat([]byte{7}, seal.KeySize)); !from.Equal(same) || from.Equal(to) {
+		t.Error("Equal is wrong")
+	}
+	if got, err := to.Open(again, "did:plc:a"); err != nil || string(got) != "secret" {
+		t.Errorf("Open = %q, %v", got, err)
+	}
+	if _, err := from.Open(again, "did:plc:a"); !errors.Is(err, seal.ErrOpen) {
+		t.Errorf("the key of before opens it still: %v", err)
+	}
+	if once, err := seal.Reseal(from, to, again, "did:plc:a"); err != nil || !bytes.Equal(once, again) {
+		t.Errorf("repeated: %x, %v; want it as it was", once, err)
+	}
+	for name, reseal := range map[string]func() ([]byte, error){
+		"another label": func() ([]byte, error) { return seal.Reseal(from, to, sealed, "did:plc:b") },
+		"another key":   func() ([]byte, error) { return seal.Reseal(to, to, sealed, "did:plc:a") },
+	} {
+		if got, err := reseal(); !errors.Is(err, seal.ErrOpen) {
+			t.Errorf("%s: %x, %v; want ErrOpen", name, got, err)
+		}
+	}
+}

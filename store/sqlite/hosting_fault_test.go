@@ -1,9 +1,11 @@
 package sqlite_test
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	zombie "zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
@@ -147,6 +149,17 @@ func hostingChanges() map[string]change {
 					"commit":    headOf(t, w.DB, w.repo.writer.account.ID).CID.Equals(w.repo.resigned.Next.CID),
 					"identity":  w.number(t, "SELECT count(*) FROM event WHERE did = 'did:plc:carol' AND kind = '#identity'") == 2,
 				})
+			},
+		},
+		"sealing anew": {
+			do: func(t *testing.T, w world) error {
+				_, err := sqlite.Hosting{DB: w.DB}.Reseal(t.Context(), func(_ syntax.DID, sealed []byte) ([]byte, error) {
+					return append(bytes.TrimSuffix(sealed, []byte("+")), '+'), nil
+				})
+				return err
+			},
+			done: func(t *testing.T, w world) bool {
+				return w.number(t, "SELECT count(*) FROM account WHERE substr(CAST(signing_key_sealed AS TEXT), -1) <> '+'") == 0
 			},
 		},
 		"deletion": {

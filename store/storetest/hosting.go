@@ -50,6 +50,7 @@ func hostingTests() map[string]func(*testing.T, Stores) {
 		"MoveIn":      testMoveIn,
 		"ReserveKey":  testReserveKey,
 		"AnyKey":      testAnyKey,
+		"Reseal":      testReseal,
 	}
 }
 

@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -121,5 +122,62 @@ func testAnyKey(t *testing.T, s Stores) {
 		if did, sealed, err := s.Hosting.AnyKey(t.Context()); err != nil || did != pending("alice").DID || string(sealed) != "sealed" {
 			t.Errorf("%s, %q, %v", did, sealed, err)
 		}
+	}
+}
+
+// testReseal: every sealed key is replaced, wherever it is, or none.
+func testReseal(t *testing.T, s Stores) {
+	alice := newAccount(t, s, "alice")
+	if _, err := s.Hosting.Reserve(t.Context(), pending("bob")); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range []hosting.ReservedKey{{Public: "did:key:a", DID: "did:plc:a"}, {Public: "did:key:b"}} {
+		k.Sealed, k.ReservedAt = []byte("sealed"), start
+		if _, err := s.Hosting.ReserveKey(t.Context(), k, start, 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.SigningKeys.BeginKey(t.Context(), hosting.KeyChange{AccountID: alice.ID, Public: "did:key:c", Sealed: []byte("sealed"), BegunAt: start}); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"", alice.DID.String(), alice.DID.String(), "did:plc:a", pending("bob").DID.String()}
+	slices.Sort(want)
+	keys := func(to string, failAt int) (of []string, all bool) {
+		t.Helper()
+		all = true
+		n, err := s.Hosting.Reseal(t.Context(), func(did syntax.DID, sealed []byte) ([]byte, error) {
+			if len(of) == failAt {
+				return nil, errors.ErrUnsupported
+			}
+			of = append(of, did.String())
+			all = all && string(sealed) == "sealed"
+			return []byte(to), nil
+		})
+		if failAt < 0 && (err != nil || n != len(want)) || failAt >= 0 && !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("fails at %d: %d, %v", failAt, n, err)
+		}
+		slices.Sort(of)
+		return of, all
+	}
+	for i := range want {
+		if _, all := keys("lost", i); !all {
+			t.Errorf("some were replaced before the one that failed at %d", i)
+		}
+	}
+	if of, all := keys("again", -1); !slices.Equal(of, want) || !all {
+		t.Errorf("keys of %q, want %q; as they were: %t", of, want, all)
+	}
+	s = s.Reopen()
+	again := 0
+	if _, err := s.Hosting.Reseal(t.Context(), func(_ syntax.DID, sealed []byte) ([]byte, error) {
+		if string(sealed) == "again" {
+			again++
+		}
+		return sealed, nil
+	}); err != nil || again != len(want) {
+		t.Errorf("%d of %d were replaced, %v", again, len(want), err)
+	}
+	if _, sealed, err := s.Hosting.SealedKey(t.Context(), alice.ID); err != nil || string(sealed) != "again" {
+		t.Errorf("%q, %v", sealed, err)
 	}
 }

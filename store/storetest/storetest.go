@@ -31,14 +31,16 @@ type Stores struct {
 	Accounts account.Store
 	Sessions session.Store
 	Hosting  hosting.Store
-	Identity identity.Store
-	Repos    repo.Store
-	Blobs    blob.Store
-	Log      firehose.Log
-	Outbox   mail.Store
-	Codes    account.CodeStore
-	Admin    admin.Store
-	Prefs    prefs.Store
+	// SigningKeys are what changes of signing keys need.
+	SigningKeys hosting.KeyStore
+	Identity    identity.Store
+	Repos       repo.Store
+	Blobs       blob.Store
+	Log         firehose.Log
+	Outbox      mail.Store
+	Codes       account.CodeStore
+	Admin       admin.Store
+	Prefs       prefs.Store
 	// Announcements are those of Log.
 	Announcements repo.Announcements
 	// Reopen closes the database, for these stores are of no use any more, and

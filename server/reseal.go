@@ -1,0 +1,142 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"nestbox/config"
+	"nestbox/hosting"
+	"nestbox/internal/durable"
+	"nestbox/internal/seal"
+	"nestbox/store/sqlite"
+)
+
+// fileNextKEK is the key that takes the place of fileKEK. While it is there, some
+// of what is sealed may be sealed with it already: who comes next goes on with it.
+const fileNextKEK = fileKEK + ".next"
+
+// Resealing changes the key that the private keys of a data directory are encrypted
+// with, from the one that the settings name. No server may run on it.
+type Resealing struct {
+	Config config.Config
+	// To is the file with the key of afterwards, made where it is missing. "": the
+	// data directory's own is replaced by a fresh one.
+	To string
+}
+
+// Resealed tells what was done.
+type Resealed struct {
+	// Keys is how many signing keys there are, File where the key is that opens
+	// them now.
+	Keys int    `json:"keys"`
+	File string `json:"file"`
+}
+
+// Errors of Resealing.
+var (
+	errNoTarget = errors.New("the key lies in PDS_KEY_ENCRYPTION_KEY_FILE: name another file with --to, which is made where it is missing, and then in the setting")
+	errSameKey  = errors.New("both files hold the same key")
+)
+
+// Run encrypts every private key anew. Whatever ends it: run again, it goes on where
+// it was, and until then the key of before and the one of afterwards are both needed.
+// A wrong key of before is errSealed, and nothing was changed.
+func (r Resealing) Run(ctx context.Context) (_ Resealed, err error) {
+	dir, release, err := lockStopped(r.Config.DataDirectory)
+	if err != nil {
+		return Resealed{}, err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	db, err := sqlite.Open(ctx, filepath.Join(dir, databaseName), sqlite.Options{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return Resealed{}, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	own, keys := filepath.Join(dir, fileKEK), sqlite.Hosting{DB: db}
+	file := cmp.Or(r.Config.KeyEncryptionKeyFile, own)
+	if file == own && interrupted(dir) {
+		n, err := renewKEK(ctx, dir, keys)
+		if err != nil || r.To == "" {
+			return Resealed{n, own}, err
+		}
+	}
+	from, err := readBox(file)
+	switch {
+	case err != nil:
+		return Resealed{}, err
+	case r.To != "":
+		to, err := makeBox(r.To)
+		if err != nil {
+			return Resealed{}, err
+		}
+		if from.Equal(to) {
+			return Resealed{}, errSameKey
+		}
+		n, err := reseal(ctx, dir, keys, from, to)
+		return Resealed{n, r.To}, err
+	case file != own:
+		return Resealed{}, errNoTarget
+	}
+	if _, err := makeBox(filepath.Join(dir, fileNextKEK)); err != nil {
+		return Resealed{}, err
+	}
+	n, err := renewKEK(ctx, dir, keys)
+	return Resealed{n, own}, err
+}
+
+// interrupted reports that the data directory's own key is being replaced.
+func interrupted(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, fileNextKEK))
+	return err == nil
+}
+
+// renewKEK puts fileNextKEK in the place of fileKEK, after all that is sealed.
+func renewKEK(ctx context.Context, dir string, keys hosting.Store) (int, error) {
+	from, err := readBox(filepath.Join(dir, fileKEK))
+	if err != nil {
+		return 0, err
+	}
+	to, err := readBox(filepath.Join(dir, fileNextKEK))
+	if err != nil {
+		return 0, err
+	}
+	n, err := reseal(ctx, dir, keys, from, to)
+	if err != nil {
+		return 0, err
+	}
+	if err := os.Rename(filepath.Join(dir, fileNextKEK), filepath.Join(dir, fileKEK)); err != nil {
+		return 0, fmt.Errorf("replace key file: %w", err)
+	}
+	return n, durable.SyncDir(dir)
+}
+
+// reseal seals all that from sealed with to: the signing keys in one transaction,
+// then the PLC rotation key. What neither opens is errSealed, before anything is
+// changed.
+func reseal(ctx context.Context, dir string, keys hosting.Store, from, to *seal.Box) (int, error) {
+	path := filepath.Join(dir, fileRotationKey)
+	rotation, err := os.ReadFile(path) //nolint:gosec // a file of the operator's own data directory
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // it may be in the settings
+	case err != nil:
+		return 0, fmt.Errorf("read PLC rotation key: %w", err)
+	default:
+		if rotation, err = seal.Reseal(from, to, rotation, rotationKeyLabel); err != nil {
+			return 0, fmt.Errorf("%w: PLC rotation key: %w", errSealed, err)
+		}
+	}
+	n, err := hosting.Reseal(ctx, keys, from, to)
+	if errors.Is(err, seal.ErrOpen) {
+		return 0, fmt.Errorf("%w: %w", errSealed, err)
+	}
+	if err != nil || rotation == nil {
+		return n, err
+	}
+	return n, durable.WriteFile(path, rotation, 0o600)
+}
