@@ -57,7 +57,7 @@ func arrows() map[string]rule {
 		".": {},
 
 		// Foundations know no domain, and neither do their tests.
-		"xrpc":                      {imports: helpers},                                     // no domain, and no kind of credential
+		"xrpc":                      {imports: with("ratelimit")},                           // no domain, and no kind of credential
 		"auth":                      {imports: with("xrpc")},                                // xrpc and the protocol only
 		"ratelimit":                 {imports: helpers},                                     // counts keys; what a key means is its caller's business
 		"mail":                      {imports: helpers, anyInTests: true},                   // what is written to people, and how it leaves

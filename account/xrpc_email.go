@@ -65,19 +65,6 @@ var (
 	resets = []ratelimit.Limit{{Name: "resets", Points: 50, Window: 5 * time.Minute}}
 )
 
-// take counts a request, and tells the client how many are left.
-func (s *Emails) take(ctx context.Context, key string, limits ...ratelimit.Limit) error {
-	if s.Limits == nil || xrpc.ClientOf(ctx).Unlimited {
-		return nil
-	}
-	r := s.Limits.Take(key, limits...)
-	r.SetHeaders(xrpc.Header(ctx))
-	if !r.Allowed {
-		return xrpc.TooManyRequests(r.RetryAfter(s.Limits.Now()))
-	}
-	return nil
-}
-
 // CodeError is an error of Codes, or of using up what it proved, as the
 // endpoints answer it; any other error is a dependency that failed.
 func CodeError(err error) error {
@@ -118,7 +105,7 @@ func (s *Emails) RequestUpdate(ctx context.Context, caller auth.FullCaller, _ xr
 
 // request sends a code to whoever is signed in, where its purpose takes one.
 func (s *Emails) request(ctx context.Context, caller auth.Access, p Purpose) (sent bool, err error) {
-	if err := s.take(ctx, caller.DID.String(), CodeMails(string(p))...); err != nil {
+	if err := xrpc.Admit(ctx, s.Limits, caller.DID.String(), 1, CodeMails(string(p))...); err != nil {
 		return false, err
 	}
 	a, err := s.Store.ByDID(ctx, caller.DID)
@@ -227,7 +214,7 @@ func (s *Emails) update(ctx context.Context, a *Account, c EmailChange) error {
 // limit of one address no mail is sent, and the answer does not say so either.
 func (s *Emails) RequestPasswordReset(ctx context.Context, _ auth.Anyone, in RequestResetInput) (xrpc.None, error) {
 	client := xrpc.ClientOf(ctx)
-	if err := s.take(ctx, client.Network(), resetRequests...); err != nil {
+	if err := xrpc.Admit(ctx, s.Limits, client.Network(), 1, resetRequests...); err != nil {
 		return xrpc.None{}, err
 	}
 	email := CleanIdentifier(in.Email)
@@ -249,7 +236,7 @@ func (s *Emails) RequestPasswordReset(ctx context.Context, _ auth.Anyone, in Req
 
 // ResetPassword is com.atproto.server.resetPassword. It ends all sessions.
 func (s *Emails) ResetPassword(ctx context.Context, _ auth.Anyone, in ResetInput) (xrpc.None, error) {
-	if err := s.take(ctx, xrpc.ClientOf(ctx).Network(), resets...); err != nil {
+	if err := xrpc.Admit(ctx, s.Limits, xrpc.ClientOf(ctx).Network(), 1, resets...); err != nil {
 		return xrpc.None{}, err
 	}
 	switch err := CheckNewPassword(in.Password); {

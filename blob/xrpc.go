@@ -41,12 +41,8 @@ type Link struct {
 // UploadBlob is com.atproto.repo.uploadBlob. An account that is not active may
 // upload: one that moves in does, before it is activated.
 func (s *Service) UploadBlob(ctx context.Context, caller auth.UploadCaller, in xrpc.Upload) (UploadOutput, error) {
-	if s.Limits != nil && !xrpc.ClientOf(ctx).Unlimited {
-		r := s.Limits.Take(caller.DID.String(), uploads)
-		r.SetHeaders(xrpc.Header(ctx))
-		if !r.Allowed {
-			return UploadOutput{}, xrpc.TooManyRequests(r.RetryAfter(s.Limits.Now()))
-		}
+	if err := xrpc.Admit(ctx, s.Limits, caller.DID.String(), 1, uploads); err != nil {
+		return UploadOutput{}, err
 	}
 	declared, ok := mediaType(in.ContentType)
 	if !ok {

@@ -205,7 +205,7 @@ func TestLimitBypass(t *testing.T) {
 }
 
 // TestLimitEverything: 3,000 requests in five minutes from one client, also
-// such that need no work. What a client is told on a refresh is 429, which
+// such that need no work; exports are counted apart. What a client is told on a refresh is 429, which
 // costs no session.
 func TestLimitEverything(t *testing.T) {
 	l := newLimited(t)
@@ -218,6 +218,10 @@ func TestLimitEverything(t *testing.T) {
 		l.Do(t, request)
 	}
 	l.wantRefused(l.Do(t, request))
+	// Whoever mirrors repositories has a limit for that alone.
+	export := l.Do(t, pdstest.Request{Method: http.MethodGet, NSID: "com.atproto.sync.getRepo?did=" + made.DID, Header: forwarded(here)})
+	wantStatus(t, export, http.StatusOK)
+	wantHeader(t, export, "RateLimit-Policy", "6000;w=300")
 	r := refreshRequest(made.RefreshJwt)
 	r.Header = forwarded(here)
 	l.wantRefused(l.Do(t, r))

@@ -64,7 +64,7 @@ func compareExports(t *testing.T, cars []string) {
 }
 
 // startReference runs the reference PDS until the end of the test.
-func startReference(t *testing.T, plc string) string {
+func startReference(t *testing.T, plc string, settings ...string) string {
 	t.Helper()
 	folder := os.Getenv("PDS_REFERENCE")
 	if folder == "" {
@@ -84,6 +84,7 @@ func startReference(t *testing.T, plc string) string {
 		"PDS_SERVICE_HANDLE_DOMAINS=.test", "PDS_INVITE_REQUIRED=false", "PDS_RATE_LIMITS_ENABLED=false",
 		"PDS_DISABLE_SSRF_PROTECTION=true", "PDS_BSKY_APP_VIEW_URL=http://127.0.0.1:9", "PDS_BSKY_APP_VIEW_DID=did:web:appview.invalid",
 		"LOG_ENABLED=false")
+	cmd.Env = append(cmd.Env, settings...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Start(); err != nil {

@@ -311,8 +311,8 @@ var damages = []damage{
 		name: "key file changed", file: "key_encryption_key", do: func([]byte) []byte { return []byte(hex.EncodeToString(make([]byte, 32))) },
 		want: []string{"plc_rotation_key.sealed", "ALICE: signing key of", "signing key of", "signing key of", "signing key of"},
 	},
-	{name: "key file damaged", file: "key_encryption_key", do: func([]byte) []byte { return []byte("x") }, want: []string{"key file key_encryption_key: it is damaged"}},
-	{name: "key file lost", file: "key_encryption_key", do: func([]byte) []byte { return nil }, want: []string{"key file key_encryption_key: "}},
+	{name: "key file damaged", file: "key_encryption_key", do: func([]byte) []byte { return []byte("x") }, want: []string{"key file "}},
+	{name: "key file lost", file: "key_encryption_key", do: func([]byte) []byte { return nil }, want: []string{"read key file: "}},
 	{name: "keyring damaged", file: "keyring.json", do: func([]byte) []byte { return []byte("{}") }, want: []string{"it holds no key"}},
 	{name: "keyring lost", file: "keyring.json", do: func([]byte) []byte { return nil }, want: []string{"key ring: "}},
 	{

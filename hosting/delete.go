@@ -27,7 +27,7 @@ var deletions = ratelimit.Limit{Name: "deletions", Points: 50, Window: 5 * time.
 // DeleteAccount is com.atproto.server.deleteAccount: it takes the password, and
 // the code that requestAccountDelete has sent.
 func (s *Service) DeleteAccount(ctx context.Context, _ auth.Anyone, in DeleteInput) (xrpc.None, error) {
-	if err := s.limit(ctx, xrpc.ClientOf(ctx).Network(), deletions); err != nil {
+	if err := xrpc.Admit(ctx, s.Limits, xrpc.ClientOf(ctx).Network(), 1, deletions); err != nil {
 		return xrpc.None{}, err
 	}
 	did, err := syntax.ParseDID(in.DID)

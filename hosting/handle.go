@@ -67,7 +67,7 @@ type HandleInput struct {
 
 // UpdateHandle is com.atproto.identity.updateHandle.
 func (s *Service) UpdateHandle(ctx context.Context, caller auth.StandardCaller, in HandleInput) (xrpc.None, error) {
-	if err := s.limit(ctx, caller.DID.String(), handleChanges...); err != nil {
+	if err := xrpc.Admit(ctx, s.Limits, caller.DID.String(), 1, handleChanges...); err != nil {
 		return xrpc.None{}, err
 	}
 	a, err := s.Accounts.ByDID(ctx, caller.DID)

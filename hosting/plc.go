@@ -76,7 +76,7 @@ func (s *Service) GetRecommendedDIDCredentials(ctx context.Context, caller auth.
 // com.atproto.identity.requestPlcOperationSignature: it sends the code that
 // signing takes.
 func (s *Service) RequestPLCOperationSignature(ctx context.Context, caller auth.FullOrTakendownCaller, _ xrpc.None) (xrpc.None, error) {
-	if err := s.limit(ctx, caller.DID.String(), account.CodeMails(string(account.PurposePLCOperation))...); err != nil {
+	if err := xrpc.Admit(ctx, s.Limits, caller.DID.String(), 1, account.CodeMails(string(account.PurposePLCOperation))...); err != nil {
 		return xrpc.None{}, err
 	}
 	a, err := s.Accounts.ByDID(ctx, caller.DID)

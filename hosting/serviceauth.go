@@ -150,7 +150,7 @@ func (s *Service) ReserveSigningKey(ctx context.Context, _ auth.Anyone, in Reser
 			return ReserveKeyOutput{}, xrpc.InvalidRequest("Invalid DID at $.did")
 		}
 	}
-	if err := s.limit(ctx, xrpc.ClientOf(ctx).Network(), reservations); err != nil {
+	if err := xrpc.Admit(ctx, s.Limits, xrpc.ClientOf(ctx).Network(), 1, reservations); err != nil {
 		return ReserveKeyOutput{}, err
 	}
 	key, err := s.ReserveKey(ctx, did)

@@ -45,7 +45,7 @@ var signUps = ratelimit.Limit{Name: "sign-ups", Points: 100, Window: 5 * time.Mi
 
 // CreateAccount is com.atproto.server.createAccount.
 func (s *Service) CreateAccount(ctx context.Context, caller auth.SignUpCaller, in CreateInput) (CreateOutput, error) {
-	if err := s.limit(ctx, xrpc.ClientOf(ctx).Network(), signUps); err != nil {
+	if err := xrpc.Admit(ctx, s.Limits, xrpc.ClientOf(ctx).Network(), 1, signUps); err != nil {
 		return CreateOutput{}, err
 	}
 	if len(in.PLCOp) > 0 {
@@ -64,19 +64,6 @@ func (s *Service) CreateAccount(ctx context.Context, caller auth.SignUpCaller, i
 	}
 	xrpc.SetAccount(ctx, a.DID.String())
 	return CreateOutput{Handle: a.Handle, DID: a.DID, DIDDoc: a.Document, AccessJwt: pair.Access, RefreshJwt: pair.Refresh}, nil
-}
-
-// limit counts a request, and tells the client how many are left.
-func (s *Service) limit(ctx context.Context, key string, limits ...ratelimit.Limit) error {
-	if s.Limits == nil || xrpc.ClientOf(ctx).Unlimited {
-		return nil
-	}
-	r := s.Limits.Take(key, limits...)
-	r.SetHeaders(xrpc.Header(ctx))
-	if !r.Allowed {
-		return xrpc.TooManyRequests(r.RetryAfter(s.Limits.Now()))
-	}
-	return nil
 }
 
 func (s *Service) signUp(ctx context.Context, did string, n NewAccount) (*account.Account, error) {

@@ -85,7 +85,7 @@ func (r *Reports) Create(ctx context.Context, caller auth.StandardOrTakendownCal
 	case in.Subject.Kind() != '{':
 		return nil, xrpc.InvalidRequest("Expected object value type at $.subject")
 	}
-	if err := r.admit(ctx, caller.DID); err != nil {
+	if err := xrpc.Admit(ctx, r.Limits, caller.DID.String(), 1, reports...); err != nil {
 		return nil, err
 	}
 	token, err := r.token(ctx, caller.DID)
@@ -109,16 +109,6 @@ func (r *Reports) Create(ctx context.Context, caller auth.StandardOrTakendownCal
 		return nil, upstream(errors.New("the report service answered no JSON"))
 	}
 	return answer, nil
-}
-
-func (r *Reports) admit(ctx context.Context, did syntax.DID) error {
-	if r.Limits == nil || xrpc.ClientOf(ctx).Unlimited {
-		return nil
-	}
-	if taken := r.Limits.Take(did.String(), reports...); !taken.Allowed {
-		return xrpc.TooManyRequests(taken.RetryAfter(r.Limits.Now()))
-	}
-	return nil
 }
 
 // token speaks for the account to the service, for this call.

@@ -35,6 +35,10 @@ const (
 	busyFor = 30 * time.Second
 )
 
+// exports are the calls of getRepo of one client network: many, as relays make them,
+// and therefore counted apart from its other requests.
+var exports = ratelimit.Limit{Name: "exports", Points: 6000, Window: 5 * time.Minute}
+
 // scans is what one client network has gone through for it: a point for each
 // recordsAPoint records of the repository; a repository of fewer is free.
 var scans = ratelimit.Limit{Name: "scans", Points: 10_000, Window: 5 * time.Minute}
@@ -43,15 +47,11 @@ const recordsAPoint = 1000
 
 // charge counts what an export or a search of a repository costs.
 func (s *Service) charge(ctx context.Context, h Head) error {
-	client := xrpc.ClientOf(ctx)
 	points := min(h.Records/recordsAPoint, int64(scans.Points)) // one of any size can be had
-	if s.Limits == nil || client.Unlimited || points == 0 {
+	if points == 0 {
 		return nil
 	}
-	if r := s.Limits.TakeN(client.Network(), int(points), scans); !r.Allowed {
-		return xrpc.TooManyRequests(r.RetryAfter(s.Limits.Now()))
-	}
-	return nil
+	return xrpc.Admit(ctx, s.Limits, xrpc.ClientOf(ctx).Network(), int(points), scans)
 }
 
 // places are those of downloads. The zero value is ready.

@@ -194,14 +194,8 @@ func (s *Service) imported(ctx context.Context, a Account, r *upload) (Imported,
 var importsADay = ratelimit.Limit{Name: "imports", Points: 8 << 10, Window: 24 * time.Hour}
 
 func (s *Service) chargeImport(ctx context.Context, did syntax.DID, size int64) error {
-	if s.Limits == nil || xrpc.ClientOf(ctx).Unlimited {
-		return nil
-	}
 	points := min(size>>20+1, int64(importsADay.Points))
-	if r := s.Limits.TakeN(did.String(), int(points), importsADay); !r.Allowed {
-		return xrpc.TooManyRequests(r.RetryAfter(s.Limits.Now()))
-	}
-	return nil
+	return xrpc.Admit(ctx, s.Limits, did.String(), int(points), importsADay)
 }
 
 // head returns where an account's repository is.

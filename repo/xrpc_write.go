@@ -38,15 +38,7 @@ const (
 
 // admit counts a call against the limits of its account.
 func (s *Service) admit(ctx context.Context, did syntax.DID, points int) error {
-	if s.Limits == nil || xrpc.ClientOf(ctx).Unlimited {
-		return nil
-	}
-	r := s.Limits.TakeN(did.String(), points, writesAnHour, writesADay)
-	r.SetHeaders(xrpc.Header(ctx))
-	if !r.Allowed {
-		return xrpc.TooManyRequests(r.RetryAfter(s.Limits.Now()))
-	}
-	return nil
+	return xrpc.Admit(ctx, s.Limits, did.String(), points, writesAnHour, writesADay)
 }
 
 // own returns the caller's account, if it is the one that repo names and may

@@ -192,10 +192,9 @@ func (s *Service) attempt(ctx context.Context, a *account.Account, identifier st
 		for _, back := range taken[:i] {
 			s.Limits.GiveBack(back.key, back.limits...)
 		}
-		t.shown.SetHeaders(xrpc.Header(ctx))
+		xrpc.ShowLimit(ctx, t.shown)
 		return nil, &tooMany{wait: t.shown.RetryAfter(s.Limits.Now())}
 	}
-	t.shown.SetHeaders(xrpc.Header(ctx))
 	return t, nil
 }
 
@@ -211,8 +210,8 @@ func (t *attempt) settle(ctx context.Context, err error) {
 		t.limits.GiveBack(t.accountKey, t.failAcct...)
 		t.limits.GiveBack(t.network, t.failNet...)
 		t.shown.Remaining++
-		t.shown.SetHeaders(xrpc.Header(ctx))
 	}
+	xrpc.ShowLimit(ctx, t.shown)
 	if err != nil && !errors.Is(err, errCodeNeeded) { // the password was right
 		t.limits.GiveBack(t.accountKey, t.passAccount...)
 		t.limits.GiveBack(t.network, t.passNet...)
