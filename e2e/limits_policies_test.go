@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -32,9 +33,7 @@ func countedRequests(s pdstest.Session) []counted {
 	}
 	record := func(more map[string]any) map[string]any {
 		in := map[string]any{"repo": s.DID, "collection": "app.bsky.feed.like"}
-		for name, value := range more {
-			in[name] = value
-		}
+		maps.Copy(in, more)
 		return in
 	}
 	like := map[string]any{
