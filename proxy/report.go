@@ -1,5 +1,5 @@
 // Package proxy passes calls of accounts on to other services, with a token that
-// the account's key signs. So far that is one: reports to moderators.
+// the account's key signs. So far that is one call: a report to moderators.
 //
 // Invariant: what another service answers is bounded in size and time, and only
 // JSON goes back to the client.
@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -21,6 +22,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/auth"
+	"nestbox/identity"
 	"nestbox/internal/safehttp"
 	"nestbox/ratelimit"
 	"nestbox/xrpc"
@@ -54,10 +56,24 @@ type Keys interface {
 	SigningKey(ctx context.Context, accountID int64) (atcrypto.PrivateKey, error)
 }
 
-// Reports sends reports to the service that the operator chose.
+// Resolver finds services that the client names.
+type Resolver interface {
+	DID(ctx context.Context, did syntax.DID) (*identity.Document, error)
+}
+
+// Target is a service that calls are passed on to.
+type Target struct {
+	// DID is whom the token is for, URL where it is reached, without a slash at its
+	// end.
+	DID, URL string
+}
+
+// Reports sends reports to the service that the client names in its header
+// atproto-proxy, as "did#service", or to the one that the operator chose.
 type Reports struct {
-	// URL and DID are the service's; empty where there is none.
-	URL, DID string
+	// Default is the operator's choice; empty where there is none.
+	Default  Target
+	Resolver Resolver
 	Accounts Accounts
 	Keys     Keys
 	HTTP     *http.Client
@@ -78,8 +94,6 @@ type ReportInput struct {
 // Create is com.atproto.moderation.createReport. Who was taken down may report, too.
 func (r *Reports) Create(ctx context.Context, caller auth.StandardOrTakendownCaller, in ReportInput) (jsontext.Value, error) {
 	switch {
-	case r.URL == "":
-		return nil, xrpc.InvalidRequest("No service configured for %s", createReport)
 	case len(in.Reason) > maxReason:
 		return nil, xrpc.InvalidRequest("string too big (maximum %d, got %d) at $.reason", maxReason, len(in.Reason))
 	case in.Subject.Kind() != '{':
@@ -88,7 +102,11 @@ func (r *Reports) Create(ctx context.Context, caller auth.StandardOrTakendownCal
 	if err := xrpc.Admit(ctx, r.Limits, caller.DID.String(), 1, reports...); err != nil {
 		return nil, err
 	}
-	token, err := r.token(ctx, caller.DID)
+	to, err := r.target(ctx, xrpc.Asked(ctx, "Atproto-Proxy"))
+	if err != nil {
+		return nil, err
+	}
+	token, err := r.token(ctx, caller.DID, to)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +116,7 @@ func (r *Reports) Create(ctx context.Context, caller auth.StandardOrTakendownCal
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	status, answer, err := r.post(ctx, token, body)
+	status, answer, err := r.post(ctx, to, token, body)
 	if err != nil {
 		return nil, upstream(err)
 	}
@@ -111,14 +129,51 @@ func (r *Reports) Create(ctx context.Context, caller auth.StandardOrTakendownCal
 	return answer, nil
 }
 
+// target is the service that a header names, as the reference reads it.
+func (r *Reports) target(ctx context.Context, header string) (Target, error) {
+	if header == "" {
+		if r.Default.URL == "" {
+			return Target{}, xrpc.InvalidRequest("No service configured for %s", createReport)
+		}
+		return r.Default, nil
+	}
+	name, service, _ := strings.Cut(header, "#")
+	switch {
+	case name == "":
+		return Target{}, xrpc.InvalidRequest("no did specified in proxy header")
+	case service == "":
+		return Target{}, xrpc.InvalidRequest("no service id specified in proxy header")
+	case strings.Contains(service, "#"):
+		return Target{}, xrpc.InvalidRequest("invalid proxy header format")
+	case strings.Contains(header, " "):
+		return Target{}, xrpc.InvalidRequest("proxy header cannot contain spaces")
+	}
+	did, err := syntax.ParseDID(name)
+	if err != nil {
+		return Target{}, xrpc.InvalidRequest("could not resolve proxy did")
+	}
+	document, err := r.Resolver.DID(ctx, did)
+	switch {
+	case errors.Is(err, identity.ErrNotRegistered), errors.Is(err, identity.ErrDeactivated), errors.Is(err, identity.ErrUnsupported):
+		return Target{}, xrpc.InvalidRequest("could not resolve proxy did")
+	case err != nil:
+		return Target{}, upstream(err)
+	}
+	url := document.Service(service)
+	if url == "" {
+		return Target{}, xrpc.InvalidRequest("could not resolve proxy did service url")
+	}
+	return Target{DID: name, URL: strings.TrimRight(url, "/")}, nil
+}
+
 // token speaks for the account to the service, for this call.
-func (r *Reports) token(ctx context.Context, did syntax.DID) (string, error) {
+func (r *Reports) token(ctx context.Context, did syntax.DID, to Target) (string, error) {
 	a, err := r.Accounts.ByDID(ctx, did)
 	if err == nil {
 		var key atcrypto.PrivateKey
 		if key, err = r.Keys.SigningKey(ctx, a.ID); err == nil {
 			now := r.Now()
-			return auth.NewServiceToken(key, did, r.DID, createReport, now, now.Add(tokenLife))
+			return auth.NewServiceToken(key, did, to.DID, createReport, now, now.Add(tokenLife))
 		}
 	}
 	if errors.Is(err, account.ErrNotFound) {
@@ -127,8 +182,8 @@ func (r *Reports) token(ctx context.Context, did syntax.DID) (string, error) {
 	return "", xrpc.Unavailable(err)
 }
 
-func (r *Reports) post(ctx context.Context, token string, body []byte) (status int, answer jsontext.Value, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.URL+"/xrpc/"+createReport, bytes.NewReader(body))
+func (r *Reports) post(ctx context.Context, to Target, token string, body []byte) (status int, answer jsontext.Value, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to.URL+"/xrpc/"+createReport, bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, fmt.Errorf("ask report service: %w", err)
 	}

@@ -109,3 +109,52 @@ func TestReportRefused(t *testing.T) {
 	alone := pdstest.Start(t, pdstest.Options{})
 	report(t, alone, pdstest.Bearer(alone.SignUp(t, "alice").AccessJwt), about).WantError(t, 400, "InvalidRequest", "No service configured for "+nsid)
 }
+
+// TestReportElsewhere: the service that the client names in atproto-proxy gets the
+// report, with a token for it; a name that leads nowhere is refused, and the
+// operator's service hears nothing of either.
+func TestReportElsewhere(t *testing.T) {
+	own := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the operator's service was asked") }))
+	t.Cleanup(own.Close)
+	type arrival struct{ path, token string }
+	arrived := make(chan arrival, 1)
+	mux := http.NewServeMux()
+	labeler := httptest.NewServer(mux)
+	t.Cleanup(labeler.Close)
+	_, port, _ := strings.Cut(strings.TrimPrefix(labeler.URL, "http://"), ":")
+	did := "did:web:localhost%3A" + port
+	mux.HandleFunc("GET /.well-known/did.json", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"id":"`+did+`","service":[{"id":"#atproto_labeler","type":"AtprotoLabeler","serviceEndpoint":"`+labeler.URL+`/"}]}`)
+	})
+	mux.HandleFunc("POST /xrpc/", func(w http.ResponseWriter, r *http.Request) {
+		arrived <- arrival{r.URL.Path, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")}
+		_, _ = io.WriteString(w, `{"id":1}`)
+	})
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	_, closed, _ := strings.Cut(strings.TrimPrefix(gone.URL, "http://"), ":")
+
+	s := pdstest.Start(t, pdstest.Options{Settings: []string{"PDS_REPORT_SERVICE_URL=" + own.URL, "PDS_REPORT_SERVICE_DID=" + serviceDID}})
+	alice := s.SignUp(t, "alice")
+	to := func(header string) pdstest.Answer {
+		t.Helper()
+		return s.Do(t, pdstest.Request{Method: http.MethodPost, NSID: nsid, Auth: pdstest.Bearer(alice.AccessJwt), Body: about, Header: http.Header{"Atproto-Proxy": {header}}})
+	}
+	if a := to(did + "#atproto_labeler"); a.Status != http.StatusOK || string(a.Body) != `{"id":1}` {
+		t.Fatalf("%d %s", a.Status, a.Body)
+	}
+	got := <-arrived
+	if claims := payload(t, got.token); got.path != "/xrpc/"+nsid || claims["iss"] != alice.DID || claims["aud"] != did || claims["lxm"] != nsid {
+		t.Errorf("%s by %v", got.path, claims)
+	}
+	for header, message := range map[string]string{
+		"#atproto_labeler": "no did specified in proxy header", did: "no service id specified in proxy header", did + "#": "no service id specified in proxy header",
+		did + "#a#b": "invalid proxy header format", did + "#a b": "proxy header cannot contain spaces",
+		"example.com#atproto_labeler": "could not resolve proxy did", "did:key:z6Mk#x": "could not resolve proxy did",
+		"did:plc:ewvi7nxzyoun6zhxrhs64oiz#x": "could not resolve proxy did", did + "#atproto_pds": "could not resolve proxy did service url",
+	} {
+		a := to(header)
+		a.WantError(t, http.StatusBadRequest, "InvalidRequest", message)
+	}
+	to("did:web:localhost%3A"+closed+"#atproto_labeler").WantError(t, http.StatusBadGateway, "UpstreamFailure", "The report service cannot be reached")
+}

@@ -227,7 +227,7 @@ func (s *Server) build(ctx context.Context) error {
 	}
 	reportURL, reportDID := c.Reports()
 	s.reports = &proxy.Reports{
-		URL: reportURL, DID: reportDID, Accounts: accounts, Keys: s.keys,
+		Default: proxy.Target{DID: reportDID, URL: reportURL}, Resolver: s.resolver, Accounts: accounts, Keys: s.keys,
 		HTTP: safehttp.Client(safehttp.Options{AllowLoopback: c.DevMode}), Limits: limits, Now: now, Log: log,
 	}
 	s.prefs = &prefs.Service{Store: sqlite.Prefs{DB: s.db}, Now: now}

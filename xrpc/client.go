@@ -43,6 +43,7 @@ const MaxUserAgent = 256
 
 type requestState struct {
 	client Client
+	asked  http.Header
 	header http.Header
 	did    string
 }
@@ -65,6 +66,14 @@ func Header(ctx context.Context) http.Header {
 		return st.header
 	}
 	return http.Header{}
+}
+
+// Asked returns a header of the request that ctx belongs to, "" where it has none.
+func Asked(ctx context.Context, name string) string {
+	if st, ok := ctx.Value(stateKey{}).(*requestState); ok {
+		return st.asked.Get(name)
+	}
+	return ""
 }
 
 // SetAccount notes, for the log line, whose request this is.

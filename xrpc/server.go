@@ -43,7 +43,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	start := s.Now()
 	client := Client{Addr: ClientAddr(r, s.TrustedProxies), UserAgent: userAgent(r)}
 	client.Unlimited = s.Unlimited != nil && s.Unlimited(r, client)
-	st := &requestState{client: client, header: rw.Header()}
+	st := &requestState{client: client, asked: r.Header, header: rw.Header()}
 	r = r.WithContext(context.WithValue(r.Context(), stateKey{}, st))
 	w := &responseWriter{ResponseWriter: rw}
 	// The path as it came: an NSID has nothing to escape, and a proxy before us
