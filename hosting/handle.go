@@ -139,7 +139,7 @@ func (s *Service) nameHandle(ctx context.Context, did syntax.DID, h syntax.Handl
 		if d, ok := plc.DataOf(last); ok && d.Handle.Normalize() == h {
 			return plc.Document(did, last)
 		}
-		op, err := plc.Rename(last, h, s.RotationKey)
+		op, err := plc.Amend(last, plc.Data{Handle: h}, s.RotationKey)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", identity.ErrRefused, err)
 		}

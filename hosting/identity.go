@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 
 	didplc "github.com/did-method-plc/go-didplc"
 
@@ -51,7 +49,7 @@ type IdentityReport struct {
 
 // Errors of RepairIdentity.
 var (
-	ErrMovedOut  = errors.New("the DID names another host: the account has moved out; --force brings it back here")
+	ErrMovedOut  = errors.New("the DID names another host: the account has moved out; nestbox identity repair --force brings it back here")
 	ErrNoControl = errors.New("this server's rotation key is not among the DID's: only who holds one of those can change it")
 	ErrNotPLC    = errors.New("a did:web is changed where its owner serves it")
 )
@@ -118,7 +116,7 @@ func (s *Service) RepairIdentity(ctx context.Context, a *account.Account, force 
 	case !r.Control:
 		return r, ErrNoControl
 	}
-	op, err := s.mend(last, a)
+	op, err := plc.Amend(last, plc.Data{Handle: a.Handle, SigningKey: a.SigningKey, PDS: s.URL}, s.RotationKey)
 	if err != nil {
 		return r, err
 	}
@@ -126,35 +124,4 @@ func (s *Service) RepairIdentity(ctx context.Context, a *account.Account, force 
 		return r, err
 	}
 	return s.ShowIdentity(ctx, a)
-}
-
-// mend is the operation after which a DID is that of an account here.
-func (s *Service) mend(last didplc.OpEnum, a *account.Account) (*didplc.RegularOp, error) {
-	named, err := plc.Rename(last, a.Handle, s.RotationKey)
-	if err != nil {
-		return nil, err
-	}
-	methods, services := maps.Clone(named.VerificationMethods), maps.Clone(named.Services)
-	if methods == nil {
-		methods = map[string]string{}
-	}
-	if services == nil {
-		services = map[string]didplc.OpService{}
-	}
-	methods["atproto"] = a.SigningKey
-	services["atproto_pds"] = didplc.OpService{Type: typePDS, Endpoint: s.URL}
-	return plc.Update(last, plc.Change{AlsoKnownAs: named.AlsoKnownAs, VerificationMethods: methods, Services: services}, s.RotationKey)
-}
-
-// String is the report for people, a line each.
-func (r IdentityReport) String() string {
-	var b strings.Builder
-	for _, f := range r.Facts {
-		mark := "as here"
-		if f.Differs() {
-			mark = "differs"
-		}
-		fmt.Fprintf(&b, "%s\t%s\t%s\t%s\n", f.What, f.Here, f.Network, mark)
-	}
-	return b.String()
 }

@@ -76,7 +76,7 @@ func TestRepairIdentity(t *testing.T) {
 	}
 
 	// Who has moved out is only brought back with force.
-	away, err := plc.Move(last, "https://pds.example.com", p.RotationKey)
+	away, err := plc.Amend(last, plc.Data{PDS: "https://pds.example.com"}, p.RotationKey)
 	if err == nil {
 		err = p.Directory.Submit(t.Context(), a.DID, away)
 	}

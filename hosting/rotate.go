@@ -120,7 +120,7 @@ func (s *Service) nameKey(ctx context.Context, c KeyChange, submit bool) ([]byte
 	if !submit {
 		return nil, errKeyNotNamed
 	}
-	op, err := plc.Rekey(last, c.Public, s.RotationKey)
+	op, err := plc.Amend(last, plc.Data{SigningKey: c.Public}, s.RotationKey)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", identity.ErrRefused, err)
 	}

@@ -137,7 +137,7 @@ func TestRotateKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	away, err := plc.Move(last, "https://pds.example.com", p.RotationKey)
+	away, err := plc.Amend(last, plc.Data{PDS: "https://pds.example.com"}, p.RotationKey)
 	if err == nil {
 		err = p.Directory.Submit(t.Context(), a.DID, away)
 	}

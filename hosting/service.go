@@ -213,7 +213,7 @@ func (s *Service) repointOne(ctx context.Context, a *account.Account, documents 
 	}
 	op := last.Regular
 	if d, ok := plc.DataOf(last); !ok || d.PDS != s.URL {
-		if op, err = plc.Move(last, s.URL, s.RotationKey); err != nil {
+		if op, err = plc.Amend(last, plc.Data{PDS: s.URL}, s.RotationKey); err != nil {
 			return err
 		}
 		if err := s.Directory.Submit(ctx, a.DID, op); err != nil {

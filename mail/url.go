@@ -32,12 +32,13 @@ type Server struct {
 	Name string
 }
 
-func (s Server) String() string { return fmt.Sprintf("%s (%s)", s.address(), s.TLS) }
+func (s Server) String() string { return fmt.Sprintf("%s (%s)", s.Address(), s.TLS) }
 
 // GoString keeps %#v from the password too.
 func (s Server) GoString() string { return s.String() }
 
-func (s Server) address() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
+// Address is host and port.
+func (s Server) Address() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
 
 // Disabled is the PDS_EMAIL_SMTP_URL of a server that sends no mail.
 const Disabled = "none"

@@ -135,49 +135,43 @@ func regular(last didplc.OpEnum) (didplc.RegularOp, error) {
 	}
 }
 
-// Move is Update of nothing but the URL of the account's host.
-func Move(last didplc.OpEnum, pds string, signer atcrypto.PrivateKey) (*didplc.RegularOp, error) {
+// Amend is Update of the handle, the signing key and the host that d gives, each in
+// the place of the first one; what is empty in d, and everything else, stays.
+func Amend(last didplc.OpEnum, d Data, signer atcrypto.PrivateKey) (*didplc.RegularOp, error) {
 	op, err := regular(last)
 	if err != nil {
 		return nil, err
 	}
-	services := maps.Clone(op.Services)
-	if services == nil {
-		services = map[string]didplc.OpService{}
+	var c Change
+	if d.Handle != "" {
+		c.AlsoKnownAs = renamed(op.AlsoKnownAs, aliasPrefix+d.Handle.String())
 	}
-	services[servicePDS] = didplc.OpService{Type: typePDS, Endpoint: pds}
-	return Update(last, Change{Services: services}, signer)
+	if d.SigningKey != "" {
+		c.VerificationMethods = with(op.VerificationMethods, methodAtproto, d.SigningKey)
+	}
+	if d.PDS != "" {
+		c.Services = with(op.Services, servicePDS, didplc.OpService{Type: typePDS, Endpoint: d.PDS})
+	}
+	return Update(last, c, signer)
 }
 
-// Rekey is Update of nothing but the key that signs the account's repository.
-func Rekey(last didplc.OpEnum, signingKey string, signer atcrypto.PrivateKey) (*didplc.RegularOp, error) {
-	op, err := regular(last)
-	if err != nil {
-		return nil, err
+// renamed puts an alias in the place of the first handle; what names it already must
+// not name it twice.
+func renamed(aliases []string, alias string) []string {
+	first := slices.IndexFunc(aliases, func(a string) bool { return strings.HasPrefix(a, aliasPrefix) })
+	if first < 0 {
+		return append([]string{alias}, aliases...)
 	}
-	methods := maps.Clone(op.VerificationMethods)
-	if methods == nil {
-		methods = map[string]string{}
-	}
-	methods[methodAtproto] = signingKey
-	return Update(last, Change{VerificationMethods: methods}, signer)
+	others := slices.DeleteFunc(slices.Clone(aliases[first+1:]), func(a string) bool { return a == alias })
+	return slices.Concat(aliases[:first], []string{alias}, others)
 }
 
-// Rename is Update of nothing but the handle, in the place of the first one.
-func Rename(last didplc.OpEnum, h syntax.Handle, signer atcrypto.PrivateKey) (*didplc.RegularOp, error) {
-	op, err := regular(last)
-	if err != nil {
-		return nil, err
-	}
-	alias := aliasPrefix + h.String()
-	// What names it already must not name it twice.
-	aliases := slices.DeleteFunc(slices.Clone(op.AlsoKnownAs), func(a string) bool { return a == alias })
-	if i := slices.IndexFunc(aliases, func(a string) bool { return strings.HasPrefix(a, aliasPrefix) }); i >= 0 {
-		aliases[i] = alias
-	} else {
-		aliases = slices.Insert(aliases, 0, alias)
-	}
-	return Update(last, Change{AlsoKnownAs: aliases}, signer)
+// with is a copy of a map with one more entry, or another.
+func with[V any](m map[string]V, name string, value V) map[string]V {
+	out := map[string]V{}
+	maps.Copy(out, m)
+	out[name] = value
+	return out
 }
 
 // Decode parses an operation of any kind and checks its form. Unknown members

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -72,7 +73,8 @@ func sixKeys(t *testing.T) []string {
 	return keys
 }
 
-func TestMove(t *testing.T) {
+// TestAmendHost: the host is another one, and nothing else.
+func TestAmendHost(t *testing.T) {
 	owner, server := newKey(t), newKey(t)
 	_, genesis, err := plc.Create(data(owner, server), server)
 	if err != nil {
@@ -81,12 +83,12 @@ func TestMove(t *testing.T) {
 	genesis.Services["labeler"] = didplc.OpService{Type: "Labeler", Endpoint: "https://label.example.com"}
 	last := sign(t, genesis, server)
 	before := string(encode(t, last))
-	moved, err := plc.Move(last, "https://new.example.com", server)
+	moved, err := plc.Amend(last, plc.Data{PDS: "https://new.example.com"}, server)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if now := string(encode(t, last)); now != before {
-		t.Errorf("Move changed the operation that it follows:\n%s\n%s", before, now)
+		t.Errorf("Amend changed the operation that it follows:\n%s\n%s", before, now)
 	}
 	if *moved.Prev != cidOf(last) || moved.Services["atproto_pds"].Endpoint != "https://new.example.com" || len(moved.Services) != 2 ||
 		!slices.Equal(moved.RotationKeys, genesis.RotationKeys) || !slices.Equal(moved.AlsoKnownAs, genesis.AlsoKnownAs) {
@@ -100,8 +102,8 @@ func TestMove(t *testing.T) {
 	if _, err = plc.Append(did, log, didplc.OpEnum{Regular: moved}, day0.Add(1)); err != nil {
 		t.Errorf("the log does not take it: %v", err)
 	}
-	if _, err := plc.Move(tombstone(t, last, server), "https://new.example.com", server); !errors.Is(err, plc.ErrOperation) {
-		t.Errorf("Move of a tombstone: %v", err)
+	if _, err := plc.Amend(tombstone(t, last, server), plc.Data{PDS: "https://new.example.com"}, server); !errors.Is(err, plc.ErrOperation) {
+		t.Errorf("a tombstone: %v", err)
 	}
 }
 
@@ -114,12 +116,12 @@ func mustDID(t *testing.T, op didplc.OpEnum) string {
 	return did
 }
 
-// TestMoveLegacy: a genesis operation of the old form is carried over into
+// TestAmendLegacy: a genesis operation of the old form is carried over into
 // today's, with its recovery key first.
-func TestMoveLegacy(t *testing.T) {
+func TestAmendLegacy(t *testing.T) {
 	recovery, signing := newKey(t), newKey(t)
 	last := legacy(t, recovery, signing)
-	moved, err := plc.Move(last, "https://new.example.com", recovery)
+	moved, err := plc.Amend(last, plc.Data{PDS: "https://new.example.com"}, recovery)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,9 +301,9 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// TestRekey: the key of the repository is another one, and nothing else; a legacy
+// TestAmendKey: the key of the repository is another one, and nothing else; a legacy
 // operation is carried over.
-func TestRekey(t *testing.T) {
+func TestAmendKey(t *testing.T) {
 	owner, server, next := newKey(t), newKey(t), newKey(t)
 	_, genesis, err := plc.Create(data(owner, server), server)
 	if err != nil {
@@ -311,7 +313,7 @@ func TestRekey(t *testing.T) {
 	for name, last := range map[string]didplc.OpEnum{"regular": sign(t, genesis, server), "legacy": legacy(t, server, owner)} {
 		before := string(encode(t, last))
 		was, _ := plc.DataOf(last)
-		op, err := plc.Rekey(last, next.did, server)
+		op, err := plc.Amend(last, plc.Data{SigningKey: next.did}, server)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -324,7 +326,32 @@ func TestRekey(t *testing.T) {
 			t.Errorf("%s: %+v", name, op.VerificationMethods)
 		}
 	}
-	if _, err := plc.Rekey(tombstone(t, sign(t, genesis, server), server), next.did, server); !errors.Is(err, plc.ErrOperation) {
+	if _, err := plc.Amend(tombstone(t, sign(t, genesis, server), server), plc.Data{SigningKey: next.did}, server); !errors.Is(err, plc.ErrOperation) {
 		t.Errorf("a tombstone: %v", err)
+	}
+}
+
+// TestAmendHandle: the handle takes the place of the first one, other aliases stay
+// where they are, and none is there twice.
+func TestAmendHandle(t *testing.T) {
+	owner, server := newKey(t), newKey(t)
+	for what, c := range map[string]struct{ was, want []string }{
+		"another":           {[]string{"at://alice.test"}, []string{"at://new.test"}},
+		"none":              {nil, []string{"at://new.test"}},
+		"other aliases":     {[]string{"https://a.example", "at://alice.test", "at://second.test"}, []string{"https://a.example", "at://new.test", "at://second.test"}},
+		"only other ones":   {[]string{"https://a.example"}, []string{"at://new.test", "https://a.example"}},
+		"it is the second":  {[]string{"at://alice.test", "at://new.test"}, []string{"at://new.test"}},
+		"it is the first":   {[]string{"at://new.test", "at://second.test"}, []string{"at://new.test", "at://second.test"}},
+		"it is all of them": {[]string{"at://new.test"}, []string{"at://new.test"}},
+	} {
+		_, genesis, err := plc.Create(data(owner, server), server)
+		if err != nil {
+			t.Fatal(err)
+		}
+		genesis.AlsoKnownAs = c.was
+		op, err := plc.Amend(sign(t, genesis, server), plc.Data{Handle: "new.test"}, server)
+		if err != nil || !slices.Equal(op.AlsoKnownAs, c.want) || !maps.Equal(op.Services, genesis.Services) || !maps.Equal(op.VerificationMethods, genesis.VerificationMethods) {
+			t.Errorf("%s: %+v, %v, want %q", what, op, err, c.want)
+		}
 	}
 }

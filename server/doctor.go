@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -181,18 +180,11 @@ func (s *Server) lookAtMail(ctx context.Context) (string, error) {
 	if !c.SendsMail() {
 		return "", errNoMail
 	}
-	u, err := url.Parse(c.SMTPURL.Reveal())
+	smtp, err := MailServer(c)
 	if err != nil {
-		return "", errors.New("PDS_EMAIL_SMTP_URL is no URL")
+		return "", err
 	}
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"smtps": "465"}[u.Scheme]
-		if port == "" {
-			port = "587"
-		}
-	}
-	server := net.JoinHostPort(u.Hostname(), port)
+	server := smtp.Server.Address()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", server)
 	if err != nil {
 		return "", fmt.Errorf("the mail server is not reached: %w", err)

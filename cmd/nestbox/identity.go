@@ -17,11 +17,7 @@ type identityCmd struct {
 type identityShowCmd struct{ target }
 
 func (c *identityShowCmd) Run() error {
-	var r hosting.IdentityReport
-	if err := c.run("identity.show", admin.AccountArgs{Account: c.Account}, &r); err != nil {
-		return err
-	}
-	return c.print(r, func(w io.Writer) { printIdentity(w, r) })
+	return c.identity("identity.show", admin.AccountArgs{Account: c.Account})
 }
 
 type identityRepairCmd struct {
@@ -31,26 +27,33 @@ type identityRepairCmd struct {
 }
 
 func (c *identityRepairCmd) Run() error {
-	var r hosting.IdentityReport
-	if err := c.run("identity.repair", admin.RepairArgs{Account: c.Account, Force: c.Force}, &r); err != nil {
-		return err
-	}
-	return c.print(r, func(w io.Writer) { printIdentity(w, r) })
+	return c.identity("identity.repair", admin.RepairArgs{Account: c.Account, Force: c.Force})
 }
 
 type identityRotateCmd struct{ target }
 
 func (c *identityRotateCmd) Run() error {
+	return c.identity("identity.rotate", admin.AccountArgs{Account: c.Account})
+}
+
+// identity runs a command that answers with the account's identity, and prints that.
+func (t target) identity(command string, args any) error {
 	var r hosting.IdentityReport
-	if err := c.run("identity.rotate", admin.AccountArgs{Account: c.Account}, &r); err != nil {
+	if err := t.run(command, args, &r); err != nil {
 		return err
 	}
-	return c.print(r, func(w io.Writer) { printIdentity(w, r) })
+	return t.print(r, func(w io.Writer) { printIdentity(w, r) })
 }
 
 func printIdentity(w io.Writer, r hosting.IdentityReport) {
 	fmt.Fprintln(w, "\tHERE\tNETWORK\t")
-	fmt.Fprint(w, r)
+	for _, f := range r.Facts {
+		mark := "as here"
+		if f.Differs() {
+			mark = "differs"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", f.What, f.Here, f.Network, mark)
+	}
 	if r.Proven {
 		fmt.Fprintln(w, "The handle leads to the account.")
 	} else {

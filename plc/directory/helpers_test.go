@@ -86,7 +86,7 @@ func newIdentity(t testing.TB, handle syntax.Handle) identity {
 // move is the operation behind prev that points to another host.
 func move(t testing.TB, prev didplc.OpEnum, pds string, by atcrypto.PrivateKey) didplc.OpEnum {
 	t.Helper()
-	op, err := plc.Move(prev, pds, by)
+	op, err := plc.Amend(prev, plc.Data{PDS: pds}, by)
 	if err != nil {
 		t.Fatal(err)
 	}
