@@ -120,22 +120,30 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
-// TestGiveUp: a directory that cannot be asked does not keep a handle for ever.
-func TestGiveUp(t *testing.T) {
+// TestLongOutage: while the directory cannot be asked, nothing is decided, however long
+// that is: then what it took is an account, and what it did not is undone.
+func TestLongOutage(t *testing.T) {
 	p := newPlace(t)
-	p.plc.set(fail)
+	p.plc.set(takeFail)
 	if _, err := p.create("alice", ""); err == nil {
 		t.Fatal("no error")
 	}
-	p.plc.down.Store(true)
-	p.advance(15 * time.Minute)
-	if err := p.Resume(t.Context()); err == nil || len(p.pending()) != 1 {
-		t.Errorf("after 15 minutes: %v, pending %+v", err, p.pending())
+	p.plc.set(fail)
+	if _, err := p.create("bob", ""); err == nil {
+		t.Fatal("no error")
 	}
-	p.advance(time.Second)
+	p.plc.set(obey)
+	p.plc.down.Store(true)
+	for range 3 {
+		p.advance(24 * time.Hour)
+		if err := p.Resume(t.Context()); err == nil || len(p.pending()) != 2 {
+			t.Errorf("without a directory: %v, pending %+v", err, p.pending())
+		}
+	}
+	p.plc.down.Store(false)
 	p.resume()
-	if len(p.pending()) != 0 {
-		t.Errorf("after that: pending %+v", p.pending())
+	if !p.exists("alice") || p.exists("bob") || len(p.pending()) != 0 {
+		t.Errorf("alice %v, bob %v, pending %+v", p.exists("alice"), p.exists("bob"), p.pending())
 	}
 }
 

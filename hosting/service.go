@@ -106,12 +106,8 @@ type Service struct {
 
 func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Millisecond) }
 
-// resumeEvery is how often interrupted sign-ups are looked at; giveUpAfter is
-// how long a directory that cannot be asked may keep a handle reserved.
-const (
-	resumeEvery = 30 * time.Second
-	giveUpAfter = 15 * time.Minute
-)
+// resumeEvery is how often interrupted sign-ups and changes are looked at.
+const resumeEvery = 30 * time.Second
 
 // Run finishes or undoes interrupted sign-ups, and deletes accounts whose owners
 // wanted it by now, until ctx ends.
@@ -146,30 +142,31 @@ func (s *Service) Run(ctx context.Context) {
 
 // Resume settles the reservations that a crash, or a directory that did not
 // answer, has left: the account is activated where its DID is registered, and
-// undone where it is not. Younger ones than a submission may take are left to
-// the request that is working on them.
+// undone where it is not; while the directory cannot be asked, nothing is decided.
+// Younger ones than a submission may take are left to the request that is working
+// on them.
 func (s *Service) Resume(ctx context.Context) error {
 	pending, err := s.Store.Pending(ctx)
 	if err != nil {
 		return err
 	}
+	var failed []error
 	for _, p := range pending {
-		age := s.now().Sub(p.CreatedAt)
-		if age < submitTimeout {
+		if s.now().Sub(p.CreatedAt) < submitTimeout+time.Second {
 			continue
 		}
-		doc, err := s.Directory.Document(ctx, p.DID)
+		doc, _, err := s.document(ctx, p.DID)
 		switch {
 		case err == nil:
 			_, err = s.activate(ctx, p, doc)
-		case errors.Is(err, identity.ErrNotRegistered), age > giveUpAfter:
+		case errors.Is(err, identity.ErrNotRegistered):
 			err = s.Store.Abandon(ctx, p.AccountID)
 		}
 		if err != nil {
-			return fmt.Errorf("settle sign-up of %s: %w", p.DID, err)
+			failed = append(failed, fmt.Errorf("settle sign-up of %s: %w", p.DID, err))
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 func (s *Service) activate(ctx context.Context, p Pending, doc []byte) (*account.Account, error) {
