@@ -163,11 +163,12 @@ func (r *Resolver) handle(ctx context.Context, h syntax.Handle, ask func(context
 }
 
 // Identity returns the document of a DID with its handle: handle.invalid where
-// that does not lead back to the DID.
+// that does not lead back to the DID. Fresh asks the network whatever is known, also
+// for a handle of an account here that is not of this server's domains.
 func (r *Resolver) Identity(ctx context.Context, did syntax.DID, fresh bool) (*Document, syntax.Handle, error) {
 	document, handle := r.DID, r.Handle
 	if fresh {
-		document, handle = r.Fresh, r.FreshHandle
+		document, handle = r.Fresh, r.ProvenHandle
 	}
 	d, err := document(ctx, did)
 	if err != nil {
@@ -299,10 +300,16 @@ func (r *Resolver) askHandle(ctx context.Context, h syntax.Handle) (syntax.DID, 
 	}
 }
 
-// askDNS looks for the TXT record of a handle, also at the backup servers.
+// askDNS looks for the TXT record of a handle, also at the backup servers, for which
+// half of the time is left where the first ones are silent.
 func (r *Resolver) askDNS(ctx context.Context, h syntax.Handle) answer {
-	a := txt(ctx, r.options.DNS, h)
-	if a.did == "" && !errors.Is(a.err, ErrHandleConflict) && r.options.Backup != nil {
+	if r.options.Backup == nil {
+		return txt(ctx, r.options.DNS, h)
+	}
+	first, cancel := context.WithTimeout(ctx, lookupTimeout/2)
+	a := txt(first, r.options.DNS, h)
+	cancel()
+	if a.did == "" && !errors.Is(a.err, ErrHandleConflict) {
 		if b := txt(ctx, r.options.Backup, h); b.did != "" || b.err != nil && a.err == nil {
 			return b
 		}

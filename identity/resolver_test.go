@@ -16,9 +16,9 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	"golang.org/x/net/dns/dnsmessage"
 
 	"nestbox/identity"
+	"nestbox/internal/pdstest"
 )
 
 const (
@@ -38,7 +38,7 @@ type network struct {
 	documents map[string]string   // by DID
 	txt       map[string][]string // by handle
 	pages     map[string]string   // by host and path
-	broken    map[string]bool     // "plc", "dns", "web"
+	broken    map[string]bool     // "plc", "dns", "silence" (of the DNS), "web"
 	hold      chan struct{}       // the directory's answers wait for it
 
 	asked atomic.Int64 // questions to the directory
@@ -134,57 +134,30 @@ func (n *network) serveWeb(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// serveDNS is a resolver that asks a nameserver with the network's TXT records.
 func (n *network) serveDNS() *net.Resolver {
-	conn, err := new(net.ListenConfig).ListenPacket(n.t.Context(), "udp", "127.0.0.1:0")
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	n.t.Cleanup(func() { _ = conn.Close() })
-	go func() {
-		buf := make([]byte, 512)
-		for {
-			size, from, err := conn.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			if raw, err := n.answer(buf[:size]); err == nil {
-				_, _ = conn.WriteTo(raw, from)
-			}
+	address := pdstest.Nameserver(n.t, func(name string) ([]string, error) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		records, ok := n.txt[strings.TrimPrefix(name, "_atproto.")]
+		switch {
+		case n.broken["dns"]:
+			return nil, pdstest.ErrFails
+		case n.broken["silence"]:
+			return nil, pdstest.ErrSilent
+		case !ok:
+			return nil, pdstest.ErrNoName
+		default:
+			return records, nil
 		}
-	}()
+	})
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		c, err := new(net.Dialer).DialContext(ctx, "udp", conn.LocalAddr().String())
+		c, err := new(net.Dialer).DialContext(ctx, "udp", address)
 		if err != nil {
 			return nil, fmt.Errorf("reach the test's DNS server: %w", err)
 		}
 		return c, nil
 	}}
-}
-
-func (n *network) answer(query []byte) ([]byte, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var m dnsmessage.Message
-	if err := m.Unpack(query); err != nil || len(m.Questions) != 1 {
-		return nil, fmt.Errorf("no question: %w", err)
-	}
-	q := m.Questions[0]
-	m.Response, m.Additionals = true, nil
-	handle := strings.TrimSuffix(strings.TrimPrefix(q.Name.String(), "_atproto."), ".")
-	records, ok := n.txt[handle]
-	switch {
-	case n.broken["dns"]:
-		m.RCode = dnsmessage.RCodeServerFailure
-	case !ok:
-		m.RCode = dnsmessage.RCodeNameError
-	}
-	for _, r := range records {
-		m.Answers = append(m.Answers, dnsmessage.Resource{
-			Header: dnsmessage.ResourceHeader{Name: q.Name, Type: dnsmessage.TypeTXT, Class: q.Class},
-			Body:   &dnsmessage.TXTResource{TXT: strings.SplitAfter(r, "~")},
-		})
-	}
-	return m.Pack()
 }
 
 // document is a DID document that names a handle.
@@ -459,6 +432,10 @@ func TestBackupNameservers(t *testing.T) {
 	first.set(func() { first.broken["dns"] = true })
 	if got, err := r.FreshHandle(t.Context(), "a.example.com"); got != didA || err != nil {
 		t.Errorf("first one down: %s, %v", got, err)
+	}
+	first.set(func() { first.broken["dns"], first.broken["silence"] = false, true })
+	if got, err := r.FreshHandle(t.Context(), "a.example.com"); got != didA || err != nil {
+		t.Errorf("first one silent: %s, %v", got, err)
 	}
 	if _, err := r.Handle(t.Context(), "b.example.com"); err == nil {
 		t.Error("found from nowhere")
