@@ -30,14 +30,17 @@ func (p *place) mustCreate(name string) *account.Account {
 }
 
 // identities are how often the log tells of an account's identity.
-func (p *place) identities(did syntax.DID) (n int) {
+func (p *place) identities(did syntax.DID) int { return p.told(event.KindIdentity, did) }
+
+// told counts the events of a kind of an account.
+func (p *place) told(kind event.Kind, did syntax.DID) (n int) {
 	p.t.Helper()
 	events, err := sqlite.EventLog{DB: p.db}.Read(p.t.Context(), 0, 1000, 1<<20)
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	for _, e := range events {
-		if e.Kind == event.KindIdentity && e.DID == did {
+		if e.Kind == kind && e.DID == did {
 			n++
 		}
 	}

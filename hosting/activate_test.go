@@ -1,0 +1,91 @@
+package hosting_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"nestbox/account"
+	"nestbox/auth"
+	"nestbox/firehose/event"
+	"nestbox/identity"
+	"nestbox/xrpc"
+)
+
+// crashAccounts and crashDocuments are the stores that activation writes to, whose
+// process dies at a step: before the step is done, or after it.
+type (
+	crashAccounts struct {
+		account.Store
+		crash
+	}
+	crashDocuments struct {
+		identity.Store
+		crash
+	}
+)
+
+func (c crashAccounts) SetStatus(ctx context.Context, id int64, s account.StatusChange, e account.Event) (a *account.Account, err error) {
+	err = c.step("status", func() error { a, err = c.Store.SetStatus(ctx, id, s, e); return err })
+	return a, err
+}
+
+func (c crashDocuments) SaveDocument(ctx context.Context, id int64, document []byte, invalid bool, at time.Time) error {
+	return c.step("document", func() error { return c.Store.SaveDocument(ctx, id, document, invalid, at) })
+}
+
+// TestActivateCrash: the process dies at each step of an activation. Afterwards the
+// account is active, and the network was told once, or it is not, and was told
+// nothing; then it can be activated.
+func TestActivateCrash(t *testing.T) {
+	for _, c := range []struct {
+		at     string
+		saved  bool
+		active bool
+	}{
+		{"document", false, false},
+		{"document", true, false},
+		{"status", false, false},
+		{"status", true, true},
+	} {
+		t.Run(fmt.Sprintf("%s, saved %t", c.at, c.saved), func(t *testing.T) {
+			p := newPlace(t)
+			a := p.mustCreate("alice")
+			caller := auth.FullCaller{Access: auth.Access{DID: a.DID}}
+			activate := func() error {
+				_, err := p.ActivateAccount(t.Context(), caller, xrpc.None{})
+				return err
+			}
+			if _, err := p.Accounts.SetStatus(t.Context(), a.ID, account.StatusChange{Deactivated: new(true)}, account.NewEvent(t.Context(), p.clock(), account.EventDeactivated, account.ActorOwner)); err != nil {
+				t.Fatal(err)
+			}
+			before := p.told(event.KindAccount, a.DID)
+			died := crash{at: c.at, saved: c.saved}
+			p.Accounts, p.Documents = crashAccounts{p.Accounts, died}, crashDocuments{p.Documents, died}
+			if err := activate(); err == nil {
+				t.Fatal("it did not die")
+			}
+			p.restart()
+			look := func(what string, active bool, told int) {
+				t.Helper()
+				now, err := p.Accounts.ByDID(t.Context(), a.DID)
+				if err != nil || (now.Status() == account.Active) != active {
+					t.Errorf("%s: %+v, %v", what, now, err)
+				}
+				if n := p.told(event.KindAccount, a.DID) - before; n != told {
+					t.Errorf("%s: %d events of the status, want %d", what, n, told)
+				}
+			}
+			told := 0
+			if c.active {
+				told = 1
+			}
+			look("after the restart", c.active, told)
+			if err := activate(); err != nil {
+				t.Errorf("again: %v", err)
+			}
+			look("in the end", true, 1)
+		})
+	}
+}
