@@ -179,10 +179,8 @@ func (s *Service) Commands() map[string]Command {
 		"session.revoke":  command(s.revokeSession),
 		"firehose.status": command(s.firehoseStatus),
 		"firehose.jump":   command(s.firehoseJump),
-		"keys.list": command(func(context.Context, Done) ([]auth.KeyInfo, error) {
-			return s.Keyring.Keys(), nil
-		}),
-		"keys.rotate": command(s.rotateKey),
+		"keys.list":       command(s.listKeys),
+		"keys.rotate":     command(s.rotateKey),
 		"keys.retire": command(func(ctx context.Context, a KeyArgs) (Done, error) {
 			if err := s.Keyring.Retire(a.ID); err != nil {
 				return Done{}, err
@@ -190,6 +188,32 @@ func (s *Service) Commands() map[string]Command {
 			return Done{}, s.Store.Note(ctx, s.action(ctx, ActionKeyRetired, "", a.ID, ""))
 		}),
 	}
+}
+
+// Key is one of the server's own keys.
+type Key struct {
+	auth.KeyInfo
+
+	// Purpose is PurposeSession or PurposePLC.
+	Purpose string `json:"purpose"`
+}
+
+// What the server's own keys are for: signing session tokens, or operations of the
+// accounts' DIDs, where the key's id is its did:key and nobody knows its age.
+const (
+	PurposeSession = "session"
+	PurposePLC     = "plc-rotation"
+)
+
+func (s *Service) listKeys(context.Context, Done) (keys []Key, err error) {
+	for _, k := range s.Keyring.Keys() {
+		keys = append(keys, Key{k, PurposeSession})
+	}
+	rotation, err := s.Hosting.RotationKey.PublicKey()
+	if err != nil {
+		return nil, fmt.Errorf("read rotation key: %w", err)
+	}
+	return append(keys, Key{auth.KeyInfo{ID: rotation.DIDKey(), Signing: true, Configured: s.RotationConfigured}, PurposePLC}), nil
 }
 
 func (s *Service) find(ctx context.Context, who string) (*account.Account, error) {

@@ -298,20 +298,23 @@ func TestDelete(t *testing.T) {
 // TestKeys: rotating logs nobody out, retiring ends what only that key signed.
 func TestKeys(t *testing.T) {
 	o := newOffice(t)
-	before := run[[]auth.KeyInfo](o, "keys.list", admin.Done{})
-	if len(before) != 1 || !before[0].Signing {
+	before := run[[]admin.Key](o, "keys.list", admin.Done{})
+	if len(before) != 2 || !before[0].Signing || before[0].Purpose != admin.PurposeSession {
 		t.Fatalf("keys %+v", before)
 	}
 	o.clock.Advance(time.Hour)
 	fresh := run[auth.KeyInfo](o, "keys.rotate", admin.Done{})
-	after := run[[]auth.KeyInfo](o, "keys.list", admin.Done{})
+	after := run[[]admin.Key](o, "keys.list", admin.Done{})
 	signing := 0
 	for _, k := range after {
-		if k.Signing {
+		if k.Signing && k.Purpose == admin.PurposeSession {
 			signing++
 		}
 	}
-	if len(after) != 2 || signing != 1 || !fresh.Signing || fresh.ID == before[0].ID {
+	if rotation := after[len(after)-1]; rotation != before[1] || rotation.Purpose != admin.PurposePLC || !strings.HasPrefix(rotation.ID, "did:key:") {
+		t.Errorf("the PLC rotation key is %+v, was %+v", rotation, before[1])
+	}
+	if len(after) != 3 || signing != 1 || !fresh.Signing || fresh.ID == before[0].ID {
 		t.Errorf("made %+v; keys %+v", fresh, after)
 	}
 	if a := o.GetSession(t, o.alice.AccessJwt); a.Status != http.StatusOK {

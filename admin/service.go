@@ -32,6 +32,8 @@ type Service struct {
 	Notices *account.Notices
 	// TestMail sends a test message now.
 	TestMail func(ctx context.Context, to string) (MailTested, error)
+	// RotationConfigured: the PLC rotation key is one of the settings.
+	RotationConfigured bool
 	// Doctor looks at what the server needs, and what others need of it.
 	Doctor func(ctx context.Context) []Finding
 	Now    func() time.Time

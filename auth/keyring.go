@@ -27,7 +27,7 @@ var (
 // KeyInfo describes a key without its secret.
 type KeyInfo struct {
 	ID      string    `json:"kid"`
-	Created time.Time `json:"created"`
+	Created time.Time `json:"created,omitzero"`
 	// Signing: new tokens are signed with it. Exactly one key is.
 	Signing bool `json:"signing"`
 	// Legacy: tokens without kid are tried against it.

@@ -257,9 +257,16 @@ func TestCLITrail(t *testing.T) {
 func TestCLIKeys(t *testing.T) {
 	onServedAndStopped(t, func(t *testing.T, o *operator) {
 		t.Helper()
-		list := func() (keys []auth.KeyInfo) {
+		var rotation string
+		list := func() (keys []admin.Key) {
+			t.Helper()
 			o.get(t, &keys, "", "keys", "list")
-			return keys
+			last := len(keys) - 1
+			if k := keys[last]; k.Purpose != admin.PurposePLC || k.Configured || rotation != "" && k.ID != rotation {
+				t.Errorf("the PLC rotation key is %+v, was %s", k, rotation)
+			}
+			rotation = keys[last].ID
+			return keys[:last]
 		}
 		old := list()
 		if len(old) != 1 || !old[0].Signing {
@@ -273,7 +280,7 @@ func TestCLIKeys(t *testing.T) {
 		if keys := list(); len(keys) != 2 || keys[0].Signing || keys[1].ID != fresh.ID || !keys[1].Signing {
 			t.Errorf("keys after a rotation: %+v", keys)
 		}
-		if said := o.run(t, "keys", "list"); !strings.Contains(said, fresh.ID) {
+		if said := o.run(t, "keys", "list"); !strings.Contains(said, fresh.ID) || !strings.Contains(said, rotation) {
 			t.Errorf("list says %q", said)
 		}
 		o.wantAccess(t, lost)

@@ -254,8 +254,9 @@ func (s *Server) build(ctx context.Context) error {
 	s.sessions.Document = s.hosting.Document
 	s.admin = &admin.Service{
 		Store: sqlite.Admin{DB: s.db}, Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, Keyring: keyring, Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, Now: now,
-		Doctor:   s.diagnose,
-		TestMail: func(ctx context.Context, to string) (admin.MailTested, error) { return TestMail(ctx, c, now(), to) },
+		RotationConfigured: c.PLCRotationKey.IsSet(),
+		Doctor:             s.diagnose,
+		TestMail:           func(ctx context.Context, to string) (admin.MailTested, error) { return TestMail(ctx, c, now(), to) },
 	}
 	s.verifier = &auth.Verifier{
 		Keyring: keyring, Audience: s.DID, Sessions: s.sessions, AdminPassword: password,

@@ -25,14 +25,18 @@ type keysListCmd struct {
 }
 
 func (c *keysListCmd) Run() error {
-	var keys []auth.KeyInfo
+	var keys []admin.Key
 	if err := c.run("keys.list", admin.Done{}, &keys); err != nil {
 		return err
 	}
 	return c.print(keys, func(w io.Writer) {
-		fmt.Fprintln(w, "KEY\tCREATED\tSIGNS\tLEGACY\tCONFIGURED")
+		fmt.Fprintln(w, "KEY\tPURPOSE\tCREATED\tSIGNS\tLEGACY\tCONFIGURED")
 		for _, k := range keys {
-			fmt.Fprintf(w, "%s\t%s\t%t\t%t\t%t\n", k.ID, k.Created.Format("2006-01-02T15:04:05Z"), k.Signing, k.Legacy, k.Configured)
+			created := ""
+			if !k.Created.IsZero() {
+				created = k.Created.Format("2006-01-02T15:04:05Z")
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%t\t%t\t%t\n", k.ID, k.Purpose, created, k.Signing, k.Legacy, k.Configured)
 		}
 	})
 }

@@ -33,7 +33,7 @@ type cli struct {
 	Audit    auditCmd    `cmd:"" help:"Show what admins did."`
 	Doctor   doctorCmd   `cmd:"" help:"Look at what the server needs, and what others need of it."`
 	Mail     mailCmd     `cmd:"" help:"Try the mail server."`
-	Keys     keysCmd     `cmd:"" help:"List, rotate and retire the keys that sign session tokens."`
+	Keys     keysCmd     `cmd:"" help:"The server's own keys: list, rotate and retire those of sessions, encrypt private ones anew."`
 	Repo     repoCmd     `cmd:"" help:"Export and import repositories."`
 	Firehose firehoseCmd `cmd:"" help:"Look after the event stream."`
 	Verify   verifyCmd   `cmd:"" help:"Check everything in a data directory that no server runs on."`
