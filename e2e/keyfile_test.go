@@ -194,6 +194,11 @@ func TestReseal(t *testing.T) {
 			t.Errorf("%s changed", name)
 		}
 	}
+	put(t, dir, map[string][]byte{"key_encryption_key": []byte(strings.Repeat("ab", 32))})
+	if err := reseal(t, dir, nil); err == nil || !strings.Contains(err.Error(), "encrypted with another key") || strings.Contains(names(t, dir), ".next") {
+		t.Errorf("with another key in the data directory: %v, files %s", err, names(t, dir))
+	}
+	put(t, dir, map[string][]byte{"key_encryption_key": before["key_encryption_key"]})
 	use(t, dir)
 	for range 2 { // repeated, before the setting is changed: it is done already
 		if err := reseal(t, dir, []string{"--to", elsewhere}); err != nil {

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,37 +57,55 @@ func (r Resealing) Run(ctx context.Context) (_ Resealed, err error) {
 		return Resealed{}, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	own, keys := filepath.Join(dir, fileKEK), sqlite.Hosting{DB: db}
-	file := cmp.Or(r.Config.KeyEncryptionKeyFile, own)
-	if file == own && interrupted(dir) {
-		n, err := renewKEK(ctx, dir, keys)
-		if err != nil || r.To == "" {
-			return Resealed{n, own}, err
-		}
+	keys := sqlite.Hosting{DB: db}
+	if r.To != "" {
+		return r.exchange(ctx, dir, keys)
 	}
-	from, err := readBox(file)
-	switch {
-	case err != nil:
-		return Resealed{}, err
-	case r.To != "":
-		to, err := makeBox(r.To)
-		if err != nil {
-			return Resealed{}, err
-		}
-		if from.Equal(to) {
-			return Resealed{}, errSameKey
-		}
-		n, err := reseal(ctx, dir, keys, from, to)
-		return Resealed{n, r.To}, err
-	case file != own:
+	if !isOwn(dir, r.Config.KeyEncryptionKeyFile) {
 		return Resealed{}, errNoTarget
 	}
-	if _, err := makeBox(filepath.Join(dir, fileNextKEK)); err != nil {
-		return Resealed{}, err
+	own := filepath.Join(dir, fileKEK)
+	if !interrupted(dir) {
+		// Before the next key is made: one that opens what is there must be here.
+		if _, err := openBox(ctx, dir, "", keys); err != nil {
+			return Resealed{}, err
+		}
+		if _, err := makeBox(filepath.Join(dir, fileNextKEK)); err != nil {
+			return Resealed{}, err
+		}
 	}
 	n, err := renewKEK(ctx, dir, keys)
 	return Resealed{n, own}, err
 }
+
+// exchange seals with the key of another file.
+func (r Resealing) exchange(ctx context.Context, dir string, keys hosting.Store) (Resealed, error) {
+	file := r.Config.KeyEncryptionKeyFile
+	if isOwn(dir, file) {
+		file = filepath.Join(dir, fileKEK)
+		if interrupted(dir) {
+			if _, err := renewKEK(ctx, dir, keys); err != nil {
+				return Resealed{}, err
+			}
+		}
+	}
+	from, err := readBox(file)
+	if err != nil {
+		return Resealed{}, err
+	}
+	to, err := makeBox(r.To)
+	if err != nil {
+		return Resealed{}, err
+	}
+	if from.Equal(to) {
+		return Resealed{}, errSameKey
+	}
+	n, err := reseal(ctx, dir, keys, from, to)
+	return Resealed{n, r.To}, err
+}
+
+// isOwn says whether a setting means the data directory's own key file.
+func isOwn(dir, file string) bool { return file == "" || file == filepath.Join(dir, fileKEK) }
 
 // interrupted reports that the data directory's own key is being replaced.
 func interrupted(dir string) bool {

@@ -45,7 +45,7 @@ var errSealed = errors.New("the private keys of this server are encrypted with a
 // that was interrupted is finished. A key that does not open what is there is
 // errSealed.
 func openBox(ctx context.Context, dir, file string, keys hosting.Store) (*seal.Box, error) {
-	if file == "" && interrupted(dir) {
+	if isOwn(dir, file) && interrupted(dir) {
 		if _, err := renewKEK(ctx, dir, keys); err != nil {
 			return nil, fmt.Errorf("go on with the change of the key encryption key: %w", err)
 		}
