@@ -61,7 +61,7 @@ type Config struct {
 	JWTSecret Secret `env:"PDS_JWT_SECRET"`
 	// Private key, 64 hexadecimal digits, that signs accounts' PLC operations. Without it one is generated into the data directory.
 	PLCRotationKey Secret `env:"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX"`
-	// File with the key, 64 hexadecimal digits, that the private keys in the database are encrypted with, so that it need not lie beside them; the server makes none. Without it, it is `key_encryption_key` in the data directory, generated at the first start.
+	// File with the key, 64 hexadecimal digits, that the private keys in the database are encrypted with, so that it need not lie beside them; `nestbox keys reseal --to` makes it. Without it, it is `key_encryption_key` in the data directory, generated at the first start.
 	KeyEncryptionKeyFile string `env:"PDS_KEY_ENCRYPTION_KEY_FILE"`
 	// A `did:key` that goes before the server's own among the rotation keys of new accounts.
 	RecoveryDIDKey string `env:"PDS_RECOVERY_DID_KEY"`
