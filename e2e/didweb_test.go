@@ -3,8 +3,8 @@ package e2e
 import (
 	"encoding/json"
 	"errors"
-	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -34,21 +34,14 @@ func newWebOwner(t *testing.T) *webOwner {
 		t.Fatal(err)
 	}
 	o := &webOwner{key: key}
-	var lc net.ListenConfig
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	o.did = "did:web:localhost%3A" + port
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /.well-known/did.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(*o.document.Load()))
 	})
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: time.Second}
-	go srv.Serve(l) //nolint:errcheck // ends with Close
-	t.Cleanup(func() { _ = srv.Close() })
+	srv := httptest.NewServer(mux)
+	t.Cleanup(srv.Close)
+	o.did = "did:web:localhost%3A" + srv.URL[strings.LastIndexByte(srv.URL, ':')+1:]
 	public, err := key.PublicKey()
 	if err != nil {
 		t.Fatal(err)

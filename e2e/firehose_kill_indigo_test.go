@@ -121,7 +121,7 @@ func (k *killing) checkRelay(rounds int) {
 			continue
 		}
 		if !slices.Equal(passed[m.DID], said.commits) {
-			k.t.Errorf("account %d: %d commits, the relay passed on %d", i, len(said.commits), len(passed[m.DID]))
+			k.t.Errorf("account %d: %d commits, the relay passed on %d: %s\n%s", i, len(said.commits), len(passed[m.DID]), said.commits, passed[m.DID])
 		}
 		want := fmt.Sprint([]string{cmp.Or(m.status, "active"), said.rev, said.commit.String(), said.data.String()})
 		if has[m.DID] != want {

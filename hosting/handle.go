@@ -177,8 +177,8 @@ func (s *Service) ResumeHandles(ctx context.Context) error {
 	}
 	var failed []error
 	for _, c := range changes {
-		if s.now().Sub(c.BegunAt) < submitTimeout+time.Second {
-			continue // whoever began it is at work
+		if s.atWork(c.BegunAt) {
+			continue
 		}
 		if err := s.resumeHandle(ctx, c); err != nil {
 			failed = append(failed, fmt.Errorf("settle handle %s: %w", c.Handle, err))

@@ -139,8 +139,8 @@ func (s *Service) ResumeKeys(ctx context.Context) error {
 	}
 	var failed []error
 	for _, c := range changes {
-		if s.now().Sub(c.BegunAt) < submitTimeout+time.Second {
-			continue // whoever began it is at work
+		if s.atWork(c.BegunAt) {
+			continue
 		}
 		switch err := s.switchKey(ctx, c, account.ActorServer, false); {
 		case errors.Is(err, errKeyNotNamed):

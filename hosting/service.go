@@ -152,7 +152,7 @@ func (s *Service) Resume(ctx context.Context) error {
 	}
 	var failed []error
 	for _, p := range pending {
-		if s.now().Sub(p.CreatedAt) < submitTimeout+time.Second {
+		if s.atWork(p.CreatedAt) {
 			continue
 		}
 		doc, _, err := s.document(ctx, p.DID)
@@ -167,6 +167,11 @@ func (s *Service) Resume(ctx context.Context) error {
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// atWork says whether the request that began something then may still be at it.
+func (s *Service) atWork(begunAt time.Time) bool {
+	return s.now().Sub(begunAt) < submitTimeout+time.Second
 }
 
 func (s *Service) activate(ctx context.Context, p Pending, doc []byte) (*account.Account, error) {

@@ -38,8 +38,15 @@ func (r Result) RetryAfter(now time.Time) time.Duration {
 }
 
 // SetHeaders writes RateLimit-Limit, -Remaining, -Reset (epoch seconds, as the
-// reference PDS) and -Policy.
+// reference PDS) and -Policy, unless h has those of another limit already of which
+// less is left: of all that count a request, clients are told of the one that they
+// reach first.
 func (r Result) SetHeaders(h http.Header) {
+	if shown := h["Ratelimit-Remaining"]; r.Allowed && len(shown) > 0 {
+		if left, err := strconv.Atoi(shown[0]); err == nil && left < r.Remaining {
+			return
+		}
+	}
 	reset := r.Reset.Unix()
 	if r.Reset.Nanosecond() > 0 {
 		reset++

@@ -64,7 +64,6 @@ func (r Resealing) Run(ctx context.Context) (_ Resealed, err error) {
 	if !isOwn(dir, r.Config.KeyEncryptionKeyFile) {
 		return Resealed{}, errNoTarget
 	}
-	own := filepath.Join(dir, fileKEK)
 	if !interrupted(dir) {
 		// Before the next key is made: one that opens what is there must be here.
 		if _, err := openBox(ctx, dir, "", keys); err != nil {
@@ -75,21 +74,17 @@ func (r Resealing) Run(ctx context.Context) (_ Resealed, err error) {
 		}
 	}
 	n, err := renewKEK(ctx, dir, keys)
-	return Resealed{n, own}, err
+	return Resealed{n, keyFile(dir, "")}, err
 }
 
 // exchange seals with the key of another file.
 func (r Resealing) exchange(ctx context.Context, dir string, keys hosting.Store) (Resealed, error) {
-	file := r.Config.KeyEncryptionKeyFile
-	if isOwn(dir, file) {
-		file = filepath.Join(dir, fileKEK)
-		if interrupted(dir) {
-			if _, err := renewKEK(ctx, dir, keys); err != nil {
-				return Resealed{}, err
-			}
+	if isOwn(dir, r.Config.KeyEncryptionKeyFile) && interrupted(dir) {
+		if _, err := renewKEK(ctx, dir, keys); err != nil {
+			return Resealed{}, err
 		}
 	}
-	from, err := readBox(file)
+	from, err := readBox(keyFile(dir, r.Config.KeyEncryptionKeyFile))
 	if err != nil {
 		return Resealed{}, err
 	}
@@ -103,9 +98,6 @@ func (r Resealing) exchange(ctx context.Context, dir string, keys hosting.Store)
 	n, err := reseal(ctx, dir, keys, from, to)
 	return Resealed{n, r.To}, err
 }
-
-// isOwn says whether a setting means the data directory's own key file.
-func isOwn(dir, file string) bool { return file == "" || file == filepath.Join(dir, fileKEK) }
 
 // interrupted reports that the data directory's own key is being replaced.
 func interrupted(dir string) bool {

@@ -75,6 +75,11 @@ func openBox(ctx context.Context, dir, file string, keys hosting.Store) (*seal.B
 	return box, nil
 }
 
+// keyFile is where the key file is by the setting of PDS_KEY_ENCRYPTION_KEY_FILE, isOwn
+// whether that is the data directory's own.
+func keyFile(dir, setting string) string { return cmp.Or(setting, filepath.Join(dir, fileKEK)) }
+func isOwn(dir, setting string) bool     { return keyFile(dir, setting) == keyFile(dir, "") }
+
 // keyBox reads the key file, and makes the data directory's own where it is
 // missing and may be made.
 func keyBox(dir, file string, fresh bool) (*seal.Box, error) {
@@ -85,7 +90,7 @@ func keyBox(dir, file string, fresh bool) (*seal.Box, error) {
 		}
 		return box, nil
 	}
-	own := filepath.Join(dir, fileKEK)
+	own := keyFile(dir, "")
 	if _, err := os.Stat(own); errors.Is(err, os.ErrNotExist) && !fresh {
 		return nil, fmt.Errorf("%w: there is no %s", errSealed, own)
 	}

@@ -273,18 +273,15 @@ func (s *Server) build(ctx context.Context) error {
 // down already.
 const notedSessions = 20_000
 
-// everything is the limit over all requests of one client network but getRepo, which
-// has its own.
+// everything is the limit over all requests of one client network, but those that
+// routes.go has counted apart.
 var everything = ratelimit.Limit{Name: "all", Points: 3000, Window: 5 * time.Minute}
 
 func admit(limits *ratelimit.Limiter) func(context.Context, *http.Request) error {
 	if limits == nil {
 		return nil
 	}
-	return func(ctx context.Context, r *http.Request) error {
-		if r.URL.Path == "/xrpc/com.atproto.sync.getRepo" {
-			return nil
-		}
+	return func(ctx context.Context, _ *http.Request) error {
 		return xrpc.Admit(ctx, limits, xrpc.ClientOf(ctx).Network(), 1, everything)
 	}
 }

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -132,9 +131,8 @@ func (v *verifier) keyFiles() {
 	if err := auth.CheckKeyring(filepath.Join(v.dir, fileKeyring)); err != nil {
 		v.Fault(err.Error())
 	}
-	file := cmp.Or(v.Config.KeyEncryptionKeyFile, filepath.Join(v.dir, fileKEK))
 	var err error
-	if v.box, err = readBox(file); err != nil {
+	if v.box, err = readBox(keyFile(v.dir, v.Config.KeyEncryptionKeyFile)); err != nil {
 		v.Fault(err.Error())
 		return
 	}

@@ -192,7 +192,7 @@ func (s *Service) attempt(ctx context.Context, a *account.Account, identifier st
 		for _, back := range taken[:i] {
 			s.Limits.GiveBack(back.key, back.limits...)
 		}
-		xrpc.ShowLimit(ctx, t.shown)
+		t.shown.SetHeaders(xrpc.Header(ctx))
 		return nil, &tooMany{wait: t.shown.RetryAfter(s.Limits.Now())}
 	}
 	return t, nil
@@ -211,7 +211,7 @@ func (t *attempt) settle(ctx context.Context, err error) {
 		t.limits.GiveBack(t.network, t.failNet...)
 		t.shown.Remaining++
 	}
-	xrpc.ShowLimit(ctx, t.shown)
+	t.shown.SetHeaders(xrpc.Header(ctx))
 	if err != nil && !errors.Is(err, errCodeNeeded) { // the password was right
 		t.limits.GiveBack(t.accountKey, t.passAccount...)
 		t.limits.GiveBack(t.network, t.passNet...)

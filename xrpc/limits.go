@@ -2,7 +2,6 @@ package xrpc
 
 import (
 	"context"
-	"strconv"
 
 	"nestbox/ratelimit"
 )
@@ -15,22 +14,9 @@ func Admit(ctx context.Context, l *ratelimit.Limiter, key string, points int, li
 		return nil
 	}
 	r := l.TakeN(key, points, limits...)
-	ShowLimit(ctx, r)
+	r.SetHeaders(Header(ctx))
 	if !r.Allowed {
 		return TooManyRequests(r.RetryAfter(l.Now()))
 	}
 	return nil
-}
-
-// ShowLimit writes the RateLimit headers of the answer, unless they are of another
-// limit already of which less is left: of all that count a request, clients are told
-// of the one that they reach first.
-func ShowLimit(ctx context.Context, r ratelimit.Result) {
-	h := Header(ctx)
-	if shown := h["Ratelimit-Remaining"]; r.Allowed && len(shown) > 0 {
-		if left, err := strconv.Atoi(shown[0]); err == nil && left < r.Remaining {
-			return
-		}
-	}
-	r.SetHeaders(h)
 }

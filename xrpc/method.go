@@ -17,6 +17,7 @@ type Auth[C any] func(context.Context, *http.Request) (C, error)
 type Method struct {
 	verb    string // GET for queries, POST for procedures
 	maxBody int64  // of a JSON body; 0: the server's
+	apart   bool   // Server.Admit is not asked
 	serve   func(maxBody int64, w *responseWriter, r *http.Request) error
 }
 
@@ -24,6 +25,13 @@ type Method struct {
 // bytes.
 func (m Method) WithMaxBody(n int64) Method {
 	m.maxBody = n
+	return m
+}
+
+// CountedApart returns the method without the limit over everything: it has one of
+// its own.
+func (m Method) CountedApart() Method {
+	m.apart = true
 	return m
 }
 

@@ -28,8 +28,8 @@ type Server struct {
 	TrustedProxies []netip.Prefix
 	// Unlimited, when set, says whether a client is exempt from rate limits.
 	Unlimited func(*http.Request, Client) bool
-	// Admit, when set, is asked before each request that reaches a method: a
-	// place for a rate limit over everything.
+	// Admit, when set, is asked before each request that reaches a method, but one
+	// that is CountedApart: a place for a rate limit over everything.
 	Admit func(context.Context, *http.Request) error
 	Log   *slog.Logger
 	Now   func() time.Time
@@ -75,7 +75,7 @@ func (s *Server) dispatch(w *responseWriter, r *http.Request, nsid string) (err 
 	if !ok {
 		return unknownMethod(nsid)
 	}
-	if s.Admit != nil {
+	if s.Admit != nil && !m.apart {
 		if err := s.Admit(r.Context(), r); err != nil {
 			return err
 		}

@@ -77,7 +77,7 @@ type keysResealCmd struct {
 }
 
 func (c *keysResealCmd) Run() error {
-	conf, _, err := config.Load(config.Flags{Data: c.Data, EnvFile: c.EnvFile, Dev: c.Dev, Command: true}, os.Environ())
+	conf, _, err := config.Load(c.flags(), os.Environ())
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,9 @@ func (m *mailTestCmd) Run() error {
 
 func (m *mailTestCmd) test() (result admin.MailTested, err error) {
 	ctx := context.Background()
-	c, _, err := config.Load(config.Flags{Data: m.Data, EnvFile: m.EnvFile, Dev: m.Dev, Command: true, Mail: true}, os.Environ())
+	flags := m.flags()
+	flags.Mail = true
+	c, _, err := config.Load(flags, os.Environ())
 	if err != nil {
 		return result, err
 	}

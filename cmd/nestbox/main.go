@@ -73,6 +73,11 @@ type where struct {
 	Dev     bool   `help:"Development: needs no other setting (PDS_DEV_MODE)."`
 }
 
+// flags are what a command on the data directory has its settings from.
+func (w where) flags() config.Flags {
+	return config.Flags{Data: w.Data, EnvFile: w.EnvFile, Dev: w.Dev, Command: true}
+}
+
 // output are the flags of commands that print something.
 type output struct {
 	JSON bool `name:"json" help:"Print JSON, for scripts."`
@@ -108,7 +113,7 @@ func (w where) stream(name string, args any, in io.Reader, out io.Writer) error 
 // on the data directory itself, which is locked meanwhile.
 func (w where) reach(running func(context.Context, string) error, alone func(context.Context, *server.Server) error) error {
 	ctx := context.Background()
-	c, _, err := config.Load(config.Flags{Data: w.Data, EnvFile: w.EnvFile, Dev: w.Dev, Command: true}, os.Environ())
+	c, _, err := config.Load(w.flags(), os.Environ())
 	if err != nil {
 		return err
 	}

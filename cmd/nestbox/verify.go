@@ -24,7 +24,7 @@ const progressEvery = 2 * time.Second
 
 // Run prints a line for each fault, and fails where there is one.
 func (c *verifyCmd) Run() error {
-	conf, _, err := config.Load(config.Flags{Data: c.Data, EnvFile: c.EnvFile, Dev: c.Dev, Command: true}, os.Environ())
+	conf, _, err := config.Load(c.flags(), os.Environ())
 	if err != nil {
 		return err
 	}
