@@ -104,7 +104,12 @@ func (a *Account) With(c StatusChange, now time.Time) (next Account, endSessions
 	}
 	if c.Deactivated != nil {
 		next.DeactivatedAt = dated(*c.Deactivated, a.DeactivatedAt, now)
-		next.DeleteAfter = c.DeleteAfter
+		switch {
+		case !*c.Deactivated:
+			next.DeleteAfter = time.Time{}
+		case c.DeleteAfter != nil:
+			next.DeleteAfter = *c.DeleteAfter
+		}
 	}
 	return next, endSessions
 }
@@ -163,8 +168,9 @@ type StatusChange struct {
 	Takedown    *Applied
 	Suspended   *bool
 	Deactivated *bool
-	// DeleteAfter goes with Deactivated=true.
-	DeleteAfter time.Time
+	// DeleteAfter goes with Deactivated=true: zero for never, nil for what the owner
+	// has said before.
+	DeleteAfter *time.Time
 }
 
 // Applied is a moderation measure that is in force, or no longer.
@@ -235,7 +241,7 @@ type Store interface {
 	// status that the network sees is another one, the event log gets it; of an
 	// account that its owner activates, its identity and where its repository is
 	// as well.
-	SetStatus(ctx context.Context, id int64, c StatusChange, e Event) (*Account, error)
+	SetStatus(ctx context.Context, id int64, c StatusChange, e Event, mails ...mail.Message) (*Account, error)
 	// Delete removes the account and all that hangs on it, mails that wait for its
 	// address too, at once or in steps that begin now, and has the event log say so. Unknown: ErrNotFound.
 	Delete(ctx context.Context, id int64, at time.Time) error

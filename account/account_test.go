@@ -110,8 +110,9 @@ func TestWith(t *testing.T) {
 		"lifted":                            {everything, account.StatusChange{Takedown: &account.Applied{}}, changed(func(a *account.Account) { a.TakendownAt, a.TakedownRef = time.Time{}, "" }), false},
 		"suspended":                         {account.Account{}, account.StatusChange{Suspended: new(true)}, account.Account{SuspendedAt: now}, false},
 		"unsuspended":                       {everything, account.StatusChange{Suspended: new(false)}, changed(func(a *account.Account) { a.SuspendedAt = time.Time{} }), false},
-		"deactivated":                       {account.Account{}, account.StatusChange{Deactivated: new(true), DeleteAfter: later}, account.Account{DeactivatedAt: now, DeleteAfter: later}, false},
-		"deactivated again, without a date": {everything, account.StatusChange{Deactivated: new(true)}, changed(func(a *account.Account) { a.DeleteAfter = time.Time{} }), false},
+		"deactivated":                       {account.Account{}, account.StatusChange{Deactivated: new(true), DeleteAfter: &later}, account.Account{DeactivatedAt: now, DeleteAfter: later}, false},
+		"deactivated again, without a date": {everything, account.StatusChange{Deactivated: new(true), DeleteAfter: new(time.Time{})}, changed(func(a *account.Account) { a.DeleteAfter = time.Time{} }), false},
+		"deactivated again, by another":     {everything, account.StatusChange{Deactivated: new(true)}, everything, false},
 		"activated":                         {everything, account.StatusChange{Deactivated: new(false)}, changed(func(a *account.Account) { a.DeactivatedAt, a.DeleteAfter = time.Time{}, time.Time{} }), false},
 		"all at once": {
 			account.Account{},

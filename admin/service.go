@@ -66,13 +66,20 @@ func (s *Service) Suspend(ctx context.Context, did syntax.DID, applied bool) (*a
 	return s.setStatus(ctx, did, account.StatusChange{Suspended: &applied}, kind)
 }
 
-// Deactivate deactivates an account for its owner, or activates it.
+// Deactivate deactivates an account for its owner, or activates it: see
+// hosting.Service.Activate.
 func (s *Service) Deactivate(ctx context.Context, did syntax.DID, applied bool) (*account.Account, error) {
-	kind := account.EventDeactivated
-	if !applied {
-		kind = account.EventActivated
+	if applied {
+		return s.setStatus(ctx, did, account.StatusChange{Deactivated: &applied}, account.EventDeactivated)
 	}
-	return s.setStatus(ctx, did, account.StatusChange{Deactivated: &applied}, kind)
+	a, err := s.Accounts.ByDID(ctx, did)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Hosting.Activate(ctx, a, s.event(ctx, account.EventActivated)); err != nil {
+		return nil, err
+	}
+	return s.Accounts.ByDID(ctx, did)
 }
 
 func (s *Service) setStatus(ctx context.Context, did syntax.DID, c account.StatusChange, kind account.EventKind) (*account.Account, error) {

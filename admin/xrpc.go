@@ -9,6 +9,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/auth"
+	"nestbox/hosting"
 	"nestbox/xrpc"
 )
 
@@ -169,6 +170,6 @@ func wireError(err error) error {
 	case isUnknown(err):
 		return xrpc.BadRequest("AccountNotFound", "Account not found")
 	default:
-		return xrpc.Unavailable(err)
+		return hosting.StatusError(err)
 	}
 }

@@ -12,7 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/identity"
 	"nestbox/internal/pdstest"
+	"nestbox/plc"
 )
 
 var (
@@ -129,6 +134,58 @@ func TestTakedown(t *testing.T) {
 		if s := o.SignIn(t, "alice.test", password); s.DID != o.alice.DID || !*s.Active {
 			t.Errorf("after it was lifted: %+v", s)
 		}
+	}
+}
+
+// TestActivateElsewhere: an account whose DID names another host is not activated by
+// an admin either.
+func TestActivateElsewhere(t *testing.T) {
+	o := newOffice(t)
+	key, err := atcrypto.GeneratePrivateKeyK256()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := key.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bob pdstest.Session
+	o.Do(t, pdstest.Request{Method: http.MethodPost, NSID: "com.atproto.server.createAccount", Body: map[string]string{
+		"handle": "bob.test", "email": "bob@example.com", "password": pdstest.Password, "recoveryKey": public.DIDKey(),
+	}}).Decode(t, &bob)
+	directory := &identity.Directory{URL: o.PLC, Client: http.DefaultClient}
+	point := func(host string) {
+		t.Helper()
+		last, err := directory.Last(t.Context(), syntax.DID(bob.DID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		op, err := plc.Amend(last, plc.Data{PDS: host}, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := directory.Submit(t.Context(), syntax.DID(bob.DID), op); err != nil {
+			t.Fatal(err)
+		}
+	}
+	switched := func(deactivated bool) pdstest.Answer {
+		t.Helper()
+		return o.post("updateSubjectStatus", object{"subject": subject(bob.DID), "deactivated": object{"applied": deactivated}})
+	}
+	if a := switched(true); a.Status != http.StatusOK {
+		t.Errorf("deactivate: %d %s", a.Status, a.Body)
+	}
+	point("https://elsewhere.example")
+	switched(false).WantError(t, http.StatusBadRequest, "InvalidRequest", "DID document atproto_pds service endpoint does not match PDS public url")
+	if s := o.SignIn(t, "bob.test", pdstest.Password); *s.Active {
+		t.Error("it is active all the same")
+	}
+	point(o.URL)
+	if a := switched(false); a.Status != http.StatusOK {
+		t.Errorf("activate: %d %s", a.Status, a.Body)
+	}
+	if s := o.SignIn(t, "bob.test", pdstest.Password); !*s.Active {
+		t.Error("it is not active")
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"nestbox/auth"
 	"nestbox/firehose/event"
 	"nestbox/identity"
+	"nestbox/mail"
 	"nestbox/xrpc"
 )
 
@@ -26,8 +27,8 @@ type (
 	}
 )
 
-func (c crashAccounts) SetStatus(ctx context.Context, id int64, s account.StatusChange, e account.Event) (a *account.Account, err error) {
-	err = c.step("status", func() error { a, err = c.Store.SetStatus(ctx, id, s, e); return err })
+func (c crashAccounts) SetStatus(ctx context.Context, id int64, s account.StatusChange, e account.Event, mails ...mail.Message) (a *account.Account, err error) {
+	err = c.step("status", func() error { a, err = c.Store.SetStatus(ctx, id, s, e, mails...); return err })
 	return a, err
 }
 

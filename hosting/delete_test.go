@@ -8,7 +8,11 @@ import (
 	"time"
 
 	"nestbox/account"
+	"nestbox/auth"
+	"nestbox/hosting"
 	"nestbox/internal/pdstest"
+	"nestbox/mail"
+	"nestbox/ratelimit"
 )
 
 // TestDeleteDue: an account is deleted when its owner wished, unless it was
@@ -17,9 +21,9 @@ func TestDeleteDue(t *testing.T) {
 	p := newPlace(t)
 	deactivate := func(a *account.Account, after time.Duration) {
 		t.Helper()
-		c := account.StatusChange{Deactivated: new(true), DeleteAfter: p.clock().Add(after)}
+		c := account.StatusChange{Deactivated: new(true), DeleteAfter: new(p.clock().Add(after))}
 		if after == 0 {
-			c.DeleteAfter = time.Time{}
+			c.DeleteAfter = nil
 		}
 		if _, err := p.Accounts.SetStatus(t.Context(), a.ID, c, account.NewEvent(t.Context(), p.clock(), account.EventDeactivated, account.ActorOwner)); err != nil {
 			t.Fatal(err)
@@ -104,4 +108,72 @@ func TestDeleteAccount(t *testing.T) {
 		t.Errorf("another account: %d %s", a.Status, a.Body)
 	}
 	s.SignUp(t, "alice")
+}
+
+// TestDeletionGrace: deactivateAccount deletes nothing before there was time to read
+// of it, and the owner is told of each thing that is new, but not without end.
+func TestDeletionGrace(t *testing.T) {
+	p := newPlace(t)
+	p.DeleteGrace = 7 * 24 * time.Hour
+	p.Notices, p.Limits = &account.Notices{Templates: &mail.Templates{Hostname: "localhost"}}, ratelimit.New(1000, p.clock)
+	a := p.mustCreate("alice")
+	week := p.clock().Add(p.DeleteGrace).UTC()
+	for _, step := range []struct{ what, after, due, told string }{
+		{"no date", "", "", "Your account was deactivated"},
+		{"no date again", "", "", ""},
+		{"long ago", "2000-01-01T00:00:00Z", "2026-03-08T12:00:00Z", "Your account will be deleted"},
+		{"now", "2026-03-01T12:00:00Z", "2026-03-08T12:00:00Z", ""},
+		{"later", "2026-05-01T00:00:00+02:00", "2026-04-30T22:00:00Z", "Your account will be deleted"},
+		{"later again", "2026-04-30T22:00:00Z", "2026-04-30T22:00:00Z", ""},
+		{"never", "", "", "Your account was deactivated"},
+		{"at once", "2026-03-01T12:00:01Z", "2026-03-08T12:00:00Z", "Your account will be deleted"},
+	} {
+		if _, err := p.DeactivateAccount(t.Context(), auth.FullOrTakendownCaller{Access: auth.Access{DID: a.DID}}, hosting.DeactivateInput{DeleteAfter: step.after}); err != nil {
+			t.Fatalf("%s: %v", step.what, err)
+		}
+		now, err := p.Accounts.ByDID(t.Context(), a.DID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		due := ""
+		if !now.DeleteAfter.IsZero() {
+			due = now.DeleteAfter.UTC().Format(time.RFC3339)
+		}
+		if due != step.due || now.Status() != account.Deactivated {
+			t.Errorf("%s: %s, to be deleted at %q, want %q", step.what, now.Status(), due, step.due)
+		}
+		told := ""
+		for _, m := range p.mails() {
+			told = m.Subject
+			if strings.Contains(m.Subject, "deleted") && !strings.Contains(m.Text, now.DeleteAfter.UTC().Format(time.RFC1123)) {
+				t.Errorf("%s: %s", step.what, m.Text)
+			}
+		}
+		if told != step.told {
+			t.Errorf("%s: told %q, want %q", step.what, told, step.told)
+		}
+	}
+	for _, step := range []struct {
+		at   time.Time
+		left bool
+	}{{week.Add(-time.Second), true}, {week, false}} {
+		p.now.Store(step.at.UnixMilli())
+		if err := p.DeleteDue(t.Context()); err != nil || p.exists("alice") != step.left {
+			t.Errorf("at %s: %v, %v left", step.at, err, p.exists("alice"))
+		}
+	}
+
+	a = p.mustCreate("alice")
+	caller := auth.FullOrTakendownCaller{Access: auth.Access{DID: a.DID}}
+	told := 0
+	for i := range 30 {
+		in := hosting.DeactivateInput{DeleteAfter: p.clock().AddDate(1, 0, i).Format(time.RFC3339)}
+		if _, err := p.DeactivateAccount(t.Context(), caller, in); err != nil {
+			t.Fatal(err)
+		}
+		told += len(p.mails())
+	}
+	if told != 10 {
+		t.Errorf("told %d times within an hour, want 10", told)
+	}
 }

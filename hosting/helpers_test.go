@@ -21,6 +21,7 @@ import (
 	"nestbox/hosting"
 	"nestbox/identity"
 	"nestbox/internal/seal"
+	"nestbox/mail"
 	"nestbox/plc/directory"
 	"nestbox/repo"
 	"nestbox/store/sqlite"
@@ -209,6 +210,22 @@ func (p *place) create(handle, invite string) (*account.Account, error) {
 	return p.Create(p.t.Context(), hosting.NewAccount{
 		Handle: handle + ".test", Email: handle + "@example.com", Password: "correct-horse-battery", InviteCode: invite,
 	})
+}
+
+// mails takes what waits in the outbox.
+func (p *place) mails() []mail.Queued {
+	p.t.Helper()
+	outbox := sqlite.Outbox{DB: p.db}
+	mails, err := outbox.Due(p.t.Context(), p.clock(), 100)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for _, m := range mails {
+		if err := outbox.Done(p.t.Context(), m.ID); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	return mails
 }
 
 // pending are the reservations that nobody has settled.

@@ -54,7 +54,7 @@ type (
 func (s *Service) GetRecommendedDIDCredentials(ctx context.Context, caller auth.StandardCaller, _ xrpc.None) (Credentials, error) {
 	a, err := s.Accounts.ByDID(ctx, caller.DID)
 	if err != nil {
-		return Credentials{}, statusError(err)
+		return Credentials{}, StatusError(err)
 	}
 	server, err := s.RotationKey.PublicKey()
 	if err != nil {
@@ -96,7 +96,7 @@ func (s *Service) SignPLCOperation(ctx context.Context, caller auth.FullOrTakend
 	}
 	a, err := s.Accounts.ByDID(ctx, caller.DID)
 	if err != nil {
-		return SignOutput{}, statusError(err)
+		return SignOutput{}, StatusError(err)
 	}
 	proof, err := s.Codes.Check(ctx, a, account.PurposePLCOperation, in.Token)
 	if err != nil {
@@ -147,7 +147,7 @@ func (s *Service) sign(ctx context.Context, did syntax.DID, c plc.Change) (*didp
 func (s *Service) SubmitPLCOperation(ctx context.Context, caller auth.StandardCaller, in SubmitInput) (xrpc.None, error) {
 	a, err := s.Accounts.ByDID(ctx, caller.DID)
 	if err != nil {
-		return xrpc.None{}, statusError(err)
+		return xrpc.None{}, StatusError(err)
 	}
 	op, err := plc.Decode(in.Operation)
 	if err != nil || op.Regular == nil {
@@ -224,5 +224,5 @@ func (s *Service) refresh(ctx context.Context, a *account.Account) error {
 	if err != nil {
 		return err
 	}
-	return s.Documents.Announce(ctx, a.ID, d.Raw, d.Handle() != a.Handle, s.now())
+	return s.Documents.Announce(ctx, a.ID, d.Raw, s.handleInvalid(a, d.Handle()), s.now())
 }

@@ -40,6 +40,9 @@ type Settings struct {
 	SignupsPerHour int
 	// RelayLimit is how many accounts of a host relays take, 0 where nobody counts.
 	RelayLimit int64
+	// DeleteGrace is how long a deactivated account stays at least before it is
+	// deleted, whatever deleteAfter says.
+	DeleteGrace time.Duration
 	// RecoveryKey (did:key) goes before the server's own among the rotation keys
 	// of new accounts; empty for none.
 	RecoveryKey string

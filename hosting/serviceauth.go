@@ -67,7 +67,7 @@ func (s *Service) GetServiceAuth(ctx context.Context, caller auth.StandardOrTake
 	}
 	a, err := s.Accounts.ByDID(ctx, caller.DID)
 	if err != nil {
-		return ServiceAuthOutput{}, statusError(err)
+		return ServiceAuthOutput{}, StatusError(err)
 	}
 	key, err := s.Keys.SigningKey(ctx, a.ID)
 	if errors.Is(err, account.ErrNotFound) {

@@ -13,6 +13,7 @@ import (
 	"nestbox/account"
 	"nestbox/auth"
 	"nestbox/identity"
+	"nestbox/mail"
 	"nestbox/ratelimit"
 	"nestbox/repo"
 	"nestbox/xrpc"
@@ -175,40 +176,82 @@ type DeactivateInput struct {
 	DeleteAfter string `json:"deleteAfter,omitzero"`
 }
 
+// deactivations limits the notices of one account's deactivations.
+var deactivations = ratelimit.Limit{Name: "deactivations", Points: 10, Window: time.Hour}
+
 // DeactivateAccount is com.atproto.server.deactivateAccount. No session ends;
-// writes are refused from now on.
+// writes are refused from now on. deleteAfter is a wish, as the Lexicon has it: an
+// access token alone does not delete, so the account stays for DeleteGrace, and its
+// owner is told.
 func (s *Service) DeactivateAccount(ctx context.Context, caller auth.FullOrTakendownCaller, in DeactivateInput) (xrpc.None, error) {
-	c := account.StatusChange{Deactivated: new(true)}
+	var after time.Time
 	if in.DeleteAfter != "" {
 		at, err := syntax.ParseDatetimeLenient(in.DeleteAfter)
 		if err != nil {
 			return xrpc.None{}, xrpc.InvalidRequest("Invalid datetime at $.deleteAfter")
 		}
-		c.DeleteAfter = at.Time()
+		after = at.Time().UTC()
+		if soonest := s.now().Add(s.DeleteGrace); after.Before(soonest) {
+			after = soonest
+		}
 	}
-	return s.setStatus(ctx, caller.DID, c, account.EventDeactivated)
+	a, err := s.Accounts.ByDID(ctx, caller.DID)
+	if err != nil {
+		return xrpc.None{}, StatusError(err)
+	}
+	e := account.NewEvent(ctx, s.now(), account.EventDeactivated, account.ActorOwner)
+	notice, when := mail.NoticeDeactivated, ""
+	if !after.IsZero() {
+		notice, when = mail.NoticeDeletion, after.Format(time.RFC1123)
+		e.Reason = "to be deleted after " + after.Format(time.RFC3339)
+	}
+	var mails []mail.Message
+	if news := a.DeactivatedAt.IsZero() || !after.Equal(a.DeleteAfter); news && s.Limits.Take(a.DID.String(), deactivations).Allowed {
+		mails = s.Notices.Of(a, notice, e, when)
+	}
+	_, err = s.Accounts.SetStatus(ctx, a.ID, account.StatusChange{Deactivated: new(true), DeleteAfter: &after}, e, mails...)
+	return xrpc.None{}, StatusError(err)
 }
 
 // ActivateAccount is com.atproto.server.activateAccount: only for who is, by
 // their DID document, at home here.
 func (s *Service) ActivateAccount(ctx context.Context, caller auth.FullCaller, _ xrpc.None) (xrpc.None, error) {
 	a, err := s.Accounts.ByDID(ctx, caller.DID)
-	if err != nil {
-		return xrpc.None{}, statusError(err)
+	if err == nil {
+		err = s.Activate(ctx, a, account.NewEvent(ctx, s.now(), account.EventActivated, account.ActorOwner))
 	}
-	d, err := s.pointsHere(ctx, a)
-	if err != nil {
-		return xrpc.None{}, statusError(err)
-	}
-	if err := s.Documents.SaveDocument(ctx, a.ID, d.Raw, d.Handle() != a.Handle, s.now()); err != nil {
-		return xrpc.None{}, xrpc.Unavailable(err)
-	}
-	return s.setStatus(ctx, caller.DID, account.StatusChange{Deactivated: new(false)}, account.EventActivated)
+	return xrpc.None{}, StatusError(err)
 }
 
-// statusError is an error of an account's change of status for the client.
-func statusError(err error) error {
+// Activate brings a deactivated account back, whose DID document must name this
+// server and the account's key. Errors are for StatusError.
+func (s *Service) Activate(ctx context.Context, a *account.Account, e account.Event) error {
+	d, err := s.pointsHere(ctx, a)
+	if err != nil {
+		return err
+	}
+	if err := s.Documents.SaveDocument(ctx, a.ID, d.Raw, s.handleInvalid(a, d.Handle()), s.now()); err != nil {
+		return err
+	}
+	_, err = s.Accounts.SetStatus(ctx, a.ID, account.StatusChange{Deactivated: new(false)}, e)
+	return err
+}
+
+// handleInvalid says whether an account's handle is known not to verify, by the one
+// that its document names. Whether a handle outside of this server's domains leads
+// here, the check of identities finds out.
+func (s *Service) handleInvalid(a *account.Account, named syntax.Handle) bool {
+	if named != a.Handle {
+		return true
+	}
+	return a.HandleInvalid && !account.IsServiceHandle(a.Handle, s.Domains)
+}
+
+// StatusError is an error of an account's change of status for the client.
+func StatusError(err error) error {
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, account.ErrNotFound):
 		return auth.ErrExpired() // deleted since the caller was proven
 	case errors.Is(err, errNotRegistered), errors.Is(err, errRotationKey), errors.Is(err, errEndpoint), errors.Is(err, errSigningKey):
@@ -216,17 +259,6 @@ func statusError(err error) error {
 	default:
 		return xrpc.Unavailable(err)
 	}
-}
-
-func (s *Service) setStatus(ctx context.Context, did syntax.DID, c account.StatusChange, kind account.EventKind) (xrpc.None, error) {
-	a, err := s.Accounts.ByDID(ctx, did)
-	if err == nil {
-		_, err = s.Accounts.SetStatus(ctx, a.ID, c, account.NewEvent(ctx, s.now(), kind, account.ActorOwner))
-	}
-	if err != nil {
-		return xrpc.None{}, statusError(err)
-	}
-	return xrpc.None{}, nil
 }
 
 // StatusOutput is what checkAccountStatus answers: what it takes to see whether

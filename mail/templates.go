@@ -167,6 +167,8 @@ const (
 	NoticeAppPassword NoticeKind = "app-password"
 	NoticeFactorOn    NoticeKind = "factor-on"
 	NoticeFactorOff   NoticeKind = "factor-off"
+	NoticeDeactivated NoticeKind = "deactivated"
+	NoticeDeletion    NoticeKind = "deletion"
 )
 
 // Notice tells an account's owner what happened to it.
@@ -178,8 +180,8 @@ type Notice struct {
 	ByOperator bool
 	// Network and Client say where it came from; empty where it is not known.
 	Network, Client string
-	// Detail is the new address or handle, the app password's name, or what was
-	// used to sign in.
+	// Detail is the new address or handle, the app password's name, what was used to
+	// sign in, or when the account will be deleted.
 	Detail string
 }
 
@@ -228,6 +230,10 @@ func (n *Notice) words() (title, before, detail string) {
 		return "Sign-in codes are on", "Signing in to " + who + " with its password now also takes a code that is sent by email. App passwords go on without.", ""
 	case NoticeFactorOff:
 		return "Sign-in codes are off", "Signing in to " + who + " takes no code any more, only the password.", ""
+	case NoticeDeactivated:
+		return "Your account was deactivated", "Nobody can see " + who + " any more, nor what it has posted, until it is activated in an app again.", ""
+	case NoticeDeletion:
+		return "Your account will be deleted", "Somebody who is signed in to " + who + " has deactivated it, and wants it deleted with all that is in it. To keep it, sign in and activate it again before then.", "Not before"
 	default:
 		return "Your account was changed", "Something was changed about " + who + ".", "What"
 	}

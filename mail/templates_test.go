@@ -20,7 +20,7 @@ func every(t *mail.Templates) map[string]mail.Message {
 		"admin": t.FromAdmin(to, "Hello", "One\n\nTwo"), "test": t.Test(to),
 	}
 	for _, kind := range []mail.NoticeKind{
-		mail.NoticeSignIn, mail.NoticePassword, mail.NoticeEmail, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff,
+		mail.NoticeSignIn, mail.NoticePassword, mail.NoticeEmail, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff, mail.NoticeDeactivated, mail.NoticeDeletion,
 	} {
 		all["notice of "+string(kind)] = t.Notice(to, mail.Notice{Kind: kind, Handle: handle, At: start, Network: "192.0.2.7", Client: "Firefox on Linux", Detail: "the detail"})
 	}

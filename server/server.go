@@ -243,7 +243,7 @@ func (s *Server) build(ctx context.Context) error {
 		Settings: hosting.Settings{
 			DID: s.DID, URL: s.URL, Hostname: c.Hostname, Domains: c.HandleDomains, InviteRequired: c.InviteRequired,
 			MigrationOnly: c.Signup == config.SignupMigrationOnly, Closed: c.Signup == config.SignupClosed,
-			SignupsPerHour: int(c.SignupsPerHour), RelayLimit: c.RelayAccountLimit,
+			SignupsPerHour: int(c.SignupsPerHour), RelayLimit: c.RelayAccountLimit, DeleteGrace: deleteGrace(c.DevMode),
 			RecoveryKey: c.RecoveryDIDKey, RotationKey: rotation, PrivacyPolicyURL: c.PrivacyPolicyURL,
 			TermsOfServiceURL: c.TermsOfServiceURL, ContactEmail: c.ContactEmail, BlobUploadLimit: c.BlobUploadLimit,
 		},
@@ -267,6 +267,15 @@ func (s *Server) build(ctx context.Context) error {
 		Unlimited: s.unlimited, Admit: admit(limits), Log: log, Now: now,
 	}
 	return nil
+}
+
+// deleteGrace is hosting.Settings.DeleteGrace: time to read mail in, but for who
+// develops a client.
+func deleteGrace(dev bool) time.Duration {
+	if dev {
+		return 0
+	}
+	return 7 * 24 * time.Hour
 }
 
 // notedSessions bounds how many refused refreshes are remembered as written

@@ -277,7 +277,7 @@ func (db Accounts) RevokeAppPassword(ctx context.Context, id int64, name string,
 }
 
 // SetStatus implements account.Store.
-func (db Accounts) SetStatus(ctx context.Context, id int64, c account.StatusChange, e account.Event) (*account.Account, error) {
+func (db Accounts) SetStatus(ctx context.Context, id int64, c account.StatusChange, e account.Event, mails ...mail.Message) (*account.Account, error) {
 	var now *account.Account
 	err := db.update(ctx, id, func(tx *groupcommit.Tx, a *account.Account) error {
 		next, endSessions := a.With(c, e.At)
@@ -308,7 +308,7 @@ func (db Accounts) SetStatus(ctx context.Context, id int64, c account.StatusChan
 		if err := logChange(tx, db.DB, a, now, e.At); err != nil {
 			return err
 		}
-		return insertEvent(tx.Conn, id, e)
+		return noteAndTell(tx, db.DB, id, e, mails)
 	})
 	if err != nil {
 		return nil, err

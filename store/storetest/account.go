@@ -174,7 +174,7 @@ func testAccountStatus(t *testing.T, s Stores) {
 		return got
 	}
 	st := signIn(t, s, a)
-	if got := set(account.StatusChange{Deactivated: new(true), DeleteAfter: at(60)}, account.EventDeactivated); got.Status() != account.Deactivated || !got.DeleteAfter.Equal(at(60)) {
+	if got := set(account.StatusChange{Deactivated: new(true), DeleteAfter: new(at(60))}, account.EventDeactivated); got.Status() != account.Deactivated || !got.DeleteAfter.Equal(at(60)) {
 		t.Errorf("%+v", got)
 	}
 	if got := set(account.StatusChange{Suspended: new(true)}, account.EventSuspended); got.Status() != account.Suspended || got.DeactivatedAt.IsZero() {
@@ -292,7 +292,7 @@ func testAccountCache(t *testing.T, s Stores) {
 		})
 	}
 	for i := range int64(300) {
-		c := account.StatusChange{Deactivated: new(true), DeleteAfter: at(int(i))}
+		c := account.StatusChange{Deactivated: new(true), DeleteAfter: new(at(int(i)))}
 		if _, err := s.Accounts.SetStatus(t.Context(), a.ID, c, event(account.EventDeactivated)); err != nil {
 			t.Error(err)
 		}
