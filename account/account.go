@@ -80,6 +80,10 @@ func (a *Account) Status() Status {
 	}
 }
 
+// Hidden says whether the account's handle leads nowhere: it was taken down, or its
+// owner has deactivated it.
+func (a *Account) Hidden() bool { return !a.TakendownAt.IsZero() || !a.DeactivatedAt.IsZero() }
+
 // ShownHandle is the handle as clients may be shown it: the one that does not
 // verify is handle.invalid, since an empty or malformed one makes them throw
 // the whole answer away.
@@ -240,7 +244,7 @@ type Store interface {
 	// now. A takedown ends every session in the same transaction. Where the
 	// status that the network sees is another one, the event log gets it; of an
 	// account that its owner activates, its identity and where its repository is
-	// as well.
+	// as well. The identity of one that is no longer Hidden is due for a check.
 	SetStatus(ctx context.Context, id int64, c StatusChange, e Event, mails ...mail.Message) (*Account, error)
 	// Delete removes the account and all that hangs on it, mails that wait for its
 	// address too, at once or in steps that begin now, and has the event log say so. Unknown: ErrNotFound.

@@ -127,7 +127,7 @@ func (s *Service) checkHandle(ctx context.Context, did syntax.DID, h syntax.Hand
 		}
 		return err
 	}
-	switch found, err := s.Resolver.FreshHandle(ctx, h); {
+	switch found, err := s.Resolver.ProvenHandle(ctx, h); {
 	case errors.Is(err, identity.ErrHandleNotFound), errors.Is(err, identity.ErrHandleConflict), err == nil && found != did:
 		return errHandleProof
 	default:

@@ -159,6 +159,7 @@ func (s *Service) nameHandle(ctx context.Context, did syntax.DID, h syntax.Handl
 }
 
 func (s *Service) finishHandle(ctx context.Context, a *account.Account, c HandleChange, document []byte) error {
+	s.Resolver.Keep(a.DID, document)
 	e := account.NewEvent(ctx, s.now(), account.EventHandleChanged, c.By)
 	e.Reason = c.Handle.String()
 	var mails []mail.Message

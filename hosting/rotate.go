@@ -95,6 +95,7 @@ func (s *Service) switchKey(ctx context.Context, c KeyChange, by account.Actor, 
 		if err != nil {
 			return err // what the directory has done Resume will see
 		}
+		s.Resolver.Keep(c.DID, document)
 		e := account.NewEvent(ctx, s.now(), account.EventKeyChanged, by)
 		err = s.Rotations.FinishKey(ctx, c, document, resigned, e)
 		s.Keys.Drop(c.AccountID)

@@ -229,6 +229,7 @@ func (s *Service) repointOne(ctx context.Context, a *account.Account, documents 
 	if err != nil {
 		return err
 	}
+	s.Resolver.Keep(a.DID, doc)
 	return documents.SaveDocument(ctx, a.ID, doc, a.HandleInvalid, s.now())
 }
 

@@ -15,7 +15,7 @@ const (
 	checkAge   = 24 * time.Hour
 	checkEvery = 5 * time.Minute
 	checkBatch = 1000
-	// giveUp is after how many failures in a row a directory is left alone.
+	// giveUp is after how many failures in a row the PLC directory is left alone.
 	giveUp = 10
 )
 
@@ -46,8 +46,9 @@ func (c *Checker) Run(ctx context.Context) {
 
 // Round checks the accounts that are due, and returns the first failure. An
 // account that cannot be checked while others can is asked for again a day
-// later, so that it is in nobody's way. A directory that answers nothing is left
-// alone: what could not be asked is due again.
+// later, so that it is in nobody's way; so is each did:web, whose host is its own. A
+// PLC directory that answers nothing is left alone: what could not be asked is due
+// again.
 func (c *Checker) Round(ctx context.Context) error {
 	due, err := c.Store.Due(ctx, c.Now().Add(-checkAge), checkBatch)
 	if err != nil {
@@ -56,39 +57,52 @@ func (c *Checker) Round(ctx context.Context) error {
 	var first error
 	var failed []Subject
 	for _, s := range due {
-		if len(failed) == giveUp {
-			return first
-		}
-		if err := c.Check(ctx, s); err != nil {
-			if first == nil {
-				first = fmt.Errorf("check %s: %w", s.DID, err)
-			}
-			failed = append(failed, s)
+		registered := s.DID.Method() == "plc"
+		if registered && len(failed) == giveUp {
 			continue
 		}
-		for _, s := range failed {
-			if err := c.Store.SaveDocument(ctx, s.AccountID, s.Document, s.HandleInvalid, c.Now()); err != nil {
+		err := c.Check(ctx, s)
+		if ctx.Err() != nil {
+			return err
+		}
+		if err != nil && first == nil {
+			first = fmt.Errorf("check %s: %w", s.DID, err)
+		}
+		var late []Subject
+		switch {
+		case registered && err != nil:
+			failed = append(failed, s)
+		case registered:
+			late, failed = failed, nil
+		case err != nil:
+			late = []Subject{s}
+		}
+		for _, s := range late {
+			if err := c.Store.SaveCheck(ctx, s, s.Document, s.HandleInvalid, c.Now()); err != nil {
 				return err
 			}
 		}
-		failed = nil
 	}
 	return first
 }
 
 // Check asks for one account's DID document and stores it, with whether its
 // handle is still claimed there and leads back to the DID. Where nobody says where
-// it leads, what was found before holds.
+// it leads, or the account is hidden, what was found before holds.
 func (c *Checker) Check(ctx context.Context, s Subject) error {
 	d, err := c.Resolver.Fresh(ctx, s.DID)
 	switch {
 	case errors.Is(err, ErrNotRegistered):
-		return c.Store.SaveDocument(ctx, s.AccountID, s.Document, true, c.Now())
+		return c.Store.SaveCheck(ctx, s, s.Document, true, c.Now())
 	case err != nil:
 		return err
 	}
 	invalid := d.Handle() != s.Handle.Normalize()
-	if !invalid {
+	switch {
+	case invalid:
+	case s.Hidden:
+		invalid = s.HandleInvalid
+	default:
 		switch back, err := c.Resolver.ProvenHandle(ctx, s.Handle); {
 		case err == nil:
 			invalid = back != s.DID
@@ -100,7 +114,7 @@ func (c *Checker) Check(ctx context.Context, s Subject) error {
 			invalid = s.HandleInvalid
 		}
 	}
-	return c.Store.SaveDocument(ctx, s.AccountID, d.Raw, invalid, c.Now())
+	return c.Store.SaveCheck(ctx, s, d.Raw, invalid, c.Now())
 }
 
 // PDSEndpoint returns the URL of the host that a DID document names, or "".

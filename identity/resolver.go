@@ -120,6 +120,14 @@ func (r *Resolver) Fresh(ctx context.Context, did syntax.DID) (*Document, error)
 	return r.documents.renew(ctx, did.String())
 }
 
+// Keep remembers a document that a directory has taken from this server: what was
+// known before is old.
+func (r *Resolver) Keep(did syntax.DID, raw []byte) {
+	if d, err := ParseDocument(did, raw); err == nil {
+		r.documents.keep(did.String(), cached[*Document]{value: d, at: r.options.Now()})
+	}
+}
+
 // Handle returns the DID that a handle leads to: ErrHandleNotFound,
 // ErrHandleConflict. Whether the DID's document names the handle is another
 // question.

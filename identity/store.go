@@ -16,8 +16,12 @@ type Subject struct {
 	SigningKey string
 	// Document is the DID document as last seen, JSON.
 	Document []byte
-	// HandleInvalid is what the last check found.
+	// HandleInvalid is what the last check found, at CheckedAt: zero for none that
+	// counts.
 	HandleInvalid bool
+	CheckedAt     time.Time
+	// Hidden: see account.Account.
+	Hidden bool
 }
 
 // Store keeps what the network says of our accounts' identities. Every method
@@ -31,6 +35,10 @@ type Store interface {
 	// A document that says something else than the stored one is told of by an
 	// identity event, in the same transaction.
 	SaveDocument(ctx context.Context, accountID int64, document []byte, handleInvalid bool, at time.Time) error
+	// SaveCheck is SaveDocument of what a check has found, but stores nothing where
+	// the account's handle, key, visibility or document changed since Due returned
+	// the Subject: what was asked before that is old.
+	SaveCheck(ctx context.Context, s Subject, document []byte, handleInvalid bool, at time.Time) error
 	// Doubt makes an account due: its document is about to change, and may be known
 	// to nobody here if this process ends.
 	Doubt(ctx context.Context, accountID int64) error

@@ -85,7 +85,7 @@ func (s *Server) lookupHandle(ctx context.Context, h syntax.Handle) (syntax.DID,
 	if err != nil {
 		return "", err
 	}
-	if st := a.Status(); st == account.Takendown || st == account.Deactivated {
+	if a.Hidden() {
 		return "", nil
 	}
 	return a.DID, nil

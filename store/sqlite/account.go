@@ -305,6 +305,11 @@ func (db Accounts) SetStatus(ctx context.Context, id int64, c account.StatusChan
 		if now, err = findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
 			return err
 		}
+		if a.Hidden() && !now.Hidden() {
+			if err := doubt(tx.Conn, id); err != nil {
+				return err
+			}
+		}
 		if err := logChange(tx, db.DB, a, now, e.At); err != nil {
 			return err
 		}

@@ -25,13 +25,15 @@ var _ identity.Store = Identities{}
 func (db Identities) Due(ctx context.Context, before time.Time, limit int) ([]identity.Subject, error) {
 	var out []identity.Subject
 	err := db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, `SELECT a.id, a.did, a.handle, a.signing_key, i.document, i.handle_invalid
+		return query(c, `SELECT a.id, a.did, a.handle, a.signing_key, i.document, i.handle_invalid, i.checked_at,
+				a.takendown_at IS NOT NULL OR a.deactivated_at IS NOT NULL
 			FROM identity i JOIN account a ON a.id = i.account_id WHERE i.checked_at < ? OR i.checked_at IS NULL ORDER BY i.checked_at LIMIT ?`,
 			func(s *sqlite.Stmt) { bindTime(s, 1, before); s.BindInt64(2, int64(limit)) },
 			func(r *sqlite.Stmt) error {
 				out = append(out, identity.Subject{
 					AccountID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), Handle: syntax.Handle(r.ColumnText(2)),
 					SigningKey: r.ColumnText(3), Document: columnBytes(r, 4), HandleInvalid: r.ColumnBool(5),
+					CheckedAt: columnTime(r, 6), Hidden: r.ColumnBool(7),
 				})
 				return nil
 			})
@@ -44,33 +46,49 @@ func (db Identities) Due(ctx context.Context, before time.Time, limit int) ([]id
 
 // SaveDocument implements identity.Store.
 func (db Identities) SaveDocument(ctx context.Context, accountID int64, document []byte, handleInvalid bool, at time.Time) error {
-	return db.save(ctx, accountID, document, handleInvalid, at, func(was []byte) bool { return !sameJSON(was, document) })
+	return Accounts(db).update(ctx, accountID, func(tx *groupcommit.Tx, a *account.Account) error {
+		return save(tx, db.DB, a, document, handleInvalid, at, false)
+	})
+}
+
+// SaveCheck implements identity.Store.
+func (db Identities) SaveCheck(ctx context.Context, s identity.Subject, document []byte, handleInvalid bool, at time.Time) error {
+	return Accounts(db).update(ctx, s.AccountID, func(tx *groupcommit.Tx, a *account.Account) error {
+		if a.Handle != s.Handle || a.SigningKey != s.SigningKey || a.Hidden() != s.Hidden || !a.IdentityCheckedAt.Equal(s.CheckedAt) || !bytes.Equal(a.Document, s.Document) {
+			return nil
+		}
+		return save(tx, db.DB, a, document, handleInvalid, at, false)
+	})
 }
 
 // Doubt implements identity.Store.
 func (db Identities) Doubt(ctx context.Context, accountID int64) error {
-	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		_, err := change(tx.Conn, "UPDATE identity SET checked_at = NULL WHERE account_id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, accountID) })
-		if err != nil {
-			return fmt.Errorf("doubt DID document: %w", err)
-		}
-		return nil
-	})
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error { return doubt(tx.Conn, accountID) })
+}
+
+func doubt(c *sqlite.Conn, accountID int64) error {
+	_, err := change(c, "UPDATE identity SET checked_at = NULL WHERE account_id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, accountID) })
+	if err != nil {
+		return fmt.Errorf("doubt DID document: %w", err)
+	}
+	return nil
 }
 
 // Announce implements identity.Store.
 func (db Identities) Announce(ctx context.Context, accountID int64, document []byte, handleInvalid bool, at time.Time) error {
-	return db.save(ctx, accountID, document, handleInvalid, at, func([]byte) bool { return true })
+	return Accounts(db).update(ctx, accountID, func(tx *groupcommit.Tx, a *account.Account) error {
+		return save(tx, db.DB, a, document, handleInvalid, at, true)
+	})
 }
 
-// save stores a document, and tells of it where news says so of the one before.
-func (db Identities) save(ctx context.Context, accountID int64, document []byte, handleInvalid bool, at time.Time, news func(was []byte) bool) error {
-	return Accounts(db).update(ctx, accountID, func(tx *groupcommit.Tx, a *account.Account) error {
-		if err := saveDocument(tx.Conn, accountID, document, handleInvalid, at); err != nil || !news(a.Document) {
-			return err
-		}
-		return logIdentity(tx, db.DB, a, at)
-	})
+// save stores a document, and tells of it where it says something new, or in any
+// case.
+func save(tx *groupcommit.Tx, db *DB, a *account.Account, document []byte, handleInvalid bool, at time.Time, tell bool) error {
+	tell = tell || !sameJSON(a.Document, document)
+	if err := saveDocument(tx.Conn, a.ID, document, handleInvalid, at); err != nil || !tell {
+		return err
+	}
+	return logIdentity(tx, db, a, at)
 }
 
 // sameJSON says whether two documents say the same, however they are written.
