@@ -91,11 +91,17 @@ func (p *place) resumeHandles() {
 func TestSetHandle(t *testing.T) {
 	p := newPlace(t)
 	a := p.mustCreate("alice")
+	if _, err := p.Resolver.DID(t.Context(), a.DID); err != nil {
+		t.Fatal(err)
+	}
 	before := p.identities(a.DID)
 	if err := p.SetHandle(t.Context(), a, "Alice2.test", account.ActorOwner); err != nil {
 		t.Fatal(err)
 	}
 	p.wantHandle("another one", a.DID, "alice2.test")
+	if d, err := p.Resolver.DID(t.Context(), a.DID); err != nil || d.Handle() != "alice2.test" {
+		t.Errorf("what is known of the document: %+v, %v", d, err)
+	}
 	if n := p.identities(a.DID) - before; n != 1 {
 		t.Errorf("%d events of the identity", n)
 	}
@@ -154,6 +160,12 @@ func TestSetHandleOwnDomain(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.wantHandle("proven", a.DID, handle)
+
+	// It leads to another account here now; the first one still has it.
+	p.txt["_atproto."+handle] = []string{"did=" + b.DID.String()}
+	if err := p.SetHandle(t.Context(), b, handle, account.ActorOwner); !errors.Is(err, account.ErrHandleTaken) {
+		t.Errorf("a domain that another account here has: %v", err)
+	}
 }
 
 // crashHandles is a HandleStore whose process dies at a step: before the step is

@@ -111,6 +111,9 @@ func TestRotateKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.wantKey("rotated", a, was, true)
+	if d, err := p.Resolver.DID(t.Context(), a.DID); err != nil || d.SigningKey() == was {
+		t.Errorf("what is known of the document: %+v, %v", d, err)
+	}
 	if p.identities(a.DID) != identities+1 || p.syncs(a) != syncs+1 {
 		t.Errorf("%d events of the identity, %d of the repository", p.identities(a.DID)-identities, p.syncs(a)-syncs)
 	}

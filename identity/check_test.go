@@ -357,7 +357,7 @@ func TestCheckOwnDomain(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = db.Close() })
 	const handle = "carol.example.com"
-	id := hosted(t, db, didB, handle)
+	id := hosted(t, db, didB, handle, "x@example.com")
 	c := &identity.Checker{Store: sqlite.Identities{DB: db}, Resolver: n.Resolver, Now: n.clock, Log: slog.New(slog.DiscardHandler)}
 	n.documents[didB.String()] = document(didB, handle)
 	for _, step := range []struct {
@@ -402,11 +402,11 @@ func TestCheckOwnDomain(t *testing.T) {
 }
 
 // hosted makes an account with a handle of any domain.
-func hosted(t *testing.T, db *sqlite.DB, did syntax.DID, handle syntax.Handle) int64 {
+func hosted(t *testing.T, db *sqlite.DB, did syntax.DID, handle syntax.Handle, email string) int64 {
 	t.Helper()
 	store := sqlite.Hosting{DB: db}
 	id, err := store.Reserve(t.Context(), hosting.Pending{
-		DID: did, Handle: handle, Email: "x@example.com", PasswordHash: "x", SigningKey: "x", SigningKeySealed: []byte("x"),
+		DID: did, Handle: handle, Email: email, PasswordHash: "x", SigningKey: "x", SigningKeySealed: []byte("x"),
 		Operation: []byte("{}"), CreatedAt: time.Now(),
 	})
 	if err != nil {
