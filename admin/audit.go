@@ -167,11 +167,18 @@ func (s *Service) setTakedown(ctx context.Context, a ContentArgs) (TakedownLine,
 	if err != nil {
 		return TakedownLine{}, err
 	}
-	if err := s.TakedownContent(ctx, acc.DID, subject, Measure{Applied: a.Applied, Ref: a.Ref}); err != nil {
-		return TakedownLine{}, err
-	}
 	c, err := s.Store.Content(ctx, acc.ID, subject)
 	if err != nil {
+		return TakedownLine{}, err
+	}
+	t := Takedown{Subject: subject, Ref: a.Ref}
+	if c.CID.Defined() {
+		t.CID = c.CID.String()
+	}
+	if err := s.TakedownContent(ctx, acc.DID, t, a.Applied); err != nil {
+		return TakedownLine{}, err
+	}
+	if c, err = s.Store.Content(ctx, acc.ID, subject); err != nil {
 		return TakedownLine{}, err
 	}
 	if c.Takedown == nil {

@@ -182,10 +182,10 @@ func (s *Service) Commands() map[string]Command {
 		"keys.list":       command(s.listKeys),
 		"keys.rotate":     command(s.rotateKey),
 		"keys.retire": command(func(ctx context.Context, a KeyArgs) (Done, error) {
-			if err := s.Keyring.Retire(a.ID); err != nil {
+			if err := s.Store.Note(ctx, s.action(ctx, ActionKeyRetired, "", a.ID, "")); err != nil {
 				return Done{}, err
 			}
-			return Done{}, s.Store.Note(ctx, s.action(ctx, ActionKeyRetired, "", a.ID, ""))
+			return Done{}, s.Keyring.Retire(a.ID)
 		}),
 	}
 }
@@ -255,7 +255,7 @@ func (s *Service) createAccount(ctx context.Context, a CreateArgs) (AccountLine,
 	}
 	line := accountLine(acc)
 	line.Password = made
-	return line, s.Store.Note(ctx, s.action(ctx, ActionCreate, acc.DID, "", ""))
+	return line, nil
 }
 
 // newPassword is a password of 120 random bits.
@@ -320,11 +320,10 @@ func (s *Service) accountInfo(ctx context.Context, a AccountArgs) (AccountInfo, 
 }
 
 func (s *Service) rotateKey(ctx context.Context, _ Done) (auth.KeyInfo, error) {
-	key, err := s.Keyring.Rotate()
-	if err != nil {
+	if err := s.Store.Note(ctx, s.action(ctx, ActionKeyRotated, "", "", "")); err != nil {
 		return auth.KeyInfo{}, err
 	}
-	return key, s.Store.Note(ctx, s.action(ctx, ActionKeyRotated, "", key.ID, ""))
+	return s.Keyring.Rotate()
 }
 
 func (s *Service) setPassword(ctx context.Context, a PasswordArgs) (AccountLine, error) {

@@ -77,8 +77,8 @@ func (s *Service) firehoseJump(ctx context.Context, a JumpArgs) (Jumped, error) 
 	case a.To <= 0:
 		return Jumped{}, errors.New("name the number to go on above")
 	}
-	if err := s.Firehose.Jump(ctx, a.To); err != nil {
+	if err := s.Store.Note(ctx, s.action(ctx, ActionJump, "", "", fmt.Sprintf("to %d", a.To))); err != nil {
 		return Jumped{}, err
 	}
-	return Jumped{Last: a.To}, s.Store.Note(ctx, s.action(ctx, ActionJump, "", "", fmt.Sprintf("to %d", a.To)))
+	return Jumped{Last: a.To}, s.Firehose.Jump(ctx, a.To)
 }

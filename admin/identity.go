@@ -37,9 +37,8 @@ func (s *Service) repairIdentity(ctx context.Context, a RepairArgs) (hosting.Ide
 	if err != nil {
 		return hosting.IdentityReport{}, err
 	}
-	report, err := s.Hosting.RepairIdentity(ctx, acc, a.Force)
-	if err != nil {
-		return report, err
+	if err := s.Store.Note(ctx, s.action(ctx, ActionIdentityRepaired, acc.DID, "", "")); err != nil {
+		return hosting.IdentityReport{}, err
 	}
-	return report, s.Store.Note(ctx, s.action(ctx, ActionIdentityRepaired, acc.DID, "", ""))
+	return s.Hosting.RepairIdentity(ctx, acc, a.Force)
 }

@@ -91,9 +91,6 @@ func (s *Service) CreateInviteCodes(ctx context.Context, _ auth.AdminCaller, in 
 		}
 		out.Codes = append(out.Codes, group)
 	}
-	if err := s.Accounts.AddInviteCodes(ctx, codes); err != nil {
-		return InvitesOutput{}, xrpc.Unavailable(err)
-	}
 	details := fmt.Sprintf("%d codes for %d uses each", len(codes), in.UseCount)
 	for _, who := range accounts {
 		did := syntax.DID(who)
@@ -103,6 +100,9 @@ func (s *Service) CreateInviteCodes(ctx context.Context, _ auth.AdminCaller, in 
 		if err := s.Store.Note(ctx, s.action(ctx, ActionInvites, did, "", details)); err != nil {
 			return InvitesOutput{}, xrpc.Unavailable(err)
 		}
+	}
+	if err := s.Accounts.AddInviteCodes(ctx, codes); err != nil {
+		return InvitesOutput{}, xrpc.Unavailable(err)
 	}
 	return out, nil
 }
@@ -186,34 +186,33 @@ func invitePlace(cursor string, byUsage bool) (*account.InvitePlace, error) {
 }
 
 // DisableInviteCodes is com.atproto.admin.disableInviteCodes.
-func (s *Service) DisableInviteCodes(ctx context.Context, _ auth.ModeratorCaller, in DisableCodesInput) (xrpc.None, error) {
+func (s *Service) DisableInviteCodes(ctx context.Context, caller auth.ModeratorCaller, in DisableCodesInput) (xrpc.None, error) {
 	if slices.Contains(in.Accounts, account.InvitesByAdmin) {
 		return xrpc.None{}, xrpc.InvalidRequest("cannot disable admin invite codes")
 	}
 	if len(in.Codes)+len(in.Accounts) > maxInviteCodes {
 		return xrpc.None{}, xrpc.InvalidRequest("at most %d codes and accounts", maxInviteCodes)
 	}
-	_, err := s.disableInvites(ctx, in.Codes, in.Accounts)
+	_, err := s.disableInvites(as(ctx, caller), in.Codes, in.Accounts)
 	return xrpc.None{}, wireError(err)
 }
 
 func (s *Service) disableInvites(ctx context.Context, codes, owners []string) (int, error) {
-	n, err := s.Accounts.DisableInviteCodes(ctx, codes, owners)
-	if err != nil || n == 0 {
+	details := quote(strings.Join(slices.Concat(codes, owners), " "))
+	if err := s.Store.Note(ctx, s.action(ctx, ActionInvitesDisabled, "", "", details)); err != nil {
 		return 0, err
 	}
-	details := quote(strings.Join(append(append([]string{}, codes...), owners...), " "))
-	return n, s.Store.Note(ctx, s.action(ctx, ActionInvitesDisabled, "", "", fmt.Sprintf("%d codes: %s", n, details)))
+	return s.Accounts.DisableInviteCodes(ctx, codes, owners)
 }
 
 // DisableAccountInvites is com.atproto.admin.disableAccountInvites.
-func (s *Service) DisableAccountInvites(ctx context.Context, _ auth.ModeratorCaller, in AccountInvitesInput) (xrpc.None, error) {
-	return xrpc.None{}, s.setInvites(ctx, in, account.EventInvitesDisabled)
+func (s *Service) DisableAccountInvites(ctx context.Context, caller auth.ModeratorCaller, in AccountInvitesInput) (xrpc.None, error) {
+	return xrpc.None{}, s.setInvites(as(ctx, caller), in, account.EventInvitesDisabled)
 }
 
 // EnableAccountInvites is com.atproto.admin.enableAccountInvites.
-func (s *Service) EnableAccountInvites(ctx context.Context, _ auth.ModeratorCaller, in AccountInvitesInput) (xrpc.None, error) {
-	return xrpc.None{}, s.setInvites(ctx, in, account.EventInvitesEnabled)
+func (s *Service) EnableAccountInvites(ctx context.Context, caller auth.ModeratorCaller, in AccountInvitesInput) (xrpc.None, error) {
+	return xrpc.None{}, s.setInvites(as(ctx, caller), in, account.EventInvitesEnabled)
 }
 
 func (s *Service) setInvites(ctx context.Context, in AccountInvitesInput, kind account.EventKind) error {

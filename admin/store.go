@@ -38,11 +38,12 @@ type Action struct {
 // The actions that are not events of an account's trail. They are stored, so
 // their text never changes.
 const (
-	ActionCreate           = "account-created-by-admin"
 	ActionDelete           = "account-deleted"
 	ActionNoticesOn        = "notices-on"
 	ActionNoticesOff       = "notices-off"
 	ActionMail             = "mail-sent"
+	ActionExport           = "repo-export"
+	ActionImport           = "repo-import"
 	ActionTakedown         = "content-takedown"
 	ActionTakedownLifted   = "content-takedown-lifted"
 	ActionKeyRotated       = "key-rotated"
@@ -68,8 +69,10 @@ type AuditFilter struct {
 type Takedown struct {
 	// Subject is a record's key, collection/rkey, or a blob's CID.
 	Subject string
-	Ref     string
-	At      time.Time
+	// CID is the version of the record that was meant, where somebody said so.
+	CID string
+	Ref string
+	At  time.Time
 }
 
 // Content is what is known of a record or a blob.
@@ -85,10 +88,10 @@ type Content struct {
 // account enters the log with the event of its trail, in the same transaction.
 // Every method is one transaction, durable when it returns nil.
 type Store interface {
-	// SetTakedown takes a record or a blob down, as a Takedown's Subject names
-	// it, or lifts that, and notes it. There need be no such record or blob. What
-	// is in force already keeps its date. account.ErrNotFound.
-	SetTakedown(ctx context.Context, accountID int64, subject string, m account.Applied, a Action) error
+	// SetTakedown takes a record or a blob down, by t's Subject, CID and Ref, or
+	// lifts that, and notes it. There need be no such record or blob. What is in
+	// force already keeps its date. account.ErrNotFound.
+	SetTakedown(ctx context.Context, accountID int64, t Takedown, applied bool, a Action) error
 	// Content returns what is known of a record or a blob; of none, the zero
 	// Content.
 	Content(ctx context.Context, accountID int64, subject string) (Content, error)
@@ -100,7 +103,8 @@ type Store interface {
 	Search(ctx context.Context, text string, after int64, limit int) ([]*account.Account, error)
 	// SendMail queues a message and notes it: mail.ErrFull, mail.ErrTooLarge.
 	SendMail(ctx context.Context, m mail.Message, a Action) error
-	// Note writes an action down.
+	// Note writes an action down. It comes before what is done elsewhere, so that
+	// nothing is done that the log does not tell of.
 	Note(ctx context.Context, a Action) error
 	// Audit returns actions, the latest first.
 	Audit(ctx context.Context, f AuditFilter) ([]Action, error)

@@ -27,9 +27,15 @@ type ImportLine struct {
 func (s *Service) Streams() map[string]Stream {
 	return map[string]Stream{
 		"repo.export": s.stream(func(ctx context.Context, a repo.Account, _ io.Reader, out io.Writer) error {
+			if err := s.Store.Note(ctx, s.action(ctx, ActionExport, a.DID, "", "")); err != nil {
+				return err
+			}
 			return s.Repos.Export(ctx, a, out)
 		}),
 		"repo.import": s.stream(func(ctx context.Context, a repo.Account, in io.Reader, out io.Writer) error {
+			if err := s.Store.Note(ctx, s.action(ctx, ActionImport, a.DID, "", "")); err != nil {
+				return err
+			}
 			done, err := s.Repos.Import(ctx, a, in)
 			if err != nil {
 				return err

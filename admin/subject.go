@@ -107,7 +107,7 @@ func (s *Service) updateContent(ctx context.Context, in StatusInput) error {
 	if err != nil || in.Takedown == nil {
 		return err
 	}
-	err = s.TakedownContent(ctx, did, subject, *in.Takedown)
+	err = s.TakedownContent(ctx, did, Takedown{Subject: subject, CID: in.Subject.CID, Ref: in.Takedown.Ref}, in.Takedown.Applied)
 	if isUnknown(err) {
 		return xrpc.BadRequest(xrpc.NameNotFound, "Repo not found")
 	}
@@ -115,20 +115,19 @@ func (s *Service) updateContent(ctx context.Context, in StatusInput) error {
 }
 
 // TakedownContent takes a record or a blob of an account down, or lifts that.
-// subject is a Takedown's.
-func (s *Service) TakedownContent(ctx context.Context, did syntax.DID, subject string, m Measure) error {
+func (s *Service) TakedownContent(ctx context.Context, did syntax.DID, t Takedown, applied bool) error {
 	a, err := s.Accounts.ByDID(ctx, did)
 	if err != nil {
 		return err
 	}
 	what, details := ActionTakedownLifted, ""
-	if m.Applied {
+	if applied {
 		what = ActionTakedown
-		if m.Ref != "" {
-			details = "ref " + quote(m.Ref)
+		if t.Ref != "" {
+			details = "ref " + quote(t.Ref)
 		}
 	}
-	return s.Store.SetTakedown(ctx, a.ID, subject, account.Applied{Applied: m.Applied, Ref: m.Ref}, s.action(ctx, what, did, subject, details))
+	return s.Store.SetTakedown(ctx, a.ID, t, applied, s.action(ctx, what, did, t.Subject, details))
 }
 
 // content returns the account of a record or a blob, and how the store names it.
@@ -225,7 +224,8 @@ func (s *Service) blobStatus(ctx context.Context, p SubjectParams) (StatusOutput
 	return StatusOutput{Subject: Subject{Type: typeBlobRef, DID: did.String(), CID: id.String()}, Takedown: c.Takedown.measure()}, nil
 }
 
-// recordStatus is the status of a record that is there: the answer has its CID.
+// recordStatus is the status of a record that is there, or was taken down: the answer
+// has its CID, or the one that was taken down.
 func (s *Service) recordStatus(ctx context.Context, uri string) (StatusOutput, error) {
 	did, key, err := parseRecord(uri, "$.uri")
 	if err != nil {
@@ -235,13 +235,16 @@ func (s *Service) recordStatus(ctx context.Context, uri string) (StatusOutput, e
 	if err != nil {
 		return StatusOutput{}, err
 	}
-	if !c.CID.Defined() {
+	out := Subject{Type: typeStrongRef, URI: "at://" + did.String() + "/" + key}
+	switch {
+	case c.CID.Defined():
+		out.CID = c.CID.String()
+	case c.Takedown != nil && c.Takedown.CID != "":
+		out.CID = c.Takedown.CID
+	default:
 		return StatusOutput{}, errSubject()
 	}
-	return StatusOutput{
-		Subject:  Subject{Type: typeStrongRef, URI: "at://" + did.String() + "/" + key, CID: c.CID.String()},
-		Takedown: c.Takedown.measure(),
-	}, nil
+	return StatusOutput{Subject: out, Takedown: c.Takedown.measure()}, nil
 }
 
 func (s *Service) content(ctx context.Context, did syntax.DID, subject string) (Content, error) {

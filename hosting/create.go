@@ -89,6 +89,9 @@ func (s *Service) create(ctx context.Context, p Pending, in NewAccount) (_ *acco
 // handle of this service or their own.
 func (s *Service) check(ctx context.Context, did syntax.DID, in NewAccount) (Pending, error) {
 	p := Pending{InviteCode: in.InviteCode}
+	if in.ByAdmin {
+		p.MadeBy = account.Acting(ctx)
+	}
 	if in.Password == "" {
 		return p, errNoPassword
 	}
@@ -202,7 +205,7 @@ func signingKeyLabel(did syntax.DID) string { return "signing key of " + did.Str
 // document that it results in. Where it certainly failed, the reservation is
 // undone.
 func (s *Service) register(ctx context.Context, p Pending, op *didplc.RegularOp) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, submitTimeout)
+	ctx, cancel := s.submitting(ctx, p.CreatedAt)
 	defer cancel()
 	err := s.Directory.Submit(ctx, p.DID, op)
 	if err == nil {

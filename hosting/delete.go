@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -24,6 +26,12 @@ type DeleteInput struct {
 // deletions limits tries to delete accounts of one client network.
 var deletions = ratelimit.Limit{Name: "deletions", Points: 50, Window: 5 * time.Minute}
 
+// deletionFailures limits wrong passwords of one account, from wherever.
+var deletionFailures = []ratelimit.Limit{
+	{Name: "deletion-failures-5m", Points: 10, Window: 5 * time.Minute},
+	{Name: "deletion-failures-1d", Points: 50, Window: 24 * time.Hour},
+}
+
 // DeleteAccount is com.atproto.server.deleteAccount: it takes the password, and
 // the code that requestAccountDelete has sent.
 func (s *Service) DeleteAccount(ctx context.Context, _ auth.Anyone, in DeleteInput) (xrpc.None, error) {
@@ -34,7 +42,7 @@ func (s *Service) DeleteAccount(ctx context.Context, _ auth.Anyone, in DeleteInp
 	if err != nil {
 		return xrpc.None{}, xrpc.InvalidRequest("Invalid DID at $.did")
 	}
-	if len(in.Password) > account.MaxUsedPassword {
+	if utf8.RuneCountInString(in.Password) > account.MaxUsedPassword {
 		return xrpc.None{}, xrpc.Unauthorized(xrpc.NameAuthRequired, "Password too long. Consider resetting your password.")
 	}
 	a, err := s.Accounts.ByDID(ctx, did)
@@ -45,16 +53,8 @@ func (s *Service) DeleteAccount(ctx context.Context, _ auth.Anyone, in DeleteInp
 		return xrpc.None{}, xrpc.Unavailable(err)
 	}
 	xrpc.SetAccount(ctx, did.String())
-	c, err := s.Accounts.Credentials(ctx, a.ID)
-	if err != nil {
-		return xrpc.None{}, xrpc.Unavailable(err)
-	}
-	ok, _, err := s.Hasher.Verify(ctx, c.PasswordHash, in.Password)
-	if err != nil {
-		return xrpc.None{}, xrpc.Unavailable(err)
-	}
-	if !ok {
-		return xrpc.None{}, xrpc.Unauthorized(xrpc.NameAuthRequired, "Invalid did or password")
+	if err := s.checkPassword(ctx, a, in.Password); err != nil {
+		return xrpc.None{}, err
 	}
 	if _, err := s.Codes.Check(ctx, a, account.PurposeDeleteAccount, in.Token); err != nil {
 		return xrpc.None{}, account.CodeError(err)
@@ -63,6 +63,27 @@ func (s *Service) DeleteAccount(ctx context.Context, _ auth.Anyone, in DeleteInp
 		return xrpc.None{}, xrpc.Unavailable(err)
 	}
 	return xrpc.None{}, nil
+}
+
+// checkPassword fails on a wrong password, and on one with a NUL, which scrypt may
+// ignore. The point is taken before, so that many at once pass no limit together.
+func (s *Service) checkPassword(ctx context.Context, a *account.Account, password string) error {
+	if r := s.Limits.Take(a.DID.String(), deletionFailures...); !r.Allowed && !xrpc.ClientOf(ctx).Unlimited {
+		return xrpc.TooManyRequests(r.RetryAfter(s.now()))
+	}
+	c, err := s.Accounts.Credentials(ctx, a.ID)
+	if err != nil {
+		return xrpc.Unavailable(err)
+	}
+	ok, _, err := s.Hasher.Verify(ctx, c.PasswordHash, password)
+	switch {
+	case err != nil:
+		return xrpc.Unavailable(err)
+	case !ok || strings.ContainsRune(password, 0):
+		return xrpc.Unauthorized(xrpc.NameAuthRequired, "Invalid did or password")
+	}
+	s.Limits.GiveBack(a.DID.String(), deletionFailures...)
+	return nil
 }
 
 // DeleteDue deletes the accounts whose owners deactivated them, and wanted them

@@ -30,6 +30,7 @@ type HandleChange struct {
 	DID       syntax.DID // set by HandleChanges
 	Handle    syntax.Handle
 	By        account.Actor
+	Who       string // among the admins
 	BegunAt   time.Time
 }
 
@@ -40,8 +41,9 @@ type HandleStore interface {
 	// account's handle is being changed already; account.ErrNotFound.
 	BeginHandle(ctx context.Context, c HandleChange) error
 	// FinishHandle gives the account the handle that was reserved, with the
-	// document that names it, tells the network of it and the owner.
-	// account.ErrNotFound where no change to that handle has begun.
+	// document that names it, tells the network of it and the owner. Without a
+	// document the network is told nothing, and the handle is one that does not
+	// verify. account.ErrNotFound where no change to that handle has begun.
 	FinishHandle(ctx context.Context, accountID int64, h syntax.Handle, document []byte, e account.Event, mails ...mail.Message) error
 	// DropHandle undoes BeginHandle of that handle; a change that is gone is no
 	// error.
@@ -86,6 +88,8 @@ func HandleError(err error, handle string) error {
 		return auth.ErrExpired() // deleted since the caller was proven
 	case errors.Is(err, account.ErrStatusConflict):
 		return xrpc.InvalidRequest("The handle is being changed already; please try again in a minute")
+	case errors.Is(err, ErrMovedOut):
+		return xrpc.InvalidRequest("The DID document names another host: the account has moved out")
 	case errors.Is(err, errNotNamed):
 		return xrpc.InvalidRequest("The DID document does not name the handle; add it there first")
 	case errors.Is(err, identity.ErrNotRegistered):
@@ -112,31 +116,52 @@ func (s *Service) SetHandle(ctx context.Context, a *account.Account, handle stri
 	if err := s.checkHandle(ctx, a.DID, h, by == account.ActorAdmin); err != nil {
 		return err
 	}
-	c := HandleChange{AccountID: a.ID, Handle: h, By: by, BegunAt: s.now()}
+	c := HandleChange{AccountID: a.ID, DID: a.DID, Handle: h, By: by, Who: account.Acting(ctx), BegunAt: s.now()}
 	if err := s.Handles.BeginHandle(ctx, c); err != nil {
 		return err
 	}
-	// From here on a client that leaves must not leave things half done.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), submitTimeout)
+	ctx, cancel := s.submitting(ctx, c.BegunAt)
 	defer cancel()
-	document, err := s.nameHandle(ctx, a.DID, h)
-	if errors.Is(err, identity.ErrRefused) || errors.Is(err, identity.ErrUnreached) || errors.Is(err, errNotNamed) || errors.Is(err, identity.ErrNotRegistered) {
-		return errors.Join(err, s.Handles.DropHandle(ctx, a.ID, h))
+	document, err := s.nameHandle(ctx, c)
+	// Of what is not ours to submit nothing is left to be seen.
+	certain := a.DID.Method() != "plc" || errors.Is(err, identity.ErrRefused) || errors.Is(err, identity.ErrUnreached) || errors.Is(err, ErrMovedOut) || errors.Is(err, identity.ErrNotRegistered)
+	if err != nil && certain {
+		return errors.Join(err, s.Handles.DropHandle(context.WithoutCancel(ctx), a.ID, h))
 	}
 	if err != nil {
 		return err // what the directory has done Resume will see
 	}
-	return s.finishHandle(ctx, a, c, document)
+	err = s.finishHandle(ctx, a, c, document)
+	if errors.Is(err, account.ErrNotFound) { // Resume was faster, or it was deleted
+		return s.settled(ctx, c)
+	}
+	return err
 }
 
-// nameHandle makes a DID document name a handle, and returns it.
-func (s *Service) nameHandle(ctx context.Context, did syntax.DID, h syntax.Handle) ([]byte, error) {
+// settled says how a change of a handle ended that is no longer under way.
+func (s *Service) settled(ctx context.Context, c HandleChange) error {
+	a, err := s.Accounts.ByDID(ctx, c.DID)
+	if err == nil && a.Handle != c.Handle {
+		return account.ErrStatusConflict
+	}
+	return err
+}
+
+// nameHandle makes a DID document name a handle, and returns it; nil, where an admin
+// takes the handle of somebody who has moved out, whose document is left alone.
+func (s *Service) nameHandle(ctx context.Context, c HandleChange) ([]byte, error) {
+	did, h := c.DID, c.Handle
 	if did.Method() == "plc" {
 		last, err := s.Directory.Last(ctx, did)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", identity.ErrUnreached, err) // nothing was sent
 		}
-		if d, ok := plc.DataOf(last); ok && d.Handle.Normalize() == h {
+		switch d, ok := plc.DataOf(last); {
+		case ok && d.PDS != "" && d.PDS != s.URL && c.By == account.ActorAdmin:
+			return nil, nil
+		case ok && d.PDS != "" && d.PDS != s.URL:
+			return nil, ErrMovedOut
+		case ok && d.Handle.Normalize() == h:
 			return plc.Document(did, last)
 		}
 		op, err := plc.Amend(last, plc.Data{Handle: h}, s.RotationKey)
@@ -160,7 +185,7 @@ func (s *Service) nameHandle(ctx context.Context, did syntax.DID, h syntax.Handl
 
 func (s *Service) finishHandle(ctx context.Context, a *account.Account, c HandleChange, document []byte) error {
 	s.Resolver.Keep(a.DID, document)
-	e := account.NewEvent(ctx, s.now(), account.EventHandleChanged, c.By)
+	e := account.NewEvent(acting(ctx, c.Who), s.now(), account.EventHandleChanged, c.By)
 	e.Reason = c.Handle.String()
 	var mails []mail.Message
 	if a.Handle != c.Handle {
@@ -198,7 +223,7 @@ func (s *Service) resumeHandle(ctx context.Context, c HandleChange) error {
 	}
 	document, named, err := s.document(ctx, a.DID)
 	switch {
-	case errors.Is(err, identity.ErrNotRegistered), err == nil && named != c.Handle:
+	case errors.Is(err, identity.ErrNotRegistered), err == nil && named != c.Handle, err != nil && a.DID.Method() != "plc":
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "change of a handle undone", slog.String("did", a.DID.String()))
 		return s.Handles.DropHandle(ctx, c.AccountID, c.Handle)
 	case err != nil:

@@ -170,8 +170,13 @@ func TestYoungUntouched(t *testing.T) {
 	p := newPlace(t)
 	var reserved, now time.Time
 	p.Store = watched{p.Store, func(pending hosting.Pending) { reserved, now = pending.CreatedAt, p.clock() }}
-	// It is a minute later at each look at the clock.
-	p.Now = func() time.Time { p.advance(time.Minute); return p.clock() }
+	// It is a minute later at each look at the clock, until then.
+	p.Now = func() time.Time {
+		if reserved.IsZero() {
+			p.advance(time.Minute)
+		}
+		return p.clock()
+	}
 	if _, err := p.create("alice", ""); err != nil {
 		t.Fatal(err)
 	}

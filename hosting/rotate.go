@@ -28,13 +28,15 @@ type KeyChange struct {
 	DID       syntax.DID // set by KeyChanges
 	Public    string     // did:key
 	Sealed    []byte
+	Who       string // the admin who does it
 	BegunAt   time.Time
 }
 
 // KeyStore keeps changes of signing keys. Every method is one durable transaction.
 type KeyStore interface {
-	// BeginKey keeps a key for an account. account.ErrStatusConflict where its key
-	// is being changed already; account.ErrNotFound.
+	// BeginKey keeps a key for an account, or goes on with it from now.
+	// account.ErrStatusConflict where its key is being changed to another already;
+	// account.ErrNotFound.
 	BeginKey(ctx context.Context, c KeyChange) error
 	// FinishKey gives the account the key that was kept, with the document that
 	// names it and the commit that it has signed, if there is a repository, and
@@ -66,37 +68,59 @@ func (s *Service) RotateKey(ctx context.Context, a *account.Account) error {
 	if !r.Control {
 		return ErrNoControl
 	}
-	k, err := s.newKey(a.DID)
+	c, err := s.keyChange(ctx, a)
 	if err != nil {
 		return err
 	}
-	c := KeyChange{AccountID: a.ID, DID: a.DID, Public: k.Public, Sealed: k.Sealed, BegunAt: s.now()}
 	if err := s.Rotations.BeginKey(ctx, c); err != nil {
 		return err
 	}
-	// From here on whoever leaves must not leave things half done.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), submitTimeout)
+	ctx, cancel := s.submitting(ctx, c.BegunAt)
 	defer cancel()
-	return s.switchKey(ctx, c, account.ActorAdmin, true)
+	return s.switchKey(ctx, c, true)
 }
+
+// keyChange is one to begin: with the key of one that has begun, and that nobody is at
+// work on, or with a new one.
+func (s *Service) keyChange(ctx context.Context, a *account.Account) (KeyChange, error) {
+	c := KeyChange{AccountID: a.ID, DID: a.DID, Who: account.Acting(ctx), BegunAt: s.now()}
+	begun, err := s.Rotations.KeyChanges(ctx)
+	if err != nil {
+		return c, err
+	}
+	for _, b := range begun {
+		if b.AccountID == a.ID && !s.atWork(b.BegunAt) {
+			c.Public, c.Sealed = b.Public, b.Sealed
+			return c, nil
+		}
+	}
+	k, err := s.newKey(a.DID)
+	c.Public, c.Sealed = k.Public, k.Sealed
+	return c, err
+}
+
+// keyPatience is how long the document may take to name a key that a directory was
+// told of: until then the key, of which there is no other copy, is not given up.
+const keyPatience = time.Hour
 
 // switchKey makes the document name the key, unless it does, and the account have it.
 // submit is false for a document that must do so already.
-func (s *Service) switchKey(ctx context.Context, c KeyChange, by account.Actor, submit bool) error {
+func (s *Service) switchKey(ctx context.Context, c KeyChange, submit bool) error {
 	key, err := OpenKey(s.Box, c.DID, c.Sealed)
 	if err != nil {
 		return err
 	}
 	return s.Repos.Resign(ctx, c.AccountID, key, func(resigned *repo.Change) error {
 		document, err := s.nameKey(ctx, c, submit)
-		if errors.Is(err, identity.ErrRefused) || errors.Is(err, identity.ErrUnreached) || errors.Is(err, errKeyNotNamed) {
-			return errors.Join(err, s.Rotations.DropKey(ctx, c.AccountID, c.Public))
+		late := errors.Is(err, errKeyNotNamed) && s.now().Sub(c.BegunAt) >= keyPatience
+		if errors.Is(err, identity.ErrRefused) || errors.Is(err, identity.ErrUnreached) || late {
+			return errors.Join(err, s.Rotations.DropKey(context.WithoutCancel(ctx), c.AccountID, c.Public))
 		}
 		if err != nil {
 			return err // what the directory has done Resume will see
 		}
 		s.Resolver.Keep(c.DID, document)
-		e := account.NewEvent(ctx, s.now(), account.EventKeyChanged, by)
+		e := account.NewEvent(acting(ctx, c.Who), s.now(), account.EventKeyChanged, account.ActorAdmin)
 		err = s.Rotations.FinishKey(ctx, c, document, resigned, e)
 		s.Keys.Drop(c.AccountID)
 		return err
@@ -143,7 +167,8 @@ func (s *Service) ResumeKeys(ctx context.Context) error {
 		if s.atWork(c.BegunAt) {
 			continue
 		}
-		switch err := s.switchKey(ctx, c, account.ActorServer, false); {
+		switch err := s.switchKey(ctx, c, false); {
+		case errors.Is(err, errKeyNotNamed) && s.now().Sub(c.BegunAt) < keyPatience:
 		case errors.Is(err, errKeyNotNamed):
 			s.Log.LogAttrs(ctx, slog.LevelWarn, "change of a signing key undone", slog.String("did", c.DID.String()))
 		case err != nil:

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 
 	"nestbox/account"
+	"nestbox/admin"
 	"nestbox/firehose/event"
 	"nestbox/hosting"
 	"nestbox/identity"
@@ -72,6 +74,11 @@ func (p *place) wantKey(what string, a *account.Account, was string, changed boo
 	if err != nil {
 		p.t.Errorf("%s: the repository's commit: %v", what, err)
 	}
+}
+
+// wantNoKeyChange fails the test where a change of a key is under way.
+func (p *place) wantNoKeyChange(what string) {
+	p.t.Helper()
 	if left, err := p.Rotations.KeyChanges(p.t.Context()); err != nil || len(left) != 0 {
 		p.t.Errorf("%s: under way: %+v, %v", what, left, err)
 	}
@@ -206,6 +213,9 @@ func TestRotateCrash(t *testing.T) {
 			p.plc.set(obey)
 			p.resumeKeys()
 			p.wantKey("after the restart", a, was, c.changed)
+			if begun, err := p.Rotations.KeyChanges(t.Context()); err != nil || len(begun) != 0 && c.changed {
+				t.Errorf("under way: %+v, %v", begun, err)
+			}
 			now, err := p.Accounts.ByDID(t.Context(), a.DID)
 			if err == nil {
 				err = p.RotateKey(t.Context(), now)
@@ -214,6 +224,78 @@ func TestRotateCrash(t *testing.T) {
 				t.Errorf("again: %v", err)
 			}
 			p.wantKey("in the end", a, now.SigningKey, true)
+			p.wantNoKeyChange("in the end")
 		})
+	}
+}
+
+// TestRotateLate: a directory that takes the change long after it was given up finds
+// the key still there; after an hour it is not waited for.
+func TestRotateLate(t *testing.T) {
+	for wait, changed := range map[time.Duration]bool{50 * time.Minute: true, 2 * time.Hour: false} {
+		p := newPlace(t)
+		a := p.mustCreate("alice")
+		p.withRepo()
+		p.Repos = p.repos()
+		was := a.SigningKey
+		p.plc.set(fail)
+		if err := p.RotateKey(t.Context(), a); err == nil {
+			t.Fatal("the directory failed, and the key was changed")
+		}
+		begun, err := p.Rotations.KeyChanges(t.Context())
+		if err != nil || len(begun) != 1 {
+			t.Fatal(begun, err)
+		}
+		p.advance(wait)
+		if err := p.ResumeKeys(t.Context()); err != nil {
+			t.Error(err)
+		}
+		p.plc.set(obey)
+		last, err := p.Directory.Last(t.Context(), a.DID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		op, err := plc.Amend(last, plc.Data{SigningKey: begun[0].Public}, p.RotationKey)
+		if err == nil && changed {
+			err = p.Directory.Submit(t.Context(), a.DID, op)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.resumeKeys()
+		p.wantKey(wait.String(), a, was, changed)
+		p.wantNoKeyChange(wait.String())
+	}
+}
+
+// TestRotateRestart: what another process has begun is settled at once.
+func TestRotateRestart(t *testing.T) {
+	p := newPlace(t)
+	a := p.mustCreate("alice")
+	p.withRepo()
+	p.Repos = p.repos()
+	p.Rotations = crashKeys{p.Rotations, crash{at: "finish"}}
+	if err := p.RotateKey(account.ActingAs(t.Context(), "did:web:somebody.example"), a); !errors.Is(err, errCrash) {
+		t.Fatal(err)
+	}
+	p.restart()
+	p.Keys = hosting.NewKeys(p.Store, p.Box)
+	p.Repos = p.repos()
+	if err := p.ResumeKeys(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if begun, err := p.Rotations.KeyChanges(t.Context()); err != nil || len(begun) != 1 {
+		t.Errorf("a request may be at it: %+v, %v", begun, err)
+	}
+	p.advance(time.Millisecond)
+	p.Started = p.clock()
+	if err := p.ResumeKeys(t.Context()); err != nil {
+		t.Error(err)
+	}
+	p.wantKey("in a new process", a, a.SigningKey, true)
+	p.wantNoKeyChange("in a new process")
+	actions, err := sqlite.Admin{DB: p.db}.Audit(t.Context(), admin.AuditFilter{Before: math.MaxInt64, Limit: 10})
+	if err != nil || len(actions) != 1 || actions[0].What != string(account.EventKeyChanged) || actions[0].Who != "did:web:somebody.example" {
+		t.Errorf("the audit log: %+v, %v", actions, err)
 	}
 }

@@ -103,8 +103,10 @@ type Service struct {
 	Box       *seal.Box
 	// Limits counts sign-ups; nil counts nothing.
 	Limits *ratelimit.Limiter
-	Now    func() time.Time
-	Log    *slog.Logger
+	// Started is when this process began to serve.
+	Started time.Time
+	Now     func() time.Time
+	Log     *slog.Logger
 }
 
 func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Millisecond) }
@@ -146,8 +148,8 @@ func (s *Service) Run(ctx context.Context) {
 // Resume settles the reservations that a crash, or a directory that did not
 // answer, has left: the account is activated where its DID is registered, and
 // undone where it is not; while the directory cannot be asked, nothing is decided.
-// Younger ones than a submission may take are left to the request that is working
-// on them.
+// Those of this process that are younger than a submission may take are left to the
+// request that is working on them.
 func (s *Service) Resume(ctx context.Context) error {
 	pending, err := s.Store.Pending(ctx)
 	if err != nil {
@@ -174,7 +176,21 @@ func (s *Service) Resume(ctx context.Context) error {
 
 // atWork says whether the request that began something then may still be at it.
 func (s *Service) atWork(begunAt time.Time) bool {
-	return s.now().Sub(begunAt) < submitTimeout+time.Second
+	return !begunAt.Before(s.Started) && s.now().Sub(begunAt) < submitTimeout+time.Second
+}
+
+// submitting bounds the submission of what has begun then. It cannot be called off,
+// so a client that leaves must not leave things half done.
+func (s *Service) submitting(ctx context.Context, begunAt time.Time) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), submitTimeout-s.now().Sub(begunAt))
+}
+
+// acting is ctx with who began it as the admin who acts, unless nobody is named.
+func acting(ctx context.Context, who string) context.Context {
+	if who == "" {
+		return ctx
+	}
+	return account.ActingAs(ctx, who)
 }
 
 func (s *Service) activate(ctx context.Context, p Pending, doc []byte) (*account.Account, error) {
@@ -186,7 +202,11 @@ func (s *Service) activate(ctx context.Context, p Pending, doc []byte) (*account
 	if err != nil {
 		return nil, err
 	}
-	e := account.NewEvent(ctx, s.now(), account.EventSignUp, account.ActorOwner)
+	by := account.ActorOwner
+	if p.MadeBy != "" {
+		by = account.ActorAdmin
+	}
+	e := account.NewEvent(acting(ctx, p.MadeBy), s.now(), account.EventSignUp, by)
 	return s.Store.Activate(ctx, p.AccountID, doc, &first, e)
 }
 
@@ -231,6 +251,20 @@ func (s *Service) repointOne(ctx context.Context, a *account.Account, documents 
 	}
 	s.Resolver.Keep(a.DID, doc)
 	return documents.SaveDocument(ctx, a.ID, doc, a.HandleInvalid, s.now())
+}
+
+// ShownDocument is the DID document that an account's clients are shown: as last seen,
+// or built; nil while the account is deactivated and at home elsewhere, as one that
+// moves in is, since clients go to the host that it names.
+func (s *Service) ShownDocument(a *account.Account) []byte {
+	switch {
+	case len(a.Document) == 0:
+		return s.Document(a)
+	case !a.DeactivatedAt.IsZero() && identity.PDSEndpoint(a.Document) != s.URL:
+		return nil
+	default:
+		return a.Document
+	}
 }
 
 // Document builds an account's DID document from what this server knows.

@@ -26,7 +26,9 @@ type Pending struct {
 	Operation []byte
 	// InviteCode is used by the reservation and freed when it is abandoned.
 	InviteCode string
-	CreatedAt  time.Time
+	// MadeBy is the admin who makes it, "" where its owner does.
+	MadeBy    string
+	CreatedAt time.Time
 }
 
 // ReservedKey is a signing key that was promised to an account which moves in.
@@ -68,7 +70,8 @@ type Store interface {
 	// time: account.ErrNotFound.
 	ReservedKey(ctx context.Context, did syntax.DID, since time.Time) (ReservedKey, error)
 	// DeleteDue deletes one account whose owner deactivated it, and wants it
-	// deleted by now, and returns it, nil where there is none.
+	// deleted by now, and returns it, nil where there is none. One that is taken
+	// down is not due.
 	DeleteDue(ctx context.Context, now time.Time) (*account.Account, error)
 	// Pending returns the reservations, without password hash.
 	Pending(ctx context.Context) ([]Pending, error)

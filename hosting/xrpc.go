@@ -36,7 +36,7 @@ type CreateInput struct {
 type CreateOutput struct {
 	Handle     syntax.Handle  `json:"handle"`
 	DID        syntax.DID     `json:"did"`
-	DIDDoc     jsontext.Value `json:"didDoc"`
+	DIDDoc     jsontext.Value `json:"didDoc,omitzero"`
 	AccessJwt  string         `json:"accessJwt"`
 	RefreshJwt string         `json:"refreshJwt"`
 }
@@ -64,7 +64,7 @@ func (s *Service) CreateAccount(ctx context.Context, caller auth.SignUpCaller, i
 		return CreateOutput{}, xrpc.Unavailable(err)
 	}
 	xrpc.SetAccount(ctx, a.DID.String())
-	return CreateOutput{Handle: a.Handle, DID: a.DID, DIDDoc: a.Document, AccessJwt: pair.Access, RefreshJwt: pair.Refresh}, nil
+	return CreateOutput{Handle: a.Handle, DID: a.DID, DIDDoc: s.ShownDocument(a), AccessJwt: pair.Access, RefreshJwt: pair.Refresh}, nil
 }
 
 func (s *Service) signUp(ctx context.Context, did string, n NewAccount) (*account.Account, error) {

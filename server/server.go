@@ -249,9 +249,9 @@ func (s *Server) build(ctx context.Context) error {
 		},
 		Store: sqlite.Hosting{DB: s.db}, Handles: sqlite.Hosting{DB: s.db}, Rotations: sqlite.Hosting{DB: s.db}, Accounts: accounts, Notices: s.notices, Hasher: hasher, Directory: s.directory,
 		Resolver: s.resolver, Documents: sqlite.Identities{DB: s.db}, Codes: s.codes, Keys: s.keys, Sessions: s.sessions, Repos: s.repos, Blobs: sqlite.Blobs{DB: s.db}, Prefs: sqlite.Prefs{DB: s.db},
-		Box: box, Limits: limits, Now: now, Log: log,
+		Box: box, Limits: limits, Started: now(), Now: now, Log: log,
 	}
-	s.sessions.Document = s.hosting.Document
+	s.sessions.Document = s.hosting.ShownDocument
 	s.admin = &admin.Service{
 		Store: sqlite.Admin{DB: s.db}, Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, Keyring: keyring, Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, Now: now,
 		RotationConfigured: c.PLCRotationKey.IsSet(),

@@ -47,8 +47,7 @@ type Service struct {
 	// Noted keeps the trail from being filled by a client that repeats a refused
 	// refresh.
 	Noted *ratelimit.Limiter
-	// Document builds a DID document from what the server itself knows, for an
-	// account whose own was never seen.
+	// Document is the DID document to show to an account's clients, nil for none.
 	Document func(*account.Account) []byte
 	Now      func() time.Time
 	Log      *slog.Logger

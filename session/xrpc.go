@@ -20,12 +20,13 @@ type Output struct {
 }
 
 // Info is what getSession answers: the account as its session's clients see it.
-// All of it is always sent: two SDKs make a call more when emailConfirmed or
-// didDoc is missing.
+// All of it is always sent, since two SDKs make a call more when emailConfirmed or
+// didDoc is missing, but the didDoc of who is at home elsewhere: they would make all
+// their calls there.
 type Info struct {
 	Handle          syntax.Handle  `json:"handle"`
 	DID             syntax.DID     `json:"did"`
-	DIDDoc          jsontext.Value `json:"didDoc"`
+	DIDDoc          jsontext.Value `json:"didDoc,omitzero"`
 	Email           string         `json:"email,omitzero"`
 	EmailConfirmed  bool           `json:"emailConfirmed"`
 	EmailAuthFactor bool           `json:"emailAuthFactor"`
@@ -43,12 +44,8 @@ type CreateInput struct {
 
 func (s *Service) info(a *account.Account) Info {
 	status := a.Status()
-	doc := a.Document
-	if len(doc) == 0 {
-		doc = s.Document(a)
-	}
 	return Info{
-		Handle: a.ShownHandle(), DID: a.DID, DIDDoc: doc, Email: a.Email, EmailConfirmed: !a.EmailConfirmedAt.IsZero(),
+		Handle: a.ShownHandle(), DID: a.DID, DIDDoc: s.Document(a), Email: a.Email, EmailConfirmed: !a.EmailConfirmedAt.IsZero(),
 		EmailAuthFactor: a.EmailFactor, Active: status == account.Active, Status: status,
 	}
 }

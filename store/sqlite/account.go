@@ -302,13 +302,13 @@ func (db Accounts) SetStatus(ctx context.Context, id int64, c account.StatusChan
 			}
 			e.Reason = fmt.Sprintf("%d sessions ended", len(ids))
 		}
-		if now, err = findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
-			return err
-		}
-		if a.Hidden() && !now.Hidden() {
+		if a.Hidden() && !next.Hidden() {
 			if err := doubt(tx.Conn, id); err != nil {
 				return err
 			}
+		}
+		if now, err = findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
+			return err
 		}
 		if err := logChange(tx, db.DB, a, now, e.At); err != nil {
 			return err
@@ -343,7 +343,7 @@ func logStatus(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time) err
 }
 
 func logIdentity(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time) error {
-	return insertLog(tx, db, event.Identity{DID: a.DID, Handle: a.Handle, Time: at}.Event(), at)
+	return insertLog(tx, db, event.Identity{DID: a.DID, Handle: a.ShownHandle(), Time: at}.Event(), at)
 }
 
 // logSync says where an account's repository is, if it has one.
@@ -376,6 +376,9 @@ func deleteAccount(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time)
 		return err
 	}
 	if err := dropMails(tx.Conn, a.Email); err != nil {
+		return err
+	}
+	if err := forgetNames(tx.Conn, a.DID); err != nil {
 		return err
 	}
 	if _, err := change(tx.Conn, "DELETE FROM account WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, a.ID) }); err != nil {

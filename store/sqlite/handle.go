@@ -42,12 +42,13 @@ func (db Hosting) BeginHandle(ctx context.Context, c hosting.HandleChange) error
 		if taken {
 			return account.ErrHandleTaken
 		}
-		n, err := change(tx.Conn, "INSERT INTO handle_change (account_id, handle, by, begun_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+		n, err := change(tx.Conn, "INSERT INTO handle_change (account_id, handle, by, begun_at, who) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
 			func(s *sqlite.Stmt) {
 				s.BindInt64(1, c.AccountID)
 				s.BindText(2, c.Handle.String())
 				s.BindText(3, string(c.By))
 				bindTime(s, 4, c.BegunAt)
+				s.BindText(5, c.Who)
 			})
 		if err != nil {
 			return fmt.Errorf("begin change of handle: %w", err)
@@ -74,11 +75,13 @@ func (db Hosting) FinishHandle(ctx context.Context, accountID int64, h syntax.Ha
 		if err != nil {
 			return fmt.Errorf("set handle: %w", err)
 		}
-		if err := saveDocument(tx.Conn, accountID, document, false, e.At); err != nil {
-			return err
-		}
 		a.Handle = h
-		if err := logIdentity(tx, db.DB, a, e.At); err != nil {
+		if document == nil {
+			err = saveDocument(tx.Conn, accountID, a.Document, true, e.At)
+		} else {
+			err = save(tx, db.DB, a, document, false, e.At, true)
+		}
+		if err != nil {
 			return err
 		}
 		return noteAndTell(tx, db.DB, accountID, e, mails)
@@ -100,10 +103,10 @@ func (db Hosting) DropHandle(ctx context.Context, accountID int64, h syntax.Hand
 // HandleChanges implements hosting.HandleStore.
 func (db Hosting) HandleChanges(ctx context.Context) (out []hosting.HandleChange, err error) {
 	err = db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, "SELECT h.account_id, a.did, h.handle, h.by, h.begun_at FROM handle_change h JOIN account a ON a.id = h.account_id ORDER BY h.account_id", nil, func(r *sqlite.Stmt) error {
+		return query(c, "SELECT h.account_id, a.did, h.handle, h.by, h.begun_at, h.who FROM handle_change h JOIN account a ON a.id = h.account_id ORDER BY h.account_id", nil, func(r *sqlite.Stmt) error {
 			out = append(out, hosting.HandleChange{
 				AccountID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), Handle: syntax.Handle(r.ColumnText(2)),
-				By: account.Actor(r.ColumnText(3)), BegunAt: columnTime(r, 4),
+				By: account.Actor(r.ColumnText(3)), BegunAt: columnTime(r, 4), Who: r.ColumnText(5),
 			})
 			return nil
 		})

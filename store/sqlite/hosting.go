@@ -100,8 +100,8 @@ func (db Hosting) MoveIn(ctx context.Context, p hosting.Pending, document []byte
 
 func insertPending(c *sqlite.Conn, p hosting.Pending) (id int64, err error) {
 	err = query(c, `INSERT INTO account
-		(did, handle, email, email_key, password_hash, created_at, invited_with, signing_key, signing_key_sealed, pending_operation)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
+		(did, handle, email, email_key, password_hash, created_at, invited_with, signing_key, signing_key_sealed, pending_operation, made_by)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
 		func(s *sqlite.Stmt) {
 			s.BindText(1, p.DID.String())
 			s.BindText(2, p.Handle.String())
@@ -117,6 +117,7 @@ func insertPending(c *sqlite.Conn, p hosting.Pending) (id int64, err error) {
 			} else {
 				s.BindBytes(10, p.Operation)
 			}
+			s.BindText(11, p.MadeBy)
 		},
 		func(r *sqlite.Stmt) error { id = r.ColumnInt64(0); return nil })
 	if err != nil {
@@ -195,13 +196,13 @@ func (db Hosting) Abandon(ctx context.Context, id int64) error {
 func (db Hosting) Pending(ctx context.Context) ([]hosting.Pending, error) {
 	var out []hosting.Pending
 	err := db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, `SELECT id, did, handle, email, signing_key, pending_operation, invited_with, created_at, signing_key_sealed
+		return query(c, `SELECT id, did, handle, email, signing_key, pending_operation, invited_with, created_at, signing_key_sealed, made_by
 			FROM account WHERE pending_operation IS NOT NULL ORDER BY id`, nil,
 			func(r *sqlite.Stmt) error {
 				out = append(out, hosting.Pending{
 					AccountID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), Handle: syntax.Handle(r.ColumnText(2)),
 					Email: r.ColumnText(3), SigningKey: r.ColumnText(4), Operation: columnBytes(r, 5),
-					InviteCode: r.ColumnText(6), CreatedAt: columnTime(r, 7), SigningKeySealed: columnBytes(r, 8),
+					InviteCode: r.ColumnText(6), CreatedAt: columnTime(r, 7), SigningKeySealed: columnBytes(r, 8), MadeBy: r.ColumnText(9),
 				})
 				return nil
 			})
@@ -314,9 +315,10 @@ func reservedKey(c *sqlite.Conn, did syntax.DID, since time.Time) (k hosting.Res
 	return k, nil
 }
 
-// DeleteDue implements hosting.Store.
+// DeleteDue implements hosting.Store. Who was taken down waits until that is lifted:
+// a new account would have nothing taken down.
 func (db Hosting) DeleteDue(ctx context.Context, now time.Time) (a *account.Account, err error) {
-	const due = "a.delete_after <= ?1 AND a.deactivated_at IS NOT NULL ORDER BY a.delete_after LIMIT 1"
+	const due = "a.delete_after <= ?1 AND a.deactivated_at IS NOT NULL AND a.takendown_at IS NULL ORDER BY a.delete_after LIMIT 1"
 	at := func(s *sqlite.Stmt) { bindTime(s, 1, now) }
 	err = db.read(ctx, func(c *sqlite.Conn) error {
 		_, err := findAccount(c, due, at)

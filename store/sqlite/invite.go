@@ -168,11 +168,15 @@ func inviteCodes(c *sqlite.Conn, sql string, b bind) ([]account.InviteCode, erro
 }
 
 // useInvite notes the use of a code within the transaction that reserves the
-// account: account.ErrInviteUsed where it is unknown, disabled or used up.
+// account: account.ErrInviteUsed where it is unknown, disabled or used up, or
+// of an account that is taken down. Somebody who comes
+// again with it has one use of it.
 func useInvite(c *sqlite.Conn, code string, by syntax.DID, at time.Time) error {
 	n, err := change(c, `INSERT INTO invite_use (code, used_by, used_at)
 		SELECT code, ?2, ?3 FROM invite_code WHERE code = ?1 AND disabled = 0
-			AND available > (SELECT count(*) FROM invite_use u WHERE u.code = ?1)`,
+			AND NOT EXISTS (SELECT 1 FROM account a WHERE a.did = for_account AND a.takendown_at IS NOT NULL)
+			AND available > (SELECT count(*) FROM invite_use u WHERE u.code = ?1)
+		ON CONFLICT DO UPDATE SET used_at = excluded.used_at`,
 		func(s *sqlite.Stmt) { s.BindText(1, code); s.BindText(2, by.String()); bindTime(s, 3, at) })
 	if err != nil {
 		return fmt.Errorf("use invite code: %w", err)

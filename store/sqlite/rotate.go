@@ -18,12 +18,14 @@ var _ hosting.KeyStore = Hosting{}
 // BeginKey implements hosting.KeyStore.
 func (db Hosting) BeginKey(ctx context.Context, c hosting.KeyChange) error {
 	return Accounts(db).update(ctx, c.AccountID, func(tx *groupcommit.Tx, _ *account.Account) error {
-		n, err := change(tx.Conn, "INSERT INTO key_change (account_id, public, sealed, begun_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+		n, err := change(tx.Conn, `INSERT INTO key_change (account_id, public, sealed, begun_at, who) VALUES (?, ?, ?, ?, ?)
+			ON CONFLICT (account_id) DO UPDATE SET begun_at = excluded.begun_at, who = excluded.who WHERE public = excluded.public`,
 			func(s *sqlite.Stmt) {
 				s.BindInt64(1, c.AccountID)
 				s.BindText(2, c.Public)
 				s.BindBytes(3, c.Sealed)
 				bindTime(s, 4, c.BegunAt)
+				s.BindText(5, c.Who)
 			})
 		if err != nil {
 			return fmt.Errorf("begin change of signing key: %w", err)
@@ -97,9 +99,9 @@ func (db Hosting) DropKey(ctx context.Context, accountID int64, public string) e
 // KeyChanges implements hosting.KeyStore.
 func (db Hosting) KeyChanges(ctx context.Context) (out []hosting.KeyChange, err error) {
 	err = db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, "SELECT k.account_id, a.did, k.public, k.sealed, k.begun_at FROM key_change k JOIN account a ON a.id = k.account_id ORDER BY k.account_id", nil, func(r *sqlite.Stmt) error {
+		return query(c, "SELECT k.account_id, a.did, k.public, k.sealed, k.begun_at, k.who FROM key_change k JOIN account a ON a.id = k.account_id ORDER BY k.account_id", nil, func(r *sqlite.Stmt) error {
 			out = append(out, hosting.KeyChange{
-				AccountID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), Public: r.ColumnText(2), Sealed: columnBytes(r, 3), BegunAt: columnTime(r, 4),
+				AccountID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), Public: r.ColumnText(2), Sealed: columnBytes(r, 3), BegunAt: columnTime(r, 4), Who: r.ColumnText(5),
 			})
 			return nil
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	"zombiezen.com/go/sqlite"
 
 	"nestbox/account"
@@ -27,24 +28,25 @@ func isTakendown(c *sqlite.Conn, accountID int64, subject string) (down bool, er
 }
 
 // SetTakedown implements admin.Store.
-func (db Admin) SetTakedown(ctx context.Context, accountID int64, subject string, m account.Applied, a admin.Action) error {
+func (db Admin) SetTakedown(ctx context.Context, accountID int64, t admin.Takedown, applied bool, a admin.Action) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		if _, err := findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, accountID) }); err != nil {
 			return err
 		}
 		var err error
-		if m.Applied {
-			_, err = change(tx.Conn, `INSERT INTO takedown (account_id, subject, ref, at) VALUES (?, ?, ?, ?)
-				ON CONFLICT DO UPDATE SET ref = excluded.ref`,
+		if applied {
+			_, err = change(tx.Conn, `INSERT INTO takedown (account_id, subject, ref, at, cid) VALUES (?, ?, ?, ?, ?)
+				ON CONFLICT DO UPDATE SET ref = excluded.ref, cid = excluded.cid`,
 				func(s *sqlite.Stmt) {
 					s.BindInt64(1, accountID)
-					s.BindText(2, subject)
-					s.BindText(3, m.Ref)
+					s.BindText(2, t.Subject)
+					s.BindText(3, t.Ref)
 					bindTime(s, 4, a.At)
+					s.BindText(5, t.CID)
 				})
 		} else {
 			_, err = change(tx.Conn, "DELETE FROM takedown WHERE account_id = ? AND subject = ?",
-				func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, subject) })
+				func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, t.Subject) })
 		}
 		if err != nil {
 			return fmt.Errorf("set takedown: %w", err)
@@ -57,9 +59,9 @@ func (db Admin) SetTakedown(ctx context.Context, accountID int64, subject string
 func (db Admin) Content(ctx context.Context, accountID int64, subject string) (out admin.Content, err error) {
 	err = db.readTx(ctx, func(c *sqlite.Conn) error {
 		at := func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, subject) }
-		err := query(c, "SELECT ref, at FROM takedown WHERE account_id = ? AND subject = ?", at,
+		err := query(c, "SELECT ref, at, cid FROM takedown WHERE account_id = ? AND subject = ?", at,
 			func(r *sqlite.Stmt) error {
-				out.Takedown = &admin.Takedown{Subject: subject, Ref: r.ColumnText(0), At: columnTime(r, 1)}
+				out.Takedown = &admin.Takedown{Subject: subject, CID: r.ColumnText(2), Ref: r.ColumnText(0), At: columnTime(r, 1)}
 				return nil
 			})
 		if err != nil {
@@ -82,14 +84,14 @@ func (db Admin) Content(ctx context.Context, accountID int64, subject string) (o
 // Takedowns implements admin.Store.
 func (db Admin) Takedowns(ctx context.Context, accountID int64, after string, limit int) (out []admin.Takedown, err error) {
 	err = db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, "SELECT subject, ref, at FROM takedown WHERE account_id = ? AND subject > ? ORDER BY subject LIMIT ?",
+		return query(c, "SELECT subject, ref, at, cid FROM takedown WHERE account_id = ? AND subject > ? ORDER BY subject LIMIT ?",
 			func(s *sqlite.Stmt) {
 				s.BindInt64(1, accountID)
 				s.BindText(2, after)
 				s.BindInt64(3, max(0, int64(limit)))
 			},
 			func(r *sqlite.Stmt) error {
-				out = append(out, admin.Takedown{Subject: r.ColumnText(0), Ref: r.ColumnText(1), At: columnTime(r, 2)})
+				out = append(out, admin.Takedown{Subject: r.ColumnText(0), CID: r.ColumnText(3), Ref: r.ColumnText(1), At: columnTime(r, 2)})
 				return nil
 			})
 	})
@@ -142,4 +144,20 @@ func auditEvent(c *sqlite.Conn, accountID int64, e account.Event) error {
 func trimAudit(c *sqlite.Conn) error {
 	_, err := change(c, "DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", func(s *sqlite.Stmt) { s.BindInt64(1, admin.AuditLimit) })
 	return wrap(err, "trim audit log")
+}
+
+// forgetNames removes from the audit log what names an account that is deleted, but
+// its DID, and the keys that were promised to it.
+func forgetNames(c *sqlite.Conn, did syntax.DID) error {
+	_, err := change(c, "UPDATE audit SET details = '' WHERE did = ? AND what IN (?, ?)",
+		func(s *sqlite.Stmt) {
+			s.BindText(1, did.String())
+			s.BindText(2, string(account.EventHandleChanged))
+			s.BindText(3, string(account.EventEmailChanged))
+		})
+	if err != nil {
+		return fmt.Errorf("forget names: %w", err)
+	}
+	_, err = change(c, "DELETE FROM reserved_key WHERE did = ?", func(s *sqlite.Stmt) { s.BindText(1, did.String()) })
+	return wrap(err, "forget reserved key")
 }

@@ -157,9 +157,16 @@ func testAccountStatus(t *testing.T, s Stores) {
 	a := newAccount(t, s, "alice")
 	set := func(c account.StatusChange, kind account.EventKind) *account.Account {
 		t.Helper()
+		was, err := s.Accounts.ByDID(t.Context(), a.DID)
+		if err != nil {
+			t.Fatal(err)
+		}
 		got, err := s.Accounts.SetStatus(t.Context(), a.ID, c, event(kind))
 		if err != nil {
 			t.Fatal(err)
+		}
+		if was.Hidden() && !got.Hidden() && !got.IdentityCheckedAt.IsZero() {
+			t.Errorf("%s: its identity is not due for a check: %s", kind, got.IdentityCheckedAt)
 		}
 		if cached, err := s.Accounts.ByDID(t.Context(), a.DID); err != nil || !reflect.DeepEqual(cached, got) {
 			t.Errorf("ByDID = %+v, %v\nwant    %+v", cached, err, got)

@@ -193,8 +193,7 @@ func testSendMail(t *testing.T, s Stores) {
 // takedown takes something of an account down, or lifts that.
 func takedown(t *testing.T, s Stores, a *account.Account, minute int, subject string, applied bool, ref string) {
 	t.Helper()
-	m := account.Applied{Applied: applied, Ref: ref}
-	if err := s.Admin.SetTakedown(t.Context(), a.ID, subject, m, did(minute, fmt.Sprint("takedown ", applied), a.DID)); err != nil {
+	if err := s.Admin.SetTakedown(t.Context(), a.ID, admin.Takedown{Subject: subject, CID: "cid of " + ref, Ref: ref}, applied, did(minute, fmt.Sprint("takedown ", applied), a.DID)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -236,7 +235,7 @@ func testTakedownRecord(t *testing.T, s Stores) {
 
 	takedown(t, s, alice.Account, 2, "app.post/1", true, "case 1")
 	takedown(t, s, alice.Account, 3, "app.post/1", true, "case 2")
-	down := &admin.Takedown{Subject: "app.post/1", Ref: "case 2", At: at(2)}
+	down := &admin.Takedown{Subject: "app.post/1", CID: "cid of case 2", Ref: "case 2", At: at(2)}
 	s = s.Reopen()
 	wantContent(t, s, alice.Account, "app.post/1", one.CID, down)
 	wantContent(t, s, alice.Account, "app.post/9", cid.Undef, nil)
@@ -281,7 +280,7 @@ func testTakedownBlob(t *testing.T, s Stores) {
 	}
 	takedown(t, s, alice.Account, 2, want.CID.String(), true, "")
 	s = s.Reopen()
-	down := &admin.Takedown{Subject: want.CID.String(), At: at(2)}
+	down := &admin.Takedown{Subject: want.CID.String(), CID: "cid of ", At: at(2)}
 	wantContent(t, s, alice.Account, want.CID.String(), want.CID, down)
 	noBlob(t, s, alice.Account, want.CID)
 	if _, err := s.Blobs.Get(t.Context(), bob.ID, want.CID); err != nil {
@@ -344,7 +343,7 @@ func testTakedownAccount(t *testing.T, s Stores) {
 		t.Errorf("of an account that is gone: %+v, %v", list, err)
 	}
 	before := len(audit(t, s, admin.AuditFilter{}))
-	err := s.Admin.SetTakedown(t.Context(), alice.ID, "a.b/1", account.Applied{Applied: true}, did(4, "too late", alice.DID))
+	err := s.Admin.SetTakedown(t.Context(), alice.ID, admin.Takedown{Subject: "a.b/1"}, true, did(4, "too late", alice.DID))
 	if !errors.Is(err, account.ErrNotFound) || len(audit(t, s, admin.AuditFilter{})) != before {
 		t.Errorf("takedown of an account that is gone: %v", err)
 	}
