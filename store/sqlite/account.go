@@ -372,6 +372,7 @@ func (db Accounts) Delete(ctx context.Context, id int64, at time.Time) error {
 }
 
 func deleteAccount(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time) error {
+	scrubSoon(tx, db)
 	if _, err := deleteSessions(tx, db, "account_id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, a.ID) }); err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -40,6 +41,10 @@ const (
 	// is copied into the database file.
 	checkpointAt    = 16 << 20
 	checkpointEvery = time.Second
+	// scrubEvery is how often what was deleted is looked after, in seconds.
+	scrubEvery = 5
+	// busyTimeout is how long a connection waits for another's lock.
+	busyTimeout = 10 * time.Second
 	// cachedSessions and cachedAccounts bound the caches: about 500 bytes and
 	// 1.5 KB an entry.
 	cachedSessions = 40_000
@@ -62,6 +67,10 @@ type DB struct {
 	watch func(firehose.Logged)
 	// mailed, when set, is told that the outbox got something (Outbox.Watch).
 	mailed func()
+
+	// deleted: what somebody deleted may still be in the file, where it is
+	// overwritten in the log alone, and in what the log held before.
+	deleted atomic.Bool
 
 	stop context.CancelFunc
 	done sync.WaitGroup
@@ -99,6 +108,7 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 		sessions: otter.Must(&otter.Options[int64, *session.State]{MaximumSize: cachedSessions}),
 		accounts: otter.Must(&otter.Options[string, *account.Account]{MaximumSize: cachedAccounts}),
 	}
+	db.deleted.Store(true) // by a process that ended before it could do more
 	ctx, db.stop = context.WithCancel(context.WithoutCancel(ctx))
 	db.done.Go(func() { db.checkpointLoop(ctx, checkpoints) })
 	return db, nil
@@ -126,7 +136,7 @@ func openConn(path string, flags ...sqlite.OpenFlags) (*sqlite.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn.SetBusyTimeout(10 * time.Second)
+	conn.SetBusyTimeout(busyTimeout)
 	return conn, nil
 }
 
@@ -177,15 +187,17 @@ func (db *DB) Ping(ctx context.Context) error {
 func (db *DB) checkpointLoop(ctx context.Context, conn *sqlite.Conn) {
 	tick := time.NewTicker(checkpointEvery)
 	defer tick.Stop()
-	for {
+	for ticks := 1; ; ticks++ {
 		select {
 		case <-tick.C:
-			if walSize(db.path) < checkpointAt {
-				continue
-			}
-			err := checkpoint(conn)
-			if err == nil {
-				err = db.writer.Outside(ctx, checkpoint)
+			var err error
+			switch {
+			case ticks%scrubEvery == 0 && db.deleted.Swap(false):
+				err = db.scrub(ctx, conn)
+			case walSize(db.path) >= checkpointAt:
+				if err = checkpoint(conn); err == nil {
+					err = db.writer.Outside(ctx, checkpoint)
+				}
 			}
 			if err != nil && ctx.Err() == nil && !errors.Is(err, groupcommit.ErrClosed) {
 				db.log.LogAttrs(ctx, slog.LevelError, "checkpoint failed", slog.String("cause", err.Error()))
@@ -201,6 +213,33 @@ func (db *DB) checkpointLoop(ctx context.Context, conn *sqlite.Conn) {
 
 func checkpoint(c *sqlite.Conn) error {
 	return sqlitex.ExecuteTransient(c, "PRAGMA wal_checkpoint(PASSIVE)", nil)
+}
+
+// scrub brings into the file that something was overwritten, and empties the log,
+// which holds what was there before. Where somebody reads from the log, it is tried
+// again.
+func (db *DB) scrub(ctx context.Context, conn *sqlite.Conn) error {
+	emptied := false
+	err := checkpoint(conn)
+	if err == nil {
+		err = db.writer.Outside(ctx, func(c *sqlite.Conn) error {
+			c.SetBusyTimeout(0) // nobody waits for readers
+			defer c.SetBusyTimeout(busyTimeout)
+			return query(c, "PRAGMA wal_checkpoint(TRUNCATE)", nil, func(r *sqlite.Stmt) error {
+				emptied = r.ColumnInt(0) == 0
+				return nil
+			})
+		})
+	}
+	if !emptied {
+		db.deleted.Store(true)
+	}
+	return err
+}
+
+// scrubSoon has scrub called some time after the commit.
+func scrubSoon(tx *groupcommit.Tx, db *DB) {
+	tx.AfterCommit(func() { db.deleted.Store(true) })
 }
 
 func walSize(path string) int64 {

@@ -71,6 +71,7 @@ func (db EventLog) Forget(ctx context.Context) (more bool, err error) {
 		return false, wrap(err, "look for events of deleted accounts")
 	}
 	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		scrubSoon(tx, db.DB)
 		for _, seq := range found {
 			// The row stays: numbers without a gap are what is lost by fault alone.
 			_, err := change(tx.Conn, "UPDATE event SET kind = '', did = '', split = 0, body = x'' WHERE seq = ? AND did = ?",

@@ -227,6 +227,7 @@ func (db Repos) Sweep(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		scrubSoon(tx, db.DB)
 		for i, last := range s.upTo {
 			if last == nil {
 				continue

@@ -45,12 +45,17 @@ func hostingTests() map[string]func(*testing.T, Stores) {
 		"InviteList":  testInviteList,
 		"EarnInvites": testEarnInvites,
 		"Reserve":     testReserve,
-		"ReserveRace": testReserveRace,
-		"Pending":     testPending,
-		"MoveIn":      testMoveIn,
-		"ReserveKey":  testReserveKey,
-		"AnyKey":      testAnyKey,
-		"Reseal":      testReseal,
+
+		"InvitesOfTakendown": testInvitesOfTakendown,
+		"InviteAgain":        testInviteAgain,
+		"DueTakendown":       testDueTakendown,
+		"Departed":           testDeparted,
+		"ReserveRace":        testReserveRace,
+		"Pending":            testPending,
+		"MoveIn":             testMoveIn,
+		"ReserveKey":         testReserveKey,
+		"AnyKey":             testAnyKey,
+		"Reseal":             testReseal,
 	}
 }
 

@@ -31,6 +31,8 @@ type Stores struct {
 	Accounts account.Store
 	Sessions session.Store
 	Hosting  hosting.Store
+	// Handles are what changes of handles need.
+	Handles hosting.HandleStore
 	// SigningKeys are what changes of signing keys need.
 	SigningKeys hosting.KeyStore
 	Identity    identity.Store

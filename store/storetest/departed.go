@@ -1,0 +1,120 @@
+package storetest
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"nestbox/account"
+	"nestbox/admin"
+	"nestbox/hosting"
+)
+
+// testInvitesOfTakendown: codes of an account that is taken down admit nobody until
+// that is lifted.
+func testInvitesOfTakendown(t *testing.T, s Stores) {
+	t.Helper()
+	alice := newAccount(t, s, "alice")
+	code := account.InviteCode{Code: "alices", Available: 5, ForAccount: alice.DID.String(), CreatedBy: "admin", CreatedAt: start}
+	if err := s.Accounts.AddInviteCodes(t.Context(), []account.InviteCode{code}); err != nil {
+		t.Fatal(err)
+	}
+	for i, down := range []bool{true, false} {
+		setTakedown(t, s, alice, down)
+		_, err := s.Hosting.Reserve(t.Context(), invited([]string{"bob", "carol"}[i], "alices"))
+		if errors.Is(err, account.ErrInviteUsed) != down || err != nil && !down {
+			t.Errorf("taken down %t: %v", down, err)
+		}
+	}
+}
+
+// testInviteAgain: somebody who was here, and comes again with the same DID and code,
+// has one use of it.
+func testInviteAgain(t *testing.T, s Stores) {
+	t.Helper()
+	addInvite(t, s, "two", 2)
+	for range 3 {
+		id, err := s.Hosting.Reserve(t.Context(), invited("alice", "two"))
+		if err == nil {
+			_, err = s.Hosting.Activate(t.Context(), id, []byte("{}"), nil, event(account.EventSignUp))
+		}
+		if err == nil {
+			err = s.Accounts.Delete(t.Context(), id, at(2))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := invite(t, s, "two"); len(got.Uses) != 1 {
+		t.Errorf("uses: %+v", got.Uses)
+	}
+	if _, err := s.Hosting.Reserve(t.Context(), invited("bob", "two")); err != nil {
+		t.Errorf("the other use: %v", err)
+	}
+	if _, err := s.Hosting.Reserve(t.Context(), invited("carol", "two")); !errors.Is(err, account.ErrInviteUsed) {
+		t.Errorf("one use too many: %v", err)
+	}
+}
+
+// testDueTakendown: who was taken down is not deleted as they wished until that is
+// lifted.
+func testDueTakendown(t *testing.T, s Stores) {
+	t.Helper()
+	alice := newAccount(t, s, "alice")
+	setTakedown(t, s, alice, true)
+	c := account.StatusChange{Deactivated: new(true), DeleteAfter: new(at(1))}
+	if _, err := s.Accounts.SetStatus(t.Context(), alice.ID, c, event(account.EventDeactivated)); err != nil {
+		t.Fatal(err)
+	}
+	for _, down := range []bool{true, false} {
+		setTakedown(t, s, alice, down)
+		gone, err := s.Hosting.DeleteDue(t.Context(), at(60))
+		if err != nil || (gone == nil) != down {
+			t.Errorf("taken down %t: deleted %+v, %v", down, gone, err)
+		}
+	}
+}
+
+// testDeparted: of an account that is deleted the audit log keeps what was done, but no
+// name, and no key waits for it.
+func testDeparted(t *testing.T, s Stores) {
+	t.Helper()
+	alice, bob := newAccount(t, s, "alice"), newAccount(t, s, "bob")
+	for _, a := range []*account.Account{alice, bob} {
+		if err := s.Handles.BeginHandle(t.Context(), hosting.HandleChange{AccountID: a.ID, Handle: a.Handle, By: account.ActorAdmin, BegunAt: at(1)}); err != nil {
+			t.Fatal(err)
+		}
+		e := event(account.EventHandleChanged)
+		e.Reason = a.Handle.String()
+		if err := s.Handles.FinishHandle(t.Context(), a.ID, a.Handle, []byte("{}"), e); err != nil {
+			t.Fatal(err)
+		}
+		k := hosting.ReservedKey{Public: "did:key:" + a.Handle.String(), DID: a.DID, Sealed: []byte("x"), ReservedAt: at(1)}
+		if _, err := s.Hosting.ReserveKey(t.Context(), k, start, 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Accounts.Delete(t.Context(), alice.ID, at(2)); err != nil {
+		t.Fatal(err)
+	}
+	s = s.Reopen()
+	for a, gone := range map[*account.Account]bool{alice: true, bob: false} {
+		list := audit(t, s, admin.AuditFilter{DID: a.DID})
+		named := slices.ContainsFunc(list, func(l admin.Action) bool { return strings.Contains(l.Details, a.Handle.String()) })
+		if whats := whats(list); !slices.Contains(whats, "handle-changed") || named == gone {
+			t.Errorf("%s, gone %t: %+v", a.Handle, gone, list)
+		}
+		if _, err := s.Hosting.ReservedKey(t.Context(), a.DID, start); errors.Is(err, account.ErrNotFound) != gone || err != nil && !gone {
+			t.Errorf("%s, gone %t: the reserved key: %v", a.Handle, gone, err)
+		}
+	}
+}
+
+func setTakedown(t *testing.T, s Stores, a *account.Account, applied bool) {
+	t.Helper()
+	c := account.StatusChange{Takedown: &account.Applied{Applied: applied}}
+	if _, err := s.Accounts.SetStatus(t.Context(), a.ID, c, event(account.EventTakedown)); err != nil {
+		t.Fatal(err)
+	}
+}
