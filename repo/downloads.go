@@ -39,6 +39,11 @@ const (
 // and therefore counted apart from its other requests.
 var exports = ratelimit.Limit{Name: "exports", Points: 6000, Window: 5 * time.Minute}
 
+// CountExport is the limit of getRepo, in the place of the one over everything.
+func (s *Service) CountExport(ctx context.Context, _ *http.Request) error {
+	return xrpc.Admit(ctx, s.Limits, xrpc.ClientOf(ctx).Network(), 1, exports)
+}
+
 // scans is what one client network has gone through for it: a point for each
 // recordsAPoint records of the repository; a repository of fewer is free.
 var scans = ratelimit.Limit{Name: "scans", Points: 10_000, Window: 5 * time.Minute}

@@ -43,7 +43,7 @@ func newDownloads(t *testing.T) *downloads {
 	viewer := func(context.Context, *http.Request) (auth.Viewer, error) { return auth.Viewer{}, nil }
 	handler := &xrpc.Server{
 		Methods: map[string]xrpc.Method{
-			"com.atproto.sync.getRepo":   xrpc.Stream(viewer, d.GetRepo),
+			"com.atproto.sync.getRepo":   xrpc.Stream(viewer, d.GetRepo).CountedApart(d.CountExport),
 			"com.atproto.sync.getRecord": xrpc.Stream(viewer, d.GetProof),
 			"com.atproto.sync.getBlocks": xrpc.Stream(viewer, d.GetBlocks),
 		},
@@ -369,6 +369,27 @@ func TestScansAreCounted(t *testing.T) {
 	d.finish(d.getRepo("10.0.0.2", alice))
 	d.clock.Add(5 * time.Minute)
 	d.finish(d.getRepo("10.0.0.1", alice))
+}
+
+// TestExportsAreCounted: calls of getRepo have a limit of their own, whatever they ask
+// for.
+func TestExportsAreCounted(t *testing.T) {
+	d := newDownloads(t)
+	alice := d.person("alice")
+	d.Limits = ratelimit.New(100, d.clock.Now)
+	all := ratelimit.Limit{Name: "exports", Points: 6000, Window: 5 * time.Minute}
+	if !d.Limits.TakeN("10.0.0.1", all.Points-2, all).Allowed {
+		t.Fatal("there is such a limit no more")
+	}
+	d.finish(d.getRepo("10.0.0.1", alice))
+	wrong := d.ask("10.0.0.1", "getRepo", "did", "nobody")
+	d.abandon(wrong)
+	if wrong.StatusCode != http.StatusBadRequest || wrong.Header.Get("RateLimit-Remaining") != "0" {
+		t.Errorf("a malformed one: %d %v", wrong.StatusCode, wrong.Header)
+	}
+	d.refused("one too many", d.getRepo("10.0.0.1", alice), http.StatusTooManyRequests, "RateLimitExceeded")
+	d.finish(d.getRepo("10.0.0.2", alice))
+	d.finish(d.getRepo(unlimited, alice))
 }
 
 // TestBlocksAskedFor: getBlocks bounds how many.

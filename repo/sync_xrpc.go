@@ -57,9 +57,6 @@ type GetRepoParams struct {
 // GetRepo is com.atproto.sync.getRepo. A since that is no revision of the
 // repository, or that is yet to come, is a point in time like any other.
 func (s *Service) GetRepo(ctx context.Context, viewer auth.Viewer, p GetRepoParams, w http.ResponseWriter, _ *http.Request) error {
-	if err := xrpc.Admit(ctx, s.Limits, xrpc.ClientOf(ctx).Network(), 1, exports); err != nil {
-		return err
-	}
 	var since syntax.TID
 	if p.Since != "" {
 		var err error

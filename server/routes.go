@@ -52,7 +52,7 @@ func (s *Server) methods() map[string]xrpc.Method {
 
 		"com.atproto.repo.importRepo": xrpc.Receive(auth.Full, s.repos.ImportRepo),
 
-		"com.atproto.sync.getRepo":         xrpc.Stream(auth.Viewer, s.repos.GetRepo).CountedApart(),
+		"com.atproto.sync.getRepo":         xrpc.Stream(auth.Viewer, s.repos.GetRepo).CountedApart(s.repos.CountExport),
 		"com.atproto.sync.getRecord":       xrpc.Stream(auth.Viewer, s.repos.GetProof),
 		"com.atproto.sync.getBlocks":       xrpc.Stream(auth.Viewer, s.repos.GetBlocks),
 		"com.atproto.sync.getLatestCommit": xrpc.Query(auth.Viewer, s.repos.GetLatestCommit),

@@ -17,8 +17,9 @@ type Auth[C any] func(context.Context, *http.Request) (C, error)
 type Method struct {
 	verb    string // GET for queries, POST for procedures
 	maxBody int64  // of a JSON body; 0: the server's
-	apart   bool   // Server.Admit is not asked
-	serve   func(maxBody int64, w *responseWriter, r *http.Request) error
+	// apart, when set, is asked in place of Server.Admit.
+	apart func(context.Context, *http.Request) error
+	serve func(maxBody int64, w *responseWriter, r *http.Request) error
 }
 
 // WithMaxBody returns the method with a limit of its own for a JSON body, in
@@ -28,10 +29,10 @@ func (m Method) WithMaxBody(n int64) Method {
 	return m
 }
 
-// CountedApart returns the method without the limit over everything: it has one of
-// its own.
-func (m Method) CountedApart() Method {
-	m.apart = true
+// CountedApart returns the method with a limit of its own in the place of the one
+// over everything: like that, it is asked before anything is proven or read.
+func (m Method) CountedApart(admit func(context.Context, *http.Request) error) Method {
+	m.apart = admit
 	return m
 }
 

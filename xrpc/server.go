@@ -28,7 +28,7 @@ type Server struct {
 	TrustedProxies []netip.Prefix
 	// Unlimited, when set, says whether a client is exempt from rate limits.
 	Unlimited func(*http.Request, Client) bool
-	// Admit, when set, is asked before each request that reaches a method, but one
+	// Admit, when set, is asked before each request that reaches a method, unless
 	// that is CountedApart: a place for a rate limit over everything.
 	Admit func(context.Context, *http.Request) error
 	Log   *slog.Logger
@@ -75,8 +75,12 @@ func (s *Server) dispatch(w *responseWriter, r *http.Request, nsid string) (err 
 	if !ok {
 		return unknownMethod(nsid)
 	}
-	if s.Admit != nil && !m.apart {
-		if err := s.Admit(r.Context(), r); err != nil {
+	count := s.Admit
+	if m.apart != nil {
+		count = m.apart
+	}
+	if count != nil {
+		if err := count(r.Context(), r); err != nil {
 			return err
 		}
 	}

@@ -215,6 +215,38 @@ func TestAdmit(t *testing.T) {
 	}
 }
 
+// TestCountedApart: a limit of its own stands in the place of the one over everything,
+// before the parameters are read and the caller is proven.
+func TestCountedApart(t *testing.T) {
+	refuse := func(context.Context, *http.Request) (struct{}, error) {
+		return struct{}{}, xrpc.Unauthorized("AuthMissing", "Authentication Required")
+	}
+	handle := func(context.Context, struct{}, params, http.ResponseWriter, *http.Request) error {
+		t.Error("the handler ran")
+		return nil
+	}
+	counted, full := 0, false
+	s, _ := server(map[string]xrpc.Method{
+		"a.b.apart": xrpc.Stream(refuse, handle).CountedApart(func(context.Context, *http.Request) error {
+			if full {
+				return xrpc.TooManyRequests(time.Second)
+			}
+			counted++
+			return nil
+		}),
+	})
+	s.Admit = func(context.Context, *http.Request) error {
+		t.Error("counted among everything")
+		return nil
+	}
+	wantError(t, "caller", serve(s, get(t, "a.b.apart?text=a")), 401, "AuthMissing", "Authentication Required")
+	if w := serve(s, get(t, "a.b.apart?number=x")); w.Code != 400 || counted != 2 {
+		t.Errorf("malformed: %d, %d counted", w.Code, counted)
+	}
+	full = true
+	wantError(t, "refused", serve(s, get(t, "a.b.apart?number=x")), 429, "RateLimitExceeded", "Rate Limit Exceeded")
+}
+
 // TestOrder: nothing of a body is read before its caller is proven, and a
 // handler runs only after both.
 func TestOrder(t *testing.T) {
