@@ -58,7 +58,7 @@ func arrows() map[string]rule {
 
 		// Foundations know no domain, and neither do their tests.
 		"xrpc":                      {imports: with("ratelimit")},                           // no domain, and no kind of credential
-		"auth":                      {imports: with("xrpc")},                                // xrpc and the protocol only
+		"auth":                      {imports: append(with("xrpc"), "ratelimit")},           // xrpc and the protocol only; guesses of the admin's password are counted
 		"ratelimit":                 {imports: helpers},                                     // counts keys; what a key means is its caller's business
 		"mail":                      {imports: helpers, anyInTests: true},                   // what is written to people, and how it leaves
 		"plc":                       {pure: true},                                           // operations are values: nothing to import, nothing to reach

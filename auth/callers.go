@@ -11,6 +11,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"nestbox/ratelimit"
 	"nestbox/xrpc"
 )
 
@@ -108,7 +109,9 @@ type Verifier struct {
 	// that is trusted like a moderator; "" for none.
 	Issuers    Issuers
 	ModService syntax.DID
-	Now        func() time.Time
+	// Limits count guesses of AdminPassword; nil counts none.
+	Limits *ratelimit.Limiter
+	Now    func() time.Time
 }
 
 // Anyone admits every request, with whatever credentials or none.
@@ -204,7 +207,7 @@ func (v *Verifier) Viewer(ctx context.Context, r *http.Request) (Viewer, error) 
 	case kind == schemeNone:
 		return Viewer{}, nil
 	case kind == schemeBasic:
-		err := v.basic(r)
+		err := v.basic(ctx, r)
 		return Viewer{Admin: err == nil}, err
 	}
 	t, st, err := v.present(ctx, r, ScopeAccess, ScopeAppPass, ScopeAppPassPrivileged, ScopeTakendown)
@@ -260,8 +263,8 @@ func ErrTakendown() error {
 }
 
 // Admin proves an AdminCaller: HTTP Basic with user "admin".
-func (v *Verifier) Admin(_ context.Context, r *http.Request) (AdminCaller, error) {
-	return AdminCaller{}, v.basic(r)
+func (v *Verifier) Admin(ctx context.Context, r *http.Request) (AdminCaller, error) {
+	return AdminCaller{}, v.basic(ctx, r)
 }
 
 // OwnerOrService proves an OwnerOrServiceCaller.
@@ -277,7 +280,7 @@ func (v *Verifier) OwnerOrService(ctx context.Context, r *http.Request) (OwnerOr
 // Moderator proves a ModeratorCaller. The admin is one.
 func (v *Verifier) Moderator(ctx context.Context, r *http.Request) (ModeratorCaller, error) {
 	if kind, _, err := parseAuthorization(r.Header.Get("Authorization")); err != nil || kind != schemeBearer {
-		return ModeratorCaller{}, v.basic(r)
+		return ModeratorCaller{}, v.basic(ctx, r)
 	}
 	service, err := v.modService(ctx, r)
 	return ModeratorCaller{service}, err
@@ -292,7 +295,12 @@ func (v *Verifier) modService(ctx context.Context, r *http.Request) (syntax.DID,
 	return t.Issuer, err
 }
 
-func (v *Verifier) basic(r *http.Request) error {
+// guesses are those of the admin's password by one client network.
+var guesses = ratelimit.Limit{Name: "admin-failures", Points: 20, Window: 5 * time.Minute}
+
+// basic proves the admin. Failures are counted, and too many refuse the right password
+// as well.
+func (v *Verifier) basic(ctx context.Context, r *http.Request) error {
 	// Whatever is wrong, the answer is the same, as the reference's.
 	refused := xrpc.Unauthorized(xrpc.NameAuthRequired, "Authentication Required")
 	kind, value, err := parseAuthorization(r.Header.Get("Authorization"))
@@ -303,11 +311,25 @@ func (v *Verifier) basic(r *http.Request) error {
 	if err != nil {
 		return refused
 	}
+	client := xrpc.ClientOf(ctx)
+	limits := v.Limits
+	if client.Unlimited {
+		limits = nil
+	}
+	counted := limits.Take(client.Network(), guesses)
+	if !counted.Allowed {
+		counted.SetHeaders(xrpc.Header(ctx))
+		return xrpc.TooManyRequests(counted.RetryAfter(limits.Now()))
+	}
 	user, password, _ := strings.Cut(string(raw), ":")
 	// Both sides are hashed first, so that lengths do not show either.
 	want, got := sha256.Sum256([]byte("admin\x00"+v.AdminPassword)), sha256.Sum256([]byte(user+"\x00"+password))
 	if v.AdminPassword == "" || subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
+		if limits != nil {
+			counted.SetHeaders(xrpc.Header(ctx))
+		}
 		return refused
 	}
+	limits.GiveBack(client.Network(), guesses)
 	return nil
 }

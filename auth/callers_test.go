@@ -4,12 +4,16 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/auth"
+	"nestbox/ratelimit"
 	"nestbox/xrpc"
 )
 
@@ -92,6 +96,50 @@ func TestUnsupportedIsPrintable(t *testing.T) {
 		if got := faultOf(t, err); got != want {
 			t.Errorf("%q: got %v, want %v", scheme, got, want)
 		}
+	}
+}
+
+// TestAdminGuesses: 20 wrong passwords of one network in five minutes, after which the
+// right one is not taken either; right ones do not count, nor do exempt clients.
+func TestAdminGuesses(t *testing.T) {
+	now := noon()
+	v := verifier(t)
+	v.Limits = ratelimit.New(1000, func() time.Time { return now })
+	try := func(c xrpc.Client, password string) (fault, http.Header) {
+		t.Helper()
+		ctx := xrpc.WithClient(t.Context(), c)
+		_, err := v.Viewer(ctx, request(t, "Basic "+base64.StdEncoding.EncodeToString([]byte("admin:"+password))))
+		return faultOf(t, err), xrpc.Header(ctx)
+	}
+	here, there := xrpc.Client{Addr: netip.MustParseAddr("192.0.2.1")}, xrpc.Client{Addr: netip.MustParseAddr("192.0.2.2")}
+	exempt := xrpc.Client{Addr: here.Addr, Unlimited: true}
+	tooMany := fault{429, "RateLimitExceeded", "Rate Limit Exceeded"}
+	for i := range 20 {
+		if got, h := try(here, "wrong"); got != notAdmin || h.Get("RateLimit-Remaining") != strconv.Itoa(19-i) {
+			t.Errorf("guess %d: %v %v", i, got, h)
+		}
+		if i == 19 {
+			break
+		}
+		for range 2 {
+			if got, h := try(here, password); got != (fault{}) || len(h) > 0 {
+				t.Errorf("after guess %d: %v %v", i, got, h)
+			}
+		}
+	}
+	for _, p := range []string{"wrong", password} {
+		if got, h := try(here, p); got != tooMany || h.Get("RateLimit-Policy") != "20;w=300" {
+			t.Errorf("a guess too many: %v %v", got, h)
+		}
+	}
+	for _, c := range []xrpc.Client{there, exempt} {
+		if got, _ := try(c, password); got != (fault{}) {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+	now = now.Add(5 * time.Minute)
+	if got, _ := try(here, password); got != (fault{}) {
+		t.Errorf("five minutes later: %v", got)
 	}
 }
 

@@ -260,7 +260,7 @@ func (s *Server) build(ctx context.Context) error {
 	}
 	s.verifier = &auth.Verifier{
 		Keyring: keyring, Audience: s.DID, Sessions: s.sessions, AdminPassword: password,
-		Issuers: issuers{s.resolver}, ModService: syntax.DID(c.ModServiceDID), Now: now,
+		Issuers: issuers{s.resolver}, ModService: syntax.DID(c.ModServiceDID), Limits: limits, Now: now,
 	}
 	s.xrpc = &xrpc.Server{
 		Methods: s.methods(), MaxBody: xrpc.DefaultMaxBody, TrustedProxies: c.TrustedProxies,
