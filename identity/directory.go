@@ -99,13 +99,14 @@ func (d *Directory) Document(ctx context.Context, did syntax.DID) ([]byte, error
 	return raw, nil
 }
 
-// Last returns the newest operation of a DID.
+// Last returns the newest operation of a DID. Of what it says nothing is checked: the
+// directory has taken it.
 func (d *Directory) Last(ctx context.Context, did syntax.DID) (didplc.OpEnum, error) {
 	raw, err := d.get(ctx, "/"+did.String()+"/log/last")
 	if err != nil {
 		return didplc.OpEnum{}, err
 	}
-	return plc.Decode(raw)
+	return plc.Parse(raw)
 }
 
 func (d *Directory) get(ctx context.Context, path string) ([]byte, error) {

@@ -2,6 +2,7 @@ package identity_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -119,6 +120,26 @@ func TestDirectory(t *testing.T) {
 	}
 	if last, err := d.Last(ctx, p.did); err != nil || last.Tombstone == nil {
 		t.Errorf("last of a tombstone: %+v, %v", last, err)
+	}
+}
+
+// TestLastStored: what the directory has taken is read, by whatever rules it did.
+func TestLastStored(t *testing.T) {
+	p := newPerson(t, "alice.test")
+	op := p.genesis
+	op.RotationKeys = append(op.RotationKeys, op.RotationKeys[0])
+	op.AlsoKnownAs = append(op.AlsoKnownAs, "")
+	if err := op.Sign(p.key); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(op)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := listen(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(raw) }))
+	last, err := d.Last(t.Context(), p.did)
+	if err != nil || last.Regular == nil || last.Regular.CID() != op.CID() {
+		t.Errorf("%+v, %v", last, err)
 	}
 }
 

@@ -315,6 +315,10 @@ func replay(t *testing.T, path string) error {
 	}
 	var log []plc.Entry
 	for _, p := range published {
+		stored, err := plc.Parse(p.Operation)
+		if err != nil || cidOf(stored) != p.CID {
+			t.Errorf("parsed as %+v, %v; want CID %s", stored, err, p.CID)
+		}
 		op, err := plc.Decode(p.Operation)
 		if err != nil {
 			return err

@@ -16,10 +16,11 @@ import (
 	didplc "github.com/did-method-plc/go-didplc"
 )
 
-// Limits of the specification and of the directory that runs it.
+// Limits of the specification and of the directory that runs it. Of rotation keys
+// the former has 5, the latter takes 10.
 const (
 	MaxOperation    = 7500 // bytes of DAG-CBOR, signed
-	MaxRotationKeys = 5
+	MaxRotationKeys = 10
 	maxMethods      = 10
 	maxServices     = 10
 	maxAliases      = 10
@@ -61,15 +62,9 @@ type Data struct {
 // Create returns the signed genesis operation of an identity and the DID that
 // it makes. Repeated rotation keys are dropped.
 func Create(d Data, signer atcrypto.PrivateKey) (syntax.DID, *didplc.RegularOp, error) {
-	var keys []string
-	for _, k := range d.RotationKeys {
-		if !slices.Contains(keys, k) {
-			keys = append(keys, k)
-		}
-	}
 	op := &didplc.RegularOp{
 		Type:                typeOperation,
-		RotationKeys:        keys,
+		RotationKeys:        unique(d.RotationKeys),
 		VerificationMethods: map[string]string{methodAtproto: d.SigningKey},
 		AlsoKnownAs:         []string{aliasPrefix + d.Handle.String()},
 		Services:            map[string]didplc.OpService{servicePDS: {Type: typePDS, Endpoint: d.PDS}},
@@ -87,6 +82,17 @@ func Create(d Data, signer atcrypto.PrivateKey) (syntax.DID, *didplc.RegularOp, 
 	return syntax.DID(did), op, nil
 }
 
+// unique is a list with each entry where it is first.
+func unique(list []string) []string {
+	var out []string
+	for _, s := range list {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
 // Change is what an operation changes of an identity: what is nil stays.
 type Change struct {
 	RotationKeys        []string
@@ -95,10 +101,34 @@ type Change struct {
 	Services            map[string]didplc.OpService
 }
 
+// check is Check of what is changed.
+func (c Change) check() error {
+	var errs []error
+	if c.RotationKeys != nil {
+		errs = append(errs, checkRotation(c.RotationKeys))
+	}
+	if c.AlsoKnownAs != nil {
+		errs = append(errs, checkAliases(c.AlsoKnownAs))
+	}
+	return errors.Join(append(errs, checkMethods(c.VerificationMethods), checkServices(c.Services))...)
+}
+
 // Update returns the signed operation that follows last with a change. Legacy
 // genesis operations are carried over into today's form, as the specification
-// demands.
+// demands. What stays is as others wrote it, improper or not, but for repeated
+// rotation keys: those are dropped.
 func Update(last didplc.OpEnum, c Change, signer atcrypto.PrivateKey) (*didplc.RegularOp, error) {
+	if c.RotationKeys != nil {
+		c.RotationKeys = append([]string{}, unique(c.RotationKeys)...)
+	}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	return follow(last, c, signer)
+}
+
+// follow is Update that does not check the change.
+func follow(last didplc.OpEnum, c Change, signer atcrypto.PrivateKey) (*didplc.RegularOp, error) {
 	next, err := regular(last)
 	if err != nil {
 		return nil, err
@@ -117,10 +147,11 @@ func Update(last didplc.OpEnum, c Change, signer atcrypto.PrivateKey) (*didplc.R
 	if c.Services != nil {
 		next.Services = c.Services
 	}
+	next.RotationKeys = unique(next.RotationKeys)
 	if err := next.Sign(signer); err != nil {
 		return nil, fmt.Errorf("sign operation: %w", err)
 	}
-	return &next, Check(&next)
+	return &next, errors.Join(checkForm(&next), checkSize(&next))
 }
 
 // regular is an operation in today's form, not to be changed in its lists.
@@ -142,17 +173,23 @@ func Amend(last didplc.OpEnum, d Data, signer atcrypto.PrivateKey) (*didplc.Regu
 	if err != nil {
 		return nil, err
 	}
-	var c Change
+	var own, c Change
 	if d.Handle != "" {
-		c.AlsoKnownAs = renamed(op.AlsoKnownAs, aliasPrefix+d.Handle.String())
+		own.AlsoKnownAs = []string{aliasPrefix + d.Handle.String()}
+		c.AlsoKnownAs = renamed(op.AlsoKnownAs, own.AlsoKnownAs[0])
 	}
 	if d.SigningKey != "" {
-		c.VerificationMethods = with(op.VerificationMethods, methodAtproto, d.SigningKey)
+		own.VerificationMethods = map[string]string{methodAtproto: d.SigningKey}
+		c.VerificationMethods = with(op.VerificationMethods, own.VerificationMethods)
 	}
 	if d.PDS != "" {
-		c.Services = with(op.Services, servicePDS, didplc.OpService{Type: typePDS, Endpoint: d.PDS})
+		own.Services = map[string]didplc.OpService{servicePDS: {Type: typePDS, Endpoint: d.PDS}}
+		c.Services = with(op.Services, own.Services)
 	}
-	return Update(last, c, signer)
+	if err := own.check(); err != nil {
+		return nil, err
+	}
+	return follow(last, c, signer)
 }
 
 // renamed puts an alias in the place of the first handle; what names it already must
@@ -166,17 +203,27 @@ func renamed(aliases []string, alias string) []string {
 	return slices.Concat(aliases[:first], []string{alias}, others)
 }
 
-// with is a copy of a map with one more entry, or another.
-func with[V any](m map[string]V, name string, value V) map[string]V {
+// with is a copy of a map with more entries, or others.
+func with[V any](m, more map[string]V) map[string]V {
 	out := map[string]V{}
 	maps.Copy(out, m)
-	out[name] = value
+	maps.Copy(out, more)
 	return out
 }
 
-// Decode parses an operation of any kind and checks its form. Unknown members
-// are refused: they would not be under the signature.
+// Decode is Parse of an operation that is to be taken: it is checked, too.
 func Decode(raw []byte) (didplc.OpEnum, error) {
+	op, err := Parse(raw)
+	if err != nil {
+		return op, err
+	}
+	return op, Check(op.AsOperation())
+}
+
+// Parse reads a signed operation of any kind, which may break the rules of what it
+// says: directories have had others. ErrOperation where it is none. Unknown members
+// are refused: they would not be under the signature.
+func Parse(raw []byte) (didplc.OpEnum, error) {
 	var op didplc.OpEnum
 	if err := op.UnmarshalJSON(raw); err != nil {
 		return op, improper("%v", err)
@@ -184,7 +231,7 @@ func Decode(raw []byte) (didplc.OpEnum, error) {
 	if err := checkMembers(raw, op); err != nil {
 		return op, err
 	}
-	return op, Check(op.AsOperation())
+	return op, checkForm(op.AsOperation())
 }
 
 // checkMembers says whether raw holds the members of its kind of operation and
@@ -215,11 +262,8 @@ func checkMembers(raw []byte, op didplc.OpEnum) error {
 // Check returns ErrOperation where the form of a signed operation, its keys or
 // its size are not as the specification demands. It verifies no signature.
 func Check(op didplc.Operation) error {
-	if !op.IsSigned() {
-		return improper("it is not signed")
-	}
-	if n := len(op.SignedCBORBytes()); n > MaxOperation {
-		return improper("it has %d bytes, more than %d", n, MaxOperation)
+	if err := errors.Join(checkForm(op), checkSize(op)); err != nil {
+		return err
 	}
 	switch op := op.(type) {
 	case *didplc.RegularOp:
@@ -236,35 +280,76 @@ func Check(op didplc.Operation) error {
 	}
 }
 
-func checkRegular(op *didplc.RegularOp) error {
-	switch {
-	case op.Type != typeOperation:
-		return improper("unknown type %q", op.Type)
-	case len(op.RotationKeys) == 0 || len(op.RotationKeys) > MaxRotationKeys:
-		return improper("there must be 1 to %d rotation keys", MaxRotationKeys)
-	case len(op.VerificationMethods) > maxMethods, len(op.Services) > maxServices, len(op.AlsoKnownAs) > maxAliases:
-		return improper("too many entries")
+// checkForm says whether an operation is one that is signed and has a CID.
+func checkForm(op didplc.Operation) error {
+	if !op.IsSigned() {
+		return improper("it is not signed")
 	}
-	for i, k := range op.RotationKeys {
+	if len(op.SignedCBORBytes()) == 0 || !op.CID().Defined() {
+		return improper("it cannot be encoded")
+	}
+	return nil
+}
+
+func checkSize(op didplc.Operation) error {
+	if n := len(op.SignedCBORBytes()); n > MaxOperation {
+		return improper("it has %d bytes, more than %d", n, MaxOperation)
+	}
+	return nil
+}
+
+func checkRegular(op *didplc.RegularOp) error {
+	if op.Type != typeOperation {
+		return improper("unknown type %q", op.Type)
+	}
+	return errors.Join(checkRotation(op.RotationKeys), checkMethods(op.VerificationMethods), checkServices(op.Services), checkAliases(op.AlsoKnownAs))
+}
+
+func checkRotation(keys []string) error {
+	if len(keys) == 0 || len(keys) > MaxRotationKeys {
+		return improper("there must be 1 to %d rotation keys", MaxRotationKeys)
+	}
+	for i, k := range keys {
 		if err := checkKey(k); err != nil {
 			return err
 		}
-		if slices.Contains(op.RotationKeys[:i], k) {
+		if slices.Contains(keys[:i], k) {
 			return improper("rotation key %s is given twice", k)
 		}
 	}
-	for name, k := range op.VerificationMethods {
+	return nil
+}
+
+func checkMethods(methods map[string]string) error {
+	if len(methods) > maxMethods {
+		return improper("more than %d verification methods", maxMethods)
+	}
+	for name, k := range methods {
 		if name == "" || len(name) > maxName || !strings.HasPrefix(k, keyPrefix) {
 			return improper("verification method %q", name)
 		}
 	}
-	for id, s := range op.Services {
+	return nil
+}
+
+func checkServices(services map[string]didplc.OpService) error {
+	if len(services) > maxServices {
+		return improper("more than %d services", maxServices)
+	}
+	for id, s := range services {
 		if id == "" || len(id) > maxName || s.Endpoint == "" || len(s.Endpoint) > maxEndpoint || len(s.Type) > maxServiceType {
 			return improper("service %q", id)
 		}
 	}
-	for i, alias := range op.AlsoKnownAs {
-		if alias == "" || len(alias) > maxAlias || slices.Contains(op.AlsoKnownAs[:i], alias) {
+	return nil
+}
+
+func checkAliases(aliases []string) error {
+	if len(aliases) > maxAliases {
+		return improper("more than %d aliases", maxAliases)
+	}
+	for i, alias := range aliases {
+		if alias == "" || len(alias) > maxAlias || slices.Contains(aliases[:i], alias) {
 			return improper("alias %q", alias)
 		}
 	}

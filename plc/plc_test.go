@@ -49,7 +49,7 @@ func TestCreateRefuses(t *testing.T) {
 	server := newKey(t)
 	for name, change := range map[string]func(*plc.Data){
 		"no rotation key":         func(d *plc.Data) { d.RotationKeys = nil },
-		"six rotation keys":       func(d *plc.Data) { d.RotationKeys = sixKeys(t) },
+		"eleven rotation keys":    func(d *plc.Data) { d.RotationKeys = newKeys(t, 11) },
 		"a rotation key is none":  func(d *plc.Data) { d.RotationKeys = []string{"did:key:zZZZ"} },
 		"the signing key is none": func(d *plc.Data) { d.SigningKey = "z123" },
 		"a long URL":              func(d *plc.Data) { d.PDS = "https://" + strings.Repeat("a", 512) },
@@ -64,10 +64,10 @@ func TestCreateRefuses(t *testing.T) {
 	}
 }
 
-func sixKeys(t *testing.T) []string {
+func newKeys(t *testing.T, n int) []string {
 	t.Helper()
 	var keys []string
-	for range 6 {
+	for range n {
 		keys = append(keys, newKey(t).did)
 	}
 	return keys
@@ -176,6 +176,7 @@ func TestDecode(t *testing.T) {
 		"an unusual key": regular(func(o *op) {
 			o.VerificationMethods["other"] = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"
 		}),
+		"ten rotation keys": regular(func(o *op) { o.RotationKeys = newKeys(t, 10) }),
 		"ten methods": regular(func(o *op) {
 			many(9, func(name string) { o.VerificationMethods[name] = k.did })
 		}),
@@ -208,7 +209,7 @@ func TestDecode(t *testing.T) {
 		"aliases is null":     regular(func(o *op) { o.AlsoKnownAs = nil }),
 		"rotation is null":    regular(func(o *op) { o.RotationKeys = nil }),
 		"no rotation key":     regular(func(o *op) { o.RotationKeys = []string{} }),
-		"six rotation keys":   regular(func(o *op) { o.RotationKeys = sixKeys(t) }),
+		"11 rotation keys":    regular(func(o *op) { o.RotationKeys = newKeys(t, 11) }),
 		"rotation key twice":  regular(func(o *op) { o.RotationKeys = []string{k.did, k.did} }),
 		"Ed25519 rotates":     regular(func(o *op) { o.RotationKeys = []string{"did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"} }),
 		"method is no key":    regular(func(o *op) { o.VerificationMethods["atproto"] = "did:web:example.com" }),
@@ -257,6 +258,71 @@ func edit(t *testing.T, raw []byte, change func(map[string]any)) []byte {
 	return out
 }
 
+// TestStored: what a directory has is read and carried on whatever it says, as long as
+// it can be told which operation it is; what we put into it is right.
+func TestStored(t *testing.T) {
+	k, other := newKey(t), newKey(t)
+	const unusual = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"
+	type op = didplc.RegularOp
+	for name, change := range map[string]func(*op){
+		"a rotation key twice":  func(o *op) { o.RotationKeys = []string{other.did, k.did, other.did, k.did} },
+		"no rotation key":       func(o *op) { o.RotationKeys = []string{} },
+		"11 rotation keys":      func(o *op) { o.RotationKeys = newKeys(t, 11) },
+		"a rotation key unlike": func(o *op) { o.RotationKeys = []string{k.did, unusual, "x"} },
+		"an empty alias":        func(o *op) { o.AlsoKnownAs = []string{"", "at://alice.test", ""} },
+		"a nameless method":     func(o *op) { o.VerificationMethods[""] = "x" },
+		"a service without URL": func(o *op) { o.Services["x"] = didplc.OpService{} },
+	} {
+		_, first, err := plc.Create(data(k), k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(first)
+		raw := encode(t, sign(t, first, k))
+		if _, err := plc.Decode(raw); !errors.Is(err, plc.ErrOperation) {
+			t.Errorf("%s: a new one is taken: %v", name, err)
+		}
+		last, err := plc.Parse(raw)
+		if err != nil || string(encode(t, last)) != string(raw) {
+			t.Errorf("%s: %v, read as %s, was %s", name, err, encode(t, last), raw)
+			continue
+		}
+		amended, err := plc.Amend(last, plc.Data{Handle: "new.test", SigningKey: other.did, PDS: "https://new.example.com"}, k)
+		if err != nil || string(encode(t, last)) != string(raw) {
+			t.Errorf("%s: amend: %v", name, err)
+			continue
+		}
+		var keys []string
+		for _, key := range first.RotationKeys {
+			if !slices.Contains(keys, key) {
+				keys = append(keys, key)
+			}
+		}
+		first.AlsoKnownAs[slices.Index(first.AlsoKnownAs, "at://alice.test")] = "at://new.test"
+		first.VerificationMethods["atproto"] = other.did
+		first.Services["atproto_pds"] = didplc.OpService{Type: "AtprotoPersonalDataServer", Endpoint: "https://new.example.com"}
+		if !slices.Equal(amended.RotationKeys, keys) || !slices.Equal(amended.AlsoKnownAs, first.AlsoKnownAs) ||
+			!maps.Equal(amended.VerificationMethods, first.VerificationMethods) || !maps.Equal(amended.Services, first.Services) {
+			t.Errorf("%s: amended to %+v", name, amended)
+		}
+		for what, d := range map[string]plc.Data{
+			"handle": {Handle: syntax.Handle(strings.Repeat("a", 260))}, "key": {SigningKey: "z123"}, "host": {PDS: "https://" + strings.Repeat("a", 512)},
+		} {
+			if _, err := plc.Amend(last, d, k); !errors.Is(err, plc.ErrOperation) {
+				t.Errorf("%s: a wrong %s: %v", name, what, err)
+			}
+		}
+		if _, err := plc.Update(last, plc.Change{AlsoKnownAs: []string{"at://new.test", ""}}, k); !errors.Is(err, plc.ErrOperation) {
+			t.Errorf("%s: an empty alias: %v", name, err)
+		}
+	}
+	// One key for both of a legacy identity.
+	moved, err := plc.Amend(legacy(t, k, k), plc.Data{PDS: "https://new.example.com"}, k)
+	if err != nil || !slices.Equal(moved.RotationKeys, []string{k.did}) {
+		t.Errorf("legacy: %+v, %v", moved, err)
+	}
+}
+
 func TestCheckRotationKey(t *testing.T) {
 	for _, k := range []string{newKey(t).did, newP256Key(t).did} {
 		if err := plc.CheckRotationKey(k); err != nil {
@@ -270,7 +336,8 @@ func TestCheckRotationKey(t *testing.T) {
 	}
 }
 
-// FuzzDecode: whatever is decoded encodes to an operation with the same CID.
+// FuzzDecode: whatever is parsed encodes to an operation with the same CID, and nothing
+// else is decoded.
 func FuzzDecode(f *testing.F) {
 	k := newKey(f)
 	_, op, err := plc.Create(data(k), k)
@@ -284,19 +351,22 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"type":"create","prev":null,"sig":"a","type":"plc_tombstone"}`))
 	f.Add([]byte(`{"type":"plc_operation","rotationKeys":null,"verificationMethods":{},"alsoKnownAs":[],"services":{},"prev":null,"sig":"\ud800"}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		op, err := plc.Decode(raw)
+		op, err := plc.Parse(raw)
+		if decoded, derr := plc.Decode(raw); derr != nil && !errors.Is(derr, plc.ErrOperation) || derr == nil && (err != nil || cidOf(op) != cidOf(decoded)) {
+			t.Fatalf("Decode(%q): %+v, %v; parsed %+v, %v", raw, decoded, derr, op, err)
+		}
 		if err != nil {
 			if !errors.Is(err, plc.ErrOperation) {
-				t.Fatalf("Decode(%q): %v is not ErrOperation", raw, err)
+				t.Fatalf("Parse(%q): %v is not ErrOperation", raw, err)
 			}
 			return
 		}
-		again, err := plc.Decode(encode(t, op))
+		again, err := plc.Parse(encode(t, op))
 		if err != nil {
-			t.Fatalf("Decode(%q) encodes to %s, which is refused: %v", raw, encode(t, op), err)
+			t.Fatalf("Parse(%q) encodes to %s, which is refused: %v", raw, encode(t, op), err)
 		}
 		if cidOf(op) != cidOf(again) {
-			t.Fatalf("Decode(%q) has CID %s, decoded again %s", raw, cidOf(op), cidOf(again))
+			t.Fatalf("Parse(%q) has CID %s, parsed again %s", raw, cidOf(op), cidOf(again))
 		}
 	})
 }
