@@ -39,11 +39,14 @@ const (
 // ErrNoKey: an issuer's DID document has no key that could be used.
 var ErrNoKey = errors.New("missing or bad key in DID document")
 
+// ErrBusy: too many issuers are being looked up.
+var ErrBusy = errors.New("issuers cannot be looked up right now")
+
 // Issuers finds the keys that sign service tokens.
 type Issuers interface {
 	// SigningKey returns the key (did:key) of that name in a DID's document; fresh
-	// asks the network whatever is known. ErrNoKey; any other error means that
-	// the document cannot be had.
+	// asks the network whatever is known. ErrNoKey; ErrBusy; any other error means
+	// that the document cannot be had.
 	SigningKey(ctx context.Context, did syntax.DID, name string, fresh bool) (string, error)
 }
 
@@ -200,6 +203,8 @@ func (v *Verifier) checkSignature(ctx context.Context, c serviceClaims, did synt
 		switch {
 		case errors.Is(err, ErrNoKey):
 			return errBadJWT(xrpc.NameAuthRequired, "missing or bad key in did doc")
+		case errors.Is(err, ErrBusy):
+			return xrpc.Unavailable(err)
 		case err != nil:
 			e := xrpc.Unauthorized(xrpc.NameAuthRequired, "could not resolve iss did")
 			e.Cause = err

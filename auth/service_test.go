@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -32,6 +33,9 @@ type documents struct{ known, now map[string]string }
 func (d documents) SigningKey(_ context.Context, did syntax.DID, name string, fresh bool) (string, error) {
 	if did == "did:web:down.example.com" {
 		return "", errors.New("nobody answers")
+	}
+	if did == "did:web:later.example.com" {
+		return "", fmt.Errorf("%w: 256 questions", auth.ErrBusy)
 	}
 	keys := d.known
 	if fresh {
@@ -157,6 +161,7 @@ func TestServiceToken(t *testing.T) {
 		"iss a service":      {serviceToken(t, key, nil, members{"iss": bob.String() + "#x"}), fault{401, "BadJwtIss", "jwt iss is a service, and no account"}, ""},
 		"iss unknown":        {serviceToken(t, key, nil, members{"iss": "did:web:unknown.example.com"}), noKey, ""},
 		"iss of a bad key":   {serviceToken(t, key, nil, members{"iss": "did:web:bad.example.com"}), noKey, ""},
+		"too many issuers":   {serviceToken(t, key, nil, members{"iss": "did:web:later.example.com"}), fault{503, "ServiceUnavailable", "The service cannot answer right now, please try again"}, ""},
 		"iss not reached":    {serviceToken(t, key, nil, members{"iss": "did:web:down.example.com"}), fault{401, "AuthenticationRequired", "could not resolve iss did"}, ""},
 		"the label's key":    {serviceToken(t, curve, members{"alg": "ES256"}, nil), mismatch, ""},
 		"two parts":          {"a.b", malformed, ""},

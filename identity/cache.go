@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/maypok86/otter/v2"
+
+	"nestbox/xrpc"
 )
 
 // cacheTimes are how long answers are used.
@@ -61,8 +63,8 @@ func newCache[V any](maxBytes uint64, weigh func(V) int, c *cache[V]) *cache[V] 
 	return c
 }
 
-// get returns what is known of a key, or asks.
-func (c *cache[V]) get(ctx context.Context, key string) (V, error) {
+// get returns what is known of a key, or asks, which ErrBusy may refuse.
+func (c *cache[V]) get(ctx context.Context, key string, why purpose) (V, error) {
 	if known, ok := c.entries.GetIfPresent(key); ok {
 		age := c.now().Sub(known.at)
 		switch {
@@ -71,12 +73,12 @@ func (c *cache[V]) get(ctx context.Context, key string) (V, error) {
 		case known.none != nil || age >= c.times.gone:
 		default:
 			if age >= c.times.stale {
-				c.depart(key, false)
+				c.depart(key, forRenewal, "")
 			}
 			return known.value, nil
 		}
 	}
-	f := c.depart(key, true)
+	f := c.depart(key, why, networkOf(ctx))
 	select {
 	case <-f.done:
 		return f.value, f.err
@@ -86,16 +88,15 @@ func (c *cache[V]) get(ctx context.Context, key string) (V, error) {
 	}
 }
 
-// depart has a key asked for, unless it is already. One that nobody waits for is
-// not asked for, and nil, while there is much to do.
-func (c *cache[V]) depart(key string, awaited bool) *flight[V] {
+// depart has a key asked for on behalf of a client network, unless it is already.
+func (c *cache[V]) depart(key string, why purpose, network string) *flight[V] {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if f := c.way[key]; f != nil {
 		return f
 	}
 	f := &flight[V]{done: make(chan struct{})}
-	started := c.work.start(awaited, func(ctx context.Context) {
+	started := c.work.start(why, network, func(ctx context.Context) {
 		if f.err = ctx.Err(); f.err == nil {
 			f.value, f.err = c.renew(ctx, key)
 		}
@@ -105,7 +106,7 @@ func (c *cache[V]) depart(key string, awaited bool) *flight[V] {
 		close(f.done)
 	})
 	if !started {
-		f.err = errBusy
+		f.err = ErrBusy
 		close(f.done)
 		return f
 	}
@@ -145,6 +146,50 @@ func (c *cache[V]) keep(key string, answer cached[V]) {
 	})
 }
 
+// purpose is what a question to the network is for. Each has room of its own: what
+// anybody may ask must not be in the way of what callers are proven by.
+type purpose int
+
+const (
+	forAnybody purpose = iota
+	// forProof: somebody presents what only the answer proves, or is signed in.
+	forProof
+	// forRenewal: nobody waits.
+	forRenewal
+	purposes
+)
+
+// roomFor is how many questions are on their way at once for a purpose, and how many
+// of them those of one client network may be.
+func roomFor(p purpose) (all, ofNetwork int) {
+	switch p {
+	case forAnybody:
+		return 256, 16
+	case forProof:
+		return 256, 64 // a token names whom it likes
+	default:
+		return 128, 128
+	}
+}
+
+// networkOf is the client network that a question counts for, "" for none.
+func networkOf(ctx context.Context) string {
+	c := xrpc.ClientOf(ctx)
+	if c.Unlimited {
+		return ""
+	}
+	return c.Network()
+}
+
+// ErrBusy: nothing was asked, since too many questions are on their way.
+var ErrBusy = errors.New("too many identities are being looked up")
+
+// onItsWay counts the questions of one purpose.
+type onItsWay struct {
+	all      int
+	networks map[string]int
+}
+
 // work runs questions: a bounded number, which Close ends and waits for.
 type work struct {
 	ctx  context.Context //nolint:containedctx // ended by Close
@@ -152,42 +197,38 @@ type work struct {
 	wg   sync.WaitGroup
 
 	mu      sync.Mutex
-	running int
+	running [purposes]onItsWay
 	closed  bool
 }
 
-const (
-	// maxQuestions is how many questions to the network are on their way at once;
-	// half of them at most renew what nobody waits for.
-	maxQuestions = 256
-	maxRenewals  = maxQuestions / 2
-)
-
-// errBusy: too many questions are on their way.
-var errBusy = errors.New("too many identities are being looked up")
-
 func newWork() *work {
 	ctx, stop := context.WithCancel(context.Background())
-	return &work{ctx: ctx, stop: stop}
+	w := &work{ctx: ctx, stop: stop}
+	for i := range w.running {
+		w.running[i].networks = map[string]int{}
+	}
+	return w
 }
 
 // start runs f, unless there is too much to do already.
-func (w *work) start(awaited bool, f func(context.Context)) bool {
+func (w *work) start(why purpose, network string, f func(context.Context)) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	limit := maxRenewals
-	if awaited {
-		limit = maxQuestions
-	}
-	if w.closed || w.running >= limit {
+	all, ofNetwork := roomFor(why)
+	running := &w.running[why]
+	if w.closed || running.all >= all || network != "" && running.networks[network] >= ofNetwork {
 		return false
 	}
-	w.running++
+	running.all++
+	running.networks[network]++
 	w.wg.Go(func() {
 		f(w.ctx)
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.running--
+		running.all--
+		if running.networks[network]--; running.networks[network] == 0 {
+			delete(running.networks, network)
+		}
 	})
 	return true
 }

@@ -14,7 +14,7 @@ import (
 	"nestbox/internal/safehttp"
 )
 
-// Errors of Resolver, besides ErrNotRegistered and ErrDeactivated. Any other error means that the
+// Errors of Resolver, besides ErrNotRegistered, ErrDeactivated and ErrBusy. Any other error means that the
 // network did not answer.
 var (
 	// ErrUnsupported: a DID method that the protocol does not use, or a did:web
@@ -77,11 +77,19 @@ type Resolver struct {
 	work      *work
 	documents *cache[*Document]
 	handles   *cache[syntax.DID]
+	why       purpose // of what is not known yet
+}
+
+// forAnybody is the same resolver for questions of people who prove nothing.
+func (r *Resolver) forAnybody() *Resolver {
+	theirs := *r
+	theirs.why = forAnybody
+	return &theirs
 }
 
 // NewResolver returns a Resolver with nothing in its caches.
 func NewResolver(o ResolverOptions) *Resolver {
-	r := &Resolver{options: o, work: newWork()}
+	r := &Resolver{options: o, work: newWork(), why: forProof}
 	r.documents = newCache(cachedDocuments, func(d *Document) int {
 		if d == nil {
 			return 0
@@ -104,12 +112,12 @@ func NewResolver(o ResolverOptions) *Resolver {
 func (r *Resolver) Close() { r.work.close() }
 
 // DID returns the document of a DID: ErrNotRegistered, ErrDeactivated,
-// ErrUnsupported.
+// ErrUnsupported, ErrBusy.
 func (r *Resolver) DID(ctx context.Context, did syntax.DID) (*Document, error) {
 	if err := supported(did); err != nil {
 		return nil, err
 	}
-	return r.documents.get(ctx, did.String())
+	return r.documents.get(ctx, did.String(), r.why)
 }
 
 // Fresh is DID that asks the network whatever is known, and remembers the answer.
@@ -129,10 +137,10 @@ func (r *Resolver) Keep(did syntax.DID, raw []byte) {
 }
 
 // Handle returns the DID that a handle leads to: ErrHandleNotFound,
-// ErrHandleConflict. Whether the DID's document names the handle is another
+// ErrHandleConflict, ErrBusy. Whether the DID's document names the handle is another
 // question.
 func (r *Resolver) Handle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
-	return r.handle(ctx, h, r.handles.get)
+	return r.handle(ctx, h, func(ctx context.Context, key string) (syntax.DID, error) { return r.handles.get(ctx, key, r.why) })
 }
 
 // FreshHandle is Handle that asks the network whatever is known.
@@ -187,7 +195,7 @@ func (r *Resolver) Identity(ctx context.Context, did syntax.DID, fresh bool) (*D
 		return d, syntax.HandleInvalid, nil
 	}
 	back, err := handle(ctx, claimed)
-	if err != nil && ctx.Err() != nil {
+	if err != nil && (ctx.Err() != nil || errors.Is(err, ErrBusy)) {
 		return nil, "", err
 	}
 	if err != nil || back != did {

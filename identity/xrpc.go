@@ -42,7 +42,7 @@ func (s *Service) ResolveHandle(ctx context.Context, _ auth.Anyone, p HandlePara
 	if err != nil {
 		return HandleOutput{}, xrpc.InvalidRequest("Invalid handle format at $.handle")
 	}
-	did, err := s.Resolver.Handle(ctx, h)
+	did, err := s.Resolver.forAnybody().Handle(ctx, h)
 	if err != nil {
 		return HandleOutput{}, lookupError("handle", err)
 	}
@@ -55,7 +55,7 @@ func (s *Service) ResolveDID(ctx context.Context, _ auth.Anyone, p DIDParams) (D
 	if err != nil {
 		return DIDOutput{}, xrpc.InvalidRequest("Invalid DID at $.did")
 	}
-	d, err := s.Resolver.DID(ctx, did)
+	d, err := s.Resolver.forAnybody().DID(ctx, did)
 	if err != nil {
 		return DIDOutput{}, lookupError("DID", err)
 	}
@@ -79,7 +79,7 @@ func (s *Service) identity(ctx context.Context, identifier string, fresh bool) (
 	if err != nil {
 		return InfoOutput{}, err
 	}
-	d, handle, err := s.Resolver.Identity(ctx, did, fresh)
+	d, handle, err := s.Resolver.forAnybody().Identity(ctx, did, fresh)
 	if err != nil {
 		return InfoOutput{}, lookupError("DID", err)
 	}
@@ -98,7 +98,7 @@ func (s *Service) did(ctx context.Context, identifier string, fresh bool) (synta
 	if err != nil {
 		return "", xrpc.InvalidRequest("Invalid DID or handle at $.identifier")
 	}
-	find := s.Resolver.Handle
+	find := s.Resolver.forAnybody().Handle
 	if fresh {
 		find = s.Resolver.FreshHandle
 	}
@@ -121,7 +121,7 @@ func lookupError(what string, err error) error {
 		return xrpc.BadRequest("DidDeactivated", "DID is deactivated")
 	case errors.Is(err, ErrNotRegistered), errors.Is(err, ErrUnsupported):
 		return xrpc.BadRequest("DidNotFound", "Unable to resolve DID")
-	case errors.Is(err, ErrHere):
+	case errors.Is(err, ErrHere), errors.Is(err, ErrBusy):
 		return xrpc.Unavailable(err)
 	default:
 		return &xrpc.Error{Status: http.StatusBadRequest, Name: xrpc.NameInvalidRequest, Message: "Unable to resolve " + what, Cause: err}

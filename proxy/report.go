@@ -156,6 +156,8 @@ func (r *Reports) target(ctx context.Context, header string) (Target, error) {
 	switch {
 	case errors.Is(err, identity.ErrNotRegistered), errors.Is(err, identity.ErrDeactivated), errors.Is(err, identity.ErrUnsupported):
 		return Target{}, xrpc.InvalidRequest("could not resolve proxy did")
+	case errors.Is(err, identity.ErrBusy):
+		return Target{}, xrpc.Unavailable(err)
 	case err != nil:
 		return Target{}, upstream(err)
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"slices"
@@ -46,6 +47,9 @@ func (i issuers) SigningKey(ctx context.Context, did syntax.DID, name string, fr
 		find = i.Fresh
 	}
 	d, err := find(ctx, did)
+	if errors.Is(err, identity.ErrBusy) {
+		return "", fmt.Errorf("%w: %w", auth.ErrBusy, err)
+	}
 	if err != nil {
 		return "", err
 	}
