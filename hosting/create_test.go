@@ -183,7 +183,7 @@ func TestDirectoryDown(t *testing.T) {
 	for i, c := range []struct {
 		mode    mode
 		message string
-	}{{refuse, undone}, {fail, unsettled}, {takeBreak, unsettled}} {
+	}{{refuse, undone}, {fail, unsettled}, {takeBreak, unsettled}, {throttle, undone}} {
 		plc.set(c.mode)
 		a := signUp(t, s.Client, fmt.Sprint("alice", i), nil)
 		a.WantError(t, http.StatusServiceUnavailable, "ServiceUnavailable", c.message)

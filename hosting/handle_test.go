@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"nestbox/mail"
 	"nestbox/plc"
 	"nestbox/store/sqlite"
+	"nestbox/xrpc"
 )
 
 // mustCreate signs somebody up.
@@ -246,20 +248,24 @@ func TestHandleDirectory(t *testing.T) {
 	for name, c := range map[string]struct {
 		mode    mode
 		settled bool // at once
+		status  int
 		want    syntax.Handle
 	}{
-		"refused":                           {refuse, true, "alice.test"},
-		"500":                               {fail, false, "alice.test"},
-		"taken, then 504":                   {takeFail, false, "new.test"},
-		"taken, then the connection breaks": {takeBreak, false, "new.test"},
+		"refused":                           {refuse, true, http.StatusBadRequest, "alice.test"},
+		"429":                               {throttle, true, http.StatusServiceUnavailable, "alice.test"},
+		"500":                               {fail, false, http.StatusServiceUnavailable, "alice.test"},
+		"taken, then 504":                   {takeFail, false, http.StatusServiceUnavailable, "new.test"},
+		"taken, then the connection breaks": {takeBreak, false, http.StatusServiceUnavailable, "new.test"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPlace(t)
 			a := p.mustCreate("alice")
 			p.plc.set(c.mode)
-			if err := p.SetHandle(t.Context(), a, "new.test", account.ActorOwner); err == nil {
-				t.Fatal("no error")
+			err := p.SetHandle(t.Context(), a, "new.test", account.ActorOwner)
+			wire, ok := errors.AsType[*xrpc.Error](hosting.HandleError(err, "new.test"))
+			if !ok || wire.Status != c.status || (wire.RetryAfter > 0) != (c.status == http.StatusServiceUnavailable) {
+				t.Fatalf("%v, to the client %+v", err, wire)
 			}
 			p.plc.set(obey)
 			if !c.settled {

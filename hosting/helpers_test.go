@@ -33,6 +33,7 @@ type mode int32
 const (
 	obey       mode = iota
 	refuse          // 400
+	throttle        // 429
 	fail            // 500, and the operation is not taken
 	takeFail        // taken, and then 504, as a gateway says that gives up
 	takeBreak       // taken, and then the connection breaks
@@ -90,6 +91,9 @@ func (f *faulty) submit(w http.ResponseWriter, r *http.Request, behind http.Hand
 		w.WriteHeader(http.StatusBadRequest)
 		_, _ = io.WriteString(w, `{"message":"not today"}`)
 		return
+	case throttle:
+		w.WriteHeader(http.StatusTooManyRequests)
+		return
 	case takeLinger:
 		<-f.linger
 		behind.ServeHTTP(w, r)
@@ -107,7 +111,7 @@ func (f *faulty) submit(w http.ResponseWriter, r *http.Request, behind http.Hand
 	case hang, takeHang:
 		f.silent <- struct{}{}
 		<-r.Context().Done()
-	case obey, refuse, takeBreak, takeLinger:
+	case obey, refuse, throttle, takeBreak, takeLinger:
 		fallthrough
 	default:
 		panic(http.ErrAbortHandler)

@@ -29,8 +29,11 @@ var (
 	ErrDeactivated = fmt.Errorf("%w: it is deactivated", ErrNotRegistered)
 	// ErrRefused: the directory answered that it does not take the operation.
 	ErrRefused = errors.New("the PLC directory refused the operation")
-	// ErrUnreached: nothing was sent.
+	// ErrUnreached: the directory has not looked at the operation, as a rule since
+	// nothing was sent.
 	ErrUnreached = errors.New("the PLC directory cannot be reached")
+	// ErrThrottled is ErrUnreached of a directory that wants fewer requests.
+	ErrThrottled = fmt.Errorf("%w: too many requests", ErrUnreached)
 )
 
 // Directory is the PLC directory that the operator chose.
@@ -68,7 +71,9 @@ func (d *Directory) Submit(ctx context.Context, did syntax.DID, op *didplc.Regul
 	switch {
 	case resp.StatusCode == http.StatusOK:
 		return nil
-	case resp.StatusCode >= http.StatusInternalServerError:
+	case resp.StatusCode == http.StatusTooManyRequests:
+		return fmt.Errorf("%w: %s", ErrThrottled, said)
+	case resp.StatusCode >= http.StatusInternalServerError, resp.StatusCode == http.StatusRequestTimeout:
 		// It failed somewhere, perhaps after it was stored: a gateway that gave
 		// up waiting says so too.
 		return fmt.Errorf("submit operation: %s", said)

@@ -150,6 +150,8 @@ func outcome(err error) string {
 		return "taken"
 	case errors.Is(err, identity.ErrRefused):
 		return "refused"
+	case errors.Is(err, identity.ErrThrottled) && errors.Is(err, identity.ErrUnreached):
+		return "throttled"
 	case errors.Is(err, identity.ErrUnreached):
 		return "unreached"
 	default:
@@ -186,7 +188,8 @@ func TestSubmitOutcome(t *testing.T) {
 		{"400 with a message", status(400, `{"message":"Operations not correctly ordered"}`), "refused", "not correctly ordered"},
 		{"404", status(404, ""), "refused", "404"},
 		{"409", status(409, ""), "refused", "409"},
-		{"429", status(429, ""), "refused", "429"},
+		{"408", status(408, ""), "unknown", "408"},
+		{"429", status(429, "slowly"), "throttled", "429: slowly"},
 		{"a huge refusal", status(400, strings.Repeat("a", 1<<20)), "refused", "400: aaa"},
 		{"a refusal that is no text", status(400, "\xff\xfe"), "refused", "?"},
 		{"500", status(500, ""), "unknown", "500"},
