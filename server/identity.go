@@ -30,7 +30,7 @@ func (s *Server) buildIdentity() {
 		},
 	}
 	if len(c.HandleBackupNameservers) > 0 {
-		o.Backup = nameservers(c.HandleBackupNameservers)
+		o.Backup = identity.Nameservers(c.HandleBackupNameservers)
 	}
 	s.resolver = identity.NewResolver(o)
 	s.identity = &identity.Service{Lookup: s.lookupHandle, Resolver: s.resolver, DID: syntax.DID(s.DID), URL: s.URL, Domains: c.HandleDomains}
@@ -57,25 +57,6 @@ func (i issuers) SigningKey(ctx context.Context, did syntax.DID, name string, fr
 		return key, nil
 	}
 	return "", auth.ErrNoKey
-}
-
-// nameservers is a resolver that asks these, one after the other where one cannot
-// be reached.
-func nameservers(hosts []string) *net.Resolver {
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		var failed []error
-		for _, host := range hosts {
-			if _, _, err := net.SplitHostPort(host); err != nil {
-				host = net.JoinHostPort(host, "53")
-			}
-			conn, err := new(net.Dialer).DialContext(ctx, network, host)
-			if err == nil {
-				return conn, nil
-			}
-			failed = append(failed, err)
-		}
-		return nil, errors.Join(failed...)
-	}}
 }
 
 // lookupHandle answers for a handle of this server. That of an account which
