@@ -161,7 +161,7 @@ type Summary struct {
 }
 
 // Blocks is how many blocks the repository has: its commit, the tree's nodes,
-// the records.
+// the records, of which equal ones count each.
 func (s Summary) Blocks() int64 { return 1 + s.Nodes + s.Head.Records }
 
 // Summary says how large an account's repository is, or ErrNoRepo.
