@@ -167,9 +167,9 @@ func roomFor(p purpose) (all, ofNetwork int) {
 		return 256, 16
 	case forProof:
 		return 256, 64 // a token names whom it likes
-	default:
-		return 128, 128
+	case forRenewal, purposes:
 	}
+	return 128, 128
 }
 
 // networkOf is the client network that a question counts for, "" for none.
