@@ -150,7 +150,7 @@ func (r *round) handle(ctx context.Context, m *Queued) error {
 	case ctx.Err() != nil:
 		return ctx.Err() // the server stops: whether this one was taken nobody knows, so it stays
 	case errors.As(err, &refusal) && refusal.Permanent:
-		return r.giveUp(ctx, m, Describe(err))
+		return r.giveUp(ctx, m, Describe(err), slog.String("said", refusal.Said))
 	case refusal == nil:
 		r.close() // the next one gets a new connection
 	}
@@ -159,7 +159,11 @@ func (r *round) handle(ctx context.Context, m *Queued) error {
 	if err := r.Store.Retry(ctx, m.ID, m.Attempts, r.Now().Add(pause)); err != nil {
 		return err
 	}
-	r.Log.LogAttrs(ctx, slog.LevelWarn, "mail not sent", about(m, slog.String("cause", Describe(err)), slog.Duration("again", pause))...)
+	attrs := about(m, slog.String("cause", Describe(err)), slog.Duration("again", pause))
+	if refusal != nil {
+		attrs = append(attrs, slog.String("said", refusal.Said))
+	}
+	r.Log.LogAttrs(ctx, slog.LevelWarn, "mail not sent", attrs...)
 	return nil
 }
 
@@ -174,11 +178,11 @@ func (r *round) done(ctx context.Context, m *Queued) error {
 	return nil
 }
 
-func (r *round) giveUp(ctx context.Context, m *Queued, why string) error {
+func (r *round) giveUp(ctx context.Context, m *Queued, why string, more ...slog.Attr) error {
 	if err := r.Store.Done(ctx, m.ID); err != nil {
 		return err
 	}
-	r.Log.LogAttrs(ctx, slog.LevelWarn, "mail given up", about(m, slog.String("cause", why))...)
+	r.Log.LogAttrs(ctx, slog.LevelWarn, "mail given up", about(m, append(more, slog.String("cause", why))...)...)
 	return nil
 }
 

@@ -195,6 +195,25 @@ func TestOutbox(t *testing.T) {
 	}
 }
 
+// TestOutboxRelaying: a mail server that does not relay for us loses nothing, and
+// the operator can read why.
+func TestOutboxRelaying(t *testing.T) {
+	t.Parallel()
+	var mended atomic.Bool
+	box := pdstest.NewMailbox(t, pdstest.MailboxOptions{Refuse: func(to string) error {
+		if mended.Load() {
+			return nil
+		}
+		return &smtp.SMTPError{Code: 554, EnhancedCode: smtp.EnhancedCode{5, 7, 1}, Message: "<" + to + ">: Relay access denied"}
+	}})
+	o := newOffice(t, through(t, box.URL, nil))
+	o.queue(to("alice"))
+	o.awaitLog(`said="5.7.1 … Relay access denied"`, 1)
+	mended.Store(true)
+	o.pass(time.Minute)
+	box.Wait(t, "alice@example.com")
+}
+
 // TestOutboxDown: while no server is there nothing is lost, and no message's
 // tries are counted; when it comes back, all are sent.
 func TestOutboxDown(t *testing.T) {

@@ -9,7 +9,9 @@ import (
 	"io"
 	"net"
 	"net/textproto"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -41,14 +43,16 @@ type Session interface {
 
 // Refusal is a mail server's no to one message.
 type Refusal struct {
-	// Permanent: the server will not change its mind about this message.
+	// Permanent: nobody gets mail at that address.
 	Permanent bool
 	// Code is the server's answer (RFC 5321 section 4.2), Enhanced that of RFC
 	// 3463 where there is one.
 	Code     int
 	Enhanced string
-	// Text is what the server said, which may name the recipient: not for a log.
+	// Text is all that the server said, which may name the recipient: not for a log.
 	Text string
+	// Said is the server's answer behind its code, without who and what it names.
+	Said string
 }
 
 func (r *Refusal) Error() string {
@@ -206,13 +210,11 @@ func (s *smtpSession) Send(ctx context.Context, m *Queued) error {
 	if err == nil || msg.IsDelivered() {
 		return nil
 	}
-	return judge(err)
+	return judge(err, msg.GetTo()[0].Address)
 }
 
-// judge tells a server's answer to a message from a failure of everything. That
-// it does not want the sender is the operator's to mend, and no fault of the
-// message: that is tried again, however final the answer sounds.
-func judge(err error) error {
+// judge tells a server's answer to a message from a failure of everything.
+func judge(err error, to string) error {
 	var failed *gomail.SendError
 	if !errors.As(err, &failed) || failed.ErrorCode() == 0 {
 		return err
@@ -221,10 +223,67 @@ func judge(err error) error {
 	if !slices.Contains(ofMessage, failed.Reason) {
 		return err
 	}
-	return &Refusal{
-		Permanent: failed.ErrorCode() >= 500 && failed.Reason != gomail.ErrSMTPMailFrom,
-		Code:      failed.ErrorCode(), Enhanced: failed.EnhancedStatusCode(), Text: failed.Error(),
+	answer := answerOf(failed)
+	r := &Refusal{Code: failed.ErrorCode(), Text: failed.Error(), Said: impersonal(answer, to)}
+	if first, _, _ := strings.Cut(answer, " "); enhancedForm.MatchString(first) {
+		r.Enhanced = first
 	}
+	r.Permanent = failed.Reason != gomail.ErrSMTPMailFrom && r.ofRecipient(failed.Reason == gomail.ErrSMTPRcptTo)
+	return r
+}
+
+// answerOf is what the server said behind its code: go-mail has it as the text of a
+// textproto.Error between words of its own.
+func answerOf(failed *gomail.SendError) string {
+	_, answer, _ := strings.Cut(failed.Error(), strconv.Itoa(failed.ErrorCode())+" ")
+	if quoted, err := strconv.QuotedPrefix(answer); err == nil {
+		if said, err := strconv.Unquote(quoted); err == nil {
+			return said
+		}
+	}
+	answer, _, _ = strings.Cut(answer, ", affected ")
+	return answer
+}
+
+// enhancedForm is that of a code of RFC 3463.
+var enhancedForm = regexp.MustCompile(`^[245]\.\d{1,3}\.\d{1,3}$`)
+
+// ofRecipient says whether a refusal is final and the recipient's own: there is no
+// such mailbox. Anything else, however final it sounds (no relaying, no sign-in, a
+// quota, taken for spam), is the operator's to mend, and may pass.
+func (r *Refusal) ofRecipient(atRecipient bool) bool {
+	if r.Code < 500 {
+		return false
+	}
+	class, rest, _ := strings.Cut(r.Enhanced, ".")
+	subject, detail, _ := strings.Cut(rest, ".")
+	switch {
+	case class == "5" && subject == "1":
+		return detail != "7" && detail != "8" // those are about the sender's address
+	case class == "5" && subject == "2":
+		return detail == "0" || detail == "1"
+	case r.Enhanced == "", class == "5" && subject == "0": // that says no more than the code
+		return atRecipient && slices.Contains([]int{550, 551, 553}, r.Code)
+	default:
+		return false
+	}
+}
+
+// maxSaid bounds, in characters, what is logged of an answer.
+const maxSaid = 300
+
+// impersonal is an answer on one line, without the words that have an address in
+// them, or a part of the recipient's.
+func impersonal(answer, to string) string {
+	user, domain, _ := strings.Cut(strings.ToLower(to), "@")
+	words := strings.Fields(answer)
+	for i, word := range words {
+		lower := strings.ToLower(word)
+		if strings.Contains(word, "@") || strings.Contains(lower, user) || strings.Contains(lower, domain) {
+			words[i] = "…"
+		}
+	}
+	return shorten(strings.Join(words, " "), maxSaid)
 }
 
 // compose makes the message as it goes over the wire.

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"fmt"
 	"math/big"
 	"net"
 	"strings"
@@ -144,7 +145,7 @@ func TestSession(t *testing.T) {
 		{"gone@example.com", 550, true},
 		{"grey@example.com", 451, false},
 		{"two@example.com", 0, false},
-		{"spam@example.com", 554, true},
+		{"spam@example.com", 554, false},
 		{"full@example.com", 452, false},
 		{"no address", -1, true},
 		{"three@bücher.example", 0, false},
@@ -179,6 +180,62 @@ func TestSession(t *testing.T) {
 	}
 	if len(ids) != 3 {
 		t.Errorf("message IDs %v", ids)
+	}
+}
+
+// TestPermanent: only what says that there is no such mailbox is final; what the
+// operator can mend, or may pass, is not, however final it sounds.
+func TestPermanent(t *testing.T) {
+	bare := smtp.NoEnhancedCode
+	for i, c := range []struct {
+		code     int
+		enhanced smtp.EnhancedCode
+		// ofRecipient and ofMessage: whether it is final as the answer to either.
+		ofRecipient, ofMessage bool
+	}{
+		{550, smtp.EnhancedCode{5, 1, 1}, true, true},
+		{550, smtp.EnhancedCode{5, 1, 10}, true, true},
+		{550, smtp.EnhancedCode{5, 2, 1}, true, true},
+		{550, smtp.EnhancedCode{5, 2, 0}, true, true},
+		{550, smtp.EnhancedCode{5, 0, 0}, true, false},
+		{550, bare, true, false},
+		{551, bare, true, false},
+		{553, bare, true, false},
+		{550, smtp.EnhancedCode{5, 1, 7}, false, false},
+		{550, smtp.EnhancedCode{5, 1, 8}, false, false},
+		{550, smtp.EnhancedCode{5, 7, 1}, false, false},
+		{554, smtp.EnhancedCode{5, 7, 1}, false, false},
+		{530, smtp.EnhancedCode{5, 7, 0}, false, false},
+		{530, bare, false, false},
+		{552, smtp.EnhancedCode{5, 2, 2}, false, false},
+		{552, smtp.EnhancedCode{5, 3, 4}, false, false},
+		{552, bare, false, false},
+		{554, bare, false, false},
+		{450, smtp.EnhancedCode{4, 2, 1}, false, false},
+	} {
+		answer := &smtp.SMTPError{Code: c.code, EnhancedCode: c.enhanced, Message: "5.1.1.9 says <alice@example.com>, or Alice: no"}
+		for name, o := range map[string]pdstest.MailboxOptions{
+			"recipient": {Refuse: func(string) error { return answer }},
+			"message":   {Taken: func(*pdstest.Mail) error { return answer }},
+		} {
+			t.Run(fmt.Sprint(i, name, c.code, c.enhanced), func(t *testing.T) {
+				t.Parallel()
+				session, err := through(t, pdstest.NewMailbox(t, o).URL, nil).Open(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer session.Close()
+				var refusal *mail.Refusal
+				err = session.Send(t.Context(), &mail.Queued{QueuedAt: start, Message: mail.Message{To: "alice@example.com", Subject: "s", Text: "t\n"}})
+				want := map[string]bool{"recipient": c.ofRecipient, "message": c.ofMessage}[name]
+				if !errors.As(err, &refusal) || refusal.Code != c.code || refusal.Permanent != want {
+					t.Fatalf("%#v, want it final: %t", err, want)
+				}
+				if got := strings.ToLower(refusal.Said); strings.Contains(got, "alice") || !strings.HasSuffix(got, "5.1.1.9 says … or … no") {
+					t.Errorf("for the log: %q", refusal.Said)
+				}
+			})
+		}
 	}
 }
 

@@ -191,7 +191,7 @@ func (t *Templates) Notice(to string, n Notice) Message {
 	title, before, detail := n.words()
 	l := letter{Title: title, Before: []string{before}}
 	if n.Detail != "" {
-		l.Facts = append(l.Facts, fact{detail, shorten(n.Detail)})
+		l.Facts = append(l.Facts, fact{detail, shorten(n.Detail, maxFact)})
 	}
 	l.Facts = append(l.Facts, fact{"When", n.At.UTC().Format("2 January 2006, 15:04:05") + " UTC"})
 	switch {
@@ -271,22 +271,22 @@ func orUnknown(s string) string {
 	if s == "" {
 		return "unknown"
 	}
-	return shorten(s)
+	return shorten(s, maxFact)
 }
 
 // maxFact bounds, in characters, what others chose and a notice repeats.
 const maxFact = 120
 
-// shorten keeps what others chose short and on one line.
-func shorten(s string) string {
+// shorten keeps what others chose short, in characters, and on one line.
+func shorten(s string, limit int) string {
 	r := []rune(strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r
 	}, s))
-	if len(r) > maxFact {
-		r = append(r[:maxFact-1], '…')
+	if len(r) > limit {
+		r = append(r[:limit-1], '…')
 	}
 	return oneLine(string(r))
 }
