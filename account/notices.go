@@ -1,7 +1,10 @@
 package account
 
 import (
+	"time"
+
 	"nestbox/mail"
+	"nestbox/ratelimit"
 	"nestbox/xrpc"
 )
 
@@ -10,6 +13,26 @@ import (
 type Notices struct {
 	// Templates is nil on a server that sends no mail.
 	Templates *mail.Templates
+	// Limits counts the notices of each account, whatever else is limited; nil counts
+	// nothing. Beyond them a change is made without its notice.
+	Limits *ratelimit.Limiter
+}
+
+// limits are those of one account's notices of a kind. Of new passwords and
+// addresses there are few, by limits of their own. What hides the account, or has it
+// deleted, is counted apart: nothing else keeps the owner from reading of it.
+func limits(kind mail.NoticeKind) []ratelimit.Limit {
+	name := "notices"
+	switch kind {
+	case mail.NoticePassword, mail.NoticeEmail:
+		return nil
+	case mail.NoticeDeactivated, mail.NoticeDeletion:
+		name = "deactivation-notices"
+	}
+	return []ratelimit.Limit{
+		{Name: name + "-1h", Points: 10, Window: time.Hour},
+		{Name: name + "-1d", Points: 30, Window: 24 * time.Hour},
+	}
 }
 
 // Wanted says whether the account's owner gets notices.
@@ -17,16 +40,25 @@ func (n *Notices) Wanted(a *Account) bool {
 	return n != nil && n.Templates != nil && !a.NoticesOff && a.Email != ""
 }
 
-// Of returns the notice of an event, to be queued with the change: none where
-// the owner has them switched off. detail is what mail.Notice says.
+// Of returns the notice of an event, to be queued with the change: none where the
+// owner has them switched off, or had too many. detail is what mail.Notice says.
+// Where the change is not made, Unsent is to be called.
 func (n *Notices) Of(a *Account, kind mail.NoticeKind, e Event, detail string) []mail.Message {
-	if !n.Wanted(a) {
+	if !n.Wanted(a) || e.By != ActorAdmin && !n.Limits.Take(a.DID.String(), limits(kind)...).Allowed {
 		return nil
 	}
 	return []mail.Message{n.Templates.Notice(a.Email, mail.Notice{
 		Kind: kind, Handle: a.Handle.String(), At: e.At, ByOperator: e.By == ActorAdmin,
 		Network: e.Network, Client: xrpc.ClientName(e.UserAgent), Detail: detail,
 	})}
+}
+
+// Unsent takes back what Of has counted, for a change that was not made: else
+// changes that fail would use up the notices of one that does not.
+func (n *Notices) Unsent(a *Account, kind mail.NoticeKind, e Event, mails []mail.Message) {
+	if len(mails) > 0 && e.By != ActorAdmin {
+		n.Limits.GiveBack(a.DID.String(), limits(kind)...)
+	}
 }
 
 // OfEmail are the notices of a new address: one to it, and one to the old.

@@ -66,9 +66,13 @@ func (s *AppPasswords) Create(ctx context.Context, caller auth.FullCaller, in Ap
 	now, password := s.Now().UTC(), NewAppPassword()
 	e := NewEvent(ctx, now, EventAppPasswordCreated, ActorOwner)
 	e.Reason = in.Name
+	mails := s.Notices.Of(a, mail.NoticeAppPassword, e, in.Name)
 	err = s.Store.AddAppPassword(ctx, a.ID, AppPassword{
 		Name: in.Name, Hash: HashAppPassword(a.DID, password), Privileged: in.Privileged, CreatedAt: now,
-	}, e, s.Notices.Of(a, mail.NoticeAppPassword, e, in.Name)...)
+	}, e, mails...)
+	if err != nil {
+		s.Notices.Unsent(a, mail.NoticeAppPassword, e, mails)
+	}
 	switch {
 	case errors.Is(err, ErrNameTaken):
 		return AppPasswordOutput{}, xrpc.InvalidRequest("An app password of that name exists already")

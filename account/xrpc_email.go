@@ -56,6 +56,13 @@ func CodeMails(endpoint string) []ratelimit.Limit {
 	}
 }
 
+// addressChanges are the limits of one account's changes of address: each writes to
+// one that the client chose.
+var addressChanges = []ratelimit.Limit{
+	{Name: "address-changes-1h", Points: 5, Window: time.Hour},
+	{Name: "address-changes-1d", Points: 15, Window: 24 * time.Hour},
+}
+
 // The limits of a client network.
 var (
 	resetRequests = []ratelimit.Limit{
@@ -173,6 +180,8 @@ func (s *Emails) Update(ctx context.Context, caller auth.FullCaller, in UpdateEm
 		if c.Factor == nil || *c.Factor == a.EmailFactor {
 			return xrpc.None{}, nil // nothing changes
 		}
+	} else if err := xrpc.Admit(ctx, s.Limits, caller.DID.String(), 1, addressChanges...); err != nil {
+		return xrpc.None{}, err
 	}
 	return xrpc.None{}, s.update(ctx, a, c)
 }
@@ -197,7 +206,11 @@ func (s *Emails) update(ctx context.Context, a *Account, c EmailChange) error {
 	} else {
 		mails = s.Notices.Of(a, notice, e, "")
 	}
-	switch err := s.Store.SetEmail(ctx, a.ID, c, e, mails...); {
+	err := s.Store.SetEmail(ctx, a.ID, c, e, mails...)
+	if err != nil {
+		s.Notices.Unsent(a, notice, e, mails)
+	}
+	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, ErrEmailTaken):

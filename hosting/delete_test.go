@@ -115,7 +115,7 @@ func TestDeleteAccount(t *testing.T) {
 func TestDeletionGrace(t *testing.T) {
 	p := newPlace(t)
 	p.DeleteGrace = 7 * 24 * time.Hour
-	p.Notices, p.Limits = &account.Notices{Templates: &mail.Templates{Hostname: "localhost"}}, ratelimit.New(1000, p.clock)
+	p.Notices = &account.Notices{Templates: &mail.Templates{Hostname: "localhost"}, Limits: ratelimit.New(1000, p.clock)}
 	a := p.mustCreate("alice")
 	week := p.clock().Add(p.DeleteGrace).UTC()
 	for _, step := range []struct{ what, after, due, told string }{

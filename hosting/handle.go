@@ -191,7 +191,11 @@ func (s *Service) finishHandle(ctx context.Context, a *account.Account, c Handle
 	if a.Handle != c.Handle {
 		mails = s.Notices.Of(a, mail.NoticeHandle, e, c.Handle.String())
 	}
-	return s.Handles.FinishHandle(ctx, a.ID, c.Handle, document, e, mails...)
+	err := s.Handles.FinishHandle(ctx, a.ID, c.Handle, document, e, mails...)
+	if err != nil {
+		s.Notices.Unsent(a, mail.NoticeHandle, e, mails)
+	}
+	return err
 }
 
 // ResumeHandles settles the changes of handles that a crash, or a directory that

@@ -176,9 +176,6 @@ type DeactivateInput struct {
 	DeleteAfter string `json:"deleteAfter,omitzero"`
 }
 
-// deactivations limits the notices of one account's deactivations.
-var deactivations = ratelimit.Limit{Name: "deactivations", Points: 10, Window: time.Hour}
-
 // DeactivateAccount is com.atproto.server.deactivateAccount. No session ends;
 // writes are refused from now on. deleteAfter is a wish, as the Lexicon has it: an
 // access token alone does not delete, so the account stays for DeleteGrace, and its
@@ -206,10 +203,13 @@ func (s *Service) DeactivateAccount(ctx context.Context, caller auth.FullOrTaken
 		e.Reason = "to be deleted after " + after.Format(time.RFC3339)
 	}
 	var mails []mail.Message
-	if news := a.DeactivatedAt.IsZero() || !after.Equal(a.DeleteAfter); news && s.Limits.Take(a.DID.String(), deactivations).Allowed {
+	if a.DeactivatedAt.IsZero() || !after.Equal(a.DeleteAfter) { // else it is no news
 		mails = s.Notices.Of(a, notice, e, when)
 	}
 	_, err = s.Accounts.SetStatus(ctx, a.ID, account.StatusChange{Deactivated: new(true), DeleteAfter: &after}, e, mails...)
+	if err != nil {
+		s.Notices.Unsent(a, notice, e, mails)
+	}
 	return xrpc.None{}, StatusError(err)
 }
 

@@ -13,8 +13,10 @@ const (
 	// MaxPerRecipient bounds what waits for one address: a new message takes the
 	// place of the oldest.
 	MaxPerRecipient = 50
-	// MaxWaiting bounds what waits in all.
-	MaxWaiting = 10_000
+	// MaxWaiting bounds what waits in all, MaxBeforeNotices that beside which a
+	// notice is still queued: the rest is kept for codes.
+	MaxWaiting       = 10_000
+	MaxBeforeNotices = MaxWaiting * 8 / 10
 	// GiveUpAfter is how long a message that the server does not take is tried
 	// (RFC 5321 section 4.5.4.1 asks for 4 to 5 days).
 	GiveUpAfter = 4 * 24 * time.Hour

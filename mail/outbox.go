@@ -11,7 +11,7 @@ import (
 // returns nil. Messages come into it with the changes that they tell of, by the
 // stores of the domains: those replace the oldest message of a recipient with
 // MaxPerRecipient of them, and refuse one with ErrFull where there are
-// MaxWaiting.
+// MaxWaiting, or for a notice of a change MaxBeforeNotices.
 type Store interface {
 	// Queue puts messages into the outbox that tell of no change, all or none:
 	// ErrFull, ErrTooLarge.

@@ -15,11 +15,15 @@ import (
 	"nestbox/config"
 	"nestbox/internal/seal"
 	"nestbox/mail"
+	"nestbox/ratelimit"
 	"nestbox/store/sqlite"
 )
 
 // devSender is who mail comes from where development sends it, and nobody said.
 const devSender = "nestbox@localhost.invalid"
+
+// noticeBuckets bounds how many accounts' notices are counted, with two buckets each.
+const noticeBuckets = 40_000
 
 // buildMail wires the outbox, the codes and the notices.
 func (s *Server) buildMail(box *seal.Box) error {
@@ -32,7 +36,7 @@ func (s *Server) buildMail(box *seal.Box) error {
 	s.outbox = mail.NewOutbox(store, sender, s.opts.Now, s.opts.Log)
 	store.Watch(s.outbox.Wake)
 	s.codes = &account.Codes{Store: sqlite.Codes{DB: s.db}, Key: box.Derive("e-mail codes"), Now: s.opts.Now}
-	s.notices = &account.Notices{}
+	s.notices = &account.Notices{Limits: ratelimit.New(noticeBuckets, s.opts.Now)}
 	// A command may not know the mail server; what it queues, the server sends.
 	if c.SMTPURL.Reveal() != mail.Disabled {
 		templates := MailTemplates(c)

@@ -58,9 +58,6 @@ func (s *Service) factor(ctx context.Context, a *account.Account, code string) (
 	return nil, errCodeNeeded
 }
 
-// noticed bounds the notices of sign-ins that one account is sent.
-var noticed = ratelimit.Limit{Name: "sign-in-notice", Points: 10, Window: 24 * time.Hour}
-
 // notice is what the owner is told of a sign-in: nothing where the same program
 // signed in from the same network before.
 func (s *Service) notice(ctx context.Context, a *account.Account, e account.Event) ([]mail.Message, error) {
@@ -71,7 +68,7 @@ func (s *Service) notice(ctx context.Context, a *account.Account, e account.Even
 	if err != nil {
 		return nil, err
 	}
-	if known(seen, e.UserAgent) || !s.Noted.Take(a.DID.String(), noticed).Allowed {
+	if known(seen, e.UserAgent) {
 		return nil, nil
 	}
 	return s.Notices.Of(a, mail.NoticeSignIn, e, e.Reason), nil

@@ -14,6 +14,7 @@ import (
 	"nestbox/account"
 	"nestbox/auth"
 	"nestbox/internal/pause"
+	"nestbox/mail"
 	"nestbox/ratelimit"
 	"nestbox/xrpc"
 )
@@ -131,6 +132,7 @@ func (s *Service) Start(ctx context.Context, a *account.Account, cred account.Cr
 	}
 	st, err := s.Store.Create(ctx, n)
 	if err != nil {
+		s.Notices.Unsent(a, mail.NoticeSignIn, n.Event, n.Mails)
 		return Signed{}, err
 	}
 	return s.mint(a, st, 0, now)

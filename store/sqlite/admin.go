@@ -27,7 +27,7 @@ func (db Admin) Note(ctx context.Context, a admin.Action) error {
 // SendMail implements admin.Store.
 func (db Admin) SendMail(ctx context.Context, m mail.Message, a admin.Action) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		if err := queueMail(tx.Conn, a.At, m); err != nil {
+		if err := queueMail(tx.Conn, a.At, m, mail.MaxWaiting); err != nil {
 			return err
 		}
 		wakeOutbox(tx, db.DB)

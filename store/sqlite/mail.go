@@ -23,21 +23,23 @@ var _ mail.Store = Outbox{}
 // must not block, and is set before the first write.
 func (db Outbox) Watch(f func()) { db.mailed = f }
 
-// queueMail puts a message into the outbox: mail.ErrTooLarge, mail.ErrFull. A
-// recipient for whom too many wait loses the oldest.
-func queueMail(c *sqlite.Conn, at time.Time, m mail.Message) error {
+// queueMail puts a message into an outbox of fewer than room: mail.ErrTooLarge,
+// mail.ErrFull. A recipient for whom too many wait loses the oldest to it.
+func queueMail(c *sqlite.Conn, at time.Time, m mail.Message, room int) error {
 	if err := m.Check(); err != nil {
 		return err
 	}
 	key := emailKey(m.To)
-	_, err := change(c, `DELETE FROM outbox WHERE recipient_key = ?1 AND id <=
+	replaced, err := change(c, `DELETE FROM outbox WHERE recipient_key = ?1 AND id <=
 		(SELECT id FROM outbox WHERE recipient_key = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)`,
 		func(s *sqlite.Stmt) { s.BindText(1, key); s.BindInt64(2, mail.MaxPerRecipient-1) })
 	if err != nil {
 		return fmt.Errorf("make room in the outbox: %w", err)
 	}
-	if err := outboxHasRoom(c); err != nil {
-		return err
+	if replaced == 0 {
+		if err := outboxHasRoom(c, room); err != nil {
+			return err
+		}
 	}
 	_, err = change(c, "INSERT INTO outbox (recipient, recipient_key, subject, text, html, queued_at, until, due) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
 		func(s *sqlite.Stmt) {
@@ -56,14 +58,14 @@ func queueMail(c *sqlite.Conn, at time.Time, m mail.Message) error {
 	return nil
 }
 
-// outboxHasRoom returns mail.ErrFull where it has none.
-func outboxHasRoom(c *sqlite.Conn) error {
+// outboxHasRoom returns mail.ErrFull where room messages or more wait.
+func outboxHasRoom(c *sqlite.Conn, room int) error {
 	waiting := 0
 	err := query(c, "SELECT count(*) FROM outbox", nil, func(r *sqlite.Stmt) error { waiting = r.ColumnInt(0); return nil })
 	if err != nil {
 		return fmt.Errorf("count the outbox: %w", err)
 	}
-	if waiting >= mail.MaxWaiting {
+	if waiting >= room {
 		return mail.ErrFull
 	}
 	return nil
@@ -73,7 +75,7 @@ func outboxHasRoom(c *sqlite.Conn) error {
 // the change up: the log says so.
 func queueMails(tx *groupcommit.Tx, db *DB, at time.Time, mails []mail.Message) error {
 	for _, m := range mails {
-		err := queueMail(tx.Conn, at, m)
+		err := queueMail(tx.Conn, at, m, mail.MaxBeforeNotices)
 		if errors.Is(err, mail.ErrFull) || errors.Is(err, mail.ErrTooLarge) {
 			tx.AfterCommit(func() { db.log.Error("a mail was not queued", slog.String("cause", err.Error())) })
 			continue
@@ -118,7 +120,7 @@ func wakeOutbox(tx *groupcommit.Tx, db *DB) {
 func (db Outbox) Queue(ctx context.Context, at time.Time, mails ...mail.Message) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		for _, m := range mails {
-			if err := queueMail(tx.Conn, at, m); err != nil {
+			if err := queueMail(tx.Conn, at, m, mail.MaxWaiting); err != nil {
 				return err
 			}
 		}

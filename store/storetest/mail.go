@@ -97,8 +97,16 @@ func testOutboxBounds(t *testing.T, s Stores) {
 		t.Errorf("%d for one recipient: %q", len(got), got)
 	}
 	var more []mail.Message
-	for i := mail.MaxPerRecipient; i < mail.MaxWaiting; i++ {
+	for i := mail.MaxPerRecipient; i < mail.MaxBeforeNotices; i++ {
 		more = append(more, mail.Message{To: fmt.Sprintf("user%d@example.com", i/10), Subject: "s"})
+	}
+	if err := s.Outbox.Queue(t.Context(), at(2), more...); err != nil {
+		t.Fatal(err)
+	}
+	testRoomForCodes(t, s)
+	more = nil
+	for i := mail.MaxBeforeNotices + 1; i < mail.MaxWaiting; i++ {
+		more = append(more, mail.Message{To: fmt.Sprintf("more%d@example.com", i/10), Subject: "s"})
 	}
 	if err := s.Outbox.Queue(t.Context(), at(2), more...); err != nil {
 		t.Fatal(err)
@@ -126,6 +134,24 @@ func testOutboxBounds(t *testing.T, s Stores) {
 	}
 	if err := s.Codes.Decoy(t.Context(), at(2)); !errors.Is(err, mail.ErrFull) {
 		t.Errorf("a decoy beside a full outbox: %v", err)
+	}
+}
+
+// testRoomForCodes: what is left of an outbox with mail.MaxBeforeNotices messages is
+// for codes. It leaves one more there.
+func testRoomForCodes(t *testing.T, s Stores) {
+	t.Helper()
+	a := newAccount(t, s, "carol")
+	told := []mail.Message{note(a.Email, "a notice"), note("alice@example.com", "in the place of an older one")}
+	if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, event(account.EventPasswordChanged), told...); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Codes.SetCode(t.Context(), a.ID, code(account.PurposeResetPassword, "c"), note(a.Email, "a code")); err != nil {
+		t.Errorf("a code beside notices: %v", err)
+	}
+	all := waiting(t, s, 60)
+	if slices.Contains(all, "a notice") || !slices.Contains(all, "in the place of an older one") || !slices.Contains(all, "a code") || len(all) != mail.MaxBeforeNotices+1 {
+		t.Errorf("%d wait; a notice: %t, a code: %t", len(all), slices.Contains(all, "a notice"), slices.Contains(all, "a code"))
 	}
 }
 
