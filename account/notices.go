@@ -24,7 +24,7 @@ type Notices struct {
 func limits(kind mail.NoticeKind) []ratelimit.Limit {
 	name := "notices"
 	switch kind {
-	case mail.NoticePassword, mail.NoticeEmail:
+	case mail.NoticePassword, mail.NoticeEmail, mail.NoticeNewEmail:
 		return nil
 	case mail.NoticeDeactivated, mail.NoticeDeletion:
 		name = "deactivation-notices"
@@ -42,14 +42,15 @@ func (n *Notices) Wanted(a *Account) bool {
 
 // Of returns the notice of an event, to be queued with the change: none where the
 // owner has them switched off, or had too many. detail is what mail.Notice says.
-// Where the change is not made, Unsent is to be called.
+// Only a confirmed address is told where it came from. Where the change is not made,
+// Unsent is to be called.
 func (n *Notices) Of(a *Account, kind mail.NoticeKind, e Event, detail string) []mail.Message {
 	if !n.Wanted(a) || e.By != ActorAdmin && !n.Limits.Take(a.DID.String(), limits(kind)...).Allowed {
 		return nil
 	}
 	return []mail.Message{n.Templates.Notice(a.Email, mail.Notice{
 		Kind: kind, Handle: a.Handle.String(), At: e.At, ByOperator: e.By == ActorAdmin,
-		Network: e.Network, Client: xrpc.ClientName(e.UserAgent), Detail: detail,
+		Network: e.Network, Client: xrpc.ClientName(e.UserAgent), Unproven: a.EmailConfirmedAt.IsZero(), Detail: detail,
 	})}
 }
 
@@ -65,6 +66,6 @@ func (n *Notices) Unsent(a *Account, kind mail.NoticeKind, e Event, mails []mail
 func (n *Notices) OfEmail(a *Account, email string, e Event) []mail.Message {
 	mails := n.Of(a, mail.NoticeEmail, e, email)
 	next := *a
-	next.Email = email
-	return append(mails, n.Of(&next, mail.NoticeEmail, e, email)...)
+	next.Email, next.EmailConfirmedAt = email, time.Time{}
+	return append(mails, n.Of(&next, mail.NoticeNewEmail, e, email)...)
 }

@@ -55,7 +55,7 @@ func TestNoticeLimits(t *testing.T) {
 		}
 	}
 	p.must("updateEmail", p.alice.AccessJwt, fields{"email": aliceMail})
-	if got := p.subjects("typo@example.com", 22); got != "map[New app password:20 Your email address was changed:2]" {
+	if got := p.subjects("typo@example.com", 22); got != "map[New app password:20 Your email address was changed:1 Your new email address:1]" {
 		t.Error(got)
 	}
 	p.box.Wait(t, aliceMail)

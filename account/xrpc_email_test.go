@@ -170,8 +170,8 @@ func TestUpdateEmail(t *testing.T) {
 		t.Errorf("unconfirmed: %s", got)
 	}
 	p.must("updateEmail", p.alice.AccessJwt, fields{"email": "typo@example.com"})
-	for _, to := range []string{aliceMail, "typo@example.com"} {
-		if m := p.box.Wait(t, to); !strings.Contains(m.Text, "typo@example.com") || m.Subject != "Your email address was changed" {
+	for to, subject := range map[string]string{aliceMail: "Your email address was changed", "typo@example.com": "Your new email address"} {
+		if m := p.box.Wait(t, to); !strings.Contains(m.Text, "typo@example.com") || strings.Contains(m.Text+m.HTML, "127.0.0.1") || m.Subject != subject {
 			t.Errorf("%s got %q:\n%s", to, m.Subject, m.Text)
 		}
 	}
@@ -191,8 +191,12 @@ func TestUpdateEmail(t *testing.T) {
 	if got := p.session(); got.Email != "new@example.com" || *got.EmailConfirmed {
 		t.Errorf("%+v", got)
 	}
-	p.box.Wait(t, aliceMail)
-	p.box.Wait(t, "new@example.com")
+	if m := p.box.Wait(t, aliceMail); !strings.Contains(m.Text, "127.0.0.1") {
+		t.Errorf("the address that was confirmed got:\n%s", m.Text)
+	}
+	if m := p.box.Wait(t, "new@example.com"); strings.Contains(m.Text+m.HTML, "127.0.0.1") {
+		t.Errorf("the new address got:\n%s", m.Text)
+	}
 	app := p.SignIn(t, "alice.test", p.create(map[string]any{"name": "app"}).Password)
 	for _, nsid := range []string{"requestEmailUpdate", "requestAccountDelete"} {
 		p.refused(nsid, app.AccessJwt, nil, 400, "InvalidToken", "Bad token scope")
@@ -201,6 +205,7 @@ func TestUpdateEmail(t *testing.T) {
 
 func TestResetPassword(t *testing.T) {
 	p := newPost(t)
+	p.confirm()
 	app := p.SignIn(t, "alice.test", p.create(map[string]any{"name": "app"}).Password)
 	p.box.Wait(t, aliceMail)
 	known, unknown := p.must("requestPasswordReset", "", fields{"email": "ALICE@example.com"}), p.must("requestPasswordReset", "", fields{"email": "nobody@example.com"})

@@ -239,8 +239,8 @@ func TestUpdateAccountEmail(t *testing.T) {
 	if a := o.post("updateAccountEmail", object{"account": "alice.test", "email": "New@example.com"}); a.Status != http.StatusOK || len(a.Body) != 0 {
 		t.Errorf("%d %s", a.Status, a.Body)
 	}
-	for _, to := range []string{"alice@example.com", "New@example.com"} {
-		if m := box.Wait(t, to); !strings.Contains(m.Subject, "email address was changed") {
+	for to, subject := range map[string]string{"alice@example.com": "Your email address was changed", "New@example.com": "Your new email address"} {
+		if m := box.Wait(t, to); m.Subject != subject {
 			t.Errorf("to %s: %q", to, m.Subject)
 		}
 	}

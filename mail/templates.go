@@ -162,7 +162,8 @@ type NoticeKind string
 const (
 	NoticeSignIn      NoticeKind = "sign-in"
 	NoticePassword    NoticeKind = "password"
-	NoticeEmail       NoticeKind = "email"
+	NoticeEmail       NoticeKind = "email"     // to the old address
+	NoticeNewEmail    NoticeKind = "new-email" // to the new one
 	NoticeHandle      NoticeKind = "handle"
 	NoticeAppPassword NoticeKind = "app-password"
 	NoticeFactorOn    NoticeKind = "factor-on"
@@ -180,13 +181,15 @@ type Notice struct {
 	ByOperator bool
 	// Network and Client say where it came from; empty where it is not known.
 	Network, Client string
+	// Unproven: whoever reads it may not be the owner, so is not told from where.
+	Unproven bool
 	// Detail is the new address or handle, the app password's name, what was used to
 	// sign in, or when the account will be deleted.
 	Detail string
 }
 
-// Notice makes the message that tells of what happened, when, from where, and
-// how to end it.
+// Notice makes the message that tells of what happened, when, from where where the
+// reader may know that, and how to end it.
 func (t *Templates) Notice(to string, n Notice) Message {
 	title, before, detail := n.words()
 	l := letter{Title: title, Before: []string{before}}
@@ -197,19 +200,39 @@ func (t *Templates) Notice(to string, n Notice) Message {
 	switch {
 	case n.ByOperator:
 		l.Facts = append(l.Facts, fact{"By", "the operator of this server"})
-	default:
+	case !n.Unproven:
 		l.Facts = append(l.Facts, fact{"From", orUnknown(n.Network)}, fact{"With", orUnknown(n.Client)})
 	}
-	end := "If this was you, there is nothing to do. If it was not: " + lowerFirst(t.lockOut())
-	if n.ByOperator {
-		end = "If you did not expect this, ask the operator."
-		if t.Contact != "" {
-			end = "If you did not expect this, ask the operator: " + t.Contact + "."
-		}
-	}
-	l.After = []string{end}
+	l.After = []string{t.whatToDo(&n)}
 	l.Footer = []string{"You get this because notices about your account's safety are on; the operator can switch them off for you."}
 	return t.message(to, title, l)
+}
+
+// whatToDo says how to end what a notice tells of.
+func (t *Templates) whatToDo(n *Notice) string {
+	const fine = "If this was you, there is nothing to do. "
+	switch {
+	case n.ByOperator && t.Contact != "":
+		return "If you did not expect this, ask the operator: " + t.Contact + "."
+	case n.ByOperator:
+		return "If you did not expect this, ask the operator."
+	case n.Kind == NoticeNewEmail:
+		return fine + "If you do not know the account, ignore this message: somebody may have mistyped their own address."
+	case n.Kind == NoticeEmail:
+		return fine + t.takeBack()
+	default:
+		return fine + "If it was not: " + lowerFirst(t.lockOut())
+	}
+}
+
+// takeBack says how to end what somebody does who has changed the address: a code for
+// a new password would go to them.
+func (t *Templates) takeBack() string {
+	operator := "the operator of this server"
+	if t.Contact != "" {
+		operator = t.Contact
+	}
+	return "If it was not: sign in in your app and change the address back to this one. Only then change your password with \"Forgot password\", whose code goes to the account's address: that signs out everybody, on all devices. Then revoke the app passwords that you do not know. If you cannot sign in, or cannot change the address back, write to " + operator + "."
 }
 
 // words are the title, the first sentence, and what the detail is.
@@ -222,6 +245,8 @@ func (n *Notice) words() (title, before, detail string) {
 		return "Your password was changed", "The password of " + who + " was changed. All its other sessions have ended.", ""
 	case NoticeEmail:
 		return "Your email address was changed", "The email address of " + who + " was changed. Codes and notices go to the new one from now on; it is to be confirmed, and does not guard sign-ins by code.", "New"
+	case NoticeNewEmail:
+		return "Your new email address", "This is now the email address of " + who + ". Codes and notices come here from now on; it is to be confirmed, and does not guard sign-ins by code.", "New"
 	case NoticeHandle:
 		return "Your handle was changed", "The handle of your account was changed; before it was " + who + ".", "New"
 	case NoticeAppPassword:

@@ -20,7 +20,7 @@ func every(t *mail.Templates) map[string]mail.Message {
 		"admin": t.FromAdmin(to, "Hello", "One\n\nTwo"), "test": t.Test(to),
 	}
 	for _, kind := range []mail.NoticeKind{
-		mail.NoticeSignIn, mail.NoticePassword, mail.NoticeEmail, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff, mail.NoticeDeactivated, mail.NoticeDeletion,
+		mail.NoticeSignIn, mail.NoticePassword, mail.NoticeEmail, mail.NoticeNewEmail, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff, mail.NoticeDeactivated, mail.NoticeDeletion,
 	} {
 		all["notice of "+string(kind)] = t.Notice(to, mail.Notice{Kind: kind, Handle: handle, At: start, Network: "192.0.2.7", Client: "Firefox on Linux", Detail: "the detail"})
 	}
@@ -41,6 +41,8 @@ func TestTemplates(t *testing.T) {
 		subjects[m.Subject] = name
 		wants := []string{m.Subject, "pds.example.com"}
 		switch {
+		case name == "notice of new-email":
+			wants = append(wants, "25 November 2026, 12:00:00 UTC", "the detail", "@alice.example.net", "ignore this message")
 		case strings.HasPrefix(name, "notice of "):
 			wants = append(wants, "25 November 2026, 12:00:00 UTC", "192.0.2.7", "Firefox on Linux", "the detail", "change your password", "help@example.com", "revoke the app passwords")
 		case name == "admin":
@@ -68,6 +70,34 @@ func TestTemplates(t *testing.T) {
 		if external := regexp.MustCompile(`(?i)<img|<script|<link|url\(|src=|https?://`).FindString(m.HTML); external != "" {
 			t.Errorf("%s: the HTML has %q", name, external)
 		}
+	}
+}
+
+// TestNoticeReaders: who may not be the owner is not told where the owner is, and
+// who lost the address is not sent to where codes go to somebody else.
+func TestNoticeReaders(t *testing.T) {
+	n := mail.Notice{Kind: mail.NoticePassword, Handle: "alice.example.net", At: start, Network: "192.0.2.7", Client: "Firefox on Linux", Unproven: true}
+	m := templates.Notice("a@example.com", n)
+	for _, part := range []string{"192.0.2.7", "Firefox", "unknown", "From "} {
+		if strings.Contains(m.Text, part) || strings.Contains(m.HTML, part) {
+			t.Errorf("%q is in it:\n%s", part, m.Text)
+		}
+	}
+	n.Kind = mail.NoticeEmail
+	for _, c := range []struct {
+		*mail.Templates
+
+		operator string
+	}{{templates, "help@example.com"}, {&mail.Templates{Hostname: "pds.example.com"}, "the operator of this server"}} {
+		text := strings.Join(strings.Fields(c.Notice("a@example.com", n).Text), " ")
+		back, reset, operator := strings.Index(text, "change the address back"), strings.Index(text, "Forgot password"), strings.Index(text, "write to "+c.operator)
+		if back < 0 || reset < back || operator < reset {
+			t.Errorf("the old address is told to do otherwise: %s", text)
+		}
+	}
+	n.Kind = mail.NoticeNewEmail
+	if text := templates.Notice("a@example.com", n).Text; strings.Contains(text, "password") {
+		t.Errorf("the new address is told about passwords: %s", text)
 	}
 }
 
