@@ -63,6 +63,10 @@ var addressChanges = []ratelimit.Limit{
 	{Name: "address-changes-1d", Points: 15, Window: 24 * time.Hour},
 }
 
+// resetMails is the limit of one address's mails with codes for a new password,
+// whoever asks: wider than that of each network, so that a stranger does not use it up.
+var resetMails = ratelimit.Limit{Name: "reset-mails-1h", Points: 20, Window: time.Hour}
+
 // The limits of a client network.
 var (
 	resetRequests = []ratelimit.Limit{
@@ -224,7 +228,7 @@ func (s *Emails) update(ctx context.Context, a *Account, c EmailChange) error {
 
 // RequestPasswordReset is com.atproto.server.requestPasswordReset. Its answer,
 // and its time, are the same whether or not the address is anybody's. Beyond the
-// limit of one address no mail is sent, and the answer does not say so either.
+// limits of one address no mail is sent, and the answer does not say so either.
 func (s *Emails) RequestPasswordReset(ctx context.Context, _ auth.Anyone, in RequestResetInput) (xrpc.None, error) {
 	client := xrpc.ClientOf(ctx)
 	if err := xrpc.Admit(ctx, s.Limits, client.Network(), 1, resetRequests...); err != nil {
@@ -235,8 +239,7 @@ func (s *Emails) RequestPasswordReset(ctx context.Context, _ auth.Anyone, in Req
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return xrpc.None{}, xrpc.Unavailable(err)
 	}
-	within := client.Unlimited || s.Limits.Take(email, CodeMails(string(PurposeResetPassword))...).Allowed
-	if a == nil || !within {
+	if a == nil || !s.mayReset(client, email) {
 		err = s.Codes.Pretend(ctx, PurposeResetPassword)
 	} else {
 		err = s.Codes.Send(ctx, a, PurposeResetPassword)
@@ -245,6 +248,13 @@ func (s *Emails) RequestPasswordReset(ctx context.Context, _ auth.Anyone, in Req
 		return xrpc.None{}, CodeError(err)
 	}
 	return xrpc.None{}, nil
+}
+
+// mayReset counts a mail with a code for a new password: for its address and the
+// client's network, and of what those leave, for its address.
+func (s *Emails) mayReset(client xrpc.Client, email string) bool {
+	return client.Unlimited ||
+		s.Limits.Take(email+" "+client.Network(), CodeMails(string(PurposeResetPassword))...).Allowed && s.Limits.Take(email, resetMails).Allowed
 }
 
 // ResetPassword is com.atproto.server.resetPassword. It ends all sessions.

@@ -276,6 +276,40 @@ func TestMailLimits(t *testing.T) {
 	}
 }
 
+// TestResetStrangers: who asks for resets of somebody else's password does not keep
+// the owner from one, wherever from, and does not fill the mailbox.
+func TestResetStrangers(t *testing.T) {
+	p := newPost(t, "PDS_RATE_LIMITS_ENABLED=true", "PDS_TRUSTED_PROXIES=127.0.0.1")
+	ask := func(email, from string) {
+		t.Helper()
+		a := p.Do(t, pdstest.Request{
+			Method: http.MethodPost, NSID: "com.atproto.server.requestPasswordReset", Body: fields{"email": email}, Header: http.Header{"X-Forwarded-For": {from}},
+		})
+		if a.Status != http.StatusOK || len(a.Body) != 0 {
+			t.Fatalf("%s from %s: %d %s", email, from, a.Status, a.Body)
+		}
+	}
+	for range 8 {
+		ask(aliceMail, "192.0.2.1")
+		ask("nobody@example.com", "192.0.2.3")
+	}
+	ask(aliceMail, "192.0.2.2")
+	if got := p.subjects(aliceMail, 6); got != "map[Reset your password:6]" {
+		t.Error(got)
+	}
+	for i := range 20 {
+		ask(aliceMail, fmt.Sprintf("198.51.100.%d", i))
+	}
+	p.subjects(aliceMail, 14)
+	p.must("requestAccountDelete", p.alice.AccessJwt, nil)
+	if got := p.subjects(aliceMail, 1); got != "map[Delete your account:1]" {
+		t.Errorf("beyond 20 an hour: %s", got)
+	}
+	p.pass(time.Hour)
+	ask(aliceMail, "192.0.2.1")
+	p.box.Code(t, aliceMail)
+}
+
 // TestNoMail: a server that sends none says so, rather than to keep people waiting.
 func TestNoMail(t *testing.T) {
 	a := newApp(t, pdstest.Options{Settings: []string{"PDS_EMAIL_SMTP_URL=none"}})
