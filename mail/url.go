@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,19 +44,25 @@ func (s Server) Address() string { return net.JoinHostPort(s.Host, strconv.Itoa(
 // Disabled is the PDS_EMAIL_SMTP_URL of a server that sends no mail.
 const Disabled = "none"
 
-var errURL = errors.New("write smtps://user:password@host:465 or smtp://user:password@host:587")
+var (
+	errURL    = errors.New("write smtps://user:password@host:465 or smtp://user:password@host:587")
+	errEncode = errors.New("write special characters of user and password percent-encoded (# as %23, / as %2F, ? as %3F, @ as %40, % as %25)")
+)
+
+// optionForm is that of the options' names, in ours and in others' mailers.
+var optionForm = regexp.MustCompile(`^[A-Za-z.]+$`)
 
 // ParseURL reads PDS_EMAIL_SMTP_URL: smtps:// is TLS from the start (port 465),
 // smtp:// is STARTTLS (port 587), which credentials that leave this machine
 // require. User and password are percent-encoded. Of the options that the
 // reference's mailer takes it knows requireTLS and ignoreTLS; name; and pool,
 // maxConnections and maxMessages, which mean nothing here. An error never
-// repeats the URL.
+// repeats the URL, but for an option's name that cannot be a part of the password.
 func ParseURL(raw string) (Server, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
 		if strings.HasPrefix(raw, "smtp://") || strings.HasPrefix(raw, "smtps://") {
-			return Server{}, errors.New("it cannot be read: write special characters of user and password percent-encoded (# as %23, / as %2F, @ as %40, % as %25)")
+			return Server{}, fmt.Errorf("it cannot be read: %w", errEncode)
 		}
 		return Server{}, errURL
 	}
@@ -69,7 +76,7 @@ func ParseURL(raw string) (Server, error) {
 	case s.Host == "":
 		return Server{}, errURL
 	case u.Fragment != "" || u.Path != "" && u.Path != "/":
-		return Server{}, errors.New("there is something behind the host: write special characters of user and password percent-encoded (# as %23, / as %2F)")
+		return Server{}, fmt.Errorf("there is something behind the host: %w", errEncode)
 	}
 	s.User = u.User.Username()
 	s.Password, _ = u.User.Password()
@@ -99,8 +106,13 @@ func port(u *url.URL) (int, error) {
 
 // protect sets TLS and Name.
 func (s *Server) protect(scheme string, query url.Values) error {
+	foreign := strings.Contains(query.Encode(), "%40") // with an @ behind it, the ? is in the password
 	for name := range query {
-		if !slices.Contains([]string{"requireTLS", "ignoreTLS", "name", "pool", "maxConnections", "maxMessages"}, name) {
+		switch {
+		case slices.Contains([]string{"requireTLS", "ignoreTLS", "name", "pool", "maxConnections", "maxMessages"}, name):
+		case foreign || !optionForm.MatchString(name):
+			return fmt.Errorf("what stands behind its ? is no option: %w", errEncode)
+		default:
 			return fmt.Errorf("its option %q is unknown: there are requireTLS, ignoreTLS and name", name)
 		}
 	}
