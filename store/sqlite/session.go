@@ -129,12 +129,13 @@ func (db Sessions) Create(ctx context.Context, n session.New) (*session.State, e
 func (db Sessions) Seen(ctx context.Context, accountID int64, network string) (agents []string, err error) {
 	err = db.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, `SELECT user_agent FROM session WHERE account_id = ?1 AND network = ?2
-			UNION SELECT user_agent FROM trail WHERE account_id = ?1 AND network = ?2 AND kind IN (?3, ?4)`,
+			UNION SELECT user_agent FROM trail WHERE account_id = ?1 AND network = ?2 AND kind IN (?3, ?4, ?5)`,
 			func(s *sqlite.Stmt) {
 				s.BindInt64(1, accountID)
 				s.BindText(2, network)
 				s.BindText(3, string(account.EventSignIn))
 				s.BindText(4, string(account.EventSignUp))
+				s.BindText(5, string(account.EventMovedIn))
 			},
 			func(r *sqlite.Stmt) error { agents = append(agents, r.ColumnText(0)); return nil })
 	})

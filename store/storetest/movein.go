@@ -32,6 +32,10 @@ func testMoveIn(t *testing.T, s Stores) {
 		t.Fatalf("%+v, %v", a, err)
 	}
 	s = s.Reopen()
+	// The session that moving in begins is not news to its owner.
+	if got, err := s.Sessions.Seen(t.Context(), a.ID, "192.0.2.1"); err != nil || !slices.Equal(got, []string{"test"}) {
+		t.Errorf("seen %q, %v", got, err)
+	}
 	if got, err := s.Accounts.ByDID(t.Context(), p.DID); err != nil || got.Status() != account.Deactivated || got.Handle != p.Handle {
 		t.Errorf("%+v, %v", got, err)
 	}
