@@ -183,8 +183,7 @@ type Applied struct {
 	Ref     string
 }
 
-// EmailChange is a change of an account's address. One that is another, but for
-// its case, is not confirmed, asks for no codes at sign-in, and ends all codes
+// EmailChange is a change of an account's address. One of another EmailKey is not confirmed, asks for no codes at sign-in, and ends all codes
 // that were sent to the old one.
 type EmailChange struct {
 	Email string
@@ -203,7 +202,7 @@ type EmailChange struct {
 // last committed write. Pending accounts are invisible to all of them.
 type Store interface {
 	// ByDID, ByHandle and ByEmail return ErrNotFound where there is no such
-	// account. The handle is normalised; the e-mail's case does not matter.
+	// account. The handle is normalised; the e-mail is one of the same EmailKey.
 	ByDID(ctx context.Context, did syntax.DID) (*Account, error)
 	ByHandle(ctx context.Context, h syntax.Handle) (*Account, error)
 	ByEmail(ctx context.Context, email string) (*Account, error)

@@ -14,7 +14,7 @@ import (
 func TestCheckEmail(t *testing.T) {
 	for _, good := range []string{
 		"alice@example.com", "Alice@Example.COM", "a.b+tag@mail.example.com", "a_b-c@x.io", "o'hara@example.com",
-		"älice@example.com", "alice@bücher.example", "alice@xn--bcher-kva.example",
+		"alice@bücher.example", "alice@xn--bcher-kva.example",
 		strings.Repeat("a", 64) + "@example.com",
 	} {
 		if got, err := account.CheckEmail(good); err != nil || got != good {
@@ -27,10 +27,29 @@ func TestCheckEmail(t *testing.T) {
 		"Alice <alice@example.com>", "<alice@example.com>", "alice@example.com, bob@example.com", "alice@[127.0.0.1]",
 		`"alice"@example.com`, `"a b"@example.com`, `"a@b"@example.com`, `"a,b"@example.com`, `a\b@example.com`, "alice(comment)@example.com", ".alice@example.com", "a..b@example.com",
 		"alice@example.com\n", "alice@example.com\x00", "alice\r\nBcc: x@example.com", "\xff@example.com", "alice@-example.com", "alice@exa_mple.com",
-		strings.Repeat("a", 65) + "@example.com", "a@" + strings.Repeat("a.", 126) + "com",
+		"älice@example.com", "аlice@example.com", strings.Repeat("a", 65) + "@example.com", "a@" + strings.Repeat("a.", 126) + "com",
 	} {
 		if got, err := account.CheckEmail(bad); !errors.Is(err, account.ErrEmail) {
 			t.Errorf("%q: %q, %v", bad, got, err)
+		}
+	}
+}
+
+// TestEmailKey: an address has one key, however its domain is written.
+func TestEmailKey(t *testing.T) {
+	for email, want := range map[string]string{
+		"Alice@Example.COM":       "alice@example.com",
+		"a@exämple.com":           "a@xn--exmple-cua.com",
+		"A@EXÄMPLE.com":           "a@xn--exmple-cua.com",
+		"a@exa\u0308mple.com":     "a@xn--exmple-cua.com",
+		"a@XN--EXMPLE-CUA.com":    "a@xn--exmple-cua.com",
+		"a@\uff45xample\u3002com": "a@example.com",
+		"no address":              "no address",
+		"älice@example.com":       "älice@example.com",
+		"a@ä\u2028.com":           "a@ä\u2028.com",
+	} {
+		if got := account.EmailKey(email); got != want {
+			t.Errorf("%q: %q, want %q", email, got, want)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/mail"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
@@ -19,8 +20,8 @@ const (
 var ErrEmail = errors.New("not an e-mail address")
 
 // CheckEmail returns the address as it is kept: the given text, when it is a
-// plain user@domain address with a domain of at least two labels. Quoted local
-// parts, comments, display names and address literals are refused.
+// plain user@domain address with a domain of at least two labels. Quoted local parts
+// and those beyond ASCII, comments, display names and address literals are refused.
 func CheckEmail(raw string) (string, error) {
 	// What is quoted, or has a comment, comes back without it, and is another.
 	addr, err := mail.ParseAddress(raw)
@@ -29,7 +30,7 @@ func CheckEmail(raw string) (string, error) {
 	}
 	at := strings.LastIndexByte(raw, '@')
 	user, domain := raw[:at], raw[at+1:]
-	if len(user) > maxEmailUser {
+	if len(user) > maxEmailUser || !isASCII(user) { // few mail servers take others
 		return "", ErrEmail
 	}
 	ascii, err := idna.Lookup.ToASCII(domain)
@@ -37,4 +38,23 @@ func CheckEmail(raw string) (string, error) {
 		return "", ErrEmail
 	}
 	return raw, nil
+}
+
+// EmailKey is the form of an address that is compared: in lower case, and with an
+// international domain in its ASCII form, so that one mailbox has one key.
+func EmailKey(email string) string {
+	key := strings.ToLower(email)
+	user, domain, _ := strings.Cut(key, "@")
+	if isASCII(domain) {
+		return key
+	}
+	ascii, err := idna.Lookup.ToASCII(domain)
+	if err != nil {
+		return key
+	}
+	return user + "@" + ascii
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII })
 }

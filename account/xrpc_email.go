@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"nestbox/auth"
@@ -138,7 +137,7 @@ func (s *Emails) Confirm(ctx context.Context, caller auth.StandardCaller, in Con
 	if err != nil {
 		return xrpc.None{}, CodeError(err)
 	}
-	if !strings.EqualFold(in.Email, a.Email) {
+	if EmailKey(in.Email) != EmailKey(a.Email) {
 		return xrpc.None{}, xrpc.BadRequest("InvalidEmail", "invalid email")
 	}
 	proof, err := s.Codes.Check(ctx, a, PurposeConfirmEmail, in.Token)
@@ -163,7 +162,7 @@ func (s *Emails) Update(ctx context.Context, caller auth.FullCaller, in UpdateEm
 	if err != nil {
 		return xrpc.None{}, CodeError(err)
 	}
-	confirmed, same := !a.EmailConfirmedAt.IsZero(), strings.EqualFold(email, a.Email)
+	confirmed, same := !a.EmailConfirmedAt.IsZero(), EmailKey(email) == EmailKey(a.Email)
 	turnOn := in.EmailAuthFactor != nil && *in.EmailAuthFactor
 	if turnOn && (!same || !confirmed) {
 		return xrpc.None{}, xrpc.InvalidRequest("Confirm the email address before you have sign in codes sent to it")
@@ -239,7 +238,7 @@ func (s *Emails) RequestPasswordReset(ctx context.Context, _ auth.Anyone, in Req
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return xrpc.None{}, xrpc.Unavailable(err)
 	}
-	if a == nil || !s.mayReset(client, email) {
+	if a == nil || !s.mayReset(client, EmailKey(email)) {
 		err = s.Codes.Pretend(ctx, PurposeResetPassword)
 	} else {
 		err = s.Codes.Send(ctx, a, PurposeResetPassword)
@@ -252,9 +251,9 @@ func (s *Emails) RequestPasswordReset(ctx context.Context, _ auth.Anyone, in Req
 
 // mayReset counts a mail with a code for a new password: for its address and the
 // client's network, and of what those leave, for its address.
-func (s *Emails) mayReset(client xrpc.Client, email string) bool {
+func (s *Emails) mayReset(client xrpc.Client, key string) bool {
 	return client.Unlimited ||
-		s.Limits.Take(email+" "+client.Network(), CodeMails(string(PurposeResetPassword))...).Allowed && s.Limits.Take(email, resetMails).Allowed
+		s.Limits.Take(key+" "+client.Network(), CodeMails(string(PurposeResetPassword))...).Allowed && s.Limits.Take(key, resetMails).Allowed
 }
 
 // ResetPassword is com.atproto.server.resetPassword. It ends all sessions.

@@ -164,6 +164,7 @@ func TestUpdateEmail(t *testing.T) {
 	p.SignUp(t, "bob")
 	unsupported := "This email address is not supported, please use a different email."
 	p.refused("updateEmail", p.alice.AccessJwt, fields{"email": "no address"}, 400, "InvalidRequest", unsupported)
+	p.refused("updateEmail", p.alice.AccessJwt, fields{"email": "älice@example.com"}, 400, "InvalidRequest", unsupported)
 	p.refused("updateEmail", p.alice.AccessJwt, fields{"email": "BOB@example.com"}, 400, "InvalidRequest", "This email address is already in use, please use a different email.")
 	p.refused("updateEmail", p.alice.AccessJwt, fields{"email": aliceMail, "emailAuthFactor": true}, 400, "InvalidRequest", "Confirm the email address before you have sign in codes sent to it")
 	if got := string(p.must("requestEmailUpdate", p.alice.AccessJwt, nil).Body); got != `{"tokenRequired":false}` {

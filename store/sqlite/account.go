@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -80,7 +81,11 @@ func (db Accounts) ByHandle(ctx context.Context, h syntax.Handle) (*account.Acco
 
 // ByEmail implements account.Store.
 func (db Accounts) ByEmail(ctx context.Context, email string) (*account.Account, error) {
-	return db.find(ctx, "a.email_key", emailKey(email))
+	a, err := db.find(ctx, "a.email_key", account.EmailKey(email))
+	if older := strings.ToLower(email); errors.Is(err, account.ErrNotFound) && older != account.EmailKey(email) {
+		return db.find(ctx, "a.email_key", older) // kept before domains had one form
+	}
+	return a, err
 }
 
 // find looks in a unique column. SQLite compiles a join anew for each value of
@@ -92,9 +97,6 @@ func (db Accounts) find(ctx context.Context, column, value string) (found *accou
 	})
 	return found, err
 }
-
-// emailKey is the form of an address that is compared.
-func emailKey(email string) string { return strings.ToLower(email) }
 
 // List implements account.Store.
 func (db Accounts) List(ctx context.Context, after int64, limit int) (out []*account.Account, err error) {

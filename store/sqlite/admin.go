@@ -73,13 +73,12 @@ func (db Admin) Audit(ctx context.Context, f admin.AuditFilter) (out []admin.Act
 // Search implements admin.Store: it looks at every account behind after.
 func (db Admin) Search(ctx context.Context, text string, after int64, limit int) (out []*account.Account, err error) {
 	err = db.scanRead(ctx, func(c *sqlite.Conn) error {
-		return query(c, "SELECT "+accountColumns+accountTables+`WHERE a.pending_operation IS NULL AND a.id > ?
-			AND (instr(a.email_key, ?) > 0 OR instr(a.handle, ?) > 0) ORDER BY a.id LIMIT ?`,
+		return query(c, "SELECT "+accountColumns+accountTables+`WHERE a.pending_operation IS NULL AND a.id > ?1
+			AND (instr(a.email_key, ?2) > 0 OR instr(lower(a.email), ?2) > 0 OR instr(a.handle, ?2) > 0) ORDER BY a.id LIMIT ?3`,
 			func(s *sqlite.Stmt) {
 				s.BindInt64(1, after)
 				s.BindText(2, strings.ToLower(text))
-				s.BindText(3, strings.ToLower(text))
-				s.BindInt64(4, max(0, int64(limit)))
+				s.BindInt64(3, max(0, int64(limit)))
 			},
 			func(r *sqlite.Stmt) error { out = append(out, scanAccount(r)); return nil })
 	})

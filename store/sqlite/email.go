@@ -197,7 +197,7 @@ func (db Accounts) SetEmail(ctx context.Context, id int64, c account.EmailChange
 		if c.Factor != nil {
 			factor = *c.Factor && !confirmed.IsZero()
 		}
-		if emailKey(c.Email) != emailKey(a.Email) {
+		if account.EmailKey(c.Email) != account.EmailKey(a.Email) {
 			confirmed, factor = time.Time{}, false
 			if err := dropCodes(tx.Conn, id); err != nil {
 				return err
@@ -206,7 +206,7 @@ func (db Accounts) SetEmail(ctx context.Context, id int64, c account.EmailChange
 		_, err := change(tx.Conn, "UPDATE account SET email = ?, email_key = ?, email_confirmed_at = ?, email_factor = ? WHERE id = ?",
 			func(s *sqlite.Stmt) {
 				s.BindText(1, c.Email)
-				s.BindText(2, emailKey(c.Email))
+				s.BindText(2, account.EmailKey(c.Email))
 				bindTime(s, 3, confirmed)
 				s.BindBool(4, factor)
 				s.BindInt64(5, id)

@@ -36,7 +36,7 @@ func reserve(c *sqlite.Conn, p hosting.Pending) (id int64, err error) {
 		err          error
 	}{
 		{"handle = ?", p.Handle.String(), account.ErrHandleTaken},
-		{"email_key = ?", emailKey(p.Email), account.ErrEmailTaken},
+		{"email_key = ?", account.EmailKey(p.Email), account.ErrEmailTaken},
 		{"did = ?", p.DID.String(), account.ErrDIDTaken},
 	} {
 		exists := false
@@ -106,7 +106,7 @@ func insertPending(c *sqlite.Conn, p hosting.Pending) (id int64, err error) {
 			s.BindText(1, p.DID.String())
 			s.BindText(2, p.Handle.String())
 			s.BindText(3, p.Email)
-			s.BindText(4, emailKey(p.Email))
+			s.BindText(4, account.EmailKey(p.Email))
 			s.BindText(5, p.PasswordHash)
 			bindTime(s, 6, p.CreatedAt)
 			s.BindText(7, p.InviteCode)

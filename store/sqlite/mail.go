@@ -29,7 +29,7 @@ func queueMail(c *sqlite.Conn, at time.Time, m mail.Message, room int) error {
 	if err := m.Check(); err != nil {
 		return err
 	}
-	key := emailKey(m.To)
+	key := account.EmailKey(m.To)
 	replaced, err := change(c, `DELETE FROM outbox WHERE recipient_key = ?1 AND id <=
 		(SELECT id FROM outbox WHERE recipient_key = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)`,
 		func(s *sqlite.Stmt) { s.BindText(1, key); s.BindInt64(2, mail.MaxPerRecipient-1) })
@@ -102,7 +102,7 @@ func noteAndTell(tx *groupcommit.Tx, db *DB, id int64, e account.Event, mails []
 
 // dropMails removes what waits for an address.
 func dropMails(c *sqlite.Conn, email string) error {
-	_, err := change(c, "DELETE FROM outbox WHERE recipient_key = ?", func(s *sqlite.Stmt) { s.BindText(1, emailKey(email)) })
+	_, err := change(c, "DELETE FROM outbox WHERE recipient_key = ?", func(s *sqlite.Stmt) { s.BindText(1, account.EmailKey(email)) })
 	if err != nil {
 		return fmt.Errorf("drop mails: %w", err)
 	}

@@ -272,6 +272,39 @@ func testCodeOnce(t *testing.T, s Stores) {
 	}
 }
 
+// testEmailDomains: the two forms of an international domain are one address.
+func testEmailDomains(t *testing.T, s Stores, a *account.Account) {
+	t.Helper()
+	p := pending("inga")
+	p.Email = "inga@exämple.com"
+	id, err := s.Hosting.Reserve(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Hosting.Activate(t.Context(), id, []byte(`{}`), nil, event(account.EventSignUp)); err != nil {
+		t.Fatal(err)
+	}
+	const other = "Inga@xn--exmple-cua.com"
+	again := pending("ingo")
+	again.Email = other
+	if _, err := s.Hosting.Reserve(t.Context(), again); !errors.Is(err, account.ErrEmailTaken) {
+		t.Errorf("a second account of one mailbox: %v", err)
+	}
+	if err := s.Accounts.SetEmail(t.Context(), a.ID, account.EmailChange{Email: other}, event(account.EventEmailChanged)); !errors.Is(err, account.ErrEmailTaken) {
+		t.Errorf("another account changes to it: %v", err)
+	}
+	for _, email := range []string{p.Email, other} {
+		if got, err := s.Accounts.ByEmail(t.Context(), email); err != nil || got.DID != p.DID || got.Email != p.Email {
+			t.Errorf("%s: %+v, %v", email, got, err)
+		}
+	}
+	for _, text := range []string{"xn--exmple", "inga@exämple"} {
+		if found, err := s.Admin.Search(t.Context(), text, 0, 10); err != nil || len(found) != 1 || found[0].DID != p.DID {
+			t.Errorf("search for %s: %+v, %v", text, found, err)
+		}
+	}
+}
+
 func testEmailChange(t *testing.T, s Stores) {
 	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
@@ -316,6 +349,7 @@ func testEmailChange(t *testing.T, s Stores) {
 	if got := set(account.EmailChange{Email: "new@example.com", Proof: &update}, nil); got.EmailFactor || !got.EmailConfirmedAt.IsZero() || got.Email != "new@example.com" {
 		t.Errorf("%+v", got)
 	}
+	testEmailDomains(t, s, a)
 	set(account.EmailChange{Email: "newer@example.com", Proof: &update}, account.ErrCodeInvalid)
 	if err := s.Accounts.ResetPassword(t.Context(), reset, "x", event(account.EventPasswordChanged)); !errors.Is(err, account.ErrCodeInvalid) {
 		t.Errorf("a code that went to the old address: %v", err)
