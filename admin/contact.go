@@ -88,7 +88,7 @@ func (s *Service) SendEmail(ctx context.Context, caller auth.ModeratorCaller, in
 		return MailOutput{}, xrpc.InvalidRequest("Recipient not found")
 	}
 	if err == nil {
-		err = s.Mail(as(ctx, caller), a, in.Subject, in.Content)
+		err = s.Mail(as(ctx, caller), a, in.Subject, in.Content, true)
 	}
 	switch {
 	case err == nil:
@@ -110,8 +110,8 @@ var (
 	errNoAddress = errors.New("the account has no e-mail address")
 )
 
-// Mail sends a message to an account's owner.
-func (s *Service) Mail(ctx context.Context, a *account.Account, subject, text string) error {
+// Mail sends a message to an account's owner: text, or with markup what may be HTML.
+func (s *Service) Mail(ctx context.Context, a *account.Account, subject, text string, markup bool) error {
 	switch {
 	case s.Notices == nil || s.Notices.Templates == nil:
 		return errNoMail
@@ -123,7 +123,11 @@ func (s *Service) Mail(ctx context.Context, a *account.Account, subject, text st
 	if subject == "" {
 		subject = defaultSubject
 	}
-	m := s.Notices.Templates.FromAdmin(a.Email, subject, text)
+	compose := s.Notices.Templates.FromAdmin
+	if markup {
+		compose = s.Notices.Templates.FromModerator
+	}
+	m := compose(a.Email, subject, text)
 	return s.Store.SendMail(ctx, m, s.action(ctx, ActionMail, a.DID, "", "subject "+quote(m.Subject)))
 }
 
@@ -230,7 +234,7 @@ func (s *Service) sendMail(ctx context.Context, a MailArgs) (AccountLine, error)
 		if a.Text == "" {
 			return nil, errNoText
 		}
-		return acc, s.Mail(ctx, acc, a.Subject, a.Text)
+		return acc, s.Mail(ctx, acc, a.Subject, a.Text, false)
 	})
 }
 

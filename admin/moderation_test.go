@@ -267,6 +267,16 @@ func TestSendEmail(t *testing.T) {
 	if m := box.Wait(t, "alice@example.com"); m.Subject != "From the machine" {
 		t.Errorf("by command: %q", m.Subject)
 	}
+	// A moderation service writes HTML; who types a command, text.
+	in["content"] = "<p>See <b>this</b></p>"
+	o.post("sendEmail", in)
+	if m := box.Wait(t, "alice@example.com"); !strings.Contains(m.Text, "\nSee this\n") || !strings.Contains(m.HTML, "<p>See <b>this</b></p>") {
+		t.Errorf("%s\n%s", m.Text, m.HTML)
+	}
+	run[admin.AccountLine](o, "account.mail", admin.MailArgs{Account: "alice.test", Text: "<p>See <b>this</b></p>"})
+	if m := box.Wait(t, "alice@example.com"); !strings.Contains(m.Text, "\n<p>See <b>this</b></p>\n") || strings.Contains(m.HTML, "<b>this") {
+		t.Errorf("by command: %s\n%s", m.Text, m.HTML)
+	}
 	var none any
 	if err := o.Run(t.Context(), "account.mail", admin.MailArgs{Account: "alice.test"}, &none); err == nil {
 		t.Error("an empty message is sent")

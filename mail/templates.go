@@ -20,12 +20,15 @@ type Templates struct {
 // letter is what every message is made of, for its text and its HTML alike.
 type letter struct {
 	Title string
-	// Before, Code, Facts and After follow each other; each may be empty.
+	// Before, Rich, Code, Facts and After follow each other; each may be empty.
 	Before []string
-	Code   string
-	Facts  []fact
-	After  []string
-	Footer []string
+	// Rich is sanitised HTML, RichText what it says.
+	Rich     template.HTML
+	RichText string
+	Code     string
+	Facts    []fact
+	After    []string
+	Footer   []string
 }
 
 type fact struct{ Name, Value string }
@@ -52,6 +55,9 @@ func (l *letter) text() string {
 	var b strings.Builder
 	for _, p := range append([]string{l.Title}, l.Before...) {
 		b.WriteString(wrap(p) + "\n")
+	}
+	if l.RichText != "" {
+		b.WriteString(wrap(l.RichText) + "\n")
 	}
 	if l.Code != "" {
 		b.WriteString("    " + l.Code + "\n\n")
@@ -264,11 +270,27 @@ func (n *Notice) words() (title, before, detail string) {
 	}
 }
 
-// FromAdmin is a message that the operator wrote.
-func (t *Templates) FromAdmin(to, subject, body string) Message {
-	if subject = oneLine(subject); subject == "" {
-		subject = "Message from " + t.Hostname
+// FromModerator is a message that a moderator wrote, as HTML or as text.
+func (t *Templates) FromModerator(to, subject, content string) Message {
+	if !isHTML(content) {
+		return t.FromAdmin(to, subject, content)
 	}
+	subject = t.subject(subject)
+	nodes := sanitise(content)
+	return t.message(to, subject, letter{Title: subject, Rich: markup(nodes), RichText: plainText(nodes)})
+}
+
+// subject is one that others chose, on one line.
+func (t *Templates) subject(s string) string {
+	if s = oneLine(s); s != "" {
+		return s
+	}
+	return "Message from " + t.Hostname
+}
+
+// FromAdmin is a message that the operator wrote, as text.
+func (t *Templates) FromAdmin(to, subject, body string) Message {
+	subject = t.subject(subject)
 	var paragraphs []string
 	for p := range strings.SplitSeq(strings.ReplaceAll(body, "\r\n", "\n"), "\n\n") {
 		if p = strings.Trim(p, "\n"); p != "" {
