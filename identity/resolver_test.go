@@ -331,8 +331,9 @@ func TestOneQuestion(t *testing.T) {
 	}
 }
 
-// TestRoom: questions of strangers that nobody answers take the room of strangers, and
-// one network takes a part of it. Who finds none is told to come again.
+// TestRoom: what strangers ask and nobody answers takes a part of their room for each
+// network, and nothing of what callers are proven by. Who finds no room is told to
+// come again.
 func TestRoom(t *testing.T) {
 	n := newNetwork(t)
 	s := &identity.Service{Resolver: n.Resolver}
@@ -346,62 +347,32 @@ func TestRoom(t *testing.T) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer close(hold)
-	from := func(network int) context.Context {
-		return xrpc.WithClient(t.Context(), xrpc.Client{Addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(network)})})
+	from := func(network byte) context.Context {
+		return xrpc.WithClient(t.Context(), xrpc.Client{Addr: netip.AddrFrom4([4]byte{192, 0, 2, network})})
 	}
-	did := func(i int) syntax.DID { return syntax.DID(fmt.Sprintf("did:plc:%024d", i)) }
-	var asked int64
-	ask := func(question func()) {
+	nobody := func(i int) identity.DIDParams { return identity.DIDParams{DID: fmt.Sprintf("did:plc:%024d", i)} }
+	for i := range 16 {
+		all.Go(func() { _, _ = s.ResolveDID(from(1), auth.Anyone{}, nobody(i)) })
+	}
+	arrived := func(questions int64) {
 		t.Helper()
-		all.Go(question)
-		asked++
-		eventually(t, func() bool { return n.asked.Load() == asked })
+		eventually(t, func() bool { return n.asked.Load() == questions })
 	}
-	stranger := func(network, i int) func() {
-		return func() { _, _ = s.ResolveDID(from(network), auth.Anyone{}, identity.DIDParams{DID: did(i).String()}) }
-	}
-	busy := func(what string, err error) {
-		t.Helper()
+	arrived(16)
+	_, didErr := s.ResolveDID(from(1), auth.Anyone{}, nobody(99))
+	_, handleErr := s.ResolveHandle(from(1), auth.Anyone{}, identity.HandleParams{Handle: "two.example.com"})
+	// The document is known, and its handle is to be proven.
+	_, identityErr := s.ResolveIdentity(from(1), auth.Anyone{}, identity.IdentifierParams{Identifier: didA.String()})
+	for what, err := range map[string]error{"a DID": didErr, "a handle": handleErr, "an identity": identityErr} {
 		e, ok := errors.AsType[*xrpc.Error](err)
 		if !ok || e.Status != http.StatusServiceUnavailable || e.RetryAfter <= 0 || !errors.Is(err, identity.ErrBusy) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	for i := range 256 {
-		if i == 16 {
-			_, err := s.ResolveDID(from(0), auth.Anyone{}, identity.DIDParams{DID: did(999).String()})
-			busy("a network's 17th", err)
-		}
-		ask(stranger(i/16, i))
-	}
-	_, err := s.ResolveDID(from(99), auth.Anyone{}, identity.DIDParams{DID: did(999).String()})
-	busy("the 257th of all", err)
-	_, err = s.ResolveHandle(from(99), auth.Anyone{}, identity.HandleParams{Handle: "two.example.com"})
-	busy("a handle", err)
-	_, err = s.ResolveIdentity(from(99), auth.Anyone{}, identity.IdentifierParams{Identifier: didA.String()})
-	busy("a handle that would have to be proven", err)
-
-	// Whoever presents a token is in another room.
-	for i := range 64 {
-		ask(func() { _, _ = n.DID(from(99), did(1000+i)) })
-	}
-	if _, err := n.DID(from(99), did(2000)); !errors.Is(err, identity.ErrBusy) {
-		t.Errorf("the 65th of one network: %v", err)
-	}
-	ask(func() { _, _ = n.DID(from(98), did(2000)) })
-}
-
-// TestRoomIsFree: a question that was answered takes none.
-func TestRoomIsFree(t *testing.T) {
-	n := newNetwork(t)
-	s := &identity.Service{Resolver: n.Resolver}
-	ctx := xrpc.WithClient(t.Context(), xrpc.Client{Addr: netip.MustParseAddr("192.0.2.1")})
-	for i := range 40 {
-		_, err := s.ResolveDID(ctx, auth.Anyone{}, identity.DIDParams{DID: fmt.Sprintf("did:plc:%024d", i)})
-		if e, ok := errors.AsType[*xrpc.Error](err); !ok || e.Name != "DidNotFound" {
-			t.Fatalf("question %d: %v", i, err)
-		}
-	}
+	all.Go(func() { _, _ = s.ResolveDID(from(2), auth.Anyone{}, nobody(16)) })
+	arrived(17)
+	all.Go(func() { _, _ = n.DID(from(1), syntax.DID(nobody(17).DID)) }) // of a token
+	arrived(18)
 }
 
 // TestClose: what is being asked ends, and nobody hangs.
