@@ -28,6 +28,7 @@ func limits(kind mail.NoticeKind) []ratelimit.Limit {
 		return nil
 	case mail.NoticeDeactivated, mail.NoticeDeletion:
 		name = "deactivation-notices"
+	case mail.NoticeSignIn, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff:
 	}
 	return []ratelimit.Limit{
 		{Name: name + "-1h", Points: 10, Window: time.Hour},

@@ -16,16 +16,14 @@ func isHTML(text string) bool {
 		"a", "abbr", "b", "blockquote", "body", "br", "center", "code", "del", "div", "em", "font", "h1", "h2", "h3", "h4", "h5", "h6", "head", "hr", "html",
 		"i", "img", "ins", "li", "ol", "p", "pre", "s", "script", "small", "span", "strong", "style", "sub", "sup", "table", "td", "tr", "u", "ul",
 	}
-	for z := html.NewTokenizer(strings.NewReader(text)); ; {
-		switch z.Next() {
-		case html.ErrorToken:
-			return false // the end
-		case html.StartTagToken, html.SelfClosingTagToken:
-			if name, _ := z.TagName(); slices.Contains(elements, string(name)) {
-				return true
-			}
+	z := html.NewTokenizer(strings.NewReader(text))
+	for token := z.Next(); token != html.ErrorToken; token = z.Next() {
+		name, _ := z.TagName()
+		if token != html.EndTagToken && slices.Contains(elements, string(name)) {
+			return true
 		}
 	}
+	return false
 }
 
 // sanitise parses HTML of others down to what a letter may have: formatting, lists,
@@ -85,18 +83,18 @@ func writePlain(b *strings.Builder, n *html.Node) {
 		return
 	}
 	before, after := "", ""
-	switch n.DataAtom {
-	case atom.Br:
+	switch n.Data {
+	case "br":
 		before = "\n"
-	case atom.Hr:
+	case "hr":
 		before = "\n\n---\n\n"
-	case atom.Li:
+	case "li":
 		before = "\n- "
-	case atom.Tr, atom.Div:
+	case "tr", "div":
 		before, after = "\n", "\n"
-	case atom.Td, atom.Th:
+	case "td", "th":
 		after = " "
-	case atom.P, atom.Blockquote, atom.Pre, atom.Ul, atom.Ol, atom.Table, atom.H1, atom.H2, atom.H3, atom.H4, atom.H5, atom.H6:
+	case "p", "blockquote", "pre", "ul", "ol", "table", "h1", "h2", "h3", "h4", "h5", "h6":
 		before, after = "\n\n", "\n\n"
 	}
 	b.WriteString(before)
