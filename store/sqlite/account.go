@@ -378,7 +378,7 @@ func deleteAccount(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time)
 	if _, err := deleteSessions(tx, db, "account_id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, a.ID) }); err != nil {
 		return err
 	}
-	if err := dropMails(tx.Conn, a.Email); err != nil {
+	if err := dropMails(tx.Conn, a); err != nil {
 		return err
 	}
 	if err := forgetNames(tx.Conn, a.DID); err != nil {

@@ -27,7 +27,13 @@ func (db Admin) Note(ctx context.Context, a admin.Action) error {
 // SendMail implements admin.Store.
 func (db Admin) SendMail(ctx context.Context, m mail.Message, a admin.Action) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		if err := queueMail(tx.Conn, a.At, m, mail.MaxWaiting); err != nil {
+		var id int64
+		err := query(tx.Conn, "SELECT id FROM account WHERE did = ?", func(s *sqlite.Stmt) { s.BindText(1, a.DID.String()) },
+			func(r *sqlite.Stmt) error { id = r.ColumnInt64(0); return nil })
+		if err != nil {
+			return fmt.Errorf("look for account: %w", err)
+		}
+		if err := queueMail(tx.Conn, id, a.At, m, mail.MaxWaiting); err != nil {
 			return err
 		}
 		wakeOutbox(tx, db.DB)

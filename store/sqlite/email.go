@@ -35,7 +35,7 @@ func (db Codes) SetCode(ctx context.Context, id int64, code account.Code, m mail
 		if err != nil {
 			return fmt.Errorf("store e-mail code: %w", err)
 		}
-		if err := queueMail(tx.Conn, code.MadeAt, m, mail.MaxWaiting); err != nil {
+		if err := queueMail(tx.Conn, id, code.MadeAt, m, mail.MaxWaiting); err != nil {
 			return err
 		}
 		wakeOutbox(tx, db.DB)

@@ -23,9 +23,10 @@ var _ mail.Store = Outbox{}
 // must not block, and is set before the first write.
 func (db Outbox) Watch(f func()) { db.mailed = f }
 
-// queueMail puts a message into an outbox of fewer than room: mail.ErrTooLarge,
-// mail.ErrFull. A recipient for whom too many wait loses the oldest to it.
-func queueMail(c *sqlite.Conn, at time.Time, m mail.Message, room int) error {
+// queueMail puts a message about an account, or about none (0), into an outbox of
+// fewer than room: mail.ErrTooLarge, mail.ErrFull. A recipient for whom too many wait
+// loses the oldest to it.
+func queueMail(c *sqlite.Conn, accountID int64, at time.Time, m mail.Message, room int) error {
 	if err := m.Check(); err != nil {
 		return err
 	}
@@ -41,7 +42,7 @@ func queueMail(c *sqlite.Conn, at time.Time, m mail.Message, room int) error {
 			return err
 		}
 	}
-	_, err = change(c, "INSERT INTO outbox (recipient, recipient_key, subject, text, html, queued_at, until, due) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+	_, err = change(c, "INSERT INTO outbox (recipient, recipient_key, subject, text, html, queued_at, until, due, account_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		func(s *sqlite.Stmt) {
 			s.BindText(1, m.To)
 			s.BindText(2, key)
@@ -51,6 +52,7 @@ func queueMail(c *sqlite.Conn, at time.Time, m mail.Message, room int) error {
 			bindTime(s, 6, at)
 			bindTime(s, 7, m.Until)
 			bindTime(s, 8, at)
+			bindID(s, 9, accountID)
 		})
 	if err != nil {
 		return fmt.Errorf("put into the outbox: %w", err)
@@ -73,9 +75,9 @@ func outboxHasRoom(c *sqlite.Conn, room int) error {
 
 // queueMails queues what a change tells of. That there is no room for it does not hold
 // the change up: the log says so.
-func queueMails(tx *groupcommit.Tx, db *DB, at time.Time, mails []mail.Message) error {
+func queueMails(tx *groupcommit.Tx, db *DB, accountID int64, at time.Time, mails []mail.Message) error {
 	for _, m := range mails {
-		err := queueMail(tx.Conn, at, m, mail.MaxBeforeNotices)
+		err := queueMail(tx.Conn, accountID, at, m, mail.MaxBeforeNotices)
 		if errors.Is(err, mail.ErrFull) || errors.Is(err, mail.ErrTooLarge) {
 			tx.AfterCommit(func() { db.log.Error("a mail was not queued", slog.String("cause", err.Error())) })
 			continue
@@ -97,12 +99,14 @@ func noteAndTell(tx *groupcommit.Tx, db *DB, id int64, e account.Event, mails []
 	if err := insertEvent(tx.Conn, id, e); err != nil {
 		return err
 	}
-	return queueMails(tx, db, e.At, mails)
+	return queueMails(tx, db, id, e.At, mails)
 }
 
-// dropMails removes what waits for an address.
-func dropMails(c *sqlite.Conn, email string) error {
-	_, err := change(c, "DELETE FROM outbox WHERE recipient_key = ?", func(s *sqlite.Stmt) { s.BindText(1, account.EmailKey(email)) })
+// dropMails removes what waits for an account's address, or is about it and waits for
+// another.
+func dropMails(c *sqlite.Conn, a *account.Account) error {
+	_, err := change(c, "DELETE FROM outbox WHERE recipient_key = ? OR account_id = ?",
+		func(s *sqlite.Stmt) { s.BindText(1, account.EmailKey(a.Email)); s.BindInt64(2, a.ID) })
 	if err != nil {
 		return fmt.Errorf("drop mails: %w", err)
 	}
@@ -120,7 +124,7 @@ func wakeOutbox(tx *groupcommit.Tx, db *DB) {
 func (db Outbox) Queue(ctx context.Context, at time.Time, mails ...mail.Message) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		for _, m := range mails {
-			if err := queueMail(tx.Conn, at, m, mail.MaxWaiting); err != nil {
+			if err := queueMail(tx.Conn, 0, at, m, mail.MaxWaiting); err != nil {
 				return err
 			}
 		}

@@ -194,7 +194,7 @@ func insertSession(tx *groupcommit.Tx, db *DB, n session.New) (*session.State, e
 	if err := insertEvent(tx.Conn, n.AccountID, n.Event); err != nil {
 		return nil, err
 	}
-	if err := queueMails(tx, db, n.At, n.Mails); err != nil {
+	if err := queueMails(tx, db, n.AccountID, n.At, n.Mails); err != nil {
 		return nil, err
 	}
 	tx.AfterCommit(func() { db.sessions.Set(st.ID, st) })

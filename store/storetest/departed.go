@@ -77,7 +77,7 @@ func testDueTakendown(t *testing.T, s Stores) {
 }
 
 // testDeparted: of an account that is deleted the audit log keeps what was done, but no
-// name, and no key waits for it.
+// name, no mail waits for any address that it had, and no key for it.
 func testDeparted(t *testing.T, s Stores) {
 	t.Helper()
 	alice, bob := newAccount(t, s, "alice"), newAccount(t, s, "bob")
@@ -95,10 +95,24 @@ func testDeparted(t *testing.T, s Stores) {
 			t.Fatal(err)
 		}
 	}
+	e := event(account.EventEmailChanged)
+	err := s.Accounts.SetEmail(t.Context(), alice.ID, account.EmailChange{Email: "new@example.com"}, e, note("alice@example.com", "to the old"), note("new@example.com", "to the new"))
+	if err == nil {
+		err = s.Admin.SendMail(t.Context(), note("elsewhere@example.com", "by the admin"), did(1, "mail", alice.DID))
+	}
+	if err == nil {
+		err = s.Accounts.SetEmail(t.Context(), bob.ID, account.EmailChange{Email: "bob2@example.com"}, e, note("bob@example.com", "of bob"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Accounts.Delete(t.Context(), alice.ID, at(2)); err != nil {
 		t.Fatal(err)
 	}
 	s = s.Reopen()
+	if got := waiting(t, s, 9); !slices.Equal(got, []string{"of bob"}) {
+		t.Errorf("waiting: %q", got)
+	}
 	for a, gone := range map[*account.Account]bool{alice: true, bob: false} {
 		list := audit(t, s, admin.AuditFilter{DID: a.DID})
 		named := slices.ContainsFunc(list, func(l admin.Action) bool { return strings.Contains(l.Details, a.Handle.String()) })
