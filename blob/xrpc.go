@@ -16,8 +16,12 @@ import (
 	"nestbox/xrpc"
 )
 
-// uploads limits what one account uploads.
-var uploads = ratelimit.Limit{Name: "uploads", Points: 1000, Window: 24 * time.Hour}
+// uploads limits what one account uploads, uploadsInactive what one does that is not
+// active: who moves in brings the blobs of years.
+var (
+	uploads         = ratelimit.Limit{Name: "uploads", Points: 1000, Window: 24 * time.Hour}
+	uploadsInactive = ratelimit.Limit{Name: "uploads-inactive", Points: 20_000, Window: 24 * time.Hour}
+)
 
 // UploadOutput is what uploadBlob answers.
 type UploadOutput struct {
@@ -41,16 +45,23 @@ type Link struct {
 // UploadBlob is com.atproto.repo.uploadBlob. An account that is not active may
 // upload: one that moves in does, before it is activated.
 func (s *Service) UploadBlob(ctx context.Context, caller auth.UploadCaller, in xrpc.Upload) (UploadOutput, error) {
-	if err := xrpc.Admit(ctx, s.Limits, caller.DID.String(), 1, uploads); err != nil {
+	a, err := s.Accounts.Find(ctx, caller.DID)
+	if err != nil {
+		return UploadOutput{}, wireError(err)
+	}
+	limit := uploads
+	switch a.Status {
+	case auth.StatusTakendown:
+		return UploadOutput{}, auth.ErrTakendown()
+	case auth.StatusDeactivated:
+		limit = uploadsInactive
+	}
+	if err := xrpc.Admit(ctx, s.Limits, caller.DID.String(), 1, limit); err != nil {
 		return UploadOutput{}, err
 	}
 	declared, ok := mediaType(in.ContentType)
 	if !ok {
 		return UploadOutput{}, xrpc.InvalidRequest("Request encoding (Content-Type) required but not provided")
-	}
-	a, err := s.Accounts.Find(ctx, caller.DID)
-	if err != nil {
-		return UploadOutput{}, wireError(err)
 	}
 	b, err := s.Upload(ctx, a.ID, in, in.Length, declared)
 	if err != nil {

@@ -265,7 +265,8 @@ func wantError(t *testing.T, err error, status int, name string) {
 	}
 }
 
-// TestUploadsAreLimited: 1000 a day and account, whatever comes of them.
+// TestUploadsAreLimited: 1000 a day and account, whatever comes of them; more of one
+// that moves in, none of one that was taken down.
 func TestUploadsAreLimited(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -289,4 +290,14 @@ func TestUploadsAreLimited(t *testing.T) {
 	wantError(t, upload(xrpc.WithClient(t.Context(), client)), http.StatusBadRequest, "InvalidRequest")
 	w.pass(24 * time.Hour)
 	wantError(t, upload(ctx), http.StatusBadRequest, "InvalidRequest")
+
+	w.Accounts = accounts{account: w.account, status: auth.StatusDeactivated} // as one that moves in is
+	for range 20_000 {
+		if wantError(t, upload(ctx), http.StatusBadRequest, "InvalidRequest"); t.Failed() {
+			t.FailNow()
+		}
+	}
+	wantError(t, upload(ctx), http.StatusTooManyRequests, "RateLimitExceeded")
+	w.Accounts = accounts{account: w.account, status: auth.StatusTakendown} // a token of a service is good all the same
+	wantError(t, upload(ctx), http.StatusUnauthorized, "AccountTakedown")
 }

@@ -55,9 +55,14 @@ func TestAgainstReference(t *testing.T) {
 		ask(c.collection, v)
 	}
 	for _, c := range []struct{ collection, path, file string }{
-		{"app.bsky.graph.block", "subject", "did"}, {"app.bsky.feed.post", "reply.root.uri", "aturi"}, {"app.bsky.feed.post", "reply.root.cid", "cid"},
-		{"app.bsky.feed.post", "createdAt", "datetime"}, {"app.bsky.graph.verification", "handle", "handle"}, {"app.bsky.feed.post", "langs.0", "language"},
-		{"app.bsky.labeler.service", "subjectCollections.0", "nsid"}, {"app.bsky.feed.post", "facets.0.features.0.uri", "uri"},
+		{"app.bsky.graph.block", "subject", "did"},
+		{"app.bsky.feed.post", "reply.root.uri", "aturi"},
+		{"app.bsky.feed.post", "reply.root.cid", "cid"},
+		{"app.bsky.feed.post", "createdAt", "datetime"},
+		{"app.bsky.graph.verification", "handle", "handle"},
+		{"app.bsky.feed.post", "langs.0", "language"},
+		{"app.bsky.labeler.service", "subjectCollections.0", "nsid"},
+		{"app.bsky.feed.post", "facets.0.features.0.uri", "uri"},
 	} {
 		for _, s := range append(vectors(t, c.file, "valid"), vectors(t, c.file, "invalid")...) {
 			v := record(t, c.collection)
