@@ -13,6 +13,8 @@ import (
 	"nestbox/internal/pdstest"
 	"nestbox/mail"
 	"nestbox/ratelimit"
+	"nestbox/store/sqlite"
+	"nestbox/xrpc"
 )
 
 // TestDeleteDue: an account is deleted when its owner wished, unless it was
@@ -175,5 +177,50 @@ func TestDeletionGrace(t *testing.T) {
 	}
 	if told != 10 {
 		t.Errorf("told %d times within an hour, want 10", told)
+	}
+}
+
+// TestDeletionGuesses: wrong passwords of one account are few, from wherever, and its
+// right one is refused with them; the password counts by its characters, and a NUL
+// proves nothing.
+func TestDeletionGuesses(t *testing.T) {
+	p := newPlace(t)
+	p.Limits = ratelimit.New(1000, p.clock)
+	a, b := p.mustCreate("alice"), p.mustCreate("bob")
+	try := func(of *account.Account, password string) string {
+		t.Helper()
+		_, err := p.DeleteAccount(t.Context(), auth.Anyone{}, hosting.DeleteInput{DID: of.DID.String(), Password: password, Token: "AAAAA-AAAAA"})
+		wire, ok := errors.AsType[*xrpc.Error](err)
+		if !ok {
+			t.Fatal(err)
+		}
+		return wire.Name + ": " + wire.Message
+	}
+	const wrong, tooMany = "AuthenticationRequired: Invalid did or password", "RateLimitExceeded: Rate Limit Exceeded"
+	p.Codes = &account.Codes{Store: sqlite.Codes{DB: p.db}, Now: p.clock}
+	for range 20 { // right ones do not count
+		if got := try(b, "correct-horse-battery"); got != "InvalidToken: Token is invalid" {
+			t.Fatal(got)
+		}
+	}
+	if got := try(b, "correct-horse-battery\x00"); got != wrong {
+		t.Errorf("a NUL: %s", got)
+	}
+	if got := try(b, strings.Repeat("é", account.MaxUsedPassword)); got != wrong {
+		t.Errorf("as long as may be: %s", got)
+	}
+	for i := range 10 {
+		if got := try(a, "wrong"); got != wrong {
+			t.Errorf("guess %d: %s", i, got)
+		}
+	}
+	for _, password := range []string{"wrong", "correct-horse-battery"} {
+		if got := try(a, password); got != tooMany {
+			t.Errorf("%s after 10 guesses: %s", password, got)
+		}
+	}
+	p.advance(5 * time.Minute)
+	if got := try(a, "correct-horse-battery"); got != "InvalidToken: Token is invalid" {
+		t.Errorf("later: %s", got)
 	}
 }

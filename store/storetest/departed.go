@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/admin"
+	stream "nestbox/firehose/event"
 	"nestbox/hosting"
 )
 
@@ -121,6 +123,52 @@ func testDeparted(t *testing.T, s Stores) {
 		}
 		if _, err := s.Hosting.ReservedKey(t.Context(), a.DID, start); errors.Is(err, account.ErrNotFound) != gone || err != nil && !gone {
 			t.Errorf("%s, gone %t: the reserved key: %v", a.Handle, gone, err)
+		}
+	}
+}
+
+// testIdentityEvents: the network is told of a handle as it was found, and of hidden
+// accounts nothing that only a look at their documents has shown.
+func testIdentityEvents(t *testing.T, s Stores) {
+	t.Helper()
+	alice := newAccount(t, s, "alice")
+	told := func() (handles []string) {
+		t.Helper()
+		for _, e := range logged(t, s, 0) {
+			for _, handle := range []string{"handle.invalid", "alice.test"} {
+				if e.Kind == stream.KindIdentity && bytes.Contains(e.Body, []byte(handle)) {
+					handles = append(handles, handle)
+				}
+			}
+		}
+		return handles
+	}
+	save := func(document string, invalid bool) {
+		t.Helper()
+		if err := s.Identity.SaveDocument(t.Context(), alice.ID, []byte(document), invalid, at(1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := told()
+	for _, step := range []struct {
+		what string
+		do   func()
+		told []string
+	}{
+		{"a document without the handle", func() { save(`{"a":1}`, true) }, []string{"handle.invalid"}},
+		{"with it", func() { save(`{"a":2}`, false) }, []string{"alice.test"}},
+		{"taken down", func() { setTakedown(t, s, alice, true) }, nil},
+		{"another document of who is hidden", func() { save(`{"a":3}`, true) }, nil},
+		{"announced all the same", func() {
+			if err := s.Identity.Announce(t.Context(), alice.ID, []byte(`{"a":4}`), false, at(1)); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"alice.test"}},
+	} {
+		step.do()
+		want = append(want, step.told...)
+		if got := told(); !slices.Equal(got, want) {
+			t.Errorf("%s: told %q, want %q", step.what, got, want)
 		}
 	}
 }

@@ -50,6 +50,7 @@ func hostingTests() map[string]func(*testing.T, Stores) {
 		"InviteAgain":        testInviteAgain,
 		"DueTakendown":       testDueTakendown,
 		"Departed":           testDeparted,
+		"IdentityEvents":     testIdentityEvents,
 		"ReserveRace":        testReserveRace,
 		"Pending":            testPending,
 		"MoveIn":             testMoveIn,
