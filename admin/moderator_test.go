@@ -6,15 +6,14 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
-	indigo "github.com/bluesky-social/indigo/atproto/auth"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/admin"
+	"nestbox/auth"
 	"nestbox/internal/pdstest"
 )
 
@@ -78,11 +77,11 @@ func TestModeratorAudit(t *testing.T) {
 	for _, who := range []string{did.String(), "admin"} {
 		for _, c := range calls {
 			before := log(t, s)
-			auth := asAdmin
+			credentials := asAdmin
 			if who != "admin" {
-				auth = serviceToken(t, did, key, s.DID, "com.atproto.admin."+c.nsid)
+				credentials = serviceToken(t, did, key, s.DID, "com.atproto.admin."+c.nsid)
 			}
-			a := s.Do(t, pdstest.Request{Method: http.MethodPost, NSID: "com.atproto.admin." + c.nsid, Auth: auth, Body: c.body})
+			a := s.Do(t, pdstest.Request{Method: http.MethodPost, NSID: "com.atproto.admin." + c.nsid, Auth: credentials, Body: c.body})
 			if a.Status != http.StatusOK {
 				t.Errorf("%s by %s: %d %s", c.nsid, who, a.Status, a.Body)
 				continue
@@ -113,10 +112,9 @@ func log(t *testing.T, s *pdstest.InProcess) []admin.AuditLine {
 
 func serviceToken(t *testing.T, did syntax.DID, key atcrypto.PrivateKey, aud, method string) string {
 	t.Helper()
-	nsid := syntax.NSID(method)
-	token, err := indigo.SignServiceAuth(did, aud, time.Minute, &nsid, key)
+	token, err := auth.NewServiceToken(key, did, aud, method, time.Now(), time.Now().Add(time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pdstest.Bearer(strings.TrimSpace(token))
+	return pdstest.Bearer(token)
 }
