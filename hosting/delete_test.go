@@ -147,7 +147,7 @@ func TestDeletionGrace(t *testing.T) {
 		told := ""
 		for _, m := range p.mails() {
 			told = m.Subject
-			if strings.Contains(m.Subject, "deleted") && !strings.Contains(m.Text, now.DeleteAfter.UTC().Format(time.RFC1123)) {
+			if strings.Contains(m.Subject, "deleted") && !strings.Contains(m.Text, now.DeleteAfter.UTC().Format("2 January 2006, 15:04:05")+" UTC") {
 				t.Errorf("%s: %s", step.what, m.Text)
 			}
 		}

@@ -199,7 +199,7 @@ func (s *Service) DeactivateAccount(ctx context.Context, caller auth.FullOrTaken
 	e := account.NewEvent(ctx, s.now(), account.EventDeactivated, account.ActorOwner)
 	notice, when := mail.NoticeDeactivated, ""
 	if !after.IsZero() {
-		notice, when = mail.NoticeDeletion, after.Format(time.RFC1123)
+		notice, when = mail.NoticeDeletion, after.Format("2 January 2006, 15:04:05")+" UTC"
 		e.Reason = "to be deleted after " + after.Format(time.RFC3339)
 	}
 	var mails []mail.Message

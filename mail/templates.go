@@ -264,7 +264,7 @@ func (n *Notice) words() (title, before, detail string) {
 	case NoticeDeactivated:
 		return "Your account was deactivated", "Nobody can see " + who + " any more, nor what it has posted, until it is activated in an app again.", ""
 	case NoticeDeletion:
-		return "Your account will be deleted", "Somebody who is signed in to " + who + " has deactivated it, and wants it deleted with all that is in it. To keep it, sign in and activate it again before then.", "Not before"
+		return "Your account will be deleted", "Somebody who is signed in to " + who + " has deactivated it, and wants it deleted with all that is in it. To keep it, sign in and activate it again before then.", "Earliest"
 	default:
 		return "Your account was changed", "Something was changed about " + who + ".", "What"
 	}
