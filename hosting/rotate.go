@@ -43,8 +43,9 @@ type KeyStore interface {
 	// tells the network. account.ErrNotFound where no change to that key has begun,
 	// repo.ErrConflict where the repository is not at the commit's Was.
 	FinishKey(ctx context.Context, c KeyChange, document []byte, resigned *repo.Change, e account.Event) error
-	// DropKey undoes BeginKey of that key; a change that is gone is no error.
-	DropKey(ctx context.Context, accountID int64, public string) error
+	// DropKey undoes BeginKey of that key and time; a change that is gone, or that
+	// was begun again since, is no error.
+	DropKey(ctx context.Context, c KeyChange) error
 	// KeyChanges returns those that have begun.
 	KeyChanges(ctx context.Context) ([]KeyChange, error)
 }
@@ -112,9 +113,8 @@ func (s *Service) switchKey(ctx context.Context, c KeyChange, submit bool) error
 	}
 	return s.Repos.Resign(ctx, c.AccountID, key, func(resigned *repo.Change) error {
 		document, err := s.nameKey(ctx, c, submit)
-		late := errors.Is(err, errKeyNotNamed) && s.now().Sub(c.BegunAt) >= keyPatience
-		if errors.Is(err, identity.ErrRefused) || errors.Is(err, identity.ErrUnreached) || late {
-			return errors.Join(err, s.Rotations.DropKey(context.WithoutCancel(ctx), c.AccountID, c.Public))
+		if errors.Is(err, identity.ErrRefused) || errors.Is(err, identity.ErrUnreached) {
+			return errors.Join(err, s.Rotations.DropKey(context.WithoutCancel(ctx), c))
 		}
 		if err != nil {
 			return err // what the directory has done Resume will see
@@ -167,13 +167,26 @@ func (s *Service) ResumeKeys(ctx context.Context) error {
 		if s.atWork(c.BegunAt) {
 			continue
 		}
-		switch err := s.switchKey(ctx, c, false); {
-		case errors.Is(err, errKeyNotNamed) && s.now().Sub(c.BegunAt) < keyPatience:
-		case errors.Is(err, errKeyNotNamed):
-			s.Log.LogAttrs(ctx, slog.LevelWarn, "change of a signing key undone", slog.String("did", c.DID.String()))
-		case err != nil:
+		if err := s.resumeKey(ctx, c); err != nil {
 			failed = append(failed, fmt.Errorf("settle signing key of %s: %w", c.DID, err))
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// resumeKey asks the directory before it holds writes to the account up.
+func (s *Service) resumeKey(ctx context.Context, c KeyChange) error {
+	last, err := s.Directory.Last(ctx, c.DID)
+	if err != nil {
+		return err
+	}
+	switch d, ok := plc.DataOf(last); {
+	case ok && d.SigningKey == c.Public:
+		return s.switchKey(ctx, c, false)
+	case s.now().Sub(c.BegunAt) < keyPatience:
+		return nil
+	default:
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "change of a signing key undone", slog.String("did", c.DID.String()))
+		return s.Rotations.DropKey(ctx, c)
+	}
 }

@@ -173,8 +173,8 @@ func (c crashKeys) FinishKey(ctx context.Context, k hosting.KeyChange, doc []byt
 	return c.step("finish", func() error { return c.KeyStore.FinishKey(ctx, k, doc, resigned, e) })
 }
 
-func (c crashKeys) DropKey(ctx context.Context, id int64, public string) error {
-	return c.step("drop", func() error { return c.KeyStore.DropKey(ctx, id, public) })
+func (c crashKeys) DropKey(ctx context.Context, k hosting.KeyChange) error {
+	return c.step("drop", func() error { return c.KeyStore.DropKey(ctx, k) })
 }
 
 // TestRotateCrash: the process dies at each step, or the directory fails in every

@@ -88,10 +88,10 @@ func replaceHead(c *sqlite.Conn, next repo.Change) error {
 }
 
 // DropKey implements hosting.KeyStore.
-func (db Hosting) DropKey(ctx context.Context, accountID int64, public string) error {
+func (db Hosting) DropKey(ctx context.Context, c hosting.KeyChange) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		_, err := change(tx.Conn, "DELETE FROM key_change WHERE account_id = ? AND public = ?",
-			func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, public) })
+		_, err := change(tx.Conn, "DELETE FROM key_change WHERE account_id = ? AND public = ? AND begun_at = ?",
+			func(s *sqlite.Stmt) { s.BindInt64(1, c.AccountID); s.BindText(2, c.Public); bindTime(s, 3, c.BegunAt) })
 		return wrap(err, "drop change of signing key")
 	})
 }
