@@ -5,6 +5,7 @@ import (
 	"iter"
 	"maps"
 	"math/rand/v2"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -151,10 +152,11 @@ func (k *killing) rounds() iter.Seq[time.Duration] {
 	}
 }
 
-// restart starts the server, and lets clients through to it.
+// restart starts the server, and lets those who follow it through to it.
 func (k *killing) restart() {
 	k.t.Helper()
 	k.server = launchAt(k.t, k.dir, k.gate.backend, "PDS_DID_PLC_URL="+k.plc)
+	k.server.HTTP.Transport = &http.Transport{MaxIdleConnsPerHost: 100, DialContext: k.gate.past}
 	k.gate.swing(true)
 	for _, m := range k.members {
 		for _, w := range m.writers {
