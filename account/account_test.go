@@ -156,3 +156,16 @@ func same(a, b account.Account) bool {
 	return a.ID == b.ID && a.DID == b.DID && a.TakendownAt.Equal(b.TakendownAt) && a.TakedownRef == b.TakedownRef &&
 		a.SuspendedAt.Equal(b.SuspendedAt) && a.DeactivatedAt.Equal(b.DeactivatedAt) && a.DeleteAfter.Equal(b.DeleteAfter)
 }
+
+// TestOlderEmailKey: an account that was kept under an address as it is spoken is found
+// by, and keeps others from, the same address as it is sent.
+func TestOlderEmailKey(t *testing.T) {
+	for email, want := range map[string]string{
+		"U@xn--bcher-kva.example": "u@bücher.example", "u@Bücher.example": "u@bücher.example",
+		"u@example.com": "u@example.com", "u@xn--0.example": "u@xn--0.example",
+	} {
+		if got := account.OlderEmailKey(email); got != want {
+			t.Errorf("%s: %s, want %s", email, got, want)
+		}
+	}
+}

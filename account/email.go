@@ -55,6 +55,16 @@ func EmailKey(email string) string {
 	return user + "@" + ascii
 }
 
+// OlderEmailKey is the key that an address with an international domain had before
+// EmailKey gave such domains one form; that of others is EmailKey.
+func OlderEmailKey(email string) string {
+	user, domain, _ := strings.Cut(EmailKey(email), "@")
+	if text, err := idna.Lookup.ToUnicode(domain); err == nil {
+		domain = text
+	}
+	return user + "@" + domain
+}
+
 func isASCII(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII })
 }

@@ -18,21 +18,18 @@ type Notices struct {
 	Limits *ratelimit.Limiter
 }
 
-// limits are those of one account's notices of a kind. Of new passwords and
-// addresses there are few, by limits of their own. What hides the account, or has it
-// deleted, is counted apart: nothing else keeps the owner from reading of it.
+// limits are those of one account's notices of one kind: none of a kind keeps the
+// owner from those of another. Of new passwords and addresses there are few, by limits
+// of their own.
 func limits(kind mail.NoticeKind) []ratelimit.Limit {
-	name := "notices"
 	switch kind {
 	case mail.NoticePassword, mail.NoticeEmail, mail.NoticeNewEmail:
 		return nil
-	case mail.NoticeDeactivated, mail.NoticeDeletion:
-		name = "deactivation-notices"
-	case mail.NoticeSignIn, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff:
+	case mail.NoticeSignIn, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff, mail.NoticeDeactivated, mail.NoticeDeletion:
 	}
 	return []ratelimit.Limit{
-		{Name: name + "-1h", Points: 10, Window: time.Hour},
-		{Name: name + "-1d", Points: 30, Window: 24 * time.Hour},
+		{Name: "notices-1h-" + string(kind), Points: 10, Window: time.Hour},
+		{Name: "notices-1d-" + string(kind), Points: 30, Window: 24 * time.Hour},
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -71,7 +72,12 @@ func (s *Service) create(ctx context.Context, p Pending, in NewAccount) (_ *acco
 	if err != nil {
 		return nil, err
 	}
-	p.CreatedAt = s.now() // not before: Resume leaves what is younger than a submission to us
+	end, err := s.work.begin(p.DID)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	p.CreatedAt = s.now() // not before: the submission is timed from then
 	if p.AccountID, err = s.Store.Reserve(ctx, p); err != nil {
 		return nil, err
 	}
@@ -88,7 +94,7 @@ func (s *Service) create(ctx context.Context, p Pending, in NewAccount) (_ *acco
 // is hashed, in the order of the reference. did is that of who moves in, with a
 // handle of this service or their own.
 func (s *Service) check(ctx context.Context, did syntax.DID, in NewAccount) (Pending, error) {
-	p := Pending{InviteCode: in.InviteCode}
+	p := Pending{InviteCode: in.InviteCode, DID: did}
 	if in.ByAdmin {
 		p.MadeBy = account.Acting(ctx)
 	}
@@ -146,7 +152,11 @@ func (s *Service) checkFree(ctx context.Context, p Pending) error {
 		if err != nil {
 			return err
 		}
-		if len(codes) == 0 || codes[0].Disabled || len(codes[0].Uses) >= codes[0].Available {
+		if len(codes) == 0 || codes[0].Disabled {
+			return account.ErrInviteUsed
+		}
+		again := slices.ContainsFunc(codes[0].Uses, func(u account.InviteUse) bool { return u.UsedBy == p.DID })
+		if len(codes[0].Uses) >= codes[0].Available && !again {
 			return account.ErrInviteUsed
 		}
 	}

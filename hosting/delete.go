@@ -26,11 +26,15 @@ type DeleteInput struct {
 // deletions limits tries to delete accounts of one client network.
 var deletions = ratelimit.Limit{Name: "deletions", Points: 50, Window: 5 * time.Minute}
 
-// deletionFailures limits wrong passwords of one account, from wherever.
-var deletionFailures = []ratelimit.Limit{
-	{Name: "deletion-failures-5m", Points: 10, Window: 5 * time.Minute},
-	{Name: "deletion-failures-1d", Points: 50, Window: 24 * time.Hour},
-}
+// The limits of wrong passwords for one account: of one client network, and of all,
+// which is wide, so that a stranger does not keep the owner from deleting.
+var (
+	deletionFailures = []ratelimit.Limit{
+		{Name: "deletion-failures-5m", Points: 10, Window: 5 * time.Minute},
+		{Name: "deletion-failures-1d", Points: 50, Window: 24 * time.Hour},
+	}
+	deletionFailuresAll = ratelimit.Limit{Name: "deletion-failures-all-1d", Points: 1000, Window: 24 * time.Hour}
+)
 
 // DeleteAccount is com.atproto.server.deleteAccount: it takes the password, and
 // the code that requestAccountDelete has sent.
@@ -68,7 +72,16 @@ func (s *Service) DeleteAccount(ctx context.Context, _ auth.Anyone, in DeleteInp
 // checkPassword fails on a wrong password, and on one with a NUL, which scrypt may
 // ignore. The point is taken before, so that many at once pass no limit together.
 func (s *Service) checkPassword(ctx context.Context, a *account.Account, password string) error {
-	if r := s.Limits.Take(a.DID.String(), deletionFailures...); !r.Allowed && !xrpc.ClientOf(ctx).Unlimited {
+	of := a.DID.String() + " " + xrpc.ClientOf(ctx).Network()
+	limits := s.Limits
+	if xrpc.ClientOf(ctx).Unlimited {
+		limits = nil
+	}
+	r := limits.Take(of, deletionFailures...)
+	if r.Allowed {
+		r = limits.Take(a.DID.String(), deletionFailuresAll)
+	}
+	if !r.Allowed {
 		return xrpc.TooManyRequests(r.RetryAfter(s.now()))
 	}
 	c, err := s.Accounts.Credentials(ctx, a.ID)
@@ -82,7 +95,8 @@ func (s *Service) checkPassword(ctx context.Context, a *account.Account, passwor
 	case !ok || strings.ContainsRune(password, 0):
 		return xrpc.Unauthorized(xrpc.NameAuthRequired, "Invalid did or password")
 	}
-	s.Limits.GiveBack(a.DID.String(), deletionFailures...)
+	limits.GiveBack(of, deletionFailures...)
+	limits.GiveBack(a.DID.String(), deletionFailuresAll)
 	return nil
 }
 

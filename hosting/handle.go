@@ -116,6 +116,11 @@ func (s *Service) SetHandle(ctx context.Context, a *account.Account, handle stri
 	if err := s.checkHandle(ctx, a.DID, h, by == account.ActorAdmin); err != nil {
 		return err
 	}
+	end, err := s.work.begin(a.DID)
+	if err != nil {
+		return err
+	}
+	defer end()
 	c := HandleChange{AccountID: a.ID, DID: a.DID, Handle: h, By: by, Who: account.Acting(ctx), BegunAt: s.now()}
 	if err := s.Handles.BeginHandle(ctx, c); err != nil {
 		return err
@@ -207,7 +212,7 @@ func (s *Service) ResumeHandles(ctx context.Context) error {
 	}
 	var failed []error
 	for _, c := range changes {
-		if s.atWork(c.BegunAt) {
+		if s.work.busy(c.DID) {
 			continue
 		}
 		if err := s.resumeHandle(ctx, c); err != nil {
@@ -227,6 +232,8 @@ func (s *Service) resumeHandle(ctx context.Context, c HandleChange) error {
 	}
 	document, named, err := s.document(ctx, a.DID)
 	switch {
+	case a.DID.Method() == "plc" && s.young(c.BegunAt) && (errors.Is(err, identity.ErrNotRegistered) || err == nil && named != c.Handle):
+		return nil
 	case errors.Is(err, identity.ErrNotRegistered), err == nil && named != c.Handle, err != nil && a.DID.Method() != "plc":
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "change of a handle undone", slog.String("did", a.DID.String()))
 		return s.Handles.DropHandle(ctx, c.AccountID, c.Handle)

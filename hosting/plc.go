@@ -224,5 +224,5 @@ func (s *Service) refresh(ctx context.Context, a *account.Account) error {
 	if err != nil {
 		return err
 	}
-	return s.Documents.Announce(ctx, a.ID, d.Raw, s.handleInvalid(a, d.Handle()), s.now())
+	return s.Documents.Announce(ctx, a.ID, d.Raw, s.handleInvalid(ctx, a, d.Handle()), s.now())
 }

@@ -69,7 +69,12 @@ func (s *Service) RotateKey(ctx context.Context, a *account.Account) error {
 	if !r.Control {
 		return ErrNoControl
 	}
-	c, err := s.keyChange(ctx, a)
+	end, err := s.work.begin(a.DID)
+	if err != nil {
+		return err
+	}
+	defer end()
+	c, again, err := s.keyChange(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -78,26 +83,36 @@ func (s *Service) RotateKey(ctx context.Context, a *account.Account) error {
 	}
 	ctx, cancel := s.submitting(ctx, c.BegunAt)
 	defer cancel()
-	return s.switchKey(ctx, c, true)
+	err = s.switchKey(ctx, c, true)
+	// Of a key that was submitted before nobody can say that it will never be named.
+	if certain := errors.Is(err, identity.ErrRefused) || errors.Is(err, identity.ErrUnreached); certain && !again {
+		return errors.Join(err, s.Rotations.DropKey(context.WithoutCancel(ctx), c))
+	}
+	if errors.Is(err, account.ErrNotFound) { // Resume was faster, or it was deleted
+		if now, err := s.Accounts.ByDID(ctx, a.DID); err == nil && now.SigningKey == c.Public {
+			return nil
+		}
+	}
+	return err
 }
 
-// keyChange is one to begin: with the key of one that has begun, and that nobody is at
-// work on, or with a new one.
-func (s *Service) keyChange(ctx context.Context, a *account.Account) (KeyChange, error) {
-	c := KeyChange{AccountID: a.ID, DID: a.DID, Who: account.Acting(ctx), BegunAt: s.now()}
+// keyChange is one to begin: again, with the key of one that has begun, or with a new
+// one.
+func (s *Service) keyChange(ctx context.Context, a *account.Account) (c KeyChange, again bool, err error) {
+	c = KeyChange{AccountID: a.ID, DID: a.DID, Who: account.Acting(ctx), BegunAt: s.now()}
 	begun, err := s.Rotations.KeyChanges(ctx)
 	if err != nil {
-		return c, err
+		return c, false, err
 	}
 	for _, b := range begun {
-		if b.AccountID == a.ID && !s.atWork(b.BegunAt) {
+		if b.AccountID == a.ID {
 			c.Public, c.Sealed = b.Public, b.Sealed
-			return c, nil
+			return c, true, nil
 		}
 	}
 	k, err := s.newKey(a.DID)
 	c.Public, c.Sealed = k.Public, k.Sealed
-	return c, err
+	return c, false, err
 }
 
 // keyPatience is how long the document may take to name a key that a directory was
@@ -113,9 +128,6 @@ func (s *Service) switchKey(ctx context.Context, c KeyChange, submit bool) error
 	}
 	return s.Repos.Resign(ctx, c.AccountID, key, func(resigned *repo.Change) error {
 		document, err := s.nameKey(ctx, c, submit)
-		if errors.Is(err, identity.ErrRefused) || errors.Is(err, identity.ErrUnreached) {
-			return errors.Join(err, s.Rotations.DropKey(context.WithoutCancel(ctx), c))
-		}
 		if err != nil {
 			return err // what the directory has done Resume will see
 		}
@@ -164,7 +176,7 @@ func (s *Service) ResumeKeys(ctx context.Context) error {
 	}
 	var failed []error
 	for _, c := range changes {
-		if s.atWork(c.BegunAt) {
+		if s.work.busy(c.DID) {
 			continue
 		}
 		if err := s.resumeKey(ctx, c); err != nil {

@@ -268,6 +268,57 @@ func TestRotateLate(t *testing.T) {
 	}
 }
 
+// TestRotateAgain: a key that may have been submitted is not given up because a second
+// try cannot reach the directory, or is refused by it.
+func TestRotateAgain(t *testing.T) {
+	for _, second := range []mode{refuse, fail, obey} {
+		p := newPlace(t)
+		a := p.mustCreate("alice")
+		p.withRepo()
+		p.Repos = p.repos()
+		p.plc.set(takeFail)
+		if err := p.RotateKey(t.Context(), a); err == nil {
+			t.Fatal("the directory did not answer, and the key was changed")
+		}
+		begun, err := p.Rotations.KeyChanges(t.Context())
+		if err != nil || len(begun) != 1 {
+			t.Fatal(begun, err)
+		}
+		p.advance(time.Minute)
+		last, err := p.Directory.Last(t.Context(), a.DID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// As if it had not come through yet: another operation, which names the old key.
+		op, err := plc.Amend(last, plc.Data{SigningKey: a.SigningKey}, p.RotationKey)
+		if err == nil {
+			p.plc.set(obey)
+			err = p.Directory.Submit(t.Context(), a.DID, op)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.plc.set(second)
+		if err := p.RotateKey(t.Context(), a); (err == nil) != (second == obey) {
+			t.Errorf("directory %d: %v", second, err)
+		}
+		now, err := p.Rotations.KeyChanges(t.Context())
+		if second == obey {
+			p.wantKey("again", a, a.SigningKey, true)
+			p.wantNoKeyChange("again")
+		} else if err != nil || len(now) != 1 || now[0].Public != begun[0].Public || now[0].BegunAt.Equal(begun[0].BegunAt) {
+			t.Errorf("directory %d: under way %+v, %v", second, now, err)
+		}
+		// One that is dropped as it was seen before that stays.
+		if err := p.Rotations.DropKey(t.Context(), begun[0]); err != nil {
+			t.Error(err)
+		}
+		if left, err := p.Rotations.KeyChanges(t.Context()); err != nil || len(left) != len(now) {
+			t.Errorf("directory %d: dropped: %+v, %v", second, left, err)
+		}
+	}
+}
+
 // TestRotateRestart: what another process has begun is settled at once.
 func TestRotateRestart(t *testing.T) {
 	p := newPlace(t)
@@ -281,14 +332,6 @@ func TestRotateRestart(t *testing.T) {
 	p.restart()
 	p.Keys = hosting.NewKeys(p.Store, p.Box)
 	p.Repos = p.repos()
-	if err := p.ResumeKeys(t.Context()); err != nil {
-		t.Error(err)
-	}
-	if begun, err := p.Rotations.KeyChanges(t.Context()); err != nil || len(begun) != 1 {
-		t.Errorf("a request may be at it: %+v, %v", begun, err)
-	}
-	p.advance(time.Millisecond)
-	p.Started = p.clock()
 	if err := p.ResumeKeys(t.Context()); err != nil {
 		t.Error(err)
 	}

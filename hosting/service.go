@@ -103,10 +103,10 @@ type Service struct {
 	Box       *seal.Box
 	// Limits counts sign-ups; nil counts nothing.
 	Limits *ratelimit.Limiter
-	// Started is when this process began to serve.
-	Started time.Time
-	Now     func() time.Time
-	Log     *slog.Logger
+	Now    func() time.Time
+	Log    *slog.Logger
+
+	work work
 }
 
 func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Millisecond) }
@@ -147,9 +147,8 @@ func (s *Service) Run(ctx context.Context) {
 
 // Resume settles the reservations that a crash, or a directory that did not
 // answer, has left: the account is activated where its DID is registered, and
-// undone where it is not; while the directory cannot be asked, nothing is decided.
-// Those of this process that are younger than a submission may take are left to the
-// request that is working on them.
+// undone where it is not, once the directory can no longer come to take it; while
+// that cannot be asked, nothing is decided. What a request is working on is left to it.
 func (s *Service) Resume(ctx context.Context) error {
 	pending, err := s.Store.Pending(ctx)
 	if err != nil {
@@ -157,13 +156,15 @@ func (s *Service) Resume(ctx context.Context) error {
 	}
 	var failed []error
 	for _, p := range pending {
-		if s.atWork(p.CreatedAt) {
+		if s.work.busy(p.DID) {
 			continue
 		}
 		doc, _, err := s.document(ctx, p.DID)
 		switch {
 		case err == nil:
 			_, err = s.activate(ctx, p, doc)
+		case errors.Is(err, identity.ErrNotRegistered) && s.young(p.CreatedAt):
+			err = nil
 		case errors.Is(err, identity.ErrNotRegistered):
 			err = s.Store.Abandon(ctx, p.AccountID)
 		}
@@ -172,25 +173,6 @@ func (s *Service) Resume(ctx context.Context) error {
 		}
 	}
 	return errors.Join(failed...)
-}
-
-// atWork says whether the request that began something then may still be at it.
-func (s *Service) atWork(begunAt time.Time) bool {
-	return !begunAt.Before(s.Started) && s.now().Sub(begunAt) < submitTimeout+time.Second
-}
-
-// submitting bounds the submission of what has begun then. It cannot be called off,
-// so a client that leaves must not leave things half done.
-func (s *Service) submitting(ctx context.Context, begunAt time.Time) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), submitTimeout-s.now().Sub(begunAt))
-}
-
-// acting is ctx with who began it as the admin who acts, unless nobody is named.
-func acting(ctx context.Context, who string) context.Context {
-	if who == "" {
-		return ctx
-	}
-	return account.ActingAs(ctx, who)
 }
 
 func (s *Service) activate(ctx context.Context, p Pending, doc []byte) (*account.Account, error) {

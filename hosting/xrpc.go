@@ -205,6 +205,9 @@ func (s *Service) DeactivateAccount(ctx context.Context, caller auth.FullOrTaken
 	var mails []mail.Message
 	if a.DeactivatedAt.IsZero() || !after.Equal(a.DeleteAfter) { // else it is no news
 		mails = s.Notices.Of(a, notice, e, when)
+		if len(mails) == 0 && notice == mail.NoticeDeletion && s.Notices.Wanted(a) {
+			return xrpc.None{}, xrpc.TooManyRequests(time.Hour) // nothing is deleted that the owner is not told of
+		}
 	}
 	_, err = s.Accounts.SetStatus(ctx, a.ID, account.StatusChange{Deactivated: new(true), DeleteAfter: &after}, e, mails...)
 	if err != nil {
@@ -230,7 +233,7 @@ func (s *Service) Activate(ctx context.Context, a *account.Account, e account.Ev
 	if err != nil {
 		return err
 	}
-	if err := s.Documents.SaveDocument(ctx, a.ID, d.Raw, s.handleInvalid(a, d.Handle()), s.now()); err != nil {
+	if err := s.Documents.SaveDocument(ctx, a.ID, d.Raw, s.handleInvalid(ctx, a, d.Handle()), s.now()); err != nil {
 		return err
 	}
 	_, err = s.Accounts.SetStatus(ctx, a.ID, account.StatusChange{Deactivated: new(false)}, e)
@@ -238,13 +241,17 @@ func (s *Service) Activate(ctx context.Context, a *account.Account, e account.Ev
 }
 
 // handleInvalid says whether an account's handle is known not to verify, by the one
-// that its document names. Whether a handle outside of this server's domains leads
-// here, the check of identities finds out.
-func (s *Service) handleInvalid(a *account.Account, named syntax.Handle) bool {
+// that its document names. One outside of this server's domains that did not is asked
+// for; where nobody says where it leads, the check of identities finds out.
+func (s *Service) handleInvalid(ctx context.Context, a *account.Account, named syntax.Handle) bool {
 	if named != a.Handle {
 		return true
 	}
-	return a.HandleInvalid && !account.IsServiceHandle(a.Handle, s.Domains)
+	if !a.HandleInvalid || account.IsServiceHandle(a.Handle, s.Domains) {
+		return false
+	}
+	back, err := s.Resolver.ProvenHandle(ctx, a.Handle)
+	return err != nil || back != a.DID
 }
 
 // StatusError is an error of an account's change of status for the client.

@@ -28,7 +28,8 @@ func isHTML(text string) bool {
 
 // sanitise parses HTML of others down to what a letter may have: formatting, lists,
 // tables and links that lead out. Nothing in it is fetched or run.
-func sanitise(content string) []*html.Node {
+// It fails where elements are in each other too deeply.
+func sanitise(content string) ([]*html.Node, error) {
 	policy := bluemonday.NewPolicy()
 	policy.AllowStandardURLs()
 	policy.AllowRelativeURLs(false)
@@ -38,11 +39,7 @@ func sanitise(content string) []*html.Node {
 	policy.AllowElements("abbr", "b", "blockquote", "br", "code", "del", "div", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr",
 		"i", "ins", "p", "pre", "s", "small", "span", "strong", "sub", "sup", "u")
 	policy.SkipElementsContent("head", "title")
-	nodes, err := html.ParseFragment(strings.NewReader(policy.Sanitize(content)), &html.Node{Type: html.ElementNode, Data: "div", DataAtom: atom.Div})
-	if err != nil {
-		panic("mail: parse HTML: " + err.Error()) // only a reader that fails makes it fail
-	}
-	return nodes
+	return html.ParseFragment(strings.NewReader(policy.Sanitize(content)), &html.Node{Type: html.ElementNode, Data: "div", DataAtom: atom.Div})
 }
 
 // markup writes sanitised nodes for a letter, each element closed.

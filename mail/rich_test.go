@@ -75,3 +75,12 @@ func FuzzFromModerator(f *testing.F) {
 		}
 	})
 }
+
+// TestDeepHTML: what is nested too deeply to be read as HTML is sent as it is.
+func TestDeepHTML(t *testing.T) {
+	content := strings.Repeat("<div>", 600) + "hello" + strings.Repeat("</div>", 600)
+	templates := mail.Templates{Hostname: "pds.example.com"}
+	if m := templates.FromModerator("a@example.com", "x", content); !strings.Contains(m.Text, "hello") || !strings.Contains(m.HTML, "&lt;div&gt;") {
+		t.Errorf("text %.200q, HTML %.200q", m.Text, m.HTML)
+	}
+}

@@ -275,8 +275,11 @@ func (t *Templates) FromModerator(to, subject, content string) Message {
 	if !isHTML(content) {
 		return t.FromAdmin(to, subject, content)
 	}
+	nodes, err := sanitise(content)
+	if err != nil {
+		return t.FromAdmin(to, subject, content)
+	}
 	subject = t.subject(subject)
-	nodes := sanitise(content)
 	return t.message(to, subject, letter{Title: subject, Rich: markup(nodes), RichText: plainText(nodes)})
 }
 

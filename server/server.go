@@ -249,7 +249,7 @@ func (s *Server) build(ctx context.Context) error {
 		},
 		Store: sqlite.Hosting{DB: s.db}, Handles: sqlite.Hosting{DB: s.db}, Rotations: sqlite.Hosting{DB: s.db}, Accounts: accounts, Notices: s.notices, Hasher: hasher, Directory: s.directory,
 		Resolver: s.resolver, Documents: sqlite.Identities{DB: s.db}, Codes: s.codes, Keys: s.keys, Sessions: s.sessions, Repos: s.repos, Blobs: sqlite.Blobs{DB: s.db}, Prefs: sqlite.Prefs{DB: s.db},
-		Box: box, Limits: limits, Started: now(), Now: now, Log: log,
+		Box: box, Limits: limits, Now: now, Log: log,
 	}
 	s.sessions.Document = s.hosting.ShownDocument
 	s.admin = &admin.Service{

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -82,8 +81,8 @@ func (db Accounts) ByHandle(ctx context.Context, h syntax.Handle) (*account.Acco
 // ByEmail implements account.Store.
 func (db Accounts) ByEmail(ctx context.Context, email string) (*account.Account, error) {
 	a, err := db.find(ctx, "a.email_key", account.EmailKey(email))
-	if older := strings.ToLower(email); errors.Is(err, account.ErrNotFound) && older != account.EmailKey(email) {
-		return db.find(ctx, "a.email_key", older) // kept before domains had one form
+	if older := account.OlderEmailKey(email); errors.Is(err, account.ErrNotFound) && older != account.EmailKey(email) {
+		return db.find(ctx, "a.email_key", older)
 	}
 	return a, err
 }

@@ -203,7 +203,17 @@ func (db Accounts) SetEmail(ctx context.Context, id int64, c account.EmailChange
 				return err
 			}
 		}
-		_, err := change(tx.Conn, "UPDATE account SET email = ?, email_key = ?, email_confirmed_at = ?, email_factor = ? WHERE id = ?",
+		taken := false
+		err := query(tx.Conn, "SELECT 1 FROM account WHERE email_key = ? AND id <> ?",
+			func(s *sqlite.Stmt) { s.BindText(1, account.OlderEmailKey(c.Email)); s.BindInt64(2, id) },
+			func(*sqlite.Stmt) error { taken = true; return nil })
+		if err != nil {
+			return fmt.Errorf("look for e-mail address: %w", err)
+		}
+		if taken {
+			return account.ErrEmailTaken
+		}
+		_, err = change(tx.Conn, "UPDATE account SET email = ?, email_key = ?, email_confirmed_at = ?, email_factor = ? WHERE id = ?",
 			func(s *sqlite.Stmt) {
 				s.BindText(1, c.Email)
 				s.BindText(2, account.EmailKey(c.Email))

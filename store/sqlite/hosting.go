@@ -37,6 +37,7 @@ func reserve(c *sqlite.Conn, p hosting.Pending) (id int64, err error) {
 	}{
 		{"handle = ?", p.Handle.String(), account.ErrHandleTaken},
 		{"email_key = ?", account.EmailKey(p.Email), account.ErrEmailTaken},
+		{"email_key = ?", account.OlderEmailKey(p.Email), account.ErrEmailTaken},
 		{"did = ?", p.DID.String(), account.ErrDIDTaken},
 	} {
 		exists := false
@@ -177,8 +178,8 @@ func announce(tx *groupcommit.Tx, db *DB, a *account.Account, first *repo.Change
 // Abandon implements hosting.Store.
 func (db Hosting) Abandon(ctx context.Context, id int64) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		_, err := change(tx.Conn, `DELETE FROM invite_use WHERE used_by =
-			(SELECT did FROM account WHERE id = ? AND pending_operation IS NOT NULL)`,
+		_, err := change(tx.Conn, `DELETE FROM invite_use WHERE (used_by, used_at) =
+			(SELECT did, created_at FROM account WHERE id = ? AND pending_operation IS NOT NULL)`,
 			func(s *sqlite.Stmt) { s.BindInt64(1, id) })
 		if err != nil {
 			return fmt.Errorf("free invite code: %w", err)

@@ -81,10 +81,10 @@ func (db Identities) Announce(ctx context.Context, accountID int64, document []b
 	})
 }
 
-// save stores a document, and tells of it where it says something new of an account
-// that is not hidden, or in any case.
+// save stores a document, and tells of it where it, or what was found of the handle, is
+// news of an account that is not hidden, or in any case.
 func save(tx *groupcommit.Tx, db *DB, a *account.Account, document []byte, handleInvalid bool, at time.Time, tell bool) error {
-	tell = tell || !a.Hidden() && !sameJSON(a.Document, document)
+	tell = tell || !a.Hidden() && (a.HandleInvalid != handleInvalid || !sameJSON(a.Document, document))
 	a.HandleInvalid = handleInvalid
 	if err := saveDocument(tx.Conn, a.ID, document, handleInvalid, at); err != nil || !tell {
 		return err

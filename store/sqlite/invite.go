@@ -176,12 +176,23 @@ func useInvite(c *sqlite.Conn, code string, by syntax.DID, at time.Time) error {
 		SELECT code, ?2, ?3 FROM invite_code WHERE code = ?1 AND disabled = 0
 			AND NOT EXISTS (SELECT 1 FROM account a WHERE a.did = for_account AND a.takendown_at IS NOT NULL)
 			AND available > (SELECT count(*) FROM invite_use u WHERE u.code = ?1)
-		ON CONFLICT DO UPDATE SET used_at = excluded.used_at`,
+		ON CONFLICT DO NOTHING`,
 		func(s *sqlite.Stmt) { s.BindText(1, code); s.BindText(2, by.String()); bindTime(s, 3, at) })
 	if err != nil {
 		return fmt.Errorf("use invite code: %w", err)
 	}
-	if n == 0 {
+	if n > 0 {
+		return nil
+	}
+	again := false
+	err = query(c, `SELECT 1 FROM invite_use JOIN invite_code c USING (code) WHERE code = ? AND used_by = ? AND disabled = 0
+		AND NOT EXISTS (SELECT 1 FROM account a WHERE a.did = for_account AND a.takendown_at IS NOT NULL)`,
+		func(s *sqlite.Stmt) { s.BindText(1, code); s.BindText(2, by.String()) },
+		func(*sqlite.Stmt) error { again = true; return nil })
+	if err != nil {
+		return fmt.Errorf("look for use of invite code: %w", err)
+	}
+	if !again {
 		return account.ErrInviteUsed
 	}
 	return nil
