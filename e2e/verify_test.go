@@ -253,6 +253,10 @@ var damages = []damage{
 		name: "record that is none", sql: "UPDATE record SET block = x'01' WHERE" + record + "; UPDATE record SET cid = cid(block) WHERE" + record,
 		want: []string{"ALICE: record com.example.post/r0100: malformed record: it is no object", "ALICE: record com.example.post/r0100: the tree has bafyrei"},
 	},
+	{
+		name: "blobs miscounted", sql: "UPDATE repo SET blobs = blobs + 1 WHERE id = " + hers,
+		want: []string{"repository counts its blobs wrong: ALICE"}, repair: []string{"ALICE: counts corrected"},
+	},
 	{name: "records miscounted", sql: "UPDATE repo SET records = records + 1 WHERE id = " + hers, want: []string{miscount}, repair: []string{"ALICE: counts corrected"}},
 	{
 		name: "repository removed", sql: "DELETE FROM repo WHERE id = " + hers,

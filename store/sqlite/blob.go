@@ -260,10 +260,12 @@ func (db Blobs) Missing(ctx context.Context, accountID int64, cursor string, lim
 	return out, nil
 }
 
-// Count implements blob.Store.
+// Count implements blob.Store. It looks at no reference: the repository counts the
+// blobs that it refers to, and those that are there are marked.
 func (db Blobs) Count(ctx context.Context, accountID int64) (expected, there int64, err error) {
-	err = db.scanRead(ctx, func(c *sqlite.Conn) error {
-		return query(c, "SELECT count(*), coalesce(sum(NOT "+notThere+"), 0) FROM (SELECT DISTINCT cid FROM blob_ref WHERE repo_id = "+currentRepo+") r",
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, `SELECT blobs, (SELECT count(*) FROM blob WHERE account_id = ?1 AND unused_since IS NULL)
+			FROM repo WHERE account_id = ?1 AND current = 1`,
 			func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
 			func(r *sqlite.Stmt) error { expected, there = r.ColumnInt64(0), r.ColumnInt64(1); return nil })
 	})

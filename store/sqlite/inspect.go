@@ -192,7 +192,7 @@ type Rebuilt struct {
 	// Marks the blobs whose use was marked wrong, Subjects the records whose
 	// subject was.
 	References, Marks, Subjects int
-	// Counted: the number of records, or of the next node, was wrong.
+	// Counted: the number of records, of blobs, or of the next node was wrong.
 	Counted bool
 	// Nodes is how many there are, where the tree was made anew.
 	Nodes int64

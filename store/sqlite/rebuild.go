@@ -141,12 +141,14 @@ func (b *rebuild) tree() error {
 	return nil
 }
 
-// counts corrects the number of records, and a next node that is taken.
+// counts corrects the numbers of records and of blobs, and a next node that is
+// taken.
 func (b *rebuild) counts() error {
 	const last = "(SELECT coalesce(max(id), 0) & 0xffffffff FROM node WHERE id BETWEEN ?1 << 32 AND ?1 << 32 | 0xffffffff)"
 	const records = "(SELECT count(*) FROM record WHERE repo_id = ?1)"
-	n, err := change(b.conn, "UPDATE repo SET records = "+records+", next_node = max(next_node, 1 + "+last+`)
-		WHERE id = ?1 AND (records <> `+records+" OR next_node <= "+last+")",
+	const blobs = "(SELECT count(DISTINCT cid) FROM blob_ref WHERE repo_id = ?1)"
+	n, err := change(b.conn, "UPDATE repo SET records = "+records+", blobs = "+blobs+", next_node = max(next_node, 1 + "+last+`)
+		WHERE id = ?1 AND (records <> `+records+" OR blobs <> "+blobs+" OR next_node <= "+last+")",
 		func(s *sqlite.Stmt) { s.BindInt64(1, b.number) })
 	if err != nil {
 		return fmt.Errorf("count: %w", err)

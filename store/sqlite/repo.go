@@ -86,14 +86,17 @@ func (db Repos) Commit(ctx context.Context, c repo.Change) error {
 		if err := storeNodes(tx.Conn, c.Next.Number, c.Next.Rev, c.Nodes, c.Freed); err != nil {
 			return err
 		}
-		more, blobs, err := storeWrites(tx.Conn, c.Next.Number, c.Next.Rev, c.Writes)
+		done, err := storeWrites(tx.Conn, c.Next.Number, c.Next.Rev, c.Writes)
 		if err != nil {
 			return err
 		}
-		if was.head.Records+more != c.Next.Records {
-			return fmt.Errorf("commit %s counts %d records, but makes %d", c.Next.CID, c.Next.Records, was.head.Records+more)
+		if was.head.Records+done.records != c.Next.Records {
+			return fmt.Errorf("commit %s counts %d records, but makes %d", c.Next.CID, c.Next.Records, was.head.Records+done.records)
 		}
-		if err := markBlobs(tx.Conn, c.AccountID, c.Next.Number, blobs, c.At); err != nil {
+		if err := markBlobs(tx.Conn, c.AccountID, c.Next.Number, done.touched, c.At); err != nil {
+			return err
+		}
+		if err := countBlobs(tx.Conn, c.Next.Number, done.blobs); err != nil {
 			return err
 		}
 		if err := storeHead(tx.Conn, c.Next); err != nil {
@@ -191,40 +194,51 @@ func storeNodes(c *sqlite.Conn, number int64, rev syntax.TID, nodes []mst.Change
 	return nil
 }
 
+// written is what writes have changed beside the records themselves.
+type written struct {
+	// records and blobs are how many more there are, of blobs those that any record
+	// refers to.
+	records, blobs int64
+	touched        touched
+}
+
 // touched are the blobs whose references changed: those that a write refers to
 // are true.
 type touched map[string]bool
 
-// storeWrites writes and removes records. It returns how many more there are,
-// and the blobs that are to be marked.
-func storeWrites(c *sqlite.Conn, number int64, rev syntax.TID, writes []repo.Write) (more int64, blobs touched, err error) {
-	blobs = touched{}
+// storeWrites writes and removes records, and their references.
+func storeWrites(c *sqlite.Conn, number int64, rev syntax.TID, writes []repo.Write) (done written, err error) {
+	done.touched = touched{}
 	for _, w := range writes {
 		created := false
 		if w.Block != nil {
 			if created, err = insertRecord(c, number, rev, w); err != nil {
-				return 0, nil, err
+				return written{}, err
 			}
 		}
 		if created {
-			more++
+			done.records++
 		} else {
-			if err := replaceRecord(c, number, rev, w, blobs); err != nil {
-				return 0, nil, err
+			fewer, err := replaceRecord(c, number, rev, w, done.touched)
+			if err != nil {
+				return written{}, err
 			}
+			done.blobs -= fewer
 		}
 		if w.Block == nil {
-			more--
+			done.records--
 			continue
 		}
-		if err := insertReferences(c, number, rev, w); err != nil {
-			return 0, nil, err
+		more, err := insertReferences(c, number, rev, w)
+		if err != nil {
+			return written{}, err
 		}
+		done.blobs += more
 		for _, id := range w.Blobs {
-			blobs[id.String()] = true
+			done.touched[id.String()] = true
 		}
 	}
-	return more, blobs, nil
+	return done, nil
 }
 
 // insertRecord returns whether it inserted w: not where its key is taken.
@@ -245,16 +259,17 @@ func insertRecord(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write) (c
 }
 
 // replaceRecord updates or removes a record that is there, and removes its
-// references, which it adds to blobs.
-func replaceRecord(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write, blobs touched) error {
+// references, whose blobs it adds to touched. It returns to how many of these
+// nothing refers any more.
+func replaceRecord(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write, touched touched) (gone int64, err error) {
 	atKey := func(s *sqlite.Stmt) { s.BindInt64(1, number); s.BindText(2, w.Key) }
 	if w.Block == nil {
 		n, err := change(c, "DELETE FROM record WHERE repo_id = ? AND key = ?", atKey)
 		if err != nil {
-			return fmt.Errorf("remove record %s: %w", w.Key, err)
+			return 0, fmt.Errorf("remove record %s: %w", w.Key, err)
 		}
 		if n == 0 {
-			return fmt.Errorf("remove record %s: %w", w.Key, repo.ErrNoRecord)
+			return 0, fmt.Errorf("remove record %s: %w", w.Key, repo.ErrNoRecord)
 		}
 	} else {
 		_, err := change(c, "UPDATE record SET cid = ?3, rev = ?4, block = ?5, subject = nullif(?6, '') WHERE repo_id = ?1 AND key = ?2",
@@ -266,41 +281,74 @@ func replaceRecord(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write, b
 				s.BindText(6, w.Subject)
 			})
 		if err != nil {
-			return fmt.Errorf("update record %s: %w", w.Key, err)
+			return 0, fmt.Errorf("update record %s: %w", w.Key, err)
 		}
 	}
-	err := query(c, "SELECT cid FROM blob_ref WHERE repo_id = ? AND key = ?", atKey,
-		func(r *sqlite.Stmt) error {
-			id := r.ColumnText(0)
-			if _, ok := blobs[id]; !ok {
-				blobs[id] = false
-			}
-			return nil
-		})
+	var ids []string
+	err = query(c, "SELECT cid FROM blob_ref WHERE repo_id = ? AND key = ?", atKey,
+		func(r *sqlite.Stmt) error { ids = append(ids, r.ColumnText(0)); return nil })
 	if err != nil {
-		return fmt.Errorf("read references of record %s: %w", w.Key, err)
+		return 0, fmt.Errorf("read references of record %s: %w", w.Key, err)
 	}
 	if _, err := change(c, "DELETE FROM blob_ref WHERE repo_id = ? AND key = ?", atKey); err != nil {
-		return fmt.Errorf("remove references of record %s: %w", w.Key, err)
+		return 0, fmt.Errorf("remove references of record %s: %w", w.Key, err)
 	}
-	return nil
+	for _, id := range ids {
+		if _, ok := touched[id]; !ok {
+			touched[id] = false
+		}
+		still, err := isReferredTo(c, number, id)
+		if err != nil {
+			return 0, err
+		}
+		if !still {
+			gone++
+		}
+	}
+	return gone, nil
 }
 
-// insertReferences notes the blobs that a record refers to.
-func insertReferences(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write) error {
-	for _, id := range w.Blobs {
-		_, err := change(c, "INSERT INTO blob_ref (repo_id, cid, key, rev) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+// insertReferences notes the blobs that a record refers to. It returns to how many
+// of them nothing referred before.
+func insertReferences(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write) (more int64, err error) {
+	for _, blob := range w.Blobs {
+		id := blob.String()
+		already, err := isReferredTo(c, number, id)
+		if err != nil {
+			return 0, err
+		}
+		_, err = change(c, "INSERT INTO blob_ref (repo_id, cid, key, rev) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
 			func(s *sqlite.Stmt) {
 				s.BindInt64(1, number)
-				s.BindText(2, id.String())
+				s.BindText(2, id)
 				s.BindText(3, w.Key)
 				s.BindText(4, rev.String())
 			})
 		if err != nil {
-			return fmt.Errorf("insert reference of record %s: %w", w.Key, err)
+			return 0, fmt.Errorf("insert reference of record %s: %w", w.Key, err)
+		}
+		if !already {
+			more++
 		}
 	}
-	return nil
+	return more, nil
+}
+
+func isReferredTo(c *sqlite.Conn, number int64, blob string) (is bool, err error) {
+	err = query(c, "SELECT 1 FROM blob_ref WHERE repo_id = ? AND cid = ? LIMIT 1",
+		func(s *sqlite.Stmt) { s.BindInt64(1, number); s.BindText(2, blob) },
+		func(*sqlite.Stmt) error { is = true; return nil })
+	return is, wrap(err, "look for references to a blob")
+}
+
+// countBlobs counts so many blobs more that a repository refers to. No trigger does
+// it: each row would make SQLite go through its journal of the transaction.
+func countBlobs(c *sqlite.Conn, number, more int64) error {
+	if more == 0 {
+		return nil
+	}
+	_, err := change(c, "UPDATE repo SET blobs = blobs + ? WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, more); s.BindInt64(2, number) })
+	return wrap(err, "count blobs")
 }
 
 // markBlobs notes which of the account's blobs are used now, and since when the

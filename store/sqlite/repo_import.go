@@ -54,6 +54,7 @@ func (db Repos) Fill(ctx context.Context, number int64, rev syntax.TID, nodes []
 		if err := storeNodes(tx.Conn, number, rev, nodes, nil); err != nil {
 			return err
 		}
+		blobs := int64(0)
 		for _, w := range records {
 			if w.Block == nil {
 				return fmt.Errorf("record %s without a block", w.Key)
@@ -65,11 +66,13 @@ func (db Repos) Fill(ctx context.Context, number int64, rev syntax.TID, nodes []
 			if !created {
 				return fmt.Errorf("record %s is there already", w.Key)
 			}
-			if err := insertReferences(tx.Conn, number, rev, w); err != nil {
+			more, err := insertReferences(tx.Conn, number, rev, w)
+			if err != nil {
 				return err
 			}
+			blobs += more
 		}
-		return nil
+		return countBlobs(tx.Conn, number, blobs)
 	})
 }
 

@@ -9,6 +9,7 @@ var repoInvariants = []invariant{
 	{"repository without a commit", `SELECT did FROM ` + live + ` WHERE current = 1 AND (cid IS NULL OR commit_block IS NULL OR root_cid IS NULL OR rev = '')`},
 	{"import that is a commit already", `SELECT id FROM repo WHERE current <> 1 AND (current <> 0 OR cid IS NOT NULL)`},
 	{"repository counts its records wrong", `SELECT did FROM ` + live + ` r WHERE records <> (SELECT count(*) FROM record WHERE repo_id = r.id)`},
+	{"repository counts its blobs wrong", `SELECT did FROM ` + live + ` r WHERE blobs <> (SELECT count(DISTINCT cid) FROM blob_ref WHERE repo_id = r.id)`},
 	{"repository without its root", `SELECT did FROM ` + live + ` r WHERE current = 1 AND NOT EXISTS (SELECT 1 FROM node WHERE node.id = r.id << 32 | r.root_id)`},
 	{"node that is not numbered below the next", `SELECT r.did, n.id & 0xffffffff FROM ` + live + ` r JOIN node n ON n.id BETWEEN r.id << 32 AND r.id << 32 | 0xffffffff
 			WHERE r.current = 1 AND n.id & 0xffffffff NOT BETWEEN 1 AND r.next_node - 1`},
