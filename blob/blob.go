@@ -45,6 +45,13 @@ type Missing struct {
 	Record string // collection/rkey
 }
 
+// Pay is called for each PayEvery references, or blobs, that a call has looked at,
+// whatever it finds. Its error ends the call. A nil Pay asks for nothing.
+type Pay func() error
+
+// PayEvery: what looks at fewer is free.
+const PayEvery = 1000
+
 // Store keeps what is known of blobs. Every method is one transaction, durable
 // when it returns nil. References are kept with the records, by the same
 // database.
@@ -68,11 +75,12 @@ type Store interface {
 	Get(ctx context.Context, accountID int64, id cid.Cid) (Blob, error)
 	// List returns CIDs of blobs that records refer to, in the order of their
 	// text, behind cursor; with since only those of records that were written by
-	// a commit after it.
-	List(ctx context.Context, accountID int64, since syntax.TID, cursor string, limit int) ([]cid.Cid, error)
+	// a commit after it: for these it pays.
+	List(ctx context.Context, accountID int64, since syntax.TID, cursor string, limit int, pay Pay) ([]cid.Cid, error)
 	// Missing returns what records refer to and is not there, in the order of
-	// the CIDs' text, behind cursor: one record for each.
-	Missing(ctx context.Context, accountID int64, cursor string, limit int) ([]Missing, error)
+	// the CIDs' text, behind cursor: one record for each. It pays for what it looks
+	// at.
+	Missing(ctx context.Context, accountID int64, cursor string, limit int, pay Pay) ([]Missing, error)
 	// Count returns how many different blobs records refer to, and how many of
 	// them are there.
 	Count(ctx context.Context, accountID int64) (expected, there int64, err error)

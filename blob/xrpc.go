@@ -23,6 +23,22 @@ var (
 	uploadsInactive = ratelimit.Limit{Name: "uploads-inactive", Points: 20_000, Window: 24 * time.Hour}
 )
 
+// scans is what a client network, or an account, has had looked at: a point for each
+// PayEvery references to blobs.
+var scans = ratelimit.Limit{Name: "blob scans", Points: 10_000, Window: 5 * time.Minute}
+
+// payer counts, for each of the keys, what a call looks at.
+func (s *Service) payer(ctx context.Context, keys ...string) Pay {
+	return func() error {
+		for _, key := range keys {
+			if err := xrpc.Charge(ctx, s.Limits, key, 1, scans); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
 // UploadOutput is what uploadBlob answers.
 type UploadOutput struct {
 	Blob Ref `json:"blob"`
@@ -177,7 +193,7 @@ func (s *Service) ListBlobs(ctx context.Context, viewer auth.Viewer, p ListParam
 	if err != nil {
 		return ListOutput{}, err
 	}
-	ids, err := s.Store.List(ctx, a.ID, since, p.Cursor, limit)
+	ids, err := s.Store.List(ctx, a.ID, since, p.Cursor, limit, s.payer(ctx, xrpc.ClientOf(ctx).Network()))
 	if err != nil {
 		return ListOutput{}, wireError(err)
 	}
@@ -218,7 +234,7 @@ func (s *Service) ListMissingBlobs(ctx context.Context, caller auth.StandardCall
 	if err != nil {
 		return MissingOutput{}, wireError(err)
 	}
-	missing, err := s.Store.Missing(ctx, a.ID, p.Cursor, limit)
+	missing, err := s.Store.Missing(ctx, a.ID, p.Cursor, limit, s.payer(ctx, caller.DID.String(), xrpc.ClientOf(ctx).Network()))
 	if err != nil {
 		return MissingOutput{}, wireError(err)
 	}
@@ -253,6 +269,9 @@ func wireError(err error) error {
 	case errors.Is(err, ErrNoAccount):
 		return auth.ErrExpired() // deleted since the caller was proven
 	default:
+		if wire, ok := errors.AsType[*xrpc.Error](err); ok {
+			return wire // of a Pay
+		}
 		return xrpc.Unavailable(err)
 	}
 }

@@ -3,6 +3,7 @@ package blob_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
 
 	"nestbox/account"
 	"nestbox/auth"
@@ -300,4 +302,78 @@ func TestUploadsAreLimited(t *testing.T) {
 	wantError(t, upload(ctx), http.StatusTooManyRequests, "RateLimitExceeded")
 	w.Accounts = accounts{account: w.account, status: auth.StatusTakendown} // a token of a service is good all the same
 	wantError(t, upload(ctx), http.StatusUnauthorized, "AccountTakedown")
+}
+
+// looking is a store that looks at so many thousands of references.
+type looking struct {
+	blob.Store
+	thousands int
+}
+
+func (l looking) look(pay blob.Pay) error {
+	for range l.thousands {
+		if err := pay(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l looking) List(_ context.Context, _ int64, _ syntax.TID, _ string, _ int, pay blob.Pay) ([]cid.Cid, error) {
+	return nil, l.look(pay)
+}
+
+func (l looking) Missing(_ context.Context, _ int64, _ string, _ int, pay blob.Pay) ([]blob.Missing, error) {
+	return nil, l.look(pay)
+}
+
+// TestReferencesAreLimited: what a network, or an account, has looked at of
+// references to blobs has a limit, of which nobody is told before it is reached.
+func TestReferencesAreLimited(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.Accounts = accounts{account: w.account}
+	w.Limits = ratelimit.New(1000, w.clock)
+	w.Store = looking{w.Store, 4000}
+	from := func(addr string) context.Context {
+		return xrpc.WithClient(t.Context(), xrpc.Client{Addr: netip.MustParseAddr(addr)})
+	}
+	list := func(ctx context.Context) error {
+		_, err := w.ListBlobs(ctx, auth.Viewer{}, blob.ListParams{DID: w.account.DID.String(), Since: "3aaaaaaaaaa22"})
+		return err
+	}
+	missing := func(ctx context.Context) error {
+		_, err := w.ListMissingBlobs(ctx, auth.StandardCaller{Access: auth.Access{DID: w.account.DID}}, blob.MissingParams{})
+		return err
+	}
+	refused := func(what string, ctx context.Context, call func(context.Context) error) {
+		t.Helper()
+		err := call(ctx)
+		wire, ok := errors.AsType[*xrpc.Error](err)
+		if !ok || wire.Status != http.StatusTooManyRequests || wire.Name != "RateLimitExceeded" || wire.RetryAfter != 5*time.Minute {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for range 2 {
+		ctx := from("192.0.2.1")
+		if err := list(ctx); err != nil || len(xrpc.Header(ctx)) > 0 {
+			t.Fatalf("%v, told %v", err, xrpc.Header(ctx))
+		}
+	}
+	refused("a third of a network", from("192.0.2.1"), list)
+	refused("the same network", from("192.0.2.1"), missing)
+	if err := list(from("192.0.2.2")); err != nil {
+		t.Errorf("another network: %v", err)
+	}
+	w.pass(5 * time.Minute)
+	for i := range 2 {
+		ctx := from(fmt.Sprintf("192.0.2.%d", 10+i))
+		if err := missing(ctx); err != nil || len(xrpc.Header(ctx)) > 0 {
+			t.Fatalf("%v, told %v", err, xrpc.Header(ctx))
+		}
+	}
+	refused("a third of an account", from("192.0.2.20"), missing)
+	if err := missing(xrpc.WithClient(t.Context(), xrpc.Client{Unlimited: true})); err != nil {
+		t.Errorf("exempt: %v", err)
+	}
 }

@@ -47,7 +47,7 @@ func picture(ref string) string {
 // used are the blobs that records refer to.
 func (p *person) used() []cid.Cid {
 	p.w.t.Helper()
-	ids, err := sqlite.Blobs{DB: p.w.db}.List(p.w.t.Context(), p.id, "", "", 1000)
+	ids, err := sqlite.Blobs{DB: p.w.db}.List(p.w.t.Context(), p.id, "", "", 1000, nil)
 	if err != nil {
 		p.w.t.Fatal(err)
 	}

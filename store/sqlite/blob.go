@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -198,35 +199,107 @@ func (db Blobs) Get(ctx context.Context, accountID int64, id cid.Cid) (b blob.Bl
 }
 
 const (
-	// listBlobs seeks from one blob to the next, however many records refer to it.
-	listBlobs = `WITH RECURSIVE page (cid) AS (
-			SELECT min(cid) FROM blob_ref WHERE repo_id = ` + currentRepo + ` AND cid > ?2
-			UNION ALL SELECT (SELECT min(cid) FROM blob_ref WHERE repo_id = ` + currentRepo + ` AND cid > page.cid) FROM page WHERE cid IS NOT NULL
-		) SELECT cid FROM page WHERE cid IS NOT NULL LIMIT ?3`
+	// distinctBlobs seeks from one blob to the next, however many records refer to it.
+	distinctBlobs = `WITH RECURSIVE page (cid) AS (
+			SELECT min(cid) FROM blob_ref WHERE repo_id = ?1 AND cid > ?2
+			UNION ALL SELECT (SELECT min(cid) FROM blob_ref WHERE repo_id = ?1 AND cid > page.cid) FROM page WHERE cid IS NOT NULL
+		) `
+	listBlobs = distinctBlobs + "SELECT cid, 1 FROM page WHERE cid IS NOT NULL"
 	// listBlobsSince looks at every reference behind the cursor.
-	listBlobsSince = "SELECT DISTINCT cid FROM blob_ref WHERE repo_id = " + currentRepo + " AND cid > ?2 AND rev > ?4 ORDER BY cid LIMIT ?3"
+	listBlobsSince = "SELECT cid, rev > ?3 FROM blob_ref WHERE repo_id = ?1 AND cid > ?2 ORDER BY cid"
+	// missingBlobs has no key for what the account ?3 has.
+	missingBlobs = distinctBlobs + `SELECT cid, iif(EXISTS (SELECT 1 FROM blob b WHERE b.account_id = ?3 AND b.cid = page.cid), NULL,
+			(SELECT min(key) FROM blob_ref WHERE repo_id = ?1 AND cid = page.cid)) FROM page WHERE cid IS NOT NULL`
+	blobsThere = "SELECT count(*) FROM blob WHERE account_id = ? AND unused_since IS NULL"
 )
 
+// referring is a repository, as far as its references to blobs go.
+type referring struct {
+	number int64 // 0 where there is none
+	rev    syntax.TID
+	blobs  int64 // that records refer to
+}
+
+func loadReferring(c *sqlite.Conn, accountID int64) (of referring, err error) {
+	err = query(c, "SELECT id, rev, blobs FROM repo WHERE account_id = CAST(? AS INTEGER) AND current = 1",
+		func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
+		func(r *sqlite.Stmt) error {
+			of = referring{number: r.ColumnInt64(0), rev: syntax.TID(r.ColumnText(1)), blobs: r.ColumnInt64(2)}
+			return nil
+		})
+	return of, err
+}
+
+// countBlobsThere returns how many blobs records refer to, and how many of them are
+// there. It looks at no reference: the repository counts its blobs, and what is
+// used is marked.
+func countBlobsThere(c *sqlite.Conn, accountID int64) (of referring, there int64, err error) {
+	if of, err = loadReferring(c, accountID); err != nil {
+		return referring{}, 0, err
+	}
+	err = query(c, blobsThere,
+		func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
+		func(r *sqlite.Stmt) error { there = r.ColumnInt64(0); return nil })
+	return of, there, err
+}
+
+// page goes through what a query finds of a repository behind the cursor, up to
+// limit rows that take takes, and pays for what it looks at.
+func page(c *sqlite.Conn, sql string, b bind, limit int, pay blob.Pay, take func(*sqlite.Stmt) (bool, error)) error {
+	if limit <= 0 {
+		return nil
+	}
+	looked := 0
+	err := query(c, sql, b, func(r *sqlite.Stmt) error {
+		if looked++; looked%blob.PayEvery == 0 && pay != nil {
+			if err := pay(); err != nil {
+				return err
+			}
+		}
+		taken, err := take(r)
+		if err == nil && taken {
+			limit--
+		}
+		if err == nil && limit == 0 {
+			err = errPageFull
+		}
+		return err
+	})
+	if errors.Is(err, errPageFull) {
+		return nil
+	}
+	return err
+}
+
 // List implements blob.Store.
-func (db Blobs) List(ctx context.Context, accountID int64, since syntax.TID, cursor string, limit int) (out []cid.Cid, err error) {
-	sql, read := listBlobs, db.read
+func (db Blobs) List(ctx context.Context, accountID int64, since syntax.TID, cursor string, limit int, pay blob.Pay) (out []cid.Cid, err error) {
+	sql, read := listBlobs, db.readTx
 	if since != "" {
 		sql, read = listBlobsSince, db.scanRead
+	} else {
+		pay = nil
 	}
 	err = read(ctx, func(c *sqlite.Conn) error {
-		return query(c, sql,
+		of, err := loadReferring(c, accountID)
+		if err != nil || of.blobs == 0 || since >= of.rev {
+			return err
+		}
+		last := ""
+		return page(c, sql,
 			func(s *sqlite.Stmt) {
-				s.BindInt64(1, accountID)
+				s.BindInt64(1, of.number)
 				s.BindText(2, cursor)
-				s.BindInt64(3, max(0, int64(limit)))
 				if since != "" {
-					s.BindText(4, since.String())
+					s.BindText(3, since.String())
 				}
-			},
-			func(r *sqlite.Stmt) error {
+			}, limit, pay,
+			func(r *sqlite.Stmt) (bool, error) {
+				if !r.ColumnBool(1) || since != "" && last == r.ColumnText(0) {
+					return false, nil
+				}
 				id, err := columnBlobCID(r, 0)
-				out = append(out, id)
-				return err
+				out, last = append(out, id), r.ColumnText(0)
+				return true, err
 			})
 	})
 	if err != nil {
@@ -235,23 +308,23 @@ func (db Blobs) List(ctx context.Context, accountID int64, since syntax.TID, cur
 	return out, nil
 }
 
-// notThere says of a reference r that the account ?1 has no such blob.
-const notThere = "NOT EXISTS (SELECT 1 FROM blob b WHERE b.account_id = ?1 AND b.cid = r.cid)"
-
-// Missing implements blob.Store.
-func (db Blobs) Missing(ctx context.Context, accountID int64, cursor string, limit int) (out []blob.Missing, err error) {
+// Missing implements blob.Store. It looks at no reference where none is missing.
+func (db Blobs) Missing(ctx context.Context, accountID int64, cursor string, limit int, pay blob.Pay) (out []blob.Missing, err error) {
 	err = db.scanRead(ctx, func(c *sqlite.Conn) error {
-		return query(c, `SELECT r.cid, min(r.key) FROM blob_ref r WHERE r.repo_id = `+currentRepo+` AND r.cid > ?2
-			AND `+notThere+` GROUP BY r.cid ORDER BY r.cid LIMIT ?3`,
-			func(s *sqlite.Stmt) {
-				s.BindInt64(1, accountID)
-				s.BindText(2, cursor)
-				s.BindInt64(3, max(0, int64(limit)))
-			},
-			func(r *sqlite.Stmt) error {
+		of, there, err := countBlobsThere(c, accountID)
+		if err != nil || of.blobs == there {
+			return err
+		}
+		return page(c, missingBlobs,
+			func(s *sqlite.Stmt) { s.BindInt64(1, of.number); s.BindText(2, cursor); s.BindInt64(3, accountID) },
+			limit, pay,
+			func(r *sqlite.Stmt) (bool, error) {
+				if r.ColumnIsNull(1) {
+					return false, nil
+				}
 				id, err := columnBlobCID(r, 0)
 				out = append(out, blob.Missing{CID: id, Record: r.ColumnText(1)})
-				return err
+				return true, err
 			})
 	})
 	if err != nil {
@@ -260,14 +333,12 @@ func (db Blobs) Missing(ctx context.Context, accountID int64, cursor string, lim
 	return out, nil
 }
 
-// Count implements blob.Store. It looks at no reference: the repository counts the
-// blobs that it refers to, and those that are there are marked.
+// Count implements blob.Store.
 func (db Blobs) Count(ctx context.Context, accountID int64) (expected, there int64, err error) {
-	err = db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, `SELECT blobs, (SELECT count(*) FROM blob WHERE account_id = ?1 AND unused_since IS NULL)
-			FROM repo WHERE account_id = ?1 AND current = 1`,
-			func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
-			func(r *sqlite.Stmt) error { expected, there = r.ColumnInt64(0), r.ColumnInt64(1); return nil })
+	err = db.readTx(ctx, func(c *sqlite.Conn) (err error) {
+		of, n, err := countBlobsThere(c, accountID)
+		expected, there = of.blobs, n
+		return err
 	})
 	if err != nil {
 		return 0, 0, fmt.Errorf("count blobs: %w", err)

@@ -285,7 +285,7 @@ func (db *DB) scan(ctx context.Context, fn func() error) error {
 	}
 }
 
-// scanRead is read for what reads much.
+// scanRead is readTx for what reads much.
 func (db *DB) scanRead(ctx context.Context, fn func(*sqlite.Conn) error) error {
-	return db.scan(ctx, func() error { return db.read(ctx, fn) })
+	return db.scan(ctx, func() error { return db.readTx(ctx, fn) })
 }

@@ -151,7 +151,7 @@ func repoChanges() map[string]change {
 				c := w.repo.commit
 				facts := w.repo.seen(t, w.DB, c.Next, c.Writes[0].Key)
 				facts["event"] = announced(t, w.DB, c)
-				used, err := sqlite.Blobs{DB: w.DB}.List(t.Context(), c.AccountID, "", "", 10)
+				used, err := sqlite.Blobs{DB: w.DB}.List(t.Context(), c.AccountID, "", "", 10, nil)
 				if err != nil {
 					t.Error(err)
 				}

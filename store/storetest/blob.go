@@ -250,7 +250,7 @@ func testBlobList(t *testing.T, s Stores) {
 	alice.stage(t, s, put("app.post/1", "x", ids[4]))
 	s = s.Reopen()
 	list := func(since, cursor string, limit int) []string {
-		got, err := s.Blobs.List(t.Context(), alice.ID, syntax.TID(since), cursor, limit)
+		got, err := s.Blobs.List(t.Context(), alice.ID, syntax.TID(since), cursor, limit, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -279,10 +279,10 @@ func testBlobList(t *testing.T, s Stores) {
 			t.Errorf("since %q, behind %q, limit %d: %q\nwant %q", c.since, c.cursor, c.limit, got, c.want)
 		}
 	}
-	if got, err := s.Blobs.List(t.Context(), bob.ID, "", "", 10); err != nil || len(got) > 0 {
+	if got, err := s.Blobs.List(t.Context(), bob.ID, "", "", 10, nil); err != nil || len(got) > 0 {
 		t.Errorf("another account: %q, %v", got, err)
 	}
-	if got, err := s.Blobs.List(t.Context(), newAccount(t, s, "carol").ID, "", "", 10); err != nil || len(got) > 0 {
+	if got, err := s.Blobs.List(t.Context(), newAccount(t, s, "carol").ID, "", "", 10, nil); err != nil || len(got) > 0 {
 		t.Errorf("an account without a repository: %q, %v", got, err)
 	}
 }
@@ -319,7 +319,7 @@ func testBlobMissing(t *testing.T, s Stores) {
 	slices.SortFunc(want, func(a, b blob.Missing) int { return strings.Compare(a.CID.String(), b.CID.String()) })
 	missing := func(cursor string, limit int, want []blob.Missing) {
 		t.Helper()
-		if got, err := s.Blobs.Missing(t.Context(), alice.ID, cursor, limit); err != nil || !slices.Equal(got, want) {
+		if got, err := s.Blobs.Missing(t.Context(), alice.ID, cursor, limit, nil); err != nil || !slices.Equal(got, want) {
 			t.Errorf("behind %q, limit %d: %+v\nwant %+v, %v", cursor, limit, got, want, err)
 		}
 	}
