@@ -78,7 +78,7 @@ func (db Admin) Audit(ctx context.Context, f admin.AuditFilter) (out []admin.Act
 
 // Search implements admin.Store: it looks at every account behind after.
 func (db Admin) Search(ctx context.Context, text string, after int64, limit int) (out []*account.Account, err error) {
-	err = db.scanRead(ctx, func(c *sqlite.Conn) error {
+	err = db.scanRead(ctx, 0, func(c *sqlite.Conn) error {
 		return query(c, "SELECT "+accountColumns+accountTables+`WHERE a.pending_operation IS NULL AND a.id > ?1
 			AND (instr(a.email_key, ?2) > 0 OR instr(lower(a.email), ?2) > 0 OR instr(a.handle, ?2) > 0) ORDER BY a.id LIMIT ?3`,
 			func(s *sqlite.Stmt) {

@@ -274,10 +274,11 @@ func page(c *sqlite.Conn, sql string, b bind, limit int, pay blob.Pay, take func
 // List implements blob.Store.
 func (db Blobs) List(ctx context.Context, accountID int64, since syntax.TID, cursor string, limit int, pay blob.Pay) (out []cid.Cid, err error) {
 	sql, read := listBlobs, db.readTx
-	if since != "" {
-		sql, read = listBlobsSince, db.scanRead
-	} else {
+	if since == "" {
 		pay = nil
+	} else {
+		sql = listBlobsSince
+		read = func(ctx context.Context, fn func(*sqlite.Conn) error) error { return db.scanRead(ctx, accountID, fn) }
 	}
 	err = read(ctx, func(c *sqlite.Conn) error {
 		of, err := loadReferring(c, accountID)
@@ -310,7 +311,7 @@ func (db Blobs) List(ctx context.Context, accountID int64, since syntax.TID, cur
 
 // Missing implements blob.Store. It looks at no reference where none is missing.
 func (db Blobs) Missing(ctx context.Context, accountID int64, cursor string, limit int, pay blob.Pay) (out []blob.Missing, err error) {
-	err = db.scanRead(ctx, func(c *sqlite.Conn) error {
+	err = db.scanRead(ctx, accountID, func(c *sqlite.Conn) error {
 		of, there, err := countBlobsThere(c, accountID)
 		if err != nil || of.blobs == there {
 			return err

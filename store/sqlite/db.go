@@ -58,7 +58,7 @@ type DB struct {
 	log    *slog.Logger
 	writer *groupcommit.Writer
 	reads  *sqlitex.Pool
-	scans  chan struct{} // a value for each scan under way
+	scans  *scans
 
 	sessions *otter.Cache[int64, *session.State]
 	accounts *otter.Cache[string, *account.Account] // by DID
@@ -103,7 +103,7 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), write.Close(), checkpoints.Close())
 	}
 	db := &DB{
-		path: path, log: opts.Log, reads: reads, scans: make(chan struct{}, scanners),
+		path: path, log: opts.Log, reads: reads, scans: newScans(),
 		writer:   groupcommit.New(write, groupcommit.Options{Fatal: opts.Fatal, Commit: opts.Commit}),
 		sessions: otter.Must(&otter.Options[int64, *session.State]{MaximumSize: cachedSessions}),
 		accounts: otter.Must(&otter.Options[string, *account.Account]{MaximumSize: cachedAccounts}),
@@ -274,18 +274,78 @@ func (db *DB) readTx(ctx context.Context, fn func(*sqlite.Conn) error) error {
 	})
 }
 
-// scan runs fn, which reads much, when few others do.
-func (db *DB) scan(ctx context.Context, fn func() error) error {
+// scans are the places of those that read much. An account's scans take one of
+// them at a time, whoever asks, so that no repository keeps all others waiting.
+type scans struct {
+	free chan struct{} // a value for each scan under way
+	mu   sync.Mutex
+	of   map[int64]*turn
+}
+
+// turn is that of an account's scans.
+type turn struct {
+	taken chan struct{} // a value while one is under way
+	refs  int           // guarded by scans
+}
+
+func newScans() *scans {
+	return &scans{free: make(chan struct{}, scanners), of: map[int64]*turn{}}
+}
+
+// take waits for a place, and returns the function that gives it back. Account 0 is
+// none.
+func (s *scans) take(ctx context.Context, accountID int64) (give func(), err error) {
+	leave := func() {}
+	if accountID != 0 {
+		if leave, err = s.takeTurn(ctx, accountID); err != nil {
+			return nil, err
+		}
+	}
 	select {
-	case db.scans <- struct{}{}:
-		defer func() { <-db.scans }()
-		return fn()
+	case s.free <- struct{}{}:
+		return func() { <-s.free; leave() }, nil
 	case <-ctx.Done():
-		return ctx.Err()
+		leave()
+		return nil, ctx.Err()
 	}
 }
 
+func (s *scans) takeTurn(ctx context.Context, accountID int64) (leave func(), err error) {
+	s.mu.Lock()
+	t := s.of[accountID]
+	if t == nil {
+		t = &turn{taken: make(chan struct{}, 1)}
+		s.of[accountID] = t
+	}
+	t.refs++
+	s.mu.Unlock()
+	forget := func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if t.refs--; t.refs == 0 {
+			delete(s.of, accountID)
+		}
+	}
+	select {
+	case t.taken <- struct{}{}:
+		return func() { <-t.taken; forget() }, nil
+	case <-ctx.Done():
+		forget()
+		return nil, ctx.Err()
+	}
+}
+
+// scan runs fn, which reads much of an account (0: of several), when few others do.
+func (db *DB) scan(ctx context.Context, accountID int64, fn func() error) error {
+	give, err := db.scans.take(ctx, accountID)
+	if err != nil {
+		return err
+	}
+	defer give()
+	return fn()
+}
+
 // scanRead is readTx for what reads much.
-func (db *DB) scanRead(ctx context.Context, fn func(*sqlite.Conn) error) error {
-	return db.scan(ctx, func() error { return db.readTx(ctx, fn) })
+func (db *DB) scanRead(ctx context.Context, accountID int64, fn func(*sqlite.Conn) error) error {
+	return db.scan(ctx, accountID, func() error { return db.readTx(ctx, fn) })
 }

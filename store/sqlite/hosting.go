@@ -232,7 +232,7 @@ func (db Hosting) SealedKey(ctx context.Context, id int64) (did syntax.DID, seal
 
 // Hosted implements hosting.Store.
 func (db Hosting) Hosted(ctx context.Context) (n int64, err error) {
-	err = db.scanRead(ctx, func(c *sqlite.Conn) error {
+	err = db.scanRead(ctx, 0, func(c *sqlite.Conn) error {
 		return query(c, `SELECT count(*) FROM account WHERE pending_operation IS NULL AND deactivated_at IS NULL
 			AND takendown_at IS NULL AND suspended_at IS NULL`, nil,
 			func(r *sqlite.Stmt) error { n = r.ColumnInt64(0); return nil })
