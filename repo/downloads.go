@@ -45,7 +45,8 @@ func (s *Service) CountExport(ctx context.Context, _ *http.Request) error {
 }
 
 // scans is what one client network has gone through for it: a point for each
-// recordsAPoint records of the repository; a repository of fewer is free.
+// recordsAPoint records of the repository, and for each bytesAPoint of the file that
+// is made of it; a repository of fewer is free.
 var scans = ratelimit.Limit{Name: "scans", Points: 10_000, Window: 5 * time.Minute}
 
 const recordsAPoint = 1000
@@ -57,6 +58,21 @@ func (s *Service) charge(ctx context.Context, h Head) error {
 		return nil
 	}
 	return xrpc.Admit(ctx, s.Limits, xrpc.ClientOf(ctx).Network(), int(points), scans)
+}
+
+// errUnpaid: whoever an export is made for has no points left for it.
+var errUnpaid = errors.New("export is not paid for")
+
+// paidSpool is a limited spool whose bytes are counted as charge counts records.
+func (s *Service) paidSpool(ctx context.Context) *spool {
+	out := s.newSpool(true)
+	out.pay = func(points int) error {
+		if err := xrpc.Charge(ctx, s.Limits, xrpc.ClientOf(ctx).Network(), points, scans); err != nil {
+			return errors.Join(errUnpaid, err)
+		}
+		return nil
+	}
+	return out
 }
 
 // places are those of downloads. The zero value is ready.
@@ -188,7 +204,7 @@ func (s *Service) shared(ctx context.Context, a Account, since syntax.TID) (*spo
 			return e.file, leave, nil
 		}
 		leave()
-		gaveUp := errors.Is(e.err, context.Canceled) || errors.Is(e.err, context.DeadlineExceeded) || errors.Is(e.err, errUnmade)
+		gaveUp := errors.Is(e.err, context.Canceled) || errors.Is(e.err, context.DeadlineExceeded) || errors.Is(e.err, errUnmade) || errors.Is(e.err, errUnpaid)
 		if first || !gaveUp {
 			return nil, nil, e.err
 		}

@@ -371,6 +371,62 @@ func TestScansAreCounted(t *testing.T) {
 	d.finish(d.getRepo("10.0.0.1", alice))
 }
 
+// TestBytesAreCounted: what is made of a repository is limited by its bytes, however
+// few records they are of.
+func TestBytesAreCounted(t *testing.T) {
+	d := newDownloads(t)
+	alice, bob := d.large("alice", 12), d.large("bob", 7)
+	d.Limits = ratelimit.New(100, d.clock.Now)
+	all := ratelimit.Limit{Name: "scans", Points: 10_000, Window: 5 * time.Minute}
+	if !d.Limits.TakeN("10.0.0.1", all.Points-6, all).Allowed {
+		t.Fatal("there is such a limit no more")
+	}
+	old := repo.NextTID(d.Now().AddDate(-1, 0, 0), 1, "").String()
+	alice.checkFile(d.finish(d.getRepo("10.0.0.1", alice)))
+	d.finish(d.ask("10.0.0.1", "getRepo", "did", alice.did.String(), "since", old))
+	d.refused("a third, with the points of the first MiB left", d.getRepo("10.0.0.1", alice), http.StatusTooManyRequests, "RateLimitExceeded")
+	bob.checkFile(d.finish(d.getRepo("10.0.0.1", bob)))
+	alice.checkFile(d.finish(d.getRepo("10.0.0.2", alice)))
+	alice.checkFile(d.finish(d.getRepo(unlimited, alice)))
+	alice.checkExport()
+	d.clock.Add(5 * time.Minute)
+	alice.checkFile(d.finish(d.getRepo("10.0.0.1", alice)))
+}
+
+// awaited makes the first scan wait until somebody else has looked at the repository.
+type awaited struct{ *gated }
+
+func (a awaited) Scan(ctx context.Context, id int64, fn func(repo.View) error) error {
+	a.first.Do(func() {
+		close(a.scanned)
+		<-a.viewed
+	})
+	return a.Store.Scan(ctx, id, fn)
+}
+
+// TestDownloadFirstCannotPay: whoever shares an export gets it, also when the one that
+// it is made for has no points left.
+func TestDownloadFirstCannotPay(t *testing.T) {
+	d := newDownloads(t)
+	alice := d.large("alice", 12)
+	gate := awaited{&gated{Store: d.Store, scanned: make(chan struct{}), viewed: make(chan struct{})}}
+	d.Store = gate
+	d.Limits = ratelimit.New(100, d.clock.Now)
+	d.Limits.TakeN("10.0.0.1", 10_000, ratelimit.Limit{Name: "scans", Points: 10_000, Window: 5 * time.Minute})
+	first := make(chan *http.Response, 1)
+	go func() { first <- d.getRepo("10.0.0.1", alice) }()
+	<-gate.scanned
+	resp := d.getRepo("10.0.0.2", alice)
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%d, %v", resp.StatusCode, err)
+	}
+	alice.checkFile(body)
+	if got := <-first; got.StatusCode != http.StatusTooManyRequests {
+		t.Errorf("the first: %d", got.StatusCode)
+	}
+}
+
 // TestExportsAreCounted: calls of getRepo have a limit of their own, whatever they ask
 // for.
 func TestExportsAreCounted(t *testing.T) {

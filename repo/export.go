@@ -69,7 +69,10 @@ func (s *Service) Export(ctx context.Context, a Account, w io.Writer) error {
 // export makes the CAR file: all of the repository, or, with since, what commits
 // after that revision wrote. The commit is always in it. limited is that of spool.
 func (s *Service) export(ctx context.Context, a Account, since syntax.TID, limited bool) (*spool, error) {
-	out := s.newSpool(limited)
+	out := s.newSpool(false)
+	if limited {
+		out = s.paidSpool(ctx)
+	}
 	return out.made(s.Store.Scan(ctx, a.ID, func(v View) error {
 		e, ok := s.scratch.Get().(*exporter)
 		if !ok {

@@ -33,7 +33,15 @@ type spool struct {
 	of   *Transfers
 	// limited: what it takes of the disk counts, and may be refused.
 	limited bool
+	// pay, where it is set, is asked for points for what it holds above freeBytes.
+	pay func(points int) error
 }
+
+// The first freeBytes of a file cost nothing, each bytesAPoint more a point.
+const (
+	freeBytes   = 8 << 20
+	bytesAPoint = 1 << 20
+)
 
 // newSpool returns an empty spool, with the memory of one that was closed. Memory
 // that grew with the file would be of many sizes, and be copied again and again.
@@ -75,6 +83,11 @@ func (s *spool) flush() (err error) {
 		}
 	}
 	n := int64(len(s.mem))
+	if points := (max(s.size+n, freeBytes) - freeBytes) / bytesAPoint; s.pay != nil && points > s.paid() {
+		if err := s.pay(int(points - s.paid())); err != nil {
+			return err
+		}
+	}
 	if s.limited {
 		if err := s.of.reserve(n); err != nil {
 			return err
@@ -87,6 +100,9 @@ func (s *spool) flush() (err error) {
 	s.mem = s.mem[:0]
 	return nil
 }
+
+// paid is what was paid for what is in the file.
+func (s *spool) paid() int64 { return (max(s.size, freeBytes) - freeBytes) / bytesAPoint }
 
 // made ends the file; nothing is added any more. Where err is set, or the file
 // cannot be ended, it is closed and there is none.

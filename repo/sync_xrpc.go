@@ -161,7 +161,7 @@ func (s *Service) GetBlocks(ctx context.Context, viewer auth.Viewer, p GetBlocks
 	if err != nil {
 		return wireError(err, noRepo(a.DID))
 	}
-	out := s.newSpool(true)
+	out := s.paidSpool(ctx)
 	file, err := out.made(s.Store.Scan(ctx, a.ID, func(v View) error {
 		missing, err := blocks(v, ids, out)
 		if err != nil || len(missing) == 0 {
