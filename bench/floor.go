@@ -152,7 +152,8 @@ func floorMethods(dir string) (map[string]xrpc.Method, error) {
 			AccessTTL: 2 * time.Hour, Audience: audience,
 		},
 		Store: memorySessions{m: m}, Accounts: memoryAccounts{m: m}, Keyring: keyring, Now: time.Now,
-		Log: slog.New(slog.DiscardHandler),
+		Document: func(a *account.Account) []byte { return a.Document },
+		Log:      slog.New(slog.DiscardHandler),
 	}
 	verifier := &auth.Verifier{Keyring: keyring, Audience: audience, Sessions: sessions, Now: time.Now}
 	return map[string]xrpc.Method{
