@@ -268,7 +268,7 @@ var damages = []damage{
 	},
 	{
 		name: "references lost", sql: "DELETE FROM blob_ref; UPDATE blob SET unused_since = 1",
-		want:   []string{"ALICE: record com.example.picture/r0000: it refers", "ALICE: record com.example.picture/r0001: it refers"},
+		want:   []string{"repository counts its blobs wrong: ALICE", "ALICE: record com.example.picture/r0000: it refers", "ALICE: record com.example.picture/r0001: it refers"},
 		repair: []string{"ALICE: 2 references to blobs corrected, the use of 1 blobs corrected"},
 	},
 	{
