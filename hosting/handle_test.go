@@ -369,7 +369,7 @@ func TestHandleAtWork(t *testing.T) {
 	p.plc.set(takeLinger)
 	done := make(chan error, 1)
 	go func() { done <- p.SetHandle(t.Context(), a, "new.test", account.ActorOwner) }()
-	for arrived := 0; arrived < 2; arrived++ { // the sign-up's was the first
+	for range 2 { // the sign-up's was the first
 		<-p.plc.arrived
 	}
 	p.advance(time.Hour)
