@@ -183,8 +183,9 @@ type Applied struct {
 	Ref     string
 }
 
-// EmailChange is a change of an account's address. One of another EmailKey is not confirmed, asks for no codes at sign-in, and ends all codes
-// that were sent to the old one.
+// EmailChange is a change of an account's address. One of another EmailKey is not
+// confirmed, asks for no codes at sign-in, and ends all codes that were sent to the old
+// one.
 type EmailChange struct {
 	Email string
 	// Factor, where it is set, is the new EmailFactor of an address that stays.

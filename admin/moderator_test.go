@@ -17,8 +17,7 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// moderation is a moderation service: a did:web on loopback, and its key.
-func moderation(t *testing.T) (did syntax.DID, key atcrypto.PrivateKey) {
+func newKey(t *testing.T) (atcrypto.PrivateKey, atcrypto.PublicKey) {
 	t.Helper()
 	key, err := atcrypto.GeneratePrivateKeyK256()
 	if err != nil {
@@ -28,6 +27,13 @@ func moderation(t *testing.T) (did syntax.DID, key atcrypto.PrivateKey) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return key, public
+}
+
+// moderation is a moderation service: a did:web on loopback, and its key.
+func moderation(t *testing.T) (did syntax.DID, key atcrypto.PrivateKey) {
+	t.Helper()
+	key, public := newKey(t)
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(object{"id": did, "verificationMethod": []object{
 			{"id": did.String() + "#atproto", "type": "Multikey", "controller": did, "publicKeyMultibase": public.Multibase()},

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/identity"
@@ -141,14 +140,7 @@ func TestTakedown(t *testing.T) {
 // an admin either.
 func TestActivateElsewhere(t *testing.T) {
 	o := newOffice(t)
-	key, err := atcrypto.GeneratePrivateKeyK256()
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := key.PublicKey()
-	if err != nil {
-		t.Fatal(err)
-	}
+	key, public := newKey(t)
 	var bob pdstest.Session
 	o.Do(t, pdstest.Request{Method: http.MethodPost, NSID: "com.atproto.server.createAccount", Body: map[string]string{
 		"handle": "bob.test", "email": "bob@example.com", "password": pdstest.Password, "recoveryKey": public.DIDKey(),

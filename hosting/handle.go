@@ -27,7 +27,7 @@ import (
 // HandleChange is a change of a handle that has begun.
 type HandleChange struct {
 	AccountID int64
-	DID       syntax.DID // set by HandleChanges
+	DID       syntax.DID
 	Handle    syntax.Handle
 	By        account.Actor
 	Who       string // among the admins
@@ -231,10 +231,12 @@ func (s *Service) resumeHandle(ctx context.Context, c HandleChange) error {
 		return err
 	}
 	document, named, err := s.document(ctx, a.DID)
+	registered := a.DID.Method() == "plc" // else nothing is submitted that could still come
+	unnamed := errors.Is(err, identity.ErrNotRegistered) || err == nil && named != c.Handle
 	switch {
-	case a.DID.Method() == "plc" && s.young(c.BegunAt) && (errors.Is(err, identity.ErrNotRegistered) || err == nil && named != c.Handle):
+	case unnamed && registered && s.young(c.BegunAt):
 		return nil
-	case errors.Is(err, identity.ErrNotRegistered), err == nil && named != c.Handle, err != nil && a.DID.Method() != "plc":
+	case unnamed, err != nil && !registered:
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "change of a handle undone", slog.String("did", a.DID.String()))
 		return s.Handles.DropHandle(ctx, c.AccountID, c.Handle)
 	case err != nil:

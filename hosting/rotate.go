@@ -25,8 +25,8 @@ import (
 // KeyChange is a change of a signing key that has begun.
 type KeyChange struct {
 	AccountID int64
-	DID       syntax.DID // set by KeyChanges
-	Public    string     // did:key
+	DID       syntax.DID
+	Public    string // did:key
 	Sealed    []byte
 	Who       string // the admin who does it
 	BegunAt   time.Time

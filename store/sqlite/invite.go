@@ -168,31 +168,20 @@ func inviteCodes(c *sqlite.Conn, sql string, b bind) ([]account.InviteCode, erro
 }
 
 // useInvite notes the use of a code within the transaction that reserves the
-// account: account.ErrInviteUsed where it is unknown, disabled or used up, or
-// of an account that is taken down. Somebody who comes
-// again with it has one use of it.
+// account: account.ErrInviteUsed where it is unknown, disabled or used up, or of an
+// account that is taken down. Somebody who comes again with it has one use of it.
 func useInvite(c *sqlite.Conn, code string, by syntax.DID, at time.Time) error {
 	n, err := change(c, `INSERT INTO invite_use (code, used_by, used_at)
 		SELECT code, ?2, ?3 FROM invite_code WHERE code = ?1 AND disabled = 0
 			AND NOT EXISTS (SELECT 1 FROM account a WHERE a.did = for_account AND a.takendown_at IS NOT NULL)
-			AND available > (SELECT count(*) FROM invite_use u WHERE u.code = ?1)
-		ON CONFLICT DO NOTHING`,
+			AND (available > (SELECT count(*) FROM invite_use u WHERE u.code = ?1)
+				OR EXISTS (SELECT 1 FROM invite_use u WHERE u.code = ?1 AND u.used_by = ?2))
+		ON CONFLICT DO UPDATE SET used_at = used_at`,
 		func(s *sqlite.Stmt) { s.BindText(1, code); s.BindText(2, by.String()); bindTime(s, 3, at) })
 	if err != nil {
 		return fmt.Errorf("use invite code: %w", err)
 	}
-	if n > 0 {
-		return nil
-	}
-	again := false
-	err = query(c, `SELECT 1 FROM invite_use JOIN invite_code c USING (code) WHERE code = ? AND used_by = ? AND disabled = 0
-		AND NOT EXISTS (SELECT 1 FROM account a WHERE a.did = for_account AND a.takendown_at IS NOT NULL)`,
-		func(s *sqlite.Stmt) { s.BindText(1, code); s.BindText(2, by.String()) },
-		func(*sqlite.Stmt) error { again = true; return nil })
-	if err != nil {
-		return fmt.Errorf("look for use of invite code: %w", err)
-	}
-	if !again {
+	if n == 0 {
 		return account.ErrInviteUsed
 	}
 	return nil
