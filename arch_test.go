@@ -43,7 +43,7 @@ type rule struct {
 func arrows() map[string]rule {
 	// What is below every domain. internal/pdstest is not in it: it starts a
 	// whole server, so only tests and the benchmarks use it.
-	helpers := []string{"internal/durable", "internal/pause", "internal/safehttp", "internal/seal"}
+	helpers := []string{"internal/durable", "internal/gate", "internal/pause", "internal/safehttp", "internal/seal"}
 	format := []string{"dagcbor", "repo/car", "repo/mst", "firehose/event"} // of repositories and their events
 	foundations := slices.Concat(helpers, []string{"xrpc", "auth", "ratelimit", "plc", "mail"})
 	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs"}
@@ -71,6 +71,7 @@ func arrows() map[string]rule {
 		"plc/directory":             {imports: with("plc")},                                 // a directory of its own, not a part of the PDS
 		"store/sqlite/groupcommit":  {imports: helpers},                                     // closures over a connection; knows no table
 		"internal/durable":          {},                                                     // helpers without a domain stand alone
+		"internal/gate":             {pure: true},                                           // the same; its callers have the clock
 		"internal/pause":            {},                                                     // the same
 		"internal/seal":             {},                                                     // the same
 		"internal/safehttp":         {},                                                     // the same
