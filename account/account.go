@@ -66,19 +66,8 @@ type Account struct {
 	IdentityCheckedAt time.Time
 }
 
-// Status returns the hosting status: a takedown weighs most, then a suspension.
-func (a *Account) Status() Status {
-	switch {
-	case !a.TakendownAt.IsZero():
-		return Takendown
-	case !a.SuspendedAt.IsZero():
-		return Suspended
-	case !a.DeactivatedAt.IsZero():
-		return Deactivated
-	default:
-		return Active
-	}
-}
+// Status returns the hosting status.
+func (a *Account) Status() Status { return StatusOf(a.TakendownAt, a.SuspendedAt, a.DeactivatedAt) }
 
 // Hidden says whether the account's handle leads nowhere: it was taken down, or its
 // owner has deactivated it.
@@ -216,8 +205,8 @@ type Store interface {
 	// password. Where it is no longer old: ErrPasswordChanged.
 	UpgradeHash(ctx context.Context, id int64, old, better string) error
 	// SetPassword stores a new password's hash and ends every session of the
-	// account except keep (0: none), and its codes that stand for a password or
-	// beside one. Here as in the methods below, mails are queued with the change;
+	// account except keep (0: none), and its CodesOfPassword; e notes it by
+	// Event.Ending. Here as in the methods below, mails are queued with the change;
 	// where the outbox has no room for them, the change is made without.
 	SetPassword(ctx context.Context, id int64, hash string, keep int64, e Event, mails ...mail.Message) error
 	// ResetPassword is SetPassword of the account that a code stands for, with no
@@ -228,8 +217,8 @@ type Store interface {
 	// confirmed. ErrCodeInvalid: the code was used up, or the address changed,
 	// meanwhile.
 	ConfirmEmail(ctx context.Context, p Proof, e Event) error
-	// SetEmail changes the address, or what it is used for. ErrEmailTaken,
-	// ErrCodeInvalid, ErrStatusConflict: see EmailChange.
+	// SetEmail changes the address, or what it is used for, as Account.WithEmail says.
+	// ErrEmailTaken, ErrCodeInvalid, ErrStatusConflict: see EmailChange.
 	SetEmail(ctx context.Context, id int64, c EmailChange, e Event, mails ...mail.Message) error
 	// SetNotices says whether the owner is told of what happens to the account.
 	SetNotices(ctx context.Context, id int64, on bool) error
@@ -240,11 +229,10 @@ type Store interface {
 	// error.
 	RevokeAppPassword(ctx context.Context, id int64, name string, e Event) error
 
-	// SetStatus changes the hosting status and returns the account as it is
-	// now. A takedown ends every session in the same transaction. Where the
-	// status that the network sees is another one, the event log gets it; of an
-	// account that its owner activates, its identity and where its repository is
-	// as well. The identity of one that is no longer Hidden is due for a check.
+	// SetStatus changes the hosting status as Account.With says, and returns the account
+	// as it is now. In the same transaction it ends every session, if With says so,
+	// appends StatusEvents to the event log, and makes the identity of an account that
+	// Reappears due for a check.
 	SetStatus(ctx context.Context, id int64, c StatusChange, e Event, mails ...mail.Message) (*Account, error)
 	// Delete removes the account and all that hangs on it, mails that wait for its
 	// address too, at once or in steps that begin now, and has the event log say so. Unknown: ErrNotFound.

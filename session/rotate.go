@@ -61,8 +61,8 @@ type Rotation struct {
 	Changed bool
 	// Revoke: the session ends (PolicyRevoke). Next is of no meaning then.
 	Revoke bool
-	// Event, when set, is recorded on the account's trail with the change.
-	Event *account.Event
+	// Events are recorded on the account's trail with the change, in this order.
+	Events []account.Event
 }
 
 // rotate is the contract's table: what a presented token of generation n gives
@@ -80,7 +80,7 @@ func rotate(s State, p Presentation, rules Rules) Rotation {
 		return r
 	case n > s.Head:
 		r.Outcome = Ahead
-		r.record(account.EventSessionAhead, s, p)
+		r.Events = append(r.Events, evidence(account.EventSessionAhead, s, p))
 		r.advance(p, now, n+1, rules)
 		return r
 	case n == s.Head-1:
@@ -91,7 +91,10 @@ func rotate(s State, p Presentation, rules Rules) Rotation {
 		r.Outcome = Stale
 		r.suspect(account.EventSuspectedReuse, s, p, now)
 		if rules.Policy == PolicyRevoke {
-			r.record(account.EventSuspectedReuse, s, p)
+			reuse := evidence(account.EventSuspectedReuse, s, p)
+			revoked := reuse
+			revoked.Kind, revoked.Reason = account.EventSessionRevoked, "refresh token reused"
+			r.Events = []account.Event{reuse, revoked}
 			r.Revoke, r.Changed = true, true
 		}
 		return r
@@ -154,13 +157,13 @@ func (r *Rotation) suspect(kind account.EventKind, s State, p Presentation, now 
 	}
 	r.Next.FlaggedAt = now
 	r.Changed = true
-	r.record(kind, s, p)
+	r.Events = append(r.Events, evidence(kind, s, p))
 }
 
-// record notes an event with both sides of it: who presented the token, and who
-// had moved the head.
-func (r *Rotation) record(kind account.EventKind, s State, p Presentation) {
-	r.Event = &account.Event{
+// evidence is an event with both sides of it: the client that presented the token, and
+// the one that had moved the head.
+func evidence(kind account.EventKind, s State, p Presentation) account.Event {
+	return account.Event{
 		At: p.At, Kind: kind, By: account.ActorServer, Session: s.ID,
 		Reason:  "generation " + strconv.FormatInt(p.Generation, 10) + " presented, head was " + strconv.FormatInt(s.Head, 10),
 		Network: p.Network, UserAgent: p.UserAgent,

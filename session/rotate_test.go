@@ -114,10 +114,14 @@ func TestRotateTable(t *testing.T) {
 				t.Errorf("head is at %d, want %d", r.Next.Head, c.head)
 			}
 			switch {
-			case c.event == "" && r.Event != nil:
-				t.Errorf("recorded %+v", r.Event)
-			case c.event != "" && (r.Event == nil || r.Event.Kind != c.event):
-				t.Errorf("recorded %+v, want %s", r.Event, c.event)
+			case c.event == "" && len(r.Events) > 0:
+				t.Errorf("recorded %+v", r.Events)
+			case c.event != "" && (len(r.Events) == 0 || r.Events[0].Kind != c.event):
+				t.Errorf("recorded %+v, want %s", r.Events, c.event)
+			case c.revoked && (len(r.Events) != 2 || r.Events[1].Kind != account.EventSessionRevoked || r.Events[1].Reason != "refresh token reused"):
+				t.Errorf("recorded %+v, want the end of the session as well", r.Events)
+			case !c.revoked && len(r.Events) > 1:
+				t.Errorf("recorded %+v, want one event", r.Events)
 			}
 			moved := c.outcome == Advance || c.outcome == Ahead
 			if want := moved || c.event != ""; r.Changed != want {
@@ -260,15 +264,15 @@ func TestRotateSuspicions(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := rotate(old, Presentation{Generation: c.n, At: at(c.after), Network: c.network, UserAgent: c.userAgent}, defaults)
 			if c.want == "" {
-				if r.Event != nil {
-					t.Errorf("recorded %+v", r.Event)
+				if len(r.Events) > 0 {
+					t.Errorf("recorded %+v", r.Events)
 				}
 				return
 			}
-			if r.Event == nil {
-				t.Fatal("nothing recorded")
+			if len(r.Events) != 1 {
+				t.Fatalf("recorded %+v, want one event", r.Events)
 			}
-			e := *r.Event
+			e := r.Events[0]
 			if e.Reason == "" {
 				t.Error("no reason")
 			}
@@ -297,10 +301,10 @@ func TestRotateFlagsOnceAnHour(t *testing.T) {
 			for after := 50 * time.Hour; after < 53*time.Hour; after += 10 * time.Minute {
 				p.At = at(after)
 				r := rotate(s, p, defaults)
-				if r.Changed != (r.Event != nil) {
-					t.Fatalf("changed %t, event %v", r.Changed, r.Event)
+				if r.Changed != (len(r.Events) > 0) {
+					t.Fatalf("changed %t, events %v", r.Changed, r.Events)
 				}
-				if r.Event != nil {
+				if len(r.Events) > 0 {
 					flagged = append(flagged, after)
 				}
 				s = r.Next
@@ -314,7 +318,7 @@ func TestRotateFlagsOnceAnHour(t *testing.T) {
 	s := advanced(t, defaults, time.Hour, 2*time.Hour)
 	s.FlaggedAt = at(50 * time.Hour)
 	r := rotate(s, show(0, 50*time.Hour+1), Rules{ReuseWindow: day, RefreshTTL: 90 * day, Policy: PolicyRevoke})
-	if !r.Revoke || !r.Changed || r.Event == nil {
+	if !r.Revoke || !r.Changed || len(r.Events) != 2 {
 		t.Errorf("after a flag: %+v", r)
 	}
 }

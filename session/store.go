@@ -21,9 +21,7 @@ type New struct {
 	Nonce     string
 	Network   string
 	UserAgent string
-	// Limit caps the account's live sessions, this one included: the longest
-	// unused of the same password or app password go first, then the longest
-	// unused of all, and the trail says so.
+	// Limit caps the account's live sessions, this one included: see MakeRoom.
 	Limit int
 	// Event is the sign-in, as the trail will have it.
 	Event account.Event
@@ -38,17 +36,18 @@ type New struct {
 // change nothing, may come from a cache that is never older than the last
 // committed write.
 type Store interface {
-	// Create inserts a session at generation 0. ErrUnknown: the account or the
+	// Create inserts a session at generation 0 and ends those that MakeRoom names, in the
+	// same transaction. ErrUnknown: the account or the
 	// app password is gone, or what was checked before (password, takedown) has
 	// changed: see New.Epoch. account.ErrCodeInvalid: New.Code was used up.
 	Create(ctx context.Context, n New) (*State, error)
-	// Seen returns the user agents that an account's sessions and sign-ins of a
-	// client network had, as far as they are remembered.
+	// Seen returns the user agents that an account's sessions, and the Arrivals on its
+	// trail, had in a client network, as far as they are remembered.
 	Seen(ctx context.Context, accountID int64, network string) ([]string, error)
 	// Load returns a session, ErrUnknown where it was ended or never was.
 	Load(ctx context.Context, id int64) (*State, error)
 	// Rotate applies decide to the session atomically: when it returns a changed
-	// Rotation, the session is at Next (or gone, for Revoke) and the event on
+	// Rotation, the session is at Next (or gone, for Revoke) and the events on
 	// the trail, durably, before Rotate returns; two concurrent calls see each
 	// other's result. decide is pure and may be called several times; its error
 	// is returned as it is and changes nothing. ErrUnknown as in Load.

@@ -11,7 +11,6 @@ import (
 
 	"nestbox/account"
 	"nestbox/dagcbor"
-	"nestbox/firehose/event"
 	"nestbox/mail"
 	"nestbox/repo/car"
 	"nestbox/store/sqlite/groupcommit"
@@ -184,11 +183,10 @@ func setPassword(tx *groupcommit.Tx, db *DB, id int64, hash string, keep int64, 
 	if err != nil {
 		return err
 	}
-	if err := dropCodes(tx.Conn, id, account.PurposeResetPassword, account.PurposeSignIn); err != nil {
+	if err := dropCodes(tx.Conn, id, account.CodesOfPassword()...); err != nil {
 		return err
 	}
-	e.Reason = fmt.Sprintf("%d sessions ended", len(ids))
-	return noteAndTell(tx, db, id, e, mails)
+	return noteAndTell(tx, db, id, e.Ending(len(ids)), mails)
 }
 
 // update runs a write on an account that exists, as it is now, and, once it is committed,
@@ -232,8 +230,8 @@ func (db Accounts) AddAppPassword(ctx context.Context, id int64, p account.AppPa
 		if err != nil {
 			return fmt.Errorf("count app passwords: %w", err)
 		}
-		if n >= account.MaxAppPasswords {
-			return account.ErrTooMany
+		if err := account.RoomForAppPassword(n); err != nil {
+			return err
 		}
 		_, err = change(tx.Conn, "INSERT INTO app_password (account_id, name, hash, privileged, created_at) VALUES (?, ?, ?, ?, ?)",
 			func(s *sqlite.Stmt) {
@@ -269,11 +267,10 @@ func (db Accounts) RevokeAppPassword(ctx context.Context, id int64, name string,
 		if n == 0 {
 			return nil
 		}
-		e.Reason = fmt.Sprintf("%q, %d sessions ended", name, len(ended))
 		if err := expireForeignTokens(tx, db.DB, id, e.At); err != nil {
 			return err
 		}
-		return insertEvent(tx.Conn, id, e)
+		return insertEvent(tx.Conn, id, e.Revoking(name, len(ended)))
 	})
 }
 
@@ -301,9 +298,9 @@ func (db Accounts) SetStatus(ctx context.Context, id int64, c account.StatusChan
 			if err != nil {
 				return err
 			}
-			e.Reason = fmt.Sprintf("%d sessions ended", len(ids))
+			e = e.Ending(len(ids))
 		}
-		if a.Hidden() && !next.Hidden() {
+		if account.Reappears(a, &next) {
 			if err := doubt(tx.Conn, id); err != nil {
 				return err
 			}
@@ -311,7 +308,11 @@ func (db Accounts) SetStatus(ctx context.Context, id int64, c account.StatusChan
 		if now, err = findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
 			return err
 		}
-		if err := logChange(tx, db.DB, a, now, e.At); err != nil {
+		head, err := accountHead(tx.Conn, id)
+		if err != nil {
+			return err
+		}
+		if err := insertLogs(tx, db.DB, account.StatusEvents(a, now, head, e.At), e.At); err != nil {
 			return err
 		}
 		return noteAndTell(tx, db.DB, id, e, mails)
@@ -322,49 +323,33 @@ func (db Accounts) SetStatus(ctx context.Context, id int64, c account.StatusChan
 	return now, nil
 }
 
-// logChange has the event log tell of a change of status that the network can
-// see. What an account that comes back has missed, whatever kept it away,
-// consumers find out by its identity and the state of its repository: it may
-// have been imported, or moved in, meanwhile.
-func logChange(tx *groupcommit.Tx, db *DB, was, now *account.Account, at time.Time) error {
-	if was.Status() == now.Status() {
-		return nil
-	}
-	if err := logStatus(tx, db, now, at); err != nil || now.Status() != account.Active {
-		return err
-	}
-	if err := logIdentity(tx, db, now, at); err != nil {
-		return err
-	}
-	return logSync(tx, db, now, at)
+// accountHead returns the latest commit of an account's repository, nil if it has none.
+func accountHead(c *sqlite.Conn, accountID int64) (head *account.Head, err error) {
+	err = query(c, "SELECT rev, commit_block FROM repo WHERE account_id = ? AND current = 1",
+		func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
+		func(r *sqlite.Stmt) error {
+			commit := columnBytes(r, 1)
+			head = &account.Head{Rev: syntax.TID(r.ColumnText(0)), Commit: car.Block{CID: dagcbor.CID(commit), Data: commit}}
+			return nil
+		})
+	return head, wrap(err, "look for repository")
 }
 
 func logStatus(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time) error {
-	return insertLog(tx, db, event.Account{DID: a.DID, Status: string(a.Status()), Time: at}.Event(), at)
+	return insertLog(tx, db, account.StatusEvent(a, at), at)
 }
 
 func logIdentity(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time) error {
-	return insertLog(tx, db, event.Identity{DID: a.DID, Handle: a.ShownHandle(), Time: at}.Event(), at)
+	return insertLog(tx, db, account.IdentityEvent(a, at), at)
 }
 
 // logSync says where an account's repository is, if it has one.
 func logSync(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time) error {
-	var rev syntax.TID
-	var commit car.Block
-	err := query(tx.Conn, "SELECT rev, commit_block FROM repo WHERE account_id = ? AND current = 1",
-		func(s *sqlite.Stmt) { s.BindInt64(1, a.ID) },
-		func(r *sqlite.Stmt) error {
-			rev, commit.Data = syntax.TID(r.ColumnText(0)), columnBytes(r, 1)
-			return nil
-		})
-	if err != nil {
-		return fmt.Errorf("look for repository: %w", err)
+	head, err := accountHead(tx.Conn, a.ID)
+	if err != nil || head == nil {
+		return err
 	}
-	if rev == "" {
-		return nil
-	}
-	commit.CID = dagcbor.CID(commit.Data)
-	return insertLog(tx, db, event.Sync{DID: a.DID, Rev: rev, Commit: commit, Time: at}.Event(), at)
+	return insertLog(tx, db, account.SyncEvent(a.DID, *head, at), at)
 }
 
 // Delete implements account.Store.

@@ -185,26 +185,22 @@ func (db Accounts) ConfirmEmail(ctx context.Context, p account.Proof, e account.
 // SetEmail implements account.Store.
 func (db Accounts) SetEmail(ctx context.Context, id int64, c account.EmailChange, e account.Event, mails ...mail.Message) error {
 	return db.update(ctx, id, func(tx *groupcommit.Tx, a *account.Account) error {
-		if c.Unconfirmed && !a.EmailConfirmedAt.IsZero() {
-			return account.ErrStatusConflict
+		next, endCodes, err := a.WithEmail(c)
+		if err != nil {
+			return err
 		}
 		if c.Proof != nil {
 			if err := useCode(tx.Conn, *c.Proof); err != nil {
 				return err
 			}
 		}
-		confirmed, factor := a.EmailConfirmedAt, a.EmailFactor
-		if c.Factor != nil {
-			factor = *c.Factor && !confirmed.IsZero()
-		}
-		if account.EmailKey(c.Email) != account.EmailKey(a.Email) {
-			confirmed, factor = time.Time{}, false
+		if endCodes {
 			if err := dropCodes(tx.Conn, id); err != nil {
 				return err
 			}
 		}
 		taken := false
-		err := query(tx.Conn, "SELECT 1 FROM account WHERE email_key = ? AND id <> ?",
+		err = query(tx.Conn, "SELECT 1 FROM account WHERE email_key = ? AND id <> ?",
 			func(s *sqlite.Stmt) { s.BindText(1, account.OlderEmailKey(c.Email)); s.BindInt64(2, id) },
 			func(*sqlite.Stmt) error { taken = true; return nil })
 		if err != nil {
@@ -215,10 +211,10 @@ func (db Accounts) SetEmail(ctx context.Context, id int64, c account.EmailChange
 		}
 		_, err = change(tx.Conn, "UPDATE account SET email = ?, email_key = ?, email_confirmed_at = ?, email_factor = ? WHERE id = ?",
 			func(s *sqlite.Stmt) {
-				s.BindText(1, c.Email)
-				s.BindText(2, account.EmailKey(c.Email))
-				bindTime(s, 3, confirmed)
-				s.BindBool(4, factor)
+				s.BindText(1, next.Email)
+				s.BindText(2, account.EmailKey(next.Email))
+				bindTime(s, 3, next.EmailConfirmedAt)
+				s.BindBool(4, next.EmailFactor)
 				s.BindInt64(5, id)
 			})
 		if isUnique(err) {

@@ -46,6 +46,16 @@ func insertEvent(c *sqlite.Conn, accountID int64, e account.Event) error {
 	return auditEvent(c, accountID, e)
 }
 
+// insertEvents is insertEvent of several events, in their order.
+func insertEvents(c *sqlite.Conn, accountID int64, events []account.Event) error {
+	for _, e := range events {
+		if err := insertEvent(c, accountID, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // AddEvent implements account.Store.
 func (db Accounts) AddEvent(ctx context.Context, id int64, e account.Event) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error { return insertEvent(tx.Conn, id, e) })

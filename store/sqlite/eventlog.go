@@ -35,6 +35,16 @@ func insertLog(tx *groupcommit.Tx, db *DB, ev event.Event, at time.Time) error {
 	return nil
 }
 
+// insertLogs is insertLog of several events, in their order.
+func insertLogs(tx *groupcommit.Tx, db *DB, events []event.Event, at time.Time) error {
+	for _, ev := range events {
+		if err := insertLog(tx, db, ev, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func appendLog(tx *groupcommit.Tx, ev event.Event, at time.Time) (firehose.Logged, error) {
 	logged := firehose.Logged{At: at, Event: ev}
 	err := query(tx.Conn, `INSERT INTO event (at, kind, did, split, total, body)
@@ -219,7 +229,7 @@ func (db EventLog) Unannounced(ctx context.Context, limit int) (a repo.Announcem
 	if err != nil || !ok {
 		return repo.Announcement{}, false, wrap(err, "see how far announcing is")
 	}
-	a.Accounts, err = Repos(db).heads(ctx, `SELECT a.id, a.did, r.cid, ifnull(r.rev, ''), `+accountStatus+`
+	a.Accounts, err = Repos(db).heads(ctx, `SELECT a.id, a.did, r.cid, ifnull(r.rev, ''), `+statusColumns+`
 		FROM account a LEFT JOIN repo r ON r.account_id = a.id AND r.current = 1
 		WHERE a.id > ? AND a.pending_operation IS NULL ORDER BY a.id LIMIT ?`,
 		func(s *sqlite.Stmt) { s.BindInt64(1, a.After); s.BindInt64(2, int64(limit)) })

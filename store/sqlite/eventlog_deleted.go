@@ -9,14 +9,14 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"zombiezen.com/go/sqlite"
 
-	"nestbox/firehose/event"
+	"nestbox/account"
 	"nestbox/store/sqlite/groupcommit"
 )
 
 // logDeleted has the event log tell that an account is gone. From then on what
 // the log holds of the account is not read any more; Forget removes it.
 func logDeleted(tx *groupcommit.Tx, db *DB, did syntax.DID, at time.Time) error {
-	logged, err := appendLog(tx, event.Account{DID: did, Status: event.StatusDeleted, Time: at}.Event(), at)
+	logged, err := appendLog(tx, account.DeletedEvent(did, at), at)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
+	"nestbox/account"
 	"nestbox/blob"
 	"nestbox/dagcbor"
 	"nestbox/firehose"
@@ -78,13 +79,13 @@ type Inspected struct {
 
 // Accounts returns up to limit accounts with an ID above after, by ID.
 func (i *Inspection) Accounts(after int64, limit int) (out []Inspected, err error) {
-	err = query(i.conn, `SELECT a.id, a.did, a.signing_key, a.signing_key_sealed, `+accountStatus+` = '', a.pending_operation IS NOT NULL
+	err = query(i.conn, `SELECT a.id, a.did, a.signing_key, a.signing_key_sealed, a.pending_operation IS NOT NULL, `+statusColumns+`
 		FROM account a WHERE a.id > ? ORDER BY a.id LIMIT ?`,
 		func(s *sqlite.Stmt) { s.BindInt64(1, after); s.BindInt64(2, int64(limit)) },
 		func(r *sqlite.Stmt) error {
 			out = append(out, Inspected{
 				ID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), SigningKey: r.ColumnText(2),
-				SealedKey: columnBytes(r, 3), Active: r.ColumnBool(4), Pending: r.ColumnBool(5),
+				SealedKey: columnBytes(r, 3), Active: columnStatus(r, 5) == account.Active, Pending: r.ColumnBool(4),
 			})
 			return nil
 		})

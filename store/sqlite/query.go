@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -83,6 +84,12 @@ func bindID(s *sqlite.Stmt, param int, id int64) {
 		return
 	}
 	s.BindInt64(param, id)
+}
+
+// bindList binds texts as the JSON array that json_each reads.
+func bindList[T ~string](s *sqlite.Stmt, param int, list []T) {
+	text, _ := json.Marshal(list) // an array of strings cannot fail
+	s.BindText(param, string(text))
 }
 
 func columnBytes(s *sqlite.Stmt, col int) []byte {

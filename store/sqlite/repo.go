@@ -11,6 +11,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"zombiezen.com/go/sqlite"
 
+	"nestbox/account"
 	"nestbox/dagcbor"
 	"nestbox/repo"
 	"nestbox/repo/mst"
@@ -47,18 +48,18 @@ type owner struct {
 // being registered is none.
 func loadOwner(c *sqlite.Conn, accountID int64) (o owner, err error) {
 	err = repo.ErrNoRepo
-	qerr := query(c, `SELECT `+accountStatus+` = '', r.id, r.cid, r.rev, r.records
+	qerr := query(c, `SELECT r.id, r.cid, r.rev, r.records, `+statusColumns+`
 		FROM account a LEFT JOIN repo r ON r.account_id = a.id AND r.current = 1
 		WHERE a.id = CAST(? AS INTEGER) AND a.pending_operation IS NULL`,
 		func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
 		func(r *sqlite.Stmt) error {
-			o.active, err = r.ColumnBool(0), nil
-			o.head.Number = r.ColumnInt64(1)
+			o.active, err = columnStatus(r, 4) == account.Active, nil
+			o.head.Number = r.ColumnInt64(0)
 			if o.head.Number == 0 {
 				return nil
 			}
-			o.head.Rev, o.head.Records = syntax.TID(r.ColumnText(3)), r.ColumnInt64(4)
-			o.head.CID, err = columnCID(r, 2)
+			o.head.Rev, o.head.Records = syntax.TID(r.ColumnText(2)), r.ColumnInt64(3)
+			o.head.CID, err = columnCID(r, 1)
 			return err
 		})
 	if qerr != nil {
@@ -375,26 +376,30 @@ func markBlobs(c *sqlite.Conn, accountID, number int64, blobs touched, at time.T
 
 // Heads implements repo.Store.
 func (db Repos) Heads(ctx context.Context, after int64, limit int) ([]repo.AccountHead, error) {
-	return db.heads(ctx, `SELECT a.id, a.did, r.cid, r.rev, `+accountStatus+` FROM repo r JOIN account a ON a.id = r.account_id
+	return db.heads(ctx, `SELECT a.id, a.did, r.cid, r.rev, `+statusColumns+` FROM repo r JOIN account a ON a.id = r.account_id
 		WHERE r.account_id > ? AND r.current = 1 ORDER BY r.account_id LIMIT ?`,
 		func(s *sqlite.Stmt) { s.BindInt64(1, after); s.BindInt64(2, max(0, int64(limit))) })
 }
 
 // Without implements repo.Store.
 func (db Repos) Without(ctx context.Context, after int64, limit int) ([]repo.AccountHead, error) {
-	return db.heads(ctx, `SELECT a.id, a.did, NULL, '', `+accountStatus+` FROM account a WHERE a.id > ? AND a.pending_operation IS NULL
+	return db.heads(ctx, `SELECT a.id, a.did, NULL, '', `+statusColumns+` FROM account a WHERE a.id > ? AND a.pending_operation IS NULL
 		AND NOT EXISTS (SELECT 1 FROM repo r WHERE r.account_id = a.id AND r.current = 1) ORDER BY a.id LIMIT ?`,
 		func(s *sqlite.Stmt) { s.BindInt64(1, after); s.BindInt64(2, max(0, int64(limit))) })
 }
 
-// accountStatus is the status of an account a, as account.Account.Status has it.
-const accountStatus = `CASE WHEN a.takendown_at IS NOT NULL THEN 'takendown' WHEN a.suspended_at IS NOT NULL THEN 'suspended'
-	WHEN a.deactivated_at IS NOT NULL THEN 'deactivated' ELSE '' END`
+// statusColumns are what the status of an account a follows from: see columnStatus.
+const statusColumns = `a.takendown_at, a.suspended_at, a.deactivated_at`
+
+// columnStatus reads statusColumns, the first of which is at col.
+func columnStatus(r *sqlite.Stmt, col int) account.Status {
+	return account.StatusOf(columnTime(r, col), columnTime(r, col+1), columnTime(r, col+2))
+}
 
 func (db Repos) heads(ctx context.Context, sql string, b bind) (out []repo.AccountHead, err error) {
 	err = db.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, sql, b, func(r *sqlite.Stmt) error {
-			h := repo.AccountHead{AccountID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), Rev: syntax.TID(r.ColumnText(3)), Status: r.ColumnText(4)}
+			h := repo.AccountHead{AccountID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), Rev: syntax.TID(r.ColumnText(3)), Status: string(columnStatus(r, 4))}
 			if !r.ColumnIsNull(2) {
 				if h.CID, err = columnCID(r, 2); err != nil {
 					return err

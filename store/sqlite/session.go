@@ -129,13 +129,11 @@ func (db Sessions) Create(ctx context.Context, n session.New) (*session.State, e
 func (db Sessions) Seen(ctx context.Context, accountID int64, network string) (agents []string, err error) {
 	err = db.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, `SELECT user_agent FROM session WHERE account_id = ?1 AND network = ?2
-			UNION SELECT user_agent FROM trail WHERE account_id = ?1 AND network = ?2 AND kind IN (?3, ?4, ?5)`,
+			UNION SELECT user_agent FROM trail WHERE account_id = ?1 AND network = ?2 AND kind IN (SELECT value FROM json_each(?3))`,
 			func(s *sqlite.Stmt) {
 				s.BindInt64(1, accountID)
 				s.BindText(2, network)
-				s.BindText(3, string(account.EventSignIn))
-				s.BindText(4, string(account.EventSignUp))
-				s.BindText(5, string(account.EventMovedIn))
+				bindList(s, 3, session.Arrivals())
 			},
 			func(r *sqlite.Stmt) error { agents = append(agents, r.ColumnText(0)); return nil })
 	})
@@ -201,33 +199,27 @@ func insertSession(tx *groupcommit.Tx, db *DB, n session.New) (*session.State, e
 	return st, nil
 }
 
-// makeRoom ends the longest unused sessions of the account where a new one
-// would be over the limit, those of the same app password before any other: an
-// app that signs in again and again does not sign out the owner's phone.
+// makeRoom ends the sessions that are over the account's limit with the new one.
 func makeRoom(tx *groupcommit.Tx, db *DB, n session.New) error {
-	count := 0
-	err := query(tx.Conn, "SELECT count(*) FROM session WHERE account_id = ?",
+	var held []session.Held
+	err := query(tx.Conn, "SELECT id, app_password_id, rotated_at FROM session WHERE account_id = ?",
 		func(s *sqlite.Stmt) { s.BindInt64(1, n.AccountID) },
-		func(r *sqlite.Stmt) error { count = r.ColumnInt(0); return nil })
-	if err != nil {
-		return fmt.Errorf("count sessions: %w", err)
-	}
-	over := count + 1 - n.Limit
-	if over <= 0 {
-		return nil
-	}
-	ended, err := deleteSessions(tx, db, `id IN (SELECT id FROM session WHERE account_id = ?1 ORDER BY app_password_id IS NOT ?3, rotated_at, id LIMIT ?2)`,
-		func(s *sqlite.Stmt) {
-			s.BindInt64(1, n.AccountID)
-			s.BindInt64(2, int64(over))
-			bindID(s, 3, n.AppPasswordID)
+		func(r *sqlite.Stmt) error {
+			held = append(held, session.Held{ID: r.ColumnInt64(0), AppPasswordID: r.ColumnInt64(1), RotatedAt: columnTime(r, 2)})
+			return nil
 		})
 	if err != nil {
-		return err
+		return fmt.Errorf("look for sessions: %w", err)
 	}
-	e := n.Event
-	e.Kind, e.By = account.EventSessionsCapped, account.ActorServer
-	e.Reason = fmt.Sprintf("%d sessions ended to keep within the limit of %d", len(ended), n.Limit)
+	end, e := session.MakeRoom(held, n)
+	for _, id := range end {
+		if _, err := deleteSessions(tx, db, "id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
+			return err
+		}
+	}
+	if len(end) == 0 {
+		return nil
+	}
 	return insertEvent(tx.Conn, n.AccountID, e)
 }
 
@@ -297,12 +289,7 @@ func (db Sessions) store(tx *groupcommit.Tx, was session.State, r session.Rotati
 		if err != nil || len(ids) == 0 {
 			return false, err
 		}
-		revoked := *r.Event
-		revoked.Kind, revoked.Reason = account.EventSessionRevoked, "refresh token reused"
-		if err := insertEvent(tx.Conn, was.AccountID, *r.Event); err != nil {
-			return true, err
-		}
-		return true, insertEvent(tx.Conn, was.AccountID, revoked)
+		return true, insertEvents(tx.Conn, was.AccountID, r.Events)
 	}
 	next := r.Next
 	n, err := change(tx.Conn, `UPDATE session SET head = ?, rotated_at = ?, marks = ?, floor = ?, expires = ?, network = ?, user_agent = ?, flagged_at = ?
@@ -326,10 +313,8 @@ func (db Sessions) store(tx *groupcommit.Tx, was session.State, r session.Rotati
 	if n == 0 {
 		return false, nil
 	}
-	if r.Event != nil {
-		if err := insertEvent(tx.Conn, was.AccountID, *r.Event); err != nil {
-			return false, err
-		}
+	if err := insertEvents(tx.Conn, was.AccountID, r.Events); err != nil {
+		return false, err
 	}
 	tx.AfterCommit(func() { db.sessions.Set(next.ID, &next) })
 	return true, nil

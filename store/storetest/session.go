@@ -135,7 +135,7 @@ func testSessionRotate(t *testing.T, s Stores) {
 		next := was
 		next.FlaggedAt = at(99)
 		e := event(account.EventSuspectedReuse)
-		return session.Rotation{Outcome: session.Stale, Next: next, Changed: true, Event: &e}, nil
+		return session.Rotation{Outcome: session.Stale, Next: next, Changed: true, Events: []account.Event{e}}, nil
 	}
 	if _, err := s.Sessions.Rotate(t.Context(), st.ID, flagged); err != nil {
 		t.Fatal(err)
@@ -269,8 +269,8 @@ func testSessionRevokeByRotate(t *testing.T, s Stores) {
 	a := newAccount(t, s, "alice")
 	st, other := signIn(t, s, a), signIn(t, s, a)
 	r, err := s.Sessions.Rotate(t.Context(), st.ID, func(was session.State) (session.Rotation, error) {
-		e := event(account.EventSuspectedReuse)
-		return session.Rotation{Outcome: session.Stale, Next: was, Changed: true, Revoke: true, Event: &e}, nil
+		events := []account.Event{event(account.EventSuspectedReuse), event(account.EventSessionRevoked)}
+		return session.Rotation{Outcome: session.Stale, Next: was, Changed: true, Revoke: true, Events: events}, nil
 	})
 	if err != nil || !r.Revoke {
 		t.Errorf("%+v, %v", r, err)

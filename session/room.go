@@ -1,0 +1,51 @@
+package session
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"nestbox/account"
+)
+
+// Held is a session as it counts against its account's limit.
+type Held struct {
+	ID            int64
+	AppPasswordID int64
+	RotatedAt     time.Time
+}
+
+// MakeRoom returns which of the sessions held by an account end so that n keeps within
+// its limit, and what the trail says of that; none end if there is room. The longest
+// unused go first, those of n's own app password before any other: an app that signs in
+// again and again does not sign out the owner's phone. It is pure; held may be in any
+// order, and is sorted.
+func MakeRoom(held []Held, n New) (end []int64, e account.Event) {
+	over := min(len(held)+1-n.Limit, len(held))
+	if over <= 0 {
+		return nil, account.Event{}
+	}
+	other := func(h Held) int {
+		if h.AppPasswordID == n.AppPasswordID {
+			return 0
+		}
+		return 1
+	}
+	slices.SortFunc(held, func(a, b Held) int {
+		return cmp.Or(cmp.Compare(other(a), other(b)), a.RotatedAt.Compare(b.RotatedAt), cmp.Compare(a.ID, b.ID))
+	})
+	for _, h := range held[:over] {
+		end = append(end, h.ID)
+	}
+	e = n.Event
+	e.Kind, e.By = account.EventSessionsCapped, account.ActorServer
+	e.Reason = fmt.Sprintf("%d sessions ended to keep within the limit of %d", over, n.Limit)
+	return end, e
+}
+
+// Arrivals are the kinds of events by which an account's trail remembers that a client
+// was signed in: see Store.Seen.
+func Arrivals() []account.EventKind {
+	return []account.EventKind{account.EventSignIn, account.EventSignUp, account.EventMovedIn}
+}

@@ -1,0 +1,55 @@
+package session
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"nestbox/account"
+)
+
+func TestMakeRoom(t *testing.T) {
+	at := func(n int64) time.Time { return time.UnixMilli(n) }
+	held := []Held{
+		{ID: 5, RotatedAt: at(50)},
+		{ID: 1, RotatedAt: at(30)},
+		{ID: 2, AppPasswordID: 9, RotatedAt: at(20)},
+		{ID: 4, AppPasswordID: 9, RotatedAt: at(40)},
+		{ID: 3, RotatedAt: at(30)},
+		{ID: 6, AppPasswordID: 8, RotatedAt: at(10)},
+	}
+	for _, c := range []struct {
+		name  string
+		app   int64
+		limit int
+		want  []int64
+	}{
+		{"room", 0, 7, nil},
+		{"one over, by password", 0, 6, []int64{1}},
+		{"ties go by number", 0, 5, []int64{1, 3}},
+		{"then those of app passwords", 0, 2, []int64{1, 3, 5, 6, 2}},
+		{"one over, by the app password", 9, 6, []int64{2}},
+		{"then any other", 9, 4, []int64{2, 4, 6}},
+		{"an app password without sessions", 7, 6, []int64{6}},
+		{"all", 0, 1, []int64{1, 3, 5, 6, 2, 4}},
+		{"no limit can be under one", 0, 0, []int64{1, 3, 5, 6, 2, 4}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := New{AppPasswordID: c.app, Limit: c.limit, Event: account.Event{At: at(60), Kind: account.EventSignIn, By: account.ActorOwner, Network: "192.0.2.1"}}
+			end, e := MakeRoom(slices.Clone(held), n)
+			if !slices.Equal(end, c.want) {
+				t.Errorf("ends %v, want %v", end, c.want)
+			}
+			switch {
+			case len(c.want) == 0 && e != account.Event{}:
+				t.Errorf("the trail says %+v", e)
+			case len(c.want) > 0 && (e.Kind != account.EventSessionsCapped || e.By != account.ActorServer || e.Network != "192.0.2.1" || e.Reason == ""):
+				t.Errorf("the trail says %+v", e)
+			}
+		})
+	}
+	_, e := MakeRoom(slices.Clone(held), New{Limit: 5})
+	if want := "2 sessions ended to keep within the limit of 5"; e.Reason != want {
+		t.Errorf("%q, want %q", e.Reason, want)
+	}
+}
