@@ -117,6 +117,9 @@ func (s *Service) check(ctx context.Context, did syntax.DID, in NewAccount) (Pen
 	if p.Handle, err = account.NormalizeHandle(in.Handle); err != nil {
 		return p, err
 	}
+	if did != "" && in.Owner != did && !account.IsServiceHandle(p.Handle, s.Domains) {
+		return p, errNotOwner // before anything is asked on behalf of a stranger
+	}
 	if err := s.checkHandle(ctx, did, p.Handle, in.ByAdmin); err != nil {
 		return p, err
 	}

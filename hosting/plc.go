@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	didplc "github.com/did-method-plc/go-didplc"
@@ -15,6 +16,7 @@ import (
 	"nestbox/auth"
 	"nestbox/identity"
 	"nestbox/plc"
+	"nestbox/ratelimit"
 	"nestbox/xrpc"
 )
 
@@ -142,6 +144,13 @@ func (s *Service) sign(ctx context.Context, did syntax.DID, c plc.Change) (*didp
 	return plc.Update(last, c, s.RotationKey)
 }
 
+// submissions limits the operations of one account that are sent to the directory,
+// which counts them too, and all of this server's together.
+var submissions = []ratelimit.Limit{
+	{Name: "plc-operations-5m", Points: 10, Window: 5 * time.Minute},
+	{Name: "plc-operations-1d", Points: 50, Window: 24 * time.Hour},
+}
+
 // SubmitPLCOperation is com.atproto.identity.submitPlcOperation: only for an
 // operation after which the account is at home here and this server can help it.
 func (s *Service) SubmitPLCOperation(ctx context.Context, caller auth.StandardCaller, in SubmitInput) (xrpc.None, error) {
@@ -157,6 +166,9 @@ func (s *Service) SubmitPLCOperation(ctx context.Context, caller auth.StandardCa
 		return xrpc.None{}, xrpc.InvalidRequest("%s is not of did:plc", a.DID)
 	}
 	if err := s.checkOperation(a, op.Regular); err != nil {
+		return xrpc.None{}, err
+	}
+	if err := xrpc.Admit(ctx, s.Limits, caller.DID.String(), 1, submissions...); err != nil {
 		return xrpc.None{}, err
 	}
 	// From here on a client that leaves must not leave things half done.

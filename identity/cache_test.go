@@ -9,7 +9,7 @@ import (
 // TestWork: each purpose has its room, each network a part of it, and what has ended
 // takes none.
 func TestWork(t *testing.T) {
-	w := newWork()
+	w := newWork(nil)
 	end := make(chan struct{})
 	defer w.close()
 	start := func(p purpose, network string) bool {
@@ -23,7 +23,7 @@ func TestWork(t *testing.T) {
 	for _, c := range []struct {
 		why            purpose
 		all, ofNetwork int
-	}{{forAnybody, 256, 16}, {forProof, 256, 64}, {forRenewal, 128, 128}} {
+	}{{forAnybody, 256, 16}, {forProof, 256, 64}, {forOwner, 256, 64}, {forRenewal, 128, 128}} {
 		for i := range c.all {
 			if network := fmt.Sprint(i / c.ofNetwork); !start(c.why, network) {
 				t.Fatalf("purpose %d, network %s: question %d was refused", c.why, network, i)

@@ -10,11 +10,14 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	didplc "github.com/did-method-plc/go-didplc"
 
 	"nestbox/plc"
+	"nestbox/ratelimit"
 )
 
 // maxAnswer bounds, in bytes, what is read from a PLC directory.
@@ -36,15 +39,37 @@ var (
 	ErrThrottled = fmt.Errorf("%w: too many requests", ErrUnreached)
 )
 
-// Directory is the PLC directory that the operator chose.
+// askTimeout bounds a question to the directory, which several callers may share.
+const askTimeout = 15 * time.Second
+
+// Directory is the PLC directory that the operator chose. It should be closed.
 type Directory struct {
 	URL    string
 	Client *http.Client
+	// Limits counts the requests that a client network causes; nil counts nothing.
+	Limits *ratelimit.Limiter
+
+	once  sync.Once
+	asked *flights[didplc.OpEnum]
 }
+
+// flights returns the questions for newest operations, whose room submissions share.
+func (d *Directory) flights() *flights[didplc.OpEnum] {
+	d.once.Do(func() { d.asked = newFlights(newWork(d.Limits), d.askLast) })
+	return d.asked
+}
+
+// Close ends the questions that are on their way and waits for them.
+func (d *Directory) Close() { d.flights().work.close() }
 
 // Submit sends a signed operation. ErrRefused and ErrUnreached are certain; on
 // any other error the directory may or may not have taken it.
 func (d *Directory) Submit(ctx context.Context, did syntax.DID, op *didplc.RegularOp) error {
+	leave, ok := d.flights().work.enter(forOwner, networkOf(ctx))
+	if !ok {
+		return fmt.Errorf("%w: %w", ErrUnreached, ErrBusy)
+	}
+	defer leave()
 	body, err := json.Marshal(op)
 	if err != nil {
 		return fmt.Errorf("encode operation: %w", err)
@@ -89,7 +114,8 @@ func clip(s string, n int) string {
 	return strings.ToValidUTF8(s, "?")
 }
 
-// Document returns the DID document, JSON, as the directory gives it.
+// Document returns the DID document, JSON, as the directory gives it. Its caller
+// bounds how often.
 func (d *Directory) Document(ctx context.Context, did syntax.DID) ([]byte, error) {
 	raw, err := d.get(ctx, "/"+did.String())
 	if err != nil {
@@ -104,10 +130,17 @@ func (d *Directory) Document(ctx context.Context, did syntax.DID) ([]byte, error
 	return raw, nil
 }
 
-// Last returns the newest operation of a DID. Of what it says nothing is checked: the
-// directory has taken it.
+// Last returns the newest operation of a DID, as of a time after the call: ErrBusy,
+// ErrNotRegistered. The content of the operation is not checked, since the directory
+// has accepted it.
 func (d *Directory) Last(ctx context.Context, did syntax.DID) (didplc.OpEnum, error) {
-	raw, err := d.get(ctx, "/"+did.String()+"/log/last")
+	return d.flights().ask(ctx, did.String(), forOwner, true)
+}
+
+func (d *Directory) askLast(ctx context.Context, did string) (didplc.OpEnum, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	raw, err := d.get(ctx, "/"+did+"/log/last")
 	if err != nil {
 		return didplc.OpEnum{}, err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/internal/safehttp"
+	"nestbox/ratelimit"
 )
 
 // Errors of Resolver, besides ErrNotRegistered, ErrDeactivated and ErrBusy. Any other error means that the
@@ -37,6 +38,9 @@ const (
 	// cachedDocuments and cachedHandles bound the memory of answers, in bytes.
 	cachedDocuments = 32 << 20
 	cachedHandles   = 8 << 20
+	// believed is how long an answer is not asked for again by a caller who may name
+	// any identity: a host that many name is not asked at their pace.
+	believed = 5 * time.Second
 )
 
 // documentTimes are those of the reference.
@@ -61,7 +65,9 @@ type ResolverOptions struct {
 	// Local returns the DID of a handle here. ours: only this server knows the
 	// handle, so that nobody else is asked.
 	Local func(ctx context.Context, h syntax.Handle) (did syntax.DID, ours bool, err error)
-	Now   func() time.Time
+	// Limits counts the questions that a client network causes; nil counts nothing.
+	Limits *ratelimit.Limiter
+	Now    func() time.Time
 }
 
 // TXTLookup is what a Resolver needs of a net.Resolver.
@@ -77,19 +83,26 @@ type Resolver struct {
 	work      *work
 	documents *cache[*Document]
 	handles   *cache[syntax.DID]
-	why       purpose // of what is not known yet
+	why       purpose       // of questions to the network
+	believed  time.Duration // how old an answer may be for Fresh
 }
 
-// forAnybody is the same resolver for questions of people who prove nothing.
-func (r *Resolver) forAnybody() *Resolver {
+// forAnybody returns the same resolver for questions of callers who prove nothing.
+func (r *Resolver) forAnybody() *Resolver { return r.forStrangers(forAnybody) }
+
+// ForTokens returns the same resolver for finding the issuers that service tokens
+// name. Its Fresh believes an answer that is a few seconds old.
+func (r *Resolver) ForTokens() *Resolver { return r.forStrangers(forProof) }
+
+func (r *Resolver) forStrangers(why purpose) *Resolver {
 	theirs := *r
-	theirs.why = forAnybody
+	theirs.why, theirs.believed = why, believed
 	return &theirs
 }
 
 // NewResolver returns a Resolver with nothing in its caches.
 func NewResolver(o ResolverOptions) *Resolver {
-	r := &Resolver{options: o, work: newWork(), why: forProof}
+	r := &Resolver{options: o, work: newWork(o.Limits), why: forOwner}
 	r.documents = newCache(cachedDocuments, func(d *Document) int {
 		if d == nil {
 			return 0
@@ -120,12 +133,13 @@ func (r *Resolver) DID(ctx context.Context, did syntax.DID) (*Document, error) {
 	return r.documents.get(ctx, did.String(), r.why)
 }
 
-// Fresh is DID that asks the network whatever is known, and remembers the answer.
+// Fresh is DID that asks the network even if the document is known, and remembers the
+// answer.
 func (r *Resolver) Fresh(ctx context.Context, did syntax.DID) (*Document, error) {
 	if err := supported(did); err != nil {
 		return nil, err
 	}
-	return r.documents.renew(ctx, did.String())
+	return r.documents.renew(ctx, did.String(), r.why, r.believed)
 }
 
 // Keep remembers a document that a directory has taken from this server: what was
@@ -143,9 +157,13 @@ func (r *Resolver) Handle(ctx context.Context, h syntax.Handle) (syntax.DID, err
 	return r.handle(ctx, h, func(ctx context.Context, key string) (syntax.DID, error) { return r.handles.get(ctx, key, r.why) })
 }
 
-// FreshHandle is Handle that asks the network whatever is known.
+// FreshHandle is Handle that asks the network even if the answer is known.
 func (r *Resolver) FreshHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
-	return r.handle(ctx, h, r.handles.renew)
+	return r.handle(ctx, h, r.renewHandle)
+}
+
+func (r *Resolver) renewHandle(ctx context.Context, key string) (syntax.DID, error) {
+	return r.handles.renew(ctx, key, r.why, r.believed)
 }
 
 // ProvenHandle is FreshHandle that takes nobody's word for a handle outside of this
@@ -161,7 +179,7 @@ func (r *Resolver) ProvenHandle(ctx context.Context, h syntax.Handle) (syntax.DI
 	case ours || !h.AllowedTLD() || h.IsInvalidHandle():
 		return "", ErrHandleNotFound
 	}
-	return r.handles.renew(ctx, h.String())
+	return r.renewHandle(ctx, h.String())
 }
 
 func (r *Resolver) handle(ctx context.Context, h syntax.Handle, ask func(context.Context, string) (syntax.DID, error)) (syntax.DID, error) {

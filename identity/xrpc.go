@@ -68,8 +68,8 @@ func (s *Service) ResolveIdentity(ctx context.Context, _ auth.Anyone, p Identifi
 	return s.identity(ctx, p.Identifier, false)
 }
 
-// RefreshIdentity is com.atproto.identity.refreshIdentity. It takes somebody who
-// is signed in: every call asks the network.
+// RefreshIdentity is com.atproto.identity.refreshIdentity. Its caller must be signed
+// in, since it asks the network, unless that answered a few seconds ago.
 func (s *Service) RefreshIdentity(ctx context.Context, _ auth.StandardCaller, in IdentifierParams) (InfoOutput, error) {
 	return s.identity(ctx, in.Identifier, true)
 }
@@ -100,7 +100,7 @@ func (s *Service) did(ctx context.Context, identifier string, fresh bool) (synta
 	}
 	find := s.Resolver.forAnybody().Handle
 	if fresh {
-		find = s.Resolver.FreshHandle
+		find = s.Resolver.forAnybody().FreshHandle
 	}
 	did, err := find(ctx, h)
 	if err != nil {

@@ -215,7 +215,7 @@ func (s *Server) build(ctx context.Context) error {
 	accounts := sqlite.Accounts{DB: s.db}
 	hasher := account.NewHasher(min(runtime.GOMAXPROCS(0), 4))
 	s.accounts = accounts
-	s.buildIdentity()
+	s.buildIdentity(limits)
 	if err := errors.Join(s.buildBlobs(limits), s.buildMail(box)); err != nil {
 		return err
 	}
@@ -260,7 +260,7 @@ func (s *Server) build(ctx context.Context) error {
 	}
 	s.verifier = &auth.Verifier{
 		Keyring: keyring, Audience: s.DID, Sessions: s.sessions, AdminPassword: password,
-		Issuers: issuers{s.resolver}, ModService: syntax.DID(c.ModServiceDID), Limits: limits, Now: now,
+		Issuers: issuers{s.resolver.ForTokens()}, ModService: syntax.DID(c.ModServiceDID), Limits: limits, Now: now,
 	}
 	s.xrpc = &xrpc.Server{
 		Methods: s.methods(), MaxBody: xrpc.DefaultMaxBody, TrustedProxies: c.TrustedProxies,
@@ -406,6 +406,9 @@ func (s *Server) Close() error {
 	}
 	if s.resolver != nil {
 		s.resolver.Close()
+	}
+	if s.directory != nil {
+		s.directory.Close()
 	}
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
