@@ -43,7 +43,7 @@ type rule struct {
 func arrows() map[string]rule {
 	// What is below every domain. internal/pdstest is not in it: it starts a
 	// whole server, so only tests and the benchmarks use it.
-	helpers := []string{"internal/durable", "internal/gate", "internal/pause", "internal/safehttp", "internal/seal"}
+	helpers := []string{"internal/durable", "internal/gate", "internal/pause", "internal/safehttp", "internal/seal", "internal/system"}
 	format := []string{"dagcbor", "repo/car", "repo/mst", "firehose/event"} // of repositories and their events
 	foundations := slices.Concat(helpers, []string{"xrpc", "auth", "ratelimit", "plc", "mail"})
 	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs"}
@@ -75,6 +75,8 @@ func arrows() map[string]rule {
 		"internal/pause":            {},                                                     // the same
 		"internal/seal":             {},                                                     // the same
 		"internal/safehttp":         {},                                                     // the same
+		"internal/system":           {},                                                     // the same
+		"internal/smalldisk":        {},                                                     // the same, for tests only
 		"config":                    {imports: with("mail"), anyInTests: true},              // is read by server and cmd alone; domains get values
 		"config/internal/manual":    {imports: []string{"config"}},                          // writes the README's table from Config's comments
 
@@ -138,7 +140,7 @@ var reserved = []struct {
 	{prefix: "github.com/bluesky-social/indigo/atproto/atdata", tests: true, why: "it accepts malformed foreign bytes; tests compare with it"},
 	{prefix: "github.com/bluesky-social/indigo/atproto/lexicon", tests: true, why: "records are validated by lexicon; tests compare with it"},
 	{prefix: "github.com/alecthomas/kong", below: []string{"cmd"}, why: "the command line is parsed at the edge"},
-	{prefix: "testing", below: []string{"store/storetest", "internal/pdstest", "e2e", "bench"}, tests: true, why: "test helpers do not belong into the binary"},
+	{prefix: "testing", below: []string{"store/storetest", "internal/pdstest", "internal/smalldisk", "e2e", "bench"}, tests: true, why: "test helpers do not belong into the binary"},
 }
 
 // impure are the packages of the standard library that reach outside of the

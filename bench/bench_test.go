@@ -1,10 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +15,15 @@ import (
 	"nestbox/store/sqlite"
 	"nestbox/xrpc"
 )
+
+// TestMain leaves this package's tests out where there is no /proc to measure with.
+func TestMain(m *testing.M) {
+	if runtime.GOOS != "linux" {
+		fmt.Println("the benchmarks measure on Linux only: not tested here")
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
 
 func TestTypical(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -77,6 +77,9 @@ func exit(err error) {
 
 func (b *bench) run() (err error) {
 	begun := time.Now()
+	if runtime.GOOS != "linux" {
+		return errors.New("the figures come from /proc: run the benchmarks on Linux")
+	}
 	chosen, err := b.chosen()
 	if err != nil {
 		return err

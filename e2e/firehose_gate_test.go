@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +22,15 @@ type gate struct {
 	open chan struct{} // closed while the gate is open
 }
 
+// otherLoopback returns a host on the loopback beside 127.0.0.1: macOS has no
+// other in 127.0.0.0/8, and Linux not always one in IPv6.
+func otherLoopback() string {
+	if runtime.GOOS == "darwin" {
+		return "[::1]"
+	}
+	return "127.0.0.2"
+}
+
 // newGate makes one that is shut; it goes with the test.
 func newGate(t *testing.T) *gate {
 	t.Helper()
@@ -29,7 +39,7 @@ func newGate(t *testing.T) *gate {
 		t.Fatal(err)
 	}
 	address := l.Addr().String()
-	g := &gate{address: address, backend: strings.Replace(address, "127.0.0.1", "127.0.0.2", 1), open: make(chan struct{})}
+	g := &gate{address: address, backend: strings.Replace(address, "127.0.0.1", otherLoopback(), 1), open: make(chan struct{})}
 	ctx, cancel := context.WithCancel(t.Context())
 	var passing sync.WaitGroup
 	passing.Go(func() {

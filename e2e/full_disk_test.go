@@ -9,31 +9,9 @@ import (
 	"sync"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"nestbox/internal/pdstest"
+	"nestbox/internal/smalldisk"
 )
-
-// smallDisk mounts a file system of a size, and returns how to give it another. It
-// needs the right to mount.
-func smallDisk(t *testing.T, size string) (dir string, resize func(size string)) {
-	t.Helper()
-	dir = t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
-		t.Skipf("a file system cannot be mounted here: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir, func(size string) {
-		t.Helper()
-		if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size="+size); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 // TestFullDisk fills the disk with records while a strict consumer follows. A
 // write is refused as something that is no fault of the client's, or it is there
@@ -44,7 +22,7 @@ func TestFullDisk(t *testing.T) {
 	for name, restart := range map[string]bool{"goes on": false, "starts again": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir, resize := smallDisk(t, "24m")
+			dir, resize := smalldisk.Mount(t, "24m")
 			d := newFullDisk(t, pdstest.Launch(t, dir, "PDS_LOG_LEVEL=warn"))
 			d.fill()
 			d.fillWhole(dir)

@@ -2,12 +2,9 @@ package e2e
 
 import (
 	"bufio"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,6 +12,7 @@ import (
 	"time"
 
 	"nestbox/internal/pdstest"
+	"nestbox/internal/system"
 )
 
 // maxBody is the contract's limit of a JSON body.
@@ -148,14 +146,14 @@ func TestInputIdle(t *testing.T) {
 	s := pdstest.Launch(t, "")
 	made := s.SignUp(t, "alice")
 	n := idleConnections(t)
-	before := resident(t, s.PID())
+	before := residentOf(t, s.PID())
 	first := wave(t, s, n)
 	made = subject{s.Client, s.Dir}.wantLive(t, made)
 	wantStatus(t, s.Do(t, pdstest.Request{NSID: "_health"}), http.StatusOK)
-	full := resident(t, s.PID())
+	full := residentOf(t, s.PID())
 	hangUp(first)
 	second := wave(t, s, n)
-	again := resident(t, s.PID())
+	again := residentOf(t, s.PID())
 	subject{s.Client, s.Dir}.wantLive(t, made)
 	hangUp(second)
 	t.Logf("%d connections: %d MiB before, %d with the first wave, %d with the second", n, before>>20, full>>20, again>>20)
@@ -228,17 +226,12 @@ func hangUp(conns []net.Conn) {
 	}
 }
 
-// resident is the memory of a process, in bytes.
-func resident(t *testing.T, pid int) int64 {
+// residentOf returns the memory of a process, in bytes.
+func residentOf(t *testing.T, pid int) int64 {
 	t.Helper()
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	n, err := system.Resident(pid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, after, _ := strings.Cut(string(raw), "VmRSS:")
-	kib, err := strconv.ParseInt(strings.Fields(after)[0], 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return kib << 10
+	return n
 }

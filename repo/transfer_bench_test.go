@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -105,6 +106,9 @@ func writeLarge(b *testing.B, p *person, n int) (path string) {
 // before, at most, in MiB.
 func memory(b *testing.B, do func()) float64 {
 	b.Helper()
+	if runtime.GOOS != "linux" {
+		b.Skip("the peak of a process's memory comes from /proc, which only Linux has")
+	}
 	debug.FreeOSMemory()
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
 		b.Log(err) // not everywhere allowed: the figure is the peak of the whole process then

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 
 	"nestbox/admin"
+	"nestbox/internal/system"
 )
 
 // controlName is the socket through which commands reach the server that runs
@@ -22,22 +23,12 @@ const controlName = "control.sock"
 // maxCommand bounds a command and its answer, in bytes.
 const maxCommand = 64 << 20
 
-// controlPath is a path to the socket short enough for any data directory: the
-// kernel allows 107 bytes, so it goes through the folder's descriptor.
-func controlPath(dir string) (path string, done func() error, err error) {
-	f, err := os.Open(dir) //nolint:gosec // the operator's own data directory
-	if err != nil {
-		return "", nil, fmt.Errorf("open data directory: %w", err)
-	}
-	return fmt.Sprintf("/proc/self/fd/%d/%s", f.Fd(), controlName), f.Close, nil
-}
-
 func listenControl(ctx context.Context, dir string) (net.Listener, error) {
 	// The data directory is locked: a socket that is there is a dead one's.
 	if err := os.Remove(filepath.Join(dir, controlName)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("remove old control socket: %w", err)
 	}
-	path, done, err := controlPath(dir)
+	path, done, err := system.SocketPath(dir, controlName)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +104,7 @@ func Command(ctx context.Context, dir, name string, args, result any) error {
 // controlClient speaks to the server of a data directory: ErrNotRunning where
 // there is no such directory. done is called when it is not needed any more.
 func controlClient(dir string) (client *http.Client, done func(), err error) {
-	path, closeDir, err := controlPath(dir)
+	path, closeDir, err := system.SocketPath(dir, controlName)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			return nil, nil, ErrNotRunning

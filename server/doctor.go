@@ -14,6 +14,7 @@ import (
 	"nestbox/admin"
 	"nestbox/config"
 	"nestbox/internal/safehttp"
+	"nestbox/internal/system"
 )
 
 const (
@@ -64,7 +65,7 @@ func (s *Server) lookAtFolder(context.Context) (string, error) {
 	if fi.Mode().Perm()&0o077 != 0 {
 		return "", fmt.Errorf("others on this machine may enter %s: chmod 700 %s", s.DataDir, s.DataDir)
 	}
-	free, err := freeSpace(s.DataDir)
+	free, err := system.FreeSpace(s.DataDir)
 	if err != nil {
 		return "", err
 	}

@@ -6,9 +6,8 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"nestbox/config"
+	"nestbox/internal/system"
 	"nestbox/repo"
 )
 
@@ -22,7 +21,7 @@ const tempName = config.TransfersFolder
 func (s *Server) openTransfers(ctx context.Context) error {
 	t := &s.repos.Transfers
 	t.TempDir, t.MaxImport, t.NoImports = filepath.Join(s.DataDir, tempName), s.opts.Config.MaxImportSize, !s.opts.Config.AcceptingImports
-	t.Free = func() (int64, error) { return freeSpace(t.TempDir) }
+	t.Free = func() (int64, error) { return system.FreeSpace(t.TempDir) }
 	if err := os.MkdirAll(t.TempDir, 0o700); err != nil {
 		return fmt.Errorf("make folder for temporary files: %w", err)
 	}
@@ -36,13 +35,4 @@ func (s *Server) openTransfers(ctx context.Context) error {
 		}
 	}
 	return s.repos.Store.Drop(ctx, 0)
-}
-
-// freeSpace is what is free for the server on the disk that dir lies on, in bytes.
-func freeSpace(dir string) (int64, error) {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil {
-		return 0, fmt.Errorf("look for free space in %s: %w", dir, err)
-	}
-	return int64(fs.Bavail) * int64(fs.Bsize), nil //nolint:gosec,unconvert // no disk has 2^63 bytes; the types differ between systems
 }

@@ -12,10 +12,9 @@ import (
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"nestbox/blob"
 	"nestbox/blob/disk"
+	"nestbox/internal/smalldisk"
 )
 
 func open(t *testing.T, dir, tmp string) *disk.Files {
@@ -202,24 +201,10 @@ func TestOpenRefused(t *testing.T) {
 	}
 }
 
-// tmpfs mounts a file system of a size. It needs the right to mount.
-func tmpfs(t *testing.T, size string) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
-		t.Skipf("a file system cannot be mounted here: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
 func TestOtherFileSystem(t *testing.T) {
 	t.Parallel()
-	dir, tmp := t.TempDir(), tmpfs(t, "1m")
+	dir := t.TempDir()
+	tmp, _ := smalldisk.Mount(t, "1m")
 	if _, err := disk.Open(dir, tmp); err == nil || !strings.Contains(err.Error(), "must be on the file system of the blobs") {
 		t.Errorf("%v", err)
 	}
@@ -230,7 +215,7 @@ func TestOtherFileSystem(t *testing.T) {
 // there is room again afterwards.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
-	dir := tmpfs(t, "1m")
+	dir, _ := smalldisk.Mount(t, "1m")
 	f := open(t, dir, "")
 	put(t, f, "ABCD", "small")
 	for range 3 {

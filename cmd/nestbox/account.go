@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"nestbox/admin"
+	"nestbox/internal/system"
 )
 
 type accountCmd struct {
@@ -76,7 +78,7 @@ func choosePassword(flag string, stdin bool) (string, error) {
 	if !stdin {
 		return flag, nil
 	}
-	p, err := readPassword()
+	p, err := system.ReadSecret(os.Stdin, os.Stderr, "Password: ")
 	if err == nil && p == "" {
 		err = errors.New("the password is empty")
 	}

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
-	"golang.org/x/sys/unix"
 
 	"nestbox/config"
 	"nestbox/server"
@@ -136,45 +135,4 @@ func (w where) reach(running func(context.Context, string) error, alone func(con
 		return err
 	}
 	return errors.Join(alone(ctx, s), s.Close())
-}
-
-// readPassword reads a password from standard input: typed without echo on a
-// terminal, else the first line.
-func readPassword() (string, error) {
-	fd := int(os.Stdin.Fd())
-	if old, err := unix.IoctlGetTermios(fd, unix.TCGETS); err == nil {
-		fmt.Fprint(os.Stderr, "Password: ")
-		silent := *old
-		silent.Lflag &^= unix.ECHO
-		if err := unix.IoctlSetTermios(fd, unix.TCSETS, &silent); err != nil {
-			return "", fmt.Errorf("switch off echo: %w", err)
-		}
-		defer func() {
-			_ = unix.IoctlSetTermios(fd, unix.TCSETS, old) // nothing to be done about a terminal that is gone
-			fmt.Fprintln(os.Stderr)
-		}()
-	}
-	return readLine(os.Stdin)
-}
-
-func readLine(r io.Reader) (string, error) {
-	var line []byte
-	one := make([]byte, 1)
-	for len(line) < 4096 {
-		n, err := r.Read(one)
-		if n == 1 && one[0] == '\n' {
-			break
-		}
-		line = append(line, one[:n]...)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return "", fmt.Errorf("read password: %w", err)
-		}
-	}
-	for len(line) > 0 && line[len(line)-1] == '\r' {
-		line = line[:len(line)-1]
-	}
-	return string(line), nil
 }
