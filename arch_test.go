@@ -45,20 +45,21 @@ func arrows() map[string]rule {
 	// whole server, so only tests and the benchmarks use it.
 	helpers := []string{"internal/durable", "internal/gate", "internal/pause", "internal/safehttp", "internal/seal", "internal/system"}
 	format := []string{"dagcbor", "repo/car", "repo/mst", "firehose/event"} // of repositories and their events
-	foundations := slices.Concat(helpers, []string{"xrpc", "auth", "ratelimit", "plc", "mail"})
+	foundations := slices.Concat(helpers, []string{"request", "xrpc", "auth", "ratelimit", "plc", "mail"})
 	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs"}
 	coordinating := []string{"session", "hosting", "proxy"}
 	domains := slices.Concat(leaves, coordinating)
 	below := func(more ...[]string) []string { return slices.Concat(foundations, slices.Concat(more...)) }
-	with := func(pkg string) []string { return slices.Concat(helpers, []string{pkg}) }
+	with := func(pkgs ...string) []string { return slices.Concat(helpers, pkgs) }
 
 	return map[string]rule{
 		// The root holds this test and nothing else.
 		".": {},
 
 		// Foundations know no domain, and neither do their tests.
-		"xrpc":                      {imports: with("ratelimit")},                           // no domain, and no kind of credential
-		"auth":                      {imports: append(with("xrpc"), "ratelimit")},           // xrpc and the protocol only; guesses of the admin's password are counted
+		"request":                   {imports: with("ratelimit")},                           // any HTTP request: no protocol, no credential
+		"xrpc":                      {imports: with("request")},                             // no domain, and no kind of credential
+		"auth":                      {imports: with("request", "xrpc", "ratelimit")},        // xrpc and the protocol only; guesses of the admin's password are counted
 		"ratelimit":                 {imports: helpers},                                     // counts keys; what a key means is its caller's business
 		"mail":                      {imports: helpers, anyInTests: true},                   // what is written to people, and how it leaves
 		"plc":                       {pure: true},                                           // operations are values: nothing to import, nothing to reach
@@ -206,6 +207,7 @@ func TestArchitectureReports(t *testing.T) {
 		{"admin/a.go", imports("nestbox/hosting"), ""},
 		{"xrpc/a.go", imports("nestbox/auth"), "xrpc may not import auth"},
 		{"xrpc/a_test.go", imports("nestbox/account"), "xrpc may not import account"},
+		{"request/a.go", imports("nestbox/xrpc"), "request may not import xrpc"},
 		{"auth/a.go", imports("nestbox/account"), "auth may not import account"},
 		{"auth/a.go", imports("nestbox/xrpc"), ""},
 		{"ratelimit/a.go", imports("nestbox/session"), "ratelimit may not import session"},

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"nestbox/xrpc"
+	"nestbox/request"
 )
 
 // EventKind says what happened; it is stored, so that its text never changes.
@@ -98,7 +98,7 @@ func Acting(ctx context.Context) string {
 // NewEvent is an event of now by actor, with what ctx's request says of its
 // client.
 func NewEvent(ctx context.Context, now time.Time, kind EventKind, by Actor) Event {
-	c := xrpc.ClientOf(ctx)
+	c := request.ClientOf(ctx)
 	e := Event{At: now, Kind: kind, By: by, Network: c.Network(), UserAgent: c.UserAgent}
 	if by == ActorAdmin {
 		e.Who = Acting(ctx)

@@ -5,7 +5,7 @@ import (
 
 	"nestbox/mail"
 	"nestbox/ratelimit"
-	"nestbox/xrpc"
+	"nestbox/request"
 )
 
 // Notices makes the mails that tell an owner what happened to the account. A nil
@@ -48,7 +48,7 @@ func (n *Notices) Of(a *Account, kind mail.NoticeKind, e Event, detail string) [
 	}
 	return []mail.Message{n.Templates.Notice(a.Email, mail.Notice{
 		Kind: kind, Handle: a.Handle.String(), At: e.At, ByOperator: e.By == ActorAdmin,
-		Network: e.Network, Client: xrpc.ClientName(e.UserAgent), Unproven: a.EmailConfirmedAt.IsZero(), Detail: detail,
+		Network: e.Network, Client: request.ClientName(e.UserAgent), Unproven: a.EmailConfirmedAt.IsZero(), Detail: detail,
 	})}
 }
 

@@ -9,6 +9,7 @@ import (
 	"nestbox/auth"
 	"nestbox/mail"
 	"nestbox/ratelimit"
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -115,7 +116,7 @@ func (s *Emails) RequestUpdate(ctx context.Context, caller auth.FullCaller, _ xr
 
 // request sends a code to whoever is signed in, where its purpose takes one.
 func (s *Emails) request(ctx context.Context, caller auth.Access, p Purpose) (sent bool, err error) {
-	if err := xrpc.Admit(ctx, s.Limits, caller.DID.String(), 1, CodeMails(string(p))...); err != nil {
+	if err := request.Admit(ctx, s.Limits, caller.DID.String(), 1, CodeMails(string(p))...); err != nil {
 		return false, err
 	}
 	a, err := s.Store.ByDID(ctx, caller.DID)
@@ -183,7 +184,7 @@ func (s *Emails) Update(ctx context.Context, caller auth.FullCaller, in UpdateEm
 		if c.Factor == nil || *c.Factor == a.EmailFactor {
 			return xrpc.None{}, nil // nothing changes
 		}
-	} else if err := xrpc.Admit(ctx, s.Limits, caller.DID.String(), 1, addressChanges...); err != nil {
+	} else if err := request.Admit(ctx, s.Limits, caller.DID.String(), 1, addressChanges...); err != nil {
 		return xrpc.None{}, err
 	}
 	return xrpc.None{}, s.update(ctx, a, c)
@@ -229,8 +230,8 @@ func (s *Emails) update(ctx context.Context, a *Account, c EmailChange) error {
 // and its time, are the same whether or not the address is anybody's. Beyond the
 // limits of one address no mail is sent, and the answer does not say so either.
 func (s *Emails) RequestPasswordReset(ctx context.Context, _ auth.Anyone, in RequestResetInput) (xrpc.None, error) {
-	client := xrpc.ClientOf(ctx)
-	if err := xrpc.Admit(ctx, s.Limits, client.Network(), 1, resetRequests...); err != nil {
+	client := request.ClientOf(ctx)
+	if err := request.Admit(ctx, s.Limits, client.Network(), 1, resetRequests...); err != nil {
 		return xrpc.None{}, err
 	}
 	email := CleanIdentifier(in.Email)
@@ -251,14 +252,14 @@ func (s *Emails) RequestPasswordReset(ctx context.Context, _ auth.Anyone, in Req
 
 // mayReset counts a mail with a code for a new password: for its address and the
 // client's network, and of what those leave, for its address.
-func (s *Emails) mayReset(client xrpc.Client, key string) bool {
+func (s *Emails) mayReset(client request.Client, key string) bool {
 	return client.Unlimited ||
 		s.Limits.Take(key+" "+client.Network(), CodeMails(string(PurposeResetPassword))...).Allowed && s.Limits.Take(key, resetMails).Allowed
 }
 
 // ResetPassword is com.atproto.server.resetPassword. It ends all sessions.
 func (s *Emails) ResetPassword(ctx context.Context, _ auth.Anyone, in ResetInput) (xrpc.None, error) {
-	if err := xrpc.Admit(ctx, s.Limits, xrpc.ClientOf(ctx).Network(), 1, resets...); err != nil {
+	if err := request.Admit(ctx, s.Limits, request.ClientOf(ctx).Network(), 1, resets...); err != nil {
 		return xrpc.None{}, err
 	}
 	switch err := CheckNewPassword(in.Password); {
@@ -273,7 +274,7 @@ func (s *Emails) ResetPassword(ctx context.Context, _ auth.Anyone, in ResetInput
 	if err != nil {
 		return xrpc.None{}, CodeError(err)
 	}
-	xrpc.SetAccount(ctx, a.DID.String())
+	request.SetAccount(ctx, a.DID.String())
 	hash, err := s.Hasher.Hash(ctx, in.Password)
 	if err != nil {
 		return xrpc.None{}, xrpc.Unavailable(fmt.Errorf("hash password: %w", err))

@@ -14,7 +14,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"nestbox/account"
-	"nestbox/xrpc"
+	"nestbox/request"
 )
 
 // operator is who acts on the command line.
@@ -22,7 +22,7 @@ const operator = "operator"
 
 // action is what is done now by whoever acts in ctx.
 func (s *Service) action(ctx context.Context, what string, did syntax.DID, subject, details string) Action {
-	client := xrpc.ClientOf(ctx)
+	client := request.ClientOf(ctx)
 	return Action{
 		At: s.Now().UTC(), Who: account.Acting(ctx), What: what, DID: did, Subject: subject, Details: details,
 		Network: client.Network(), UserAgent: client.UserAgent,

@@ -13,8 +13,8 @@ import (
 	"nestbox/account"
 	"nestbox/auth"
 	"nestbox/hosting"
+	"nestbox/request"
 	"nestbox/session"
-	"nestbox/xrpc"
 )
 
 // Command is one command of the command line: arguments and result are JSON.
@@ -361,7 +361,7 @@ func (s *Service) listSessions(ctx context.Context, a AccountArgs) ([]SessionLin
 	for _, st := range list {
 		lines = append(lines, SessionLine{
 			ID: st.ID, CreatedAt: datetime(st.CreatedAt), LastUsedAt: datetime(st.RotatedAt), ExpiresAt: datetime(st.Expires),
-			Client: xrpc.ClientName(st.UserAgent), UserAgent: st.UserAgent, Network: st.Network, AppPassword: st.AppPassword, Refreshes: st.Head,
+			Client: request.ClientName(st.UserAgent), UserAgent: st.UserAgent, Network: st.Network, AppPassword: st.AppPassword, Refreshes: st.Head,
 		})
 	}
 	return lines, nil

@@ -141,8 +141,8 @@ func mint(tb testing.TB, k *auth.Keyring) auth.Pair {
 	return p
 }
 
-// request is one with that Authorization header, absent where it is empty.
-func request(tb testing.TB, authorization string) *http.Request {
+// bearing returns a request with that Authorization header, or without one if it is empty.
+func bearing(tb testing.TB, authorization string) *http.Request {
 	tb.Helper()
 	r := httptest.NewRequestWithContext(tb.Context(), http.MethodPost, "/xrpc/a.b.c", http.NoBody)
 	if authorization != "" {

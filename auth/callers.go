@@ -12,6 +12,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/ratelimit"
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -156,7 +157,7 @@ func (v *Verifier) refreshToken(ctx context.Context, r *http.Request, allowExpir
 	if err != nil {
 		return Token{}, err
 	}
-	xrpc.SetAccount(ctx, t.DID.String())
+	request.SetAccount(ctx, t.DID.String())
 	return t, nil
 }
 
@@ -248,7 +249,7 @@ func (v *Verifier) present(ctx context.Context, r *http.Request, allowed ...Scop
 	if err != nil {
 		return Token{}, Standing{}, err
 	}
-	xrpc.SetAccount(ctx, t.DID.String())
+	request.SetAccount(ctx, t.DID.String())
 	st, err := v.Sessions.Standing(ctx, t)
 	if err != nil {
 		return Token{}, Standing{}, xrpc.Unavailable(err)
@@ -311,14 +312,14 @@ func (v *Verifier) basic(ctx context.Context, r *http.Request) error {
 	if err != nil {
 		return refused
 	}
-	client := xrpc.ClientOf(ctx)
+	client := request.ClientOf(ctx)
 	limits := v.Limits
 	if client.Unlimited {
 		limits = nil
 	}
 	counted := limits.Take(client.Network(), guesses)
 	if !counted.Allowed {
-		counted.SetHeaders(xrpc.Header(ctx))
+		counted.SetHeaders(request.Header(ctx))
 		return xrpc.TooManyRequests(counted.RetryAfter(limits.Now()))
 	}
 	user, password, _ := strings.Cut(string(raw), ":")
@@ -326,7 +327,7 @@ func (v *Verifier) basic(ctx context.Context, r *http.Request) error {
 	want, got := sha256.Sum256([]byte("admin\x00"+v.AdminPassword)), sha256.Sum256([]byte(user+"\x00"+password))
 	if v.AdminPassword == "" || subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
 		if limits != nil {
-			counted.SetHeaders(xrpc.Header(ctx))
+			counted.SetHeaders(request.Header(ctx))
 		}
 		return refused
 	}

@@ -14,6 +14,7 @@ import (
 
 	"nestbox/auth"
 	"nestbox/ratelimit"
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -71,13 +72,13 @@ func TestAuthorization(t *testing.T) {
 	} {
 		want := map[string]fault{"refresh": c.refresh, "ending": c.refresh, "access": c.access, "admin": notAdmin, "signup": c.signup, "viewer": viewer(c.header, c.access)}
 		for name, family := range families {
-			err := family.prove(request(t, strings.Replace(c.header, token, family.token, 1)))
+			err := family.prove(bearing(t, strings.Replace(c.header, token, family.token, 1)))
 			if got := faultOf(t, err); got != want[name] {
 				t.Errorf("%q on %s: got %v, want %v", c.header, name, got, want[name])
 			}
 		}
 	}
-	if _, err := v.Anyone(t.Context(), request(t, "Bearer Bearer Bearer")); err != nil {
+	if _, err := v.Anyone(t.Context(), bearing(t, "Bearer Bearer Bearer")); err != nil {
 		t.Errorf("Anyone: %v", err)
 	}
 }
@@ -91,7 +92,7 @@ func TestUnsupportedIsPrintable(t *testing.T) {
 		"F\x1b[31m\xff\u202e":    "F?[31m??",
 		strings.Repeat("x", 100): strings.Repeat("x", 32),
 	} {
-		_, err := v.Refresh(t.Context(), request(t, scheme+" x"))
+		_, err := v.Refresh(t.Context(), bearing(t, scheme+" x"))
 		want := fault{400, "InvalidToken", "Unsupported authorization type: " + shown}
 		if got := faultOf(t, err); got != want {
 			t.Errorf("%q: got %v, want %v", scheme, got, want)
@@ -105,14 +106,14 @@ func TestAdminGuesses(t *testing.T) {
 	now := noon()
 	v := verifier(t)
 	v.Limits = ratelimit.New(1000, func() time.Time { return now })
-	try := func(c xrpc.Client, password string) (fault, http.Header) {
+	try := func(c request.Client, password string) (fault, http.Header) {
 		t.Helper()
-		ctx := xrpc.WithClient(t.Context(), c)
-		_, err := v.Viewer(ctx, request(t, "Basic "+base64.StdEncoding.EncodeToString([]byte("admin:"+password))))
-		return faultOf(t, err), xrpc.Header(ctx)
+		ctx := request.WithClient(t.Context(), c)
+		_, err := v.Viewer(ctx, bearing(t, "Basic "+base64.StdEncoding.EncodeToString([]byte("admin:"+password))))
+		return faultOf(t, err), request.Header(ctx)
 	}
-	here, there := xrpc.Client{Addr: netip.MustParseAddr("192.0.2.1")}, xrpc.Client{Addr: netip.MustParseAddr("192.0.2.2")}
-	exempt := xrpc.Client{Addr: here.Addr, Unlimited: true}
+	here, there := request.Client{Addr: netip.MustParseAddr("192.0.2.1")}, request.Client{Addr: netip.MustParseAddr("192.0.2.2")}
+	exempt := request.Client{Addr: here.Addr, Unlimited: true}
 	tooMany := fault{429, "RateLimitExceeded", "Rate Limit Exceeded"}
 	for i := range 20 {
 		if got, h := try(here, "wrong"); got != notAdmin || h.Get("RateLimit-Remaining") != strconv.Itoa(19-i) {
@@ -132,7 +133,7 @@ func TestAdminGuesses(t *testing.T) {
 			t.Errorf("a guess too many: %v %v", got, h)
 		}
 	}
-	for _, c := range []xrpc.Client{there, exempt} {
+	for _, c := range []request.Client{there, exempt} {
 		if got, _ := try(c, password); got != (fault{}) {
 			t.Errorf("%+v: %v", c, got)
 		}
@@ -167,8 +168,8 @@ func TestAdmin(t *testing.T) {
 		{"no base64", "Basic admin:admin", notAdmin},
 		{"no padding", "Basic YWRtaW46YWRtaW4", notAdmin},
 	} {
-		_, adminErr := v.Admin(t.Context(), request(t, c.header))
-		_, moderatorErr := v.Moderator(t.Context(), request(t, c.header))
+		_, adminErr := v.Admin(t.Context(), bearing(t, c.header))
+		_, moderatorErr := v.Moderator(t.Context(), bearing(t, c.header))
 		if got := faultOf(t, adminErr); got != c.want {
 			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
 		}
@@ -180,13 +181,13 @@ func TestAdmin(t *testing.T) {
 	// Without a password nobody is the admin, not even with the empty one.
 	v.AdminPassword = ""
 	for _, credentials := range []string{"admin:", "admin", "admin:" + password, ":"} {
-		if _, err := v.Admin(t.Context(), request(t, plain(credentials))); faultOf(t, err) != notAdmin {
+		if _, err := v.Admin(t.Context(), bearing(t, plain(credentials))); faultOf(t, err) != notAdmin {
 			t.Errorf("no password configured, %q: %v", credentials, err)
 		}
 	}
 	// A password need not be UTF-8: it is bytes.
 	v.AdminPassword = "p\xe4ss"
-	if _, err := v.Admin(t.Context(), request(t, plain("admin:p\xe4ss"))); err != nil {
+	if _, err := v.Admin(t.Context(), bearing(t, plain("admin:p\xe4ss"))); err != nil {
 		t.Errorf("password in Latin-1: %v", err)
 	}
 }
@@ -223,7 +224,7 @@ func TestViewer(t *testing.T) {
 		{name: "store fails", header: token(nil), storeErr: errors.New("disk on fire"), refused: unavailable},
 	} {
 		v.Sessions = standing(func(auth.Token) (auth.Standing, error) { return c.standing, c.storeErr })
-		got, err := v.Viewer(t.Context(), request(t, c.header))
+		got, err := v.Viewer(t.Context(), bearing(t, c.header))
 		if f := faultOf(t, err); f != c.refused || got != c.want {
 			t.Errorf("%s: got %+v, %v; want %+v, %v", c.name, got, f, c.want, c.refused)
 		}
@@ -251,7 +252,7 @@ func TestViewer(t *testing.T) {
 func TestCauseIsNoAnswer(t *testing.T) {
 	v := verifier(t)
 	token := forge(t, "another secret", refreshHeader(), refreshClaims())
-	_, err := v.Refresh(t.Context(), request(t, "Bearer "+token))
+	_, err := v.Refresh(t.Context(), bearing(t, "Bearer "+token))
 	if err == nil || strings.Contains(err.Error(), token[:20]) {
 		t.Errorf("the error shows the token, or there is none: %v", err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -136,7 +137,7 @@ func (v *Verifier) service(ctx context.Context, r *http.Request, from ...string)
 	if c.audience != v.Audience {
 		return ServiceToken{}, errBadJWT("BadJwtAudience", "jwt audience does not match service did")
 	}
-	xrpc.SetAccount(ctx, did.String())
+	request.SetAccount(ctx, did.String())
 	return ServiceToken{Issuer: did, Service: fragment, Method: method}, nil
 }
 

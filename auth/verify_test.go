@@ -166,7 +166,7 @@ func TestRefresh(t *testing.T) {
 		row{"no jti and bad scope", forge(t, secret, refreshHeader(), refreshClaims().with(object{"jti": nil, "scope": "x"})), badScope},
 	)
 	for _, c := range rows {
-		caller, err := v.Refresh(t.Context(), request(t, "Bearer "+c.token))
+		caller, err := v.Refresh(t.Context(), bearing(t, "Bearer "+c.token))
 		if got := faultOf(t, err); got != c.refused {
 			t.Errorf("%s: got %v, want %v", c.name, got, c.refused)
 		}
@@ -174,7 +174,7 @@ func TestRefresh(t *testing.T) {
 			t.Errorf("%s: caller %+v", c.name, caller)
 		}
 	}
-	caller, err := v.Refresh(t.Context(), request(t, "Bearer "+pair.Refresh))
+	caller, err := v.Refresh(t.Context(), bearing(t, "Bearer "+pair.Refresh))
 	want := auth.Token{
 		Scope: auth.ScopeRefresh, DID: alice, SID: "s1", JTI: "s1.0",
 		IssuedAt: noon().Local(), Expires: noon().Add(90 * 24 * time.Hour).Local(),
@@ -189,7 +189,7 @@ func TestRefresh(t *testing.T) {
 func TestEnding(t *testing.T) {
 	v := verifier(t)
 	for _, c := range both(t, refreshHeader(), refreshClaims()) {
-		_, err := v.Ending(t.Context(), request(t, "Bearer "+c.token))
+		_, err := v.Ending(t.Context(), bearing(t, "Bearer "+c.token))
 		if got := faultOf(t, err); got != c.refused {
 			t.Errorf("%s: got %v, want %v", c.name, got, c.refused)
 		}
@@ -204,7 +204,7 @@ func TestEnding(t *testing.T) {
 		"expired, future nbf":    {claims.with(object{"nbf": noon().Unix() + 1}), unverified},
 		"expired, without a jti": {claims.with(object{"jti": nil}), noTokenID},
 	} {
-		caller, err := v.Ending(t.Context(), request(t, "Bearer "+forge(t, secret, refreshHeader(), c.claims)))
+		caller, err := v.Ending(t.Context(), bearing(t, "Bearer "+forge(t, secret, refreshHeader(), c.claims)))
 		if got := faultOf(t, err); got != c.want {
 			t.Errorf("%s: got %v, want %v", name, got, c.want)
 		}
@@ -212,7 +212,7 @@ func TestEnding(t *testing.T) {
 			t.Errorf("%s: caller %+v", name, caller)
 		}
 	}
-	_, err := v.Ending(t.Context(), request(t, "Bearer "+forge(t, secret, accessHeader(), accessClaims())))
+	_, err := v.Ending(t.Context(), bearing(t, "Bearer "+forge(t, secret, accessHeader(), accessClaims())))
 	if got := faultOf(t, err); got != unverified {
 		t.Errorf("an access token ends a session: %v", got)
 	}
@@ -228,7 +228,7 @@ func TestAccess(t *testing.T) {
 		row{"refresh scope", forge(t, secret, accessHeader(), accessClaims().with(object{"scope": "com.atproto.refresh"})), badScope},
 	)
 	for _, c := range rows {
-		caller, err := v.Standard(t.Context(), request(t, "Bearer "+c.token))
+		caller, err := v.Standard(t.Context(), bearing(t, "Bearer "+c.token))
 		if got := faultOf(t, err); got != c.refused {
 			t.Errorf("%s: got %v, want %v", c.name, got, c.refused)
 		}
@@ -267,7 +267,7 @@ func TestScopes(t *testing.T) {
 	} {
 		token := forge(t, secret, accessHeader(), accessClaims().with(object{"scope": c.scope}))
 		for name, route := range routes {
-			got, err := route(request(t, "Bearer "+token))
+			got, err := route(bearing(t, "Bearer "+token))
 			if strings.Contains(c.opens, name) {
 				if want := (auth.Access{DID: alice, Scope: c.scope, SID: "s1"}); err != nil || got != want {
 					t.Errorf("%s on %s: %+v, %v", c.scope, name, got, err)
@@ -308,7 +308,7 @@ func TestStanding(t *testing.T) {
 			return c.standing, c.err
 		})
 		token := forge(t, secret, accessHeader(), accessClaims().with(c.changes))
-		_, err := v.FullOrTakendown(t.Context(), request(t, "Bearer "+token))
+		_, err := v.FullOrTakendown(t.Context(), bearing(t, "Bearer "+token))
 		if got := faultOf(t, err); got != c.want {
 			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
 		}

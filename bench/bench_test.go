@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"nestbox/internal/pdstest"
+	"nestbox/request"
 	"nestbox/store/sqlite"
 	"nestbox/xrpc"
 )
@@ -156,7 +157,7 @@ func TestFloor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	web := httptest.NewServer(&xrpc.Server{Methods: methods, MaxBody: xrpc.DefaultMaxBody, Log: slog.New(slog.DiscardHandler), Now: time.Now})
+	web := httptest.NewServer((&request.Front{Log: slog.New(slog.DiscardHandler), Now: time.Now}).Handler(&xrpc.Server{Methods: methods, MaxBody: xrpc.DefaultMaxBody}))
 	t.Cleanup(web.Close)
 	s := &server{name: "floor", host: web.Listener.Addr().String(), pid: os.Getpid()}
 	users, err := signUp(s, 2)

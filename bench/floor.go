@@ -26,6 +26,7 @@ import (
 	"nestbox/account"
 	"nestbox/auth"
 	"nestbox/plc"
+	"nestbox/request"
 	"nestbox/session"
 	"nestbox/xrpc"
 )
@@ -180,9 +181,8 @@ func serveFloor(dir string, ready io.Writer) error {
 		debug.SetGCPercent(300) // as cmd/nestbox
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/xrpc/", &xrpc.Server{
-		Methods: methods, MaxBody: xrpc.DefaultMaxBody, Log: slog.New(slog.DiscardHandler), Now: time.Now,
-	})
+	front := &request.Front{Log: slog.New(slog.DiscardHandler), Now: time.Now}
+	mux.Handle("/xrpc/", front.Handler(&xrpc.Server{Methods: methods, MaxBody: xrpc.DefaultMaxBody}))
 	// As long as the answer of a refresh, and nothing else: net/http's own part.
 	body := []byte(strings.Repeat("x", 1500))
 	mux.HandleFunc("GET /xrpc/_bare", func(w http.ResponseWriter, _ *http.Request) {

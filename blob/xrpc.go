@@ -13,6 +13,7 @@ import (
 	"nestbox/auth"
 	"nestbox/dagcbor"
 	"nestbox/ratelimit"
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -31,7 +32,7 @@ var scans = ratelimit.Limit{Name: "blob scans", Points: 10_000, Window: 5 * time
 func (s *Service) payer(ctx context.Context, keys ...string) Pay {
 	return func() error {
 		for _, key := range keys {
-			if err := xrpc.Charge(ctx, s.Limits, key, 1, scans); err != nil {
+			if err := request.Charge(ctx, s.Limits, key, 1, scans); err != nil {
 				return err
 			}
 		}
@@ -72,7 +73,7 @@ func (s *Service) UploadBlob(ctx context.Context, caller auth.UploadCaller, in x
 	case auth.StatusDeactivated:
 		limit = uploadsInactive
 	}
-	if err := xrpc.Admit(ctx, s.Limits, caller.DID.String(), 1, limit); err != nil {
+	if err := request.Admit(ctx, s.Limits, caller.DID.String(), 1, limit); err != nil {
 		return UploadOutput{}, err
 	}
 	declared, ok := mediaType(in.ContentType)
@@ -193,7 +194,7 @@ func (s *Service) ListBlobs(ctx context.Context, viewer auth.Viewer, p ListParam
 	if err != nil {
 		return ListOutput{}, err
 	}
-	ids, err := s.Store.List(ctx, a.ID, since, p.Cursor, limit, s.payer(ctx, xrpc.ClientOf(ctx).Network()))
+	ids, err := s.Store.List(ctx, a.ID, since, p.Cursor, limit, s.payer(ctx, request.ClientOf(ctx).Network()))
 	if err != nil {
 		return ListOutput{}, wireError(err)
 	}
@@ -234,7 +235,7 @@ func (s *Service) ListMissingBlobs(ctx context.Context, caller auth.StandardCall
 	if err != nil {
 		return MissingOutput{}, wireError(err)
 	}
-	missing, err := s.Store.Missing(ctx, a.ID, p.Cursor, limit, s.payer(ctx, caller.DID.String(), xrpc.ClientOf(ctx).Network()))
+	missing, err := s.Store.Missing(ctx, a.ID, p.Cursor, limit, s.payer(ctx, caller.DID.String(), request.ClientOf(ctx).Network()))
 	if err != nil {
 		return MissingOutput{}, wireError(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"nestbox/blob"
 	"nestbox/internal/pdstest"
 	"nestbox/ratelimit"
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -261,8 +262,9 @@ func TestSuspended(t *testing.T) {
 
 func wantError(t *testing.T, err error, status int, name string) {
 	t.Helper()
-	wire, ok := errors.AsType[*xrpc.Error](err)
-	if !ok || wire.Status != status || wire.Name != name {
+	if err == nil {
+		t.Errorf("no error, want %d %s", status, name)
+	} else if wire := xrpc.AsError(t.Context(), err); wire.Status != status || wire.Name != name {
 		t.Errorf("%v, want %d %s", err, status, name)
 	}
 }
@@ -274,8 +276,8 @@ func TestUploadsAreLimited(t *testing.T) {
 	w := newWorld(t)
 	w.Accounts = accounts{account: w.account}
 	w.Limits = ratelimit.New(1000, w.clock)
-	client := xrpc.Client{Addr: netip.MustParseAddr("192.0.2.1")}
-	ctx := xrpc.WithClient(t.Context(), client)
+	client := request.Client{Addr: netip.MustParseAddr("192.0.2.1")}
+	ctx := request.WithClient(t.Context(), client)
 	caller := auth.UploadCaller{DID: w.account.DID}
 	upload := func(ctx context.Context) error {
 		_, err := w.UploadBlob(ctx, caller, xrpc.Upload{ContentType: "", Reader: strings.NewReader("x")})
@@ -284,12 +286,12 @@ func TestUploadsAreLimited(t *testing.T) {
 	for range 1000 {
 		wantError(t, upload(ctx), http.StatusBadRequest, "InvalidRequest")
 	}
-	if got := xrpc.Header(ctx).Get("RateLimit-Policy"); got != "1000;w=86400" {
+	if got := request.Header(ctx).Get("RateLimit-Policy"); got != "1000;w=86400" {
 		t.Errorf("policy %s", got)
 	}
 	wantError(t, upload(ctx), http.StatusTooManyRequests, "RateLimitExceeded")
 	client.Unlimited = true
-	wantError(t, upload(xrpc.WithClient(t.Context(), client)), http.StatusBadRequest, "InvalidRequest")
+	wantError(t, upload(request.WithClient(t.Context(), client)), http.StatusBadRequest, "InvalidRequest")
 	w.pass(24 * time.Hour)
 	wantError(t, upload(ctx), http.StatusBadRequest, "InvalidRequest")
 
@@ -336,7 +338,7 @@ func TestReferencesAreLimited(t *testing.T) {
 	w.Limits = ratelimit.New(1000, w.clock)
 	w.Store = looking{w.Store, 4000}
 	from := func(addr string) context.Context {
-		return xrpc.WithClient(t.Context(), xrpc.Client{Addr: netip.MustParseAddr(addr)})
+		return request.WithClient(t.Context(), request.Client{Addr: netip.MustParseAddr(addr)})
 	}
 	list := func(ctx context.Context) error {
 		_, err := w.ListBlobs(ctx, auth.Viewer{}, blob.ListParams{DID: w.account.DID.String(), Since: "3aaaaaaaaaa22"})
@@ -356,8 +358,8 @@ func TestReferencesAreLimited(t *testing.T) {
 	}
 	for range 2 {
 		ctx := from("192.0.2.1")
-		if err := list(ctx); err != nil || len(xrpc.Header(ctx)) > 0 {
-			t.Fatalf("%v, told %v", err, xrpc.Header(ctx))
+		if err := list(ctx); err != nil || len(request.Header(ctx)) > 0 {
+			t.Fatalf("%v, told %v", err, request.Header(ctx))
 		}
 	}
 	refused("a third of a network", from("192.0.2.1"), list)
@@ -368,12 +370,12 @@ func TestReferencesAreLimited(t *testing.T) {
 	w.pass(5 * time.Minute)
 	for i := range 2 {
 		ctx := from(fmt.Sprintf("192.0.2.%d", 10+i))
-		if err := missing(ctx); err != nil || len(xrpc.Header(ctx)) > 0 {
-			t.Fatalf("%v, told %v", err, xrpc.Header(ctx))
+		if err := missing(ctx); err != nil || len(request.Header(ctx)) > 0 {
+			t.Fatalf("%v, told %v", err, request.Header(ctx))
 		}
 	}
 	refused("a third of an account", from("192.0.2.20"), missing)
-	if err := missing(xrpc.WithClient(t.Context(), xrpc.Client{Unlimited: true})); err != nil {
+	if err := missing(request.WithClient(t.Context(), request.Client{Unlimited: true})); err != nil {
 		t.Errorf("exempt: %v", err)
 	}
 }

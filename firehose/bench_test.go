@@ -16,6 +16,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"nestbox/auth"
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -77,10 +78,10 @@ func BenchmarkSubscribers(b *testing.B) {
 	s := DefaultSettings()
 	s.PerNetwork = subscribers
 	h, log := newIdleHub(b, s)
-	server := httptest.NewServer(&xrpc.Server{
+	front := &request.Front{Log: h.opts.Logger, Now: time.Now}
+	server := httptest.NewServer(front.Handler(&xrpc.Server{
 		Methods: map[string]xrpc.Method{"com.atproto.sync.subscribeRepos": xrpc.Stream((&auth.Verifier{}).Anyone, h.Subscribe)},
-		Log:     h.opts.Logger, Now: time.Now,
-	})
+	}))
 	defer server.Close()
 	defer h.Close()
 	cmd := exec.CommandContext(b.Context(), os.Args[0], "-test.run", "^TestFollow$")

@@ -16,6 +16,7 @@ import (
 
 	"nestbox/auth"
 	"nestbox/firehose/event"
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -50,7 +51,7 @@ type Params struct {
 
 // member is a subscriber. What comes after conn is set once it is connected.
 type member struct {
-	client  xrpc.Client
+	client  request.Client
 	network string // empty: exempt from the limit per network
 	since   time.Time
 	start   int64 // the newest event when it came
@@ -71,7 +72,7 @@ func (h *Hub) Subscribe(ctx context.Context, _ auth.Anyone, p Params, w http.Res
 	}
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	m := &member{client: xrpc.ClientOf(ctx), since: h.opts.Now().UTC(), end: end}
+	m := &member{client: request.ClientOf(ctx), since: h.opts.Now().UTC(), end: end}
 	if err := h.enter(m); err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ import (
 	"nestbox/auth"
 	"nestbox/dagcbor"
 	"nestbox/firehose"
+	"nestbox/request"
 	"nestbox/store/sqlite"
 	"nestbox/store/storetest"
 	"nestbox/xrpc"
@@ -76,12 +77,14 @@ func (w *world) open() {
 		w.t.Fatal(err)
 	}
 	verifier := &auth.Verifier{}
-	w.server = httptest.NewUnstartedServer(&xrpc.Server{
-		Methods:        map[string]xrpc.Method{"com.atproto.sync.subscribeRepos": xrpc.Stream(verifier.Anyone, w.hub.Subscribe)},
+	front := &request.Front{
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
-		Unlimited:      func(r *http.Request, _ xrpc.Client) bool { return r.Header.Get("X-Unlimited") != "" },
+		Unlimited:      func(r *http.Request, _ request.Client) bool { return r.Header.Get("X-Unlimited") != "" },
 		Log:            logger, Now: time.Now,
-	})
+	}
+	w.server = httptest.NewUnstartedServer(front.Handler(&xrpc.Server{
+		Methods: map[string]xrpc.Method{"com.atproto.sync.subscribeRepos": xrpc.Stream(verifier.Anyone, w.hub.Subscribe)},
+	}))
 	w.server.Config.ReadTimeout, w.server.Config.WriteTimeout = w.timeouts, w.timeouts
 	w.server.Start()
 }

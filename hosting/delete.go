@@ -13,6 +13,7 @@ import (
 	"nestbox/account"
 	"nestbox/auth"
 	"nestbox/ratelimit"
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -39,7 +40,7 @@ var (
 // DeleteAccount is com.atproto.server.deleteAccount: it takes the password, and
 // the code that requestAccountDelete has sent.
 func (s *Service) DeleteAccount(ctx context.Context, _ auth.Anyone, in DeleteInput) (xrpc.None, error) {
-	if err := xrpc.Admit(ctx, s.Limits, xrpc.ClientOf(ctx).Network(), 1, deletions); err != nil {
+	if err := request.Admit(ctx, s.Limits, request.ClientOf(ctx).Network(), 1, deletions); err != nil {
 		return xrpc.None{}, err
 	}
 	did, err := syntax.ParseDID(in.DID)
@@ -56,7 +57,7 @@ func (s *Service) DeleteAccount(ctx context.Context, _ auth.Anyone, in DeleteInp
 	if err != nil {
 		return xrpc.None{}, xrpc.Unavailable(err)
 	}
-	xrpc.SetAccount(ctx, did.String())
+	request.SetAccount(ctx, did.String())
 	if err := s.checkPassword(ctx, a, in.Password); err != nil {
 		return xrpc.None{}, err
 	}
@@ -72,9 +73,9 @@ func (s *Service) DeleteAccount(ctx context.Context, _ auth.Anyone, in DeleteInp
 // checkPassword fails on a wrong password, and on one with a NUL, which scrypt may
 // ignore. The point is taken before, so that many at once pass no limit together.
 func (s *Service) checkPassword(ctx context.Context, a *account.Account, password string) error {
-	of := a.DID.String() + " " + xrpc.ClientOf(ctx).Network()
+	of := a.DID.String() + " " + request.ClientOf(ctx).Network()
 	limits := s.Limits
-	if xrpc.ClientOf(ctx).Unlimited {
+	if request.ClientOf(ctx).Unlimited {
 		limits = nil
 	}
 	r := limits.Take(of, deletionFailures...)

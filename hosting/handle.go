@@ -16,6 +16,7 @@ import (
 	"nestbox/mail"
 	"nestbox/plc"
 	"nestbox/ratelimit"
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -69,7 +70,7 @@ type HandleInput struct {
 
 // UpdateHandle is com.atproto.identity.updateHandle.
 func (s *Service) UpdateHandle(ctx context.Context, caller auth.StandardCaller, in HandleInput) (xrpc.None, error) {
-	if err := xrpc.Admit(ctx, s.Limits, caller.DID.String(), 1, handleChanges...); err != nil {
+	if err := request.Admit(ctx, s.Limits, caller.DID.String(), 1, handleChanges...); err != nil {
 		return xrpc.None{}, err
 	}
 	a, err := s.Accounts.ByDID(ctx, caller.DID)

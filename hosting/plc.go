@@ -17,6 +17,7 @@ import (
 	"nestbox/identity"
 	"nestbox/plc"
 	"nestbox/ratelimit"
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -78,7 +79,7 @@ func (s *Service) GetRecommendedDIDCredentials(ctx context.Context, caller auth.
 // com.atproto.identity.requestPlcOperationSignature: it sends the code that
 // signing takes.
 func (s *Service) RequestPLCOperationSignature(ctx context.Context, caller auth.FullOrTakendownCaller, _ xrpc.None) (xrpc.None, error) {
-	if err := xrpc.Admit(ctx, s.Limits, caller.DID.String(), 1, account.CodeMails(string(account.PurposePLCOperation))...); err != nil {
+	if err := request.Admit(ctx, s.Limits, caller.DID.String(), 1, account.CodeMails(string(account.PurposePLCOperation))...); err != nil {
 		return xrpc.None{}, err
 	}
 	a, err := s.Accounts.ByDID(ctx, caller.DID)
@@ -168,7 +169,7 @@ func (s *Service) SubmitPLCOperation(ctx context.Context, caller auth.StandardCa
 	if err := s.checkOperation(a, op.Regular); err != nil {
 		return xrpc.None{}, err
 	}
-	if err := xrpc.Admit(ctx, s.Limits, caller.DID.String(), 1, submissions...); err != nil {
+	if err := request.Admit(ctx, s.Limits, caller.DID.String(), 1, submissions...); err != nil {
 		return xrpc.None{}, err
 	}
 	// From here on a client that leaves must not leave things half done.

@@ -12,6 +12,7 @@ import (
 	"nestbox/account"
 	"nestbox/auth"
 	"nestbox/ratelimit"
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -150,7 +151,7 @@ func (s *Service) ReserveSigningKey(ctx context.Context, _ auth.Anyone, in Reser
 			return ReserveKeyOutput{}, xrpc.InvalidRequest("Invalid DID at $.did")
 		}
 	}
-	if err := xrpc.Admit(ctx, s.Limits, xrpc.ClientOf(ctx).Network(), 1, reservations); err != nil {
+	if err := request.Admit(ctx, s.Limits, request.ClientOf(ctx).Network(), 1, reservations); err != nil {
 		return ReserveKeyOutput{}, err
 	}
 	key, err := s.ReserveKey(ctx, did)

@@ -9,6 +9,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/ratelimit"
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -42,7 +43,7 @@ func (s *Service) admits(did syntax.DID, in NewAccount) error {
 // takes in an hour. Whoever does not succeed calls release: a failure takes no
 // place from others.
 func (s *Service) brake(ctx context.Context, in NewAccount) (release func(), err error) {
-	if s.SignupsPerHour == 0 || s.Limits == nil || in.ByAdmin || in.InviteCode != "" || xrpc.ClientOf(ctx).Unlimited {
+	if s.SignupsPerHour == 0 || s.Limits == nil || in.ByAdmin || in.InviteCode != "" || request.ClientOf(ctx).Unlimited {
 		return func() {}, nil
 	}
 	const all = "everybody"

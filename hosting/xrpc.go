@@ -16,6 +16,7 @@ import (
 	"nestbox/mail"
 	"nestbox/ratelimit"
 	"nestbox/repo"
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -46,7 +47,7 @@ var signUps = ratelimit.Limit{Name: "sign-ups", Points: 100, Window: 5 * time.Mi
 
 // CreateAccount is com.atproto.server.createAccount.
 func (s *Service) CreateAccount(ctx context.Context, caller auth.SignUpCaller, in CreateInput) (CreateOutput, error) {
-	if err := xrpc.Admit(ctx, s.Limits, xrpc.ClientOf(ctx).Network(), 1, signUps); err != nil {
+	if err := request.Admit(ctx, s.Limits, request.ClientOf(ctx).Network(), 1, signUps); err != nil {
 		return CreateOutput{}, err
 	}
 	if len(in.PLCOp) > 0 {
@@ -63,7 +64,7 @@ func (s *Service) CreateAccount(ctx context.Context, caller auth.SignUpCaller, i
 	if err != nil {
 		return CreateOutput{}, xrpc.Unavailable(err)
 	}
-	xrpc.SetAccount(ctx, a.DID.String())
+	request.SetAccount(ctx, a.DID.String())
 	return CreateOutput{Handle: a.Handle, DID: a.DID, DIDDoc: s.ShownDocument(a), AccessJwt: pair.Access, RefreshJwt: pair.Refresh}, nil
 }
 

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"nestbox/ratelimit"
-	"nestbox/xrpc"
+	"nestbox/request"
 )
 
 // flights asks one question about a key at a time: callers that want the answer
@@ -133,7 +133,7 @@ var lookups = ratelimit.Limit{Name: "look-ups", Points: 1000, Window: 5 * time.M
 
 // networkOf returns the client network that a question counts for, "" for none.
 func networkOf(ctx context.Context) string {
-	c := xrpc.ClientOf(ctx)
+	c := request.ClientOf(ctx)
 	if c.Unlimited {
 		return ""
 	}

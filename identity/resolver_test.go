@@ -21,6 +21,7 @@ import (
 	"nestbox/auth"
 	"nestbox/identity"
 	"nestbox/internal/pdstest"
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -348,7 +349,7 @@ func TestRoom(t *testing.T) {
 	defer all.Wait()
 	defer close(hold)
 	from := func(network byte) context.Context {
-		return xrpc.WithClient(t.Context(), xrpc.Client{Addr: netip.AddrFrom4([4]byte{192, 0, 2, network})})
+		return request.WithClient(t.Context(), request.Client{Addr: netip.AddrFrom4([4]byte{192, 0, 2, network})})
 	}
 	nobody := func(i int) identity.DIDParams { return identity.DIDParams{DID: fmt.Sprintf("did:plc:%024d", i)} }
 	for i := range 16 {

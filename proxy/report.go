@@ -25,6 +25,7 @@ import (
 	"nestbox/identity"
 	"nestbox/internal/safehttp"
 	"nestbox/ratelimit"
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -99,10 +100,10 @@ func (r *Reports) Create(ctx context.Context, caller auth.StandardOrTakendownCal
 	case in.Subject.Kind() != '{':
 		return nil, xrpc.InvalidRequest("Expected object value type at $.subject")
 	}
-	if err := xrpc.Admit(ctx, r.Limits, caller.DID.String(), 1, reports...); err != nil {
+	if err := request.Admit(ctx, r.Limits, caller.DID.String(), 1, reports...); err != nil {
 		return nil, err
 	}
-	to, err := r.target(ctx, xrpc.Asked(ctx, "Atproto-Proxy"))
+	to, err := r.target(ctx, request.Asked(ctx, "Atproto-Proxy"))
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"nestbox/account"
 	"nestbox/ratelimit"
 	"nestbox/repo"
+	"nestbox/request"
 	"nestbox/store/sqlite"
 	"nestbox/xrpc"
 )
@@ -66,8 +67,8 @@ func TestLimits(t *testing.T) {
 	w := newWorld(t)
 	w.Limits = ratelimit.New(1000, w.Now)
 	alice, bob := w.person("alice"), w.person("bob")
-	ctx := xrpc.WithClient(t.Context(), xrpc.Client{})
-	left := func() string { return xrpc.Header(ctx).Get("RateLimit-Remaining") }
+	ctx := request.WithClient(t.Context(), request.Client{})
+	left := func() string { return request.Header(ctx).Get("RateLimit-Remaining") }
 	for _, c := range []struct {
 		what string
 		err  func() error
@@ -112,7 +113,7 @@ func TestLimits(t *testing.T) {
 	if _, err := bob.create(foo, nil, `{}`); err != nil {
 		t.Errorf("another account: %v", err)
 	}
-	exempt := xrpc.WithClient(t.Context(), xrpc.Client{Unlimited: true})
+	exempt := request.WithClient(t.Context(), request.Client{Unlimited: true})
 	if _, err := w.CreateRecord(exempt, alice.caller, repo.CreateRecordInput{Repo: "alice.test", Collection: foo, Record: []byte(`{}`)}); err != nil {
 		t.Errorf("a client without limits: %v", err)
 	}

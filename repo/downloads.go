@@ -12,6 +12,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"nestbox/ratelimit"
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -41,7 +42,7 @@ var exports = ratelimit.Limit{Name: "exports", Points: 6000, Window: 5 * time.Mi
 
 // CountExport is the limit of getRepo, in the place of the one over everything.
 func (s *Service) CountExport(ctx context.Context, _ *http.Request) error {
-	return xrpc.Admit(ctx, s.Limits, xrpc.ClientOf(ctx).Network(), 1, exports)
+	return request.Admit(ctx, s.Limits, request.ClientOf(ctx).Network(), 1, exports)
 }
 
 // scans is what one client network has gone through for it: a point for each
@@ -57,7 +58,7 @@ func (s *Service) charge(ctx context.Context, h Head) error {
 	if points == 0 {
 		return nil
 	}
-	return xrpc.Admit(ctx, s.Limits, xrpc.ClientOf(ctx).Network(), int(points), scans)
+	return request.Admit(ctx, s.Limits, request.ClientOf(ctx).Network(), int(points), scans)
 }
 
 // errUnpaid: whoever an export is made for has no points left for it.
@@ -67,7 +68,7 @@ var errUnpaid = errors.New("export is not paid for")
 func (s *Service) paidSpool(ctx context.Context) *spool {
 	out := s.newSpool(true)
 	out.pay = func(points int) error {
-		if err := xrpc.Charge(ctx, s.Limits, xrpc.ClientOf(ctx).Network(), points, scans); err != nil {
+		if err := request.Charge(ctx, s.Limits, request.ClientOf(ctx).Network(), points, scans); err != nil {
 			return errors.Join(errUnpaid, err)
 		}
 		return nil
@@ -84,7 +85,7 @@ type places struct {
 
 // take takes a place, and returns the function that gives it back. The error is
 // one for the client.
-func (p *places) take(c xrpc.Client) (give func(), err error) {
+func (p *places) take(c request.Client) (give func(), err error) {
 	network := c.Network()
 	p.mu.Lock()
 	defer p.mu.Unlock()

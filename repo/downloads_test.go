@@ -22,6 +22,7 @@ import (
 	"nestbox/auth"
 	"nestbox/ratelimit"
 	"nestbox/repo"
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -41,16 +42,16 @@ func newDownloads(t *testing.T) *downloads {
 	d := &downloads{world: newWorld(t), ended: make(chan struct{}, 1000)}
 	d.TempDir = t.TempDir()
 	viewer := func(context.Context, *http.Request) (auth.Viewer, error) { return auth.Viewer{}, nil }
-	handler := &xrpc.Server{
-		Methods: map[string]xrpc.Method{
-			"com.atproto.sync.getRepo":   xrpc.Stream(viewer, d.GetRepo).CountedApart(d.CountExport),
-			"com.atproto.sync.getRecord": xrpc.Stream(viewer, d.GetProof),
-			"com.atproto.sync.getBlocks": xrpc.Stream(viewer, d.GetBlocks),
-		},
+	front := &request.Front{
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
-		Unlimited:      func(_ *http.Request, c xrpc.Client) bool { return c.Network() == unlimited },
+		Unlimited:      func(_ *http.Request, c request.Client) bool { return c.Network() == unlimited },
 		Log:            slog.New(slog.DiscardHandler), Now: d.Now,
 	}
+	handler := front.Handler(&xrpc.Server{Methods: map[string]xrpc.Method{
+		"com.atproto.sync.getRepo":   xrpc.Stream(viewer, d.GetRepo).CountedApart(d.CountExport),
+		"com.atproto.sync.getRecord": xrpc.Stream(viewer, d.GetProof),
+		"com.atproto.sync.getBlocks": xrpc.Stream(viewer, d.GetBlocks),
+	}})
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() { d.ended <- struct{}{} }()
 		handler.ServeHTTP(w, r)

@@ -18,7 +18,7 @@ import (
 	"nestbox/ratelimit"
 	"nestbox/repo/car"
 	"nestbox/repo/mst"
-	"nestbox/xrpc"
+	"nestbox/request"
 )
 
 const (
@@ -195,7 +195,7 @@ var importsADay = ratelimit.Limit{Name: "imports", Points: 8 << 10, Window: 24 *
 
 func (s *Service) chargeImport(ctx context.Context, did syntax.DID, size int64) error {
 	points := min(size>>20+1, int64(importsADay.Points))
-	return xrpc.Admit(ctx, s.Limits, did.String(), int(points), importsADay)
+	return request.Admit(ctx, s.Limits, did.String(), int(points), importsADay)
 }
 
 // head returns where an account's repository is.

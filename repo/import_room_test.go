@@ -28,7 +28,7 @@ func (m mover) send(file []byte) error {
 // wantStatus fails the test unless a client is told so.
 func wantStatus(t *testing.T, what string, err error, status int) {
 	t.Helper()
-	if e := new(xrpc.Error); !errors.As(err, &e) || e.Status != status {
+	if err == nil || xrpc.AsError(t.Context(), err).Status != status {
 		t.Errorf("%s: %v, want %d", what, err, status)
 	}
 }

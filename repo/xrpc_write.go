@@ -16,6 +16,7 @@ import (
 	"nestbox/dagcbor"
 	"nestbox/lexicon"
 	"nestbox/ratelimit"
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -38,7 +39,7 @@ const (
 
 // admit counts a call against the limits of its account.
 func (s *Service) admit(ctx context.Context, did syntax.DID, points int) error {
-	return xrpc.Admit(ctx, s.Limits, did.String(), points, writesAnHour, writesADay)
+	return request.Admit(ctx, s.Limits, did.String(), points, writesAnHour, writesADay)
 }
 
 // own returns the caller's account, if it is the one that repo names and may

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"sync/atomic"
 
-	"nestbox/xrpc"
+	"nestbox/request"
 )
 
 // noticeProxy says, once, that requests come through a proxy that nobody told
@@ -17,7 +17,7 @@ func (s *Server) noticeProxy(next http.Handler) http.Handler {
 	var said atomic.Bool
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if len(r.Header["X-Forwarded-For"]) > 0 {
-			peer := xrpc.ClientAddr(r, nil)
+			peer := request.ClientAddr(r, nil)
 			trusted := slices.ContainsFunc(s.opts.Config.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(peer) })
 			if (peer.IsLoopback() || peer.IsPrivate()) && !trusted && !said.Swap(true) {
 				s.opts.Log.LogAttrs(r.Context(), slog.LevelWarn, "requests come through a proxy that PDS_TRUSTED_PROXIES does not name: all clients share its rate limit",

@@ -117,18 +117,19 @@ func (s *Server) adminMethods() map[string]xrpc.Method {
 func (s *Server) handler() http.Handler {
 	site := http.NewServeMux()
 	site.HandleFunc("GET /xrpc/_health", s.serveHealth)
-	site.Handle("/xrpc/_health", s.xrpc) // says what is wrong with other methods
+	site.Handle("/xrpc/_health", s.front.Handler(s.xrpc)) // says what is wrong with other methods
 	site.HandleFunc("GET /.well-known/atproto-did", s.identity.ServeAtprotoDID)
 	site.HandleFunc("GET /tls-check", s.identity.ServeTLSCheck)
 	site.HandleFunc("GET /.well-known/did.json", s.identity.ServeDocument)
 	site.Handle("GET /robots.txt", text("# Hello!\n\n# The public API may be crawled.\nUser-agent: *\nAllow: /\n"))
 	site.Handle("GET /{$}", text("This is an AT Protocol Personal Data Server (PDS): Nestbox "+s.opts.Version+"\n\nMost API routes are under /xrpc/\nProtocol: https://atproto.com\n"))
 	others := xrpc.CORS(site)
+	api := s.front.Handler(s.xrpc)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Not by a ServeMux: it would redirect what it takes for another
 		// spelling of a path.
 		if strings.HasPrefix(r.URL.Path, "/xrpc/") && r.URL.Path != "/xrpc/_health" {
-			s.xrpc.ServeHTTP(w, r)
+			api.ServeHTTP(w, r)
 			return
 		}
 		others.ServeHTTP(w, r)

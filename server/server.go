@@ -33,6 +33,7 @@ import (
 	"nestbox/proxy"
 	"nestbox/ratelimit"
 	"nestbox/repo"
+	"nestbox/request"
 	"nestbox/session"
 	"nestbox/store/sqlite"
 	"nestbox/xrpc"
@@ -110,6 +111,7 @@ type Server struct {
 	firehose  *firehose.Hub
 	crawler   *firehose.Crawler
 	retention *firehose.Retention
+	front     *request.Front
 	xrpc      *xrpc.Server
 	outbox    *mail.Outbox
 	codes     *account.Codes
@@ -262,10 +264,8 @@ func (s *Server) build(ctx context.Context) error {
 		Keyring: keyring, Audience: s.DID, Sessions: s.sessions, AdminPassword: password,
 		Issuers: issuers{s.resolver.ForTokens()}, ModService: syntax.DID(c.ModServiceDID), Limits: limits, Now: now,
 	}
-	s.xrpc = &xrpc.Server{
-		Methods: s.methods(), MaxBody: xrpc.DefaultMaxBody, TrustedProxies: c.TrustedProxies,
-		Unlimited: s.unlimited, Admit: admit(limits), Log: log, Now: now,
-	}
+	s.front = &request.Front{TrustedProxies: c.TrustedProxies, Unlimited: s.unlimited, Log: log, Now: now}
+	s.xrpc = &xrpc.Server{Methods: s.methods(), MaxBody: xrpc.DefaultMaxBody, Admit: admit(limits)}
 	return nil
 }
 
@@ -291,12 +291,12 @@ func admit(limits *ratelimit.Limiter) func(context.Context, *http.Request) error
 		return nil
 	}
 	return func(ctx context.Context, _ *http.Request) error {
-		return xrpc.Admit(ctx, limits, xrpc.ClientOf(ctx).Network(), 1, everything)
+		return request.Admit(ctx, limits, request.ClientOf(ctx).Network(), 1, everything)
 	}
 }
 
-// unlimited says whether the operator exempted a client from rate limits.
-func (s *Server) unlimited(r *http.Request, c xrpc.Client) bool {
+// unlimited reports whether the operator exempted a client from rate limits.
+func (s *Server) unlimited(r *http.Request, c request.Client) bool {
 	for _, p := range s.opts.Config.RateLimitBypassIPs {
 		if p.Contains(c.Addr) {
 			return true

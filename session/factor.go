@@ -10,7 +10,7 @@ import (
 	"nestbox/account"
 	"nestbox/mail"
 	"nestbox/ratelimit"
-	"nestbox/xrpc"
+	"nestbox/request"
 )
 
 // errCodeNeeded: the password was right; a code is on its way.
@@ -46,7 +46,7 @@ func (s *Service) factor(ctx context.Context, a *account.Account, code string) (
 		return nil, err
 	}
 	if !recent {
-		if !xrpc.ClientOf(ctx).Unlimited {
+		if !request.ClientOf(ctx).Unlimited {
 			if r := s.Limits.Take(a.DID.String(), codeMails...); !r.Allowed {
 				return nil, &tooMany{wait: r.RetryAfter(s.Limits.Now())}
 			}
@@ -84,5 +84,5 @@ func known(seen []string, ua string) bool {
 // before its version.
 func program(userAgent string) string {
 	product, _, _ := strings.Cut(userAgent, "/")
-	return xrpc.ClientName(userAgent) + "|" + strings.TrimSpace(product)
+	return request.ClientName(userAgent) + "|" + strings.TrimSpace(product)
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -36,7 +37,7 @@ func (w *world) signInHeader(addr, identifier, password string) (http.Header, er
 	w.t.Helper()
 	ctx := from(w.t.Context(), addr, "test")
 	_, err := w.signIn(ctx, identifier, password)
-	return xrpc.Header(ctx), err
+	return request.Header(ctx), err
 }
 
 // TestLimitOfFailures: 30 failures in five minutes by one network at one
@@ -188,13 +189,13 @@ func TestLimitCountsAttemptsOnly(t *testing.T) {
 func TestLimitUnlimited(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	w.account("alice", cheapHash(password))
-	ctx := xrpc.WithClient(t.Context(), xrpc.Client{Addr: netip.MustParseAddr(home), Unlimited: true})
+	ctx := request.WithClient(t.Context(), request.Client{Addr: netip.MustParseAddr(home), Unlimited: true})
 	for range 40 {
 		if _, err := w.signIn(ctx, "alice.test", "wrong"); wire(err) != wireWrong {
 			t.Fatal(wire(err))
 		}
 	}
-	if h := xrpc.Header(ctx); len(h) > 0 {
+	if h := request.Header(ctx); len(h) > 0 {
 		t.Errorf("headers %v", h)
 	}
 	w.attempts(30, home, "alice.test", "wrong", wireWrong)

@@ -16,7 +16,7 @@ import (
 	"nestbox/internal/pause"
 	"nestbox/mail"
 	"nestbox/ratelimit"
-	"nestbox/xrpc"
+	"nestbox/request"
 )
 
 // Settings of a Service.
@@ -107,7 +107,7 @@ func (s *Service) find(ctx context.Context, sid string, a *account.Account) (*St
 // Start makes a session for an account whose password, or app password, was
 // just proven; code is what was asked for besides, nil where nothing was.
 func (s *Service) Start(ctx context.Context, a *account.Account, cred account.Credentials, app *account.AppPassword, code *account.Proof) (Signed, error) {
-	now, client := s.now(), xrpc.ClientOf(ctx)
+	now, client := s.now(), request.ClientOf(ctx)
 	nonce := make([]byte, 9)
 	_, _ = rand.Read(nonce) // never fails: crypto/rand ends the process instead
 	n := New{
@@ -193,7 +193,7 @@ func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
 	if !ok {
 		return Signed{}, ErrMismatch
 	}
-	client := xrpc.ClientOf(ctx)
+	client := request.ClientOf(ctx)
 	p := Presentation{Generation: generation, At: s.now(), Network: client.Network(), UserAgent: client.UserAgent}
 	r, err := s.Store.Rotate(ctx, id, func(st State) (Rotation, error) {
 		if st.Nonce != nonce || st.AccountID != a.ID {

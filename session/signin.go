@@ -10,7 +10,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/ratelimit"
-	"nestbox/xrpc"
+	"nestbox/request"
 )
 
 // Errors of SignIn.
@@ -163,7 +163,7 @@ const maxUnknown = 256
 // attempt takes a point of every bucket that the sign-in could count against.
 // errManyAttempts where one is empty; the headers are set either way.
 func (s *Service) attempt(ctx context.Context, a *account.Account, identifier string, appForm bool) (*attempt, error) {
-	client := xrpc.ClientOf(ctx)
+	client := request.ClientOf(ctx)
 	network := client.Network()
 	who := identifier[:min(len(identifier), maxUnknown)]
 	if a != nil {
@@ -192,7 +192,7 @@ func (s *Service) attempt(ctx context.Context, a *account.Account, identifier st
 		for _, back := range taken[:i] {
 			s.Limits.GiveBack(back.key, back.limits...)
 		}
-		t.shown.SetHeaders(xrpc.Header(ctx))
+		t.shown.SetHeaders(request.Header(ctx))
 		return nil, &tooMany{wait: t.shown.RetryAfter(s.Limits.Now())}
 	}
 	return t, nil
@@ -211,7 +211,7 @@ func (t *attempt) settle(ctx context.Context, err error) {
 		t.limits.GiveBack(t.network, t.failNet...)
 		t.shown.Remaining++
 	}
-	t.shown.SetHeaders(xrpc.Header(ctx))
+	t.shown.SetHeaders(request.Header(ctx))
 	if err != nil && !errors.Is(err, errCodeNeeded) { // the password was right
 		t.limits.GiveBack(t.accountKey, t.passAccount...)
 		t.limits.GiveBack(t.network, t.passNet...)

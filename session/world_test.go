@@ -20,6 +20,7 @@ import (
 	"nestbox/auth"
 	"nestbox/hosting"
 	"nestbox/ratelimit"
+	"nestbox/request"
 	"nestbox/session"
 	"nestbox/store/sqlite"
 	"nestbox/xrpc"
@@ -303,7 +304,7 @@ func (w *world) reasons(a *account.Account, kind account.EventKind) []string {
 
 // from is a request's context.
 func from(ctx context.Context, addr, userAgent string) context.Context {
-	return xrpc.WithClient(ctx, xrpc.Client{Addr: netip.MustParseAddr(addr), UserAgent: userAgent})
+	return request.WithClient(ctx, request.Client{Addr: netip.MustParseAddr(addr), UserAgent: userAgent})
 }
 
 // cheapHash is a stored hash that takes next to nothing to verify.

@@ -9,6 +9,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/auth"
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -61,7 +62,7 @@ func (s *Service) CreateSession(ctx context.Context, _ auth.Anyone, in CreateInp
 	if err != nil {
 		return Output{}, wireError(err)
 	}
-	xrpc.SetAccount(ctx, signed.Account.DID.String())
+	request.SetAccount(ctx, signed.Account.DID.String())
 	return s.Output(signed), nil
 }
 

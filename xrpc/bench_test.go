@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -27,7 +28,7 @@ func BenchmarkQuery(b *testing.B) {
 		DIDDoc: json.RawMessage(`{"@context":["https://www.w3.org/ns/did/v1"],"id":"did:plc:ewvi7nxzyoun6zhxrhs64oiz","alsoKnownAs":["at://alice.test"],"service":[{"id":"#atproto_pds","type":"AtprotoPersonalDataServer","serviceEndpoint":"https://pds.test"}]}`),
 	}
 	s, _ := server(map[string]xrpc.Method{"a.b.session": xrpc.Query(anyone, func(ctx context.Context, _ struct{}, _ xrpc.None) (session, error) {
-		xrpc.SetAccount(ctx, out.DID)
+		request.SetAccount(ctx, out.DID)
 		return out, nil
 	})})
 	s.Log = slog.New(slog.DiscardHandler)

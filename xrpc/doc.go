@@ -1,7 +1,7 @@
 // Package xrpc serves XRPC over HTTP (https://atproto.com/specs/xrpc): it
 // routes by NSID, checks the method, decodes parameters and bodies, encodes
-// answers and errors, sets the headers that every answer carries, and writes
-// one log line a request. It knows no domain and no kind of credential.
+// answers and errors, and sets the headers that every answer carries. It knows
+// no domain and no kind of credential.
 //
 // Invariants:
 //   - Every answer below /xrpc/ is JSON, empty, or what a Stream wrote itself;

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"nestbox/request"
 )
 
 // Error is what a client gets: a status, a name that programs switch on and a
@@ -82,8 +84,11 @@ func WrongType(want string, got jsontext.Value, path string) *Error {
 
 // Unavailable is the answer when storage or another dependency fails: a 503
 // with Retry-After. Clients keep their session on it; on a 400 or 401 some
-// throw it away.
+// throw it away. A limit that was reached is a 429 instead.
 func Unavailable(cause error) *Error {
+	if many, ok := errors.AsType[request.ErrTooMany](cause); ok {
+		return TooManyRequests(many.Wait)
+	}
 	return &Error{
 		Status:     http.StatusServiceUnavailable,
 		Name:       NameUnavailable,
@@ -106,21 +111,15 @@ func TooManyRequests(retryAfter time.Duration) *Error {
 // statusClientGone is what the log says of a request whose client left.
 const statusClientGone = 499
 
-// panicked is a handler's panic. It is logged as the fault that it is, even
-// where nobody waits for the answer any more.
-type panicked struct {
-	value any
-	stack []byte
-}
-
-func (p *panicked) Error() string { return fmt.Sprintf("handler panicked: %v\n%s", p.value, p.stack) }
-
-// asError turns whatever a handler returned into what the client gets. Once the
+// AsError returns what the client gets for an error that a handler returned. Once the
 // client has gone, a failure is most likely that: the database, say, stopped
 // working for it.
-func asError(ctx context.Context, err error) *Error {
+func AsError(ctx context.Context, err error) *Error {
 	e, ok := errors.AsType[*Error](err)
-	_, isPanic := errors.AsType[*panicked](err)
+	if many, full := errors.AsType[request.ErrTooMany](err); full && !ok {
+		return TooManyRequests(many.Wait)
+	}
+	_, isPanic := errors.AsType[*request.Panic](err)
 	switch {
 	case ok && e.Status < http.StatusInternalServerError:
 		return e

@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"reflect"
+
+	"nestbox/request"
 )
 
 // None is the input or output of a method that has none.
@@ -19,7 +21,7 @@ type Method struct {
 	maxBody int64  // of a JSON body; 0: the server's
 	// apart, when set, is asked in place of Server.Admit.
 	apart func(context.Context, *http.Request) error
-	serve func(maxBody int64, w *responseWriter, r *http.Request) error
+	serve func(maxBody int64, w *request.Writer, r *http.Request) error
 }
 
 // WithMaxBody returns the method with a limit of its own for a JSON body, in
@@ -41,7 +43,7 @@ func (m Method) CountedApart(admit func(context.Context, *http.Request) error) M
 // answers 200 without a body.
 func Procedure[C, In, Out any](auth func(context.Context, *http.Request) (C, error), handle func(context.Context, C, In) (Out, error)) Method {
 	decode := bodyDecoder[In]()
-	return Method{verb: http.MethodPost, serve: func(maxBody int64, w *responseWriter, r *http.Request) error {
+	return Method{verb: http.MethodPost, serve: func(maxBody int64, w *request.Writer, r *http.Request) error {
 		ctx := r.Context()
 		caller, err := auth(ctx, r)
 		if err != nil {
@@ -63,7 +65,7 @@ func Procedure[C, In, Out any](auth func(context.Context, *http.Request) (C, err
 // struct whose fields carry the parameters' names in json tags.
 func Query[C, Params, Out any](auth func(context.Context, *http.Request) (C, error), handle func(context.Context, C, Params) (Out, error)) Method {
 	decode := paramsDecoder[Params]()
-	return Method{verb: http.MethodGet, serve: func(_ int64, w *responseWriter, r *http.Request) error {
+	return Method{verb: http.MethodGet, serve: func(_ int64, w *request.Writer, r *http.Request) error {
 		ctx := r.Context()
 		caller, params, err := admit(r, auth, decode)
 		if err != nil {

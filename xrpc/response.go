@@ -1,9 +1,7 @@
 package xrpc
 
 import (
-	"bufio"
 	"fmt"
-	"net"
 	"net/http"
 	"reflect"
 	"strconv"
@@ -11,6 +9,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"nestbox/request"
 )
 
 // Header values that every answer shares. They are assigned, not copied: nobody
@@ -84,52 +84,10 @@ func CORS(next http.Handler) http.Handler {
 	})
 }
 
-// responseWriter remembers what was sent, for the log and so that an error is
-// not written behind an answer.
-type responseWriter struct {
-	http.ResponseWriter
-	code  int
-	wrote bool
-}
-
-func (w *responseWriter) WriteHeader(code int) {
-	if !w.wrote {
-		w.wrote, w.code = true, code
-	}
-	w.ResponseWriter.WriteHeader(code)
-}
-
-func (w *responseWriter) Write(b []byte) (int, error) {
-	if !w.wrote {
-		w.wrote, w.code = true, http.StatusOK
-	}
-	return w.ResponseWriter.Write(b)
-}
-
-// Hijack implements http.Hijacker: an upgrade to a websocket asks for that. What
-// is then said on the connection, its new owner says.
-func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
-	if err == nil {
-		w.wrote, w.code = true, http.StatusSwitchingProtocols
-	}
-	return conn, rw, err
-}
-
-// Unwrap lets http.ResponseController reach the connection.
-func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-func (w *responseWriter) status() int {
-	if !w.wrote {
-		return http.StatusOK
-	}
-	return w.code
-}
-
 // RawJSON is an output that its handler encoded: one JSON value.
 type RawJSON []byte
 
-func writeOutput[Out any](w *responseWriter, r *http.Request, out Out) error {
+func writeOutput[Out any](w *request.Writer, r *http.Request, out Out) error {
 	if raw, ok := any(out).(RawJSON); ok {
 		send(w, r, http.StatusOK, headerJSON, raw)
 		return nil
@@ -147,7 +105,7 @@ func writeOutput[Out any](w *responseWriter, r *http.Request, out Out) error {
 	return nil
 }
 
-func writeError(w *responseWriter, r *http.Request, e *Error) {
+func writeError(w *request.Writer, r *http.Request, e *Error) {
 	body, err := json.Marshal(struct {
 		Error   string `json:"error"`
 		Message string `json:"message"`
@@ -163,7 +121,7 @@ func writeError(w *responseWriter, r *http.Request, e *Error) {
 
 // send writes a whole body. A write error means that the client has gone: there
 // is nobody left to tell.
-func send(w *responseWriter, r *http.Request, status int, contentType []string, body []byte) {
+func send(w *request.Writer, r *http.Request, status int, contentType []string, body []byte) {
 	h := w.Header()
 	h["Content-Type"] = contentType
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}

@@ -2,15 +2,12 @@ package xrpc
 
 import (
 	"context"
-	"errors"
-	"log/slog"
 	"net/http"
-	"net/netip"
-	"runtime/debug"
 	"strings"
-	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/request"
 )
 
 // DefaultMaxBody is the limit of a JSON body in bytes: 150 KiB, as the
@@ -24,49 +21,36 @@ type Server struct {
 	Methods map[string]Method
 	// MaxBody limits a JSON body, in bytes, unless its method has its own limit.
 	MaxBody int64
-	// TrustedProxies are the peers whose X-Forwarded-For is believed.
-	TrustedProxies []netip.Prefix
-	// Unlimited, when set, says whether a client is exempt from rate limits.
-	Unlimited func(*http.Request, Client) bool
 	// Admit, when set, is asked before each request that reaches a method, unless
 	// that is CountedApart: a place for a rate limit over everything.
 	Admit func(context.Context, *http.Request) error
-	Log   *slog.Logger
-	Now   func() time.Time
 }
 
 // prefix is the path below which XRPC lives.
 const prefix = "/xrpc/"
 
-// ServeHTTP implements http.Handler for paths below /xrpc/.
+// ServeHTTP implements http.Handler for paths below /xrpc/. It is served behind
+// a request.Front, which writes the log line.
 func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
-	start := s.Now()
-	client := Client{Addr: ClientAddr(r, s.TrustedProxies), UserAgent: userAgent(r)}
-	client.Unlimited = s.Unlimited != nil && s.Unlimited(r, client)
-	st := &requestState{client: client, asked: r.Header, header: rw.Header()}
-	r = r.WithContext(context.WithValue(r.Context(), stateKey{}, st))
-	w := &responseWriter{ResponseWriter: rw}
+	ctx, w := r.Context(), request.WriterOf(rw)
 	// The path as it came: an NSID has nothing to escape, and a proxy before us
 	// that looks at paths must not be led astray by one that has.
 	nsid := strings.TrimPrefix(r.URL.EscapedPath(), prefix)
+	request.SetName(ctx, "nsid", nsid)
 	setCommonHeaders(w.Header())
 	err := s.dispatch(w, r, nsid)
-	var e *Error
-	if err != nil {
-		e = asError(r.Context(), err)
-		if !w.wrote {
-			writeError(w, r, e)
-		}
+	if err == nil {
+		return
 	}
-	s.logRequest(r, nsid, w, e, st, s.Now().Sub(start))
+	e := AsError(ctx, err)
+	request.Fail(ctx, e.Status, e.Name, e.Cause)
+	if !w.Wrote() {
+		writeError(w, r, e)
+	}
 }
 
-func (s *Server) dispatch(w *responseWriter, r *http.Request, nsid string) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = &panicked{p, debug.Stack()}
-		}
-	}()
+func (s *Server) dispatch(w *request.Writer, r *http.Request, nsid string) (err error) {
+	defer request.Recover(&err)
 	if r.Method == http.MethodOptions {
 		preflight(w, r)
 		return nil
@@ -119,39 +103,6 @@ func checkVerb(want, got string) error {
 	default:
 		return InvalidRequest("XRPC requests only supports GET and POST")
 	}
-}
-
-// maxCause bounds, in bytes, what the log says of an error: a stack fits.
-const maxCause = 8 << 10
-
-func (s *Server) logRequest(r *http.Request, nsid string, w *responseWriter, e *Error, st *requestState, took time.Duration) {
-	level := slog.LevelInfo
-	status := w.status()
-	if e != nil && e.Status >= http.StatusInternalServerError {
-		level = slog.LevelError
-	}
-	ctx := context.WithoutCancel(r.Context())
-	if !s.Log.Enabled(ctx, level) {
-		return
-	}
-	attrs := make([]slog.Attr, 0, 8)
-	attrs = append(attrs,
-		slog.String("nsid", clip(nsid, 128)),
-		slog.String("method", clip(r.Method, 16)),
-		slog.Int("status", status),
-		slog.Duration("took", took),
-		slog.String("client", st.client.Addr.String()),
-	)
-	if st.did != "" {
-		attrs = append(attrs, slog.String("did", clip(st.did, 128)))
-	}
-	if e != nil {
-		attrs = append(attrs, slog.String("error", e.Name))
-		if e.Cause != nil && !errors.Is(e.Cause, context.Canceled) {
-			attrs = append(attrs, slog.String("cause", clip(e.Cause.Error(), maxCause)))
-		}
-	}
-	s.Log.LogAttrs(ctx, level, "request", attrs...)
 }
 
 func clip(s string, n int) string {

@@ -11,12 +11,12 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -47,6 +47,8 @@ func TestErrors(t *testing.T) {
 		{"unmapped", secretCause, 500, "InternalServerError", "Internal Server Error", "", "ERROR", "disk sda1 on fire"},
 		{"a dependency fails", xrpc.Unavailable(secretCause), 503, "ServiceUnavailable", "The service cannot answer right now, please try again", "2", "ERROR", "disk sda1 on fire"},
 		{"too many", xrpc.TooManyRequests(1500 * time.Millisecond), 429, "RateLimitExceeded", "Rate Limit Exceeded", "2", "INFO", ""},
+		{"a limit", request.ErrTooMany{Wait: 1500 * time.Millisecond}, 429, "RateLimitExceeded", "Rate Limit Exceeded", "2", "INFO", ""},
+		{"a limit, unmapped", xrpc.Unavailable(fmt.Errorf("count: %w", request.ErrTooMany{Wait: 1500 * time.Millisecond})), 429, "RateLimitExceeded", "Rate Limit Exceeded", "2", "INFO", ""},
 		{"message no UTF-8", xrpc.InvalidRequest("Invalid handle: %s", "\xff<b>\""), 400, "InvalidRequest", "Invalid handle: \uFFFD<b>\"", "", "INFO", ""},
 	} {
 		s, log := server(map[string]xrpc.Method{"a.b.fails": fails(c.err)})
@@ -137,9 +139,9 @@ func TestLogLine(t *testing.T) {
 	allowed := []string{"time", "level", "msg", "nsid", "method", "status", "took", "client", "did", "error", "cause"}
 	const secret = "S3CRET"
 	methods := endpoints()
-	methods["a.b.account"] = does(func(ctx context.Context) error { xrpc.SetAccount(ctx, "did:plc:alice"); return nil })
+	methods["a.b.account"] = does(func(ctx context.Context) error { request.SetAccount(ctx, "did:plc:alice"); return nil })
 	methods["a.b.long"] = does(func(ctx context.Context) error {
-		xrpc.SetAccount(ctx, "did:web:"+strings.Repeat("x", 10_000))
+		request.SetAccount(ctx, "did:web:"+strings.Repeat("x", 10_000))
 		return errors.New(strings.Repeat("y", 100_000))
 	})
 	s, log := server(methods)
@@ -191,10 +193,12 @@ func TestAdmit(t *testing.T) {
 	called := false
 	s, _ := server(map[string]xrpc.Method{"a.b.does": does(func(context.Context) error { called = true; return nil })})
 	full := false
-	s.Unlimited = func(r *http.Request, c xrpc.Client) bool { return r.Header.Get("X-Pass") == "yes" && c.Addr.IsValid() }
+	s.Unlimited = func(r *http.Request, c request.Client) bool {
+		return r.Header.Get("X-Pass") == "yes" && c.Addr.IsValid()
+	}
 	s.Admit = func(ctx context.Context, _ *http.Request) error {
-		xrpc.Header(ctx).Set("RateLimit-Limit", "1")
-		if full && !xrpc.ClientOf(ctx).Unlimited {
+		request.Header(ctx).Set("RateLimit-Limit", "1")
+		if full && !request.ClientOf(ctx).Unlimited {
 			return xrpc.TooManyRequests(time.Second)
 		}
 		return nil
@@ -260,20 +264,6 @@ func TestOrder(t *testing.T) {
 	s, _ := server(map[string]xrpc.Method{"a.b.refuses": xrpc.Procedure(refuse, handle), "a.b.body": xrpc.Procedure(anyone, handle)})
 	wantError(t, "caller", serve(s, post(t, "a.b.refuses", unreadable{t})), 401, "AuthMissing", "Authentication Required")
 	wantError(t, "body", serve(s, post(t, "a.b.body", strings.NewReader("{}"))), 400, "InvalidRequest", `Missing required key "text" at $`)
-}
-
-// TestOutside: callers inside the process have no request behind them.
-func TestOutside(t *testing.T) {
-	ctx := t.Context()
-	xrpc.SetAccount(ctx, "did:plc:alice")
-	xrpc.Header(ctx).Set("X", "y")
-	if c := xrpc.ClientOf(ctx); c != (xrpc.Client{}) {
-		t.Errorf("client %+v", c)
-	}
-	want := xrpc.Client{Addr: netip.MustParseAddr("192.0.2.7"), UserAgent: "x"}
-	if c := xrpc.ClientOf(xrpc.WithClient(ctx, want)); c != want {
-		t.Errorf("client %+v, want %+v", c, want)
-	}
 }
 
 // TestClientLeaves: the same over a real connection. The handler, not a timer,

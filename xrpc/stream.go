@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"os"
 	"time"
+
+	"nestbox/request"
 )
 
 const (
@@ -48,19 +50,19 @@ func (p *pace) part(began time.Time, n int) {
 // like any other error. To a HEAD it need not write a body.
 func Stream[C, Params any](auth func(context.Context, *http.Request) (C, error), handle func(context.Context, C, Params, http.ResponseWriter, *http.Request) error) Method {
 	decode := paramsDecoder[Params]()
-	return Method{verb: http.MethodGet, serve: func(_ int64, w *responseWriter, r *http.Request) error {
+	return Method{verb: http.MethodGet, serve: func(_ int64, w *request.Writer, r *http.Request) error {
 		ctx := r.Context()
 		caller, params, err := admit(r, auth, decode)
 		if err != nil {
 			return err
 		}
-		return handle(ctx, caller, params, &patientWriter{responseWriter: w, conn: http.NewResponseController(w)}, r)
+		return handle(ctx, caller, params, &patientWriter{Writer: w, conn: http.NewResponseController(w)}, r)
 	}}
 }
 
 // patientWriter gives each part of an answer its own time, and the whole a pace.
 type patientWriter struct {
-	*responseWriter
+	*request.Writer
 	conn *http.ResponseController
 	pace pace
 }
@@ -70,12 +72,12 @@ func (w *patientWriter) Write(b []byte) (int, error) {
 	if err := w.conn.SetWriteDeadline(w.pace.deadline(began)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return 0, err
 	}
-	n, err := w.responseWriter.Write(b)
+	n, err := w.Writer.Write(b)
 	w.pace.part(began, n)
 	return n, err
 }
 
-func (w *patientWriter) Unwrap() http.ResponseWriter { return w.responseWriter }
+func (w *patientWriter) Unwrap() http.ResponseWriter { return w.Writer }
 
 // Upload is a body that its handler reads itself.
 type Upload struct {
@@ -90,7 +92,7 @@ type Upload struct {
 // The handler reads it, and sets its own limit; it returns once the body was read
 // or refused.
 func Receive[C, Out any](auth func(context.Context, *http.Request) (C, error), handle func(context.Context, C, Upload) (Out, error)) Method {
-	return Method{verb: http.MethodPost, serve: func(_ int64, w *responseWriter, r *http.Request) error {
+	return Method{verb: http.MethodPost, serve: func(_ int64, w *request.Writer, r *http.Request) error {
 		ctx := r.Context()
 		caller, err := auth(ctx, r)
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -52,12 +53,22 @@ func does(f func(context.Context) error) xrpc.Method {
 	return xrpc.Query(anyone, func(ctx context.Context, _ struct{}, _ xrpc.None) (xrpc.None, error) { return xrpc.None{}, f(ctx) })
 }
 
+// site is a server behind its front, as composition puts it.
+type site struct {
+	xrpc.Server
+	request.Front
+}
+
+func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.Handler(&s.Server).ServeHTTP(w, r)
+}
+
 // server answers for the given methods and logs into the buffer.
-func server(methods map[string]xrpc.Method) (*xrpc.Server, *bytes.Buffer) {
+func server(methods map[string]xrpc.Method) (*site, *bytes.Buffer) {
 	var log bytes.Buffer
-	return &xrpc.Server{
-		Methods: methods, MaxBody: xrpc.DefaultMaxBody, Now: time.Now,
-		Log: slog.New(slog.NewJSONHandler(&log, nil)),
+	return &site{
+		xrpc.Server{Methods: methods, MaxBody: xrpc.DefaultMaxBody},
+		request.Front{Now: time.Now, Log: slog.New(slog.NewJSONHandler(&log, nil))},
 	}, &log
 }
 
@@ -85,7 +96,7 @@ func get(tb testing.TB, nsidAndQuery string) *http.Request {
 	return httptest.NewRequestWithContext(tb.Context(), http.MethodGet, "/xrpc/"+nsidAndQuery, http.NoBody)
 }
 
-func serve(s *xrpc.Server, r *http.Request) *httptest.ResponseRecorder {
+func serve(s http.Handler, r *http.Request) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, r)
 	return w

@@ -1,4 +1,4 @@
-package xrpc
+package request
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 )
 
 // Client is what is known of the other end of a request before anyone is
-// proven: where it comes from and what it calls itself.
+// authenticated: where it comes from and what it calls itself.
 type Client struct {
 	// Addr is the address that the request came from, behind trusted proxies
 	// the one that the outermost of them saw.
@@ -21,7 +21,7 @@ type Client struct {
 }
 
 // Network is the part of the address that tells one customer of a provider from
-// the next, as text: an IPv4 address, an IPv6 /64. Empty where there is no
+// the next, as text: an IPv4 address, an IPv6 /64. It is empty if there is no
 // address.
 func (c Client) Network() string {
 	switch {
@@ -41,58 +41,98 @@ func (c Client) Network() string {
 // MaxUserAgent bounds, in bytes, what is kept of a User-Agent header.
 const MaxUserAgent = 256
 
-type requestState struct {
+// state is what a Front keeps of one request.
+type state struct {
+	writer Writer
 	client Client
 	asked  http.Header
 	header http.Header
 	did    string
+	key    string // what the log line calls the request, and under which key
+	what   string
+	quiet  bool
+	failed failure
+}
+
+type failure struct {
+	status int
+	name   string
+	cause  error
 }
 
 type stateKey struct{}
 
+func stateOf(ctx context.Context) *state {
+	st, _ := ctx.Value(stateKey{}).(*state)
+	return st
+}
+
 // ClientOf returns the client of the request that ctx belongs to.
 func ClientOf(ctx context.Context) Client {
-	if st, ok := ctx.Value(stateKey{}).(*requestState); ok {
+	if st := stateOf(ctx); st != nil {
 		return st.client
 	}
 	return Client{}
 }
 
 // Header returns the headers of the answer that ctx's request will get, so that
-// a handler, which sees no ResponseWriter, can add to them (rate limits).
+// a handler that sees no ResponseWriter can add to them (rate limits).
 // Outside of a request it returns a header that goes nowhere.
 func Header(ctx context.Context) http.Header {
-	if st, ok := ctx.Value(stateKey{}).(*requestState); ok {
+	if st := stateOf(ctx); st != nil {
 		return st.header
 	}
 	return http.Header{}
 }
 
-// Asked returns a header of the request that ctx belongs to, "" where it has none.
+// Asked returns a header of the request that ctx belongs to, "" if it has none.
 func Asked(ctx context.Context, name string) string {
-	if st, ok := ctx.Value(stateKey{}).(*requestState); ok {
+	if st := stateOf(ctx); st != nil {
 		return st.asked.Get(name)
 	}
 	return ""
 }
 
-// SetAccount notes, for the log line, whose request this is.
+// SetAccount notes the account of the request for the log line.
 func SetAccount(ctx context.Context, did string) {
-	if st, ok := ctx.Value(stateKey{}).(*requestState); ok {
+	if st := stateOf(ctx); st != nil {
 		st.did = did
+	}
+}
+
+// SetName replaces the path in the log line by another name of what was asked
+// for, under a key of its own.
+func SetName(ctx context.Context, key, name string) {
+	if st := stateOf(ctx); st != nil {
+		st.key, st.what = key, name
+	}
+}
+
+// SetQuiet keeps a request that succeeds out of the log, unless it shows debug lines.
+func SetQuiet(ctx context.Context) {
+	if st := stateOf(ctx); st != nil {
+		st.quiet = true
+	}
+}
+
+// Fail notes an error for the log line: its status, its name, and its cause,
+// which may be nil and is never sent.
+func Fail(ctx context.Context, status int, name string, cause error) {
+	if st := stateOf(ctx); st != nil {
+		st.failed = failure{status, name, cause}
 	}
 }
 
 // WithClient returns a context as a request of c would have: for tests and for
 // callers inside the process.
 func WithClient(ctx context.Context, c Client) context.Context {
-	return context.WithValue(ctx, stateKey{}, &requestState{client: c, header: http.Header{}})
+	return context.WithValue(ctx, stateKey{}, &state{client: c, header: http.Header{}})
 }
 
-// ClientAddr returns the address of a request's client. Only where the direct
-// peer is in trusted is X-Forwarded-For believed, and of it only the part that
-// trusted proxies wrote: it is read from the right, and the first address that
-// is not a trusted proxy is the client.
+// ClientAddr returns the address of a request's client. X-Forwarded-For is
+// believed only if the direct peer is in trusted, and only the part that trusted
+// proxies wrote: it is read from the right, and the first address that is not a
+// trusted proxy is the client.
 func ClientAddr(r *http.Request, trusted []netip.Prefix) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {

@@ -1,6 +1,8 @@
-package xrpc
+package request
 
-import "strings"
+import (
+	"strings"
+)
 
 // clientNames are the names of clients by a part of their User-Agent, the more
 // telling first: apps, then libraries, then browsers.

@@ -1,7 +1,7 @@
-package xrpc_test
+package request_test
 
 import (
-	"context"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -9,7 +9,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"nestbox/xrpc"
+	"nestbox/request"
 )
 
 // TestClientAddr is the table of peers and what they say of whom they speak for.
@@ -56,14 +56,14 @@ func TestClientAddr(t *testing.T) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody)
 		r.RemoteAddr = c.peer
 		r.Header["X-Forwarded-For"] = c.forwarded
-		if got := xrpc.ClientAddr(r, trusted).String(); got != c.want {
+		if got := request.ClientAddr(r, trusted).String(); got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}
 		peer := ""
 		if ap, err := netip.ParseAddrPort(c.peer); err == nil {
 			peer = ap.Addr().Unmap().WithZone("").String()
 		}
-		if got := xrpc.ClientAddr(r, nil); peer != "" && got.String() != peer {
+		if got := request.ClientAddr(r, nil); peer != "" && got.String() != peer {
 			t.Errorf("%s, trusting nobody: %s, want %s", c.name, got, peer)
 		}
 	}
@@ -77,11 +77,11 @@ func TestNetwork(t *testing.T) {
 		"2001:db8:1:3::1":           "2001:db8:1:3::/64",
 		"::1":                       "::/64",
 	} {
-		if got := (xrpc.Client{Addr: netip.MustParseAddr(addr)}).Network(); got != want {
+		if got := (request.Client{Addr: netip.MustParseAddr(addr)}).Network(); got != want {
 			t.Errorf("%s: %q, want %q", addr, got, want)
 		}
 	}
-	if got := (xrpc.Client{}).Network(); got != "" {
+	if got := (request.Client{}).Network(); got != "" {
 		t.Errorf("no address: %q", got)
 	}
 }
@@ -98,11 +98,10 @@ func TestUserAgent(t *testing.T) {
 		"x" + strings.Repeat("\U0001F600", 100): "x" + strings.Repeat("\U0001F600", 63),
 		"caf\xe9 1.0":                           "caf? 1.0",
 	} {
-		var got xrpc.Client
-		s, _ := server(map[string]xrpc.Method{"a.b.does": does(func(ctx context.Context) error { got = xrpc.ClientOf(ctx); return nil })})
-		r := get(t, "a.b.does")
+		var got request.Client
+		r := get(t, "/")
 		r.Header.Set("User-Agent", sent)
-		serve(s, r)
+		serve(front(slog.DiscardHandler), func(_ http.ResponseWriter, r *http.Request) { got = request.ClientOf(r.Context()) }, r)
 		if got.UserAgent != want || !utf8.ValidString(got.UserAgent) {
 			t.Errorf("%.20q…: %q, want %q", sent, got.UserAgent, want)
 		}

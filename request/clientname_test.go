@@ -1,6 +1,8 @@
-package xrpc
+package request
 
-import "testing"
+import (
+	"testing"
+)
 
 func TestClientName(t *testing.T) {
 	for userAgent, want := range map[string]string{

@@ -1,0 +1,115 @@
+package request
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"time"
+)
+
+// Front stands before every handler of the public server: it learns who the
+// client is, recovers from panics and writes the log line. Its fields are set
+// before the first request and not changed afterwards.
+type Front struct {
+	// TrustedProxies are the peers whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix
+	// Unlimited, when set, reports whether a client is exempt from rate limits.
+	Unlimited func(*http.Request, Client) bool
+	Log       *slog.Logger
+	Now       func() time.Time
+}
+
+// Handler returns next behind the front. A panic in next that was not answered
+// is answered with a 500 in plain text.
+func (f *Front) Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		start := f.Now()
+		st := &state{asked: r.Header, header: rw.Header()}
+		st.client = Client{Addr: ClientAddr(r, f.TrustedProxies), UserAgent: userAgent(r)}
+		st.client.Unlimited = f.Unlimited != nil && f.Unlimited(r, st.client)
+		st.writer.ResponseWriter = rw
+		r = r.WithContext(context.WithValue(r.Context(), stateKey{}, st))
+		if err := serve(next, &st.writer, r); err != nil {
+			Fail(r.Context(), http.StatusInternalServerError, "InternalServerError", err)
+			if !st.writer.wrote {
+				http.Error(&st.writer, "Internal Server Error", http.StatusInternalServerError)
+			}
+		}
+		f.log(r, st, f.Now().Sub(start))
+	})
+}
+
+func serve(next http.Handler, w http.ResponseWriter, r *http.Request) (err error) {
+	defer Recover(&err)
+	next.ServeHTTP(w, r)
+	return nil
+}
+
+// Panic is a handler's panic as an error.
+type Panic struct {
+	Value any
+	Stack []byte
+}
+
+func (p *Panic) Error() string { return fmt.Sprintf("handler panicked: %v\n%s", p.Value, p.Stack) }
+
+// Recover is deferred: it turns a panic into a *Panic in err.
+func Recover(err *error) {
+	if p := recover(); p != nil {
+		*err = &Panic{p, debug.Stack()}
+	}
+}
+
+// maxCause bounds, in bytes, what the log shows of an error: a stack fits.
+const maxCause = 8 << 10
+
+// log writes the line. It is an error if the server failed, even when the
+// answer had begun with another status.
+func (f *Front) log(r *http.Request, st *state, took time.Duration) {
+	status := st.writer.Status()
+	level := slog.LevelInfo
+	switch {
+	case max(status, st.failed.status) >= http.StatusInternalServerError:
+		level = slog.LevelError
+	case st.quiet:
+		level = slog.LevelDebug
+	}
+	ctx := context.WithoutCancel(r.Context())
+	if !f.Log.Enabled(ctx, level) {
+		return
+	}
+	key, what := "path", r.URL.EscapedPath()
+	if st.key != "" {
+		key, what = st.key, st.what
+	}
+	attrs := make([]slog.Attr, 0, 8)
+	attrs = append(attrs,
+		slog.String(key, clip(what, 128)),
+		slog.String("method", clip(r.Method, 16)),
+		slog.Int("status", status),
+		slog.Duration("took", took),
+		slog.String("client", st.client.Addr.String()),
+	)
+	if st.did != "" {
+		attrs = append(attrs, slog.String("did", clip(st.did, 128)))
+	}
+	if st.failed.name != "" {
+		attrs = append(attrs, slog.String("error", st.failed.name))
+	}
+	if cause := st.failed.cause; cause != nil && !errors.Is(cause, context.Canceled) {
+		attrs = append(attrs, slog.String("cause", clip(cause.Error(), maxCause)))
+	}
+	f.Log.LogAttrs(ctx, level, "request", attrs...)
+}
+
+func clip(s string, n int) string {
+	if len(s) > n {
+		return strings.ToValidUTF8(s[:n], "")
+	}
+	return s
+}
