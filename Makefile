@@ -3,12 +3,12 @@
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 1m
 # FUZZTIME may also be a number of inputs, like 100000x.
-# Rounds of kill -9 under load in `make fuzz`; 0 leaves them out. `make test` does 50.
-NESTBOX_KILL_ROUNDS ?= 500
+# How long each of the long tests of `make soak` goes on.
+SOAK     ?= 30m
 # indigo's programs, which the end-to-end tests run behind the server.
 INDIGO := .cache/bin/relay .cache/bin/tap
 
-.PHONY: build run test test-race test-e2e test-reference lint fmt bench fuzz generate clean help
+.PHONY: build run test test-race test-e2e test-reference cross lint fmt bench fuzz soak generate clean help
 
 build: ## the static binary bin/nestbox
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/nestbox ./cmd/nestbox
@@ -17,21 +17,25 @@ run: build ## a server that needs nothing else, for trying out
 	@exec bin/nestbox serve --dev
 
 test: build .cache/bin/gotestsum e2e/node_modules/.package-lock.json $(INDIGO) ## every test: vet, race, stores, end to end
-	@.ci/test vet race e2e
+	@.ci/test vet plain race e2e
 
 test-race: .cache/bin/gotestsum ## every test but the end-to-end ones, under the race detector
-	@.ci/test race
+	@.ci/test plain race
 
 test-e2e: build .cache/bin/gotestsum e2e/node_modules/.package-lock.json $(INDIGO) ## real clients against the real binary
 	@.ci/test e2e
+
+cross: ## vet, and compile the tests, for every other system that we support
+	@.ci/cross
 
 test-reference: build e2e/node_modules/.package-lock.json ## a repository to the reference PDS and back, and its validation; `make bench` installs it
 	NESTBOX_BIN=$(CURDIR)/bin/nestbox PDS_REFERENCE=$(CURDIR)/.cache/bench/reference \
 		go test -tags reference ./e2e ./lexicon -run Reference -count=1 -v
 
+# With the flags of `make build`, so that both share what is compiled.
 lint: .cache/bin/golangci-lint ## golangci-lint with .golangci.yml, and a tidy go.mod
 	.cache/bin/golangci-lint config verify
-	.cache/bin/golangci-lint run ./...
+	GOFLAGS="$${GOFLAGS:-} -trimpath" CGO_ENABLED=0 .cache/bin/golangci-lint run ./...
 	go mod tidy -diff
 
 fmt: .cache/bin/gofumpt ## format what git knows of
@@ -40,17 +44,17 @@ fmt: .cache/bin/gofumpt ## format what git knows of
 bench: build ## figures beside the reference PDS's, for docs/performance.md
 	bench/run
 
-fuzz: build ## each fuzz target for FUZZTIME, then NESTBOX_KILL_ROUNDS rounds of kill -9
+fuzz: ## each fuzz target for FUZZTIME
 	@grep -rHo --include='*_test.go' --exclude-dir=node_modules '^func Fuzz[A-Za-z0-9_]*' . | \
 	while IFS=: read -r file target; do \
 		target=$${target#func }; \
 		echo "$$target in $$(dirname "$$file")"; \
 		go test "$$(dirname "$$file")" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) </dev/null || exit 1; \
 	done
-	@if [ "$(NESTBOX_KILL_ROUNDS)" != 0 ]; then \
-		NESTBOX_BIN=$(CURDIR)/bin/nestbox NESTBOX_KILL_ROUNDS=$(NESTBOX_KILL_ROUNDS) \
-			go test ./e2e -run Kill -count=1 -timeout 4h -v; \
-	fi
+
+soak: build e2e/node_modules/.package-lock.json $(INDIGO) ## for the night: 500 rounds of kill -9, and the long tests for SOAK each
+	NESTBOX_BIN=$(CURDIR)/bin/nestbox NESTBOX_KILL_ROUNDS=500 NESTBOX_SOAK=$(SOAK) \
+		go test ./e2e ./store/... -run 'Kill|Soak' -count=1 -timeout 24h -v
 
 generate: ## what is written by tools: the README's table of settings, the schemas of records
 	go generate ./...
@@ -67,7 +71,7 @@ help: ## this list
 .cache/bin/gofumpt:       TOOL = mvdan.cc/gofumpt
 .cache/bin/gotestsum:     TOOL = gotest.tools/gotestsum
 .cache/bin/%: tools/go.mod tools/go.sum
-	cd tools && GOBIN=$(CURDIR)/.cache/bin go install -trimpath -ldflags '-s -w' $(TOOL)
+	cd tools && GOBIN=$(CURDIR)/.cache/bin CGO_ENABLED=0 go install -trimpath -ldflags '-s -w' $(TOOL)
 	@touch $@
 
 # Their SQLite is C; without a compiler the tests say that they are left out. From

@@ -25,11 +25,13 @@ const (
 	killVisitors = 2 // workers that sign in and out, of each of as many more
 )
 
+// killRounds returns how many times a test kills the server: a few, or as many as
+// `make soak` asks for.
 func killRounds(t *testing.T) int {
 	t.Helper()
 	text := os.Getenv("NESTBOX_KILL_ROUNDS")
 	if text == "" {
-		return 50
+		return 25
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {
