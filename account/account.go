@@ -41,15 +41,10 @@ type Account struct {
 	DeactivatedAt time.Time
 	// DeleteAfter is when the owner wants a deactivated account deleted.
 	DeleteAfter time.Time
-	// TakendownAt and TakedownRef are moderation's; the reference is theirs.
-	TakendownAt time.Time
-	TakedownRef string
-	SuspendedAt time.Time
+	Measures
 
 	// InvitedWith is the invite code of the sign-up, if one was used.
 	InvitedWith string
-	// InvitesDisabled: the account earns no invite codes that work.
-	InvitesDisabled bool
 	// SigningKey is the public key that signs the account's repository
 	// (did:key).
 	SigningKey string
@@ -83,19 +78,16 @@ func (a *Account) ShownHandle() syntax.Handle {
 	return a.Handle
 }
 
-// With returns the account after a change of status at now, and whether that
-// ends its sessions: a takedown does. What is in force already keeps its date.
-func (a *Account) With(c StatusChange, now time.Time) (next Account, endSessions bool) {
+// With returns the account after a change of status at now, and whether that ends its
+// sessions: a takedown does. ErrTakendown: an account that is taken down, or that the
+// same change takes down, is not activated.
+func (a *Account) With(c StatusChange, now time.Time) (next Account, endSessions bool, err error) {
 	next = *a
-	if t := c.Takedown; t != nil {
-		next.TakedownRef = t.Ref
-		endSessions = t.Applied
-		next.TakendownAt = dated(t.Applied, a.TakendownAt, now)
-	}
-	if c.Suspended != nil {
-		next.SuspendedAt = dated(*c.Suspended, a.SuspendedAt, now)
-	}
+	next.Measures = a.Measures.With(c, now)
 	if c.Deactivated != nil {
+		if !*c.Deactivated && !next.TakendownAt.IsZero() {
+			return Account{}, false, ErrTakendown
+		}
 		next.DeactivatedAt = dated(*c.Deactivated, a.DeactivatedAt, now)
 		switch {
 		case !*c.Deactivated:
@@ -104,7 +96,7 @@ func (a *Account) With(c StatusChange, now time.Time) (next Account, endSessions
 			next.DeleteAfter = *c.DeleteAfter
 		}
 	}
-	return next, endSessions
+	return next, c.Takedown != nil && c.Takedown.Applied, nil
 }
 
 // dated is the date of a measure: none when it is lifted, the old one when it
@@ -156,11 +148,13 @@ type AppPassword struct {
 // MaxAppPasswords bounds an account's app passwords.
 const MaxAppPasswords = 100
 
-// StatusChange is a change of hosting status; nil members stay as they are.
+// StatusChange is a change of hosting status and of moderation measures; nil members
+// stay as they are.
 type StatusChange struct {
-	Takedown    *Applied
-	Suspended   *bool
-	Deactivated *bool
+	Takedown        *Applied
+	Suspended       *bool
+	InvitesDisabled *bool
+	Deactivated     *bool
 	// DeleteAfter goes with Deactivated=true: zero for never, nil for what the owner
 	// has said before.
 	DeleteAfter *time.Time
@@ -232,11 +226,24 @@ type Store interface {
 	// SetStatus changes the hosting status as Account.With says, and returns the account
 	// as it is now. In the same transaction it ends every session, if With says so,
 	// appends StatusEvents to the event log, and makes the identity of an account that
-	// Reappears due for a check.
+	// Reappears due for a check. ErrTakendown: see Account.With.
 	SetStatus(ctx context.Context, id int64, c StatusChange, e Event, mails ...mail.Message) (*Account, error)
+	// RepeatStatus has the event log say the account's status again. ErrNotFound.
+	RepeatStatus(ctx context.Context, id int64, at time.Time) error
 	// Delete removes the account and all that hangs on it, mails that wait for its
-	// address too, at once or in steps that begin now, and has the event log say so. Unknown: ErrNotFound.
+	// address too, at once or in steps that begin now, and the event log says so. Its
+	// Measures, and takedowns of its records and blobs, stay. Unknown: ErrNotFound.
 	Delete(ctx context.Context, id int64, at time.Time) error
+	// Leave is Delete for the owner: Measures.MayLeave decides in the transaction.
+	Leave(ctx context.Context, id int64, at time.Time) error
+
+	// MeasuresOf returns the measures against a DID, whether it has an account here or
+	// had one. ErrNotFound if it has none and nothing of it was taken down.
+	MeasuresOf(ctx context.Context, did syntax.DID) (Measures, error)
+	// SetMeasures changes the measures against a DID that has no account here, and
+	// returns them; the audit log gets e. ErrNotFound if the DID has an account, or if
+	// MeasuresOf does not know it.
+	SetMeasures(ctx context.Context, did syntax.DID, c StatusChange, e Event) (Measures, error)
 
 	InviteStore
 

@@ -80,11 +80,11 @@ func TestStatus(t *testing.T) {
 	}{
 		{account.Account{}, account.Active},
 		{account.Account{DeactivatedAt: at}, account.Deactivated},
-		{account.Account{SuspendedAt: at}, account.Suspended},
-		{account.Account{TakendownAt: at}, account.Takendown},
-		{account.Account{DeactivatedAt: at, SuspendedAt: at}, account.Suspended},
-		{account.Account{DeactivatedAt: at, SuspendedAt: at, TakendownAt: at}, account.Takendown},
-		{account.Account{TakedownRef: "7", DeleteAfter: at, HandleInvalid: true}, account.Active},
+		{account.Account{Measures: account.Measures{SuspendedAt: at}}, account.Suspended},
+		{account.Account{Measures: account.Measures{TakendownAt: at}}, account.Takendown},
+		{account.Account{DeactivatedAt: at, Measures: account.Measures{SuspendedAt: at}}, account.Suspended},
+		{account.Account{DeactivatedAt: at, Measures: account.Measures{SuspendedAt: at, TakendownAt: at}}, account.Takendown},
+		{account.Account{Measures: account.Measures{TakedownRef: "7"}, DeleteAfter: at, HandleInvalid: true}, account.Active},
 	} {
 		if got := c.a.Status(); got != c.want {
 			t.Errorf("%+v: %q, want %q", c.a, got, c.want)
@@ -110,8 +110,9 @@ func TestShownHandle(t *testing.T) {
 func TestWith(t *testing.T) {
 	before, now, later := time.UnixMilli(1000), time.UnixMilli(2000), time.UnixMilli(3000)
 	everything := account.Account{
-		ID: 7, DID: "did:plc:abc", TakendownAt: before, TakedownRef: "old", SuspendedAt: before, DeactivatedAt: before, DeleteAfter: later,
+		ID: 7, DID: "did:plc:abc", Measures: account.Measures{TakendownAt: before, TakedownRef: "old", SuspendedAt: before}, DeactivatedAt: before, DeleteAfter: later,
 	}
+	alive := account.Account{ID: 7, Measures: account.Measures{SuspendedAt: before}, DeactivatedAt: before, DeleteAfter: later}
 	changed := func(change func(*account.Account)) account.Account {
 		a := everything
 		change(&a)
@@ -124,29 +125,49 @@ func TestWith(t *testing.T) {
 		ends   bool
 	}{
 		"nothing":                           {everything, account.StatusChange{}, everything, false},
-		"taken down":                        {account.Account{}, account.StatusChange{Takedown: &account.Applied{Applied: true, Ref: "1"}}, account.Account{TakendownAt: now, TakedownRef: "1"}, true},
+		"taken down":                        {account.Account{}, account.StatusChange{Takedown: &account.Applied{Applied: true, Ref: "1"}}, account.Account{Measures: account.Measures{TakendownAt: now, TakedownRef: "1"}}, true},
 		"again":                             {everything, account.StatusChange{Takedown: &account.Applied{Applied: true, Ref: "2"}}, changed(func(a *account.Account) { a.TakedownRef = "2" }), true},
 		"lifted":                            {everything, account.StatusChange{Takedown: &account.Applied{}}, changed(func(a *account.Account) { a.TakendownAt, a.TakedownRef = time.Time{}, "" }), false},
-		"suspended":                         {account.Account{}, account.StatusChange{Suspended: new(true)}, account.Account{SuspendedAt: now}, false},
+		"suspended":                         {account.Account{}, account.StatusChange{Suspended: new(true)}, account.Account{Measures: account.Measures{SuspendedAt: now}}, false},
 		"unsuspended":                       {everything, account.StatusChange{Suspended: new(false)}, changed(func(a *account.Account) { a.SuspendedAt = time.Time{} }), false},
 		"deactivated":                       {account.Account{}, account.StatusChange{Deactivated: new(true), DeleteAfter: &later}, account.Account{DeactivatedAt: now, DeleteAfter: later}, false},
 		"deactivated again, without a date": {everything, account.StatusChange{Deactivated: new(true), DeleteAfter: new(time.Time{})}, changed(func(a *account.Account) { a.DeleteAfter = time.Time{} }), false},
 		"deactivated again, by another":     {everything, account.StatusChange{Deactivated: new(true)}, everything, false},
-		"activated":                         {everything, account.StatusChange{Deactivated: new(false)}, changed(func(a *account.Account) { a.DeactivatedAt, a.DeleteAfter = time.Time{}, time.Time{} }), false},
+		"activated":                         {alive, account.StatusChange{Deactivated: new(false)}, account.Account{ID: 7, Measures: account.Measures{SuspendedAt: before}}, false},
+		"activated and lifted":              {everything, account.StatusChange{Deactivated: new(false), Takedown: &account.Applied{}}, changed(func(a *account.Account) { a.DeactivatedAt, a.DeleteAfter, a.TakendownAt, a.TakedownRef = time.Time{}, time.Time{}, time.Time{}, "" }), false},
 		"all at once": {
 			account.Account{},
 			account.StatusChange{Takedown: &account.Applied{Applied: true}, Suspended: new(true), Deactivated: new(true)},
-			account.Account{TakendownAt: now, SuspendedAt: now, DeactivatedAt: now},
+			account.Account{Measures: account.Measures{TakendownAt: now, SuspendedAt: now}, DeactivatedAt: now},
 			true,
 		},
 	} {
 		from := c.from
-		got, ends := from.With(c.change, now)
-		if !same(got, c.want) || ends != c.ends {
+		got, ends, err := from.With(c.change, now)
+		if err != nil || !same(got, c.want) || ends != c.ends {
 			t.Errorf("%s: %+v, ends sessions: %v; want %+v, %v", name, got, ends, c.want, c.ends)
 		}
 		if !same(from, c.from) {
 			t.Errorf("%s: changed the account that it was asked about", name)
+		}
+	}
+}
+
+// TestWithTakendown: an account that is taken down is not activated, nor both at once.
+func TestWithTakendown(t *testing.T) {
+	down := account.Account{Measures: account.Measures{TakendownAt: time.UnixMilli(1)}}
+	for _, c := range []struct {
+		from   account.Account
+		change account.StatusChange
+		want   error
+	}{
+		{down, account.StatusChange{Deactivated: new(false)}, account.ErrTakendown},
+		{account.Account{}, account.StatusChange{Takedown: &account.Applied{Applied: true}, Deactivated: new(false)}, account.ErrTakendown},
+		{down, account.StatusChange{Deactivated: new(true)}, nil},
+		{down, account.StatusChange{Takedown: &account.Applied{}, Deactivated: new(false)}, nil},
+	} {
+		if _, _, err := c.from.With(c.change, time.UnixMilli(2)); !errors.Is(err, c.want) {
+			t.Errorf("%+v with %+v: %v, want %v", c.from, c.change, err, c.want)
 		}
 	}
 }

@@ -49,8 +49,6 @@ type InviteStore interface {
 	// DisableInviteCodes disables codes by their text, and those made for owners.
 	// What is unknown is no error. It returns how many were in force.
 	DisableInviteCodes(ctx context.Context, codes, owners []string) (int, error)
-	// SetInvitesDisabled: ErrNotFound.
-	SetInvitesDisabled(ctx context.Context, id int64, disabled bool, e Event) error
 }
 
 // InviteQuery asks for a page of invite codes: the newest first, or those used most

@@ -67,8 +67,8 @@ func TestStatusEvents(t *testing.T) {
 // TestReappears: only takedowns and deactivations hide an account's handle.
 func TestReappears(t *testing.T) {
 	at := time.UnixMilli(1000)
-	active, suspended := &account.Account{}, &account.Account{SuspendedAt: at}
-	down, deactivated := &account.Account{TakendownAt: at}, &account.Account{DeactivatedAt: at}
+	active, suspended := &account.Account{}, &account.Account{Measures: account.Measures{SuspendedAt: at}}
+	down, deactivated := &account.Account{Measures: account.Measures{TakendownAt: at}}, &account.Account{DeactivatedAt: at}
 	for _, c := range []struct {
 		was, now *account.Account
 		want     bool

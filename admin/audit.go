@@ -77,15 +77,9 @@ func (s *Service) listAudit(ctx context.Context, a AuditArgs) (AuditPage, error)
 		f.Before = math.MaxInt64
 	}
 	if a.Account != "" {
-		acc, err := s.Find(ctx, a.Account)
-		did, notDID := syntax.ParseDID(a.Account)
-		switch {
-		case err == nil:
-			f.DID = acc.DID
-		case isUnknown(err) && notDID == nil:
-			f.DID = did
-		default:
-			return AuditPage{}, fmt.Errorf("%q: %w", a.Account, err)
+		var err error
+		if f.DID, err = s.Subject(ctx, a.Account); err != nil {
+			return AuditPage{}, err
 		}
 	}
 	if a.Since != "" {
@@ -163,11 +157,11 @@ func (s *Service) setTakedown(ctx context.Context, a ContentArgs) (TakedownLine,
 		}
 		who, subject = uri.Authority().String(), uri.Collection().String()+"/"+uri.RecordKey().String()
 	}
-	acc, err := s.find(ctx, who)
+	did, err := s.Subject(ctx, who)
 	if err != nil {
 		return TakedownLine{}, err
 	}
-	c, err := s.Store.Content(ctx, acc.ID, subject)
+	c, err := s.Store.Content(ctx, did, subject)
 	if err != nil {
 		return TakedownLine{}, err
 	}
@@ -175,30 +169,30 @@ func (s *Service) setTakedown(ctx context.Context, a ContentArgs) (TakedownLine,
 	if c.CID.Defined() {
 		t.CID = c.CID.String()
 	}
-	if err := s.TakedownContent(ctx, acc.DID, t, a.Applied); err != nil {
+	if err := s.TakedownContent(ctx, did, t, a.Applied); err != nil {
 		return TakedownLine{}, err
 	}
-	if c, err = s.Store.Content(ctx, acc.ID, subject); err != nil {
+	if c, err = s.Store.Content(ctx, did, subject); err != nil {
 		return TakedownLine{}, err
 	}
 	if c.Takedown == nil {
 		c.Takedown = &Takedown{Subject: subject}
 	}
-	return takedownLine(acc.DID, *c.Takedown), nil
+	return takedownLine(did, *c.Takedown), nil
 }
 
 func (s *Service) listTakedowns(ctx context.Context, a TakedownsArgs) (TakedownPage, error) {
-	acc, err := s.find(ctx, a.Account)
+	did, err := s.Subject(ctx, a.Account)
 	if err != nil {
 		return TakedownPage{}, err
 	}
-	list, err := s.Store.Takedowns(ctx, acc.ID, a.After, pageSize)
+	list, err := s.Store.Takedowns(ctx, did, a.After, pageSize)
 	if err != nil {
 		return TakedownPage{}, err
 	}
 	page := TakedownPage{Takedowns: []TakedownLine{}}
 	for _, t := range list {
-		page.Takedowns = append(page.Takedowns, takedownLine(acc.DID, t))
+		page.Takedowns = append(page.Takedowns, takedownLine(did, t))
 	}
 	if len(list) == pageSize {
 		page.Next = list[pageSize-1].Subject

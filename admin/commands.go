@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base32"
@@ -9,6 +10,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/account"
 	"nestbox/auth"
@@ -141,14 +144,10 @@ func (s *Service) Commands() map[string]Command {
 		"account.password": command(s.setPassword),
 		"account.signout":  command(s.signOut),
 		"account.takedown": command(func(ctx context.Context, a TakedownArgs) (AccountLine, error) {
-			return s.change(ctx, a.Account, func(acc *account.Account) (*account.Account, error) {
-				return s.Takedown(ctx, acc.DID, true, a.Ref)
-			})
+			return s.moderate(ctx, a.Account, func(did syntax.DID) (*account.Account, error) { return s.Takedown(ctx, did, true, a.Ref) })
 		}),
 		"account.untakedown": command(func(ctx context.Context, a AccountArgs) (AccountLine, error) {
-			return s.change(ctx, a.Account, func(acc *account.Account) (*account.Account, error) {
-				return s.Takedown(ctx, acc.DID, false, "")
-			})
+			return s.moderate(ctx, a.Account, func(did syntax.DID) (*account.Account, error) { return s.Takedown(ctx, did, false, "") })
 		}),
 		"account.suspend":   command(s.suspend(true)),
 		"account.unsuspend": command(s.suspend(false)),
@@ -235,9 +234,22 @@ func (s *Service) change(ctx context.Context, who string, do func(*account.Accou
 	return accountLine(a), nil
 }
 
+// moderate changes the measures against the DID that who names.
+func (s *Service) moderate(ctx context.Context, who string, do func(syntax.DID) (*account.Account, error)) (AccountLine, error) {
+	did, err := s.Subject(ctx, who)
+	if err != nil {
+		return AccountLine{}, err
+	}
+	a, err := do(did)
+	if err != nil {
+		return AccountLine{}, fmt.Errorf("%q: %w", who, err)
+	}
+	return accountLine(a), nil
+}
+
 func (s *Service) suspend(applied bool) func(context.Context, AccountArgs) (AccountLine, error) {
 	return func(ctx context.Context, a AccountArgs) (AccountLine, error) {
-		return s.change(ctx, a.Account, func(acc *account.Account) (*account.Account, error) { return s.Suspend(ctx, acc.DID, applied) })
+		return s.moderate(ctx, a.Account, func(did syntax.DID) (*account.Account, error) { return s.Suspend(ctx, did, applied) })
 	}
 }
 
@@ -384,5 +396,11 @@ func accountLine(a *account.Account) AccountLine {
 	if a.Status() == account.Active {
 		status = "active"
 	}
-	return AccountLine{DID: a.DID.String(), Handle: a.Handle.String(), Email: a.Email, Status: status, CreatedAt: a.CreatedAt.Format(time.RFC3339)}
+	line := AccountLine{DID: a.DID.String(), Handle: a.Handle.String(), Email: a.Email, Status: status}
+	if a.CreatedAt.IsZero() {
+		line.Status = cmp.Or(string(a.Status()), "no measure") // the account is gone
+	} else {
+		line.CreatedAt = a.CreatedAt.Format(time.RFC3339)
+	}
+	return line
 }

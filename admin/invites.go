@@ -220,15 +220,12 @@ func (s *Service) setInvites(ctx context.Context, in AccountInvitesInput, kind a
 	if err != nil {
 		return err
 	}
-	a, err := s.Accounts.ByDID(ctx, did)
-	if err != nil {
-		return wireError(err)
-	}
 	e := s.event(ctx, kind)
 	if in.Note != "" {
 		e.Reason = quote(in.Note)
 	}
-	return wireError(s.Accounts.SetInvitesDisabled(ctx, a.ID, kind == account.EventInvitesDisabled, e))
+	_, err = s.measure(ctx, did, account.StatusChange{InvitesDisabled: new(kind == account.EventInvitesDisabled)}, e)
+	return wireError(err)
 }
 
 // The arguments of commands about invite codes.

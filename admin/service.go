@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -48,13 +49,28 @@ func (s *Service) Find(ctx context.Context, who string) (*account.Account, error
 	return account.Find(ctx, s.Accounts, strings.ToLower(strings.TrimPrefix(who, "@")))
 }
 
+// Subject returns the DID that an operator names: an account's, or a DID whose account
+// is gone.
+func (s *Service) Subject(ctx context.Context, who string) (syntax.DID, error) {
+	a, err := s.Find(ctx, who)
+	if err == nil {
+		return a.DID, nil
+	}
+	if did, bad := syntax.ParseDID(who); bad == nil && isUnknown(err) {
+		return did, nil
+	}
+	return "", fmt.Errorf("%q: %w", who, err)
+}
+
 // Takedown takes an account down, or lifts that. A takedown ends every session.
 func (s *Service) Takedown(ctx context.Context, did syntax.DID, applied bool, ref string) (*account.Account, error) {
 	kind := account.EventTakedown
 	if !applied {
 		kind, ref = account.EventTakedownLifted, ""
 	}
-	return s.setStatus(ctx, did, account.StatusChange{Takedown: &account.Applied{Applied: applied, Ref: ref}}, kind)
+	e := s.event(ctx, kind)
+	e.Ref = ref
+	return s.measure(ctx, did, account.StatusChange{Takedown: &account.Applied{Applied: applied, Ref: ref}}, e)
 }
 
 // Suspend suspends an account, or lifts that. Sessions go on, and show it.
@@ -63,35 +79,44 @@ func (s *Service) Suspend(ctx context.Context, did syntax.DID, applied bool) (*a
 	if !applied {
 		kind = account.EventSuspensionLifted
 	}
-	return s.setStatus(ctx, did, account.StatusChange{Suspended: &applied}, kind)
+	return s.measure(ctx, did, account.StatusChange{Suspended: &applied}, s.event(ctx, kind))
+}
+
+// measure changes the measures against a DID. If its account is gone, only DID and
+// Measures of what it returns are set. account.ErrNotFound: this server does not know
+// the DID.
+func (s *Service) measure(ctx context.Context, did syntax.DID, c account.StatusChange, e account.Event) (*account.Account, error) {
+	a, err := s.Accounts.ByDID(ctx, did)
+	if err == nil {
+		a, err = s.Accounts.SetStatus(ctx, a.ID, c, e)
+	}
+	if !isUnknown(err) {
+		return a, err
+	}
+	m, err := s.Accounts.SetMeasures(ctx, did, c, e)
+	if err != nil {
+		return nil, err
+	}
+	return &account.Account{DID: did, Measures: m}, nil
 }
 
 // Deactivate deactivates an account for its owner, or activates it: see
 // hosting.Service.Activate.
 func (s *Service) Deactivate(ctx context.Context, did syntax.DID, applied bool) (*account.Account, error) {
-	if applied {
-		return s.setStatus(ctx, did, account.StatusChange{Deactivated: &applied}, account.EventDeactivated)
-	}
 	a, err := s.Accounts.ByDID(ctx, did)
 	if err != nil {
 		return nil, err
+	}
+	if applied {
+		return s.Accounts.SetStatus(ctx, a.ID, account.StatusChange{Deactivated: &applied}, s.event(ctx, account.EventDeactivated))
+	}
+	if a.Status() == account.Takendown { // before its document is asked for
+		return nil, account.ErrTakendown
 	}
 	if err := s.Hosting.Activate(ctx, a, s.event(ctx, account.EventActivated)); err != nil {
 		return nil, err
 	}
 	return s.Accounts.ByDID(ctx, did)
-}
-
-func (s *Service) setStatus(ctx context.Context, did syntax.DID, c account.StatusChange, kind account.EventKind) (*account.Account, error) {
-	a, err := s.Accounts.ByDID(ctx, did)
-	if err != nil {
-		return nil, err
-	}
-	e := s.event(ctx, kind)
-	if c.Takedown != nil {
-		e.Ref = c.Takedown.Ref
-	}
-	return s.Accounts.SetStatus(ctx, a.ID, c, e)
 }
 
 // SetPassword gives an account a new password and ends all its sessions.

@@ -46,6 +46,7 @@ const (
 	ActionImport           = "repo-import"
 	ActionTakedown         = "content-takedown"
 	ActionTakedownLifted   = "content-takedown-lifted"
+	ActionStatusRepeated   = "status-repeated"
 	ActionKeyRotated       = "key-rotated"
 	ActionKeyRetired       = "key-retired"
 	ActionJump             = "firehose-jump"
@@ -88,16 +89,17 @@ type Content struct {
 // account enters the log with the event of its trail, in the same transaction.
 // Every method is one transaction, durable when it returns nil.
 type Store interface {
-	// SetTakedown takes a record or a blob down, by t's Subject, CID and Ref, or
-	// lifts that, and notes it. There need be no such record or blob. What is in
-	// force already keeps its date. account.ErrNotFound.
-	SetTakedown(ctx context.Context, accountID int64, t Takedown, applied bool, a Action) error
+	// SetTakedown takes a record or a blob of a DID down, by t's Subject, CID and Ref, or
+	// lifts that, and notes it. There need be no such record or blob, nor an account
+	// any longer. What is in force already keeps its date. account.ErrNotFound: see
+	// account.Store.MeasuresOf.
+	SetTakedown(ctx context.Context, did syntax.DID, t Takedown, applied bool, a Action) error
 	// Content returns what is known of a record or a blob; of none, the zero
 	// Content.
-	Content(ctx context.Context, accountID int64, subject string) (Content, error)
-	// Takedowns returns up to limit of an account's, with a subject behind after,
+	Content(ctx context.Context, did syntax.DID, subject string) (Content, error)
+	// Takedowns returns up to limit of a DID's, with a subject behind after,
 	// in the order of subjects.
-	Takedowns(ctx context.Context, accountID int64, after string, limit int) ([]Takedown, error)
+	Takedowns(ctx context.Context, did syntax.DID, after string, limit int) ([]Takedown, error)
 	// Search returns up to limit accounts with an ID above after, by ID, that have
 	// text in their e-mail address or handle, whatever the case.
 	Search(ctx context.Context, text string, after int64, limit int) ([]*account.Account, error)

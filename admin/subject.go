@@ -40,10 +40,12 @@ type StatusInput struct {
 	Deactivated *Measure `json:"deactivated,omitzero"`
 }
 
-// StatusOutput is what updateSubjectStatus and getSubjectStatus answer.
+// StatusOutput is what updateSubjectStatus and getSubjectStatus answer. Suspended is
+// not of the Lexicon: only this server's operator suspends.
 type StatusOutput struct {
 	Subject     Subject  `json:"subject"`
 	Takedown    *Measure `json:"takedown,omitzero"`
+	Suspended   *Measure `json:"suspended,omitzero"`
 	Deactivated *Measure `json:"deactivated,omitzero"`
 }
 
@@ -84,8 +86,8 @@ func (s *Service) updateAccount(ctx context.Context, in StatusInput) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.Accounts.ByDID(ctx, did); err != nil {
-		return wireError(err)
+	if in.Takedown == nil && in.Deactivated == nil {
+		return wireError(s.repeatStatus(ctx, did))
 	}
 	if in.Takedown != nil {
 		if _, err := s.Takedown(ctx, did, in.Takedown.Applied, in.Takedown.Ref); err != nil {
@@ -98,6 +100,19 @@ func (s *Service) updateAccount(ctx context.Context, in StatusInput) error {
 		}
 	}
 	return nil
+}
+
+// repeatStatus has the event log say an account's status again: operators use it to
+// tell relays that missed it.
+func (s *Service) repeatStatus(ctx context.Context, did syntax.DID) error {
+	a, err := s.Accounts.ByDID(ctx, did)
+	if err != nil {
+		return err
+	}
+	if err := s.Store.Note(ctx, s.action(ctx, ActionStatusRepeated, did, "", "")); err != nil {
+		return err
+	}
+	return s.Accounts.RepeatStatus(ctx, a.ID, s.Now())
 }
 
 // updateContent changes the status of a record or a blob. A record is meant by
@@ -116,10 +131,6 @@ func (s *Service) updateContent(ctx context.Context, in StatusInput) error {
 
 // TakedownContent takes a record or a blob of an account down, or lifts that.
 func (s *Service) TakedownContent(ctx context.Context, did syntax.DID, t Takedown, applied bool) error {
-	a, err := s.Accounts.ByDID(ctx, did)
-	if err != nil {
-		return err
-	}
 	what, details := ActionTakedownLifted, ""
 	if applied {
 		what = ActionTakedown
@@ -127,7 +138,7 @@ func (s *Service) TakedownContent(ctx context.Context, did syntax.DID, t Takedow
 			details = "ref " + quote(t.Ref)
 		}
 	}
-	return s.Store.SetTakedown(ctx, a.ID, t, applied, s.action(ctx, what, did, t.Subject, details))
+	return s.Store.SetTakedown(ctx, did, t, applied, s.action(ctx, what, did, t.Subject, details))
 }
 
 // content returns the account of a record or a blob, and how the store names it.
@@ -194,11 +205,15 @@ func (s *Service) GetSubjectStatus(ctx context.Context, _ auth.ModeratorCaller, 
 	if err != nil {
 		return StatusOutput{}, err
 	}
-	return StatusOutput{
+	out := StatusOutput{
 		Subject:     Subject{Type: typeRepoRef, DID: a.DID.String()},
 		Takedown:    &Measure{!a.TakendownAt.IsZero(), a.TakedownRef},
 		Deactivated: &Measure{Applied: !a.DeactivatedAt.IsZero()},
-	}, nil
+	}
+	if !a.SuspendedAt.IsZero() {
+		out.Suspended = &Measure{Applied: true}
+	}
+	return out, nil
 }
 
 // blobStatus is the status of a blob that was uploaded, or was taken down.
@@ -248,20 +263,21 @@ func (s *Service) recordStatus(ctx context.Context, uri string) (StatusOutput, e
 }
 
 func (s *Service) content(ctx context.Context, did syntax.DID, subject string) (Content, error) {
-	a, err := s.known(ctx, did)
-	if err != nil {
-		return Content{}, err
-	}
-	c, err := s.Store.Content(ctx, a.ID, subject)
+	c, err := s.Store.Content(ctx, did, subject)
 	if err != nil {
 		return Content{}, xrpc.Unavailable(err)
 	}
 	return c, nil
 }
 
-// known returns the account of a subject.
+// known returns the account of a subject. If it is gone, only DID and Measures are set.
 func (s *Service) known(ctx context.Context, did syntax.DID) (*account.Account, error) {
 	a, err := s.Accounts.ByDID(ctx, did)
+	if isUnknown(err) {
+		var m account.Measures
+		m, err = s.Accounts.MeasuresOf(ctx, did)
+		a = &account.Account{DID: did, Measures: m}
+	}
 	switch {
 	case isUnknown(err):
 		return nil, errSubject()

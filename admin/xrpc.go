@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -169,6 +170,8 @@ func wireError(err error) error {
 		return nil
 	case isUnknown(err):
 		return xrpc.BadRequest("AccountNotFound", "Account not found")
+	case errors.Is(err, account.ErrTakendown): // an account that is taken down is not activated
+		return xrpc.BadRequest("AccountNotFound", "user not found")
 	default:
 		return hosting.StatusError(err)
 	}

@@ -86,8 +86,9 @@ type Access struct {
 
 // Standing is what the server knows of an access token's account and session.
 type Standing struct {
-	// Takendown: the account is; it is said before anything about the session.
-	Takendown bool
+	// Status is the account's hosting status, empty if it is active. It is reported
+	// before any fault of the session.
+	Status string
 	// Live: the account exists and the session has not been ended.
 	Live bool
 }
@@ -113,6 +114,8 @@ type Verifier struct {
 	// Limits count guesses of AdminPassword; nil counts none.
 	Limits *ratelimit.Limiter
 	Now    func() time.Time
+
+	use Use
 }
 
 // Anyone admits every request, with whatever credentials or none.
@@ -211,14 +214,8 @@ func (v *Verifier) Viewer(ctx context.Context, r *http.Request) (Viewer, error) 
 		err := v.basic(ctx, r)
 		return Viewer{Admin: err == nil}, err
 	}
-	t, st, err := v.present(ctx, r, ScopeAccess, ScopeAppPass, ScopeAppPassPrivileged, ScopeTakendown)
-	if err != nil {
-		return Viewer{}, err
-	}
-	if !st.Live {
-		return Viewer{}, ErrExpired()
-	}
-	return Viewer{DID: t.DID}, nil
+	a, err := v.access(ctx, r, ScopeAccess, ScopeAppPass, ScopeAppPassPrivileged, ScopeTakendown)
+	return Viewer{DID: a.DID}, err
 }
 
 // Sees says whether the viewer may look at what is kept of an account whatever
@@ -226,42 +223,30 @@ func (v *Verifier) Viewer(ctx context.Context, r *http.Request) (Viewer, error) 
 func (v Viewer) Sees(did syntax.DID) bool { return v.Admin || v.DID == did && did != "" }
 
 func (v *Verifier) access(ctx context.Context, r *http.Request, allowed ...Scope) (Access, error) {
-	t, st, err := v.present(ctx, r, allowed...)
+	token, err := bearer(r, true)
 	if err != nil {
 		return Access{}, err
 	}
-	if st.Takendown && t.Scope != ScopeTakendown {
-		return Access{}, ErrTakendown()
-	}
-	if !st.Live {
-		return Access{}, ErrExpired()
-	}
-	return Access{DID: t.DID, Scope: t.Scope, SID: t.SID}, nil
-}
-
-// present verifies the access token of a request and finds what lies behind it.
-func (v *Verifier) present(ctx context.Context, r *http.Request, allowed ...Scope) (Token, Standing, error) {
-	token, err := bearer(r, true)
-	if err != nil {
-		return Token{}, Standing{}, err
-	}
 	t, err := v.Keyring.VerifyAccess(token, v.Audience, v.Now(), allowed...)
 	if err != nil {
-		return Token{}, Standing{}, err
+		return Access{}, err
 	}
 	request.SetAccount(ctx, t.DID.String())
 	st, err := v.Sessions.Standing(ctx, t)
 	if err != nil {
-		return Token{}, Standing{}, xrpc.Unavailable(err)
+		return Access{}, xrpc.Unavailable(err)
 	}
-	return t, st, nil
+	refused := May(v.use, st.Status, t.Scope)
+	// A takedown is reported before the end of the session, which it caused.
+	if !st.Live && (refused == nil || st.Status != StatusTakendown) {
+		refused = ErrExpired()
+	}
+	if refused != nil {
+		return Access{}, refused
+	}
+	return Access{DID: t.DID, Scope: t.Scope, SID: t.SID}, nil
 }
 
-// ErrTakendown is the answer on every route to whoever acts for an account that
-// has been taken down.
-func ErrTakendown() error {
-	return xrpc.Unauthorized(xrpc.NameAccountTakedown, "Account has been taken down")
-}
 
 // Admin proves an AdminCaller: HTTP Basic with user "admin".
 func (v *Verifier) Admin(ctx context.Context, r *http.Request) (AdminCaller, error) {

@@ -214,17 +214,17 @@ func TestViewer(t *testing.T) {
 		{name: "owner", header: token(nil), standing: auth.Standing{Live: true}, want: auth.Viewer{DID: alice}},
 		{name: "app password", header: token(object{"scope": auth.ScopeAppPass}), standing: auth.Standing{Live: true}, want: auth.Viewer{DID: alice}},
 		{name: "privileged", header: token(object{"scope": auth.ScopeAppPassPrivileged}), standing: auth.Standing{Live: true}, want: auth.Viewer{DID: alice}},
-		{name: "taken down since", header: token(nil), standing: auth.Standing{Takendown: true, Live: true}, want: auth.Viewer{DID: alice}},
-		{name: "signed in while taken down", header: token(object{"scope": auth.ScopeTakendown}), standing: auth.Standing{Takendown: true, Live: true}, want: auth.Viewer{DID: alice}},
+		{name: "taken down since", header: token(nil), standing: auth.Standing{Status: auth.StatusTakendown, Live: true}, refused: takendown},
+		{name: "signed in while taken down", header: token(object{"scope": auth.ScopeTakendown}), standing: auth.Standing{Status: auth.StatusTakendown, Live: true}, want: auth.Viewer{DID: alice}},
 		{name: "ended", header: token(nil), refused: expired},
-		{name: "ended and taken down", header: token(nil), standing: auth.Standing{Takendown: true}, refused: expired},
+		{name: "ended and taken down", header: token(nil), standing: auth.Standing{Status: auth.StatusTakendown}, refused: takendown},
 		{name: "expired", header: token(object{"exp": 1}), standing: auth.Standing{Live: true}, refused: expired},
 		{name: "refresh scope", header: token(object{"scope": auth.ScopeRefresh}), standing: auth.Standing{Live: true}, refused: badScope},
 		{name: "a refresh token", header: "Bearer " + mint(t, v.Keyring).Refresh, standing: auth.Standing{Live: true}, refused: unverified},
 		{name: "store fails", header: token(nil), storeErr: errors.New("disk on fire"), refused: unavailable},
 	} {
 		v.Sessions = standing(func(auth.Token) (auth.Standing, error) { return c.standing, c.storeErr })
-		got, err := v.Viewer(t.Context(), bearing(t, c.header))
+		got, err := v.For(auth.UseLeave).Viewer(t.Context(), bearing(t, c.header))
 		if f := faultOf(t, err); f != c.refused || got != c.want {
 			t.Errorf("%s: got %+v, %v; want %+v, %v", c.name, got, f, c.want, c.refused)
 		}

@@ -251,7 +251,7 @@ func TestScopes(t *testing.T) {
 			return c.Access, err
 		},
 		"takendown": func(r *http.Request) (auth.Access, error) {
-			c, err := v.FullOrTakendown(r.Context(), r)
+			c, err := v.For(auth.UseLeave).FullOrTakendown(r.Context(), r)
 			return c.Access, err
 		},
 	}
@@ -292,14 +292,14 @@ func TestStanding(t *testing.T) {
 	}{
 		{"live", auth.Standing{Live: true}, nil, nil, fault{}},
 		{"ended", auth.Standing{}, nil, nil, expired},
-		{"taken down", auth.Standing{Takendown: true, Live: true}, nil, nil, takendown},
-		{"taken down and ended", auth.Standing{Takendown: true}, nil, nil, takendown},
-		{"taken down and expired", auth.Standing{Takendown: true}, nil, object{"exp": 1}, expired},
-		{"taken down and bad scope", auth.Standing{Takendown: true}, nil, object{"scope": "x"}, badScope},
+		{"taken down", auth.Standing{Status: auth.StatusTakendown, Live: true}, nil, nil, takendown},
+		{"taken down and ended", auth.Standing{Status: auth.StatusTakendown}, nil, nil, takendown},
+		{"taken down and expired", auth.Standing{Status: auth.StatusTakendown}, nil, object{"exp": 1}, expired},
+		{"taken down and bad scope", auth.Standing{Status: auth.StatusTakendown}, nil, object{"scope": "x"}, badScope},
 		{"store fails", auth.Standing{}, errors.New("disk on fire"), nil, unavailable},
 		{"store fails for an expired token", auth.Standing{}, errors.New("disk on fire"), object{"exp": 1}, expired},
-		{"signed in while taken down", auth.Standing{Takendown: true, Live: true}, nil, object{"scope": auth.ScopeTakendown}, fault{}},
-		{"the same, ended", auth.Standing{Takendown: true}, nil, object{"scope": auth.ScopeTakendown}, expired},
+		{"signed in while taken down", auth.Standing{Status: auth.StatusTakendown, Live: true}, nil, object{"scope": auth.ScopeTakendown}, fault{}},
+		{"the same, ended", auth.Standing{Status: auth.StatusTakendown}, nil, object{"scope": auth.ScopeTakendown}, expired},
 	} {
 		v.Sessions = standing(func(got auth.Token) (auth.Standing, error) {
 			if got.DID != alice || got.SID != "s1" {
@@ -308,7 +308,7 @@ func TestStanding(t *testing.T) {
 			return c.standing, c.err
 		})
 		token := forge(t, secret, accessHeader(), accessClaims().with(c.changes))
-		_, err := v.FullOrTakendown(t.Context(), bearing(t, "Bearer "+token))
+		_, err := v.For(auth.UseLeave).FullOrTakendown(t.Context(), bearing(t, "Bearer "+token))
 		if got := faultOf(t, err); got != c.want {
 			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
 		}

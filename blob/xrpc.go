@@ -66,11 +66,11 @@ func (s *Service) UploadBlob(ctx context.Context, caller auth.UploadCaller, in x
 	if err != nil {
 		return UploadOutput{}, wireError(err)
 	}
+	if err := auth.May(auth.UseBring, a.Status, ""); err != nil { // a service token's account was not looked at yet
+		return UploadOutput{}, err
+	}
 	limit := uploads
-	switch a.Status {
-	case auth.StatusTakendown:
-		return UploadOutput{}, auth.ErrTakendown()
-	case auth.StatusDeactivated:
+	if a.Status == auth.StatusDeactivated {
 		limit = uploadsInactive
 	}
 	if err := request.Admit(ctx, s.Limits, caller.DID.String(), 1, limit); err != nil {

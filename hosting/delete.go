@@ -61,13 +61,33 @@ func (s *Service) DeleteAccount(ctx context.Context, _ auth.Anyone, in DeleteInp
 	if err := s.checkPassword(ctx, a, in.Password); err != nil {
 		return xrpc.None{}, err
 	}
+	if err := auth.May(auth.UseDelete, string(a.Status()), ""); err != nil {
+		return xrpc.None{}, err
+	}
 	if _, err := s.Codes.Check(ctx, a, account.PurposeDeleteAccount, in.Token); err != nil {
 		return xrpc.None{}, account.CodeError(err)
 	}
-	if err := s.Accounts.Delete(ctx, a.ID, s.now()); err != nil && !errors.Is(err, account.ErrNotFound) {
+	switch err := s.Accounts.Leave(ctx, a.ID, s.now()); {
+	case err == nil, errors.Is(err, account.ErrNotFound):
+		return xrpc.None{}, nil
+	case errors.Is(err, account.ErrHeld):
+		return xrpc.None{}, s.heldNow(ctx, did)
+	default:
 		return xrpc.None{}, xrpc.Unavailable(err)
 	}
-	return xrpc.None{}, nil
+}
+
+// heldNow is the error for the client if a measure came while the account was being
+// deleted.
+func (s *Service) heldNow(ctx context.Context, did syntax.DID) error {
+	a, err := s.Accounts.ByDID(ctx, did)
+	if err == nil {
+		err = auth.May(auth.UseDelete, string(a.Status()), "")
+	}
+	if err == nil {
+		err = xrpc.Unavailable(account.ErrHeld)
+	}
+	return err
 }
 
 // checkPassword fails on a wrong password, and on one with a NUL, which scrypt may

@@ -43,6 +43,13 @@ func (s *Service) MoveIn(ctx context.Context, did syntax.DID, in NewAccount) (*a
 	case !errors.Is(err, account.ErrNotFound):
 		return nil, err
 	}
+	// MoveIn decides; this spares a DID that is taken down the work before it.
+	switch m, err := s.Accounts.MeasuresOf(ctx, did); {
+	case err == nil && m.MayMoveIn() != nil:
+		return nil, m.MayMoveIn()
+	case err != nil && !errors.Is(err, account.ErrNotFound):
+		return nil, err
+	}
 	document, err := s.Resolver.Fresh(ctx, did)
 	if err != nil {
 		return nil, fmt.Errorf("document of who moves in: %w", err)

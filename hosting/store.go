@@ -60,7 +60,8 @@ type Store interface {
 	Abandon(ctx context.Context, id int64) error
 	// MoveIn makes an account that exists elsewhere, deactivated, with an empty
 	// repository that nobody is told of, and returns it. The key that was reserved
-	// for its DID is reserved no longer. Errors: those of Reserve.
+	// for its DID is reserved no longer. The measures against the DID are in force again;
+	// account.ErrTakendown: see account.Measures.MayMoveIn. Other errors: those of Reserve.
 	MoveIn(ctx context.Context, p Pending, document []byte, first repo.Change, e account.Event) (*account.Account, error)
 	// ReserveKey keeps a key until its time is over, and returns it, or the one
 	// that was reserved for the same DID before. Those reserved before the given
@@ -70,8 +71,8 @@ type Store interface {
 	// time: account.ErrNotFound.
 	ReservedKey(ctx context.Context, did syntax.DID, since time.Time) (ReservedKey, error)
 	// DeleteDue deletes one account whose owner deactivated it, and wants it
-	// deleted by now, and returns it, nil where there is none. One that is taken
-	// down is not due.
+	// deleted by now, and returns it, nil if there is none. One that is taken down or
+	// suspended waits until that is lifted.
 	DeleteDue(ctx context.Context, now time.Time) (*account.Account, error)
 	// Pending returns the reservations, without password hash.
 	Pending(ctx context.Context) ([]Pending, error)

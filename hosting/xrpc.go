@@ -124,6 +124,8 @@ func wireError(err error, in CreateInput) error {
 		return xrpc.InvalidRequest("Invalid DID at $.did")
 	case errors.Is(err, errNotOwner):
 		return xrpc.Unauthorized(xrpc.NameAuthRequired, "Missing auth to create account with did: "+in.DID)
+	case errors.Is(err, account.ErrTakendown):
+		return auth.ErrTakendown()
 	case errors.Is(err, errHandleProof):
 		return xrpc.InvalidRequest("External handle did not resolve to DID")
 	case errors.Is(err, account.ErrDIDTaken):
@@ -262,6 +264,8 @@ func StatusError(err error) error {
 		return nil
 	case errors.Is(err, account.ErrNotFound):
 		return auth.ErrExpired() // deleted since the caller was proven
+	case errors.Is(err, account.ErrTakendown):
+		return auth.ErrTakendown()
 	case errors.Is(err, errNotRegistered), errors.Is(err, errRotationKey), errors.Is(err, errEndpoint), errors.Is(err, errSigningKey):
 		return xrpc.InvalidRequest("%s", err.Error())
 	default:

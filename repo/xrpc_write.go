@@ -55,18 +55,15 @@ func (s *Service) own(ctx context.Context, caller auth.StandardCaller, repo stri
 		return Account{}, &xrpc.Error{Status: http.StatusForbidden, Name: "AccountNotFound", Message: "Account not found"}
 	case err != nil:
 		return Account{}, xrpc.Unavailable(err)
-	case a.Status == StatusTakendown, a.Status == StatusSuspended:
-		return Account{}, auth.ErrTakendown()
-	case a.Status != "":
-		return Account{}, errDeactivated()
+	}
+	// As in the reference, the status of the repository that is named comes first.
+	switch err := auth.May(auth.UseWrite, a.Status, caller.Scope); {
+	case err != nil:
+		return Account{}, err
 	case a.DID != caller.DID:
 		return Account{}, xrpc.Unauthorized(xrpc.NameAuthRequired, "Authentication Required")
 	}
 	return a, nil
-}
-
-func errDeactivated() error {
-	return xrpc.Unauthorized("AccountDeactivated", "Account is deactivated")
 }
 
 // commit writes ops and maps what came of it.
@@ -78,7 +75,7 @@ func (s *Service) commit(ctx context.Context, caller auth.StandardCaller, a Acco
 		if _, now := s.own(ctx, caller, a.DID.String()); now != nil {
 			return nil, now
 		}
-		return nil, errDeactivated()
+		return nil, auth.May(auth.UseWrite, auth.StatusDeactivated, caller.Scope)
 	}
 	if err != nil {
 		return nil, wireError(err, "Could not find repo: "+a.DID.String())

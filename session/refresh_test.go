@@ -252,7 +252,7 @@ func TestStanding(t *testing.T) {
 		t.Error("a token from afterwards is dead")
 	}
 	w.takedown(alice, true)
-	if st, err := w.Standing(t.Context(), own); err != nil || !st.Takendown || st.Live {
+	if st, err := w.Standing(t.Context(), own); err != nil || st.Status != auth.StatusTakendown || st.Live {
 		t.Errorf("taken down: %+v, %v", st, err)
 	}
 }

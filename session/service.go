@@ -73,7 +73,7 @@ func (s *Service) Standing(ctx context.Context, t auth.Token) (auth.Standing, er
 	if err != nil {
 		return auth.Standing{}, err
 	}
-	st := auth.Standing{Takendown: a.Status() == account.Takendown}
+	st := auth.Standing{Status: string(a.Status())}
 	if t.SID == "" {
 		// Another server issued it, under a secret that we took over with the
 		// account: it lives its two hours, unless something ended all sessions.

@@ -136,7 +136,7 @@ func TestTakendownScope(t *testing.T) {
 	if got := w.access(out.AccessJwt).Scope; got != auth.ScopeTakendown || out.Active || out.Status != account.Takendown {
 		t.Errorf("scope %s, active %t, status %q", got, out.Active, out.Status)
 	}
-	if st, err := w.Standing(t.Context(), w.access(out.AccessJwt)); err != nil || !st.Takendown || !st.Live {
+	if st, err := w.Standing(t.Context(), w.access(out.AccessJwt)); err != nil || st.Status != auth.StatusTakendown || !st.Live {
 		t.Errorf("standing %+v, %v", st, err)
 	}
 	if _, err := w.refresh(t.Context(), out.RefreshJwt); wire(err) != wireTakedown {

@@ -31,10 +31,13 @@ func scanAccount(r *sqlite.Stmt) *account.Account {
 	return &account.Account{
 		ID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), Handle: syntax.Handle(r.ColumnText(2)), Email: r.ColumnText(3),
 		CreatedAt: columnTime(r, 4), EmailConfirmedAt: columnTime(r, 5), DeactivatedAt: columnTime(r, 6),
-		DeleteAfter: columnTime(r, 7), TakendownAt: columnTime(r, 8), TakedownRef: r.ColumnText(9), SuspendedAt: columnTime(r, 10),
+		DeleteAfter: columnTime(r, 7),
+		Measures: account.Measures{
+			TakendownAt: columnTime(r, 8), TakedownRef: r.ColumnText(9), SuspendedAt: columnTime(r, 10), InvitesDisabled: r.ColumnBool(19),
+		},
 		InvitedWith: r.ColumnText(11), SigningKey: r.ColumnText(12), TokensValidAfter: columnTime(r, 13),
 		Document: columnBytes(r, 14), HandleInvalid: r.ColumnBool(15), IdentityCheckedAt: columnTime(r, 16),
-		EmailFactor: r.ColumnBool(17), NoticesOff: !r.ColumnBool(18), InvitesDisabled: r.ColumnBool(19),
+		EmailFactor: r.ColumnBool(17), NoticesOff: !r.ColumnBool(18),
 	}
 }
 
@@ -278,17 +281,19 @@ func (db Accounts) RevokeAppPassword(ctx context.Context, id int64, name string,
 func (db Accounts) SetStatus(ctx context.Context, id int64, c account.StatusChange, e account.Event, mails ...mail.Message) (*account.Account, error) {
 	var now *account.Account
 	err := db.update(ctx, id, func(tx *groupcommit.Tx, a *account.Account) error {
-		next, endSessions := a.With(c, e.At)
-		_, err := change(tx.Conn, `UPDATE account SET takendown_at = ?, takedown_ref = ?, suspended_at = ?, deactivated_at = ?, delete_after = ?,
-			credential_epoch = credential_epoch + ? WHERE id = ?`,
+		next, endSessions, err := a.With(c, e.At)
+		if err != nil {
+			return err
+		}
+		if err := putMeasures(tx.Conn, id, next.Measures); err != nil {
+			return err
+		}
+		_, err = change(tx.Conn, "UPDATE account SET deactivated_at = ?, delete_after = ?, credential_epoch = credential_epoch + ? WHERE id = ?",
 			func(s *sqlite.Stmt) {
-				bindTime(s, 1, next.TakendownAt)
-				s.BindText(2, next.TakedownRef)
-				bindTime(s, 3, next.SuspendedAt)
-				bindTime(s, 4, next.DeactivatedAt)
-				bindTime(s, 5, next.DeleteAfter)
-				s.BindBool(6, endSessions)
-				s.BindInt64(7, id)
+				bindTime(s, 1, next.DeactivatedAt)
+				bindTime(s, 2, next.DeleteAfter)
+				s.BindBool(3, endSessions)
+				s.BindInt64(4, id)
 			})
 		if err != nil {
 			return fmt.Errorf("set status: %w", err)
@@ -335,6 +340,17 @@ func accountHead(c *sqlite.Conn, accountID int64) (head *account.Head, err error
 	return head, wrap(err, "look for repository")
 }
 
+// RepeatStatus implements account.Store.
+func (db Accounts) RepeatStatus(ctx context.Context, id int64, at time.Time) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		a, err := findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) })
+		if err != nil {
+			return err
+		}
+		return logStatus(tx, db.DB, a, at)
+	})
+}
+
 func logStatus(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time) error {
 	return insertLog(tx, db, account.StatusEvent(a, at), at)
 }
@@ -357,8 +373,21 @@ func (db Accounts) Delete(ctx context.Context, id int64, at time.Time) error {
 	return db.update(ctx, id, func(tx *groupcommit.Tx, a *account.Account) error { return deleteAccount(tx, db.DB, a, at) })
 }
 
+// Leave implements account.Store.
+func (db Accounts) Leave(ctx context.Context, id int64, at time.Time) error {
+	return db.update(ctx, id, func(tx *groupcommit.Tx, a *account.Account) error {
+		if err := a.MayLeave(); err != nil {
+			return err
+		}
+		return deleteAccount(tx, db.DB, a, at)
+	})
+}
+
 func deleteAccount(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time) error {
 	scrubSoon(tx, db)
+	if err := keepMeasures(tx.Conn, a.DID, a.Measures); err != nil {
+		return err
+	}
 	if _, err := deleteSessions(tx, db, "account_id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, a.ID) }); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	"zombiezen.com/go/sqlite"
 
 	"nestbox/account"
@@ -43,7 +44,13 @@ func insertEvent(c *sqlite.Conn, accountID int64, e account.Event) error {
 	if e.By != account.ActorAdmin {
 		return nil
 	}
-	return auditEvent(c, accountID, e)
+	var did syntax.DID
+	err = query(c, "SELECT did FROM account WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
+		func(r *sqlite.Stmt) error { did = syntax.DID(r.ColumnText(0)); return nil })
+	if err != nil {
+		return fmt.Errorf("look for the account of an event: %w", err)
+	}
+	return auditEvent(c, did, e)
 }
 
 // insertEvents is insertEvent of several events, in their order.

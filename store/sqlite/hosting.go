@@ -69,8 +69,21 @@ func reserve(c *sqlite.Conn, p hosting.Pending) (id int64, err error) {
 func (db Hosting) MoveIn(ctx context.Context, p hosting.Pending, document []byte, first repo.Change, e account.Event) (a *account.Account, err error) {
 	p.Operation = nil
 	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		measures, _, err := departed(tx.Conn, p.DID)
+		if err != nil {
+			return err
+		}
+		if err := measures.MayMoveIn(); err != nil {
+			return err
+		}
 		id, err := reserve(tx.Conn, p)
 		if err != nil {
+			return err
+		}
+		if err := putMeasures(tx.Conn, id, measures); err != nil {
+			return err
+		}
+		if err := keepMeasures(tx.Conn, p.DID, account.Measures{}); err != nil {
 			return err
 		}
 		_, err = change(tx.Conn, "UPDATE account SET deactivated_at = ? WHERE id = ?",
@@ -316,10 +329,9 @@ func reservedKey(c *sqlite.Conn, did syntax.DID, since time.Time) (k hosting.Res
 	return k, nil
 }
 
-// DeleteDue implements hosting.Store. Who was taken down waits until that is lifted:
-// a new account would have nothing taken down.
+// DeleteDue implements hosting.Store.
 func (db Hosting) DeleteDue(ctx context.Context, now time.Time) (a *account.Account, err error) {
-	const due = "a.delete_after <= ?1 AND a.deactivated_at IS NOT NULL AND a.takendown_at IS NULL ORDER BY a.delete_after LIMIT 1"
+	const due = "a.delete_after <= ?1 AND a.deactivated_at IS NOT NULL AND a.takendown_at IS NULL AND a.suspended_at IS NULL ORDER BY a.delete_after LIMIT 1"
 	at := func(s *sqlite.Stmt) { bindTime(s, 1, now) }
 	err = db.read(ctx, func(c *sqlite.Conn) error {
 		_, err := findAccount(c, due, at)

@@ -69,17 +69,6 @@ func (db Accounts) DisableInviteCodes(ctx context.Context, codes, owners []strin
 	return n, err
 }
 
-// SetInvitesDisabled implements account.Store.
-func (db Accounts) SetInvitesDisabled(ctx context.Context, id int64, disabled bool, e account.Event) error {
-	return db.update(ctx, id, func(tx *groupcommit.Tx, _ *account.Account) error {
-		_, err := change(tx.Conn, "UPDATE account SET invites_disabled = ? WHERE id = ?", func(s *sqlite.Stmt) { s.BindBool(1, disabled); s.BindInt64(2, id) })
-		if err != nil {
-			return fmt.Errorf("set invites: %w", err)
-		}
-		return insertEvent(tx.Conn, id, e)
-	})
-}
-
 // The pages of all invite codes; those by use go through all of them.
 const (
 	inviteColumns  = "code, available, disabled, for_account, created_by, created_at"
@@ -168,12 +157,13 @@ func inviteCodes(c *sqlite.Conn, sql string, b bind) ([]account.InviteCode, erro
 }
 
 // useInvite notes the use of a code within the transaction that reserves the
-// account: account.ErrInviteUsed where it is unknown, disabled or used up, or of an
-// account that is taken down. Somebody who comes again with it has one use of it.
+// account: account.ErrInviteUsed where it is unknown, disabled or used up, or of a DID
+// that is taken down. Somebody who comes again with it has one use of it.
 func useInvite(c *sqlite.Conn, code string, by syntax.DID, at time.Time) error {
 	n, err := change(c, `INSERT INTO invite_use (code, used_by, used_at)
 		SELECT code, ?2, ?3 FROM invite_code WHERE code = ?1 AND disabled = 0
 			AND NOT EXISTS (SELECT 1 FROM account a WHERE a.did = for_account AND a.takendown_at IS NOT NULL)
+			AND NOT EXISTS (SELECT 1 FROM measure m WHERE m.did = for_account AND m.takendown_at IS NOT NULL)
 			AND (available > (SELECT count(*) FROM invite_use u WHERE u.code = ?1)
 				OR EXISTS (SELECT 1 FROM invite_use u WHERE u.code = ?1 AND u.used_by = ?2))
 		ON CONFLICT DO UPDATE SET used_at = used_at`,

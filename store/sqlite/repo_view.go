@@ -158,7 +158,7 @@ func (v *view) Records(rg repo.Range) ([]repo.Record, error) {
 	}
 	shown := ""
 	if rg.Shown {
-		shown = " AND NOT EXISTS (SELECT 1 FROM takedown t WHERE t.account_id = ?5 AND t.subject = key)"
+		shown = " AND NOT EXISTS (SELECT 1 FROM takedown t WHERE t.did = (SELECT did FROM account WHERE id = ?5) AND t.subject = key)"
 	}
 	var out []repo.Record
 	size := 0

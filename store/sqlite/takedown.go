@@ -1,7 +1,9 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -13,7 +15,7 @@ import (
 )
 
 // takendown finds one row of a small table by its primary key.
-const takendown = "SELECT 1 FROM takedown WHERE account_id = ? AND subject = ?"
+const takendown = "SELECT 1 FROM takedown WHERE did = (SELECT did FROM account WHERE id = ?) AND subject = ?"
 
 // isTakendown says whether a record, by its key, or a blob, by its CID, was taken
 // down.
@@ -28,25 +30,29 @@ func isTakendown(c *sqlite.Conn, accountID int64, subject string) (down bool, er
 }
 
 // SetTakedown implements admin.Store.
-func (db Admin) SetTakedown(ctx context.Context, accountID int64, t admin.Takedown, applied bool, a admin.Action) error {
+func (db Admin) SetTakedown(ctx context.Context, did syntax.DID, t admin.Takedown, applied bool, a admin.Action) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		if _, err := findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, accountID) }); err != nil {
+		if _, err := accountOf(tx.Conn, did); errors.Is(err, account.ErrNotFound) {
+			if _, known, err := departed(tx.Conn, did); err != nil || !known {
+				return cmp.Or(err, error(account.ErrNotFound))
+			}
+		} else if err != nil {
 			return err
 		}
 		var err error
 		if applied {
-			_, err = change(tx.Conn, `INSERT INTO takedown (account_id, subject, ref, at, cid) VALUES (?, ?, ?, ?, ?)
+			_, err = change(tx.Conn, `INSERT INTO takedown (did, subject, ref, at, cid) VALUES (?, ?, ?, ?, ?)
 				ON CONFLICT DO UPDATE SET ref = excluded.ref, cid = excluded.cid`,
 				func(s *sqlite.Stmt) {
-					s.BindInt64(1, accountID)
+					s.BindText(1, did.String())
 					s.BindText(2, t.Subject)
 					s.BindText(3, t.Ref)
 					bindTime(s, 4, a.At)
 					s.BindText(5, t.CID)
 				})
 		} else {
-			_, err = change(tx.Conn, "DELETE FROM takedown WHERE account_id = ? AND subject = ?",
-				func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, t.Subject) })
+			_, err = change(tx.Conn, "DELETE FROM takedown WHERE did = ? AND subject = ?",
+				func(s *sqlite.Stmt) { s.BindText(1, did.String()); s.BindText(2, t.Subject) })
 		}
 		if err != nil {
 			return fmt.Errorf("set takedown: %w", err)
@@ -56,10 +62,10 @@ func (db Admin) SetTakedown(ctx context.Context, accountID int64, t admin.Takedo
 }
 
 // Content implements admin.Store.
-func (db Admin) Content(ctx context.Context, accountID int64, subject string) (out admin.Content, err error) {
+func (db Admin) Content(ctx context.Context, did syntax.DID, subject string) (out admin.Content, err error) {
 	err = db.readTx(ctx, func(c *sqlite.Conn) error {
-		at := func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, subject) }
-		err := query(c, "SELECT ref, at, cid FROM takedown WHERE account_id = ? AND subject = ?", at,
+		err := query(c, "SELECT ref, at, cid FROM takedown WHERE did = ? AND subject = ?",
+			func(s *sqlite.Stmt) { s.BindText(1, did.String()); s.BindText(2, subject) },
 			func(r *sqlite.Stmt) error {
 				out.Takedown = &admin.Takedown{Subject: subject, CID: r.ColumnText(2), Ref: r.ColumnText(0), At: columnTime(r, 1)}
 				return nil
@@ -67,6 +73,14 @@ func (db Admin) Content(ctx context.Context, accountID int64, subject string) (o
 		if err != nil {
 			return err
 		}
+		a, err := accountOf(c, did)
+		if errors.Is(err, account.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		at := func(s *sqlite.Stmt) { s.BindInt64(1, a.ID); s.BindText(2, subject) }
 		err = query(c, "SELECT cid FROM record WHERE repo_id = "+currentRepo+" AND key = ?2", at,
 			func(r *sqlite.Stmt) (err error) { out.CID, err = columnCID(r, 0); return err })
 		if err != nil {
@@ -82,11 +96,11 @@ func (db Admin) Content(ctx context.Context, accountID int64, subject string) (o
 }
 
 // Takedowns implements admin.Store.
-func (db Admin) Takedowns(ctx context.Context, accountID int64, after string, limit int) (out []admin.Takedown, err error) {
+func (db Admin) Takedowns(ctx context.Context, did syntax.DID, after string, limit int) (out []admin.Takedown, err error) {
 	err = db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, "SELECT subject, ref, at, cid FROM takedown WHERE account_id = ? AND subject > ? ORDER BY subject LIMIT ?",
+		return query(c, "SELECT subject, ref, at, cid FROM takedown WHERE did = ? AND subject > ? ORDER BY subject LIMIT ?",
 			func(s *sqlite.Stmt) {
-				s.BindInt64(1, accountID)
+				s.BindText(1, did.String())
 				s.BindText(2, after)
 				s.BindInt64(3, max(0, int64(limit)))
 			},
@@ -118,26 +132,14 @@ func insertAudit(c *sqlite.Conn, a admin.Action) error {
 }
 
 // auditEvent writes an event of an account's trail into the audit log.
-func auditEvent(c *sqlite.Conn, accountID int64, e account.Event) error {
+func auditEvent(c *sqlite.Conn, did syntax.DID, e account.Event) error {
 	details := e.Reason
 	if e.Ref != "" {
 		details = fmt.Sprintf("ref %q, %s", e.Ref, details)
 	}
-	_, err := change(c, `INSERT INTO audit (at, who, what, did, subject, details, network, user_agent)
-		SELECT ?2, ?3, ?4, did, '', ?5, ?6, ?7 FROM account WHERE id = ?1`,
-		func(s *sqlite.Stmt) {
-			s.BindInt64(1, accountID)
-			bindTime(s, 2, e.At)
-			s.BindText(3, e.Who)
-			s.BindText(4, string(e.Kind))
-			s.BindText(5, details)
-			s.BindText(6, e.Network)
-			s.BindText(7, e.UserAgent)
-		})
-	if err != nil {
-		return fmt.Errorf("append to audit log: %w", err)
-	}
-	return trimAudit(c)
+	return insertAudit(c, admin.Action{
+		At: e.At, Who: e.Who, What: string(e.Kind), DID: did, Details: details, Network: e.Network, UserAgent: e.UserAgent,
+	})
 }
 
 // trimAudit drops what is beyond the limit: numbers have no gaps.

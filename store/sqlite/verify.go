@@ -32,6 +32,8 @@ var invariants = []invariant{
 	{"account's trail is over its limit", `SELECT account_id FROM trail GROUP BY account_id HAVING count(*) > ` + strconv.Itoa(account.TrailLimit)},
 	{"invite code was used too often", `SELECT c.code FROM invite_code c
 		WHERE c.available < (SELECT count(*) FROM invite_use u WHERE u.code = c.code)`},
+	{"measures apart from their account", `SELECT did FROM measure WHERE did IN (SELECT did FROM account)`},
+	{"measure that is none", `SELECT did FROM measure WHERE takendown_at IS NULL AND suspended_at IS NULL AND invites_disabled = 0`},
 	{"file of a blob is to be removed", `SELECT file FROM blob WHERE file IN (SELECT file FROM blob_garbage)`},
 }
 

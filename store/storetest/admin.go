@@ -193,7 +193,7 @@ func testSendMail(t *testing.T, s Stores) {
 // takedown takes something of an account down, or lifts that.
 func takedown(t *testing.T, s Stores, a *account.Account, minute int, subject string, applied bool, ref string) {
 	t.Helper()
-	if err := s.Admin.SetTakedown(t.Context(), a.ID, admin.Takedown{Subject: subject, CID: "cid of " + ref, Ref: ref}, applied, did(minute, fmt.Sprint("takedown ", applied), a.DID)); err != nil {
+	if err := s.Admin.SetTakedown(t.Context(), a.DID, admin.Takedown{Subject: subject, CID: "cid of " + ref, Ref: ref}, applied, did(minute, fmt.Sprint("takedown ", applied), a.DID)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -202,7 +202,7 @@ func takedown(t *testing.T, s Stores, a *account.Account, minute int, subject st
 // not taken down.
 func wantContent(t *testing.T, s Stores, a *account.Account, subject string, id cid.Cid, down *admin.Takedown) {
 	t.Helper()
-	got, err := s.Admin.Content(t.Context(), a.ID, subject)
+	got, err := s.Admin.Content(t.Context(), a.DID, subject)
 	if want := (admin.Content{CID: id, Takedown: down}); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%s: %+v, %v; want %+v", subject, got, err, want)
 	}
@@ -306,7 +306,7 @@ func testTakedownBlob(t *testing.T, s Stores) {
 	}
 }
 
-// testTakedownAccount: the list of an account's, which goes with the account.
+// testTakedownAccount: the list of an account's, which outlives the account.
 func testTakedownAccount(t *testing.T, s Stores) {
 	t.Helper()
 	alice := newAccount(t, s, "alice")
@@ -324,7 +324,7 @@ func testTakedownAccount(t *testing.T, s Stores) {
 		{"c.d/3", 2, nil},
 		{"", -1, nil},
 	} {
-		list, err := s.Admin.Takedowns(t.Context(), alice.ID, c.after, c.limit)
+		list, err := s.Admin.Takedowns(t.Context(), alice.DID, c.after, c.limit)
 		var got []string
 		for _, d := range list {
 			got = append(got, d.Subject)
@@ -339,11 +339,17 @@ func testTakedownAccount(t *testing.T, s Stores) {
 	if err := s.Accounts.Delete(t.Context(), alice.ID, at(3)); err != nil {
 		t.Fatal(err)
 	}
-	if list, err := s.Admin.Takedowns(t.Context(), alice.ID, "", 10); err != nil || len(list) != 0 {
+	if list, err := s.Admin.Takedowns(t.Context(), alice.DID, "", 10); err != nil || len(list) != 3 {
 		t.Errorf("of an account that is gone: %+v, %v", list, err)
 	}
+	for _, subject := range []string{"b.c/2", "a.b/1", "c.d/3"} { // lifted by the DID
+		takedown(t, s, alice, 4, subject, false, "")
+	}
+	if list, err := s.Admin.Takedowns(t.Context(), alice.DID, "", 10); err != nil || len(list) != 0 {
+		t.Errorf("when all was lifted: %+v, %v", list, err)
+	}
 	before := len(audit(t, s, admin.AuditFilter{}))
-	err := s.Admin.SetTakedown(t.Context(), alice.ID, admin.Takedown{Subject: "a.b/1"}, true, did(4, "too late", alice.DID))
+	err := s.Admin.SetTakedown(t.Context(), alice.DID, admin.Takedown{Subject: "a.b/1"}, true, did(4, "too late", alice.DID))
 	if !errors.Is(err, account.ErrNotFound) || len(audit(t, s, admin.AuditFilter{})) != before {
 		t.Errorf("takedown of an account that is gone: %v", err)
 	}

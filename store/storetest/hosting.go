@@ -49,6 +49,10 @@ func hostingTests() map[string]func(*testing.T, Stores) {
 		"InvitesOfTakendown": testInvitesOfTakendown,
 		"InviteAgain":        testInviteAgain,
 		"DueTakendown":       testDueTakendown,
+		"DueSuspended":       testDueSuspended,
+		"Measures":           testMeasures,
+		"MeasuresAudited":    testMeasuresAudited,
+		"RepeatStatus":       testRepeatStatus,
 		"Departed":           testDeparted,
 		"IdentityEvents":     testIdentityEvents,
 		"ReserveRace":        testReserveRace,
@@ -374,7 +378,8 @@ func testInviteList(t *testing.T, s Stores) {
 // testEarnInvites: what an account earns is decided on all that it has.
 func testEarnInvites(t *testing.T, s Stores) {
 	alice := newAccount(t, s, "alice")
-	if err := s.Accounts.SetInvitesDisabled(t.Context(), alice.ID, true, event(account.EventInvitesDisabled)); err != nil {
+	disabled := account.StatusChange{InvitesDisabled: new(true)}
+	if _, err := s.Accounts.SetStatus(t.Context(), alice.ID, disabled, event(account.EventInvitesDisabled)); err != nil {
 		t.Fatal(err)
 	}
 	a, err := s.Accounts.ByDID(t.Context(), alice.DID)
@@ -406,7 +411,7 @@ func testEarnInvites(t *testing.T, s Stores) {
 	if err := s.Accounts.EarnInviteCodes(t.Context(), alice.ID+1, none); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("nobody's: %v", err)
 	}
-	if err := s.Accounts.SetInvitesDisabled(t.Context(), alice.ID+1, true, event(account.EventInvitesDisabled)); !errors.Is(err, account.ErrNotFound) {
+	if _, err := s.Accounts.SetStatus(t.Context(), alice.ID+1, disabled, event(account.EventInvitesDisabled)); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("nobody's: %v", err)
 	}
 }

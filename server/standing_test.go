@@ -1,0 +1,202 @@
+package server_test
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"nestbox/account"
+	"nestbox/admin"
+	"nestbox/auth"
+	"nestbox/internal/pdstest"
+)
+
+// credentials are kinds of what a request may carry.
+type credential string
+
+const (
+	byNobody    credential = "nobody"
+	byPassword  credential = "a session of the password"
+	byApp       credential = "a session of an app password"
+	byTakendown credential = "a session of a sign-in with allowTakendown"
+	byRefresh   credential = "a refresh token"
+	byAdmin     credential = "the admin"
+)
+
+// route is what an endpoint asks of its caller. The zero route asks nothing: any
+// credentials are fine, or the endpoint reads its own.
+type route struct {
+	use auth.Use
+	by  []credential // those that may call it, besides their status
+}
+
+// routes has a row for each route: which credentials it takes, and what it does with the
+// caller's account.
+func routes() map[string]route {
+	standard := []credential{byPassword, byApp}
+	full := []credential{byPassword}
+	leaving := []credential{byPassword, byApp, byTakendown}
+	leavingFull := []credential{byPassword, byTakendown}
+	viewer := []credential{byNobody, byPassword, byApp, byTakendown, byAdmin}
+	admins := route{by: []credential{byAdmin}}
+	open := route{}
+	server, repo, sync, id := "com.atproto.server.", "com.atproto.repo.", "com.atproto.sync.", "com.atproto.identity."
+	all := map[string]route{
+		server + "createSession": open, server + "describeServer": open, server + "deleteAccount": open, server + "reserveSigningKey": open,
+		server + "requestPasswordReset": open, server + "resetPassword": open,
+		server + "refreshSession": {by: []credential{byRefresh}}, server + "deleteSession": {by: []credential{byRefresh}},
+		server + "createAccount":            {by: []credential{byNobody}},
+		server + "getSession":               {auth.UseLook, standard},
+		server + "activateAccount":          {auth.UseActivate, full},
+		server + "deactivateAccount":        {auth.UseLeave, leavingFull},
+		server + "checkAccountStatus":       {auth.UseLook, standard},
+		server + "getServiceAuth":           {auth.UseLeave, leaving},
+		server + "getAccountInviteCodes":    {auth.UseInvite, full},
+		server + "createAppPassword":        {auth.UseManage, full},
+		server + "listAppPasswords":         {auth.UseLook, standard},
+		server + "revokeAppPassword":        {auth.UseManage, standard},
+		server + "requestEmailConfirmation": {auth.UseManage, standard},
+		server + "confirmEmail":             {auth.UseManage, standard},
+		server + "requestEmailUpdate":       {auth.UseManage, full},
+		server + "updateEmail":              {auth.UseManage, full},
+		server + "requestAccountDelete":     {auth.UseDelete, full},
+
+		repo + "createRecord": {auth.UseWrite, standard}, repo + "putRecord": {auth.UseWrite, standard},
+		repo + "deleteRecord": {auth.UseWrite, standard}, repo + "applyWrites": {auth.UseWrite, standard},
+		repo + "getRecord": open, repo + "listRecords": open, repo + "describeRepo": open,
+		repo + "importRepo": {auth.UseBring, full}, repo + "uploadBlob": {auth.UseBring, standard},
+		repo + "listMissingBlobs": {auth.UseLook, standard},
+
+		sync + "getRepoStatus": open, sync + "listRepos": open, sync + "subscribeRepos": open,
+
+		id + "resolveHandle": open, id + "resolveDid": open, id + "resolveIdentity": open,
+		id + "updateHandle": {auth.UseManage, standard}, id + "submitPlcOperation": {auth.UseManage, standard},
+		id + "refreshIdentity":              {auth.UseManage, standard},
+		id + "getRecommendedDidCredentials": {auth.UseLook, standard},
+		id + "requestPlcOperationSignature": {auth.UseLeave, leavingFull},
+		id + "signPlcOperation":             {auth.UseLeave, leavingFull},
+
+		"com.atproto.moderation.createReport": {auth.UseLeave, leaving},
+		"app.bsky.actor.getPreferences":       {auth.UseLeave, leaving},
+		"app.bsky.actor.putPreferences":       {auth.UseManage, standard},
+		server + "createInviteCode":           admins, server + "createInviteCodes": admins,
+	}
+	for _, name := range []string{"getRepo", "getRecord", "getBlocks", "getLatestCommit", "getHead", "getCheckout", "getBlob", "listBlobs"} {
+		all[sync+name] = route{auth.UseLeave, viewer}
+	}
+	for _, name := range []string{
+		"updateSubjectStatus", "getSubjectStatus", "getAccountInfo", "getAccountInfos", "searchAccounts", "sendEmail", "updateAccountEmail", "updateAccountPassword",
+		"updateAccountHandle", "deleteAccount", "getInviteCodes", "disableInviteCodes", "disableAccountInvites", "enableAccountInvites",
+	} {
+		all["com.atproto.admin."+name] = admins
+	}
+	return all
+}
+
+// TestStanding calls every route with every kind of credentials in every status of the
+// account, and compares whether it gets past them with the table of auth.May. A route
+// without a row fails.
+func TestStanding(t *testing.T) {
+	s := pdstest.Start(t, pdstest.Options{})
+	table := routes()
+	for _, name := range s.Routes() {
+		if _, ok := table[name]; !ok {
+			t.Errorf("%s has no row: decide which use of an account it is (auth.Use)", name)
+		}
+	}
+	if len(table) != len(s.Routes()) {
+		t.Errorf("%d rows for %d routes", len(table), len(s.Routes()))
+	}
+	for status, commands := range map[account.Status][]string{
+		account.Active: nil, account.Deactivated: {"deactivate"}, account.Suspended: {"account.suspend"},
+		account.Takendown: {"account.takedown"},
+	} {
+		name := "user" + string(status)
+		alice := s.SignUp(t, name)
+		tokens := map[credential]string{
+			byNobody: "", byAdmin: "Basic YWRtaW46YWRtaW4=", byPassword: pdstest.Bearer(alice.AccessJwt), byRefresh: pdstest.Bearer(alice.RefreshJwt),
+		}
+		var app struct{ Password string }
+		s.Do(t, pdstest.Request{NSID: "com.atproto.server.createAppPassword", Auth: tokens[byPassword], Body: map[string]string{"name": "app"}}).Decode(t, &app)
+		tokens[byApp] = pdstest.Bearer(s.SignIn(t, alice.DID, app.Password).AccessJwt)
+		for _, command := range commands {
+			if command == "deactivate" {
+				s.Do(t, pdstest.Request{NSID: "com.atproto.server.deactivateAccount", Auth: tokens[byPassword], Body: map[string]string{}})
+				continue
+			}
+			var line admin.AccountLine
+			if err := s.Run(t.Context(), command, admin.TakedownArgs{Account: alice.DID}, &line); err != nil || line.Status != string(status) {
+				t.Fatalf("%s: %+v, %v", command, line, err)
+			}
+		}
+		if status == account.Takendown {
+			var in pdstest.Session
+			s.Do(t, pdstest.Request{NSID: "com.atproto.server.createSession", Body: map[string]any{"identifier": alice.DID, "password": pdstest.Password, "allowTakendown": true}}).Decode(t, &in)
+			tokens[byTakendown] = pdstest.Bearer(in.AccessJwt)
+		}
+		for nsid, row := range table {
+			for by, token := range tokens {
+				got := standing(t, s, nsid, alice.DID, token)
+				if want := row.want(by, status); got != want {
+					t.Errorf("%s by %s, account %q: %q, want %q", nsid, by, status, got, want)
+				}
+			}
+		}
+	}
+}
+
+// want is the error that the credentials cause; empty if none.
+func (r route) want(by credential, status account.Status) string {
+	taken := len(r.by) == 0
+	for _, b := range r.by {
+		taken = taken || b == by
+	}
+	switch {
+	case len(r.by) == 0:
+		return ""
+	case !taken:
+		return "refused"
+	case by == byNobody || by == byAdmin || by == byRefresh:
+		return ""
+	}
+	scope := auth.ScopeAccess
+	if by == byTakendown {
+		scope = auth.ScopeTakendown
+	}
+	switch err := auth.May(r.use, string(status), scope); {
+	case err == nil:
+		return ""
+	default:
+		return err.Error()
+	}
+}
+
+// standing calls a route with what no route takes for an input, so that nothing is done,
+// and returns the error that the credentials cause.
+func standing(t *testing.T, s *pdstest.InProcess, nsid, did, token string) string {
+	t.Helper()
+	q := url.Values{
+		"did": {did}, "repo": {did}, "handle": {"x.test"}, "identifier": {did}, "collection": {"app.bsky.feed.post"}, "rkey": {"x"}, "aud": {"did:web:x.example"},
+		"lxm": {"com.atproto.server.createAccount"}, "cid": {"bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"}, "cids": {"bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"}, "dids": {did},
+	}
+	a := s.Do(t, pdstest.Request{Method: http.MethodPost, NSID: nsid, Auth: token, Body: "[]"})
+	if a.Status == http.StatusBadRequest && strings.Contains(string(a.Body), "Incorrect HTTP method") {
+		a = s.Do(t, pdstest.Request{NSID: nsid + "?" + q.Encode(), Auth: token})
+	}
+	if a.Status == http.StatusOK || a.Status == http.StatusUpgradeRequired {
+		return ""
+	}
+	name, message := a.Error(t)
+	switch name {
+	case "AccountTakedown", "AccountDeactivated":
+		return name + ": " + message
+	case "NotFound":
+		if message == "Account not found" {
+			return name + ": " + message
+		}
+	case "AuthMissing", "AuthenticationRequired", "InvalidToken", "BadJwt", "BadJwtType", "BadJwtIss", "UntrustedIss", "ExpiredToken":
+		return "refused"
+	}
+	return ""
+}
