@@ -134,7 +134,9 @@ func TestWith(t *testing.T) {
 		"deactivated again, without a date": {everything, account.StatusChange{Deactivated: new(true), DeleteAfter: new(time.Time{})}, changed(func(a *account.Account) { a.DeleteAfter = time.Time{} }), false},
 		"deactivated again, by another":     {everything, account.StatusChange{Deactivated: new(true)}, everything, false},
 		"activated":                         {alive, account.StatusChange{Deactivated: new(false)}, account.Account{ID: 7, Measures: account.Measures{SuspendedAt: before}}, false},
-		"activated and lifted":              {everything, account.StatusChange{Deactivated: new(false), Takedown: &account.Applied{}}, changed(func(a *account.Account) { a.DeactivatedAt, a.DeleteAfter, a.TakendownAt, a.TakedownRef = time.Time{}, time.Time{}, time.Time{}, "" }), false},
+		"activated and lifted": {everything, account.StatusChange{Deactivated: new(false), Takedown: &account.Applied{}}, changed(func(a *account.Account) {
+			a.DeactivatedAt, a.DeleteAfter, a.TakendownAt, a.TakedownRef = time.Time{}, time.Time{}, time.Time{}, ""
+		}), false},
 		"all at once": {
 			account.Account{},
 			account.StatusChange{Takedown: &account.Applied{Applied: true}, Suspended: new(true), Deactivated: new(true)},

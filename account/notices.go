@@ -23,7 +23,7 @@ type Notices struct {
 // of their own.
 func limits(kind mail.NoticeKind) []ratelimit.Limit {
 	switch kind {
-	case mail.NoticePassword, mail.NoticeEmail, mail.NoticeNewEmail:
+	case mail.NoticePassword, mail.NoticeEmail:
 		return nil
 	case mail.NoticeSignIn, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff, mail.NoticeDeactivated, mail.NoticeDeletion:
 	}
@@ -33,22 +33,23 @@ func limits(kind mail.NoticeKind) []ratelimit.Limit {
 	}
 }
 
-// Wanted says whether the account's owner gets notices.
+// Wanted reports whether the account's owner gets notices. An address that nobody
+// confirmed gets none: it may be a stranger's, and what a notice says may be of somebody
+// else's choice.
 func (n *Notices) Wanted(a *Account) bool {
-	return n != nil && n.Templates != nil && !a.NoticesOff && a.Email != ""
+	return n != nil && n.Templates != nil && !a.NoticesOff && a.Email != "" && !a.EmailConfirmedAt.IsZero()
 }
 
-// Of returns the notice of an event, to be queued with the change: none where the
-// owner has them switched off, or had too many. detail is what mail.Notice says.
-// Only a confirmed address is told where it came from. Where the change is not made,
-// Unsent is to be called.
+// Of returns the notice of an event, to be queued with the change: none if the owner is
+// not to get any (see Wanted), or had too many. detail is what mail.Notice says.
+// If the change is not made, call Unsent.
 func (n *Notices) Of(a *Account, kind mail.NoticeKind, e Event, detail string) []mail.Message {
 	if !n.Wanted(a) || e.By != ActorAdmin && !n.Limits.Take(a.DID.String(), limits(kind)...).Allowed {
 		return nil
 	}
 	return []mail.Message{n.Templates.Notice(a.Email, mail.Notice{
 		Kind: kind, Handle: a.Handle.String(), At: e.At, ByOperator: e.By == ActorAdmin,
-		Network: e.Network, Client: request.ClientName(e.UserAgent), Unproven: a.EmailConfirmedAt.IsZero(), Detail: detail,
+		Network: e.Network, Client: request.ClientName(e.UserAgent), Detail: detail,
 	})}
 }
 
@@ -58,12 +59,4 @@ func (n *Notices) Unsent(a *Account, kind mail.NoticeKind, e Event, mails []mail
 	if len(mails) > 0 && e.By != ActorAdmin {
 		n.Limits.GiveBack(a.DID.String(), limits(kind)...)
 	}
-}
-
-// OfEmail are the notices of a new address: one to it, and one to the old.
-func (n *Notices) OfEmail(a *Account, email string, e Event) []mail.Message {
-	mails := n.Of(a, mail.NoticeEmail, e, email)
-	next := *a
-	next.Email, next.EmailConfirmedAt = email, time.Time{}
-	return append(mails, n.Of(&next, mail.NoticeNewEmail, e, email)...)
 }

@@ -66,7 +66,7 @@ func (s *AppPasswords) Create(ctx context.Context, caller auth.FullCaller, in Ap
 	now, password := s.Now().UTC(), NewAppPassword()
 	e := NewEvent(ctx, now, EventAppPasswordCreated, ActorOwner)
 	e.Reason = in.Name
-	mails := s.Notices.Of(a, mail.NoticeAppPassword, e, in.Name)
+	mails := s.Notices.Of(a, mail.NoticeAppPassword, e, "")
 	err = s.Store.AddAppPassword(ctx, a.ID, AppPassword{
 		Name: in.Name, Hash: HashAppPassword(a.DID, password), Privileged: in.Privileged, CreatedAt: now,
 	}, e, mails...)

@@ -193,7 +193,7 @@ func (s *Emails) Update(ctx context.Context, caller auth.FullCaller, in UpdateEm
 // errTokenRequired is the answer to a change that takes a code.
 func errTokenRequired() error { return xrpc.BadRequest("TokenRequired", "confirmation token required") }
 
-// update makes the change, and tells the owner at the old address and the new.
+// update makes the change, and tells the owner at the old address, if it is confirmed.
 func (s *Emails) update(ctx context.Context, a *Account, c EmailChange) error {
 	kind, notice := EventEmailChanged, mail.NoticeEmail
 	switch {
@@ -204,12 +204,11 @@ func (s *Emails) update(ctx context.Context, a *Account, c EmailChange) error {
 		kind, notice = EventFactorOff, mail.NoticeFactorOff
 	}
 	e := NewEvent(ctx, s.Now().UTC(), kind, ActorOwner)
-	var mails []mail.Message
+	detail := ""
 	if c.Factor == nil {
-		mails = s.Notices.OfEmail(a, c.Email, e)
-	} else {
-		mails = s.Notices.Of(a, notice, e, "")
+		detail = c.Email
 	}
+	mails := s.Notices.Of(a, notice, e, detail)
 	err := s.Store.SetEmail(ctx, a.ID, c, e, mails...)
 	if err != nil {
 		s.Notices.Unsent(a, notice, e, mails)

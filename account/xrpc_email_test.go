@@ -121,7 +121,6 @@ func (p *post) session() pdstest.Session {
 func TestConfirmEmail(t *testing.T) {
 	p := newPost(t)
 	app := p.SignIn(t, "alice.test", p.create(map[string]any{"name": "app"}).Password)
-	p.box.Wait(t, aliceMail) // of the app password
 	in := fields{"email": aliceMail, "token": "AAAAA-BBBBB"}
 	p.refused("confirmEmail", p.alice.AccessJwt, in, 400, "InvalidToken", "Token is invalid")
 	p.must("requestEmailConfirmation", app.AccessJwt, nil)
@@ -171,14 +170,7 @@ func TestUpdateEmail(t *testing.T) {
 		t.Errorf("unconfirmed: %s", got)
 	}
 	p.must("updateEmail", p.alice.AccessJwt, fields{"email": "typo@example.com"})
-	for to, subject := range map[string]string{aliceMail: "Your email address was changed", "typo@example.com": "Your new email address"} {
-		if m := p.box.Wait(t, to); !strings.Contains(m.Text, "typo@example.com") || strings.Contains(m.Text+m.HTML, "127.0.0.1") || m.Subject != subject {
-			t.Errorf("%s got %q:\n%s", to, m.Subject, m.Text)
-		}
-	}
 	p.must("updateEmail", p.alice.AccessJwt, fields{"email": aliceMail})
-	p.box.Wait(t, aliceMail)
-	p.box.Wait(t, "typo@example.com")
 	p.confirm()
 	p.refused("updateEmail", p.alice.AccessJwt, fields{"email": "new@example.com"}, 400, "TokenRequired", "confirmation token required")
 	p.refused("updateEmail", p.alice.AccessJwt, fields{"email": "new@example.com", "token": "AAAAA-BBBBB"}, 400, "InvalidToken", "Token is invalid")
@@ -195,8 +187,8 @@ func TestUpdateEmail(t *testing.T) {
 	if m := p.box.Wait(t, aliceMail); !strings.Contains(m.Text, "127.0.0.1") {
 		t.Errorf("the address that was confirmed got:\n%s", m.Text)
 	}
-	if m := p.box.Wait(t, "new@example.com"); strings.Contains(m.Text+m.HTML, "127.0.0.1") {
-		t.Errorf("the new address got:\n%s", m.Text)
+	if got := p.subjects("new@example.com", 0); got != "map[]" {
+		t.Errorf("the new address got %s", got)
 	}
 	app := p.SignIn(t, "alice.test", p.create(map[string]any{"name": "app"}).Password)
 	for _, nsid := range []string{"requestEmailUpdate", "requestAccountDelete"} {

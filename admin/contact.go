@@ -52,7 +52,7 @@ func (s *Service) SetEmail(ctx context.Context, a *account.Account, email string
 		return err
 	}
 	e := s.event(ctx, account.EventEmailChanged)
-	return s.Accounts.SetEmail(ctx, a.ID, account.EmailChange{Email: email}, e, s.Notices.OfEmail(a, email, e)...)
+	return s.Accounts.SetEmail(ctx, a.ID, account.EmailChange{Email: email}, e, s.Notices.Of(a, mail.NoticeEmail, e, email)...)
 }
 
 // MailInput is what sendEmail takes. The sender and the comment are for the

@@ -247,7 +247,6 @@ func (v *Verifier) access(ctx context.Context, r *http.Request, allowed ...Scope
 	return Access{DID: t.DID, Scope: t.Scope, SID: t.SID}, nil
 }
 
-
 // Admin proves an AdminCaller: HTTP Basic with user "admin".
 func (v *Verifier) Admin(ctx context.Context, r *http.Request) (AdminCaller, error) {
 	return AdminCaller{}, v.basic(ctx, r)

@@ -43,9 +43,6 @@ func TestMailKill(t *testing.T) {
 	code := box.Code(t, mailAddress)
 	postTo(t, server.Client, "resetPassword", "", map[string]string{"token": code, "password": "after-the-kill"})
 	server.SignIn(t, "alice.test", "after-the-kill")
-	if m := box.Wait(t, mailAddress); m.Subject != "Your password was changed" {
-		t.Errorf("%q", m.Subject)
-	}
 }
 
 // TestMailKillTaken: killed after the mail server took a message, and before

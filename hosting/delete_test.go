@@ -118,7 +118,7 @@ func TestDeletionGrace(t *testing.T) {
 	p := newPlace(t)
 	p.DeleteGrace = 7 * 24 * time.Hour
 	p.Notices = &account.Notices{Templates: &mail.Templates{Hostname: "localhost"}, Limits: ratelimit.New(1000, p.clock)}
-	a := p.mustCreate("alice")
+	a := p.confirm(p.mustCreate("alice"))
 	week := p.clock().Add(p.DeleteGrace).UTC()
 	for _, step := range []struct{ what, after, due, told string }{
 		{"no date", "", "", "Your account was deactivated"},
@@ -165,7 +165,7 @@ func TestDeletionGrace(t *testing.T) {
 		}
 	}
 
-	a = p.mustCreate("alice")
+	a = p.confirm(p.mustCreate("alice"))
 	caller := auth.FullOrTakendownCaller{Access: auth.Access{DID: a.DID}}
 	told := 0
 	for i := range 30 {

@@ -168,8 +168,7 @@ type NoticeKind string
 const (
 	NoticeSignIn      NoticeKind = "sign-in"
 	NoticePassword    NoticeKind = "password"
-	NoticeEmail       NoticeKind = "email"     // to the old address
-	NoticeNewEmail    NoticeKind = "new-email" // to the new one
+	NoticeEmail       NoticeKind = "email" // to the old address
 	NoticeHandle      NoticeKind = "handle"
 	NoticeAppPassword NoticeKind = "app-password"
 	NoticeFactorOn    NoticeKind = "factor-on"
@@ -187,27 +186,24 @@ type Notice struct {
 	ByOperator bool
 	// Network and Client say where it came from; empty where it is not known.
 	Network, Client string
-	// Unproven: whoever reads it may not be the owner, so is not told from where.
-	Unproven bool
-	// Detail is the new address or handle, the app password's name, what was used to
-	// sign in, or when the account will be deleted.
+	// Detail is the new address or handle, what was used to sign in, or when the account
+	// will be deleted.
 	Detail string
 }
 
-// Notice makes the message that tells of what happened, when, from where where the
-// reader may know that, and how to end it.
+// Notice makes the message that tells of what happened, when, from where, and how to end
+// it. Only a confirmed address gets one.
 func (t *Templates) Notice(to string, n Notice) Message {
 	title, before, detail := n.words()
 	l := letter{Title: title, Before: []string{before}}
-	if n.Detail != "" {
-		l.Facts = append(l.Facts, fact{detail, shorten(n.Detail, maxFact)})
+	if n.Detail != "" && detail != "" {
+		l.Facts = append(l.Facts, fact{detail, inert(shorten(n.Detail, maxFact))})
 	}
 	l.Facts = append(l.Facts, fact{"When", n.At.UTC().Format("2 January 2006, 15:04:05") + " UTC"})
-	switch {
-	case n.ByOperator:
+	if n.ByOperator {
 		l.Facts = append(l.Facts, fact{"By", "the operator of this server"})
-	case !n.Unproven:
-		l.Facts = append(l.Facts, fact{"From", orUnknown(n.Network)}, fact{"With", orUnknown(n.Client)})
+	} else {
+		l.Facts = append(l.Facts, fact{"From", orUnknown(n.Network)}, fact{"With", inert(orUnknown(n.Client))})
 	}
 	l.After = []string{t.whatToDo(&n)}
 	l.Footer = []string{"You get this because notices about your account's safety are on; the operator can switch them off for you."}
@@ -222,8 +218,6 @@ func (t *Templates) whatToDo(n *Notice) string {
 		return "If you did not expect this, ask the operator: " + t.Contact + "."
 	case n.ByOperator:
 		return "If you did not expect this, ask the operator."
-	case n.Kind == NoticeNewEmail:
-		return fine + "If you do not know the account, ignore this message: somebody may have mistyped their own address."
 	case n.Kind == NoticeEmail:
 		return fine + t.takeBack()
 	default:
@@ -251,12 +245,10 @@ func (n *Notice) words() (title, before, detail string) {
 		return "Your password was changed", "The password of " + who + " was changed. All its other sessions have ended.", ""
 	case NoticeEmail:
 		return "Your email address was changed", "The email address of " + who + " was changed. Codes and notices go to the new one from now on; it is to be confirmed, and does not guard sign-ins by code.", "New"
-	case NoticeNewEmail:
-		return "Your new email address", "This is now the email address of " + who + ". Codes and notices come here from now on; it is to be confirmed, and does not guard sign-ins by code.", "New"
 	case NoticeHandle:
 		return "Your handle was changed", "The handle of your account was changed; before it was " + who + ".", "New"
 	case NoticeAppPassword:
-		return "New app password", "A new app password was made for " + who + ". Whoever has it can use the account, but not take it over.", "Name"
+		return "New app password", "A new app password was made for " + who + ". Whoever has it can use the account, but not take it over. Your app lists its name.", ""
 	case NoticeFactorOn:
 		return "Sign-in codes are on", "Signing in to " + who + " with its password now also takes a code that is sent by email. App passwords go on without.", ""
 	case NoticeFactorOff:
@@ -314,7 +306,14 @@ func name(handle string) string {
 	if handle == "" {
 		return "your account"
 	}
-	return "@" + handle
+	return "@" + inert(handle)
+}
+
+// inert returns a text that a person chose as it looks, with a zero-width space behind
+// each character that makes a link of it: mail programs turn names of hosts and addresses
+// into links. Handles that are copied with it are taken: see account.CleanIdentifier.
+func inert(text string) string {
+	return strings.NewReplacer(".", ".\u200b", ":", ":\u200b", "/", "/\u200b", "@", "@\u200b").Replace(text)
 }
 
 func orUnknown(s string) string {

@@ -58,9 +58,9 @@ func (s *Service) factor(ctx context.Context, a *account.Account, code string) (
 	return nil, errCodeNeeded
 }
 
-// notice is what the owner is told of a sign-in: nothing where the same program
-// signed in from the same network before.
-func (s *Service) notice(ctx context.Context, a *account.Account, e account.Event) ([]mail.Message, error) {
+// notice is the mail about a sign-in with the password, or with an app password: none if
+// the same program signed in from the same network before.
+func (s *Service) notice(ctx context.Context, a *account.Account, e account.Event, app bool) ([]mail.Message, error) {
 	if !s.Notices.Wanted(a) {
 		return nil, nil
 	}
@@ -71,7 +71,11 @@ func (s *Service) notice(ctx context.Context, a *account.Account, e account.Even
 	if known(seen, e.UserAgent) {
 		return nil, nil
 	}
-	return s.Notices.Of(a, mail.NoticeSignIn, e, e.Reason), nil
+	used := "the account's password"
+	if app {
+		used = "an app password"
+	}
+	return s.Notices.Of(a, mail.NoticeSignIn, e, used), nil
 }
 
 // known says whether one of the user agents is of the same program as ua,

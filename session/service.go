@@ -127,7 +127,7 @@ func (s *Service) Start(ctx context.Context, a *account.Account, cred account.Cr
 		n.Event.Reason = fmt.Sprintf("app password %q", app.Name)
 	}
 	var err error
-	if n.Mails, err = s.notice(ctx, a, n.Event); err != nil {
+	if n.Mails, err = s.notice(ctx, a, n.Event, app != nil); err != nil {
 		return Signed{}, err
 	}
 	st, err := s.Store.Create(ctx, n)
