@@ -73,10 +73,7 @@ func (m *moderated) begin(box *pdstest.Mailbox) {
 	m.noteCID = m.write("1", object{"text": "hello", "pic": m.pic.raw})
 	m.uri = "at://" + m.session.DID + "/com.example.note/1"
 	m.car = m.Do(m.t, pdstest.Request{NSID: "com.atproto.sync.getRepo?did=" + m.session.DID}).Body
-	q := url.Values{"aud": {m.serverDID()}, "lxm": {"com.atproto.server.createAccount"}, "exp": {fmt.Sprint(m.clock.Now().Add(time.Hour - time.Second).Unix())}}
-	var made struct{ Token string }
-	m.Do(m.t, pdstest.Request{NSID: "com.atproto.server.getServiceAuth?" + q.Encode(), Auth: m.as()}).Decode(m.t, &made)
-	m.token = made.Token
+	m.authorize()
 	if a := m.Do(m.t, pdstest.Request{Method: http.MethodPost, NSID: "com.atproto.server.requestAccountDelete", Auth: m.as()}); a.Status != http.StatusOK {
 		m.t.Fatalf("%d %s", a.Status, a.Body)
 	}
@@ -96,6 +93,15 @@ func (m *moderated) begin(box *pdstest.Mailbox) {
 		run[admin.TakedownLine](m.office, "takedown.set", admin.ContentArgs{URI: m.uri, Applied: true, Ref: "case 8"})
 		run[admin.TakedownLine](m.office, "takedown.set", admin.ContentArgs{Account: m.session.DID, Blob: m.pic.Ref.Link, Applied: true, Ref: "case 9"})
 	}
+}
+
+// authorize gets the service token with which the DID moves in.
+func (m *moderated) authorize() {
+	m.t.Helper()
+	q := url.Values{"aud": {m.serverDID()}, "lxm": {"com.atproto.server.createAccount"}, "exp": {fmt.Sprint(m.clock.Now().Add(time.Hour - time.Second).Unix())}}
+	var made struct{ Token string }
+	m.Do(m.t, pdstest.Request{NSID: "com.atproto.server.getServiceAuth?" + q.Encode(), Auth: m.as()}).Decode(m.t, &made)
+	m.token = made.Token
 }
 
 func (m *moderated) serverDID() string {
@@ -191,6 +197,7 @@ func (m *moderated) renames() {
 			m.t.Errorf("%s: %s: %d %s", m.name, call.NSID, a.Status, a.Body)
 		}
 	}
+	m.authorize() // the DID names another key now
 }
 
 // lift lifts everything, of a DID that has no account.

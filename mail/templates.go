@@ -313,7 +313,7 @@ func name(handle string) string {
 // each character that makes a link of it: mail programs turn names of hosts and addresses
 // into links. Handles that are copied with it are taken: see account.CleanIdentifier.
 func inert(text string) string {
-	return strings.NewReplacer(".", ".\u200b", ":", ":\u200b", "/", "/\u200b", "@", "@\u200b").Replace(text)
+	return strings.NewReplacer(".", ".\u200b", "/", "/\u200b", "@", "@\u200b").Replace(text)
 }
 
 func orUnknown(s string) string {

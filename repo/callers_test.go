@@ -37,7 +37,7 @@ func TestCallers(t *testing.T) {
 	bob.status(account.StatusChange{Takedown: &account.Applied{Applied: true}})
 	wantError(t, "taken down", deactivated(), 401, "AccountTakedown", "Account has been taken down")
 	bob.status(account.StatusChange{Takedown: &account.Applied{}, Deactivated: new(false), Suspended: new(true)})
-	wantError(t, "suspended", deactivated(), 401, "AccountTakedown", "Account has been taken down")
+	wantError(t, "suspended", deactivated(), 401, "AccountTakedown", "Account has been suspended")
 	bob.status(account.StatusChange{Suspended: new(false)})
 	if err := try(bob, "bob.test"); err != nil {
 		t.Errorf("active again: %v", err)

@@ -89,7 +89,7 @@ func TestImportRepoClosed(t *testing.T) {
 	if err := open.Run(t.Context(), "account.suspend", map[string]string{"account": alice.DID}, new(any)); err != nil {
 		t.Fatal(err)
 	}
-	importRepo(t, open, pdstest.Bearer(alice.AccessJwt), typeCAR, []byte("x")).WantError(t, 400, "RepoSuspended", "Repo has been suspended: "+alice.DID)
+	importRepo(t, open, pdstest.Bearer(alice.AccessJwt), typeCAR, []byte("x")).WantError(t, 401, "AccountTakedown", "Account has been suspended")
 }
 
 // TestRepoCommands: what the operator exports is imported again.

@@ -112,7 +112,7 @@ func TestStanding(t *testing.T) {
 		account.Active: nil, account.Deactivated: {"deactivate"}, account.Suspended: {"account.suspend"},
 		account.Takendown: {"account.takedown"},
 	} {
-		name := "user" + string(status)
+		name := "person" + string(status)
 		alice := s.SignUp(t, name)
 		tokens := map[credential]string{
 			byNobody: "", byAdmin: "Basic YWRtaW46YWRtaW4=", byPassword: pdstest.Bearer(alice.AccessJwt), byRefresh: pdstest.Bearer(alice.RefreshJwt),

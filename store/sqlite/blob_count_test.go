@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -64,7 +65,11 @@ func TestBlobCount(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	script("ALTER TABLE repo DROP COLUMN blobs; PRAGMA user_version = 12")
+	migration, err := os.ReadFile("migrations/0013_blob_counts.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script("ALTER TABLE repo DROP COLUMN blobs;\n" + string(migration))
 	db = openDB(t, path, sqlite.Options{})
 	counts("a database of before", 2)
 	script("UPDATE repo SET blobs = 7")
