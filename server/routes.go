@@ -4,6 +4,7 @@ import (
 	"maps"
 
 	"nestbox/account"
+	"nestbox/proxy"
 	"nestbox/repo"
 	"nestbox/xrpc"
 )
@@ -12,6 +13,7 @@ import (
 func (s *Server) methods() map[string]xrpc.Method {
 	auth := s.verifier
 	appPasswords := &account.AppPasswords{Store: s.accounts, Notices: s.notices, Now: s.opts.Now}
+	serviceAuth := &proxy.ServiceAuth{Accounts: s.accounts, Keys: s.keys, Now: s.opts.Now}
 	all := map[string]xrpc.Method{
 		"com.atproto.server.createSession":  xrpc.Procedure(auth.Anyone, s.sessions.CreateSession),
 		"com.atproto.server.refreshSession": xrpc.Procedure(auth.Refresh, s.sessions.RefreshSession),
@@ -24,7 +26,7 @@ func (s *Server) methods() map[string]xrpc.Method {
 		"com.atproto.server.checkAccountStatus":    xrpc.Query(auth.Standard, s.hosting.CheckAccountStatus),
 		"com.atproto.server.describeServer":        xrpc.Query(auth.Anyone, s.hosting.DescribeServer),
 		"com.atproto.server.deleteAccount":         xrpc.Procedure(auth.Anyone, s.hosting.DeleteAccount),
-		"com.atproto.server.getServiceAuth":        xrpc.Query(auth.StandardOrTakendown, s.hosting.GetServiceAuth),
+		"com.atproto.server.getServiceAuth":        xrpc.Query(auth.StandardOrTakendown, serviceAuth.Get),
 		"com.atproto.server.reserveSigningKey":     xrpc.Procedure(auth.Anyone, s.hosting.ReserveSigningKey),
 		"com.atproto.server.getAccountInviteCodes": xrpc.Query(auth.Full, s.invites.Own),
 
