@@ -191,6 +191,12 @@ func (s *Service) nameHandle(ctx context.Context, c HandleChange) ([]byte, error
 
 func (s *Service) finishHandle(ctx context.Context, a *account.Account, c HandleChange, document []byte) error {
 	s.Resolver.Keep(a.DID, document)
+	if document != nil {
+		var err error
+		if document, err = identity.Kept(a.DID, document); err != nil {
+			return err
+		}
+	}
 	e := account.NewEvent(acting(ctx, c.Who), s.now(), account.EventHandleChanged, c.By)
 	e.Reason = c.Handle.String()
 	var mails []mail.Message

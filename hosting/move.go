@@ -54,6 +54,10 @@ func (s *Service) MoveIn(ctx context.Context, did syntax.DID, in NewAccount) (*a
 	if err != nil {
 		return nil, fmt.Errorf("document of who moves in: %w", err)
 	}
+	kept, err := identity.Kept(did, document.Raw)
+	if err != nil {
+		return nil, err
+	}
 	if p.PasswordHash, err = s.Hasher.Hash(ctx, in.Password); err != nil {
 		return nil, err
 	}
@@ -67,7 +71,7 @@ func (s *Service) MoveIn(ctx context.Context, did syntax.DID, in NewAccount) (*a
 		return nil, err
 	}
 	e := account.NewEvent(ctx, p.CreatedAt, account.EventMovedIn, account.ActorOwner)
-	return s.Store.MoveIn(ctx, p, document.Raw, first, e)
+	return s.Store.MoveIn(ctx, p, kept, first, e)
 }
 
 // keyFor gives who moves in the signing key that was reserved for the DID, or a
@@ -144,7 +148,7 @@ func (s *Service) pointsHere(ctx context.Context, a *account.Account) (*identity
 	}
 	d, err := s.Resolver.Fresh(ctx, a.DID)
 	switch {
-	case errors.Is(err, identity.ErrNotRegistered):
+	case errors.Is(err, identity.ErrNotRegistered), errors.Is(err, identity.ErrMalformed):
 		return nil, errNotRegistered
 	case err != nil:
 		return nil, err

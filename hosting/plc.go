@@ -237,5 +237,9 @@ func (s *Service) refresh(ctx context.Context, a *account.Account) error {
 	if err != nil {
 		return err
 	}
-	return s.Documents.Announce(ctx, a.ID, d.Raw, s.handleInvalid(ctx, a, d.Handle()), s.now())
+	kept, err := identity.Kept(a.DID, d.Raw)
+	if err != nil {
+		return err
+	}
+	return s.Documents.Announce(ctx, a.ID, kept, s.handleInvalid(ctx, a, d.Handle()), s.now())
 }

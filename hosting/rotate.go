@@ -132,6 +132,9 @@ func (s *Service) switchKey(ctx context.Context, c KeyChange, submit bool) error
 			return err // what the directory has done Resume will see
 		}
 		s.Resolver.Keep(c.DID, document)
+		if document, err = identity.Kept(c.DID, document); err != nil {
+			return err
+		}
 		e := account.NewEvent(acting(ctx, c.Who), s.now(), account.EventKeyChanged, account.ActorAdmin)
 		err = s.Rotations.FinishKey(ctx, c, document, resigned, e)
 		s.Keys.Drop(c.AccountID)

@@ -184,6 +184,9 @@ func (s *Service) activate(ctx context.Context, p Pending, doc []byte) (*account
 	if err != nil {
 		return nil, err
 	}
+	if doc, err = identity.Kept(p.DID, doc); err != nil {
+		return nil, err
+	}
 	by := account.ActorOwner
 	if p.MadeBy != "" {
 		by = account.ActorAdmin
@@ -232,21 +235,32 @@ func (s *Service) repointOne(ctx context.Context, a *account.Account, documents 
 		return err
 	}
 	s.Resolver.Keep(a.DID, doc)
+	if doc, err = identity.Kept(a.DID, doc); err != nil {
+		return err
+	}
 	return documents.SaveDocument(ctx, a.ID, doc, a.HandleInvalid, s.now())
 }
 
-// ShownDocument is the DID document that an account's clients are shown: as last seen,
-// or built; nil while the account is deactivated and at home elsewhere, as one that
-// moves in is, since clients go to the host that it names.
+// ShownDocument returns the DID document that an account's clients are shown: the one
+// last seen, or a built one if that was never seen or cannot be shown. It is nil while
+// the account is deactivated and its document names another host, as when it moves in:
+// clients would go there.
 func (s *Service) ShownDocument(a *account.Account) []byte {
 	switch {
-	case len(a.Document) == 0:
-		return s.Document(a)
-	case !a.DeactivatedAt.IsZero() && identity.PDSEndpoint(a.Document) != s.URL:
+	case len(a.Document) > 0 && !a.DeactivatedAt.IsZero() && identity.PDSEndpoint(a.Document) != s.URL:
 		return nil
 	default:
-		return a.Document
+		return s.SeenDocument(a)
 	}
+}
+
+// SeenDocument returns an account's DID document as it was last seen, or a built one if
+// that was never seen or cannot be shown.
+func (s *Service) SeenDocument(a *account.Account) []byte {
+	if !identity.Presentable(a.Document) {
+		return s.Document(a)
+	}
+	return a.Document
 }
 
 // Document builds an account's DID document from what this server knows.

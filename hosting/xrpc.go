@@ -130,7 +130,7 @@ func wireError(err error, in CreateInput) error {
 		return xrpc.InvalidRequest("External handle did not resolve to DID")
 	case errors.Is(err, account.ErrDIDTaken):
 		return xrpc.BadRequest("AlreadyExists", "Repo already exists")
-	case errors.Is(err, identity.ErrNotRegistered), errors.Is(err, identity.ErrUnsupported):
+	case errors.Is(err, identity.ErrNotRegistered), errors.Is(err, identity.ErrUnsupported), errors.Is(err, identity.ErrMalformed):
 		return xrpc.BadRequest("UnresolvableDid", "Could not resolve DID")
 	case errors.Is(err, errDirectory):
 		e := xrpc.Unavailable(err)
@@ -236,7 +236,11 @@ func (s *Service) Activate(ctx context.Context, a *account.Account, e account.Ev
 	if err != nil {
 		return err
 	}
-	if err := s.Documents.SaveDocument(ctx, a.ID, d.Raw, s.handleInvalid(ctx, a, d.Handle()), s.now()); err != nil {
+	kept, err := identity.Kept(a.DID, d.Raw)
+	if err != nil {
+		return err
+	}
+	if err := s.Documents.SaveDocument(ctx, a.ID, kept, s.handleInvalid(ctx, a, d.Handle()), s.now()); err != nil {
 		return err
 	}
 	_, err = s.Accounts.SetStatus(ctx, a.ID, account.StatusChange{Deactivated: new(false)}, e)

@@ -114,7 +114,11 @@ func (c *Checker) Check(ctx context.Context, s Subject) error {
 			invalid = s.HandleInvalid
 		}
 	}
-	return c.Store.SaveCheck(ctx, s, d.Raw, invalid, c.Now())
+	document, err := d.kept()
+	if err != nil {
+		return err
+	}
+	return c.Store.SaveCheck(ctx, s, document, invalid, c.Now())
 }
 
 // PDSEndpoint returns the URL of the host that a DID document names, or "".

@@ -1,13 +1,15 @@
 package identity
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/mr-tron/base58"
 )
 
@@ -31,18 +33,38 @@ type documentKey struct {
 }
 
 type documentService struct {
-	ID       string `json:"id"`
-	Type     string `json:"type"`
-	Endpoint any    `json:"serviceEndpoint"` // other methods' documents have lists and objects
+	ID       string       `json:"id"`
+	Type     string       `json:"type"`
+	Endpoint endpointText `json:"serviceEndpoint"`
+}
+
+// endpointText is an endpoint that is a text. Documents of other methods have lists and
+// objects: they are "".
+type endpointText string
+
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (e *endpointText) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	if d.PeekKind() != '"' {
+		return d.SkipValue()
+	}
+	t, err := d.ReadToken()
+	if err == nil {
+		*e = endpointText(t.String())
+	}
+	return err
 }
 
 // The fragments of what an account's document holds.
 const (
 	fragmentKey = "atproto"
 	fragmentPDS = "atproto_pds"
+	typePDS     = "AtprotoPersonalDataServer"
 )
 
-// ParseDocument reads the document of a DID.
+// ErrMalformed: a DID document cannot be read, or clients could not be shown it.
+var ErrMalformed = errors.New("malformed DID document")
+
+// ParseDocument reads the document of a DID, which is foreign: ErrMalformed.
 func ParseDocument(did syntax.DID, raw []byte) (*Document, error) {
 	var d struct {
 		ID          string            `json:"id"`
@@ -50,13 +72,32 @@ func ParseDocument(did syntax.DID, raw []byte) (*Document, error) {
 		Keys        []documentKey     `json:"verificationMethod"`
 		Services    []documentService `json:"service"`
 	}
+	if err := checkForeign(raw); err != nil {
+		return nil, fmt.Errorf("%w: of %s: %w", ErrMalformed, did, err)
+	}
 	if err := json.Unmarshal(raw, &d); err != nil {
-		return nil, fmt.Errorf("DID document of %s: %w", did, err)
+		return nil, fmt.Errorf("%w: of %s: %w", ErrMalformed, did, err)
 	}
 	if d.ID != did.String() {
-		return nil, fmt.Errorf("DID document of %s: it is another's", did)
+		return nil, fmt.Errorf("%w: of %s: it has the id of another DID", ErrMalformed, did)
 	}
 	return &Document{Raw: raw, ID: did, aliases: d.AlsoKnownAs, keys: d.Keys, services: d.Services}, nil
+}
+
+// size returns how many bytes the document takes in memory, about.
+func (d *Document) size() int {
+	const element = 48 // the headers of three texts
+	n := len(d.Raw)
+	for _, a := range d.aliases {
+		n += element + len(a)
+	}
+	for _, k := range d.keys {
+		n += element + len(k.ID) + len(k.Type) + len(k.Multibase)
+	}
+	for _, s := range d.services {
+		n += element + len(s.ID) + len(s.Type) + len(s.Endpoint)
+	}
+	return n
 }
 
 // Handle returns the handle that the document names, in lower case: its first
@@ -82,7 +123,7 @@ func (d *Document) SigningKey() string { return d.Key(fragmentKey) }
 // PDS returns the URL of the account's host.
 func (d *Document) PDS() string {
 	s := d.service(fragmentPDS)
-	if s == nil || s.Type != "AtprotoPersonalDataServer" {
+	if s == nil || s.Type != typePDS {
 		return ""
 	}
 	return endpoint(s)
@@ -150,10 +191,7 @@ func (d *Document) named(id, fragment string) bool {
 }
 
 func endpoint(s *documentService) string {
-	text, ok := s.Endpoint.(string)
-	if !ok {
-		return ""
-	}
+	text := string(s.Endpoint)
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
 		return ""

@@ -107,7 +107,7 @@ func NewResolver(o ResolverOptions) *Resolver {
 		if d == nil {
 			return 0
 		}
-		return 3 * len(d.Raw) // what was parsed takes about as much again
+		return d.size()
 	}, &cache[*Document]{
 		times: documentTimes(), now: o.Now, work: r.work,
 		ask:     func(ctx context.Context, key string) (*Document, error) { return r.askDocument(ctx, syntax.DID(key)) },

@@ -22,7 +22,7 @@ func (s *Server) buildRepos(box *seal.Box, limits *ratelimit.Limiter) {
 	s.keys = hosting.NewKeys(sqlite.Hosting{DB: s.db}, box)
 	s.repos = &repo.Service{
 		Store:    sqlite.Repos{DB: s.db},
-		Accounts: repoAccounts{s.accounts, func(a *account.Account) []byte { return s.hosting.Document(a) }},
+		Accounts: repoAccounts{s.accounts, func(a *account.Account) []byte { return s.hosting.SeenDocument(a) }},
 		Keys:     s.keys,
 		Lexicons: lexicon.Known(), Limits: limits, Now: s.opts.Now, Log: s.opts.Log,
 		ClockID: rand.UintN(1024), //nolint:gosec // tells processes apart, and is no secret
@@ -40,7 +40,7 @@ func (s *Server) backfill(ctx context.Context) {
 // repoAccounts is what the repositories need to know of accounts.
 type repoAccounts struct {
 	store account.Store
-	// document builds a DID document for an account whose own was never seen.
+	// document returns the DID document that is shown of an account.
 	document func(*account.Account) []byte
 }
 
@@ -53,12 +53,8 @@ func (r repoAccounts) Find(ctx context.Context, name syntax.AtIdentifier) (repo.
 	if err != nil {
 		return repo.Account{}, err
 	}
-	doc := a.Document
-	if len(doc) == 0 {
-		doc = r.document(a)
-	}
 	return repo.Account{
-		ID: a.ID, DID: a.DID, Handle: a.ShownHandle(), HandleOK: !a.HandleInvalid, Document: doc, Status: string(a.Status()),
+		ID: a.ID, DID: a.DID, Handle: a.ShownHandle(), HandleOK: !a.HandleInvalid, Document: r.document(a), Status: string(a.Status()),
 	}, nil
 }
 

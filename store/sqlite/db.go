@@ -45,10 +45,10 @@ const (
 	scrubEvery = 5
 	// busyTimeout is how long a connection waits for another's lock.
 	busyTimeout = 10 * time.Second
-	// cachedSessions and cachedAccounts bound the caches: about 500 bytes and
-	// 1.5 KB an entry.
-	cachedSessions = 40_000
-	cachedAccounts = 10_000
+	// cachedSessions and cachedAccounts bound the caches, in bytes: about 40,000
+	// sessions, and 10,000 accounts with documents of the common size.
+	cachedSessions = 32 << 20
+	cachedAccounts = 24 << 20
 )
 
 // DB is the opened database. Accounts, Sessions, Hosting and Identity give the
@@ -105,13 +105,25 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 	db := &DB{
 		path: path, log: opts.Log, reads: reads, scans: newScans(),
 		writer:   groupcommit.New(write, groupcommit.Options{Fatal: opts.Fatal, Commit: opts.Commit}),
-		sessions: otter.Must(&otter.Options[int64, *session.State]{MaximumSize: cachedSessions}),
-		accounts: otter.Must(&otter.Options[string, *account.Account]{MaximumSize: cachedAccounts}),
+		sessions: otter.Must(&otter.Options[int64, *session.State]{MaximumWeight: cachedSessions, Weigher: sessionBytes}),
+		accounts: otter.Must(&otter.Options[string, *account.Account]{MaximumWeight: cachedAccounts, Weigher: accountBytes}),
 	}
 	db.deleted.Store(true) // by a process that ended before it could do more
 	ctx, db.stop = context.WithCancel(context.WithoutCancel(ctx))
 	db.done.Go(func() { db.checkpointLoop(ctx, checkpoints) })
 	return db, nil
+}
+
+// sessionBytes returns what a session takes in its cache, about.
+func sessionBytes(_ int64, s *session.State) uint32 {
+	const fixed, mark = 500, 32
+	return uint32(fixed + mark*cap(s.Marks) + len(s.Nonce) + len(s.AppPassword) + len(s.Network) + len(s.UserAgent)) //nolint:gosec // each is bounded
+}
+
+// accountBytes returns what an account takes in its cache, about.
+func accountBytes(did string, a *account.Account) uint32 {
+	const fixed = 900
+	return uint32(fixed + len(did) + len(a.DID) + len(a.Handle) + len(a.Email) + len(a.TakedownRef) + len(a.InvitedWith) + len(a.SigningKey) + cap(a.Document)) //nolint:gosec // each is bounded
 }
 
 // ownFile creates the database file, or closes one that was restored from a
