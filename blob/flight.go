@@ -2,8 +2,9 @@ package blob
 
 import (
 	"errors"
-	"sync"
 	"time"
+
+	"nestbox/internal/gate"
 )
 
 const (
@@ -19,60 +20,48 @@ const (
 
 var (
 	errManyUploads = errors.New("account has as many uploads under way as it may")
-	errNoRoom      = errors.New("uploads that are under way take as much of the disk as they may")
+	errNoRoom      = errors.New("uploads in progress have reached the disk limit")
 )
 
 // flights are the uploads that are under way. The zero value is ready.
 type flights struct {
-	mu    sync.Mutex
-	bytes int64
-	of    map[int64]int // by account
+	places gate.Places[int64] // by account
+	disk   gate.Budget
 }
 
 // flight is one of them.
 type flight struct {
-	all       *flights
-	accountID int64
-	bytes     int64
-	limit     int64 // of all
+	disk  *gate.Budget
+	place *gate.Place[int64]
+	bytes int64
+	limit int64 // of all
 }
 
 // begin takes a place for an upload of length bytes; below 0 it is not known. All
-// take limit bytes at most. What has not come yet takes no room, or those who
-// announce much and send little would keep others out.
+// take limit bytes at most. Bytes count once they have come: a client that announces
+// much and sends little would keep others out.
 func (f *flights) begin(accountID, length, limit int64) (*flight, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	switch {
-	case f.of[accountID] >= maxUploads:
+	place, err := f.places.Try(gate.Room{}, gate.Share[int64]{Key: accountID, Most: maxUploads})
+	if err != nil {
 		return nil, errManyUploads
-	case f.bytes+max(length, 0) > limit:
+	}
+	if length > limit-f.disk.Taken() {
+		place.Leave()
 		return nil, errNoRoom
 	}
-	if f.of == nil {
-		f.of = map[int64]int{}
-	}
-	f.of[accountID]++
-	return &flight{all: f, accountID: accountID, limit: limit}, nil
+	return &flight{disk: &f.disk, place: place, limit: limit}, nil
 }
 
 // grow counts n bytes more that came.
 func (f *flight) grow(n int) error {
-	f.all.mu.Lock()
-	defer f.all.mu.Unlock()
-	if f.all.bytes+int64(n) > f.limit {
+	if !f.disk.Take(int64(n), f.limit) {
 		return errNoRoom
 	}
-	f.all.bytes += int64(n)
 	f.bytes += int64(n)
 	return nil
 }
 
 func (f *flight) end() {
-	f.all.mu.Lock()
-	defer f.all.mu.Unlock()
-	f.all.bytes -= f.bytes
-	if f.all.of[f.accountID]--; f.all.of[f.accountID] == 0 {
-		delete(f.all.of, f.accountID)
-	}
+	f.disk.Give(f.bytes)
+	f.place.Leave()
 }
