@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/ipfs/go-cid"
 
+	"nestbox/internal/gate"
 	"nestbox/ratelimit"
 	"nestbox/request"
 	"nestbox/xrpc"
@@ -76,38 +78,22 @@ func (s *Service) paidSpool(ctx context.Context) *spool {
 	return out
 }
 
-// places are those of downloads. The zero value is ready.
-type places struct {
-	mu       sync.Mutex
-	taken    int
-	networks map[string]int
-}
-
-// take takes a place, and returns the function that gives it back. The error is
+// download takes a place, and returns the function that gives it back. The error is
 // one for the client.
-func (p *places) take(c request.Client) (give func(), err error) {
-	network := c.Network()
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (t *Transfers) download(c request.Client) (give func(), err error) {
+	var shares []gate.Share[string]
+	if network := c.Network(); !c.Unlimited && network != "" {
+		shares = append(shares, gate.Share[string]{Key: network, Most: maxOfNetwork})
+	}
+	place, err := t.places.Try(gate.Room{All: maxDownloads}, shares...)
 	switch {
-	case !c.Unlimited && network != "" && p.networks[network] >= maxOfNetwork:
+	case errors.Is(err, gate.ErrShare):
 		return nil, xrpc.TooManyRequests(busyFor)
-	case p.taken >= maxDownloads:
+	case err != nil:
 		return nil, busy(errors.New("too many downloads of repositories at once"))
+	default:
+		return place.Leave, nil
 	}
-	if p.networks == nil {
-		p.networks = map[string]int{}
-	}
-	p.taken++
-	p.networks[network]++
-	return func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.taken--
-		if p.networks[network]--; p.networks[network] == 0 {
-			delete(p.networks, network)
-		}
-	}, nil
 }
 
 func busy(cause error) *xrpc.Error {
@@ -116,41 +102,16 @@ func busy(cause error) *xrpc.Error {
 	return e
 }
 
-// room is what the files take on disk together, in bytes.
-type room struct {
-	mu    sync.Mutex
-	taken int64
-}
-
 var errNoRoom = errors.New("the downloads of repositories take as much of the disk as they may")
 
 // reserve takes n bytes more of the disk: never more than MaxSpool in all, nor
 // than half of what would be free without. The error is one for the client.
 func (t *Transfers) reserve(n int64) error {
-	limit := t.MaxSpool
-	if limit == 0 {
-		limit = DefaultMaxSpool
+	ok, err := t.room.TakeOfDisk(n, cmp.Or(t.MaxSpool, DefaultMaxSpool), t.Free)
+	if err == nil && !ok {
+		err = busy(errNoRoom)
 	}
-	t.room.mu.Lock()
-	defer t.room.mu.Unlock()
-	if t.Free != nil {
-		free, err := t.Free()
-		if err != nil {
-			return err
-		}
-		limit = min(limit, (t.room.taken+free)/2)
-	}
-	if t.room.taken+n > limit {
-		return busy(errNoRoom)
-	}
-	t.room.taken += n
-	return nil
-}
-
-func (t *Transfers) release(n int64) {
-	t.room.mu.Lock()
-	defer t.room.mu.Unlock()
-	t.room.taken -= n
+	return err
 }
 
 // edition is what an export holds, whoever asks for it.

@@ -69,7 +69,7 @@ func (s *Service) GetRepo(ctx context.Context, viewer auth.Viewer, p GetRepoPara
 	if err != nil {
 		return err
 	}
-	give, err := s.places.take(request.ClientOf(ctx))
+	give, err := s.download(request.ClientOf(ctx))
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (s *Service) GetProof(ctx context.Context, viewer auth.Viewer, p GetProofPa
 	defer file.close()
 	// Nearly all are as small as other answers, and take no place.
 	if file.size > spoolChunk {
-		give, err := s.places.take(request.ClientOf(ctx))
+		give, err := s.download(request.ClientOf(ctx))
 		if err != nil {
 			return err
 		}
@@ -150,7 +150,7 @@ func (s *Service) GetBlocks(ctx context.Context, viewer auth.Viewer, p GetBlocks
 	if err != nil {
 		return err
 	}
-	give, err := s.places.take(request.ClientOf(ctx))
+	give, err := s.download(request.ClientOf(ctx))
 	if err != nil {
 		return err
 	}
