@@ -131,8 +131,12 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	if err != nil {
 		return nil, UnreadableBody(err)
 	}
-	return body, nil
+	return bytes.TrimPrefix(body, byteOrderMark), nil
 }
+
+// byteOrderMark begins what some editors and HTTP helpers write. A parser may ignore
+// it (RFC 8259, 8.1).
+var byteOrderMark = []byte("\xEF\xBB\xBF")
 
 // checkEncoding refuses a body that would have to be decoded first.
 func checkEncoding(r *http.Request) error {
@@ -295,7 +299,8 @@ func malformed(err error) error {
 type paramsDecode[P any] func(rawQuery string, dst *P) error
 
 // paramsDecoder reads a query string into strings, integers, booleans and
-// string lists. Unknown parameters are ignored.
+// string lists. Unknown parameters are ignored. An optional one that is empty counts
+// as not given, unless it is a list.
 func paramsDecoder[P any]() paramsDecode[P] {
 	t := reflect.TypeFor[P]()
 	if t == noneType {
@@ -310,6 +315,9 @@ func paramsDecoder[P any]() paramsDecode[P] {
 		v := reflect.ValueOf(dst).Elem()
 		for _, f := range fields {
 			got := values[f.name]
+			if !f.required && len(got) == 1 && got[0] == "" && f.element == nil {
+				continue // "limit=" is what some clients write for no limit
+			}
 			if len(got) == 0 {
 				if f.required {
 					return InvalidRequest("Missing required key %q at $", f.name)
@@ -350,7 +358,7 @@ func setParam(dst reflect.Value, got []string) error {
 		return nil
 	default:
 		n, err := strconv.ParseInt(got[0], 10, 64)
-		if err != nil {
+		if err != nil || got[0][0] == '+' {
 			return fmt.Errorf("Expected integer value type (got %q)", clip(got[0], 64)) //nolint:staticcheck // sent as it stands
 		}
 		dst.SetInt(n)
