@@ -103,8 +103,8 @@ type Config struct {
 	AcceptingImports bool `env:"PDS_ACCEPTING_REPO_IMPORTS" default:"true"`
 	// Largest repository that may be imported, in bytes. While it is, its file takes as much in the data directory.
 	MaxImportSize int64 `env:"PDS_MAX_REPO_IMPORT_SIZE" default:"2147483648"`
-	// Largest upload in bytes.
-	BlobUploadLimit int64 `env:"PDS_BLOB_UPLOAD_LIMIT" default:"5242880"`
+	// Largest upload in bytes: a video of the official app fits. A proxy in front must let it through.
+	BlobUploadLimit int64 `env:"PDS_BLOB_UPLOAD_LIMIT" default:"314572800"`
 	// Bytes that one account's uploads may take together; `0` means any number.
 	BlobQuota int64 `env:"PDS_BLOB_QUOTA" default:"0"`
 	// Folder of uploads. Without it: `blobs` in the data directory.
