@@ -3,9 +3,13 @@ package account
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/netip"
 	"sync"
 	"testing"
 	"testing/synctest"
+
+	"nestbox/request"
 )
 
 // full is a Hasher whose every place is taken, and how to free one.
@@ -93,6 +97,50 @@ func TestBusy(t *testing.T) {
 			if err := call(ctx); !errors.Is(err, context.Canceled) {
 				t.Errorf("%s of someone who left: %v", name, err)
 			}
+		}
+	})
+}
+
+// TestQueueOfNetworks: one customer, with however many networks, takes a part of the
+// queue, strangers leave the last places to networks that were here before, and a
+// network that waits for one hash does not wait for all of another's.
+func TestQueueOfNetworks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, free := full(t, 1)
+		waiting, leave := context.WithCancel(t.Context())
+		wait := func(ctx context.Context, client request.Client) <-chan error {
+			done := make(chan error, 1)
+			go func() { done <- h.VerifyDummy(request.WithClient(ctx, client), "password") }()
+			synctest.Wait()
+			return done
+		}
+		for n := range 2 * maxWaiting {
+			wait(waiting, request.Client{Addr: netip.MustParseAddr(fmt.Sprintf("2001:db8:1:%x::1", n/8))})
+		}
+		if n := h.places.Waiting(); n != maxWaiting/2 {
+			t.Errorf("a /48 has %d of %d places in the queue", n, maxWaiting)
+		}
+		for n := range maxWaiting {
+			wait(waiting, request.Client{Addr: netip.MustParseAddr("198.51.100.1"), UserAgent: fmt.Sprint(n)})
+		}
+		if n := h.places.Waiting(); n != maxWaiting/2+waitingOf {
+			t.Errorf("an address has %d places in the queue", n-maxWaiting/2)
+		}
+		for n := range maxWaiting {
+			wait(waiting, request.Client{Addr: netip.AddrFrom4([4]byte{203, 0, byte(n >> 8), byte(n)})})
+		}
+		if n := h.places.Waiting(); n != maxWaiting-keptWaiting {
+			t.Errorf("strangers have %d of %d places in the queue", n, maxWaiting)
+		}
+		regular := wait(t.Context(), request.Client{Addr: netip.MustParseAddr("192.0.2.1"), Known: true})
+		if n := h.places.Waiting(); n != maxWaiting-keptWaiting+1 {
+			t.Error("a network that was here before does not wait")
+		}
+		leave()
+		synctest.Wait()
+		free()
+		if err := <-regular; err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/scrypt"
 
 	"nestbox/internal/gate"
+	"nestbox/request"
 )
 
 // Lengths of passwords, in characters.
@@ -63,8 +64,12 @@ const (
 	argonThreads = 1
 	argonKey     = 32
 	argonSalt    = 16
-	// maxWaiting bounds the callers that wait for the running computations.
-	maxWaiting = 512
+	// maxWaiting bounds the callers that wait for the running computations, waitingOf
+	// those of one client network; the last keptWaiting places in the queue are for
+	// networks that were here before.
+	maxWaiting  = 512
+	waitingOf   = 64
+	keptWaiting = 64
 )
 
 // Limits of what a stored hash may cost: one that asks for more is damaged.
@@ -90,12 +95,14 @@ type Hasher struct {
 // NewHasher returns a Hasher that computes up to parallel hashes at once.
 func NewHasher(parallel int) *Hasher { return &Hasher{parallel: max(parallel, 1)} }
 
-// acquire waits until few enough hashes are computed. ErrBusy if too many callers
-// wait already.
+// acquire waits until few enough hashes are computed. Client networks take turns.
+// ErrBusy if too many callers wait already, in all or from the client's network.
 func (h *Hasher) acquire(ctx context.Context) (release func(), err error) {
-	place, err := h.places.Take(ctx, gate.Room{All: h.parallel, Waiting: maxWaiting})
+	client := request.ClientOf(ctx)
+	room := gate.Room{All: h.parallel, Waiting: client.Open(maxWaiting, keptWaiting)}
+	place, err := h.places.Take(ctx, room, client.Shares(gate.Share[string]{Waiting: waitingOf}, maxWaiting)...)
 	switch {
-	case errors.Is(err, gate.ErrFull):
+	case errors.Is(err, gate.ErrFull), errors.Is(err, gate.ErrShare):
 		return nil, ErrBusy
 	case err != nil:
 		return nil, err

@@ -58,15 +58,16 @@ func (c *counted) Read(b []byte) (int, error) {
 // PayEvery references to blobs.
 var scans = ratelimit.Limit{Name: "blob scans", Points: 10_000, Window: 5 * time.Minute}
 
-// payer counts, for each of the keys, what a call looks at.
-func (s *Service) payer(ctx context.Context, keys ...string) Pay {
+// payer counts what a call looks at: for the client's network and, if it is one's, for
+// an account.
+func (s *Service) payer(ctx context.Context, account string) Pay {
 	return func() error {
-		for _, key := range keys {
-			if err := request.Charge(ctx, s.Limits, key, 1, scans); err != nil {
+		if account != "" {
+			if err := request.Charge(ctx, s.Limits, account, 1, scans); err != nil {
 				return err
 			}
 		}
-		return nil
+		return request.ChargeNetwork(ctx, s.Limits, 1, scans)
 	}
 }
 
@@ -243,7 +244,7 @@ func (s *Service) ListBlobs(ctx context.Context, viewer auth.Viewer, p ListParam
 	if err != nil {
 		return ListOutput{}, err
 	}
-	ids, err := s.Store.List(ctx, a.ID, since, p.Cursor, limit, s.payer(ctx, request.ClientOf(ctx).Network()))
+	ids, err := s.Store.List(ctx, a.ID, since, p.Cursor, limit, s.payer(ctx, ""))
 	if err != nil {
 		return ListOutput{}, wireError(err)
 	}
@@ -284,7 +285,7 @@ func (s *Service) ListMissingBlobs(ctx context.Context, caller auth.StandardCall
 	if err != nil {
 		return MissingOutput{}, wireError(err)
 	}
-	missing, err := s.Store.Missing(ctx, a.ID, p.Cursor, limit, s.payer(ctx, caller.DID.String(), request.ClientOf(ctx).Network()))
+	missing, err := s.Store.Missing(ctx, a.ID, p.Cursor, limit, s.payer(ctx, caller.DID.String()))
 	if err != nil {
 		return MissingOutput{}, wireError(err)
 	}
@@ -299,8 +300,8 @@ func (s *Service) ListMissingBlobs(ctx context.Context, caller auth.StandardCall
 // wireError is the package's errors as clients are told them. What is none of
 // them is a dependency that failed: a 503.
 func wireError(err error) error {
-	if wire, ok := errors.AsType[*xrpc.Error](err); ok {
-		return wire // of a limit
+	if many, ok := errors.AsType[request.ErrTooMany](err); ok {
+		return xrpc.TooManyRequests(many.Wait)
 	}
 	switch {
 	case errors.Is(err, ErrTooLarge):

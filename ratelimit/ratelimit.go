@@ -95,6 +95,13 @@ func New(maxBuckets int, now func() time.Time) *Limiter {
 // Now is the limiter's clock.
 func (l *Limiter) Now() time.Time { return l.now() }
 
+// Key is what attempts are counted by. A wide one, which covers several others, has
+// Times the points of each limit.
+type Key struct {
+	Name  string
+	Times int
+}
+
 // Take takes one point of each limit's bucket for key, or none at all when one
 // of them is empty.
 func (l *Limiter) Take(key string, limits ...Limit) Result { return l.TakeN(key, 1, limits...) }
@@ -102,21 +109,28 @@ func (l *Limiter) Take(key string, limits ...Limit) Result { return l.TakeN(key,
 // TakeN is Take of n points: for what weighs more than other things under the
 // same limits. It takes none where one of the buckets has fewer left.
 func (l *Limiter) TakeN(key string, n int, limits ...Limit) Result {
+	return l.TakeKeys([]Key{{key, 1}}, n, limits...)
+}
+
+// TakeKeys is TakeN for an attempt that counts for several keys.
+func (l *Limiter) TakeKeys(keys []Key, n int, limits ...Limit) Result {
 	worst := Result{Allowed: true, Remaining: int(^uint(0) >> 1)}
 	if l == nil {
 		return worst
 	}
 	now := l.now()
-	for i, limit := range limits {
-		r := l.take(bucketKey{limit.Name, key}, n, limit, now)
-		if !r.Allowed {
-			for _, taken := range limits[:i] {
-				l.giveBack(bucketKey{taken.Name, key}, n)
+	for i, key := range keys {
+		for j, limit := range limits {
+			limit.Points *= key.Times
+			r := l.take(bucketKey{limit.Name, key.Name}, n, limit, now)
+			if !r.Allowed {
+				l.giveBackKeys(keys[:i], n, limits)
+				l.giveBackKeys(keys[i:i+1], n, limits[:j])
+				return r
 			}
-			return r
-		}
-		if r.Remaining < worst.Remaining {
-			worst = r
+			if r.Remaining < worst.Remaining {
+				worst = r
+			}
 		}
 	}
 	return worst
@@ -124,11 +138,21 @@ func (l *Limiter) TakeN(key string, n int, limits ...Limit) Result {
 
 // GiveBack returns the points that a Take with the same arguments took.
 func (l *Limiter) GiveBack(key string, limits ...Limit) {
-	if l == nil {
-		return
+	l.GiveBackKeys([]Key{{key, 1}}, 1, limits...)
+}
+
+// GiveBackKeys returns the points that a TakeKeys with the same arguments took.
+func (l *Limiter) GiveBackKeys(keys []Key, n int, limits ...Limit) {
+	if l != nil {
+		l.giveBackKeys(keys, n, limits)
 	}
-	for _, limit := range limits {
-		l.giveBack(bucketKey{limit.Name, key}, 1)
+}
+
+func (l *Limiter) giveBackKeys(keys []Key, n int, limits []Limit) {
+	for _, key := range keys {
+		for _, limit := range limits {
+			l.giveBack(bucketKey{limit.Name, key.Name}, n)
+		}
 	}
 }
 

@@ -291,7 +291,7 @@ func admit(limits *ratelimit.Limiter) func(context.Context, *http.Request) error
 		return nil
 	}
 	return func(ctx context.Context, _ *http.Request) error {
-		return request.Admit(ctx, limits, request.ClientOf(ctx).Network(), 1, everything)
+		return request.AdmitNetwork(ctx, limits, 1, everything)
 	}
 }
 
