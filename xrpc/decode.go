@@ -146,10 +146,10 @@ func checkEncoding(r *http.Request) error {
 	return nil
 }
 
-// decodeObject decodes one JSON object, which stands at path, into the fields of
-// dst, and those of objects in it alike. Duplicate names,
-// invalid UTF-8, trailing data and nesting beyond the decoder's limit are
-// refused, and so is null; members that the schema does not know are ignored.
+// decodeObject decodes one JSON object, which stands at path, into the fields of dst,
+// and objects inside it in the same way. It refuses duplicate names, invalid UTF-8,
+// trailing data, null and nesting beyond the decoder's limit, and ignores members that
+// the schema does not have.
 func decodeObject(body []byte, fields []field, dst reflect.Value, path string) error {
 	dec := jsontext.NewDecoder(bytes.NewReader(body))
 	tok, err := dec.ReadToken()
@@ -194,9 +194,9 @@ func decodeObject(body []byte, fields []field, dst reflect.Value, path string) e
 	return nil
 }
 
-// Decoder returns a function that reads a JSON object, which stands at path in
-// the request's body, as a Procedure reads its input: for the members of a union,
-// whose type its handler has to look up first.
+// Decoder returns a function that reads the JSON object at path of the request's body
+// as a Procedure reads its input. It is for the members of a union, whose type the
+// handler has to look up first.
 func Decoder[T any]() func(raw jsontext.Value, path string) (T, error) {
 	fields := fieldsOf(reflect.TypeFor[T]())
 	return func(raw jsontext.Value, path string) (v T, err error) {
@@ -292,7 +292,7 @@ func malformed(err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		reason = "unexpected end of input"
 	}
-	// Without a cause: the log must not repeat what may be a part of a password.
+	// No cause: the log must not repeat text that may be part of a password.
 	return InvalidRequest("Malformed JSON: %s", clip(reason, 200))
 }
 
