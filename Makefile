@@ -56,7 +56,7 @@ soak: build e2e/node_modules/.package-lock.json $(INDIGO) ## for the night: 500 
 	NESTBOX_BIN=$(CURDIR)/bin/nestbox NESTBOX_KILL_ROUNDS=500 NESTBOX_SOAK=$(SOAK) \
 		go test ./e2e ./store/... -run 'Kill|Soak' -count=1 -timeout 24h -v
 
-generate: ## what is written by tools: the README's table of settings, the schemas of records
+generate: ## what is written by tools: docs/settings.md, the schemas of records
 	go generate ./...
 
 clean: ## what was built here; caches of Go and npm stay

@@ -79,7 +79,7 @@ func arrows() map[string]rule {
 		"internal/system":           {},                                                     // the same
 		"internal/smalldisk":        {},                                                     // the same, for tests only
 		"config":                    {imports: with("mail"), anyInTests: true},              // is read by server and cmd alone; domains get values
-		"config/internal/manual":    {imports: []string{"config"}},                          // writes the README's table from Config's comments
+		"config/internal/manual":    {imports: []string{"config"}},                          // writes docs/settings.md from Config's comments
 
 		// Leaf domains: none imports another.
 		"account":  {imports: below(format), anyInTests: true},

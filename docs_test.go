@@ -110,8 +110,8 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 	var names []string
 	for _, m := range regexp.MustCompile(`env:"(PDS_\w+)"`).FindAllStringSubmatch(source("config/config.go"), -1) {
 		names = append(names, m[1])
-		if !strings.Contains(texts["README.md"], "| `"+m[1]+"` |") {
-			t.Errorf("README.md lacks %s: run go generate ./config", m[1])
+		if !strings.Contains(texts["docs/settings.md"], "| `"+m[1]+"` |") {
+			t.Errorf("docs/settings.md lacks %s: run go generate ./config", m[1])
 		}
 	}
 	later := source("config/load.go") // names of the reference that have no effect yet
@@ -134,6 +134,25 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 			if !strings.Contains(texts["docs/sessions.md"], "`"+m[1]+"`") {
 				t.Errorf("docs/sessions.md lacks the %s %q of %s", c.what, m[1], c.file)
 			}
+		}
+	}
+}
+
+// TestReadmeIsShort: the README is for those who meet the project; what they need
+// later is in documents that it names.
+func TestReadmeIsShort(t *testing.T) {
+	const most = 150
+	readme := documents(t, ".")["README.md"]
+	if n := strings.Count(readme, "\n"); n >= most {
+		t.Errorf("README.md has %d lines, %d are too many", n, most)
+	}
+	documented, err := filepath.Glob("docs/*.md")
+	if err != nil || len(documented) == 0 {
+		t.Fatalf("no documents: %v", err)
+	}
+	for _, name := range documented {
+		if !strings.Contains(readme, "]("+name+")") {
+			t.Errorf("README.md does not name %s", name)
 		}
 	}
 }

@@ -99,7 +99,7 @@ func Acting(ctx context.Context) string {
 // client.
 func NewEvent(ctx context.Context, now time.Time, kind EventKind, by Actor) Event {
 	c := request.ClientOf(ctx)
-	e := Event{At: now, Kind: kind, By: by, Network: c.Network(), UserAgent: c.UserAgent}
+	e := Event{At: now, Kind: kind, By: by, Network: c.Network().String(), UserAgent: c.UserAgent}
 	if by == ActorAdmin {
 		e.Who = Acting(ctx)
 	}

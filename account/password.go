@@ -9,11 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"unicode/utf8"
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/scrypt"
+
+	"nestbox/internal/gate"
+	"nestbox/request"
 )
 
 // Lengths of passwords, in characters.
@@ -62,8 +64,12 @@ const (
 	argonThreads = 1
 	argonKey     = 32
 	argonSalt    = 16
-	// maxWaiting bounds the queue behind the running computations.
-	maxWaiting = 512
+	// maxWaiting bounds the callers that wait for the running computations, waitingOf
+	// those of one client network; the last keptWaiting places in the queue are for
+	// networks that were here before.
+	maxWaiting  = 512
+	waitingOf   = 64
+	keptWaiting = 64
 )
 
 // Limits of what a stored hash may cost: one that asks for more is damaged.
@@ -82,39 +88,37 @@ const (
 // Hasher computes password hashes, only so many at once: each takes 19 MiB. It
 // is safe for concurrent use.
 type Hasher struct {
-	slots   chan struct{}
-	waiting atomic.Int64
+	parallel int
+	places   gate.Places[string]
 }
 
 // NewHasher returns a Hasher that computes up to parallel hashes at once.
-func NewHasher(parallel int) *Hasher {
-	return &Hasher{slots: make(chan struct{}, max(parallel, 1))}
-}
+func NewHasher(parallel int) *Hasher { return &Hasher{parallel: max(parallel, 1)} }
 
-// acquire waits for a slot. ErrBusy when too many wait already.
-func (h *Hasher) acquire(ctx context.Context) error {
-	if h.waiting.Add(1) > maxWaiting {
-		h.waiting.Add(-1)
-		return ErrBusy
-	}
-	defer h.waiting.Add(-1)
-	select {
-	case h.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+// acquire waits until few enough hashes are computed. Client networks take turns.
+// ErrBusy if too many callers wait already, in all or from the client's network.
+func (h *Hasher) acquire(ctx context.Context) (release func(), err error) {
+	client := request.ClientOf(ctx)
+	room := gate.Room{All: h.parallel, Waiting: client.Open(maxWaiting, keptWaiting)}
+	place, err := h.places.Take(ctx, room, client.Shares(gate.Share[string]{Waiting: waitingOf}, maxWaiting)...)
+	switch {
+	case errors.Is(err, gate.ErrFull), errors.Is(err, gate.ErrShare):
+		return nil, ErrBusy
+	case err != nil:
+		return nil, err
+	default:
+		return place.Leave, nil
 	}
 }
-
-func (h *Hasher) release() { <-h.slots }
 
 // Hash returns the argon2id hash of a password, with its parameters, as
 // $argon2id$v=19$m=19456,t=2,p=1$salt$hash.
 func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
-	if err := h.acquire(ctx); err != nil {
+	release, err := h.acquire(ctx)
+	if err != nil {
 		return "", err
 	}
-	defer h.release()
+	defer release()
 	salt := make([]byte, argonSalt)
 	_, _ = rand.Read(salt) // never fails: crypto/rand ends the process instead
 	key := argon2.IDKey([]byte(password), salt, argonTime, argonMemory, argonThreads, argonKey)
@@ -127,10 +131,11 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 // stored should be replaced by a hash of today's form: the reference's scrypt
 // hashes verify, and are upgraded.
 func (h *Hasher) Verify(ctx context.Context, stored, password string) (ok, upgrade bool, err error) {
-	if err := h.acquire(ctx); err != nil {
+	release, err := h.acquire(ctx)
+	if err != nil {
 		return false, false, err
 	}
-	defer h.release()
+	defer release()
 	if strings.HasPrefix(stored, "$") {
 		return verifyArgon(stored, password)
 	}
@@ -141,10 +146,11 @@ func (h *Hasher) Verify(ctx context.Context, stored, password string) (ok, upgra
 // VerifyDummy costs what Verify of a hash of today's form costs: for the
 // identifier that belongs to nobody.
 func (h *Hasher) VerifyDummy(ctx context.Context, password string) error {
-	if err := h.acquire(ctx); err != nil {
+	release, err := h.acquire(ctx)
+	if err != nil {
 		return err
 	}
-	defer h.release()
+	defer release()
 	argon2.IDKey([]byte(password), make([]byte, argonSalt), argonTime, argonMemory, argonThreads, argonKey)
 	return nil
 }

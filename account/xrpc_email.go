@@ -230,7 +230,7 @@ func (s *Emails) update(ctx context.Context, a *Account, c EmailChange) error {
 // limits of one address no mail is sent, and the answer does not say so either.
 func (s *Emails) RequestPasswordReset(ctx context.Context, _ auth.Anyone, in RequestResetInput) (xrpc.None, error) {
 	client := request.ClientOf(ctx)
-	if err := request.Admit(ctx, s.Limits, client.Network(), 1, resetRequests...); err != nil {
+	if err := request.AdmitNetwork(ctx, s.Limits, 1, resetRequests...); err != nil {
 		return xrpc.None{}, err
 	}
 	email := CleanIdentifier(in.Email)
@@ -253,12 +253,12 @@ func (s *Emails) RequestPasswordReset(ctx context.Context, _ auth.Anyone, in Req
 // client's network, and of what those leave, for its address.
 func (s *Emails) mayReset(client request.Client, key string) bool {
 	return client.Unlimited ||
-		s.Limits.Take(key+" "+client.Network(), CodeMails(string(PurposeResetPassword))...).Allowed && s.Limits.Take(key, resetMails).Allowed
+		s.Limits.TakeKeys(client.Network().Keys(key+" "), 1, CodeMails(string(PurposeResetPassword))...).Allowed && s.Limits.Take(key, resetMails).Allowed
 }
 
 // ResetPassword is com.atproto.server.resetPassword. It ends all sessions.
 func (s *Emails) ResetPassword(ctx context.Context, _ auth.Anyone, in ResetInput) (xrpc.None, error) {
-	if err := request.Admit(ctx, s.Limits, request.ClientOf(ctx).Network(), 1, resets...); err != nil {
+	if err := request.AdmitNetwork(ctx, s.Limits, 1, resets...); err != nil {
 		return xrpc.None{}, err
 	}
 	switch err := CheckNewPassword(in.Password); {

@@ -25,7 +25,7 @@ func (s *Service) action(ctx context.Context, what string, did syntax.DID, subje
 	client := request.ClientOf(ctx)
 	return Action{
 		At: s.Now().UTC(), Who: account.Acting(ctx), What: what, DID: did, Subject: subject, Details: details,
-		Network: client.Network(), UserAgent: client.UserAgent,
+		Network: client.Network().String(), UserAgent: client.UserAgent,
 	}
 }
 

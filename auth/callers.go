@@ -301,7 +301,8 @@ func (v *Verifier) basic(ctx context.Context, r *http.Request) error {
 	if client.Unlimited {
 		limits = nil
 	}
-	counted := limits.Take(client.Network(), guesses)
+	keys := client.Network().Keys("")
+	counted := limits.TakeKeys(keys, 1, guesses)
 	if !counted.Allowed {
 		counted.SetHeaders(request.Header(ctx))
 		return xrpc.TooManyRequests(counted.RetryAfter(limits.Now()))
@@ -315,6 +316,6 @@ func (v *Verifier) basic(ctx context.Context, r *http.Request) error {
 		}
 		return refused
 	}
-	limits.GiveBack(client.Network(), guesses)
+	limits.GiveBackKeys(keys, 1, guesses)
 	return nil
 }

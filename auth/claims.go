@@ -38,8 +38,8 @@ type claims struct {
 	EXP   int64  `json:"exp"`
 }
 
-// presented are the claims of a token that someone sent, each as it came: what
-// is no string where one is due must be seen, not coerced.
+// presented are the claims of a token that a client sent, each as it came: a value of
+// the wrong type must be refused, not coerced.
 type presented struct {
 	Scope jsontext.Value `json:"scope"`
 	Aud   jsontext.Value `json:"aud"`
@@ -55,8 +55,7 @@ type presented struct {
 	by *key // that signed it
 }
 
-// rawString returns a claim that must be a string; "" and true where it is
-// absent.
+// rawString returns a claim that must be a string; "" and true if it is absent.
 func rawString(raw jsontext.Value) (string, bool) {
 	if len(raw) == 0 {
 		return "", true
@@ -65,8 +64,8 @@ func rawString(raw jsontext.Value) (string, bool) {
 	return string(s), err == nil
 }
 
-// rawTime returns a NumericDate in seconds; the fraction that RFC 7519 allows
-// is cut off.
+// rawTime returns a NumericDate in seconds and cuts off the fraction that RFC 7519
+// allows.
 func rawTime(raw jsontext.Value) (t time.Time, present, ok bool) {
 	if len(raw) == 0 {
 		return time.Time{}, false, true

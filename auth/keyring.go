@@ -28,11 +28,11 @@ var (
 type KeyInfo struct {
 	ID      string    `json:"kid"`
 	Created time.Time `json:"created,omitzero"`
-	// Signing: new tokens are signed with it. Exactly one key is.
+	// Signing: the key signs new tokens. Exactly one key does.
 	Signing bool `json:"signing"`
 	// Legacy: tokens without kid are tried against it.
 	Legacy bool `json:"legacy"`
-	// Configured: it is PDS_JWT_SECRET; its bytes are in no file of ours.
+	// Configured: the key is PDS_JWT_SECRET; no file of ours holds its bytes.
 	Configured bool `json:"configured"`
 }
 
@@ -95,8 +95,8 @@ func OpenKeyring(path, configured string, now func() time.Time) (*Keyring, error
 			}
 			keys = append(keys, newKey(s.KeyInfo, []byte(configured)))
 		case s.Configured:
-			// Another PDS_JWT_SECRET than today's: without its bytes there is
-			// nothing to verify with; should it come back, it is known.
+			// A former PDS_JWT_SECRET: without its bytes it verifies nothing. It
+			// stays listed in case the operator sets it again.
 			s.Signing = false
 			k.retired = append(k.retired, s)
 		default:
@@ -132,7 +132,7 @@ func readKeyFile(path string) (keyFile, error) {
 		return f, fmt.Errorf("key ring %s is damaged: %w", path, err)
 	}
 	if len(f.Keys) == 0 {
-		// Each ring that we wrote has a key; a new one would log everybody out.
+		// Every ring that we wrote has a key; a new key would sign everybody out.
 		return f, fmt.Errorf("key ring %s is damaged: it holds no key", path)
 	}
 	return f, nil
@@ -147,8 +147,8 @@ func (s storedKey) secret(path string) ([]byte, error) {
 	return secret, nil
 }
 
-// configuredID names PDS_JWT_SECRET without telling anything of it: a hash for
-// this purpose alone, cut short.
+// configuredID returns a name for PDS_JWT_SECRET that reveals nothing of it: a hash
+// for this purpose alone, cut short.
 func configuredID(secret string) string {
 	h := sha256.New()
 	h.Write([]byte("nestbox keyring kid of PDS_JWT_SECRET\x00"))
@@ -185,8 +185,8 @@ func encodeHeader(typ, kid string) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// save makes keys durable and only then current. The caller holds mu, or is
-// the constructor.
+// save writes keys to disk and then makes them current. The caller holds mu or is the
+// constructor.
 func (k *Keyring) save(keys []*key, retired []storedKey) error {
 	f := keyFile{Keys: slices.Clone(retired)}
 	for _, key := range keys {
@@ -208,7 +208,7 @@ func (k *Keyring) save(keys []*key, retired []storedKey) error {
 	return nil
 }
 
-// Keys lists the ring, oldest first.
+// Keys returns the keys of the ring, oldest first.
 func (k *Keyring) Keys() []KeyInfo {
 	var out []KeyInfo
 	for _, key := range *k.keys.Load() {
@@ -231,7 +231,7 @@ func (k *Keyring) Rotate() (KeyInfo, error) {
 	return fresh.KeyInfo, k.save(append(keys, fresh), k.retired)
 }
 
-// Retire removes a key: every token that it signed is dead. Errors:
+// Retire removes a key: the tokens that it signed stop working. Errors:
 // ErrUnknownKey, ErrSigningKey.
 func (k *Keyring) Retire(id string) error {
 	k.mu.Lock()
@@ -269,8 +269,8 @@ func (c *key) header(typ string) string {
 	return c.refreshHeader
 }
 
-// candidates are the keys that may have signed a token with this kid; without
-// one, those marked as legacy.
+// candidates returns the keys that may have signed a token with this kid. For a token
+// without a kid those are the keys marked as legacy.
 func (k *Keyring) candidates(kid string, hasKid bool) []*key {
 	var out []*key
 	for _, c := range *k.keys.Load() {
@@ -295,8 +295,8 @@ func (c *key) sign(typ string, cl claims) (string, error) {
 }
 
 // mac is the HS256 signature (RFC 7518 section 3.2) of a token's first two
-// parts. The library's own function prepares the key anew for each call, which
-// costs as much as the signature.
+// parts. The library's own function prepares the key again in each call, which costs
+// as much as the signature.
 func (c *key) mac(signed []byte) []byte {
 	h, ok := c.macs.Get().(hash.Hash)
 	if !ok {

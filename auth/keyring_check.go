@@ -5,9 +5,9 @@ import (
 	"os"
 )
 
-// CheckKeyring says whether the keyring at path can be opened, and changes
-// nothing. One that is missing is a fault here: OpenKeyring would make another,
-// and every session would end.
+// CheckKeyring returns an error if the keyring at path cannot be opened, and changes
+// nothing. A missing keyring is an error here: OpenKeyring would make a new one, and
+// every session would end.
 func CheckKeyring(path string) error {
 	if _, err := os.Stat(path); err != nil {
 		return fmt.Errorf("key ring: %w", err)

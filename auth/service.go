@@ -37,7 +37,7 @@ const (
 	labelerKey = "atproto_label"
 )
 
-// ErrNoKey: an issuer's DID document has no key that could be used.
+// ErrNoKey: the issuer's DID document has no usable key.
 var ErrNoKey = errors.New("missing or bad key in DID document")
 
 // ErrBusy: too many issuers are being looked up.
@@ -46,8 +46,8 @@ var ErrBusy = errors.New("issuers cannot be looked up right now")
 // Issuers finds the keys that sign service tokens.
 type Issuers interface {
 	// SigningKey returns the key (did:key) of that name in a DID's document; fresh
-	// asks the network whatever is known. ErrNoKey; ErrBusy; any other error means
-	// that the document cannot be had.
+	// asks the network even if the key is known. Errors: ErrNoKey, ErrBusy. Any other
+	// error means that the document could not be fetched.
 	SigningKey(ctx context.Context, did syntax.DID, name string, fresh bool) (string, error)
 }
 
@@ -141,7 +141,7 @@ func (v *Verifier) service(ctx context.Context, r *http.Request, from ...string)
 	return ServiceToken{Issuer: did, Service: fragment, Method: method}, nil
 }
 
-// serviceClaims is a service token that nothing is proven of yet.
+// serviceClaims are the claims of a service token that is not verified yet.
 type serviceClaims struct {
 	signed                   string
 	sig                      []byte
@@ -191,8 +191,8 @@ func parseServiceToken(token string) (c serviceClaims, err error) {
 	return serviceClaims{signed, sig, alg, iss, aud, lxm, exp}, nil
 }
 
-// checkSignature tries the issuer's key as it is known, and then as it is now: it
-// may have been changed.
+// checkSignature tries the issuer's key that we know, and then the one in the network:
+// the issuer may have changed it.
 func (v *Verifier) checkSignature(ctx context.Context, c serviceClaims, did syntax.DID, fragment string) error {
 	name := keyAtproto
 	if fragment == labeler {
@@ -236,8 +236,8 @@ func algOf(key atcrypto.PublicKey) string {
 	}
 }
 
-// isServiceToken says whether a bearer token looks like a service token, which
-// nothing is proven of: it names a method.
+// isServiceToken reports whether an unverified bearer token looks like a service token:
+// it names a method.
 func isServiceToken(token string) bool {
 	c, err := parseServiceToken(token)
 	return err == nil && c.method != ""

@@ -44,7 +44,7 @@ func errScope() error { return errInvalidToken("Bad token scope") }
 // two are the same bytes on purpose: every client knows what to do with it.
 func ErrExpired() error { return xrpc.BadRequest(xrpc.NameExpiredToken, "Token has expired") }
 
-// maxToken bounds, in bytes, the token that is looked at.
+// maxToken bounds a token, in bytes.
 const maxToken = 8 << 10
 
 // scheme is an Authorization header's kind.
@@ -91,8 +91,8 @@ func printable(s string) string {
 	}, s)
 }
 
-// bearer returns the request's bearer token. wantAccess tells the two families
-// of routes apart: those that take access tokens say what is wrong with Basic.
+// bearer returns the request's bearer token. wantAccess is set on routes that take
+// access tokens: their error explains what is wrong with Basic.
 func bearer(r *http.Request, wantAccess bool) (string, error) {
 	kind, value, err := parseAuthorization(r.Header.Get("Authorization"))
 	if err != nil {
@@ -106,7 +106,7 @@ func bearer(r *http.Request, wantAccess bool) (string, error) {
 			return "", errInvalidToken("Unexpected authorization type")
 		}
 	case schemeNone, schemeDPoP:
-		// Until OAuth is served here no DPoP-bound token could be right.
+		// This server has no OAuth yet, so it issues no DPoP-bound tokens.
 	}
 	return "", errAuthMissing()
 }
@@ -209,8 +209,8 @@ func (k *Keyring) signedBy(signed, typ string, sig []byte) *key {
 	return nil
 }
 
-// content checks what stands in a token once signature, typ and aud are right,
-// in the contract's order: nbf, exp, form, scope.
+// content checks the claims of a token whose signature, typ and aud are right, in the
+// contract's order: nbf, exp, form, scope.
 func (p *presented) content(now time.Time, allowExpired bool, allowed ...Scope) (Token, error) {
 	nbf, hasNbf, nbfOK := rawTime(p.NBF)
 	exp, hasExp, expOK := rawTime(p.EXP)
@@ -237,8 +237,8 @@ func (p *presented) content(now time.Time, allowExpired bool, allowed ...Scope) 
 	return Token{}, errScope()
 }
 
-// VerifyRefresh checks a refresh token's own content, not what the server knows
-// of its session. allowExpired is for ending a session.
+// VerifyRefresh checks a refresh token itself, not the state of its session.
+// allowExpired is for ending a session.
 func (k *Keyring) VerifyRefresh(token, audience string, now time.Time, allowExpired bool) (Token, error) {
 	p, err := k.verify(token, typRefresh, audience)
 	if err != nil {
@@ -254,7 +254,7 @@ func (k *Keyring) VerifyRefresh(token, audience string, now time.Time, allowExpi
 	return t, nil
 }
 
-// VerifyAccess checks an access token's own content against the scopes that a
+// VerifyAccess checks an access token itself: its scope must be one of those that the
 // route takes.
 func (k *Keyring) VerifyAccess(token, audience string, now time.Time, allowed ...Scope) (Token, error) {
 	p, err := k.verify(token, typAccess, audience)
@@ -280,7 +280,7 @@ func (c *key) inherited(t Token) bool {
 	return c.Legacy && !t.IssuedAt.IsZero() && t.IssuedAt.Before(c.Created) && t.Expires.Sub(t.IssuedAt) <= foreignLife
 }
 
-// Pair is what a sign-in or a refresh gives a client.
+// Pair holds the two tokens that a client gets from a sign-in or a refresh.
 type Pair struct {
 	Access  string
 	Refresh string

@@ -2,8 +2,9 @@ package blob
 
 import (
 	"errors"
-	"sync"
 	"time"
+
+	"nestbox/internal/gate"
 )
 
 const (
@@ -13,66 +14,72 @@ const (
 	// DefaultInFlight is what all uploads that are under way may take on disk
 	// together, in bytes.
 	DefaultInFlight = 4 << 30
+	// accountsPart is what one account has of that at most: so many accounts that
+	// send slowly take all of it.
+	accountsPart = 8
 	// busyFor is when a client should ask again that found no place.
 	busyFor = 30 * time.Second
 )
 
+// ErrInFlight: uploads that are under way take as much of the disk as they may, those
+// of the account or all of them.
 var (
 	errManyUploads = errors.New("account has as many uploads under way as it may")
-	errNoRoom      = errors.New("uploads that are under way take as much of the disk as they may")
+	ErrInFlight    = errors.New("uploads in progress have reached the disk limit")
 )
 
 // flights are the uploads that are under way. The zero value is ready.
 type flights struct {
-	mu    sync.Mutex
-	bytes int64
-	of    map[int64]int // by account
+	places gate.Places[int64] // by account
+	disk   gate.Budgets[int64]
 }
 
 // flight is one of them.
 type flight struct {
-	all       *flights
-	accountID int64
-	bytes     int64
-	limit     int64 // of all
+	flights *flights
+	account int64
+	place   *gate.Place[int64]
+	bytes   int64
+	bounds  flightBounds
 }
 
-// begin takes a place for an upload of length bytes; below 0 it is not known. All
-// take limit bytes at most. What has not come yet takes no room, or those who
-// announce much and send little would keep others out.
-func (f *flights) begin(accountID, length, limit int64) (*flight, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	switch {
-	case f.of[accountID] >= maxUploads:
+// flightBounds are how many bytes of uploads may be on their way.
+type flightBounds struct {
+	all, ofAccount int64
+	// free, where it is set, returns what is free of the disk: as much stays so as
+	// they take.
+	free func() (int64, error)
+}
+
+// begin takes a place for an upload of length bytes; below 0 it is not known. Bytes
+// count once they have come: a client that announces much and sends little would
+// keep others out.
+func (f *flights) begin(accountID, length int64, bounds flightBounds) (*flight, error) {
+	place, err := f.places.Try(gate.Room{}, gate.Share[int64]{Key: accountID, Most: maxUploads})
+	if err != nil {
 		return nil, errManyUploads
-	case f.bytes+max(length, 0) > limit:
-		return nil, errNoRoom
 	}
-	if f.of == nil {
-		f.of = map[int64]int{}
+	if length > f.disk.Left(accountID, bounds.ofAccount, bounds.all) {
+		place.Leave()
+		return nil, ErrInFlight
 	}
-	f.of[accountID]++
-	return &flight{all: f, accountID: accountID, limit: limit}, nil
+	return &flight{flights: f, account: accountID, place: place, bounds: bounds}, nil
 }
 
 // grow counts n bytes more that came.
 func (f *flight) grow(n int) error {
-	f.all.mu.Lock()
-	defer f.all.mu.Unlock()
-	if f.all.bytes+int64(n) > f.limit {
-		return errNoRoom
+	ok, err := f.flights.disk.TakeOfDisk(f.account, int64(n), f.bounds.ofAccount, f.bounds.all, f.bounds.free)
+	if err != nil {
+		return err
 	}
-	f.all.bytes += int64(n)
+	if !ok {
+		return ErrInFlight
+	}
 	f.bytes += int64(n)
 	return nil
 }
 
 func (f *flight) end() {
-	f.all.mu.Lock()
-	defer f.all.mu.Unlock()
-	f.all.bytes -= f.bytes
-	if f.all.of[f.accountID]--; f.all.of[f.accountID] == 0 {
-		delete(f.all.of, f.accountID)
-	}
+	f.flights.disk.Give(f.account, f.bytes)
+	f.place.Leave()
 }

@@ -74,7 +74,7 @@ func TestRoomInFlight(t *testing.T) {
 	}
 	wantError(t, upload(endless{}, 1_000_000), http.StatusServiceUnavailable, "ServiceUnavailable")
 	wantError(t, upload(io.LimitReader(endless{}, 1_000_000), -1), http.StatusServiceUnavailable, "ServiceUnavailable")
-	if err := upload(io.LimitReader(endless{}, 500_000), 500_000); err != nil {
+	if err := upload(io.LimitReader(endless{}, 300_000), 300_000); err != nil {
 		t.Error(err)
 	}
 	if err := client.Close(); err != nil {
@@ -88,6 +88,64 @@ func TestRoomInFlight(t *testing.T) {
 		t.Error(err)
 	}
 	wantError(t, upload(endless{}, 1<<20+1), http.StatusRequestEntityTooLarge, "PayloadTooLarge")
+}
+
+// TestAccountsPart: what one account sends at once does not take the room of all
+// others, nor what is free of the disk.
+func TestAccountsPart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.MaxInFlight = 9 << 20 // an eighth is more than an upload of 1 MiB
+	part := int64(9<<20) / 8
+	reads := 0
+	hold := func(n int64) (end func()) {
+		t.Helper()
+		body, client := io.Pipe()
+		ended := make(chan error)
+		go func() {
+			_, err := w.Upload(t.Context(), w.account.ID, body, -1, "a/b")
+			ended <- err
+		}()
+		for ; n > 0; n -= 32 << 10 {
+			if _, err := client.Write(make([]byte, min(n, 32<<10))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := client.Write([]byte{1}); err != nil { // once it is read, the others were counted
+			t.Fatal(err)
+		}
+		return func() {
+			if err := client.Close(); err != nil {
+				t.Error(err)
+			}
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	end := hold(1_000_000)
+	fits := part - 1_000_000 - 1000
+	if _, err := w.Upload(t.Context(), w.account.ID, io.LimitReader(endless{}, fits+2000), -1, ""); !errors.Is(err, blob.ErrInFlight) {
+		t.Errorf("more than its part: %v", err)
+	}
+	if _, err := w.Upload(t.Context(), w.account.ID, endless{}, fits+2000, ""); !errors.Is(err, blob.ErrInFlight) {
+		t.Errorf("announced, more than its part: %v", err)
+	}
+	if _, err := w.Upload(t.Context(), w.account.ID, io.LimitReader(endless{}, fits), fits, ""); err != nil {
+		t.Errorf("its part: %v", err)
+	}
+	end()
+	w.Free = func() (int64, error) {
+		reads++
+		return 100_000, nil
+	}
+	if _, err := w.Upload(t.Context(), w.account.ID, io.LimitReader(endless{}, 200_000), -1, ""); !errors.Is(err, blob.ErrInFlight) || reads == 0 {
+		t.Errorf("more than half of what is free: %v", err)
+	}
+	w.Free = func() (int64, error) { return 1 << 40, nil }
+	if _, err := w.Upload(t.Context(), w.account.ID, io.LimitReader(endless{}, 200_000), -1, ""); err != nil {
+		t.Errorf("room enough: %v", err)
+	}
 }
 
 // TestUploadsAtOnce: an account has 16 at once, whatever others have, and gets

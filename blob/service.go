@@ -44,6 +44,9 @@ type Service struct {
 	// together, in bytes, but one of UploadLimit always may; 0 is
 	// DefaultInFlight.
 	MaxInFlight int64
+	// Free, where it is set, says what is free of the disk: uploads that are under
+	// way leave as much free as they take.
+	Free func() (int64, error)
 	// Unused is how long an upload waits for a record that refers to it,
 	// Unreferenced how long a blob stays after its last reference went.
 	Unused, Unreferenced time.Duration
@@ -79,7 +82,7 @@ func (s *Service) Upload(ctx context.Context, accountID int64, body io.Reader, l
 	if length > limit {
 		return Blob{}, over
 	}
-	flight, err := s.flights.begin(accountID, length, max(cmp.Or(s.MaxInFlight, DefaultInFlight), s.UploadLimit))
+	flight, err := s.flights.begin(accountID, length, s.inFlight())
 	if err != nil {
 		return Blob{}, err
 	}
@@ -113,6 +116,12 @@ func (s *Service) Upload(ctx context.Context, accountID int64, body io.Reader, l
 		err = errors.Join(err, s.Files.Remove(context.WithoutCancel(ctx), b.Key))
 	}
 	return kept, err
+}
+
+// inFlight bounds uploads that are under way; one of the largest always may be.
+func (s *Service) inFlight() flightBounds {
+	all := max(cmp.Or(s.MaxInFlight, DefaultInFlight), s.UploadLimit)
+	return flightBounds{all: all, ofAccount: max(all/accountsPart, s.UploadLimit), free: s.Free}
 }
 
 // uploadBuffer is how many bytes of an upload are in memory at a time.

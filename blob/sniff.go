@@ -53,6 +53,12 @@ func typeOf(head []byte, declared string) string {
 // certain returns the type that was found, under the reference's name for it, or
 // nothing where the reference finds none.
 func certain(found *mimetype.MIME, head []byte) string {
+	if t := ofBrand(head); t != "" {
+		return t
+	}
+	if !isText(found) && isMovie(head) {
+		return "video/quicktime"
+	}
 	name, _, _ := strings.Cut(found.String(), ";")
 	switch {
 	case bytes.HasPrefix(bytes.TrimPrefix(head, []byte("\xEF\xBB\xBF")), []byte("<?xml ")):
@@ -69,6 +75,64 @@ func certain(found *mimetype.MIME, head []byte) string {
 	default:
 		return plainNames[name]
 	}
+}
+
+// ofBrand returns the type of a file of the ISO base media format (ISO/IEC 14496-12),
+// which begins with a box that names its major brand; nothing of other files. There
+// are more brands than anybody lists: what is none of brands is a video.
+func ofBrand(head []byte) string {
+	const sizeAndKind, brand = 8, 4
+	// A box that small has a first byte of zero, which no text has.
+	if len(head) < sizeAndKind+brand || head[0] != 0 || string(head[4:sizeAndKind]) != "ftyp" || head[sizeAndKind]&0x60 == 0 {
+		return ""
+	}
+	name := strings.TrimRight(string(head[sizeAndKind:sizeAndKind+brand]), " \x00")
+	switch t := brands[name]; {
+	case t != "":
+		return t
+	case strings.HasPrefix(name, "3g2"):
+		return "video/3gpp2"
+	case strings.HasPrefix(name, "3g"):
+		return "video/3gpp"
+	default:
+		return "video/mp4"
+	}
+}
+
+// isMovie reports whether head is that of a QuickTime file without a brand, which
+// begins with a box of one of these kinds.
+func isMovie(head []byte) bool {
+	const kind, end = 4, 8
+	if len(head) < end {
+		return false
+	}
+	switch string(head[kind:end]) {
+	case "moov", "mdat", "free", "wide":
+		return true
+	default:
+		return false
+	}
+}
+
+// brands are the major brands that are not video/mp4, as the reference has them.
+var brands = map[string]string{
+	"qt":   "video/quicktime",
+	"M4V":  "video/x-m4v",
+	"M4VH": "video/x-m4v",
+	"M4VP": "video/x-m4v",
+	"M4A":  "audio/x-m4a",
+	"M4B":  "audio/mp4",
+	"F4A":  "audio/mp4",
+	"F4B":  "audio/mp4",
+	"avif": "image/avif",
+	"avis": "image/avif",
+	"heic": "image/heic",
+	"heix": "image/heic",
+	"hevc": "image/heic-sequence",
+	"hevx": "image/heic-sequence",
+	"mif1": "image/heif",
+	"msf1": "image/heif-sequence",
+	"crx":  "image/x-canon-cr3",
 }
 
 func isText(m *mimetype.MIME) bool {

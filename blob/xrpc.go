@@ -3,8 +3,10 @@ package blob
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -24,19 +26,48 @@ var (
 	uploadsInactive = ratelimit.Limit{Name: "uploads-inactive", Points: 20_000, Window: 24 * time.Hour}
 )
 
+// uploadBytes and uploadBytesInactive limit the same in MiB, each begun one: with the
+// largest uploads that are taken, the limits above would fill any disk in a day.
+var (
+	uploadBytes         = ratelimit.Limit{Name: "upload bytes", Points: 20 << 10, Window: 24 * time.Hour}
+	uploadBytesInactive = ratelimit.Limit{Name: "upload bytes, inactive", Points: 400 << 10, Window: 24 * time.Hour}
+)
+
+// counted is an upload whose bytes are paid for as they come.
+type counted struct {
+	io.Reader
+
+	pay  func(mebibytes int) error
+	size int64
+}
+
+func (c *counted) Read(b []byte) (int, error) {
+	const mebibyte = 1 << 20
+	n, err := c.Reader.Read(b)
+	before := (c.size + mebibyte - 1) / mebibyte
+	c.size += int64(n)
+	if begun := (c.size+mebibyte-1)/mebibyte - before; begun > 0 {
+		if err := c.pay(int(begun)); err != nil {
+			return 0, err
+		}
+	}
+	return n, err
+}
+
 // scans is what a client network, or an account, has had looked at: a point for each
 // PayEvery references to blobs.
 var scans = ratelimit.Limit{Name: "blob scans", Points: 10_000, Window: 5 * time.Minute}
 
-// payer counts, for each of the keys, what a call looks at.
-func (s *Service) payer(ctx context.Context, keys ...string) Pay {
+// payer counts what a call looks at: for the client's network and, if it is one's, for
+// an account.
+func (s *Service) payer(ctx context.Context, account string) Pay {
 	return func() error {
-		for _, key := range keys {
-			if err := request.Charge(ctx, s.Limits, key, 1, scans); err != nil {
+		if account != "" {
+			if err := request.Charge(ctx, s.Limits, account, 1, scans); err != nil {
 				return err
 			}
 		}
-		return nil
+		return request.ChargeNetwork(ctx, s.Limits, 1, scans)
 	}
 }
 
@@ -69,9 +100,9 @@ func (s *Service) UploadBlob(ctx context.Context, caller auth.UploadCaller, in x
 	if err := auth.May(auth.UseBring, a.Status, ""); err != nil { // a service token's account was not looked at yet
 		return UploadOutput{}, err
 	}
-	limit := uploads
+	limit, bytes := uploads, uploadBytes
 	if a.Status == auth.StatusDeactivated {
-		limit = uploadsInactive
+		limit, bytes = uploadsInactive, uploadBytesInactive
 	}
 	if err := request.Admit(ctx, s.Limits, caller.DID.String(), 1, limit); err != nil {
 		return UploadOutput{}, err
@@ -80,7 +111,10 @@ func (s *Service) UploadBlob(ctx context.Context, caller auth.UploadCaller, in x
 	if !ok {
 		return UploadOutput{}, xrpc.InvalidRequest("Request encoding (Content-Type) required but not provided")
 	}
-	b, err := s.Upload(ctx, a.ID, in, in.Length, declared)
+	body := &counted{Reader: in, pay: func(mebibytes int) error {
+		return request.Charge(ctx, s.Limits, caller.DID.String(), mebibytes, bytes)
+	}}
+	b, err := s.Upload(ctx, a.ID, body, in.Length, declared)
 	if err != nil {
 		return UploadOutput{}, wireError(err)
 	}
@@ -123,8 +157,24 @@ func (s *Service) GetBlob(ctx context.Context, viewer auth.Viewer, p GetParams, 
 	if a.Status == "" && viewer == (auth.Viewer{}) {
 		h.Set("Cache-Control", "public, max-age="+strconv.Itoa(int(publicFor/time.Second)))
 	}
-	http.ServeContent(w, r, "", time.Time{}, file)
+	http.ServeContent(w, inBytes(r), "", time.Time{}, file)
 	return nil
+}
+
+// inBytes is r without a range of another unit than bytes, which is to be ignored
+// (RFC 9110, 14.2). ServeContent takes it for a malformed one.
+func inBytes(r *http.Request) *http.Request {
+	unit, ranges, _ := strings.Cut(r.Header.Get("Range"), "=")
+	if unit == "bytes" || unit == "" {
+		return r
+	}
+	r = r.Clone(r.Context())
+	if strings.EqualFold(unit, "bytes") {
+		r.Header.Set("Range", "bytes="+ranges)
+	} else {
+		r.Header.Del("Range")
+	}
+	return r
 }
 
 // publicFor is how long anyone may keep showing a blob without asking again.
@@ -194,7 +244,7 @@ func (s *Service) ListBlobs(ctx context.Context, viewer auth.Viewer, p ListParam
 	if err != nil {
 		return ListOutput{}, err
 	}
-	ids, err := s.Store.List(ctx, a.ID, since, p.Cursor, limit, s.payer(ctx, request.ClientOf(ctx).Network()))
+	ids, err := s.Store.List(ctx, a.ID, since, p.Cursor, limit, s.payer(ctx, ""))
 	if err != nil {
 		return ListOutput{}, wireError(err)
 	}
@@ -235,7 +285,7 @@ func (s *Service) ListMissingBlobs(ctx context.Context, caller auth.StandardCall
 	if err != nil {
 		return MissingOutput{}, wireError(err)
 	}
-	missing, err := s.Store.Missing(ctx, a.ID, p.Cursor, limit, s.payer(ctx, caller.DID.String(), request.ClientOf(ctx).Network()))
+	missing, err := s.Store.Missing(ctx, a.ID, p.Cursor, limit, s.payer(ctx, caller.DID.String()))
 	if err != nil {
 		return MissingOutput{}, wireError(err)
 	}
@@ -250,6 +300,9 @@ func (s *Service) ListMissingBlobs(ctx context.Context, caller auth.StandardCall
 // wireError is the package's errors as clients are told them. What is none of
 // them is a dependency that failed: a 503.
 func wireError(err error) error {
+	if many, ok := errors.AsType[request.ErrTooMany](err); ok {
+		return xrpc.TooManyRequests(many.Wait)
+	}
 	switch {
 	case errors.Is(err, ErrTooLarge):
 		return xrpc.PayloadTooLarge()
@@ -257,7 +310,7 @@ func wireError(err error) error {
 		return xrpc.UnreadableBody(err)
 	case errors.Is(err, errManyUploads):
 		return xrpc.TooManyRequests(busyFor)
-	case errors.Is(err, errNoRoom):
+	case errors.Is(err, ErrInFlight):
 		e := xrpc.Unavailable(err)
 		e.RetryAfter = busyFor
 		return e
@@ -270,9 +323,6 @@ func wireError(err error) error {
 	case errors.Is(err, ErrNoAccount):
 		return auth.ErrExpired() // deleted since the caller was proven
 	default:
-		if wire, ok := errors.AsType[*xrpc.Error](err); ok {
-			return wire // of a Pay
-		}
 		return xrpc.Unavailable(err)
 	}
 }

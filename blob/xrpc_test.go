@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -77,6 +78,9 @@ func TestGetBlob(t *testing.T) {
 		{"Range", "bytes=1-6", http.StatusPartialContent, "script"},
 		{"Range", "bytes=-9", http.StatusPartialContent, "</script>"},
 		{"Range", "bytes=100-", http.StatusRequestedRangeNotSatisfiable, "*"},
+		{"Range", "Bytes=1-6", http.StatusPartialContent, "script"},
+		{"Range", "items=0-1", http.StatusOK, content},
+		{"Range", "nonsense", http.StatusOK, content},
 	} {
 		a := h.get(t, id, c.name, c.value)
 		if a.Status != c.status || c.body != "*" && string(a.Body) != c.body || a.Status == http.StatusPartialContent && a.Header.Get("Content-Range") == "" {
@@ -304,6 +308,35 @@ func TestUploadsAreLimited(t *testing.T) {
 	wantError(t, upload(ctx), http.StatusTooManyRequests, "RateLimitExceeded")
 	w.Accounts = accounts{account: w.account, status: auth.StatusTakendown} // a token of a service is good all the same
 	wantError(t, upload(ctx), http.StatusUnauthorized, "AccountTakedown")
+}
+
+// TestUploadBytesAreLimited: an account's uploads have so many MiB a day, each begun one
+// counts, and nothing is kept of an upload for which none is left.
+func TestUploadBytesAreLimited(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.Accounts = accounts{account: w.account}
+	w.Limits = ratelimit.New(1000, w.clock)
+	caller := auth.UploadCaller{DID: w.account.DID}
+	limit := ratelimit.Limit{Name: "upload bytes", Points: 20 << 10, Window: 24 * time.Hour}
+	if !w.Limits.TakeN(caller.DID.String(), limit.Points-2, limit).Allowed {
+		t.Fatal("there is no such limit any more")
+	}
+	upload := func(size int64) error {
+		_, err := w.UploadBlob(t.Context(), caller, xrpc.Upload{ContentType: "a/b", Length: -1, Reader: io.LimitReader(endless{}, size)})
+		return err
+	}
+	for range 2 {
+		if err := upload(100_000); err != nil {
+			t.Error(err)
+		}
+	}
+	wantError(t, upload(1), http.StatusTooManyRequests, "RateLimitExceeded")
+	w.pass(24 * time.Hour)
+	if err := upload(1 << 20); err != nil || !w.Limits.TakeN(caller.DID.String(), limit.Points-1, limit).Allowed {
+		t.Errorf("a day later: %v, or it took more than a point", err)
+	}
+	wantError(t, upload(1), http.StatusTooManyRequests, "RateLimitExceeded")
 }
 
 // looking is a store that looks at so many thousands of references.

@@ -44,7 +44,7 @@ func envFile(t *testing.T, text string) string {
 func TestDefaults(t *testing.T) {
 	common := config.Config{
 		Port: 2583, DataDirectory: "data", AccessTokenTTL: 2 * time.Hour, RefreshTokenTTL: 90 * 24 * time.Hour,
-		SessionReuseWindow: 24 * time.Hour, SessionReusePolicy: "report", SessionLimit: 200, BlobUploadLimit: 5 << 20, LogLevel: "info",
+		SessionReuseWindow: 24 * time.Hour, SessionReusePolicy: "report", SessionLimit: 200, BlobUploadLimit: 300 << 20, LogLevel: "info",
 		AcceptingImports: true, MaxImportSize: 2 << 30, SignupsPerHour: 100,
 		RepoBackfillLimitMS: 86_400_000, FirehoseMaxBytes: 1 << 30,
 	}

@@ -161,7 +161,7 @@ func TestContractCORS(t *testing.T) {
 		exposed := s.Do(t, pdstest.Request{Method: http.MethodPost, NSID: refreshSession}).Header.Get("Access-Control-Expose-Headers")
 		for _, name := range []string{
 			"DPoP-Nonce", "WWW-Authenticate", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit-Policy",
-			"Retry-After", "Atproto-Repo-Rev", "Atproto-Content-Labelers",
+			"Retry-After", "Atproto-Repo-Rev", "Atproto-Content-Labelers", "Content-Range", "Accept-Ranges", "ETag",
 		} {
 			if !strings.Contains(", "+exposed+", ", ", "+name+", ") {
 				t.Errorf("%s is not exposed: %s", name, exposed)

@@ -14,14 +14,16 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/firehose/event"
+	"nestbox/internal/gate"
 	"nestbox/internal/pause"
 )
 
 // Settings bound what the stream takes.
 type Settings struct {
 	// Subscribers bounds how many there are at once, PerNetwork how many of them
-	// come from one client network.
-	Subscribers, PerNetwork int
+	// come from one client network. The last Kept of their places are for networks
+	// that were here before.
+	Subscribers, PerNetwork, Kept int
 	// RingEvents and RingBytes bound the newest events, which are kept in memory
 	// and encoded once for all subscribers.
 	RingEvents, RingBytes int
@@ -45,7 +47,7 @@ type Settings struct {
 // DefaultSettings are those of a server.
 func DefaultSettings() Settings {
 	return Settings{
-		Subscribers: 2000, PerNetwork: 50,
+		Subscribers: 2000, PerNetwork: 50, Kept: 200,
 		RingEvents: 4096, RingBytes: 16 << 20, ReplayBytes: 128 << 20,
 		Pace: 5 * time.Millisecond, PaceEach: 50 * time.Microsecond,
 		Patience: 30 * time.Second, Grace: 5 * time.Second,
@@ -105,19 +107,20 @@ type Hub struct {
 	// jumps is full from before the log is dropped until the members know.
 	jumps chan struct{}
 	kick  chan struct{} // there is something to announce
+	// places are the members', by client network.
+	places gate.Places[string]
 
-	mu       sync.Mutex
-	ring     []*entry
-	bytes    int           // of the ring
-	last     int64         // number of the newest event
-	news     chan struct{} // closed when there is more than those waiting have seen
-	waking   bool          // timer is about to close news
-	woken    time.Time
-	timer    *time.Timer
-	members  map[*member]struct{}
-	networks map[string]int // members by client network
-	closed   bool
-	running  sync.WaitGroup // the members
+	mu      sync.Mutex
+	ring    []*entry
+	bytes   int           // of the ring
+	last    int64         // number of the newest event
+	news    chan struct{} // closed when there is more than those waiting have seen
+	waking  bool          // timer is about to close news
+	woken   time.Time
+	timer   *time.Timer
+	members map[*member]struct{}
+	closed  bool
+	running sync.WaitGroup // the members
 }
 
 // NewHub returns the hub of a log, which it watches from now on.
@@ -129,7 +132,7 @@ func NewHub(ctx context.Context, o Options) (*Hub, error) {
 	h := &Hub{
 		opts: o, last: b.Last, replays: make(chan struct{}, replayReaders), jumps: make(chan struct{}, 1),
 		held: make(chan struct{}, max(o.ReplayBytes, replayMost)/replayBytes+1), kick: make(chan struct{}, 1),
-		news: make(chan struct{}), members: map[*member]struct{}{}, networks: map[string]int{},
+		news: make(chan struct{}), members: map[*member]struct{}{},
 	}
 	h.timer = time.AfterFunc(time.Hour, h.wake)
 	h.timer.Stop()

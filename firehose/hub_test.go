@@ -341,7 +341,7 @@ func TestClose(t *testing.T) {
 }
 
 func TestRoom(t *testing.T) {
-	w := newWorld(t, func(s *firehose.Settings) { s.Subscribers, s.PerNetwork = 4, 2 })
+	w := newWorld(t, func(s *firehose.Settings) { s.Subscribers, s.PerNetwork, s.Kept = 4, 2, 0 })
 	connect := func(addr, unlimited string) (*stream, *http.Response) {
 		t.Helper()
 		s, resp, err := w.try(&websocket.Dialer{}, live, http.Header{"X-Forwarded-For": {addr}, "X-Unlimited": {unlimited}})
@@ -378,7 +378,7 @@ func TestRoom(t *testing.T) {
 			t.Fatal("its place does not become free")
 		}
 	}
-	refused("2001:db8::3", http.StatusServiceUnavailable, "too many subscribers")
+	refused("192.0.2.2", http.StatusServiceUnavailable, "too many subscribers")
 }
 
 // TestPings: a subscriber lives as long as it answers, whatever the HTTP
@@ -492,4 +492,35 @@ func TestJump(t *testing.T) {
 	}
 	s.wantClose(websocket.CloseServiceRestart, "")
 	w.subscribe(from(to + 5)).want(message{kind: "#info", name: "OutdatedCursor"})
+}
+
+// TestRoomOfACustomer: a customer with a /48 has half of the places at most, and
+// strangers leave some to networks that were here before.
+func TestRoomOfACustomer(t *testing.T) {
+	w := newWorld(t, func(s *firehose.Settings) { s.Subscribers, s.PerNetwork, s.Kept = 8, 2, 2 })
+	connect := func(addr, unlimited string) int {
+		t.Helper()
+		_, resp, err := w.try(&websocket.Dialer{}, live, http.Header{"X-Forwarded-For": {addr}, "X-Unlimited": {unlimited}})
+		if err != nil && resp == nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode
+	}
+	statuses := map[int]int{}
+	for n := range 10 {
+		statuses[connect(fmt.Sprintf("2001:db8:1:%x::1", n), "")]++
+	}
+	if statuses[http.StatusSwitchingProtocols] != 4 || statuses[http.StatusTooManyRequests] != 6 {
+		t.Errorf("one customer: %v", statuses)
+	}
+	clear(statuses)
+	for n := range 4 {
+		statuses[connect(fmt.Sprintf("192.0.2.%d", n), "")]++
+	}
+	if statuses[http.StatusSwitchingProtocols] != 2 || statuses[http.StatusServiceUnavailable] != 2 {
+		t.Errorf("strangers: %v", statuses)
+	}
+	if got := connect("192.0.2.9", "yes"); got != http.StatusSwitchingProtocols {
+		t.Errorf("there is no place left: %d", got)
+	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"nestbox/auth"
 	"nestbox/firehose/event"
+	"nestbox/internal/gate"
 	"nestbox/request"
 	"nestbox/xrpc"
 )
@@ -51,12 +52,12 @@ type Params struct {
 
 // member is a subscriber. What comes after conn is set once it is connected.
 type member struct {
-	client  request.Client
-	network string // empty: exempt from the limit per network
-	since   time.Time
-	start   int64 // the newest event when it came
-	sent    atomic.Int64
-	end     context.CancelCauseFunc
+	client request.Client
+	place  *gate.Place[string]
+	since  time.Time
+	start  int64 // the newest event when it came
+	sent   atomic.Int64
+	end    context.CancelCauseFunc
 
 	conn   *websocket.Conn
 	raw    *patientConn
@@ -77,6 +78,7 @@ func (h *Hub) Subscribe(ctx context.Context, _ auth.Anyone, p Params, w http.Res
 		return err
 	}
 	defer h.leave(m)
+	request.Remember(ctx) // this one is bounded, and followed to its end
 	if err := h.connect(ctx, m, w, r); err != nil {
 		return err
 	}
@@ -94,23 +96,23 @@ func (h *Hub) Subscribe(ctx context.Context, _ auth.Anyone, p Params, w http.Res
 func (h *Hub) enter(m *member) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !m.client.Unlimited {
-		m.network = m.client.Network()
-	}
-	switch {
-	case h.closed:
+	if h.closed {
 		return xrpc.Unavailable(errStopping)
-	case len(h.members) >= h.opts.Subscribers:
-		e := xrpc.Unavailable(nil)
-		e.Message, e.RetryAfter = "There are too many subscribers", retryFull
-		return e
-	case m.network != "" && h.networks[m.network] >= h.opts.PerNetwork:
+	}
+	all := h.opts.Subscribers
+	place, err := h.places.Try(gate.Room{All: m.client.Open(all, h.opts.Kept)}, m.client.Shares(gate.Share[string]{Most: h.opts.PerNetwork}, all)...)
+	switch {
+	case errors.Is(err, gate.ErrShare):
 		e := xrpc.TooManyRequests(retryFull)
 		e.Message = "There are too many subscribers from your network"
 		return e
+	case err != nil:
+		e := xrpc.Unavailable(nil)
+		e.Message, e.RetryAfter = "There are too many subscribers", retryFull
+		return e
 	}
+	m.place = place
 	h.members[m] = struct{}{}
-	h.networks[m.network]++
 	h.running.Add(1)
 	m.start = h.last
 	m.sent.Store(m.start)
@@ -121,9 +123,7 @@ func (h *Hub) leave(m *member) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.members, m)
-	if h.networks[m.network]--; h.networks[m.network] == 0 {
-		delete(h.networks, m.network)
-	}
+	m.place.Leave()
 	h.running.Done()
 }
 

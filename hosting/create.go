@@ -72,7 +72,7 @@ func (s *Service) create(ctx context.Context, p Pending, in NewAccount) (_ *acco
 	if err != nil {
 		return nil, err
 	}
-	end, err := s.work.begin(p.DID)
+	end, err := s.begin(p.DID)
 	if err != nil {
 		return nil, err
 	}

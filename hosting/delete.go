@@ -40,7 +40,7 @@ var (
 // DeleteAccount is com.atproto.server.deleteAccount: it takes the password, and
 // the code that requestAccountDelete has sent.
 func (s *Service) DeleteAccount(ctx context.Context, _ auth.Anyone, in DeleteInput) (xrpc.None, error) {
-	if err := request.Admit(ctx, s.Limits, request.ClientOf(ctx).Network(), 1, deletions); err != nil {
+	if err := request.AdmitNetwork(ctx, s.Limits, 1, deletions); err != nil {
 		return xrpc.None{}, err
 	}
 	did, err := syntax.ParseDID(in.DID)
@@ -93,12 +93,12 @@ func (s *Service) heldNow(ctx context.Context, did syntax.DID) error {
 // checkPassword fails on a wrong password, and on one with a NUL, which scrypt may
 // ignore. The point is taken before, so that many at once pass no limit together.
 func (s *Service) checkPassword(ctx context.Context, a *account.Account, password string) error {
-	of := a.DID.String() + " " + request.ClientOf(ctx).Network()
+	of := request.ClientOf(ctx).Network().Keys(a.DID.String() + " ")
 	limits := s.Limits
 	if request.ClientOf(ctx).Unlimited {
 		limits = nil
 	}
-	r := limits.Take(of, deletionFailures...)
+	r := limits.TakeKeys(of, 1, deletionFailures...)
 	if r.Allowed {
 		r = limits.Take(a.DID.String(), deletionFailuresAll)
 	}
@@ -116,7 +116,7 @@ func (s *Service) checkPassword(ctx context.Context, a *account.Account, passwor
 	case !ok || strings.ContainsRune(password, 0):
 		return xrpc.Unauthorized(xrpc.NameAuthRequired, "Invalid did or password")
 	}
-	limits.GiveBack(of, deletionFailures...)
+	limits.GiveBackKeys(of, 1, deletionFailures...)
 	limits.GiveBack(a.DID.String(), deletionFailuresAll)
 	return nil
 }

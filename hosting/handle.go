@@ -117,7 +117,7 @@ func (s *Service) SetHandle(ctx context.Context, a *account.Account, handle stri
 	if err := s.checkHandle(ctx, a.DID, h, by == account.ActorAdmin); err != nil {
 		return err
 	}
-	end, err := s.work.begin(a.DID)
+	end, err := s.begin(a.DID)
 	if err != nil {
 		return err
 	}
@@ -219,7 +219,7 @@ func (s *Service) ResumeHandles(ctx context.Context) error {
 	}
 	var failed []error
 	for _, c := range changes {
-		if s.work.busy(c.DID) {
+		if s.work.Held(c.DID) {
 			continue
 		}
 		if err := s.resumeHandle(ctx, c); err != nil {

@@ -69,7 +69,7 @@ func (s *Service) RotateKey(ctx context.Context, a *account.Account) error {
 	if !r.Control {
 		return ErrNoControl
 	}
-	end, err := s.work.begin(a.DID)
+	end, err := s.begin(a.DID)
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func (s *Service) ResumeKeys(ctx context.Context) error {
 	}
 	var failed []error
 	for _, c := range changes {
-		if s.work.busy(c.DID) {
+		if s.work.Held(c.DID) {
 			continue
 		}
 		if err := s.resumeKey(ctx, c); err != nil {

@@ -16,6 +16,7 @@ import (
 	"nestbox/account"
 	"nestbox/auth"
 	"nestbox/identity"
+	"nestbox/internal/gate"
 	"nestbox/internal/seal"
 	"nestbox/plc"
 	"nestbox/ratelimit"
@@ -106,7 +107,7 @@ type Service struct {
 	Now    func() time.Time
 	Log    *slog.Logger
 
-	work work
+	work gate.Keyed[syntax.DID] // identities that a request makes or changes
 }
 
 func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Millisecond) }
@@ -156,7 +157,7 @@ func (s *Service) Resume(ctx context.Context) error {
 	}
 	var failed []error
 	for _, p := range pending {
-		if s.work.busy(p.DID) {
+		if s.work.Held(p.DID) {
 			continue
 		}
 		doc, _, err := s.document(ctx, p.DID)

@@ -39,23 +39,38 @@ func (s *Service) admits(did syntax.DID, in NewAccount) error {
 	}
 }
 
-// brake counts a sign-up that nobody vouches for against what the whole server
-// takes in an hour. Whoever does not succeed calls release: a failure takes no
-// place from others.
+// One client network has this part of the sign-ups of an hour, and at least so many.
+const partOfNetwork, leastOfNetwork = 4, 5
+
+// brake counts an uninvited sign-up against the server's hourly limit, of which one
+// client network has a quarter and the /48 around it half. Call release if the sign-up
+// fails: a failure takes no place from others.
 func (s *Service) brake(ctx context.Context, in NewAccount) (release func(), err error) {
 	if s.SignupsPerHour == 0 || s.Limits == nil || in.ByAdmin || in.InviteCode != "" || request.ClientOf(ctx).Unlimited {
 		return func() {}, nil
 	}
 	const all = "everybody"
 	limit := ratelimit.Limit{Name: "sign-ups-server", Points: s.SignupsPerHour, Window: time.Hour}
+	part := ratelimit.Limit{Name: "sign-ups-server-network", Points: min(s.SignupsPerHour, max(s.SignupsPerHour/partOfNetwork, leastOfNetwork)), Window: time.Hour}
+	networks := request.ClientOf(ctx).Network().Keys("")
+	for i := range networks {
+		networks[i].Times = min(networks[i].Times, partOfNetwork/2)
+	}
+	if r := s.Limits.TakeKeys(networks, 1, part); !r.Allowed {
+		return nil, xrpc.TooManyRequests(r.RetryAfter(s.Limits.Now()))
+	}
 	r := s.Limits.Take(all, limit)
 	if !r.Allowed {
+		s.Limits.GiveBackKeys(networks, 1, part)
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "sign-ups are held up: as many were made within an hour as PDS_SIGNUPS_PER_HOUR allows", slog.Int("limit", s.SignupsPerHour))
 		e := xrpc.TooManyRequests(r.RetryAfter(s.Limits.Now()))
 		e.Message = "Too many people are signing up right now, please try again later"
 		return nil, e
 	}
-	return func() { s.Limits.GiveBack(all, limit) }, nil
+	return func() {
+		s.Limits.GiveBack(all, limit)
+		s.Limits.GiveBackKeys(networks, 1, part)
+	}, nil
 }
 
 // countEvery is how often accounts are counted.

@@ -85,6 +85,44 @@ func TestFloodBrake(t *testing.T) {
 	}
 }
 
+// TestSignupsOfACustomer: a customer with a /48 makes half of the accounts that the
+// server takes in an hour, an address a quarter of them.
+func TestSignupsOfACustomer(t *testing.T) {
+	s := pdstest.Start(t, pdstest.Options{
+		Settings: []string{"PDS_SIGNUPS_PER_HOUR=24", "PDS_RATE_LIMITS_ENABLED=true", "PDS_TRUSTED_PROXIES=127.0.0.1"},
+	})
+	made := 0
+	signUp := func(addr string) bool {
+		name := "user" + strconv.Itoa(made)
+		a := s.Do(t, pdstest.Request{
+			Method: http.MethodPost, NSID: createAccount, Header: http.Header{"X-Forwarded-For": {addr}},
+			Body: map[string]string{"handle": name + ".test", "email": name + "@example.com", "password": pdstest.Password},
+		})
+		if a.Status != http.StatusOK && a.Status != http.StatusTooManyRequests {
+			t.Errorf("%d %s", a.Status, a.Body)
+		}
+		if a.Status == http.StatusOK {
+			made++
+		}
+		return a.Status == http.StatusOK
+	}
+	for n := range 20 {
+		signUp("2001:db8:1:" + strconv.Itoa(n) + "::1")
+	}
+	if made != 12 {
+		t.Errorf("a /48 made %d accounts, want 12", made)
+	}
+	for range 10 {
+		signUp("192.0.2.1")
+	}
+	if made != 18 {
+		t.Errorf("an address made %d accounts, want 6", made-12)
+	}
+	if !signUp("192.0.2.2") {
+		t.Error("nobody else signs up any more")
+	}
+}
+
 // TestHosted counts who relays count.
 func TestHosted(t *testing.T) {
 	p := newPlace(t)

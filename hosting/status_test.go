@@ -142,7 +142,7 @@ func TestDescribeServer(t *testing.T) {
 		settings []string
 		want     string
 	}{
-		{nil, `{"did":"did:web:localhost","availableUserDomains":[".test"],"inviteCodeRequired":false,"blobUploadLimit":5242880,"links":{},"contact":{}}`},
+		{nil, `{"did":"did:web:localhost","availableUserDomains":[".test"],"inviteCodeRequired":false,"blobUploadLimit":314572800,"links":{},"contact":{}}`},
 		{
 			[]string{
 				"PDS_SERVICE_DID=did:web:pds.example.com", "PDS_SERVICE_HANDLE_DOMAINS=.example.com,.Example.org", "PDS_INVITE_REQUIRED=true",

@@ -2,7 +2,6 @@ package hosting
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -10,37 +9,15 @@ import (
 	"nestbox/account"
 )
 
-// work knows whose identity a request is making or changing: one at a time, and Resume
-// leaves it alone. The zero value is ready.
-type work struct {
-	mu   sync.Mutex
-	dids map[syntax.DID]struct{}
-}
-
-// begin returns account.ErrStatusConflict where a request is at it already; else end
-// is to be called.
-func (w *work) begin(did syntax.DID) (end func(), err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if _, busy := w.dids[did]; busy {
+// begin keeps an account's identity for one request, and Resume away from it.
+// account.ErrStatusConflict where another request makes or changes it already; else
+// end is to be called.
+func (s *Service) begin(did syntax.DID) (end func(), err error) {
+	end, ok := s.work.TryLock(did)
+	if !ok {
 		return nil, account.ErrStatusConflict
 	}
-	if w.dids == nil {
-		w.dids = map[syntax.DID]struct{}{}
-	}
-	w.dids[did] = struct{}{}
-	return func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		delete(w.dids, did)
-	}, nil
-}
-
-func (w *work) busy(did syntax.DID) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	_, busy := w.dids[did]
-	return busy
+	return end, nil
 }
 
 // young says whether a directory may still come to take what was begun then, though

@@ -47,7 +47,7 @@ var signUps = ratelimit.Limit{Name: "sign-ups", Points: 100, Window: 5 * time.Mi
 
 // CreateAccount is com.atproto.server.createAccount.
 func (s *Service) CreateAccount(ctx context.Context, caller auth.SignUpCaller, in CreateInput) (CreateOutput, error) {
-	if err := request.Admit(ctx, s.Limits, request.ClientOf(ctx).Network(), 1, signUps); err != nil {
+	if err := request.AdmitNetwork(ctx, s.Limits, 1, signUps); err != nil {
 		return CreateOutput{}, err
 	}
 	if len(in.PLCOp) > 0 {

@@ -33,7 +33,7 @@ func (s *Service) ReserveSigningKey(ctx context.Context, _ auth.Anyone, in Reser
 			return ReserveKeyOutput{}, xrpc.InvalidRequest("Invalid DID at $.did")
 		}
 	}
-	if err := request.Admit(ctx, s.Limits, request.ClientOf(ctx).Network(), 1, reservations); err != nil {
+	if err := request.AdmitNetwork(ctx, s.Limits, 1, reservations); err != nil {
 		return ReserveKeyOutput{}, err
 	}
 	key, err := s.ReserveKey(ctx, did)

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/maypok86/otter/v2"
+
+	"nestbox/request"
 )
 
 // cacheTimes are how long answers are used.
@@ -60,7 +62,7 @@ func (c *cache[V]) get(ctx context.Context, key string, why purpose) (V, error) 
 		case known.none != nil || age >= c.times.gone:
 		default:
 			if age >= c.times.stale {
-				c.flights.depart(key, forRenewal, "", false)
+				c.flights.depart(key, forRenewal, request.Client{}, false)
 			}
 			return known.value, nil
 		}

@@ -18,6 +18,7 @@ import (
 
 	"nestbox/plc"
 	"nestbox/ratelimit"
+	"nestbox/request"
 )
 
 // maxAnswer bounds, in bytes, what is read from a PLC directory.
@@ -65,7 +66,7 @@ func (d *Directory) Close() { d.flights().work.close() }
 // Submit sends a signed operation. ErrRefused and ErrUnreached are certain; on
 // any other error the directory may or may not have taken it.
 func (d *Directory) Submit(ctx context.Context, did syntax.DID, op *didplc.RegularOp) error {
-	leave, ok := d.flights().work.enter(forOwner, networkOf(ctx))
+	leave, ok := d.flights().work.enter(forOwner, request.ClientOf(ctx))
 	if !ok {
 		return fmt.Errorf("%w: %w", ErrUnreached, ErrBusy)
 	}

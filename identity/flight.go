@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"nestbox/internal/gate"
 	"nestbox/ratelimit"
 	"nestbox/request"
 )
@@ -37,7 +38,7 @@ func newFlights[V any](w *work, question func(ctx context.Context, key string) (
 // ask returns the answer about a key, which is from after the call if newest is set,
 // or ErrBusy.
 func (s *flights[V]) ask(ctx context.Context, key string, why purpose, newest bool) (V, error) {
-	f := s.depart(key, why, networkOf(ctx), newest)
+	f := s.depart(key, why, request.ClientOf(ctx), newest)
 	select {
 	case <-f.done:
 		return f.value, f.err
@@ -47,9 +48,9 @@ func (s *flights[V]) ask(ctx context.Context, key string, why purpose, newest bo
 	}
 }
 
-// depart asks about a key on behalf of a client network, unless that question is on
+// depart asks about a key on behalf of a client, unless that question is on
 // its way or is the next to leave.
-func (s *flights[V]) depart(key string, why purpose, network string, newest bool) *flight[V] {
+func (s *flights[V]) depart(key string, why purpose, client request.Client, newest bool) *flight[V] {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	on := s.way[key]
@@ -62,12 +63,12 @@ func (s *flights[V]) depart(key string, why purpose, network string, newest bool
 	f := &flight[V]{done: make(chan struct{})}
 	var accepted bool
 	if on != nil { // it takes the place of the one before it
-		accepted = s.work.spend(network)
+		accepted = s.work.spend(client)
 		if accepted {
 			on.next = f
 		}
 	} else {
-		accepted = s.work.start(why, network, func(ctx context.Context) { s.fly(ctx, key, f) })
+		accepted = s.work.start(why, client, func(ctx context.Context) { s.fly(ctx, key, f) })
 		if accepted {
 			s.way[key] = f
 		}
@@ -114,41 +115,27 @@ const (
 	purposes
 )
 
-// roomFor returns how many questions may be on their way at once for a purpose, and
-// how many of them for one client network.
-func roomFor(p purpose) (all, ofNetwork int) {
+// roomFor returns how many questions may be on their way at once for a purpose, how
+// many of them for one client network, and how many places are kept for networks that
+// were here before.
+func roomFor(p purpose) (all, ofNetwork, kept int) {
 	switch p {
 	case forAnybody:
-		return 256, 16
+		return 256, 16, 32
 	case forProof, forOwner:
-		return 256, 64 // a token names any issuer that it likes
+		return 256, 64, 32 // a token names any issuer that it likes
 	case forRenewal, purposes:
 	}
-	return 128, 128
+	return 128, 128, 0
 }
 
 // lookups limits the questions that the requests of one client network cause in all,
 // however fast the network answers them.
 var lookups = ratelimit.Limit{Name: "look-ups", Points: 1000, Window: 5 * time.Minute}
 
-// networkOf returns the client network that a question counts for, "" for none.
-func networkOf(ctx context.Context) string {
-	c := request.ClientOf(ctx)
-	if c.Unlimited {
-		return ""
-	}
-	return c.Network()
-}
-
 // ErrBusy: nothing was asked, since too many questions are on their way, or the
 // client's network has caused too many.
 var ErrBusy = errors.New("too many identities are being looked up")
-
-// onItsWay counts the questions of one purpose.
-type onItsWay struct {
-	all      int
-	networks map[string]int
-}
 
 // work runs a bounded number of questions, which close ends and waits for.
 type work struct {
@@ -157,52 +144,50 @@ type work struct {
 	limits *ratelimit.Limiter // nil counts nothing
 	wg     sync.WaitGroup
 
-	mu      sync.Mutex
-	running [purposes]onItsWay
-	closed  bool
+	running [purposes]gate.Places[string]
+
+	mu     sync.Mutex
+	closed bool
 }
 
 func newWork(limits *ratelimit.Limiter) *work {
 	ctx, stop := context.WithCancel(context.Background())
-	w := &work{ctx: ctx, stop: stop, limits: limits}
-	for i := range w.running {
-		w.running[i].networks = map[string]int{}
-	}
-	return w
+	return &work{ctx: ctx, stop: stop, limits: limits}
 }
 
-// spend counts a question of a client network, and reports whether it may be asked.
-func (w *work) spend(network string) bool {
-	return network == "" || w.limits.Take(network, lookups).Allowed
+// spend counts a question of a client, and reports whether it may be asked.
+func (w *work) spend(client request.Client) bool {
+	return client.Unlimited || !client.Addr.IsValid() || w.limits.TakeKeys(client.Network().Keys(""), 1, lookups).Allowed
 }
 
 // enter takes a place for a question, which leave gives back, and reports whether
 // there was one.
-func (w *work) enter(why purpose, network string) (leave func(), ok bool) {
+func (w *work) enter(why purpose, client request.Client) (leave func(), ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	all, ofNetwork := roomFor(why)
-	running := &w.running[why]
-	if w.closed || running.all >= all || network != "" && running.networks[network] >= ofNetwork || !w.spend(network) {
+	if w.closed {
 		return nil, false
 	}
-	running.all++
-	running.networks[network]++
+	all, ofNetwork, kept := roomFor(why)
+	shares := client.Shares(gate.Share[string]{Most: ofNetwork}, all)
+	place, err := w.running[why].Try(gate.Room{All: client.Open(all, kept)}, shares...)
+	if err != nil {
+		return nil, false
+	}
+	if !w.spend(client) {
+		place.Leave()
+		return nil, false
+	}
 	w.wg.Add(1)
 	return func() {
 		defer w.wg.Done()
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		running.all--
-		if running.networks[network]--; running.networks[network] == 0 {
-			delete(running.networks, network)
-		}
+		place.Leave()
 	}, true
 }
 
 // start runs f in a place of its own, and reports whether there was one.
-func (w *work) start(why purpose, network string, f func(context.Context)) bool {
-	leave, ok := w.enter(why, network)
+func (w *work) start(why purpose, client request.Client, f func(context.Context)) bool {
+	leave, ok := w.enter(why, client)
 	if ok {
 		go func() {
 			defer leave()

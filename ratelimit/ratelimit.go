@@ -1,9 +1,9 @@
-// Package ratelimit counts attempts in fixed windows and says when there were
+// Package ratelimit counts attempts in fixed windows and refuses them when there were
 // too many. It knows no domain: a key is any string.
 //
 // Invariants:
-//   - Memory is bounded by MaxBuckets, whatever keys an attacker invents.
-//   - A token is taken before the attempt and given back after a good one, so
+//   - Memory is bounded by maxBuckets of New, whatever keys an attacker invents.
+//   - A point is taken before the attempt and given back if it does not count, so
 //     that parallel attempts cannot pass a limit together.
 package ratelimit
 
@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// Limit is so many points in a window of time.
+// Limit allows so many points in a window of time.
 type Limit struct {
 	// Name keeps the buckets of different limits apart.
 	Name   string
@@ -23,7 +23,7 @@ type Limit struct {
 	Window time.Duration
 }
 
-// Result says what the limits answer to one attempt: of several limits, the one
+// Result is the limits' answer to one attempt. Of several limits it shows the one
 // that refused, else the one with the least left.
 type Result struct {
 	Allowed   bool
@@ -32,15 +32,14 @@ type Result struct {
 	Reset     time.Time
 }
 
-// RetryAfter is how long a refused caller should wait.
+// RetryAfter returns how long a refused caller should wait.
 func (r Result) RetryAfter(now time.Time) time.Duration {
 	return max(r.Reset.Sub(now), time.Second)
 }
 
 // SetHeaders writes RateLimit-Limit, -Remaining, -Reset (epoch seconds, as the
-// reference PDS) and -Policy, unless h has those of another limit already of which
-// less is left: of all that count a request, clients are told of the one that they
-// reach first.
+// reference PDS) and -Policy, unless h already has those of a limit with less left:
+// of all limits that count a request, clients see the one that they will reach first.
 func (r Result) SetHeaders(h http.Header) {
 	if shown := h["Ratelimit-Remaining"]; r.Allowed && len(shown) > 0 {
 		if left, err := strconv.Atoi(shown[0]); err == nil && left < r.Remaining {
@@ -92,31 +91,45 @@ func New(maxBuckets int, now func() time.Time) *Limiter {
 	return l
 }
 
-// Now is the limiter's clock.
+// Now returns the time by the limiter's clock.
 func (l *Limiter) Now() time.Time { return l.now() }
+
+// Key is a name that attempts are counted under. A wide key, which covers several
+// others, has Times the points of each limit.
+type Key struct {
+	Name  string
+	Times int
+}
 
 // Take takes one point of each limit's bucket for key, or none at all when one
 // of them is empty.
 func (l *Limiter) Take(key string, limits ...Limit) Result { return l.TakeN(key, 1, limits...) }
 
-// TakeN is Take of n points: for what weighs more than other things under the
-// same limits. It takes none where one of the buckets has fewer left.
+// TakeN is Take of n points, for an attempt that weighs more than others under the
+// same limits. It takes none if one of the buckets has fewer left.
 func (l *Limiter) TakeN(key string, n int, limits ...Limit) Result {
+	return l.TakeKeys([]Key{{key, 1}}, n, limits...)
+}
+
+// TakeKeys is TakeN for an attempt that is counted under several keys.
+func (l *Limiter) TakeKeys(keys []Key, n int, limits ...Limit) Result {
 	worst := Result{Allowed: true, Remaining: int(^uint(0) >> 1)}
 	if l == nil {
 		return worst
 	}
 	now := l.now()
-	for i, limit := range limits {
-		r := l.take(bucketKey{limit.Name, key}, n, limit, now)
-		if !r.Allowed {
-			for _, taken := range limits[:i] {
-				l.giveBack(bucketKey{taken.Name, key}, n)
+	for i, key := range keys {
+		for j, limit := range limits {
+			limit.Points *= key.Times
+			r := l.take(bucketKey{limit.Name, key.Name}, n, limit, now)
+			if !r.Allowed {
+				l.giveBackKeys(keys[:i], n, limits)
+				l.giveBackKeys(keys[i:i+1], n, limits[:j])
+				return r
 			}
-			return r
-		}
-		if r.Remaining < worst.Remaining {
-			worst = r
+			if r.Remaining < worst.Remaining {
+				worst = r
+			}
 		}
 	}
 	return worst
@@ -124,11 +137,21 @@ func (l *Limiter) TakeN(key string, n int, limits ...Limit) Result {
 
 // GiveBack returns the points that a Take with the same arguments took.
 func (l *Limiter) GiveBack(key string, limits ...Limit) {
-	if l == nil {
-		return
+	l.GiveBackKeys([]Key{{key, 1}}, 1, limits...)
+}
+
+// GiveBackKeys returns the points that a TakeKeys with the same arguments took.
+func (l *Limiter) GiveBackKeys(keys []Key, n int, limits ...Limit) {
+	if l != nil {
+		l.giveBackKeys(keys, n, limits)
 	}
-	for _, limit := range limits {
-		l.giveBack(bucketKey{limit.Name, key}, 1)
+}
+
+func (l *Limiter) giveBackKeys(keys []Key, n int, limits []Limit) {
+	for _, key := range keys {
+		for _, limit := range limits {
+			l.giveBack(bucketKey{limit.Name, key.Name}, n)
+		}
 	}
 }
 
@@ -167,9 +190,9 @@ func (l *Limiter) giveBack(k bucketKey, n int) {
 	}
 }
 
-// makeRoom drops expired buckets of a full shard; when that is not enough, an
-// eighth of them, each the least used of a sample: an attacker who floods it with keys pushes out
-// his own buckets of one attempt, not the victim's that is near its limit.
+// makeRoom drops the expired buckets of a full shard. If that is not enough it drops an
+// eighth of all, each the least used of a sample: an attacker that floods the shard with
+// keys pushes out its own buckets of one attempt, not the victim's near its limit.
 func (s *shard) makeRoom(limit int, now time.Time) {
 	if len(s.buckets) < limit {
 		return

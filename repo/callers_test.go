@@ -106,8 +106,7 @@ func TestLimits(t *testing.T) {
 		_, _ = w.CreateRecord(ctx, alice.caller, repo.CreateRecordInput{Repo: "bob.test", Collection: foo, Record: []byte(`{}`)})
 	}
 	_, err := alice.create(foo, nil, `{}`)
-	var e *xrpc.Error
-	if !errors.As(err, &e) || e.Status != 429 || e.Name != "RateLimitExceeded" || e.RetryAfter <= 0 {
+	if e := xrpc.AsError(ctx, err); err == nil || e.Status != 429 || e.Name != "RateLimitExceeded" || e.RetryAfter <= 0 {
 		t.Errorf("a point too many: %v", err)
 	}
 	if _, err := bob.create(foo, nil, `{}`); err != nil {

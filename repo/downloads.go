@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/ipfs/go-cid"
 
+	"nestbox/internal/gate"
 	"nestbox/ratelimit"
 	"nestbox/request"
 	"nestbox/xrpc"
@@ -19,9 +21,14 @@ import (
 const (
 	// maxDownloads is how many files are sent at once, each of which holds up to
 	// spoolMemory of memory, or a part of the disk; maxOfNetwork is how many of
-	// them one client network takes.
-	maxDownloads = 128
-	maxOfNetwork = 16
+	// them one client network takes. The last keptDownloads places are for networks
+	// that were here before.
+	maxDownloads  = 128
+	maxOfNetwork  = 16
+	keptDownloads = 16
+	// downloadIdle is for how long nothing of a file may be read before another
+	// client can take over its place.
+	downloadIdle = 10 * time.Second
 	// DefaultMaxSpool is what the files that are being sent may take on disk
 	// together, in bytes: some of the largest repositories there are.
 	DefaultMaxSpool = 8 << 30
@@ -42,7 +49,7 @@ var exports = ratelimit.Limit{Name: "exports", Points: 6000, Window: 5 * time.Mi
 
 // CountExport is the limit of getRepo, in the place of the one over everything.
 func (s *Service) CountExport(ctx context.Context, _ *http.Request) error {
-	return request.Admit(ctx, s.Limits, request.ClientOf(ctx).Network(), 1, exports)
+	return request.AdmitNetwork(ctx, s.Limits, 1, exports)
 }
 
 // scans is what one client network has gone through for it: a point for each
@@ -58,7 +65,7 @@ func (s *Service) charge(ctx context.Context, h Head) error {
 	if points == 0 {
 		return nil
 	}
-	return request.Admit(ctx, s.Limits, request.ClientOf(ctx).Network(), int(points), scans)
+	return request.AdmitNetwork(ctx, s.Limits, int(points), scans)
 }
 
 // errUnpaid: whoever an export is made for has no points left for it.
@@ -68,7 +75,7 @@ var errUnpaid = errors.New("export is not paid for")
 func (s *Service) paidSpool(ctx context.Context) *spool {
 	out := s.newSpool(true)
 	out.pay = func(points int) error {
-		if err := request.Charge(ctx, s.Limits, request.ClientOf(ctx).Network(), points, scans); err != nil {
+		if err := request.ChargeNetwork(ctx, s.Limits, points, scans); err != nil {
 			return errors.Join(errUnpaid, err)
 		}
 		return nil
@@ -76,38 +83,19 @@ func (s *Service) paidSpool(ctx context.Context) *spool {
 	return out
 }
 
-// places are those of downloads. The zero value is ready.
-type places struct {
-	mu       sync.Mutex
-	taken    int
-	networks map[string]int
-}
-
-// take takes a place, and returns the function that gives it back. The error is
-// one for the client.
-func (p *places) take(c request.Client) (give func(), err error) {
-	network := c.Network()
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// download takes a place for a client: if there is none, that of a download which
+// nobody reads. The error is one for the client.
+func (s *Service) download(c request.Client) (*gate.Place[string], error) {
+	room := gate.Room{All: c.Open(maxDownloads, keptDownloads), IdleSince: s.Now().Add(-downloadIdle)}
+	place, err := s.places.Try(room, c.Shares(gate.Share[string]{Most: maxOfNetwork}, maxDownloads)...)
 	switch {
-	case !c.Unlimited && network != "" && p.networks[network] >= maxOfNetwork:
+	case errors.Is(err, gate.ErrShare):
 		return nil, xrpc.TooManyRequests(busyFor)
-	case p.taken >= maxDownloads:
+	case err != nil:
 		return nil, busy(errors.New("too many downloads of repositories at once"))
+	default:
+		return place, nil
 	}
-	if p.networks == nil {
-		p.networks = map[string]int{}
-	}
-	p.taken++
-	p.networks[network]++
-	return func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.taken--
-		if p.networks[network]--; p.networks[network] == 0 {
-			delete(p.networks, network)
-		}
-	}, nil
 }
 
 func busy(cause error) *xrpc.Error {
@@ -116,41 +104,16 @@ func busy(cause error) *xrpc.Error {
 	return e
 }
 
-// room is what the files take on disk together, in bytes.
-type room struct {
-	mu    sync.Mutex
-	taken int64
-}
-
 var errNoRoom = errors.New("the downloads of repositories take as much of the disk as they may")
 
 // reserve takes n bytes more of the disk: never more than MaxSpool in all, nor
 // than half of what would be free without. The error is one for the client.
 func (t *Transfers) reserve(n int64) error {
-	limit := t.MaxSpool
-	if limit == 0 {
-		limit = DefaultMaxSpool
+	ok, err := t.room.TakeOfDisk(n, cmp.Or(t.MaxSpool, DefaultMaxSpool), t.Free)
+	if err == nil && !ok {
+		err = busy(errNoRoom)
 	}
-	t.room.mu.Lock()
-	defer t.room.mu.Unlock()
-	if t.Free != nil {
-		free, err := t.Free()
-		if err != nil {
-			return err
-		}
-		limit = min(limit, (t.room.taken+free)/2)
-	}
-	if t.room.taken+n > limit {
-		return busy(errNoRoom)
-	}
-	t.room.taken += n
-	return nil
-}
-
-func (t *Transfers) release(n int64) {
-	t.room.mu.Lock()
-	defer t.room.mu.Unlock()
-	t.room.taken -= n
+	return err
 }
 
 // edition is what an export holds, whoever asks for it.
@@ -257,19 +220,38 @@ func (s *shelf) leave(of edition, e *shared) {
 	}
 }
 
-// send sends a CAR file.
-func (s *Service) send(ctx context.Context, w http.ResponseWriter, file *spool) error {
+// send sends a CAR file from a place, if it has one, which it may lose.
+func (s *Service) send(ctx context.Context, w http.ResponseWriter, file *spool, place *gate.Place[string]) error {
 	header := w.Header()
 	header.Set("Content-Type", typeCAR)
 	header.Set("Content-Length", strconv.FormatInt(file.size, 10))
 	began := s.Now()
-	return file.send(w, func(sent int64) error {
-		if s.Now().Sub(began) > downloadPatience+time.Duration(sent/downloadPace)*time.Second {
+	if place != nil {
+		place.Watch(began, func() {
+			// What is being written ends, and the connection with it. A writer
+			// without deadlines is none of the network.
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0))
+		})
+	}
+	err := file.send(w, func(sent int64) error {
+		now := s.Now()
+		switch {
+		case now.Sub(began) > downloadPatience+time.Duration(sent/downloadPace)*time.Second:
 			return errTooSlow
+		case place != nil && !place.Move(now):
+			return errPlaceLost
+		default:
+			return ctx.Err()
 		}
-		return ctx.Err()
 	})
+	if err == nil && place != nil {
+		request.Remember(ctx)
+	}
+	return err
 }
+
+// errPlaceLost: a client read nothing while others waited. Its connection is cut.
+var errPlaceLost = errors.New("download was given up for another one, since nobody read it")
 
 // errTooSlow: a client took its download too slowly. Its connection is cut.
 var errTooSlow = errors.New("download is too slow")

@@ -44,7 +44,7 @@ func newDownloads(t *testing.T) *downloads {
 	viewer := func(context.Context, *http.Request) (auth.Viewer, error) { return auth.Viewer{}, nil }
 	front := &request.Front{
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
-		Unlimited:      func(_ *http.Request, c request.Client) bool { return c.Network() == unlimited },
+		Unlimited:      func(_ *http.Request, c request.Client) bool { return c.Network().String() == unlimited },
 		Log:            slog.New(slog.DiscardHandler), Now: d.Now,
 	}
 	handler := front.Handler(&xrpc.Server{Methods: map[string]xrpc.Method{
@@ -175,7 +175,7 @@ func TestDownloadRoom(t *testing.T) {
 // TestDownloadPlaces: one network takes a part of the places, and all together
 // no more than there are.
 func TestDownloadPlaces(t *testing.T) {
-	const ofNetwork, all = 16, 128
+	const ofNetwork, all, kept = 16, 128, 16
 	d := newDownloads(t)
 	alice := d.large("alice", 2)
 	id := alice.mustCreate("com.example.note", new("small"), `{"text":"hello"}`).CID
@@ -198,13 +198,17 @@ func TestDownloadPlaces(t *testing.T) {
 	for range 2 * ofNetwork {
 		hold(unlimited)
 	}
-	for i := len(held); i < all; i++ {
+	for i := len(held); i < all-kept; i++ {
 		hold(fmt.Sprintf("10.0.0.%d", i/ofNetwork))
+	}
+	d.refused("what is kept for networks that were here before", d.getRepo("10.1.0.0", alice), http.StatusServiceUnavailable, "ServiceUnavailable")
+	for range kept {
+		hold(unlimited)
 	}
 	d.refused("one more in all", d.getRepo("10.1.0.0", alice), http.StatusServiceUnavailable, "ServiceUnavailable")
 	d.refused("one more in all, without limit", d.getRepo(unlimited, alice), http.StatusServiceUnavailable, "ServiceUnavailable")
 	d.abandon(held[0])
-	alice.checkFile(d.finish(d.getRepo("10.0.0.0", alice)))
+	alice.checkFile(d.finish(d.getRepo(unlimited, alice)))
 	whole := alice.export()
 	for i, resp := range held[1:] {
 		if i%16 > 0 {
@@ -212,6 +216,56 @@ func TestDownloadPlaces(t *testing.T) {
 		} else if got := d.finish(resp); !bytes.Equal(got, whole) {
 			t.Errorf("download %d differs", i)
 		}
+	}
+}
+
+// TestDownloadsOfACustomer: a customer with a /48 has half of the places, from however
+// many networks.
+func TestDownloadsOfACustomer(t *testing.T) {
+	d := newDownloads(t)
+	alice := d.large("alice", 2)
+	statuses := map[int]int{}
+	for n := range 70 {
+		statuses[d.getRepo(fmt.Sprintf("2001:db8:1:%x::1", n/2), alice).StatusCode]++
+	}
+	if statuses[http.StatusOK] != 64 || statuses[http.StatusTooManyRequests] != 6 {
+		t.Errorf("one customer: %v", statuses)
+	}
+	if got := d.getRepo("192.0.2.1", alice).StatusCode; got != http.StatusOK {
+		t.Errorf("a neighbour: %d", got)
+	}
+}
+
+// TestDownloadIdle: where there is no place, those that nobody reads from go to
+// clients that come, one each; a download that goes on keeps its place.
+func TestDownloadIdle(t *testing.T) {
+	const all = 128 - 16
+	d := newDownloads(t)
+	alice := d.large("alice", 2)
+	var held []*http.Response
+	for i := range all {
+		held = append(held, d.getRepo(fmt.Sprintf("10.0.0.%d", i/16), alice))
+	}
+	for i, resp := range held {
+		if resp.StatusCode != http.StatusOK {
+			t.Fatalf("%d: %d", i, resp.StatusCode)
+		}
+	}
+	d.clock.Add(9 * time.Second)
+	d.refused("all were read just now", d.getRepo("10.1.0.0", alice), http.StatusServiceUnavailable, "ServiceUnavailable")
+	d.clock.Add(time.Minute)
+	for range 3 {
+		alice.checkFile(d.finish(d.getRepo("10.1.0.0", alice)))
+	}
+	<-d.ended // the first of them has taken the place of one, and the others that of it
+	cut := 0
+	for _, resp := range held {
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+			cut++
+		}
+	}
+	if cut != 1 {
+		t.Errorf("%d downloads were cut, want 1", cut)
 	}
 }
 

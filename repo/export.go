@@ -11,6 +11,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"nestbox/dagcbor"
+	"nestbox/internal/gate"
 	"nestbox/repo/mst"
 )
 
@@ -38,8 +39,8 @@ type Transfers struct {
 	MaxSpool int64
 	Free     func() (int64, error)
 
-	places  places
-	room    room
+	places  gate.Places[string] // of downloads, by client network
+	room    gate.Budget         // what the files that are being sent take on disk
 	shelf   shelf
 	scratch sync.Pool // of *exporter
 	spools  sync.Pool // of *spool

@@ -56,8 +56,8 @@ func TestLock(t *testing.T) {
 			t.Errorf("%d of 3 got the lock", in)
 		}
 		other()
-		if len(s.writing.held) != 0 {
-			t.Errorf("kept: %v", s.writing.held)
+		if n := s.writing.Len(); n != 0 {
+			t.Errorf("%d locks are kept", n)
 		}
 	})
 }

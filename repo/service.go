@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/auth"
+	"nestbox/internal/gate"
 	"nestbox/lexicon"
 	"nestbox/ratelimit"
 	"nestbox/xrpc"
@@ -64,58 +64,16 @@ type Service struct {
 	Log     *slog.Logger
 	Transfers
 
-	writing locks
+	writing gate.Keyed[int64] // by account
 	rkeys   tids
 	recent  memory
 }
 
-// lock waits until no one else writes to the account's repository and returns
-// the function that lets the next one in. It only keeps writers from computing
-// what the store would refuse: that nothing is lost is the Store's compare and
-// swap.
+// lock waits until nobody else writes to the account's repository. It only keeps
+// writers from computing what the store would refuse: the Store's compare and swap
+// is what loses nothing.
 func (s *Service) lock(ctx context.Context, accountID int64) (unlock func(), err error) {
-	return s.writing.lock(ctx, accountID)
-}
-
-// locks is a lock for each key that is in use, and no memory for the others.
-type locks struct {
-	mu   sync.Mutex
-	held map[int64]*turn
-}
-
-// turn is a lock that can be waited for until a context ends.
-type turn struct {
-	free chan struct{} // holds one value while nobody has the lock
-	refs int           // who has it or waits for it
-}
-
-func (l *locks) lock(ctx context.Context, key int64) (unlock func(), err error) {
-	l.mu.Lock()
-	t := l.held[key]
-	if t == nil {
-		if l.held == nil {
-			l.held = map[int64]*turn{}
-		}
-		t = &turn{free: make(chan struct{}, 1)}
-		t.free <- struct{}{}
-		l.held[key] = t
-	}
-	t.refs++
-	l.mu.Unlock()
-	leave := func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if t.refs--; t.refs == 0 {
-			delete(l.held, key)
-		}
-	}
-	select {
-	case <-t.free:
-		return func() { t.free <- struct{}{}; leave() }, nil
-	case <-ctx.Done():
-		leave()
-		return nil, ctx.Err()
-	}
+	return s.writing.Lock(ctx, accountID)
 }
 
 // find returns the account that a DID or handle names, whatever its status.

@@ -173,7 +173,7 @@ func (s *spool) close() {
 	if s.file != nil {
 		_ = s.file.Close() // nothing of it is needed
 		if s.limited {
-			s.of.release(s.size)
+			s.of.room.Give(s.size)
 		}
 	}
 	s.recycle()

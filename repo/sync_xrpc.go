@@ -12,6 +12,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"nestbox/auth"
+	"nestbox/internal/gate"
 	"nestbox/request"
 	"nestbox/xrpc"
 )
@@ -69,17 +70,17 @@ func (s *Service) GetRepo(ctx context.Context, viewer auth.Viewer, p GetRepoPara
 	if err != nil {
 		return err
 	}
-	give, err := s.places.take(request.ClientOf(ctx))
+	place, err := s.download(request.ClientOf(ctx))
 	if err != nil {
 		return err
 	}
-	defer give()
+	defer place.Leave()
 	file, leave, err := s.shared(ctx, a, since)
 	if err != nil {
 		return wireError(err, noRepo(a.DID))
 	}
 	defer leave()
-	return s.send(ctx, w, file)
+	return s.send(ctx, w, file, place)
 }
 
 // GetCheckout is com.atproto.sync.getCheckout, deprecated: getRepo of before.
@@ -114,14 +115,14 @@ func (s *Service) GetProof(ctx context.Context, viewer auth.Viewer, p GetProofPa
 	}
 	defer file.close()
 	// Nearly all are as small as other answers, and take no place.
+	var place *gate.Place[string]
 	if file.size > spoolChunk {
-		give, err := s.places.take(request.ClientOf(ctx))
-		if err != nil {
+		if place, err = s.download(request.ClientOf(ctx)); err != nil {
 			return err
 		}
-		defer give()
+		defer place.Leave()
 	}
-	return s.send(ctx, w, file)
+	return s.send(ctx, w, file, place)
 }
 
 // maxAsked is how many blocks getBlocks returns at once.
@@ -150,11 +151,11 @@ func (s *Service) GetBlocks(ctx context.Context, viewer auth.Viewer, p GetBlocks
 	if err != nil {
 		return err
 	}
-	give, err := s.places.take(request.ClientOf(ctx))
+	place, err := s.download(request.ClientOf(ctx))
 	if err != nil {
 		return err
 	}
-	defer give()
+	defer place.Leave()
 	head, err := s.head(ctx, a.ID)
 	if err == nil {
 		err = s.charge(ctx, head)
@@ -178,7 +179,7 @@ func (s *Service) GetBlocks(ctx context.Context, viewer auth.Viewer, p GetBlocks
 		return wireError(err, noRepo(a.DID))
 	}
 	defer file.close()
-	return s.send(ctx, w, file)
+	return s.send(ctx, w, file, place)
 }
 
 // LatestCommit is what getLatestCommit answers.

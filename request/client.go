@@ -18,24 +18,8 @@ type Client struct {
 	UserAgent string
 	// Unlimited: the operator exempted this client from rate limits.
 	Unlimited bool
-}
-
-// Network is the part of the address that tells one customer of a provider from
-// the next, as text: an IPv4 address, an IPv6 /64. It is empty if there is no
-// address.
-func (c Client) Network() string {
-	switch {
-	case !c.Addr.IsValid():
-		return ""
-	case c.Addr.Is4():
-		return c.Addr.String()
-	default:
-		p, err := c.Addr.Prefix(64)
-		if err != nil {
-			return ""
-		}
-		return p.String()
-	}
+	// Known: the client's network was here before, and behaved.
+	Known bool
 }
 
 // MaxUserAgent bounds, in bytes, what is kept of a User-Agent header.
@@ -52,6 +36,8 @@ type state struct {
 	what   string
 	quiet  bool
 	failed failure
+	// remember: the request shows that its network is one of the server's own.
+	remember bool
 }
 
 type failure struct {
@@ -91,6 +77,15 @@ func Asked(ctx context.Context, name string) string {
 		return st.asked.Get(name)
 	}
 	return ""
+}
+
+// Remember notes that the client's network shall be known when it comes again, unless
+// the request fails: it took a whole file, or followed the event stream. A request of
+// an account shows it already.
+func Remember(ctx context.Context) {
+	if st := stateOf(ctx); st != nil {
+		st.remember = true
+	}
 }
 
 // SetAccount notes the account of the request for the log line.

@@ -69,23 +69,6 @@ func TestClientAddr(t *testing.T) {
 	}
 }
 
-func TestNetwork(t *testing.T) {
-	for addr, want := range map[string]string{
-		"192.0.2.1":                 "192.0.2.1",
-		"2001:db8:1:2:3:4:5:6":      "2001:db8:1:2::/64",
-		"2001:db8:1:2:ffff:ffff::1": "2001:db8:1:2::/64",
-		"2001:db8:1:3::1":           "2001:db8:1:3::/64",
-		"::1":                       "::/64",
-	} {
-		if got := (request.Client{Addr: netip.MustParseAddr(addr)}).Network(); got != want {
-			t.Errorf("%s: %q, want %q", addr, got, want)
-		}
-	}
-	if got := (request.Client{}).Network(); got != "" {
-		t.Errorf("no address: %q", got)
-	}
-}
-
 // TestUserAgent is cut between characters, and always text.
 func TestUserAgent(t *testing.T) {
 	for sent, want := range map[string]string{

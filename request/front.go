@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"time"
+
+	"nestbox/internal/gate"
 )
 
 // Front stands before every handler of the public server: it learns who the
@@ -27,11 +29,14 @@ type Front struct {
 // Handler returns next behind the front. A panic in next that was not answered
 // is answered with a 500 in plain text.
 func (f *Front) Handler(next http.Handler) http.Handler {
+	known := &gate.Regulars[string]{} // networks that were here before
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		start := f.Now()
 		st := &state{asked: r.Header, header: rw.Header()}
 		st.client = Client{Addr: ClientAddr(r, f.TrustedProxies), UserAgent: userAgent(r)}
 		st.client.Unlimited = f.Unlimited != nil && f.Unlimited(r, st.client)
+		network := st.client.Network().Widest()
+		st.client.Known = network != "" && known.Is(network, start)
 		st.writer.ResponseWriter = rw
 		r = r.WithContext(context.WithValue(r.Context(), stateKey{}, st))
 		if err := serve(next, &st.writer, r); err != nil {
@@ -40,7 +45,12 @@ func (f *Front) Handler(next http.Handler) http.Handler {
 				http.Error(&st.writer, "Internal Server Error", http.StatusInternalServerError)
 			}
 		}
-		f.log(r, st, f.Now().Sub(start))
+		end := f.Now()
+		if network != "" && (st.did != "" || st.remember) && max(st.writer.Status(), st.failed.status) < http.StatusBadRequest {
+			known.Came(network, start)
+			known.Came(network, end)
+		}
+		f.log(r, st, end.Sub(start))
 	})
 }
 

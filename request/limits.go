@@ -26,20 +26,30 @@ func (e ErrTooMany) Error() string { return fmt.Sprintf("too many requests, try 
 // client what is left. If that is too many it returns ErrTooMany and takes nothing. A
 // client that the operator exempted is not counted, nor is anything if l is nil.
 func Admit(ctx context.Context, l *ratelimit.Limiter, key string, points int, limits ...ratelimit.Limit) error {
-	return takePoints(ctx, l, key, points, limits, true)
+	return takePoints(ctx, l, []ratelimit.Key{{Name: key, Times: 1}}, points, limits, true)
+}
+
+// AdmitNetwork is Admit for the network of the client.
+func AdmitNetwork(ctx context.Context, l *ratelimit.Limiter, points int, limits ...ratelimit.Limit) error {
+	return takePoints(ctx, l, ClientOf(ctx).Network().Keys(""), points, limits, true)
 }
 
 // Charge is Admit for what a request turns out to cost: the client gets no headers
 // unless it is too much.
 func Charge(ctx context.Context, l *ratelimit.Limiter, key string, points int, limits ...ratelimit.Limit) error {
-	return takePoints(ctx, l, key, points, limits, false)
+	return takePoints(ctx, l, []ratelimit.Key{{Name: key, Times: 1}}, points, limits, false)
 }
 
-func takePoints(ctx context.Context, l *ratelimit.Limiter, key string, points int, limits []ratelimit.Limit, tell bool) error {
+// ChargeNetwork is Charge for the network of the client.
+func ChargeNetwork(ctx context.Context, l *ratelimit.Limiter, points int, limits ...ratelimit.Limit) error {
+	return takePoints(ctx, l, ClientOf(ctx).Network().Keys(""), points, limits, false)
+}
+
+func takePoints(ctx context.Context, l *ratelimit.Limiter, keys []ratelimit.Key, points int, limits []ratelimit.Limit, tell bool) error {
 	if l == nil || ClientOf(ctx).Unlimited {
 		return nil
 	}
-	r := l.TakeN(key, points, limits...)
+	r := l.TakeKeys(keys, points, limits...)
 	if tell || !r.Allowed {
 		r.SetHeaders(Header(ctx))
 	}

@@ -13,6 +13,7 @@ import (
 	"nestbox/blob"
 	"nestbox/blob/disk"
 	"nestbox/config"
+	"nestbox/internal/system"
 	"nestbox/ratelimit"
 	"nestbox/store/sqlite"
 )
@@ -28,13 +29,14 @@ const (
 // buildBlobs wires the service of uploads, and opens their folder.
 func (s *Server) buildBlobs(limits *ratelimit.Limiter) error {
 	c := &s.opts.Config
-	files, err := disk.Open(blobFolders(s.DataDir, c))
+	dir, tmp := blobFolders(s.DataDir, c)
+	files, err := disk.Open(dir, tmp)
 	if err != nil {
 		return err
 	}
 	s.blobs = &blob.Service{
 		Store: sqlite.Blobs{DB: s.db}, Files: files, Accounts: blobAccounts{s.accounts},
-		UploadLimit: c.BlobUploadLimit, Quota: c.BlobQuota, Unused: keepUnused, Unreferenced: keepUnreferenced,
+		UploadLimit: c.BlobUploadLimit, Quota: c.BlobQuota, Free: func() (int64, error) { return system.FreeSpace(dir) }, Unused: keepUnused, Unreferenced: keepUnreferenced,
 		Limits: limits, NewKey: rand.Text, Now: s.opts.Now, Log: s.opts.Log,
 	}
 	return nil

@@ -290,7 +290,7 @@ var everything = ratelimit.Limit{Name: "all", Points: 3000, Window: 5 * time.Min
 
 // admit counts a request against everything.
 func (s *Server) admit(ctx context.Context, _ *http.Request) error {
-	return request.Admit(ctx, s.limits, request.ClientOf(ctx).Network(), 1, everything)
+	return request.AdmitNetwork(ctx, s.limits, 1, everything)
 }
 
 // unlimited reports whether the operator exempted a client from rate limits.

@@ -63,6 +63,21 @@ func TestLimitOfFailures(t *testing.T) {
 	w.attempts(1, elsewhere, "alice.test", password, wireOK) // the owner, from elsewhere
 }
 
+// TestLimitOfACustomer: a customer with a /48 guesses four times as often at one
+// account as one network does, and does not lock out its owner elsewhere.
+func TestLimitOfACustomer(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.account("alice", cheapHash(password))
+	for n := range 4 {
+		w.attempts(30, fmt.Sprintf("2001:db8:1:%x::1", n), "alice.test", "wrong", wireWrong)
+	}
+	for n := range 8 {
+		w.attempts(1, fmt.Sprintf("2001:db8:1:%x::1", n), "alice.test", "wrong", wireTooMany)
+	}
+	w.attempts(1, "2001:db8:2::1", "alice.test", password, wireOK)
+	w.attempts(1, home, "alice.test", password, wireOK)
+}
+
 // TestLimitOfUnknown: an identifier that belongs to nobody is counted like one
 // that does.
 func TestLimitOfUnknown(t *testing.T) {

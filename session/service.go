@@ -112,7 +112,7 @@ func (s *Service) Start(ctx context.Context, a *account.Account, cred account.Cr
 	_, _ = rand.Read(nonce) // never fails: crypto/rand ends the process instead
 	n := New{
 		AccountID: a.ID, Scope: auth.ScopeAccess, Epoch: cred.Epoch, At: now, Expires: now.Add(s.RefreshTTL),
-		Nonce: base64.RawURLEncoding.EncodeToString(nonce), Network: client.Network(), UserAgent: client.UserAgent,
+		Nonce: base64.RawURLEncoding.EncodeToString(nonce), Network: client.Network().String(), UserAgent: client.UserAgent,
 		Limit: s.Limit, Event: account.NewEvent(ctx, now, account.EventSignIn, account.ActorOwner), Code: code,
 	}
 	n.Event.Reason = "password"
@@ -194,7 +194,7 @@ func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
 		return Signed{}, ErrMismatch
 	}
 	client := request.ClientOf(ctx)
-	p := Presentation{Generation: generation, At: s.now(), Network: client.Network(), UserAgent: client.UserAgent}
+	p := Presentation{Generation: generation, At: s.now(), Network: client.Network().String(), UserAgent: client.UserAgent}
 	r, err := s.Store.Rotate(ctx, id, func(st State) (Rotation, error) {
 		if st.Nonce != nonce || st.AccountID != a.ID {
 			return Rotation{}, ErrUnknown

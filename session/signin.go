@@ -150,7 +150,7 @@ func (s *Service) checkPassword(ctx context.Context, a *account.Account, hash, p
 // attempt holds the points that a sign-in took before its outcome is known.
 type attempt struct {
 	limits               *ratelimit.Limiter
-	accountKey, network  string
+	account, network     []ratelimit.Key
 	failAcct, failNet    []ratelimit.Limit
 	shown                ratelimit.Result
 	passAccount, passNet []ratelimit.Limit
@@ -164,13 +164,12 @@ const maxUnknown = 256
 // errManyAttempts where one is empty; the headers are set either way.
 func (s *Service) attempt(ctx context.Context, a *account.Account, identifier string, appForm bool) (*attempt, error) {
 	client := request.ClientOf(ctx)
-	network := client.Network()
 	who := identifier[:min(len(identifier), maxUnknown)]
 	if a != nil {
 		who = a.DID.String() // handle, e-mail and DID share one bucket
 	}
 	t := &attempt{
-		limits: s.Limits, accountKey: who + "|" + network, network: network,
+		limits: s.Limits, account: client.Network().Keys(who + "|"), network: client.Network().Keys(""),
 		failAcct: failPerAccount, failNet: failPerNetwork, passAccount: passPerAccount, passNet: passPerNetwork,
 	}
 	if appForm {
@@ -181,16 +180,16 @@ func (s *Service) attempt(ctx context.Context, a *account.Account, identifier st
 		return t, nil
 	}
 	taken := []struct {
-		key    string
+		keys   []ratelimit.Key
 		limits []ratelimit.Limit
-	}{{t.accountKey, t.passAccount}, {t.network, t.passNet}, {t.network, t.failNet}, {t.accountKey, t.failAcct}}
+	}{{t.account, t.passAccount}, {t.network, t.passNet}, {t.network, t.failNet}, {t.account, t.failAcct}}
 	for i, b := range taken {
-		t.shown = s.Limits.Take(b.key, b.limits...)
+		t.shown = s.Limits.TakeKeys(b.keys, 1, b.limits...)
 		if t.shown.Allowed {
 			continue
 		}
 		for _, back := range taken[:i] {
-			s.Limits.GiveBack(back.key, back.limits...)
+			s.Limits.GiveBackKeys(back.keys, 1, back.limits...)
 		}
 		t.shown.SetHeaders(request.Header(ctx))
 		return nil, &tooMany{wait: t.shown.RetryAfter(s.Limits.Now())}
@@ -207,14 +206,14 @@ func (t *attempt) settle(ctx context.Context, err error) {
 	}
 	failed := errors.Is(err, errWrong) || wrongCode(err)
 	if !failed {
-		t.limits.GiveBack(t.accountKey, t.failAcct...)
-		t.limits.GiveBack(t.network, t.failNet...)
+		t.limits.GiveBackKeys(t.account, 1, t.failAcct...)
+		t.limits.GiveBackKeys(t.network, 1, t.failNet...)
 		t.shown.Remaining++
 	}
 	t.shown.SetHeaders(request.Header(ctx))
 	if err != nil && !errors.Is(err, errCodeNeeded) { // the password was right
-		t.limits.GiveBack(t.accountKey, t.passAccount...)
-		t.limits.GiveBack(t.network, t.passNet...)
+		t.limits.GiveBackKeys(t.account, 1, t.passAccount...)
+		t.limits.GiveBackKeys(t.network, 1, t.passNet...)
 	}
 }
 

@@ -131,8 +131,12 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	if err != nil {
 		return nil, UnreadableBody(err)
 	}
-	return body, nil
+	return bytes.TrimPrefix(body, byteOrderMark), nil
 }
+
+// byteOrderMark begins what some editors and HTTP helpers write. A parser may ignore
+// it (RFC 8259, 8.1).
+var byteOrderMark = []byte("\xEF\xBB\xBF")
 
 // checkEncoding refuses a body that would have to be decoded first.
 func checkEncoding(r *http.Request) error {
@@ -142,10 +146,10 @@ func checkEncoding(r *http.Request) error {
 	return nil
 }
 
-// decodeObject decodes one JSON object, which stands at path, into the fields of
-// dst, and those of objects in it alike. Duplicate names,
-// invalid UTF-8, trailing data and nesting beyond the decoder's limit are
-// refused, and so is null; members that the schema does not know are ignored.
+// decodeObject decodes one JSON object, which stands at path, into the fields of dst,
+// and objects inside it in the same way. It refuses duplicate names, invalid UTF-8,
+// trailing data, null and nesting beyond the decoder's limit, and ignores members that
+// the schema does not have.
 func decodeObject(body []byte, fields []field, dst reflect.Value, path string) error {
 	dec := jsontext.NewDecoder(bytes.NewReader(body))
 	tok, err := dec.ReadToken()
@@ -190,9 +194,9 @@ func decodeObject(body []byte, fields []field, dst reflect.Value, path string) e
 	return nil
 }
 
-// Decoder returns a function that reads a JSON object, which stands at path in
-// the request's body, as a Procedure reads its input: for the members of a union,
-// whose type its handler has to look up first.
+// Decoder returns a function that reads the JSON object at path of the request's body
+// as a Procedure reads its input. It is for the members of a union, whose type the
+// handler has to look up first.
 func Decoder[T any]() func(raw jsontext.Value, path string) (T, error) {
 	fields := fieldsOf(reflect.TypeFor[T]())
 	return func(raw jsontext.Value, path string) (v T, err error) {
@@ -288,14 +292,15 @@ func malformed(err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		reason = "unexpected end of input"
 	}
-	// Without a cause: the log must not repeat what may be a part of a password.
+	// No cause: the log must not repeat text that may be part of a password.
 	return InvalidRequest("Malformed JSON: %s", clip(reason, 200))
 }
 
 type paramsDecode[P any] func(rawQuery string, dst *P) error
 
 // paramsDecoder reads a query string into strings, integers, booleans and
-// string lists. Unknown parameters are ignored.
+// string lists. Unknown parameters are ignored. An optional one that is empty counts
+// as not given, unless it is a list.
 func paramsDecoder[P any]() paramsDecode[P] {
 	t := reflect.TypeFor[P]()
 	if t == noneType {
@@ -310,6 +315,9 @@ func paramsDecoder[P any]() paramsDecode[P] {
 		v := reflect.ValueOf(dst).Elem()
 		for _, f := range fields {
 			got := values[f.name]
+			if !f.required && len(got) == 1 && got[0] == "" && f.element == nil {
+				continue // "limit=" is what some clients write for no limit
+			}
 			if len(got) == 0 {
 				if f.required {
 					return InvalidRequest("Missing required key %q at $", f.name)
@@ -350,7 +358,7 @@ func setParam(dst reflect.Value, got []string) error {
 		return nil
 	default:
 		n, err := strconv.ParseInt(got[0], 10, 64)
-		if err != nil {
+		if err != nil || got[0][0] == '+' {
 			return fmt.Errorf("Expected integer value type (got %q)", clip(got[0], 64)) //nolint:staticcheck // sent as it stands
 		}
 		dst.SetInt(n)

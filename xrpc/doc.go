@@ -7,8 +7,8 @@
 //   - Every answer below /xrpc/ is JSON, empty, or what a Stream wrote itself;
 //     every error has the shape {"error","message"} and exactly the Content-Type
 //     application/json, which one SDK compares byte for byte.
-//   - A handler runs only after its caller was proven, its parameters and its
-//     body decoded, and every limit held.
-//   - An error that nobody mapped is a 500 with a fixed message; its text goes
-//     to the log, never to the client.
+//   - A handler runs only after its caller was authenticated, its parameters and its
+//     body were decoded, and no limit was exceeded.
+//   - An unmapped error is a 500 with a fixed message; its text goes to the log,
+//     never to the client.
 package xrpc

@@ -65,7 +65,7 @@ func Unauthorized(name, message string) *Error {
 	return &Error{Status: http.StatusUnauthorized, Name: name, Message: message}
 }
 
-// PayloadTooLarge is the 413 of a body that is larger than is taken.
+// PayloadTooLarge is the 413 of a body over the size limit.
 func PayloadTooLarge() *Error {
 	return &Error{Status: http.StatusRequestEntityTooLarge, Name: NamePayloadTooLarge, Message: "request entity too large"}
 }
@@ -75,15 +75,15 @@ func UnreadableBody(cause error) *Error {
 	return &Error{Status: http.StatusBadRequest, Name: NameInvalidRequest, Message: "The request body could not be read", Cause: cause}
 }
 
-// WrongType is the 400 of a value that is not of the type that was asked for. Of
-// what was sent it says the type alone: it may be a part of a password.
+// WrongType is the 400 of a value of another type than the schema has. It names the
+// type that was sent but not the value, which may be part of a password.
 func WrongType(want string, got jsontext.Value, path string) *Error {
 	return InvalidRequest("Expected %s value type (got %s) at %s", want, kindName(got), path)
 }
 
-// Unavailable is the answer when storage or another dependency fails: a 503
-// with Retry-After. Clients keep their session on it; on a 400 or 401 some
-// throw it away. A limit that was reached is a 429 instead.
+// Unavailable is the answer when storage or another dependency fails: a 503 with
+// Retry-After. Clients keep their session on it, whereas some drop it on a 400 or 401.
+// If cause is a limit that was reached, the answer is a 429.
 func Unavailable(cause error) *Error {
 	if many, ok := errors.AsType[request.ErrTooMany](cause); ok {
 		return TooManyRequests(many.Wait)
@@ -107,12 +107,12 @@ func TooManyRequests(retryAfter time.Duration) *Error {
 	}
 }
 
-// statusClientGone is what the log says of a request whose client left.
+// statusClientGone is the status in the log of a request whose client left.
 const statusClientGone = 499
 
-// AsError returns what the client gets for an error that a handler returned. Once the
-// client has gone, a failure is most likely that: the database, say, stopped
-// working for it.
+// AsError returns what the client gets for an error that a handler returned. If the
+// client has left, that is most likely what caused a failure: the database, for one,
+// stops working on a canceled request.
 func AsError(ctx context.Context, err error) *Error {
 	e, ok := errors.AsType[*Error](err)
 	if many, full := errors.AsType[request.ErrTooMany](err); full && !ok {

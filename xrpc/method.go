@@ -11,15 +11,15 @@ import (
 // None is the input or output of a method that has none.
 type None struct{}
 
-// Auth proves who is calling. C is the kind of caller; its type is the
-// permission that a handler asks for.
+// Auth authenticates the caller. C is the kind of caller; its type is the permission
+// that a handler demands.
 type Auth[C any] func(context.Context, *http.Request) (C, error)
 
 // Method is one endpoint: the HTTP verb that it answers and how.
 type Method struct {
 	verb    string // GET for queries, POST for procedures
 	maxBody int64  // of a JSON body; 0: the server's
-	// apart, when set, is asked in place of Server.Admit.
+	// apart, if set, is called in place of Server.Admit.
 	apart func(context.Context, *http.Request) error
 	serve func(maxBody int64, w *request.Writer, r *http.Request) error
 }
@@ -31,16 +31,15 @@ func (m Method) WithMaxBody(n int64) Method {
 	return m
 }
 
-// CountedApart returns the method with a limit of its own in the place of the one
-// over everything: like that, it is asked before anything is proven or read.
+// CountedApart returns the method with a limit of its own in place of the limit over
+// everything. It is checked as early: before the caller is authenticated or a body read.
 func (m Method) CountedApart(admit func(context.Context, *http.Request) error) Method {
 	m.apart = admit
 	return m
 }
 
-// Procedure is a POST endpoint. In is decoded from a JSON body, None means that
-// there must be no body that says something; Out is encoded as JSON, None
-// answers 200 without a body.
+// Procedure is a POST endpoint. In is decoded from a JSON body; None means that the
+// body must be empty. Out is encoded as JSON; None means a 200 without a body.
 func Procedure[C, In, Out any](auth func(context.Context, *http.Request) (C, error), handle func(context.Context, C, In) (Out, error)) Method {
 	decode := bodyDecoder[In]()
 	return Method{verb: http.MethodPost, serve: func(maxBody int64, w *request.Writer, r *http.Request) error {
@@ -61,7 +60,7 @@ func Procedure[C, In, Out any](auth func(context.Context, *http.Request) (C, err
 	}}
 }
 
-// Query is a GET endpoint (HEAD answers alike, without the body). Params is a
+// Query is a GET endpoint (HEAD gets the same answer without the body). Params is a
 // struct whose fields carry the parameters' names in json tags.
 func Query[C, Params, Out any](auth func(context.Context, *http.Request) (C, error), handle func(context.Context, C, Params) (Out, error)) Method {
 	decode := paramsDecoder[Params]()
@@ -79,8 +78,8 @@ func Query[C, Params, Out any](auth func(context.Context, *http.Request) (C, err
 	}}
 }
 
-// admit reads a query string and proves who is calling. A request that makes no
-// sense is told so, whoever sends it.
+// admit decodes a query string and authenticates the caller. Malformed parameters are
+// reported before authentication.
 func admit[C, Params any](r *http.Request, auth Auth[C], decode paramsDecode[Params]) (caller C, params Params, err error) {
 	if err = decode(r.URL.RawQuery, &params); err == nil {
 		caller, err = auth(r.Context(), r)

@@ -17,7 +17,7 @@ import (
 // may append to them in place.
 var (
 	headerAny         = []string{"*"}
-	headerExpose      = []string{"DPoP-Nonce, WWW-Authenticate, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy, Retry-After, Atproto-Repo-Rev, Atproto-Content-Labelers"}
+	headerExpose      = []string{"DPoP-Nonce, WWW-Authenticate, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy, Retry-After, Atproto-Repo-Rev, Atproto-Content-Labelers, Content-Range, Accept-Ranges, ETag"}
 	headerPrivate     = []string{"private"}
 	headerVary        = []string{"Authorization"}
 	headerJSON        = []string{"application/json; charset=utf-8"}
@@ -35,8 +35,8 @@ func setCommonHeaders(h http.Header) {
 	h["Access-Control-Expose-Headers"] = headerExpose
 }
 
-// preflight answers a CORS preflight: what we know of, and whatever was asked
-// for.
+// preflight answers a CORS preflight: it allows the headers that we know and all
+// that the page asks for.
 func preflight(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h["Access-Control-Allow-Methods"] = headerAllowVerbs
@@ -119,8 +119,7 @@ func writeError(w *request.Writer, r *http.Request, e *Error) {
 	send(w, r, e.Status, headerErrorJSON, body)
 }
 
-// send writes a whole body. A write error means that the client has gone: there
-// is nobody left to tell.
+// send writes a whole body. It ignores a write error: that means the client has left.
 func send(w *request.Writer, r *http.Request, status int, contentType []string, body []byte) {
 	h := w.Header()
 	h["Content-Type"] = contentType

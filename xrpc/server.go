@@ -34,8 +34,8 @@ const prefix = "/xrpc/"
 // a request.Front, which writes the log line.
 func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	ctx, w := r.Context(), request.WriterOf(rw)
-	// The path as it came: an NSID has nothing to escape, and a proxy before us
-	// that looks at paths must not be led astray by one that has.
+	// The path as it came: an NSID has nothing to escape, and an escaped one must not
+	// slip past a proxy in front that matches paths.
 	nsid := strings.TrimPrefix(r.URL.EscapedPath(), prefix)
 	request.SetName(ctx, "nsid", nsid)
 	setCommonHeaders(w.Header())
@@ -72,7 +72,7 @@ func (s *Server) dispatch(w *request.Writer, r *http.Request, nsid string) (err 
 	if err := checkVerb(m.verb, r.Method); err != nil {
 		return err
 	}
-	// What an auth-checked route answers is for its caller alone, errors too.
+	// The answer of an authenticated route is for its caller alone, even an error.
 	w.Header()["Cache-Control"] = headerPrivate
 	w.Header()["Vary"] = headerVary
 	maxBody := s.MaxBody
@@ -97,7 +97,7 @@ func checkVerb(want, got string) error {
 		if want == http.MethodGet {
 			return nil
 		}
-		// The reference treats HEAD as the GET that it stands for.
+		// The reference treats a HEAD as a GET.
 		return InvalidRequest("Incorrect HTTP method (GET) expected %s", want)
 	case http.MethodGet, http.MethodPost:
 		return InvalidRequest("Incorrect HTTP method (%s) expected %s", got, want)

@@ -12,16 +12,13 @@ import (
 )
 
 const (
-	// streamPatience is how long the other end of a stream may take for one part
-	// of it.
+	// streamPatience is how long the other end of a stream may take for one part.
 	streamPatience = 60 * time.Second
 
-	// Nor may it hold a stream for ever with a byte a minute: it may be as far as
-	// streamGrace behind one that goes on at streamPace, in bytes a second. Behind
-	// the grace that is 32 kbit/s, what a GPRS phone sends; one on EDGE or 3G
-	// is some times as fast. 500 KB may take all of four minutes, the 5 MB that
-	// the reference takes for a blob 23. What the handler itself takes in between
-	// does not count.
+	// Nor may it hold a stream for ever with a byte a minute: it may fall streamGrace
+	// behind a stream at streamPace, in bytes per second. That is 32 kbit/s, the speed
+	// of a GPRS phone; EDGE and 3G are several times as fast. 500 KB may take four
+	// minutes, 5 MB may take 23. The time that the handler takes does not count.
 	streamGrace = 2 * time.Minute
 	streamPace  = 4 << 10
 )
@@ -46,8 +43,8 @@ func (p *pace) part(began time.Time, n int) {
 }
 
 // Stream is a GET endpoint whose handler writes the answer itself: files and
-// websockets. What it returns as an error before it wrote anything is answered
-// like any other error. To a HEAD it need not write a body.
+// websockets. An error that it returns before it wrote anything is answered like any
+// other. It need not write a body to a HEAD.
 func Stream[C, Params any](auth func(context.Context, *http.Request) (C, error), handle func(context.Context, C, Params, http.ResponseWriter, *http.Request) error) Method {
 	decode := paramsDecoder[Params]()
 	return Method{verb: http.MethodGet, serve: func(_ int64, w *request.Writer, r *http.Request) error {
@@ -81,16 +78,15 @@ func (w *patientWriter) Unwrap() http.ResponseWriter { return w.Writer }
 
 // Upload is a body that its handler reads itself.
 type Upload struct {
-	// ContentType is the header as it came; Length is -1 where it is not known.
+	// ContentType is the header as it came; Length is -1 if it is not known.
 	ContentType string
 	Length      int64
 
 	io.Reader
 }
 
-// Receive is a POST endpoint that takes a body of any type, which may be empty.
-// The handler reads it, and sets its own limit; it returns once the body was read
-// or refused.
+// Receive is a POST endpoint that accepts a body of any type, even an empty one. The
+// handler reads it, with a limit of its own, and returns once it has read or refused it.
 func Receive[C, Out any](auth func(context.Context, *http.Request) (C, error), handle func(context.Context, C, Upload) (Out, error)) Method {
 	return Method{verb: http.MethodPost, serve: func(_ int64, w *request.Writer, r *http.Request) error {
 		ctx := r.Context()
@@ -109,7 +105,7 @@ func Receive[C, Out any](auth func(context.Context, *http.Request) (C, error), h
 			ContentType: r.Header.Get("Content-Type"), Length: r.ContentLength,
 			Reader: &patientReader{body: r.Body, conn: conn},
 		})
-		// What the handler took for it may have lasted; an error is answered, too.
+		// The handler may have taken long, and an error needs time to be sent as well.
 		if derr := conn.SetWriteDeadline(time.Now().Add(streamPatience)); derr != nil && !errors.Is(derr, http.ErrNotSupported) {
 			return errors.Join(err, derr)
 		}
@@ -135,9 +131,8 @@ func (r *patientReader) Read(b []byte) (int, error) {
 	n, err := r.body.Read(b)
 	r.pace.part(began, n)
 	if errors.Is(err, io.EOF) {
-		// What the handler makes of the body may last: a deadline that passes
-		// then, set by a read behind the end, would be taken for a client that
-		// has gone.
+		// The handler may work on the body for long. If the deadline passed meanwhile,
+		// the client would seem to have left.
 		_ = r.conn.SetReadDeadline(time.Time{}) // that it is supported has been seen
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, io.ErrUnexpectedEOF) {
@@ -146,5 +141,5 @@ func (r *patientReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// ErrBody: the body stopped before its end; the client has gone, or stalled.
+// ErrBody: the body stopped before its end because the client left or stalled.
 var ErrBody = errors.New("body ended early")

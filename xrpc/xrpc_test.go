@@ -200,7 +200,7 @@ func TestHeaders(t *testing.T) {
 		}
 		for _, exposed := range []string{
 			"DPoP-Nonce", "WWW-Authenticate", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit-Policy",
-			"Retry-After", "Atproto-Repo-Rev", "Atproto-Content-Labelers",
+			"Retry-After", "Atproto-Repo-Rev", "Atproto-Content-Labelers", "Content-Range", "Accept-Ranges", "ETag",
 		} {
 			if !strings.Contains(h.Get("Access-Control-Expose-Headers")+",", exposed+",") {
 				t.Errorf("%s: does not expose %s", nsid, exposed)

@@ -51,3 +51,46 @@ func (b *Budget) Taken() int64 {
 	defer b.mu.Unlock()
 	return b.taken
 }
+
+// Budgets is a Budget of which no key has more than its part.
+type Budgets[K comparable] struct {
+	mu  sync.Mutex
+	of  map[K]int64
+	all Budget
+}
+
+// TakeOfDisk is Budget's, for a key that has no more than each of it.
+func (b *Budgets[K]) TakeOfDisk(key K, n, each, most int64, free func() (int64, error)) (bool, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n > each-b.of[key] {
+		return false, nil
+	}
+	ok, err := b.all.TakeOfDisk(n, most, free)
+	if ok {
+		if b.of == nil {
+			b.of = map[K]int64{}
+		}
+		b.of[key] += n
+	}
+	return ok, err
+}
+
+// Give gives n bytes back that were taken for a key.
+func (b *Budgets[K]) Give(key K, n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.all.Give(n)
+	if b.of[key] == n {
+		delete(b.of, key)
+	} else {
+		b.of[key] -= n
+	}
+}
+
+// Left is how many bytes a key may still take.
+func (b *Budgets[K]) Left(key K, each, most int64) int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return min(each-b.of[key], most-b.all.Taken())
+}

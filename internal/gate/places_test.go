@@ -297,6 +297,43 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// TestBudgets: no key takes more than its part, nor all together more than there is.
+func TestBudgets(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var b Budgets[int]
+		model := map[int]int64{}
+		var all int64
+		each, most := rapid.Int64Range(0, 50).Draw(t, "each"), rapid.Int64Range(0, 100).Draw(t, "most")
+		for range 50 {
+			key := rapid.IntRange(0, 3).Draw(t, "key")
+			n := rapid.Int64Range(0, 30).Draw(t, "n")
+			if rapid.Bool().Draw(t, "give") {
+				n = min(n, model[key])
+				b.Give(key, n)
+				model[key] -= n
+				all -= n
+				continue
+			}
+			left := min(each-model[key], most-all)
+			if got := b.Left(key, each, most); got != left {
+				t.Fatalf("left: %d, want %d", got, left)
+			}
+			if ok, err := b.TakeOfDisk(key, n, each, most, nil); err != nil || ok != (n <= left) {
+				t.Fatalf("take %d of %d: %t, %v", n, left, ok, err)
+			} else if ok {
+				model[key] += n
+				all += n
+			}
+		}
+		for key, n := range model {
+			b.Give(key, n)
+		}
+		if len(b.of) != 0 || b.all.Taken() != 0 {
+			t.Fatalf("kept: %v", b.of)
+		}
+	})
+}
+
 // TestRegulars: a key that came is a regular ten minutes later if it comes again, for
 // thirty days; a flood of others does not change that, nor take memory without end.
 func TestRegulars(t *testing.T) {
