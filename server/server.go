@@ -27,6 +27,7 @@ import (
 	"nestbox/hosting"
 	"nestbox/identity"
 	"nestbox/internal/safehttp"
+	"nestbox/internal/system"
 	"nestbox/mail"
 	"nestbox/plc/directory"
 	"nestbox/prefs"
@@ -142,7 +143,7 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 	if err := s.bind(ctx); err != nil {
 		return nil, err
 	}
-	if s.db, err = sqlite.Open(ctx, filepath.Join(s.DataDir, databaseName), sqlite.Options{Fatal: opts.Fatal, Log: opts.Log}); err != nil {
+	if s.db, err = sqlite.Open(ctx, filepath.Join(s.DataDir, databaseName), sqlite.Options{Fatal: opts.Fatal, Log: opts.Log, Free: func() (int64, error) { return system.FreeSpace(s.DataDir) }}); err != nil {
 		return nil, err
 	}
 	if err := s.buildFirehose(ctx); err != nil {
@@ -255,7 +256,7 @@ func (s *Server) build(ctx context.Context) error {
 	}
 	s.sessions.Document = s.hosting.ShownDocument
 	s.admin = &admin.Service{
-		Store: sqlite.Admin{DB: s.db}, Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, Keyring: keyring, Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, Now: now,
+		Store: sqlite.Admin{DB: s.db}, Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, Keyring: keyring, Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, LogSize: s.db.LogSize, Now: now,
 		RotationConfigured: c.PLCRotationKey.IsSet(),
 		Doctor:             s.diagnose,
 		TestMail:           func(ctx context.Context, to string) (admin.MailTested, error) { return TestMail(ctx, c, now(), to) },

@@ -65,6 +65,9 @@ type Options struct {
 	// unknown. It should end the process. Nil does nothing more than
 	// refuse further work.
 	Fatal func(error)
+	// Before is called on the connection before each transaction begins; an error
+	// refuses the closure that asked for it, and those behind it ask again.
+	Before func(*sqlite.Conn) error
 	// Commit ends the open transaction; nil executes COMMIT. Tests put failures
 	// here: "failed, not saved" and "failed, but saved".
 	Commit func(*sqlite.Conn) error
@@ -297,8 +300,8 @@ func (w *Writer) serve(first *job) {
 			break
 		}
 		if len(batch) == 0 {
-			if err := exec(w.conn, "BEGIN IMMEDIATE"); err != nil {
-				j.result <- fmt.Errorf("begin: %w", err)
+			if err := w.begin(); err != nil {
+				j.result <- err
 				return
 			}
 		}
@@ -327,6 +330,18 @@ func (w *Writer) serve(first *job) {
 		}
 		outside.result <- protect(outside.fn, &Tx{Conn: w.conn})
 	}
+}
+
+func (w *Writer) begin() error {
+	if w.opts.Before != nil {
+		if err := w.opts.Before(w.conn); err != nil {
+			return err
+		}
+	}
+	if err := exec(w.conn, "BEGIN IMMEDIATE"); err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	return nil
 }
 
 func (w *Writer) next(taken int) *job {
