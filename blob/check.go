@@ -14,7 +14,7 @@ import (
 
 // Checker checks that blobs are what their rows say.
 type Checker struct {
-	Files Files
+	Files Inspector
 	// Report is told of each fault.
 	Report func(fault string)
 	// Blobs is how many there were, Bytes their sizes.

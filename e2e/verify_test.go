@@ -22,6 +22,7 @@ import (
 	"nestbox/internal/pdstest"
 	"nestbox/repo"
 	"nestbox/server"
+	"nestbox/verify"
 )
 
 // lived is a data directory in which a server has lived: repositories with
@@ -93,7 +94,7 @@ func lived(t *testing.T) (dir, alice string) {
 // found is what a verification told.
 type found struct {
 	faults, remarks, repaired []string
-	server.Verified
+	verify.Verified
 }
 
 func verifyDir(t *testing.T, dir string, repair bool) found {
@@ -104,7 +105,11 @@ func verifyDir(t *testing.T, dir string, repair bool) found {
 	}
 	var f found
 	into := func(lines *[]string) func(string) { return func(line string) { *lines = append(*lines, line) } }
-	v := server.Verification{Config: c, Now: time.Now, Fault: into(&f.faults), Remark: into(&f.remarks), Progress: func(string) {}}
+	v, err := server.Verification(&c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.Now, v.Fault, v.Remark, v.Progress = time.Now, into(&f.faults), into(&f.remarks), func(string) {}
 	if repair {
 		v.Repaired = into(&f.repaired)
 	}
@@ -363,7 +368,7 @@ func TestVerify(t *testing.T) {
 	t.Parallel()
 	dir, alice := lived(t)
 	f := verifyDir(t, dir, true)
-	want := server.Verified{Accounts: 4, Repositories: 4, Records: 20 + 2 + 199 + 2 + 20*3, Blobs: 2, Events: f.Events}
+	want := verify.Verified{Accounts: 4, Repositories: 4, Records: 20 + 2 + 199 + 2 + 20*3, Blobs: 2, Events: f.Events}
 	if f.Verified != want || f.Events < 20 || len(f.faults)+len(f.remarks)+len(f.repaired) > 0 {
 		t.Errorf("a sound directory: %+v, want %+v", f, want)
 	}

@@ -1,39 +1,42 @@
-package server
+// Package verify checks a data directory: its database, every repository, blob and
+// event in it, and the keys.
+//
+// It changes nothing unless a repair is asked for, and holds a few bytes of each node
+// of one repository, and of each repository, in memory.
+package verify
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
-	"nestbox/auth"
 	"nestbox/blob"
-	"nestbox/blob/disk"
-	"nestbox/config"
 	"nestbox/firehose"
 	"nestbox/hosting"
-	"nestbox/internal/durable"
 	"nestbox/internal/seal"
 	"nestbox/lexicon"
 	"nestbox/repo"
 	"nestbox/store/sqlite"
 )
 
-// databaseName is the database's file in the data directory.
-const databaseName = "nestbox.sqlite"
-
-// Verification checks a data directory that no server runs on: its database,
-// every repository, blob and event in it, and the keys. It holds a few bytes of
-// each node of one repository, and of each repository, in memory.
+// Verification is what is checked, and who is told. Everything but Repaired is
+// required.
 type Verification struct {
-	Config config.Config
-	Now    func() time.Time
+	// Lock keeps servers away until release is called: durable.ErrLocked when one
+	// runs.
+	Lock func() (release func() error, err error)
+	// Database is the path of the database.
+	Database string
+	// Keys checks the key files and returns the box that the private keys are sealed
+	// with, nil when its key is lost.
+	Keys  func(fault func(line string)) *seal.Box
+	Blobs blob.Inspector
+	Now   func() time.Time
 	// Fault is told of each fault, Remark of what is no fault but worth to be
 	// known, Progress of what is being looked at.
 	Fault, Remark, Progress func(line string)
@@ -47,14 +50,10 @@ type Verified struct {
 	Accounts, Repositories, Records, Blobs, Events, Faults int64
 }
 
-// ErrNoDatabase: the folder is no data directory, or was never served.
-var ErrNoDatabase = errors.New("there is no database")
-
 // verifier is one run of a Verification.
 type verifier struct {
 	Verification
 
-	dir string
 	db  *sqlite.Inspection
 	box *seal.Box // nil where its key is lost
 	log firehose.Checker
@@ -64,38 +63,22 @@ type verifier struct {
 // Run checks everything. An error means that it could not look; a server that
 // runs on the directory is durable.ErrLocked.
 func (v Verification) Run(ctx context.Context) (_ Verified, err error) {
-	dir, release, err := lockStopped(v.Config.DataDirectory)
+	release, err := v.Lock()
 	if err != nil {
 		return Verified{}, err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	r := &verifier{Verification: v, dir: dir}
+	r := &verifier{Verification: v}
 	report := r.Fault
 	r.Fault = func(line string) { r.out.Faults++; report(line) }
 	r.log.Report = r.Fault
-	r.keyFiles()
-	if r.db, err = sqlite.Inspect(ctx, filepath.Join(dir, databaseName)); err != nil {
+	r.box = r.Keys(r.Fault)
+	if r.db, err = sqlite.Inspect(ctx, v.Database); err != nil {
 		return r.out, err
 	}
 	defer func() { err = errors.Join(err, r.db.Close()) }()
 	err = r.run(ctx)
 	return r.out, err
-}
-
-// lockStopped locks a data directory that was served and is not now, and returns
-// its full path: ErrNoDatabase, durable.ErrLocked.
-func lockStopped(dir string) (full string, release func() error, err error) {
-	if full, err = filepath.Abs(dir); err != nil {
-		return "", nil, fmt.Errorf("find data directory: %w", err)
-	}
-	if _, err := os.Stat(filepath.Join(full, databaseName)); err != nil {
-		return "", nil, fmt.Errorf("%w: %w", ErrNoDatabase, err)
-	}
-	release, err = durable.Lock(full)
-	if errors.Is(err, durable.ErrLocked) {
-		err = fmt.Errorf("%w; stop that server first (systemctl stop, or kill -TERM)", err)
-	}
-	return full, release, err
 }
 
 func (v *verifier) run(ctx context.Context) error {
@@ -123,32 +106,6 @@ func (v *verifier) run(ctx context.Context) error {
 		return err
 	}
 	return v.blobs(ctx)
-}
-
-// keyFiles checks the files with keys, and opens the one that seals others.
-// A key that is lost must not be made anew here.
-func (v *verifier) keyFiles() {
-	if err := auth.CheckKeyring(filepath.Join(v.dir, fileKeyring)); err != nil {
-		v.Fault(err.Error())
-	}
-	var err error
-	if v.box, err = readBox(keyFile(v.dir, v.Config.KeyEncryptionKeyFile)); err != nil {
-		v.Fault(err.Error())
-		return
-	}
-	if interrupted(v.dir) {
-		v.Fault("a change of the key encryption key was interrupted: start the server, or run nestbox keys reseal, to finish it")
-	}
-	sealed, err := os.ReadFile(filepath.Join(v.dir, fileRotationKey))
-	if errors.Is(err, os.ErrNotExist) { // it may be in the settings
-		return
-	}
-	if err == nil {
-		_, err = openRotationKey(sealed, v.box)
-	}
-	if err != nil {
-		v.Fault("key file " + fileRotationKey + ": " + err.Error())
-	}
 }
 
 // accountsAtOnce is how many accounts are in memory at a time.
@@ -252,8 +209,7 @@ func (v *verifier) events(ctx context.Context) error {
 }
 
 func (v *verifier) blobs(ctx context.Context) error {
-	files := disk.Look(blobFolders(v.dir, &v.Config))
-	check := blob.Checker{Files: files, Report: v.Fault}
+	check := blob.Checker{Files: v.Blobs, Report: v.Fault}
 	err := v.db.Blobs(func(did syntax.DID, b blob.Blob) error {
 		v.Progress(fmt.Sprintf("blob %d, %d MB", check.Blobs+1, check.Bytes>>20))
 		return check.Blob(ctx, did, b)
@@ -269,7 +225,7 @@ func (v *verifier) blobs(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look for missing blobs: %w", err)
 	}
-	return files.Each(ctx, func(path, key string) error {
+	return v.Blobs.Each(ctx, func(path, key string) error {
 		known, err := key != "", error(nil)
 		if known {
 			known, err = v.db.KnowsFile(key)

@@ -33,14 +33,16 @@ func (c *verifyCmd) Run() error {
 	begun := time.Now()
 	told := begun
 	say := func(kind string) func(string) { return func(line string) { fmt.Println(kind + ": " + line) } }
-	v := server.Verification{
-		Config: conf, Now: time.Now, Fault: say("fault"), Remark: say("remark"),
-		Progress: func(line string) {
-			if now := time.Now(); now.Sub(told) >= progressEvery {
-				told = now
-				fmt.Fprintf(os.Stderr, "%4.0f s: %s\n", now.Sub(begun).Seconds(), line)
-			}
-		},
+	v, err := server.Verification(&conf)
+	if err != nil {
+		return err
+	}
+	v.Now, v.Fault, v.Remark = time.Now, say("fault"), say("remark")
+	v.Progress = func(line string) {
+		if now := time.Now(); now.Sub(told) >= progressEvery {
+			told = now
+			fmt.Fprintf(os.Stderr, "%4.0f s: %s\n", now.Sub(begun).Seconds(), line)
+		}
 	}
 	if c.Repair != "" {
 		v.Repaired = say("repaired")
