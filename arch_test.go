@@ -103,7 +103,7 @@ func arrows() map[string]rule {
 		"store/storetest": {imports: below(domains, format, []string{"admin"}), anyInTests: true}, // no implementation: it is handed one
 
 		// The check of a data directory, over what the store and the files show.
-		"verify": {imports: []string{"internal/seal", "blob", "firehose", "hosting", "lexicon", "repo", "store/sqlite"}, anyInTests: true},
+		"verify": {imports: []string{"internal/durable", "internal/seal", "blob", "firehose", "hosting", "lexicon", "repo", "store/sqlite"}, anyInTests: true},
 
 		// Composition: server builds everything from config; only cmd and tests
 		// import server.

@@ -9,7 +9,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
@@ -18,6 +20,7 @@ import (
 	"nestbox/blob"
 	"nestbox/firehose"
 	"nestbox/hosting"
+	"nestbox/internal/durable"
 	"nestbox/internal/seal"
 	"nestbox/lexicon"
 	"nestbox/repo"
@@ -54,71 +57,164 @@ type Verified struct {
 type verifier struct {
 	Verification
 
-	db  *sqlite.Inspection
 	box *seal.Box // nil where its key is lost
-	log firehose.Checker
+	// db sees the database as it is now, view as it was at the beginning.
+	db, view *sqlite.Inspection
+	crew     *crew
+
+	mu  sync.Mutex // guards what follows, and the three functions that lines go to
 	out Verified
+
+	// log is used by the work on events until events is closed, then under mu.
+	log    firehose.Checker
+	events chan struct{}
 }
 
-// Run checks everything. An error means that it could not look; a server that
-// runs on the directory is durable.ErrLocked.
+// MaxLog is the size of a running server's write-ahead log, in bytes, at which a
+// verification gives up: the log cannot start over while it reads.
+const MaxLog = 2 << 30
+
+// ErrBusy: a running server has written so much that its log would not end.
+var ErrBusy = errors.New("the server writes so much that its write-ahead log has become too long: verify a backup, or stop the server")
+
+// Run checks everything. An error means that it could not look. When a server runs on
+// the directory, everything is checked as it was at one moment; a repair is
+// durable.ErrLocked then.
 func (v Verification) Run(ctx context.Context) (_ Verified, err error) {
 	release, err := v.Lock()
-	if err != nil {
+	switch online := errors.Is(err, durable.ErrLocked); {
+	case online && v.Repaired == nil:
+	case err != nil:
 		return Verified{}, err
+	default:
+		defer func() { err = errors.Join(err, release()) }()
 	}
-	defer func() { err = errors.Join(err, release()) }()
-	r := &verifier{Verification: v}
-	report := r.Fault
-	r.Fault = func(line string) { r.out.Faults++; report(line) }
-	r.log.Report = r.Fault
-	r.box = r.Keys(r.Fault)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r := &verifier{Verification: v, events: make(chan struct{})}
+	r.box = r.Keys(r.fault)
 	if r.db, err = sqlite.Inspect(ctx, v.Database); err != nil {
 		return r.out, err
 	}
 	defer func() { err = errors.Join(err, r.db.Close()) }()
+	if err := r.repairs(ctx); err != nil {
+		return r.out, err
+	}
+	views, err := sqlite.Snapshot(ctx, v.Database, 1+runtime.GOMAXPROCS(0))
+	if err != nil {
+		return r.out, err
+	}
+	defer func() {
+		for _, view := range views {
+			err = errors.Join(err, view.Close())
+		}
+	}()
+	var watch sync.WaitGroup
+	watch.Go(func() { r.watchLog(ctx, cancel) })
+	defer watch.Wait()
+	r.view, r.crew = views[0], newCrew(cancel, views[1:])
 	err = r.run(ctx)
+	r.crew.work.Wait()
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause // what failed first
+	}
+	cancel(nil)
 	return r.out, err
 }
 
-func (v *verifier) run(ctx context.Context) error {
-	if v.Repaired != nil {
-		switch intact, err := v.db.Intact(); {
-		case err != nil:
-			return err
-		case !intact:
-			// Queries may not see all that is there.
-			v.Repaired("nothing is repaired: the database file itself is damaged")
-		default:
-			if err := v.eachAccount(ctx, v.repair); err != nil {
-				return err
+// watchLog gives up when the log of a running server becomes too long.
+func (v *verifier) watchLog(ctx context.Context, cancel context.CancelCauseFunc) {
+	for tick := time.NewTicker(time.Second); ; {
+		select {
+		case <-ctx.Done():
+			tick.Stop()
+			return
+		case <-tick.C:
+			if v.db.LogSize() > MaxLog {
+				cancel(ErrBusy)
 			}
 		}
 	}
-	v.Progress("the database")
-	if err := v.db.Faults(v.Fault); err != nil {
+}
+
+// repairs does what Repaired asks for.
+func (v *verifier) repairs(ctx context.Context) error {
+	if v.Repaired == nil {
+		return nil
+	}
+	intact, err := v.db.Intact()
+	if err != nil {
 		return err
 	}
-	if err := v.events(ctx); err != nil {
+	if !intact {
+		// Queries may not see all that is there.
+		v.Repaired("nothing is repaired: the database file itself is damaged")
+		return nil
+	}
+	return v.eachAccount(v.db, func(a sqlite.Inspected) error { return v.repair(ctx, a) })
+}
+
+func (v *verifier) run(ctx context.Context) error {
+	v.progress("the database")
+	for _, check := range v.view.Checks() {
+		err := v.crew.do(ctx, func(db *sqlite.Inspection, r *report) error { return db.Check(check, v.faultOf(r)) })
+		if err != nil {
+			return err
+		}
+	}
+	err := v.crew.do(ctx, func(db *sqlite.Inspection, r *report) error {
+		defer close(v.events)
+		return v.eventLog(ctx, db, v.faultOf(r))
+	})
+	if err != nil {
 		return err
 	}
-	if err := v.eachAccount(ctx, v.account); err != nil {
+	err = v.eachAccount(v.view, func(a sqlite.Inspected) error {
+		return v.crew.do(ctx, func(db *sqlite.Inspection, r *report) error { return v.account(ctx, db, a, v.faultOf(r)) })
+	})
+	if err != nil {
 		return err
 	}
 	return v.blobs(ctx)
 }
 
+// fault counts a fault and reports it.
+func (v *verifier) fault(line string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.out.Faults++
+	v.Fault(line)
+}
+
+// faultOf returns fault for a piece of work.
+func (v *verifier) faultOf(r *report) func(string) {
+	return func(line string) { r.say(func() { v.fault(line) }) }
+}
+
+func (v *verifier) progress(line string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.Progress(line)
+}
+
+// count changes the numbers of what was checked.
+func (v *verifier) count(change func(*Verified)) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	change(&v.out)
+}
+
 // accountsAtOnce is how many accounts are in memory at a time.
 const accountsAtOnce = 500
 
-func (v *verifier) eachAccount(ctx context.Context, yield func(context.Context, sqlite.Inspected) error) error {
+func (v *verifier) eachAccount(db *sqlite.Inspection, yield func(sqlite.Inspected) error) error {
 	for after := int64(0); ; {
-		page, err := v.db.Accounts(after, accountsAtOnce)
+		page, err := db.Accounts(after, accountsAtOnce)
 		if err != nil || len(page) == 0 {
 			return err
 		}
 		for _, a := range page {
-			if err := yield(ctx, a); err != nil {
+			if err := yield(a); err != nil {
 				return err
 			}
 			after = a.ID
@@ -127,39 +223,55 @@ func (v *verifier) eachAccount(ctx context.Context, yield func(context.Context, 
 }
 
 // account checks an account's key and repository.
-func (v *verifier) account(ctx context.Context, a sqlite.Inspected) error {
-	v.out.Accounts++
+func (v *verifier) account(ctx context.Context, db *sqlite.Inspection, a sqlite.Inspected, fault func(string)) error {
+	v.count(func(n *Verified) { n.Accounts++ })
 	key, err := v.key(a)
 	if err != nil {
-		v.Fault(fmt.Sprintf("%s: %v", a.DID, err))
+		fault(fmt.Sprintf("%s: %v", a.DID, err))
 	}
 	if a.Pending {
 		return nil
 	}
-	check := v.checker(a, v.Fault)
+	check := v.checker(a, fault)
 	check.Key = key
-	err = v.db.Repo(a.ID, func(rows repo.Rows) error {
-		v.out.Repositories++
+	err = db.Repo(a.ID, func(rows repo.Rows) error {
 		done, err := check.Check(ctx, rows)
-		v.out.Records += done.Records
-		if h := rows.Head(); a.Active {
-			v.log.Head(h.DID, h.Rev, h.CID)
+		v.count(func(n *Verified) { n.Repositories++; n.Records += done.Records })
+		if a.Active {
+			v.head(ctx, rows.Head(), fault)
 		}
 		return err
 	})
 	if err != nil && ctx.Err() == nil {
-		v.Fault(fmt.Sprintf("%s: repository: %v", a.DID, err))
+		fault(fmt.Sprintf("%s: repository: %v", a.DID, err))
 		err = nil
 	}
 	return err
 }
 
+// head compares a repository with the event log, once that was read.
+func (v *verifier) head(ctx context.Context, h repo.Head, fault func(string)) {
+	select {
+	case <-v.events:
+	case <-ctx.Done():
+		return
+	}
+	var found []string
+	v.mu.Lock()
+	v.log.Report = func(line string) { found = append(found, line) }
+	v.log.Head(h.DID, h.Rev, h.CID)
+	v.mu.Unlock()
+	for _, line := range found {
+		fault(line)
+	}
+}
+
 func (v *verifier) checker(a sqlite.Inspected, fault func(string)) *repo.Checker {
-	v.Progress(fmt.Sprintf("%s, %d records before it", a.DID, v.out.Records))
+	v.count(func(n *Verified) { v.Progress(fmt.Sprintf("%s, %d records before it", a.DID, n.Records)) })
 	return &repo.Checker{
 		Lexicons: lexicon.Known(),
 		Report:   func(what string) { fault(a.DID.String() + ": " + what) },
-		Progress: func(n int64) { v.Progress(fmt.Sprintf("%s, record %d", a.DID, n)) },
+		Progress: func(n int64) { v.progress(fmt.Sprintf("%s, record %d", a.DID, n)) },
 	}
 }
 
@@ -187,20 +299,20 @@ func (v *verifier) key(a sqlite.Inspected) (atcrypto.PublicKey, error) {
 	return public, nil
 }
 
-func (v *verifier) events(ctx context.Context) error {
-	v.Progress("the event log")
-	err := v.db.Events(func(e firehose.Logged, total int64) error {
+func (v *verifier) eventLog(ctx context.Context, db *sqlite.Inspection, fault func(string)) error {
+	v.log.Report = fault
+	err := db.Events(func(e firehose.Logged, total int64) error {
 		v.log.Event(e, total)
 		if v.log.Events%10_000 == 0 {
-			v.Progress(fmt.Sprintf("event %d", e.Seq))
+			v.progress(fmt.Sprintf("event %d", e.Seq))
 		}
 		return ctx.Err()
 	})
 	if err != nil {
 		return fmt.Errorf("read event log: %w", err)
 	}
-	v.out.Events = v.log.Events
-	last, err := v.db.LastEvent()
+	v.count(func(n *Verified) { n.Events = v.log.Events })
+	last, err := db.LastEvent()
 	if err != nil {
 		return fmt.Errorf("read event log: %w", err)
 	}
@@ -209,32 +321,72 @@ func (v *verifier) events(ctx context.Context) error {
 }
 
 func (v *verifier) blobs(ctx context.Context) error {
-	check := blob.Checker{Files: v.Blobs, Report: v.Fault}
-	err := v.db.Blobs(func(did syntax.DID, b blob.Blob) error {
-		v.Progress(fmt.Sprintf("blob %d, %d MB", check.Blobs+1, check.Bytes>>20))
-		return check.Blob(ctx, did, b)
+	bytes := int64(0)
+	err := v.view.Blobs(func(did syntax.DID, b blob.Blob) error {
+		bytes += b.Size
+		v.count(func(n *Verified) { n.Blobs++; v.Progress(fmt.Sprintf("blob %d, %d MB", n.Blobs, bytes>>20)) })
+		return v.crew.do(ctx, func(_ *sqlite.Inspection, r *report) error { return v.blob(ctx, did, b, v.faultOf(r)) })
 	})
 	if err != nil {
 		return fmt.Errorf("check blobs: %w", err)
 	}
-	v.out.Blobs = check.Blobs
-	err = v.db.MissingBlobs(func(did syntax.DID, id, record string) error {
-		v.Remark(fmt.Sprintf("%s: record %s refers to blob %s, which was not uploaded", did, record, id))
+	err = v.crew.do(ctx, func(db *sqlite.Inspection, r *report) error { return v.missing(ctx, db, r) })
+	if err != nil {
+		return err
+	}
+	v.crew.work.Wait()
+	return v.Blobs.Each(ctx, func(path, key string) error {
+		known, err := key != "", error(nil)
+		if known {
+			known, err = v.db.KnowsFile(key) // as it is now: a running server adds files
+		}
+		if err == nil && !known {
+			v.remark("file " + path + " in the folder of blobs belongs to no blob")
+		}
+		return err
+	})
+}
+
+// blob checks a blob's file. One that a running server has removed since is no fault.
+func (v *verifier) blob(ctx context.Context, did syntax.DID, b blob.Blob, fault func(string)) error {
+	var found []string
+	check := blob.Checker{Files: v.Blobs, Report: func(line string) { found = append(found, line) }}
+	if err := check.Blob(ctx, did, b); err != nil {
+		return err
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	v.mu.Lock()
+	there, err := v.db.HasFile(b.Key)
+	v.mu.Unlock()
+	if err != nil || !there {
+		return err
+	}
+	for _, line := range found {
+		fault(line)
+	}
+	return nil
+}
+
+// missing remarks on what records refer to and nobody has uploaded.
+func (v *verifier) missing(ctx context.Context, db *sqlite.Inspection, r *report) error {
+	err := db.MissingBlobs(func(did syntax.DID, id, record string) error {
+		r.say(func() {
+			v.remark(fmt.Sprintf("%s: record %s refers to blob %s, which was not uploaded", did, record, id))
+		})
 		return ctx.Err()
 	})
 	if err != nil {
 		return fmt.Errorf("look for missing blobs: %w", err)
 	}
-	return v.Blobs.Each(ctx, func(path, key string) error {
-		known, err := key != "", error(nil)
-		if known {
-			known, err = v.db.KnowsFile(key)
-		}
-		if err == nil && !known {
-			v.Remark("file " + path + " in the folder of blobs belongs to no blob")
-		}
-		return err
-	})
+	return nil
+}
+
+func (v *verifier) remark(line string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.Remark(line)
 }
 
 // repair derives anew what follows from the records of one account.
