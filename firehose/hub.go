@@ -47,7 +47,7 @@ func DefaultSettings() Settings {
 	return Settings{
 		Subscribers: 2000, PerNetwork: 50,
 		RingEvents: 4096, RingBytes: 16 << 20, ReplayBytes: 128 << 20,
-		Pace: 5 * time.Millisecond, PaceEach: 50 * time.Microsecond,
+		Pace: 5 * time.Millisecond, PaceEach: 80 * time.Microsecond,
 		Patience: 30 * time.Second, Grace: 5 * time.Second,
 		PingEvery: 30 * time.Second, SilentFor: 2 * time.Minute,
 	}
