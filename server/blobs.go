@@ -32,6 +32,7 @@ func (s *Server) buildBlobs(limits *ratelimit.Limiter) error {
 	if err != nil {
 		return err
 	}
+	s.blobFiles = files
 	s.blobs = &blob.Service{
 		Store: sqlite.Blobs{DB: s.db}, Files: files, Accounts: blobAccounts{s.accounts},
 		UploadLimit: c.BlobUploadLimit, Quota: c.BlobQuota, Unused: keepUnused, Unreferenced: keepUnreferenced,

@@ -17,11 +17,13 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"golang.org/x/net/netutil"
 
 	"nestbox/account"
 	"nestbox/admin"
 	"nestbox/auth"
 	"nestbox/blob"
+	"nestbox/blob/disk"
 	"nestbox/config"
 	"nestbox/firehose"
 	"nestbox/hosting"
@@ -113,6 +115,8 @@ type Server struct {
 	crawler   *firehose.Crawler
 	retention *firehose.Retention
 	front     *request.Front
+	clock     *clock
+	blobFiles *disk.Files
 	xrpc      *xrpc.Server
 	outbox    *mail.Outbox
 	codes     *account.Codes
@@ -146,6 +150,9 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 	if s.db, err = sqlite.Open(ctx, filepath.Join(s.DataDir, databaseName), sqlite.Options{Fatal: opts.Fatal, Log: opts.Log, Free: func() (int64, error) { return system.FreeSpace(s.DataDir) }}); err != nil {
 		return nil, err
 	}
+	if s.clock, err = s.openClock(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.buildFirehose(ctx); err != nil {
 		return nil, err
 	}
@@ -176,6 +183,11 @@ func (s *Server) bind(ctx context.Context) (err error) {
 		if s.listener, err = lc.Listen(ctx, "tcp", c.Listen); err != nil {
 			return fmt.Errorf("listen: %w", err)
 		}
+		most, err := maxConnections()
+		if err != nil {
+			return err
+		}
+		s.listener = netutil.LimitListener(s.listener, most)
 		if _, port, err = net.SplitHostPort(s.listener.Addr().String()); err != nil {
 			return fmt.Errorf("listen address: %w", err)
 		}
@@ -319,7 +331,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
-	for _, run := range []func(context.Context){s.backfill, s.sessions.Collect, s.hosting.Run, s.checker.Run, s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts, s.repos.Sweep, s.outbox.Run} {
+	for _, run := range []func(context.Context){s.clock.run, s.clock.then(s.backfill), s.clock.then(s.sessions.Collect), s.clock.then(s.hosting.Run), s.checker.Run, s.clock.then(s.blobs.Run), s.clock.then(s.retention.Run), s.crawler.Run, s.clock.then(s.announceAccounts), s.repos.Sweep, s.clock.then(s.outbox.Run)} {
 		workers.Go(func() { run(background) })
 	}
 	public := s.httpServer(s.noticeProxy(s.handler()))
@@ -416,6 +428,9 @@ func (s *Server) Close() error {
 	}
 	if s.plc != nil {
 		errs = append(errs, s.plc.close())
+	}
+	if s.blobFiles != nil {
+		errs = append(errs, s.blobFiles.Close())
 	}
 	if s.release != nil {
 		errs = append(errs, s.release())

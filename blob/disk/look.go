@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"nestbox/blob"
+	"nestbox/internal/durable"
 )
 
 var _ blob.Inspector = (*Files)(nil)
@@ -44,7 +45,7 @@ func (f *Files) Each(ctx context.Context, yield func(path, key string) error) er
 			return ctx.Err()
 		case e.IsDir() && path == f.tmp:
 			return filepath.SkipDir
-		case e.IsDir() || strings.HasPrefix(e.Name(), unfinished):
+		case e.IsDir() || strings.HasPrefix(e.Name(), unfinished) || path == filepath.Join(f.dir, durable.LockName):
 			return nil
 		}
 		below, err := filepath.Rel(f.dir, path)

@@ -188,6 +188,17 @@ func (db *DB) Ping(ctx context.Context) error {
 	})
 }
 
+// LastWritten is the time of the newest of what a server that runs writes again and
+// again: events, checks of identities, trails. It is zero when there is none.
+func (db *DB) LastWritten(ctx context.Context) (at time.Time, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, `SELECT max(at) FROM (SELECT (SELECT at FROM event ORDER BY seq DESC LIMIT 1) AS at
+			UNION ALL SELECT max(checked_at) FROM identity UNION ALL SELECT (SELECT at FROM trail ORDER BY id DESC LIMIT 1))`, nil,
+			func(r *sqlite.Stmt) error { at = columnTime(r, 0); return nil })
+	})
+	return at, wrap(err, "look for what was written last")
+}
+
 // read runs fn on a pooled read-only connection, in one read transaction when
 // it makes several statements that must agree.
 func (db *DB) read(ctx context.Context, fn func(*sqlite.Conn) error) error {
