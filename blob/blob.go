@@ -104,7 +104,7 @@ type Files interface {
 	Create(ctx context.Context) (Upload, error)
 	// Open returns a file for reading, ErrNotFound where there is none.
 	Open(ctx context.Context, key string) (File, error)
-	// Remove deletes a file; one that is not there is no error.
+	// Remove deletes a file. It is not an error if there is none.
 	Remove(ctx context.Context, key string) error
 }
 

@@ -15,7 +15,7 @@ import (
 // Checker checks that blobs are what their rows say.
 type Checker struct {
 	Files Inspector
-	// Report is told of each fault.
+	// Report is called for each fault.
 	Report func(fault string)
 	// Blobs is how many there were, Bytes their sizes.
 	Blobs, Bytes int64

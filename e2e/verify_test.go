@@ -204,7 +204,7 @@ const (
 	unmarked = "blob is used and not marked so, or the other way round: ALICE bafkrei"
 	miscount = "repository counts its records wrong: ALICE"
 	wrong    = "ALICE: tree: read node "
-	anew     = "ALICE: tree made anew, "
+	anew     = "ALICE: tree rebuilt, "
 	untold   = "ALICE: the event log last told of commit "
 	unsigned = "commit is not signed by the account's key"
 )
@@ -446,7 +446,7 @@ func TestVerifyCommand(t *testing.T) {
 	wantContains(t, r.Stdout, "fault: "+alice+": tree: ", "fault: "+alice+": record com.example.picture/r0001: ", ": 2 faults\n",
 		"remark: file notes.txt in the folder of blobs belongs to no blob")
 	wantContains(t, r.Stderr, "nestbox: the data directory is damaged")
-	wantContains(t, run(0, "--repair=rebuild-index").Stdout, "repaired: "+alice+": 1 references to blobs corrected, tree made anew", ": 0 faults\n")
+	wantContains(t, run(0, "--repair=rebuild-index").Stdout, "repaired: "+alice+": 1 references to blobs corrected, tree rebuilt", ": 0 faults\n")
 	wantContains(t, run(0).Stdout, ": 0 faults\n")
 
 	// An account that moved in may still lack blobs.

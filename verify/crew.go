@@ -55,7 +55,7 @@ type lines struct {
 	count int // lines that are held back
 }
 
-// report is what one piece of work says.
+// report is what one piece of work finds.
 type report struct {
 	of    *lines
 	n     int
@@ -75,7 +75,7 @@ func (l *lines) add() *report {
 	return r
 }
 
-// say runs print once the work before this one has said everything.
+// say runs print once the work before this one has reported everything.
 func (r *report) say(print func()) {
 	l := r.of
 	l.mu.Lock()
@@ -107,7 +107,7 @@ func (r *report) end() {
 	l.more.Broadcast()
 }
 
-// print says what was held back.
+// print prints what was held back.
 func (r *report) print() {
 	for _, print := range r.lines {
 		print()

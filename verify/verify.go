@@ -27,8 +27,8 @@ import (
 	"nestbox/store/sqlite"
 )
 
-// Verification is what is checked, and who is told. Everything but Repaired is
-// required.
+// Verification is what is checked, and where the findings go. Everything but Repaired
+// is required.
 type Verification struct {
 	// Lock keeps servers away until release is called: durable.ErrLocked when one
 	// runs.
@@ -40,11 +40,11 @@ type Verification struct {
 	Keys  func(fault func(line string)) *seal.Box
 	Blobs blob.Inspector
 	Now   func() time.Time
-	// Fault is told of each fault, Remark of what is no fault but worth to be
-	// known, Progress of what is being looked at.
+	// Fault is called for each fault, Remark for what is worth knowing without being a
+	// fault, Progress with what is being checked.
 	Fault, Remark, Progress func(line string)
-	// Repaired, where it is set, asks for a repair before the check: what follows
-	// from the records is derived from them anew, and Repaired told what changed.
+	// Repaired, if it is set, asks for a repair before the check: what follows from the
+	// records is derived from them again, and Repaired is called with each change.
 	Repaired func(line string)
 }
 
@@ -275,8 +275,8 @@ func (v *verifier) checker(a sqlite.Inspected, fault func(string)) *repo.Checker
 	}
 }
 
-// key returns the key that an account's commits are signed with, where it is
-// one, and says what is wrong with the private one that is kept of it.
+// key returns the key that an account's commits are signed with, if it is valid. The
+// error is what is wrong with it, or with the private key that is kept of it.
 func (v *verifier) key(a sqlite.Inspected) (atcrypto.PublicKey, error) {
 	public, err := atcrypto.ParsePublicDIDKey(a.SigningKey)
 	if err != nil {
@@ -389,7 +389,7 @@ func (v *verifier) remark(line string) {
 	v.Remark(line)
 }
 
-// repair derives anew what follows from the records of one account.
+// repair derives again what follows from the records of one account.
 func (v *verifier) repair(ctx context.Context, a sqlite.Inspected) error {
 	if a.Pending {
 		return nil
@@ -422,7 +422,7 @@ func (v *verifier) repair(ctx context.Context, a sqlite.Inspected) error {
 	return nil
 }
 
-// describe says what a repair changed; empty: nothing.
+// describe returns what a repair changed; empty means nothing.
 func describe(r sqlite.Rebuilt) string {
 	var said []string
 	if r.References > 0 {
@@ -438,7 +438,7 @@ func describe(r sqlite.Rebuilt) string {
 		said = append(said, "counts corrected")
 	}
 	if r.Nodes > 0 {
-		said = append(said, fmt.Sprintf("tree made anew, %d nodes", r.Nodes))
+		said = append(said, fmt.Sprintf("tree rebuilt, %d nodes", r.Nodes))
 	}
 	return strings.Join(said, ", ")
 }

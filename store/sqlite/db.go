@@ -115,7 +115,7 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 		sessions: otter.Must(&otter.Options[int64, *session.State]{MaximumSize: cachedSessions}),
 		accounts: otter.Must(&otter.Options[string, *account.Account]{MaximumSize: cachedAccounts}),
 	}
-	db.writer = groupcommit.New(write, groupcommit.Options{Fatal: opts.Fatal, Commit: opts.Commit, Before: db.room})
+	db.writer = groupcommit.New(write, groupcommit.Options{Fatal: opts.Fatal, Commit: opts.Commit, Begin: db.room})
 	db.deleted.Store(true) // by a process that ended before it could do more
 	ctx, db.stop = context.WithCancel(context.WithoutCancel(ctx))
 	db.done.Go(func() { db.checkpointLoop(ctx, checkpoints) })
