@@ -154,6 +154,7 @@ type world struct {
 	t       *testing.T
 	dir     string
 	db      *sqlite.DB
+	files   *disk.Files
 	account *account.Account
 	revs    int
 
@@ -171,7 +172,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, dir: t.TempDir(), now: start}
 	w.open()
 	t.Cleanup(func() {
-		if err := w.db.Close(); err != nil {
+		if err := errors.Join(w.db.Close(), w.files.Close()); err != nil {
 			t.Error(err)
 		}
 		faults, err := sqlite.Verify(w.database())
@@ -212,7 +213,7 @@ func (w *world) open() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.db = db
+	w.db, w.files = db, files
 	w.Service = &blob.Service{
 		Store: watched{sqlite.Blobs{DB: db}, w}, Files: watchedFiles{files, w},
 		UploadLimit: 1 << 20, Unused: 24 * time.Hour, Unreferenced: time.Hour,
@@ -223,7 +224,7 @@ func (w *world) open() {
 // restart is what a process finds that starts after another was killed.
 func (w *world) restart() {
 	w.t.Helper()
-	if err := w.db.Close(); err != nil {
+	if err := errors.Join(w.db.Close(), w.files.Close()); err != nil {
 		w.t.Fatal(err)
 	}
 	w.steps = nil
