@@ -73,7 +73,7 @@ func (s *Service) UploadBlob(ctx context.Context, caller auth.UploadCaller, in x
 	case auth.StatusDeactivated:
 		limit = uploadsInactive
 	}
-	if err := request.Admit(ctx, s.Limits, caller.DID.String(), 1, limit); err != nil {
+	if err := auth.Admit(ctx, s.Limits, caller.Holder, 1, limit); err != nil {
 		return UploadOutput{}, err
 	}
 	declared, ok := mediaType(in.ContentType)

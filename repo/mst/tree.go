@@ -372,9 +372,7 @@ func (t *Tree) Trim(key string) (size int, err error) {
 		return 0, err
 	}
 	for n := range keep {
-		for _, e := range n.Entries {
-			size += len(e.Key) + entryMemory
-		}
+		size += n.memory()
 		for _, l := range n.Children() {
 			if l != nil && !keep[l.node] {
 				l.node = nil
@@ -383,10 +381,6 @@ func (t *Tree) Trim(key string) (size int, err error) {
 	}
 	return size, nil
 }
-
-// entryMemory is about what an entry takes in memory beside its key, in bytes:
-// itself, its value's CID, a link and its CID.
-const entryMemory = 150
 
 // around shows the nodes of the path to a key, and to its neighbours.
 func (t *Tree) around(key string, show func(*Node)) error {
