@@ -68,6 +68,7 @@ type Service struct {
 	Transfers
 
 	writing locks
+	calls   calls
 	rkeys   tids
 	recent  memory
 }

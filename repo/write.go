@@ -98,43 +98,26 @@ type commitRef struct {
 	Rev syntax.TID `json:"rev"`
 }
 
-// write makes one commit of ops, in their order, or returns nil where they
-// change nothing. swapCommit, where it is defined, is the commit that the
-// repository must be at. pay is charged for keys that crowd a node of the tree; its
-// error is returned. Errors: *Refusal, ErrNoRepo, ErrInactive; any other is a
-// dependency that failed.
-func (s *Service) write(ctx context.Context, accountID int64, ops []op, swapCommit cid.Cid, pay crowdPay) (*commitRef, error) {
-	unlock, err := s.lock(ctx, accountID)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	key, err := s.Keys.SigningKey(ctx, accountID) // the one of now: Resign changes it
-	if err != nil {
-		return nil, err
-	}
+// alone makes a call's commit by itself. The caller holds the account's lock.
+func (s *Service) alone(c *call, accountID int64, key atcrypto.PrivateKey) (*commitRef, error) {
 	var last error
-	paid := 0
 	for range maxAttempts {
-		d, err := s.draft(ctx, accountID, ops, swapCommit)
+		d, err := s.draft(c.ctx, accountID, c.ops, c.swapCommit)
 		if err != nil || d == nil {
 			return nil, err
 		}
-		if d.crowding > paid {
-			if err := pay(d.crowding - paid); err != nil {
-				return nil, err
-			}
-			paid = d.crowding
+		if err := c.charge(d); err != nil {
+			return nil, err
 		}
 		// Signed outside of any transaction: accounts do not wait for each other.
 		change, signErr := s.sign(accountID, *d, key, s.Now())
 		if signErr != nil {
 			return nil, signErr
 		}
-		switch err = s.Store.Commit(ctx, change); {
+		switch err = s.Store.Commit(c.ctx, change); {
 		case err == nil:
-			if len(ops) > 0 {
-				s.recent.keep(accountID, change.Next, d.tree, ops[len(ops)-1].key())
+			if len(c.ops) > 0 {
+				s.recent.keep(accountID, change.Next, d.tree, c.ops[len(c.ops)-1].key())
 			}
 			return &commitRef{change.Next.CID.String(), change.Next.Rev}, nil
 		case !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNoBlob):

@@ -4,8 +4,6 @@ import (
 	"fmt"
 
 	"github.com/ipfs/go-cid"
-
-	"nestbox/dagcbor"
 )
 
 // Walker goes through a tree in order.
@@ -163,9 +161,8 @@ func (b *Builder) complete(layer int) (*Link, error) {
 }
 
 func (b *Builder) emit(n *Node) (*Link, error) {
-	block := n.Encode()
-	l := &Link{CID: dagcbor.CID(block), ID: n.ID}
-	return l, b.Emit(Changed{Node: n, CID: l.CID, Block: block})
+	c := changed(n)
+	return &Link{CID: c.CID, ID: n.ID}, b.Emit(c)
 }
 
 // Finish emits the rest, the root last, and returns the link to it.

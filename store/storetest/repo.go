@@ -402,8 +402,8 @@ func testRepoRefused(t *testing.T, s Stores) {
 			c.Writes = append(c.Writes, remove("app.post/none"))
 			c.Next.Records--
 		}, nil},
-		"a node without a number": {func(c *repo.Change) { c.Nodes[0].Node = &mst.Node{} }, nil},
-		"a node number too large": {func(c *repo.Change) { c.Nodes[0].Node = &mst.Node{ID: 1 << 32} }, nil},
+		"a node without a number": {func(c *repo.Change) { c.Nodes[0].ID = 0 }, nil},
+		"a node number too large": {func(c *repo.Change) { c.Nodes[0].ID = 1 << 32 }, nil},
 	} {
 		change := alice.change(t, s, put("app.post/2", "two"), put("app.post/1", "changed"))
 		c.spoil(&change)
