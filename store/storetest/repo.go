@@ -417,6 +417,15 @@ func testRepoRefused(t *testing.T, s Stores) {
 		alice.check(t, s)
 		bob.check(t, s)
 	}
+	// A chain is made as a whole, or not at all.
+	change := alice.change(t, s, put("app.post/2", "two"))
+	if err := s.Repos.CommitChain(t.Context(), []repo.Change{change, change}); !errors.Is(err, repo.ErrConflict) {
+		t.Errorf("a chain that does not follow: %v", err)
+	}
+	alice.check(t, s)
+	if err := s.Repos.CommitChain(t.Context(), nil); err != nil {
+		t.Errorf("a chain of nothing: %v", err)
+	}
 	for name, c := range map[string]struct {
 		spoil func(*repo.Change)
 		want  error
