@@ -42,8 +42,8 @@ type (
 	StandardOrTakendownCaller struct{ Access }
 
 	// UploadCaller may upload for an account: a StandardCaller, or a service that
-	// was given a token of the account for it.
-	UploadCaller struct{ DID syntax.DID }
+	// holds a token of the account for it.
+	UploadCaller struct{ Holder }
 
 	// FullCaller holds an access token of a session that the account's own
 	// password opened.
@@ -82,6 +82,9 @@ type Access struct {
 	DID   syntax.DID
 	Scope Scope
 	SID   string
+	// AppPassword is the number of the app password that opened the session; 0 if
+	// another server issued the token, or if the session is not an app password's.
+	AppPassword int64
 }
 
 // Standing is what the server knows of an access token's account and session.
@@ -91,6 +94,8 @@ type Standing struct {
 	Status string
 	// Live: the account exists and the session has not been ended.
 	Live bool
+	// AppPassword is Access.AppPassword.
+	AppPassword int64
 }
 
 // Sessions tells what lies behind an access token. The answer may come from a
@@ -180,13 +185,13 @@ func (v *Verifier) StandardOrTakendown(ctx context.Context, r *http.Request) (St
 func (v *Verifier) Upload(ctx context.Context, r *http.Request) (UploadCaller, error) {
 	if token, err := bearer(r, true); err != nil || !isServiceToken(token) {
 		a, err := v.Standard(ctx, r)
-		return UploadCaller{a.DID}, err
+		return UploadCaller{a.Holder()}, err
 	}
 	t, err := v.service(ctx, r)
 	if err == nil && t.Service != "" {
 		err = errBadJWT("BadJwtIss", "jwt iss is a service, and no account")
 	}
-	return UploadCaller{t.Issuer}, err
+	return UploadCaller{Holder{t.Issuer, viaService}}, err
 }
 
 // Full proves a FullCaller.
@@ -244,7 +249,7 @@ func (v *Verifier) access(ctx context.Context, r *http.Request, allowed ...Scope
 	if refused != nil {
 		return Access{}, refused
 	}
-	return Access{DID: t.DID, Scope: t.Scope, SID: t.SID}, nil
+	return Access{DID: t.DID, Scope: t.Scope, SID: t.SID, AppPassword: st.AppPassword}, nil
 }
 
 // Admin proves an AdminCaller: HTTP Basic with user "admin".

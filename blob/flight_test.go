@@ -57,7 +57,7 @@ func TestRoomInFlight(t *testing.T) {
 	w := newWorld(t)
 	w.Accounts = accounts{account: w.account}
 	w.MaxInFlight = 1_500_000
-	caller := auth.UploadCaller{DID: w.account.DID}
+	caller := auth.UploadCaller{Holder: auth.Holder{DID: w.account.DID}}
 	upload := func(body io.Reader, length int64) error {
 		_, err := w.UploadBlob(t.Context(), caller, xrpc.Upload{ContentType: "a/b", Length: length, Reader: body})
 		return err

@@ -104,7 +104,7 @@ func (s *Service) UploadBlob(ctx context.Context, caller auth.UploadCaller, in x
 	if a.Status == auth.StatusDeactivated {
 		limit, bytes = uploadsInactive, uploadBytesInactive
 	}
-	if err := request.Admit(ctx, s.Limits, caller.DID.String(), 1, limit); err != nil {
+	if err := auth.Admit(ctx, s.Limits, caller.Holder, 1, limit); err != nil {
 		return UploadOutput{}, err
 	}
 	declared, ok := mediaType(in.ContentType)

@@ -282,7 +282,7 @@ func TestUploadsAreLimited(t *testing.T) {
 	w.Limits = ratelimit.New(1000, w.clock)
 	client := request.Client{Addr: netip.MustParseAddr("192.0.2.1")}
 	ctx := request.WithClient(t.Context(), client)
-	caller := auth.UploadCaller{DID: w.account.DID}
+	caller := auth.UploadCaller{Holder: auth.Holder{DID: w.account.DID}}
 	upload := func(ctx context.Context) error {
 		_, err := w.UploadBlob(ctx, caller, xrpc.Upload{ContentType: "", Reader: strings.NewReader("x")})
 		return err

@@ -16,7 +16,6 @@ import (
 	"nestbox/mail"
 	"nestbox/plc"
 	"nestbox/ratelimit"
-	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -70,7 +69,7 @@ type HandleInput struct {
 
 // UpdateHandle is com.atproto.identity.updateHandle.
 func (s *Service) UpdateHandle(ctx context.Context, caller auth.StandardCaller, in HandleInput) (xrpc.None, error) {
-	if err := request.Admit(ctx, s.Limits, caller.DID.String(), 1, handleChanges...); err != nil {
+	if err := auth.Admit(ctx, s.Limits, caller.Holder(), 1, handleChanges...); err != nil {
 		return xrpc.None{}, err
 	}
 	a, err := s.Accounts.ByDID(ctx, caller.DID)

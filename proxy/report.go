@@ -100,7 +100,7 @@ func (r *Reports) Create(ctx context.Context, caller auth.StandardOrTakendownCal
 	case in.Subject.Kind() != '{':
 		return nil, xrpc.InvalidRequest("Expected object value type at $.subject")
 	}
-	if err := request.Admit(ctx, r.Limits, caller.DID.String(), 1, reports...); err != nil {
+	if err := auth.Admit(ctx, r.Limits, caller.Holder(), 1, reports...); err != nil {
 		return nil, err
 	}
 	to, err := r.target(ctx, request.Asked(ctx, "Atproto-Proxy"))

@@ -2,6 +2,7 @@ package repo_test
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -11,15 +12,16 @@ import (
 	"nestbox/repo"
 )
 
-// BenchmarkCreateRecord makes a post and waits until it is on disk: one account
-// that waits for each, and sixteen beside each other.
+// BenchmarkCreateRecord makes a post and waits until it is on disk: one client
+// that waits for each, sixteen of as many accounts, and sixteen of one account.
 func BenchmarkCreateRecord(b *testing.B) {
-	for _, accounts := range []int{1, 16} {
-		b.Run(fmt.Sprintf("%d accounts", accounts), func(b *testing.B) {
+	for _, c := range []struct{ accounts, clients int }{{1, 1}, {16, 1}, {1, 16}} {
+		b.Run(fmt.Sprintf("%d accounts, %d clients each", c.accounts, c.clients), func(b *testing.B) {
 			w := newWorld(b)
 			var people []*person
-			for i := range accounts {
-				people = append(people, w.person(fmt.Sprintf("p%d", i)))
+			for i := range c.accounts {
+				p := w.person(fmt.Sprintf("p%d", i))
+				people = append(people, slices.Repeat([]*person{p}, c.clients)...)
 			}
 			record := []byte(postOf("Nothing to see here, move along."))
 			var made atomic.Int64

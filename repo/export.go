@@ -128,8 +128,17 @@ type slot struct {
 	child int64  // the number of a child; 0 for a record
 }
 
-// reset forgets everything but the memory.
+// maxLevel is how many bytes of keys a level keeps for the next export: those of
+// large nodes are given up.
+const maxLevel = 64 << 10
+
+// reset forgets everything but the memory, and that too where nodes were large.
 func (e *exporter) reset() {
+	for i := range e.path {
+		if l := &e.path[i]; cap(l.keys) > maxLevel {
+			*l = level{}
+		}
+	}
 	clear(e.nodes)
 	e.view, e.out, e.since, e.depth = nil, nil, "", 0
 	e.arena, e.links, e.written = e.arena[:0], e.links[:0], e.written[:0]

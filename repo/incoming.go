@@ -39,6 +39,9 @@ const (
 	cidLength = 36
 	// sizeBits is what a place in a file needs for a block's length.
 	sizeBits = 22
+	// maxTreePath is what the nodes on the way to one key may take in memory, in
+	// bytes. Usual ones take some kilobytes.
+	maxTreePath = 64 << 20
 )
 
 // What can be wrong with a file, beside its form.
@@ -233,7 +236,7 @@ func (in *incoming) block(id cid.Cid) ([]byte, error) {
 
 // walk goes through the tree below root and calls entry for each of its keys.
 func (in *incoming) walk(root cid.Cid, entry func(key string, id cid.Cid) error) error {
-	w := mst.Walker{Entry: entry, Load: func(l *mst.Link) (*mst.Node, error) {
+	w := mst.Walker{Entry: entry, MaxMemory: maxTreePath, Load: func(l *mst.Link) (*mst.Node, error) {
 		block, err := in.block(l.CID)
 		if err == nil {
 			var n *mst.Node

@@ -58,6 +58,9 @@ type Service struct {
 	Lexicons *lexicon.Catalogue
 	// Limits counts writes; nil counts nothing.
 	Limits *ratelimit.Limiter
+	// Crowds counts keys that crowd the tree. It bounds what a tree costs, so it
+	// holds where the operator has turned other limits off; nil counts nothing.
+	Crowds *ratelimit.Limiter
 	Now    func() time.Time
 	// Clock returns an error while Now is not to be trusted: then no commit is
 	// signed. Without it Now always is.
@@ -68,6 +71,7 @@ type Service struct {
 	Transfers
 
 	writing gate.Keyed[int64] // by account
+	calls   calls
 	rkeys   tids
 	recent  memory
 }
@@ -103,11 +107,16 @@ func available(a Account) error { return auth.Viewer{}.Refused(a.DID, a.Status) 
 func wireError(err error, noRepo string) error {
 	var wire *xrpc.Error
 	var no *Refusal
+	var crowd *CrowdError
 	switch {
 	case errors.As(err, &wire):
 		return err
 	case errors.As(err, &no):
 		return xrpc.BadRequest(no.Name, no.Text)
+	case errors.As(err, &crowd):
+		e := xrpc.TooManyRequests(crowd.Wait)
+		e.Message = crowd.Error()
+		return e
 	case errors.Is(err, ErrNoRepo):
 		return xrpc.BadRequest("RepoNotFound", noRepo)
 	default:

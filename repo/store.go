@@ -155,6 +155,10 @@ type Store interface {
 	// to blobs, and the event, which gets the next number of the log. Errors:
 	// ErrConflict, ErrInactive, ErrNoRepo, ErrNoBlob.
 	Commit(ctx context.Context, c Change) error
+	// CommitChain is Commit of changes of one account, each computed on the one
+	// before it, the first one on the repository's commit. All are made, or none. Each
+	// has its event, in their order; nodes that a later one frees need not be kept.
+	CommitChain(ctx context.Context, chain []Change) error
 	// Begin makes the first, empty, repository of an account that has none, as
 	// accounts made before there were repositories have none. Where the account
 	// is active, the event enters the log. The change's Was and Next.Number mean

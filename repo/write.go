@@ -98,24 +98,15 @@ type commitRef struct {
 	Rev syntax.TID `json:"rev"`
 }
 
-// write makes one commit of ops, in their order, or returns nil where they
-// change nothing. swapCommit, where it is defined, is the commit that the
-// repository must be at. Errors: *Refusal, ErrNoRepo, ErrInactive; any other is
-// a dependency that failed.
-func (s *Service) write(ctx context.Context, accountID int64, ops []op, swapCommit cid.Cid) (*commitRef, error) {
-	unlock, err := s.lock(ctx, accountID)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	key, err := s.Keys.SigningKey(ctx, accountID) // the one of now: Resign changes it
-	if err != nil {
-		return nil, err
-	}
+// alone makes a call's commit by itself. The caller holds the account's lock.
+func (s *Service) alone(c *call, accountID int64, key atcrypto.PrivateKey) (*commitRef, error) {
 	var last error
 	for range maxAttempts {
-		d, err := s.draft(ctx, accountID, ops, swapCommit)
+		d, err := s.draft(c.ctx, accountID, c.ops, c.swapCommit)
 		if err != nil || d == nil {
+			return nil, err
+		}
+		if err := c.charge(d); err != nil {
 			return nil, err
 		}
 		// Signed outside of any transaction: accounts do not wait for each other.
@@ -123,10 +114,10 @@ func (s *Service) write(ctx context.Context, accountID int64, ops []op, swapComm
 		if signErr != nil {
 			return nil, signErr
 		}
-		switch err = s.Store.Commit(ctx, change); {
+		switch err = s.Store.Commit(c.ctx, change); {
 		case err == nil:
-			if len(ops) > 0 {
-				s.recent.keep(accountID, change.Next, d.tree, ops[len(ops)-1].key())
+			if len(c.ops) > 0 {
+				s.recent.keep(accountID, change.Next, d.tree, c.ops[len(c.ops)-1].key())
 			}
 			return &commitRef{change.Next.CID.String(), change.Next.Rev}, nil
 		case !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNoBlob):
@@ -177,6 +168,10 @@ type draft struct {
 	blocks []car.Block
 	// more is how many records there are more than before.
 	more int64
+	// crowding is what the new keys take in crowded nodes, in bytes.
+	crowding int
+	// unreadable: a node of the proof has more entries than consumers read.
+	unreadable bool
 }
 
 // newDraft computes what ops make of the repository in v and its tree, nil where
@@ -213,11 +208,7 @@ func newDraft(v base, tree *mst.Tree, ops []op, swapCommit cid.Cid) (_ *draft, e
 		all = append(all, touched{before, o})
 	}
 	d.diff = tree.Flush()
-	for _, n := range d.diff.Changed {
-		if len(n.Block) > mst.MaxNode {
-			return nil, refuse(nameInvalidRequest, "The repository's tree would be unbalanced: a node of %d bytes; the limit is %d", len(n.Block), mst.MaxNode)
-		}
-	}
+	d.crowding = crowding(d.diff.Changed, all)
 	return d, d.describe(v, all)
 }
 
@@ -335,7 +326,10 @@ func (d *draft) describe(v base, all []touched) error {
 		}
 		d.blocks = append(d.blocks, car.Block{CID: d.was.Root.CID, Data: root.Encode()})
 	}
-	err := d.tree.Proof(keys, func(n mst.Changed) { d.blocks = append(d.blocks, car.Block{CID: n.CID, Data: n.Block}) })
+	err := d.tree.Proof(keys, func(n mst.Changed) {
+		d.blocks = append(d.blocks, car.Block{CID: n.CID, Data: n.Block})
+		d.unreadable = d.unreadable || len(n.Entries) > maxReadable
+	})
 	if err != nil {
 		return err
 	}
@@ -380,6 +374,14 @@ func (s *Service) sign(accountID int64, d draft, key atcrypto.PrivateKey, now ti
 	}
 	block := c.Encode()
 	id := dagcbor.CID(block)
+	said := event.Commit{
+		DID: d.was.DID, Rev: c.Rev, Commit: car.Block{CID: id, Data: block},
+		Since: d.was.Rev, PrevData: d.was.Root.CID, Blocks: d.blocks, Ops: d.ops, Time: now,
+	}
+	ev := said.Event()
+	if d.unreadable {
+		ev = said.Sync()
+	}
 	return Change{
 		AccountID: accountID,
 		Was:       d.was.CID,
@@ -388,11 +390,7 @@ func (s *Service) sign(accountID int64, d draft, key atcrypto.PrivateKey, now ti
 			Root: d.diff.Root, NextNode: d.diff.NextID, Records: d.was.Records + d.more,
 		},
 		Nodes: d.diff.Changed, Freed: d.diff.Freed, Writes: d.writes,
-		Event: event.Commit{
-			DID: d.was.DID, Rev: c.Rev, Commit: car.Block{CID: id, Data: block},
-			Since: d.was.Rev, PrevData: d.was.Root.CID, Blocks: d.blocks, Ops: d.ops, Time: now,
-		}.Event(),
-		At: now,
+		Event: ev, At: now,
 	}, nil
 }
 

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/ipfs/go-cid"
 
@@ -16,7 +15,6 @@ import (
 	"nestbox/dagcbor"
 	"nestbox/lexicon"
 	"nestbox/ratelimit"
-	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -24,7 +22,7 @@ import (
 // bytes, as the reference does.
 const MaxWriteBody = 1_000_000
 
-// Writes of one account are limited in points.
+// Writes with one credential of an account are limited in points.
 var (
 	writesAnHour = ratelimit.Limit{Name: "repo-write-hour", Points: 5000, Window: time.Hour}
 	writesADay   = ratelimit.Limit{Name: "repo-write-day", Points: 35_000, Window: 24 * time.Hour}
@@ -37,9 +35,9 @@ const (
 	deletePoints = 1
 )
 
-// admit counts a call against the limits of its account.
-func (s *Service) admit(ctx context.Context, did syntax.DID, points int) error {
-	return request.Admit(ctx, s.Limits, did.String(), points, writesAnHour, writesADay)
+// admit counts a call against the limits of its caller.
+func (s *Service) admit(ctx context.Context, caller auth.StandardCaller, points int) error {
+	return auth.Admit(ctx, s.Limits, caller.Holder(), points, writesAnHour, writesADay)
 }
 
 // own returns the caller's account, if it is the one that repo names and may
@@ -68,7 +66,7 @@ func (s *Service) own(ctx context.Context, caller auth.StandardCaller, repo stri
 
 // commit writes ops and maps what came of it.
 func (s *Service) commit(ctx context.Context, caller auth.StandardCaller, a Account, ops []op, swap cid.Cid) (*commitRef, error) {
-	made, err := s.write(ctx, a.ID, ops, swap)
+	made, err := s.write(ctx, a.ID, ops, swap, s.crowdLimit(caller.Holder()))
 	if errors.Is(err, ErrInactive) {
 		// It was active a moment ago: say what it is now. One that is active
 		// again was not when it was to be written.
@@ -143,7 +141,7 @@ func (s *Service) writeRecord(ctx context.Context, caller auth.StandardCaller, r
 	if err != nil {
 		return RecordOutput{}, err
 	}
-	if err := s.admit(ctx, caller.DID, points); err != nil {
+	if err := s.admit(ctx, caller, points); err != nil {
 		return RecordOutput{}, err
 	}
 	a, err := s.own(ctx, caller, repo)
@@ -245,7 +243,7 @@ func (s *Service) DeleteRecord(ctx context.Context, caller auth.StandardCaller, 
 	if err != nil {
 		return DeleteRecordOutput{}, err
 	}
-	if err := s.admit(ctx, caller.DID, deletePoints); err != nil {
+	if err := s.admit(ctx, caller, deletePoints); err != nil {
 		return DeleteRecordOutput{}, err
 	}
 	a, err := s.own(ctx, caller, in.Repo)
@@ -304,7 +302,7 @@ func (s *Service) ApplyWrites(ctx context.Context, caller auth.StandardCaller, i
 		return ApplyWritesOutput{}, err
 	}
 	// No writes make a commit, too.
-	if err := s.admit(ctx, caller.DID, max(points, deletePoints)); err != nil {
+	if err := s.admit(ctx, caller, max(points, deletePoints)); err != nil {
 		return ApplyWritesOutput{}, err
 	}
 	a, err := s.own(ctx, caller, in.Repo)

@@ -17,6 +17,10 @@ import (
 	"nestbox/store/sqlite"
 )
 
+// crowdBuckets is of how many credentials it is remembered how much they crowd
+// repositories.
+const crowdBuckets = 10_000
+
 // buildRepos wires the repositories.
 func (s *Server) buildRepos(box *seal.Box, limits *ratelimit.Limiter) {
 	s.keys = hosting.NewKeys(sqlite.Hosting{DB: s.db}, box)
@@ -25,7 +29,7 @@ func (s *Server) buildRepos(box *seal.Box, limits *ratelimit.Limiter) {
 		Store:    sqlite.Repos{DB: s.db},
 		Accounts: repoAccounts{s.accounts, func(a *account.Account) []byte { return s.hosting.SeenDocument(a) }},
 		Keys:     s.keys,
-		Lexicons: lexicon.Known(), Limits: limits, Now: s.opts.Now, Log: s.opts.Log,
+		Lexicons: lexicon.Known(), Limits: limits, Crowds: ratelimit.New(crowdBuckets, s.opts.Now), Now: s.opts.Now, Log: s.opts.Log,
 		ClockID: rand.UintN(1024), //nolint:gosec // tells processes apart, and is no secret
 	}
 }

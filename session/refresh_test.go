@@ -221,12 +221,20 @@ func TestStanding(t *testing.T) {
 	alice, bob := w.account("alice", "none"), w.account("bob", "none")
 	own := w.access(w.mustBegin(alice, "").Access)
 	foreignToken := auth.Token{DID: alice.DID, IssuedAt: w.clock.Now()}
+	w.storeAppPassword(alice, "phone", "none", false)
+	appSession := w.mustBegin(alice, "phone").Access
+	cred, err := w.Accounts.Credentials(t.Context(), alice.ID)
+	if err != nil || len(cred.AppPasswords) != 1 {
+		t.Fatal(cred, err)
+	}
+	app := cred.AppPasswords[0]
 	for _, c := range []struct {
 		name  string
 		token auth.Token
 		want  auth.Standing
 	}{
 		{"own", own, auth.Standing{Live: true}},
+		{"an app password's", w.access(appSession), auth.Standing{Live: true, AppPassword: app.ID}},
 		{"another account's session", auth.Token{DID: bob.DID, SID: own.SID}, auth.Standing{}},
 		{"unknown account", auth.Token{DID: "did:plc:nobody", SID: own.SID}, auth.Standing{}},
 		{"another nonce", auth.Token{DID: alice.DID, SID: own.SID + "x"}, auth.Standing{}},

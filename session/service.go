@@ -80,11 +80,12 @@ func (s *Service) Standing(ctx context.Context, t auth.Token) (auth.Standing, er
 		st.Live = t.IssuedAt.After(a.TokensValidAfter)
 		return st, nil
 	}
-	_, err = s.find(ctx, t.SID, a)
-	if err != nil && !errors.Is(err, ErrUnknown) {
+	switch state, err := s.find(ctx, t.SID, a); {
+	case err == nil:
+		st.Live, st.AppPassword = true, state.AppPasswordID
+	case !errors.Is(err, ErrUnknown):
 		return auth.Standing{}, err
 	}
-	st.Live = err == nil
 	return st, nil
 }
 

@@ -133,7 +133,7 @@ func (c Commit) Event() Event {
 	// Counted without the CAR's own bytes first: those of a commit of 200
 	// operations are few, and AppendBlock needs no second pass then.
 	if len(c.Ops) > MaxOps || size > MaxBlocks {
-		return c.sync()
+		return c.Sync()
 	}
 	blocks := car.AppendHeader(make([]byte, 0, size+(len(c.Blocks)+2)*48), c.Commit.CID)
 	blocks = car.AppendBlock(blocks, c.Commit.CID, c.Commit.Data)
@@ -141,7 +141,7 @@ func (c Commit) Event() Event {
 		blocks = car.AppendBlock(blocks, b.CID, b.Data)
 	}
 	if len(blocks) > MaxBlocks {
-		return c.sync()
+		return c.Sync()
 	}
 	fields := 10
 	if c.PrevData.Defined() {
@@ -179,7 +179,8 @@ func (c Commit) Event() Event {
 	return Event{Kind: KindCommit, DID: c.DID, Body: dst, Split: split}
 }
 
-func (c Commit) sync() Event {
+// Sync returns the sync event that stands in for the commit.
+func (c Commit) Sync() Event {
 	return Sync{DID: c.DID, Rev: c.Rev, Commit: c.Commit, Time: c.Time}.Event()
 }
 

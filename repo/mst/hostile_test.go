@@ -185,3 +185,27 @@ func BenchmarkCreate(b *testing.B) {
 		})
 	}
 }
+
+// TestWalkMemory: a walk stops where the nodes of one path take more memory than
+// it may.
+func TestWalkMemory(t *testing.T) {
+	nodes := blockMap{}
+	b := mst.Builder{Emit: func(n mst.Changed) error { nodes[n.CID] = n.Block; return nil }}
+	for i := range 1000 {
+		if err := b.Add(fmt.Sprintf("com.example.foo/%04d", i), value(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, err := b.Finish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for limit, want := range map[int]error{0: nil, 1 << 20: nil, 2000: mst.ErrNode} {
+		w := mst.Walker{Load: nodes.load, MaxMemory: limit}
+		for range 2 { // a walk begins with nothing held
+			if err := w.Walk(root); !errors.Is(err, want) {
+				t.Errorf("%d bytes: %v, want %v", limit, err, want)
+			}
+		}
+	}
+}

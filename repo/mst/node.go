@@ -18,11 +18,14 @@ const (
 	MaxLayer = sha256.Size * 8 / 2
 	// MaxKey is the longest key in bytes.
 	MaxKey = 1024
-	// MaxNode is the largest block of a node, in bytes. Three of four keys lie on
-	// the lowest layer, by their hash, and a key of a higher one ends a node: one of
-	// the longest keys of records reaches this size once in 10^18 nodes, one of usual
-	// keys never. Who chooses keys by their hash could make nodes of any size.
-	MaxNode = 128 << 10
+
+	// crowdEntries and crowdBytes are the size from which a node is crowded, in
+	// entries and in bytes of its block: see Crowded.
+	crowdEntries = 256
+	crowdBytes   = 128 << 10
+	// entryMemory is about what an entry takes in memory beside its key, in bytes:
+	// itself, its value's CID, a link and its CID.
+	entryMemory = 150
 )
 
 // ErrNode: a node breaks the rules of the tree; the text says which.
@@ -85,6 +88,29 @@ func (n *Node) Children() []*Link {
 	return out
 }
 
+// Crowded reports whether a node with that block is larger than chance makes it.
+// Three of four keys lie on the lowest layer, by their hash, and a key of a higher
+// one ends a node: 256 neighbours on one layer come up once in 10^32 nodes, and
+// 128 KiB of the longest keys once in 10^17. A client that chooses keys by their
+// hash, or deletes those between, makes nodes of any size.
+func (n *Node) Crowded(block []byte) bool {
+	return len(n.Entries) > crowdEntries || len(block) > crowdBytes
+}
+
+// Has reports whether the node itself holds a key.
+func (n *Node) Has(key string) bool {
+	_, found := n.gap(key)
+	return found
+}
+
+// memory is about how many bytes the node takes.
+func (n *Node) memory() (size int) {
+	for _, e := range n.Entries {
+		size += len(e.Key) + entryMemory
+	}
+	return size
+}
+
 // Encode returns the node's block.
 func (n *Node) Encode() []byte {
 	dst := make([]byte, 0, 64+len(n.Entries)*112)
@@ -127,12 +153,11 @@ func commonPrefix(a, b string) int {
 }
 
 // Decode reads a node's block: keys complete, ascending and of one layer, links
-// of the form that nodes and records have. ErrNode, or dagcbor.ErrForm, where it
-// is none, or larger than MaxNode. A node that holds no key has no layer of its own: see Walk.
+// of the form that nodes and records have. Errors: ErrNode, dagcbor.ErrForm. A node
+// that holds no key has no layer of its own: see Walk. Time is linear in the size
+// of the block; memory too, but for the part that a key shares with the one before
+// it, up to MaxKey for each entry.
 func Decode(block []byte) (*Node, error) {
-	if len(block) > MaxNode {
-		return nil, broken("it has %d bytes; the limit is %d", len(block), MaxNode)
-	}
 	r := dagcbor.NewReader(block)
 	n := &Node{layer: -1}
 	if fields := r.Map(); r.Err() == nil && fields != 2 {

@@ -295,8 +295,31 @@ func (t *Tree) merge(n *Node, left, right *Link) (*Link, error) {
 type Changed struct {
 	*Node
 
+	// ID and Links are the numbers of the node and of its children, in order, as
+	// they are in this state of the tree: the Node changes with the tree.
+	ID    int64
+	Links []int64
 	CID   cid.Cid
 	Block []byte
+}
+
+// changed describes a node whose links are complete.
+func changed(n *Node) Changed {
+	block := n.Encode()
+	c := Changed{Node: n, ID: n.ID, CID: dagcbor.CID(block), Block: block}
+	if n.ID == 0 {
+		return c
+	}
+	add := func(l *Link) {
+		if l != nil {
+			c.Links = append(c.Links, l.ID)
+		}
+	}
+	add(n.Left)
+	for i := range n.Entries {
+		add(n.Entries[i].Right)
+	}
+	return c
 }
 
 // Diff is what the changes since Open, or the Flush before, come to.
@@ -336,10 +359,9 @@ func (t *Tree) flush(n *Node, d *Diff) Link {
 	if n.ID = t.nextID; t.nextID > 0 {
 		t.nextID++
 	}
-	block := n.Encode()
-	c := dagcbor.CID(block)
-	d.Changed = append(d.Changed, Changed{Node: n, CID: c, Block: block})
-	return Link{CID: c, ID: n.ID, node: n}
+	c := changed(n)
+	d.Changed = append(d.Changed, c)
+	return Link{CID: c.CID, ID: n.ID, node: n}
 }
 
 // Proof calls visit for each node, once, that shows what the tree says of keys
@@ -352,8 +374,7 @@ func (t *Tree) Proof(keys []string, visit func(Changed)) error {
 		err := t.around(key, func(n *Node) {
 			if !seen[n] {
 				seen[n] = true
-				block := n.Encode()
-				visit(Changed{Node: n, CID: dagcbor.CID(block), Block: block})
+				visit(changed(n))
 			}
 		})
 		if err != nil {
@@ -372,9 +393,7 @@ func (t *Tree) Trim(key string) (size int, err error) {
 		return 0, err
 	}
 	for n := range keep {
-		for _, e := range n.Entries {
-			size += len(e.Key) + entryMemory
-		}
+		size += n.memory()
 		for _, l := range n.Children() {
 			if l != nil && !keep[l.node] {
 				l.node = nil
@@ -383,10 +402,6 @@ func (t *Tree) Trim(key string) (size int, err error) {
 	}
 	return size, nil
 }
-
-// entryMemory is about what an entry takes in memory beside its key, in bytes:
-// itself, its value's CID, a link and its CID.
-const entryMemory = 150
 
 // around shows the nodes of the path to a key, and to its neighbours.
 func (t *Tree) around(key string, show func(*Node)) error {

@@ -4,8 +4,6 @@ import (
 	"fmt"
 
 	"github.com/ipfs/go-cid"
-
-	"nestbox/dagcbor"
 )
 
 // Walker goes through a tree in order.
@@ -15,8 +13,12 @@ type Walker struct {
 	Node func(l *Link, n *Node) error
 	// Entry, when set, is called for each key, in ascending order.
 	Entry func(key string, value cid.Cid) error
+	// MaxMemory, when set, bounds what the nodes of one path take in memory, in
+	// bytes: for trees whose nodes may be large on purpose.
+	MaxMemory int
 
 	last string
+	held int // bytes that the nodes on the path take
 }
 
 // Walk visits the tree below root, depth first: a node, what lies left of its
@@ -31,11 +33,18 @@ func (w *Walker) Walk(root Link) error {
 	if err := n.placeRoot(); err != nil {
 		return err
 	}
-	w.last = ""
+	w.last, w.held = "", 0
 	return w.walk(&root, n)
 }
 
 func (w *Walker) walk(l *Link, n *Node) error {
+	if w.MaxMemory > 0 {
+		size := n.memory()
+		if w.held += size; w.held > w.MaxMemory {
+			return broken("the nodes above a key take more than %d bytes", w.MaxMemory)
+		}
+		defer func() { w.held -= size }()
+	}
 	if w.Node != nil {
 		if err := w.Node(l, n); err != nil {
 			return err
@@ -152,9 +161,8 @@ func (b *Builder) complete(layer int) (*Link, error) {
 }
 
 func (b *Builder) emit(n *Node) (*Link, error) {
-	block := n.Encode()
-	l := &Link{CID: dagcbor.CID(block), ID: n.ID}
-	return l, b.Emit(Changed{Node: n, CID: l.CID, Block: block})
+	c := changed(n)
+	return &Link{CID: c.CID, ID: n.ID}, b.Emit(c)
 }
 
 // Finish emits the rest, the root last, and returns the link to it.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -70,8 +71,16 @@ func loadOwner(c *sqlite.Conn, accountID int64) (o owner, err error) {
 
 // Commit implements repo.Store.
 func (db Repos) Commit(ctx context.Context, c repo.Change) error {
+	return db.CommitChain(ctx, []repo.Change{c})
+}
+
+// CommitChain implements repo.Store.
+func (db Repos) CommitChain(ctx context.Context, chain []repo.Change) error {
+	if len(chain) == 0 {
+		return nil
+	}
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		was, err := loadOwner(tx.Conn, c.AccountID)
+		was, err := loadOwner(tx.Conn, chain[0].AccountID)
 		switch {
 		case err != nil:
 			return err
@@ -79,32 +88,69 @@ func (db Repos) Commit(ctx context.Context, c repo.Change) error {
 			return repo.ErrNoRepo
 		case !was.active:
 			return repo.ErrInactive
-		case was.head.Number != c.Next.Number || !was.head.CID.Equals(c.Was):
-			return repo.ErrConflict
-		case c.Next.Rev <= was.head.Rev:
-			return fmt.Errorf("revision %s does not follow %s", c.Next.Rev, was.head.Rev)
 		}
-		if err := storeNodes(tx.Conn, c.Next.Number, c.Next.Rev, c.Nodes, c.Freed); err != nil {
-			return err
+		passing := passingNodes(chain)
+		for _, c := range chain {
+			if c.AccountID != chain[0].AccountID {
+				return errors.New("a chain of commits is of two accounts")
+			}
+			if err := storeChange(tx.Conn, was.head, c, passing); err != nil {
+				return err
+			}
+			if err := insertLog(tx, db.DB, c.Event, c.At); err != nil {
+				return err
+			}
+			was.head = c.Next
 		}
-		done, err := storeWrites(tx.Conn, c.Next.Number, c.Next.Rev, c.Writes)
-		if err != nil {
-			return err
-		}
-		if was.head.Records+done.records != c.Next.Records {
-			return fmt.Errorf("commit %s counts %d records, but makes %d", c.Next.CID, c.Next.Records, was.head.Records+done.records)
-		}
-		if err := markBlobs(tx.Conn, c.AccountID, c.Next.Number, done.touched, c.At); err != nil {
-			return err
-		}
-		if err := countBlobs(tx.Conn, c.Next.Number, done.blobs); err != nil {
-			return err
-		}
-		if err := storeHead(tx.Conn, c.Next); err != nil {
-			return err
-		}
-		return insertLog(tx, db.DB, c.Event, c.At)
+		return storeHead(tx.Conn, was.head)
 	})
+}
+
+// passingNodes are those that one change of a chain makes and a later one frees.
+func passingNodes(chain []repo.Change) map[int64]bool {
+	if len(chain) == 1 {
+		return nil
+	}
+	made, passing := map[int64]bool{}, map[int64]bool{}
+	for _, c := range chain {
+		for _, id := range c.Freed {
+			if made[id] {
+				passing[id] = true
+			}
+		}
+		for _, n := range c.Nodes {
+			made[n.ID] = true
+		}
+	}
+	return passing
+}
+
+// storeChange stores what c changes, but for passing nodes, the head and the event.
+func storeChange(conn *sqlite.Conn, was repo.Head, c repo.Change, passing map[int64]bool) error {
+	switch {
+	case was.Number != c.Next.Number || !was.CID.Equals(c.Was):
+		return repo.ErrConflict
+	case c.Next.Rev <= was.Rev:
+		return fmt.Errorf("revision %s does not follow %s", c.Next.Rev, was.Rev)
+	}
+	if len(passing) > 0 {
+		c.Nodes = slices.DeleteFunc(slices.Clone(c.Nodes), func(n mst.Changed) bool { return passing[n.ID] })
+		c.Freed = slices.DeleteFunc(slices.Clone(c.Freed), func(id int64) bool { return passing[id] })
+	}
+	if err := storeNodes(conn, c.Next.Number, c.Next.Rev, c.Nodes, c.Freed); err != nil {
+		return err
+	}
+	done, err := storeWrites(conn, c.Next.Number, c.Next.Rev, c.Writes)
+	if err != nil {
+		return err
+	}
+	if was.Records+done.records != c.Next.Records {
+		return fmt.Errorf("commit %s counts %d records, but makes %d", c.Next.CID, c.Next.Records, was.Records+done.records)
+	}
+	if err := markBlobs(conn, c.AccountID, c.Next.Number, done.touched, c.At); err != nil {
+		return err
+	}
+	return countBlobs(conn, c.Next.Number, done.blobs)
 }
 
 // Begin implements repo.Store.
@@ -171,10 +217,8 @@ func storeNodes(c *sqlite.Conn, number int64, rev syntax.TID, nodes []mst.Change
 			return fmt.Errorf("node %d is not numbered from 1 to %d", n.ID, int64(maxNode))
 		}
 		children = children[:0]
-		for _, l := range n.Children() {
-			if l != nil {
-				children = binary.AppendUvarint(children, uint64(l.ID)) //nolint:gosec // above 0, as every node's
-			}
+		for _, id := range n.Links {
+			children = binary.AppendUvarint(children, uint64(id)) //nolint:gosec // above 0, as every node's
 		}
 		_, err := change(c, "INSERT INTO node (id, rev, children, block) VALUES (?, ?, ?, ?)",
 			func(s *sqlite.Stmt) {

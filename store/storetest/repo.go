@@ -402,8 +402,8 @@ func testRepoRefused(t *testing.T, s Stores) {
 			c.Writes = append(c.Writes, remove("app.post/none"))
 			c.Next.Records--
 		}, nil},
-		"a node without a number": {func(c *repo.Change) { c.Nodes[0].Node = &mst.Node{} }, nil},
-		"a node number too large": {func(c *repo.Change) { c.Nodes[0].Node = &mst.Node{ID: 1 << 32} }, nil},
+		"a node without a number": {func(c *repo.Change) { c.Nodes[0].ID = 0 }, nil},
+		"a node number too large": {func(c *repo.Change) { c.Nodes[0].ID = 1 << 32 }, nil},
 	} {
 		change := alice.change(t, s, put("app.post/2", "two"), put("app.post/1", "changed"))
 		c.spoil(&change)
@@ -416,6 +416,15 @@ func testRepoRefused(t *testing.T, s Stores) {
 		}
 		alice.check(t, s)
 		bob.check(t, s)
+	}
+	// A chain is made as a whole, or not at all.
+	change := alice.change(t, s, put("app.post/2", "two"))
+	if err := s.Repos.CommitChain(t.Context(), []repo.Change{change, change}); !errors.Is(err, repo.ErrConflict) {
+		t.Errorf("a chain that does not follow: %v", err)
+	}
+	alice.check(t, s)
+	if err := s.Repos.CommitChain(t.Context(), nil); err != nil {
+		t.Errorf("a chain of nothing: %v", err)
 	}
 	for name, c := range map[string]struct {
 		spoil func(*repo.Change)

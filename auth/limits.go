@@ -1,0 +1,58 @@
+package auth
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/ratelimit"
+	"nestbox/request"
+)
+
+// Holder is the credential behind a request, as limits count it: the account's
+// password, one of its app passwords, or a service that acts for it. Each has
+// buckets of its own, so that what an app uses up is not missing to the owner.
+type Holder struct {
+	DID syntax.DID
+	// Via is empty for the account's own password.
+	Via string
+}
+
+// viaService is what services that act for an account share.
+const viaService = "service"
+
+// Holder returns the credential behind the token.
+func (a Access) Holder() Holder {
+	h := Holder{DID: a.DID}
+	if a.Scope == ScopeAppPass || a.Scope == ScopeAppPassPrivileged {
+		h.Via = "app " + strconv.FormatInt(a.AppPassword, 10)
+	}
+	return h
+}
+
+// Key is the holder's key in a ratelimit.Limiter.
+func (h Holder) Key() string {
+	if h.Via == "" {
+		return h.DID.String()
+	}
+	return h.DID.String() + " " + h.Via
+}
+
+// delegates is how many times a limit all app passwords and services of one
+// account may use together. An owner can make many app passwords, and must not
+// pass the limit as many times.
+const delegates = 4
+
+// Admit counts a request under limits of its holder, and clients see what is
+// left.
+func Admit(ctx context.Context, l *ratelimit.Limiter, h Holder, points int, limits ...ratelimit.Limit) error {
+	if err := request.Admit(ctx, l, h.Key(), points, limits...); err != nil || h.Via == "" {
+		return err
+	}
+	all := make([]ratelimit.Limit, len(limits))
+	for i, limit := range limits {
+		all[i] = ratelimit.Limit{Name: limit.Name + "-delegates", Points: delegates * limit.Points, Window: limit.Window}
+	}
+	return request.Charge(ctx, l, h.DID.String(), points, all...)
+}
