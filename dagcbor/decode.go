@@ -290,8 +290,11 @@ func (r *Reader) array(n uint64, depth int) any {
 		r.fail("nested more than %d deep", MaxDepth)
 		return nil
 	}
-	list := make([]any, 0, r.count(n, 1))
-	for range cap(list) {
+	// A list of lists may promise more items than follow, at each level. So it
+	// grows with the items that it has.
+	size := r.count(n, 1)
+	list := make([]any, 0, min(size, 16))
+	for range size {
 		v := r.value(depth + 1)
 		if r.err != nil {
 			return nil

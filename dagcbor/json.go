@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
-	"github.com/ipfs/go-cid"
 )
 
 // The keys of the objects that stand for links and bytes in JSON.
@@ -136,7 +135,7 @@ func (d jsonDecoder) object(depth int) (any, error) {
 func (d jsonDecoder) special(m map[string]any) (any, error) {
 	if v, ok := m[keyLink]; ok {
 		text, isString := v.(string)
-		c, err := cid.Decode(text)
+		c, err := ParseCID(text)
 		if !isString || err != nil || len(m) != 1 || c.String() != text {
 			return nil, d.fault("malformed %s", keyLink)
 		}

@@ -76,7 +76,7 @@ func asBlob(m map[string]any) (BlobRef, bool) {
 	if len(m) != 2 || mimeType == "" || !isCID(text) {
 		return BlobRef{}, false
 	}
-	c, err := cid.Decode(text)
+	c, err := dagcbor.ParseCID(text)
 	return BlobRef{CID: c, MimeType: mimeType, Size: -1, Legacy: true}, err == nil
 }
 

@@ -4,7 +4,8 @@ import (
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	"github.com/ipfs/go-cid"
+
+	"nestbox/dagcbor"
 )
 
 // format is a syntax that a string may have to have.
@@ -56,15 +57,11 @@ func isATURI(s string) bool {
 // maxATURI is the longest at-uri of the specification.
 const maxATURI = 8 << 10
 
-// maxCID is longer than the text of every CID in use. Decoding some bases takes
-// time that grows with the square of the length.
-const maxCID = 128
-
 // isCID is stricter than the syntax alone: it must be a CID, in its usual base.
 func isCID(s string) bool {
-	if _, err := syntax.ParseCID(s); err != nil || len(s) > maxCID {
+	if _, err := syntax.ParseCID(s); err != nil {
 		return false
 	}
-	c, err := cid.Decode(s)
+	c, err := dagcbor.ParseCID(s)
 	return err == nil && c.String() == s
 }

@@ -2,12 +2,12 @@ package repo
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -30,6 +30,16 @@ const (
 	// importPatience is how long an import whose file has come waits for others
 	// to end.
 	importPatience = 5 * time.Minute
+	// importPace is how fast a client's import must be verified and stored, in
+	// bytes of its file a second, behind DefaultImportGrace: 2 GiB may take 19
+	// minutes. One that takes longer holds a slot that others wait for.
+	importPace         = 2 << 20
+	DefaultImportGrace = 2 * time.Minute
+	// The records of an import may take expansion times the size of its file, and
+	// freeExpansion bytes more. One block can be the record of any number of keys,
+	// so a small file could ask for any amount of work.
+	expansion     = 8
+	freeExpansion = 64 << 20
 	// futureFudge is how far in the future a revision may lie
 	// (https://atproto.com/specs/sync): clocks differ.
 	futureFudge = 5 * time.Minute
@@ -55,64 +65,9 @@ var (
 	// ErrImporting: an import into the account's repository is under way.
 	ErrImporting = errors.New("an import of this repository is under way already")
 
-	errNoDisk = errors.New("the disk is too full for this import")
+	errNoDisk     = errors.New("the disk is too full for this import")
+	errLongImport = errors.New("verifying and storing this import took longer than an import may")
 )
-
-// imports are those under way, from the first byte of a file on.
-type imports struct {
-	slots slots
-
-	mu  sync.Mutex
-	now map[int64]bool // accounts
-	// spooled is what the files that clients have sent take on disk, in bytes.
-	spooled int64
-}
-
-// begin admits one import of an account at a time.
-func (i *imports) begin(accountID int64) (end func(), err error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.now[accountID] {
-		return nil, ErrImporting
-	}
-	if i.now == nil {
-		i.now = map[int64]bool{}
-	}
-	i.now[accountID] = true
-	return func() {
-		i.mu.Lock()
-		defer i.mu.Unlock()
-		delete(i.now, accountID)
-	}, nil
-}
-
-// turn waits until few enough others are verified and stored.
-func (i *imports) turn(ctx context.Context) (give func(), err error) {
-	waiting, cancel := context.WithTimeout(ctx, importPatience)
-	defer cancel()
-	if give, err = i.slots.take(waiting, maxImports); err != nil {
-		return nil, fmt.Errorf("wait for other imports: %w", err)
-	}
-	return give, nil
-}
-
-// reserve takes n bytes more of the disk, up to limit in all, and to half of what
-// is taken and free together. The error is one for the client.
-func (i *imports) reserve(n, limit, free int64) error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.spooled+n > limit || n > (free-i.spooled)/2 {
-		return busy(errSpoolFull)
-	}
-	i.spooled += n
-	return nil
-}
-
-func (i *imports) release(n int64) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.spooled -= n
-}
 
 // Imported is what an import came to.
 type Imported struct {
@@ -168,18 +123,28 @@ func (s *Service) imported(ctx context.Context, a Account, r *upload) (Imported,
 	}
 	defer file.close()
 	in := &importer{service: s, account: a, was: head, incoming: file}
+	network := ""
 	if r.shared != nil {
 		if err := s.chargeImport(ctx, a.DID, file.size); err != nil {
 			return Imported{}, err
 		}
 		in.free = r.free
+		network = queueNetwork(request.ClientOf(ctx))
 	}
-	give, err := s.imports.turn(ctx)
+	give, err := s.imports.turn(ctx, network)
 	if err != nil {
 		return Imported{}, err
 	}
 	defer give()
+	if r.shared != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, s.importTime(file.size), busy(errLongImport))
+		defer cancel()
+	}
 	done, err := in.run(ctx)
+	if err != nil && errors.Is(context.Cause(ctx), errLongImport) {
+		err = context.Cause(ctx)
+	}
 	if err != nil {
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "repository not imported", slog.String("did", a.DID.String()), slog.String("cause", err.Error()))
 		return Imported{}, err
@@ -212,6 +177,12 @@ func (s *Service) maxImport() int64 {
 		return DefaultMaxImport
 	}
 	return s.MaxImport
+}
+
+// importTime is how long a client's import of a file of that size may take to be
+// verified and stored.
+func (s *Service) importTime(size int64) time.Duration {
+	return cmp.Or(s.ImportGrace, DefaultImportGrace) + time.Duration(size/importPace)*time.Second
 }
 
 // importer is one import, once its file is there.
@@ -294,7 +265,7 @@ func (in *importer) commit(ctx context.Context) error {
 // every record is there and is one.
 func (in *importer) verify(ctx context.Context) error {
 	b := mst.Builder{Emit: func(mst.Changed) error { return nil }}
-	limit := in.service.maxImport()
+	limit := min(in.service.maxImport(), freeExpansion+expansion*in.size)
 	var check recordChecker
 	err := in.walk(in.theirs.Data, func(key string, id cid.Cid) error {
 		if err := in.count(ctx, "verified"); err != nil {

@@ -27,6 +27,9 @@ const (
 	// others.
 	uploadPace     = 32 << 10
 	uploadPatience = 2 * time.Minute
+	// crowdedPace is how fast a client's file must come while there is no room for
+	// the file of another client, in bytes a second: 2 GiB take an hour.
+	crowdedPace = 512 << 10
 	// uploadsAtOnce is how many files of the largest size clients may have on
 	// disk together.
 	uploadsAtOnce = 4
@@ -50,6 +53,7 @@ var (
 var (
 	errSlowUpload = fmt.Errorf("%w: it must come at %d bytes a second", ErrImport, uploadPace)
 	errSpoolFull  = errors.New("the files of imports take as much of the disk as they may")
+	errCrowded    = fmt.Errorf("the disk space of imports is needed for a faster one: a file must come at %d bytes a second while others wait", crowdedPace)
 )
 
 // upload is a file while it comes.
@@ -63,6 +67,13 @@ type upload struct {
 
 	size   int64 // bytes so far
 	waited time.Duration
+
+	// The rest is guarded by shared. taken is what it takes of the disk.
+	taken int64
+	// slow: uploadPatience is over, and it has come at less than crowdedPace.
+	slow bool
+	// cut: its disk space was given to another one.
+	cut bool
 }
 
 func (u *upload) Read(b []byte) (n int, err error) {
@@ -84,6 +95,9 @@ func (u *upload) Read(b []byte) (n int, err error) {
 		if err := u.reserve(int64(n)); err != nil {
 			return 0, err
 		}
+		if errors.Is(err, io.EOF) {
+			u.shared.whole(u)
+		}
 	}
 	u.size = size
 	return n, err
@@ -99,11 +113,11 @@ func (u *upload) reserve(n int64) error {
 			return err
 		}
 	}
-	return u.shared.reserve(n, uploadsAtOnce*u.limit, free)
+	return u.shared.reserve(u, n, uploadsAtOnce*u.limit, free)
 }
 
 // release gives the disk space to others.
-func (u *upload) release() { u.shared.release(u.size) }
+func (u *upload) release() { u.shared.release(u) }
 
 // incoming is a CAR file that was received whole. Once it was read, every block
 // in it has the hash that its CID says.
@@ -183,7 +197,47 @@ func (in *incoming) read(ctx context.Context) error {
 		}
 	}
 	in.index.sort()
+	return in.unique()
+}
+
+// unique leaves one place of each block, so that a block that the file repeats costs
+// no more to find than any other.
+func (in *incoming) unique() error {
+	for n, part := range in.index {
+		kept := part[:0]
+		for from, to := 0, 0; from < len(part); from = to {
+			for to = from + 1; to < len(part) && part[to].hash == part[from].hash; {
+				to++
+			}
+			var err error
+			if kept, err = in.appendDistinct(kept, part[from:to]); err != nil {
+				return err
+			}
+		}
+		in.index[n] = kept
+	}
 	return nil
+}
+
+// appendDistinct appends a place of each block among places of the same hash. Most
+// often there is one. Nobody can make many different blocks whose hashes begin with
+// the same 64 bits: two take 2^32 attempts, four take 2^48.
+func (in *incoming) appendDistinct(kept, places []place) ([]place, error) {
+	if len(places) == 1 {
+		return append(kept, places[0]), nil
+	}
+	var seen []string
+	for _, p := range places {
+		var id [cidLength]byte
+		if _, err := in.file.ReadAt(id[:], int64(p.at>>sizeBits)-cidLength); err != nil { //nolint:gosec // an offset
+			return nil, fmt.Errorf("read import: %w", err)
+		}
+		if !slices.Contains(seen, string(id[:])) {
+			seen = append(seen, string(id[:]))
+			kept = append(kept, p)
+		}
+	}
+	return kept, nil
 }
 
 func (x *index) add(p place) {

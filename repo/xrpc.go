@@ -257,7 +257,7 @@ func parseRKey(key, path string) (syntax.RecordKey, error) {
 }
 
 func parseCID(text, path string) (cid.Cid, error) {
-	id, err := cid.Decode(text)
+	id, err := dagcbor.ParseCID(text)
 	if err != nil {
 		return cid.Undef, xrpc.InvalidRequest("Invalid CID string (got %.300q) at %s", text, path)
 	}
