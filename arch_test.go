@@ -88,7 +88,7 @@ func arrows() map[string]rule {
 		"repo":     {imports: below(format, []string{"lexicon"}), anyInTests: true},
 		"blob":     {imports: below([]string{"dagcbor"}), anyInTests: true},
 		"firehose": {imports: below([]string{"firehose/event"}), anyInTests: true},
-		"prefs":    {imports: below(), anyInTests: true},
+		"prefs":    {imports: below([]string{"dagcbor", "lexicon"}), anyInTests: true},
 		// Where blobs lie, as their domain asks for it.
 		"blob/disk": {imports: with("blob"), anyInTests: true},
 		// Coordinating domains import leaves, never each other.
