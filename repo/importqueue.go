@@ -38,17 +38,16 @@ type importQueue struct {
 	waiting []*waiter // in the order in which they came
 	// networks has those that hold a slot or wait for one.
 	networks map[string]*queued
-	// turns counts the slots that were given.
-	turns int64
+	// count counts networks that came and slots that were given back.
+	count int64
 }
 
 // queued is what the queue knows of a network.
 type queued struct {
 	holds bool
 	refs  int // imports that hold a slot or wait
-	// last is the turn in which the network got a slot last, or the one in which it
-	// came.
-	last int64
+	// since is the count at which the network came, or gave a slot back last.
+	since int64
 }
 
 // waiter is an import that waits for a slot.
@@ -66,7 +65,8 @@ func (q *importQueue) take(ctx context.Context, n int, network string) (give fun
 		q.networks = map[string]*queued{}
 	}
 	if q.networks[network] == nil {
-		q.networks[network] = &queued{last: q.turns}
+		q.count++
+		q.networks[network] = &queued{since: q.count}
 	}
 	q.networks[network].refs++
 	q.waiting = append(q.waiting, w)
@@ -76,7 +76,8 @@ func (q *importQueue) take(ctx context.Context, n int, network string) (give fun
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		q.running--
-		q.networks[network].holds = false
+		q.count++
+		q.networks[network].holds, q.networks[network].since = false, q.count
 		q.leave(network)
 		q.next(n)
 	}
@@ -104,8 +105,8 @@ func (q *importQueue) leave(network string) {
 	}
 }
 
-// next gives free slots to those that wait: first to the network whose last turn
-// is longest ago.
+// next gives free slots to those that wait: first to the network that has had none
+// for the longest time.
 func (q *importQueue) next(n int) {
 	for q.running < n {
 		best := -1
@@ -114,7 +115,7 @@ func (q *importQueue) next(n int) {
 			if of.holds && w.network != "" {
 				continue
 			}
-			if best < 0 || of.last < q.networks[q.waiting[best].network].last {
+			if best < 0 || of.since < q.networks[q.waiting[best].network].since {
 				best = i
 			}
 		}
@@ -124,8 +125,7 @@ func (q *importQueue) next(n int) {
 		w := q.waiting[best]
 		q.waiting = slices.Delete(q.waiting, best, best+1)
 		q.running++
-		q.turns++
-		q.networks[w.network].holds, q.networks[w.network].last = true, q.turns
+		q.networks[w.network].holds = true
 		close(w.ready)
 	}
 }

@@ -126,7 +126,9 @@ type incoming struct {
 	size  int64
 	root  cid.Cid
 	index index
-	buf   []byte
+	// blocks is how many different ones it has.
+	blocks int
+	buf    []byte
 }
 
 // index is where the blocks are: by the first byte of their hash, and sorted in
@@ -215,6 +217,7 @@ func (in *incoming) unique() error {
 			}
 		}
 		in.index[n] = kept
+		in.blocks += len(kept)
 	}
 	return nil
 }
@@ -285,48 +288,63 @@ func (in *incoming) block(id cid.Cid) ([]byte, error) {
 	return nil, fmt.Errorf("block %s: %w", id, errMissing)
 }
 
-// walk goes through the tree below root and calls entry for each of its keys.
+// walk goes through the tree below root, which need not be in canonical form, and
+// calls entry for each of its keys, in ascending order.
 func (in *incoming) walk(root cid.Cid, entry func(key string, id cid.Cid) error) error {
-	w := mst.Walker{Entry: entry, Load: func(l *mst.Link) (*mst.Node, error) {
-		block, err := in.block(l.CID)
+	w := mst.LooseWalker{Entry: entry, MaxNodes: 2*in.blocks + 1, Load: func(id cid.Cid) (*mst.Node, error) {
+		block, err := in.block(id)
 		if err == nil {
 			var n *mst.Node
-			if n, err = mst.Decode(block); err == nil {
+			if n, err = mst.DecodeLoose(block); err == nil {
 				return n, nil
 			}
 		}
-		return nil, fmt.Errorf("tree node %s: %w", l.CID, err)
+		return nil, fmt.Errorf("tree node %s: %w", id, err)
 	}}
-	return w.Walk(mst.Link{CID: root})
+	return w.Walk(root)
 }
 
 func (in *incoming) close() { _ = in.file.Close() } // nothing of it is needed
 
-// recordChecker checks records in the order of their keys.
-type recordChecker struct{ collection string } // the last one that was found valid
+// recordChecker checks and decodes records in the order of their keys.
+type recordChecker struct {
+	// collection is the last one that was found valid, checked that there was one.
+	collection string
+	checked    bool
+}
 
-// decode returns the record that a block is, if it can be that of a key.
-func (c *recordChecker) decode(key string, block []byte) (map[string]any, error) {
+// key checks the key of a record in the tree. errRecord says what is wrong with it.
+func (c *recordChecker) key(key string) error {
 	collection, rkey, _ := strings.Cut(key, "/")
-	if collection != c.collection {
+	if collection != c.collection || !c.checked {
 		if _, err := syntax.ParseNSID(collection); err != nil {
-			return nil, fmt.Errorf("%w: its collection: %w", errRecord, err)
+			return fmt.Errorf("%w: its collection: %w", errRecord, err)
 		}
-		c.collection = collection
+		c.collection, c.checked = collection, true
 	}
 	if _, err := syntax.ParseRecordKey(rkey); err != nil {
-		return nil, fmt.Errorf("%w: its key: %w", errRecord, err)
+		return fmt.Errorf("%w: its key: %w", errRecord, err)
 	}
-	if len(block) > MaxRecord {
-		return nil, fmt.Errorf("%w: it has %d bytes; the limit is %d", errRecord, len(block), MaxRecord)
-	}
-	v, err := dagcbor.Decode(block)
-	if err != nil {
-		return nil, err
+	return nil
+}
+
+// decodeRecord returns the record that a block is, nil where nothing can be made of
+// it. odd says why the block is none that could be written here; it is kept all the
+// same, since it came with a repository that its owner moved here.
+func decodeRecord(block []byte) (record map[string]any, odd error) {
+	v, odd := dagcbor.Decode(block)
+	if odd != nil {
+		var err error
+		if v, err = dagcbor.DecodeLoose(block); err != nil {
+			return nil, odd
+		}
 	}
 	record, ok := v.(map[string]any)
-	if !ok {
+	switch {
+	case !ok:
 		return nil, fmt.Errorf("%w: it is no object", errRecord)
+	case odd == nil && len(block) > MaxRecord:
+		odd = fmt.Errorf("%w: it has %d bytes; the limit is %d", errRecord, len(block), MaxRecord)
 	}
-	return record, nil
+	return record, odd
 }

@@ -45,6 +45,9 @@ type Verification struct {
 // Verified counts what was checked.
 type Verified struct {
 	Accounts, Repositories, Records, Blobs, Events, Faults int64
+	// Odd is how many records could not be written here: they came with an import
+	// and are kept as they are.
+	Odd int64
 }
 
 // ErrNoDatabase: the folder is no data directory, or was never served.
@@ -151,6 +154,9 @@ func (v *verifier) keyFiles() {
 	}
 }
 
+// oddRemarks is how many records that could not be written here are named.
+const oddRemarks = 20
+
 // accountsAtOnce is how many accounts are in memory at a time.
 const accountsAtOnce = 500
 
@@ -181,6 +187,11 @@ func (v *verifier) account(ctx context.Context, a sqlite.Inspected) error {
 	}
 	check := v.checker(a, v.Fault)
 	check.Key = key
+	check.Odd = func(record string, why error) {
+		if v.out.Odd++; v.out.Odd <= oddRemarks {
+			v.Remark(fmt.Sprintf("%s: record %s came with an import and could not be written here: %v", a.DID, record, why))
+		}
+	}
 	err = v.db.Repo(a.ID, func(rows repo.Rows) error {
 		v.out.Repositories++
 		done, err := check.Check(ctx, rows)
