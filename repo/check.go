@@ -281,14 +281,14 @@ func (c *Checker) derive(forms *recordChecker, r Record) (Derived, error) {
 		return Derived{}, err
 	}
 	record, odd := decodeRecord(r.Block)
-	blobs, subject := derive(c.Lexicons, forms.collection, record)
+	blobs, subject, many := derive(c.Lexicons, forms.collection, record)
 	out := Derived{Subject: subject}
 	for _, id := range blobs {
 		out.Blobs = append(out.Blobs, id.String())
 	}
 	slices.Sort(out.Blobs)
-	if out.Odd = odd; odd == nil && len(out.Blobs) > MaxBlobRefs {
-		out.Odd = fmt.Errorf("%w: it refers to %d blobs; the limit is %d", errRecord, len(out.Blobs), MaxBlobRefs)
+	if out.Odd = odd; odd == nil {
+		out.Odd = many
 	}
 	return out, nil
 }

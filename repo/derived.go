@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -79,10 +80,13 @@ func subjectOf(collection string, record map[string]any) string {
 // tens of thousands, each of which is a row, and an entry in an index.
 const MaxBlobRefs = 1000
 
-// derive returns what follows from a record, and the blobs that it refers to,
-// each once.
-func derive(c *lexicon.Catalogue, collection string, record map[string]any) (blobs []cid.Cid, subject string) {
+// derive returns what follows from a record, and the blobs that it refers to, each
+// once. odd says why the record has too many references to be written here.
+func derive(c *lexicon.Catalogue, collection string, record map[string]any) (blobs []cid.Cid, subject string, odd error) {
 	refs, _ := c.Blobs(collection, record)
+	if len(refs) > MaxBlobRefs {
+		odd = fmt.Errorf("%w: it refers to %d blobs; the limit is %d", errRecord, len(refs), MaxBlobRefs)
+	}
 	seen := make(map[cid.Cid]bool, len(refs))
 	for _, r := range refs {
 		if !seen[r.CID] {
@@ -90,5 +94,5 @@ func derive(c *lexicon.Catalogue, collection string, record map[string]any) (blo
 			blobs = append(blobs, r.CID)
 		}
 	}
-	return blobs, subjectOf(collection, record)
+	return blobs, subjectOf(collection, record), odd
 }

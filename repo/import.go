@@ -347,9 +347,10 @@ func (in *importer) write(check *recordChecker, key string, id cid.Cid) (w Write
 	// Most records have nothing to be found by. Every reference to a blob names
 	// its type, also one of the old form.
 	if record != nil && (subjectKindOf(check.collection) != noSubject || bytes.Contains(block, []byte("mimeType"))) {
-		w.Blobs, w.Subject = derive(in.service.Lexicons, check.collection, record)
-		if odd == nil && len(w.Blobs) > MaxBlobRefs {
-			odd = fmt.Errorf("%w: it refers to %d blobs; the limit is %d", errRecord, len(w.Blobs), MaxBlobRefs)
+		var many error
+		w.Blobs, w.Subject, many = derive(in.service.Lexicons, check.collection, record)
+		if odd == nil {
+			odd = many
 		}
 	}
 	return w, odd, nil

@@ -43,7 +43,7 @@ func TestImportTime(t *testing.T) {
 	head := alice.head()
 	store := &stuck{Store: w.Store}
 	w.Service.Store = store
-	w.ImportGrace = time.Millisecond
+	w.ImportGrace = 2 * time.Second // enough to get to the store
 	wantStatus(t, "an import that takes too long", alice.send(alice.file(t, posts(30)).bytes()), http.StatusServiceUnavailable)
 	if !store.asked {
 		t.Error("nothing was stored of it: this test cannot fail")
