@@ -71,6 +71,7 @@ func arrows() map[string]rule {
 		"lexicon/internal/generate": {imports: []string{"lexicon"}},                         // writes the schemas from indigo's documents
 		"plc/directory":             {imports: with("plc")},                                 // a directory of its own, not a part of the PDS
 		"store/sqlite/groupcommit":  {imports: helpers},                                     // closures over a connection; knows no table
+		"internal/costtest":         {},                                                     // any test may measure a cost
 		"internal/durable":          {},                                                     // helpers without a domain stand alone
 		"internal/gate":             {pure: true},                                           // the same; its callers have the clock
 		"internal/pause":            {},                                                     // the same
@@ -87,7 +88,7 @@ func arrows() map[string]rule {
 		"repo":     {imports: below(format, []string{"lexicon"}), anyInTests: true},
 		"blob":     {imports: below([]string{"dagcbor"}), anyInTests: true},
 		"firehose": {imports: below([]string{"firehose/event"}), anyInTests: true},
-		"prefs":    {imports: below(), anyInTests: true},
+		"prefs":    {imports: below([]string{"dagcbor", "lexicon"}), anyInTests: true},
 		// Where blobs lie, as their domain asks for it.
 		"blob/disk": {imports: with("blob"), anyInTests: true},
 		// Coordinating domains import leaves, never each other.
@@ -144,7 +145,7 @@ var reserved = []struct {
 	{prefix: "github.com/bluesky-social/indigo/atproto/atdata", tests: true, why: "it accepts malformed foreign bytes; tests compare with it"},
 	{prefix: "github.com/bluesky-social/indigo/atproto/lexicon", tests: true, why: "records are validated by lexicon; tests compare with it"},
 	{prefix: "github.com/alecthomas/kong", below: []string{"cmd"}, why: "the command line is parsed at the edge"},
-	{prefix: "testing", below: []string{"store/storetest", "internal/pdstest", "internal/smalldisk", "e2e", "bench"}, tests: true, why: "test helpers do not belong into the binary"},
+	{prefix: "testing", below: []string{"store/storetest", "internal/pdstest", "internal/smalldisk", "internal/costtest", "e2e", "bench"}, tests: true, why: "test helpers do not belong into the binary"},
 }
 
 // impure are the packages of the standard library that reach outside of the
@@ -282,7 +283,7 @@ func checkImports(f file, row rule) []string {
 	var faults []string
 	for _, path := range f.imports {
 		if own, ok := strings.CutPrefix(path, module+"/"); ok {
-			allowed := own == f.pkg() || slices.Contains(row.imports, own) || f.test && row.anyInTests
+			allowed := own == f.pkg() || f.test && own == "internal/costtest" || slices.Contains(row.imports, own) || f.test && row.anyInTests
 			if !allowed {
 				faults = append(faults, fmt.Sprintf("%s: %s may not import %s", f.name, f.pkg(), own))
 			}

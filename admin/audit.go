@@ -11,9 +11,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	"github.com/ipfs/go-cid"
 
 	"nestbox/account"
+	"nestbox/dagcbor"
 	"nestbox/request"
 )
 
@@ -145,7 +145,7 @@ func (s *Service) setTakedown(ctx context.Context, a ContentArgs) (TakedownLine,
 	who := a.Account
 	var subject string
 	if a.Blob != "" {
-		id, err := cid.Decode(a.Blob)
+		id, err := dagcbor.ParseCID(a.Blob)
 		if err != nil {
 			return TakedownLine{}, fmt.Errorf("%q: not a CID: %w", a.Blob, err)
 		}

@@ -170,6 +170,7 @@ func (s *Service) Commands() map[string]Command {
 		"invite.create":   command(s.createInvites),
 		"invite.list":     command(s.listInvites),
 		"invite.disable":  command(s.disableInviteCommand),
+		"repo.drop":       command(s.dropRecord),
 		"takedown.set":    command(s.setTakedown),
 		"takedown.list":   command(s.listTakedowns),
 		"audit":           command(s.listAudit),

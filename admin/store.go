@@ -44,6 +44,7 @@ const (
 	ActionMail             = "mail-sent"
 	ActionExport           = "repo-export"
 	ActionImport           = "repo-import"
+	ActionDrop             = "record-dropped"
 	ActionTakedown         = "content-takedown"
 	ActionTakedownLifted   = "content-takedown-lifted"
 	ActionStatusRepeated   = "status-repeated"

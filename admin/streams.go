@@ -21,6 +21,9 @@ type ImportLine struct {
 	Records int64  `json:"records"`
 	// Kept says that the commit is the file's own.
 	Kept bool `json:"kept"`
+	// Malformed is how many records could not be written here, and are kept as they
+	// are.
+	Malformed int64 `json:"malformed"`
 }
 
 // Streams are the commands with a file, by name.
@@ -41,7 +44,7 @@ func (s *Service) Streams() map[string]Stream {
 				return err
 			}
 			return json.NewEncoder(out).Encode(ImportLine{
-				DID: a.DID.String(), CID: done.CID.String(), Rev: done.Rev.String(), Records: done.Records, Kept: done.Kept,
+				DID: a.DID.String(), CID: done.CID.String(), Rev: done.Rev.String(), Records: done.Records, Kept: done.Kept, Malformed: done.Odd,
 			})
 		}),
 	}

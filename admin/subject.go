@@ -4,10 +4,10 @@ import (
 	"context"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	"github.com/ipfs/go-cid"
 
 	"nestbox/account"
 	"nestbox/auth"
+	"nestbox/dagcbor"
 	"nestbox/xrpc"
 )
 
@@ -146,7 +146,7 @@ func (s Subject) content() (did syntax.DID, subject string, err error) {
 	if s.CID == "" {
 		return "", "", missingKey("cid")
 	}
-	id, err := cid.Decode(s.CID)
+	id, err := dagcbor.ParseCID(s.CID)
 	if err != nil {
 		return "", "", xrpc.InvalidRequest("Invalid CID at $.subject.cid")
 	}
@@ -225,7 +225,7 @@ func (s *Service) blobStatus(ctx context.Context, p SubjectParams) (StatusOutput
 	if err != nil {
 		return StatusOutput{}, err
 	}
-	id, err := cid.Decode(p.Blob)
+	id, err := dagcbor.ParseCID(p.Blob)
 	if err != nil {
 		return StatusOutput{}, xrpc.InvalidRequest("Invalid CID at $.blob")
 	}

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	"github.com/ipfs/go-cid"
 
 	"nestbox/auth"
 	"nestbox/dagcbor"
@@ -130,7 +129,7 @@ type GetParams struct {
 // GetBlob is com.atproto.sync.getBlob. What was uploaded is foreign: no browser
 // may take it for a page of this server.
 func (s *Service) GetBlob(ctx context.Context, viewer auth.Viewer, p GetParams, w http.ResponseWriter, r *http.Request) error {
-	id, err := cid.Decode(p.CID)
+	id, err := dagcbor.ParseCID(p.CID)
 	if err != nil {
 		return xrpc.InvalidRequest("Invalid cid at $.cid")
 	}

@@ -2,6 +2,7 @@ package dagcbor
 
 import (
 	"crypto/sha256"
+	"fmt"
 
 	"github.com/ipfs/go-cid"
 )
@@ -31,6 +32,23 @@ func cidOf(codec byte, sum [sha256.Size]byte) cid.Cid {
 		panic(err) // the form above is a CID
 	}
 	return c
+}
+
+// maxCIDText is longer than the text of every CID in use. To decode some bases
+// takes time that grows with the square of the length.
+const maxCIDText = 128
+
+// ParseCID reads a CID of any version as text. ErrForm where it is none, or longer
+// than any in use.
+func ParseCID(text string) (cid.Cid, error) {
+	if len(text) > maxCIDText {
+		return cid.Undef, fmt.Errorf("%w: a CID of %d characters; the limit is %d", ErrForm, len(text), maxCIDText)
+	}
+	c, err := cid.Decode(text)
+	if err != nil {
+		return cid.Undef, fmt.Errorf("%w: %w", ErrForm, err)
+	}
+	return c, nil
 }
 
 // IsBlockCID says whether c is of the form that blocks of DAG-CBOR have.

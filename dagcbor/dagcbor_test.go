@@ -203,6 +203,8 @@ func TestFromJSON(t *testing.T) {
 	for text, part := range map[string]string{
 		`1.5`: "1.5 is not an integer", `9007199254740992`: "not an integer", `1e400`: "not an integer", `9007199254740993.0`: "not an integer",
 		`{"a":1,"a":2}`: "at $", `{"a":{"b":1.5}}`: "at $.a.b", `[0,[1.5]]`: "at $.1.0", "\"\xff\"": "UTF-8", `"\ud800"`: "at $", `{} {}`: "data after",
+		`{"__proto__":1}`: "__proto__ is not allowed", `{"a":{"__proto__":{}}}`: "__proto__ is not allowed",
+		`{"$link":"QmdfTbBqBPQ7VNxZEYEj14VmRuZBkqFbiwReogJgS1zR1n"}`: "malformed $link", `{"$link":"z` + strings.Repeat("2", 200) + `"}`: "malformed $link",
 		`{"$link":"x"}`: "malformed $link", `{"$link":1}`: "malformed $link", link[:len(link)-1] + `,"a":1}`: "malformed $link",
 		`{"$bytes":"?"}`: "malformed $bytes", `{"$type":""}`: "malformed $type", `{"$type":null}`: "malformed $type", ``: "at $", `{`: "at $", `[1,]`: "at $",
 		strings.Repeat("[", 1_000_000): "nested",

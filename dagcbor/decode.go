@@ -3,6 +3,8 @@ package dagcbor
 import (
 	"encoding/binary"
 	"fmt"
+	"math/big"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/ipfs/go-cid"
@@ -26,6 +28,10 @@ type Reader struct {
 	buf []byte
 	pos int
 	err error
+	// loose: what DecodeLoose takes is no fault.
+	loose bool
+	// number is the floating-point number whose head was read last.
+	number float64
 }
 
 // NewReader returns a Reader of b.
@@ -80,11 +86,16 @@ func (r *Reader) head() (major byte, n uint64) {
 	default:
 		n, least = binary.BigEndian.Uint64(rest), 1<<32
 	}
+	if major == majorSimple && r.loose && size > 1 {
+		r.number = float(rest, size)
+		r.pos += 1 + size
+		return majorFloat, 0
+	}
 	if major == majorSimple {
 		r.fail("floating-point numbers and simple values other than true, false and null do not exist")
 		return 0, 0
 	}
-	if n < least {
+	if n < least && !r.loose {
 		r.fail("%d is not in its shortest form", n)
 		return 0, 0
 	}
@@ -142,6 +153,9 @@ func (r *Reader) Text() string { return r.text(r.expect(majorText, "a string")) 
 func (r *Reader) text(n uint64) string {
 	b := r.take(n)
 	if !utf8.Valid(b) {
+		if r.loose {
+			return strings.ToValidUTF8(string(b), string(utf8.RuneError))
+		}
 		r.fail("a string is not valid UTF-8")
 		return ""
 	}
@@ -227,7 +241,7 @@ func (r *Reader) Null() bool {
 // one before it, first says that there is none.
 func (r *Reader) Key(last string, first bool) string {
 	key := r.Text()
-	if r.err == nil && !first && compareKeys(last, key) >= 0 {
+	if r.err == nil && !first && compareKeys(last, key) >= 0 && !r.loose {
 		r.fail("key %q is out of order or there twice", clip(key))
 	}
 	return key
@@ -254,7 +268,13 @@ func (r *Reader) value(depth int) any {
 	}
 	switch major {
 	case majorUint, majorNegint:
+		if r.loose && isLarge(major, n) {
+			f, _ := new(big.Float).SetInt(bigInt(major, n)).Float64()
+			return f
+		}
 		return r.integer(major, n)
+	case majorFloat:
+		return r.number
 	case majorBytes:
 		return append([]byte{}, r.take(n)...)
 	case majorText:
@@ -278,6 +298,11 @@ func (r *Reader) simple(n uint64) any {
 		return true
 	case simpleNull:
 		return nil
+	case undefined:
+		if r.loose {
+			return nil
+		}
+		fallthrough
 	default:
 		r.pos--
 		r.fail("simple value %d does not exist", n)
@@ -290,8 +315,11 @@ func (r *Reader) array(n uint64, depth int) any {
 		r.fail("nested more than %d deep", MaxDepth)
 		return nil
 	}
-	list := make([]any, 0, r.count(n, 1))
-	for range cap(list) {
+	// A list of lists may promise more items than follow, at each level. So it
+	// grows with the items that it has.
+	size := r.count(n, 1)
+	list := make([]any, 0, min(size, 16))
+	for range size {
 		v := r.value(depth + 1)
 		if r.err != nil {
 			return nil
@@ -312,6 +340,9 @@ func (r *Reader) mapping(n uint64, depth int) any {
 	for i := range size {
 		key := r.Key(last, i == 0)
 		v := r.value(depth + 1)
+		if _, twice := m[key]; twice && r.loose {
+			r.fail("key %q is there twice", clip(key))
+		}
 		if r.err != nil {
 			return nil
 		}

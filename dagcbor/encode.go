@@ -22,6 +22,7 @@ const (
 	majorMap    = 5
 	majorTag    = 6
 	majorSimple = 7
+	majorFloat  = 8 // of simple values those that are floating-point numbers; it is in no input
 
 	tagCID = 42
 

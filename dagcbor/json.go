@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
-	"github.com/ipfs/go-cid"
 )
 
 // The keys of the objects that stand for links and bytes in JSON.
@@ -19,12 +18,15 @@ const (
 	keyLink  = "$link"
 	keyBytes = "$bytes"
 	keyType  = "$type"
+	// keyProto is a name that changes what an object is in JavaScript: a program
+	// that copies such a record would not have the same.
+	keyProto = "__proto__"
 )
 
 // FromJSON returns the value that a JSON text stands for: {"$link": …} is a
 // CID, {"$bytes": …} a byte string. Duplicate names, invalid UTF-8, trailing
-// data, fractions, integers beyond 2^53 and malformed links, bytes and $type are
-// ErrForm, with the path of the fault.
+// data, fractions, integers beyond 2^53, the name __proto__ and malformed links, bytes
+// and $type are ErrForm, with the path of the fault.
 func FromJSON(raw []byte) (any, error) {
 	d := jsonDecoder{jsontext.NewDecoder(bytes.NewReader(raw))}
 	v, err := d.value(0)
@@ -120,6 +122,9 @@ func (d jsonDecoder) object(depth int) (any, error) {
 			return nil, d.syntax(err)
 		}
 		name := key.String()
+		if name == keyProto {
+			return nil, d.fault("the name %s is not allowed", keyProto)
+		}
 		v, err := d.value(depth + 1)
 		if err != nil {
 			return nil, err
@@ -136,8 +141,8 @@ func (d jsonDecoder) object(depth int) (any, error) {
 func (d jsonDecoder) special(m map[string]any) (any, error) {
 	if v, ok := m[keyLink]; ok {
 		text, isString := v.(string)
-		c, err := cid.Decode(text)
-		if !isString || err != nil || len(m) != 1 || c.String() != text {
+		c, err := ParseCID(text)
+		if !isString || err != nil || len(m) != 1 || c.Version() == 0 || c.String() != text {
 			return nil, d.fault("malformed %s", keyLink)
 		}
 		return c, nil
@@ -183,6 +188,9 @@ func (r *Reader) appendJSON(dst []byte, depth int) []byte {
 	}
 	switch major {
 	case majorUint, majorNegint:
+		if r.loose && isLarge(major, n) {
+			return bigInt(major, n).Append(dst, 10)
+		}
 		return strconv.AppendInt(dst, r.integer(major, n), 10)
 	case majorBytes:
 		dst = append(dst, `{"`+keyBytes+`":"`...)
@@ -198,6 +206,8 @@ func (r *Reader) appendJSON(dst []byte, depth int) []byte {
 		return append(dst, `"}`...)
 	case majorArray, majorMap:
 		return r.appendContainer(dst, major, n, depth)
+	case majorFloat:
+		return appendFloat(dst, r.number)
 	default:
 		if v := r.simple(n); v != nil {
 			return strconv.AppendBool(dst, v == true)
@@ -225,11 +235,21 @@ func (r *Reader) appendContainer(dst []byte, major byte, n uint64, depth int) []
 	}
 	dst = append(dst, '{')
 	last := ""
+	var seen map[string]bool
+	if r.loose {
+		seen = map[string]bool{}
+	}
 	for i := range r.count(n, 2) {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
 		last = r.Key(last, i == 0)
+		if r.loose {
+			if seen[last] {
+				r.fail("key %q is there twice", clip(last))
+			}
+			seen[last] = true
+		}
 		dst = append(r.appendQuoted(dst, last), ':')
 		if dst = r.appendJSON(dst, depth+1); r.err != nil {
 			return dst

@@ -144,7 +144,14 @@ func (d *Document) Key(fragment string) string {
 	return ""
 }
 
+// maxKeyText is longer than the text of every key in use. To decode base58 takes
+// time that grows with the square of the length.
+const maxKeyText = 256
+
 func (k documentKey) parse() (atcrypto.PublicKey, error) {
+	if len(k.Multibase) > maxKeyText {
+		return nil, fmt.Errorf("key %s: %d characters; the limit is %d", k.ID, len(k.Multibase), maxKeyText)
+	}
 	if k.Type == "Multikey" {
 		return atcrypto.ParsePublicMultibase(k.Multibase)
 	}

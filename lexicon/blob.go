@@ -13,12 +13,16 @@ import (
 // typeBlob is the $type of a reference to a blob.
 const typeBlob = "blob"
 
+// noSize is the size of a reference that does not know it: official libraries write
+// it when they bring one of the old form into the form of today.
+const noSize = -1
+
 // BlobRef is a reference to a blob in a record.
 type BlobRef struct {
 	Path     string // below the record, as InvalidError has it: ".avatar"
 	CID      cid.Cid
 	MimeType string
-	Size     int64 // -1 where Legacy: it does not say
+	Size     int64 // noSize where it does not say: where Legacy, and in what was made of such
 	Legacy   bool  // the form {cid, mimeType} of before 2023, which no schema takes any more
 	Rules    BlobRules
 }
@@ -53,7 +57,7 @@ func (s *blob) check(v any, _ int) *InvalidError {
 	m, _ := v.(map[string]any)
 	b, ok := asBlob(m)
 	switch {
-	case !ok || b.Legacy:
+	case !ok || b.Legacy || b.Size == noSize:
 		return wrongType("blob", v)
 	case !s.rules.Takes(b.MimeType):
 		return wrongValue(any(b.MimeType), s.rules.Accept...).in("mimeType")
@@ -69,21 +73,22 @@ func asBlob(m map[string]any) (BlobRef, bool) {
 	if m[keyType] == typeBlob {
 		c, isLink := m["ref"].(cid.Cid)
 		size, isSize := m["size"].(int64)
-		ok := len(m) == 4 && strings.Contains(mimeType, "/") && isLink && c.Defined() && isSize && size >= 0
+		ok := len(m) == 4 && strings.Contains(mimeType, "/") && isLink && c.Defined() && isSize && size >= noSize
 		return BlobRef{CID: c, MimeType: mimeType, Size: size}, ok
 	}
 	text, _ := m["cid"].(string)
 	if len(m) != 2 || mimeType == "" || !isCID(text) {
 		return BlobRef{}, false
 	}
-	c, err := cid.Decode(text)
-	return BlobRef{CID: c, MimeType: mimeType, Size: -1, Legacy: true}, err == nil
+	c, err := dagcbor.ParseCID(text)
+	return BlobRef{CID: c, MimeType: mimeType, Size: noSize, Legacy: true}, err == nil
 }
 
-// BlobRefs returns every reference to a blob in a record, by path: those that
-// its schema names with the rules for them, and those in what no schema names.
-// Below dagcbor.MaxDepth it does not look: no such record can be encoded.
-func (c *Catalogue) BlobRefs(collection string, v map[string]any) []BlobRef {
+// Blobs returns every reference to a blob in a record, by path: those that its
+// schema names with the rules for them, and those in what no schema names. Below
+// dagcbor.MaxDepth it does not look: no such record can be encoded. malformed is the
+// path of an object that says to be a blob and is none, empty where there is none.
+func (c *Catalogue) Blobs(collection string, v map[string]any) (refs []BlobRef, malformed string) {
 	var s schema
 	if r, ok := c.records[collection]; ok {
 		s = r.schema
@@ -91,12 +96,20 @@ func (c *Catalogue) BlobRefs(collection string, v map[string]any) []BlobRef {
 	var w blobWalk
 	w.visit(v, s, 1)
 	slices.SortFunc(w.found, func(a, b BlobRef) int { return cmp.Compare(a.Path, b.Path) })
-	return w.found
+	return w.found, w.malformed
+}
+
+// BlobRefs is Blobs without what is malformed.
+func (c *Catalogue) BlobRefs(collection string, v map[string]any) []BlobRef {
+	refs, _ := c.Blobs(collection, v)
+	return refs
 }
 
 type blobWalk struct {
 	path  []string
 	found []BlobRef
+	// malformed is the least path of what says to be a blob and is none.
+	malformed string
 }
 
 // visit looks for references in v, whose schema is s, or nil.
@@ -124,6 +137,9 @@ func (w *blobWalk) visit(v any, s schema, depth int) {
 			}
 			w.found = append(w.found, b)
 			return
+		}
+		if v[keyType] == typeBlob && (w.malformed == "" || w.at() < w.malformed) {
+			w.malformed = w.at()
 		}
 		o, _ := s.(*object)
 		for name, e := range v {

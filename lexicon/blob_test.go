@@ -37,7 +37,8 @@ func TestBlobRefs(t *testing.T) {
 		{"com.example.unknown", `"b":` + png + `,"a":` + old, []string{".a image/png -1 [] 0 legacy", ".b image/png 1000 [] 0"}},
 		{"com.example.unknown", `"cid":` + aCID + `,"mimeType":"image/png"`, nil}, // with its $type it is no reference
 		{"com.example.unknown", `"a":{"cid":"x","mimeType":"image/png"},"b":{"cid":` + aCID + `,"mimeType":""},"c":{"cid":` + aCID + `},"d":` + aLink, nil},
-		{"com.example.unknown", `"a":` + strings.Replace(png, "1000", "-1", 1) + `,"b":` + strings.Replace(png, "}}", `}}`, 1)[:len(png)-1] + `,"x":1}`, nil},
+		{"com.example.unknown", `"a":` + strings.Replace(png, "1000", "-1", 1) + `,"b":` + strings.Replace(png, "}}", `}}`, 1)[:len(png)-1] + `,"x":1}`, []string{".a image/png -1 [] 0"}},
+		{"com.example.unknown", `"a":` + strings.Replace(png, "1000", "-2", 1), nil},
 	} {
 		v := value(t, `{"$type":"`+c.collection+`",`+c.properties+`}`)
 		var got []string

@@ -5,6 +5,7 @@ import "sync"
 // Catalogue is a set of documents that refer to each other.
 type Catalogue struct {
 	records map[string]record
+	named   map[string]*ref // data by its full name, "#main" left out
 }
 
 type record struct {
@@ -41,6 +42,24 @@ func (c *Catalogue) ValidateRecord(collection string, v map[string]any) (known b
 	}
 	if t := v[keyType]; t != collection {
 		return true, wrongValue(t, collection).in(keyType)
+	}
+	return true, nil
+}
+
+// ValidateObject reports whether the catalogue knows an object by that full name,
+// such as com.example.defs#view, and then whether v is one: an *InvalidError where
+// it is not.
+func (c *Catalogue) ValidateObject(name string, v any) (known bool, err error) {
+	r, ok := c.named[name]
+	if !ok {
+		return false, nil
+	}
+	o, ok := r.schema.(*object)
+	if !ok {
+		return false, nil
+	}
+	if fault := o.check(v, 1); fault != nil {
+		return true, fault
 	}
 	return true, nil
 }

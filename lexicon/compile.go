@@ -27,7 +27,7 @@ func New(docs ...Document) (*Catalogue, error) {
 			return nil, fmt.Errorf("lexicon %s: referred to, but no document defines it as data", name)
 		}
 	}
-	return &Catalogue{records: records}, nil
+	return &Catalogue{records: records, named: c.refs}, nil
 }
 
 type compiler struct {

@@ -2,9 +2,11 @@ package lexicon
 
 import (
 	"strings"
+	"unicode"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	"github.com/ipfs/go-cid"
+
+	"nestbox/dagcbor"
 )
 
 // format is a syntax that a string may have to have.
@@ -23,14 +25,14 @@ func formats() map[string]*format {
 		"at-identifier": {parses(syntax.ParseAtIdentifier), "AT identifier"},
 		"at-uri":        {isATURI, "at-uri"},
 		"cid":           {isCID, "CID string"},
-		"datetime":      {parses(syntax.ParseDatetime), "datetime"},
+		"datetime":      {isDatetime, "datetime"},
 		"did":           {parses(syntax.ParseDID), "DID"},
 		"handle":        {parses(syntax.ParseHandle), "handle"},
-		"language":      {parses(syntax.ParseLanguage), "language"},
+		"language":      {isLanguage, "language"},
 		"nsid":          {parses(syntax.ParseNSID), "NSID"},
 		"record-key":    {parses(syntax.ParseRecordKey), "record key"},
 		"tid":           {parses(syntax.ParseTID), "TID string"},
-		"uri":           {parses(syntax.ParseURI), "uri"},
+		"uri":           {isURI, "uri"},
 	}
 }
 
@@ -56,15 +58,57 @@ func isATURI(s string) bool {
 // maxATURI is the longest at-uri of the specification.
 const maxATURI = 8 << 10
 
-// maxCID is longer than the text of every CID in use. Decoding some bases takes
-// time that grows with the square of the length.
-const maxCID = 128
-
 // isCID is stricter than the syntax alone: it must be a CID, in its usual base.
 func isCID(s string) bool {
-	if _, err := syntax.ParseCID(s); err != nil || len(s) > maxCID {
+	if _, err := syntax.ParseCID(s); err != nil {
 		return false
 	}
-	c, err := cid.Decode(s)
+	c, err := dagcbor.ParseCID(s)
 	return err == nil && c.String() == s
 }
+
+// isDatetime is stricter than the parser: a time zone lies less than a day from UTC.
+func isDatetime(s string) bool {
+	if _, err := syntax.ParseDatetime(s); err != nil {
+		return false
+	}
+	if strings.HasSuffix(s, "Z") {
+		return true
+	}
+	zone := s[len(s)-len("+00:00"):]
+	return zone[1:3] <= "23" && zone[4:] <= "59"
+}
+
+// maxURI is the longest uri of the specification.
+const maxURI = 8 << 10
+
+// isURI takes what the reference takes, so that every link which apps find in a text
+// can be posted: a scheme, a colon, perhaps two slashes, and something that begins
+// with no slash and holds no white space. Letters of any script may stand in it. The
+// scheme has letters, digits, underscores, and behind a letter, as RFC 3986 says, "+",
+// "-" and ".".
+func isURI(s string) bool {
+	scheme, rest, ok := strings.Cut(s, ":")
+	if !ok || scheme == "" || len(s) > maxURI {
+		return false
+	}
+	for _, c := range []byte(scheme) {
+		if c != '_' && !isAlphanumeric(c) && (!isLetter(scheme[0]) || !strings.ContainsRune("+-.", rune(c))) {
+			return false
+		}
+	}
+	after, _ := strings.CutPrefix(rest, "//")
+	return after != "" && after[0] != '/' && !strings.ContainsFunc(after, isSpace)
+}
+
+// isSpace reports whether r is white space in JavaScript, which knows the byte order
+// mark as such, and no control character of C1.
+func isSpace(r rune) bool {
+	return r == '\ufeff' || r != '\u0085' && unicode.IsSpace(r)
+}
+
+func isAlphanumeric(c byte) bool {
+	return c >= '0' && c <= '9' || isLetter(c)
+}
+
+func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }

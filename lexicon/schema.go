@@ -6,8 +6,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	uax "github.com/clipperhouse/uax29/v2/graphemes"
 	"github.com/ipfs/go-cid"
-	"github.com/rivo/uniseg"
 
 	"nestbox/dagcbor"
 )
@@ -135,7 +135,11 @@ func graphemes(t string) int {
 	if !strings.ContainsFunc(t, func(r rune) bool { return r >= utf8.RuneSelf || r == '\r' }) {
 		return len(t)
 	}
-	return uniseg.GraphemeClusterCount(t)
+	n := 0
+	for clusters := uax.FromString(t); clusters.Next(); {
+		n++
+	}
+	return n
 }
 
 // choice are the only values that there may be.

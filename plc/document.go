@@ -76,6 +76,9 @@ func Document(did syntax.DID, op didplc.OpEnum) ([]byte, error) {
 // suiteOf is the context of a key's kind; a verification method may have a key
 // of a kind that atproto does not use, which has none.
 func suiteOf(key string) string {
+	if len(key) > maxKeyText {
+		return ""
+	}
 	pub, err := atcrypto.ParsePublicDIDKey(key)
 	if err != nil {
 		return ""

@@ -356,7 +356,14 @@ func checkAliases(aliases []string) error {
 	return nil
 }
 
+// maxKeyText is longer than the did:key of every key in use. To decode base58 takes
+// time that grows with the square of the length.
+const maxKeyText = 256
+
 func checkKey(k string) error {
+	if len(k) > maxKeyText {
+		return improper("a rotation key of %d characters; the limit is %d", len(k), maxKeyText)
+	}
 	if _, err := atcrypto.ParsePublicDIDKey(k); err != nil {
 		return improper("rotation key %q: %v", k, err)
 	}

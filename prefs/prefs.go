@@ -9,6 +9,7 @@ package prefs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +17,9 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"nestbox/dagcbor"
+	"nestbox/lexicon"
 )
 
 // namespace is that of the preferences that this server keeps: a type is in it, or
@@ -43,6 +47,9 @@ var (
 	ErrNoAccount = errors.New("no such account")
 	// errTooMany: more, or larger, than is kept of one account.
 	errTooMany = errors.New("preferences are too many or too large")
+	// errMalformed: a preference of a known kind is not what its Lexicon says. The text
+	// says why.
+	errMalformed = errors.New("malformed preference")
 )
 
 // Store keeps preferences. They go with their account.
@@ -59,7 +66,9 @@ type Store interface {
 // Service is the domain.
 type Service struct {
 	Store Store
-	Now   func() time.Time
+	// Lexicons has the kinds of preferences that are known.
+	Lexicons *lexicon.Catalogue
+	Now      func() time.Time
 }
 
 // typeOf returns a preference's type, "" where it has none, or is no object.
@@ -121,6 +130,57 @@ func ageOf(born, now time.Time) jsontext.Value {
 		panic(err) // a struct of booleans encodes
 	}
 	return raw
+}
+
+// check reports what is wrong with a preference: errMalformed where its kind is known
+// and its Lexicon says otherwise. place is where it stands in the request.
+func check(c *lexicon.Catalogue, pref jsontext.Value, place string) error {
+	kind := typeOf(pref)
+	if known, _ := c.ValidateObject(kind, nil); !known {
+		return nil
+	}
+	v, err := dagcbor.FromJSON(pref)
+	if err != nil {
+		return fmt.Errorf("%w at %s: %w", errMalformed, place, err)
+	}
+	_, err = c.ValidateObject(kind, v)
+	if fault, ok := errors.AsType[*lexicon.InvalidError](err); ok {
+		return fmt.Errorf("%w: %s", errMalformed, fault.At(place))
+	}
+	return err
+}
+
+// checkNew is check for all preferences of a put that were not there before. An app
+// sends back what it does not know: an old preference must not keep its owner from
+// changing others.
+func checkNew(c *lexicon.Catalogue, now, put []jsontext.Value) error {
+	var kept map[string]bool
+	for i, p := range put {
+		err := check(c, p, fmt.Sprintf("$.preferences[%d]", i))
+		if err == nil {
+			continue
+		}
+		if kept == nil {
+			kept = make(map[string]bool, len(now))
+			for _, was := range now {
+				kept[canonical(was)] = true
+			}
+		}
+		if !kept[canonical(p)] {
+			return err
+		}
+	}
+	return nil
+}
+
+// canonical returns the one text of a JSON value, whatever its white space and the
+// order of its members.
+func canonical(v jsontext.Value) string {
+	v = slices.Clone(v)
+	if err := v.Canonicalize(); err != nil {
+		return string(v)
+	}
+	return string(v)
 }
 
 // replace is what a put makes of the preferences: those that its session may not

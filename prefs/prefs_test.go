@@ -9,7 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
+
+	"nestbox/internal/costtest"
 	"nestbox/internal/pdstest"
+	"nestbox/lexicon"
+	"nestbox/prefs"
 )
 
 const (
@@ -106,6 +111,13 @@ func TestPreferencesRefused(t *testing.T) {
 	if a := put(t, s, alice, `["`+strings.Repeat("x", 150<<10)+`"]`); a.Status != http.StatusRequestEntityTooLarge {
 		t.Errorf("a large body: %d %s", a.Status, a.Body)
 	}
+	for pref, want := range map[string]string{
+		`{"$type":"app.bsky.actor.defs#adultContentPref"}`:                      `malformed preference: Missing required key "enabled" at $.preferences[1]`,
+		`{"$type":"app.bsky.actor.defs#adultContentPref","enabled":"yes"}`:      `malformed preference: Expected boolean value type (got "yes") at $.preferences[1].enabled`,
+		`{"$type":"app.bsky.actor.defs#savedFeedsPrefV2","items":[{"id":"x"}]}`: `malformed preference: Missing required key "type" at $.preferences[1].items[0]`,
+	} {
+		put(t, s, alice, "["+adult+","+pref+"]").WantError(t, 400, "InvalidRequest", want)
+	}
 	put(t, s, "", "[]").WantError(t, 401, "AuthMissing", "Authentication Required")
 	s.Do(t, pdstest.Request{Method: http.MethodGet, NSID: "app.bsky.actor.getPreferences"}).WantError(t, 401, "AuthMissing", "Authentication Required")
 	is(t, s, "after all that", alice, adult)
@@ -129,5 +141,56 @@ func TestPreferencesAtOnce(t *testing.T) {
 	s.Do(t, pdstest.Request{Method: http.MethodGet, NSID: "app.bsky.actor.getPreferences", Auth: alice}).Decode(t, &out)
 	if len(out.Preferences) != 2 || out.Preferences[0] != out.Preferences[1] {
 		t.Errorf("%+v", out)
+	}
+}
+
+// TestPreferencesKept: an unknown kind is kept as it is, and an old preference that is
+// malformed does not keep its owner from changing others.
+func TestPreferencesKept(t *testing.T) {
+	s := pdstest.Start(t, pdstest.Options{})
+	alice := pdstest.Bearer(s.SignUp(t, "alice").AccessJwt)
+	unknown := `{"$type":"app.bsky.actor.defs#futurePref","enabled":"whatever","share":0.5}`
+	mustPut(t, s, alice, adult, unknown)
+	is(t, s, "an unknown kind", alice, adult, unknown)
+}
+
+// TestMalformedKept: only what an account has already is taken although its Lexicon
+// says otherwise.
+func TestMalformedKept(t *testing.T) {
+	old := jsontext.Value(`{"$type":"app.bsky.actor.defs#adultContentPref","enabled":"yes"}`)
+	same := jsontext.Value(`{ "enabled": "yes", "$type": "app.bsky.actor.defs#adultContentPref" }`)
+	other := jsontext.Value(`{"$type":"app.bsky.actor.defs#adultContentPref","enabled":"no"}`)
+	if err := prefs.CheckNew(lexicon.Known(), []jsontext.Value{old}, []jsontext.Value{same}); err != nil {
+		t.Errorf("what was there: %v", err)
+	}
+	if err := prefs.CheckNew(lexicon.Known(), []jsontext.Value{old}, []jsontext.Value{other}); err == nil {
+		t.Error("another one is taken")
+	}
+}
+
+// TestPreferencesCost: to check preferences costs what their size says.
+func TestPreferencesCost(t *testing.T) {
+	item := `{"id":"3kabc","type":"feed","value":"at://did:plc:x/app.bsky.feed.generator/x","pinned":true}`
+	for name, text := range map[string]func(n int) string{
+		"many items": func(n int) string {
+			return `{"$type":"app.bsky.actor.defs#savedFeedsPrefV2","items":[` + strings.Repeat(item+",", n) + item + `]}`
+		},
+		"many members": func(n int) string {
+			var b strings.Builder
+			for i := range n {
+				fmt.Fprintf(&b, `,"m%d":%d`, i, i)
+			}
+			return `{"$type":"app.bsky.actor.defs#adultContentPref","enabled":true` + b.String() + `}`
+		},
+		"deep": func(n int) string {
+			return `{"$type":"app.bsky.actor.defs#adultContentPref","enabled":true,"x":` + strings.Repeat("[", n) + strings.Repeat("]", n) + `}`
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			costtest.Linear(t, 1000, func(n int) func() {
+				put := []jsontext.Value{jsontext.Value(text(n))}
+				return func() { _ = prefs.CheckNew(lexicon.Known(), put, put) }
+			})
+		})
 	}
 }

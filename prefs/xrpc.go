@@ -61,6 +61,9 @@ func (s *Service) Put(ctx context.Context, caller auth.StandardCaller, in PutInp
 		return xrpc.None{}, xrpc.InvalidRequest("Do not have authorization to set preferences: %s", strings.Join(forbidden, ", "))
 	}
 	return xrpc.None{}, wireError(s.Store.ReplacePreferences(ctx, caller.DID, func(now []jsontext.Value) ([]jsontext.Value, error) {
+		if err := checkNew(s.Lexicons, now, in.Preferences); err != nil {
+			return nil, err
+		}
 		return replace(now, in.Preferences, full)
 	}))
 }
@@ -69,6 +72,8 @@ func wireError(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, errMalformed):
+		return xrpc.InvalidRequest("%s", err)
 	case errors.Is(err, errTooMany):
 		return xrpc.InvalidRequest("Preferences are too many or too large: at most %d, and %d bytes", maxCount, MaxSize)
 	case errors.Is(err, ErrNoAccount):

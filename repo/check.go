@@ -37,6 +37,8 @@ type Checker struct {
 	Key atcrypto.PublicKey
 	// Report is told of each fault.
 	Report func(fault string)
+	// Odd, where it is set, is called for each record that could not be written here.
+	Odd func(key string, why error)
 	// Progress, where it is set, is told of every 100,000th record.
 	Progress func(records int64)
 }
@@ -44,6 +46,9 @@ type Checker struct {
 // Checked is what a check found.
 type Checked struct {
 	Records int64
+	// Odd is how many of them could not be written here: they came with an import,
+	// and are kept as they are.
+	Odd int64
 	// Tree says that the nodes are those of the commit's tree, and no others.
 	Tree bool
 	// Differ says that the tree and the records do not name the same.
@@ -67,7 +72,7 @@ func (c *Checker) Check(ctx context.Context, rows Rows) (Checked, error) {
 	if err != nil {
 		return Checked{}, err
 	}
-	out := Checked{Records: records.count, Tree: tree && head.Root.CID.Equals(data)}
+	out := Checked{Records: records.count, Odd: records.odd, Tree: tree && head.Root.CID.Equals(data)}
 	out.Differ = records.differ
 	if records.differ || records.unsorted {
 		return out, nil // what makes the trees differ was told
@@ -159,6 +164,7 @@ type recordRows struct {
 	now   Record // the key and the CID of the one that is to be matched
 	more  bool
 	count int64
+	odd   int64
 	forms recordChecker
 	// differ: the tree and the records do, and it was told. unsorted: no tree
 	// can be made of the records.
@@ -217,6 +223,12 @@ func (r *recordRows) compare(rec Record, kept Derived) {
 		r.fault("%v", err)
 		return
 	}
+	if want.Odd != nil {
+		r.odd++
+		if r.checker.Odd != nil {
+			r.checker.Odd(rec.Key, want.Odd)
+		}
+	}
 	if !slices.Equal(want.Blobs, kept.Blobs) {
 		r.fault("it refers to the blobs %q, the index says %q", want.Blobs, kept.Blobs)
 	}
@@ -265,18 +277,18 @@ func (c *Checker) derive(forms *recordChecker, r Record) (Derived, error) {
 	if id := dagcbor.CID(r.Block); !id.Equals(r.CID) {
 		return Derived{}, fmt.Errorf("its block is %s, its row says %s", id, r.CID)
 	}
-	record, err := forms.decode(r.Key, r.Block)
-	if err != nil {
+	if err := forms.key(r.Key); err != nil {
 		return Derived{}, err
 	}
-	blobs, subject, err := derive(c.Lexicons, forms.collection, record)
-	if err != nil {
-		return Derived{}, err
-	}
+	record, odd := decodeRecord(r.Block)
+	blobs, subject, many := derive(c.Lexicons, forms.collection, record)
 	out := Derived{Subject: subject}
 	for _, id := range blobs {
 		out.Blobs = append(out.Blobs, id.String())
 	}
 	slices.Sort(out.Blobs)
+	if out.Odd = odd; odd == nil {
+		out.Odd = many
+	}
 	return out, nil
 }

@@ -21,6 +21,9 @@ type Derived struct {
 	// an index by subject grows mostly at its end, as the records do, and an import
 	// does not change pages all over it.
 	Subject string
+	// Odd says why the record could not be written here; nil where it could. No
+	// store keeps it.
+	Odd error
 }
 
 // subjectKind is how the records of a collection name their subject.
@@ -70,27 +73,19 @@ func subjectOf(collection string, record map[string]any) string {
 	return ""
 }
 
-// MaxBlobRefs is how many references to blobs a record may have. A post has four
+// MaxBlobRefs is how many references to blobs a record that is written here may
+// have. An imported one may have more. A post has four
 // pictures, or a video with twenty files of captions, a long article some dozens:
 // no record that people make has as many. One of MaxRecord bytes has room for
 // tens of thousands, each of which is a row, and an entry in an index.
 const MaxBlobRefs = 1000
 
-// blobRefs returns a record's references to blobs, or says that they are too many.
-func blobRefs(c *lexicon.Catalogue, collection string, record map[string]any) ([]lexicon.BlobRef, error) {
-	refs := c.BlobRefs(collection, record)
+// derive returns what follows from a record, and the blobs that it refers to, each
+// once. odd says why the record has too many references to be written here.
+func derive(c *lexicon.Catalogue, collection string, record map[string]any) (blobs []cid.Cid, subject string, odd error) {
+	refs, _ := c.Blobs(collection, record)
 	if len(refs) > MaxBlobRefs {
-		return nil, fmt.Errorf("%w: it refers to %d blobs; the limit is %d", errRecord, len(refs), MaxBlobRefs)
-	}
-	return refs, nil
-}
-
-// derive returns what follows from a record, and the blobs that it refers to,
-// each once.
-func derive(c *lexicon.Catalogue, collection string, record map[string]any) (blobs []cid.Cid, subject string, err error) {
-	refs, err := blobRefs(c, collection, record)
-	if err != nil {
-		return nil, "", err
+		odd = fmt.Errorf("%w: it refers to %d blobs; the limit is %d", errRecord, len(refs), MaxBlobRefs)
 	}
 	seen := make(map[cid.Cid]bool, len(refs))
 	for _, r := range refs {
@@ -99,5 +94,5 @@ func derive(c *lexicon.Catalogue, collection string, record map[string]any) (blo
 			blobs = append(blobs, r.CID)
 		}
 	}
-	return blobs, subjectOf(collection, record), nil
+	return blobs, subjectOf(collection, record), odd
 }

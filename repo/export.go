@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/ipfs/go-cid"
@@ -31,6 +32,9 @@ type Transfers struct {
 	// MaxImport bounds what an import takes and what it stores, in bytes;
 	// 0 is DefaultMaxImport.
 	MaxImport int64
+	// ImportGrace is how long a client's import may take beside what importPace
+	// gives its file; 0 is DefaultImportGrace.
+	ImportGrace time.Duration
 	// NoImports refuses importRepo.
 	NoImports bool
 	// MaxSpool bounds what the files that are being sent take in TempDir, in

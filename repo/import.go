@@ -2,12 +2,12 @@ package repo
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -30,6 +30,16 @@ const (
 	// importPatience is how long an import whose file has come waits for others
 	// to end.
 	importPatience = 5 * time.Minute
+	// importPace is how fast a client's import must be verified and stored, in
+	// bytes of its file a second, behind DefaultImportGrace: 2 GiB may take 19
+	// minutes. One that takes longer holds a slot that others wait for.
+	importPace         = 2 << 20
+	DefaultImportGrace = 2 * time.Minute
+	// The records of an import may take expansion times the size of its file, and
+	// freeExpansion bytes more. One block can be the record of any number of keys,
+	// so a small file could ask for any amount of work.
+	expansion     = 8
+	freeExpansion = 64 << 20
 	// futureFudge is how far in the future a revision may lie
 	// (https://atproto.com/specs/sync): clocks differ.
 	futureFudge = 5 * time.Minute
@@ -40,6 +50,8 @@ const (
 	fillBytes   = 1 << 20
 	// keptTwice: a reference to a blob is found by the blob and by the record.
 	keptTwice = 2
+	// oddLogged is how many malformed records of an import the log names.
+	oddLogged = 20
 	// importNews is after how many records an import says where it is.
 	importNews = 100_000
 )
@@ -55,64 +67,9 @@ var (
 	// ErrImporting: an import into the account's repository is under way.
 	ErrImporting = errors.New("an import of this repository is under way already")
 
-	errNoDisk = errors.New("the disk is too full for this import")
+	errNoDisk     = errors.New("the disk is too full for this import")
+	errLongImport = errors.New("verifying and storing this import took longer than an import may")
 )
-
-// imports are those under way, from the first byte of a file on.
-type imports struct {
-	slots slots
-
-	mu  sync.Mutex
-	now map[int64]bool // accounts
-	// spooled is what the files that clients have sent take on disk, in bytes.
-	spooled int64
-}
-
-// begin admits one import of an account at a time.
-func (i *imports) begin(accountID int64) (end func(), err error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.now[accountID] {
-		return nil, ErrImporting
-	}
-	if i.now == nil {
-		i.now = map[int64]bool{}
-	}
-	i.now[accountID] = true
-	return func() {
-		i.mu.Lock()
-		defer i.mu.Unlock()
-		delete(i.now, accountID)
-	}, nil
-}
-
-// turn waits until few enough others are verified and stored.
-func (i *imports) turn(ctx context.Context) (give func(), err error) {
-	waiting, cancel := context.WithTimeout(ctx, importPatience)
-	defer cancel()
-	if give, err = i.slots.take(waiting, maxImports); err != nil {
-		return nil, fmt.Errorf("wait for other imports: %w", err)
-	}
-	return give, nil
-}
-
-// reserve takes n bytes more of the disk, up to limit in all, and to half of what
-// is taken and free together. The error is one for the client.
-func (i *imports) reserve(n, limit, free int64) error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.spooled+n > limit || n > (free-i.spooled)/2 {
-		return busy(errSpoolFull)
-	}
-	i.spooled += n
-	return nil
-}
-
-func (i *imports) release(n int64) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.spooled -= n
-}
 
 // Imported is what an import came to.
 type Imported struct {
@@ -120,13 +77,18 @@ type Imported struct {
 	Rev     syntax.TID
 	Records int64
 	// Kept says that the file's own commit is the repository's now; else there
-	// is a new one of the same tree.
+	// is a new one of the same records.
 	Kept bool
+	// Odd is how many of the records could not be written here: their blocks are
+	// kept as they are.
+	Odd int64
 }
 
 // Import replaces an account's repository with the one that r holds as a CAR
-// file. All of it is read and verified first: the structure, every record, that
-// no block is missing; blocks that do not belong to it are ignored. Then it is
+// file. All of it is read and verified first: keys, their order, that no block is
+// missing; blocks that do not belong to it are ignored, and a tree that is not in
+// canonical form is built again of its records. A record is taken as it is, also if
+// it could not be written here: its owner must be able to bring it. Then it is
 // stored where nobody sees it, and at last put in the place of the old one, at
 // once: whatever happens before that changes nothing, and the import can be
 // repeated. The file's commit is kept where the account's key has signed it and
@@ -168,24 +130,34 @@ func (s *Service) imported(ctx context.Context, a Account, r *upload) (Imported,
 	}
 	defer file.close()
 	in := &importer{service: s, account: a, was: head, incoming: file}
+	network := ""
 	if r.shared != nil {
 		if err := s.chargeImport(ctx, a.DID, file.size); err != nil {
 			return Imported{}, err
 		}
 		in.free = r.free
+		network = queueNetwork(request.ClientOf(ctx))
 	}
-	give, err := s.imports.turn(ctx)
+	give, err := s.imports.turn(ctx, network)
 	if err != nil {
 		return Imported{}, err
 	}
 	defer give()
+	if r.shared != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, s.importTime(file.size), busy(errLongImport))
+		defer cancel()
+	}
 	done, err := in.run(ctx)
+	if err != nil && errors.Is(context.Cause(ctx), errLongImport) {
+		err = context.Cause(ctx)
+	}
 	if err != nil {
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "repository not imported", slog.String("did", a.DID.String()), slog.String("cause", err.Error()))
 		return Imported{}, err
 	}
 	s.Log.LogAttrs(ctx, slog.LevelInfo, "repository imported", slog.String("did", a.DID.String()),
-		slog.Int64("records", done.Records), slog.String("rev", done.Rev.String()), slog.Bool("kept", done.Kept))
+		slog.Int64("records", done.Records), slog.Int64("malformed", done.Odd), slog.String("rev", done.Rev.String()), slog.Bool("kept", done.Kept))
 	return done, nil
 }
 
@@ -214,6 +186,12 @@ func (s *Service) maxImport() int64 {
 	return s.MaxImport
 }
 
+// importTime is how long a client's import of a file of that size may take to be
+// verified and stored.
+func (s *Service) importTime(size int64) time.Duration {
+	return cmp.Or(s.ImportGrace, DefaultImportGrace) + time.Duration(size/importPace)*time.Second
+}
+
 // importer is one import, once its file is there.
 type importer struct {
 	*incoming
@@ -222,10 +200,12 @@ type importer struct {
 	account Account
 	was     Head
 
-	theirs  *Commit
-	next    Head // as far as it is known
-	records int64
-	stored  int64 // bytes that the records take
+	theirs     *Commit
+	theirBlock []byte
+	next       Head // as far as it is known
+	records    int64
+	odd        int64 // records that could not be written here
+	stored     int64 // bytes that the records take
 	// free, where it is set, says what is free of the disk.
 	free func() (int64, error)
 }
@@ -234,26 +214,37 @@ func (in *importer) run(ctx context.Context) (Imported, error) {
 	if err := in.read(ctx); err != nil {
 		return Imported{}, refused(err)
 	}
-	if err := in.commit(ctx); err != nil {
+	if err := in.commit(); err != nil {
 		return Imported{}, refused(err)
 	}
 	// A newer revision of the same tree is one that others may have seen.
 	if in.theirs.Data.Equals(in.was.Root.CID) && in.theirs.Rev <= in.was.Rev {
-		return Imported{CID: in.was.CID, Rev: in.was.Rev, Records: in.was.Records, Kept: in.was.CID.Equals(in.root)}, nil
+		return in.unchanged(), nil
 	}
-	if err := in.verify(ctx); err != nil {
+	tree, err := in.verify(ctx)
+	if err != nil {
 		return Imported{}, refused(err)
+	}
+	// What was rebuilt the last time is rebuilt to the same.
+	if !tree.Equals(in.theirs.Data) && tree.Equals(in.was.Root.CID) && in.theirs.Rev <= in.was.Rev {
+		return in.unchanged(), nil
+	}
+	if err := in.seal(ctx, tree); err != nil {
+		return Imported{}, err
 	}
 	if err := in.store(ctx); err != nil {
 		return Imported{}, err
 	}
-	return Imported{CID: in.next.CID, Rev: in.next.Rev, Records: in.records, Kept: in.next.CID.Equals(in.root)}, nil
+	return Imported{CID: in.next.CID, Rev: in.next.Rev, Records: in.records, Kept: in.next.CID.Equals(in.root), Odd: in.odd}, nil
 }
 
-// commit checks the file's commit and decides on the one that the repository
-// will have.
-func (in *importer) commit(ctx context.Context) error {
-	s := in.service
+// unchanged is an import that leaves the repository as it is.
+func (in *importer) unchanged() Imported {
+	return Imported{CID: in.was.CID, Rev: in.was.Rev, Records: in.was.Records, Kept: in.was.CID.Equals(in.root)}
+}
+
+// commit checks the file's commit.
+func (in *importer) commit() error {
 	block, err := in.block(in.root)
 	if err != nil {
 		return fmt.Errorf("the commit: %w", err)
@@ -261,13 +252,20 @@ func (in *importer) commit(ctx context.Context) error {
 	if in.theirs, err = DecodeCommit(block); err != nil {
 		return fmt.Errorf("the commit: %w", err)
 	}
-	now := s.Now()
+	in.theirBlock = bytes.Clone(block)
 	switch {
 	case in.theirs.DID != in.account.DID:
 		return fmt.Errorf("%w: it is the repository of %s, not of %s", ErrImport, in.theirs.DID, in.account.DID)
-	case in.theirs.Rev.Time().After(now.Add(futureFudge)):
+	case in.theirs.Rev.Time().After(in.service.Now().Add(futureFudge)):
 		return fmt.Errorf("%w: its revision %s lies in the future", ErrImport, in.theirs.Rev)
 	}
+	return nil
+}
+
+// seal decides on the commit that the repository will have: the file's, or a new
+// one of tree.
+func (in *importer) seal(ctx context.Context, tree cid.Cid) error {
+	s := in.service
 	key, err := s.Keys.SigningKey(ctx, in.account.ID)
 	if err != nil {
 		return err
@@ -276,16 +274,17 @@ func (in *importer) commit(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("signing key of %s: %w", in.account.DID, err)
 	}
-	in.next = Head{DID: in.account.DID, CID: in.root, Rev: in.theirs.Rev, Commit: bytes.Clone(block)}
-	if in.theirs.Rev > in.was.Rev && in.theirs.Verify(public) == nil {
+	in.next = Head{DID: in.account.DID, CID: in.root, Rev: in.theirs.Rev, Commit: in.theirBlock}
+	if tree.Equals(in.theirs.Data) && in.theirs.Rev > in.was.Rev && in.theirs.Verify(public) == nil {
 		return nil
 	}
-	// Who saw either history must see this commit as the newest.
-	rev, err := s.nextRev(now, max(in.theirs.Rev, in.was.Rev))
+	// The revision must be newer than both histories, or their consumers would
+	// ignore it.
+	rev, err := s.nextRev(s.Now(), max(in.theirs.Rev, in.was.Rev))
 	if err != nil {
 		return err
 	}
-	c := &Commit{DID: in.account.DID, Data: in.theirs.Data, Rev: rev}
+	c := &Commit{DID: in.account.DID, Data: tree, Rev: rev}
 	if err := c.Sign(key); err != nil {
 		return err
 	}
@@ -294,23 +293,28 @@ func (in *importer) commit(ctx context.Context) error {
 	return nil
 }
 
-// verify goes through the tree once and changes nothing: the tree is canonical,
-// every record is there and is one.
-func (in *importer) verify(ctx context.Context) error {
-	b := mst.Builder{Emit: func(mst.Changed) error { return nil }}
-	limit := in.service.maxImport()
+// verify goes through the tree once and changes nothing: keys are valid and ascend,
+// and every record is in the file. It returns the root of the tree in canonical
+// form, which may be another one than the file's.
+func (in *importer) verify(ctx context.Context) (cid.Cid, error) {
+	b := mst.Builder{Emit: func(n mst.Changed) error {
+		if len(n.Block) > mst.MaxNode {
+			return fmt.Errorf("%w: it would have %d bytes; the limit is %d", mst.ErrNode, len(n.Block), mst.MaxNode)
+		}
+		return nil
+	}}
+	limit := min(in.service.maxImport(), freeExpansion+expansion*in.size)
 	var check recordChecker
 	err := in.walk(in.theirs.Data, func(key string, id cid.Cid) error {
 		if err := in.count(ctx, "verified"); err != nil {
 			return err
 		}
-		block, err := in.block(id)
-		var w Write
-		if err == nil {
-			w, err = in.write(&check, key, id, block)
-		}
+		w, odd, err := in.write(&check, key, id)
 		if err != nil {
 			return fmt.Errorf("record %q: %w", key, err)
+		}
+		if odd != nil {
+			in.noteOdd(ctx, key, odd)
 		}
 		if in.stored += size(w); in.stored > limit {
 			return fmt.Errorf("%w: its records take more than %d bytes", ErrTooLarge, limit)
@@ -318,31 +322,42 @@ func (in *importer) verify(ctx context.Context) error {
 		return b.Add(key, id)
 	})
 	if err != nil {
-		return err
+		return cid.Undef, err
 	}
 	root, err := b.Finish()
-	if err != nil {
-		return err
-	}
-	if !root.CID.Equals(in.theirs.Data) {
-		return fmt.Errorf("%w: its tree is not in canonical form: %s should be %s", ErrImport, in.theirs.Data, root.CID)
-	}
-	return nil
+	return root.CID, err
 }
 
-// write is what is to be stored of a record, if it is one.
-func (in *importer) write(check *recordChecker, key string, id cid.Cid, block []byte) (Write, error) {
-	record, err := check.decode(key, block)
-	if err != nil {
-		return Write{}, err
+// noteOdd counts a record that could not be written here, and logs the first ones.
+func (in *importer) noteOdd(ctx context.Context, key string, odd error) {
+	if in.odd++; in.odd <= oddLogged {
+		in.service.Log.LogAttrs(ctx, slog.LevelWarn, "malformed record imported as it is",
+			slog.String("did", in.account.DID.String()), slog.String("record", key), slog.String("cause", odd.Error()))
 	}
-	w := Write{Key: key, CID: id, Block: block}
+}
+
+// write is what is to be stored of a record. Its block is valid until the next
+// call. A record that could not be written here is taken as it is; odd says why.
+func (in *importer) write(check *recordChecker, key string, id cid.Cid) (w Write, odd, err error) {
+	if err := check.key(key); err != nil {
+		return Write{}, nil, err
+	}
+	block, err := in.block(id)
+	if err != nil {
+		return Write{}, nil, err
+	}
+	record, odd := decodeRecord(block)
+	w = Write{Key: key, CID: id, Block: block}
 	// Most records have nothing to be found by. Every reference to a blob names
 	// its type, also one of the old form.
-	if subjectKindOf(check.collection) != noSubject || bytes.Contains(block, []byte("mimeType")) {
-		w.Blobs, w.Subject, err = derive(in.service.Lexicons, check.collection, record)
+	if record != nil && (subjectKindOf(check.collection) != noSubject || bytes.Contains(block, []byte("mimeType"))) {
+		var many error
+		w.Blobs, w.Subject, many = derive(in.service.Lexicons, check.collection, record)
+		if odd == nil {
+			odd = many
+		}
 	}
-	return w, err
+	return w, odd, nil
 }
 
 // size is about how many bytes a record takes in the store. One block may be the
@@ -450,14 +465,11 @@ func (f *filler) node(n mst.Changed) error {
 }
 
 func (f *filler) record(key string, id cid.Cid) error {
-	block, err := f.block(id)
+	w, _, err := f.write(&f.forms, key, id)
 	if err != nil {
 		return err
 	}
-	w, err := f.write(&f.forms, key, id, bytes.Clone(block))
-	if err != nil {
-		return err
-	}
+	w.Block = bytes.Clone(w.Block)
 	f.records = append(f.records, w)
 	return f.add(int(size(w)))
 }

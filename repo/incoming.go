@@ -27,6 +27,9 @@ const (
 	// others.
 	uploadPace     = 32 << 10
 	uploadPatience = 2 * time.Minute
+	// crowdedPace is how fast a client's file must come while there is no room for
+	// the file of another client, in bytes a second: 2 GiB take an hour.
+	crowdedPace = 512 << 10
 	// uploadsAtOnce is how many files of the largest size clients may have on
 	// disk together.
 	uploadsAtOnce = 4
@@ -53,6 +56,7 @@ var (
 var (
 	errSlowUpload = fmt.Errorf("%w: it must come at %d bytes a second", ErrImport, uploadPace)
 	errSpoolFull  = errors.New("the files of imports take as much of the disk as they may")
+	errCrowded    = fmt.Errorf("the disk space of imports is needed for a faster one: a file must come at %d bytes a second while others wait", crowdedPace)
 )
 
 // upload is a file while it comes.
@@ -66,6 +70,13 @@ type upload struct {
 
 	size   int64 // bytes so far
 	waited time.Duration
+
+	// The rest is guarded by shared. taken is what it takes of the disk.
+	taken int64
+	// slow: uploadPatience is over, and it has come at less than crowdedPace.
+	slow bool
+	// cut: its disk space was given to another one.
+	cut bool
 }
 
 func (u *upload) Read(b []byte) (n int, err error) {
@@ -87,6 +98,9 @@ func (u *upload) Read(b []byte) (n int, err error) {
 		if err := u.reserve(int64(n)); err != nil {
 			return 0, err
 		}
+		if errors.Is(err, io.EOF) {
+			u.shared.whole(u)
+		}
 	}
 	u.size = size
 	return n, err
@@ -102,11 +116,11 @@ func (u *upload) reserve(n int64) error {
 			return err
 		}
 	}
-	return u.shared.reserve(n, uploadsAtOnce*u.limit, free)
+	return u.shared.reserve(u, n, uploadsAtOnce*u.limit, free)
 }
 
 // release gives the disk space to others.
-func (u *upload) release() { u.shared.release(u.size) }
+func (u *upload) release() { u.shared.release(u) }
 
 // incoming is a CAR file that was received whole. Once it was read, every block
 // in it has the hash that its CID says.
@@ -115,7 +129,9 @@ type incoming struct {
 	size  int64
 	root  cid.Cid
 	index index
-	buf   []byte
+	// blocks is how many different ones it has.
+	blocks int
+	buf    []byte
 }
 
 // index is where the blocks are: by the first byte of their hash, and sorted in
@@ -186,7 +202,48 @@ func (in *incoming) read(ctx context.Context) error {
 		}
 	}
 	in.index.sort()
+	return in.unique()
+}
+
+// unique leaves one place of each block, so that a block that the file repeats costs
+// no more to find than any other.
+func (in *incoming) unique() error {
+	for n, part := range in.index {
+		kept := part[:0]
+		for from, to := 0, 0; from < len(part); from = to {
+			for to = from + 1; to < len(part) && part[to].hash == part[from].hash; {
+				to++
+			}
+			var err error
+			if kept, err = in.appendDistinct(kept, part[from:to]); err != nil {
+				return err
+			}
+		}
+		in.index[n] = kept
+		in.blocks += len(kept)
+	}
 	return nil
+}
+
+// appendDistinct appends a place of each block among places of the same hash. Most
+// often there is one. Nobody can make many different blocks whose hashes begin with
+// the same 64 bits: two take 2^32 attempts, four take 2^48.
+func (in *incoming) appendDistinct(kept, places []place) ([]place, error) {
+	if len(places) == 1 {
+		return append(kept, places[0]), nil
+	}
+	var seen []string
+	for _, p := range places {
+		var id [cidLength]byte
+		if _, err := in.file.ReadAt(id[:], int64(p.at>>sizeBits)-cidLength); err != nil { //nolint:gosec // an offset
+			return nil, fmt.Errorf("read import: %w", err)
+		}
+		if !slices.Contains(seen, string(id[:])) {
+			seen = append(seen, string(id[:]))
+			kept = append(kept, p)
+		}
+	}
+	return kept, nil
 }
 
 func (x *index) add(p place) {
@@ -234,48 +291,63 @@ func (in *incoming) block(id cid.Cid) ([]byte, error) {
 	return nil, fmt.Errorf("block %s: %w", id, errMissing)
 }
 
-// walk goes through the tree below root and calls entry for each of its keys.
+// walk goes through the tree below root, which need not be in canonical form, and
+// calls entry for each of its keys, in ascending order.
 func (in *incoming) walk(root cid.Cid, entry func(key string, id cid.Cid) error) error {
-	w := mst.Walker{Entry: entry, MaxMemory: maxTreePath, Load: func(l *mst.Link) (*mst.Node, error) {
-		block, err := in.block(l.CID)
+	w := mst.LooseWalker{Entry: entry, MaxNodes: 2*in.blocks + 1, MaxMemory: maxTreePath, Load: func(id cid.Cid) (*mst.Node, error) {
+		block, err := in.block(id)
 		if err == nil {
 			var n *mst.Node
-			if n, err = mst.Decode(block); err == nil {
+			if n, err = mst.DecodeLoose(block); err == nil {
 				return n, nil
 			}
 		}
-		return nil, fmt.Errorf("tree node %s: %w", l.CID, err)
+		return nil, fmt.Errorf("tree node %s: %w", id, err)
 	}}
-	return w.Walk(mst.Link{CID: root})
+	return w.Walk(root)
 }
 
 func (in *incoming) close() { _ = in.file.Close() } // nothing of it is needed
 
-// recordChecker checks records in the order of their keys.
-type recordChecker struct{ collection string } // the last one that was found valid
+// recordChecker checks and decodes records in the order of their keys.
+type recordChecker struct {
+	// collection is the last one that was found valid, checked that there was one.
+	collection string
+	checked    bool
+}
 
-// decode returns the record that a block is, if it can be that of a key.
-func (c *recordChecker) decode(key string, block []byte) (map[string]any, error) {
+// key checks the key of a record in the tree. errRecord says what is wrong with it.
+func (c *recordChecker) key(key string) error {
 	collection, rkey, _ := strings.Cut(key, "/")
-	if collection != c.collection {
+	if collection != c.collection || !c.checked {
 		if _, err := syntax.ParseNSID(collection); err != nil {
-			return nil, fmt.Errorf("%w: its collection: %w", errRecord, err)
+			return fmt.Errorf("%w: its collection: %w", errRecord, err)
 		}
-		c.collection = collection
+		c.collection, c.checked = collection, true
 	}
 	if _, err := syntax.ParseRecordKey(rkey); err != nil {
-		return nil, fmt.Errorf("%w: its key: %w", errRecord, err)
+		return fmt.Errorf("%w: its key: %w", errRecord, err)
 	}
-	if len(block) > MaxRecord {
-		return nil, fmt.Errorf("%w: it has %d bytes; the limit is %d", errRecord, len(block), MaxRecord)
-	}
-	v, err := dagcbor.Decode(block)
-	if err != nil {
-		return nil, err
+	return nil
+}
+
+// decodeRecord returns the record that a block is, nil where nothing can be made of
+// it. odd says why the block is none that could be written here; it is kept all the
+// same, since it came with a repository that its owner moved here.
+func decodeRecord(block []byte) (record map[string]any, odd error) {
+	v, odd := dagcbor.Decode(block)
+	if odd != nil {
+		var err error
+		if v, err = dagcbor.DecodeLoose(block); err != nil {
+			return nil, odd
+		}
 	}
 	record, ok := v.(map[string]any)
-	if !ok {
+	switch {
+	case !ok:
 		return nil, fmt.Errorf("%w: it is no object", errRecord)
+	case odd == nil && len(block) > MaxRecord:
+		odd = fmt.Errorf("%w: it has %d bytes; the limit is %d", errRecord, len(block), MaxRecord)
 	}
-	return record, nil
+	return record, odd
 }

@@ -4,12 +4,25 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net/netip"
 	"os"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
 	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"nestbox/dagcbor"
+	"nestbox/internal/costtest"
+	"nestbox/repo/car"
+	"nestbox/repo/mst"
+	"nestbox/request"
 )
 
 // TestUploadPace: a client's file may take as long as it goes on at the pace, and
@@ -100,6 +113,70 @@ func TestUploadRoom(t *testing.T) {
 	}
 }
 
+// TestUploadCrowded: four files that come slowly do not hold the share of the disk:
+// one of them gives way as soon as another client needs the space. What comes fast,
+// and what has come, stays.
+func TestUploadCrowded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 1 << 30
+		var all imports
+		file := func(pace int) *upload {
+			u := &upload{limit: limit, now: time.Now, shared: &all}
+			u.r = readFunc(func(b []byte) (int, error) {
+				<-time.After(time.Second)
+				return min(len(b), pace), nil
+			})
+			return u
+		}
+		buf := make([]byte, 4<<20)
+		read := func(u *upload, seconds int) (err error) {
+			for range seconds {
+				if _, err = u.Read(buf); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		var held [uploadsAtOnce]*upload
+		for i := range held {
+			held[i] = file(uploadPace)
+			if i == 0 {
+				held[i] = file(2 * crowdedPace)
+			}
+			if err := read(held[i], 300); err != nil {
+				t.Fatal(err)
+			}
+			// Most of the share is taken, as it would be hours later.
+			all.spooled += limit - held[i].taken
+			held[i].taken, held[i].size = limit, limit-(1<<20)
+		}
+		late := file(len(buf))
+		if err := read(late, 10); err != nil {
+			t.Fatalf("a fast one: %v", err)
+		}
+		cut := 0
+		for i, u := range held {
+			err := read(u, 1)
+			if errors.Is(err, errCrowded) {
+				cut++
+			}
+			if i == 0 && errors.Is(err, errCrowded) {
+				t.Error("the fast one of the first four gave way")
+			}
+		}
+		if cut != 1 {
+			t.Errorf("%d of the slow ones gave way, want 1", cut)
+		}
+		late.release()
+		for _, u := range held {
+			u.release()
+		}
+		if all.spooled != 0 || len(all.uploads) != 0 {
+			t.Errorf("%d bytes are taken by nobody, %d uploads are known", all.spooled, len(all.uploads))
+		}
+	})
+}
+
 // TestReceiveFull: a disk that is full is no fault of the client's.
 func TestReceiveFull(t *testing.T) {
 	s := &Service{Transfers: Transfers{TempDir: t.TempDir() + "/none"}}
@@ -114,27 +191,159 @@ func TestImportTurn(t *testing.T) {
 		var all imports
 		var gives []func()
 		for range maxImports {
-			give, err := all.turn(t.Context())
+			give, err := all.turn(t.Context(), "")
 			if err != nil {
 				t.Fatal(err)
 			}
 			gives = append(gives, give)
 		}
 		began := time.Now()
-		if _, err := all.turn(t.Context()); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != importPatience {
+		if _, err := all.turn(t.Context(), ""); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != importPatience {
 			t.Errorf("one more: %v after %s", err, time.Since(began))
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := all.turn(ctx); !errors.Is(err, context.Canceled) {
+		if _, err := all.turn(ctx, ""); !errors.Is(err, context.Canceled) {
 			t.Errorf("who has gone: %v", err)
 		}
 		go func() {
 			<-time.After(time.Minute)
 			gives[0]()
 		}()
-		if _, err := all.turn(t.Context()); err != nil {
+		if _, err := all.turn(t.Context(), ""); err != nil {
 			t.Errorf("after one has ended: %v", err)
 		}
 	})
+}
+
+// TestImportQueue: a network has one slot at a time and gets its next turn after
+// those that waited longer, however many imports it sends.
+func TestImportQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var q importQueue
+		var order []string
+		var mu sync.Mutex
+		enter := func(network string) {
+			go func() {
+				give, err := q.take(t.Context(), 2, network)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				order = append(order, network)
+				mu.Unlock()
+				<-time.After(time.Minute)
+				give()
+			}()
+			synctest.Wait()
+		}
+		for range 5 {
+			enter("a")
+		}
+		for range 5 {
+			enter("b")
+		}
+		enter("c")
+		enter("")
+		seen := 0
+		for _, want := range []string{"a b", " c", "a b", "a b"} {
+			mu.Lock()
+			turn := slices.Sorted(slices.Values(order[seen:]))
+			seen = len(order)
+			mu.Unlock()
+			if got := strings.Join(turn, " "); got != want {
+				t.Errorf("a turn of %q, want %q", got, want)
+			}
+			<-time.After(time.Minute)
+			synctest.Wait()
+		}
+		<-time.After(time.Hour)
+		if len(order) != 12 || len(q.networks) != 0 || q.running != 0 || len(q.waiting) != 0 {
+			t.Errorf("%d of 12 had their turn; left are %v, %d, %d", len(order), q.networks, q.running, len(q.waiting))
+		}
+	})
+}
+
+// TestQueueNetwork: the networks of one customer count together.
+func TestQueueNetwork(t *testing.T) {
+	of := func(addr string) string { return queueNetwork(request.Client{Addr: netip.MustParseAddr(addr)}) }
+	if of("2001:db8:1:1::1") != of("2001:db8:1:ffff::2") || of("2001:db8:1::1") == of("2001:db8:2::1") {
+		t.Error("a /48 is not one network")
+	}
+	if of("192.0.2.1") == of("192.0.2.2") || of("192.0.2.1") == "" {
+		t.Error("an IPv4 address is not one network")
+	}
+	if got := queueNetwork(request.Client{Addr: netip.MustParseAddr("192.0.2.1"), Unlimited: true}); got != "" {
+		t.Errorf("a client without limits counts for %q", got)
+	}
+}
+
+// TestImportCost: to read a file and go through its tree costs what the file's size
+// says, whatever it repeats or shares.
+func TestImportCost(t *testing.T) {
+	record := []byte{0xa1, 0x61, 'x', 0x01}
+	id := dagcbor.CID(record)
+	for name, c := range map[string]func(dst []byte, n int) []byte{
+		"a block again and again": func(dst []byte, n int) []byte {
+			for range 10 * n {
+				dst = car.AppendBlock(dst, id, record)
+			}
+			return dst
+		},
+		"a block for each key": func(dst []byte, n int) []byte {
+			dst = car.AppendBlock(dst, id, record)
+			for i := range n {
+				other, err := dagcbor.Encode(map[string]any{"n": int64(i)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				dst = car.AppendBlock(dst, dagcbor.CID(other), other)
+			}
+			return dst
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			costtest.Linear(t, 4000, func(n int) func() {
+				var nodes []byte
+				b := mst.Builder{Emit: func(c mst.Changed) error {
+					nodes = car.AppendBlock(nodes, c.CID, c.Block)
+					return nil
+				}}
+				for i := range n {
+					if err := b.Add(fmt.Sprintf("com.example.note/%06d", i), id); err != nil {
+						t.Fatal(err)
+					}
+				}
+				root, err := b.Finish()
+				if err != nil {
+					t.Fatal(err)
+				}
+				f, err := tempFile(t.TempDir(), "import")
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = f.Close() })
+				raw := c(append(car.AppendHeader(nil, root.CID), nodes...), n)
+				if _, err := f.Write(raw); err != nil {
+					t.Fatal(err)
+				}
+				return func() {
+					in := &incoming{file: f, size: int64(len(raw))}
+					err := in.read(t.Context())
+					records := 0
+					if err == nil {
+						err = in.walk(root.CID, func(_ string, id cid.Cid) error {
+							records++
+							_, err := in.block(id)
+							return err
+						})
+					}
+					if err != nil || records != n {
+						t.Fatalf("%d records of %d, %v", records, n, err)
+					}
+				}
+			})
+		})
+	}
 }

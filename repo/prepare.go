@@ -65,13 +65,19 @@ func (s *Service) prepare(a action, p proposal) (op, error) {
 			return op{}, err
 		}
 	}
-	refs, err := blobRefs(s.Lexicons, o.collection, record)
-	if err != nil {
-		return op{}, p.refuse("Invalid record: %s", reason(err))
+	refs, malformed := s.Lexicons.Blobs(o.collection, record)
+	switch {
+	case malformed != "":
+		return op{}, p.refuse("Invalid record: malformed blob at %s%s", p.place(), malformed)
+	case len(refs) > MaxBlobRefs:
+		return op{}, p.refuse("Invalid record: it refers to %d blobs; the limit is %d", len(refs), MaxBlobRefs)
 	}
 	for _, b := range refs {
 		if b.Legacy {
 			return op{}, p.refuse("Legacy blobs are not allowed (%s)", b.CID)
+		}
+		if b.Size < 0 {
+			return op{}, refuse(nameInvalidSize, "Referenced Size must not be negative. Got: %d (%s)", b.Size, b.CID)
 		}
 		use := blobUse{cid: b.CID, mimeType: b.MimeType, size: b.Size, path: p.place() + b.Path}
 		if o.status == statusValid {

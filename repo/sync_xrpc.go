@@ -12,6 +12,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"nestbox/auth"
+	"nestbox/dagcbor"
 	"nestbox/internal/gate"
 	"nestbox/request"
 	"nestbox/xrpc"
@@ -141,7 +142,7 @@ func (s *Service) GetBlocks(ctx context.Context, viewer auth.Viewer, p GetBlocks
 	}
 	ids := make([]cid.Cid, 0, len(p.CIDs))
 	for _, text := range p.CIDs {
-		id, err := cid.Decode(text)
+		id, err := dagcbor.ParseCID(text)
 		if err != nil {
 			return xrpc.InvalidRequest("Invalid CID at $.cids")
 		}

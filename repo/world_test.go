@@ -83,13 +83,15 @@ type world struct {
 
 	t     testing.TB
 	db    *sqlite.DB
+	path  string // of the database
 	keys  ring
 	clock *clock
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "test.sqlite"), sqlite.Options{
+	path := filepath.Join(t.TempDir(), "test.sqlite")
+	db, err := sqlite.Open(t.Context(), path, sqlite.Options{
 		Fatal: func(err error) { t.Errorf("the outcome of a commit is unknown: %v", err) },
 		Log:   slog.New(slog.DiscardHandler),
 	})
@@ -101,7 +103,7 @@ func newWorld(t testing.TB) *world {
 			t.Error(err)
 		}
 	})
-	w := &world{t: t, db: db, keys: ring{}, clock: &clock{t: time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)}}
+	w := &world{t: t, db: db, path: path, keys: ring{}, clock: &clock{t: time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)}}
 	w.Service = &repo.Service{
 		Store: sqlite.Repos{DB: db}, Accounts: directory{sqlite.Accounts{DB: db}}, Keys: w.keys, Lexicons: lexicon.Known(),
 		Now: w.clock.Now, ClockID: 7, Log: slog.New(slog.DiscardHandler),

@@ -77,7 +77,11 @@ func (s *Service) GetRecord(ctx context.Context, _ auth.Anyone, p GetRecordParam
 	if err != nil {
 		return nil, xrpc.Unavailable(err)
 	}
-	return appendRecord(make([]byte, 0, jsonSize(rec)), a.DID, rec)
+	out, err := appendRecord(make([]byte, 0, jsonSize(rec)), a.DID, rec)
+	if errors.Is(err, errUnreadable) {
+		return nil, xrpc.BadRequest("RecordUnreadable", "The record "+recordURI(a.DID, key)+" is kept as it was imported but cannot be shown. Export the repository to read it; delete or replace the record to get rid of it")
+	}
+	return out, err
 }
 
 // shownRecord returns a record that moderation has not taken down.
@@ -106,8 +110,49 @@ func appendRecord(dst []byte, did syntax.DID, r Record) ([]byte, error) {
 	dst = append(dst, `,"cid":"`...)
 	dst = append(dst, r.CID.String()...)
 	dst = append(dst, `","value":`...)
-	if dst, err = dagcbor.AppendJSON(dst, r.Block); err != nil {
-		return nil, fmt.Errorf("encode record %s: %w", r.Key, err)
+	if dst, err = appendValue(dst, r.Block); err != nil {
+		return nil, fmt.Errorf("%w: record %s: %w", errUnreadable, r.Key, err)
+	}
+	return append(dst, '}'), nil
+}
+
+// errUnreadable: a record came with an import and has no form in JSON. It is a part
+// of the repository all the same.
+var errUnreadable = errors.New("record cannot be shown")
+
+// appendValue appends a record's JSON. What came with an import and could not be
+// written here is shown as far as JSON can express it.
+func appendValue(dst, block []byte) ([]byte, error) {
+	out, strict := dagcbor.AppendJSON(dst, block)
+	if strict != nil {
+		var err error
+		if out, err = dagcbor.AppendLooseJSON(dst, block); err != nil {
+			return nil, err
+		}
+	}
+	if out[len(dst)] != '{' {
+		return nil, fmt.Errorf("%w: it is no object", errRecord)
+	}
+	return out, nil
+}
+
+// appendListed is appendRecord for a record among others, which one that cannot be
+// shown must not keep from being listed: its value is empty then, and "unreadable"
+// says why.
+func appendListed(dst []byte, did syntax.DID, r Record) ([]byte, error) {
+	out, err := appendRecord(dst, did, r)
+	if !errors.Is(err, errUnreadable) {
+		return out, err
+	}
+	if dst, err = jsontext.AppendQuote(append(dst, `{"uri":`...), recordURI(did, r.Key)); err != nil {
+		return nil, fmt.Errorf("encode URI of record: %w", err)
+	}
+	dst = append(dst, `,"cid":"`...)
+	dst = append(dst, r.CID.String()...)
+	dst = append(dst, `","value":{},"unreadable":`...)
+	_, cause := appendValue(nil, r.Block)
+	if dst, err = jsontext.AppendQuote(dst, strings.ToValidUTF8(reason(cause), "?")); err != nil {
+		return nil, fmt.Errorf("encode why a record cannot be shown: %w", err)
 	}
 	return append(dst, '}'), nil
 }
@@ -176,7 +221,7 @@ func appendList(did syntax.DID, records []Record) (out []byte, err error) {
 		if i > 0 {
 			out = append(out, ',')
 		}
-		if out, err = appendRecord(out, did, r); err != nil {
+		if out, err = appendListed(out, did, r); err != nil {
 			return nil, err
 		}
 		if i > 0 && len(out) > maxListedBytes { // escapes make text up to six times as long
@@ -257,7 +302,7 @@ func parseRKey(key, path string) (syntax.RecordKey, error) {
 }
 
 func parseCID(text, path string) (cid.Cid, error) {
-	id, err := cid.Decode(text)
+	id, err := dagcbor.ParseCID(text)
 	if err != nil {
 		return cid.Undef, xrpc.InvalidRequest("Invalid CID string (got %.300q) at %s", text, path)
 	}

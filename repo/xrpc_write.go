@@ -169,8 +169,8 @@ func (s *Service) writeRecord(ctx context.Context, caller auth.StandardCaller, r
 const collectionProfile = "app.bsky.actor.profile"
 
 // renewBlobs writes references to pictures of a profile in the form of today. A
-// profile of before 2023 that came with an import has the old one, which an app
-// that edits it sends again.
+// profile from before 2023 that came with an import has the old form, or one whose
+// size is -1; an app that edits the profile sends it again.
 func (s *Service) renewBlobs(ctx context.Context, accountID int64, p *proposal) error {
 	if p.collection != collectionProfile {
 		return nil
@@ -179,8 +179,9 @@ func (s *Service) renewBlobs(ctx context.Context, accountID int64, p *proposal) 
 	if err != nil {
 		return err
 	}
-	old := slices.DeleteFunc(s.Lexicons.BlobRefs(collectionProfile, record), func(b lexicon.BlobRef) bool {
-		return !b.Legacy || b.Path != ".avatar" && b.Path != ".banner"
+	refs, _ := s.Lexicons.Blobs(collectionProfile, record)
+	old := slices.DeleteFunc(refs, func(b lexicon.BlobRef) bool {
+		return !b.Legacy && b.Size >= 0 || b.Path != ".avatar" && b.Path != ".banner"
 	})
 	if len(old) == 0 {
 		return nil

@@ -30,6 +30,7 @@ import (
 	"nestbox/identity"
 	"nestbox/internal/safehttp"
 	"nestbox/internal/system"
+	"nestbox/lexicon"
 	"nestbox/mail"
 	"nestbox/plc/directory"
 	"nestbox/prefs"
@@ -246,7 +247,7 @@ func (s *Server) build(ctx context.Context) error {
 		Default: proxy.Target{DID: reportDID, URL: reportURL}, Resolver: s.resolver, Accounts: accounts, Keys: s.keys,
 		HTTP: safehttp.Client(safehttp.Options{AllowLoopback: c.DevMode}), Limits: limits, Now: now, Log: log,
 	}
-	s.prefs = &prefs.Service{Store: sqlite.Prefs{DB: s.db}, Now: now}
+	s.prefs = &prefs.Service{Store: sqlite.Prefs{DB: s.db}, Lexicons: lexicon.Known(), Now: now}
 	s.sessions = &session.Service{
 		Settings: session.Settings{
 			Rules:     session.Rules{ReuseWindow: c.SessionReuseWindow, RefreshTTL: c.RefreshTokenTTL, Policy: session.Policy(c.SessionReusePolicy)},

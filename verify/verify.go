@@ -51,6 +51,9 @@ type Verification struct {
 // Verified counts what was checked.
 type Verified struct {
 	Accounts, Repositories, Records, Blobs, Events, Faults int64
+	// Odd is how many records could not be written here: they came with an import
+	// and are kept as they are.
+	Odd int64
 }
 
 // verifier is one run of a Verification.
@@ -170,7 +173,7 @@ func (v *verifier) run(ctx context.Context) error {
 		return err
 	}
 	err = v.eachAccount(v.view, func(a sqlite.Inspected) error {
-		return v.crew.do(ctx, func(db *sqlite.Inspection, r *report) error { return v.account(ctx, db, a, v.faultOf(r)) })
+		return v.crew.do(ctx, func(db *sqlite.Inspection, r *report) error { return v.account(ctx, db, a, r) })
 	})
 	if err != nil {
 		return err
@@ -184,6 +187,15 @@ func (v *verifier) fault(line string) {
 	defer v.mu.Unlock()
 	v.out.Faults++
 	v.Fault(line)
+}
+
+// odd counts a record that could not be written here, and remarks on the first ones.
+func (v *verifier) odd(line string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.out.Odd++; v.out.Odd <= oddRemarks {
+		v.Remark(line)
+	}
 }
 
 // faultOf returns fault for a piece of work.
@@ -204,6 +216,9 @@ func (v *verifier) count(change func(*Verified)) {
 	change(&v.out)
 }
 
+// oddRemarks is how many records that could not be written here are named.
+const oddRemarks = 20
+
 // accountsAtOnce is how many accounts are in memory at a time.
 const accountsAtOnce = 500
 
@@ -223,7 +238,8 @@ func (v *verifier) eachAccount(db *sqlite.Inspection, yield func(sqlite.Inspecte
 }
 
 // account checks an account's key and repository.
-func (v *verifier) account(ctx context.Context, db *sqlite.Inspection, a sqlite.Inspected, fault func(string)) error {
+func (v *verifier) account(ctx context.Context, db *sqlite.Inspection, a sqlite.Inspected, r *report) error {
+	fault := v.faultOf(r)
 	v.count(func(n *Verified) { n.Accounts++ })
 	key, err := v.key(a)
 	if err != nil {
@@ -234,6 +250,9 @@ func (v *verifier) account(ctx context.Context, db *sqlite.Inspection, a sqlite.
 	}
 	check := v.checker(a, fault)
 	check.Key = key
+	check.Odd = func(record string, why error) {
+		r.say(func() { v.odd(fmt.Sprintf("%s: record %s came with an import and could not be written here: %v", a.DID, record, why)) })
+	}
 	err = db.Repo(a.ID, func(rows repo.Rows) error {
 		done, err := check.Check(ctx, rows)
 		v.count(func(n *Verified) { n.Repositories++; n.Records += done.Records })

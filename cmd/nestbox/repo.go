@@ -15,6 +15,7 @@ import (
 type repoCmd struct {
 	Export repoExportCmd `cmd:"" help:"Write an account's repository to standard output, as a CAR file."`
 	Import repoImportCmd `cmd:"" help:"Replace an account's repository with that of a CAR file."`
+	Drop   repoDropCmd   `cmd:"" help:"Remove a record that verify reports and that no client can delete."`
 }
 
 type repoExportCmd struct {
@@ -54,5 +55,24 @@ func (c *repoImportCmd) Run() (err error) {
 	}
 	return c.print(done, func(w io.Writer) {
 		fmt.Fprintf(w, "%s: %d records, commit %s, revision %s\n", done.DID, done.Records, done.CID, done.Rev)
+		if done.Malformed > 0 {
+			fmt.Fprintf(w, "%d of the records could not be written here; they were imported as they are\n", done.Malformed)
+		}
+	})
+}
+
+type repoDropCmd struct {
+	target
+
+	Key string `arg:"" help:"Key of the record as verify prints it: COLLECTION/RKEY."`
+}
+
+func (c *repoDropCmd) Run() error {
+	var done admin.DropLine
+	if err := c.run("repo.drop", admin.DropArgs{Account: c.Account, Key: c.Key}, &done); err != nil {
+		return err
+	}
+	return c.print(done, func(w io.Writer) {
+		fmt.Fprintf(w, "%s: dropped; commit %s, revision %s\n", done.DID, done.CID, done.Rev)
 	})
 }

@@ -53,6 +53,9 @@ func (c *verifyCmd) Run() error {
 	}
 	fmt.Printf("%d accounts, %d repositories, %d records, %d blobs, %d events verified in %.1f s: %d faults\n",
 		done.Accounts, done.Repositories, done.Records, done.Blobs, done.Events, time.Since(begun).Seconds(), done.Faults)
+	if done.Odd > 0 {
+		fmt.Printf("%d of the records could not be written here: they came with an import and are kept as they are\n", done.Odd)
+	}
 	if done.Faults > 0 {
 		return errors.New("the data directory is damaged")
 	}

@@ -106,8 +106,20 @@ func (c *Reader) Roots() []cid.Cid { return c.roots }
 // Next returned ends.
 func (c *Reader) Offset() int64 { return c.at }
 
-// Next returns the next block, io.EOF at the end of the file.
+// Next returns the next block, io.EOF at the end of the file. It passes over blocks
+// of CIDs that nothing in a repository can link to
+// (https://atproto.com/specs/repository#car-file-serialization).
 func (c *Reader) Next() (Block, error) {
+	for {
+		b, err := c.next()
+		if err != nil || b.CID.Defined() {
+			return b, err
+		}
+	}
+}
+
+// next is Next, with an undefined CID for a block that is passed over.
+func (c *Reader) next() (Block, error) {
 	raw, err := c.section(MaxBlock + 64)
 	if err != nil {
 		return Block{}, err
@@ -117,7 +129,7 @@ func (c *Reader) Next() (Block, error) {
 		return Block{}, c.fault("a block's CID: %v", err)
 	}
 	if !dagcbor.IsBlockCID(id) && !dagcbor.IsBlobCID(id) {
-		return Block{}, c.fault("block %s is neither DAG-CBOR nor raw with SHA-256", id)
+		return Block{}, nil
 	}
 	data := raw[n:]
 	sum := sha256.Sum256(data)

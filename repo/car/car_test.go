@@ -78,10 +78,6 @@ func TestRefuses(t *testing.T) {
 	data := dagcbor.AppendText(nil, "first")
 	changed := bytes.Clone(file)
 	changed[len(changed)-1] ^= 1
-	v0, err := cid.Decode("QmdfTbBqBPQ7VNxZEYEj14VmRuZBkqFbiwReogJgS1zR1n")
-	if err != nil {
-		t.Fatal(err)
-	}
 	start := car.AppendHeader(nil, root)
 	for name, b := range map[string][]byte{
 		"empty":                   {},
@@ -99,7 +95,6 @@ func TestRefuses(t *testing.T) {
 		"huge block":              binary.AppendUvarint(bytes.Clone(start), car.MaxBlock+100),
 		"length of 10 bytes":      append(bytes.Clone(start), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01),
 		"length in a longer form": append(append(bytes.Clone(start), byte(36+len(data))|0x80, 0x00), (root.KeyString() + string(data))...),
-		"CID of version 0":        car.AppendBlock(bytes.Clone(start), v0, data),
 	} {
 		if roots, blocks, err := readAll(bytes.NewReader(b)); !errors.Is(err, car.ErrForm) {
 			t.Errorf("%s: roots %s, %d blocks, %v; want ErrForm", name, roots, len(blocks), err)
@@ -173,5 +168,28 @@ func BenchmarkReader(b *testing.B) {
 		if roots, _, err := readAll(bytes.NewReader(file)); err != nil || roots[0] != root {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestPassesOver: a block that nothing in a repository can link to is passed over,
+// whatever its bytes are.
+func TestPassesOver(t *testing.T) {
+	v0, err := cid.Decode("QmdfTbBqBPQ7VNxZEYEj14VmRuZBkqFbiwReogJgS1zR1n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := dagcbor.AppendText(nil, "x")
+	id := dagcbor.CID(data)
+	file := car.AppendBlock(car.AppendHeader(nil, id), v0, []byte("of another hash"))
+	file = car.AppendBlock(file, id, data)
+	r, err := car.NewReader(bytes.NewReader(car.AppendBlock(file, v0, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := r.Next(); err != nil || b.CID != id || !bytes.Equal(b.Data, data) {
+		t.Errorf("%s, %v, want %s", b.CID, err, id)
+	}
+	if b, err := r.Next(); !errors.Is(err, io.EOF) {
+		t.Errorf("%s, %v behind the last block", b.CID, err)
 	}
 }

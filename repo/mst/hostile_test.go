@@ -201,9 +201,13 @@ func TestWalkMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	for limit, want := range map[int]error{0: nil, 1 << 20: nil, 2000: mst.ErrNode} {
-		w := mst.Walker{Load: nodes.load, MaxMemory: limit}
+		w := mst.LooseWalker{
+			Load:     func(id cid.Cid) (*mst.Node, error) { return mst.DecodeLoose(nodes[id]) },
+			Entry:    func(string, cid.Cid) error { return nil },
+			MaxNodes: len(nodes), MaxMemory: limit,
+		}
 		for range 2 { // a walk begins with nothing held
-			if err := w.Walk(root); !errors.Is(err, want) {
+			if err := w.Walk(root.CID); !errors.Is(err, want) {
 				t.Errorf("%d bytes: %v, want %v", limit, err, want)
 			}
 		}

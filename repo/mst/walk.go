@@ -13,12 +13,8 @@ type Walker struct {
 	Node func(l *Link, n *Node) error
 	// Entry, when set, is called for each key, in ascending order.
 	Entry func(key string, value cid.Cid) error
-	// MaxMemory, when set, bounds what the nodes of one path take in memory, in
-	// bytes: for trees whose nodes may be large on purpose.
-	MaxMemory int
 
 	last string
-	held int // bytes that the nodes on the path take
 }
 
 // Walk visits the tree below root, depth first: a node, what lies left of its
@@ -33,18 +29,11 @@ func (w *Walker) Walk(root Link) error {
 	if err := n.placeRoot(); err != nil {
 		return err
 	}
-	w.last, w.held = "", 0
+	w.last = ""
 	return w.walk(&root, n)
 }
 
 func (w *Walker) walk(l *Link, n *Node) error {
-	if w.MaxMemory > 0 {
-		size := n.memory()
-		if w.held += size; w.held > w.MaxMemory {
-			return broken("the nodes above a key take more than %d bytes", w.MaxMemory)
-		}
-		defer func() { w.held -= size }()
-	}
 	if w.Node != nil {
 		if err := w.Node(l, n); err != nil {
 			return err

@@ -135,7 +135,8 @@ func read(folder string) (map[string]lexicon.Document, error) {
 	return docs, nil
 }
 
-// reachable keeps the records and what they refer to, directly or not.
+// reachable keeps the records, the preferences, and what they refer to, directly or
+// not.
 func reachable(docs map[string]lexicon.Document) (map[string]lexicon.Document, error) {
 	kept := map[string]lexicon.Document{}
 	var keep func(id, name string) error
@@ -175,8 +176,20 @@ func reachable(docs map[string]lexicon.Document) (map[string]lexicon.Document, e
 			}
 		}
 	}
+	// What is kept for an account beside its records.
+	if defs, ok := docs[preferences]; ok {
+		if _, ok := defs.Defs["preferences"]; !ok {
+			return nil, fmt.Errorf("%s defines no preferences any more", preferences)
+		}
+		if err := keep(preferences, "preferences"); err != nil {
+			return nil, err
+		}
+	}
 	return kept, nil
 }
+
+// preferences is the document that defines the preferences of an account.
+const preferences = "app.bsky.actor.defs"
 
 // each calls f with every name that d refers to.
 func each(d *lexicon.Definition, f func(ref string)) {

@@ -1,0 +1,4 @@
+package lexicon
+
+// Graphemes is graphemes, for tests.
+var Graphemes = graphemes

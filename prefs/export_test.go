@@ -1,0 +1,4 @@
+package prefs
+
+// CheckNew is checkNew, for tests.
+var CheckNew = checkNew
