@@ -298,8 +298,8 @@ func (in *importer) seal(ctx context.Context, tree cid.Cid) error {
 // form, which may be another one than the file's.
 func (in *importer) verify(ctx context.Context) (cid.Cid, error) {
 	b := mst.Builder{Emit: func(n mst.Changed) error {
-		if len(n.Block) > mst.MaxNode {
-			return fmt.Errorf("%w: it would have %d bytes; the limit is %d", mst.ErrNode, len(n.Block), mst.MaxNode)
+		if len(n.Block) > car.MaxBlock { // of a tree in another shape: no export could hold it
+			return fmt.Errorf("%w: it would have %d bytes; the limit is %d", mst.ErrNode, len(n.Block), car.MaxBlock)
 		}
 		return nil
 	}}

@@ -8,25 +8,13 @@ import (
 	"nestbox/request"
 )
 
-// customerBits is the prefix of IPv6 that counts as one network in the queue of
-// imports: providers give a customer a /48 at most, which holds 65,536 networks of
-// the usual size, /64.
-const customerBits = 48
-
 // queueNetwork returns the network that a client's import counts for. It is empty
 // for the operator and for clients that the operator exempted from limits.
 func queueNetwork(c request.Client) string {
-	switch {
-	case c.Unlimited:
+	if c.Unlimited {
 		return ""
-	case !c.Addr.Is6():
-		return c.Network()
 	}
-	p, err := c.Addr.Prefix(customerBits)
-	if err != nil {
-		return c.Network()
-	}
-	return p.String()
+	return c.Network().Widest()
 }
 
 // importQueue gives the slots of imports to networks in turn. A network has one
