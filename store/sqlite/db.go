@@ -28,6 +28,9 @@ type Options struct {
 	Fatal func(error)
 	// Commit replaces the COMMIT of write transactions, in tests.
 	Commit func(*sqlite.Conn) error
+	// Before is called ahead of each write, outside of its transaction, in tests:
+	// storetest.Interleave makes another write there.
+	Before func()
 	Log    *slog.Logger
 }
 
@@ -104,7 +107,7 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 	}
 	db := &DB{
 		path: path, log: opts.Log, reads: reads, scans: newScans(),
-		writer:   groupcommit.New(write, groupcommit.Options{Fatal: opts.Fatal, Commit: opts.Commit}),
+		writer:   groupcommit.New(write, groupcommit.Options{Fatal: opts.Fatal, Commit: opts.Commit, Before: opts.Before}),
 		sessions: otter.Must(&otter.Options[int64, *session.State]{MaximumSize: cachedSessions}),
 		accounts: otter.Must(&otter.Options[string, *account.Account]{MaximumSize: cachedAccounts}),
 	}
