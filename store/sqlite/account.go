@@ -335,23 +335,6 @@ func accountHead(c *sqlite.Conn, accountID int64) (head *account.Head, err error
 	return head, wrap(err, "look for repository")
 }
 
-func logStatus(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time) error {
-	return insertLog(tx, db, account.StatusEvent(a, at), at)
-}
-
-func logIdentity(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time) error {
-	return insertLog(tx, db, account.IdentityEvent(a, at), at)
-}
-
-// logSync says where an account's repository is, if it has one.
-func logSync(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time) error {
-	head, err := accountHead(tx.Conn, a.ID)
-	if err != nil || head == nil {
-		return err
-	}
-	return insertLog(tx, db, account.SyncEvent(a.DID, *head, at), at)
-}
-
 // Delete implements account.Store.
 func (db Accounts) Delete(ctx context.Context, id int64, at time.Time) error {
 	return db.update(ctx, id, func(tx *groupcommit.Tx, a *account.Account) error { return deleteAccount(tx, db.DB, a, at) })

@@ -11,7 +11,7 @@ import (
 )
 
 // insertEvent appends to an account's trail and drops what is beyond its limit.
-// What an admin did goes into the audit log as well.
+// The audit log gets what admin.OfEvent makes of it.
 func insertEvent(c *sqlite.Conn, accountID int64, e account.Event) error {
 	_, err := change(c, `INSERT INTO trail
 		(account_id, at, kind, actor, session_id, reason, network, user_agent, other_network, other_user_agent)
@@ -39,9 +39,6 @@ func insertEvent(c *sqlite.Conn, accountID int64, e account.Event) error {
 		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindInt64(2, account.TrailLimit) })
 	if err != nil {
 		return fmt.Errorf("trim trail: %w", err)
-	}
-	if e.By != account.ActorAdmin {
-		return nil
 	}
 	return auditEvent(c, accountID, e)
 }

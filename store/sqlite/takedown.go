@@ -117,27 +117,19 @@ func insertAudit(c *sqlite.Conn, a admin.Action) error {
 	return trimAudit(c)
 }
 
-// auditEvent writes an event of an account's trail into the audit log.
+// auditEvent writes into the audit log what belongs there of an event on a trail.
 func auditEvent(c *sqlite.Conn, accountID int64, e account.Event) error {
-	details := e.Reason
-	if e.Ref != "" {
-		details = fmt.Sprintf("ref %q, %s", e.Ref, details)
+	if _, ok := admin.OfEvent("", e); !ok {
+		return nil // most have none, and need no account to be looked for
 	}
-	_, err := change(c, `INSERT INTO audit (at, who, what, did, subject, details, network, user_agent)
-		SELECT ?2, ?3, ?4, did, '', ?5, ?6, ?7 FROM account WHERE id = ?1`,
-		func(s *sqlite.Stmt) {
-			s.BindInt64(1, accountID)
-			bindTime(s, 2, e.At)
-			s.BindText(3, e.Who)
-			s.BindText(4, string(e.Kind))
-			s.BindText(5, details)
-			s.BindText(6, e.Network)
-			s.BindText(7, e.UserAgent)
-		})
+	var did syntax.DID
+	err := query(c, "SELECT did FROM account WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
+		func(r *sqlite.Stmt) error { did = syntax.DID(r.ColumnText(0)); return nil })
 	if err != nil {
-		return fmt.Errorf("append to audit log: %w", err)
+		return fmt.Errorf("look for account: %w", err)
 	}
-	return trimAudit(c)
+	a, _ := admin.OfEvent(did, e)
+	return insertAudit(c, a)
 }
 
 // trimAudit drops what is beyond the limit: numbers have no gaps.
@@ -149,12 +141,8 @@ func trimAudit(c *sqlite.Conn) error {
 // forgetNames removes from the audit log what names an account that is deleted, but
 // its DID, and the keys that were promised to it.
 func forgetNames(c *sqlite.Conn, did syntax.DID) error {
-	_, err := change(c, "UPDATE audit SET details = '' WHERE did = ? AND what IN (?, ?)",
-		func(s *sqlite.Stmt) {
-			s.BindText(1, did.String())
-			s.BindText(2, string(account.EventHandleChanged))
-			s.BindText(3, string(account.EventEmailChanged))
-		})
+	_, err := change(c, "UPDATE audit SET details = '' WHERE did = ? AND what IN (SELECT value FROM json_each(?))",
+		func(s *sqlite.Stmt) { s.BindText(1, did.String()); bindList(s, 2, admin.Naming()) })
 	if err != nil {
 		return fmt.Errorf("forget names: %w", err)
 	}
