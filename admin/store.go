@@ -87,7 +87,8 @@ type Content struct {
 }
 
 // Store keeps what was taken down, and the audit log. What an admin does to an
-// account enters the log with the event of its trail, in the same transaction.
+// account enters the log as OfEvent says, with the event of its trail, in the same
+// transaction; the details of Naming actions leave it with the account.
 // Every method is one transaction, durable when it returns nil.
 type Store interface {
 	// SetTakedown takes a record or a blob of a DID down, by t's Subject, CID and Ref, or

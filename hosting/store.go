@@ -52,8 +52,7 @@ type Store interface {
 	Reserve(ctx context.Context, p Pending) (int64, error)
 	// Activate makes a reserved account exist, with the DID document that its
 	// operation results in and its first repository, and returns it. The event
-	// log gets, in this order, its identity, that it is active, its first commit,
-	// and where its repository is. Without first it has no repository, as
+	// log gets BirthEvents. Without first it has no repository, as
 	// accounts of earlier versions have none. Not reserved: account.ErrNotFound.
 	Activate(ctx context.Context, id int64, document []byte, first *repo.Change, e account.Event) (*account.Account, error)
 	// Abandon undoes a reservation; one that is gone, or active, is no error.

@@ -32,12 +32,11 @@ type Store interface {
 	Due(ctx context.Context, before time.Time, limit int) ([]Subject, error)
 	// SaveDocument stores a DID document as seen at the given time and whether
 	// the handle was found not to verify.
-	// A document that says something else than the stored one is told of by an
-	// identity event, in the same transaction.
+	// What Subject.News calls news of the account is announced by an identity event, in
+	// the same transaction.
 	SaveDocument(ctx context.Context, accountID int64, document []byte, handleInvalid bool, at time.Time) error
-	// SaveCheck is SaveDocument of what a check has found, but stores nothing where
-	// the account's handle, key, visibility or document changed since Due returned
-	// the Subject: what was asked before that is old.
+	// SaveCheck is SaveDocument of what a check has found, but stores nothing if the
+	// account is no longer the Same as Due returned it: what the check asked is old then.
 	SaveCheck(ctx context.Context, s Subject, document []byte, handleInvalid bool, at time.Time) error
 	// Doubt makes an account due: its document is about to change, and may be known
 	// to nobody here if this process ends.

@@ -21,9 +21,8 @@ type Announcements interface {
 	// Unannounced returns the next accounts that are to be told of, at most
 	// limit. Where nothing is to be told, ok is false.
 	Unannounced(ctx context.Context, limit int) (a Announcement, ok bool, err error)
-	// Announce tells of them: for each one an account event and, where it is
-	// active and has a repository, a sync event. Those among renewed get that
-	// commit first; the event, which is the change's, is the sync event then. The
+	// Announce appends AnnounceEvents of each one. Those among renewed get that commit
+	// first. The
 	// announcement goes on behind them, or ends. An account that is gone is left
 	// out. ErrConflict, and nothing is kept: a repository is no longer at its
 	// change's Was, or the announcement has begun anew or gone on meanwhile.

@@ -160,8 +160,8 @@ type Store interface {
 	// has its event, in their order; nodes that a later one frees need not be kept.
 	CommitChain(ctx context.Context, chain []Change) error
 	// Begin makes the first, empty, repository of an account that has none, as
-	// accounts made before there were repositories have none. Where the account
-	// is active, the event enters the log. The change's Was and Next.Number mean
+	// accounts made before there were repositories have none. The log gets its
+	// ChangeEvents. The change's Was and Next.Number mean
 	// nothing. ErrConflict where there is a repository, ErrNoRepo where there is
 	// no account.
 	Begin(ctx context.Context, c Change) error
@@ -181,8 +181,8 @@ type Store interface {
 	Fill(ctx context.Context, number int64, rev syntax.TID, nodes []mst.Changed, records []Write) error
 	// Switch puts a staged repository in the place of the account's, which is
 	// removed later, in steps, by Sweep. was is undefined where the account has
-	// none. Blobs that records refer to may be missing. Where the account is
-	// active, ev enters the log. ErrConflict: the account's repository is no
+	// none. Blobs that records refer to may be missing. The log gets ChangeEvents of
+	// ev. ErrConflict: the account's repository is no
 	// longer at commit was, or the staged one is gone. ErrNoRepo: there is no
 	// such account.
 	Switch(ctx context.Context, accountID int64, was cid.Cid, next Head, ev event.Event, at time.Time) error

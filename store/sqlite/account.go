@@ -347,25 +347,8 @@ func (db Accounts) RepeatStatus(ctx context.Context, id int64, at time.Time) err
 		if err != nil {
 			return err
 		}
-		return logStatus(tx, db.DB, a, at)
+		return insertLog(tx, db.DB, account.StatusEvent(a, at), at)
 	})
-}
-
-func logStatus(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time) error {
-	return insertLog(tx, db, account.StatusEvent(a, at), at)
-}
-
-func logIdentity(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time) error {
-	return insertLog(tx, db, account.IdentityEvent(a, at), at)
-}
-
-// logSync says where an account's repository is, if it has one.
-func logSync(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time) error {
-	head, err := accountHead(tx.Conn, a.ID)
-	if err != nil || head == nil {
-		return err
-	}
-	return insertLog(tx, db, account.SyncEvent(a.DID, *head, at), at)
 }
 
 // Delete implements account.Store.

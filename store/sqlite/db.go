@@ -27,6 +27,9 @@ type Options struct {
 	Fatal func(error)
 	// Commit replaces the COMMIT of write transactions, in tests.
 	Commit func(*sqlite.Conn) error
+	// Before is called ahead of each write, outside of its transaction, in tests:
+	// storetest.Interleave makes another write there.
+	Before func()
 	// Free returns what is free on the database's disk, in bytes. Without it
 	// nothing bounds the log while another program reads the database.
 	Free func() (int64, error)
@@ -115,7 +118,7 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 		sessions: otter.Must(&otter.Options[int64, *session.State]{MaximumWeight: cachedSessions, Weigher: sessionBytes}),
 		accounts: otter.Must(&otter.Options[string, *account.Account]{MaximumWeight: cachedAccounts, Weigher: accountBytes}),
 	}
-	db.writer = groupcommit.New(write, groupcommit.Options{Fatal: opts.Fatal, Commit: opts.Commit, Begin: db.room})
+	db.writer = groupcommit.New(write, groupcommit.Options{Fatal: opts.Fatal, Commit: opts.Commit, Begin: db.room, Before: opts.Before})
 	db.deleted.Store(true) // by a process that ended before it could do more
 	ctx, db.stop = context.WithCancel(context.WithoutCancel(ctx))
 	db.done.Go(func() { db.checkpointLoop(ctx, checkpoints) })

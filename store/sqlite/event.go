@@ -8,11 +8,12 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"nestbox/account"
+	"nestbox/admin"
 	"nestbox/store/sqlite/groupcommit"
 )
 
 // insertEvent appends to an account's trail and drops what is beyond its limit.
-// What an admin did goes into the audit log as well.
+// The audit log gets what admin.OfEvent makes of it.
 func insertEvent(c *sqlite.Conn, accountID int64, e account.Event) error {
 	_, err := change(c, `INSERT INTO trail
 		(account_id, at, kind, actor, session_id, reason, network, user_agent, other_network, other_user_agent)
@@ -41,8 +42,8 @@ func insertEvent(c *sqlite.Conn, accountID int64, e account.Event) error {
 	if err != nil {
 		return fmt.Errorf("trim trail: %w", err)
 	}
-	if e.By != account.ActorAdmin {
-		return nil
+	if _, ok := admin.OfEvent("", e); !ok {
+		return nil // most have no place in the audit log, and need no account to be looked for
 	}
 	var did syntax.DID
 	err = query(c, "SELECT did FROM account WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },

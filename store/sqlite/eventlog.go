@@ -281,17 +281,16 @@ func announceAccount(tx *groupcommit.Tx, db *DB, accountID int64, c *repo.Change
 			return err
 		}
 	}
-	if err := logStatus(tx, db, a, at); err != nil {
+	head, err := accountHead(tx.Conn, accountID)
+	if err != nil {
 		return err
 	}
-	switch {
-	case a.Status() != account.Active:
-		return nil
-	case c != nil:
-		return insertLog(tx, db, c.Event, at)
-	default:
-		return logSync(tx, db, a, at)
+	of := repo.AccountHead{DID: a.DID, Status: string(a.Status())}
+	var commit []byte
+	if head != nil {
+		of.Rev, commit = head.Rev, head.Commit.Data
 	}
+	return insertLogs(tx, db, repo.AnnounceEvents(of, commit, c, at), at)
 }
 
 // wrap says what failed, if something did.

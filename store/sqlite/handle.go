@@ -75,13 +75,11 @@ func (db Hosting) FinishHandle(ctx context.Context, accountID int64, h syntax.Ha
 		if err != nil {
 			return fmt.Errorf("set handle: %w", err)
 		}
-		a.Handle = h
-		if document == nil {
-			err = saveDocument(tx.Conn, accountID, a.Document, true, e.At)
-		} else {
-			err = save(tx, db.DB, a, document, false, e.At, true)
+		next, events := hosting.Renamed(a, h, document, e.At)
+		if err := saveDocument(tx.Conn, accountID, next.Document, next.HandleInvalid, e.At); err != nil {
+			return err
 		}
-		if err != nil {
+		if err := insertLogs(tx, db.DB, events, e.At); err != nil {
 			return err
 		}
 		return noteAndTell(tx, db.DB, accountID, e, mails)

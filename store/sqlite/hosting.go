@@ -102,7 +102,7 @@ func (db Hosting) MoveIn(ctx context.Context, p hosting.Pending, document []byte
 		if err := insertEvent(tx.Conn, id, e); err != nil {
 			return err
 		}
-		if err := beginRepo(tx, db.DB, id, first); err != nil {
+		if _, err := beginRepo(tx.Conn, id, first); err != nil {
 			return err
 		}
 		a, err = findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) })
@@ -162,30 +162,17 @@ func (db Hosting) Activate(ctx context.Context, id int64, document []byte, first
 			return err
 		}
 		forget(tx, db.DB, a.DID)
-		return announce(tx, db.DB, a, first, e.At)
+		if first != nil {
+			if _, err := beginRepo(tx.Conn, id, *first); err != nil {
+				return err
+			}
+		}
+		return insertLogs(tx, db.DB, hosting.BirthEvents(a, first, e.At), e.At)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return a, nil
-}
-
-// announce tells the network of a new account, in the order in which consumers
-// can make use of it.
-func announce(tx *groupcommit.Tx, db *DB, a *account.Account, first *repo.Change, at time.Time) error {
-	if err := logIdentity(tx, db, a, at); err != nil {
-		return err
-	}
-	if err := logStatus(tx, db, a, at); err != nil {
-		return err
-	}
-	if first == nil {
-		return nil
-	}
-	if err := beginRepo(tx, db, a.ID, *first); err != nil {
-		return err
-	}
-	return logSync(tx, db, a, at)
 }
 
 // Abandon implements hosting.Store.

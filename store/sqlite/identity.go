@@ -1,14 +1,10 @@
 package sqlite
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"reflect"
 	"time"
 
-	"github.com/bluesky-social/indigo/atproto/syntax"
 	"zombiezen.com/go/sqlite"
 
 	"nestbox/account"
@@ -25,18 +21,10 @@ var _ identity.Store = Identities{}
 func (db Identities) Due(ctx context.Context, before time.Time, limit int) ([]identity.Subject, error) {
 	var out []identity.Subject
 	err := db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, `SELECT a.id, a.did, a.handle, a.signing_key, i.document, i.handle_invalid, i.checked_at,
-				a.takendown_at IS NOT NULL OR a.deactivated_at IS NOT NULL
-			FROM identity i JOIN account a ON a.id = i.account_id WHERE i.checked_at < ? OR i.checked_at IS NULL ORDER BY i.checked_at LIMIT ?`,
+		return query(c, "SELECT "+accountColumns+` FROM identity i JOIN account a ON a.id = i.account_id
+			WHERE i.checked_at < ? OR i.checked_at IS NULL ORDER BY i.checked_at LIMIT ?`,
 			func(s *sqlite.Stmt) { bindTime(s, 1, before); s.BindInt64(2, int64(limit)) },
-			func(r *sqlite.Stmt) error {
-				out = append(out, identity.Subject{
-					AccountID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), Handle: syntax.Handle(r.ColumnText(2)),
-					SigningKey: r.ColumnText(3), Document: columnBytes(r, 4), HandleInvalid: r.ColumnBool(5),
-					CheckedAt: columnTime(r, 6), Hidden: r.ColumnBool(7),
-				})
-				return nil
-			})
+			func(r *sqlite.Stmt) error { out = append(out, subjectOf(scanAccount(r))); return nil })
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list identities to check: %w", err)
@@ -54,7 +42,7 @@ func (db Identities) SaveDocument(ctx context.Context, accountID int64, document
 // SaveCheck implements identity.Store.
 func (db Identities) SaveCheck(ctx context.Context, s identity.Subject, document []byte, handleInvalid bool, at time.Time) error {
 	return Accounts(db).update(ctx, s.AccountID, func(tx *groupcommit.Tx, a *account.Account) error {
-		if a.Handle != s.Handle || a.SigningKey != s.SigningKey || a.Hidden() != s.Hidden || !a.IdentityCheckedAt.Equal(s.CheckedAt) || !bytes.Equal(a.Document, s.Document) {
+		if !s.Same(subjectOf(a)) {
 			return nil
 		}
 		return save(tx, db.DB, a, document, handleInvalid, at, false)
@@ -81,24 +69,23 @@ func (db Identities) Announce(ctx context.Context, accountID int64, document []b
 	})
 }
 
-// save stores a document, and tells of it where it, or what was found of the handle, is
-// news of an account that is not hidden, or in any case.
-func save(tx *groupcommit.Tx, db *DB, a *account.Account, document []byte, handleInvalid bool, at time.Time, tell bool) error {
-	tell = tell || !a.Hidden() && (a.HandleInvalid != handleInvalid || !sameJSON(a.Document, document))
+// save stores a document, and announces the account's identity if that is news, or in any
+// case with always.
+func save(tx *groupcommit.Tx, db *DB, a *account.Account, document []byte, handleInvalid bool, at time.Time, always bool) error {
+	news := always || subjectOf(a).News(document, handleInvalid)
 	a.HandleInvalid = handleInvalid
-	if err := saveDocument(tx.Conn, a.ID, document, handleInvalid, at); err != nil || !tell {
+	if err := saveDocument(tx.Conn, a.ID, document, handleInvalid, at); err != nil || !news {
 		return err
 	}
-	return logIdentity(tx, db, a, at)
+	return insertLog(tx, db, account.IdentityEvent(a, at), at)
 }
 
-// sameJSON says whether two documents say the same, however they are written.
-func sameJSON(a, b []byte) bool {
-	if bytes.Equal(a, b) {
-		return true
+// subjectOf is an account as its identity's domain sees it.
+func subjectOf(a *account.Account) identity.Subject {
+	return identity.Subject{
+		AccountID: a.ID, DID: a.DID, Handle: a.Handle, SigningKey: a.SigningKey, Document: a.Document,
+		HandleInvalid: a.HandleInvalid, CheckedAt: a.IdentityCheckedAt, Hidden: a.Hidden(),
 	}
-	var x, y any
-	return json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
 }
 
 func saveDocument(c *sqlite.Conn, accountID int64, document []byte, handleInvalid bool, at time.Time) error {

@@ -155,38 +155,41 @@ func storeChange(conn *sqlite.Conn, was repo.Head, c repo.Change, passing map[in
 
 // Begin implements repo.Store.
 func (db Repos) Begin(ctx context.Context, c repo.Change) error {
-	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error { return beginRepo(tx, db.DB, c.AccountID, c) })
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		active, err := beginRepo(tx.Conn, c.AccountID, c)
+		if err != nil {
+			return err
+		}
+		return insertLogs(tx, db.DB, repo.ChangeEvents(active, c.Event), c.At)
+	})
 }
 
-// beginRepo makes an account's first repository, and its event where the account
-// is active.
-func beginRepo(tx *groupcommit.Tx, db *DB, accountID int64, c repo.Change) error {
-	was, err := loadOwner(tx.Conn, accountID)
+// beginRepo makes an account's first repository, and returns whether the account is
+// active.
+func beginRepo(conn *sqlite.Conn, accountID int64, c repo.Change) (active bool, err error) {
+	was, err := loadOwner(conn, accountID)
 	switch {
 	case err != nil:
-		return err
+		return false, err
 	case was.head.Number != 0:
-		return repo.ErrConflict
+		return false, repo.ErrConflict
 	case len(c.Writes) > 0 || c.Next.Records != 0:
-		return errors.New("a first repository begins without records")
+		return false, errors.New("a first repository begins without records")
 	}
 	next := c.Next
-	err = query(tx.Conn, "INSERT INTO repo (account_id, current) VALUES (?, 1) RETURNING id",
+	err = query(conn, "INSERT INTO repo (account_id, current) VALUES (?, 1) RETURNING id",
 		func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
 		func(r *sqlite.Stmt) error { next.Number = r.ColumnInt64(0); return nil })
 	if err != nil {
-		return fmt.Errorf("insert repository: %w", err)
+		return false, fmt.Errorf("insert repository: %w", err)
 	}
-	if err := storeHead(tx.Conn, next); err != nil {
-		return err
+	if err := storeHead(conn, next); err != nil {
+		return false, err
 	}
-	if err := storeNodes(tx.Conn, next.Number, next.Rev, c.Nodes, nil); err != nil {
-		return err
+	if err := storeNodes(conn, next.Number, next.Rev, c.Nodes, nil); err != nil {
+		return false, err
 	}
-	if !was.active {
-		return nil
-	}
-	return insertLog(tx, db, c.Event, c.At)
+	return was.active, nil
 }
 
 // storeHead makes h the head of the repository h.Number.

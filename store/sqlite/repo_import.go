@@ -111,10 +111,7 @@ func (db Repos) Switch(ctx context.Context, accountID int64, was cid.Cid, next r
 		if _, err := markAllBlobs(tx.Conn, accountID, next.Number, at); err != nil {
 			return err
 		}
-		if !old.active {
-			return nil
-		}
-		return insertLog(tx, db.DB, ev, at)
+		return insertLogs(tx, db.DB, repo.ChangeEvents(old.active, ev), at)
 	})
 }
 

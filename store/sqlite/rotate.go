@@ -63,13 +63,7 @@ func (db Hosting) FinishKey(ctx context.Context, c hosting.KeyChange, document [
 				return err
 			}
 		}
-		if a.Status() != account.Active {
-			return nil
-		}
-		if err := logIdentity(tx, db.DB, a, e.At); err != nil || resigned == nil {
-			return err
-		}
-		return insertLog(tx, db.DB, resigned.Event, e.At)
+		return insertLogs(tx, db.DB, hosting.KeyEvents(a, resigned, e.At), e.At)
 	})
 }
 

@@ -131,15 +131,14 @@ func insertAudit(c *sqlite.Conn, a admin.Action) error {
 	return trimAudit(c)
 }
 
-// auditEvent writes an event of an account's trail into the audit log.
+// auditEvent writes an event of an account's trail into the audit log, if it has a
+// place there.
 func auditEvent(c *sqlite.Conn, did syntax.DID, e account.Event) error {
-	details := e.Reason
-	if e.Ref != "" {
-		details = fmt.Sprintf("ref %q, %s", e.Ref, details)
+	a, ok := admin.OfEvent(did, e)
+	if !ok {
+		return nil
 	}
-	return insertAudit(c, admin.Action{
-		At: e.At, Who: e.Who, What: string(e.Kind), DID: did, Details: details, Network: e.Network, UserAgent: e.UserAgent,
-	})
+	return insertAudit(c, a)
 }
 
 // trimAudit drops what is beyond the limit: numbers have no gaps.
@@ -151,12 +150,8 @@ func trimAudit(c *sqlite.Conn) error {
 // forgetNames removes from the audit log what names an account that is deleted, but
 // its DID, and the keys that were promised to it.
 func forgetNames(c *sqlite.Conn, did syntax.DID) error {
-	_, err := change(c, "UPDATE audit SET details = '' WHERE did = ? AND what IN (?, ?)",
-		func(s *sqlite.Stmt) {
-			s.BindText(1, did.String())
-			s.BindText(2, string(account.EventHandleChanged))
-			s.BindText(3, string(account.EventEmailChanged))
-		})
+	_, err := change(c, "UPDATE audit SET details = '' WHERE did = ? AND what IN (SELECT value FROM json_each(?))",
+		func(s *sqlite.Stmt) { s.BindText(1, did.String()); bindList(s, 2, admin.Naming()) })
 	if err != nil {
 		return fmt.Errorf("forget names: %w", err)
 	}

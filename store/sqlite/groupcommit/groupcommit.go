@@ -71,6 +71,9 @@ type Options struct {
 	// Commit ends the open transaction; nil executes COMMIT. Tests put failures
 	// here: "failed, not saved" and "failed, but saved".
 	Commit func(*sqlite.Conn) error
+	// Before, if set, is called by Do ahead of everything else, on its caller's
+	// goroutine, while the Writer may serve others. Tests put another write here.
+	Before func()
 }
 
 // Tx is one closure's view of the shared transaction.
@@ -136,6 +139,9 @@ func New(conn *sqlite.Conn, opts Options) *Writer {
 // Do waits for the outcome whatever the context says: an answer that is on disk
 // is never reported as lost.
 func (w *Writer) Do(ctx context.Context, fn func(*Tx) error) error {
+	if w.opts.Before != nil {
+		w.opts.Before()
+	}
 	return w.submit(ctx, &job{fn: fn, result: make(chan error, 1)})
 }
 

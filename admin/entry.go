@@ -1,0 +1,31 @@
+package admin
+
+import (
+	"fmt"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
+)
+
+// What the audit log keeps of what happens to accounts: pure functions that a store runs
+// inside the transaction of the change.
+
+// OfEvent returns the audit log's entry of an event on an account's trail. ok is false for
+// what an admin did not do: it has none.
+func OfEvent(did syntax.DID, e account.Event) (a Action, ok bool) {
+	if e.By != account.ActorAdmin {
+		return Action{}, false
+	}
+	details := e.Reason
+	if e.Ref != "" {
+		details = fmt.Sprintf("ref %q, %s", e.Ref, details)
+	}
+	return Action{At: e.At, Who: e.Who, What: string(e.Kind), DID: did, Details: details, Network: e.Network, UserAgent: e.UserAgent}, true
+}
+
+// Naming are the actions whose details name the account by more than its DID. They are
+// removed when the account is deleted.
+func Naming() []string {
+	return []string{string(account.EventHandleChanged), string(account.EventEmailChanged)}
+}

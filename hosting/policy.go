@@ -1,0 +1,56 @@
+package hosting
+
+import (
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
+	"nestbox/firehose/event"
+	"nestbox/repo"
+	"nestbox/repo/car"
+)
+
+// What the steps in an account's life write to the event log: pure functions that a store
+// runs inside the transaction of the step and whose results it stores.
+
+// BirthEvents returns the events that announce a new account, in the order in which
+// consumers can use them: its identity, that it is active, its first commit, and the state
+// of its repository. An account without a repository (first is nil) has the first two.
+func BirthEvents(a *account.Account, first *repo.Change, at time.Time) []event.Event {
+	events := []event.Event{account.IdentityEvent(a, at), account.StatusEvent(a, at)}
+	if first == nil {
+		return events
+	}
+	head := account.Head{Rev: first.Next.Rev, Commit: car.Block{CID: first.Next.CID, Data: first.Next.Commit}}
+	return append(events, first.Event, account.SyncEvent(a.DID, head, at))
+}
+
+// KeyEvents returns the events that announce an account's new signing key: its identity,
+// and the commit that was signed by the key, if the account has a repository. Those of an
+// account that is not active come when it becomes active.
+func KeyEvents(a *account.Account, resigned *repo.Change, at time.Time) []event.Event {
+	if a.Status() != account.Active {
+		return nil
+	}
+	events := []event.Event{account.IdentityEvent(a, at)}
+	if resigned != nil {
+		events = append(events, resigned.Event)
+	}
+	return events
+}
+
+// Renamed returns an account under its new handle, and the events that announce it.
+// document is the DID document that names the handle, nil if it could not be read: then
+// the document of before is kept, the handle is not shown until the next check finds it,
+// and that check announces it.
+func Renamed(a *account.Account, h syntax.Handle, document []byte, at time.Time) (next account.Account, events []event.Event) {
+	next = *a
+	next.Handle = h
+	if document == nil {
+		next.HandleInvalid = true
+		return next, nil
+	}
+	next.Document, next.HandleInvalid = document, false
+	return next, []event.Event{account.IdentityEvent(&next, at)}
+}
