@@ -277,7 +277,8 @@ const foreignLife = 2 * time.Hour
 // leaks must not make such tokens. Two hours after a legacy key came here none
 // counts any more.
 func (c *key) inherited(t Token) bool {
-	return c.Legacy && !t.IssuedAt.IsZero() && t.IssuedAt.Before(c.Created) && t.Expires.Sub(t.IssuedAt) <= foreignLife
+	came := c.Created.Truncate(time.Second) // as the time of issue is cut
+	return c.Legacy && !t.IssuedAt.IsZero() && t.IssuedAt.Before(came) && t.Expires.Sub(t.IssuedAt) <= foreignLife
 }
 
 // Pair holds the two tokens that a client gets from a sign-in or a refresh.
