@@ -24,6 +24,7 @@ import (
 	"nestbox/dagcbor"
 	"nestbox/firehose/event"
 	"nestbox/hosting"
+	"nestbox/internal/durable"
 	"nestbox/repo"
 	"nestbox/repo/car"
 	"nestbox/repo/mst"
@@ -392,7 +393,7 @@ func (w *world) wantFiles(keys ...string) {
 	w.t.Helper()
 	var got []string
 	err := filepath.WalkDir(w.blobs(), func(path string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
+		if err == nil && !d.IsDir() && d.Name() != durable.LockName {
 			got = append(got, filepath.Base(path))
 		}
 		return err
