@@ -40,6 +40,10 @@ const (
 	// maxCount how many they may be.
 	MaxSize  = 256 << 10
 	maxCount = 1000
+	// appSize and appCount are what apps may fill of that: the rest is left to
+	// sessions of the password, which an app must not keep from writing.
+	appSize  = MaxSize / 4 * 3
+	appCount = maxCount / 4 * 3
 )
 
 // Errors of Store and Service.
@@ -199,12 +203,20 @@ func replace(now, put []jsontext.Value, full bool) ([]jsontext.Value, error) {
 			next = append(next, slices.Clone(p))
 		}
 	}
-	size := 0
-	for _, p := range next {
-		size += len(p)
+	size, count := MaxSize, maxCount
+	if !full {
+		size, count = max(appSize, sizeOf(now)), max(appCount, len(now))
 	}
-	if len(next) > maxCount || size > MaxSize {
+	if len(next) > count || sizeOf(next) > size {
 		return nil, errTooMany
 	}
 	return next, nil
+}
+
+// sizeOf is what preferences take, in bytes.
+func sizeOf(all []jsontext.Value) (size int) {
+	for _, p := range all {
+		size += len(p)
+	}
+	return size
 }

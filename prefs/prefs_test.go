@@ -194,3 +194,28 @@ func TestPreferencesCost(t *testing.T) {
 		})
 	}
 }
+
+// TestPreferencesLeftToTheOwner: an app that fills the preferences leaves room for
+// the owner's own sessions, and can still write what is there.
+func TestPreferencesLeftToTheOwner(t *testing.T) {
+	s := pdstest.Start(t, pdstest.Options{})
+	alice := s.SignUp(t, "alice")
+	full, app := pdstest.Bearer(alice.AccessJwt), appPassword(t, s, alice)
+	list := func(n int) string { return "[" + strings.TrimSuffix(strings.Repeat(adult+",", n), ",") + "]" }
+	n := 0
+	for _, more := range []int{400, 200, 100, 50, 25, 10, 1} {
+		for put(t, s, app, list(n+more)).Status == http.StatusOK {
+			n += more
+		}
+	}
+	if n != 750 {
+		t.Errorf("an app wrote %d preferences, want 750", n)
+	}
+	if a := put(t, s, full, list(n+200)); a.Status != http.StatusOK {
+		t.Errorf("the owner: %d %s", a.Status, a.Body)
+	}
+	if a := put(t, s, app, list(n+200)); a.Status != http.StatusOK {
+		t.Errorf("an app that writes what is there: %d %s", a.Status, a.Body)
+	}
+	put(t, s, app, list(n+201)).WantError(t, 400, "InvalidRequest", "Preferences are too many or too large: at most 1000, and 262144 bytes")
+}
