@@ -58,7 +58,7 @@ type Config struct {
 	ReportServiceDID string `env:"PDS_REPORT_SERVICE_DID" group:"accounts"`
 	// URL of the moderation service, for reports; set it together with `PDS_MOD_SERVICE_DID`.
 	ModServiceURL string `env:"PDS_MOD_SERVICE_URL" group:"accounts"`
-	// Secret that signs session tokens (HMAC-SHA256 over its bytes), the first key of the keyring. Default: the server generates a key in the data directory.
+	// Secret that signs session tokens (HMAC-SHA256 over its bytes), the first key of the keyring; at least 32 bytes outside development. Default: the server generates a key in the data directory.
 	JWTSecret Secret `env:"PDS_JWT_SECRET" group:"accounts"`
 	// Private key, 64 hexadecimal digits, that signs the PLC operations of all accounts. Default: the server generates one in the data directory.
 	PLCRotationKey Secret `env:"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX" group:"identity"`
