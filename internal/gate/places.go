@@ -44,6 +44,8 @@ type Places[K comparable] struct {
 	of      map[K]int // places held by key
 	queue   []*waiter[K]
 	waiting map[K]int // callers in the queue by key
+	grants  int       // places given to callers in the queue
+	last    map[K]int // the last of grants by key, for keys that wait or hold a place
 	watched map[*Place[K]]struct{}
 }
 
@@ -93,10 +95,10 @@ func (p *Places[K]) try(room Room, shares []Share[K]) (place *Place[K], revoke f
 	return place, revoke, nil
 }
 
-// Take waits for a place until ctx ends. Of those that wait, the next is the one
-// whose keys hold the fewest places, the first to come among equals: one that asks for
-// many does not make the others wait for all of them. ErrFull and ErrShare where as
-// many wait as may.
+// Take waits for a place until ctx ends. Of those that wait, the next is the one whose
+// keys hold the fewest places, among equals the one whose keys were given a place
+// longest ago, and then the first to come: keys that ask for many places do not make
+// the others wait for all of them. ErrFull and ErrShare if as many wait as may.
 func (p *Places[K]) Take(ctx context.Context, room Room, shares ...Share[K]) (*Place[K], error) {
 	w := &waiter[K]{place: &Place[K]{all: p, shares: shares}, room: room, given: make(chan struct{})}
 	if err := ctx.Err(); err != nil {
@@ -153,6 +155,7 @@ func (p *Places[K]) dequeue(i int) *waiter[K] {
 	p.queue = slices.Delete(p.queue, i, i+1)
 	for _, s := range w.place.shares {
 		decrement(p.waiting, s.Key)
+		p.forget(s.Key)
 	}
 	return w
 }
@@ -189,23 +192,28 @@ func (p *Places[K]) drop(place *Place[K]) {
 	p.held--
 	for _, s := range place.shares {
 		decrement(p.of, s.Key)
+		p.forget(s.Key)
+	}
+}
+
+// forget drops when a key was given a place last, once it neither waits nor holds one.
+// p.mu is held.
+func (p *Places[K]) forget(key K) {
+	if p.of[key] == 0 && p.waiting[key] == 0 {
+		delete(p.last, key)
 	}
 }
 
 // admit gives free places to those that wait. p.mu is held.
 func (p *Places[K]) admit() {
 	for {
-		next, fewest := -1, 0
+		next, best := -1, [2]int{}
 		for i, w := range p.queue {
 			if !p.fits(w) {
 				continue
 			}
-			most := 0
-			for _, s := range w.place.shares {
-				most = max(most, p.of[s.Key])
-			}
-			if next < 0 || most < fewest {
-				next, fewest = i, most
+			if rank := p.rank(w); next < 0 || slices.Compare(rank[:], best[:]) < 0 {
+				next, best = i, rank
 			}
 		}
 		if next < 0 {
@@ -213,8 +221,25 @@ func (p *Places[K]) admit() {
 		}
 		w := p.dequeue(next)
 		p.hold(w.place)
+		p.grants++
+		for _, s := range w.place.shares {
+			if p.last == nil {
+				p.last = map[K]int{}
+			}
+			p.last[s.Key] = p.grants
+		}
 		close(w.given)
 	}
+}
+
+// rank orders those that wait: by the places that its keys hold, and by when they
+// were given one last. p.mu is held.
+func (p *Places[K]) rank(w *waiter[K]) (rank [2]int) {
+	for _, s := range w.place.shares {
+		rank[0] = max(rank[0], p.of[s.Key])
+		rank[1] = max(rank[1], p.last[s.Key])
+	}
+	return rank
 }
 
 // idle is the place that has not moved for longest, if that was not after since.

@@ -131,41 +131,46 @@ func TestTakeWaits(t *testing.T) {
 	})
 }
 
-// TestTakeIsFair: a key that asks for many places does not keep another one waiting
-// for all of them.
+// TestTakeIsFair: keys that ask for many places do not keep another one waiting for
+// all of them, be they one or more than there are places, and nothing is kept of them.
 func TestTakeIsFair(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var p Places[string]
-		room := Room{All: 2}
-		order := make(chan string, 100)
-		work := func(key string) {
-			place, err := p.Take(t.Context(), room, Share[string]{Key: key})
-			if err != nil {
-				t.Error(err)
-				return
+	const most = 4 // two that are at work when it comes, and one beside it
+	for _, greedy := range []int{1, 2, 5} {
+		synctest.Test(t, func(t *testing.T) {
+			var p Places[string]
+			order := make(chan string, 500)
+			work := func(key string) {
+				place, err := p.Take(t.Context(), Room{All: 2}, Share[string]{Key: key}, Share[string]{Key: "around " + key})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				time.Sleep(time.Second)
+				order <- key
+				place.Leave()
 			}
-			time.Sleep(time.Second)
-			order <- key
-			place.Leave()
-		}
-		for range 20 {
-			go work("greedy")
-		}
-		synctest.Wait()
-		go work("modest")
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		place := 0
-		for range 21 {
-			place++
-			if <-order == "modest" {
-				break
+			for i := range 100 {
+				go work(fmt.Sprint("greedy ", i%greedy))
 			}
-		}
-		if place > 4 {
-			t.Errorf("it was the %d. to end", place)
-		}
-	})
+			time.Sleep(10500 * time.Millisecond) // they have had their turns
+			before := len(order)
+			go work("modest")
+			time.Sleep(time.Hour)
+			for range before {
+				<-order
+			}
+			ended := 1
+			for <-order != "modest" {
+				ended++
+			}
+			if ended > most {
+				t.Errorf("beside %d that are greedy it was the %d. to end, want at most the %d.", greedy, ended, most)
+			}
+			if p.Held() != 0 || len(p.of)+len(p.waiting)+len(p.last) != 0 {
+				t.Errorf("kept: %v, %v, %v", p.of, p.waiting, p.last)
+			}
+		})
+	}
 }
 
 // TestTakeWithinShare: a waiter whose key has its share does not hold up the others.
