@@ -99,13 +99,14 @@ func arrows() map[string]rule {
 
 		// Stores implement what domains declare, so they import the domains;
 		// no domain imports a store.
-		"store/sqlite":    {imports: below(domains, format, []string{"admin", "store/sqlite/groupcommit"}), anyInTests: true},
-		"store/storetest": {imports: below(domains, format, []string{"admin"}), anyInTests: true}, // no implementation: it is handed one
+		"store":           {imports: slices.Concat(domains, []string{"admin", "mail"})}, // the set of them, without code
+		"store/sqlite":    {imports: below(domains, format, []string{"admin", "store", "store/sqlite/groupcommit"}), anyInTests: true},
+		"store/storetest": {imports: below(domains, format, []string{"admin", "store", "store/sqlite"}), anyInTests: true}, // Open alone knows an implementation
 
 		// Composition: server builds everything from config; only cmd and tests
 		// import server.
 		"server": {
-			imports:    below(domains, format, []string{"lexicon", "admin", "config", "plc/directory", "store/sqlite", "blob/disk"}),
+			imports:    below(domains, format, []string{"lexicon", "admin", "config", "plc/directory", "store", "store/sqlite", "blob/disk"}),
 			anyInTests: true,
 		},
 		"cmd/nestbox": {

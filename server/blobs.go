@@ -14,7 +14,6 @@ import (
 	"nestbox/blob/disk"
 	"nestbox/config"
 	"nestbox/ratelimit"
-	"nestbox/store/sqlite"
 )
 
 // How long what nobody needs is kept: an upload that no record has referred to,
@@ -33,7 +32,7 @@ func (s *Server) buildBlobs(limits *ratelimit.Limiter) error {
 		return err
 	}
 	s.blobs = &blob.Service{
-		Store: sqlite.Blobs{DB: s.db}, Files: files, Accounts: blobAccounts{s.accounts},
+		Store: s.stores.Blobs, Files: files, Accounts: blobAccounts{s.accounts},
 		UploadLimit: c.BlobUploadLimit, Quota: c.BlobQuota, Unused: keepUnused, Unreferenced: keepUnreferenced,
 		Limits: limits, NewKey: rand.Text, Now: s.opts.Now, Log: s.opts.Log,
 	}

@@ -14,14 +14,13 @@ import (
 	"nestbox/lexicon"
 	"nestbox/ratelimit"
 	"nestbox/repo"
-	"nestbox/store/sqlite"
 )
 
 // buildRepos wires the repositories.
 func (s *Server) buildRepos(box *seal.Box, limits *ratelimit.Limiter) {
-	s.keys = hosting.NewKeys(sqlite.Hosting{DB: s.db}, box)
+	s.keys = hosting.NewKeys(s.stores.Hosting, box)
 	s.repos = &repo.Service{
-		Store:    sqlite.Repos{DB: s.db},
+		Store:    s.stores.Repos,
 		Accounts: repoAccounts{s.accounts, func(a *account.Account) []byte { return s.hosting.Document(a) }},
 		Keys:     s.keys,
 		Lexicons: lexicon.Known(), Limits: limits, Now: s.opts.Now, Log: s.opts.Log,
