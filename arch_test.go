@@ -100,8 +100,9 @@ func arrows() map[string]rule {
 
 		// Stores implement what domains declare, so they import the domains;
 		// no domain imports a store.
-		"store/sqlite":    {imports: below(domains, format, []string{"admin", "store/sqlite/groupcommit"}), anyInTests: true},
-		"store/storetest": {imports: below(domains, format, []string{"admin"}), anyInTests: true}, // no implementation: it is handed one
+		"store":           {imports: slices.Concat(domains, []string{"admin", "mail"})}, // the set of them, without code
+		"store/sqlite":    {imports: below(domains, format, []string{"admin", "store", "store/sqlite/groupcommit"}), anyInTests: true},
+		"store/storetest": {imports: below(domains, format, []string{"admin", "store", "store/sqlite"}), anyInTests: true}, // Open alone knows an implementation
 
 		// The check of a data directory, over what the store and the files show.
 		"verify": {imports: []string{"internal/durable", "internal/seal", "blob", "firehose", "hosting", "lexicon", "repo", "store/sqlite"}, anyInTests: true},
@@ -109,7 +110,7 @@ func arrows() map[string]rule {
 		// Composition: server builds everything from config; only cmd and tests
 		// import server.
 		"server": {
-			imports:    below(domains, format, []string{"lexicon", "admin", "config", "plc/directory", "store/sqlite", "blob/disk", "verify"}),
+			imports:    below(domains, format, []string{"lexicon", "admin", "config", "plc/directory", "store", "store/sqlite", "blob/disk", "verify"}),
 			anyInTests: true,
 		},
 		"cmd/nestbox": {

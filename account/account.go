@@ -182,8 +182,11 @@ type EmailChange struct {
 
 // Store keeps accounts. Every method is one transaction and durable when it
 // returns nil; an error other than the sentinels means that the outcome is
-// "not done". Reads may be answered from a cache that is never older than the
-// last committed write. Pending accounts are invisible to all of them.
+// "not done". Pending accounts are invisible to all of them.
+//
+// Reads may be answered from a cache. A server reads what it wrote; a change that another
+// server of the same database made is seen within a second. What a method decides on, it
+// reads inside its transaction.
 type Store interface {
 	// ByDID, ByHandle and ByEmail return ErrNotFound where there is no such
 	// account. The handle is normalised; the e-mail is one of the same EmailKey.

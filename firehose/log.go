@@ -57,9 +57,10 @@ type Log interface {
 	// Read returns events with a number above after, in order: at most count
 	// of them, and no more after their bodies have reached bytes.
 	Read(ctx context.Context, after int64, count, bytes int) ([]Logged, error)
-	// Watch has f called for each event after its commit, in the order of the
-	// numbers, before its writer is answered. f must not block. It is set once,
-	// before the first write.
+	// Watch makes f be called for each event after its commit, whichever server of the
+	// database made it, in the order of the numbers. With one server that is before the
+	// writer is answered; with several an event may have no number yet then. f must not
+	// block. It is set once, before the first write.
 	Watch(f func(Logged))
 	// Prune removes a bounded number of the oldest events: those before keep,
 	// and those that take the log over maxBytes. It returns how many; one that

@@ -69,9 +69,7 @@ func (w *world) open() {
 		w.t.Fatal(err)
 	}
 	w.db = db
-	w.stores = storetest.Stores{
-		Accounts: sqlite.Accounts{DB: db}, Hosting: sqlite.Hosting{DB: db}, Repos: sqlite.Repos{DB: db}, Log: sqlite.EventLog{DB: db}, Announcements: sqlite.EventLog{DB: db},
-	}
+	w.stores = storetest.Stores{Stores: db.Stores()}
 	w.hub, err = firehose.NewHub(w.t.Context(), firehose.Options{Settings: w.settings, Log: w.stores.Log, Logger: logger, Now: time.Now})
 	if err != nil {
 		w.t.Fatal(err)

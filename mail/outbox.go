@@ -23,6 +23,9 @@ type Store interface {
 	Done(ctx context.Context, id int64) error
 	// Retry notes a failed attempt, and when the next one is due.
 	Retry(ctx context.Context, id int64, attempts int, due time.Time) error
+	// Watch makes f be called after each commit of this process that put a message into
+	// the outbox. f must not block. It is set once, before the first write.
+	Watch(f func())
 }
 
 const (

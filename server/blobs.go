@@ -15,7 +15,6 @@ import (
 	"nestbox/config"
 	"nestbox/internal/system"
 	"nestbox/ratelimit"
-	"nestbox/store/sqlite"
 )
 
 // How long what nobody needs is kept: an upload that no record has referred to,
@@ -36,7 +35,7 @@ func (s *Server) buildBlobs(limits *ratelimit.Limiter) error {
 	}
 	s.blobFiles = files
 	s.blobs = &blob.Service{
-		Store: sqlite.Blobs{DB: s.db}, Files: files, Accounts: blobAccounts{s.accounts},
+		Store: s.stores.Blobs, Files: files, Accounts: blobAccounts{s.accounts},
 		UploadLimit: c.BlobUploadLimit, Quota: c.BlobQuota, Free: func() (int64, error) { return system.FreeSpace(dir) }, Unused: keepUnused, Unreferenced: keepUnreferenced,
 		Limits: limits, NewKey: rand.Text, Now: s.opts.Now, Log: s.opts.Log,
 	}

@@ -6,13 +6,12 @@ import (
 	"time"
 
 	"nestbox/firehose"
-	"nestbox/store/sqlite"
 )
 
 // buildFirehose wires the event stream. It comes before everything that writes
 // events: the hub sees them all.
 func (s *Server) buildFirehose(ctx context.Context) (err error) {
-	c, log := &s.opts.Config, sqlite.EventLog{DB: s.db}
+	c, log := &s.opts.Config, s.stores.Log
 	crawlers := c.Crawlers
 	if c.DevMode {
 		crawlers = nil // nobody could reach it
@@ -37,6 +36,5 @@ func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastRe
 
 // announceAccounts tells of every account anew after a jump.
 func (s *Server) announceAccounts(ctx context.Context) {
-	log := sqlite.EventLog{DB: s.db}
-	s.firehose.Announce(ctx, func(ctx context.Context) (bool, error) { return s.repos.Reannounce(ctx, log) })
+	s.firehose.Announce(ctx, func(ctx context.Context) (bool, error) { return s.repos.Reannounce(ctx, s.stores.Announcements) })
 }

@@ -16,7 +16,6 @@ import (
 	"nestbox/identity"
 	"nestbox/internal/safehttp"
 	"nestbox/ratelimit"
-	"nestbox/store/sqlite"
 )
 
 // buildIdentity makes what asks the network who people are.
@@ -35,7 +34,7 @@ func (s *Server) buildIdentity(limits *ratelimit.Limiter) {
 	}
 	s.resolver = identity.NewResolver(o)
 	s.identity = &identity.Service{Lookup: s.lookupHandle, Resolver: s.resolver, DID: syntax.DID(s.DID), URL: s.URL, Domains: c.HandleDomains}
-	s.checker = &identity.Checker{Store: sqlite.Identities{DB: s.db}, Resolver: s.resolver, Now: now, Log: s.opts.Log}
+	s.checker = &identity.Checker{Store: s.stores.Identity, Resolver: s.resolver, Now: now, Log: s.opts.Log}
 }
 
 // issuers implements auth.Issuers.

@@ -16,7 +16,6 @@ import (
 	"nestbox/internal/seal"
 	"nestbox/mail"
 	"nestbox/ratelimit"
-	"nestbox/store/sqlite"
 )
 
 // devSender is who mail comes from where development sends it, and nobody said.
@@ -32,10 +31,9 @@ func (s *Server) buildMail(box *seal.Box) error {
 	if err != nil {
 		return err
 	}
-	store := sqlite.Outbox{DB: s.db}
-	s.outbox = mail.NewOutbox(store, sender, s.opts.Now, s.opts.Log)
-	store.Watch(s.outbox.Wake)
-	s.codes = &account.Codes{Store: sqlite.Codes{DB: s.db}, Key: box.Derive("e-mail codes"), Now: s.opts.Now}
+	s.outbox = mail.NewOutbox(s.stores.Outbox, sender, s.opts.Now, s.opts.Log)
+	s.stores.Outbox.Watch(s.outbox.Wake)
+	s.codes = &account.Codes{Store: s.stores.Codes, Key: box.Derive("e-mail codes"), Now: s.opts.Now}
 	s.notices = &account.Notices{Limits: ratelimit.New(noticeBuckets, s.opts.Now)}
 	// A command may not know the mail server; what it queues, the server sends.
 	if c.SMTPURL.Reveal() != mail.Disabled {

@@ -14,7 +14,6 @@ import (
 	"nestbox/lexicon"
 	"nestbox/ratelimit"
 	"nestbox/repo"
-	"nestbox/store/sqlite"
 )
 
 // crowdBuckets is of how many credentials it is remembered how much they crowd
@@ -23,10 +22,10 @@ const crowdBuckets = 10_000
 
 // buildRepos wires the repositories.
 func (s *Server) buildRepos(box *seal.Box, limits *ratelimit.Limiter) {
-	s.keys = hosting.NewKeys(sqlite.Hosting{DB: s.db}, box)
+	s.keys = hosting.NewKeys(s.stores.Hosting, box)
 	s.repos = &repo.Service{
 		Clock:    s.clock.Check,
-		Store:    sqlite.Repos{DB: s.db},
+		Store:    s.stores.Repos,
 		Accounts: repoAccounts{s.accounts, func(a *account.Account) []byte { return s.hosting.SeenDocument(a) }},
 		Keys:     s.keys,
 		Lexicons: lexicon.Known(), Limits: limits, Crowds: ratelimit.New(crowdBuckets, s.opts.Now), Now: s.opts.Now, Log: s.opts.Log,

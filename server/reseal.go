@@ -61,7 +61,7 @@ func (r Resealing) Run(ctx context.Context) (_ Resealed, err error) {
 		return Resealed{}, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	keys := sqlite.Hosting{DB: db}
+	keys := db.Stores().Hosting
 	if r.To != "" {
 		return r.exchange(ctx, dir, keys)
 	}

@@ -39,6 +39,7 @@ import (
 	"nestbox/repo"
 	"nestbox/request"
 	"nestbox/session"
+	"nestbox/store"
 	"nestbox/store/sqlite"
 	"nestbox/xrpc"
 )
@@ -96,6 +97,7 @@ type Server struct {
 	listener net.Listener
 	plc      *devDirectory
 	db       *sqlite.DB
+	stores   store.Stores
 
 	accounts  account.Store
 	verifier  *auth.Verifier
@@ -155,6 +157,7 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 	if s.clock, err = s.openClock(ctx); err != nil {
 		return nil, err
 	}
+	s.stores = s.db.Stores()
 	if err := s.buildFirehose(ctx); err != nil {
 		return nil, err
 	}
@@ -165,7 +168,7 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 		return nil, err
 	}
 	if opts.Config.DevMode && opts.Config.EmbeddedPLC() && opts.Listen {
-		if err := s.hosting.Repoint(ctx, sqlite.Identities{DB: s.db}); err != nil {
+		if err := s.hosting.Repoint(ctx, s.stores.Identity); err != nil {
 			opts.Log.LogAttrs(ctx, slog.LevelWarn, "accounts still point to another URL", slog.String("cause", err.Error()))
 		}
 	}
@@ -208,7 +211,7 @@ func (s *Server) bind(ctx context.Context) (err error) {
 // build wires the services.
 func (s *Server) build(ctx context.Context) error {
 	c, now, log := &s.opts.Config, s.opts.Now, s.opts.Log
-	keys := sqlite.Hosting{DB: s.db}
+	keys := s.stores.Hosting
 	box, err := openBox(ctx, s.DataDir, c.KeyEncryptionKeyFile, keys)
 	if err != nil {
 		return err
@@ -229,7 +232,7 @@ func (s *Server) build(ctx context.Context) error {
 	if c.RateLimitsEnabled {
 		limits = ratelimit.New(ratelimit.DefaultMaxBuckets, now)
 	}
-	accounts := sqlite.Accounts{DB: s.db}
+	accounts := s.stores.Accounts
 	hasher := account.NewHasher(min(runtime.GOMAXPROCS(0), 4))
 	s.accounts = accounts
 	s.buildIdentity(limits)
@@ -247,13 +250,13 @@ func (s *Server) build(ctx context.Context) error {
 		Default: proxy.Target{DID: reportDID, URL: reportURL}, Resolver: s.resolver, Accounts: accounts, Keys: s.keys,
 		HTTP: safehttp.Client(safehttp.Options{AllowLoopback: c.DevMode}), Limits: limits, Now: now, Log: log,
 	}
-	s.prefs = &prefs.Service{Store: sqlite.Prefs{DB: s.db}, Lexicons: lexicon.Known(), Now: now}
+	s.prefs = &prefs.Service{Store: s.stores.Prefs, Lexicons: lexicon.Known(), Now: now}
 	s.sessions = &session.Service{
 		Settings: session.Settings{
 			Rules:     session.Rules{ReuseWindow: c.SessionReuseWindow, RefreshTTL: c.RefreshTokenTTL, Policy: session.Policy(c.SessionReusePolicy)},
 			AccessTTL: c.AccessTokenTTL, Limit: c.SessionLimit, Audience: s.DID,
 		},
-		Store: sqlite.Sessions{DB: s.db}, Accounts: accounts, Keyring: keyring, Hasher: hasher, Codes: s.codes, Notices: s.notices, Limits: limits,
+		Store: s.stores.Sessions, Accounts: accounts, Keyring: keyring, Hasher: hasher, Codes: s.codes, Notices: s.notices, Limits: limits,
 		Noted: ratelimit.New(notedSessions, now), Now: now, Log: log,
 	}
 	s.hosting = &hosting.Service{
@@ -264,13 +267,13 @@ func (s *Server) build(ctx context.Context) error {
 			RecoveryKey: c.RecoveryDIDKey, RotationKey: rotation, PrivacyPolicyURL: c.PrivacyPolicyURL,
 			TermsOfServiceURL: c.TermsOfServiceURL, ContactEmail: c.ContactEmail, BlobUploadLimit: c.BlobUploadLimit,
 		},
-		Store: sqlite.Hosting{DB: s.db}, Handles: sqlite.Hosting{DB: s.db}, Rotations: sqlite.Hosting{DB: s.db}, Accounts: accounts, Notices: s.notices, Hasher: hasher, Directory: s.directory,
-		Resolver: s.resolver, Documents: sqlite.Identities{DB: s.db}, Codes: s.codes, Keys: s.keys, Sessions: s.sessions, Repos: s.repos, Blobs: sqlite.Blobs{DB: s.db}, Prefs: sqlite.Prefs{DB: s.db},
+		Store: s.stores.Hosting, Handles: s.stores.Handles, Rotations: s.stores.SigningKeys, Accounts: accounts, Notices: s.notices, Hasher: hasher, Directory: s.directory,
+		Resolver: s.resolver, Documents: s.stores.Identity, Codes: s.codes, Keys: s.keys, Sessions: s.sessions, Repos: s.repos, Blobs: s.stores.Blobs, Prefs: s.stores.Prefs,
 		Box: box, Limits: limits, Now: now, Log: log,
 	}
 	s.sessions.Document = s.hosting.ShownDocument
 	s.admin = &admin.Service{
-		Store: sqlite.Admin{DB: s.db}, Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, Keyring: keyring, Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, LogSize: s.db.LogSize, Now: now,
+		Store: s.stores.Admin, Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, Keyring: keyring, Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, LogSize: s.db.LogSize, Now: now,
 		RotationConfigured: c.PLCRotationKey.IsSet(),
 		Doctor:             s.diagnose,
 		TestMail:           func(ctx context.Context, to string) (admin.MailTested, error) { return TestMail(ctx, c, now(), to) },

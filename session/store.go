@@ -33,8 +33,9 @@ type New struct {
 
 // Store keeps sessions. Every method is one transaction; what it returned
 // without error is durable and survives kill -9. Reads, and decisions that
-// change nothing, may come from a cache that is never older than the last
-// committed write.
+// change nothing, may come from a cache. A server reads what it wrote; what another server
+// of the same database wrote, an end of sessions above all, is seen within a second. A
+// decision that changes something is made on the row as it is.
 type Store interface {
 	// Create inserts a session at generation 0 and ends those that MakeRoom names, in the
 	// same transaction. ErrUnknown: the account or the

@@ -7,5 +7,7 @@
 //   - Reads go to a pool of read-only connections, or to a cache that the writer
 //     updates after each commit, in commit order, before it takes the next one. A cache is filled
 //     only by a read that began after the last change of the same key.
+//   - One process serves a database, so a cache is never older than the last committed
+//     write: more than the contracts ask for, which several servers must be able to hold.
 //   - Checkpoints run on a connection of their own, off the way of writes.
 package sqlite

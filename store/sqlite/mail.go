@@ -19,8 +19,7 @@ type Outbox struct{ *DB }
 
 var _ mail.Store = Outbox{}
 
-// Watch has f called after each commit that put a message into the outbox. It
-// must not block, and is set before the first write.
+// Watch implements mail.Store.
 func (db Outbox) Watch(f func()) { db.mailed = f }
 
 // queueMail puts a message about an account, or about none (0), into an outbox of

@@ -36,11 +36,7 @@ func verify(tb testing.TB, path string) {
 }
 
 func stores(db *sqlite.DB, reopen func() storetest.Stores) storetest.Stores {
-	return storetest.Stores{
-		Accounts: sqlite.Accounts{DB: db}, Sessions: sqlite.Sessions{DB: db}, Hosting: sqlite.Hosting{DB: db}, Handles: sqlite.Hosting{DB: db}, SigningKeys: sqlite.Hosting{DB: db}, Identity: sqlite.Identities{DB: db},
-		Repos: sqlite.Repos{DB: db}, Blobs: sqlite.Blobs{DB: db}, Outbox: sqlite.Outbox{DB: db}, Codes: sqlite.Codes{DB: db}, Admin: sqlite.Admin{DB: db}, Prefs: sqlite.Prefs{DB: db}, Log: sqlite.EventLog{DB: db}, Announcements: sqlite.EventLog{DB: db},
-		Reopen: reopen,
-	}
+	return storetest.Stores{Stores: db.Stores(), Reopen: reopen}
 }
 
 func TestStore(t *testing.T) {

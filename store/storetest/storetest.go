@@ -14,37 +14,16 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/account"
-	"nestbox/admin"
 	"nestbox/auth"
-	"nestbox/blob"
-	"nestbox/firehose"
 	"nestbox/hosting"
-	"nestbox/identity"
-	"nestbox/mail"
-	"nestbox/prefs"
-	"nestbox/repo"
 	"nestbox/session"
+	"nestbox/store"
 )
 
 // Stores are the domains' stores on one database.
 type Stores struct {
-	Accounts account.Store
-	Sessions session.Store
-	Hosting  hosting.Store
-	// Handles are what changes of handles need.
-	Handles hosting.HandleStore
-	// SigningKeys are what changes of signing keys need.
-	SigningKeys hosting.KeyStore
-	Identity    identity.Store
-	Repos       repo.Store
-	Blobs       blob.Store
-	Log         firehose.Log
-	Outbox      mail.Store
-	Codes       account.CodeStore
-	Admin       admin.Store
-	Prefs       prefs.Store
-	// Announcements are those of Log.
-	Announcements repo.Announcements
+	store.Stores
+
 	// Reopen closes the database, for these stores are of no use any more, and
 	// opens it again: what it then holds is what was durable.
 	Reopen func() Stores
@@ -74,6 +53,7 @@ func Run(t *testing.T, open func(t *testing.T) Stores) {
 		"AccountAppPasswords":   testAccountAppPasswords,
 		"AccountStatus":         testAccountStatus,
 		"AccountDelete":         testAccountDelete,
+		"StatusEverywhere":      testStatusEverywhere,
 		"AnnounceAccount":       testAnnounceAccount,
 		"AnnounceStatus":        testAnnounceStatus,
 		"AccountTrail":          testAccountTrail,

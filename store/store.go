@@ -1,0 +1,39 @@
+// Package store is the set of the domains' stores on one database. It has no code: each
+// domain declares the Store that it needs, and store/sqlite implements them.
+//
+// A contract's sentences hold for every implementation, with one server on the database or
+// with several. What only one of them promises, its own comment says.
+package store
+
+import (
+	"nestbox/account"
+	"nestbox/admin"
+	"nestbox/blob"
+	"nestbox/firehose"
+	"nestbox/hosting"
+	"nestbox/identity"
+	"nestbox/mail"
+	"nestbox/prefs"
+	"nestbox/repo"
+	"nestbox/session"
+)
+
+// Stores are the domains' stores on one database.
+type Stores struct {
+	Accounts account.Store
+	Codes    account.CodeStore
+	Sessions session.Store
+	Hosting  hosting.Store
+	// Handles and SigningKeys keep changes of those that are under way.
+	Handles     hosting.HandleStore
+	SigningKeys hosting.KeyStore
+	Identity    identity.Store
+	Repos       repo.Store
+	Blobs       blob.Store
+	Prefs       prefs.Store
+	Log         firehose.Log
+	// Announcements are those of Log.
+	Announcements repo.Announcements
+	Outbox        mail.Store
+	Admin         admin.Store
+}
