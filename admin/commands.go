@@ -15,13 +15,11 @@ import (
 
 	"nestbox/account"
 	"nestbox/auth"
+	"nestbox/control"
 	"nestbox/hosting"
 	"nestbox/request"
 	"nestbox/session"
 )
-
-// Command is one command of the command line: arguments and result are JSON.
-type Command func(ctx context.Context, args []byte) (any, error)
 
 // The arguments of commands. Account is a DID, a handle or an e-mail address.
 type (
@@ -123,8 +121,8 @@ type Ended struct {
 // Done is the result of a command that has none.
 type Done struct{}
 
-// command turns a typed function into a Command.
-func command[A, R any](run func(context.Context, A) (R, error)) Command {
+// command turns a typed function into a control.Command.
+func command[A, R any](run func(context.Context, A) (R, error)) control.Command {
 	return func(ctx context.Context, raw []byte) (any, error) {
 		ctx = account.ActingAs(ctx, operator)
 		var args A
@@ -136,8 +134,8 @@ func command[A, R any](run func(context.Context, A) (R, error)) Command {
 }
 
 // Commands are the commands by name.
-func (s *Service) Commands() map[string]Command {
-	return map[string]Command{
+func (s *Service) Commands() map[string]control.Command {
+	return map[string]control.Command{
 		"account.create":   command(s.createAccount),
 		"account.list":     command(s.listAccounts),
 		"account.info":     command(s.accountInfo),

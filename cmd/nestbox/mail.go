@@ -10,6 +10,7 @@ import (
 
 	"nestbox/admin"
 	"nestbox/config"
+	"nestbox/control"
 	"nestbox/server"
 )
 
@@ -54,8 +55,8 @@ func (m *mailTestCmd) test() (result admin.MailTested, err error) {
 	if c.SMTPURL.IsSet() {
 		return server.TestMail(ctx, &c, time.Now(), m.Address)
 	}
-	err = server.Command(ctx, c.DataDirectory, "mail.test", admin.MailTestArgs{To: m.Address}, &result)
-	if errors.Is(err, server.ErrNotRunning) {
+	err = control.Call(ctx, c.DataDirectory, "mail.test", admin.MailTestArgs{To: m.Address}, &result)
+	if errors.Is(err, control.ErrNotRunning) {
 		err = errors.New("no server runs on the data directory, and PDS_EMAIL_SMTP_URL is not set: give this command the settings with --env-file")
 	}
 	return result, err

@@ -15,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"nestbox/config"
+	"nestbox/control"
 	"nestbox/server"
 )
 
@@ -97,15 +98,15 @@ func (o output) print(result any, people func(w io.Writer)) error {
 // run executes a command and decodes its result.
 func (w where) run(name string, args, result any) error {
 	return w.reach(
-		func(ctx context.Context, dir string) error { return server.Command(ctx, dir, name, args, result) },
+		func(ctx context.Context, dir string) error { return control.Call(ctx, dir, name, args, result) },
 		func(ctx context.Context, s *server.Server) error { return s.Run(ctx, name, args, result) })
 }
 
 // stream executes a command that takes a file, or gives one.
 func (w where) stream(name string, args any, in io.Reader, out io.Writer) error {
 	return w.reach(
-		func(ctx context.Context, dir string) error { return server.Stream(ctx, dir, name, args, in, out) },
-		func(ctx context.Context, s *server.Server) error { return s.RunStream(ctx, name, args, in, out) })
+		func(ctx context.Context, dir string) error { return control.CallFile(ctx, dir, name, args, in, out) },
+		func(ctx context.Context, s *server.Server) error { return s.RunFile(ctx, name, args, in, out) })
 }
 
 // reach does something through the server that runs on the data directory, else
@@ -120,7 +121,7 @@ func (w where) reach(running func(context.Context, string) error, alone func(con
 		return fmt.Errorf("data directory: %w", err)
 	}
 	err = running(ctx, c.DataDirectory)
-	if !errors.Is(err, server.ErrNotRunning) {
+	if !errors.Is(err, control.ErrNotRunning) {
 		return err
 	}
 	if names := c.Forgotten(); len(names) > 0 {

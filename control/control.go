@@ -1,4 +1,8 @@
-package server
+// Package control is the operator's protocol: commands that reach the server that runs on a
+// data directory through a socket in it, or that a process without a server runs itself.
+// Arguments and results are JSON. A client that can open the socket (mode 0600) is the
+// operator.
+package control
 
 import (
 	"bytes"
@@ -12,23 +16,35 @@ import (
 	"os"
 	"path/filepath"
 
-	"nestbox/admin"
 	"nestbox/internal/system"
 )
 
-// controlName is the socket through which commands reach the server that runs
-// on a data directory. Whoever can open it (mode 0600) is the operator.
-const controlName = "control.sock"
+// socketName is the socket's file in the data directory.
+const socketName = "control.sock"
+
+// Command runs one command: arguments and result are JSON.
+type Command func(ctx context.Context, args []byte) (any, error)
+
+// FileCommand runs a command that takes a file, or answers with one: args are JSON, in is
+// the file that comes with it, and out gets the file, or the result as JSON.
+type FileCommand func(ctx context.Context, args []byte, in io.Reader, out io.Writer) error
+
+// Commands are what a server answers, by name.
+type Commands struct {
+	Plain map[string]Command
+	Files map[string]FileCommand
+}
 
 // maxCommand bounds a command and its answer, in bytes.
 const maxCommand = 64 << 20
 
-func listenControl(ctx context.Context, dir string) (net.Listener, error) {
-	// The data directory is locked: a socket that is there is a dead one's.
-	if err := os.Remove(filepath.Join(dir, controlName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+// Listen opens the socket of a data directory, which the caller has locked.
+func Listen(ctx context.Context, dir string) (net.Listener, error) {
+	// A socket that is there is a dead server's.
+	if err := os.Remove(filepath.Join(dir, socketName)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("remove old control socket: %w", err)
 	}
-	path, done, err := system.SocketPath(dir, controlName)
+	path, done, err := system.SocketPath(dir, socketName)
 	if err != nil {
 		return nil, err
 	}
@@ -41,44 +57,44 @@ func listenControl(ctx context.Context, dir string) (net.Listener, error) {
 	if ul, ok := l.(*net.UnixListener); ok {
 		ul.SetUnlinkOnClose(false) // its path would be gone with the descriptor
 	}
-	if err := os.Chmod(filepath.Join(dir, controlName), 0o600); err != nil {
+	if err := os.Chmod(filepath.Join(dir, socketName), 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("close control socket to others: %w", err), l.Close())
 	}
 	return l, nil
 }
 
-// commandAnswer is the answer to a command: one of the two.
-type commandAnswer struct {
+// answer is the answer to a command: one of the two.
+type answer struct {
 	Result json.RawMessage `json:"result,omitempty"`
 	Error  string          `json:"error,omitempty"`
 }
 
-// Control answers commands: POST /NAME with its arguments as JSON. The handler
-// serves the socket, and commands in a process that has no server to ask.
-func (s *Server) Control() http.Handler {
+// Handler answers commands: POST /NAME with its arguments as JSON. It serves the socket,
+// and commands in a process that has no server to ask.
+func (c Commands) Handler() http.Handler {
 	mux := http.NewServeMux()
-	for name, run := range s.admin.Commands() {
+	for name, run := range c.Plain {
 		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) { serveCommand(w, r, run) })
 	}
-	for name, run := range s.admin.Streams() {
-		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) { serveStream(w, r, run) })
+	for name, run := range c.Files {
+		mux.HandleFunc("POST /"+name, func(w http.ResponseWriter, r *http.Request) { serveFile(w, r, run) })
 	}
 	return mux
 }
 
-func serveCommand(w http.ResponseWriter, r *http.Request, run admin.Command) {
-	var answer commandAnswer
+func serveCommand(w http.ResponseWriter, r *http.Request, run Command) {
+	var said answer
 	args, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxCommand))
 	if err == nil {
 		var result any
 		if result, err = run(r.Context(), args); err == nil {
-			answer.Result, err = json.Marshal(result)
+			said.Result, err = json.Marshal(result)
 		}
 	}
 	if err != nil {
-		answer = commandAnswer{Error: err.Error()}
+		said = answer{Error: err.Error()}
 	}
-	body, err := json.Marshal(answer)
+	body, err := json.Marshal(said)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -90,28 +106,28 @@ func serveCommand(w http.ResponseWriter, r *http.Request, run admin.Command) {
 // ErrNotRunning: no server answers on the data directory.
 var ErrNotRunning = errors.New("no server runs on the data directory")
 
-// Command runs a command on the server of a data directory and decodes its
-// result. ErrNotRunning where there is none.
-func Command(ctx context.Context, dir, name string, args, result any) error {
-	client, done, err := controlClient(dir)
+// Call runs a command on the server of a data directory and decodes its result.
+// ErrNotRunning if there is none.
+func Call(ctx context.Context, dir, name string, args, result any) error {
+	c, done, err := client(dir)
 	if err != nil {
 		return err
 	}
 	defer done()
-	return call(ctx, client.Do, name, args, result)
+	return call(ctx, c.Do, name, args, result)
 }
 
-// controlClient speaks to the server of a data directory: ErrNotRunning where
-// there is no such directory. done is called when it is not needed any more.
-func controlClient(dir string) (client *http.Client, done func(), err error) {
-	path, closeDir, err := system.SocketPath(dir, controlName)
+// client speaks to the server of a data directory: ErrNotRunning if there is no such
+// directory. Call done when it is not needed any more.
+func client(dir string) (c *http.Client, done func(), err error) {
+	path, closeDir, err := system.SocketPath(dir, socketName)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			return nil, nil, ErrNotRunning
 		}
 		return nil, nil, err
 	}
-	client = &http.Client{Transport: &http.Transport{
+	c = &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
@@ -122,14 +138,14 @@ func controlClient(dir string) (client *http.Client, done func(), err error) {
 			return c, nil
 		},
 	}}
-	return client, func() { _ = closeDir() }, nil // a folder opened for its descriptor alone
+	return c, func() { _ = closeDir() }, nil // a folder opened for its descriptor alone
 }
 
 // Run runs a command in this process.
-func (s *Server) Run(ctx context.Context, name string, args, result any) error {
+func (c Commands) Run(ctx context.Context, name string, args, result any) error {
 	return call(ctx, func(r *http.Request) (*http.Response, error) {
 		rec := &recorder{header: http.Header{}, code: http.StatusOK}
-		s.Control().ServeHTTP(rec, r)
+		c.Handler().ServeHTTP(rec, r)
 		return &http.Response{StatusCode: rec.code, Header: rec.header, Body: io.NopCloser(&rec.body)}, nil
 	}, name, args, result)
 }
@@ -152,14 +168,14 @@ func call(ctx context.Context, do func(*http.Request) (*http.Response, error), n
 	if err != nil {
 		return fmt.Errorf("read answer: %w", err)
 	}
-	var answer commandAnswer
-	if resp.StatusCode != http.StatusOK || json.Unmarshal(raw, &answer) != nil {
+	var said answer
+	if resp.StatusCode != http.StatusOK || json.Unmarshal(raw, &said) != nil {
 		return fmt.Errorf("the server does not know the command (status %d)", resp.StatusCode)
 	}
-	if answer.Error != "" {
-		return errors.New(answer.Error)
+	if said.Error != "" {
+		return errors.New(said.Error)
 	}
-	return json.Unmarshal(answer.Result, result)
+	return json.Unmarshal(said.Result, result)
 }
 
 // recorder is an http.ResponseWriter in memory.
