@@ -63,7 +63,7 @@ type AccountLine struct {
 	Email     string `json:"email"`
 	Status    string `json:"status"`
 	CreatedAt string `json:"createdAt"`
-	// Password is set where the command made one up.
+	// Password is set if the command generated one.
 	Password string `json:"password,omitempty"`
 }
 
@@ -232,7 +232,7 @@ func (s *Service) change(ctx context.Context, who string, do func(*account.Accou
 	return accountLine(a), nil
 }
 
-// moderate changes the measures against the DID that who names.
+// moderate changes the measures against a DID. who is an account, or the DID of one that is gone.
 func (s *Service) moderate(ctx context.Context, who string, do func(syntax.DID) (*account.Account, error)) (AccountLine, error) {
 	did, err := s.Subject(ctx, who)
 	if err != nil {

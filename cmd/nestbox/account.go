@@ -11,7 +11,7 @@ import (
 )
 
 type accountCmd struct {
-	Create     accountCreateCmd     `cmd:"" help:"Make an account."`
+	Create     accountCreateCmd     `cmd:"" help:"Create an account."`
 	List       accountListCmd       `cmd:"" help:"List accounts."`
 	Info       accountInfoCmd       `cmd:"" help:"Show an account, its sessions and what happened to them."`
 	Search     accountSearchCmd     `cmd:"" help:"Find accounts by a part of their e-mail address or handle."`
@@ -21,10 +21,10 @@ type accountCmd struct {
 	Signout    accountSignoutCmd    `cmd:"" help:"End all sessions of an account."`
 	Takedown   accountTakedownCmd   `cmd:"" help:"Take an account down; ends its sessions."`
 	Untakedown accountUntakedownCmd `cmd:"" help:"Lift a takedown."`
-	Suspend    accountSuspendCmd    `cmd:"" help:"Suspend an account; its sessions go on and show it."`
+	Suspend    accountSuspendCmd    `cmd:"" help:"Suspend an account; its sessions continue and show the suspension."`
 	Unsuspend  accountUnsuspendCmd  `cmd:"" help:"Lift a suspension."`
-	Notices    accountNoticesCmd    `cmd:"" help:"Say whether the owner is told by mail of sign-ins and changes."`
-	Codes      accountCodesCmd      `cmd:"" help:"Turn off sign-in codes of an owner who cannot read their mail."`
+	Notices    accountNoticesCmd    `cmd:"" help:"Turn mails to the owner about sign-ins and changes on or off."`
+	Codes      accountCodesCmd      `cmd:"" help:"Turn off sign-in codes, for an owner who cannot read their mail."`
 	Delete     accountDeleteCmd     `cmd:"" help:"Delete an account for good."`
 }
 
@@ -51,9 +51,9 @@ type accountCreateCmd struct {
 
 	Handle        string `arg:"" help:"Handle below one of the server's domains."`
 	Email         string `arg:"" help:"E-mail address."`
-	Password      string `help:"Password; others on this machine can see it: better --password-stdin." placeholder:"PASSWORD"`
+	Password      string `help:"Password. Others on this machine can see it; prefer --password-stdin." placeholder:"PASSWORD"`
 	PasswordStdin bool   `help:"Read the password from standard input."`
-	RecoveryKey   string `help:"did:key of the owner that goes before the server's own." placeholder:"KEY"`
+	RecoveryKey   string `help:"The owner's did:key, which overrides the server's own key." placeholder:"KEY"`
 }
 
 func (c *accountCreateCmd) Run() error {
@@ -145,7 +145,7 @@ func (c *accountInfoCmd) Run() error {
 type accountPasswordCmd struct {
 	target
 
-	Password      string `help:"New password; without it one is made up. Better --password-stdin." placeholder:"PASSWORD"`
+	Password      string `help:"New password. Default: a generated one. Others on this machine can see it; prefer --password-stdin." placeholder:"PASSWORD"`
 	PasswordStdin bool   `help:"Read the password from standard input."`
 }
 

@@ -8,8 +8,8 @@ import (
 )
 
 type firehoseCmd struct {
-	Status firehoseStatusCmd `cmd:"" help:"Show what the event log holds, and who follows it."`
-	Jump   firehoseJumpCmd   `cmd:"" help:"After a restore from a backup: go on above the numbers that the network has seen. The event log is dropped, and every account announced anew."`
+	Status firehoseStatusCmd `cmd:"" help:"Show what the event log holds and its subscribers."`
+	Jump   firehoseJumpCmd   `cmd:"" help:"After a restore from a backup: continue above the numbers that the network has seen. Drops the event log and announces every account again."`
 }
 
 type firehoseStatusCmd struct {
@@ -46,7 +46,7 @@ type firehoseJumpCmd struct {
 	output
 
 	To        int64  `help:"The next event gets the number above this one." placeholder:"N" xor:"target" required:""`
-	FromRelay string `help:"Go on well above the number that this relay has of the server." placeholder:"URL" xor:"target" required:""`
+	FromRelay string `help:"Continue well above the number that this relay has seen from the server." placeholder:"URL" xor:"target" required:""`
 }
 
 func (c *firehoseJumpCmd) Run() error {

@@ -9,9 +9,9 @@ import (
 )
 
 type identityCmd struct {
-	Show   identityShowCmd   `cmd:"" help:"Show what the network says of an account's identity, beside what is held here."`
+	Show   identityShowCmd   `cmd:"" help:"Show an account's identity as the network sees it, beside what this server has."`
 	Repair identityRepairCmd `cmd:"" help:"Make the account's did:plc name its handle, its key and this server."`
-	Rotate identityRotateCmd `cmd:"" name:"rotate-key" help:"Give the account a new signing key, and its repository a commit that it has signed."`
+	Rotate identityRotateCmd `cmd:"" name:"rotate-key" help:"Give the account a new signing key, and sign its repository with it."`
 }
 
 type identityShowCmd struct{ target }
@@ -23,7 +23,7 @@ func (c *identityShowCmd) Run() error {
 type identityRepairCmd struct {
 	target
 
-	Force bool `help:"Also where the account has moved to another server."`
+	Force bool `help:"Also if the account has moved to another server."`
 }
 
 func (c *identityRepairCmd) Run() error {

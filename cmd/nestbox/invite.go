@@ -9,7 +9,7 @@ import (
 )
 
 type inviteCmd struct {
-	Create  inviteCreateCmd  `cmd:"" help:"Make invite codes."`
+	Create  inviteCreateCmd  `cmd:"" help:"Create invite codes."`
 	List    inviteListCmd    `cmd:"" help:"List all invite codes."`
 	Disable inviteDisableCmd `cmd:"" help:"Disable invite codes."`
 }
@@ -19,8 +19,8 @@ type inviteCreateCmd struct {
 	output
 
 	Codes   int    `help:"How many codes." default:"1"`
-	Uses    int    `help:"How many sign-ups each is for." default:"1"`
-	Account string `help:"Who may give them away: DID, handle or e-mail address. Without it, the operator."`
+	Uses    int    `help:"How many sign-ups each code allows." default:"1"`
+	Account string `help:"The account that may give them away: DID, handle or e-mail address. Default: the operator."`
 }
 
 func (c *inviteCreateCmd) Run() error {
@@ -39,7 +39,7 @@ type inviteListCmd struct {
 	where
 	output
 
-	ByUsage bool `help:"Those used most first; without it, the newest."`
+	ByUsage bool `help:"List the most used first. Default: the newest first."`
 }
 
 func (c *inviteListCmd) Run() error {

@@ -15,14 +15,14 @@ import (
 )
 
 type mailCmd struct {
-	Test mailTestCmd `cmd:"" help:"Send a test message now, and show what the mail server says."`
+	Test mailTestCmd `cmd:"" help:"Send a test message now, and show the mail server's answer."`
 }
 
 type mailTestCmd struct {
 	where
 	output
 
-	Address string `arg:"" help:"Who gets the message."`
+	Address string `arg:"" help:"The recipient's address."`
 }
 
 // Run sends from here where the settings name a mail server; else the server

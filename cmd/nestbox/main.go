@@ -25,17 +25,17 @@ var version = "dev"
 // cli is the command line.
 type cli struct {
 	Serve    serveCmd    `cmd:"" help:"Run the server."`
-	Account  accountCmd  `cmd:"" help:"Make and look after accounts."`
+	Account  accountCmd  `cmd:"" help:"Create and manage accounts."`
 	Session  sessionCmd  `cmd:"" help:"List and end sessions."`
-	Takedown takedownCmd `cmd:"" help:"Take records and blobs down, and lift that."`
-	Identity identityCmd `cmd:"" help:"Compare an account's identity with the network, and mend it."`
-	Invite   inviteCmd   `cmd:"" help:"Make, list and disable invite codes."`
+	Takedown takedownCmd `cmd:"" help:"Take down or restore records and blobs."`
+	Identity identityCmd `cmd:"" help:"Compare an account's identity with the network, and repair it."`
+	Invite   inviteCmd   `cmd:"" help:"Create, list and disable invite codes."`
 	Audit    auditCmd    `cmd:"" help:"Show what admins did."`
-	Doctor   doctorCmd   `cmd:"" help:"Look at what the server needs, and what others need of it."`
-	Mail     mailCmd     `cmd:"" help:"Try the mail server."`
-	Keys     keysCmd     `cmd:"" help:"The server's own keys: list, rotate and retire those of sessions, encrypt private ones anew."`
+	Doctor   doctorCmd   `cmd:"" help:"Check the server's setup and what it depends on."`
+	Mail     mailCmd     `cmd:"" help:"Test the mail server."`
+	Keys     keysCmd     `cmd:"" help:"List, rotate and retire the server's session keys, and encrypt private keys with another key."`
 	Repo     repoCmd     `cmd:"" help:"Export and import repositories."`
-	Firehose firehoseCmd `cmd:"" help:"Look after the event stream."`
+	Firehose firehoseCmd `cmd:"" help:"Show and manage the event stream."`
 	Verify   verifyCmd   `cmd:"" help:"Check everything in a data directory that no server runs on."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }

@@ -50,7 +50,7 @@ func (c *accountMailCmd) Run() error {
 type takedownCmd struct {
 	Record takedownRecordCmd `cmd:"" default:"withargs" help:"Take a record down: nestbox takedown at://ACCOUNT/COLLECTION/KEY."`
 	Blob   takedownBlobCmd   `cmd:"" help:"Take a blob down."`
-	List   takedownListCmd   `cmd:"" help:"List what of an account was taken down."`
+	List   takedownListCmd   `cmd:"" help:"List an account's records and blobs that are taken down."`
 }
 
 // measure are the flags of commands that take down.

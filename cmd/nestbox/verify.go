@@ -16,7 +16,7 @@ import (
 type verifyCmd struct {
 	where
 
-	Repair string `help:"Repair before the check: rebuild-index derives anew what follows from the records." enum:",rebuild-index" default:"" placeholder:"WHAT"`
+	Repair string `help:"Repair before the check: rebuild-index derives again what follows from the records." enum:",rebuild-index" default:"" placeholder:"WHAT"`
 }
 
 // progressEvery is how often standard error tells what is being looked at.
