@@ -22,8 +22,41 @@ import (
 // socketName is the socket's file in the data directory.
 const socketName = "control.sock"
 
-// Command runs one command: arguments and result are JSON.
-type Command func(ctx context.Context, args []byte) (any, error)
+// Command is the name of a command, with the types of its arguments and its result: the
+// server that answers it, by Handle, and the client, by Call, cannot differ about them.
+type Command[Args, Result any] string
+
+// Func runs one command: arguments and result are JSON.
+type Func func(ctx context.Context, args []byte) (any, error)
+
+// Entry is a command and what runs it.
+type Entry struct {
+	Name string
+	Run  Func
+}
+
+// Handle makes run answer a command.
+func Handle[Args, Result any](c Command[Args, Result], run func(context.Context, Args) (Result, error)) Entry {
+	return Entry{string(c), func(ctx context.Context, raw []byte) (any, error) {
+		var args Args
+		if err := json.Unmarshal(raw, &args); err != nil {
+			return nil, fmt.Errorf("read arguments: %w", err)
+		}
+		return run(ctx, args)
+	}}
+}
+
+// Table returns the commands by name. A name that comes twice is a mistake of the program.
+func Table(entries ...Entry) map[string]Func {
+	table := make(map[string]Func, len(entries))
+	for _, e := range entries {
+		if _, twice := table[e.Name]; twice {
+			panic("control: two commands are named " + e.Name)
+		}
+		table[e.Name] = e.Run
+	}
+	return table
+}
 
 // FileCommand runs a command that takes a file, or answers with one: args are JSON, in is
 // the file that comes with it, and out gets the file, or the result as JSON.
@@ -31,7 +64,7 @@ type FileCommand func(ctx context.Context, args []byte, in io.Reader, out io.Wri
 
 // Commands are what a server answers, by name.
 type Commands struct {
-	Plain map[string]Command
+	Plain map[string]Func
 	Files map[string]FileCommand
 }
 
@@ -82,7 +115,7 @@ func (c Commands) Handler() http.Handler {
 	return mux
 }
 
-func serveCommand(w http.ResponseWriter, r *http.Request, run Command) {
+func serveCommand(w http.ResponseWriter, r *http.Request, run Func) {
 	var said answer
 	args, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxCommand))
 	if err == nil {
@@ -106,9 +139,14 @@ func serveCommand(w http.ResponseWriter, r *http.Request, run Command) {
 // ErrNotRunning: no server answers on the data directory.
 var ErrNotRunning = errors.New("no server runs on the data directory")
 
-// Call runs a command on the server of a data directory and decodes its result.
-// ErrNotRunning if there is none.
-func Call(ctx context.Context, dir, name string, args, result any) error {
+// Call runs a command on the server of a data directory. ErrNotRunning if there is none.
+func Call[Args, Result any](ctx context.Context, dir string, c Command[Args, Result], args Args) (result Result, err error) {
+	err = Send(ctx, dir, string(c), args, &result)
+	return result, err
+}
+
+// Send is Call by name, for what knows no types.
+func Send(ctx context.Context, dir, name string, args, result any) error {
 	c, done, err := client(dir)
 	if err != nil {
 		return err

@@ -96,7 +96,7 @@ func (s subject) command(t *testing.T, name string, args, result any) {
 	if result == nil {
 		result = &struct{}{}
 	}
-	if err := control.Call(t.Context(), s.dir, name, args, result); err != nil {
+	if err := control.Send(t.Context(), s.dir, name, args, result); err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
 }

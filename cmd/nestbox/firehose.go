@@ -19,7 +19,7 @@ type firehoseStatusCmd struct {
 
 func (c *firehoseStatusCmd) Run() error {
 	var st admin.FirehoseStatus
-	if err := c.run("firehose.status", admin.Done{}, &st); err != nil {
+	if err := call(c.where, admin.CmdFirehoseStatus, admin.Done{}, &st); err != nil {
 		return err
 	}
 	return c.print(st, func(w io.Writer) {
@@ -51,7 +51,7 @@ type firehoseJumpCmd struct {
 
 func (c *firehoseJumpCmd) Run() error {
 	var jumped admin.Jumped
-	if err := c.run("firehose.jump", admin.JumpArgs{To: c.To, Relay: c.FromRelay}, &jumped); err != nil {
+	if err := call(c.where, admin.CmdFirehoseJump, admin.JumpArgs{To: c.To, Relay: c.FromRelay}, &jumped); err != nil {
 		return err
 	}
 	return c.print(jumped, func(w io.Writer) {

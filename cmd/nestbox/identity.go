@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"nestbox/admin"
+	"nestbox/control"
 	"nestbox/hosting"
 )
 
@@ -17,7 +18,7 @@ type identityCmd struct {
 type identityShowCmd struct{ target }
 
 func (c *identityShowCmd) Run() error {
-	return c.identity("identity.show", admin.AccountArgs{Account: c.Account})
+	return identity(c.target, admin.CmdIdentityShow, admin.AccountArgs{Account: c.Account})
 }
 
 type identityRepairCmd struct {
@@ -27,19 +28,19 @@ type identityRepairCmd struct {
 }
 
 func (c *identityRepairCmd) Run() error {
-	return c.identity("identity.repair", admin.RepairArgs{Account: c.Account, Force: c.Force})
+	return identity(c.target, admin.CmdIdentityRepair, admin.RepairArgs{Account: c.Account, Force: c.Force})
 }
 
 type identityRotateCmd struct{ target }
 
 func (c *identityRotateCmd) Run() error {
-	return c.identity("identity.rotate", admin.AccountArgs{Account: c.Account})
+	return identity(c.target, admin.CmdIdentityRotate, admin.AccountArgs{Account: c.Account})
 }
 
 // identity runs a command that answers with the account's identity, and prints that.
-func (t target) identity(command string, args any) error {
+func identity[A any](t target, command control.Command[A, hosting.IdentityReport], args A) error {
 	var r hosting.IdentityReport
-	if err := t.run(command, args, &r); err != nil {
+	if err := call(t.where, command, args, &r); err != nil {
 		return err
 	}
 	return t.print(r, func(w io.Writer) { printIdentity(w, r) })

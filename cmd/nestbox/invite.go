@@ -25,7 +25,7 @@ type inviteCreateCmd struct {
 
 func (c *inviteCreateCmd) Run() error {
 	var made admin.AccountCodes
-	if err := c.run("invite.create", admin.InviteArgs{Codes: c.Codes, Uses: c.Uses, Account: c.Account}, &made); err != nil {
+	if err := call(c.where, admin.CmdInviteCreate, admin.InviteArgs{Codes: c.Codes, Uses: c.Uses, Account: c.Account}, &made); err != nil {
 		return err
 	}
 	return c.print(made, func(w io.Writer) {
@@ -46,7 +46,7 @@ func (c *inviteListCmd) Run() error {
 	codes := []account.InviteView{}
 	for args := (admin.InviteListArgs{ByUsage: c.ByUsage}); ; {
 		var page admin.InviteCodesOutput
-		if err := c.run("invite.list", args, &page); err != nil {
+		if err := call(c.where, admin.CmdInviteList, args, &page); err != nil {
 			return err
 		}
 		codes = append(codes, page.Codes...)
@@ -72,7 +72,7 @@ type inviteDisableCmd struct {
 
 func (c *inviteDisableCmd) Run() error {
 	var done admin.Disabled
-	if err := c.run("invite.disable", admin.InviteDisableArgs{Codes: c.Codes, Account: c.Account}, &done); err != nil {
+	if err := call(c.where, admin.CmdInviteDisable, admin.InviteDisableArgs{Codes: c.Codes, Account: c.Account}, &done); err != nil {
 		return err
 	}
 	return c.print(done, func(w io.Writer) { fmt.Fprintf(w, "%d codes are disabled now that were not\n", done.Codes) })

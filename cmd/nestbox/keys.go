@@ -26,7 +26,7 @@ type keysListCmd struct {
 
 func (c *keysListCmd) Run() error {
 	var keys []admin.Key
-	if err := c.run("keys.list", admin.Done{}, &keys); err != nil {
+	if err := call(c.where, admin.CmdKeysList, admin.Done{}, &keys); err != nil {
 		return err
 	}
 	return c.print(keys, func(w io.Writer) {
@@ -48,7 +48,7 @@ type keysRotateCmd struct {
 
 func (c *keysRotateCmd) Run() error {
 	var key auth.KeyInfo
-	if err := c.run("keys.rotate", admin.Done{}, &key); err != nil {
+	if err := call(c.where, admin.CmdKeysRotate, admin.Done{}, &key); err != nil {
 		return err
 	}
 	return c.print(key, func(w io.Writer) { fmt.Fprintf(w, "%s signs from now on\n", key.ID) })
@@ -63,7 +63,7 @@ type keysRetireCmd struct {
 
 func (c *keysRetireCmd) Run() error {
 	var done admin.Done
-	if err := c.run("keys.retire", admin.KeyArgs{ID: c.KID}, &done); err != nil {
+	if err := call(c.where, admin.CmdKeysRetire, admin.KeyArgs{ID: c.KID}, &done); err != nil {
 		return err
 	}
 	return c.print(done, func(w io.Writer) { fmt.Fprintf(w, "%s is retired\n", c.KID) })

@@ -55,7 +55,7 @@ func (m *mailTestCmd) test() (result admin.MailTested, err error) {
 	if c.SMTPURL.IsSet() {
 		return server.TestMail(ctx, &c, time.Now(), m.Address)
 	}
-	err = control.Call(ctx, c.DataDirectory, "mail.test", admin.MailTestArgs{To: m.Address}, &result)
+	result, err = control.Call(ctx, c.DataDirectory, admin.CmdMailTest, admin.MailTestArgs{To: m.Address})
 	if errors.Is(err, control.ErrNotRunning) {
 		err = errors.New("no server runs on the data directory, and PDS_EMAIL_SMTP_URL is not set: give this command the settings with --env-file")
 	}
@@ -69,7 +69,7 @@ type accountNoticesCmd struct {
 }
 
 func (c *accountNoticesCmd) Run() error {
-	return c.change("account.notices", admin.SwitchArgs{Account: c.Account, On: c.State == "on"}, "notices "+c.State)
+	return change(c.target, admin.CmdAccountNotices, admin.SwitchArgs{Account: c.Account, On: c.State == "on"}, "notices "+c.State)
 }
 
 type accountCodesCmd struct {
@@ -79,7 +79,7 @@ type accountCodesCmd struct {
 }
 
 func (c *accountCodesCmd) Run() error {
-	return c.change("account.codes", admin.SwitchArgs{Account: c.Account}, "sign-in codes off")
+	return change(c.target, admin.CmdAccountCodes, admin.SwitchArgs{Account: c.Account}, "sign-in codes off")
 }
 
 func yesNo(b bool) string {

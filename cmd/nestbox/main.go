@@ -95,11 +95,14 @@ func (o output) print(result any, people func(w io.Writer)) error {
 	return w.Flush()
 }
 
-// run executes a command and decodes its result.
-func (w where) run(name string, args, result any) error {
+// call runs a command on the data directory that w names.
+func call[A, R any](w where, c control.Command[A, R], args A, result *R) error {
 	return w.reach(
-		func(ctx context.Context, dir string) error { return control.Call(ctx, dir, name, args, result) },
-		func(ctx context.Context, s *server.Server) error { return s.Run(ctx, name, args, result) })
+		func(ctx context.Context, dir string) (err error) {
+			*result, err = control.Call(ctx, dir, c, args)
+			return err
+		},
+		func(ctx context.Context, s *server.Server) error { return s.Run(ctx, string(c), args, result) })
 }
 
 // stream executes a command that takes a file, or gives one.
