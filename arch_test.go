@@ -166,7 +166,7 @@ type file struct {
 type function struct {
 	name   string
 	line   int
-	lines  int // of its body, without the braces' own lines
+	lines  int // of its body, without the braces' own lines and without tables
 	isInit bool
 }
 
@@ -237,6 +237,10 @@ func TestArchitectureReports(t *testing.T) {
 		{"auth/a.go", "package p\nfunc f() {\n" + long(maxFunctionLines+1) + "}\n", "auth/a.go:2: f has 81 lines"},
 		{"auth/a.go", "package p\nfunc f() {\n" + long(maxFunctionLines) + "}\n", ""},
 		{"auth/a_test.go", "package p\nfunc f() {\n" + long(maxFunctionLines+1) + "}\n", ""},
+		{"auth/a.go", "package p\nfunc f() []int {\nreturn []int{\n" + long(maxFunctionLines) + "}\n}\n", ""},
+		{"auth/a.go", "package p\nfunc f() map[int][]int {\nreturn map[int][]int{1: {\n" + long(maxFunctionLines) + "}}\n}\n", ""},
+		{"auth/a.go", "package p\nfunc f() []func() {\nreturn []func(){func() {\n" + long(maxFunctionLines) + "}}\n}\n", "auth/a.go:2: f has 82 lines"},
+		{"auth/a.go", "package p\nfunc f() t {\nreturn t{\n" + long(maxFunctionLines) + "}\n}\n", "auth/a.go:2: f has 82 lines"},
 	} {
 		f, err := parseFile(c.name, c.src)
 		if err != nil {
@@ -403,9 +407,40 @@ func parseFile(name, src string) (file, error) {
 		f.functions = append(f.functions, function{
 			name:   fn.Name.Name,
 			line:   set.Position(fn.Pos()).Line,
-			lines:  last - first - 1,
+			lines:  last - first - 1 - tableLines(set, fn.Body),
 			isInit: fn.Recv == nil && fn.Name.Name == "init",
 		})
 	}
 	return f, nil
+}
+
+// tableLines counts the lines within literal maps and lists that hold no function:
+// a table is read row by row, however long it is, and is not torn apart.
+func tableLines(set *token.FileSet, body *ast.BlockStmt) int {
+	lines := 0
+	ast.Inspect(body, func(n ast.Node) bool {
+		table, ok := n.(*ast.CompositeLit)
+		if !ok {
+			return true
+		}
+		switch table.Type.(type) {
+		case *ast.MapType, *ast.ArrayType:
+		default:
+			return true
+		}
+		holdsCode := false
+		ast.Inspect(table, func(n ast.Node) bool {
+			_, code := n.(*ast.FuncLit)
+			holdsCode = holdsCode || code
+			return !holdsCode
+		})
+		if holdsCode {
+			return true
+		}
+		if between := set.Position(table.Rbrace).Line - set.Position(table.Lbrace).Line - 1; between > 0 {
+			lines += between
+		}
+		return false
+	})
+	return lines
 }

@@ -49,8 +49,8 @@ type (
 	// password opened.
 	FullCaller struct{ Access }
 
-	// FullOrTakendownCaller is a FullCaller, or someone who signed in to a
-	// taken-down account, which allows nothing else.
+	// FullOrTakendownCaller is a FullCaller, or a caller that signed in to a
+	// taken-down account: it may move out.
 	FullOrTakendownCaller struct{ Access }
 
 	// Viewer asks for what is public, and may have proved who they are: the

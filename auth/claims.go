@@ -51,6 +51,8 @@ type presented struct {
 	NBF   jsontext.Value `json:"nbf"`
 	LXM   jsontext.Value `json:"lxm"`
 	CNF   jsontext.Value `json:"cnf"`
+
+	by *key // that signed it
 }
 
 // rawString returns a claim that must be a string; "" and true where it is

@@ -128,10 +128,11 @@ func (k *Keyring) verify(token, typ, audience string) (*presented, error) {
 	if !ok {
 		return nil, errUnverified()
 	}
-	if !k.signedBy(signed, typ, sig) {
+	by := k.signedBy(signed, typ, sig)
+	if by == nil {
 		return nil, errUnverified()
 	}
-	var p presented
+	p := presented{by: by}
 	if err := json.Unmarshal(payload, &p); err != nil {
 		return nil, errUnverified()
 	}
@@ -177,30 +178,35 @@ func parseHeader(header, typ string) (joseHeader, bool) {
 	return h, ok && strings.TrimPrefix(got, "application/") == typ
 }
 
-// signedBy says whether one of the ring's keys signed a token of the given kind.
-func (k *Keyring) signedBy(signed, typ string, sig []byte) bool {
+// signedBy returns the ring's key that signed a token of the given kind, nil if
+// none did.
+func (k *Keyring) signedBy(signed, typ string, sig []byte) *key {
 	// A token of ours starts with a header that we wrote, byte for byte; only
 	// those of other servers need to be parsed.
 	header, raw := signed[:strings.IndexByte(signed, '.')], []byte(signed)
 	for _, c := range *k.keys.Load() {
-		if header == c.header(typ) {
-			return hmac.Equal(c.mac(raw), sig)
+		if header != c.header(typ) {
+			continue
 		}
+		if hmac.Equal(c.mac(raw), sig) {
+			return c
+		}
+		return nil
 	}
 	h, ok := parseHeader(header, typ)
 	if !ok {
-		return false
+		return nil
 	}
 	kid, isString := rawString(h.Kid)
 	if !isString {
-		return false
+		return nil
 	}
 	for _, c := range k.candidates(kid, len(h.Kid) > 0) {
 		if hmac.Equal(c.mac(raw), sig) {
-			return true
+			return c
 		}
 	}
-	return false
+	return nil
 }
 
 // content checks what stands in a token once signature, typ and aud are right,
@@ -255,7 +261,24 @@ func (k *Keyring) VerifyAccess(token, audience string, now time.Time, allowed ..
 	if err != nil {
 		return Token{}, err
 	}
-	return p.content(now, false, allowed...)
+	t, err := p.content(now, false, allowed...)
+	if err == nil && t.SID == "" && !p.by.inherited(t) {
+		return Token{}, errUnverified()
+	}
+	return t, err
+}
+
+// foreignLife is how long an access token of the reference holds.
+const foreignLife = 2 * time.Hour
+
+// inherited reports whether t, which names no session, may be a token that
+// another server issued before this one took over its key. Every token that we
+// issue names its session: nobody can end one that does not, so a secret that
+// leaks must not make such tokens. Two hours after a legacy key came here none
+// counts any more.
+func (c *key) inherited(t Token) bool {
+	came := c.Created.Truncate(time.Second) // as the time of issue is cut
+	return c.Legacy && !t.IssuedAt.IsZero() && t.IssuedAt.Before(came) && t.Expires.Sub(t.IssuedAt) <= foreignLife
 }
 
 // Pair is what a sign-in or a refresh gives a client.

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +41,6 @@ func both(t *testing.T, header, claims object) []row {
 		{"typ with application/", sign(header.with(object{"typ": "application/" + typ}), claims), fault{}},
 		{"typ with Application/", sign(header.with(object{"typ": "Application/" + typ}), claims), fault{}},
 		{"unknown members", sign(header.with(object{"x": []any{1}}), claims.with(object{"x": object{"y": nil}})), fault{}},
-		{"no sid", sign(header, claims.with(object{"sid": nil})), fault{}},
 
 		{"garbage", "garbage", unverified},
 		{"two dots alone", "..", unverified},
@@ -315,5 +315,50 @@ func TestStanding(t *testing.T) {
 		if c.err != nil && c.want == unavailable && !errors.Is(err, c.err) {
 			t.Errorf("%s: the cause is lost: %v", c.name, err)
 		}
+	}
+}
+
+// TestWithoutSession: an access token that names no session counts only under a
+// legacy key, if it was issued before that key came here, and at most as long as
+// the reference's tokens hold.
+func TestWithoutSession(t *testing.T) {
+	inherited := accessClaims().with(object{"sid": nil, "iat": noon().Add(-time.Second).Unix(), "exp": noon().Add(time.Hour).Unix()})
+	path := filepath.Join(t.TempDir(), "keys.json")
+	k := openRing(t, path, secret)
+	configured := wantKeys(t, k, 1)
+	kid := accessHeader().with(object{"kid": configured.ID})
+	for _, c := range []struct {
+		name   string
+		header object
+		claims object
+		taken  bool
+	}{
+		{"issued before the key came", accessHeader(), inherited, true},
+		{"the same with our kid", kid, inherited, true},
+		{"issued when the key came", accessHeader(), inherited.with(object{"iat": noon().Unix()}), false},
+		{"issued afterwards", kid, inherited.with(object{"iat": noon().Add(time.Minute).Unix()}), false},
+		{"without the time of its issue", accessHeader(), inherited.with(object{"iat": nil}), false},
+		{"for longer than two hours", accessHeader(), inherited.with(object{"exp": noon().Add(2 * time.Hour).Unix()}), false},
+		{"for ever", accessHeader(), inherited.with(object{"iat": 0, "exp": noon().AddDate(10, 0, 0).Unix()}), false},
+		{"an empty sid", accessHeader(), inherited.with(object{"sid": "", "iat": noon().Unix()}), false},
+	} {
+		_, err := k.VerifyAccess(forge(t, secret, c.header, c.claims), audience, noon(), auth.ScopeAccess)
+		if c.taken && err != nil || !c.taken && (err == nil || faultOf(t, err) != unverified) {
+			t.Errorf("%s: %v, want taken: %v", c.name, err, c.taken)
+		}
+	}
+
+	// A key that is not marked as legacy, even one that came later.
+	own, err := auth.OpenKeyring(filepath.Join(t.TempDir(), "keys.json"), "", noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issue := auth.Issue{Audience: audience, DID: alice, Scope: auth.ScopeAccess, Now: noon().Add(-time.Minute), AccessTTL: time.Hour, RefreshTTL: time.Hour}
+	pair, err := own.MintPair(issue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := own.VerifyAccess(pair.Access, audience, noon(), auth.ScopeAccess); err == nil || faultOf(t, err) != unverified {
+		t.Errorf("a generated key's token without sid: %v", err)
 	}
 }

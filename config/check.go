@@ -24,6 +24,11 @@ import (
 // minAccessTTL holds outside of development: see PDS_ACCESS_TOKEN_TTL.
 const minAccessTTL = 20 * time.Minute
 
+// minSecret is the least length of PDS_JWT_SECRET outside of development, in
+// bytes, which the reference's installer writes. A guessed secret opens every
+// account.
+const minSecret = 32
+
 // maxCount is the largest number of accounts that a setting may have.
 const maxCount = 1_000_000_000
 
@@ -159,6 +164,9 @@ func (c *Config) SendsMail() bool {
 }
 
 func (c *Config) checkSessions(f *Faults) {
+	if k := c.JWTSecret; k.IsSet() && len(k.Reveal()) < minSecret && !c.DevMode {
+		f.add("PDS_JWT_SECRET", fmt.Sprintf("it is shorter than %d bytes", minSecret), "write 32 hexadecimal digits or more, as openssl rand --hex 16 makes them, or leave it out")
+	}
 	oneOf(f, "PDS_SESSION_REUSE_POLICY", c.SessionReusePolicy, "report", "revoke")
 	switch {
 	case c.AccessTokenTTL < time.Second:

@@ -57,7 +57,7 @@ type Config struct {
 	ReportServiceDID string `env:"PDS_REPORT_SERVICE_DID"`
 	// URL of the moderation service, for reports.
 	ModServiceURL string `env:"PDS_MOD_SERVICE_URL"`
-	// Secret that signs session tokens (HMAC-SHA256 over its bytes), the first key of the keyring. Without it a key is generated into the data directory.
+	// Secret that signs session tokens (HMAC-SHA256 over its bytes), the first key of the keyring; at least 32 bytes outside of development. Without it a key is generated into the data directory.
 	JWTSecret Secret `env:"PDS_JWT_SECRET"`
 	// Private key, 64 hexadecimal digits, that signs accounts' PLC operations. Without it one is generated into the data directory.
 	PLCRotationKey Secret `env:"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX"`

@@ -104,7 +104,7 @@ func everySetting() map[string]struct {
 		"PDS_SERVICE_HANDLE_DOMAINS":                {" .A.example.com , .b.example.com,", []string{".a.example.com", ".b.example.com"}},
 		"PDS_INVITE_REQUIRED":                       {"0", false},
 		"PDS_ADMIN_PASSWORD":                        {"p w", config.NewSecret("p w")},
-		"PDS_JWT_SECRET":                            {"s", config.NewSecret("s")},
+		"PDS_JWT_SECRET":                            {"0123456789abcdef0123456789abcdef", config.NewSecret("0123456789abcdef0123456789abcdef")},
 		"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX": {hexKey, config.NewSecret(hexKey)},
 		"PDS_KEY_ENCRYPTION_KEY_FILE":               {"/etc/nestbox/key", "/etc/nestbox/key"},
 		"PDS_RECOVERY_DID_KEY":                      {didKey, didKey},

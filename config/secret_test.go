@@ -15,7 +15,7 @@ import (
 	"nestbox/config"
 )
 
-const hunter = "hunter2"
+const hunter = "hunter2-which-everybody-takes-for-a-secret"
 
 // secretive is a configuration whose every secret is hunter2, or holds it.
 func secretive(t *testing.T, dir string) config.Config {

@@ -3,6 +3,7 @@ package request
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"nestbox/ratelimit"
@@ -11,6 +12,13 @@ import (
 // ErrTooMany is the error of a rate limit, or of a place that is taken: the
 // client may try again after Wait.
 type ErrTooMany struct{ Wait time.Duration }
+
+// RetryAfter returns the header of that name: whole seconds, rounded up, so that
+// a client that waits so long does not come too early.
+func (e ErrTooMany) RetryAfter() string {
+	s := int64((e.Wait + time.Second - 1) / time.Second)
+	return strconv.FormatInt(max(s, 1), 10)
+}
 
 func (e ErrTooMany) Error() string { return fmt.Sprintf("too many requests, try again in %s", e.Wait) }
 

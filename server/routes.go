@@ -2,11 +2,10 @@ package server
 
 import (
 	"maps"
-	"net/http"
-	"strings"
 
 	"nestbox/account"
 	"nestbox/auth"
+	"nestbox/proxy"
 	"nestbox/repo"
 	"nestbox/xrpc"
 )
@@ -18,6 +17,7 @@ func (s *Server) methods() map[string]xrpc.Method {
 	look, manage, bring, write := anyone.For(auth.UseLook), anyone.For(auth.UseManage), anyone.For(auth.UseBring), anyone.For(auth.UseWrite)
 	leave, invite, remove := anyone.For(auth.UseLeave), anyone.For(auth.UseInvite), anyone.For(auth.UseDelete)
 	appPasswords := &account.AppPasswords{Store: s.accounts, Notices: s.notices, Now: s.opts.Now}
+	serviceAuth := &proxy.ServiceAuth{Accounts: s.accounts, Keys: s.keys, Now: s.opts.Now}
 	all := map[string]xrpc.Method{
 		"com.atproto.server.createSession":  xrpc.Procedure(anyone.Anyone, s.sessions.CreateSession),
 		"com.atproto.server.refreshSession": xrpc.Procedure(anyone.Refresh, s.sessions.RefreshSession),
@@ -30,7 +30,7 @@ func (s *Server) methods() map[string]xrpc.Method {
 		"com.atproto.server.checkAccountStatus":    xrpc.Query(look.Standard, s.hosting.CheckAccountStatus),
 		"com.atproto.server.describeServer":        xrpc.Query(anyone.Anyone, s.hosting.DescribeServer),
 		"com.atproto.server.deleteAccount":         xrpc.Procedure(anyone.Anyone, s.hosting.DeleteAccount),
-		"com.atproto.server.getServiceAuth":        xrpc.Query(leave.StandardOrTakendown, s.hosting.GetServiceAuth),
+		"com.atproto.server.getServiceAuth":        xrpc.Query(leave.StandardOrTakendown, serviceAuth.Get),
 		"com.atproto.server.reserveSigningKey":     xrpc.Procedure(anyone.Anyone, s.hosting.ReserveSigningKey),
 		"com.atproto.server.getAccountInviteCodes": xrpc.Query(invite.Full, s.invites.Own),
 
@@ -115,34 +115,4 @@ func (s *Server) adminMethods() map[string]xrpc.Method {
 		"com.atproto.server.createInviteCode":  xrpc.Procedure(by.Admin, s.admin.CreateInviteCode),
 		"com.atproto.server.createInviteCodes": xrpc.Procedure(by.Admin, s.admin.CreateInviteCodes),
 	}
-}
-
-// handler is the whole HTTP surface.
-func (s *Server) handler() http.Handler {
-	site := http.NewServeMux()
-	site.HandleFunc("GET /xrpc/_health", s.serveHealth)
-	site.Handle("/xrpc/_health", s.front.Handler(s.xrpc)) // says what is wrong with other methods
-	site.HandleFunc("GET /.well-known/atproto-did", s.identity.ServeAtprotoDID)
-	site.HandleFunc("GET /tls-check", s.identity.ServeTLSCheck)
-	site.HandleFunc("GET /.well-known/did.json", s.identity.ServeDocument)
-	site.Handle("GET /robots.txt", text("# Hello!\n\n# The public API may be crawled.\nUser-agent: *\nAllow: /\n"))
-	site.Handle("GET /{$}", text("This is an AT Protocol Personal Data Server (PDS): Nestbox "+s.opts.Version+"\n\nMost API routes are under /xrpc/\nProtocol: https://atproto.com\n"))
-	others := xrpc.CORS(site)
-	api := s.front.Handler(s.xrpc)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Not by a ServeMux: it would redirect what it takes for another
-		// spelling of a path.
-		if strings.HasPrefix(r.URL.Path, "/xrpc/") && r.URL.Path != "/xrpc/_health" {
-			api.ServeHTTP(w, r)
-			return
-		}
-		others.ServeHTTP(w, r)
-	})
-}
-
-func text(body string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = w.Write([]byte(body)) // a client that has gone needs no answer
-	})
 }

@@ -112,6 +112,7 @@ type Server struct {
 	firehose  *firehose.Hub
 	crawler   *firehose.Crawler
 	retention *firehose.Retention
+	limits    *ratelimit.Limiter
 	front     *request.Front
 	xrpc      *xrpc.Server
 	outbox    *mail.Outbox
@@ -265,8 +266,9 @@ func (s *Server) build(ctx context.Context) error {
 		Keyring: keyring, Audience: s.DID, Sessions: s.sessions, AdminPassword: password,
 		Issuers: issuers{s.resolver.ForTokens()}, ModService: syntax.DID(c.ModServiceDID), Limits: limits, Now: now,
 	}
+	s.limits = limits
 	s.front = &request.Front{TrustedProxies: c.TrustedProxies, Unlimited: s.unlimited, Log: log, Now: now}
-	s.xrpc = &xrpc.Server{Methods: s.methods(), MaxBody: xrpc.DefaultMaxBody, Admit: admit(limits)}
+	s.xrpc = &xrpc.Server{Methods: s.methods(), MaxBody: xrpc.DefaultMaxBody, Admit: s.admit}
 	return nil
 }
 
@@ -283,17 +285,13 @@ func deleteGrace(dev bool) time.Duration {
 // down already.
 const notedSessions = 20_000
 
-// everything is the limit over all requests of one client network, but those that
-// routes.go has counted apart.
+// everything limits all requests from one network, to routes that do not exist
+// too, except endpoints with a limit of their own.
 var everything = ratelimit.Limit{Name: "all", Points: 3000, Window: 5 * time.Minute}
 
-func admit(limits *ratelimit.Limiter) func(context.Context, *http.Request) error {
-	if limits == nil {
-		return nil
-	}
-	return func(ctx context.Context, _ *http.Request) error {
-		return request.Admit(ctx, limits, request.ClientOf(ctx).Network(), 1, everything)
-	}
+// admit counts a request against everything.
+func (s *Server) admit(ctx context.Context, _ *http.Request) error {
+	return request.Admit(ctx, s.limits, request.ClientOf(ctx).Network(), 1, everything)
 }
 
 // unlimited reports whether the operator exempted a client from rate limits.
@@ -395,21 +393,6 @@ func (s *Server) announce(w io.Writer) error {
 	}
 	_, err = fmt.Fprintf(w, "READY %s\n", line)
 	return err
-}
-
-// serveHealth is /xrpc/_health: it asks the store.
-func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	answer := map[string]string{"version": s.opts.Version}
-	if err := s.db.Ping(r.Context()); err != nil {
-		s.opts.Log.LogAttrs(r.Context(), slog.LevelError, "health check failed", slog.String("cause", err.Error()))
-		answer["error"] = "Service Unavailable"
-		w.WriteHeader(http.StatusServiceUnavailable)
-	}
-	body, err := json.Marshal(answer)
-	if err == nil {
-		_, _ = w.Write(body) // a client that has gone needs no answer
-	}
 }
 
 // Close stops what Open started. It may be called on a half-opened server.

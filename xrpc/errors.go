@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -130,9 +129,4 @@ func AsError(ctx context.Context, err error) *Error {
 	default:
 		return &Error{Status: http.StatusInternalServerError, Name: NameInternal, Message: "Internal Server Error", Cause: err}
 	}
-}
-
-func retryAfterSeconds(d time.Duration) string {
-	s := int64((d + time.Second - 1) / time.Second)
-	return strconv.FormatInt(max(s, 1), 10)
 }

@@ -114,7 +114,7 @@ func writeError(w *request.Writer, r *http.Request, e *Error) {
 		body = []byte(`{"error":"InternalServerError","message":"Internal Server Error"}`)
 	}
 	if e.RetryAfter > 0 {
-		w.Header()["Retry-After"] = []string{retryAfterSeconds(e.RetryAfter)}
+		w.Header()["Retry-After"] = []string{request.ErrTooMany{Wait: e.RetryAfter}.RetryAfter()}
 	}
 	send(w, r, e.Status, headerErrorJSON, body)
 }

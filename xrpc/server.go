@@ -21,8 +21,9 @@ type Server struct {
 	Methods map[string]Method
 	// MaxBody limits a JSON body, in bytes, unless its method has its own limit.
 	MaxBody int64
-	// Admit, when set, is asked before each request that reaches a method, unless
-	// that is CountedApart: a place for a rate limit over everything.
+	// Admit, when set, is asked before each request except a CORS preflight, also if
+	// there is no such method, unless the method is CountedApart: it is the place for
+	// a rate limit over everything.
 	Admit func(context.Context, *http.Request) error
 }
 
@@ -56,9 +57,6 @@ func (s *Server) dispatch(w *request.Writer, r *http.Request, nsid string) (err 
 		return nil
 	}
 	m, ok := s.Methods[nsid]
-	if !ok {
-		return unknownMethod(nsid)
-	}
 	count := s.Admit
 	if m.apart != nil {
 		count = m.apart
@@ -67,6 +65,9 @@ func (s *Server) dispatch(w *request.Writer, r *http.Request, nsid string) (err 
 		if err := count(r.Context(), r); err != nil {
 			return err
 		}
+	}
+	if !ok {
+		return unknownMethod(nsid)
 	}
 	if err := checkVerb(m.verb, r.Method); err != nil {
 		return err

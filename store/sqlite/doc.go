@@ -5,7 +5,7 @@
 //   - Writes go through one group-commit writer: WAL, synchronous=FULL, so what
 //     a method returned is on disk.
 //   - Reads go to a pool of read-only connections, or to a cache that the writer
-//     goroutine updates after each commit, in commit order. A cache is filled
+//     updates after each commit, in commit order, before it takes the next one. A cache is filled
 //     only by a read that began after the last change of the same key.
 //   - Checkpoints run on a connection of their own, off the way of writes.
 package sqlite

@@ -1,0 +1,44 @@
+package hosting
+
+import (
+	"context"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/auth"
+	"nestbox/ratelimit"
+	"nestbox/request"
+	"nestbox/xrpc"
+)
+
+// ReserveKeyInput and ReserveKeyOutput are of reserveSigningKey.
+type (
+	ReserveKeyInput struct {
+		DID string `json:"did,omitzero"`
+	}
+	ReserveKeyOutput struct {
+		SigningKey string `json:"signingKey"`
+	}
+)
+
+// reservations limits signing keys that one client network has reserved.
+var reservations = ratelimit.Limit{Name: "reserved-keys", Points: 100, Window: time.Hour}
+
+// ReserveSigningKey is com.atproto.server.reserveSigningKey.
+func (s *Service) ReserveSigningKey(ctx context.Context, _ auth.Anyone, in ReserveKeyInput) (ReserveKeyOutput, error) {
+	did := syntax.DID(in.DID)
+	if in.DID != "" {
+		if _, err := syntax.ParseDID(in.DID); err != nil {
+			return ReserveKeyOutput{}, xrpc.InvalidRequest("Invalid DID at $.did")
+		}
+	}
+	if err := request.Admit(ctx, s.Limits, request.ClientOf(ctx).Network(), 1, reservations); err != nil {
+		return ReserveKeyOutput{}, err
+	}
+	key, err := s.ReserveKey(ctx, did)
+	if err != nil {
+		return ReserveKeyOutput{}, xrpc.Unavailable(err)
+	}
+	return ReserveKeyOutput{key}, nil
+}

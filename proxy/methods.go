@@ -1,0 +1,50 @@
+package proxy
+
+import (
+	"strings"
+
+	"nestbox/auth"
+)
+
+// createAccount is the method that a service token for moving out is for.
+const createAccount = "com.atproto.server.createAccount"
+
+// protected reports whether a method is the account's own: no service may call
+// it for the account, and a call of it is never passed on. Methods are compared
+// without case, as servers route them.
+func protected(method string) bool {
+	name, _ := cutPrefix(method, "com.atproto.")
+	switch name {
+	case "admin.sendemail",
+		"identity.requestplcoperationsignature", "identity.signplcoperation", "identity.submitplcoperation", "identity.updatehandle",
+		"server.activateaccount", "server.confirmemail", "server.createapppassword", "server.createsession",
+		"server.deactivateaccount", "server.deleteaccount", "server.deletesession", "server.getaccountinvitecodes",
+		"server.getserviceauth", "server.getsession", "server.listapppasswords", "server.refreshsession",
+		"server.requestaccountdelete", "server.requestemailconfirmation", "server.requestemailupdate",
+		"server.resetpassword", "server.revokeapppassword", "server.updateemail":
+		return true
+	}
+	return false
+}
+
+// open reports whether a session of that scope may use a method elsewhere that is
+// not protected. Direct messages and moving out are closed to app passwords that
+// are not privileged; administration is closed to all app passwords, so that one
+// of a moderator's account does not become a moderator.
+func open(scope auth.Scope, method string) bool {
+	_, chat := cutPrefix(method, "chat.bsky.")
+	_, admin := cutPrefix(method, "com.atproto.admin.")
+	switch scope { //nolint:exhaustive // other scopes are refused by the type of the caller
+	case auth.ScopeAppPass:
+		return !chat && !admin && !strings.EqualFold(method, createAccount)
+	case auth.ScopeAppPassPrivileged:
+		return !admin
+	default:
+		return true
+	}
+}
+
+// cutPrefix returns what follows a prefix that is given in lower case, in lower case.
+func cutPrefix(method, prefix string) (string, bool) {
+	return strings.CutPrefix(strings.ToLower(method), prefix)
+}

@@ -1,0 +1,131 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+
+	"nestbox/request"
+	"nestbox/xrpc"
+)
+
+// surface is for whom a page is, and so what other sites may do with it.
+type surface int
+
+const (
+	// browser is for people, proxies and crawlers: a script of another site gets
+	// nothing. It is the zero value, so that forgetting it opens nothing.
+	browser surface = iota
+	// api is for programs: a script of any site may read it (CORS).
+	api
+)
+
+// page is what is served at one path beside /xrpc/, to GET and HEAD.
+type page struct {
+	path    string
+	surface surface
+	serve   http.HandlerFunc
+}
+
+// pages are all of them. Like routes.go's, each counts against the limit over
+// everything; nothing else is mounted.
+func (s *Server) pages() []page {
+	return []page{
+		{"/xrpc/_health", api, s.serveHealth},
+		{"/.well-known/atproto-did", api, s.identity.ServeAtprotoDID},
+		{"/.well-known/did.json", api, s.identity.ServeDocument},
+		{"/tls-check", browser, s.identity.ServeTLSCheck},
+		{"/robots.txt", api, text("# Hello!\n\n# The public API may be crawled.\nUser-agent: *\nAllow: /\n")},
+		{"/", api, text("This is an AT Protocol Personal Data Server (PDS): Nestbox " + s.opts.Version + "\n\nMost API routes are under /xrpc/\nProtocol: https://atproto.com\n")},
+	}
+}
+
+// anyOther is every other path. A script can tell a path that we lack from a
+// server that does not answer.
+func anyOther() page { return page{"", api, http.NotFound} }
+
+// handler is the whole public HTTP surface.
+func (s *Server) handler() http.Handler {
+	site, other := map[string]http.Handler{}, s.mount(anyOther())
+	for _, p := range s.pages() {
+		site[p.path] = s.mount(p)
+	}
+	return s.front.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Not by a ServeMux: it would redirect a path that it takes for another
+		// spelling of a known one, and count that nowhere.
+		health := r.URL.Path == "/xrpc/_health" && (r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions)
+		if strings.HasPrefix(r.URL.Path, "/xrpc/") && !health {
+			s.xrpc.ServeHTTP(w, r)
+			return
+		}
+		if p, ok := site[r.URL.Path]; ok {
+			p.ServeHTTP(w, r)
+			return
+		}
+		other.ServeHTTP(w, r)
+	}))
+}
+
+// mount returns the handler of a page: its method, its surface and its limit.
+func (s *Server) mount(p page) http.Handler {
+	var h http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
+			return
+		}
+		p.serve(w, r)
+	})
+	h = s.limited(p, h)
+	if p.surface == api {
+		return xrpc.CORS(h)
+	}
+	return h
+}
+
+// limited counts the requests of a page. A health check of the machine itself
+// is neither counted nor logged when all is well: it comes every few seconds,
+// and a server at its limit is not ill.
+func (s *Server) limited(p page, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := r.Context()
+		if p.path == "/xrpc/_health" && request.ClientOf(ctx).Addr.IsLoopback() {
+			request.SetQuiet(ctx)
+			next.ServeHTTP(w, r)
+			return
+		}
+		if err := s.admit(ctx, r); err != nil {
+			status := http.StatusInternalServerError
+			if many, ok := errors.AsType[request.ErrTooMany](err); ok {
+				w.Header().Set("Retry-After", many.RetryAfter())
+				status = http.StatusTooManyRequests
+			}
+			http.Error(w, http.StatusText(status), status)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// serveHealth is /xrpc/_health: it asks the store.
+func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	answer := map[string]string{"version": s.opts.Version}
+	if err := s.db.Ping(r.Context()); err != nil {
+		request.Fail(r.Context(), http.StatusServiceUnavailable, xrpc.NameUnavailable, err)
+		answer["error"] = "Service Unavailable"
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	body, err := json.Marshal(answer)
+	if err == nil {
+		_, _ = w.Write(body) // a client that has gone needs no answer
+	}
+}
+
+func text(body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = w.Write([]byte(body)) // a client that has gone needs no answer
+	}
+}
