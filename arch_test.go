@@ -95,8 +95,10 @@ func arrows() map[string]rule {
 		"session": {imports: below(leaves), anyInTests: true},
 		"hosting": {imports: below(leaves, format), anyInTests: true},
 		"proxy":   {imports: below(leaves), anyInTests: true},
+		// The operator's protocol: a socket and JSON; knows no command.
+		"control": {imports: helpers},
 		// The admin's view may look at every domain.
-		"admin": {imports: below(domains, format), anyInTests: true},
+		"admin": {imports: below(domains, format, []string{"control"}), anyInTests: true},
 
 		// Stores implement what domains declare, so they import the domains;
 		// no domain imports a store.
@@ -110,11 +112,11 @@ func arrows() map[string]rule {
 		// Composition: server builds everything from config; only cmd and tests
 		// import server.
 		"server": {
-			imports:    below(domains, format, []string{"lexicon", "admin", "config", "plc/directory", "store", "store/sqlite", "blob/disk", "verify"}),
+			imports:    below(domains, format, []string{"lexicon", "admin", "config", "control", "plc/directory", "store", "store/sqlite", "blob/disk", "verify"}),
 			anyInTests: true,
 		},
 		"cmd/nestbox": {
-			imports:    below(domains, format, []string{"lexicon", "admin", "config", "server", "verify"}),
+			imports:    below(domains, format, []string{"lexicon", "admin", "config", "control", "server", "verify"}),
 			anyInTests: true,
 		},
 

@@ -17,10 +17,10 @@ import (
 	"nestbox/request"
 )
 
-// operator is who acts on the command line.
+// operator names the command line as the actor.
 const operator = "operator"
 
-// action is what is done now by whoever acts in ctx.
+// action returns the audit entry of what the actor in ctx does now.
 func (s *Service) action(ctx context.Context, what string, did syntax.DID, subject, details string) Action {
 	client := request.ClientOf(ctx)
 	return Action{

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base32"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -15,13 +14,11 @@ import (
 
 	"nestbox/account"
 	"nestbox/auth"
+	"nestbox/control"
 	"nestbox/hosting"
 	"nestbox/request"
 	"nestbox/session"
 )
-
-// Command is one command of the command line: arguments and result are JSON.
-type Command func(ctx context.Context, args []byte) (any, error)
 
 // The arguments of commands. Account is a DID, a handle or an e-mail address.
 type (
@@ -65,7 +62,7 @@ type AccountLine struct {
 	Email     string `json:"email"`
 	Status    string `json:"status"`
 	CreatedAt string `json:"createdAt"`
-	// Password is set where the command made one up.
+	// Password is set if the command generated one.
 	Password string `json:"password,omitempty"`
 }
 
@@ -123,71 +120,64 @@ type Ended struct {
 // Done is the result of a command that has none.
 type Done struct{}
 
-// command turns a typed function into a Command.
-func command[A, R any](run func(context.Context, A) (R, error)) Command {
-	return func(ctx context.Context, raw []byte) (any, error) {
-		ctx = account.ActingAs(ctx, operator)
-		var args A
-		if err := json.Unmarshal(raw, &args); err != nil {
-			return nil, fmt.Errorf("read arguments: %w", err)
-		}
-		return run(ctx, args)
-	}
+// command answers a command as the operator.
+func command[A, R any](c control.Command[A, R], run func(context.Context, A) (R, error)) control.Entry {
+	return control.Handle(c, func(ctx context.Context, args A) (R, error) { return run(account.ActingAs(ctx, operator), args) })
 }
 
 // Commands are the commands by name.
-func (s *Service) Commands() map[string]Command {
-	return map[string]Command{
-		"account.create":   command(s.createAccount),
-		"account.list":     command(s.listAccounts),
-		"account.info":     command(s.accountInfo),
-		"account.password": command(s.setPassword),
-		"account.signout":  command(s.signOut),
-		"account.takedown": command(func(ctx context.Context, a TakedownArgs) (AccountLine, error) {
+func (s *Service) Commands() map[string]control.Func {
+	return control.Table(
+		command(CmdAccountCreate, s.createAccount),
+		command(CmdAccountList, s.listAccounts),
+		command(CmdAccountInfo, s.accountInfo),
+		command(CmdAccountPassword, s.setPassword),
+		command(CmdAccountSignout, s.signOut),
+		command(CmdAccountTakedown, func(ctx context.Context, a TakedownArgs) (AccountLine, error) {
 			return s.moderate(ctx, a.Account, func(did syntax.DID) (*account.Account, error) { return s.Takedown(ctx, did, true, a.Ref) })
 		}),
-		"account.untakedown": command(func(ctx context.Context, a AccountArgs) (AccountLine, error) {
+		command(CmdAccountUntakedown, func(ctx context.Context, a AccountArgs) (AccountLine, error) {
 			return s.moderate(ctx, a.Account, func(did syntax.DID) (*account.Account, error) { return s.Takedown(ctx, did, false, "") })
 		}),
-		"account.suspend":   command(s.suspend(true)),
-		"account.unsuspend": command(s.suspend(false)),
-		"account.delete": command(func(ctx context.Context, a AccountArgs) (Done, error) {
+		command(CmdAccountSuspend, s.suspend(true)),
+		command(CmdAccountUnsuspend, s.suspend(false)),
+		command(CmdAccountDelete, func(ctx context.Context, a AccountArgs) (Done, error) {
 			acc, err := s.find(ctx, a.Account)
 			if err != nil {
 				return Done{}, err
 			}
 			return Done{}, s.Delete(ctx, acc.DID)
 		}),
-		"account.notices": command(s.setNotices),
-		"account.codes":   command(s.setFactor),
-		"account.search":  command(s.searchAccounts),
-		"account.email":   command(s.setEmail),
-		"account.mail":    command(s.sendMail),
-		"doctor":          command(s.doctor),
-		"identity.show":   command(s.showIdentity),
-		"identity.repair": command(s.repairIdentity),
-		"identity.rotate": command(s.rotateSigningKey),
-		"invite.create":   command(s.createInvites),
-		"invite.list":     command(s.listInvites),
-		"invite.disable":  command(s.disableInviteCommand),
-		"repo.drop":       command(s.dropRecord),
-		"takedown.set":    command(s.setTakedown),
-		"takedown.list":   command(s.listTakedowns),
-		"audit":           command(s.listAudit),
-		"mail.test":       command(s.testMail),
-		"session.list":    command(s.listSessions),
-		"session.revoke":  command(s.revokeSession),
-		"firehose.status": command(s.firehoseStatus),
-		"firehose.jump":   command(s.firehoseJump),
-		"keys.list":       command(s.listKeys),
-		"keys.rotate":     command(s.rotateKey),
-		"keys.retire": command(func(ctx context.Context, a KeyArgs) (Done, error) {
+		command(CmdAccountNotices, s.setNotices),
+		command(CmdAccountCodes, s.setFactor),
+		command(CmdAccountSearch, s.searchAccounts),
+		command(CmdAccountEmail, s.setEmail),
+		command(CmdAccountMail, s.sendMail),
+		command(CmdDoctor, s.doctor),
+		command(CmdIdentityShow, s.showIdentity),
+		command(CmdIdentityRepair, s.repairIdentity),
+		command(CmdIdentityRotate, s.rotateSigningKey),
+		command(CmdInviteCreate, s.createInvites),
+		command(CmdInviteList, s.listInvites),
+		command(CmdInviteDisable, s.disableInviteCommand),
+		command(CmdRepoDrop, s.dropRecord),
+		command(CmdTakedownSet, s.setTakedown),
+		command(CmdTakedownList, s.listTakedowns),
+		command(CmdAudit, s.listAudit),
+		command(CmdMailTest, s.testMail),
+		command(CmdSessionList, s.listSessions),
+		command(CmdSessionRevoke, s.revokeSession),
+		command(CmdFirehoseStatus, s.firehoseStatus),
+		command(CmdFirehoseJump, s.firehoseJump),
+		command(CmdKeysList, s.listKeys),
+		command(CmdKeysRotate, s.rotateKey),
+		command(CmdKeysRetire, func(ctx context.Context, a KeyArgs) (Done, error) {
 			if err := s.Store.Note(ctx, s.action(ctx, ActionKeyRetired, "", a.ID, "")); err != nil {
 				return Done{}, err
 			}
 			return Done{}, s.Keyring.Retire(a.ID)
 		}),
-	}
+	)
 }
 
 // Key is one of the server's own keys.
@@ -235,7 +225,7 @@ func (s *Service) change(ctx context.Context, who string, do func(*account.Accou
 	return accountLine(a), nil
 }
 
-// moderate changes the measures against the DID that who names.
+// moderate changes the measures against a DID. who is an account, or the DID of one that is gone.
 func (s *Service) moderate(ctx context.Context, who string, do func(syntax.DID) (*account.Account, error)) (AccountLine, error) {
 	did, err := s.Subject(ctx, who)
 	if err != nil {

@@ -21,7 +21,7 @@ type EmailInput struct {
 }
 
 // UpdateAccountEmail is com.atproto.admin.updateAccountEmail. The new address is
-// not confirmed; the owner is told at both.
+// not confirmed; the owner gets a notice at the old one, if that was confirmed.
 func (s *Service) UpdateAccountEmail(ctx context.Context, _ auth.AdminCaller, in EmailInput) (xrpc.None, error) {
 	id, err := syntax.ParseAtIdentifier(in.Account)
 	if err != nil {

@@ -24,7 +24,7 @@ type Jumped struct {
 	Last int64 `json:"last"`
 }
 
-// FirehoseStatus is what the event log holds and who follows it.
+// FirehoseStatus is what the event log holds, and its subscribers.
 type FirehoseStatus struct {
 	Oldest     int64  `json:"oldest"`
 	OldestAt   string `json:"oldestAt,omitempty"`

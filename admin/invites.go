@@ -233,7 +233,7 @@ type (
 	InviteArgs struct {
 		Codes   int    `json:"codes"`
 		Uses    int    `json:"uses"`
-		Account string `json:"account"` // who may give them away; empty is the admin
+		Account string `json:"account"` // the account that may give them away; empty is the admin
 	}
 	InviteListArgs struct {
 		ByUsage bool   `json:"byUsage"`
@@ -245,7 +245,7 @@ type (
 	}
 )
 
-// Disabled says how many invite codes a command disabled.
+// Disabled is how many invite codes a command disabled.
 type Disabled struct {
 	Codes int `json:"codes"`
 }

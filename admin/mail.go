@@ -14,7 +14,7 @@ type MailTested struct {
 	Server string `json:"server"`
 	// Transcript is the conversation, without the sign-in and the message.
 	Transcript string `json:"transcript"`
-	// Error is empty where the mail server took the message.
+	// Error is empty if the mail server accepted the message.
 	Error string `json:"error,omitempty"`
 }
 
@@ -33,7 +33,7 @@ func (s *Service) testMail(ctx context.Context, a MailTestArgs) (MailTested, err
 	return s.TestMail(ctx, a.To)
 }
 
-// setNotices says whether an account's owner is told of what happens to it.
+// setNotices turns an account's notices on or off.
 func (s *Service) setNotices(ctx context.Context, a SwitchArgs) (AccountLine, error) {
 	return s.change(ctx, a.Account, func(acc *account.Account) (*account.Account, error) {
 		what := ActionNoticesOff

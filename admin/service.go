@@ -151,5 +151,5 @@ func (s *Service) Delete(ctx context.Context, did syntax.DID) error {
 	return s.Accounts.Delete(ctx, a.ID, s.Now())
 }
 
-// isUnknown says whether err is about an account that does not exist.
+// isUnknown reports whether err is about an account that does not exist.
 func isUnknown(err error) bool { return errors.Is(err, account.ErrNotFound) }

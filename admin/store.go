@@ -58,7 +58,7 @@ const (
 
 // AuditFilter selects a page of the audit log.
 type AuditFilter struct {
-	// DID, where it is set, is the account concerned.
+	// DID, if it is set, is the account concerned.
 	DID syntax.DID
 	// Since is when the earliest was done.
 	Since time.Time
@@ -71,7 +71,7 @@ type AuditFilter struct {
 type Takedown struct {
 	// Subject is a record's key, collection/rkey, or a blob's CID.
 	Subject string
-	// CID is the version of the record that was meant, where somebody said so.
+	// CID is the version of the record that the moderator named, if any.
 	CID string
 	Ref string
 	At  time.Time
@@ -82,7 +82,7 @@ type Content struct {
 	// CID is the record's present version, or the blob; undefined where the
 	// account has it not.
 	CID cid.Cid
-	// Takedown is nil where it was not taken down.
+	// Takedown is nil if it was not taken down.
 	Takedown *Takedown
 }
 

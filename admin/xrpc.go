@@ -38,7 +38,7 @@ type DeleteInput struct {
 }
 
 // DeleteAccount is com.atproto.admin.deleteAccount. An account that is gone
-// already is no error.
+// already is not an error.
 func (s *Service) DeleteAccount(ctx context.Context, _ auth.AdminCaller, in DeleteInput) (xrpc.None, error) {
 	did, err := parseDID(in.DID, "did")
 	if err != nil {

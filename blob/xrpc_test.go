@@ -317,7 +317,7 @@ func TestUploadBytesAreLimited(t *testing.T) {
 	w := newWorld(t)
 	w.Accounts = accounts{account: w.account}
 	w.Limits = ratelimit.New(1000, w.clock)
-	caller := auth.UploadCaller{DID: w.account.DID}
+	caller := auth.UploadCaller{Holder: auth.Holder{DID: w.account.DID}}
 	limit := ratelimit.Limit{Name: "upload bytes", Points: 20 << 10, Window: 24 * time.Hour}
 	if !w.Limits.TakeN(caller.DID.String(), limit.Points-2, limit).Allowed {
 		t.Fatal("there is no such limit any more")

@@ -15,8 +15,8 @@ import (
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
+	"nestbox/control"
 	"nestbox/internal/pdstest"
-	"nestbox/server"
 )
 
 // The endpoints of the session contract.
@@ -96,7 +96,7 @@ func (s subject) command(t *testing.T, name string, args, result any) {
 	if result == nil {
 		result = &struct{}{}
 	}
-	if err := server.Command(t.Context(), s.dir, name, args, result); err != nil {
+	if err := control.Send(t.Context(), s.dir, name, args, result); err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
 }

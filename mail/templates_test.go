@@ -128,7 +128,7 @@ func TestNoticeReaders(t *testing.T) {
 		text := strings.Join(strings.Fields(c.Notice("a@example.com", n).Text), " ")
 		back, reset, operator := strings.Index(text, "change the address back"), strings.Index(text, "Forgot password"), strings.Index(text, "write to "+c.operator)
 		if back < 0 || reset < back || operator < reset {
-			t.Errorf("the old address is told to do otherwise: %s", text)
+			t.Errorf("the old address is advised to do otherwise: %s", text)
 		}
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"nestbox/control"
 	"nestbox/internal/pdstest"
-	"nestbox/server"
 )
 
 // importRepo sends a CAR file.
@@ -101,12 +101,12 @@ func TestRepoCommands(t *testing.T) {
 	}
 	args := map[string]string{"account": "alice.test"}
 	var file, answer bytes.Buffer
-	if err := server.Stream(t.Context(), s.DataDir, "repo.export", args, strings.NewReader(""), &file); err != nil {
+	if err := control.CallFile(t.Context(), s.DataDir, "repo.export", args, strings.NewReader(""), &file); err != nil {
 		t.Fatal(err)
 	}
 	then := readArchive(t, file.Bytes())
 	note(t, s, alice, "now", "now")
-	if err := server.Stream(t.Context(), s.DataDir, "repo.import", args, bytes.NewReader(file.Bytes()), &answer); err != nil {
+	if err := control.CallFile(t.Context(), s.DataDir, "repo.import", args, bytes.NewReader(file.Bytes()), &answer); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.HasPrefix(answer.String(), `{"did":"`+alice.DID+`","cid":"`) || !strings.Contains(answer.String(), `"records":20,"kept":false`) {
@@ -117,26 +117,26 @@ func TestRepoCommands(t *testing.T) {
 	}
 	// Without a server to ask it is the same.
 	var alone bytes.Buffer
-	if err := s.RunStream(t.Context(), "repo.export", args, nil, &alone); err != nil || len(readArchive(t, alone.Bytes()).blocks) != len(then.blocks) {
+	if err := s.RunFile(t.Context(), "repo.export", args, nil, &alone); err != nil || len(readArchive(t, alone.Bytes()).blocks) != len(then.blocks) {
 		t.Errorf("exported %d bytes, %v", alone.Len(), err)
 	}
 	for _, name := range []string{"repo.export", "repo.import"} {
 		nobody := map[string]string{"account": "nobody.test"}
 		for way, err := range map[string]error{
-			"through the server": server.Stream(t.Context(), s.DataDir, name, nobody, bytes.NewReader(file.Bytes()), &answer),
-			"alone":              s.RunStream(t.Context(), name, nobody, bytes.NewReader(file.Bytes()), &answer),
+			"through the server": control.CallFile(t.Context(), s.DataDir, name, nobody, bytes.NewReader(file.Bytes()), &answer),
+			"alone":              s.RunFile(t.Context(), name, nobody, bytes.NewReader(file.Bytes()), &answer),
 		} {
 			if err == nil || !strings.Contains(err.Error(), `"nobody.test"`) {
 				t.Errorf("%s of nobody, %s: %v", name, way, err)
 			}
 		}
 	}
-	if err := server.Stream(t.Context(), t.TempDir(), "repo.export", args, strings.NewReader(""), &alone); !errors.Is(err, server.ErrNotRunning) {
+	if err := control.CallFile(t.Context(), t.TempDir(), "repo.export", args, strings.NewReader(""), &alone); !errors.Is(err, control.ErrNotRunning) {
 		t.Errorf("no server: %v", err)
 	}
 	// What breaks off is no file.
 	gone := errors.New("gone")
-	err := server.Stream(t.Context(), s.DataDir, "repo.import", args, readerFunc(func([]byte) (int, error) { return 0, gone }), &answer)
+	err := control.CallFile(t.Context(), s.DataDir, "repo.import", args, readerFunc(func([]byte) (int, error) { return 0, gone }), &answer)
 	if !errors.Is(err, gone) {
 		t.Errorf("a file that cannot be read: %v", err)
 	}

@@ -25,6 +25,7 @@ import (
 	"nestbox/blob"
 	"nestbox/blob/disk"
 	"nestbox/config"
+	"nestbox/control"
 	"nestbox/firehose"
 	"nestbox/hosting"
 	"nestbox/identity"
@@ -321,13 +322,28 @@ func (s *Server) unlimited(r *http.Request, c request.Client) bool {
 	return key.IsSet() && subtle.ConstantTimeCompare([]byte(r.Header.Get("X-Ratelimit-Bypass")), []byte(key.Reveal())) == 1
 }
 
+// commands are the operator's.
+func (s *Server) commands() control.Commands {
+	return control.Commands{Plain: s.admin.Commands(), Files: s.admin.FileCommands()}
+}
+
+// Run runs a command in this process.
+func (s *Server) Run(ctx context.Context, name string, args, result any) error {
+	return s.commands().Run(ctx, name, args, result)
+}
+
+// RunFile runs a command with a file in this process.
+func (s *Server) RunFile(ctx context.Context, name string, args any, in io.Reader, out io.Writer) error {
+	return s.commands().RunFile(ctx, name, args, in, out)
+}
+
 // Serve runs the server until ctx ends, then stops it in order. ready is told
 // once, when requests are answered.
 func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	if err := s.opts.Config.Remember(); err != nil {
 		return fmt.Errorf("remember settings: %w", err)
 	}
-	control, err := listenControl(ctx, s.DataDir)
+	socket, err := control.Listen(ctx, s.DataDir)
 	if err != nil {
 		return err
 	}
@@ -337,9 +353,9 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 		workers.Go(func() { run(background) })
 	}
 	public := s.httpServer(s.noticeProxy(s.handler()))
-	private := s.httpServer(s.Control())
+	private := s.httpServer(s.commands().Handler())
 	failed := make(chan error, 2)
-	for l, srv := range map[net.Listener]*http.Server{s.listener: public, control: private} {
+	for l, srv := range map[net.Listener]*http.Server{s.listener: public, socket: private} {
 		workers.Go(func() {
 			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				failed <- fmt.Errorf("serve: %w", err)

@@ -7,11 +7,12 @@ import (
 	"os"
 
 	"nestbox/admin"
+	"nestbox/control"
 	"nestbox/internal/system"
 )
 
 type accountCmd struct {
-	Create     accountCreateCmd     `cmd:"" help:"Make an account."`
+	Create     accountCreateCmd     `cmd:"" help:"Create an account."`
 	List       accountListCmd       `cmd:"" help:"List accounts."`
 	Info       accountInfoCmd       `cmd:"" help:"Show an account, its sessions and what happened to them."`
 	Search     accountSearchCmd     `cmd:"" help:"Find accounts by a part of their e-mail address or handle."`
@@ -21,10 +22,10 @@ type accountCmd struct {
 	Signout    accountSignoutCmd    `cmd:"" help:"End all sessions of an account."`
 	Takedown   accountTakedownCmd   `cmd:"" help:"Take an account down; ends its sessions."`
 	Untakedown accountUntakedownCmd `cmd:"" help:"Lift a takedown."`
-	Suspend    accountSuspendCmd    `cmd:"" help:"Suspend an account; its sessions go on and show it."`
+	Suspend    accountSuspendCmd    `cmd:"" help:"Suspend an account; its sessions continue and show the suspension."`
 	Unsuspend  accountUnsuspendCmd  `cmd:"" help:"Lift a suspension."`
-	Notices    accountNoticesCmd    `cmd:"" help:"Say whether the owner is told by mail of sign-ins and changes."`
-	Codes      accountCodesCmd      `cmd:"" help:"Turn off sign-in codes of an owner who cannot read their mail."`
+	Notices    accountNoticesCmd    `cmd:"" help:"Turn mails to the owner about sign-ins and changes on or off."`
+	Codes      accountCodesCmd      `cmd:"" help:"Turn off sign-in codes, for an owner who cannot read their mail."`
 	Delete     accountDeleteCmd     `cmd:"" help:"Delete an account for good."`
 }
 
@@ -37,9 +38,9 @@ type target struct {
 }
 
 // change runs a command that answers with the account.
-func (t target) change(name string, args any, said string) error {
+func change[A any](t target, command control.Command[A, admin.AccountLine], args A, said string) error {
 	var a admin.AccountLine
-	if err := t.run(name, args, &a); err != nil {
+	if err := call(t.where, command, args, &a); err != nil {
 		return err
 	}
 	return t.print(a, func(w io.Writer) { fmt.Fprintf(w, "%s (%s): %s\n", a.Handle, a.DID, said) })
@@ -51,9 +52,9 @@ type accountCreateCmd struct {
 
 	Handle        string `arg:"" help:"Handle below one of the server's domains."`
 	Email         string `arg:"" help:"E-mail address."`
-	Password      string `help:"Password; others on this machine can see it: better --password-stdin." placeholder:"PASSWORD"`
+	Password      string `help:"Password. Others on this machine can see it; prefer --password-stdin." placeholder:"PASSWORD"`
 	PasswordStdin bool   `help:"Read the password from standard input."`
-	RecoveryKey   string `help:"did:key of the owner that goes before the server's own." placeholder:"KEY"`
+	RecoveryKey   string `help:"The owner's did:key, which overrides the server's own key." placeholder:"KEY"`
 }
 
 func (c *accountCreateCmd) Run() error {
@@ -63,7 +64,7 @@ func (c *accountCreateCmd) Run() error {
 	}
 	var a admin.AccountLine
 	args := admin.CreateArgs{Handle: c.Handle, Email: c.Email, Password: password, RecoveryKey: c.RecoveryKey}
-	if err := c.run("account.create", args, &a); err != nil {
+	if err := call(c.where, admin.CmdAccountCreate, args, &a); err != nil {
 		return err
 	}
 	return c.print(a, func(w io.Writer) {
@@ -92,7 +93,7 @@ type accountListCmd struct {
 
 func (c *accountListCmd) Run() error {
 	return printAccounts(c.output, func(after int64, page *admin.AccountPage) error {
-		return c.run("account.list", admin.ListArgs{After: after}, page)
+		return call(c.where, admin.CmdAccountList, admin.ListArgs{After: after}, page)
 	})
 }
 
@@ -121,7 +122,7 @@ type accountInfoCmd struct{ target }
 
 func (c *accountInfoCmd) Run() error {
 	var a admin.AccountInfo
-	if err := c.run("account.info", admin.AccountArgs{Account: c.Account}, &a); err != nil {
+	if err := call(c.where, admin.CmdAccountInfo, admin.AccountArgs{Account: c.Account}, &a); err != nil {
 		return err
 	}
 	return c.print(a, func(w io.Writer) {
@@ -145,7 +146,7 @@ func (c *accountInfoCmd) Run() error {
 type accountPasswordCmd struct {
 	target
 
-	Password      string `help:"New password; without it one is made up. Better --password-stdin." placeholder:"PASSWORD"`
+	Password      string `help:"New password. Default: a generated one. Others on this machine can see it; prefer --password-stdin." placeholder:"PASSWORD"`
 	PasswordStdin bool   `help:"Read the password from standard input."`
 }
 
@@ -155,7 +156,7 @@ func (c *accountPasswordCmd) Run() error {
 		return err
 	}
 	var a admin.AccountLine
-	if err := c.run("account.password", admin.PasswordArgs{Account: c.Account, Password: password}, &a); err != nil {
+	if err := call(c.where, admin.CmdAccountPassword, admin.PasswordArgs{Account: c.Account, Password: password}, &a); err != nil {
 		return err
 	}
 	return c.print(a, func(w io.Writer) {
@@ -174,7 +175,7 @@ type accountSignoutCmd struct {
 
 func (c *accountSignoutCmd) Run() error {
 	var ended admin.Ended
-	if err := c.run("account.signout", admin.SignOutArgs{Account: c.Account, AppPasswords: c.AppPasswords}, &ended); err != nil {
+	if err := call(c.where, admin.CmdAccountSignout, admin.SignOutArgs{Account: c.Account, AppPasswords: c.AppPasswords}, &ended); err != nil {
 		return err
 	}
 	return c.print(ended, func(w io.Writer) { fmt.Fprintf(w, "%d sessions ended\n", ended.Sessions) })
@@ -187,32 +188,32 @@ type accountTakedownCmd struct {
 }
 
 func (c *accountTakedownCmd) Run() error {
-	return c.change("account.takedown", admin.TakedownArgs{Account: c.Account, Ref: c.Ref}, "taken down, all sessions ended")
+	return change(c.target, admin.CmdAccountTakedown, admin.TakedownArgs{Account: c.Account, Ref: c.Ref}, "taken down, all sessions ended")
 }
 
 type accountUntakedownCmd struct{ target }
 
 func (c *accountUntakedownCmd) Run() error {
-	return c.change("account.untakedown", admin.AccountArgs{Account: c.Account}, "takedown lifted")
+	return change(c.target, admin.CmdAccountUntakedown, admin.AccountArgs{Account: c.Account}, "takedown lifted")
 }
 
 type accountSuspendCmd struct{ target }
 
 func (c *accountSuspendCmd) Run() error {
-	return c.change("account.suspend", admin.AccountArgs{Account: c.Account}, "suspended")
+	return change(c.target, admin.CmdAccountSuspend, admin.AccountArgs{Account: c.Account}, "suspended")
 }
 
 type accountUnsuspendCmd struct{ target }
 
 func (c *accountUnsuspendCmd) Run() error {
-	return c.change("account.unsuspend", admin.AccountArgs{Account: c.Account}, "suspension lifted")
+	return change(c.target, admin.CmdAccountUnsuspend, admin.AccountArgs{Account: c.Account}, "suspension lifted")
 }
 
 type accountDeleteCmd struct{ target }
 
 func (c *accountDeleteCmd) Run() error {
 	var done admin.Done
-	if err := c.run("account.delete", admin.AccountArgs{Account: c.Account}, &done); err != nil {
+	if err := call(c.where, admin.CmdAccountDelete, admin.AccountArgs{Account: c.Account}, &done); err != nil {
 		return err
 	}
 	return c.print(done, func(w io.Writer) { fmt.Fprintf(w, "%s: deleted\n", c.Account) })

@@ -16,7 +16,7 @@ type doctorCmd struct {
 // Run prints what the doctor found, and fails where something is wrong.
 func (c *doctorCmd) Run() error {
 	var d admin.Diagnosis
-	if err := c.run("doctor", admin.Done{}, &d); err != nil {
+	if err := call(c.where, admin.CmdDoctor, admin.Done{}, &d); err != nil {
 		return err
 	}
 	err := c.print(d, func(w io.Writer) {

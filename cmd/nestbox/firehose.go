@@ -8,8 +8,8 @@ import (
 )
 
 type firehoseCmd struct {
-	Status firehoseStatusCmd `cmd:"" help:"Show what the event log holds, and who follows it."`
-	Jump   firehoseJumpCmd   `cmd:"" help:"After a restore from a backup: go on above the numbers that the network has seen. The event log is dropped, and every account announced anew."`
+	Status firehoseStatusCmd `cmd:"" help:"Show what the event log holds and its subscribers."`
+	Jump   firehoseJumpCmd   `cmd:"" help:"After a restore from a backup: continue above the numbers that the network has seen. Drops the event log and announces every account again."`
 }
 
 type firehoseStatusCmd struct {
@@ -19,7 +19,7 @@ type firehoseStatusCmd struct {
 
 func (c *firehoseStatusCmd) Run() error {
 	var st admin.FirehoseStatus
-	if err := c.run("firehose.status", admin.Done{}, &st); err != nil {
+	if err := call(c.where, admin.CmdFirehoseStatus, admin.Done{}, &st); err != nil {
 		return err
 	}
 	return c.print(st, func(w io.Writer) {
@@ -47,12 +47,12 @@ type firehoseJumpCmd struct {
 	output
 
 	To        int64  `help:"The next event gets the number above this one." placeholder:"N" xor:"target" required:""`
-	FromRelay string `help:"Go on well above the number that this relay has of the server." placeholder:"URL" xor:"target" required:""`
+	FromRelay string `help:"Continue well above the number that this relay has seen from the server." placeholder:"URL" xor:"target" required:""`
 }
 
 func (c *firehoseJumpCmd) Run() error {
 	var jumped admin.Jumped
-	if err := c.run("firehose.jump", admin.JumpArgs{To: c.To, Relay: c.FromRelay}, &jumped); err != nil {
+	if err := call(c.where, admin.CmdFirehoseJump, admin.JumpArgs{To: c.To, Relay: c.FromRelay}, &jumped); err != nil {
 		return err
 	}
 	return c.print(jumped, func(w io.Writer) {

@@ -5,41 +5,42 @@ import (
 	"io"
 
 	"nestbox/admin"
+	"nestbox/control"
 	"nestbox/hosting"
 )
 
 type identityCmd struct {
-	Show   identityShowCmd   `cmd:"" help:"Show what the network says of an account's identity, beside what is held here."`
+	Show   identityShowCmd   `cmd:"" help:"Show an account's identity as the network sees it, beside what this server has."`
 	Repair identityRepairCmd `cmd:"" help:"Make the account's did:plc name its handle, its key and this server."`
-	Rotate identityRotateCmd `cmd:"" name:"rotate-key" help:"Give the account a new signing key, and its repository a commit that it has signed."`
+	Rotate identityRotateCmd `cmd:"" name:"rotate-key" help:"Give the account a new signing key, and sign its repository with it."`
 }
 
 type identityShowCmd struct{ target }
 
 func (c *identityShowCmd) Run() error {
-	return c.identity("identity.show", admin.AccountArgs{Account: c.Account})
+	return identity(c.target, admin.CmdIdentityShow, admin.AccountArgs{Account: c.Account})
 }
 
 type identityRepairCmd struct {
 	target
 
-	Force bool `help:"Also where the account has moved to another server."`
+	Force bool `help:"Also if the account has moved to another server."`
 }
 
 func (c *identityRepairCmd) Run() error {
-	return c.identity("identity.repair", admin.RepairArgs{Account: c.Account, Force: c.Force})
+	return identity(c.target, admin.CmdIdentityRepair, admin.RepairArgs{Account: c.Account, Force: c.Force})
 }
 
 type identityRotateCmd struct{ target }
 
 func (c *identityRotateCmd) Run() error {
-	return c.identity("identity.rotate", admin.AccountArgs{Account: c.Account})
+	return identity(c.target, admin.CmdIdentityRotate, admin.AccountArgs{Account: c.Account})
 }
 
 // identity runs a command that answers with the account's identity, and prints that.
-func (t target) identity(command string, args any) error {
+func identity[A any](t target, command control.Command[A, hosting.IdentityReport], args A) error {
 	var r hosting.IdentityReport
-	if err := t.run(command, args, &r); err != nil {
+	if err := call(t.where, command, args, &r); err != nil {
 		return err
 	}
 	return t.print(r, func(w io.Writer) { printIdentity(w, r) })

@@ -9,7 +9,7 @@ import (
 )
 
 type inviteCmd struct {
-	Create  inviteCreateCmd  `cmd:"" help:"Make invite codes."`
+	Create  inviteCreateCmd  `cmd:"" help:"Create invite codes."`
 	List    inviteListCmd    `cmd:"" help:"List all invite codes."`
 	Disable inviteDisableCmd `cmd:"" help:"Disable invite codes."`
 }
@@ -19,13 +19,13 @@ type inviteCreateCmd struct {
 	output
 
 	Codes   int    `help:"How many codes." default:"1"`
-	Uses    int    `help:"How many sign-ups each is for." default:"1"`
-	Account string `help:"Who may give them away: DID, handle or e-mail address. Without it, the operator."`
+	Uses    int    `help:"How many sign-ups each code allows." default:"1"`
+	Account string `help:"The account that may give them away: DID, handle or e-mail address. Default: the operator."`
 }
 
 func (c *inviteCreateCmd) Run() error {
 	var made admin.AccountCodes
-	if err := c.run("invite.create", admin.InviteArgs{Codes: c.Codes, Uses: c.Uses, Account: c.Account}, &made); err != nil {
+	if err := call(c.where, admin.CmdInviteCreate, admin.InviteArgs{Codes: c.Codes, Uses: c.Uses, Account: c.Account}, &made); err != nil {
 		return err
 	}
 	return c.print(made, func(w io.Writer) {
@@ -39,14 +39,14 @@ type inviteListCmd struct {
 	where
 	output
 
-	ByUsage bool `help:"Those used most first; without it, the newest."`
+	ByUsage bool `help:"List the most used first. Default: the newest first."`
 }
 
 func (c *inviteListCmd) Run() error {
 	codes := []account.InviteView{}
 	for args := (admin.InviteListArgs{ByUsage: c.ByUsage}); ; {
 		var page admin.InviteCodesOutput
-		if err := c.run("invite.list", args, &page); err != nil {
+		if err := call(c.where, admin.CmdInviteList, args, &page); err != nil {
 			return err
 		}
 		codes = append(codes, page.Codes...)
@@ -72,7 +72,7 @@ type inviteDisableCmd struct {
 
 func (c *inviteDisableCmd) Run() error {
 	var done admin.Disabled
-	if err := c.run("invite.disable", admin.InviteDisableArgs{Codes: c.Codes, Account: c.Account}, &done); err != nil {
+	if err := call(c.where, admin.CmdInviteDisable, admin.InviteDisableArgs{Codes: c.Codes, Account: c.Account}, &done); err != nil {
 		return err
 	}
 	return c.print(done, func(w io.Writer) { fmt.Fprintf(w, "%d codes are disabled now that were not\n", done.Codes) })

@@ -15,8 +15,8 @@ import (
 type keysCmd struct {
 	List   keysListCmd   `cmd:"" help:"List the keys."`
 	Rotate keysRotateCmd `cmd:"" help:"Sign with a fresh key from now on; nobody is signed out."`
-	Retire keysRetireCmd `cmd:"" help:"Remove a key: what only it signed is dead."`
-	Reseal keysResealCmd `cmd:"" help:"Encrypt the accounts' private keys with another key; no server may run."`
+	Retire keysRetireCmd `cmd:"" help:"Remove a key; tokens that only it signed stop working."`
+	Reseal keysResealCmd `cmd:"" help:"Encrypt the accounts' private keys with another key. Stop the server first."`
 }
 
 type keysListCmd struct {
@@ -26,7 +26,7 @@ type keysListCmd struct {
 
 func (c *keysListCmd) Run() error {
 	var keys []admin.Key
-	if err := c.run("keys.list", admin.Done{}, &keys); err != nil {
+	if err := call(c.where, admin.CmdKeysList, admin.Done{}, &keys); err != nil {
 		return err
 	}
 	return c.print(keys, func(w io.Writer) {
@@ -48,7 +48,7 @@ type keysRotateCmd struct {
 
 func (c *keysRotateCmd) Run() error {
 	var key auth.KeyInfo
-	if err := c.run("keys.rotate", admin.Done{}, &key); err != nil {
+	if err := call(c.where, admin.CmdKeysRotate, admin.Done{}, &key); err != nil {
 		return err
 	}
 	return c.print(key, func(w io.Writer) { fmt.Fprintf(w, "%s signs from now on\n", key.ID) })
@@ -63,7 +63,7 @@ type keysRetireCmd struct {
 
 func (c *keysRetireCmd) Run() error {
 	var done admin.Done
-	if err := c.run("keys.retire", admin.KeyArgs{ID: c.KID}, &done); err != nil {
+	if err := call(c.where, admin.CmdKeysRetire, admin.KeyArgs{ID: c.KID}, &done); err != nil {
 		return err
 	}
 	return c.print(done, func(w io.Writer) { fmt.Fprintf(w, "%s is retired\n", c.KID) })
@@ -73,7 +73,7 @@ type keysResealCmd struct {
 	where
 	output
 
-	To string `help:"File with the key of afterwards, made where it is missing; without, the data directory's own is replaced." type:"path" placeholder:"FILE"`
+	To string `help:"File for the new key, created if it is missing. Default: replace the key in the data directory." type:"path" placeholder:"FILE"`
 }
 
 func (c *keysResealCmd) Run() error {
@@ -90,6 +90,6 @@ func (c *keysResealCmd) Run() error {
 		if c.To != "" {
 			fmt.Fprintln(w, "Before you start the server, set PDS_KEY_ENCRYPTION_KEY_FILE to that file; unset it if that is key_encryption_key of the data directory.")
 		}
-		fmt.Fprintln(w, "Backups that were made before need the key of before.")
+		fmt.Fprintln(w, "Earlier backups still need the old key.")
 	})
 }

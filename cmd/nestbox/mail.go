@@ -10,18 +10,19 @@ import (
 
 	"nestbox/admin"
 	"nestbox/config"
+	"nestbox/control"
 	"nestbox/server"
 )
 
 type mailCmd struct {
-	Test mailTestCmd `cmd:"" help:"Send a test message now, and show what the mail server says."`
+	Test mailTestCmd `cmd:"" help:"Send a test message now, and show the mail server's answer."`
 }
 
 type mailTestCmd struct {
 	where
 	output
 
-	Address string `arg:"" help:"Who gets the message."`
+	Address string `arg:"" help:"The recipient's address."`
 }
 
 // Run sends from here where the settings name a mail server; else the server
@@ -54,8 +55,8 @@ func (m *mailTestCmd) test() (result admin.MailTested, err error) {
 	if c.SMTPURL.IsSet() {
 		return server.TestMail(ctx, &c, time.Now(), m.Address)
 	}
-	err = server.Command(ctx, c.DataDirectory, "mail.test", admin.MailTestArgs{To: m.Address}, &result)
-	if errors.Is(err, server.ErrNotRunning) {
+	result, err = control.Call(ctx, c.DataDirectory, admin.CmdMailTest, admin.MailTestArgs{To: m.Address})
+	if errors.Is(err, control.ErrNotRunning) {
 		err = errors.New("no server runs on the data directory, and PDS_EMAIL_SMTP_URL is not set: give this command the settings with --env-file")
 	}
 	return result, err
@@ -68,7 +69,7 @@ type accountNoticesCmd struct {
 }
 
 func (c *accountNoticesCmd) Run() error {
-	return c.change("account.notices", admin.SwitchArgs{Account: c.Account, On: c.State == "on"}, "notices "+c.State)
+	return change(c.target, admin.CmdAccountNotices, admin.SwitchArgs{Account: c.Account, On: c.State == "on"}, "notices "+c.State)
 }
 
 type accountCodesCmd struct {
@@ -78,7 +79,7 @@ type accountCodesCmd struct {
 }
 
 func (c *accountCodesCmd) Run() error {
-	return c.change("account.codes", admin.SwitchArgs{Account: c.Account}, "sign-in codes off")
+	return change(c.target, admin.CmdAccountCodes, admin.SwitchArgs{Account: c.Account}, "sign-in codes off")
 }
 
 func yesNo(b bool) string {

@@ -15,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"nestbox/config"
+	"nestbox/control"
 	"nestbox/server"
 )
 
@@ -24,17 +25,17 @@ var version = "dev"
 // cli is the command line.
 type cli struct {
 	Serve    serveCmd    `cmd:"" help:"Run the server."`
-	Account  accountCmd  `cmd:"" help:"Make and look after accounts."`
+	Account  accountCmd  `cmd:"" help:"Create and manage accounts."`
 	Session  sessionCmd  `cmd:"" help:"List and end sessions."`
-	Takedown takedownCmd `cmd:"" help:"Take records and blobs down, and lift that."`
-	Identity identityCmd `cmd:"" help:"Compare an account's identity with the network, and mend it."`
-	Invite   inviteCmd   `cmd:"" help:"Make, list and disable invite codes."`
+	Takedown takedownCmd `cmd:"" help:"Take down or restore records and blobs."`
+	Identity identityCmd `cmd:"" help:"Compare an account's identity with the network, and repair it."`
+	Invite   inviteCmd   `cmd:"" help:"Create, list and disable invite codes."`
 	Audit    auditCmd    `cmd:"" help:"Show what admins did."`
-	Doctor   doctorCmd   `cmd:"" help:"Look at what the server needs, and what others need of it."`
-	Mail     mailCmd     `cmd:"" help:"Try the mail server."`
-	Keys     keysCmd     `cmd:"" help:"The server's own keys: list, rotate and retire those of sessions, encrypt private ones anew."`
+	Doctor   doctorCmd   `cmd:"" help:"Check the server's setup and what it depends on."`
+	Mail     mailCmd     `cmd:"" help:"Test the mail server."`
+	Keys     keysCmd     `cmd:"" help:"List, rotate and retire the server's session keys, and encrypt private keys with another key."`
 	Repo     repoCmd     `cmd:"" help:"Export and import repositories."`
-	Firehose firehoseCmd `cmd:"" help:"Look after the event stream."`
+	Firehose firehoseCmd `cmd:"" help:"Show and manage the event stream."`
 	Verify   verifyCmd   `cmd:"" help:"Check everything in a data directory, also while its server runs."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
@@ -94,18 +95,21 @@ func (o output) print(result any, people func(w io.Writer)) error {
 	return w.Flush()
 }
 
-// run executes a command and decodes its result.
-func (w where) run(name string, args, result any) error {
+// call runs a command on the data directory that w names.
+func call[A, R any](w where, c control.Command[A, R], args A, result *R) error {
 	return w.reach(
-		func(ctx context.Context, dir string) error { return server.Command(ctx, dir, name, args, result) },
-		func(ctx context.Context, s *server.Server) error { return s.Run(ctx, name, args, result) })
+		func(ctx context.Context, dir string) (err error) {
+			*result, err = control.Call(ctx, dir, c, args)
+			return err
+		},
+		func(ctx context.Context, s *server.Server) error { return s.Run(ctx, string(c), args, result) })
 }
 
 // stream executes a command that takes a file, or gives one.
 func (w where) stream(name string, args any, in io.Reader, out io.Writer) error {
 	return w.reach(
-		func(ctx context.Context, dir string) error { return server.Stream(ctx, dir, name, args, in, out) },
-		func(ctx context.Context, s *server.Server) error { return s.RunStream(ctx, name, args, in, out) })
+		func(ctx context.Context, dir string) error { return control.CallFile(ctx, dir, name, args, in, out) },
+		func(ctx context.Context, s *server.Server) error { return s.RunFile(ctx, name, args, in, out) })
 }
 
 // reach does something through the server that runs on the data directory, else
@@ -120,7 +124,7 @@ func (w where) reach(running func(context.Context, string) error, alone func(con
 		return fmt.Errorf("data directory: %w", err)
 	}
 	err = running(ctx, c.DataDirectory)
-	if !errors.Is(err, server.ErrNotRunning) {
+	if !errors.Is(err, control.ErrNotRunning) {
 		return err
 	}
 	if names := c.Forgotten(); len(names) > 0 {

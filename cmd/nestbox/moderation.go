@@ -19,7 +19,7 @@ type accountSearchCmd struct {
 
 func (c *accountSearchCmd) Run() error {
 	return printAccounts(c.output, func(after int64, page *admin.AccountPage) error {
-		return c.run("account.search", admin.SearchArgs{Text: c.Text, After: after}, page)
+		return call(c.where, admin.CmdAccountSearch, admin.SearchArgs{Text: c.Text, After: after}, page)
 	})
 }
 
@@ -30,7 +30,7 @@ type accountEmailCmd struct {
 }
 
 func (c *accountEmailCmd) Run() error {
-	return c.change("account.email", admin.EmailArgs{Account: c.Account, Email: c.Email}, "e-mail address changed")
+	return change(c.target, admin.CmdAccountEmail, admin.EmailArgs{Account: c.Account, Email: c.Email}, "e-mail address changed")
 }
 
 type accountMailCmd struct {
@@ -44,13 +44,13 @@ func (c *accountMailCmd) Run() error {
 	if err != nil {
 		return fmt.Errorf("read message: %w", err)
 	}
-	return c.change("account.mail", admin.MailArgs{Account: c.Account, Subject: c.Subject, Text: string(text)}, "the message waits to be sent")
+	return change(c.target, admin.CmdAccountMail, admin.MailArgs{Account: c.Account, Subject: c.Subject, Text: string(text)}, "the message waits to be sent")
 }
 
 type takedownCmd struct {
 	Record takedownRecordCmd `cmd:"" default:"withargs" help:"Take a record down: nestbox takedown at://ACCOUNT/COLLECTION/KEY."`
 	Blob   takedownBlobCmd   `cmd:"" help:"Take a blob down."`
-	List   takedownListCmd   `cmd:"" help:"List what of an account was taken down."`
+	List   takedownListCmd   `cmd:"" help:"List an account's records and blobs that are taken down."`
 }
 
 // measure are the flags of commands that take down.
@@ -68,7 +68,7 @@ func (m measure) set(args admin.ContentArgs) error {
 		return errors.New("--ref goes with a takedown, not with --lift")
 	}
 	var line admin.TakedownLine
-	if err := m.run("takedown.set", args, &line); err != nil {
+	if err := call(m.where, admin.CmdTakedownSet, args, &line); err != nil {
 		return err
 	}
 	said := "taken down"
@@ -110,7 +110,7 @@ func (c *takedownListCmd) Run() error {
 	all := []admin.TakedownLine{}
 	for after := ""; ; {
 		var page admin.TakedownPage
-		if err := c.run("takedown.list", admin.TakedownsArgs{Account: c.Account, After: after}, &page); err != nil {
+		if err := call(c.where, admin.CmdTakedownList, admin.TakedownsArgs{Account: c.Account, After: after}, &page); err != nil {
 			return err
 		}
 		all = append(all, page.Takedowns...)
@@ -138,7 +138,7 @@ func (c *auditCmd) Run() error {
 	all := []admin.AuditLine{}
 	for before := int64(0); ; {
 		var page admin.AuditPage
-		if err := c.run("audit", admin.AuditArgs{Account: c.Account, Since: c.Since, Before: before}, &page); err != nil {
+		if err := call(c.where, admin.CmdAudit, admin.AuditArgs{Account: c.Account, Since: c.Since, Before: before}, &page); err != nil {
 			return err
 		}
 		all = append(all, page.Actions...)

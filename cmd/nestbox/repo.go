@@ -26,7 +26,7 @@ type repoExportCmd struct {
 
 func (c *repoExportCmd) Run() error {
 	if info, err := os.Stdout.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-		return errors.New("a CAR file is nothing for a terminal: send it to a file with > FILE")
+		return errors.New("refusing to write a CAR file to a terminal; redirect it to a file")
 	}
 	return c.stream("repo.export", admin.AccountArgs{Account: c.Account}, strings.NewReader(""), os.Stdout)
 }
@@ -69,7 +69,7 @@ type repoDropCmd struct {
 
 func (c *repoDropCmd) Run() error {
 	var done admin.DropLine
-	if err := c.run("repo.drop", admin.DropArgs{Account: c.Account, Key: c.Key}, &done); err != nil {
+	if err := call(c.where, admin.CmdRepoDrop, admin.DropArgs{Account: c.Account, Key: c.Key}, &done); err != nil {
 		return err
 	}
 	return c.print(done, func(w io.Writer) {

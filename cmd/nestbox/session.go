@@ -16,7 +16,7 @@ type sessionListCmd struct{ target }
 
 func (c *sessionListCmd) Run() error {
 	var list []admin.SessionLine
-	if err := c.run("session.list", admin.AccountArgs{Account: c.Account}, &list); err != nil {
+	if err := call(c.where, admin.CmdSessionList, admin.AccountArgs{Account: c.Account}, &list); err != nil {
 		return err
 	}
 	return c.print(list, func(w io.Writer) { printSessions(w, list) })
@@ -37,7 +37,7 @@ type sessionRevokeCmd struct {
 
 func (c *sessionRevokeCmd) Run() error {
 	var done admin.Done
-	if err := c.run("session.revoke", admin.SessionArgs{Account: c.Account, ID: c.ID}, &done); err != nil {
+	if err := call(c.where, admin.CmdSessionRevoke, admin.SessionArgs{Account: c.Account, ID: c.ID}, &done); err != nil {
 		return err
 	}
 	return c.print(done, func(w io.Writer) { fmt.Fprintf(w, "session %d ended\n", c.ID) })

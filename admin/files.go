@@ -6,12 +6,9 @@ import (
 	"fmt"
 	"io"
 
+	"nestbox/control"
 	"nestbox/repo"
 )
-
-// Stream is a command that takes a file, or gives one: args are JSON, in is what
-// comes with it, and out gets the file, or the result as JSON.
-type Stream func(ctx context.Context, args []byte, in io.Reader, out io.Writer) error
 
 // ImportLine is what an import came to.
 type ImportLine struct {
@@ -26,16 +23,16 @@ type ImportLine struct {
 	Malformed int64 `json:"malformed"`
 }
 
-// Streams are the commands with a file, by name.
-func (s *Service) Streams() map[string]Stream {
-	return map[string]Stream{
-		"repo.export": s.stream(func(ctx context.Context, a repo.Account, _ io.Reader, out io.Writer) error {
+// FileCommands are the commands with a file, by name.
+func (s *Service) FileCommands() map[string]control.FileCommand {
+	return map[string]control.FileCommand{
+		"repo.export": s.withFile(func(ctx context.Context, a repo.Account, _ io.Reader, out io.Writer) error {
 			if err := s.Store.Note(ctx, s.action(ctx, ActionExport, a.DID, "", "")); err != nil {
 				return err
 			}
 			return s.Repos.Export(ctx, a, out)
 		}),
-		"repo.import": s.stream(func(ctx context.Context, a repo.Account, in io.Reader, out io.Writer) error {
+		"repo.import": s.withFile(func(ctx context.Context, a repo.Account, in io.Reader, out io.Writer) error {
 			if err := s.Store.Note(ctx, s.action(ctx, ActionImport, a.DID, "", "")); err != nil {
 				return err
 			}
@@ -50,8 +47,8 @@ func (s *Service) Streams() map[string]Stream {
 	}
 }
 
-// stream turns a function about one account's repository into a Stream.
-func (s *Service) stream(run func(ctx context.Context, a repo.Account, in io.Reader, out io.Writer) error) Stream {
+// withFile turns a function about one account's repository into a FileCommand.
+func (s *Service) withFile(run func(ctx context.Context, a repo.Account, in io.Reader, out io.Writer) error) control.FileCommand {
 	return func(ctx context.Context, raw []byte, in io.Reader, out io.Writer) error {
 		var args AccountArgs
 		if err := json.Unmarshal(raw, &args); err != nil {

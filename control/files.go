@@ -1,4 +1,4 @@
-package server
+package control
 
 import (
 	"context"
@@ -9,14 +9,12 @@ import (
 	"net/http"
 	"net/url"
 	"time"
-
-	"nestbox/admin"
 )
 
-// serveStream answers POST /NAME?args=JSON, whose body is a file, with a file.
-// An error before it began is answered as a command's; later the connection is
-// cut, so that nobody takes a part for the whole.
-func serveStream(w http.ResponseWriter, r *http.Request, run admin.Stream) {
+// serveFile answers POST /NAME?args=JSON, whose body is a file, with a file.
+// An error before it began is answered as a command's; later the connection is cut, so
+// that no client takes a part for the whole.
+func serveFile(w http.ResponseWriter, r *http.Request, run FileCommand) {
 	conn := http.NewResponseController(w)
 	// It is the operator's own socket: a large file may take its time.
 	if err := errors.Join(conn.SetReadDeadline(time.Time{}), conn.SetWriteDeadline(time.Time{})); err != nil {
@@ -30,7 +28,7 @@ func serveStream(w http.ResponseWriter, r *http.Request, run admin.Stream) {
 	case out.yes:
 		panic(http.ErrAbortHandler)
 	default:
-		body, encodeErr := json.Marshal(commandAnswer{Error: err.Error()})
+		body, encodeErr := json.Marshal(answer{Error: err.Error()})
 		if encodeErr != nil {
 			body = []byte(`{"error":"the error cannot be told"}`)
 		}
@@ -39,7 +37,7 @@ func serveStream(w http.ResponseWriter, r *http.Request, run admin.Stream) {
 	}
 }
 
-// begun says whether something was written.
+// begun reports whether something was written.
 type begun struct {
 	w   io.Writer
 	yes bool
@@ -50,10 +48,10 @@ func (b *begun) Write(p []byte) (int, error) {
 	return b.w.Write(p)
 }
 
-// Stream runs a command that takes in, a file, and writes one to out, on the
-// server of a data directory. ErrNotRunning where there is none.
-func Stream(ctx context.Context, dir, name string, args any, in io.Reader, out io.Writer) error {
-	client, done, err := controlClient(dir)
+// CallFile runs a FileCommand on the server of a data directory. ErrNotRunning if there is
+// none.
+func CallFile(ctx context.Context, dir, name string, args any, in io.Reader, out io.Writer) error {
+	c, done, err := client(dir)
 	if err != nil {
 		return err
 	}
@@ -68,7 +66,7 @@ func Stream(ctx context.Context, dir, name string, args any, in io.Reader, out i
 	if err != nil {
 		return fmt.Errorf("make command: %w", err)
 	}
-	resp, err := client.Do(req)
+	resp, err := c.Do(req)
 	if err != nil {
 		return err
 	}
@@ -81,26 +79,26 @@ func Stream(ctx context.Context, dir, name string, args any, in io.Reader, out i
 		return nil
 	case http.StatusUnprocessableEntity:
 		raw, err := io.ReadAll(io.LimitReader(resp.Body, maxCommand))
-		var answer commandAnswer
+		var said answer
 		if err == nil {
-			err = json.Unmarshal(raw, &answer)
+			err = json.Unmarshal(raw, &said)
 		}
 		if err != nil {
 			return fmt.Errorf("read answer: %w", err)
 		}
-		return errors.New(answer.Error)
+		return errors.New(said.Error)
 	default:
 		return fmt.Errorf("the server does not know the command (status %d)", resp.StatusCode)
 	}
 }
 
-// RunStream runs such a command in this process.
-func (s *Server) RunStream(ctx context.Context, name string, args any, in io.Reader, out io.Writer) error {
+// RunFile runs a FileCommand in this process.
+func (c Commands) RunFile(ctx context.Context, name string, args any, in io.Reader, out io.Writer) error {
 	raw, err := json.Marshal(args)
 	if err != nil {
 		return fmt.Errorf("encode arguments: %w", err)
 	}
-	run, ok := s.admin.Streams()[name]
+	run, ok := c.Files[name]
 	if !ok {
 		return fmt.Errorf("no command %s", name)
 	}

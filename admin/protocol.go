@@ -1,0 +1,46 @@
+package admin
+
+import (
+	"nestbox/auth"
+	"nestbox/control"
+	"nestbox/hosting"
+)
+
+// The commands of the operator's protocol, each with the types of its arguments and its
+// result: Commands answers them, cmd/nestbox calls them.
+const (
+	CmdAccountCreate     control.Command[CreateArgs, AccountLine]             = "account.create"
+	CmdAccountList       control.Command[ListArgs, AccountPage]               = "account.list"
+	CmdAccountInfo       control.Command[AccountArgs, AccountInfo]            = "account.info"
+	CmdAccountPassword   control.Command[PasswordArgs, AccountLine]           = "account.password"
+	CmdAccountSignout    control.Command[SignOutArgs, Ended]                  = "account.signout"
+	CmdAccountTakedown   control.Command[TakedownArgs, AccountLine]           = "account.takedown"
+	CmdAccountUntakedown control.Command[AccountArgs, AccountLine]            = "account.untakedown"
+	CmdAccountSuspend    control.Command[AccountArgs, AccountLine]            = "account.suspend"
+	CmdAccountUnsuspend  control.Command[AccountArgs, AccountLine]            = "account.unsuspend"
+	CmdAccountDelete     control.Command[AccountArgs, Done]                   = "account.delete"
+	CmdAccountNotices    control.Command[SwitchArgs, AccountLine]             = "account.notices"
+	CmdAccountCodes      control.Command[SwitchArgs, AccountLine]             = "account.codes"
+	CmdAccountSearch     control.Command[SearchArgs, AccountPage]             = "account.search"
+	CmdAccountEmail      control.Command[EmailArgs, AccountLine]              = "account.email"
+	CmdAccountMail       control.Command[MailArgs, AccountLine]               = "account.mail"
+	CmdDoctor            control.Command[Done, Diagnosis]                     = "doctor"
+	CmdIdentityShow      control.Command[AccountArgs, hosting.IdentityReport] = "identity.show"
+	CmdIdentityRepair    control.Command[RepairArgs, hosting.IdentityReport]  = "identity.repair"
+	CmdIdentityRotate    control.Command[AccountArgs, hosting.IdentityReport] = "identity.rotate"
+	CmdInviteCreate      control.Command[InviteArgs, AccountCodes]            = "invite.create"
+	CmdInviteList        control.Command[InviteListArgs, InviteCodesOutput]   = "invite.list"
+	CmdInviteDisable     control.Command[InviteDisableArgs, Disabled]         = "invite.disable"
+	CmdRepoDrop          control.Command[DropArgs, DropLine]                  = "repo.drop"
+	CmdTakedownSet       control.Command[ContentArgs, TakedownLine]           = "takedown.set"
+	CmdTakedownList      control.Command[TakedownsArgs, TakedownPage]         = "takedown.list"
+	CmdAudit             control.Command[AuditArgs, AuditPage]                = "audit"
+	CmdMailTest          control.Command[MailTestArgs, MailTested]            = "mail.test"
+	CmdSessionList       control.Command[AccountArgs, []SessionLine]          = "session.list"
+	CmdSessionRevoke     control.Command[SessionArgs, Done]                   = "session.revoke"
+	CmdFirehoseStatus    control.Command[Done, FirehoseStatus]                = "firehose.status"
+	CmdFirehoseJump      control.Command[JumpArgs, Jumped]                    = "firehose.jump"
+	CmdKeysList          control.Command[Done, []Key]                         = "keys.list"
+	CmdKeysRotate        control.Command[Done, auth.KeyInfo]                  = "keys.rotate"
+	CmdKeysRetire        control.Command[KeyArgs, Done]                       = "keys.retire"
+)
