@@ -83,11 +83,8 @@ func TestUnconfirmed(t *testing.T) {
 	p.must("updateEmail", p.alice.AccessJwt, fields{"email": "victim@example.com"})
 	p.must("updateEmail", p.alice.AccessJwt, fields{"email": aliceMail})
 	var line map[string]any
-	for command, args := range map[string]fields{
-		"account.email":    {"account": p.alice.DID, "email": aliceMail},
-		"account.password": {"account": p.alice.DID, "password": pdstest.Password},
-		"account.suspend":  {"account": p.alice.DID}, "account.unsuspend": {"account": p.alice.DID},
-	} {
+	for _, command := range []string{"account.email", "account.password", "account.suspend", "account.unsuspend"} {
+		args := fields{"account": p.alice.DID, "email": aliceMail, "password": pdstest.Password}
 		if err := p.Run(t.Context(), command, args, &line); err != nil {
 			t.Fatal(err)
 		}
