@@ -102,20 +102,23 @@ func arrows() map[string]rule {
 		"store/sqlite":    {imports: below(domains, format, []string{"admin", "store/sqlite/groupcommit"}), anyInTests: true},
 		"store/storetest": {imports: below(domains, format, []string{"admin"}), anyInTests: true}, // no implementation: it is handed one
 
+		// The check of a data directory, over what the store and the files show.
+		"verify": {imports: []string{"internal/durable", "internal/seal", "blob", "firehose", "hosting", "lexicon", "repo", "store/sqlite"}, anyInTests: true},
+
 		// Composition: server builds everything from config; only cmd and tests
 		// import server.
 		"server": {
-			imports:    below(domains, format, []string{"lexicon", "admin", "config", "plc/directory", "store/sqlite", "blob/disk"}),
+			imports:    below(domains, format, []string{"lexicon", "admin", "config", "plc/directory", "store/sqlite", "blob/disk", "verify"}),
 			anyInTests: true,
 		},
 		"cmd/nestbox": {
-			imports:    below(domains, format, []string{"lexicon", "admin", "config", "server"}),
+			imports:    below(domains, format, []string{"lexicon", "admin", "config", "server", "verify"}),
 			anyInTests: true,
 		},
 
 		// Tests as packages: nothing but tests and benchmarks imports them.
 		"internal/pdstest": {
-			imports:    below(domains, format, []string{"lexicon", "admin", "config", "plc/directory", "server", "store/sqlite"}),
+			imports:    below(domains, format, []string{"lexicon", "admin", "config", "plc/directory", "server", "store/sqlite", "verify"}),
 			anyInTests: true,
 		},
 		"e2e": {imports: []string{"internal/pdstest"}, anyInTests: true},

@@ -26,11 +26,13 @@ type Jumped struct {
 
 // FirehoseStatus is what the event log holds and who follows it.
 type FirehoseStatus struct {
-	Oldest      int64            `json:"oldest"`
-	OldestAt    string           `json:"oldestAt,omitempty"`
-	Last        int64            `json:"last"`
-	Bytes       int64            `json:"bytes"`
-	Announcing  bool             `json:"announcing"`
+	Oldest     int64  `json:"oldest"`
+	OldestAt   string `json:"oldestAt,omitempty"`
+	Last       int64  `json:"last"`
+	Bytes      int64  `json:"bytes"`
+	Announcing bool   `json:"announcing"`
+	// LogBytes is the size of the database's write-ahead log.
+	LogBytes    int64            `json:"writeAheadLogBytes"`
 	Subscribers []SubscriberLine `json:"subscribers"`
 }
 
@@ -47,7 +49,7 @@ func (s *Service) firehoseStatus(ctx context.Context, _ Done) (FirehoseStatus, e
 	if err != nil {
 		return FirehoseStatus{}, err
 	}
-	out := FirehoseStatus{Oldest: st.Oldest, Last: st.Last, Bytes: st.Bytes, Announcing: st.Announcing, Subscribers: []SubscriberLine{}}
+	out := FirehoseStatus{Oldest: st.Oldest, Last: st.Last, Bytes: st.Bytes, Announcing: st.Announcing, LogBytes: s.LogSize(), Subscribers: []SubscriberLine{}}
 	if !st.OldestAt.IsZero() {
 		out.OldestAt = datetime(st.OldestAt)
 	}

@@ -42,7 +42,7 @@ func TestFirehose(t *testing.T) {
 	if err := s.Run(t.Context(), "firehose.status", admin.Done{}, &before); err != nil {
 		t.Fatal(err)
 	}
-	if before.Last < 1 || before.Oldest != 1 || before.Bytes == 0 || before.OldestAt == "" || before.Announcing ||
+	if before.Last < 1 || before.Oldest != 1 || before.Bytes == 0 || before.OldestAt == "" || before.Announcing || before.LogBytes == 0 ||
 		len(before.Subscribers) != 1 || before.Subscribers[0].Sent != before.Last {
 		t.Errorf("status %+v", before)
 	}

@@ -27,7 +27,9 @@ type Service struct {
 	Keyring  *auth.Keyring
 	Repos    *repo.Service
 	Firehose *firehose.Hub
-	Crawler  *firehose.Crawler
+	// LogSize returns the size of the database's write-ahead log, in bytes.
+	LogSize func() int64
+	Crawler *firehose.Crawler
 	// Notices tells owners of what the operator changes.
 	Notices *account.Notices
 	// TestMail sends a test message now.

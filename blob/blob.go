@@ -104,8 +104,19 @@ type Files interface {
 	Create(ctx context.Context) (Upload, error)
 	// Open returns a file for reading, ErrNotFound where there is none.
 	Open(ctx context.Context, key string) (File, error)
-	// Remove deletes a file; one that is not there is no error.
+	// Remove deletes a file. It is not an error if there is none.
 	Remove(ctx context.Context, key string) error
+}
+
+// Inspector reads the files of blobs for a check of them. It makes, removes and tries
+// nothing.
+type Inspector interface {
+	// Open returns a file for reading, ErrNotFound when there is none.
+	Open(ctx context.Context, key string) (File, error)
+	// Each calls yield for each file that is there, in order: where it is, and its
+	// key, which is empty when no blob could have the file. Unfinished uploads are
+	// left out. Without a place for files there is none.
+	Each(ctx context.Context, yield func(path, key string) error) error
 }
 
 // Upload is a file in the making.

@@ -14,8 +14,8 @@ import (
 
 // Checker checks that blobs are what their rows say.
 type Checker struct {
-	Files Files
-	// Report is told of each fault.
+	Files Inspector
+	// Report is called for each fault.
 	Report func(fault string)
 	// Blobs is how many there were, Bytes their sizes.
 	Blobs, Bytes int64

@@ -127,7 +127,7 @@ func (s *Service) inFlight() flightBounds {
 // uploadBuffer is how many bytes of an upload are in memory at a time.
 const uploadBuffer = 64 << 10
 
-// receive copies an upload into its file and says what it is. allow is asked
+// receive copies an upload into its file and returns what it is. allow is asked
 // before each part is written: the size with it, and its own.
 func receive(file io.Writer, body io.Reader, declared string, allow func(size int64, n int) error) (Blob, error) {
 	hash := sha256.New()

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"nestbox/internal/durable"
 	"nestbox/internal/pdstest"
 )
 
@@ -109,7 +110,7 @@ func (h host) get(t *testing.T, cid string, header ...string) pdstest.Answer {
 func (h host) files(t *testing.T) (n int) {
 	t.Helper()
 	err := filepath.WalkDir(filepath.Join(h.DataDir, "blobs"), func(_ string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
+		if err == nil && !d.IsDir() && d.Name() != durable.LockName {
 			n++
 		}
 		return err

@@ -24,6 +24,7 @@ import (
 	"nestbox/dagcbor"
 	"nestbox/firehose/event"
 	"nestbox/hosting"
+	"nestbox/internal/durable"
 	"nestbox/repo"
 	"nestbox/repo/car"
 	"nestbox/repo/mst"
@@ -154,6 +155,7 @@ type world struct {
 	t       *testing.T
 	dir     string
 	db      *sqlite.DB
+	files   *disk.Files
 	account *account.Account
 	revs    int
 
@@ -171,7 +173,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, dir: t.TempDir(), now: start}
 	w.open()
 	t.Cleanup(func() {
-		if err := w.db.Close(); err != nil {
+		if err := errors.Join(w.db.Close(), w.files.Close()); err != nil {
 			t.Error(err)
 		}
 		faults, err := sqlite.Verify(w.database())
@@ -212,7 +214,7 @@ func (w *world) open() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.db = db
+	w.db, w.files = db, files
 	w.Service = &blob.Service{
 		Store: watched{sqlite.Blobs{DB: db}, w}, Files: watchedFiles{files, w},
 		UploadLimit: 1 << 20, Unused: 24 * time.Hour, Unreferenced: time.Hour,
@@ -223,7 +225,7 @@ func (w *world) open() {
 // restart is what a process finds that starts after another was killed.
 func (w *world) restart() {
 	w.t.Helper()
-	if err := w.db.Close(); err != nil {
+	if err := errors.Join(w.db.Close(), w.files.Close()); err != nil {
 		w.t.Fatal(err)
 	}
 	w.steps = nil
@@ -391,7 +393,7 @@ func (w *world) wantFiles(keys ...string) {
 	w.t.Helper()
 	var got []string
 	err := filepath.WalkDir(w.blobs(), func(path string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
+		if err == nil && !d.IsDir() && d.Name() != durable.LockName {
 			got = append(got, filepath.Base(path))
 		}
 		return err

@@ -20,7 +20,7 @@ import (
 )
 
 // uploads limits what one account uploads, uploadsInactive what one does that is not
-// active: who moves in brings the blobs of years.
+// active: an account that moves in brings the blobs of years.
 var (
 	uploads         = ratelimit.Limit{Name: "uploads", Points: 1000, Window: 24 * time.Hour}
 	uploadsInactive = ratelimit.Limit{Name: "uploads-inactive", Points: 20_000, Window: 24 * time.Hour}
@@ -297,7 +297,7 @@ func (s *Service) ListMissingBlobs(ctx context.Context, caller auth.StandardCall
 	return out, nil
 }
 
-// wireError is the package's errors as clients are told them. What is none of
+// wireError maps the package's errors to those that clients get. What is none of
 // them is a dependency that failed: a 503.
 func wireError(err error) error {
 	if many, ok := errors.AsType[request.ErrTooMany](err); ok {

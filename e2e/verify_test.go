@@ -22,6 +22,7 @@ import (
 	"nestbox/internal/pdstest"
 	"nestbox/repo"
 	"nestbox/server"
+	"nestbox/verify"
 )
 
 // lived is a data directory in which a server has lived: repositories with
@@ -93,7 +94,7 @@ func lived(t *testing.T) (dir, alice string) {
 // found is what a verification told.
 type found struct {
 	faults, remarks, repaired []string
-	server.Verified
+	verify.Verified
 }
 
 func verifyDir(t *testing.T, dir string, repair bool) found {
@@ -104,7 +105,11 @@ func verifyDir(t *testing.T, dir string, repair bool) found {
 	}
 	var f found
 	into := func(lines *[]string) func(string) { return func(line string) { *lines = append(*lines, line) } }
-	v := server.Verification{Config: c, Now: time.Now, Fault: into(&f.faults), Remark: into(&f.remarks), Progress: func(string) {}}
+	v, err := server.Verification(&c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.Now, v.Fault, v.Remark, v.Progress = time.Now, into(&f.faults), into(&f.remarks), func(string) {}
 	if repair {
 		v.Repaired = into(&f.repaired)
 	}
@@ -199,7 +204,7 @@ const (
 	unmarked = "blob is used and not marked so, or the other way round: ALICE bafkrei"
 	miscount = "repository counts its records wrong: ALICE"
 	wrong    = "ALICE: tree: read node "
-	anew     = "ALICE: tree made anew, "
+	anew     = "ALICE: tree rebuilt, "
 	untold   = "ALICE: the event log last told of commit "
 	unsigned = "commit is not signed by the account's key"
 )
@@ -363,7 +368,7 @@ func TestVerify(t *testing.T) {
 	t.Parallel()
 	dir, alice := lived(t)
 	f := verifyDir(t, dir, true)
-	want := server.Verified{Accounts: 4, Repositories: 4, Records: 20 + 2 + 199 + 2 + 20*3, Blobs: 2, Events: f.Events}
+	want := verify.Verified{Accounts: 4, Repositories: 4, Records: 20 + 2 + 199 + 2 + 20*3, Blobs: 2, Events: f.Events}
 	if f.Verified != want || f.Events < 20 || len(f.faults)+len(f.remarks)+len(f.repaired) > 0 {
 		t.Errorf("a sound directory: %+v, want %+v", f, want)
 	}
@@ -441,7 +446,7 @@ func TestVerifyCommand(t *testing.T) {
 	wantContains(t, r.Stdout, "fault: "+alice+": tree: ", "fault: "+alice+": record com.example.picture/r0001: ", ": 2 faults\n",
 		"remark: file notes.txt in the folder of blobs belongs to no blob")
 	wantContains(t, r.Stderr, "nestbox: the data directory is damaged")
-	wantContains(t, run(0, "--repair=rebuild-index").Stdout, "repaired: "+alice+": 1 references to blobs corrected, tree made anew", ": 0 faults\n")
+	wantContains(t, run(0, "--repair=rebuild-index").Stdout, "repaired: "+alice+": 1 references to blobs corrected, tree rebuilt", ": 0 faults\n")
 	wantContains(t, run(0).Stdout, ": 0 faults\n")
 
 	// An account that moved in may still lack blobs.
@@ -453,7 +458,8 @@ func TestVerifyCommand(t *testing.T) {
 
 	run(1, "--repair=everything")
 	p := pdstest.Launch(t, dir)
-	wantContains(t, run(1).Stderr, fmt.Sprintf("served by process %d", p.PID()), "stop that server first")
+	wantContains(t, run(0).Stdout, ": 0 faults\n") // while it runs
+	wantContains(t, run(1, "--repair=rebuild-index").Stderr, fmt.Sprintf("served by process %d", p.PID()), "stop that server first")
 	p.Stop()
 	old := t.TempDir()
 	database, err := os.ReadFile(filepath.Join(dir, "nestbox.sqlite"))

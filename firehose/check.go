@@ -13,7 +13,7 @@ import (
 // sent, and that they do not contradict the repositories. It remembers the last
 // commit of each repository.
 type Checker struct {
-	// Report is told of each fault.
+	// Report is called for each fault.
 	Report func(fault string)
 	// Events is how many there were.
 	Events int64

@@ -28,7 +28,7 @@ const (
 
 // Errors of Crawler.LastSeen.
 var (
-	// ErrNoRelay: what was named is no URL.
+	// ErrNoRelay: what was named is not the URL of a relay.
 	ErrNoRelay = errors.New("a relay is named by its URL, like https://relay.example.com")
 	// ErrUnseen: the relay has no number of this server.
 	ErrUnseen = errors.New("the relay does not know this server's stream")
@@ -45,7 +45,7 @@ type Crawler struct {
 }
 
 // NewCrawler returns a crawler for the server that the public knows as
-// hostname. hosts are the relays' URLs; without any nobody is told.
+// hostname. hosts are the relays' URLs; without any it does nothing.
 func NewCrawler(hosts []string, hostname string, client *http.Client, logger *slog.Logger) *Crawler {
 	return &Crawler{hosts: hosts, hostname: hostname, client: client, logger: logger, news: make(chan struct{}, 1)}
 }
@@ -59,7 +59,7 @@ func (c *Crawler) Notify() {
 }
 
 // Run tells the relays when there is news, at most every 20 minutes, until ctx
-// ends. Where one could not be told, all are told again then.
+// ends. If one could not be asked, all are asked again then.
 func (c *Crawler) Run(ctx context.Context) {
 	if len(c.hosts) == 0 {
 		return

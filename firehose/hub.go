@@ -37,10 +37,10 @@ type Settings struct {
 	Pace, PaceEach time.Duration
 	// Patience is how long a subscriber may take for a frame, or for the few
 	// that it gets at a time. Then it is too slow; it has Grace for the rest of
-	// them and for being told.
+	// them and for the error.
 	Patience, Grace time.Duration
-	// PingEvery is the time between pings; a subscriber of whom nothing was
-	// heard for SilentFor is gone.
+	// PingEvery is the time between pings; a subscriber that sent nothing for
+	// SilentFor is gone.
 	PingEvery, SilentFor time.Duration
 }
 
@@ -49,7 +49,7 @@ func DefaultSettings() Settings {
 	return Settings{
 		Subscribers: 2000, PerNetwork: 50, Kept: 200,
 		RingEvents: 4096, RingBytes: 16 << 20, ReplayBytes: 128 << 20,
-		Pace: 5 * time.Millisecond, PaceEach: 50 * time.Microsecond,
+		Pace: 5 * time.Millisecond, PaceEach: 80 * time.Microsecond,
 		Patience: 30 * time.Second, Grace: 5 * time.Second,
 		PingEvery: 30 * time.Second, SilentFor: 2 * time.Minute,
 	}
@@ -76,8 +76,8 @@ const (
 	// replayMost is what one replay reads at most, for that ends with a whole
 	// event: its blocks, and its operations, of at most 1 KiB each.
 	replayMost = replayBytes + event.MaxBlocks + event.MaxOps<<10
-	// closeWithin is how long subscribers have, when the server stops, to be
-	// told.
+	// closeWithin is how long subscribers have to read the close message when the
+	// server stops.
 	closeWithin = time.Second
 )
 
@@ -101,8 +101,9 @@ type Options struct {
 type Hub struct {
 	opts    Options
 	replays chan struct{} // a semaphore of readers of the log
-	// held has a value for each replayBytes that replays hold. Only readers put
-	// more in: those that wait are few, and whom they wait for wait for nobody.
+	// held has a value for each replayBytes that replays hold. Only a goroutine that
+	// has a place in replays adds to it, so few can wait, and those that hold memory
+	// never wait: no deadlock.
 	held chan struct{}
 	// jumps is full from before the log is dropped until the members know.
 	jumps chan struct{}
@@ -175,7 +176,7 @@ func binaryFrame(message []byte) []byte {
 	return append(frame, message...)
 }
 
-// append is told of each event by the log, on the way of its writer.
+// append is called by the log for each event, on its writer's goroutine.
 func (h *Hub) append(ev Logged) {
 	h.mu.Lock()
 	if ev.Seq != h.last+1 {
@@ -301,7 +302,7 @@ func (h *Hub) replay(ctx context.Context, after int64, dst []*entry) (got []*ent
 
 // Jump gives the next event a number above to, and drops the log (Log.Jump).
 // Subscribers are disconnected: the numbers that they come back with lead them
-// to the new log. Every account is then told of anew, by Announce. Errors:
+// to the new log. Announce then announces every account again. Errors:
 // ErrBackwards, ErrTooHigh.
 func (h *Hub) Jump(ctx context.Context, to int64) error {
 	if to > MaxJump {
@@ -327,7 +328,7 @@ func (h *Hub) Jump(ctx context.Context, to int64) error {
 	}
 	select {
 	case h.kick <- struct{}{}:
-	default: // told already
+	default: // it knows already
 	}
 	return nil
 }
@@ -339,9 +340,9 @@ const (
 	announceRetry = time.Minute
 )
 
-// Announce has step tell of every account anew after a jump, also after one that
-// was before a restart, until ctx ends. step tells of some and returns whether
-// there are more; it goes on where it was.
+// Announce calls step until every account has been announced again after a jump, also
+// one before a restart. It runs until ctx ends. step announces some accounts, continues
+// where it stopped, and reports whether there are more.
 func (h *Hub) Announce(ctx context.Context, step func(context.Context) (more bool, err error)) {
 	for {
 		more, err := step(ctx)
@@ -395,7 +396,7 @@ func (h *Hub) Close() {
 	}
 }
 
-// Status is what the log holds and who follows it.
+// Status is what the log holds, and its subscribers.
 type Status struct {
 	Bounds
 

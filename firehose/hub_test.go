@@ -186,7 +186,7 @@ func TestReplayMeetsLive(t *testing.T) {
 	}
 }
 
-// TestSlow: a subscriber that does not read holds up nobody, and is told.
+// TestSlow: a subscriber that does not read delays no other one, and gets the reason.
 func TestSlow(t *testing.T) {
 	w := newWorld(t, func(s *firehose.Settings) {
 		s.Patience, s.Grace = 2*time.Second, patience
@@ -476,7 +476,7 @@ func TestJump(t *testing.T) {
 	if err := w.hub.Jump(t.Context(), to); err != nil {
 		t.Fatal(err)
 	}
-	s.wantClose(websocket.CloseServiceRestart, "the stream begins anew")
+	s.wantClose(websocket.CloseServiceRestart, "the stream starts again")
 	w.subscribe(from(to + 1000)).wantError("FutureCursor")
 	s = w.subscribe(from(last))
 	s.want(message{kind: "#info", name: "OutdatedCursor"})

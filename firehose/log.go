@@ -42,7 +42,7 @@ type Bounds struct {
 	OldestAt time.Time
 	// Bytes is the size of what is kept, and of what was Removed since the oldest.
 	Bytes int64
-	// Announcing: not every account has been told of anew since the last Jump.
+	// Announcing: not every account has been announced again since the last Jump.
 	Announcing bool
 }
 
@@ -52,7 +52,7 @@ var ErrBackwards = errors.New("the event log has given that number already")
 // Log is the event log. Events enter it in the transactions that make the
 // changes which they tell of, so it has no method to append.
 type Log interface {
-	// Bounds says what the log holds.
+	// Bounds returns what the log holds.
 	Bounds(ctx context.Context) (Bounds, error)
 	// Read returns events with a number above after, in order: at most count
 	// of them, and no more after their bodies have reached bytes.

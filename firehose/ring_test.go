@@ -110,7 +110,7 @@ func TestRing(t *testing.T) {
 func TestPace(t *testing.T) {
 	for _, c := range []struct{ subscribers, want int }{
 		{1, 10},   // for each event
-		{1000, 4}, // at 0, 50, 100 and 150 ms
+		{1000, 3}, // at 0, 80 and 160 ms
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			h, log := newIdleHub(t, DefaultSettings())

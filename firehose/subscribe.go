@@ -132,7 +132,7 @@ func (h *Hub) connect(ctx context.Context, m *member, w http.ResponseWriter, r *
 	var refused error
 	up := websocket.Upgrader{
 		ReadBufferSize: 512, WriteBufferSize: 512,
-		// The stream is public, and says nothing of who reads it.
+		// The stream is public, and the same for every reader.
 		CheckOrigin: func(*http.Request) bool { return true },
 		Error: func(_ http.ResponseWriter, _ *http.Request, _ int, reason error) {
 			refused = xrpc.InvalidRequest("%s", reason.Error())
@@ -276,7 +276,7 @@ func (m *member) write(frames net.Buffers) error {
 	}
 }
 
-// finish tells a subscriber why its stream ends, and closes the connection.
+// finish sends a subscriber the reason why its stream ends, and closes the connection.
 // gone is closed when nothing more is read from it.
 func (h *Hub) finish(ctx context.Context, m *member, cause error, gone <-chan struct{}) {
 	var last []byte // an error frame
@@ -292,7 +292,7 @@ func (h *Hub) finish(ctx context.Context, m *member, cause error, gone <-chan st
 	case errors.Is(cause, errStopping):
 		code, reason = websocket.CloseGoingAway, "the server stops"
 	case errors.Is(cause, errJumped):
-		code, reason = websocket.CloseServiceRestart, "the stream begins anew"
+		code, reason = websocket.CloseServiceRestart, "the stream starts again"
 	default:
 		code, reason = websocket.CloseInternalServerErr, "the server cannot read its events"
 		h.opts.Logger.LogAttrs(ctx, slog.LevelError, "stream ended", slog.String("cause", cause.Error()))
@@ -350,7 +350,7 @@ type patientConn struct {
 	slow            atomic.Bool
 	end             atomic.Pointer[time.Time] // nothing is written after it
 
-	mu    sync.Mutex // held by who writes
+	mu    sync.Mutex // held by the writer
 	until time.Time  // the deadline
 }
 
@@ -419,7 +419,7 @@ func (c *patientConn) writeAll(frames net.Buffers) error {
 	return err
 }
 
-// late says whether a write is the first that took too long.
+// late reports whether a write is the first that took too long.
 func (c *patientConn) late(err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) || c.slow.Swap(true) {
 		return false

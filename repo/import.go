@@ -281,7 +281,11 @@ func (in *importer) commit(ctx context.Context) error {
 		return nil
 	}
 	// Who saw either history must see this commit as the newest.
-	c := &Commit{DID: in.account.DID, Data: in.theirs.Data, Rev: NextTID(now, s.ClockID, max(in.theirs.Rev, in.was.Rev))}
+	rev, err := s.nextRev(now, max(in.theirs.Rev, in.was.Rev))
+	if err != nil {
+		return err
+	}
+	c := &Commit{DID: in.account.DID, Data: in.theirs.Data, Rev: rev}
 	if err := c.Sign(key); err != nil {
 		return err
 	}

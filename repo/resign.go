@@ -141,7 +141,11 @@ func (s *Service) resigned(ctx context.Context, accountID int64, key atcrypto.Pr
 		return nil, err
 	}
 	was := next.CID
-	c := Commit{DID: next.DID, Data: next.Root.CID, Rev: NextTID(now, s.ClockID, next.Rev)}
+	rev, err := s.nextRev(now, next.Rev)
+	if err != nil {
+		return nil, err
+	}
+	c := Commit{DID: next.DID, Data: next.Root.CID, Rev: rev}
 	if err := c.Sign(key); err != nil {
 		return nil, err
 	}

@@ -59,6 +59,9 @@ type Service struct {
 	// Limits counts writes; nil counts nothing.
 	Limits *ratelimit.Limiter
 	Now    func() time.Time
+	// Clock returns an error while Now is not to be trusted: then no commit is
+	// signed. Without it Now always is.
+	Clock func() error
 	// ClockID tells the TIDs of this process from another one's, from 0 to 1023.
 	ClockID uint
 	Log     *slog.Logger

@@ -22,3 +22,13 @@ func NextTID(now time.Time, clock uint, last syntax.TID) syntax.TID {
 	}
 	return next
 }
+
+// nextRev is NextTID for a commit, unless the clock is not to be trusted.
+func (s *Service) nextRev(now time.Time, last syntax.TID) (syntax.TID, error) {
+	if s.Clock != nil {
+		if err := s.Clock(); err != nil {
+			return "", err
+		}
+	}
+	return NextTID(now, s.ClockID, last), nil
+}

@@ -370,7 +370,11 @@ func deletesLast(ops []event.Op) {
 
 // sign makes a change of a draft: its commit and its event.
 func (s *Service) sign(accountID int64, d draft, key atcrypto.PrivateKey, now time.Time) (Change, error) {
-	c := Commit{DID: d.was.DID, Data: d.diff.Root.CID, Rev: NextTID(now, s.ClockID, d.was.Rev)}
+	rev, err := s.nextRev(now, d.was.Rev)
+	if err != nil {
+		return Change{}, err
+	}
+	c := Commit{DID: d.was.DID, Data: d.diff.Root.CID, Rev: rev}
 	if err := c.Sign(key); err != nil {
 		return Change{}, err
 	}

@@ -34,6 +34,7 @@ func (s *Server) buildBlobs(limits *ratelimit.Limiter) error {
 	if err != nil {
 		return err
 	}
+	s.blobFiles = files
 	s.blobs = &blob.Service{
 		Store: sqlite.Blobs{DB: s.db}, Files: files, Accounts: blobAccounts{s.accounts},
 		UploadLimit: c.BlobUploadLimit, Quota: c.BlobQuota, Free: func() (int64, error) { return system.FreeSpace(dir) }, Unused: keepUnused, Unreferenced: keepUnreferenced,

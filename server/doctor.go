@@ -15,6 +15,7 @@ import (
 	"nestbox/config"
 	"nestbox/internal/safehttp"
 	"nestbox/internal/system"
+	"nestbox/store/sqlite"
 )
 
 const (
@@ -79,7 +80,11 @@ func (s *Server) lookAtDatabase(ctx context.Context) (string, error) {
 	if err := s.db.Ping(ctx); err != nil {
 		return "", fmt.Errorf("it does not answer: %w", err)
 	}
-	return "it answers; nestbox verify looks at all that is in it", nil
+	size := s.db.LogSize()
+	if size > sqlite.LogLimit {
+		return "", fmt.Errorf("its write-ahead log has %d MB, because another program reads the database: end that program, or wait for its end if it is a backup", size>>20)
+	}
+	return fmt.Sprintf("it answers, and its write-ahead log has %d MB; nestbox verify checks all that is in it", size>>20), nil
 }
 
 // seen is the answer of a URL.

@@ -21,6 +21,7 @@ import (
 func (s *Server) buildRepos(box *seal.Box, limits *ratelimit.Limiter) {
 	s.keys = hosting.NewKeys(sqlite.Hosting{DB: s.db}, box)
 	s.repos = &repo.Service{
+		Clock:    s.clock.Check,
 		Store:    sqlite.Repos{DB: s.db},
 		Accounts: repoAccounts{s.accounts, func(a *account.Account) []byte { return s.hosting.Document(a) }},
 		Keys:     s.keys,

@@ -47,7 +47,11 @@ var (
 // it was, and until then the key of before and the one of afterwards are both needed.
 // A wrong key of before is errSealed, and nothing was changed.
 func (r Resealing) Run(ctx context.Context) (_ Resealed, err error) {
-	dir, release, err := lockStopped(r.Config.DataDirectory)
+	dir, err := servedDir(r.Config.DataDirectory)
+	if err != nil {
+		return Resealed{}, err
+	}
+	release, err := lockStopped(dir)
 	if err != nil {
 		return Resealed{}, err
 	}

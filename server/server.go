@@ -17,16 +17,19 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"golang.org/x/net/netutil"
 
 	"nestbox/account"
 	"nestbox/admin"
 	"nestbox/auth"
 	"nestbox/blob"
+	"nestbox/blob/disk"
 	"nestbox/config"
 	"nestbox/firehose"
 	"nestbox/hosting"
 	"nestbox/identity"
 	"nestbox/internal/safehttp"
+	"nestbox/internal/system"
 	"nestbox/mail"
 	"nestbox/plc/directory"
 	"nestbox/prefs"
@@ -113,6 +116,8 @@ type Server struct {
 	retention *firehose.Retention
 	limits    *ratelimit.Limiter
 	front     *request.Front
+	clock     *clock
+	blobFiles *disk.Files
 	xrpc      *xrpc.Server
 	outbox    *mail.Outbox
 	codes     *account.Codes
@@ -143,7 +148,10 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 	if err := s.bind(ctx); err != nil {
 		return nil, err
 	}
-	if s.db, err = sqlite.Open(ctx, filepath.Join(s.DataDir, databaseName), sqlite.Options{Fatal: opts.Fatal, Log: opts.Log}); err != nil {
+	if s.db, err = sqlite.Open(ctx, filepath.Join(s.DataDir, databaseName), sqlite.Options{Fatal: opts.Fatal, Log: opts.Log, Free: func() (int64, error) { return system.FreeSpace(s.DataDir) }}); err != nil {
+		return nil, err
+	}
+	if s.clock, err = s.openClock(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.buildFirehose(ctx); err != nil {
@@ -176,6 +184,11 @@ func (s *Server) bind(ctx context.Context) (err error) {
 		if s.listener, err = lc.Listen(ctx, "tcp", c.Listen); err != nil {
 			return fmt.Errorf("listen: %w", err)
 		}
+		most, err := maxConnections()
+		if err != nil {
+			return err
+		}
+		s.listener = netutil.LimitListener(s.listener, most)
 		if _, port, err = net.SplitHostPort(s.listener.Addr().String()); err != nil {
 			return fmt.Errorf("listen address: %w", err)
 		}
@@ -256,7 +269,7 @@ func (s *Server) build(ctx context.Context) error {
 	}
 	s.sessions.Document = s.hosting.ShownDocument
 	s.admin = &admin.Service{
-		Store: sqlite.Admin{DB: s.db}, Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, Keyring: keyring, Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, Now: now,
+		Store: sqlite.Admin{DB: s.db}, Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, Keyring: keyring, Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, LogSize: s.db.LogSize, Now: now,
 		RotationConfigured: c.PLCRotationKey.IsSet(),
 		Doctor:             s.diagnose,
 		TestMail:           func(ctx context.Context, to string) (admin.MailTested, error) { return TestMail(ctx, c, now(), to) },
@@ -316,7 +329,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
-	for _, run := range []func(context.Context){s.backfill, s.sessions.Collect, s.hosting.Run, s.checker.Run, s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts, s.repos.Sweep, s.outbox.Run} {
+	for _, run := range []func(context.Context){s.clock.run, s.clock.then(s.backfill), s.clock.then(s.sessions.Collect), s.clock.then(s.hosting.Run), s.checker.Run, s.clock.then(s.blobs.Run), s.clock.then(s.retention.Run), s.crawler.Run, s.clock.then(s.announceAccounts), s.repos.Sweep, s.clock.then(s.outbox.Run)} {
 		workers.Go(func() { run(background) })
 	}
 	public := s.httpServer(s.noticeProxy(s.handler()))
@@ -398,6 +411,9 @@ func (s *Server) Close() error {
 	}
 	if s.plc != nil {
 		errs = append(errs, s.plc.close())
+	}
+	if s.blobFiles != nil {
+		errs = append(errs, s.blobFiles.Close())
 	}
 	if s.release != nil {
 		errs = append(errs, s.release())

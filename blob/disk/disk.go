@@ -36,13 +36,15 @@ type Files struct {
 	dir, tmp string
 	// shards are the folders whose own entry is known to be on disk.
 	shards sync.Map
+	// release gives the folder to other processes.
+	release func() error
 }
 
 var _ blob.Files = (*Files)(nil)
 
 // Open makes the folders where they are missing, and removes what a process that
 // ended left half-written in tmp. An empty tmp means the folder of that name
-// below dir. No other process may use them.
+// below dir. No other process may use them: durable.ErrLocked.
 func Open(dir, tmp string) (*Files, error) {
 	if tmp == "" {
 		tmp = filepath.Join(dir, "tmp")
@@ -53,11 +55,19 @@ func Open(dir, tmp string) (*Files, error) {
 		}
 	}
 	f := &Files{dir: dir, tmp: tmp}
+	var err error
+	// A copy of a data directory that is served beside it would remove this one's files.
+	if f.release, err = durable.Lock(dir); err != nil {
+		return nil, fmt.Errorf("folder of blobs: %w", err)
+	}
 	if err := errors.Join(f.tryRename(), f.sweep()); err != nil {
-		return nil, err
+		return nil, errors.Join(err, f.release())
 	}
 	return f, nil
 }
+
+// Close lets another process use the folder.
+func (f *Files) Close() error { return f.release() }
 
 // tryRename finds out whether a file can be moved from tmp, before an upload has
 // to.

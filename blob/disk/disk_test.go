@@ -14,6 +14,7 @@ import (
 
 	"nestbox/blob"
 	"nestbox/blob/disk"
+	"nestbox/internal/durable"
 	"nestbox/internal/smalldisk"
 )
 
@@ -23,7 +24,27 @@ func open(t *testing.T, dir, tmp string) *disk.Files {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = f.Close() }) // a test may have closed it
 	return f
+}
+
+func shut(t *testing.T, f *disk.Files) {
+	t.Helper()
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTwoServers: a folder has one server at a time, whatever data directory that has.
+func TestTwoServers(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f := open(t, dir, "")
+	if _, err := disk.Open(dir, t.TempDir()); !errors.Is(err, durable.ErrLocked) {
+		t.Errorf("a second one: %v", err)
+	}
+	shut(t, f)
+	open(t, dir, "")
 }
 
 // begin writes a file that is not committed.
@@ -69,7 +90,7 @@ func tree(t *testing.T, dir string) map[string]fs.FileMode {
 	t.Helper()
 	found := map[string]fs.FileMode{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || d.IsDir() || d.Name() == durable.LockName {
 			return err
 		}
 		fi, err := d.Info()
@@ -111,6 +132,7 @@ func TestFiles(t *testing.T) {
 	}
 	u.Abort()
 	wantTree(t, dir, "AB/ABCD", "AB/ABEF")
+	shut(t, f)
 	f = open(t, dir, "")
 	for key, want := range map[string]string{"ABCD": "one", "ABEF": ""} {
 		if got, err := read(t, f, key); got != want || err != nil {
@@ -182,6 +204,7 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantTree(t, dir, "AB/ABCD")
+	shut(t, f)
 	open(t, dir, tmp)
 	wantTree(t, dir, "AB/ABCD")
 	wantTree(t, tmp, "of-another-program")

@@ -8,7 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"nestbox/blob"
+	"nestbox/internal/durable"
 )
+
+var _ blob.Inspector = (*Files)(nil)
 
 // Look returns the files of a folder for reading: unlike Open it makes,
 // removes and tries nothing. The folder may be a symbolic link to one.
@@ -28,9 +33,7 @@ func resolve(dir string) string {
 	return dir
 }
 
-// Each calls yield for each file, in order: its path below the folder, and its
-// key, which is empty where no blob could have the file. What is unfinished is
-// left out. A folder that is not there has no file.
+// Each implements blob.Inspector. The path is relative to the folder.
 func (f *Files) Each(ctx context.Context, yield func(path, key string) error) error {
 	err := filepath.WalkDir(f.dir, func(path string, e fs.DirEntry, err error) error {
 		switch {
@@ -42,7 +45,7 @@ func (f *Files) Each(ctx context.Context, yield func(path, key string) error) er
 			return ctx.Err()
 		case e.IsDir() && path == f.tmp:
 			return filepath.SkipDir
-		case e.IsDir() || strings.HasPrefix(e.Name(), unfinished):
+		case e.IsDir() || strings.HasPrefix(e.Name(), unfinished) || path == filepath.Join(f.dir, durable.LockName):
 			return nil
 		}
 		below, err := filepath.Rel(f.dir, path)

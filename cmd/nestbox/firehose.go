@@ -28,6 +28,7 @@ func (c *firehoseStatusCmd) Run() error {
 			fmt.Fprintf(w, "oldest kept:\t%d, of %s\n", st.Oldest, st.OldestAt)
 		}
 		fmt.Fprintf(w, "size:\t%d bytes\n", st.Bytes)
+		fmt.Fprintf(w, "write-ahead log:\t%d bytes\n", st.LogBytes)
 		if st.Announcing {
 			fmt.Fprintln(w, "announcing:\tnot every account has been announced since the last jump; a running server goes on with it")
 		}

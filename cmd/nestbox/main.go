@@ -35,7 +35,7 @@ type cli struct {
 	Keys     keysCmd     `cmd:"" help:"The server's own keys: list, rotate and retire those of sessions, encrypt private ones anew."`
 	Repo     repoCmd     `cmd:"" help:"Export and import repositories."`
 	Firehose firehoseCmd `cmd:"" help:"Look after the event stream."`
-	Verify   verifyCmd   `cmd:"" help:"Check everything in a data directory that no server runs on."`
+	Verify   verifyCmd   `cmd:"" help:"Check everything in a data directory, also while its server runs."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
 

@@ -16,7 +16,7 @@ import (
 type verifyCmd struct {
 	where
 
-	Repair string `help:"Repair before the check: rebuild-index derives anew what follows from the records." enum:",rebuild-index" default:"" placeholder:"WHAT"`
+	Repair string `help:"Repair before the check, with the server stopped: rebuild-index derives again what follows from the records." enum:",rebuild-index" default:"" placeholder:"WHAT"`
 }
 
 // progressEvery is how often standard error tells what is being looked at.
@@ -33,14 +33,16 @@ func (c *verifyCmd) Run() error {
 	begun := time.Now()
 	told := begun
 	say := func(kind string) func(string) { return func(line string) { fmt.Println(kind + ": " + line) } }
-	v := server.Verification{
-		Config: conf, Now: time.Now, Fault: say("fault"), Remark: say("remark"),
-		Progress: func(line string) {
-			if now := time.Now(); now.Sub(told) >= progressEvery {
-				told = now
-				fmt.Fprintf(os.Stderr, "%4.0f s: %s\n", now.Sub(begun).Seconds(), line)
-			}
-		},
+	v, err := server.Verification(&conf)
+	if err != nil {
+		return err
+	}
+	v.Now, v.Fault, v.Remark = time.Now, say("fault"), say("remark")
+	v.Progress = func(line string) {
+		if now := time.Now(); now.Sub(told) >= progressEvery {
+			told = now
+			fmt.Fprintf(os.Stderr, "%4.0f s: %s\n", now.Sub(begun).Seconds(), line)
+		}
 	}
 	if c.Repair != "" {
 		v.Repaired = say("repaired")

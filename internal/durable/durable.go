@@ -111,10 +111,13 @@ func Secret(path string, generate func() ([]byte, error)) ([]byte, error) {
 // ErrLocked: another process uses the data directory.
 var ErrLocked = errors.New("data directory is in use")
 
+// LockName is the file that Lock makes.
+const LockName = "nestbox.lock"
+
 // Lock takes the data directory for this process until release is called, or
 // the process ends, however it ends. ErrLocked says who has it.
 func Lock(dir string) (release func() error, err error) {
-	path := filepath.Join(dir, "nestbox.lock")
+	path := filepath.Join(dir, LockName)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the operator's own data directory
 	if err != nil {
 		return nil, fmt.Errorf("open lock file: %w", err)

@@ -264,12 +264,18 @@ func Verify(tb testing.TB, dir string) {
 		tb.Errorf("verify %s: %v", dir, err)
 		return
 	}
-	silent := func(string) {}
-	v := server.Verification{
-		Config: c, Now: time.Now, Remark: silent, Progress: silent,
-		Fault: func(line string) { tb.Errorf("verify %s: %s", dir, line) },
+	v, err := server.Verification(&c)
+	if errors.Is(err, server.ErrNoDatabase) {
+		return
 	}
-	if _, err := v.Run(context.Background()); err != nil && !errors.Is(err, server.ErrNoDatabase) {
+	if err != nil {
+		tb.Errorf("verify %s: %v", dir, err)
+		return
+	}
+	silent := func(string) {}
+	v.Now, v.Remark, v.Progress = time.Now, silent, silent
+	v.Fault = func(line string) { tb.Errorf("verify %s: %s", dir, line) }
+	if _, err := v.Run(context.Background()); err != nil {
 		tb.Errorf("verify %s: %v", dir, err)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,7 +27,13 @@ type Options struct {
 	Fatal func(error)
 	// Commit replaces the COMMIT of write transactions, in tests.
 	Commit func(*sqlite.Conn) error
-	Log    *slog.Logger
+	// Free returns what is free on the database's disk, in bytes. Without it
+	// nothing bounds the log while another program reads the database.
+	Free func() (int64, error)
+	Log  *slog.Logger
+
+	// bounds replace those of the log, in tests.
+	bounds logBounds
 }
 
 const (
@@ -37,12 +42,6 @@ const (
 	// more. So there is always one for sign-ins and for other short reads.
 	readers  = 6
 	scanners = 2
-	// checkpointAt is the size of the write-ahead log, in bytes, from which it
-	// is copied into the database file.
-	checkpointAt    = 16 << 20
-	checkpointEvery = time.Second
-	// scrubEvery is how often what was deleted is looked after, in seconds.
-	scrubEvery = 5
 	// busyTimeout is how long a connection waits for another's lock.
 	busyTimeout = 10 * time.Second
 	// cachedSessions and cachedAccounts bound the caches: about 500 bytes and
@@ -59,6 +58,12 @@ type DB struct {
 	writer *groupcommit.Writer
 	reads  *sqlitex.Pool
 	scans  *scans
+	tide   *tide
+	free   func() (int64, error)
+	bounds logBounds
+	// long wakes the keeper, copying is held during checkpoints.
+	long    chan struct{}
+	copying sync.Mutex
 
 	sessions *otter.Cache[int64, *session.State]
 	accounts *otter.Cache[string, *account.Account] // by DID
@@ -82,11 +87,14 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 	if err := ownFile(path); err != nil {
 		return nil, err
 	}
+	if opts.bounds == (logBounds{}) {
+		opts.bounds = logBounds{copied: checkpointAt, calm: calmAt, limit: LogLimit}
+	}
 	write, err := openConn(path, sqlite.OpenReadWrite, sqlite.OpenCreate)
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
-	if err := prepareWriter(write); err != nil {
+	if err := prepareWriter(write, opts.bounds.copied); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), write.Close())
 	}
 	checkpoints, err := openConn(path, sqlite.OpenReadWrite)
@@ -103,11 +111,11 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), write.Close(), checkpoints.Close())
 	}
 	db := &DB{
-		path: path, log: opts.Log, reads: reads, scans: newScans(),
-		writer:   groupcommit.New(write, groupcommit.Options{Fatal: opts.Fatal, Commit: opts.Commit}),
+		path: path, log: opts.Log, reads: reads, scans: newScans(), tide: newTide(), free: opts.Free, bounds: opts.bounds, long: make(chan struct{}, 1),
 		sessions: otter.Must(&otter.Options[int64, *session.State]{MaximumSize: cachedSessions}),
 		accounts: otter.Must(&otter.Options[string, *account.Account]{MaximumSize: cachedAccounts}),
 	}
+	db.writer = groupcommit.New(write, groupcommit.Options{Fatal: opts.Fatal, Commit: opts.Commit, Begin: db.room})
 	db.deleted.Store(true) // by a process that ended before it could do more
 	ctx, db.stop = context.WithCancel(context.WithoutCancel(ctx))
 	db.done.Go(func() { db.checkpointLoop(ctx, checkpoints) })
@@ -142,7 +150,7 @@ func openConn(path string, flags ...sqlite.OpenFlags) (*sqlite.Conn, error) {
 
 // prepareWriter sets what SQLite forgets between connections and migrates. The
 // writer never checkpoints by itself: that would put a stall under a commit.
-func prepareWriter(c *sqlite.Conn) error {
+func prepareWriter(c *sqlite.Conn, copied int64) error {
 	for _, pragma := range []string{
 		"PRAGMA synchronous=FULL",
 		// On macOS fsync leaves data in the disk's own cache; elsewhere this does nothing.
@@ -150,7 +158,7 @@ func prepareWriter(c *sqlite.Conn) error {
 		"PRAGMA foreign_keys=ON",
 		"PRAGMA wal_autocheckpoint=0",
 		// A log that starts over is made so short that its length tells what is in it.
-		fmt.Sprintf("PRAGMA journal_size_limit=%d", checkpointAt-1),
+		fmt.Sprintf("PRAGMA journal_size_limit=%d", copied-1),
 		"PRAGMA cache_size=-16000",
 		"PRAGMA temp_store=MEMORY",
 		// What is deleted is overwritten: who leaves leaves nothing behind.
@@ -180,92 +188,44 @@ func (db *DB) Ping(ctx context.Context) error {
 	})
 }
 
-// checkpointLoop keeps the write-ahead log short. It owns conn.
-//
-// A passive checkpoint on this connection copies all but what is written
-// meanwhile; the log starts over only when nothing is left to copy. Under
-// unbroken load that moment never comes by itself, so the small rest is then
-// copied on the writer's connection, between two of its transactions.
-func (db *DB) checkpointLoop(ctx context.Context, conn *sqlite.Conn) {
-	tick := time.NewTicker(checkpointEvery)
-	defer tick.Stop()
-	for ticks := 1; ; ticks++ {
-		select {
-		case <-tick.C:
-			var err error
-			switch {
-			case ticks%scrubEvery == 0 && db.deleted.Swap(false):
-				err = db.scrub(ctx, conn)
-			case walSize(db.path) >= checkpointAt:
-				if err = checkpoint(conn); err == nil {
-					err = db.writer.Outside(ctx, checkpoint)
-				}
-			}
-			if err != nil && ctx.Err() == nil && !errors.Is(err, groupcommit.ErrClosed) {
-				db.log.LogAttrs(ctx, slog.LevelError, "checkpoint failed", slog.String("cause", err.Error()))
-			}
-		case <-ctx.Done():
-			if err := errors.Join(checkpoint(conn), conn.Close()); err != nil {
-				db.log.LogAttrs(context.WithoutCancel(ctx), slog.LevelError, "last checkpoint failed", slog.String("cause", err.Error()))
-			}
-			return
-		}
-	}
-}
-
-func checkpoint(c *sqlite.Conn) error {
-	return sqlitex.ExecuteTransient(c, "PRAGMA wal_checkpoint(PASSIVE)", nil)
-}
-
-// scrub brings into the file that something was overwritten, and empties the log,
-// which holds what was there before. Where somebody reads from the log, it is tried
-// again.
-func (db *DB) scrub(ctx context.Context, conn *sqlite.Conn) error {
-	emptied := false
-	err := checkpoint(conn)
-	if err == nil {
-		err = db.writer.Outside(ctx, func(c *sqlite.Conn) error {
-			c.SetBusyTimeout(0) // nobody waits for readers
-			defer c.SetBusyTimeout(busyTimeout)
-			return query(c, "PRAGMA wal_checkpoint(TRUNCATE)", nil, func(r *sqlite.Stmt) error {
-				emptied = r.ColumnInt(0) == 0
-				return nil
-			})
-		})
-	}
-	if !emptied {
-		db.deleted.Store(true)
-	}
-	return err
-}
-
-// scrubSoon has scrub called some time after the commit.
-func scrubSoon(tx *groupcommit.Tx, db *DB) {
-	tx.AfterCommit(func() { db.deleted.Store(true) })
-}
-
-func walSize(path string) int64 {
-	fi, err := os.Stat(filepath.Clean(path) + "-wal")
-	if err != nil {
-		return 0
-	}
-	return fi.Size()
+// LastWritten is the time of the newest of what a server that runs writes again and
+// again: events, checks of identities, trails. It is zero when there is none.
+func (db *DB) LastWritten(ctx context.Context) (at time.Time, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, `SELECT max(at) FROM (SELECT (SELECT at FROM event ORDER BY seq DESC LIMIT 1) AS at
+			UNION ALL SELECT max(checked_at) FROM identity UNION ALL SELECT (SELECT at FROM trail ORDER BY id DESC LIMIT 1))`, nil,
+			func(r *sqlite.Stmt) error { at = columnTime(r, 0); return nil })
+	})
+	return at, wrap(err, "look for what was written last")
 }
 
 // read runs fn on a pooled read-only connection, in one read transaction when
 // it makes several statements that must agree.
 func (db *DB) read(ctx context.Context, fn func(*sqlite.Conn) error) error {
-	conn, err := db.reads.Take(ctx)
-	if err == nil {
-		defer db.reads.Put(conn)
-		err = fn(conn)
-	} else {
-		err = fmt.Errorf("take a read connection: %w", err)
-	}
-	if err != nil && ctx.Err() != nil {
+	within, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	err := db.readWithin(within, end, fn)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
 		return ctx.Err() // SQLite calls it an interruption
+	case within.Err() != nil:
+		return context.Cause(within)
+	default:
+		return err
 	}
-	return err
+}
+
+func (db *DB) readWithin(ctx context.Context, end context.CancelCauseFunc, fn func(*sqlite.Conn) error) error {
+	conn, err := db.reads.Take(ctx)
+	if err != nil {
+		return fmt.Errorf("take a read connection: %w", err)
+	}
+	defer db.reads.Put(conn)
+	r := db.tide.begin(ctx, end)
+	defer db.tide.done(r)
+	return fn(conn)
 }
 
 // readTx is read in one transaction: every statement sees the same state.
@@ -337,17 +297,23 @@ func (s *scans) takeTurn(ctx context.Context, accountID int64) (leave func(), er
 	}
 }
 
-// scan runs fn, which reads much of an account (0: of several), when few others do.
-func (db *DB) scan(ctx context.Context, accountID int64, fn func() error) error {
+// scan runs fn, which reads much of an account (0: of several), when few others do
+// and the log is short enough.
+func (db *DB) scan(ctx context.Context, accountID int64, fn func(context.Context) error) error {
 	give, err := db.scans.take(ctx, accountID)
 	if err != nil {
 		return err
 	}
 	defer give()
-	return fn()
+	within, err := db.tide.scan(ctx)
+	if err != nil {
+		return err
+	}
+	defer db.tide.scanned()
+	return fn(within)
 }
 
 // scanRead is readTx for what reads much.
 func (db *DB) scanRead(ctx context.Context, accountID int64, fn func(*sqlite.Conn) error) error {
-	return db.scan(ctx, accountID, func() error { return db.readTx(ctx, fn) })
+	return db.scan(ctx, accountID, func(ctx context.Context) error { return db.readTx(ctx, fn) })
 }

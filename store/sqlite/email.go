@@ -46,7 +46,7 @@ func (db Codes) SetCode(ctx context.Context, id int64, code account.Code, m mail
 // Decoy implements account.CodeStore.
 func (db Codes) Decoy(ctx context.Context, at time.Time) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		if err := outboxHasRoom(tx.Conn, mail.MaxWaiting); err != nil {
+		if err := outboxHasRoom(tx.Conn, at, mail.MaxWaiting); err != nil {
 			return err
 		}
 		_, err := change(tx.Conn, "INSERT OR REPLACE INTO email_code_decoy (id, at) VALUES (1, ?)", func(s *sqlite.Stmt) { bindTime(s, 1, at) })

@@ -21,10 +21,14 @@ import (
 
 // Inspection reads what a database holds, row by row, for those who check it,
 // and repairs what is derived from other rows. It is for one goroutine.
-type Inspection struct{ conn *sqlite.Conn }
+type Inspection struct {
+	path string
+	conn *sqlite.Conn
+}
 
-// Inspect opens a database that no process has open. One whose schema is not
-// this binary's is refused: ErrNewerSchema, ErrOlderSchema, ErrNotOurs.
+// Inspect opens a database. One whose schema is not this binary's is refused:
+// ErrNewerSchema, ErrOlderSchema, ErrNotOurs. Only one that no process has open may
+// be rebuilt.
 func Inspect(ctx context.Context, path string) (*Inspection, error) {
 	c, err := openConn(path, sqlite.OpenReadWrite)
 	if err != nil {
@@ -39,8 +43,51 @@ func Inspect(ctx context.Context, path string) (*Inspection, error) {
 		}
 	}
 	c.SetInterrupt(ctx.Done())
-	return &Inspection{c}, nil
+	return &Inspection{path, c}, nil
 }
+
+// Snapshot opens n inspections that see the database as it is at one moment, also
+// while a server writes to it. It holds that server's writes up until all of them
+// have begun to read.
+func Snapshot(ctx context.Context, path string, n int) (views []*Inspection, err error) {
+	defer func() {
+		if err != nil {
+			for _, view := range views {
+				_ = view.Close() // it has read nothing
+			}
+			views = nil
+		}
+	}()
+	for range n {
+		view, err := Inspect(ctx, path)
+		if err != nil {
+			return views, err
+		}
+		views = append(views, view)
+	}
+	lock, err := Inspect(ctx, path)
+	if err != nil {
+		return views, err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	end, err := sqlitex.ImmediateTransaction(lock.conn)
+	if err != nil {
+		return views, fmt.Errorf("wait for the server to let the database be read: %w", err)
+	}
+	defer end(&err)
+	for _, view := range views {
+		// A transaction begins with its first read.
+		for _, sql := range []string{"BEGIN", "SELECT count(*) FROM sqlite_schema"} {
+			if err := sqlitex.ExecuteTransient(view.conn, sql, nil); err != nil {
+				return views, fmt.Errorf("begin to read: %w", err)
+			}
+		}
+	}
+	return views, nil
+}
+
+// LogSize is the size of the write-ahead log, in bytes.
+func (i *Inspection) LogSize() int64 { return walSize(i.path) }
 
 // ErrOlderSchema: the database awaits migrations.
 var ErrOlderSchema = errors.New("the database was written by an older nestbox; start this version's server on it first")
@@ -97,7 +144,7 @@ func (i *Inspection) Accounts(after int64, limit int) (out []Inspected, err erro
 
 // Repo runs fn on an account's repository: repo.ErrNoRepo.
 func (i *Inspection) Repo(accountID int64, fn func(repo.Rows) error) (err error) {
-	defer sqlitex.Transaction(i.conn)(&err)
+	defer sqlitex.Save(i.conn)(&err) // in the transaction of a snapshot, if there is one
 	head, err := loadHead(i.conn, accountID)
 	if err != nil {
 		return err
@@ -164,6 +211,14 @@ func (i *Inspection) KnowsFile(key string) (known bool, err error) {
 		return false, fmt.Errorf("look for file %s: %w", key, err)
 	}
 	return known, nil
+}
+
+// HasFile reports whether a blob has the file of that key.
+func (i *Inspection) HasFile(key string) (has bool, err error) {
+	err = query(i.conn, "SELECT 1 FROM blob WHERE file = ?",
+		func(s *sqlite.Stmt) { s.BindText(1, key) },
+		func(*sqlite.Stmt) error { has = true; return nil })
+	return has, wrap(err, "look for file "+key)
 }
 
 // MissingBlobs calls yield for each blob that records of an account refer to

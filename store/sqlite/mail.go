@@ -38,7 +38,7 @@ func queueMail(c *sqlite.Conn, accountID int64, at time.Time, m mail.Message, ro
 		return fmt.Errorf("make room in the outbox: %w", err)
 	}
 	if replaced == 0 {
-		if err := outboxHasRoom(c, room); err != nil {
+		if err := outboxHasRoom(c, at, room); err != nil {
 			return err
 		}
 	}
@@ -60,17 +60,28 @@ func queueMail(c *sqlite.Conn, accountID int64, at time.Time, m mail.Message, ro
 	return nil
 }
 
-// outboxHasRoom returns mail.ErrFull where room messages or more wait.
-func outboxHasRoom(c *sqlite.Conn, room int) error {
-	waiting := 0
-	err := query(c, "SELECT count(*) FROM outbox", nil, func(r *sqlite.Stmt) error { waiting = r.ColumnInt(0); return nil })
-	if err != nil {
-		return fmt.Errorf("count the outbox: %w", err)
+// outboxHasRoom returns mail.ErrFull when room messages or more wait. Those that would
+// not be sent any more leave then: while the mail server is down the outbox itself does
+// not look at them.
+func outboxHasRoom(c *sqlite.Conn, at time.Time, room int) error {
+	waiting, err := outboxWaiting(c)
+	if err != nil || waiting < room {
+		return err
 	}
-	if waiting >= room {
+	expired, err := change(c, "DELETE FROM outbox WHERE until <= ? OR queued_at <= ?",
+		func(s *sqlite.Stmt) { bindTime(s, 1, at); bindTime(s, 2, at.Add(-mail.GiveUpAfter)) })
+	if err != nil {
+		return fmt.Errorf("drop what has expired in the outbox: %w", err)
+	}
+	if waiting-expired >= room {
 		return mail.ErrFull
 	}
 	return nil
+}
+
+func outboxWaiting(c *sqlite.Conn) (n int, err error) {
+	err = query(c, "SELECT count(*) FROM outbox", nil, func(r *sqlite.Stmt) error { n = r.ColumnInt(0); return nil })
+	return n, wrap(err, "count the outbox")
 }
 
 // queueMails queues what a change tells of. That there is no room for it does not hold

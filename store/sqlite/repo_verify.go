@@ -4,6 +4,11 @@ package sqlite
 // has staged so far. One that Sweep removes may lack anything.
 const live = "(SELECT p.*, a.did FROM repo p JOIN account a ON a.id = p.account_id)"
 
+// eachNode has each row of node find its repository, by number. The other way round
+// SQLite would go through all nodes for each repository.
+const eachNode = `SELECT a.did, n.id & 0xffffffff FROM node n CROSS JOIN repo r ON r.id = n.id >> 32
+			CROSS JOIN account a ON a.id = r.account_id WHERE r.current = 1`
+
 // repoInvariants are invariants of repositories, as far as the rows show them.
 var repoInvariants = []invariant{
 	{"repository without a commit", `SELECT did FROM ` + live + ` WHERE current = 1 AND (cid IS NULL OR commit_block IS NULL OR root_cid IS NULL OR rev = '')`},
@@ -11,10 +16,8 @@ var repoInvariants = []invariant{
 	{"repository counts its records wrong", `SELECT did FROM ` + live + ` r WHERE records <> (SELECT count(*) FROM record WHERE repo_id = r.id)`},
 	{"repository counts its blobs wrong", `SELECT did FROM ` + live + ` r WHERE blobs <> (SELECT count(DISTINCT cid) FROM blob_ref WHERE repo_id = r.id)`},
 	{"repository without its root", `SELECT did FROM ` + live + ` r WHERE current = 1 AND NOT EXISTS (SELECT 1 FROM node WHERE node.id = r.id << 32 | r.root_id)`},
-	{"node that is not numbered below the next", `SELECT r.did, n.id & 0xffffffff FROM ` + live + ` r JOIN node n ON n.id BETWEEN r.id << 32 AND r.id << 32 | 0xffffffff
-			WHERE r.current = 1 AND n.id & 0xffffffff NOT BETWEEN 1 AND r.next_node - 1`},
-	{"node is newer than its repository", `SELECT r.did, n.id & 0xffffffff FROM ` + live + ` r JOIN node n ON n.id BETWEEN r.id << 32 AND r.id << 32 | 0xffffffff
-			WHERE r.current = 1 AND n.rev > r.rev`},
+	{"node that is not numbered below the next", eachNode + ` AND n.id & 0xffffffff NOT BETWEEN 1 AND r.next_node - 1`},
+	{"node is newer than its repository", eachNode + ` AND n.rev > r.rev`},
 	{"record is newer than its repository", `SELECT r.did, c.key FROM ` + live + ` r JOIN record c ON c.repo_id = r.id WHERE r.current = 1 AND c.rev > r.rev`},
 	{"node of no repository", `SELECT DISTINCT id >> 32 FROM node WHERE id >> 32 NOT IN (SELECT id FROM repo)`},
 	{"record of no repository", `SELECT DISTINCT repo_id FROM record WHERE repo_id NOT IN (SELECT id FROM repo)`},

@@ -30,7 +30,7 @@ func (db Repos) View(ctx context.Context, accountID int64, fn func(repo.View) er
 
 // Scan implements repo.Store.
 func (db Repos) Scan(ctx context.Context, accountID int64, fn func(repo.View) error) error {
-	return db.scan(ctx, accountID, func() error { return db.View(ctx, accountID, fn) })
+	return db.scan(ctx, accountID, func(ctx context.Context) error { return db.View(ctx, accountID, fn) })
 }
 
 // loadHead returns the head of an account's repository, or repo.ErrNoRepo.

@@ -35,7 +35,7 @@ var invariants = []invariant{
 	{"file of a blob is to be removed", `SELECT file FROM blob WHERE file IN (SELECT file FROM blob_garbage)`},
 }
 
-// Verify checks a database that no process has open: SQLite's own structure,
+// Verify checks a database: SQLite's own structure,
 // foreign keys, and what this package and the domains promise of the rows. It
 // returns a line for each fault; an error means that it could not look.
 func Verify(path string) (faults []string, err error) {
@@ -61,8 +61,20 @@ func (i *Inspection) Intact() (intact bool, err error) {
 	return intact, nil
 }
 
-// Faults does what Verify does.
-func (i *Inspection) Faults(tell func(fault string)) error {
+// Check is one of the things that Verify looks at.
+type Check struct{ pragma, what, sql string }
+
+// Checks are all of them. They do not depend on each other.
+func (i *Inspection) Checks() []Check {
+	checks := []Check{{pragma: "integrity_check"}, {pragma: "foreign_key_check"}}
+	for _, inv := range slices.Concat(invariants, repoInvariants) {
+		checks = append(checks, Check{what: inv.what, sql: inv.sql})
+	}
+	return append(checks, Check{what: "marks"})
+}
+
+// Check looks at one thing.
+func (i *Inspection) Check(k Check, tell func(fault string)) error {
 	report := func(what string) func(*sqlite.Stmt) error {
 		return func(s *sqlite.Stmt) error {
 			var row []string
@@ -75,20 +87,28 @@ func (i *Inspection) Faults(tell func(fault string)) error {
 			return nil
 		}
 	}
-	for _, pragma := range []string{"integrity_check", "foreign_key_check"} {
-		if err := sqlitex.ExecuteTransient(i.conn, "PRAGMA "+pragma, &sqlitex.ExecOptions{ResultFunc: report(pragma)}); err != nil {
-			return fmt.Errorf("%s: %w", pragma, err)
+	switch {
+	case k.pragma != "":
+		err := sqlitex.ExecuteTransient(i.conn, "PRAGMA "+k.pragma, &sqlitex.ExecOptions{ResultFunc: report(k.pragma)})
+		return wrap(err, k.pragma)
+	case k.sql != "":
+		return wrap(query(i.conn, k.sql, nil, report(k.what)), "check that no "+k.what)
+	default:
+		return query(i.conn, "SELECT id, marks FROM session", nil, func(s *sqlite.Stmt) error {
+			if _, err := decodeMarks(columnBytes(s, 1)); err != nil {
+				tell(fmt.Sprintf("session %d: %v", s.ColumnInt64(0), err))
+			}
+			return nil
+		})
+	}
+}
+
+// Faults does what Verify does.
+func (i *Inspection) Faults(tell func(fault string)) error {
+	for _, k := range i.Checks() {
+		if err := i.Check(k, tell); err != nil {
+			return err
 		}
 	}
-	for _, inv := range slices.Concat(invariants, repoInvariants) {
-		if err := query(i.conn, inv.sql, nil, report(inv.what)); err != nil {
-			return fmt.Errorf("check that no %s: %w", inv.what, err)
-		}
-	}
-	return query(i.conn, "SELECT id, marks FROM session", nil, func(s *sqlite.Stmt) error {
-		if _, err := decodeMarks(columnBytes(s, 1)); err != nil {
-			tell(fmt.Sprintf("session %d: %v", s.ColumnInt64(0), err))
-		}
-		return nil
-	})
+	return nil
 }

@@ -108,6 +108,7 @@ func testOutboxBounds(t *testing.T, s Stores) {
 	for i := mail.MaxBeforeNotices + 1; i < mail.MaxWaiting; i++ {
 		more = append(more, mail.Message{To: fmt.Sprintf("more%d@example.com", i/10), Subject: "s"})
 	}
+	more[0].Until = at(10)
 	if err := s.Outbox.Queue(t.Context(), at(2), more...); err != nil {
 		t.Fatal(err)
 	}
@@ -132,8 +133,18 @@ func testOutboxBounds(t *testing.T, s Stores) {
 	if _, err := s.Codes.Code(t.Context(), a.ID, account.PurposeResetPassword); !errors.Is(err, account.ErrCodeInvalid) {
 		t.Errorf("it is there: %v", err)
 	}
-	if err := s.Codes.Decoy(t.Context(), at(2)); !errors.Is(err, mail.ErrFull) {
+	if err := s.Codes.Decoy(t.Context(), at(9)); !errors.Is(err, mail.ErrFull) {
 		t.Errorf("a decoy beside a full outbox: %v", err)
+	}
+	// A message that has expired leaves its place, whether the mail server is there or not.
+	if err := s.Codes.Decoy(t.Context(), at(10)); err != nil {
+		t.Errorf("an expired message keeps its place: %v", err)
+	}
+	if err := s.Outbox.Queue(t.Context(), at(10), note("zoe@example.com", "in its place"), note("zoe@example.com", "one too many")); !errors.Is(err, mail.ErrFull) {
+		t.Errorf("it left more places than its own: %v", err)
+	}
+	if err := s.Outbox.Queue(t.Context(), at(3).Add(mail.GiveUpAfter), note("zoe@example.com", "later")); err != nil {
+		t.Errorf("messages that are given up keep their places: %v", err)
 	}
 }
 

@@ -3,9 +3,9 @@
 // A Writer owns one SQLite connection and one goroutine. Callers hand it
 // closures; those that are waiting when the connection is free share one
 // transaction, one COMMIT and so one fsync, each in a savepoint of its own. A
-// caller who comes alone, to a free connection, serves itself (and those who come
-// meanwhile) on its own goroutine: two switches less, which are much of what a
-// lone write costs.
+// caller that finds the connection free serves itself, and those that come
+// meanwhile, on its own goroutine: two switches fewer, which are much of the cost
+// of a lone write.
 //
 // Invariants:
 //   - Do returns nil only after the COMMIT that holds the closure's writes has
@@ -47,7 +47,7 @@ var (
 // first of them does not wait for an endless queue.
 const DefaultMaxBatch = 256
 
-// Callers who were answered together tend to come again together. After a batch
+// Callers that were answered together tend to return together. After a batch
 // of gatherFrom or more, the next one waits until as many have come, for at most
 // gatherFor: they share one commit then instead of two. Fewer callers would only
 // wait.
@@ -61,10 +61,13 @@ const (
 type Options struct {
 	// MaxBatch bounds the closures of one transaction; 0 means DefaultMaxBatch.
 	MaxBatch int
-	// Fatal is called, once, by whoever serves when the outcome of a commit is
+	// Fatal is called, once, by the serving goroutine when the outcome of a commit is
 	// unknown. It should end the process. Nil does nothing more than
 	// refuse further work.
 	Fatal func(error)
+	// Begin is called on the connection before each transaction begins; an error
+	// refuses the closure that asked for it, and those behind it ask again.
+	Begin func(*sqlite.Conn) error
 	// Commit ends the open transaction; nil executes COMMIT. Tests put failures
 	// here: "failed, not saved" and "failed, but saved".
 	Commit func(*sqlite.Conn) error
@@ -88,7 +91,7 @@ type Writer struct {
 	done  chan struct{} // closed when the goroutine has ended
 	close sync.Once
 
-	// conn and last, the size of the batch before, belong to whoever has turn.
+	// conn and last, the size of the batch before, belong to the holder of turn.
 	turn sync.Mutex
 	conn *sqlite.Conn
 	last int
@@ -297,8 +300,8 @@ func (w *Writer) serve(first *job) {
 			break
 		}
 		if len(batch) == 0 {
-			if err := exec(w.conn, "BEGIN IMMEDIATE"); err != nil {
-				j.result <- fmt.Errorf("begin: %w", err)
+			if err := w.begin(); err != nil {
+				j.result <- err
 				return
 			}
 		}
@@ -327,6 +330,18 @@ func (w *Writer) serve(first *job) {
 		}
 		outside.result <- protect(outside.fn, &Tx{Conn: w.conn})
 	}
+}
+
+func (w *Writer) begin() error {
+	if w.opts.Begin != nil {
+		if err := w.opts.Begin(w.conn); err != nil {
+			return err
+		}
+	}
+	if err := exec(w.conn, "BEGIN IMMEDIATE"); err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	return nil
 }
 
 func (w *Writer) next(taken int) *job {
@@ -393,8 +408,8 @@ func (w *Writer) commit(batch []*job) {
 	w.finish(batch, w.fail(err))
 }
 
-// fail stops the writer for good, tells Fatal, and returns what everyone is told
-// from now on.
+// fail stops the writer for good, calls Fatal, and returns the error that every
+// caller gets from now on.
 func (w *Writer) fail(cause error) error {
 	err := fmt.Errorf("%w: %w", ErrOutcomeUnknown, cause)
 	if !w.broken.CompareAndSwap(nil, &err) {
@@ -439,7 +454,7 @@ func (w *Writer) rollback() {
 	}
 }
 
-// rollbackIsCertain says whether a failed COMMIT left the transaction where a
+// rollbackIsCertain reports whether a failed COMMIT left the transaction where a
 // ROLLBACK undoes it: the log could not be locked, or its frames did not fit on
 // the disk. After any I/O error the commit frame may be in the log, and
 // recovery may find it there.

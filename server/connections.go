@@ -1,0 +1,21 @@
+package server
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// mostConnections bounds the connections to the server's address. Further ones wait
+// until others have ended, which idle and slow ones do by their timeouts.
+const mostConnections = 16_384
+
+// maxConnections is mostConnections, or half of the files that the process may open if
+// that is less: the database, blobs and requests to others need some as well.
+func maxConnections() (int, error) {
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return 0, fmt.Errorf("look how many files may be open: %w", err)
+	}
+	return int(min(uint64(mostConnections), max(1, uint64(files.Cur)/2))), nil //nolint:gosec,unconvert // small; the type differs between systems
+}

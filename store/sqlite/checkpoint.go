@@ -1,0 +1,299 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"nestbox/store/sqlite/groupcommit"
+)
+
+// logBounds are the sizes of the write-ahead log, in bytes, at which something is
+// done about it.
+type logBounds struct {
+	// copied: it is copied into the database file.
+	copied int64
+	// calm: no scan begins until the log has started over. It cannot start over
+	// while any read that began before the copy still runs, so scans that overlap
+	// would keep it growing for ever.
+	calm int64
+	// limit: reads that take long are ended, before the next transaction begins. So
+	// the log holds at most this and one transaction, whatever this process reads.
+	// A read of another program cannot be ended: see DB.room.
+	limit int64
+}
+
+const (
+	checkpointAt = 16 << 20
+	calmAt       = 64 << 20
+	// LogLimit bounds the log, apart from one transaction.
+	LogLimit = 256 << 20
+)
+
+const (
+	checkpointEvery = time.Second
+	// calmEvery takes the place of checkpointEvery while scans wait.
+	calmEvery = 100 * time.Millisecond
+	// scrubEvery is how often deleted content is removed from the log, and
+	// scrubPatience how long overlapping scans may delay that.
+	scrubEvery    = 5 * time.Second
+	scrubPatience = 2 * time.Second
+	// truncateWait is how long the writer waits for short reads to end, limitTries
+	// how many times in turn before it takes a reader for another program.
+	truncateWait = 250 * time.Millisecond
+	limitTries   = 8
+	// scanPatience is how long scans wait for the scans before them.
+	scanPatience = 5 * time.Minute
+)
+
+// Errors of reads and writes when the log is too long.
+var (
+	// errEnded: the read was ended so that the log could start over.
+	errEnded = errors.New("the read was ended, because the write-ahead log had reached its limit: try again")
+	// errLogFull: the log could not be copied into the database file any more.
+	errLogFull = errors.New("the write-ahead log takes as much of the disk as is left, and another program that reads the database keeps it from starting over: end that program")
+)
+
+// keeper keeps the write-ahead log short. It belongs to one goroutine.
+//
+// A passive checkpoint on conn copies all but what is written meanwhile; the log
+// starts over only when nothing is left to copy and nobody reads from it. Under
+// unbroken load that moment never comes by itself, so the small rest is then
+// copied on the writer's connection, between two of its transactions.
+type keeper struct {
+	*DB
+
+	conn *sqlite.Conn
+	// scrubAt is when the log is emptied next of what was deleted, dirty since
+	// when that has been tried in vain.
+	scrubAt, dirty time.Time
+	// vain is how many times in turn the log could not be emptied though no scan ran.
+	vain int
+}
+
+func (db *DB) checkpointLoop(ctx context.Context, conn *sqlite.Conn) {
+	k := &keeper{DB: db, conn: conn, scrubAt: time.Now().Add(scrubEvery)}
+	timer := time.NewTimer(checkpointEvery)
+	defer timer.Stop()
+	for {
+		next := checkpointEvery
+		if db.tide.shut() {
+			next = calmEvery
+		}
+		timer.Reset(next)
+		select {
+		case <-db.long:
+			k.report(ctx, k.look(ctx))
+		case <-timer.C:
+			k.report(ctx, k.look(ctx))
+		case <-ctx.Done():
+			if err := errors.Join(checkpoint(conn), conn.Close()); err != nil {
+				db.log.LogAttrs(context.WithoutCancel(ctx), slog.LevelError, "last checkpoint failed", slog.String("cause", err.Error()))
+			}
+			return
+		}
+	}
+}
+
+func (k *keeper) report(ctx context.Context, err error) {
+	if err != nil && ctx.Err() == nil && !errors.Is(err, groupcommit.ErrClosed) {
+		k.log.LogAttrs(ctx, slog.LevelError, "checkpoint failed", slog.String("cause", err.Error()), slog.Int64("log_bytes", k.LogSize()))
+	}
+}
+
+// look does what the log needs now.
+func (k *keeper) look(ctx context.Context) error {
+	now := time.Now()
+	if !k.deleted.Load() {
+		k.dirty = time.Time{}
+	}
+	if now.After(k.scrubAt) && k.deleted.Load() {
+		k.scrubAt = now.Add(scrubEvery)
+		emptied, err := k.empty(ctx, 0)
+		if err != nil {
+			return err
+		}
+		if emptied {
+			k.dirty = time.Time{}
+		} else if k.dirty.IsZero() {
+			k.dirty = now
+		}
+	}
+	overdue := !k.dirty.IsZero() && now.Sub(k.dirty) >= scrubPatience
+	switch size := k.LogSize(); {
+	case (size >= k.bounds.calm || overdue) && !k.tide.isForeign(now):
+		return k.calm(ctx, size)
+	case size >= k.bounds.copied:
+		if err := k.copy(); err != nil {
+			return err
+		}
+		return k.writer.Outside(ctx, checkpoint)
+	default:
+		k.started(ctx)
+		return nil
+	}
+}
+
+// calm lets no scan begin, and empties the log once those that run have ended.
+func (k *keeper) calm(ctx context.Context, size int64) error {
+	now := time.Now()
+	scans, since := k.tide.stop(now)
+	if since.Equal(now) && size >= k.bounds.calm {
+		k.log.LogAttrs(ctx, slog.LevelWarn, "write-ahead log is large: exports and searches wait until it has started over",
+			slog.Int64("log_bytes", size), slog.Int("scans", scans))
+	}
+	if err := k.copy(); err != nil {
+		return err
+	}
+	switch {
+	case size >= k.bounds.limit || now.Sub(since) >= scanPatience:
+		k.endReads(ctx)
+	case scans > 0:
+		return nil // the next look
+	}
+	emptied, err := k.empty(ctx, truncateWait)
+	if err != nil {
+		return err
+	}
+	if emptied {
+		k.dirty, k.vain = time.Time{}, 0
+		k.started(ctx)
+		return nil
+	}
+	// On a loaded machine a short read may take longer once.
+	if k.vain++; k.vain >= limitTries {
+		k.vain = 0
+		k.foreign(ctx)
+	}
+	return nil
+}
+
+// copy makes a passive checkpoint. SQLite makes one at a time, and does not wait for
+// another one.
+func (k *keeper) copy() error {
+	k.copying.Lock()
+	defer k.copying.Unlock()
+	return checkpoint(k.conn)
+}
+
+// empty copies the whole log into the file and makes the log empty; emptied is
+// false when somebody reads from it. Readers are waited for as long as wait.
+func (db *DB) empty(ctx context.Context, wait time.Duration) (emptied bool, err error) {
+	err = db.writer.Outside(ctx, func(c *sqlite.Conn) error {
+		emptied, err = db.truncate(c, wait)
+		return err
+	})
+	return emptied, err
+}
+
+// truncate does what empty does, on the writer's connection.
+func (db *DB) truncate(c *sqlite.Conn, wait time.Duration) (emptied bool, err error) {
+	db.copying.Lock()
+	defer db.copying.Unlock()
+	deleted := db.deleted.Swap(false) // whatever is deleted from here on needs another one
+	c.SetBusyTimeout(wait)
+	defer c.SetBusyTimeout(busyTimeout)
+	err = query(c, "PRAGMA wal_checkpoint(TRUNCATE)", nil, func(r *sqlite.Stmt) error {
+		emptied = r.ColumnInt(0) == 0
+		return nil
+	})
+	if deleted && !emptied {
+		db.deleted.Store(true)
+	}
+	return emptied, err
+}
+
+// started lets scans begin again.
+func (db *DB) started(ctx context.Context) {
+	if waited := db.tide.start(time.Now()); waited > 0 {
+		db.log.LogAttrs(ctx, slog.LevelInfo, "write-ahead log has started over", slog.Duration("waited", waited))
+	}
+}
+
+// foreign notes that the log cannot start over though no scan runs: a program
+// besides this one reads from it, such as a backup. Scans need not wait for it.
+func (db *DB) foreign(ctx context.Context) {
+	db.tide.foreign(time.Now())
+	db.log.LogAttrs(ctx, slog.LevelWarn, "another program reads the database, so that the write-ahead log cannot start over",
+		slog.Int64("log_bytes", db.LogSize()))
+}
+
+// endReads ends scans, and other reads that take long.
+func (db *DB) endReads(ctx context.Context) {
+	if n := db.tide.end(time.Now()); n > 0 {
+		db.log.LogAttrs(ctx, slog.LevelWarn, "reads were ended so that the write-ahead log can start over",
+			slog.Int("reads", n), slog.Int64("log_bytes", db.LogSize()))
+	}
+}
+
+// room is called before each transaction, on the writer's connection. It ends
+// reads and empties the log when that has reached its limit. When another program
+// keeps it from starting over, writes go on as long as the disk has room for the
+// log twice: it must fit into the database file in the end. After that they are
+// refused, which the end of that program ends. On a full disk nothing would.
+func (db *DB) room(c *sqlite.Conn) error {
+	size := db.LogSize()
+	if size >= db.bounds.calm && !db.tide.shut() {
+		select {
+		case db.long <- struct{}{}:
+		default: // it looks anyway
+		}
+	}
+	if size < db.bounds.limit {
+		return nil
+	}
+	ctx := context.Background() // a log line belongs to no request
+	if !db.tide.isForeign(time.Now()) {
+		for range limitTries {
+			db.endReads(ctx)
+			emptied, err := db.truncate(c, truncateWait)
+			if err != nil {
+				return fmt.Errorf("empty the write-ahead log: %w", err)
+			}
+			if emptied {
+				return nil // the keeper lets scans begin
+			}
+		}
+		db.foreign(ctx)
+	}
+	if db.free == nil {
+		return nil
+	}
+	free, err := db.free()
+	if err != nil {
+		return fmt.Errorf("look for free space for the write-ahead log: %w", err)
+	}
+	if free < size {
+		return errLogFull
+	}
+	return nil
+}
+
+// checkpoint copies from the log what no reader still needs otherwise.
+func checkpoint(c *sqlite.Conn) error {
+	return sqlitex.ExecuteTransient(c, "PRAGMA wal_checkpoint(PASSIVE)", nil)
+}
+
+// scrubSoon causes the log to be emptied some time after the commit: it holds
+// what was there before something was overwritten.
+func scrubSoon(tx *groupcommit.Tx, db *DB) {
+	tx.AfterCommit(func() { db.deleted.Store(true) })
+}
+
+// LogSize is the size of the write-ahead log, in bytes.
+func (db *DB) LogSize() int64 { return walSize(db.path) }
+
+func walSize(path string) int64 {
+	fi, err := os.Stat(filepath.Clean(path) + "-wal")
+	if err != nil {
+		return 0
+	}
+	return fi.Size()
+}
