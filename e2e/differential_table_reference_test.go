@@ -307,6 +307,7 @@ var accepted = []acceptance{
 	{`repo\.applyWrites by`, `400 InvalidRequest`, `500 .*`, "| `applyWrites`: update or delete of a record that is not there |"},
 	{`server\.createAccount by .*alice\.test`, `400 HandleNotAvailable`, `400 InvalidRequest`, "| Handle that is taken |"},
 	{`.* by .*"handle":"(nonsense)?"`, `400 InvalidHandle`, `400 InvalidRequest`, "| Malformed handle |"},
+	{`server\.getServiceAuth by .*lxm=com\.atproto\.server\.deleteAccount`, `400 InvalidRequest`, `200 .*`, "| `getServiceAuth` for `createSession`, `refreshSession`, `deleteSession`, `deleteAccount`, `resetPassword`, `getServiceAuth`, `submitPlcOperation` |"},
 	{`server\.createAppPassword by .*"name":"app"`, `400 InvalidRequest`, `500 .*`, "| App password of a name that exists |"},
 	{`server\.createAppPassword by`, `400 InvalidRequest`, `200 .*`, "| App password's name |"},
 	{`admin\.(updateSubjectStatus|updateAccountPassword|disableAccountInvites) by`, `400 AccountNotFound`, `200 .*`, "| `updateSubjectStatus`, `updateAccountPassword`, `disableAccountInvites`, `enableAccountInvites` for a DID that is not here |"},

@@ -16,6 +16,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/firehose"
+	"nestbox/internal/gate"
 	"nestbox/session"
 	"nestbox/store/sqlite/groupcommit"
 )
@@ -60,7 +61,7 @@ type DB struct {
 	log    *slog.Logger
 	writer *groupcommit.Writer
 	reads  *sqlitex.Pool
-	scans  *scans
+	scans  gate.Places[int64] // of reads that take long, by account
 	tide   *tide
 	free   func() (int64, error)
 	bounds logBounds
@@ -114,7 +115,7 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), write.Close(), checkpoints.Close())
 	}
 	db := &DB{
-		path: path, log: opts.Log, reads: reads, scans: newScans(), tide: newTide(), free: opts.Free, bounds: opts.bounds, long: make(chan struct{}, 1),
+		path: path, log: opts.Log, reads: reads, tide: newTide(), free: opts.Free, bounds: opts.bounds, long: make(chan struct{}, 1),
 		sessions: otter.Must(&otter.Options[int64, *session.State]{MaximumWeight: cachedSessions, Weigher: sessionBytes}),
 		accounts: otter.Must(&otter.Options[string, *account.Account]{MaximumWeight: cachedAccounts, Weigher: accountBytes}),
 	}
@@ -251,75 +252,24 @@ func (db *DB) readTx(ctx context.Context, fn func(*sqlite.Conn) error) error {
 	})
 }
 
-// scans are the places of those that read much. An account's scans take one of
-// them at a time, whoever asks, so that no repository keeps all others waiting.
-type scans struct {
-	free chan struct{} // a value for each scan under way
-	mu   sync.Mutex
-	of   map[int64]*turn
-}
-
-// turn is that of an account's scans.
-type turn struct {
-	taken chan struct{} // a value while one is under way
-	refs  int           // guarded by scans
-}
-
-func newScans() *scans {
-	return &scans{free: make(chan struct{}, scanners), of: map[int64]*turn{}}
-}
-
-// take waits for a place, and returns the function that gives it back. Account 0 is
-// none.
-func (s *scans) take(ctx context.Context, accountID int64) (give func(), err error) {
-	leave := func() {}
+// takeScan waits for a place among the scans. An account's scans take one of them at a
+// time, whoever asks, so that no repository keeps all others waiting. Account 0 is none.
+func takeScan(ctx context.Context, scans *gate.Places[int64], accountID int64) (*gate.Place[int64], error) {
+	var shares []gate.Share[int64]
 	if accountID != 0 {
-		if leave, err = s.takeTurn(ctx, accountID); err != nil {
-			return nil, err
-		}
+		shares = append(shares, gate.Share[int64]{Key: accountID, Most: 1})
 	}
-	select {
-	case s.free <- struct{}{}:
-		return func() { <-s.free; leave() }, nil
-	case <-ctx.Done():
-		leave()
-		return nil, ctx.Err()
-	}
-}
-
-func (s *scans) takeTurn(ctx context.Context, accountID int64) (leave func(), err error) {
-	s.mu.Lock()
-	t := s.of[accountID]
-	if t == nil {
-		t = &turn{taken: make(chan struct{}, 1)}
-		s.of[accountID] = t
-	}
-	t.refs++
-	s.mu.Unlock()
-	forget := func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if t.refs--; t.refs == 0 {
-			delete(s.of, accountID)
-		}
-	}
-	select {
-	case t.taken <- struct{}{}:
-		return func() { <-t.taken; forget() }, nil
-	case <-ctx.Done():
-		forget()
-		return nil, ctx.Err()
-	}
+	return scans.Take(ctx, gate.Room{All: scanners}, shares...)
 }
 
 // scan runs fn, which reads much of an account (0: of several), when few others do
 // and the log is short enough.
 func (db *DB) scan(ctx context.Context, accountID int64, fn func(context.Context) error) error {
-	give, err := db.scans.take(ctx, accountID)
+	place, err := takeScan(ctx, &db.scans, accountID)
 	if err != nil {
 		return err
 	}
-	defer give()
+	defer place.Leave()
 	within, err := db.tide.scan(ctx)
 	if err != nil {
 		return err
