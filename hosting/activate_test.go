@@ -14,7 +14,7 @@ import (
 	"nestbox/xrpc"
 )
 
-// crashAccounts and crashDocuments are the stores that activation writes to, whose
+// crashAccounts and crashDocuments are the stores that activation writes to; their
 // process dies at a step: before the step is done, or after it.
 type (
 	crashAccounts struct {
@@ -37,8 +37,8 @@ func (c crashDocuments) SaveDocument(ctx context.Context, id int64, document []b
 }
 
 // TestActivateCrash: the process dies at each step of an activation. Afterwards the
-// account is active, and the network was told once, or it is not, and was told
-// nothing; then it can be activated.
+// account is active and was announced once, or it is inactive and was not
+// announced; then it can be activated.
 func TestActivateCrash(t *testing.T) {
 	for _, c := range []struct {
 		at     string

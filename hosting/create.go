@@ -30,23 +30,22 @@ var (
 	errUnsettled   = errors.New("the PLC directory did not say whether it registered the account")
 )
 
-// NewAccount is what it takes to make an account.
+// NewAccount is what an account is made from.
 type NewAccount struct {
 	Handle      string
 	Email       string
 	Password    string
 	InviteCode  string
 	RecoveryKey string
-	// Owner is the DID that was proven to be the caller's, for moving in.
+	// Owner is the DID that the caller has proven to own, for moving in.
 	Owner syntax.DID
-	// ByAdmin: the operator makes it: no invite code is needed, reserved names
-	// are free.
+	// ByAdmin: the operator makes it, so no invite code is needed and reserved names
+	// are allowed.
 	ByAdmin bool
 }
 
-// Create makes an account with a new did:plc. When it returns an error, nothing
-// is left behind, except after errUnsettled: then Resume settles it within
-// minutes.
+// Create makes an account with a new did:plc. If it returns an error, nothing is
+// left behind, except after errUnsettled: then Resume settles it within minutes.
 func (s *Service) Create(ctx context.Context, in NewAccount) (*account.Account, error) {
 	p, err := s.check(ctx, "", in)
 	if err != nil {
@@ -63,7 +62,7 @@ func (s *Service) Create(ctx context.Context, in NewAccount) (*account.Account, 
 	return a, err
 }
 
-// create makes an account of what was checked.
+// create makes an account from checked input.
 func (s *Service) create(ctx context.Context, p Pending, in NewAccount) (_ *account.Account, err error) {
 	if p.PasswordHash, err = s.Hasher.Hash(ctx, in.Password); err != nil {
 		return nil, err
@@ -81,7 +80,7 @@ func (s *Service) create(ctx context.Context, p Pending, in NewAccount) (_ *acco
 	if p.AccountID, err = s.Store.Reserve(ctx, p); err != nil {
 		return nil, err
 	}
-	// From here on a client that leaves must not leave things half done.
+	// From here on a client that disconnects must not leave things half done.
 	ctx = context.WithoutCancel(ctx)
 	doc, err := s.register(ctx, p, op)
 	if err != nil {
@@ -90,9 +89,9 @@ func (s *Service) create(ctx context.Context, p Pending, in NewAccount) (_ *acco
 	return s.activate(ctx, p, doc)
 }
 
-// check validates everything that can be wrong with a sign-up before a password
-// is hashed, in the order of the reference. did is that of who moves in, with a
-// handle of this service or their own.
+// check validates everything that can be wrong with a sign-up before a password is
+// hashed, in the order of the reference. did is that of an owner who moves in, with
+// a handle of this service or their own.
 func (s *Service) check(ctx context.Context, did syntax.DID, in NewAccount) (Pending, error) {
 	p := Pending{InviteCode: in.InviteCode, DID: did}
 	if in.ByAdmin {
@@ -118,7 +117,7 @@ func (s *Service) check(ctx context.Context, did syntax.DID, in NewAccount) (Pen
 		return p, err
 	}
 	if did != "" && in.Owner != did && !account.IsServiceHandle(p.Handle, s.Domains) {
-		return p, errNotOwner // before anything is asked on behalf of a stranger
+		return p, errNotOwner // before we ask others anything on behalf of a stranger
 	}
 	if err := s.checkHandle(ctx, did, p.Handle, in.ByAdmin); err != nil {
 		return p, err
@@ -129,8 +128,8 @@ func (s *Service) check(ctx context.Context, did syntax.DID, in NewAccount) (Pen
 	return p, s.checkFree(ctx, p)
 }
 
-// checkHandle says whether an account may have a handle: one of this service, or,
-// where it has a DID, one that is proven to lead to that.
+// checkHandle returns nil if an account may have a handle: one of this service or,
+// if it has a DID, one that is proven to lead to it.
 func (s *Service) checkHandle(ctx context.Context, did syntax.DID, h syntax.Handle, byAdmin bool) error {
 	if did == "" || account.IsServiceHandle(h, s.Domains) {
 		err := account.CheckServiceHandle(h, s.Domains)
@@ -179,7 +178,7 @@ func (s *Service) checkFree(ctx context.Context, p Pending) error {
 }
 
 // genesis makes the account's signing key and its first operation. The owner's
-// recovery key is the mightiest, then the operator's, then the server's.
+// recovery key has the highest authority, then the operator's, then the server's.
 func (s *Service) genesis(p *Pending, recoveryKey string) (*didplc.RegularOp, error) {
 	signing, err := atcrypto.GeneratePrivateKeyK256()
 	if err != nil {
@@ -215,8 +214,7 @@ func (s *Service) genesis(p *Pending, recoveryKey string) (*didplc.RegularOp, er
 func signingKeyLabel(did syntax.DID) string { return "signing key of " + did.String() }
 
 // register submits the genesis operation of a reserved account and returns the
-// document that it results in. Where it certainly failed, the reservation is
-// undone.
+// resulting document. If it certainly failed, the reservation is undone.
 func (s *Service) register(ctx context.Context, p Pending, op *didplc.RegularOp) ([]byte, error) {
 	ctx, cancel := s.submitting(ctx, p.CreatedAt)
 	defer cancel()

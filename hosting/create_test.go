@@ -18,7 +18,7 @@ import (
 
 const createAccount = "com.atproto.server.createAccount"
 
-// signUp is a createAccount with a good input, changed.
+// signUp calls createAccount with a good input, changed.
 func signUp(t *testing.T, c pdstest.Client, name string, change map[string]any) pdstest.Answer {
 	t.Helper()
 	in := map[string]any{"handle": name + ".test", "email": name + "@example.com", "password": pdstest.Password}
@@ -91,8 +91,8 @@ func TestCreateAccount(t *testing.T) {
 		t.Errorf("rotation keys %q: want the owner's, the operator's, the server's, and a signing key of its own", keys)
 	}
 
-	// Each account has its own signing key, and all have the server's rotation
-	// key; one that is given twice counts once.
+	// Each account has its own signing key, and all have the server's rotation key; a
+	// key that is named twice counts once.
 	bob := signUp(t, s.Client, "bob", map[string]any{"recoveryKey": operator})
 	var second pdstest.Session
 	bob.Decode(t, &second)
@@ -171,8 +171,8 @@ func TestCreateAccountRefuses(t *testing.T) {
 	}
 }
 
-// TestDirectoryDown: what a client is told when the directory does not play
-// along, and that it may try again.
+// TestDirectoryDown: what a client is answered when the directory fails, and that
+// it may try again.
 func TestDirectoryDown(t *testing.T) {
 	const (
 		undone    = "The PLC directory could not register the account; no account was made, please try again later"
@@ -201,7 +201,7 @@ func TestDirectoryDown(t *testing.T) {
 }
 
 // TestRaces: of 20 sign-ups at once for one handle, or one e-mail address, one
-// succeeds and each other has one clear error.
+// succeeds and each of the others gets one clear error.
 func TestRaces(t *testing.T) {
 	s := pdstest.Start(t, pdstest.Options{})
 	for name, c := range map[string]struct {

@@ -17,17 +17,17 @@ import (
 	"nestbox/xrpc"
 )
 
-// DeleteInput is what com.atproto.server.deleteAccount takes.
+// DeleteInput is the input of com.atproto.server.deleteAccount.
 type DeleteInput struct {
 	DID      string `json:"did"`
 	Password string `json:"password"`
 	Token    string `json:"token"`
 }
 
-// deletions limits tries to delete accounts of one client network.
+// deletions limits attempts by one client network to delete accounts.
 var deletions = ratelimit.Limit{Name: "deletions", Points: 50, Window: 5 * time.Minute}
 
-// The limits of wrong passwords for one account: of one client network, and of all,
+// The limits of wrong passwords for one account: by one client network, and by all,
 // which is wide, so that a stranger does not keep the owner from deleting.
 var (
 	deletionFailures = []ratelimit.Limit{
@@ -37,8 +37,8 @@ var (
 	deletionFailuresAll = ratelimit.Limit{Name: "deletion-failures-all-1d", Points: 1000, Window: 24 * time.Hour}
 )
 
-// DeleteAccount is com.atproto.server.deleteAccount: it takes the password, and
-// the code that requestAccountDelete has sent.
+// DeleteAccount is com.atproto.server.deleteAccount: it requires the password and
+// the code that requestAccountDelete sent.
 func (s *Service) DeleteAccount(ctx context.Context, _ auth.Anyone, in DeleteInput) (xrpc.None, error) {
 	if err := request.AdmitNetwork(ctx, s.Limits, 1, deletions); err != nil {
 		return xrpc.None{}, err
@@ -77,8 +77,8 @@ func (s *Service) DeleteAccount(ctx context.Context, _ auth.Anyone, in DeleteInp
 	}
 }
 
-// heldNow is the error for the client if a measure came while the account was being
-// deleted.
+// heldNow returns the error for the client if a moderation measure came while the
+// account was being deleted.
 func (s *Service) heldNow(ctx context.Context, did syntax.DID) error {
 	a, err := s.Accounts.ByDID(ctx, did)
 	if err == nil {
@@ -121,8 +121,8 @@ func (s *Service) checkPassword(ctx context.Context, a *account.Account, passwor
 	return nil
 }
 
-// DeleteDue deletes the accounts whose owners deactivated them, and wanted them
-// deleted by now.
+// DeleteDue deletes the accounts whose owners deactivated them and asked for
+// deletion by now.
 func (s *Service) DeleteDue(ctx context.Context) error {
 	for {
 		a, err := s.Store.DeleteDue(ctx, s.now())

@@ -18,7 +18,7 @@ import (
 )
 
 // TestDeleteDue: an account is deleted when its owner wished, unless it was
-// activated before, and however often the process starts anew.
+// activated before, however often the process restarts.
 func TestDeleteDue(t *testing.T) {
 	p := newPlace(t)
 	deactivate := func(a *account.Account, after time.Duration) {
@@ -71,8 +71,8 @@ func TestDeleteDue(t *testing.T) {
 	p.mustCreate("soon") // its names are free
 }
 
-// TestDeleteAccount: it takes the password and the code, and then nothing of the
-// account works any more.
+// TestDeleteAccount: it requires the password and the code, and afterwards nothing
+// of the account works any more.
 func TestDeleteAccount(t *testing.T) {
 	box := pdstest.NewMailbox(t, pdstest.MailboxOptions{})
 	s := pdstest.Start(t, pdstest.Options{Settings: box.Settings()})
@@ -112,8 +112,9 @@ func TestDeleteAccount(t *testing.T) {
 	s.SignUp(t, "alice")
 }
 
-// TestDeletionGrace: deactivateAccount deletes nothing before there was time to read
-// of it, and the owner is told of each thing that is new, but not without end.
+// TestDeletionGrace: deactivateAccount deletes nothing before the owner had time to
+// read the notice, and the owner gets a notice of each change, but not without
+// limit.
 func TestDeletionGrace(t *testing.T) {
 	p := newPlace(t)
 	p.DeleteGrace = 7 * 24 * time.Hour
@@ -184,9 +185,9 @@ func TestDeletionGrace(t *testing.T) {
 	}
 }
 
-// TestDeletionGuesses: wrong passwords of one account are few, from wherever, and its
-// right one is refused with them; the password counts by its characters, and a NUL
-// proves nothing.
+// TestDeletionGuesses: wrong passwords for one account are limited, wherever they
+// come from, and the limit refuses its right one too; the password's length counts in
+// characters, and a NUL proves nothing.
 func TestDeletionGuesses(t *testing.T) {
 	p := newPlace(t)
 	p.Limits = ratelimit.New(1000, p.clock)

@@ -20,9 +20,9 @@ import (
 )
 
 // Changing a handle is three steps: the new one is reserved, durably; the DID
-// document is made to name it; the account gets it, and the network is told, in
-// one transaction. After a crash Resume finishes what the document already says,
-// and undoes the rest.
+// document is made to name it; one transaction gives it to the account and
+// announces it to the network. After a crash Resume finishes what the document
+// already says, and undoes the rest.
 
 // HandleChange is a change of a handle that has begun.
 type HandleChange struct {
@@ -30,29 +30,29 @@ type HandleChange struct {
 	DID       syntax.DID
 	Handle    syntax.Handle
 	By        account.Actor
-	Who       string // among the admins
+	Who       string // the admin who does it
 	BegunAt   time.Time
 }
 
 // HandleStore keeps changes of handles. Every method is one durable transaction.
 type HandleStore interface {
-	// BeginHandle reserves a handle for an account. account.ErrHandleTaken where
-	// another has it, or is getting it; account.ErrStatusConflict where the
-	// account's handle is being changed already; account.ErrNotFound.
+	// BeginHandle reserves a handle for an account. account.ErrHandleTaken if another
+	// has it, or is getting it; account.ErrStatusConflict if the account's handle is
+	// being changed already; account.ErrNotFound.
 	BeginHandle(ctx context.Context, c HandleChange) error
-	// FinishHandle gives the account the handle that was reserved, with the
-	// document that names it, tells the network of it and the owner. Without a
-	// document the network is told nothing, and the handle is one that does not
-	// verify. account.ErrNotFound where no change to that handle has begun.
+	// FinishHandle gives the account the handle that was reserved, with the document
+	// that names it, and notifies the network and the owner. Without a document it does
+	// not notify the network, and the handle is one that does not verify.
+	// account.ErrNotFound if no change to that handle has begun.
 	FinishHandle(ctx context.Context, accountID int64, h syntax.Handle, document []byte, e account.Event, mails ...mail.Message) error
-	// DropHandle undoes BeginHandle of that handle; a change that is gone is no
-	// error.
+	// DropHandle undoes BeginHandle of that handle; it is not an error if the change is
+	// gone.
 	DropHandle(ctx context.Context, accountID int64, h syntax.Handle) error
-	// HandleChanges returns those that have begun.
+	// HandleChanges returns the changes that have begun.
 	HandleChanges(ctx context.Context) ([]HandleChange, error)
 }
 
-// handleChanges limits those of one account.
+// handleChanges limits changes of one account's handle.
 var handleChanges = []ratelimit.Limit{
 	{Name: "handles-5m", Points: 10, Window: 5 * time.Minute},
 	{Name: "handles-1d", Points: 50, Window: 24 * time.Hour},
@@ -62,7 +62,7 @@ var handleChanges = []ratelimit.Limit{
 // not name the handle.
 var errNotNamed = errors.New("DID document does not name the handle")
 
-// HandleInput is what updateHandle takes.
+// HandleInput is the input of updateHandle.
 type HandleInput struct {
 	Handle string `json:"handle"`
 }
@@ -79,7 +79,8 @@ func (s *Service) UpdateHandle(ctx context.Context, caller auth.StandardCaller, 
 	return xrpc.None{}, HandleError(err, in.Handle)
 }
 
-// HandleError is an error of SetHandle for the client, in the reference's words.
+// HandleError returns an error of SetHandle as the client sees it, in the
+// reference's words.
 func HandleError(err error, handle string) error {
 	switch {
 	case err == nil:
@@ -103,11 +104,11 @@ func HandleError(err error, handle string) error {
 	}
 }
 
-// SetHandle gives an account another handle, or tells the network again of the
-// one that it has: below one of the service's domains, or one that leads to the
-// account's DID. An admin may give a reserved one. Errors: those of a handle at
-// sign-up; account.ErrStatusConflict; identity.ErrRefused; any other error may
-// mean that it is settled by Resume.
+// SetHandle gives an account another handle, or announces the one that it has
+// again: below one of the service's domains, or one that leads to the account's
+// DID. An admin may give a reserved one. Errors: those of a handle at sign-up;
+// account.ErrStatusConflict; identity.ErrRefused; after any other error Resume may
+// still settle it.
 func (s *Service) SetHandle(ctx context.Context, a *account.Account, handle string, by account.Actor) error {
 	h, err := account.NormalizeHandle(handle)
 	if err != nil {
@@ -128,13 +129,13 @@ func (s *Service) SetHandle(ctx context.Context, a *account.Account, handle stri
 	ctx, cancel := s.submitting(ctx, c.BegunAt)
 	defer cancel()
 	document, err := s.nameHandle(ctx, c)
-	// Of what is not ours to submit nothing is left to be seen.
+	// For a did:web nothing was submitted, so the outcome is certain.
 	certain := a.DID.Method() != "plc" || errors.Is(err, identity.ErrRefused) || errors.Is(err, identity.ErrUnreached) || errors.Is(err, ErrMovedOut) || errors.Is(err, identity.ErrNotRegistered)
 	if err != nil && certain {
 		return errors.Join(err, s.Handles.DropHandle(context.WithoutCancel(ctx), a.ID, h))
 	}
 	if err != nil {
-		return err // what the directory has done Resume will see
+		return err // Resume will see what the directory has done
 	}
 	err = s.finishHandle(ctx, a, c, document)
 	if errors.Is(err, account.ErrNotFound) { // Resume was faster, or it was deleted
@@ -143,7 +144,7 @@ func (s *Service) SetHandle(ctx context.Context, a *account.Account, handle stri
 	return err
 }
 
-// settled says how a change of a handle ended that is no longer under way.
+// settled returns how a change of a handle ended that is no longer under way.
 func (s *Service) settled(ctx context.Context, c HandleChange) error {
 	a, err := s.Accounts.ByDID(ctx, c.DID)
 	if err == nil && a.Handle != c.Handle {
@@ -152,8 +153,9 @@ func (s *Service) settled(ctx context.Context, c HandleChange) error {
 	return err
 }
 
-// nameHandle makes a DID document name a handle, and returns it; nil, where an admin
-// takes the handle of somebody who has moved out, whose document is left alone.
+// nameHandle makes a DID document name a handle, and returns it. It returns nil if
+// an admin takes the handle of an owner who has moved out, whose document is left
+// alone.
 func (s *Service) nameHandle(ctx context.Context, c HandleChange) ([]byte, error) {
 	did, h := c.DID, c.Handle
 	if did.Method() == "plc" {
@@ -210,7 +212,7 @@ func (s *Service) finishHandle(ctx context.Context, a *account.Account, c Handle
 }
 
 // ResumeHandles settles the changes of handles that a crash, or a directory that
-// did not answer, has left.
+// did not answer, left unfinished.
 func (s *Service) ResumeHandles(ctx context.Context) error {
 	changes, err := s.Handles.HandleChanges(ctx)
 	if err != nil {
@@ -237,7 +239,7 @@ func (s *Service) resumeHandle(ctx context.Context, c HandleChange) error {
 		return err
 	}
 	document, named, err := s.document(ctx, a.DID)
-	registered := a.DID.Method() == "plc" // else nothing is submitted that could still come
+	registered := a.DID.Method() == "plc" // else no submission can still arrive
 	unnamed := errors.Is(err, identity.ErrNotRegistered) || err == nil && named != c.Handle
 	switch {
 	case unnamed && registered && s.young(c.BegunAt):
@@ -251,8 +253,8 @@ func (s *Service) resumeHandle(ctx context.Context, c HandleChange) error {
 	return s.finishHandle(ctx, a, c, document)
 }
 
-// document asks for a DID's document as it is now, and for the handle that it
-// names: of did:plc by its last operation, which no cache on the way keeps.
+// document fetches a DID's current document and the handle that it names: for
+// did:plc from its last operation, which no cache on the way keeps.
 func (s *Service) document(ctx context.Context, did syntax.DID) (raw []byte, named syntax.Handle, err error) {
 	if did.Method() != "plc" {
 		d, err := s.Resolver.Fresh(ctx, did)
@@ -267,7 +269,7 @@ func (s *Service) document(ctx context.Context, did syntax.DID) (raw []byte, nam
 	}
 	d, ok := plc.DataOf(last)
 	if !ok {
-		return nil, "", identity.ErrNotRegistered // it was ended
+		return nil, "", identity.ErrNotRegistered // it was tombstoned
 	}
 	raw, err = plc.Document(did, last)
 	return raw, d.Handle.Normalize(), err

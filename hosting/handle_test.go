@@ -31,7 +31,7 @@ func (p *place) mustCreate(name string) *account.Account {
 	return a
 }
 
-// identities are how often the log tells of an account's identity.
+// identities counts the events of an account's identity.
 func (p *place) identities(did syntax.DID) int { return p.told(event.KindIdentity, did) }
 
 // told counts the events of a kind of an account.
@@ -49,7 +49,7 @@ func (p *place) told(kind event.Kind, did syntax.DID) (n int) {
 	return n
 }
 
-// named is the handle that the directory has for a DID.
+// named returns the handle that the directory has for a DID.
 func (p *place) named(did syntax.DID) syntax.Handle {
 	p.t.Helper()
 	last, err := p.Directory.Last(p.t.Context(), did)
@@ -81,7 +81,7 @@ func (p *place) wantHandle(what string, did syntax.DID, want syntax.Handle) {
 	}
 }
 
-// resumeHandles settles what is under way, once its time has come.
+// resumeHandles settles what is under way, once it is no longer young.
 func (p *place) resumeHandles() {
 	p.t.Helper()
 	p.advance(time.Minute)
@@ -122,7 +122,7 @@ func TestSetHandle(t *testing.T) {
 	if err := p.SetHandle(t.Context(), b, "alice2.test", account.ActorOwner); !errors.Is(err, account.ErrHandleTaken) {
 		t.Errorf("another's handle: %v", err)
 	}
-	// The same again tells the network once more.
+	// The same again announces it once more.
 	a, err = p.Accounts.ByDID(t.Context(), a.DID)
 	if err != nil {
 		t.Fatal(err)
@@ -163,14 +163,14 @@ func TestSetHandleOwnDomain(t *testing.T) {
 	}
 	p.wantHandle("proven", a.DID, handle)
 
-	// It leads to another account here now; the first one still has it.
+	// It leads to another account here now, but the first one still has it.
 	p.txt["_atproto."+handle] = []string{"did=" + b.DID.String()}
 	if err := p.SetHandle(t.Context(), b, handle, account.ActorOwner); !errors.Is(err, account.ErrHandleTaken) {
 		t.Errorf("a domain that another account here has: %v", err)
 	}
 }
 
-// crashHandles is a HandleStore whose process dies at a step: before the step is
+// crashHandles is a HandleStore; its process dies at a step: before the step is
 // done, or after it.
 type crashHandles struct {
 	hosting.HandleStore
@@ -225,7 +225,7 @@ func TestHandleCrash(t *testing.T) {
 			if n := p.identities(a.DID) - before; n != changed {
 				t.Errorf("%d events of the identity, want %d", n, changed)
 			}
-			// Whichever is not hers is free.
+			// Whichever handle is not hers is free.
 			free := map[syntax.Handle]string{"alice.test": "new", "new.test": "alice"}[c.want]
 			if _, err := p.Create(t.Context(), hosting.NewAccount{Handle: free + ".test", Email: "other@example.com", Password: "correct-horse-battery"}); err != nil {
 				t.Errorf("%s: %v", free, err)
@@ -243,7 +243,8 @@ func TestHandleCrash(t *testing.T) {
 }
 
 // TestHandleDirectory: the directory fails in every way. While nobody knows whether
-// it took the operation, the new handle is nobody else's, and no other is taken.
+// it accepted the operation, nobody else can take the new handle, and the account
+// cannot change to a third.
 func TestHandleDirectory(t *testing.T) {
 	for name, c := range map[string]struct {
 		mode    mode
@@ -283,7 +284,8 @@ func TestHandleDirectory(t *testing.T) {
 				if err := p.ResumeHandles(t.Context()); err != nil {
 					t.Error(err)
 				}
-				// What the directory has is finished at once, what it may come to have is not undone.
+				// A change that the directory has is finished at once; one that may still reach it
+				// is not undone.
 				if left, err := p.Handles.HandleChanges(t.Context()); err != nil || (len(left) == 1) != (c.want == "alice.test") {
 					t.Errorf("right after: %+v, %v", left, err)
 				}
@@ -361,8 +363,8 @@ func TestHandleOfDeleted(t *testing.T) {
 	p.mustCreate("new")
 }
 
-// TestHandleAtWork: what a request is working on is left to it, however late the clock
-// says it is, and nothing else of the account is changed meanwhile.
+// TestHandleAtWork: Resume leaves alone what a request is working on, however late the
+// clock says it is, and nothing else of the account is changed meanwhile.
 func TestHandleAtWork(t *testing.T) {
 	p := newPlace(t)
 	a := p.mustCreate("alice")

@@ -35,22 +35,22 @@ const (
 	refuse          // 400
 	throttle        // 429
 	fail            // 500, and the operation is not taken
-	takeFail        // taken, and then 504, as a gateway says that gives up
+	takeFail        // taken, and then 504, as from a gateway that gives up
 	takeBreak       // taken, and then the connection breaks
 	takeHang        // taken, and never answered
 	hang            // neither taken nor answered
 	takeLinger      // obey, once the test lets it go on
 )
 
-// faulty is a real PLC directory behind a faulty way.
+// faulty is a real PLC directory behind a faulty connection.
 type faulty struct {
 	*httptest.Server
 
 	mode atomic.Int32
-	// down: nothing can be asked.
+	// down: the directory answers no questions.
 	down atomic.Bool
-	// arrived is told of each operation, silent of one that gets no answer;
-	// linger is waited for by takeLinger.
+	// arrived receives from each operation, silent from one that gets no answer;
+	// takeLinger waits for linger.
 	arrived, silent, linger chan struct{}
 }
 
@@ -200,7 +200,7 @@ func (p *place) open() {
 	p.Repos = &repo.Service{Store: sqlite.Repos{DB: db}}
 }
 
-// restart is a new process on the same database.
+// restart begins a new process on the same database.
 func (p *place) restart() {
 	p.t.Helper()
 	if err := p.db.Close(); err != nil {
@@ -235,7 +235,7 @@ func (p *place) confirm(a *account.Account) *account.Account {
 	return now
 }
 
-// mails takes what waits in the outbox.
+// mails takes the messages that wait in the outbox.
 func (p *place) mails() []mail.Queued {
 	p.t.Helper()
 	outbox := sqlite.Outbox{DB: p.db}
@@ -251,7 +251,7 @@ func (p *place) mails() []mail.Queued {
 	return mails
 }
 
-// pending are the reservations that nobody has settled.
+// pending returns the reservations that are not settled yet.
 func (p *place) pending() []hosting.Pending {
 	p.t.Helper()
 	list, err := p.Store.Pending(p.t.Context())
@@ -268,8 +268,8 @@ func (p *place) resume() {
 	}
 }
 
-// exists says whether there is an account, and fails the test unless it is
-// found in every way or in none.
+// exists reports whether there is an account, and fails the test unless it is found
+// in every way or in none.
 func (p *place) exists(handle string) bool {
 	p.t.Helper()
 	ctx := p.t.Context()
@@ -289,7 +289,7 @@ func (p *place) exists(handle string) bool {
 	return true
 }
 
-// registered says whether the directory knows a DID.
+// registered reports whether the directory knows a DID.
 func (p *place) registered(did syntax.DID) bool {
 	p.t.Helper()
 	_, err := p.Directory.Document(context.WithoutCancel(p.t.Context()), did)
@@ -299,7 +299,7 @@ func (p *place) registered(did syntax.DID) bool {
 	return err == nil
 }
 
-// invited are the uses of an invite code.
+// invited returns the uses of an invite code.
 func (p *place) invited(code string) []account.InviteUse {
 	p.t.Helper()
 	codes, err := p.Accounts.InviteCodes(p.t.Context(), []string{code})

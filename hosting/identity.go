@@ -13,33 +13,33 @@ import (
 	"nestbox/plc"
 )
 
-// What the network says of an account's identity, beside what is held here, and how
-// the one is made to say what the other does.
+// What the network says about an account's identity, compared with what is stored
+// here, and how to make the network say the same.
 
-// IdentityFact is one thing that both sides say. Network is empty where the network
-// says nothing of it.
+// IdentityFact is one fact as both sides have it. Network is empty if the network
+// says nothing about it.
 type IdentityFact struct {
 	What    string `json:"what"`
 	Here    string `json:"here"`
 	Network string `json:"network"`
 }
 
-// What there are facts of.
+// The names of the facts.
 const (
 	factHandle = "handle"
 	factKey    = "signing key"
 	factHost   = "host"
 )
 
-// Differs says whether the sides do.
+// Differs reports whether the sides differ.
 func (f IdentityFact) Differs() bool { return f.Here != f.Network }
 
 // IdentityReport is what was found.
 type IdentityReport struct {
 	// Facts are the handle, the signing key and the host.
 	Facts []IdentityFact `json:"facts"`
-	// RotationKeys are those of a did:plc, the mightiest first; Ours is this
-	// server's, and Control whether it is among them.
+	// RotationKeys are those of a did:plc, the one with the highest authority first;
+	// Ours is this server's, and Control reports whether it is among them.
 	RotationKeys []string `json:"rotationKeys,omitempty"`
 	Ours         string   `json:"ours"`
 	Control      bool     `json:"control"`
@@ -60,7 +60,7 @@ func (s *Service) ShowIdentity(ctx context.Context, a *account.Account) (Identit
 	return r, err
 }
 
-// identityOf is ShowIdentity, and the last operation of a did:plc.
+// identityOf is ShowIdentity, and also returns the last operation of a did:plc.
 func (s *Service) identityOf(ctx context.Context, a *account.Account) (r IdentityReport, last didplc.OpEnum, err error) {
 	server, err := s.RotationKey.PublicKey()
 	if err != nil {
@@ -95,8 +95,8 @@ func (s *Service) identityOf(ctx context.Context, a *account.Account) (r Identit
 }
 
 // RepairIdentity makes the DID name the account's handle and key, and this server,
-// by one operation that leaves everything else as it is, and tells the network of
-// it, also where nothing differed. An account that has moved out is only brought
+// by one operation that leaves everything else as it is, and announces it to the
+// network, even if nothing differed. An account that has moved out is only brought
 // back with force. Errors: ErrMovedOut, ErrNoControl, ErrNotPLC, those of the
 // directory.
 func (s *Service) RepairIdentity(ctx context.Context, a *account.Account, force bool) (IdentityReport, error) {

@@ -11,7 +11,8 @@ import (
 	"nestbox/plc"
 )
 
-// submitChange has the directory take a change that is signed by the server's key.
+// submitChange submits to the directory a change that is signed by the server's
+// key.
 func (p *place) submitChange(a *account.Account, c plc.Change) {
 	p.t.Helper()
 	last, err := p.Directory.Last(p.t.Context(), a.DID)
@@ -27,7 +28,7 @@ func (p *place) submitChange(a *account.Account, c plc.Change) {
 	}
 }
 
-// differences are the facts on which the sides differ.
+// differences returns the facts on which the sides differ.
 func differences(r hosting.IdentityReport) (what []string) {
 	for _, f := range r.Facts {
 		if f.Differs() {
@@ -70,12 +71,12 @@ func TestRepairIdentity(t *testing.T) {
 	if n := p.identities(a.DID) - before; n != 1 {
 		t.Errorf("%d events of the identity", n)
 	}
-	// Where nothing differs, the network is told all the same.
+	// If nothing differs, the identity is announced all the same.
 	if _, err := p.RepairIdentity(t.Context(), a, false); err != nil || p.identities(a.DID)-before != 2 {
 		t.Errorf("again: %v, %d events", err, p.identities(a.DID)-before)
 	}
 
-	// Who has moved out is only brought back with force.
+	// An account that has moved out is only brought back with force.
 	away, err := plc.Amend(last, plc.Data{PDS: "https://pds.example.com"}, p.RotationKey)
 	if err == nil {
 		err = p.Directory.Submit(t.Context(), a.DID, away)

@@ -41,7 +41,7 @@ func TestInviteRequired(t *testing.T) {
 
 	code := newCode(t, s.Client, 1)
 	with := map[string]any{"inviteCode": code}
-	// What fails costs no use.
+	// A sign-up that fails costs no use.
 	plc.set(refuse)
 	if a := signUp(t, s.Client, "alice", with); a.Status != http.StatusServiceUnavailable {
 		t.Errorf("%d %s", a.Status, a.Body)

@@ -11,8 +11,8 @@ import (
 	"nestbox/internal/seal"
 )
 
-// cachedKeys bounds how many accounts' keys are held opened and parsed: that
-// takes as long as signing with one.
+// cachedKeys bounds how many accounts' keys are kept opened and parsed: opening one
+// takes as long as signing with it.
 const cachedKeys = 10_000
 
 // Keys opens the signing keys of accounts.
@@ -22,7 +22,7 @@ type Keys struct {
 	opened *otter.Cache[int64, atcrypto.PrivateKey]
 }
 
-// NewKeys returns the keys that box sealed.
+// NewKeys returns the keys that were sealed with box.
 func NewKeys(store Store, box *seal.Box) *Keys {
 	return &Keys{store, box, otter.Must(&otter.Options[int64, atcrypto.PrivateKey]{MaximumSize: cachedKeys})}
 }
@@ -46,7 +46,7 @@ func (k *Keys) SigningKey(ctx context.Context, accountID int64) (atcrypto.Privat
 	return key, err
 }
 
-// Drop forgets an account's key, once the store has another.
+// Drop forgets an account's key. It is called once the store has another.
 func (k *Keys) Drop(accountID int64) { k.opened.Invalidate(accountID) }
 
 // OpenKey opens an account's sealed signing key.
@@ -62,9 +62,10 @@ func OpenKey(box *seal.Box, did syntax.DID, sealed []byte) (atcrypto.PrivateKey,
 	return key, nil
 }
 
-// Reseal seals every signing key, also those that are reserved or being given, with
-// another key than the one that sealed them, all or none, and returns how many
-// there are. It may be repeated. A key that neither opens: seal.ErrOpen.
+// Reseal seals every signing key, including those that are reserved or being
+// changed to, with another key than the one that sealed them, all or none, and
+// returns how many there are. It may be repeated. If neither opens a key:
+// seal.ErrOpen.
 func Reseal(ctx context.Context, store Store, from, to *seal.Box) (int, error) {
 	return store.Reseal(ctx, func(did syntax.DID, sealed []byte) ([]byte, error) {
 		again, err := seal.Reseal(from, to, sealed, signingKeyLabel(did))

@@ -15,8 +15,8 @@ import (
 	"nestbox/plc"
 )
 
-// Moving in: an account that exists elsewhere is made here, deactivated, under
-// the DID that it has; its repository, blobs and preferences are brought; its DID
+// Moving in: an account that exists elsewhere is made here, deactivated, under the
+// DID that it has; its repository, blobs and preferences are uploaded; its DID
 // document is pointed here; then it is activated
 // (https://atproto.com/guides/account-migration).
 
@@ -26,8 +26,8 @@ var (
 	errHandleProof = errors.New("handle does not resolve to the DID")
 )
 
-// MoveIn makes a deactivated account with a DID that in.Owner has proven to be
-// theirs. When it returns an error, nothing is left behind.
+// MoveIn makes a deactivated account with a DID that in.Owner has proven to own. If
+// it returns an error, nothing is left behind.
 func (s *Service) MoveIn(ctx context.Context, did syntax.DID, in NewAccount) (*account.Account, error) {
 	p, err := s.check(ctx, did, in)
 	if err != nil {
@@ -43,7 +43,8 @@ func (s *Service) MoveIn(ctx context.Context, did syntax.DID, in NewAccount) (*a
 	case !errors.Is(err, account.ErrNotFound):
 		return nil, err
 	}
-	// MoveIn decides; this spares a DID that is taken down the work before it.
+	// The store's MoveIn decides; this spares us the work before it for a DID that is
+	// taken down.
 	switch m, err := s.Accounts.MeasuresOf(ctx, did); {
 	case err == nil && m.MayMoveIn() != nil:
 		return nil, m.MayMoveIn()
@@ -74,7 +75,7 @@ func (s *Service) MoveIn(ctx context.Context, did syntax.DID, in NewAccount) (*a
 	return s.Store.MoveIn(ctx, p, kept, first, e)
 }
 
-// keyFor gives who moves in the signing key that was reserved for the DID, or a
+// keyFor returns the signing key that was reserved for a DID that moves in, or a
 // new one.
 func (s *Service) keyFor(ctx context.Context, p *Pending) (atcrypto.PrivateKey, error) {
 	k, err := s.Store.ReservedKey(ctx, p.DID, s.now().Add(-reservedFor))
@@ -106,12 +107,12 @@ func (s *Service) newKey(did syntax.DID) (ReservedKey, error) {
 const (
 	// reservedFor is how long a signing key is reserved.
 	reservedFor = 7 * 24 * time.Hour
-	// maxReserved is how many are, at most.
+	// maxReserved is how many are reserved at most.
 	maxReserved = 100_000
 )
 
-// ReserveKey promises a signing key to an account that will move in: to the same
-// DID the same key, until it moved in. It returns the key as did:key.
+// ReserveKey promises a signing key to an account that will move in: the same key
+// to the same DID, until it has moved in. It returns the key as did:key.
 func (s *Service) ReserveKey(ctx context.Context, did syntax.DID) (string, error) {
 	k, err := s.newKey(did)
 	if err == nil {
@@ -120,8 +121,7 @@ func (s *Service) ReserveKey(ctx context.Context, did syntax.DID) (string, error
 	return k.Public, err
 }
 
-// What keeps a DID document from being that of an account here, as the reference
-// words it.
+// Why a DID document cannot be that of an account here, as the reference words it.
 var (
 	errNotRegistered = errors.New("Could not resolve DID")                                                   //nolint:staticcheck // for people
 	errRotationKey   = errors.New("Server rotation key not included in PLC DID data")                        //nolint:staticcheck // for people
@@ -130,8 +130,8 @@ var (
 )
 
 // pointsHere asks the network whether an account's DID document names this server
-// and the key that it signs with, and returns the document. For did:plc this
-// server must be able to change it, too.
+// and the key that it signs with, and returns the document. For did:plc this server
+// must also be able to change it.
 func (s *Service) pointsHere(ctx context.Context, a *account.Account) (*identity.Document, error) {
 	if a.DID.Method() == "plc" {
 		data, err := s.registered(ctx, a.DID)
@@ -160,7 +160,7 @@ func (s *Service) pointsHere(ctx context.Context, a *account.Account) (*identity
 	return d, nil
 }
 
-// registered is what the PLC directory says of a DID now.
+// registered returns what the PLC directory says about a DID now.
 func (s *Service) registered(ctx context.Context, did syntax.DID) (plc.Data, error) {
 	ctx, cancel := context.WithTimeout(ctx, submitTimeout)
 	defer cancel()
@@ -173,7 +173,7 @@ func (s *Service) registered(ctx context.Context, did syntax.DID) (plc.Data, err
 	}
 	data, ok := plc.DataOf(last)
 	if !ok {
-		return plc.Data{}, errNotRegistered // it was ended
+		return plc.Data{}, errNotRegistered // it was tombstoned
 	}
 	return data, nil
 }

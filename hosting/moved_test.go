@@ -20,8 +20,8 @@ import (
 	"nestbox/plc"
 )
 
-// TestSetHandleMovedOut: whose DID names another host is not renamed; an admin can
-// have the handle back, of which the network is told nothing.
+// TestSetHandleMovedOut: an account whose DID names another host is not renamed; an
+// admin can take the handle back, which is not announced.
 func TestSetHandleMovedOut(t *testing.T) {
 	p := newPlace(t)
 	a := p.mustCreate("alice")
@@ -75,7 +75,7 @@ func newWebHost(t *testing.T) *webHost {
 	return w
 }
 
-// says makes the document name a handle and a host.
+// says sets the handle and the host that the document names.
 func (w *webHost) says(handle, host string) {
 	w.doc.Store(`{"id":"` + w.did.String() + `","alsoKnownAs":["at://` + handle + `"],
 		"service":[{"id":"#atproto_pds","type":"AtprotoPersonalDataServer","serviceEndpoint":"` + host + `"}]}`)
@@ -93,7 +93,7 @@ func (p *place) moveIn(did syntax.DID, handle string) *account.Account {
 	return a
 }
 
-// TestSetHandleWebDown: nothing is submitted for a did:web, so that a host that is
+// TestSetHandleWebDown: nothing is submitted for a did:web, so a host that is
 // silent leaves nothing under way.
 func TestSetHandleWebDown(t *testing.T) {
 	p := newPlace(t)
@@ -127,7 +127,8 @@ func TestSetHandleWebDown(t *testing.T) {
 	}
 }
 
-// TestShownDocument: clients of an account that moves in are not sent where it was.
+// TestShownDocument: clients of an account that moves in are not sent to its old
+// host.
 func TestShownDocument(t *testing.T) {
 	p := newPlace(t)
 	w := newWebHost(t)
@@ -167,7 +168,8 @@ func (f faster) FinishHandle(ctx context.Context, id int64, h syntax.Handle, doc
 	return f.HandleStore.FinishHandle(ctx, id, h, doc, e, mails...)
 }
 
-// TestSetHandleFinished: a change that Resume has finished meanwhile is done.
+// TestSetHandleFinished: it is not an error if Resume has finished the change
+// meanwhile.
 func TestSetHandleFinished(t *testing.T) {
 	p := newPlace(t)
 	a := p.mustCreate("alice")

@@ -22,10 +22,10 @@ import (
 )
 
 // The owner's own changes of a did:plc identity, above all for moving: the host
-// that holds a rotation key signs an operation, and the one that it points to
+// that holds a rotation key signs an operation, and the host that it points to
 // checks and submits it (https://web.plc.directory/spec/v0.1/did-plc).
 
-// typePDS is the type of the service that an account's host is.
+// typePDS is the service type of an account's host.
 const typePDS = "AtprotoPersonalDataServer"
 
 // The inputs and outputs of com.atproto.identity's operations.
@@ -52,8 +52,8 @@ type (
 )
 
 // GetRecommendedDIDCredentials is
-// com.atproto.identity.getRecommendedDidCredentials: what the DID document of who
-// is at home here should say.
+// com.atproto.identity.getRecommendedDidCredentials: what the DID document of an
+// account hosted here should say.
 func (s *Service) GetRecommendedDIDCredentials(ctx context.Context, caller auth.StandardCaller, _ xrpc.None) (Credentials, error) {
 	a, err := s.Accounts.ByDID(ctx, caller.DID)
 	if err != nil {
@@ -76,8 +76,8 @@ func (s *Service) GetRecommendedDIDCredentials(ctx context.Context, caller auth.
 }
 
 // RequestPLCOperationSignature is
-// com.atproto.identity.requestPlcOperationSignature: it sends the code that
-// signing takes.
+// com.atproto.identity.requestPlcOperationSignature: it sends the code that signing
+// requires.
 func (s *Service) RequestPLCOperationSignature(ctx context.Context, caller auth.FullOrTakendownCaller, _ xrpc.None) (xrpc.None, error) {
 	if err := request.Admit(ctx, s.Limits, caller.DID.String(), 1, account.CodeMails(string(account.PurposePLCOperation))...); err != nil {
 		return xrpc.None{}, err
@@ -118,7 +118,7 @@ func (s *Service) SignPLCOperation(ctx context.Context, caller auth.FullOrTakend
 	case err != nil:
 		return SignOutput{}, xrpc.Unavailable(err)
 	}
-	// At last: a directory that cannot be asked takes nobody's code.
+	// Last, so that a directory that cannot be reached does not use up anybody's code.
 	if err := s.Codes.Store.UseCode(ctx, proof); err != nil {
 		return SignOutput{}, account.CodeError(err)
 	}
@@ -145,15 +145,15 @@ func (s *Service) sign(ctx context.Context, did syntax.DID, c plc.Change) (*didp
 	return plc.Update(last, c, s.RotationKey)
 }
 
-// submissions limits the operations of one account that are sent to the directory,
-// which counts them too, and all of this server's together.
+// submissions limits the operations that are sent to the directory, which counts
+// them too: those of one account, and all of this server's together.
 var submissions = []ratelimit.Limit{
 	{Name: "plc-operations-5m", Points: 10, Window: 5 * time.Minute},
 	{Name: "plc-operations-1d", Points: 50, Window: 24 * time.Hour},
 }
 
 // SubmitPLCOperation is com.atproto.identity.submitPlcOperation: only for an
-// operation after which the account is at home here and this server can help it.
+// operation after which the account is hosted here and this server can help it.
 func (s *Service) SubmitPLCOperation(ctx context.Context, caller auth.StandardCaller, in SubmitInput) (xrpc.None, error) {
 	a, err := s.Accounts.ByDID(ctx, caller.DID)
 	if err != nil {
@@ -172,7 +172,7 @@ func (s *Service) SubmitPLCOperation(ctx context.Context, caller auth.StandardCa
 	if err := request.Admit(ctx, s.Limits, caller.DID.String(), 1, submissions...); err != nil {
 		return xrpc.None{}, err
 	}
-	// From here on a client that leaves must not leave things half done.
+	// From here on a client that disconnects must not leave things half done.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), submitTimeout)
 	defer cancel()
 	switch err := s.submit(ctx, a, op.Regular); {
@@ -187,8 +187,8 @@ func (s *Service) SubmitPLCOperation(ctx context.Context, caller auth.StandardCa
 	}
 }
 
-// submit has the directory take an operation, and tells the network of it. It may
-// be repeated: an operation that is the DID's last one is not sent again. Where it
+// submit sends an operation to the directory and announces it to the network. It
+// may be repeated: an operation that is the DID's last one is not sent again. If it
 // breaks off, the check of identities, for which the account is due, does the rest.
 func (s *Service) submit(ctx context.Context, a *account.Account, op *didplc.RegularOp) error {
 	last, err := s.Directory.Last(ctx, a.DID)
@@ -206,8 +206,8 @@ func (s *Service) submit(ctx context.Context, a *account.Account, op *didplc.Reg
 	return s.refresh(ctx, a)
 }
 
-// checkOperation says what an operation would do to an account here, in the
-// reference's words and order.
+// checkOperation returns an error if an operation would make an account unusable
+// here, in the reference's words and order.
 func (s *Service) checkOperation(a *account.Account, op *didplc.RegularOp) error {
 	server, err := s.RotationKey.PublicKey()
 	if err != nil {
@@ -230,8 +230,7 @@ func (s *Service) checkOperation(a *account.Account, op *didplc.RegularOp) error
 	}
 }
 
-// refresh stores the DID document that the network gives now, and tells the
-// network of it.
+// refresh stores the DID document that the network has now, and announces it.
 func (s *Service) refresh(ctx context.Context, a *account.Account) error {
 	d, err := s.Resolver.Fresh(ctx, a.DID)
 	if err != nil {

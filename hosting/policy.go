@@ -42,8 +42,8 @@ func KeyEvents(a *account.Account, resigned *repo.Change, at time.Time) []event.
 
 // Renamed returns an account under its new handle, and the events that announce it.
 // document is the DID document that names the handle, nil if it could not be read: then
-// the document of before is kept, the handle is not shown until the next check finds it,
-// and that check announces it.
+// the old document is kept, the handle is not shown until the next check finds it, and
+// that check announces it.
 func Renamed(a *account.Account, h syntax.Handle, document []byte, at time.Time) (next account.Account, events []event.Event) {
 	next = *a
 	next.Handle = h

@@ -14,9 +14,9 @@ import (
 	"nestbox/repo"
 )
 
-// TestCreateFails: the directory fails in every way. Where it certainly did not
-// take the operation, nothing is left behind; where nobody knows, Resume finds
-// out. In the end there is an account if and only if its DID is registered.
+// TestCreateFails: the directory fails in every way. If it certainly did not accept
+// the operation, nothing is left behind; if nobody knows, Resume finds out. In the
+// end there is an account if and only if its DID is registered.
 func TestCreateFails(t *testing.T) {
 	const undone, unsettled = "did not register", "did not say whether"
 	for name, c := range map[string]struct {
@@ -67,8 +67,8 @@ func TestCreateFails(t *testing.T) {
 	}
 }
 
-// settle looks at one unsettled sign-up: what the directory has is finished at once, what
-// it may still come to have is not undone.
+// settle settles one sign-up: one that the directory has is finished at once; one that
+// may still reach it is not undone.
 func (p *place) settle(code string, exists bool) {
 	t := p.t
 	t.Helper()
@@ -101,7 +101,7 @@ func (p *place) settle(code string, exists bool) {
 	}
 }
 
-// impatient gives a request up when the directory is silent.
+// impatient gives up a request when the directory is silent.
 type impatient struct{ silent <-chan struct{} }
 
 func (i impatient) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -122,7 +122,7 @@ func TestUnreachable(t *testing.T) {
 }
 
 // TestLongOutage: while the directory cannot be asked, nothing is decided, however long
-// that is: then what it took is an account, and what it did not is undone.
+// that takes; afterwards what it accepted is an account, and what it did not is undone.
 func TestLongOutage(t *testing.T) {
 	p := newPlace(t)
 	p.plc.set(takeFail)
@@ -171,7 +171,7 @@ func TestYoungUntouched(t *testing.T) {
 	p := newPlace(t)
 	var reserved, now time.Time
 	p.Store = watched{p.Store, func(pending hosting.Pending) { reserved, now = pending.CreatedAt, p.clock() }}
-	// It is a minute later at each look at the clock, until then.
+	// Until then, each reading of the clock is a minute later.
 	p.Now = func() time.Time {
 		if reserved.IsZero() {
 			p.advance(time.Minute)
@@ -186,7 +186,7 @@ func TestYoungUntouched(t *testing.T) {
 	}
 }
 
-// watched tells of reservations.
+// watched is a Store that calls reserving before each reservation.
 type watched struct {
 	hosting.Store
 
@@ -198,8 +198,8 @@ func (w watched) Reserve(ctx context.Context, p hosting.Pending) (int64, error) 
 	return w.Store.Reserve(ctx, p)
 }
 
-// crash is a Store whose process dies at a step: before the step is done, or
-// after it.
+// crash is a Store; its process dies at a step: before the step is done, or after
+// it.
 type crash struct {
 	hosting.Store
 

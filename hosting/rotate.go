@@ -17,10 +17,10 @@ import (
 )
 
 // Changing an account's signing key is three steps, as a handle's: the new key is
-// kept, sealed and durably; the DID document is made to name it; the account gets it,
-// with a new commit of its tree that it has signed, and the network is told, in one
-// transaction. Nobody writes to the account meanwhile. After a crash Resume finishes
-// what the document already says, and undoes the rest.
+// kept, sealed and durably; the DID document is made to name it; one transaction
+// gives it to the account, with a new commit of its tree that the key signed, and
+// announces it to the network. Nobody writes to the account meanwhile. After a crash
+// Resume finishes what the document already says, and undoes the rest.
 
 // KeyChange is a change of a signing key that has begun.
 type KeyChange struct {
@@ -34,25 +34,25 @@ type KeyChange struct {
 
 // KeyStore keeps changes of signing keys. Every method is one durable transaction.
 type KeyStore interface {
-	// BeginKey keeps a key for an account, or goes on with it from now.
-	// account.ErrStatusConflict where its key is being changed to another already;
+	// BeginKey keeps a key for an account, or begins again with it from now.
+	// account.ErrStatusConflict if its key is being changed to another already;
 	// account.ErrNotFound.
 	BeginKey(ctx context.Context, c KeyChange) error
-	// FinishKey gives the account the key that was kept, with the document that
-	// names it and the commit that it has signed, if there is a repository, and
-	// tells the network. account.ErrNotFound where no change to that key has begun,
-	// repo.ErrConflict where the repository is not at the commit's Was.
+	// FinishKey gives the account the key that was kept, with the document that names
+	// it and the commit that it signed, if there is a repository, and announces it to
+	// the network. account.ErrNotFound if no change to that key has begun,
+	// repo.ErrConflict if the repository is not at the commit's Was.
 	FinishKey(ctx context.Context, c KeyChange, document []byte, resigned *repo.Change, e account.Event) error
-	// DropKey undoes BeginKey of that key and time; a change that is gone, or that
-	// was begun again since, is no error.
+	// DropKey undoes BeginKey of that key and time; it is not an error if the change is
+	// gone, or was begun again since.
 	DropKey(ctx context.Context, c KeyChange) error
-	// KeyChanges returns those that have begun.
+	// KeyChanges returns the changes that have begun.
 	KeyChanges(ctx context.Context) ([]KeyChange, error)
 }
 
-// RotateKey gives an account of did:plc that is at home here a new signing key.
-// Errors: ErrNotPLC, ErrMovedOut, ErrNoControl, account.ErrStatusConflict; any other
-// may mean that it is settled by Resume.
+// RotateKey gives a did:plc account that is hosted here a new signing key. Errors:
+// ErrNotPLC, ErrMovedOut, ErrNoControl, account.ErrStatusConflict; after any other
+// Resume may still settle it.
 func (s *Service) RotateKey(ctx context.Context, a *account.Account) error {
 	if a.DID.Method() != "plc" {
 		return ErrNotPLC
@@ -84,7 +84,7 @@ func (s *Service) RotateKey(ctx context.Context, a *account.Account) error {
 	ctx, cancel := s.submitting(ctx, c.BegunAt)
 	defer cancel()
 	err = s.switchKey(ctx, c, true)
-	// Of a key that was submitted before nobody can say that it will never be named.
+	// A key submitted earlier may still appear in the document, so it is not dropped.
 	if certain := errors.Is(err, identity.ErrRefused) || errors.Is(err, identity.ErrUnreached); certain && !again {
 		return errors.Join(err, s.Rotations.DropKey(context.WithoutCancel(ctx), c))
 	}
@@ -96,8 +96,8 @@ func (s *Service) RotateKey(ctx context.Context, a *account.Account) error {
 	return err
 }
 
-// keyChange is one to begin: again, with the key of one that has begun, or with a new
-// one.
+// keyChange returns a change to begin: again, with the key of one that has begun, or
+// with a new key.
 func (s *Service) keyChange(ctx context.Context, a *account.Account) (c KeyChange, again bool, err error) {
 	c = KeyChange{AccountID: a.ID, DID: a.DID, Who: account.Acting(ctx), BegunAt: s.now()}
 	begun, err := s.Rotations.KeyChanges(ctx)
@@ -115,12 +115,12 @@ func (s *Service) keyChange(ctx context.Context, a *account.Account) (c KeyChang
 	return c, false, err
 }
 
-// keyPatience is how long the document may take to name a key that a directory was
-// told of: until then the key, of which there is no other copy, is not given up.
+// keyPatience is how long the document may take to name a key that was sent to a
+// directory: until then the key, of which there is no other copy, is not given up.
 const keyPatience = time.Hour
 
-// switchKey makes the document name the key, unless it does, and the account have it.
-// submit is false for a document that must do so already.
+// switchKey makes the document name the key, unless it does already, and gives the
+// key to the account. submit is false if the document must name it already.
 func (s *Service) switchKey(ctx context.Context, c KeyChange, submit bool) error {
 	key, err := OpenKey(s.Box, c.DID, c.Sealed)
 	if err != nil {
@@ -129,7 +129,7 @@ func (s *Service) switchKey(ctx context.Context, c KeyChange, submit bool) error
 	return s.Repos.Resign(ctx, c.AccountID, key, func(resigned *repo.Change) error {
 		document, err := s.nameKey(ctx, c, submit)
 		if err != nil {
-			return err // what the directory has done Resume will see
+			return err // Resume will see what the directory has done
 		}
 		s.Resolver.Keep(c.DID, document)
 		if document, err = identity.Kept(c.DID, document); err != nil {
@@ -171,7 +171,7 @@ func (s *Service) nameKey(ctx context.Context, c KeyChange, submit bool) ([]byte
 }
 
 // ResumeKeys settles the changes of keys that a crash, or a directory that did not
-// answer, has left.
+// answer, left unfinished.
 func (s *Service) ResumeKeys(ctx context.Context) error {
 	changes, err := s.Rotations.KeyChanges(ctx)
 	if err != nil {
@@ -189,7 +189,8 @@ func (s *Service) ResumeKeys(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// resumeKey asks the directory before it holds writes to the account up.
+// resumeKey settles one. It asks the directory before it blocks writes to the
+// account.
 func (s *Service) resumeKey(ctx context.Context, c KeyChange) error {
 	last, err := s.Directory.Last(ctx, c.DID)
 	if err != nil {

@@ -76,7 +76,7 @@ func (p *place) wantKey(what string, a *account.Account, was string, changed boo
 	}
 }
 
-// wantNoKeyChange fails the test where a change of a key is under way.
+// wantNoKeyChange fails the test if a change of a key is under way.
 func (p *place) wantNoKeyChange(what string) {
 	p.t.Helper()
 	if left, err := p.Rotations.KeyChanges(p.t.Context()); err != nil || len(left) != 0 {
@@ -84,7 +84,7 @@ func (p *place) wantNoKeyChange(what string) {
 	}
 }
 
-// syncs are how often the log tells where an account's repository is.
+// syncs counts the events of the state of an account's repository.
 func (p *place) syncs(a *account.Account) (n int) {
 	p.t.Helper()
 	events, err := sqlite.EventLog{DB: p.db}.Read(p.t.Context(), 0, 1000, 1<<20)
@@ -159,7 +159,7 @@ func TestRotateKey(t *testing.T) {
 	}
 }
 
-// crashKeys is a KeyStore whose process dies at a step.
+// crashKeys is a KeyStore; its process dies at a step.
 type crashKeys struct {
 	hosting.KeyStore
 	crash
@@ -229,8 +229,8 @@ func TestRotateCrash(t *testing.T) {
 	}
 }
 
-// TestRotateLate: a directory that takes the change long after it was given up finds
-// the key still there; after an hour it is not waited for.
+// TestRotateLate: if the directory accepts the change long after we gave up, the key
+// is still there; after an hour we wait no longer.
 func TestRotateLate(t *testing.T) {
 	for wait, changed := range map[time.Duration]bool{50 * time.Minute: true, 2 * time.Hour: false} {
 		p := newPlace(t)
@@ -289,7 +289,7 @@ func TestRotateAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// As if it had not come through yet: another operation, which names the old key.
+		// As if it had not arrived yet: another operation, which names the old key.
 		op, err := plc.Amend(last, plc.Data{SigningKey: a.SigningKey}, p.RotationKey)
 		if err == nil {
 			p.plc.set(obey)
@@ -309,7 +309,7 @@ func TestRotateAgain(t *testing.T) {
 		} else if err != nil || len(now) != 1 || now[0].Public != begun[0].Public || now[0].BegunAt.Equal(begun[0].BegunAt) {
 			t.Errorf("directory %d: under way %+v, %v", second, now, err)
 		}
-		// One that is dropped as it was seen before that stays.
+		// Dropping the change as it was seen before that has no effect.
 		if err := p.Rotations.DropKey(t.Context(), begun[0]); err != nil {
 			t.Error(err)
 		}
@@ -319,7 +319,7 @@ func TestRotateAgain(t *testing.T) {
 	}
 }
 
-// TestRotateRestart: what another process has begun is settled at once.
+// TestRotateRestart: a change that another process has begun is settled at once.
 func TestRotateRestart(t *testing.T) {
 	p := newPlace(t)
 	a := p.mustCreate("alice")

@@ -33,19 +33,19 @@ type Settings struct {
 	// Domains are the service's handle domains, each with its dot.
 	Domains        []string
 	InviteRequired bool
-	// MigrationOnly takes only accounts that move in, Closed none; the operator may
+	// MigrationOnly accepts only accounts that move in, Closed none; the operator may
 	// make any.
 	MigrationOnly, Closed bool
-	// SignupsPerHour is how many accounts are made without an invite code and by
-	// nobody who moves in, 0 for any number.
+	// SignupsPerHour bounds new accounts, not counting those with an invite code and
+	// those that move in; 0 is no limit.
 	SignupsPerHour int
-	// RelayLimit is how many accounts of a host relays take, 0 where nobody counts.
+	// RelayLimit is how many accounts of one host relays accept, 0 if nobody counts.
 	RelayLimit int64
-	// DeleteGrace is how long a deactivated account stays at least before it is
+	// DeleteGrace is how long at least a deactivated account is kept before it is
 	// deleted, whatever deleteAfter says.
 	DeleteGrace time.Duration
-	// RecoveryKey (did:key) goes before the server's own among the rotation keys
-	// of new accounts; empty for none.
+	// RecoveryKey (did:key) is put ahead of the server's own among the rotation keys of
+	// new accounts; empty for none.
 	RecoveryKey string
 	// RotationKey signs the operations of accounts.
 	RotationKey atcrypto.PrivateKey
@@ -59,15 +59,16 @@ type Opener interface {
 	Open(ctx context.Context, a *account.Account) (auth.Pair, error)
 }
 
-// Repos are the accounts' repositories, as far as an account's life goes.
+// Repos are the accounts' repositories, as far as the life of an account needs
+// them.
 type Repos interface {
 	// Genesis makes the first commit of a new account's repository.
 	Genesis(did syntax.DID, key atcrypto.PrivateKey, now time.Time) (repo.Change, error)
-	// Summary says how large an account's repository is: repo.ErrNoRepo where
-	// it has none.
+	// Summary returns how large an account's repository is: repo.ErrNoRepo if it has
+	// none.
 	Summary(ctx context.Context, accountID int64) (repo.Summary, error)
-	// Resign makes a commit of the same tree by another key, and has do keep it
-	// while nobody writes. do gets nil where there is no repository.
+	// Resign makes a commit of the same tree by another key, and calls do to store it
+	// while nobody writes. do gets nil if there is no repository.
 	Resign(ctx context.Context, accountID int64, key atcrypto.PrivateKey, do func(*repo.Change) error) error
 }
 
@@ -77,7 +78,7 @@ type Blobs interface {
 	Count(ctx context.Context, accountID int64) (expected, there int64, err error)
 }
 
-// Prefs are what apps have set for accounts.
+// Prefs are the preferences that apps have set for accounts.
 type Prefs interface {
 	Preferences(ctx context.Context, did syntax.DID) ([]jsontext.Value, error)
 }
@@ -107,16 +108,16 @@ type Service struct {
 	Now    func() time.Time
 	Log    *slog.Logger
 
-	work gate.Keyed[syntax.DID] // identities that a request makes or changes
+	work gate.Keyed[syntax.DID] // identities that a request is making or changing
 }
 
 func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Millisecond) }
 
-// resumeEvery is how often interrupted sign-ups and changes are looked at.
+// resumeEvery is how often Run looks for interrupted sign-ups and changes.
 const resumeEvery = 30 * time.Second
 
 // Run finishes or undoes interrupted sign-ups, and deletes accounts whose owners
-// wanted it by now, until ctx ends.
+// asked for that by now, until ctx ends.
 func (s *Service) Run(ctx context.Context) {
 	tick := time.NewTicker(resumeEvery)
 	defer tick.Stop()
@@ -146,10 +147,11 @@ func (s *Service) Run(ctx context.Context) {
 	}
 }
 
-// Resume settles the reservations that a crash, or a directory that did not
-// answer, has left: the account is activated where its DID is registered, and
-// undone where it is not, once the directory can no longer come to take it; while
-// that cannot be asked, nothing is decided. What a request is working on is left to it.
+// Resume settles the reservations that a crash, or a directory that did not answer,
+// left unfinished. The account is activated if its DID is registered; if not, it is
+// undone once the submission can no longer reach the directory. While the directory
+// cannot be asked, nothing is decided. Resume leaves alone what a request is working
+// on.
 func (s *Service) Resume(ctx context.Context) error {
 	pending, err := s.Store.Pending(ctx)
 	if err != nil {
@@ -196,9 +198,9 @@ func (s *Service) activate(ctx context.Context, p Pending, doc []byte) (*account
 	return s.Store.Activate(ctx, p.AccountID, doc, &first, e)
 }
 
-// Repoint makes the DID document of every account name this server's URL: for
-// a development server that was started on another port. Accounts whose keys
-// we do not hold fail, and the first failure is returned.
+// Repoint makes the DID document of every account name this server's URL: for a
+// development server that was started on another port. It fails for accounts whose
+// keys we do not hold, and returns the first failure.
 func (s *Service) Repoint(ctx context.Context, documents identity.Store) error {
 	for after := int64(0); ; {
 		accounts, err := s.Accounts.List(ctx, after, 100)
@@ -242,10 +244,10 @@ func (s *Service) repointOne(ctx context.Context, a *account.Account, documents 
 	return documents.SaveDocument(ctx, a.ID, doc, a.HandleInvalid, s.now())
 }
 
-// ShownDocument returns the DID document that an account's clients are shown: the one
-// last seen, or a built one if that was never seen or cannot be shown. It is nil while
+// ShownDocument returns the DID document that we show to an account's clients: the one
+// last seen, or a built one if none was seen or it cannot be shown. It is nil while
 // the account is deactivated and its document names another host, as when it moves in:
-// clients would go there.
+// clients would be sent there.
 func (s *Service) ShownDocument(a *account.Account) []byte {
 	switch {
 	case len(a.Document) > 0 && !a.DeactivatedAt.IsZero() && identity.PDSEndpoint(a.Document) != s.URL:
@@ -256,7 +258,7 @@ func (s *Service) ShownDocument(a *account.Account) []byte {
 }
 
 // SeenDocument returns an account's DID document as it was last seen, or a built one if
-// that was never seen or cannot be shown.
+// none was seen or it cannot be shown.
 func (s *Service) SeenDocument(a *account.Account) []byte {
 	if !identity.Presentable(a.Document) {
 		return s.Document(a)

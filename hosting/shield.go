@@ -13,7 +13,7 @@ import (
 	"nestbox/xrpc"
 )
 
-// Who may make an account, and how many of them.
+// The rules on which accounts may be made, and how many.
 
 // Refusals of the shield, in words for people.
 var (
@@ -22,8 +22,8 @@ var (
 	errMigrationOnly = errors.New("This server takes only accounts that move here from another server") //nolint:staticcheck // for people
 )
 
-// admits says whether the server takes such an account. did is that of who moves
-// in.
+// admits returns nil if the server accepts such an account. did is that of an owner
+// who moves in.
 func (s *Service) admits(did syntax.DID, in NewAccount) error {
 	switch {
 	case in.ByAdmin:
@@ -39,7 +39,7 @@ func (s *Service) admits(did syntax.DID, in NewAccount) error {
 	}
 }
 
-// One client network has this part of the sign-ups of an hour, and at least so many.
+// One client network may use this part of an hour's sign-ups, and at least so many.
 const partOfNetwork, leastOfNetwork = 4, 5
 
 // brake counts an uninvited sign-up against the server's hourly limit, of which one
@@ -76,13 +76,13 @@ func (s *Service) brake(ctx context.Context, in NewAccount) (release func(), err
 // countEvery is how often accounts are counted.
 const countEvery = 24 * time.Hour
 
-// Crowded says whether so many accounts are close to what relays take.
+// Crowded reports whether so many accounts are close to what relays accept.
 func (s *Service) Crowded(accounts int64) bool {
 	return s.RelayLimit > 0 && accounts >= s.RelayLimit-s.RelayLimit/10
 }
 
-// warnCrowded tells the operator before relays stop taking new accounts: nobody
-// else would see them then.
+// warnCrowded warns the operator before relays stop accepting new accounts: nobody
+// elsewhere would see those.
 func (s *Service) warnCrowded(ctx context.Context) {
 	if s.RelayLimit == 0 {
 		return

@@ -12,12 +12,12 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// TestSignupSettings: who gets in by which setting, and what clients are told of it.
+// TestSignupSettings: which setting admits whom, and what clients see of it.
 func TestSignupSettings(t *testing.T) {
 	for _, c := range []struct {
 		setting string
 		says    string // to whom has no code; "" lets in
-		invite  bool   // what describeServer says
+		invite  bool   // as describeServer answers
 	}{
 		{"PDS_SIGNUP=open", "", false},
 		{"PDS_SIGNUP=invite", "No invite code provided", true},
@@ -34,7 +34,7 @@ func TestSignupSettings(t *testing.T) {
 		if described.InviteCodeRequired != c.invite {
 			t.Errorf("%s: describeServer says %t", c.setting, described.InviteCodeRequired)
 		}
-		// A code is of use where they are asked for.
+		// A code admits if codes are required.
 		a = signUp(t, s.Client, "bob", map[string]any{"inviteCode": newCode(t, s.Client, 1)})
 		if in := c.setting == "PDS_SIGNUP=open" || c.setting == "PDS_SIGNUP=invite"; (a.Status == http.StatusOK) != in {
 			t.Errorf("%s, with a code: %d %s", c.setting, a.Status, a.Body)
@@ -42,8 +42,8 @@ func TestSignupSettings(t *testing.T) {
 	}
 }
 
-// TestFloodBrake: so many sign-ups an hour that nobody vouches for, from wherever
-// they come; what fails takes no place, and who has a code is not held up.
+// TestFloodBrake: uninvited sign-ups are limited by the hour, wherever they come
+// from; a failed one takes no place, and somebody with a code is not held up.
 func TestFloodBrake(t *testing.T) {
 	var mu sync.Mutex
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -66,7 +66,7 @@ func TestFloodBrake(t *testing.T) {
 		if a := try(n, ""); a.Status != http.StatusOK {
 			t.Fatalf("%d %s", a.Status, a.Body)
 		}
-		if a := try(n, ""); a.Status != http.StatusBadRequest { // taken, and takes no place
+		if a := try(n, ""); a.Status != http.StatusBadRequest { // the handle is taken, so this takes no place
 			t.Errorf("again: %d %s", a.Status, a.Body)
 		}
 	}
@@ -123,7 +123,7 @@ func TestSignupsOfACustomer(t *testing.T) {
 	}
 }
 
-// TestHosted counts who relays count.
+// TestHosted counts the accounts that relays count.
 func TestHosted(t *testing.T) {
 	p := newPlace(t)
 	count := func(what string, want int64) {

@@ -9,8 +9,7 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// call makes a call with an access token; without a body it is a GET unless
-// post is set.
+// call makes a call with an access token; without a body it is a GET.
 func call(t *testing.T, c pdstest.Client, nsid, token string, body any) pdstest.Answer {
 	t.Helper()
 	return c.Do(t, pdstest.Request{NSID: "com.atproto.server." + nsid, Auth: pdstest.Bearer(token), Body: body})
@@ -67,7 +66,7 @@ func TestDeactivate(t *testing.T) {
 	want("after refused calls", true)
 }
 
-// TestStatusCallers: who may turn the switch.
+// TestStatusCallers: which callers may turn the switch.
 func TestStatusCallers(t *testing.T) {
 	s := pdstest.Start(t, pdstest.Options{})
 	alice := s.SignUp(t, "alice")
@@ -105,8 +104,8 @@ func TestStatusCallers(t *testing.T) {
 	call(t, s.Client, "checkAccountStatus", down.AccessJwt, nil).WantError(t, http.StatusBadRequest, "InvalidToken", "Bad token scope")
 }
 
-// TestCheckAccountStatus: the counts are those of the repository, as somebody
-// who moves in looks for.
+// TestCheckAccountStatus: the counts are those of the repository, which an owner
+// who moves in looks at.
 func TestCheckAccountStatus(t *testing.T) {
 	s := pdstest.Start(t, pdstest.Options{})
 	alice := s.SignUp(t, "alice")

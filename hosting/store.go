@@ -26,7 +26,7 @@ type Pending struct {
 	Operation []byte
 	// InviteCode is used by the reservation and freed when it is abandoned.
 	InviteCode string
-	// MadeBy is the admin who makes it, "" where its owner does.
+	// MadeBy is the admin who makes it, "" if its owner does.
 	MadeBy    string
 	CreatedAt time.Time
 }
@@ -34,7 +34,7 @@ type Pending struct {
 // ReservedKey is a signing key that was promised to an account which moves in.
 type ReservedKey struct {
 	Public string // did:key
-	// DID is whom it was promised to; "" where that was not said.
+	// DID is the account it was promised to; "" if none was named.
 	DID        syntax.DID
 	Sealed     []byte
 	ReservedAt time.Time
@@ -46,32 +46,33 @@ var ErrTooManyKeys = errors.New("too many signing keys are reserved")
 // Store keeps accounts while they come into being. Every method is one durable
 // transaction.
 type Store interface {
-	// Reserve takes DID, handle, e-mail and invite code for an account that
-	// nobody can see yet. Errors: account.ErrHandleTaken, account.ErrEmailTaken,
+	// Reserve reserves DID, handle, e-mail and invite code for an account that nobody
+	// can see yet. Errors: account.ErrHandleTaken, account.ErrEmailTaken,
 	// account.ErrDIDTaken, account.ErrInviteUsed.
 	Reserve(ctx context.Context, p Pending) (int64, error)
-	// Activate makes a reserved account exist, with the DID document that its
-	// operation results in and its first repository, and returns it. The event
-	// log gets BirthEvents. Without first it has no repository, as
-	// accounts of earlier versions have none. Not reserved: account.ErrNotFound.
+	// Activate makes a reserved account exist, with the DID document that its operation
+	// results in and its first repository, and returns it. The event log gets
+	// BirthEvents. If first is nil it has no repository, like accounts of earlier
+	// versions. Not reserved: account.ErrNotFound.
 	Activate(ctx context.Context, id int64, document []byte, first *repo.Change, e account.Event) (*account.Account, error)
-	// Abandon undoes a reservation; one that is gone, or active, is no error.
+	// Abandon undoes a reservation; it is not an error if that is gone, or the account
+	// is active.
 	Abandon(ctx context.Context, id int64) error
-	// MoveIn makes an account that exists elsewhere, deactivated, with an empty
-	// repository that nobody is told of, and returns it. The key that was reserved
-	// for its DID is reserved no longer. The measures against the DID are in force again;
+	// MoveIn makes an account that exists elsewhere, deactivated, with an empty repository
+	// that is not announced, and returns it. The key that was reserved for its DID is no
+	// longer reserved. The measures against the DID are in force again;
 	// account.ErrTakendown: see account.Measures.MayMoveIn. Other errors: those of Reserve.
 	MoveIn(ctx context.Context, p Pending, document []byte, first repo.Change, e account.Event) (*account.Account, error)
-	// ReserveKey keeps a key until its time is over, and returns it, or the one
-	// that was reserved for the same DID before. Those reserved before the given
-	// time are gone. Where there are limit already: ErrTooManyKeys.
+	// ReserveKey keeps a key until its time is over, and returns it, or the one that
+	// was reserved for the same DID earlier. Keys reserved before expired are removed.
+	// If there are limit already: ErrTooManyKeys.
 	ReserveKey(ctx context.Context, k ReservedKey, expired time.Time, limit int) (ReservedKey, error)
 	// ReservedKey returns the key that was reserved for a DID since the given
 	// time: account.ErrNotFound.
 	ReservedKey(ctx context.Context, did syntax.DID, since time.Time) (ReservedKey, error)
-	// DeleteDue deletes one account whose owner deactivated it, and wants it
-	// deleted by now, and returns it, nil if there is none. One that is taken down or
-	// suspended waits until that is lifted.
+	// DeleteDue deletes one account whose owner deactivated it and asked for deletion
+	// by now, and returns it, nil if there is none. An account that is taken down or
+	// suspended is kept until that is lifted.
 	DeleteDue(ctx context.Context, now time.Time) (*account.Account, error)
 	// Pending returns the reservations, without password hash.
 	Pending(ctx context.Context) ([]Pending, error)
@@ -81,10 +82,11 @@ type Store interface {
 	// Hosted returns how many accounts are active.
 	Hosted(ctx context.Context) (int64, error)
 	// AnyKey returns the sealed signing key of the oldest account, pending or not:
-	// account.ErrNotFound where there is none.
+	// account.ErrNotFound if there is none.
 	AnyKey(ctx context.Context) (syntax.DID, []byte, error)
 	// Reseal replaces every sealed signing key, of accounts, pending or not, of
-	// reservations ("" where they are nobody's) and of changes, by what the function
-	// makes of it, and returns how many there are. Where it fails for one, none is.
+	// reservations ("" if made for no DID) and of changes, by what the function makes
+	// of it, and returns how many there are. If the function fails for one, none is
+	// replaced.
 	Reseal(ctx context.Context, reseal func(of syntax.DID, sealed []byte) ([]byte, error)) (int, error)
 }

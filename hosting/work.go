@@ -9,9 +9,9 @@ import (
 	"nestbox/account"
 )
 
-// begin keeps an account's identity for one request, and Resume away from it.
-// account.ErrStatusConflict where another request makes or changes it already; else
-// end is to be called.
+// begin reserves an account's identity for one request, so that Resume leaves it
+// alone. account.ErrStatusConflict if another request is making or changing it
+// already; otherwise call end.
 func (s *Service) begin(did syntax.DID) (end func(), err error) {
 	end, ok := s.work.TryLock(did)
 	if !ok {
@@ -20,19 +20,20 @@ func (s *Service) begin(did syntax.DID) (end func(), err error) {
 	return end, nil
 }
 
-// young says whether a directory may still come to take what was begun then, though
-// the process that has sent it is gone.
+// young reports whether a submission begun at begunAt could still reach the
+// directory, even if the process that sent it has died.
 func (s *Service) young(begunAt time.Time) bool {
 	return s.now().Sub(begunAt) < submitTimeout+time.Second
 }
 
-// submitting bounds the submission of what has begun then. It cannot be called off,
-// so a client that leaves must not leave things half done.
+// submitting returns a context for submitting a change. It outlives the request: a
+// client that disconnects must not leave the change half done.
 func (s *Service) submitting(ctx context.Context, begunAt time.Time) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), submitTimeout-s.now().Sub(begunAt))
 }
 
-// acting is ctx with who began it as the admin who acts, unless nobody is named.
+// acting returns ctx with who as the acting admin; an empty who leaves ctx
+// unchanged.
 func acting(ctx context.Context, who string) context.Context {
 	if who == "" {
 		return ctx

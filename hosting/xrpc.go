@@ -20,7 +20,7 @@ import (
 	"nestbox/xrpc"
 )
 
-// CreateInput is what createAccount takes.
+// CreateInput is the input of createAccount.
 type CreateInput struct {
 	Email             string         `json:"email,omitzero"`
 	Handle            string         `json:"handle"`
@@ -33,7 +33,7 @@ type CreateInput struct {
 	PLCOp             jsontext.Value `json:"plcOp,omitzero"`
 }
 
-// CreateOutput is what createAccount answers.
+// CreateOutput is the answer of createAccount.
 type CreateOutput struct {
 	Handle     syntax.Handle  `json:"handle"`
 	DID        syntax.DID     `json:"did"`
@@ -42,7 +42,7 @@ type CreateOutput struct {
 	RefreshJwt string         `json:"refreshJwt"`
 }
 
-// signUps limits new accounts of one client network.
+// signUps limits new accounts by one client network.
 var signUps = ratelimit.Limit{Name: "sign-ups", Points: 100, Window: 5 * time.Minute}
 
 // CreateAccount is com.atproto.server.createAccount.
@@ -81,7 +81,8 @@ func (s *Service) signUp(ctx context.Context, did string, n NewAccount) (*accoun
 
 var errDID = errors.New("not a DID")
 
-// wireError is the package's errors as the Lexicon of createAccount names them.
+// wireError returns the package's errors as the Lexicon of createAccount names
+// them.
 func wireError(err error, in CreateInput) error {
 	var wire *xrpc.Error
 	switch {
@@ -156,7 +157,7 @@ type (
 	}
 )
 
-// Description is what describeServer answers.
+// Description is the answer of describeServer.
 type Description struct {
 	DID                  string   `json:"did"`
 	AvailableUserDomains []string `json:"availableUserDomains"`
@@ -174,7 +175,7 @@ func (s *Service) DescribeServer(context.Context, auth.Anyone, xrpc.None) (Descr
 	}, nil
 }
 
-// DeactivateInput is what deactivateAccount takes.
+// DeactivateInput is the input of deactivateAccount.
 type DeactivateInput struct {
 	DeleteAfter string `json:"deleteAfter,omitzero"`
 }
@@ -182,7 +183,7 @@ type DeactivateInput struct {
 // DeactivateAccount is com.atproto.server.deactivateAccount. No session ends;
 // writes are refused from now on. deleteAfter is a wish, as the Lexicon has it: an
 // access token alone does not delete, so the account stays for DeleteGrace, and its
-// owner is told.
+// owner is notified.
 func (s *Service) DeactivateAccount(ctx context.Context, caller auth.FullOrTakendownCaller, in DeactivateInput) (xrpc.None, error) {
 	var after time.Time
 	if in.DeleteAfter != "" {
@@ -206,10 +207,10 @@ func (s *Service) DeactivateAccount(ctx context.Context, caller auth.FullOrTaken
 		e.Reason = "to be deleted after " + after.Format(time.RFC3339)
 	}
 	var mails []mail.Message
-	if a.DeactivatedAt.IsZero() || !after.Equal(a.DeleteAfter) { // else it is no news
+	if a.DeactivatedAt.IsZero() || !after.Equal(a.DeleteAfter) { // else nothing is new
 		mails = s.Notices.Of(a, notice, e, when)
 		if len(mails) == 0 && notice == mail.NoticeDeletion && s.Notices.Wanted(a) {
-			return xrpc.None{}, xrpc.TooManyRequests(time.Hour) // nothing is deleted that the owner is not told of
+			return xrpc.None{}, xrpc.TooManyRequests(time.Hour) // nothing is deleted without a notice to the owner
 		}
 	}
 	_, err = s.Accounts.SetStatus(ctx, a.ID, account.StatusChange{Deactivated: new(true), DeleteAfter: &after}, e, mails...)
@@ -219,8 +220,8 @@ func (s *Service) DeactivateAccount(ctx context.Context, caller auth.FullOrTaken
 	return xrpc.None{}, StatusError(err)
 }
 
-// ActivateAccount is com.atproto.server.activateAccount: only for who is, by
-// their DID document, at home here.
+// ActivateAccount is com.atproto.server.activateAccount: only for an account whose
+// DID document names this server.
 func (s *Service) ActivateAccount(ctx context.Context, caller auth.FullCaller, _ xrpc.None) (xrpc.None, error) {
 	a, err := s.Accounts.ByDID(ctx, caller.DID)
 	if err == nil {
@@ -229,7 +230,7 @@ func (s *Service) ActivateAccount(ctx context.Context, caller auth.FullCaller, _
 	return xrpc.None{}, StatusError(err)
 }
 
-// Activate brings a deactivated account back, whose DID document must name this
+// Activate activates a deactivated account, whose DID document must name this
 // server and the account's key. Errors are for StatusError.
 func (s *Service) Activate(ctx context.Context, a *account.Account, e account.Event) error {
 	d, err := s.pointsHere(ctx, a)
@@ -247,9 +248,10 @@ func (s *Service) Activate(ctx context.Context, a *account.Account, e account.Ev
 	return err
 }
 
-// handleInvalid says whether an account's handle is known not to verify, by the one
-// that its document names. One outside of this server's domains that did not is asked
-// for; where nobody says where it leads, the check of identities finds out.
+// handleInvalid reports whether an account's handle is known not to verify, by the
+// handle that its document names. A handle outside this server's domains that did not
+// verify is resolved again; if that cannot be done, the check of identities finds
+// out.
 func (s *Service) handleInvalid(ctx context.Context, a *account.Account, named syntax.Handle) bool {
 	if named != a.Handle {
 		return true
@@ -261,7 +263,8 @@ func (s *Service) handleInvalid(ctx context.Context, a *account.Account, named s
 	return err != nil || back != a.DID
 }
 
-// StatusError is an error of an account's change of status for the client.
+// StatusError returns an error of a change of an account's status as the client
+// sees it.
 func StatusError(err error) error {
 	switch {
 	case err == nil:
@@ -277,8 +280,8 @@ func StatusError(err error) error {
 	}
 }
 
-// StatusOutput is what checkAccountStatus answers: what it takes to see whether
-// an account has moved in completely.
+// StatusOutput is the answer of checkAccountStatus: it shows whether an account has
+// moved in completely.
 type StatusOutput struct {
 	Activated          bool   `json:"activated"`
 	ValidDID           bool   `json:"validDid"`

@@ -12,7 +12,8 @@ import (
 	"nestbox/xrpc"
 )
 
-// ReserveKeyInput and ReserveKeyOutput are of reserveSigningKey.
+// ReserveKeyInput and ReserveKeyOutput are the input and output of
+// reserveSigningKey.
 type (
 	ReserveKeyInput struct {
 		DID string `json:"did,omitzero"`
@@ -22,7 +23,7 @@ type (
 	}
 )
 
-// reservations limits signing keys that one client network has reserved.
+// reservations limits the signing keys that one client network reserves.
 var reservations = ratelimit.Limit{Name: "reserved-keys", Points: 100, Window: time.Hour}
 
 // ReserveSigningKey is com.atproto.server.reserveSigningKey.
