@@ -10,7 +10,7 @@ import (
 	"nestbox/auth"
 )
 
-// benchSessions are the first refresh tokens of n sessions.
+// benchSessions returns the first refresh tokens of n sessions.
 func benchSessions(b *testing.B, n int) (*world, []auth.Token) {
 	b.Helper()
 	w := newWorld(b, b.TempDir())
@@ -21,8 +21,8 @@ func benchSessions(b *testing.B, n int) (*world, []auth.Token) {
 	return w, tokens
 }
 
-// share runs b.N calls of fn by workers, each told its number and which of its
-// calls it is.
+// share runs b.N calls of fn by workers; fn gets the worker's number and the number
+// of its call.
 func share(b *testing.B, workers int, fn func(worker, call int) error) {
 	b.Helper()
 	b.ReportAllocs()
@@ -75,7 +75,7 @@ func BenchmarkReplay(b *testing.B) {
 	}
 }
 
-// BenchmarkStanding is what a call with an access token asks of the sessions.
+// BenchmarkStanding measures what a call with an access token asks of the sessions.
 func BenchmarkStanding(b *testing.B) {
 	w, tokens := benchSessions(b, 1)
 	b.ReportAllocs()

@@ -64,7 +64,7 @@ func TestEndings(t *testing.T) {
 		event   string
 		do      func(h household) error
 		ends    []string
-		refused string              // what a refresh of an ended one is told
+		refused string              // the answer to a refresh of an ended one
 		trail   []account.EventKind // newest first
 	}{
 		{
@@ -182,7 +182,7 @@ func TestEndings(t *testing.T) {
 					t.Errorf("%s: refresh %q, want %q", label, wire(err), want)
 				}
 			}
-			// What ended stays ended, in a server that starts anew as well.
+			// What ended stays ended, also after a restart of the server.
 			h.close()
 			h.open(h.path)
 			for label, token := range h.tokens {
@@ -194,7 +194,8 @@ func TestEndings(t *testing.T) {
 	}
 }
 
-// TestStatusInAnswer: what is not ended says how the account is.
+// TestStatusInAnswer: the answer of a session that has not ended has the account's
+// status.
 func TestStatusInAnswer(t *testing.T) {
 	h := newHousehold(t)
 	h.setStatus(h.owner, account.StatusChange{Deactivated: new(true)}, account.EventDeactivated)
@@ -207,8 +208,8 @@ func TestStatusInAnswer(t *testing.T) {
 	}
 }
 
-// TestAppPasswordsStay: signing out everywhere, or another password, leaves the
-// app passwords, unless they are to go as well.
+// TestAppPasswordsStay: signing out everywhere, or another password, leaves the app
+// passwords, unless the caller asks to remove them as well.
 func TestAppPasswordsStay(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	a := w.account("alice", cheapHash(password))
@@ -247,8 +248,8 @@ func TestRevokeIsTheOwnersOwn(t *testing.T) {
 	h.mustRefresh(h.pairs[laptop].Refresh)
 }
 
-// TestSignOut: deleteSession takes any refresh token of the session, expired or
-// not, and ends all of it; what is gone already is no error.
+// TestSignOut: deleteSession accepts any refresh token of the session, expired or
+// not, and ends all of it; it is not an error if the session is gone already.
 func TestSignOut(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	alice, bob := w.account("alice", "none"), w.account("bob", "none")
@@ -329,8 +330,8 @@ func TestNeverBack(t *testing.T) {
 	}
 }
 
-// TestStartAgainstEndings: whatever the interleaving, no session of a password
-// that was replaced, or from before a takedown, is left.
+// TestStartAgainstEndings: whatever the interleaving, no session is left that a
+// replaced password opened, or that is older than a takedown.
 func TestStartAgainstEndings(t *testing.T) {
 	for name, end := range map[string]func(w *world, a *account.Account) error{
 		"password": func(w *world, a *account.Account) error {
@@ -359,7 +360,7 @@ func TestStartAgainstEndings(t *testing.T) {
 					}
 				})
 			}
-			for range 50 { // in the midst of it
+			for range 50 { // in between
 				<-begun
 			}
 			if err := end(w, a); err != nil {

@@ -16,23 +16,23 @@ import (
 // errCodeNeeded: the password was right; a code is on its way.
 var errCodeNeeded = errors.New("a sign-in code is needed")
 
-// wrongCode says whether err is about the code that came with a sign-in.
+// wrongCode reports whether err is about the code that came with a sign-in.
 func wrongCode(err error) bool {
 	return errors.Is(err, account.ErrCodeInvalid) || errors.Is(err, account.ErrCodeExpired)
 }
 
-// codeMails bounds the codes that one account is sent; whoever causes them knows
-// its password.
+// codeMails bounds the codes that are sent to one account; only somebody who knows
+// its password can cause them.
 var codeMails = []ratelimit.Limit{
 	{Name: "sign-in-codes-1h", Points: 10, Window: time.Hour},
 	{Name: "sign-in-codes-1d", Points: 30, Window: 24 * time.Hour},
 }
 
-// sameCode is how long who asks again is left with the code that is on its way.
+// sameCode is how long after sending a code we do not send another.
 const sameCode = time.Minute
 
-// factor checks the code that a sign-in takes besides the password. Without one
-// it sends one, and returns errCodeNeeded.
+// factor checks the code that a sign-in needs besides the password. If none was
+// given it sends one, and returns errCodeNeeded.
 func (s *Service) factor(ctx context.Context, a *account.Account, code string) (*account.Proof, error) {
 	if strings.TrimSpace(code) != "" {
 		proof, err := s.Codes.Check(ctx, a, account.PurposeSignIn, code)
@@ -58,8 +58,8 @@ func (s *Service) factor(ctx context.Context, a *account.Account, code string) (
 	return nil, errCodeNeeded
 }
 
-// notice is the mail about a sign-in with the password, or with an app password: none if
-// the same program signed in from the same network before.
+// notice returns the mail about a sign-in with the password, or with an app password:
+// none if the same program signed in from the same network before.
 func (s *Service) notice(ctx context.Context, a *account.Account, e account.Event, app bool) ([]mail.Message, error) {
 	if !s.Notices.Wanted(a) {
 		return nil, nil
@@ -78,14 +78,14 @@ func (s *Service) notice(ctx context.Context, a *account.Account, e account.Even
 	return s.Notices.Of(a, mail.NoticeSignIn, e, used), nil
 }
 
-// known says whether one of the user agents is of the same program as ua,
+// known reports whether one of the user agents is of the same program as ua,
 // whatever its version.
 func known(seen []string, ua string) bool {
 	return slices.ContainsFunc(seen, func(other string) bool { return program(other) == program(ua) })
 }
 
-// program is what a user agent is known by: its name for people, or what stands
-// before its version.
+// program returns what identifies the program of a user agent: its name for people,
+// and what stands before its version.
 func program(userAgent string) string {
 	product, _, _ := strings.Cut(userAgent, "/")
 	return request.ClientName(userAgent) + "|" + strings.TrimSpace(product)

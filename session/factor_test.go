@@ -45,7 +45,7 @@ func (f *front) must(nsid string, in any) {
 	}
 }
 
-// signIn tries to sign in as alice, with a code where it is not empty.
+// signIn tries to sign in as alice, with a code if it is not empty.
 func (f *front) signIn(password, code string) pdstest.Answer {
 	f.t.Helper()
 	in := fields{"identifier": "alice.test", "password": password}
@@ -60,7 +60,7 @@ func TestFactor(t *testing.T) {
 	var app struct{ Password string }
 	f.Do(t, pdstest.Request{NSID: "com.atproto.server.createAppPassword", Auth: pdstest.Bearer(f.alice.AccessJwt), Body: fields{"name": "app"}}).Decode(t, &app)
 	f.box.Wait(t, aliceMail)
-	// Whoever is signed in can have codes sent to the address, but not stop it.
+	// A signed-in client can switch on codes to the address, but not switch them off.
 	f.must("updateEmail", fields{"email": aliceMail, "emailAuthFactor": true})
 	if m := f.box.Wait(t, aliceMail); m.Subject != "Sign-in codes are on" {
 		t.Errorf("%q", m.Subject)
@@ -128,7 +128,7 @@ func TestFactorOnce(t *testing.T) {
 	}
 }
 
-// TestFactorGuesses: wrong codes count as wrong passwords do, and who has the
+// TestFactorGuesses: wrong codes count as wrong passwords do, and somebody with the
 // password cannot fill the mailbox.
 func TestFactorGuesses(t *testing.T) {
 	f := newFront(t, "PDS_RATE_LIMITS_ENABLED=true")
@@ -151,8 +151,8 @@ func TestFactorGuesses(t *testing.T) {
 	}
 }
 
-// TestNotices: the owner is told of a sign-in by a client that was not used
-// before, once, and of nothing where that is switched off.
+// TestNotices: the owner gets one notice of a sign-in by a client that was not used
+// before, and none if notices are switched off.
 func TestNotices(t *testing.T) {
 	f := newFront(t)
 	as := func(agent string) {

@@ -22,7 +22,8 @@ const (
 	wrongApp  = "aaaa-bbbb-cccc-dddd" // has the form of an app password
 )
 
-// attempts makes n sign-ins from one address and fails unless each gets want.
+// attempts makes n sign-ins from one address and fails the test unless each gets
+// want.
 func (w *world) attempts(n int, addr, identifier, password, want string) {
 	w.t.Helper()
 	for i := range n {
@@ -32,7 +33,7 @@ func (w *world) attempts(n int, addr, identifier, password, want string) {
 	}
 }
 
-// signInHeader is attempts of one, and the answer's headers and error.
+// signInHeader signs in once, and returns the answer's headers and error.
 func (w *world) signInHeader(addr, identifier, password string) (http.Header, error) {
 	w.t.Helper()
 	ctx := from(w.t.Context(), addr, "test")
@@ -40,8 +41,8 @@ func (w *world) signInHeader(addr, identifier, password string) (http.Header, er
 	return request.Header(ctx), err
 }
 
-// TestLimitOfFailures: 30 failures in five minutes by one network at one
-// account, however it is called.
+// TestLimitOfFailures: 30 failures in five minutes by one network at one account,
+// whichever of its names is used.
 func TestLimitOfFailures(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	w.account("alice", cheapHash(password))
@@ -181,7 +182,7 @@ func TestLimitOfApps(t *testing.T) {
 	w.attempts(1, home, "alice.test", password, wireOK)
 }
 
-// TestLimitCountsAttemptsOnly: what is no guess costs nothing.
+// TestLimitCountsAttemptsOnly: a sign-in that is not a guess costs nothing.
 func TestLimitCountsAttemptsOnly(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	a := w.account("alice", cheapHash(password))
@@ -200,7 +201,8 @@ func TestLimitCountsAttemptsOnly(t *testing.T) {
 	}
 }
 
-// TestLimitUnlimited: the operator's exceptions are neither counted nor told.
+// TestLimitUnlimited: clients that the operator exempted are not counted, and get
+// no headers.
 func TestLimitUnlimited(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	w.account("alice", cheapHash(password))
@@ -285,7 +287,7 @@ func TestLimitOfTakendown(t *testing.T) {
 	w.attempts(1, home, "alice.test", password, wireTakedown)
 	w.attempts(1, home, "alice.test", "wrong", wireWrong)
 	w.attempts(1, home, "alice.test", password, wireTooMany)
-	// Its app passwords are wrong ones by now, and counted so.
+	// Its app passwords are wrong now, and count as wrong.
 	if h, err := w.signInHeader(home, "alice.test", app); wire(err) != wireWrong || h.Get("RateLimit-Remaining") != "29" {
 		t.Errorf("app password: %q, %v", wire(err), h)
 	}

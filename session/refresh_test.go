@@ -153,7 +153,7 @@ func TestRefreshOvertaken(t *testing.T) {
 	}
 }
 
-// TestRefreshRefused: what is told of a token that is genuine, and no good.
+// TestRefreshRefused: the answer to a token that is genuine but refused.
 func TestRefreshRefused(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	alice, bob := w.account("alice", "none"), w.account("bob", "none")
@@ -194,7 +194,7 @@ func TestRefreshRefused(t *testing.T) {
 	}
 }
 
-// TestStoreFails: a store that cannot answer is a 503, on which clients keep
+// TestStoreFails: if the store fails the answer is a 503, on which clients keep
 // their session.
 func TestStoreFails(t *testing.T) {
 	w := newWorld(t, t.TempDir())
@@ -265,8 +265,8 @@ func TestStanding(t *testing.T) {
 	}
 }
 
-// TestReusePolicyRevoke: a reuse after the window ends the session, for whoever
-// has it, where the operator wants that.
+// TestReusePolicyRevoke: a reuse after the window ends the session, for everybody
+// who has it, if the operator chose that.
 func TestReusePolicyRevoke(t *testing.T) {
 	for policy, want := range map[session.Policy]string{session.PolicyReport: wireOK, session.PolicyRevoke: wireRevoked} {
 		t.Run(string(policy), func(t *testing.T) {
@@ -382,7 +382,7 @@ func TestCollect(t *testing.T) {
 			t.Fatal(err)
 		}
 		again := w.mustRefresh(idle.Refresh)
-		// And what that gave is good for another life.
+		// And the token that it brought holds for another life.
 		time.Sleep(life - time.Minute)
 		synctest.Wait()
 		if _, err := w.Keyring.VerifyRefresh(again.RefreshJwt, audience, time.Now(), false); err != nil {

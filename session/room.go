@@ -17,7 +17,7 @@ type Held struct {
 }
 
 // MakeRoom returns which of the sessions held by an account end so that n keeps within
-// its limit, and what the trail says of that; none end if there is room. The longest
+// its limit, and the event that records it; none end if there is room. The longest
 // unused go first, those of n's own app password before any other: an app that signs in
 // again and again does not sign out the owner's phone. It is pure; held may be in any
 // order, and is sorted.

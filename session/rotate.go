@@ -12,7 +12,7 @@ import (
 // refreshes, however long, forgets nobody.
 const marksPerWindow = 8
 
-// flagInterval bounds how often the same suspicion is written down.
+// flagInterval bounds how often the same suspicion is recorded.
 const flagInterval = time.Hour
 
 // Rules are the settings that the table depends on.
@@ -21,7 +21,7 @@ type Rules struct {
 	ReuseWindow time.Duration
 	// RefreshTTL is the life of a refresh token.
 	RefreshTTL time.Duration
-	// Policy says what a reuse after the window does to the session.
+	// Policy decides what a reuse after the window does to the session.
 	Policy Policy
 }
 
@@ -59,13 +59,13 @@ type Rotation struct {
 	// only when Changed.
 	Next    State
 	Changed bool
-	// Revoke: the session ends (PolicyRevoke). Next is of no meaning then.
+	// Revoke: the session ends (PolicyRevoke). Next means nothing then.
 	Revoke bool
 	// Events are recorded on the account's trail with the change, in this order.
 	Events []account.Event
 }
 
-// rotate is the contract's table: what a presented token of generation n gives
+// rotate is the contract's table: what a presented token of generation n leads to
 // when the head is h. It is pure; the caller stores Next if Changed.
 func rotate(s State, p Presentation, rules Rules) Rotation {
 	now := p.At
@@ -105,9 +105,9 @@ func rotate(s State, p Presentation, rules Rules) Rotation {
 	return r
 }
 
-// advance moves the head to generation to. Where more than an eighth of the
-// window lies between the last rotation and this one, the last one is
-// remembered by a mark of its own; within one eighth the newest stands for all.
+// advance moves the head to generation to. If more than an eighth of the window
+// lies between the last rotation and this one, the last one is remembered by a mark
+// of its own; within one eighth the newest stands for all.
 func (r *Rotation) advance(p Presentation, now time.Time, to int64, rules Rules) {
 	s := &r.Next
 	r.Changed = true
@@ -134,8 +134,8 @@ func (r *Rotation) advance(p Presentation, now time.Time, to int64, rules Rules)
 	s.Network, s.UserAgent = p.Network, p.UserAgent
 }
 
-// withinWindow says whether generation n < head-1 was superseded for good, that
-// is its successor n+1 was presented and the head moved to n+2 or beyond, less
+// withinWindow reports whether generation n < head-1 was superseded for good, that
+// is, its successor n+1 was presented and the head moved to n+2 or beyond, less
 // than window ago.
 func withinWindow(s State, n int64, now time.Time, window time.Duration) bool {
 	if n+2 <= s.Floor {
@@ -160,8 +160,8 @@ func (r *Rotation) suspect(kind account.EventKind, s State, p Presentation, now 
 	r.Events = append(r.Events, evidence(kind, s, p))
 }
 
-// evidence is an event with both sides of it: the client that presented the token, and
-// the one that had moved the head.
+// evidence returns an event that names both sides: the client that presented the
+// token, and the one that had moved the head.
 func evidence(kind account.EventKind, s State, p Presentation) account.Event {
 	return account.Event{
 		At: p.At, Kind: kind, By: account.ActorServer, Session: s.ID,

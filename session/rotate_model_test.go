@@ -8,8 +8,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// diary is a session that forgets nothing: the naive form of the contract's
-// table, against which the bounded one is held.
+// diary is a session that forgets nothing: the naive form of the contract's table,
+// with which the bounded one is compared.
 type diary struct {
 	head  int64
 	moves []Mark // every rotation
@@ -89,7 +89,7 @@ func rotateProperty(t *rapid.T) {
 	}
 }
 
-// checkState holds a state to the invariants of its type.
+// checkState checks the invariants of a state.
 func checkState(t *rapid.T, s State, head int64, rules Rules) {
 	switch {
 	case s.Head != head:

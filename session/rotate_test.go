@@ -33,7 +33,7 @@ func show(n int64, after time.Duration) Presentation {
 	return Presentation{Generation: n, At: at(after), Network: "192.0.2.1", UserAgent: "phone"}
 }
 
-// advanced is the state of a fresh session whose head was presented at each of
+// advanced returns the state of a fresh session whose head was presented at each of
 // the times.
 func advanced(t testing.TB, rules Rules, times ...time.Duration) State {
 	t.Helper()
@@ -48,8 +48,8 @@ func advanced(t testing.TB, rules Rules, times ...time.Duration) State {
 	return s
 }
 
-// TestRotateTable is the table of the session contract, "what a presented token
-// of generation n gives, when the head is h", with its boundaries.
+// TestRotateTable is the table of the session contract, "what a presented token of
+// generation n gives, when the head is h", with its boundaries.
 func TestRotateTable(t *testing.T) {
 	window := func(d time.Duration) Rules { return Rules{ReuseWindow: d, RefreshTTL: 90 * day, Policy: PolicyReport} }
 	revoke := Rules{ReuseWindow: day, RefreshTTL: 90 * day, Policy: PolicyRevoke}

@@ -39,9 +39,9 @@ type Service struct {
 	Accounts account.Store
 	Keyring  *auth.Keyring
 	Hasher   *account.Hasher
-	// Codes makes the codes of sign-ins that take one.
+	// Codes makes the codes of sign-ins that need one.
 	Codes *account.Codes
-	// Notices tells owners of sign-ins by clients that they did not use before.
+	// Notices notifies owners of sign-ins by clients that they did not use before.
 	Notices *account.Notices
 	// Limits counts sign-ins; nil counts nothing.
 	Limits *ratelimit.Limiter
@@ -61,7 +61,7 @@ type Signed struct {
 	Account *account.Account
 }
 
-// now is the time in the precision that is stored.
+// now returns the time in the precision that is stored.
 func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Millisecond) }
 
 // Standing implements auth.Sessions.
@@ -75,8 +75,8 @@ func (s *Service) Standing(ctx context.Context, t auth.Token) (auth.Standing, er
 	}
 	st := auth.Standing{Status: string(a.Status())}
 	if t.SID == "" {
-		// Another server issued it, under a secret that we took over with the
-		// account: it lives its two hours, unless something ended all sessions.
+		// Another server issued it, under a secret that we took over with the account: it
+		// stays valid for its two hours, unless something ended all sessions.
 		st.Live = t.IssuedAt.After(a.TokensValidAfter)
 		return st, nil
 	}
@@ -105,8 +105,9 @@ func (s *Service) find(ctx context.Context, sid string, a *account.Account) (*St
 	return st, nil
 }
 
-// Start makes a session for an account whose password, or app password, was
-// just proven; code is what was asked for besides, nil where nothing was.
+// Start makes a session for an account whose password, or app password, was just
+// proven; code is the proof of the code that was asked for besides, nil if none
+// was.
 func (s *Service) Start(ctx context.Context, a *account.Account, cred account.Credentials, app *account.AppPassword, code *account.Proof) (Signed, error) {
 	now, client := s.now(), request.ClientOf(ctx)
 	nonce := make([]byte, 9)
@@ -139,8 +140,8 @@ func (s *Service) Start(ctx context.Context, a *account.Account, cred account.Cr
 	return s.mint(a, st, 0, now)
 }
 
-// Open starts the first session of an account that was just made: whoever made
-// it has just chosen its password.
+// Open starts the first session of an account that was just made: its maker has
+// just chosen its password.
 func (s *Service) Open(ctx context.Context, a *account.Account) (auth.Pair, error) {
 	cred, err := s.Accounts.Credentials(ctx, a.ID)
 	if err != nil {
@@ -150,8 +151,8 @@ func (s *Service) Open(ctx context.Context, a *account.Account) (auth.Pair, erro
 	return signed.Pair, err
 }
 
-// mint signs the pair of a generation. A taken-down account gets an access
-// token that is good for leaving only.
+// mint signs the pair of a generation. A taken-down account gets an access token
+// that allows leaving only.
 func (s *Service) mint(a *account.Account, st *State, generation int64, now time.Time) (Signed, error) {
 	scope := st.Scope
 	if a.Status() == account.Takendown {
@@ -215,11 +216,11 @@ func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
 	return s.mint(a, &r.Next, r.Next.Head, p.At)
 }
 
-// noted is how often one refusal of one session is written to the trail.
+// noted limits how often one refusal of one session is written to the trail.
 var noted = ratelimit.Limit{Name: "refusal", Points: 1, Window: time.Hour}
 
-// noteRefusal answers "why was I signed out?" beforehand. That it cannot be
-// written does not change the answer to the client.
+// noteRefusal records the answer to "why was I signed out?". A failure to write it
+// does not change the answer to the client.
 func (s *Service) noteRefusal(ctx context.Context, a *account.Account, t auth.Token, why string) {
 	if !s.Noted.Take(t.DID.String()+t.SID+why, noted).Allowed {
 		return
@@ -232,8 +233,8 @@ func (s *Service) noteRefusal(ctx context.Context, a *account.Account, t auth.To
 	}
 }
 
-// SignOut ends the session that a refresh token, expired or not, belongs to. A
-// session that is gone already is no error; a token whose jti does not fit is
+// SignOut ends the session that a refresh token, expired or not, belongs to. It is
+// not an error if the session is gone already; a token whose jti does not fit is
 // ErrMismatch.
 func (s *Service) SignOut(ctx context.Context, t auth.Token) error {
 	if _, _, ok := parseSID(t.SID); !ok {
@@ -268,7 +269,7 @@ func (s *Service) List(ctx context.Context, did syntax.DID) ([]State, error) {
 	return s.Store.List(ctx, a.ID)
 }
 
-// Revoke ends one session by its number. ErrUnknown where it is not one of the
+// Revoke ends one session by its number. ErrUnknown if it is not one of the
 // account's.
 func (s *Service) Revoke(ctx context.Context, did syntax.DID, id int64, by account.Actor) error {
 	a, err := s.Accounts.ByDID(ctx, did)
@@ -285,7 +286,7 @@ func (s *Service) Revoke(ctx context.Context, did syntax.DID, id int64, by accou
 	return s.Store.End(ctx, id, account.NewEvent(ctx, s.now(), account.EventSessionRevoked, by))
 }
 
-// RevokeAll ends every session of an account, with appPasswords the app
+// RevokeAll ends every session of an account, and with appPasswords the app
 // passwords too, and returns how many sessions there were.
 func (s *Service) RevokeAll(ctx context.Context, did syntax.DID, appPasswords bool, by account.Actor) (int, error) {
 	a, err := s.Accounts.ByDID(ctx, did)

@@ -9,7 +9,7 @@ import (
 	"nestbox/auth"
 )
 
-// Policy says what happens to a session whose superseded token comes back after
+// Policy decides what happens to a session whose superseded token comes back after
 // the reuse window.
 type Policy string
 
@@ -25,9 +25,8 @@ const (
 type State struct {
 	// ID numbers the session in the store, from 1; an ID is not given twice.
 	ID int64
-	// Nonce goes into every token beside the ID: after a restore from a backup
-	// the store gives numbers again that it gave before, but not with the same
-	// nonce.
+	// Nonce is in every token beside the ID: after a restore from a backup the store
+	// gives some numbers a second time, but not with the same nonce.
 	Nonce string
 	// AccountID is the account's number in the store.
 	AccountID int64
@@ -50,7 +49,7 @@ type State struct {
 	// Expires is when the newest refresh token expires at the latest, counted
 	// from RotatedAt.
 	Expires time.Time
-	// Network and UserAgent are of the request that moved the head.
+	// Network and UserAgent are those of the request that moved the head.
 	Network   string
 	UserAgent string
 	// FlaggedAt is when something suspicious was last recorded.

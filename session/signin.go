@@ -42,11 +42,11 @@ var (
 	passPerNetwork = []ratelimit.Limit{{Name: "sign-ins-network", Points: 1000, Window: 5 * time.Minute}}
 )
 
-// SignIn is what createSession takes.
+// SignIn is the input of createSession.
 type SignIn struct {
 	Identifier string
 	Password   string
-	// Code is what was sent by e-mail; empty where nothing was, or it is to be.
+	// Code is the code that was sent by e-mail; empty if none was sent yet.
 	Code           string
 	AllowTakendown bool
 }
@@ -68,8 +68,7 @@ func (s *Service) SignIn(ctx context.Context, in SignIn) (Signed, error) {
 	}
 	signed, err := s.prove(ctx, a, in)
 	if errors.Is(err, ErrUnknown) {
-		// Password, app password or status changed under us: judge by what is
-		// true now.
+		// Password, app password or status changed meanwhile: judge by what is true now.
 		if a, err = account.Find(ctx, s.Accounts, identifier); err == nil {
 			signed, err = s.prove(ctx, a, in)
 		}
@@ -81,9 +80,9 @@ func (s *Service) SignIn(ctx context.Context, in SignIn) (Signed, error) {
 	return signed, err
 }
 
-// prove checks a password and starts the session. A NUL proves nothing,
-// whatever it stands behind: scrypt, the hash of imported passwords and app
-// passwords, ignores trailing ones.
+// prove checks a password and starts the session. A password with a NUL proves
+// nothing, whatever stands before it: scrypt, the hash of imported passwords and
+// app passwords, ignores trailing ones.
 func (s *Service) prove(ctx context.Context, a *account.Account, in SignIn) (Signed, error) {
 	if a == nil || strings.ContainsRune(in.Password, 0) {
 		return Signed{}, s.refuse(ctx, in.Password)
@@ -122,7 +121,7 @@ func (s *Service) prove(ctx context.Context, a *account.Account, in SignIn) (Sig
 	return s.Start(ctx, a, cred, app, code)
 }
 
-// refuse is errWrong at the cost of a password that was looked at.
+// refuse returns errWrong after as much work as verifying a password takes.
 func (s *Service) refuse(ctx context.Context, password string) error {
 	if err := s.Hasher.VerifyDummy(ctx, password); err != nil {
 		return err
@@ -147,7 +146,7 @@ func (s *Service) checkPassword(ctx context.Context, a *account.Account, hash, p
 	return true, nil
 }
 
-// attempt holds the points that a sign-in took before its outcome is known.
+// attempt holds the points that a sign-in took before its outcome was known.
 type attempt struct {
 	limits               *ratelimit.Limiter
 	account, network     []ratelimit.Key
@@ -157,11 +156,11 @@ type attempt struct {
 }
 
 // maxUnknown bounds, in bytes, what is remembered of an identifier that names
-// nobody: the buckets are many.
+// nobody: there are many buckets.
 const maxUnknown = 256
 
-// attempt takes a point of every bucket that the sign-in could count against.
-// errManyAttempts where one is empty; the headers are set either way.
+// attempt takes a point from every bucket that the sign-in could count against.
+// errManyAttempts if one is empty; the headers are set either way.
 func (s *Service) attempt(ctx context.Context, a *account.Account, identifier string, appForm bool) (*attempt, error) {
 	client := request.ClientOf(ctx)
 	who := identifier[:min(len(identifier), maxUnknown)]
@@ -197,9 +196,9 @@ func (s *Service) attempt(ctx context.Context, a *account.Account, identifier st
 	return t, nil
 }
 
-// settle gives back what the outcome does not count against: a success leaves
-// the failures as they were, a failure the successes, and what was nobody's
-// fault both.
+// settle gives points back to the buckets that the outcome does not count against:
+// a success leaves the failures as they were, a failure the successes, and what was
+// nobody's fault both.
 func (t *attempt) settle(ctx context.Context, err error) {
 	if t.limits == nil {
 		return

@@ -149,7 +149,7 @@ func TestTakendownScope(t *testing.T) {
 	}
 }
 
-// legacyHash is a password hash as the reference stores it: salt:hash, made by
+// legacyHash returns a password hash as the reference stores it: salt:hash, by
 // Node's scrypt with its default parameters.
 func legacyHash(t *testing.T, password string) string {
 	t.Helper()
@@ -216,9 +216,9 @@ func TestLegacyAppPassword(t *testing.T) {
 	}
 }
 
-// TestSameWork: who is refused cannot tell why by the time it took. A hash
-// computation takes 19 MiB of memory, so the memory that a sign-in took counts
-// them better than a stopwatch.
+// TestSameWork: the time that a refusal takes does not show its reason. A hash
+// computation takes 19 MiB of memory, so the memory that a sign-in took counts them
+// better than a stopwatch.
 func TestSameWork(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	w.Limits = nil
@@ -258,7 +258,7 @@ func TestSameWork(t *testing.T) {
 	}
 }
 
-// computations says how many argon2id hashes of today's cost fn computed.
+// computations returns how many argon2id hashes of today's cost fn computed.
 func computations(fn func()) int {
 	const each = 19 << 20
 	var before, after runtime.MemStats
@@ -284,8 +284,8 @@ func (h *hooked) Credentials(ctx context.Context, id int64) (account.Credentials
 	return cred, err
 }
 
-// TestSignInOvertaken: what changes between the look at the password and the
-// start of the session counts.
+// TestSignInOvertaken: a change between the check of the password and the start of
+// the session counts.
 func TestSignInOvertaken(t *testing.T) {
 	for _, c := range []struct {
 		name    string

@@ -23,9 +23,9 @@ type New struct {
 	UserAgent string
 	// Limit caps the account's live sessions, this one included: see MakeRoom.
 	Limit int
-	// Event is the sign-in, as the trail will have it.
+	// Event is the sign-in, as the trail records it.
 	Event account.Event
-	// Code, where it is set, was asked for besides the password, and is used up.
+	// Code, if set, was asked for besides the password; Create uses it up.
 	Code *account.Proof
 	// Mails are queued with the session.
 	Mails []mail.Message
@@ -45,7 +45,7 @@ type Store interface {
 	// Seen returns the user agents that an account's sessions, and the Arrivals on its
 	// trail, had in a client network, as far as they are remembered.
 	Seen(ctx context.Context, accountID int64, network string) ([]string, error)
-	// Load returns a session, ErrUnknown where it was ended or never was.
+	// Load returns a session, ErrUnknown if it has ended or never existed.
 	Load(ctx context.Context, id int64) (*State, error)
 	// Rotate applies decide to the session atomically: when it returns a changed
 	// Rotation, the session is at Next (or gone, for Revoke) and the events on
@@ -53,7 +53,7 @@ type Store interface {
 	// other's result. decide is pure and may be called several times; its error
 	// is returned as it is and changes nothing. ErrUnknown as in Load.
 	Rotate(ctx context.Context, id int64, decide func(State) (Rotation, error)) (Rotation, error)
-	// End removes a session and records e. One that is unknown: ErrUnknown.
+	// End removes a session and records e. ErrUnknown if there is none.
 	End(ctx context.Context, id int64, e account.Event) error
 	// EndAll removes all sessions of an account and returns how many there were.
 	// With appPasswords it removes the app passwords themselves as well.

@@ -47,9 +47,9 @@ type owner struct {
 	down, gone bool
 }
 
-// device is one sign-in, with all refresh tokens that any of its tabs has got,
-// the newest last: that of the highest generation. After a restore, an old tab
-// may later get a lower one, which does not take its place.
+// device is one sign-in, with all refresh tokens that any of its tabs has got, the
+// newest last: that of the highest generation. After a restore, an old tab may
+// later get one of a lower generation, which does not become the newest.
 type device struct {
 	owner  *owner
 	app    bool
@@ -67,14 +67,14 @@ func (d *device) newest() string { return d.got[len(d.got)-1] }
 // backup is a copy of the database and what was true then.
 type backup struct {
 	path  string
-	alive []bool // of the devices that there were
+	alive []bool // of the devices at that time
 	down  []bool
 	gone  []bool
 }
 
 const appName = "phone"
 
-// generation is the number at the end of a refresh token's jti.
+// generation returns the number at the end of a refresh token's jti.
 func (s *story) generation(refresh string) int64 {
 	jti := s.token(refresh).JTI
 	n, err := strconv.ParseInt(jti[strings.LastIndexByte(jti, '.')+1:], 10, 64)
@@ -84,8 +84,8 @@ func (s *story) generation(refresh string) int64 {
 	return n
 }
 
-// present shows a refresh token, as the server does it: what is past its exp
-// does not reach the session.
+// present presents a refresh token, as the server does: a token past its exp does
+// not reach the session.
 func (s *story) present(refresh string) (session.Output, string) {
 	token, err := s.Keyring.VerifyRefresh(refresh, audience, s.Now(), false)
 	if err != nil {
@@ -95,7 +95,7 @@ func (s *story) present(refresh string) (session.Output, string) {
 	return out, wire(err)
 }
 
-// judge holds an answer to the contract.
+// judge compares an answer with the contract.
 func (s *story) judge(d *device, refresh string, newest bool, got string) {
 	want := []string{wireOK}
 	switch {
@@ -115,7 +115,7 @@ func (s *story) judge(d *device, refresh string, newest bool, got string) {
 	}
 }
 
-// receive is an answer that arrived.
+// receive handles an answer that arrived.
 func (s *story) receive(d *device, out session.Output) {
 	i, _ := slices.BinarySearchFunc(d.got, s.generation(out.RefreshJwt)+1, func(refresh string, n int64) int {
 		return cmp.Compare(s.generation(refresh), n)
@@ -152,7 +152,7 @@ func (s *story) tabs(d *device, tokens []string, lost []bool) {
 	}
 }
 
-// endAll is what ends an account's sessions, all but keep.
+// endAll ends an account's sessions, all but keep.
 func (s *story) endAll(o *owner, keep *device) {
 	for _, d := range s.devices {
 		if d.owner == o && d != keep {
@@ -186,7 +186,7 @@ func copyFile(t tester, from, to string) {
 	}
 }
 
-// crash goes on with what is on the disk.
+// crash continues with what is on the disk.
 func (s *story) crash() {
 	next := s.copyTo()
 	s.close()
@@ -204,8 +204,8 @@ func (s *story) backUp() {
 	s.backups = append(s.backups, b)
 }
 
-// restore goes on with a backup: sessions made since are unknown, sessions
-// ended since are back.
+// restore continues with a backup: sessions made since are unknown, sessions ended
+// since are back.
 func (s *story) restore(b backup) {
 	s.close()
 	s.path = b.path
@@ -223,7 +223,7 @@ func (s *story) restore(b backup) {
 	}
 }
 
-// device is the one that a session of the store belongs to.
+// device returns the device that a session of the store belongs to.
 func (s *story) device(st session.State) *device {
 	i := slices.IndexFunc(s.devices, func(d *device) bool { return d.sid == st.SID() })
 	if i < 0 {
@@ -273,8 +273,8 @@ func (s *story) signIn(o *owner, app bool) {
 	})
 }
 
-// collect removes what has expired. Nobody may have a token of it that could
-// still be shown.
+// collect removes what has expired. Nobody may have a token of it that could still
+// be presented.
 func (s *story) collect() {
 	if _, _, err := s.Store.Collect(s.t.Context(), 0, s.Now().Add(-s.RefreshTTL)); err != nil {
 		s.t.Fatal(err)
@@ -314,7 +314,7 @@ func playStory(t *rapid.T, template string) {
 	t.Repeat(s.actions())
 }
 
-// actions are what can happen next.
+// actions returns what can happen next.
 func (s *story) actions() map[string]func(*rapid.T) {
 	anyOwner := func(t *rapid.T) *owner {
 		o := s.owners[rapid.IntRange(0, len(s.owners)-1).Draw(t, "owner")]

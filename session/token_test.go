@@ -70,8 +70,8 @@ func TestParseJTI(t *testing.T) {
 	}
 }
 
-// FuzzTokenNames: what is accepted is exactly what some session and generation
-// are called, so two names never mean the same.
+// FuzzTokenNames: a name is accepted only if it is exactly that of some session and
+// generation, so two names never mean the same.
 func FuzzTokenNames(f *testing.F) {
 	f.Add("1-abc", "1-abc.0")
 	f.Add("zz-a-b", "zz-a-b.17")
@@ -90,7 +90,7 @@ func FuzzTokenNames(f *testing.F) {
 		if ok && s.JTI(generation) != jti {
 			t.Fatalf("%q was taken for %q", jti, s.JTI(generation))
 		}
-		// And what is minted is read back.
+		// And a minted name is read back.
 		if n, ok := parseJTI(s.JTI(id), sid); !ok || n != id {
 			t.Fatalf("%q is not read back: %d, %t", s.JTI(id), n, ok)
 		}

@@ -12,7 +12,7 @@ import (
 	"nestbox/xrpc"
 )
 
-// TestTrailSignIn: who came in, with what, from where.
+// TestTrailSignIn: which client signed in, with what, from where.
 func TestTrailSignIn(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	a := w.account("alice", cheapHash(password))
@@ -122,7 +122,7 @@ func TestTrailRefusals(t *testing.T) {
 	}
 }
 
-// TestTrailActors: who ended a session.
+// TestTrailActors: the trail names who ended a session.
 func TestTrailActors(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	a := w.account("alice", "none")

@@ -57,7 +57,7 @@ func (c *clock) Advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// world is a session.Service on a database of its own, without a server around.
+// world is a session.Service on a database of its own, without a server.
 type world struct {
 	*session.Service
 
@@ -196,7 +196,7 @@ func (w *world) begin(ctx context.Context, a *account.Account, app string) (sess
 	return session.Signed{}, nil
 }
 
-// mustBegin is begin that succeeds.
+// mustBegin is begin, and fails the test on an error.
 func (w *world) mustBegin(a *account.Account, app string) session.Signed {
 	w.t.Helper()
 	signed, err := w.begin(w.t.Context(), a, app)
@@ -212,7 +212,7 @@ func (w *world) signIn(ctx context.Context, identifier, password string) (sessio
 	return w.CreateSession(ctx, auth.Anyone{}, session.CreateInput{Identifier: identifier, Password: password})
 }
 
-// token is what the auth package makes of a refresh token.
+// token returns what the auth package reads from a refresh token.
 func (w *world) token(refresh string) auth.Token {
 	w.t.Helper()
 	t, err := w.Keyring.VerifyRefresh(refresh, audience, w.Now(), true)
@@ -222,7 +222,7 @@ func (w *world) token(refresh string) auth.Token {
 	return t
 }
 
-// access is what the auth package makes of an access token.
+// access returns what the auth package reads from an access token.
 func (w *world) access(access string) auth.Token {
 	w.t.Helper()
 	t, err := w.Keyring.VerifyAccess(access, audience, w.Now(),
@@ -239,7 +239,7 @@ func (w *world) refresh(ctx context.Context, refresh string) (session.Output, er
 	return w.RefreshSession(ctx, auth.RefreshCaller{Token: w.token(refresh)}, xrpc.None{})
 }
 
-// mustRefresh is refresh that succeeds.
+// mustRefresh is refresh, and fails the test on an error.
 func (w *world) mustRefresh(refresh string) session.Output {
 	w.t.Helper()
 	out, err := w.refresh(w.t.Context(), refresh)
@@ -249,7 +249,7 @@ func (w *world) mustRefresh(refresh string) session.Output {
 	return out
 }
 
-// live says whether an access token's session stands.
+// live reports whether an access token's session is live.
 func (w *world) live(token auth.Token) bool {
 	w.t.Helper()
 	st, err := w.Standing(w.t.Context(), token)
@@ -259,7 +259,7 @@ func (w *world) live(token auth.Token) bool {
 	return st.Live
 }
 
-// number is the store's number of the session that a refresh token belongs to.
+// number returns the store's number of the session that a refresh token belongs to.
 func (w *world) number(a *account.Account, refresh string) int64 {
 	w.t.Helper()
 	for _, st := range w.sessions(a) {
@@ -280,7 +280,7 @@ func (w *world) sessions(a *account.Account) []session.State {
 	return list
 }
 
-// trail is an account's trail, newest first.
+// trail returns an account's trail, newest first.
 func (w *world) trail(a *account.Account) []account.Event {
 	w.t.Helper()
 	events, err := w.Accounts.Trail(w.t.Context(), a.ID, 2*account.TrailLimit)
@@ -290,7 +290,7 @@ func (w *world) trail(a *account.Account) []account.Event {
 	return events
 }
 
-// reasons are those of the trail's events of a kind, newest first.
+// reasons returns those of the trail's events of a kind, newest first.
 func (w *world) reasons(a *account.Account, kind account.EventKind) []string {
 	w.t.Helper()
 	var out []string
@@ -302,19 +302,19 @@ func (w *world) reasons(a *account.Account, kind account.EventKind) []string {
 	return out
 }
 
-// from is a request's context.
+// from returns the context of a request from a client.
 func from(ctx context.Context, addr, userAgent string) context.Context {
 	return request.WithClient(ctx, request.Client{Addr: netip.MustParseAddr(addr), UserAgent: userAgent})
 }
 
-// cheapHash is a stored hash that takes next to nothing to verify.
+// cheapHash returns a stored hash that takes next to nothing to verify.
 func cheapHash(password string) string {
 	salt, b64 := []byte("sixteen bytes it"), base64.RawStdEncoding
 	key := argon2.IDKey([]byte(password), salt, 1, 8, 1, 32)
 	return fmt.Sprintf("$argon2id$v=19$m=8,t=1,p=1$%s$%s", b64.EncodeToString(salt), b64.EncodeToString(key))
 }
 
-// wire is an error as a client sees it.
+// wire returns an error as a client sees it.
 func wire(err error) string {
 	if err == nil {
 		return "200"

@@ -13,17 +13,17 @@ import (
 	"nestbox/xrpc"
 )
 
-// Output is what createSession and refreshSession answer.
+// Output is the answer of createSession and refreshSession.
 type Output struct {
 	AccessJwt  string `json:"accessJwt"`
 	RefreshJwt string `json:"refreshJwt"`
 	Info
 }
 
-// Info is what getSession answers: the account as its session's clients see it.
-// All of it is always sent, since two SDKs make a call more when emailConfirmed or
-// didDoc is missing, but the didDoc of who is at home elsewhere: they would make all
-// their calls there.
+// Info is the answer of getSession: the account as its session's clients see it.
+// Every field is always sent: two SDKs make an extra call if emailConfirmed or
+// didDoc is missing. Except the didDoc of an account hosted elsewhere, which would
+// send clients there.
 type Info struct {
 	Handle          syntax.Handle  `json:"handle"`
 	DID             syntax.DID     `json:"did"`
@@ -35,7 +35,7 @@ type Info struct {
 	Status          account.Status `json:"status,omitzero"`
 }
 
-// CreateInput is what createSession takes.
+// CreateInput is the input of createSession.
 type CreateInput struct {
 	Identifier      string `json:"identifier"`
 	Password        string `json:"password"`
@@ -51,7 +51,7 @@ func (s *Service) info(a *account.Account) Info {
 	}
 }
 
-// Output is what the holder of a new pair is told.
+// Output returns the answer for the holder of a new pair.
 func (s *Service) Output(signed Signed) Output {
 	return Output{AccessJwt: signed.Access, RefreshJwt: signed.Refresh, Info: s.info(signed.Account)}
 }
@@ -95,9 +95,9 @@ func (s *Service) DeleteSession(ctx context.Context, caller auth.EndingCaller, _
 	return xrpc.None{}, nil
 }
 
-// wireError is the package's errors as the session contract words them. What is
-// not one of them is a dependency that failed: a 503, on which clients keep
-// their session.
+// wireError returns the package's errors as the session contract words them. Any
+// other error is a dependency that failed: a 503, on which clients keep their
+// session.
 func wireError(err error) error {
 	var many *tooMany
 	switch {
@@ -114,7 +114,7 @@ func wireError(err error) error {
 	case errors.Is(err, errCodeNeeded):
 		return xrpc.Unauthorized("AuthFactorTokenRequired", "A sign in code has been sent to your email address")
 	case wrongCode(err):
-		// An expired one too: the official app knows these words alone.
+		// For an expired one too: the official app knows these words alone.
 		return xrpc.BadRequest(xrpc.NameInvalidToken, "Token is invalid")
 	case errors.Is(err, account.ErrNoMail):
 		return xrpc.InvalidRequest("A sign in code is needed, and this server sends no mail; ask its operator")
