@@ -10,7 +10,7 @@ import (
 
 func equal(a, b any) bool { return reflect.DeepEqual(a, b) }
 
-// payload reads what a token claims.
+// payload returns the claims of a token.
 func payload(t *testing.T, token string) (claims map[string]any) {
 	t.Helper()
 	parts := strings.Split(token, ".")

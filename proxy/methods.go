@@ -6,7 +6,7 @@ import (
 	"nestbox/auth"
 )
 
-// createAccount is the method that a service token for moving out is for.
+// createAccount is the method of a service token for moving out.
 const createAccount = "com.atproto.server.createAccount"
 
 // protected reports whether a method is the account's own: no service may call
@@ -29,8 +29,8 @@ func protected(method string) bool {
 
 // open reports whether a session of that scope may use a method elsewhere that is
 // not protected. Direct messages and moving out are closed to app passwords that
-// are not privileged; administration is closed to all app passwords, so that one
-// of a moderator's account does not become a moderator.
+// are not privileged; administration is closed to all app passwords, so that an app
+// password of a moderator's account does not give its rights.
 func open(scope auth.Scope, method string) bool {
 	_, chat := cutPrefix(method, "chat.bsky.")
 	_, admin := cutPrefix(method, "com.atproto.admin.")
@@ -44,7 +44,8 @@ func open(scope auth.Scope, method string) bool {
 	}
 }
 
-// cutPrefix returns what follows a prefix that is given in lower case, in lower case.
+// cutPrefix returns in lower case what follows a prefix, which is given in lower
+// case.
 func cutPrefix(method, prefix string) (string, bool) {
 	return strings.CutPrefix(strings.ToLower(method), prefix)
 }

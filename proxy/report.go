@@ -32,7 +32,7 @@ import (
 const createReport = "com.atproto.moderation.createReport"
 
 const (
-	// tokenLife is how long a token holds that goes with a call.
+	// tokenLife is how long the token of a call is valid.
 	tokenLife = time.Minute
 	// answerTime and maxAnswer bound a service's answer; bytes.
 	answerTime = 20 * time.Second
@@ -41,13 +41,13 @@ const (
 	maxReason = 20_000
 )
 
-// reports limits those of one account: moderators are people.
+// reports limits the reports of one account: moderators are people.
 var reports = []ratelimit.Limit{
 	{Name: "reports-5m", Points: 30, Window: 5 * time.Minute},
 	{Name: "reports-1d", Points: 500, Window: 24 * time.Hour},
 }
 
-// Accounts finds who reports.
+// Accounts finds the account that reports.
 type Accounts interface {
 	ByDID(ctx context.Context, did syntax.DID) (*account.Account, error)
 }
@@ -62,17 +62,17 @@ type Resolver interface {
 	DID(ctx context.Context, did syntax.DID) (*identity.Document, error)
 }
 
-// Target is a service that calls are passed on to.
+// Target is a service to which calls are passed on.
 type Target struct {
-	// DID is whom the token is for, URL where it is reached, without a slash at its
-	// end.
+	// DID is the audience of the token, URL where the service is reached, without a
+	// slash at its end.
 	DID, URL string
 }
 
 // Reports sends reports to the service that the client names in its header
 // atproto-proxy, as "did#service", or to the one that the operator chose.
 type Reports struct {
-	// Default is the operator's choice; empty where there is none.
+	// Default is the operator's choice; empty if there is none.
 	Default  Target
 	Resolver Resolver
 	Accounts Accounts
@@ -84,7 +84,8 @@ type Reports struct {
 	Log    *slog.Logger
 }
 
-// ReportInput is what createReport takes. What the subject may be the service says.
+// ReportInput is the input of createReport. The service decides what the subject
+// may be.
 type ReportInput struct {
 	ReasonType string         `json:"reasonType"`
 	Reason     string         `json:"reason,omitzero"`
@@ -92,7 +93,8 @@ type ReportInput struct {
 	ModTool    jsontext.Value `json:"modTool,omitzero"`
 }
 
-// Create is com.atproto.moderation.createReport. Who was taken down may report, too.
+// Create is com.atproto.moderation.createReport. A taken-down account may report,
+// too.
 func (r *Reports) Create(ctx context.Context, caller auth.StandardOrTakendownCaller, in ReportInput) (jsontext.Value, error) {
 	switch {
 	case len(in.Reason) > maxReason:
@@ -130,7 +132,7 @@ func (r *Reports) Create(ctx context.Context, caller auth.StandardOrTakendownCal
 	return answer, nil
 }
 
-// target is the service that a header names, as the reference reads it.
+// target returns the service that a header names, as the reference reads it.
 func (r *Reports) target(ctx context.Context, header string) (Target, error) {
 	if header == "" {
 		if r.Default.URL == "" {
@@ -169,7 +171,8 @@ func (r *Reports) target(ctx context.Context, header string) (Target, error) {
 	return Target{DID: name, URL: strings.TrimRight(url, "/")}, nil
 }
 
-// token speaks for the account to the service, for this call.
+// token returns a service token that speaks for the account to the service, for
+// this call.
 func (r *Reports) token(ctx context.Context, did syntax.DID, to Target) (string, error) {
 	a, err := r.Accounts.ByDID(ctx, did)
 	if err == nil {
@@ -200,12 +203,13 @@ func (r *Reports) post(ctx context.Context, to Target, token string, body []byte
 	return resp.StatusCode, raw, err
 }
 
-// upstream is the answer where the service gave none that can be passed on.
+// upstream returns the error for the client if the service gave no answer that can
+// be passed on.
 func upstream(cause error) error {
 	return &xrpc.Error{Status: http.StatusBadGateway, Name: "UpstreamFailure", Message: "The report service cannot be reached", Cause: cause}
 }
 
-// refusal is what the service refused with, as far as it says.
+// refusal returns the error that the service answered, as far as it names one.
 func refusal(status int, answer jsontext.Value) error {
 	var e struct {
 		Error   string `json:"error"`

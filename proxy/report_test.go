@@ -17,7 +17,7 @@ const (
 	nsid       = "com.atproto.moderation.createReport"
 )
 
-// report sends one about a record.
+// report sends a report about a record.
 func report(t *testing.T, s *pdstest.InProcess, auth, body string) pdstest.Answer {
 	t.Helper()
 	return s.Do(t, pdstest.Request{Method: http.MethodPost, NSID: nsid, Auth: auth, Body: body})
@@ -91,7 +91,7 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// TestReportRefused: what is wrong is said here, and reaches nobody.
+// TestReportRefused: a bad report is refused here, and reaches no service.
 func TestReportRefused(t *testing.T) {
 	service := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was sent") }))
 	t.Cleanup(service.Close)

@@ -15,9 +15,9 @@ import (
 	"nestbox/xrpc"
 )
 
-// How long a service token may hold, from now: one for a method, one for any.
+// How long a service token may be valid, from now: one for a method, one for any.
 const (
-	serviceTokenLife       = time.Minute // where nothing is asked for
+	serviceTokenLife       = time.Minute // if no time is asked for
 	maxServiceTokenLife    = time.Hour
 	maxMethodlessTokenLife = time.Minute
 )
@@ -29,8 +29,8 @@ type ServiceAuth struct {
 	Now      func() time.Time
 }
 
-// ServiceAuthParams and ServiceAuthOutput are of getServiceAuth. Expires is in
-// seconds since 1970.
+// ServiceAuthParams and ServiceAuthOutput are the input and output of
+// getServiceAuth. Expires is in seconds since 1970.
 type (
 	ServiceAuthParams struct {
 		Audience string `json:"aud"`
@@ -122,7 +122,7 @@ func isAudience(text string) bool {
 	if host == "localhost" {
 		return true
 	}
-	_, err := syntax.ParseHandle(host) // a host name, and no address
+	_, err := syntax.ParseHandle(host) // a host name, not an address
 	return err == nil
 }
 
