@@ -18,12 +18,12 @@ import (
 type moderated struct {
 	*office
 
-	name                                     string
-	down, suspended, noInvites, note, blob   bool
-	session                                  pdstest.Session
-	token, code, uri, cid, noteCID, password string
-	car                                      []byte
-	pic                                      link
+	name                                   string
+	down, suspended, noInvites, note, blob bool
+	session                                pdstest.Session
+	token, code, uri, noteCID, password    string
+	car                                    []byte
+	pic                                    link
 }
 
 // TestMeasuresOutliveAccounts is the model of moderation: for every combination of
@@ -184,8 +184,8 @@ func (m *moderated) brings() {
 // renames gives the account another handle and activates it.
 func (m *moderated) renames() {
 	m.t.Helper()
-	var any map[string]any
-	if err := m.Run(m.t.Context(), "identity.repair", admin.RepairArgs{Account: m.session.DID, Force: true}, &any); err != nil {
+	var report map[string]any
+	if err := m.Run(m.t.Context(), "identity.repair", admin.RepairArgs{Account: m.session.DID, Force: true}, &report); err != nil {
 		m.t.Fatal(err)
 	}
 	for _, call := range []pdstest.Request{

@@ -83,15 +83,15 @@ func TestCost(t *testing.T) {
 // TestDecodeMemory: a block takes a small multiple of its size, though lists in it
 // promise many items at each level.
 func TestDecodeMemory(t *testing.T) {
-	b := bytes.Repeat([]byte{0x9a, 0, 0x07, 0, 0}, dagcbor.MaxDepth-1)
-	b = append(b, make([]byte, 1<<19)...)
-	got := testing.Benchmark(func(tb *testing.B) {
-		for tb.Loop() {
-			_, _ = dagcbor.Decode(b)
+	block := bytes.Repeat([]byte{0x9a, 0, 0x07, 0, 0}, dagcbor.MaxDepth-1)
+	block = append(block, make([]byte, 1<<19)...)
+	got := testing.Benchmark(func(b *testing.B) {
+		for b.Loop() {
+			_, _ = dagcbor.Decode(block)
 		}
 	})
-	if bytes := got.AllocedBytesPerOp(); bytes > 128*int64(len(b)) {
-		t.Errorf("%d bytes of input take %d bytes", len(b), bytes)
+	if size := got.AllocedBytesPerOp(); size > 128*int64(len(block)) {
+		t.Errorf("%d bytes of input take %d bytes", len(block), size)
 	}
 }
 

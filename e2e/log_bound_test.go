@@ -112,7 +112,7 @@ func TestLogBound(t *testing.T) {
 
 // write replaces records, so that the repository stays as large as it is.
 func (l *logLoad) write(ctx context.Context, owner, n int) error {
-	a, err := l.send(ctx, http.MethodPost, "com.atproto.repo.putRecord", pdstest.Bearer(l.owners[owner].AccessJwt), fmt.Sprintf(
+	a, err := l.send(ctx, http.MethodPost, "com.atproto.repo.putRecord", pdstest.Bearer(l.owners[owner].AccessJwt), fmt.Sprintf( //nolint:bodyclose // drain closes it
 		`{"repo":%q,"collection":"com.example.note","rkey":"n%d","record":{"n":%d,"text":%q}}`, l.owners[owner].DID, n%200, n, l.text))
 	if err != nil {
 		return err
@@ -126,7 +126,7 @@ func (l *logLoad) export(ctx context.Context, owner int, pause time.Duration) er
 }
 
 func (l *logLoad) get(ctx context.Context, nsid, auth string, pause time.Duration) error {
-	a, err := l.send(ctx, http.MethodGet, nsid, auth, "")
+	a, err := l.send(ctx, http.MethodGet, nsid, auth, "") //nolint:bodyclose // drain closes it
 	if err != nil {
 		return err
 	}

@@ -98,7 +98,7 @@ func (t *subtags) introduced(fits func(string) bool, least int) bool {
 }
 
 func isAlpha(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return r > 'z' || !isLetter(byte(r)) })
+	return !strings.ContainsFunc(s, func(r rune) bool { return r > 'z' || !isLetter(byte(r)) }) //nolint:gosec // r fits: it is checked first
 }
 
 func isDigits(s string) bool {
@@ -108,7 +108,7 @@ func isDigits(s string) bool {
 // isAlnum reports whether s is from least to most letters and digits.
 func isAlnum(s string, least, most int) bool {
 	return len(s) >= least && len(s) <= most &&
-		!strings.ContainsFunc(s, func(r rune) bool { return r > 'z' || !isAlphanumeric(byte(r)) })
+		!strings.ContainsFunc(s, func(r rune) bool { return r > 'z' || !isAlphanumeric(byte(r)) }) //nolint:gosec // as above
 }
 
 // grandfathered are the tags that do not follow the syntax and are valid all the

@@ -147,15 +147,15 @@ func TestChain(t *testing.T) {
 		{"there", func(ctx context.Context) error { return alice.createAt(ctx, foo, "there", `{}`) }},
 		alice.creating("c"),
 		{"a again", func(ctx context.Context) error { return alice.createAt(ctx, foo, "a", `{}`) }},
-		{"put", func(context.Context) error { _, err := alice.put(foo, "a", `{"put":1}`); return err }},
-		{"put again", func(context.Context) error { _, err := alice.put(foo, "a", `{"put":1}`); return err }},
+		{"put", func(context.Context) error { _, err := alice.put(foo, "a", `{"put":1}`); return err }},       //nolint:contextcheck // it has the test's
+		{"put again", func(context.Context) error { _, err := alice.put(foo, "a", `{"put":1}`); return err }}, //nolint:contextcheck // it has the test's
 		{"stale", func(ctx context.Context) error {
 			_, err := w.DeleteRecord(ctx, alice.caller, repo.DeleteRecordInput{
 				Repo: alice.did.String(), Collection: foo, RKey: "there", SwapCommit: new(elsewhere),
 			})
 			return err
 		}},
-		{"remove", func(context.Context) error { _, err := alice.remove(foo, "b"); return err }},
+		{"remove", func(context.Context) error { _, err := alice.remove(foo, "b"); return err }}, //nolint:contextcheck // as above
 		alice.creating("d"),
 	}
 	out := alice.together(h, nil, writes...)

@@ -33,7 +33,8 @@ const (
 	// importPace is how fast a client's import must be verified and stored, in
 	// bytes of its file a second, behind DefaultImportGrace: 2 GiB may take 19
 	// minutes. One that takes longer holds a slot that others wait for.
-	importPace         = 2 << 20
+	importPace = 2 << 20
+	// DefaultImportGrace is how long a client's import may take beside importPace.
 	DefaultImportGrace = 2 * time.Minute
 	// The records of an import may take expansion times the size of its file, and
 	// freeExpansion bytes more. One block can be the record of any number of keys,

@@ -210,14 +210,16 @@ func (in *incoming) read(ctx context.Context) error {
 func (in *incoming) unique() error {
 	for n, part := range in.index {
 		kept := part[:0]
-		for from, to := 0, 0; from < len(part); from = to {
-			for to = from + 1; to < len(part) && part[to].hash == part[from].hash; {
+		for from := 0; from < len(part); {
+			to := from + 1
+			for to < len(part) && part[to].hash == part[from].hash {
 				to++
 			}
 			var err error
 			if kept, err = in.appendDistinct(kept, part[from:to]); err != nil {
 				return err
 			}
+			from = to
 		}
 		in.index[n] = kept
 		in.blocks += len(kept)
@@ -235,7 +237,7 @@ func (in *incoming) appendDistinct(kept, places []place) ([]place, error) {
 	var seen []string
 	for _, p := range places {
 		var id [cidLength]byte
-		if _, err := in.file.ReadAt(id[:], int64(p.at>>sizeBits)-cidLength); err != nil { //nolint:gosec // an offset
+		if _, err := in.file.ReadAt(id[:], int64(p.at>>sizeBits)-cidLength); err != nil {
 			return nil, fmt.Errorf("read import: %w", err)
 		}
 		if !slices.Contains(seen, string(id[:])) {

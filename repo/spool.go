@@ -2,12 +2,10 @@ package repo
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"sync"
 
 	"github.com/ipfs/go-cid"
 
@@ -195,22 +193,3 @@ func tempFile(dir, what string) (*os.File, error) {
 	}
 	return f, nil
 }
-
-// slots bound how many do something at once. The zero value is ready.
-type slots struct {
-	once sync.Once
-	free chan struct{}
-}
-
-// take waits for one of n slots and returns the function that gives it back.
-func (s *slots) take(ctx context.Context, n int) (give func(), err error) {
-	s.once.Do(func() { s.free = make(chan struct{}, n) })
-	select {
-	case s.free <- struct{}{}:
-		return s.give, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-func (s *slots) give() { <-s.free }

@@ -42,7 +42,7 @@ func (f *Front) Handler(next http.Handler) http.Handler {
 		if err := serve(next, &st.writer, r); err != nil {
 			Fail(r.Context(), http.StatusInternalServerError, "InternalServerError", err)
 			if !st.writer.wrote {
-				http.Error(&st.writer, "Internal Server Error", http.StatusInternalServerError)
+				http.Error(&st.writer, "Internal Server Error", http.StatusInternalServerError) //nolint:gocritic // the log line follows
 			}
 		}
 		end := f.Now()

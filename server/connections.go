@@ -17,5 +17,5 @@ func maxConnections() (int, error) {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 		return 0, fmt.Errorf("look how many files may be open: %w", err)
 	}
-	return int(min(uint64(mostConnections), max(1, uint64(files.Cur)/2))), nil //nolint:gosec,unconvert // small; the type differs between systems
+	return int(min(uint64(mostConnections), max(1, uint64(files.Cur)/2))), nil //nolint:unconvert // small; the type differs between systems
 }

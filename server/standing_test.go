@@ -164,12 +164,10 @@ func (r route) want(by credential, status account.Status) string {
 	if by == byTakendown {
 		scope = auth.ScopeTakendown
 	}
-	switch err := auth.May(r.use, string(status), scope); {
-	case err == nil:
-		return ""
-	default:
+	if err := auth.May(r.use, string(status), scope); err != nil {
 		return err.Error()
 	}
+	return ""
 }
 
 // standing calls a route with what no route takes for an input, so that nothing is done,

@@ -9,7 +9,7 @@ import (
 )
 
 func TestMakeRoom(t *testing.T) {
-	at := func(n int64) time.Time { return time.UnixMilli(n) }
+	at := time.UnixMilli
 	held := []Held{
 		{ID: 5, RotatedAt: at(50)},
 		{ID: 1, RotatedAt: at(30)},

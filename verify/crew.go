@@ -75,8 +75,8 @@ func (l *lines) add() *report {
 	return r
 }
 
-// say runs print once the work before this one has reported everything.
-func (r *report) say(print func()) {
+// say runs line once the work before this one has reported everything.
+func (r *report) say(line func()) {
 	l := r.of
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -84,10 +84,10 @@ func (r *report) say(print func()) {
 		l.more.Wait()
 	}
 	if l.first == r.n {
-		print()
+		line()
 		return
 	}
-	r.lines = append(r.lines, print)
+	r.lines = append(r.lines, line)
 	l.count++
 }
 
@@ -110,7 +110,7 @@ func (r *report) end() {
 // print prints what was held back.
 func (r *report) print() {
 	for _, print := range r.lines {
-		print()
+		line()
 	}
 	r.of.count -= len(r.lines)
 	r.lines = nil

@@ -251,7 +251,9 @@ func (v *verifier) account(ctx context.Context, db *sqlite.Inspection, a sqlite.
 	check := v.checker(a, fault)
 	check.Key = key
 	check.Odd = func(record string, why error) {
-		r.say(func() { v.odd(fmt.Sprintf("%s: record %s came with an import and could not be written here: %v", a.DID, record, why)) })
+		r.say(func() {
+			v.odd(fmt.Sprintf("%s: record %s came with an import and could not be written here: %v", a.DID, record, why))
+		})
 	}
 	err = db.Repo(a.ID, func(rows repo.Rows) error {
 		done, err := check.Check(ctx, rows)

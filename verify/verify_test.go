@@ -184,7 +184,7 @@ func TestOnline(t *testing.T) {
 	for _, did := range w.dids {
 		writers.Go(func() {
 			for n := 20; ctx.Err() == nil; n++ {
-				w.write(did, n, n+1)
+				w.write(did, n, n+1) //nolint:contextcheck // a write under way is not cut off
 			}
 		})
 	}

@@ -18,7 +18,7 @@ const maxLine = 4096
 // first and the line is typed without echo; a process that is interrupted
 // meanwhile leaves the terminal as it was.
 func ReadSecret(in *os.File, out io.Writer, prompt string) (string, error) {
-	fd := int(in.Fd()) //nolint:gosec // a descriptor fits
+	fd := int(in.Fd())
 	before, err := term.GetState(fd)
 	if err != nil { // a pipe or a file
 		return readLine(in)

@@ -133,7 +133,7 @@ func TestLogBound(t *testing.T) {
 		_, err := Admin{b.DB}.Search(ctx, "a", 0, 10)
 		return err
 	}
-	during(t, func() { b.fill(t, 64<<20) }, short, short, short, short, replay, search)
+	during(t, func() { b.fill(t, 64<<20) }, short, short, short, short, replay, search) //nolint:gocritic // four at once
 	if b.done.Load() == 0 {
 		t.Error("no scan came to its end")
 	}
@@ -232,8 +232,8 @@ func TestLogErased(t *testing.T) {
 	}
 	// Two run at a time and one waits: there is always one that began before another
 	// ends.
-	lasting := func(ms time.Duration) func(context.Context) error {
-		return func(ctx context.Context) error { return b.scan(ctx, ms*time.Millisecond) }
+	lasting := func(ms int) func(context.Context) error {
+		return func(ctx context.Context) error { return b.scan(ctx, time.Duration(ms)*time.Millisecond) }
 	}
 	during(t, func() {
 		err := b.writer.Do(t.Context(), func(tx *groupcommit.Tx) error {

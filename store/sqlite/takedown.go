@@ -34,7 +34,7 @@ func (db Admin) SetTakedown(ctx context.Context, did syntax.DID, t admin.Takedow
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		if _, err := accountOf(tx.Conn, did); errors.Is(err, account.ErrNotFound) {
 			if _, known, err := departed(tx.Conn, did); err != nil || !known {
-				return cmp.Or(err, error(account.ErrNotFound))
+				return cmp.Or(err, account.ErrNotFound)
 			}
 		} else if err != nil {
 			return err

@@ -106,7 +106,7 @@ func makeTables(source string) (string, error) {
 
 func row(tag reflect.StructTag, doc string) string {
 	meaning := strings.ReplaceAll(strings.Join(strings.Fields(doc), " "), "|", `\|`)
-	return fmt.Sprintf("| `%s` | %s | %s | %s |\n", tag.Get("env"), code(tag.Get("default")), code(tag.Get("dev")), meaning)
+	return fmt.Sprintf("| %s | %s | %s | %s |\n", "`"+tag.Get("env")+"`", code(tag.Get("default")), code(tag.Get("dev")), meaning)
 }
 
 func code(s string) string {
