@@ -9,9 +9,9 @@ import (
 // Walker goes through a tree in order.
 type Walker struct {
 	Load Loader
-	// Node, when set, is called for each node before what lies below it.
+	// Node, if set, is called for each node before the nodes below it.
 	Node func(l *Link, n *Node) error
-	// Entry, when set, is called for each key, in ascending order.
+	// Entry, if set, is called for each key, in ascending order.
 	Entry func(key string, value cid.Cid) error
 
 	last string
@@ -19,8 +19,8 @@ type Walker struct {
 
 // Walk visits the tree below root, depth first: a node, what lies left of its
 // first key, the key, what lies right of it, and so on. It holds one path in
-// memory and stops at the first error. Order, layers and links are checked, so
-// that a tree of foreign nodes is walked in time proportional to its keys.
+// memory and stops at the first error. It checks order, layers and links, so a walk
+// of foreign nodes takes time proportional to the number of keys.
 func (w *Walker) Walk(root Link) error {
 	n, err := w.Load(&root)
 	if err != nil {
@@ -125,7 +125,7 @@ func (b *Builder) newNode(layer int) *Node {
 	return n
 }
 
-// complete emits what is open below layer and returns the link to it.
+// complete emits the open nodes below layer and returns the link to them.
 func (b *Builder) complete(layer int) (*Link, error) {
 	var below *Link
 	for i := range layer {
