@@ -141,7 +141,7 @@ func TestReplayMeetsLive(t *testing.T) {
 		all = append(all, storetest.NewWriter(t, w.stores, fmt.Sprintf("writer%d", i)))
 	}
 	total := w.last() + writers*events
-	var now atomic.Int64 // about where the log is
+	var now atomic.Int64 // about the log's last number
 	now.Store(w.last())
 	wrote := make(chan struct{}, writers*events)
 	var writing sync.WaitGroup

@@ -36,10 +36,10 @@ func (e *InvalidError) At(place string) string {
 	return b.String()
 }
 
-// in returns e as seen from outside of the property where it was found.
+// in returns e as seen from outside the property in which it was found.
 func (e *InvalidError) in(name string) *InvalidError { return e.below(step(name)) }
 
-// at returns e as seen from outside of the element where it was found.
+// at returns e as seen from outside the element in which it was found.
 func (e *InvalidError) at(i int) *InvalidError { return e.below(index(i)) }
 
 func (e *InvalidError) below(step string) *InvalidError {

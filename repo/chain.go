@@ -14,9 +14,9 @@ import (
 )
 
 // Calls that write to one repository at the same time form a chain: each has its
-// own commit and its own event, computed on the one before it, and the chain is
-// stored in one transaction. Without that, each call waits for the fsync of the
-// one before.
+// own commit and its own event, computed on the previous one, and the chain is stored
+// in one transaction. Without that, each call would wait for the fsync of the
+// previous one.
 //
 // A caller puts its call into the queue of the account and waits for the account's
 // lock. The caller that gets the lock serves the whole queue, so most callers find
@@ -283,7 +283,7 @@ func (s *Service) extend(b base, tree *mst.Tree, accountID int64, key atcrypto.P
 			continue
 		}
 		if c.ctx.Err() != nil || c.charge(d) != nil {
-			return links // and its call says so when it is made alone
+			return links // its call gets the error when it is made alone
 		}
 		change, err := s.sign(accountID, *d, key, s.Now())
 		if err != nil {

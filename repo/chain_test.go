@@ -135,8 +135,8 @@ func wantAll(t *testing.T, out map[string]error, failed map[string]string) {
 }
 
 // TestChain: calls that wait for one another share a transaction, and each has its
-// own commit and event. One that fails, on what is stored or on what another of
-// them has just made, fails alone.
+// own commit and event. A call that fails, on the stored state or on what another
+// call has just made, fails alone.
 func TestChain(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")

@@ -55,11 +55,10 @@ type Checked struct {
 	Differ bool
 }
 
-// Check checks everything that a repository holds: its commit and who signed
-// it; the tree, walked from its root; that the tree names each record that is
-// there, and no other; each record, and the blobs that it refers to; that the
-// records alone make the tree that was signed. An error means that the check could
-// not be done.
+// Check checks everything that a repository holds: its commit and the signature; the
+// tree, walked from its root; that the tree names each record that is there, and no
+// other; each record, and the blobs that it refers to; that the records alone make
+// the tree that was signed. An error means that the check could not be done.
 func (c *Checker) Check(ctx context.Context, rows Rows) (Checked, error) {
 	head := rows.Head()
 	data := head.Root.CID

@@ -125,8 +125,8 @@ type edition struct {
 	since  syntax.TID
 }
 
-// shelf has the exports that are being made or sent: a client that asks for one of
-// them shares it. Relays that follow a server ask for the same one at the same time.
+// shelf holds the exports being made or sent: a client that asks for one of them
+// shares it. Relays that follow a server ask for the same one at the same time.
 type shelf struct {
 	mu sync.Mutex
 	of map[edition]*shared

@@ -58,10 +58,10 @@ var errInconsistent = errors.New("repository is inconsistent")
 // Export writes an account's repository to w as a CAR file
 // (https://atproto.com/specs/repository#car-file-serialization), in the order of
 // the section on streamable CAR files: the commit, then the tree depth first,
-// each node before what hangs on it, records where they are listed. A block that is
-// twice in the tree is twice in the file. Export reads the repository before it
-// writes, so w may be slow. It is for the operator: no limit of downloads applies.
-// Errors: ErrNoRepo, those of w.
+// each node before its children and records, in the order in which it lists them. A
+// block that is twice in the tree is twice in the file. Export reads the repository
+// before it writes, so w may be slow. It is for the operator: no limit of downloads
+// applies. Errors: ErrNoRepo, those of w.
 func (s *Service) Export(ctx context.Context, a Account, w io.Writer) error {
 	file, err := s.export(ctx, a, "", false)
 	if err != nil {

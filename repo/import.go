@@ -370,7 +370,7 @@ func size(w Write) int64 {
 	return int64(n)
 }
 
-// refused makes an ErrImport of what is wrong with the file.
+// refused makes an ErrImport of a fault of the file.
 func refused(err error) error {
 	for _, fault := range []error{errMissing, errRecord, ErrCommit, mst.ErrNode, car.ErrForm, dagcbor.ErrForm} {
 		if errors.Is(err, fault) {

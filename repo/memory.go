@@ -42,7 +42,7 @@ const (
 	maxRememberedSize = 64 << 10
 )
 
-// memory is what is remembered, by account.
+// memory holds what is remembered, by account.
 type memory struct {
 	mu sync.Mutex
 	of map[int64]*remembered

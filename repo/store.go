@@ -57,7 +57,7 @@ type Record struct {
 	Block []byte
 }
 
-// BlobInfo is what is known of an uploaded blob.
+// BlobInfo describes an uploaded blob.
 type BlobInfo struct {
 	Size     int64
 	MimeType string

@@ -54,7 +54,7 @@ func writeLarge(b *testing.B, p *person, n int) (path string) {
 			if i < n/2 {
 				of := sha256.Sum256(binary.AppendUvarint(nil, uint64(i)))
 				author := strings.ToLower(base32.StdEncoding.EncodeToString(of[:15]))
-				written := keyOf(i - int(binary.BigEndian.Uint16(of[16:]))%2000) // some days ago, where there are some likes an hour
+				written := keyOf(i - int(binary.BigEndian.Uint16(of[16:]))%2000) // some days ago, at some likes an hour
 				record["subject"] = map[string]any{"uri": "at://did:plc:" + author + "/app.bsky.feed.post/" + written, "cid": dagcbor.RawCID(of).String()}
 			} else {
 				collection = post

@@ -37,7 +37,7 @@ func (w wire) wantBody(a pdstest.Answer, want string) {
 	}
 }
 
-// TestWire: the endpoints as a client sees them, byte for byte where it matters.
+// TestWire: the endpoints as a client sees them, byte for byte if that matters.
 func TestWire(t *testing.T) {
 	dir := t.TempDir()
 	before := pdstest.Start(t, pdstest.Options{Dir: dir})

@@ -175,7 +175,7 @@ func (t *Tree) grow(key string, value cid.Cid, layer int) error {
 }
 
 // split divides the subtree that a link in n leads to into what lies before key
-// and what lies behind it. The first part keeps the node where both exist.
+// and what lies behind it. The first part keeps the node if both exist.
 func (t *Tree) split(n *Node, l *Link, key string) (left, right *Link, err error) {
 	if l == nil {
 		return nil, nil, nil
