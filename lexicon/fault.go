@@ -14,7 +14,7 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// InvalidError: the record does not follow its schema. Its words are those of the
+// InvalidError: the record does not follow its schema. Its text is that of the
 // reference PDS, which clients know.
 type InvalidError struct {
 	path  []string // steps of a JSON path, from the inside out

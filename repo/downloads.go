@@ -49,7 +49,8 @@ const (
 // and therefore counted apart from its other requests.
 var exports = ratelimit.Limit{Name: "exports", Points: 6000, Window: 5 * time.Minute}
 
-// CountExport is the limit of getRepo, in the place of the one over everything.
+// CountExport counts a call of getRepo against a limit of its own, instead of the one
+// over everything.
 func (s *Service) CountExport(ctx context.Context, _ *http.Request) error {
 	return request.AdmitNetwork(ctx, s.Limits, 1, exports)
 }

@@ -32,7 +32,7 @@ const (
 	importPatience = 5 * time.Minute
 	// importPace is how fast a client's import must be verified and stored, in
 	// bytes of its file a second, behind DefaultImportGrace: 2 GiB may take 19
-	// minutes. One that takes longer holds a slot that others wait for.
+	// minutes. A slower import would hold a slot that others wait for.
 	importPace         = 2 << 20
 	DefaultImportGrace = 2 * time.Minute
 	// The records of an import may take expansion times the size of its file, and
@@ -40,7 +40,7 @@ const (
 	// so a small file could ask for any amount of work.
 	expansion     = 8
 	freeExpansion = 64 << 20
-	// futureFudge is how far in the future a revision may lie
+	// futureFudge is how far in the future a revision may be
 	// (https://atproto.com/specs/sync): clocks differ.
 	futureFudge = 5 * time.Minute
 
@@ -237,7 +237,7 @@ func (in *importer) run(ctx context.Context) (Imported, error) {
 	return Imported{CID: in.next.CID, Rev: in.next.Rev, Records: in.records, Kept: in.next.CID.Equals(in.root), Odd: in.odd}, nil
 }
 
-// unchanged is the result of an import that leaves the repository as it is.
+// unchanged returns the result of an import that leaves the repository as it is.
 func (in *importer) unchanged() Imported {
 	return Imported{CID: in.was.CID, Rev: in.was.Rev, Records: in.was.Records, Kept: in.was.CID.Equals(in.root)}
 }

@@ -42,8 +42,8 @@ const (
 	cidLength = 36
 	// sizeBits is how many bits a place in a file needs for a block's length.
 	sizeBits = 22
-	// maxTreePath is what the nodes on the way to one key may take in memory, in
-	// bytes. Usual ones take some kilobytes.
+	// maxTreePath is how many bytes of memory the nodes on the way to one key may take.
+	// Usually they take some kilobytes.
 	maxTreePath = 64 << 20
 )
 

@@ -95,7 +95,7 @@ func (s *Service) prepare(a action, p proposal) (op, error) {
 	return o, nil
 }
 
-// decode reads the record and gives it the $type that it may lack.
+// decode reads the record and adds a missing $type.
 func (p *proposal) decode() (map[string]any, error) {
 	v, err := dagcbor.FromJSON(p.json)
 	if err != nil {

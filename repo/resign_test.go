@@ -23,7 +23,7 @@ import (
 	"nestbox/store/sqlite"
 )
 
-// log is the event log of the world.
+// log returns the event log of the world.
 func (w *world) log() sqlite.EventLog { return sqlite.EventLog{DB: w.db} }
 
 // jump moves the numbers on, so every account must be announced.

@@ -135,7 +135,7 @@ func findRecords(v View, node []byte, left map[string]bool, out *spool) error {
 }
 
 // names reports whether a node may name any of these CIDs. Nearly no node does, so
-// nearly none need be decoded.
+// few need to be decoded.
 func names(node []byte, ids map[string]bool) bool {
 	const length = 4 + sha256.Size
 	prefix := []byte{1, cid.DagCBOR, 0x12, sha256.Size} // version 1, SHA-256

@@ -24,7 +24,7 @@ import (
 	"nestbox/repo/mst"
 )
 
-// benchRecords is how many records the large repository of the benchmarks has:
+// benchRecords returns how many records the large repository of the benchmarks has:
 // NESTBOX_BENCH_RECORDS, 1,000,000 for the figures in the documents.
 func benchRecords(b *testing.B) int {
 	b.Helper()

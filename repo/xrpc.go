@@ -84,7 +84,7 @@ func (s *Service) GetRecord(ctx context.Context, _ auth.Anyone, p GetRecordParam
 	return out, err
 }
 
-// shownRecord returns a record that moderation has not taken down.
+// shownRecord returns a record unless moderation has taken it down.
 func shownRecord(v View, key string) (Record, error) {
 	rec, err := v.Record(key)
 	if err != nil {

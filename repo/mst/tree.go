@@ -28,7 +28,7 @@ type Tree struct {
 	top Link
 }
 
-// NewTree returns an empty tree. Nodes get numbers from nextID on; 0 gives them
+// NewTree returns an empty tree. Nodes get numbers from nextID on; with 0 they get
 // none.
 func NewTree(nextID int64) *Tree {
 	t := &Tree{nextID: nextID}
@@ -36,8 +36,8 @@ func NewTree(nextID int64) *Tree {
 	return t
 }
 
-// Open returns the tree below root. Nodes that change get numbers from nextID
-// on; 0 gives them none.
+// Open returns the tree below root. Nodes that change get numbers from nextID on;
+// with 0 they get none.
 func Open(root Link, nextID int64, load Loader) (*Tree, error) {
 	n, err := load(&root)
 	if err != nil {

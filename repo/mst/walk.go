@@ -17,10 +17,10 @@ type Walker struct {
 	last string
 }
 
-// Walk visits the tree below root, depth first: a node, what lies left of its
-// first key, the key, what lies right of it, and so on. It holds one path in
-// memory and stops at the first error. It checks order, layers and links, so a walk
-// of foreign nodes takes time proportional to the number of keys.
+// Walk visits the tree below root, depth first: a node, the subtree left of its first
+// key, the key, the subtree right of it, and so on. It holds one path in memory and
+// stops at the first error. It checks order, layers and links, so a walk of foreign
+// nodes takes time proportional to the number of keys.
 func (w *Walker) Walk(root Link) error {
 	n, err := w.Load(&root)
 	if err != nil {
@@ -81,7 +81,7 @@ func (w *Walker) below(n *Node, l *Link) error {
 
 // Builder makes a tree from keys in ascending order.
 type Builder struct {
-	// NextID is the number of the next node; 0 gives them none.
+	// NextID is the number of the next node; with 0 nodes get none.
 	NextID int64
 	// Emit is called for each node when it is complete, children before their
 	// parent, the root last.
