@@ -13,7 +13,7 @@ const (
 	codecRaw     = byte(cid.Raw)
 	codecDagCBOR = byte(cid.DagCBOR)
 	hashSHA256   = 0x12
-	// cidLength is their length in bytes.
+	// cidLength is the length of a CID in bytes.
 	cidLength = 4 + sha256.Size
 )
 
@@ -34,11 +34,11 @@ func cidOf(codec byte, sum [sha256.Size]byte) cid.Cid {
 	return c
 }
 
-// maxCIDText is longer than the text of every CID in use. To decode some bases
-// takes time that grows with the square of the length.
+// maxCIDText is longer than the text of every CID in use. Decoding some bases takes
+// time that grows with the square of the length.
 const maxCIDText = 128
 
-// ParseCID reads a CID of any version as text. ErrForm where it is none, or longer
+// ParseCID reads a CID of any version as text. ErrForm: it is not a CID, or longer
 // than any in use.
 func ParseCID(text string) (cid.Cid, error) {
 	if len(text) > maxCIDText {
@@ -51,10 +51,10 @@ func ParseCID(text string) (cid.Cid, error) {
 	return c, nil
 }
 
-// IsBlockCID says whether c is of the form that blocks of DAG-CBOR have.
+// IsBlockCID reports whether c has the form of the CIDs of DAG-CBOR blocks.
 func IsBlockCID(c cid.Cid) bool { return blessed(c, codecDagCBOR) }
 
-// IsBlobCID says whether c is of the form that blobs have.
+// IsBlobCID reports whether c has the form of the CIDs of blobs.
 func IsBlobCID(c cid.Cid) bool { return blessed(c, codecRaw) }
 
 func blessed(c cid.Cid, codec byte) bool {

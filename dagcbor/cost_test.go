@@ -12,10 +12,10 @@ import (
 	"nestbox/internal/costtest"
 )
 
-// TestCost: to read DAG-CBOR and JSON costs what the size of the input says, whatever
-// it repeats, nests or promises.
+// TestCost: the cost of reading DAG-CBOR and JSON follows the size of the input,
+// whatever it repeats, nests or promises.
 func TestCost(t *testing.T) {
-	// promise is a list that says to have as many items as may follow it.
+	// promise returns the head of a list that claims to have n items.
 	promise := func(n int) []byte { return binary.BigEndian.AppendUint32([]byte{0x9a}, uint32(n)) }
 	for name, input := range map[string]func(n int) []byte{
 		"lists that promise items": func(n int) []byte {
@@ -95,7 +95,7 @@ func TestDecodeMemory(t *testing.T) {
 	}
 }
 
-// TestLoose: what other servers keep is read as far as it says something.
+// TestLoose: data of other servers is read as far as it has a meaning.
 func TestLoose(t *testing.T) {
 	for name, c := range map[string]struct{ in, want string }{
 		"half float":            {"\xf9\x3c\x00", "1"},
@@ -129,8 +129,8 @@ func TestLoose(t *testing.T) {
 	}
 }
 
-// FuzzLoose: both ways to read take the same, give valid JSON, and agree with the
-// strict one on what that takes.
+// FuzzLoose: both loose readers accept the same input, return valid JSON, and agree
+// with the strict reader on what that accepts.
 func FuzzLoose(f *testing.F) {
 	for _, seed := range []string{"\xa1\x61x\xf9\x3c\x00", "\xa2\x61b\x01\x61a\x02", "\xf7", "\x62a\xff", "\x1b\xff\xff\xff\xff\xff\xff\xff\xff"} {
 		f.Add([]byte(seed))

@@ -35,7 +35,7 @@ func vectors(t *testing.T, path string, into any) {
 	}
 }
 
-// TestFixtures are values whose bytes and CID every implementation must come to.
+// TestFixtures: every implementation must get these bytes and CIDs.
 func TestFixtures(t *testing.T) {
 	var cases []struct {
 		JSON json.RawMessage `json:"json"`
@@ -94,7 +94,7 @@ func TestDataModelVectors(t *testing.T) {
 	}
 	refused := 0
 	for _, c := range bad {
-		// What a record or a blob must be, the lexicon says.
+		// The lexicon package decides what a record or a blob must be.
 		if strings.HasPrefix(c.Note, "blob") || strings.HasPrefix(c.Note, "top-level") {
 			continue
 		}
@@ -108,7 +108,7 @@ func TestDataModelVectors(t *testing.T) {
 	}
 }
 
-// TestDecodeStrict are bytes that other decoders accept.
+// TestDecodeStrict: bytes that other decoders accept are refused.
 func TestDecodeStrict(t *testing.T) {
 	nested := func(n int) string { return strings.Repeat("81", n) + "f6" }
 	for name, c := range map[string]struct {
@@ -253,8 +253,8 @@ func TestCIDs(t *testing.T) {
 	}
 }
 
-// FuzzDecode: what is accepted is canonical, comes back byte for byte from JSON
-// too, and another implementation agrees.
+// FuzzDecode: accepted input is canonical, comes back byte for byte from JSON too,
+// and another implementation agrees.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{"a2616101616202", "d82a58250001711220" + strings.Repeat("00", 32), "83f4f5f6", "3b001ffffffffffffe", "42ffff", "63e298ba"} {
 		raw, err := hex.DecodeString(seed)
@@ -294,8 +294,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// isPlain says whether no map of v has a key that means something of its own in
-// JSON, and nothing is nested or long beyond what indigo takes.
+// isPlain reports whether no map of v has a key with a special meaning in JSON, and
+// nothing is nested deeper or longer than indigo accepts.
 func isPlain(v any) bool {
 	switch v := v.(type) {
 	case []any:

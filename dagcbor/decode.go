@@ -10,8 +10,8 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// Decode returns the value that is encoded in b, all of it. ErrForm where b is
-// not the canonical encoding of one value.
+// Decode returns the value that all of b encodes. ErrForm: b is not the canonical
+// encoding of one value.
 func Decode(b []byte) (any, error) {
 	r := Reader{buf: b}
 	v := r.value(0)
@@ -22,13 +22,13 @@ func Decode(b []byte) (any, error) {
 	return v, nil
 }
 
-// Reader reads canonical DAG-CBOR item by item. The first fault makes every
-// later call return zero values; Err tells it.
+// Reader reads canonical DAG-CBOR item by item. The first fault makes every later
+// call return zero values; Err returns it.
 type Reader struct {
 	buf []byte
 	pos int
 	err error
-	// loose: what DecodeLoose takes is no fault.
+	// loose: the Reader accepts what DecodeLoose accepts.
 	loose bool
 	// number is the floating-point number whose head was read last.
 	number float64
@@ -37,10 +37,10 @@ type Reader struct {
 // NewReader returns a Reader of b.
 func NewReader(b []byte) *Reader { return &Reader{buf: b} }
 
-// Err is the first fault, of type ErrForm.
+// Err returns the first fault, which wraps ErrForm.
 func (r *Reader) Err() error { return r.err }
 
-// End demands that everything has been read.
+// End makes it a fault if something is left to read.
 func (r *Reader) End() {
 	if r.err == nil && r.pos != len(r.buf) {
 		r.fail("%d bytes after the end", len(r.buf)-r.pos)
@@ -228,7 +228,7 @@ func (r *Reader) linkBytes(tag uint64) []byte {
 	return raw[1:]
 }
 
-// Null reads null where that is what comes next, and says whether it was.
+// Null reads null if that comes next, and reports whether it did.
 func (r *Reader) Null() bool {
 	if r.err != nil || r.pos == len(r.buf) || r.buf[r.pos] != majorSimple<<5|simpleNull {
 		return false
@@ -238,7 +238,7 @@ func (r *Reader) Null() bool {
 }
 
 // Key reads one of a map's keys, which must be in canonical order: last is the
-// one before it, first says that there is none.
+// previous key; first means that there is none.
 func (r *Reader) Key(last string, first bool) string {
 	key := r.Text()
 	if r.err == nil && !first && compareKeys(last, key) >= 0 && !r.loose {
@@ -247,7 +247,7 @@ func (r *Reader) Key(last string, first bool) string {
 	return key
 }
 
-// Field reads one of a map's keys that can only be the given one.
+// Field reads a map's key, which must be want.
 func (r *Reader) Field(want string) {
 	if got := r.Text(); r.err == nil && got != want {
 		r.fail("expected field %q", want)

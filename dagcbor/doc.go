@@ -6,8 +6,8 @@
 // map[string]any.
 //
 // Invariants:
-//   - Decode accepts the one canonical encoding of a value and nothing else:
-//     what it accepts, Encode gives back byte for byte.
+//   - Decode accepts the one canonical encoding of a value and nothing else: Encode
+//     returns the same bytes again.
 //   - No input makes it panic, use more stack than MaxDepth needs, or allocate
 //     more than a small multiple of its length.
 package dagcbor
@@ -17,11 +17,11 @@ import "errors"
 const (
 	// MaxDepth is how deep lists and maps may be nested.
 	MaxDepth = 64
-	// MaxInt is the largest integer, and -MaxInt the smallest: those that
+	// MaxInt is the largest integer, and -MaxInt the smallest: the range that
 	// JavaScript reads exactly.
 	MaxInt = 1<<53 - 1
 )
 
-// ErrForm: the input is no value of the data model in canonical form; the text
-// says where and why.
+// ErrForm: the input is not a value of the data model in canonical form; the text
+// gives the place and the reason.
 var ErrForm = errors.New("malformed data")

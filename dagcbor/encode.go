@@ -22,7 +22,7 @@ const (
 	majorMap    = 5
 	majorTag    = 6
 	majorSimple = 7
-	majorFloat  = 8 // of simple values those that are floating-point numbers; it is in no input
+	majorFloat  = 8 // stands for floating-point numbers among simple values; never in the input
 
 	tagCID = 42
 
@@ -31,8 +31,8 @@ const (
 	simpleNull  = 22
 )
 
-// Encode returns the canonical DAG-CBOR of a value. ErrForm where v, or
-// something in it, is none of the data model.
+// Encode returns the canonical DAG-CBOR of a value. ErrForm: v, or something in it,
+// is not of the data model.
 func Encode(v any) ([]byte, error) { return Append(nil, v) }
 
 // Append appends the canonical DAG-CBOR of a value to dst.
@@ -110,7 +110,7 @@ func errDeep() error {
 	return fmt.Errorf("%w: nested more than %d deep", ErrForm, MaxDepth)
 }
 
-// compareKeys is the order of keys in a map: the shorter first, then by bytes.
+// compareKeys compares keys in a map's order: the shorter first, then by bytes.
 func compareKeys(a, b string) int {
 	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
 }

@@ -18,15 +18,15 @@ const (
 	keyLink  = "$link"
 	keyBytes = "$bytes"
 	keyType  = "$type"
-	// keyProto is a name that changes what an object is in JavaScript: a program
-	// that copies such a record would not have the same.
+	// keyProto is a name that changes what an object is in JavaScript: a program that
+	// copies such a record would get another one.
 	keyProto = "__proto__"
 )
 
 // FromJSON returns the value that a JSON text stands for: {"$link": …} is a
 // CID, {"$bytes": …} a byte string. Duplicate names, invalid UTF-8, trailing
-// data, fractions, integers beyond 2^53, the name __proto__ and malformed links, bytes
-// and $type are ErrForm, with the path of the fault.
+// data, fractions, integers beyond 2^53, the name __proto__ and malformed links,
+// bytes and $type make an ErrForm with the path of the fault.
 func FromJSON(raw []byte) (any, error) {
 	d := jsonDecoder{jsontext.NewDecoder(bytes.NewReader(raw))}
 	v, err := d.value(0)
@@ -41,7 +41,7 @@ func FromJSON(raw []byte) (any, error) {
 
 type jsonDecoder struct{ *jsontext.Decoder }
 
-// fault is ErrForm with the path of what was read last.
+// fault returns ErrForm with the path of what was read last.
 func (d jsonDecoder) fault(format string, args ...any) error {
 	return fmt.Errorf("%w: %s at $%s", ErrForm, fmt.Sprintf(format, args...), strings.ReplaceAll(string(d.StackPointer()), "/", "."))
 }
@@ -76,8 +76,8 @@ func (d jsonDecoder) value(depth int) (any, error) {
 	}
 }
 
-// number takes every way to write an integer: JavaScript, and so most clients,
-// know no difference between 1 and 1.0.
+// number accepts every way to write an integer: JavaScript, and so most clients, do
+// not distinguish 1 and 1.0.
 func (d jsonDecoder) number(text string) (any, error) {
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
@@ -261,7 +261,7 @@ func (r *Reader) appendContainer(dst []byte, major byte, n uint64, depth int) []
 func (r *Reader) appendQuoted(dst []byte, s string) []byte {
 	out, err := jsontext.AppendQuote(dst, s)
 	if err != nil {
-		r.fail("%v", err) // a valid string always has a form in JSON
+		r.fail("%v", err) // every valid string has a form in JSON
 		return dst
 	}
 	return out

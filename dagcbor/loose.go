@@ -7,12 +7,12 @@ import (
 	"strconv"
 )
 
-// DecodeLoose is Decode for what other servers have kept as records: it also takes
+// DecodeLoose is Decode for what other servers have kept as records: it also accepts
 // floating-point numbers, integers beyond 2^53, undefined, text that is not UTF-8
-// (with U+FFFD in the place of what is not), lengths that are not in their shortest
-// form and maps in any order. A number that is no integer of the data model is a
-// float64 in the value, and undefined is nil. ErrForm where b is nothing of the kind:
-// cut off, of no definite length, nested deeper than MaxDepth, a map with a key twice.
+// (U+FFFD replaces each fault), lengths that are not in their shortest form and maps
+// in any order. A number that is not an integer of the data model is a float64 in the
+// value, and undefined is nil. ErrForm: b is anything else: cut off, of indefinite
+// length, nested deeper than MaxDepth, a map with a key twice.
 func DecodeLoose(b []byte) (any, error) {
 	r := Reader{buf: b, loose: true}
 	v := r.value(0)
@@ -23,7 +23,7 @@ func DecodeLoose(b []byte) (any, error) {
 	return v, nil
 }
 
-// AppendLooseJSON appends the JSON of what DecodeLoose takes. A number that JSON
+// AppendLooseJSON appends the JSON of what DecodeLoose accepts. A number that JSON
 // cannot express is null, as in JavaScript; integers keep all of their digits.
 func AppendLooseJSON(dst, raw []byte) ([]byte, error) {
 	r := Reader{buf: raw, loose: true}
@@ -80,7 +80,7 @@ func bigInt(major byte, n uint64) *big.Int {
 // isLarge reports whether the integer of a head is beyond the data model.
 func isLarge(major byte, n uint64) bool { return n > MaxInt || major == majorNegint && n == MaxInt }
 
-// appendFloat appends a number as JavaScript writes it, about.
+// appendFloat appends a number approximately as JavaScript writes it.
 func appendFloat(dst []byte, f float64) []byte {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
 		return append(dst, "null"...)

@@ -20,12 +20,12 @@ import (
 	"nestbox/xrpc"
 )
 
-// benchFollow names the server whose stream a process of this test binary is to
-// follow: the readers of the benchmark are not to be counted in it.
+// benchFollow names the server whose stream a process of this test binary follows:
+// the benchmark must not count its readers' CPU time.
 const benchFollow = "NESTBOX_BENCH_FOLLOW"
 
-// TestFollow is the other process of BenchmarkSubscribers: it connects as many
-// times as it is told, says so, and counts events until its input ends.
+// TestFollow is the other process of BenchmarkSubscribers: it connects a given number
+// of times, reports that, and counts events until its input ends.
 func TestFollow(t *testing.T) {
 	url, count, ok := strings.Cut(os.Getenv(benchFollow), " ")
 	if !ok {
@@ -70,9 +70,8 @@ func TestFollow(t *testing.T) {
 	os.Exit(0) // the connections need no care
 }
 
-// BenchmarkSubscribers sends events of 5 KB, 50 in a second, to 1,000
-// subscribers, which are in another process, and reports this process's CPU
-// time for each event and subscriber.
+// BenchmarkSubscribers sends events of 5 KB, 50 a second, to 1,000 subscribers in
+// another process, and reports this process's CPU time for each event and subscriber.
 func BenchmarkSubscribers(b *testing.B) {
 	const subscribers, rate = 1000, 50
 	s := DefaultSettings()

@@ -9,9 +9,9 @@ import (
 	"nestbox/firehose/event"
 )
 
-// Checker checks a log that is read to it: gapless numbers, events that can be
-// sent, and that they do not contradict the repositories. It remembers the last
-// commit of each repository.
+// Checker checks a log, event by event: numbers have no gaps, events can be sent, and
+// they do not contradict the repositories. It remembers the last commit of each
+// repository.
 type Checker struct {
 	// Report is called for each fault.
 	Report func(fault string)
@@ -22,8 +22,8 @@ type Checker struct {
 	latest     map[syntax.DID]event.Message
 }
 
-// Event checks the next event. total is the sum of the log's bodies, with this
-// one, as the store counts it.
+// Event checks the next event. total is the store's count of the bytes of all bodies
+// up to this one.
 func (c *Checker) Event(e Logged, total int64) {
 	c.Events++
 	size := int64(len(e.Body))
@@ -56,15 +56,15 @@ func (c *Checker) Event(e Logged, total int64) {
 	c.latest[e.DID] = said
 }
 
-// End checks the number that was given last against the last event.
+// End checks the last given number against the last event.
 func (c *Checker) End(last int64) {
 	if c.Events > 0 && last != c.seq {
 		c.Report(fmt.Sprintf("the last event is %d, the last number that was given %d", c.seq, last))
 	}
 }
 
-// Head checks the head of an active account's repository against the last event
-// that told of it. Where the log keeps none, nothing contradicts it.
+// Head checks the head of an active account's repository against the last event about
+// it. If the log keeps none, nothing contradicts it.
 func (c *Checker) Head(did syntax.DID, rev syntax.TID, commit cid.Cid) {
 	said, ok := c.latest[did]
 	if ok && (said.Rev != rev || !said.Commit.Equals(commit)) {

@@ -17,18 +17,17 @@ import (
 )
 
 const (
-	// crawlEvery is the shortest time from one request to be crawled to the
-	// next.
+	// crawlEvery is the shortest time between two requests to be crawled.
 	crawlEvery = 20 * time.Minute
 	// crawlTimeout bounds one request to a relay.
 	crawlTimeout = 15 * time.Second
-	// maxRelayAnswer bounds, in bytes, what is read of a relay's answer.
+	// maxRelayAnswer bounds how many bytes of a relay's answer are read.
 	maxRelayAnswer = 64 << 10
 )
 
 // Errors of Crawler.LastSeen.
 var (
-	// ErrNoRelay: what was named is not the URL of a relay.
+	// ErrNoRelay: the name is not the URL of a relay.
 	ErrNoRelay = errors.New("a relay is named by its URL, like https://relay.example.com")
 	// ErrUnseen: the relay has no number of this server.
 	ErrUnseen = errors.New("the relay does not know this server's stream")
@@ -44,22 +43,22 @@ type Crawler struct {
 	news     chan struct{}
 }
 
-// NewCrawler returns a crawler for the server that the public knows as
-// hostname. hosts are the relays' URLs; without any it does nothing.
+// NewCrawler returns a crawler for the server with the public name hostname. hosts
+// are the relays' URLs; without any it does nothing.
 func NewCrawler(hosts []string, hostname string, client *http.Client, logger *slog.Logger) *Crawler {
 	return &Crawler{hosts: hosts, hostname: hostname, client: client, logger: logger, news: make(chan struct{}, 1)}
 }
 
-// Notify says that there is news. It does not block.
+// Notify notes that there is news. It does not block.
 func (c *Crawler) Notify() {
 	select {
 	case c.news <- struct{}{}:
-	default: // it is known
+	default: // it is noted already
 	}
 }
 
 // Run tells the relays when there is news, at most every 20 minutes, until ctx
-// ends. If one could not be asked, all are asked again then.
+// ends. If a request failed, all relays are asked again then.
 func (c *Crawler) Run(ctx context.Context) {
 	if len(c.hosts) == 0 {
 		return
@@ -97,9 +96,9 @@ func (c *Crawler) request(ctx context.Context, host string) error {
 	return nil
 }
 
-// LastSeen asks a relay for the number of the last event that it has of this
-// server (com.atproto.sync.getHostStatus). It may have seen more since.
-// Errors: ErrNoRelay, ErrUnseen.
+// LastSeen asks a relay for the number of the last event that it has from this server
+// (com.atproto.sync.getHostStatus). It may have seen more since. Errors: ErrNoRelay,
+// ErrUnseen.
 func (c *Crawler) LastSeen(ctx context.Context, relay string) (int64, error) {
 	if u, err := url.Parse(relay); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return 0, ErrNoRelay

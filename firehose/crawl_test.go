@@ -17,7 +17,7 @@ import (
 	"nestbox/store/storetest"
 )
 
-// relays is the network: it answers for all relays.
+// relays stands for the network: it answers for all relays.
 type relays struct {
 	mu    sync.Mutex
 	calls []string // "host body" of each
@@ -105,7 +105,7 @@ func TestCrawl(t *testing.T) {
 		time.Sleep(time.Hour)
 		expect("without further news", 0)
 
-		// What fails is tried again, without news, and takes a bounded time.
+		// A failed request is tried again, without news, and takes a bounded time.
 		net.set(time.Hour, false)
 		c.Notify()
 		time.Sleep(time.Minute)
@@ -129,7 +129,7 @@ func TestCrawl(t *testing.T) {
 		if time.Since(before) != 0 {
 			t.Errorf("stopping took %s", time.Since(before))
 		}
-		// Without relays there is nothing to run.
+		// Without relays Run returns at once.
 		firehose.NewCrawler(nil, "pds.example.com", nil, nil).Run(t.Context())
 	})
 }
@@ -149,7 +149,7 @@ func TestLastSeen(t *testing.T) {
 		{200, `{"hostname":"pds.example.com","seq":"1"}`, 0, "status 200"},
 		{200, `<html>`, 0, "status 200"},
 		{502, `{"seq":1}`, 0, "status 502"},
-		{200, strings.Repeat(" ", 64<<10) + `{"seq":1}`, 0, "status 200"}, // no end of an answer
+		{200, strings.Repeat(" ", 64<<10) + `{"seq":1}`, 0, "status 200"}, // an answer without end
 	} {
 		relay := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(c.status)

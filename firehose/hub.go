@@ -18,11 +18,11 @@ import (
 	"nestbox/internal/pause"
 )
 
-// Settings bound what the stream takes.
+// Settings bound the resources of the stream.
 type Settings struct {
-	// Subscribers bounds how many there are at once, PerNetwork how many of them
-	// come from one client network. The last Kept of their places are for networks
-	// that were here before.
+	// Subscribers bounds how many subscribers there are, PerNetwork how many of them
+	// come from one client network. The last Kept of their places are for networks that
+	// were here before.
 	Subscribers, PerNetwork, Kept int
 	// RingEvents and RingBytes bound the newest events, which are kept in memory
 	// and encoded once for all subscribers.
@@ -31,9 +31,9 @@ type Settings struct {
 	// it must be at least replayMost.
 	ReplayBytes int
 	// Pace is the shortest time from one waking of the subscribers to the next:
-	// a burst of events wakes them once. PaceEach is what each subscriber makes
-	// it at least, several times what sending to one costs: however many there
-	// are, they take a part of one core.
+	// a burst of events wakes them once. It is at least PaceEach for each subscriber,
+	// several times the cost of sending to one: any number of subscribers takes only a
+	// part of one core.
 	Pace, PaceEach time.Duration
 	// Patience is how long a subscriber may take for a frame, or for the few
 	// that it gets at a time. Then it is too slow; it has Grace for the rest of
@@ -44,7 +44,7 @@ type Settings struct {
 	PingEvery, SilentFor time.Duration
 }
 
-// DefaultSettings are those of a server.
+// DefaultSettings returns the settings of a server.
 func DefaultSettings() Settings {
 	return Settings{
 		Subscribers: 2000, PerNetwork: 50, Kept: 200,
@@ -55,7 +55,7 @@ func DefaultSettings() Settings {
 	}
 }
 
-// MaxJump is the highest number that Jump takes: it leaves as many again, for
+// MaxJump is the highest number that Jump accepts: it leaves as many again, since
 // numbers must stay below 2^53 (https://atproto.com/specs/event-stream).
 const MaxJump = 1 << 52
 
@@ -63,25 +63,25 @@ const MaxJump = 1 << 52
 var ErrTooHigh = errors.New("a number of an event must stay below 2^53")
 
 const (
-	// takeEvents and takeBytes are what a subscriber takes of the ring at a
-	// time, and so holds of it while it is slow.
+	// takeEvents and takeBytes bound what a subscriber takes from the ring at a time,
+	// and so holds while it is slow.
 	takeEvents = 64
 	takeBytes  = 128 << 10
-	// replayEvents and replayBytes are what one that is behind the ring reads of
-	// the log at a time, replayReaders how many do so at once: the rest of the
-	// server reads that database, too.
+	// replayEvents and replayBytes bound what a subscriber behind the ring reads from
+	// the log at a time, replayReaders how many read at once: the rest of the server
+	// reads that database, too.
 	replayEvents  = 200
 	replayBytes   = 128 << 10
 	replayReaders = 2
-	// replayMost is what one replay reads at most, for that ends with a whole
-	// event: its blocks, and its operations, of at most 1 KiB each.
+	// replayMost is what one replay reads at most, since it ends with a whole event:
+	// its blocks, and its operations, of at most 1 KiB each.
 	replayMost = replayBytes + event.MaxBlocks + event.MaxOps<<10
 	// closeWithin is how long subscribers have to read the close message when the
 	// server stops.
 	closeWithin = time.Second
 )
 
-// Options of a Hub; all but Notify are required.
+// Options are the options of a Hub; all except Notify are required.
 type Options struct {
 	Settings
 
@@ -95,9 +95,9 @@ type Options struct {
 // Hub serves com.atproto.sync.subscribeRepos from a Log.
 //
 // It keeps the newest events in a ring without gaps. A subscriber asks for what
-// follows the last event that it was sent: the ring has it, or the log has, or
-// there is none yet, and it waits. So replay goes over into live without a gap
-// or a duplicate, and a slow subscriber holds up nothing but itself.
+// follows the last event that it was sent: the ring has it, or the log has it, or
+// there is none yet, and the subscriber waits. So replay passes into live without a
+// gap or a duplicate, and a slow subscriber holds up only itself.
 type Hub struct {
 	opts    Options
 	replays chan struct{} // a semaphore of readers of the log
@@ -105,17 +105,17 @@ type Hub struct {
 	// has a place in replays adds to it, so few can wait, and those that hold memory
 	// never wait: no deadlock.
 	held chan struct{}
-	// jumps is full from before the log is dropped until the members know.
+	// jumps is full from before the log is dropped until the members are disconnected.
 	jumps chan struct{}
-	kick  chan struct{} // there is something to announce
-	// places are the members', by client network.
+	kick  chan struct{} // has a value if there is something to announce
+	// places are the places of members, by client network.
 	places gate.Places[string]
 
 	mu      sync.Mutex
 	ring    []*entry
 	bytes   int           // of the ring
 	last    int64         // number of the newest event
-	news    chan struct{} // closed when there is more than those waiting have seen
+	news    chan struct{} // closed when there is more than waiting members have seen
 	waking  bool          // timer is about to close news
 	woken   time.Time
 	timer   *time.Timer
@@ -124,7 +124,7 @@ type Hub struct {
 	running sync.WaitGroup // the members
 }
 
-// NewHub returns the hub of a log, which it watches from now on.
+// NewHub returns the hub of a log, and watches the log from now on.
 func NewHub(ctx context.Context, o Options) (*Hub, error) {
 	b, err := o.Log.Bounds(ctx)
 	if err != nil {
@@ -152,7 +152,7 @@ type entry struct {
 
 func newEntry(ev Logged) *entry { return &entry{Logged: ev, size: len(ev.Body)} }
 
-// encoded is the event as a WebSocket frame.
+// encoded returns the event as a WebSocket frame.
 func (e *entry) encoded() []byte {
 	e.once.Do(func() {
 		e.frame = binaryFrame(e.Frame(e.Seq))
@@ -161,7 +161,7 @@ func (e *entry) encoded() []byte {
 	return e.frame
 }
 
-// binaryFrame is a binary message in one WebSocket frame (RFC 6455, 5.2).
+// binaryFrame returns a binary message in one WebSocket frame (RFC 6455, 5.2).
 func binaryFrame(message []byte) []byte {
 	const whole, bits16, bits64 = 0x82, 126, 127
 	frame := make([]byte, 0, 10+len(message))
@@ -176,7 +176,8 @@ func binaryFrame(message []byte) []byte {
 	return append(frame, message...)
 }
 
-// append is called by the log for each event, on its writer's goroutine.
+// append adds an event to the ring. The log calls it for each event, on its writer's
+// goroutine.
 func (h *Hub) append(ev Logged) {
 	h.mu.Lock()
 	if ev.Seq != h.last+1 {
@@ -205,7 +206,7 @@ func (h *Hub) append(ev Logged) {
 	}
 }
 
-// forget takes what the ring holds of an account out of it.
+// forget removes an account's events from the ring.
 func (h *Hub) forget(did syntax.DID) {
 	for i, e := range h.ring {
 		if e.DID == did {
@@ -225,9 +226,9 @@ func (h *Hub) wake() {
 	h.news = make(chan struct{})
 }
 
-// next appends to dst what follows the event after, a bounded part of it. Where
-// that is nothing, news is closed once there may be more; behind says that it
-// is not in the ring any more.
+// next appends to dst a bounded part of what follows the event after. If there is
+// nothing, news is closed once there may be more; behind means that the ring no
+// longer has it.
 func (h *Hub) next(after int64, dst []*entry) (got []*entry, behind bool, news <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -248,8 +249,8 @@ func (h *Hub) next(after int64, dst []*entry) (got []*entry, behind bool, news <
 	return dst, false, nil
 }
 
-// replay appends to dst what follows the event after in the log. Whatever the
-// error, what it may hold in memory counts until release is called.
+// replay appends to dst what follows the event after in the log. Even after an error,
+// the memory that it may hold counts until release is called.
 func (h *Hub) replay(ctx context.Context, after int64, dst []*entry) (got []*entry, release func(), err error) {
 	held := 0
 	keep := func(n int) {
@@ -280,7 +281,7 @@ func (h *Hub) replay(ctx context.Context, after int64, dst []*entry) (got []*ent
 		return nil, release, err
 	}
 	if len(events) == 0 || events[0].Seq != after+1 {
-		// What comes next was pruned, or is before a jump.
+		// The next event was pruned, or is before a jump.
 		select {
 		case h.jumps <- struct{}{}:
 			<-h.jumps
@@ -301,9 +302,8 @@ func (h *Hub) replay(ctx context.Context, after int64, dst []*entry) (got []*ent
 }
 
 // Jump gives the next event a number above to, and drops the log (Log.Jump).
-// Subscribers are disconnected: the numbers that they come back with lead them
-// to the new log. Announce then announces every account again. Errors:
-// ErrBackwards, ErrTooHigh.
+// It disconnects subscribers: the numbers with which they return lead them to the new
+// log. Announce then announces every account again. Errors: ErrBackwards, ErrTooHigh.
 func (h *Hub) Jump(ctx context.Context, to int64) error {
 	if to > MaxJump {
 		return ErrTooHigh
@@ -319,7 +319,7 @@ func (h *Hub) Jump(ctx context.Context, to int64) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.last < to { // else an event came meanwhile, and the ring begins with it
+	if h.last < to { // otherwise an event came meanwhile, and the ring begins with it
 		h.last = to
 		h.dropRing()
 	}
@@ -328,21 +328,20 @@ func (h *Hub) Jump(ctx context.Context, to int64) error {
 	}
 	select {
 	case h.kick <- struct{}{}:
-	default: // it knows already
+	default: // it is awake already
 	}
 	return nil
 }
 
 const (
-	// announcePause is after each step of announcing, and leaves the disk to
-	// others.
+	// announcePause follows each step of announcing, and leaves the disk to others.
 	announcePause = 10 * time.Millisecond
 	announceRetry = time.Minute
 )
 
-// Announce calls step until every account has been announced again after a jump, also
-// one before a restart. It runs until ctx ends. step announces some accounts, continues
-// where it stopped, and reports whether there are more.
+// Announce calls step until every account has been announced again after a jump, even
+// one before a restart. It runs until ctx ends. step announces some accounts,
+// continues where it stopped, and reports whether there are more.
 func (h *Hub) Announce(ctx context.Context, step func(context.Context) (more bool, err error)) {
 	for {
 		more, err := step(ctx)
@@ -367,8 +366,8 @@ func (h *Hub) Announce(ctx context.Context, step func(context.Context) (more boo
 	}
 }
 
-// Close ends the stream for all subscribers, and takes no more of them. It
-// returns when all are gone, soon.
+// Close ends the stream for all subscribers, and accepts no new ones. It returns when
+// all are gone, soon.
 func (h *Hub) Close() {
 	h.mu.Lock()
 	h.closed = true
@@ -388,7 +387,7 @@ func (h *Hub) Close() {
 		h.mu.Lock()
 		for m := range h.members {
 			if m.conn != nil {
-				_ = m.conn.NetConn().Close() // ends whatever it waits for
+				_ = m.conn.NetConn().Close() // ends any wait of it
 			}
 		}
 		h.mu.Unlock()
@@ -396,7 +395,7 @@ func (h *Hub) Close() {
 	}
 }
 
-// Status is what the log holds, and its subscribers.
+// Status describes what the log holds, and its subscribers.
 type Status struct {
 	Bounds
 
@@ -408,12 +407,12 @@ type Subscriber struct {
 	Client    string
 	UserAgent string
 	Since     time.Time
-	// Sent is the number of the last event that was sent to it, or that it began
-	// behind.
+	// Sent is the number of the last event that was sent to it; at first, of the event
+	// behind which it began.
 	Sent int64
 }
 
-// Status returns the present state, longest connected first.
+// Status returns the current state; subscribers in the order of connecting.
 func (h *Hub) Status(ctx context.Context) (Status, error) {
 	b, err := h.opts.Log.Bounds(ctx)
 	if err != nil {

@@ -55,7 +55,7 @@ func TestCursor(t *testing.T) {
 	w.subscribe(from(last + 1)).wantError("FutureCursor")
 	w.subscribe(from(1 << 60)).wantError("FutureCursor")
 
-	// What is older than what is kept.
+	// A cursor older than the oldest event kept.
 	for removed := 1; removed > 0; {
 		var err error
 		if removed, err = w.stores.Log.Prune(t.Context(), storetest.At(5), 1<<40); err != nil {
@@ -128,12 +128,12 @@ func TestRefused(t *testing.T) {
 	w.logged.await(t, "status=101") // and not 200
 }
 
-// TestReplayMeetsLive: whoever comes whenever, with whatever cursor, while there
-// is heavy writing, sees each event once and in order.
+// TestReplayMeetsLive: a subscriber that comes at any time, with any cursor, during
+// heavy writing, sees each event once and in order.
 func TestReplayMeetsLive(t *testing.T) {
 	const writers, events, subscribers = 4, 150, 60
 	w := newWorld(t, func(s *firehose.Settings) {
-		s.RingEvents, s.RingBytes = 24, 100_000 // most of them fall behind it at times
+		s.RingEvents, s.RingBytes = 24, 100_000 // most subscribers fall behind it at times
 		s.PerNetwork = subscribers
 	})
 	var all []*storetest.Writer
@@ -141,7 +141,7 @@ func TestReplayMeetsLive(t *testing.T) {
 		all = append(all, storetest.NewWriter(t, w.stores, fmt.Sprintf("writer%d", i)))
 	}
 	total := w.last() + writers*events
-	var now atomic.Int64 // about where the log is
+	var now atomic.Int64 // about the log's last number
 	now.Store(w.last())
 	wrote := make(chan struct{}, writers*events)
 	var writing sync.WaitGroup
@@ -160,7 +160,7 @@ func TestReplayMeetsLive(t *testing.T) {
 	for i := range subscribers {
 		if i%2 == 1 {
 			for range writers * events / subscribers {
-				<-wrote // they come all through the writing
+				<-wrote // they come throughout the writing
 			}
 		}
 		cursor := random.Int64N(now.Load() + 1)
@@ -224,8 +224,8 @@ func TestSlow(t *testing.T) {
 	quick.wantEvents(before+events+1, before+events+1)
 }
 
-// TestPrunedAway: a subscriber that is so far behind that what it needs next is
-// gone is told, and does not miss it silently: also where the log has later ones.
+// TestPrunedAway: a subscriber so far behind that its next event is gone gets an
+// error instead of a silent gap, even if the log has later events.
 func TestPrunedAway(t *testing.T) {
 	const events = 40
 	for keep, left := range map[int]bool{30: true, 1000: false} {
@@ -263,8 +263,8 @@ func TestPrunedAway(t *testing.T) {
 	}
 }
 
-// TestDeleted: what is held of a deleted account, in memory or in the log, is not
-// sent any more; its number is left out.
+// TestDeleted: events of a deleted account, in memory or in the log, are not sent any
+// more; their numbers are left out.
 func TestDeleted(t *testing.T) {
 	for _, ring := range []int{100, 1} {
 		w := newWorld(t, func(s *firehose.Settings) { s.RingEvents = ring })
@@ -302,8 +302,8 @@ func TestDeleted(t *testing.T) {
 	}
 }
 
-// TestClose: when the server stops, subscribers are told, soon, and one that
-// takes nothing does not keep it from stopping.
+// TestClose: when the server stops, subscribers soon get a close message, and one
+// that reads nothing does not keep it from stopping.
 func TestClose(t *testing.T) {
 	w := newWorld(t, func(s *firehose.Settings) { s.Patience, s.RingEvents = time.Hour, 2 })
 	alice := storetest.NewWriter(t, w.stores, "alice")
@@ -337,7 +337,7 @@ func TestClose(t *testing.T) {
 	if err == nil || resp == nil || resp.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("a subscriber after the end: %v, %v", resp, err)
 	}
-	alice.Write(10) // that it is closed is nothing to a writer
+	alice.Write(10) // a writer does not notice that it is closed
 }
 
 func TestRoom(t *testing.T) {
@@ -368,7 +368,7 @@ func TestRoom(t *testing.T) {
 	if err != nil || len(st.Subscribers) != 4 || st.Subscribers[2].Client != "192.0.2.1" {
 		t.Errorf("%+v, %v", st, err)
 	}
-	// One leaves, and there is room for one.
+	// If one leaves, there is room for one.
 	_ = first.Close()
 	for deadline := time.Now().Add(patience); ; {
 		if _, resp := connect("2001:db8::3", ""); resp.StatusCode == http.StatusSwitchingProtocols {
@@ -413,7 +413,7 @@ func TestPings(t *testing.T) {
 	if m, err := dead.read(); err == nil || websocket.IsCloseError(err, websocket.CloseNormalClosure) {
 		t.Errorf("one that answers no ping got %+v, %v", m, err)
 	}
-	// A ping of the client's is answered.
+	// A client's ping is answered.
 	pongs := make(chan struct{}, 1)
 	s.SetPongHandler(func(string) error { pongs <- struct{}{}; return nil })
 	if err := s.WriteControl(websocket.PingMessage, []byte("x"), time.Now().Add(patience)); err != nil {
@@ -429,7 +429,7 @@ func TestPings(t *testing.T) {
 	}
 }
 
-// TestReceived: what a client sends means nothing, and is bounded.
+// TestReceived: a client's messages mean nothing, and their size is bounded.
 func TestReceived(t *testing.T) {
 	w := newWorld(t, nil)
 	alice := storetest.NewWriter(t, w.stores, "alice")

@@ -10,7 +10,7 @@ import (
 
 const (
 	pruneEvery = time.Minute
-	// prunePause lets the writers that waited for one step go before the next.
+	// prunePause lets the writers that waited for one step go on before the next.
 	prunePause = 10 * time.Millisecond
 )
 
@@ -24,7 +24,7 @@ type Retention struct {
 	Now      func() time.Time
 }
 
-// Run does so every minute, in steps that hold up nobody, until ctx ends.
+// Run prunes the log every minute, in steps that hold up nobody, until ctx ends.
 func (r *Retention) Run(ctx context.Context) {
 	for {
 		removed, err := r.prune(ctx)

@@ -14,7 +14,7 @@ import (
 	"nestbox/firehose/event"
 )
 
-// idleLog is the log of a hub that is told of events by hand.
+// idleLog is the log of a hub that gets its events from the test.
 type idleLog struct {
 	Log
 
@@ -39,15 +39,15 @@ func newIdleHub(tb testing.TB, s Settings) (*Hub, *idleLog) {
 	return h, l
 }
 
-// sized is an event whose body has size bytes.
+// sized returns an event whose body has size bytes.
 func sized(seq int64, size int) Logged {
 	body := make([]byte, size)
 	copy(body, event.Account{DID: "did:plc:x", Time: time.Unix(0, 0)}.Event().Body)
 	return Logged{Seq: seq, Event: event.Event{Kind: event.KindCommit, Body: body, Split: 1}}
 }
 
-// TestRing: what is kept in memory, and what one subscriber takes of it, is
-// bounded by number and bytes, has no gap, and ends with the newest.
+// TestRing: the events in memory, and those that one subscriber takes, are bounded by
+// number and bytes, have no gap, and end with the newest.
 func TestRing(t *testing.T) {
 	s := DefaultSettings()
 	s.RingEvents, s.RingBytes = 100, 1_000_000
@@ -105,8 +105,8 @@ func TestRing(t *testing.T) {
 	expect("after the jump", 999, 1000, 1, false)
 }
 
-// TestPace: many subscribers are woken for several events at once, so that they
-// take a part of a core only; few are told at once.
+// TestPace: many subscribers are woken for several events at a time, so that they
+// take only a part of a core; few are woken for each event.
 func TestPace(t *testing.T) {
 	for _, c := range []struct{ subscribers, want int }{
 		{1, 10},   // for each event
@@ -136,8 +136,8 @@ func TestPace(t *testing.T) {
 	}
 }
 
-// TestReplayMemory: all replays together hold no more than they may, and who has
-// sent what it held makes room for the next.
+// TestReplayMemory: all replays together hold no more than they may, and a replay
+// that has sent what it held makes room for the next.
 func TestReplayMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := DefaultSettings()
@@ -176,7 +176,7 @@ func TestReplayMemory(t *testing.T) {
 		stop(errStopping)
 		(<-waiting)()
 		ends[0]()
-		ends[0]() // is nothing
+		ends[0]() // does nothing
 		ends = append(ends, <-waiting)
 		for _, end := range ends {
 			end()
@@ -188,8 +188,9 @@ func TestReplayMemory(t *testing.T) {
 	})
 }
 
-// TestReplayJumped: one that reads the log while it is dropped is told that the
-// numbers have jumped; one that comes to its end otherwise, that it is too slow.
+// TestReplayJumped: a subscriber that reads the log while it is dropped gets the
+// error that the numbers have jumped; one whose next event is gone otherwise, that it
+// is too slow.
 func TestReplayJumped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, log := newIdleHub(t, DefaultSettings())
@@ -221,8 +222,8 @@ func TestReplayJumped(t *testing.T) {
 	})
 }
 
-// TestPatience: it begins when it is one's turn. What waited for a large frame is
-// not late, however long that took, and what takes too long itself is.
+// TestPatience: patience begins with a write's turn. A write that waited for a large
+// frame is not late, however long that took; a write that itself takes too long is.
 func TestPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
@@ -242,7 +243,7 @@ func TestPatience(t *testing.T) {
 		}
 		go func() { result <- c.writeAll(net.Buffers{[]byte("frame")}) }()
 		synctest.Wait()
-		// As the websocket.Conn does for a pong, before it waits for its turn.
+		// The websocket.Conn does this for a pong, before it waits for its turn.
 		if err := c.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
 			t.Fatal(err)
 		}
@@ -252,7 +253,7 @@ func TestPatience(t *testing.T) {
 			result <- err
 		}()
 		read("pong")
-		// Nothing is written after the end, however much patience there was.
+		// Nothing is written after the end, however much patience is left.
 		if err := c.endBy(time.Now().Add(2 * time.Second)); err != nil {
 			t.Fatal(err)
 		}

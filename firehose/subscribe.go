@@ -21,7 +21,7 @@ import (
 	"nestbox/xrpc"
 )
 
-// How a stream ends.
+// Reasons for which a stream ends.
 var (
 	errGone     = errors.New("subscriber has gone")
 	errTooSlow  = errors.New("subscriber is too slow")
@@ -30,27 +30,28 @@ var (
 	errStopping = errors.New("server is stopping")
 )
 
-// The info that a subscriber gets whose cursor is before the oldest event kept.
+// The info for a subscriber whose cursor is before the oldest event kept.
 const (
 	outdatedName    = "OutdatedCursor"
 	outdatedMessage = "Requested cursor exceeded limit. Possibly missing events"
 )
 
 const (
-	// sendBuffer is the kernel's part of what a slow subscriber holds, in bytes.
+	// sendBuffer is how many bytes the kernel holds for a slow subscriber.
 	sendBuffer = 256 << 10
 	// maxReceived is the largest message that a client may send, for nothing.
 	maxReceived = 4 << 10
-	// retryFull is when a subscriber should try again for whom there is no room.
+	// retryFull is how long a subscriber without a place should wait before it tries
+	// again.
 	retryFull = time.Minute
 )
 
-// Params of com.atproto.sync.subscribeRepos.
+// Params are the parameters of com.atproto.sync.subscribeRepos.
 type Params struct {
 	Cursor *int64 `json:"cursor,omitzero"`
 }
 
-// member is a subscriber. What comes after conn is set once it is connected.
+// member is a subscriber. The fields after conn are set once it is connected.
 type member struct {
 	client request.Client
 	place  *gate.Place[string]
@@ -78,7 +79,7 @@ func (h *Hub) Subscribe(ctx context.Context, _ auth.Anyone, p Params, w http.Res
 		return err
 	}
 	defer h.leave(m)
-	request.Remember(ctx) // this one is bounded, and followed to its end
+	request.Remember(ctx) // the number of these is bounded, and each is followed to its end
 	if err := h.connect(ctx, m, w, r); err != nil {
 		return err
 	}
@@ -92,7 +93,7 @@ func (h *Hub) Subscribe(ctx context.Context, _ auth.Anyone, p Params, w http.Res
 	return nil
 }
 
-// enter admits a subscriber, or says why not.
+// enter admits a subscriber, or returns the reason why not.
 func (h *Hub) enter(m *member) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -127,7 +128,7 @@ func (h *Hub) leave(m *member) {
 	h.running.Done()
 }
 
-// connect upgrades the connection. An error was not answered yet.
+// connect upgrades the connection. If it returns an error, nothing was answered yet.
 func (h *Hub) connect(ctx context.Context, m *member, w http.ResponseWriter, r *http.Request) error {
 	var refused error
 	up := websocket.Upgrader{
@@ -156,8 +157,8 @@ func (h *Hub) logSlow(ctx context.Context, m *member) {
 	h.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "subscriber is too slow", slog.String("client", m.client.Addr.String()), slog.Int64("sent", m.sent.Load()))
 }
 
-// listen reads what the client sends, for it must be read: pongs, a close, and
-// messages that mean nothing. It returns when the connection has ended.
+// listen reads what the client sends: pongs, a close, and messages that mean nothing.
+// It returns when the connection has ended.
 func (h *Hub) listen(m *member) {
 	heard := func() error { return m.conn.SetReadDeadline(time.Now().Add(h.opts.SilentFor)) }
 	m.conn.SetReadLimit(maxReceived)
@@ -197,7 +198,7 @@ func (h *Hub) stream(ctx context.Context, m *member, cursor *int64) error {
 			}
 		} else {
 			select {
-			case <-ping.C: // also where there is always something to send
+			case <-ping.C: // even if there is always something to send
 				err = h.ping(m)
 			default:
 			}
@@ -215,7 +216,7 @@ func (h *Hub) stream(ctx context.Context, m *member, cursor *int64) error {
 		}
 		after = entries[len(entries)-1].Seq
 		m.sent.Store(after)
-		clear(entries) // what was sent is not held on to
+		clear(entries) // release what was sent
 		release()
 	}
 }
@@ -227,7 +228,7 @@ func (h *Hub) ping(m *member) error {
 	return nil
 }
 
-// begin returns the number after which a subscriber's stream goes on.
+// begin returns the number after which a subscriber's stream starts.
 func (h *Hub) begin(ctx context.Context, m *member, cursor *int64) (int64, error) {
 	if cursor == nil {
 		return m.start, nil
@@ -251,8 +252,7 @@ func (h *Hub) begin(ctx context.Context, m *member, cursor *int64) (int64, error
 	return after, nil
 }
 
-// send sends events with one write: what a write costs does not depend on how
-// much it is.
+// send sends events with one write: a write's cost does not depend on its size.
 func (h *Hub) send(m *member, entries []*entry) error {
 	m.frames = m.frames[:0]
 	for _, e := range entries {
@@ -277,7 +277,7 @@ func (m *member) write(frames net.Buffers) error {
 }
 
 // finish sends a subscriber the reason why its stream ends, and closes the connection.
-// gone is closed when nothing more is read from it.
+// gone is closed when nothing more is read from the connection.
 func (h *Hub) finish(ctx context.Context, m *member, cause error, gone <-chan struct{}) {
 	var last []byte // an error frame
 	code, reason := 0, ""
@@ -303,8 +303,8 @@ func (h *Hub) finish(ctx context.Context, m *member, cause error, gone <-chan st
 		err = m.conn.WriteMessage(websocket.BinaryMessage, last)
 	}
 	if code != 0 && err == nil && m.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), deadline) == nil {
-		// A connection that is closed with something unread is reset, and what
-		// was just said is lost: the client closes it first.
+		// A connection that is closed with something unread is reset, and the last
+		// message is lost: the client closes it first.
 		select {
 		case <-gone:
 		case <-time.After(h.opts.Grace):
@@ -337,16 +337,15 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return h.conn, rw, nil
 }
 
-// patientConn tells when its other end is too slow. A frame that was written in
-// part cannot be left like that if another one, which says so, is to follow: so
-// what is left of it gets a last deadline, and so does all that comes after.
-// Events are written to it directly; pings, pongs and the end by the
-// websocket.Conn, each of them as a whole.
+// patientConn notices when its other end is too slow. An error frame can only follow
+// a whole frame: so the rest of a frame that was written in part gets a last
+// deadline, and so does all that comes after. Events are written to it directly; the
+// websocket.Conn writes pings, pongs and the end, each as a whole.
 type patientConn struct {
 	net.Conn
 
 	patience, grace time.Duration
-	tooSlow         func() // told once
+	tooSlow         func() // called once
 	slow            atomic.Bool
 	end             atomic.Pointer[time.Time] // nothing is written after it
 
@@ -354,8 +353,8 @@ type patientConn struct {
 	until time.Time  // the deadline
 }
 
-// SetWriteDeadline does nothing. The websocket.Conn sets one before it waits for
-// its turn, which may take as long as a large frame does; patience begins then.
+// SetWriteDeadline does nothing. The websocket.Conn sets one before it waits for its
+// turn, which may take as long as a large frame does; patience begins with the turn.
 func (c *patientConn) SetWriteDeadline(time.Time) error { return nil }
 
 // endBy gives all that is still written a last deadline.
@@ -376,7 +375,7 @@ func (c *patientConn) begin() error {
 	if end := c.end.Load(); end != nil && end.Before(until) {
 		until = *end
 	}
-	// To move the deadline by a little is not worth its cost.
+	// Moving the deadline a little is not worth the cost.
 	if !c.until.Before(until.Add(-c.patience/8)) && !c.until.After(until) {
 		return nil
 	}
@@ -419,7 +418,7 @@ func (c *patientConn) writeAll(frames net.Buffers) error {
 	return err
 }
 
-// late reports whether a write is the first that took too long.
+// late reports whether a write is the first one that took too long.
 func (c *patientConn) late(err error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) || c.slow.Swap(true) {
 		return false

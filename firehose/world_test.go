@@ -31,7 +31,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what must come.
+// patience is how long a test waits for what must happen.
 const patience = 60 * time.Second
 
 // world is a stream over a real database and a real HTTP server.
@@ -95,7 +95,7 @@ func (w *world) close() {
 	}
 }
 
-// reopen is a restart.
+// reopen restarts the world.
 func (w *world) reopen() {
 	w.t.Helper()
 	w.close()
@@ -111,7 +111,7 @@ func (w *world) last() int64 {
 	return b.Last
 }
 
-// holds says whether the log has a row of an account but for its deletion, which
+// holds reports whether the log has a row of an account besides its deletion, which
 // is the last.
 func (w *world) holds(did syntax.DID) bool {
 	w.t.Helper()
@@ -132,7 +132,7 @@ func (w *world) holds(did syntax.DID) bool {
 	return rows > 1
 }
 
-// lines is a log that can be waited for.
+// lines is a log in which a test can wait for a line.
 type lines struct {
 	mu   sync.Mutex
 	buf  bytes.Buffer
@@ -177,7 +177,7 @@ type stream struct {
 	t *testing.T
 }
 
-// from is a cursor; live is none.
+// live stands for no cursor.
 const live = "live"
 
 func from(seq int64) string { return strconv.FormatInt(seq, 10) }
@@ -190,7 +190,7 @@ func (w *world) url(cursor string) string {
 	return u
 }
 
-// try connects, with further headers.
+// try connects, with additional headers.
 func (w *world) try(d *websocket.Dialer, cursor string, header http.Header) (*stream, *http.Response, error) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
@@ -215,7 +215,7 @@ func (w *world) subscribe(cursor string) *stream {
 	return s
 }
 
-// lazy is a subscriber whose kernel keeps little of what it does not read.
+// lazy returns a subscriber whose kernel keeps little of what it does not read.
 func (w *world) lazy(cursor string) *stream {
 	w.t.Helper()
 	s, _, err := w.try(&websocket.Dialer{NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -279,7 +279,7 @@ func decode(data []byte) (message, error) {
 	return m, errors.New("header of a frame")
 }
 
-// want reads the next frame, which must be that one.
+// want reads the next frame, which must be want.
 func (s *stream) want(want message) {
 	s.t.Helper()
 	got, err := s.read()

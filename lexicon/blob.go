@@ -13,27 +13,27 @@ import (
 // typeBlob is the $type of a reference to a blob.
 const typeBlob = "blob"
 
-// noSize is the size of a reference that does not know it: official libraries write
-// it when they bring one of the old form into the form of today.
+// noSize is the size in a reference that does not know it: official libraries write
+// it when they convert a reference of the old form.
 const noSize = -1
 
 // BlobRef is a reference to a blob in a record.
 type BlobRef struct {
-	Path     string // below the record, as InvalidError has it: ".avatar"
+	Path     string // below the record, as in InvalidError: ".avatar"
 	CID      cid.Cid
 	MimeType string
-	Size     int64 // noSize where it does not say: where Legacy, and in what was made of such
-	Legacy   bool  // the form {cid, mimeType} of before 2023, which no schema takes any more
+	Size     int64 // noSize if unknown: if Legacy, and in what was converted from such a reference
+	Legacy   bool  // the form {cid, mimeType} until 2023, which no schema accepts any more
 	Rules    BlobRules
 }
 
-// BlobRules are what a schema asks of a blob; the zero value takes every blob.
+// BlobRules are what a schema demands of a blob; the zero value accepts every blob.
 type BlobRules struct {
 	Accept  []string // MIME types, or "*/*", or "image/*"; empty: all
 	MaxSize int64    // in bytes; 0: no limit
 }
 
-// Takes says whether a blob of this type may be referred to here.
+// Takes reports whether the reference may be to a blob of this type.
 func (r BlobRules) Takes(mimeType string) bool {
 	return len(r.Accept) == 0 || slices.ContainsFunc(r.Accept, func(pattern string) bool {
 		if pattern == "*/*" {
@@ -46,13 +46,13 @@ func (r BlobRules) Takes(mimeType string) bool {
 	})
 }
 
-// Fits says whether a blob of this size may be referred to here.
+// Fits reports whether the reference may be to a blob of this size.
 func (r BlobRules) Fits(size int64) bool { return r.MaxSize == 0 || size <= r.MaxSize }
 
 type blob struct{ rules BlobRules }
 
-// check looks at what the reference says. Whether it is true, only who has the
-// blob can say.
+// check checks what the reference claims. Only the holder of the blob can tell
+// whether that is true.
 func (s *blob) check(v any, _ int) *InvalidError {
 	m, _ := v.(map[string]any)
 	b, ok := asBlob(m)
@@ -67,7 +67,7 @@ func (s *blob) check(v any, _ int) *InvalidError {
 	return nil
 }
 
-// asBlob returns what m refers to, if it is a reference to a blob.
+// asBlob returns the reference in m, and whether m is a reference to a blob.
 func asBlob(m map[string]any) (BlobRef, bool) {
 	mimeType, _ := m["mimeType"].(string)
 	if m[keyType] == typeBlob {
@@ -84,10 +84,10 @@ func asBlob(m map[string]any) (BlobRef, bool) {
 	return BlobRef{CID: c, MimeType: mimeType, Size: noSize, Legacy: true}, err == nil
 }
 
-// Blobs returns every reference to a blob in a record, by path: those that its
-// schema names with the rules for them, and those in what no schema names. Below
-// dagcbor.MaxDepth it does not look: no such record can be encoded. malformed is the
-// path of an object that says to be a blob and is none, empty where there is none.
+// Blobs returns every reference to a blob in a record, by path: those that its schema
+// names with the rules for them, and those in what no schema names. It does not look
+// below dagcbor.MaxDepth: no such record can be encoded. malformed is the path of an
+// object that claims to be a blob and is not, or empty.
 func (c *Catalogue) Blobs(collection string, v map[string]any) (refs []BlobRef, malformed string) {
 	var s schema
 	if r, ok := c.records[collection]; ok {
@@ -99,7 +99,7 @@ func (c *Catalogue) Blobs(collection string, v map[string]any) (refs []BlobRef, 
 	return w.found, w.malformed
 }
 
-// BlobRefs is Blobs without what is malformed.
+// BlobRefs is Blobs without malformed.
 func (c *Catalogue) BlobRefs(collection string, v map[string]any) []BlobRef {
 	refs, _ := c.Blobs(collection, v)
 	return refs
@@ -108,7 +108,7 @@ func (c *Catalogue) BlobRefs(collection string, v map[string]any) []BlobRef {
 type blobWalk struct {
 	path  []string
 	found []BlobRef
-	// malformed is the least path of what says to be a blob and is none.
+	// malformed is the least path of an object that claims to be a blob and is not.
 	malformed string
 }
 
@@ -150,11 +150,11 @@ func (w *blobWalk) visit(v any, s schema, depth int) {
 	}
 }
 
-// maxPath is how long the path of a reference gets, in bytes: a name can be as
-// long as the record, and have thousands of references below it.
+// maxPath bounds the path of a reference, in bytes: a name can be as long as the
+// record, and have thousands of references below it.
 const maxPath = 1000
 
-// at is the path of where the walk is.
+// at returns the path of the walk's current place.
 func (w *blobWalk) at() string {
 	var b strings.Builder
 	for _, s := range w.path {

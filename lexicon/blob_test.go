@@ -9,7 +9,7 @@ import (
 	"nestbox/lexicon"
 )
 
-// TestBlobRefs: each reference is found where it is, with the rules for it.
+// TestBlobRefs: each reference is found at its path, with the rules for it.
 func TestBlobRefs(t *testing.T) {
 	const (
 		rawCID = "bafkreiclp443lavogvhj3d2ob2cxbfuscni2k5jk7bebjzg7khl3esabwq"
@@ -35,7 +35,7 @@ func TestBlobRefs(t *testing.T) {
 		}},
 		{"app.bsky.actor.profile", `"avatar":` + old, []string{".avatar image/png -1 [image/png image/jpeg] 1000000 legacy"}},
 		{"com.example.unknown", `"b":` + png + `,"a":` + old, []string{".a image/png -1 [] 0 legacy", ".b image/png 1000 [] 0"}},
-		{"com.example.unknown", `"cid":` + aCID + `,"mimeType":"image/png"`, nil}, // with its $type it is no reference
+		{"com.example.unknown", `"cid":` + aCID + `,"mimeType":"image/png"`, nil}, // with a $type it is not a reference
 		{"com.example.unknown", `"a":{"cid":"x","mimeType":"image/png"},"b":{"cid":` + aCID + `,"mimeType":""},"c":{"cid":` + aCID + `},"d":` + aLink, nil},
 		{"com.example.unknown", `"a":` + strings.Replace(png, "1000", "-1", 1) + `,"b":` + strings.Replace(png, "}}", `}}`, 1)[:len(png)-1] + `,"x":1}`, []string{".a image/png -1 [] 0"}},
 		{"com.example.unknown", `"a":` + strings.Replace(png, "1000", "-2", 1), nil},
@@ -68,8 +68,8 @@ func TestBlobRefs(t *testing.T) {
 	}
 }
 
-// TestBlobRefsPath: what the paths of many references take is bounded, whatever
-// they are below.
+// TestBlobRefsPath: the memory that the paths of many references take is bounded,
+// however long the names above them are.
 func TestBlobRefsPath(t *testing.T) {
 	many := make([]any, 1000)
 	for i := range many {

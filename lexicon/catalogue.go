@@ -22,16 +22,15 @@ var Known = sync.OnceValue(func() *Catalogue {
 	return c
 })
 
-// Knows says whether the catalogue has the schema of a collection's records.
+// Knows reports whether the catalogue has the schema of a collection's records.
 func (c *Catalogue) Knows(collection string) bool {
 	_, ok := c.records[collection]
 	return ok
 }
 
-// ValidateRecord says whether the catalogue knows the collection, and then
-// whether v is a record of it: an *InvalidError where it is not. Properties that
-// a schema does not name may be anything, and so may what an open union does not
-// name.
+// ValidateRecord reports whether the catalogue knows the collection, and returns an
+// *InvalidError if it does and v is not a record of it. Properties that a schema does
+// not name may be anything, and so may what an open union does not name.
 func (c *Catalogue) ValidateRecord(collection string, v map[string]any) (known bool, err error) {
 	r, ok := c.records[collection]
 	if !ok {
@@ -47,8 +46,8 @@ func (c *Catalogue) ValidateRecord(collection string, v map[string]any) (known b
 }
 
 // ValidateObject reports whether the catalogue knows an object by that full name,
-// such as com.example.defs#view, and then whether v is one: an *InvalidError where
-// it is not.
+// such as com.example.defs#view, and returns an *InvalidError if it does and v is not
+// one.
 func (c *Catalogue) ValidateObject(name string, v any) (known bool, err error) {
 	r, ok := c.named[name]
 	if !ok {

@@ -17,8 +17,8 @@ import (
 )
 
 // TestAgainstIndigo changes good records at random and asks another
-// implementation. It differs where it looks into what an open union does not
-// name, so no change puts such a thing there; and it takes most words for a CID.
+// implementation. It differs where it looks into what an open union does not name, so
+// no change puts such a thing there; and it accepts most words as a CID.
 func TestAgainstIndigo(t *testing.T) {
 	cat := foreign.NewBaseCatalog()
 	for _, folder := range []string{"com/atproto", "app/bsky", "chat/bsky"} {
@@ -102,8 +102,8 @@ func mutate(t *testing.T, rng *rand.Rand, v map[string]any) {
 	spots[rng.IntN(len(spots))]()
 }
 
-// FuzzValidate: foreign bytes never panic; what is said of a record is said
-// again when it comes back from its encoding.
+// FuzzValidate: foreign bytes never cause a panic; a record that comes back from its
+// encoding gets the same answer again.
 func FuzzValidate(f *testing.F) {
 	collections := slices.Sorted(maps.Keys(good()))
 	add := func(collection string, v map[string]any) {

@@ -10,8 +10,7 @@ import (
 )
 
 // New returns the catalogue of the documents, which must hold all that they
-// refer to from data. Definitions of queries, procedures and the like are passed
-// over.
+// refer to from data. It skips definitions of queries, procedures and the like.
 func New(docs ...Document) (*Catalogue, error) {
 	c := compiler{refs: map[string]*ref{}, formats: formats()}
 	records := map[string]record{}
@@ -55,7 +54,7 @@ func (c *compiler) named(id, name string, d *Definition, records map[string]reco
 		records[id] = record{key: key, schema: s}
 		return err
 	case "object", "array", "string", "integer", "boolean", "bytes", "cid-link", "blob", "token":
-		// A name is no other name, or there could be circles without data.
+		// A name must not stand for another name, or there could be circles without data.
 		s, err := c.compile(d)
 		if err != nil {
 			return err
@@ -185,8 +184,8 @@ func compileBlob(d *Definition) (schema, error) {
 	return s, nil
 }
 
-// orChoice returns the values that a definition names with const or enum, which
-// say all; else s.
+// orChoice returns the values that a definition names with const or enum, which need
+// no further rule; otherwise s.
 func orChoice(d *Definition, s schema) (schema, error) {
 	values := d.Enum
 	if d.Const != "" {

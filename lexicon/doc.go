@@ -1,8 +1,8 @@
-// Package lexicon says whether a record is what its Lexicon
-// (https://atproto.com/specs/lexicon) says it is, what blobs it refers to, and
+// Package lexicon checks records against their Lexicon
+// (https://atproto.com/specs/lexicon), finds the blobs that they refer to, and knows
 // which keys records of a collection have. It knows the records of com.atproto,
-// app.bsky and chat.bsky; a collection that it does not know is open to every
-// record. It is pure, and made for foreign records.
+// app.bsky and chat.bsky; in a collection that it does not know every record is
+// valid. It is pure, and made for foreign records.
 //
 // Invariants:
 //   - A catalogue never changes, so it needs no lock.

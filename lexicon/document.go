@@ -7,15 +7,15 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Document is a file of the Lexicon language: what it says about data. Prose,
-// defaults and known values bind nobody, so they are not read.
+// Document is what a file of the Lexicon language demands of data. Prose, defaults
+// and known values bind nobody, so they are not read.
 type Document struct {
 	ID   string                `json:"id"`
 	Defs map[string]Definition `json:"defs"`
 }
 
 // Definition is a type in a Document. Its fields are those of the Lexicon
-// language; which of them a type has, Type says.
+// language; Type decides which of them it has.
 type Definition struct {
 	Type string `json:"type"`
 
@@ -59,8 +59,8 @@ func (j *JSON) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// Properties are the properties of an object in the order of the document. The
-// first fault in this order is the one that a client is told.
+// Properties are the properties of an object in the order of the document. A client
+// gets the first fault in this order.
 type Properties []Property
 
 // Property is a property of an object.

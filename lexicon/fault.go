@@ -14,17 +14,17 @@ import (
 	"github.com/ipfs/go-cid"
 )
 
-// InvalidError: the record is not what its schema says. Its words are those of
-// the reference PDS, which clients know.
+// InvalidError: the record does not follow its schema. Its text is that of the
+// reference PDS, which clients know.
 type InvalidError struct {
 	path  []string // steps of a JSON path, from the inside out
 	fault string
 }
 
-// Error says what is wrong, and where: "… at $.record.embed.images[0].alt".
+// Error returns the fault and its place: "… at $.record.embed.images[0].alt".
 func (e *InvalidError) Error() string { return e.At("$.record") }
 
-// At is Error for a record that stands at another place than $.record.
+// At is Error for a record at another place than $.record.
 func (e *InvalidError) At(place string) string {
 	var b strings.Builder
 	b.WriteString(e.fault)
@@ -36,10 +36,10 @@ func (e *InvalidError) At(place string) string {
 	return b.String()
 }
 
-// in returns e as seen from outside of the property where it was found.
+// in returns e as seen from outside the property in which it was found.
 func (e *InvalidError) in(name string) *InvalidError { return e.below(step(name)) }
 
-// at returns e as seen from outside of the element where it was found.
+// at returns e as seen from outside the element in which it was found.
 func (e *InvalidError) at(i int) *InvalidError { return e.below(index(i)) }
 
 func (e *InvalidError) below(step string) *InvalidError {
@@ -47,7 +47,7 @@ func (e *InvalidError) below(step string) *InvalidError {
 	return e
 }
 
-// step is a property in a JSON path, index an element.
+// step returns a property as part of a JSON path, index an element.
 func step(name string) string {
 	plain := name != ""
 	for i := range len(name) {
@@ -87,7 +87,7 @@ func missing(name string) *InvalidError {
 	return &InvalidError{fault: `Missing required key "` + name + `"`}
 }
 
-// outside is a size, or a number, that a limit does not allow.
+// outside returns the fault of a size, or a number, that a limit does not allow.
 func outside[T int | int64](kind string, l limits[T], n T) *InvalidError {
 	switch {
 	case l.below(n):
@@ -106,7 +106,7 @@ const (
 	shownBytes    = 1024 // of lists in lists, about
 )
 
-// show is a value in a message.
+// show returns the text of a value for a message.
 func show(v any) string {
 	var b strings.Builder
 	write(&b, v)
@@ -149,7 +149,7 @@ func write(b *strings.Builder, v any) {
 	}
 }
 
-// separate writes what stands before the element i, and says whether that is the
+// separate writes what comes before the element i, and reports whether that is the
 // end.
 func separate(b *strings.Builder, i int) bool {
 	if i > 0 {
@@ -162,8 +162,8 @@ func separate(b *strings.Builder, i int) bool {
 	return true
 }
 
-// quote is a text as JSON has it, cut where it is long, as JavaScript cuts: half
-// of a pair may stay.
+// quote returns a text in JSON. It cuts a long one as JavaScript does: half of a pair
+// may stay.
 func quote(s string) string {
 	units := 0
 	for i, r := range s {

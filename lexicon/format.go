@@ -9,7 +9,7 @@ import (
 	"nestbox/dagcbor"
 )
 
-// format is a syntax that a string may have to have.
+// format is a syntax that a schema may demand of a string.
 type format struct {
 	valid func(string) bool
 	name  string // in messages
@@ -19,7 +19,7 @@ func parses[T any](parse func(string) (T, error)) func(string) bool {
 	return func(s string) bool { _, err := parse(s); return err == nil }
 }
 
-// formats are those of https://atproto.com/specs/lexicon#string-formats.
+// formats returns the formats of https://atproto.com/specs/lexicon#string-formats.
 func formats() map[string]*format {
 	return map[string]*format{
 		"at-identifier": {parses(syntax.ParseAtIdentifier), "AT identifier"},
@@ -36,8 +36,8 @@ func formats() map[string]*format {
 	}
 }
 
-// isATURI is syntax.ParseATURI (a test compares them), whose regular expression
-// takes longer than all else that is checked of a like.
+// isATURI does what syntax.ParseATURI does (a test compares them), whose regular
+// expression takes longer than all other checks of a like.
 func isATURI(s string) bool {
 	rest, ok := strings.CutPrefix(s, "at://")
 	if !ok || len(s) > maxATURI {
@@ -58,7 +58,7 @@ func isATURI(s string) bool {
 // maxATURI is the longest at-uri of the specification.
 const maxATURI = 8 << 10
 
-// isCID is stricter than the syntax alone: it must be a CID, in its usual base.
+// isCID is stricter than the syntax alone: s must be a CID, in its usual base.
 func isCID(s string) bool {
 	if _, err := syntax.ParseCID(s); err != nil {
 		return false
@@ -67,7 +67,7 @@ func isCID(s string) bool {
 	return err == nil && c.String() == s
 }
 
-// isDatetime is stricter than the parser: a time zone lies less than a day from UTC.
+// isDatetime is stricter than the parser: a time zone is less than a day from UTC.
 func isDatetime(s string) bool {
 	if _, err := syntax.ParseDatetime(s); err != nil {
 		return false
@@ -82,11 +82,11 @@ func isDatetime(s string) bool {
 // maxURI is the longest uri of the specification.
 const maxURI = 8 << 10
 
-// isURI takes what the reference takes, so that every link which apps find in a text
-// can be posted: a scheme, a colon, perhaps two slashes, and something that begins
-// with no slash and holds no white space. Letters of any script may stand in it. The
-// scheme has letters, digits, underscores, and behind a letter, as RFC 3986 says, "+",
-// "-" and ".".
+// isURI accepts what the reference accepts, so that every link which apps find in a
+// text can be posted: a scheme, a colon, perhaps two slashes, and something that does
+// not begin with a slash and has no white space. It may have letters of any script.
+// The scheme has letters, digits, underscores, and behind a letter, as in RFC 3986,
+// "+", "-" and ".".
 func isURI(s string) bool {
 	scheme, rest, ok := strings.Cut(s, ":")
 	if !ok || scheme == "" || len(s) > maxURI {

@@ -10,7 +10,7 @@ import (
 	"nestbox/lexicon"
 )
 
-// accepts returns what a format says of a string.
+// accepts returns the check of a format: whether it accepts a string.
 func accepts(tb testing.TB, format string) func(string) bool {
 	tb.Helper()
 	d, err := lexicon.ParseDocument([]byte(`{"id":"a.b.c","defs":{"main":{"type":"record","key":"any","record":{"type":"object","properties":{"s":{"type":"string","format":"` + format + `"}}}}}}`))
@@ -27,7 +27,7 @@ func accepts(tb testing.TB, format string) func(string) bool {
 	}
 }
 
-// vectors are the strings of a file that every implementation must take, or
+// vectors returns the strings of a file that every implementation must accept, or
 // refuse.
 func vectors(tb testing.TB, file, kind string) []string {
 	tb.Helper()
@@ -35,9 +35,9 @@ func vectors(tb testing.TB, file, kind string) []string {
 	return slices.DeleteFunc(strings.Split(raw, "\n"), func(s string) bool { return s == "" || strings.HasPrefix(s, "#") })
 }
 
-// TestFormats are the strings that every implementation must take or refuse. Of
-// the CIDs, those in other bases than the usual one are refused, as the reference
-// PDS does, and so are those that only look like one.
+// TestFormats: the strings that every implementation must accept or refuse. CIDs in
+// another base than the usual one are refused, as in the reference PDS, and so are
+// strings that only look like a CID.
 func TestFormats(t *testing.T) {
 	for format, file := range map[string]string{
 		"at-identifier": "atidentifier", "at-uri": "aturi", "cid": "cid", "datetime": "datetime", "did": "did", "handle": "handle",
@@ -62,7 +62,7 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-// FuzzATURI: what passes is what indigo parses.
+// FuzzATURI: isATURI accepts exactly what indigo parses.
 func FuzzATURI(f *testing.F) {
 	ok := accepts(f, "at-uri")
 	for _, seed := range []string{

@@ -7,12 +7,12 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 )
 
-// KeyType is what the keys of a collection's records are
-// (https://atproto.com/specs/record-key): tid, nsid, any, or literal: and the
-// only key.
+// KeyType is the type of the keys of a collection's records
+// (https://atproto.com/specs/record-key): tid, nsid, any, or "literal:" and the only
+// key.
 type KeyType string
 
-// The key types but for literals.
+// The key types except literals.
 const (
 	KeyTID  KeyType = "tid"
 	KeyNSID KeyType = "nsid"
@@ -21,8 +21,7 @@ const (
 
 const literal = "literal:"
 
-// ErrKey: the key is none that records of the collection may have. The text says
-// what it must be.
+// ErrKey: records of the collection must not have this key. The text names the rule.
 var ErrKey = errors.New("record key")
 
 type keyError string
@@ -32,8 +31,8 @@ func (keyError) Unwrap() error   { return ErrKey }
 
 func wrongKey(fault *InvalidError) error { return keyError(fault.At("$")) }
 
-// Key returns the type of the keys of a collection's records: KeyAny where the
-// catalogue does not know the collection.
+// Key returns the type of the keys of a collection's records: KeyAny if the catalogue
+// does not know the collection.
 func (c *Catalogue) Key(collection string) KeyType {
 	if r, ok := c.records[collection]; ok {
 		return r.key
@@ -41,11 +40,11 @@ func (c *Catalogue) Key(collection string) KeyType {
 	return KeyAny
 }
 
-// Literal returns the only key that there may be, if there is only one.
+// Literal returns the only allowed key, if there is only one.
 func (k KeyType) Literal() (string, bool) { return strings.CutPrefix(string(k), literal) }
 
-// Check returns ErrKey where a record's key is not of this type. Keys of every
-// type are record keys.
+// Check returns ErrKey if a record's key is not of this type. Keys of every type are
+// record keys.
 func (k KeyType) Check(key string) error {
 	if _, err := syntax.ParseRecordKey(key); err != nil {
 		return wrongKey(wrongFormat("record key", key))
@@ -68,7 +67,7 @@ func (k KeyType) Check(key string) error {
 	return nil
 }
 
-// valid says whether k is a type of the language.
+// valid reports whether k is a type of the language.
 func (k KeyType) valid() bool {
 	only, ok := k.Literal()
 	if !ok {

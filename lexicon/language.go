@@ -26,7 +26,7 @@ func isLanguage(s string) bool {
 	}
 	t.take(func(p string) bool { return len(p) == 4 && isAlpha(p) })                               // script
 	t.take(func(p string) bool { return len(p) == 2 && isAlpha(p) || len(p) == 3 && isDigits(p) }) // region
-	seen := map[string]bool{}                                                                      // each variant, and each extension, may be there once
+	seen := map[string]bool{}                                                                      // each variant, and each extension, may occur once
 	for {
 		before := t
 		if !t.variant() && !t.extension() {
@@ -42,7 +42,7 @@ func isLanguage(s string) bool {
 	return len(t) == 0
 }
 
-// subtags are the parts of a tag that are still to be read.
+// subtags are the parts of a tag that are not read yet.
 type subtags []string
 
 // take reads a part that fits, and reports whether there was one.
@@ -55,8 +55,8 @@ func (t *subtags) take(fits func(string) bool) bool {
 }
 
 // language reads the language: two or three lower-case letters, and up to three
-// parts that extend it. The syntax knows longer ones, of which there are none, and
-// capitals, which atproto does not take.
+// parts that extend it. The syntax also has longer ones, which do not exist, and
+// capitals, which atproto does not accept.
 func (t *subtags) language() bool {
 	if !t.take(func(p string) bool { return (len(p) == 2 || len(p) == 3) && isAlpha(p) && p == strings.ToLower(p) }) {
 		return false
@@ -69,7 +69,7 @@ func (t *subtags) language() bool {
 	return true
 }
 
-// variant reads a variant of the language. None stands behind an extension: there it
+// variant reads a variant of the language. There is none behind an extension: it
 // would be a part of that.
 func (t *subtags) variant() bool {
 	return t.take(func(p string) bool { return isAlnum(p, 5, 8) || isAlnum(p, 4, 4) && isDigits(p[:1]) })
@@ -111,7 +111,7 @@ func isAlnum(s string, least, most int) bool {
 		!strings.ContainsFunc(s, func(r rune) bool { return r > 'z' || !isAlphanumeric(byte(r)) }) //nolint:gosec // as above
 }
 
-// grandfathered are the tags that do not follow the syntax and are valid all the
+// grandfathered returns the tags that do not follow the syntax and are valid all the
 // same (RFC 5646, section 2.2.8).
 func grandfathered() []string {
 	return []string{

@@ -33,7 +33,7 @@ func readFile(tb testing.TB, path string) []byte {
 	return raw
 }
 
-// value is what a JSON object stands for.
+// value returns the value of a JSON object.
 func value(tb testing.TB, text string) map[string]any {
 	tb.Helper()
 	v, err := dagcbor.FromJSON([]byte(text))
@@ -47,7 +47,7 @@ func value(tb testing.TB, text string) map[string]any {
 	return m
 }
 
-// TestVectors are the records that every implementation must take or refuse.
+// TestVectors: every implementation must accept or refuse these records.
 func TestVectors(t *testing.T) {
 	files, err := filepath.Glob(indigo(t, "atproto/lexicon/testdata/catalog/*.json"))
 	if err != nil {
@@ -86,7 +86,7 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// TestLexiconVectors are documents that every implementation must take or refuse.
+// TestLexiconVectors: every implementation must accept or refuse these documents.
 func TestLexiconVectors(t *testing.T) {
 	var cases []struct {
 		Name    string          `json:"name"`
@@ -151,7 +151,7 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// TestUnknown: a collection without a schema takes every record.
+// TestUnknown: a collection without a schema accepts every record.
 func TestUnknown(t *testing.T) {
 	for _, collection := range []string{"com.example.record", "", "app.bsky.feed.defs", "app.bsky.embed.images", "app.bsky.richtext.facet#link"} {
 		if known, err := lexicon.Known().ValidateRecord(collection, map[string]any{"$type": 1}); known || err != nil {

@@ -26,7 +26,7 @@ const (
 	images = `{"$type":"app.bsky.embed.images","images":[{"image":` + png + `,"alt":"","aspectRatio":{"width":4,"height":3}}]}`
 )
 
-// good has a full record of each collection that the catalogue knows.
+// good returns a full record of each collection that the catalogue knows.
 func good() map[string]string {
 	return map[string]string{
 		"app.bsky.actor.contentVisibilityDeclaration": `"hideFromAlgorithmicRecommendations":true`,
@@ -67,7 +67,7 @@ func record(tb testing.TB, collection string) map[string]any {
 	return value(tb, `{"$type":"`+collection+`",`+good()[collection]+`}`)
 }
 
-// set changes v at a path with dots: what stands in JSON, or nothing.
+// set changes v at a path with dots, to a value in JSON, or to nothing.
 func set(tb testing.TB, v map[string]any, path, text string) {
 	tb.Helper()
 	parts := strings.Split(path, ".")
@@ -108,8 +108,8 @@ func TestGood(t *testing.T) {
 	}
 }
 
-// TestRequired: without any property that a schema requires, and only then, it
-// is at fault; and no property may be null.
+// TestRequired: a record is invalid without any of its required properties, and only
+// then; and no property may be null.
 func TestRequired(t *testing.T) {
 	required := map[string]string{
 		"app.bsky.feed.post": "text createdAt", "app.bsky.actor.profile": "", "app.bsky.feed.like": "subject createdAt",
@@ -256,8 +256,8 @@ func TestChanges(t *testing.T) {
 	}
 }
 
-// TestFirstFault: of several faults, that of the property which the schema names
-// first is told, always the same.
+// TestFirstFault: of several faults, the error is always that of the property which
+// the schema names first.
 func TestFirstFault(t *testing.T) {
 	for range 20 {
 		v := record(t, "app.bsky.feed.post")
@@ -271,7 +271,7 @@ func TestFirstFault(t *testing.T) {
 	}
 }
 
-// TestConstraints are those that no record of the catalogue has.
+// TestConstraints: constraints that no record of the catalogue has.
 func TestConstraints(t *testing.T) {
 	d, err := lexicon.ParseDocument([]byte(`{"id":"a.b.c","defs":{"main":{"type":"record","key":"any","record":{"type":"object","nullable":["null"],"required":["null"],"properties":{
 		"null":{"type":"string"},"yes":{"type":"boolean","const":true},"one":{"type":"string","const":"one"},"many":{"type":"string","enum":["a","b","d"]},

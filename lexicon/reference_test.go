@@ -20,17 +20,16 @@ import (
 	"nestbox/lexicon"
 )
 
-// TestAgainstReference changes good records at random and asks the schemas of
-// the reference PDS: what is said is the same to the letter, but for what is
-// known.
+// TestAgainstReference changes good records at random and asks the schemas of the
+// reference PDS: the answers are the same to the letter, except known differences.
 func TestAgainstReference(t *testing.T) {
 	folder := os.Getenv("PDS_REFERENCE")
 	if folder == "" {
 		t.Fatal("PDS_REFERENCE names no folder")
 	}
 	known := []string{
-		"#main",                                                                                        // as the $type of an open union's member it takes that for unknown
-		"-02-30T", "QmbWqx", "content-type:", "microsoft.windows.camera:", "https://example.com/xxxxx", // official vectors that it does not heed
+		"#main",                                                                                        // it treats this $type of an open union's member as unknown
+		"-02-30T", "QmbWqx", "content-type:", "microsoft.windows.camera:", "https://example.com/xxxxx", // official vectors that it ignores
 	}
 	const rounds = 20_000
 	rng := rand.New(rand.NewPCG(6, 3))
@@ -94,7 +93,7 @@ func TestAgainstReference(t *testing.T) {
 		if !lines.Scan() || json.Unmarshal(lines.Bytes(), &theirs) != nil {
 			t.Fatalf("%d answers to %d questions: %v", i, len(ours), lines.Err())
 		}
-		theirs = strings.Replace(theirs, "(got undefined)", "(got null)", 1) // a record without $type, which is no input
+		theirs = strings.Replace(theirs, "(got undefined)", "(got null)", 1) // a record without $type, which is not an input
 		if our != theirs && !slices.ContainsFunc(known, func(s string) bool { return strings.Contains(asked[i], s) }) {
 			t.Errorf("%s\nhere:  %s\nthere: %s", asked[i], our, theirs)
 		}

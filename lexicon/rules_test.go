@@ -13,8 +13,8 @@ import (
 	"nestbox/lexicon"
 )
 
-// TestLinks are links that apps find in texts (RichText.detectFacets), and what is no
-// link at the reference either.
+// TestLinks: links that apps find in texts (RichText.detectFacets), and strings that
+// the reference does not accept as links either.
 func TestLinks(t *testing.T) {
 	ok := accepts(t, "uri")
 	for s, want := range map[string]bool{
@@ -29,7 +29,7 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestLanguages are tags of RFC 5646 beyond the vectors.
+// TestLanguages: tags of RFC 5646 beyond the vectors.
 func TestLanguages(t *testing.T) {
 	ok := accepts(t, "language")
 	for s, want := range map[string]bool{
@@ -44,7 +44,7 @@ func TestLanguages(t *testing.T) {
 	}
 }
 
-// TestZones: a time zone lies less than a day from UTC.
+// TestZones: a time zone is less than a day from UTC.
 func TestZones(t *testing.T) {
 	ok := accepts(t, "datetime")
 	for zone, want := range map[string]bool{"Z": true, "+00:00": true, "+14:00": true, "-12:00": true, "+23:59": true, "+24:00": false, "-24:00": false, "+99:00": false, "+01:60": false, "+12:99": false} {
@@ -54,7 +54,7 @@ func TestZones(t *testing.T) {
 	}
 }
 
-// TestMalformedBlobs: what says to be a blob is one, wherever it stands.
+// TestMalformedBlobs: an object that claims to be a blob must be one, at any place.
 func TestMalformedBlobs(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"a":` + png + `}`:      "",
@@ -85,13 +85,13 @@ func TestGraphemes(t *testing.T) {
 	}
 }
 
-// TestGraphemesOfNode compares random texts with what Node's Intl.Segmenter says,
-// which the official app counts with.
+// TestGraphemesOfNode compares the counts of random texts with Node's Intl.Segmenter,
+// which the official app uses.
 func TestGraphemesOfNode(t *testing.T) {
 	const rounds = 5000
 	rng := rand.New(rand.NewPCG(11, 29))
-	// What joins, and what is joined: marks, conjuncts, jamo, emoji, flags, prepended
-	// characters, separators.
+	// Characters that join others, or are joined: marks, conjuncts, jamo, emoji, flags,
+	// prepended characters, separators.
 	pieces := []string{
 		"a", "é", "e\u0301", "\u0301", "\u200d", "\u200c", "\r", "\n", "\u00ad", "न", "म", "स", "\u094d", "\u093f", "\u093c", "ক", "\u09cd", "ক্ষ", "ક", "\u0acd", "ଓ", "\u0b4d",
 		"త", "\u0c4d", "മ", "\u0d4d", "ത", "\u0d3e", "ก", "ำ", "ᄀ", "ᅡ", "ᆨ", "가", "각", "👩", "👨", "👧", "🏽", "❤", "\ufe0f", "🏳", "🌈", "🇩", "🇪", "🇫", "\u0600", "\U000110bd",
@@ -139,7 +139,7 @@ console.log(JSON.stringify({ unicode: process.versions.unicode, counts: JSON.par
 	}
 }
 
-// TestRecordCost: to check a record costs what its size says.
+// TestRecordCost: the cost of checking a record follows its size.
 func TestRecordCost(t *testing.T) {
 	for name, record := range map[string]func(n int) map[string]any{
 		"a long text":     func(n int) map[string]any { return map[string]any{"text": strings.Repeat("नमस्ते", n/18)} },

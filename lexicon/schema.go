@@ -18,11 +18,11 @@ type schema interface {
 	check(v any, depth int) *InvalidError
 }
 
-// keyType is the property by which an object says what it is.
+// keyType is the property that holds an object's type.
 const keyType = "$type"
 
 type object struct {
-	name       string // its $type may say it; empty where it has none
+	name       string // its $type may be this; empty if it has no name
 	properties []property
 }
 
@@ -67,7 +67,7 @@ func tooDeep() *InvalidError {
 	return &InvalidError{fault: fmt.Sprintf("Nested too deep (maximum %d)", dagcbor.MaxDepth)}
 }
 
-// limits are inclusive; nil is none.
+// limits are inclusive; nil means no limit.
 type limits[T int | int64] struct{ low, high *T }
 
 func (l limits[T]) below(n T) bool { return l.low != nil && n < *l.low }
@@ -114,7 +114,7 @@ func (s *text) check(v any, _ int) *InvalidError {
 	if e := outside("string", s.length, len(t)); e != nil {
 		return e
 	}
-	// Nothing has more graphemes than bytes, so most texts need no counting.
+	// No text has more graphemes than bytes, so most texts need no counting.
 	if s.graphemes.above(len(t)) || s.graphemes.low != nil {
 		if e := outside("grapheme", s.graphemes, graphemes(t)); e != nil {
 			return e
@@ -142,7 +142,7 @@ func graphemes(t string) int {
 	return n
 }
 
-// choice are the only values that there may be.
+// choice are the only allowed values.
 type choice []any
 
 func (s choice) check(v any, _ int) *InvalidError {
@@ -190,16 +190,16 @@ func (link) check(v any, _ int) *InvalidError {
 	return nil
 }
 
-// ref is a definition by its name; the schema comes when all are there.
+// ref is a definition by its name; the schema is set when all definitions are known.
 type ref struct {
 	name string
 	schema
 }
 
-// union is one of several objects, told apart by their $type.
+// union is one of several objects, distinguished by their $type.
 type union struct {
 	variants map[string]*ref
-	names    []string // of the variants, as the document has them
+	names    []string // of the variants, in the document's form
 	closed   bool
 }
 
@@ -222,8 +222,8 @@ func (s *union) check(v any, depth int) *InvalidError {
 	}
 }
 
-// typeOf returns the $type of v, which may name the main definition of a
-// document in two ways: this is the short one.
+// typeOf returns the $type of v in its short form: the main definition of a document
+// can be named in two ways.
 func typeOf(v any) (string, bool) {
 	m, ok := v.(map[string]any)
 	if !ok {
@@ -233,7 +233,7 @@ func typeOf(v any) (string, bool) {
 	return strings.TrimSuffix(name, "#main"), ok
 }
 
-// unknown is any object that is not something of its own.
+// unknown is any object; a link, a byte string or a blob is not one.
 type unknown struct{}
 
 func (unknown) check(v any, _ int) *InvalidError {

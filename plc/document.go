@@ -12,7 +12,7 @@ import (
 	didplc "github.com/did-method-plc/go-didplc"
 )
 
-// document is a DID document in the form in which the PLC directory gives it.
+// document is a DID document in the form of the PLC directory.
 type document struct {
 	Context            []string             `json:"@context"`
 	ID                 string               `json:"id"`
@@ -34,8 +34,8 @@ type service struct {
 	ServiceEndpoint string `json:"serviceEndpoint"`
 }
 
-// Document returns the DID document, JSON, that an operation results in.
-// Members are in a stable order. A tombstone has none.
+// Document returns the DID document, JSON, that an operation results in. Members are
+// in a stable order. A tombstone has no document.
 func Document(did syntax.DID, op didplc.OpEnum) ([]byte, error) {
 	regular := op.Regular
 	if op.Legacy != nil {
@@ -73,8 +73,8 @@ func Document(did syntax.DID, op didplc.OpEnum) ([]byte, error) {
 	return raw, nil
 }
 
-// suiteOf is the context of a key's kind; a verification method may have a key
-// of a kind that atproto does not use, which has none.
+// suiteOf returns the context of a key's kind; a verification method may have a key
+// of a kind that atproto does not use, which has no context.
 func suiteOf(key string) string {
 	if len(key) > maxKeyText {
 		return ""
@@ -89,7 +89,7 @@ func suiteOf(key string) string {
 	return "https://w3id.org/security/suites/secp256k1-2019/v1"
 }
 
-// DocumentOf returns the document of an identity as a host knows it itself.
+// DocumentOf returns the document of an identity from what its host knows.
 func DocumentOf(did syntax.DID, d Data) ([]byte, error) {
 	return Document(did, didplc.OpEnum{Regular: &didplc.RegularOp{
 		VerificationMethods: map[string]string{methodAtproto: d.SigningKey},

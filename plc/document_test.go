@@ -11,8 +11,7 @@ import (
 	"nestbox/plc"
 )
 
-// TestDocument compares whole documents with the form in which the directory
-// gives them.
+// TestDocument compares whole documents with those of the directory.
 func TestDocument(t *testing.T) {
 	k256, p256 := newKey(t), newP256Key(t)
 	const ed25519 = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"
@@ -61,8 +60,7 @@ func TestDocument(t *testing.T) {
 	}
 }
 
-// TestDocumentOf: what a host knows of its account is what the directory says
-// of it.
+// TestDocumentOf: the document that a host makes of its account is the directory's.
 func TestDocumentOf(t *testing.T) {
 	owner, server := newKey(t), newKey(t)
 	d := data(owner, server)

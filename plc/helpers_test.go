@@ -48,7 +48,7 @@ func withDID(t testing.TB, k atcrypto.PrivateKey) key {
 	return key{k, pub.DIDKey()}
 }
 
-// data is an identity with rotation keys in this order.
+// data returns an identity with rotation keys in this order.
 func data(rotation ...key) plc.Data {
 	d := plc.Data{Handle: "alice.test", PDS: "https://pds.example.com"}
 	for _, k := range rotation {
@@ -77,7 +77,7 @@ func sign(t testing.TB, op didplc.Operation, by key) didplc.OpEnum {
 	}
 }
 
-// after is a regular operation behind prev, with a handle that tells it apart.
+// after returns a regular operation behind prev, with a handle that distinguishes it.
 func after(t testing.TB, prev didplc.OpEnum, handle string, by key, rotation ...key) didplc.OpEnum {
 	t.Helper()
 	d := data(rotation...)

@@ -8,8 +8,8 @@ import (
 	"nestbox/plc"
 )
 
-// TestKeyCost: to refuse a key costs no more the longer it is: base58 takes time that
-// grows with the square of the length.
+// TestKeyCost: refusing a longer key costs no more, though decoding base58 takes time
+// that grows with the square of the length.
 func TestKeyCost(t *testing.T) {
 	costtest.Linear(t, 100_000, func(n int) func() {
 		key := "did:key:z" + strings.Repeat("2", n)

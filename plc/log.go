@@ -10,7 +10,7 @@ import (
 	didplc "github.com/did-method-plc/go-didplc"
 )
 
-// RecoveryWindow is how long a mightier rotation key may undo an operation.
+// RecoveryWindow is how long a stronger rotation key may undo an operation.
 const RecoveryWindow = 72 * time.Hour
 
 // Entry is one operation of a DID's log.
@@ -18,7 +18,7 @@ type Entry struct {
 	Operation didplc.OpEnum
 	CID       string
 	CreatedAt time.Time
-	// Nullified: a later operation by a mightier key undid it.
+	// Nullified: a later operation by a stronger key undid it.
 	Nullified bool
 }
 
@@ -30,10 +30,10 @@ var (
 	ErrGenesisHash  = errors.New("hash of genesis operation does not match the DID")
 )
 
-// Append returns the log of did with one more operation, as of now: the first
-// makes the DID; each other follows the last one that stands, or, signed by a
-// mightier key than the operation that it undoes and within 72 h of it, an
-// earlier one. The log given is not changed.
+// Append returns the log of did with one more operation, made at the time now. The
+// first operation makes the DID; each other follows the last one that stands, or, if
+// signed by a stronger key than the operation that it undoes and within
+// RecoveryWindow of it, an earlier one. Append does not change log.
 func Append(did syntax.DID, log []Entry, op didplc.OpEnum, now time.Time) ([]Entry, error) {
 	o := op.AsOperation()
 	if err := Check(o); err != nil {
@@ -46,7 +46,7 @@ func Append(did syntax.DID, log []Entry, op didplc.OpEnum, now time.Time) ([]Ent
 	if op.Legacy != nil || o.IsGenesis() {
 		return nil, ErrMisordered
 	}
-	var standing []int // positions in log of what is not nullified
+	var standing []int // positions in log of the operations that are not nullified
 	prev := -1         // position in standing
 	for i, e := range log {
 		if e.Nullified {
@@ -104,7 +104,7 @@ func checkGenesis(did syntax.DID, o didplc.Operation) error {
 	return nil
 }
 
-// Last returns the operation of a log that stands.
+// Last returns the last operation of a log, the one that stands.
 func Last(log []Entry) (Entry, bool) {
 	for _, e := range slices.Backward(log) {
 		if !e.Nullified {

@@ -18,9 +18,9 @@ import (
 	"nestbox/plc"
 )
 
-// TestAppend tells stories about one identity whose rotation keys are strong,
-// middle and weak. Each step is signed by a key, follows an earlier step (0 is
-// the genesis), comes some time after day0, and is taken or refused.
+// TestAppend goes through histories of one identity whose rotation keys are strong,
+// middle and weak. Each step is signed by a key, follows an earlier step (0 is the
+// genesis), comes some time after day0, and is accepted or refused.
 func TestAppend(t *testing.T) {
 	strong, middle, weak, stranger := newKey(t), newP256Key(t), newKey(t), newKey(t)
 	const tomb, again = "tombstone", "genesis"
@@ -129,7 +129,7 @@ func marks(log []plc.Entry) string {
 	return string(out)
 }
 
-// entries is a log in the form of go-didplc.
+// entries returns a log in the form of go-didplc.
 func entries(did syntax.DID, log []plc.Entry) []didplc.LogEntry {
 	var out []didplc.LogEntry
 	for _, e := range log {
@@ -180,7 +180,7 @@ func TestAppendGenesis(t *testing.T) {
 		}
 	}
 
-	// Both keys of a legacy operation rotate, its recovery key is the mightier.
+	// Both keys of a legacy operation rotate; its recovery key is the stronger.
 	log, err := plc.Append(oldDID, nil, old, day0)
 	if err != nil {
 		t.Fatal(err)
@@ -198,8 +198,8 @@ func TestAppendGenesis(t *testing.T) {
 	}
 }
 
-// TestAppendAgainstLibrary grows random logs and asks go-didplc, which has its
-// own rules of recovery, about each step: both take it, or neither.
+// TestAppendAgainstLibrary grows random logs and asks go-didplc, which has its own
+// rules of recovery, about each step: both accept it, or neither.
 func TestAppendAgainstLibrary(t *testing.T) {
 	keys := []key{newKey(t), newP256Key(t), newKey(t), newKey(t)}
 	taken, refused := 0, 0
@@ -248,7 +248,7 @@ func TestAppendAgainstLibrary(t *testing.T) {
 	}
 }
 
-// proposal is the log with op at its end, as it would be if op were right.
+// proposal returns the log with op at its end, as it would be if op were valid.
 func proposal(log []plc.Entry, op didplc.OpEnum, now time.Time) []plc.Entry {
 	var out []plc.Entry
 	undone := false
@@ -260,8 +260,8 @@ func proposal(log []plc.Entry, op didplc.OpEnum, now time.Time) []plc.Entry {
 	return append(out, plc.Entry{Operation: op, CID: cidOf(op), CreatedAt: now})
 }
 
-// TestPublishedLogs applies the audit logs that come with go-didplc: some of
-// real identities, some made to be refused.
+// TestPublishedLogs applies the audit logs that come with go-didplc: some are of real
+// identities, some are made to be refused.
 func TestPublishedLogs(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/did-method-plc/go-didplc").Output()
 	if err != nil {
@@ -296,7 +296,7 @@ func TestPublishedLogs(t *testing.T) {
 	}
 }
 
-// replay applies an audit log and compares what becomes of its operations.
+// replay applies an audit log and compares which operations are nullified.
 func replay(t *testing.T, path string) error {
 	t.Helper()
 	raw, err := os.ReadFile(path)

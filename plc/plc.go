@@ -1,6 +1,6 @@
-// Package plc knows did:plc operations (https://web.plc.directory/spec/v0.1/did-plc):
-// making them, checking them, following their log, and the DID document that
-// they result in. It is pure: no I/O, no clock.
+// Package plc makes and checks did:plc operations
+// (https://web.plc.directory/spec/v0.1/did-plc), follows their log, and makes the DID
+// document that they result in. It is pure: no I/O, no clock.
 package plc
 
 import (
@@ -16,8 +16,8 @@ import (
 	didplc "github.com/did-method-plc/go-didplc"
 )
 
-// Limits of the specification and of the directory that runs it. Of rotation keys
-// the former has 5, the latter takes 10.
+// Limits of the specification and of the directory. The specification has 5 rotation
+// keys, the directory accepts 10.
 const (
 	MaxOperation    = 7500 // bytes of DAG-CBOR, signed
 	MaxRotationKeys = 10
@@ -40,17 +40,17 @@ const (
 	methodMultikey = "Multikey"
 )
 
-// ErrOperation: an operation breaks a rule of the specification; the text says
-// which.
+// ErrOperation: an operation breaks a rule of the specification; the text names the
+// rule.
 var ErrOperation = errors.New("improper operation")
 
 func improper(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrOperation, fmt.Sprintf(format, args...))
 }
 
-// Data is what an identity consists of.
+// Data is the content of an identity.
 type Data struct {
-	// RotationKeys (did:key) may change the identity, the earlier the mightier.
+	// RotationKeys (did:key) may change the identity, the strongest first.
 	RotationKeys []string
 	// SigningKey (did:key) signs the account's repository.
 	SigningKey string
@@ -82,7 +82,7 @@ func Create(d Data, signer atcrypto.PrivateKey) (syntax.DID, *didplc.RegularOp, 
 	return syntax.DID(did), op, nil
 }
 
-// unique is a list with each entry where it is first.
+// unique returns a list with each entry at its first place only.
 func unique(list []string) []string {
 	var out []string
 	for _, s := range list {
@@ -93,7 +93,7 @@ func unique(list []string) []string {
 	return out
 }
 
-// Change is what an operation changes of an identity: what is nil stays.
+// Change is what an operation changes of an identity: a nil field changes nothing.
 type Change struct {
 	RotationKeys        []string
 	AlsoKnownAs         []string
@@ -101,7 +101,7 @@ type Change struct {
 	Services            map[string]didplc.OpService
 }
 
-// check is Check of what is changed.
+// check checks what is changed, as Check does.
 func (c Change) check() error {
 	var errs []error
 	if c.RotationKeys != nil {
@@ -115,7 +115,7 @@ func (c Change) check() error {
 
 // Update returns the signed operation that follows last with a change. Legacy
 // genesis operations are carried over into today's form, as the specification
-// demands. What stays is as others wrote it, improper or not, but for repeated
+// demands. The rest stays as others wrote it, improper or not, except repeated
 // rotation keys: those are dropped.
 func Update(last didplc.OpEnum, c Change, signer atcrypto.PrivateKey) (*didplc.RegularOp, error) {
 	if c.RotationKeys != nil {
@@ -154,7 +154,7 @@ func follow(last didplc.OpEnum, c Change, signer atcrypto.PrivateKey) (*didplc.R
 	return &next, errors.Join(checkForm(&next), checkSize(&next))
 }
 
-// regular is an operation in today's form, not to be changed in its lists.
+// regular returns an operation in today's form. The caller must not change its lists.
 func regular(last didplc.OpEnum) (didplc.RegularOp, error) {
 	switch {
 	case last.Regular != nil:
@@ -166,8 +166,8 @@ func regular(last didplc.OpEnum) (didplc.RegularOp, error) {
 	}
 }
 
-// Amend is Update of the handle, the signing key and the host that d gives, each in
-// the place of the first one; what is empty in d, and everything else, stays.
+// Amend is Update of the handle, the signing key and the host in d, each in the place
+// of the first one; what is empty in d, and everything else, stays.
 func Amend(last didplc.OpEnum, d Data, signer atcrypto.PrivateKey) (*didplc.RegularOp, error) {
 	op, err := regular(last)
 	if err != nil {
@@ -192,8 +192,8 @@ func Amend(last didplc.OpEnum, d Data, signer atcrypto.PrivateKey) (*didplc.Regu
 	return follow(last, c, signer)
 }
 
-// renamed puts an alias in the place of the first handle; what names it already must
-// not name it twice.
+// renamed puts an alias in the place of the first handle, and removes later copies of
+// it.
 func renamed(aliases []string, alias string) []string {
 	first := slices.IndexFunc(aliases, func(a string) bool { return strings.HasPrefix(a, aliasPrefix) })
 	if first < 0 {
@@ -203,7 +203,7 @@ func renamed(aliases []string, alias string) []string {
 	return slices.Concat(aliases[:first], []string{alias}, others)
 }
 
-// with is a copy of a map with more entries, or others.
+// with returns a copy of a map with entries added or replaced.
 func with[V any](m, more map[string]V) map[string]V {
 	out := map[string]V{}
 	maps.Copy(out, m)
@@ -211,7 +211,7 @@ func with[V any](m, more map[string]V) map[string]V {
 	return out
 }
 
-// Decode is Parse of an operation that is to be taken: it is checked, too.
+// Decode is Parse for a new operation: it also calls Check.
 func Decode(raw []byte) (didplc.OpEnum, error) {
 	op, err := Parse(raw)
 	if err != nil {
@@ -220,9 +220,9 @@ func Decode(raw []byte) (didplc.OpEnum, error) {
 	return op, Check(op.AsOperation())
 }
 
-// Parse reads a signed operation of any kind, which may break the rules of what it
-// says: directories have had others. ErrOperation where it is none. Unknown members
-// are refused: they would not be under the signature.
+// Parse reads a signed operation of any kind. Its content may break today's rules:
+// directories have had others. ErrOperation: it is not an operation. Unknown members
+// are refused: the signature would not cover them.
 func Parse(raw []byte) (didplc.OpEnum, error) {
 	var op didplc.OpEnum
 	if err := op.UnmarshalJSON(raw); err != nil {
@@ -234,8 +234,8 @@ func Parse(raw []byte) (didplc.OpEnum, error) {
 	return op, checkForm(op.AsOperation())
 }
 
-// checkMembers says whether raw holds the members of its kind of operation and
-// nothing else.
+// checkMembers returns ErrOperation unless raw holds the members of its kind of
+// operation and nothing else.
 func checkMembers(raw []byte, op didplc.OpEnum) error {
 	var got map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &got); err != nil {
@@ -259,8 +259,8 @@ func checkMembers(raw []byte, op didplc.OpEnum) error {
 	return nil
 }
 
-// Check returns ErrOperation where the form of a signed operation, its keys or
-// its size are not as the specification demands. It verifies no signature.
+// Check returns ErrOperation if the form of a signed operation, its keys or its size
+// are not as the specification demands. It does not verify the signature.
 func Check(op didplc.Operation) error {
 	if err := errors.Join(checkForm(op), checkSize(op)); err != nil {
 		return err
@@ -280,7 +280,7 @@ func Check(op didplc.Operation) error {
 	}
 }
 
-// checkForm says whether an operation is one that is signed and has a CID.
+// checkForm returns ErrOperation unless an operation is signed and has a CID.
 func checkForm(op didplc.Operation) error {
 	if !op.IsSigned() {
 		return improper("it is not signed")
@@ -356,7 +356,7 @@ func checkAliases(aliases []string) error {
 	return nil
 }
 
-// maxKeyText is longer than the did:key of every key in use. To decode base58 takes
+// maxKeyText is longer than the did:key of every key in use. Decoding base58 takes
 // time that grows with the square of the length.
 const maxKeyText = 256
 
@@ -370,7 +370,7 @@ func checkKey(k string) error {
 	return nil
 }
 
-// CheckRotationKey says whether k (did:key) may be a rotation key.
+// CheckRotationKey returns ErrOperation unless k (did:key) may be a rotation key.
 func CheckRotationKey(k string) error { return checkKey(k) }
 
 // DataOf reads an identity back from an operation; a tombstone has none.

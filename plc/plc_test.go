@@ -73,7 +73,7 @@ func newKeys(t *testing.T, n int) []string {
 	return keys
 }
 
-// TestAmendHost: the host is another one, and nothing else.
+// TestAmendHost: the host changes, and nothing else.
 func TestAmendHost(t *testing.T) {
 	owner, server := newKey(t), newKey(t)
 	_, genesis, err := plc.Create(data(owner, server), server)
@@ -140,7 +140,7 @@ func TestAmendLegacy(t *testing.T) {
 	}
 }
 
-// legacy is a genesis operation of the form before today's.
+// legacy returns a genesis operation of the old form.
 func legacy(t testing.TB, recovery, signing key) didplc.OpEnum {
 	t.Helper()
 	return sign(t, &didplc.LegacyOp{
@@ -148,8 +148,8 @@ func legacy(t testing.TB, recovery, signing key) didplc.OpEnum {
 	}, signing)
 }
 
-// TestDecode goes through what a signed operation may not be. Each row changes
-// one good operation, and signs it again, so that nothing but its form is wrong.
+// TestDecode is the table of faults of a signed operation. Each row changes one good
+// operation, and signs it again, so that nothing but its form is wrong.
 func TestDecode(t *testing.T) {
 	k := newKey(t)
 	regular := func(change func(*didplc.RegularOp)) []byte {
@@ -258,8 +258,8 @@ func edit(t *testing.T, raw []byte, change func(map[string]any)) []byte {
 	return out
 }
 
-// TestStored: what a directory has is read and carried on whatever it says, as long as
-// it can be told which operation it is; what we put into it is right.
+// TestStored: an operation from a directory is read and carried on whatever its
+// content, as long as its kind is clear; what we add to it is valid.
 func TestStored(t *testing.T) {
 	k, other := newKey(t), newKey(t)
 	const unusual = "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"
@@ -316,7 +316,7 @@ func TestStored(t *testing.T) {
 			t.Errorf("%s: an empty alias: %v", name, err)
 		}
 	}
-	// One key for both of a legacy identity.
+	// One key as both keys of a legacy identity.
 	moved, err := plc.Amend(legacy(t, k, k), plc.Data{PDS: "https://new.example.com"}, k)
 	if err != nil || !slices.Equal(moved.RotationKeys, []string{k.did}) {
 		t.Errorf("legacy: %+v, %v", moved, err)
@@ -336,8 +336,8 @@ func TestCheckRotationKey(t *testing.T) {
 	}
 }
 
-// FuzzDecode: whatever is parsed encodes to an operation with the same CID, and nothing
-// else is decoded.
+// FuzzDecode: every parsed operation encodes to one with the same CID, and only
+// parsed input is decoded.
 func FuzzDecode(f *testing.F) {
 	k := newKey(f)
 	_, op, err := plc.Create(data(k), k)
@@ -371,7 +371,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// TestAmendKey: the key of the repository is another one, and nothing else; a legacy
+// TestAmendKey: the key of the repository changes, and nothing else; a legacy
 // operation is carried over.
 func TestAmendKey(t *testing.T) {
 	owner, server, next := newKey(t), newKey(t), newKey(t)
@@ -402,7 +402,7 @@ func TestAmendKey(t *testing.T) {
 }
 
 // TestAmendHandle: the handle takes the place of the first one, other aliases stay
-// where they are, and none is there twice.
+// where they are, and none occurs twice.
 func TestAmendHandle(t *testing.T) {
 	owner, server := newKey(t), newKey(t)
 	for what, c := range map[string]struct{ was, want []string }{

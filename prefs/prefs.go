@@ -2,8 +2,8 @@
 // app.bsky.actor.getPreferences, private, whatever app they come from.
 //
 // Invariants: they are replaced as a whole, in one durable transaction, so that two
-// apps that write at once do not mix; what a caller may not see stays as it is when
-// that caller writes.
+// apps that write at the same time do not mix; what a caller may not see stays as it
+// is when that caller writes.
 package prefs
 
 import (
@@ -22,26 +22,26 @@ import (
 	"nestbox/lexicon"
 )
 
-// namespace is that of the preferences that this server keeps: a type is in it, or
-// is it.
+// namespace is the namespace of the preferences that this server keeps: a type is in
+// it, or equals it.
 const namespace = "app.bsky"
 
 // Types with rules of their own.
 const (
-	// personalDetails has the owner's date of birth: for sessions of the password
-	// alone.
+	// personalDetails has the owner's date of birth: only sessions of the password see
+	// it.
 	personalDetails = "app.bsky.actor.defs#personalDetailsPref"
 	// declaredAge is derived from it, and cannot be written.
 	declaredAge = "app.bsky.actor.defs#declaredAgePref"
 )
 
 const (
-	// MaxSize is what an account's preferences may take, in bytes of JSON, and
-	// maxCount how many they may be.
+	// MaxSize is how many bytes of JSON an account's preferences may take, and maxCount
+	// how many there may be.
 	MaxSize  = 256 << 10
 	maxCount = 1000
-	// appSize and appCount are what apps may fill of that: the rest is left to
-	// sessions of the password, which an app must not keep from writing.
+	// appSize and appCount are the part of that for apps: the rest is left to sessions
+	// of the password, so that an app cannot keep them from writing.
 	appSize  = MaxSize / 4 * 3
 	appCount = maxCount / 4 * 3
 )
@@ -49,33 +49,33 @@ const (
 // Errors of Store and Service.
 var (
 	ErrNoAccount = errors.New("no such account")
-	// errTooMany: more, or larger, than is kept of one account.
+	// errTooMany: more, or larger, than one account may have.
 	errTooMany = errors.New("preferences are too many or too large")
-	// errMalformed: a preference of a known kind is not what its Lexicon says. The text
-	// says why.
+	// errMalformed: a preference of a known kind does not follow its Lexicon. The text
+	// gives the reason.
 	errMalformed = errors.New("malformed preference")
 )
 
-// Store keeps preferences. They go with their account.
+// Store keeps preferences. They are deleted with their account.
 type Store interface {
-	// Preferences returns those of an account, in their order; none is no error.
-	// ErrNoAccount.
+	// Preferences returns the preferences of an account, in their order; there may be
+	// none. ErrNoAccount.
 	Preferences(ctx context.Context, did syntax.DID) ([]jsontext.Value, error)
-	// ReplacePreferences puts what decide makes of an account's preferences in
-	// their place, in one durable transaction. An error of decide changes nothing
-	// and is returned. ErrNoAccount.
+	// ReplacePreferences replaces an account's preferences by the result of decide, in
+	// one durable transaction. An error of decide changes nothing and is returned.
+	// ErrNoAccount.
 	ReplacePreferences(ctx context.Context, did syntax.DID, decide func(now []jsontext.Value) ([]jsontext.Value, error)) error
 }
 
 // Service is the domain.
 type Service struct {
 	Store Store
-	// Lexicons has the kinds of preferences that are known.
+	// Lexicons has the known kinds of preferences.
 	Lexicons *lexicon.Catalogue
 	Now      func() time.Time
 }
 
-// typeOf returns a preference's type, "" where it has none, or is no object.
+// typeOf returns a preference's type, "" if it has none, or is not an object.
 func typeOf(pref jsontext.Value) string {
 	var v struct {
 		Type string `json:"$type"`
@@ -91,8 +91,9 @@ func inNamespace(kind string) bool {
 	return ok && (rest == "" || rest[0] == '.')
 }
 
-// visible are the preferences that a session may see. full says that it is one of
-// the account's own password. What follows from the date of birth is for all.
+// visible returns the preferences that a session may see. full means that it is a
+// session of the account's own password. Every session sees what is derived from the
+// date of birth.
 func visible(all []jsontext.Value, full bool, now time.Time) (out []jsontext.Value) {
 	out = []jsontext.Value{}
 	for _, p := range all {
@@ -116,7 +117,7 @@ func visible(all []jsontext.Value, full bool, now time.Time) (out []jsontext.Val
 	return out
 }
 
-// ageOf is the declaredAgePref of somebody who was born then.
+// ageOf returns the declaredAgePref of a person with that date of birth.
 func ageOf(born, now time.Time) jsontext.Value {
 	born, now = born.UTC(), now.UTC()
 	years := now.Year() - born.Year()
@@ -136,8 +137,8 @@ func ageOf(born, now time.Time) jsontext.Value {
 	return raw
 }
 
-// check reports what is wrong with a preference: errMalformed where its kind is known
-// and its Lexicon says otherwise. place is where it stands in the request.
+// check returns errMalformed if a preference's kind is known and it does not follow
+// its Lexicon. place is its place in the request.
 func check(c *lexicon.Catalogue, pref jsontext.Value, place string) error {
 	kind := typeOf(pref)
 	if known, _ := c.ValidateObject(kind, nil); !known {
@@ -155,8 +156,8 @@ func check(c *lexicon.Catalogue, pref jsontext.Value, place string) error {
 }
 
 // checkNew is check for all preferences of a put that were not there before. An app
-// sends back what it does not know: an old preference must not keep its owner from
-// changing others.
+// sends back preferences that it does not know: an old one must not keep its owner
+// from changing others.
 func checkNew(c *lexicon.Catalogue, now, put []jsontext.Value) error {
 	var kept map[string]bool
 	for i, p := range put {
@@ -187,8 +188,8 @@ func canonical(v jsontext.Value) string {
 	return string(v)
 }
 
-// replace is what a put makes of the preferences: those that its session may not
-// see stay, the others give way.
+// replace returns the preferences after a put: those that its session may not see
+// stay, the others are replaced.
 func replace(now, put []jsontext.Value, full bool) ([]jsontext.Value, error) {
 	var next []jsontext.Value
 	if !full {
@@ -213,7 +214,7 @@ func replace(now, put []jsontext.Value, full bool) ([]jsontext.Value, error) {
 	return next, nil
 }
 
-// sizeOf is what preferences take, in bytes.
+// sizeOf returns how many bytes preferences take.
 func sizeOf(all []jsontext.Value) (size int) {
 	for _, p := range all {
 		size += len(p)

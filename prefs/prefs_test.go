@@ -23,7 +23,7 @@ const (
 	personal = `{"$type":"app.bsky.actor.defs#personalDetailsPref","birthDate":"2010-11-25T00:00:00.000Z"}`
 )
 
-// declared is what is derived from a birth date.
+// declared returns the preference that is derived from a birth date.
 func declared(over13, over16, over18 bool) string {
 	return fmt.Sprintf(`{"$type":"app.bsky.actor.defs#declaredAgePref","isOverAge13":%t,"isOverAge16":%t,"isOverAge18":%t}`, over13, over16, over18)
 }
@@ -65,8 +65,8 @@ func appPassword(t *testing.T, s *pdstest.InProcess, owner pdstest.Session) stri
 	return pdstest.Bearer(s.SignIn(t, owner.Handle, made.Password).AccessJwt)
 }
 
-// TestPreferences: what a session may not see stays when it writes; the age that
-// follows from a birth date is told to all, and not kept.
+// TestPreferences: preferences that a session may not see stay when it writes; every
+// session sees the age derived from a birth date, which is not kept.
 func TestPreferences(t *testing.T) {
 	s := pdstest.Start(t, pdstest.Options{Now: func() time.Time { return time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC) }})
 	alice := s.SignUp(t, "alice")
@@ -123,7 +123,7 @@ func TestPreferencesRefused(t *testing.T) {
 	is(t, s, "after all that", alice, adult)
 }
 
-// TestPreferencesAtOnce: two apps that write at once do not mix.
+// TestPreferencesAtOnce: two apps that write at the same time do not mix.
 func TestPreferencesAtOnce(t *testing.T) {
 	s := pdstest.Start(t, pdstest.Options{})
 	alice := pdstest.Bearer(s.SignUp(t, "alice").AccessJwt)
@@ -154,8 +154,8 @@ func TestPreferencesKept(t *testing.T) {
 	is(t, s, "an unknown kind", alice, adult, unknown)
 }
 
-// TestMalformedKept: only what an account has already is taken although its Lexicon
-// says otherwise.
+// TestMalformedKept: a malformed preference is accepted only if the account has it
+// already.
 func TestMalformedKept(t *testing.T) {
 	old := jsontext.Value(`{"$type":"app.bsky.actor.defs#adultContentPref","enabled":"yes"}`)
 	same := jsontext.Value(`{ "enabled": "yes", "$type": "app.bsky.actor.defs#adultContentPref" }`)
@@ -168,7 +168,7 @@ func TestMalformedKept(t *testing.T) {
 	}
 }
 
-// TestPreferencesCost: to check preferences costs what their size says.
+// TestPreferencesCost: the cost of checking preferences follows their size.
 func TestPreferencesCost(t *testing.T) {
 	item := `{"id":"3kabc","type":"feed","value":"at://did:plc:x/app.bsky.feed.generator/x","pinned":true}`
 	for name, text := range map[string]func(n int) string{

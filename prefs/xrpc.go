@@ -12,8 +12,8 @@ import (
 	"nestbox/xrpc"
 )
 
-// GetParams, GetOutput and PutInput are of the two endpoints. DID is for the
-// moderation service alone, which asks for anybody's.
+// GetParams, GetOutput and PutInput belong to the two endpoints. DID is for the
+// moderation service alone, which may ask for any account's.
 type (
 	GetParams struct {
 		DID string `json:"did,omitzero"`

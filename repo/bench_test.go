@@ -12,8 +12,8 @@ import (
 	"nestbox/repo"
 )
 
-// BenchmarkCreateRecord makes a post and waits until it is on disk: one client
-// that waits for each, sixteen of as many accounts, and sixteen of one account.
+// BenchmarkCreateRecord makes posts and waits until each is on disk: by one client,
+// by sixteen clients of sixteen accounts, and by sixteen of one account.
 func BenchmarkCreateRecord(b *testing.B) {
 	for _, c := range []struct{ accounts, clients int }{{1, 1}, {16, 1}, {1, 16}} {
 		b.Run(fmt.Sprintf("%d accounts, %d clients each", c.accounts, c.clients), func(b *testing.B) {
@@ -45,7 +45,7 @@ func BenchmarkCreateRecord(b *testing.B) {
 	}
 }
 
-// cpuTime is what this process has used of the processor.
+// cpuTime returns the processor time that this process has used.
 func cpuTime(b *testing.B) time.Duration {
 	b.Helper()
 	var used syscall.Rusage
@@ -55,7 +55,7 @@ func cpuTime(b *testing.B) time.Duration {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
-// BenchmarkGetRecord reads a post of a repository of a thousand.
+// BenchmarkGetRecord reads a post in a repository of a thousand.
 func BenchmarkGetRecord(b *testing.B) {
 	w := newWorld(b)
 	alice := w.person("alice")

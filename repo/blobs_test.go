@@ -19,7 +19,7 @@ import (
 	"nestbox/store/sqlite"
 )
 
-// upload makes a blob of the account's; its bytes are of no interest here.
+// upload makes a blob of the account; its bytes do not matter here.
 func (p *person) upload(name, mimeType string, size int64) cid.Cid {
 	p.w.t.Helper()
 	store, key := sqlite.Blobs{DB: p.w.db}, p.did.String()+name
@@ -33,18 +33,18 @@ func (p *person) upload(name, mimeType string, size int64) cid.Cid {
 	return b.CID
 }
 
-// ref is a reference to a blob.
+// ref returns a reference to a blob.
 func ref(id cid.Cid, mimeType string, size int64) string {
 	return fmt.Sprintf(`{"$type":"blob","ref":{"$link":%q},"mimeType":%q,"size":%d}`, id.String(), mimeType, size)
 }
 
-// picture is a post with one.
+// picture returns a post with one picture.
 func picture(ref string) string {
 	return `{"$type":"app.bsky.feed.post","text":"","createdAt":"2026-08-01T12:00:00.000Z",` +
 		`"embed":{"$type":"app.bsky.embed.images","images":[{"alt":"","image":` + ref + `}]}}`
 }
 
-// used are the blobs that records refer to.
+// used returns the blobs that records refer to.
 func (p *person) used() []cid.Cid {
 	p.w.t.Helper()
 	ids, err := sqlite.Blobs{DB: p.w.db}.List(p.w.t.Context(), p.id, "", "", 1000, nil)
@@ -54,8 +54,8 @@ func (p *person) used() []cid.Cid {
 	return ids
 }
 
-// TestBlobs is the table of references: to what was uploaded by this account,
-// is what it is said to be, and fits the schema.
+// TestBlobs is the table of references: the blob must be uploaded by this account, be
+// what the reference claims, and fit the schema.
 func TestBlobs(t *testing.T) {
 	w := newWorld(t)
 	alice, bob := w.person("alice"), w.person("bob")
@@ -87,8 +87,8 @@ func TestBlobs(t *testing.T) {
 	if got := alice.used(); len(got) != 3 {
 		t.Errorf("in use: %v", got)
 	}
-	// A record that came from elsewhere may call an old blob something else; the
-	// schema still binds what it is in truth.
+	// A record that came from elsewhere may misdescribe an old blob; the schema still
+	// binds what the blob really is.
 	if _, err := alice.put(post, "3jui7kd54zh2y", picture(ref(png, "image/jpeg", 1))); err != nil {
 		t.Errorf("an old blob by another name: %v", err)
 	}
@@ -111,8 +111,8 @@ func TestBlobs(t *testing.T) {
 	alice.verifyChain(0)
 }
 
-// TestBlobGoes: a blob that is collected between the look at it and the commit
-// is named all the same, and the record is not made.
+// TestBlobGoes: if a blob is collected between the check and the commit, the error
+// names it all the same, and the record is not made.
 func TestBlobGoes(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")
@@ -130,8 +130,8 @@ func TestBlobGoes(t *testing.T) {
 	}
 }
 
-// TestOldReferences: a profile of before 2023 can be edited, and has references
-// of today then.
+// TestOldReferences: a profile from before 2023 can be edited, and then has
+// references in today's form.
 func TestOldReferences(t *testing.T) {
 	const profile = "app.bsky.actor.profile"
 	w := newWorld(t)

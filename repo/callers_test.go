@@ -14,7 +14,7 @@ import (
 	"nestbox/xrpc"
 )
 
-// TestCallers is the table of who may write where.
+// TestCallers is the table of callers and the repositories that they may write to.
 func TestCallers(t *testing.T) {
 	w := newWorld(t)
 	alice, bob := w.person("alice"), w.person("bob")
@@ -50,7 +50,7 @@ func TestCallers(t *testing.T) {
 		wantError(t, what, err, 401, "AuthenticationRequired", "Authentication Required")
 	}
 
-	// Deactivated between the look at the account and the commit.
+	// Deactivated between the check of the account and the commit.
 	w.Service.Store = &racing{sqlite.Repos{DB: w.db}, func() { bob.status(account.StatusChange{Deactivated: new(true)}) }}
 	wantError(t, "deactivated meanwhile", deactivated(), 401, "AccountDeactivated", "Account is deactivated")
 	w.Service.Store = sqlite.Repos{DB: w.db}
@@ -62,7 +62,7 @@ func TestCallers(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
-// TestLimits: 5,000 points an hour, counted by what is written.
+// TestLimits: 5,000 points an hour, by the kind of write.
 func TestLimits(t *testing.T) {
 	w := newWorld(t)
 	w.Limits = ratelimit.New(1000, w.Now)
@@ -119,7 +119,7 @@ func TestLimits(t *testing.T) {
 }
 
 // TestBackfill: accounts without a repository get one, those that have one keep
-// it, and one whose key is gone keeps no other from its own.
+// it, and one whose key is gone does not stop the others.
 func TestBackfill(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")

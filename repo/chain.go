@@ -14,13 +14,13 @@ import (
 )
 
 // Calls that write to one repository at the same time form a chain: each has its
-// own commit and its own event, computed on the one before it, and the chain is
-// stored in one transaction. Without that, each call waits for the fsync of the
-// one before.
+// own commit and its own event, computed on the previous one, and the chain is stored
+// in one transaction. Without that, each call would wait for the fsync of the
+// previous one.
 //
 // A caller puts its call into the queue of the account and waits for the account's
-// lock. Whoever gets the lock serves what is queued, so most callers find their
-// call answered when their turn comes.
+// lock. The caller that gets the lock serves the whole queue, so most callers find
+// their call answered when their turn comes.
 //
 // Invariants:
 //   - A call is answered from what is durable: a refusal never follows from a call
@@ -49,7 +49,7 @@ type call struct {
 	ops        []op
 	swapCommit cid.Cid
 	pay        crowdPay
-	// paid is for how many bytes pay was charged.
+	// paid is the number of bytes that pay was charged for.
 	paid int
 
 	// done is closed once made and err are the answer; stop ends the caller's
@@ -81,7 +81,7 @@ func (c *call) answer(made *commitRef, err error) {
 	c.stop()
 }
 
-// charge has the call pay for what a draft of it crowds.
+// charge makes the call pay for the bytes that its draft adds to crowded nodes.
 func (c *call) charge(d *draft) error {
 	if d.crowding <= c.paid {
 		return nil
@@ -93,7 +93,7 @@ func (c *call) charge(d *draft) error {
 	return nil
 }
 
-// calls are the queued ones, by account. The zero value is ready.
+// calls are the queued calls, by account. The zero value is ready.
 type calls struct {
 	mu sync.Mutex
 	of map[int64][]*call
@@ -150,11 +150,10 @@ func (q *calls) put(accountID int64, queued []*call) {
 	q.of[accountID] = queued
 }
 
-// write makes one commit of ops, in their order, or returns nil where they
-// change nothing. swapCommit, where it is defined, is the commit that the
-// repository must be at. pay is charged for keys that crowd a node of the tree; its
-// error is returned. Errors: *Refusal, ErrNoRepo, ErrInactive; any other is a
-// dependency that failed.
+// write makes one commit of ops, in their order, or returns nil if they change
+// nothing. swapCommit, if defined, is the commit that the repository must be at. pay
+// is charged for keys that crowd a node of the tree; its error is returned. Errors:
+// *Refusal, ErrNoRepo, ErrInactive; any other is a dependency that failed.
 func (s *Service) write(ctx context.Context, accountID int64, ops []op, swapCommit cid.Cid, pay crowdPay) (*commitRef, error) {
 	waiting, stop := context.WithCancel(ctx)
 	defer stop()
@@ -183,7 +182,7 @@ func (s *Service) serve(ctx context.Context, accountID int64) {
 			c.answer(nil, errAbandoned)
 		}
 	}(left)
-	// Others wait for it, so it does not end with the caller that serves.
+	// Other callers wait for it, so it must not end when the serving caller leaves.
 	if len(left) > 1 {
 		ctx = context.WithoutCancel(ctx)
 	}
@@ -284,7 +283,7 @@ func (s *Service) extend(b base, tree *mst.Tree, accountID int64, key atcrypto.P
 			continue
 		}
 		if c.ctx.Err() != nil || c.charge(d) != nil {
-			return links // and its call says so when it is made alone
+			return links // its call gets the error when it is made alone
 		}
 		change, err := s.sign(accountID, *d, key, s.Now())
 		if err != nil {

@@ -25,7 +25,7 @@ type held struct {
 	once  sync.Once
 	first chan struct{} // closed when the first commit is there
 	open  chan struct{}
-	// chain, where it is set, is called with each chain and may change it.
+	// chain, if set, is called with each chain and may change it.
 	chain  func([]repo.Change)
 	mu     sync.Mutex
 	chains []int
@@ -46,14 +46,14 @@ func (h *held) CommitChain(ctx context.Context, chain []repo.Change) error {
 	return h.Store.CommitChain(ctx, chain)
 }
 
-// write is a call of a client, by its name.
+// write is a named call of a client.
 type write struct {
 	name string
 	do   func(ctx context.Context) error
 }
 
-// together makes one write, which is held, and the others while it is, queued in
-// their order. queued runs when all are. It returns what each came to.
+// together makes one write, which is held, and meanwhile the others, queued in their
+// order. queued runs when all are queued. It returns the result of each.
 func (p *person) together(h *held, queued func(), writes ...write) map[string]error {
 	p.w.t.Helper()
 	h.Store, h.first, h.open = p.w.Store, make(chan struct{}), make(chan struct{})
@@ -98,13 +98,13 @@ func (p *person) createAt(ctx context.Context, collection, rkey, record string) 
 	return err
 }
 
-// creating is a write that creates a record with a key.
+// creating returns a write that creates a record with a key.
 func (p *person) creating(rkey string) write {
 	return write{rkey, func(ctx context.Context) error { return p.createAt(ctx, foo, rkey, `{"n":"`+rkey+`"}`) }}
 }
 
 // sound fails the test unless the repository is whole: events that follow from one
-// another, a tree of the records, and no node but those of the tree.
+// another, a tree of the records, and only the nodes of the tree.
 func (p *person) sound(wantEvents int) {
 	p.w.t.Helper()
 	if got := p.verifyChain(0); got != wantEvents {
@@ -123,7 +123,7 @@ func (p *person) sound(wantEvents int) {
 	}
 }
 
-// wantAll fails the test unless each write came to nil, but for those in failed.
+// wantAll fails the test unless each write succeeded, except those in failed.
 func wantAll(t *testing.T, out map[string]error, failed map[string]string) {
 	t.Helper()
 	for name, err := range out {
@@ -135,8 +135,8 @@ func wantAll(t *testing.T, out map[string]error, failed map[string]string) {
 }
 
 // TestChain: calls that wait for one another share a transaction, and each has its
-// own commit and event. One that fails, on what is stored or on what another of
-// them has just made, fails alone.
+// own commit and event. A call that fails, on the stored state or on what another
+// call has just made, fails alone.
 func TestChain(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")
@@ -172,8 +172,7 @@ func TestChain(t *testing.T) {
 	alice.sound(9) // the first one, there, held, a, b, c, d, put, remove
 }
 
-// TestChainOfLikes: a like replaces one of the same subject that is in the same
-// chain.
+// TestChainOfLikes: a like replaces one of the same subject in the same chain.
 func TestChainOfLikes(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")
@@ -215,7 +214,7 @@ func TestChainRefusedByStore(t *testing.T) {
 }
 
 // TestChainOfInactive: an account that is deactivated while its chain is computed
-// gets none of it, and every caller hears why.
+// gets none of it, and every caller gets the reason.
 func TestChainOfInactive(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")
@@ -229,7 +228,7 @@ func TestChainOfInactive(t *testing.T) {
 }
 
 // TestChainWithoutCaller: a caller that leaves withdraws its call while it is
-// queued, and nobody else's.
+// queued, and no other call.
 func TestChainWithoutCaller(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")
@@ -251,7 +250,7 @@ func TestChainWithoutCaller(t *testing.T) {
 	alice.sound(4)
 }
 
-// TestChainOfABrokenStore: an error of the store is every caller's.
+// TestChainOfABrokenStore: every caller gets an error of the store.
 func TestChainOfABrokenStore(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")

@@ -24,8 +24,8 @@ type Rows interface {
 	// EachNumber calls yield with the number of each node, ascending.
 	EachNumber(yield func(id int64) error) error
 	// EachRow calls yield for each record, by key, with what the store has
-	// derived from it. A CID that is damaged is undefined. Of the record nothing
-	// may be kept but its key and its CID.
+	// derived from it. A damaged CID is undefined. yield may keep only the record's key
+	// and CID.
 	EachRow(yield func(Record, Derived) error) error
 }
 
@@ -33,13 +33,13 @@ type Rows interface {
 // tree and a few bytes a node.
 type Checker struct {
 	Lexicons *lexicon.Catalogue
-	// Key is what signs the account's commits; nil where it is not known.
+	// Key verifies the account's commits; nil if it is not known.
 	Key atcrypto.PublicKey
-	// Report is told of each fault.
+	// Report is called for each fault.
 	Report func(fault string)
-	// Odd, where it is set, is called for each record that could not be written here.
+	// Odd, if set, is called for each record that could not be written here.
 	Odd func(key string, why error)
-	// Progress, where it is set, is told of every 100,000th record.
+	// Progress, if set, is called for every 100,000th record.
 	Progress func(records int64)
 }
 
@@ -49,17 +49,16 @@ type Checked struct {
 	// Odd is how many of them could not be written here: they came with an import,
 	// and are kept as they are.
 	Odd int64
-	// Tree says that the nodes are those of the commit's tree, and no others.
+	// Tree means that the nodes are exactly those of the commit's tree.
 	Tree bool
-	// Differ says that the tree and the records do not name the same.
+	// Differ means that the tree and the records do not name the same records.
 	Differ bool
 }
 
-// Check checks everything that a repository holds: its commit and who signed
-// it; the tree, walked from its root; that the tree names each record that is
-// there, and no other; each record, and the blobs that it refers to; that the
-// records alone make the tree that was signed. An error means that it could not
-// look.
+// Check checks everything that a repository holds: its commit and the signature; the
+// tree, walked from its root; that the tree names each record that is there, and no
+// other; each record, and the blobs that it refers to; that the records alone make
+// the tree that was signed. An error means that the check could not be done.
 func (c *Checker) Check(ctx context.Context, rows Rows) (Checked, error) {
 	head := rows.Head()
 	data := head.Root.CID
@@ -75,7 +74,7 @@ func (c *Checker) Check(ctx context.Context, rows Rows) (Checked, error) {
 	out := Checked{Records: records.count, Odd: records.odd, Tree: tree && head.Root.CID.Equals(data)}
 	out.Differ = records.differ
 	if records.differ || records.unsorted {
-		return out, nil // what makes the trees differ was told
+		return out, nil // why the trees differ was reported
 	}
 	root, err := records.builder.Finish()
 	if err != nil {
@@ -87,8 +86,7 @@ func (c *Checker) Check(ctx context.Context, rows Rows) (Checked, error) {
 	return out, nil
 }
 
-// commit checks the head, and returns the commit where its block is the one that
-// it should be.
+// commit checks the head, and returns the commit if its block is the right one.
 func (c *Checker) commit(head Head) *Commit {
 	if id := dagcbor.CID(head.Commit); !id.Equals(head.CID) {
 		c.Report(fmt.Sprintf("commit %s: its block is %s", head.CID, id))
@@ -116,8 +114,8 @@ func (c *Checker) commit(head Head) *Commit {
 	return commit
 }
 
-// tree walks the tree beside the records, and says whether the nodes are its
-// own and no others.
+// tree walks the tree beside the records, and reports whether the nodes are exactly
+// the tree's.
 func (c *Checker) tree(rows Rows, records *recordRows) (sound bool, err error) {
 	var numbers []uint32
 	w := mst.Walker{
@@ -161,15 +159,15 @@ type recordRows struct {
 	stop    func()
 	ctx     context.Context //nolint:containedctx // for the time of one check
 
-	now   Record // the key and the CID of the one that is to be matched
+	now   Record // the key and the CID of the record to match
 	more  bool
 	count int64
 	odd   int64
 	forms recordChecker
-	// differ: the tree and the records do, and it was told. unsorted: no tree
+	// differ: the tree and the records differ, and that was reported. unsorted: no tree
 	// can be made of the records.
 	differ, unsorted bool
-	// err is what keeps it from looking.
+	// err is why the check could not be done.
 	err error
 }
 
@@ -237,12 +235,12 @@ func (r *recordRows) compare(rec Record, kept Derived) {
 	}
 }
 
-// fault tells what is wrong with the record.
+// fault reports what is wrong with the record.
 func (r *recordRows) fault(format string, args ...any) {
 	r.checker.Report(fmt.Sprintf("record %s: ", r.now.Key) + fmt.Sprintf(format, args...))
 }
 
-// surplus tells that the tree lacks the record.
+// surplus reports that the tree lacks the record.
 func (r *recordRows) surplus() {
 	r.fault("the tree does not have it")
 	r.differ = true
@@ -269,8 +267,7 @@ func (r *recordRows) match(key string, value cid.Cid) error {
 	return nil
 }
 
-// Derive returns what follows from a record. An error says what is wrong with
-// the record.
+// Derive returns what follows from a record. Its error names the fault of the record.
 func (c *Checker) Derive(r Record) (Derived, error) { return c.derive(&recordChecker{}, r) }
 
 func (c *Checker) derive(forms *recordChecker, r Record) (Derived, error) {

@@ -16,16 +16,16 @@ const commitVersion = 3
 
 // Errors of commits.
 var (
-	// ErrCommit: a block is no commit of version 3 in canonical form; the text
-	// says why.
+	// ErrCommit: a block is not a commit of version 3 in canonical form; the text gives
+	// the reason.
 	ErrCommit = errors.New("malformed commit")
 	// ErrSignature: a commit is not signed by the given key.
 	ErrSignature = errors.New("commit is not signed by the account's key")
 )
 
 // Commit is a signed root of a repository
-// (https://atproto.com/specs/repository#commit-objects). There is no link to the
-// commit before: prev is kept null, as the specification recommends.
+// (https://atproto.com/specs/repository#commit-objects). It has no link to the
+// previous commit: prev is null, as the specification recommends.
 type Commit struct {
 	DID syntax.DID
 	// Data is the root of the tree.
@@ -34,7 +34,7 @@ type Commit struct {
 	// Sig is the signature, 64 bytes.
 	Sig []byte
 
-	// prev is that of a foreign commit; it is under the signature.
+	// prev is the prev of a foreign commit; the signature covers it.
 	prev cid.Cid
 }
 
@@ -48,7 +48,7 @@ func (c *Commit) Sign(key atcrypto.PrivateKey) error {
 	return nil
 }
 
-// Verify says whether key signed the commit: ErrSignature where it did not.
+// Verify returns ErrSignature unless key signed the commit.
 func (c *Commit) Verify(key atcrypto.PublicKey) error {
 	if err := key.HashAndVerify(c.encode(false), c.Sig); err != nil {
 		return fmt.Errorf("%w: %w", ErrSignature, err)
@@ -85,8 +85,8 @@ func (c *Commit) encode(signed bool) []byte {
 	return dagcbor.AppendInt(dst, commitVersion)
 }
 
-// DecodeCommit reads the block of a signed commit. Its signature is not
-// verified. ErrCommit, or dagcbor.ErrForm, where it is none.
+// DecodeCommit reads the block of a signed commit. It does not verify the signature.
+// Errors: ErrCommit, dagcbor.ErrForm.
 func DecodeCommit(block []byte) (*Commit, error) {
 	r := dagcbor.NewReader(block)
 	if n := r.Map(); r.Err() == nil && n != 6 {

@@ -13,8 +13,8 @@ import (
 // them must not pay for that: no update, no delete and, in itself, no create is
 // refused for the shape of the tree. What is limited is how much one credential
 // adds to nodes that are crowded already (mst.Node.Crowded): hundreds of usual
-// keys a day, so that somebody who posts beside a crowd that an app left does not
-// meet the limit.
+// keys a day, so an owner who posts beside a crowd that an app left does not reach
+// the limit.
 //
 // A large node costs what a large record does. An event whose blocks are too
 // large becomes a sync event (event.MaxBlocks), as does one with a node that

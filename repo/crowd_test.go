@@ -26,8 +26,8 @@ import (
 	"nestbox/xrpc"
 )
 
-// mined returns n long keys of records that all belong on the lowest layer: a tree
-// of them is one node.
+// mined returns n long keys of records that are all on the lowest layer: a tree of
+// them is one node.
 func mined(n int) (rkeys []string) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for len(rkeys) < n {
@@ -42,7 +42,7 @@ func mined(n int) (rkeys []string) {
 	return rkeys
 }
 
-// minedTIDs returns n TIDs from a time on that all belong on the lowest layer.
+// minedTIDs returns n TIDs from a time on that are all on the lowest layer.
 func minedTIDs(n int, collection string, micros int64) (rkeys []string) {
 	for ; len(rkeys) < n; micros++ {
 		if rkey := syntax.NewTID(micros, 1).String(); mst.Layer(collection+"/"+rkey) == 0 {
@@ -52,7 +52,7 @@ func minedTIDs(n int, collection string, micros int64) (rkeys []string) {
 	return rkeys
 }
 
-// app is the person with an app password.
+// app returns the person with an app password.
 func (p *person) app(number int64) *person {
 	q := *p
 	q.caller.Scope, q.caller.AppPassword = auth.ScopeAppPass, number
@@ -65,7 +65,7 @@ func (w *world) limited() *world {
 	return w
 }
 
-// crowded reports whether err says that a key crowds the tree.
+// crowded reports whether err is that a key crowds the tree.
 func crowded(err error) bool {
 	e := new(xrpc.Error)
 	return errors.As(err, &e) && e.Status == http.StatusTooManyRequests && strings.Contains(e.Message, "crowd")
@@ -79,8 +79,8 @@ func creates(collection string, rkeys []string) (steps []jsontext.Value) {
 }
 
 // TestCrowdStopsItsMaker: an app password that fills a node with long keys is
-// stopped. Its owner and other apps are not: they create beside the crowd, update
-// and delete in it.
+// stopped. The owner and other apps are not: they create beside the crowd, update and
+// delete in it.
 func TestCrowdStopsItsMaker(t *testing.T) {
 	w := newWorld(t).limited()
 	alice := w.person("alice")
@@ -198,8 +198,8 @@ func TestLargeNodes(t *testing.T) {
 	}
 }
 
-// adversary writes what an app password may: keys that are mined for a layer,
-// long ones, in many collections; and it deletes what lies between.
+// adversary writes what an app password may: long keys, mined for a layer, in many
+// collections; and it deletes what lies between.
 type adversary struct {
 	*person
 
@@ -207,7 +207,7 @@ type adversary struct {
 	keys []string
 }
 
-// key is a new key of a record, on a layer as often as the adversary likes.
+// key returns a new key of a record, on a layer of the adversary's choice.
 func (a *adversary) key(t *rapid.T) string {
 	collection := rapid.SampledFrom([]string{
 		foo, post, "app.bsky.feed.posu", "app.bsky.feed.like", "a.b.c",
@@ -230,13 +230,13 @@ func (a *adversary) key(t *rapid.T) string {
 	}
 }
 
-// attack is one call. Only its own limit may stop it.
+// attack makes one call. Only its own limit may stop it.
 func (a *adversary) attack(t *rapid.T) {
 	var steps []jsontext.Value
 	var made, gone []string
 	n := rapid.IntRange(1, 200).Draw(t, "writes")
 	if rapid.IntRange(0, 3).Draw(t, "what") == 0 {
-		// What lies between two nodes goes: they become one.
+		// Delete what lies between two nodes: they become one.
 		for i := range a.keys {
 			if len(gone) < n && mst.Layer(a.keys[i]) > 0 {
 				gone = append(gone, a.keys[i])

@@ -10,19 +10,19 @@ import (
 	"nestbox/lexicon"
 )
 
-// Derived is what a store keeps beside a record, so that it is found by it.
-// All of it follows from the record.
+// Derived is what a store keeps beside a record in order to find the record. All of
+// it follows from the record.
 type Derived struct {
 	// Blobs are the blobs that the record refers to, as text, in order, each once.
 	Blobs []string
-	// Subject is what the record is about, where a repository should have but one
-	// record of that collection about it; else empty. It is a DID, or an AT URI
-	// with its last part, the record key, first: people like what is new, so that
-	// an index by subject grows mostly at its end, as the records do, and an import
-	// does not change pages all over it.
+	// Subject is what the record is about, if a repository should have only one record
+	// of that collection about it; otherwise empty. It is a DID, or an AT URI with its
+	// last part, the record key, first: people like what is new, so that an index by
+	// subject grows mostly at its end, as the records do, and an import does not change
+	// pages all over it.
 	Subject string
-	// Odd says why the record could not be written here; nil where it could. No
-	// store keeps it.
+	// Odd is why the record could not be written here; nil if it could. No store keeps
+	// it.
 	Odd error
 }
 
@@ -35,8 +35,8 @@ const (
 	subjectURI
 )
 
-// subjectKindOf knows the collections of which a repository should have one
-// record a subject. They are those of the reference.
+// subjectKindOf returns the kind of the collections that should have one record for
+// each subject. They are the reference's.
 func subjectKindOf(collection string) subjectKind {
 	switch collection {
 	case "app.bsky.graph.follow", "app.bsky.graph.block":
@@ -49,8 +49,8 @@ func subjectKindOf(collection string) subjectKind {
 }
 
 // subjectOf returns what a record is about, as Derived.Subject has it. A record
-// that is malformed, as one that was not validated or was imported may be, has
-// no subject: nothing that is validated could have the same.
+// that is malformed, as a record may be that was not validated or was imported, has
+// no subject: no valid record could have the same one.
 func subjectOf(collection string, record map[string]any) string {
 	if record[typeKey] != collection {
 		return ""
@@ -74,14 +74,14 @@ func subjectOf(collection string, record map[string]any) string {
 }
 
 // MaxBlobRefs is how many references to blobs a record that is written here may
-// have. An imported one may have more. A post has four
-// pictures, or a video with twenty files of captions, a long article some dozens:
-// no record that people make has as many. One of MaxRecord bytes has room for
-// tens of thousands, each of which is a row, and an entry in an index.
+// have. An imported one may have more. A post has four pictures, or a video with
+// twenty files of captions, a long article some dozens: no record that people make
+// has so many. One of MaxRecord bytes has room for tens of thousands, each of which
+// is a row, and an entry in an index.
 const MaxBlobRefs = 1000
 
 // derive returns what follows from a record, and the blobs that it refers to, each
-// once. odd says why the record has too many references to be written here.
+// once. odd is set if the record has too many references to be written here.
 func derive(c *lexicon.Catalogue, collection string, record map[string]any) (blobs []cid.Cid, subject string, odd error) {
 	refs, _ := c.Blobs(collection, record)
 	if len(refs) > MaxBlobRefs {

@@ -26,20 +26,22 @@ const (
 	maxDownloads  = 128
 	maxOfNetwork  = 16
 	keptDownloads = 16
-	// downloadIdle is for how long nothing of a file may be read before another
-	// client can take over its place.
+	// downloadIdle is how long a client may read nothing before another client can take
+	// over its place.
 	downloadIdle = 10 * time.Second
-	// DefaultMaxSpool is what the files that are being sent may take on disk
-	// together, in bytes: some of the largest repositories there are.
+	// DefaultMaxSpool is what the files being sent may take on disk together, in bytes:
+	// room for some of the largest repositories.
 	DefaultMaxSpool = 8 << 30
 
 	// A download must go on at downloadPace, in bytes a second, and may be
-	// downloadPatience behind it: whoever is slower is in the way of others. So
-	// 1 GiB takes at most 4 h 33 min, and a line of half a megabit a second.
+	// downloadPatience behind it: slower downloads are cut off, since they hold a place
+	// others need. So 1 GiB takes at most 4 h 33 min, and a line of half a megabit a
+	// second.
 	downloadPace     = 64 << 10
 	downloadPatience = 2 * time.Minute
 
-	// busyFor is when a client should ask again that found no place.
+	// busyFor is how long a client that found no place should wait before it asks
+	// again.
 	busyFor = 30 * time.Second
 )
 
@@ -47,31 +49,32 @@ const (
 // and therefore counted apart from its other requests.
 var exports = ratelimit.Limit{Name: "exports", Points: 6000, Window: 5 * time.Minute}
 
-// CountExport is the limit of getRepo, in the place of the one over everything.
+// CountExport counts a call of getRepo against a limit of its own, instead of the one
+// over everything.
 func (s *Service) CountExport(ctx context.Context, _ *http.Request) error {
 	return request.AdmitNetwork(ctx, s.Limits, 1, exports)
 }
 
-// scans is what one client network has gone through for it: a point for each
-// recordsAPoint records of the repository, and for each bytesAPoint of the file that
-// is made of it; a repository of fewer is free.
+// scans limits what the server reads for one client network: a point for each
+// recordsAPoint records of the repository, and for each bytesAPoint of the file made
+// from it; a smaller repository is free.
 var scans = ratelimit.Limit{Name: "scans", Points: 10_000, Window: 5 * time.Minute}
 
 const recordsAPoint = 1000
 
 // charge counts what an export or a search of a repository costs.
 func (s *Service) charge(ctx context.Context, h Head) error {
-	points := min(h.Records/recordsAPoint, int64(scans.Points)) // one of any size can be had
+	points := min(h.Records/recordsAPoint, int64(scans.Points)) // a repository of any size can be had
 	if points == 0 {
 		return nil
 	}
 	return request.AdmitNetwork(ctx, s.Limits, int(points), scans)
 }
 
-// errUnpaid: whoever an export is made for has no points left for it.
+// errUnpaid: the client that an export is made for has no points left.
 var errUnpaid = errors.New("export is not paid for")
 
-// paidSpool is a limited spool whose bytes are counted as charge counts records.
+// paidSpool returns a limited spool whose bytes are counted as charge counts records.
 func (s *Service) paidSpool(ctx context.Context) *spool {
 	out := s.newSpool(true)
 	out.pay = func(points int) error {
@@ -83,8 +86,8 @@ func (s *Service) paidSpool(ctx context.Context) *spool {
 	return out
 }
 
-// download takes a place for a client: if there is none, that of a download which
-// nobody reads. The error is one for the client.
+// download takes a place for a client: if none is free, the place of a download that
+// nobody reads. The error is for the client.
 func (s *Service) download(c request.Client) (*gate.Place[string], error) {
 	room := gate.Room{All: c.Open(maxDownloads, keptDownloads), IdleSince: s.Now().Add(-downloadIdle)}
 	place, err := s.places.Try(room, c.Shares(gate.Share[string]{Most: maxOfNetwork}, maxDownloads)...)
@@ -106,8 +109,8 @@ func busy(cause error) *xrpc.Error {
 
 var errNoRoom = errors.New("the downloads of repositories take as much of the disk as they may")
 
-// reserve takes n bytes more of the disk: never more than MaxSpool in all, nor
-// than half of what would be free without. The error is one for the client.
+// reserve takes n more bytes of the disk: in all at most MaxSpool, and at most half
+// of what would be free without these files. The error is for the client.
 func (t *Transfers) reserve(n int64) error {
 	ok, err := t.room.TakeOfDisk(n, cmp.Or(t.MaxSpool, DefaultMaxSpool), t.Free)
 	if err == nil && !ok {
@@ -116,15 +119,15 @@ func (t *Transfers) reserve(n int64) error {
 	return err
 }
 
-// edition is what an export holds, whoever asks for it.
+// edition is what an export holds. Every client that asks for it gets the same.
 type edition struct {
 	number int64
 	head   cid.Cid
 	since  syntax.TID
 }
 
-// shelf has the exports that are being made or sent: whoever asks for one of
-// them takes part in it. Relays that follow a server ask for the same at once.
+// shelf holds the exports being made or sent: a client that asks for one of them
+// shares it. Relays that follow a server ask for the same one at the same time.
 type shelf struct {
 	mu sync.Mutex
 	of map[edition]*shared
@@ -138,11 +141,11 @@ type shared struct {
 	err  error
 }
 
-// errUnmade: whoever made the export did not get to its end.
+// errUnmade: the call that made the export did not complete it.
 var errUnmade = errors.New("export was given up")
 
 // shared returns an export of the account's repository, and the function that
-// tells that it is not needed any more.
+// releases it.
 func (s *Service) shared(ctx context.Context, a Account, since syntax.TID) (*spool, func(), error) {
 	head, err := s.head(ctx, a.ID)
 	if err == nil {
@@ -175,8 +178,8 @@ func (s *Service) shared(ctx context.Context, a Account, since syntax.TID) (*spo
 	}
 }
 
-// fill makes the export. It may hold a commit newer than the one it was asked
-// for by.
+// fill makes the export. It may hold a newer commit than the one that it was asked
+// for.
 func (s *Service) fill(ctx context.Context, e *shared, a Account, since syntax.TID) {
 	e.err = errUnmade
 	defer close(e.made)
@@ -197,7 +200,7 @@ func (s *shelf) join(of edition) (e *shared, first bool) {
 	return e, first
 }
 
-// failed: it was made, and in vain.
+// failed reports whether making the export ended in an error.
 func (e *shared) failed() bool {
 	select {
 	case <-e.made:
@@ -220,7 +223,7 @@ func (s *shelf) leave(of edition, e *shared) {
 	}
 }
 
-// send sends a CAR file from a place, if it has one, which it may lose.
+// send sends a CAR file. It holds a place, if place is not nil, and may lose it.
 func (s *Service) send(ctx context.Context, w http.ResponseWriter, file *spool, place *gate.Place[string]) error {
 	header := w.Header()
 	header.Set("Content-Type", typeCAR)
@@ -228,8 +231,8 @@ func (s *Service) send(ctx context.Context, w http.ResponseWriter, file *spool, 
 	began := s.Now()
 	if place != nil {
 		place.Watch(began, func() {
-			// What is being written ends, and the connection with it. A writer
-			// without deadlines is none of the network.
+			// The current write ends, and the connection with it. A writer without
+			// deadlines is not a connection.
 			_ = http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0))
 		})
 	}

@@ -26,15 +26,15 @@ import (
 	"nestbox/xrpc"
 )
 
-// downloads is a world behind HTTP, where a client is of the network that it
-// says, and the system's buffers are small: whoever reads nothing stalls.
+// downloads is a world behind HTTP, where a client names its own network, and the
+// system's buffers are small: a client that reads nothing stalls.
 type downloads struct {
 	*world
 	base  string
 	ended chan struct{} // a value for each request that has ended
 }
 
-// unlimited is the network that no limit holds for.
+// unlimited is a network without limits.
 const unlimited = "10.9.9.9"
 
 func newDownloads(t *testing.T) *downloads {
@@ -67,7 +67,7 @@ func newDownloads(t *testing.T) *downloads {
 	return d
 }
 
-// ask asks for something and reads nothing but the head of the answer.
+// ask sends a request and reads only the head of the answer.
 func (d *downloads) ask(network, method string, params ...string) *http.Response {
 	d.t.Helper()
 	q := url.Values{}
@@ -138,8 +138,8 @@ func (d *downloads) large(name string, megabytes int) *person {
 	return p
 }
 
-// TestDownloadRoom: what stalled downloads take of the disk is bounded in all,
-// and given back.
+// TestDownloadRoom: the disk space of all stalled downloads is bounded, and given
+// back.
 func TestDownloadRoom(t *testing.T) {
 	d := newDownloads(t)
 	d.MaxSpool = 7 << 20
@@ -147,7 +147,8 @@ func TestDownloadRoom(t *testing.T) {
 	ofAlice, ofBob := d.getRepo("10.0.0.1", alice), d.getRepo("10.0.0.2", bob)
 	d.refused("no room", d.getRepo("10.0.0.3", carol), http.StatusServiceUnavailable, "ServiceUnavailable")
 	d.refused("no room for a third, whoever asks", d.getRepo(unlimited, carol), http.StatusServiceUnavailable, "ServiceUnavailable")
-	// What takes no room of its own is not refused: the small, and the same.
+	// A download that takes no room of its own is not refused: a small one, and the
+	// same one.
 	dave.checkFile(d.finish(d.getRepo("10.0.0.3", dave)))
 	alice.checkFile(d.finish(d.getRepo("10.0.0.3", alice)))
 	// The operator is not held up.
@@ -172,8 +173,8 @@ func TestDownloadRoom(t *testing.T) {
 	d.refused("no disk", d.getRepo("10.0.0.1", alice), http.StatusServiceUnavailable, "ServiceUnavailable")
 }
 
-// TestDownloadPlaces: one network takes a part of the places, and all together
-// no more than there are.
+// TestDownloadPlaces: one network gets only a part of the places, and all networks
+// together no more than there are.
 func TestDownloadPlaces(t *testing.T) {
 	const ofNetwork, all, kept = 16, 128, 16
 	d := newDownloads(t)
@@ -236,8 +237,8 @@ func TestDownloadsOfACustomer(t *testing.T) {
 	}
 }
 
-// TestDownloadIdle: where there is no place, those that nobody reads from go to
-// clients that come, one each; a download that goes on keeps its place.
+// TestDownloadIdle: if there is no free place, a new client gets the place of a
+// download that nobody reads; a download that goes on keeps its place.
 func TestDownloadIdle(t *testing.T) {
 	const all = 128 - 16
 	d := newDownloads(t)
@@ -257,7 +258,7 @@ func TestDownloadIdle(t *testing.T) {
 	for range 3 {
 		alice.checkFile(d.finish(d.getRepo("10.1.0.0", alice)))
 	}
-	<-d.ended // the first of them has taken the place of one, and the others that of it
+	<-d.ended // the first new client has taken one's place, and the others its place
 	cut := 0
 	for _, resp := range held {
 		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
@@ -269,8 +270,8 @@ func TestDownloadIdle(t *testing.T) {
 	}
 }
 
-// TestDownloadShared: those who ask for the same at once share it; what is new
-// is made anew.
+// TestDownloadShared: clients that ask for the same at the same time share it; a
+// changed repository is exported again.
 func TestDownloadShared(t *testing.T) {
 	d := newDownloads(t)
 	store := &watched{Store: d.Store}
@@ -298,7 +299,7 @@ func TestDownloadShared(t *testing.T) {
 		t.Error("the first download is not the one that it shares")
 	}
 	d.finish(d.getRepo("10.0.0.1", alice))
-	made(1) // nothing is kept that nobody takes
+	made(1) // an export that nobody takes is not kept
 }
 
 // gated makes the first scan wait until its caller gives up.
@@ -329,7 +330,7 @@ func (g *gated) Scan(ctx context.Context, id int64, fn func(repo.View) error) (e
 	return g.Store.Scan(ctx, id, fn)
 }
 
-// TestDownloadFirstLeaves: whoever shares an export gets it, also when the one
+// TestDownloadFirstLeaves: clients that share an export get it even if the client
 // that it is made for has gone.
 func TestDownloadFirstLeaves(t *testing.T) {
 	d := newDownloads(t)
@@ -357,7 +358,7 @@ func TestDownloadFirstLeaves(t *testing.T) {
 	alice.checkFile((<-got).Body.Bytes())
 }
 
-// slowWriter takes a second, by the clock, for so many bytes.
+// slowWriter takes a second, by the clock, for a number of bytes.
 type slowWriter struct {
 	*httptest.ResponseRecorder
 	clock *clock
@@ -370,7 +371,7 @@ func (s *slowWriter) Write(b []byte) (int, error) {
 }
 
 // TestDownloadPace: a client that keeps the pace gets its file however long it
-// takes; one that is slower is cut off soon, however much there is to send.
+// takes; one that is slower is cut off soon, whatever the size of the file.
 func TestDownloadPace(t *testing.T) {
 	d := newDownloads(t)
 	alice := d.large("alice", 20)
@@ -393,7 +394,7 @@ func TestDownloadPace(t *testing.T) {
 		t.Errorf("cut off after %s and %d bytes", took, w.Body.Len())
 	}
 
-	// One that stands still is cut off as well, and its connection with it.
+	// A download that stands still is cut off as well, and its connection with it.
 	resp := d.getRepo("10.0.0.1", alice)
 	d.clock.Add(3 * time.Minute)
 	if n, err := io.Copy(io.Discard, resp.Body); err == nil || n > 2<<20 {
@@ -403,8 +404,7 @@ func TestDownloadPace(t *testing.T) {
 	alice.checkFile(d.finish(d.getRepo("10.0.0.1", alice)))
 }
 
-// TestScansAreCounted: going through large repositories is limited by how large
-// they are.
+// TestScansAreCounted: reading through large repositories is limited by their size.
 func TestScansAreCounted(t *testing.T) {
 	d := newDownloads(t)
 	alice, bob := d.person("alice"), d.person("bob")
@@ -426,8 +426,8 @@ func TestScansAreCounted(t *testing.T) {
 	d.finish(d.getRepo("10.0.0.1", alice))
 }
 
-// TestBytesAreCounted: what is made of a repository is limited by its bytes, however
-// few records they are of.
+// TestBytesAreCounted: a file made from a repository is limited by its bytes, however
+// few records it has.
 func TestBytesAreCounted(t *testing.T) {
 	d := newDownloads(t)
 	alice, bob := d.large("alice", 12), d.large("bob", 7)
@@ -448,7 +448,7 @@ func TestBytesAreCounted(t *testing.T) {
 	alice.checkFile(d.finish(d.getRepo("10.0.0.1", alice)))
 }
 
-// awaited makes the first scan wait until somebody else has looked at the repository.
+// awaited makes the first scan wait until another call has looked at the repository.
 type awaited struct{ *gated }
 
 func (a awaited) Scan(ctx context.Context, id int64, fn func(repo.View) error) error {
@@ -459,8 +459,8 @@ func (a awaited) Scan(ctx context.Context, id int64, fn func(repo.View) error) e
 	return a.Store.Scan(ctx, id, fn)
 }
 
-// TestDownloadFirstCannotPay: whoever shares an export gets it, also when the one that
-// it is made for has no points left.
+// TestDownloadFirstCannotPay: clients that share an export get it even if the client
+// that it is made for has no points left.
 func TestDownloadFirstCannotPay(t *testing.T) {
 	d := newDownloads(t)
 	alice := d.large("alice", 12)
@@ -503,7 +503,7 @@ func TestExportsAreCounted(t *testing.T) {
 	d.finish(d.getRepo(unlimited, alice))
 }
 
-// TestBlocksAskedFor: getBlocks bounds how many.
+// TestBlocksAskedFor: getBlocks bounds the number of blocks.
 func TestBlocksAskedFor(t *testing.T) {
 	d := newDownloads(t)
 	alice := d.person("alice")

@@ -11,11 +11,10 @@ import (
 	"nestbox/repo/mst"
 )
 
-// Drop removes the record with a key from an account's repository, also one whose key
-// no client could name, as older versions imported. It makes a commit, and announces
-// it with #sync: no operation of a #commit could name such a key. It returns the head
-// that the repository has then. Errors: ErrNoRecord, ErrNoRepo, ErrInactive,
-// ErrConflict.
+// Drop removes the record with a key from an account's repository, even if no client
+// could name that key, as in records that older versions imported. It makes a commit
+// and announces it with #sync: no operation of a #commit could name such a key. It
+// returns the new head. Errors: ErrNoRecord, ErrNoRepo, ErrInactive, ErrConflict.
 func (s *Service) Drop(ctx context.Context, a Account, key string) (Head, error) {
 	unlock, err := s.lock(ctx, a.ID)
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"nestbox/store/sqlite"
 )
 
-// TestDrop: a record whose collection is empty, as older versions imported it, is
-// found by verify and dropped by the operator.
+// TestDrop: verify finds a record with an empty collection, as older versions
+// imported it, and the operator drops it.
 func TestDrop(t *testing.T) {
 	w := newWorld(t)
 	alice := newMover(t, w)
@@ -45,8 +45,8 @@ func TestDrop(t *testing.T) {
 	alice.mustCreate("com.example.note", nil, `{}`)
 }
 
-// forge puts a record into the repository as an older version imported it: whatever
-// its key is.
+// forge puts a record with any key into the repository, as an older version imported
+// it.
 func (m mover) forge(t *testing.T, key string) {
 	t.Helper()
 	was := m.head()
@@ -102,7 +102,7 @@ func (m mover) forge(t *testing.T, key string) {
 	}
 }
 
-// faults are those that nestbox verify finds in the repository.
+// faults returns the faults that nestbox verify finds in the repository.
 func (p *person) faults(t *testing.T) (out []string) {
 	t.Helper()
 	i, err := sqlite.Inspect(t.Context(), p.w.path)

@@ -20,26 +20,26 @@ const (
 	// maxArena bounds the tree nodes that an export keeps in memory, in bytes;
 	// others are looked up, which takes longer.
 	maxArena = 4 << 20
-	// arenaRecords is up to how many records the nodes are likely to fit.
+	// arenaRecords is the number of records up to which the nodes are likely to fit.
 	arenaRecords = 30_000
 )
 
 // Transfers are the settings and the state of exports and imports.
 type Transfers struct {
-	// TempDir holds files while they are sent or received; empty is
-	// os.TempDir. A large repository needs its size there.
+	// TempDir holds files while they are sent or received; empty means os.TempDir. A
+	// large repository needs its size there.
 	TempDir string
-	// MaxImport bounds what an import takes and what it stores, in bytes;
-	// 0 is DefaultMaxImport.
+	// MaxImport bounds what an import reads and what it stores, in bytes; 0 means
+	// DefaultMaxImport.
 	MaxImport int64
-	// ImportGrace is how long a client's import may take beside what importPace
-	// gives its file; 0 is DefaultImportGrace.
+	// ImportGrace is how long a client's import may take beside the time that
+	// importPace gives its file; 0 means DefaultImportGrace.
 	ImportGrace time.Duration
 	// NoImports refuses importRepo.
 	NoImports bool
-	// MaxSpool bounds what the files that are being sent take in TempDir, in
-	// bytes; 0 is DefaultMaxSpool. Free says what is free there; where it is set,
-	// they also take at most half of that.
+	// MaxSpool bounds what the files being sent take in TempDir, in bytes; 0 means
+	// DefaultMaxSpool. Free returns what is free there; if it is set, they also take at
+	// most half of that.
 	MaxSpool int64
 	Free     func() (int64, error)
 
@@ -51,17 +51,17 @@ type Transfers struct {
 	imports imports
 }
 
-// errInconsistent: tree and records of a repository do not agree. The text says
-// where.
+// errInconsistent: tree and records of a repository do not agree. The text names the
+// place.
 var errInconsistent = errors.New("repository is inconsistent")
 
 // Export writes an account's repository to w as a CAR file
 // (https://atproto.com/specs/repository#car-file-serialization), in the order of
 // the section on streamable CAR files: the commit, then the tree depth first,
-// each node before what hangs on it, records where they are listed. A block that
-// is there twice in the tree is there twice in the file. The repository is read
-// at once, so that w may be slow. It is for the operator, whom no limit of
-// downloads holds up. Errors: ErrNoRepo, those of w.
+// each node before its children and records, in the order in which it lists them. A
+// block that is twice in the tree is twice in the file. Export reads the repository
+// before it writes, so w may be slow. It is for the operator: no limit of downloads
+// applies. Errors: ErrNoRepo, those of w.
 func (s *Service) Export(ctx context.Context, a Account, w io.Writer) error {
 	file, err := s.export(ctx, a, "", false)
 	if err != nil {
@@ -72,7 +72,7 @@ func (s *Service) Export(ctx context.Context, a Account, w io.Writer) error {
 }
 
 // export makes the CAR file: all of the repository, or, with since, what commits
-// after that revision wrote. The commit is always in it. limited is that of spool.
+// after that revision wrote. It always contains the commit. limited is as in spool.
 func (s *Service) export(ctx context.Context, a Account, since syntax.TID, limited bool) (*spool, error) {
 	out := s.newSpool(false)
 	if limited {
@@ -102,22 +102,22 @@ type exporter struct {
 	since syntax.TID
 	out   *spool
 
-	// nodes are those that are kept in arena and links; others are looked up.
+	// nodes are the nodes kept in arena and links; others are looked up.
 	nodes map[int64]kept
 	arena []byte
 	links []int64
 	// written has a bit for each node that since lets through.
 	written []uint64
 
-	path  [mst.MaxLayer + 1]level // of which depth are in use
+	path  [mst.MaxLayer + 1]level // the first depth levels are in use
 	depth int
 }
 
 // kept is where a node is: its block in arena, its children's numbers in links.
 type kept struct{ block, blockEnd, link, linkEnd int }
 
-// level is a node on the path, and what of it is still to come. Its memory is
-// used again by the next node there.
+// level is a node on the path, and what of it is still to come. The next node at this
+// level reuses its memory.
 type level struct {
 	slots []slot
 	keys  []byte
@@ -125,18 +125,18 @@ type level struct {
 }
 
 // slot is a record or a child of a node, in the order in which it lists them.
-// Its bytes are of the node's block and of its level's keys.
+// Its bytes are part of the node's block and of its level's keys.
 type slot struct {
 	key   []byte // of a record
 	id    []byte // CID
 	child int64  // the number of a child; 0 for a record
 }
 
-// maxLevel is how many bytes of keys a level keeps for the next export: those of
-// large nodes are given up.
+// maxLevel is how many bytes of memory for keys a level keeps for the next export:
+// larger memory is given up.
 const maxLevel = 64 << 10
 
-// reset forgets everything but the memory, and that too where nodes were large.
+// reset forgets everything but the memory, and that too if nodes were large.
 func (e *exporter) reset() {
 	for i := range e.path {
 		if l := &e.path[i]; cap(l.keys) > maxLevel {
@@ -179,7 +179,7 @@ func (e *exporter) run() error {
 	}
 }
 
-// keep takes a node into the arena, as long as there is room.
+// keep puts a node into the arena, as long as there is room.
 func (e *exporter) keep(id int64, children []int64, block []byte) error {
 	if e.since != "" {
 		for int(id/64) >= len(e.written) {
@@ -197,7 +197,7 @@ func (e *exporter) keep(id int64, children []int64, block []byte) error {
 	return nil
 }
 
-// record writes what comes up to a record, and the record.
+// record writes what comes before a record, and the record.
 func (e *exporter) record(r Record) error {
 	for {
 		at, more, err := e.advance()
@@ -237,8 +237,8 @@ func (e *exporter) advance() (at slot, more bool, err error) {
 	return slot{}, false, nil
 }
 
-// enter writes a node and puts it on the path; where since does not let it
-// through, nothing below it was written since, either.
+// enter writes a node and puts it on the path, unless it was not written after since:
+// then nothing below it was, either.
 func (e *exporter) enter(at slot) error {
 	if e.since != "" && !e.wasWritten(at.child) {
 		return nil

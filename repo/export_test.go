@@ -19,8 +19,8 @@ import (
 	"nestbox/repo/car"
 )
 
-// TestExportLarge: a repository whose nodes and file do not fit into memory's
-// share is exported all the same, in order, through a file that has no name.
+// TestExportLarge: a repository whose nodes and file exceed their share of memory is
+// exported all the same, in order, through a file without a name.
 func TestExportLarge(t *testing.T) {
 	w := newWorld(t)
 	w.TempDir = t.TempDir()
@@ -28,7 +28,7 @@ func TestExportLarge(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	records := map[string]car.Block{}
 	for i := range 9000 {
-		key := make([]byte, 500) // random: what keys share is not in the nodes
+		key := make([]byte, 500) // random: nodes leave out what keys share
 		for j := range key {
 			key[j] = 'a' + byte(rng.IntN(26))
 		}
@@ -75,7 +75,7 @@ func TestExportWhileWriting(t *testing.T) {
 	}
 }
 
-// watched counts the views that are open.
+// watched counts the open views.
 type watched struct {
 	repo.Store
 	open, scans atomic.Int32
@@ -94,14 +94,14 @@ func (s *watched) Scan(ctx context.Context, accountID int64, fn func(repo.View) 
 	return s.Store.Scan(ctx, accountID, fn)
 }
 
-// writer does what its function does.
+// writer is a function as an io.Writer.
 type writer func([]byte) (int, error)
 
 func (f writer) Write(b []byte) (int, error) { return f(b) }
 
 // TestExportHoldsNothing: while a client takes its file, however slowly, no view
-// is open: a snapshot would let the database's write-ahead log grow. It also
-// gets the state of when it asked.
+// is open: a snapshot would let the database's write-ahead log grow. It also gets the
+// state at the time of its request.
 func TestExportHoldsNothing(t *testing.T) {
 	w := newWorld(t)
 	store := &watched{Store: w.Store}

@@ -6,9 +6,9 @@ import (
 	"nestbox/repo"
 )
 
-// FuzzImport: no file makes an import do harm: either the repository is what it
-// was, or it is one that can be exported, whose records make its tree, and which
-// can be imported again without a change.
+// FuzzImport: no file makes an import do harm: either the repository is unchanged, or
+// it can be exported, its records make its tree, and it can be imported again without
+// a change.
 func FuzzImport(f *testing.F) {
 	w := newWorld(f)
 	alice := newMover(f, w)

@@ -32,7 +32,7 @@ const (
 	importPatience = 5 * time.Minute
 	// importPace is how fast a client's import must be verified and stored, in
 	// bytes of its file a second, behind DefaultImportGrace: 2 GiB may take 19
-	// minutes. One that takes longer holds a slot that others wait for.
+	// minutes. A slower import would hold a slot that others wait for.
 	importPace = 2 << 20
 	// DefaultImportGrace is how long a client's import may take beside importPace.
 	DefaultImportGrace = 2 * time.Minute
@@ -41,7 +41,7 @@ const (
 	// so a small file could ask for any amount of work.
 	expansion     = 8
 	freeExpansion = 64 << 20
-	// futureFudge is how far in the future a revision may lie
+	// futureFudge is how far in the future a revision may be
 	// (https://atproto.com/specs/sync): clocks differ.
 	futureFudge = 5 * time.Minute
 
@@ -53,14 +53,14 @@ const (
 	keptTwice = 2
 	// oddLogged is how many malformed records of an import the log names.
 	oddLogged = 20
-	// importNews is after how many records an import says where it is.
+	// importNews is the number of records after which an import logs its progress.
 	importNews = 100_000
 )
 
 // Errors of Import.
 var (
-	// ErrImport: the file is no repository that can be imported into the account;
-	// the text says why, and which record is to blame.
+	// ErrImport: the file is not a repository that can be imported into the account;
+	// the text gives the reason, and the record at fault.
 	ErrImport = errors.New("repository cannot be imported")
 	// ErrTooLarge: the file, or what it would take here, is larger than
 	// MaxImport, or has too many blocks.
@@ -72,13 +72,13 @@ var (
 	errLongImport = errors.New("verifying and storing this import took longer than an import may")
 )
 
-// Imported is what an import came to.
+// Imported is the result of an import.
 type Imported struct {
 	CID     cid.Cid
 	Rev     syntax.TID
 	Records int64
-	// Kept says that the file's own commit is the repository's now; else there
-	// is a new one of the same records.
+	// Kept means that the repository now has the file's own commit; otherwise it has a
+	// new one of the same records.
 	Kept bool
 	// Odd is how many of the records could not be written here: their blocks are
 	// kept as they are.
@@ -88,24 +88,23 @@ type Imported struct {
 // Import replaces an account's repository with the one that r holds as a CAR
 // file. All of it is read and verified first: keys, their order, that no block is
 // missing; blocks that do not belong to it are ignored, and a tree that is not in
-// canonical form is built again of its records. A record is taken as it is, also if
-// it could not be written here: its owner must be able to bring it. Then it is
-// stored where nobody sees it, and at last put in the place of the old one, at
-// once: whatever happens before that changes nothing, and the import can be
-// repeated. The file's commit is kept where the account's key has signed it and
-// it is newer than the repository; a file whose tree is the repository's own, and
-// which is not newer, changes nothing. A repository that is written to during the import stays:
-// ErrConflict. Other errors: ErrImport, ErrTooLarge, ErrImporting, those of r.
+// canonical form is rebuilt from its records. A record is kept as it is, even if it
+// could not be written here: its owner must be able to bring it. Then the repository
+// is stored where nobody sees it, and at last replaces the old one in one step: a
+// failure before that changes nothing, and the import can be repeated. The file's
+// commit is kept if the account's key has signed it and it is newer than the
+// repository; a file that has the repository's own tree and is not newer changes
+// nothing. A repository that is written to during the import stays: ErrConflict.
+// Other errors: ErrImport, ErrTooLarge, ErrImporting, those of r.
 //
-// It is for the operator, who may send a file as slowly as he likes, and fill his
-// disk with it.
+// It is for the operator, who may send a file slowly and fill the disk with it.
 func (s *Service) Import(ctx context.Context, a Account, r io.Reader) (Imported, error) {
 	return s.imported(ctx, a, &upload{r: r, limit: s.maxImport()})
 }
 
-// importUpload is Import for a client: its file must come at uploadPace, takes its
-// part of the disk that all such files share, counts against importsADay, and what
-// is stored leaves as much of the disk free as it takes. Errors for clients are
+// importUpload is Import for a client: its file must come at uploadPace, shares a
+// part of the disk with all such files, and counts against importsADay; what is
+// stored leaves as much of the disk free as it takes. Errors for clients are
 // *xrpc.Error.
 func (s *Service) importUpload(ctx context.Context, a Account, r io.Reader) (Imported, error) {
 	u := &upload{r: r, limit: s.maxImport(), now: s.Now, shared: &s.imports, free: s.Free}
@@ -119,7 +118,7 @@ func (s *Service) imported(ctx context.Context, a Account, r *upload) (Imported,
 		return Imported{}, err
 	}
 	defer end()
-	// What it replaces is what was there when it began: what is written from
+	// It replaces the repository as it was when the import began: what is written from
 	// now on must not be lost.
 	head, err := s.head(ctx, a.ID)
 	if err != nil && !errors.Is(err, ErrNoRepo) {
@@ -163,7 +162,7 @@ func (s *Service) imported(ctx context.Context, a Account, r *upload) (Imported,
 }
 
 // importsADay is what a client may have verified and stored for an account: a point
-// for each begun megabyte of a file. One file of any size can be had a day.
+// for each begun megabyte of a file. One file of any size is possible each day.
 var importsADay = ratelimit.Limit{Name: "imports", Points: 8 << 10, Window: 24 * time.Hour}
 
 func (s *Service) chargeImport(ctx context.Context, did syntax.DID, size int64) error {
@@ -171,7 +170,7 @@ func (s *Service) chargeImport(ctx context.Context, did syntax.DID, size int64) 
 	return request.Admit(ctx, s.Limits, did.String(), int(points), importsADay)
 }
 
-// head returns where an account's repository is.
+// head returns the head of an account's repository.
 func (s *Service) head(ctx context.Context, accountID int64) (h Head, err error) {
 	err = s.Store.View(ctx, accountID, func(v View) error {
 		h = v.Head()
@@ -187,8 +186,8 @@ func (s *Service) maxImport() int64 {
 	return s.MaxImport
 }
 
-// importTime is how long a client's import of a file of that size may take to be
-// verified and stored.
+// importTime returns how long verifying and storing a client's file of that size may
+// take.
 func (s *Service) importTime(size int64) time.Duration {
 	return cmp.Or(s.ImportGrace, DefaultImportGrace) + time.Duration(size/importPace)*time.Second
 }
@@ -207,7 +206,7 @@ type importer struct {
 	records    int64
 	odd        int64 // records that could not be written here
 	stored     int64 // bytes that the records take
-	// free, where it is set, says what is free of the disk.
+	// free, if set, returns the free bytes of the disk.
 	free func() (int64, error)
 }
 
@@ -218,7 +217,7 @@ func (in *importer) run(ctx context.Context) (Imported, error) {
 	if err := in.commit(); err != nil {
 		return Imported{}, refused(err)
 	}
-	// A newer revision of the same tree is one that others may have seen.
+	// Others may have seen a newer revision of the same tree.
 	if in.theirs.Data.Equals(in.was.Root.CID) && in.theirs.Rev <= in.was.Rev {
 		return in.unchanged(), nil
 	}
@@ -226,7 +225,7 @@ func (in *importer) run(ctx context.Context) (Imported, error) {
 	if err != nil {
 		return Imported{}, refused(err)
 	}
-	// What was rebuilt the last time is rebuilt to the same.
+	// What was rebuilt the last time is rebuilt to the same tree.
 	if !tree.Equals(in.theirs.Data) && tree.Equals(in.was.Root.CID) && in.theirs.Rev <= in.was.Rev {
 		return in.unchanged(), nil
 	}
@@ -239,7 +238,7 @@ func (in *importer) run(ctx context.Context) (Imported, error) {
 	return Imported{CID: in.next.CID, Rev: in.next.Rev, Records: in.records, Kept: in.next.CID.Equals(in.root), Odd: in.odd}, nil
 }
 
-// unchanged is an import that leaves the repository as it is.
+// unchanged returns the result of an import that leaves the repository as it is.
 func (in *importer) unchanged() Imported {
 	return Imported{CID: in.was.CID, Rev: in.was.Rev, Records: in.was.Records, Kept: in.was.CID.Equals(in.root)}
 }
@@ -294,9 +293,9 @@ func (in *importer) seal(ctx context.Context, tree cid.Cid) error {
 	return nil
 }
 
-// verify goes through the tree once and changes nothing: keys are valid and ascend,
-// and every record is in the file. It returns the root of the tree in canonical
-// form, which may be another one than the file's.
+// verify goes through the tree once and changes nothing. It checks that keys are
+// valid and ascend, and that every record is in the file. It returns the root of the
+// tree in canonical form, which may differ from the file's.
 func (in *importer) verify(ctx context.Context) (cid.Cid, error) {
 	b := mst.Builder{Emit: func(n mst.Changed) error {
 		if len(n.Block) > car.MaxBlock { // of a tree in another shape: no export could hold it
@@ -337,8 +336,8 @@ func (in *importer) noteOdd(ctx context.Context, key string, odd error) {
 	}
 }
 
-// write is what is to be stored of a record. Its block is valid until the next
-// call. A record that could not be written here is taken as it is; odd says why.
+// write returns what to store of a record. Its block is valid until the next call. A
+// record that could not be written here is kept as it is; odd is the reason.
 func (in *importer) write(check *recordChecker, key string, id cid.Cid) (w Write, odd, err error) {
 	if err := check.key(key); err != nil {
 		return Write{}, nil, err
@@ -349,8 +348,8 @@ func (in *importer) write(check *recordChecker, key string, id cid.Cid) (w Write
 	}
 	record, odd := decodeRecord(block)
 	w = Write{Key: key, CID: id, Block: block}
-	// Most records have nothing to be found by. Every reference to a blob names
-	// its type, also one of the old form.
+	// Most records have nothing to be found by. Every reference to a blob names its
+	// type, even in the old form.
 	if record != nil && (subjectKindOf(check.collection) != noSubject || bytes.Contains(block, []byte("mimeType"))) {
 		var many error
 		w.Blobs, w.Subject, many = derive(in.service.Lexicons, check.collection, record)
@@ -361,9 +360,9 @@ func (in *importer) write(check *recordChecker, key string, id cid.Cid) (w Write
 	return w, odd, nil
 }
 
-// size is about how many bytes a record takes in the store. One block may be the
-// record of many keys, and little in a file is a long key, or a reference, in the
-// store.
+// size returns about how many bytes a record takes in the store. One block may be the
+// record of many keys, and what is small in a file may be a long key, or a reference,
+// in the store.
 func size(w Write) int64 {
 	n := len(w.Key) + len(w.Block)
 	for _, id := range w.Blobs {
@@ -372,7 +371,7 @@ func size(w Write) int64 {
 	return int64(n)
 }
 
-// refused makes an ErrImport of what is wrong with the file.
+// refused makes an ErrImport of a fault of the file.
 func refused(err error) error {
 	for _, fault := range []error{errMissing, errRecord, ErrCommit, mst.ErrNode, car.ErrForm, dagcbor.ErrForm} {
 		if errors.Is(err, fault) {
@@ -382,8 +381,8 @@ func refused(err error) error {
 	return err
 }
 
-// count counts a record, says now and then where the import is, and whether it
-// should go on.
+// count counts a record and now and then logs the progress. Its error ends the
+// import.
 func (in *importer) count(ctx context.Context, doing string) error {
 	if in.records++; in.records%importNews == 0 {
 		in.service.Log.LogAttrs(ctx, slog.LevelInfo, "repository import goes on",
@@ -399,7 +398,7 @@ func (in *importer) store(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Once it was switched to, there is nothing to drop any more.
+	// After the switch there is nothing to drop any more.
 	defer func() {
 		if err := s.Store.Drop(context.WithoutCancel(ctx), number); err != nil {
 			s.Log.LogAttrs(ctx, slog.LevelWarn, "staged import not dropped", slog.String("cause", err.Error()))
@@ -484,7 +483,7 @@ func (f *filler) add(size int) error {
 
 func (f *filler) flush() error {
 	if f.free != nil {
-		// As much stays free as all of it takes.
+		// Keep as much disk free as the whole import will use.
 		if free, err := f.free(); err != nil {
 			return err
 		} else if free < 2*f.stored-f.filled {

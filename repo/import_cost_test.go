@@ -17,8 +17,8 @@ import (
 	"nestbox/repo/mst"
 )
 
-// TestImportExpansion: one block may be the record of many keys, and then takes no
-// more than a multiple of the file's size.
+// TestImportExpansion: one block may be the record of many keys, but takes no more
+// than a multiple of the file's size.
 func TestImportExpansion(t *testing.T) {
 	w := newWorld(t)
 	alice := newMover(t, w)
@@ -35,8 +35,8 @@ func TestImportExpansion(t *testing.T) {
 	}
 }
 
-// TestImportTime: an import of a client that takes too long ends, changes nothing
-// and gives its slot back.
+// TestImportTime: a client's import that takes too long ends, changes nothing and
+// gives its slot back.
 func TestImportTime(t *testing.T) {
 	w := newWorld(t)
 	alice := newMover(t, w)
@@ -58,7 +58,7 @@ func TestImportTime(t *testing.T) {
 	}
 }
 
-// stuck is a store that stores nothing of an import until its time is over.
+// stuck is a store that stores nothing of an import until the import's time is over.
 type stuck struct {
 	repo.Store
 

@@ -13,7 +13,7 @@ import (
 	"nestbox/repo/car"
 )
 
-// pictures is a record that refers to n blobs, to one of them twice.
+// pictures returns a record that refers to n blobs, to one of them twice.
 func pictures(n int) car.Block {
 	var list []any
 	for i := range n {
@@ -22,7 +22,7 @@ func pictures(n int) car.Block {
 	return block(map[string]any{"$type": "com.example.album", "pictures": append(list, list[0])})
 }
 
-// TestImportBlobs: each blob that a record refers to counts as what it takes here.
+// TestImportBlobs: each reference to a blob counts as the room it takes here.
 func TestImportBlobs(t *testing.T) {
 	w := newWorld(t)
 	alice := newMover(t, w)
@@ -58,7 +58,7 @@ func TestImportBlobs(t *testing.T) {
 	}
 }
 
-// TestImportLongKeys: a long key is little in a tree, and much where it is stored.
+// TestImportLongKeys: a long key takes little room in a tree, and much in the store.
 func TestImportLongKeys(t *testing.T) {
 	w := newWorld(t)
 	alice := newMover(t, w)
@@ -82,7 +82,7 @@ func TestImportLongKeys(t *testing.T) {
 	}
 }
 
-// TestWriteTooManyBlobs: what is written has the same limit as what is imported.
+// TestWriteTooManyBlobs: a write refers to at most MaxBlobRefs blobs.
 func TestWriteTooManyBlobs(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")

@@ -24,8 +24,8 @@ import (
 
 func raw(data ...byte) car.Block { return car.Block{CID: dagcbor.CID(data), Data: data} }
 
-// odd are records that could not be written here and that other servers hold: the
-// block of each, and its JSON, empty where there is none.
+// odd returns records that could not be written here and that other servers hold: the
+// block of each, and its JSON, empty if there is none.
 func odd() map[string]struct {
 	block car.Block
 	json  string
@@ -66,10 +66,10 @@ func odd() map[string]struct {
 	}
 }
 
-// TestImportOdd: a person moves in with what the old server held. Records that could
-// not be written here stay byte for byte, in the tree and in exports; those that have
-// a form in JSON are shown, the others named, and their owner deletes and replaces
-// them.
+// TestImportOdd: a person moves in with all that the old server held. Records that
+// could not be written here stay byte for byte, in the tree and in exports; records
+// that have a form in JSON are shown, the others named, and their owner deletes and
+// replaces them.
 func TestImportOdd(t *testing.T) {
 	w := newWorld(t)
 	alice := newMover(t, w)
@@ -132,7 +132,7 @@ func TestImportOdd(t *testing.T) {
 		}
 	}
 
-	// The owner gets rid of them.
+	// The owner deletes or replaces them.
 	for i, name := range names {
 		var err error
 		if i%2 == 0 {
@@ -150,7 +150,7 @@ func TestImportOdd(t *testing.T) {
 	alice.checkExport()
 }
 
-// TestImportOddBlobs: what an odd record refers to is kept for it.
+// TestImportOddBlobs: the blobs that an odd record refers to are kept.
 func TestImportOddBlobs(t *testing.T) {
 	w := newWorld(t)
 	alice := newMover(t, w)
@@ -218,9 +218,9 @@ func (p *person) check(t *testing.T) (out repo.Checked) {
 	return out
 }
 
-// TestImportShapes: a tree that is not in canonical form is built again of its keys,
-// and becomes a commit of ours; blocks that nothing links to do not matter, of
-// whatever CID.
+// TestImportShapes: a tree that is not in canonical form is rebuilt from its keys,
+// and becomes a commit of ours; blocks that nothing links to do not matter, whatever
+// their CID.
 func TestImportShapes(t *testing.T) {
 	record := block(map[string]any{"text": "x"})
 	k0, k1 := "app.bsky.feed.post/0", "app.bsky.feed.post/1"
@@ -263,7 +263,7 @@ func TestImportShapes(t *testing.T) {
 		alice.check(t)
 		alice.mustCreate("com.example.note", nil, `{}`)
 	}
-	// The walk costs what the file's size says: an empty node cannot be visited from
+	// The walk's cost follows the file's size: an empty node cannot be visited from
 	// everywhere.
 	w := newWorld(t)
 	alice := newMover(t, w)

@@ -25,7 +25,7 @@ func (m mover) send(file []byte) error {
 	return err
 }
 
-// wantStatus fails the test unless a client is told so.
+// wantStatus fails the test unless a client gets that status.
 func wantStatus(t *testing.T, what string, err error, status int) {
 	t.Helper()
 	if err == nil || xrpc.AsError(t.Context(), err).Status != status {
@@ -45,9 +45,9 @@ func (f *filling) Fill(ctx context.Context, number int64, rev syntax.TID, nodes 
 	return f.Store.Fill(ctx, number, rev, nodes, records)
 }
 
-// TestImportFreeDisk: a client's file, and what it becomes, leave as much of the
-// disk free as they take; what does not fit changes nothing. Nobody measures that
-// for the operator.
+// TestImportFreeDisk: a client's file, and what is stored of it, leave as much of the
+// disk free as they take; a file that does not fit changes nothing. The operator's
+// imports are not measured.
 func TestImportFreeDisk(t *testing.T) {
 	w := newWorld(t)
 	alice := newMover(t, w)
@@ -56,7 +56,7 @@ func TestImportFreeDisk(t *testing.T) {
 	store := &filling{Store: w.Store}
 	w.Service.Store = store
 
-	// What is free stays so much, though the file is written.
+	// The free space stays the same, though the file is written.
 	w.Free = func() (int64, error) { return int64(len(file)), nil }
 	wantStatus(t, "a file of more than half of what is free", alice.send(file), http.StatusServiceUnavailable)
 	w.Free = func() (int64, error) {
@@ -74,7 +74,7 @@ func TestImportFreeDisk(t *testing.T) {
 	if got := alice.head(); got.CID != before.CID {
 		t.Errorf("the head went from %s to %s", before.CID, got.CID)
 	}
-	// What was staged is dropped.
+	// The staged repository is dropped.
 	for more := true; more; {
 		var err error
 		if more, err = w.Store.Sweep(t.Context()); err != nil {
@@ -90,7 +90,8 @@ func TestImportFreeDisk(t *testing.T) {
 	alice.mustImport(alice.file(t, posts(10)).bytes())
 }
 
-// TestImportsAreCounted: so much is verified and stored a day for a client.
+// TestImportsAreCounted: what is verified and stored for a client in a day is
+// limited.
 func TestImportsAreCounted(t *testing.T) {
 	w := newWorld(t)
 	alice := newMover(t, w)
@@ -113,8 +114,8 @@ func TestImportsAreCounted(t *testing.T) {
 	}
 }
 
-// TestImportSameTree: a newer revision of the same tree is taken over, for others
-// may have seen it.
+// TestImportSameTree: a newer revision of the same tree is adopted, since others may
+// have seen it.
 func TestImportSameTree(t *testing.T) {
 	w := newWorld(t)
 	alice := newMover(t, w)

@@ -27,7 +27,7 @@ import (
 	"nestbox/repo/mst"
 )
 
-// mover is an account with some records, and what it takes to make files for it.
+// mover is an account with some records, and the means to make files for it.
 type mover struct {
 	*person
 
@@ -45,20 +45,20 @@ func newMover(t testing.TB, w *world) mover {
 	return mover{p, w.keys[p.id], rev}
 }
 
-// file is a repository of the account, newer than what it has.
+// file returns a repository of the account, newer than its own.
 func (m mover) file(t testing.TB, records map[string]car.Block) archive {
 	t.Helper()
 	root, blocks := tree(t, records)
 	return pack(t, m.did, repo.NextTID(m.w.Now(), 1, m.rev), m.key, root, blocks)
 }
 
-// over is a file whose commit is over the last of the blocks.
+// over returns a file whose commit is over the last of the blocks.
 func (m mover) over(t testing.TB, blocks ...car.Block) archive {
 	t.Helper()
 	return pack(t, m.did, repo.NextTID(m.w.Now(), 1, m.rev), m.key, blocks[len(blocks)-1].CID, blocks)
 }
 
-// node is a block of a tree as somebody else may write it.
+// node returns a block of a tree as another server may write it.
 func node(left any, entries ...any) car.Block {
 	if entries == nil {
 		entries = []any{}
@@ -70,8 +70,7 @@ func entry(shared int, suffix string, value cid.Cid, right any) any {
 	return map[string]any{"p": int64(shared), "k": []byte(suffix), "v": value, "t": right}
 }
 
-// hostile are files that must not be imported, and a part of what is said of
-// them.
+// hostile returns files that must not be imported, and a part of each error.
 func hostile(t testing.TB, m mover) map[string]struct {
 	file []byte
 	want string
@@ -151,8 +150,8 @@ func hostile(t testing.TB, m mover) map[string]struct {
 	return out
 }
 
-// TestImportRefuses: whatever is wrong with a file, it changes nothing, leaves
-// nothing, and the error says what it is.
+// TestImportRefuses: a faulty file changes nothing and leaves nothing, and the error
+// names the fault.
 func TestImportRefuses(t *testing.T) {
 	w := newWorld(t)
 	alice := newMover(t, w)
@@ -171,13 +170,13 @@ func TestImportRefuses(t *testing.T) {
 		t.Errorf("%d events, %d before", got, before)
 	}
 	alice.checkExport()
-	// The good file among them is one.
+	// The good file is imported.
 	alice.mustImport(alice.file(t, posts(50)).bytes())
 	alice.checkExport()
 }
 
-// TestImportLimits: a file, and what it would take here, may not be larger than
-// is allowed; nothing is kept of it.
+// TestImportLimits: a file, or its room here, over the limit is refused; nothing of
+// it is kept.
 func TestImportLimits(t *testing.T) {
 	w := newWorld(t)
 	alice := newMover(t, w)
@@ -214,15 +213,15 @@ func TestImportLimits(t *testing.T) {
 	alice.checkExport()
 }
 
-// TestImportCommit: the file's commit stays where it is ours and newer; else one
-// is made of the same tree that comes after both.
+// TestImportCommit: the file's commit stays if it is ours and newer; otherwise a
+// commit of the same tree is made that comes after both.
 func TestImportCommit(t *testing.T) {
 	foreign, err := atcrypto.GeneratePrivateKeyP256()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
-		key  atcrypto.PrivateKey // ours where it is nil
+		key  atcrypto.PrivateKey // nil: ours
 		rev  func(head syntax.TID, now time.Time) syntax.TID
 		kept bool
 	}{
@@ -256,7 +255,7 @@ func TestImportCommit(t *testing.T) {
 		}
 		alice.checkExport()
 		wantSync(t, w.events(int64(len(before))), alice.person)
-		// The next write comes after whatever there was.
+		// The next write comes after both.
 		alice.mustCreate("com.example.note", nil, `{}`)
 		if next := alice.head().Rev; next <= got.Rev {
 			t.Errorf("%s: revision %s after %s", name, next, got.Rev)
@@ -264,8 +263,8 @@ func TestImportCommit(t *testing.T) {
 	}
 }
 
-// wantSync fails the test unless there is one event, which says where the
-// repository is.
+// wantSync fails the test unless there is one event, which names the repository's
+// head.
 func wantSync(t testing.TB, got []firehose.Logged, p *person) {
 	t.Helper()
 	head := p.head()
@@ -303,8 +302,8 @@ func TestImportAgain(t *testing.T) {
 	}
 }
 
-// TestImportIgnores: the order of blocks, copies of them and blocks that belong
-// to nothing do not matter, nor does how the bytes come in.
+// TestImportIgnores: the order of blocks, copies of them and unlinked blocks do not
+// matter, nor does how the bytes come in.
 func TestImportIgnores(t *testing.T) {
 	want := posts(30)
 	for name, change := range map[string]func(archive) archive{
@@ -330,8 +329,8 @@ func blobBlock(text string) car.Block {
 	return car.Block{CID: dagcbor.RawCID(sha256.Sum256([]byte(text))), Data: []byte(text)}
 }
 
-// TestImportStates: an account that is moving in is not active yet, and nobody
-// hears of it; one that is gone, or has no repository, is no fault of the file.
+// TestImportStates: an account that is moving in is not active yet, and makes no
+// event; an account that is gone, or has no repository, is not a fault of the file.
 func TestImportStates(t *testing.T) {
 	w := newWorld(t)
 	alice := newMover(t, w)
@@ -395,7 +394,7 @@ func TestImportOnce(t *testing.T) {
 	if _, err := w.Import(t.Context(), alice.account(), body); !errors.Is(err, gone) {
 		t.Errorf("a client that has gone: %v", err)
 	}
-	// Files that do not come hold up nobody else.
+	// Files that do not come hold up no other account.
 	var held []*holder
 	for _, name := range []string{"bob", "carol", "dan"} {
 		h := &holder{}
@@ -408,7 +407,7 @@ func TestImportOnce(t *testing.T) {
 	}
 }
 
-// holder is an import whose body does not come.
+// holder is an import whose body never arrives.
 type holder struct {
 	began, more chan struct{}
 	done        chan error

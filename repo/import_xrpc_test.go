@@ -24,8 +24,8 @@ func importRepo(t *testing.T, s *pdstest.InProcess, auth, contentType string, bo
 
 const typeCAR = "application/vnd.ipld.car"
 
-// TestImportRepo: an account goes back to what it was, on a whole server, with
-// the answers that its client gets.
+// TestImportRepo: an account goes back to an older state, on a whole server, with the
+// answers that its client gets.
 func TestImportRepo(t *testing.T) {
 	s := pdstest.Start(t, pdstest.Options{Settings: []string{"PDS_MAX_REPO_IMPORT_SIZE=100000"}})
 	alice, bob := s.SignUp(t, "alice"), s.SignUp(t, "bob")
@@ -78,8 +78,8 @@ func appPassword(t *testing.T, s *pdstest.InProcess, who pdstest.Session) string
 	return made.Password
 }
 
-// TestImportRepoClosed: an operator may refuse imports, and who is suspended
-// brings nothing in.
+// TestImportRepoClosed: an operator may refuse imports, and a suspended account
+// imports nothing.
 func TestImportRepoClosed(t *testing.T) {
 	s := pdstest.Start(t, pdstest.Options{Settings: []string{"PDS_ACCEPTING_REPO_IMPORTS=false"}})
 	alice := s.SignUp(t, "alice")
@@ -115,7 +115,7 @@ func TestRepoCommands(t *testing.T) {
 	if now := wantCAR(t, query(t, s, "", "getRepo", "did", alice.DID)); now.blocks[1].CID != then.blocks[1].CID {
 		t.Errorf("the root is %s, want %s", now.blocks[1].CID, then.blocks[1].CID)
 	}
-	// Without a server to ask it is the same.
+	// Without a running server the result is the same.
 	var alone bytes.Buffer
 	if err := s.RunFile(t.Context(), "repo.export", args, nil, &alone); err != nil || len(readArchive(t, alone.Bytes()).blocks) != len(then.blocks) {
 		t.Errorf("exported %d bytes, %v", alone.Len(), err)
@@ -134,7 +134,7 @@ func TestRepoCommands(t *testing.T) {
 	if err := control.CallFile(t.Context(), t.TempDir(), "repo.export", args, strings.NewReader(""), &alone); !errors.Is(err, control.ErrNotRunning) {
 		t.Errorf("no server: %v", err)
 	}
-	// What breaks off is no file.
+	// An interrupted export leaves no file.
 	gone := errors.New("gone")
 	err := control.CallFile(t.Context(), s.DataDir, "repo.import", args, readerFunc(func([]byte) (int, error) { return 0, gone }), &answer)
 	if !errors.Is(err, gone) {

@@ -93,7 +93,7 @@ func (q *importQueue) leave(network string) {
 	}
 }
 
-// next gives free slots to those that wait: first to the network that has had none
+// next gives free slots to imports that wait: first to the network that has had none
 // for the longest time.
 func (q *importQueue) next(n int) {
 	for q.running < n {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// imports are those under way, from the first byte of a file on.
+// imports are the imports under way, from the first byte of a file on.
 type imports struct {
 	queue importQueue
 
@@ -15,7 +15,7 @@ type imports struct {
 	now map[int64]bool // accounts
 	// spooled is what the files that clients have sent take on disk, in bytes.
 	spooled int64
-	// uploads are those files while they take something of the disk.
+	// uploads are those files while they take disk space.
 	uploads map[*upload]bool
 }
 
@@ -38,7 +38,7 @@ func (i *imports) begin(accountID int64) (end func(), err error) {
 }
 
 // turn waits until the import of a client network may be verified and stored. The
-// network is empty for the operator's.
+// network is empty for the operator.
 func (i *imports) turn(ctx context.Context, network string) (give func(), err error) {
 	waiting, cancel := context.WithTimeout(ctx, importPatience)
 	defer cancel()
@@ -48,9 +48,9 @@ func (i *imports) turn(ctx context.Context, network string) (give func(), err er
 	return give, nil
 }
 
-// reserve takes n bytes more of the disk for u, up to limit in all, and to half of
+// reserve takes n more bytes of the disk for u, up to limit in all, and to half of
 // what is taken and free together. If there is no room, slow uploads give way. The
-// error is one for the client.
+// error is for the client.
 func (i *imports) reserve(u *upload, n, limit, free int64) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -92,7 +92,7 @@ func (i *imports) cutSlow(u *upload) bool {
 	return true
 }
 
-// whole notes that all of u has come.
+// whole notes that u has come in full.
 func (i *imports) whole(u *upload) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -23,8 +23,8 @@ import (
 
 const (
 	// uploadPace is how fast a client's file must come, in bytes a second, behind
-	// uploadPatience: 2 GiB may take 18 hours. Who needs longer takes the disk of
-	// others.
+	// uploadPatience: 2 GiB may take 18 hours. Slower uploads would hold disk space
+	// that others need.
 	uploadPace     = 32 << 10
 	uploadPatience = 2 * time.Minute
 	// crowdedPace is how fast a client's file must come while there is no room for
@@ -40,14 +40,14 @@ const (
 	maxBlocks = 8 << 20
 	// cidLength is the length of the CID of a block, in bytes.
 	cidLength = 36
-	// sizeBits is what a place in a file needs for a block's length.
+	// sizeBits is how many bits a place in a file needs for a block's length.
 	sizeBits = 22
-	// maxTreePath is what the nodes on the way to one key may take in memory, in
-	// bytes. Usual ones take some kilobytes.
+	// maxTreePath is how many bytes of memory the nodes on the way to one key may take.
+	// Usually they take some kilobytes.
 	maxTreePath = 64 << 20
 )
 
-// What can be wrong with a file, beside its form.
+// Faults that a file can have, beside its form.
 var (
 	errMissing = errors.New("not in the file")
 	errRecord  = errors.New("malformed record")
@@ -63,7 +63,7 @@ var (
 type upload struct {
 	r     io.Reader
 	limit int64 // bytes
-	// now and shared are set where it is a client's; free where the disk is known.
+	// now and shared are set if it is a client's; free is set if the disk is known.
 	now    func() time.Time
 	shared *imports
 	free   func() (int64, error)
@@ -71,11 +71,11 @@ type upload struct {
 	size   int64 // bytes so far
 	waited time.Duration
 
-	// The rest is guarded by shared. taken is what it takes of the disk.
+	// shared guards the rest. taken is the disk space it takes.
 	taken int64
-	// slow: uploadPatience is over, and it has come at less than crowdedPace.
+	// slow: uploadPatience is over, and it has come more slowly than crowdedPace.
 	slow bool
-	// cut: its disk space was given to another one.
+	// cut: its disk space was given to another upload.
 	cut bool
 }
 
@@ -106,8 +106,8 @@ func (u *upload) Read(b []byte) (n int, err error) {
 	return n, err
 }
 
-// reserve takes n bytes more of the disk: what all clients' files may take together
-// is uploadsAtOnce of the largest, and half of what would be free without them.
+// reserve takes n more bytes of the disk. All clients' files together may take as
+// much as uploadsAtOnce of the largest, and half of what would be free without them.
 func (u *upload) reserve(n int64) error {
 	free := int64(math.MaxInt64)
 	if u.free != nil {
@@ -122,21 +122,21 @@ func (u *upload) reserve(n int64) error {
 // release gives the disk space to others.
 func (u *upload) release() { u.shared.release(u) }
 
-// incoming is a CAR file that was received whole. Once it was read, every block
-// in it has the hash that its CID says.
+// incoming is a CAR file that was received in full. Once it was read, every block in
+// it has the hash in its CID.
 type incoming struct {
 	file  *os.File
 	size  int64
 	root  cid.Cid
 	index index
-	// blocks is how many different ones it has.
+	// blocks is how many different blocks it has.
 	blocks int
 	buf    []byte
 }
 
-// index is where the blocks are: by the first byte of their hash, and sorted in
-// each part once all are there. To grow one part takes little more memory, where
-// one slice would take twice its own.
+// index holds where the blocks are, by the first byte of their hash; each part is
+// sorted once all are there. Growing one part takes little more memory, while growing
+// one slice would take twice its size.
 type index [256][]place
 
 // place is where a block is: 16 bytes, since a large repository has millions.
@@ -145,7 +145,7 @@ type place struct {
 	at   uint64 // the offset of the block's data, and in the lowest sizeBits its length
 }
 
-// receive takes a file, whatever is in it.
+// receive accepts a file, whatever is in it.
 func (s *Service) receive(ctx context.Context, u *upload) (*incoming, error) {
 	f, err := tempFile(s.TempDir, "import")
 	if err != nil {
@@ -196,7 +196,7 @@ func (in *incoming) read(ctx context.Context) error {
 		if n%1024 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if dagcbor.IsBlockCID(b.CID) { // others are not of a repository
+		if dagcbor.IsBlockCID(b.CID) { // other blocks are not part of a repository
 			at := uint64(c.Offset()-int64(len(b.Data)))<<sizeBits | uint64(len(b.Data)) //nolint:gosec // both are small
 			in.index.add(place{hashOf(b.CID), at})
 		}
@@ -205,8 +205,8 @@ func (in *incoming) read(ctx context.Context) error {
 	return in.unique()
 }
 
-// unique leaves one place of each block, so that a block that the file repeats costs
-// no more to find than any other.
+// unique leaves one place of each block, so a block that the file repeats costs no
+// more to find than any other.
 func (in *incoming) unique() error {
 	for n, part := range in.index {
 		kept := part[:0]
@@ -227,8 +227,8 @@ func (in *incoming) unique() error {
 	return nil
 }
 
-// appendDistinct appends a place of each block among places of the same hash. Most
-// often there is one. Nobody can make many different blocks whose hashes begin with
+// appendDistinct appends one place of each block among places of the same hash.
+// Usually there is one. Nobody can make many different blocks whose hashes begin with
 // the same 64 bits: two take 2^32 attempts, four take 2^48.
 func (in *incoming) appendDistinct(kept, places []place) ([]place, error) {
 	if len(places) == 1 {
@@ -259,7 +259,7 @@ func (x *index) sort() {
 	}
 }
 
-// of returns the places of blocks whose hash starts so: most often one.
+// of returns the places of blocks whose hash starts like that: usually one.
 func (x *index) of(hash uint64) []place {
 	part := x[hash>>56]
 	from, _ := slices.BinarySearchFunc(part, hash, func(p place, hash uint64) int { return cmp.Compare(p.hash, hash) })
@@ -270,7 +270,7 @@ func (x *index) of(hash uint64) []place {
 	return part[from:to]
 }
 
-// hashOf is the start of the hash in the CID of a block.
+// hashOf returns the start of the hash in the CID of a block.
 func hashOf(id cid.Cid) uint64 {
 	return binary.BigEndian.Uint64([]byte(id.KeyString()[cidLength-32:]))
 }
@@ -313,12 +313,13 @@ func (in *incoming) close() { _ = in.file.Close() } // nothing of it is needed
 
 // recordChecker checks and decodes records in the order of their keys.
 type recordChecker struct {
-	// collection is the last one that was found valid, checked that there was one.
+	// collection is the last one that was found valid; checked means that there was
+	// one.
 	collection string
 	checked    bool
 }
 
-// key checks the key of a record in the tree. errRecord says what is wrong with it.
+// key checks the key of a record in the tree. Its error is errRecord with the reason.
 func (c *recordChecker) key(key string) error {
 	collection, rkey, _ := strings.Cut(key, "/")
 	if collection != c.collection || !c.checked {
@@ -333,9 +334,9 @@ func (c *recordChecker) key(key string) error {
 	return nil
 }
 
-// decodeRecord returns the record that a block is, nil where nothing can be made of
-// it. odd says why the block is none that could be written here; it is kept all the
-// same, since it came with a repository that its owner moved here.
+// decodeRecord returns the record in a block, or nil if it cannot be decoded. odd is
+// why the block could not be written here; it is kept all the same, since it came
+// with a repository that its owner moved here.
 func decodeRecord(block []byte) (record map[string]any, odd error) {
 	v, odd := dagcbor.Decode(block)
 	if odd != nil {

@@ -25,8 +25,8 @@ import (
 	"nestbox/request"
 )
 
-// TestUploadPace: a client's file may take as long as it goes on at the pace, and
-// what the server does in between does not count.
+// TestUploadPace: a client's file may come as long as it keeps the pace, and the
+// server's own work in between does not count.
 func TestUploadPace(t *testing.T) {
 	for name, c := range map[string]struct {
 		part        int // bytes, each after wait
@@ -69,7 +69,7 @@ type readFunc func([]byte) (int, error)
 func (f readFunc) Read(b []byte) (int, error) { return f(b) }
 
 // TestUploadRoom: the files of all clients share a part of the disk, which is
-// given back, whatever came of them.
+// given back, whatever their outcome.
 func TestUploadRoom(t *testing.T) {
 	var all imports
 	file := func(n int) *upload {
@@ -114,8 +114,8 @@ func TestUploadRoom(t *testing.T) {
 }
 
 // TestUploadCrowded: four files that come slowly do not hold the share of the disk:
-// one of them gives way as soon as another client needs the space. What comes fast,
-// and what has come, stays.
+// one of them gives way as soon as another client needs the space. Fast files, and
+// complete ones, stay.
 func TestUploadCrowded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 1 << 30
@@ -177,7 +177,7 @@ func TestUploadCrowded(t *testing.T) {
 	})
 }
 
-// TestReceiveFull: a disk that is full is no fault of the client's.
+// TestReceiveFull: a full disk is not the client's fault.
 func TestReceiveFull(t *testing.T) {
 	s := &Service{Transfers: Transfers{TempDir: t.TempDir() + "/none"}}
 	if _, err := s.receive(t.Context(), &upload{r: bytes.NewReader(nil), limit: 10}); !errors.Is(err, os.ErrNotExist) || errors.Is(err, ErrImport) {
@@ -185,7 +185,8 @@ func TestReceiveFull(t *testing.T) {
 	}
 }
 
-// TestImportTurn: so many imports are verified at once; others wait, for a time.
+// TestImportTurn: the number of imports verified at once is limited; others wait, for
+// a time.
 func TestImportTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var all imports
@@ -217,7 +218,7 @@ func TestImportTurn(t *testing.T) {
 }
 
 // TestImportQueue: a network has one slot at a time and gets its next turn after
-// those that waited longer, however many imports it sends.
+// networks that waited longer, however many imports it sends.
 func TestImportQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var q importQueue
@@ -279,8 +280,8 @@ func TestQueueNetwork(t *testing.T) {
 	}
 }
 
-// TestImportCost: to read a file and go through its tree costs what the file's size
-// says, whatever it repeats or shares.
+// TestImportCost: the cost of reading a file and walking its tree follows the file's
+// size, whatever it repeats or shares.
 func TestImportCost(t *testing.T) {
 	record := []byte{0xa1, 0x61, 'x', 0x01}
 	id := dagcbor.CID(record)

@@ -9,8 +9,8 @@ import (
 	"nestbox/repo/mst"
 )
 
-// TestLock: one at a time for an account, others beside it; who waits can leave,
-// and nothing is kept of an account that nobody writes to.
+// TestLock: one writer at a time for an account, other accounts beside it; a waiting
+// caller can leave, and nothing is kept of an account that nobody writes to.
 func TestLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s Service
@@ -38,7 +38,7 @@ func TestLock(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				in++ // the race detector sees two at once
+				in++ // the race detector sees two at the same time
 				unlock()
 			}()
 		}
@@ -62,8 +62,8 @@ func TestLock(t *testing.T) {
 	})
 }
 
-// TestRemembered: what is remembered is of a bounded number of accounts, the last
-// one among them.
+// TestRemembered: a bounded number of accounts is remembered, the last one among
+// them.
 func TestRemembered(t *testing.T) {
 	var m memory
 	for id := range int64(maxRemembered + 50) {

@@ -9,15 +9,15 @@ import (
 	"nestbox/repo/mst"
 )
 
-// errForgotten: a write needs more of its repository than the one before left in
+// errForgotten: a write needs more of its repository than the previous write left in
 // memory.
 var errForgotten = errors.New("not kept in memory")
 
-// remembered is what a write leaves to the next one of its account: the head that it
-// made, and of the tree what surrounds the last key, some kilobytes. Most writes
-// put a new record behind it, and then read nothing from the store. It may be out
-// of date: a change that is computed on it is made only if the store finds the
-// repository still at that commit, and nothing else that follows from it counts.
+// remembered is what a write leaves to the next one of its account: the new head, and
+// the part of the tree around the last key, some kilobytes. Most writes put a new
+// record behind that key, and then read nothing from the store. It may be out of
+// date: a change computed on it is made only if the store finds the repository still
+// at that commit, and no other result of it counts.
 type remembered struct {
 	head Head
 	tree *mst.Tree
@@ -35,21 +35,21 @@ func (*remembered) BySubject(string, string, int) ([]string, error) { return nil
 // Blob implements base.
 func (*remembered) Blob(cid.Cid) (BlobInfo, error) { return BlobInfo{}, errForgotten }
 
-// maxRemembered is how many accounts have something remembered, and
-// maxRememberedSize what of one may be, in bytes: a few kilobytes are usual.
+// maxRemembered is how many accounts are remembered, and maxRememberedSize how many
+// bytes of one may be: a few kilobytes are usual.
 const (
 	maxRemembered     = 256
 	maxRememberedSize = 64 << 10
 )
 
-// memory is what is remembered, by account.
+// memory holds what is remembered, by account.
 type memory struct {
 	mu sync.Mutex
 	of map[int64]*remembered
 }
 
-// take returns what is remembered of an account, nil where there is nothing, and
-// forgets it.
+// take returns what is remembered of an account, nil if there is nothing, and forgets
+// it.
 func (m *memory) take(accountID int64) *remembered {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -58,8 +58,8 @@ func (m *memory) take(accountID int64) *remembered {
 	return k
 }
 
-// keep keeps the tree that a write of key ended with, unless it is too large. It
-// gives way to whom the map names first where there are too many.
+// keep keeps the tree that a write of key ended with, unless it is too large. If
+// there are too many, the account that the map yields first is forgotten.
 func (m *memory) keep(accountID int64, head Head, tree *mst.Tree, key string) {
 	if size, err := tree.Trim(key); err != nil || size > maxRememberedSize {
 		return

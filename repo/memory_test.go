@@ -10,7 +10,7 @@ import (
 	"nestbox/repo"
 )
 
-// counting counts what is read of repositories.
+// counting counts reads of repositories.
 type counting struct {
 	repo.Store
 
@@ -22,9 +22,8 @@ func (c *counting) View(ctx context.Context, accountID int64, fn func(repo.View)
 	return c.Store.View(ctx, accountID, fn)
 }
 
-// TestMemory: who goes on writing behind what he wrote last reads nothing; who
-// writes elsewhere does, and what is remembered makes no difference to what the
-// events tell.
+// TestMemory: a write behind the last one reads nothing; a write elsewhere does. The
+// events are the same with and without memory.
 func TestMemory(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")
@@ -56,8 +55,8 @@ func TestMemory(t *testing.T) {
 	alice.verifyChain(0)
 }
 
-// TestMemoryOutOfDate: no answer follows from what is remembered of a repository
-// that another process has changed since.
+// TestMemoryOutOfDate: no answer follows from a remembered repository that another
+// process has changed since.
 func TestMemoryOutOfDate(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")
@@ -77,7 +76,7 @@ func TestMemoryOutOfDate(t *testing.T) {
 	if _, err := other.put(foo, k, `{"n":3}`); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := alice.put(foo, k, `{"n":2}`); err != nil { // remembered: it is that already
+	if _, err := alice.put(foo, k, `{"n":2}`); err != nil { // remembered: the value is the same
 		t.Fatal(err)
 	}
 	head := other.head().CID.String()

@@ -15,33 +15,33 @@ import (
 	"nestbox/lexicon"
 )
 
-// The states of validation, as clients are told them.
+// The states of validation, as clients see them.
 const (
 	statusValid   = "valid"   // by the collection's schema
 	statusUnknown = "unknown" // there is no schema to validate by
 )
 
-// typeKey is the property by which a record says what it is.
+// typeKey is the property that holds a record's type.
 const typeKey = "$type"
 
 // proposal is a record that a client wants to write.
 type proposal struct {
 	collection syntax.NSID
-	// rkey is empty where the server is to choose.
+	// rkey is empty if the server is to choose.
 	rkey syntax.RecordKey
 	// json is the record.
 	json []byte
-	// validate: false asks for no validation, true for a refusal where there is
-	// no schema. Absent, what has a schema is validated.
+	// validate: false asks for no validation, true for a refusal if there is no schema.
+	// If it is absent, a record that has a schema is validated.
 	validate *bool
-	// at names the write among others in messages; empty where it is alone.
+	// at names the write among others in messages; empty if it is alone.
 	at string
 }
 
-// place is where the record stands, as the reference calls it.
+// place returns the record's place in the input, as the reference names it.
 func (p *proposal) place() string { return cmp.Or(p.at, "$") + ".record" }
 
-// refuse is a refusal of the proposal.
+// refuse returns a refusal of the proposal.
 func (p *proposal) refuse(format string, args ...any) error {
 	text := fmt.Sprintf(format, args...)
 	if p.at != "" {
@@ -95,7 +95,7 @@ func (s *Service) prepare(a action, p proposal) (op, error) {
 	return o, nil
 }
 
-// decode reads the record and gives it the $type that it may lack.
+// decode reads the record and adds a missing $type.
 func (p *proposal) decode() (map[string]any, error) {
 	v, err := dagcbor.FromJSON(p.json)
 	if err != nil {
@@ -114,7 +114,7 @@ func (p *proposal) decode() (map[string]any, error) {
 	return record, nil
 }
 
-// reason is what a fault of form says without the sentinel's own text.
+// reason returns the text of a fault of form without the sentinel's own.
 func reason(err error) string {
 	return strings.TrimPrefix(strings.TrimPrefix(err.Error(), dagcbor.ErrForm.Error()+": "), errRecord.Error()+": ")
 }
@@ -149,10 +149,10 @@ type blobUse struct {
 	rules    lexicon.BlobRules
 }
 
-// checkBlobs demands that the account has uploaded each blob that o refers to,
-// and that it is what the reference says. An old blob may be said to be another:
-// records that came from elsewhere do, and must remain editable. What it is in
-// truth must still be what the schema takes.
+// checkBlobs demands that the account has uploaded each blob that o refers to, and
+// that the blob is what the reference claims. A reference may misdescribe an old
+// blob: records that came from elsewhere do, and must remain editable. What the blob
+// really is must still be what the schema accepts.
 func checkBlobs(v base, o *op) error {
 	for _, use := range o.blobs {
 		b, err := v.Blob(use.cid)
@@ -174,7 +174,7 @@ func checkBlobs(v base, o *op) error {
 	return nil
 }
 
-// tids gives out record keys, each once.
+// tids makes record keys, each once.
 type tids struct {
 	mu   sync.Mutex
 	last syntax.TID

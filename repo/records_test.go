@@ -180,8 +180,8 @@ func TestDescribeRepo(t *testing.T) {
 	wantError(t, "no name", err, 400, "InvalidRequest", `Invalid AT identifier (got "!") at $.repo`)
 }
 
-// TestInactive: the public sees nothing of an account that is not active, and is
-// told why where the Lexicon has a name for it.
+// TestInactive: the public sees nothing of an inactive account, and gets the reason
+// if the Lexicon has a name for it.
 func TestInactive(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")
@@ -204,7 +204,7 @@ func TestInactive(t *testing.T) {
 	}
 }
 
-// TestRefusedRecords is the table of what is no record, or none of its
+// TestRefusedRecords is the table of values that are not records, or not of their
 // collection.
 func TestRefusedRecords(t *testing.T) {
 	w := newWorld(t)
@@ -290,7 +290,7 @@ func TestRefusedRecords(t *testing.T) {
 	}
 }
 
-// TestValidate: what validation is asked for, and what the client is told.
+// TestValidate: the validation asked for, and the status that the client gets.
 func TestValidate(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")

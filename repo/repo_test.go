@@ -73,8 +73,8 @@ func TestCommit(t *testing.T) {
 	}
 }
 
-// TestIndigoReadsOurs has another implementation read a repository of ours, and
-// verify it.
+// TestIndigoReadsOurs: another implementation reads and verifies a repository of
+// ours.
 func TestIndigoReadsOurs(t *testing.T) {
 	key, public := keys(t)
 	tree := mst.NewTree(0)
@@ -164,7 +164,7 @@ func TestDecodeCommitRefuses(t *testing.T) {
 	}
 }
 
-// TestNextTID shows that revisions ascend, whatever the clock does.
+// TestNextTID: revisions ascend, whatever the clock does.
 func TestNextTID(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	now, last := time.UnixMicro(1_700_000_000_000_000), syntax.TID("")

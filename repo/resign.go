@@ -15,48 +15,45 @@ import (
 	"nestbox/repo/car"
 )
 
-// Announcements keeps how far the accounts have been told of anew, after the
+// Announcements keeps how far the accounts have been announced again after the
 // numbers of the event stream have jumped. Each method is one transaction.
 type Announcements interface {
-	// Unannounced returns the next accounts that are to be told of, at most
-	// limit. Where nothing is to be told, ok is false.
+	// Unannounced returns the next accounts to announce, at most limit. If there is
+	// nothing to announce, ok is false.
 	Unannounced(ctx context.Context, limit int) (a Announcement, ok bool, err error)
-	// Announce appends AnnounceEvents of each one. Those among renewed get that commit
-	// first. The
-	// announcement goes on behind them, or ends. An account that is gone is left
-	// out. ErrConflict, and nothing is kept: a repository is no longer at its
-	// change's Was, or the announcement has begun anew or gone on meanwhile.
+	// Announce appends AnnounceEvents of each account. Those among renewed get that
+	// commit first. The announcement goes on behind them, or ends. An account that is
+	// gone is left out. ErrConflict, and nothing is kept: a repository is no longer at
+	// its change's Was, or the announcement has restarted or gone on meanwhile.
 	Announce(ctx context.Context, a Announcement, renewed []Change, at time.Time) error
 }
 
-// Announcement is a step in telling of every account.
+// Announcement is a step in announcing every account.
 type Announcement struct {
-	// After is the ID of the last account that was told of before, 0 at the
+	// After is the ID of the last account that was announced already, 0 at the
 	// beginning.
 	After int64
-	// Accounts are those of this step, by ID. Last says that none follow.
+	// Accounts are the accounts of this step, by ID. Last means that none follow.
 	Accounts []AccountHead
 	Last     bool
 }
 
-// announceStep is how many accounts Reannounce tells of at once: so many commits
+// announceStep is how many accounts Reannounce announces at once: so many commits
 // share an fsync, and so many accounts' writers wait for it.
 const announceStep = 100
 
-// Reannounce goes on with telling of every account anew, for a bounded number of
-// them, and returns whether there are more. An interrupted announcement goes on
-// where it was.
+// Reannounce announces the next accounts again, a bounded number of them, and reports
+// whether there are more. An interrupted announcement resumes where it stopped.
 //
-// It is for a database that was restored from a backup. What the network has
-// seen of a repository since may have a newer revision than the repository, and
-// consumers drop what is older than what they have. So each repository gets a
-// new commit of the same tree, whose revision is the time of now: that is after
-// all that this server signed before, as long as its clock is not behind what it
-// was then. Repositories of accounts that are not active get theirs, too; it is
-// told when the account comes back.
+// It is for a database that was restored from a backup. The network may have seen a
+// newer revision of a repository than the restored one, and consumers drop revisions
+// older than theirs. So each repository gets a new commit of the same tree, whose
+// revision is the current time: newer than all that this server signed before, unless
+// its clock has gone back since. Repositories of accounts that are not active get
+// one, too; it is announced when the account comes back.
 //
-// Who writes to those accounts waits for it. One whose commit cannot be made is
-// told of as it is; why, the log says.
+// Writers to these accounts wait. If a commit cannot be made, the account is
+// announced unchanged and the reason is logged.
 func (s *Service) Reannounce(ctx context.Context, l Announcements) (more bool, err error) {
 	a, ok, err := l.Unannounced(ctx, announceStep)
 	if err != nil || !ok {
@@ -99,13 +96,13 @@ func (s *Service) Reannounce(ctx context.Context, l Announcements) (more bool, e
 	}
 	err = l.Announce(ctx, a, renewed, now)
 	if errors.Is(err, ErrConflict) {
-		return true, nil // it is tried again, on what is there now
+		return true, nil // the next attempt computes on what is there now
 	}
 	return err == nil && !a.Last, err
 }
 
-// renew makes a commit of the same tree, nil where the account has no
-// repository. Its event is a sync event.
+// renew makes a commit of the same tree, nil if the account has no repository. Its
+// event is a sync event.
 func (s *Service) renew(ctx context.Context, a AccountHead, now time.Time) (*Change, error) {
 	key, err := s.Keys.SigningKey(ctx, a.AccountID)
 	if err != nil {
@@ -114,8 +111,8 @@ func (s *Service) renew(ctx context.Context, a AccountHead, now time.Time) (*Cha
 	return s.resigned(ctx, a.AccountID, key, now)
 }
 
-// Resign makes a commit of the same tree by another key, and has do keep it, and
-// the key, while nobody writes. do gets nil where the account has no repository.
+// Resign makes a commit of the same tree by another key, and calls do to store it,
+// and the key, while nobody writes. do gets nil if the account has no repository.
 func (s *Service) Resign(ctx context.Context, accountID int64, key atcrypto.PrivateKey, do func(*Change) error) error {
 	unlock, err := s.lock(ctx, accountID)
 	if err != nil {
@@ -129,7 +126,8 @@ func (s *Service) Resign(ctx context.Context, accountID int64, key atcrypto.Priv
 	return do(c)
 }
 
-// resigned is a commit of the repository's tree by a key, nil where there is none.
+// resigned returns a commit of the repository's tree by a key, nil if there is no
+// repository.
 func (s *Service) resigned(ctx context.Context, accountID int64, key atcrypto.PrivateKey, now time.Time) (*Change, error) {
 	var next Head
 	err := s.Store.View(ctx, accountID, func(v View) error { next = v.Head(); return nil })

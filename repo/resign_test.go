@@ -23,10 +23,10 @@ import (
 	"nestbox/store/sqlite"
 )
 
-// log is the event log of the world.
+// log returns the event log of the world.
 func (w *world) log() sqlite.EventLog { return sqlite.EventLog{DB: w.db} }
 
-// jump moves the numbers on; every account is to be announced.
+// jump moves the numbers on, so every account must be announced.
 func (w *world) jump(to int64) {
 	w.t.Helper()
 	if err := w.log().Jump(w.t.Context(), to); err != nil {
@@ -34,7 +34,7 @@ func (w *world) jump(to int64) {
 	}
 }
 
-// reannounce tells of all accounts and returns in how many steps.
+// reannounce announces all accounts and returns the number of steps.
 func (w *world) reannounce() (steps int) {
 	w.t.Helper()
 	for more := true; more; steps++ {
@@ -46,7 +46,7 @@ func (w *world) reannounce() (steps int) {
 	return steps
 }
 
-// only is the person's key in the place of a directory.
+// only returns a directory that has just the person's key.
 func (p *person) only() identity.Directory {
 	dir := identity.NewMockDirectory()
 	dir.Insert(identity.Identity{DID: p.did, Keys: map[string]identity.VerificationMethod{
@@ -55,7 +55,7 @@ func (p *person) only() identity.Directory {
 	return dir
 }
 
-// synced has indigo verify a sync event.
+// synced verifies a sync event with indigo.
 func (p *person) synced(e firehose.Logged) *indigo.Commit {
 	p.w.t.Helper()
 	header, err := dagcbor.Encode(map[string]any{"op": int64(1), "t": string(event.KindSync)})
@@ -77,9 +77,9 @@ func (p *person) synced(e firehose.Logged) *indigo.Commit {
 	return commit
 }
 
-// TestReannounce: after a jump each repository has a new commit of the tree that
-// it had, newer than all that was seen before; indigo verifies what tells of it,
-// and what is written then goes on from it.
+// TestReannounce: after a jump each repository has a new commit of its old tree,
+// newer than all that was seen before; indigo verifies its event, and later writes go
+// on from it.
 func TestReannounce(t *testing.T) {
 	w := newWorld(t)
 	alice, bob := w.person("alice"), w.person("bob")
@@ -118,7 +118,7 @@ func TestReannounce(t *testing.T) {
 	if after.Root != before.Root || after.NextNode != before.NextNode || after.Records != before.Records || len(alice.records()) != len(records) {
 		t.Errorf("the repository is at %+v, was at %+v", after, before)
 	}
-	// Nobody is told of one that is not active; it is told when it comes back.
+	// An inactive account makes no event until it comes back.
 	if h := bob.head(); h.Rev <= seen || h.Root != bobBefore.Root {
 		t.Errorf("the repository of a deactivated account is at %+v, was at %+v", h, bobBefore)
 	}
@@ -138,8 +138,8 @@ func TestReannounce(t *testing.T) {
 	}
 }
 
-// TestReannounceSteps: many accounts are told of in steps, each once, and one
-// that was broken off goes on.
+// TestReannounceSteps: many accounts are announced in steps, each once, and an
+// interrupted announcement goes on.
 func TestReannounceSteps(t *testing.T) {
 	w := newWorld(t)
 	const people = 230
@@ -177,8 +177,8 @@ func TestReannounceSteps(t *testing.T) {
 	}
 }
 
-// TestReannounceWrites: accounts that write meanwhile lose nothing, and every
-// event goes on where the one before ended.
+// TestReannounceWrites: accounts that write meanwhile lose nothing, and every event
+// goes on where the previous one ended.
 func TestReannounceWrites(t *testing.T) {
 	w := newWorld(t)
 	var people []*person
@@ -243,8 +243,8 @@ func TestReannounceWrites(t *testing.T) {
 	}
 }
 
-// TestReannounceFaults: an account whose key is lost does not keep the others,
-// and is told of as it is.
+// TestReannounceFaults: an account whose key is lost does not stop the others, and is
+// announced unchanged.
 func TestReannounceFaults(t *testing.T) {
 	w := newWorld(t)
 	alice, bob := w.person("alice"), w.person("bob")
@@ -266,7 +266,7 @@ func TestReannounceFaults(t *testing.T) {
 	}
 }
 
-// BenchmarkReannounce tells of 1,000 accounts in each round.
+// BenchmarkReannounce announces 1,000 accounts in each round.
 func BenchmarkReannounce(b *testing.B) {
 	const people = 1000
 	w := newWorld(b)

@@ -21,10 +21,10 @@ type Account struct {
 	ID       int64
 	DID      syntax.DID
 	Handle   syntax.Handle
-	HandleOK bool   // the handle was seen to lead to the DID, and back
+	HandleOK bool   // the handle was found to resolve to the DID, and the DID names it
 	Document []byte // the DID document, JSON
-	// Status is why the account is not active: StatusDeactivated and the like.
-	// Empty where it is.
+	// Status is why the account is not active: StatusDeactivated and the like. Empty if
+	// it is active.
 	Status string
 }
 
@@ -37,8 +37,7 @@ const (
 
 // Accounts finds accounts.
 type Accounts interface {
-	// Find returns the account of this server that a DID or handle names:
-	// ErrNoRepo where there is none.
+	// Find returns the account of this server that a DID or handle names, or ErrNoRepo.
 	Find(ctx context.Context, name syntax.AtIdentifier) (Account, error)
 }
 
@@ -58,14 +57,15 @@ type Service struct {
 	Lexicons *lexicon.Catalogue
 	// Limits counts writes; nil counts nothing.
 	Limits *ratelimit.Limiter
-	// Crowds counts keys that crowd the tree. It bounds what a tree costs, so it
-	// holds where the operator has turned other limits off; nil counts nothing.
+	// Crowds counts keys that crowd the tree. It bounds what a tree costs, so it holds
+	// even if the operator has turned other limits off; nil counts nothing.
 	Crowds *ratelimit.Limiter
 	Now    func() time.Time
-	// Clock returns an error while Now is not to be trusted: then no commit is
-	// signed. Without it Now always is.
+	// Clock returns an error while Now cannot be trusted: then no commit is signed. If
+	// it is nil, Now is always trusted.
 	Clock func() error
-	// ClockID tells the TIDs of this process from another one's, from 0 to 1023.
+	// ClockID distinguishes the TIDs of this process from another one's, from 0 to
+	// 1023.
 	ClockID uint
 	Log     *slog.Logger
 	Transfers
@@ -78,13 +78,13 @@ type Service struct {
 
 // lock waits until nobody else writes to the account's repository. It only keeps
 // writers from computing what the store would refuse: the Store's compare and swap
-// is what loses nothing.
+// prevents lost writes.
 func (s *Service) lock(ctx context.Context, accountID int64) (unlock func(), err error) {
 	return s.writing.Lock(ctx, accountID)
 }
 
 // find returns the account that a DID or handle names, whatever its status.
-// name is as the client gave it. The error is one for the client.
+// name is as the client gave it. The error is for the client.
 func (s *Service) find(ctx context.Context, name string) (Account, error) {
 	id, err := parseRepo(name)
 	if err != nil {
@@ -101,9 +101,8 @@ func (s *Service) find(ctx context.Context, name string) (Account, error) {
 // content is shown to nobody.
 func available(a Account) error { return auth.Viewer{}.Refused(a.DID, a.Status) }
 
-// wireError is the package's errors as clients are told them. noRepo is the
-// message where there is no repository. What is none of them is a dependency
-// that failed: a 503.
+// wireError returns the package's errors as clients see them. noRepo is the message
+// if there is no repository. Any other error is a dependency that failed: a 503.
 func wireError(err error, noRepo string) error {
 	var wire *xrpc.Error
 	var no *Refusal
@@ -130,11 +129,11 @@ type Summary struct {
 	Nodes int64
 }
 
-// Blocks is how many blocks the repository has: its commit, the tree's nodes,
-// the records, of which equal ones count each.
+// Blocks returns how many blocks the repository has: its commit, the tree's nodes and
+// the records; equal records count each.
 func (s Summary) Blocks() int64 { return 1 + s.Nodes + s.Head.Records }
 
-// Summary says how large an account's repository is, or ErrNoRepo.
+// Summary returns the size of an account's repository, or ErrNoRepo.
 func (s *Service) Summary(ctx context.Context, accountID int64) (sum Summary, err error) {
 	err = s.Store.Scan(ctx, accountID, func(v View) (err error) {
 		sum.Head = v.Head()

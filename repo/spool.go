@@ -13,25 +13,25 @@ import (
 )
 
 const (
-	// spoolMemory is how much of a file is kept in memory, in bytes: the
-	// repositories of most accounts fit. What is larger goes to disk.
+	// spoolMemory is how much of a file is kept in memory, in bytes: the repositories
+	// of most accounts fit. A larger file goes to disk.
 	spoolMemory = 1 << 20
-	// spoolChunk is how much is written to a client at once, in bytes. Each has
+	// spoolChunk is how much is written to a client at once, in bytes. Each chunk has
 	// the time that xrpc gives to a part of an answer.
 	spoolChunk = 64 << 10
 )
 
-// spool is a CAR file that is made before it is sent, so that whoever takes it
-// slowly holds up a file and not the database. Once it is made, any number may
-// send it at once.
+// spool is a CAR file that is made before it is sent, so that a slow client holds up
+// a file and not the database. Once it is made, any number of calls may send it at
+// once.
 type spool struct {
 	mem  []byte   // what is not in file yet
 	file *os.File // nil while all of it is in memory
 	size int64
 	of   *Transfers
-	// limited: what it takes of the disk counts, and may be refused.
+	// limited: its disk space counts, and may be refused.
 	limited bool
-	// pay, where it is set, is asked for points for what it holds above freeBytes.
+	// pay, if set, is charged points for what the file holds above freeBytes.
 	pay func(points int) error
 }
 
@@ -41,8 +41,8 @@ const (
 	bytesAPoint = 1 << 20
 )
 
-// newSpool returns an empty spool, with the memory of one that was closed. Memory
-// that grew with the file would be of many sizes, and be copied again and again.
+// newSpool returns an empty spool, with the memory of a closed one. Memory that grew
+// with the file would have many sizes, and be copied again and again.
 func (t *Transfers) newSpool(limited bool) *spool {
 	s := &spool{of: t, limited: limited}
 	if mem, ok := t.spools.Get().(*[]byte); ok {
@@ -66,7 +66,7 @@ func (s *spool) rawBlock(id, data []byte) error {
 	return s.spill()
 }
 
-// spill writes to the file what is too much for memory.
+// spill moves to the file what is too much for memory.
 func (s *spool) spill() error {
 	if len(s.mem) < spoolMemory {
 		return nil
@@ -99,11 +99,11 @@ func (s *spool) flush() (err error) {
 	return nil
 }
 
-// paid is what was paid for what is in the file.
+// paid returns the points paid for what is in the file.
 func (s *spool) paid() int64 { return (max(s.size, freeBytes) - freeBytes) / bytesAPoint }
 
-// made ends the file; nothing is added any more. Where err is set, or the file
-// cannot be ended, it is closed and there is none.
+// made ends the file; nothing is added any more. If err is set, or the file cannot be
+// ended, made closes it and returns an error.
 func (s *spool) made(err error) (*spool, error) {
 	if err == nil && s.file != nil {
 		err = s.flush()
@@ -112,7 +112,7 @@ func (s *spool) made(err error) (*spool, error) {
 		s.close()
 		return nil, err
 	}
-	// It may be sent for a long time: it keeps no more than it needs.
+	// Sending may take a long time: the spool keeps no more than it needs.
 	switch {
 	case s.file != nil:
 		s.recycle()
@@ -127,7 +127,7 @@ func (s *spool) made(err error) (*spool, error) {
 	return s, nil
 }
 
-// recycle gives the memory to the next.
+// recycle leaves the memory to the next spool.
 func (s *spool) recycle() {
 	if c := cap(s.mem); c >= spoolMemory && c <= 2*spoolMemory+spoolChunk {
 		mem := s.mem[:0]
@@ -136,8 +136,8 @@ func (s *spool) recycle() {
 	s.mem = nil
 }
 
-// send writes the file to w, and asks before each part, with what was sent,
-// whether to go on.
+// send writes the file to w. Before each part it calls goOn with the bytes sent so
+// far; an error ends it.
 func (s *spool) send(w io.Writer, goOn func(sent int64) error) error {
 	var buf []byte
 	if s.file != nil {
@@ -165,8 +165,8 @@ func (s *spool) send(w io.Writer, goOn func(sent int64) error) error {
 	return nil
 }
 
-// close gives the disk space back, and the memory to the next. The file has no
-// name any more.
+// close gives the disk space back, and leaves the memory to the next spool. The file
+// already has no name.
 func (s *spool) close() {
 	if s.file != nil {
 		_ = s.file.Close() // nothing of it is needed
@@ -177,11 +177,10 @@ func (s *spool) close() {
 	s.recycle()
 }
 
-// TempPrefix begins the names of temporary files, as long as they have one: a
-// moment.
+// TempPrefix begins the names of temporary files, which have one only for a moment.
 const TempPrefix = "nestbox-"
 
-// tempFile makes a file without a name: it is gone with the process, however
+// tempFile makes a file without a name: it is gone when the process ends, however
 // that ends.
 func tempFile(dir, what string) (*os.File, error) {
 	f, err := os.CreateTemp(dir, TempPrefix+what+"-*")

@@ -21,14 +21,14 @@ var (
 	// ErrConflict: the repository is no longer at the commit that a change was
 	// computed on. Nothing of it was kept; it may be computed again.
 	ErrConflict = errors.New("repository changed meanwhile")
-	// ErrInactive: the account is not active, so its repository takes no writes.
+	// ErrInactive: the account is not active, so its repository accepts no writes.
 	ErrInactive = errors.New("account is not active")
 	// ErrNoBlob: a record refers to a blob that its account has not uploaded.
 	// The error's text names the blob.
 	ErrNoBlob = errors.New("could not find blob")
 )
 
-// Head is where a repository is: its latest commit, and how the store finds the
+// Head is the state of a repository: its latest commit, and how the store finds the
 // rest.
 type Head struct {
 	// Number is the store's number of the repository; an import gets a new one.
@@ -46,7 +46,7 @@ type Head struct {
 	Records int64
 }
 
-// Record is one record as it is kept.
+// Record is one record as the store keeps it.
 type Record struct {
 	// Key is collection/rkey, the record's key in the tree.
 	Key string
@@ -57,7 +57,7 @@ type Record struct {
 	Block []byte
 }
 
-// BlobInfo is what is known of an uploaded blob.
+// BlobInfo describes an uploaded blob.
 type BlobInfo struct {
 	Size     int64
 	MimeType string
@@ -68,46 +68,46 @@ type BlobInfo struct {
 // Range selects records of a collection by key, as listRecords does.
 type Range struct {
 	Collection string
-	// After, when set, is the rkey behind which the range begins, in the order
-	// in which it is read.
+	// After, if set, is the rkey behind which the range begins, in the order of
+	// reading.
 	After string
-	// Ascending reads from the lowest key; else from the highest.
+	// Ascending reads from the lowest key; otherwise from the highest.
 	Ascending bool
 	// Shown leaves out what moderation took down.
 	Shown bool
 	Limit int
-	// Bytes, when above 0, ends the range before the record with which the
-	// blocks would take more than that. The first one is always in it.
+	// Bytes, if above 0, ends the range before the record that would make the blocks
+	// larger than that. The first record is always in it.
 	Bytes int
 }
 
-// View is one consistent state of a repository, in a read transaction. It is
-// used briefly: no network and no client is waited for while one is open.
+// View is one consistent state of a repository, in a read transaction. It is used
+// briefly: nothing waits for a network or a client while one is open.
 type View interface {
 	Head() Head
 	// Node is an mst.Loader.
 	Node(l *mst.Link) (*mst.Node, error)
-	// Record returns ErrNoRecord where there is none.
+	// Record returns ErrNoRecord if there is none.
 	Record(key string) (Record, error)
 	Records(r Range) ([]Record, error)
-	// Takendown says whether moderation took the record with that key down,
-	// whether there is one or not.
+	// Takendown reports whether moderation took down the record with that key, even if
+	// there is no such record.
 	Takendown(key string) (bool, error)
-	// Collections are up to limit collections that have records, in order.
+	// Collections returns up to limit collections that have records, in order.
 	Collections(limit int) ([]string, error)
 	// BySubject returns the keys of up to limit records of a collection that
 	// were written with that subject, in order. Subjects compare by bytes. It
 	// costs no more than the keys that it returns, whatever else there is.
 	BySubject(collection, subject string, limit int) (keys []string, err error)
-	// Blob returns ErrNoBlob where the account has not uploaded it, or where
-	// moderation took it down.
+	// Blob returns ErrNoBlob if the account has not uploaded it, or moderation took it
+	// down.
 	Blob(id cid.Cid) (BlobInfo, error)
-	// Nodes is how many nodes the tree has.
+	// Nodes returns how many nodes the tree has.
 	Nodes() (int64, error)
-	// EachNode calls yield for each node that was written by a commit after
-	// since (all where it is empty), in no order: its number, the numbers of
-	// its children as they come in the block (Left first, only those that
-	// exist), and its block. Nothing of it may be kept.
+	// EachNode calls yield for each node that was written by a commit after since (all
+	// if it is empty), in no order: its number, the numbers of its children as they
+	// come in the block (Left first, only those that exist), and its block. yield may
+	// keep nothing of it.
 	EachNode(since syntax.TID, yield func(id int64, children []int64, block []byte) error) error
 	// EachRecord does the same for records, by key.
 	EachRecord(since syntax.TID, yield func(Record) error) error
@@ -121,8 +121,7 @@ type Write struct {
 	Block []byte
 	// Blobs are the blobs that it refers to.
 	Blobs []cid.Cid
-	// Subject is what View.BySubject finds it by; empty where it is not to be
-	// found so.
+	// Subject is what View.BySubject finds it by; empty if BySubject is not to find it.
 	Subject string
 }
 
@@ -131,14 +130,14 @@ type Change struct {
 	AccountID int64
 	// Was is the commit that the change was computed on.
 	Was cid.Cid
-	// Next is the head after it; its Number is that of the head before.
+	// Next is the new head; its Number is the old head's.
 	Next   Head
 	Nodes  []mst.Changed
 	Freed  []int64
 	Writes []Write
 	Event  event.Event
-	// At is when it is made, by the server's clock: the event's time in the log,
-	// and since when a blob is unused whose last reference goes.
+	// At is when it is made, by the server's clock: the event's time in the log, and
+	// the time from which a blob counts as unused if its last reference goes.
 	At time.Time
 }
 
@@ -146,24 +145,24 @@ type Change struct {
 // without error is durable and survives kill -9, and an error other than the
 // sentinels means that nothing was changed.
 type Store interface {
-	// View runs fn on the current state of an account's repository. ErrNoRepo.
+	// View runs fn on the current state of an account's repository. Errors: ErrNoRepo,
+	// fn's.
 	View(ctx context.Context, accountID int64, fn func(View) error) error
-	// Scan is View for what goes through a whole repository. Only a part of the
-	// database's readers does so at once; others wait, and View never does.
+	// Scan is View for reading through a whole repository. Only some of the database's
+	// readers scan at once; further scans wait, and View never does.
 	Scan(ctx context.Context, accountID int64, fn func(View) error) error
-	// Commit makes a change: the head, the nodes, the records, their references
-	// to blobs, and the event, which gets the next number of the log. Errors:
-	// ErrConflict, ErrInactive, ErrNoRepo, ErrNoBlob.
+	// Commit makes a change: it stores the head, the nodes, the records, their
+	// references to blobs, and the event, which gets the next number of the log.
+	// Errors: ErrConflict, ErrInactive, ErrNoRepo, ErrNoBlob.
 	Commit(ctx context.Context, c Change) error
-	// CommitChain is Commit of changes of one account, each computed on the one
-	// before it, the first one on the repository's commit. All are made, or none. Each
-	// has its event, in their order; nodes that a later one frees need not be kept.
+	// CommitChain is Commit of changes of one account, each computed on the previous
+	// one, the first one on the repository's commit. All are made, or none. Each has
+	// its event, in their order; nodes that a later change frees need not be kept.
 	CommitChain(ctx context.Context, chain []Change) error
-	// Begin makes the first, empty, repository of an account that has none, as
-	// accounts made before there were repositories have none. The log gets its
-	// ChangeEvents. The change's Was and Next.Number mean
-	// nothing. ErrConflict where there is a repository, ErrNoRepo where there is
-	// no account.
+	// Begin makes the first, empty, repository of an account that has none because it
+	// is older than repositories here. The log gets its ChangeEvents. The change's Was
+	// and Next.Number mean nothing. ErrConflict: there is a repository. ErrNoRepo:
+	// there is no account.
 	Begin(ctx context.Context, c Change) error
 	// Heads returns up to limit heads of accounts with an ID above after, by ID.
 	Heads(ctx context.Context, after int64, limit int) ([]AccountHead, error)
@@ -171,33 +170,31 @@ type Store interface {
 	// repository, by ID.
 	Without(ctx context.Context, after int64, limit int) ([]AccountHead, error)
 
-	// Stage begins an import: it returns the number of a repository that nobody
-	// sees, and drops an older one of the same account. ErrNoRepo where there is
-	// no such account.
+	// Stage begins an import: it returns the number of a repository that nobody sees,
+	// and drops an older one of the same account. ErrNoRepo: there is no such account.
 	Stage(ctx context.Context, accountID int64) (number int64, err error)
-	// Fill adds nodes and records, written by the commit rev, to a staged
-	// repository; each of them once. Each call is a transaction of its own, so
-	// that an import does not hold up others. ErrConflict: the staged one is gone.
+	// Fill adds nodes and records, written by the commit rev, to a staged repository;
+	// the caller adds each of them once. Each call is a transaction of its own, so that
+	// an import does not hold up others. ErrConflict: the staged one is gone.
 	Fill(ctx context.Context, number int64, rev syntax.TID, nodes []mst.Changed, records []Write) error
-	// Switch puts a staged repository in the place of the account's, which is
-	// removed later, in steps, by Sweep. was is undefined where the account has
-	// none. Blobs that records refer to may be missing. The log gets ChangeEvents of
-	// ev. ErrConflict: the account's repository is no
-	// longer at commit was, or the staged one is gone. ErrNoRepo: there is no
-	// such account.
+	// Switch replaces the account's repository by a staged one. Sweep removes the old
+	// one later, in steps. was is undefined if the account has none. Blobs that records
+	// refer to may be missing. The log gets ChangeEvents of ev. ErrConflict: the
+	// account's repository is no longer at commit was, or the staged one is gone.
+	// ErrNoRepo: there is no such account.
 	Switch(ctx context.Context, accountID int64, was cid.Cid, next Head, ev event.Event, at time.Time) error
-	// Drop gives up a staged repository, which Sweep removes then; one that is
-	// gone, or was switched to, is no error. 0 drops all of them: for a start,
-	// when no import is under way.
+	// Drop gives up a staged repository, and Sweep removes it; it is not an error if
+	// the repository is gone or was switched to. 0 drops all of them: for the server's
+	// start, when no import is under way.
 	Drop(ctx context.Context, number int64) error
 	// Sweep removes a bounded part of what belongs to no account any more:
 	// repositories that were replaced, left behind by an import, or deleted with
-	// their account. It returns whether there is more.
+	// their account. It reports whether there is more.
 	Sweep(ctx context.Context) (more bool, err error)
 }
 
-// AccountHead is a repository in a list of them. CID and Rev are empty where
-// the account has none.
+// AccountHead is a repository in a list of them. CID and Rev are empty if the account
+// has none.
 type AccountHead struct {
 	AccountID int64
 	DID       syntax.DID

@@ -30,8 +30,8 @@ const (
 	bobPost  = "at://" + bobDID + "/app.bsky.feed.post/3jui7kd54zh2y"
 )
 
-// about is a record of one of the four collections; seconds tells those of one
-// subject apart.
+// about returns a record of one of the four collections; seconds distinguishes
+// records of one subject.
 func about(collection, subject string, seconds int) string {
 	named := fmt.Sprintf("%q", subject)
 	if collection == like || collection == repost {
@@ -40,7 +40,7 @@ func about(collection, subject string, seconds int) string {
 	return fmt.Sprintf(`{"$type":%q,"subject":%s,"createdAt":"2026-08-01T12:00:%02d.000Z"}`, collection, named, seconds)
 }
 
-// keys are those of the repository's records, in order.
+// keys returns the keys of the repository's records, in order.
 func (p *person) keys() []string {
 	p.w.t.Helper()
 	return slices.Sorted(maps.Keys(p.records()))
@@ -55,12 +55,12 @@ func (p *person) has(what string, keys ...string) {
 	}
 }
 
-// made is the key of a record that was created.
+// made returns the key of a created record.
 func (p *person) made(out repo.RecordOutput) string {
 	return strings.TrimPrefix(out.URI, "at://"+p.did.String()+"/")
 }
 
-// bySubject are the keys of the records of a collection about a subject, a DID or
+// bySubject returns the keys of the records of a collection about a subject, a DID or
 // an AT URI.
 func (p *person) bySubject(collection, subject string) (keys []string) {
 	p.w.t.Helper()
@@ -77,8 +77,8 @@ func (p *person) bySubject(collection, subject string) (keys []string) {
 	return keys
 }
 
-// TestReplace: of each of the four collections a repository has one record a
-// subject, the newest.
+// TestReplace: a repository has one record for each subject in each of the four
+// collections, the newest.
 func TestReplace(t *testing.T) {
 	w := newWorld(t)
 	alice, bob := w.person("alice"), w.person("bob")
@@ -94,7 +94,7 @@ func TestReplace(t *testing.T) {
 		other := alice.made(alice.mustCreate(collection, nil, about(collection, subjects[1], 0)))
 		alice.wantOps(collection+": another subject", "create "+other)
 		alice.has(collection+": another subject", append(all, first, other)...)
-		// The same to the byte, and another.
+		// The very same bytes, and others.
 		for second := range 2 {
 			next := alice.made(alice.mustCreate(collection, nil, about(collection, subjects[0], second)))
 			alice.wantOps(collection, "delete "+first, "create "+next)
@@ -106,7 +106,7 @@ func TestReplace(t *testing.T) {
 			t.Errorf("%s: another one's repository has %q, want %q", collection, got, bobs)
 		}
 	}
-	// Others have no subject.
+	// Other collections have no subject.
 	item := func() string {
 		return alice.made(alice.mustCreate("app.bsky.graph.listitem", nil,
 			`{"subject":"`+bobDID+`","list":"at://`+bobDID+`/app.bsky.graph.list/3jui7kd54zh2y","createdAt":"2026-08-01T12:00:00.000Z"}`))
@@ -143,7 +143,7 @@ func TestReplaceNot(t *testing.T) {
 	alice.wantOps("applyWrites", "create "+d)
 	alice.has("all of them", a, b, c, d)
 
-	// What is refused deletes nothing.
+	// A refused write deletes nothing.
 	head := alice.head()
 	_, err := w.CreateRecord(t.Context(), alice.caller, repo.CreateRecordInput{
 		Repo: alice.did.String(), Collection: follow, Record: jsontext.Value(about(follow, bobDID, 4)), SwapCommit: new(elsewhere),
@@ -187,7 +187,7 @@ func TestReplaceItself(t *testing.T) {
 	alice.verifyChain(0)
 }
 
-// TestReplaceMany: a create deletes as many as one event can tell, the oldest.
+// TestReplaceMany: a create deletes the oldest records, as many as fit in one event.
 func TestReplaceMany(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")
@@ -217,13 +217,13 @@ func TestReplaceMany(t *testing.T) {
 	rest := slices.Concat(old[event.MaxOps-1:], []string{next})
 	alice.has("the newest", rest...)
 	last := alice.made(alice.mustCreate(like, nil, about(like, bobPost, 2)))
-	// Where nothing else is left, the deletes come last: see deletesLast.
+	// If nothing else is left, the deletes come last: see deletesLast.
 	alice.wantOps("the rest", append([]string{"create " + last}, deletes(rest)...)...)
 	alice.has("one", last)
 	alice.verifyChain(0)
 }
 
-// TestReplaceTogether: of likes that are made at once one is left.
+// TestReplaceTogether: of likes that are made at the same time one is left.
 func TestReplaceTogether(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")
@@ -244,8 +244,8 @@ func TestReplaceTogether(t *testing.T) {
 	}
 }
 
-// TestSubject is the table of what a record is about: written without
-// validation, and imported.
+// TestSubject is the table of records and their subjects: written without validation,
+// and imported.
 func TestSubject(t *testing.T) {
 	w := newWorld(t)
 	w.TempDir = t.TempDir()
@@ -288,7 +288,7 @@ func TestSubject(t *testing.T) {
 			t.Fatal(c, err)
 		}
 	}
-	// One that says that it is something else is nothing of its collection.
+	// A record with another $type has no subject in this collection.
 	file[like+"/3jui7kd54zzzz"] = block(map[string]any{"$type": repost, "subject": ref(bobPost)})
 	root, blocks := tree(t, file)
 	bob.mustImport(pack(t, bob.did, repo.NextTID(w.Now(), 1, bob.head().Rev), w.keys[bob.id], root, blocks).bytes())
@@ -305,7 +305,7 @@ func TestSubject(t *testing.T) {
 			}
 		}
 	}
-	// What was imported is replaced like everything else.
+	// Imported records are replaced like all others.
 	next := bob.made(bob.mustCreate(like, nil, about(like, bobPost, 0)))
 	bob.wantOps("after an import", "delete "+like+"/3jui7kd54z202", "create "+next)
 }

@@ -18,8 +18,8 @@ import (
 	"nestbox/repo/mst"
 )
 
-// proof writes what shows what the repository says of a key: the commit, the
-// nodes on the way to it, and the record, where there is one.
+// proof writes the blocks that prove what a key holds: the commit, the nodes on the
+// way to the key, and the record, if there is one.
 func proof(v View, key string, out *spool) error {
 	head := v.Head()
 	out.header(head.CID)
@@ -59,7 +59,7 @@ func proof(v View, key string, out *spool) error {
 func blocks(v View, ids []cid.Cid, out *spool) (missing []cid.Cid, err error) {
 	out.header()
 	head := v.Head()
-	left := map[string]bool{} // what is to be found, by the bytes of the CID
+	left := map[string]bool{} // what is left to find, by the bytes of the CID
 	for _, id := range ids {
 		left[id.KeyString()] = true
 	}
@@ -84,9 +84,9 @@ func blocks(v View, ids []cid.Cid, out *spool) (missing []cid.Cid, err error) {
 // errFound ends a search.
 var errFound = errors.New("found")
 
-// findBlocks writes the nodes of the tree and the records that are left to find,
-// and takes them out of left. There is no index by CID, for which every write
-// would have to pay: all nodes are looked at, which name the records.
+// findBlocks writes the nodes of the tree and the records in left, and takes them out
+// of it. There is no index by CID, since every write would have to pay for it:
+// findBlocks looks at all nodes, which name the records.
 func findBlocks(v View, left map[string]bool, out *spool) error {
 	if len(left) == 0 {
 		return nil
@@ -134,8 +134,8 @@ func findRecords(v View, node []byte, left map[string]bool, out *spool) error {
 	return nil
 }
 
-// names says whether a node names any of some CIDs of blocks. In nearly every
-// node there is none, and it need not be decoded.
+// names reports whether a node may name any of these CIDs. Nearly no node does, so
+// few need to be decoded.
 func names(node []byte, ids map[string]bool) bool {
 	const length = 4 + sha256.Size
 	prefix := []byte{1, cid.DagCBOR, 0x12, sha256.Size} // version 1, SHA-256
@@ -152,13 +152,13 @@ func names(node []byte, ids map[string]bool) bool {
 }
 
 const (
-	// sweepEvery is how often there is a look at what is to be removed;
-	// sweepPause lets others write between two steps.
+	// sweepEvery is how often Sweep looks for something to remove; sweepPause lets
+	// others write between two steps.
 	sweepEvery = time.Minute
 	sweepPause = 20 * time.Millisecond
 )
 
-// Sweep removes, in small steps, what belongs to no account any more, until ctx
+// Sweep removes, in small steps, what no longer belongs to an account, until ctx
 // ends.
 func (s *Service) Sweep(ctx context.Context) {
 	for next := time.Duration(0); pause.For(ctx, next); {

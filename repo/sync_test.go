@@ -20,7 +20,7 @@ import (
 	"nestbox/repo/mst"
 )
 
-// admin is the Authorization of a development server's admin.
+// admin returns the Authorization header of a development server's admin.
 func admin() string { return "Basic " + base64.StdEncoding.EncodeToString([]byte("admin:admin")) }
 
 // query makes a call of com.atproto.sync. params are pairs.
@@ -46,7 +46,7 @@ func note(t *testing.T, s *pdstest.InProcess, who pdstest.Session, rkey, text st
 	return out.CID
 }
 
-// publicKey is the account's, as its DID document has it.
+// publicKey returns the account's key in its DID document.
 func publicKey(t *testing.T, s pdstest.Session) atcrypto.PublicKey {
 	t.Helper()
 	_, multibase, _ := strings.Cut(string(s.DIDDoc), `"publicKeyMultibase":"`)
@@ -58,7 +58,7 @@ func publicKey(t *testing.T, s pdstest.Session) atcrypto.PublicKey {
 	return key
 }
 
-// wantCAR reads a CAR file of an answer and checks what is said of it.
+// wantCAR reads the CAR file of an answer and checks the answer's headers.
 func wantCAR(t *testing.T, a pdstest.Answer) archive {
 	t.Helper()
 	if a.Status != http.StatusOK || a.Header.Get("Content-Type") != "application/vnd.ipld.car" || a.Header.Get("Content-Length") != fmt.Sprint(len(a.Body)) {
@@ -114,15 +114,15 @@ func TestSync(t *testing.T) {
 		t.Errorf("getRepoStatus: %s", a.Body)
 	}
 
-	// A head costs nothing and says the length.
+	// A HEAD request costs nothing and returns the length.
 	a := s.Do(t, pdstest.Request{Method: http.MethodHead, NSID: "com.atproto.sync.getRepo?did=" + alice.DID})
 	if a.Status != http.StatusOK || len(a.Body) != 0 || a.Header.Get("Content-Length") != fmt.Sprint(len(got.Body)) {
 		t.Errorf("HEAD: %d %v", a.Status, a.Header)
 	}
 }
 
-// TestSyncProof: getRecord proves that a record is there, and that one is not,
-// with no block too many.
+// TestSyncProof: getRecord proves that a record exists, and that one does not,
+// without superfluous blocks.
 func TestSyncProof(t *testing.T) {
 	s := pdstest.Start(t, pdstest.Options{})
 	alice := s.SignUp(t, "alice")
@@ -216,7 +216,7 @@ func TestSyncBlocks(t *testing.T) {
 	missing := []string{dagcbor.CID([]byte{0xf6}).String(), "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy"}
 	blocks(missing[0], all[1], missing[1], missing[0]).WantError(t, 400, "InvalidRequest", "Could not find cids: "+missing[0]+","+missing[1])
 	blocks(all[0], "x").WantError(t, 400, "InvalidRequest", "Invalid CID at $.cids")
-	// A block that another account has is not this one's.
+	// A block of another account is not found in this one.
 	bob := s.SignUp(t, "bob")
 	note(t, s, bob, "note", "of bob")
 	of := wantCAR(t, query(t, s, "", "getRepo", "did", bob.DID))
@@ -225,8 +225,8 @@ func TestSyncBlocks(t *testing.T) {
 	}
 }
 
-// TestSyncSince: what commits after a revision wrote, and the commit; applied to
-// the older file it is the newer one.
+// TestSyncSince: the answer has what commits after a revision wrote, and the commit;
+// applied to the older file it makes the newer one.
 func TestSyncSince(t *testing.T) {
 	s := pdstest.Start(t, pdstest.Options{})
 	alice := s.SignUp(t, "alice")
@@ -256,7 +256,7 @@ func TestSyncSince(t *testing.T) {
 		if diff.root != last.root || len(diff.blocks) == 0 || diff.blocks[0].CID != last.root {
 			t.Fatalf("since %d: root %s", i, diff.root)
 		}
-		// It keeps the order of the whole, and holds nothing else.
+		// It keeps the order of the whole file, and holds nothing else.
 		rest := last.blocks
 		for _, b := range diff.blocks {
 			for len(rest) > 0 && rest[0].CID != b.CID {
@@ -275,7 +275,7 @@ func TestSyncSince(t *testing.T) {
 				t.Errorf("since %d: block %s is neither in the file of then nor in the difference", i, b.CID)
 			}
 		}
-		// What was there all the time is not sent again.
+		// What was always there is not sent again.
 		always := map[cid.Cid]int{}
 		for _, file := range files[i:] {
 			for _, b := range file.blocks {
@@ -296,7 +296,7 @@ func TestSyncSince(t *testing.T) {
 	query(t, s, "", "getRepo", "did", alice.DID, "since", "yesterday").WantError(t, 400, "InvalidRequest", "Invalid TID at $.since")
 }
 
-// TestSyncStates: what is said of accounts that are not active, to whom.
+// TestSyncStates: the answers about inactive accounts, by caller.
 func TestSyncStates(t *testing.T) {
 	s := pdstest.Start(t, pdstest.Options{})
 	alice, bob := s.SignUp(t, "alice"), s.SignUp(t, "bob")
@@ -357,7 +357,7 @@ func TestSyncStates(t *testing.T) {
 	check("deactivated", "RepoDeactivated", "Repo has been deactivated: ")
 	subject("deactivated", false)
 	subject("takedown", true)
-	alice.AccessJwt = signInTakendown(t, s, alice) // the sessions before have ended
+	alice.AccessJwt = signInTakendown(t, s, alice) // the old sessions have ended
 	check("takendown", "RepoTakendown", "Repo has been takendown: ")
 	subject("takedown", false)
 	alice = s.SignIn(t, "alice.test", pdstest.Password)
@@ -367,7 +367,7 @@ func TestSyncStates(t *testing.T) {
 	}
 	check("suspended", "RepoSuspended", "Repo has been suspended: ")
 
-	// Whoever sends credentials must send good ones.
+	// A caller that sends credentials must send good ones.
 	for method, params := range calls {
 		a := query(t, s, "Bearer x", method, append([]string{"did", bob.DID}, params...)...)
 		a.WantError(t, 400, "InvalidToken", "Token could not be verified")
@@ -383,7 +383,7 @@ func signInTakendown(t *testing.T, s *pdstest.InProcess, who pdstest.Session) st
 	return in.AccessJwt
 }
 
-// TestSyncRefuses: parameters that name nothing, or are none.
+// TestSyncRefuses: parameters that name nothing, or are malformed.
 func TestSyncRefuses(t *testing.T) {
 	s := pdstest.Start(t, pdstest.Options{})
 	alice := s.SignUp(t, "alice")
@@ -406,7 +406,7 @@ func TestSyncRefuses(t *testing.T) {
 	}
 }
 
-// TestListRepos: page by page, each once, in the order of making.
+// TestListRepos: page by page, each once, in the order of creation.
 func TestListRepos(t *testing.T) {
 	s := pdstest.Start(t, pdstest.Options{})
 	var want []string

@@ -21,7 +21,7 @@ import (
 // typeCAR is the media type of CAR files.
 const typeCAR = "application/vnd.ipld.car"
 
-// DIDParams is what several endpoints take.
+// DIDParams are the parameters of several endpoints.
 type DIDParams struct {
 	DID string `json:"did"`
 }
@@ -39,8 +39,8 @@ func (s *Service) hosted(ctx context.Context, did string) (Account, error) {
 	return a, nil
 }
 
-// seen is hosted for what only the owner and the admin see while the account is
-// not active.
+// seen is hosted for content that only the owner and the admin see while the account
+// is not active.
 func (s *Service) seen(ctx context.Context, viewer auth.Viewer, did string) (Account, error) {
 	a, err := s.hosted(ctx, did)
 	if err == nil {
@@ -51,14 +51,14 @@ func (s *Service) seen(ctx context.Context, viewer auth.Viewer, did string) (Acc
 
 func noRepo(did syntax.DID) string { return auth.NoRepo(did.String()).Message }
 
-// GetRepoParams is what getRepo takes.
+// GetRepoParams are the parameters of getRepo.
 type GetRepoParams struct {
 	DID   string `json:"did"`
 	Since string `json:"since,omitzero"`
 }
 
-// GetRepo is com.atproto.sync.getRepo. A since that is no revision of the
-// repository, or that is yet to come, is a point in time like any other.
+// GetRepo is com.atproto.sync.getRepo. A since that is not a revision of the
+// repository, or is in the future, is a point in time like any other.
 func (s *Service) GetRepo(ctx context.Context, viewer auth.Viewer, p GetRepoParams, w http.ResponseWriter, _ *http.Request) error {
 	var since syntax.TID
 	if p.Since != "" {
@@ -84,20 +84,20 @@ func (s *Service) GetRepo(ctx context.Context, viewer auth.Viewer, p GetRepoPara
 	return s.send(ctx, w, file, place)
 }
 
-// GetCheckout is com.atproto.sync.getCheckout, deprecated: getRepo of before.
+// GetCheckout is com.atproto.sync.getCheckout, deprecated: the old getRepo.
 func (s *Service) GetCheckout(ctx context.Context, viewer auth.Viewer, p DIDParams, w http.ResponseWriter, r *http.Request) error {
 	return s.GetRepo(ctx, viewer, GetRepoParams{DID: p.DID}, w, r)
 }
 
-// GetProofParams is what com.atproto.sync.getRecord takes.
+// GetProofParams are the parameters of com.atproto.sync.getRecord.
 type GetProofParams struct {
 	DID        string `json:"did"`
 	Collection string `json:"collection"`
 	RKey       string `json:"rkey"`
 }
 
-// GetProof is com.atproto.sync.getRecord: what proves that a record exists, or
-// that it does not.
+// GetProof is com.atproto.sync.getRecord: a proof that a record exists, or that it
+// does not.
 func (s *Service) GetProof(ctx context.Context, viewer auth.Viewer, p GetProofParams, w http.ResponseWriter, _ *http.Request) error {
 	if _, err := syntax.ParseNSID(p.Collection); err != nil {
 		return xrpc.InvalidRequest("Invalid NSID at $.collection")
@@ -115,7 +115,7 @@ func (s *Service) GetProof(ctx context.Context, viewer auth.Viewer, p GetProofPa
 		return wireError(err, noRepo(a.DID))
 	}
 	defer file.close()
-	// Nearly all are as small as other answers, and take no place.
+	// Nearly all proofs are as small as other answers, and take no place.
 	var place *gate.Place[string]
 	if file.size > spoolChunk {
 		if place, err = s.download(request.ClientOf(ctx)); err != nil {
@@ -129,7 +129,7 @@ func (s *Service) GetProof(ctx context.Context, viewer auth.Viewer, p GetProofPa
 // maxAsked is how many blocks getBlocks returns at once.
 const maxAsked = 256
 
-// GetBlocksParams is what getBlocks takes.
+// GetBlocksParams are the parameters of getBlocks.
 type GetBlocksParams struct {
 	DID  string   `json:"did"`
 	CIDs []string `json:"cids"`
@@ -183,7 +183,7 @@ func (s *Service) GetBlocks(ctx context.Context, viewer auth.Viewer, p GetBlocks
 	return s.send(ctx, w, file, place)
 }
 
-// LatestCommit is what getLatestCommit answers.
+// LatestCommit is the output of getLatestCommit.
 type LatestCommit struct {
 	CID string     `json:"cid"`
 	Rev syntax.TID `json:"rev"`
@@ -202,12 +202,12 @@ func (s *Service) GetLatestCommit(ctx context.Context, viewer auth.Viewer, p DID
 	return LatestCommit{CID: head.CID.String(), Rev: head.Rev}, nil
 }
 
-// HeadOutput is what getHead answers.
+// HeadOutput is the output of getHead.
 type HeadOutput struct {
 	Root string `json:"root"`
 }
 
-// GetHead is com.atproto.sync.getHead, deprecated: getLatestCommit of before.
+// GetHead is com.atproto.sync.getHead, deprecated: the old getLatestCommit.
 func (s *Service) GetHead(ctx context.Context, viewer auth.Viewer, p DIDParams) (HeadOutput, error) {
 	a, err := s.seen(ctx, viewer, p.DID)
 	if err != nil {
@@ -223,8 +223,8 @@ func (s *Service) GetHead(ctx context.Context, viewer auth.Viewer, p DIDParams) 
 	return HeadOutput{Root: head.CID.String()}, nil
 }
 
-// StatusOutput is what getRepoStatus answers: Status where it is not active, Rev
-// where it is.
+// StatusOutput is the output of getRepoStatus: Status if the account is not active,
+// Rev if it is.
 type StatusOutput struct {
 	DID    syntax.DID `json:"did"`
 	Active bool       `json:"active"`
@@ -256,13 +256,13 @@ const (
 	defaultListRepos = 500
 )
 
-// ListReposParams is what listRepos takes.
+// ListReposParams are the parameters of listRepos.
 type ListReposParams struct {
 	Limit  *int64 `json:"limit,omitzero"`
 	Cursor string `json:"cursor,omitzero"`
 }
 
-// ListReposOutput is what listRepos answers. Cursor is behind the last of Repos.
+// ListReposOutput is the output of listRepos. Cursor points behind the last of Repos.
 type ListReposOutput struct {
 	Cursor string       `json:"cursor,omitzero"`
 	Repos  []ListedRepo `json:"repos"`
@@ -277,8 +277,8 @@ type ListedRepo struct {
 	Status string     `json:"status,omitzero"`
 }
 
-// ListRepos is com.atproto.sync.listRepos: in the order in which the accounts
-// were made, those that are not active too.
+// ListRepos is com.atproto.sync.listRepos: in the order in which the accounts were
+// made, including inactive ones.
 func (s *Service) ListRepos(ctx context.Context, _ auth.Anyone, p ListReposParams) (ListReposOutput, error) {
 	limit := int64(defaultListRepos)
 	if p.Limit != nil {
@@ -330,7 +330,7 @@ func (s *Service) ImportRepo(ctx context.Context, caller auth.FullCaller, in xrp
 	return xrpc.None{}, importError(err)
 }
 
-// importError is the errors of Import as a client is told them.
+// importError returns the errors of Import as clients see them.
 func importError(err error) error {
 	switch {
 	case err == nil:

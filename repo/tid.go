@@ -6,11 +6,11 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 )
 
-// NextTID returns the TID (https://atproto.com/specs/tid) of now, or, where that
-// does not come after last, the next one that does: a clock that jumps back, or
-// two commits in one microsecond, make no revision that descends. clock tells
-// processes apart that make TIDs at the same time, from 0 to 1023; last is empty
-// where there is none.
+// NextTID returns the TID (https://atproto.com/specs/tid) of the time now, or, if
+// that does not come after last, the next one that does: revisions ascend even if a
+// clock jumps back, or two commits fall in one microsecond. clock, from 0 to 1023,
+// distinguishes processes that make TIDs at the same time; last is empty if there is
+// none.
 func NextTID(now time.Time, clock uint, last syntax.TID) syntax.TID {
 	micros := now.UnixMicro()
 	if last != "" {
@@ -23,7 +23,7 @@ func NextTID(now time.Time, clock uint, last syntax.TID) syntax.TID {
 	return next
 }
 
-// nextRev is NextTID for a commit, unless the clock is not to be trusted.
+// nextRev is NextTID for a commit; it fails while the clock cannot be trusted.
 func (s *Service) nextRev(now time.Time, last syntax.TID) (syntax.TID, error) {
 	if s.Clock != nil {
 		if err := s.Clock(); err != nil {

@@ -24,7 +24,7 @@ import (
 	"nestbox/repo/mst"
 )
 
-// benchRecords is how many records the large repository of the benchmarks has:
+// benchRecords returns how many records the large repository of the benchmarks has:
 // NESTBOX_BENCH_RECORDS, 1,000,000 for the figures in the documents.
 func benchRecords(b *testing.B) int {
 	b.Helper()
@@ -41,7 +41,7 @@ func benchRecords(b *testing.B) int {
 
 // writeLarge writes the CAR file of a repository with n records, likes of what was
 // new and posts: records and nodes in the order in which they are made, the commit
-// last, the worst case for who reads it.
+// last, the worst case for a reader.
 func writeLarge(b *testing.B, p *person, n int) (path string) {
 	b.Helper()
 	path = filepath.Join(b.TempDir(), "large.car")
@@ -54,7 +54,7 @@ func writeLarge(b *testing.B, p *person, n int) (path string) {
 			if i < n/2 {
 				of := sha256.Sum256(binary.AppendUvarint(nil, uint64(i)))
 				author := strings.ToLower(base32.StdEncoding.EncodeToString(of[:15]))
-				written := keyOf(i - int(binary.BigEndian.Uint16(of[16:]))%2000) // some days ago, where there are some likes an hour
+				written := keyOf(i - int(binary.BigEndian.Uint16(of[16:]))%2000) // some days ago, at some likes an hour
 				record["subject"] = map[string]any{"uri": "at://did:plc:" + author + "/app.bsky.feed.post/" + written, "cid": dagcbor.RawCID(of).String()}
 			} else {
 				collection = post
@@ -102,8 +102,7 @@ func writeLarge(b *testing.B, p *person, n int) (path string) {
 	return path
 }
 
-// memory runs do and returns by how much the process was larger meanwhile than
-// before, at most, in MiB.
+// memory runs do and returns by how much the process grew meanwhile at most, in MiB.
 func memory(b *testing.B, do func()) float64 {
 	b.Helper()
 	if runtime.GOOS != "linux" {
@@ -111,14 +110,14 @@ func memory(b *testing.B, do func()) float64 {
 	}
 	debug.FreeOSMemory()
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
-		b.Log(err) // not everywhere allowed: the figure is the peak of the whole process then
+		b.Log(err) // not allowed everywhere: then the figure is the peak of the whole process
 	}
 	before := status(b, "VmRSS:")
 	do()
 	return float64(status(b, "VmHWM:")-before) / 1024
 }
 
-// status is a figure of this process, in KiB.
+// status returns a figure of this process, in KiB.
 func status(b *testing.B, name string) int {
 	b.Helper()
 	text, err := os.ReadFile("/proc/self/status")
@@ -138,7 +137,7 @@ func status(b *testing.B, name string) int {
 	return 0
 }
 
-// BenchmarkExport1000 is getRepo without HTTP.
+// BenchmarkExport1000 measures getRepo without HTTP.
 func BenchmarkExport1000(b *testing.B) {
 	w := newWorld(b)
 	w.TempDir = b.TempDir()

@@ -34,7 +34,7 @@ func (a archive) bytes() []byte {
 	return file
 }
 
-// with is the archive with other blocks, those of the first one's kept.
+// with returns the archive with other blocks and the same first one.
 func (a archive) with(blocks ...car.Block) archive {
 	return archive{a.root, append(slices.Clone(a.blocks), blocks...)}
 }
@@ -74,7 +74,7 @@ func readArchive(t testing.TB, file []byte) archive {
 	}
 }
 
-// tree makes the nodes and records of a tree, records first.
+// tree returns the nodes and records of a tree, records first.
 func tree(t testing.TB, records map[string]car.Block) (root cid.Cid, blocks []car.Block) {
 	t.Helper()
 	keys := make([]string, 0, len(records))
@@ -99,8 +99,8 @@ func tree(t testing.TB, records map[string]car.Block) (root cid.Cid, blocks []ca
 	return link.CID, blocks
 }
 
-// pack signs a commit over a tree and puts it behind the rest, where the order
-// of the specification has it first.
+// pack signs a commit over a tree and puts it behind the rest; the specification's
+// order has it first.
 func pack(t testing.TB, did syntax.DID, rev syntax.TID, key atcrypto.PrivateKey, root cid.Cid, blocks []car.Block) archive {
 	t.Helper()
 	c := repo.Commit{DID: did, Data: root, Rev: rev}
@@ -112,7 +112,7 @@ func pack(t testing.TB, did syntax.DID, rev syntax.TID, key atcrypto.PrivateKey,
 	return archive{commit.CID, append(slices.Clone(blocks), commit)}
 }
 
-// posts are n records of some collections.
+// posts returns n records of some collections.
 func posts(n int) map[string]car.Block {
 	out := map[string]car.Block{}
 	for i := range n {
@@ -124,7 +124,7 @@ func posts(n int) map[string]car.Block {
 	return out
 }
 
-// export is the repository as a file.
+// export returns the repository as a file.
 func (p *person) export() []byte {
 	p.w.t.Helper()
 	var file bytes.Buffer
@@ -156,7 +156,7 @@ func (p *person) mustImport(file []byte) repo.Imported {
 	return done
 }
 
-// checkExport has indigo read the repository, and checks the order of its file
+// checkExport reads the repository with indigo, and checks the order of its file
 // against a walk through the tree.
 func (p *person) checkExport() {
 	p.w.t.Helper()
@@ -200,8 +200,8 @@ func (p *person) checkFile(file []byte) *repo.Commit {
 	return own
 }
 
-// TestTransferRoundTrip: what is exported here is imported elsewhere, with the
-// same root; with the account's key the very same commit.
+// TestTransferRoundTrip: an export from here is imported elsewhere with the same
+// root; with the account's key, as the very same commit.
 func TestTransferRoundTrip(t *testing.T) {
 	for _, n := range []int{0, 1, 2, 100, 3000} {
 		w := newWorld(t)
@@ -229,7 +229,7 @@ func TestTransferRoundTrip(t *testing.T) {
 		if head.Root.CID != root || head.CID != done.CID || n > 0 && (done.Kept || head.Rev <= rev || head.Rev <= before.Rev) {
 			t.Errorf("%d records: moved to %+v, %+v", n, done, head)
 		}
-		// It goes on there, and the file from before is still one of its past.
+		// It goes on there, and the old file is still a part of its past.
 		moved.mustCreate("app.bsky.feed.post", nil, `{"$type":"app.bsky.feed.post","text":"hello","createdAt":"2026-08-01T12:00:00Z"}`)
 		moved.checkExport()
 		if got := len(moved.records()); got != n+1 {

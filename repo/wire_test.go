@@ -29,7 +29,7 @@ func (w wire) get(nsid string, params url.Values) pdstest.Answer {
 	return w.Do(w.t, pdstest.Request{Method: "GET", NSID: nsid + "?" + params.Encode()})
 }
 
-// wantBody fails the test unless the answer is exactly this.
+// wantBody fails the test unless the answer's body is exactly want.
 func (w wire) wantBody(a pdstest.Answer, want string) {
 	w.t.Helper()
 	if a.Status != 200 || string(a.Body) != want {
@@ -37,13 +37,13 @@ func (w wire) wantBody(a pdstest.Answer, want string) {
 	}
 }
 
-// TestWire: the endpoints as a client sees them, byte for byte where it matters.
+// TestWire: the endpoints as a client sees them, byte for byte if that matters.
 func TestWire(t *testing.T) {
 	dir := t.TempDir()
 	before := pdstest.Start(t, pdstest.Options{Dir: dir})
 	who := before.SignUp(t, "alice")
 	before.Stop()
-	// An account of before there were repositories gets its own at the start.
+	// An account that is older than repositories gets its own at the start.
 	w := wire{pdstest.Start(t, pdstest.Options{Dir: dir}), t, pdstest.Bearer(who.AccessJwt)}
 
 	const create, apply, list = "com.atproto.repo.createRecord", "com.atproto.repo.applyWrites", "com.atproto.repo.listRecords"
@@ -86,7 +86,7 @@ func TestWire(t *testing.T) {
 		WantError(t, 400, "InvalidRequest", "integer too big (maximum 100, got 101) at $.limit")
 }
 
-// TestBodyLimits: what carries records may be large, what does not may not.
+// TestBodyLimits: a body that carries records may be large, no other may.
 func TestBodyLimits(t *testing.T) {
 	dir := t.TempDir()
 	before := pdstest.Start(t, pdstest.Options{Dir: dir})
@@ -111,7 +111,7 @@ func TestBodyLimits(t *testing.T) {
 			t.Fatal(err)
 		}
 		text := string(raw)
-		fill := func(size int) string { // to a body of so many bytes
+		fill := func(size int) string { // to a body of size bytes
 			if !strings.Contains(text, `"t":""`) {
 				return text + strings.Repeat(" ", size-len(text))
 			}

@@ -32,7 +32,7 @@ import (
 	"nestbox/xrpc"
 )
 
-// clock is one that a test sets; it goes on by itself by a microsecond a look.
+// clock is set by a test; each reading moves it by a microsecond.
 type clock struct {
 	mu sync.Mutex
 	t  time.Time
@@ -158,7 +158,7 @@ func (w *world) person(name string) *person {
 	return p
 }
 
-// head is where the repository is.
+// head returns the repository's head.
 func (p *person) head() (h repo.Head) {
 	p.w.t.Helper()
 	if err := p.w.Store.View(p.w.t.Context(), p.id, func(v repo.View) error { h = v.Head(); return nil }); err != nil {
@@ -167,7 +167,7 @@ func (p *person) head() (h repo.Head) {
 	return h
 }
 
-// status changes the account's.
+// status changes the account's status.
 func (p *person) status(c account.StatusChange) {
 	p.w.t.Helper()
 	e := account.NewEvent(p.w.t.Context(), p.w.Now(), account.EventDeactivated, account.ActorOwner)
@@ -201,7 +201,7 @@ func (p *person) remove(collection, rkey string) (repo.DeleteRecordOutput, error
 	return p.w.DeleteRecord(p.w.t.Context(), p.caller, repo.DeleteRecordInput{Repo: p.did.String(), Collection: collection, RKey: rkey})
 }
 
-// step is one of applyWrites' writes.
+// step returns one of applyWrites' writes.
 func step(do, collection, rkey, value string) jsontext.Value {
 	m := map[string]any{"$type": "com.atproto.repo.applyWrites#" + do, "collection": collection}
 	if rkey != "" {
@@ -221,7 +221,8 @@ func (p *person) apply(steps ...jsontext.Value) (repo.ApplyWritesOutput, error) 
 	return p.w.ApplyWrites(p.w.t.Context(), p.caller, repo.ApplyWritesInput{Repo: p.did.String(), Writes: steps})
 }
 
-// wantError fails the test unless err is what a client is told so.
+// wantError fails the test unless a client gets err with that status, name and
+// message.
 func wantError(t testing.TB, what string, err error, status int, name, message string) {
 	t.Helper()
 	var e *xrpc.Error
@@ -234,7 +235,7 @@ func wantError(t testing.TB, what string, err error, status int, name, message s
 	}
 }
 
-// events are those of the log after a number.
+// events returns the events of the log after a number.
 func (w *world) events(after int64) []firehose.Logged {
 	w.t.Helper()
 	all, err := sqlite.EventLog{DB: w.db}.Read(w.t.Context(), after, 100_000, 1<<30)
@@ -244,7 +245,7 @@ func (w *world) events(after int64) []firehose.Logged {
 	return all
 }
 
-// commitMessage is an event as indigo reads it off the wire.
+// commitMessage returns an event as indigo reads it off the wire.
 func commitMessage(t testing.TB, e firehose.Logged) *comatproto.SyncSubscribeRepos_Commit {
 	t.Helper()
 	header, err := dagcbor.Encode(map[string]any{"op": int64(1), "t": string(event.KindCommit)})
@@ -262,8 +263,8 @@ func commitMessage(t testing.TB, e firehose.Logged) *comatproto.SyncSubscribeRep
 	return msg
 }
 
-// verify has indigo verify a commit event: the signature, and that undoing the
-// operations on the covering proof leads to the tree before.
+// verify verifies a commit event with indigo: the signature, and that undoing the
+// operations on the covering proof leads to the old tree.
 func (p *person) verify(msg *comatproto.SyncSubscribeRepos_Commit) (commit *indigo.Commit) {
 	p.w.t.Helper()
 	if _, err := indigo.VerifyCommitMessage(p.w.t.Context(), msg); err != nil {
@@ -282,9 +283,9 @@ func (p *person) verify(msg *comatproto.SyncSubscribeRepos_Commit) (commit *indi
 	return commit
 }
 
-// verifyChain has indigo verify every event of the account after a number, and
-// that each goes on where the one before ended, up to the head. It returns how
-// many there were.
+// verifyChain verifies with indigo every event of the account after a number, and
+// that each goes on where the previous one ended, up to the head. It returns how many
+// there were.
 func (p *person) verifyChain(after int64) int {
 	p.w.t.Helper()
 	var last *comatproto.SyncSubscribeRepos_Commit
@@ -315,8 +316,8 @@ func (p *person) verifyChain(after int64) int {
 	return n
 }
 
-// records are all that the repository holds, by key. It checks them against the
-// tree: a tree that is built of them has the same root.
+// records returns all records of the repository, by key. It checks them against the
+// tree: a tree built from them has the same root.
 func (p *person) records() map[string]cid.Cid {
 	p.w.t.Helper()
 	got := map[string]cid.Cid{}
@@ -347,10 +348,10 @@ func (p *person) records() map[string]cid.Cid {
 	return got
 }
 
-// values are raw writes as a list.
+// values returns raw writes as a list.
 func values(list ...jsontext.Value) []jsontext.Value { return list }
 
-// eventOf is the last event of an account.
+// eventOf returns the last event of an account.
 func (w *world) eventOf(did syntax.DID) (last firehose.Logged) {
 	w.t.Helper()
 	for _, e := range w.events(0) {

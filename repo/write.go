@@ -22,10 +22,10 @@ import (
 const (
 	// MaxWrites is how many writes one call may ask for.
 	MaxWrites = 200
-	// maxReplaced is how many records one that replaces others of its subject
-	// deletes: with itself they are the operations that one event may have. Where
-	// there are more, as after an import, the lowest keys go, which are the oldest;
-	// the rest go when the next one is created.
+	// maxReplaced is how many records a record deletes that replaces others of its
+	// subject: with itself they are the operations that one event may have. If there
+	// are more, as after an import, the lowest keys go, which are the oldest; the rest
+	// go when the next record is created.
 	maxReplaced = event.MaxOps - 1
 	// MaxRecord is the largest record, in bytes of its DAG-CBOR.
 	MaxRecord = 1 << 20
@@ -34,8 +34,8 @@ const (
 	maxAttempts = 5
 )
 
-// Refusal: what a client asks for cannot be done, for the reason in Text, which
-// the client gets. Name is the error's name in the Lexicon.
+// Refusal: the request cannot be fulfilled, for the reason in Text, which the client
+// gets. Name is the error's name in the Lexicon.
 type Refusal struct{ Name, Text string }
 
 func (r *Refusal) Error() string { return r.Text }
@@ -53,8 +53,8 @@ const (
 	nameInvalidSize     = "InvalidSize"
 )
 
-// action is what an op does. A put creates or updates; a put of what is there,
-// and the removal of what is not, change nothing.
+// action is what an op does. A put creates or updates; a put of what is there, and a
+// removal of what is not there, change nothing.
 type action int
 
 const (
@@ -65,29 +65,29 @@ const (
 	actionRemove
 )
 
-// op is one write, prepared: what can be said of it without the repository has
-// been checked.
+// op is one prepared write: what can be checked without the repository has been
+// checked.
 type op struct {
 	action           action
 	collection, rkey string
 	cid              cid.Cid
 	block            []byte
 	blobs            []blobUse
-	// subject is the record's, as Derived has it. replaces says that others of
-	// the collection with the same one are deleted before.
+	// subject is the record's, as in Derived. replaces means that other records of the
+	// collection with the same subject are deleted first.
 	subject  string
 	replaces bool
-	// swap, where it is set, is the CID that the record must have; undefined:
-	// there must be none.
+	// swap, if set, is the CID that the record must have; undefined: there must be no
+	// record.
 	swap *cid.Cid
-	// status is what validation found, "" where it was not asked for.
+	// status is what validation found, "" if it was not asked for.
 	status string
 }
 
-// key is the record's in the tree.
+// key returns the record's key in the tree.
 func (o *op) key() string { return o.collection + "/" + o.rkey }
 
-// uri is the record's AT URI.
+// uri returns the record's AT URI.
 func (o *op) uri(did syntax.DID) string { return recordURI(did, o.key()) }
 
 func recordURI(did syntax.DID, key string) string { return "at://" + did.String() + "/" + key }
@@ -109,7 +109,7 @@ func (s *Service) alone(c *call, accountID int64, key atcrypto.PrivateKey) (*com
 		if err := c.charge(d); err != nil {
 			return nil, err
 		}
-		// Signed outside of any transaction: accounts do not wait for each other.
+		// Sign outside of any transaction, so that accounts do not wait for each other.
 		change, signErr := s.sign(accountID, *d, key, s.Now())
 		if signErr != nil {
 			return nil, signErr
@@ -123,13 +123,13 @@ func (s *Service) alone(c *call, accountID int64, key atcrypto.PrivateKey) (*com
 		case !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNoBlob):
 			return nil, err
 		}
-		last = err // a blob that went meanwhile is named by the next attempt
+		last = err // the next attempt names a blob that went meanwhile
 	}
 	return nil, fmt.Errorf("write to repository, %d times: %w", maxAttempts, last)
 }
 
-// draft computes what ops make of an account's repository: from what the last
-// write left, or from the store.
+// draft computes the effect of ops on an account's repository: from what the last
+// write left in memory, or from the store.
 func (s *Service) draft(ctx context.Context, accountID int64, ops []op, swapCommit cid.Cid) (d *draft, err error) {
 	if k := s.recent.take(accountID); k != nil {
 		if d, err = newDraft(k, k.tree, ops, swapCommit); err == nil && d != nil {
@@ -148,7 +148,7 @@ func (s *Service) draft(ctx context.Context, accountID int64, ops []op, swapComm
 	return d, err
 }
 
-// base is what a change is computed on.
+// base is the state that a change is computed on.
 type base interface {
 	Head() Head
 	Node(l *mst.Link) (*mst.Node, error)
@@ -166,16 +166,16 @@ type draft struct {
 	ops    []event.Op
 	// blocks are the covering proof and the records.
 	blocks []car.Block
-	// more is how many records there are more than before.
+	// more is by how much the number of records grows.
 	more int64
-	// crowding is what the new keys take in crowded nodes, in bytes.
+	// crowding is how many bytes the new keys take in crowded nodes.
 	crowding int
 	// unreadable: a node of the proof has more entries than consumers read.
 	unreadable bool
 }
 
-// newDraft computes what ops make of the repository in v and its tree, nil where
-// they change nothing. An op sees what those before it did.
+// newDraft computes the effect of ops on the repository in v and its tree, nil if
+// they change nothing. An op sees what the ops before it did.
 func newDraft(v base, tree *mst.Tree, ops []op, swapCommit cid.Cid) (_ *draft, err error) {
 	d := &draft{was: v.Head(), tree: tree}
 	if len(ops) == 1 {
@@ -212,7 +212,7 @@ func newDraft(v base, tree *mst.Tree, ops []op, swapCommit cid.Cid) (_ *draft, e
 	return d, d.describe(v, all)
 }
 
-// replacing puts the deletes before ops of what they replace.
+// replacing puts before ops the deletes of what they replace.
 func replacing(v base, ops []op) ([]op, error) {
 	var older []op
 	for i := range ops {
@@ -234,15 +234,15 @@ func replacing(v base, ops []op) ([]op, error) {
 	return append(older, ops...), nil
 }
 
-// touched is a key that ops changed: the record before, undefined where there
-// was none, and the last op, which says what is there now.
+// touched is a key that ops changed: the old record, undefined if there was none, and
+// the last op, which decides what is there now.
 type touched struct {
 	before cid.Cid
 	last   *op
 }
 
-// isIdle says whether an op alone would change nothing. As at the reference,
-// that is no error, whatever the client wanted to swap.
+// isIdle reports whether an op alone would change nothing. As in the reference, this
+// succeeds whatever the client wanted to swap.
 func isIdle(tree *mst.Tree, o *op) (bool, error) {
 	if o.action != actionPut && o.action != actionRemove {
 		return false, nil
@@ -251,7 +251,7 @@ func isIdle(tree *mst.Tree, o *op) (bool, error) {
 	return now.Equals(o.cid), err
 }
 
-// current returns a record's CID, undefined where there is none.
+// current returns a record's CID, undefined if there is none.
 func current(tree *mst.Tree, key string) (cid.Cid, error) {
 	id, err := tree.Get(key)
 	if errors.Is(err, mst.ErrNotFound) {
@@ -260,7 +260,7 @@ func current(tree *mst.Tree, key string) (cid.Cid, error) {
 	return id, err
 }
 
-// apply makes the op's change to the tree and returns the record before.
+// apply makes the op's change to the tree and returns the old record.
 func apply(tree *mst.Tree, o *op, did syntax.DID) (before cid.Cid, err error) {
 	key := o.key()
 	if before, err = current(tree, key); err != nil {
@@ -297,7 +297,7 @@ func (d *draft) describe(v base, all []touched) error {
 	for _, t := range all {
 		after := t.last
 		if t.before.Equals(after.cid) {
-			continue // it came and went, or is what it was
+			continue // it came and went, or is unchanged
 		}
 		e := event.Op{Action: event.ActionUpdate, Path: after.key(), CID: after.cid, Prev: t.before}
 		w := Write{Key: e.Path, CID: after.cid, Block: after.block, Subject: after.subject}
@@ -394,8 +394,8 @@ func (s *Service) sign(accountID int64, d draft, key atcrypto.PrivateKey, now ti
 	}, nil
 }
 
-// Genesis returns the first commit of an empty repository, and its event. Its
-// AccountID is for the caller to set.
+// Genesis returns the first commit of an empty repository, and its event. The caller
+// sets its AccountID.
 func (s *Service) Genesis(did syntax.DID, key atcrypto.PrivateKey, now time.Time) (Change, error) {
 	d := draft{was: Head{DID: did}, diff: mst.NewTree(1).Flush()}
 	for _, n := range d.diff.Changed {
@@ -404,14 +404,13 @@ func (s *Service) Genesis(did syntax.DID, key atcrypto.PrivateKey, now time.Time
 	return s.sign(0, d, key, now)
 }
 
-// backfillStep is how many accounts Backfill deals with at once: their commits
-// share fsyncs.
+// backfillStep is how many accounts Backfill handles at once: their commits share
+// fsyncs.
 const backfillStep = 100
 
-// Backfill makes the first repository of each account that has none, as those
-// have that were made by a version without repositories. What keeps one account
-// from getting its own does not keep the others; the first such failure is
-// returned at the end.
+// Backfill makes the first repository of each account that has none because a version
+// without repositories made it. A failure for one account does not stop the others;
+// the first such failure is returned at the end.
 func (s *Service) Backfill(ctx context.Context) error {
 	var first error
 	failed := 0

@@ -24,7 +24,7 @@ import (
 const (
 	foo  = "com.example.foo"
 	post = "app.bsky.feed.post"
-	// elsewhere is the CID of nothing that is here.
+	// elsewhere is a CID that nothing here has.
 	elsewhere = "bafyreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
 )
 
@@ -32,8 +32,8 @@ func postOf(text string) string {
 	return fmt.Sprintf(`{"$type":"app.bsky.feed.post","text":%q,"createdAt":"2026-08-01T12:00:00.000Z"}`, text)
 }
 
-// wantOps fails the test unless the last event says these operations:
-// "create coll/rkey", in order.
+// wantOps fails the test unless the last event has these operations: "create
+// coll/rkey", in order.
 func (p *person) wantOps(what string, want ...string) {
 	p.w.t.Helper()
 	all := p.w.events(0)
@@ -66,7 +66,7 @@ func TestCreate(t *testing.T) {
 	}
 	alice.wantOps("create", "create app.bsky.feed.post/"+rkey)
 
-	// A record that does not say its type gets it.
+	// A record without a $type gets one.
 	bare := alice.mustCreate(post, new("3jui7kd54zh2y"), `{"text":"hello","createdAt":"2026-08-01T12:00:00.000Z"}`)
 	if bare.CID != out.CID || bare.URI != "at://did:plc:alice/app.bsky.feed.post/3jui7kd54zh2y" {
 		t.Errorf("%+v, want the CID of %+v", bare, out)
@@ -76,8 +76,8 @@ func TestCreate(t *testing.T) {
 	}
 }
 
-// TestKeys: records that are made at one moment get different keys, by a clock
-// that stands still and by one that goes back.
+// TestKeys: records that are made at one moment get different keys, even if the clock
+// stands still or goes back.
 func TestKeys(t *testing.T) {
 	w := newWorld(t)
 	now := w.Now()
@@ -174,7 +174,7 @@ func TestSwap(t *testing.T) {
 	} {
 		wantError(t, what, c.err, 400, "InvalidSwap", c.want)
 	}
-	// What changes nothing swaps nothing, as at the reference.
+	// A write that changes nothing swaps nothing, as in the reference.
 	for what, err := range map[string]error{
 		"put of what is there, another record": put("k", `{"a":1}`, `"`+elsewhere+`"`, nil),
 		"put of what is there, another commit": put("k", `{"a":1}`, "", new(elsewhere)),
@@ -187,7 +187,7 @@ func TestSwap(t *testing.T) {
 	if alice.head().CID.String() != at {
 		t.Fatal("a refused write made a commit")
 	}
-	// The right ones swap.
+	// The right CIDs swap.
 	if err := put("k", `{"a":2}`, `"`+had.CID+`"`, new(at)); err != nil {
 		t.Error(err)
 	}
@@ -201,8 +201,8 @@ func TestSwap(t *testing.T) {
 	alice.verifyChain(0)
 }
 
-// TestBatch: applyWrites makes one commit; what happens to a key in between
-// shows in the results, but not in the event.
+// TestBatch: applyWrites makes one commit; intermediate changes of a key show in the
+// results, but not in the event.
 func TestBatch(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")
@@ -287,7 +287,7 @@ func dagcborCID(t *testing.T, v any) string {
 	return dagcbor.CID(block).String()
 }
 
-// TestBatchRefused: one write that cannot be made, and none is.
+// TestBatchRefused: if one write cannot be made, none is.
 func TestBatchRefused(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")
@@ -312,8 +312,8 @@ func TestBatchRefused(t *testing.T) {
 	}
 }
 
-// TestBatchSize: 200 writes and no more; a commit that is too large for an event
-// is one all the same, and the stream says only where the repository is.
+// TestBatchSize: 200 writes and no more; a commit that is too large for an event is
+// made all the same, and the stream has only the repository's new head.
 func TestBatchSize(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")
@@ -360,8 +360,8 @@ func TestRecordSize(t *testing.T) {
 	wantError(t, "a byte too many", err, 400, "InvalidRequest", "Record is too large: 1048577 bytes (maximum 1048576)")
 }
 
-// TestRandomBatches: whatever is written, in whatever order, the tree is that
-// of the records, and indigo can undo every event.
+// TestRandomBatches: after any writes in any order the tree is that of the records,
+// and indigo can undo every event.
 func TestRandomBatches(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")
@@ -404,9 +404,8 @@ func TestRandomBatches(t *testing.T) {
 	}
 }
 
-// TestReplaceAll: indigo can undo a commit that leaves nothing of what was there
-// before, however much there was, whichever keys come first and whatever their
-// depth.
+// TestReplaceAll: indigo can undo a commit that leaves none of the old records,
+// whatever their number, order and depth.
 func TestReplaceAll(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")
@@ -439,8 +438,8 @@ func TestReplaceAll(t *testing.T) {
 	}
 }
 
-// TestParallel: everyone's writes to one repository are there, one after the
-// other, and so are those to others beside it.
+// TestParallel: all clients' writes to one repository are made, one after the other,
+// and so are writes to other repositories.
 func TestParallel(t *testing.T) {
 	w := newWorld(t)
 	alice, bob := w.person("alice"), w.person("bob")
@@ -530,7 +529,7 @@ func TestClock(t *testing.T) {
 	alice.verifyChain(0)
 }
 
-// TestUndefined: the tree of what came and went has the root that it had.
+// TestUndefined: after a record came and went the tree has its old root.
 func TestUndefined(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")

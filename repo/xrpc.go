@@ -16,8 +16,8 @@ import (
 	"nestbox/xrpc"
 )
 
-// shown returns the account whose repository a public endpoint shows. One that
-// is not active is as good as none, as at the reference.
+// shown returns the account whose repository a public endpoint shows. An inactive
+// account counts as none, as in the reference.
 func (s *Service) shown(ctx context.Context, repo string) (Account, error) {
 	name, err := parseRepo(repo)
 	if err != nil {
@@ -33,7 +33,7 @@ func (s *Service) shown(ctx context.Context, repo string) (Account, error) {
 	return a, nil
 }
 
-// GetRecordParams is what getRecord takes.
+// GetRecordParams are the parameters of getRecord.
 type GetRecordParams struct {
 	Repo       string  `json:"repo"`
 	Collection string  `json:"collection"`
@@ -41,8 +41,8 @@ type GetRecordParams struct {
 	CID        *string `json:"cid,omitzero"`
 }
 
-// GetRecord is com.atproto.repo.getRecord. Only the present version of a record
-// is there to be asked for.
+// GetRecord is com.atproto.repo.getRecord. Only the current version of a record can
+// be read.
 func (s *Service) GetRecord(ctx context.Context, _ auth.Anyone, p GetRecordParams) (xrpc.RawJSON, error) {
 	collection, err := parseCollection(p.Collection, "$.collection")
 	if err != nil {
@@ -84,7 +84,7 @@ func (s *Service) GetRecord(ctx context.Context, _ auth.Anyone, p GetRecordParam
 	return out, err
 }
 
-// shownRecord returns a record that moderation has not taken down.
+// shownRecord returns a record unless moderation has taken it down.
 func shownRecord(v View, key string) (Record, error) {
 	rec, err := v.Record(key)
 	if err != nil {
@@ -97,7 +97,7 @@ func shownRecord(v View, key string) (Record, error) {
 	return rec, err
 }
 
-// jsonSize is about how much room a record's JSON takes.
+// jsonSize returns about how many bytes a record's JSON takes.
 func jsonSize(r Record) int { return len(r.Block)*5/4 + len(r.Key) + 256 }
 
 // appendRecord appends the JSON of a record with its URI and CID, straight from
@@ -116,12 +116,12 @@ func appendRecord(dst []byte, did syntax.DID, r Record) ([]byte, error) {
 	return append(dst, '}'), nil
 }
 
-// errUnreadable: a record came with an import and has no form in JSON. It is a part
-// of the repository all the same.
+// errUnreadable: an imported record has no form in JSON. It is a part of the
+// repository all the same.
 var errUnreadable = errors.New("record cannot be shown")
 
-// appendValue appends a record's JSON. What came with an import and could not be
-// written here is shown as far as JSON can express it.
+// appendValue appends a record's JSON. An imported record that could not be written
+// here is shown as far as JSON can express it.
 func appendValue(dst, block []byte) ([]byte, error) {
 	out, strict := dagcbor.AppendJSON(dst, block)
 	if strict != nil {
@@ -136,9 +136,8 @@ func appendValue(dst, block []byte) ([]byte, error) {
 	return out, nil
 }
 
-// appendListed is appendRecord for a record among others, which one that cannot be
-// shown must not keep from being listed: its value is empty then, and "unreadable"
-// says why.
+// appendListed is appendRecord for a record in a list. A record that cannot be shown
+// must not fail the list: its value is empty, and "unreadable" holds the reason.
 func appendListed(dst []byte, did syntax.DID, r Record) ([]byte, error) {
 	out, err := appendRecord(dst, did, r)
 	if !errors.Is(err, errUnreadable) {
@@ -166,7 +165,7 @@ const (
 	maxListedBytes = 2 << 20
 )
 
-// ListRecordsParams is what listRecords takes. Reverse lists the lowest keys
+// ListRecordsParams are the parameters of listRecords. Reverse lists the lowest keys
 // first.
 type ListRecordsParams struct {
 	Repo       string `json:"repo"`
@@ -207,8 +206,8 @@ func (s *Service) ListRecords(ctx context.Context, _ auth.Anyone, p ListRecordsP
 	return appendList(a.DID, records)
 }
 
-// appendList returns the JSON of a page: of the records up to maxListedBytes, and
-// a cursor behind the last of them.
+// appendList returns the JSON of a page: the records up to maxListedBytes, and a
+// cursor behind the last of them.
 func appendList(did syntax.DID, records []Record) (out []byte, err error) {
 	size := 64
 	for _, r := range records {
@@ -239,16 +238,16 @@ func appendList(did syntax.DID, records []Record) (out []byte, err error) {
 	return append(out, '}'), nil
 }
 
-// maxCollections is how many collections describeRepo names: each is a look into
-// the database, and people have some dozens.
+// maxCollections is how many collections describeRepo names: each costs a query, and
+// people have some dozens.
 const maxCollections = 1000
 
-// DescribeRepoParams is what describeRepo takes.
+// DescribeRepoParams are the parameters of describeRepo.
 type DescribeRepoParams struct {
 	Repo string `json:"repo"`
 }
 
-// DescribeRepoOutput is what describeRepo answers.
+// DescribeRepoOutput is the output of describeRepo.
 type DescribeRepoOutput struct {
 	Handle          syntax.Handle  `json:"handle"`
 	DID             syntax.DID     `json:"did"`
@@ -309,7 +308,7 @@ func parseCID(text, path string) (cid.Cid, error) {
 	return id, nil
 }
 
-// parseCommitCID reads swapCommit: undefined where it is absent.
+// parseCommitCID reads swapCommit: undefined if it is absent.
 func parseCommitCID(text *string) (cid.Cid, error) {
 	if text == nil {
 		return cid.Undef, nil
@@ -317,7 +316,7 @@ func parseCommitCID(text *string) (cid.Cid, error) {
 	return parseCID(*text, "$.swapCommit")
 }
 
-// parseNullableCID reads a CID that may be absent, nil, or null, undefined.
+// parseNullableCID reads a CID: nil if it is absent, undefined if it is null.
 func parseNullableCID(raw jsontext.Value, path string) (*cid.Cid, error) {
 	switch raw.Kind() {
 	case jsontext.KindInvalid:

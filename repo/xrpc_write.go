@@ -28,7 +28,7 @@ var (
 	writesADay   = ratelimit.Limit{Name: "repo-write-day", Points: 35_000, Window: 24 * time.Hour}
 )
 
-// What a write counts.
+// Points of a write.
 const (
 	createPoints = 3
 	updatePoints = 2
@@ -40,8 +40,7 @@ func (s *Service) admit(ctx context.Context, caller auth.StandardCaller, points 
 	return auth.Admit(ctx, s.Limits, caller.Holder(), points, writesAnHour, writesADay)
 }
 
-// own returns the caller's account, if it is the one that repo names and may
-// write.
+// own returns the caller's account, if repo names it and it may write.
 func (s *Service) own(ctx context.Context, caller auth.StandardCaller, repo string) (Account, error) {
 	name, err := parseRepo(repo)
 	if err != nil {
@@ -54,7 +53,7 @@ func (s *Service) own(ctx context.Context, caller auth.StandardCaller, repo stri
 	case err != nil:
 		return Account{}, xrpc.Unavailable(err)
 	}
-	// As in the reference, the status of the repository that is named comes first.
+	// As in the reference, the status of the named repository comes first.
 	switch err := auth.May(auth.UseWrite, a.Status, caller.Scope); {
 	case err != nil:
 		return Account{}, err
@@ -64,12 +63,12 @@ func (s *Service) own(ctx context.Context, caller auth.StandardCaller, repo stri
 	return a, nil
 }
 
-// commit writes ops and maps what came of it.
+// commit writes ops and maps the errors.
 func (s *Service) commit(ctx context.Context, caller auth.StandardCaller, a Account, ops []op, swap cid.Cid) (*commitRef, error) {
 	made, err := s.write(ctx, a.ID, ops, swap, s.crowdLimit(caller.Holder()))
 	if errors.Is(err, ErrInactive) {
-		// It was active a moment ago: say what it is now. One that is active
-		// again was not when it was to be written.
+		// It was active a moment ago: answer its status now. If it is active again, it
+		// was not at the time of the write.
 		if _, now := s.own(ctx, caller, a.DID.String()); now != nil {
 			return nil, now
 		}
@@ -81,7 +80,7 @@ func (s *Service) commit(ctx context.Context, caller auth.StandardCaller, a Acco
 	return made, nil
 }
 
-// CreateRecordInput is what createRecord takes.
+// CreateRecordInput is the input of createRecord.
 type CreateRecordInput struct {
 	Repo       string         `json:"repo"`
 	Collection string         `json:"collection"`
@@ -91,8 +90,8 @@ type CreateRecordInput struct {
 	SwapCommit *string        `json:"swapCommit,omitzero"`
 }
 
-// PutRecordInput is what putRecord takes. SwapRecord may be null: there must be
-// no record.
+// PutRecordInput is the input of putRecord. SwapRecord may be null: there must be no
+// record.
 type PutRecordInput struct {
 	Repo       string         `json:"repo"`
 	Collection string         `json:"collection"`
@@ -103,8 +102,8 @@ type PutRecordInput struct {
 	SwapCommit *string        `json:"swapCommit,omitzero"`
 }
 
-// RecordOutput is what createRecord and putRecord answer. Commit is missing
-// where nothing was changed.
+// RecordOutput is the output of createRecord and putRecord. Commit is missing if
+// nothing was changed.
 type RecordOutput struct {
 	URI              string     `json:"uri"`
 	CID              string     `json:"cid"`
@@ -112,9 +111,9 @@ type RecordOutput struct {
 	ValidationStatus string     `json:"validationStatus,omitzero"`
 }
 
-// CreateRecord is com.atproto.repo.createRecord. As at the reference, a like, a
-// repost, a follow or a block replaces those of the same subject, unless it is
-// not to be validated; the other methods that write replace nothing.
+// CreateRecord is com.atproto.repo.createRecord. As in the reference, a like, a
+// repost, a follow or a block replaces others of the same subject, unless validate is
+// false; the other write methods replace nothing.
 func (s *Service) CreateRecord(ctx context.Context, caller auth.StandardCaller, in CreateRecordInput) (RecordOutput, error) {
 	p, err := newProposal(in.Collection, in.RKey, in.Record, in.Validate, "$", "$.record")
 	if err != nil {
@@ -168,9 +167,9 @@ func (s *Service) writeRecord(ctx context.Context, caller auth.StandardCaller, r
 // collectionProfile is the collection of profiles.
 const collectionProfile = "app.bsky.actor.profile"
 
-// renewBlobs writes references to pictures of a profile in the form of today. A
-// profile from before 2023 that came with an import has the old form, or one whose
-// size is -1; an app that edits the profile sends it again.
+// renewBlobs writes references to pictures of a profile in today's form. A profile
+// from before 2023 that came with an import has the old form, or one whose size is
+// -1; an app that edits the profile sends it again.
 func (s *Service) renewBlobs(ctx context.Context, accountID int64, p *proposal) error {
 	if p.collection != collectionProfile {
 		return nil
@@ -203,7 +202,7 @@ func (s *Service) renewBlobs(ctx context.Context, accountID int64, p *proposal) 
 		return nil
 	})
 	if errors.Is(err, ErrNoRecord) {
-		return nil // a new one has no old reference, and is refused for it
+		return nil // a new profile may have no old reference: validation refuses it
 	}
 	if err == nil {
 		p.json, err = dagcbor.ToJSON(record)
@@ -211,7 +210,7 @@ func (s *Service) renewBlobs(ctx context.Context, accountID int64, p *proposal) 
 	return err
 }
 
-// DeleteRecordInput is what deleteRecord takes.
+// DeleteRecordInput is the input of deleteRecord.
 type DeleteRecordInput struct {
 	Repo       string  `json:"repo"`
 	Collection string  `json:"collection"`
@@ -220,8 +219,8 @@ type DeleteRecordInput struct {
 	SwapCommit *string `json:"swapCommit,omitzero"`
 }
 
-// DeleteRecordOutput is what deleteRecord answers: no commit where there was no
-// such record.
+// DeleteRecordOutput is the output of deleteRecord: no commit if there was no such
+// record.
 type DeleteRecordOutput struct {
 	Commit *commitRef `json:"commit,omitzero"`
 }
@@ -255,7 +254,7 @@ func (s *Service) DeleteRecord(ctx context.Context, caller auth.StandardCaller, 
 	return DeleteRecordOutput{made}, err
 }
 
-// ApplyWritesInput is what applyWrites takes; each of Writes is a WriteInput.
+// ApplyWritesInput is the input of applyWrites; each of Writes is a WriteInput.
 type ApplyWritesInput struct {
 	Repo       string           `json:"repo"`
 	Validate   *bool            `json:"validate,omitzero"`
@@ -263,8 +262,8 @@ type ApplyWritesInput struct {
 	SwapCommit *string          `json:"swapCommit,omitzero"`
 }
 
-// WriteInput is one of applyWrites' writes. Which of it there must be, its type
-// says.
+// WriteInput is one of applyWrites' writes. Its type decides which fields it must
+// have.
 type WriteInput struct {
 	Type       *string        `json:"$type,omitzero"`
 	Collection *string        `json:"collection,omitzero"`
@@ -272,7 +271,7 @@ type WriteInput struct {
 	Value      jsontext.Value `json:"value,omitzero"`
 }
 
-// ApplyWritesOutput is what applyWrites answers, WriteResult one of its results.
+// ApplyWritesOutput is the output of applyWrites, WriteResult one of its results.
 type (
 	ApplyWritesOutput struct {
 		Commit  *commitRef    `json:"commit,omitzero"`
@@ -286,7 +285,7 @@ type (
 	}
 )
 
-// typeApplyWrites is what the types of writes and of results begin with.
+// typeApplyWrites begins the types of writes and of results.
 const typeApplyWrites = "com.atproto.repo.applyWrites#"
 
 // decodeWrite reads one of applyWrites' writes.
@@ -302,7 +301,7 @@ func (s *Service) ApplyWrites(ctx context.Context, caller auth.StandardCaller, i
 	if err != nil {
 		return ApplyWritesOutput{}, err
 	}
-	// No writes make a commit, too.
+	// Even no writes make a commit.
 	if err := s.admit(ctx, caller, max(points, deletePoints)); err != nil {
 		return ApplyWritesOutput{}, err
 	}
@@ -333,8 +332,8 @@ func (s *Service) ApplyWrites(ctx context.Context, caller auth.StandardCaller, i
 	return out, err
 }
 
-// parse reads the writes. Those beyond MaxWrites are counted, since the account
-// is looked at first.
+// parse reads the writes. It only counts those beyond MaxWrites, since the account is
+// checked first.
 func (in ApplyWritesInput) parse() (kinds []action, proposals []proposal, points int, err error) {
 	for i, raw := range in.Writes {
 		at := fmt.Sprintf("$.writes[%d]", i)
@@ -381,8 +380,8 @@ func (in ApplyWritesInput) parse() (kinds []action, proposals []proposal, points
 	return kinds, proposals, points, nil
 }
 
-// newProposal parses what a client proposes, which stands at path; a record of
-// nil is none.
+// newProposal parses what a client proposes, at path in the input; a nil record means
+// that there is none.
 func newProposal(collection string, rkey *string, record jsontext.Value, validate *bool, path, recordPath string) (p proposal, err error) {
 	if p.collection, err = parseCollection(collection, path+".collection"); err != nil {
 		return proposal{}, err

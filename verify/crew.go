@@ -109,7 +109,7 @@ func (r *report) end() {
 
 // print prints what was held back.
 func (r *report) print() {
-	for _, print := range r.lines {
+	for _, line := range r.lines {
 		line()
 	}
 	r.of.count -= len(r.lines)

@@ -13,20 +13,20 @@ import (
 	"nestbox/repo/car"
 )
 
-// ErrEvent: a stored event is none that the stream can send; the text says why.
+// ErrEvent: the stream cannot send a stored event; the text gives the reason.
 var ErrEvent = errors.New("malformed event")
 
-// Message is what a commit or sync event says of its repository; the zero value
-// for the other kinds.
+// Message is the content of a commit or sync event about its repository; the zero
+// value for the other kinds.
 type Message struct {
 	Rev    syntax.TID
 	Commit cid.Cid
 }
 
-// Check says whether the event, with its number, is a message of its kind: one
-// value in canonical form, about its DID, and where it holds blocks, each with
-// the hash that its CID says, the commit and what was written among them.
-// Errors: ErrEvent, dagcbor.ErrForm, car.ErrForm.
+// Check checks that the event, with its number, is a message of its kind: one value
+// in canonical form, about its DID. If it holds blocks, each must have the hash in
+// its CID, and the commit and what was written must be among them. Errors: ErrEvent,
+// dagcbor.ErrForm, car.ErrForm.
 func (e Event) Check(seq int64) (Message, error) {
 	const mapHead, most = 0xa0, 22 // Frame adds a key to a map whose head is one byte
 	if len(e.Body) == 0 || e.Body[0] < mapHead || e.Body[0] > mapHead+most || e.Split < 1 || e.Split > len(e.Body) {

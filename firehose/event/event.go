@@ -1,8 +1,8 @@
-// Package event is what the event stream says
+// Package event makes the messages of the event stream
 // (https://atproto.com/specs/event-stream, com.atproto.sync.subscribeRepos), as
-// bytes. An Event is made where the change is made, stored in the transaction
-// of the change, and gets its number there; its frame is those bytes with the
-// number put in. It is pure.
+// bytes. An Event is made with its change, stored in the transaction of the change,
+// and gets its number there; its frame is those bytes with the number put in. The
+// package is pure.
 package event
 
 import (
@@ -39,13 +39,13 @@ const (
 type Event struct {
 	Kind Kind
 	DID  syntax.DID
-	// Body is the message's map in canonical DAG-CBOR, but for its seq, which
-	// belongs at offset Split.
+	// Body is the message's map in canonical DAG-CBOR without its seq, which belongs at
+	// offset Split.
 	Body  []byte
 	Split int
 }
 
-// Frame is the event as it is sent, once it has its number.
+// Frame returns the event as it is sent, with its number.
 func (e Event) Frame(seq int64) []byte {
 	dst := appendHeader(make([]byte, 0, len(e.Body)+48), 1, e.Kind)
 	// All maps here have fewer than 23 keys, so their head is one byte.
@@ -68,7 +68,7 @@ func appendHeader(dst []byte, op int64, t Kind) []byte {
 	return dagcbor.AppendInt(dst, op)
 }
 
-// Info is the frame of an #info message.
+// Info returns the frame of an #info message.
 func Info(name, message string) []byte {
 	dst := appendHeader(nil, 1, KindInfo)
 	dst = dagcbor.AppendMapHead(dst, 2)
@@ -78,7 +78,7 @@ func Info(name, message string) []byte {
 	return dagcbor.AppendText(dst, message)
 }
 
-// Error is the frame that ends a stream.
+// Error returns the frame that ends a stream.
 func Error(name, message string) []byte {
 	dst := appendHeader(nil, -1, "")
 	dst = dagcbor.AppendMapHead(dst, 2)
@@ -88,8 +88,8 @@ func Error(name, message string) []byte {
 	return dagcbor.AppendText(dst, message)
 }
 
-// Op is one change of a record within a commit. An undefined CID is null: CID
-// for a delete, Prev (the record before) for a create.
+// Op is one change of a record within a commit. An undefined CID is null: CID for a
+// delete, Prev (the old record) for a create.
 type Op struct {
 	Action Action
 	Path   string
@@ -112,26 +112,26 @@ type Commit struct {
 	DID    syntax.DID
 	Rev    syntax.TID
 	Commit car.Block
-	// Since is the revision before, empty for the first; PrevData the root of
-	// the tree before, undefined for the first.
+	// Since is the previous revision, empty for the first commit; PrevData is the root
+	// of the previous tree, undefined for the first.
 	Since    syntax.TID
 	PrevData cid.Cid
-	// Blocks are the covering proof: the nodes that show the operations' keys
-	// and that it takes to invert them, and the records that were written. The
-	// commit's own block is put before them.
+	// Blocks are the covering proof: the nodes that prove the operations' keys and that
+	// inverting them needs, and the records that were written. The commit's own block
+	// is put before them.
 	Blocks []car.Block
 	Ops    []Op
 	Time   time.Time
 }
 
-// Event returns the event: a sync event where the commit is over the limits.
+// Event returns the event: a sync event if the commit is over the limits.
 func (c Commit) Event() Event {
 	size := len(c.Commit.Data)
 	for _, b := range c.Blocks {
 		size += len(b.Data)
 	}
-	// Counted without the CAR's own bytes first: those of a commit of 200
-	// operations are few, and AppendBlock needs no second pass then.
+	// Counted without the CAR's own bytes first: a commit of 200 operations has few of
+	// them, and AppendBlock then needs no second pass.
 	if len(c.Ops) > MaxOps || size > MaxBlocks {
 		return c.Sync()
 	}
@@ -215,7 +215,7 @@ func appendTime(dst []byte, t time.Time) []byte {
 	return dagcbor.AppendText(dst, t.UTC().Format(syntax.AtprotoDatetimeLayout))
 }
 
-// Sync says what a repository's state is, whatever was said before.
+// Sync announces a repository's state, whatever was announced before.
 type Sync struct {
 	DID    syntax.DID
 	Rev    syntax.TID
@@ -238,11 +238,10 @@ func (s Sync) Event() Event {
 	return Event{Kind: KindSync, DID: s.DID, Body: dst, Split: split}
 }
 
-// Identity says that consumers should look at an account's DID document and
-// handle again.
+// Identity asks consumers to resolve an account's DID document and handle again.
 type Identity struct {
 	DID    syntax.DID
-	Handle syntax.Handle // empty: not said
+	Handle syntax.Handle // empty: left out
 	Time   time.Time
 }
 
@@ -264,10 +263,10 @@ func (i Identity) Event() Event {
 	return Event{Kind: KindIdentity, DID: i.DID, Body: dst, Split: split}
 }
 
-// Account says what an account's hosting status is.
+// Account announces an account's hosting status.
 type Account struct {
 	DID syntax.DID
-	// Status is why the account is not active; empty where it is.
+	// Status is why the account is not active; empty if it is.
 	Status string
 	Time   time.Time
 }

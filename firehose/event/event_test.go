@@ -36,7 +36,7 @@ func block(text string) car.Block {
 
 func link(c cid.Cid) *lexutil.LexLink { l := lexutil.LexLink(c); return &l }
 
-// commit is one with every kind of operation.
+// commit returns a commit with every kind of operation.
 func commit() event.Commit {
 	return event.Commit{
 		DID: did, Rev: rev, Since: "3kvhvpnbx3s22", Commit: block("commit"), PrevData: block("tree before").CID, Time: when,
@@ -49,7 +49,7 @@ func commit() event.Commit {
 	}
 }
 
-// carOf is what the blocks of an event are, in the order of a CAR file.
+// carOf returns blocks as a CAR file, as in an event.
 func carOf(root car.Block, blocks ...car.Block) []byte {
 	b := car.AppendBlock(car.AppendHeader(nil, root.CID), root.CID, root.Data)
 	for _, one := range blocks {
@@ -58,7 +58,7 @@ func carOf(root car.Block, blocks ...car.Block) []byte {
 	return b
 }
 
-// indigoCommit is the same commit as indigo has it.
+// indigoCommit returns the same commit as an indigo type.
 func indigoCommit(c event.Commit, seq int64) *comatproto.SyncSubscribeRepos_Commit {
 	out := &comatproto.SyncSubscribeRepos_Commit{
 		Seq: seq, Repo: c.DID.String(), Rev: c.Rev.String(), Time: "2026-11-25T00:02:03.004Z", Commit: lexutil.LexLink(c.Commit.CID),
@@ -89,7 +89,7 @@ func indigoSync(c event.Commit, seq int64) *comatproto.SyncSubscribeRepos_Sync {
 	}
 }
 
-// frame is the bytes of a frame as indigo writes its body.
+// frame returns the bytes of a frame whose body indigo writes.
 func frame(t *testing.T, kind event.Kind, body cbg.CBORMarshaler) []byte {
 	t.Helper()
 	header, err := dagcbor.Encode(map[string]any{"op": int64(1), "t": string(kind)})
@@ -179,7 +179,7 @@ func TestGolden(t *testing.T) {
 
 func text(s string) string { return hex.EncodeToString([]byte(s)) }
 
-// TestLimits: a commit at the limits is announced whole, one beyond any of them
+// TestLimits: a commit at the limits is announced whole, a commit beyond any of them
 // by a sync event.
 func TestLimits(t *testing.T) {
 	const seq = 99
@@ -191,13 +191,13 @@ func TestLimits(t *testing.T) {
 		}
 		return c
 	}
-	// A commit whose CAR has exactly n bytes.
+	// bytesOf returns a commit whose CAR has exactly n bytes.
 	bytesOf := func(n int) event.Commit {
 		c := commit()
 		c.Blocks = nil
 		data := []byte{}
 		id := block("x").CID
-		for len(data) < n { // the length's own length changes with it
+		for len(data) < n { // the length field's own length changes with it
 			rest := n - len(carOf(c.Commit)) - len(car.AppendBlock(nil, id, data)) + len(data)
 			if rest == len(data) {
 				break
@@ -236,8 +236,8 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// FuzzFrame: whatever goes into a message, its frame is canonical DAG-CBOR and
-// indigo reads back what went in.
+// FuzzFrame: the frame of any message is canonical DAG-CBOR, and indigo reads the
+// same message back.
 func FuzzFrame(f *testing.F) {
 	f.Add(int64(1), "did:plc:abc", "app.bsky.feed.post/1", []byte("block"), []byte("prev"), uint8(0), int64(0))
 	f.Add(int64(1<<53-1), "", "x", []byte{}, []byte(nil), uint8(255), int64(253402300799))
@@ -247,7 +247,7 @@ func FuzzFrame(f *testing.F) {
 		}
 		did, path = strings.ToValidUTF8(did, "?"), strings.ToValidUTF8(path, "?")
 		if len(did) > 2048 || len(path) > 1024 {
-			return // as their syntax has it
+			return // their syntax does not allow it
 		}
 		at := time.Unix(unix%(1<<37), 0)
 		c := event.Commit{DID: syntax.DID(did), Rev: rev, Commit: car.Block{CID: dagcbor.CID(data), Data: data}, Time: at}

@@ -13,8 +13,8 @@ import (
 	"nestbox/plc"
 )
 
-// TestBroken: once an append has failed, nobody knows what is in the file, so
-// nothing more is taken until the directory is opened again.
+// TestBroken: after a failed append the file's content is unknown, so the directory
+// accepts nothing more until it is opened again.
 func TestBroken(t *testing.T) {
 	folder := t.TempDir()
 	d, err := Open(folder, time.Now)

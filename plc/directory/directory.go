@@ -2,9 +2,9 @@
 // interface of the real one (https://web.plc.directory/api), its rules from
 // package plc, and an append-only file that survives a crash.
 //
-// Invariants: an operation is on disk before it is acknowledged; what a log
-// says (which operations are nullified) follows from the file alone, by
-// applying it again; a torn last line, which nobody was told of, is cut off.
+// Invariants: an operation is on disk before it is acknowledged; the state of a log
+// (which operations are nullified) follows from the file alone, by applying it again;
+// a torn last line, which was never acknowledged, is cut off.
 package directory
 
 import (
@@ -42,7 +42,7 @@ type Directory struct {
 	logs map[syntax.DID][]plc.Entry
 	// order lists every operation in the order of acceptance, for export.
 	order []position
-	// broken is set when an append failed half way: nothing more is taken.
+	// broken is set if an append failed half way: nothing more is accepted.
 	broken error
 }
 
@@ -110,7 +110,7 @@ func (d *Directory) apply(did syntax.DID, op didplc.OpEnum, at time.Time) error 
 	return nil
 }
 
-// Submit adds an operation. Errors of package plc say why it is refused; any
+// Submit adds an operation. An error of package plc is the reason for a refusal; any
 // other means that it could not be stored.
 func (d *Directory) Submit(did syntax.DID, op didplc.OpEnum) error {
 	raw, err := json.Marshal(&op)
@@ -141,7 +141,7 @@ func (d *Directory) Submit(did syntax.DID, op didplc.OpEnum) error {
 	return d.apply(did, op, now)
 }
 
-// Log returns the log of a DID, empty when it was never registered.
+// Log returns the log of a DID, empty if it was never registered.
 func (d *Directory) Log(did syntax.DID) []plc.Entry {
 	d.mu.RLock()
 	defer d.mu.RUnlock()

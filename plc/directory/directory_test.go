@@ -19,13 +19,13 @@ import (
 
 const fileName = "operations.jsonl"
 
-// export is everything that a directory holds.
+// export returns everything that a directory holds.
 func export(t *testing.T, d *directory.Directory) string {
 	t.Helper()
 	return serve(t, d).get("/export").body
 }
 
-// filled is a folder with a directory of two identities and one recovery.
+// filled returns a folder with a directory of two identities and one recovery.
 func filled(t *testing.T) (folder string, ids []identity, last didplc.OpEnum) {
 	t.Helper()
 	folder = t.TempDir()
@@ -71,8 +71,8 @@ func TestReopen(t *testing.T) {
 	}
 }
 
-// TestTornLine cuts the file at every byte, as a crash can: what comes up is the
-// operations whose lines are whole, and it goes on from there.
+// TestTornLine cuts the file at every byte, as a crash can: the directory has the
+// operations whose lines are whole, and goes on from there.
 func TestTornLine(t *testing.T) {
 	folder, _, _ := filled(t)
 	whole, err := os.ReadFile(filepath.Join(folder, fileName))
@@ -113,8 +113,8 @@ func TestTornLine(t *testing.T) {
 	}
 }
 
-// TestDamagedLine: a line that is whole and wrong is no crash, and not passed
-// over.
+// TestDamagedLine: a whole but wrong line does not come from a crash, and is not
+// skipped.
 func TestDamagedLine(t *testing.T) {
 	folder, _, _ := filled(t)
 	path := filepath.Join(folder, fileName)
@@ -184,8 +184,8 @@ func TestClosed(t *testing.T) {
 	}
 }
 
-// TestConcurrency: of many operations that follow the same one, one is taken;
-// what others submit meanwhile is not disturbed; the file says the same.
+// TestConcurrency: of many operations that follow the same one, one is accepted;
+// operations of other DIDs are not disturbed; the file holds the same.
 func TestConcurrency(t *testing.T) {
 	folder, c := t.TempDir(), newClock()
 	d := open(t, folder, c)

@@ -18,7 +18,7 @@ import (
 	"nestbox/plc/directory"
 )
 
-// clock is a time that the test sets; each look moves it by a millisecond.
+// clock is a time that the test sets; each reading moves it by a millisecond.
 type clock struct {
 	mu sync.Mutex
 	at time.Time
@@ -83,7 +83,7 @@ func newIdentity(t testing.TB, handle syntax.Handle) identity {
 	return identity{did, didplc.OpEnum{Regular: op}, strong, weak}
 }
 
-// move is the operation behind prev that points to another host.
+// move returns the operation behind prev that points to another host.
 func move(t testing.TB, prev didplc.OpEnum, pds string, by atcrypto.PrivateKey) didplc.OpEnum {
 	t.Helper()
 	op, err := plc.Amend(prev, plc.Data{PDS: pds}, by)

@@ -31,8 +31,7 @@ func (a answer) want(t *testing.T, what string, status int, kind, body string) {
 	}
 }
 
-// TestRoutes walks through the life of one identity and asks every route at
-// each turn of it.
+// TestRoutes goes through the life of one identity and asks every route at each step.
 func TestRoutes(t *testing.T) {
 	c := newClock()
 	s := serve(t, open(t, t.TempDir(), c))
@@ -64,7 +63,7 @@ func TestRoutes(t *testing.T) {
 	s.get(path+"/log/audit").want(t, "audit", 200, jsonKind, "["+
 		entry(t, id.did, id.genesis, false, "2026-03-01T12:00:00.001Z")+","+entry(t, id.did, moved, false, "2026-03-01T13:00:00.002Z")+"]")
 
-	// A recovery: what it undoes is in the audit log only.
+	// A recovery: the operations that it undoes are in the audit log only.
 	recovered := move(t, id.genesis, "https://three.example.com", id.strong)
 	s.post(id.did, recovered).want(t, "recovery", 200, "text/plain; charset=utf-8", "OK")
 	s.get(path+"/log").want(t, "log", 200, jsonKind, "["+encode(t, &id.genesis)+","+encode(t, &recovered)+"]")
@@ -82,7 +81,7 @@ func TestRoutes(t *testing.T) {
 	s.get(path+"/log/last").want(t, "last", 200, jsonKind, encode(t, &end))
 }
 
-// entry is an operation as the audit log and the export show it.
+// entry returns an operation as the audit log and the export show it.
 func entry(t *testing.T, did syntax.DID, op didplc.OpEnum, nullified bool, at string) string {
 	t.Helper()
 	return fmt.Sprintf(`{"did":%q,"operation":%s,"cid":%q,"nullified":%v,"createdAt":%q}`, did, encode(t, &op), cidOf(op), nullified, at)

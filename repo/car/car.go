@@ -3,9 +3,9 @@
 // and proofs of parts of them, travel. It is pure: bytes come from and go to the
 // caller's stream.
 //
-// Invariants: a Reader gives out only blocks whose bytes have the hash that
-// their CID says, holds one block at a time, and refuses what is larger than
-// MaxBlock before it allocates.
+// Invariants: a Reader returns only blocks whose bytes have the hash in their CID,
+// holds one block at a time, and refuses a block larger than MaxBlock before it
+// allocates.
 package car
 
 import (
@@ -28,17 +28,16 @@ const (
 	maxHeader = 4 << 10
 )
 
-// ErrForm: the stream is no CAR file that can be read; the text says where.
+// ErrForm: the stream is not a readable CAR file; the text names the place.
 var ErrForm = errors.New("malformed CAR file")
 
-// Block is one block: its bytes have the hash that its CID says.
+// Block is one block: its bytes have the hash in its CID.
 type Block struct {
 	CID  cid.Cid
 	Data []byte
 }
 
-// AppendHeader begins a file: with one root, or with none where it is a set of
-// blocks.
+// AppendHeader begins a file: with one root, or with none if it is a set of blocks.
 func AppendHeader(dst []byte, roots ...cid.Cid) []byte {
 	header := dagcbor.AppendMapHead(nil, 2)
 	header = dagcbor.AppendText(header, "roots")
@@ -99,15 +98,15 @@ func NewReader(r io.Reader) (*Reader, error) {
 	return nil, c.fault("the header is not of version 1")
 }
 
-// Roots are the CIDs that the header names.
+// Roots returns the CIDs that the header names.
 func (c *Reader) Roots() []cid.Cid { return c.roots }
 
-// Offset is how many bytes of the stream have been read: where the block that
-// Next returned ends.
+// Offset returns how many bytes of the stream have been read: the end of the block
+// that Next returned.
 func (c *Reader) Offset() int64 { return c.at }
 
-// Next returns the next block, io.EOF at the end of the file. It passes over blocks
-// of CIDs that nothing in a repository can link to
+// Next returns the next block, io.EOF at the end of the file. It skips blocks of CIDs
+// that nothing in a repository can link to
 // (https://atproto.com/specs/repository#car-file-serialization).
 func (c *Reader) Next() (Block, error) {
 	for {
@@ -118,7 +117,7 @@ func (c *Reader) Next() (Block, error) {
 	}
 }
 
-// next is Next, with an undefined CID for a block that is passed over.
+// next is Next, with an undefined CID for a skipped block.
 func (c *Reader) next() (Block, error) {
 	raw, err := c.section(MaxBlock + 64)
 	if err != nil {
@@ -139,7 +138,7 @@ func (c *Reader) next() (Block, error) {
 	return Block{CID: id, Data: data}, nil
 }
 
-// section reads one length-prefixed part. io.EOF where the stream ends before it.
+// section reads one length-prefixed part. io.EOF: the stream ends before it.
 func (c *Reader) section(limit uint64) ([]byte, error) {
 	size, err := c.length()
 	if err != nil {

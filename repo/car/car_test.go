@@ -52,7 +52,7 @@ func TestRoundTrip(t *testing.T) {
 			t.Errorf("%s: roots %s, %d blocks, %v", name, roots, len(blocks), err)
 		}
 	}
-	// Every cut is seen, but the one between two blocks, where a file may end.
+	// Every cut is noticed, except between two blocks, where a file may end.
 	whole := len(car.AppendBlock(car.AppendHeader(nil, root), root, dagcbor.AppendText(nil, "first")))
 	header := len(car.AppendHeader(nil, root))
 	for n := range file {
@@ -128,8 +128,8 @@ func TestRealRepositories(t *testing.T) {
 	}
 }
 
-// FuzzReader: what is read has the hash that it says, and writing it again gives
-// a file that reads the same.
+// FuzzReader: every block read has the hash in its CID, and writing the blocks again
+// gives a file that reads the same.
 func FuzzReader(f *testing.F) {
 	root, file := sample()
 	f.Add(file)
@@ -171,7 +171,7 @@ func BenchmarkReader(b *testing.B) {
 	}
 }
 
-// TestPassesOver: a block that nothing in a repository can link to is passed over,
+// TestPassesOver: a block that nothing in a repository can link to is skipped,
 // whatever its bytes are.
 func TestPassesOver(t *testing.T) {
 	v0, err := cid.Decode("QmdfTbBqBPQ7VNxZEYEj14VmRuZBkqFbiwReogJgS1zR1n")

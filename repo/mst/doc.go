@@ -3,9 +3,9 @@
 // (collection/rkey) to CIDs whose shape, and so whose root CID, follows from its
 // content alone. It is pure.
 //
-// A Tree loads only the nodes on the paths that it touches, and Flush gives back
-// only the nodes that changed. Builder makes a tree of any size from sorted keys
-// with the memory of one path; Walk goes through one in order, with the same.
+// A Tree loads only the nodes on the paths that it touches, and Flush returns only
+// the nodes that changed. Builder makes a tree of any size from sorted keys with the
+// memory of one path; Walker goes through one in order, with the same.
 //
 // Invariants:
 //   - After Flush the tree is canonical: the same keys and values have the same

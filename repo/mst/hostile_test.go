@@ -14,7 +14,7 @@ import (
 	"nestbox/repo/mst"
 )
 
-// blockMap is what indigo reads blocks from.
+// blockMap is the store that indigo reads blocks from.
 type blockMap map[cid.Cid][]byte
 
 func (m blockMap) Get(_ context.Context, c cid.Cid) (blocks.Block, error) {
@@ -53,7 +53,7 @@ func node(left any, entries ...any) map[string]any {
 	return map[string]any{"e": append([]any{}, entries...), "l": left}
 }
 
-// TestHostileNodes are nodes that no tree holds. Each is refused, at once.
+// TestHostileNodes: nodes that no tree can hold are refused, each in a short time.
 func TestHostileNodes(t *testing.T) {
 	m := blockMap{}
 	const a, b, blue = "com.example.a/1", "com.example.a/2", "blue" // layers 0, 0, 1
@@ -102,8 +102,8 @@ func TestHostileNodes(t *testing.T) {
 	}
 }
 
-// TestSharedLinks is 3 KB of nodes that link to each other so often that a walk
-// without an order of keys would take for ever.
+// TestSharedLinks: 3 KB of nodes link to each other so often that a walk without an
+// order of keys would never end.
 func TestSharedLinks(t *testing.T) {
 	m := blockMap{}
 	below := m.add(t, node(nil, entry(0, "com.example.a/1", nil)))
@@ -120,7 +120,7 @@ func TestSharedLinks(t *testing.T) {
 	}
 }
 
-// FuzzDecode: what is accepted is canonical.
+// FuzzDecode: every accepted block is canonical.
 func FuzzDecode(f *testing.F) {
 	m := blockMap{}
 	leaf := m.add(f, node(nil, entry(0, "com.example.a/1", nil)))
@@ -186,8 +186,8 @@ func BenchmarkCreate(b *testing.B) {
 	}
 }
 
-// TestWalkMemory: a walk stops where the nodes of one path take more memory than
-// it may.
+// TestWalkMemory: a walk stops if the nodes of one path take more memory than
+// allowed.
 func TestWalkMemory(t *testing.T) {
 	nodes := blockMap{}
 	b := mst.Builder{Emit: func(n mst.Changed) error { nodes[n.CID] = n.Block; return nil }}

@@ -53,8 +53,8 @@ type LooseWalker struct {
 	// MaxNodes bounds the nodes that are visited: a node without keys may be linked
 	// from any number of places.
 	MaxNodes int
-	// MaxMemory, if it is set, bounds what the nodes of one path take in memory, in
-	// bytes: nodes may be large on purpose.
+	// MaxMemory, if set, bounds what the nodes of one path take in memory, in bytes:
+	// nodes may be large on purpose.
 	MaxMemory int
 
 	last  string
@@ -62,8 +62,8 @@ type LooseWalker struct {
 	held  int // bytes that the nodes on the path take
 }
 
-// Walk visits the tree below root and stops at the first error: ErrNode where keys
-// do not ascend, or nodes are nested too deep or are too many.
+// Walk visits the tree below root and stops at the first error: ErrNode if keys do
+// not ascend, or nodes are nested too deep or are too many.
 func (w *LooseWalker) Walk(root cid.Cid) error {
 	w.last, w.nodes, w.held = "", 0, 0
 	return w.walk(root, 0)

@@ -108,7 +108,7 @@ func TestLayer(t *testing.T) {
 	}
 }
 
-// TestKnownRoots are the roots that every implementation must come to.
+// TestKnownRoots: every implementation must get these roots.
 func TestKnownRoots(t *testing.T) {
 	v, err := cid.Decode("bafyreie5cvv4h45feadgeuwhbcutmh6t2ceseocckahdoe6uat64zmz454")
 	if err != nil {
@@ -138,8 +138,8 @@ func TestKnownRoots(t *testing.T) {
 	}
 }
 
-// TestProofVectors are the commits, with the blocks that prove them, that every
-// implementation must come to.
+// TestProofVectors: every implementation must get these commits, and the blocks that
+// prove them.
 func TestProofVectors(t *testing.T) {
 	raw, err := os.ReadFile(vectors(t, "atproto/repo/testdata/commit-proof-fixtures.json"))
 	if err != nil {
@@ -194,7 +194,7 @@ func TestProofVectors(t *testing.T) {
 
 // TestAgainstIndigo changes trees at random, in batches, each batch on a tree
 // opened from what the last one stored, and compares with an independent
-// implementation and with our own Builder. What is stored is exactly the tree.
+// implementation and with our own Builder. The store holds exactly the tree.
 func TestAgainstIndigo(t *testing.T) {
 	for seed := range uint64(30) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
@@ -204,7 +204,7 @@ func TestAgainstIndigo(t *testing.T) {
 		var tree *mst.Tree
 		var err error
 		for batch := range 40 {
-			if batch%3 == 0 { // else what the last batch left goes on
+			if batch%3 == 0 { // otherwise the tree of the last batch goes on
 				if tree, err = mst.Open(d.Root, d.NextID, store.load); err != nil {
 					t.Fatal(err)
 				}
@@ -227,7 +227,7 @@ func TestAgainstIndigo(t *testing.T) {
 	}
 }
 
-// TestTrim: of a tree the path to a key stays in memory, the rest is loaded again.
+// TestTrim: the path to a key stays in memory; the rest of the tree is loaded again.
 func TestTrim(t *testing.T) {
 	tree, store := mst.NewTree(1), nodes{}
 	for i := range 1000 {
@@ -256,7 +256,7 @@ func TestTrim(t *testing.T) {
 	}
 }
 
-// change makes one random change to a tree and to the map that it stands for.
+// change makes one random change to a tree and to the map of its keys and values.
 func change(t *testing.T, rnd *rand.Rand, tree *mst.Tree, want map[string]cid.Cid, keys int) {
 	t.Helper()
 	key := fmt.Sprintf("com.example.record/%06d", rnd.IntN(keys))
@@ -295,8 +295,8 @@ func change(t *testing.T, rnd *rand.Rand, tree *mst.Tree, want map[string]cid.Ci
 	}
 }
 
-// checkStored walks a stored tree: it holds the keys and no node besides, and
-// the Builder makes the same of them.
+// checkStored walks a stored tree: it holds exactly these keys, no node besides is
+// stored, and the Builder makes the same tree of them.
 func checkStored(t *testing.T, store nodes, root mst.Link, want map[string]cid.Cid) {
 	t.Helper()
 	visited, found := 0, map[string]cid.Cid{}
@@ -332,8 +332,8 @@ func checkStored(t *testing.T, store nodes, root mst.Link, want map[string]cid.C
 	}
 }
 
-// TestProofInverts undoes random batches with indigo's tree on nothing but the
-// nodes of the proof, as a consumer of the firehose does.
+// TestProofInverts undoes random batches with indigo's tree on the nodes of the proof
+// alone, as a consumer of the firehose does.
 func TestProofInverts(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(7, 7))
 	tree, want := mst.NewTree(0), map[string]cid.Cid{}
@@ -359,7 +359,7 @@ func TestProofInverts(t *testing.T) {
 		if err := tree.Proof(keys, func(n mst.Changed) { blocks[n.CID] = n.Block }); err != nil {
 			t.Fatal(err)
 		}
-		if len(keys) > 0 { // a batch that came to nothing proves nothing
+		if len(keys) > 0 { // a batch without changes proves nothing
 			invert(t, blocks, after, before, keys, old, want)
 		}
 		if t.Failed() {

@@ -28,7 +28,7 @@ const (
 	entryMemory = 150
 )
 
-// ErrNode: a node breaks the rules of the tree; the text says which.
+// ErrNode: a node breaks the rules of the tree; the text names the rule.
 var ErrNode = errors.New("malformed tree node")
 
 func broken(format string, args ...any) error {
@@ -52,7 +52,7 @@ func Layer(key string) int {
 // Link leads to a child.
 type Link struct {
 	CID cid.Cid
-	// ID is the store's number of the child, 0 where nodes are found by CID.
+	// ID is the store's number of the child, 0 if nodes are found by CID.
 	ID int64
 
 	// node is the child once it is loaded; CID is stale while it is dirty.
@@ -68,7 +68,7 @@ type Entry struct {
 
 // Node is one node of the tree.
 type Node struct {
-	// ID is the store's number of the node; 0 where it has none, or none yet.
+	// ID is the store's number of the node; 0 if it has none, or none yet.
 	ID int64
 	// Left is the subtree before the first key.
 	Left    *Link
@@ -78,7 +78,7 @@ type Node struct {
 	dirty bool
 }
 
-// Children are the node's links in order, Left first; nil where there is none.
+// Children returns the node's links in order, Left first; nil means no child.
 func (n *Node) Children() []*Link {
 	out := make([]*Link, 0, len(n.Entries)+1)
 	out = append(out, n.Left)
@@ -103,7 +103,7 @@ func (n *Node) Has(key string) bool {
 	return found
 }
 
-// memory is about how many bytes the node takes.
+// memory returns about how many bytes the node takes.
 func (n *Node) memory() (size int) {
 	for _, e := range n.Entries {
 		size += len(e.Key) + entryMemory
@@ -154,9 +154,9 @@ func commonPrefix(a, b string) int {
 
 // Decode reads a node's block: keys complete, ascending and of one layer, links
 // of the form that nodes and records have. Errors: ErrNode, dagcbor.ErrForm. A node
-// that holds no key has no layer of its own: see Walk. Time is linear in the size
-// of the block; memory too, but for the part that a key shares with the one before
-// it, up to MaxKey for each entry.
+// that holds no key has no layer of its own: see place. Time is linear in the size of
+// the block; memory too, except the part that a key shares with the previous one, up
+// to MaxKey for each entry.
 func Decode(block []byte) (*Node, error) {
 	r := dagcbor.NewReader(block)
 	n := &Node{layer: -1}
@@ -226,7 +226,8 @@ func decodeLink(r *dagcbor.Reader) *Link {
 	return &Link{CID: r.Link()}
 }
 
-// checkLinks says whether the node's links are of the form that blocks have.
+// checkLinks returns ErrNode unless the node's links have the form of links to
+// blocks.
 func (n *Node) checkLinks() error {
 	for _, l := range n.Children() {
 		if l != nil && !dagcbor.IsBlockCID(l.CID) {
@@ -244,8 +245,8 @@ func (n *Node) checkLinks() error {
 	return nil
 }
 
-// Loader returns the node that a link leads to, as Decode made it. Where nodes
-// have numbers, it sets the node's ID and those of its links.
+// Loader returns the node that a link leads to, as Decode made it. If nodes have
+// numbers, it sets the node's ID and those of its links.
 type Loader func(l *Link) (*Node, error)
 
 // child returns the node that l leads to and checks that it lies on the layer
@@ -264,8 +265,8 @@ func child(l *Link, layer int, load Loader) (*Node, error) {
 	return n, nil
 }
 
-// place gives a node without keys the layer that its parent assigns, and checks
-// that one with keys has it.
+// place gives a node without keys the layer that its parent assigns, and checks that
+// a node with keys has that layer.
 func (n *Node) place(layer int) error {
 	if len(n.Entries) == 0 {
 		if n.Left == nil || layer == 0 {
@@ -279,7 +280,7 @@ func (n *Node) place(layer int) error {
 	return nil
 }
 
-// placeRoot checks a root: it holds a key, or nothing at all.
+// placeRoot checks that a root holds a key, or nothing at all.
 func (n *Node) placeRoot() error {
 	if len(n.Entries) > 0 {
 		return nil

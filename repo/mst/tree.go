@@ -24,11 +24,11 @@ type Tree struct {
 	load   Loader
 	nextID int64
 	freed  []int64
-	// top is what the root was last known by.
+	// top is the last known link to the root.
 	top Link
 }
 
-// NewTree returns an empty tree. Nodes get numbers from nextID on; 0 gives them
+// NewTree returns an empty tree. Nodes get numbers from nextID on; with 0 they get
 // none.
 func NewTree(nextID int64) *Tree {
 	t := &Tree{nextID: nextID}
@@ -36,8 +36,8 @@ func NewTree(nextID int64) *Tree {
 	return t
 }
 
-// Open returns the tree below root. Nodes that change get numbers from nextID
-// on; 0 gives them none.
+// Open returns the tree below root. Nodes that change get numbers from nextID on;
+// with 0 they get none.
 func Open(root Link, nextID int64, load Loader) (*Tree, error) {
 	n, err := load(&root)
 	if err != nil {
@@ -49,7 +49,7 @@ func Open(root Link, nextID int64, load Loader) (*Tree, error) {
 	return &Tree{root: n, load: load, nextID: nextID, top: root}, nil
 }
 
-// LoadWith has nodes loaded by load from now on.
+// LoadWith makes the tree load nodes with load from now on.
 func (t *Tree) LoadWith(load Loader) { t.load = load }
 
 func (t *Tree) newNode(layer int) *Node { return &Node{layer: layer, dirty: true} }
@@ -61,8 +61,8 @@ func (t *Tree) free(n *Node) {
 	}
 }
 
-// gap returns where key belongs in a node: the index of the first entry that is
-// not before it, and whether that is the key itself.
+// gap returns the place of key in a node: the index of the first entry that is not
+// before it, and whether that is the key itself.
 func (n *Node) gap(key string) (int, bool) {
 	return slices.BinarySearchFunc(n.Entries, key, func(e Entry, key string) int {
 		switch {
@@ -76,7 +76,7 @@ func (n *Node) gap(key string) (int, bool) {
 	})
 }
 
-// slot is the link before the entry at index i.
+// slot returns the link before the entry at index i.
 func (n *Node) slot(i int) **Link {
 	if i == 0 {
 		return &n.Left
@@ -175,7 +175,7 @@ func (t *Tree) grow(key string, value cid.Cid, layer int) error {
 }
 
 // split divides the subtree that a link in n leads to into what lies before key
-// and what lies behind it. The first part keeps the node where both exist.
+// and what lies behind it. The first part keeps the node if both exist.
 func (t *Tree) split(n *Node, l *Link, key string) (left, right *Link, err error) {
 	if l == nil {
 		return nil, nil, nil
@@ -191,9 +191,9 @@ func (t *Tree) split(n *Node, l *Link, key string) (left, right *Link, err error
 	}
 	switch {
 	case i == len(c.Entries) && above == nil:
-		return l, nil, nil // all of it lies before
+		return l, nil, nil // the whole subtree lies before
 	case i == 0 && below == nil:
-		return nil, l, nil // all of it lies behind
+		return nil, l, nil // the whole subtree lies behind
 	}
 	rest := t.newNode(c.layer)
 	rest.Left, rest.Entries = above, slices.Clone(c.Entries[i:])
@@ -203,7 +203,7 @@ func (t *Tree) split(n *Node, l *Link, key string) (left, right *Link, err error
 	return l, &Link{node: rest}, nil
 }
 
-// Update replaces the value of a key and returns the one before, or ErrNotFound.
+// Update replaces the value of a key and returns the old one, or ErrNotFound.
 func (t *Tree) Update(key string, value cid.Cid) (cid.Cid, error) {
 	if _, err := t.Get(key); err != nil {
 		return cid.Undef, err
@@ -295,8 +295,8 @@ func (t *Tree) merge(n *Node, left, right *Link) (*Link, error) {
 type Changed struct {
 	*Node
 
-	// ID and Links are the numbers of the node and of its children, in order, as
-	// they are in this state of the tree: the Node changes with the tree.
+	// ID and Links are the numbers of the node and of its children, in order, in this
+	// state of the tree: the Node changes with the tree.
 	ID    int64
 	Links []int64
 	CID   cid.Cid
@@ -322,13 +322,13 @@ func changed(n *Node) Changed {
 	return c
 }
 
-// Diff is what the changes since Open, or the Flush before, come to.
+// Diff is the sum of the changes since Open, or since the previous Flush.
 type Diff struct {
 	// Root leads to the root.
 	Root Link
-	// Changed are the nodes that are new or different, children first, with the
-	// numbers that follow on the last ones: what changes together, a path mostly,
-	// is kept together, and the next change of the path finds it in one place.
+	// Changed are the nodes that are new or different, children first, with consecutive
+	// new numbers: nodes that change together, mostly a path, are stored together, and
+	// the next change of the path finds them in one place.
 	Changed []Changed
 	// Freed are the numbers of nodes that are gone, or have a new one.
 	Freed []int64
@@ -336,7 +336,7 @@ type Diff struct {
 	NextID int64
 }
 
-// Flush computes the CIDs of what changed.
+// Flush computes the CIDs of the changed nodes.
 func (t *Tree) Flush() Diff {
 	var d Diff
 	if t.root.dirty {
@@ -364,9 +364,9 @@ func (t *Tree) flush(n *Node, d *Diff) Link {
 	return Link{CID: c.CID, ID: n.ID, node: n}
 }
 
-// Proof calls visit for each node, once, that shows what the tree says of keys
-// and that is needed to undo a change of them: for each key the path to where it
-// is, or would be, and where it is, the paths to its neighbours
+// Proof calls visit, once each, for the nodes that prove what the tree holds of keys
+// and that are needed to undo a change of them: for each key the path to its place,
+// and if the tree holds it, the paths to its neighbours
 // (https://atproto.com/specs/sync#commit-validation). The tree must be flushed.
 func (t *Tree) Proof(keys []string, visit func(Changed)) error {
 	seen := map[*Node]bool{}
@@ -384,9 +384,9 @@ func (t *Tree) Proof(keys []string, visit func(Changed)) error {
 	return nil
 }
 
-// Trim forgets the nodes that were loaded or changed, but for those that Proof
-// shows of a key: they are loaded again when they are needed. It returns about how
-// many bytes of memory those take. The tree must be flushed.
+// Trim forgets the nodes that were loaded or changed, except those that Proof visits
+// for a key; forgotten nodes are loaded again when needed. It returns about how many
+// bytes of memory the kept nodes take. The tree must be flushed.
 func (t *Tree) Trim(key string) (size int, err error) {
 	keep := map[*Node]bool{}
 	if err := t.around(key, func(n *Node) { keep[n] = true }); err != nil {
@@ -403,7 +403,7 @@ func (t *Tree) Trim(key string) (size int, err error) {
 	return size, nil
 }
 
-// around shows the nodes of the path to a key, and to its neighbours.
+// around calls show for the nodes of the path to a key, and to its neighbours.
 func (t *Tree) around(key string, show func(*Node)) error {
 	for n := t.root; ; {
 		show(n)
@@ -422,7 +422,7 @@ func (t *Tree) around(key string, show func(*Node)) error {
 	}
 }
 
-// spine shows the nodes along the last, or first, links of a subtree.
+// spine calls show for the nodes along the last, or first, links of a subtree.
 func (t *Tree) spine(n *Node, l *Link, last bool, show func(*Node)) error {
 	for l != nil {
 		c, err := t.into(n, l)

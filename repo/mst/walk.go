@@ -9,18 +9,18 @@ import (
 // Walker goes through a tree in order.
 type Walker struct {
 	Load Loader
-	// Node, when set, is called for each node before what lies below it.
+	// Node, if set, is called for each node before the nodes below it.
 	Node func(l *Link, n *Node) error
-	// Entry, when set, is called for each key, in ascending order.
+	// Entry, if set, is called for each key, in ascending order.
 	Entry func(key string, value cid.Cid) error
 
 	last string
 }
 
-// Walk visits the tree below root, depth first: a node, what lies left of its
-// first key, the key, what lies right of it, and so on. It holds one path in
-// memory and stops at the first error. Order, layers and links are checked, so
-// that a tree of foreign nodes is walked in time proportional to its keys.
+// Walk visits the tree below root, depth first: a node, the subtree left of its first
+// key, the key, the subtree right of it, and so on. It holds one path in memory and
+// stops at the first error. It checks order, layers and links, so a walk of foreign
+// nodes takes time proportional to the number of keys.
 func (w *Walker) Walk(root Link) error {
 	n, err := w.Load(&root)
 	if err != nil {
@@ -81,7 +81,7 @@ func (w *Walker) below(n *Node, l *Link) error {
 
 // Builder makes a tree from keys in ascending order.
 type Builder struct {
-	// NextID is the number of the next node; 0 gives them none.
+	// NextID is the number of the next node; with 0 nodes get none.
 	NextID int64
 	// Emit is called for each node when it is complete, children before their
 	// parent, the root last.
@@ -125,7 +125,7 @@ func (b *Builder) newNode(layer int) *Node {
 	return n
 }
 
-// complete emits what is open below layer and returns the link to it.
+// complete emits the open nodes below layer and returns the link to them.
 func (b *Builder) complete(layer int) (*Link, error) {
 	var below *Link
 	for i := range layer {

@@ -65,7 +65,7 @@ func generate(folder string) (string, error) {
 	return string(text), err
 }
 
-// literal writes v as it stands in Go in package lexicon, without what is zero.
+// literal writes v as a Go literal of package lexicon, without zero values.
 func literal(b *strings.Builder, v reflect.Value) {
 	t := v.Type()
 	name := strings.ReplaceAll(t.String(), "lexicon.", "")

@@ -17,7 +17,7 @@ func lexicons(t *testing.T) string {
 	return filepath.Join(strings.TrimSpace(string(out)), "lexicons")
 }
 
-// TestCurrent: the catalogue is what indigo's documents say now.
+// TestCurrent: the catalogue follows indigo's current documents.
 func TestCurrent(t *testing.T) {
 	want, err := generate(lexicons(t))
 	if err != nil {
@@ -32,7 +32,7 @@ func TestCurrent(t *testing.T) {
 	}
 }
 
-// TestFacts: of a document, its records and what they need come over, and no
+// TestFacts: the catalogue has a document's records and what they refer to, and no
 // prose.
 func TestFacts(t *testing.T) {
 	folder := t.TempDir()
