@@ -141,8 +141,8 @@ func (t *Templates) DeleteAccount(to, handle, code string) Message {
 // PLCOperation brings the code of signPlcOperation.
 func (t *Templates) PLCOperation(to, handle, code string) Message {
 	return t.code(to, "Change your identity", code,
-		"Somebody who is signed in to "+name(handle)+" wants to change its identity (its DID document), as it is done to move to another server. To allow that, enter this code:",
-		"Whoever has the code can take your account away from here. If you did not ask for it, do not pass it on. "+t.lockOut())
+		"Somebody who is signed in to "+name(handle)+" wants to change its identity (its DID document), as when moving to another server. To allow it, enter this code:",
+		"Anybody with the code can move your account away from this server. If you did not ask for it, do not pass it on. "+t.lockOut())
 }
 
 // SignInCode brings the code that createSession asks for besides the password.
@@ -244,19 +244,19 @@ func (n *Notice) words() (title, before, detail string) {
 	case NoticePassword:
 		return "Your password was changed", "The password of " + who + " was changed. All its other sessions have ended.", ""
 	case NoticeEmail:
-		return "Your email address was changed", "The email address of " + who + " was changed. Codes and notices go to the new one from now on; it is to be confirmed, and does not guard sign-ins by code.", "New"
+		return "Your email address was changed", "The email address of " + who + " was changed. Codes and notices go to the new one from now on. It is not confirmed yet, and sign-in codes are off.", "New"
 	case NoticeHandle:
-		return "Your handle was changed", "The handle of your account was changed; before it was " + who + ".", "New"
+		return "Your handle was changed", "The handle of your account was changed; it was " + who + " before.", "New"
 	case NoticeAppPassword:
-		return "New app password", "A new app password was made for " + who + ". Whoever has it can use the account, but not take it over. Your app lists its name.", ""
+		return "New app password", "A new app password was made for " + who + ". Anybody who has it can use the account, but not take it over. Your app lists its name.", ""
 	case NoticeFactorOn:
-		return "Sign-in codes are on", "Signing in to " + who + " with its password now also takes a code that is sent by email. App passwords go on without.", ""
+		return "Sign-in codes are on", "Signing in to " + who + " with its password now also needs a code that is sent by email. App passwords work without one.", ""
 	case NoticeFactorOff:
-		return "Sign-in codes are off", "Signing in to " + who + " takes no code any more, only the password.", ""
+		return "Sign-in codes are off", "Signing in to " + who + " needs no code any more, only the password.", ""
 	case NoticeDeactivated:
-		return "Your account was deactivated", "Nobody can see " + who + " any more, nor what it has posted, until it is activated in an app again.", ""
+		return "Your account was deactivated", "Nobody can see " + who + " or its posts until it is activated again in an app.", ""
 	case NoticeDeletion:
-		return "Your account will be deleted", "Somebody who is signed in to " + who + " has deactivated it, and wants it deleted with all that is in it. To keep it, sign in and activate it again before then.", "Earliest"
+		return "Your account will be deleted", "Somebody who is signed in to " + who + " has deactivated it and asked to delete it with everything in it. To keep it, sign in and activate it again before then.", "Earliest"
 	default:
 		return "Your account was changed", "Something was changed about " + who + ".", "What"
 	}
