@@ -7,7 +7,7 @@ import (
 )
 
 // mostConnections bounds the connections to the server's address. Further ones wait
-// until others have ended, which idle and slow ones do by their timeouts.
+// until others end; idle and slow ones end by their timeouts.
 const mostConnections = 16_384
 
 // maxConnections is mostConnections, or half of the files that the process may open if
