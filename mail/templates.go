@@ -191,8 +191,8 @@ type Notice struct {
 	Detail string
 }
 
-// Notice makes the message that says what happened, when, from where, and how to end
-// it. Only a confirmed address gets one.
+// Notice makes the message about what happened, when, from where, and how to end it.
+// Only a confirmed address gets one.
 func (t *Templates) Notice(to string, n Notice) Message {
 	title, before, detail := n.words()
 	l := letter{Title: title, Before: []string{before}}

@@ -13,7 +13,7 @@ import (
 // methods returns the XRPC endpoints, each with the kind of caller that it accepts.
 func (s *Server) methods() map[string]xrpc.Method {
 	anyone := s.verifier
-	// These say what an endpoint does with the caller's account, see auth.May.
+	// The uses that endpoints make of the caller's account: see auth.May.
 	look, manage, bring, write := anyone.For(auth.UseLook), anyone.For(auth.UseManage), anyone.For(auth.UseBring), anyone.For(auth.UseWrite)
 	leave, invite, remove := anyone.For(auth.UseLeave), anyone.For(auth.UseInvite), anyone.For(auth.UseDelete)
 	appPasswords := &account.AppPasswords{Store: s.accounts, Notices: s.notices, Now: s.opts.Now}
