@@ -262,7 +262,7 @@ func (n *Notice) words() (title, before, detail string) {
 	}
 }
 
-// FromModerator is a message that a moderator wrote, as HTML or as text.
+// FromModerator makes a message that a moderator wrote, as HTML or as text.
 func (t *Templates) FromModerator(to, subject, content string) Message {
 	if !isHTML(content) {
 		return t.FromAdmin(to, subject, content)
@@ -283,7 +283,7 @@ func (t *Templates) subject(s string) string {
 	return "Message from " + t.Hostname
 }
 
-// FromAdmin is a message that the operator wrote, as text.
+// FromAdmin makes a message that the operator wrote, as text.
 func (t *Templates) FromAdmin(to, subject, body string) Message {
 	subject = t.subject(subject)
 	var paragraphs []string
@@ -295,7 +295,7 @@ func (t *Templates) FromAdmin(to, subject, body string) Message {
 	return t.message(to, subject, letter{Title: subject, Before: paragraphs})
 }
 
-// Test is what `nestbox mail test` sends.
+// Test makes the message that `nestbox mail test` sends.
 func (t *Templates) Test(to string) Message {
 	return t.message(to, "Test message from "+t.Hostname, letter{
 		Title: "Mail works", Before: []string{"This is a test that the operator of " + t.Hostname + " sent. If you can read it, mail from this server arrives."},
