@@ -292,7 +292,7 @@ var guesses = ratelimit.Limit{Name: "admin-failures", Points: 20, Window: 5 * ti
 // basic proves the admin. Failures are counted; after too many even the right password
 // is refused.
 func (v *Verifier) basic(ctx context.Context, r *http.Request) error {
-	// Whatever is wrong, the answer is the same, as the reference's.
+	// The answer is the same whatever is wrong, as in the reference.
 	refused := xrpc.Unauthorized(xrpc.NameAuthRequired, "Authentication Required")
 	kind, value, err := parseAuthorization(r.Header.Get("Authorization"))
 	if err != nil || kind != schemeBasic {

@@ -49,14 +49,14 @@ func May(u Use, status string, scope Scope) error {
 	return nil
 }
 
-// ErrTakendown is the answer on every route to a client that acts for an account which
-// has been taken down.
+// ErrTakendown returns the answer on every route to a client that acts for an account
+// which has been taken down.
 func ErrTakendown() error {
 	return xrpc.Unauthorized(xrpc.NameAccountTakedown, "Account has been taken down")
 }
 
-// ErrSuspended is the answer if a suspension forbids the request. Its name is the
-// one that clients know.
+// ErrSuspended returns the answer if a suspension forbids the request. Its name is
+// the one that clients know.
 func ErrSuspended() error {
 	return xrpc.Unauthorized(xrpc.NameAccountTakedown, "Account has been suspended")
 }

@@ -40,8 +40,8 @@ func errMalformed() error { return errInvalidToken("Malformed token") }
 
 func errScope() error { return errInvalidToken("Bad token scope") }
 
-// ErrExpired is the answer to an expired, and to a revoked, access token. The
-// two are the same bytes on purpose: every client knows what to do with it.
+// ErrExpired returns the answer to an expired, and to a revoked, access token. The
+// two are the same bytes on purpose: every client knows what to do with them.
 func ErrExpired() error { return xrpc.BadRequest(xrpc.NameExpiredToken, "Token has expired") }
 
 // maxToken bounds a token, in bytes.
