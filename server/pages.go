@@ -41,8 +41,8 @@ func (s *Server) pages() []page {
 	}
 }
 
-// anyOther is the page of every other path. A script can distinguish a path that we
-// lack from a server that does not answer.
+// anyOther returns the page of every other path. A script can distinguish a path
+// that we lack from a server that does not answer.
 func anyOther() page { return page{"", api, http.NotFound} }
 
 // handler returns the handler of the whole public HTTP surface.
@@ -108,7 +108,7 @@ func (s *Server) limited(p page, next http.Handler) http.Handler {
 	})
 }
 
-// serveHealth is /xrpc/_health: it asks the store.
+// serveHealth answers /xrpc/_health: it asks the store.
 func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	answer := map[string]string{"version": s.opts.Version}
