@@ -38,8 +38,8 @@ func (c *Config) Remember() error {
 	return durable.WriteFile(filepath.Join(c.DataDirectory, rememberedName), append(data, '\n'), 0o600)
 }
 
-// format is the reverse of setField, except for secrets, which print REDACTED;
-// false for one that is not set.
+// format reverses setField, except for secrets, which print REDACTED; false for one
+// that is not set.
 func format(value any) (string, bool) {
 	switch f := value.(type) {
 	case string:
