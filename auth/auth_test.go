@@ -24,13 +24,13 @@ import (
 const (
 	audience = "did:web:pds.test"
 	alice    = syntax.DID("did:plc:ewvi7nxzyoun6zhxrhs64oiz")
-	// secret is PDS_JWT_SECRET where a test forges tokens: it may not hold the
+	// secret is the PDS_JWT_SECRET with which tests forge tokens: they may not have the
 	// bytes of the other keys.
 	secret   = "the configured secret of these tests"
 	password = "admin:päss"
 )
 
-// noon is when the tests happen; tokens have whole seconds.
+// noon returns the time at which the tests happen; tokens have whole seconds.
 func noon() time.Time { return time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC) }
 
 // object is a JSON object; a member that is nil is left out.
@@ -50,7 +50,7 @@ func (o object) with(changes object) object {
 	return out
 }
 
-// raw is JSON as it stands, for what no encoder writes.
+// raw is JSON as it is, for what no encoder writes.
 type raw = json.RawMessage
 
 func refreshHeader() object { return object{"typ": "refresh+jwt", "alg": "HS256"} }
@@ -68,7 +68,7 @@ func refreshClaims() object {
 	return accessClaims().with(object{"scope": "com.atproto.refresh", "jti": "s1.0"})
 }
 
-// encode is the base64url form of v's JSON; text is taken as it stands.
+// encode returns the base64url form of v's JSON; text is used as it is.
 func encode(tb testing.TB, v any) string {
 	tb.Helper()
 	b, isText := v.(raw)
@@ -81,7 +81,7 @@ func encode(tb testing.TB, v any) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// forge signs a token that need not be a right one.
+// forge signs a token that need not be valid.
 func forge(tb testing.TB, key string, header, claims any) string {
 	tb.Helper()
 	return forgeWith(tb, sha256.New, key, header, claims)
@@ -141,7 +141,8 @@ func mint(tb testing.TB, k *auth.Keyring) auth.Pair {
 	return p
 }
 
-// bearing returns a request with that Authorization header, or without one if it is empty.
+// bearing returns a request with an Authorization header, or without one if it is
+// empty.
 func bearing(tb testing.TB, authorization string) *http.Request {
 	tb.Helper()
 	r := httptest.NewRequestWithContext(tb.Context(), http.MethodPost, "/xrpc/a.b.c", http.NoBody)
@@ -151,7 +152,7 @@ func bearing(tb testing.TB, authorization string) *http.Request {
 	return r
 }
 
-// fault is what a client is told.
+// fault is the error that a client gets.
 type fault struct {
 	status        int
 	name, message string
@@ -165,7 +166,7 @@ func (f fault) String() string {
 	return string(b)
 }
 
-// faultOf is the zero fault where err is nil.
+// faultOf returns an error as a client sees it, the zero fault if err is nil.
 func faultOf(tb testing.TB, err error) fault {
 	tb.Helper()
 	if err == nil {

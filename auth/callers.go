@@ -21,23 +21,23 @@ type (
 	// Anyone proved nothing.
 	Anyone struct{}
 
-	// SignUpCaller proved nothing, or by a service token that it owns a DID, with
-	// which an account moves in.
+	// SignUpCaller proved nothing, or proved by a service token that it owns a DID,
+	// with which an account moves in.
 	SignUpCaller struct{ Owner syntax.DID }
 
-	// RefreshCaller presented a refresh token that has not expired. Whether its
-	// session lives is for the session package to say.
+	// RefreshCaller presented a refresh token that has not expired. The session package
+	// decides whether its session is live.
 	RefreshCaller struct{ Token Token }
 
-	// EndingCaller presented a refresh token, expired or not: enough to end the
-	// session that it belongs to, and for nothing else.
+	// EndingCaller presented a refresh token, expired or not: this allows ending the
+	// session that it belongs to, and nothing else.
 	EndingCaller struct{ Token Token }
 
-	// StandardCaller holds an access token of a live session, be it of the
-	// password or of an app password, of an account that is not taken down.
+	// StandardCaller holds an access token of a live session, opened by the password or
+	// by an app password, of an account that is not taken down.
 	StandardCaller struct{ Access }
 
-	// StandardOrTakendownCaller is a StandardCaller, or someone who signed in to a
+	// StandardOrTakendownCaller is a StandardCaller, or a caller that signed in to a
 	// taken-down account.
 	StandardOrTakendownCaller struct{ Access }
 
@@ -53,9 +53,9 @@ type (
 	// taken-down account: it may move out.
 	FullOrTakendownCaller struct{ Access }
 
-	// Viewer asks for what is public, and may have proved who they are: the
-	// owner, or the admin, sees what others do not. DID is empty where nobody
-	// signed in; the owner of a taken-down account is one still.
+	// Viewer asks for what is public, and may have proved to be the owner or the admin,
+	// who see what others do not. DID is empty if nobody signed in; the owner of a
+	// taken-down account still counts as one.
 	Viewer struct {
 		DID   syntax.DID
 		Admin bool
@@ -65,8 +65,8 @@ type (
 	// or a moderation service, whose DID Service is.
 	ModeratorCaller struct{ Service syntax.DID }
 
-	// OwnerOrServiceCaller is a StandardOrTakendownCaller, or the moderation
-	// service, whose DID is Service then, and which may ask for any account.
+	// OwnerOrServiceCaller is a StandardOrTakendownCaller, or the moderation service,
+	// whose DID is then Service, and which may ask about any account.
 	OwnerOrServiceCaller struct {
 		Access
 
@@ -92,14 +92,14 @@ type Standing struct {
 	// Status is the account's hosting status, empty if it is active. It is reported
 	// before any fault of the session.
 	Status string
-	// Live: the account exists and the session has not been ended.
+	// Live means that the account exists and the session has not ended.
 	Live bool
 	// AppPassword is Access.AppPassword.
 	AppPassword int64
 }
 
-// Sessions tells what lies behind an access token. The answer may come from a
-// cache that is never older than the last committed change by this server.
+// Sessions looks up the account and session of an access token. The answer may come
+// from a cache that is never older than the last committed change by this server.
 type Sessions interface {
 	Standing(ctx context.Context, t Token) (Standing, error)
 }
@@ -112,8 +112,8 @@ type Verifier struct {
 	Sessions Sessions
 	// AdminPassword is the password of user "admin" in Basic authentication.
 	AdminPassword string
-	// Issuers finds who signs service tokens. ModService is the moderation service
-	// that is trusted like a moderator; "" for none.
+	// Issuers finds the keys that sign service tokens. ModService is the moderation
+	// service that is trusted like a moderator; "" for none.
 	Issuers    Issuers
 	ModService syntax.DID
 	// Limits count guesses of AdminPassword; nil counts none.
@@ -223,7 +223,7 @@ func (v *Verifier) Viewer(ctx context.Context, r *http.Request) (Viewer, error) 
 	return Viewer{DID: a.DID}, err
 }
 
-// Sees says whether the viewer may look at what is kept of an account whatever
+// Sees reports whether the viewer may see what is stored of an account, whatever
 // its status is.
 func (v Viewer) Sees(did syntax.DID) bool { return v.Admin || v.DID == did && did != "" }
 
@@ -242,7 +242,7 @@ func (v *Verifier) access(ctx context.Context, r *http.Request, allowed ...Scope
 		return Access{}, xrpc.Unavailable(err)
 	}
 	refused := May(v.use, st.Status, t.Scope)
-	// A takedown is reported before the end of the session, which it caused.
+	// A takedown is reported rather than the end of the session, which it caused.
 	if !st.Live && (refused == nil || st.Status != StatusTakendown) {
 		refused = ErrExpired()
 	}
@@ -276,7 +276,8 @@ func (v *Verifier) Moderator(ctx context.Context, r *http.Request) (ModeratorCal
 	return ModeratorCaller{service}, err
 }
 
-// modService verifies a token of the moderation service, and returns whose it is.
+// modService verifies a token of the moderation service, and returns the service's
+// DID.
 func (v *Verifier) modService(ctx context.Context, r *http.Request) (syntax.DID, error) {
 	if v.ModService == "" {
 		return "", errBadJWT("UntrustedIss", "Untrusted issuer")
@@ -285,13 +286,13 @@ func (v *Verifier) modService(ctx context.Context, r *http.Request) (syntax.DID,
 	return t.Issuer, err
 }
 
-// guesses are those of the admin's password by one client network.
+// guesses limits guesses of the admin's password by one client network.
 var guesses = ratelimit.Limit{Name: "admin-failures", Points: 20, Window: 5 * time.Minute}
 
-// basic proves the admin. Failures are counted, and too many refuse the right password
-// as well.
+// basic proves the admin. Failures are counted; after too many even the right password
+// is refused.
 func (v *Verifier) basic(ctx context.Context, r *http.Request) error {
-	// Whatever is wrong, the answer is the same, as the reference's.
+	// The answer is the same whatever is wrong, as in the reference.
 	refused := xrpc.Unauthorized(xrpc.NameAuthRequired, "Authentication Required")
 	kind, value, err := parseAuthorization(r.Header.Get("Authorization"))
 	if err != nil || kind != schemeBasic {

@@ -35,8 +35,8 @@ func TestAuthorization(t *testing.T) {
 		"viewer":  {pair.Access, func(r *http.Request) error { _, err := v.Viewer(r.Context(), r); return err }},
 		"signup":  {pair.Access, func(r *http.Request) error { _, err := v.SignUp(r.Context(), r); return err }},
 	}
-	moving := fault{401, "BadJwtType", `Invalid jwt type "at+jwt"`} // it takes a service token
-	// Who need not prove anything still may not send what proves nothing.
+	moving := fault{401, "BadJwtType", `Invalid jwt type "at+jwt"`} // it requires a service token
+	// A viewer need not prove anything, but credentials that prove nothing are refused.
 	viewer := func(header string, access fault) fault {
 		switch {
 		case header == "":
@@ -83,8 +83,8 @@ func TestAuthorization(t *testing.T) {
 	}
 }
 
-// TestUnsupportedIsPrintable: what an answer repeats of a header is short and
-// plain, whatever was sent.
+// TestUnsupportedIsPrintable: the part of a header that an answer repeats is short
+// and printable, whatever was sent.
 func TestUnsupportedIsPrintable(t *testing.T) {
 	v := verifier(t)
 	for scheme, shown := range map[string]string{
@@ -100,8 +100,8 @@ func TestUnsupportedIsPrintable(t *testing.T) {
 	}
 }
 
-// TestAdminGuesses: 20 wrong passwords of one network in five minutes, after which the
-// right one is not taken either; right ones do not count, nor do exempt clients.
+// TestAdminGuesses: after 20 wrong passwords from one network in five minutes the
+// right one is refused too; right ones do not count, nor do exempt clients.
 func TestAdminGuesses(t *testing.T) {
 	now := noon()
 	v := verifier(t)
@@ -178,7 +178,7 @@ func TestAdmin(t *testing.T) {
 		}
 	}
 
-	// Without a password nobody is the admin, not even with the empty one.
+	// Without a password nobody is the admin, not even with an empty password.
 	v.AdminPassword = ""
 	for _, credentials := range []string{"admin:", "admin", "admin:" + password, ":"} {
 		if _, err := v.Admin(t.Context(), bearing(t, plain(credentials))); faultOf(t, err) != notAdmin {
@@ -192,7 +192,8 @@ func TestAdmin(t *testing.T) {
 	}
 }
 
-// TestViewer: nobody, the owner whatever became of the account, or the admin.
+// TestViewer: a viewer is nobody, the owner whatever the account's status, or the
+// admin.
 func TestViewer(t *testing.T) {
 	v := verifier(t)
 	token := func(changes object) string {
@@ -247,7 +248,7 @@ func TestViewer(t *testing.T) {
 	}
 }
 
-// TestCauseIsNoAnswer: an answer of this package says nothing beyond its
+// TestCauseIsNoAnswer: an answer of this package contains nothing beyond its
 // message.
 func TestCauseIsNoAnswer(t *testing.T) {
 	v := verifier(t)

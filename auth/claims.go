@@ -7,7 +7,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Scope is what a session token may be used for.
+// Scope names what a session token may be used for.
 type Scope string
 
 // The scopes of session tokens. An app-password session keeps its own across
@@ -27,7 +27,7 @@ const (
 )
 
 // claims are the members of both session tokens as we write them. Times are
-// integers: clients decode them unguarded.
+// integers: clients decode them without checks.
 type claims struct {
 	Scope Scope  `json:"scope"`
 	Aud   string `json:"aud"`
@@ -38,8 +38,8 @@ type claims struct {
 	EXP   int64  `json:"exp"`
 }
 
-// presented are the claims of a token that a client sent, each as it came: a value of
-// the wrong type must be refused, not coerced.
+// presented are the claims of a token that a client sent, each as it was sent: a
+// value of the wrong type must be refused, not coerced.
 type presented struct {
 	Scope jsontext.Value `json:"scope"`
 	Aud   jsontext.Value `json:"aud"`
@@ -52,7 +52,7 @@ type presented struct {
 	LXM   jsontext.Value `json:"lxm"`
 	CNF   jsontext.Value `json:"cnf"`
 
-	by *key // that signed it
+	by *key // the key that signed it
 }
 
 // rawString returns a claim that must be a string; "" and true if it is absent.

@@ -1,7 +1,8 @@
-// Package auth authenticates callers. There is one Go type for each kind of caller,
-// and a handler takes the type that it demands: an endpoint behind the wrong credential
-// does not compile. The package also owns the form of session tokens (claims, keyring).
-// It does not know what a session is and asks the Sessions interface.
+// Package auth authenticates callers. There is one Go type for each kind of caller, and
+// a handler's parameter has the type that it demands: an endpoint behind the wrong
+// credential does not compile. The package also owns the form of session tokens
+// (claims, keyring). It does not know what a session is and asks the Sessions
+// interface.
 //
 // Invariants:
 //   - The signature is checked before any claim, and no unsigned part of a token is

@@ -14,8 +14,8 @@ import (
 	"nestbox/xrpc"
 )
 
-// FuzzAuthorization: a header is a scheme and its value, or refused with one of
-// the contract's answers; a bearer token comes out as it went in.
+// FuzzAuthorization: a header is a scheme and its value, or is refused with one of
+// the contract's answers; a bearer token is returned unchanged.
 func FuzzAuthorization(f *testing.F) {
 	for _, seed := range []string{
 		"", " ", "Bearer", "Bearer ", "Bearer a.b.c", "bearer a b", "Basic YTpi", "DPoP x", "Foo x", "a.b.c",
@@ -52,8 +52,8 @@ func FuzzAuthorization(f *testing.F) {
 	})
 }
 
-// FuzzToken: no change of a token verifies. The only other spellings of a good
-// one differ in bytes that base64 passes over (RFC 4648 section 3.3: line ends).
+// FuzzToken: no changed token verifies. The only other spellings of a good one
+// differ in bytes that base64 ignores (RFC 4648 section 3.3: line ends).
 func FuzzToken(f *testing.F) {
 	now := time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
 	k, err := OpenKeyring(filepath.Join(f.TempDir(), "keys.json"), "configured", func() time.Time { return now })

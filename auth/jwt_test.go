@@ -23,8 +23,8 @@ func decodeSecret(tb testing.TB, s string) string {
 	return string(b)
 }
 
-// TestAnotherImplementationReads: what we mint is a JWT to others, with the
-// claims of the contract and no more; and what they mint is one to us.
+// TestAnotherImplementationReads: others read what we mint as a JWT, with the
+// claims of the contract and no more; and we read what they mint.
 func TestAnotherImplementationReads(t *testing.T) {
 	k := ring(t)
 	pair := mint(t, k)

@@ -28,11 +28,11 @@ var (
 type KeyInfo struct {
 	ID      string    `json:"kid"`
 	Created time.Time `json:"created,omitzero"`
-	// Signing: the key signs new tokens. Exactly one key does.
+	// Signing means that the key signs new tokens. Exactly one key does.
 	Signing bool `json:"signing"`
-	// Legacy: tokens without kid are tried against it.
+	// Legacy means that tokens without kid are tried against it.
 	Legacy bool `json:"legacy"`
-	// Configured: the key is PDS_JWT_SECRET; no file of ours holds its bytes.
+	// Configured means that the key is PDS_JWT_SECRET; no file of ours holds its bytes.
 	Configured bool `json:"configured"`
 }
 
@@ -59,10 +59,10 @@ type storedKey struct {
 	Retired bool   `json:"retired,omitempty"`
 }
 
-// Keyring signs session tokens with one key and verifies with all of them, by
-// kid. Rotating the signing key logs nobody out; retiring a key ends what only
-// it signed. It is safe for concurrent use; changes are on disk (atomically
-// replaced, mode 0600) before they take effect.
+// Keyring signs session tokens with one key and verifies with all of them, by kid.
+// Rotating the signing key signs nobody out; retiring a key ends the tokens that it
+// signed. It is safe for concurrent use; changes are on disk (atomically replaced,
+// mode 0600) before they take effect.
 type Keyring struct {
 	path string
 	now  func() time.Time
@@ -72,11 +72,11 @@ type Keyring struct {
 	keys    atomic.Pointer[[]*key]
 }
 
-// OpenKeyring reads the keyring at path, making it with one fresh key where it
-// does not exist. A non-empty configured secret (PDS_JWT_SECRET) is the ring's
-// first key: it signs until a rotation, and tokens without kid, as another
-// server issued them under the same secret, are tried against it. A configured
-// secret that the file does not know yet becomes the signing key.
+// OpenKeyring reads the keyring at path, and makes it with one fresh key if it does
+// not exist. A non-empty configured secret (PDS_JWT_SECRET) is the ring's first
+// key: it signs until a rotation, and tokens without kid, which another server
+// issued under the same secret, are tried against it. A configured secret that the
+// file does not know yet becomes the signing key.
 func OpenKeyring(path, configured string, now func() time.Time) (*Keyring, error) {
 	k := &Keyring{path: path, now: now}
 	stored, err := readKeyFile(path)
@@ -132,7 +132,7 @@ func readKeyFile(path string) (keyFile, error) {
 		return f, fmt.Errorf("key ring %s is damaged: %w", path, err)
 	}
 	if len(f.Keys) == 0 {
-		// Every ring that we wrote has a key; a new key would sign everybody out.
+		// Every ring that we wrote has a key; making a new one would sign everybody out.
 		return f, fmt.Errorf("key ring %s is damaged: it holds no key", path)
 	}
 	return f, nil
@@ -147,8 +147,8 @@ func (s storedKey) secret(path string) ([]byte, error) {
 	return secret, nil
 }
 
-// configuredID returns a name for PDS_JWT_SECRET that reveals nothing of it: a hash
-// for this purpose alone, cut short.
+// configuredID returns a name for PDS_JWT_SECRET that reveals nothing about it: a
+// hash for this purpose alone, cut short.
 func configuredID(secret string) string {
 	h := sha256.New()
 	h.Write([]byte("nestbox keyring kid of PDS_JWT_SECRET\x00"))
@@ -217,7 +217,7 @@ func (k *Keyring) Keys() []KeyInfo {
 	return out
 }
 
-// Rotate adds a fresh signing key; the one before it verifies from now on.
+// Rotate adds a fresh signing key; the old one only verifies from now on.
 func (k *Keyring) Rotate() (KeyInfo, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -261,7 +261,7 @@ func (k *Keyring) signing() *key {
 	panic("keyring without a signing key") // OpenKeyring, Rotate and Retire keep one
 }
 
-// header is the encoded JOSE header that this key's tokens of a kind have.
+// header returns the encoded JOSE header of this key's tokens of a kind.
 func (c *key) header(typ string) string {
 	if typ == typAccess {
 		return c.accessHeader
@@ -294,7 +294,7 @@ func (c *key) sign(typ string, cl claims) (string, error) {
 	return string(base64.RawURLEncoding.AppendEncode(append(token, '.'), mac)), nil
 }
 
-// mac is the HS256 signature (RFC 7518 section 3.2) of a token's first two
+// mac returns the HS256 signature (RFC 7518 section 3.2) of a token's first two
 // parts. The library's own function prepares the key again in each call, which costs
 // as much as the signature.
 func (c *key) mac(signed []byte) []byte {

@@ -17,14 +17,14 @@ import (
 	"nestbox/auth"
 )
 
-// verifies says whether the ring takes a refresh token.
+// verifies reports whether the ring accepts a refresh token.
 func verifies(k *auth.Keyring, token string) bool {
 	_, err := k.VerifyRefresh(token, audience, noon(), false)
 	return err == nil
 }
 
-// wantKeys fails the test unless the ring holds as many keys and exactly one,
-// which it returns, signs.
+// wantKeys fails the test unless the ring has n keys and exactly one, which it
+// returns, signs.
 func wantKeys(t *testing.T, k *auth.Keyring, n int) (signing auth.KeyInfo) {
 	t.Helper()
 	keys := k.Keys()
@@ -119,7 +119,7 @@ func TestConfiguredKey(t *testing.T) {
 	if wantKeys(t, k, 1).Configured || verifies(k, imported) || verifies(k, own) || !verifies(k, rotated) {
 		t.Error("removed: its tokens live, or others died")
 	}
-	// Another one signs, and takes the place for tokens without kid.
+	// Another secret signs, and tokens without kid are tried against it instead.
 	k = openRing(t, path, "another secret")
 	if other := wantKeys(t, k, 2); !other.Configured || other.ID == configured.ID {
 		t.Errorf("changed: %+v signs", other)
@@ -128,14 +128,14 @@ func TestConfiguredKey(t *testing.T) {
 	if verifies(k, imported) || verifies(k, own) || !verifies(k, rotated) || !verifies(k, changed) {
 		t.Error("changed: the old one's tokens live, or others died")
 	}
-	// The first one again: known, so it verifies.
+	// The first one again: it is known, so it verifies.
 	k = openRing(t, path, secret)
 	if !verifies(k, imported) || !verifies(k, own) || verifies(k, changed) {
 		t.Error("restored: its tokens are refused, or those of the other live")
 	}
 
-	// Retired it stays retired, although its bytes are still configured and
-	// other keys come.
+	// Once retired it stays retired, although its bytes are still configured and other
+	// keys come.
 	if err := k.Retire(configured.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestKeyringFile(t *testing.T) {
 	if err != nil || info.Mode() != 0o600 {
 		t.Errorf("mode %v, %v; want 0600", info.Mode(), err)
 	}
-	// Replaced, not written over: who reads the old file reads all of it.
+	// The file is replaced, not overwritten: a reader of the old file reads all of it.
 	if oldInfo, err := old.Stat(); err != nil || os.SameFile(oldInfo, info) {
 		t.Errorf("the file was changed in place (%v)", err)
 	}
@@ -245,7 +245,7 @@ func TestKeyringNotSaved(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// The next change writes nothing of the one that failed.
+	// The next change writes nothing of the failed one.
 	third, err := k.Rotate()
 	if err != nil {
 		t.Fatal(err)
@@ -297,8 +297,8 @@ func TestDamagedKeyring(t *testing.T) {
 	}
 }
 
-// TestKeyIDs: a kid stands in every token, so it tells nothing of the secret,
-// and the same secret has the same one on every start.
+// TestKeyIDs: a kid is in every token, so it reveals nothing about the secret, and
+// the same secret has the same kid on every start.
 func TestKeyIDs(t *testing.T) {
 	kid := func(s string) string {
 		return wantKeys(t, openRing(t, filepath.Join(t.TempDir(), "keys.json"), s), 1).ID
@@ -362,8 +362,8 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	}
 }
 
-// TestConcurrentRotation: while keys come and go, every token of a key that
-// stays is good, and every pair that is minted.
+// TestConcurrentRotation: while keys come and go, every token of a key that stays
+// verifies, and so does every new pair.
 func TestConcurrentRotation(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.json")
 	k := openRing(t, path, secret)

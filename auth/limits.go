@@ -12,14 +12,14 @@ import (
 
 // Holder is the credential behind a request, as limits count it: the account's
 // password, one of its app passwords, or a service that acts for it. Each has
-// buckets of its own, so that what an app uses up is not missing to the owner.
+// buckets of its own, so that an app does not use up what the owner may do.
 type Holder struct {
 	DID syntax.DID
 	// Via is empty for the account's own password.
 	Via string
 }
 
-// viaService is what services that act for an account share.
+// viaService is the Via that all services acting for an account share.
 const viaService = "service"
 
 // Holder returns the credential behind the token.
@@ -31,7 +31,7 @@ func (a Access) Holder() Holder {
 	return h
 }
 
-// Key is the holder's key in a ratelimit.Limiter.
+// Key returns the holder's key in a ratelimit.Limiter.
 func (h Holder) Key() string {
 	if h.Via == "" {
 		return h.DID.String()
@@ -39,12 +39,12 @@ func (h Holder) Key() string {
 	return h.DID.String() + " " + h.Via
 }
 
-// delegates is how many times a limit all app passwords and services of one
-// account may use together. An owner can make many app passwords, and must not
-// pass the limit as many times.
+// delegates is how many times a limit all app passwords and services of one account
+// may use together: an owner can make many app passwords, which must not multiply
+// the limit.
 const delegates = 4
 
-// Admit counts a request under limits of its holder, and clients see what is
+// Admit counts a request against limits of its holder; headers show clients what is
 // left.
 func Admit(ctx context.Context, l *ratelimit.Limiter, h Holder, points int, limits ...ratelimit.Limit) error {
 	if err := request.Admit(ctx, l, h.Key(), points, limits...); err != nil || h.Via == "" {

@@ -8,8 +8,8 @@ import (
 	"nestbox/ratelimit"
 )
 
-// TestHolders: what one credential of an account uses up is not missing to
-// another; all that are not the password have a limit together.
+// TestHolders: one credential of an account does not use up what another may do;
+// all that are not the password share a limit.
 func TestHolders(t *testing.T) {
 	now := time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
 	l := ratelimit.New(1000, func() time.Time { return now })

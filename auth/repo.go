@@ -6,16 +6,17 @@ import (
 	"nestbox/xrpc"
 )
 
-// Why an account's content is shown to nobody else, as the Lexicons call it.
+// Why an account's content is shown only to its owner and the admin, as the
+// Lexicons name it.
 const (
 	StatusTakendown   = "takendown"
 	StatusSuspended   = "suspended"
 	StatusDeactivated = "deactivated"
 )
 
-// Refused is nil where the viewer may see the content of an account, records and
-// blobs: where its status is empty, and always as its owner or the admin. Else it
-// is the error for the client, by the Lexicon's name: RepoTakendown,
+// Refused returns nil if the viewer may see the content of an account, records and
+// blobs: if its status is empty, and always as its owner or the admin. Otherwise it
+// returns the error for the client, by the Lexicon's name: RepoTakendown,
 // RepoSuspended, RepoDeactivated.
 func (v Viewer) Refused(did syntax.DID, status string) error {
 	switch {
@@ -30,7 +31,7 @@ func (v Viewer) Refused(did syntax.DID, status string) error {
 	}
 }
 
-// NoRepo is the error for the client where this server has no account of that
+// NoRepo returns the error for the client if this server has no account of that
 // name: RepoNotFound.
 func NoRepo(name string) *xrpc.Error {
 	return xrpc.BadRequest("RepoNotFound", "Could not find repo for DID: "+name)

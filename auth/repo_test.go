@@ -8,12 +8,12 @@ import (
 	"nestbox/xrpc"
 )
 
-// TestViewerRefused is the table of who sees what of an account.
+// TestViewerRefused is the table of which viewer sees what of an account.
 func TestViewerRefused(t *testing.T) {
 	const did = "did:plc:alice"
 	names := map[string]string{
 		"": "", auth.StatusTakendown: "RepoTakendown", auth.StatusSuspended: "RepoSuspended", auth.StatusDeactivated: "RepoDeactivated",
-		"anything else": "RepoDeactivated", // a status that nobody knows hides, too
+		"anything else": "RepoDeactivated", // an unknown status hides, too
 	}
 	for status, name := range names {
 		for _, v := range []auth.Viewer{{}, {DID: "did:plc:bob"}} {

@@ -21,9 +21,9 @@ import (
 	"nestbox/xrpc"
 )
 
-// Service tokens are how servers speak for accounts, and for themselves, to each
-// other (https://atproto.com/specs/xrpc#inter-service-authentication-jwt): JWTs
-// that the issuer's signing key signs, for one audience, and for one method.
+// Service tokens let servers speak for accounts, and for themselves, to each other
+// (https://atproto.com/specs/xrpc#inter-service-authentication-jwt): JWTs that the
+// issuer's signing key signs, for one audience, and for one method.
 
 // maxServiceLife is how far in the future a service token may expire: a day. The
 // reference makes none for longer than an hour.
@@ -53,15 +53,16 @@ type Issuers interface {
 
 // ServiceToken is a verified service token's content.
 type ServiceToken struct {
-	// Issuer is whom the token speaks for, Service the fragment behind it, if any.
+	// Issuer is the DID that the token speaks for, Service the fragment behind it, if
+	// any.
 	Issuer  syntax.DID
 	Service string
-	// Method is the one that it is for.
+	// Method is the method that it is for.
 	Method string
 }
 
 // NewServiceToken makes a service token that key signs. method is "" for one that
-// holds for every method.
+// is valid for every method.
 func NewServiceToken(key atcrypto.PrivateKey, iss syntax.DID, aud, method string, now, expires time.Time) (string, error) {
 	alg := "ES256K"
 	if _, ok := key.(*atcrypto.PrivateKeyP256); ok {
@@ -191,8 +192,8 @@ func parseServiceToken(token string) (c serviceClaims, err error) {
 	return serviceClaims{signed, sig, alg, iss, aud, lxm, exp}, nil
 }
 
-// checkSignature tries the issuer's key that we know, and then the one in the network:
-// the issuer may have changed it.
+// checkSignature tries the issuer's key that we know, and then asks the network for
+// the key: the issuer may have changed it.
 func (v *Verifier) checkSignature(ctx context.Context, c serviceClaims, did syntax.DID, fragment string) error {
 	name := keyAtproto
 	if fragment == labeler {

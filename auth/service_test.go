@@ -76,8 +76,8 @@ func didKey(t *testing.T, k atcrypto.PrivateKey) string {
 
 type members = map[string]any
 
-// serviceToken signs a service token for createAccount that is right but for the
-// members that are given; nil removes one.
+// serviceToken signs a service token for createAccount that is valid except for the
+// given members; nil removes one.
 func serviceToken(t *testing.T, key atcrypto.PrivateKey, header, changed members) string {
 	t.Helper()
 	h := members{"typ": "JWT", "alg": "ES256K"}
@@ -182,7 +182,8 @@ func TestServiceToken(t *testing.T) {
 	}
 }
 
-// TestNewServiceToken: what we make, we take, and as the reference makes it.
+// TestNewServiceToken: we accept the tokens that we make, and they are like the
+// reference's.
 func TestNewServiceToken(t *testing.T) {
 	v := verifier(t)
 	for _, makeKey := range []func(*testing.T) (atcrypto.PrivateKey, string){k256, p256} {
@@ -263,7 +264,7 @@ func TestModerator(t *testing.T) {
 	}
 }
 
-// TestOwnerOrService: whoever signed in, for themselves, and the moderation service
+// TestOwnerOrService: a signed-in owner, for themselves, and the moderation service
 // that the operator trusts; no other service.
 func TestOwnerOrService(t *testing.T) {
 	v := verifier(t)
@@ -294,7 +295,8 @@ func TestOwnerOrService(t *testing.T) {
 	}
 }
 
-// TestUpload: a session of the account, or a service that was given its token.
+// TestUpload: a session of the account, or a service that has a token of the
+// account.
 func TestUpload(t *testing.T) {
 	v := verifier(t)
 	key, public := k256(t)

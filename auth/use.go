@@ -14,12 +14,12 @@ const (
 	UseManage              // change the account's settings: e-mail, handle, app passwords, preferences
 	UseActivate            // activateAccount
 	UseBring               // importRepo, uploadBlob
-	UseDelete              // deleteAccount, and the code that it takes
+	UseDelete              // deleteAccount, and the code that it requires
 	UseInvite              // read and earn invite codes
 	UseLeave               // move out, deactivate, report: what a taken-down account may do
 )
 
-// May returns nil if an account of a status may be used so, and otherwise the error for
+// May returns nil if an account of a status allows the use, and otherwise the error for
 // the client. status is empty for an active account. An account that is taken down may
 // do only what UseLeave names, with a token of ScopeTakendown.
 func May(u Use, status string, scope Scope) error {
@@ -49,13 +49,13 @@ func May(u Use, status string, scope Scope) error {
 	return nil
 }
 
-// ErrTakendown is the answer on every route to a client that acts for an account which
-// has been taken down.
+// ErrTakendown returns the answer on every route to a client that acts for an account
+// which has been taken down.
 func ErrTakendown() error {
 	return xrpc.Unauthorized(xrpc.NameAccountTakedown, "Account has been taken down")
 }
 
-// ErrSuspended is the answer if a suspension forbids what is asked for. The name is
+// ErrSuspended returns the answer if a suspension forbids the request. Its name is
 // the one that clients know.
 func ErrSuspended() error {
 	return xrpc.Unauthorized(xrpc.NameAccountTakedown, "Account has been suspended")
@@ -65,8 +65,8 @@ func errDeactivated() error {
 	return xrpc.Unauthorized("AccountDeactivated", "Account is deactivated")
 }
 
-// For returns a verifier for endpoints that use the caller's account so: what it proves
-// is refused if May refuses it.
+// For returns a verifier for endpoints that make this use of the caller's account: it
+// refuses a caller if May does.
 func (v *Verifier) For(u Use) *Verifier {
 	of := *v
 	of.use = u

@@ -8,7 +8,7 @@ import (
 	"nestbox/auth"
 )
 
-// TestMay compares the table of docs/sessions.md with May: each cell says what the
+// TestMay compares the table of docs/sessions.md with May: each cell is what the
 // status allows.
 func TestMay(t *testing.T) {
 	uses := map[string]auth.Use{
@@ -44,7 +44,7 @@ func TestMay(t *testing.T) {
 	}
 }
 
-// cellFault is what a cell of the table means.
+// cellFault returns what a cell of the table means.
 func cellFault(t *testing.T, cell string, scope auth.Scope) fault {
 	t.Helper()
 	switch cell {

@@ -40,8 +40,8 @@ func errMalformed() error { return errInvalidToken("Malformed token") }
 
 func errScope() error { return errInvalidToken("Bad token scope") }
 
-// ErrExpired is the answer to an expired, and to a revoked, access token. The
-// two are the same bytes on purpose: every client knows what to do with it.
+// ErrExpired returns the answer to an expired, and to a revoked, access token. The
+// two are the same bytes on purpose: every client knows what to do with them.
 func ErrExpired() error { return xrpc.BadRequest(xrpc.NameExpiredToken, "Token has expired") }
 
 // maxToken bounds a token, in bytes.
@@ -57,8 +57,8 @@ const (
 	schemeDPoP
 )
 
-// parseAuthorization splits the Authorization header. Errors are the contract's
-// rows for headers that are no credentials at all.
+// parseAuthorization splits the Authorization header. Its errors are the contract's
+// rows for headers that are not credentials.
 func parseAuthorization(header string) (scheme, string, error) {
 	if header == "" {
 		return schemeNone, "", nil
@@ -91,8 +91,8 @@ func printable(s string) string {
 	}, s)
 }
 
-// bearer returns the request's bearer token. wantAccess is set on routes that take
-// access tokens: their error explains what is wrong with Basic.
+// bearer returns the request's bearer token. wantAccess is set on routes that
+// accept access tokens: their error explains what is wrong with Basic.
 func bearer(r *http.Request, wantAccess bool) (string, error) {
 	kind, value, err := parseAuthorization(r.Header.Get("Authorization"))
 	if err != nil {
@@ -255,7 +255,7 @@ func (k *Keyring) VerifyRefresh(token, audience string, now time.Time, allowExpi
 }
 
 // VerifyAccess checks an access token itself: its scope must be one of those that the
-// route takes.
+// route accepts.
 func (k *Keyring) VerifyAccess(token, audience string, now time.Time, allowed ...Scope) (Token, error) {
 	p, err := k.verify(token, typAccess, audience)
 	if err != nil {
@@ -268,14 +268,14 @@ func (k *Keyring) VerifyAccess(token, audience string, now time.Time, allowed ..
 	return t, err
 }
 
-// foreignLife is how long an access token of the reference holds.
+// foreignLife is how long an access token of the reference is valid.
 const foreignLife = 2 * time.Hour
 
-// inherited reports whether t, which names no session, may be a token that
-// another server issued before this one took over its key. Every token that we
-// issue names its session: nobody can end one that does not, so a secret that
-// leaks must not make such tokens. Two hours after a legacy key came here none
-// counts any more.
+// inherited reports whether t, which names no session, may be a token that another
+// server issued before this one took over its key. Every token that we issue names
+// its session: nobody can end one that names none, so a leaked secret must not
+// allow making such tokens. Two hours after a legacy key came here none is accepted
+// any more.
 func (c *key) inherited(t Token) bool {
 	came := c.Created.Truncate(time.Second) // as the time of issue is cut
 	return c.Legacy && !t.IssuedAt.IsZero() && t.IssuedAt.Before(came) && t.Expires.Sub(t.IssuedAt) <= foreignLife
@@ -299,8 +299,8 @@ type Issue struct {
 	RefreshTTL time.Duration
 }
 
-// MintPair signs an access and a refresh token. Both are cut to whole seconds,
-// the refresh token's life rounded so that it never outlives what is stored.
+// MintPair signs an access and a refresh token. Their times are cut to whole
+// seconds, so that the refresh token never outlives what is stored.
 func (k *Keyring) MintPair(i Issue) (Pair, error) {
 	signing := k.signing()
 	iat := i.Now.Unix()

@@ -12,15 +12,15 @@ import (
 	"nestbox/auth"
 )
 
-// row is a token, and what a route that takes its kind answers. Where refused
-// is the zero fault the token is good.
+// row is a token, and what a route that accepts its kind answers. If refused is the
+// zero fault the token is good.
 type row struct {
 	name    string
 	token   string
 	refused fault
 }
 
-// both are the rows that access and refresh tokens share: header and claims are
+// both returns the rows that access and refresh tokens share: header and claims are
 // those of a good token of the kind.
 func both(t *testing.T, header, claims object) []row {
 	t.Helper()
@@ -132,7 +132,7 @@ func both(t *testing.T, header, claims object) []row {
 	}
 }
 
-// expiredRows are the shared rows of expiry, which ending a session passes over.
+// expiredRows returns the shared rows of expiry, which ending a session ignores.
 func expiredRows(t *testing.T, header, claims object) []row {
 	t.Helper()
 	old := claims.with(object{"exp": noon().Add(-time.Second).Unix()})
@@ -144,8 +144,8 @@ func expiredRows(t *testing.T, header, claims object) []row {
 	}
 }
 
-// sibling is another letter of base64url that has the same first four bits: the
-// last letter of 32 bytes holds two bits of no use.
+// sibling returns another letter of base64url that has the same first four bits: in
+// the last letter of 32 bytes two bits are unused.
 func sibling(c byte) byte {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	return alphabet[strings.IndexByte(alphabet, c)^1]
@@ -184,8 +184,8 @@ func TestRefresh(t *testing.T) {
 	}
 }
 
-// TestEnding shows that deleteSession takes what refreshSession takes, and
-// expired tokens besides.
+// TestEnding shows that deleteSession accepts what refreshSession accepts, and
+// expired tokens as well.
 func TestEnding(t *testing.T) {
 	v := verifier(t)
 	for _, c := range both(t, refreshHeader(), refreshClaims()) {
@@ -279,8 +279,8 @@ func TestScopes(t *testing.T) {
 	}
 }
 
-// TestStanding: what stands in the token comes first, then the account, then
-// the session; a failing store is a 503 whatever the token was.
+// TestStanding: the token itself is judged first, then the account, then the
+// session; a failing store is a 503 whatever the token was.
 func TestStanding(t *testing.T) {
 	v := verifier(t)
 	for _, c := range []struct {
@@ -318,8 +318,8 @@ func TestStanding(t *testing.T) {
 	}
 }
 
-// TestWithoutSession: an access token that names no session counts only under a
-// legacy key, if it was issued before that key came here, and at most as long as
+// TestWithoutSession: an access token that names no session is accepted only under
+// a legacy key, if it was issued before that key came here, and at most as long as
 // the reference's tokens hold.
 func TestWithoutSession(t *testing.T) {
 	inherited := accessClaims().with(object{"sid": nil, "iat": noon().Add(-time.Second).Unix(), "exp": noon().Add(time.Hour).Unix()})
@@ -348,7 +348,7 @@ func TestWithoutSession(t *testing.T) {
 		}
 	}
 
-	// A key that is not marked as legacy, even one that came later.
+	// Not under a key that is not marked as legacy, even one that came later.
 	own, err := auth.OpenKeyring(filepath.Join(t.TempDir(), "keys.json"), "", noon)
 	if err != nil {
 		t.Fatal(err)

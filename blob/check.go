@@ -12,7 +12,7 @@ import (
 	"nestbox/dagcbor"
 )
 
-// Checker checks that blobs are what their rows say.
+// Checker checks that blobs match their rows.
 type Checker struct {
 	Files Inspector
 	// Report is called for each fault.
@@ -21,9 +21,9 @@ type Checker struct {
 	Blobs, Bytes int64
 }
 
-// Blob checks one blob of an account: its file is there, with its size and the
-// hash that its CID says. A blob whose row has a damaged CID has none. An error
-// means that it could not look.
+// Blob checks one blob of an account: its file is there, with its size and the hash
+// that its CID says. If its row has a damaged CID, no content matches. An error
+// means that it could not check.
 func (c *Checker) Blob(ctx context.Context, did syntax.DID, b Blob) error {
 	c.Blobs++
 	c.Bytes += b.Size
@@ -54,7 +54,7 @@ func (c *Checker) Blob(ctx context.Context, did syntax.DID, b Blob) error {
 	return nil
 }
 
-// reader ends with its context.
+// reader stops when its context ends.
 type reader struct {
 	ctx context.Context //nolint:containedctx // for the time of one copy
 	r   io.Reader

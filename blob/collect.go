@@ -8,16 +8,16 @@ import (
 )
 
 const (
-	// collectEvery is how often Run looks for what nobody needs.
+	// collectEvery is how often Run collects.
 	collectEvery = 10 * time.Minute
-	// abandoned is how long an upload may take from its last byte to its entry
-	// in the store. Its file is garbage then.
+	// abandoned is how long an upload may take from its last byte to its entry in the
+	// store. After that its file is garbage.
 	abandoned = time.Hour
 	// garbageAtOnce is how many files are removed between two calls of the store.
 	garbageAtOnce = 200
 )
 
-// Run collects now and then until ctx ends.
+// Run collects from time to time until ctx ends.
 func (s *Service) Run(ctx context.Context) {
 	tick := time.NewTicker(collectEvery)
 	defer tick.Stop()
@@ -33,10 +33,10 @@ func (s *Service) Run(ctx context.Context) {
 	}
 }
 
-// Collect forgets the blobs that nobody needs any more, and then removes the
-// files that belong to none. It may end anywhere: a file is removed after its
-// blob was forgotten, and its key is forgotten after it was removed, so what one
-// Collect left the next one finds.
+// Collect forgets the blobs that nobody needs any more, and then removes the files
+// that belong to none. It may be interrupted anywhere: a file is removed after its
+// blob was forgotten, and its key is forgotten after it was removed, so the next
+// Collect finds what one left.
 func (s *Service) Collect(ctx context.Context) error {
 	now := s.Now()
 	for more := true; more; {

@@ -8,20 +8,20 @@ import (
 )
 
 const (
-	// maxUploads is how many uploads of one account are taken at once: more than
-	// a post has pictures.
+	// maxUploads is how many uploads of one account may run at once: more than the
+	// pictures of a post.
 	maxUploads = 16
-	// DefaultInFlight is what all uploads that are under way may take on disk
+	// DefaultInFlight is how much of the disk all uploads that are under way may use
 	// together, in bytes.
 	DefaultInFlight = 4 << 30
-	// accountsPart is what one account has of that at most: so many accounts that
-	// send slowly take all of it.
+	// accountsPart is the part of it that one account may use, as a divisor: so many
+	// accounts that send slowly use all of it.
 	accountsPart = 8
-	// busyFor is when a client should ask again that found no place.
+	// busyFor is after how long a client that found no place should try again.
 	busyFor = 30 * time.Second
 )
 
-// ErrInFlight: uploads that are under way take as much of the disk as they may, those
+// ErrInFlight: uploads that are under way use as much of the disk as they may, those
 // of the account or all of them.
 var (
 	errManyUploads = errors.New("account has as many uploads under way as it may")
@@ -34,7 +34,7 @@ type flights struct {
 	disk   gate.Budgets[int64]
 }
 
-// flight is one of them.
+// flight is one upload that is under way.
 type flight struct {
 	flights *flights
 	account int64
@@ -43,17 +43,17 @@ type flight struct {
 	bounds  flightBounds
 }
 
-// flightBounds are how many bytes of uploads may be on their way.
+// flightBounds bound the bytes of uploads that are under way.
 type flightBounds struct {
 	all, ofAccount int64
-	// free, where it is set, returns what is free of the disk: as much stays so as
-	// they take.
+	// free, if set, returns how much of the disk is free: uploads leave as much free as
+	// they use.
 	free func() (int64, error)
 }
 
-// begin takes a place for an upload of length bytes; below 0 it is not known. Bytes
-// count once they have come: a client that announces much and sends little would
-// keep others out.
+// begin takes a place for an upload of length bytes; below 0 the length is not
+// known. Bytes count once they arrive: otherwise a client that announces much and
+// sends little would keep others out.
 func (f *flights) begin(accountID, length int64, bounds flightBounds) (*flight, error) {
 	place, err := f.places.Try(gate.Room{}, gate.Share[int64]{Key: accountID, Most: maxUploads})
 	if err != nil {
@@ -66,7 +66,7 @@ func (f *flights) begin(accountID, length int64, bounds flightBounds) (*flight, 
 	return &flight{flights: f, account: accountID, place: place, bounds: bounds}, nil
 }
 
-// grow counts n bytes more that came.
+// grow counts n more bytes that arrived.
 func (f *flight) grow(n int) error {
 	ok, err := f.flights.disk.TakeOfDisk(f.account, int64(n), f.bounds.ofAccount, f.bounds.all, f.bounds.free)
 	if err != nil {

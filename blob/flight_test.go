@@ -17,8 +17,9 @@ import (
 	"nestbox/xrpc"
 )
 
-// TestQuotaAtOnce: what cannot fit is refused before it is written, by its length
-// or by the part that goes over; what is there already may come again.
+// TestQuotaAtOnce: an upload that cannot fit is refused before it is written, by
+// its length or by the part that goes over; a blob that is there already may be
+// uploaded again.
 func TestQuotaAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -51,7 +52,7 @@ func TestQuotaAtOnce(t *testing.T) {
 	}
 }
 
-// TestRoomInFlight: uploads that are under way are counted as they come.
+// TestRoomInFlight: uploads that are under way are counted as they arrive.
 func TestRoomInFlight(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -65,8 +66,8 @@ func TestRoomInFlight(t *testing.T) {
 	body, client := io.Pipe()
 	ended := make(chan error)
 	go func() { ended <- upload(body, 1_000_000) }()
-	// The last write returns when all before it was counted, and for its one byte
-	// the others below leave room.
+	// The last write returns when all before it is counted, and the others below leave
+	// room for its one byte.
 	for _, part := range append(slices.Repeat([]int{64 << 10}, 10), 1) {
 		if _, err := client.Write(make([]byte, part)); err != nil {
 			t.Fatal(err)
@@ -83,15 +84,15 @@ func TestRoomInFlight(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	w.MaxInFlight = 1 // one of the largest is always taken
+	w.MaxInFlight = 1 // one of the largest is always accepted
 	if err := upload(io.LimitReader(endless{}, 1<<20), 1<<20); err != nil {
 		t.Error(err)
 	}
 	wantError(t, upload(endless{}, 1<<20+1), http.StatusRequestEntityTooLarge, "PayloadTooLarge")
 }
 
-// TestAccountsPart: what one account sends at once does not take the room of all
-// others, nor what is free of the disk.
+// TestAccountsPart: what one account sends at once does not use up the room of all
+// others, nor the free space of the disk.
 func TestAccountsPart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -111,7 +112,7 @@ func TestAccountsPart(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := client.Write([]byte{1}); err != nil { // once it is read, the others were counted
+		if _, err := client.Write([]byte{1}); err != nil { // once it is read, the others are counted
 			t.Fatal(err)
 		}
 		return func() {
@@ -148,7 +149,7 @@ func TestAccountsPart(t *testing.T) {
 	}
 }
 
-// TestUploadsAtOnce: an account has 16 at once, whatever others have, and gets
+// TestUploadsAtOnce: an account may have 16 at once, whatever others have, and gets
 // its places back.
 func TestUploadsAtOnce(t *testing.T) {
 	t.Parallel()
@@ -164,7 +165,7 @@ func TestUploadsAtOnce(t *testing.T) {
 	var conns []net.Conn
 	for range 16 {
 		conn := begin(h)
-		// It is asked to go on once the service reads.
+		// The server asks it to go on once the service reads.
 		line, err := bufio.NewReader(conn).ReadString('\n')
 		if err != nil || !strings.Contains(line, "100 Continue") {
 			t.Fatalf("%q, %v", line, err)

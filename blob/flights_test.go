@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestFlights: all uploads together have their bound, whichever accounts they are of,
-// and what has ended takes nothing.
+// TestFlights: all uploads together have a bound, whatever their accounts, and an
+// upload that has ended uses nothing.
 func TestFlights(t *testing.T) {
 	t.Parallel()
 	var f flights

@@ -13,7 +13,7 @@ import (
 	"nestbox/repo"
 )
 
-// at has fn run once, when a step is reached.
+// at makes fn run once, when a step is reached.
 func (w *world) at(when string, fn func()) {
 	w.steps = func(step string) error {
 		if step == when {
@@ -24,7 +24,8 @@ func (w *world) at(when string, fn func()) {
 	}
 }
 
-// dropped is an upload that records have referred to, so long ago that it may go.
+// dropped makes an upload that a record referred to so long ago that it may be
+// removed.
 func (w *world) dropped(content string) blob.Blob {
 	w.t.Helper()
 	b := w.upload(content)
@@ -34,9 +35,9 @@ func (w *world) dropped(content string) blob.Blob {
 	return b
 }
 
-// TestDeleteAgainstCreate forces each order in which a record may refer again to
-// a blob that is being collected. It is there, or the write is refused: no
-// record refers to what has no file.
+// TestDeleteAgainstCreate forces each order in which a record may refer again to a
+// blob that is being collected. The blob is there, or the write is refused: no
+// record refers to a blob without a file.
 func TestDeleteAgainstCreate(t *testing.T) {
 	t.Parallel()
 	const content = "a picture"
@@ -69,7 +70,7 @@ func TestDeleteAgainstCreate(t *testing.T) {
 				if !errors.Is(err, repo.ErrNoBlob) {
 					t.Errorf("%v, want ErrNoBlob", err)
 				}
-				// The owner uploads it again, as a client does then.
+				// The owner uploads it again, as a client would.
 				w.mustWrite("new", w.upload(content).CID)
 				w.wantRead(content)
 			})
@@ -111,7 +112,7 @@ func TestCollectAgainstUpload(t *testing.T) {
 	}
 }
 
-// TestSlowUpload: an upload that is given up fails, rather than to become a blob
+// TestSlowUpload: an upload that is given up fails, instead of becoming a blob
 // whose file is being removed.
 func TestSlowUpload(t *testing.T) {
 	t.Parallel()
@@ -139,7 +140,7 @@ func TestSlowUpload(t *testing.T) {
 	}
 }
 
-// TestReadAgainstUpload: while a blob is looked for, its file is replaced.
+// TestReadAgainstUpload: a blob's file is replaced while it is being opened.
 func TestReadAgainstUpload(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -165,8 +166,8 @@ func TestReadAgainstUpload(t *testing.T) {
 	}
 }
 
-// TestStorm runs all of it at once, with nothing kept longer than it must be:
-// whatever a record refers to can be read.
+// TestStorm runs all of it at once, and keeps nothing longer than necessary: every
+// blob that a record refers to can be read.
 func TestStorm(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

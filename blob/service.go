@@ -17,35 +17,35 @@ import (
 	"nestbox/ratelimit"
 )
 
-// Account is what blobs need to know of their account.
+// Account is what blobs need to know about their account.
 type Account struct {
 	ID int64
-	// Status is why the account is not active, as the Lexicons say it:
-	// auth.StatusTakendown and the like. Empty where it is.
+	// Status is why the account is not active, as the Lexicons name it:
+	// auth.StatusTakendown and the like. Empty if it is active.
 	Status string
 }
 
 // Accounts finds accounts of this server.
 type Accounts interface {
-	// Find returns ErrNoAccount where there is none.
+	// Find returns ErrNoAccount if there is none.
 	Find(ctx context.Context, did syntax.DID) (Account, error)
 }
 
-// Service takes uploads, gives them back, and removes what nobody needs. Its
-// fields are set once, before the first use.
+// Service stores uploads, returns them, and removes what nobody needs. Its fields
+// are set once, before the first use.
 type Service struct {
 	Store    Store
 	Files    Files
 	Accounts Accounts
-	// UploadLimit is the largest blob that is taken, in bytes; Quota bounds the
-	// sum of one account's, where it is not 0.
+	// UploadLimit is the size of the largest blob that is accepted, in bytes; Quota
+	// bounds the sum of one account's, if not 0.
 	UploadLimit, Quota int64
-	// MaxInFlight is what all uploads that are under way may take on disk
-	// together, in bytes, but one of UploadLimit always may; 0 is
+	// MaxInFlight is how much of the disk all uploads that are under way may use
+	// together, in bytes, though one of UploadLimit is always allowed; 0 is
 	// DefaultInFlight.
 	MaxInFlight int64
-	// Free, where it is set, says what is free of the disk: uploads that are under
-	// way leave as much free as they take.
+	// Free, if set, returns how much of the disk is free: uploads that are under way
+	// leave as much free as they use.
 	Free func() (int64, error)
 	// Unused is how long an upload waits for a record that refers to it,
 	// Unreferenced how long a blob stays after its last reference went.
@@ -63,11 +63,11 @@ type Service struct {
 // errBody: the upload could not be read to its end.
 var errBody = errors.New("read upload")
 
-// Upload keeps body, of length bytes where that is not below 0, as a blob of the
-// account and returns it. Its type is what its first bytes show, else declared.
-// Nothing stays of one that fails, or is too large: ErrTooLarge, ErrQuota,
-// ErrNoAccount. That it will be is said as soon as it can be known. It takes a
-// few buffers of memory, whatever the size.
+// Upload keeps body, of length bytes unless that is below 0, as a blob of the
+// account and returns it. Its type is what its first bytes show, else declared. A
+// failed or oversized upload leaves nothing behind: ErrTooLarge, ErrQuota,
+// ErrNoAccount. Oversize is reported as early as possible. Upload uses a few
+// buffers of memory, whatever the size.
 func (s *Service) Upload(ctx context.Context, accountID int64, body io.Reader, length int64, declared string) (Blob, error) {
 	limit, over := s.UploadLimit, ErrTooLarge
 	if s.Quota > 0 && length <= limit {
@@ -111,14 +111,15 @@ func (s *Service) Upload(ctx context.Context, accountID int64, body io.Reader, l
 	}
 	kept, err := s.Store.Add(ctx, accountID, b, s.Quota)
 	if errors.Is(err, ErrAbandoned) {
-		// Nobody knows the file any more. Where it cannot be removed either,
-		// nestbox verify tells of it.
+		// Nothing refers to the file any more. If it cannot be removed either, nestbox
+		// verify reports it.
 		err = errors.Join(err, s.Files.Remove(context.WithoutCancel(ctx), b.Key))
 	}
 	return kept, err
 }
 
-// inFlight bounds uploads that are under way; one of the largest always may be.
+// inFlight returns the bounds of uploads that are under way; one of the largest is
+// always allowed.
 func (s *Service) inFlight() flightBounds {
 	all := max(cmp.Or(s.MaxInFlight, DefaultInFlight), s.UploadLimit)
 	return flightBounds{all: all, ofAccount: max(all/accountsPart, s.UploadLimit), free: s.Free}
@@ -127,8 +128,9 @@ func (s *Service) inFlight() flightBounds {
 // uploadBuffer is how many bytes of an upload are in memory at a time.
 const uploadBuffer = 64 << 10
 
-// receive copies an upload into its file and returns what it is. allow is asked
-// before each part is written: the size with it, and its own.
+// receive copies an upload into its file and returns what it is. allow is called
+// before each part is written, with the size including the part, and the part's
+// own.
 func receive(file io.Writer, body io.Reader, declared string, allow func(size int64, n int) error) (Blob, error) {
 	hash := sha256.New()
 	head := make([]byte, 0, sniffed)
@@ -157,8 +159,8 @@ func receive(file io.Writer, body io.Reader, declared string, allow func(size in
 }
 
 // Open returns a blob of the account that a record refers to, and its content:
-// ErrNotFound. A new upload of the same content puts another file in the place
-// of the one that was there, so a file that has just gone is looked for again.
+// ErrNotFound. A new upload of the same content replaces the file, so a file that
+// has just gone is looked for again.
 func (s *Service) Open(ctx context.Context, accountID int64, id cid.Cid) (Blob, File, error) {
 	b, err := s.Store.Get(ctx, accountID, id)
 	for err == nil {

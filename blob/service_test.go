@@ -39,7 +39,8 @@ func TestUpload(t *testing.T) {
 	w.wantRead("hello")
 }
 
-// TestUploadInParts: what an upload is does not depend on how it comes.
+// TestUploadInParts: the result of an upload does not depend on how its bytes
+// arrive.
 func TestUploadInParts(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -75,8 +76,8 @@ func TestQuota(t *testing.T) {
 
 var errStep = errors.New("this step failed")
 
-// TestUploadFails: whatever fails is an error, and leaves no file and no row; the
-// next upload works.
+// TestUploadFails: whatever step fails, the upload is an error and leaves no file
+// and no row; the next upload works.
 func TestUploadFails(t *testing.T) {
 	t.Parallel()
 	for _, failing := range []string{"create", "write", "intend", "after intend", "commit", "after commit", "add"} {
@@ -106,7 +107,7 @@ func TestUploadFails(t *testing.T) {
 			w.wantRead("hello")
 		})
 	}
-	t.Run("after add", func(t *testing.T) { // it is saved, but its owner was told otherwise
+	t.Run("after add", func(t *testing.T) { // it is saved, but the owner got an error
 		t.Parallel()
 		w := newWorld(t)
 		w.steps = func(step string) error {
@@ -128,7 +129,7 @@ func TestUploadFails(t *testing.T) {
 	})
 }
 
-// TestUploadBreaksOff: a body that ends early leaves nothing, at once.
+// TestUploadBreaksOff: a body that ends early leaves nothing, immediately.
 func TestUploadBreaksOff(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -153,8 +154,8 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestKilled: the process ends at each step of an upload and of a collection.
-// What was acknowledged is there after a restart, nothing else stays.
+// TestKilled: the process ends at each step of an upload and of a collection. An
+// acknowledged upload is there after a restart, nothing else stays.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	for _, last := range []string{
@@ -217,8 +218,8 @@ func TestLostFile(t *testing.T) {
 	w.wantRead("hello")
 }
 
-// TestStubbornFile: a file that cannot be removed does not keep others from it,
-// and is tried again.
+// TestStubbornFile: a file that cannot be removed does not keep others from being
+// removed, and is tried again.
 func TestStubbornFile(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -244,7 +245,7 @@ func TestStubbornFile(t *testing.T) {
 	w.wantNoGarbage()
 }
 
-// lines takes a log, line by line.
+// lines receives a log, line by line.
 type lines chan string
 
 func (l lines) Write(p []byte) (int, error) {
@@ -252,7 +253,7 @@ func (l lines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestRun collects as soon as the server starts, says what fails, goes on, and
+// TestRun: Run collects as soon as the server starts, logs a failure, goes on, and
 // ends with its context.
 func TestRun(t *testing.T) {
 	t.Parallel()

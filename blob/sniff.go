@@ -8,7 +8,7 @@ import (
 	"github.com/gabriel-vasile/mimetype"
 )
 
-// sniffed is how many of the first bytes tell the type.
+// sniffed is from how many of the first bytes the type is found.
 const sniffed = 4096
 
 const octetStream = "application/octet-stream"
@@ -16,9 +16,9 @@ const octetStream = "application/octet-stream"
 // maxType bounds a declared type, in bytes.
 const maxType = 255
 
-// mediaType returns the type of a Content-Type header; not ok where there is
-// none. Its parameters say nothing of a blob: as at the reference they are not
-// looked at, well-formed or not.
+// mediaType returns the type of a Content-Type header; not ok if there is none. Its
+// parameters say nothing about a blob: as in the reference they are ignored,
+// well-formed or not.
 func mediaType(header string) (string, bool) {
 	header, _, _ = strings.Cut(header, ";")
 	mt, _, err := mime.ParseMediaType(header)
@@ -36,9 +36,9 @@ func mediaType(header string) (string, bool) {
 	}
 }
 
-// typeOf returns the type of content that begins with head. As the reference
-// does, it believes the content where that is certain, and else what was
-// declared: text of whatever kind looks alike, SVG and JSON too.
+// typeOf returns the type of content that begins with head. As the reference does,
+// it believes the content if that is certain, and otherwise what was declared: text
+// of all kinds looks alike, SVG and JSON too.
 func typeOf(head []byte, declared string) string {
 	found := mimetype.Detect(head)
 	if t := certain(found, head); t != "" {
@@ -51,7 +51,7 @@ func typeOf(head []byte, declared string) string {
 }
 
 // certain returns the type that was found, under the reference's name for it, or
-// nothing where the reference finds none.
+// nothing if the reference finds none.
 func certain(found *mimetype.MIME, head []byte) string {
 	if t := ofBrand(head); t != "" {
 		return t
@@ -78,8 +78,8 @@ func certain(found *mimetype.MIME, head []byte) string {
 }
 
 // ofBrand returns the type of a file of the ISO base media format (ISO/IEC 14496-12),
-// which begins with a box that names its major brand; nothing of other files. There
-// are more brands than anybody lists: what is none of brands is a video.
+// which begins with a box that names its major brand; nothing for other files. There
+// are more brands than anybody lists: one that is not in brands is a video.
 func ofBrand(head []byte) string {
 	const sizeAndKind, brand = 8, 4
 	// A box that small has a first byte of zero, which no text has.
@@ -144,7 +144,7 @@ func isText(m *mimetype.MIME) bool {
 	return false
 }
 
-// textTypes are the kinds of text that begin in a way of their own.
+// textTypes are the kinds of text that can be recognised by their beginning.
 var textTypes = map[string]string{
 	"text/rtf":      "application/rtf",
 	"text/calendar": "text/calendar",
@@ -152,7 +152,7 @@ var textTypes = map[string]string{
 	"text/vtt":      "text/vtt",
 }
 
-// renamed are types that the reference calls otherwise.
+// renamed has types for which the reference has another name.
 var renamed = map[string]string{
 	"video/x-msvideo": "video/vnd.avi",
 	"video/x-ms-asf":  "application/vnd.ms-asf",
@@ -170,8 +170,8 @@ var renamed = map[string]string{
 	"application/x-coredump":                        "application/x-elf",
 }
 
-// plainNames are the types of applications that the reference knows under the
-// same name. Others are found by few bytes, which anything may begin with.
+// plainNames are the types of applications that the reference knows under the same
+// name. Others are recognised by few bytes, with which anything may begin.
 var plainNames = namesOf(
 	"application/zip", "application/epub+zip", "application/pdf", "application/postscript", "application/ogg",
 	"application/gzip", "application/zstd", "application/x-7z-compressed", "application/x-bzip2", "application/x-xz",

@@ -2,12 +2,12 @@ package blob
 
 import "testing"
 
-// TestBrands: what a file of the ISO base media format is called by its major brand,
-// as the reference calls it.
+// TestBrands: a file of the ISO base media format has the type that the reference
+// finds by its major brand.
 func TestBrands(t *testing.T) {
 	t.Parallel()
 	for brand, want := range map[string]string{
-		// MPEG-4, of whatever codec (AVC, HEVC, AV1) and maker.
+		// MPEG-4, of any codec (AVC, HEVC, AV1) and maker.
 		"isom": "video/mp4", "iso2": "video/mp4", "iso4": "video/mp4", "iso5": "video/mp4", "iso6": "video/mp4", "iso8": "video/mp4", "iso9": "video/mp4",
 		"mp41": "video/mp4", "mp42": "video/mp4", "mp71": "video/mp4", "avc1": "video/mp4", "hvc1": "video/mp4", "hev1": "video/mp4",
 		"av01": "video/mp4", "dash": "video/mp4", "msdh": "video/mp4", "cmfc": "video/mp4", "dby1": "video/mp4", "MSNV": "video/mp4", "XAVC": "video/mp4",

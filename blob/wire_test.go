@@ -40,7 +40,7 @@ type ref struct {
 	Size     int64  `json:"size"`
 }
 
-// send makes an upload. Its length is told where body is a *strings.Reader.
+// send makes an upload. It sends a length if body is a *strings.Reader.
 func (h host) send(t *testing.T, body io.Reader, contentType string, header ...string) pdstest.Answer {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.Base+"/xrpc/com.atproto.repo.uploadBlob", body)
@@ -80,7 +80,7 @@ func (h host) put(t *testing.T, body io.Reader, contentType string) ref {
 	return out.Blob
 }
 
-// use makes a record that refers to blobs.
+// use writes a record that refers to blobs.
 func (h host) use(t *testing.T, rkey string, blobs ...ref) pdstest.Answer {
 	t.Helper()
 	return h.Do(t, pdstest.Request{NSID: "com.atproto.repo.createRecord", Auth: pdstest.Bearer(h.AccessJwt), Body: map[string]any{
@@ -96,7 +96,7 @@ func (h host) mustUse(t *testing.T, rkey string, blobs ...ref) {
 	}
 }
 
-// get makes one getBlob.
+// get calls getBlob.
 func (h host) get(t *testing.T, cid string, header ...string) pdstest.Answer {
 	t.Helper()
 	r := pdstest.Request{NSID: "com.atproto.sync.getBlob?did=" + h.DID + "&cid=" + cid, Header: http.Header{}}
@@ -106,7 +106,7 @@ func (h host) get(t *testing.T, cid string, header ...string) pdstest.Answer {
 	return h.Do(t, r)
 }
 
-// files counts what lies in the folder of uploads.
+// files counts the files in the folder of uploads.
 func (h host) files(t *testing.T) (n int) {
 	t.Helper()
 	err := filepath.WalkDir(filepath.Join(h.DataDir, "blobs"), func(_ string, d fs.DirEntry, err error) error {
@@ -148,14 +148,15 @@ func TestUploadBlob(t *testing.T) {
 	h.send(t, strings.NewReader("x"), "text/plain", "Content-Encoding", "gzip").
 		WantError(t, http.StatusUnsupportedMediaType, "InvalidRequest", "unsupported content-encoding")
 	h.send(t, strings.NewReader("x"), "text/plain", "Authorization", "Bearer x").WantError(t, http.StatusBadRequest, "InvalidToken", "Token could not be verified")
-	// "hello", the thousand, and the empty one; the rest left nothing behind but
-	// what is to be removed: the files that were replaced.
+	// "hello", the thousand, and the empty one; the rest left nothing behind except
+	// replaced files, which are still to be removed.
 	if n := h.files(t); n != 5 {
 		t.Errorf("%d files", n)
 	}
 }
 
-// TestTooLargeIsSaidFirst: who announces too much is told before sending it.
+// TestTooLargeIsSaidFirst: a client that announces too much is refused before it
+// sends it.
 func TestTooLargeIsSaidFirst(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, pdstest.Options{})
@@ -202,7 +203,7 @@ func (h host) dial(t *testing.T) net.Conn {
 	return conn
 }
 
-// TestDisconnect: a client that leaves in the middle leaves nothing.
+// TestDisconnect: a client that disconnects in the middle leaves nothing.
 func TestDisconnect(t *testing.T) {
 	t.Parallel()
 	log := make(lines, 100)
@@ -232,8 +233,8 @@ func TestDisconnect(t *testing.T) {
 const png = "\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89" +
 	"\x00\x00\x00\rIDATx\xdacd\xf8\xcfP\x0f\x00\x03\x86\x01\x80Z4}k\x00\x00\x00\x00IEND\xaeB`\x82"
 
-// TestTypes: what the content shows, under the reference's names, else what was
-// declared. The reference gave the same answers, but for the last two.
+// TestTypes: the type is what the content shows, under the reference's names, else
+// what was declared. The reference gave the same answers, except for the last two.
 func TestTypes(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, pdstest.Options{})
@@ -282,7 +283,7 @@ func TestTypes(t *testing.T) {
 	}
 }
 
-// TestBigBlob: 100 MB go up and come down again in a few buffers.
+// TestBigBlob: 100 MB are uploaded and downloaded in a few buffers.
 func TestBigBlob(t *testing.T) {
 	const size, limit = 100 << 20, 12 << 20
 	h := newHost(t, pdstest.Options{Settings: []string{"PDS_BLOB_UPLOAD_LIMIT=200000000"}})

@@ -31,9 +31,9 @@ import (
 	"nestbox/store/sqlite"
 )
 
-// steps is what a test puts between the steps of the service: it is called with
-// the name of each before it, and with "after" and the name behind it. An error
-// is what the step then returns.
+// steps is a test's hook into the steps of the service: it is called with the name
+// of each before it, and with "after" and the name after it. If it returns an
+// error, so does the step.
 type steps func(step string) error
 
 func (s steps) before(step string) error {
@@ -94,7 +94,7 @@ func (s watched) Forget(ctx context.Context, keys []string) error {
 	return s.w.steps.after("forget", s.Store.Forget(ctx, keys))
 }
 
-// watchedFiles are real files with steps around what is done to them.
+// watchedFiles are real files with steps around the operations on them.
 type watchedFiles struct {
 	blob.Files
 	w *world
@@ -166,8 +166,8 @@ type world struct {
 
 var start = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 
-// newWorld has one account, with an empty repository. At the end the database
-// must be sound.
+// newWorld returns a world with one account, with an empty repository. At the end
+// the database must be sound.
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), now: start}
@@ -222,7 +222,7 @@ func (w *world) open() {
 	}
 }
 
-// restart is what a process finds that starts after another was killed.
+// restart builds what a process finds that starts after another was killed.
 func (w *world) restart() {
 	w.t.Helper()
 	if err := errors.Join(w.db.Close(), w.files.Close()); err != nil {
@@ -251,7 +251,7 @@ func (w *world) newKey() string {
 	return fmt.Sprintf("K%05d", w.keys)
 }
 
-// signed makes c the commit of its tree.
+// signed returns c with the commit of its tree.
 func (w *world) signed(c repo.Change) repo.Change {
 	w.revs++
 	c.Next.Rev = syntax.NewTIDFromTime(start.Add(time.Duration(w.revs)*time.Second), 0)
@@ -264,7 +264,7 @@ func (w *world) signed(c repo.Change) repo.Change {
 }
 
 // write makes a commit that puts a record which refers to blobs under rkey, or
-// without one removes what is there.
+// without blobs removes the record.
 func (w *world) write(rkey string, blobs ...cid.Cid) error {
 	store := sqlite.Repos{DB: w.db}
 	c := repo.Change{AccountID: w.account.ID}
@@ -298,8 +298,8 @@ func (w *world) write(rkey string, blobs ...cid.Cid) error {
 	return store.Commit(w.t.Context(), w.signed(c))
 }
 
-// imported puts a repository in the place of the account's whose one record
-// refers to blobs.
+// imported replaces the account's repository by one whose only record refers to
+// blobs.
 func (w *world) imported(rkey string, blobs ...cid.Cid) {
 	w.t.Helper()
 	store, ctx := sqlite.Repos{DB: w.db}, w.t.Context()

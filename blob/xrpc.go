@@ -18,21 +18,22 @@ import (
 	"nestbox/xrpc"
 )
 
-// uploads limits what one account uploads, uploadsInactive what one does that is not
+// uploads limits the uploads of an account, uploadsInactive those of one that is not
 // active: an account that moves in brings the blobs of years.
 var (
 	uploads         = ratelimit.Limit{Name: "uploads", Points: 1000, Window: 24 * time.Hour}
 	uploadsInactive = ratelimit.Limit{Name: "uploads-inactive", Points: 20_000, Window: 24 * time.Hour}
 )
 
-// uploadBytes and uploadBytesInactive limit the same in MiB, each begun one: with the
-// largest uploads that are taken, the limits above would fill any disk in a day.
+// uploadBytes and uploadBytesInactive limit the same in MiB, rounded up: with the
+// largest uploads that are accepted, the limits above would let an account fill any
+// disk in a day.
 var (
 	uploadBytes         = ratelimit.Limit{Name: "upload bytes", Points: 20 << 10, Window: 24 * time.Hour}
 	uploadBytesInactive = ratelimit.Limit{Name: "upload bytes, inactive", Points: 400 << 10, Window: 24 * time.Hour}
 )
 
-// counted is an upload whose bytes are paid for as they come.
+// counted is an upload whose bytes are counted against limits as they arrive.
 type counted struct {
 	io.Reader
 
@@ -53,12 +54,12 @@ func (c *counted) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// scans is what a client network, or an account, has had looked at: a point for each
+// scans limits what is scanned for a client network, or an account: a point for each
 // PayEvery references to blobs.
 var scans = ratelimit.Limit{Name: "blob scans", Points: 10_000, Window: 5 * time.Minute}
 
-// payer counts what a call looks at: for the client's network and, if it is one's, for
-// an account.
+// payer returns a Pay that counts what a call scans: for the client's network and, if
+// account is not empty, for the account.
 func (s *Service) payer(ctx context.Context, account string) Pay {
 	return func() error {
 		if account != "" {
@@ -70,7 +71,7 @@ func (s *Service) payer(ctx context.Context, account string) Pay {
 	}
 }
 
-// UploadOutput is what uploadBlob answers.
+// UploadOutput is the answer of uploadBlob.
 type UploadOutput struct {
 	Blob Ref `json:"blob"`
 }
@@ -96,7 +97,7 @@ func (s *Service) UploadBlob(ctx context.Context, caller auth.UploadCaller, in x
 	if err != nil {
 		return UploadOutput{}, wireError(err)
 	}
-	if err := auth.May(auth.UseBring, a.Status, ""); err != nil { // a service token's account was not looked at yet
+	if err := auth.May(auth.UseBring, a.Status, ""); err != nil { // a service token's account was not checked yet
 		return UploadOutput{}, err
 	}
 	limit, bytes := uploads, uploadBytes
@@ -120,14 +121,14 @@ func (s *Service) UploadBlob(ctx context.Context, caller auth.UploadCaller, in x
 	return UploadOutput{Ref{Type: "blob", Ref: Link{b.CID.String()}, MimeType: b.MimeType, Size: b.Size}}, nil
 }
 
-// GetParams is what getBlob takes.
+// GetParams is the input of getBlob.
 type GetParams struct {
 	DID string `json:"did"`
 	CID string `json:"cid"`
 }
 
-// GetBlob is com.atproto.sync.getBlob. What was uploaded is foreign: no browser
-// may take it for a page of this server.
+// GetBlob is com.atproto.sync.getBlob. An upload is foreign content: no browser may
+// take it for a page of this server.
 func (s *Service) GetBlob(ctx context.Context, viewer auth.Viewer, p GetParams, w http.ResponseWriter, r *http.Request) error {
 	id, err := dagcbor.ParseCID(p.CID)
 	if err != nil {
@@ -160,8 +161,8 @@ func (s *Service) GetBlob(ctx context.Context, viewer auth.Viewer, p GetParams, 
 	return nil
 }
 
-// inBytes is r without a range of another unit than bytes, which is to be ignored
-// (RFC 9110, 14.2). ServeContent takes it for a malformed one.
+// inBytes returns r without a range of another unit than bytes, which must be
+// ignored (RFC 9110, 14.2): ServeContent would refuse it as malformed.
 func inBytes(r *http.Request) *http.Request {
 	unit, ranges, _ := strings.Cut(r.Header.Get("Range"), "=")
 	if unit == "bytes" || unit == "" {
@@ -213,7 +214,7 @@ func pageSize(limit *int64) (int, error) {
 	}
 }
 
-// ListParams is what listBlobs takes.
+// ListParams is the input of listBlobs.
 type ListParams struct {
 	DID    string `json:"did"`
 	Since  string `json:"since,omitzero"`
@@ -221,7 +222,7 @@ type ListParams struct {
 	Cursor string `json:"cursor,omitzero"`
 }
 
-// ListOutput is what listBlobs answers.
+// ListOutput is the answer of listBlobs.
 type ListOutput struct {
 	Cursor string   `json:"cursor,omitzero"`
 	CIDs   []string `json:"cids"`
@@ -255,13 +256,13 @@ func (s *Service) ListBlobs(ctx context.Context, viewer auth.Viewer, p ListParam
 	return out, nil
 }
 
-// MissingParams is what listMissingBlobs takes.
+// MissingParams is the input of listMissingBlobs.
 type MissingParams struct {
 	Limit  *int64 `json:"limit,omitzero"`
 	Cursor string `json:"cursor,omitzero"`
 }
 
-// MissingOutput is what listMissingBlobs answers.
+// MissingOutput is the answer of listMissingBlobs.
 type MissingOutput struct {
 	Cursor string       `json:"cursor,omitzero"`
 	Blobs  []RecordBlob `json:"blobs"`
@@ -274,7 +275,7 @@ type RecordBlob struct {
 }
 
 // ListMissingBlobs is com.atproto.repo.listMissingBlobs: what the owner of an
-// account that moved in has still to upload.
+// account that moved in still has to upload.
 func (s *Service) ListMissingBlobs(ctx context.Context, caller auth.StandardCaller, p MissingParams) (MissingOutput, error) {
 	limit, err := pageSize(p.Limit)
 	if err != nil {
@@ -296,8 +297,8 @@ func (s *Service) ListMissingBlobs(ctx context.Context, caller auth.StandardCall
 	return out, nil
 }
 
-// wireError maps the package's errors to those that clients get. What is none of
-// them is a dependency that failed: a 503.
+// wireError maps the package's errors to those that clients get. Any other error is
+// a dependency that failed: a 503.
 func wireError(err error) error {
 	if many, ok := errors.AsType[request.ErrTooMany](err); ok {
 		return xrpc.TooManyRequests(many.Wait)

@@ -106,8 +106,8 @@ func TestGetBlob(t *testing.T) {
 	}
 }
 
-// TestVisibility: who is not active shows nothing, but to themselves and the
-// admin, and may upload while deactivated: moving in begins so.
+// TestVisibility: an account that is not active shows nothing, except to its owner
+// and the admin, and may upload while deactivated, as it does when it moves in.
 func TestVisibility(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, pdstest.Options{})
@@ -218,7 +218,7 @@ func (a accounts) Find(_ context.Context, did syntax.DID) (blob.Account, error) 
 	return blob.Account{ID: a.account.ID, Status: a.status}, nil
 }
 
-// TestListMissingBlobs: what an import refers to, until it was uploaded.
+// TestListMissingBlobs lists what an import refers to, until it is uploaded.
 func TestListMissingBlobs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -245,7 +245,7 @@ func TestListMissingBlobs(t *testing.T) {
 		t.Errorf("%q, want %q", found, want)
 	}
 	w.upload("a")
-	w.wantRead("a") // at once: a record refers to it already
+	w.wantRead("a") // immediately: a record refers to it already
 	w.upload("b")
 	if out, err := w.ListMissingBlobs(t.Context(), caller, blob.MissingParams{}); err != nil || len(out.Blobs) > 0 || out.Cursor != "" {
 		t.Errorf("%+v, %v", out, err)
@@ -273,8 +273,8 @@ func wantError(t *testing.T, err error, status int, name string) {
 	}
 }
 
-// TestUploadsAreLimited: 1000 a day and account, whatever comes of them; more of one
-// that moves in, none of one that was taken down.
+// TestUploadsAreLimited: 1000 a day for an account, whether they succeed or not;
+// more for one that moves in, none for one that was taken down.
 func TestUploadsAreLimited(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -306,12 +306,12 @@ func TestUploadsAreLimited(t *testing.T) {
 		}
 	}
 	wantError(t, upload(ctx), http.StatusTooManyRequests, "RateLimitExceeded")
-	w.Accounts = accounts{account: w.account, status: auth.StatusTakendown} // a token of a service is good all the same
+	w.Accounts = accounts{account: w.account, status: auth.StatusTakendown} // a service's token verifies all the same
 	wantError(t, upload(ctx), http.StatusUnauthorized, "AccountTakedown")
 }
 
-// TestUploadBytesAreLimited: an account's uploads have so many MiB a day, each begun one
-// counts, and nothing is kept of an upload for which none is left.
+// TestUploadBytesAreLimited: an account may upload so many MiB a day, rounded up, and
+// nothing is kept of an upload for which none is left.
 func TestUploadBytesAreLimited(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -339,7 +339,7 @@ func TestUploadBytesAreLimited(t *testing.T) {
 	wantError(t, upload(1), http.StatusTooManyRequests, "RateLimitExceeded")
 }
 
-// looking is a store that looks at so many thousands of references.
+// looking is a store that scans so many thousands of references.
 type looking struct {
 	blob.Store
 	thousands int
@@ -362,8 +362,8 @@ func (l looking) Missing(_ context.Context, _ int64, _ string, _ int, pay blob.P
 	return nil, l.look(pay)
 }
 
-// TestReferencesAreLimited: what a network, or an account, has looked at of
-// references to blobs has a limit, of which nobody is told before it is reached.
+// TestReferencesAreLimited: scans of references for a network, or an account, have
+// a limit, which no header shows before it is reached.
 func TestReferencesAreLimited(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

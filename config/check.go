@@ -24,20 +24,19 @@ import (
 // minAccessTTL holds outside of development: see PDS_ACCESS_TOKEN_TTL.
 const minAccessTTL = 20 * time.Minute
 
-// minSecret is the least length of PDS_JWT_SECRET outside of development, in
-// bytes, which the reference's installer writes. A guessed secret opens every
+// minSecret is the least length of PDS_JWT_SECRET outside of development, in bytes:
+// that which the reference's installer writes. A guessed secret opens every
 // account.
 const minSecret = 32
 
 // maxCount is the largest number of accounts that a setting may have.
 const maxCount = 1_000_000_000
 
-// maxEpochMS is the last year that is written with four digits, in milliseconds since
+// maxEpochMS is the end of the last year with four digits, in milliseconds since
 // 1970.
 const maxEpochMS = 253_402_300_799_999
 
-// check reports whatever is wrong with settings that parsed, for a server those
-// of its mail too.
+// check reports all faults of settings that parsed; if serving, those of mail too.
 func (c *Config) check(f *Faults, serving bool) {
 	c.checkNetwork(f)
 	c.checkIdentity(f)
@@ -62,7 +61,7 @@ func (c *Config) checkNetwork(f *Faults) {
 	if !c.portUsable() {
 		f.add("PDS_PORT", fmt.Sprintf("%d is no port", c.Port), "write a number from 0 to 65535")
 	}
-	if c.Listen != "" { // else it follows from the port, which is at fault
+	if c.Listen != "" { // otherwise it follows from the port, which is at fault
 		c.checkListen(f)
 	}
 	if c.EmbeddedPLC() {
@@ -158,7 +157,7 @@ func (c *Config) checkMail(f *Faults) {
 	}
 }
 
-// SendsMail says whether there is a mail server to send through.
+// SendsMail reports whether there is a mail server to send through.
 func (c *Config) SendsMail() bool {
 	return c.SMTPURL.IsSet() && c.SMTPURL.Reveal() != nestmail.Disabled
 }
@@ -223,7 +222,7 @@ func (c *Config) checkBlobs(f *Faults) {
 	}
 }
 
-// isHostOrAddress says whether text names a host, by name or address, with or
+// isHostOrAddress reports whether text names a host, by name or address, with or
 // without a port.
 func isHostOrAddress(text string) bool {
 	host := text
@@ -240,7 +239,7 @@ func isHostOrAddress(text string) bool {
 	return err == nil
 }
 
-// checkReports looks at where reports go.
+// checkReports checks where reports go.
 func (c *Config) checkReports(f *Faults) {
 	_, err := syntax.ParseDID(c.ReportServiceDID)
 	badURL, badDID := c.ReportServiceURL != "" && !isURL(c.ReportServiceURL), c.ReportServiceDID != "" && err != nil

@@ -4,7 +4,7 @@
 // docs/settings.md is made of them (go generate ./config).
 //
 // Invariants: every fault is reported, all at once, with the setting's name and
-// what would be right; a secret never prints.
+// what would be right; a secret is never printed.
 package config
 
 //go:generate go run ./internal/manual -source config.go -manual ../docs/settings.md
@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// Config is everything that can be set. The env tag names the setting, default
-// is what holds when it is not set, dev what holds then under --dev, group where
-// the manual has it.
+// Config is everything that can be set. The env tag names the setting, default is
+// its value if it is not set, dev its value then under --dev, group its place in
+// the manual.
 type Config struct {
 	// Development: loopback, plain http, `.test` handles, open sign-up, an embedded PLC directory. The same as `--dev`.
 	DevMode bool `env:"PDS_DEV_MODE" default:"false" group:"development"`
@@ -126,12 +126,12 @@ type Config struct {
 	LogFormat string `env:"PDS_LOG_FORMAT" default:"json" dev:"text" group:"server"`
 }
 
-// EmbeddedPLC says whether the development directory is to be run.
+// EmbeddedPLC reports whether the server runs the development directory.
 func (c *Config) EmbeddedPLC() bool { return c.PLCURL == embedded }
 
 const embedded = "embedded"
 
-// PublicURL is the URL under which clients reach the server that listens on
+// PublicURL returns the URL under which clients reach the server that listens on
 // port.
 func (c *Config) PublicURL(port string) string {
 	if c.DevMode {
@@ -140,17 +140,17 @@ func (c *Config) PublicURL(port string) string {
 	return "https://" + c.Hostname
 }
 
-// Flags are the command line's settings; empty ones were not given.
+// Flags are the command line's settings; an empty one was not given.
 type Flags struct {
 	Listen  string
 	Data    string
 	EnvFile string
 	Dev     bool
-	// Command: the settings are for a command on the data directory, not for
-	// serving. What its last server was told of itself, and the command was not,
-	// is taken from there, and mail is not needed.
+	// Command means that the settings are for a command on the data directory, not for
+	// serving. Settings that its last server had and the command lacks are taken from
+	// there, and mail is not needed.
 	Command bool
-	// Mail: the command is about mail, whose settings are checked where they are
+	// Mail means that the command is about mail, whose settings are checked if they are
 	// given.
 	Mail bool
 }

@@ -5,14 +5,14 @@ import (
 	"strings"
 )
 
-// The folders of the data directory that are no place for anything else: for
-// repositories while they are sent or received, and for the development directory.
+// The folders of the data directory that are reserved: for repositories while they
+// are sent or received, and for the development directory.
 const (
 	TransfersFolder = "transfers"
 	PLCFolder       = "plc"
 )
 
-// checkFolders refuses folders of blobs in which the server would take its own
+// checkFolders refuses folders of blobs in which the server would mistake its own
 // files for uploads, or uploads for something else.
 func (c *Config) checkFolders(f *Faults) {
 	data, blobs := realPath(c.DataDirectory), realPath(c.BlobDiskLocation)
@@ -35,8 +35,8 @@ func (c *Config) checkFolders(f *Faults) {
 	}
 }
 
-// checkBeside refuses a folder that holds the data directory, or that is in one
-// of its reserved ones.
+// checkBeside refuses a folder that contains the data directory, or that is in one
+// of its reserved folders.
 func checkBeside(f *Faults, name, data, dir string) {
 	want := "name a folder of its own, like " + filepath.Join(data, "blobs")
 	if _, holds := below(dir, data); holds {
@@ -48,15 +48,15 @@ func checkBeside(f *Faults, name, data, dir string) {
 	}
 }
 
-// below says whether path is dir or below it, and then its first part there, "."
-// where it is dir.
+// below reports whether path is dir or below it, and returns its first part there,
+// "." if it is dir.
 func below(dir, path string) (first string, ok bool) {
 	rel, err := filepath.Rel(dir, path)
 	first, _, _ = strings.Cut(rel, string(filepath.Separator))
 	return first, err == nil && first != ".."
 }
 
-// realPath is path without symbolic links, as far as it is there.
+// realPath returns path without symbolic links, as far as it exists.
 func realPath(path string) string {
 	abs, err := filepath.Abs(path)
 	if err != nil {

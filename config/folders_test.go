@@ -10,7 +10,7 @@ import (
 	"nestbox/config"
 )
 
-// TestBlobFolders: uploads and the rest of the data directory do not meet,
+// TestBlobFolders: uploads and the rest of the data directory never share a folder,
 // whatever the names of the folders.
 func TestBlobFolders(t *testing.T) {
 	root := t.TempDir()
@@ -32,7 +32,7 @@ func TestBlobFolders(t *testing.T) {
 		{data: data, blobs: data + "2"},
 		{data: data, tmp: data + "/blobs/uploads"},
 		{data: root + "/link-data", blobs: root + "/link-other/blobs"},
-		{data: root + "/new/data", blobs: root + "/new/blobs"}, // nothing of it is there
+		{data: root + "/new/data", blobs: root + "/new/blobs"}, // none of it exists
 		{data, data, "", blobs, "it holds the data directory"},
 		{data, data + "/x/../", "", blobs, "it holds the data directory"},
 		{data, filepath.Dir(data), "", blobs, "it holds the data directory"},

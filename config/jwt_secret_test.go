@@ -8,8 +8,8 @@ import (
 	"nestbox/config"
 )
 
-// TestShortJWTSecret: 32 bytes, as the reference's installer writes them, are the
-// least outside of development.
+// TestShortJWTSecret: outside of development a secret needs at least 32 bytes, as
+// the reference's installer writes.
 func TestShortJWTSecret(t *testing.T) {
 	for length, taken := range map[int]bool{1: false, 31: false, 32: true, 64: true} {
 		setting := "PDS_JWT_SECRET=" + strings.Repeat("f", length)

@@ -31,14 +31,14 @@ func (f *Faults) add(setting, problem, want string) {
 	*f = append(*f, Fault{setting, problem, want})
 }
 
-// Load reads the configuration from flags, environ (as os.Environ gives it) and
+// Load reads the configuration from flags, environ (as os.Environ returns it) and
 // the environment file that flags name. The warnings are lines for the log; an
-// error is of type Faults and holds everything that is wrong.
+// error is of type Faults and has everything that is wrong.
 func Load(flags Flags, environ []string) (Config, []string, error) {
 	var faults Faults
 	values := fileValues(flags.EnvFile, &faults)
 	for _, kv := range environ {
-		// An empty variable is one that is not set, as for the reference.
+		// An empty variable counts as not set, as in the reference.
 		if name, v, ok := strings.Cut(kv, "="); ok && strings.HasPrefix(name, "PDS_") && v != "" {
 			values[name] = v
 		}
@@ -85,8 +85,8 @@ func fileValues(path string, faults *Faults) map[string]string {
 		faults.add(fmt.Sprintf("%s:%d", path, line), "this line is no setting", "write NAME=value, or # before a comment")
 	}
 	for name, v := range values {
-		// The reference's file also holds settings of other programs, as
-		// LOG_ENABLED is; ours to judge are the PDS_*.
+		// The reference's file also has settings of other programs, such as LOG_ENABLED; we
+		// check only PDS_*.
 		if v == "" || !strings.HasPrefix(name, "PDS_") {
 			delete(values, name)
 		}
@@ -94,7 +94,7 @@ func fileValues(path string, faults *Faults) map[string]string {
 	return values
 }
 
-// set fills the fields from values, else from the defaults in their tags.
+// set fills the fields from values, or from the defaults in their tags.
 func (c *Config) set(values map[string]string, faults *Faults) {
 	v := reflect.ValueOf(c).Elem()
 	for i := range v.NumField() {
@@ -118,7 +118,7 @@ func (c *Config) set(values map[string]string, faults *Faults) {
 			shown = redacted
 		}
 		faults.add(name, shown+" cannot be used", err.Error())
-		// It has its fault: what is checked next takes the default for given.
+		// Its fault is recorded: further checks assume the default.
 		if err := setField(field, fallback); err != nil {
 			panic(fmt.Sprintf("config: default of %s: %v", name, err))
 		}
@@ -133,7 +133,7 @@ const (
 	SignupClosed        = "closed"
 )
 
-// admit makes PDS_SIGNUP and PDS_INVITE_REQUIRED say the same.
+// admit makes PDS_SIGNUP and PDS_INVITE_REQUIRED agree.
 func (c *Config) admit(values map[string]string, f *Faults) {
 	_, given := values["PDS_INVITE_REQUIRED"]
 	switch c.Signup {
@@ -157,7 +157,7 @@ func (c *Config) admit(values map[string]string, f *Faults) {
 	}
 }
 
-// derive fills what follows from other settings, where those can be used.
+// derive fills what follows from other settings, if those can be used.
 func (c *Config) derive() {
 	if c.ServiceDID == "" && c.hostnameUsable() {
 		c.ServiceDID = "did:web:" + c.Hostname
@@ -183,8 +183,8 @@ func (c *Config) derive() {
 	c.PLCURL = strings.TrimRight(c.PLCURL, "/")
 }
 
-// laterSettings are settings of the reference that this version knows by name
-// and does nothing with.
+// laterSettings are settings of the reference that this version knows by name and
+// ignores.
 const laterSettings = `
 PDS_ACCOUNT_DB_LOCATION PDS_ACTOR_STORE_CACHE_SIZE PDS_ACTOR_STORE_DIRECTORY
 PDS_BACKGROUND_DARK_URL PDS_BACKGROUND_LIGHT_URL
@@ -204,8 +204,8 @@ PDS_PROXY_PREFER_COMPRESSED PDS_REDIS_SCRATCH_ADDRESS PDS_REDIS_SCRATCH_PASSWORD
 PDS_SEQUENCER_DB_LOCATION PDS_SERVICE_NAME
 PDS_SQLITE_DISABLE_WAL_AUTO_CHECKPOINT PDS_SUCCESS_COLOR PDS_SUPPORT_URL PDS_VERSION PDS_WARNING_COLOR`
 
-// warnings are at most two lines: names that nobody knows, and names that have
-// no effect here yet.
+// warnings returns at most two lines: unknown names, and names that have no effect
+// here yet.
 func warnings(values map[string]string) []string {
 	known := map[string]bool{}
 	for f := range reflect.TypeFor[Config]().Fields() {
@@ -237,8 +237,8 @@ func warnings(values map[string]string) []string {
 	return out
 }
 
-// Reports are the URL and the DID of the service that reports go to, empty where
-// there is none.
+// Reports returns the URL and the DID of the service that receives reports, empty
+// if there is none.
 func (c *Config) Reports() (url, did string) {
 	url, did = c.ReportServiceURL, c.ReportServiceDID
 	if url == "" && c.ModServiceURL != "" {

@@ -15,7 +15,7 @@ import (
 	"nestbox/config"
 )
 
-// required is what a server outside of development must be told.
+// required returns the settings that a server outside of development needs.
 func required(more ...string) []string {
 	return append([]string{
 		"PDS_HOSTNAME=pds.example.com", "PDS_EMAIL_SMTP_URL=smtps://u:p@mail.example.com:465", "PDS_EMAIL_FROM_ADDRESS=pds@example.com",
@@ -79,7 +79,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// everySetting is a good value for each setting, other than its default, and
+// everySetting returns a good value for each setting, other than its default, and
 // what it becomes.
 func everySetting() map[string]struct {
 	raw  string
@@ -145,7 +145,7 @@ func everySetting() map[string]struct {
 	}
 }
 
-// field is the value of the field that a setting fills.
+// field returns the value of the field that a setting fills.
 func field(t *testing.T, c config.Config, setting string) any {
 	t.Helper()
 	v := reflect.ValueOf(c)
@@ -166,7 +166,7 @@ func TestEverySetting(t *testing.T) {
 		}
 	}
 	var file strings.Builder
-	partner := map[string]string{ // some are of no use alone
+	partner := map[string]string{ // some are useless alone
 		"PDS_REPORT_SERVICE_URL": "PDS_REPORT_SERVICE_DID=did:web:x.example.com", "PDS_REPORT_SERVICE_DID": "PDS_REPORT_SERVICE_URL=https://x.example.com",
 		"PDS_MOD_SERVICE_URL": "PDS_MOD_SERVICE_DID=did:web:x.example.com",
 	}
@@ -189,8 +189,8 @@ func TestEverySetting(t *testing.T) {
 	}
 }
 
-// TestPrecedence: flags win over the environment, the environment over the
-// file, and what is empty is not set.
+// TestPrecedence: flags win over the environment, the environment over the file,
+// and an empty value is not set.
 func TestPrecedence(t *testing.T) {
 	file := envFile(t, "PDS_DATA_DIRECTORY=file\nPDS_LISTEN=127.0.0.1:1\nPDS_PORT=1\nPDS_LOG_LEVEL=error\nPDS_SESSION_LIMIT=\nPDS_DEV_MODE=false\n")
 	environ := required("PDS_DATA_DIRECTORY=environment", "PDS_LISTEN=127.0.0.1:2", "PDS_PORT=2", "PDS_LOG_LEVEL=", "HOME=/root", "nonsense")
@@ -219,7 +219,7 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
-// faultsOf are the settings at fault, each once.
+// faultsOf returns the settings at fault, each once.
 func faultsOf(t *testing.T, err error) []string {
 	t.Helper()
 	faults, ok := errors.AsType[config.Faults](err)
@@ -237,8 +237,8 @@ func faultsOf(t *testing.T, err error) []string {
 	return names
 }
 
-// TestBadValues: each of them is one fault, of that setting and no other, and
-// says what would be right.
+// TestBadValues: each of them is one fault, of that setting and no other, and its
+// message describes a right value.
 func TestBadValues(t *testing.T) {
 	bad := map[string][]string{
 		"PDS_DEV_MODE":                  {"yes", "TRUE", "2"},
@@ -282,7 +282,7 @@ func TestBadValues(t *testing.T) {
 		"PDS_LOG_LEVEL":                             {"trace", "INFO"},
 		"PDS_LOG_FORMAT":                            {"xml"},
 	}
-	// These take any text.
+	// These accept any text.
 	free := []string{
 		"PDS_DATA_DIRECTORY", "PDS_ADMIN_PASSWORD", "PDS_JWT_SECRET", "PDS_RATE_LIMIT_BYPASS_KEY",
 		"PDS_CONTACT_EMAIL_ADDRESS", "PDS_PRIVACY_POLICY_URL", "PDS_TERMS_OF_SERVICE_URL",
@@ -359,8 +359,8 @@ func TestMissing(t *testing.T) {
 	}
 }
 
-// TestDevListens: a server whose admin password everybody knows is not for the
-// network.
+// TestDevListens: a server whose admin password everybody knows does not listen to
+// the network.
 func TestDevListens(t *testing.T) {
 	for listen, good := range map[string]bool{
 		"127.0.0.1:0": true, "127.5.5.5:1": true, "localhost:1": true, "[::1]:1": true,
@@ -409,14 +409,14 @@ func TestNoMailServer(t *testing.T) {
 	if c = load(t, config.Flags{Dev: true}); c.SendsMail() {
 		t.Error("development sends mail through nothing")
 	}
-	// A command does not need mail; one about mail needs what is given to be right.
+	// A command does not need mail; for one about mail, what is given must be right.
 	if _, _, err := config.Load(config.Flags{Dev: true, Command: true, Mail: true}, []string{"PDS_EMAIL_SMTP_URL=smtp://"}); err == nil {
 		t.Error("a command about mail takes a URL that cannot be meant")
 	}
 }
 
-// TestSignup: PDS_SIGNUP and the older PDS_INVITE_REQUIRED say the same, or are
-// refused together.
+// TestSignup: PDS_SIGNUP and the older PDS_INVITE_REQUIRED agree, or are refused
+// together.
 func TestSignup(t *testing.T) {
 	for _, c := range []struct {
 		settings []string

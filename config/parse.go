@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// setField parses raw into a field. The error says what would be right.
+// setField parses raw into a field. The error describes a right value.
 func setField(field any, raw string) (err error) {
 	switch f := field.(type) {
 	case *string:
@@ -105,8 +105,8 @@ func ParseDuration(raw string) (time.Duration, error) {
 }
 
 // ParseEnvFile reads NAME=value lines as the reference's pds.env has them:
-// comments, blank lines, an optional "export ", values in single or double
-// quotes. It returns the numbers of the lines that are none of that.
+// comments, blank lines, an optional "export ", values in single or double quotes.
+// It returns the numbers of all other lines.
 func ParseEnvFile(text string) (values map[string]string, bad []int) {
 	values = map[string]string{}
 	number := 0
@@ -132,7 +132,7 @@ var namePattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 func isName(s string) bool { return namePattern.MatchString(s) }
 
-// unquote takes the quotes off a value; behind an unquoted one, " #" begins a
+// unquote removes the quotes of a value; after an unquoted one, " #" begins a
 // comment.
 func unquote(v string, ok bool) (string, bool) {
 	if !ok || v == "" {

@@ -32,7 +32,7 @@ func TestParseDuration(t *testing.T) {
 	}
 }
 
-// FuzzParseDuration: what is accepted is never negative, and means the same when
+// FuzzParseDuration: an accepted duration is never negative, and is the same when
 // it is written in milliseconds.
 func FuzzParseDuration(f *testing.F) {
 	for _, s := range []string{"90d", "1d12h", "1500ms", "106751d23h", "1", "9223372036854ms775h", ""} {
@@ -93,8 +93,8 @@ func TestParseEnvFile(t *testing.T) {
 	}
 }
 
-// TestEnvFileFaults: a file that cannot be read, or that has lines that are none,
-// is a fault like any other, and shows no line.
+// TestEnvFileFaults: a file that cannot be read, or that has bad lines, is a fault
+// like any other, which repeats no line.
 func TestEnvFileFaults(t *testing.T) {
 	_, _, err := config.Load(config.Flags{EnvFile: "/no/such/file"}, nil)
 	if got := faultsOf(t, err); !slices.Contains(got, "--env-file") || !slices.Contains(got, "PDS_HOSTNAME") {

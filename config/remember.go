@@ -15,12 +15,12 @@ import (
 	"nestbox/internal/durable"
 )
 
-// rememberedName is the file of the data directory that holds the settings of
-// its last server, without secrets: so that a command on the directory means
-// the same server.
+// rememberedName is the file of the data directory that has the settings of its
+// last server, without secrets, so that a command on the directory acts for the
+// same server.
 const rememberedName = "last_settings.json"
 
-// Remember stores the settings in the data directory, of secrets only that they
+// Remember stores the settings in the data directory; for secrets only that they
 // were given.
 func (c *Config) Remember() error {
 	values := map[string]string{}
@@ -38,8 +38,8 @@ func (c *Config) Remember() error {
 	return durable.WriteFile(filepath.Join(c.DataDirectory, rememberedName), append(data, '\n'), 0o600)
 }
 
-// format is the reverse of setField, but for secrets, which print REDACTED;
-// false for one that is not set.
+// format reverses setField, except for secrets, which print REDACTED; false for one
+// that is not set.
 func format(value any) (string, bool) {
 	switch f := value.(type) {
 	case string:
@@ -67,8 +67,8 @@ func format(value any) (string, bool) {
 	}
 }
 
-// recall fills what values lack from what the last server of the data directory
-// was given. Without such a file there is nothing to recall.
+// recall fills what values lack from the settings of the data directory's last
+// server. Without the file it fills nothing.
 func recall(values map[string]string) {
 	dir := values["PDS_DATA_DIRECTORY"]
 	if dir == "" {
@@ -82,8 +82,8 @@ func recall(values map[string]string) {
 	}
 }
 
-// remembered reads what Remember stored: nothing where there is no such file,
-// or it is damaged; the command will then ask for what it lacks.
+// remembered reads what Remember stored: nothing if there is no such file, or it is
+// damaged; the command will then ask for what it lacks.
 func remembered(dir string) map[string]string {
 	data, err := os.ReadFile(filepath.Join(dir, rememberedName)) //nolint:gosec // the operator's own data directory
 	var old map[string]string
@@ -93,9 +93,9 @@ func remembered(dir string) map[string]string {
 	return old
 }
 
-// Forgotten names the keys that the last server of the data directory had been
-// given and this configuration lacks: whoever works on the directory without
-// them would make others, and sign with those.
+// Forgotten returns the names of the keys that the last server of the data
+// directory was given and this configuration lacks: a command without them would
+// make others, and sign with those.
 func (c *Config) Forgotten() []string {
 	old := remembered(c.DataDirectory)
 	var names []string

@@ -17,7 +17,8 @@ import (
 
 const hunter = "hunter2-which-everybody-takes-for-a-secret"
 
-// secretive is a configuration whose every secret is hunter2, or holds it.
+// secretive returns a configuration in which every secret is hunter2, or contains
+// it.
 func secretive(t *testing.T, dir string) config.Config {
 	t.Helper()
 	return load(t, config.Flags{Data: dir}, required(
@@ -25,7 +26,8 @@ func secretive(t *testing.T, dir string) config.Config {
 		"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX="+strings.Repeat("01", 32))...)
 }
 
-// TestSecretsNeverPrint: in whatever way a Config, or a part of it, is printed.
+// TestSecretsNeverPrint: no secret shows, in whatever way a Config, or a part of
+// it, is printed.
 func TestSecretsNeverPrint(t *testing.T) {
 	c := secretive(t, "data")
 	var logged bytes.Buffer
@@ -58,8 +60,8 @@ func TestSecretsNeverPrint(t *testing.T) {
 	}
 }
 
-// TestRemember: a command on the data directory means the server that ran there
-// last, whose secrets are not written down.
+// TestRemember: a command on the data directory acts for the server that ran there
+// last, whose secrets are not stored.
 func TestRemember(t *testing.T) {
 	dir := t.TempDir()
 	secrets, others := settings(true), settings(false)
@@ -80,7 +82,7 @@ func TestRemember(t *testing.T) {
 		t.Errorf("mode %s, %v", info.Mode(), err)
 	}
 	for _, secret := range secrets {
-		// That it was given is remembered.
+		// It is remembered that it was given.
 		if name, value, _ := strings.Cut(secret, "="); !strings.Contains(string(raw), name) || strings.Contains(string(raw), `: "`+value+`"`) {
 			t.Errorf("%s is in %s", secret, raw)
 		}
@@ -94,7 +96,7 @@ func TestRemember(t *testing.T) {
 			want = config.Secret{}
 		}
 		if name == "PDS_LISTEN" {
-			want = ":8080" // made of the port
+			want = ":8080" // made from the port
 		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: recalled %v, want %v", name, got, want)
@@ -108,7 +110,7 @@ func TestRemember(t *testing.T) {
 		t.Errorf("forgotten %q, want %q; with them %q", forgotten, keys, c.Forgotten())
 	}
 
-	// What the command is told wins; a server recalls nothing.
+	// The command's own settings win; a server recalls nothing.
 	if c := load(t, config.Flags{Command: true, Data: dir}, "PDS_SESSION_LIMIT=7"); c.SessionLimit != 7 || c.Hostname != "other.example.com" {
 		t.Errorf("told: %+v", c)
 	}
@@ -127,7 +129,7 @@ func TestRemember(t *testing.T) {
 	}
 }
 
-// settings are NAME=value pairs of every setting that is, or is not, a secret.
+// settings returns NAME=value pairs of every setting that is, or is not, a secret.
 func settings(secret bool) []string {
 	var out []string
 	for name, s := range everySetting() {

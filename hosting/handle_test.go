@@ -34,7 +34,7 @@ func (p *place) mustCreate(name string) *account.Account {
 // identities counts the events of an account's identity.
 func (p *place) identities(did syntax.DID) int { return p.told(event.KindIdentity, did) }
 
-// told counts the events of a kind of an account.
+// told counts an account's events of a kind.
 func (p *place) told(kind event.Kind, did syntax.DID) (n int) {
 	p.t.Helper()
 	events, err := sqlite.EventLog{DB: p.db}.Read(p.t.Context(), 0, 1000, 1<<20)

@@ -49,7 +49,7 @@ type faulty struct {
 	mode atomic.Int32
 	// down: the directory answers no questions.
 	down atomic.Bool
-	// arrived receives from each operation, silent from one that gets no answer;
+	// arrived gets a value for each operation, silent for one that gets no answer;
 	// takeLinger waits for linger.
 	arrived, silent, linger chan struct{}
 }

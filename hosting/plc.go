@@ -206,8 +206,8 @@ func (s *Service) submit(ctx context.Context, a *account.Account, op *didplc.Reg
 	return s.refresh(ctx, a)
 }
 
-// checkOperation returns an error if an operation would make an account unusable
-// here, in the reference's words and order.
+// checkOperation returns an error if an account would no longer work here after an
+// operation, in the reference's words and order.
 func (s *Service) checkOperation(a *account.Account, op *didplc.RegularOp) error {
 	server, err := s.RotationKey.PublicKey()
 	if err != nil {

@@ -122,7 +122,8 @@ func TestUnreachable(t *testing.T) {
 }
 
 // TestLongOutage: while the directory cannot be asked, nothing is decided, however long
-// that takes; afterwards what it accepted is an account, and what it did not is undone.
+// that takes; afterwards a sign-up that it accepted is an account, and any other is
+// undone.
 func TestLongOutage(t *testing.T) {
 	p := newPlace(t)
 	p.plc.set(takeFail)

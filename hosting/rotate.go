@@ -189,8 +189,8 @@ func (s *Service) ResumeKeys(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// resumeKey settles one. It asks the directory before it blocks writes to the
-// account.
+// resumeKey settles one change. It asks the directory before it blocks writes to
+// the account.
 func (s *Service) resumeKey(ctx context.Context, c KeyChange) error {
 	last, err := s.Directory.Last(ctx, c.DID)
 	if err != nil {

@@ -28,7 +28,7 @@ func (p *place) withRepo() {
 	}
 }
 
-// repos are the repositories over the place's keys.
+// repos returns the repositories that sign with the place's keys.
 func (p *place) repos() *repo.Service {
 	return &repo.Service{Store: sqlite.Repos{DB: p.db}, Keys: p.Keys, Now: p.clock, Log: p.Log}
 }

@@ -85,8 +85,8 @@ func TestFloodBrake(t *testing.T) {
 	}
 }
 
-// TestSignupsOfACustomer: a customer with a /48 makes half of the accounts that the
-// server takes in an hour, an address a quarter of them.
+// TestSignupsOfACustomer: a customer with a /48 can make half of the accounts that
+// the server accepts in an hour, an address a quarter of them.
 func TestSignupsOfACustomer(t *testing.T) {
 	s := pdstest.Start(t, pdstest.Options{
 		Settings: []string{"PDS_SIGNUPS_PER_HOUR=24", "PDS_RATE_LIMITS_ENABLED=true", "PDS_TRUSTED_PROXIES=127.0.0.1"},

@@ -84,8 +84,8 @@ func TestStatusCallers(t *testing.T) {
 		call(t, s.Client, nsid, alice.RefreshJwt, map[string]any{}).WantError(t, http.StatusBadRequest, "InvalidToken", "Token could not be verified")
 	}
 
-	// Someone who signed in to a taken-down account may deactivate it, and
-	// nothing else.
+	// A caller that signed in to a taken-down account may deactivate it, and nothing
+	// else.
 	a := s.Do(t, pdstest.Request{NSID: "com.atproto.admin.updateSubjectStatus", Auth: asAdmin, Body: map[string]any{
 		"subject": map[string]string{"$type": "com.atproto.admin.defs#repoRef", "did": alice.DID}, "takedown": map[string]any{"applied": true},
 	}})

@@ -181,7 +181,7 @@ type DeactivateInput struct {
 }
 
 // DeactivateAccount is com.atproto.server.deactivateAccount. No session ends;
-// writes are refused from now on. deleteAfter is a wish, as the Lexicon has it: an
+// writes are refused from now on. deleteAfter is a wish, as in the Lexicon: an
 // access token alone does not delete, so the account stays for DeleteGrace, and its
 // owner is notified.
 func (s *Service) DeactivateAccount(ctx context.Context, caller auth.FullOrTakendownCaller, in DeactivateInput) (xrpc.None, error) {

@@ -1,7 +1,7 @@
 // Package mail owns what the server writes to people: the texts, the outbox in
-// which they wait, and the way to the operator's mail server. It knows no
-// domain: whoever has something to say makes a Message and has its store queue
-// it in the transaction of what it tells of.
+// which they wait, and the way to the operator's mail server. It knows no domain: a
+// domain that has something to say makes a Message, and the domain's store queues
+// it in the transaction of the change that it reports.
 //
 // Invariants:
 //   - No request waits for a mail server.

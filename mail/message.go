@@ -10,14 +10,14 @@ import (
 const (
 	// MaxMessage bounds subject, text and HTML of a message together, in bytes.
 	MaxMessage = 256 << 10
-	// MaxPerRecipient bounds what waits for one address: a new message takes the
-	// place of the oldest.
+	// MaxPerRecipient bounds what waits for one address: a new message replaces the
+	// oldest.
 	MaxPerRecipient = 50
-	// MaxWaiting bounds what waits in all, MaxBeforeNotices that beside which a
-	// notice is still queued: the rest is kept for codes.
+	// MaxWaiting bounds what waits in all. A notice is queued only while fewer than
+	// MaxBeforeNotices wait: the rest is kept for codes.
 	MaxWaiting       = 10_000
 	MaxBeforeNotices = MaxWaiting * 8 / 10
-	// GiveUpAfter is how long a message that the server does not take is tried
+	// GiveUpAfter is how long we try to send a message that the server does not accept
 	// (RFC 5321 section 4.5.4.1 asks for 4 to 5 days).
 	GiveUpAfter = 4 * 24 * time.Hour
 )
@@ -35,8 +35,7 @@ type Message struct {
 	Text    string
 	// HTML may be empty.
 	HTML string
-	// Until, where it is set, is when the message is of no more use, as one with
-	// a code that has expired.
+	// Until, if set, is when the message becomes useless, as when its code expires.
 	Until time.Time
 }
 
@@ -54,11 +53,11 @@ type Queued struct {
 
 	ID       int64
 	QueuedAt time.Time
-	// Attempts are those that failed.
+	// Attempts counts those that failed.
 	Attempts int
 }
 
-// useless says why a message need not be sent any more; empty: it must.
+// useless returns why a message need not be sent any more; empty if it must.
 func (q *Queued) useless(now time.Time) string {
 	switch {
 	case !q.Until.IsZero() && !now.Before(q.Until):
@@ -70,8 +69,8 @@ func (q *Queued) useless(now time.Time) string {
 	}
 }
 
-// retryAfter is the pause after the n-th failed attempt: short ones first, for
-// servers that turn strangers away for some minutes, and codes that expire.
+// retryAfter returns the pause after the n-th failed attempt: short ones first, for
+// servers that turn strangers away for some minutes, and for codes that expire.
 func retryAfter(n int) time.Duration {
 	pauses := []time.Duration{
 		30 * time.Second, time.Minute, 3 * time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour, 3 * time.Hour,
@@ -79,5 +78,5 @@ func retryAfter(n int) time.Duration {
 	return pauses[min(max(n, 1), len(pauses))-1]
 }
 
-// oneLine keeps a header a single line.
+// oneLine makes a header a single line.
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

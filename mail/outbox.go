@@ -7,31 +7,30 @@ import (
 	"time"
 )
 
-// Store keeps the outbox. Every method is one transaction, durable when it
-// returns nil. Messages come into it with the changes that they tell of, by the
-// stores of the domains: those replace the oldest message of a recipient with
-// MaxPerRecipient of them, and refuse one with ErrFull where there are
-// MaxWaiting, or for a notice of a change MaxBeforeNotices.
+// Store keeps the outbox. Every method is one transaction, durable when it returns
+// nil. The stores of the domains put messages into it with the changes that these
+// report. They replace the oldest message of a recipient who has MaxPerRecipient,
+// and refuse a message with ErrFull if MaxWaiting wait, or for a notice of a change
+// MaxBeforeNotices.
 type Store interface {
-	// Queue puts messages into the outbox that tell of no change, all or none:
-	// ErrFull, ErrTooLarge.
+	// Queue puts messages into the outbox that report no change, all or none: ErrFull,
+	// ErrTooLarge.
 	Queue(ctx context.Context, at time.Time, mails ...Message) error
-	// Due returns up to limit messages that are to be sent by now, those that
-	// have waited longest past their time first.
+	// Due returns up to limit messages that are due by now, the longest overdue first.
 	Due(ctx context.Context, now time.Time, limit int) ([]Queued, error)
-	// Done removes a message. One that is gone already is no error.
+	// Done removes a message. It is not an error if it is gone already.
 	Done(ctx context.Context, id int64) error
-	// Retry notes a failed attempt, and when the next one is due.
+	// Retry records a failed attempt, and when the next one is due.
 	Retry(ctx context.Context, id int64, attempts int, due time.Time) error
-	// Watch makes f be called after each commit of this process that put a message into
-	// the outbox. f must not block. It is set once, before the first write.
+	// Watch makes the store call f after each commit of this process that put a message
+	// into the outbox. f must not block. It is set once, before the first write.
 	Watch(f func())
 }
 
 const (
 	// batch is how many messages are in memory at a time.
 	batch = 50
-	// pollEvery is how long a message waits at most that nobody woke us for.
+	// pollEvery is how long at most a message waits that no Wake announced.
 	pollEvery = 10 * time.Second
 	// shortestDown and longestDown bound the pause while nothing can be sent at all.
 	shortestDown = 5 * time.Second
@@ -46,27 +45,27 @@ type Outbox struct {
 	Log    *slog.Logger
 
 	wake chan struct{}
-	// sent are messages that the server took and the store could not remove, as
+	// sent has the messages that the server accepted and the store could not remove, as
 	// with a full disk: they are not sent again while it cannot. Run's own.
 	sent map[int64]bool
 }
 
-// NewOutbox returns an Outbox that Run is still to be called on.
+// NewOutbox returns an Outbox; call Run to make it send.
 func NewOutbox(store Store, sender Sender, now func() time.Time, log *slog.Logger) *Outbox {
 	return &Outbox{Store: store, Sender: sender, Now: now, Log: log, wake: make(chan struct{}, 1), sent: map[int64]bool{}}
 }
 
-// Wake has Run look at once. It is called after a commit that queued something,
-// and never blocks.
+// Wake makes Run check the outbox immediately. It is called after a commit that
+// queued something, and never blocks.
 func (o *Outbox) Wake() {
 	select {
 	case o.wake <- struct{}{}:
-	default: // it will look anyway
+	default: // it will check anyway
 	}
 }
 
-// Run sends until ctx ends. While the mail server cannot be reached at all,
-// nothing but the clock wakes it: the messages' own tries are not counted then.
+// Run sends until ctx ends. While the mail server cannot be reached at all, only
+// the clock wakes it, and the messages' own attempts are not counted.
 func (o *Outbox) Run(ctx context.Context) {
 	down := time.Duration(0)
 	for ctx.Err() == nil {
@@ -97,8 +96,8 @@ func (o *Outbox) sleep(ctx context.Context, d time.Duration, wake <-chan struct{
 	}
 }
 
-// round sends what is due, up to a batch, and says whether there may be more.
-// An error means that sending, or the store, does not work at all.
+// round sends what is due, up to a batch, and reports whether there may be more. An
+// error means that sending, or the store, does not work at all.
 func (o *Outbox) round(ctx context.Context) (more bool, err error) {
 	list, err := o.Store.Due(ctx, o.Now(), batch)
 	if err != nil {
@@ -114,7 +113,7 @@ func (o *Outbox) round(ctx context.Context) (more bool, err error) {
 	return len(list) == batch, nil
 }
 
-// round is one connection's worth of messages.
+// round is the messages of one connection.
 type round struct {
 	*Outbox
 
@@ -128,7 +127,7 @@ func (r *round) close() {
 	}
 }
 
-// handle sends one message, or drops it, or notes that it failed. An error means
+// handle sends one message, or drops it, or records that it failed. An error means
 // that the others need not be tried either.
 func (r *round) handle(ctx context.Context, m *Queued) error {
 	if r.sent[m.ID] {
@@ -151,7 +150,7 @@ func (r *round) handle(ctx context.Context, m *Queued) error {
 		r.sent[m.ID] = true
 		return r.done(ctx, m)
 	case ctx.Err() != nil:
-		return ctx.Err() // the server stops: whether this one was taken nobody knows, so it stays
+		return ctx.Err() // the server stops: nobody knows whether this one was accepted, so it stays
 	case errors.As(err, &refusal) && refusal.Permanent:
 		return r.giveUp(ctx, m, Describe(err), slog.String("said", refusal.Said))
 	case refusal == nil:
@@ -189,7 +188,8 @@ func (r *round) giveUp(ctx context.Context, m *Queued, why string, more ...slog.
 	return nil
 }
 
-// about is what a log says of a message: its number, and nothing of what is in it.
+// about returns what a log says about a message: its number, and nothing of its
+// content.
 func about(m *Queued, more ...slog.Attr) []slog.Attr {
 	return append([]slog.Attr{slog.Int64("mail", m.ID), slog.Int("attempts", m.Attempts)}, more...)
 }

@@ -33,7 +33,7 @@ type office struct {
 	more chan struct{}
 }
 
-// Write takes the log.
+// Write collects the log.
 func (o *office) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -73,7 +73,7 @@ func (o *office) clock() time.Time {
 	return o.now
 }
 
-// pass lets time pass, and has the outbox look.
+// pass lets time pass, and makes the outbox check.
 func (o *office) pass(d time.Duration) {
 	o.mu.Lock()
 	o.now = o.now.Add(d)
@@ -88,7 +88,7 @@ func (o *office) queue(mails ...mail.Message) {
 	}
 }
 
-// left are the recipients of what is in the outbox.
+// left returns the recipients of what is in the outbox.
 func (o *office) left() string {
 	o.t.Helper()
 	list, err := o.store.Due(context.WithoutCancel(o.t.Context()), o.clock().Add(1000*time.Hour), 100)
@@ -137,8 +137,9 @@ func to(name string) mail.Message {
 	return mail.Message{To: name + "@example.com", Subject: "secret subject", Text: "secret text for " + name + "\n"}
 }
 
-// TestOutbox: what a server refuses for good is given up at once, what it does
-// not want now comes again, later each time, and holds up nobody else.
+// TestOutbox: a message that a server refuses for good is given up at once; one
+// that it does not accept now is tried again, later each time, and holds up nobody
+// else.
 func TestOutbox(t *testing.T) {
 	t.Parallel()
 	var grey atomic.Int32
@@ -214,8 +215,8 @@ func TestOutboxRelaying(t *testing.T) {
 	box.Wait(t, "alice@example.com")
 }
 
-// TestOutboxDown: while no server is there nothing is lost, and no message's
-// tries are counted; when it comes back, all are sent.
+// TestOutboxDown: while the server is down nothing is lost, and no message's
+// attempts are counted; when it comes back, all are sent.
 func TestOutboxDown(t *testing.T) {
 	t.Parallel()
 	var lc net.ListenConfig
@@ -243,7 +244,7 @@ func TestOutboxDown(t *testing.T) {
 	}
 }
 
-// TestOutboxMany: more than a batch goes out, each to its own recipient.
+// TestOutboxMany: more than a batch is sent, each to its own recipient.
 func TestOutboxMany(t *testing.T) {
 	t.Parallel()
 	box := pdstest.NewMailbox(t, pdstest.MailboxOptions{})

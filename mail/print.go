@@ -28,7 +28,7 @@ func (p *Printer) Send(_ context.Context, m *Queued) error {
 		fmt.Fprintf(&b, "  │ %s\n", strings.TrimRight(line, "\n"))
 	}
 	b.WriteString("  └\n\n")
-	_, _ = io.WriteString(p.W, b.String()) // a terminal that is gone reads nothing
+	_, _ = io.WriteString(p.W, b.String()) // nobody reads it if the terminal is gone
 	return nil
 }
 
@@ -36,7 +36,7 @@ func (p *Printer) Send(_ context.Context, m *Queued) error {
 func (p *Printer) Close() {}
 
 // Nowhere is the Sender of a server that sends no mail: nothing is queued there,
-// and what an earlier server left goes.
+// and what an earlier server left is dropped.
 type Nowhere struct{}
 
 // Open implements Sender.

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/net/html/atom"
 )
 
-// isHTML says whether a text has elements of HTML that people write messages with.
+// isHTML reports whether a text has elements of HTML that people write messages
+// with.
 func isHTML(text string) bool {
 	elements := []string{
 		"a", "abbr", "b", "blockquote", "body", "br", "center", "code", "del", "div", "em", "font", "h1", "h2", "h3", "h4", "h5", "h6", "head", "hr", "html",
@@ -26,9 +27,9 @@ func isHTML(text string) bool {
 	return false
 }
 
-// sanitise parses HTML of others down to what a letter may have: formatting, lists,
-// tables and links that lead out. Nothing in it is fetched or run.
-// It fails where elements are in each other too deeply.
+// sanitise parses HTML that others wrote and keeps what a letter may have:
+// formatting, lists, tables and links that lead out. Nothing in it is fetched or
+// run. It fails if elements are nested too deeply.
 func sanitise(content string) ([]*html.Node, error) {
 	policy := bluemonday.NewPolicy()
 	policy.AllowStandardURLs()
@@ -47,14 +48,14 @@ func markup(nodes []*html.Node) template.HTML {
 	var b strings.Builder
 	for _, n := range nodes {
 		if err := html.Render(&b, n); err != nil {
-			panic("mail: render HTML: " + err.Error()) // a Builder takes all
+			panic("mail: render HTML: " + err.Error()) // writing to a Builder never fails
 		}
 	}
 	return template.HTML(b.String()) //nolint:gosec // it was sanitised
 }
 
-// plainText is what sanitised nodes say without markup: at most one empty line
-// between blocks, and where a link leads behind it.
+// plainText returns what sanitised nodes say without markup: at most one empty line
+// between blocks, and the target of each link behind it.
 func plainText(nodes []*html.Node) string {
 	var b strings.Builder
 	for _, n := range nodes {

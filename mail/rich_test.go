@@ -8,8 +8,8 @@ import (
 	"nestbox/mail"
 )
 
-// inLetter is what a moderator's message becomes in text and HTML, without the letter
-// around it.
+// inLetter returns what a moderator's message becomes in text and HTML, without the
+// letter around it.
 func inLetter(t *testing.T, content string) (text, html string) {
 	t.Helper()
 	m := templates.FromModerator("a@example.com", "Subject", content)
@@ -23,7 +23,8 @@ func inLetter(t *testing.T, content string) (text, html string) {
 	return strings.TrimSpace(text), html
 }
 
-// TestFromModerator: HTML keeps its form in both parts, and what is none stays text.
+// TestFromModerator: HTML keeps its form in both parts, and what is not HTML stays
+// text.
 func TestFromModerator(t *testing.T) {
 	for content, c := range map[string]struct{ text, html string }{
 		"<p>Hello <b>Alice</b>,</p><p>see\nthis.</p>":                             {"Hello Alice,\n\nsee this.", "<p>Hello <b>Alice</b>,</p><p>see\nthis.</p>"},
@@ -76,7 +77,7 @@ func FuzzFromModerator(f *testing.F) {
 	})
 }
 
-// TestDeepHTML: what is nested too deeply to be read as HTML is sent as it is.
+// TestDeepHTML: HTML that is nested too deeply to be parsed is sent as it is.
 func TestDeepHTML(t *testing.T) {
 	content := strings.Repeat("<div>", 600) + "hello" + strings.Repeat("</div>", 600)
 	templates := mail.Templates{Hostname: "pds.example.com"}

@@ -21,37 +21,38 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// conversation bounds each wait for the mail server: for the connection, with
-// its TLS and sign-in, and for each message. RFC 5321 section 4.5.3.2 allows a
-// server minutes; one that takes them holds up everybody else's mail.
+// conversation bounds each wait for the mail server: for the connection, with its
+// TLS and sign-in, and for each message. RFC 5321 section 4.5.3.2 allows a server
+// minutes; a server that uses them holds up all other mail.
 const conversation = 60 * time.Second
 
 // Sender is a way to send mail. Open is called for a round of messages.
 type Sender interface {
-	// Open's error means that nothing can be sent now, whatever the message.
+	// Open returns an error if nothing can be sent now, whatever the message.
 	Open(ctx context.Context) (Session, error)
 }
 
 // Session sends messages, one after the other.
 type Session interface {
-	// Send returns nil once the other side has answered for the message. A
-	// *Refusal is its answer to this message, and the session goes on; after any
-	// other error it is of no use, and the message may have been taken or not.
+	// Send returns nil once the other side has answered for the message. A *Refusal is
+	// its answer to this message, and the session goes on; after any other error the
+	// session is unusable, and the message may have been accepted or not.
 	Send(ctx context.Context, m *Queued) error
 	Close()
 }
 
-// Refusal is a mail server's no to one message.
+// Refusal is a mail server's refusal of one message.
 type Refusal struct {
-	// Permanent: nobody gets mail at that address.
+	// Permanent means that nobody gets mail at that address.
 	Permanent bool
-	// Code is the server's answer (RFC 5321 section 4.2), Enhanced that of RFC
-	// 3463 where there is one.
+	// Code is the server's answer (RFC 5321 section 4.2), Enhanced that of RFC 3463 if
+	// there is one.
 	Code     int
 	Enhanced string
 	// Text is all that the server said, which may name the recipient: not for a log.
 	Text string
-	// Said is the server's answer behind its code, without who and what it names.
+	// Said is the server's answer behind its code, without the people and addresses
+	// that it names.
 	Said string
 }
 
@@ -66,16 +67,15 @@ type SMTP struct {
 	From string
 	// Hostname is the server's public name: the right side of Message-IDs.
 	Hostname string
-	// RootCAs are those that the server's certificate may come from; nil: the
-	// system's.
+	// RootCAs may have issued the server's certificate; nil: the system's.
 	RootCAs *x509.CertPool
-	// Transcript, where it is set, gets each line of the conversation, without
-	// the sign-in and the message.
+	// Transcript, if set, gets each line of the conversation, without the sign-in and
+	// the message.
 	Transcript io.Writer
 }
 
-// SendNow sends one message over a connection of its own, and tells exactly what
-// the server said: for the operator, not for a log.
+// SendNow sends one message over a connection of its own. Its error has exactly
+// what the server said: for the operator, not for a log.
 func (s *SMTP) SendNow(ctx context.Context, m Message, now time.Time) error {
 	session, err := s.Open(ctx)
 	if err != nil {
@@ -94,7 +94,7 @@ type smtpSession struct {
 	smtp   *SMTP
 	client *gomail.Client
 
-	mu   sync.Mutex // guards conn: what ends the wait closes it
+	mu   sync.Mutex // guards conn, which is closed to end a wait
 	conn net.Conn
 }
 
@@ -185,7 +185,7 @@ func (s *smtpSession) drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn != nil {
-		_ = s.conn.Close() // nothing is owed to it any more
+		_ = s.conn.Close() // it is not needed any more
 	}
 }
 
@@ -193,7 +193,7 @@ func (s *smtpSession) drop() {
 func (s *smtpSession) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = s.within(ctx, s.client.Close) // a server that does not say goodbye has its messages all the same
+	_ = s.within(ctx, s.client.Close) // a server that does not say goodbye still has the messages
 	s.drop()
 }
 
@@ -201,7 +201,7 @@ func (s *smtpSession) Close() {
 func (s *smtpSession) Send(ctx context.Context, m *Queued) error {
 	msg, err := s.smtp.compose(m)
 	if err != nil {
-		// The address or the sender cannot be written: no server will change that.
+		// The address or the sender cannot be encoded: no server will change that.
 		return &Refusal{Permanent: true, Text: err.Error()}
 	}
 	ctx, cancel := context.WithTimeout(ctx, conversation)
@@ -213,7 +213,7 @@ func (s *smtpSession) Send(ctx context.Context, m *Queued) error {
 	return judge(err, msg.GetTo()[0].Address)
 }
 
-// judge tells a server's answer to a message from a failure of everything.
+// judge distinguishes a server's answer to a message from a failure of everything.
 func judge(err error, to string) error {
 	var failed *gomail.SendError
 	if !errors.As(err, &failed) || failed.ErrorCode() == 0 {
@@ -232,8 +232,8 @@ func judge(err error, to string) error {
 	return r
 }
 
-// answerOf is what the server said behind its code: go-mail has it as the text of a
-// textproto.Error between words of its own.
+// answerOf returns what the server said behind its code: go-mail has it as the text
+// of a textproto.Error between words of its own.
 func answerOf(failed *gomail.SendError) string {
 	_, answer, _ := strings.Cut(failed.Error(), strconv.Itoa(failed.ErrorCode())+" ")
 	if quoted, err := strconv.QuotedPrefix(answer); err == nil {
@@ -245,12 +245,12 @@ func answerOf(failed *gomail.SendError) string {
 	return answer
 }
 
-// enhancedForm is that of a code of RFC 3463.
+// enhancedForm is the form of a code of RFC 3463.
 var enhancedForm = regexp.MustCompile(`^[245]\.\d{1,3}\.\d{1,3}$`)
 
-// ofRecipient says whether a refusal is final and the recipient's own: there is no
-// such mailbox. Anything else, however final it sounds (no relaying, no sign-in, a
-// quota, taken for spam), is the operator's to mend, and may pass.
+// ofRecipient reports whether a refusal is final and about the recipient: there is
+// no such mailbox. Anything else, however final it sounds (no relaying, no sign-in,
+// a quota, taken for spam), is for the operator to repair, or may pass.
 func (r *Refusal) ofRecipient(atRecipient bool) bool {
 	if r.Code < 500 {
 		return false
@@ -262,7 +262,7 @@ func (r *Refusal) ofRecipient(atRecipient bool) bool {
 		return detail != "7" && detail != "8" // those are about the sender's address
 	case class == "5" && subject == "2":
 		return detail == "0" || detail == "1"
-	case r.Enhanced == "", class == "5" && subject == "0": // that says no more than the code
+	case r.Enhanced == "", class == "5" && subject == "0": // that says no more than the code does
 		return atRecipient && slices.Contains([]int{550, 551, 553}, r.Code)
 	default:
 		return false
@@ -272,8 +272,8 @@ func (r *Refusal) ofRecipient(atRecipient bool) bool {
 // maxSaid bounds, in characters, what is logged of an answer.
 const maxSaid = 300
 
-// impersonal is an answer on one line, without the words that have an address in
-// them, or a part of the recipient's.
+// impersonal returns an answer on one line, without the words that contain an
+// address, or a part of the recipient's.
 func impersonal(answer, to string) string {
 	user, domain, _ := strings.Cut(strings.ToLower(to), "@")
 	words := strings.Fields(answer)
@@ -286,7 +286,7 @@ func impersonal(answer, to string) string {
 	return shorten(strings.Join(words, " "), maxSaid)
 }
 
-// compose makes the message as it goes over the wire.
+// compose returns the message as it is sent.
 func (s *SMTP) compose(m *Queued) (*gomail.Msg, error) {
 	msg := gomail.NewMsg(gomail.WithNoDefaultUserAgent())
 	if err := msg.From(s.From); err != nil {
@@ -320,8 +320,8 @@ func wireAddress(address string) (string, error) {
 	return user + "@" + ascii, nil
 }
 
-// Describe is an error of Sender or Session for a log: what a server said may
-// name people, so of that only the code.
+// Describe returns an error of Sender or Session as text for a log: what a server
+// said may name people, so of that only the code.
 func Describe(err error) string {
 	if refusal, ok := errors.AsType[*Refusal](err); ok {
 		return refusal.Error()

@@ -23,7 +23,7 @@ import (
 
 var start = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 
-// ownCA makes a certificate for 127.0.0.1, and the pool that it comes from.
+// ownCA makes a certificate for 127.0.0.1, and a pool with its issuer.
 func ownCA(t *testing.T) (*tls.Config, *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -48,7 +48,7 @@ func ownCA(t *testing.T) (*tls.Config, *x509.CertPool) {
 	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}, pool
 }
 
-// through is the way to a mailbox, by its URL with something appended.
+// through returns the way to a mailbox, by its URL with something appended.
 func through(t *testing.T, url string, pool *x509.CertPool) *mail.SMTP {
 	t.Helper()
 	server, err := mail.ParseURL(url)
@@ -108,8 +108,8 @@ func TestSend(t *testing.T) {
 	}
 }
 
-// TestSession: a refusal of one message is of that one, and the session goes on;
-// no message has anything of another.
+// TestSession: a refusal of one message concerns that one alone, and the session
+// goes on; no message contains anything of another.
 func TestSession(t *testing.T) {
 	box := pdstest.NewMailbox(t, pdstest.MailboxOptions{
 		Refuse: func(to string) error {
@@ -183,14 +183,14 @@ func TestSession(t *testing.T) {
 	}
 }
 
-// TestPermanent: only what says that there is no such mailbox is final; what the
-// operator can mend, or may pass, is not, however final it sounds.
+// TestPermanent: only an answer that there is no such mailbox is final; what the
+// operator can repair, or may pass, is not, however final it sounds.
 func TestPermanent(t *testing.T) {
 	bare := smtp.NoEnhancedCode
 	for i, c := range []struct {
 		code     int
 		enhanced smtp.EnhancedCode
-		// ofRecipient and ofMessage: whether it is final as the answer to either.
+		// ofRecipient and ofMessage report whether it is final as the answer to either.
 		ofRecipient, ofMessage bool
 	}{
 		{550, smtp.EnhancedCode{5, 1, 1}, true, true},
@@ -239,7 +239,8 @@ func TestPermanent(t *testing.T) {
 	}
 }
 
-// TestFailures: what is no answer to a message is a failure of everything.
+// TestFailures: an error that is not an answer to a message is a failure of
+// everything.
 func TestFailures(t *testing.T) {
 	closed := pdstest.NewMailbox(t, pdstest.MailboxOptions{Refuse: func(string) error { return nil }})
 	var lc net.ListenConfig
@@ -260,7 +261,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// TestHang: a server that says nothing holds nobody up once the wait is ended.
+// TestHang: a server that says nothing holds nobody up once the wait has ended.
 func TestHang(t *testing.T) {
 	box := pdstest.NewMailbox(t, pdstest.MailboxOptions{Held: true})
 	ctx, cancel := contextWithin(t, 50*time.Millisecond)

@@ -13,7 +13,7 @@ import (
 type Templates struct {
 	// Hostname is the server's public name.
 	Hostname string
-	// Contact is the operator's address; empty where there is none to tell.
+	// Contact is the operator's address; empty if none is given.
 	Contact string
 }
 
@@ -22,7 +22,7 @@ type letter struct {
 	Title string
 	// Before, Rich, Code, Facts and After follow each other; each may be empty.
 	Before []string
-	// Rich is sanitised HTML, RichText what it says.
+	// Rich is sanitised HTML, RichText the same as text.
 	Rich     template.HTML
 	RichText string
 	Code     string
@@ -48,7 +48,7 @@ func (t *Templates) message(to, subject string, l letter) Message {
 	return Message{To: to, Subject: subject, Text: l.text(), HTML: html.String()}
 }
 
-// textWidth is where lines of plain text are broken.
+// textWidth is where lines of plain text break.
 const textWidth = 72
 
 func (l *letter) text() string {
@@ -78,7 +78,7 @@ func (l *letter) text() string {
 	return b.String()
 }
 
-// wrap breaks each line of a text at textWidth, where there is a space.
+// wrap breaks each line of a text at spaces so that it fits textWidth.
 func wrap(text string) string {
 	var b strings.Builder
 	for line := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n") {
@@ -102,7 +102,7 @@ func wrap(text string) string {
 	return b.String()
 }
 
-// codeLife says how long a code holds, as account.CodeLife has it.
+// codeLife is a sentence about how long a code is valid: see account.CodeLife.
 const codeLife = "The code works once and for 15 minutes."
 
 // code makes a message that brings a code.
@@ -141,8 +141,8 @@ func (t *Templates) DeleteAccount(to, handle, code string) Message {
 // PLCOperation brings the code of signPlcOperation.
 func (t *Templates) PLCOperation(to, handle, code string) Message {
 	return t.code(to, "Change your identity", code,
-		"Somebody who is signed in to "+name(handle)+" wants to change its identity (its DID document), as it is done to move to another server. To allow that, enter this code:",
-		"Whoever has the code can take your account away from here. If you did not ask for it, do not pass it on. "+t.lockOut())
+		"Somebody who is signed in to "+name(handle)+" wants to change its identity (its DID document), as when moving to another server. To allow it, enter this code:",
+		"Anybody with the code can move your account away from this server. If you did not ask for it, do not pass it on. "+t.lockOut())
 }
 
 // SignInCode brings the code that createSession asks for besides the password.
@@ -152,7 +152,7 @@ func (t *Templates) SignInCode(to, handle, code string) Message {
 		"If you are not signing in, somebody else has your password: change it. Never pass the code on.")
 }
 
-// lockOut says how to end what somebody else does with the account.
+// lockOut returns advice on how to lock somebody else out of the account.
 func (t *Templates) lockOut() string {
 	s := "Change your password in your app, or reset it there with \"Forgot password\": that signs out everybody, on all devices. Then revoke the app passwords that you do not know."
 	if t.Contact != "" {
@@ -161,7 +161,7 @@ func (t *Templates) lockOut() string {
 	return s
 }
 
-// NoticeKind is what a Notice tells of.
+// NoticeKind is what a Notice is about.
 type NoticeKind string
 
 // The kinds of notices.
@@ -182,17 +182,17 @@ type Notice struct {
 	Kind   NoticeKind
 	Handle string
 	At     time.Time
-	// ByOperator: it was not the owner, nor somebody who took their place.
+	// ByOperator means that the operator did it, not somebody who was signed in.
 	ByOperator bool
-	// Network and Client say where it came from; empty where it is not known.
+	// Network and Client name where it came from; empty if that is not known.
 	Network, Client string
 	// Detail is the new address or handle, what was used to sign in, or when the account
 	// will be deleted.
 	Detail string
 }
 
-// Notice makes the message that tells of what happened, when, from where, and how to end
-// it. Only a confirmed address gets one.
+// Notice makes the message about what happened, when, from where, and how to end it.
+// Only a confirmed address gets one.
 func (t *Templates) Notice(to string, n Notice) Message {
 	title, before, detail := n.words()
 	l := letter{Title: title, Before: []string{before}}
@@ -210,7 +210,7 @@ func (t *Templates) Notice(to string, n Notice) Message {
 	return t.message(to, title, l)
 }
 
-// whatToDo says how to end what a notice tells of.
+// whatToDo returns advice on how to end what a notice is about.
 func (t *Templates) whatToDo(n *Notice) string {
 	const fine = "If this was you, there is nothing to do. "
 	switch {
@@ -225,8 +225,8 @@ func (t *Templates) whatToDo(n *Notice) string {
 	}
 }
 
-// takeBack says how to end what somebody does who has changed the address: a code for
-// a new password would go to them.
+// takeBack returns advice on how to stop somebody who has changed the address: a code
+// for a new password would go to them.
 func (t *Templates) takeBack() string {
 	operator := "the operator of this server"
 	if t.Contact != "" {
@@ -235,7 +235,7 @@ func (t *Templates) takeBack() string {
 	return "If it was not: sign in in your app and change the address back to this one. Only then change your password with \"Forgot password\", whose code goes to the account's address: that signs out everybody, on all devices. Then revoke the app passwords that you do not know. If you cannot sign in, or cannot change the address back, write to " + operator + "."
 }
 
-// words are the title, the first sentence, and what the detail is.
+// words returns the title, the first sentence, and the name of the detail.
 func (n *Notice) words() (title, before, detail string) {
 	who := name(n.Handle)
 	switch n.Kind {
@@ -244,25 +244,25 @@ func (n *Notice) words() (title, before, detail string) {
 	case NoticePassword:
 		return "Your password was changed", "The password of " + who + " was changed. All its other sessions have ended.", ""
 	case NoticeEmail:
-		return "Your email address was changed", "The email address of " + who + " was changed. Codes and notices go to the new one from now on; it is to be confirmed, and does not guard sign-ins by code.", "New"
+		return "Your email address was changed", "The email address of " + who + " was changed. Codes and notices go to the new one from now on. It is not confirmed yet, and sign-in codes are off.", "New"
 	case NoticeHandle:
-		return "Your handle was changed", "The handle of your account was changed; before it was " + who + ".", "New"
+		return "Your handle was changed", "The handle of your account was changed; it was " + who + " before.", "New"
 	case NoticeAppPassword:
-		return "New app password", "A new app password was made for " + who + ". Whoever has it can use the account, but not take it over. Your app lists its name.", ""
+		return "New app password", "A new app password was made for " + who + ". Anybody who has it can use the account, but not take it over. Your app lists its name.", ""
 	case NoticeFactorOn:
-		return "Sign-in codes are on", "Signing in to " + who + " with its password now also takes a code that is sent by email. App passwords go on without.", ""
+		return "Sign-in codes are on", "Signing in to " + who + " with its password now also needs a code that is sent by email. App passwords work without one.", ""
 	case NoticeFactorOff:
-		return "Sign-in codes are off", "Signing in to " + who + " takes no code any more, only the password.", ""
+		return "Sign-in codes are off", "Signing in to " + who + " needs no code any more, only the password.", ""
 	case NoticeDeactivated:
-		return "Your account was deactivated", "Nobody can see " + who + " any more, nor what it has posted, until it is activated in an app again.", ""
+		return "Your account was deactivated", "Nobody can see " + who + " or its posts until it is activated again in an app.", ""
 	case NoticeDeletion:
-		return "Your account will be deleted", "Somebody who is signed in to " + who + " has deactivated it, and wants it deleted with all that is in it. To keep it, sign in and activate it again before then.", "Earliest"
+		return "Your account will be deleted", "Somebody who is signed in to " + who + " has deactivated it and asked to delete it with everything in it. To keep it, sign in and activate it again before then.", "Earliest"
 	default:
 		return "Your account was changed", "Something was changed about " + who + ".", "What"
 	}
 }
 
-// FromModerator is a message that a moderator wrote, as HTML or as text.
+// FromModerator makes a message that a moderator wrote, as HTML or as text.
 func (t *Templates) FromModerator(to, subject, content string) Message {
 	if !isHTML(content) {
 		return t.FromAdmin(to, subject, content)
@@ -275,7 +275,7 @@ func (t *Templates) FromModerator(to, subject, content string) Message {
 	return t.message(to, subject, letter{Title: subject, Rich: markup(nodes), RichText: plainText(nodes)})
 }
 
-// subject is one that others chose, on one line.
+// subject returns on one line a subject that others chose.
 func (t *Templates) subject(s string) string {
 	if s = oneLine(s); s != "" {
 		return s
@@ -283,7 +283,7 @@ func (t *Templates) subject(s string) string {
 	return "Message from " + t.Hostname
 }
 
-// FromAdmin is a message that the operator wrote, as text.
+// FromAdmin makes a message that the operator wrote, as text.
 func (t *Templates) FromAdmin(to, subject, body string) Message {
 	subject = t.subject(subject)
 	var paragraphs []string
@@ -295,7 +295,7 @@ func (t *Templates) FromAdmin(to, subject, body string) Message {
 	return t.message(to, subject, letter{Title: subject, Before: paragraphs})
 }
 
-// Test is what `nestbox mail test` sends.
+// Test makes the message that `nestbox mail test` sends.
 func (t *Templates) Test(to string) Message {
 	return t.message(to, "Test message from "+t.Hostname, letter{
 		Title: "Mail works", Before: []string{"This is a test that the operator of " + t.Hostname + " sent. If you can read it, mail from this server arrives."},
@@ -310,8 +310,9 @@ func name(handle string) string {
 }
 
 // inert returns a text that a person chose as it looks, with a zero-width space behind
-// each character that makes a link of it: mail programs turn names of hosts and addresses
-// into links. Handles that are copied with it are taken: see account.CleanIdentifier.
+// each character that could make it a link: mail programs turn names of hosts and
+// addresses into links. Handles that are copied with it are accepted: see
+// account.CleanIdentifier.
 func inert(text string) string {
 	return strings.NewReplacer(".", ".\u200b", "/", "/\u200b", "@", "@\u200b").Replace(text)
 }

@@ -13,7 +13,7 @@ import (
 
 var templates = &mail.Templates{Hostname: "pds.example.com", Contact: "help@example.com"}
 
-// every is a message of each kind, by what it is.
+// every returns a message of each kind, by name.
 func every(t *mail.Templates) map[string]mail.Message {
 	const to, handle, code = "alice@example.net", "alice.example.net", "ABCDE-23456"
 	all := map[string]mail.Message{
@@ -77,18 +77,18 @@ func TestTemplates(t *testing.T) {
 	}
 }
 
-// seen is a text as people see it: without what breaks links.
+// seen returns a text as people see it: without what breaks links.
 func seen(text string) string { return strings.ReplaceAll(text, "\u200b", "") }
 
-// TestNoLinks: in no mail is a text that a person chose a link, or anything that a mail
-// program makes one of. Every method that makes a message has a row.
+// TestNoLinks: no text that a person chose is a link in a mail, or anything that a mail
+// program turns into one. Every method that makes a message has a row.
 func TestNoLinks(t *testing.T) {
 	const to, evil, code = "alice@example.net", "click.evil.example", "ABCDE-23456"
 	all := map[string]mail.Message{
 		"ConfirmEmail": templates.ConfirmEmail(to, evil, code), "UpdateEmail": templates.UpdateEmail(to, evil, code), "ResetPassword": templates.ResetPassword(to, evil, code),
 		"DeleteAccount": templates.DeleteAccount(to, evil, code), "PLCOperation": templates.PLCOperation(to, evil, code), "SignInCode": templates.SignInCode(to, evil, code),
 	}
-	// What the operator and the moderators write is theirs.
+	// What the operator and the moderators write may have links.
 	ours := []string{"FromAdmin", "FromModerator", "Test", "Notice"}
 	for method := range reflect.TypeFor[*mail.Templates]().Methods() {
 		name := method.Name
@@ -115,8 +115,8 @@ func TestNoLinks(t *testing.T) {
 	}
 }
 
-// TestNoticeReaders: an owner who lost the address is not sent to where codes go to
-// somebody else.
+// TestNoticeReaders: an owner whose address was changed is advised to take it back
+// before asking for a code, which would go to somebody else.
 func TestNoticeReaders(t *testing.T) {
 	n := mail.Notice{Kind: mail.NoticeEmail, Handle: "alice.example.net", At: start, Network: "192.0.2.7", Client: "Firefox on Linux"}
 	for _, c := range []struct {

@@ -11,14 +11,14 @@ import (
 	"strings"
 )
 
-// TLS says how a connection to the mail server is protected.
+// TLS is how a connection to the mail server is protected.
 type TLS string
 
 // The ways of protection.
 const (
 	TLSAtOnce   TLS = "tls"      // from the first byte: smtps://
-	TLSRequired TLS = "starttls" // STARTTLS, or nothing is sent
-	TLSOffered  TLS = "offered"  // STARTTLS where the server offers it
+	TLSRequired TLS = "starttls" // STARTTLS; without it nothing is sent
+	TLSOffered  TLS = "offered"  // STARTTLS if the server offers it
 	TLSNever    TLS = "none"
 )
 
@@ -35,10 +35,10 @@ type Server struct {
 
 func (s Server) String() string { return fmt.Sprintf("%s (%s)", s.Address(), s.TLS) }
 
-// GoString keeps %#v from the password too.
+// GoString hides the password from %#v too.
 func (s Server) GoString() string { return s.String() }
 
-// Address is host and port.
+// Address returns host and port.
 func (s Server) Address() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
 
 // Disabled is the PDS_EMAIL_SMTP_URL of a server that sends no mail.
@@ -49,15 +49,15 @@ var (
 	errEncode = errors.New("write special characters of user and password percent-encoded (# as %23, / as %2F, ? as %3F, @ as %40, % as %25)")
 )
 
-// optionForm is that of the options' names, in ours and in others' mailers.
+// optionForm is the form of the options' names, in ours and in others' mailers.
 var optionForm = regexp.MustCompile(`^[A-Za-z.]+$`)
 
 // ParseURL reads PDS_EMAIL_SMTP_URL: smtps:// is TLS from the start (port 465),
 // smtp:// is STARTTLS (port 587), which credentials that leave this machine
-// require. User and password are percent-encoded. Of the options that the
-// reference's mailer takes it knows requireTLS and ignoreTLS; name; and pool,
-// maxConnections and maxMessages, which mean nothing here. An error never
-// repeats the URL, but for an option's name that cannot be a part of the password.
+// require. User and password are percent-encoded. Of the options of the reference's
+// mailer it knows requireTLS and ignoreTLS; name; and pool, maxConnections and
+// maxMessages, which mean nothing here. An error never repeats the URL, except an
+// option's name that cannot be a part of the password.
 func ParseURL(raw string) (Server, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -138,7 +138,7 @@ func (s *Server) protect(scheme string, query url.Values) error {
 	return nil
 }
 
-// here says whether the server is on this machine, by the names that the SMTP
+// here reports whether the server is on this machine, by the names that the SMTP
 // library trusts with an unprotected password.
 func (s *Server) here() bool {
 	return slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, s.Host)

@@ -17,15 +17,14 @@ import (
 	"nestbox/ratelimit"
 )
 
-// How long what nobody needs is kept: an upload that no record has referred to,
-// and a blob whose last reference went, which an app may be about to refer to
-// again.
+// How long unneeded blobs are kept: an upload to which no record has referred, and
+// a blob whose last reference went, to which an app may be about to refer again.
 const (
 	keepUnused       = 24 * time.Hour
 	keepUnreferenced = time.Hour
 )
 
-// buildBlobs wires the service of uploads, and opens their folder.
+// buildBlobs wires the blob service, and opens its folder.
 func (s *Server) buildBlobs(limits *ratelimit.Limiter) error {
 	c := &s.opts.Config
 	dir, tmp := blobFolders(s.DataDir, c)
@@ -42,7 +41,7 @@ func (s *Server) buildBlobs(limits *ratelimit.Limiter) error {
 	return nil
 }
 
-// blobFolders are the folders of blobs, and of those that are being uploaded.
+// blobFolders returns the folders of blobs, and of those that are being uploaded.
 func blobFolders(dataDir string, c *config.Config) (dir, tmp string) {
 	dir = c.BlobDiskLocation
 	if dir == "" {

@@ -13,7 +13,7 @@ import (
 
 const (
 	// clockGap is how far the clock may be ahead of the last write when the server
-	// starts. Beyond it another clock is asked.
+	// starts. Beyond it we ask another clock.
 	clockGap = 24 * time.Hour
 	// clockSkew is how far the other clock may be off.
 	clockSkew    = time.Hour
@@ -21,14 +21,14 @@ const (
 	clockTimeout = 10 * time.Second
 )
 
-// errClock is for what would be wrong for good.
+// errClock is for actions that a wrong clock would make wrong for good.
 var errClock = errors.New("the clock of this machine is far ahead of when this server last wrote something, and nothing has confirmed it: set the clock, or make the PLC directory reachable, which is asked for the time")
 
 // clock keeps a server whose clock is far ahead, as that of a machine without a
-// battery may be at its start, from what cannot be undone: to delete what is due, to
-// prune what is old, and to sign revisions of the future, which the network would hold
-// the accounts to. A clock is sure once it is near the last write, or near the clock
-// of the PLC directory.
+// battery may be when it starts, from what cannot be undone: deleting what is due,
+// pruning what is old, and signing revisions of the future, after which the network
+// refuses earlier ones. A clock is sure once it is near the last write, or near the
+// clock of the PLC directory.
 type clock struct {
 	now    func() time.Time
 	newest time.Time // the last write; zero: there was none
@@ -83,7 +83,7 @@ func (c *clock) Check() error {
 	return errClock
 }
 
-// run looks until the clock is sure, or ctx ends.
+// run checks until the clock is sure, or ctx ends.
 func (c *clock) run(ctx context.Context) {
 	for said := false; !c.sure.Load(); {
 		within, cancel := context.WithTimeout(ctx, clockTimeout)
@@ -111,7 +111,7 @@ func (c *clock) run(ctx context.Context) {
 	}
 }
 
-// then returns run, which waits until the clock is sure.
+// then returns a function that waits until the clock is sure, and then calls run.
 func (c *clock) then(run func(context.Context)) func(context.Context) {
 	return func(ctx context.Context) {
 		select {

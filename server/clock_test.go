@@ -10,7 +10,7 @@ import (
 )
 
 // TestClock: a clock that is far ahead of the newest event is not trusted until the
-// directory says the same, or it is set.
+// directory's clock agrees, or it is set right.
 func TestClock(t *testing.T) {
 	t.Parallel()
 	newest := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)

@@ -7,11 +7,11 @@ import (
 )
 
 // mostConnections bounds the connections to the server's address. Further ones wait
-// until others have ended, which idle and slow ones do by their timeouts.
+// until others end; idle and slow ones end by their timeouts.
 const mostConnections = 16_384
 
-// maxConnections is mostConnections, or half of the files that the process may open if
-// that is less: the database, blobs and requests to others need some as well.
+// maxConnections returns mostConnections, or half of the files that the process may
+// open if that is less: the database, blobs and requests to others need some as well.
 func maxConnections() (int, error) {
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {

@@ -19,20 +19,21 @@ import (
 )
 
 const (
-	// doctorPatience bounds one look of the doctor's, doctorAnswer what it reads.
+	// doctorPatience bounds the time of one check, doctorAnswer what it reads.
 	doctorPatience = 10 * time.Second
 	doctorAnswer   = 64 << 10
 	// doctorSample is how many identities the doctor compares.
 	doctorSample = 20
-	// maxSkew is by how much the clock may be wrong: tokens of other servers hold a
-	// minute.
+	// maxSkew is by how much the clock may be wrong: tokens of other servers are valid
+	// for a minute.
 	maxSkew = 30 * time.Second
 	// leastFree is how much of the disk should be free, in bytes.
 	leastFree = 1 << 30
 )
 
-// diagnose looks at what keeps a server from being of use, from here: what people
-// and other servers need of it, and what it needs of others. It changes nothing.
+// diagnose looks, from this machine, for what makes a server unusable: what people
+// and other servers need from it, and what it needs from others. It changes
+// nothing.
 func (s *Server) diagnose(ctx context.Context) (found []admin.Finding) {
 	for _, look := range []struct {
 		what string
@@ -87,14 +88,14 @@ func (s *Server) lookAtDatabase(ctx context.Context) (string, error) {
 	return fmt.Sprintf("it answers, and its write-ahead log has %d MB; nestbox verify checks all that is in it", size>>20), nil
 }
 
-// seen is the answer of a URL.
+// seen is the answer of a request to a URL.
 type seen struct {
 	status int
 	date   string
 	body   []byte
 }
 
-// fetch asks a URL, as anybody would.
+// fetch requests a URL, as anybody would.
 func fetch(ctx context.Context, address string) (seen, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
@@ -175,7 +176,7 @@ func (s *Server) lookAtIdentities(ctx context.Context) (string, error) {
 	return fmt.Sprintf("of %d accounts the network says what is here", len(accounts)), nil
 }
 
-// errNoMail is for servers that were told to send none.
+// errNoMail is for servers that are configured to send no mail.
 var errNoMail = errors.New("no mail is sent: nobody can reset a password, or move away; set PDS_EMAIL_SMTP_URL")
 
 func (s *Server) lookAtMail(ctx context.Context) (string, error) {
@@ -195,7 +196,7 @@ func (s *Server) lookAtMail(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("the mail server is not reached: %w", err)
 	}
-	_ = conn.Close() // it is there, which is all that was asked
+	_ = conn.Close() // it accepts connections, which is all we wanted to know
 	return server + " is reached; nestbox mail test ADDRESS sends a message", nil
 }
 

@@ -8,13 +8,13 @@ import (
 	"nestbox/firehose"
 )
 
-// buildFirehose wires the event stream. It comes before everything that writes
-// events: the hub sees them all.
+// buildFirehose wires the event stream. It is built before everything that writes
+// events, so that the hub sees them all.
 func (s *Server) buildFirehose(ctx context.Context) (err error) {
 	c, log := &s.opts.Config, s.stores.Log
 	crawlers := c.Crawlers
 	if c.DevMode {
-		crawlers = nil // nobody could reach it
+		crawlers = nil // nobody could reach the server
 	}
 	s.crawler = firehose.NewCrawler(crawlers, c.Hostname, &http.Client{CheckRedirect: noRedirect}, s.opts.Log)
 	s.retention = &firehose.Retention{
@@ -30,11 +30,11 @@ func (s *Server) buildFirehose(ctx context.Context) (err error) {
 	return err
 }
 
-// noRedirect leaves a redirect as the answer: followed, a POST would become a
-// GET, whose answer means nothing.
+// noRedirect keeps a redirect as the answer: followed, a POST would become a GET,
+// whose answer means nothing.
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// announceAccounts tells of every account anew after a jump.
+// announceAccounts announces every account again after a jump of the event log.
 func (s *Server) announceAccounts(ctx context.Context) {
 	s.firehose.Announce(ctx, func(ctx context.Context) (bool, error) { return s.repos.Reannounce(ctx, s.stores.Announcements) })
 }

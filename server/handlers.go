@@ -8,16 +8,15 @@ import (
 	"time"
 )
 
-// handlers counts the requests that are being handled, also those that the
-// http.Server knows nothing of any more: whose connection was cut off, or became
-// a stream.
+// handlers counts the requests that are being handled, including those that the
+// http.Server no longer knows: whose connection was cut off, or became a stream.
 type handlers struct {
 	mu      sync.Mutex
 	running int
 	none    chan struct{} // set by wait: closed when the last one has ended
 }
 
-// of counts the requests of a handler.
+// of returns a handler whose requests are counted.
 func (h *handlers) of(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h.mu.Lock()
@@ -35,7 +34,7 @@ func (h *handlers) of(next http.Handler) http.Handler {
 	})
 }
 
-// wait waits until none is being handled, for a bounded time, and returns how
+// wait waits for a bounded time until no request is being handled, and returns how
 // many are left. It is called once.
 func (h *handlers) wait(within time.Duration) (left int) {
 	h.mu.Lock()
@@ -55,11 +54,12 @@ func (h *handlers) wait(within time.Duration) (left int) {
 	return h.running
 }
 
-// cutTimeout is how long requests whose connections were cut off have to notice.
+// cutTimeout is how long requests have to notice that their connections were cut
+// off.
 const cutTimeout = 5 * time.Second
 
-// settle waits for what is still being handled once nobody waits for its answer:
-// it uses the store, which is about to be closed.
+// settle waits for requests that are still being handled though nobody waits for
+// their answers: they use the store, which is about to be closed.
 func (s *Server) settle(ctx context.Context) {
 	if left := s.handlers.wait(cutTimeout); left > 0 {
 		s.opts.Log.LogAttrs(ctx, slog.LevelWarn, "requests did not end in time", slog.Int("left", left))

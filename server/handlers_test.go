@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestHandlers: who waits gets on when the last request has ended, or when that
-// takes too long.
+// TestHandlers: wait returns when the last request has ended, or when that takes
+// too long.
 func TestHandlers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var h handlers

@@ -18,7 +18,7 @@ import (
 	"nestbox/ratelimit"
 )
 
-// buildIdentity makes what asks the network who people are.
+// buildIdentity wires what resolves identities in the network.
 func (s *Server) buildIdentity(limits *ratelimit.Limiter) {
 	c, now := s.opts.Config, s.opts.Now
 	s.directory = &identity.Directory{URL: s.PLC, Client: &http.Client{Timeout: plcTimeout}, Limits: limits}
@@ -59,9 +59,8 @@ func (i issuers) SigningKey(ctx context.Context, did syntax.DID, name string, fr
 	return "", auth.ErrNoKey
 }
 
-// lookupHandle answers for a handle of this server. That of an account which
-// was taken down, or which its owner deactivated, leads nowhere, as at the
-// reference.
+// lookupHandle resolves a handle of this server. That of an account which was taken
+// down, or which its owner deactivated, leads nowhere, as in the reference.
 func (s *Server) lookupHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
 	a, err := s.accounts.ByHandle(ctx, h)
 	if errors.Is(err, account.ErrNotFound) {

@@ -21,8 +21,8 @@ import (
 	"nestbox/plc/directory"
 )
 
-// counted is a host that counts what it is asked: in all, and at once. While it holds,
-// it answers nothing.
+// counted is a host that counts the requests it gets: in all, and at once. While it
+// holds, it answers nothing.
 type counted struct {
 	*httptest.Server
 
@@ -56,7 +56,7 @@ func newCounted(t *testing.T, next http.Handler) *counted {
 	return c
 }
 
-// reset begins to count again, and returns what was counted.
+// reset returns the counts, and begins again.
 func (c *counted) reset() (total, most int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,14 +79,14 @@ func (c *counted) silent() (answering func()) {
 	}
 }
 
-// asking is a server whose every way out leads to hosts that count.
+// asking is a server whose outbound requests all go to hosts that count.
 type asking struct {
 	*pdstest.InProcess
 
 	t        *testing.T
 	plc, web *counted
 	webDID   syntax.DID
-	key      atcrypto.PrivateKey // signs what no document vouches for
+	key      atcrypto.PrivateKey // signs tokens; no document names it
 }
 
 func newAsking(t *testing.T, settings ...string) *asking {
@@ -110,7 +110,7 @@ func newAsking(t *testing.T, settings ...string) *asking {
 	return a
 }
 
-// document is that of webDID: its key is not the one that signs.
+// document returns that of webDID: its key is not the one that signs.
 func (a *asking) document() string {
 	other, _ := atcrypto.GeneratePrivateKeyK256()
 	public, _ := other.PublicKey()
@@ -121,7 +121,7 @@ func (a *asking) document() string {
 	return string(doc)
 }
 
-// junk is a service token that the issuer did not sign.
+// junk returns a service token that the issuer did not sign.
 func (a *asking) junk(iss syntax.DID, method string) string {
 	a.t.Helper()
 	now := time.Now()
@@ -132,7 +132,7 @@ func (a *asking) junk(iss syntax.DID, method string) string {
 	return pdstest.Bearer(token)
 }
 
-// nobody is a DID that no directory knows.
+// nobody returns a DID that no directory knows.
 func nobody(i int) syntax.DID {
 	const digits = "abcdefghijklmnopqrstuvwxyz234567"
 	id := []byte(strings.Repeat("a", 24))
@@ -165,8 +165,8 @@ func (a *asking) all(n int, request func(i int) pdstest.Request) map[int]int {
 	return statuses
 }
 
-// TestJunkTokens: service tokens that anybody can make have no more questions on
-// their way than the room of their network has places, however many come while the
+// TestJunkTokens: service tokens that anybody can make cause no more lookups at
+// once than the room of their network has places, however many come while the
 // directory is silent.
 func TestJunkTokens(t *testing.T) {
 	const requests, room = 600, 64
@@ -195,7 +195,8 @@ func TestJunkTokens(t *testing.T) {
 	}
 }
 
-// TestJunkTokensOfOne: one issuer is asked about once, whatever is signed in its name.
+// TestJunkTokensOfOne: one issuer is looked up once, whatever is signed in its
+// name.
 func TestJunkTokensOfOne(t *testing.T) {
 	a := newAsking(t)
 	for _, iss := range []syntax.DID{a.webDID, nobody(1)} {
@@ -209,7 +210,7 @@ func TestJunkTokensOfOne(t *testing.T) {
 			}
 		}
 	}
-	// The key is asked for as it is known, and as it is now.
+	// The key is looked up as it is known, and as it is now.
 	if total, most := a.web.reset(); total > 2 || most > 1 {
 		t.Errorf("the host was asked %d times, %d at once", total, most)
 	}
@@ -218,8 +219,8 @@ func TestJunkTokensOfOne(t *testing.T) {
 	}
 }
 
-// TestLookupsOfRequests: what each endpoint asks of hosts that its caller chooses, for
-// 80 requests at once of one network.
+// TestLookupsOfRequests: how many requests each endpoint makes to hosts that its
+// caller chooses, for 80 requests at once from one network.
 func TestLookupsOfRequests(t *testing.T) {
 	a := newAsking(t)
 	signedIn := pdstest.Bearer(a.SignUp(t, "alice").AccessJwt)
@@ -241,8 +242,8 @@ func TestLookupsOfRequests(t *testing.T) {
 		}
 	}
 	report := post("com.atproto.moderation.createReport", map[string]any{"reasonType": "com.atproto.moderation.defs#reasonSpam", "subject": map[string]string{}})
-	// most is of the directory and of the host; web how many times the host may be
-	// asked in all.
+	// most is how many requests the directory and the host may get at once, web how
+	// many the host may get in all.
 	for _, c := range []struct {
 		what    string
 		request func(int) pdstest.Request
@@ -281,7 +282,7 @@ func TestLookupsOfRequests(t *testing.T) {
 	}
 }
 
-// TestLookupsInTime: a network causes so many questions and no more, however fast they
+// TestLookupsInTime: a network causes so many lookups and no more, however fast they
 // are answered.
 func TestLookupsInTime(t *testing.T) {
 	const allowed = 1000

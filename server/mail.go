@@ -18,10 +18,11 @@ import (
 	"nestbox/ratelimit"
 )
 
-// devSender is who mail comes from where development sends it, and nobody said.
+// devSender is the sender of mail in development if none is configured.
 const devSender = "nestbox@localhost.invalid"
 
-// noticeBuckets bounds how many accounts' notices are counted, with two buckets each.
+// noticeBuckets bounds for how many accounts notices are counted, with two buckets
+// each.
 const noticeBuckets = 40_000
 
 // buildMail wires the outbox, the codes and the notices.
@@ -35,7 +36,7 @@ func (s *Server) buildMail(box *seal.Box) error {
 	s.stores.Outbox.Watch(s.outbox.Wake)
 	s.codes = &account.Codes{Store: s.stores.Codes, Key: box.Derive("e-mail codes"), Now: s.opts.Now}
 	s.notices = &account.Notices{Limits: ratelimit.New(noticeBuckets, s.opts.Now)}
-	// A command may not know the mail server; what it queues, the server sends.
+	// A command may not know the mail server; the server sends what it queues.
 	if c.SMTPURL.Reveal() != mail.Disabled {
 		templates := MailTemplates(c)
 		s.codes.Templates, s.notices.Templates = templates, templates
@@ -43,13 +44,13 @@ func (s *Server) buildMail(box *seal.Box) error {
 	return nil
 }
 
-// MailTemplates are the texts of a server's mails.
+// MailTemplates returns the texts of a server's mails.
 func MailTemplates(c *config.Config) *mail.Templates {
 	return &mail.Templates{Hostname: c.Hostname, Contact: c.ContactEmail}
 }
 
-// mailSender is the way that mail leaves: through the mail server, to nowhere,
-// or in development to the terminal.
+// mailSender returns the way that mail is sent: through the mail server, to
+// nowhere, or in development to the terminal.
 func mailSender(c *config.Config, terminal io.Writer) (mail.Sender, error) {
 	switch {
 	case c.SendsMail():
@@ -64,7 +65,7 @@ func mailSender(c *config.Config, terminal io.Writer) (mail.Sender, error) {
 	}
 }
 
-// MailServer is the way through the configured mail server.
+// MailServer returns the configured mail server.
 func MailServer(c *config.Config) (*mail.SMTP, error) {
 	server, err := mail.ParseURL(c.SMTPURL.Reveal())
 	if err != nil {
@@ -93,8 +94,8 @@ func MailServer(c *config.Config) (*mail.SMTP, error) {
 // errNoServer: there is nothing to test.
 var errNoServer = errors.New("PDS_EMAIL_SMTP_URL names no mail server")
 
-// TestMail sends a test message at once, beside the outbox, and returns how it
-// went, with all that was said.
+// TestMail sends a test message immediately, bypassing the outbox, and returns how
+// it went, with the whole conversation.
 func TestMail(ctx context.Context, c *config.Config, now time.Time, to string) (admin.MailTested, error) {
 	if !c.SendsMail() {
 		return admin.MailTested{}, errNoServer

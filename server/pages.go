@@ -10,7 +10,7 @@ import (
 	"nestbox/xrpc"
 )
 
-// surface is for whom a page is, and so what other sites may do with it.
+// surface is the audience of a page, which decides what other sites may do with it.
 type surface int
 
 const (
@@ -21,15 +21,15 @@ const (
 	api
 )
 
-// page is what is served at one path beside /xrpc/, to GET and HEAD.
+// page is what the server answers to GET and HEAD at one path beside /xrpc/.
 type page struct {
 	path    string
 	surface surface
 	serve   http.HandlerFunc
 }
 
-// pages are all of them. Like routes.go's, each counts against the limit over
-// everything; nothing else is mounted.
+// pages returns all pages. Like the routes of routes.go, each counts against the
+// limit over everything; nothing else is mounted.
 func (s *Server) pages() []page {
 	return []page{
 		{"/xrpc/_health", api, s.serveHealth},
@@ -41,19 +41,19 @@ func (s *Server) pages() []page {
 	}
 }
 
-// anyOther is every other path. A script can tell a path that we lack from a
-// server that does not answer.
+// anyOther returns the page of every other path. A script can distinguish a path
+// that we lack from a server that does not answer.
 func anyOther() page { return page{"", api, http.NotFound} }
 
-// handler is the whole public HTTP surface.
+// handler returns the handler of the whole public HTTP surface.
 func (s *Server) handler() http.Handler {
 	site, other := map[string]http.Handler{}, s.mount(anyOther())
 	for _, p := range s.pages() {
 		site[p.path] = s.mount(p)
 	}
 	return s.front.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Not by a ServeMux: it would redirect a path that it takes for another
-		// spelling of a known one, and count that nowhere.
+		// Not by a ServeMux: it would redirect a path that it takes for another spelling of
+		// a known one, and that would not be counted.
 		health := r.URL.Path == "/xrpc/_health" && (r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions)
 		if strings.HasPrefix(r.URL.Path, "/xrpc/") && !health {
 			s.xrpc.ServeHTTP(w, r)
@@ -84,9 +84,9 @@ func (s *Server) mount(p page) http.Handler {
 	return h
 }
 
-// limited counts the requests of a page. A health check of the machine itself
-// is neither counted nor logged when all is well: it comes every few seconds,
-// and a server at its limit is not ill.
+// limited counts the requests of a page. A health check from the machine itself is
+// not counted, and not logged when all is well: it comes every few seconds, and a
+// server at its limit is not ill.
 func (s *Server) limited(p page, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := r.Context()
@@ -108,7 +108,7 @@ func (s *Server) limited(p page, next http.Handler) http.Handler {
 	})
 }
 
-// serveHealth is /xrpc/_health: it asks the store.
+// serveHealth answers /xrpc/_health: it asks the store.
 func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	answer := map[string]string{"version": s.opts.Version}

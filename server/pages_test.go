@@ -15,7 +15,7 @@ import (
 	"nestbox/config"
 )
 
-// openForTest opens a server that serves nothing by itself: requests go to its handler.
+// openForTest opens a server that does not listen: requests go to its handler.
 func openForTest(t *testing.T) *Server {
 	t.Helper()
 	c, _, err := config.Load(config.Flags{Listen: "127.0.0.1:0", Data: t.TempDir(), Dev: true}, []string{"PDS_RATE_LIMITS_ENABLED=true"})
@@ -55,9 +55,9 @@ func (s *Server) routesForTest() map[string]bool {
 	return paths
 }
 
-// TestEveryRouteCounts: every route, known or not and with any method, takes
-// from the limit of its client's network, and is refused once nothing is left.
-// Only a health check from the machine itself goes on.
+// TestEveryRouteCounts: every route, known or not and with any method, counts
+// against the limit of its client's network, and is refused once nothing is left.
+// Only a health check from the machine itself is still answered.
 func TestEveryRouteCounts(t *testing.T) {
 	s := openForTest(t)
 	h := s.handler()
@@ -94,8 +94,9 @@ func TestEveryRouteCounts(t *testing.T) {
 	}
 }
 
-// TestSurfaces: other sites read what is for programs, and nothing else; they
-// get no preflight either, behind which a browser would send what they like.
+// TestSurfaces: other sites can read what is for programs, and nothing else; no
+// preflight succeeds for them either, after which a browser would send what they
+// like.
 func TestSurfaces(t *testing.T) {
 	s := openForTest(t)
 	h := s.handler()

@@ -10,9 +10,9 @@ import (
 	"nestbox/request"
 )
 
-// noticeProxy says, once, that requests come through a proxy that nobody told
-// us of: all its clients would then count as one, and share one rate limit. Only
-// a peer near by is taken for a proxy; anybody can send the header.
+// noticeProxy warns, once, that requests come through a proxy that is not
+// configured: all its clients then count as one, and share one rate limit. Only a
+// nearby peer is taken for a proxy; anybody can send the header.
 func (s *Server) noticeProxy(next http.Handler) http.Handler {
 	var said atomic.Bool
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

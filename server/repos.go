@@ -16,7 +16,7 @@ import (
 	"nestbox/repo"
 )
 
-// crowdBuckets is of how many credentials it is remembered how much they crowd
+// crowdBuckets bounds for how many credentials we remember how much they crowd
 // repositories.
 const crowdBuckets = 10_000
 
@@ -29,22 +29,22 @@ func (s *Server) buildRepos(box *seal.Box, limits *ratelimit.Limiter) {
 		Accounts: repoAccounts{s.accounts, func(a *account.Account) []byte { return s.hosting.SeenDocument(a) }},
 		Keys:     s.keys,
 		Lexicons: lexicon.Known(), Limits: limits, Crowds: ratelimit.New(crowdBuckets, s.opts.Now), Now: s.opts.Now, Log: s.opts.Log,
-		ClockID: rand.UintN(1024), //nolint:gosec // tells processes apart, and is no secret
+		ClockID: rand.UintN(1024), //nolint:gosec // tells processes apart, and is not a secret
 	}
 }
 
-// backfill gives a repository to accounts that a version without repositories
-// made. One that cannot have its own does not keep the server from the others.
+// backfill gives a repository to accounts that a version without repositories made.
+// If that fails for one account, the server goes on with the others.
 func (s *Server) backfill(ctx context.Context) {
 	if err := s.repos.Backfill(ctx); err != nil && ctx.Err() == nil {
 		s.opts.Log.LogAttrs(ctx, slog.LevelError, "accounts are left without a repository", slog.String("cause", err.Error()))
 	}
 }
 
-// repoAccounts is what the repositories need to know of accounts.
+// repoAccounts is what the repositories need to know about accounts.
 type repoAccounts struct {
 	store account.Store
-	// document returns the DID document that is shown of an account.
+	// document returns the DID document that we show for an account.
 	document func(*account.Account) []byte
 }
 

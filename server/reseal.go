@@ -16,23 +16,24 @@ import (
 	"nestbox/store/sqlite"
 )
 
-// fileNextKEK is the key that takes the place of fileKEK. While it is there, some
-// of what is sealed may be sealed with it already: who comes next goes on with it.
+// fileNextKEK is the key that will replace fileKEK. While it is there, some keys
+// may be sealed with it already: the next start, or the next reseal, completes the
+// change.
 const fileNextKEK = fileKEK + ".next"
 
 // Resealing changes the key that the private keys of a data directory are encrypted
 // with, from the one that the settings name. No server may run on it.
 type Resealing struct {
 	Config config.Config
-	// To is the file with the key of afterwards, made where it is missing. "": the
-	// data directory's own is replaced by a fresh one.
+	// To is the file with the new key, made if it is missing. If it is "", a fresh key
+	// replaces the data directory's own.
 	To string
 }
 
-// Resealed tells what was done.
+// Resealed is the result of Resealing.
 type Resealed struct {
-	// Keys is how many signing keys there are, File where the key is that opens
-	// them now.
+	// Keys is how many signing keys there are, File the file of the key that opens them
+	// now.
 	Keys int    `json:"keys"`
 	File string `json:"file"`
 }
@@ -43,9 +44,9 @@ var (
 	errSameKey  = errors.New("both files hold the same key")
 )
 
-// Run encrypts every private key anew. Whatever ends it: run again, it goes on where
-// it was, and until then the key of before and the one of afterwards are both needed.
-// A wrong key of before is errSealed, and nothing was changed.
+// Run encrypts every private key again. If it is interrupted, run it again to go on;
+// until then both the old and the new key are needed. A wrong old key is errSealed,
+// and nothing was changed.
 func (r Resealing) Run(ctx context.Context) (_ Resealed, err error) {
 	dir, err := servedDir(r.Config.DataDirectory)
 	if err != nil {
@@ -69,7 +70,7 @@ func (r Resealing) Run(ctx context.Context) (_ Resealed, err error) {
 		return Resealed{}, errNoTarget
 	}
 	if !interrupted(dir) {
-		// Before the next key is made: one that opens what is there must be here.
+		// Before the next key is made, the key that opens what is sealed must be here.
 		if _, err := openBox(ctx, dir, "", keys); err != nil {
 			return Resealed{}, err
 		}
@@ -81,7 +82,7 @@ func (r Resealing) Run(ctx context.Context) (_ Resealed, err error) {
 	return Resealed{n, keyFile(dir, "")}, err
 }
 
-// exchange seals with the key of another file.
+// exchange seals every private key with the key of another file.
 func (r Resealing) exchange(ctx context.Context, dir string, keys hosting.Store) (Resealed, error) {
 	if isOwn(dir, r.Config.KeyEncryptionKeyFile) && interrupted(dir) {
 		if _, err := renewKEK(ctx, dir, keys); err != nil {
@@ -109,7 +110,7 @@ func interrupted(dir string) bool {
 	return err == nil
 }
 
-// renewKEK puts fileNextKEK in the place of fileKEK, after all that is sealed.
+// renewKEK replaces fileKEK by fileNextKEK, after everything is sealed with it.
 func renewKEK(ctx context.Context, dir string, keys hosting.Store) (int, error) {
 	from, err := readBox(filepath.Join(dir, fileKEK))
 	if err != nil {
@@ -129,9 +130,9 @@ func renewKEK(ctx context.Context, dir string, keys hosting.Store) (int, error) 
 	return n, durable.SyncDir(dir)
 }
 
-// reseal seals all that from sealed with to: the signing keys in one transaction,
-// then the PLC rotation key. What neither opens is errSealed, before anything is
-// changed.
+// reseal seals with to everything that from sealed: the signing keys in one
+// transaction, then the PLC rotation key. If neither opens a key it returns
+// errSealed, before anything is changed.
 func reseal(ctx context.Context, dir string, keys hosting.Store, from, to *seal.Box) (int, error) {
 	path := filepath.Join(dir, fileRotationKey)
 	rotation, err := os.ReadFile(path) //nolint:gosec // a file of the operator's own data directory

@@ -10,10 +10,10 @@ import (
 	"nestbox/xrpc"
 )
 
-// methods are the XRPC endpoints, each with the kind of caller that it takes.
+// methods returns the XRPC endpoints, each with the kind of caller that it accepts.
 func (s *Server) methods() map[string]xrpc.Method {
 	anyone := s.verifier
-	// What each endpoint does with the caller's account, see auth.May.
+	// The uses that endpoints make of the caller's account: see auth.May.
 	look, manage, bring, write := anyone.For(auth.UseLook), anyone.For(auth.UseManage), anyone.For(auth.UseBring), anyone.For(auth.UseWrite)
 	leave, invite, remove := anyone.For(auth.UseLeave), anyone.For(auth.UseInvite), anyone.For(auth.UseDelete)
 	appPasswords := &account.AppPasswords{Store: s.accounts, Notices: s.notices, Now: s.opts.Now}
@@ -93,7 +93,7 @@ func (s *Server) methods() map[string]xrpc.Method {
 	return all
 }
 
-// adminMethods are those for the operator and the moderators.
+// adminMethods returns the endpoints for the operator and the moderators.
 func (s *Server) adminMethods() map[string]xrpc.Method {
 	by := s.verifier
 	return map[string]xrpc.Method{

@@ -20,8 +20,8 @@ import (
 	"nestbox/internal/seal"
 )
 
-// The files of the data directory that hold secrets. Each is made at first
-// start, mode 0600, where the setting that replaces it is not given.
+// The files of the data directory that hold secrets. Each is made at first start,
+// mode 0600, if the setting that replaces it is not given.
 const (
 	fileKeyring     = "keyring.json"
 	fileKEK         = "key_encryption_key"
@@ -37,12 +37,12 @@ func randomBytes(n int) []byte {
 	return b
 }
 
-// errSealed: keys are sealed, and the one that opens them is not here.
+// errSealed: keys are sealed, and the key that opens them is not here.
 var errSealed = errors.New("the private keys of this server are encrypted with another key: bring back the right key file, from the backup that the database came from; nothing was changed")
 
 // openBox reads the key that seals other keys, from the operator's file or the data
-// directory's own. That one is made where nothing is sealed yet, and a change of it
-// that was interrupted is finished. A key that does not open what is there is
+// directory's own. The latter is made if nothing is sealed yet, and a change of it
+// that was interrupted is completed. A key that does not open what is sealed is
 // errSealed.
 func openBox(ctx context.Context, dir, file string, keys hosting.Store) (*seal.Box, error) {
 	if isOwn(dir, file) && interrupted(dir) {
@@ -75,13 +75,13 @@ func openBox(ctx context.Context, dir, file string, keys hosting.Store) (*seal.B
 	return box, nil
 }
 
-// keyFile is where the key file is by the setting of PDS_KEY_ENCRYPTION_KEY_FILE, isOwn
-// whether that is the data directory's own.
+// keyFile returns the path of the key file by the setting of
+// PDS_KEY_ENCRYPTION_KEY_FILE, isOwn reports whether that is the data directory's own.
 func keyFile(dir, setting string) string { return cmp.Or(setting, filepath.Join(dir, fileKEK)) }
 func isOwn(dir, setting string) bool     { return keyFile(dir, setting) == keyFile(dir, "") }
 
-// keyBox reads the key file, and makes the data directory's own where it is
-// missing and may be made.
+// keyBox reads the key file, and makes the data directory's own if it is missing
+// and may be made.
 func keyBox(dir, file string, fresh bool) (*seal.Box, error) {
 	if file != "" {
 		box, err := readBox(file)
@@ -106,7 +106,7 @@ func readBox(file string) (*seal.Box, error) {
 	return parseBox(file, raw)
 }
 
-// makeBox reads a key file, or makes it where there is none.
+// makeBox reads a key file, or makes it if there is none.
 func makeBox(file string) (*seal.Box, error) {
 	raw, err := durable.Secret(file, func() ([]byte, error) {
 		return []byte(hex.EncodeToString(randomBytes(seal.KeySize)) + "\n"), nil
@@ -129,11 +129,11 @@ func parseBox(file string, raw []byte) (*seal.Box, error) {
 	return box, nil
 }
 
-// errRotationLost: there are accounts, whose DIDs name a rotation key that is gone.
+// errRotationLost: there are accounts whose DIDs name a rotation key that is gone.
 var errRotationLost = errors.New("the PLC rotation key of this server is missing: bring back " + fileRotationKey + " from the backup, or PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX; without it no identity here could be changed any more")
 
 // rotationKey returns the configured PLC rotation key, or the server's own, which
-// is made where there are no accounts yet.
+// is made if there are no accounts yet.
 func rotationKey(ctx context.Context, dir, configured string, box *seal.Box, keys hosting.Store) (atcrypto.PrivateKey, error) {
 	if configured != "" {
 		raw, err := hex.DecodeString(configured)
@@ -177,7 +177,7 @@ func adminPassword(dir, configured string) (string, error) {
 	return strings.TrimSpace(string(raw)), err
 }
 
-// openDataDir makes the data directory, closed to others, and locks it.
+// openDataDir makes the data directory, closed to other users, and locks it.
 func openDataDir(dir string) (release func() error, err error) {
 	if err := durable.MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("create data directory: %w", err)

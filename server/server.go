@@ -56,7 +56,7 @@ const (
 	plcTimeout     = 15 * time.Second
 )
 
-// devPLCAddr is where the embedded directory listens when it is free.
+// devPLCAddr is where the embedded directory listens if that address is free.
 const devPLCAddr = "127.0.0.1:2582"
 
 // Options of a Server.
@@ -67,7 +67,7 @@ type Options struct {
 	Now     func() time.Time
 	// Fatal ends the process: the outcome of a commit is unknown.
 	Fatal func(error)
-	// DevMail is where development prints mail; nil: nowhere.
+	// DevMail is where development prints mail; nil for nowhere.
 	DevMail io.Writer
 	// Listen is false for a command that only wants the services.
 	Listen bool
@@ -79,11 +79,11 @@ type Options struct {
 type Timeouts struct {
 	Header  time.Duration // to send a request's headers
 	Request time.Duration // to send a request
-	Answer  time.Duration // to take the answer, from the request's headers on
+	Answer  time.Duration // to read the answer, from the request's headers on
 	Idle    time.Duration // between two requests
 }
 
-// DefaultTimeouts are the session contract's, as far as it names them.
+// DefaultTimeouts returns the session contract's timeouts, as far as it names them.
 func DefaultTimeouts() Timeouts {
 	return Timeouts{Header: headerTimeout, Request: requestTimeout, Answer: answerTimeout, Idle: idleTimeout}
 }
@@ -91,7 +91,7 @@ func DefaultTimeouts() Timeouts {
 // Server is everything, wired. Close stops it.
 type Server struct {
 	opts Options
-	// DataDir is absolute; URL, PLC and DID are what the server tells of itself.
+	// DataDir is absolute; URL, PLC and DID are what the server says about itself.
 	DataDir, URL, PLC, DID string
 
 	release  func() error
@@ -131,8 +131,8 @@ type Server struct {
 }
 
 // Open builds a server on its data directory, which it locks, and binds its
-// address; it serves nothing yet. A data directory that another process serves
-// is durable.ErrLocked.
+// address; it serves nothing yet. If another process serves the data directory:
+// durable.ErrLocked.
 func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 	if opts.Timeouts == (Timeouts{}) {
 		opts.Timeouts = DefaultTimeouts()
@@ -176,7 +176,7 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 	return s, nil
 }
 
-// bind takes the address, so that the server's URL is known, and starts the
+// bind listens on the address, so that the server's URL is known, and starts the
 // embedded directory.
 func (s *Server) bind(ctx context.Context) (err error) {
 	c := &s.opts.Config
@@ -289,8 +289,8 @@ func (s *Server) build(ctx context.Context) error {
 	return nil
 }
 
-// deleteGrace is hosting.Settings.DeleteGrace: time to read mail in, but for who
-// develops a client.
+// deleteGrace returns how long a deactivated account is kept before it is deleted,
+// so that its owner can read the notice. In development it is zero.
 func deleteGrace(dev bool) time.Duration {
 	if dev {
 		return 0
@@ -298,12 +298,11 @@ func deleteGrace(dev bool) time.Duration {
 	return 7 * 24 * time.Hour
 }
 
-// notedSessions bounds how many refused refreshes are remembered as written
-// down already.
+// notedSessions bounds how many refused refreshes we remember having recorded.
 const notedSessions = 20_000
 
-// everything limits all requests from one network, to routes that do not exist
-// too, except endpoints with a limit of their own.
+// everything limits all requests from one network, also to routes that do not
+// exist, except endpoints with a limit of their own.
 var everything = ratelimit.Limit{Name: "all", Points: 3000, Window: 5 * time.Minute}
 
 // admit counts a request against everything.
@@ -322,7 +321,7 @@ func (s *Server) unlimited(r *http.Request, c request.Client) bool {
 	return key.IsSet() && subtle.ConstantTimeCompare([]byte(r.Header.Get("X-Ratelimit-Bypass")), []byte(key.Reveal())) == 1
 }
 
-// commands are the operator's.
+// commands returns the operator's commands.
 func (s *Server) commands() control.Commands {
 	return control.Commands{Plain: s.admin.Commands(), Files: s.admin.FileCommands()}
 }
@@ -337,8 +336,8 @@ func (s *Server) RunFile(ctx context.Context, name string, args any, in io.Reade
 	return s.commands().RunFile(ctx, name, args, in, out)
 }
 
-// Serve runs the server until ctx ends, then stops it in order. ready is told
-// once, when requests are answered.
+// Serve runs the server until ctx ends, then stops it in order. It writes a line to
+// ready once it answers requests.
 func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	if err := s.opts.Config.Remember(); err != nil {
 		return fmt.Errorf("remember settings: %w", err)

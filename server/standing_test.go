@@ -12,7 +12,7 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// credentials are kinds of what a request may carry.
+// credential is a kind of credentials that a request may carry.
 type credential string
 
 const (
@@ -24,15 +24,15 @@ const (
 	byAdmin     credential = "the admin"
 )
 
-// route is what an endpoint asks of its caller. The zero route asks nothing: any
-// credentials are fine, or the endpoint reads its own.
+// route is what an endpoint demands of its caller. The zero route demands nothing:
+// any credentials are fine, or the endpoint reads its own.
 type route struct {
 	use auth.Use
-	by  []credential // those that may call it, besides their status
+	by  []credential // those that may call it, if their status allows it
 }
 
-// routes has a row for each route: which credentials it takes, and what it does with the
-// caller's account.
+// routes returns a row for each route: which credentials it accepts, and what it does
+// with the caller's account.
 func routes() map[string]route {
 	standard := []credential{byPassword, byApp}
 	full := []credential{byPassword}
@@ -95,7 +95,7 @@ func routes() map[string]route {
 }
 
 // TestStanding calls every route with every kind of credentials in every status of the
-// account, and compares whether it gets past them with the table of auth.May. A route
+// account, and compares whether they are accepted with the table of auth.May. A route
 // without a row fails.
 func TestStanding(t *testing.T) {
 	s := pdstest.Start(t, pdstest.Options{})
@@ -146,7 +146,7 @@ func TestStanding(t *testing.T) {
 	}
 }
 
-// want is the error that the credentials cause; empty if none.
+// want returns the error that the credentials cause; empty if none.
 func (r route) want(by credential, status account.Status) string {
 	taken := len(r.by) == 0
 	for _, b := range r.by {
@@ -170,7 +170,7 @@ func (r route) want(by credential, status account.Status) string {
 	return ""
 }
 
-// standing calls a route with what no route takes for an input, so that nothing is done,
+// standing calls a route with an input that no route accepts, so that nothing is done,
 // and returns the error that the credentials cause.
 func standing(t *testing.T, s *pdstest.InProcess, nsid, did, token string) string {
 	t.Helper()

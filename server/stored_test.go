@@ -16,8 +16,8 @@ import (
 	"nestbox/store/sqlite"
 )
 
-// TestStoredDocuments: what an older version stored of a stranger's document is in the
-// way of no answer: clients are shown a document that can be read.
+// TestStoredDocuments: a stranger's document that an older version stored breaks no
+// answer: clients get a document that can be read.
 func TestStoredDocuments(t *testing.T) {
 	documents := []string{
 		"{\"id\":\"x\",\"a\":\"\xff\"}", `{"id":"x","a":"\ud800"}`, `{"id":"x","id":"y"}`, `{"id":"x"`, `null`, `7`, `{"id":"x"} {}`,

@@ -12,12 +12,12 @@ import (
 )
 
 // tempName is the folder for repositories while they are sent or received. Its
-// files have no names while they are used; one that a crash left its name is
-// removed at the next start, and nothing else that is there.
+// files have no names while they are used. The next start removes a file whose name
+// a crash left, and nothing else that is there.
 const tempName = config.TransfersFolder
 
-// openTransfers prepares exports and imports. What an import that was cut off
-// has staged is dropped: none is under way yet.
+// openTransfers prepares exports and imports. It drops what interrupted imports
+// have staged: none is under way yet.
 func (s *Server) openTransfers(ctx context.Context) error {
 	t := &s.repos.Transfers
 	t.TempDir, t.MaxImport, t.NoImports = filepath.Join(s.DataDir, tempName), s.opts.Config.MaxImportSize, !s.opts.Config.AcceptingImports

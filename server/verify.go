@@ -17,7 +17,7 @@ import (
 // databaseName is the database's file in the data directory.
 const databaseName = "nestbox.sqlite"
 
-// ErrNoDatabase: the folder is no data directory, or was never served.
+// ErrNoDatabase: the folder is not a data directory, or was never served.
 var ErrNoDatabase = errors.New("there is no database")
 
 // Verification returns the verification of the data directory that the settings
@@ -46,7 +46,7 @@ func servedDir(dir string) (full string, err error) {
 	return full, nil
 }
 
-// lockStopped locks a data directory that no server runs on: durable.ErrLocked.
+// lockStopped locks a data directory. If a server runs on it: durable.ErrLocked.
 func lockStopped(dir string) (release func() error, err error) {
 	release, err = durable.Lock(dir)
 	if errors.Is(err, durable.ErrLocked) {
@@ -55,8 +55,8 @@ func lockStopped(dir string) (release func() error, err error) {
 	return release, err
 }
 
-// checkKeyFiles checks the files with keys, and opens the one that seals others.
-// A key that is lost must not be made anew here.
+// checkKeyFiles checks the files with keys, and opens the one that seals others. It
+// must not make a lost key again.
 func checkKeyFiles(dir, setting string, fault func(string)) *seal.Box {
 	if err := auth.CheckKeyring(filepath.Join(dir, fileKeyring)); err != nil {
 		fault(err.Error())

@@ -42,7 +42,7 @@ func share(b *testing.B, workers int, fn func(worker, call int) error) {
 	all.Wait()
 }
 
-// BenchmarkRefresh is a refresh through the service, on disk before it is
+// BenchmarkRefresh measures a refresh through the service, on disk before it is
 // answered. Each worker has a session of its own; many share commits.
 func BenchmarkRefresh(b *testing.B) {
 	for _, workers := range []int{1, 64} {

@@ -317,7 +317,7 @@ func TestKeyRotation(t *testing.T) {
 	}
 }
 
-// TestList is what an account page will show.
+// TestList checks what an account page will show.
 func TestList(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	a := w.account("alice", "none")

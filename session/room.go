@@ -44,8 +44,8 @@ func MakeRoom(held []Held, n New) (end []int64, e account.Event) {
 	return end, e
 }
 
-// Arrivals are the kinds of events by which an account's trail remembers that a client
-// was signed in: see Store.Seen.
+// Arrivals returns the kinds of events by which an account's trail remembers that a
+// client was signed in: see Store.Seen.
 func Arrivals() []account.EventKind {
 	return []account.EventKind{account.EventSignIn, account.EventSignUp, account.EventMovedIn}
 }

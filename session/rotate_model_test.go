@@ -15,7 +15,7 @@ type diary struct {
 	moves []Mark // every rotation
 }
 
-// superseded is when generation n < head-1 was superseded for good: when the
+// superseded returns when generation n < head-1 was superseded for good: when the
 // head moved past its successor, which was then first presented.
 func (d *diary) superseded(n int64) time.Time {
 	i, _ := slices.BinarySearchFunc(d.moves, n+2, func(m Mark, g int64) int { return int(m.Generation - g) })
@@ -112,5 +112,5 @@ func checkState(t *rapid.T, s State, head int64, rules Rules) {
 
 func TestRotateAgainstDiary(t *testing.T) { rapid.Check(t, rotateProperty) }
 
-// FuzzRotate is TestRotateAgainstDiary led by coverage.
+// FuzzRotate is TestRotateAgainstDiary guided by coverage.
 func FuzzRotate(f *testing.F) { f.Fuzz(rapid.MakeFuzz(rotateProperty)) }

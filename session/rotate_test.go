@@ -20,7 +20,7 @@ const day = 24 * time.Hour
 // defaults are the rules of a server that nobody has configured.
 var defaults = Rules{ReuseWindow: day, RefreshTTL: 90 * day, Policy: PolicyReport}
 
-// fresh is a session that began at midnight.
+// fresh returns a session that began at midnight.
 func fresh() State {
 	return State{
 		ID: 7, Nonce: "nonce", CreatedAt: midnight, RotatedAt: midnight, Expires: at(90 * day),
@@ -28,7 +28,7 @@ func fresh() State {
 	}
 }
 
-// show is a presentation by the session's own client.
+// show returns a presentation by the session's own client.
 func show(n int64, after time.Duration) Presentation {
 	return Presentation{Generation: n, At: at(after), Network: "192.0.2.1", UserAgent: "phone"}
 }
@@ -183,7 +183,7 @@ func TestRotateClockGoingBack(t *testing.T) {
 			t.Errorf("generation %d: outcome %d", n, got)
 		}
 	}
-	// Back in step, the window ends where it would have.
+	// Once the clock is right again, the window ends when it would have.
 	if got := rotate(s, show(2, 35*time.Hour-1), defaults).Outcome; got != Converge {
 		t.Errorf("before the window's end: outcome %d", got)
 	}
@@ -323,8 +323,8 @@ func TestRotateFlagsOnceAnHour(t *testing.T) {
 	}
 }
 
-// BenchmarkRotate is the decision alone, at the pace of an ordinary client and
-// without a pause.
+// BenchmarkRotate measures the decision alone, at the pace of an ordinary client
+// and without a pause.
 func BenchmarkRotate(b *testing.B) {
 	for name, every := range map[string]time.Duration{"hourly": time.Hour, "burst": time.Millisecond} {
 		b.Run(name, func(b *testing.B) {

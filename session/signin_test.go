@@ -14,8 +14,7 @@ import (
 	"nestbox/session"
 )
 
-// TestSignIn is the table of createSession, as far as it is not about bytes on
-// the wire.
+// TestSignIn is the table of createSession, except for the bytes on the wire.
 func TestSignIn(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	w.Limits = nil

@@ -23,7 +23,7 @@ func TestTrailSignIn(t *testing.T) {
 	} {
 		ctx := from(t.Context(), c.addr, c.userAgent)
 		if _, err := w.signIn(ctx, "alice.test", "wrong"); wire(err) != wireWrong {
-			t.Fatal(wire(err)) // a wrong password is no event: anyone could fill the trail
+			t.Fatal(wire(err)) // a wrong password is not an event: anyone could fill the trail
 		}
 		out, err := w.signIn(ctx, "alice.test", c.password)
 		if err != nil {

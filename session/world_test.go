@@ -206,7 +206,7 @@ func (w *world) mustBegin(a *account.Account, app string) session.Signed {
 	return signed
 }
 
-// signIn is createSession.
+// signIn calls createSession.
 func (w *world) signIn(ctx context.Context, identifier, password string) (session.Output, error) {
 	w.t.Helper()
 	return w.CreateSession(ctx, auth.Anyone{}, session.CreateInput{Identifier: identifier, Password: password})
@@ -233,7 +233,7 @@ func (w *world) access(access string) auth.Token {
 	return t
 }
 
-// refresh is refreshSession.
+// refresh calls refreshSession.
 func (w *world) refresh(ctx context.Context, refresh string) (session.Output, error) {
 	w.t.Helper()
 	return w.RefreshSession(ctx, auth.RefreshCaller{Token: w.token(refresh)}, xrpc.None{})

@@ -1,9 +1,8 @@
 // Package disk keeps blobs as files, in folders by the first two characters of
 // their keys.
 //
-// Invariants: a file under its key is whole and on disk; what is being written
-// lies in another folder of the same file system until then; no key leads out of
-// the folder.
+// Invariants: a file under its key is whole and on disk; until then it is written
+// in another folder of the same file system; no key leads out of the folder.
 package disk
 
 import (
@@ -19,8 +18,8 @@ import (
 	"nestbox/internal/durable"
 )
 
-// unfinished begins the names of files that are being written. The folder may
-// have others, which are not ours to remove.
+// unfinished begins the names of files that are being written. The folder may have
+// other files, which are not ours to remove.
 const unfinished = "nestbox-upload-"
 
 // The lengths of a key.
@@ -34,17 +33,17 @@ var errKey = errors.New("not the key of a file")
 // Files implements blob.Files.
 type Files struct {
 	dir, tmp string
-	// shards are the folders whose own entry is known to be on disk.
+	// shards has the folders whose own entry is known to be on disk.
 	shards sync.Map
-	// release gives the folder to other processes.
+	// release unlocks the folder for other processes.
 	release func() error
 }
 
 var _ blob.Files = (*Files)(nil)
 
-// Open makes the folders where they are missing, and removes what a process that
-// ended left half-written in tmp. An empty tmp means the folder of that name
-// below dir. No other process may use them: durable.ErrLocked.
+// Open makes the folders if they are missing, and removes what a process that ended
+// left half-written in tmp. An empty tmp means the folder of that name below dir.
+// If another process uses them: durable.ErrLocked.
 func Open(dir, tmp string) (*Files, error) {
 	if tmp == "" {
 		tmp = filepath.Join(dir, "tmp")
@@ -56,7 +55,7 @@ func Open(dir, tmp string) (*Files, error) {
 	}
 	f := &Files{dir: dir, tmp: tmp}
 	var err error
-	// A copy of a data directory that is served beside it would remove this one's files.
+	// A server on a copy of the data directory would otherwise remove this one's files.
 	if f.release, err = durable.Lock(dir); err != nil {
 		return nil, fmt.Errorf("folder of blobs: %w", err)
 	}
@@ -83,7 +82,7 @@ func (f *Files) tryRename() error {
 	return os.Remove(moved)
 }
 
-// sweep removes what is unfinished, in dir the file of a tryRename that broke off.
+// sweep removes unfinished files: in dir that of a tryRename that broke off.
 func (f *Files) sweep() error {
 	for _, dir := range []string{f.tmp, f.dir} {
 		entries, err := os.ReadDir(dir)
@@ -142,8 +141,8 @@ func (f *Files) Open(_ context.Context, key string) (blob.File, error) {
 	}
 }
 
-// Remove implements blob.Files. The removal is on disk when it returns: its key
-// is forgotten then.
+// Remove implements blob.Files. The removal is on disk when it returns: the caller
+// then forgets the key.
 func (f *Files) Remove(_ context.Context, key string) error {
 	path, shard, err := f.place(key)
 	if err != nil {
@@ -152,8 +151,8 @@ func (f *Files) Remove(_ context.Context, key string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove file: %w", err)
 	}
-	// That it is gone does not mean that its removal is on disk: a process may have
-	// ended in between.
+	// If it is gone, its removal is not necessarily on disk: a process may have ended
+	// in between.
 	if err := durable.SyncDir(shard); !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -193,14 +192,14 @@ func (u *upload) Abort() {
 	if u.file == nil {
 		return
 	}
-	// What cannot be removed now is swept at the next start.
+	// A file that cannot be removed now is swept at the next start.
 	_ = u.file.Close()
 	_ = os.Remove(u.file.Name())
 	u.file = nil
 }
 
-// makeShard makes the folder of a key. That another upload made it does not mean
-// that its entry is on disk.
+// makeShard makes the folder of a key. If another upload made it, its entry is not
+// necessarily on disk.
 func (f *Files) makeShard(dir string) error {
 	if _, ok := f.shards.Load(dir); ok {
 		return nil

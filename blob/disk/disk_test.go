@@ -35,7 +35,8 @@ func shut(t *testing.T, f *disk.Files) {
 	}
 }
 
-// TestTwoServers: a folder has one server at a time, whatever data directory that has.
+// TestTwoServers: a folder has one server at a time, whatever the server's data
+// directory.
 func TestTwoServers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -85,7 +86,7 @@ func read(t *testing.T, f *disk.Files, key string) (string, error) {
 	return string(b), nil
 }
 
-// tree are the files below dir, with their permissions.
+// tree returns the files below dir, with their permissions.
 func tree(t *testing.T, dir string) map[string]fs.FileMode {
 	t.Helper()
 	found := map[string]fs.FileMode{}
@@ -144,7 +145,7 @@ func TestFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	for range 2 { // the second time it is not there
+	for range 2 { // the second time there is no file
 		if err := f.Remove(t.Context(), "ABCD"); err != nil {
 			t.Fatal(err)
 		}
@@ -157,7 +158,7 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// TestKeys: no key leads out of the folder, or to what is no file.
+// TestKeys: no key leads out of the folder, or to something that is not a file.
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	outer := t.TempDir()
@@ -210,7 +211,7 @@ func TestSweep(t *testing.T) {
 	wantTree(t, tmp, "of-another-program")
 }
 
-// TestOpenRefused: what an upload would find wrong is found at the start.
+// TestOpenRefused: faults that an upload would meet are found at the start.
 func TestOpenRefused(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
@@ -234,7 +235,7 @@ func TestOtherFileSystem(t *testing.T) {
 	wantTree(t, tmp)
 }
 
-// TestFullDisk: an upload that does not fit is an error, leaves nothing, and
+// TestFullDisk: an upload that does not fit is an error and leaves nothing, and
 // there is room again afterwards.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()

@@ -24,8 +24,8 @@ func Look(dir, tmp string) *Files {
 	return &Files{dir: resolve(dir), tmp: resolve(tmp)}
 }
 
-// resolve follows symbolic links, where there is something: WalkDir does not
-// begin at one.
+// resolve follows symbolic links if dir exists: WalkDir does not follow one at its
+// root.
 func resolve(dir string) string {
 	if found, err := filepath.EvalSymlinks(dir); err == nil {
 		return found

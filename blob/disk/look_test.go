@@ -9,7 +9,7 @@ import (
 	"nestbox/blob/disk"
 )
 
-// TestLook lists what is there, also where the folders are symbolic links.
+// TestLook lists what is there, also if the folders are symbolic links.
 func TestLook(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
