@@ -142,7 +142,7 @@ func filled(t *testing.T, path string) {
 	}
 }
 
-// TestVerify plants one fault at a time; each is found.
+// TestVerify plants one fault at a time, and expects Verify to find each.
 func TestVerify(t *testing.T) {
 	clean := filepath.Join(t.TempDir(), "clean.sqlite")
 	filled(t, clean)
