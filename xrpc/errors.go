@@ -82,8 +82,8 @@ func WrongType(want string, got jsontext.Value, path string) *Error {
 }
 
 // Unavailable is the answer when storage or another dependency fails: a 503 with
-// Retry-After. Clients keep their session on it, whereas some drop it on a 400 or 401.
-// If cause is a limit that was reached, the answer is a 429.
+// Retry-After. Clients keep their session on a 503, whereas some drop it on a 400 or
+// 401. If cause is a limit that was reached, the answer is a 429.
 func Unavailable(cause error) *Error {
 	if many, ok := errors.AsType[request.ErrTooMany](cause); ok {
 		return TooManyRequests(many.Wait)

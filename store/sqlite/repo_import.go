@@ -148,7 +148,7 @@ func (db Repos) Drop(ctx context.Context, number int64) error {
 }
 
 // One call of Sweep removes up to sweepRows rows, and rows until they have held
-// sweepBytes: which takes as long as a step of a stored import.
+// sweepBytes: as much as writers wait for in one step of an import.
 const (
 	sweepRows  = 2000
 	sweepBytes = 1 << 20

@@ -143,7 +143,7 @@ func testDueSuspended(t *testing.T, s Stores) {
 	}
 }
 
-// testRepeatStatus: the event log says an account's status again, and nothing else.
+// testRepeatStatus: the event log repeats an account's status, and nothing else.
 func testRepeatStatus(t *testing.T, s Stores) {
 	t.Helper()
 	alice := newOwner(t, s, "alice")
