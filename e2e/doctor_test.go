@@ -9,8 +9,8 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// TestCLIDoctor: a server in order has no fault; one that lacks something is told
-// what, and the command fails.
+// TestCLIDoctor: a sound server has no fault; if something is missing, the
+// command names it and fails.
 func TestCLIDoctor(t *testing.T) {
 	box := pdstest.NewMailbox(t, pdstest.MailboxOptions{})
 	p := pdstest.Launch(t, "", append(box.Settings(), "PDS_LOG_LEVEL=warn")...)
