@@ -97,7 +97,7 @@ func arrows() map[string]rule {
 		"proxy":   {imports: below(leaves), anyInTests: true},
 		// The operator's protocol: a socket and JSON; knows no command.
 		"control": {imports: helpers},
-		// The admin's view may look at every domain.
+		// The admin's view may import every domain.
 		"admin": {imports: below(domains, format, []string{"control"}), anyInTests: true},
 
 		// Stores implement what domains declare, so they import the domains;

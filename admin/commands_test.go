@@ -180,7 +180,7 @@ func TestMeasures(t *testing.T) {
 	for i, c := range []struct {
 		command, ref string
 		status       string
-		client       string // what getSession says
+		client       string // the answer of getSession
 		kind         account.EventKind
 	}{
 		{"account.suspend", "", "suspended", `"status":"suspended"`, account.EventSuspended},

@@ -23,7 +23,7 @@ type (
 		ForAccount string `json:"forAccount,omitzero"`
 	}
 	InvitesInput struct {
-		CodeCount   *int64   `json:"codeCount,omitzero"` // 1 where it is absent
+		CodeCount   *int64   `json:"codeCount,omitzero"` // 1 if absent
 		UseCount    int64    `json:"useCount"`
 		ForAccounts []string `json:"forAccounts,omitzero"`
 	}

@@ -298,7 +298,7 @@ func TestSendEmail(t *testing.T) {
 	}
 }
 
-// TestSendEmailNowhere: a server without mail says that nothing was sent.
+// TestSendEmailNowhere: a server without mail answers that nothing was sent.
 func TestSendEmailNowhere(t *testing.T) {
 	o := newOffice(t, "PDS_EMAIL_SMTP_URL=none")
 	want(t, "nowhere", o.post("sendEmail", object{"recipientDid": o.alice.DID, "senderDid": ghost, "content": "Hello"}), 200, `{"sent":false}`)

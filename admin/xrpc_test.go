@@ -21,7 +21,7 @@ import (
 
 var (
 	asAdmin = "Basic " + base64.StdEncoding.EncodeToString([]byte("admin:admin"))
-	ghost   = "did:plc:ewvi7nxzyoun6zhxrhs64oiz" // nobody here
+	ghost   = "did:plc:ewvi7nxzyoun6zhxrhs64oiz" // not an account here
 	someCID = "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
 )
 
@@ -278,7 +278,7 @@ func TestNoCredential(t *testing.T) {
 			a := o.Do(t, pdstest.Request{NSID: "com.atproto.admin." + nsid + "?did=" + o.alice.DID + "&dids=" + o.alice.DID, Auth: auth, Body: in})
 			name, message := "AuthenticationRequired", "Authentication Required"
 			if strings.HasPrefix(auth, "Bearer ") && !adminOnly[nsid] { // treated as a moderation service's
-				name, message = "UntrustedIss", "Untrusted issuer" // nobody is trusted
+				name, message = "UntrustedIss", "Untrusted issuer" // no service is trusted
 			}
 			a.WantError(t, http.StatusUnauthorized, name, message)
 		}

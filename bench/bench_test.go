@@ -17,7 +17,7 @@ import (
 	"nestbox/xrpc"
 )
 
-// TestMain leaves this package's tests out where there is no /proc to measure with.
+// TestMain leaves this package's tests out if there is no /proc to measure with.
 func TestMain(m *testing.M) {
 	if runtime.GOOS != "linux" {
 		fmt.Println("the benchmarks measure on Linux only: not tested here")

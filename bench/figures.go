@@ -31,9 +31,9 @@ type figures struct {
 	Young, Old       []sample
 	YoungTo, OldFrom int
 
-	// Few and Many are refreshes of FewSessions sessions, again and again, where
-	// that many are stored and where ManySessions are; Cold are refreshes there
-	// of sessions that were not used before.
+	// Few and Many are refreshes of FewSessions sessions, again and again, with
+	// that many stored and with ManySessions stored; Cold are refreshes, with
+	// ManySessions stored, of sessions that were not used before.
 	Few, Many, Cold           []sample
 	FewSessions, ManySessions int64
 

@@ -259,7 +259,7 @@ func (l load) work(w int, phase *atomic.Int32, latency *[]time.Duration) error {
 	return nil
 }
 
-// usage is the CPU time used until a moment.
+// usage is the CPU time used until a moment, and the memory in use.
 type usage struct {
 	at                   time.Time
 	server, self, others time.Duration

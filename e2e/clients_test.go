@@ -15,7 +15,7 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// shortTTL is the life of an access token where a test waits for its end.
+// shortTTL is the life of an access token in tests that wait for its end.
 const shortTTL = "PDS_ACCESS_TOKEN_TTL=3s"
 
 // TestClients makes the JavaScript clients do what people do with them.

@@ -33,7 +33,7 @@ func TestCLIDoctor(t *testing.T) {
 	}
 	p.Stop()
 
-	// Nobody answers on that port.
+	// Nothing listens on that port.
 	ill := pdstest.Launch(t, "", "PDS_LOG_LEVEL=warn", "PDS_DID_PLC_URL=http://"+freeAddress(t), "PDS_EMAIL_SMTP_URL=smtp://"+freeAddress(t), "PDS_EMAIL_FROM_ADDRESS=pds@example.com")
 	out, err := pdstest.Run(t, "", "doctor", "--data", ill.Dir)
 	if err == nil || !strings.Contains(err.Error(), "something is wrong") {

@@ -74,8 +74,8 @@ type passedOn struct {
 	at      int            // in events: before the end where some come again
 }
 
-// take takes the next event. From a #sync that comes again they must be the same, in
-// the same order, up to where it was.
+// take takes the next event. After a #sync that comes again, events must be the
+// same, in the same order, up to the last one before.
 func (p *passedOn) take(event string, m message) error {
 	switch m.(type) {
 	case *comatproto.SyncSubscribeRepos_Sync:

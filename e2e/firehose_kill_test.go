@@ -111,7 +111,7 @@ func newKilling(t *testing.T) *killing {
 	return k
 }
 
-// startDirectory runs a PLC directory that nobody kills.
+// startDirectory runs a PLC directory that is never killed.
 func startDirectory(t *testing.T) string {
 	t.Helper()
 	d, err := directory.Open(filepath.Join(t.TempDir(), "plc"), time.Now)

@@ -116,7 +116,8 @@ func (p *program) stop() {
 	<-p.done
 }
 
-// complaints are the lines of warnings and errors, and what is no JSON.
+// complaints returns the lines of warnings and errors, and those that are not
+// JSON.
 func (p *program) complaints() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

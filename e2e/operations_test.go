@@ -21,7 +21,7 @@ import (
 // other, as an operator reads them.
 type manual struct {
 	t     *testing.T
-	dir   string // where the folders of the document are
+	dir   string // where the document's folders are
 	p     *pdstest.Process
 	paths *strings.Replacer
 	env   []string

@@ -218,8 +218,8 @@ func TestProcessUnknownSettings(t *testing.T) {
 	}
 }
 
-// TestProcessProxy: the log reports an unknown proxy once; it does not report a
-// trusted one, nor a header from a distant address.
+// TestProcessProxy: the log reports an unknown proxy once, and a trusted one
+// never.
 func TestProcessProxy(t *testing.T) {
 	t.Parallel()
 	const warning = "requests come through a proxy that PDS_TRUSTED_PROXIES does not name"

@@ -156,7 +156,7 @@ func (w *writer) engage() edit {
 	return c
 }
 
-// upload brings a picture that nobody has yet.
+// upload uploads a new picture.
 func (w *writer) upload(t *testing.T) error {
 	t.Helper()
 	w.n++

@@ -8,9 +8,9 @@ import (
 )
 
 // Network is what limits count a client by, in place of its address: the part of the
-// address that tells one customer of a provider from the next, an IPv4 address or an
-// IPv6 /64. A provider gives a customer up to a /48, which has 65,536 of the latter, so
-// an IPv6 network also counts for the /48 around it. The zero value is no network.
+// address that distinguishes the customers of a provider, an IPv4 address or an IPv6
+// /64. A provider gives a customer up to a /48, which has 65,536 of the latter, so an
+// IPv6 network also counts for the /48 around it. The zero value is no network.
 type Network struct{ customer, around string }
 
 // aroundTimes is how many times the limit of a network the /48 around it has:

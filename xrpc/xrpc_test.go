@@ -82,8 +82,8 @@ func endpoints() map[string]xrpc.Method {
 	}
 }
 
-// post is a JSON body's request; with a Content-Length where the body's length
-// is known.
+// post is a request with a JSON body, and with a Content-Length if the body's
+// length is known.
 func post(tb testing.TB, nsid string, body io.Reader) *http.Request {
 	tb.Helper()
 	r := httptest.NewRequestWithContext(tb.Context(), http.MethodPost, "/xrpc/"+nsid, body)
@@ -188,7 +188,8 @@ func TestHead(t *testing.T) {
 	}
 }
 
-// TestHeaders: every answer has the cross-origin headers, errors too.
+// TestHeaders: every answer has the cross-origin headers, errors too; those of
+// an authenticated route are private.
 func TestHeaders(t *testing.T) {
 	methods := endpoints()
 	methods["a.b.fails"] = fails(errors.New("x"))

@@ -35,8 +35,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child does its task with path, says "ready" where its parent waits for that,
-// and then stays until it is killed or its standard input ends.
+// child does its task with path, says "ready" if its parent waits for that, and
+// then stays until it is killed or its standard input ends.
 func child(task, path string) error {
 	switch task {
 	case "lock":

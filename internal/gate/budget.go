@@ -20,8 +20,8 @@ func (b *Budget) Take(n, most int64) bool {
 }
 
 // TakeOfDisk is Take for a disk of which at least as much stays free as is taken:
-// free returns what is free now, without the bytes that were taken and are in use
-// already.
+// free returns what is free now; the bytes that were taken already occupy the
+// disk.
 func (b *Budget) TakeOfDisk(n, most int64, free func() (int64, error)) (bool, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -60,7 +60,7 @@ type Budgets[K comparable] struct {
 	all Budget
 }
 
-// TakeOfDisk is Budget's, for a key that has no more than each of it.
+// TakeOfDisk is like Budget.TakeOfDisk, for a key that may take at most each.
 func (b *Budgets[K]) TakeOfDisk(key K, n, each, most int64, free func() (int64, error)) (bool, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// Client calls XRPC without any library: tests that look at bytes use it.
+// Client calls XRPC without any library: for tests that compare bytes.
 type Client struct {
 	// Base is the server's URL.
 	Base string

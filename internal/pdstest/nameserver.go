@@ -9,7 +9,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// What a nameserver says instead of records.
+// Answers of a nameserver other than records.
 var (
 	ErrNoName = errors.New("there is no such name")
 	ErrFails  = errors.New("the server fails")

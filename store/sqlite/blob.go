@@ -215,7 +215,7 @@ const (
 
 // referring is a repository, as far as its references to blobs go.
 type referring struct {
-	number int64 // 0 where there is none
+	number int64 // 0 if there is none
 	rev    syntax.TID
 	blobs  int64 // that records refer to
 }

@@ -63,10 +63,10 @@ var (
 
 // keeper keeps the write-ahead log short. It belongs to one goroutine.
 //
-// A passive checkpoint on conn copies all but what is written meanwhile; the log
-// starts over only when nothing is left to copy and nobody reads from it. Under
-// unbroken load that moment never comes by itself, so the small rest is then
-// copied on the writer's connection, between two of its transactions.
+// A passive checkpoint on conn copies all except what is written meanwhile; the
+// log starts over only when nothing is left to copy and no connection reads from
+// it. Under unbroken load that moment never comes by itself, so the small rest
+// is then copied on the writer's connection, between two of its transactions.
 type keeper struct {
 	*DB
 
@@ -244,7 +244,7 @@ func (db *DB) room(c *sqlite.Conn) error {
 	if size >= db.bounds.calm && !db.tide.shut() {
 		select {
 		case db.long <- struct{}{}:
-		default: // it looks anyway
+		default: // it checks anyway
 		}
 	}
 	if size < db.bounds.limit {

@@ -206,7 +206,7 @@ func TestFailedNotSaved(t *testing.T) {
 	}
 }
 
-// TestFailedButSaved: after an I/O error nobody knows what is on disk.
+// TestFailedButSaved: after an I/O error it is unknown what is on disk.
 // Options.Fatal is called, every further write is refused, no cache shows what
 // was not acknowledged; after a restart the change is there as a whole or not at
 // all.

@@ -19,7 +19,7 @@ import (
 	"nestbox/store/sqlite"
 )
 
-// script runs SQL on a database that nobody has open.
+// script runs SQL on a database that no process has open.
 func script(tb testing.TB, path, sql string) {
 	tb.Helper()
 	c, err := zombie.OpenConn(path, zombie.OpenReadWrite|zombie.OpenCreate)

@@ -42,7 +42,7 @@ func nodesOf(number int64) bind {
 // owner is the account of a repository, as a writer sees it.
 type owner struct {
 	active bool
-	head   repo.Head // Number 0 where there is none
+	head   repo.Head // Number 0 if there is none
 }
 
 // loadOwner returns repo.ErrNoRepo if there is no account; one whose DID is

@@ -98,7 +98,7 @@ func all(t *testing.T, facts map[string]bool) bool {
 	return n == len(facts)
 }
 
-// seen looks at the repository after a change of it.
+// seen checks the repository after a change of it.
 func (w repoWorld) seen(t *testing.T, db *sqlite.DB, next repo.Head, key string) (facts map[string]bool) {
 	t.Helper()
 	err := sqlite.Repos{DB: db}.View(t.Context(), w.writer.account.ID, func(v repo.View) error {

@@ -356,7 +356,7 @@ func testBlobCollect(t *testing.T, s Stores) {
 		t.Errorf("before their time: %d, %t, %v", n, more, err)
 	}
 	var staged, used []cid.Cid
-	for i := range 600 { // more than one step looks at
+	for i := range 600 { // more than one step reads
 		staged = append(staged, blobOf(fmt.Sprintf("pic %d", i)).CID)
 	}
 	used = append(used, blobOf("pic 1000").CID)

@@ -56,7 +56,7 @@ func story(t *testing.T, s Stores, n, size int) (o *owner, start int64, changes 
 	changes = append(changes, first)
 	for i := range n - 1 {
 		c := o.change(t, s, put(fmt.Sprintf("a.b.c/%03d", i), "x"))
-		c.Event.Body = append(slices.Clip(c.Event.Body), make([]byte, size)...) // what it says does not matter
+		c.Event.Body = append(slices.Clip(c.Event.Body), make([]byte, size)...) // its content does not matter
 		if err := s.Repos.Commit(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}

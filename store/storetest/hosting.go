@@ -209,7 +209,7 @@ func testReserveRace(t *testing.T, s Stores) {
 	}
 }
 
-// testPending: nobody sees an account whose DID is being registered.
+// testPending: no read shows an account whose DID is being registered.
 func testPending(t *testing.T, s Stores) {
 	t.Helper()
 	p := pending("alice")

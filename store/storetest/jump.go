@@ -62,7 +62,8 @@ func step(t *testing.T, s Stores, limit int, after int64, last bool, want ...int
 	return a
 }
 
-// told fails the test unless those events, in short, follow a number.
+// told fails the test unless exactly those events, in short form, follow a
+// number.
 func told(t *testing.T, s Stores, after int64, want ...string) {
 	t.Helper()
 	var got []string

@@ -9,8 +9,8 @@ import (
 	stream "nestbox/firehose/event"
 )
 
-// testMeasures: what moderators decided outlives the account, whoever deletes it, and is
-// in force again when the DID moves in, whatever its handle and address are by then.
+// testMeasures: moderators' decisions outlive the account, whether its owner or an admin
+// deletes it, and are in force again when the DID moves in, with any handle and address.
 func testMeasures(t *testing.T, s Stores) {
 	t.Helper()
 	lift := account.StatusChange{Takedown: &account.Applied{}, Suspended: new(false), InvitesDisabled: new(false)}

@@ -83,7 +83,7 @@ func testSessionEpoch(t *testing.T, s Stores) {
 	}
 }
 
-// testSessionLimit: the longest unused go first, and the trail says so.
+// testSessionLimit: the longest unused go first, and the trail has it.
 func testSessionLimit(t *testing.T, s Stores) {
 	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")

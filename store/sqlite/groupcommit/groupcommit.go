@@ -134,7 +134,7 @@ func New(conn *sqlite.Conn, opts Options) *Writer {
 }
 
 // Do runs fn inside a write transaction and returns once its writes are
-// durable, or an error that says they are not kept (but see ErrOutcomeUnknown).
+// durable, or an error if they are not kept (but see ErrOutcomeUnknown).
 //
 // A context that ends while the closure still waits withdraws it. Once it runs,
 // Do waits for the outcome whatever the context says: an answer that is on disk
@@ -458,14 +458,14 @@ func (w *Writer) rollback() {
 		return
 	}
 	if err := exec(w.conn, "ROLLBACK"); err != nil {
-		_ = w.fail(fmt.Errorf("rollback: %w", err)) // the callers look at broken
+		_ = w.fail(fmt.Errorf("rollback: %w", err)) // the callers check broken
 	}
 }
 
-// rollbackIsCertain reports whether a failed COMMIT left the transaction where a
-// ROLLBACK undoes it: the log could not be locked, or its frames did not fit on
-// the disk. After any I/O error the commit frame may be in the log, and
-// recovery may find it there.
+// rollbackIsCertain reports whether a failed COMMIT left the transaction open,
+// so that a ROLLBACK undoes it: the log could not be locked, or its frames did
+// not fit on the disk. After any I/O error the commit frame may be in the log,
+// and recovery may find it there.
 func rollbackIsCertain(err error) bool {
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultBusy, sqlite.ResultLocked, sqlite.ResultFull, sqlite.ResultConstraint:
