@@ -26,7 +26,7 @@ const (
 	maxFunctionLines = 80
 )
 
-// rule says what one package may import from this module.
+// rule lists what one package may import from this module.
 type rule struct {
 	// imports are the packages that its code may import.
 	imports []string
@@ -97,7 +97,7 @@ func arrows() map[string]rule {
 		"proxy":   {imports: below(leaves), anyInTests: true},
 		// The operator's protocol: a socket and JSON; knows no command.
 		"control": {imports: helpers},
-		// The admin's view may look at every domain.
+		// The admin's view may import every domain.
 		"admin": {imports: below(domains, format, []string{"control"}), anyInTests: true},
 
 		// Stores implement what domains declare, so they import the domains;
@@ -133,7 +133,8 @@ func arrows() map[string]rule {
 	}
 }
 
-// reserved are imports from outside of this module that have a place.
+// reserved are imports from outside this module that only some folders may
+// have.
 var reserved = []struct {
 	prefix string   // import paths that are it or lie below it
 	below  []string // folders whose code and tests may import it
@@ -190,8 +191,8 @@ func TestArchitecture(t *testing.T) {
 	}
 }
 
-// TestArchitectureReports shows that each rule can fail, and that it lets pass
-// what is right beside it.
+// TestArchitectureReports shows that each rule can fail, and accepts correct
+// code beside the fault.
 func TestArchitectureReports(t *testing.T) {
 	imports := func(path string) string { return "package p\nimport _ \"" + path + "\"\n" }
 	long := func(lines int) string { return strings.Repeat("\n", lines) }
@@ -267,7 +268,7 @@ func TestArchitectureReports(t *testing.T) {
 	}
 }
 
-// check returns what files violate, in the order of files.
+// check returns the rules that files violate, in the order of files.
 func check(files []file, rules map[string]rule) []string {
 	var faults []string
 	for _, f := range files {
@@ -305,8 +306,8 @@ func checkImports(f file, row rule) []string {
 	return faults
 }
 
-// checkShape looks at sizes and at init functions. What a tool wrote is the
-// tool's business, and a test may spell out a long table or story.
+// checkShape checks sizes and init functions. Generated files are exempt, and a
+// test may have a long table or story.
 func checkShape(f file) []string {
 	if f.generated {
 		return nil
@@ -326,8 +327,8 @@ func checkShape(f file) []string {
 	return faults
 }
 
-// checkRows looks at the table itself: each row has a package, each arrow
-// leads to a row.
+// checkRows checks the table itself: each row has a package, each arrow leads
+// to a row.
 func checkRows(files []file, rules map[string]rule) []string {
 	var faults []string
 	for pkg, row := range rules {
@@ -344,7 +345,7 @@ func checkRows(files []file, rules map[string]rule) []string {
 	return faults
 }
 
-// isOrHolds returns whether an import path or folder is path or holds it.
+// isOrHolds reports whether an import path or folder is path or holds it.
 func isOrHolds(path string) func(string) bool {
 	return func(prefix string) bool { return path == prefix || strings.HasPrefix(path, prefix+"/") }
 }
@@ -420,7 +421,7 @@ func parseFile(name, src string) (file, error) {
 }
 
 // tableLines counts the lines within literal maps and lists that hold no function:
-// a table is read row by row, however long it is, and is not torn apart.
+// a table is read row by row, however long it is, so it need not be split.
 func tableLines(set *token.FileSet, body *ast.BlockStmt) int {
 	lines := 0
 	ast.Inspect(body, func(n ast.Node) bool {

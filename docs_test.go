@@ -96,8 +96,8 @@ func TestLinksReports(t *testing.T) {
 	}
 }
 
-// TestDocumentsNameWhatExists compares the documents with the source: settings
-// that they name, and what the trail can say.
+// TestDocumentsNameWhatExists compares the documents with the source: the
+// settings and the trail's events that they name.
 func TestDocumentsNameWhatExists(t *testing.T) {
 	source := func(path string) string {
 		text, err := os.ReadFile(path)
@@ -138,8 +138,8 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 	}
 }
 
-// TestReadmeIsShort: the README is for those who meet the project; what they need
-// later is in documents that it names.
+// TestReadmeIsShort: the README is for newcomers; what they need later is in
+// documents that it names.
 func TestReadmeIsShort(t *testing.T) {
 	const most = 150
 	readme := documents(t, ".")["README.md"]

@@ -32,7 +32,7 @@ func (s *Service) action(ctx context.Context, what string, did syntax.DID, subje
 // maxQuoted bounds, in bytes, a foreign text in the audit log.
 const maxQuoted = 200
 
-// quote is a foreign text as the audit log has it.
+// quote returns a foreign text as the audit log keeps it.
 func quote(text string) string {
 	if len(text) > maxQuoted {
 		cut := maxQuoted

@@ -189,7 +189,7 @@ type Key struct {
 }
 
 // What the server's own keys are for: signing session tokens, or operations of the
-// accounts' DIDs, where the key's id is its did:key and nobody knows its age.
+// accounts' DIDs; such a key's id is its did:key, and its age is unknown.
 const (
 	PurposeSession = "session"
 	PurposePLC     = "plc-rotation"
@@ -225,7 +225,8 @@ func (s *Service) change(ctx context.Context, who string, do func(*account.Accou
 	return accountLine(a), nil
 }
 
-// moderate changes the measures against a DID. who is an account, or the DID of one that is gone.
+// moderate changes the measures against a DID. The operator names an account, or the DID of one
+// that is gone.
 func (s *Service) moderate(ctx context.Context, who string, do func(syntax.DID) (*account.Account, error)) (AccountLine, error) {
 	did, err := s.Subject(ctx, who)
 	if err != nil {

@@ -31,8 +31,8 @@ func run[R any](o *office, name string, args any) (result R) {
 	return result
 }
 
-// TestNames: every command takes arguments of its own form only, and those on
-// an account say which one they do not know.
+// TestNames: every command accepts arguments of its own form only, and a
+// command on an account names one that it does not know.
 func TestNames(t *testing.T) {
 	o := newOffice(t)
 	names := []string{
@@ -76,8 +76,8 @@ func TestCreateAndList(t *testing.T) {
 	}
 	o.SignIn(t, "bob.test", pdstest.Password)
 
-	// The operator may give reserved names, needs no invite code, and may leave
-	// the password to us.
+	// The operator may give reserved names, needs no invite code, and may let
+	// the server make the password.
 	reserved := run[admin.AccountLine](o, "account.create", admin.CreateArgs{Handle: "support.test", Email: "support@example.com"})
 	if !regexp.MustCompile(`^[a-z2-7]{24}$`).MatchString(reserved.Password) {
 		t.Errorf("made up the password %q", reserved.Password)
@@ -180,7 +180,7 @@ func TestMeasures(t *testing.T) {
 	for i, c := range []struct {
 		command, ref string
 		status       string
-		client       string // what getSession says
+		client       string // the answer of getSession
 		kind         account.EventKind
 	}{
 		{"account.suspend", "", "suspended", `"status":"suspended"`, account.EventSuspended},
@@ -191,7 +191,7 @@ func TestMeasures(t *testing.T) {
 		{"account.unsuspend", "", "active", expired, account.EventSuspensionLifted},
 	} {
 		o.clock.Advance(time.Minute)
-		// An operator names an account as people do.
+		// An operator may name an account by handle or address.
 		who := []string{"@Alice.test", "ALICE@example.com", o.alice.DID}[i%3]
 		line := run[admin.AccountLine](o, c.command, admin.TakedownArgs{Account: who, Ref: c.ref})
 		info := run[admin.AccountInfo](o, "account.info", admin.AccountArgs{Account: "alice.test"})
@@ -295,7 +295,8 @@ func TestDelete(t *testing.T) {
 	}
 }
 
-// TestKeys: rotating logs nobody out, retiring ends what only that key signed.
+// TestKeys: rotating signs nobody out, retiring ends the tokens that only that
+// key signed.
 func TestKeys(t *testing.T) {
 	o := newOffice(t)
 	before := run[[]admin.Key](o, "keys.list", admin.Done{})

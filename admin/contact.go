@@ -14,7 +14,7 @@ import (
 	"nestbox/xrpc"
 )
 
-// EmailInput is what updateAccountEmail takes. Account is a DID or a handle.
+// EmailInput is the input of updateAccountEmail. Account is a DID or a handle.
 type EmailInput struct {
 	Account string `json:"account"`
 	Email   string `json:"email"`
@@ -55,7 +55,7 @@ func (s *Service) SetEmail(ctx context.Context, a *account.Account, email string
 	return s.Accounts.SetEmail(ctx, a.ID, account.EmailChange{Email: email}, e, s.Notices.Of(a, mail.NoticeEmail, e, email)...)
 }
 
-// MailInput is what sendEmail takes. The sender and the comment are for the
+// MailInput is the input of sendEmail. The sender and the comment are for the
 // moderators: no mail has them.
 type MailInput struct {
 	RecipientDID string `json:"recipientDid"`
@@ -65,7 +65,7 @@ type MailInput struct {
 	Comment      string `json:"comment,omitzero"`
 }
 
-// MailOutput is what sendEmail answers.
+// MailOutput is the output of sendEmail.
 type MailOutput struct {
 	Sent bool `json:"sent"`
 }
@@ -73,8 +73,9 @@ type MailOutput struct {
 // defaultSubject is that of a message without one.
 const defaultSubject = "Message via your PDS"
 
-// SendEmail is com.atproto.admin.sendEmail: the message waits in the outbox when
-// it answers. On a server that sends no mail, it says that it was not sent.
+// SendEmail is com.atproto.admin.sendEmail: the message is in the outbox when
+// the answer is sent. On a server that sends no mail, the answer is that it was
+// not sent.
 func (s *Service) SendEmail(ctx context.Context, caller auth.ModeratorCaller, in MailInput) (MailOutput, error) {
 	did, err := parseDID(in.RecipientDID, "recipientDid")
 	if err != nil {
@@ -131,14 +132,14 @@ func (s *Service) Mail(ctx context.Context, a *account.Account, subject, text st
 	return s.Store.SendMail(ctx, m, s.action(ctx, ActionMail, a.DID, "", "subject "+quote(m.Subject)))
 }
 
-// SearchParams is what searchAccounts takes.
+// SearchParams are the parameters of searchAccounts.
 type SearchParams struct {
 	Email  string `json:"email,omitzero"`
 	Cursor string `json:"cursor,omitzero"`
 	Limit  *int64 `json:"limit,omitzero"`
 }
 
-// SearchOutput is what searchAccounts answers.
+// SearchOutput is the output of searchAccounts.
 type SearchOutput struct {
 	Cursor   string `json:"cursor,omitzero"`
 	Accounts []View `json:"accounts"`
@@ -152,7 +153,7 @@ const (
 )
 
 // SearchAccounts is com.atproto.admin.searchAccounts: the accounts that have a
-// text in their address, or in their handle; without one, all.
+// text in their address or handle; without a text, all.
 func (s *Service) SearchAccounts(ctx context.Context, _ auth.ModeratorCaller, p SearchParams) (SearchOutput, error) {
 	limit := int64(defaultFound)
 	if p.Limit != nil {
@@ -238,7 +239,7 @@ func (s *Service) sendMail(ctx context.Context, a MailArgs) (AccountLine, error)
 	})
 }
 
-// HandleInput is what updateAccountHandle takes.
+// HandleInput is the input of updateAccountHandle.
 type HandleInput struct {
 	DID    string `json:"did"`
 	Handle string `json:"handle"`

@@ -2,15 +2,15 @@ package admin
 
 import "context"
 
-// Finding is what the doctor says of one thing.
+// Finding is the doctor's result of one check.
 type Finding struct {
 	What string `json:"what"`
 	OK   bool   `json:"ok"`
-	// Says is in words for the operator: what was seen, and what to do about it.
+	// Says is for the operator: what was found, and what to do about it.
 	Says string `json:"says"`
 }
 
-// Diagnosis is all that the doctor looked at.
+// Diagnosis has the results of all checks.
 type Diagnosis struct {
 	Findings []Finding `json:"findings"`
 }

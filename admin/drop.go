@@ -11,7 +11,7 @@ type DropArgs struct {
 	Key     string `json:"key"`
 }
 
-// DropLine is where the repository is after a record was dropped.
+// DropLine is the repository's commit after a record was dropped.
 type DropLine struct {
 	DID string `json:"did"`
 	CID string `json:"cid"`

@@ -8,11 +8,11 @@ import (
 	"nestbox/account"
 )
 
-// What the audit log keeps of what happens to accounts: pure functions that a store runs
-// inside the transaction of the change.
+// The audit log's entries about accounts: pure functions that a store runs inside the
+// transaction of the change.
 
-// OfEvent returns the audit log's entry of an event on an account's trail. ok is false for
-// what an admin did not do: it has none.
+// OfEvent returns the audit log's entry of an event on an account's trail. ok is false if
+// it was not an admin's action: then there is no entry.
 func OfEvent(did syntax.DID, e account.Event) (a Action, ok bool) {
 	if e.By != account.ActorAdmin {
 		return Action{}, false

@@ -16,7 +16,7 @@ type ImportLine struct {
 	CID     string `json:"cid"`
 	Rev     string `json:"rev"`
 	Records int64  `json:"records"`
-	// Kept says that the commit is the file's own.
+	// Kept reports whether the commit is the file's own.
 	Kept bool `json:"kept"`
 	// Malformed is how many records could not be written here, and are kept as they
 	// are.

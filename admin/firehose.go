@@ -8,15 +8,15 @@ import (
 	"nestbox/firehose"
 )
 
-// JumpArgs say where the numbers of events are to go on: above To, or above
-// what a relay, named by its URL, has seen.
+// JumpArgs select where the numbers of events go on: above To, or above what a
+// relay, named by its URL, has seen.
 type JumpArgs struct {
 	To    int64  `json:"to"`
 	Relay string `json:"relay"`
 }
 
-// relayMargin is how far above what a relay tells the numbers go on: it may
-// have seen more than it tells.
+// relayMargin is how far above a relay's number the numbers go on: the relay
+// may have seen more than it reports.
 const relayMargin = 100_000
 
 // Jumped is the result of a jump: the next event's number is Last+1.
@@ -24,7 +24,7 @@ type Jumped struct {
 	Last int64 `json:"last"`
 }
 
-// FirehoseStatus is what the event log holds, and its subscribers.
+// FirehoseStatus describes the event log and its subscribers.
 type FirehoseStatus struct {
 	Oldest     int64  `json:"oldest"`
 	OldestAt   string `json:"oldestAt,omitempty"`

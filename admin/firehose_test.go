@@ -18,8 +18,8 @@ import (
 	"nestbox/server"
 )
 
-// TestFirehose: the operator looks at the stream of a running server, and moves
-// its numbers on; a restart in between changes nothing.
+// TestFirehose: the operator views the stream of a running server, and raises
+// its numbers; a restart in between changes nothing.
 func TestFirehose(t *testing.T) {
 	dir := t.TempDir()
 	s := pdstest.Start(t, pdstest.Options{Dir: dir})

@@ -6,7 +6,7 @@ import (
 	"nestbox/hosting"
 )
 
-// RepairArgs is what identity.repair takes.
+// RepairArgs are the arguments of identity.repair.
 type RepairArgs struct {
 	Account string `json:"account"`
 	// Force brings an account back that has moved out.

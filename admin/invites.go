@@ -15,15 +15,15 @@ import (
 	"nestbox/xrpc"
 )
 
-// InviteInput and InvitesInput are what createInviteCode and createInviteCodes
-// take.
+// InviteInput and InvitesInput are the inputs of createInviteCode and
+// createInviteCodes.
 type (
 	InviteInput struct {
 		UseCount   int64  `json:"useCount"`
 		ForAccount string `json:"forAccount,omitzero"`
 	}
 	InvitesInput struct {
-		CodeCount   *int64   `json:"codeCount,omitzero"` // 1 where it is absent
+		CodeCount   *int64   `json:"codeCount,omitzero"` // 1 if absent
 		UseCount    int64    `json:"useCount"`
 		ForAccounts []string `json:"forAccounts,omitzero"`
 	}
@@ -233,7 +233,7 @@ type (
 	InviteArgs struct {
 		Codes   int    `json:"codes"`
 		Uses    int    `json:"uses"`
-		Account string `json:"account"` // the account that may give them away; empty is the admin
+		Account string `json:"account"` // the account that may give them away; empty means the admin
 	}
 	InviteListArgs struct {
 		ByUsage bool   `json:"byUsage"`

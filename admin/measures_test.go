@@ -28,8 +28,8 @@ type moderated struct {
 
 // TestMeasuresOutliveAccounts is the model of moderation: for every combination of
 // measures, the owner deletes the account, the operator deletes it, the DID moves in with
-// a service token of this very server, imports, uploads again, takes another handle and
-// is activated. After each step moderators see what they have decided, and it holds.
+// a service token of this very server, imports, uploads again, changes its handle and is
+// activated. After each step moderators see their decisions, which still hold.
 func TestMeasuresOutliveAccounts(t *testing.T) {
 	box := pdstest.NewMailbox(t, pdstest.MailboxOptions{})
 	o := newOffice(t, box.Settings()...)
@@ -64,7 +64,7 @@ func TestMeasuresOutliveAccounts(t *testing.T) {
 
 func (m *moderated) as() string { return pdstest.Bearer(m.session.AccessJwt) }
 
-// begin makes the account, what it takes to come back, and the measures.
+// begin makes the account, all that it needs to come back, and the measures.
 func (m *moderated) begin(box *pdstest.Mailbox) {
 	m.t.Helper()
 	m.session = m.SignUp(m.t, m.name)
@@ -132,7 +132,8 @@ func (m *moderated) ownerDeletes() {
 	}
 }
 
-// returns moves the DID in. One that is taken down is refused until that is lifted.
+// returns moves the DID in. One that is taken down is refused until the takedown is
+// lifted.
 func (m *moderated) returns(suffix string) {
 	m.t.Helper()
 	body := object{"did": m.session.DID, "handle": m.name + suffix + "x.test", "email": m.name + suffix + "x@example.com", "password": m.password}
@@ -273,8 +274,8 @@ func (m *moderated) want(when string) {
 	}
 }
 
-// TestUpdateStatusOfTakendown: a takedown weighs more than an activation, and a call
-// with only a subject tells the network again.
+// TestUpdateStatusOfTakendown: a takedown prevails over an activation, and a call
+// with only a subject repeats the event.
 func TestUpdateStatusOfTakendown(t *testing.T) {
 	o := newOffice(t)
 	o.takedown(true, "case 7")

@@ -84,8 +84,8 @@ func (o *office) record(rkey string) pdstest.Answer {
 	return o.see("com.atproto.repo.getRecord", url.Values{"repo": {o.alice.DID}, "collection": {"com.example.note"}, "rkey": {rkey}})
 }
 
-// TestTakedownRecord: nobody reads it, and it is told so; the repository, which
-// is signed, has it still.
+// TestTakedownRecord: no answer has the record, and moderators see its
+// takedown; the repository, which is signed, still has it.
 func TestTakedownRecord(t *testing.T) {
 	o := newOffice(t)
 	first := o.write("1", object{"text": "one"})
@@ -155,8 +155,7 @@ func TestTakedownRecord(t *testing.T) {
 	o.wantStatus("alice herself", `{"applied":false}`, `{"applied":false}`)
 }
 
-// TestTakedownImport: what was taken down stays so, whatever repository its owner
-// imports.
+// TestTakedownImport: takedowns stay, whatever repository the owner imports.
 func TestTakedownImport(t *testing.T) {
 	o := newOffice(t)
 	first := o.write("1", object{"text": "one"})
@@ -271,7 +270,7 @@ func TestSendEmail(t *testing.T) {
 	if m := box.Wait(t, "alice@example.com"); m.Subject != "From the machine" {
 		t.Errorf("by command: %q", m.Subject)
 	}
-	// A moderation service writes HTML; who types a command, text.
+	// A moderation service writes HTML; the operator, by command, text.
 	in["content"] = "<p>See <b>this</b></p>"
 	o.post("sendEmail", in)
 	if m := box.Wait(t, "alice@example.com"); !strings.Contains(m.Text, "\nSee this\n") || !strings.Contains(m.HTML, "<p>See <b>this</b></p>") {
@@ -299,7 +298,7 @@ func TestSendEmail(t *testing.T) {
 	}
 }
 
-// TestSendEmailNowhere: a server without mail says that nothing was sent.
+// TestSendEmailNowhere: a server without mail answers that nothing was sent.
 func TestSendEmailNowhere(t *testing.T) {
 	o := newOffice(t, "PDS_EMAIL_SMTP_URL=none")
 	want(t, "nowhere", o.post("sendEmail", object{"recipientDid": o.alice.DID, "senderDid": ghost, "content": "Hello"}), 200, `{"sent":false}`)
@@ -400,7 +399,7 @@ func TestAudit(t *testing.T) {
 		args admin.AuditArgs
 		want int
 	}{
-		{admin.AuditArgs{Account: o.alice.DID}, 10}, // who is gone
+		{admin.AuditArgs{Account: o.alice.DID}, 10}, // alice, whose account is gone
 		{admin.AuditArgs{Account: ghost}, 0},
 		{admin.AuditArgs{Since: "2026-03-01T12:00:00Z"}, 12},
 		{admin.AuditArgs{Since: "2026-03-01T12:00:01Z"}, 0},

@@ -31,13 +31,13 @@ type Service struct {
 	// LogSize returns the size of the database's write-ahead log, in bytes.
 	LogSize func() int64
 	Crawler *firehose.Crawler
-	// Notices tells owners of what the operator changes.
+	// Notices notifies owners of what the operator changes.
 	Notices *account.Notices
 	// TestMail sends a test message now.
 	TestMail func(ctx context.Context, to string) (MailTested, error)
 	// RotationConfigured: the PLC rotation key is one of the settings.
 	RotationConfigured bool
-	// Doctor looks at what the server needs, and what others need of it.
+	// Doctor checks the server's setup and what it depends on.
 	Doctor func(ctx context.Context) []Finding
 	Now    func() time.Time
 }
@@ -64,7 +64,8 @@ func (s *Service) Subject(ctx context.Context, who string) (syntax.DID, error) {
 	return "", fmt.Errorf("%q: %w", who, err)
 }
 
-// Takedown takes an account down, or lifts that. A takedown ends every session.
+// Takedown takes an account down, or lifts the takedown. A takedown ends every
+// session.
 func (s *Service) Takedown(ctx context.Context, did syntax.DID, applied bool, ref string) (*account.Account, error) {
 	kind := account.EventTakedown
 	if !applied {
@@ -75,7 +76,8 @@ func (s *Service) Takedown(ctx context.Context, did syntax.DID, applied bool, re
 	return s.measure(ctx, did, account.StatusChange{Takedown: &account.Applied{Applied: applied, Ref: ref}}, e)
 }
 
-// Suspend suspends an account, or lifts that. Sessions go on, and show it.
+// Suspend suspends an account, or lifts the suspension. Sessions go on, and
+// show it.
 func (s *Service) Suspend(ctx context.Context, did syntax.DID, applied bool) (*account.Account, error) {
 	kind := account.EventSuspended
 	if !applied {
@@ -112,7 +114,7 @@ func (s *Service) Deactivate(ctx context.Context, did syntax.DID, applied bool) 
 	if applied {
 		return s.Accounts.SetStatus(ctx, a.ID, account.StatusChange{Deactivated: &applied}, s.event(ctx, account.EventDeactivated))
 	}
-	if a.Status() == account.Takendown { // before its document is asked for
+	if a.Status() == account.Takendown { // before its document is fetched
 		return nil, account.ErrTakendown
 	}
 	if err := s.Hosting.Activate(ctx, a, s.event(ctx, account.EventActivated)); err != nil {
@@ -144,7 +146,7 @@ func (s *Service) Delete(ctx context.Context, did syntax.DID) error {
 	if err != nil {
 		return err
 	}
-	// Before, so that none is deleted that the log does not tell of.
+	// Logged first, so that no deletion is missing from the audit log.
 	if err := s.Store.Note(ctx, s.action(ctx, ActionDelete, a.DID, "", "")); err != nil {
 		return err
 	}

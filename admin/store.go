@@ -15,18 +15,18 @@ import (
 const AuditLimit = 100_000
 
 // Action is something that an admin did, as the audit log keeps it. It holds no
-// secret, and of an account that may be deleted nothing but its DID.
+// secret, and of an account only its DID, since that may be deleted.
 type Action struct {
 	// ID is the store's number: a later action has a higher one.
 	ID int64
 	At time.Time
-	// Who is "admin" for HTTP Basic, the DID of a moderation service, or
+	// Who acted: "admin" for HTTP Basic, the DID of a moderation service, or
 	// "operator" for the command line.
 	Who string
 	// What is an account.EventKind, or one of the actions below.
 	What string
-	// DID is the account concerned, Subject what of it: a record's key, a blob's
-	// CID. Either may be empty.
+	// DID is the account concerned, Subject the part of it: a record's key, a
+	// blob's CID. Either may be empty.
 	DID     syntax.DID
 	Subject string
 	Details string
@@ -79,36 +79,36 @@ type Takedown struct {
 
 // Content is what is known of a record or a blob.
 type Content struct {
-	// CID is the record's present version, or the blob; undefined where the
-	// account has it not.
+	// CID is the record's present version, or the blob; undefined if the
+	// account does not have it.
 	CID cid.Cid
 	// Takedown is nil if it was not taken down.
 	Takedown *Takedown
 }
 
-// Store keeps what was taken down, and the audit log. What an admin does to an
-// account enters the log as OfEvent says, with the event of its trail, in the same
-// transaction; the details of Naming actions leave it with the account.
-// Every method is one transaction, durable when it returns nil.
+// Store keeps what was taken down, and the audit log. An admin's action on an
+// account enters the log as OfEvent returns it, with the event of the account's
+// trail, in the same transaction; the details of Naming actions leave it with the
+// account. Every method is one transaction, durable when it returns nil.
 type Store interface {
 	// SetTakedown takes a record or a blob of a DID down, by t's Subject, CID and Ref, or
-	// lifts that, and notes it. There need be no such record or blob, nor an account
-	// any longer. What is in force already keeps its date. account.ErrNotFound: see
+	// lifts the takedown, and notes it. Neither the record or blob nor the account needs
+	// to exist. A takedown in force keeps its date. account.ErrNotFound: see
 	// account.Store.MeasuresOf.
 	SetTakedown(ctx context.Context, did syntax.DID, t Takedown, applied bool, a Action) error
-	// Content returns what is known of a record or a blob; of none, the zero
-	// Content.
+	// Content returns what is known of a record or a blob: the zero Content if
+	// nothing is.
 	Content(ctx context.Context, did syntax.DID, subject string) (Content, error)
-	// Takedowns returns up to limit of a DID's, with a subject behind after,
-	// in the order of subjects.
+	// Takedowns returns up to limit takedowns of a DID, with a subject behind
+	// after, in the order of subjects.
 	Takedowns(ctx context.Context, did syntax.DID, after string, limit int) ([]Takedown, error)
 	// Search returns up to limit accounts with an ID above after, by ID, that have
 	// text in their e-mail address or handle, whatever the case.
 	Search(ctx context.Context, text string, after int64, limit int) ([]*account.Account, error)
 	// SendMail queues a message and notes it: mail.ErrFull, mail.ErrTooLarge.
 	SendMail(ctx context.Context, m mail.Message, a Action) error
-	// Note writes an action down. It comes before what is done elsewhere, so that
-	// nothing is done that the log does not tell of.
+	// Note logs an action. It is called before an action elsewhere, so that no
+	// action is missing from the log.
 	Note(ctx context.Context, a Action) error
 	// Audit returns actions, the latest first.
 	Audit(ctx context.Context, f AuditFilter) ([]Action, error)

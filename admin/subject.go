@@ -33,15 +33,15 @@ type Measure struct {
 	Ref     string `json:"ref,omitzero"`
 }
 
-// StatusInput is what updateSubjectStatus takes.
+// StatusInput is the input of updateSubjectStatus.
 type StatusInput struct {
 	Subject     Subject  `json:"subject"`
 	Takedown    *Measure `json:"takedown,omitzero"`
 	Deactivated *Measure `json:"deactivated,omitzero"`
 }
 
-// StatusOutput is what updateSubjectStatus and getSubjectStatus answer. Suspended is
-// not of the Lexicon: only this server's operator suspends.
+// StatusOutput is the output of updateSubjectStatus and getSubjectStatus. Suspended
+// is not in the Lexicon: only this server's operator suspends.
 type StatusOutput struct {
 	Subject     Subject  `json:"subject"`
 	Takedown    *Measure `json:"takedown,omitzero"`
@@ -102,8 +102,8 @@ func (s *Service) updateAccount(ctx context.Context, in StatusInput) error {
 	return nil
 }
 
-// repeatStatus has the event log say an account's status again: operators use it to
-// tell relays that missed it.
+// repeatStatus appends an account's status to the event log again: operators use it
+// for relays that missed it.
 func (s *Service) repeatStatus(ctx context.Context, did syntax.DID) error {
 	a, err := s.Accounts.ByDID(ctx, did)
 	if err != nil {
@@ -129,7 +129,8 @@ func (s *Service) updateContent(ctx context.Context, in StatusInput) error {
 	return wireError(err)
 }
 
-// TakedownContent takes a record or a blob of an account down, or lifts that.
+// TakedownContent takes a record or a blob of an account down, or lifts the
+// takedown.
 func (s *Service) TakedownContent(ctx context.Context, did syntax.DID, t Takedown, applied bool) error {
 	what, details := ActionTakedownLifted, ""
 	if applied {
@@ -180,7 +181,7 @@ func parseRecord(raw, where string) (did syntax.DID, key string, err error) {
 	return did, uri.Collection().String() + "/" + uri.RecordKey().String(), nil
 }
 
-// SubjectParams is what getSubjectStatus takes.
+// SubjectParams are the parameters of getSubjectStatus.
 type SubjectParams struct {
 	DID  string `json:"did,omitzero"`
 	URI  string `json:"uri,omitzero"`
@@ -288,7 +289,8 @@ func (s *Service) known(ctx context.Context, did syntax.DID) (*account.Account, 
 	}
 }
 
-// measure is a takedown as the Lexicon has it; nil is one that is not in force.
+// measure returns a takedown in the Lexicon's form; nil means that none is in
+// force.
 func (t *Takedown) measure() *Measure {
 	if t == nil {
 		return &Measure{}

@@ -14,7 +14,7 @@ import (
 	"nestbox/xrpc"
 )
 
-// PasswordInput is what updateAccountPassword takes.
+// PasswordInput is the input of updateAccountPassword.
 type PasswordInput struct {
 	DID      string `json:"did"`
 	Password string `json:"password"`
@@ -32,7 +32,7 @@ func (s *Service) UpdateAccountPassword(ctx context.Context, _ auth.AdminCaller,
 	return xrpc.None{}, wireError(s.SetPassword(ctx, did, in.Password))
 }
 
-// DeleteInput is what deleteAccount takes.
+// DeleteInput is the input of deleteAccount.
 type DeleteInput struct {
 	DID string `json:"did"`
 }
@@ -63,7 +63,8 @@ type View struct {
 	DeactivatedAt    string               `json:"deactivatedAt,omitzero"`
 }
 
-// InfoParams and InfosParams are what getAccountInfo and getAccountInfos take.
+// InfoParams and InfosParams are the parameters of getAccountInfo and
+// getAccountInfos.
 type (
 	InfoParams struct {
 		DID string `json:"did"`

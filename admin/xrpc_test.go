@@ -21,7 +21,7 @@ import (
 
 var (
 	asAdmin = "Basic " + base64.StdEncoding.EncodeToString([]byte("admin:admin"))
-	ghost   = "did:plc:ewvi7nxzyoun6zhxrhs64oiz" // nobody here
+	ghost   = "did:plc:ewvi7nxzyoun6zhxrhs64oiz" // not an account here
 	someCID = "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"
 )
 
@@ -248,8 +248,8 @@ func TestUpdateSubjectStatus(t *testing.T) {
 	}
 }
 
-// TestNoCredential: nobody gets in without the operator's password, whatever
-// else is sent.
+// TestNoCredential: every request without the operator's password is refused,
+// whatever else it sends.
 func TestNoCredential(t *testing.T) {
 	o := newOffice(t)
 	adminOnly := map[string]bool{"updateAccountPassword": true, "deleteAccount": true, "updateAccountEmail": true, "updateAccountHandle": true}
@@ -277,8 +277,8 @@ func TestNoCredential(t *testing.T) {
 		} {
 			a := o.Do(t, pdstest.Request{NSID: "com.atproto.admin." + nsid + "?did=" + o.alice.DID + "&dids=" + o.alice.DID, Auth: auth, Body: in})
 			name, message := "AuthenticationRequired", "Authentication Required"
-			if strings.HasPrefix(auth, "Bearer ") && !adminOnly[nsid] { // taken for a moderation service's
-				name, message = "UntrustedIss", "Untrusted issuer" // nobody is trusted
+			if strings.HasPrefix(auth, "Bearer ") && !adminOnly[nsid] { // treated as a moderation service's
+				name, message = "UntrustedIss", "Untrusted issuer" // no service is trusted
 			}
 			a.WantError(t, http.StatusUnauthorized, name, message)
 		}
@@ -321,7 +321,7 @@ func TestUpdateAccountPassword(t *testing.T) {
 
 func TestDeleteAccount(t *testing.T) {
 	o := newOffice(t)
-	for range 2 { // what is gone already is no error
+	for range 2 { // a deleted account is not an error
 		if a := o.post("deleteAccount", object{"did": o.alice.DID}); a.Status != http.StatusOK || len(a.Body) != 0 {
 			t.Errorf("%d %s", a.Status, a.Body)
 		}

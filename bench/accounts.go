@@ -11,8 +11,8 @@ import (
 // made numbers the accounts that makeAccount makes.
 var made atomic.Int64
 
-// makeAccount makes an account that nobody has: a password hash, an operation at the
-// PLC directory, a repository, a session.
+// makeAccount makes a new account: a password hash, an operation at the PLC
+// directory, a repository, a session.
 var makeAccount = operation{"createAccount", func(c *conn, _ *user) error {
 	name := fmt.Sprintf("new%07d", made.Add(1))
 	body, err := c.call("POST", "com.atproto.server.createAccount", "", encode(map[string]string{
@@ -25,8 +25,8 @@ var makeAccount = operation{"createAccount", func(c *conn, _ *user) error {
 	return err
 }}
 
-// resetPassword is what somebody does who forgot it: asks for the mail, waits for
-// it, sets a password with its code, and signs in.
+// resetPassword is the way of an owner who forgot the password: it requests the
+// mail, waits for it, sets a password with its code, and signs in.
 func resetPassword(mails *postbox) operation {
 	return operation{"resetPassword flow", func(c *conn, u *user) error {
 		code := mails.expect(u.email())
@@ -50,8 +50,8 @@ func (u *user) email() string {
 	return name + "@example.com"
 }
 
-// accountWorkers is how many are under way at a time: what they do costs CPU most
-// of the time, for the password.
+// accountWorkers is how many are under way at a time: most of their time is CPU,
+// for the password hash.
 const accountWorkers = 8
 
 func accountLoads(mails *postbox) []target {

@@ -17,7 +17,7 @@ import (
 	"nestbox/xrpc"
 )
 
-// TestMain leaves this package's tests out where there is no /proc to measure with.
+// TestMain leaves this package's tests out if there is no /proc to measure with.
 func TestMain(m *testing.M) {
 	if runtime.GOOS != "linux" {
 		fmt.Println("the benchmarks measure on Linux only: not tested here")
@@ -108,8 +108,8 @@ func TestChosen(t *testing.T) {
 	}
 }
 
-// TestStored shows that what is filled in SQL is what a server keeps: it
-// refreshes each session, and its data passes every check afterwards.
+// TestStored shows that the data filled in by SQL is as a server stores it: a
+// server refreshes each session, and the data passes every check afterwards.
 func TestStored(t *testing.T) {
 	const sessions = 100
 	s, err := fill(pdstest.Binary(t), t.TempDir(), sessions)
@@ -143,7 +143,7 @@ func TestStored(t *testing.T) {
 	if len(seen) != sessions {
 		t.Errorf("%d different sessions, want %d", len(seen), sessions)
 	}
-	// The rows; that these accounts' keys do not open is known.
+	// The rows; these accounts' keys do not open, as expected.
 	faults, err := sqlite.Verify(filepath.Join(s.dir, "nestbox.sqlite"))
 	if err != nil || len(faults) > 0 {
 		t.Errorf("%q, %v", faults, err)

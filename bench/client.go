@@ -21,7 +21,7 @@ const transferTimeout = 10 * time.Minute
 
 // conn is one keep-alive connection with one request on it at a time. It costs
 // a fraction of net/http's client, so that the generator, which shares the
-// machine with the server, leaves it the most of it.
+// machine with the server, leaves it most of the machine.
 type conn struct {
 	host string
 	tcp  net.Conn
@@ -87,8 +87,8 @@ func (c *conn) send(method, nsid, token string, body []byte) error {
 	return err
 }
 
-// download makes a query and reads its answer away, however long it is. It
-// returns its length.
+// download makes a query, reads and drops its answer, however long, and returns
+// its length.
 func (c *conn) download(nsid string) (int64, error) {
 	if err := c.send("GET", nsid, "", nil); err != nil {
 		return 0, err
@@ -154,7 +154,8 @@ func (c *conn) head() (status, length int, err error) {
 // maxAnswer bounds an answer that is kept, in bytes.
 const maxAnswer = 1 << 20
 
-// answer reads one response. Both servers give the length of most that is measured.
+// answer reads one response. Both servers send a length for most of the measured
+// answers.
 func (c *conn) answer() ([]byte, error) {
 	status, length, err := c.head()
 	if err != nil {
@@ -163,7 +164,7 @@ func (c *conn) answer() ([]byte, error) {
 	switch {
 	case length > maxAnswer:
 		return nil, fmt.Errorf("an answer of %d bytes", length)
-	case length < 0: // the reference gives some that are empty in chunks
+	case length < 0: // the reference sends some empty answers in chunks
 		if c.body, err = io.ReadAll(io.LimitReader(httputil.NewChunkedReader(c.read), maxAnswer)); err == nil {
 			_, err = c.read.Discard(len("\r\n")) // the end of the trailer, which has nothing
 		}

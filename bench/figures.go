@@ -31,9 +31,9 @@ type figures struct {
 	Young, Old       []sample
 	YoungTo, OldFrom int
 
-	// Few and Many are refreshes of FewSessions sessions, again and again, where
-	// that many are stored and where ManySessions are; Cold are refreshes there
-	// of sessions that were not used before.
+	// Few and Many are refreshes of FewSessions sessions, again and again, with
+	// that many stored and with ManySessions stored; Cold are refreshes, with
+	// ManySessions stored, of sessions that were not used before.
 	Few, Many, Cold           []sample
 	FewSessions, ManySessions int64
 
@@ -70,7 +70,7 @@ type large struct {
 	Appended, Scattered struct{ Few, Many []sample }
 }
 
-// stream is what became of Events events, PerSecond of them, at Subscribers.
+// stream is the result of Events events, PerSecond of them, at Subscribers.
 type stream struct {
 	Subscribers int     `json:"subscribers"`
 	Events      int     `json:"events"`
@@ -101,7 +101,7 @@ type cell struct {
 	Samples  []sample `json:"samples"`
 }
 
-// find returns a server's figures for a load; ok is false where there are none.
+// find returns a server's figures for a load; ok is false if there are none.
 func (f *figures) find(server, op string, workers, accounts int) (sample, bool) {
 	i := slices.IndexFunc(f.Cells, func(c cell) bool {
 		return c.Server == server && c.Op == op && c.Workers == workers && c.Accounts == accounts
@@ -112,8 +112,8 @@ func (f *figures) find(server, op string, workers, accounts int) (sample, bool) 
 	return typical(f.Cells[i].Samples), true
 }
 
-// typical is the median of the quiet samples, by CPU per request, or of all
-// where none was quiet.
+// typical returns the median of the quiet samples, by CPU per request, or of
+// all if none was quiet.
 func typical(all []sample) sample {
 	quiet := slices.DeleteFunc(slices.Clone(all), sample.noisy)
 	if len(quiet) == 0 {

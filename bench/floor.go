@@ -31,8 +31,8 @@ import (
 	"nestbox/xrpc"
 )
 
-// memory is the stores' part that refreshSession and getSession use, without a
-// store: what these cost over it is what keeping costs.
+// memory is the part of the stores that refreshSession and getSession use, in
+// memory: what these cost more with a store is the cost of storage.
 type memory struct {
 	accounts sync.Map // by DID: *account.Account
 	sessions sync.Map // by ID: *held

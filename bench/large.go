@@ -56,7 +56,7 @@ func (b *bench) measureSync(data string) error {
 	return nil
 }
 
-// importLarge imports small repositories, and a large one, the last.
+// importLarge imports small repositories, and then a large one.
 func (b *bench) importLarge(data string, l *large) (users []*user, err error) {
 	s, err := nestbox(b.binary, filepath.Join(data, "large"))
 	if err != nil {
@@ -181,7 +181,7 @@ const (
 )
 
 // writeCAR writes the repository of a person with n posts and returns the size
-// of the file. Nobody's key has signed it.
+// of the file. No account's key has signed it.
 func writeCAR(path string, did syntax.DID, n int) (size int64, err error) {
 	key, err := atcrypto.GeneratePrivateKeyK256()
 	if err != nil {
@@ -192,8 +192,8 @@ func writeCAR(path string, did syntax.DID, n int) (size int64, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	// The commit comes first, and is known last: its place is kept by one of the
-	// same size.
+	// The commit comes first, but is known last: one of the same size holds its
+	// place.
 	head, err := carHead(key, did, dagcbor.CID(nil))
 	if err != nil {
 		return 0, err

@@ -23,12 +23,12 @@ type user struct {
 	successor string
 
 	did string
-	// posts is how many this one wrote, rkey the key of the last.
+	// posts is how many posts the user wrote, rkey the key of the last.
 	posts int
 	rkey  string
 }
 
-// operation is what workers repeat: one request, and a look at its answer.
+// operation is what workers repeat: one request, and a check of its answer.
 type operation struct {
 	name string
 	do   func(c *conn, a *user) error
@@ -152,7 +152,7 @@ type load struct {
 	workers int
 	// accounts are dealt out to the workers; each takes its own in turn.
 	accounts []*user
-	// requests, when set, is how many to make in all; else window says how long
+	// requests, when set, is how many to make in all; else window is how long
 	// to measure after warmup.
 	requests       int
 	warmup, window time.Duration
@@ -259,7 +259,7 @@ func (l load) work(w int, phase *atomic.Int32, latency *[]time.Duration) error {
 	return nil
 }
 
-// usage is what had been used at a moment.
+// usage is the CPU time used until a moment, and the memory in use.
 type usage struct {
 	at                   time.Time
 	server, self, others time.Duration

@@ -108,8 +108,9 @@ func (b *bench) run() (err error) {
 	return b.write(chosen)
 }
 
-// group is what can be measured alone. Its tables have their own place in the
-// page, with what they were measured on, so that one group can be repeated.
+// group is a part that can be measured alone. Its tables have their own place
+// in the page, with the machine and the time, so that one group can be
+// repeated.
 type group struct {
 	name    string
 	measure func(b *bench, data string) error
@@ -198,7 +199,7 @@ func replaceTables(page string, tables map[string]string) error {
 	return os.WriteFile(page, text, 0o644)
 }
 
-// measure makes a load, and again where it was noisy and retries are left.
+// measure makes a load, and repeats it if it was noisy and retries are left.
 func (b *bench) measure(l load) (sample, error) {
 	l.warmup, l.window = b.warmup, b.window
 	for {

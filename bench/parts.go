@@ -99,8 +99,8 @@ func stopAll(servers []*server) error {
 	return errors.Join(errs...)
 }
 
-// offers says whether a server has an operation: the floor has no store to ask
-// and no password to check, and it alone has the fixed answer.
+// offers reports whether a server has an operation: the floor has no store and
+// no password to check, and only it has the fixed answer.
 func offers(s *server, op operation) bool {
 	switch op.name {
 	case createSession.name, health.name:
@@ -137,8 +137,8 @@ func (b *bench) cells(servers []*server, users map[*server][]*user, op operation
 	return nil
 }
 
-// growth makes very many refreshes of few sessions: what do they leave behind,
-// in memory and in the cost of the next one?
+// growth makes very many refreshes of few sessions, and measures their effect
+// on memory and on the cost of the next one.
 func (b *bench) growth(data string) (err error) {
 	const sessions, each = 64, 500
 	s, err := nestbox(b.binary, filepath.Join(data, "growth"))

@@ -12,7 +12,7 @@ import (
 	"github.com/emersion/go-smtp"
 )
 
-// postbox is a mail server that looks for the code in each mail.
+// postbox is a mail server that finds the code in each mail.
 type postbox struct {
 	server *smtp.Server
 	addr   string
@@ -42,7 +42,7 @@ func (p *postbox) close() error {
 	return err
 }
 
-// settings lead a server here.
+// settings returns the settings that make a server send its mail here.
 func (p *postbox) settings() []string {
 	return []string{"PDS_EMAIL_SMTP_URL=smtp://" + p.addr, "PDS_EMAIL_FROM_ADDRESS=pds@example.com"}
 }

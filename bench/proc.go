@@ -54,10 +54,11 @@ func sumTicks(fields [][]byte, which ...int) (time.Duration, error) {
 // memoryMiB is a process's resident memory.
 func memoryMiB(pid int) (float64, error) { return memoryOf(pid, "VmRSS:") }
 
-// peakMiB is the most that it was since the process began, or resetPeak.
+// peakMiB is the largest resident memory since the process began, or since
+// resetPeak.
 func peakMiB(pid int) (float64, error) { return memoryOf(pid, "VmHWM:") }
 
-// resetPeak makes a process's peak what it has now (proc(5), clear_refs).
+// resetPeak sets a process's peak to its present memory (proc(5), clear_refs).
 func resetPeak(pid int) error {
 	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0)
 }
@@ -71,8 +72,8 @@ func memoryOf(pid int, field string) (float64, error) {
 	return kib / 1024, err
 }
 
-// bytesWritten is what a process has made dirty for a disk, in bytes, in whole
-// pages: what goes to the disk, and not to sockets. A page that is changed
+// bytesWritten returns the bytes of the pages of files that a process has made
+// dirty: what goes to the disk, and not to sockets. A page that is changed
 // again before it was written counts once.
 func bytesWritten(pid int) (int64, error) {
 	value, err := procField(pid, "io", "write_bytes:")

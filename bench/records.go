@@ -25,7 +25,7 @@ func (u *user) record() []byte {
 		u.posts, u.handle, time.Now().UTC().Format("2006-01-02T15:04:05.000Z"))
 }
 
-// create writes a post; rkey, when not empty, says where.
+// create writes a post; rkey, if not empty, is its key.
 func create(c *conn, u *user, rkey string) error {
 	if rkey != "" {
 		rkey = `"rkey":"` + rkey + `",`
@@ -133,7 +133,7 @@ func (b *bench) beside(data string, rows []target, prepare func(*server, []*user
 const postsEach = 200
 
 // diskOf counts what small records take, each from 16 accounts that write at a time,
-// until the server has ended: what it writes at last belongs to them.
+// until the server has ended, since its last writes belong to them.
 func diskOf(each int, start func() (*server, error)) (d disk, err error) {
 	const accounts = 16
 	s, err := start()

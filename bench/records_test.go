@@ -29,7 +29,7 @@ func startNestbox(t *testing.T) *server {
 	return s
 }
 
-// stopAndVerify shows that what was measured is what a server keeps.
+// stopAndVerify shows that the server has stored what was measured.
 func stopAndVerify(t *testing.T, s *server) {
 	t.Helper()
 	if err := s.stop(); err != nil {
@@ -38,7 +38,7 @@ func stopAndVerify(t *testing.T, s *server) {
 	pdstest.Verify(t, s.dir)
 }
 
-// TestRecords shows that each operation of the tables does what it says.
+// TestRecords shows that each operation of the tables does what its name says.
 func TestRecords(t *testing.T) {
 	s := startNestbox(t)
 	defer stopAndVerify(t, s)
@@ -77,8 +77,8 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-// TestImported shows that the file of a generated repository is one: a server
-// imports it, whatever its size, and gives it back with every record.
+// TestImported shows that the file of a generated repository is valid: a server
+// imports it, whatever its size, and exports every record.
 func TestImported(t *testing.T) {
 	data := t.TempDir()
 	b := &bench{binary: pdstest.Binary(t), rounds: 1, writes: 20}

@@ -17,13 +17,13 @@ import (
 	"time"
 )
 
-// startTimeout and stopTimeout bound what a server may take.
+// startTimeout and stopTimeout bound how long a server may take.
 const (
 	startTimeout = 2 * time.Minute
 	stopTimeout  = 30 * time.Second
 )
 
-// server is one that is measured: a process of its own on loopback.
+// server is a measured server: a process of its own on loopback.
 type server struct {
 	name string
 	host string // 127.0.0.1:port
@@ -41,7 +41,7 @@ type server struct {
 func (s *server) stop() error {
 	var errs []error
 	for _, cmd := range slices.Backward(s.processes) {
-		_ = cmd.Process.Signal(syscall.SIGTERM) // one that has ended is told nothing
+		_ = cmd.Process.Signal(syscall.SIGTERM) // fails if the process has ended
 		kill := time.AfterFunc(stopTimeout, func() { _ = cmd.Process.Kill() })
 		if err := cmd.Wait(); err != nil {
 			errs = append(errs, fmt.Errorf("stop %s: %w", s.name, err))

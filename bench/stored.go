@@ -15,7 +15,7 @@ import (
 	"nestbox/session"
 )
 
-// sessionsPerAccount is how the stored sessions are dealt out.
+// sessionsPerAccount is how many stored sessions an account has.
 const sessionsPerAccount = 10
 
 // storedHead is the generation of each stored session.
@@ -28,7 +28,7 @@ const storedHead = 40
 type stored struct {
 	dir      string
 	sessions int64
-	// op is a refresh of its sessions, inUse those that a load goes over.
+	// op is a refresh of its sessions, inUse the sessions that a load uses.
 	op    operation
 	inUse []*user
 }

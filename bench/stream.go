@@ -20,8 +20,8 @@ import (
 // eventsPerSecond is what subscribers are to keep up with.
 const eventsPerSecond = 50
 
-// subscriber reads the event stream with as little of the machine as can be: a
-// frame's number is looked at, and the rest is read away.
+// subscriber reads the event stream with as little CPU as possible: it parses a
+// frame's number, and drops the rest.
 type subscriber struct {
 	tcp  net.Conn
 	read *bufio.Reader
@@ -36,7 +36,7 @@ func subscribe(host string) (*subscriber, error) {
 		return nil, err
 	}
 	s := &subscriber{tcp: tcp, read: bufio.NewReaderSize(tcp, 8<<10)}
-	// The key is anything of 16 bytes; nothing here doubts the answer.
+	// The key is any 16 bytes; the answer to it is not checked.
 	_, err = fmt.Fprintf(tcp, "GET /xrpc/com.atproto.sync.subscribeRepos HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", host)
 	if err == nil {
@@ -60,7 +60,7 @@ func (s *subscriber) upgraded() error {
 	return nil
 }
 
-// next reads an event and sees that it follows on the last.
+// next reads an event and checks that it follows the last one.
 func (s *subscriber) next() error {
 	length, err := s.header()
 	if err != nil {
@@ -209,7 +209,7 @@ func (r *broadcast) run(n int) (*stream, error) {
 		return nil, err
 	}
 	took := time.Since(start.at)
-	// Whoever has not got everything by then did not keep up.
+	// A subscriber that has not got everything by then did not keep up.
 	deadline := time.Now().Add(maxLag)
 	for _, s := range subscribers {
 		if err := s.tcp.SetReadDeadline(deadline); err != nil {
@@ -224,7 +224,7 @@ func (r *broadcast) run(n int) (*stream, error) {
 	return r.result(subscribers, failed, start, end, took)
 }
 
-// maxLag is how long after the last event it may be with the last subscriber.
+// maxLag is how long after the last event it may reach the last subscriber.
 const maxLag = 10 * time.Second
 
 // write makes events, the first after the others: a second has so many.

@@ -6,13 +6,14 @@ import (
 	"strings"
 )
 
-// target is a row of what is to be reached.
+// target is a row of goals.
 type target struct {
 	op       operation
 	workers  int
 	accounts int
-	// cpu is the most that a request may cost, as a part of the reference's;
-	// rate is how many times as many requests there must be. 0: no target.
+	// cpu is the most that a request may cost, as a part of the reference's
+	// cost; rate is how many times as many requests a second there must be. 0:
+	// no target.
 	cpu, rate float64
 }
 
@@ -54,7 +55,7 @@ func (f *figures) sessionTables(w *strings.Builder) {
 	f.limits(w)
 }
 
-// noise says how many of a group's measurements were disturbed.
+// noise writes how many of a group's measurements were disturbed.
 func (f *figures) noise(w *strings.Builder, rows []target, others ...[]sample) {
 	for _, c := range f.Cells {
 		if slices.ContainsFunc(rows, func(t target) bool { return t.op.name == c.Op }) {
@@ -132,7 +133,7 @@ func (t target) verdict(ref, ours sample, compared bool) string {
 	return strings.Join(want, ", ") + " | " + yes(reached)
 }
 
-// floorTable shows what is below us.
+// floorTable is the table with the floor.
 func (f *figures) floorTable(w *strings.Builder) {
 	w.WriteString("\n| CPU per request at 64 workers | Nestbox | the same handler without a store | net/http alone, a fixed answer |\n|---|--:|--:|--:|\n")
 	fixed, _ := f.find("floor", bare.name, 64, 64)

@@ -20,7 +20,7 @@ type operator struct {
 	stopped, down bool
 }
 
-// up is the server, started again where a command had it stopped.
+// up is the server, started again if a command needed it stopped.
 func (o *operator) up() *pdstest.Process {
 	if o.down {
 		o.server.Restart()
@@ -29,7 +29,7 @@ func (o *operator) up() *pdstest.Process {
 	return o.server
 }
 
-// onServedAndStopped runs a test both ways. What must hold does not differ.
+// onServedAndStopped runs a test both ways; the same must hold.
 func onServedAndStopped(t *testing.T, test func(t *testing.T, o *operator)) {
 	t.Helper()
 	for name, stopped := range map[string]bool{"through the server": false, "on the directory": true} {
@@ -71,7 +71,7 @@ func (o *operator) get(t *testing.T, result any, stdin string, args ...string) {
 	}
 }
 
-// wantFailure runs a command that fails and says why.
+// wantFailure runs a command that fails and prints why.
 func (o *operator) wantFailure(t *testing.T, why string, args ...string) {
 	t.Helper()
 	r := o.exec(t, "", args...)
@@ -99,7 +99,8 @@ func (o *operator) wantDead(t *testing.T, s pdstest.Session) {
 	o.up().Refresh(t, s.RefreshJwt).WantError(t, http.StatusBadRequest, "ExpiredToken", "Token has been revoked")
 }
 
-// wantDeadForGood: dead at once on the running server, and after a restart.
+// wantDeadForGood fails the test unless a session is dead at once on the
+// running server, and after a restart.
 func (o *operator) wantDeadForGood(t *testing.T, s pdstest.Session) {
 	t.Helper()
 	o.wantDead(t, s)

@@ -12,7 +12,7 @@ import (
 )
 
 // TestDirectory signs up with the embedded PLC directory and with the real one:
-// both hold the same of an account.
+// both have the same content for an account.
 func TestDirectory(t *testing.T) {
 	for name, start := range map[string]func(t *testing.T) *pdstest.Process{
 		"embedded": func(t *testing.T) *pdstest.Process { t.Helper(); return pdstest.Launch(t, "") },

@@ -17,7 +17,7 @@ import (
 
 const nsidGetSession = syntax.NSID("com.atproto.server.getSession")
 
-// indigoTab is a client of indigo with what its refresh callback was told.
+// indigoTab is a client of indigo with the arguments of its refresh callback.
 type indigoTab struct {
 	*atclient.APIClient
 
@@ -91,7 +91,7 @@ func indigoResume(data atclient.PasswordSessionData) *indigoTab {
 	return tab
 }
 
-// wantAPIError fails the test unless err is that answer of the server.
+// wantAPIError fails the test unless err is the server's answer of that kind.
 func wantAPIError(t *testing.T, err error, status int, name string) {
 	t.Helper()
 	var api *atclient.APIError

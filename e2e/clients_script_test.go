@@ -14,7 +14,7 @@ import (
 // scriptTimeout is for a machine under load; a script takes seconds.
 const scriptTimeout = 3 * time.Minute
 
-// handlers answer what a script asks for, by its name.
+// handlers answer a script's requests, by name.
 type handlers map[string]func(argument string) any
 
 // scriptLine is a line that a script writes, see harness.mjs.

@@ -15,10 +15,10 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// shortTTL is the life of an access token where a test waits for its end.
+// shortTTL is the life of an access token in tests that wait for its end.
 const shortTTL = "PDS_ACCESS_TOKEN_TTL=3s"
 
-// TestClients lets the JavaScript clients do what people do with them.
+// TestClients makes the JavaScript clients do what people do with them.
 func TestClients(t *testing.T) {
 	for _, client := range []string{"atproto-api", "lex-password-session", "atcute"} {
 		t.Run(client, func(t *testing.T) {
@@ -53,8 +53,8 @@ func sessionsOf(t *testing.T, server *pdstest.Process, who string) []admin.Sessi
 	return list
 }
 
-// lossyProxy stands before a server and can lose the answer to a refresh that
-// the server has carried out, as a network does.
+// lossyProxy is a proxy before a server that can lose the answer to a completed
+// refresh, as a network does.
 type lossyProxy struct {
 	*httptest.Server
 

@@ -18,8 +18,8 @@ func command(t *testing.T, dir string, args ...string) string {
 	return out
 }
 
-// TestCLIIdentity: the operator sees what the network says of an account, and has it
-// told again; the audit log has it.
+// TestCLIIdentity: the operator sees an account's identity in the network, and
+// announces it again; the audit log has the action.
 func TestCLIIdentity(t *testing.T) {
 	p := pdstest.Launch(t, "", "PDS_LOG_LEVEL=warn")
 	alice := p.SignUp(t, "alice")
@@ -49,7 +49,7 @@ func TestCLIIdentity(t *testing.T) {
 	}
 }
 
-// TestCLIInvites: codes that commands make let people in, until they are disabled.
+// TestCLIInvites: codes that commands make admit sign-ups until they are disabled.
 func TestCLIInvites(t *testing.T) {
 	p := pdstest.Launch(t, "", "PDS_LOG_LEVEL=warn", "PDS_SIGNUP=invite")
 	codes := strings.Fields(command(t, p.Dir, "invite", "create", "--codes", "2", "--uses", "3"))

@@ -25,7 +25,7 @@ func newHousehold(t *testing.T, s subject, name string) household {
 }
 
 // TestContractEndings shows the table of what ends sessions. The access tokens
-// are asked for right after the answer: within a second means at once here.
+// are checked right after the answer: at once, not within a second.
 func TestContractEndings(t *testing.T) {
 	onBoth(t, func(t *testing.T, s subject) {
 		bystander := s.SignUp(t, "bystander")
@@ -134,7 +134,7 @@ func TestContractCap(t *testing.T) {
 	}, "PDS_SESSION_LIMIT=3")
 }
 
-// TestContractRestart: what was ended stays ended, what lived lives.
+// TestContractRestart: ended sessions stay ended, live ones go on.
 func TestContractRestart(t *testing.T) {
 	dir := pdstest.TempDir(t)
 	first := pdstest.Launch(t, dir)

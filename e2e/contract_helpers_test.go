@@ -147,8 +147,7 @@ func (s subject) appPassword(t *testing.T, access, name string, privileged bool)
 	return made.Password
 }
 
-// wantLive fails the test unless a session can do what sessions do; it returns
-// its next pair.
+// wantLive fails the test unless a session works; it returns its next pair.
 func (s subject) wantLive(t *testing.T, was pdstest.Session) pdstest.Session {
 	t.Helper()
 	wantStatus(t, s.GetSession(t, was.AccessJwt), http.StatusOK)
@@ -168,7 +167,7 @@ type clock struct{ ahead atomic.Int64 }
 func (c *clock) now() time.Time      { return time.Now().Add(time.Duration(c.ahead.Load())) }
 func (c *clock) add(d time.Duration) { c.ahead.Add(int64(d)) }
 
-// forger signs tokens with the server's own key, whatever stands in them.
+// forger signs tokens of any content with the server's own key.
 type forger struct {
 	kid    string
 	secret []byte
@@ -269,7 +268,7 @@ func header(name string, value any) change {
 func seconds(fromNow time.Duration) int64 { return time.Now().Add(fromNow).Unix() }
 
 // alterDatabase runs SQL on a data directory's database, on a connection of its
-// own: also under a running server.
+// own, even under a running server.
 func alterDatabase(t *testing.T, dir, script string) {
 	t.Helper()
 	conn := openDatabase(t, dir)
@@ -279,7 +278,7 @@ func alterDatabase(t *testing.T, dir, script string) {
 	}
 }
 
-// readDatabase returns the number that a query finds.
+// readDatabase returns the number that a query returns.
 func readDatabase(t *testing.T, dir, query string) (n int64) {
 	t.Helper()
 	conn := openDatabase(t, dir)

@@ -23,7 +23,7 @@ func site(t *testing.T, s subject, method, path, host string) pdstest.Answer {
 	return roundTrip(t, req)
 }
 
-// TestSite shows what the server answers outside of XRPC, to every origin.
+// TestSite checks the server's answers outside of XRPC, to every origin.
 func TestSite(t *testing.T) {
 	onBoth(t, func(t *testing.T, s subject) {
 		made := s.SignUp(t, "alice")
@@ -59,8 +59,7 @@ func TestSite(t *testing.T) {
 	})
 }
 
-// TestHandles: a handle leads to its DID as long as its account is shown to the
-// world.
+// TestHandles: a handle resolves to its DID as long as its account is public.
 func TestHandles(t *testing.T) {
 	srv := pdstest.Start(t, pdstest.Options{})
 	s := subject{srv.Client, srv.DataDir}
@@ -101,8 +100,8 @@ func TestHandles(t *testing.T) {
 	}
 }
 
-// TestOperator: whatever is wrong with the operator's credential, the answer is
-// one; what is wrong with a measure is said before anything is done.
+// TestOperator: every fault of the operator's credential has the same answer; a
+// fault of a measure is reported before anything is done.
 func TestOperator(t *testing.T) {
 	onBoth(t, func(t *testing.T, s subject) {
 		made := s.SignUp(t, "alice")
@@ -112,7 +111,7 @@ func TestOperator(t *testing.T) {
 		} {
 			a := s.Do(t, pdstest.Request{NSID: "com.atproto.admin.getAccountInfo?did=" + made.DID, Auth: auth})
 			want := wireError{401, "AuthenticationRequired", "Authentication Required"}
-			if strings.HasPrefix(auth, "Bearer ") { // taken for a moderation service's, and none is trusted
+			if strings.HasPrefix(auth, "Bearer ") { // treated as a moderation service's, and none is trusted
 				want = wireError{401, "UntrustedIss", "Untrusted issuer"}
 			}
 			want.want(t, a)
@@ -140,7 +139,7 @@ func TestOperator(t *testing.T) {
 	})
 }
 
-// TestInvites: codes are for accounts, one where nobody said how many.
+// TestInvites: codes are for accounts, one if no number is given.
 func TestInvites(t *testing.T) {
 	srv := pdstest.Start(t, pdstest.Options{})
 	s := subject{srv.Client, srv.DataDir}

@@ -114,7 +114,7 @@ func TestContractReuse(t *testing.T) {
 	})
 }
 
-// TestContractBurst: the window forgets nobody, however many refreshes come.
+// TestContractBurst: the window forgets no token, however many refreshes come.
 func TestContractBurst(t *testing.T) {
 	s, now := aged(t)
 	tokens := []string{s.SignUp(t, "alice").RefreshJwt}
@@ -157,7 +157,7 @@ func TestContractLives(t *testing.T) {
 }
 
 // TestContractConcurrent: any number of concurrent refreshes with one token
-// give one successor, and tabs that go on by themselves stay together.
+// give one successor, and tabs that go on by themselves stay in one session.
 func TestContractConcurrent(t *testing.T) {
 	onBoth(t, func(t *testing.T, s subject) {
 		token := s.SignUp(t, "alice").RefreshJwt
@@ -211,7 +211,7 @@ func countIDs(t *testing.T, tokens []string) map[string]int {
 }
 
 // TestContractRestore puts yesterday's copy of the data directory back. Clients
-// stay signed in; what was made since is gone, what was ended since is back.
+// stay signed in; sessions made since are gone, sessions ended since are back.
 func TestContractRestore(t *testing.T) {
 	dir, copied := t.TempDir(), t.TempDir()
 	start := func() (subject, func()) {
@@ -269,7 +269,7 @@ func copyDir(t *testing.T, from, to string) {
 			t.Fatal(err)
 		}
 	}
-	// A socket is no file to copy: a stopped server's is of no use.
+	// A socket cannot be copied, and a stopped server's is useless.
 	if err := os.Remove(from + "/control.sock"); err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
 	}
@@ -278,8 +278,8 @@ func copyDir(t *testing.T, from, to string) {
 	}
 }
 
-// TestContractSharing: a replay from another network and another user agent is
-// recorded, from one of the two it is not.
+// TestContractSharing: a replay is recorded if both network and user agent
+// differ, not if only one does.
 func TestContractSharing(t *testing.T) {
 	srv := pdstest.Start(t, pdstest.Options{Settings: []string{"PDS_TRUSTED_PROXIES=127.0.0.0/8,::1/128"}})
 	s := subject{srv.Client, srv.DataDir}
@@ -355,8 +355,8 @@ func TestContractOutput(t *testing.T) {
 	})
 }
 
-// TestContractIdentity: sessions wait for no directory. They show the document
-// that is known, and handle.invalid where the last check found so.
+// TestContractIdentity: sessions wait for no directory. They show the known
+// document, and handle.invalid if the last check found the handle invalid.
 func TestContractIdentity(t *testing.T) {
 	dir := t.TempDir()
 	first := pdstest.Start(t, pdstest.Options{Dir: dir})

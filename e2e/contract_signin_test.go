@@ -15,7 +15,7 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// TestContractIdentifiers: everything that people type as identifier.
+// TestContractIdentifiers is the table of what people type as identifier.
 func TestContractIdentifiers(t *testing.T) {
 	onBoth(t, func(t *testing.T, s subject) {
 		made := s.SignUp(t, "alice")
@@ -114,7 +114,8 @@ func TestContractTakedown(t *testing.T) {
 		everyRoute(made)
 		everyRoute(signed)
 		takenDown.want(t, s.post(t, "com.atproto.server.activateAccount", made.AccessJwt))
-		// A session that never was counts less than the takedown, exp more.
+		// The takedown prevails over a session that never existed, exp over the
+		// takedown.
 		takenDown.want(t, s.Refresh(t, f.forge(t, made.RefreshJwt, claim("sid", "zzzz-x"), claim("jti", "zzzz-x.0"))))
 		expired.want(t, s.Refresh(t, f.forge(t, made.RefreshJwt, claim("exp", seconds(-time.Minute)))))
 		wantEmpty(t, s.post(t, deleteSession, made.RefreshJwt))
@@ -166,8 +167,8 @@ func TestContractAppPasswords(t *testing.T) {
 	})
 }
 
-// TestContractImported: a password hash of the reference's form signs in, of a
-// shorter password than may be set today, and is replaced then.
+// TestContractImported: a password hash in the reference's form signs in, even
+// of a password that is too short today, and is then replaced.
 func TestContractImported(t *testing.T) {
 	dir := t.TempDir()
 	first := pdstest.Start(t, pdstest.Options{Dir: dir})
@@ -190,9 +191,9 @@ func TestContractImported(t *testing.T) {
 	wrongPassword.want(t, subject{s.Client, dir}.signIn(t, map[string]string{"identifier": "alice.test", "password": "shorter"}))
 }
 
-// TestContractTiming: who does not know an identifier learns nothing from the
-// time that a refusal takes. The factor is generous: a miss without the work of
-// a hit takes less than a tenth.
+// TestContractTiming: the time that a refusal takes does not show whether an
+// identifier exists. The factor is generous: a miss without the work of a hit
+// takes less than a tenth.
 func TestContractTiming(t *testing.T) {
 	s := pdstest.Start(t, pdstest.Options{})
 	s.SignUp(t, "alice")
@@ -217,8 +218,8 @@ func TestContractTiming(t *testing.T) {
 	}
 }
 
-// TestContractKeys: rotating the signing key logs nobody out, retiring a key
-// ends what only it signed.
+// TestContractKeys: rotating the signing key signs nobody out, retiring a key
+// ends the tokens that only it signed.
 func TestContractKeys(t *testing.T) {
 	onBoth(t, func(t *testing.T, s subject) {
 		made := s.SignUp(t, "alice")

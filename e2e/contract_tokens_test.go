@@ -196,7 +196,7 @@ func TestContractRefreshErrors(t *testing.T) {
 }
 
 // TestContractGetSessionErrors shows getSession's rows. The answer to an
-// expired token is looked at byte for byte: SDKs do.
+// expired token is compared byte for byte, as SDKs do.
 func TestContractGetSessionErrors(t *testing.T) {
 	onBoth(t, func(t *testing.T, s subject) {
 		made, f := s.SignUp(t, "alice"), newForger(t, s.dir)
@@ -263,7 +263,7 @@ func TestContractDeleteSessionErrors(t *testing.T) {
 	})
 }
 
-// wantEmpty is the answer of deleteSession.
+// wantEmpty fails the test unless an answer is that of deleteSession.
 func wantEmpty(t *testing.T, a pdstest.Answer) {
 	t.Helper()
 	_, typed := a.Header["Content-Type"]
@@ -273,14 +273,15 @@ func wantEmpty(t *testing.T, a pdstest.Answer) {
 	wantPrivate(t, a)
 }
 
-// wantPrivate is what every answer of an auth-checked route says of itself.
+// wantPrivate fails the test unless an answer has the headers of an
+// auth-checked route.
 func wantPrivate(t *testing.T, a pdstest.Answer) {
 	t.Helper()
 	wantHeader(t, a, "Cache-Control", "private")
 	wantHeader(t, a, "Vary", "Authorization")
 }
 
-// clip makes a name of a test out of anything.
+// clip makes a test's name out of any text.
 func clip(s string) string {
 	if len(s) > 40 {
 		s = s[:40]

@@ -53,7 +53,7 @@ func TestContractMethods(t *testing.T) {
 		}
 		wantHeader(t, head, "Content-Length", got.Header.Get("Content-Length"))
 		wantHeader(t, head, "Content-Type", got.Header.Get("Content-Type"))
-		// A method that was wrong refreshed and ended nothing.
+		// A wrong method has refreshed and ended nothing.
 		if next := s.wantLive(t, made); generation(t, next.RefreshJwt) != 1 {
 			t.Errorf("generation %d", generation(t, next.RefreshJwt))
 		}
@@ -63,8 +63,8 @@ func TestContractMethods(t *testing.T) {
 // chunked hides a body's length, so that it is sent in chunks.
 type chunked struct{ io.Reader }
 
-// TestContractBodies: refreshSession and deleteSession take what means "no
-// body", with any Content-Type, and refuse a body that says something.
+// TestContractBodies: refreshSession and deleteSession accept what means "no
+// body", with any Content-Type, and refuse a body with content.
 func TestContractBodies(t *testing.T) {
 	onBoth(t, func(t *testing.T, s subject) {
 		send := func(t *testing.T, nsid, token string, body io.Reader, contentType string) pdstest.Answer {
@@ -100,7 +100,7 @@ func TestContractBodies(t *testing.T) {
 			wantEmpty(t, send(t, deleteSession, other.RefreshJwt, chunked{strings.NewReader(body)}, jsonType))
 			s.wantEnded(t, other)
 		}
-		// The credential is looked at before the body.
+		// The credential is checked before the body.
 		unverified.want(t, send(t, refreshSession, made.AccessJwt, strings.NewReader("text"), ""))
 	})
 }
@@ -119,7 +119,7 @@ func roundTrip(t *testing.T, req *http.Request) pdstest.Answer {
 	return pdstest.Answer{Status: resp.StatusCode, Header: resp.Header, Body: body}
 }
 
-// TestContractIgnored: what refreshSession does not look at.
+// TestContractIgnored: what refreshSession ignores.
 func TestContractIgnored(t *testing.T) {
 	onBoth(t, func(t *testing.T, s subject) {
 		made := s.SignUp(t, "alice")
@@ -170,9 +170,9 @@ func TestContractCORS(t *testing.T) {
 	})
 }
 
-// TestContractStorage: where storage fails, every route says 503 with
+// TestContractStorage: if storage fails, every route answers 503 with
 // Retry-After and nobody loses a session; when it is back, all goes on. The
-// tables are taken away under the running server, whose caches are cold.
+// test removes the tables under the running server, whose caches are cold.
 func TestContractStorage(t *testing.T) {
 	dir := t.TempDir()
 	first := pdstest.Start(t, pdstest.Options{Dir: dir})

@@ -76,7 +76,7 @@ func (o *webOwner) token(t *testing.T, lxm string) string {
 	return token
 }
 
-// TestDIDWeb: somebody with a did:web moves in, by a token of their own key, points
+// TestDIDWeb: an owner with a did:web moves in, by a token of their own key, points
 // the document here by hand, lives here, changes the handle, and moves out.
 func TestDIDWeb(t *testing.T) {
 	o := newWebOwner(t)

@@ -18,7 +18,7 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// adminPassword is that of both servers.
+// adminPassword is the admin password of both servers.
 const adminPassword = "admin-pass"
 
 // side is one of the two servers, with the same accounts on each: alice and bob are
@@ -30,7 +30,8 @@ type side struct {
 	sessions map[string]pdstest.Session
 	// tokens are Authorization headers by the name of a credential.
 	tokens map[string]string
-	// names are what differs between the servers, and what it is called in lines.
+	// names are the values that differ between the servers, and their names in
+	// lines.
 	names map[string]string
 	// post is a record of alice's, blob one of her blobs, head her last commit.
 	post       struct{ URI, CID string }
@@ -109,7 +110,8 @@ func (s *side) must(t *testing.T, auth, nsid string, in any) pdstest.Answer {
 // probe is one request.
 type probe struct {
 	nsid, credential string
-	// params or in are what it says, with {alice} and the like for what differs.
+	// params or in are its content, with {alice} and the like for values that
+	// differ.
 	params map[string]string
 	in     any
 	post   bool
@@ -141,8 +143,8 @@ func (s *side) fill(text string) string {
 	return strings.NewReplacer(pairs...).Replace(text)
 }
 
-// answer is what a server says to a probe, in one line: status and error, or the
-// shape of what came.
+// answer returns a server's answer to a probe in one line: status and error, or
+// the answer's shape.
 func (s *side) answer(t *testing.T, p probe) string {
 	t.Helper()
 	r := pdstest.Request{Method: http.MethodGet, NSID: p.nsid, Auth: s.tokens[p.credential]}
@@ -214,9 +216,9 @@ func shape(v any) string {
 	}
 }
 
-// TestReferenceDifferences asks both servers the same: every endpoint with every kind of
-// credential and nothing else, then the requests of a table. Status, error and
-// the shape of answers must be the same, unless the difference is in accepted.
+// TestReferenceDifferences sends both servers the same requests: every endpoint with
+// every kind of credential and nothing else, then the requests of a table. Status, error
+// and the shape of answers must be the same, unless the difference is in accepted.
 func TestReferenceDifferences(t *testing.T) {
 	plc := startPLC(t)
 	start := func(base func(settings []string) string) *side {
@@ -273,7 +275,7 @@ func TestReferenceDifferences(t *testing.T) {
 }
 
 // acceptance is a difference on purpose: patterns of the probe and of both answers,
-// and what docs/divergences.md says of it.
+// and the row of docs/divergences.md.
 type acceptance struct {
 	probe, ours, theirs string
 	row                 string

@@ -5,8 +5,8 @@ package e2e
 import "strings"
 
 // endpoints are all that both serve, a "+" before those that are called by POST. The
-// matrix sends nothing with them, or, where that would change something for the
-// requests behind it, what is refused.
+// matrix sends nothing with them, or a refused input if nothing would change
+// something for later requests.
 var endpoints = []string{
 	"+server.createSession", "+server.refreshSession", "server.getSession", "+server.createAccount", "+server.activateAccount",
 	"+server.deactivateAccount", "server.checkAccountStatus", "server.describeServer", "+server.deleteAccount", "server.getServiceAuth",
@@ -25,7 +25,8 @@ var endpoints = []string{
 	"+admin.disableAccountInvites", "+admin.enableAccountInvites", "+admin.disableInviteCodes", "admin.getInviteCodes",
 }
 
-// refusedInput is what the matrix sends where nothing would be an order.
+// refusedInput is what the matrix sends to endpoints that act on an empty
+// input.
 var refusedInput = map[string]any{
 	"server.deactivateAccount": map[string]any{"deleteAfter": 5},
 	"server.reserveSigningKey": map[string]any{"did": 5},

@@ -9,8 +9,8 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// TestCLIDoctor: a server in order has no fault; one that lacks something is told
-// what, and the command fails.
+// TestCLIDoctor: a sound server has no fault; if something is missing, the
+// command names it and fails.
 func TestCLIDoctor(t *testing.T) {
 	box := pdstest.NewMailbox(t, pdstest.MailboxOptions{})
 	p := pdstest.Launch(t, "", append(box.Settings(), "PDS_LOG_LEVEL=warn")...)
@@ -33,7 +33,7 @@ func TestCLIDoctor(t *testing.T) {
 	}
 	p.Stop()
 
-	// Nobody answers on that port.
+	// Nothing listens on that port.
 	ill := pdstest.Launch(t, "", "PDS_LOG_LEVEL=warn", "PDS_DID_PLC_URL=http://"+freeAddress(t), "PDS_EMAIL_SMTP_URL=smtp://"+freeAddress(t), "PDS_EMAIL_FROM_ADDRESS=pds@example.com")
 	out, err := pdstest.Run(t, "", "doctor", "--data", ill.Dir)
 	if err == nil || !strings.Contains(err.Error(), "something is wrong") {

@@ -19,8 +19,8 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// erasureNumber is what a query of a number gives, of a database that a server has
-// open.
+// erasureNumber returns the number that a query finds in a database that a server
+// has open.
 func erasureNumber(t *testing.T, dir, sql string) (text string) {
 	t.Helper()
 	conn, err := sqlite.OpenConn(filepath.Join(dir, "nestbox.sqlite"), sqlite.OpenReadOnly)
@@ -34,7 +34,7 @@ func erasureNumber(t *testing.T, dir, sql string) (text string) {
 	return text
 }
 
-// grep are the files below dir that hold text.
+// grep returns the files below dir that contain text.
 func grep(t *testing.T, dir, text string) (files []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -53,8 +53,8 @@ func grep(t *testing.T, dir, text string) (files []string) {
 	return files
 }
 
-// live fills an account with everything that has its name in it, in all tables that
-// hold what people do.
+// live fills an account with everything that can hold its name, in all tables of
+// users' data.
 func live(t *testing.T, p *pdstest.Process, box *pdstest.Mailbox, name string) pdstest.Session {
 	t.Helper()
 	s := p.SignUp(t, name)
@@ -127,9 +127,9 @@ func deleteOwn(t *testing.T, p *pdstest.Process, box *pdstest.Mailbox, s pdstest
 	}
 }
 
-// TestErasure: of an account that its owner deletes, no byte is left in the data
-// directory, but for its DID and that it is deleted, though the process is killed
-// right after. What others have stays.
+// TestErasure: of an account that its owner deletes, nothing is left in the data
+// directory except its DID and the fact of its deletion, even if the process is
+// killed right after. Other accounts' data stays.
 func TestErasure(t *testing.T) {
 	plc := startPLC(t)
 	box := pdstest.NewMailbox(t, pdstest.MailboxOptions{})
@@ -156,7 +156,7 @@ func TestErasure(t *testing.T) {
 			t.Fatalf("%s things are left to be removed", erasureNumber(t, p.Dir, left))
 		}
 	}
-	// The server still runs: nothing is left for its end.
+	// The server still runs: nothing may wait until it stops.
 	for late := time.After(time.Minute); len(grep(t, p.Dir, "leavingalice"))+len(grep(t, p.Dir, signing)) > 0; {
 		select {
 		case <-tick.C:

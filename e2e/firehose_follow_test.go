@@ -16,8 +16,8 @@ import (
 // load a test that goes well is over long before.
 const streamPatience = 60 * time.Second
 
-// subscribe reads the event stream of a server after a cursor and hands on
-// each frame until take says that it has enough, or the stream ends.
+// subscribe reads the event stream of a server after a cursor and passes each
+// frame to take until that has enough, or the stream ends.
 func subscribe(ctx context.Context, base string, cursor int64, take func(frame []byte) (more bool)) error {
 	url := fmt.Sprintf("ws%s/xrpc/com.atproto.sync.subscribeRepos?cursor=%d", strings.TrimPrefix(base, "http"), cursor)
 	conn, resp, err := websocket.DefaultDialer.DialContext(ctx, url, nil)
@@ -93,7 +93,7 @@ func (f *follower) follow(base string) (wait func()) {
 	return func() { <-done }
 }
 
-// await waits until the stream has told what done asks for.
+// await waits until done reports that the stream has shown enough.
 func (f *follower) await(done func(j *judge) bool) {
 	f.t.Helper()
 	f.mu.Lock()
@@ -106,14 +106,14 @@ func (f *follower) await(done func(j *judge) bool) {
 	}
 }
 
-// awaitRev waits until the stream has told of a commit.
+// awaitRev waits until the stream has announced a commit.
 func (f *follower) awaitRev(did, rev string) {
 	f.t.Helper()
 	f.await(func(j *judge) bool { return j.repos[did] != nil && j.repos[did].rev >= rev })
 }
 
-// reread reads the whole stream again, or its last hundred thousand events: it must be
-// what was seen, but for accounts that were deleted.
+// reread reads the whole stream again, or its last hundred thousand events: it must
+// equal what was seen, except for deleted accounts.
 func (f *follower) reread(base string) {
 	f.t.Helper()
 	f.mu.Lock()

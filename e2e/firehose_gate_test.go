@@ -10,9 +10,10 @@ import (
 	"testing"
 )
 
-// gate stands before a server that is killed and started again, at the address
-// that clients know. Who comes meanwhile waits at it: indigo's programs stay away
-// for seconds from a port that nobody listens on, and would miss the next kill.
+// gate is a proxy, at the address that clients know, before a server that is
+// killed and started again. A client that connects meanwhile waits: indigo's
+// programs stay away for seconds from a port that nobody listens on, and would
+// miss the next kill.
 type gate struct {
 	// address is the clients', backend the server's: the same port, on another
 	// address of the loopback, since the server's URL has the port that it listens on.
@@ -31,7 +32,7 @@ func otherLoopback() string {
 	return "127.0.0.2"
 }
 
-// newGate makes one that is shut; it goes with the test.
+// newGate makes a gate that is shut, until the end of the test.
 func newGate(t *testing.T) *gate {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
@@ -83,14 +84,14 @@ func (g *gate) pass(ctx context.Context, client net.Conn) {
 	copying.Wait()
 }
 
-// past dials the server behind the gate. What a client asks for that waits at it
-// would be done after the client has given up, and has looked what was done.
+// past dials the server behind the gate. A request that waits at the gate would
+// be carried out after its client has given up, and has checked what was done.
 func (g *gate) past(ctx context.Context, network, _ string) (net.Conn, error) {
 	var d net.Dialer
 	return d.DialContext(ctx, network, g.backend)
 }
 
-// swing opens or shuts the gate; who is through stays so.
+// swing opens or shuts the gate; connected clients stay connected.
 func (g *gate) swing(open bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

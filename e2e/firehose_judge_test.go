@@ -30,15 +30,15 @@ const (
 	maxEventBlocks = 2_000_000
 )
 
-// judge follows an event stream and believes nothing that it is not shown. What
-// it is shown, indigo's code checks: signatures, trees, the inversion of
-// operations (https://atproto.com/specs/sync).
+// judge follows an event stream and believes only what is proven. indigo's code
+// checks the proofs: signatures, trees, the inversion of operations
+// (https://atproto.com/specs/sync).
 type judge struct {
 	dir identity.Directory
 	// seq is of the last event; skipped is the last number that was left out,
 	// deleted that of the last account's deletion.
 	seq, skipped, deleted int64
-	// frames are the events' bytes by number: what was said once stays said.
+	// frames are the events' bytes by number: a repeated event must be equal.
 	frames map[int64][sha256.Size]byte
 	repos  map[string]*judgedRepo
 	// of is whose event each number is.
@@ -47,7 +47,7 @@ type judge struct {
 	kinds map[string]int
 }
 
-// judgedRepo is what the stream has said about one account.
+// judgedRepo is what the stream has shown about one account.
 type judgedRepo struct {
 	key          atcrypto.PublicKey
 	rev          string
@@ -61,7 +61,7 @@ type judgedRepo struct {
 }
 
 func newJudge(plc string) *judge {
-	slog.SetLogLoggerLevel(slog.LevelWarn) // indigo says of each first commit that it has no commit before it
+	slog.SetLogLoggerLevel(slog.LevelWarn) // indigo logs of each first commit that it has no commit before it
 	return &judge{
 		dir:    &identity.BaseDirectory{PLCURL: plc, SkipHandleVerification: true},
 		frames: map[int64][sha256.Size]byte{}, repos: map[string]*judgedRepo{}, of: map[int64]*judgedRepo{}, kinds: map[string]int{},
@@ -160,16 +160,16 @@ func (j *judge) message(ctx context.Context, m message, sum [sha256.Size]byte) e
 	return nil
 }
 
-// removed says that an event is not told any more, since its account was deleted:
-// perhaps before it was seen.
+// removed notes that an event is not sent any more, since its account was
+// deleted, perhaps before the event was seen.
 func (j *judge) removed(seq int64) bool {
 	r := j.of[seq]
 	return r == nil && seq <= j.skipped || r != nil && r.status == "deleted" && seq < r.last
 }
 
-// gap says that a number was left out which is none of an account that was
-// deleted later. Of an account that was not, the chain of its commits tells it
-// too.
+// gap notes that a number was left out that belongs to no account that was
+// deleted later. If the account was not deleted, the chain of its commits shows
+// it too.
 func (j *judge) gap() error {
 	if j.skipped > j.deleted {
 		return fmt.Errorf("number %d was left out, and no account was deleted after it", j.skipped)
@@ -260,7 +260,7 @@ func (r *judgedRepo) apply(op *comatproto.SyncSubscribeRepos_RepoOp, blocks map[
 	return nil
 }
 
-// signed reads the commit of a CAR and checks it against what the event says.
+// signed reads the commit of a CAR and compares it with the event.
 func (r *judgedRepo) signed(ctx context.Context, blocks []byte, did, rev string) (*indigorepo.Commit, cid.Cid, error) {
 	commit, id, err := indigorepo.LoadCommitFromCAR(ctx, bytes.NewReader(blocks))
 	if err != nil {
@@ -313,8 +313,8 @@ func (r *judgedRepo) account(m *comatproto.SyncSubscribeRepos_Account) error {
 	return nil
 }
 
-// readBlocks reads a CAR whose root comes first, and whose blocks are what their
-// CIDs say, each there once.
+// readBlocks reads a CAR whose root comes first, and whose blocks match their
+// CIDs, each there once.
 func readBlocks(raw []byte) (map[cid.Cid][]byte, error) {
 	r, err := car.NewCarReader(bytes.NewReader(raw))
 	if err != nil {

@@ -13,12 +13,12 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// TestTapJump has indigo's tap follow a server that loses what was written after
-// its backup, and jumps: tap ends with what was restored, of accounts that write
-// again and of those that do not, and follows them.
+// TestTapJump makes indigo's tap follow a server that loses what was written
+// after its backup, and jumps: tap ends with what was restored, for accounts
+// that write again and for those that do not, and follows them.
 //
-// What is lost are changes and deletes: records that are gone tap does not
-// notice when it reads a repository again.
+// Only changes and deletes are lost: tap does not notice missing records when
+// it reads a repository again.
 func TestTapJump(t *testing.T) {
 	t.Parallel()
 	binary := indigoBinary(t, "tap")
@@ -42,7 +42,7 @@ func TestTapJump(t *testing.T) {
 
 	backup := filepath.Join(pdstest.TempDir(t), "backup")
 	server.Stop()
-	if err := os.Remove(filepath.Join(dir, "control.sock")); err != nil { // no file to copy
+	if err := os.Remove(filepath.Join(dir, "control.sock")); err != nil { // not a file to copy
 		t.Fatal(err)
 	}
 	if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {

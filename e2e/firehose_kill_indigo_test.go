@@ -16,7 +16,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 )
 
-// What indigo's programs may say against a server that is killed all the time.
+// What indigo's programs may complain of if a server is killed all the time.
 var (
 	relayLost = []string{"host connection failed", "dialing failed", "dropping commit with old rev"}
 	tapLost   = []string{"firehose connection failed", "dialing failed", "failed to ping"}
@@ -74,8 +74,8 @@ type passedOn struct {
 	at      int            // in events: before the end where some come again
 }
 
-// take takes the next event. From a #sync that comes again they must be the same, in
-// the same order, up to where it was.
+// take takes the next event. After a #sync that comes again, events must be the
+// same, in the same order, up to the last one before.
 func (p *passedOn) take(event string, m message) error {
 	switch m.(type) {
 	case *comatproto.SyncSubscribeRepos_Sync:
@@ -113,7 +113,7 @@ func TestPassedOn(t *testing.T) {
 		{"#sync 1 #sync' 2 #sync' 2 #sync 1 #sync' 2 3", "#sync 1 #sync' 2 3"},
 		{"#sync 1 2 #sync #sync 1 2 3", "#sync 1 2 3"}, // cut off once more
 
-		// Nothing else is left out of what is compared.
+		// Everything else is compared.
 		{"#sync 1 1", "#sync 1 1"},
 		{"#sync 1 2 1 2", "#sync 1 2 1 2"},
 		{"#sync 1 2 #sync 2", "2 where 1 came before"},
@@ -191,8 +191,8 @@ func (k *killing) checkRelay(rounds int) {
 	for i, m := range k.members {
 		said := j.repos[m.DID]
 		if m.status == "deleted" {
-			// What came before the deletion is told to nobody any more: of that the
-			// relay may have seen more, as it came, or less, as it was away.
+			// Events from before the deletion are not sent any more: the relay may
+			// have seen more of them, as they came, or fewer, if it was away.
 			both := min(len(said.commits), len(passed[m.DID].commits))
 			if !slices.Equal(said.commits[:both], passed[m.DID].commits[:both]) || !strings.HasPrefix(has[m.DID], "[deleted ") {
 				k.t.Errorf("account %d, which was deleted, is %s for the relay, after other commits", i, has[m.DID])
@@ -209,7 +209,7 @@ func (k *killing) checkRelay(rounds int) {
 	}
 }
 
-// checkTap compares what indigo's tap has, and told its application.
+// checkTap compares what indigo's tap has, and passed to its application.
 func (k *killing) checkTap(rounds int) {
 	k.t.Helper()
 	if k.tap == nil {
@@ -229,8 +229,8 @@ func (k *killing) checkTap(rounds int) {
 		}
 		return b.String()
 	})
-	// It forgets an account that is deleted, and wants to read it where it is told
-	// again of what came before.
+	// It forgets an account that is deleted, and tries to read it when older
+	// events of the account come again.
 	if complaints := k.tap.unexpected(deleted, tapLost...); complaints != "" {
 		k.t.Errorf("tap complains:\n%s", complaints)
 	}

@@ -10,7 +10,7 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// role is what becomes of an account besides that it writes.
+// role is what happens to an account besides its writes.
 type role int
 
 const (
@@ -26,8 +26,8 @@ type killedMember struct {
 
 	role    role
 	writers []*writer
-	// status is the one that was answered last, asked one whose answer is not
-	// there; empty: active.
+	// status is the one that was answered last, asked one whose answer did not
+	// come; empty: active.
 	status string
 	asked  *string
 	due    bool // to be deleted
@@ -88,7 +88,7 @@ func (m *killedMember) comeAndGo(k *killing) {
 	}
 }
 
-// signIn says whether it was answered.
+// signIn reports whether it was answered.
 func (m *killedMember) signIn(k *killing) bool {
 	a, err := k.server.Try(k.t, pdstest.Request{NSID: createSession, Body: map[string]string{"identifier": m.DID, "password": pdstest.Password}})
 	if err != nil {
@@ -105,7 +105,7 @@ func (m *killedMember) signIn(k *killing) bool {
 	return true
 }
 
-// change changes the account's status and says whether it was answered.
+// change changes the account's status and reports whether it was answered.
 func (m *killedMember) change(k *killing, to string) bool {
 	r := pdstest.Request{Method: http.MethodPost, Auth: pdstest.Bearer(m.AccessJwt)}
 	takedown := func(applied bool) {
@@ -139,8 +139,8 @@ func (m *killedMember) change(k *killing, to string) bool {
 	return true
 }
 
-// settle compares an account with what it was told, after a restart. It is active
-// afterwards, unless it was deleted.
+// settle compares an account with the answers that it got, after a restart.
+// Afterwards the account is active, unless it was deleted.
 func (m *killedMember) settle(k *killing) {
 	k.t.Helper()
 	now := statusOf(k.t, k.server.Client, m.DID)

@@ -27,15 +27,15 @@ const (
 	killedAtOnce  = 7 // that write in a round, besides those whose status changes
 )
 
-// TestKillRepositories kills the real binary again and again while accounts
-// write, come and go, and a strict consumer, indigo's relay and its tap follow. No
-// acknowledged write is missing, none is half there; no event that was seen is
-// contradicted, none is missing, no rev goes back. At the end everyone has of every
-// repository what the server has, and indigo's programs found nothing wrong but
-// that they lost their connection.
+// TestKillRepositories kills the real binary again and again while accounts write,
+// come and go, and a strict consumer, indigo's relay and its tap follow. No
+// acknowledged write is missing or incomplete; no event that was seen is
+// contradicted, none is missing, no rev goes back. At the end every consumer has
+// what the server has of every repository, and indigo's programs found no fault
+// except lost connections.
 //
-// NESTBOX_SOAK=2h has it go on for that long, with stretches of load between the
-// kills that are longer now and then.
+// NESTBOX_SOAK=2h makes it go on for that long, with stretches of load between
+// the kills that are longer now and then.
 func TestKillRepositories(t *testing.T) {
 	k := newKilling(t)
 	round := 0
@@ -55,7 +55,7 @@ func TestKillRepositories(t *testing.T) {
 	k.end(round)
 }
 
-// killing is a server that is killed under load, and those who follow it.
+// killing is a server that is killed under load, and its consumers.
 type killing struct {
 	t      *testing.T
 	dir    string
@@ -102,8 +102,8 @@ func newKilling(t *testing.T) *killing {
 	}
 	k.members[0].role, k.members[1].role, k.members[2].role = flickers, isTakenDown, isDeleted
 	if k.tap != nil {
-		// What is written while it reads a repository for the first time it may
-		// lose by itself: see TestTap.
+		// tap may lose what is written while it reads a repository for the
+		// first time: see TestTap.
 		for _, m := range k.members {
 			k.tap.awaitAbout(m.DID, "resync repo complete")
 		}
@@ -111,7 +111,7 @@ func newKilling(t *testing.T) *killing {
 	return k
 }
 
-// startDirectory runs a PLC directory that nobody kills.
+// startDirectory runs a PLC directory that is never killed.
 func startDirectory(t *testing.T) string {
 	t.Helper()
 	d, err := directory.Open(filepath.Join(t.TempDir(), "plc"), time.Now)
@@ -152,7 +152,7 @@ func (k *killing) rounds() iter.Seq[time.Duration] {
 	}
 }
 
-// restart starts the server, and lets those who follow it through to it.
+// restart starts the server, and lets its consumers through to it.
 func (k *killing) restart() {
 	k.t.Helper()
 	k.server = launchAt(k.t, k.dir, k.gate.backend, "PDS_DID_PLC_URL="+k.plc)
@@ -165,7 +165,7 @@ func (k *killing) restart() {
 	}
 }
 
-// choose picks who works in a round.
+// choose picks the members that work in a round.
 func (k *killing) choose(round int) {
 	k.working = append(k.working[:0], k.members[0])
 	if round%3 == 1 {
@@ -180,7 +180,7 @@ func (k *killing) choose(round int) {
 	}
 }
 
-// killUnder lets everyone work until the server is killed.
+// killUnder lets all members work until the server is killed.
 func (k *killing) killUnder(after time.Duration) {
 	k.t.Helper()
 	var work sync.WaitGroup
@@ -195,7 +195,7 @@ func (k *killing) killUnder(after time.Duration) {
 	k.wait()
 }
 
-// end has everyone write once more, and compares what everyone has.
+// end makes every member write once more, and compares what each consumer has.
 func (k *killing) end(rounds int) {
 	t := k.t
 	requests, pictures := 0, 0

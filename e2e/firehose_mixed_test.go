@@ -20,7 +20,7 @@ const (
 )
 
 // TestFirehose lets twenty accounts write, come and go, while a strict consumer
-// follows from the first event: what it was told is what the server has.
+// follows from the first event: it ends with what the server has.
 func TestFirehose(t *testing.T) {
 	server := pdstest.Launch(t, "", "PDS_LOG_LEVEL=warn")
 	f := newFollower(t, server.Ready.PLC)
@@ -76,7 +76,7 @@ type member struct {
 	pdstest.Session
 
 	writers []*writer
-	status  string // what the stream must have said last
+	status  string // what the stream must have shown last
 }
 
 // mixedLoad is what happens to the accounts of a server.
@@ -145,8 +145,8 @@ func (l *mixedLoad) comeAndGo() {
 	l.write(slices.Concat(l.members[:1], l.members[2:3], l.members[6:]))
 }
 
-// flicker is deactivated and activated while it writes: what is refused then is
-// not written.
+// flicker is deactivated and activated while it writes: refused writes are not
+// made.
 func (l *mixedLoad) flicker(m *member) {
 	var writing sync.WaitGroup
 	for _, w := range m.writers {
@@ -165,8 +165,8 @@ func (l *mixedLoad) flicker(m *member) {
 	writing.Wait()
 }
 
-// end writes once into a new account and returns it: what came before it, came
-// before it on the stream.
+// end writes once into a new account and returns it: earlier writes come before
+// it on the stream.
 func (l *mixedLoad) end() *writer {
 	l.t.Helper()
 	w := newWriter(l.server.Client, l.server.SignUp(l.t, "sentinel"), 0, 0)
@@ -193,7 +193,7 @@ func (l *mixedLoad) activate(m *member, active bool) {
 	l.do(r)
 }
 
-// takedown is applied or taken back; it ends the sessions.
+// takedown applies or lifts a takedown; it ends the sessions.
 func (l *mixedLoad) takedown(m *member, applied bool) {
 	l.t.Helper()
 	l.do(pdstest.Request{NSID: "com.atproto.admin.updateSubjectStatus", Auth: adminAuth(), Body: map[string]any{

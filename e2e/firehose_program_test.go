@@ -40,7 +40,7 @@ type program struct {
 	done  chan struct{}
 }
 
-// startProgram starts one; it ends with the test, or before.
+// startProgram starts a program, which ends with the test at the latest.
 func startProgram(t *testing.T, args ...string) *program {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -116,7 +116,8 @@ func (p *program) stop() {
 	<-p.done
 }
 
-// complaints are the lines of warnings and errors, and what is no JSON.
+// complaints returns the lines of warnings and errors, and those that are not
+// JSON.
 func (p *program) complaints() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -130,8 +131,8 @@ func (p *program) complaints() string {
 	return b.String()
 }
 
-// freeAddress is one that nothing listens on, for a program that cannot say
-// which it chose.
+// freeAddress returns an address that nothing listens on, for a program that
+// cannot report which one it chose.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once

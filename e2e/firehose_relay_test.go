@@ -17,7 +17,7 @@ import (
 
 // TestRelay runs indigo's relay behind the server, with its strict checks, under
 // the mixed load: it passes on every event, each account's in their order, and
-// has nothing to say against any.
+// complains of none.
 func TestRelay(t *testing.T) {
 	t.Parallel()
 	binary := indigoBinary(t, "relay")
@@ -32,8 +32,8 @@ func TestRelay(t *testing.T) {
 	load.comeAndGo()
 	end := load.end()
 
-	// Of an account that was deleted the server tells nothing but that, and the
-	// relay what it heard before as well.
+	// For a deleted account the server sends only the deletion, and the relay
+	// also the events that it got before.
 	want, deleted, n := map[string][]string{}, map[string]string{}, 0
 	if err := subscribe(t.Context(), server.Base, seen, func(frame []byte) bool {
 		did, event, m := digest(t, frame)
@@ -99,8 +99,8 @@ func startRelay(t *testing.T, binary, plc, host string, seen int64) relay {
 		binary, "--plc-host", plc, "serve", "--bind", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0",
 		"--db-url", "sqlite://" + database, "--persist-dir", filepath.Join(dir, "persist"),
 	}
-	// Its requestCrawl looks at a host from the public internet only, so the
-	// host is put into the database that a first run makes.
+	// Its requestCrawl accepts only hosts of the public internet, so the host
+	// is put into the database that a first run makes.
 	first := startProgram(t, serve...)
 	first.await("startup complete")
 	first.stop()
@@ -128,8 +128,8 @@ func lastEvent(t *testing.T, server *pdstest.Process) (seq int64) {
 	return seq
 }
 
-// addHost has the relay follow a server, as one that it trusts: another may
-// send 50 events a second.
+// addHost makes the relay follow a server as a trusted one: another may send 50
+// events a second.
 func addHost(t *testing.T, path, hostname string, seen int64) {
 	t.Helper()
 	c, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
@@ -143,8 +143,8 @@ func addHost(t *testing.T, path, hostname string, seen int64) {
 	}
 }
 
-// digest is everything that an event says but its number, which each server
-// gives its own, and the handle, which a relay leaves out that does not verify it.
+// digest is an event's content except its number, which each server sets itself,
+// and the handle, which a relay that does not verify it leaves out.
 func digest(t *testing.T, frame []byte) (did, event string, m message) {
 	t.Helper()
 	kind, m, err := readFrame(frame)

@@ -15,13 +15,13 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// TestTap has indigo's tap follow the server under the mixed load, as one that
-// tracks the whole network: half of the accounts it reads with getRepo, with
-// what they wrote before, and all it keeps up to date by the stream alone. What
-// it hands to its application is what the clients wrote.
+// TestTap makes indigo's tap follow the server under the mixed load, tracking
+// the whole network: it reads half of the accounts with getRepo, with their
+// earlier writes, and keeps all of them up to date by the stream alone. It
+// passes to its application what the clients wrote.
 //
-// It reads while nobody writes: a commit that arrives in that moment it may lose
-// by itself, and it reads again without noticing what was deleted.
+// It reads while nobody writes: tap may lose a commit that arrives in that
+// moment, and does not notice deletions when it reads again.
 func TestTap(t *testing.T) {
 	t.Parallel()
 	binary := indigoBinary(t, "tap")
@@ -48,7 +48,7 @@ func TestTap(t *testing.T) {
 	}
 }
 
-// difference is what an application of tap does not have as the clients do.
+// difference returns what an application of tap has otherwise than the clients.
 func (l *mixedLoad) difference(got *tapApp) string {
 	var b strings.Builder
 	for _, m := range l.members {
@@ -84,7 +84,7 @@ type tapApp struct {
 	err     error // why the channel ended
 }
 
-// tapEvent is what tap says.
+// tapEvent is an event of tap.
 type tapEvent struct {
 	Record *struct {
 		DID        string `json:"did"`

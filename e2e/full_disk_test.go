@@ -13,10 +13,10 @@ import (
 	"nestbox/internal/smalldisk"
 )
 
-// TestFullDisk fills the disk with records while a strict consumer follows. A
-// write is refused as something that is no fault of the client's, or it is there
-// as a whole; what was there can be read; the server says what is wrong. Once there
-// is room it goes on as it is, or starts again, with the sessions that there were.
+// TestFullDisk fills the disk with records while a strict consumer follows. A write
+// is refused with a server's error, or is there as a whole; earlier content can be
+// read; the server reports the fault. Once there is room it goes on, or starts
+// again, with the same sessions.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	for name, restart := range map[string]bool{"goes on": false, "starts again": true} {
@@ -100,8 +100,8 @@ func (d *fullDisk) write(w *writer) error {
 	return w.step(d.t)
 }
 
-// refused says whether an error is what a full disk should give. Whatever else
-// it is has failed the test.
+// refused reports whether an error is the answer of a full disk. Any other
+// error fails the test.
 func (d *fullDisk) refused(err error) bool {
 	var no *refusal
 	if !errors.As(err, &no) {
@@ -114,7 +114,7 @@ func (d *fullDisk) refused(err error) bool {
 	return true
 }
 
-// fillWhole takes what room is left, so that not even a small write fits.
+// fillWhole fills the remaining room, so that not even a small write fits.
 func (d *fullDisk) fillWhole(dir string) {
 	d.t.Helper()
 	f, err := os.Create(filepath.Join(dir, "of others"))
@@ -134,8 +134,8 @@ func (d *fullDisk) fillWhole(dir string) {
 	}
 }
 
-// read reads what was there, and refreshes sessions. One that cannot be is as it
-// was.
+// read reads earlier content, and refreshes sessions. A session that cannot be
+// refreshed stays as it was.
 func (d *fullDisk) read() {
 	d.t.Helper()
 	for i, p := range d.people {
@@ -163,7 +163,7 @@ func (d *fullDisk) read() {
 	}
 }
 
-// goOn has everyone write again, and compares what there is.
+// goOn makes all write again, and compares the content.
 func (d *fullDisk) goOn() {
 	t := d.t
 	for i, p := range d.people {

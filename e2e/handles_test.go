@@ -34,9 +34,9 @@ func (z *zone) txt(name string) ([]string, error) {
 	return nil, pdstest.ErrNoName
 }
 
-// TestOwnDomain: a domain of somebody's own becomes their handle where the DNS says
-// whose it is, and only then; the PLC directory names it, and the old name is free. Who
-// loses the domain has no handle.
+// TestOwnDomain: an owner's domain becomes their handle if the DNS names their DID, and
+// only then; the PLC directory names it, and the old name is free. An owner who loses
+// the domain has no handle.
 func TestOwnDomain(t *testing.T) {
 	plc := startPLC(t)
 	z := &zone{records: map[string][]string{}}
@@ -105,7 +105,8 @@ func TestOwnDomain(t *testing.T) {
 		t.Errorf("the old name is not free: %d %s", a.Status, a.Body)
 	}
 
-	// Whoever loses the domain is seen without a handle, and may come back to a name here.
+	// An owner who loses the domain is shown without a handle, and may return to a name
+	// here.
 	z.set(own, "did="+bob.DID)
 	a := p.Do(t, pdstest.Request{Method: http.MethodPost, NSID: "com.atproto.identity.refreshIdentity", Auth: pdstest.Bearer(bob.AccessJwt), Body: map[string]string{"identifier": alice.DID}})
 	if a.Status != http.StatusOK || !strings.Contains(string(a.Body), `"handle":"handle.invalid"`) {

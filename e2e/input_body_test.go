@@ -53,7 +53,7 @@ func TestInputSize(t *testing.T) {
 			}
 			tooLarge.want(t, answers[0])
 		}
-		// An endless chunked body is given up.
+		// The server gives up an endless chunked body.
 		conn := dial(t, s.Base)
 		go func() {
 			text := "POST /xrpc/" + createSession + " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -72,8 +72,7 @@ func TestInputSize(t *testing.T) {
 	})
 }
 
-// TestInputJSON: what is not JSON, or not of one meaning, is a 400, whatever
-// endpoint it is sent to.
+// TestInputJSON: invalid or ambiguous JSON gets a 400 from every endpoint.
 func TestInputJSON(t *testing.T) {
 	onBoth(t, func(t *testing.T, s subject) {
 		made := s.SignUp(t, "alice")
@@ -124,7 +123,8 @@ func TestInputJSON(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) { wantStatus(t, s.signIn(t, body), http.StatusOK) })
 		}
-		// What is valid JSON and no name is refused where it would be stored.
+		// Valid JSON that is not a valid name is refused where it would be
+		// stored.
 		for _, body := range []string{
 			`{"handle":"bo\u0000b.test","email":"bob@example.com","password":"` + pdstest.Password + `"}`,
 			`{"handle":"bob.test","email":"bob\u0000@example.com","password":"` + pdstest.Password + `"}`,
@@ -172,7 +172,8 @@ func idleConnections(t *testing.T) int {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	// The Go runtime has raised the soft limit to the hard one, here and there.
+	// The Go runtime has raised the soft limit to the hard one, in the test and
+	// in the server.
 	n := min(int(min(limit.Max, 1<<20))-500, 10_000)
 	if n < 1000 {
 		t.Fatalf("only %d open files are allowed", limit.Max)
@@ -180,7 +181,7 @@ func idleConnections(t *testing.T) int {
 	return n
 }
 
-// wave opens n connections and has one answer on each.
+// wave opens n connections and gets one answer on each.
 func wave(t *testing.T, s *pdstest.Process, n int) []net.Conn {
 	t.Helper()
 	conns := make([]net.Conn, n)

@@ -32,7 +32,7 @@ func dial(t *testing.T, base string) net.Conn {
 	return c
 }
 
-// converse sends bytes as they stand and returns all answers until the server
+// converse sends bytes as they are and returns all answers until the server
 // closes the connection.
 func converse(t *testing.T, base, text string) []pdstest.Answer {
 	t.Helper()
@@ -71,8 +71,8 @@ func statuses(answers []pdstest.Answer) []int {
 	return out
 }
 
-// TestInputHTTP sends requests that no client sends: what two readers could
-// take for different things is refused, or read as RFC 9112 says.
+// TestInputHTTP sends requests that no client sends: a request that two readers
+// could understand differently is refused, or read as RFC 9112 says.
 func TestInputHTTP(t *testing.T) {
 	onBoth(t, func(t *testing.T, s subject) {
 		made := s.SignUp(t, "alice")
@@ -152,7 +152,7 @@ func TestInputHeaders(t *testing.T) {
 	})
 }
 
-// TestInputPaths: an NSID is what stands behind /xrpc/, nothing else is.
+// TestInputPaths: an NSID is exactly what follows /xrpc/.
 func TestInputPaths(t *testing.T) {
 	onBoth(t, func(t *testing.T, s subject) {
 		made := s.SignUp(t, "alice")
@@ -191,7 +191,7 @@ func TestInputPaths(t *testing.T) {
 	})
 }
 
-// TestInputQueries: what is wrong with a query string is the client's fault.
+// TestInputQueries: a fault in a query string is the client's.
 func TestInputQueries(t *testing.T) {
 	onBoth(t, func(t *testing.T, s subject) {
 		made := s.SignUp(t, "alice")
@@ -215,8 +215,8 @@ func TestInputQueries(t *testing.T) {
 	})
 }
 
-// TestInputSlow: who takes too long to send a request loses the connection,
-// also when it sends a byte now and then.
+// TestInputSlow: a client that takes too long to send a request loses the
+// connection, even if it sends a byte now and then.
 func TestInputSlow(t *testing.T) {
 	if d := server.DefaultTimeouts(); d.Header != 10*time.Second || d.Request != 60*time.Second {
 		t.Errorf("the contract's limits are 10 s and 60 s: %+v", d)

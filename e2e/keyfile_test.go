@@ -13,7 +13,7 @@ import (
 )
 
 // TestKeyFile: a server whose key file is lost, or another one, does not start, and
-// changes nothing; with the right one again it goes on. The file may lie elsewhere.
+// changes nothing; with the right one again it goes on. The file may be elsewhere.
 func TestKeyFile(t *testing.T) {
 	elsewhere := filepath.Join(t.TempDir(), "key")
 	dir := pdstest.TempDir(t)
@@ -80,7 +80,7 @@ func TestKeyFile(t *testing.T) {
 	if _, err := os.Stat(own); !os.IsNotExist(err) {
 		t.Errorf("a key file was made beside: %v", err)
 	}
-	// What the server was told, commands remember.
+	// Commands use the server's settings.
 	if out, err := pdstest.Run(t, "", "verify", "--data", dir); err != nil {
 		t.Errorf("verify: %v\n%s", err, out)
 	}
@@ -93,7 +93,7 @@ func remove(t *testing.T, path string) {
 	}
 }
 
-// names are a folder's files that are not of a process.
+// names returns a folder's files except those of a running process.
 func names(t *testing.T, dir string) string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -119,9 +119,9 @@ func reseal(t *testing.T, dir string, args []string, settings ...string) error {
 	return nil
 }
 
-// TestReseal: another key encryption key takes the place of the one of before, in the
-// data directory, out of it and back; whatever interrupts that, the server goes
-// on with every key, and where the key of before is not the right one nothing changes.
+// TestReseal: a new key encryption key replaces the old one, in the data directory,
+// out of it and back; whatever interrupts that, the server still opens every key, and
+// if the old key is not the right one nothing changes.
 func TestReseal(t *testing.T) {
 	dir := pdstest.TempDir(t)
 	p := pdstest.Launch(t, dir, "PDS_LOG_LEVEL=warn")

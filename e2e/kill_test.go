@@ -41,8 +41,9 @@ func killRounds(t *testing.T) int {
 }
 
 // TestKill kills the real binary at random moments under load, again and again,
-// and starts it on what is left. What was answered is there: every session goes
-// on, be its last answer received or lost; a session that was ended stays ended.
+// and starts it on what is left. Every answered change is there: every session
+// goes on, whether its last answer was received or lost; an ended session stays
+// ended.
 func TestKill(t *testing.T) {
 	dir := pdstest.TempDir(t)
 	server := launchAt(t, dir, "127.0.0.1:0")
@@ -107,7 +108,7 @@ func launchAt(t *testing.T, dir, address string, settings ...string) *pdstest.Pr
 	return p
 }
 
-// load lets everyone work until the server is killed.
+// load lets all workers run until the server is killed.
 func load(t *testing.T, server *pdstest.Process, devices []*device, visitors []*visitor, after time.Duration) {
 	t.Helper()
 	var workers sync.WaitGroup
@@ -247,8 +248,8 @@ func newAppPassword(t *testing.T, c pdstest.Client, s pdstest.Session) string {
 	return made.Password
 }
 
-// checkNotAhead looks into the account's trail: had the database ever been
-// older than an answer, a client would have presented a token from its future.
+// checkNotAhead checks the account's trail: had the database ever been older
+// than an answer, a client would have presented a token from its future.
 func checkNotAhead(t *testing.T, dir, handle string) {
 	t.Helper()
 	out, err := pdstest.Run(t, "", "account", "info", "--json", "--dev", "--data", dir, handle)

@@ -17,7 +17,7 @@ type counted struct {
 	pdstest.Request
 
 	what string
-	// says is what the answer says of limits, in one line.
+	// says is the answer's limits, in one line.
 	says string
 }
 
@@ -66,8 +66,8 @@ func countedRequests(s pdstest.Session) []counted {
 }
 
 // TestLimitPolicies: each endpoint that the reference limits is limited alike, and the
-// answer names the limit that the client reaches first. TestReferenceRateLimits asks
-// the reference the same.
+// answer names the limit that the client reaches first. TestReferenceRateLimits sends
+// the reference the same requests.
 func TestLimitPolicies(t *testing.T) {
 	box := pdstest.NewMailbox(t, pdstest.MailboxOptions{})
 	c := pdstest.Launch(t, "", append(box.Settings(), "PDS_RATE_LIMITS_ENABLED=true", "PDS_LOG_LEVEL=warn")...).Client
@@ -78,7 +78,7 @@ func TestLimitPolicies(t *testing.T) {
 	}
 }
 
-// limitsOf is what an answer says of limits, in one line.
+// limitsOf returns an answer's limits in one line.
 func limitsOf(t *testing.T, c pdstest.Client, r pdstest.Request) string {
 	t.Helper()
 	a := c.Do(t, r)

@@ -8,8 +8,8 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// TestReferenceRateLimits: what TestLimitPolicies wants of answers is what the
-// reference says.
+// TestReferenceRateLimits: the reference gives the answers that
+// TestLimitPolicies expects.
 func TestReferenceRateLimits(t *testing.T) {
 	plc := startPLC(t)
 	box := pdstest.NewMailbox(t, pdstest.MailboxOptions{})

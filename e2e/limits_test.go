@@ -59,7 +59,7 @@ func number(t *testing.T, a pdstest.Answer, name string) int64 {
 const (
 	here  = "192.0.2.1"
 	there = "198.51.100.1"
-	// appForm has the form of an app password, and is none.
+	// appForm has the form of an app password, but is not one.
 	appForm = "abcd-efgh-2345-wxyz"
 )
 
@@ -88,7 +88,8 @@ func TestLimitSignIns(t *testing.T) {
 			t.Errorf("Retry-After %d, %d s until the reset", wait, left)
 		}
 	}
-	// Nobody else is concerned: another client, another account, who is signed in.
+	// Others are not affected: another client, another account, a client that is
+	// signed in.
 	wantStatus(t, l.signIn(there, "alice.test", pdstest.Password), http.StatusOK)
 	l.SignUp(t, "bob")
 	wantStatus(t, l.signIn(here, "bob.test", pdstest.Password), http.StatusOK)
@@ -109,13 +110,13 @@ func TestLimitOwner(t *testing.T) {
 	for range 3 {
 		wantStatus(t, l.signIn(here, "alice.test", pdstest.Password), http.StatusOK)
 	}
-	// Successes are no failures.
+	// Successes do not count as failures.
 	a := l.signIn(here, "alice.test", "wrong")
 	wantHeader(t, a, "RateLimit-Remaining", "29")
 }
 
-// TestLimitNetwork: 100 failures in five minutes from one network, whomever
-// they are about; a network is an IPv4 address or an IPv6 /64.
+// TestLimitNetwork: 100 failures in five minutes from one network, whichever
+// accounts they concern; a network is an IPv4 address or an IPv6 /64.
 func TestLimitNetwork(t *testing.T) {
 	l := newLimited(t)
 	l.SignUp(t, "alice")
@@ -153,7 +154,8 @@ func TestLimitSignUps(t *testing.T) {
 }
 
 // TestLimitProxy: behind a trusted proxy the client is the nearest address that
-// is no proxy of ours; what the client wrote before that counts nothing.
+// is not a proxy of ours; addresses that the client wrote before it are
+// ignored.
 func TestLimitProxy(t *testing.T) {
 	l := newLimited(t)
 	for i := range 100 {
@@ -168,7 +170,7 @@ func TestLimitProxy(t *testing.T) {
 	l.wantRefused(l.signUp(http.Header{"X-Forwarded-For": {"198.51.100.7", here}}))
 	wantStatus(t, l.signUp(forwarded(there)), http.StatusBadRequest)
 
-	// Without a proxy that is trusted the header is noise.
+	// Without a trusted proxy the header is ignored.
 	direct := newLimited(t, "PDS_TRUSTED_PROXIES=10.0.0.0/8")
 	for i := range 100 {
 		wantStatus(t, direct.signUp(forwarded("203.0.113."+strconv.Itoa(i))), http.StatusBadRequest)
@@ -200,13 +202,13 @@ func TestLimitBypass(t *testing.T) {
 	for _, key := range []string{"", "open", "open sesame!", "OPEN SESAME"} {
 		l.wantRefused(withKey(key))
 	}
-	// One that writes an address of the operator's before his own is limited.
+	// A client that writes an address of the operator's before its own is
+	// limited.
 	l.wantRefused(l.signUp(forwarded(here + ", " + there)))
 }
 
-// TestLimitEverything: 3,000 requests in five minutes from one client, also
-// such that need no work; exports are counted apart. What a client is told on a refresh is 429, which
-// costs no session.
+// TestLimitEverything: 3,000 requests in five minutes from one client, even those that cost no work;
+// exports are counted apart. A refresh beyond the limit gets 429, which costs no session.
 func TestLimitEverything(t *testing.T) {
 	l := newLimited(t)
 	made := l.SignUp(t, "alice")
@@ -218,7 +220,7 @@ func TestLimitEverything(t *testing.T) {
 		l.Do(t, request)
 	}
 	l.wantRefused(l.Do(t, request))
-	// Whoever mirrors repositories has a limit for that alone.
+	// Downloads of repositories have a limit of their own.
 	export := l.Do(t, pdstest.Request{Method: http.MethodGet, NSID: "com.atproto.sync.getRepo?did=" + made.DID, Header: forwarded(here)})
 	wantStatus(t, export, http.StatusOK)
 	wantHeader(t, export, "RateLimit-Policy", "6000;w=300")

@@ -11,8 +11,8 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// TestReferenceCodes asks both servers the same about codes that come by mail,
-// and wants the same status, error and message. What is meant to differ is in
+// TestReferenceCodes sends both servers the same requests about mailed codes,
+// and expects the same status, error and message. Intended differences are in
 // docs/divergences.md.
 func TestReferenceCodes(t *testing.T) {
 	plc := startPLC(t)
@@ -38,7 +38,7 @@ func line(lines []string, i int) string {
 	return "(nothing)"
 }
 
-// codeStory is what a server answers, a line each.
+// codeStory returns a server's answers, a line each.
 func codeStory(t *testing.T, c pdstest.Client, box *pdstest.Mailbox) (lines []string) {
 	t.Helper()
 	alice, bob := c.SignUp(t, "alice"), c.SignUp(t, "bob")

@@ -27,8 +27,8 @@ func postTo(t *testing.T, c pdstest.Client, nsid, token string, in any) {
 	}
 }
 
-// TestMailKill: a mail that was promised survives kill -9 before it was sent, and
-// the code in it is good afterwards.
+// TestMailKill: a promised mail survives kill -9 before it is sent, and its code
+// works afterwards.
 func TestMailKill(t *testing.T) {
 	box := pdstest.NewMailbox(t, pdstest.MailboxOptions{Held: true})
 	server := pdstest.Launch(t, "", box.Settings()...)
@@ -46,7 +46,7 @@ func TestMailKill(t *testing.T) {
 }
 
 // TestMailKillTaken: killed after the mail server took a message, and before
-// that was noted, the server sends it again: the same one, as its ID says.
+// that was noted, the server sends it again with the same ID.
 func TestMailKillTaken(t *testing.T) {
 	taken, goOn := make(chan struct{}, 9), make(chan struct{})
 	box := pdstest.NewMailbox(t, pdstest.MailboxOptions{Taken: func(*pdstest.Mail) error {
@@ -95,7 +95,7 @@ func TestMailCommand(t *testing.T) {
 		}
 		return r
 	}
-	// The server that runs has the settings; the command need not.
+	// The running server has the settings; the command does not need them.
 	if r := run(nil, mailAddress, "--data", server.Dir); r.Code != 0 || !strings.Contains(r.Stdout, "RCPT TO:<"+mailAddress+">") || !strings.Contains(r.Stdout, "took the message") {
 		t.Errorf("%+v", r)
 	}
@@ -133,7 +133,8 @@ func TestMailCommand(t *testing.T) {
 	}
 }
 
-// TestMailSwitches: what the operator can switch for an account, and sees of it.
+// TestMailSwitches: what the operator can switch for an account, and how it
+// shows.
 func TestMailSwitches(t *testing.T) {
 	server := pdstest.Launch(t, "")
 	server.SignUp(t, "alice")

@@ -21,12 +21,12 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// house is a server that an account moves from or to.
+// house is a server from or to which an account moves.
 type house struct {
 	name string
 	base string
 	mail *pdstest.Mailbox
-	// preferences is how many of the three it says that it has.
+	// preferences is how many of the three it reports.
 	preferences int64
 }
 
@@ -37,8 +37,8 @@ const (
 )
 
 // TestMigration moves an account from one Nestbox to another, as a migration tool
-// does it, by indigo's client. The reference takes both parts in
-// TestReferenceMigration.
+// does it, by indigo's client. In TestReferenceMigration the reference takes each
+// of the two parts.
 func TestMigration(t *testing.T) {
 	plc := startPLC(t)
 	open := func(name string) house {
@@ -58,8 +58,8 @@ type mover struct {
 	old, now *atclient.APIClient
 }
 
-// migrate makes an account with all that an account has, moves it, and looks at
-// both sides.
+// migrate makes an account with all kinds of content, moves it, and checks both
+// sides.
 func migrate(t *testing.T, plc string, from, to house, name string) {
 	t.Helper()
 	m := &mover{t: t, name: name, from: from, to: to}
@@ -269,7 +269,7 @@ func (m *mover) code() string {
 	}
 }
 
-// wantStatus is what the new home says of the account.
+// wantStatus checks what the new home reports of the account.
 func (m *mover) wantStatus(what string, activated, valid bool) {
 	m.t.Helper()
 	s, err := comatproto.ServerCheckAccountStatus(m.t.Context(), m.now)
@@ -290,7 +290,7 @@ func (m *mover) wantRefused(what string, err error, status int) {
 	}
 }
 
-// compare wants the same tree and the same records.
+// compare fails the test unless tree and records are the same.
 func (m *mover) compare(before, after []byte) {
 	m.t.Helper()
 	tree := func(car []byte) (cid.Cid, map[string]cid.Cid) {
@@ -311,7 +311,7 @@ func (m *mover) compare(before, after []byte) {
 	}
 }
 
-// wantSides looks at the sessions, the blobs and the preferences of both homes.
+// wantSides checks the sessions, the blobs and the preferences of both homes.
 func (m *mover) wantSides() {
 	m.t.Helper()
 	status := func(at house) (s struct {

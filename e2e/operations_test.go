@@ -21,14 +21,14 @@ import (
 // other, as an operator reads them.
 type manual struct {
 	t     *testing.T
-	dir   string // where the folders of the document are
+	dir   string // where the document's folders are
 	p     *pdstest.Process
 	paths *strings.Replacer
 	env   []string
 }
 
-// manualBlock is a code block of a document. The comment above it says what the test
-// does with it, and behind a colon what it needs.
+// manualBlock is a code block of a document. The comment above it selects what the
+// test does with it and, behind a colon, what it needs.
 type manualBlock struct{ line, kind, needs, lang, text string }
 
 var manualFence = regexp.MustCompile("(?m)^(?:<!-- (\\w+)(?:: (.*))? -->\n)?```(\\w*)\n((?:.*\n)*?)```$")
@@ -152,7 +152,7 @@ func (m *manual) run(b manualBlock) {
 	}
 }
 
-// remembered is what the backup has and the server does not have any more.
+// remembered is what the backup has and the server has lost.
 const remembered = "remembered"
 
 // live makes an account that shows a picture.
@@ -242,11 +242,11 @@ func (m *manual) shell(b manualBlock) {
 	}
 }
 
-// wrongUsage is what the binary says of a command or a flag that it does not have.
+// wrongUsage is the binary's error for an unknown command or flag.
 const wrongUsage = "nestbox --help shows what there is"
 
 // commands runs each line. The accounts, keys and numbers in them are examples, so
-// that a command may fail; but it must be one.
+// a command may fail; but it must exist.
 func (m *manual) commands(b manualBlock) {
 	n := 0
 	for line := range strings.Lines(b.text) {
@@ -272,7 +272,7 @@ func (m *manual) commands(b manualBlock) {
 	}
 }
 
-// settings has the configuration read the block.
+// settings makes the configuration read the block.
 func (m *manual) settings(b manualBlock) {
 	t := m.t
 	whole := b.text
@@ -318,7 +318,7 @@ func (m *manual) unit(b manualBlock) {
 var proxyAddress = regexp.MustCompile(`(?:http://)?(127\.0\.0\.1:\d+)(/[\w-]+)?`)
 
 // proxy checks that a proxy's settings are whole, lead to the address of the document's
-// settings, and ask for what the server answers.
+// settings, and request what the server serves.
 func (m *manual) proxy(b manualBlock, all []manualBlock) {
 	t := m.t
 	if open, closed := strings.Count(b.text, "{"), strings.Count(b.text, "}"); open == 0 || open != closed {

@@ -39,7 +39,7 @@ LOG_ENABLED=true
 PDS_EMAIL_SMTP_URL="smtps://pds:` + mailSecret + `@smtp.example.com:465/"
 PDS_EMAIL_FROM_ADDRESS='pds@example.com'
 `
-	// shortestFile holds what is required and no secret but the mail's.
+	// shortestFile holds the required settings and no secret except the mail's.
 	shortestFile = `PDS_HOSTNAME=pds.example.com
 PDS_EMAIL_SMTP_URL=smtps://pds:` + mailSecret + `@smtp.example.com:465/
 PDS_EMAIL_FROM_ADDRESS=pds@example.com
@@ -62,7 +62,7 @@ func launchPublic(t *testing.T, dir, content string, settings ...string) *pdstes
 	}
 	address := l.Addr().String()
 	l.Close()
-	// What the file says of blobs is outside of the test's folder.
+	// The file's folder of blobs is outside of the test's folder.
 	settings = append(settings, "PDS_DID_PLC_URL="+pdstest.Launch(t, "").Ready.PLC, "PDS_BLOBSTORE_DISK_LOCATION="+filepath.Join(dir, "blocks"))
 	p := pdstest.LaunchArgs(t, []string{"serve", "--env-file", file, "--data", dir, "--listen", address}, settings...)
 	t.Cleanup(func() {
@@ -134,7 +134,7 @@ func TestProcessReferenceSettings(t *testing.T) {
 	p.GetSession(t, access).WantError(t, http.StatusBadRequest, "ExpiredToken", "Token has expired")
 }
 
-// TestProcessSecrets: what is secret is in files of mode 0600, and in no log.
+// TestProcessSecrets: secrets are in files of mode 0600, and in no log.
 func TestProcessSecrets(t *testing.T) {
 	t.Parallel()
 	dir := func(t *testing.T) string { t.Helper(); return filepath.Join(pdstest.TempDir(t), "data") }
@@ -175,7 +175,7 @@ func TestProcessSecrets(t *testing.T) {
 	}
 }
 
-// useSecrets has the server handle every kind of secret and returns them.
+// useSecrets makes the server handle every kind of secret and returns them.
 func useSecrets(t *testing.T, p *pdstest.Process, admin string) (secrets []string) {
 	t.Helper()
 	var s pdstest.Session
@@ -206,7 +206,7 @@ func useSecrets(t *testing.T, p *pdstest.Process, admin string) (secrets []strin
 }
 
 // keptSecrets are the contents of the secret files of a data directory, each in
-// the forms in which it could be told. It checks their modes.
+// the forms in which it could leak. It checks the files' modes.
 func keptSecrets(t *testing.T, dir string) (secrets []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

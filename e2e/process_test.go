@@ -15,7 +15,7 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// serveFails runs `nestbox serve` where it must refuse to, and returns why.
+// serveFails runs `nestbox serve` when it must fail, and returns its error.
 func serveFails(t *testing.T, settings []string, args ...string) string {
 	t.Helper()
 	r := pdstest.Exec(t, pdstest.Invocation{Args: append([]string{"serve"}, args...), Settings: settings})
@@ -34,7 +34,7 @@ func wantContains(t *testing.T, text string, parts ...string) {
 	}
 }
 
-// TestProcessReady: one line on standard output says all that a script needs.
+// TestProcessReady: one line on standard output has all that a script needs.
 func TestProcessReady(t *testing.T) {
 	t.Parallel()
 	p := pdstest.Launch(t, "")
@@ -58,7 +58,7 @@ func TestProcessReady(t *testing.T) {
 	wantContains(t, p.Log(), "msg=request", "nsid=com.atproto.server.createAccount", "stopping")
 }
 
-// TestProcessRefuses: what cannot be served is said before anything is changed.
+// TestProcessRefuses: an unusable setup is reported before anything is changed.
 func TestProcessRefuses(t *testing.T) {
 	t.Parallel()
 	p := pdstest.Launch(t, "")
@@ -218,8 +218,8 @@ func TestProcessUnknownSettings(t *testing.T) {
 	}
 }
 
-// TestProcessProxy: a proxy that nobody told us of is said once; one that we
-// trust, and a header that nobody near by sent, are not.
+// TestProcessProxy: the log reports an unknown proxy once, and a trusted one
+// never.
 func TestProcessProxy(t *testing.T) {
 	t.Parallel()
 	const warning = "requests come through a proxy that PDS_TRUSTED_PROXIES does not name"

@@ -52,7 +52,7 @@ type picture struct {
 	record  cid.Cid
 }
 
-// refusal is an answer other than 200: what was asked for was not done.
+// refusal is an answer other than 200: the request was not carried out.
 type refusal struct {
 	status int
 	body   string
@@ -60,7 +60,7 @@ type refusal struct {
 
 func (r *refusal) Error() string { return fmt.Sprintf("%d %s", r.status, r.body) }
 
-// newWriter makes one whose clock ID nobody else has in the account.
+// newWriter makes a writer whose clock ID no other has in the account.
 func newWriter(c pdstest.Client, s pdstest.Session, clockID uint, seed uint64) *writer {
 	return &writer{
 		c: c, did: s.DID, token: s.AccessJwt, name: strconv.FormatUint(uint64(clockID), 10), clock: syntax.NewTIDClock(clockID),
@@ -83,7 +83,7 @@ func (c edit) path() string { return c.collection + "/" + c.rkey }
 
 // step makes one request with one write or several; for a picture it makes
 // another before, which uploads it. An error other than a refusal is an answer
-// that never came: what was asked for is either there, all of it, or not.
+// that never came: the request was then carried out as a whole, or not at all.
 func (w *writer) step(t *testing.T) error {
 	t.Helper()
 	var changes []edit
@@ -139,8 +139,8 @@ func (w *writer) create() edit {
 	return c
 }
 
-// engage creates a record about one of few subjects: often there is one already,
-// which it replaces.
+// engage creates a record about one of a few subjects; often it replaces an
+// older one.
 func (w *writer) engage() edit {
 	w.n++
 	n := w.rng.IntN(4)
@@ -156,7 +156,7 @@ func (w *writer) engage() edit {
 	return c
 }
 
-// upload brings a picture that nobody has yet.
+// upload uploads a new picture.
 func (w *writer) upload(t *testing.T) error {
 	t.Helper()
 	w.n++
@@ -254,7 +254,7 @@ func cidOf(t *testing.T, record map[string]any) cid.Cid {
 	return id
 }
 
-// write asks for changes and takes the answer.
+// write requests changes and handles the answer.
 func (w *writer) write(t *testing.T, changes []edit) error {
 	t.Helper()
 	w.asked = map[string]cid.Cid{}
@@ -311,7 +311,7 @@ func (w *writer) same(t *testing.T, c edit, id string) {
 	}
 }
 
-// settle says what became of what was asked for.
+// settle notes the outcome of the last request: done, or not.
 func (w *writer) settle(done bool) {
 	for path, id := range w.asked {
 		switch {
@@ -354,14 +354,14 @@ func (w *writer) request(changes []edit) pdstest.Request {
 	return r
 }
 
-// export is a repository as getRepo gives it, whole.
+// export is a whole repository, as getRepo returns it.
 type export struct {
 	commit, rev string
 	records     map[string]cid.Cid
 }
 
-// checkExport reads an account's repository and compares it with what its
-// writers were told, after settling what they were not.
+// checkExport reads an account's repository and compares it with the answers
+// that its writers got, after settling unanswered requests.
 func checkExport(t *testing.T, c pdstest.Client, j *judge, writers ...*writer) export {
 	t.Helper()
 	did := writers[0].did
@@ -394,7 +394,7 @@ func checkExport(t *testing.T, c pdstest.Client, j *judge, writers ...*writer) e
 	return export{id.String(), commit.Rev, records}
 }
 
-// find settles a request that was not answered: all of it is there, or nothing.
+// find settles an unanswered request: all of it is there, or nothing.
 func (w *writer) find(t *testing.T, records map[string]cid.Cid) {
 	t.Helper()
 	if w.asked == nil {

@@ -34,7 +34,7 @@ func TestReference(t *testing.T) {
 	}
 }
 
-// compareExports wants the same tree and the same records in each.
+// compareExports fails the test unless tree and records are the same in each.
 func compareExports(t *testing.T, cars []string) {
 	var root cid.Cid
 	var want map[string]cid.Cid
@@ -92,7 +92,7 @@ func startReference(t *testing.T, plc string, settings ...string) string {
 	}
 	t.Cleanup(func() { _ = cmd.Wait() }) // killed with the test's context
 	base := "http://localhost:" + port
-	// It says nothing when it is ready.
+	// It prints nothing when it is ready.
 	ticks := time.NewTicker(100 * time.Millisecond)
 	defer ticks.Stop()
 	late := time.After(streamPatience)

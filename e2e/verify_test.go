@@ -91,7 +91,7 @@ func lived(t *testing.T) (dir, alice string) {
 	return s.DataDir, dids["alice"]
 }
 
-// found is what a verification told.
+// found holds the findings of a verification.
 type found struct {
 	faults, remarks, repaired []string
 	verify.Verified
@@ -134,7 +134,7 @@ func sameLines(t *testing.T, what string, lines, parts []string) {
 	}
 }
 
-// sql changes the database of a data directory behind its back.
+// sql changes the database of a data directory directly.
 func sql(t *testing.T, dir, script string) {
 	t.Helper()
 	c, err := sqlite.OpenConn(filepath.Join(dir, "nestbox.sqlite"), sqlite.OpenReadWrite)
@@ -195,8 +195,9 @@ type damage struct {
 	sql  string
 	file string // whose content do changes, as a pattern
 	do   func([]byte) []byte
-	want []string // what is told, in order, ALICE for her DID
-	// repair says what --repair=rebuild-index tells; after it nothing is wrong.
+	want []string // the findings, in order, ALICE for her DID
+	// repair is the output of --repair=rebuild-index; after it nothing is
+	// wrong.
 	repair []string
 }
 
@@ -362,8 +363,9 @@ func (d damage) inflict(t *testing.T, dir string) {
 	}
 }
 
-// TestVerify: a directory in which a server has lived is sound, and each kind of
-// damage is told, and only that. What follows from the records is repaired.
+// TestVerify: a directory in which a server has lived is sound, and verify
+// reports each kind of damage and nothing else. It repairs what follows from the
+// records.
 func TestVerify(t *testing.T) {
 	t.Parallel()
 	dir, alice := lived(t)
@@ -418,8 +420,8 @@ func withoutNumbers(lines []string) []string {
 	return out
 }
 
-// TestVerifyCommand: the command tells faults, remarks and repairs line by line,
-// and its status says whether there is a fault.
+// TestVerifyCommand: the command prints faults, remarks and repairs line by
+// line, and its status shows whether there is a fault.
 func TestVerifyCommand(t *testing.T) {
 	t.Parallel()
 	dir, alice := lived(t)

@@ -24,8 +24,8 @@ var (
 	long  = ratelimit.Limit{Name: "long", Points: 5, Window: 24 * time.Hour}
 )
 
-// TestWindow: so many points from the first attempt on, and anew at the very
-// moment that the window ends.
+// TestWindow: so many points from the first attempt on, and all of them again
+// at the very moment when the window ends.
 func TestWindow(t *testing.T) {
 	c := newClock()
 	l := ratelimit.New(1000, c.now)
@@ -60,8 +60,8 @@ func TestWindow(t *testing.T) {
 	}
 }
 
-// TestSeveralLimits: all or nothing, and the answer is of the one that refuses,
-// else of the one with the least left.
+// TestSeveralLimits: all or nothing, and the answer is that of the limit that
+// refuses, else of the one with the least left.
 func TestSeveralLimits(t *testing.T) {
 	c := newClock()
 	l := ratelimit.New(1000, c.now)
@@ -169,7 +169,7 @@ func TestFlood(t *testing.T) {
 	for i := range flood {
 		l.Take(fmt.Sprint("invented ", i), limit)
 	}
-	// All of them would be 30 MB; those that are kept are 300 kB.
+	// All of them would take 30 MB; those that are kept take 300 kB.
 	if grown := int64(heap()) - int64(before); grown > 3<<20 {
 		t.Errorf("%d keys grew the heap by %d bytes", flood, grown)
 	}
@@ -178,7 +178,7 @@ func TestFlood(t *testing.T) {
 	}
 	runtime.KeepAlive(l)
 
-	// What is over makes room first.
+	// Expired buckets make room first.
 	c.t = c.t.Add(limit.Window)
 	for i := range buckets / 2 {
 		l.Take(fmt.Sprint("tomorrow ", i), limit)

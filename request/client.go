@@ -79,9 +79,9 @@ func Asked(ctx context.Context, name string) string {
 	return ""
 }
 
-// Remember notes that the client's network shall be known when it comes again, unless
-// the request fails: it took a whole file, or followed the event stream. A request of
-// an account shows it already.
+// Remember makes the client's network a known one when it comes again, unless the
+// request fails. It is for requests that read a whole file or followed the event
+// stream; a request of an account counts anyway.
 func Remember(ctx context.Context) {
 	if st := stateOf(ctx); st != nil {
 		st.remember = true

@@ -12,7 +12,7 @@ import (
 	"nestbox/request"
 )
 
-// TestClientAddr is the table of peers and what they say of whom they speak for.
+// TestClientAddr is the table of peers and the client addresses that they send.
 func TestClientAddr(t *testing.T) {
 	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8"), netip.MustParsePrefix("fe80::/10")}
 	for _, c := range []struct {

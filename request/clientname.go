@@ -39,7 +39,7 @@ var systems = []struct{ part, name string }{
 	{"Android", "Android"}, {"iPhone", "iPhone"}, {"iPad", "iPad"}, {"Windows", "Windows"}, {"Mac OS X", "macOS"}, {"CrOS", "ChromeOS"}, {"Linux", "Linux"},
 }
 
-// ClientName is what a User-Agent says of the client, for people.
+// ClientName returns the client's name by its User-Agent, for people.
 func ClientName(userAgent string) string {
 	for _, c := range clientNames {
 		if !strings.Contains(userAgent, c.part) {

@@ -12,9 +12,9 @@ import (
 	"nestbox/request"
 )
 
-// TestLimits: of several limits that count a request its answer names the one of
-// which the least is left; the one that refuses before all others; and exempt
-// clients none.
+// TestLimits: if several limits count a request, its answer names the one that
+// refuses, else the one with the least left; an exempt client's answer names
+// none.
 func TestLimits(t *testing.T) {
 	wide, narrow := ratelimit.Limit{Name: "wide", Points: 100, Window: time.Minute}, ratelimit.Limit{Name: "narrow", Points: 6, Window: time.Hour}
 	var limits *ratelimit.Limiter

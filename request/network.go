@@ -8,19 +8,19 @@ import (
 )
 
 // Network is what limits count a client by, in place of its address: the part of the
-// address that tells one customer of a provider from the next, an IPv4 address or an
-// IPv6 /64. A provider gives a customer up to a /48, which has 65,536 of the latter, so
-// an IPv6 network also counts for the /48 around it. The zero value is no network.
+// address that distinguishes the customers of a provider, an IPv4 address or an IPv6
+// /64. A provider gives a customer up to a /48, which has 65,536 of the latter, so an
+// IPv6 network also counts for the /48 around it. The zero value is no network.
 type Network struct{ customer, around string }
 
-// aroundTimes is how many times the limit of a network the /48 around it has: more
-// than a family or an office needs, and less than all there is.
+// aroundTimes is how many times the limit of a network the /48 around it has:
+// enough for a family or an office, and less than the whole.
 const aroundTimes = 4
 
 const (
 	bitsOfCustomer = 64
 	bitsAround     = 48
-	// keptPart: no more than this part of places is kept.
+	// keptPart: at most one place in so many is kept.
 	keptPart = 4
 )
 
@@ -50,8 +50,8 @@ func (n Network) Widest() string {
 	return n.customer
 }
 
-// Keys are what attempts by the network count for. With of, it is those at one thing,
-// an account say.
+// Keys returns the keys that the network's attempts count under: those at one thing,
+// an account for example, if of is set.
 func (n Network) Keys(of string) []ratelimit.Key {
 	keys := []ratelimit.Key{{Name: of + n.customer, Times: 1}}
 	if n.around != "" {
@@ -60,8 +60,8 @@ func (n Network) Keys(of string) []ratelimit.Key {
 	return keys
 }
 
-// Shares are what the network may have of all places, given what of it a customer may
-// have. All that is around it never has more than half.
+// Shares returns the network's shares of all places, given the share of one customer.
+// The wider network around it never has more than half.
 func (n Network) Shares(each gate.Share[string], all int) []gate.Share[string] {
 	if n.customer == "" {
 		return nil

@@ -84,7 +84,8 @@ func TestOpen(t *testing.T) {
 }
 
 // TestAdmitNetwork: a customer with a whole /48 has four times the points of a limit,
-// from however many networks; one that the /48 refuses has lost nothing of its own.
+// from however many networks; an attempt that the /48 refuses takes no points of its
+// own network.
 func TestAdmitNetwork(t *testing.T) {
 	limit := ratelimit.Limit{Name: "l", Points: 10, Window: time.Minute}
 	for name, admit := range map[string]func(context.Context, *ratelimit.Limiter, int, ...ratelimit.Limit) error{
@@ -127,8 +128,8 @@ func TestAdmitNetwork(t *testing.T) {
 	}
 }
 
-// TestKnown: a network is known when an account of it, or a request to be remembered,
-// came well at least ten minutes ago; failures and strangers do not count.
+// TestKnown: a network is known if an account's request, or one to be remembered,
+// succeeded from it at least ten minutes ago; failures and strangers do not count.
 func TestKnown(t *testing.T) {
 	now := time.Unix(0, 0)
 	f := &request.Front{Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }}
@@ -174,7 +175,7 @@ func TestKnown(t *testing.T) {
 	if !visit("[2001:db8:1:5::1]:1", func(context.Context) int { return 200 }) {
 		t.Error("another network of a known /48 is not known")
 	}
-	// A stream that lasts so long shows it by itself.
+	// A stream that lasts so long is enough by itself.
 	visit("192.0.2.3:1", func(ctx context.Context) int {
 		request.Remember(ctx)
 		now = now.Add(time.Hour)

@@ -12,8 +12,8 @@ import (
 	"nestbox/xrpc"
 )
 
-// BenchmarkQuery is what the framework costs a request of getSession's size:
-// routing, headers, encoding, the log line.
+// BenchmarkQuery measures the framework's part of a request of getSession's
+// size: routing, headers, encoding, the log line.
 func BenchmarkQuery(b *testing.B) {
 	type session struct {
 		Handle         string          `json:"handle"`

@@ -196,7 +196,7 @@ func decodeObject(body []byte, fields []field, dst reflect.Value, path string) e
 
 // Decoder returns a function that reads the JSON object at path of the request's body
 // as a Procedure reads its input. It is for the members of a union, whose type the
-// handler has to look up first.
+// handler must look up first.
 func Decoder[T any]() func(raw jsontext.Value, path string) (T, error) {
 	fields := fieldsOf(reflect.TypeFor[T]())
 	return func(raw jsontext.Value, path string) (v T, err error) {
@@ -339,7 +339,7 @@ func setParam(dst reflect.Value, got []string) error {
 	if dst.Kind() != reflect.Slice && len(got) > 1 {
 		return fmt.Errorf("Expected %s value type (got array)", wantName(dst.Type())) //nolint:staticcheck // sent as it stands
 	}
-	if dst.Kind() == reflect.Pointer { // tells a parameter that is absent from a zero
+	if dst.Kind() == reflect.Pointer { // distinguishes an absent parameter from a zero
 		dst.Set(reflect.New(dst.Type().Elem()))
 		dst = dst.Elem()
 	}

@@ -13,7 +13,8 @@ import (
 	"nestbox/xrpc"
 )
 
-// TestBody is the table of bodies that an endpoint with an input is sent.
+// TestBody is the table of bodies that clients send to an endpoint with an
+// input.
 func TestBody(t *testing.T) {
 	s, log := server(endpoints())
 	for _, c := range []struct {
@@ -81,7 +82,7 @@ func TestBody(t *testing.T) {
 			t.Errorf("%s: %d %s, want %s", c.name, w.Code, w.Body, c.want)
 		}
 	}
-	// A surrogate that stands alone: its surroundings may be a password.
+	// A lone surrogate: the text around it may be a password.
 	w := serve(s, post(t, "a.b.body", strings.NewReader(`{"text":"\ud800secret"}`)))
 	if w.Code != 400 {
 		t.Errorf("a surrogate alone: %d %s", w.Code, w.Body)
@@ -158,7 +159,7 @@ func TestBodyLimit(t *testing.T) {
 			}
 		}
 	}
-	// A length that promises too much is enough: nothing is read.
+	// A Content-Length that is too large is enough: nothing is read.
 	r := post(t, "a.b.body", unreadable{t})
 	r.ContentLength = limit + 1
 	wantError(t, "length alone", serve(s, r), 413, "PayloadTooLarge", "request entity too large")
@@ -182,7 +183,7 @@ func TestContentEncoding(t *testing.T) {
 	}
 }
 
-// TestBrokenBody: a client that stops in the middle is to blame itself.
+// TestBrokenBody: if a client stops in the middle, the error is the client's.
 func TestBrokenBody(t *testing.T) {
 	s, _ := server(endpoints())
 	broken := io.MultiReader(strings.NewReader(`{"text":`), &failing{})
@@ -193,8 +194,8 @@ type failing struct{}
 
 func (*failing) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-// TestNoBody: everything that means "no body", with any Content-Type; and what
-// says something is refused.
+// TestNoBody: everything that means "no body", with any Content-Type; and a
+// body with content is refused.
 func TestNoBody(t *testing.T) {
 	s, _ := server(endpoints())
 	for body, good := range map[string]bool{
@@ -272,16 +273,16 @@ func TestParams(t *testing.T) {
 	if long.Code != 400 || long.Body.Len() > 200 {
 		t.Errorf("a long number: %d, %d bytes", long.Code, long.Body.Len())
 	}
-	// A query's body, and an endpoint's parameters that it does not have, are
-	// nobody's business.
+	// A query's body, and parameters that the endpoint does not have, are
+	// ignored.
 	r := httptest.NewRequestWithContext(t.Context(), "GET", "/xrpc/a.b.query?%zz;", strings.NewReader(`{"a":1}`))
 	if w := serve(s, r); w.Code != 200 {
 		t.Errorf("a query without parameters: %d %s", w.Code, w.Body)
 	}
 }
 
-// FuzzBody: decoding never panics; what is taken is JSON to another decoder,
-// which finds the same in it, and it survives the way out and in again.
+// FuzzBody: decoding never panics; a body that is accepted is JSON to another
+// decoder, which finds the same in it, and it survives encoding and decoding.
 func FuzzBody(f *testing.F) {
 	for _, seed := range []string{
 		`{"text":"x"}`, `{"text":"","number":-7,"yes":true,"pair":{"left":"l"},"list":["a",null],"optional":"o"}`,
@@ -309,7 +310,7 @@ func FuzzBody(f *testing.F) {
 		if !ok || again.Body.String() != w.Body.String() {
 			t.Fatalf("%q came out as %s, and that as %d %s", body, w.Body, again.Code, again.Body)
 		}
-		// encoding/json takes a name in any letter case: compare by the names
+		// encoding/json accepts a name in any letter case: compare by the names
 		// as they are.
 		var theirs map[string]json.RawMessage
 		if err := json.Unmarshal(body, &theirs); err != nil {
@@ -335,8 +336,8 @@ func FuzzBody(f *testing.F) {
 	})
 }
 
-// FuzzParams: reading a query string never panics; what is taken is valid, and
-// every answer is JSON.
+// FuzzParams: reading a query string never panics; an accepted one is valid,
+// and every answer is JSON.
 func FuzzParams(f *testing.F) {
 	for _, seed := range []string{"text=x", "text=x&number=1&yes=true&list=a&list=b", "text=%zz", "text=%ff", "text=a;b", "text=x&text=y", "%74ext=x", "&&=&text=+"} {
 		f.Add(seed)

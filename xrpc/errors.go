@@ -50,40 +50,40 @@ const (
 	NameMethodNotImplemented = "MethodNotImplemented"
 )
 
-// BadRequest is a 400 with the given name.
+// BadRequest returns a 400 with the given name.
 func BadRequest(name, message string) *Error {
 	return &Error{Status: http.StatusBadRequest, Name: name, Message: message}
 }
 
-// InvalidRequest is a 400 InvalidRequest.
+// InvalidRequest returns a 400 InvalidRequest.
 func InvalidRequest(format string, args ...any) *Error {
 	return BadRequest(NameInvalidRequest, fmt.Sprintf(format, args...))
 }
 
-// Unauthorized is a 401 with the given name.
+// Unauthorized returns a 401 with the given name.
 func Unauthorized(name, message string) *Error {
 	return &Error{Status: http.StatusUnauthorized, Name: name, Message: message}
 }
 
-// PayloadTooLarge is the 413 of a body over the size limit.
+// PayloadTooLarge returns the 413 for a body over the size limit.
 func PayloadTooLarge() *Error {
 	return &Error{Status: http.StatusRequestEntityTooLarge, Name: NamePayloadTooLarge, Message: "request entity too large"}
 }
 
-// UnreadableBody is the 400 of a body that could not be read to its end.
+// UnreadableBody returns the 400 for a body that could not be read to its end.
 func UnreadableBody(cause error) *Error {
 	return &Error{Status: http.StatusBadRequest, Name: NameInvalidRequest, Message: "The request body could not be read", Cause: cause}
 }
 
-// WrongType is the 400 of a value of another type than the schema has. It names the
-// type that was sent but not the value, which may be part of a password.
+// WrongType returns the 400 for a value of another type than the schema has. It
+// names the type that was sent but not the value, which may be part of a password.
 func WrongType(want string, got jsontext.Value, path string) *Error {
 	return InvalidRequest("Expected %s value type (got %s) at %s", want, kindName(got), path)
 }
 
-// Unavailable is the answer when storage or another dependency fails: a 503 with
-// Retry-After. Clients keep their session on it, whereas some drop it on a 400 or 401.
-// If cause is a limit that was reached, the answer is a 429.
+// Unavailable returns the answer when storage or another dependency fails: a 503
+// with Retry-After. Clients keep their session on a 503, whereas some drop it on a
+// 400 or 401. If cause is a limit that was reached, the answer is a 429.
 func Unavailable(cause error) *Error {
 	if many, ok := errors.AsType[request.ErrTooMany](cause); ok {
 		return TooManyRequests(many.Wait)
@@ -97,7 +97,7 @@ func Unavailable(cause error) *Error {
 	}
 }
 
-// TooManyRequests is the 429 of a rate limit.
+// TooManyRequests returns the 429 of a rate limit.
 func TooManyRequests(retryAfter time.Duration) *Error {
 	return &Error{
 		Status:     http.StatusTooManyRequests,

@@ -59,9 +59,9 @@ func serveConn(t *testing.T, s http.Handler) net.Conn {
 	return client
 }
 
-// TestReceiveWorksOn: once the body is there, a handler may take its time. The
-// deadline of the body's last part is not the client's leaving, and the answer
-// has its own.
+// TestReceiveWorksOn: once the body is there, a handler may take its time. When
+// the deadline of the body's last part passes, the client has not left, and the
+// answer has a deadline of its own.
 func TestReceiveWorksOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var gone error
@@ -162,7 +162,7 @@ func TestSlowUpload(t *testing.T) {
 	}
 }
 
-// TestSlowDownload: the same for who takes an answer.
+// TestSlowDownload: the same for a client that reads an answer.
 func TestSlowDownload(t *testing.T) {
 	const size = 1 << 20
 	for _, c := range []struct {

@@ -18,8 +18,8 @@ type rawInput struct {
 	List []jsontext.Value `json:"list,omitzero"`
 }
 
-// TestRaw: such a member may be anything, as it came, and an answer that its
-// handler encoded goes out as it is.
+// TestRaw: a raw member may be any value and stays as sent; an answer that its
+// handler encoded is sent as it is.
 func TestRaw(t *testing.T) {
 	s, _ := server(map[string]xrpc.Method{
 		"a.b.raw": xrpc.Procedure(anyone, func(_ context.Context, _ struct{}, in rawInput) (xrpc.RawJSON, error) {
@@ -46,7 +46,7 @@ func TestRaw(t *testing.T) {
 	}
 }
 
-// TestDecoder: the members of a union are read, and refused, as an input is.
+// TestDecoder: the members of a union are read, and refused, like an input.
 func TestDecoder(t *testing.T) {
 	decode := xrpc.Decoder[pair]()
 	if got, err := decode(jsontext.Value(`{"left":"l","more":1}`), "$.list[3]"); err != nil || got != (pair{Left: "l"}) {
@@ -78,7 +78,7 @@ func TestMaxBody(t *testing.T) {
 	}
 }
 
-// TestPointerParams: a parameter that is absent is told from a zero.
+// TestPointerParams: an absent parameter differs from a zero.
 func TestPointerParams(t *testing.T) {
 	type optional struct {
 		Number *int64 `json:"number,omitzero"`

@@ -13,8 +13,8 @@ import (
 	"nestbox/request"
 )
 
-// Header values that every answer shares. They are assigned, not copied: nobody
-// may append to them in place.
+// Header values that every answer shares. They are assigned, not copied: never
+// append to them in place.
 var (
 	headerAny         = []string{"*"}
 	headerExpose      = []string{"DPoP-Nonce, WWW-Authenticate, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy, Retry-After, Atproto-Repo-Rev, Atproto-Content-Labelers, Content-Range, Accept-Ranges, ETag"}

@@ -21,9 +21,9 @@ type Server struct {
 	Methods map[string]Method
 	// MaxBody limits a JSON body, in bytes, unless its method has its own limit.
 	MaxBody int64
-	// Admit, when set, is asked before each request except a CORS preflight, also if
-	// there is no such method, unless the method is CountedApart: it is the place for
-	// a rate limit over everything.
+	// Admit, when set, is called before each request except a CORS preflight, even if
+	// there is no such method, unless the method is CountedApart. It is for a rate
+	// limit over everything.
 	Admit func(context.Context, *http.Request) error
 }
 

@@ -31,7 +31,8 @@ func line(t *testing.T, log *bytes.Buffer) map[string]any {
 	return m
 }
 
-// TestErrors: what a handler returns, what the client gets, what the log says.
+// TestErrors is the table of what a handler returns, what the client gets, and
+// what the log has.
 func TestErrors(t *testing.T) {
 	secretCause := errors.New("disk sda1 on fire")
 	for _, c := range []struct {
@@ -81,7 +82,8 @@ func TestExpiredFits(t *testing.T) {
 	}
 }
 
-// TestRetryAfter is rounded up: who waits so long does not come too early.
+// TestRetryAfter: the header is rounded up, so that a client that waits so long
+// does not come too early.
 func TestRetryAfter(t *testing.T) {
 	for wait, want := range map[time.Duration]string{
 		-time.Second: "", 0: "", 1: "1", time.Second: "1", time.Second + 1: "2", 90 * time.Second: "90", 24 * time.Hour: "86400",
@@ -108,7 +110,7 @@ func TestPanic(t *testing.T) {
 	}
 }
 
-// TestClientGone: who left is no fault of ours, and no alarm.
+// TestClientGone: a client that left is not our fault, and raises no alarm.
 func TestClientGone(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	leave()
@@ -125,7 +127,7 @@ func TestClientGone(t *testing.T) {
 			t.Errorf("%s: logged %v", name, l)
 		}
 	}
-	// What was wrong before is still wrong.
+	// An error from before the client left stays as it is.
 	s, _ := server(map[string]xrpc.Method{"a.b.fails": fails(xrpc.InvalidRequest("no"))})
 	wantError(t, "refused", serve(s, get(t, "a.b.fails").WithContext(ctx)), 400, "InvalidRequest", "no")
 	// With the client still there a cancelled context of ours is a failure.
@@ -179,7 +181,7 @@ func TestLogLine(t *testing.T) {
 			t.Errorf("logged %v", l)
 		}
 	}
-	// Who does not want to hear of good requests does not pay for them.
+	// A log without lines of successful requests does not pay for them.
 	s.Log = slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelError}))
 	serve(s, get(t, "a.b.query"))
 	if log.Len() != 0 {
@@ -219,8 +221,8 @@ func TestAdmit(t *testing.T) {
 	}
 }
 
-// TestCountedApart: a limit of its own stands in the place of the one over everything,
-// before the parameters are read and the caller is proven.
+// TestCountedApart: a limit of its own replaces the one over everything, before the
+// parameters are read and the caller is proven.
 func TestCountedApart(t *testing.T) {
 	refuse := func(context.Context, *http.Request) (struct{}, error) {
 		return struct{}{}, xrpc.Unauthorized("AuthMissing", "Authentication Required")
@@ -267,7 +269,7 @@ func TestOrder(t *testing.T) {
 }
 
 // TestClientLeaves: the same over a real connection. The handler, not a timer,
-// says when.
+// decides when.
 func TestClientLeaves(t *testing.T) {
 	started, ended := make(chan struct{}), make(chan struct{})
 	s, log := server(map[string]xrpc.Method{"a.b.waits": does(func(ctx context.Context) error {

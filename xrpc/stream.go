@@ -30,7 +30,7 @@ type pace struct {
 	moved  int64         // bytes
 }
 
-// deadline is when the next part must be through.
+// deadline returns when the next part must be done.
 func (p *pace) deadline(now time.Time) time.Time {
 	left := streamGrace + time.Duration(float64(p.moved)/streamPace*float64(time.Second)) - p.waited
 	return now.Add(min(streamPatience, left))

@@ -53,7 +53,7 @@ func does(f func(context.Context) error) xrpc.Method {
 	return xrpc.Query(anyone, func(ctx context.Context, _ struct{}, _ xrpc.None) (xrpc.None, error) { return xrpc.None{}, f(ctx) })
 }
 
-// site is a server behind its front, as composition puts it.
+// site is a server behind its front, as package server builds it.
 type site struct {
 	xrpc.Server
 	request.Front
@@ -82,8 +82,8 @@ func endpoints() map[string]xrpc.Method {
 	}
 }
 
-// post is a JSON body's request; with a Content-Length where the body's length
-// is known.
+// post is a request with a JSON body, and with a Content-Length if the body's
+// length is known.
 func post(tb testing.TB, nsid string, body io.Reader) *http.Request {
 	tb.Helper()
 	r := httptest.NewRequestWithContext(tb.Context(), http.MethodPost, "/xrpc/"+nsid, body)
@@ -188,7 +188,8 @@ func TestHead(t *testing.T) {
 	}
 }
 
-// TestHeaders: who may read an answer stands on every one, errors too.
+// TestHeaders: every answer has the cross-origin headers, errors too; those of
+// an authenticated route are private.
 func TestHeaders(t *testing.T) {
 	methods := endpoints()
 	methods["a.b.fails"] = fails(errors.New("x"))
@@ -247,7 +248,7 @@ func TestPreflight(t *testing.T) {
 		}
 	}
 
-	// However much is asked, the answer stays small.
+	// The answer stays small, however long the request.
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodOptions, "/xrpc/a.b.none", http.NoBody)
 	r.Header.Set("Access-Control-Request-Headers", strings.Repeat("x-header-of-some-length,", 40_000))
 	if got := serve(s, r).Header().Get("Access-Control-Allow-Headers"); len(got) > 4096 {

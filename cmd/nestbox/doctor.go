@@ -13,7 +13,7 @@ type doctorCmd struct {
 	output
 }
 
-// Run prints what the doctor found, and fails where something is wrong.
+// Run prints what the doctor found, and fails if something is wrong.
 func (c *doctorCmd) Run() error {
 	var d admin.Diagnosis
 	if err := call(c.where, admin.CmdDoctor, admin.Done{}, &d); err != nil {

@@ -25,8 +25,8 @@ type mailTestCmd struct {
 	Address string `arg:"" help:"The recipient's address."`
 }
 
-// Run sends from here where the settings name a mail server; else the server
-// that runs on the data directory does, which has them.
+// Run sends the mail itself if the settings name a mail server; else the server
+// that runs on the data directory sends it.
 func (m *mailTestCmd) Run() error {
 	result, err := m.test()
 	if err != nil {

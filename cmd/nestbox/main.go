@@ -52,8 +52,8 @@ func main() {
 	}
 	ctx, err := parser.Parse(args)
 	if err != nil {
-		// Not kong's own way: it writes the help to standard output, where
-		// scripts expect results.
+		// kong itself writes the help to standard output, where scripts expect
+		// results.
 		fail(fmt.Errorf("%w; nestbox --help shows what there is", err))
 	}
 	if err := ctx.Run(); err != nil {
@@ -66,14 +66,14 @@ func fail(err error) {
 	os.Exit(1)
 }
 
-// where are the flags that say which server is meant.
+// where are the flags that select the server.
 type where struct {
 	Data    string `help:"Data directory (PDS_DATA_DIRECTORY)." placeholder:"DIR"`
 	EnvFile string `help:"File with PDS_* settings." placeholder:"FILE"`
 	Dev     bool   `help:"Development: needs no other setting (PDS_DEV_MODE)."`
 }
 
-// flags are what a command on the data directory has its settings from.
+// flags are the sources of a command's settings on the data directory.
 func (w where) flags() config.Flags {
 	return config.Flags{Data: w.Data, EnvFile: w.EnvFile, Dev: w.Dev, Command: true}
 }
@@ -105,7 +105,7 @@ func call[A, R any](w where, c control.Command[A, R], args A, result *R) error {
 		func(ctx context.Context, s *server.Server) error { return s.Run(ctx, string(c), args, result) })
 }
 
-// stream executes a command that takes a file, or gives one.
+// stream executes a command that reads a file, or writes one.
 func (w where) stream(name string, args any, in io.Reader, out io.Writer) error {
 	return w.reach(
 		func(ctx context.Context, dir string) error { return control.CallFile(ctx, dir, name, args, in, out) },

@@ -89,7 +89,7 @@ func newLogger(level, format string) (*slog.Logger, error) {
 	return slog.New(slog.NewTextHandler(out, opts)), nil
 }
 
-// fatal ends the process when nobody knows what is on disk: recovery decides.
+// fatal ends the process when it is unknown what is on disk: recovery decides.
 func fatal(log *slog.Logger) func(error) {
 	return func(err error) {
 		log.Error("the outcome of a commit is unknown, stopping", slog.String("cause", err.Error()))

@@ -19,10 +19,10 @@ type verifyCmd struct {
 	Repair string `help:"Repair before the check, with the server stopped: rebuild-index derives again what follows from the records." enum:",rebuild-index" default:"" placeholder:"WHAT"`
 }
 
-// progressEvery is how often standard error tells what is being looked at.
+// progressEvery is how often the progress is written to standard error.
 const progressEvery = 2 * time.Second
 
-// Run prints a line for each fault, and fails where there is one.
+// Run prints a line for each fault, and fails if there is one.
 func (c *verifyCmd) Run() error {
 	conf, _, err := config.Load(c.flags(), os.Environ())
 	if err != nil {

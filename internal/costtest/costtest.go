@@ -1,6 +1,5 @@
-// Package costtest is for tests that the cost of something follows its input's
-// size: what parses foreign bytes must not take more for what they repeat, share
-// or nest.
+// Package costtest is for tests that a cost follows the size of its input: a
+// parser of foreign bytes must not cost more if they repeat, share or nest.
 package costtest
 
 import (
@@ -10,13 +9,13 @@ import (
 )
 
 const (
-	// factor is how many times the cost of n an input of 2n may have.
+	// factor is how many times the cost of n an input of 2n may cost.
 	factor = 2.5
 	// slackTime and slackMemory are costs that depend on no input. Below them
 	// nothing is compared.
 	slackTime   = 3 * time.Millisecond
 	slackMemory = 256 << 10
-	// runs is how often a size is measured at most; the best one counts. Other work
+	// runs is how often a size is measured at most; the best run counts. Other work
 	// on the machine makes a run slower, never faster.
 	runs = 5
 	// rounds is how often a ratio that is too high is measured again.

@@ -69,7 +69,7 @@ func SyncDir(dir string) error {
 	return d.Close()
 }
 
-// MakeDir makes a folder, and those above it, durably: mode 0700 where it is new.
+// MakeDir makes a folder, and those above it, durably: mode 0700 for new ones.
 func MakeDir(dir string) error {
 	if fi, err := os.Stat(dir); err == nil && fi.IsDir() {
 		return nil
@@ -86,9 +86,9 @@ func MakeDir(dir string) error {
 	return SyncDir(parent)
 }
 
-// Secret returns the content of the file at path, or, where there is none, what
-// generate makes, which it first stores there durably with mode 0600. A file
-// that others could read is closed to them.
+// Secret returns the content of the file at path, or, if there is none, what
+// generate returns, after storing it there durably with mode 0600. A file that
+// others could read is closed to them.
 func Secret(path string, generate func() ([]byte, error)) ([]byte, error) {
 	data, err := os.ReadFile(path) //nolint:gosec // a file of the operator's own data directory
 	if errors.Is(err, os.ErrNotExist) {
@@ -115,7 +115,7 @@ var ErrLocked = errors.New("data directory is in use")
 const LockName = "nestbox.lock"
 
 // Lock takes the data directory for this process until release is called, or
-// the process ends, however it ends. ErrLocked says who has it.
+// the process ends, however it ends. ErrLocked names the process that has it.
 func Lock(dir string) (release func() error, err error) {
 	path := filepath.Join(dir, LockName)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the operator's own data directory

@@ -21,7 +21,7 @@ import (
 	"nestbox/internal/durable"
 )
 
-// childVar tells the test binary that it is a child process, and what it is to do.
+// childVar makes the test binary a child process, and names its task.
 const childVar = "NESTBOX_DURABLE_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -35,8 +35,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child does its task with path, says "ready" where its parent waits for that,
-// and then stays until it is killed or its standard input ends.
+// child does its task with path, says "ready" if its parent waits for that, and
+// then stays until it is killed or its standard input ends.
 func child(task, path string) error {
 	switch task {
 	case "lock":
@@ -136,8 +136,8 @@ func TestWriteFile(t *testing.T) {
 	}
 }
 
-// TestWriteFileReplaces: who reads meanwhile sees the old content or the new,
-// and a link elsewhere to the old file is left alone.
+// TestWriteFileReplaces: a process that reads meanwhile sees the old content or
+// the new, and a link elsewhere to the old file is left alone.
 func TestWriteFileReplaces(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "file")
@@ -174,7 +174,7 @@ func TestWriteFileReplaces(t *testing.T) {
 	}
 }
 
-// TestWriteFileFails: what fails leaves the old content and nothing else.
+// TestWriteFileFails: a failed write leaves the old content and nothing else.
 func TestWriteFileFails(t *testing.T) {
 	t.Run("full disk", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "file")
@@ -302,8 +302,8 @@ func take(t *testing.T, dir string) {
 	}
 }
 
-// TestLock: another process is kept out, and told by whom, until the holder
-// releases, ends or is killed.
+// TestLock: another process gets an error that names the holder, until that
+// releases the lock, ends or is killed.
 func TestLock(t *testing.T) {
 	dir := t.TempDir()
 	release, err := durable.Lock(dir)

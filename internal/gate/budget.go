@@ -2,13 +2,13 @@ package gate
 
 import "sync"
 
-// Budget is how many bytes of something are taken.
+// Budget counts how many bytes of something are taken.
 type Budget struct {
 	mu    sync.Mutex
 	taken int64
 }
 
-// Take takes n bytes if then no more than most are taken.
+// Take takes n bytes unless that would make more than most taken.
 func (b *Budget) Take(n, most int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -19,8 +19,9 @@ func (b *Budget) Take(n, most int64) bool {
 	return true
 }
 
-// TakeOfDisk is Take from a disk of which at least as much stays free as is taken:
-// free returns what is free now, where what was taken is in use already.
+// TakeOfDisk is Take for a disk of which at least as much stays free as is taken:
+// free returns what is free now; the bytes that were taken already occupy the
+// disk.
 func (b *Budget) TakeOfDisk(n, most int64, free func() (int64, error)) (bool, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -38,28 +39,28 @@ func (b *Budget) TakeOfDisk(n, most int64, free func() (int64, error)) (bool, er
 	return true, nil
 }
 
-// Give gives n bytes back that were taken.
+// Give gives back n bytes that were taken.
 func (b *Budget) Give(n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.taken -= n
 }
 
-// Taken is how many bytes are taken.
+// Taken returns how many bytes are taken.
 func (b *Budget) Taken() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.taken
 }
 
-// Budgets is a Budget of which no key has more than its part.
+// Budgets is a Budget of which no key may take more than its part.
 type Budgets[K comparable] struct {
 	mu  sync.Mutex
 	of  map[K]int64
 	all Budget
 }
 
-// TakeOfDisk is Budget's, for a key that has no more than each of it.
+// TakeOfDisk is like Budget.TakeOfDisk, for a key that may take at most each.
 func (b *Budgets[K]) TakeOfDisk(key K, n, each, most int64, free func() (int64, error)) (bool, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -76,7 +77,7 @@ func (b *Budgets[K]) TakeOfDisk(key K, n, each, most int64, free func() (int64, 
 	return ok, err
 }
 
-// Give gives n bytes back that were taken for a key.
+// Give gives back n bytes that were taken for a key.
 func (b *Budgets[K]) Give(key K, n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -88,7 +89,7 @@ func (b *Budgets[K]) Give(key K, n int64) {
 	}
 }
 
-// Left is how many bytes a key may still take.
+// Left returns how many bytes a key may still take.
 func (b *Budgets[K]) Left(key K, each, most int64) int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()

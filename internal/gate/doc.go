@@ -1,10 +1,10 @@
-// Package gate admits callers to what there is a bounded amount of: Keyed is a
-// lock for each key, Places are so many at once and so many for a key, Budget is
-// an amount of bytes, Regulars are the keys that came here before.
+// Package gate admits callers to bounded resources: Keyed is a lock for each
+// key, Places are so many at once and so many for a key, Budget is an amount of
+// bytes, Regulars are the keys that came here before.
 //
 // Invariants:
-//   - The zero value of each is ready. Bounds come with each call, so that they
-//     stand where they are used.
+//   - The zero value of each is ready. Bounds are arguments of each call, so
+//     that they are written where they are used.
 //   - Nothing is kept of a key that holds nothing and waits for nothing. Regulars
 //     keep a bounded number of keys.
 //   - A caller that stops waiting leaves nothing behind.

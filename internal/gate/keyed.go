@@ -56,7 +56,7 @@ func (k *Keyed[K]) Held(key K) bool {
 	return k.held[key] != nil
 }
 
-// Len is how many keys are held.
+// Len returns how many keys are held.
 func (k *Keyed[K]) Len() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 )
 
 // TestKeyed: one caller at a time has a key, other keys are free beside it, one that
-// waits can leave, and nothing is kept of a key that nobody has.
+// waits can leave, and nothing is kept of a free key.
 func TestKeyed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var k Keyed[string]

@@ -37,7 +37,7 @@ type Share[K comparable] struct {
 	Waiting int
 }
 
-// Places are so many at once.
+// Places is a bounded number of places.
 type Places[K comparable] struct {
 	mu      sync.Mutex
 	held    int
@@ -49,7 +49,7 @@ type Places[K comparable] struct {
 	watched map[*Place[K]]struct{}
 }
 
-// Place is one of them, until its holder leaves it or loses it.
+// Place is one of Places, until its holder leaves it or loses it.
 type Place[K comparable] struct {
 	all    *Places[K]
 	shares []Share[K]
@@ -196,8 +196,8 @@ func (p *Places[K]) drop(place *Place[K]) {
 	}
 }
 
-// forget drops when a key was given a place last, once it neither waits nor holds one.
-// p.mu is held.
+// forget drops the time at which a key last got a place, once it neither waits nor
+// holds one. p.mu is held.
 func (p *Places[K]) forget(key K) {
 	if p.of[key] == 0 && p.waiting[key] == 0 {
 		delete(p.last, key)
@@ -256,14 +256,14 @@ func (p *Places[K]) idle(since time.Time) (longest *Place[K]) {
 	return longest
 }
 
-// Held is how many places are taken.
+// Held returns how many places are taken.
 func (p *Places[K]) Held() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.held
 }
 
-// Waiting is how many callers wait for a place.
+// Waiting returns how many callers wait for a place.
 func (p *Places[K]) Waiting() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -282,7 +282,7 @@ func (pl *Place[K]) Leave() {
 }
 
 // Watch lets others take the place over from now on, whenever its holder does not
-// Move. revoke is called then, once; it ends what the place is used for.
+// Move. Then revoke is called, once; it must end the use of the place.
 func (pl *Place[K]) Watch(now time.Time, revoke func()) {
 	pl.all.mu.Lock()
 	defer pl.all.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 )
 
 // TestPlacesAccounting compares Try and Leave with a list of what is held: never more
-// than in all, never more than a share, refused only where one of them is full, and
-// nothing is kept in the end.
+// than all places, never more than a share, a refusal only if one of them is full,
+// and nothing kept in the end.
 func TestPlacesAccounting(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var p Places[int]
@@ -208,8 +208,8 @@ func TestTakeWithinShare(t *testing.T) {
 	})
 }
 
-// TestIdlePlaces: where all are taken, the place that has not moved for longest is
-// taken over, its holder learns it, and its own end gives nothing back twice.
+// TestIdlePlaces: if all are taken, the place that has not moved for longest is
+// taken over; its holder learns it, and when it ends it gives nothing back twice.
 func TestIdlePlaces(t *testing.T) {
 	var p Places[string]
 	now := time.Unix(1000, 0)
@@ -259,8 +259,8 @@ func TestIdlePlaces(t *testing.T) {
 	}
 }
 
-// TestBudget: what is taken is what was granted and not given back, and never more
-// than the bound.
+// TestBudget: the taken bytes are those that were granted and not given back, and
+// never more than the bound.
 func TestBudget(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var b Budget

@@ -13,7 +13,7 @@ const (
 	rememberedFor = 30 * 24 * time.Hour
 	// maxRegulars bounds the regulars, and as many newcomers.
 	maxRegulars = 10_000
-	// sampled is how many keys are looked at to find one to forget.
+	// sampled is how many keys are compared to find one to forget.
 	sampled = 32
 )
 
@@ -25,7 +25,7 @@ type Regulars[K comparable] struct {
 	regulars  map[K]time.Time // the last visit
 }
 
-// Came notes a visit that was a good one.
+// Came notes a successful visit.
 func (r *Regulars[K]) Came(key K, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -47,7 +47,8 @@ func (r *Regulars[K]) Came(key K, now time.Time) {
 	}
 }
 
-// Is reports whether key came at least seasoned ago, and since.
+// Is reports whether key first came at least seasoned ago, and has come again
+// since.
 func (r *Regulars[K]) Is(key K, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -55,7 +56,8 @@ func (r *Regulars[K]) Is(key K, now time.Time) bool {
 	return ok && now.Sub(last) < rememberedFor
 }
 
-// forget makes room for one: the oldest of some, where there are too many.
+// forget makes room for one if there are too many: it drops the oldest of a
+// sample.
 func forget[K comparable](visits map[K]time.Time) {
 	if len(visits) < maxRegulars {
 		return

@@ -11,11 +11,11 @@ import (
 	"testing"
 )
 
-// Client calls XRPC without any library: tests that look at bytes use it.
+// Client calls XRPC without any library: for tests that compare bytes.
 type Client struct {
 	// Base is the server's URL.
 	Base string
-	// HTTP is the client to use; http.DefaultClient where it is nil.
+	// HTTP is the client to use; http.DefaultClient if nil.
 	HTTP *http.Client
 }
 
@@ -26,15 +26,15 @@ type Answer struct {
 	Body   []byte
 }
 
-// Request is one call. Method is POST where there is a body, else GET, unless
-// it is set.
+// Request is one call. Method, unless set, is POST if there is a body, else
+// GET.
 type Request struct {
 	Method string
 	NSID   string // with its query, if any
 	// Auth is the whole Authorization header.
 	Auth   string
 	Header http.Header
-	// Body is sent as JSON: a string as it stands, anything else encoded.
+	// Body is sent as JSON: a string as it is, anything else encoded.
 	Body any
 }
 

@@ -25,15 +25,15 @@ type InProcess struct {
 
 // Options of Start; the zero value is usable.
 type Options struct {
-	// Dir is the data directory; a temporary one where it is empty.
+	// Dir is the data directory; a temporary one if empty.
 	Dir string
 	// Settings are NAME=value pairs as in the environment.
 	Settings []string
-	// Now is the clock; time.Now where it is nil.
+	// Now is the clock; time.Now if nil.
 	Now func() time.Time
-	// Timeouts of the HTTP server; the real ones where it is zero.
+	// Timeouts of the HTTP server; the real ones if zero.
 	Timeouts server.Timeouts
-	// Log takes the server's log; it is thrown away where it is nil.
+	// Log receives the server's log; nil discards it.
 	Log *slog.Logger
 }
 
@@ -74,7 +74,8 @@ func Start(tb testing.TB, o Options) *InProcess {
 	return s
 }
 
-// Stop stops the server and verifies what it left. A second call does nothing.
+// Stop stops the server and verifies its data directory. A second call does
+// nothing.
 func (s *InProcess) Stop() {
 	s.t.Helper()
 	s.stopped.Do(func() {

@@ -37,20 +37,21 @@ type Mailbox struct {
 	release chan struct{} // closed: connections are served
 }
 
-// MailboxOptions of NewMailbox; the zero value takes everything from everybody.
+// MailboxOptions of NewMailbox; the zero value accepts everything from
+// everybody.
 type MailboxOptions struct {
 	// TLS offers STARTTLS, with Implicit TLS from the first byte.
 	TLS      *tls.Config
 	Implicit bool
-	// User and Password, where they are set, are demanded.
+	// User and Password, if set, are required.
 	User, Password string
 	// Refuse, when it returns an error, is the answer to a recipient.
 	Refuse func(to string) error
 	// Taken, when it returns an error, is the answer to a whole message.
 	Taken func(m *Mail) error
-	// Held: nobody is answered before Release.
+	// Held: no client is answered before Release.
 	Held bool
-	// Address is where it listens; a free port of 127.0.0.1 where it is empty.
+	// Address is where it listens; a free port of 127.0.0.1 if empty.
 	Address string
 }
 
@@ -100,7 +101,7 @@ func NewMailbox(tb testing.TB, o MailboxOptions) *Mailbox {
 	}()
 	tb.Cleanup(func() {
 		m.Release()
-		_ = m.server.Close() // whoever is still connected is cut off
+		_ = m.server.Close() // clients that are still connected are cut off
 		<-ended
 	})
 	return m
@@ -164,7 +165,7 @@ func (m *Mailbox) next(to string) (*Mail, <-chan struct{}) {
 
 var mailCode = regexp.MustCompile(`(?m)^ +([A-Z2-7]{5}-[A-Z2-7]{5})$`)
 
-// Code is the code in a mail; empty where there is none.
+// Code is the code in a mail; empty if there is none.
 func (m *Mail) Code() string {
 	if found := mailCode.FindStringSubmatch(m.Text); found != nil {
 		return found[1]

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// What a nameserver says instead of records.
+// Answers of a nameserver other than records.
 var (
 	ErrNoName = errors.New("there is no such name")
 	ErrFails  = errors.New("the server fails")
@@ -17,7 +17,7 @@ var (
 )
 
 // Nameserver answers questions for TXT records on loopback, over UDP, until the end of
-// the test, and returns its address. txt gets a name without the dot at its end; a
+// the test, and returns its address. txt receives a name without the dot at its end; a
 // record is sent in one string for each part that ends with "~".
 func Nameserver(tb testing.TB, txt func(name string) ([]string, error)) string {
 	tb.Helper()
@@ -41,7 +41,7 @@ func Nameserver(tb testing.TB, txt func(name string) ([]string, error)) string {
 	return conn.LocalAddr().String()
 }
 
-// answer is that to a packet: nil where there is none.
+// answer returns the answer to a packet, nil if there is none.
 func answer(query []byte, txt func(string) ([]string, error)) []byte {
 	var m dnsmessage.Message
 	if err := m.Unpack(query); err != nil || len(m.Questions) != 1 {

@@ -25,7 +25,7 @@ type Process struct {
 	Client
 
 	Dir string
-	// Ready is what the READY line says.
+	// Ready is the content of the READY line.
 	Ready Ready
 
 	args, settings []string
@@ -79,7 +79,7 @@ const readyTimeout = 60 * time.Second
 
 // Launch starts `nestbox serve --dev` on dir ("" makes one) and a free port,
 // with further settings as NAME=value, and waits until it is ready. The process
-// is stopped at the end of the test and what it left is verified.
+// is stopped at the end of the test and its data directory is verified.
 func Launch(tb testing.TB, dir string, settings ...string) *Process {
 	tb.Helper()
 	if dir == "" {
@@ -142,7 +142,7 @@ func (p *Process) start() {
 	p.Client = Client{Base: p.Ready.URL, HTTP: p.HTTP}
 }
 
-// cleanEnviron is the environment without settings of ours.
+// cleanEnviron returns the environment without our settings.
 func cleanEnviron() []string {
 	var env []string
 	for _, kv := range os.Environ() {
@@ -236,7 +236,7 @@ type Invocation struct {
 	Settings []string
 }
 
-// Result is what an invocation left.
+// Result is the outcome of an invocation.
 type Result struct {
 	Stdout, Stderr string
 	Code           int
@@ -255,8 +255,8 @@ func Exec(tb testing.TB, i Invocation) Result {
 	return Result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
 
-// Verify fails the test for each fault in a data directory that no server has
-// open: what nestbox verify tells.
+// Verify fails the test for each fault that nestbox verify finds in a data
+// directory that no server has open.
 func Verify(tb testing.TB, dir string) {
 	tb.Helper()
 	c, _, err := config.Load(config.Flags{Data: dir, Dev: true, Command: true}, nil)
@@ -313,7 +313,7 @@ func (b *logBuffer) snapshot() (string, <-chan struct{}) {
 	return b.buf.String(), b.more
 }
 
-// signal is a writer that tells when a line with a prefix has come.
+// signal is a writer that reports when a line with a prefix has come.
 type signal struct {
 	logBuffer
 

@@ -14,13 +14,13 @@ func tlsConfig(roots *x509.CertPool) *tls.Config {
 // networks without IPv4 reach public ones so.
 var nat64 = netip.MustParsePrefix("64:ff9b::/96")
 
-// global is what IANA has given out of IPv6 (RFC 4291); the rest is local,
-// reserved or multicast.
+// global is the part of IPv6 that IANA has allocated (RFC 4291); the rest is
+// local, reserved or multicast.
 var global = netip.MustParsePrefix("2000::/3")
 
-// special are the prefixes within IPv4, and within global, that are no hosts of
-// the public network, after IANA's registries of special-purpose addresses
-// (RFC 6890).
+// special are the prefixes within IPv4, and within global, that are not hosts
+// of the public network, according to IANA's registries of special-purpose
+// addresses (RFC 6890).
 var special = [...]netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),       // this network, RFC 791
 	netip.MustParsePrefix("10.0.0.0/8"),      // private, RFC 1918
@@ -43,7 +43,7 @@ var special = [...]netip.Prefix{
 	netip.MustParsePrefix("3fff::/20"),       // documentation, RFC 9637
 }
 
-// Public says whether an address is one of the public network.
+// Public reports whether an address belongs to the public network.
 func Public(a netip.Addr) bool {
 	a = a.WithZone("").Unmap()
 	if nat64.Contains(a) {

@@ -20,8 +20,8 @@ import (
 
 // Errors of a Client and of ReadAll.
 var (
-	// ErrForbidden: the URL, or the address behind its name, is none that a
-	// stranger may have us ask.
+	// ErrForbidden: a stranger may not make us request the URL, or the address
+	// behind its name.
 	ErrForbidden = errors.New("not a public address")
 	// ErrTooLarge: the answer has more bytes than were allowed.
 	ErrTooLarge = errors.New("the answer is too large")
@@ -43,12 +43,12 @@ const (
 
 // Options of a Client.
 type Options struct {
-	// AllowLoopback lets it ask this machine, on any port and also by plain http:
-	// for development and tests.
+	// AllowLoopback allows requests to this machine, on any port and also by
+	// plain http: for development and tests.
 	AllowLoopback bool
-	// Timeout is DefaultTimeout where it is 0.
+	// Timeout is DefaultTimeout if 0.
 	Timeout time.Duration
-	// Resolver and Roots are the system's where they are nil.
+	// Resolver and Roots are the system's if nil.
 	Resolver *net.Resolver
 	Roots    *x509.CertPool
 }
@@ -94,7 +94,7 @@ func (o Options) timeout() time.Duration {
 	return o.Timeout
 }
 
-// checked is an http.RoundTripper that looks at each URL, a redirect's too.
+// checked is an http.RoundTripper that checks each URL, a redirect's too.
 type checked struct {
 	next    *http.Transport
 	options Options
@@ -127,8 +127,9 @@ func (o Options) checkURL(u *url.URL) error {
 	}
 }
 
-// isLoopback says whether a URL's host names this machine. A name that resolves
-// to it does not count: plain http and other ports are for who means it.
+// isLoopback reports whether a URL's host names this machine. A name that
+// resolves to it does not count: plain http and other ports need an explicit
+// address.
 func isLoopback(host string) bool {
 	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		return true
@@ -137,7 +138,7 @@ func isLoopback(host string) bool {
 	return err == nil && a.Unmap().IsLoopback()
 }
 
-// checkAddress is asked before each connection.
+// checkAddress is called before each connection.
 func (o Options) checkAddress(address string) error {
 	at, err := netip.ParseAddrPort(address)
 	if err != nil {

@@ -44,7 +44,7 @@ func TestPublic(t *testing.T) {
 	}
 }
 
-// get is the error of asking for a URL.
+// get returns the error of requesting a URL.
 func get(t *testing.T, c *http.Client, url string) (string, error) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
@@ -86,7 +86,7 @@ func TestForbidden(t *testing.T) {
 			t.Errorf("%.60s: %v", u, err)
 		}
 	}
-	// In development this machine may be asked, and no other private one.
+	// Development allows requests to this machine, and to no other private one.
 	dev := safehttp.Client(safehttp.Options{Roots: roots, AllowLoopback: true})
 	if _, err := get(t, dev, url); err != nil || !reached {
 		t.Errorf("loopback in development: %v", err)
@@ -98,7 +98,7 @@ func TestForbidden(t *testing.T) {
 	}
 }
 
-// TestAddressIsChecked: it is the address that counts, whatever a name said
+// TestAddressIsChecked: the address counts, whatever the name resolved to
 // before: each connection is checked when it is made.
 func TestAddressIsChecked(t *testing.T) {
 	_, _, roots := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("reached") })
@@ -179,7 +179,7 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestCertificate: a server that cannot show who it is is not asked.
+// TestCertificate: a server without a valid certificate gets no request.
 func TestCertificate(t *testing.T) {
 	url, _, _ := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("reached") })
 	var unknown *tls.CertificateVerificationError
@@ -188,7 +188,8 @@ func TestCertificate(t *testing.T) {
 	}
 }
 
-// resolver asks a DNS server on loopback that gives one address for every name.
+// resolver asks a DNS server on loopback that returns one address for every
+// name.
 func resolver(t *testing.T, address func() [4]byte) *net.Resolver {
 	t.Helper()
 	conn, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")

@@ -40,7 +40,7 @@ func NewBox(key []byte) (*Box, error) {
 // Equal reports whether two boxes have the same key.
 func (b *Box) Equal(other *Box) bool { return hmac.Equal(b.key, other.key) }
 
-// Derive returns a secret of 32 bytes that follows from the key, another one for
+// Derive returns a secret of 32 bytes derived from the key, a different one for
 // each label.
 func (b *Box) Derive(label string) []byte {
 	mac := hmac.New(sha256.New, b.key)
@@ -68,8 +68,9 @@ func (b *Box) Open(sealed []byte, label string) ([]byte, error) {
 	return plain, nil
 }
 
-// Reseal returns what from sealed for label as sealed by to. What to sealed
-// already stays as it is, so that it may be repeated; else ErrOpen.
+// Reseal returns data that from sealed for label, sealed by to instead. Data
+// that to sealed already stays as it is, so that a call may be repeated;
+// otherwise it returns ErrOpen.
 func Reseal(from, to *Box, sealed []byte, label string) ([]byte, error) {
 	if _, err := to.Open(sealed, label); err == nil {
 		return sealed, nil

@@ -3,5 +3,5 @@
 // the code cannot be the same.
 //
 // What is durable needs no code here: on macOS os.File.Sync asks the disk to
-// empty its cache (F_FULLFSYNC), and store/sqlite has SQLite do the same.
+// empty its cache (F_FULLFSYNC), and store/sqlite makes SQLite do the same.
 package system

@@ -8,7 +8,8 @@ import (
 )
 
 // maxSocketPath is the longest path of a Unix socket, in bytes, that every
-// system takes: macOS has room for 104 with the zero at the end, Linux for 108.
+// system accepts: macOS has room for 104 with the zero at the end, Linux for
+// 108.
 const maxSocketPath = 103
 
 // SocketPath returns a path to the socket name in dir that is short enough for

@@ -41,7 +41,7 @@ func scanAccount(r *sqlite.Stmt) *account.Account {
 	}
 }
 
-// findAccount returns the account that where selects, account.ErrNotFound where
+// findAccount returns the account that where selects, account.ErrNotFound if
 // there is none, or only one whose DID is still being registered.
 func findAccount(c *sqlite.Conn, where string, b bind) (*account.Account, error) {
 	var found *account.Account
@@ -56,7 +56,7 @@ func findAccount(c *sqlite.Conn, where string, b bind) (*account.Account, error)
 	return found, nil
 }
 
-// ByDID implements account.Store; it is on the way of every request, and cached.
+// ByDID implements account.Store. Every request calls it, so it is cached.
 func (db Accounts) ByDID(ctx context.Context, did syntax.DID) (*account.Account, error) {
 	if a, ok := db.accounts.GetIfPresent(did.String()); ok {
 		return a, nil
@@ -89,8 +89,8 @@ func (db Accounts) ByEmail(ctx context.Context, email string) (*account.Account,
 	return a, err
 }
 
-// find looks in a unique column. SQLite compiles a join anew for each value of
-// a bare parameter, which it would look at for a better plan; a cast hides it.
+// find looks in a unique column. SQLite would compile a join again for each
+// value of a bare parameter, to find a better plan; a cast hides the value.
 func (db Accounts) find(ctx context.Context, column, value string) (found *account.Account, err error) {
 	err = db.read(ctx, func(c *sqlite.Conn) error {
 		found, err = findAccount(c, column+" = CAST(? AS TEXT)", func(s *sqlite.Stmt) { s.BindText(1, value) })
@@ -174,8 +174,8 @@ func (db Accounts) SetPassword(ctx context.Context, id int64, hash string, keep 
 	})
 }
 
-// setPassword ends with the old password what was signed in by it, or would
-// replace it.
+// setPassword also ends the sessions that the old password opened, and the
+// codes that could replace it.
 func setPassword(tx *groupcommit.Tx, db *DB, id int64, hash string, keep int64, e account.Event, mails []mail.Message) error {
 	_, err := change(tx.Conn, "UPDATE account SET password_hash = ?, credential_epoch = credential_epoch + 1 WHERE id = ?",
 		func(s *sqlite.Stmt) { s.BindText(1, hash); s.BindInt64(2, id) })
@@ -192,8 +192,8 @@ func setPassword(tx *groupcommit.Tx, db *DB, id int64, hash string, keep int64, 
 	return noteAndTell(tx, db, id, e.Ending(len(ids)), mails)
 }
 
-// update runs a write on an account that exists, as it is now, and, once it is committed,
-// drops it from the cache.
+// update runs a write on an existing account, as read in the transaction, and drops it
+// from the cache after the commit.
 func (db Accounts) update(ctx context.Context, id int64, fn func(*groupcommit.Tx, *account.Account) error) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		a, err := findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) })
@@ -209,8 +209,8 @@ func forget(tx *groupcommit.Tx, db *DB, did syntax.DID) {
 	tx.AfterCommit(func() { db.accounts.Invalidate(did.String()) })
 }
 
-// expireForeignTokens ends access tokens that another server issued: those have
-// no session of ours to end.
+// expireForeignTokens ends access tokens that another server issued, since they
+// have no session here.
 func expireForeignTokens(tx *groupcommit.Tx, db *DB, id int64, at time.Time) error {
 	var did syntax.DID
 	err := query(tx.Conn, "UPDATE account SET tokens_valid_after = ? WHERE id = ? RETURNING did",

@@ -76,7 +76,7 @@ func (db Admin) Audit(ctx context.Context, f admin.AuditFilter) (out []admin.Act
 	return out, wrap(err, "read audit log")
 }
 
-// Search implements admin.Store: it looks at every account behind after.
+// Search implements admin.Store. It reads every account behind after.
 func (db Admin) Search(ctx context.Context, text string, after int64, limit int) (out []*account.Account, err error) {
 	err = db.scanRead(ctx, 0, func(c *sqlite.Conn) error {
 		return query(c, "SELECT "+accountColumns+accountTables+`WHERE a.pending_operation IS NULL AND a.id > ?1

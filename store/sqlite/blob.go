@@ -77,7 +77,7 @@ func (db Blobs) Add(ctx context.Context, accountID int64, b blob.Blob, quota int
 	return out, nil
 }
 
-// adopt makes an intended file one that belongs to a blob.
+// adopt gives an intended file to a blob.
 func adopt(c *sqlite.Conn, key string) error {
 	n, err := change(c, "DELETE FROM blob_garbage WHERE file = ? AND intended = 1", func(s *sqlite.Stmt) { s.BindText(1, key) })
 	if err != nil {
@@ -97,7 +97,7 @@ func addGarbage(c *sqlite.Conn, key string) error {
 	return nil
 }
 
-// blobRow returns what is kept of a blob, without a key where there is nothing,
+// blobRow returns what is kept of a blob, without a key if there is nothing,
 // and whether a record of the account's repository refers to it.
 func blobRow(c *sqlite.Conn, accountID int64, id cid.Cid) (b blob.Blob, referenced bool, err error) {
 	at := func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, id.String()) }
@@ -117,7 +117,7 @@ func blobRow(c *sqlite.Conn, accountID int64, id cid.Cid) (b blob.Blob, referenc
 	return b, referenced, nil
 }
 
-// refuseBlob returns why the account may not have one more blob, if it may not.
+// refuseBlob returns an error if the account may not have one more blob.
 func refuseBlob(c *sqlite.Conn, accountID int64, b blob.Blob, quota int64) (refused, err error) {
 	refused = blob.ErrNoAccount
 	err = query(c, "SELECT 1 FROM account WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
@@ -205,9 +205,9 @@ const (
 			UNION ALL SELECT (SELECT min(cid) FROM blob_ref WHERE repo_id = ?1 AND cid > page.cid) FROM page WHERE cid IS NOT NULL
 		) `
 	listBlobs = distinctBlobs + "SELECT cid, 1 FROM page WHERE cid IS NOT NULL"
-	// listBlobsSince looks at every reference behind the cursor.
+	// listBlobsSince reads every reference behind the cursor.
 	listBlobsSince = "SELECT cid, rev > ?3 FROM blob_ref WHERE repo_id = ?1 AND cid > ?2 ORDER BY cid"
-	// missingBlobs has no key for what the account ?3 has.
+	// missingBlobs returns no key for a blob that the account ?3 has.
 	missingBlobs = distinctBlobs + `SELECT cid, iif(EXISTS (SELECT 1 FROM blob b WHERE b.account_id = ?3 AND b.cid = page.cid), NULL,
 			(SELECT min(key) FROM blob_ref WHERE repo_id = ?1 AND cid = page.cid)) FROM page WHERE cid IS NOT NULL`
 	blobsThere = "SELECT count(*) FROM blob WHERE account_id = ? AND unused_since IS NULL"
@@ -215,7 +215,7 @@ const (
 
 // referring is a repository, as far as its references to blobs go.
 type referring struct {
-	number int64 // 0 where there is none
+	number int64 // 0 if there is none
 	rev    syntax.TID
 	blobs  int64 // that records refer to
 }
@@ -231,8 +231,8 @@ func loadReferring(c *sqlite.Conn, accountID int64) (of referring, err error) {
 }
 
 // countBlobsThere returns how many blobs records refer to, and how many of them are
-// there. It looks at no reference: the repository counts its blobs, and what is
-// used is marked.
+// there. It reads no reference: the repository counts its blobs, and used blobs are
+// marked.
 func countBlobsThere(c *sqlite.Conn, accountID int64) (of referring, there int64, err error) {
 	if of, err = loadReferring(c, accountID); err != nil {
 		return referring{}, 0, err
@@ -243,8 +243,9 @@ func countBlobsThere(c *sqlite.Conn, accountID int64) (of referring, there int64
 	return of, there, err
 }
 
-// page goes through what a query finds of a repository behind the cursor, up to
-// limit rows that take takes, and pays for what it looks at.
+// page goes through the rows that a query finds in a repository behind the
+// cursor, until take has accepted limit of them, and pays for each row that it
+// reads.
 func page(c *sqlite.Conn, sql string, b bind, limit int, pay blob.Pay, take func(*sqlite.Stmt) (bool, error)) error {
 	if limit <= 0 {
 		return nil
@@ -309,7 +310,7 @@ func (db Blobs) List(ctx context.Context, accountID int64, since syntax.TID, cur
 	return out, nil
 }
 
-// Missing implements blob.Store. It looks at no reference where none is missing.
+// Missing implements blob.Store. It reads no reference if no blob is missing.
 func (db Blobs) Missing(ctx context.Context, accountID int64, cursor string, limit int, pay blob.Pay) (out []blob.Missing, err error) {
 	err = db.scanRead(ctx, accountID, func(c *sqlite.Conn) error {
 		of, there, err := countBlobsThere(c, accountID)
@@ -347,7 +348,7 @@ func (db Blobs) Count(ctx context.Context, accountID int64) (expected, there int
 	return expected, there, nil
 }
 
-// collectAtOnce bounds what one call of Collect looks at.
+// collectAtOnce bounds how many blobs one call of Collect checks.
 const collectAtOnce = 500
 
 // candidate is a blob that has been marked as unused for long enough.
@@ -358,9 +359,9 @@ type candidate struct {
 	staged    bool // a record of an import refers to it
 }
 
-// Collect implements blob.Store. Whether a blob is needed is asked of the
-// references themselves, in the transaction that forgets it: the marks only say
-// where to look.
+// Collect implements blob.Store. The references themselves decide whether a
+// blob is needed, in the transaction that forgets it: the marks only show where
+// to look.
 func (db Blobs) Collect(ctx context.Context, unused, unreferenced time.Time) (collected int, more bool, err error) {
 	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		if collected, more, err = collectOrphans(tx.Conn); err != nil || more {
@@ -395,8 +396,8 @@ func (db Blobs) Collect(ctx context.Context, unused, unreferenced time.Time) (co
 	return collected, more, nil
 }
 
-// collectOrphans forgets blobs of an account that is gone. more says that there
-// was one.
+// collectOrphans forgets blobs of an account that is gone. more reports whether
+// there was one.
 func collectOrphans(c *sqlite.Conn) (collected int, more bool, err error) {
 	var accountID int64
 	err = query(c, "SELECT account_id FROM blob_orphaned LIMIT 1", nil,
@@ -442,7 +443,7 @@ func candidates(c *sqlite.Conn, unused, unreferenced time.Time) (found []candida
 func (db Blobs) Garbage(ctx context.Context, intended time.Time, after string, limit int) (keys []string, err error) {
 	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		keys = nil
-		// An upload that is as slow as that must not find its file adopted, and
+		// Otherwise an upload that is so slow could have its file adopted, and
 		// then removed.
 		_, err := change(tx.Conn, "UPDATE blob_garbage SET intended = 0 WHERE intended = 1 AND at < ?",
 			func(s *sqlite.Stmt) { s.BindInt64(1, intended.UnixMilli()) })
@@ -475,8 +476,8 @@ func (db Blobs) Forget(ctx context.Context, keys []string) error {
 	})
 }
 
-// columnBlobCID reads the CID of a blob, kept as text: what a record of another
-// server refers to may be of any form.
+// columnBlobCID reads the CID of a blob, kept as text, since a record of
+// another server may refer to a blob in any form.
 func columnBlobCID(r *sqlite.Stmt, col int) (cid.Cid, error) {
 	id, err := cid.Decode(r.ColumnText(col))
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"nestbox/store/sqlite/groupcommit"
 )
 
-// Revisions of the repositories that refer makes: all references are of oldRev.
+// Revisions of the repositories that refer makes. All references are of oldRev.
 const (
 	oldRev = "3aaaaaaaaaa22"
 	newRev = "3bbbbbbbbbb22"
@@ -71,7 +71,7 @@ func refer(tb testing.TB, db *DB, accountID int64, records, each int, same bool,
 	return ids
 }
 
-// BenchmarkReferences is what it costs to ask for the blobs of a repository with
+// BenchmarkReferences measures a request for the blobs of a repository with
 // 200,000 references.
 func BenchmarkReferences(b *testing.B) {
 	db := openSweep(b)

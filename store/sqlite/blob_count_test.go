@@ -16,7 +16,7 @@ import (
 )
 
 // TestBlobCount: how many blobs a repository refers to is right after every write,
-// is counted for databases of before, is verified, and is mended.
+// is counted for older databases, is verified, and is repaired.
 func TestBlobCount(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "nestbox.sqlite")
 	db := openDB(t, path, sqlite.Options{})

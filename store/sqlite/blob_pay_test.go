@@ -12,7 +12,7 @@ import (
 	"nestbox/blob"
 )
 
-// TestReferencesPaid: what looks at many references pays for them, what does not is
+// TestReferencesPaid: a call that reads many references pays for them, any other is
 // free.
 func TestReferencesPaid(t *testing.T) {
 	db := openSweep(t)

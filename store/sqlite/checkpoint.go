@@ -15,8 +15,8 @@ import (
 	"nestbox/store/sqlite/groupcommit"
 )
 
-// logBounds are the sizes of the write-ahead log, in bytes, at which something is
-// done about it.
+// logBounds are the sizes of the write-ahead log, in bytes, at which the server
+// acts.
 type logBounds struct {
 	// copied: it is copied into the database file.
 	copied int64
@@ -39,7 +39,7 @@ const (
 
 const (
 	checkpointEvery = time.Second
-	// calmEvery takes the place of checkpointEvery while scans wait.
+	// calmEvery replaces checkpointEvery while scans wait.
 	calmEvery = 100 * time.Millisecond
 	// scrubEvery is how often deleted content is removed from the log, and
 	// scrubPatience how long overlapping scans may delay that.
@@ -63,16 +63,16 @@ var (
 
 // keeper keeps the write-ahead log short. It belongs to one goroutine.
 //
-// A passive checkpoint on conn copies all but what is written meanwhile; the log
-// starts over only when nothing is left to copy and nobody reads from it. Under
-// unbroken load that moment never comes by itself, so the small rest is then
-// copied on the writer's connection, between two of its transactions.
+// A passive checkpoint on conn copies all except what is written meanwhile; the
+// log starts over only when nothing is left to copy and no connection reads from
+// it. Under unbroken load that moment never comes by itself, so the small rest
+// is then copied on the writer's connection, between two of its transactions.
 type keeper struct {
 	*DB
 
 	conn *sqlite.Conn
-	// scrubAt is when the log is emptied next of what was deleted, dirty since
-	// when that has been tried in vain.
+	// scrubAt is when deleted content is next removed from the log, dirty the
+	// time since when that has failed.
 	scrubAt, dirty time.Time
 	// vain is how many times in turn the log could not be emptied though no scan ran.
 	vain int
@@ -108,7 +108,7 @@ func (k *keeper) report(ctx context.Context, err error) {
 	}
 }
 
-// look does what the log needs now.
+// look checks the log, and copies or empties it if needed.
 func (k *keeper) look(ctx context.Context) error {
 	now := time.Now()
 	if !k.deleted.Load() {
@@ -141,7 +141,8 @@ func (k *keeper) look(ctx context.Context) error {
 	}
 }
 
-// calm lets no scan begin, and empties the log once those that run have ended.
+// calm holds new scans back, and empties the log once the running ones have
+// ended.
 func (k *keeper) calm(ctx context.Context, size int64) error {
 	now := time.Now()
 	scans, since := k.tide.stop(now)
@@ -184,7 +185,7 @@ func (k *keeper) copy() error {
 }
 
 // empty copies the whole log into the file and makes the log empty; emptied is
-// false when somebody reads from it. Readers are waited for as long as wait.
+// false when somebody reads from it. It waits for readers for at most wait.
 func (db *DB) empty(ctx context.Context, wait time.Duration) (emptied bool, err error) {
 	err = db.writer.Outside(ctx, func(c *sqlite.Conn) error {
 		emptied, err = db.truncate(c, wait)
@@ -237,13 +238,13 @@ func (db *DB) endReads(ctx context.Context) {
 // reads and empties the log when that has reached its limit. When another program
 // keeps it from starting over, writes go on as long as the disk has room for the
 // log twice: it must fit into the database file in the end. After that they are
-// refused, which the end of that program ends. On a full disk nothing would.
+// refused until that program ends. On a full disk nothing would end the refusal.
 func (db *DB) room(c *sqlite.Conn) error {
 	size := db.LogSize()
 	if size >= db.bounds.calm && !db.tide.shut() {
 		select {
 		case db.long <- struct{}{}:
-		default: // it looks anyway
+		default: // it checks anyway
 		}
 	}
 	if size < db.bounds.limit {
@@ -276,18 +277,19 @@ func (db *DB) room(c *sqlite.Conn) error {
 	return nil
 }
 
-// checkpoint copies from the log what no reader still needs otherwise.
+// checkpoint copies the part of the log that no reader still needs in the
+// file's older state.
 func checkpoint(c *sqlite.Conn) error {
 	return sqlitex.ExecuteTransient(c, "PRAGMA wal_checkpoint(PASSIVE)", nil)
 }
 
-// scrubSoon causes the log to be emptied some time after the commit: it holds
-// what was there before something was overwritten.
+// scrubSoon makes the keeper empty the log some time after the commit, since
+// the log still holds the content that was overwritten.
 func scrubSoon(tx *groupcommit.Tx, db *DB) {
 	tx.AfterCommit(func() { db.deleted.Store(true) })
 }
 
-// LogSize is the size of the write-ahead log, in bytes.
+// LogSize returns the size of the write-ahead log, in bytes.
 func (db *DB) LogSize() int64 { return walSize(db.path) }
 
 func walSize(path string) int64 {

@@ -12,7 +12,8 @@ import (
 )
 
 // TestLogStartsOver: once the write-ahead log was copied into the file, the next
-// write makes it short, so that it is not copied again until there is as much.
+// write makes it short, so that it is not copied again until it has grown as
+// large.
 func TestLogStartsOver(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "nestbox.sqlite")
 	db, err := Open(t.Context(), path, Options{Fatal: func(err error) { t.Error(err) }, Log: slog.New(slog.DiscardHandler)})

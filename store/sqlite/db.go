@@ -41,9 +41,9 @@ type Options struct {
 }
 
 const (
-	// readers is how many read at once, scanners how many of them are at what
-	// takes long: exports, searches, counts. Replays of the event stream take two
-	// more. So there is always one for sign-ins and for other short reads.
+	// readers is the size of the read pool; at most scanners of them run long
+	// reads: exports, searches, counts. Replays of the event stream take two
+	// more. So there is always one for sign-ins and other short reads.
 	readers  = 6
 	scanners = 2
 	// busyTimeout is how long a connection waits for another's lock.
@@ -54,8 +54,7 @@ const (
 	cachedAccounts = 24 << 20
 )
 
-// DB is the opened database. Accounts, Sessions, Hosting and Identity give the
-// domains' Store interfaces on it.
+// DB is the opened database. Stores returns every domain's Store on it.
 type DB struct {
 	path   string
 	log    *slog.Logger
@@ -72,13 +71,13 @@ type DB struct {
 	sessions *otter.Cache[int64, *session.State]
 	accounts *otter.Cache[string, *account.Account] // by DID
 
-	// watch, when set, is told of each event of the log (EventLog.Watch).
+	// watch, when set, receives each event of the log (EventLog.Watch).
 	watch func(firehose.Logged)
-	// mailed, when set, is told that the outbox got something (Outbox.Watch).
+	// mailed, when set, is called when the outbox got something (Outbox.Watch).
 	mailed func()
 
-	// deleted: what somebody deleted may still be in the file, where it is
-	// overwritten in the log alone, and in what the log held before.
+	// deleted is set when deleted content may still be in the file, because
+	// only the log overwrites it, or in older frames of the log.
 	deleted atomic.Bool
 
 	stop context.CancelFunc
@@ -126,20 +125,21 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 	return db, nil
 }
 
-// sessionBytes returns what a session takes in its cache, about.
+// sessionBytes returns about how much of its cache a session takes.
 func sessionBytes(_ int64, s *session.State) uint32 {
 	const fixed, mark = 500, 32
 	return uint32(fixed + mark*cap(s.Marks) + len(s.Nonce) + len(s.AppPassword) + len(s.Network) + len(s.UserAgent)) //nolint:gosec // each is bounded
 }
 
-// accountBytes returns what an account takes in its cache, about.
+// accountBytes returns about how much of its cache an account takes.
 func accountBytes(did string, a *account.Account) uint32 {
 	const fixed = 900
 	return uint32(fixed + len(did) + len(a.DID) + len(a.Handle) + len(a.Email) + len(a.TakedownRef) + len(a.InvitedWith) + len(a.SigningKey) + cap(a.Document)) //nolint:gosec // each is bounded
 }
 
-// ownFile creates the database file, or closes one that was restored from a
-// backup, say, to all but its owner: it holds password hashes and sealed keys.
+// ownFile creates the database file for its owner alone, and closes an existing
+// one (restored from a backup, say) to others: it holds password hashes and
+// sealed keys.
 func ownFile(path string) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the path is the operator's own data directory
 	if err != nil {
@@ -177,7 +177,8 @@ func prepareWriter(c *sqlite.Conn, copied int64) error {
 		fmt.Sprintf("PRAGMA journal_size_limit=%d", copied-1),
 		"PRAGMA cache_size=-16000",
 		"PRAGMA temp_store=MEMORY",
-		// What is deleted is overwritten: who leaves leaves nothing behind.
+		// Overwrite deleted content, so that nothing of a deleted account
+		// remains on disk.
 		"PRAGMA secure_delete=ON",
 	} {
 		if err := sqlitex.ExecuteTransient(c, pragma, nil); err != nil {
@@ -204,8 +205,8 @@ func (db *DB) Ping(ctx context.Context) error {
 	})
 }
 
-// LastWritten is the time of the newest of what a server that runs writes again and
-// again: events, checks of identities, trails. It is zero when there is none.
+// LastWritten returns the newest time among the rows that a running server keeps
+// writing: events, checks of identities, trails. It is zero when there are none.
 func (db *DB) LastWritten(ctx context.Context) (at time.Time, err error) {
 	err = db.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, `SELECT max(at) FROM (SELECT (SELECT at FROM event ORDER BY seq DESC LIMIT 1) AS at
@@ -252,8 +253,8 @@ func (db *DB) readTx(ctx context.Context, fn func(*sqlite.Conn) error) error {
 	})
 }
 
-// takeScan waits for a place among the scans. An account's scans take one of them at a
-// time, whoever asks, so that no repository keeps all others waiting. Account 0 is none.
+// takeScan waits for a place among the scans. All scans of one account share one place,
+// so that no repository keeps the others waiting. Account 0 means no account.
 func takeScan(ctx context.Context, scans *gate.Places[int64], accountID int64) (*gate.Place[int64], error) {
 	var shares []gate.Share[int64]
 	if accountID != 0 {
@@ -262,8 +263,8 @@ func takeScan(ctx context.Context, scans *gate.Places[int64], accountID int64) (
 	return scans.Take(ctx, gate.Room{All: scanners}, shares...)
 }
 
-// scan runs fn, which reads much of an account (0: of several), when few others do
-// and the log is short enough.
+// scan runs fn, which reads much of an account (0: of several), once few other
+// scans run and the log is short enough.
 func (db *DB) scan(ctx context.Context, accountID int64, fn func(context.Context) error) error {
 	place, err := takeScan(ctx, &db.scans, accountID)
 	if err != nil {
@@ -278,7 +279,7 @@ func (db *DB) scan(ctx context.Context, accountID int64, fn func(context.Context
 	return fn(within)
 }
 
-// scanRead is readTx for what reads much.
+// scanRead is readTx for reads that take long.
 func (db *DB) scanRead(ctx context.Context, accountID int64, fn func(*sqlite.Conn) error) error {
 	return db.scan(ctx, accountID, func(ctx context.Context) error { return db.readTx(ctx, fn) })
 }

@@ -9,5 +9,6 @@
 //     only by a read that began after the last change of the same key.
 //   - One process serves a database, so a cache is never older than the last committed
 //     write: more than the contracts ask for, which several servers must be able to hold.
-//   - Checkpoints run on a connection of their own, off the way of writes.
+//   - Checkpoints run on a connection of their own, so that they do not delay
+//     writes.
 package sqlite

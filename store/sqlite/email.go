@@ -59,7 +59,7 @@ func (db Codes) Decoy(ctx context.Context, at time.Time) error {
 
 const codeColumns = "purpose, hash, made_at, expires"
 
-// oneCode runs a statement that gives codeColumns of at most one row.
+// oneCode runs a statement that returns codeColumns of at most one row.
 func oneCode(c *sqlite.Conn, sql string, b bind) (code account.Code, err error) {
 	found := false
 	err = query(c, sql, b, func(r *sqlite.Stmt) error {
@@ -121,8 +121,9 @@ func (db Codes) FindCode(ctx context.Context, p account.Purpose, hash []byte) (a
 	return a, code, err
 }
 
-// useCode uses up the code that a change was allowed by: account.ErrCodeInvalid
-// where another request was quicker, or a newer code took its place.
+// useCode uses up the code that allowed a change. It returns
+// account.ErrCodeInvalid if another request was quicker, or a newer code
+// replaced it.
 func useCode(c *sqlite.Conn, p account.Proof) error {
 	n, err := change(c, "DELETE FROM email_code WHERE account_id = ? AND purpose = ? AND hash = ?",
 		func(s *sqlite.Stmt) {
@@ -139,8 +140,8 @@ func useCode(c *sqlite.Conn, p account.Proof) error {
 	return nil
 }
 
-// dropCodes removes an account's codes for the given purposes, of all where none
-// is given.
+// dropCodes removes an account's codes for the given purposes, for all purposes
+// if none is given.
 func dropCodes(c *sqlite.Conn, id int64, purposes ...account.Purpose) error {
 	if len(purposes) == 0 {
 		if _, err := change(c, "DELETE FROM email_code WHERE account_id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {

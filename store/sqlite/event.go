@@ -12,8 +12,8 @@ import (
 	"nestbox/store/sqlite/groupcommit"
 )
 
-// insertEvent appends to an account's trail and drops what is beyond its limit.
-// The audit log gets what admin.OfEvent makes of it.
+// insertEvent appends to an account's trail and drops entries beyond its limit.
+// The audit log gets the entry that admin.OfEvent makes of it.
 func insertEvent(c *sqlite.Conn, accountID int64, e account.Event) error {
 	_, err := change(c, `INSERT INTO trail
 		(account_id, at, kind, actor, session_id, reason, network, user_agent, other_network, other_user_agent)
@@ -54,7 +54,7 @@ func insertEvent(c *sqlite.Conn, accountID int64, e account.Event) error {
 	return auditEvent(c, did, e)
 }
 
-// insertEvents is insertEvent of several events, in their order.
+// insertEvents calls insertEvent for several events, in their order.
 func insertEvents(c *sqlite.Conn, accountID int64, events []account.Event) error {
 	for _, e := range events {
 		if err := insertEvent(c, accountID, e); err != nil {

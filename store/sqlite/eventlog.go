@@ -25,7 +25,7 @@ var (
 )
 
 // insertLog gives an event the next number of the log, in the transaction of
-// the change that it tells of, and has the watcher told after the commit.
+// the change that it announces. The watcher gets it after the commit.
 func insertLog(tx *groupcommit.Tx, db *DB, ev event.Event, at time.Time) error {
 	logged, err := appendLog(tx, ev, at)
 	if err != nil {
@@ -35,7 +35,7 @@ func insertLog(tx *groupcommit.Tx, db *DB, ev event.Event, at time.Time) error {
 	return nil
 }
 
-// insertLogs is insertLog of several events, in their order.
+// insertLogs calls insertLog for several events, in their order.
 func insertLogs(tx *groupcommit.Tx, db *DB, events []event.Event, at time.Time) error {
 	for _, ev := range events {
 		if err := insertLog(tx, db, ev, at); err != nil {
@@ -60,7 +60,7 @@ func appendLog(tx *groupcommit.Tx, ev event.Event, at time.Time) (firehose.Logge
 	return logged, wrap(err, "append to event log")
 }
 
-// tell has the watcher told after the commit.
+// tell calls the watcher after the commit.
 func tell(tx *groupcommit.Tx, db *DB, logged firehose.Logged) {
 	if db.watch != nil {
 		tx.AfterCommit(func() { db.watch(logged) })
@@ -93,7 +93,7 @@ func (db EventLog) Bounds(ctx context.Context) (b firehose.Bounds, err error) {
 	return b, nil
 }
 
-// lastSeq is where AUTOINCREMENT is.
+// lastSeq reads the number that AUTOINCREMENT gave last.
 func lastSeq(c *sqlite.Conn) (last int64, err error) {
 	err = query(c, "SELECT seq FROM sqlite_sequence WHERE name = 'event'", nil,
 		func(r *sqlite.Stmt) error { last = r.ColumnInt64(0); return nil })
@@ -140,7 +140,7 @@ func (db EventLog) Read(ctx context.Context, after int64, count, bytes int) ([]f
 	return out, nil
 }
 
-// What one transaction of Prune removes at most: writers wait for no more.
+// Bounds of one transaction of Prune, which writers wait for.
 const (
 	pruneCount = 1000
 	pruneBytes = 8 << 20
@@ -189,9 +189,9 @@ func (db EventLog) Prune(ctx context.Context, keep time.Time, maxBytes int64) (i
 	return removed, nil
 }
 
-// Jump implements firehose.Log. It is one transaction: a log that was dropped
-// without a new number would be one that nobody is told of. Writers wait for it,
-// some seconds where the log is large.
+// Jump implements firehose.Log. It is one transaction: nobody would learn of a
+// log that was dropped without a new number. Writers wait for it, some seconds
+// if the log is large.
 func (db EventLog) Jump(ctx context.Context, to int64) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		last, err := lastSeq(tx.Conn)
@@ -267,7 +267,8 @@ func (db EventLog) Announce(ctx context.Context, a repo.Announcement, renewed []
 	})
 }
 
-// announceAccount tells of one account, after its new commit, if there is one.
+// announceAccount appends the events that announce one account, after those of
+// its new commit, if there is one.
 func announceAccount(tx *groupcommit.Tx, db *DB, accountID int64, c *repo.Change, at time.Time) error {
 	a, err := findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, accountID) })
 	if errors.Is(err, account.ErrNotFound) {
@@ -293,7 +294,7 @@ func announceAccount(tx *groupcommit.Tx, db *DB, accountID int64, c *repo.Change
 	return insertLogs(tx, db, repo.AnnounceEvents(of, commit, c, at), at)
 }
 
-// wrap says what failed, if something did.
+// wrap adds what failed to an error; nil stays nil.
 func wrap(err error, what string) error {
 	if err != nil {
 		err = fmt.Errorf("%s: %w", what, err)

@@ -13,8 +13,8 @@ import (
 	"nestbox/store/sqlite/groupcommit"
 )
 
-// logDeleted has the event log tell that an account is gone. From then on what
-// the log holds of the account is not read any more; Forget removes it.
+// logDeleted appends the event that an account is gone. From then on the
+// account's earlier events are not read any more; Forget removes them.
 func logDeleted(tx *groupcommit.Tx, db *DB, did syntax.DID, at time.Time) error {
 	logged, err := appendLog(tx, account.DeletedEvent(did, at), at)
 	if err != nil {
@@ -30,12 +30,12 @@ func logDeleted(tx *groupcommit.Tx, db *DB, did syntax.DID, at time.Time) error 
 	return nil
 }
 
-// forgetCount is how many rows one call of Forget looks at.
+// forgetCount is how many rows one call of Forget reads.
 const forgetCount = 2000
 
-// Forget implements firehose.Log. The log is looked through without holding up
-// writers, who are many more than the accounts that are deleted: so an event
-// need not be found by its account, and costs no entry in an index.
+// Forget implements firehose.Log. It reads through the log without delaying
+// writers. Deletions are rare beside writes, so events have no index by
+// account, which each write would pay for.
 func (db EventLog) Forget(ctx context.Context) (more bool, err error) {
 	var did string
 	var before, after int64
@@ -73,7 +73,7 @@ func (db EventLog) Forget(ctx context.Context) (more bool, err error) {
 	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		scrubSoon(tx, db.DB)
 		for _, seq := range found {
-			// The row stays: numbers without a gap are what is lost by fault alone.
+			// The row stays, so that a gap in the numbers always means a fault.
 			_, err := change(tx.Conn, "UPDATE event SET kind = '', did = '', split = 0, body = x'' WHERE seq = ? AND did = ?",
 				func(s *sqlite.Stmt) { s.BindInt64(1, seq); s.BindText(2, did) })
 			if err != nil {

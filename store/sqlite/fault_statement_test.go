@@ -29,7 +29,8 @@ func schema(t *testing.T, path, script string) {
 // touch is a kind of statement.
 type touch struct{ op, table string }
 
-// touches returns what a change does to which tables, once for each.
+// touches returns the kinds of statements that a change runs on tables, each
+// once.
 func touches(t *testing.T, c change) (out []touch) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "nestbox.sqlite")

@@ -32,7 +32,7 @@ func forward(st session.State) (session.Rotation, error) {
 	return session.Rotation{Outcome: session.Advance, Next: next, Changed: true}, nil
 }
 
-// world is what a test of failures acts on: one account with one session, and
+// world is the fixture of tests of failures: one account with one session, and
 // another one with a repository.
 type world struct {
 	*sqlite.DB
@@ -43,7 +43,7 @@ type world struct {
 	repo    repoWorld
 }
 
-// change is one kind of write, and how to see whether it happened.
+// change is one kind of write, with a check whether it happened.
 type change struct {
 	do   func(t *testing.T, w world) error
 	done func(t *testing.T, w world) bool
@@ -149,7 +149,7 @@ func changes() map[string]change {
 // seam is a COMMIT that fails from some moment on.
 type seam struct {
 	fails atomic.Bool
-	// before is how many succeed after that moment all the same.
+	// before is how many still succeed after that moment.
 	before atomic.Int64
 	fail   func(*zombie.Conn) error
 }
@@ -206,8 +206,8 @@ func TestFailedNotSaved(t *testing.T) {
 	}
 }
 
-// TestFailedButSaved: after an I/O error nobody knows what is on disk. The
-// process is told to end, every further write is refused, no cache shows what
+// TestFailedButSaved: after an I/O error it is unknown what is on disk.
+// Options.Fatal is called, every further write is refused, no cache shows what
 // was not acknowledged; after a restart the change is there as a whole or not at
 // all.
 func TestFailedButSaved(t *testing.T) {

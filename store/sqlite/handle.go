@@ -15,7 +15,8 @@ import (
 
 var _ hosting.HandleStore = Hosting{}
 
-// handleBeingTaken says whether an account other than id is getting a handle.
+// handleBeingTaken reports whether an account other than id is getting a
+// handle.
 func handleBeingTaken(c *sqlite.Conn, h syntax.Handle, id int64) (taken bool, err error) {
 	err = query(c, "SELECT 1 FROM handle_change WHERE handle = ? AND account_id <> ?",
 		func(s *sqlite.Stmt) { s.BindText(1, h.String()); s.BindInt64(2, id) },

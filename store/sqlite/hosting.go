@@ -29,7 +29,8 @@ func (db Hosting) Reserve(ctx context.Context, p hosting.Pending) (id int64, err
 	return id, err
 }
 
-// reserve takes what a new account takes, and inserts it.
+// reserve claims handle, address, invite code and DID for a new account, and
+// inserts it.
 func reserve(c *sqlite.Conn, p hosting.Pending) (id int64, err error) {
 	for _, taken := range []struct {
 		where, value string

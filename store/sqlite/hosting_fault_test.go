@@ -16,7 +16,7 @@ import (
 	"nestbox/store/sqlite"
 )
 
-// number is what a query of one number gives.
+// number returns the result of a query of one number.
 func (w world) number(t *testing.T, sql string, args ...any) (n int64) {
 	t.Helper()
 	conn, err := zombie.OpenConn(w.path, zombie.OpenReadOnly)
@@ -40,7 +40,7 @@ func genesis(a *account.Account) repo.Change {
 	return w.finish(repo.Change{Next: repo.Head{Root: d.Root, NextNode: d.NextID}, Nodes: d.Changed}, nil)
 }
 
-// known returns an account by its DID, nil where there is none.
+// known returns an account by its DID, nil if there is none.
 func (w world) known(t *testing.T, name string) *account.Account {
 	t.Helper()
 	a, err := sqlite.Accounts{DB: w.DB}.ByDID(t.Context(), pendingAccount(name).DID)

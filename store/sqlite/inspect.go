@@ -19,8 +19,8 @@ import (
 	"nestbox/repo"
 )
 
-// Inspection reads what a database holds, row by row, for those who check it,
-// and repairs what is derived from other rows. It is for one goroutine.
+// Inspection reads what a database holds, row by row, for checks, and repairs
+// what is derived from other rows. Only one goroutine may use it.
 type Inspection struct {
 	path string
 	conn *sqlite.Conn
@@ -47,7 +47,7 @@ func Inspect(ctx context.Context, path string) (*Inspection, error) {
 }
 
 // Snapshot opens n inspections that see the database as it is at one moment, also
-// while a server writes to it. It holds that server's writes up until all of them
+// while a server writes to it. That server's writes wait until all inspections
 // have begun to read.
 func Snapshot(ctx context.Context, path string, n int) (views []*Inspection, err error) {
 	defer func() {
@@ -86,7 +86,7 @@ func Snapshot(ctx context.Context, path string, n int) (views []*Inspection, err
 	return views, nil
 }
 
-// LogSize is the size of the write-ahead log, in bytes.
+// LogSize returns the size of the write-ahead log, in bytes.
 func (i *Inspection) LogSize() int64 { return walSize(i.path) }
 
 // ErrOlderSchema: the database awaits migrations.
@@ -201,7 +201,7 @@ func (i *Inspection) Blobs(yield func(did syntax.DID, b blob.Blob) error) error 
 		})
 }
 
-// KnowsFile says whether a file of that key belongs to a blob, or is to be
+// KnowsFile reports whether a file of that key belongs to a blob, or is to be
 // removed in time.
 func (i *Inspection) KnowsFile(key string) (known bool, err error) {
 	err = query(i.conn, "SELECT 1 FROM blob WHERE file = ?1 UNION ALL SELECT 1 FROM blob_garbage WHERE file = ?1",
@@ -239,7 +239,7 @@ func (i *Inspection) Events(yield func(e firehose.Logged, total int64) error) er
 		func(r *sqlite.Stmt) error { return yield(scanLogged(r), r.ColumnInt64(6)) })
 }
 
-// LastEvent is the number that the log gave last.
+// LastEvent returns the number that the log gave last.
 func (i *Inspection) LastEvent() (int64, error) { return lastSeq(i.conn) }
 
 // Rebuilt is what Rebuild changed.
@@ -250,7 +250,7 @@ type Rebuilt struct {
 	References, Marks, Subjects int
 	// Counted: the number of records, of blobs, or of the next node was wrong.
 	Counted bool
-	// Nodes is how many there are, where the tree was made anew.
+	// Nodes is how many there are, if the tree was made again.
 	Nodes int64
 }
 
@@ -263,10 +263,10 @@ var (
 )
 
 // Rebuild derives from the records of an account's repository what follows from
-// them, as derive says: references to blobs, subjects; further which blobs are
-// used, counts, and where tree is set the nodes of the tree. It never changes a
-// commit, a record or a key. It is one transaction: an error (repo.ErrNoRepo,
-// ErrRecord, ErrTree) changes nothing.
+// them, as derive returns it: references to blobs, subjects; also which blobs
+// are used, counts, and, if tree is set, the nodes of the tree. It never
+// changes a commit, a record or a key. It is one transaction: an error
+// (repo.ErrNoRepo, ErrRecord, ErrTree) changes nothing.
 func (i *Inspection) Rebuild(accountID int64, tree bool, derive func(repo.Record) (repo.Derived, error), at time.Time) (out Rebuilt, err error) {
 	end, err := sqlitex.ImmediateTransaction(i.conn)
 	if err != nil {

@@ -76,8 +76,9 @@ func (w *interleaved) appends(letter string) func() string {
 	}
 }
 
-// TestInterleave: a change that writes what it read before its transaction is found out,
-// one that decides inside of it is not; and so is one with another answer, at any write.
+// TestInterleave: Interleave finds a change that writes what it read before its
+// transaction, and accepts one that decides inside it; it also finds one with another
+// answer, at any write.
 func TestInterleave(t *testing.T) {
 	t.Run("decides inside", func(t *testing.T) {
 		storetest.Interleave(t, func(t *testing.T, before func()) storetest.Changes {

@@ -69,7 +69,7 @@ func (db Accounts) DisableInviteCodes(ctx context.Context, codes, owners []strin
 	return n, err
 }
 
-// The pages of all invite codes; those by use go through all of them.
+// The pages of all invite codes; a page by use reads all of them.
 const (
 	inviteColumns  = "code, available, disabled, for_account, created_by, created_at"
 	recentInvites  = "SELECT " + inviteColumns + " FROM invite_code WHERE (created_at, code) < (?1, ?2) ORDER BY created_at DESC, code DESC LIMIT ?3"
@@ -156,9 +156,9 @@ func inviteCodes(c *sqlite.Conn, sql string, b bind) ([]account.InviteCode, erro
 	return out, nil
 }
 
-// useInvite notes the use of a code within the transaction that reserves the
-// account: account.ErrInviteUsed where it is unknown, disabled or used up, or of a DID
-// that is taken down. Somebody who comes again with it has one use of it.
+// useInvite notes the use of a code within the transaction that reserves the account:
+// account.ErrInviteUsed if it is unknown, disabled or used up, or belongs to a DID
+// that is taken down. A DID that uses a code again counts once.
 func useInvite(c *sqlite.Conn, code string, by syntax.DID, at time.Time) error {
 	n, err := change(c, `INSERT INTO invite_use (code, used_by, used_at)
 		SELECT code, ?2, ?3 FROM invite_code WHERE code = ?1 AND disabled = 0

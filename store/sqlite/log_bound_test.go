@@ -83,7 +83,7 @@ func (b *boundTest) scan(ctx context.Context, long time.Duration) error {
 	return err
 }
 
-// during runs each function again and again while fn runs.
+// during runs each function repeatedly while fn runs.
 func during(t *testing.T, fn func(), also ...func(context.Context) error) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
@@ -103,7 +103,7 @@ func during(t *testing.T, fn func(), also ...func(context.Context) error) {
 	running.Wait()
 }
 
-// fill writes so many bytes, and fails when the log is ever above its bound.
+// fill writes so many bytes, and fails if the log is ever above its bound.
 func (b *boundTest) fill(t *testing.T, size int) {
 	t.Helper()
 	bound := b.bounds.limit + boundTx
@@ -140,8 +140,8 @@ func TestLogBound(t *testing.T) {
 	t.Logf("%d scans came to their end, %d were ended", b.done.Load(), b.ended.Load())
 }
 
-// TestLogBoundEndless: nor does a scan without an end bring the log above its bound.
-// Scans go on afterwards.
+// TestLogBoundEndless: not even a scan without an end brings the log above its
+// bound. Scans go on afterwards.
 func TestLogBoundEndless(t *testing.T) {
 	t.Parallel()
 	b := openBound(t)
@@ -156,7 +156,7 @@ func TestLogBoundEndless(t *testing.T) {
 	}
 }
 
-// TestLogForeign: another program's read holds up neither scans nor writes while the
+// TestLogForeign: another program's read delays neither scans nor writes while the
 // disk has room for the log twice. Then writes are refused, and go on once that
 // program has ended.
 func TestLogForeign(t *testing.T) {

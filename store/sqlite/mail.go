@@ -22,9 +22,9 @@ var _ mail.Store = Outbox{}
 // Watch implements mail.Store.
 func (db Outbox) Watch(f func()) { db.mailed = f }
 
-// queueMail puts a message about an account, or about none (0), into an outbox of
-// fewer than room: mail.ErrTooLarge, mail.ErrFull. A recipient for whom too many wait
-// loses the oldest to it.
+// queueMail puts a message about an account, or about none (0), into an outbox with
+// fewer than room messages: mail.ErrTooLarge, mail.ErrFull. If too many wait for its
+// recipient, it replaces the oldest.
 func queueMail(c *sqlite.Conn, accountID int64, at time.Time, m mail.Message, room int) error {
 	if err := m.Check(); err != nil {
 		return err
@@ -59,9 +59,9 @@ func queueMail(c *sqlite.Conn, accountID int64, at time.Time, m mail.Message, ro
 	return nil
 }
 
-// outboxHasRoom returns mail.ErrFull when room messages or more wait. Those that would
-// not be sent any more leave then: while the mail server is down the outbox itself does
-// not look at them.
+// outboxHasRoom returns mail.ErrFull when room messages or more wait. Before that it
+// removes expired ones: while the mail server is down the outbox itself does not check
+// them.
 func outboxHasRoom(c *sqlite.Conn, at time.Time, room int) error {
 	waiting, err := outboxWaiting(c)
 	if err != nil || waiting < room {
@@ -83,8 +83,8 @@ func outboxWaiting(c *sqlite.Conn) (n int, err error) {
 	return n, wrap(err, "count the outbox")
 }
 
-// queueMails queues what a change tells of. That there is no room for it does not hold
-// the change up: the log says so.
+// queueMails queues the messages about a change. A lack of room does not stop the
+// change; it is logged.
 func queueMails(tx *groupcommit.Tx, db *DB, accountID int64, at time.Time, mails []mail.Message) error {
 	for _, m := range mails {
 		err := queueMail(tx.Conn, accountID, at, m, mail.MaxBeforeNotices)
@@ -102,9 +102,9 @@ func queueMails(tx *groupcommit.Tx, db *DB, accountID int64, at time.Time, mails
 	return nil
 }
 
-// noteAndTell writes a change into the account's trail, and queues what tells of
-// it: one after the other, for where the first ends the transaction, as a full disk
-// does, the other would be a transaction of its own.
+// noteAndTell writes a change into the account's trail, then queues the messages
+// about it. It stops after the first error: if the first ends the transaction, as a
+// full disk does, the other would be a transaction of its own.
 func noteAndTell(tx *groupcommit.Tx, db *DB, id int64, e account.Event, mails []mail.Message) error {
 	if err := insertEvent(tx.Conn, id, e); err != nil {
 		return err
@@ -112,8 +112,8 @@ func noteAndTell(tx *groupcommit.Tx, db *DB, id int64, e account.Event, mails []
 	return queueMails(tx, db, id, e.At, mails)
 }
 
-// dropMails removes what waits for an account's address, or is about it and waits for
-// another.
+// dropMails removes the messages that wait for an account's address, and those about
+// the account that wait for another address.
 func dropMails(c *sqlite.Conn, a *account.Account) error {
 	_, err := change(c, "DELETE FROM outbox WHERE recipient_key = ? OR account_id = ?",
 		func(s *sqlite.Stmt) { s.BindText(1, account.EmailKey(a.Email)); s.BindInt64(2, a.ID) })
@@ -123,7 +123,7 @@ func dropMails(c *sqlite.Conn, a *account.Account) error {
 	return nil
 }
 
-// wakeOutbox has the outbox looked at once the transaction is committed.
+// wakeOutbox wakes the outbox after the transaction is committed.
 func wakeOutbox(tx *groupcommit.Tx, db *DB) {
 	if db.mailed != nil {
 		tx.AfterCommit(db.mailed)

@@ -65,7 +65,7 @@ func newest(known []migration) int { return known[len(known)-1].number }
 
 // schemaOf returns the number of a database's schema, whose it is, and the
 // migrations that this binary knows, in their order. A number may be left out,
-// but not be given twice.
+// but not used twice.
 func schemaOf(c *sqlite.Conn) (have, app int, known []migration, err error) {
 	names, err := fs.Glob(migrationFiles, "migrations/*.sql")
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"nestbox/store/sqlite"
 )
 
-// script runs SQL on a database that nobody has open.
+// script runs SQL on a database that no process has open.
 func script(tb testing.TB, path, sql string) {
 	tb.Helper()
 	c, err := zombie.OpenConn(path, zombie.OpenReadWrite|zombie.OpenCreate)
@@ -142,7 +142,7 @@ func filled(t *testing.T, path string) {
 	}
 }
 
-// TestVerify plants one fault at a time; each is found.
+// TestVerify plants one fault at a time, and expects Verify to find each.
 func TestVerify(t *testing.T) {
 	clean := filepath.Join(t.TempDir(), "clean.sqlite")
 	filled(t, clean)

@@ -13,8 +13,8 @@ import (
 // bind sets the parameters of a statement, in order.
 type bind func(*sqlite.Stmt)
 
-// errNoTransaction: a failure before has ended the transaction, as a full disk does;
-// what is written now would be kept by itself.
+// errNoTransaction: an earlier failure has ended the transaction, as a full disk
+// does; a write now would be kept by itself.
 var errNoTransaction = errors.New("no transaction is open")
 
 // query runs one cached statement; row is called for each row of the result. One
@@ -102,7 +102,7 @@ func columnBytes(s *sqlite.Stmt, col int) []byte {
 	return b
 }
 
-// isUnique says whether err is a violated uniqueness.
+// isUnique reports whether err is a violated uniqueness.
 func isUnique(err error) bool {
 	code := sqlite.ErrCode(err)
 	return code == sqlite.ResultConstraintUnique || code == sqlite.ResultConstraintPrimaryKey

@@ -38,8 +38,8 @@ func (b *rebuild) open() error {
 	return nil
 }
 
-// derived puts what follows from the records into tables of its own, on disk
-// where they are large, and makes blob_ref and the subjects the same.
+// derived puts what follows from the records into tables of its own, on disk if
+// they are large, and makes blob_ref and the subjects the same.
 func (b *rebuild) derived(derive func(repo.Record) (repo.Derived, error)) error {
 	err := sqlitex.ExecuteScript(b.conn, `CREATE TEMP TABLE IF NOT EXISTS wanted (cid TEXT NOT NULL, key TEXT NOT NULL, rev TEXT NOT NULL,
 			PRIMARY KEY (cid, key)) WITHOUT ROWID;
@@ -76,7 +76,7 @@ func (b *rebuild) derived(derive func(repo.Record) (repo.Derived, error)) error 
 	return nil
 }
 
-// want notes the references of a record, and its subject where that is wrong.
+// want notes the references of a record, and its subject if that is wrong.
 func (b *rebuild) want(r repo.Record, want, kept repo.Derived) error {
 	for _, id := range want.Blobs {
 		_, err := change(b.conn, "INSERT INTO wanted (cid, key, rev) VALUES (?, ?, ?)",
@@ -96,8 +96,8 @@ func (b *rebuild) want(r repo.Record, want, kept repo.Derived) error {
 	return nil
 }
 
-// tree makes the nodes anew. What an export with since gives is more than it
-// need be then, since all of them count as the latest commit's.
+// tree makes the nodes again. An export with since is larger than it needs to
+// be then, since all nodes count as the latest commit's.
 func (b *rebuild) tree() error {
 	commit, err := repo.DecodeCommit(b.commit)
 	if err != nil || dagcbor.CID(b.commit).KeyString() != string(b.cid) {

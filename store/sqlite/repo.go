@@ -42,11 +42,11 @@ func nodesOf(number int64) bind {
 // owner is the account of a repository, as a writer sees it.
 type owner struct {
 	active bool
-	head   repo.Head // Number 0 where there is none
+	head   repo.Head // Number 0 if there is none
 }
 
-// loadOwner returns repo.ErrNoRepo where there is no account; one whose DID is
-// being registered is none.
+// loadOwner returns repo.ErrNoRepo if there is no account; one whose DID is
+// being registered does not count.
 func loadOwner(c *sqlite.Conn, accountID int64) (o owner, err error) {
 	err = repo.ErrNoRepo
 	qerr := query(c, `SELECT r.id, r.cid, r.rev, r.records, `+statusColumns+`
@@ -244,8 +244,8 @@ func storeNodes(c *sqlite.Conn, number int64, rev syntax.TID, nodes []mst.Change
 
 // written is what writes have changed beside the records themselves.
 type written struct {
-	// records and blobs are how many more there are, of blobs those that any record
-	// refers to.
+	// records and blobs are how many more there are; only blobs that a record
+	// refers to count.
 	records, blobs int64
 	touched        touched
 }
@@ -289,7 +289,7 @@ func storeWrites(c *sqlite.Conn, number int64, rev syntax.TID, writes []repo.Wri
 	return done, nil
 }
 
-// insertRecord returns whether it inserted w: not where its key is taken.
+// insertRecord reports whether it inserted w: not if its key is taken.
 func insertRecord(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write) (created bool, err error) {
 	n, err := change(c, "INSERT INTO record (repo_id, key, cid, rev, block, subject) VALUES (?, ?, ?, ?, ?, nullif(?, '')) ON CONFLICT DO NOTHING",
 		func(s *sqlite.Stmt) {
@@ -307,8 +307,8 @@ func insertRecord(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write) (c
 }
 
 // replaceRecord updates or removes a record that is there, and removes its
-// references, whose blobs it adds to touched. It returns to how many of these
-// nothing refers any more.
+// references, whose blobs it adds to touched. It returns how many of these have
+// no reference left.
 func replaceRecord(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write, touched touched) (gone int64, err error) {
 	atKey := func(s *sqlite.Stmt) { s.BindInt64(1, number); s.BindText(2, w.Key) }
 	if w.Block == nil {
@@ -356,8 +356,8 @@ func replaceRecord(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write, t
 	return gone, nil
 }
 
-// insertReferences notes the blobs that a record refers to. It returns to how many
-// of them nothing referred before.
+// insertReferences notes the blobs that a record refers to. It returns how many of
+// them had no reference before.
 func insertReferences(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write) (more int64, err error) {
 	for _, blob := range w.Blobs {
 		id := blob.String()
@@ -389,8 +389,8 @@ func isReferredTo(c *sqlite.Conn, number int64, blob string) (is bool, err error
 	return is, wrap(err, "look for references to a blob")
 }
 
-// countBlobs counts so many blobs more that a repository refers to. No trigger does
-// it: each row would make SQLite go through its journal of the transaction.
+// countBlobs adjusts the repository's count of referenced blobs. A trigger would do
+// this once per row and open a statement journal each time.
 func countBlobs(c *sqlite.Conn, number, more int64) error {
 	if more == 0 {
 		return nil
@@ -400,7 +400,8 @@ func countBlobs(c *sqlite.Conn, number, more int64) error {
 }
 
 // markBlobs notes which of the account's blobs are used now, and since when the
-// others are not. A blob that a write refers to must be there: repo.ErrNoBlob.
+// others are not. A blob that a write refers to must be there, else
+// repo.ErrNoBlob.
 func markBlobs(c *sqlite.Conn, accountID, number int64, blobs touched, at time.Time) error {
 	for id, needed := range blobs {
 		n, err := change(c, `UPDATE blob SET unused_since = iif(used, NULL, ifnull(unused_since, ?4)), was_used = was_used OR used
@@ -435,7 +436,8 @@ func (db Repos) Without(ctx context.Context, after int64, limit int) ([]repo.Acc
 		func(s *sqlite.Stmt) { s.BindInt64(1, after); s.BindInt64(2, max(0, int64(limit))) })
 }
 
-// statusColumns are what the status of an account a follows from: see columnStatus.
+// statusColumns are the columns that the status of an account a follows from: see
+// columnStatus.
 const statusColumns = `a.takendown_at, a.suspended_at, a.deactivated_at`
 
 // columnStatus reads statusColumns, the first of which is at col.

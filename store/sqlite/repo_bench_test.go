@@ -53,7 +53,7 @@ func newWriter(tb testing.TB, db *sqlite.DB, name string) *writer {
 	return w
 }
 
-// finish makes the commit of a change. Its signature is none.
+// finish makes the commit of a change, without a real signature.
 func (w *writer) finish(c repo.Change, proof []car.Block) repo.Change {
 	w.commits++
 	since := c.Next.Rev
@@ -182,8 +182,8 @@ func benchDB(b *testing.B) (db *sqlite.DB, path string) {
 	return db, path
 }
 
-// cpu reports what a benchmark costs of the processors, since when it was
-// called: other than the time that passes, that is the same on a busy machine.
+// cpu reports the processor time of a benchmark since it was called: unlike
+// elapsed time, it is the same on a busy machine.
 func cpu(b *testing.B) (report func()) {
 	b.Helper()
 	spent := func() time.Duration {
@@ -197,8 +197,8 @@ func cpu(b *testing.B) (report func()) {
 	return func() { b.ReportMetric(float64((spent()-before).Nanoseconds())/float64(b.N), "cpu-ns/op") }
 }
 
-// BenchmarkCommit adds posts to repositories of 1,000: what the domain computes
-// but for signing and validation, and the store's part. Parallel accounts share
+// BenchmarkCommit adds posts to repositories of 1,000: the domain's computation
+// except signing and validation, and the store's part. Parallel accounts share
 // commits.
 func BenchmarkCommit(b *testing.B) {
 	for _, accounts := range []int{1, 64} {

@@ -57,7 +57,7 @@ func uploadBlob(t *testing.T, db *sqlite.DB, accountID int64, text string) cid.C
 	return b.CID
 }
 
-// headOf returns an account's head, an empty one where it has no repository.
+// headOf returns an account's head, an empty one if it has no repository.
 func headOf(t *testing.T, db *sqlite.DB, accountID int64) (h repo.Head) {
 	t.Helper()
 	err := sqlite.Repos{DB: db}.View(t.Context(), accountID, func(v repo.View) error { h = v.Head(); return nil })
@@ -67,7 +67,7 @@ func headOf(t *testing.T, db *sqlite.DB, accountID int64) (h repo.Head) {
 	return h
 }
 
-// announced says whether the last event of the log is e's.
+// announced reports whether the last event of the log is e's.
 func announced(t *testing.T, db *sqlite.DB, c repo.Change) bool {
 	t.Helper()
 	log := sqlite.EventLog{DB: db}
@@ -82,8 +82,8 @@ func announced(t *testing.T, db *sqlite.DB, c repo.Change) bool {
 	return len(events) == 1 && bytes.Equal(events[0].Body, c.Event.Body)
 }
 
-// all returns whether a change is there as a whole, and fails the test where it
-// is there in part.
+// all reports whether a change is there as a whole, and fails the test if it is
+// there in part.
 func all(t *testing.T, facts map[string]bool) bool {
 	t.Helper()
 	n := 0
@@ -98,7 +98,7 @@ func all(t *testing.T, facts map[string]bool) bool {
 	return n == len(facts)
 }
 
-// seen looks at the repository after a change of it.
+// seen checks the repository after a change of it.
 func (w repoWorld) seen(t *testing.T, db *sqlite.DB, next repo.Head, key string) (facts map[string]bool) {
 	t.Helper()
 	err := sqlite.Repos{DB: db}.View(t.Context(), w.writer.account.ID, func(v repo.View) error {
@@ -127,7 +127,7 @@ func (w repoWorld) seen(t *testing.T, db *sqlite.DB, next repo.Head, key string)
 	return facts
 }
 
-// repoChanges are the writes of repo.Store that people wait for.
+// repoChanges are the writes of repo.Store that clients wait for.
 func repoChanges() map[string]change {
 	begin := func(w world) repo.Change {
 		d := mst.NewTree(1).Flush()

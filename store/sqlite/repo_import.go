@@ -148,7 +148,7 @@ func (db Repos) Drop(ctx context.Context, number int64) error {
 }
 
 // One call of Sweep removes up to sweepRows rows, and rows until they have held
-// sweepBytes: as much as others wait for when an import is stored.
+// sweepBytes: as much as writers wait for in one step of an import.
 const (
 	sweepRows  = 2000
 	sweepBytes = 1 << 20
@@ -182,7 +182,7 @@ type sweep struct {
 	all bool
 }
 
-// nextSweep looks for what is to be removed, in order and no further than that.
+// nextSweep finds the rows of one step, in order, and reads no further.
 func nextSweep(c *sqlite.Conn) (s sweep, err error) {
 	if s.number, err = removedRepo(c); err != nil || s.number == 0 {
 		return s, err
@@ -214,9 +214,9 @@ func nextSweep(c *sqlite.Conn) (s sweep, err error) {
 	return s, nil
 }
 
-// Sweep implements repo.Store. It looks on a read connection and bothers the
-// writer only with what is to be removed: nothing is added to a repository that
-// has no account.
+// Sweep implements repo.Store. It searches on a read connection and uses the
+// writer only to remove rows: nothing is added to a repository that has no
+// account.
 func (db Repos) Sweep(ctx context.Context) (more bool, err error) {
 	var s sweep
 	err = db.readTx(ctx, func(c *sqlite.Conn) (err error) {
@@ -255,7 +255,7 @@ func (db Repos) Sweep(ctx context.Context) (more bool, err error) {
 	return more && err == nil, err
 }
 
-// removedRepo returns the number of a repository that is to be removed, 0 where
+// removedRepo returns the number of a repository that is to be removed, 0 if
 // there is none.
 func removedRepo(c *sqlite.Conn) (number int64, err error) {
 	err = query(c, "SELECT id FROM repo WHERE account_id IS NULL ORDER BY id LIMIT 1", nil,

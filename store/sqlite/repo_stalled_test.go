@@ -15,7 +15,7 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// TestStalledDownload: a client that asks for a repository and takes nothing of
+// TestStalledDownload: a client that asks for a repository and reads nothing of
 // it keeps no snapshot open: the whole write-ahead log can be checkpointed.
 func TestStalledDownload(t *testing.T) {
 	s := pdstest.Start(t, pdstest.Options{})
@@ -65,7 +65,7 @@ func TestStalledDownload(t *testing.T) {
 		return c
 	}
 	own, other := open(), open()
-	// blocked says whether somebody's snapshot kept the log from being emptied.
+	// blocked reports whether a snapshot kept the log from being emptied.
 	blocked := func(patience string) (busy bool) {
 		t.Helper()
 		err := sqlitex.ExecuteTransient(own, "PRAGMA busy_timeout="+patience, nil)

@@ -109,8 +109,8 @@ func TestSweepSteps(t *testing.T) {
 	}
 }
 
-// TestSweepPlan: what a step looks at and removes is found by key, from the
-// first row on: what is left does not matter.
+// TestSweepPlan: a step finds the rows that it reads and removes by key, from
+// the first row on, however many are left.
 func TestSweepPlan(t *testing.T) {
 	db := openSweep(t)
 	for _, table := range sweeps {

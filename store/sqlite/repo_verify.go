@@ -4,8 +4,8 @@ package sqlite
 // has staged so far. One that Sweep removes may lack anything.
 const live = "(SELECT p.*, a.did FROM repo p JOIN account a ON a.id = p.account_id)"
 
-// eachNode has each row of node find its repository, by number. The other way round
-// SQLite would go through all nodes for each repository.
+// eachNode makes each row of node find its repository, by number. The other way
+// round SQLite would go through all nodes for each repository.
 const eachNode = `SELECT a.did, n.id & 0xffffffff FROM node n CROSS JOIN repo r ON r.id = n.id >> 32
 			CROSS JOIN account a ON a.id = r.account_id WHERE r.current = 1`
 

@@ -36,7 +36,8 @@ func (db Repos) Scan(ctx context.Context, accountID int64, fn func(repo.View) er
 // loadHead returns the head of an account's repository, or repo.ErrNoRepo.
 func loadHead(c *sqlite.Conn, accountID int64) (h repo.Head, err error) {
 	err = repo.ErrNoRepo
-	// A bare parameter would have it compiled anew each time: see Accounts.find.
+	// SQLite would compile it again each time for a bare parameter: see
+	// Accounts.find.
 	qerr := query(c, `SELECT id, cid, rev, commit_block, root_id, root_cid, next_node, records,
 		(SELECT did FROM account a WHERE a.id = account_id) FROM repo WHERE account_id = CAST(? AS INTEGER) AND current = 1`,
 		func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
@@ -86,7 +87,7 @@ func (v *view) Node(l *mst.Link) (n *mst.Node, err error) {
 	return n, nil
 }
 
-// decodeNode makes a node from its row: one that is not what the link says is
+// decodeNode makes a node from its row. A node that does not match its link is
 // damaged.
 func decodeNode(l *mst.Link, children, block []byte) (*mst.Node, error) {
 	if id := dagcbor.CID(block); !id.Equals(l.CID) {
@@ -187,8 +188,7 @@ func (v *view) Records(rg repo.Range) ([]repo.Record, error) {
 	return out, nil
 }
 
-// Collections implements repo.View. It looks at the first key of each, whatever
-// else there is.
+// Collections implements repo.View. It reads only the first key of each.
 func (v *view) Collections(limit int) ([]string, error) {
 	var out []string
 	for from, more := "", true; more && len(out) < limit; {
@@ -307,7 +307,7 @@ func (v *view) EachRecord(since syntax.TID, yield func(repo.Record) error) error
 		})
 }
 
-// columnInto reads a column into the memory of buf, where it fits.
+// columnInto reads a column into the memory of buf, if it fits.
 func columnInto(buf []byte, r *sqlite.Stmt, col int) []byte {
 	n := r.ColumnLen(col)
 	buf = slices.Grow(buf[:0], n)[:n]

@@ -11,8 +11,8 @@ import (
 	"nestbox/store/sqlite/groupcommit"
 )
 
-// sealedKeys are the places of sealed keys: the statement that lists them, with
-// whose each is, and the one that replaces one.
+// sealedKeys are the places of sealed keys: the statement that lists them, each
+// with its owner, and the one that replaces one.
 var sealedKeys = []struct{ list, replace string }{
 	{"SELECT id, did, signing_key_sealed FROM account", "UPDATE account SET signing_key_sealed = ? WHERE id = ?"},
 	{"SELECT public_key, ifnull(did, ''), sealed FROM reserved_key", "UPDATE reserved_key SET sealed = ? WHERE public_key = ?"},
@@ -49,7 +49,7 @@ func (db Hosting) Reseal(ctx context.Context, reseal func(syntax.DID, []byte) ([
 }
 
 // sealedKey is a key of one of those places. SQLite compares the text of a number
-// with a column of numbers as the number that it is.
+// with a column of numbers as a number.
 type sealedKey struct {
 	key    string
 	of     syntax.DID

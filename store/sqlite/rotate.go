@@ -67,7 +67,7 @@ func (db Hosting) FinishKey(ctx context.Context, c hosting.KeyChange, document [
 	})
 }
 
-// replaceHead puts a commit of the same tree in the place of the one before.
+// replaceHead replaces the latest commit by another one of the same tree.
 func replaceHead(c *sqlite.Conn, next repo.Change) error {
 	was, err := loadOwner(c, next.AccountID)
 	switch {

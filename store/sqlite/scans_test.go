@@ -10,7 +10,7 @@ import (
 )
 
 // TestScansOfAnAccount: however many scans of an account there are, one of another
-// has a place; who gives up waiting leaves nothing behind.
+// has a place; a scan that gives up waiting leaves nothing behind.
 func TestScansOfAnAccount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s gate.Places[int64]

@@ -241,10 +241,10 @@ func deleteSessions(tx *groupcommit.Tx, db *DB, where string, b bind) ([]int64, 
 }
 
 // Rotate implements session.Store. The common case costs one UPDATE: the
-// decision is made on the cached state, and the write insists that the row is
-// still in it; where it is not, the decision is made again on the row. A
-// session that is not cached is read by the writer, which needs its page anyway
-// and, unlike a reader, keeps its pages from one transaction to the next.
+// decision is made on the cached state, and the write requires that the row
+// still has it; if not, the decision is made again on the row. A session that
+// is not cached is read by the writer, which needs its page anyway and, unlike
+// a reader, keeps its pages from one transaction to the next.
 func (db Sessions) Rotate(ctx context.Context, id int64, decide func(session.State) (session.Rotation, error)) (r session.Rotation, err error) {
 	was, cached := db.sessions.GetIfPresent(id)
 	if cached {
@@ -355,8 +355,8 @@ func (db Sessions) EndAll(ctx context.Context, accountID int64, appPasswords boo
 	return ended, err
 }
 
-// endAll removes an account's sessions but keep, and ends what tokens of
-// another server it still had.
+// endAll removes an account's sessions except keep, and ends the tokens of
+// another server that the account still had.
 func endAll(tx *groupcommit.Tx, db *DB, accountID, keep int64, at time.Time) ([]int64, error) {
 	ids, err := deleteSessions(tx, db, "account_id = ? AND id <> ?",
 		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindInt64(2, keep) })
@@ -387,11 +387,11 @@ func (db Sessions) List(ctx context.Context, accountID int64) ([]session.State, 
 	return out, nil
 }
 
-// collectStep is how many rows one call of Collect looks at.
+// collectStep is how many rows one call of Collect reads.
 const collectStep = 5000
 
-// Collect implements session.Store. It looks on a read connection and only
-// bothers the writer where there is something to remove.
+// Collect implements session.Store. It searches on a read connection and uses
+// the writer only if there is something to remove.
 func (db Sessions) Collect(ctx context.Context, after int64, before time.Time) (next int64, removed int, err error) {
 	seen, expired := 0, 0
 	err = db.read(ctx, func(c *sqlite.Conn) error {

@@ -17,8 +17,8 @@ import (
 // takendown finds one row of a small table by its primary key.
 const takendown = "SELECT 1 FROM takedown WHERE did = (SELECT did FROM account WHERE id = ?) AND subject = ?"
 
-// isTakendown says whether a record, by its key, or a blob, by its CID, was taken
-// down.
+// isTakendown reports whether a record, by its key, or a blob, by its CID, was
+// taken down.
 func isTakendown(c *sqlite.Conn, accountID int64, subject string) (down bool, err error) {
 	err = query(c, takendown,
 		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, subject) },
@@ -112,7 +112,7 @@ func (db Admin) Takedowns(ctx context.Context, did syntax.DID, after string, lim
 	return out, wrap(err, "list takedowns")
 }
 
-// insertAudit appends to the audit log and drops what is beyond its limit.
+// insertAudit appends to the audit log and drops entries beyond its limit.
 func insertAudit(c *sqlite.Conn, a admin.Action) error {
 	_, err := change(c, "INSERT INTO audit (at, who, what, did, subject, details, network, user_agent) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
 		func(s *sqlite.Stmt) {
@@ -141,14 +141,15 @@ func auditEvent(c *sqlite.Conn, did syntax.DID, e account.Event) error {
 	return insertAudit(c, a)
 }
 
-// trimAudit drops what is beyond the limit: numbers have no gaps.
+// trimAudit drops entries beyond the limit; it counts by number, since numbers
+// have no gaps.
 func trimAudit(c *sqlite.Conn) error {
 	_, err := change(c, "DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", func(s *sqlite.Stmt) { s.BindInt64(1, admin.AuditLimit) })
 	return wrap(err, "trim audit log")
 }
 
-// forgetNames removes from the audit log what names an account that is deleted, but
-// its DID, and the keys that were promised to it.
+// forgetNames removes from the audit log what names a deleted account, except its
+// DID, and removes the keys that were promised to it.
 func forgetNames(c *sqlite.Conn, did syntax.DID) error {
 	_, err := change(c, "UPDATE audit SET details = '' WHERE did = ? AND what IN (SELECT value FROM json_each(?))",
 		func(s *sqlite.Stmt) { s.BindText(1, did.String()); bindList(s, 2, admin.Naming()) })

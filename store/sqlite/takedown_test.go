@@ -27,8 +27,8 @@ func openInternal(t *testing.T) *DB {
 	return db
 }
 
-// TestTakedownPlans: whether something was taken down costs two looks into indexes, an
-// account's page of the audit log one.
+// TestTakedownPlans: a check for a takedown costs two index look-ups, an account's
+// page of the audit log one.
 func TestTakedownPlans(t *testing.T) {
 	db := openInternal(t)
 	for sql, want := range map[string][]string{

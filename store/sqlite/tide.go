@@ -7,7 +7,8 @@ import (
 )
 
 const (
-	// longRead is from when on a read may be ended; a scan may be at any time.
+	// longRead is how long a read must have run before it may be ended; a scan
+	// may be ended at any time.
 	longRead = time.Second
 	// foreignFor is how long scans go on after another program was found to read
 	// the database.
@@ -23,7 +24,8 @@ type tide struct {
 	// when they may again.
 	since time.Time
 	gate  chan struct{}
-	// until is how long another program's reads are taken for granted.
+	// until is when scans stop being allowed in spite of another program's
+	// reads.
 	until time.Time
 }
 
@@ -79,7 +81,8 @@ func (t *tide) scanned() {
 	t.scans--
 }
 
-// stop lets no scan begin, and returns how many run and since when none begins.
+// stop lets no scan begin. It returns how many run, and since when none may
+// begin.
 func (t *tide) stop(now time.Time) (scans int, since time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -97,7 +100,8 @@ func (t *tide) start(now time.Time) (waited time.Duration) {
 	return t.open(now)
 }
 
-// foreign lets scans begin though another program keeps the log as it is.
+// foreign lets scans begin although another program keeps the log from starting
+// over.
 func (t *tide) foreign(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

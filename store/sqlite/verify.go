@@ -37,9 +37,9 @@ var invariants = []invariant{
 	{"file of a blob is to be removed", `SELECT file FROM blob WHERE file IN (SELECT file FROM blob_garbage)`},
 }
 
-// Verify checks a database: SQLite's own structure,
-// foreign keys, and what this package and the domains promise of the rows. It
-// returns a line for each fault; an error means that it could not look.
+// Verify checks a database: SQLite's own structure, foreign keys, and what this
+// package and the domains promise of the rows. It returns a line for each
+// fault; an error means that it could not check.
 func Verify(path string) (faults []string, err error) {
 	i, err := Inspect(context.Background(), path)
 	if err != nil {
@@ -49,8 +49,8 @@ func Verify(path string) (faults []string, err error) {
 	return faults, errors.Join(err, i.Close())
 }
 
-// Intact says whether the file is sound as SQLite sees it: only then do queries
-// find all that is in it.
+// Intact reports whether SQLite finds the file sound: only then do queries find
+// all that is in it.
 func (i *Inspection) Intact() (intact bool, err error) {
 	intact = true
 	err = sqlitex.ExecuteTransient(i.conn, "PRAGMA integrity_check", &sqlitex.ExecOptions{ResultFunc: func(s *sqlite.Stmt) error {
@@ -63,10 +63,10 @@ func (i *Inspection) Intact() (intact bool, err error) {
 	return intact, nil
 }
 
-// Check is one of the things that Verify looks at.
+// Check is one of the checks of Verify.
 type Check struct{ pragma, what, sql string }
 
-// Checks are all of them. They do not depend on each other.
+// Checks are all of them; they are independent.
 func (i *Inspection) Checks() []Check {
 	checks := []Check{{pragma: "integrity_check"}, {pragma: "foreign_key_check"}}
 	for _, inv := range slices.Concat(invariants, repoInvariants) {
@@ -75,7 +75,7 @@ func (i *Inspection) Checks() []Check {
 	return append(checks, Check{what: "marks"})
 }
 
-// Check looks at one thing.
+// Check runs one check.
 func (i *Inspection) Check(k Check, tell func(fault string)) error {
 	report := func(what string) func(*sqlite.Stmt) error {
 		return func(s *sqlite.Stmt) error {

@@ -32,7 +32,7 @@ func adminTests() map[string]func(*testing.T, Stores) {
 	}
 }
 
-// did is what somebody did at a minute of the story.
+// did makes the action of an actor at a minute of the story.
 func did(minute int, what string, about syntax.DID) admin.Action {
 	return admin.Action{
 		At: at(minute), Who: "did:plc:mod", What: what, DID: about, Subject: "a.b/c", Details: "ref " + what,
@@ -108,8 +108,8 @@ func testAudit(t *testing.T, s Stores) {
 	}
 }
 
-// testAuditEvents: what an admin does to an account is in the log with the trail,
-// what others do is not, and it is there when the account is gone.
+// testAuditEvents: an admin's action on an account is in the log as well as on
+// the trail, other actions are not; it stays when the account is gone.
 func testAuditEvents(t *testing.T, s Stores) {
 	t.Helper()
 	alice := newAccount(t, s, "alice") // by the admin, as event has it
@@ -190,7 +190,7 @@ func testSendMail(t *testing.T, s Stores) {
 	}
 }
 
-// takedown takes something of an account down, or lifts that.
+// takedown takes down something of an account, or lifts that takedown.
 func takedown(t *testing.T, s Stores, a *account.Account, minute int, subject string, applied bool, ref string) {
 	t.Helper()
 	if err := s.Admin.SetTakedown(t.Context(), a.DID, admin.Takedown{Subject: subject, CID: "cid of " + ref, Ref: ref}, applied, did(minute, fmt.Sprint("takedown ", applied), a.DID)); err != nil {
@@ -208,7 +208,7 @@ func wantContent(t *testing.T, s Stores, a *account.Account, subject string, id 
 	}
 }
 
-// shown are the keys of records of a collection that people see.
+// shown returns the keys of the records of a collection that readers see.
 func shown(t *testing.T, s Stores, o *owner, collection string) (keys []string) {
 	t.Helper()
 	o.view(t, s, func(v repo.View) {
@@ -248,7 +248,7 @@ func testTakedownRecord(t *testing.T, s Stores) {
 	}
 	alice.check(t, s) // the repository itself has it still
 
-	// It stays so when the record goes, and comes again.
+	// It stays down when the record is deleted and written again.
 	alice.commit(t, s, repo.Write{Key: "app.post/1"})
 	wantContent(t, s, alice.Account, "app.post/1", cid.Undef, down)
 	again := put("app.post/1", "again")
@@ -258,7 +258,7 @@ func testTakedownRecord(t *testing.T, s Stores) {
 		t.Errorf("shown when it came again: %q", got)
 	}
 
-	for range 2 { // what was lifted already is no error
+	for range 2 { // lifting it again is not an error
 		takedown(t, s, alice.Account, 4, "app.post/1", false, "")
 	}
 	wantContent(t, s, alice.Account, "app.post/1", again.CID, nil)

@@ -21,8 +21,8 @@ func announced(t *testing.T, s Stores, after int64, of *account.Account) (all []
 	return all, bodies
 }
 
-// testAnnounceAccount: what the network is told when an account comes into
-// being, with its repository or without one.
+// testAnnounceAccount checks which events announce a new account, with its
+// repository or without one.
 func testAnnounceAccount(t *testing.T, s Stores) {
 	t.Helper()
 	p := pending("alice")
@@ -66,9 +66,10 @@ func testAnnounceAccount(t *testing.T, s Stores) {
 	}
 }
 
-// testAnnounceStatus: each change of status that the network can see is told,
-// once, and no other. Whatever kept an account away, when it comes back it is
-// said where its repository is: nobody was told what changed meanwhile.
+// testAnnounceStatus: each change of status that the network can see makes one
+// event, and no other change does. When an account comes back, whatever the
+// reason for its absence, its repository is announced, since changes made
+// meanwhile were not.
 func testAnnounceStatus(t *testing.T, s Stores) {
 	t.Helper()
 	alice := newOwner(t, s, "alice")

@@ -30,8 +30,8 @@ func add(t *testing.T, s Stores, accountID int64, key, text string, minute int, 
 	return s.Blobs.Add(t.Context(), accountID, b, quota)
 }
 
-// garbage are the keys of files that nothing needs; those of uploads under way
-// are none.
+// garbage returns the keys of files that nothing needs; files of uploads under
+// way do not count.
 func garbage(t *testing.T, s Stores) []string {
 	t.Helper()
 	keys, err := s.Blobs.Garbage(t.Context(), start.Add(-time.Hour), "", 1000)
@@ -48,7 +48,7 @@ func wantGarbage(t *testing.T, s Stores, want ...string) {
 	}
 }
 
-// wantBlob fails the test unless that is what Get returns.
+// wantBlob fails the test unless Get returns that.
 func wantBlob(t *testing.T, s Stores, a *account.Account, want blob.Blob) {
 	t.Helper()
 	if got, err := s.Blobs.Get(t.Context(), a.ID, want.CID); err != nil || got != want {
@@ -178,8 +178,8 @@ func testBlobQuota(t *testing.T, s Stores) {
 	}
 }
 
-// testBlobDeleted: with the account go its blobs, at once to be seen and in steps
-// to be collected, and their files are garbage then.
+// testBlobDeleted: an account's blobs go with it: hidden at once, collected in
+// steps, and then their files are garbage.
 func testBlobDeleted(t *testing.T, s Stores) {
 	t.Helper()
 	const many = 1100
@@ -287,7 +287,8 @@ func testBlobList(t *testing.T, s Stores) {
 	}
 }
 
-// testBlobMissing: after an import, what is to be uploaded yet, and how far it is.
+// testBlobMissing: after an import, which blobs are still to be uploaded, and how
+// many are there.
 func testBlobMissing(t *testing.T, s Stores) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
@@ -355,7 +356,7 @@ func testBlobCollect(t *testing.T, s Stores) {
 		t.Errorf("before their time: %d, %t, %v", n, more, err)
 	}
 	var staged, used []cid.Cid
-	for i := range 600 { // more than one step looks at
+	for i := range 600 { // more than one step reads
 		staged = append(staged, blobOf(fmt.Sprintf("pic %d", i)).CID)
 	}
 	used = append(used, blobOf("pic 1000").CID)

@@ -14,7 +14,7 @@ import (
 )
 
 // testInvitesOfTakendown: codes of an account that is taken down admit nobody until
-// that is lifted.
+// the takedown is lifted.
 func testInvitesOfTakendown(t *testing.T, s Stores) {
 	t.Helper()
 	alice := newAccount(t, s, "alice")
@@ -31,8 +31,8 @@ func testInvitesOfTakendown(t *testing.T, s Stores) {
 	}
 }
 
-// testInviteAgain: somebody who was here, and comes again with the same DID and code,
-// has one use of it.
+// testInviteAgain: a DID that was here, and comes again with the same code, counts as
+// one use of it.
 func testInviteAgain(t *testing.T, s Stores) {
 	t.Helper()
 	addInvite(t, s, "two", 2)
@@ -59,8 +59,8 @@ func testInviteAgain(t *testing.T, s Stores) {
 	}
 }
 
-// testDueTakendown: who was taken down is not deleted as they wished until that is
-// lifted.
+// testDueTakendown: an account that is taken down is not deleted as its owner
+// wished until the takedown is lifted.
 func testDueTakendown(t *testing.T, s Stores) {
 	t.Helper()
 	alice := newAccount(t, s, "alice")
@@ -78,8 +78,8 @@ func testDueTakendown(t *testing.T, s Stores) {
 	}
 }
 
-// testDeparted: of an account that is deleted the audit log keeps what was done, but no
-// name, no mail waits for any address that it had, and no key for it.
+// testDeparted: of a deleted account the audit log keeps the actions, but no name; no
+// mail waits for an address that it had, and no key is reserved for it.
 func testDeparted(t *testing.T, s Stores) {
 	t.Helper()
 	alice, bob := newAccount(t, s, "alice"), newAccount(t, s, "bob")
@@ -127,8 +127,8 @@ func testDeparted(t *testing.T, s Stores) {
 	}
 }
 
-// testIdentityEvents: the network is told of a handle as it was found, and of hidden
-// accounts nothing that only a look at their documents has shown.
+// testIdentityEvents: the event stream announces a handle as the check found it, and
+// nothing that only a check of a hidden account's document has shown.
 func testIdentityEvents(t *testing.T, s Stores) {
 	t.Helper()
 	alice := newAccount(t, s, "alice")

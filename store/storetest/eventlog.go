@@ -56,7 +56,7 @@ func story(t *testing.T, s Stores, n, size int) (o *owner, start int64, changes 
 	changes = append(changes, first)
 	for i := range n - 1 {
 		c := o.change(t, s, put(fmt.Sprintf("a.b.c/%03d", i), "x"))
-		c.Event.Body = append(slices.Clip(c.Event.Body), make([]byte, size)...) // what it says does not matter
+		c.Event.Body = append(slices.Clip(c.Event.Body), make([]byte, size)...) // its content does not matter
 		if err := s.Repos.Commit(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
@@ -66,7 +66,7 @@ func story(t *testing.T, s Stores, n, size int) (o *owner, start int64, changes 
 	return o, start, changes
 }
 
-// sizeOf is what the events of some changes take in the log.
+// sizeOf returns the bytes that the events of some changes take in the log.
 func sizeOf(changes []repo.Change) (n int64) {
 	for _, c := range changes {
 		n += int64(len(c.Event.Body))
@@ -100,8 +100,8 @@ func testLogRead(t *testing.T, s Stores) {
 	logs(t, s, start, changes...)
 }
 
-// testLogWatch: the watcher is told of all events, in order, before their
-// writers are answered, and of no other.
+// testLogWatch: the watcher gets all events, in order, before their writers are
+// answered, and no other.
 func testLogWatch(t *testing.T, s Stores) {
 	t.Helper()
 	var mu sync.Mutex
@@ -206,7 +206,7 @@ func testLogPrune(t *testing.T, s Stores) {
 	wantBounds(t, s, firehose.Bounds{Oldest: start + 1, Last: start + 1, OldestAt: c.At, Bytes: sizeOf([]repo.Change{c})})
 }
 
-// Writer makes events of the log, for tests of what follows it.
+// Writer makes events of the log, for tests of its readers.
 type Writer struct {
 	t *testing.T
 	s Stores
@@ -245,6 +245,5 @@ func (w *Writer) Delete() {
 	}
 }
 
-// At is when the event of the n-th commit of an account is, its first being
-// number 1.
+// At returns the time of the event of an account's n-th commit, counted from 1.
 func At(n int) time.Time { return at(n) }

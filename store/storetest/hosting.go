@@ -83,7 +83,7 @@ func testInvites(t *testing.T, s Stores) {
 	if got := invite(t, s, "two"); len(got.Uses) != 2 || got.Available != 2 || got.ForAccount != "admin" || !got.CreatedAt.Equal(start) {
 		t.Errorf("%+v", got)
 	}
-	// What is abandoned, or refused, uses no code.
+	// An abandoned or refused sign-up uses no code.
 	if err := s.Hosting.Abandon(t.Context(), first); err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func testInvites(t *testing.T, s Stores) {
 	if err != nil || len(own) != 0 {
 		t.Errorf("%+v, %v", own, err)
 	}
-	// Under a race it is used as often as it may be.
+	// Under a race it is used exactly as often as allowed.
 	addInvite(t, s, "race", 3)
 	var all sync.WaitGroup
 	won := make(chan string, 20)
@@ -209,7 +209,7 @@ func testReserveRace(t *testing.T, s Stores) {
 	}
 }
 
-// testPending: nobody sees an account whose DID is being registered.
+// testPending: no read shows an account whose DID is being registered.
 func testPending(t *testing.T, s Stores) {
 	t.Helper()
 	p := pending("alice")
@@ -375,7 +375,7 @@ func testInviteList(t *testing.T, s Stores) {
 	}
 }
 
-// testEarnInvites: what an account earns is decided on all that it has.
+// testEarnInvites: an account earns codes by all that it has.
 func testEarnInvites(t *testing.T, s Stores) {
 	alice := newAccount(t, s, "alice")
 	disabled := account.StatusChange{InvitesDisabled: new(true)}

@@ -11,10 +11,10 @@ import (
 // Changes are two changes of one world that may meet, and what they leave there.
 type Changes struct {
 	// One and Other make a change as a client or the operator would, by a service or a
-	// handler, and return what it was answered: the error's name, say, "" for success.
+	// handler, and return the answer: the error's name, for example, "" for success.
 	One, Other func() string
-	// State describes all that the changes can leave behind, without what differs from
-	// one run to the next by chance: tokens, numbers, times.
+	// State describes all that the changes can leave behind, except what differs by
+	// chance between runs: tokens, numbers, times.
 	State func() string
 }
 
@@ -83,7 +83,7 @@ const maxWrites = 20
 // cannot meet there, and go on in the order of that lock. The verdict holds either way.
 const patience = 2 * time.Second
 
-// end is what two changes leave, and what they were answered.
+// end is what two changes leave, and their answers.
 type end struct{ one, other, state string }
 
 func (e end) String() string {
@@ -115,7 +115,7 @@ func meet(t *testing.T, build func(t *testing.T, before func()) Changes, n int, 
 type between struct {
 	mu    sync.Mutex
 	armed bool
-	at    int // how many writes there are to go, the one at which it happens included
+	at    int // how many writes remain, including the one at which it happens
 	ahead func() string
 
 	ran    bool

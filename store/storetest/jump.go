@@ -35,8 +35,8 @@ func testLogBackwards(t *testing.T, s Stores) {
 	}
 }
 
-// Announce tells of up to limit accounts, of their repositories as they are, and
-// returns whether there are more.
+// Announce announces up to limit accounts with their repositories as they are,
+// and reports whether there are more.
 func Announce(ctx context.Context, s Stores, limit int, at time.Time) (more bool, err error) {
 	a, ok, err := s.Announcements.Unannounced(ctx, limit)
 	if err != nil || !ok {
@@ -45,7 +45,7 @@ func Announce(ctx context.Context, s Stores, limit int, at time.Time) (more bool
 	return !a.Last, s.Announcements.Announce(ctx, a, nil, at)
 }
 
-// step is what Unannounced must return now.
+// step checks what Unannounced returns now.
 func step(t *testing.T, s Stores, limit int, after int64, last bool, want ...int64) repo.Announcement {
 	t.Helper()
 	a, ok, err := s.Announcements.Unannounced(t.Context(), limit)
@@ -62,7 +62,8 @@ func step(t *testing.T, s Stores, limit int, after int64, last bool, want ...int
 	return a
 }
 
-// told fails the test unless those events, in short, follow a number.
+// told fails the test unless exactly those events, in short form, follow a
+// number.
 func told(t *testing.T, s Stores, after int64, want ...string) {
 	t.Helper()
 	var got []string
@@ -74,8 +75,8 @@ func told(t *testing.T, s Stores, after int64, want ...string) {
 	}
 }
 
-// testLogJump: numbers go on above the target, and every account is told of
-// anew, with the commits that were made for it, also when a restart comes
+// testLogJump: numbers go on above the target, and every account is announced
+// again, with the commits that were made for it, even with a restart in
 // between.
 func testLogJump(t *testing.T, s Stores) {
 	t.Helper()
@@ -127,7 +128,8 @@ func testLogJump(t *testing.T, s Stores) {
 		t.Errorf("a step was made twice: %v", err)
 	}
 
-	// Without a new commit what is there is told; an account that is gone is not.
+	// Without a new commit the present one is announced; an account that is gone
+	// is not.
 	a = step(t, s, 3, bob.ID, true, carol.ID, dora.ID)
 	if err := s.Accounts.Delete(t.Context(), carol.ID, at(51)); err != nil {
 		t.Fatal(err)
@@ -144,7 +146,7 @@ func testLogJump(t *testing.T, s Stores) {
 		t.Errorf("there is still something to announce: %v", err)
 	}
 
-	// To where it is already is a jump, too: all is told once more.
+	// A jump to the present number is a jump, too: all is announced once more.
 	if err := s.Log.Jump(t.Context(), bounds(t, s).Last); err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +159,8 @@ func testLogJump(t *testing.T, s Stores) {
 	}
 }
 
-// testLogJumpMeanwhile: a jump while a step is made begins the announcement anew.
+// testLogJumpMeanwhile: a jump while a step is made begins the announcement
+// again.
 func testLogJumpMeanwhile(t *testing.T, s Stores) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
@@ -177,8 +180,8 @@ func testLogJumpMeanwhile(t *testing.T, s Stores) {
 	step(t, s, 3, 0, true, alice.ID, bob.ID)
 }
 
-// testLogDeleted: what the log holds of an account is not read any more once the
-// account is deleted, and is removed; the numbers remain.
+// testLogDeleted: once an account is deleted, its earlier events are not read
+// any more, and are removed; the numbers remain.
 func testLogDeleted(t *testing.T, s Stores) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")

@@ -20,8 +20,8 @@ func note(to, subject string) mail.Message {
 	return mail.Message{To: to, Subject: subject, Text: "text of " + subject, HTML: "<p>" + subject}
 }
 
-// waiting are the subjects of what is due by some minutes into the story, in the
-// order in which it is to be sent.
+// waiting returns the subjects of the mails that are due by some minutes into
+// the story, in their order.
 func waiting(t *testing.T, s Stores, minutes int) []string {
 	t.Helper()
 	list, err := s.Outbox.Due(t.Context(), at(minutes), mail.MaxWaiting+1)
@@ -118,7 +118,7 @@ func testOutboxBounds(t *testing.T, s Stores) {
 	if err := s.Outbox.Queue(t.Context(), at(3), note("alice@example.com", "in the place of an older one")); err != nil {
 		t.Errorf("a full outbox takes none in the place of another: %v", err)
 	}
-	// What is told of is done, though nobody can be told.
+	// The change is made, though its notice cannot be queued.
 	a := newAccount(t, s, "bob")
 	if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, event(account.EventPasswordChanged), note("bob@Example.com", "x")); err != nil {
 		t.Errorf("the outbox is full, and the password stays: %v", err)
@@ -148,8 +148,8 @@ func testOutboxBounds(t *testing.T, s Stores) {
 	}
 }
 
-// testRoomForCodes: what is left of an outbox with mail.MaxBeforeNotices messages is
-// for codes. It leaves one more there.
+// testRoomForCodes: in an outbox with mail.MaxBeforeNotices messages the rest is
+// kept for codes. The test leaves one more there.
 func testRoomForCodes(t *testing.T, s Stores) {
 	t.Helper()
 	a := newAccount(t, s, "carol")
@@ -171,7 +171,7 @@ func code(p account.Purpose, hash string) account.Code {
 	return account.Code{Purpose: p, Hash: []byte(hash), MadeAt: at(5), Expires: at(20)}
 }
 
-// send stores a code, and returns the proof that knowing it gives.
+// send stores a code, and returns the proof of knowing it.
 func send(t *testing.T, s Stores, a *account.Account, p account.Purpose, hash string) account.Proof {
 	t.Helper()
 	if err := s.Codes.SetCode(t.Context(), a.ID, code(p, hash), note(a.Email, hash)); err != nil {
@@ -239,7 +239,7 @@ func testCodes(t *testing.T, s Stores) {
 	}
 }
 
-// testCodeOnce: of many who have the same code, one gets what it allows.
+// testCodeOnce: of many callers with the same code, one succeeds.
 func testCodeOnce(t *testing.T, s Stores) {
 	t.Helper()
 	a := newAccount(t, s, "alice")
@@ -268,7 +268,8 @@ func testCodeOnce(t *testing.T, s Stores) {
 	if got := kinds(t, s, a); got[0] != account.EventPasswordChanged {
 		t.Errorf("trail %q", got)
 	}
-	// A new password ends the codes that would replace it, or stand beside it.
+	// A new password ends the codes that could replace it, or that are a factor
+	// beside it.
 	reset, signin, confirm := send(t, s, a, account.PurposeResetPassword, "r"), send(t, s, a, account.PurposeSignIn, "s"), send(t, s, a, account.PurposeConfirmEmail, "c")
 	if err := s.Accounts.SetPassword(t.Context(), a.ID, "by admin", 0, event(account.EventPasswordChanged)); err != nil {
 		t.Fatal(err)
@@ -334,7 +335,7 @@ func testEmailChange(t *testing.T, s Stores) {
 		}
 		return now()
 	}
-	// While it is not confirmed, nothing is sent there as a second factor.
+	// While it is not confirmed, no second factor is sent there.
 	if got := set(account.EmailChange{Email: a.Email, Factor: new(true)}, nil); got.EmailFactor {
 		t.Error("codes go to an address that nobody confirmed")
 	}
@@ -418,7 +419,8 @@ func testSessionCode(t *testing.T, s Stores) {
 	}
 }
 
-// testMails: what a change tells is queued with it, and not without it.
+// testMails: the messages about a change are queued with it, and not without
+// it.
 func testMails(t *testing.T, s Stores) {
 	t.Helper()
 	a := newAccount(t, s, "alice")

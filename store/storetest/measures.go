@@ -9,8 +9,8 @@ import (
 	stream "nestbox/firehose/event"
 )
 
-// testMeasures: what moderators decided outlives the account, whoever deletes it, and is
-// in force again when the DID moves in, whatever its handle and address are by then.
+// testMeasures: moderators' decisions outlive the account, whether its owner or an admin
+// deletes it, and are in force again when the DID moves in, with any handle and address.
 func testMeasures(t *testing.T, s Stores) {
 	t.Helper()
 	lift := account.StatusChange{Takedown: &account.Applied{}, Suspended: new(false), InvitesDisabled: new(false)}
@@ -143,7 +143,7 @@ func testDueSuspended(t *testing.T, s Stores) {
 	}
 }
 
-// testRepeatStatus: the event log says an account's status again, and nothing else.
+// testRepeatStatus: the event log repeats an account's status, and nothing else.
 func testRepeatStatus(t *testing.T, s Stores) {
 	t.Helper()
 	alice := newOwner(t, s, "alice")

@@ -14,8 +14,8 @@ import (
 	"nestbox/repo"
 )
 
-// testMoveIn: who moves in is there at once, deactivated and with a repository,
-// and the network is not told; what was reserved for the DID is used up.
+// testMoveIn: an account that moves in exists at once, deactivated and with a
+// repository, and makes no event; the key reserved for the DID is used up.
 func testMoveIn(t *testing.T, s Stores) {
 	p := pending("alice")
 	kept, err := s.Hosting.ReserveKey(t.Context(), hosting.ReservedKey{Public: "did:key:reserved", DID: p.DID, Sealed: []byte("sealed"), ReservedAt: start}, start.Add(-time.Hour), 10)

@@ -21,9 +21,9 @@ type Tester interface {
 
 // Options of a Database; the zero value is usable.
 type Options struct {
-	// Dir is where the database is kept; empty: a directory of its own.
+	// Dir is where the database is kept; if empty, in a directory of its own.
 	Dir string
-	// Log gets what the database logs; nil: nothing.
+	// Log gets the database's log; nil discards it.
 	Log *slog.Logger
 	// Before is called ahead of each write: see Interleave.
 	Before func()
@@ -85,7 +85,8 @@ func (d *Database) open() {
 	d.db, d.Stores, d.closed = db, db.Stores(), false
 }
 
-// Close closes the database before the end of the test; the stores are of no use then.
+// Close closes the database before the end of the test; the stores must not be used
+// after that.
 func (d *Database) Close() {
 	d.t.Helper()
 	if d.closed {
@@ -97,8 +98,8 @@ func (d *Database) Close() {
 	}
 }
 
-// Reopen closes the database and opens it again, as a new process does: what Stores then
-// return is what was durable.
+// Reopen closes the database and opens it again, as a new process does: Stores then
+// return what was durable.
 func (d *Database) Reopen() {
 	d.t.Helper()
 	d.Close()
@@ -131,5 +132,5 @@ func (d *Database) Faults() []string {
 	return faults
 }
 
-// Path is where the database is kept, for tests of what is in its file.
+// Path returns where the database is kept, for tests of its file's content.
 func (d *Database) Path() string { return d.path }

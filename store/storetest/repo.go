@@ -51,8 +51,8 @@ func newOwner(t *testing.T, s Stores, name string) *owner {
 // tid is the revision of a minute of the story.
 func tid(minute int) syntax.TID { return syntax.NewTIDFromTime(at(minute), 0) }
 
-// signed makes c the commit of its head's revision and tree. That its signature
-// is one of zeros is nothing that a store looks at.
+// signed makes c the commit of its head's revision and tree. Its signature is
+// all zeros: no store reads it.
 func signed(c repo.Change) repo.Change {
 	commit := repo.Commit{DID: c.Next.DID, Data: c.Next.Root.CID, Rev: c.Next.Rev, Sig: make([]byte, 64)}
 	c.Next.Commit = commit.Encode()
@@ -138,8 +138,8 @@ func (o *owner) commit(t *testing.T, s Stores, writes ...repo.Write) repo.Change
 	return c
 }
 
-// made notes what the repository holds after c. Where c was its first, the
-// number is the store's choice.
+// made notes what the repository holds after c. If c was its first, the store
+// has chosen the number.
 func (o *owner) made(t *testing.T, s Stores, c repo.Change) {
 	t.Helper()
 	if o.records == nil {
@@ -173,7 +173,7 @@ func (o *owner) view(t *testing.T, s Stores, fn func(repo.View)) {
 	}
 }
 
-// check compares all that the store says of the repository with what it must
+// check compares all that the store returns of the repository with what it must
 // hold.
 func (o *owner) check(t *testing.T, s Stores) {
 	t.Helper()
@@ -371,7 +371,7 @@ func testRepoCommit(t *testing.T, s Stores) {
 	bob.check(t, s)
 }
 
-// testRepoRefused: what is refused changes nothing, and has no event.
+// testRepoRefused: a refused change changes nothing, and makes no event.
 func testRepoRefused(t *testing.T, s Stores) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
@@ -494,8 +494,8 @@ func testRepoInactive(t *testing.T, s Stores) {
 	logs(t, s, before, alice.commit(t, s, put("app.post/2", "two")))
 }
 
-// testRepoRace: of changes of one commit one wins; nothing of the others is
-// kept, and the log has no gap.
+// testRepoRace: of several changes to one commit one wins; nothing of the
+// others is kept, and the log has no gap.
 func testRepoRace(t *testing.T, s Stores) {
 	t.Helper()
 	alice := newOwner(t, s, "alice")

@@ -80,7 +80,8 @@ func posts(n int, text string) (out []repo.Write) {
 	return out
 }
 
-// sweep removes what belongs to nobody, and returns in how many steps.
+// sweep removes what belongs to no account, and returns how many steps that
+// took.
 func sweep(t *testing.T, s Stores) (steps int) {
 	t.Helper()
 	for more := true; more; steps++ {
@@ -92,8 +93,8 @@ func sweep(t *testing.T, s Stores) (steps int) {
 	return steps
 }
 
-// testRepoImport: nobody sees what is staged until it is switched to, at once
-// and as a whole; then it is a repository like any other.
+// testRepoImport: no reader sees a staged import until the switch, then all of
+// it at once; from then on it is a repository like any other.
 func testRepoImport(t *testing.T, s Stores) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
@@ -191,8 +192,8 @@ func testRepoImportRefused(t *testing.T, s Stores) {
 	alice.check(t, s)
 }
 
-// testRepoImportDropped: of an account's imports the last one counts; what was
-// dropped takes nothing more, and is gone.
+// testRepoImportDropped: of an account's imports the last one counts; a dropped
+// one accepts nothing more, and is gone.
 func testRepoImportDropped(t *testing.T, s Stores) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
@@ -238,8 +239,8 @@ func testRepoImportDropped(t *testing.T, s Stores) {
 	bob.check(t, s)
 }
 
-// testRepoImportInactive: the log hears nothing of an import while the account
-// is not active, whatever the reason, and all of it when the account is.
+// testRepoImportInactive: the log gets no event of an import while the account
+// is not active, whatever the reason, and all of it once the account is active.
 func testRepoImportInactive(t *testing.T, s Stores) {
 	t.Helper()
 	for name, way := range map[string]struct{ away, back account.StatusChange }{
@@ -300,8 +301,8 @@ func testRepoImportBlobs(t *testing.T, s Stores) {
 	i.owner.commit(t, s, put("app.post/3", "z", missing), remove("app.post/2"))
 }
 
-// testRepoDeleted: with the account goes the repository, at once to be seen and
-// in steps to be removed.
+// testRepoDeleted: an account's repository goes with it: hidden at once,
+// removed in steps.
 func testRepoDeleted(t *testing.T, s Stores) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")

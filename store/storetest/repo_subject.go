@@ -60,7 +60,8 @@ func testRepoSubject(t *testing.T, s Stores) {
 		}
 	})
 
-	// The subject is the record's of now: another, none, again, gone.
+	// The subject is that of the present record: changed, removed, set again,
+	// deleted.
 	alice.commit(t, s, about("a.b/1", "y"), put("a.b/3", "none any more"), about("a.b/4", "x"))
 	alice.found(t, s, "a.b", "x", "2", "4")
 	alice.found(t, s, "a.b", "y", "1")
@@ -78,7 +79,8 @@ func testRepoSubject(t *testing.T, s Stores) {
 	bob.found(t, s, "a.b", "x", "1", "9")
 }
 
-// testRepoSubjectImport: an import brings its own, at once and not before.
+// testRepoSubjectImport: an import brings its own subjects with the switch, and
+// not before.
 func testRepoSubjectImport(t *testing.T, s Stores) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")

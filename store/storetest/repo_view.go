@@ -91,7 +91,7 @@ func testRepoRecords(t *testing.T, s Stores) {
 	})
 }
 
-// testRepoSince: what commits after a revision wrote.
+// testRepoSince: what the commits after a revision wrote.
 func testRepoSince(t *testing.T, s Stores) {
 	t.Helper()
 	alice := newOwner(t, s, "alice")
@@ -205,8 +205,8 @@ func upload(t *testing.T, s Stores, accountID int64, text string, created time.T
 	return b.CID
 }
 
-// collected returns whether a blob is forgotten when those are whose last
-// reference went, or that were uploaded, before given times.
+// collected reports whether a collection forgets a blob: one for blobs whose
+// last reference went, or that were uploaded, before the given times.
 func collected(t *testing.T, s Stores, accountID int64, id cid.Cid, unused, unreferenced time.Time) bool {
 	t.Helper()
 	if _, _, err := s.Blobs.Collect(t.Context(), unused, unreferenced); err != nil {
@@ -240,7 +240,7 @@ func testRepoBlobs(t *testing.T, s Stores) {
 		t.Errorf("a reference to another one's upload: %v", err)
 	}
 	bob.check(t, s)
-	// In one commit the order of writes does not matter, nor that one is twice.
+	// In one commit neither the order of writes nor a repeated one matters.
 	alice.commit(t, s, put("app.post/1", "a", pic, pic), put("app.post/2", "b", pic))
 	alice.commit(t, s, remove("app.post/1"), put("app.post/2", "moved"), put("app.post/3", "c", pic))
 	alice.commit(t, s, put("app.post/4", "d", pic), remove("app.post/3"))

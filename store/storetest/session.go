@@ -48,8 +48,8 @@ func testSessionCreate(t *testing.T, s Stores) {
 	}
 }
 
-// testSessionEpoch: a session is only made under the credentials that were
-// checked.
+// testSessionEpoch: a session is only made if the checked credentials still
+// hold.
 func testSessionEpoch(t *testing.T, s Stores) {
 	t.Helper()
 	for name, end := range map[string]func(a *account.Account) error{
@@ -83,7 +83,7 @@ func testSessionEpoch(t *testing.T, s Stores) {
 	}
 }
 
-// testSessionLimit: the longest unused go first, and the trail says so.
+// testSessionLimit: the longest unused go first, and the trail has it.
 func testSessionLimit(t *testing.T, s Stores) {
 	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
@@ -181,8 +181,8 @@ func testSessionRotateError(t *testing.T, s Stores) {
 
 // testSessionRotateInside forces the interleavings: while a decision is being
 // made, something else happens to its session. The session was read before, so
-// that a store that keeps what it read decides on that, outside of its
-// transaction, and must notice.
+// a store that decides on its cached state, outside of its transaction, must
+// notice.
 func testSessionRotateInside(t *testing.T, s Stores) {
 	t.Helper()
 	a := newAccount(t, s, "alice")
@@ -228,7 +228,7 @@ func testSessionRotateInside(t *testing.T, s Stores) {
 }
 
 // testSessionRotateParallel: of any number of presentations of one head, one
-// moves it, and all see where to.
+// moves it, and all return the new one.
 func testSessionRotateParallel(t *testing.T, s Stores) {
 	t.Helper()
 	const devices, tabs = 5, 50
@@ -301,7 +301,7 @@ func testSessionEnd(t *testing.T, s Stores) {
 	}
 }
 
-// testSessionEndRaces: whatever reads, and moves the head, while a session is
+// testSessionEndRaces: whatever reads a session or moves its head while it is
 // ended, it stays ended.
 func testSessionEndRaces(t *testing.T, s Stores) {
 	t.Helper()

@@ -11,8 +11,8 @@ import (
 	"nestbox/repo"
 )
 
-// testStatusEverywhere: whatever shows, counts or selects by an account's status has it as
-// Account.Status and Account.Hidden do, for each combination of measures.
+// testStatusEverywhere: every query that shows, counts or selects by an account's status
+// agrees with Account.Status and Account.Hidden, for each combination of measures.
 func testStatusEverywhere(t *testing.T, s Stores) {
 	t.Helper()
 	want, active := map[syntax.DID]*account.Account{}, int64(0)

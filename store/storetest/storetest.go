@@ -1,6 +1,6 @@
-// Package storetest is what every store must do: the comments of the domains'
-// Store interfaces, sentence by sentence, as tests. It knows no implementation;
-// each runs it on itself.
+// Package storetest tests what every store must do: the comments of the
+// domains' Store interfaces, sentence by sentence. It knows no implementation,
+// except in Open; each store runs the suite on itself.
 package storetest
 
 import (
@@ -24,12 +24,12 @@ import (
 type Stores struct {
 	store.Stores
 
-	// Reopen closes the database, for these stores are of no use any more, and
-	// opens it again: what it then holds is what was durable.
+	// Reopen closes the database, after which these stores must not be used,
+	// and opens it again: it then holds what was durable.
 	Reopen func() Stores
 }
 
-// Run runs the whole suite. open gives stores on an empty database, which is
+// Run runs the whole suite. open returns stores on an empty database, which is
 // closed at the end of the test.
 func Run(t *testing.T, open func(t *testing.T) Stores) {
 	t.Helper()
@@ -202,7 +202,7 @@ func signInWith(t *testing.T, s Stores, a *account.Account, p account.AppPasswor
 	return create(t, s, n)
 }
 
-// forward is a rotation that moves the head on.
+// forward is a rotation that moves the head forward.
 func forward(st session.State) (session.Rotation, error) {
 	next := st
 	next.Head++

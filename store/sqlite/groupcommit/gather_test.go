@@ -9,8 +9,8 @@ import (
 	"nestbox/store/sqlite/groupcommit"
 )
 
-// visits has callers come again and again, a little after one another, and
-// returns how many commits that made and how long it took.
+// visits lets callers return again and again, a little after one another, and
+// returns how many commits they made and how long they took.
 func visits(t *testing.T, callers, rounds int) (commits int64, took time.Duration) {
 	t.Helper()
 	f := open(t, groupcommit.Options{})
@@ -50,7 +50,7 @@ func TestGather(t *testing.T) {
 	})
 }
 
-// TestNoGather: few callers wait for nobody.
+// TestNoGather: if there are few callers, none waits for others.
 func TestNoGather(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		if _, took := visits(t, 3, 100); took != 100*2*10*time.Microsecond {

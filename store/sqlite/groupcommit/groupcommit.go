@@ -4,16 +4,16 @@
 // closures; those that are waiting when the connection is free share one
 // transaction, one COMMIT and so one fsync, each in a savepoint of its own. A
 // caller that finds the connection free serves itself, and those that come
-// meanwhile, on its own goroutine: two switches fewer, which are much of the cost
-// of a lone write.
+// meanwhile, on its own goroutine: this saves two switches of goroutines, much of
+// the cost of a lone write.
 //
 // Invariants:
 //   - Do returns nil only after the COMMIT that holds the closure's writes has
 //     returned success.
 //   - Do returns an error only when none of the closure's writes are kept, with
-//     one exception: an error that wraps ErrOutcomeUnknown. Then nobody knows,
-//     Options.Fatal has been called, and the Writer takes no more work: the
-//     process must stop and let recovery decide.
+//     one exception: an error that wraps ErrOutcomeUnknown. Then the outcome is
+//     unknown, the Writer has called Options.Fatal, and it accepts no more
+//     work: the process must stop and let recovery decide.
 //   - A closure that fails, or panics, undoes its own writes and nobody else's.
 //   - After-commit hooks run one at a time, in commit order, before any Do of
 //     their batch returns, and never for a write that was not committed.
@@ -62,17 +62,18 @@ type Options struct {
 	// MaxBatch bounds the closures of one transaction; 0 means DefaultMaxBatch.
 	MaxBatch int
 	// Fatal is called, once, by the serving goroutine when the outcome of a commit is
-	// unknown. It should end the process. Nil does nothing more than
-	// refuse further work.
+	// unknown. It should end the process. If it is nil, the Writer only refuses
+	// further work.
 	Fatal func(error)
 	// Begin is called on the connection before each transaction begins; an error
-	// refuses the closure that asked for it, and those behind it ask again.
+	// refuses the closure that needed it, and those behind it try again.
 	Begin func(*sqlite.Conn) error
-	// Commit ends the open transaction; nil executes COMMIT. Tests put failures
-	// here: "failed, not saved" and "failed, but saved".
+	// Commit ends the open transaction; nil executes COMMIT. Tests inject
+	// failures here: "failed, not saved" and "failed, but saved".
 	Commit func(*sqlite.Conn) error
 	// Before, if set, is called by Do ahead of everything else, on its caller's
-	// goroutine, while the Writer may serve others. Tests put another write here.
+	// goroutine, while the Writer may serve others. Tests make another write
+	// here.
 	Before func()
 }
 
@@ -133,7 +134,7 @@ func New(conn *sqlite.Conn, opts Options) *Writer {
 }
 
 // Do runs fn inside a write transaction and returns once its writes are
-// durable, or an error that says they are not kept (but see ErrOutcomeUnknown).
+// durable, or an error if they are not kept (but see ErrOutcomeUnknown).
 //
 // A context that ends while the closure still waits withdraws it. Once it runs,
 // Do waits for the outcome whatever the context says: an answer that is on disk
@@ -265,7 +266,7 @@ func (w *Writer) serveAlone(j *job) bool {
 	return true
 }
 
-// gather waits for company of a closure that is about to be served.
+// gather waits for more closures before one is served.
 func (w *Writer) gather() {
 	if w.last < gatherFrom {
 		return
@@ -291,8 +292,8 @@ func (w *Writer) drain() {
 	}
 }
 
-// serve runs first and all that waits behind it, up to MaxBatch, in one
-// transaction. A job for outside ends the batch and runs after its commit.
+// serve runs first and all jobs that wait behind it, up to MaxBatch, in one
+// transaction. A job for Outside ends the batch and runs after its commit.
 func (w *Writer) serve(first *job) {
 	var batch []*job
 	var outside *job
@@ -429,8 +430,9 @@ func (w *Writer) fail(cause error) error {
 }
 
 // finish answers a batch: nil means committed, and a closure that failed by
-// itself gets its own error. Of a batch that was not committed none does: what a
-// closure found wrong, it may have found in what another one of them wrote.
+// itself gets its own error. In a batch that was not committed none gets its own
+// error: a closure may have failed because of what another one of the batch
+// wrote.
 func (w *Writer) finish(batch []*job, err error) {
 	if err == nil {
 		for _, j := range batch {
@@ -456,14 +458,14 @@ func (w *Writer) rollback() {
 		return
 	}
 	if err := exec(w.conn, "ROLLBACK"); err != nil {
-		_ = w.fail(fmt.Errorf("rollback: %w", err)) // the callers look at broken
+		_ = w.fail(fmt.Errorf("rollback: %w", err)) // the callers check broken
 	}
 }
 
-// rollbackIsCertain reports whether a failed COMMIT left the transaction where a
-// ROLLBACK undoes it: the log could not be locked, or its frames did not fit on
-// the disk. After any I/O error the commit frame may be in the log, and
-// recovery may find it there.
+// rollbackIsCertain reports whether a failed COMMIT left the transaction open,
+// so that a ROLLBACK undoes it: the log could not be locked, or its frames did
+// not fit on the disk. After any I/O error the commit frame may be in the log,
+// and recovery may find it there.
 func rollbackIsCertain(err error) bool {
 	switch sqlite.ErrCode(err).ToPrimary() {
 	case sqlite.ResultBusy, sqlite.ResultLocked, sqlite.ResultFull, sqlite.ResultConstraint:

@@ -57,7 +57,7 @@ func insert(n int) func(*groupcommit.Tx) error {
 	}
 }
 
-// rows is what is in the table, seen by another connection.
+// rows returns the table's content, as another connection sees it.
 func (f *fixture) rows(t *testing.T) []int {
 	t.Helper()
 	conn, err := sqlite.OpenConn(f.path, sqlite.OpenReadWrite|sqlite.OpenWAL)
@@ -83,7 +83,7 @@ func (f *fixture) want(t *testing.T, want ...int) {
 	}
 }
 
-// together runs closures in one batch: it holds the writer up until all of them
+// together runs closures in one batch: it blocks the writer until all of them
 // wait.
 func (f *fixture) together(t *testing.T, fns ...func(*groupcommit.Tx) error) []error {
 	t.Helper()
@@ -105,8 +105,8 @@ func (f *fixture) together(t *testing.T, fns ...func(*groupcommit.Tx) error) []e
 	return errs
 }
 
-// watched is a context that tells when Do waits for the outcome: it asks for
-// Done a second time then.
+// watched is a context that reports when Do waits for the outcome: Do then
+// calls Done a second time.
 type watched struct {
 	context.Context //nolint:containedctx // it is one
 
@@ -204,9 +204,9 @@ func TestCommitFails(t *testing.T) {
 	f.want(t, 3)
 }
 
-// TestOutcomeUnknown: after an I/O error nobody knows. The writer says so to
-// all, once to Fatal, and takes no more work; what is in the file is the whole
-// batch or nothing.
+// TestOutcomeUnknown: after an I/O error the outcome is unknown. The writer
+// returns that to every caller, calls Fatal once, and accepts no more work; the
+// file has the whole batch or nothing.
 func TestOutcomeUnknown(t *testing.T) {
 	for name, c := range map[string]struct {
 		end  func(*sqlite.Conn) error
@@ -249,7 +249,7 @@ func TestOutcomeUnknown(t *testing.T) {
 }
 
 // TestDiskFull: SQLite itself gives up the transaction; the closures before the
-// one that did not fit are undone and told so.
+// one that did not fit are undone, and return an error.
 func TestDiskFull(t *testing.T) {
 	f := open(t, groupcommit.Options{})
 	if err := f.Outside(t.Context(), func(c *sqlite.Conn) error {
@@ -275,8 +275,8 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// TestClosureEndsTransaction: a closure that commits, or rolls back, by itself
-// takes nobody along unnoticed.
+// TestClosureEndsTransaction: a closure that commits or rolls back by itself
+// does not affect others unnoticed.
 func TestClosureEndsTransaction(t *testing.T) {
 	f := open(t, groupcommit.Options{})
 	errs := f.together(t, insert(1), func(tx *groupcommit.Tx) error { return sqlitex.ExecuteTransient(tx.Conn, "ROLLBACK", nil) })
@@ -290,7 +290,8 @@ func TestClosureEndsTransaction(t *testing.T) {
 	f.want(t, 2)
 }
 
-// TestCancelled: a context withdraws what waits, and loses nothing that runs.
+// TestCancelled: a context that ends withdraws a closure that waits, and loses
+// none that runs.
 func TestCancelled(t *testing.T) {
 	f := open(t, groupcommit.Options{})
 	busy, free := make(chan struct{}), make(chan struct{})
@@ -347,7 +348,8 @@ func TestHooks(t *testing.T) {
 	}
 }
 
-// TestClose finishes what is queued and refuses the rest; nobody waits for ever.
+// TestClose finishes what is queued and refuses the rest; no caller waits for
+// ever.
 func TestClose(t *testing.T) {
 	f := open(t, groupcommit.Options{MaxBatch: 4})
 	var all sync.WaitGroup
