@@ -27,7 +27,7 @@ var (
 	errNoPassword  = errors.New("password is required")
 	errRecoveryKey = errors.New("recovery key is not a did:key that can be used")
 	errDirectory   = errors.New("the PLC directory did not register the account")
-	errUnsettled   = errors.New("the PLC directory did not say whether it registered the account")
+	errUnsettled   = errors.New("the PLC directory did not confirm whether it registered the account")
 )
 
 // NewAccount is what an account is made from.
@@ -222,7 +222,7 @@ func (s *Service) register(ctx context.Context, p Pending, op *didplc.RegularOp)
 	if err == nil {
 		return plc.Document(p.DID, didplc.OpEnum{Regular: op})
 	}
-	s.Log.LogAttrs(ctx, slog.LevelError, "PLC directory did not take a sign-up", slog.String("cause", err.Error()))
+	s.Log.LogAttrs(ctx, slog.LevelError, "registering a DID failed", slog.String("cause", err.Error()))
 	if !errors.Is(err, identity.ErrRefused) && !errors.Is(err, identity.ErrUnreached) {
 		return nil, errUnsettled
 	}

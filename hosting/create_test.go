@@ -176,7 +176,7 @@ func TestCreateAccountRefuses(t *testing.T) {
 func TestDirectoryDown(t *testing.T) {
 	const (
 		undone    = "The PLC directory could not register the account; no account was made, please try again later"
-		unsettled = "The PLC directory did not say whether it registered the account; please try again, or to sign in, in some minutes"
+		unsettled = "The PLC directory did not confirm whether it registered the account; please try again, or to sign in, in some minutes"
 	)
 	plc := newFaulty(t)
 	s := pdstest.Start(t, pdstest.Options{Settings: []string{"PDS_DID_PLC_URL=" + plc.URL}})

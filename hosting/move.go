@@ -53,7 +53,7 @@ func (s *Service) MoveIn(ctx context.Context, did syntax.DID, in NewAccount) (*a
 	}
 	document, err := s.Resolver.Fresh(ctx, did)
 	if err != nil {
-		return nil, fmt.Errorf("document of who moves in: %w", err)
+		return nil, fmt.Errorf("document of the account that moves in: %w", err)
 	}
 	kept, err := identity.Kept(did, document.Raw)
 	if err != nil {

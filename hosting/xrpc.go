@@ -139,7 +139,7 @@ func wireError(err error, in CreateInput) error {
 		return e
 	case errors.Is(err, errUnsettled):
 		e := xrpc.Unavailable(err)
-		e.Message = "The PLC directory did not say whether it registered the account; please try again, or to sign in, in some minutes"
+		e.Message = "The PLC directory did not confirm whether it registered the account; please try again, or to sign in, in some minutes"
 		return e
 	default:
 		return xrpc.Unavailable(err)

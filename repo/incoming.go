@@ -348,7 +348,7 @@ func decodeRecord(block []byte) (record map[string]any, odd error) {
 	record, ok := v.(map[string]any)
 	switch {
 	case !ok:
-		return nil, fmt.Errorf("%w: it is no object", errRecord)
+		return nil, fmt.Errorf("%w: it is not an object", errRecord)
 	case odd == nil && len(block) > MaxRecord:
 		odd = fmt.Errorf("%w: it has %d bytes; the limit is %d", errRecord, len(block), MaxRecord)
 	}

@@ -131,7 +131,7 @@ func appendValue(dst, block []byte) ([]byte, error) {
 		}
 	}
 	if out[len(dst)] != '{' {
-		return nil, fmt.Errorf("%w: it is no object", errRecord)
+		return nil, fmt.Errorf("%w: it is not an object", errRecord)
 	}
 	return out, nil
 }

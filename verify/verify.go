@@ -368,7 +368,7 @@ func (v *verifier) blobs(ctx context.Context) error {
 	})
 }
 
-// blob checks a blob's file. One that a running server has removed since is no fault.
+// blob checks a blob's file. A file that a running server has removed since is not a fault.
 func (v *verifier) blob(ctx context.Context, did syntax.DID, b blob.Blob, fault func(string)) error {
 	var found []string
 	check := blob.Checker{Files: v.Blobs, Report: func(line string) { found = append(found, line) }}

@@ -153,7 +153,7 @@ func (w *world) write(did syntax.DID, from, to int) {
 	}
 }
 
-// verification is one that has no keys to look at.
+// verification returns a Verification that finds no keys to check.
 func (w *world) verification(fault func(string)) verify.Verification {
 	blobs := filepath.Join(w.dir, "blobs")
 	return verify.Verification{

@@ -130,7 +130,7 @@ func testLogWatch(t *testing.T, s Stores) {
 				stale := o.change(t, s, put("a.b.c/stale", "x"))
 				c := o.commit(t, s, put(fmt.Sprintf("a.b.c/%d", i), "x"))
 				if !told(c) {
-					t.Errorf("nobody was told of %s before the writer was answered", c.Next.Rev)
+					t.Errorf("no event came for %s before the writer was answered", c.Next.Rev)
 				}
 				if err := s.Repos.Commit(t.Context(), stale); !errors.Is(err, repo.ErrConflict) || told(stale) {
 					t.Errorf("%v; told: %t", err, told(stale))

@@ -52,7 +52,7 @@ func testMoveIn(t *testing.T, s Stores) {
 		t.Error(err)
 	}
 	if after, err := s.Log.Bounds(t.Context()); err != nil || after.Last != before.Last {
-		t.Errorf("the network was told: %+v, %v", after, err)
+		t.Errorf("the event log has: %+v, %v", after, err)
 	}
 	if k, err := s.Hosting.ReservedKey(t.Context(), p.DID, start.Add(-time.Hour)); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("still reserved: %+v, %v", k, err)

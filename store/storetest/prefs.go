@@ -43,7 +43,7 @@ func testPrefs(t *testing.T, s Stores) {
 	refused := errors.New("refused")
 	err := s.Prefs.ReplacePreferences(t.Context(), alice.DID, func(now []jsontext.Value) ([]jsontext.Value, error) {
 		if len(now) != 2 || string(now[0]) != one {
-			t.Errorf("decide was told %q", now)
+			t.Errorf("decide got %q", now)
 		}
 		return nil, refused
 	})
