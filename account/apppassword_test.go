@@ -93,3 +93,26 @@ func TestFindAppPassword(t *testing.T) {
 		}
 	}
 }
+
+// TestTypedAppPassword: an app password is found as people type it, and nothing else is.
+func TestTypedAppPassword(t *testing.T) {
+	const did, password = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "ab2d-e3gh-ij4l-mn5p"
+	h := account.NewHasher(1)
+	list := []account.AppPassword{{Name: "other", Hash: account.HashAppPassword(did, "xxxx-xxxx-xxxx-xxxx")}, {Name: "this", Hash: account.HashAppPassword(did, password)}}
+	for typed, want := range map[string]bool{
+		password: true, "AB2D-E3GH-IJ4L-MN5P": true, " ab2d-e3gh-ij4l-mn5p\n": true, "ab2d e3gh ij4l mn5p": true, "ab2de3ghij4lmn5p": true,
+		"ab2d\u2013e3gh\u2014ij4l\u2011mn5p": true, "ab2d\u00a0e3gh\u200bij4lmn5p": true,
+		"ab2d-e3gh-ij4l-mn5": false, "ab2d-e3gh-ij4l-mn5pp": false, "ab2d_e3gh_ij4l_mn5p": false, "ab2d-e3gh-ij4l-mn5q": false, "": false, "----": false,
+		"\u00e1b2d-e3gh-ij4l-mn5p": false,
+	} {
+		found, err := h.FindAppPassword(t.Context(), did, list, typed)
+		if err != nil || (found != nil) != want || found != nil && found.Name != "this" {
+			t.Errorf("%q: %+v, %v", typed, found, err)
+		}
+	}
+	for typed, want := range map[string]bool{password: true, "AB2D E3GH IJ4L MN5P": true, "ab2de3ghij4lmn5p": false, "correct-horse-battery": false} {
+		if account.LooksLikeAppPassword(typed) != want {
+			t.Errorf("%q looks like one: %t", typed, !want)
+		}
+	}
+}

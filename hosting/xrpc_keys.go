@@ -15,7 +15,7 @@ import (
 // ReserveKeyInput and ReserveKeyOutput are of reserveSigningKey.
 type (
 	ReserveKeyInput struct {
-		DID string `json:"did,omitzero"`
+		DID *string `json:"did,omitzero"`
 	}
 	ReserveKeyOutput struct {
 		SigningKey string `json:"signingKey"`
@@ -27,9 +27,10 @@ var reservations = ratelimit.Limit{Name: "reserved-keys", Points: 100, Window: t
 
 // ReserveSigningKey is com.atproto.server.reserveSigningKey.
 func (s *Service) ReserveSigningKey(ctx context.Context, _ auth.Anyone, in ReserveKeyInput) (ReserveKeyOutput, error) {
-	did := syntax.DID(in.DID)
-	if in.DID != "" {
-		if _, err := syntax.ParseDID(in.DID); err != nil {
+	var did syntax.DID
+	if in.DID != nil {
+		var err error
+		if did, err = syntax.ParseDID(*in.DID); err != nil {
 			return ReserveKeyOutput{}, xrpc.InvalidRequest("Invalid DID at $.did")
 		}
 	}
