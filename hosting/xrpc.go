@@ -33,13 +33,6 @@ type CreateInput struct {
 	PLCOp             jsontext.Value `json:"plcOp,omitzero"`
 }
 
-func (in CreateInput) did() string {
-	if in.DID == nil {
-		return ""
-	}
-	return *in.DID
-}
-
 // CreateOutput is what createAccount answers.
 type CreateOutput struct {
 	Handle     syntax.Handle  `json:"handle"`
@@ -73,6 +66,13 @@ func (s *Service) CreateAccount(ctx context.Context, caller auth.SignUpCaller, i
 	}
 	request.SetAccount(ctx, a.DID.String())
 	return CreateOutput{Handle: a.Handle, DID: a.DID, DIDDoc: s.ShownDocument(a), AccessJwt: pair.Access, RefreshJwt: pair.Refresh}, nil
+}
+
+func (in CreateInput) did() string {
+	if in.DID == nil {
+		return ""
+	}
+	return *in.DID
 }
 
 func (s *Service) signUp(ctx context.Context, did *string, n NewAccount) (*account.Account, error) {
