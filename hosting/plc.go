@@ -235,14 +235,6 @@ func (s *Service) checkOperation(a *account.Account, op *didplc.RegularOp) error
 	}
 }
 
-// subject returns an account as far as its identity goes.
-func subject(a *account.Account) identity.Subject {
-	return identity.Subject{
-		AccountID: a.ID, DID: a.DID, Handle: a.Handle, SigningKey: a.SigningKey, Document: a.Document, HandleInvalid: a.HandleInvalid,
-		CheckedAt: a.IdentityCheckedAt, Hidden: a.Hidden(),
-	}
-}
-
 // refresh stores the DID document that the network gives now, and tells the
 // network of it.
 func (s *Service) refresh(ctx context.Context, a *account.Account) error {
@@ -255,4 +247,12 @@ func (s *Service) refresh(ctx context.Context, a *account.Account) error {
 		return err
 	}
 	return s.Documents.Announce(ctx, subject(a), kept, s.handleInvalid(ctx, a, d.Handle()), s.now())
+}
+
+// subject returns an account as far as its identity goes.
+func subject(a *account.Account) identity.Subject {
+	return identity.Subject{
+		AccountID: a.ID, DID: a.DID, Handle: a.Handle, SigningKey: a.SigningKey, Document: a.Document, HandleInvalid: a.HandleInvalid,
+		CheckedAt: a.IdentityCheckedAt, Hidden: a.Hidden(),
+	}
 }
