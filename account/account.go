@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -60,6 +61,10 @@ type Account struct {
 	HandleInvalid     bool
 	IdentityCheckedAt time.Time
 }
+
+// ShownEmail returns the address in the form that answers have, lower case. Mail goes to
+// the address as its owner wrote it.
+func (a *Account) ShownEmail() string { return strings.ToLower(a.Email) }
 
 // Status returns the hosting status.
 func (a *Account) Status() Status { return StatusOf(a.TakendownAt, a.SuspendedAt, a.DeactivatedAt) }
@@ -171,7 +176,9 @@ type Applied struct {
 // one.
 type EmailChange struct {
 	Email string
-	// Factor, where it is set, is the new EmailFactor of an address that stays.
+	// Factor, if it is set, is the new EmailFactor, and the address stays: Email is the
+	// one that the factor was decided for, ErrStatusConflict if the account has another,
+	// or "" for whatever it has.
 	Factor *bool
 	// Proof, where it is set, is used up.
 	Proof *Proof

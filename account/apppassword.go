@@ -35,9 +35,38 @@ func NewAppPassword() string {
 
 var appPasswordForm = regexp.MustCompile(`^[a-z0-9]{4}(-[a-z0-9]{4}){3}$`)
 
-// LooksLikeAppPassword says whether p has the form of an app password, be it
-// one of ours or the reference's.
-func LooksLikeAppPassword(p string) bool { return appPasswordForm.MatchString(p) }
+// LooksLikeAppPassword reports whether p has the form of an app password, ours or the
+// reference's, as people type it: with dashes or blanks between the groups, in any case.
+func LooksLikeAppPassword(p string) bool {
+	return strings.ContainsFunc(p, isGap) && TypedAppPassword(p) != ""
+}
+
+// TypedAppPassword returns the app password that was typed as p, with blanks, capitals,
+// other dashes or none, or "" if p cannot be one.
+func TypedAppPassword(p string) string {
+	if len(p) > 4*MaxNewPassword {
+		return ""
+	}
+	s := strings.ToLower(strings.Map(func(r rune) rune {
+		if isGap(r) {
+			return -1
+		}
+		return r
+	}, p))
+	if len(s) != 16 {
+		return ""
+	}
+	if s = s[:4] + "-" + s[4:8] + "-" + s[8:12] + "-" + s[12:]; !appPasswordForm.MatchString(s) {
+		return ""
+	}
+	return s
+}
+
+// isGap reports whether r may stand between the groups of an app password: a blank, a
+// dash, or a character that is not seen.
+func isGap(r rune) bool {
+	return unicode.IsSpace(r) || unicode.Is(unicode.Pd, r) || unicode.Is(unicode.Cf, r) || r == '\u2212'
+}
 
 // CheckAppPasswordName returns ErrAppPasswordName for an unusable name.
 func CheckAppPasswordName(name string) error {
@@ -67,11 +96,14 @@ func appHash(did syntax.DID, password, salt string) string {
 	return appHashPrefix + salt + "$" + base64.RawURLEncoding.EncodeToString(h.Sum(nil))
 }
 
-// FindAppPassword returns the app password of list that password is. All of our
-// form are compared; imported ones are scrypt
-// hashes, and each costs one computation.
+// FindAppPassword returns the app password of list that was typed as password, nil if
+// none was. All of our form are compared; imported ones are scrypt hashes, and each costs
+// one computation.
 func (h *Hasher) FindAppPassword(ctx context.Context, did syntax.DID, list []AppPassword, password string) (*AppPassword, error) {
 	var found *AppPassword
+	if typed := TypedAppPassword(password); typed != "" {
+		password = typed
+	}
 	for i, p := range list {
 		rest, ours := strings.CutPrefix(p.Hash, appHashPrefix)
 		if !ours {

@@ -26,9 +26,10 @@ func TestNewAppPassword(t *testing.T) {
 
 func TestLooksLikeAppPassword(t *testing.T) {
 	for p, want := range map[string]bool{
-		"abcd-efgh-ijkl-mnop": true, "ab12-34gh-5678-9010": true,
-		"": false, "abcd-efgh-ijkl": false, "abcd-efgh-ijkl-mnop-qrst": false, "ABCD-EFGH-IJKL-MNOP": false, "abcdefghijklmnop": false,
-		"abcd-efgh-ijkl-mnop ": false, " abcd-efgh-ijkl-mnop": false, "abcd-efgh-ijkl-mnop\n": false, "abcd_efgh_ijkl_mnop": false, "äbcd-efgh-ijkl-mnop": false,
+		"abcd-efgh-ijkl-mnop": true, "ab12-34gh-5678-9010": true, "ABCD-EFGH-IJKL-MNOP": true, "AB2D E3GH IJ4L MN5P": true,
+		"abcd-efgh-ijkl-mnop ": true, " abcd-efgh-ijkl-mnop": true, "abcd-efgh-ijkl-mnop\n": true,
+		"": false, "abcd-efgh-ijkl": false, "abcd-efgh-ijkl-mnop-qrst": false, "abcdefghijklmnop": false, "correct-horse-battery": false,
+		"abcd_efgh_ijkl_mnop": false, "äbcd-efgh-ijkl-mnop": false,
 	} {
 		if got := account.LooksLikeAppPassword(p); got != want {
 			t.Errorf("%q: %v", p, got)
@@ -72,7 +73,7 @@ func TestFindAppPassword(t *testing.T) {
 			t.Errorf("%d: %+v, %v", i, found, err)
 		}
 	}
-	for _, wrong := range []string{"", account.NewAppPassword(), strings.ToUpper(passwords[0]), passwords[0] + "a", list[0].Hash} {
+	for _, wrong := range []string{"", account.NewAppPassword(), passwords[0] + "a", list[0].Hash} {
 		if found, err := h.FindAppPassword(ctx, did, list, wrong); found != nil || err != nil {
 			t.Errorf("%q: %+v, %v", wrong, found, err)
 		}
@@ -90,6 +91,24 @@ func TestFindAppPassword(t *testing.T) {
 		list := []account.AppPassword{{Hash: damaged}}
 		if found, _ := h.FindAppPassword(ctx, did, list, damaged); found != nil {
 			t.Errorf("hash %q matches", damaged)
+		}
+	}
+}
+
+// TestTypedAppPassword: an app password is found as people type it, and nothing else is.
+func TestTypedAppPassword(t *testing.T) {
+	const did, password = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", "ab2d-e3gh-ij4l-mn5p"
+	h := account.NewHasher(1)
+	list := []account.AppPassword{{Name: "other", Hash: account.HashAppPassword(did, "xxxx-xxxx-xxxx-xxxx")}, {Name: "this", Hash: account.HashAppPassword(did, password)}}
+	for typed, want := range map[string]bool{
+		password: true, "AB2D-E3GH-IJ4L-MN5P": true, " ab2d-e3gh-ij4l-mn5p\n": true, "ab2d e3gh ij4l mn5p": true, "ab2de3ghij4lmn5p": true,
+		"ab2d\u2013e3gh\u2014ij4l\u2011mn5p": true, "ab2d\u00a0e3gh\u200bij4lmn5p": true,
+		"ab2d-e3gh-ij4l-mn5": false, "ab2d-e3gh-ij4l-mn5pp": false, "ab2d_e3gh_ij4l_mn5p": false, "ab2d-e3gh-ij4l-mn5q": false, "": false, "----": false,
+		"\u00e1b2d-e3gh-ij4l-mn5p": false,
+	} {
+		found, err := h.FindAppPassword(t.Context(), did, list, typed)
+		if err != nil || (found != nil) != want || found != nil && found.Name != "this" {
+			t.Errorf("%q: %+v, %v", typed, found, err)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/scrypt"
+	"golang.org/x/text/secure/precis"
 
 	"nestbox/internal/gate"
 	"nestbox/request"
@@ -47,6 +48,16 @@ func CheckNewPassword(p string) error {
 	default:
 		return nil
 	}
+}
+
+// opaque returns the form of a password that is hashed: RFC 8265's OpaqueString, in
+// which é is one character however it was typed, and every space is the same. What that
+// has no form for, such as a control character, is hashed as typed.
+func opaque(password string) string {
+	if form, err := precis.OpaqueString.String(password); err == nil {
+		return form
+	}
+	return password
 }
 
 // argonParams are the cost of an argon2id hash; they stand in the hash.
@@ -111,7 +122,8 @@ func (h *Hasher) acquire(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// Hash returns the argon2id hash of a password, with its parameters, as
+// Hash returns the argon2id hash of a password in the form of opaque, with its
+// parameters, as
 // $argon2id$v=19$m=19456,t=2,p=1$salt$hash.
 func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	release, err := h.acquire(ctx)
@@ -121,21 +133,33 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	defer release()
 	salt := make([]byte, argonSalt)
 	_, _ = rand.Read(salt) // never fails: crypto/rand ends the process instead
-	key := argon2.IDKey([]byte(password), salt, argonTime, argonMemory, argonThreads, argonKey)
+	key := argon2.IDKey([]byte(opaque(password)), salt, argonTime, argonMemory, argonThreads, argonKey)
 	b64 := base64.RawStdEncoding
 	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version,
 		argonMemory, argonTime, argonThreads, b64.EncodeToString(salt), b64.EncodeToString(key)), nil
 }
 
-// Verify says whether password is the one that stored was made of, and whether
-// stored should be replaced by a hash of today's form: the reference's scrypt
-// hashes verify, and are upgraded.
+// Verify reports whether stored was made of password, as typed or in the form of
+// opaque, and whether stored should be replaced by a hash of today's form: that of the
+// reference, scrypt, verifies, and so does one of a password as it was typed.
 func (h *Hasher) Verify(ctx context.Context, stored, password string) (ok, upgrade bool, err error) {
 	release, err := h.acquire(ctx)
 	if err != nil {
 		return false, false, err
 	}
 	defer release()
+	form := opaque(password)
+	ok, upgrade, err = verify(stored, password)
+	if form == password || err != nil {
+		return ok, upgrade, err
+	}
+	if ok {
+		return true, true, nil
+	}
+	return verify(stored, form)
+}
+
+func verify(stored, password string) (ok, upgrade bool, err error) {
 	if strings.HasPrefix(stored, "$") {
 		return verifyArgon(stored, password)
 	}
@@ -143,7 +167,7 @@ func (h *Hasher) Verify(ctx context.Context, stored, password string) (ok, upgra
 	return ok, true, err
 }
 
-// VerifyDummy costs what Verify of a hash of today's form costs: for the
+// VerifyDummy costs what Verify of a hash of today's form costs when it fails: for an
 // identifier that belongs to nobody.
 func (h *Hasher) VerifyDummy(ctx context.Context, password string) error {
 	release, err := h.acquire(ctx)
@@ -151,7 +175,13 @@ func (h *Hasher) VerifyDummy(ctx context.Context, password string) error {
 		return err
 	}
 	defer release()
-	argon2.IDKey([]byte(password), make([]byte, argonSalt), argonTime, argonMemory, argonThreads, argonKey)
+	tries := []string{password}
+	if form := opaque(password); form != password {
+		tries = append(tries, form)
+	}
+	for _, try := range tries {
+		argon2.IDKey([]byte(try), make([]byte, argonSalt), argonTime, argonMemory, argonThreads, argonKey)
+	}
 	return nil
 }
 

@@ -166,3 +166,43 @@ func TestDamagedHashes(t *testing.T) {
 		}
 	}
 }
+
+// TestPasswordForms: a password is the same however its characters were composed; a hash
+// of one as it was typed goes on working, and is replaced.
+func TestPasswordForms(t *testing.T) {
+	const composed, apart = "caf\u00e9-au-lait", "cafe\u0301-au-lait"
+	h := account.NewHasher(2)
+	stored, err := h.Hash(t.Context(), apart)
+	if err != nil {
+		t.Fatal(err)
+	}
+	older := argonOf(apart) // of a version that hashed what was typed
+	for _, c := range []struct {
+		stored, typed string
+		ok, upgrade   bool
+	}{
+		{stored, composed, true, false},
+		{stored, apart, true, false},
+		{stored, "cafe-au-lait", false, false},
+		{stored, "CAF\u00c9-au-lait", false, false},
+		{older, apart, true, true},
+		{older, composed, false, false},
+		{older, "cafe-au-lait", false, false},
+		{argonOf("a\u00a0blank-here"), "a\u00a0blank-here", true, true},
+		{argonOf("a blank-here"), "a\u00a0blank-here", true, false},
+		{argonOf("a\ttab-in-it"), "a\ttab-in-it", true, false}, // it has no other form
+	} {
+		ok, upgrade, err := h.Verify(t.Context(), c.stored, c.typed)
+		if err != nil || ok != c.ok || ok && upgrade != c.upgrade {
+			t.Errorf("%q: %t, upgrade %t, %v", c.typed, ok, upgrade, err)
+		}
+	}
+}
+
+// argonOf is the hash of a password as it is typed.
+func argonOf(password string) string {
+	salt := []byte("0123456789abcdef")
+	key := argon2.IDKey([]byte(password), salt, 2, 19*1024, 1, 32)
+	b64 := base64.RawStdEncoding
+	return "$argon2id$v=19$m=19456,t=2,p=1$" + b64.EncodeToString(salt) + "$" + b64.EncodeToString(key)
+}

@@ -110,13 +110,17 @@ func (a *Account) WithEmail(c EmailChange) (next Account, endCodes bool, err err
 		return Account{}, false, ErrStatusConflict
 	}
 	next = *a
+	if c.Factor != nil {
+		if c.Email != "" && EmailKey(c.Email) != EmailKey(a.Email) {
+			return Account{}, false, ErrStatusConflict
+		}
+		next.EmailFactor = *c.Factor && !a.EmailConfirmedAt.IsZero()
+		return next, false, nil
+	}
 	next.Email = c.Email
 	if EmailKey(c.Email) != EmailKey(a.Email) {
 		next.EmailConfirmedAt, next.EmailFactor = time.Time{}, false
 		return next, true, nil
-	}
-	if c.Factor != nil {
-		next.EmailFactor = *c.Factor && !a.EmailConfirmedAt.IsZero()
 	}
 	return next, false, nil
 }

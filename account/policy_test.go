@@ -98,14 +98,16 @@ func TestWithEmail(t *testing.T) {
 		endCodes bool
 		err      error
 	}{
-		"another address":                {trusted, account.EmailChange{Email: "b@example.com"}, account.Account{ID: 7, Email: "b@example.com"}, true, nil},
-		"another address and codes on":   {trusted, account.EmailChange{Email: "b@example.com", Factor: new(true)}, account.Account{ID: 7, Email: "b@example.com"}, true, nil},
-		"the same, written differently":  {trusted, account.EmailChange{Email: "A@Example.com"}, account.Account{ID: 7, Email: "A@Example.com", EmailConfirmedAt: confirmed, EmailFactor: true}, false, nil},
-		"codes off":                      {trusted, account.EmailChange{Email: "a@example.com", Factor: new(false)}, account.Account{ID: 7, Email: "a@example.com", EmailConfirmedAt: confirmed}, false, nil},
-		"codes on":                       {account.Account{Email: "a@example.com", EmailConfirmedAt: confirmed}, account.EmailChange{Email: "a@example.com", Factor: new(true)}, account.Account{Email: "a@example.com", EmailConfirmedAt: confirmed, EmailFactor: true}, false, nil},
-		"codes on, unconfirmed":          {plain, account.EmailChange{Email: "a@example.com", Factor: new(true)}, plain, false, nil},
-		"only if unconfirmed, and it is": {plain, account.EmailChange{Email: "b@example.com", Unconfirmed: true}, account.Account{ID: 7, Email: "b@example.com"}, true, nil},
-		"only if unconfirmed, confirmed": {trusted, account.EmailChange{Email: "b@example.com", Unconfirmed: true}, account.Account{}, false, account.ErrStatusConflict},
+		"another address":                 {trusted, account.EmailChange{Email: "b@example.com"}, account.Account{ID: 7, Email: "b@example.com"}, true, nil},
+		"another address and codes on":    {trusted, account.EmailChange{Email: "b@example.com", Factor: new(true)}, account.Account{}, false, account.ErrStatusConflict},
+		"the same, written differently":   {trusted, account.EmailChange{Email: "A@Example.com"}, account.Account{ID: 7, Email: "A@Example.com", EmailConfirmedAt: confirmed, EmailFactor: true}, false, nil},
+		"codes off, whatever the address": {trusted, account.EmailChange{Factor: new(false)}, account.Account{ID: 7, Email: "a@example.com", EmailConfirmedAt: confirmed}, false, nil},
+		"codes off, another way to write": {trusted, account.EmailChange{Email: "A@example.com", Factor: new(false)}, account.Account{ID: 7, Email: "a@example.com", EmailConfirmedAt: confirmed}, false, nil},
+		"codes off":                       {trusted, account.EmailChange{Email: "a@example.com", Factor: new(false)}, account.Account{ID: 7, Email: "a@example.com", EmailConfirmedAt: confirmed}, false, nil},
+		"codes on":                        {account.Account{Email: "a@example.com", EmailConfirmedAt: confirmed}, account.EmailChange{Email: "a@example.com", Factor: new(true)}, account.Account{Email: "a@example.com", EmailConfirmedAt: confirmed, EmailFactor: true}, false, nil},
+		"codes on, unconfirmed":           {plain, account.EmailChange{Email: "a@example.com", Factor: new(true)}, plain, false, nil},
+		"only if unconfirmed, and it is":  {plain, account.EmailChange{Email: "b@example.com", Unconfirmed: true}, account.Account{ID: 7, Email: "b@example.com"}, true, nil},
+		"only if unconfirmed, confirmed":  {trusted, account.EmailChange{Email: "b@example.com", Unconfirmed: true}, account.Account{}, false, account.ErrStatusConflict},
 	} {
 		from := c.from
 		got, endCodes, err := from.WithEmail(c.change)

@@ -155,39 +155,52 @@ func (s *Emails) Confirm(ctx context.Context, caller auth.StandardCaller, in Con
 // sign-ins take a code, which only an address that stays can be asked for. To
 // have codes sent to a confirmed address takes no code: it weakens nothing.
 func (s *Emails) Update(ctx context.Context, caller auth.FullCaller, in UpdateEmailInput) (xrpc.None, error) {
+	const tries = 3
+	var err error
+	for range tries {
+		if err = s.tryUpdate(ctx, caller, in); !errors.Is(err, ErrStatusConflict) {
+			return xrpc.None{}, err
+		}
+	}
+	return xrpc.None{}, errTokenRequired() // overtaken each time
+}
+
+// tryUpdate is Update by what is known of the account now: ErrStatusConflict if another
+// change was faster.
+func (s *Emails) tryUpdate(ctx context.Context, caller auth.FullCaller, in UpdateEmailInput) error {
 	email, err := CheckEmail(in.Email)
 	if err != nil {
-		return xrpc.None{}, xrpc.InvalidRequest("This email address is not supported, please use a different email.")
+		return xrpc.InvalidRequest("This email address is not supported, please use a different email.")
 	}
 	a, err := s.Store.ByDID(ctx, caller.DID)
 	if err != nil {
-		return xrpc.None{}, CodeError(err)
+		return CodeError(err)
 	}
 	confirmed, same := !a.EmailConfirmedAt.IsZero(), EmailKey(email) == EmailKey(a.Email)
 	turnOn := in.EmailAuthFactor != nil && *in.EmailAuthFactor
 	if turnOn && (!same || !confirmed) {
-		return xrpc.None{}, xrpc.InvalidRequest("Confirm the email address before you have sign in codes sent to it")
+		return xrpc.InvalidRequest("Confirm the email address before you have sign in codes sent to it")
 	}
 	if in.Token == "" && confirmed && (!same || !turnOn) {
-		return xrpc.None{}, errTokenRequired()
+		return errTokenRequired()
 	}
 	c := EmailChange{Email: email, Unconfirmed: !confirmed}
 	if in.Token != "" {
 		proof, err := s.Codes.Check(ctx, a, PurposeUpdateEmail, in.Token)
 		if err != nil {
-			return xrpc.None{}, CodeError(err)
+			return CodeError(err)
 		}
 		c.Proof = &proof
 	}
 	if same {
 		c.Email, c.Factor = a.Email, in.EmailAuthFactor
 		if c.Factor == nil || *c.Factor == a.EmailFactor {
-			return xrpc.None{}, nil // nothing changes
+			return nil // nothing changes
 		}
 	} else if err := request.Admit(ctx, s.Limits, caller.DID.String(), 1, addressChanges...); err != nil {
-		return xrpc.None{}, err
+		return err
 	}
-	return xrpc.None{}, s.update(ctx, a, c)
+	return s.update(ctx, a, c)
 }
 
 // errTokenRequired is the answer to a change that takes a code.
@@ -219,7 +232,7 @@ func (s *Emails) update(ctx context.Context, a *Account, c EmailChange) error {
 	case errors.Is(err, ErrEmailTaken):
 		return xrpc.InvalidRequest("This email address is already in use, please use a different email.")
 	case errors.Is(err, ErrStatusConflict):
-		return errTokenRequired() // confirmed meanwhile
+		return err
 	default:
 		return CodeError(err)
 	}

@@ -57,7 +57,7 @@ func (s *Service) setFactor(ctx context.Context, a SwitchArgs) (AccountLine, err
 	}
 	return s.change(ctx, a.Account, func(acc *account.Account) (*account.Account, error) {
 		e := s.event(ctx, account.EventFactorOff)
-		c := account.EmailChange{Email: acc.Email, Factor: new(false)}
+		c := account.EmailChange{Factor: new(false)}
 		return acc, s.Accounts.SetEmail(ctx, acc.ID, c, e, s.Notices.Of(acc, mail.NoticeFactorOff, e, "")...)
 	})
 }

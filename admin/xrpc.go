@@ -126,7 +126,7 @@ func (s *Service) GetAccountInfos(ctx context.Context, _ auth.ModeratorCaller, p
 
 func (s *Service) view(ctx context.Context, a *account.Account) (View, error) {
 	v := View{
-		DID: a.DID, Handle: a.Handle, Email: a.Email, IndexedAt: datetime(a.CreatedAt),
+		DID: a.DID, Handle: a.Handle, Email: a.ShownEmail(), IndexedAt: datetime(a.CreatedAt),
 		EmailConfirmedAt: datetime(a.EmailConfirmedAt), DeactivatedAt: datetime(a.DeactivatedAt), Invites: []account.InviteView{}, InvitesDisabled: a.InvitesDisabled,
 	}
 	own, err := s.Accounts.InviteCodesFor(ctx, a.DID)

@@ -347,7 +347,7 @@ func TestGetAccountInfo(t *testing.T) {
 	used := fmt.Sprintf(`{"code":%q,"available":2,"disabled":false,"forAccount":%q,"createdBy":"admin","createdAt":"2026-03-01T12:00:00.000Z",`+
 		`"uses":[{"usedBy":%q,"usedAt":"2026-03-01T13:00:00.000Z"}]}`, code.Code, o.alice.DID, bob.DID)
 	alice := fmt.Sprintf(`{"did":%q,"handle":"alice.test","email":"alice@example.com","indexedAt":"2026-03-01T12:00:00.000Z","invites":[%s],"invitesDisabled":false}`, o.alice.DID, used)
-	invited := fmt.Sprintf(`{"did":%q,"handle":"bob.test","email":"Bob@example.com","indexedAt":"2026-03-01T13:00:00.000Z","invitedBy":%s,"invites":[],"invitesDisabled":false}`, bob.DID, used)
+	invited := fmt.Sprintf(`{"did":%q,"handle":"bob.test","email":"bob@example.com","indexedAt":"2026-03-01T13:00:00.000Z","invitedBy":%s,"invites":[],"invitesDisabled":false}`, bob.DID, used)
 	want(t, "alice", o.get("getAccountInfo", url.Values{"did": {o.alice.DID}}), 200, alice)
 	want(t, "bob", o.get("getAccountInfo", url.Values{"did": {bob.DID}}), 200, invited)
 	want(t, "both", o.get("getAccountInfos", url.Values{"dids": {bob.DID, ghost, o.alice.DID}}), 200, `{"infos":[`+invited+","+alice+`]}`)

@@ -2,6 +2,7 @@ package hosting_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -9,8 +10,10 @@ import (
 	"nestbox/account"
 	"nestbox/auth"
 	"nestbox/firehose/event"
+	"nestbox/hosting"
 	"nestbox/identity"
 	"nestbox/mail"
+	"nestbox/plc"
 	"nestbox/xrpc"
 )
 
@@ -32,8 +35,8 @@ func (c crashAccounts) SetStatus(ctx context.Context, id int64, s account.Status
 	return a, err
 }
 
-func (c crashDocuments) SaveDocument(ctx context.Context, id int64, document []byte, invalid bool, at time.Time) error {
-	return c.step("document", func() error { return c.Store.SaveDocument(ctx, id, document, invalid, at) })
+func (c crashDocuments) SaveSeen(ctx context.Context, of identity.Subject, document []byte, invalid bool, at time.Time) error {
+	return c.step("document", func() error { return c.Store.SaveSeen(ctx, of, document, invalid, at) })
 }
 
 // TestActivateCrash: the process dies at each step of an activation. Afterwards the
@@ -87,6 +90,67 @@ func TestActivateCrash(t *testing.T) {
 				t.Errorf("again: %v", err)
 			}
 			look("in the end", true, 1)
+		})
+	}
+}
+
+// overtaken lets another change be committed between what was read and what is written.
+type overtaken struct {
+	identity.Store
+
+	change func()
+}
+
+func (o *overtaken) SaveSeen(ctx context.Context, of identity.Subject, document []byte, invalid bool, at time.Time) error {
+	o.change()
+	return o.Store.SaveSeen(ctx, of, document, invalid, at)
+}
+
+func (o *overtaken) Announce(ctx context.Context, of identity.Subject, document []byte, invalid bool, at time.Time) error {
+	o.change()
+	return o.Store.Announce(ctx, of, document, invalid, at)
+}
+
+// TestOvertakenByHandle: a change of the handle that commits while an account is
+// activated, or its identity repaired, stays: the handle is not thought invalid for what
+// was found of the one before it.
+func TestOvertakenByHandle(t *testing.T) {
+	for what, act := range map[string]func(p *place, a *account.Account) error{
+		"activate": func(p *place, a *account.Account) error {
+			_, err := p.ActivateAccount(t.Context(), auth.FullCaller{Access: auth.Access{DID: a.DID}}, xrpc.None{})
+			return err
+		},
+		"repair": func(p *place, a *account.Account) error {
+			_, err := p.RepairIdentity(t.Context(), a, false)
+			return err
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			p := newPlace(t)
+			a := p.mustCreate("alice")
+			store := p.Documents
+			p.Documents = &overtaken{store, func() {
+				begun := hosting.HandleChange{AccountID: a.ID, DID: a.DID, Handle: "other.test", By: account.ActorOwner, BegunAt: p.clock()}
+				document, err := plc.DocumentOf(a.DID, plc.Data{SigningKey: a.SigningKey, Handle: "other.test", PDS: p.URL})
+				err = errors.Join(err, p.Handles.BeginHandle(t.Context(), begun))
+				err = errors.Join(err, p.Handles.FinishHandle(t.Context(), a.ID, "other.test", document, account.Event{At: p.clock(), Kind: account.EventHandleChanged}))
+				if err != nil {
+					t.Error(err)
+				}
+			}}
+			if err := act(p, a); err != nil {
+				t.Errorf("%v", err)
+			}
+			now, err := p.Accounts.ByDID(t.Context(), a.DID)
+			if err != nil || now.Handle != "other.test" || now.HandleInvalid {
+				t.Errorf("%+v, %v", now, err)
+			}
+			if d, err := identity.ParseDocument(a.DID, now.Document); err != nil || d.Handle() != "other.test" {
+				t.Errorf("the stored document: %s, %v", now.Document, err)
+			}
+			if due, err := store.Due(t.Context(), p.clock(), 10); err != nil || len(due) != 1 {
+				t.Errorf("due for a check: %v, %v", due, err)
+			}
 		})
 	}
 }

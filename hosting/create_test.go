@@ -72,7 +72,7 @@ func TestCreateAccount(t *testing.T) {
 	}
 	s.MustRefresh(t, made.RefreshJwt)
 	for _, who := range []string{"alice.test", "Alice@Example.com", made.DID} {
-		if in := s.SignIn(t, who, pdstest.Password); in.DID != made.DID || in.Email != "Alice@example.com" {
+		if in := s.SignIn(t, who, pdstest.Password); in.DID != made.DID || in.Email != "alice@example.com" {
 			t.Errorf("signed in as %+v", in)
 		}
 	}

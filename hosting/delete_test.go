@@ -131,7 +131,7 @@ func TestDeletionGrace(t *testing.T) {
 		{"never", "", "", "Your account was deactivated"},
 		{"at once", "2026-03-01T12:00:01Z", "2026-03-08T12:00:00Z", "Your account will be deleted"},
 	} {
-		if _, err := p.DeactivateAccount(t.Context(), auth.FullOrTakendownCaller{Access: auth.Access{DID: a.DID}}, hosting.DeactivateInput{DeleteAfter: step.after}); err != nil {
+		if _, err := p.DeactivateAccount(t.Context(), auth.FullOrTakendownCaller{Access: auth.Access{DID: a.DID}}, hosting.DeactivateInput{DeleteAfter: given(step.after)}); err != nil {
 			t.Fatalf("%s: %v", step.what, err)
 		}
 		now, err := p.Accounts.ByDID(t.Context(), a.DID)
@@ -170,7 +170,7 @@ func TestDeletionGrace(t *testing.T) {
 	caller := auth.FullOrTakendownCaller{Access: auth.Access{DID: a.DID}}
 	told := 0
 	for i := range 30 {
-		in := hosting.DeactivateInput{DeleteAfter: p.clock().AddDate(1, 0, i).Format(time.RFC3339)}
+		in := hosting.DeactivateInput{DeleteAfter: new(p.clock().AddDate(1, 0, i).Format(time.RFC3339))}
 		_, err := p.DeactivateAccount(t.Context(), caller, in)
 		if wire, ok := errors.AsType[*xrpc.Error](err); err != nil && (!ok || wire.Name != "RateLimitExceeded" || i < 10) {
 			t.Fatal(err)
@@ -228,4 +228,12 @@ func TestDeletionGuesses(t *testing.T) {
 	if got := try(a, "correct-horse-battery"); got != "InvalidToken: Token is invalid" {
 		t.Errorf("later: %s", got)
 	}
+}
+
+// given is a value that a client sends, nil for "".
+func given(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
 }

@@ -140,11 +140,19 @@ type place struct {
 	txt  txt
 	// now is the clock, in milliseconds.
 	now atomic.Int64
+	// before, if it is set, is called ahead of each write.
+	before func()
 }
 
 func newPlace(t *testing.T) *place {
 	t.Helper()
-	p := &place{t: t, path: filepath.Join(t.TempDir(), "nestbox.sqlite"), plc: newFaulty(t), txt: txt{}}
+	return newPlaceBefore(t, nil)
+}
+
+// newPlaceBefore is newPlace for storetest.Interleave.
+func newPlaceBefore(t *testing.T, before func()) *place {
+	t.Helper()
+	p := &place{t: t, before: before, path: filepath.Join(t.TempDir(), "nestbox.sqlite"), plc: newFaulty(t), txt: txt{}}
 	p.now.Store(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixMilli())
 	box, err := seal.NewBox(make([]byte, seal.KeySize))
 	if err != nil {
@@ -175,6 +183,7 @@ func (p *place) open() {
 	p.t.Helper()
 	db, err := sqlite.Open(p.t.Context(), p.path, sqlite.Options{
 		Fatal: func(err error) { p.t.Errorf("the outcome of a commit is unknown: %v", err) }, Log: slog.New(slog.DiscardHandler),
+		Before: p.before,
 	})
 	if err != nil {
 		p.t.Fatal(err)

@@ -100,6 +100,14 @@ func (s *Service) identityOf(ctx context.Context, a *account.Account) (r Identit
 // back with force. Errors: ErrMovedOut, ErrNoControl, ErrNotPLC, those of the
 // directory.
 func (s *Service) RepairIdentity(ctx context.Context, a *account.Account, force bool) (IdentityReport, error) {
+	end, err := s.begin(a.DID)
+	if err != nil {
+		return IdentityReport{}, err
+	}
+	defer end()
+	if a, err = s.Accounts.ByDID(ctx, a.DID); err != nil { // as it is now that no other request changes it
+		return IdentityReport{}, err
+	}
 	r, last, err := s.identityOf(ctx, a)
 	if err != nil {
 		return r, err

@@ -155,6 +155,11 @@ var submissions = []ratelimit.Limit{
 // SubmitPLCOperation is com.atproto.identity.submitPlcOperation: only for an
 // operation after which the account is hosted here and this server can help it.
 func (s *Service) SubmitPLCOperation(ctx context.Context, caller auth.StandardCaller, in SubmitInput) (xrpc.None, error) {
+	end, err := s.begin(caller.DID) // the handle and key that are checked stay what they are
+	if err != nil {
+		return xrpc.None{}, xrpc.InvalidRequest("The identity is being changed already; please try again in a minute")
+	}
+	defer end()
 	a, err := s.Accounts.ByDID(ctx, caller.DID)
 	if err != nil {
 		return xrpc.None{}, StatusError(err)
@@ -240,5 +245,13 @@ func (s *Service) refresh(ctx context.Context, a *account.Account) error {
 	if err != nil {
 		return err
 	}
-	return s.Documents.Announce(ctx, a.ID, kept, s.handleInvalid(ctx, a, d.Handle()), s.now())
+	return s.Documents.Announce(ctx, subject(a), kept, s.handleInvalid(ctx, a, d.Handle()), s.now())
+}
+
+// subject returns an account as far as its identity goes.
+func subject(a *account.Account) identity.Subject {
+	return identity.Subject{
+		AccountID: a.ID, DID: a.DID, Handle: a.Handle, SigningKey: a.SigningKey, Document: a.Document, HandleInvalid: a.HandleInvalid,
+		CheckedAt: a.IdentityCheckedAt, Hidden: a.Hidden(),
+	}
 }

@@ -24,7 +24,7 @@ import (
 type CreateInput struct {
 	Email             string         `json:"email,omitzero"`
 	Handle            string         `json:"handle"`
-	DID               string         `json:"did,omitzero"`
+	DID               *string        `json:"did,omitzero"`
 	InviteCode        string         `json:"inviteCode,omitzero"`
 	VerificationCode  string         `json:"verificationCode,omitzero"`
 	VerificationPhone string         `json:"verificationPhone,omitzero"`
@@ -68,11 +68,18 @@ func (s *Service) CreateAccount(ctx context.Context, caller auth.SignUpCaller, i
 	return CreateOutput{Handle: a.Handle, DID: a.DID, DIDDoc: s.ShownDocument(a), AccessJwt: pair.Access, RefreshJwt: pair.Refresh}, nil
 }
 
-func (s *Service) signUp(ctx context.Context, did string, n NewAccount) (*account.Account, error) {
-	if did == "" {
+func (in CreateInput) did() string {
+	if in.DID == nil {
+		return ""
+	}
+	return *in.DID
+}
+
+func (s *Service) signUp(ctx context.Context, did *string, n NewAccount) (*account.Account, error) {
+	if did == nil {
 		return s.Create(ctx, n)
 	}
-	who, err := syntax.ParseDID(did)
+	who, err := syntax.ParseDID(*did)
 	if err != nil {
 		return nil, errDID
 	}
@@ -124,7 +131,7 @@ func wireError(err error, in CreateInput) error {
 	case errors.Is(err, errDID):
 		return xrpc.InvalidRequest("Invalid DID at $.did")
 	case errors.Is(err, errNotOwner):
-		return xrpc.Unauthorized(xrpc.NameAuthRequired, "Missing auth to create account with did: "+in.DID)
+		return xrpc.Unauthorized(xrpc.NameAuthRequired, "Missing auth to create account with did: "+in.did())
 	case errors.Is(err, account.ErrTakendown):
 		return auth.ErrTakendown()
 	case errors.Is(err, errHandleProof):
@@ -177,7 +184,7 @@ func (s *Service) DescribeServer(context.Context, auth.Anyone, xrpc.None) (Descr
 
 // DeactivateInput is the input of deactivateAccount.
 type DeactivateInput struct {
-	DeleteAfter string `json:"deleteAfter,omitzero"`
+	DeleteAfter *string `json:"deleteAfter,omitzero"`
 }
 
 // DeactivateAccount is com.atproto.server.deactivateAccount. No session ends;
@@ -186,8 +193,8 @@ type DeactivateInput struct {
 // owner is notified.
 func (s *Service) DeactivateAccount(ctx context.Context, caller auth.FullOrTakendownCaller, in DeactivateInput) (xrpc.None, error) {
 	var after time.Time
-	if in.DeleteAfter != "" {
-		at, err := syntax.ParseDatetimeLenient(in.DeleteAfter)
+	if in.DeleteAfter != nil {
+		at, err := syntax.ParseDatetimeLenient(*in.DeleteAfter)
 		if err != nil {
 			return xrpc.None{}, xrpc.InvalidRequest("Invalid datetime at $.deleteAfter")
 		}
@@ -241,7 +248,7 @@ func (s *Service) Activate(ctx context.Context, a *account.Account, e account.Ev
 	if err != nil {
 		return err
 	}
-	if err := s.Documents.SaveDocument(ctx, a.ID, kept, s.handleInvalid(ctx, a, d.Handle()), s.now()); err != nil {
+	if err := s.Documents.SaveSeen(ctx, subject(a), kept, s.handleInvalid(ctx, a, d.Handle()), s.now()); err != nil {
 		return err
 	}
 	_, err = s.Accounts.SetStatus(ctx, a.ID, account.StatusChange{Deactivated: new(false)}, e)

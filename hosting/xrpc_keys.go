@@ -16,7 +16,7 @@ import (
 // reserveSigningKey.
 type (
 	ReserveKeyInput struct {
-		DID string `json:"did,omitzero"`
+		DID *string `json:"did,omitzero"`
 	}
 	ReserveKeyOutput struct {
 		SigningKey string `json:"signingKey"`
@@ -28,9 +28,10 @@ var reservations = ratelimit.Limit{Name: "reserved-keys", Points: 100, Window: t
 
 // ReserveSigningKey is com.atproto.server.reserveSigningKey.
 func (s *Service) ReserveSigningKey(ctx context.Context, _ auth.Anyone, in ReserveKeyInput) (ReserveKeyOutput, error) {
-	did := syntax.DID(in.DID)
-	if in.DID != "" {
-		if _, err := syntax.ParseDID(in.DID); err != nil {
+	var did syntax.DID
+	if in.DID != nil {
+		var err error
+		if did, err = syntax.ParseDID(*in.DID); err != nil {
 			return ReserveKeyOutput{}, xrpc.InvalidRequest("Invalid DID at $.did")
 		}
 	}

@@ -131,7 +131,7 @@ func TestCheckMeanwhile(t *testing.T) {
 		},
 		"the document": func(t *testing.T, c *checked, id int64) error {
 			t.Helper()
-			return c.Store.Announce(t.Context(), id, newest, false, c.clock())
+			return c.Store.SaveDocument(t.Context(), id, newest, false, c.clock())
 		},
 		"a doubt": func(t *testing.T, c *checked, id int64) error {
 			t.Helper()

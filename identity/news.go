@@ -8,8 +8,13 @@ import (
 
 // Same reports whether s is still in the state now: what was found by s holds only then.
 func (s Subject) Same(now Subject) bool {
-	return s.Handle == now.Handle && s.SigningKey == now.SigningKey && s.Hidden == now.Hidden &&
-		s.CheckedAt.Equal(now.CheckedAt) && bytes.Equal(s.Document, now.Document)
+	return !s.Outdated(now) && s.Hidden == now.Hidden && s.CheckedAt.Equal(now.CheckedAt)
+}
+
+// Outdated reports whether what was found for s no longer describes the account, which is
+// in the state now: its handle or key changed, or another document was seen.
+func (s Subject) Outdated(now Subject) bool {
+	return s.Handle != now.Handle || s.SigningKey != now.SigningKey || !bytes.Equal(s.Document, now.Document)
 }
 
 // News reports whether the network is to hear of what was found: another document, or that

@@ -41,6 +41,9 @@ type Store interface {
 	// Doubt makes an account due: its document is about to change, and may be known
 	// to nobody here if this process ends.
 	Doubt(ctx context.Context, accountID int64) error
-	// Announce is SaveDocument that tells of it in any case.
-	Announce(ctx context.Context, accountID int64, document []byte, handleInvalid bool, at time.Time) error
+	// SaveSeen is SaveDocument of what was found for a Subject. If that is Outdated now,
+	// it stores nothing and makes the account due.
+	SaveSeen(ctx context.Context, s Subject, document []byte, handleInvalid bool, at time.Time) error
+	// Announce is SaveSeen that announces the identity in any case.
+	Announce(ctx context.Context, s Subject, document []byte, handleInvalid bool, at time.Time) error
 }

@@ -46,7 +46,7 @@ type CreateInput struct {
 func (s *Service) info(a *account.Account) Info {
 	status := a.Status()
 	return Info{
-		Handle: a.ShownHandle(), DID: a.DID, DIDDoc: s.Document(a), Email: a.Email, EmailConfirmed: !a.EmailConfirmedAt.IsZero(),
+		Handle: a.ShownHandle(), DID: a.DID, DIDDoc: s.Document(a), Email: a.ShownEmail(), EmailConfirmed: !a.EmailConfirmedAt.IsZero(),
 		EmailAuthFactor: a.EmailFactor, Active: status == account.Active, Status: status,
 	}
 }

@@ -202,7 +202,7 @@ func (db Accounts) SetEmail(ctx context.Context, id int64, c account.EmailChange
 		}
 		taken := false
 		err = query(tx.Conn, "SELECT 1 FROM account WHERE email_key = ? AND id <> ?",
-			func(s *sqlite.Stmt) { s.BindText(1, account.OlderEmailKey(c.Email)); s.BindInt64(2, id) },
+			func(s *sqlite.Stmt) { s.BindText(1, account.OlderEmailKey(next.Email)); s.BindInt64(2, id) },
 			func(*sqlite.Stmt) error { taken = true; return nil })
 		if err != nil {
 			return fmt.Errorf("look for e-mail address: %w", err)

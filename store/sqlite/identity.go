@@ -63,9 +63,24 @@ func doubt(c *sqlite.Conn, accountID int64) error {
 }
 
 // Announce implements identity.Store.
-func (db Identities) Announce(ctx context.Context, accountID int64, document []byte, handleInvalid bool, at time.Time) error {
-	return Accounts(db).update(ctx, accountID, func(tx *groupcommit.Tx, a *account.Account) error {
-		return save(tx, db.DB, a, document, handleInvalid, at, true)
+func (db Identities) Announce(ctx context.Context, s identity.Subject, document []byte, handleInvalid bool, at time.Time) error {
+	return db.saveSeen(ctx, s, document, handleInvalid, at, true)
+}
+
+// SaveSeen implements identity.Store.
+func (db Identities) SaveSeen(ctx context.Context, s identity.Subject, document []byte, handleInvalid bool, at time.Time) error {
+	return db.saveSeen(ctx, s, document, handleInvalid, at, false)
+}
+
+func (db Identities) saveSeen(ctx context.Context, s identity.Subject, document []byte, handleInvalid bool, at time.Time, always bool) error {
+	return Accounts(db).update(ctx, s.AccountID, func(tx *groupcommit.Tx, a *account.Account) error {
+		if !s.Outdated(subjectOf(a)) {
+			return save(tx, db.DB, a, document, handleInvalid, at, always)
+		}
+		if err := doubt(tx.Conn, a.ID); err != nil || !always {
+			return err
+		}
+		return insertLog(tx, db.DB, account.IdentityEvent(a, at), at)
 	})
 }
 

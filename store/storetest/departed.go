@@ -11,6 +11,7 @@ import (
 	"nestbox/admin"
 	stream "nestbox/firehose/event"
 	"nestbox/hosting"
+	"nestbox/identity"
 )
 
 // testInvitesOfTakendown: codes of an account that is taken down admit nobody until
@@ -160,7 +161,8 @@ func testIdentityEvents(t *testing.T, s Stores) {
 		{"taken down", func() { setTakedown(t, s, alice, true) }, nil},
 		{"another document of who is hidden", func() { save(`{"a":3}`, true) }, nil},
 		{"announced all the same", func() {
-			if err := s.Identity.Announce(t.Context(), alice.ID, []byte(`{"a":4}`), false, at(1)); err != nil {
+			seen := identity.Subject{AccountID: alice.ID, DID: alice.DID, Handle: alice.Handle, SigningKey: alice.SigningKey, Document: []byte(`{"a":3}`)}
+			if err := s.Identity.Announce(t.Context(), seen, []byte(`{"a":4}`), false, at(1)); err != nil {
 				t.Fatal(err)
 			}
 		}, []string{"alice.test"}},

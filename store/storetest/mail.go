@@ -349,12 +349,12 @@ func testEmailChange(t *testing.T, s Stores) {
 		t.Errorf("%+v", got)
 	}
 	set(account.EmailChange{Email: "x@example.com", Unconfirmed: true}, account.ErrStatusConflict)
-	if got := set(account.EmailChange{Email: "ALICE@example.com", Factor: new(true)}, nil); !got.EmailFactor || got.EmailConfirmedAt.IsZero() || got.Email != "ALICE@example.com" {
+	if got := set(account.EmailChange{Email: "ALICE@example.com", Factor: new(true)}, nil); !got.EmailFactor || got.EmailConfirmedAt.IsZero() || got.Email != a.Email {
 		t.Errorf("%+v", got)
 	}
 	// A refused change changes nothing, not even its code.
 	update := send(t, s, a, account.PurposeUpdateEmail, "u")
-	if got := set(account.EmailChange{Email: "BOB@example.com", Proof: &update}, account.ErrEmailTaken); !got.EmailFactor || got.Email != "ALICE@example.com" {
+	if got := set(account.EmailChange{Email: "BOB@example.com", Proof: &update}, account.ErrEmailTaken); !got.EmailFactor || got.Email != a.Email {
 		t.Errorf("%+v", got)
 	}
 	reset := send(t, s, a, account.PurposeResetPassword, "r")

@@ -1,0 +1,159 @@
+package account_test
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
+	"nestbox/admin"
+	"nestbox/auth"
+	"nestbox/hosting"
+	"nestbox/mail"
+	"nestbox/store/storetest"
+	"nestbox/xrpc"
+)
+
+const (
+	meetingDID  = syntax.DID("did:plc:meeting")
+	meetingCode = "ABCDE-23456"
+)
+
+// meeting is an account whose address two changes want to change at the same time.
+type meeting struct {
+	*account.Emails
+
+	t  *testing.T
+	db *storetest.Database
+	id int64
+}
+
+func (m *meeting) clock() time.Time { return time.UnixMilli(2000) }
+
+func newMeeting(t *testing.T, before func()) *meeting {
+	t.Helper()
+	m := &meeting{t: t, db: storetest.Open(t, storetest.Options{Before: before})}
+	m.Emails = &account.Emails{
+		Store: m.db.Accounts, Codes: &account.Codes{Store: m.db.Codes, Key: make([]byte, 32), Now: m.clock}, Now: m.clock,
+	}
+	var err error
+	if m.id, err = m.db.Hosting.Reserve(t.Context(), hosting.Pending{DID: meetingDID, Handle: "alice.test", Email: "a@example.com", Operation: []byte("{}"), CreatedAt: m.clock()}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.db.Hosting.Activate(t.Context(), m.id, []byte("{}"), nil, account.Event{At: m.clock(), Kind: account.EventSignUp}); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// code makes meetingCode the account's code for a purpose.
+func (m *meeting) code(p account.Purpose) account.Proof {
+	m.t.Helper()
+	h := hmac.New(sha256.New, m.Codes.Key)
+	h.Write([]byte(p))
+	h.Write([]byte{0})
+	h.Write([]byte(meetingCode))
+	c := account.Code{Purpose: p, Hash: h.Sum(nil), MadeAt: m.clock(), Expires: m.clock().Add(time.Hour)}
+	if err := m.db.Codes.SetCode(m.t.Context(), m.id, c, mail.Message{To: "a@example.com", Subject: "code"}); err != nil {
+		m.t.Fatal(err)
+	}
+	return account.Proof{AccountID: m.id, Purpose: p, Hash: c.Hash}
+}
+
+// confirmed confirms the address, and turns codes at sign-in on or off.
+func (m *meeting) confirmed(factor bool) *meeting {
+	m.t.Helper()
+	err := m.db.Accounts.ConfirmEmail(m.t.Context(), m.code(account.PurposeConfirmEmail), account.Event{At: m.clock(), Kind: account.EventEmailConfirmed})
+	if err == nil && factor {
+		err = m.db.Accounts.SetEmail(m.t.Context(), m.id, account.EmailChange{Factor: new(true)}, account.Event{At: m.clock(), Kind: account.EventFactorOn})
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return m
+}
+
+func (m *meeting) update(in account.UpdateEmailInput) func() string {
+	return func() string {
+		_, err := m.Update(m.t.Context(), auth.FullCaller{Access: auth.Access{DID: meetingDID}}, in)
+		return answerName(err)
+	}
+}
+
+// codesOff is `nestbox account codes`.
+func (m *meeting) codesOff() string {
+	s := &admin.Service{Store: m.db.Admin, Accounts: m.db.Accounts, Now: m.clock}
+	_, err := s.Commands()[string(admin.CmdAccountCodes)](m.t.Context(), fmt.Appendf(nil, `{"account":%q,"on":false}`, meetingDID))
+	return answerName(err)
+}
+
+func (m *meeting) state() string {
+	a, err := m.db.Accounts.ByDID(m.t.Context(), meetingDID)
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("%s, confirmed %t, codes %t", a.Email, !a.EmailConfirmedAt.IsZero(), a.EmailFactor)
+}
+
+// answerName is the name of an error as a client sees it, "" for success.
+func answerName(err error) string {
+	if e, ok := errors.AsType[*xrpc.Error](err); ok {
+		return e.Name
+	}
+	if err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// TestEmailChangesMeet: two changes of one account's address or sign-in codes at the same
+// time end as one after the other.
+func TestEmailChangesMeet(t *testing.T) {
+	t.Parallel()
+	for name, build := range map[string]func(m *meeting) (one, other func() string){
+		"two addresses, one code": func(m *meeting) (one, other func() string) {
+			m.confirmed(false).code(account.PurposeUpdateEmail)
+			return m.update(account.UpdateEmailInput{Email: "b@example.com", Token: meetingCode}), m.update(account.UpdateEmailInput{Email: "c@example.com", Token: meetingCode})
+		},
+		"another address, and codes on for the old one": func(m *meeting) (one, other func() string) {
+			m.confirmed(false).code(account.PurposeUpdateEmail)
+			return m.update(account.UpdateEmailInput{Email: "b@example.com", Token: meetingCode}), m.update(account.UpdateEmailInput{Email: "a@example.com", EmailAuthFactor: new(true)})
+		},
+		"another address, and codes off by the operator": func(m *meeting) (one, other func() string) {
+			m.confirmed(true).code(account.PurposeUpdateEmail)
+			return m.update(account.UpdateEmailInput{Email: "b@example.com", Token: meetingCode}), m.codesOff
+		},
+		"codes on, and off by the operator": func(m *meeting) (one, other func() string) {
+			m.confirmed(false)
+			return m.update(account.UpdateEmailInput{Email: "a@example.com", EmailAuthFactor: new(true)}), m.codesOff
+		},
+		"two addresses, unconfirmed": func(m *meeting) (one, other func() string) {
+			return m.update(account.UpdateEmailInput{Email: "b@example.com"}), m.update(account.UpdateEmailInput{Email: "c@example.com"})
+		},
+		"another address, and the confirmation of the old one": func(m *meeting) (one, other func() string) {
+			m.code(account.PurposeConfirmEmail)
+			confirm := func() string {
+				_, err := m.Confirm(m.t.Context(), auth.StandardCaller{Access: auth.Access{DID: meetingDID}}, account.ConfirmEmailInput{Email: "a@example.com", Token: meetingCode})
+				if err != nil {
+					return "refused" // as InvalidEmail, or because the code ended with the address
+				}
+				return ""
+			}
+			return m.update(account.UpdateEmailInput{Email: "b@example.com"}), confirm
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storetest.Interleave(t, func(t *testing.T, before func()) storetest.Changes {
+				m := newMeeting(t, before)
+				one, other := build(m)
+				return storetest.Changes{One: one, Other: other, State: m.state}
+			})
+		})
+	}
+}
