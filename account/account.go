@@ -69,7 +69,7 @@ func (a *Account) ShownEmail() string { return strings.ToLower(a.Email) }
 // Status returns the hosting status.
 func (a *Account) Status() Status { return StatusOf(a.TakendownAt, a.SuspendedAt, a.DeactivatedAt) }
 
-// Hidden says whether the account's handle leads nowhere: it was taken down, or its
+// Hidden reports whether the account's handle leads nowhere: it was taken down, or its
 // owner has deactivated it.
 func (a *Account) Hidden() bool { return !a.TakendownAt.IsZero() || !a.DeactivatedAt.IsZero() }
 
@@ -224,12 +224,12 @@ type Store interface {
 	// SetEmail changes the address, or what it is used for, as Account.WithEmail says.
 	// ErrEmailTaken, ErrCodeInvalid, ErrStatusConflict: see EmailChange.
 	SetEmail(ctx context.Context, id int64, c EmailChange, e Event, mails ...mail.Message) error
-	// SetNotices says whether the owner is told of what happens to the account.
+	// SetNotices turns mails to the owner about changes of the account on or off.
 	SetNotices(ctx context.Context, id int64, on bool) error
 
 	// AddAppPassword: ErrNameTaken, ErrTooMany.
 	AddAppPassword(ctx context.Context, id int64, p AppPassword, e Event, mails ...mail.Message) error
-	// RevokeAppPassword ends its sessions with it. A name that is unknown is no
+	// RevokeAppPassword ends its sessions with it. An unknown name is not an
 	// error.
 	RevokeAppPassword(ctx context.Context, id int64, name string, e Event) error
 

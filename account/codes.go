@@ -49,7 +49,7 @@ var (
 // Code is an e-mail code as it is stored.
 type Code struct {
 	Purpose Purpose
-	// Hash is keyed: who has the database alone cannot try codes on it.
+	// Hash is keyed, so a stolen database alone does not allow guessing codes.
 	Hash    []byte
 	MadeAt  time.Time
 	Expires time.Time
@@ -123,7 +123,7 @@ func (c *Codes) Pretend(ctx context.Context, p Purpose) error {
 	return c.Store.Decoy(ctx, c.now())
 }
 
-// Check says whether code is the account's for a purpose. Each call counts as a
+// Check checks that code is the account's for a purpose. Each call counts as a
 // try; none uses the code up. ErrCodeInvalid, ErrCodeExpired.
 func (c *Codes) Check(ctx context.Context, a *Account, p Purpose, code string) (Proof, error) {
 	stored, err := c.Store.TryCode(ctx, a.ID, p)
@@ -136,9 +136,9 @@ func (c *Codes) Check(ctx context.Context, a *Account, p Purpose, code string) (
 	return c.proof(a, stored)
 }
 
-// Find returns the account that a code for a purpose is of: for who cannot say
-// otherwise who they are. What it finds by is a keyed hash, whose comparison
-// tells nothing. ErrCodeInvalid, ErrCodeExpired.
+// Find returns the account a code was issued to, for callers who cannot identify
+// themselves otherwise (password reset). It searches by a keyed hash, whose
+// comparison reveals nothing. ErrCodeInvalid, ErrCodeExpired.
 func (c *Codes) Find(ctx context.Context, p Purpose, code string) (*Account, Proof, error) {
 	a, stored, err := c.Store.FindCode(ctx, p, c.hash(p, cleanCode(code)))
 	if err != nil {
@@ -148,8 +148,8 @@ func (c *Codes) Find(ctx context.Context, p Purpose, code string) (*Account, Pro
 	return a, proof, err
 }
 
-// SentWithin says whether a code for a purpose, still good, is younger than d:
-// who asks again so soon should wait for that one.
+// SentWithin reports whether a valid code for a purpose is younger than d: a caller
+// that asks again so soon should wait for that one.
 func (c *Codes) SentWithin(ctx context.Context, a *Account, p Purpose, d time.Duration) (bool, error) {
 	stored, err := c.Store.Code(ctx, a.ID, p)
 	if errors.Is(err, ErrCodeInvalid) {

@@ -7,7 +7,7 @@ import (
 	"nestbox/request"
 )
 
-// EventKind says what happened; it is stored, so that its text never changes.
+// EventKind names what happened. It is stored, so its text never changes.
 type EventKind string
 
 // The events of an account's trail: the answer to "why was I signed out?".
@@ -72,7 +72,7 @@ type Event struct {
 	// that moved the session's head.
 	OtherNetwork   string
 	OtherUserAgent string
-	// Who is which admin did it, Ref the case that it was done for. The audit log
+	// Who names the admin, Ref the case that the change was made for. The audit log
 	// keeps them; the trail, which is the owner's, does not.
 	Who string
 	Ref string
@@ -95,8 +95,8 @@ func Acting(ctx context.Context) string {
 	return string(ActorAdmin)
 }
 
-// NewEvent is an event of now by actor, with what ctx's request says of its
-// client.
+// NewEvent returns an event at the time now by an actor, with the client of ctx's
+// request.
 func NewEvent(ctx context.Context, now time.Time, kind EventKind, by Actor) Event {
 	c := request.ClientOf(ctx)
 	e := Event{At: now, Kind: kind, By: by, Network: c.Network().String(), UserAgent: c.UserAgent}

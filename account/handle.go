@@ -41,7 +41,7 @@ func NormalizeHandle(raw string) (syntax.Handle, error) {
 	return h, nil
 }
 
-// CheckServiceHandle says whether a person may take h below one of the service
+// CheckServiceHandle checks that a person may take h below one of the service
 // domains (each begins with a dot): exactly one label, of a fair length, that
 // is not reserved.
 func CheckServiceHandle(h syntax.Handle, domains []string) error {
@@ -74,7 +74,7 @@ func serviceDomain(h syntax.Handle, domains []string) (string, bool) {
 	return best, best != ""
 }
 
-// IsServiceHandle says whether this server is the authority for h: it lies
+// IsServiceHandle reports whether this server is the authority for h: it lies
 // below, or is, one of the service domains.
 func IsServiceHandle(h syntax.Handle, domains []string) bool {
 	if _, ok := serviceDomain(h, domains); ok {

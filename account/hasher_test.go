@@ -66,7 +66,7 @@ func TestParallel(t *testing.T) {
 	}
 }
 
-// TestBusy: the queue has an end, and whoever comes then is told at once.
+// TestBusy: the queue has an end, and a caller that comes then is refused at once.
 func TestBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, _ := full(t, 1)
@@ -85,7 +85,7 @@ func TestBusy(t *testing.T) {
 				t.Errorf("%s behind a full queue: %v", name, err)
 			}
 		}
-		// Who leaves makes place.
+		// A caller that leaves makes place.
 		leave()
 		waiting.Wait()
 		if n := h.places.Waiting(); n != 0 {

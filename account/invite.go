@@ -17,8 +17,8 @@ type InviteCode struct {
 	// Uses are the sign-ups with it, the latest first.
 	Uses     []InviteUse
 	Disabled bool
-	// ForAccount is the DID of who may give it away, or InvitesByAdmin; CreatedBy
-	// is who made it: an account earns its own.
+	// ForAccount is the DID of the account that may give it away, or InvitesByAdmin;
+	// CreatedBy is its maker: an account earns its own.
 	ForAccount string
 	CreatedBy  string
 	CreatedAt  time.Time
@@ -47,7 +47,7 @@ type InviteStore interface {
 	// ListInviteCodes returns a page of all codes.
 	ListInviteCodes(ctx context.Context, q InviteQuery) ([]InviteCode, error)
 	// DisableInviteCodes disables codes by their text, and those made for owners.
-	// What is unknown is no error. It returns how many were in force.
+	// An unknown code or owner is not an error. It returns how many were in force.
 	DisableInviteCodes(ctx context.Context, codes, owners []string) (int, error)
 }
 

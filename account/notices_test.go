@@ -20,8 +20,8 @@ func (p *post) subjects(to string, n int) string {
 	return fmt.Sprint(count)
 }
 
-// TestNoticeLimits: who makes app passwords without end does not have mails sent
-// without end; what fails uses up no notice; and no other notice is lost to them.
+// TestNoticeLimits: a client that makes app passwords without end causes a limited
+// number of mails; a failed change uses up no notice; and no other notice is lost.
 func TestNoticeLimits(t *testing.T) {
 	p := newPost(t)
 	p.confirm()

@@ -35,7 +35,7 @@ var (
 	ErrBusy = errors.New("too many password checks are waiting")
 )
 
-// CheckNewPassword says whether a password may be set: 8 to 256 characters, no
+// CheckNewPassword checks that a password may be set: 8 to 256 characters, no
 // NUL (scrypt ignores trailing ones, so "password\0" would verify).
 func CheckNewPassword(p string) error {
 	switch n := utf8.RuneCountInString(p); {

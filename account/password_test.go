@@ -56,8 +56,8 @@ func TestHash(t *testing.T) {
 	}
 }
 
-// TestUpgrade: a hash says what it cost; one that cost something else than
-// today's verifies, and is to be replaced.
+// TestUpgrade: a hash names its cost. A hash of another cost than today's verifies, and
+// is due for replacement.
 func TestUpgrade(t *testing.T) {
 	h := account.NewHasher(1)
 	for _, c := range []struct {

@@ -152,8 +152,8 @@ func (s *Emails) Confirm(ctx context.Context, caller auth.StandardCaller, in Con
 }
 
 // Update is com.atproto.server.updateEmail: it changes the address, or whether
-// sign-ins take a code, which only an address that stays can be asked for. To
-// have codes sent to a confirmed address takes no code: it weakens nothing.
+// sign-ins take a code, which is possible only while the address stays.
+// Turning codes on for a confirmed address takes no code: it weakens nothing.
 func (s *Emails) Update(ctx context.Context, caller auth.FullCaller, in UpdateEmailInput) (xrpc.None, error) {
 	const tries = 3
 	var err error

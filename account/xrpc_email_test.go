@@ -269,8 +269,8 @@ func TestMailLimits(t *testing.T) {
 	}
 }
 
-// TestResetStrangers: who asks for resets of somebody else's password does not keep
-// the owner from one, wherever from, and does not fill the mailbox.
+// TestResetStrangers: a stranger who asks for resets of somebody's password does not keep
+// the owner from one, from any network, and does not fill the mailbox.
 func TestResetStrangers(t *testing.T) {
 	p := newPost(t, "PDS_RATE_LIMITS_ENABLED=true", "PDS_TRUSTED_PROXIES=127.0.0.1")
 	ask := func(email, from string) {

@@ -103,7 +103,7 @@ func TestAppPasswords(t *testing.T) {
 		t.Errorf("left: %+v", left)
 	}
 
-	// What is gone is no error, and its name is free.
+	// Revoking an unknown name is not an error, and the name is free.
 	for _, name := range []string{"phone", "never there", ""} {
 		if answer := a.revoke(a.alice.AccessJwt, name); answer.Status != http.StatusOK {
 			t.Errorf("revoke %q: %d %s", name, answer.Status, answer.Body)
@@ -137,7 +137,7 @@ func TestAppPasswordRefusals(t *testing.T) {
 	}
 }
 
-// TestAppPasswordCallers: who may do what.
+// TestAppPasswordCallers: which caller may do what.
 func TestAppPasswordCallers(t *testing.T) {
 	a := newApp(t, pdstest.Options{})
 	plain := a.SignIn(t, "alice.test", a.create(map[string]any{"name": "plain"}).Password)

@@ -159,8 +159,8 @@ func outcome(err error) string {
 	}
 }
 
-// TestSubmitOutcome: what was certainly not taken is told apart from what may
-// have been.
+// TestSubmitOutcome: a submission that the directory certainly refused has another
+// error than one that it may have accepted.
 func TestSubmitOutcome(t *testing.T) {
 	status := func(code int, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {

@@ -191,7 +191,7 @@ func (d *Document) service(fragment string) *documentService {
 	return nil
 }
 
-// named says whether an id within the document, relative or whole, has that
+// named reports whether an id within the document, relative or absolute, has that
 // fragment.
 func (d *Document) named(id, fragment string) bool {
 	return id == "#"+fragment || id == d.ID.String()+"#"+fragment

@@ -296,8 +296,8 @@ func TestNegative(t *testing.T) {
 	missing()
 }
 
-// TestOneQuestion: who asks at the same time shares one question, and who gives
-// up does not end it for the others.
+// TestOneQuestion: callers that ask at the same time share one question, and a
+// caller that gives up does not end it for the others.
 func TestOneQuestion(t *testing.T) {
 	n := newNetwork(t)
 	n.documents[didA.String()] = document(didA, "one.example.com")
@@ -332,9 +332,9 @@ func TestOneQuestion(t *testing.T) {
 	}
 }
 
-// TestRoom: what strangers ask and nobody answers takes a part of their room for each
-// network, and nothing of what callers are proven by. Who finds no room is told to
-// come again.
+// TestRoom: unanswered questions of strangers take a part of their room for each
+// network, and nothing of the room that proves callers. A caller that finds no room is
+// asked to come again.
 func TestRoom(t *testing.T) {
 	n := newNetwork(t)
 	s := &identity.Service{Resolver: n.Resolver}

@@ -102,8 +102,8 @@ func TestResolveHandle(t *testing.T) {
 	}
 }
 
-// TestLookupFails: when the store does not answer, nobody is told that there is
-// no such handle.
+// TestLookupFails: when the store does not answer, no answer denies that the
+// handle exists.
 func TestLookupFails(t *testing.T) {
 	s := &identity.Service{Lookup: func(context.Context, syntax.Handle) (syntax.DID, error) { return "", errors.New("disk on fire") }}
 	w := httptest.NewRecorder()

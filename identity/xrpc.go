@@ -109,8 +109,8 @@ func (s *Service) did(ctx context.Context, identifier string, fresh bool) (synta
 	return did, nil
 }
 
-// lookupError is an error of Resolver as the endpoints answer it. What the
-// network did not answer is no fault of this server: 400, as at the reference.
+// lookupError returns an error of Resolver as the endpoints answer it. A question that
+// the network did not answer is not a fault of this server: 400, as at the reference.
 func lookupError(what string, err error) error {
 	switch {
 	case errors.Is(err, ErrHandleNotFound):
