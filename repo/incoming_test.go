@@ -260,6 +260,7 @@ func TestImportQueue(t *testing.T) {
 			synctest.Wait()
 		}
 		<-time.After(time.Hour)
+		synctest.Wait()
 		if len(order) != 12 || len(q.networks) != 0 || q.running != 0 || len(q.waiting) != 0 {
 			t.Errorf("%d of 12 had their turn; left are %v, %d, %d", len(order), q.networks, q.running, len(q.waiting))
 		}
