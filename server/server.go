@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	"golang.org/x/net/netutil"
 
 	"nestbox/account"
 	"nestbox/admin"
@@ -193,7 +192,7 @@ func (s *Server) bind(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		s.listener = netutil.LimitListener(s.listener, most)
+		s.listener = limitConnections(s.listener, most)
 		if _, port, err = net.SplitHostPort(s.listener.Addr().String()); err != nil {
 			return fmt.Errorf("listen address: %w", err)
 		}

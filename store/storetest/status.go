@@ -19,7 +19,8 @@ func testStatusEverywhere(t *testing.T, s Stores) {
 	for i := range 8 {
 		o := newOwner(t, s, fmt.Sprintf("account%d", i))
 		down, suspended, deactivated := i&1 != 0, i&2 != 0, i&4 != 0
-		setStatus(t, s, o.Account, account.StatusChange{Takedown: &account.Applied{Applied: down}, Suspended: &suspended, Deactivated: &deactivated})
+		setStatus(t, s, o.Account, account.StatusChange{Deactivated: &deactivated})
+		setStatus(t, s, o.Account, account.StatusChange{Takedown: &account.Applied{Applied: down}, Suspended: &suspended})
 		a, err := s.Accounts.ByDID(t.Context(), o.DID)
 		if err != nil {
 			t.Fatal(err)
