@@ -85,7 +85,7 @@ func TestCost(t *testing.T) {
 func TestDecodeMemory(t *testing.T) {
 	block := bytes.Repeat([]byte{0x9a, 0, 0x07, 0, 0}, dagcbor.MaxDepth-1)
 	block = append(block, make([]byte, 1<<19)...)
-	got := testing.Benchmark(func(b *testing.B) {
+	got := testing.Benchmark(func(b *testing.B) { //nolint:thelper // not a helper
 		for b.Loop() {
 			_, _ = dagcbor.Decode(block)
 		}
