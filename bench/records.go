@@ -187,7 +187,7 @@ func (s *server) written() (int64, error) {
 			continue
 		}
 		if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-			return u.Oublock * 512, nil
+			return int64(u.Oublock) * 512, nil //nolint:unconvert // the type differs between systems
 		}
 	}
 	return 0, fmt.Errorf("nothing is known of the process of %s", s.name)

@@ -18,7 +18,7 @@ import (
 // the operation, nothing is left behind; if nobody knows, Resume finds out. In the
 // end there is an account if and only if its DID is registered.
 func TestCreateFails(t *testing.T) {
-	const undone, unsettled = "did not register", "did not say whether"
+	const undone, unsettled = "did not register", "did not confirm whether"
 	for name, c := range map[string]struct {
 		mode    mode
 		says    string
