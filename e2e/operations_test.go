@@ -55,6 +55,9 @@ func manualBlocks(t *testing.T, path string) (blocks []manualBlock) {
 // TestManual: every code block of docs/operations.md works. What needs systemd, a proxy
 // or the network is checked for names and form.
 func TestManual(t *testing.T) {
+	if _, err := exec.LookPath("sqlite3"); err != nil {
+		t.Skip("sqlite3 is missing, which the commands of the manual use")
+	}
 	t.Parallel()
 	m := newManual(t)
 	blocks := manualBlocks(t, "../docs/operations.md")
