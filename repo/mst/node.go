@@ -158,39 +158,19 @@ func commonPrefix(a, b string) int {
 // the block; memory too, except the part that a key shares with the previous one, up
 // to MaxKey for each entry.
 func Decode(block []byte) (*Node, error) {
-	r := dagcbor.NewReader(block)
-	n := &Node{layer: -1}
-	if fields := r.Map(); r.Err() == nil && fields != 2 {
-		return nil, broken("%d fields", fields)
+	n, err := DecodeLoose(block)
+	if err != nil {
+		return nil, err
 	}
-	r.Field("e")
-	count := r.Array()
-	n.Entries = make([]Entry, 0, min(count, 64))
-	last := ""
-	for i := range count {
-		e, err := decodeEntry(r, last)
-		if err != nil {
-			return nil, err
-		}
-		if i > 0 && e.Key <= last {
-			return nil, broken("key %q does not follow %q", e.Key, last)
-		}
+	for _, e := range n.Entries {
 		switch layer := Layer(e.Key); {
 		case n.layer < 0:
 			n.layer = layer
 		case layer != n.layer:
 			return nil, broken("key %q has layer %d in a node of layer %d", e.Key, layer, n.layer)
 		}
-		n.Entries = append(n.Entries, e)
-		last = e.Key
 	}
-	r.Field("l")
-	n.Left = decodeLink(r)
-	r.End()
-	if err := r.Err(); err != nil {
-		return nil, err
-	}
-	return n, n.checkLinks()
+	return n, nil
 }
 
 func decodeEntry(r *dagcbor.Reader, last string) (Entry, error) {
