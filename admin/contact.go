@@ -3,46 +3,10 @@ package admin
 import (
 	"context"
 	"errors"
-	"strconv"
-
-	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/account"
-	"nestbox/auth"
-	"nestbox/hosting"
 	"nestbox/mail"
-	"nestbox/xrpc"
 )
-
-// EmailInput is the input of updateAccountEmail. Account is a DID or a handle.
-type EmailInput struct {
-	Account string `json:"account"`
-	Email   string `json:"email"`
-}
-
-// UpdateAccountEmail is com.atproto.admin.updateAccountEmail. The new address is
-// not confirmed; the owner gets a notice at the old one, if that was confirmed.
-func (s *Service) UpdateAccountEmail(ctx context.Context, _ auth.AdminCaller, in EmailInput) (xrpc.None, error) {
-	id, err := syntax.ParseAtIdentifier(in.Account)
-	if err != nil {
-		return xrpc.None{}, xrpc.InvalidRequest("Invalid AT identifier at $.account")
-	}
-	a, err := s.Find(ctx, id.String())
-	if isUnknown(err) {
-		return xrpc.None{}, xrpc.InvalidRequest("Account does not exist: %s", in.Account)
-	}
-	if err == nil {
-		err = s.SetEmail(ctx, a, in.Email)
-	}
-	switch {
-	case errors.Is(err, account.ErrEmail):
-		return xrpc.None{}, xrpc.InvalidRequest("This email address is not supported, please use a different email.")
-	case errors.Is(err, account.ErrEmailTaken):
-		return xrpc.None{}, xrpc.InvalidRequest("This email address is already in use, please use a different email.")
-	default:
-		return xrpc.None{}, wireError(err)
-	}
-}
 
 // SetEmail gives an account another address: account.ErrEmail,
 // account.ErrEmailTaken.
@@ -55,55 +19,8 @@ func (s *Service) SetEmail(ctx context.Context, a *account.Account, email string
 	return s.Accounts.SetEmail(ctx, a.ID, account.EmailChange{Email: email}, e, s.Notices.Of(a, mail.NoticeEmail, e, email)...)
 }
 
-// MailInput is the input of sendEmail. The sender and the comment are for the
-// moderators: no mail has them.
-type MailInput struct {
-	RecipientDID string `json:"recipientDid"`
-	Content      string `json:"content"`
-	Subject      string `json:"subject,omitzero"`
-	SenderDID    string `json:"senderDid"`
-	Comment      string `json:"comment,omitzero"`
-}
-
-// MailOutput is the output of sendEmail.
-type MailOutput struct {
-	Sent bool `json:"sent"`
-}
-
 // defaultSubject is that of a message without one.
 const defaultSubject = "Message via your PDS"
-
-// SendEmail is com.atproto.admin.sendEmail: the message is in the outbox when
-// the answer is sent. On a server that sends no mail, the answer is that it was
-// not sent.
-func (s *Service) SendEmail(ctx context.Context, caller auth.ModeratorCaller, in MailInput) (MailOutput, error) {
-	did, err := parseDID(in.RecipientDID, "recipientDid")
-	if err != nil {
-		return MailOutput{}, err
-	}
-	if _, err := parseDID(in.SenderDID, "senderDid"); err != nil {
-		return MailOutput{}, err
-	}
-	a, err := s.Accounts.ByDID(ctx, did)
-	if isUnknown(err) {
-		return MailOutput{}, xrpc.InvalidRequest("Recipient not found")
-	}
-	if err == nil {
-		err = s.Mail(as(ctx, caller), a, in.Subject, in.Content, true)
-	}
-	switch {
-	case err == nil:
-		return MailOutput{Sent: true}, nil
-	case errors.Is(err, errNoMail):
-		return MailOutput{Sent: false}, nil
-	case errors.Is(err, errNoAddress):
-		return MailOutput{}, xrpc.InvalidRequest("account does not have an email address")
-	case errors.Is(err, mail.ErrTooLarge):
-		return MailOutput{}, xrpc.InvalidRequest("The message is too large")
-	default:
-		return MailOutput{}, xrpc.Unavailable(err)
-	}
-}
 
 // Errors of Mail.
 var (
@@ -130,67 +47,6 @@ func (s *Service) Mail(ctx context.Context, a *account.Account, subject, text st
 	}
 	m := compose(a.Email, subject, text)
 	return s.Store.SendMail(ctx, m, s.action(ctx, ActionMail, a.DID, "", "subject "+quote(m.Subject)))
-}
-
-// SearchParams are the parameters of searchAccounts.
-type SearchParams struct {
-	Email  string `json:"email,omitzero"`
-	Cursor string `json:"cursor,omitzero"`
-	Limit  *int64 `json:"limit,omitzero"`
-}
-
-// SearchOutput is the output of searchAccounts.
-type SearchOutput struct {
-	Cursor   string `json:"cursor,omitzero"`
-	Accounts []View `json:"accounts"`
-}
-
-// The Lexicon's page sizes, and what bounds a text that is searched for.
-const (
-	defaultFound = 50
-	maxFound     = 100
-	maxSearch    = 254
-)
-
-// SearchAccounts is com.atproto.admin.searchAccounts: the accounts that have a
-// text in their address or handle; without a text, all.
-func (s *Service) SearchAccounts(ctx context.Context, _ auth.ModeratorCaller, p SearchParams) (SearchOutput, error) {
-	limit := int64(defaultFound)
-	if p.Limit != nil {
-		limit = *p.Limit
-	}
-	var after int64
-	var err error
-	if p.Cursor != "" {
-		after, err = strconv.ParseInt(p.Cursor, 10, 64)
-	}
-	switch {
-	case limit < 1:
-		return SearchOutput{}, xrpc.InvalidRequest("integer too small (minimum 1, got %d) at $.limit", limit)
-	case limit > maxFound:
-		return SearchOutput{}, xrpc.InvalidRequest("integer too big (maximum %d, got %d) at $.limit", maxFound, limit)
-	case err != nil || after < 0:
-		return SearchOutput{}, xrpc.InvalidRequest("Malformed cursor")
-	case len(p.Email) > maxSearch:
-		return SearchOutput{}, xrpc.InvalidRequest("string too long (maximum %d) at $.email", maxSearch)
-	}
-	found, err := s.Store.Search(ctx, p.Email, after, int(limit)+1)
-	if err != nil {
-		return SearchOutput{}, xrpc.Unavailable(err)
-	}
-	out := SearchOutput{Accounts: []View{}}
-	if len(found) > int(limit) {
-		found = found[:limit]
-		out.Cursor = strconv.FormatInt(found[limit-1].ID, 10)
-	}
-	for _, a := range found {
-		v, err := s.view(ctx, a)
-		if err != nil {
-			return SearchOutput{}, err
-		}
-		out.Accounts = append(out.Accounts, v)
-	}
-	return out, nil
 }
 
 // The arguments of commands about reaching owners.
@@ -237,27 +93,4 @@ func (s *Service) sendMail(ctx context.Context, a MailArgs) (AccountLine, error)
 		}
 		return acc, s.Mail(ctx, acc, a.Subject, a.Text, false)
 	})
-}
-
-// HandleInput is the input of updateAccountHandle.
-type HandleInput struct {
-	DID    string `json:"did"`
-	Handle string `json:"handle"`
-}
-
-// UpdateAccountHandle is com.atproto.admin.updateAccountHandle. A handle outside of
-// the service's domains must lead to the account, as when its owner asks.
-func (s *Service) UpdateAccountHandle(ctx context.Context, _ auth.AdminCaller, in HandleInput) (xrpc.None, error) {
-	did, err := syntax.ParseDID(in.DID)
-	if err != nil {
-		return xrpc.None{}, xrpc.InvalidRequest("Invalid DID at $.did")
-	}
-	a, err := s.Accounts.ByDID(ctx, did)
-	switch {
-	case isUnknown(err):
-		return xrpc.None{}, xrpc.InvalidRequest("Account not found")
-	case err != nil:
-		return xrpc.None{}, wireError(err)
-	}
-	return xrpc.None{}, hosting.HandleError(s.Hosting.SetHandle(ctx, a, in.Handle, account.ActorAdmin), in.Handle)
 }

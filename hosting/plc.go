@@ -2,22 +2,17 @@ package hosting
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	didplc "github.com/did-method-plc/go-didplc"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"nestbox/account"
-	"nestbox/auth"
 	"nestbox/identity"
 	"nestbox/plc"
 	"nestbox/ratelimit"
-	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -27,107 +22,6 @@ import (
 
 // typePDS is the service type of an account's host.
 const typePDS = "AtprotoPersonalDataServer"
-
-// The inputs and outputs of com.atproto.identity's operations.
-type (
-	Credentials struct {
-		RotationKeys        []string                    `json:"rotationKeys,omitzero"`
-		AlsoKnownAs         []string                    `json:"alsoKnownAs"`
-		VerificationMethods map[string]string           `json:"verificationMethods"`
-		Services            map[string]didplc.OpService `json:"services"`
-	}
-	SignInput struct {
-		Token               string                      `json:"token,omitzero"`
-		RotationKeys        []string                    `json:"rotationKeys,omitzero"`
-		AlsoKnownAs         []string                    `json:"alsoKnownAs,omitzero"`
-		VerificationMethods map[string]string           `json:"verificationMethods,omitzero"`
-		Services            map[string]didplc.OpService `json:"services,omitzero"`
-	}
-	SignOutput struct {
-		Operation jsontext.Value `json:"operation"`
-	}
-	SubmitInput struct {
-		Operation jsontext.Value `json:"operation"`
-	}
-)
-
-// GetRecommendedDIDCredentials is
-// com.atproto.identity.getRecommendedDidCredentials: what the DID document of an
-// account hosted here should say.
-func (s *Service) GetRecommendedDIDCredentials(ctx context.Context, caller auth.StandardCaller, _ xrpc.None) (Credentials, error) {
-	a, err := s.Accounts.ByDID(ctx, caller.DID)
-	if err != nil {
-		return Credentials{}, StatusError(err)
-	}
-	server, err := s.RotationKey.PublicKey()
-	if err != nil {
-		return Credentials{}, xrpc.Unavailable(err)
-	}
-	c := Credentials{
-		RotationKeys:        []string{server.DIDKey()},
-		AlsoKnownAs:         []string{"at://" + a.Handle.String()},
-		VerificationMethods: map[string]string{"atproto": a.SigningKey},
-		Services:            map[string]didplc.OpService{"atproto_pds": {Type: typePDS, Endpoint: s.URL}},
-	}
-	if s.RecoveryKey != "" {
-		c.RotationKeys = []string{s.RecoveryKey, server.DIDKey()}
-	}
-	return c, nil
-}
-
-// RequestPLCOperationSignature is
-// com.atproto.identity.requestPlcOperationSignature: it sends the code that signing
-// requires.
-func (s *Service) RequestPLCOperationSignature(ctx context.Context, caller auth.FullOrTakendownCaller, _ xrpc.None) (xrpc.None, error) {
-	if err := request.Admit(ctx, s.Limits, caller.DID.String(), 1, account.CodeMails(string(account.PurposePLCOperation))...); err != nil {
-		return xrpc.None{}, err
-	}
-	a, err := s.Accounts.ByDID(ctx, caller.DID)
-	if err == nil {
-		err = s.Codes.Send(ctx, a, account.PurposePLCOperation)
-	}
-	if err != nil {
-		return xrpc.None{}, account.CodeError(err)
-	}
-	return xrpc.None{}, nil
-}
-
-// SignPLCOperation is com.atproto.identity.signPlcOperation. It submits nothing.
-func (s *Service) SignPLCOperation(ctx context.Context, caller auth.FullOrTakendownCaller, in SignInput) (SignOutput, error) {
-	if in.Token == "" {
-		return SignOutput{}, xrpc.InvalidRequest("email confirmation token required to sign PLC operations")
-	}
-	a, err := s.Accounts.ByDID(ctx, caller.DID)
-	if err != nil {
-		return SignOutput{}, StatusError(err)
-	}
-	proof, err := s.Codes.Check(ctx, a, account.PurposePLCOperation, in.Token)
-	if err != nil {
-		return SignOutput{}, account.CodeError(err)
-	}
-	op, err := s.sign(ctx, a.DID, plc.Change{
-		RotationKeys: in.RotationKeys, AlsoKnownAs: in.AlsoKnownAs, VerificationMethods: in.VerificationMethods, Services: in.Services,
-	})
-	switch {
-	case errors.Is(err, identity.ErrDeactivated):
-		return SignOutput{}, xrpc.InvalidRequest("Did is tombstoned")
-	case errors.Is(err, identity.ErrNotRegistered):
-		return SignOutput{}, xrpc.InvalidRequest("Could not resolve DID")
-	case errors.Is(err, plc.ErrOperation):
-		return SignOutput{}, xrpc.InvalidRequest("Invalid operation: %v", err)
-	case err != nil:
-		return SignOutput{}, xrpc.Unavailable(err)
-	}
-	// Last, so that a directory that cannot be reached does not use up anybody's code.
-	if err := s.Codes.Store.UseCode(ctx, proof); err != nil {
-		return SignOutput{}, account.CodeError(err)
-	}
-	raw, err := json.Marshal(op)
-	if err != nil {
-		return SignOutput{}, xrpc.Unavailable(err)
-	}
-	return SignOutput{raw}, nil
-}
 
 func (s *Service) sign(ctx context.Context, did syntax.DID, c plc.Change) (*didplc.RegularOp, error) {
 	ctx, cancel := context.WithTimeout(ctx, submitTimeout)
@@ -150,46 +44,6 @@ func (s *Service) sign(ctx context.Context, did syntax.DID, c plc.Change) (*didp
 var submissions = []ratelimit.Limit{
 	{Name: "plc-operations-5m", Points: 10, Window: 5 * time.Minute},
 	{Name: "plc-operations-1d", Points: 50, Window: 24 * time.Hour},
-}
-
-// SubmitPLCOperation is com.atproto.identity.submitPlcOperation: only for an
-// operation after which the account is hosted here and this server can help it.
-func (s *Service) SubmitPLCOperation(ctx context.Context, caller auth.StandardCaller, in SubmitInput) (xrpc.None, error) {
-	end, err := s.begin(caller.DID) // the handle and key that are checked stay what they are
-	if err != nil {
-		return xrpc.None{}, xrpc.InvalidRequest("The identity is being changed already; please try again in a minute")
-	}
-	defer end()
-	a, err := s.Accounts.ByDID(ctx, caller.DID)
-	if err != nil {
-		return xrpc.None{}, StatusError(err)
-	}
-	op, err := plc.Decode(in.Operation)
-	if err != nil || op.Regular == nil {
-		return xrpc.None{}, xrpc.InvalidRequest("Invalid operation")
-	}
-	if a.DID.Method() != "plc" {
-		return xrpc.None{}, xrpc.InvalidRequest("%s is not of did:plc", a.DID)
-	}
-	if err := s.checkOperation(a, op.Regular); err != nil {
-		return xrpc.None{}, err
-	}
-	if err := request.Admit(ctx, s.Limits, caller.DID.String(), 1, submissions...); err != nil {
-		return xrpc.None{}, err
-	}
-	// From here on a client that disconnects must not leave things half done.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), submitTimeout)
-	defer cancel()
-	switch err := s.submit(ctx, a, op.Regular); {
-	case errors.Is(err, identity.ErrRefused):
-		e := xrpc.InvalidRequest("The PLC directory refused the operation")
-		e.Cause = err
-		return xrpc.None{}, e
-	case err != nil:
-		return xrpc.None{}, xrpc.Unavailable(err)
-	default:
-		return xrpc.None{}, nil
-	}
 }
 
 // submit sends an operation to the directory and announces it to the network. It

@@ -334,3 +334,43 @@ func parseNullableCID(raw jsontext.Value, path string) (*cid.Cid, error) {
 		return nil, xrpc.InvalidRequest("Expected string value type at %s", path)
 	}
 }
+
+// find returns the account that a DID or handle names, whatever its status.
+// name is as the client gave it. The error is for the client.
+func (s *Service) find(ctx context.Context, name string) (Account, error) {
+	id, err := parseRepo(name)
+	if err != nil {
+		return Account{}, err
+	}
+	a, err := s.Accounts.Find(ctx, id)
+	if err != nil {
+		return Account{}, wireError(err, auth.NoRepo(name).Message)
+	}
+	return a, nil
+}
+
+// available refuses, by name, a repository whose account is not active: its
+// content is shown to nobody.
+func available(a Account) error { return auth.Viewer{}.Refused(a.DID, a.Status) }
+
+// wireError returns the package's errors as clients see them. noRepo is the message
+// if there is no repository. Any other error is a dependency that failed: a 503.
+func wireError(err error, noRepo string) error {
+	var wire *xrpc.Error
+	var no *Refusal
+	var crowd *CrowdError
+	switch {
+	case errors.As(err, &wire):
+		return err
+	case errors.As(err, &no):
+		return xrpc.BadRequest(no.Name, no.Text)
+	case errors.As(err, &crowd):
+		e := xrpc.TooManyRequests(crowd.Wait)
+		e.Message = crowd.Error()
+		return e
+	case errors.Is(err, ErrNoRepo):
+		return xrpc.BadRequest("RepoNotFound", noRepo)
+	default:
+		return xrpc.Unavailable(err)
+	}
+}
