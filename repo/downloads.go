@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"sync"
@@ -15,7 +16,6 @@ import (
 	"nestbox/internal/gate"
 	"nestbox/ratelimit"
 	"nestbox/request"
-	"nestbox/xrpc"
 )
 
 const (
@@ -43,6 +43,15 @@ const (
 	// busyFor is how long a client that found no place should wait before it asks
 	// again.
 	busyFor = 30 * time.Second
+)
+
+// errBusy: the server has no room for the transfer now. The client may ask again after
+// busyFor.
+var errBusy = errors.New("no room for another transfer")
+
+var (
+	errManyDownloads = fmt.Errorf("%w: too many downloads of repositories at once", errBusy)
+	errNoRoom        = fmt.Errorf("%w: the downloads of repositories take as much of the disk as they may", errBusy)
 )
 
 // exports are the calls of getRepo of one client network: many, as relays make them,
@@ -87,34 +96,26 @@ func (s *Service) paidSpool(ctx context.Context) *spool {
 }
 
 // download takes a place for a client: if none is free, the place of a download that
-// nobody reads. The error is for the client.
+// nobody reads. Errors: request.ErrTooMany, errBusy.
 func (s *Service) download(c request.Client) (*gate.Place[string], error) {
 	room := gate.Room{All: c.Open(maxDownloads, keptDownloads), IdleSince: s.Now().Add(-downloadIdle)}
 	place, err := s.places.Try(room, c.Shares(gate.Share[string]{Most: maxOfNetwork}, maxDownloads)...)
 	switch {
 	case errors.Is(err, gate.ErrShare):
-		return nil, xrpc.TooManyRequests(busyFor)
+		return nil, request.ErrTooMany{Wait: busyFor}
 	case err != nil:
-		return nil, busy(errors.New("too many downloads of repositories at once"))
+		return nil, errManyDownloads
 	default:
 		return place, nil
 	}
 }
 
-func busy(cause error) *xrpc.Error {
-	e := xrpc.Unavailable(cause)
-	e.RetryAfter = busyFor
-	return e
-}
-
-var errNoRoom = errors.New("the downloads of repositories take as much of the disk as they may")
-
 // reserve takes n more bytes of the disk: in all at most MaxSpool, and at most half
-// of what would be free without these files. The error is for the client.
+// of what would be free without these files. If there is no room: errNoRoom.
 func (t *Transfers) reserve(n int64) error {
 	ok, err := t.room.TakeOfDisk(n, cmp.Or(t.MaxSpool, DefaultMaxSpool), t.Free)
 	if err == nil && !ok {
-		err = busy(errNoRoom)
+		err = errNoRoom
 	}
 	return err
 }

@@ -68,8 +68,8 @@ var (
 	// ErrImporting: an import into the account's repository is under way.
 	ErrImporting = errors.New("an import of this repository is under way already")
 
-	errNoDisk     = errors.New("the disk is too full for this import")
-	errLongImport = errors.New("verifying and storing this import took longer than an import may")
+	errNoDisk     = fmt.Errorf("%w: the disk is too full for this import", errBusy)
+	errLongImport = fmt.Errorf("%w: verifying and storing this import took longer than an import may", errBusy)
 )
 
 // Imported is the result of an import.
@@ -104,8 +104,8 @@ func (s *Service) Import(ctx context.Context, a Account, r io.Reader) (Imported,
 
 // importUpload is Import for a client: its file must come at uploadPace, shares a
 // part of the disk with all such files, and counts against importsADay; what is
-// stored leaves as much of the disk free as it takes. Errors for clients are
-// *xrpc.Error.
+// stored leaves as much of the disk free as it takes. More errors: errBusy,
+// request.ErrTooMany.
 func (s *Service) importUpload(ctx context.Context, a Account, r io.Reader) (Imported, error) {
 	u := &upload{r: r, limit: s.maxImport(), now: s.Now, shared: &s.imports, free: s.Free}
 	defer u.release()
@@ -145,7 +145,7 @@ func (s *Service) imported(ctx context.Context, a Account, r *upload) (Imported,
 	defer give()
 	if r.shared != nil {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, s.importTime(file.size), busy(errLongImport))
+		ctx, cancel = context.WithTimeoutCause(ctx, s.importTime(file.size), errLongImport)
 		defer cancel()
 	}
 	done, err := in.run(ctx)
@@ -487,7 +487,7 @@ func (f *filler) flush() error {
 		if free, err := f.free(); err != nil {
 			return err
 		} else if free < 2*f.stored-f.filled {
-			return busy(errNoDisk)
+			return errNoDisk
 		}
 	}
 	f.filled += int64(f.size)

@@ -49,20 +49,20 @@ func (i *imports) turn(ctx context.Context, network string) (give func(), err er
 }
 
 // reserve takes n more bytes of the disk for u, up to limit in all, and to half of
-// what is taken and free together. If there is no room, slow uploads give way. The
-// error is for the client.
+// what is taken and free together. If there is no room, slow uploads give way. Errors:
+// errSpoolFull, errCrowded.
 func (i *imports) reserve(u *upload, n, limit, free int64) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if u.cut {
-		return busy(errCrowded)
+		return errCrowded
 	}
 	if u.waited > uploadPatience {
 		u.slow = (u.size+n)/int64(u.waited/time.Second) < crowdedPace
 	}
 	for i.spooled+n > limit || n > (free-i.spooled)/2 {
 		if !i.cutSlow(u) {
-			return busy(errSpoolFull)
+			return errSpoolFull
 		}
 	}
 	if i.uploads == nil {

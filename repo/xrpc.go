@@ -356,12 +356,9 @@ func available(a Account) error { return auth.Viewer{}.Refused(a.DID, a.Status) 
 // wireError returns the package's errors as clients see them. noRepo is the message
 // if there is no repository. Any other error is a dependency that failed: a 503.
 func wireError(err error, noRepo string) error {
-	var wire *xrpc.Error
 	var no *Refusal
 	var crowd *CrowdError
 	switch {
-	case errors.As(err, &wire):
-		return err
 	case errors.As(err, &no):
 		return xrpc.BadRequest(no.Name, no.Text)
 	case errors.As(err, &crowd):
@@ -370,6 +367,10 @@ func wireError(err error, noRepo string) error {
 		return e
 	case errors.Is(err, ErrNoRepo):
 		return xrpc.BadRequest("RepoNotFound", noRepo)
+	case errors.Is(err, errBusy):
+		e := xrpc.Unavailable(err)
+		e.RetryAfter = busyFor
+		return e
 	default:
 		return xrpc.Unavailable(err)
 	}

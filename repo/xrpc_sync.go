@@ -73,7 +73,7 @@ func (s *Service) GetRepo(ctx context.Context, viewer auth.Viewer, p GetRepoPara
 	}
 	place, err := s.download(request.ClientOf(ctx))
 	if err != nil {
-		return err
+		return wireError(err, "")
 	}
 	defer place.Leave()
 	file, leave, err := s.shared(ctx, a, since)
@@ -119,7 +119,7 @@ func (s *Service) GetProof(ctx context.Context, viewer auth.Viewer, p GetProofPa
 	var place *gate.Place[string]
 	if file.size > spoolChunk {
 		if place, err = s.download(request.ClientOf(ctx)); err != nil {
-			return err
+			return wireError(err, "")
 		}
 		defer place.Leave()
 	}
@@ -154,7 +154,7 @@ func (s *Service) GetBlocks(ctx context.Context, viewer auth.Viewer, p GetBlocks
 	}
 	place, err := s.download(request.ClientOf(ctx))
 	if err != nil {
-		return err
+		return wireError(err, "")
 	}
 	defer place.Leave()
 	head, err := s.head(ctx, a.ID)
@@ -174,7 +174,7 @@ func (s *Service) GetBlocks(ctx context.Context, viewer auth.Viewer, p GetBlocks
 		for i, id := range missing {
 			names[i] = id.String()
 		}
-		return xrpc.InvalidRequest("Could not find cids: %s", strings.Join(names, ","))
+		return refuse(nameInvalidRequest, "Could not find cids: %s", strings.Join(names, ","))
 	}))
 	if err != nil {
 		return wireError(err, noRepo(a.DID))
