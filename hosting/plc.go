@@ -13,7 +13,7 @@ import (
 	"nestbox/identity"
 	"nestbox/plc"
 	"nestbox/ratelimit"
-	"nestbox/xrpc"
+	"nestbox/request"
 )
 
 // The owner's own changes of a did:plc identity, above all for moving: the host
@@ -22,6 +22,27 @@ import (
 
 // typePDS is the service type of an account's host.
 const typePDS = "AtprotoPersonalDataServer"
+
+// SignOperation signs a change of an account's did:plc, for which the owner shows the
+// code that was mailed. It submits nothing. Errors: account.ErrNotFound, those of
+// account.Codes.Check and UseCode, identity.ErrNotRegistered, identity.ErrDeactivated,
+// plc.ErrOperation.
+func (s *Service) SignOperation(ctx context.Context, did syntax.DID, code string, c plc.Change) (*didplc.RegularOp, error) {
+	a, err := s.Accounts.ByDID(ctx, did)
+	if err != nil {
+		return nil, err
+	}
+	proof, err := s.Codes.Check(ctx, a, account.PurposePLCOperation, code)
+	if err != nil {
+		return nil, err
+	}
+	op, err := s.sign(ctx, did, c)
+	if err != nil {
+		return nil, err
+	}
+	// Last, so that a directory that cannot be reached does not use up anybody's code.
+	return op, s.Codes.Store.UseCode(ctx, proof)
+}
 
 func (s *Service) sign(ctx context.Context, did syntax.DID, c plc.Change) (*didplc.RegularOp, error) {
 	ctx, cancel := context.WithTimeout(ctx, submitTimeout)
@@ -46,6 +67,45 @@ var submissions = []ratelimit.Limit{
 	{Name: "plc-operations-1d", Points: 50, Window: 24 * time.Hour},
 }
 
+// operationError is why an operation is not submitted, in the reference's words: the
+// account would no longer work here after it.
+type operationError string
+
+func (e operationError) Error() string { return string(e) }
+
+// SubmitOperation sends an owner's signed operation to the directory and announces it
+// to the network: only one after which the account is hosted here and this server can
+// help it. Errors: account.ErrStatusConflict, account.ErrNotFound, operationError,
+// request.ErrTooMany, those of the directory.
+func (s *Service) SubmitOperation(ctx context.Context, did syntax.DID, raw []byte) error {
+	end, err := s.begin(did) // the handle and key that are checked stay what they are
+	if err != nil {
+		return err
+	}
+	defer end()
+	a, err := s.Accounts.ByDID(ctx, did)
+	if err != nil {
+		return err
+	}
+	op, err := plc.Decode(raw)
+	if err != nil || op.Regular == nil {
+		return operationError("Invalid operation")
+	}
+	if did.Method() != "plc" {
+		return operationError(did.String() + " is not of did:plc")
+	}
+	if err := s.checkOperation(a, op.Regular); err != nil {
+		return err
+	}
+	if err := request.Admit(ctx, s.Limits, did.String(), 1, submissions...); err != nil {
+		return err
+	}
+	// From here on a client that disconnects must not leave things half done.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), submitTimeout)
+	defer cancel()
+	return s.submit(ctx, a, op.Regular)
+}
+
 // submit sends an operation to the directory and announces it to the network. It
 // may be repeated: an operation that is the DID's last one is not sent again. If it
 // breaks off, the check of identities, for which the account is due, does the rest.
@@ -65,25 +125,25 @@ func (s *Service) submit(ctx context.Context, a *account.Account, op *didplc.Reg
 	return s.refresh(ctx, a)
 }
 
-// checkOperation returns an error if an account would no longer work here after an
-// operation, in the reference's words and order.
+// checkOperation returns an operationError if an account would no longer work here
+// after an operation, in the reference's order.
 func (s *Service) checkOperation(a *account.Account, op *didplc.RegularOp) error {
 	server, err := s.RotationKey.PublicKey()
 	if err != nil {
-		return xrpc.Unavailable(err)
+		return fmt.Errorf("read rotation key: %w", err)
 	}
 	d, _ := plc.DataOf(didplc.OpEnum{Regular: op})
 	switch {
 	case !slices.Contains(op.RotationKeys, server.DIDKey()):
-		return xrpc.InvalidRequest("Rotation keys do not include server's rotation key")
+		return operationError("Rotation keys do not include server's rotation key")
 	case op.Services["atproto_pds"].Type != typePDS:
-		return xrpc.InvalidRequest("Incorrect type on atproto_pds service")
+		return operationError("Incorrect type on atproto_pds service")
 	case d.PDS != s.URL:
-		return xrpc.InvalidRequest("Incorrect endpoint on atproto_pds service")
+		return operationError("Incorrect endpoint on atproto_pds service")
 	case d.SigningKey != a.SigningKey:
-		return xrpc.InvalidRequest("Incorrect signing key")
+		return operationError("Incorrect signing key")
 	case len(op.AlsoKnownAs) == 0 || op.AlsoKnownAs[0] != "at://"+a.Handle.String():
-		return xrpc.InvalidRequest("Incorrect handle in alsoKnownAs")
+		return operationError("Incorrect handle in alsoKnownAs")
 	default:
 		return nil
 	}

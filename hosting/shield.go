@@ -3,6 +3,7 @@ package hosting
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -10,7 +11,6 @@ import (
 
 	"nestbox/ratelimit"
 	"nestbox/request"
-	"nestbox/xrpc"
 )
 
 // The rules on which accounts may be made, and how many.
@@ -19,6 +19,7 @@ import (
 var (
 	errInviteMissing = errors.New("no invite code provided")
 	errClosed        = errors.New("This server takes no new accounts")                                  //nolint:staticcheck // for people
+	errManySignUps   = errors.New("Too many people are signing up right now, please try again later")  //nolint:staticcheck // for people
 	errMigrationOnly = errors.New("This server takes only accounts that move here from another server") //nolint:staticcheck // for people
 )
 
@@ -44,7 +45,8 @@ const partOfNetwork, leastOfNetwork = 4, 5
 
 // brake counts an uninvited sign-up against the server's hourly limit, of which one
 // client network has a quarter and the /48 around it half. Call release if the sign-up
-// fails: a failure takes no place from others.
+// fails: a failure takes no place from others. Errors: request.ErrTooMany, if all sign-ups
+// together are too many with errManySignUps.
 func (s *Service) brake(ctx context.Context, in NewAccount) (release func(), err error) {
 	if s.SignupsPerHour == 0 || s.Limits == nil || in.ByAdmin || in.InviteCode != "" || request.ClientOf(ctx).Unlimited {
 		return func() {}, nil
@@ -57,15 +59,13 @@ func (s *Service) brake(ctx context.Context, in NewAccount) (release func(), err
 		networks[i].Times = min(networks[i].Times, partOfNetwork/2)
 	}
 	if r := s.Limits.TakeKeys(networks, 1, part); !r.Allowed {
-		return nil, xrpc.TooManyRequests(r.RetryAfter(s.Limits.Now()))
+		return nil, request.ErrTooMany{Wait: r.RetryAfter(s.Limits.Now())}
 	}
 	r := s.Limits.Take(all, limit)
 	if !r.Allowed {
 		s.Limits.GiveBackKeys(networks, 1, part)
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "sign-ups are held up: as many were made within an hour as PDS_SIGNUPS_PER_HOUR allows", slog.Int("limit", s.SignupsPerHour))
-		e := xrpc.TooManyRequests(r.RetryAfter(s.Limits.Now()))
-		e.Message = "Too many people are signing up right now, please try again later"
-		return nil, e
+		return nil, fmt.Errorf("%w: %w", errManySignUps, request.ErrTooMany{Wait: r.RetryAfter(s.Limits.Now())})
 	}
 	return func() {
 		s.Limits.GiveBack(all, limit)

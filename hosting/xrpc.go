@@ -91,10 +91,7 @@ var errDID = errors.New("not a DID")
 // wireError returns the package's errors as the Lexicon of createAccount names
 // them.
 func wireError(err error, in CreateInput) error {
-	var wire *xrpc.Error
 	switch {
-	case errors.As(err, &wire):
-		return wire
 	case errors.Is(err, errNoPassword):
 		return xrpc.BadRequest("InvalidPassword", "Password is required")
 	case errors.Is(err, account.ErrPasswordTooShort):
@@ -105,6 +102,10 @@ func wireError(err error, in CreateInput) error {
 		return xrpc.BadRequest("InvalidPassword", "Password holds a character that cannot be used")
 	case errors.Is(err, errClosed), errors.Is(err, errMigrationOnly):
 		return xrpc.InvalidRequest("%s", err)
+	case errors.Is(err, errManySignUps):
+		e := xrpc.Unavailable(err) // a 429: it has a limit's error
+		e.Message = errManySignUps.Error()
+		return e
 	case errors.Is(err, errInviteMissing):
 		return xrpc.BadRequest("InvalidInviteCode", "No invite code provided")
 	case errors.Is(err, account.ErrInviteUsed):

@@ -85,15 +85,7 @@ func (s *Service) SignPLCOperation(ctx context.Context, caller auth.FullOrTakend
 	if in.Token == "" {
 		return SignOutput{}, xrpc.InvalidRequest("email confirmation token required to sign PLC operations")
 	}
-	a, err := s.Accounts.ByDID(ctx, caller.DID)
-	if err != nil {
-		return SignOutput{}, StatusError(err)
-	}
-	proof, err := s.Codes.Check(ctx, a, account.PurposePLCOperation, in.Token)
-	if err != nil {
-		return SignOutput{}, account.CodeError(err)
-	}
-	op, err := s.sign(ctx, a.DID, plc.Change{
+	op, err := s.SignOperation(ctx, caller.DID, in.Token, plc.Change{
 		RotationKeys: in.RotationKeys, AlsoKnownAs: in.AlsoKnownAs, VerificationMethods: in.VerificationMethods, Services: in.Services,
 	})
 	switch {
@@ -104,10 +96,6 @@ func (s *Service) SignPLCOperation(ctx context.Context, caller auth.FullOrTakend
 	case errors.Is(err, plc.ErrOperation):
 		return SignOutput{}, xrpc.InvalidRequest("Invalid operation: %v", err)
 	case err != nil:
-		return SignOutput{}, xrpc.Unavailable(err)
-	}
-	// Last, so that a directory that cannot be reached does not use up anybody's code.
-	if err := s.Codes.Store.UseCode(ctx, proof); err != nil {
 		return SignOutput{}, account.CodeError(err)
 	}
 	raw, err := json.Marshal(op)
@@ -120,39 +108,18 @@ func (s *Service) SignPLCOperation(ctx context.Context, caller auth.FullOrTakend
 // SubmitPLCOperation is com.atproto.identity.submitPlcOperation: only for an
 // operation after which the account is hosted here and this server can help it.
 func (s *Service) SubmitPLCOperation(ctx context.Context, caller auth.StandardCaller, in SubmitInput) (xrpc.None, error) {
-	end, err := s.begin(caller.DID) // the handle and key that are checked stay what they are
-	if err != nil {
+	err := s.SubmitOperation(ctx, caller.DID, in.Operation)
+	if unfit, ok := errors.AsType[operationError](err); ok {
+		return xrpc.None{}, xrpc.InvalidRequest("%s", unfit)
+	}
+	switch {
+	case errors.Is(err, account.ErrStatusConflict):
 		return xrpc.None{}, xrpc.InvalidRequest("The identity is being changed already; please try again in a minute")
-	}
-	defer end()
-	a, err := s.Accounts.ByDID(ctx, caller.DID)
-	if err != nil {
-		return xrpc.None{}, StatusError(err)
-	}
-	op, err := plc.Decode(in.Operation)
-	if err != nil || op.Regular == nil {
-		return xrpc.None{}, xrpc.InvalidRequest("Invalid operation")
-	}
-	if a.DID.Method() != "plc" {
-		return xrpc.None{}, xrpc.InvalidRequest("%s is not of did:plc", a.DID)
-	}
-	if err := s.checkOperation(a, op.Regular); err != nil {
-		return xrpc.None{}, err
-	}
-	if err := request.Admit(ctx, s.Limits, caller.DID.String(), 1, submissions...); err != nil {
-		return xrpc.None{}, err
-	}
-	// From here on a client that disconnects must not leave things half done.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), submitTimeout)
-	defer cancel()
-	switch err := s.submit(ctx, a, op.Regular); {
 	case errors.Is(err, identity.ErrRefused):
 		e := xrpc.InvalidRequest("The PLC directory refused the operation")
 		e.Cause = err
 		return xrpc.None{}, e
-	case err != nil:
-		return xrpc.None{}, xrpc.Unavailable(err)
 	default:
-		return xrpc.None{}, nil
+		return xrpc.None{}, StatusError(err)
 	}
 }
