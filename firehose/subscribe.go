@@ -17,7 +17,6 @@ import (
 	"nestbox/firehose/event"
 	"nestbox/internal/gate"
 	"nestbox/request"
-	"nestbox/xrpc"
 )
 
 // Reasons for which a stream ends.
@@ -59,24 +58,24 @@ type member struct {
 	frames net.Buffers // used by send alone
 }
 
-// enter admits a subscriber, or returns the reason why not.
+// errFull: every place is taken.
+var errFull = errors.New("there are too many subscribers")
+
+// enter admits a subscriber. Errors: errStopping; errFull; request.ErrTooMany if its
+// network has too many.
 func (h *Hub) enter(m *member) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
-		return xrpc.Unavailable(errStopping)
+		return errStopping
 	}
 	all := h.opts.Subscribers
 	place, err := h.places.Try(gate.Room{All: m.client.Open(all, h.opts.Kept)}, m.client.Shares(gate.Share[string]{Most: h.opts.PerNetwork}, all)...)
 	switch {
 	case errors.Is(err, gate.ErrShare):
-		e := xrpc.TooManyRequests(retryFull)
-		e.Message = "There are too many subscribers from your network"
-		return e
+		return request.ErrTooMany{Wait: retryFull}
 	case err != nil:
-		e := xrpc.Unavailable(nil)
-		e.Message, e.RetryAfter = "There are too many subscribers", retryFull
-		return e
+		return errFull
 	}
 	m.place = place
 	h.members[m] = struct{}{}

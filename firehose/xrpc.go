@@ -2,6 +2,7 @@ package firehose
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/gorilla/websocket"
@@ -27,7 +28,7 @@ func (h *Hub) Subscribe(ctx context.Context, _ auth.Anyone, p Params, w http.Res
 	defer end(nil)
 	m := &member{client: request.ClientOf(ctx), since: h.opts.Now().UTC(), end: end}
 	if err := h.enter(m); err != nil {
-		return err
+		return wireError(err)
 	}
 	defer h.leave(m)
 	request.Remember(ctx) // the number of these is bounded, and each is followed to its end
@@ -42,6 +43,18 @@ func (h *Hub) Subscribe(ctx context.Context, _ auth.Anyone, p Params, w http.Res
 	}()
 	h.finish(ctx, m, h.stream(ctx, m, p.Cursor), gone)
 	return nil
+}
+
+// wireError returns an error of enter as the client sees it.
+func wireError(err error) error {
+	e := xrpc.Unavailable(err) // a 429 if the network has too many
+	switch {
+	case errors.Is(err, errFull):
+		e.Message, e.RetryAfter = "There are too many subscribers", retryFull
+	case e.Status == http.StatusTooManyRequests:
+		e.Message = "There are too many subscribers from your network"
+	}
+	return e
 }
 
 // connect upgrades the connection. If it returns an error, nothing was answered yet.
