@@ -25,7 +25,6 @@ import (
 	"nestbox/identity"
 	"nestbox/internal/safehttp"
 	"nestbox/ratelimit"
-	"nestbox/xrpc"
 )
 
 const createReport = "com.atproto.moderation.createReport"
@@ -83,41 +82,85 @@ type Reports struct {
 	Log    *slog.Logger
 }
 
+// errUpstream: the report may have arrived, but the client gets no answer.
+var errUpstream = errors.New("the report service gave no answer that can be passed on")
+
+type (
+	// targetError: the client or the operator named no service that can be called. It is
+	// in the reference's words.
+	targetError string
+	// refusalError is the error that the service answered.
+	refusalError struct {
+		status        int
+		name, message string
+	}
+)
+
+func (e targetError) Error() string   { return string(e) }
+func (e *refusalError) Error() string { return e.name + ": " + e.message }
+
+// send passes a report of an account on to the service that the header names, and
+// returns its answer. Errors: targetError, *refusalError, errUpstream,
+// account.ErrNotFound.
+func (r *Reports) send(ctx context.Context, did syntax.DID, header string, body []byte) (jsontext.Value, error) {
+	to, err := r.target(ctx, header)
+	if err != nil {
+		return nil, err
+	}
+	token, err := r.token(ctx, did, to)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	status, answer, err := r.post(ctx, to, token, body)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", errUpstream, err)
+	case status != http.StatusOK:
+		return nil, refusal(status, answer)
+	case !answer.IsValid():
+		return nil, fmt.Errorf("%w: it is not JSON", errUpstream)
+	default:
+		return answer, nil
+	}
+}
+
 // target returns the service that a header names, as the reference reads it.
 func (r *Reports) target(ctx context.Context, header string) (Target, error) {
 	if header == "" {
 		if r.Default.URL == "" {
-			return Target{}, xrpc.InvalidRequest("No service configured for %s", createReport)
+			return Target{}, targetError("No service configured for " + createReport)
 		}
 		return r.Default, nil
 	}
 	name, service, _ := strings.Cut(header, "#")
 	switch {
 	case name == "":
-		return Target{}, xrpc.InvalidRequest("no did specified in proxy header")
+		return Target{}, targetError("no did specified in proxy header")
 	case service == "":
-		return Target{}, xrpc.InvalidRequest("no service id specified in proxy header")
+		return Target{}, targetError("no service id specified in proxy header")
 	case strings.Contains(service, "#"):
-		return Target{}, xrpc.InvalidRequest("invalid proxy header format")
+		return Target{}, targetError("invalid proxy header format")
 	case strings.Contains(header, " "):
-		return Target{}, xrpc.InvalidRequest("proxy header cannot contain spaces")
+		return Target{}, targetError("proxy header cannot contain spaces")
 	}
 	did, err := syntax.ParseDID(name)
 	if err != nil {
-		return Target{}, xrpc.InvalidRequest("could not resolve proxy did")
+		return Target{}, targetError("could not resolve proxy did")
 	}
 	document, err := r.Resolver.DID(ctx, did)
 	switch {
 	case errors.Is(err, identity.ErrNotRegistered), errors.Is(err, identity.ErrDeactivated), errors.Is(err, identity.ErrUnsupported):
-		return Target{}, xrpc.InvalidRequest("could not resolve proxy did")
+		return Target{}, targetError("could not resolve proxy did")
 	case errors.Is(err, identity.ErrBusy):
-		return Target{}, xrpc.Unavailable(err)
+		return Target{}, err
 	case err != nil:
-		return Target{}, upstream(err)
+		return Target{}, fmt.Errorf("%w: %w", errUpstream, err)
 	}
 	url := document.Service(service)
 	if url == "" {
-		return Target{}, xrpc.InvalidRequest("could not resolve proxy did service url")
+		return Target{}, targetError("could not resolve proxy did service url")
 	}
 	return Target{DID: name, URL: strings.TrimRight(url, "/")}, nil
 }
@@ -126,17 +169,15 @@ func (r *Reports) target(ctx context.Context, header string) (Target, error) {
 // this call.
 func (r *Reports) token(ctx context.Context, did syntax.DID, to Target) (string, error) {
 	a, err := r.Accounts.ByDID(ctx, did)
-	if err == nil {
-		var key atcrypto.PrivateKey
-		if key, err = r.Keys.SigningKey(ctx, a.ID); err == nil {
-			now := r.Now()
-			return auth.NewServiceToken(key, did, to.DID, createReport, now, now.Add(tokenLife))
-		}
+	if err != nil {
+		return "", err
 	}
-	if errors.Is(err, account.ErrNotFound) {
-		return "", auth.ErrExpired() // deleted since the caller was proven
+	key, err := r.Keys.SigningKey(ctx, a.ID)
+	if err != nil {
+		return "", err
 	}
-	return "", xrpc.Unavailable(err)
+	now := r.Now()
+	return auth.NewServiceToken(key, did, to.DID, createReport, now, now.Add(tokenLife))
 }
 
 func (r *Reports) post(ctx context.Context, to Target, token string, body []byte) (status int, answer jsontext.Value, err error) {
@@ -154,12 +195,6 @@ func (r *Reports) post(ctx context.Context, to Target, token string, body []byte
 	return resp.StatusCode, raw, err
 }
 
-// upstream returns the error for the client if the service gave no answer that can
-// be passed on.
-func upstream(cause error) error {
-	return &xrpc.Error{Status: http.StatusBadGateway, Name: "UpstreamFailure", Message: "The report service cannot be reached", Cause: cause}
-}
-
 // refusal returns the error that the service answered, as far as it names one.
 func refusal(status int, answer jsontext.Value) error {
 	var e struct {
@@ -167,7 +202,7 @@ func refusal(status int, answer jsontext.Value) error {
 		Message string `json:"message"`
 	}
 	if json.Unmarshal(answer, &e) != nil || e.Error == "" || status < http.StatusBadRequest || status >= http.StatusInternalServerError {
-		return upstream(fmt.Errorf("the report service answered with status %d", status))
+		return fmt.Errorf("%w: its status is %d", errUpstream, status)
 	}
-	return &xrpc.Error{Status: status, Name: e.Error, Message: e.Message}
+	return &refusalError{status, e.Error, e.Message}
 }

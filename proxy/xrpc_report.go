@@ -8,6 +8,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"nestbox/account"
 	"nestbox/auth"
 	"nestbox/request"
 	"nestbox/xrpc"
@@ -34,29 +35,30 @@ func (r *Reports) Create(ctx context.Context, caller auth.StandardOrTakendownCal
 	if err := auth.Admit(ctx, r.Limits, caller.Holder(), 1, reports...); err != nil {
 		return nil, err
 	}
-	to, err := r.target(ctx, request.Asked(ctx, "Atproto-Proxy"))
-	if err != nil {
-		return nil, err
-	}
-	token, err := r.token(ctx, caller.DID, to)
-	if err != nil {
-		return nil, err
-	}
 	body, err := json.Marshal(in)
 	if err != nil {
 		return nil, xrpc.Unavailable(err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	status, answer, err := r.post(ctx, to, token, body)
-	if err != nil {
-		return nil, upstream(err)
+	answer, err := r.send(ctx, caller.DID, request.Asked(ctx, "Atproto-Proxy"), body)
+	return answer, reportError(err)
+}
+
+// reportError returns an error of send as the client sees it.
+func reportError(err error) error {
+	refused, isRefused := errors.AsType[*refusalError](err)
+	unknown, isUnknown := errors.AsType[targetError](err)
+	switch {
+	case err == nil:
+		return nil
+	case isRefused:
+		return &xrpc.Error{Status: refused.status, Name: refused.name, Message: refused.message}
+	case isUnknown:
+		return xrpc.InvalidRequest("%s", unknown)
+	case errors.Is(err, errUpstream):
+		return &xrpc.Error{Status: http.StatusBadGateway, Name: "UpstreamFailure", Message: "The report service cannot be reached", Cause: err}
+	case errors.Is(err, account.ErrNotFound):
+		return auth.ErrExpired() // deleted since the caller was proven
+	default:
+		return xrpc.Unavailable(err)
 	}
-	if status != http.StatusOK {
-		return nil, refusal(status, answer)
-	}
-	if !answer.IsValid() {
-		return nil, upstream(errors.New("the report service answered no JSON"))
-	}
-	return answer, nil
 }
