@@ -2,11 +2,108 @@ package admin
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
-	"nestbox/auth"
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
 )
+
+// Limits of one call that makes invite codes.
+const (
+	maxInviteCodes = 10_000
+	maxInviteUses  = 1_000_000
+)
+
+// Errors of makeInvites and inviteCodes, as clients see them.
+var (
+	errInviteUses   = fmt.Errorf("useCount must be from 1 to %d", maxInviteUses)
+	errInviteCount  = fmt.Errorf("codeCount must be from 1 to %d in all", maxInviteCodes)
+	errInviteCursor = errors.New("Malformed cursor") //nolint:staticcheck // as the endpoints word it
+)
+
+// makeInvites makes invite codes, each for so many uses: perAccount of them for each
+// account, by its DID, or for account.InvitesByAdmin. Errors: errInviteUses,
+// errInviteCount.
+func (s *Service) makeInvites(ctx context.Context, accounts []string, perAccount, uses int64) ([]AccountCodes, error) {
+	if uses < 1 || uses > maxInviteUses {
+		return nil, errInviteUses
+	}
+	if perAccount < 1 || perAccount > maxInviteCodes || perAccount*int64(len(accounts)) > maxInviteCodes {
+		return nil, errInviteCount
+	}
+	now := s.Now().UTC().Truncate(time.Millisecond)
+	var out []AccountCodes
+	var codes []account.InviteCode
+	for _, who := range accounts {
+		group := AccountCodes{Account: who}
+		for range perAccount {
+			code := account.NewInviteCode(s.Hosting.Hostname)
+			group.Codes = append(group.Codes, code)
+			codes = append(codes, account.InviteCode{Code: code, Available: int(uses), ForAccount: who, CreatedBy: account.InvitesByAdmin, CreatedAt: now})
+		}
+		out = append(out, group)
+	}
+	details := fmt.Sprintf("%d codes for %d uses each", len(codes), uses)
+	for _, who := range accounts {
+		did := syntax.DID(who)
+		if who == account.InvitesByAdmin {
+			did = ""
+		}
+		if err := s.Store.Note(ctx, s.action(ctx, ActionInvites, did, "", details)); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.Accounts.AddInviteCodes(ctx, codes); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// inviteCodes returns a page of invite codes: the newest, or the most used, first. Error:
+// errInviteCursor.
+func (s *Service) inviteCodes(ctx context.Context, byUsage bool, limit int, cursor string) (InviteCodesOutput, error) {
+	q := account.InviteQuery{ByUsage: byUsage, Limit: limit}
+	if cursor != "" {
+		var err error
+		if q.After, err = invitePlace(cursor, byUsage); err != nil {
+			return InviteCodesOutput{}, errInviteCursor
+		}
+	}
+	codes, err := s.Accounts.ListInviteCodes(ctx, q)
+	if err != nil {
+		return InviteCodesOutput{}, err
+	}
+	out := InviteCodesOutput{Codes: []account.InviteView{}}
+	for _, c := range codes {
+		out.Codes = append(out.Codes, c.View())
+		primary := c.CreatedAt.UnixMilli()
+		if byUsage {
+			primary = int64(len(c.Uses))
+		}
+		out.Cursor = strconv.FormatInt(primary, 10) + "::" + c.Code
+	}
+	return out, nil
+}
+
+// invitePlace reads a cursor: a time in milliseconds or a number of uses, "::", and
+// a code.
+func invitePlace(cursor string, byUsage bool) (*account.InvitePlace, error) {
+	primary, code, ok := strings.Cut(cursor, "::")
+	n, err := strconv.ParseInt(primary, 10, 64)
+	if err == nil && !ok {
+		err = strconv.ErrSyntax
+	}
+	if byUsage {
+		return &account.InvitePlace{Uses: n, Code: code}, err
+	}
+	return &account.InvitePlace{CreatedAt: time.UnixMilli(n), Code: code}, err
+}
 
 func (s *Service) disableInvites(ctx context.Context, codes, owners []string) (int, error) {
 	details := quote(strings.Join(slices.Concat(codes, owners), " "))
@@ -39,27 +136,23 @@ type Disabled struct {
 }
 
 func (s *Service) createInvites(ctx context.Context, a InviteArgs) (AccountCodes, error) {
-	in := InvitesInput{CodeCount: new(int64(a.Codes)), UseCount: int64(a.Uses)}
+	owner := account.InvitesByAdmin
 	if a.Account != "" {
 		acc, err := s.find(ctx, a.Account)
 		if err != nil {
 			return AccountCodes{}, err
 		}
-		in.ForAccounts = []string{acc.DID.String()}
+		owner = acc.DID.String()
 	}
-	out, err := s.CreateInviteCodes(ctx, auth.AdminCaller{}, in)
+	out, err := s.makeInvites(ctx, []string{owner}, int64(a.Codes), int64(a.Uses))
 	if err != nil {
 		return AccountCodes{}, err
 	}
-	return out.Codes[0], nil
+	return out[0], nil
 }
 
 func (s *Service) listInvites(ctx context.Context, a InviteListArgs) (InviteCodesOutput, error) {
-	p := InviteCodesParams{Cursor: a.Cursor}
-	if a.ByUsage {
-		p.Sort = "usage"
-	}
-	return s.GetInviteCodes(ctx, auth.ModeratorCaller{}, p)
+	return s.inviteCodes(ctx, a.ByUsage, defaultInviteList, a.Cursor)
 }
 
 func (s *Service) disableInviteCommand(ctx context.Context, a InviteDisableArgs) (Disabled, error) {

@@ -2,11 +2,7 @@ package admin
 
 import (
 	"context"
-	"fmt"
 	"slices"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -39,12 +35,6 @@ type (
 	}
 )
 
-// Limits of one call that makes invite codes.
-const (
-	maxInviteCodes = 10_000
-	maxInviteUses  = 1_000_000
-)
-
 // CreateInviteCode is com.atproto.server.createInviteCode.
 func (s *Service) CreateInviteCode(ctx context.Context, caller auth.AdminCaller, in InviteInput) (InviteOutput, error) {
 	many := InvitesInput{UseCount: in.UseCount}
@@ -73,44 +63,14 @@ func (s *Service) CreateInviteCodes(ctx context.Context, _ auth.AdminCaller, in 
 	if in.CodeCount != nil {
 		perAccount = *in.CodeCount
 	}
-	if in.UseCount < 1 || in.UseCount > maxInviteUses {
-		return InvitesOutput{}, xrpc.InvalidRequest("useCount must be from 1 to %d", maxInviteUses)
-	}
-	if perAccount < 1 || perAccount > maxInviteCodes || perAccount*int64(len(accounts)) > maxInviteCodes {
-		return InvitesOutput{}, xrpc.InvalidRequest("codeCount must be from 1 to %d in all", maxInviteCodes)
-	}
-	now := s.Now().UTC().Truncate(time.Millisecond)
-	var out InvitesOutput
-	var codes []account.InviteCode
-	for _, who := range accounts {
-		group := AccountCodes{Account: who}
-		for range perAccount {
-			code := account.NewInviteCode(s.Hosting.Hostname)
-			group.Codes = append(group.Codes, code)
-			codes = append(codes, account.InviteCode{Code: code, Available: int(in.UseCount), ForAccount: who, CreatedBy: account.InvitesByAdmin, CreatedAt: now})
-		}
-		out.Codes = append(out.Codes, group)
-	}
-	details := fmt.Sprintf("%d codes for %d uses each", len(codes), in.UseCount)
-	for _, who := range accounts {
-		did := syntax.DID(who)
-		if who == account.InvitesByAdmin {
-			did = ""
-		}
-		if err := s.Store.Note(ctx, s.action(ctx, ActionInvites, did, "", details)); err != nil {
-			return InvitesOutput{}, xrpc.Unavailable(err)
-		}
-	}
-	if err := s.Accounts.AddInviteCodes(ctx, codes); err != nil {
-		return InvitesOutput{}, xrpc.Unavailable(err)
-	}
-	return out, nil
+	codes, err := s.makeInvites(ctx, accounts, perAccount, in.UseCount)
+	return InvitesOutput{codes}, wireError(err)
 }
 
 // The inputs and outputs of the other endpoints of invite codes.
 type (
 	InviteCodesParams struct {
-		Sort   string `json:"sort,omitzero"` // recent, or usage
+		Sort   string `json:"sort,omitzero"` // sortRecent or sortUsage; empty is sortRecent
 		Limit  *int64 `json:"limit,omitzero"`
 		Cursor string `json:"cursor,omitzero"`
 	}
@@ -128,61 +88,28 @@ type (
 	}
 )
 
+// The orders and page sizes of getInviteCodes.
 const (
+	sortRecent        = "recent"
+	sortUsage         = "usage"
 	defaultInviteList = 100
 	maxInviteList     = 500
 )
 
 // GetInviteCodes is com.atproto.admin.getInviteCodes.
 func (s *Service) GetInviteCodes(ctx context.Context, _ auth.ModeratorCaller, p InviteCodesParams) (InviteCodesOutput, error) {
-	q := account.InviteQuery{Limit: defaultInviteList}
-	switch p.Sort {
-	case "", "recent":
-	case "usage":
-		q.ByUsage = true
-	default:
-		return InviteCodesOutput{}, xrpc.InvalidRequest("unknown sort method: %s", p.Sort)
-	}
+	limit := int64(defaultInviteList)
 	if p.Limit != nil {
-		if *p.Limit < 1 || *p.Limit > maxInviteList {
-			return InviteCodesOutput{}, xrpc.InvalidRequest("limit must be from 1 to %d", maxInviteList)
-		}
-		q.Limit = int(*p.Limit)
+		limit = *p.Limit
 	}
-	if p.Cursor != "" {
-		var err error
-		if q.After, err = invitePlace(p.Cursor, q.ByUsage); err != nil {
-			return InviteCodesOutput{}, xrpc.InvalidRequest("Malformed cursor")
-		}
+	switch {
+	case p.Sort != "" && p.Sort != sortRecent && p.Sort != sortUsage:
+		return InviteCodesOutput{}, xrpc.InvalidRequest("unknown sort method: %s", p.Sort)
+	case limit < 1 || limit > maxInviteList:
+		return InviteCodesOutput{}, xrpc.InvalidRequest("limit must be from 1 to %d", maxInviteList)
 	}
-	codes, err := s.Accounts.ListInviteCodes(ctx, q)
-	if err != nil {
-		return InviteCodesOutput{}, xrpc.Unavailable(err)
-	}
-	out := InviteCodesOutput{Codes: []account.InviteView{}}
-	for _, c := range codes {
-		out.Codes = append(out.Codes, c.View())
-		primary := c.CreatedAt.UnixMilli()
-		if q.ByUsage {
-			primary = int64(len(c.Uses))
-		}
-		out.Cursor = strconv.FormatInt(primary, 10) + "::" + c.Code
-	}
-	return out, nil
-}
-
-// invitePlace reads a cursor: a time in milliseconds or a number of uses, "::", and
-// a code.
-func invitePlace(cursor string, byUsage bool) (*account.InvitePlace, error) {
-	primary, code, ok := strings.Cut(cursor, "::")
-	n, err := strconv.ParseInt(primary, 10, 64)
-	if err == nil && !ok {
-		err = strconv.ErrSyntax
-	}
-	if byUsage {
-		return &account.InvitePlace{Uses: n, Code: code}, err
-	}
-	return &account.InvitePlace{CreatedAt: time.UnixMilli(n), Code: code}, err
+	out, err := s.inviteCodes(ctx, p.Sort == sortUsage, int(limit), p.Cursor)
+	return out, wireError(err)
 }
 
 // DisableInviteCodes is com.atproto.admin.disableInviteCodes.
