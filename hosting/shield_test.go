@@ -74,6 +74,7 @@ func TestFloodBrake(t *testing.T) {
 	if wait, err := strconv.Atoi(a.Header.Get("Retry-After")); a.Status != http.StatusTooManyRequests || err != nil || wait < 1 || wait > 3600 {
 		t.Errorf("one too many: %d %s, Retry-After %q", a.Status, a.Body, a.Header.Get("Retry-After"))
 	}
+	a.WantError(t, http.StatusTooManyRequests, "RateLimitExceeded", "Too many people are signing up right now, please try again later")
 	if a := try(5, newCode(t, s.Client, 1)); a.Status != http.StatusOK {
 		t.Errorf("with a code: %d %s", a.Status, a.Body)
 	}

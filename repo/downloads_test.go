@@ -145,7 +145,11 @@ func TestDownloadRoom(t *testing.T) {
 	d.MaxSpool = 7 << 20
 	alice, bob, carol, dave := d.large("alice", 3), d.large("bob", 3), d.large("carol", 3), d.person("dave")
 	ofAlice, ofBob := d.getRepo("10.0.0.1", alice), d.getRepo("10.0.0.2", bob)
-	d.refused("no room", d.getRepo("10.0.0.3", carol), http.StatusServiceUnavailable, "ServiceUnavailable")
+	full := d.getRepo("10.0.0.3", carol)
+	if wait := full.Header.Get("Retry-After"); wait != "30" {
+		t.Errorf("no room: Retry-After %q, want that of a busy server", wait)
+	}
+	d.refused("no room", full, http.StatusServiceUnavailable, "ServiceUnavailable")
 	d.refused("no room for a third, whoever asks", d.getRepo(unlimited, carol), http.StatusServiceUnavailable, "ServiceUnavailable")
 	// A download that takes no room of its own is not refused: a small one, and the
 	// same one.
