@@ -19,7 +19,7 @@ import (
 var (
 	errInviteMissing = errors.New("no invite code provided")
 	errClosed        = errors.New("This server takes no new accounts")                                  //nolint:staticcheck // for people
-	errManySignUps   = errors.New("Too many people are signing up right now, please try again later")  //nolint:staticcheck // for people
+	errManySignUps   = errors.New("Too many people are signing up right now, please try again later")   //nolint:staticcheck // for people
 	errMigrationOnly = errors.New("This server takes only accounts that move here from another server") //nolint:staticcheck // for people
 )
 
