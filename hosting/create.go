@@ -223,7 +223,7 @@ func (s *Service) register(ctx context.Context, p Pending, op *didplc.RegularOp)
 		return plc.Document(p.DID, didplc.OpEnum{Regular: op})
 	}
 	s.Log.LogAttrs(ctx, slog.LevelError, "registering a DID failed", slog.String("cause", err.Error()))
-	if !errors.Is(err, identity.ErrRefused) && !errors.Is(err, identity.ErrUnreached) {
+	if !untouched(err) {
 		return nil, errUnsettled
 	}
 	if aerr := s.Store.Abandon(context.WithoutCancel(ctx), p.AccountID); aerr != nil {

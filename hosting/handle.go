@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	didplc "github.com/did-method-plc/go-didplc"
 
 	"nestbox/account"
 	"nestbox/identity"
@@ -79,8 +78,7 @@ func (s *Service) SetHandle(ctx context.Context, a *account.Account, handle stri
 	defer cancel()
 	document, err := s.nameHandle(ctx, c)
 	// For a did:web nothing was submitted, so the outcome is certain.
-	certain := a.DID.Method() != "plc" || errors.Is(err, identity.ErrRefused) || errors.Is(err, identity.ErrUnreached) || errors.Is(err, ErrMovedOut) || errors.Is(err, identity.ErrNotRegistered)
-	if err != nil && certain {
+	if err != nil && (untouched(err) || a.DID.Method() != "plc") {
 		return errors.Join(err, s.Handles.DropHandle(context.WithoutCancel(ctx), a.ID, h))
 	}
 	if err != nil {
@@ -106,34 +104,18 @@ func (s *Service) settled(ctx context.Context, c HandleChange) error {
 // an admin takes the handle of an owner who has moved out, whose document is left
 // alone.
 func (s *Service) nameHandle(ctx context.Context, c HandleChange) ([]byte, error) {
-	did, h := c.DID, c.Handle
-	if did.Method() == "plc" {
-		last, err := s.Directory.Last(ctx, did)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", identity.ErrUnreached, err) // nothing was sent
-		}
-		switch d, ok := plc.DataOf(last); {
-		case ok && d.PDS != "" && d.PDS != s.URL && c.By == account.ActorAdmin:
+	if c.DID.Method() == "plc" {
+		document, err := s.amend(ctx, c.DID, plc.Data{Handle: c.Handle})
+		if errors.Is(err, ErrMovedOut) && c.By == account.ActorAdmin {
 			return nil, nil
-		case ok && d.PDS != "" && d.PDS != s.URL:
-			return nil, ErrMovedOut
-		case ok && d.Handle.Normalize() == h:
-			return plc.Document(did, last)
 		}
-		op, err := plc.Amend(last, plc.Data{Handle: h}, s.RotationKey)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", identity.ErrRefused, err)
-		}
-		if err := s.Directory.Submit(ctx, did, op); err != nil {
-			return nil, err
-		}
-		return plc.Document(did, didplc.OpEnum{Regular: op})
+		return document, err
 	}
-	d, err := s.Resolver.Fresh(ctx, did)
+	d, err := s.Resolver.Fresh(ctx, c.DID)
 	if err != nil {
 		return nil, err
 	}
-	if d.Handle() != h {
+	if d.Handle() != c.Handle {
 		return nil, errNotNamed
 	}
 	return d.Raw, nil

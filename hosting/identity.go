@@ -1,11 +1,13 @@
 package hosting
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	didplc "github.com/did-method-plc/go-didplc"
 
 	"nestbox/account"
@@ -55,33 +57,28 @@ var (
 )
 
 // ShowIdentity asks the network, past every cache, for an account's identity.
-func (s *Service) ShowIdentity(ctx context.Context, a *account.Account) (IdentityReport, error) {
-	r, _, err := s.identityOf(ctx, a)
-	return r, err
-}
-
-// identityOf is ShowIdentity, and also returns the last operation of a did:plc.
-func (s *Service) identityOf(ctx context.Context, a *account.Account) (r IdentityReport, last didplc.OpEnum, err error) {
+func (s *Service) ShowIdentity(ctx context.Context, a *account.Account) (r IdentityReport, err error) {
 	server, err := s.RotationKey.PublicKey()
 	if err != nil {
-		return r, last, fmt.Errorf("read rotation key: %w", err)
+		return r, fmt.Errorf("read rotation key: %w", err)
 	}
 	r.Ours = server.DIDKey()
 	network := map[string]string{}
 	if a.DID.Method() == "plc" {
-		if last, err = s.Directory.Last(ctx, a.DID); err != nil {
-			return r, last, err
+		last, err := s.Directory.Last(ctx, a.DID)
+		if err != nil {
+			return r, err
 		}
 		d, ok := plc.DataOf(last)
 		if !ok {
-			return r, last, identity.ErrDeactivated
+			return r, identity.ErrDeactivated
 		}
-		network[factHandle], network[factKey], network[factHost] = d.Handle.String(), d.SigningKey, d.PDS
+		network[factHandle], network[factKey], network[factHost] = d.Handle.Normalize().String(), d.SigningKey, d.PDS
 		r.RotationKeys, r.Control = d.RotationKeys, slices.Contains(d.RotationKeys, r.Ours)
 	} else {
 		d, err := s.Resolver.Fresh(ctx, a.DID)
 		if err != nil {
-			return r, last, err
+			return r, err
 		}
 		network[factHandle], network[factKey], network[factHost] = d.Handle().String(), d.SigningKey(), d.PDS()
 	}
@@ -91,7 +88,7 @@ func (s *Service) identityOf(ctx context.Context, a *account.Account) (r Identit
 	}
 	back, err := s.Resolver.ProvenHandle(ctx, a.Handle)
 	r.Proven = err == nil && back == a.DID
-	return r, last, nil
+	return r, nil
 }
 
 // RepairIdentity makes the DID name the account's handle and key, and this server,
@@ -108,7 +105,7 @@ func (s *Service) RepairIdentity(ctx context.Context, a *account.Account, force 
 	if a, err = s.Accounts.ByDID(ctx, a.DID); err != nil { // as it is now that no other request changes it
 		return IdentityReport{}, err
 	}
-	r, last, err := s.identityOf(ctx, a)
+	r, err := s.ShowIdentity(ctx, a)
 	if err != nil {
 		return r, err
 	}
@@ -124,12 +121,48 @@ func (s *Service) RepairIdentity(ctx context.Context, a *account.Account, force 
 	case !r.Control:
 		return r, ErrNoControl
 	}
-	op, err := plc.Amend(last, plc.Data{Handle: a.Handle, SigningKey: a.SigningKey, PDS: s.URL}, s.RotationKey)
-	if err != nil {
+	// If it breaks off from here on, the check of identities, for which the account is
+	// due, does the rest.
+	if err := s.Documents.Doubt(ctx, a.ID); err != nil {
 		return r, err
 	}
-	if err := s.submit(ctx, a, op); err != nil {
+	if _, err := s.amend(ctx, a.DID, plc.Data{Handle: a.Handle, SigningKey: a.SigningKey, PDS: s.URL}); err != nil {
+		return r, err
+	}
+	if err := s.refresh(ctx, a); err != nil {
 		return r, err
 	}
 	return s.ShowIdentity(ctx, a)
+}
+
+// amend makes a did:plc name the handle, the key and the host in want, each if it is set,
+// by one operation unless it names them already, and returns its document. A DID that
+// names another host is only changed if want brings it back: ErrMovedOut.
+func (s *Service) amend(ctx context.Context, did syntax.DID, want plc.Data) ([]byte, error) {
+	last, err := s.Directory.Last(ctx, did)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", identity.ErrUnreached, err) // nothing was sent
+	}
+	now, ok := plc.DataOf(last)
+	now.Handle = now.Handle.Normalize()
+	switch {
+	case ok && want.PDS == "" && now.PDS != "" && now.PDS != s.URL:
+		return nil, ErrMovedOut
+	case ok && cmp.Or(want.Handle, now.Handle) == now.Handle && cmp.Or(want.SigningKey, now.SigningKey) == now.SigningKey && cmp.Or(want.PDS, now.PDS) == now.PDS:
+		return plc.Document(did, last)
+	}
+	op, err := plc.Amend(last, want, s.RotationKey)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", identity.ErrRefused, err)
+	}
+	if err := s.Directory.Submit(ctx, did, op); err != nil {
+		return nil, err
+	}
+	return plc.Document(did, didplc.OpEnum{Regular: op})
+}
+
+// untouched reports whether amend, or the directory, failed in a way that certainly left
+// the DID as it was. After any other error the operation may still arrive.
+func untouched(err error) bool {
+	return errors.Is(err, identity.ErrUnreached) || errors.Is(err, identity.ErrRefused) || errors.Is(err, ErrMovedOut)
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	didplc "github.com/did-method-plc/go-didplc"
 
 	"nestbox/account"
 	"nestbox/identity"
@@ -57,7 +56,7 @@ func (s *Service) RotateKey(ctx context.Context, a *account.Account) error {
 	if a.DID.Method() != "plc" {
 		return ErrNotPLC
 	}
-	r, _, err := s.identityOf(ctx, a)
+	r, err := s.ShowIdentity(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -83,9 +82,9 @@ func (s *Service) RotateKey(ctx context.Context, a *account.Account) error {
 	}
 	ctx, cancel := s.submitting(ctx, c.BegunAt)
 	defer cancel()
-	err = s.switchKey(ctx, c, true)
+	err = s.switchKey(ctx, c, s.nameKey)
 	// A key submitted earlier may still appear in the document, so it is not dropped.
-	if certain := errors.Is(err, identity.ErrRefused) || errors.Is(err, identity.ErrUnreached); certain && !again {
+	if untouched(err) && !again {
 		return errors.Join(err, s.Rotations.DropKey(context.WithoutCancel(ctx), c))
 	}
 	if errors.Is(err, account.ErrNotFound) { // Resume was faster, or it was deleted
@@ -119,15 +118,15 @@ func (s *Service) keyChange(ctx context.Context, a *account.Account) (c KeyChang
 // directory: until then the key, of which there is no other copy, is not given up.
 const keyPatience = time.Hour
 
-// switchKey makes the document name the key, unless it does already, and gives the
-// key to the account. submit is false if the document must name it already.
-func (s *Service) switchKey(ctx context.Context, c KeyChange, submit bool) error {
+// switchKey gives the key to the account, whose document named returns once it names the
+// key. Nobody writes to the account meanwhile.
+func (s *Service) switchKey(ctx context.Context, c KeyChange, named func(context.Context, KeyChange) ([]byte, error)) error {
 	key, err := OpenKey(s.Box, c.DID, c.Sealed)
 	if err != nil {
 		return err
 	}
 	return s.Repos.Resign(ctx, c.AccountID, key, func(resigned *repo.Change) error {
-		document, err := s.nameKey(ctx, c, submit)
+		document, err := named(ctx, c)
 		if err != nil {
 			return err // Resume will see what the directory has done
 		}
@@ -142,32 +141,24 @@ func (s *Service) switchKey(ctx context.Context, c KeyChange, submit bool) error
 	})
 }
 
+// nameKey makes a did:plc name a signing key, and returns its document.
+func (s *Service) nameKey(ctx context.Context, c KeyChange) ([]byte, error) {
+	return s.amend(ctx, c.DID, plc.Data{SigningKey: c.Public})
+}
+
 // errKeyNotNamed: the directory does not have the change.
 var errKeyNotNamed = errors.New("DID document does not name the key")
 
-// nameKey makes a did:plc name a signing key, and returns its document.
-func (s *Service) nameKey(ctx context.Context, c KeyChange, submit bool) ([]byte, error) {
+// keyNamed returns the document of a did:plc that names a signing key: errKeyNotNamed.
+func (s *Service) keyNamed(ctx context.Context, c KeyChange) ([]byte, error) {
 	last, err := s.Directory.Last(ctx, c.DID)
 	if err != nil {
-		if submit {
-			err = fmt.Errorf("%w: %w", identity.ErrUnreached, err) // nothing was sent
-		}
 		return nil, err
 	}
-	if d, ok := plc.DataOf(last); ok && d.SigningKey == c.Public {
-		return plc.Document(c.DID, last)
-	}
-	if !submit {
+	if d, ok := plc.DataOf(last); !ok || d.SigningKey != c.Public {
 		return nil, errKeyNotNamed
 	}
-	op, err := plc.Amend(last, plc.Data{SigningKey: c.Public}, s.RotationKey)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", identity.ErrRefused, err)
-	}
-	if err := s.Directory.Submit(ctx, c.DID, op); err != nil {
-		return nil, err
-	}
-	return plc.Document(c.DID, didplc.OpEnum{Regular: op})
+	return plc.Document(c.DID, last)
 }
 
 // ResumeKeys settles the changes of keys that a crash, or a directory that did not
@@ -192,13 +183,11 @@ func (s *Service) ResumeKeys(ctx context.Context) error {
 // resumeKey settles one change. It asks the directory before it blocks writes to
 // the account.
 func (s *Service) resumeKey(ctx context.Context, c KeyChange) error {
-	last, err := s.Directory.Last(ctx, c.DID)
-	if err != nil {
+	switch _, err := s.keyNamed(ctx, c); {
+	case err == nil:
+		return s.switchKey(ctx, c, s.keyNamed)
+	case !errors.Is(err, errKeyNotNamed):
 		return err
-	}
-	switch d, ok := plc.DataOf(last); {
-	case ok && d.SigningKey == c.Public:
-		return s.switchKey(ctx, c, false)
 	case s.now().Sub(c.BegunAt) < keyPatience:
 		return nil
 	default:

@@ -10,7 +10,6 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	didplc "github.com/did-method-plc/go-didplc"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"nestbox/account"
@@ -220,20 +219,7 @@ func (s *Service) Repoint(ctx context.Context, documents identity.Store) error {
 }
 
 func (s *Service) repointOne(ctx context.Context, a *account.Account, documents identity.Store) error {
-	last, err := s.Directory.Last(ctx, a.DID)
-	if err != nil {
-		return err
-	}
-	op := last.Regular
-	if d, ok := plc.DataOf(last); !ok || d.PDS != s.URL {
-		if op, err = plc.Amend(last, plc.Data{PDS: s.URL}, s.RotationKey); err != nil {
-			return err
-		}
-		if err := s.Directory.Submit(ctx, a.DID, op); err != nil {
-			return err
-		}
-	}
-	doc, err := plc.Document(a.DID, didplc.OpEnum{Regular: op})
+	doc, err := s.amend(ctx, a.DID, plc.Data{PDS: s.URL})
 	if err != nil {
 		return err
 	}
