@@ -8,6 +8,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"nestbox/firehose/event"
 	"nestbox/mail"
 )
 
@@ -18,9 +19,9 @@ type Status string
 // The hosting statuses. Active is not sent: clients assume it.
 const (
 	Active      Status = ""
-	Takendown   Status = "takendown"
-	Suspended   Status = "suspended"
-	Deactivated Status = "deactivated"
+	Takendown   Status = event.StatusTakendown
+	Suspended   Status = event.StatusSuspended
+	Deactivated Status = event.StatusDeactivated
 )
 
 // Account is what the server keeps about one account, without its secrets.

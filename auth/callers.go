@@ -11,6 +11,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"nestbox/firehose/event"
 	"nestbox/ratelimit"
 	"nestbox/request"
 	"nestbox/xrpc"
@@ -227,6 +228,23 @@ func (v *Verifier) Viewer(ctx context.Context, r *http.Request) (Viewer, error) 
 // its status is.
 func (v Viewer) Sees(did syntax.DID) bool { return v.Admin || v.DID == did && did != "" }
 
+// Refused returns nil if the viewer may see the content of an account, records and
+// blobs: if its status is empty, and always as its owner or the admin. Otherwise it
+// returns the error for the client, by the Lexicon's name: RepoTakendown,
+// RepoSuspended, RepoDeactivated.
+func (v Viewer) Refused(did syntax.DID, status string) error {
+	switch {
+	case status == "" || v.Sees(did):
+		return nil
+	case status == event.StatusTakendown:
+		return xrpc.BadRequest("RepoTakendown", "Repo has been takendown: "+did.String())
+	case status == event.StatusSuspended:
+		return xrpc.BadRequest("RepoSuspended", "Repo has been suspended: "+did.String())
+	default:
+		return xrpc.BadRequest("RepoDeactivated", "Repo has been deactivated: "+did.String())
+	}
+}
+
 func (v *Verifier) access(ctx context.Context, r *http.Request, allowed ...Scope) (Access, error) {
 	token, err := bearer(r, true)
 	if err != nil {
@@ -243,7 +261,7 @@ func (v *Verifier) access(ctx context.Context, r *http.Request, allowed ...Scope
 	}
 	refused := May(v.use, st.Status, t.Scope)
 	// A takedown is reported rather than the end of the session, which it caused.
-	if !st.Live && (refused == nil || st.Status != StatusTakendown) {
+	if !st.Live && (refused == nil || st.Status != event.StatusTakendown) {
 		refused = ErrExpired()
 	}
 	if refused != nil {

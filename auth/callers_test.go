@@ -13,6 +13,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/auth"
+	"nestbox/firehose/event"
 	"nestbox/ratelimit"
 	"nestbox/request"
 	"nestbox/xrpc"
@@ -215,10 +216,10 @@ func TestViewer(t *testing.T) {
 		{name: "owner", header: token(nil), standing: auth.Standing{Live: true}, want: auth.Viewer{DID: alice}},
 		{name: "app password", header: token(object{"scope": auth.ScopeAppPass}), standing: auth.Standing{Live: true}, want: auth.Viewer{DID: alice}},
 		{name: "privileged", header: token(object{"scope": auth.ScopeAppPassPrivileged}), standing: auth.Standing{Live: true}, want: auth.Viewer{DID: alice}},
-		{name: "taken down since", header: token(nil), standing: auth.Standing{Status: auth.StatusTakendown, Live: true}, refused: takendown},
-		{name: "signed in while taken down", header: token(object{"scope": auth.ScopeTakendown}), standing: auth.Standing{Status: auth.StatusTakendown, Live: true}, want: auth.Viewer{DID: alice}},
+		{name: "taken down since", header: token(nil), standing: auth.Standing{Status: event.StatusTakendown, Live: true}, refused: takendown},
+		{name: "signed in while taken down", header: token(object{"scope": auth.ScopeTakendown}), standing: auth.Standing{Status: event.StatusTakendown, Live: true}, want: auth.Viewer{DID: alice}},
 		{name: "ended", header: token(nil), refused: expired},
-		{name: "ended and taken down", header: token(nil), standing: auth.Standing{Status: auth.StatusTakendown}, refused: takendown},
+		{name: "ended and taken down", header: token(nil), standing: auth.Standing{Status: event.StatusTakendown}, refused: takendown},
 		{name: "expired", header: token(object{"exp": 1}), standing: auth.Standing{Live: true}, refused: expired},
 		{name: "refresh scope", header: token(object{"scope": auth.ScopeRefresh}), standing: auth.Standing{Live: true}, refused: badScope},
 		{name: "a refresh token", header: "Bearer " + mint(t, v.Keyring).Refresh, standing: auth.Standing{Live: true}, refused: unverified},
@@ -259,5 +260,27 @@ func TestCauseIsNoAnswer(t *testing.T) {
 	}
 	if e, ok := err.(*xrpc.Error); !ok || e.Cause != nil { //nolint:errorlint // the very value that is sent
 		t.Errorf("a cause where the token alone is to blame: %#v", err)
+	}
+}
+
+// TestViewerRefused is the table of which viewer sees what of an account.
+func TestViewerRefused(t *testing.T) {
+	const did = "did:plc:alice"
+	names := map[string]string{
+		"": "", event.StatusTakendown: "RepoTakendown", event.StatusSuspended: "RepoSuspended", event.StatusDeactivated: "RepoDeactivated",
+		"anything else": "RepoDeactivated", // an unknown status hides, too
+	}
+	for status, name := range names {
+		for _, v := range []auth.Viewer{{}, {DID: "did:plc:bob"}} {
+			var e *xrpc.Error
+			if err := v.Refused(did, status); (err == nil) != (name == "") || err != nil && (!errors.As(err, &e) || e.Name != name || e.Status != 400) {
+				t.Errorf("%+v of a %q account: %v, want %q", v, status, err, name)
+			}
+		}
+		for _, v := range []auth.Viewer{{DID: did}, {Admin: true}} {
+			if err := v.Refused(did, status); err != nil {
+				t.Errorf("%+v of a %q account: %v", v, status, err)
+			}
+		}
 	}
 }

@@ -1,6 +1,9 @@
 package auth
 
-import "nestbox/xrpc"
+import (
+	"nestbox/firehose/event"
+	"nestbox/xrpc"
+)
 
 // Use is what an endpoint does with an account. May is the table of which status of the
 // account allows which use; docs/sessions.md explains it. The zero Use is refused to
@@ -26,12 +29,12 @@ func May(u Use, status string, scope Scope) error {
 	switch status {
 	case "":
 		return nil
-	case StatusTakendown:
+	case event.StatusTakendown:
 		if scope == ScopeTakendown && u == UseLeave {
 			return nil
 		}
 		return ErrTakendown()
-	case StatusSuspended:
+	case event.StatusSuspended:
 		switch u {
 		case UseWrite, UseBring, UseDelete:
 			return ErrSuspended()

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"nestbox/auth"
+	"nestbox/firehose/event"
 )
 
 // TestMay compares the table of docs/sessions.md with May: each cell is what the
@@ -19,7 +20,7 @@ func TestMay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	statuses := []string{auth.StatusDeactivated, auth.StatusSuspended, auth.StatusTakendown}
+	statuses := []string{event.StatusDeactivated, event.StatusSuspended, event.StatusTakendown}
 	for line := range strings.Lines(string(text)) {
 		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
 		u, ok := uses[strings.Trim(cells[0], " *")]

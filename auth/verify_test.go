@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"nestbox/auth"
+	"nestbox/firehose/event"
 )
 
 // row is a token, and what a route that accepts its kind answers. If refused is the
@@ -292,14 +293,14 @@ func TestStanding(t *testing.T) {
 	}{
 		{"live", auth.Standing{Live: true}, nil, nil, fault{}},
 		{"ended", auth.Standing{}, nil, nil, expired},
-		{"taken down", auth.Standing{Status: auth.StatusTakendown, Live: true}, nil, nil, takendown},
-		{"taken down and ended", auth.Standing{Status: auth.StatusTakendown}, nil, nil, takendown},
-		{"taken down and expired", auth.Standing{Status: auth.StatusTakendown}, nil, object{"exp": 1}, expired},
-		{"taken down and bad scope", auth.Standing{Status: auth.StatusTakendown}, nil, object{"scope": "x"}, badScope},
+		{"taken down", auth.Standing{Status: event.StatusTakendown, Live: true}, nil, nil, takendown},
+		{"taken down and ended", auth.Standing{Status: event.StatusTakendown}, nil, nil, takendown},
+		{"taken down and expired", auth.Standing{Status: event.StatusTakendown}, nil, object{"exp": 1}, expired},
+		{"taken down and bad scope", auth.Standing{Status: event.StatusTakendown}, nil, object{"scope": "x"}, badScope},
 		{"store fails", auth.Standing{}, errors.New("disk on fire"), nil, unavailable},
 		{"store fails for an expired token", auth.Standing{}, errors.New("disk on fire"), object{"exp": 1}, expired},
-		{"signed in while taken down", auth.Standing{Status: auth.StatusTakendown, Live: true}, nil, object{"scope": auth.ScopeTakendown}, fault{}},
-		{"the same, ended", auth.Standing{Status: auth.StatusTakendown}, nil, object{"scope": auth.ScopeTakendown}, expired},
+		{"signed in while taken down", auth.Standing{Status: event.StatusTakendown, Live: true}, nil, object{"scope": auth.ScopeTakendown}, fault{}},
+		{"the same, ended", auth.Standing{Status: event.StatusTakendown}, nil, object{"scope": auth.ScopeTakendown}, expired},
 	} {
 		v.Sessions = standing(func(got auth.Token) (auth.Standing, error) {
 			if got.DID != alice || got.SID != "s1" {

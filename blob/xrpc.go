@@ -13,6 +13,7 @@ import (
 
 	"nestbox/auth"
 	"nestbox/dagcbor"
+	"nestbox/firehose/event"
 	"nestbox/ratelimit"
 	"nestbox/request"
 	"nestbox/xrpc"
@@ -101,7 +102,7 @@ func (s *Service) UploadBlob(ctx context.Context, caller auth.UploadCaller, in x
 		return UploadOutput{}, err
 	}
 	limit, bytes := uploads, uploadBytes
-	if a.Status == auth.StatusDeactivated {
+	if a.Status == event.StatusDeactivated {
 		limit, bytes = uploadsInactive, uploadBytesInactive
 	}
 	if err := auth.Admit(ctx, s.Limits, caller.Holder, 1, limit); err != nil {
@@ -190,7 +191,7 @@ func (s *Service) visible(ctx context.Context, viewer auth.Viewer, name string) 
 	a, err := s.Accounts.Find(ctx, did)
 	switch {
 	case errors.Is(err, ErrNoAccount):
-		return Account{}, auth.NoRepo(name)
+		return Account{}, xrpc.BadRequest("RepoNotFound", "Could not find repo for DID: "+name)
 	case err != nil:
 		return Account{}, wireError(err)
 	}

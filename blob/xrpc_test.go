@@ -19,6 +19,7 @@ import (
 	"nestbox/account"
 	"nestbox/auth"
 	"nestbox/blob"
+	"nestbox/firehose/event"
 	"nestbox/internal/pdstest"
 	"nestbox/ratelimit"
 	"nestbox/request"
@@ -299,14 +300,14 @@ func TestUploadsAreLimited(t *testing.T) {
 	w.pass(24 * time.Hour)
 	wantError(t, upload(ctx), http.StatusBadRequest, "InvalidRequest")
 
-	w.Accounts = accounts{account: w.account, status: auth.StatusDeactivated} // as one that moves in is
+	w.Accounts = accounts{account: w.account, status: event.StatusDeactivated} // as one that moves in is
 	for range 20_000 {
 		if wantError(t, upload(ctx), http.StatusBadRequest, "InvalidRequest"); t.Failed() {
 			t.FailNow()
 		}
 	}
 	wantError(t, upload(ctx), http.StatusTooManyRequests, "RateLimitExceeded")
-	w.Accounts = accounts{account: w.account, status: auth.StatusTakendown} // a service's token verifies all the same
+	w.Accounts = accounts{account: w.account, status: event.StatusTakendown} // a service's token verifies all the same
 	wantError(t, upload(ctx), http.StatusUnauthorized, "AccountTakedown")
 }
 

@@ -8,7 +8,6 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
-	"nestbox/auth"
 	"nestbox/internal/gate"
 	"nestbox/lexicon"
 	"nestbox/ratelimit"
@@ -21,17 +20,10 @@ type Account struct {
 	Handle   syntax.Handle
 	HandleOK bool   // the handle was found to resolve to the DID, and the DID names it
 	Document []byte // the DID document, JSON
-	// Status is why the account is not active: StatusDeactivated and the like. Empty if
+	// Status is why the account is not active: event.StatusDeactivated and the like. Empty if
 	// it is active.
 	Status string
 }
-
-// The statuses that have an answer of their own.
-const (
-	StatusTakendown   = auth.StatusTakendown
-	StatusSuspended   = auth.StatusSuspended
-	StatusDeactivated = auth.StatusDeactivated
-)
 
 // Accounts finds accounts.
 type Accounts interface {

@@ -344,7 +344,7 @@ func (s *Service) find(ctx context.Context, name string) (Account, error) {
 	}
 	a, err := s.Accounts.Find(ctx, id)
 	if err != nil {
-		return Account{}, wireError(err, auth.NoRepo(name).Message)
+		return Account{}, wireError(err, "Could not find repo for DID: "+name)
 	}
 	return a, nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"nestbox/auth"
 	"nestbox/dagcbor"
+	"nestbox/firehose/event"
 	"nestbox/internal/gate"
 	"nestbox/request"
 	"nestbox/xrpc"
@@ -49,7 +50,7 @@ func (s *Service) seen(ctx context.Context, viewer auth.Viewer, did string) (Acc
 	return a, err
 }
 
-func noRepo(did syntax.DID) string { return auth.NoRepo(did.String()).Message }
+func noRepo(did syntax.DID) string { return "Could not find repo for DID: " + did.String() }
 
 // GetRepoParams are the parameters of getRepo.
 type GetRepoParams struct {
@@ -321,7 +322,7 @@ func (s *Service) ImportRepo(ctx context.Context, caller auth.FullCaller, in xrp
 	if err != nil {
 		return xrpc.None{}, err
 	}
-	if a.Status != StatusDeactivated {
+	if a.Status != event.StatusDeactivated {
 		if err := available(a); err != nil {
 			return xrpc.None{}, err
 		}

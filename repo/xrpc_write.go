@@ -13,6 +13,7 @@ import (
 
 	"nestbox/auth"
 	"nestbox/dagcbor"
+	"nestbox/firehose/event"
 	"nestbox/lexicon"
 	"nestbox/ratelimit"
 	"nestbox/xrpc"
@@ -72,7 +73,7 @@ func (s *Service) commit(ctx context.Context, caller auth.StandardCaller, a Acco
 		if _, now := s.own(ctx, caller, a.DID.String()); now != nil {
 			return nil, now
 		}
-		return nil, auth.May(auth.UseWrite, auth.StatusDeactivated, caller.Scope)
+		return nil, auth.May(auth.UseWrite, event.StatusDeactivated, caller.Scope)
 	}
 	if err != nil {
 		return nil, wireError(err, "Could not find repo: "+a.DID.String())

@@ -12,6 +12,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/auth"
+	"nestbox/firehose/event"
 	"nestbox/session"
 	"nestbox/xrpc"
 )
@@ -260,7 +261,7 @@ func TestStanding(t *testing.T) {
 		t.Error("a token from afterwards is dead")
 	}
 	w.takedown(alice, true)
-	if st, err := w.Standing(t.Context(), own); err != nil || st.Status != auth.StatusTakendown || st.Live {
+	if st, err := w.Standing(t.Context(), own); err != nil || st.Status != event.StatusTakendown || st.Live {
 		t.Errorf("taken down: %+v, %v", st, err)
 	}
 }

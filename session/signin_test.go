@@ -11,6 +11,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/auth"
+	"nestbox/firehose/event"
 	"nestbox/session"
 )
 
@@ -136,7 +137,7 @@ func TestTakendownScope(t *testing.T) {
 	if got := w.access(out.AccessJwt).Scope; got != auth.ScopeTakendown || out.Active || out.Status != account.Takendown {
 		t.Errorf("scope %s, active %t, status %q", got, out.Active, out.Status)
 	}
-	if st, err := w.Standing(t.Context(), w.access(out.AccessJwt)); err != nil || st.Status != auth.StatusTakendown || !st.Live {
+	if st, err := w.Standing(t.Context(), w.access(out.AccessJwt)); err != nil || st.Status != event.StatusTakendown || !st.Live {
 		t.Errorf("standing %+v, %v", st, err)
 	}
 	if _, err := w.refresh(t.Context(), out.RefreshJwt); wire(err) != wireTakedown {

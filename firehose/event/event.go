@@ -266,13 +266,20 @@ func (i Identity) Event() Event {
 // Account announces an account's hosting status.
 type Account struct {
 	DID syntax.DID
-	// Status is why the account is not active; empty if it is.
+	// Status is why the account is not active, StatusTakendown and the like; empty if it
+	// is.
 	Status string
 	Time   time.Time
 }
 
-// StatusDeleted is the status of an account that is gone.
-const StatusDeleted = "deleted"
+// The statuses of an account that is not active, as the Lexicons name them
+// (com.atproto.sync.subscribeRepos#account). An account that is gone is deleted.
+const (
+	StatusTakendown   = "takendown"
+	StatusSuspended   = "suspended"
+	StatusDeactivated = "deactivated"
+	StatusDeleted     = "deleted"
+)
 
 // Event returns the event.
 func (a Account) Event() Event {

@@ -148,7 +148,7 @@ func testRepoList(t *testing.T, s Stores) {
 		return repo.AccountHead{AccountID: o.ID, DID: o.DID, CID: o.head.CID, Rev: o.head.Rev}
 	}
 	down := of(carol)
-	down.Status = repo.StatusTakendown
+	down.Status = string(account.Takendown)
 	without := func(a *account.Account) repo.AccountHead { return repo.AccountHead{AccountID: a.ID, DID: a.DID} }
 	s = s.Reopen()
 	for _, c := range []struct {
