@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/request"
 )
 
 // Service answers for identities: those of this server, and by the Resolver those
@@ -25,6 +27,9 @@ type Service struct {
 	URL     string
 	Domains []string
 }
+
+// nameInternal is the name of an error in the log line, and in the answers that have one.
+const nameInternal = "InternalServerError"
 
 // ServeAtprotoDID is /.well-known/atproto-did: the DID of the account whose
 // handle is the host name that was asked
@@ -43,6 +48,7 @@ func (s *Service) ServeAtprotoDID(w http.ResponseWriter, r *http.Request) {
 	did, err := s.Lookup(r.Context(), h.Normalize())
 	switch {
 	case err != nil:
+		request.Fail(r.Context(), http.StatusInternalServerError, nameInternal, err)
 		http.Error(w, "Internal Server Error", http.StatusInternalServerError)
 	case did == "":
 		http.Error(w, "User not found", http.StatusNotFound)
@@ -52,7 +58,7 @@ func (s *Service) ServeAtprotoDID(w http.ResponseWriter, r *http.Request) {
 }
 
 // ServeDocument is /.well-known/did.json: the server's own DID document.
-func (s *Service) ServeDocument(w http.ResponseWriter, _ *http.Request) {
+func (s *Service) ServeDocument(w http.ResponseWriter, r *http.Request) {
 	type service struct {
 		ID              string `json:"id"`
 		Type            string `json:"type"`
@@ -64,6 +70,7 @@ func (s *Service) ServeDocument(w http.ResponseWriter, _ *http.Request) {
 		Service []service  `json:"service"`
 	}{[]string{"https://www.w3.org/ns/did/v1"}, s.DID, []service{{"#atproto_pds", "AtprotoPersonalDataServer", s.URL}}})
 	if err != nil {
+		request.Fail(r.Context(), http.StatusInternalServerError, nameInternal, err)
 		http.Error(w, "Internal Server Error", http.StatusInternalServerError)
 		return
 	}
@@ -104,7 +111,8 @@ func (s *Service) ServeTLSCheck(w http.ResponseWriter, r *http.Request) {
 	}
 	switch did, err := s.Lookup(r.Context(), h); {
 	case err != nil:
-		answer(http.StatusInternalServerError, "InternalServerError", "Internal Server Error")
+		request.Fail(r.Context(), http.StatusInternalServerError, nameInternal, err)
+		answer(http.StatusInternalServerError, nameInternal, "Internal Server Error")
 	case did == "":
 		answer(http.StatusNotFound, "NotFound", "handle not found for this domain")
 	default:

@@ -1,19 +1,23 @@
 package identity_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/identity"
 	"nestbox/internal/pdstest"
+	"nestbox/request"
 )
 
 // well asks /.well-known/NAME of a server under a host name.
@@ -103,13 +107,21 @@ func TestResolveHandle(t *testing.T) {
 }
 
 // TestLookupFails: when the store does not answer, no answer denies that the
-// handle exists.
+// handle exists, and only the log line has the cause.
 func TestLookupFails(t *testing.T) {
-	s := &identity.Service{Lookup: func(context.Context, syntax.Handle) (syntax.DID, error) { return "", errors.New("disk on fire") }}
-	w := httptest.NewRecorder()
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://alice.test/.well-known/atproto-did", nil)
-	s.ServeAtprotoDID(w, r)
-	if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "fire") {
-		t.Errorf("%d %s", w.Code, w.Body)
+	s := &identity.Service{
+		Lookup: func(context.Context, syntax.Handle) (syntax.DID, error) { return "", errors.New("disk on fire") }, Domains: []string{".test"},
+	}
+	for path, serve := range map[string]http.HandlerFunc{"/.well-known/atproto-did": s.ServeAtprotoDID, "/tls-check?domain=alice.test": s.ServeTLSCheck} {
+		var log bytes.Buffer
+		front := &request.Front{Log: slog.New(slog.NewJSONHandler(&log, nil)), Now: time.Now}
+		w := httptest.NewRecorder()
+		front.Handler(serve).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://alice.test"+path, http.NoBody))
+		if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "fire") {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+		if !strings.Contains(log.String(), `"error":"InternalServerError","cause":"disk on fire"`) {
+			t.Errorf("%s: the log line is %s", path, &log)
+		}
 	}
 }
