@@ -13,7 +13,7 @@ const createAccount = "com.atproto.server.createAccount"
 // it for the account, and a call of it is never passed on. Methods are compared
 // without case, as servers route them.
 func protected(method string) bool {
-	name, _ := cutPrefix(method, "com.atproto.")
+	name, own := cutPrefix(method, "com.atproto.")
 	switch name {
 	case "admin.sendemail",
 		"identity.requestplcoperationsignature", "identity.signplcoperation", "identity.submitplcoperation", "identity.updatehandle",
@@ -22,7 +22,7 @@ func protected(method string) bool {
 		"server.getserviceauth", "server.getsession", "server.listapppasswords", "server.refreshsession",
 		"server.requestaccountdelete", "server.requestemailconfirmation", "server.requestemailupdate",
 		"server.resetpassword", "server.revokeapppassword", "server.updateemail":
-		return true
+		return own
 	}
 	return false
 }

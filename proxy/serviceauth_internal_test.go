@@ -76,3 +76,15 @@ func TestAudience(t *testing.T) {
 		}
 	}
 }
+
+// TestProtected: methods are protected by their whole name, in any case.
+func TestProtected(t *testing.T) {
+	for method, want := range map[string]bool{
+		"com.atproto.server.getSession": true, "COM.ATPROTO.server.GETSESSION": true, "com.atproto.admin.sendEmail": true,
+		"server.getSession": false, "com.atproto.server.describeServer": false, "com.example.server.getSession": false, "": false,
+	} {
+		if got := protected(method); got != want {
+			t.Errorf("%q: %v, want %v", method, got, want)
+		}
+	}
+}
