@@ -42,16 +42,16 @@ func insertEvent(c *sqlite.Conn, accountID int64, e account.Event) error {
 	if err != nil {
 		return fmt.Errorf("trim trail: %w", err)
 	}
-	if _, ok := admin.OfEvent("", e); !ok {
+	a, ok := admin.OfEvent("", e)
+	if !ok {
 		return nil // most have no place in the audit log, and need no account to be looked for
 	}
-	var did syntax.DID
 	err = query(c, "SELECT did FROM account WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
-		func(r *sqlite.Stmt) error { did = syntax.DID(r.ColumnText(0)); return nil })
+		func(r *sqlite.Stmt) error { a.DID = syntax.DID(r.ColumnText(0)); return nil })
 	if err != nil {
 		return fmt.Errorf("look for the account of an event: %w", err)
 	}
-	return auditEvent(c, did, e)
+	return insertAudit(c, a)
 }
 
 // insertEvents calls insertEvent for several events, in their order.
