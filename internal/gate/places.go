@@ -44,7 +44,7 @@ type Places[K comparable] struct {
 	of      map[K]int // places held by key
 	queue   []*waiter[K]
 	waiting map[K]int // callers in the queue by key
-	grants  int       // places given to callers in the queue
+	grants  int       // places given
 	last    map[K]int // the last of grants by key, for keys that wait or hold a place
 	watched map[*Place[K]]struct{}
 }
@@ -177,11 +177,13 @@ func (p *Places[K]) fits(w *waiter[K]) bool {
 // hold counts a place that is taken. p.mu is held.
 func (p *Places[K]) hold(place *Place[K]) {
 	p.held++
+	p.grants++
 	for _, s := range place.shares {
 		if p.of == nil {
-			p.of = map[K]int{}
+			p.of, p.last = map[K]int{}, map[K]int{}
 		}
 		p.of[s.Key]++
+		p.last[s.Key] = p.grants
 	}
 }
 
@@ -221,13 +223,6 @@ func (p *Places[K]) admit() {
 		}
 		w := p.dequeue(next)
 		p.hold(w.place)
-		p.grants++
-		for _, s := range w.place.shares {
-			if p.last == nil {
-				p.last = map[K]int{}
-			}
-			p.last[s.Key] = p.grants
-		}
 		close(w.given)
 	}
 }

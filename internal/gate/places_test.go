@@ -208,6 +208,36 @@ func TestTakeWithinShare(t *testing.T) {
 	})
 }
 
+// TestTakeInTurns: a place that was free at once counts as a turn of its key, so another
+// key that waits goes before that key's second caller.
+func TestTakeInTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p Places[string]
+		first, err := p.Take(t.Context(), Room{All: 1}, Share[string]{Key: "a"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		order := make(chan string, 2)
+		for _, key := range []string{"a", "b"} {
+			go func() {
+				place, err := p.Take(t.Context(), Room{All: 1}, Share[string]{Key: key})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				order <- key
+				place.Leave()
+			}()
+			synctest.Wait()
+		}
+		first.Leave()
+		if next := <-order; next != "b" {
+			t.Errorf("%s went first", next)
+		}
+		<-order
+	})
+}
+
 // TestIdlePlaces: if all are taken, the place that has not moved for longest is
 // taken over; its holder learns it, and when it ends it gives nothing back twice.
 func TestIdlePlaces(t *testing.T) {
