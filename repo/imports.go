@@ -5,11 +5,16 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"nestbox/internal/gate"
+	"nestbox/request"
 )
 
 // imports are the imports under way, from the first byte of a file on.
 type imports struct {
-	queue importQueue
+	// turns are the imports that are verified and stored. A network has one of them,
+	// however many imports of it wait, so that no network holds up all others.
+	turns gate.Places[string]
 
 	mu  sync.Mutex
 	now map[int64]bool // accounts
@@ -37,15 +42,29 @@ func (i *imports) begin(accountID int64) (end func(), err error) {
 	}, nil
 }
 
+// queueNetwork returns the network that a client's import counts for. It is empty
+// for the operator and for clients that the operator exempted from limits.
+func queueNetwork(c request.Client) string {
+	if c.Unlimited {
+		return ""
+	}
+	return c.Network().Widest()
+}
+
 // turn waits until the import of a client network may be verified and stored. The
 // network is empty for the operator.
 func (i *imports) turn(ctx context.Context, network string) (give func(), err error) {
 	waiting, cancel := context.WithTimeout(ctx, importPatience)
 	defer cancel()
-	if give, err = i.queue.take(waiting, maxImports, network); err != nil {
+	var share []gate.Share[string]
+	if network != "" {
+		share = []gate.Share[string]{{Key: network, Most: 1}}
+	}
+	place, err := i.turns.Take(waiting, gate.Room{All: maxImports}, share...)
+	if err != nil {
 		return nil, fmt.Errorf("wait for other imports: %w", err)
 	}
-	return give, nil
+	return place.Leave, nil
 }
 
 // reserve takes n more bytes of the disk for u, up to limit in all, and to half of

@@ -221,12 +221,12 @@ func TestImportTurn(t *testing.T) {
 // networks that waited longer, however many imports it sends.
 func TestImportQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var q importQueue
+		var all imports
 		var order []string
 		var mu sync.Mutex
 		enter := func(network string) {
 			go func() {
-				give, err := q.take(t.Context(), 2, network)
+				give, err := all.turn(t.Context(), network)
 				if err != nil {
 					t.Error(err)
 					return
@@ -234,7 +234,7 @@ func TestImportQueue(t *testing.T) {
 				mu.Lock()
 				order = append(order, network)
 				mu.Unlock()
-				<-time.After(time.Minute)
+				<-time.After(20 * time.Second)
 				give()
 			}()
 			synctest.Wait()
@@ -256,13 +256,13 @@ func TestImportQueue(t *testing.T) {
 			if got := strings.Join(turn, " "); got != want {
 				t.Errorf("a turn of %q, want %q", got, want)
 			}
-			<-time.After(time.Minute)
+			<-time.After(20 * time.Second)
 			synctest.Wait()
 		}
 		<-time.After(time.Hour)
 		synctest.Wait()
-		if len(order) != 12 || len(q.networks) != 0 || q.running != 0 || len(q.waiting) != 0 {
-			t.Errorf("%d of 12 had their turn; left are %v, %d, %d", len(order), q.networks, q.running, len(q.waiting))
+		if len(order) != 12 || all.turns.Held() != 0 || all.turns.Waiting() != 0 {
+			t.Errorf("%d of 12 had their turn; %d hold a place, %d wait", len(order), all.turns.Held(), all.turns.Waiting())
 		}
 	})
 }
