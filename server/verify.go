@@ -11,6 +11,7 @@ import (
 	"nestbox/config"
 	"nestbox/internal/durable"
 	"nestbox/internal/seal"
+	"nestbox/store/sqlite"
 	"nestbox/verify"
 )
 
@@ -29,7 +30,7 @@ func Verification(c *config.Config) (verify.Verification, error) {
 	}
 	return verify.Verification{
 		Lock:     func() (func() error, error) { return lockStopped(dir) },
-		Database: filepath.Join(dir, databaseName),
+		Database: sqlite.Inspector{Path: filepath.Join(dir, databaseName)},
 		Keys:     func(fault func(string)) *seal.Box { return checkKeyFiles(dir, c.KeyEncryptionKeyFile, fault) },
 		Blobs:    disk.Look(blobFolders(dir, c)),
 	}, nil

@@ -15,7 +15,17 @@ import (
 	"nestbox/identity"
 )
 
-func addInvite(t *testing.T, s Stores, code string, uses int) {
+var hostingTests = tests{
+	"Invites":     testInvites,
+	"Reserve":     testReserve,
+	"ReserveRace": testReserveRace,
+	"Pending":     testPending,
+	"Identity":    testIdentity,
+	"InviteList":  testInviteList,
+	"EarnInvites": testEarnInvites,
+}
+
+func addInvite(t *testing.T, s *Database, code string, uses int) {
 	t.Helper()
 	err := s.Accounts.AddInviteCodes(t.Context(), []account.InviteCode{{Code: code, Available: uses, ForAccount: "admin", CreatedBy: "admin", CreatedAt: start}})
 	if err != nil {
@@ -23,7 +33,7 @@ func addInvite(t *testing.T, s Stores, code string, uses int) {
 	}
 }
 
-func invite(t *testing.T, s Stores, code string) account.InviteCode {
+func invite(t *testing.T, s *Database, code string) account.InviteCode {
 	t.Helper()
 	got, err := s.Accounts.InviteCodes(t.Context(), []string{"no such code", code})
 	if err != nil || len(got) != 1 {
@@ -38,33 +48,7 @@ func invited(name, code string) hosting.Pending {
 	return p
 }
 
-// hostingTests are those of hosting.Store and of invite codes.
-func hostingTests() map[string]func(*testing.T, Stores) {
-	return map[string]func(*testing.T, Stores){
-		"Invites":     testInvites,
-		"InviteList":  testInviteList,
-		"EarnInvites": testEarnInvites,
-		"Reserve":     testReserve,
-
-		"InvitesOfTakendown": testInvitesOfTakendown,
-		"InviteAgain":        testInviteAgain,
-		"DueTakendown":       testDueTakendown,
-		"DueSuspended":       testDueSuspended,
-		"Measures":           testMeasures,
-		"MeasuresAudited":    testMeasuresAudited,
-		"RepeatStatus":       testRepeatStatus,
-		"Departed":           testDeparted,
-		"IdentityEvents":     testIdentityEvents,
-		"ReserveRace":        testReserveRace,
-		"Pending":            testPending,
-		"MoveIn":             testMoveIn,
-		"ReserveKey":         testReserveKey,
-		"AnyKey":             testAnyKey,
-		"Reseal":             testReseal,
-	}
-}
-
-func testInvites(t *testing.T, s Stores) {
+func testInvites(t *testing.T, s *Database) {
 	t.Helper()
 	addInvite(t, s, "two", 2)
 	first, err := s.Hosting.Reserve(t.Context(), invited("alice", "two"))
@@ -79,7 +63,7 @@ func testInvites(t *testing.T, s Stores) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	s = s.Reopen()
+	s.Reopen()
 	if got := invite(t, s, "two"); len(got.Uses) != 2 || got.Available != 2 || got.ForAccount != "admin" || !got.CreatedAt.Equal(start) {
 		t.Errorf("%+v", got)
 	}
@@ -128,7 +112,7 @@ func testInvites(t *testing.T, s Stores) {
 	}
 }
 
-func testReserve(t *testing.T, s Stores) {
+func testReserve(t *testing.T, s *Database) {
 	t.Helper()
 	p := pending("alice")
 	id, err := s.Hosting.Reserve(t.Context(), p)
@@ -149,7 +133,7 @@ func testReserve(t *testing.T, s Stores) {
 			t.Errorf("%s of a reservation: %v, want %v", name, err, c.want)
 		}
 	}
-	s = s.Reopen()
+	s.Reopen()
 	list, err := s.Hosting.Pending(t.Context())
 	if err != nil || len(list) != 1 {
 		t.Fatalf("%+v, %v", list, err)
@@ -174,12 +158,13 @@ func testReserve(t *testing.T, s Stores) {
 	if err := s.Hosting.Abandon(t.Context(), a.ID); err != nil {
 		t.Errorf("abandon what is active: %v", err)
 	}
-	if _, err := s.Reopen().Accounts.ByDID(t.Context(), a.DID); err != nil {
+	s.Reopen()
+	if _, err := s.Accounts.ByDID(t.Context(), a.DID); err != nil {
 		t.Errorf("an active account was abandoned: %v", err)
 	}
 }
 
-func testReserveRace(t *testing.T, s Stores) {
+func testReserveRace(t *testing.T, s *Database) {
 	t.Helper()
 	for name, c := range map[string]struct {
 		change func(p *hosting.Pending)
@@ -210,7 +195,7 @@ func testReserveRace(t *testing.T, s Stores) {
 }
 
 // testPending: no read shows an account whose DID is being registered.
-func testPending(t *testing.T, s Stores) {
+func testPending(t *testing.T, s *Database) {
 	t.Helper()
 	p := pending("alice")
 	id, err := s.Hosting.Reserve(t.Context(), p)
@@ -264,7 +249,7 @@ func testPending(t *testing.T, s Stores) {
 	}
 }
 
-func testIdentity(t *testing.T, s Stores) {
+func testIdentity(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bob, carol := newAccount(t, s, "alice"), newAccount(t, s, "bob"), newAccount(t, s, "carol")
 	if _, err := s.Hosting.Reserve(t.Context(), pending("dave")); err != nil {
@@ -278,7 +263,7 @@ func testIdentity(t *testing.T, s Stores) {
 	if got, err := s.Accounts.ByDID(t.Context(), bob.DID); err != nil || !got.HandleInvalid || string(got.Document) != `{"of":"bob.test"}` || !got.IdentityCheckedAt.Equal(at(10)) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	never := newAccount(t, s, "never")
 	if err := s.Identity.SaveDocument(t.Context(), never.ID, never.Document, false, time.Time{}); err != nil {
 		t.Fatal(err)
@@ -319,7 +304,7 @@ func testIdentity(t *testing.T, s Stores) {
 }
 
 // testInviteList: codes by age and by use, page by page, and what disables them.
-func testInviteList(t *testing.T, s Stores) {
+func testInviteList(t *testing.T, s *Database) {
 	alice := newAccount(t, s, "alice")
 	var want []string
 	for i := range 5 {
@@ -376,7 +361,7 @@ func testInviteList(t *testing.T, s Stores) {
 }
 
 // testEarnInvites: an account earns codes by all that it has.
-func testEarnInvites(t *testing.T, s Stores) {
+func testEarnInvites(t *testing.T, s *Database) {
 	alice := newAccount(t, s, "alice")
 	disabled := account.StatusChange{InvitesDisabled: new(true)}
 	if _, err := s.Accounts.SetStatus(t.Context(), alice.ID, disabled, event(account.EventInvitesDisabled)); err != nil {

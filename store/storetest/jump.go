@@ -16,8 +16,15 @@ import (
 	"nestbox/repo/car"
 )
 
+var jumpTests = tests{
+	"LogBackwards":     testLogBackwards,
+	"LogJump":          testLogJump,
+	"LogJumpMeanwhile": testLogJumpMeanwhile,
+	"LogDeleted":       testLogDeleted,
+}
+
 // testLogBackwards: a jump that would give a number twice changes nothing.
-func testLogBackwards(t *testing.T, s Stores) {
+func testLogBackwards(t *testing.T, s *Database) {
 	t.Helper()
 	_, start, changes := story(t, s, 5, 1000)
 	last := bounds(t, s).Last
@@ -37,7 +44,7 @@ func testLogBackwards(t *testing.T, s Stores) {
 
 // Announce announces up to limit accounts with their repositories as they are,
 // and reports whether there are more.
-func Announce(ctx context.Context, s Stores, limit int, at time.Time) (more bool, err error) {
+func Announce(ctx context.Context, s *Database, limit int, at time.Time) (more bool, err error) {
 	a, ok, err := s.Announcements.Unannounced(ctx, limit)
 	if err != nil || !ok {
 		return false, err
@@ -46,7 +53,7 @@ func Announce(ctx context.Context, s Stores, limit int, at time.Time) (more bool
 }
 
 // step checks what Unannounced returns now.
-func step(t *testing.T, s Stores, limit int, after int64, last bool, want ...int64) repo.Announcement {
+func step(t *testing.T, s *Database, limit int, after int64, last bool, want ...int64) repo.Announcement {
 	t.Helper()
 	a, ok, err := s.Announcements.Unannounced(t.Context(), limit)
 	if err != nil || !ok {
@@ -64,7 +71,7 @@ func step(t *testing.T, s Stores, limit int, after int64, last bool, want ...int
 
 // told fails the test unless exactly those events, in short form, follow a
 // number.
-func told(t *testing.T, s Stores, after int64, want ...string) {
+func told(t *testing.T, s *Database, after int64, want ...string) {
 	t.Helper()
 	var got []string
 	for _, e := range logged(t, s, after) {
@@ -78,7 +85,7 @@ func told(t *testing.T, s Stores, after int64, want ...string) {
 // testLogJump: numbers go on above the target, and every account is announced
 // again, with the commits that were made for it, even with a restart in
 // between.
-func testLogJump(t *testing.T, s Stores) {
+func testLogJump(t *testing.T, s *Database) {
 	t.Helper()
 	alice, _, _ := story(t, s, 5, 1000)
 	bob := newOwner(t, s, "bob")
@@ -89,7 +96,7 @@ func testLogJump(t *testing.T, s Stores) {
 	if err := s.Log.Jump(t.Context(), to); err != nil {
 		t.Fatal(err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	wantBounds(t, s, firehose.Bounds{Oldest: to + 1, Last: to, Announcing: true})
 
 	a := step(t, s, 2, 0, false, alice.ID, bob.ID)
@@ -110,7 +117,7 @@ func testLogJump(t *testing.T, s Stores) {
 	if err := s.Announcements.Announce(t.Context(), a, []repo.Change{alices, bobs}, at(50)); err != nil {
 		t.Fatal(err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	alice.made(t, s, alices)
 	bob.made(t, s, bobs) // whose owner tells of it when it comes back
 	alice.check(t, s)
@@ -161,7 +168,7 @@ func testLogJump(t *testing.T, s Stores) {
 
 // testLogJumpMeanwhile: a jump while a step is made begins the announcement
 // again.
-func testLogJumpMeanwhile(t *testing.T, s Stores) {
+func testLogJumpMeanwhile(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
 	if err := s.Log.Jump(t.Context(), 1000); err != nil {
@@ -182,7 +189,7 @@ func testLogJumpMeanwhile(t *testing.T, s Stores) {
 
 // testLogDeleted: once an account is deleted, its earlier events are not read
 // any more, and are removed; the numbers remain.
-func testLogDeleted(t *testing.T, s Stores) {
+func testLogDeleted(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
 	for i := range 3 {
@@ -221,7 +228,7 @@ func testLogDeleted(t *testing.T, s Stores) {
 		}
 	}
 	check("once it is deleted")
-	s = s.Reopen()
+	s.Reopen()
 	check("after a restart")
 	for more := true; more; {
 		var err error

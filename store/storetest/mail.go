@@ -15,6 +15,16 @@ import (
 	"nestbox/session"
 )
 
+var mailTests = tests{
+	"Outbox":       testOutbox,
+	"OutboxBounds": testOutboxBounds,
+	"Codes":        testCodes,
+	"CodeOnce":     testCodeOnce,
+	"EmailChange":  testEmailChange,
+	"SessionCode":  testSessionCode,
+	"Mails":        testMails,
+}
+
 // note is a message to somebody.
 func note(to, subject string) mail.Message {
 	return mail.Message{To: to, Subject: subject, Text: "text of " + subject, HTML: "<p>" + subject}
@@ -22,7 +32,7 @@ func note(to, subject string) mail.Message {
 
 // waiting returns the subjects of the mails that are due by some minutes into
 // the story, in their order.
-func waiting(t *testing.T, s Stores, minutes int) []string {
+func waiting(t *testing.T, s *Database, minutes int) []string {
 	t.Helper()
 	list, err := s.Outbox.Due(t.Context(), at(minutes), mail.MaxWaiting+1)
 	if err != nil {
@@ -35,7 +45,7 @@ func waiting(t *testing.T, s Stores, minutes int) []string {
 	return subjects
 }
 
-func testOutbox(t *testing.T, s Stores) {
+func testOutbox(t *testing.T, s *Database) {
 	t.Helper()
 	until := note("alice@example.com", "second")
 	until.Until = at(20)
@@ -45,7 +55,7 @@ func testOutbox(t *testing.T, s Stores) {
 	if err := s.Outbox.Queue(t.Context(), at(2), note("bob@example.com", "third")); err != nil {
 		t.Fatal(err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	if got := waiting(t, s, 0); len(got) != 0 {
 		t.Errorf("due before its time: %q", got)
 	}
@@ -68,7 +78,7 @@ func testOutbox(t *testing.T, s Stores) {
 			t.Fatal(err)
 		}
 	}
-	s = s.Reopen()
+	s.Reopen()
 	if got := waiting(t, s, 29); !slices.Equal(got, []string{"third"}) {
 		t.Errorf("after one was put off and one was sent: %q", got)
 	}
@@ -78,7 +88,7 @@ func testOutbox(t *testing.T, s Stores) {
 	}
 }
 
-func testOutboxBounds(t *testing.T, s Stores) {
+func testOutboxBounds(t *testing.T, s *Database) {
 	t.Helper()
 	large := note("alice@example.com", "large")
 	large.Text = string(make([]byte, mail.MaxMessage))
@@ -150,7 +160,7 @@ func testOutboxBounds(t *testing.T, s Stores) {
 
 // testRoomForCodes: in an outbox with mail.MaxBeforeNotices messages the rest is
 // kept for codes. The test leaves one more there.
-func testRoomForCodes(t *testing.T, s Stores) {
+func testRoomForCodes(t *testing.T, s *Database) {
 	t.Helper()
 	a := newAccount(t, s, "carol")
 	told := []mail.Message{note(a.Email, "a notice"), note("alice@example.com", "in the place of an older one")}
@@ -172,7 +182,7 @@ func code(p account.Purpose, hash string) account.Code {
 }
 
 // send stores a code, and returns the proof of knowing it.
-func send(t *testing.T, s Stores, a *account.Account, p account.Purpose, hash string) account.Proof {
+func send(t *testing.T, s *Database, a *account.Account, p account.Purpose, hash string) account.Proof {
 	t.Helper()
 	if err := s.Codes.SetCode(t.Context(), a.ID, code(p, hash), note(a.Email, hash)); err != nil {
 		t.Fatal(err)
@@ -180,7 +190,7 @@ func send(t *testing.T, s Stores, a *account.Account, p account.Purpose, hash st
 	return account.Proof{AccountID: a.ID, Purpose: p, Hash: []byte(hash)}
 }
 
-func testCodes(t *testing.T, s Stores) {
+func testCodes(t *testing.T, s *Database) {
 	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
 	const p = account.PurposeResetPassword
@@ -191,7 +201,7 @@ func testCodes(t *testing.T, s Stores) {
 	if err := s.Codes.SetCode(t.Context(), 999, code(p, "x"), note("x@example.com", "x")); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("no account: %v", err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	if got := waiting(t, s, 5); !slices.Equal(got, []string{"old", "hash a", "another purpose", "hash b"}) {
 		t.Errorf("mails %q", got)
 	}
@@ -214,7 +224,7 @@ func testCodes(t *testing.T, s Stores) {
 			t.Fatalf("try %d: %+v, %v", i, got, err)
 		}
 	}
-	s = s.Reopen()
+	s.Reopen()
 	if _, err := s.Codes.TryCode(t.Context(), a.ID, p); !errors.Is(err, account.ErrCodeInvalid) {
 		t.Errorf("one try too many: %v", err)
 	}
@@ -240,7 +250,7 @@ func testCodes(t *testing.T, s Stores) {
 }
 
 // testCodeOnce: of many callers with the same code, one succeeds.
-func testCodeOnce(t *testing.T, s Stores) {
+func testCodeOnce(t *testing.T, s *Database) {
 	t.Helper()
 	a := newAccount(t, s, "alice")
 	proof := send(t, s, a, account.PurposeResetPassword, "h")
@@ -264,7 +274,7 @@ func testCodeOnce(t *testing.T, s Stores) {
 	if got := waiting(t, s, 60); !slices.Equal(got, []string{"changed", "h"}) { // in the order of when
 		t.Errorf("mails %q", got)
 	}
-	s = alive(t, s, map[*session.State]bool{st: false})
+	alive(t, s, map[*session.State]bool{st: false})
 	if got := kinds(t, s, a); got[0] != account.EventPasswordChanged {
 		t.Errorf("trail %q", got)
 	}
@@ -285,7 +295,7 @@ func testCodeOnce(t *testing.T, s Stores) {
 }
 
 // testEmailDomains: the two forms of an international domain are one address.
-func testEmailDomains(t *testing.T, s Stores, a *account.Account) {
+func testEmailDomains(t *testing.T, s *Database, a *account.Account) {
 	t.Helper()
 	p := pending("inga")
 	p.Email = "inga@exämple.com"
@@ -317,7 +327,7 @@ func testEmailDomains(t *testing.T, s Stores, a *account.Account) {
 	}
 }
 
-func testEmailChange(t *testing.T, s Stores) {
+func testEmailChange(t *testing.T, s *Database) {
 	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
 	now := func() *account.Account {
@@ -366,7 +376,7 @@ func testEmailChange(t *testing.T, s Stores) {
 	if err := s.Accounts.ResetPassword(t.Context(), reset, "x", event(account.EventPasswordChanged)); !errors.Is(err, account.ErrCodeInvalid) {
 		t.Errorf("a code that went to the old address: %v", err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	if got, err := s.Accounts.ByEmail(t.Context(), "NEW@example.com"); err != nil || got.DID != a.DID {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -387,7 +397,7 @@ func testEmailChange(t *testing.T, s Stores) {
 }
 
 // testSessionCode: a session that took a code uses it up, or is not made.
-func testSessionCode(t *testing.T, s Stores) {
+func testSessionCode(t *testing.T, s *Database) {
 	t.Helper()
 	a := newAccount(t, s, "alice")
 	proof := send(t, s, a, account.PurposeSignIn, "c")
@@ -397,7 +407,7 @@ func testSessionCode(t *testing.T, s Stores) {
 	if _, err := s.Sessions.Create(t.Context(), n); !errors.Is(err, account.ErrCodeInvalid) {
 		t.Errorf("a second session by one code: %v", err)
 	}
-	s = alive(t, s, map[*session.State]bool{st: true})
+	alive(t, s, map[*session.State]bool{st: true})
 	if list, err := s.Sessions.List(t.Context(), a.ID); err != nil || len(list) != 1 {
 		t.Errorf("%d sessions, %v", len(list), err)
 	}
@@ -408,7 +418,7 @@ func testSessionCode(t *testing.T, s Stores) {
 	if err := s.Sessions.End(t.Context(), gone.ID, event(account.EventSignOut)); err != nil {
 		t.Fatal(err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	for network, want := range map[string][]string{"192.0.2.7": {"a client"}, "203.0.113.5": {"elsewhere"}, "192.0.2.1": {"test"}, "198.51.100.1": nil} {
 		if got, err := s.Sessions.Seen(t.Context(), a.ID, network); err != nil || !slices.Equal(got, want) {
 			t.Errorf("seen in %s: %q, %v; want %q", network, got, err, want)
@@ -421,7 +431,7 @@ func testSessionCode(t *testing.T, s Stores) {
 
 // testMails: the messages about a change are queued with it, and not without
 // it.
-func testMails(t *testing.T, s Stores) {
+func testMails(t *testing.T, s *Database) {
 	t.Helper()
 	a := newAccount(t, s, "alice")
 	p := account.AppPassword{Name: "app", Hash: "h", CreatedAt: start}
@@ -436,7 +446,7 @@ func testMails(t *testing.T, s Stores) {
 	if err := s.Accounts.SetPassword(t.Context(), 999, "new", 0, event(account.EventPasswordChanged), note(a.Email, "nobody")); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("no account: %v", err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	if got := waiting(t, s, 1); !slices.Equal(got, []string{"app", "password"}) {
 		t.Errorf("mails %q", got)
 	}

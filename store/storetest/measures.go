@@ -9,9 +9,16 @@ import (
 	stream "nestbox/firehose/event"
 )
 
+var measuresTests = tests{
+	"Measures":        testMeasures,
+	"MeasuresAudited": testMeasuresAudited,
+	"DueSuspended":    testDueSuspended,
+	"RepeatStatus":    testRepeatStatus,
+}
+
 // testMeasures: moderators' decisions outlive the account, whether its owner or an admin
 // deletes it, and are in force again when the DID moves in, with any handle and address.
-func testMeasures(t *testing.T, s Stores) {
+func testMeasures(t *testing.T, s *Database) {
 	t.Helper()
 	lift := account.StatusChange{Takedown: &account.Applied{}, Suspended: new(false), InvitesDisabled: new(false)}
 	for _, c := range []struct {
@@ -43,7 +50,7 @@ func testMeasures(t *testing.T, s Stores) {
 		if err != nil {
 			t.Fatalf("%s: deleted: %v", c.name, err)
 		}
-		s = s.Reopen()
+		s.Reopen()
 		again := pending(c.name + "-again")
 		again.DID = a.DID
 		if !was.Any() {
@@ -93,7 +100,7 @@ func testMeasures(t *testing.T, s Stores) {
 	}
 }
 
-func wantMeasures(t *testing.T, s Stores, a *account.Account, want account.Measures) {
+func wantMeasures(t *testing.T, s *Database, a *account.Account, want account.Measures) {
 	t.Helper()
 	if got, err := s.Accounts.MeasuresOf(t.Context(), a.DID); err != nil || got != want {
 		t.Errorf("measures against %s: %+v, %v; want %+v", a.DID, got, err, want)
@@ -101,7 +108,7 @@ func wantMeasures(t *testing.T, s Stores, a *account.Account, want account.Measu
 }
 
 // testMeasuresAudited: a measure against a DID that is gone is in the audit log.
-func testMeasuresAudited(t *testing.T, s Stores) {
+func testMeasuresAudited(t *testing.T, s *Database) {
 	t.Helper()
 	alice := newAccount(t, s, "alice")
 	setTakedown(t, s, alice, true)
@@ -128,7 +135,7 @@ func testMeasuresAudited(t *testing.T, s Stores) {
 
 // testDueSuspended: a suspended account is not deleted as its owner wished until the
 // suspension is lifted.
-func testDueSuspended(t *testing.T, s Stores) {
+func testDueSuspended(t *testing.T, s *Database) {
 	t.Helper()
 	alice := newAccount(t, s, "alice")
 	due := account.StatusChange{Suspended: new(true), Deactivated: new(true), DeleteAfter: new(at(1))}
@@ -144,7 +151,7 @@ func testDueSuspended(t *testing.T, s Stores) {
 }
 
 // testRepeatStatus: the event log repeats an account's status, and nothing else.
-func testRepeatStatus(t *testing.T, s Stores) {
+func testRepeatStatus(t *testing.T, s *Database) {
 	t.Helper()
 	alice := newOwner(t, s, "alice")
 	for _, c := range []account.StatusChange{{}, {Suspended: new(true)}, {Takedown: &account.Applied{Applied: true}}} {

@@ -14,9 +14,16 @@ import (
 	"nestbox/repo"
 )
 
+var moveinTests = tests{
+	"MoveIn":     testMoveIn,
+	"ReserveKey": testReserveKey,
+	"AnyKey":     testAnyKey,
+	"Reseal":     testReseal,
+}
+
 // testMoveIn: an account that moves in exists at once, deactivated and with a
 // repository, and makes no event; the key reserved for the DID is used up.
-func testMoveIn(t *testing.T, s Stores) {
+func testMoveIn(t *testing.T, s *Database) {
 	p := pending("alice")
 	kept, err := s.Hosting.ReserveKey(t.Context(), hosting.ReservedKey{Public: "did:key:reserved", DID: p.DID, Sealed: []byte("sealed"), ReservedAt: start}, start.Add(-time.Hour), 10)
 	if err != nil || kept.Public != "did:key:reserved" {
@@ -31,7 +38,7 @@ func testMoveIn(t *testing.T, s Stores) {
 	if err != nil || a.DID != p.DID || a.Status() != account.Deactivated || string(a.Document) != `{"id":"x"}` {
 		t.Fatalf("%+v, %v", a, err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	// The session that moving in begins is not news to its owner.
 	if got, err := s.Sessions.Seen(t.Context(), a.ID, "192.0.2.1"); err != nil || !slices.Equal(got, []string{"test"}) {
 		t.Errorf("seen %q, %v", got, err)
@@ -76,7 +83,7 @@ func testMoveIn(t *testing.T, s Stores) {
 }
 
 // testReserveKey: one key for each DID, for a time, and no more than a limit.
-func testReserveKey(t *testing.T, s Stores) {
+func testReserveKey(t *testing.T, s *Database) {
 	key := func(n int, did syntax.DID, minute int) hosting.ReservedKey {
 		return hosting.ReservedKey{Public: fmt.Sprintf("did:key:%d", n), DID: did, Sealed: []byte{byte(n)}, ReservedAt: at(minute)}
 	}
@@ -103,7 +110,7 @@ func testReserveKey(t *testing.T, s Stores) {
 			t.Errorf("%s: %s, %v; want %s, %v", c.key.Public, got, err, c.want, c.err)
 		}
 	}
-	s = s.Reopen()
+	s.Reopen()
 	if k, err := s.Hosting.ReservedKey(t.Context(), "did:plc:four", at(0)); err != nil || k.Public != "did:key:4" || string(k.Sealed) != "\x04" {
 		t.Errorf("%+v, %v", k, err)
 	}
@@ -115,7 +122,7 @@ func testReserveKey(t *testing.T, s Stores) {
 }
 
 // testAnyKey: some key of an account, as soon as there is one.
-func testAnyKey(t *testing.T, s Stores) {
+func testAnyKey(t *testing.T, s *Database) {
 	if _, _, err := s.Hosting.AnyKey(t.Context()); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("no accounts: %v", err)
 	}
@@ -130,7 +137,7 @@ func testAnyKey(t *testing.T, s Stores) {
 }
 
 // testReseal: every sealed key is replaced, wherever it is, or none.
-func testReseal(t *testing.T, s Stores) {
+func testReseal(t *testing.T, s *Database) {
 	alice := newAccount(t, s, "alice")
 	if _, err := s.Hosting.Reserve(t.Context(), pending("bob")); err != nil {
 		t.Fatal(err)
@@ -171,7 +178,7 @@ func testReseal(t *testing.T, s Stores) {
 	if of, all := keys("again", -1); !slices.Equal(of, want) || !all {
 		t.Errorf("keys of %q, want %q; as they were: %t", of, want, all)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	again := 0
 	if _, err := s.Hosting.Reseal(t.Context(), func(_ syntax.DID, sealed []byte) ([]byte, error) {
 		if string(sealed) == "again" {
