@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,14 +16,14 @@ import (
 
 	"nestbox/internal/pdstest"
 	"nestbox/mail"
-	"nestbox/store/sqlite"
+	"nestbox/store/storetest"
 )
 
 // office is an outbox on a database of its own.
 type office struct {
 	*mail.Outbox
 
-	store sqlite.Outbox
+	store mail.Store
 	t     *testing.T
 
 	mu   sync.Mutex
@@ -107,11 +106,7 @@ func newOffice(t *testing.T, sender mail.Sender) *office {
 	t.Helper()
 	o := &office{t: t, now: start}
 	log := slog.New(slog.NewTextHandler(o, nil))
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "nestbox.sqlite"), sqlite.Options{Log: log, Fatal: func(err error) { t.Error(err) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.store = sqlite.Outbox{DB: db}
+	o.store = storetest.Open(t, storetest.Options{Log: log}).Outbox
 	o.Outbox = mail.NewOutbox(o.store, sender, o.clock, log)
 	o.store.Watch(o.Wake)
 	ctx, stop := context.WithCancel(context.Background())
@@ -123,9 +118,6 @@ func newOffice(t *testing.T, sender mail.Sender) *office {
 	t.Cleanup(func() {
 		stop()
 		<-ended
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
 		if log := o.log.String(); strings.Contains(log, "example.com") || strings.Contains(log, "secret") {
 			t.Errorf("the log names somebody, or something that was written to them:\n%s", log)
 		}
