@@ -79,7 +79,8 @@ func arrows() map[string]rule {
 		"internal/safehttp":         {},                                                     // the same
 		"internal/system":           {},                                                     // the same
 		"internal/smalldisk":        {},                                                     // the same, for tests only
-		"config":                    {imports: with("mail"), anyInTests: true},              // is read by server and cmd alone; domains get values
+		"config":                    {imports: with("mail", "datadir"), anyInTests: true},   // is read by server and cmd alone; domains get values
+		"datadir":                   {imports: helpers},                                     // names, the lock and key files; knows no domain and no database
 		"config/internal/manual":    {imports: []string{"config"}},                          // writes docs/settings.md from Config's comments
 
 		// Leaf domains: none imports another.
@@ -112,7 +113,7 @@ func arrows() map[string]rule {
 		// Composition: server builds everything from config; only cmd and tests
 		// import server.
 		"server": {
-			imports:    below(domains, format, []string{"lexicon", "admin", "config", "control", "plc/directory", "store", "store/sqlite", "blob/disk", "verify"}),
+			imports:    below(domains, format, []string{"lexicon", "admin", "config", "control", "datadir", "plc/directory", "store", "store/sqlite", "blob/disk", "verify"}),
 			anyInTests: true,
 		},
 		"cmd/nestbox": {
@@ -122,7 +123,7 @@ func arrows() map[string]rule {
 
 		// Tests as packages: nothing but tests and benchmarks imports them.
 		"internal/pdstest": {
-			imports:    below(domains, format, []string{"lexicon", "admin", "config", "plc/directory", "server", "verify"}),
+			imports:    below(domains, format, []string{"lexicon", "admin", "config", "datadir", "plc/directory", "server", "verify"}),
 			anyInTests: true,
 		},
 		"e2e": {imports: []string{"internal/pdstest"}, anyInTests: true},
@@ -221,6 +222,7 @@ func TestArchitectureReports(t *testing.T) {
 		{"xrpc/a_test.go", imports("nestbox/account"), "xrpc may not import account"},
 		{"request/a.go", imports("nestbox/xrpc"), "request may not import xrpc"},
 		{"auth/a.go", imports("nestbox/account"), "auth may not import account"},
+		{"datadir/a.go", imports("nestbox/hosting"), "datadir may not import hosting"},
 		{"auth/a.go", imports("nestbox/xrpc"), ""},
 		{"ratelimit/a.go", imports("nestbox/session"), "ratelimit may not import session"},
 		{"plc/a.go", imports("nestbox/xrpc"), "plc may not import xrpc"},

@@ -1,4 +1,4 @@
-package server
+package datadir
 
 import (
 	"cmp"
@@ -9,27 +9,42 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 
-	"nestbox/account"
-	"nestbox/hosting"
 	"nestbox/internal/durable"
 	"nestbox/internal/seal"
 )
 
-// The files of the data directory that hold secrets. Each is made at first start,
-// mode 0600, if the setting that replaces it is not given.
 const (
-	fileKeyring     = "keyring.json"
 	fileKEK         = "key_encryption_key"
 	fileRotationKey = "plc_rotation_key.sealed"
 	fileAdmin       = "admin_password"
 )
 
 const rotationKeyLabel = "plc rotation key"
+
+// Keys are the files with the keys that are sealed, and with the key that seals them.
+type Keys struct {
+	Dir Dir
+	// File is the operator's own file with the key encryption key; if empty, it is in the
+	// data directory.
+	File string
+	// Sealed is not needed for Check.
+	Sealed Sealed
+}
+
+// Sealed are the private keys in the database, sealed with the key encryption key.
+type Sealed interface {
+	// Any reports whether there is one.
+	Any(ctx context.Context) (bool, error)
+	// TryOpen opens one of them, if there is any, with box.
+	TryOpen(ctx context.Context, box *seal.Box) error
+	// Reseal seals all with another key, in one transaction, and returns how many there
+	// are: seal.ErrOpen if neither key opens one of them.
+	Reseal(ctx context.Context, from, to *seal.Box) (int, error)
+}
 
 func randomBytes(n int) []byte {
 	b := make([]byte, n)
@@ -40,25 +55,25 @@ func randomBytes(n int) []byte {
 // errSealed: keys are sealed, and the key that opens them is not here.
 var errSealed = errors.New("the private keys of this server are encrypted with another key: bring back the right key file, from the backup that the database came from; nothing was changed")
 
-// openBox reads the key that seals other keys, from the operator's file or the data
+// Box reads the key that seals other keys, from the operator's file or the data
 // directory's own. The latter is made if nothing is sealed yet, and a change of it
-// that was interrupted is completed. A key that does not open what is sealed is
-// errSealed.
-func openBox(ctx context.Context, dir, file string, keys hosting.Store) (*seal.Box, error) {
-	if isOwn(dir, file) && interrupted(dir) {
-		if _, err := renewKEK(ctx, dir, keys); err != nil {
+// that was interrupted is completed. A key that does not open what is sealed is an
+// error.
+func (k Keys) Box(ctx context.Context) (*seal.Box, error) {
+	if k.isOwn() && k.interrupted() {
+		if _, err := k.renew(ctx); err != nil {
 			return nil, fmt.Errorf("go on with the change of the key encryption key: %w", err)
 		}
 	}
-	rotation, err := os.ReadFile(filepath.Join(dir, fileRotationKey)) //nolint:gosec // a file of the operator's own data directory
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("read PLC rotation key: %w", err)
-	}
-	did, signing, err := keys.AnyKey(ctx)
-	if err != nil && !errors.Is(err, account.ErrNotFound) {
+	rotation, err := k.readRotation()
+	if err != nil {
 		return nil, err
 	}
-	box, err := keyBox(dir, file, rotation == nil && signing == nil)
+	signing, err := k.Sealed.Any(ctx)
+	if err != nil {
+		return nil, err
+	}
+	box, err := k.read(rotation == nil && !signing)
 	if err != nil {
 		return nil, err
 	}
@@ -67,34 +82,44 @@ func openBox(ctx context.Context, dir, file string, keys hosting.Store) (*seal.B
 			return nil, fmt.Errorf("%w: %w", errSealed, err)
 		}
 	}
-	if signing != nil {
-		if _, err := hosting.OpenKey(box, did, signing); err != nil {
-			return nil, fmt.Errorf("%w: %w", errSealed, err)
-		}
+	if err := k.Sealed.TryOpen(ctx, box); err != nil {
+		return nil, fmt.Errorf("%w: %w", errSealed, err)
 	}
 	return box, nil
 }
 
-// keyFile returns the path of the key file by the setting of
-// PDS_KEY_ENCRYPTION_KEY_FILE, isOwn reports whether that is the data directory's own.
-func keyFile(dir, setting string) string { return cmp.Or(setting, filepath.Join(dir, fileKEK)) }
-func isOwn(dir, setting string) bool     { return keyFile(dir, setting) == keyFile(dir, "") }
+// own returns the path of the data directory's own key file, file that of the one in
+// use; isOwn reports whether they are the same.
+func (k Keys) own() string  { return k.Dir.in(fileKEK) }
+func (k Keys) file() string { return cmp.Or(k.File, k.own()) }
+func (k Keys) isOwn() bool  { return k.file() == k.own() }
 
-// keyBox reads the key file, and makes the data directory's own if it is missing
-// and may be made.
-func keyBox(dir, file string, fresh bool) (*seal.Box, error) {
-	if file != "" {
-		box, err := readBox(file)
+func (k Keys) rotationFile() string { return k.Dir.in(fileRotationKey) }
+
+// readRotation returns the PLC rotation key, sealed; nil if there is none, since it may be
+// in the settings.
+func (k Keys) readRotation() ([]byte, error) {
+	sealed, err := os.ReadFile(k.rotationFile())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("read PLC rotation key: %w", err)
+	}
+	return sealed, nil
+}
+
+// read reads the key file, and makes the data directory's own if it is missing and may
+// be made.
+func (k Keys) read(fresh bool) (*seal.Box, error) {
+	if k.File != "" {
+		box, err := readBox(k.File)
 		if err != nil {
 			return nil, fmt.Errorf("PDS_KEY_ENCRYPTION_KEY_FILE: %w", err)
 		}
 		return box, nil
 	}
-	own := keyFile(dir, "")
-	if _, err := os.Stat(own); errors.Is(err, os.ErrNotExist) && !fresh {
-		return nil, fmt.Errorf("%w: there is no %s", errSealed, own)
+	if _, err := os.Stat(k.own()); errors.Is(err, os.ErrNotExist) && !fresh {
+		return nil, fmt.Errorf("%w: there is no %s", errSealed, k.own())
 	}
-	return makeBox(own)
+	return makeBox(k.own())
 }
 
 // readBox reads a key file.
@@ -132,9 +157,9 @@ func parseBox(file string, raw []byte) (*seal.Box, error) {
 // errRotationLost: there are accounts whose DIDs name a rotation key that is gone.
 var errRotationLost = errors.New("the PLC rotation key of this server is missing: bring back " + fileRotationKey + " from the backup, or PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX; without it no identity here could be changed any more")
 
-// rotationKey returns the configured PLC rotation key, or the server's own, which
-// is made if there are no accounts yet.
-func rotationKey(ctx context.Context, dir, configured string, box *seal.Box, keys hosting.Store) (atcrypto.PrivateKey, error) {
+// Rotation returns the configured PLC rotation key, in hexadecimal digits, or the
+// server's own, which is made if no key is sealed in the database yet.
+func (k Keys) Rotation(ctx context.Context, configured string, box *seal.Box) (atcrypto.PrivateKey, error) {
 	if configured != "" {
 		raw, err := hex.DecodeString(configured)
 		if err != nil {
@@ -142,8 +167,8 @@ func rotationKey(ctx context.Context, dir, configured string, box *seal.Box, key
 		}
 		return atcrypto.ParsePrivateBytesK256(raw)
 	}
-	sealed, err := durable.Secret(filepath.Join(dir, fileRotationKey), func() ([]byte, error) {
-		if _, _, err := keys.AnyKey(ctx); !errors.Is(err, account.ErrNotFound) {
+	sealed, err := durable.Secret(k.rotationFile(), func() ([]byte, error) {
+		if some, err := k.Sealed.Any(ctx); some || err != nil {
 			return nil, cmp.Or(err, errRotationLost)
 		}
 		key, err := atcrypto.GeneratePrivateKeyK256()
@@ -166,21 +191,34 @@ func openRotationKey(sealed []byte, box *seal.Box) (atcrypto.PrivateKey, error) 
 	return atcrypto.ParsePrivateBytesK256(raw)
 }
 
-// adminPassword returns the configured password, or the server's own.
-func adminPassword(dir, configured string) (string, error) {
+// AdminPassword returns the configured password, or the server's own.
+func (d Dir) AdminPassword(configured string) (string, error) {
 	if configured != "" {
 		return configured, nil
 	}
-	raw, err := durable.Secret(filepath.Join(dir, fileAdmin), func() ([]byte, error) {
+	raw, err := durable.Secret(d.in(fileAdmin), func() ([]byte, error) {
 		return []byte(base64.RawURLEncoding.EncodeToString(randomBytes(24)) + "\n"), nil
 	})
 	return strings.TrimSpace(string(raw)), err
 }
 
-// openDataDir makes the data directory, closed to other users, and locks it.
-func openDataDir(dir string) (release func() error, err error) {
-	if err := durable.MakeDir(dir); err != nil {
-		return nil, fmt.Errorf("create data directory: %w", err)
+// Check opens the key that seals others, and with it what is sealed in files. It returns
+// nil if the key is lost, which it must not make again.
+func (k Keys) Check(fault func(line string)) *seal.Box {
+	box, err := readBox(k.file())
+	if err != nil {
+		fault(err.Error())
+		return nil
 	}
-	return durable.Lock(dir)
+	if k.interrupted() {
+		fault("a change of the key encryption key was interrupted: start the server, or run nestbox keys reseal, to finish it")
+	}
+	sealed, err := k.readRotation()
+	if err == nil && sealed != nil {
+		_, err = openRotationKey(sealed, box)
+	}
+	if err != nil {
+		fault("key file " + fileRotationKey + ": " + err.Error())
+	}
+	return box
 }

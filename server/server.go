@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"time"
@@ -25,6 +24,7 @@ import (
 	"nestbox/blob/disk"
 	"nestbox/config"
 	"nestbox/control"
+	"nestbox/datadir"
 	"nestbox/firehose"
 	"nestbox/hosting"
 	"nestbox/identity"
@@ -93,6 +93,7 @@ type Server struct {
 	// DataDir is absolute; URL, PLC and DID are what the server says about itself.
 	DataDir, URL, PLC, DID string
 
+	dir      datadir.Dir
 	release  func() error
 	listener net.Listener
 	plc      *devDirectory
@@ -142,16 +143,14 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if s.DataDir, err = filepath.Abs(opts.Config.DataDirectory); err != nil {
-		return nil, fmt.Errorf("find data directory: %w", err)
-	}
-	if s.release, err = openDataDir(s.DataDir); err != nil {
+	if s.dir, s.release, err = datadir.Open(opts.Config.DataDirectory); err != nil {
 		return nil, err
 	}
+	s.DataDir = string(s.dir)
 	if err := s.bind(ctx); err != nil {
 		return nil, err
 	}
-	if s.db, err = sqlite.Open(ctx, filepath.Join(s.DataDir, databaseName), sqlite.Options{Fatal: opts.Fatal, Log: opts.Log, Free: func() (int64, error) { return system.FreeSpace(s.DataDir) }}); err != nil {
+	if s.db, err = sqlite.Open(ctx, s.dir.Database(), sqlite.Options{Fatal: opts.Fatal, Log: opts.Log, Free: func() (int64, error) { return system.FreeSpace(s.DataDir) }}); err != nil {
 		return nil, err
 	}
 	if s.clock, err = s.openClock(ctx); err != nil {
@@ -200,7 +199,7 @@ func (s *Server) bind(ctx context.Context) (err error) {
 	s.URL, s.PLC = c.PublicURL(port), c.PLCURL
 	if c.EmbeddedPLC() {
 		anyPort := !s.opts.Listen || c.Listen != "127.0.0.1:2583"
-		if s.plc, err = startDirectory(ctx, filepath.Join(s.DataDir, config.PLCFolder), anyPort, s.opts.Now); err != nil {
+		if s.plc, err = startDirectory(ctx, s.dir.PLC(), anyPort, s.opts.Now); err != nil {
 			return err
 		}
 		s.PLC = s.plc.url
@@ -211,20 +210,20 @@ func (s *Server) bind(ctx context.Context) (err error) {
 // build wires the services.
 func (s *Server) build(ctx context.Context) error {
 	c, now, log := &s.opts.Config, s.opts.Now, s.opts.Log
-	keys := s.stores.Hosting
-	box, err := openBox(ctx, s.DataDir, c.KeyEncryptionKeyFile, keys)
+	keys := datadir.Keys{Dir: s.dir, File: c.KeyEncryptionKeyFile, Sealed: sealedKeys{s.stores.Hosting}}
+	box, err := keys.Box(ctx)
 	if err != nil {
 		return err
 	}
-	rotation, err := rotationKey(ctx, s.DataDir, c.PLCRotationKey.Reveal(), box, keys)
+	rotation, err := keys.Rotation(ctx, c.PLCRotationKey.Reveal(), box)
 	if err != nil {
 		return err
 	}
-	password, err := adminPassword(s.DataDir, c.AdminPassword.Reveal())
+	password, err := s.dir.AdminPassword(c.AdminPassword.Reveal())
 	if err != nil {
 		return err
 	}
-	keyring, err := auth.OpenKeyring(filepath.Join(s.DataDir, fileKeyring), c.JWTSecret.Reveal(), now)
+	keyring, err := auth.OpenKeyring(s.dir.Keyring(), c.JWTSecret.Reveal(), now)
 	if err != nil {
 		return err
 	}
