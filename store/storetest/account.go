@@ -166,7 +166,7 @@ func testAccountAppPasswords(t *testing.T, s *Database) {
 func testAccountStatus(t *testing.T, s *Database) {
 	t.Helper()
 	a := newAccount(t, s, "alice")
-	set := func(c account.StatusChange, kind account.EventKind) *account.Account {
+	set := func(t *testing.T, c account.StatusChange, kind account.EventKind) *account.Account {
 		t.Helper()
 		was, err := s.Accounts.ByDID(t.Context(), a.DID)
 		if err != nil {
@@ -192,26 +192,39 @@ func testAccountStatus(t *testing.T, s *Database) {
 		return got
 	}
 	st := signIn(t, s, a)
-	if got := set(account.StatusChange{Deactivated: new(true), DeleteAfter: new(at(60))}, account.EventDeactivated); got.Status() != account.Deactivated || !got.DeleteAfter.Equal(at(60)) {
-		t.Errorf("%+v", got)
+	for _, c := range []struct {
+		change account.StatusChange
+		kind   account.EventKind
+		right  func(got *account.Account) bool
+		lives  bool // the session
+	}{
+		{account.StatusChange{Deactivated: new(true), DeleteAfter: new(at(60))}, account.EventDeactivated, func(got *account.Account) bool {
+			return got.Status() == account.Deactivated && got.DeleteAfter.Equal(at(60))
+		}, true},
+		{account.StatusChange{Suspended: new(true)}, account.EventSuspended, func(got *account.Account) bool {
+			return got.Status() == account.Suspended && !got.DeactivatedAt.IsZero()
+		}, true},
+		{account.StatusChange{Takedown: &account.Applied{Applied: true, Ref: "case 1"}}, account.EventTakedown, func(got *account.Account) bool {
+			cred, err := s.Accounts.Credentials(t.Context(), a.ID)
+			return got.Status() == account.Takendown && got.TakedownRef == "case 1" && err == nil && cred.Takendown
+		}, false},
+		{account.StatusChange{Takedown: &account.Applied{}}, account.EventTakedownLifted, func(got *account.Account) bool {
+			return got.Status() == account.Suspended && got.TakedownRef == ""
+		}, false},
+		{account.StatusChange{Suspended: new(false)}, account.EventSuspensionLifted, func(got *account.Account) bool {
+			return got.Status() == account.Deactivated
+		}, false},
+		{account.StatusChange{Deactivated: new(false)}, account.EventActivated, func(got *account.Account) bool {
+			return got.Status() == account.Active && got.DeleteAfter.IsZero()
+		}, false},
+	} {
+		t.Run(string(c.kind), func(t *testing.T) {
+			if got := set(t, c.change, c.kind); !c.right(got) {
+				t.Errorf("%+v", got)
+			}
+			alive(t, s, map[*session.State]bool{st: c.lives})
+		})
 	}
-	if got := set(account.StatusChange{Suspended: new(true)}, account.EventSuspended); got.Status() != account.Suspended || got.DeactivatedAt.IsZero() {
-		t.Errorf("%+v", got)
-	}
-	alive(t, s, map[*session.State]bool{st: true})
-	if got := set(account.StatusChange{Takedown: &account.Applied{Applied: true, Ref: "case 1"}}, account.EventTakedown); got.Status() != account.Takendown || got.TakedownRef != "case 1" {
-		t.Errorf("%+v", got)
-	}
-	alive(t, s, map[*session.State]bool{st: false})
-	if cred, err := s.Accounts.Credentials(t.Context(), a.ID); err != nil || !cred.Takendown {
-		t.Errorf("credentials %+v, %v; want them taken down", cred, err)
-	}
-	set(account.StatusChange{Takedown: &account.Applied{}}, account.EventTakedownLifted)
-	set(account.StatusChange{Suspended: new(false)}, account.EventSuspensionLifted)
-	if got := set(account.StatusChange{Deactivated: new(false)}, account.EventActivated); got.Status() != account.Active || !got.DeleteAfter.IsZero() || got.TakedownRef != "" {
-		t.Errorf("%+v", got)
-	}
-	alive(t, s, map[*session.State]bool{st: false})
 	if _, err := s.Accounts.SetStatus(t.Context(), 999, account.StatusChange{}, event(account.EventActivated)); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("no account: %v", err)
 	}

@@ -16,13 +16,15 @@ import (
 )
 
 var hostingTests = tests{
-	"Invites":     testInvites,
-	"Reserve":     testReserve,
-	"ReserveRace": testReserveRace,
-	"Pending":     testPending,
-	"Identity":    testIdentity,
-	"InviteList":  testInviteList,
-	"EarnInvites": testEarnInvites,
+	"Invites":        testInvites,
+	"InviteDisabled": testInviteDisabled,
+	"InviteRace":     testInviteRace,
+	"Reserve":        testReserve,
+	"ReserveRace":    testReserveRace,
+	"Pending":        testPending,
+	"Identity":       testIdentity,
+	"InviteList":     testInviteList,
+	"EarnInvites":    testEarnInvites,
 }
 
 func addInvite(t *testing.T, s *Database, code string, uses int) {
@@ -48,6 +50,8 @@ func invited(name, code string) hosting.Pending {
 	return p
 }
 
+// testInvites: a code is good for a number of sign-ups; an abandoned or refused one does
+// not count.
 func testInvites(t *testing.T, s *Database) {
 	t.Helper()
 	addInvite(t, s, "two", 2)
@@ -67,7 +71,6 @@ func testInvites(t *testing.T, s *Database) {
 	if got := invite(t, s, "two"); len(got.Uses) != 2 || got.Available != 2 || got.ForAccount != "admin" || !got.CreatedAt.Equal(start) {
 		t.Errorf("%+v", got)
 	}
-	// An abandoned or refused sign-up uses no code.
 	if err := s.Hosting.Abandon(t.Context(), first); err != nil {
 		t.Fatal(err)
 	}
@@ -77,6 +80,10 @@ func testInvites(t *testing.T, s *Database) {
 	if got := invite(t, s, "two"); len(got.Uses) != 1 || got.Uses[0].UsedBy != pending("bob").DID {
 		t.Errorf("%+v", got)
 	}
+}
+
+func testInviteDisabled(t *testing.T, s *Database) {
+	t.Helper()
 	off := account.InviteCode{Code: "off", Available: 5, Disabled: true, ForAccount: "did:plc:owner", CreatedBy: "admin", CreatedAt: start}
 	if err := s.Accounts.AddInviteCodes(t.Context(), []account.InviteCode{off}); err != nil {
 		t.Fatal(err)
@@ -91,7 +98,11 @@ func testInvites(t *testing.T, s *Database) {
 	if err != nil || len(own) != 0 {
 		t.Errorf("%+v, %v", own, err)
 	}
-	// Under a race it is used exactly as often as allowed.
+}
+
+// testInviteRace: under a race a code is used exactly as often as allowed.
+func testInviteRace(t *testing.T, s *Database) {
+	t.Helper()
 	addInvite(t, s, "race", 3)
 	var all sync.WaitGroup
 	won := make(chan string, 20)
@@ -260,21 +271,25 @@ func testIdentity(t *testing.T, s *Database) {
 			t.Fatal(err)
 		}
 	}
-	if got, err := s.Accounts.ByDID(t.Context(), bob.DID); err != nil || !got.HandleInvalid || string(got.Document) != `{"of":"bob.test"}` || !got.IdentityCheckedAt.Equal(at(10)) {
-		t.Errorf("%+v, %v", got, err)
-	}
+	t.Run("what was found is the account's", func(t *testing.T) {
+		if got, err := s.Accounts.ByDID(t.Context(), bob.DID); err != nil || !got.HandleInvalid || string(got.Document) != `{"of":"bob.test"}` || !got.IdentityCheckedAt.Equal(at(10)) {
+			t.Errorf("%+v, %v", got, err)
+		}
+	})
 	s.Reopen()
-	never := newAccount(t, s, "never")
-	if err := s.Identity.SaveDocument(t.Context(), never.ID, never.Document, false, time.Time{}); err != nil {
-		t.Fatal(err)
-	}
-	if list, err := s.Identity.Due(t.Context(), start, 10); err != nil || len(list) != 1 || list[0].DID != never.DID {
-		t.Errorf("due %+v, %v; want the one that was never checked", list, err)
-	}
-	if err := s.Accounts.Delete(t.Context(), never.ID, at(2)); err != nil {
-		t.Fatal(err)
-	}
-	due := func(limit int) []syntax.DID {
+	t.Run("one that was never checked is due", func(t *testing.T) {
+		never := newAccount(t, s, "never")
+		if err := s.Identity.SaveDocument(t.Context(), never.ID, never.Document, false, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		if list, err := s.Identity.Due(t.Context(), start, 10); err != nil || len(list) != 1 || list[0].DID != never.DID {
+			t.Errorf("due %+v, %v; want the one that was never checked", list, err)
+		}
+		if err := s.Accounts.Delete(t.Context(), never.ID, at(2)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	due := func(t *testing.T, limit int) []syntax.DID {
 		t.Helper()
 		list, err := s.Identity.Due(t.Context(), at(30), limit)
 		if err != nil {
@@ -286,21 +301,25 @@ func testIdentity(t *testing.T, s *Database) {
 		}
 		return out
 	}
-	if got, want := due(10), []syntax.DID{bob.DID, carol.DID}; !slices.Equal(got, want) {
-		t.Errorf("due %s, want the longest ago first: %s", got, want)
-	}
-	if got := due(1); len(got) != 1 {
-		t.Errorf("due %s, want one", got)
-	}
-	list, err := s.Identity.Due(t.Context(), at(30), 1)
-	want := identity.Subject{AccountID: bob.ID, DID: bob.DID, Handle: bob.Handle, SigningKey: bob.SigningKey, HandleInvalid: true}
-	if err != nil || string(list[0].Document) != `{"of":"bob.test"}` {
-		t.Fatalf("%+v, %v", list, err)
-	}
-	list[0].Document = nil
-	if got := list[0]; got.AccountID != want.AccountID || got.DID != want.DID || got.Handle != want.Handle || got.SigningKey != want.SigningKey || !got.HandleInvalid {
-		t.Errorf("%+v\nwant %+v", got, want)
-	}
+	t.Run("the longest ago are due first", func(t *testing.T) {
+		if got, want := due(t, 10), []syntax.DID{bob.DID, carol.DID}; !slices.Equal(got, want) {
+			t.Errorf("due %s, want the longest ago first: %s", got, want)
+		}
+		if got := due(t, 1); len(got) != 1 {
+			t.Errorf("due %s, want one", got)
+		}
+	})
+	t.Run("a subject has what a check needs", func(t *testing.T) {
+		list, err := s.Identity.Due(t.Context(), at(30), 1)
+		want := identity.Subject{AccountID: bob.ID, DID: bob.DID, Handle: bob.Handle, SigningKey: bob.SigningKey, HandleInvalid: true}
+		if err != nil || string(list[0].Document) != `{"of":"bob.test"}` {
+			t.Fatalf("%+v, %v", list, err)
+		}
+		list[0].Document = nil
+		if got := list[0]; got.AccountID != want.AccountID || got.DID != want.DID || got.Handle != want.Handle || got.SigningKey != want.SigningKey || !got.HandleInvalid {
+			t.Errorf("%+v\nwant %+v", got, want)
+		}
+	})
 }
 
 // testInviteList: codes by age and by use, page by page, and what disables them.

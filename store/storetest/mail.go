@@ -90,22 +90,26 @@ func testOutbox(t *testing.T, s *Database) {
 
 func testOutboxBounds(t *testing.T, s *Database) {
 	t.Helper()
-	large := note("alice@example.com", "large")
-	large.Text = string(make([]byte, mail.MaxMessage))
-	if err := s.Outbox.Queue(t.Context(), at(1), note("alice@example.com", "with it"), large); !errors.Is(err, mail.ErrTooLarge) {
-		t.Errorf("a message over the limit: %v", err)
-	}
-	if got := waiting(t, s, 1); len(got) != 0 {
-		t.Errorf("half of what was refused is there: %q", got)
-	}
-	for i := range mail.MaxPerRecipient + 2 {
-		if err := s.Outbox.Queue(t.Context(), at(1), note([]string{"alice@example.com", "ALICE@example.com"}[i%2], fmt.Sprint(i))); err != nil {
-			t.Fatal(err)
+	t.Run("a message over the limit is refused with all beside it", func(t *testing.T) {
+		large := note("alice@example.com", "large")
+		large.Text = string(make([]byte, mail.MaxMessage))
+		if err := s.Outbox.Queue(t.Context(), at(1), note("alice@example.com", "with it"), large); !errors.Is(err, mail.ErrTooLarge) {
+			t.Errorf("a message over the limit: %v", err)
 		}
-	}
-	if got := waiting(t, s, 1); len(got) != mail.MaxPerRecipient || got[0] != "2" || got[len(got)-1] != fmt.Sprint(mail.MaxPerRecipient+1) {
-		t.Errorf("%d for one recipient: %q", len(got), got)
-	}
+		if got := waiting(t, s, 1); len(got) != 0 {
+			t.Errorf("half of what was refused is there: %q", got)
+		}
+	})
+	t.Run("the newest to a recipient take the places of the older", func(t *testing.T) {
+		for i := range mail.MaxPerRecipient + 2 {
+			if err := s.Outbox.Queue(t.Context(), at(1), note([]string{"alice@example.com", "ALICE@example.com"}[i%2], fmt.Sprint(i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := waiting(t, s, 1); len(got) != mail.MaxPerRecipient || got[0] != "2" || got[len(got)-1] != fmt.Sprint(mail.MaxPerRecipient+1) {
+			t.Errorf("%d for one recipient: %q", len(got), got)
+		}
+	})
 	var more []mail.Message
 	for i := mail.MaxPerRecipient; i < mail.MaxBeforeNotices; i++ {
 		more = append(more, mail.Message{To: fmt.Sprintf("user%d@example.com", i/10), Subject: "s"})
@@ -113,7 +117,7 @@ func testOutboxBounds(t *testing.T, s *Database) {
 	if err := s.Outbox.Queue(t.Context(), at(2), more...); err != nil {
 		t.Fatal(err)
 	}
-	testRoomForCodes(t, s)
+	t.Run("the last places are kept for codes", func(t *testing.T) { testRoomForCodes(t, s) })
 	more = nil
 	for i := mail.MaxBeforeNotices + 1; i < mail.MaxWaiting; i++ {
 		more = append(more, mail.Message{To: fmt.Sprintf("more%d@example.com", i/10), Subject: "s"})
@@ -122,40 +126,45 @@ func testOutboxBounds(t *testing.T, s *Database) {
 	if err := s.Outbox.Queue(t.Context(), at(2), more...); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Outbox.Queue(t.Context(), at(2), note("zoe@example.com", "one too many")); !errors.Is(err, mail.ErrFull) {
-		t.Errorf("a full outbox takes one more: %v", err)
-	}
-	if err := s.Outbox.Queue(t.Context(), at(3), note("alice@example.com", "in the place of an older one")); err != nil {
-		t.Errorf("a full outbox takes none in the place of another: %v", err)
-	}
-	// The change is made, though its notice cannot be queued.
+	t.Run("a full one takes a message only in the place of another", func(t *testing.T) {
+		if err := s.Outbox.Queue(t.Context(), at(2), note("zoe@example.com", "one too many")); !errors.Is(err, mail.ErrFull) {
+			t.Errorf("a full outbox takes one more: %v", err)
+		}
+		if err := s.Outbox.Queue(t.Context(), at(3), note("alice@example.com", "in the place of an older one")); err != nil {
+			t.Errorf("a full outbox takes none in the place of another: %v", err)
+		}
+	})
 	a := newAccount(t, s, "bob")
-	if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, event(account.EventPasswordChanged), note("bob@Example.com", "x")); err != nil {
-		t.Errorf("the outbox is full, and the password stays: %v", err)
-	}
-	if cred, err := s.Accounts.Credentials(t.Context(), a.ID); err != nil || cred.PasswordHash != "new" {
-		t.Errorf("%+v, %v", cred, err)
-	}
-	// A code that cannot be sent is not made.
-	if err := s.Codes.SetCode(t.Context(), a.ID, code(account.PurposeResetPassword, "h"), note("bob@Example.com", "x")); !errors.Is(err, mail.ErrFull) {
-		t.Errorf("a code into a full outbox: %v", err)
-	}
-	if _, err := s.Codes.Code(t.Context(), a.ID, account.PurposeResetPassword); !errors.Is(err, account.ErrCodeInvalid) {
-		t.Errorf("it is there: %v", err)
-	}
-	if err := s.Codes.Decoy(t.Context(), at(9)); !errors.Is(err, mail.ErrFull) {
-		t.Errorf("a decoy beside a full outbox: %v", err)
-	}
-	// A message that has expired leaves its place, whether the mail server is there or not.
-	if err := s.Codes.Decoy(t.Context(), at(10)); err != nil {
-		t.Errorf("an expired message keeps its place: %v", err)
-	}
-	if err := s.Outbox.Queue(t.Context(), at(10), note("zoe@example.com", "in its place"), note("zoe@example.com", "one too many")); !errors.Is(err, mail.ErrFull) {
-		t.Errorf("it left more places than its own: %v", err)
-	}
-	if err := s.Outbox.Queue(t.Context(), at(3).Add(mail.GiveUpAfter), note("zoe@example.com", "later")); err != nil {
-		t.Errorf("messages that are given up keep their places: %v", err)
-	}
+	t.Run("a change is made whose notice cannot be queued", func(t *testing.T) {
+		if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, event(account.EventPasswordChanged), note("bob@Example.com", "x")); err != nil {
+			t.Errorf("the outbox is full, and the password stays: %v", err)
+		}
+		if cred, err := s.Accounts.Credentials(t.Context(), a.ID); err != nil || cred.PasswordHash != "new" {
+			t.Errorf("%+v, %v", cred, err)
+		}
+	})
+	t.Run("a code that cannot be sent is not made", func(t *testing.T) {
+		if err := s.Codes.SetCode(t.Context(), a.ID, code(account.PurposeResetPassword, "h"), note("bob@Example.com", "x")); !errors.Is(err, mail.ErrFull) {
+			t.Errorf("a code into a full outbox: %v", err)
+		}
+		if _, err := s.Codes.Code(t.Context(), a.ID, account.PurposeResetPassword); !errors.Is(err, account.ErrCodeInvalid) {
+			t.Errorf("it is there: %v", err)
+		}
+		if err := s.Codes.Decoy(t.Context(), at(9)); !errors.Is(err, mail.ErrFull) {
+			t.Errorf("a decoy beside a full outbox: %v", err)
+		}
+	})
+	t.Run("what has expired, or is given up, leaves its place", func(t *testing.T) {
+		if err := s.Codes.Decoy(t.Context(), at(10)); err != nil {
+			t.Errorf("an expired message keeps its place: %v", err)
+		}
+		if err := s.Outbox.Queue(t.Context(), at(10), note("zoe@example.com", "in its place"), note("zoe@example.com", "one too many")); !errors.Is(err, mail.ErrFull) {
+			t.Errorf("it left more places than its own: %v", err)
+		}
+		if err := s.Outbox.Queue(t.Context(), at(3).Add(mail.GiveUpAfter), note("zoe@example.com", "later")); err != nil {
+			t.Errorf("messages that are given up keep their places: %v", err)
+		}
+	})
 }
 
 // testRoomForCodes: in an outbox with mail.MaxBeforeNotices messages the rest is
@@ -205,48 +214,56 @@ func testCodes(t *testing.T, s *Database) {
 	if got := waiting(t, s, 5); !slices.Equal(got, []string{"old", "hash a", "another purpose", "hash b"}) {
 		t.Errorf("mails %q", got)
 	}
-	if got, err := s.Codes.Code(t.Context(), a.ID, p); err != nil || !reflect.DeepEqual(got, code(p, "hash a")) {
-		t.Errorf("%+v, %v", got, err)
-	}
+	t.Run("the newest of a purpose counts", func(t *testing.T) {
+		if got, err := s.Codes.Code(t.Context(), a.ID, p); err != nil || !reflect.DeepEqual(got, code(p, "hash a")) {
+			t.Errorf("%+v, %v", got, err)
+		}
+	})
 	for hash, want := range map[string]*account.Account{"hash a": a, "hash b": b, "old": nil, "another purpose": nil, "": nil} {
-		got, c, err := s.Codes.FindCode(t.Context(), p, []byte(hash))
-		switch {
-		case want == nil:
-			if !errors.Is(err, account.ErrCodeInvalid) {
-				t.Errorf("%q: %+v, %v", hash, got, err)
+		t.Run(fmt.Sprintf("find %q", hash), func(t *testing.T) {
+			got, c, err := s.Codes.FindCode(t.Context(), p, []byte(hash))
+			switch {
+			case want == nil:
+				if !errors.Is(err, account.ErrCodeInvalid) {
+					t.Errorf("%+v, %v", got, err)
+				}
+			case err != nil || got.DID != want.DID || !bytes.Equal(c.Hash, []byte(hash)):
+				t.Errorf("%+v, %+v, %v", got, c, err)
 			}
-		case err != nil || got.DID != want.DID || !bytes.Equal(c.Hash, []byte(hash)):
-			t.Errorf("%q: %+v, %+v, %v", hash, got, c, err)
+		})
+	}
+	t.Run("a code can be tried so many times, also over a restart", func(t *testing.T) {
+		for i := range account.MaxCodeTries {
+			if got, err := s.Codes.TryCode(t.Context(), a.ID, p); err != nil || !reflect.DeepEqual(got, code(p, "hash a")) {
+				t.Fatalf("try %d: %+v, %v", i, got, err)
+			}
 		}
-	}
-	for i := range account.MaxCodeTries {
-		if got, err := s.Codes.TryCode(t.Context(), a.ID, p); err != nil || !reflect.DeepEqual(got, code(p, "hash a")) {
-			t.Fatalf("try %d: %+v, %v", i, got, err)
+		s.Reopen()
+		if _, err := s.Codes.TryCode(t.Context(), a.ID, p); !errors.Is(err, account.ErrCodeInvalid) {
+			t.Errorf("one try too many: %v", err)
 		}
-	}
-	s.Reopen()
-	if _, err := s.Codes.TryCode(t.Context(), a.ID, p); !errors.Is(err, account.ErrCodeInvalid) {
-		t.Errorf("one try too many: %v", err)
-	}
-	if _, err := s.Codes.TryCode(t.Context(), b.ID, p); err != nil {
-		t.Errorf("another account's code: %v", err)
-	}
-	send(t, s, a, p, "new")
-	if _, err := s.Codes.TryCode(t.Context(), a.ID, p); err != nil {
-		t.Errorf("a new code: %v", err)
-	}
-	if err := s.Codes.Decoy(t.Context(), at(6)); err != nil {
-		t.Error(err)
-	}
-	if err := s.Accounts.Delete(t.Context(), a.ID, at(7)); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := s.Codes.FindCode(t.Context(), p, []byte("new")); !errors.Is(err, account.ErrCodeInvalid) {
-		t.Errorf("a code of nobody: %v", err)
-	}
-	if got := waiting(t, s, 60); !slices.Equal(got, []string{"hash b"}) {
-		t.Errorf("after one was deleted there wait %q", got)
-	}
+		if _, err := s.Codes.TryCode(t.Context(), b.ID, p); err != nil {
+			t.Errorf("another account's code: %v", err)
+		}
+		send(t, s, a, p, "new")
+		if _, err := s.Codes.TryCode(t.Context(), a.ID, p); err != nil {
+			t.Errorf("a new code: %v", err)
+		}
+	})
+	t.Run("those of a deleted account go, with their mails", func(t *testing.T) {
+		if err := s.Codes.Decoy(t.Context(), at(6)); err != nil {
+			t.Error(err)
+		}
+		if err := s.Accounts.Delete(t.Context(), a.ID, at(7)); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := s.Codes.FindCode(t.Context(), p, []byte("new")); !errors.Is(err, account.ErrCodeInvalid) {
+			t.Errorf("a code of nobody: %v", err)
+		}
+		if got := waiting(t, s, 60); !slices.Equal(got, []string{"hash b"}) {
+			t.Errorf("after one was deleted there wait %q", got)
+		}
+	})
 }
 
 // testCodeOnce: of many callers with the same code, one succeeds.
@@ -330,7 +347,7 @@ func testEmailDomains(t *testing.T, s *Database, a *account.Account) {
 func testEmailChange(t *testing.T, s *Database) {
 	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
-	now := func() *account.Account {
+	now := func(t *testing.T) *account.Account {
 		t.Helper()
 		got, err := s.Accounts.ByDID(t.Context(), a.DID)
 		if err != nil {
@@ -338,62 +355,73 @@ func testEmailChange(t *testing.T, s *Database) {
 		}
 		return got
 	}
-	set := func(c account.EmailChange, want error) *account.Account {
+	set := func(t *testing.T, c account.EmailChange, want error) *account.Account {
 		t.Helper()
 		if err := s.Accounts.SetEmail(t.Context(), a.ID, c, event(account.EventEmailChanged), note(c.Email, "changed")); !errors.Is(err, want) {
 			t.Errorf("%+v: %v, want %v", c, err, want)
 		}
-		return now()
+		return now(t)
 	}
-	// While it is not confirmed, no second factor is sent there.
-	if got := set(account.EmailChange{Email: a.Email, Factor: new(true)}, nil); got.EmailFactor {
-		t.Error("codes go to an address that nobody confirmed")
-	}
-	confirm := send(t, s, a, account.PurposeConfirmEmail, "c")
-	for _, want := range []error{nil, account.ErrCodeInvalid} {
-		if err := s.Accounts.ConfirmEmail(t.Context(), confirm, event(account.EventEmailConfirmed)); !errors.Is(err, want) {
-			t.Errorf("confirm: %v, want %v", err, want)
+	t.Run("no second factor is sent to an unconfirmed address", func(t *testing.T) {
+		if got := set(t, account.EmailChange{Email: a.Email, Factor: new(true)}, nil); got.EmailFactor {
+			t.Error("codes go to an address that nobody confirmed")
 		}
-	}
-	if got := now(); !got.EmailConfirmedAt.Equal(at(1)) {
-		t.Errorf("%+v", got)
-	}
-	set(account.EmailChange{Email: "x@example.com", Unconfirmed: true}, account.ErrStatusConflict)
-	if got := set(account.EmailChange{Email: "ALICE@example.com", Factor: new(true)}, nil); !got.EmailFactor || got.EmailConfirmedAt.IsZero() || got.Email != a.Email {
-		t.Errorf("%+v", got)
-	}
-	// A refused change changes nothing, not even its code.
-	update := send(t, s, a, account.PurposeUpdateEmail, "u")
-	if got := set(account.EmailChange{Email: "BOB@example.com", Proof: &update}, account.ErrEmailTaken); !got.EmailFactor || got.Email != a.Email {
-		t.Errorf("%+v", got)
-	}
-	reset := send(t, s, a, account.PurposeResetPassword, "r")
-	if got := set(account.EmailChange{Email: "new@example.com", Proof: &update}, nil); got.EmailFactor || !got.EmailConfirmedAt.IsZero() || got.Email != "new@example.com" {
-		t.Errorf("%+v", got)
-	}
-	testEmailDomains(t, s, a)
-	set(account.EmailChange{Email: "newer@example.com", Proof: &update}, account.ErrCodeInvalid)
-	if err := s.Accounts.ResetPassword(t.Context(), reset, "x", event(account.EventPasswordChanged)); !errors.Is(err, account.ErrCodeInvalid) {
-		t.Errorf("a code that went to the old address: %v", err)
-	}
+	})
+	t.Run("it is confirmed once, with a code", func(t *testing.T) {
+		confirm := send(t, s, a, account.PurposeConfirmEmail, "c")
+		for _, want := range []error{nil, account.ErrCodeInvalid} {
+			if err := s.Accounts.ConfirmEmail(t.Context(), confirm, event(account.EventEmailConfirmed)); !errors.Is(err, want) {
+				t.Errorf("confirm: %v, want %v", err, want)
+			}
+		}
+		if got := now(t); !got.EmailConfirmedAt.Equal(at(1)) {
+			t.Errorf("%+v", got)
+		}
+	})
+	t.Run("another spelling is the same address", func(t *testing.T) {
+		set(t, account.EmailChange{Email: "x@example.com", Unconfirmed: true}, account.ErrStatusConflict)
+		if got := set(t, account.EmailChange{Email: "ALICE@example.com", Factor: new(true)}, nil); !got.EmailFactor || got.EmailConfirmedAt.IsZero() || got.Email != a.Email {
+			t.Errorf("%+v", got)
+		}
+	})
+	update, reset := send(t, s, a, account.PurposeUpdateEmail, "u"), send(t, s, a, account.PurposeResetPassword, "r")
+	t.Run("a refused change changes nothing, not even its code", func(t *testing.T) {
+		if got := set(t, account.EmailChange{Email: "BOB@example.com", Proof: &update}, account.ErrEmailTaken); !got.EmailFactor || got.Email != a.Email {
+			t.Errorf("%+v", got)
+		}
+		if got := set(t, account.EmailChange{Email: "new@example.com", Proof: &update}, nil); got.EmailFactor || !got.EmailConfirmedAt.IsZero() || got.Email != "new@example.com" {
+			t.Errorf("%+v", got)
+		}
+	})
+	t.Run("the two forms of a domain are one address", func(t *testing.T) { testEmailDomains(t, s, a) })
+	t.Run("the codes of the old address are invalid", func(t *testing.T) {
+		set(t, account.EmailChange{Email: "newer@example.com", Proof: &update}, account.ErrCodeInvalid)
+		if err := s.Accounts.ResetPassword(t.Context(), reset, "x", event(account.EventPasswordChanged)); !errors.Is(err, account.ErrCodeInvalid) {
+			t.Errorf("a code that went to the old address: %v", err)
+		}
+	})
 	s.Reopen()
-	if got, err := s.Accounts.ByEmail(t.Context(), "NEW@example.com"); err != nil || got.DID != a.DID {
-		t.Errorf("%+v, %v", got, err)
-	}
-	if got, err := s.Accounts.ByEmail(t.Context(), "bob@example.com"); err != nil || got.DID != b.DID {
-		t.Errorf("%+v, %v", got, err)
-	}
-	for _, on := range []bool{false, true} {
-		if err := s.Accounts.SetNotices(t.Context(), a.ID, on); err != nil {
-			t.Fatal(err)
+	t.Run("accounts are found by their new addresses", func(t *testing.T) {
+		if got, err := s.Accounts.ByEmail(t.Context(), "NEW@example.com"); err != nil || got.DID != a.DID {
+			t.Errorf("%+v, %v", got, err)
 		}
-		if got := now(); got.NoticesOff == on {
-			t.Errorf("notices on: %t; %+v", on, got)
+		if got, err := s.Accounts.ByEmail(t.Context(), "bob@example.com"); err != nil || got.DID != b.DID {
+			t.Errorf("%+v, %v", got, err)
 		}
-	}
-	if err := s.Accounts.SetNotices(t.Context(), 999, true); !errors.Is(err, account.ErrNotFound) {
-		t.Errorf("no account: %v", err)
-	}
+	})
+	t.Run("notices are switched off and on", func(t *testing.T) {
+		for _, on := range []bool{false, true} {
+			if err := s.Accounts.SetNotices(t.Context(), a.ID, on); err != nil {
+				t.Fatal(err)
+			}
+			if got := now(t); got.NoticesOff == on {
+				t.Errorf("notices on: %t; %+v", on, got)
+			}
+		}
+		if err := s.Accounts.SetNotices(t.Context(), 999, true); !errors.Is(err, account.ErrNotFound) {
+			t.Errorf("no account: %v", err)
+		}
+	})
 }
 
 // testSessionCode: a session that took a code uses it up, or is not made.

@@ -39,31 +39,38 @@ func testMoveIn(t *testing.T, s *Database) {
 		t.Fatalf("%+v, %v", a, err)
 	}
 	s.Reopen()
-	// The session that moving in begins is not news to its owner.
-	if got, err := s.Sessions.Seen(t.Context(), a.ID, "192.0.2.1"); err != nil || !slices.Equal(got, []string{"test"}) {
-		t.Errorf("seen %q, %v", got, err)
-	}
-	if got, err := s.Accounts.ByDID(t.Context(), p.DID); err != nil || got.Status() != account.Deactivated || got.Handle != p.Handle {
-		t.Errorf("%+v, %v", got, err)
-	}
-	if pending, err := s.Hosting.Pending(t.Context()); err != nil || len(pending) != 0 {
-		t.Errorf("pending: %+v, %v", pending, err)
-	}
-	err = s.Repos.View(t.Context(), a.ID, func(v repo.View) error {
-		if got := v.Head(); !got.CID.Equals(first.Next.CID) {
-			t.Errorf("the repository is at %s", got.CID)
+	t.Run("the session that it begins is not news to its owner", func(t *testing.T) {
+		if got, err := s.Sessions.Seen(t.Context(), a.ID, "192.0.2.1"); err != nil || !slices.Equal(got, []string{"test"}) {
+			t.Errorf("seen %q, %v", got, err)
 		}
-		return nil
 	})
-	if err != nil {
-		t.Error(err)
-	}
-	if after, err := s.Log.Bounds(t.Context()); err != nil || after.Last != before.Last {
-		t.Errorf("the event log has: %+v, %v", after, err)
-	}
-	if k, err := s.Hosting.ReservedKey(t.Context(), p.DID, start.Add(-time.Hour)); !errors.Is(err, account.ErrNotFound) {
-		t.Errorf("still reserved: %+v, %v", k, err)
-	}
+	t.Run("it exists at once, deactivated and with a repository", func(t *testing.T) {
+		if got, err := s.Accounts.ByDID(t.Context(), p.DID); err != nil || got.Status() != account.Deactivated || got.Handle != p.Handle {
+			t.Errorf("%+v, %v", got, err)
+		}
+		if pending, err := s.Hosting.Pending(t.Context()); err != nil || len(pending) != 0 {
+			t.Errorf("pending: %+v, %v", pending, err)
+		}
+		err := s.Repos.View(t.Context(), a.ID, func(v repo.View) error {
+			if got := v.Head(); !got.CID.Equals(first.Next.CID) {
+				t.Errorf("the repository is at %s", got.CID)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("it makes no event", func(t *testing.T) {
+		if after, err := s.Log.Bounds(t.Context()); err != nil || after.Last != before.Last {
+			t.Errorf("the event log has: %+v, %v", after, err)
+		}
+	})
+	t.Run("the reserved key is used up", func(t *testing.T) {
+		if k, err := s.Hosting.ReservedKey(t.Context(), p.DID, start.Add(-time.Hour)); !errors.Is(err, account.ErrNotFound) {
+			t.Errorf("still reserved: %+v, %v", k, err)
+		}
+	})
 	for what, change := range map[string]struct {
 		do   func(*hosting.Pending)
 		want error
@@ -74,11 +81,13 @@ func testMoveIn(t *testing.T, s *Database) {
 		"its address":    {func(p *hosting.Pending) { p.DID, p.Handle = "did:plc:other", "other.test" }, account.ErrEmailTaken},
 		"no invite code": {func(p *hosting.Pending) { *p = invited("carol", "none") }, account.ErrInviteUsed},
 	} {
-		other := pending("alice")
-		change.do(&other)
-		if _, err := s.Hosting.MoveIn(t.Context(), other, []byte("{}"), first, event(account.EventMovedIn)); !errors.Is(err, change.want) {
-			t.Errorf("%s: %v, want %v", what, err, change.want)
-		}
+		t.Run("refused: "+what, func(t *testing.T) {
+			other := pending("alice")
+			change.do(&other)
+			if _, err := s.Hosting.MoveIn(t.Context(), other, []byte("{}"), first, event(account.EventMovedIn)); !errors.Is(err, change.want) {
+				t.Errorf("%v, want %v", err, change.want)
+			}
+		})
 	}
 }
 

@@ -379,6 +379,15 @@ func testRepoCommit(t *testing.T, s *Database) {
 	bob.check(t, s)
 }
 
+// wantRefused fails the test unless err is want, or, if want is nil, any error but the
+// sentinels.
+func wantRefused(t *testing.T, err, want error) {
+	t.Helper()
+	if want != nil && !errors.Is(err, want) || want == nil && (err == nil || isSentinel(err)) {
+		t.Errorf("%v, want %v", err, want)
+	}
+}
+
 // testRepoRefused: a refused change changes nothing, and makes no event.
 func testRepoRefused(t *testing.T, s *Database) {
 	t.Helper()
@@ -413,27 +422,28 @@ func testRepoRefused(t *testing.T, s *Database) {
 		"a node without a number": {func(c *repo.Change) { c.Nodes[0].ID = 0 }, nil},
 		"a node number too large": {func(c *repo.Change) { c.Nodes[0].ID = 1 << 32 }, nil},
 	} {
-		change := alice.change(t, s, put("app.post/2", "two"), put("app.post/1", "changed"))
-		c.spoil(&change)
-		err := s.Repos.Commit(t.Context(), change)
-		if c.want != nil && !errors.Is(err, c.want) || c.want == nil && (err == nil || isSentinel(err)) {
-			t.Errorf("%s: %v, want %v", name, err, c.want)
-		}
-		if errors.Is(c.want, repo.ErrNoBlob) && !strings.Contains(fmt.Sprint(err), blobOf("none").CID.String()) {
-			t.Errorf("%s: %v names no blob", name, err)
+		t.Run(name, func(t *testing.T) {
+			change := alice.change(t, s, put("app.post/2", "two"), put("app.post/1", "changed"))
+			c.spoil(&change)
+			err := s.Repos.Commit(t.Context(), change)
+			wantRefused(t, err, c.want)
+			if errors.Is(c.want, repo.ErrNoBlob) && !strings.Contains(fmt.Sprint(err), blobOf("none").CID.String()) {
+				t.Errorf("%v names no blob", err)
+			}
+			alice.check(t, s)
+			bob.check(t, s)
+		})
+	}
+	t.Run("a chain is made as a whole, or not at all", func(t *testing.T) {
+		change := alice.change(t, s, put("app.post/2", "two"))
+		if err := s.Repos.CommitChain(t.Context(), []repo.Change{change, change}); !errors.Is(err, repo.ErrConflict) {
+			t.Errorf("a chain that does not follow: %v", err)
 		}
 		alice.check(t, s)
-		bob.check(t, s)
-	}
-	// A chain is made as a whole, or not at all.
-	change := alice.change(t, s, put("app.post/2", "two"))
-	if err := s.Repos.CommitChain(t.Context(), []repo.Change{change, change}); !errors.Is(err, repo.ErrConflict) {
-		t.Errorf("a chain that does not follow: %v", err)
-	}
-	alice.check(t, s)
-	if err := s.Repos.CommitChain(t.Context(), nil); err != nil {
-		t.Errorf("a chain of nothing: %v", err)
-	}
+		if err := s.Repos.CommitChain(t.Context(), nil); err != nil {
+			t.Errorf("a chain of nothing: %v", err)
+		}
+	})
 	for name, c := range map[string]struct {
 		spoil func(*repo.Change)
 		want  error
@@ -443,11 +453,11 @@ func testRepoRefused(t *testing.T, s *Database) {
 		"an account that is reserved": {func(c *repo.Change) { c.AccountID = reserved }, repo.ErrNoRepo},
 		"with records":                {func(c *repo.Change) { c.Writes = []repo.Write{put("app.post/1", "x")} }, nil},
 	} {
-		change := (&owner{Account: bare}).first()
-		c.spoil(&change)
-		if err := s.Repos.Begin(t.Context(), change); c.want != nil && !errors.Is(err, c.want) || c.want == nil && (err == nil || isSentinel(err)) {
-			t.Errorf("begin: %s: %v, want %v", name, err, c.want)
-		}
+		t.Run("begin: "+name, func(t *testing.T) {
+			change := (&owner{Account: bare}).first()
+			c.spoil(&change)
+			wantRefused(t, s.Repos.Begin(t.Context(), change), c.want)
+		})
 	}
 	for _, id := range []int64{bare.ID, reserved, 1 << 40} {
 		err := s.Repos.View(t.Context(), id, func(repo.View) error { t.Error("seen"); return nil })
