@@ -83,7 +83,11 @@ func (d Dir) Database() string { return d.in("nestbox.sqlite") }
 // Keyring returns the path of the keys that sign tokens.
 func (d Dir) Keyring() string { return d.in("keyring.json") }
 
-// Blobs returns BlobsFolder, Transfers TransfersFolder and PLC PLCFolder.
-func (d Dir) Blobs() string     { return d.in(BlobsFolder) }
+// Blobs returns the path of BlobsFolder.
+func (d Dir) Blobs() string { return d.in(BlobsFolder) }
+
+// Transfers returns the path of TransfersFolder.
 func (d Dir) Transfers() string { return d.in(TransfersFolder) }
-func (d Dir) PLC() string       { return d.in(PLCFolder) }
+
+// PLC returns the path of PLCFolder.
+func (d Dir) PLC() string { return d.in(PLCFolder) }

@@ -100,7 +100,6 @@ type Server struct {
 	db       *sqlite.DB
 	stores   store.Stores
 
-	accounts  account.Store
 	verifier  *auth.Verifier
 	sessions  *session.Service
 	hosting   *hosting.Service
@@ -210,30 +209,17 @@ func (s *Server) bind(ctx context.Context) (err error) {
 // build wires the services.
 func (s *Server) build(ctx context.Context) error {
 	c, now, log := &s.opts.Config, s.opts.Now, s.opts.Log
-	keys := datadir.Keys{Dir: s.dir, File: c.KeyEncryptionKeyFile, Sealed: sealedKeys{s.stores.Hosting}}
-	box, err := keys.Box(ctx)
+	secret, err := openSecrets(ctx, s.dir, c, s.stores.Hosting, now)
 	if err != nil {
 		return err
 	}
-	rotation, err := keys.Rotation(ctx, c.PLCRotationKey.Reveal(), box)
-	if err != nil {
-		return err
-	}
-	password, err := s.dir.AdminPassword(c.AdminPassword.Reveal())
-	if err != nil {
-		return err
-	}
-	keyring, err := auth.OpenKeyring(s.dir.Keyring(), c.JWTSecret.Reveal(), now)
-	if err != nil {
-		return err
-	}
+	box, keyring := secret.box, secret.keyring
 	var limits *ratelimit.Limiter
 	if c.RateLimitsEnabled {
 		limits = ratelimit.New(ratelimit.DefaultMaxBuckets, now)
 	}
 	accounts := s.stores.Accounts
 	hasher := account.NewHasher(min(runtime.GOMAXPROCS(0), 4))
-	s.accounts = accounts
 	s.buildIdentity(limits)
 	if err := errors.Join(s.buildBlobs(limits), s.buildMail(box)); err != nil {
 		return err
@@ -263,7 +249,7 @@ func (s *Server) build(ctx context.Context) error {
 			DID: s.DID, URL: s.URL, Hostname: c.Hostname, Domains: c.HandleDomains, InviteRequired: c.InviteRequired,
 			MigrationOnly: c.Signup == config.SignupMigrationOnly, Closed: c.Signup == config.SignupClosed,
 			SignupsPerHour: int(c.SignupsPerHour), RelayLimit: c.RelayAccountLimit, DeleteGrace: deleteGrace(c.DevMode),
-			RecoveryKey: c.RecoveryDIDKey, RotationKey: rotation, PrivacyPolicyURL: c.PrivacyPolicyURL,
+			RecoveryKey: c.RecoveryDIDKey, RotationKey: secret.rotation, PrivacyPolicyURL: c.PrivacyPolicyURL,
 			TermsOfServiceURL: c.TermsOfServiceURL, ContactEmail: c.ContactEmail, BlobUploadLimit: c.BlobUploadLimit,
 		},
 		Store: s.stores.Hosting, Handles: s.stores.Handles, Rotations: s.stores.SigningKeys, Accounts: accounts, Notices: s.notices, Hasher: hasher, Directory: s.directory,
@@ -278,7 +264,7 @@ func (s *Server) build(ctx context.Context) error {
 		TestMail:           func(ctx context.Context, to string) (admin.MailTested, error) { return TestMail(ctx, c, now(), to) },
 	}
 	s.verifier = &auth.Verifier{
-		Keyring: keyring, Audience: s.DID, Sessions: s.sessions, AdminPassword: password,
+		Keyring: keyring, Audience: s.DID, Sessions: s.sessions, AdminPassword: secret.admin,
 		Issuers: issuers{s.resolver.ForTokens()}, ModService: syntax.DID(c.ModServiceDID), Limits: limits, Now: now,
 	}
 	s.limits = limits
