@@ -41,13 +41,11 @@ func newMeeting(t *testing.T, before func()) *meeting {
 	m.Emails = &account.Emails{
 		Store: m.db.Accounts, Codes: &account.Codes{Store: m.db.Codes, Key: make([]byte, 32), Now: m.clock}, Now: m.clock,
 	}
-	var err error
-	if m.id, err = m.db.Hosting.Reserve(t.Context(), hosting.Pending{DID: meetingDID, Handle: "alice.test", Email: "a@example.com", Operation: []byte("{}"), CreatedAt: m.clock()}); err != nil {
+	a, err := storetest.AddAccount(t.Context(), m.db.Stores, hosting.Pending{DID: meetingDID, Handle: "alice.test", Email: "a@example.com", CreatedAt: m.clock()})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := m.db.Hosting.Activate(t.Context(), m.id, []byte("{}"), nil, account.Event{At: m.clock(), Kind: account.EventSignUp}); err != nil {
-		t.Fatal(err)
-	}
+	m.id = a.ID
 	return m
 }
 

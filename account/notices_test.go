@@ -48,7 +48,7 @@ func TestNoticeLimits(t *testing.T) {
 		t.Error(got)
 	}
 	for i := range 4 {
-		p.pass(time.Hour)
+		p.clock.Advance(time.Hour)
 		p.alice = p.SignIn(t, "alice.test", pdstest.Password)
 		for j := range 20 {
 			app(fmt.Sprint("later", i, j))
@@ -111,7 +111,7 @@ func TestAddressChangeLimits(t *testing.T) {
 	}
 	p.refused("updateEmail", p.alice.AccessJwt, fields{"email": "victim5@example.com"}, 429, "RateLimitExceeded", "Rate Limit Exceeded")
 	p.must("updateEmail", p.alice.AccessJwt, fields{"email": "victim4@example.com"})
-	p.pass(time.Hour)
+	p.clock.Advance(time.Hour)
 	p.must("updateEmail", p.alice.AccessJwt, fields{"email": "victim5@example.com"})
 	if n := len(p.box.All()); n != 0 {
 		t.Errorf("%d mails to addresses that the client chose", n)

@@ -11,17 +11,16 @@ import (
 	"time"
 
 	"nestbox/internal/pdstest"
+	"nestbox/store/storetest"
 )
 
 // post is a server with alice, a mailbox and a clock.
 type post struct {
 	*app
 
-	box *pdstest.Mailbox
-	log lockedBuffer
-
-	mu  sync.Mutex
-	now time.Time
+	box   *pdstest.Mailbox
+	log   lockedBuffer
+	clock *storetest.Clock
 }
 
 // lockedBuffer is a bytes.Buffer for many goroutines.
@@ -46,9 +45,9 @@ const aliceMail = "alice@example.com"
 
 func newPost(t *testing.T, settings ...string) *post {
 	t.Helper()
-	p := &post{box: pdstest.NewMailbox(t, pdstest.MailboxOptions{}), now: time.Now()}
+	p := &post{box: pdstest.NewMailbox(t, pdstest.MailboxOptions{}), clock: storetest.NewClock(time.Now())}
 	p.app = newApp(t, pdstest.Options{
-		Settings: append(p.box.Settings(), settings...), Now: p.clock, Log: slog.New(slog.NewJSONHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Settings: append(p.box.Settings(), settings...), Now: p.clock.Now, Log: slog.New(slog.NewJSONHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	t.Cleanup(func() {
 		p.Stop()
@@ -63,18 +62,6 @@ func newPost(t *testing.T, settings ...string) *post {
 		}
 	})
 	return p
-}
-
-func (p *post) clock() time.Time {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.now
-}
-
-func (p *post) pass(d time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.now = p.now.Add(d)
 }
 
 // do posts, without a body where in is nil.
@@ -131,11 +118,11 @@ func TestConfirmEmail(t *testing.T) {
 	second := p.box.Code(t, aliceMail)
 	p.refused("confirmEmail", p.alice.AccessJwt, fields{"email": aliceMail, "token": first}, 400, "InvalidToken", "Token is invalid")
 	p.refused("updateEmail", p.alice.AccessJwt, fields{"email": aliceMail, "token": second}, 400, "InvalidToken", "Token is invalid") // of another purpose
-	p.pass(15 * time.Minute)
+	p.clock.Advance(15 * time.Minute)
 	p.refused("confirmEmail", p.alice.AccessJwt, fields{"email": aliceMail, "token": second}, 400, "ExpiredToken", "Token is expired")
 	p.must("requestEmailConfirmation", p.alice.AccessJwt, nil)
 	third := p.box.Code(t, aliceMail)
-	p.pass(15*time.Minute - time.Second)
+	p.clock.Advance(15*time.Minute - time.Second)
 	if got := p.session(); *got.EmailConfirmed {
 		t.Error("it is confirmed before its time")
 	}
@@ -227,7 +214,7 @@ func TestResetPassword(t *testing.T) {
 	}
 	p.must("requestPasswordReset", "", fields{"email": aliceMail})
 	late := p.box.Code(t, aliceMail)
-	p.pass(15 * time.Minute)
+	p.clock.Advance(15 * time.Minute)
 	p.refused("resetPassword", "", fields{"token": late, "password": newPassword}, 400, "ExpiredToken", "Token is expired")
 }
 
@@ -298,7 +285,7 @@ func TestResetStrangers(t *testing.T) {
 	if got := p.subjects(aliceMail, 1); got != "map[Delete your account:1]" {
 		t.Errorf("beyond 20 an hour: %s", got)
 	}
-	p.pass(time.Hour)
+	p.clock.Advance(time.Hour)
 	ask(aliceMail, "192.0.2.1")
 	p.box.Code(t, aliceMail)
 }

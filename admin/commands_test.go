@@ -2,9 +2,7 @@ package admin_test
 
 import (
 	"fmt"
-	"log/slog"
 	"net/http"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,7 +17,7 @@ import (
 	"nestbox/auth"
 	"nestbox/hosting"
 	"nestbox/internal/pdstest"
-	"nestbox/store/sqlite"
+	"nestbox/store/storetest"
 )
 
 // run runs a command that succeeds.
@@ -115,20 +113,18 @@ func TestCreateAndList(t *testing.T) {
 
 // TestPages: a list of any length is read page by page, each account once.
 func TestPages(t *testing.T) {
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "nestbox.sqlite"), sqlite.Options{
-		Fatal: func(err error) { t.Error(err) }, Log: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = db.Close() }()
-	list := (&admin.Service{Accounts: sqlite.Accounts{DB: db}}).Commands()["account.list"]
+	db := storetest.Open(t)
+	list := (&admin.Service{Accounts: db.Accounts}).Commands()["account.list"]
 	total := 0
 	for _, n := range []int{0, 1, 499, 500, 501} {
 		var adding sync.WaitGroup
 		for ; total < n; total++ {
-			name := fmt.Sprint("a", total)
-			adding.Go(func() { addAccount(t, sqlite.Hosting{DB: db}, name) })
+			handle := syntax.Handle(fmt.Sprintf("a%d.test", total))
+			adding.Go(func() {
+				if _, err := storetest.AddAccount(t.Context(), db.Stores, hosting.Pending{Handle: handle, CreatedAt: time.Now()}); err != nil {
+					t.Errorf("add %s: %v", handle, err)
+				}
+			})
 		}
 		adding.Wait()
 		seen, after, pages := map[string]bool{}, int64(0), 0
@@ -155,20 +151,6 @@ func TestPages(t *testing.T) {
 		if len(seen) != n || pages != 1+n/500 {
 			t.Errorf("%d of %d accounts on %d pages", len(seen), n, pages)
 		}
-	}
-}
-
-func addAccount(t *testing.T, store hosting.Store, name string) {
-	t.Helper()
-	id, err := store.Reserve(t.Context(), hosting.Pending{
-		DID: syntax.DID("did:plc:" + name), Handle: syntax.Handle(name + ".test"), Email: name + "@example.com", PasswordHash: "none",
-		SigningKey: "none", SigningKeySealed: []byte{}, Operation: []byte("{}"), CreatedAt: time.Now(),
-	})
-	if err == nil {
-		_, err = store.Activate(t.Context(), id, []byte("{}"), nil, account.Event{At: time.Now(), Kind: account.EventSignUp, By: account.ActorAdmin})
-	}
-	if err != nil {
-		t.Errorf("add %s: %v", name, err)
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"nestbox/identity"
 	"nestbox/internal/pdstest"
 	"nestbox/plc"
+	"nestbox/store/storetest"
 )
 
 var (
@@ -30,31 +30,13 @@ type office struct {
 	*pdstest.InProcess
 
 	t     *testing.T
-	clock clock
+	clock *storetest.Clock // the server's
 	alice pdstest.Session
-}
-
-// clock is the server's; its background work reads it too.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) Advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
 }
 
 func newOffice(t *testing.T, settings ...string) *office {
 	t.Helper()
-	o := &office{t: t, clock: clock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}}
+	o := &office{t: t, clock: storetest.NewClock(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))}
 	o.InProcess = pdstest.Start(t, pdstest.Options{Settings: settings, Now: o.clock.Now})
 	o.alice = o.SignUp(t, "alice")
 	return o

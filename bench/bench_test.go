@@ -14,6 +14,7 @@ import (
 	"nestbox/internal/pdstest"
 	"nestbox/request"
 	"nestbox/store/sqlite"
+	"nestbox/store/storetest"
 	"nestbox/xrpc"
 )
 
@@ -144,7 +145,7 @@ func TestStored(t *testing.T) {
 		t.Errorf("%d different sessions, want %d", len(seen), sessions)
 	}
 	// The rows; these accounts' keys do not open, as expected.
-	faults, err := sqlite.Verify(filepath.Join(s.dir, "nestbox.sqlite"))
+	faults, err := storetest.Faults(t.Context(), sqlite.Inspector{Path: filepath.Join(s.dir, "nestbox.sqlite")})
 	if err != nil || len(faults) > 0 {
 		t.Errorf("%q, %v", faults, err)
 	}

@@ -31,7 +31,7 @@ func (w *world) dropped(content string) blob.Blob {
 	b := w.upload(content)
 	w.mustWrite("old", b.CID)
 	w.mustWrite("old")
-	w.pass(2 * time.Hour)
+	w.Clock.Advance(2 * time.Hour)
 	return b
 }
 
@@ -79,7 +79,7 @@ func TestDeleteAgainstCreate(t *testing.T) {
 				t.Fatal("not reached")
 			}
 			w.wantRead(content)
-			w.pass(100 * time.Hour)
+			w.Clock.Advance(100 * time.Hour)
 			w.collect()
 			w.wantRead(content)
 			if c.refused {
@@ -127,7 +127,7 @@ func TestSlowUpload(t *testing.T) {
 				done <- err
 			}()
 			<-waits
-			w.pass(61 * time.Minute)
+			w.Clock.Advance(61 * time.Minute)
 			var err error
 			w.at(when, func() { close(goOn); err = <-done })
 			w.collect()
@@ -158,7 +158,7 @@ func TestReadAgainstUpload(t *testing.T) {
 	}
 	defer file.Close()
 	w.mustWrite("1")
-	w.pass(2 * time.Hour)
+	w.Clock.Advance(2 * time.Hour)
 	w.collect()
 	w.wantFiles()
 	if got, err := io.ReadAll(file); string(got) != "a picture" || err != nil {

@@ -18,7 +18,7 @@ func TestUpload(t *testing.T) {
 	w := newWorld(t)
 	for _, content := range []string{"", "hello", strings.Repeat("long ", 100_000), strings.Repeat("x", 1<<20)} {
 		b := w.upload(content)
-		want := blob.Blob{CID: cidOf(content), Size: int64(len(content)), MimeType: "text/plain", Key: b.Key, CreatedAt: start}
+		want := blob.Blob{CID: cidOf(content), Size: int64(len(content)), MimeType: "text/plain", Key: b.Key, CreatedAt: w.start}
 		if b != want {
 			t.Errorf("uploaded %+v\nwant %+v", b, want)
 		}
@@ -32,7 +32,7 @@ func TestUpload(t *testing.T) {
 	if _, err := w.Upload(t.Context(), w.account.ID+1, strings.NewReader("x"), -1, ""); !errors.Is(err, blob.ErrNoAccount) {
 		t.Errorf("no account: %v", err)
 	}
-	w.pass(2 * time.Hour)
+	w.Clock.Advance(2 * time.Hour)
 	w.collect()
 	w.wantFiles("K00001", "K00002", "K00003", "K00004")
 	w.restart()
@@ -69,7 +69,7 @@ func TestQuota(t *testing.T) {
 	w.mustWrite("1", b.CID)
 	w.collect()
 	w.wantFiles("K00001", "K00002")
-	w.pass(25 * time.Hour)
+	w.Clock.Advance(25 * time.Hour)
 	w.collect()
 	w.upload("abcde") // there is room again
 }
@@ -99,7 +99,7 @@ func TestUploadFails(t *testing.T) {
 			if err := w.write("1", cidOf("hello")); err == nil {
 				t.Error("a record refers to what was not uploaded")
 			}
-			w.pass(2 * time.Hour)
+			w.Clock.Advance(2 * time.Hour)
 			w.collect()
 			w.wantFiles()
 			w.wantNoGarbage()
@@ -119,10 +119,10 @@ func TestUploadFails(t *testing.T) {
 		if _, err := w.Upload(t.Context(), w.account.ID, strings.NewReader("hello"), -1, ""); !errors.Is(err, errStep) {
 			t.Error(err)
 		}
-		w.pass(2 * time.Hour)
+		w.Clock.Advance(2 * time.Hour)
 		w.collect()
 		w.wantFiles("K00001")
-		w.pass(24 * time.Hour)
+		w.Clock.Advance(24 * time.Hour)
 		w.collect()
 		w.wantFiles()
 		w.wantNoGarbage()
@@ -169,7 +169,7 @@ func TestKilled(t *testing.T) {
 			w.mustWrite("1", kept.CID)
 			w.mustWrite("2", dropped.CID)
 			w.mustWrite("2")
-			w.pass(90 * time.Minute)
+			w.Clock.Advance(90 * time.Minute)
 			killed := false
 			w.steps = func(step string) error {
 				if killed = killed || step == last; killed {
@@ -186,7 +186,7 @@ func TestKilled(t *testing.T) {
 			if uploadErr == nil {
 				w.mustWrite("3", cidOf("third"))
 			}
-			w.pass(25 * time.Hour)
+			w.Clock.Advance(25 * time.Hour)
 			w.collect()
 			w.wantRead("kept")
 			w.wantGone("dropped")
@@ -226,7 +226,7 @@ func TestStubbornFile(t *testing.T) {
 	for _, content := range []string{"one", "two", "three"} {
 		w.upload(content)
 	}
-	w.pass(25 * time.Hour)
+	w.Clock.Advance(25 * time.Hour)
 	n := 0
 	w.steps = func(step string) error {
 		if step == "remove" {

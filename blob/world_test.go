@@ -11,7 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,7 +28,7 @@ import (
 	"nestbox/repo"
 	"nestbox/repo/car"
 	"nestbox/repo/mst"
-	"nestbox/store/sqlite"
+	"nestbox/store/storetest"
 )
 
 // steps is a test's hook into the steps of the service: it is called with the name
@@ -150,112 +150,68 @@ func (u watchedUpload) Abort() {
 // world is the service on a real database and real files.
 type world struct {
 	*blob.Service
+	*storetest.World
 	steps
 
 	t       *testing.T
-	dir     string
-	db      *sqlite.DB
+	blobs   string // the folder
 	files   *disk.Files
 	account *account.Account
+	start   time.Time
 	revs    int
-
-	mu   sync.Mutex
-	now  time.Time
-	keys int
+	keys    atomic.Int64
 }
 
-var start = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
-
-// newWorld returns a world with one account, with an empty repository. At the end
-// the database must be sound.
+// newWorld returns a world with one account, with an empty repository.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), now: start}
+	w := &world{t: t, World: storetest.NewWorld(t), blobs: filepath.Join(t.TempDir(), "blobs")}
 	w.open()
 	t.Cleanup(func() {
-		if err := errors.Join(w.db.Close(), w.files.Close()); err != nil {
+		if err := w.files.Close(); err != nil {
 			t.Error(err)
 		}
-		faults, err := sqlite.Verify(w.database())
-		if err != nil || len(faults) > 0 {
-			t.Errorf("database: %v %q", err, faults)
-		}
 	})
-	p := hosting.Pending{
-		DID: "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", Handle: "alice.test", Email: "alice@example.com", PasswordHash: "x",
-		SigningKey: "did:key:x", SigningKeySealed: []byte("x"), Operation: []byte("{}"), CreatedAt: start,
-	}
-	id, err := sqlite.Hosting{DB: w.db}.Reserve(t.Context(), p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if w.account, err = (sqlite.Hosting{DB: w.db}).Activate(t.Context(), id, []byte("{}"), nil, account.Event{At: start, Kind: account.EventSignUp}); err != nil {
-		t.Fatal(err)
-	}
+	w.start = w.Clock.Now()
+	w.account = w.Account(hosting.Pending{DID: "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa", Handle: "alice.test"})
 	d := mst.NewTree(1).Flush()
-	first := w.signed(repo.Change{AccountID: id, Next: repo.Head{DID: p.DID, Root: d.Root, NextNode: d.NextID}, Nodes: d.Changed})
-	if err := (sqlite.Repos{DB: w.db}).Begin(t.Context(), first); err != nil {
+	first := w.signed(repo.Change{AccountID: w.account.ID, Next: repo.Head{DID: w.account.DID, Root: d.Root, NextNode: d.NextID}, Nodes: d.Changed})
+	if err := w.Repos.Begin(t.Context(), first); err != nil {
 		t.Fatal(err)
 	}
 	return w
 }
 
-func (w *world) database() string { return filepath.Join(w.dir, "nestbox.sqlite") }
-func (w *world) blobs() string    { return filepath.Join(w.dir, "blobs") }
-
 // open builds the service as a start of the server does.
 func (w *world) open() {
 	w.t.Helper()
-	db, err := sqlite.Open(w.t.Context(), w.database(), sqlite.Options{Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
+	var err error
+	if w.files, err = disk.Open(w.blobs, ""); err != nil {
 		w.t.Fatal(err)
 	}
-	files, err := disk.Open(w.blobs(), "")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.db, w.files = db, files
 	w.Service = &blob.Service{
-		Store: watched{sqlite.Blobs{DB: db}, w}, Files: watchedFiles{files, w},
+		Store: watched{w.Blobs, w}, Files: watchedFiles{w.files, w},
 		UploadLimit: 1 << 20, Unused: 24 * time.Hour, Unreferenced: time.Hour,
-		NewKey: w.newKey, Now: w.clock, Log: slog.New(slog.DiscardHandler),
+		NewKey: func() string { return fmt.Sprintf("K%05d", w.keys.Add(1)) }, Now: w.Clock.Now, Log: slog.New(slog.DiscardHandler),
 	}
 }
 
 // restart builds what a process finds that starts after another was killed.
 func (w *world) restart() {
 	w.t.Helper()
-	if err := errors.Join(w.db.Close(), w.files.Close()); err != nil {
+	if err := w.files.Close(); err != nil {
 		w.t.Fatal(err)
 	}
+	w.Reopen()
 	w.steps = nil
 	w.open()
-}
-
-func (w *world) clock() time.Time {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.now
-}
-
-func (w *world) pass(d time.Duration) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.now = w.now.Add(d)
-}
-
-func (w *world) newKey() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.keys++
-	return fmt.Sprintf("K%05d", w.keys)
 }
 
 // signed returns c with the commit of its tree.
 func (w *world) signed(c repo.Change) repo.Change {
 	w.revs++
-	c.Next.Rev = syntax.NewTIDFromTime(start.Add(time.Duration(w.revs)*time.Second), 0)
-	c.At = w.clock()
+	c.Next.Rev = syntax.NewTIDFromTime(w.start.Add(time.Duration(w.revs)*time.Second), 0)
+	c.At = w.Clock.Now()
 	commit := repo.Commit{DID: c.Next.DID, Data: c.Next.Root.CID, Rev: c.Next.Rev, Sig: make([]byte, 64)}
 	c.Next.Commit = commit.Encode()
 	c.Next.CID = dagcbor.CID(c.Next.Commit)
@@ -266,10 +222,9 @@ func (w *world) signed(c repo.Change) repo.Change {
 // write makes a commit that puts a record which refers to blobs under rkey, or
 // without blobs removes the record.
 func (w *world) write(rkey string, blobs ...cid.Cid) error {
-	store := sqlite.Repos{DB: w.db}
 	c := repo.Change{AccountID: w.account.ID}
 	record := repo.Write{Key: "app.post/" + rkey, Blobs: blobs}
-	err := store.View(w.t.Context(), w.account.ID, func(v repo.View) error {
+	err := w.Repos.View(w.t.Context(), w.account.ID, func(v repo.View) error {
 		head := v.Head()
 		c.Was, c.Next = head.CID, head
 		tree, err := mst.Open(head.Root, head.NextNode, v.Node)
@@ -295,14 +250,14 @@ func (w *world) write(rkey string, blobs ...cid.Cid) error {
 		return err
 	}
 	c.Writes = []repo.Write{record}
-	return store.Commit(w.t.Context(), w.signed(c))
+	return w.Repos.Commit(w.t.Context(), w.signed(c))
 }
 
 // imported replaces the account's repository by one whose only record refers to
 // blobs.
 func (w *world) imported(rkey string, blobs ...cid.Cid) {
 	w.t.Helper()
-	store, ctx := sqlite.Repos{DB: w.db}, w.t.Context()
+	store, ctx := w.Repos, w.t.Context()
 	number, err := store.Stage(ctx, w.account.ID)
 	if err != nil {
 		w.t.Fatal(err)
@@ -392,7 +347,7 @@ func (w *world) wantGone(content string) {
 func (w *world) wantFiles(keys ...string) {
 	w.t.Helper()
 	var got []string
-	err := filepath.WalkDir(w.blobs(), func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(w.blobs, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() && d.Name() != durable.LockName {
 			got = append(got, filepath.Base(path))
 		}
@@ -410,7 +365,7 @@ func (w *world) wantFiles(keys ...string) {
 // wantNoGarbage fails the test unless nothing is left to remove, whatever its age.
 func (w *world) wantNoGarbage() {
 	w.t.Helper()
-	keys, err := sqlite.Blobs{DB: w.db}.Garbage(w.t.Context(), start.Add(1000*time.Hour), "", 10)
+	keys, err := w.Blobs.Garbage(w.t.Context(), w.start.Add(1000*time.Hour), "", 10)
 	if err != nil || len(keys) > 0 {
 		w.t.Errorf("garbage %q, %v", keys, err)
 	}

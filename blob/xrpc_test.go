@@ -280,7 +280,7 @@ func TestUploadsAreLimited(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.Accounts = accounts{account: w.account}
-	w.Limits = ratelimit.New(1000, w.clock)
+	w.Limits = ratelimit.New(1000, w.Clock.Now)
 	client := request.Client{Addr: netip.MustParseAddr("192.0.2.1")}
 	ctx := request.WithClient(t.Context(), client)
 	caller := auth.UploadCaller{Holder: auth.Holder{DID: w.account.DID}}
@@ -297,7 +297,7 @@ func TestUploadsAreLimited(t *testing.T) {
 	wantError(t, upload(ctx), http.StatusTooManyRequests, "RateLimitExceeded")
 	client.Unlimited = true
 	wantError(t, upload(request.WithClient(t.Context(), client)), http.StatusBadRequest, "InvalidRequest")
-	w.pass(24 * time.Hour)
+	w.Clock.Advance(24 * time.Hour)
 	wantError(t, upload(ctx), http.StatusBadRequest, "InvalidRequest")
 
 	w.Accounts = accounts{account: w.account, status: event.StatusDeactivated} // as one that moves in is
@@ -317,7 +317,7 @@ func TestUploadBytesAreLimited(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.Accounts = accounts{account: w.account}
-	w.Limits = ratelimit.New(1000, w.clock)
+	w.Limits = ratelimit.New(1000, w.Clock.Now)
 	caller := auth.UploadCaller{Holder: auth.Holder{DID: w.account.DID}}
 	limit := ratelimit.Limit{Name: "upload bytes", Points: 20 << 10, Window: 24 * time.Hour}
 	if !w.Limits.TakeN(caller.DID.String(), limit.Points-2, limit).Allowed {
@@ -333,7 +333,7 @@ func TestUploadBytesAreLimited(t *testing.T) {
 		}
 	}
 	wantError(t, upload(1), http.StatusTooManyRequests, "RateLimitExceeded")
-	w.pass(24 * time.Hour)
+	w.Clock.Advance(24 * time.Hour)
 	if err := upload(1 << 20); err != nil || !w.Limits.TakeN(caller.DID.String(), limit.Points-1, limit).Allowed {
 		t.Errorf("a day later: %v, or it took more than a point", err)
 	}
@@ -369,7 +369,7 @@ func TestReferencesAreLimited(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.Accounts = accounts{account: w.account}
-	w.Limits = ratelimit.New(1000, w.clock)
+	w.Limits = ratelimit.New(1000, w.Clock.Now)
 	w.Store = looking{w.Store, 4000}
 	from := func(addr string) context.Context {
 		return request.WithClient(t.Context(), request.Client{Addr: netip.MustParseAddr(addr)})
@@ -401,7 +401,7 @@ func TestReferencesAreLimited(t *testing.T) {
 	if err := list(from("192.0.2.2")); err != nil {
 		t.Errorf("another network: %v", err)
 	}
-	w.pass(5 * time.Minute)
+	w.Clock.Advance(5 * time.Minute)
 	for i := range 2 {
 		ctx := from(fmt.Sprintf("192.0.2.%d", 10+i))
 		if err := missing(ctx); err != nil || len(request.Header(ctx)) > 0 {

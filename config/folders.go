@@ -3,13 +3,8 @@ package config
 import (
 	"path/filepath"
 	"strings"
-)
 
-// The folders of the data directory that are reserved: for repositories while they
-// are sent or received, and for the development directory.
-const (
-	TransfersFolder = "transfers"
-	PLCFolder       = "plc"
+	"nestbox/datadir"
 )
 
 // checkFolders refuses folders of blobs in which the server would mistake its own
@@ -17,7 +12,7 @@ const (
 func (c *Config) checkFolders(f *Faults) {
 	data, blobs := realPath(c.DataDirectory), realPath(c.BlobDiskLocation)
 	if c.BlobDiskLocation == "" {
-		blobs = filepath.Join(data, "blobs")
+		blobs = filepath.Join(data, datadir.BlobsFolder)
 	} else {
 		checkBeside(f, "PDS_BLOBSTORE_DISK_LOCATION", data, blobs)
 	}
@@ -38,12 +33,12 @@ func (c *Config) checkFolders(f *Faults) {
 // checkBeside refuses a folder that contains the data directory, or that is in one
 // of its reserved folders.
 func checkBeside(f *Faults, name, data, dir string) {
-	want := "name a folder of its own, like " + filepath.Join(data, "blobs")
+	want := "name a folder of its own, like " + filepath.Join(data, datadir.BlobsFolder)
 	if _, holds := below(dir, data); holds {
 		f.add(name, "it holds the data directory", want)
 		return
 	}
-	if first, inside := below(data, dir); inside && (first == TransfersFolder || first == PLCFolder) {
+	if first, inside := below(data, dir); inside && (first == datadir.TransfersFolder || first == datadir.PLCFolder) {
 		f.add(name, "the data directory's folder "+first+" is for something else", want)
 	}
 }

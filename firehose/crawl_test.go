@@ -172,13 +172,13 @@ func TestLastSeen(t *testing.T) {
 
 func TestRetention(t *testing.T) {
 	w := newWorld(t, nil)
-	alice := storetest.NewWriter(t, w.stores, "alice")
+	alice := storetest.NewWriter(t, w.Database, "alice")
 	for range 9 {
 		alice.Write(1000)
 	}
 	before := w.last()
 	r := &firehose.Retention{
-		Log: w.stores.Log, Age: time.Hour, MaxBytes: 1 << 30, Logger: slog.New(slog.NewTextHandler(w.logged, nil)),
+		Log: w.Log, Age: time.Hour, MaxBytes: 1 << 30, Logger: slog.New(slog.NewTextHandler(w.logged, nil)),
 		Now: func() time.Time { return storetest.At(8).Add(time.Hour) },
 	}
 	ctx, stop := context.WithCancel(t.Context())
@@ -187,7 +187,7 @@ func TestRetention(t *testing.T) {
 	w.logged.await(t, "event log pruned")
 	stop()
 	done.Wait()
-	b, err := w.stores.Log.Bounds(t.Context())
+	b, err := w.Log.Bounds(t.Context())
 	if err != nil || !b.OldestAt.Equal(storetest.At(8)) || b.Oldest != before-2 {
 		t.Errorf("%+v, %v", b, err)
 	}

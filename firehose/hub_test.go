@@ -22,7 +22,7 @@ import (
 
 func TestLive(t *testing.T) {
 	w := newWorld(t, nil)
-	alice := storetest.NewWriter(t, w.stores, "alice")
+	alice := storetest.NewWriter(t, w.Database, "alice")
 	before := w.last()
 	s := w.subscribe(live)
 	for range 3 {
@@ -35,7 +35,7 @@ func TestLive(t *testing.T) {
 
 func TestCursor(t *testing.T) {
 	w := newWorld(t, func(s *firehose.Settings) { s.RingEvents = 3 })
-	alice := storetest.NewWriter(t, w.stores, "alice")
+	alice := storetest.NewWriter(t, w.Database, "alice")
 	for range 9 {
 		alice.Write(10)
 	}
@@ -58,18 +58,18 @@ func TestCursor(t *testing.T) {
 	// A cursor older than the oldest event kept.
 	for removed := 1; removed > 0; {
 		var err error
-		if removed, err = w.stores.Log.Prune(t.Context(), storetest.At(5), 1<<40); err != nil {
+		if removed, err = w.Log.Prune(t.Context(), storetest.At(5), 1<<40); err != nil {
 			t.Fatal(err)
 		}
 	}
-	b, err := w.stores.Log.Bounds(t.Context())
+	b, err := w.Log.Bounds(t.Context())
 	if err != nil || b.Oldest < 3 || b.Oldest > last-3 {
 		t.Fatalf("%+v, %v", b, err)
 	}
 	check(from(b.Oldest-1), false, b.Oldest)
 	check(from(b.Oldest-2), true, b.Oldest)
 	check(from(0), true, b.Oldest)
-	if _, err := w.stores.Log.Prune(t.Context(), storetest.At(1000), 1<<40); err != nil {
+	if _, err := w.Log.Prune(t.Context(), storetest.At(1000), 1<<40); err != nil {
 		t.Fatal(err)
 	}
 	gone := w.subscribe(from(last - 1))
@@ -138,7 +138,7 @@ func TestReplayMeetsLive(t *testing.T) {
 	})
 	var all []*storetest.Writer
 	for i := range writers {
-		all = append(all, storetest.NewWriter(t, w.stores, fmt.Sprintf("writer%d", i)))
+		all = append(all, storetest.NewWriter(t, w.Database, fmt.Sprintf("writer%d", i)))
 	}
 	total := w.last() + writers*events
 	var now atomic.Int64 // about the log's last number
@@ -192,7 +192,7 @@ func TestSlow(t *testing.T) {
 		s.Patience, s.Grace = 2*time.Second, patience
 		s.RingEvents = 4
 	})
-	alice := storetest.NewWriter(t, w.stores, "alice")
+	alice := storetest.NewWriter(t, w.Database, "alice")
 	before := w.last()
 	slow, quick := w.lazy(live), w.subscribe(live)
 	const events = 40
@@ -230,7 +230,7 @@ func TestPrunedAway(t *testing.T) {
 	const events = 40
 	for keep, left := range map[int]bool{30: true, 1000: false} {
 		w := newWorld(t, func(s *firehose.Settings) { s.Patience, s.RingEvents = time.Hour, 2 })
-		alice := storetest.NewWriter(t, w.stores, "alice")
+		alice := storetest.NewWriter(t, w.Database, "alice")
 		before := w.last()
 		s := w.lazy(from(before))
 		for range events {
@@ -239,11 +239,11 @@ func TestPrunedAway(t *testing.T) {
 		s.wantEvents(before+1, before+1)
 		for removed := 1; removed > 0; {
 			var err error
-			if removed, err = w.stores.Log.Prune(t.Context(), storetest.At(keep), 1<<40); err != nil {
+			if removed, err = w.Log.Prune(t.Context(), storetest.At(keep), 1<<40); err != nil {
 				t.Fatal(err)
 			}
 		}
-		b, err := w.stores.Log.Bounds(t.Context())
+		b, err := w.Log.Bounds(t.Context())
 		if err != nil || b.Oldest < before+20 || left != (b.Oldest <= b.Last-5) {
 			t.Fatalf("%+v, %v", b, err)
 		}
@@ -268,7 +268,7 @@ func TestPrunedAway(t *testing.T) {
 func TestDeleted(t *testing.T) {
 	for _, ring := range []int{100, 1} {
 		w := newWorld(t, func(s *firehose.Settings) { s.RingEvents = ring })
-		alice, bob := storetest.NewWriter(t, w.stores, "alice"), storetest.NewWriter(t, w.stores, "bob")
+		alice, bob := storetest.NewWriter(t, w.Database, "alice"), storetest.NewWriter(t, w.Database, "bob")
 		alice.Write(10)
 		before := w.last()
 		for range 5 {
@@ -287,7 +287,7 @@ func TestDeleted(t *testing.T) {
 			s.want(message{kind: "#commit", seq: before + 12})
 		}
 		check()
-		r := firehose.Retention{Log: w.stores.Log, Age: 1000 * time.Hour, MaxBytes: 1 << 40, Now: func() time.Time { return storetest.At(0) }}
+		r := firehose.Retention{Log: w.Log, Age: 1000 * time.Hour, MaxBytes: 1 << 40, Now: func() time.Time { return storetest.At(0) }}
 		ctx, stop := context.WithCancel(t.Context())
 		var worker sync.WaitGroup
 		worker.Go(func() { r.Run(ctx) })
@@ -306,7 +306,7 @@ func TestDeleted(t *testing.T) {
 // that reads nothing does not keep it from stopping.
 func TestClose(t *testing.T) {
 	w := newWorld(t, func(s *firehose.Settings) { s.Patience, s.RingEvents = time.Hour, 2 })
-	alice := storetest.NewWriter(t, w.stores, "alice")
+	alice := storetest.NewWriter(t, w.Database, "alice")
 	idle, stuck := w.subscribe(live), w.lazy(live)
 	before := w.last()
 	for range 40 {
@@ -387,7 +387,7 @@ func TestPings(t *testing.T) {
 	w := newWorld(t, func(s *firehose.Settings) { s.PingEvery, s.SilentFor = 20*time.Millisecond, 2*time.Second })
 	w.timeouts = 100 * time.Millisecond
 	w.reopen()
-	alice := storetest.NewWriter(t, w.stores, "alice")
+	alice := storetest.NewWriter(t, w.Database, "alice")
 	before := w.last()
 	s, dead := w.subscribe(live), w.subscribe(live)
 	pings, written := 0, make(chan struct{})
@@ -432,7 +432,7 @@ func TestPings(t *testing.T) {
 // TestReceived: a client's messages mean nothing, and their size is bounded.
 func TestReceived(t *testing.T) {
 	w := newWorld(t, nil)
-	alice := storetest.NewWriter(t, w.stores, "alice")
+	alice := storetest.NewWriter(t, w.Database, "alice")
 	before := w.last()
 	s, _, err := w.try(&websocket.Dialer{WriteBufferSize: 8192}, live, nil) // larger than the message: one frame
 	if err != nil {
@@ -453,8 +453,8 @@ func TestReceived(t *testing.T) {
 
 func TestJump(t *testing.T) {
 	w := newWorld(t, nil)
-	alice := storetest.NewWriter(t, w.stores, "alice")
-	storetest.NewWriter(t, w.stores, "bob")
+	alice := storetest.NewWriter(t, w.Database, "alice")
+	storetest.NewWriter(t, w.Database, "bob")
 	for range 5 {
 		alice.Write(10)
 	}
@@ -469,7 +469,7 @@ func TestJump(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var worker sync.WaitGroup
 	worker.Go(func() {
-		w.hub.Announce(ctx, func(ctx context.Context) (bool, error) { return storetest.Announce(ctx, w.stores, 1, time.Now()) })
+		w.hub.Announce(ctx, func(ctx context.Context) (bool, error) { return storetest.Announce(ctx, w.Database, 1, time.Now()) })
 	})
 	t.Cleanup(func() { stop(); worker.Wait() })
 	const to = 1_000_000

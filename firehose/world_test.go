@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,7 +23,6 @@ import (
 	"nestbox/dagcbor"
 	"nestbox/firehose"
 	"nestbox/request"
-	"nestbox/store/sqlite"
 	"nestbox/store/storetest"
 	"nestbox/xrpc"
 )
@@ -36,21 +34,22 @@ const patience = 60 * time.Second
 
 // world is a stream over a real database and a real HTTP server.
 type world struct {
+	*storetest.World
+
 	t        *testing.T
-	path     string
 	settings firehose.Settings
 	timeouts time.Duration // of the HTTP server
-
-	db     *sqlite.DB
-	stores storetest.Stores
-	hub    *firehose.Hub
-	server *httptest.Server
-	logged *lines
+	logger   *slog.Logger
+	hub      *firehose.Hub
+	server   *httptest.Server
+	logged   *lines
 }
 
 func newWorld(t *testing.T, change func(*firehose.Settings)) *world {
 	t.Helper()
-	w := &world{t: t, path: filepath.Join(t.TempDir(), "nestbox.sqlite"), settings: firehose.DefaultSettings(), logged: &lines{}, timeouts: time.Minute}
+	w := &world{t: t, settings: firehose.DefaultSettings(), logged: &lines{}, timeouts: time.Minute}
+	w.logger = slog.New(slog.NewTextHandler(w.logged, nil))
+	w.World = storetest.NewWorld(t, storetest.Options{Log: w.logger})
 	if change != nil {
 		change(&w.settings)
 	}
@@ -61,16 +60,8 @@ func newWorld(t *testing.T, change func(*firehose.Settings)) *world {
 
 func (w *world) open() {
 	w.t.Helper()
-	logger := slog.New(slog.NewTextHandler(w.logged, nil))
-	db, err := sqlite.Open(w.t.Context(), w.path, sqlite.Options{
-		Log: logger, Fatal: func(err error) { w.t.Errorf("the outcome of a commit is unknown: %v", err) },
-	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.db = db
-	w.stores = storetest.Stores{Stores: db.Stores()}
-	w.hub, err = firehose.NewHub(w.t.Context(), firehose.Options{Settings: w.settings, Log: w.stores.Log, Logger: logger, Now: time.Now})
+	var err error
+	w.hub, err = firehose.NewHub(w.t.Context(), firehose.Options{Settings: w.settings, Log: w.Log, Logger: w.logger, Now: time.Now})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -78,7 +69,7 @@ func (w *world) open() {
 	front := &request.Front{
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		Unlimited:      func(r *http.Request, _ request.Client) bool { return r.Header.Get("X-Unlimited") != "" },
-		Log:            logger, Now: time.Now,
+		Log:            w.logger, Now: time.Now,
 	}
 	w.server = httptest.NewUnstartedServer(front.Handler(&xrpc.Server{
 		Methods: map[string]xrpc.Method{"com.atproto.sync.subscribeRepos": xrpc.Stream(verifier.Anyone, w.hub.Subscribe)},
@@ -90,21 +81,19 @@ func (w *world) open() {
 func (w *world) close() {
 	w.hub.Close()
 	w.server.Close()
-	if err := w.db.Close(); err != nil {
-		w.t.Error(err)
-	}
 }
 
 // reopen restarts the world.
 func (w *world) reopen() {
 	w.t.Helper()
 	w.close()
+	w.Reopen()
 	w.open()
 }
 
 func (w *world) last() int64 {
 	w.t.Helper()
-	b, err := w.stores.Log.Bounds(w.t.Context())
+	b, err := w.Log.Bounds(w.t.Context())
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -115,7 +104,7 @@ func (w *world) last() int64 {
 // is the last.
 func (w *world) holds(did syntax.DID) bool {
 	w.t.Helper()
-	all, err := sqlite.Inspect(w.t.Context(), w.path)
+	all, err := w.Inspect.Open(w.t.Context())
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -13,7 +13,6 @@ import (
 	"nestbox/internal/pdstest"
 	"nestbox/mail"
 	"nestbox/ratelimit"
-	"nestbox/store/sqlite"
 	"nestbox/xrpc"
 )
 
@@ -160,7 +159,7 @@ func TestDeletionGrace(t *testing.T) {
 		at   time.Time
 		left bool
 	}{{week.Add(-time.Second), true}, {week, false}} {
-		p.now.Store(step.at.UnixMilli())
+		p.Clock.Set(step.at)
 		if err := p.DeleteDue(t.Context()); err != nil || p.exists("alice") != step.left {
 			t.Errorf("at %s: %v, %v left", step.at, err, p.exists("alice"))
 		}
@@ -202,7 +201,7 @@ func TestDeletionGuesses(t *testing.T) {
 		return wire.Name + ": " + wire.Message
 	}
 	const wrong, tooMany = "AuthenticationRequired: Invalid did or password", "RateLimitExceeded: Rate Limit Exceeded"
-	p.Codes = &account.Codes{Store: sqlite.Codes{DB: p.db}, Now: p.clock}
+	p.Codes = &account.Codes{Store: p.World.Codes, Now: p.clock}
 	for range 20 { // right ones do not count
 		if got := try(b, "correct-horse-battery"); got != "InvalidToken: Token is invalid" {
 			t.Fatal(got)

@@ -17,7 +17,6 @@ import (
 	"nestbox/identity"
 	"nestbox/mail"
 	"nestbox/plc"
-	"nestbox/store/sqlite"
 	"nestbox/xrpc"
 )
 
@@ -37,7 +36,7 @@ func (p *place) identities(did syntax.DID) int { return p.told(event.KindIdentit
 // told counts an account's events of a kind.
 func (p *place) told(kind event.Kind, did syntax.DID) (n int) {
 	p.t.Helper()
-	events, err := sqlite.EventLog{DB: p.db}.Read(p.t.Context(), 0, 1000, 1<<20)
+	events, err := p.World.Log.Read(p.t.Context(), 0, 1000, 1<<20)
 	if err != nil {
 		p.t.Fatal(err)
 	}

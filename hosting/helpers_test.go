@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -24,7 +23,7 @@ import (
 	"nestbox/mail"
 	"nestbox/plc/directory"
 	"nestbox/repo"
-	"nestbox/store/sqlite"
+	"nestbox/store/storetest"
 )
 
 // mode is how a faulty directory answers operations.
@@ -132,16 +131,11 @@ func (x txt) LookupTXT(_ context.Context, name string) ([]string, error) {
 // place is a hosting.Service over a real store and a faulty directory.
 type place struct {
 	*hosting.Service
+	*storetest.World
 
-	t    *testing.T
-	path string
-	db   *sqlite.DB
-	plc  *faulty
-	txt  txt
-	// now is the clock, in milliseconds.
-	now atomic.Int64
-	// before, if it is set, is called ahead of each write.
-	before func()
+	t   *testing.T
+	plc *faulty
+	txt txt
 }
 
 func newPlace(t *testing.T) *place {
@@ -152,8 +146,7 @@ func newPlace(t *testing.T) *place {
 // newPlaceBefore is newPlace for storetest.Interleave.
 func newPlaceBefore(t *testing.T, before func()) *place {
 	t.Helper()
-	p := &place{t: t, before: before, path: filepath.Join(t.TempDir(), "nestbox.sqlite"), plc: newFaulty(t), txt: txt{}}
-	p.now.Store(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).UnixMilli())
+	p := &place{t: t, World: storetest.NewWorld(t, storetest.Options{Before: before}), plc: newFaulty(t), txt: txt{}}
 	box, err := seal.NewBox(make([]byte, seal.KeySize))
 	if err != nil {
 		t.Fatal(err)
@@ -170,26 +163,18 @@ func newPlaceBefore(t *testing.T, before func()) *place {
 		Directory: &identity.Directory{URL: p.plc.URL, Client: &http.Client{Timeout: time.Minute}},
 		Box:       box, Now: p.clock, Log: slog.New(slog.DiscardHandler),
 	}
-	p.open()
-	t.Cleanup(func() { _ = p.db.Close() })
+	p.wire()
 	return p
 }
 
-func (p *place) clock() time.Time { return time.UnixMilli(p.now.Load()) }
+func (p *place) clock() time.Time { return p.Clock.Now() }
 
-func (p *place) advance(d time.Duration) { p.now.Add(d.Milliseconds()) }
+func (p *place) advance(d time.Duration) { p.Clock.Advance(d) }
 
-func (p *place) open() {
+// wire gives the service the stores of the database that is open.
+func (p *place) wire() {
 	p.t.Helper()
-	db, err := sqlite.Open(p.t.Context(), p.path, sqlite.Options{
-		Fatal: func(err error) { p.t.Errorf("the outcome of a commit is unknown: %v", err) }, Log: slog.New(slog.DiscardHandler),
-		Before: p.before,
-	})
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.db, p.Store, p.Accounts = db, sqlite.Hosting{DB: db}, sqlite.Accounts{DB: db}
-	p.Handles, p.Rotations, p.Documents = sqlite.Hosting{DB: db}, sqlite.Hosting{DB: db}, sqlite.Identities{DB: db}
+	p.Store, p.Accounts, p.Handles, p.Rotations, p.Documents = p.Hosting, p.World.Accounts, p.World.Handles, p.SigningKeys, p.World.Identity
 	p.Keys = hosting.NewKeys(p.Store, p.Box)
 	p.Resolver = identity.NewResolver(identity.ResolverOptions{
 		Directory: &identity.Directory{URL: p.plc.URL, Client: &http.Client{Timeout: time.Minute}}, HTTP: http.DefaultClient, DNS: p.txt, Now: p.clock,
@@ -206,16 +191,14 @@ func (p *place) open() {
 		},
 	})
 	p.t.Cleanup(p.Resolver.Close)
-	p.Repos = &repo.Service{Store: sqlite.Repos{DB: db}}
+	p.Repos = &repo.Service{Store: p.World.Repos}
 }
 
 // restart begins a new process on the same database.
 func (p *place) restart() {
 	p.t.Helper()
-	if err := p.db.Close(); err != nil {
-		p.t.Fatal(err)
-	}
-	p.open()
+	p.Reopen()
+	p.wire()
 }
 
 // create signs alice up, or another handle of the same e-mail's form.
@@ -229,7 +212,7 @@ func (p *place) create(handle, invite string) (*account.Account, error) {
 func (p *place) confirm(a *account.Account) *account.Account {
 	p.t.Helper()
 	code := account.Code{Purpose: account.PurposeConfirmEmail, Hash: []byte(a.DID), MadeAt: p.clock(), Expires: p.clock().Add(time.Hour)}
-	if err := (sqlite.Codes{DB: p.db}).SetCode(p.t.Context(), a.ID, code, mail.Message{To: a.Email, Subject: "code"}); err != nil {
+	if err := p.World.Codes.SetCode(p.t.Context(), a.ID, code, mail.Message{To: a.Email, Subject: "code"}); err != nil {
 		p.t.Fatal(err)
 	}
 	p.mails()
@@ -247,13 +230,12 @@ func (p *place) confirm(a *account.Account) *account.Account {
 // mails takes the messages that wait in the outbox.
 func (p *place) mails() []mail.Queued {
 	p.t.Helper()
-	outbox := sqlite.Outbox{DB: p.db}
-	mails, err := outbox.Due(p.t.Context(), p.clock(), 100)
+	mails, err := p.Outbox.Due(p.t.Context(), p.clock(), 100)
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	for _, m := range mails {
-		if err := outbox.Done(p.t.Context(), m.ID); err != nil {
+		if err := p.Outbox.Done(p.t.Context(), m.ID); err != nil {
 			p.t.Fatal(err)
 		}
 	}

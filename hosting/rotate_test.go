@@ -17,7 +17,6 @@ import (
 	"nestbox/identity"
 	"nestbox/plc"
 	"nestbox/repo"
-	"nestbox/store/sqlite"
 )
 
 // withRepo gives an account its repository, as a server does.
@@ -30,7 +29,7 @@ func (p *place) withRepo() {
 
 // repos returns the repositories that sign with the place's keys.
 func (p *place) repos() *repo.Service {
-	return &repo.Service{Store: sqlite.Repos{DB: p.db}, Keys: p.Keys, Now: p.clock, Log: p.Log}
+	return &repo.Service{Store: p.World.Repos, Keys: p.Keys, Now: p.clock, Log: p.Log}
 }
 
 // wantKey fails the test unless account, directory, document and the repository's
@@ -64,7 +63,7 @@ func (p *place) wantKey(what string, a *account.Account, was string, changed boo
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	err = sqlite.Repos{DB: p.db}.View(p.t.Context(), a.ID, func(v repo.View) error {
+	err = p.World.Repos.View(p.t.Context(), a.ID, func(v repo.View) error {
 		c, err := repo.DecodeCommit(v.Head().Commit)
 		if err == nil {
 			err = c.Verify(public)
@@ -87,7 +86,7 @@ func (p *place) wantNoKeyChange(what string) {
 // syncs counts the events of the state of an account's repository.
 func (p *place) syncs(a *account.Account) (n int) {
 	p.t.Helper()
-	events, err := sqlite.EventLog{DB: p.db}.Read(p.t.Context(), 0, 1000, 1<<20)
+	events, err := p.World.Log.Read(p.t.Context(), 0, 1000, 1<<20)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -337,7 +336,7 @@ func TestRotateRestart(t *testing.T) {
 	}
 	p.wantKey("in a new process", a, a.SigningKey, true)
 	p.wantNoKeyChange("in a new process")
-	actions, err := sqlite.Admin{DB: p.db}.Audit(t.Context(), admin.AuditFilter{Before: math.MaxInt64, Limit: 10})
+	actions, err := p.Admin.Audit(t.Context(), admin.AuditFilter{Before: math.MaxInt64, Limit: 10})
 	if err != nil || len(actions) != 1 || actions[0].What != string(account.EventKeyChanged) || actions[0].Who != "did:web:somebody.example" {
 		t.Errorf("the audit log: %+v, %v", actions, err)
 	}

@@ -2,7 +2,6 @@ package identity_test
 
 import (
 	"log/slog"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,7 +13,7 @@ import (
 	"nestbox/account"
 	"nestbox/hosting"
 	"nestbox/identity"
-	"nestbox/store/sqlite"
+	"nestbox/store/storetest"
 )
 
 // checked is a Checker over a network and a real store.
@@ -22,19 +21,15 @@ type checked struct {
 	*network
 	*identity.Checker
 
-	db *sqlite.DB
+	db *storetest.Database
 }
 
 func newChecked(t *testing.T) *checked {
 	t.Helper()
 	n := newNetwork(t)
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "nestbox.sqlite"), sqlite.Options{Fatal: func(err error) { t.Error(err) }, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
+	db := storetest.Open(t)
 	return &checked{network: n, db: db, Checker: &identity.Checker{
-		Store: sqlite.Identities{DB: db}, Resolver: n.Resolver, Now: n.clock, Log: slog.New(slog.DiscardHandler),
+		Store: db.Identity, Resolver: n.Resolver, Now: n.clock, Log: slog.New(slog.DiscardHandler),
 	}}
 }
 
@@ -55,7 +50,7 @@ func (c *checked) due() []syntax.DID {
 
 func (c *checked) account(did syntax.DID) *account.Account {
 	c.t.Helper()
-	a, err := sqlite.Accounts{DB: c.db}.ByDID(c.t.Context(), did)
+	a, err := c.db.Accounts.ByDID(c.t.Context(), did)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -123,11 +118,10 @@ func TestCheckMeanwhile(t *testing.T) {
 	for what, change := range map[string]func(t *testing.T, c *checked, id int64) error{
 		"the handle": func(t *testing.T, c *checked, id int64) error {
 			t.Helper()
-			handles := sqlite.Hosting{DB: c.db}
-			if err := handles.BeginHandle(t.Context(), hosting.HandleChange{AccountID: id, Handle: other, By: account.ActorOwner, BegunAt: c.clock()}); err != nil {
+			if err := c.db.Handles.BeginHandle(t.Context(), hosting.HandleChange{AccountID: id, Handle: other, By: account.ActorOwner, BegunAt: c.clock()}); err != nil {
 				return err
 			}
-			return handles.FinishHandle(t.Context(), id, other, newest, account.Event{At: c.clock(), Kind: account.EventHandleChanged})
+			return c.db.Handles.FinishHandle(t.Context(), id, other, newest, account.Event{At: c.clock(), Kind: account.EventHandleChanged})
 		},
 		"the document": func(t *testing.T, c *checked, id int64) error {
 			t.Helper()
@@ -208,9 +202,9 @@ func TestCheckHidden(t *testing.T) {
 	}
 }
 
-func takedown(t *testing.T, db *sqlite.DB, id int64, applied bool) error {
+func takedown(t *testing.T, db *storetest.Database, id int64, applied bool) error {
 	t.Helper()
 	e := account.Event{At: time.Unix(0, 0), Kind: account.EventTakedown}
-	_, err := sqlite.Accounts{DB: db}.SetStatus(t.Context(), id, account.StatusChange{Takedown: &account.Applied{Applied: applied}}, e)
+	_, err := db.Accounts.SetStatus(t.Context(), id, account.StatusChange{Takedown: &account.Applied{Applied: applied}}, e)
 	return err
 }

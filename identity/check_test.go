@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -21,7 +20,7 @@ import (
 	"nestbox/identity"
 	"nestbox/internal/pdstest"
 	"nestbox/plc/directory"
-	"nestbox/store/sqlite"
+	"nestbox/store/storetest"
 )
 
 // world is a PLC directory that can be down, a data directory, and an account
@@ -83,26 +82,21 @@ func (w *world) serving(do func(*pdstest.InProcess)) {
 func (w *world) round() error {
 	w.t.Helper()
 	w.now = w.now.Add(25 * time.Hour)
-	db, err := sqlite.Open(w.t.Context(), filepath.Join(w.dir, "nestbox.sqlite"), sqlite.Options{
-		Fatal: func(err error) { w.t.Error(err) }, Log: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer func() { _ = db.Close() }()
+	db := storetest.Open(w.t, storetest.Options{Dir: w.dir})
+	defer db.Close()
 	c := &identity.Checker{
-		Store: sqlite.Identities{DB: db}, Resolver: resolverOf(w.t, w.plc, db), Now: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
+		Store: db.Identity, Resolver: resolverOf(w.t, w.plc, db), Now: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
 	}
 	return c.Round(w.t.Context())
 }
 
 // resolverOf asks a directory, and a database for handles below .test.
-func resolverOf(t *testing.T, plc *identity.Directory, db *sqlite.DB) *identity.Resolver {
+func resolverOf(t *testing.T, plc *identity.Directory, db *storetest.Database) *identity.Resolver {
 	t.Helper()
 	r := identity.NewResolver(identity.ResolverOptions{
 		Directory: plc, DNS: noTXT{}, HTTP: http.DefaultClient, Now: time.Now,
 		Local: func(ctx context.Context, h syntax.Handle) (syntax.DID, bool, error) {
-			a, err := sqlite.Accounts{DB: db}.ByHandle(ctx, h)
+			a, err := db.Accounts.ByHandle(ctx, h)
 			ours := strings.HasSuffix(h.String(), ".test")
 			if errors.Is(err, account.ErrNotFound) {
 				return "", ours, nil
@@ -288,22 +282,10 @@ func TestPDSEndpoint(t *testing.T) {
 // everybody, and nothing counts as checked.
 func TestRoundPasses(t *testing.T) {
 	const accounts = 30
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "nestbox.sqlite"), sqlite.Options{Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = db.Close() }()
-	store := sqlite.Hosting{DB: db}
+	db := storetest.Open(t)
 	for i := range accounts {
 		name := string(rune('a'+i/26)) + string(rune('a'+i%26))
-		id, err := store.Reserve(t.Context(), hosting.Pending{
-			DID: syntax.DID("did:plc:" + name), Handle: syntax.Handle(name + ".test"), Email: name + "@example.com", CreatedAt: time.Now(),
-			SigningKeySealed: []byte{}, Operation: []byte("{}"),
-		})
-		if err == nil {
-			_, err = store.Activate(t.Context(), id, []byte(`{"old":true}`), nil, account.Event{At: time.Unix(int64(i), 0), Kind: account.EventSignUp})
-		}
-		if err != nil {
+		if _, err := storetest.AddAccount(t.Context(), db.Stores, hosting.Pending{Handle: syntax.Handle(name + ".test"), CreatedAt: time.Unix(int64(i), 0)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -319,7 +301,7 @@ func TestRoundPasses(t *testing.T) {
 		_, _ = w.Write([]byte(`{"id":"` + strings.TrimPrefix(r.URL.Path, "/") + `","alsoKnownAs":[]}`))
 	}))
 	now := time.Unix(0, 0)
-	c := &identity.Checker{Store: sqlite.Identities{DB: db}, Resolver: resolverOf(t, plc, db), Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler)}
+	c := &identity.Checker{Store: db.Identity, Resolver: resolverOf(t, plc, db), Now: func() time.Time { return now }, Log: slog.New(slog.DiscardHandler)}
 	for _, round := range []struct {
 		name        string
 		down        bool
@@ -351,14 +333,10 @@ func TestRoundPasses(t *testing.T) {
 // leads to its account; where nobody answers, what was found before holds.
 func TestCheckOwnDomain(t *testing.T) {
 	n := newNetwork(t)
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "nestbox.sqlite"), sqlite.Options{Fatal: func(err error) { t.Error(err) }, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
+	db := storetest.Open(t)
 	const handle = "carol.example.com"
 	id := hosted(t, db, didB, handle, "x@example.com")
-	c := &identity.Checker{Store: sqlite.Identities{DB: db}, Resolver: n.Resolver, Now: n.clock, Log: slog.New(slog.DiscardHandler)}
+	c := &identity.Checker{Store: db.Identity, Resolver: n.Resolver, Now: n.clock, Log: slog.New(slog.DiscardHandler)}
 	n.documents[didB.String()] = document(didB, handle)
 	for _, step := range []struct {
 		what    string
@@ -384,7 +362,7 @@ func TestCheckOwnDomain(t *testing.T) {
 		if err := c.Round(t.Context()); err != nil {
 			t.Fatalf("%s: %v", step.what, err)
 		}
-		a, err := sqlite.Accounts{DB: db}.ByDID(t.Context(), didB)
+		a, err := db.Accounts.ByDID(t.Context(), didB)
 		if err != nil || a.ID != id || a.HandleInvalid != step.invalid {
 			t.Errorf("%s: invalid %t, %v; want %t", step.what, a.HandleInvalid, err, step.invalid)
 		}
@@ -402,18 +380,11 @@ func TestCheckOwnDomain(t *testing.T) {
 }
 
 // hosted makes an account with a handle of any domain.
-func hosted(t *testing.T, db *sqlite.DB, did syntax.DID, handle syntax.Handle, email string) int64 {
+func hosted(t *testing.T, db *storetest.Database, did syntax.DID, handle syntax.Handle, email string) int64 {
 	t.Helper()
-	store := sqlite.Hosting{DB: db}
-	id, err := store.Reserve(t.Context(), hosting.Pending{
-		DID: did, Handle: handle, Email: email, PasswordHash: "x", SigningKey: "x", SigningKeySealed: []byte("x"),
-		Operation: []byte("{}"), CreatedAt: time.Now(),
-	})
+	a, err := storetest.AddAccount(t.Context(), db.Stores, hosting.Pending{DID: did, Handle: handle, Email: email, CreatedAt: time.Unix(0, 0)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Activate(t.Context(), id, []byte("{}"), nil, account.Event{At: time.Unix(0, 0), Kind: account.EventSignUp}); err != nil {
-		t.Fatal(err)
-	}
-	return id
+	return a.ID
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,18 +16,19 @@ import (
 
 	"nestbox/internal/pdstest"
 	"nestbox/mail"
-	"nestbox/store/sqlite"
+	"nestbox/store/storetest"
 )
 
 // office is an outbox on a database of its own.
 type office struct {
 	*mail.Outbox
 
-	store sqlite.Outbox
+	store mail.Store
 	t     *testing.T
 
+	clock *storetest.Clock
+
 	mu   sync.Mutex
-	now  time.Time
 	log  bytes.Buffer
 	more chan struct{}
 }
@@ -67,23 +67,15 @@ func (o *office) awaitLog(text string, n int) {
 	}
 }
 
-func (o *office) clock() time.Time {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.now
-}
-
 // pass lets time pass, and makes the outbox check.
 func (o *office) pass(d time.Duration) {
-	o.mu.Lock()
-	o.now = o.now.Add(d)
-	o.mu.Unlock()
+	o.clock.Advance(d)
 	o.Wake()
 }
 
 func (o *office) queue(mails ...mail.Message) {
 	o.t.Helper()
-	if err := o.store.Queue(o.t.Context(), o.clock(), mails...); err != nil {
+	if err := o.store.Queue(o.t.Context(), o.clock.Now(), mails...); err != nil {
 		o.t.Fatal(err)
 	}
 }
@@ -91,7 +83,7 @@ func (o *office) queue(mails ...mail.Message) {
 // left returns the recipients of what is in the outbox.
 func (o *office) left() string {
 	o.t.Helper()
-	list, err := o.store.Due(context.WithoutCancel(o.t.Context()), o.clock().Add(1000*time.Hour), 100)
+	list, err := o.store.Due(context.WithoutCancel(o.t.Context()), o.clock.Now().Add(1000*time.Hour), 100)
 	if err != nil {
 		o.t.Fatal(err)
 	}
@@ -105,14 +97,10 @@ func (o *office) left() string {
 // newOffice runs an outbox that sends through sender until the end of the test.
 func newOffice(t *testing.T, sender mail.Sender) *office {
 	t.Helper()
-	o := &office{t: t, now: start}
+	o := &office{t: t, clock: storetest.NewClock(start)}
 	log := slog.New(slog.NewTextHandler(o, nil))
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "nestbox.sqlite"), sqlite.Options{Log: log, Fatal: func(err error) { t.Error(err) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.store = sqlite.Outbox{DB: db}
-	o.Outbox = mail.NewOutbox(o.store, sender, o.clock, log)
+	o.store = storetest.Open(t, storetest.Options{Log: log}).Outbox
+	o.Outbox = mail.NewOutbox(o.store, sender, o.clock.Now, log)
 	o.store.Watch(o.Wake)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -123,9 +111,6 @@ func newOffice(t *testing.T, sender mail.Sender) *office {
 	t.Cleanup(func() {
 		stop()
 		<-ended
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
 		if log := o.log.String(); strings.Contains(log, "example.com") || strings.Contains(log, "secret") {
 			t.Errorf("the log names somebody, or something that was written to them:\n%s", log)
 		}
@@ -231,7 +216,7 @@ func TestOutboxDown(t *testing.T) {
 	o := newOffice(t, through(t, "smtp://"+address, nil))
 	o.queue(to("alice"), to("bob"))
 	o.awaitLog("no mail can be sent", 1)
-	list, err := o.store.Due(t.Context(), o.clock(), 10)
+	list, err := o.store.Due(t.Context(), o.clock.Now(), 10)
 	if err != nil || len(list) != 2 || list[0].Attempts != 0 {
 		t.Errorf("%+v, %v", list, err)
 	}
@@ -273,7 +258,7 @@ func TestOutboxStops(t *testing.T) {
 	box := pdstest.NewMailbox(t, pdstest.MailboxOptions{Held: true})
 	o := newOffice(t, through(t, box.URL, nil))
 	ctx, stop := context.WithCancel(t.Context())
-	other := mail.NewOutbox(o.store, through(t, box.URL, nil), o.clock, slog.New(slog.DiscardHandler))
+	other := mail.NewOutbox(o.store, through(t, box.URL, nil), o.clock.Now, slog.New(slog.DiscardHandler))
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

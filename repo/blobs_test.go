@@ -16,13 +16,12 @@ import (
 	"nestbox/dagcbor"
 	"nestbox/repo"
 	"nestbox/repo/car"
-	"nestbox/store/sqlite"
 )
 
 // upload makes a blob of the account; its bytes do not matter here.
 func (p *person) upload(name, mimeType string, size int64) cid.Cid {
 	p.w.t.Helper()
-	store, key := sqlite.Blobs{DB: p.w.db}, p.did.String()+name
+	store, key := p.w.Blobs, p.did.String()+name
 	b := blob.Blob{CID: dagcbor.RawCID(sha256.Sum256([]byte(name))), Size: size, MimeType: mimeType, Key: key, CreatedAt: p.w.Now()}
 	if err := store.Intend(p.w.t.Context(), key, p.w.Now()); err != nil {
 		p.w.t.Fatal(err)
@@ -47,7 +46,7 @@ func picture(ref string) string {
 // used returns the blobs that records refer to.
 func (p *person) used() []cid.Cid {
 	p.w.t.Helper()
-	ids, err := sqlite.Blobs{DB: p.w.db}.List(p.w.t.Context(), p.id, "", "", 1000, nil)
+	ids, err := p.w.Blobs.List(p.w.t.Context(), p.id, "", "", 1000, nil)
 	if err != nil {
 		p.w.t.Fatal(err)
 	}
@@ -119,7 +118,7 @@ func TestBlobGoes(t *testing.T) {
 	png := alice.upload("png", "image/png", 70)
 	w.Service.Store = &racing{w.Service.Store, func() {
 		later := w.Now().Add(time.Hour)
-		if _, _, err := (sqlite.Blobs{DB: w.db}).Collect(t.Context(), later, later); err != nil {
+		if _, _, err := w.Blobs.Collect(t.Context(), later, later); err != nil {
 			t.Error(err)
 		}
 	}}

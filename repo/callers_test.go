@@ -10,7 +10,6 @@ import (
 	"nestbox/ratelimit"
 	"nestbox/repo"
 	"nestbox/request"
-	"nestbox/store/sqlite"
 	"nestbox/xrpc"
 )
 
@@ -51,9 +50,9 @@ func TestCallers(t *testing.T) {
 	}
 
 	// Deactivated between the check of the account and the commit.
-	w.Service.Store = &racing{sqlite.Repos{DB: w.db}, func() { bob.status(account.StatusChange{Deactivated: new(true)}) }}
+	w.Service.Store = &racing{w.Repos, func() { bob.status(account.StatusChange{Deactivated: new(true)}) }}
 	wantError(t, "deactivated meanwhile", deactivated(), 401, "AccountDeactivated", "Account is deactivated")
-	w.Service.Store = sqlite.Repos{DB: w.db}
+	w.Service.Store = w.Repos
 
 	// An account that has no repository yet.
 	carol := w.stranger("carol")

@@ -123,7 +123,7 @@ func TestCrowdStopsItsMaker(t *testing.T) {
 		}
 	}
 	alice.verifyChain(0)
-	w.clock.Add(25 * time.Hour)
+	w.clock.Advance(25 * time.Hour)
 	if _, err := app.create(foo, &rkeys[399], `{}`); err != nil {
 		t.Errorf("a day later: %v", err)
 	}

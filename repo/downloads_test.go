@@ -23,6 +23,7 @@ import (
 	"nestbox/ratelimit"
 	"nestbox/repo"
 	"nestbox/request"
+	"nestbox/store/storetest"
 	"nestbox/xrpc"
 )
 
@@ -256,9 +257,9 @@ func TestDownloadIdle(t *testing.T) {
 			t.Fatalf("%d: %d", i, resp.StatusCode)
 		}
 	}
-	d.clock.Add(9 * time.Second)
+	d.clock.Advance(9 * time.Second)
 	d.refused("all were read just now", d.getRepo("10.1.0.0", alice), http.StatusServiceUnavailable, "ServiceUnavailable")
-	d.clock.Add(time.Minute)
+	d.clock.Advance(time.Minute)
 	for range 3 {
 		alice.checkFile(d.finish(d.getRepo("10.1.0.0", alice)))
 	}
@@ -365,12 +366,12 @@ func TestDownloadFirstLeaves(t *testing.T) {
 // slowWriter takes a second, by the clock, for a number of bytes.
 type slowWriter struct {
 	*httptest.ResponseRecorder
-	clock *clock
+	clock *storetest.Clock
 	pace  int
 }
 
 func (s *slowWriter) Write(b []byte) (int, error) {
-	s.clock.Add(time.Duration(len(b)) * time.Second / time.Duration(s.pace))
+	s.clock.Advance(time.Duration(len(b)) * time.Second / time.Duration(s.pace))
 	return s.ResponseRecorder.Write(b)
 }
 
@@ -400,7 +401,7 @@ func TestDownloadPace(t *testing.T) {
 
 	// A download that stands still is cut off as well, and its connection with it.
 	resp := d.getRepo("10.0.0.1", alice)
-	d.clock.Add(3 * time.Minute)
+	d.clock.Advance(3 * time.Minute)
 	if n, err := io.Copy(io.Discard, resp.Body); err == nil || n > 2<<20 {
 		t.Errorf("a stalled client got %d bytes, %v", n, err)
 	}
@@ -426,7 +427,7 @@ func TestScansAreCounted(t *testing.T) {
 	d.refused("a third scan", d.ask("10.0.0.1", "getBlocks", ofAlice...), http.StatusTooManyRequests, "RateLimitExceeded")
 	d.finish(d.getRepo("10.0.0.1", bob))
 	d.finish(d.getRepo("10.0.0.2", alice))
-	d.clock.Add(5 * time.Minute)
+	d.clock.Advance(5 * time.Minute)
 	d.finish(d.getRepo("10.0.0.1", alice))
 }
 
@@ -448,7 +449,7 @@ func TestBytesAreCounted(t *testing.T) {
 	alice.checkFile(d.finish(d.getRepo("10.0.0.2", alice)))
 	alice.checkFile(d.finish(d.getRepo(unlimited, alice)))
 	alice.checkExport()
-	d.clock.Add(5 * time.Minute)
+	d.clock.Advance(5 * time.Minute)
 	alice.checkFile(d.finish(d.getRepo("10.0.0.1", alice)))
 }
 

@@ -12,7 +12,6 @@ import (
 	"nestbox/firehose/event"
 	"nestbox/repo"
 	"nestbox/repo/mst"
-	"nestbox/store/sqlite"
 )
 
 // TestDrop: verify finds a record with an empty collection, as older versions
@@ -105,7 +104,7 @@ func (m mover) forge(t *testing.T, key string) {
 // faults returns the faults that nestbox verify finds in the repository.
 func (p *person) faults(t *testing.T) (out []string) {
 	t.Helper()
-	i, err := sqlite.Inspect(t.Context(), p.w.path)
+	i, err := p.w.Inspect.Open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,6 @@ import (
 	"nestbox/repo"
 	"nestbox/repo/car"
 	"nestbox/repo/mst"
-	"nestbox/store/sqlite"
 )
 
 func raw(data ...byte) car.Block { return car.Block{CID: dagcbor.CID(data), Data: data} }
@@ -198,7 +197,7 @@ func TestImportOddBlobs(t *testing.T) {
 // check checks the repository as nestbox verify does.
 func (p *person) check(t *testing.T) (out repo.Checked) {
 	t.Helper()
-	i, err := sqlite.Inspect(t.Context(), p.w.path)
+	i, err := p.w.Inspect.Open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -108,7 +108,7 @@ func TestImportsAreCounted(t *testing.T) {
 	if alice.head().CID != head.CID {
 		t.Error("what was refused was imported")
 	}
-	w.clock.Add(24 * time.Hour)
+	w.clock.Advance(24 * time.Hour)
 	if err := alice.send(alice.file(t, posts(31)).bytes()); err != nil {
 		t.Errorf("a day later: %v", err)
 	}

@@ -31,7 +31,7 @@ func TestMemory(t *testing.T) {
 	w.Service.Store = store
 	for i := range 300 {
 		alice.mustCreate(foo, nil, fmt.Sprintf(`{"n":%d}`, i))
-		w.clock.Add(time.Second)
+		w.clock.Advance(time.Second)
 	}
 	if store.views > 3 {
 		t.Errorf("%d reads for 300 records, one after the other", store.views)

@@ -20,16 +20,12 @@ import (
 	"nestbox/dagcbor"
 	"nestbox/firehose"
 	"nestbox/firehose/event"
-	"nestbox/store/sqlite"
 )
-
-// log returns the event log of the world.
-func (w *world) log() sqlite.EventLog { return sqlite.EventLog{DB: w.db} }
 
 // jump moves the numbers on, so every account must be announced.
 func (w *world) jump(to int64) {
 	w.t.Helper()
-	if err := w.log().Jump(w.t.Context(), to); err != nil {
+	if err := w.World.Log.Jump(w.t.Context(), to); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -39,7 +35,7 @@ func (w *world) reannounce() (steps int) {
 	w.t.Helper()
 	for more := true; more; steps++ {
 		var err error
-		if more, err = w.Reannounce(w.t.Context(), w.log()); err != nil {
+		if more, err = w.Reannounce(w.t.Context(), w.Announcements); err != nil {
 			w.t.Fatal(err)
 		}
 	}
@@ -89,12 +85,12 @@ func TestReannounce(t *testing.T) {
 	}
 	bob.mustCreate("app.example.note", nil, `{"text":"b"}`)
 	bob.status(account.StatusChange{Deactivated: new(true)})
-	if more, err := w.Reannounce(t.Context(), w.log()); more || err != nil {
+	if more, err := w.Reannounce(t.Context(), w.Announcements); more || err != nil {
 		t.Fatalf("without a jump: %t, %v", more, err)
 	}
 	before, bobBefore, records := alice.head(), bob.head(), alice.records()
 
-	w.clock.Add(time.Hour)
+	w.clock.Advance(time.Hour)
 	seen := syntax.NewTIDFromTime(w.clock.Now(), 1023) // the newest revision that the network may have
 	const to = 5000
 	w.jump(to)
@@ -150,12 +146,12 @@ func TestReannounceSteps(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.jump(10_000)
-	if more, err := w.Reannounce(t.Context(), w.log()); !more || err != nil {
+	if more, err := w.Reannounce(t.Context(), w.Announcements); !more || err != nil {
 		t.Fatalf("%t, %v", more, err)
 	}
 	stopped, stop := context.WithCancel(t.Context())
 	stop()
-	if _, err := w.Reannounce(stopped, w.log()); !errors.Is(err, context.Canceled) {
+	if _, err := w.Reannounce(stopped, w.Announcements); !errors.Is(err, context.Canceled) {
 		t.Errorf("broken off: %v", err)
 	}
 	if steps := w.reannounce(); steps != 2 {

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -28,28 +26,9 @@ import (
 	"nestbox/lexicon"
 	"nestbox/repo"
 	"nestbox/repo/mst"
-	"nestbox/store/sqlite"
+	"nestbox/store/storetest"
 	"nestbox/xrpc"
 )
-
-// clock is set by a test; each reading moves it by a microsecond.
-type clock struct {
-	mu sync.Mutex
-	t  time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.t = c.t.Add(time.Microsecond)
-	return c.t
-}
-
-func (c *clock) Add(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.t = c.t.Add(d)
-}
 
 // ring holds each account's signing key.
 type ring map[int64]atcrypto.PrivateKey
@@ -77,35 +56,23 @@ func (d directory) Find(ctx context.Context, name syntax.AtIdentifier) (repo.Acc
 	}, nil
 }
 
-// world is a Service over the real store.
+// world is a Service over the real store. Each reading of its clock moves it by a
+// microsecond.
 type world struct {
 	*repo.Service
+	*storetest.World
 
 	t     testing.TB
-	db    *sqlite.DB
-	path  string // of the database
 	keys  ring
-	clock *clock
+	clock *storetest.Clock // World.Clock
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "test.sqlite")
-	db, err := sqlite.Open(t.Context(), path, sqlite.Options{
-		Fatal: func(err error) { t.Errorf("the outcome of a commit is unknown: %v", err) },
-		Log:   slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	w := &world{t: t, db: db, path: path, keys: ring{}, clock: &clock{t: time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)}}
+	w := &world{t: t, World: storetest.NewWorld(t), keys: ring{}}
+	w.clock, w.World.Clock.Tick = w.World.Clock, time.Microsecond
 	w.Service = &repo.Service{
-		Store: sqlite.Repos{DB: db}, Accounts: directory{sqlite.Accounts{DB: db}}, Keys: w.keys, Lexicons: lexicon.Known(),
+		Store: w.Repos, Accounts: directory{w.World.Accounts}, Keys: w.keys, Lexicons: lexicon.Known(),
 		Now: w.clock.Now, ClockID: 7, Log: slog.New(slog.DiscardHandler),
 	}
 	return w
@@ -131,21 +98,9 @@ func (w *world) stranger(name string) *person {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	p := hosting.Pending{
-		DID: syntax.DID("did:plc:" + name), Handle: syntax.Handle(name + ".test"), Email: name + "@example.com",
-		PasswordHash: "none", SigningKey: public.DIDKey(), SigningKeySealed: []byte("sealed"), Operation: []byte("{}"), CreatedAt: w.Now(),
-	}
-	store := sqlite.Hosting{DB: w.db}
-	id, err := store.Reserve(w.t.Context(), p)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.keys[id] = key
-	e := account.NewEvent(w.t.Context(), w.Now(), account.EventSignUp, account.ActorOwner)
-	if _, err := store.Activate(w.t.Context(), id, []byte(`{"id":"`+p.DID.String()+`"}`), nil, e); err != nil {
-		w.t.Fatal(err)
-	}
-	return &person{w, id, p.DID, auth.StandardCaller{Access: auth.Access{DID: p.DID}}, public}
+	a := w.Account(hosting.Pending{Handle: syntax.Handle(name + ".test"), SigningKey: public.DIDKey()})
+	w.keys[a.ID] = key
+	return &person{w, a.ID, a.DID, auth.StandardCaller{Access: auth.Access{DID: a.DID}}, public}
 }
 
 // person makes an account with its empty repository.
@@ -171,7 +126,7 @@ func (p *person) head() (h repo.Head) {
 func (p *person) status(c account.StatusChange) {
 	p.w.t.Helper()
 	e := account.NewEvent(p.w.t.Context(), p.w.Now(), account.EventDeactivated, account.ActorOwner)
-	if _, err := (sqlite.Accounts{DB: p.w.db}).SetStatus(p.w.t.Context(), p.id, c, e); err != nil {
+	if _, err := p.w.World.Accounts.SetStatus(p.w.t.Context(), p.id, c, e); err != nil {
 		p.w.t.Fatal(err)
 	}
 }
@@ -238,7 +193,7 @@ func wantError(t testing.TB, what string, err error, status int, name, message s
 // events returns the events of the log after a number.
 func (w *world) events(after int64) []firehose.Logged {
 	w.t.Helper()
-	all, err := sqlite.EventLog{DB: w.db}.Read(w.t.Context(), after, 100_000, 1<<30)
+	all, err := w.World.Log.Read(w.t.Context(), after, 100_000, 1<<30)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -523,7 +523,7 @@ func TestClock(t *testing.T) {
 	w := newWorld(t)
 	alice := w.person("alice")
 	for _, jump := range []time.Duration{0, -time.Hour, -365 * 24 * time.Hour, 400 * 24 * time.Hour, -time.Microsecond} {
-		w.clock.Add(jump)
+		w.clock.Advance(jump)
 		alice.mustCreate(foo, nil, `{}`)
 	}
 	alice.verifyChain(0)

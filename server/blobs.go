@@ -1,10 +1,10 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
-	"path/filepath"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -13,6 +13,7 @@ import (
 	"nestbox/blob"
 	"nestbox/blob/disk"
 	"nestbox/config"
+	"nestbox/datadir"
 	"nestbox/internal/system"
 	"nestbox/ratelimit"
 )
@@ -27,14 +28,14 @@ const (
 // buildBlobs wires the blob service, and opens its folder.
 func (s *Server) buildBlobs(limits *ratelimit.Limiter) error {
 	c := &s.opts.Config
-	dir, tmp := blobFolders(s.DataDir, c)
+	dir, tmp := blobFolders(s.dir, c)
 	files, err := disk.Open(dir, tmp)
 	if err != nil {
 		return err
 	}
 	s.blobFiles = files
 	s.blobs = &blob.Service{
-		Store: s.stores.Blobs, Files: files, Accounts: blobAccounts{s.accounts},
+		Store: s.stores.Blobs, Files: files, Accounts: blobAccounts{s.stores.Accounts},
 		UploadLimit: c.BlobUploadLimit, Quota: c.BlobQuota, Free: func() (int64, error) { return system.FreeSpace(dir) }, Unused: keepUnused, Unreferenced: keepUnreferenced,
 		Limits: limits, NewKey: rand.Text, Now: s.opts.Now, Log: s.opts.Log,
 	}
@@ -42,12 +43,8 @@ func (s *Server) buildBlobs(limits *ratelimit.Limiter) error {
 }
 
 // blobFolders returns the folders of blobs, and of those that are being uploaded.
-func blobFolders(dataDir string, c *config.Config) (dir, tmp string) {
-	dir = c.BlobDiskLocation
-	if dir == "" {
-		dir = filepath.Join(dataDir, "blobs")
-	}
-	return dir, c.BlobDiskTmpLocation
+func blobFolders(data datadir.Dir, c *config.Config) (dir, tmp string) {
+	return cmp.Or(c.BlobDiskLocation, data.Blobs()), c.BlobDiskTmpLocation
 }
 
 // blobAccounts finds accounts for blobs.

@@ -154,7 +154,7 @@ func (s *Server) lookAtPLC(ctx context.Context) (string, error) {
 }
 
 func (s *Server) lookAtIdentities(ctx context.Context) (string, error) {
-	accounts, err := s.accounts.List(ctx, 0, doctorSample)
+	accounts, err := s.stores.Accounts.List(ctx, 0, doctorSample)
 	if err != nil {
 		return "", err
 	}

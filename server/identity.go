@@ -62,7 +62,7 @@ func (i issuers) SigningKey(ctx context.Context, did syntax.DID, name string, fr
 // lookupHandle resolves a handle of this server. That of an account which was taken
 // down, or which its owner deactivated, leads nowhere, as in the reference.
 func (s *Server) lookupHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
-	a, err := s.accounts.ByHandle(ctx, h)
+	a, err := s.stores.Accounts.ByHandle(ctx, h)
 	if errors.Is(err, account.ErrNotFound) {
 		return "", nil
 	}

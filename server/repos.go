@@ -26,7 +26,7 @@ func (s *Server) buildRepos(box *seal.Box, limits *ratelimit.Limiter) {
 	s.repos = &repo.Service{
 		Clock:    s.clock.Check,
 		Store:    s.stores.Repos,
-		Accounts: repoAccounts{s.accounts, func(a *account.Account) []byte { return s.hosting.SeenDocument(a) }},
+		Accounts: repoAccounts{s.stores.Accounts, func(a *account.Account) []byte { return s.hosting.SeenDocument(a) }},
 		Keys:     s.keys,
 		Lexicons: lexicon.Known(), Limits: limits, Crowds: ratelimit.New(crowdBuckets, s.opts.Now), Now: s.opts.Now, Log: s.opts.Log,
 		ClockID: rand.UintN(1024), //nolint:gosec // tells processes apart, and is not a secret

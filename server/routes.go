@@ -16,8 +16,8 @@ func (s *Server) methods() map[string]xrpc.Method {
 	// The uses that endpoints make of the caller's account: see auth.May.
 	look, manage, bring, write := anyone.For(auth.UseLook), anyone.For(auth.UseManage), anyone.For(auth.UseBring), anyone.For(auth.UseWrite)
 	leave, invite, remove := anyone.For(auth.UseLeave), anyone.For(auth.UseInvite), anyone.For(auth.UseDelete)
-	appPasswords := &account.AppPasswords{Store: s.accounts, Notices: s.notices, Now: s.opts.Now}
-	serviceAuth := &proxy.ServiceAuth{Accounts: s.accounts, Keys: s.keys, Now: s.opts.Now}
+	appPasswords := &account.AppPasswords{Store: s.stores.Accounts, Notices: s.notices, Now: s.opts.Now}
+	serviceAuth := &proxy.ServiceAuth{Accounts: s.stores.Accounts, Keys: s.keys, Now: s.opts.Now}
 	all := map[string]xrpc.Method{
 		"com.atproto.server.createSession":  xrpc.Procedure(anyone.Anyone, s.sessions.CreateSession),
 		"com.atproto.server.refreshSession": xrpc.Procedure(anyone.Refresh, s.sessions.RefreshSession),

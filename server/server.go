@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"time"
@@ -25,6 +24,7 @@ import (
 	"nestbox/blob/disk"
 	"nestbox/config"
 	"nestbox/control"
+	"nestbox/datadir"
 	"nestbox/firehose"
 	"nestbox/hosting"
 	"nestbox/identity"
@@ -93,13 +93,13 @@ type Server struct {
 	// DataDir is absolute; URL, PLC and DID are what the server says about itself.
 	DataDir, URL, PLC, DID string
 
+	dir      datadir.Dir
 	release  func() error
 	listener net.Listener
 	plc      *devDirectory
 	db       *sqlite.DB
 	stores   store.Stores
 
-	accounts  account.Store
 	verifier  *auth.Verifier
 	sessions  *session.Service
 	hosting   *hosting.Service
@@ -142,16 +142,14 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if s.DataDir, err = filepath.Abs(opts.Config.DataDirectory); err != nil {
-		return nil, fmt.Errorf("find data directory: %w", err)
-	}
-	if s.release, err = openDataDir(s.DataDir); err != nil {
+	if s.dir, s.release, err = datadir.Open(opts.Config.DataDirectory); err != nil {
 		return nil, err
 	}
+	s.DataDir = string(s.dir)
 	if err := s.bind(ctx); err != nil {
 		return nil, err
 	}
-	if s.db, err = sqlite.Open(ctx, filepath.Join(s.DataDir, databaseName), sqlite.Options{Fatal: opts.Fatal, Log: opts.Log, Free: func() (int64, error) { return system.FreeSpace(s.DataDir) }}); err != nil {
+	if s.db, err = sqlite.Open(ctx, s.dir.Database(), sqlite.Options{Fatal: opts.Fatal, Log: opts.Log, Free: func() (int64, error) { return system.FreeSpace(s.DataDir) }}); err != nil {
 		return nil, err
 	}
 	if s.clock, err = s.openClock(ctx); err != nil {
@@ -200,7 +198,7 @@ func (s *Server) bind(ctx context.Context) (err error) {
 	s.URL, s.PLC = c.PublicURL(port), c.PLCURL
 	if c.EmbeddedPLC() {
 		anyPort := !s.opts.Listen || c.Listen != "127.0.0.1:2583"
-		if s.plc, err = startDirectory(ctx, filepath.Join(s.DataDir, config.PLCFolder), anyPort, s.opts.Now); err != nil {
+		if s.plc, err = startDirectory(ctx, s.dir.PLC(), anyPort, s.opts.Now); err != nil {
 			return err
 		}
 		s.PLC = s.plc.url
@@ -211,30 +209,17 @@ func (s *Server) bind(ctx context.Context) (err error) {
 // build wires the services.
 func (s *Server) build(ctx context.Context) error {
 	c, now, log := &s.opts.Config, s.opts.Now, s.opts.Log
-	keys := s.stores.Hosting
-	box, err := openBox(ctx, s.DataDir, c.KeyEncryptionKeyFile, keys)
+	secret, err := openSecrets(ctx, s.dir, c, s.stores.Hosting, now)
 	if err != nil {
 		return err
 	}
-	rotation, err := rotationKey(ctx, s.DataDir, c.PLCRotationKey.Reveal(), box, keys)
-	if err != nil {
-		return err
-	}
-	password, err := adminPassword(s.DataDir, c.AdminPassword.Reveal())
-	if err != nil {
-		return err
-	}
-	keyring, err := auth.OpenKeyring(filepath.Join(s.DataDir, fileKeyring), c.JWTSecret.Reveal(), now)
-	if err != nil {
-		return err
-	}
+	box, keyring := secret.box, secret.keyring
 	var limits *ratelimit.Limiter
 	if c.RateLimitsEnabled {
 		limits = ratelimit.New(ratelimit.DefaultMaxBuckets, now)
 	}
 	accounts := s.stores.Accounts
 	hasher := account.NewHasher(min(runtime.GOMAXPROCS(0), 4))
-	s.accounts = accounts
 	s.buildIdentity(limits)
 	if err := errors.Join(s.buildBlobs(limits), s.buildMail(box)); err != nil {
 		return err
@@ -264,7 +249,7 @@ func (s *Server) build(ctx context.Context) error {
 			DID: s.DID, URL: s.URL, Hostname: c.Hostname, Domains: c.HandleDomains, InviteRequired: c.InviteRequired,
 			MigrationOnly: c.Signup == config.SignupMigrationOnly, Closed: c.Signup == config.SignupClosed,
 			SignupsPerHour: int(c.SignupsPerHour), RelayLimit: c.RelayAccountLimit, DeleteGrace: deleteGrace(c.DevMode),
-			RecoveryKey: c.RecoveryDIDKey, RotationKey: rotation, PrivacyPolicyURL: c.PrivacyPolicyURL,
+			RecoveryKey: c.RecoveryDIDKey, RotationKey: secret.rotation, PrivacyPolicyURL: c.PrivacyPolicyURL,
 			TermsOfServiceURL: c.TermsOfServiceURL, ContactEmail: c.ContactEmail, BlobUploadLimit: c.BlobUploadLimit,
 		},
 		Store: s.stores.Hosting, Handles: s.stores.Handles, Rotations: s.stores.SigningKeys, Accounts: accounts, Notices: s.notices, Hasher: hasher, Directory: s.directory,
@@ -279,7 +264,7 @@ func (s *Server) build(ctx context.Context) error {
 		TestMail:           func(ctx context.Context, to string) (admin.MailTested, error) { return TestMail(ctx, c, now(), to) },
 	}
 	s.verifier = &auth.Verifier{
-		Keyring: keyring, Audience: s.DID, Sessions: s.sessions, AdminPassword: password,
+		Keyring: keyring, Audience: s.DID, Sessions: s.sessions, AdminPassword: secret.admin,
 		Issuers: issuers{s.resolver.ForTokens()}, ModService: syntax.DID(c.ModServiceDID), Limits: limits, Now: now,
 	}
 	s.limits = limits

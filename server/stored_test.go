@@ -3,9 +3,7 @@ package server_test
 import (
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +11,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/internal/pdstest"
-	"nestbox/store/sqlite"
+	"nestbox/store/storetest"
 )
 
 // TestStoredDocuments: a stranger's document that an older version stored breaks no
@@ -57,22 +55,15 @@ func TestStoredDocuments(t *testing.T) {
 // store puts documents in the database as an older version did.
 func store(t *testing.T, dir string, sessions []pdstest.Session, documents []string) {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(dir, "nestbox.sqlite"), sqlite.Options{
-		Fatal: func(err error) { t.Error(err) }, Log: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := storetest.Open(t, storetest.Options{Dir: dir})
+	defer db.Close()
 	for i, was := range sessions {
-		a, err := sqlite.Accounts{DB: db}.ByDID(t.Context(), syntax.DID(was.DID))
+		a, err := db.Accounts.ByDID(t.Context(), syntax.DID(was.DID))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := (sqlite.Identities{DB: db}).SaveDocument(t.Context(), a.ID, []byte(documents[i]), false, time.Now()); err != nil {
+		if err := db.Identity.SaveDocument(t.Context(), a.ID, []byte(documents[i]), false, time.Now()); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
 	}
 }

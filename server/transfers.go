@@ -6,21 +6,16 @@ import (
 	"os"
 	"path/filepath"
 
-	"nestbox/config"
 	"nestbox/internal/system"
 	"nestbox/repo"
 )
 
-// tempName is the folder for repositories while they are sent or received. Its
-// files have no names while they are used. The next start removes a file whose name
-// a crash left, and nothing else that is there.
-const tempName = config.TransfersFolder
-
 // openTransfers prepares exports and imports. It drops what interrupted imports
-// have staged: none is under way yet.
+// have staged: none is under way yet. Their files have no names while they are used; it
+// removes one whose name a crash left, and nothing else from the folder.
 func (s *Server) openTransfers(ctx context.Context) error {
 	t := &s.repos.Transfers
-	t.TempDir, t.MaxImport, t.NoImports = filepath.Join(s.DataDir, tempName), s.opts.Config.MaxImportSize, !s.opts.Config.AcceptingImports
+	t.TempDir, t.MaxImport, t.NoImports = s.dir.Transfers(), s.opts.Config.MaxImportSize, !s.opts.Config.AcceptingImports
 	t.Free = func() (int64, error) { return system.FreeSpace(t.TempDir) }
 	if err := os.MkdirAll(t.TempDir, 0o700); err != nil {
 		return fmt.Errorf("make folder for temporary files: %w", err)

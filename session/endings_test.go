@@ -183,8 +183,8 @@ func TestEndings(t *testing.T) {
 				}
 			}
 			// What ended stays ended, also after a restart of the server.
-			h.close()
-			h.open(h.path)
+			h.Reopen()
+			h.wire()
 			for label, token := range h.tokens {
 				if ended := slices.Contains(c.ends, label); h.live(token) == ended {
 					t.Errorf("%s after a restart: access token lives: %t", label, !ended)

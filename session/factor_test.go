@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"nestbox/internal/pdstest"
+	"nestbox/store/storetest"
 )
 
 // front is a server with alice, whose address is confirmed, and her mailbox.
@@ -16,7 +17,7 @@ type front struct {
 
 	t     *testing.T
 	box   *pdstest.Mailbox
-	clock *clock
+	clock *storetest.Clock
 	alice pdstest.Session
 }
 
@@ -29,7 +30,7 @@ type fields map[string]any
 
 func newFront(t *testing.T, settings ...string) *front {
 	t.Helper()
-	f := &front{t: t, box: pdstest.NewMailbox(t, pdstest.MailboxOptions{}), clock: &clock{now: time.Now()}}
+	f := &front{t: t, box: pdstest.NewMailbox(t, pdstest.MailboxOptions{}), clock: storetest.NewClock(time.Now())}
 	f.InProcess = pdstest.Start(t, pdstest.Options{Settings: append(f.box.Settings(), settings...), Now: f.clock.Now})
 	f.alice = f.SignUp(t, "alice")
 	f.must("requestEmailConfirmation", nil)

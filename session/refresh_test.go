@@ -202,8 +202,7 @@ func TestStoreFails(t *testing.T) {
 	a := w.account("alice", cheapHash(password))
 	signed := w.mustBegin(a, "")
 	refresh := w.token(signed.Refresh)
-	w.close()
-	defer w.open(w.path)
+	w.Close()
 	w.Noted, w.Limits = nil, nil
 	_, create := w.signIn(t.Context(), "alice.test", password)
 	_, again := w.RefreshSession(t.Context(), auth.RefreshCaller{Token: refresh}, xrpc.None{})

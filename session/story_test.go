@@ -66,7 +66,7 @@ func (d *device) newest() string { return d.got[len(d.got)-1] }
 
 // backup is a copy of the database and what was true then.
 type backup struct {
-	path  string
+	dir   string
 	alive []bool // of the devices at that time
 	down  []bool
 	gone  []bool
@@ -161,40 +161,29 @@ func (s *story) endAll(o *owner, keep *device) {
 	}
 }
 
-// copyTo copies the database as it lies on the disk, log and all: what a kill
-// at this moment would leave.
-func (s *story) copyTo() string {
+// copy copies the database as it lies on the disk, log and all: what a kill at this
+// moment would leave. It returns the folder.
+func (s *story) copy() string {
 	s.copies++
 	dir := filepath.Join(s.dir, strconv.Itoa(s.copies))
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		s.t.Fatal(err)
 	}
-	for _, suffix := range []string{"", "-wal"} {
-		copyFile(s.t, s.path+suffix, filepath.Join(dir, "nestbox.sqlite"+suffix))
-	}
-	return filepath.Join(dir, "nestbox.sqlite")
+	s.CopyTo(dir)
+	return dir
 }
 
-func copyFile(t tester, from, to string) {
-	t.Helper()
-	data, err := os.ReadFile(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(to, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
+// open continues with a copy.
+func (s *story) open(dir string) {
+	s.OpenCopy(dir)
+	s.wire()
 }
 
 // crash continues with what is on the disk.
-func (s *story) crash() {
-	next := s.copyTo()
-	s.close()
-	s.open(next)
-}
+func (s *story) crash() { s.open(s.copy()) }
 
 func (s *story) backUp() {
-	b := backup{path: s.copyTo()}
+	b := backup{dir: s.copy()}
 	for _, d := range s.devices {
 		b.alive = append(b.alive, d.alive)
 	}
@@ -207,10 +196,8 @@ func (s *story) backUp() {
 // restore continues with a backup: sessions made since are unknown, sessions ended
 // since are back.
 func (s *story) restore(b backup) {
-	s.close()
-	s.path = b.path
-	next := s.copyTo() // a backup can be restored again
-	s.open(next)
+	s.open(b.dir)
+	s.crash() // a backup can be restored again
 	for i, d := range s.devices {
 		d.alive = i < len(b.alive) && b.alive[i]
 	}
@@ -292,14 +279,14 @@ func (s *story) collect() {
 	}
 }
 
-// playStory plays one; template is a database with the accounts in it.
-func playStory(t *rapid.T, template string) {
-	dir, err := os.MkdirTemp(filepath.Dir(template), "story")
+// playStory plays one; template is a world with the accounts in it.
+func playStory(t *rapid.T, template *world, dir string) {
+	dir, err := os.MkdirTemp(dir, "story")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // the test's own folder goes anyway
-	copyFile(t, template, filepath.Join(dir, "nestbox.sqlite"))
+	template.CopyTo(dir)
 	s := &story{world: newWorld(t, dir), dir: dir}
 	s.Limit = 4
 	s.Policy = rapid.SampledFrom([]session.Policy{session.PolicyReport, session.PolicyReport, session.PolicyRevoke}).Draw(t, "policy")
@@ -451,5 +438,5 @@ func TestStories(t *testing.T) {
 			w.appPassword(w.account(name, "none"), appName, false)
 		}
 	})
-	rapid.Check(t, func(t *rapid.T) { playStory(t, w.path) })
+	rapid.Check(t, func(t *rapid.T) { playStory(t, w, dir) })
 }

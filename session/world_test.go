@@ -9,12 +9,10 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"golang.org/x/crypto/argon2"
-	"pgregory.net/rapid"
 
 	"nestbox/account"
 	"nestbox/auth"
@@ -22,7 +20,7 @@ import (
 	"nestbox/ratelimit"
 	"nestbox/request"
 	"nestbox/session"
-	"nestbox/store/sqlite"
+	"nestbox/store/storetest"
 	"nestbox/xrpc"
 )
 
@@ -32,46 +30,20 @@ const (
 	day      = 24 * time.Hour
 )
 
-// tester is what *testing.T, *testing.B and *rapid.T have in common.
-type tester interface {
-	rapid.TB
-	Context() context.Context
-	Cleanup(func())
-}
-
-// clock is a settable clock.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) Advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // world is a session.Service on a database of its own, without a server.
 type world struct {
 	*session.Service
+	*storetest.World
 
-	t     tester
-	path  string
-	db    *sqlite.DB
-	clock *clock
+	t     storetest.Tester
+	clock *storetest.Clock // World.Clock
 }
 
-// newWorld makes an empty world in dir. It is closed, and its database
-// verified, at the end of the test.
-func newWorld(t tester, dir string) *world {
+// newWorld makes an empty world in dir.
+func newWorld(t storetest.Tester, dir string) *world {
 	t.Helper()
-	w := &world{t: t, clock: &clock{now: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)}}
+	w := &world{t: t, World: storetest.NewWorld(t, storetest.Options{Dir: dir})}
+	w.clock = w.Clock
 	keys, err := auth.OpenKeyring(filepath.Join(dir, "keyring.json"), "", w.clock.Now)
 	if err != nil {
 		t.Fatal(err)
@@ -86,54 +58,17 @@ func newWorld(t tester, dir string) *world {
 		Document: func(a *account.Account) []byte { return []byte(`{"id":"` + a.DID.String() + `"}`) },
 		Now:      w.clock.Now, Log: slog.New(slog.DiscardHandler),
 	}
-	w.open(filepath.Join(dir, "nestbox.sqlite"))
-	t.Cleanup(func() {
-		w.close()
-		faults, err := sqlite.Verify(w.path)
-		if err != nil || len(faults) > 0 {
-			t.Errorf("verify: %v, %q", err, faults)
-		}
-	})
+	w.wire()
 	return w
 }
 
-// open puts the world on the database at path.
-func (w *world) open(path string) {
-	w.t.Helper()
-	db, err := sqlite.Open(context.WithoutCancel(w.t.Context()), path, sqlite.Options{
-		Log:   slog.New(slog.DiscardHandler),
-		Fatal: func(err error) { w.t.Errorf("the outcome of a commit is unknown: %v", err) },
-	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.path, w.db = path, db
-	w.Accounts, w.Store = sqlite.Accounts{DB: db}, sqlite.Sessions{DB: db}
-}
-
-func (w *world) close() {
-	w.t.Helper()
-	if err := w.db.Close(); err != nil {
-		w.t.Errorf("close: %v", err)
-	}
-}
+// wire gives the service the stores of the database that is open.
+func (w *world) wire() { w.Accounts, w.Store = w.World.Accounts, w.World.Sessions }
 
 // account makes the account NAME.test with a stored password hash.
 func (w *world) account(name, hash string) *account.Account {
 	w.t.Helper()
-	ctx, h := w.t.Context(), sqlite.Hosting{DB: w.db}
-	id, err := h.Reserve(ctx, hosting.Pending{
-		DID: syntax.DID("did:plc:" + name), Handle: syntax.Handle(name + ".test"), Email: name + "@example.com",
-		PasswordHash: hash, SigningKey: "did:key:z", SigningKeySealed: []byte("sealed"), Operation: []byte("{}"), CreatedAt: w.Now(),
-	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	a, err := h.Activate(ctx, id, []byte(`{"id":"did:plc:`+name+`"}`), nil, account.NewEvent(ctx, w.Now(), account.EventSignUp, account.ActorOwner))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return a
+	return w.Account(hosting.Pending{Handle: syntax.Handle(name + ".test"), PasswordHash: hash})
 }
 
 // appPassword gives an account an app password.

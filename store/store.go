@@ -1,5 +1,6 @@
-// Package store is the set of the domains' stores on one database. It has no code: each
-// domain declares the Store that it needs, and store/sqlite implements them.
+// Package store is the set of the domains' stores on one database, and what can be inspected
+// of it. It has no code: each domain declares the Store that it needs, and store/sqlite
+// implements them.
 //
 // A contract's sentences hold for every implementation, with one server on the database or
 // with several. What only one of them promises, its own comment says.
@@ -36,4 +37,6 @@ type Stores struct {
 	Announcements repo.Announcements
 	Outbox        mail.Store
 	Admin         admin.Store
+	// Inspect is for checks of all that they hold.
+	Inspect Inspector
 }

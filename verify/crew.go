@@ -4,20 +4,20 @@ import (
 	"context"
 	"sync"
 
-	"nestbox/store/sqlite"
+	"nestbox/store"
 )
 
 // crew are the workers of a verification, each with a view of the same state of the
 // database. What they report comes out in the order in which the work was handed out.
 type crew struct {
 	cancel context.CancelCauseFunc
-	free   chan *sqlite.Inspection
+	free   chan store.Inspection
 	work   sync.WaitGroup
 	lines  lines
 }
 
-func newCrew(cancel context.CancelCauseFunc, views []*sqlite.Inspection) *crew {
-	c := &crew{cancel: cancel, free: make(chan *sqlite.Inspection, len(views))}
+func newCrew(cancel context.CancelCauseFunc, views []store.Inspection) *crew {
+	c := &crew{cancel: cancel, free: make(chan store.Inspection, len(views))}
 	c.lines.more = sync.NewCond(&c.lines.mu)
 	for _, view := range views {
 		c.free <- view
@@ -26,7 +26,7 @@ func newCrew(cancel context.CancelCauseFunc, views []*sqlite.Inspection) *crew {
 }
 
 // do hands work to the next free worker. An error of the work ends the verification.
-func (c *crew) do(ctx context.Context, work func(db *sqlite.Inspection, r *report) error) error {
+func (c *crew) do(ctx context.Context, work func(db store.Inspection, r *report) error) error {
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)

@@ -24,7 +24,7 @@ import (
 	"nestbox/internal/seal"
 	"nestbox/lexicon"
 	"nestbox/repo"
-	"nestbox/store/sqlite"
+	"nestbox/store"
 )
 
 // Verification is what is checked, and where the findings go. Everything but Repaired
@@ -32,9 +32,8 @@ import (
 type Verification struct {
 	// Lock keeps servers away until release is called: durable.ErrLocked when one
 	// runs.
-	Lock func() (release func() error, err error)
-	// Database is the path of the database.
-	Database string
+	Lock     func() (release func() error, err error)
+	Database store.Inspector
 	// Keys checks the key files and returns the box that the private keys are sealed
 	// with, nil when its key is lost.
 	Keys  func(fault func(line string)) *seal.Box
@@ -62,7 +61,7 @@ type verifier struct {
 
 	box *seal.Box // nil where its key is lost
 	// db sees the database as it is now, view as it was at the beginning.
-	db, view *sqlite.Inspection
+	db, view store.Inspection
 	crew     *crew
 
 	mu  sync.Mutex // guards what follows, and the three functions that lines go to
@@ -96,14 +95,14 @@ func (v Verification) Run(ctx context.Context) (_ Verified, err error) {
 	defer cancel(nil)
 	r := &verifier{Verification: v, events: make(chan struct{})}
 	r.box = r.Keys(r.fault)
-	if r.db, err = sqlite.Inspect(ctx, v.Database); err != nil {
+	if r.db, err = v.Database.Open(ctx); err != nil {
 		return r.out, err
 	}
 	defer func() { err = errors.Join(err, r.db.Close()) }()
 	if err := r.repairs(ctx); err != nil {
 		return r.out, err
 	}
-	views, err := sqlite.Snapshot(ctx, v.Database, 1+runtime.GOMAXPROCS(0))
+	views, err := v.Database.Snapshot(ctx, 1+runtime.GOMAXPROCS(0))
 	if err != nil {
 		return r.out, err
 	}
@@ -154,26 +153,26 @@ func (v *verifier) repairs(ctx context.Context) error {
 		v.Repaired("nothing is repaired: the database file itself is damaged")
 		return nil
 	}
-	return v.eachAccount(v.db, func(a sqlite.Inspected) error { return v.repair(ctx, a) })
+	return v.eachAccount(v.db, func(a store.Inspected) error { return v.repair(ctx, a) })
 }
 
 func (v *verifier) run(ctx context.Context) error {
 	v.progress("the database")
-	for _, check := range v.view.Checks() {
-		err := v.crew.do(ctx, func(db *sqlite.Inspection, r *report) error { return db.Check(check, v.faultOf(r)) })
+	for check := range v.view.Checks() {
+		err := v.crew.do(ctx, func(db store.Inspection, r *report) error { return db.Check(check, v.faultOf(r)) })
 		if err != nil {
 			return err
 		}
 	}
-	err := v.crew.do(ctx, func(db *sqlite.Inspection, r *report) error {
+	err := v.crew.do(ctx, func(db store.Inspection, r *report) error {
 		defer close(v.events)
 		return v.eventLog(ctx, db, v.faultOf(r))
 	})
 	if err != nil {
 		return err
 	}
-	err = v.eachAccount(v.view, func(a sqlite.Inspected) error {
-		return v.crew.do(ctx, func(db *sqlite.Inspection, r *report) error { return v.account(ctx, db, a, r) })
+	err = v.eachAccount(v.view, func(a store.Inspected) error {
+		return v.crew.do(ctx, func(db store.Inspection, r *report) error { return v.account(ctx, db, a, r) })
 	})
 	if err != nil {
 		return err
@@ -222,7 +221,7 @@ const oddRemarks = 20
 // accountsAtOnce is how many accounts are in memory at a time.
 const accountsAtOnce = 500
 
-func (v *verifier) eachAccount(db *sqlite.Inspection, yield func(sqlite.Inspected) error) error {
+func (v *verifier) eachAccount(db store.Inspection, yield func(store.Inspected) error) error {
 	for after := int64(0); ; {
 		page, err := db.Accounts(after, accountsAtOnce)
 		if err != nil || len(page) == 0 {
@@ -238,7 +237,7 @@ func (v *verifier) eachAccount(db *sqlite.Inspection, yield func(sqlite.Inspecte
 }
 
 // account checks an account's key and repository.
-func (v *verifier) account(ctx context.Context, db *sqlite.Inspection, a sqlite.Inspected, r *report) error {
+func (v *verifier) account(ctx context.Context, db store.Inspection, a store.Inspected, r *report) error {
 	fault := v.faultOf(r)
 	v.count(func(n *Verified) { n.Accounts++ })
 	key, err := v.key(a)
@@ -287,7 +286,7 @@ func (v *verifier) head(ctx context.Context, h repo.Head, fault func(string)) {
 	}
 }
 
-func (v *verifier) checker(a sqlite.Inspected, fault func(string)) *repo.Checker {
+func (v *verifier) checker(a store.Inspected, fault func(string)) *repo.Checker {
 	v.count(func(n *Verified) { v.Progress(fmt.Sprintf("%s, %d records before it", a.DID, n.Records)) })
 	return &repo.Checker{
 		Lexicons: lexicon.Known(),
@@ -298,7 +297,7 @@ func (v *verifier) checker(a sqlite.Inspected, fault func(string)) *repo.Checker
 
 // key returns the key that an account's commits are signed with, if it is valid. The
 // error is what is wrong with it, or with the private key that is kept of it.
-func (v *verifier) key(a sqlite.Inspected) (atcrypto.PublicKey, error) {
+func (v *verifier) key(a store.Inspected) (atcrypto.PublicKey, error) {
 	public, err := atcrypto.ParsePublicDIDKey(a.SigningKey)
 	if err != nil {
 		return nil, fmt.Errorf("signing key %q: %w", a.SigningKey, err)
@@ -320,7 +319,7 @@ func (v *verifier) key(a sqlite.Inspected) (atcrypto.PublicKey, error) {
 	return public, nil
 }
 
-func (v *verifier) eventLog(ctx context.Context, db *sqlite.Inspection, fault func(string)) error {
+func (v *verifier) eventLog(ctx context.Context, db store.Inspection, fault func(string)) error {
 	v.log.Report = fault
 	err := db.Events(func(e firehose.Logged, total int64) error {
 		v.log.Event(e, total)
@@ -346,12 +345,12 @@ func (v *verifier) blobs(ctx context.Context) error {
 	err := v.view.Blobs(func(did syntax.DID, b blob.Blob) error {
 		bytes += b.Size
 		v.count(func(n *Verified) { n.Blobs++; v.Progress(fmt.Sprintf("blob %d, %d MB", n.Blobs, bytes>>20)) })
-		return v.crew.do(ctx, func(_ *sqlite.Inspection, r *report) error { return v.blob(ctx, did, b, v.faultOf(r)) })
+		return v.crew.do(ctx, func(_ store.Inspection, r *report) error { return v.blob(ctx, did, b, v.faultOf(r)) })
 	})
 	if err != nil {
 		return fmt.Errorf("check blobs: %w", err)
 	}
-	err = v.crew.do(ctx, func(db *sqlite.Inspection, r *report) error { return v.missing(ctx, db, r) })
+	err = v.crew.do(ctx, func(db store.Inspection, r *report) error { return v.missing(ctx, db, r) })
 	if err != nil {
 		return err
 	}
@@ -391,7 +390,7 @@ func (v *verifier) blob(ctx context.Context, did syntax.DID, b blob.Blob, fault 
 }
 
 // missing remarks on what records refer to and nobody has uploaded.
-func (v *verifier) missing(ctx context.Context, db *sqlite.Inspection, r *report) error {
+func (v *verifier) missing(ctx context.Context, db store.Inspection, r *report) error {
 	err := db.MissingBlobs(func(did syntax.DID, id, record string) error {
 		r.say(func() {
 			v.remark(fmt.Sprintf("%s: record %s refers to blob %s, which was not uploaded", did, record, id))
@@ -411,7 +410,7 @@ func (v *verifier) remark(line string) {
 }
 
 // repair derives again what follows from the records of one account.
-func (v *verifier) repair(ctx context.Context, a sqlite.Inspected) error {
+func (v *verifier) repair(ctx context.Context, a store.Inspected) error {
 	if a.Pending {
 		return nil
 	}
@@ -430,7 +429,7 @@ func (v *verifier) repair(ctx context.Context, a sqlite.Inspected) error {
 		return nil
 	}
 	done, err := v.db.Rebuild(a.ID, !found.Tree, check.Derive, v.Now())
-	if errors.Is(err, sqlite.ErrRecord) || errors.Is(err, sqlite.ErrTree) {
+	if errors.Is(err, store.ErrRecord) || errors.Is(err, store.ErrTree) {
 		v.Repaired(fmt.Sprintf("%s: not repaired: %v", a.DID, err))
 		return nil
 	}
@@ -444,7 +443,7 @@ func (v *verifier) repair(ctx context.Context, a sqlite.Inspected) error {
 }
 
 // describe returns what a repair changed; empty means nothing.
-func describe(r sqlite.Rebuilt) string {
+func describe(r store.Rebuilt) string {
 	var said []string
 	if r.References > 0 {
 		said = append(said, fmt.Sprintf("%d references to blobs corrected", r.References))

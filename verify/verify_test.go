@@ -27,7 +27,7 @@ import (
 	"nestbox/internal/seal"
 	"nestbox/lexicon"
 	"nestbox/repo"
-	"nestbox/store/sqlite"
+	"nestbox/store/storetest"
 	"nestbox/verify"
 )
 
@@ -37,7 +37,7 @@ type world struct {
 
 	tb   testing.TB
 	dir  string
-	db   *sqlite.DB
+	db   *storetest.Database
 	mu   sync.Mutex // guards keys
 	keys map[int64]atcrypto.PrivateKey
 	dids []syntax.DID
@@ -64,13 +64,9 @@ func (d directory) Find(ctx context.Context, name syntax.AtIdentifier) (repo.Acc
 func newWorld(tb testing.TB, repos, records int) *world {
 	tb.Helper()
 	w := &world{tb: tb, dir: tb.TempDir(), keys: map[int64]atcrypto.PrivateKey{}}
-	var err error
-	w.db, err = sqlite.Open(tb.Context(), w.database(), sqlite.Options{Fatal: func(err error) { tb.Error(err) }, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		tb.Fatal(err)
-	}
+	w.db = storetest.Open(tb, storetest.Options{Dir: w.dir})
 	w.Service = &repo.Service{
-		Store: sqlite.Repos{DB: w.db}, Accounts: directory{sqlite.Accounts{DB: w.db}}, Keys: w, Lexicons: lexicon.Known(),
+		Store: w.db.Repos, Accounts: directory{w.db.Accounts}, Keys: w, Lexicons: lexicon.Known(),
 		Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	}
 	for n := range repos {
@@ -96,14 +92,6 @@ func newWorld(tb testing.TB, repos, records int) *world {
 	return w
 }
 
-func (w *world) database() string { return filepath.Join(w.dir, "nestbox.sqlite") }
-
-func (w *world) close() {
-	if err := w.db.Close(); err != nil {
-		w.tb.Error(err)
-	}
-}
-
 func (w *world) account(n int) {
 	w.tb.Helper()
 	key, err := atcrypto.GeneratePrivateKeyK256()
@@ -114,20 +102,15 @@ func (w *world) account(n int) {
 	if err != nil {
 		w.tb.Fatal(err)
 	}
-	p := hosting.Pending{
-		DID: syntax.DID(fmt.Sprintf("did:web:a%d.test", n)), Handle: syntax.Handle(fmt.Sprintf("a%d.test", n)), Email: fmt.Sprintf("a%d@example.com", n),
-		PasswordHash: "none", SigningKey: public.DIDKey(), SigningKeySealed: []byte("sealed"), Operation: []byte("{}"), CreatedAt: time.Now(),
-	}
-	store := sqlite.Hosting{DB: w.db}
-	id, err := store.Reserve(w.tb.Context(), p)
-	if err == nil {
-		_, err = store.Activate(w.tb.Context(), id, []byte(`{"id":"`+p.DID.String()+`"}`), nil, account.NewEvent(w.tb.Context(), time.Now(), account.EventSignUp, account.ActorOwner))
-	}
+	name := fmt.Sprintf("a%d.test", n)
+	a, err := storetest.AddAccount(w.tb.Context(), w.db.Stores, hosting.Pending{
+		DID: syntax.DID("did:web:" + name), Handle: syntax.Handle(name), SigningKey: public.DIDKey(), CreatedAt: time.Now(),
+	})
 	if err != nil {
 		w.tb.Fatal(err)
 	}
-	w.keys[id] = key
-	w.dids = append(w.dids, p.DID)
+	w.keys[a.ID] = key
+	w.dids = append(w.dids, a.DID)
 }
 
 // write creates records at keys of their own.
@@ -157,7 +140,7 @@ func (w *world) write(did syntax.DID, from, to int) {
 func (w *world) verification(fault func(string)) verify.Verification {
 	blobs := filepath.Join(w.dir, "blobs")
 	return verify.Verification{
-		Lock: func() (func() error, error) { return durable.Lock(w.dir) }, Database: w.database(), Blobs: disk.Look(blobs, ""),
+		Lock: func() (func() error, error) { return durable.Lock(w.dir) }, Database: w.db.Inspect, Blobs: disk.Look(blobs, ""),
 		Keys: func(func(string)) *seal.Box { return nil }, Now: time.Now,
 		Fault: fault, Remark: func(line string) { w.tb.Error(line) }, Progress: func(string) {},
 	}
@@ -168,7 +151,7 @@ func (w *world) verification(fault func(string)) verify.Verification {
 func TestOnline(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 8, 20)
-	defer w.close()
+	defer w.db.Close()
 	release, err := durable.Lock(w.dir) // as a server has it
 	if err != nil {
 		t.Fatal(err)
@@ -222,7 +205,7 @@ func TestOrder(t *testing.T) {
 			want = append(want, did.String())
 		}
 	}
-	w.close()
+	w.db.Close()
 	v := w.verification(func(line string) { got = append(got, line) })
 	done, err := v.Run(t.Context())
 	if err != nil {
@@ -247,7 +230,7 @@ var (
 // go test ./verify -run '^$' -bench . -args -repos 3000
 func BenchmarkVerify(b *testing.B) {
 	w := newWorld(b, *benchRepos, *benchRecords)
-	w.close()
+	w.db.Close()
 	v := w.verification(func(line string) { b.Error(line) })
 	for b.Loop() {
 		done, err := v.Run(b.Context())

@@ -81,7 +81,7 @@ func (c *keysResealCmd) Run() error {
 	if err != nil {
 		return err
 	}
-	done, err := server.Resealing{Config: conf, To: c.To}.Run(context.Background())
+	done, err := server.Reseal(context.Background(), &conf, c.To)
 	if err != nil {
 		return err
 	}

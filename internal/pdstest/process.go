@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"nestbox/config"
+	"nestbox/datadir"
 	"nestbox/server"
 )
 
@@ -265,7 +266,7 @@ func Verify(tb testing.TB, dir string) {
 		return
 	}
 	v, err := server.Verification(&c)
-	if errors.Is(err, server.ErrNoDatabase) {
+	if errors.Is(err, datadir.ErrNoDatabase) {
 		return
 	}
 	if err != nil {

@@ -12,7 +12,9 @@ import (
 	"nestbox/blob"
 	"nestbox/dagcbor"
 	"nestbox/repo"
+	"nestbox/store"
 	"nestbox/store/sqlite"
+	"nestbox/store/storetest"
 )
 
 // TestBlobCount: how many blobs a repository refers to is right after every write,
@@ -73,18 +75,18 @@ func TestBlobCount(t *testing.T) {
 	db = openDB(t, path, sqlite.Options{})
 	counts("a database of before", 2)
 	script("UPDATE repo SET blobs = 7")
-	faults, err := sqlite.Verify(path)
+	faults, err := storetest.Faults(t.Context(), sqlite.Inspector{Path: path})
 	if want := "repository counts its blobs wrong: " + alice.account.DID.String(); err != nil || len(faults) != 1 || faults[0] != want {
 		t.Errorf("faults %q, %v", faults, err)
 	}
-	i, err := sqlite.Inspect(t.Context(), path)
+	i, err := sqlite.Inspector{Path: path}.Open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	done, err := i.Rebuild(alice.account.ID, false, func(r repo.Record) (repo.Derived, error) {
 		return repo.Derived{Blobs: []string{ids[1].String(), ids[2].String()}}, nil
 	}, start)
-	if err != nil || done != (sqlite.Rebuilt{Counted: true}) || i.Close() != nil {
+	if err != nil || done != (store.Rebuilt{Counted: true}) || i.Close() != nil {
 		t.Errorf("%+v, %v", done, err)
 	}
 	verify(t, path)

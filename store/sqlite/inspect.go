@@ -17,19 +17,32 @@ import (
 	"nestbox/dagcbor"
 	"nestbox/firehose"
 	"nestbox/repo"
+	"nestbox/store"
 )
 
-// Inspection reads what a database holds, row by row, for checks, and repairs
-// what is derived from other rows. Only one goroutine may use it.
-type Inspection struct {
+// Inspector implements store.Inspector for the database file at Path. One with a
+// schema that is not this binary's is refused: ErrNewerSchema, ErrOlderSchema,
+// ErrNotOurs.
+type Inspector struct{ Path string }
+
+var _ store.Inspector = Inspector{}
+
+// inspection implements store.Inspection.
+type inspection struct {
 	path string
 	conn *sqlite.Conn
 }
 
-// Inspect opens a database. One whose schema is not this binary's is refused:
-// ErrNewerSchema, ErrOlderSchema, ErrNotOurs. Only one that no process has open may
-// be rebuilt.
-func Inspect(ctx context.Context, path string) (*Inspection, error) {
+// Open implements store.Inspector.
+func (i Inspector) Open(ctx context.Context) (store.Inspection, error) {
+	opened, err := inspect(ctx, i.Path)
+	if err != nil {
+		return nil, err
+	}
+	return opened, nil
+}
+
+func inspect(ctx context.Context, path string) (*inspection, error) {
 	c, err := openConn(path, sqlite.OpenReadWrite)
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
@@ -43,13 +56,12 @@ func Inspect(ctx context.Context, path string) (*Inspection, error) {
 		}
 	}
 	c.SetInterrupt(ctx.Done())
-	return &Inspection{path, c}, nil
+	return &inspection{path, c}, nil
 }
 
-// Snapshot opens n inspections that see the database as it is at one moment, also
-// while a server writes to it. That server's writes wait until all inspections
-// have begun to read.
-func Snapshot(ctx context.Context, path string, n int) (views []*Inspection, err error) {
+// Snapshot implements store.Inspector. The writes of a server that runs on the database
+// wait until all inspections have begun to read.
+func (i Inspector) Snapshot(ctx context.Context, n int) (views []store.Inspection, err error) {
 	defer func() {
 		if err != nil {
 			for _, view := range views {
@@ -58,14 +70,15 @@ func Snapshot(ctx context.Context, path string, n int) (views []*Inspection, err
 			views = nil
 		}
 	}()
+	var conns []*sqlite.Conn
 	for range n {
-		view, err := Inspect(ctx, path)
+		view, err := inspect(ctx, i.Path)
 		if err != nil {
 			return views, err
 		}
-		views = append(views, view)
+		views, conns = append(views, view), append(conns, view.conn)
 	}
-	lock, err := Inspect(ctx, path)
+	lock, err := inspect(ctx, i.Path)
 	if err != nil {
 		return views, err
 	}
@@ -75,10 +88,10 @@ func Snapshot(ctx context.Context, path string, n int) (views []*Inspection, err
 		return views, fmt.Errorf("wait for the server to let the database be read: %w", err)
 	}
 	defer end(&err)
-	for _, view := range views {
+	for _, conn := range conns {
 		// A transaction begins with its first read.
 		for _, sql := range []string{"BEGIN", "SELECT count(*) FROM sqlite_schema"} {
-			if err := sqlitex.ExecuteTransient(view.conn, sql, nil); err != nil {
+			if err := sqlitex.ExecuteTransient(conn, sql, nil); err != nil {
 				return views, fmt.Errorf("begin to read: %w", err)
 			}
 		}
@@ -86,8 +99,8 @@ func Snapshot(ctx context.Context, path string, n int) (views []*Inspection, err
 	return views, nil
 }
 
-// LogSize returns the size of the write-ahead log, in bytes.
-func (i *Inspection) LogSize() int64 { return walSize(i.path) }
+// LogSize implements store.Inspection: it is that of the write-ahead log.
+func (i *inspection) LogSize() int64 { return walSize(i.path) }
 
 // ErrOlderSchema: the database awaits migrations.
 var ErrOlderSchema = errors.New("the database was written by an older nestbox; start this version's server on it first")
@@ -108,29 +121,16 @@ func knownSchema(c *sqlite.Conn) error {
 	}
 }
 
-// Close ends it.
-func (i *Inspection) Close() error { return i.conn.Close() }
+// Close implements store.Inspection.
+func (i *inspection) Close() error { return i.conn.Close() }
 
-// Inspected is an account as an inspection sees it.
-type Inspected struct {
-	ID  int64
-	DID syntax.DID
-	// SigningKey is the did:key, SealedKey the private key, sealed.
-	SigningKey string
-	SealedKey  []byte
-	// Active: it is neither deactivated, suspended nor taken down.
-	Active bool
-	// Pending: its DID is being registered, so that it has no repository yet.
-	Pending bool
-}
-
-// Accounts returns up to limit accounts with an ID above after, by ID.
-func (i *Inspection) Accounts(after int64, limit int) (out []Inspected, err error) {
+// Accounts implements store.Inspection.
+func (i *inspection) Accounts(after int64, limit int) (out []store.Inspected, err error) {
 	err = query(i.conn, `SELECT a.id, a.did, a.signing_key, a.signing_key_sealed, a.pending_operation IS NOT NULL, `+statusColumns+`
 		FROM account a WHERE a.id > ? ORDER BY a.id LIMIT ?`,
 		func(s *sqlite.Stmt) { s.BindInt64(1, after); s.BindInt64(2, int64(limit)) },
 		func(r *sqlite.Stmt) error {
-			out = append(out, Inspected{
+			out = append(out, store.Inspected{
 				ID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), SigningKey: r.ColumnText(2),
 				SealedKey: columnBytes(r, 3), Active: columnStatus(r, 5) == account.Active, Pending: r.ColumnBool(4),
 			})
@@ -142,8 +142,8 @@ func (i *Inspection) Accounts(after int64, limit int) (out []Inspected, err erro
 	return out, nil
 }
 
-// Repo runs fn on an account's repository: repo.ErrNoRepo.
-func (i *Inspection) Repo(accountID int64, fn func(repo.Rows) error) (err error) {
+// Repo implements store.Inspection.
+func (i *inspection) Repo(accountID int64, fn func(repo.Rows) error) (err error) {
 	defer sqlitex.Save(i.conn)(&err) // in the transaction of a snapshot, if there is one
 	head, err := loadHead(i.conn, accountID)
 	if err != nil {
@@ -186,9 +186,8 @@ func eachRow(c *sqlite.Conn, number int64, yield func(repo.Record, repo.Derived)
 		})
 }
 
-// Blobs calls yield for each blob of each account. A CID that is damaged is
-// undefined.
-func (i *Inspection) Blobs(yield func(did syntax.DID, b blob.Blob) error) error {
+// Blobs implements store.Inspection.
+func (i *inspection) Blobs(yield func(did syntax.DID, b blob.Blob) error) error {
 	return query(i.conn, "SELECT a.did, b.cid, b.size, b.mime_type, b.file, b.created_at FROM blob b JOIN account a ON a.id = b.account_id", nil,
 		func(r *sqlite.Stmt) error {
 			id, err := columnBlobCID(r, 1)
@@ -201,9 +200,8 @@ func (i *Inspection) Blobs(yield func(did syntax.DID, b blob.Blob) error) error 
 		})
 }
 
-// KnowsFile reports whether a file of that key belongs to a blob, or is to be
-// removed in time.
-func (i *Inspection) KnowsFile(key string) (known bool, err error) {
+// KnowsFile implements store.Inspection.
+func (i *inspection) KnowsFile(key string) (known bool, err error) {
 	err = query(i.conn, "SELECT 1 FROM blob WHERE file = ?1 UNION ALL SELECT 1 FROM blob_garbage WHERE file = ?1",
 		func(s *sqlite.Stmt) { s.BindText(1, key) },
 		func(*sqlite.Stmt) error { known = true; return nil })
@@ -213,17 +211,16 @@ func (i *Inspection) KnowsFile(key string) (known bool, err error) {
 	return known, nil
 }
 
-// HasFile reports whether a blob has the file of that key.
-func (i *Inspection) HasFile(key string) (has bool, err error) {
+// HasFile implements store.Inspection.
+func (i *inspection) HasFile(key string) (has bool, err error) {
 	err = query(i.conn, "SELECT 1 FROM blob WHERE file = ?",
 		func(s *sqlite.Stmt) { s.BindText(1, key) },
 		func(*sqlite.Stmt) error { has = true; return nil })
 	return has, wrap(err, "look for file "+key)
 }
 
-// MissingBlobs calls yield for each blob that records of an account refer to
-// and that it has not uploaded, with one of the records.
-func (i *Inspection) MissingBlobs(yield func(did syntax.DID, id, record string) error) error {
+// MissingBlobs implements store.Inspection.
+func (i *inspection) MissingBlobs(yield func(did syntax.DID, id, record string) error) error {
 	return query(i.conn, `SELECT a.did, r.cid, min(r.key) FROM account a JOIN repo p ON p.account_id = a.id AND p.current = 1
 		JOIN blob_ref r ON r.repo_id = p.id WHERE NOT EXISTS (SELECT 1 FROM blob b WHERE b.account_id = a.id AND b.cid = r.cid)
 		GROUP BY a.id, r.cid`, nil,
@@ -232,60 +229,35 @@ func (i *Inspection) MissingBlobs(yield func(did syntax.DID, id, record string) 
 		})
 }
 
-// Events calls yield for each event of the log, in order, with the bytes of all
-// bodies up to it.
-func (i *Inspection) Events(yield func(e firehose.Logged, total int64) error) error {
+// Events implements store.Inspection.
+func (i *inspection) Events(yield func(e firehose.Logged, total int64) error) error {
 	return query(i.conn, "SELECT "+loggedColumns+", total FROM event ORDER BY seq", nil,
 		func(r *sqlite.Stmt) error { return yield(scanLogged(r), r.ColumnInt64(6)) })
 }
 
-// LastEvent returns the number that the log gave last.
-func (i *Inspection) LastEvent() (int64, error) { return lastSeq(i.conn) }
+// LastEvent implements store.Inspection.
+func (i *inspection) LastEvent() (int64, error) { return lastSeq(i.conn) }
 
-// Rebuilt is what Rebuild changed.
-type Rebuilt struct {
-	// References are references of records to blobs that were added or removed,
-	// Marks the blobs whose use was marked wrong, Subjects the records whose
-	// subject was.
-	References, Marks, Subjects int
-	// Counted: the number of records, of blobs, or of the next node was wrong.
-	Counted bool
-	// Nodes is how many there are, if the tree was made again.
-	Nodes int64
-}
-
-// Errors of Rebuild.
-var (
-	// ErrRecord: a record is damaged, so nothing can be derived from it.
-	ErrRecord = errors.New("a record is damaged")
-	// ErrTree: the records do not make the tree that was signed.
-	ErrTree = errors.New("the records do not make the tree that was signed")
-)
-
-// Rebuild derives from the records of an account's repository what follows from
-// them, as derive returns it: references to blobs, subjects; also which blobs
-// are used, counts, and, if tree is set, the nodes of the tree. It never
-// changes a commit, a record or a key. It is one transaction: an error
-// (repo.ErrNoRepo, ErrRecord, ErrTree) changes nothing.
-func (i *Inspection) Rebuild(accountID int64, tree bool, derive func(repo.Record) (repo.Derived, error), at time.Time) (out Rebuilt, err error) {
+// Rebuild implements store.Inspection.
+func (i *inspection) Rebuild(accountID int64, tree bool, derive func(repo.Record) (repo.Derived, error), at time.Time) (out store.Rebuilt, err error) {
 	end, err := sqlitex.ImmediateTransaction(i.conn)
 	if err != nil {
-		return Rebuilt{}, fmt.Errorf("begin to rebuild: %w", err)
+		return store.Rebuilt{}, fmt.Errorf("begin to rebuild: %w", err)
 	}
 	defer end(&err)
 	b := &rebuild{conn: i.conn, accountID: accountID}
 	if err := b.open(); err != nil {
-		return Rebuilt{}, err
+		return store.Rebuilt{}, err
 	}
 	if err := b.derived(derive); err != nil {
-		return Rebuilt{}, err
+		return store.Rebuilt{}, err
 	}
 	if b.out.Marks, err = markAllBlobs(i.conn, accountID, b.number, at); err != nil {
-		return Rebuilt{}, err
+		return store.Rebuilt{}, err
 	}
 	if tree {
 		if err := b.tree(); err != nil {
-			return Rebuilt{}, err
+			return store.Rebuilt{}, err
 		}
 	}
 	return b.out, b.counts()

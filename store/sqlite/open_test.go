@@ -17,6 +17,7 @@ import (
 	"nestbox/hosting"
 	"nestbox/session"
 	"nestbox/store/sqlite"
+	"nestbox/store/storetest"
 )
 
 // script runs SQL on a database that no process has open.
@@ -46,7 +47,7 @@ func TestOpenRefuses(t *testing.T) {
 		if db, err := sqlite.Open(t.Context(), path, sqlite.Options{}); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, %v; want %v", name, db, err, c.want)
 		}
-		if _, err := sqlite.Verify(path); err == nil {
+		if _, err := storetest.Faults(t.Context(), sqlite.Inspector{Path: path}); err == nil {
 			t.Errorf("%s: tables of ours were made in it", name)
 		}
 	}
@@ -174,7 +175,7 @@ func TestVerify(t *testing.T) {
 			t.Fatal(err)
 		}
 		script(t, path, sql+";")
-		faults, err := sqlite.Verify(path)
+		faults, err := storetest.Faults(t.Context(), sqlite.Inspector{Path: path})
 		if err != nil || !strings.Contains(strings.Join(faults, "\n"), want) {
 			t.Errorf("%s: faults %q, %v; want %q", sql, faults, err, want)
 		}

@@ -11,6 +11,7 @@ import (
 	"nestbox/dagcbor"
 	"nestbox/repo"
 	"nestbox/repo/mst"
+	"nestbox/store"
 )
 
 // rebuild is one Rebuild, in its transaction.
@@ -19,7 +20,7 @@ type rebuild struct {
 	accountID, number int64
 	cid, commit       []byte
 	rev               syntax.TID
-	out               Rebuilt
+	out               store.Rebuilt
 }
 
 func (b *rebuild) open() error {
@@ -51,7 +52,7 @@ func (b *rebuild) derived(derive func(repo.Record) (repo.Derived, error)) error 
 	err = eachRow(b.conn, b.number, func(r repo.Record, kept repo.Derived) error {
 		want, err := derive(r)
 		if err != nil {
-			return fmt.Errorf("%w: record %s: %w", ErrRecord, r.Key, err)
+			return fmt.Errorf("%w: record %s: %w", store.ErrRecord, r.Key, err)
 		}
 		return b.want(r, want, kept)
 	})
@@ -101,7 +102,7 @@ func (b *rebuild) want(r repo.Record, want, kept repo.Derived) error {
 func (b *rebuild) tree() error {
 	commit, err := repo.DecodeCommit(b.commit)
 	if err != nil || dagcbor.CID(b.commit).KeyString() != string(b.cid) {
-		return fmt.Errorf("%w: the commit itself is damaged", ErrTree)
+		return fmt.Errorf("%w: the commit itself is damaged", store.ErrTree)
 	}
 	if _, err := change(b.conn, "DELETE FROM node WHERE id BETWEEN ? AND ?", nodesOf(b.number)); err != nil {
 		return fmt.Errorf("remove nodes: %w", err)
@@ -114,7 +115,7 @@ func (b *rebuild) tree() error {
 		func(r *sqlite.Stmt) error {
 			id, err := cid.Cast(columnBytes(r, 1))
 			if err != nil {
-				return fmt.Errorf("%w: record %s: damaged CID", ErrRecord, r.ColumnText(0))
+				return fmt.Errorf("%w: record %s: damaged CID", store.ErrRecord, r.ColumnText(0))
 			}
 			return builder.Add(r.ColumnText(0), id)
 		})
@@ -126,7 +127,7 @@ func (b *rebuild) tree() error {
 		return fmt.Errorf("rebuild tree: %w", err)
 	}
 	if !root.CID.Equals(commit.Data) {
-		return fmt.Errorf("%w: %s, not %s", ErrTree, root.CID, commit.Data)
+		return fmt.Errorf("%w: %s, not %s", store.ErrTree, root.CID, commit.Data)
 	}
 	b.out.Nodes = builder.NextID - 1
 	_, err = change(b.conn, "UPDATE repo SET root_id = ?, root_cid = ?, next_node = ? WHERE id = ?", func(s *sqlite.Stmt) {

@@ -2,7 +2,6 @@ package sqlite_test
 
 import (
 	"log/slog"
-	"path/filepath"
 	"testing"
 
 	"nestbox/store/sqlite"
@@ -26,7 +25,7 @@ func openDB(tb testing.TB, path string, o sqlite.Options) *sqlite.DB {
 
 func verify(tb testing.TB, path string) {
 	tb.Helper()
-	faults, err := sqlite.Verify(path)
+	faults, err := storetest.Faults(tb.Context(), sqlite.Inspector{Path: path})
 	if err != nil {
 		tb.Error(err)
 	}
@@ -35,28 +34,4 @@ func verify(tb testing.TB, path string) {
 	}
 }
 
-func stores(db *sqlite.DB, reopen func() storetest.Stores) storetest.Stores {
-	return storetest.Stores{Stores: db.Stores(), Reopen: reopen}
-}
-
-func TestStore(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) storetest.Stores {
-		path := filepath.Join(t.TempDir(), "nestbox.sqlite")
-		db := openDB(t, path, sqlite.Options{})
-		var reopen func() storetest.Stores
-		reopen = func() storetest.Stores {
-			if err := db.Close(); err != nil {
-				t.Error(err)
-			}
-			db = openDB(t, path, sqlite.Options{})
-			return stores(db, reopen)
-		}
-		t.Cleanup(func() {
-			if err := db.Close(); err != nil {
-				t.Error(err)
-			}
-			verify(t, path)
-		})
-		return stores(db, reopen)
-	})
-}
+func TestStore(t *testing.T) { storetest.Run(t, storetest.SQLite) }

@@ -1,8 +1,6 @@
 package sqlite
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -37,21 +35,8 @@ var invariants = []invariant{
 	{"file of a blob is to be removed", `SELECT file FROM blob WHERE file IN (SELECT file FROM blob_garbage)`},
 }
 
-// Verify checks a database: SQLite's own structure, foreign keys, and what this
-// package and the domains promise of the rows. It returns a line for each
-// fault; an error means that it could not check.
-func Verify(path string) (faults []string, err error) {
-	i, err := Inspect(context.Background(), path)
-	if err != nil {
-		return nil, err
-	}
-	err = i.Faults(func(fault string) { faults = append(faults, fault) })
-	return faults, errors.Join(err, i.Close())
-}
-
-// Intact reports whether SQLite finds the file sound: only then do queries find
-// all that is in it.
-func (i *Inspection) Intact() (intact bool, err error) {
+// Intact implements store.Inspection.
+func (i *inspection) Intact() (intact bool, err error) {
 	intact = true
 	err = sqlitex.ExecuteTransient(i.conn, "PRAGMA integrity_check", &sqlitex.ExecOptions{ResultFunc: func(s *sqlite.Stmt) error {
 		intact = intact && s.ColumnText(0) == "ok"
@@ -63,20 +48,24 @@ func (i *Inspection) Intact() (intact bool, err error) {
 	return intact, nil
 }
 
-// Check is one of the checks of Verify.
-type Check struct{ pragma, what, sql string }
+// check is one of an inspection's checks.
+type check struct{ pragma, what, sql string }
 
-// Checks are all of them; they are independent.
-func (i *Inspection) Checks() []Check {
-	checks := []Check{{pragma: "integrity_check"}, {pragma: "foreign_key_check"}}
+// checks returns all of them.
+func checks() []check {
+	all := []check{{pragma: "integrity_check"}, {pragma: "foreign_key_check"}}
 	for _, inv := range slices.Concat(invariants, repoInvariants) {
-		checks = append(checks, Check{what: inv.what, sql: inv.sql})
+		all = append(all, check{what: inv.what, sql: inv.sql})
 	}
-	return append(checks, Check{what: "marks"})
+	return append(all, check{what: "marks"})
 }
 
-// Check runs one check.
-func (i *Inspection) Check(k Check, tell func(fault string)) error {
+// Checks implements store.Inspection.
+func (i *inspection) Checks() int { return len(checks()) }
+
+// Check implements store.Inspection.
+func (i *inspection) Check(n int, tell func(fault string)) error {
+	k := checks()[n]
 	report := func(what string) func(*sqlite.Stmt) error {
 		return func(s *sqlite.Stmt) error {
 			var row []string
@@ -103,14 +92,4 @@ func (i *Inspection) Check(k Check, tell func(fault string)) error {
 			return nil
 		})
 	}
-}
-
-// Faults does what Verify does.
-func (i *Inspection) Faults(tell func(fault string)) error {
-	for _, k := range i.Checks() {
-		if err := i.Check(k, tell); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -15,10 +15,21 @@ import (
 	"nestbox/session"
 )
 
-func testAccountFind(t *testing.T, s Stores) {
+var accountTests = tests{
+	"AccountFind":         testAccountFind,
+	"AccountList":         testAccountList,
+	"AccountPassword":     testAccountPassword,
+	"AccountAppPasswords": testAccountAppPasswords,
+	"AccountStatus":       testAccountStatus,
+	"AccountDelete":       testAccountDelete,
+	"AccountTrail":        testAccountTrail,
+	"AccountCache":        testAccountCache,
+}
+
+func testAccountFind(t *testing.T, s *Database) {
 	t.Helper()
 	made := newAccount(t, s, "alice")
-	s = s.Reopen()
+	s.Reopen()
 	for name, find := range map[string]func() (*account.Account, error){
 		"DID":    func() (*account.Account, error) { return s.Accounts.ByDID(t.Context(), made.DID) },
 		"handle": func() (*account.Account, error) { return s.Accounts.ByHandle(t.Context(), "alice.test") },
@@ -43,7 +54,7 @@ func testAccountFind(t *testing.T, s Stores) {
 	}
 }
 
-func testAccountList(t *testing.T, s Stores) {
+func testAccountList(t *testing.T, s *Database) {
 	t.Helper()
 	var want []syntax.DID
 	for i := range 7 {
@@ -71,7 +82,7 @@ func testAccountList(t *testing.T, s Stores) {
 	}
 }
 
-func testAccountPassword(t *testing.T, s Stores) {
+func testAccountPassword(t *testing.T, s *Database) {
 	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
 	kept, ended, other := signIn(t, s, a), signIn(t, s, a), signIn(t, s, b)
@@ -83,7 +94,7 @@ func testAccountPassword(t *testing.T, s Stores) {
 	if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", kept.ID, event(account.EventPasswordChanged)); err != nil {
 		t.Fatal(err)
 	}
-	s = alive(t, s, map[*session.State]bool{kept: true, ended: false, app: false, other: true})
+	alive(t, s, map[*session.State]bool{kept: true, ended: false, app: false, other: true})
 	after, err := s.Accounts.Credentials(t.Context(), a.ID)
 	if err != nil || after.PasswordHash != "new" || after.Epoch == before.Epoch || len(after.AppPasswords) != 1 {
 		t.Errorf("%+v, %v; before: %+v", after, err, before)
@@ -97,7 +108,7 @@ func testAccountPassword(t *testing.T, s Stores) {
 	if err := s.Accounts.UpgradeHash(t.Context(), a.ID, "new", "better"); err != nil {
 		t.Error(err)
 	}
-	s = alive(t, s, map[*session.State]bool{kept: true})
+	alive(t, s, map[*session.State]bool{kept: true})
 	if upgraded, err := s.Accounts.Credentials(t.Context(), a.ID); err != nil || upgraded.PasswordHash != "better" || upgraded.Epoch != after.Epoch {
 		t.Errorf("%+v, %v; an upgrade ends nothing", upgraded, err)
 	}
@@ -109,7 +120,7 @@ func testAccountPassword(t *testing.T, s Stores) {
 	}
 }
 
-func testAccountAppPasswords(t *testing.T, s Stores) {
+func testAccountAppPasswords(t *testing.T, s *Database) {
 	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
 	p, q, r := addAppPassword(t, s, a, "p"), addAppPassword(t, s, a, "q"), addAppPassword(t, s, b, "p")
@@ -126,7 +137,7 @@ func testAccountAppPasswords(t *testing.T, s Stores) {
 			t.Fatal(err)
 		}
 	}
-	s = alive(t, s, map[*session.State]bool{withP: false, withQ: true, withR: true, own: true})
+	alive(t, s, map[*session.State]bool{withP: false, withQ: true, withR: true, own: true})
 	revoked := 0
 	for _, k := range kinds(t, s, a) {
 		if k == account.EventAppPasswordRevoked {
@@ -152,10 +163,10 @@ func testAccountAppPasswords(t *testing.T, s Stores) {
 	}
 }
 
-func testAccountStatus(t *testing.T, s Stores) {
+func testAccountStatus(t *testing.T, s *Database) {
 	t.Helper()
 	a := newAccount(t, s, "alice")
-	set := func(c account.StatusChange, kind account.EventKind) *account.Account {
+	set := func(t *testing.T, c account.StatusChange, kind account.EventKind) *account.Account {
 		t.Helper()
 		was, err := s.Accounts.ByDID(t.Context(), a.DID)
 		if err != nil {
@@ -171,7 +182,7 @@ func testAccountStatus(t *testing.T, s Stores) {
 		if cached, err := s.Accounts.ByDID(t.Context(), a.DID); err != nil || !reflect.DeepEqual(cached, got) {
 			t.Errorf("ByDID = %+v, %v\nwant    %+v", cached, err, got)
 		}
-		s = s.Reopen()
+		s.Reopen()
 		if stored, err := s.Accounts.ByDID(t.Context(), a.DID); err != nil || !reflect.DeepEqual(stored, got) {
 			t.Errorf("after a restart %+v, %v\nwant            %+v", stored, err, got)
 		}
@@ -181,32 +192,45 @@ func testAccountStatus(t *testing.T, s Stores) {
 		return got
 	}
 	st := signIn(t, s, a)
-	if got := set(account.StatusChange{Deactivated: new(true), DeleteAfter: new(at(60))}, account.EventDeactivated); got.Status() != account.Deactivated || !got.DeleteAfter.Equal(at(60)) {
-		t.Errorf("%+v", got)
+	for _, c := range []struct {
+		change account.StatusChange
+		kind   account.EventKind
+		right  func(got *account.Account) bool
+		lives  bool // the session
+	}{
+		{account.StatusChange{Deactivated: new(true), DeleteAfter: new(at(60))}, account.EventDeactivated, func(got *account.Account) bool {
+			return got.Status() == account.Deactivated && got.DeleteAfter.Equal(at(60))
+		}, true},
+		{account.StatusChange{Suspended: new(true)}, account.EventSuspended, func(got *account.Account) bool {
+			return got.Status() == account.Suspended && !got.DeactivatedAt.IsZero()
+		}, true},
+		{account.StatusChange{Takedown: &account.Applied{Applied: true, Ref: "case 1"}}, account.EventTakedown, func(got *account.Account) bool {
+			cred, err := s.Accounts.Credentials(t.Context(), a.ID)
+			return got.Status() == account.Takendown && got.TakedownRef == "case 1" && err == nil && cred.Takendown
+		}, false},
+		{account.StatusChange{Takedown: &account.Applied{}}, account.EventTakedownLifted, func(got *account.Account) bool {
+			return got.Status() == account.Suspended && got.TakedownRef == ""
+		}, false},
+		{account.StatusChange{Suspended: new(false)}, account.EventSuspensionLifted, func(got *account.Account) bool {
+			return got.Status() == account.Deactivated
+		}, false},
+		{account.StatusChange{Deactivated: new(false)}, account.EventActivated, func(got *account.Account) bool {
+			return got.Status() == account.Active && got.DeleteAfter.IsZero()
+		}, false},
+	} {
+		t.Run(string(c.kind), func(t *testing.T) {
+			if got := set(t, c.change, c.kind); !c.right(got) {
+				t.Errorf("%+v", got)
+			}
+			alive(t, s, map[*session.State]bool{st: c.lives})
+		})
 	}
-	if got := set(account.StatusChange{Suspended: new(true)}, account.EventSuspended); got.Status() != account.Suspended || got.DeactivatedAt.IsZero() {
-		t.Errorf("%+v", got)
-	}
-	s = alive(t, s, map[*session.State]bool{st: true})
-	if got := set(account.StatusChange{Takedown: &account.Applied{Applied: true, Ref: "case 1"}}, account.EventTakedown); got.Status() != account.Takendown || got.TakedownRef != "case 1" {
-		t.Errorf("%+v", got)
-	}
-	s = alive(t, s, map[*session.State]bool{st: false})
-	if cred, err := s.Accounts.Credentials(t.Context(), a.ID); err != nil || !cred.Takendown {
-		t.Errorf("credentials %+v, %v; want them taken down", cred, err)
-	}
-	set(account.StatusChange{Takedown: &account.Applied{}}, account.EventTakedownLifted)
-	set(account.StatusChange{Suspended: new(false)}, account.EventSuspensionLifted)
-	if got := set(account.StatusChange{Deactivated: new(false)}, account.EventActivated); got.Status() != account.Active || !got.DeleteAfter.IsZero() || got.TakedownRef != "" {
-		t.Errorf("%+v", got)
-	}
-	s = alive(t, s, map[*session.State]bool{st: false})
 	if _, err := s.Accounts.SetStatus(t.Context(), 999, account.StatusChange{}, event(account.EventActivated)); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("no account: %v", err)
 	}
 }
 
-func testAccountDelete(t *testing.T, s Stores) {
+func testAccountDelete(t *testing.T, s *Database) {
 	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
 	app := signInWith(t, s, a, addAppPassword(t, s, a, "app"))
@@ -217,7 +241,7 @@ func testAccountDelete(t *testing.T, s Stores) {
 	if _, err := s.Accounts.ByDID(t.Context(), a.DID); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("right after: %v", err)
 	}
-	s = alive(t, s, map[*session.State]bool{app: false, own: false, other: true})
+	alive(t, s, map[*session.State]bool{app: false, own: false, other: true})
 	if _, err := s.Accounts.ByHandle(t.Context(), a.Handle); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("after a restart: %v", err)
 	}
@@ -232,7 +256,7 @@ func testAccountDelete(t *testing.T, s Stores) {
 	}
 }
 
-func testAccountTrail(t *testing.T, s Stores) {
+func testAccountTrail(t *testing.T, s *Database) {
 	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
 	full := account.Event{
@@ -249,7 +273,7 @@ func testAccountTrail(t *testing.T, s Stores) {
 	if err := s.Accounts.AddEvent(t.Context(), 999, full); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("no account: %v", err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	trail, err := s.Accounts.Trail(t.Context(), a.ID, account.TrailLimit+50)
 	if err != nil || len(trail) != account.TrailLimit {
 		t.Fatalf("%d events, %v; want %d", len(trail), err, account.TrailLimit)
@@ -271,7 +295,7 @@ func testAccountTrail(t *testing.T, s Stores) {
 
 // testAccountCache: a reader never sees what was true before the last write that
 // has returned.
-func testAccountCache(t *testing.T, s Stores) {
+func testAccountCache(t *testing.T, s *Database) {
 	t.Helper()
 	a := newAccount(t, s, "alice")
 	var written atomic.Int64

@@ -19,17 +19,14 @@ import (
 	"nestbox/repo"
 )
 
-// adminTests are those of admin.Store.
-func adminTests() map[string]func(*testing.T, Stores) {
-	return map[string]func(*testing.T, Stores){
-		"Audit":           testAudit,
-		"AuditEvents":     testAuditEvents,
-		"Search":          testSearch,
-		"SendMail":        testSendMail,
-		"TakedownRecord":  testTakedownRecord,
-		"TakedownBlob":    testTakedownBlob,
-		"TakedownAccount": testTakedownAccount,
-	}
+var adminTests = tests{
+	"Audit":           testAudit,
+	"AuditEvents":     testAuditEvents,
+	"Search":          testSearch,
+	"SendMail":        testSendMail,
+	"TakedownRecord":  testTakedownRecord,
+	"TakedownBlob":    testTakedownBlob,
+	"TakedownAccount": testTakedownAccount,
 }
 
 // did makes the action of an actor at a minute of the story.
@@ -41,7 +38,7 @@ func did(minute int, what string, about syntax.DID) admin.Action {
 }
 
 // audit returns the whole log, the latest first, without IDs, which it checks.
-func audit(t *testing.T, s Stores, f admin.AuditFilter) []admin.Action {
+func audit(t *testing.T, s *Database, f admin.AuditFilter) []admin.Action {
 	t.Helper()
 	if f.Before == 0 {
 		f.Before = math.MaxInt64
@@ -71,7 +68,7 @@ func whats(list []admin.Action) (out []string) {
 	return out
 }
 
-func testAudit(t *testing.T, s Stores) {
+func testAudit(t *testing.T, s *Database) {
 	t.Helper()
 	const alice, bob = syntax.DID("did:plc:alice"), syntax.DID("did:plc:bob")
 	want := []admin.Action{did(3, "third", alice), did(2, "second", bob), did(1, "first", alice)}
@@ -80,7 +77,7 @@ func testAudit(t *testing.T, s Stores) {
 			t.Fatal(err)
 		}
 	}
-	s = s.Reopen()
+	s.Reopen()
 	if got := audit(t, s, admin.AuditFilter{}); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
@@ -110,7 +107,7 @@ func testAudit(t *testing.T, s Stores) {
 
 // testAuditEvents: an admin's action on an account is in the log as well as on
 // the trail, other actions are not; it stays when the account is gone.
-func testAuditEvents(t *testing.T, s Stores) {
+func testAuditEvents(t *testing.T, s *Database) {
 	t.Helper()
 	alice := newAccount(t, s, "alice") // by the admin, as event has it
 	before := len(audit(t, s, admin.AuditFilter{}))
@@ -130,7 +127,7 @@ func testAuditEvents(t *testing.T, s Stores) {
 	if err := s.Accounts.Delete(t.Context(), alice.ID, at(2)); err != nil {
 		t.Fatal(err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	list := audit(t, s, admin.AuditFilter{DID: alice.DID})
 	want := admin.Action{
 		At: at(1), Who: "did:plc:mod", What: "takedown", DID: alice.DID, Details: `ref "case 7", 0 sessions ended`,
@@ -141,7 +138,7 @@ func testAuditEvents(t *testing.T, s Stores) {
 	}
 }
 
-func testSearch(t *testing.T, s Stores) {
+func testSearch(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bob, alicia := newAccount(t, s, "alice"), newAccount(t, s, "bob"), newAccount(t, s, "alicia")
 	if _, err := s.Hosting.Reserve(t.Context(), pending("alina")); err != nil {
@@ -171,7 +168,7 @@ func testSearch(t *testing.T, s Stores) {
 }
 
 // testSendMail: the message and the log are one.
-func testSendMail(t *testing.T, s Stores) {
+func testSendMail(t *testing.T, s *Database) {
 	t.Helper()
 	if err := s.Admin.SendMail(t.Context(), note("alice@example.com", "hello"), did(1, "mail", "did:plc:alice")); err != nil {
 		t.Fatal(err)
@@ -181,7 +178,7 @@ func testSendMail(t *testing.T, s Stores) {
 	if err := s.Admin.SendMail(t.Context(), long, did(2, "too long", "did:plc:alice")); !errors.Is(err, mail.ErrTooLarge) {
 		t.Errorf("a message that is too large: %v", err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	if got := waiting(t, s, 9); !slices.Equal(got, []string{"hello"}) {
 		t.Errorf("waiting: %q", got)
 	}
@@ -191,7 +188,7 @@ func testSendMail(t *testing.T, s Stores) {
 }
 
 // takedown takes down something of an account, or lifts that takedown.
-func takedown(t *testing.T, s Stores, a *account.Account, minute int, subject string, applied bool, ref string) {
+func takedown(t *testing.T, s *Database, a *account.Account, minute int, subject string, applied bool, ref string) {
 	t.Helper()
 	if err := s.Admin.SetTakedown(t.Context(), a.DID, admin.Takedown{Subject: subject, CID: "cid of " + ref, Ref: ref}, applied, did(minute, fmt.Sprint("takedown ", applied), a.DID)); err != nil {
 		t.Fatal(err)
@@ -200,7 +197,7 @@ func takedown(t *testing.T, s Stores, a *account.Account, minute int, subject st
 
 // wantContent compares what is known of a record or a blob; down of nil: it was
 // not taken down.
-func wantContent(t *testing.T, s Stores, a *account.Account, subject string, id cid.Cid, down *admin.Takedown) {
+func wantContent(t *testing.T, s *Database, a *account.Account, subject string, id cid.Cid, down *admin.Takedown) {
 	t.Helper()
 	got, err := s.Admin.Content(t.Context(), a.DID, subject)
 	if want := (admin.Content{CID: id, Takedown: down}); err != nil || !reflect.DeepEqual(got, want) {
@@ -209,7 +206,7 @@ func wantContent(t *testing.T, s Stores, a *account.Account, subject string, id 
 }
 
 // shown returns the keys of the records of a collection that readers see.
-func shown(t *testing.T, s Stores, o *owner, collection string) (keys []string) {
+func shown(t *testing.T, s *Database, o *owner, collection string) (keys []string) {
 	t.Helper()
 	o.view(t, s, func(v repo.View) {
 		list, err := v.Records(repo.Range{Collection: collection, Ascending: true, Shown: true, Limit: 100})
@@ -226,7 +223,7 @@ func shown(t *testing.T, s Stores, o *owner, collection string) (keys []string) 
 	return keys
 }
 
-func testTakedownRecord(t *testing.T, s Stores) {
+func testTakedownRecord(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
 	one := put("app.post/1", "one")
@@ -236,7 +233,7 @@ func testTakedownRecord(t *testing.T, s Stores) {
 	takedown(t, s, alice.Account, 2, "app.post/1", true, "case 1")
 	takedown(t, s, alice.Account, 3, "app.post/1", true, "case 2")
 	down := &admin.Takedown{Subject: "app.post/1", CID: "cid of case 2", Ref: "case 2", At: at(2)}
-	s = s.Reopen()
+	s.Reopen()
 	wantContent(t, s, alice.Account, "app.post/1", one.CID, down)
 	wantContent(t, s, alice.Account, "app.post/9", cid.Undef, nil)
 	wantContent(t, s, bob.Account, "app.post/1", one.CID, nil)
@@ -270,7 +267,7 @@ func testTakedownRecord(t *testing.T, s Stores) {
 	}
 }
 
-func testTakedownBlob(t *testing.T, s Stores) {
+func testTakedownBlob(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
 	want := blobOf("pic")
@@ -279,7 +276,7 @@ func testTakedownBlob(t *testing.T, s Stores) {
 		o.commit(t, s, put("app.post/1", "one", want.CID))
 	}
 	takedown(t, s, alice.Account, 2, want.CID.String(), true, "")
-	s = s.Reopen()
+	s.Reopen()
 	down := &admin.Takedown{Subject: want.CID.String(), CID: "cid of ", At: at(2)}
 	wantContent(t, s, alice.Account, want.CID.String(), want.CID, down)
 	noBlob(t, s, alice.Account, want.CID)
@@ -307,7 +304,7 @@ func testTakedownBlob(t *testing.T, s Stores) {
 }
 
 // testTakedownAccount: the list of an account's, which outlives the account.
-func testTakedownAccount(t *testing.T, s Stores) {
+func testTakedownAccount(t *testing.T, s *Database) {
 	t.Helper()
 	alice := newAccount(t, s, "alice")
 	for _, subject := range []string{"b.c/2", "a.b/1", "c.d/3"} {

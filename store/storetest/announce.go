@@ -9,8 +9,13 @@ import (
 	"nestbox/repo/car"
 )
 
+var announceTests = tests{
+	"AnnounceAccount": testAnnounceAccount,
+	"AnnounceStatus":  testAnnounceStatus,
+}
+
 // announced are the kinds of the events after a number; all must be of one account.
-func announced(t *testing.T, s Stores, after int64, of *account.Account) (all []stream.Kind, bodies []string) {
+func announced(t *testing.T, s *Database, after int64, of *account.Account) (all []stream.Kind, bodies []string) {
 	t.Helper()
 	for i, e := range logged(t, s, after) {
 		if e.DID != of.DID || e.Seq != after+int64(i)+1 {
@@ -23,7 +28,7 @@ func announced(t *testing.T, s Stores, after int64, of *account.Account) (all []
 
 // testAnnounceAccount checks which events announce a new account, with its
 // repository or without one.
-func testAnnounceAccount(t *testing.T, s Stores) {
+func testAnnounceAccount(t *testing.T, s *Database) {
 	t.Helper()
 	p := pending("alice")
 	id, err := s.Hosting.Reserve(t.Context(), p)
@@ -70,7 +75,7 @@ func testAnnounceAccount(t *testing.T, s Stores) {
 // event, and no other change does. When an account comes back, whatever the
 // reason for its absence, its repository is announced, since changes made
 // meanwhile were not.
-func testAnnounceStatus(t *testing.T, s Stores) {
+func testAnnounceStatus(t *testing.T, s *Database) {
 	t.Helper()
 	alice := newOwner(t, s, "alice")
 	comesBack := []stream.Kind{stream.KindAccount, stream.KindIdentity, stream.KindSync}

@@ -18,9 +18,21 @@ import (
 	"nestbox/repo"
 )
 
+var blobTests = tests{
+	"BlobAdd":      testBlobAdd,
+	"BlobAddAgain": testBlobAddAgain,
+	"BlobQuota":    testBlobQuota,
+	"BlobDeleted":  testBlobDeleted,
+	"BlobList":     testBlobList,
+	"BlobMissing":  testBlobMissing,
+	"BlobCollect":  testBlobCollect,
+	"BlobGarbage":  testBlobGarbage,
+	"BlobRace":     testBlobRace,
+}
+
 // add is an upload of text whose file has the given key, at a minute of the
 // story. What it returns is compared by the caller.
-func add(t *testing.T, s Stores, accountID int64, key, text string, minute int, quota int64) (blob.Blob, error) {
+func add(t *testing.T, s *Database, accountID int64, key, text string, minute int, quota int64) (blob.Blob, error) {
 	t.Helper()
 	b := blobOf(text)
 	b.Key, b.CreatedAt = key, at(minute)
@@ -32,7 +44,7 @@ func add(t *testing.T, s Stores, accountID int64, key, text string, minute int, 
 
 // garbage returns the keys of files that nothing needs; files of uploads under
 // way do not count.
-func garbage(t *testing.T, s Stores) []string {
+func garbage(t *testing.T, s *Database) []string {
 	t.Helper()
 	keys, err := s.Blobs.Garbage(t.Context(), start.Add(-time.Hour), "", 1000)
 	if err != nil {
@@ -41,7 +53,7 @@ func garbage(t *testing.T, s Stores) []string {
 	return keys
 }
 
-func wantGarbage(t *testing.T, s Stores, want ...string) {
+func wantGarbage(t *testing.T, s *Database, want ...string) {
 	t.Helper()
 	if got := garbage(t, s); !slices.Equal(got, want) {
 		t.Errorf("garbage %q, want %q", got, want)
@@ -49,14 +61,14 @@ func wantGarbage(t *testing.T, s Stores, want ...string) {
 }
 
 // wantBlob fails the test unless Get returns that.
-func wantBlob(t *testing.T, s Stores, a *account.Account, want blob.Blob) {
+func wantBlob(t *testing.T, s *Database, a *account.Account, want blob.Blob) {
 	t.Helper()
 	if got, err := s.Blobs.Get(t.Context(), a.ID, want.CID); err != nil || got != want {
 		t.Errorf("blob %+v\nwant %+v, %v", got, want, err)
 	}
 }
 
-func noBlob(t *testing.T, s Stores, a *account.Account, id cid.Cid) {
+func noBlob(t *testing.T, s *Database, a *account.Account, id cid.Cid) {
 	t.Helper()
 	if got, err := s.Blobs.Get(t.Context(), a.ID, id); !errors.Is(err, blob.ErrNotFound) {
 		t.Errorf("%+v, %v; want ErrNotFound", got, err)
@@ -65,7 +77,7 @@ func noBlob(t *testing.T, s Stores, a *account.Account, id cid.Cid) {
 
 // testBlobAdd: an intended file becomes a blob, which others see once a record
 // refers to it.
-func testBlobAdd(t *testing.T, s Stores) {
+func testBlobAdd(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
 	want := blobOf("pic")
@@ -73,14 +85,14 @@ func testBlobAdd(t *testing.T, s Stores) {
 	if err := s.Blobs.Intend(t.Context(), "k1", at(2)); err != nil {
 		t.Fatal(err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	wantGarbage(t, s)
 	if got, err := s.Blobs.Add(t.Context(), alice.ID, want, 0); err != nil || got != want {
 		t.Errorf("added %+v\nwant %+v, %v", got, want, err)
 	}
 	noBlob(t, s, alice.Account, want.CID)
 	alice.commit(t, s, put("app.post/1", "x", want.CID))
-	s = s.Reopen()
+	s.Reopen()
 	wantBlob(t, s, alice.Account, want)
 	noBlob(t, s, bob.Account, want.CID)
 	noBlob(t, s, alice.Account, blobOf("other").CID)
@@ -101,7 +113,7 @@ func testBlobAdd(t *testing.T, s Stores) {
 
 // testBlobAddAgain: a new upload of what is there brings a new file; what
 // records say of the blob stays true.
-func testBlobAddAgain(t *testing.T, s Stores) {
+func testBlobAddAgain(t *testing.T, s *Database) {
 	t.Helper()
 	alice := newOwner(t, s, "alice")
 	again := func(key, mimeType string, minute int) blob.Blob {
@@ -129,7 +141,7 @@ func testBlobAddAgain(t *testing.T, s Stores) {
 	if want := (blob.Blob{CID: first.CID, Size: 3, MimeType: "image/two", Key: "k3", CreatedAt: at(2)}); third != want {
 		t.Errorf("again, while a record refers to it: %+v\nwant %+v", third, want)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	wantBlob(t, s, alice.Account, third)
 	wantGarbage(t, s, "k1", "k2")
 	if collected(t, s, alice.ID, first.CID, at(10_000), at(10_000)) {
@@ -139,7 +151,7 @@ func testBlobAddAgain(t *testing.T, s Stores) {
 
 // testBlobQuota: the sum of an account's blobs stays within its quota; each
 // counts once, whoever else has it.
-func testBlobQuota(t *testing.T, s Stores) {
+func testBlobQuota(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
 	for i, c := range []struct {
@@ -180,7 +192,7 @@ func testBlobQuota(t *testing.T, s Stores) {
 
 // testBlobDeleted: an account's blobs go with it: hidden at once, collected in
 // steps, and then their files are garbage.
-func testBlobDeleted(t *testing.T, s Stores) {
+func testBlobDeleted(t *testing.T, s *Database) {
 	t.Helper()
 	const many = 1100
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
@@ -215,7 +227,7 @@ func testBlobDeleted(t *testing.T, s Stores) {
 			t.Fatalf("%d in one step, %v", n, err)
 		}
 		sum, more = sum+n, again
-		s = s.Reopen()
+		s.Reopen()
 		noBlob(t, s, alice.Account, pic)
 	}
 	if got, err := s.Blobs.Garbage(t.Context(), start.Add(-time.Hour), "", 2*many); sum != many || len(got) != many || err != nil {
@@ -236,7 +248,7 @@ func texts(ids []cid.Cid) (out []string) {
 
 // testBlobList: what the account's records refer to, each once, in the order of
 // the CIDs' text.
-func testBlobList(t *testing.T, s Stores) {
+func testBlobList(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
 	var ids []cid.Cid
@@ -248,7 +260,7 @@ func testBlobList(t *testing.T, s Stores) {
 	two := alice.commit(t, s, put("app.post/3", "z", ids[1], ids[2]), put("app.post/4", "z", ids[3])).Next.Rev
 	three := alice.commit(t, s, remove("app.post/4")).Next.Rev
 	alice.stage(t, s, put("app.post/1", "x", ids[4]))
-	s = s.Reopen()
+	s.Reopen()
 	list := func(since, cursor string, limit int) []string {
 		got, err := s.Blobs.List(t.Context(), alice.ID, syntax.TID(since), cursor, limit, nil)
 		if err != nil {
@@ -289,7 +301,7 @@ func testBlobList(t *testing.T, s Stores) {
 
 // testBlobMissing: after an import, which blobs are still to be uploaded, and how
 // many are there.
-func testBlobMissing(t *testing.T, s Stores) {
+func testBlobMissing(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
 	count := func(expected, there int64) {
@@ -308,7 +320,7 @@ func testBlobMissing(t *testing.T, s Stores) {
 	if err := staged.put(t, s); err != nil {
 		t.Fatal(err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	count(4, 1)
 	var want []blob.Missing
 	for i, id := range pics[:3] {
@@ -343,7 +355,7 @@ func testBlobMissing(t *testing.T, s Stores) {
 
 // testBlobCollect: an import under way keeps what it refers to, and the rest is
 // forgotten in bounded steps, however much there is.
-func testBlobCollect(t *testing.T, s Stores) {
+func testBlobCollect(t *testing.T, s *Database) {
 	t.Helper()
 	const many = 1100
 	alice := newOwner(t, s, "alice")
@@ -382,7 +394,7 @@ func testBlobCollect(t *testing.T, s Stores) {
 	if err := s.Repos.Drop(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	if n, _, err := s.Blobs.Collect(t.Context(), at(10), at(10)); n == 0 || err != nil {
 		t.Errorf("after the import was given up: %d, %v", n, err)
 	}
@@ -393,7 +405,7 @@ func testBlobCollect(t *testing.T, s Stores) {
 
 // testBlobGarbage: files that belong to no blob are listed until they are
 // forgotten; one of an upload that is given up cannot become a blob any more.
-func testBlobGarbage(t *testing.T, s Stores) {
+func testBlobGarbage(t *testing.T, s *Database) {
 	t.Helper()
 	alice := newOwner(t, s, "alice")
 	for i, key := range []string{"k5", "k1", "k4", "k2", "k3"} {
@@ -412,7 +424,7 @@ func testBlobGarbage(t *testing.T, s Stores) {
 	}
 	list(0, "", 10)
 	list(3, "", 10, "k1", "k4", "k5")
-	s = s.Reopen()
+	s.Reopen()
 	list(0, "", 10, "k1", "k4", "k5")
 	list(0, "", 2, "k1", "k4")
 	list(0, "k4", 2, "k5")
@@ -433,14 +445,14 @@ func testBlobGarbage(t *testing.T, s Stores) {
 	if err := s.Blobs.Forget(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	list(0, "", 10, "k4")
 	list(10_000, "", 10, "k3", "k4") // an upload under way was not forgotten
 }
 
 // testBlobRace: a record that refers to a blob is written, or the blob is
 // collected, never both.
-func testBlobRace(t *testing.T, s Stores) {
+func testBlobRace(t *testing.T, s *Database) {
 	t.Helper()
 	alice := newOwner(t, s, "alice")
 	written := 0

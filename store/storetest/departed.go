@@ -14,9 +14,17 @@ import (
 	"nestbox/identity"
 )
 
+var departedTests = tests{
+	"InvitesOfTakendown": testInvitesOfTakendown,
+	"InviteAgain":        testInviteAgain,
+	"DueTakendown":       testDueTakendown,
+	"Departed":           testDeparted,
+	"IdentityEvents":     testIdentityEvents,
+}
+
 // testInvitesOfTakendown: codes of an account that is taken down admit nobody until
 // the takedown is lifted.
-func testInvitesOfTakendown(t *testing.T, s Stores) {
+func testInvitesOfTakendown(t *testing.T, s *Database) {
 	t.Helper()
 	alice := newAccount(t, s, "alice")
 	code := account.InviteCode{Code: "alices", Available: 5, ForAccount: alice.DID.String(), CreatedBy: "admin", CreatedAt: start}
@@ -34,7 +42,7 @@ func testInvitesOfTakendown(t *testing.T, s Stores) {
 
 // testInviteAgain: a DID that was here, and comes again with the same code, counts as
 // one use of it.
-func testInviteAgain(t *testing.T, s Stores) {
+func testInviteAgain(t *testing.T, s *Database) {
 	t.Helper()
 	addInvite(t, s, "two", 2)
 	for range 3 {
@@ -62,7 +70,7 @@ func testInviteAgain(t *testing.T, s Stores) {
 
 // testDueTakendown: an account that is taken down is not deleted as its owner
 // wished until the takedown is lifted.
-func testDueTakendown(t *testing.T, s Stores) {
+func testDueTakendown(t *testing.T, s *Database) {
 	t.Helper()
 	alice := newAccount(t, s, "alice")
 	setTakedown(t, s, alice, true)
@@ -81,7 +89,7 @@ func testDueTakendown(t *testing.T, s Stores) {
 
 // testDeparted: of a deleted account the audit log keeps the actions, but no name; no
 // mail waits for an address that it had, and no key is reserved for it.
-func testDeparted(t *testing.T, s Stores) {
+func testDeparted(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bob := newAccount(t, s, "alice"), newAccount(t, s, "bob")
 	for _, a := range []*account.Account{alice, bob} {
@@ -112,7 +120,7 @@ func testDeparted(t *testing.T, s Stores) {
 	if err := s.Accounts.Delete(t.Context(), alice.ID, at(2)); err != nil {
 		t.Fatal(err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	if got := waiting(t, s, 9); !slices.Equal(got, []string{"of bob"}) {
 		t.Errorf("waiting: %q", got)
 	}
@@ -130,7 +138,7 @@ func testDeparted(t *testing.T, s Stores) {
 
 // testIdentityEvents: the event stream announces a handle as the check found it, and
 // nothing that only a check of a hidden account's document has shown.
-func testIdentityEvents(t *testing.T, s Stores) {
+func testIdentityEvents(t *testing.T, s *Database) {
 	t.Helper()
 	alice := newAccount(t, s, "alice")
 	told := func() (handles []string) {
@@ -175,7 +183,7 @@ func testIdentityEvents(t *testing.T, s Stores) {
 	}
 }
 
-func setTakedown(t *testing.T, s Stores, a *account.Account, applied bool) {
+func setTakedown(t *testing.T, s *Database, a *account.Account, applied bool) {
 	t.Helper()
 	c := account.StatusChange{Takedown: &account.Applied{Applied: applied}}
 	if _, err := s.Accounts.SetStatus(t.Context(), a.ID, c, event(account.EventTakedown)); err != nil {

@@ -18,8 +18,14 @@ import (
 	"nestbox/repo/car"
 )
 
+var eventlogTests = tests{
+	"LogRead":  testLogRead,
+	"LogWatch": testLogWatch,
+	"LogPrune": testLogPrune,
+}
+
 // bounds are the log's.
-func bounds(t *testing.T, s Stores) firehose.Bounds {
+func bounds(t *testing.T, s *Database) firehose.Bounds {
 	t.Helper()
 	b, err := s.Log.Bounds(t.Context())
 	if err != nil {
@@ -28,7 +34,7 @@ func bounds(t *testing.T, s Stores) firehose.Bounds {
 	return b
 }
 
-func wantBounds(t *testing.T, s Stores, want firehose.Bounds) {
+func wantBounds(t *testing.T, s *Database, want firehose.Bounds) {
 	t.Helper()
 	got := bounds(t, s)
 	if !got.OldestAt.Equal(want.OldestAt) {
@@ -43,7 +49,7 @@ func wantBounds(t *testing.T, s Stores, want firehose.Bounds) {
 // story makes one account and n events that are all that the log holds, behind
 // the number start: one a minute, from at(1) on, each later one with size bytes
 // more than it needs.
-func story(t *testing.T, s Stores, n, size int) (o *owner, start int64, changes []repo.Change) {
+func story(t *testing.T, s *Database, n, size int) (o *owner, start int64, changes []repo.Change) {
 	t.Helper()
 	o = &owner{Account: newAccount(t, s, "alice")}
 	pruneAll(t, s, at(1000), 1<<40)
@@ -74,7 +80,7 @@ func sizeOf(changes []repo.Change) (n int64) {
 	return n
 }
 
-func testLogRead(t *testing.T, s Stores) {
+func testLogRead(t *testing.T, s *Database) {
 	t.Helper()
 	wantBounds(t, s, firehose.Bounds{Oldest: 1})
 	_, start, changes := story(t, s, 10, 1000)
@@ -96,13 +102,13 @@ func testLogRead(t *testing.T, s Stores) {
 			t.Errorf("read %d events and %d bytes: %d events, %v; want %d", c.count, c.bytes, len(got), err, c.want)
 		}
 	}
-	s = s.Reopen()
+	s.Reopen()
 	logs(t, s, start, changes...)
 }
 
 // testLogWatch: the watcher gets all events, in order, before their writers are
 // answered, and no other.
-func testLogWatch(t *testing.T, s Stores) {
+func testLogWatch(t *testing.T, s *Database) {
 	t.Helper()
 	var mu sync.Mutex
 	var seen []firehose.Logged
@@ -151,7 +157,7 @@ func testLogWatch(t *testing.T, s Stores) {
 }
 
 // pruneAll calls Prune until there is nothing more to remove.
-func pruneAll(t *testing.T, s Stores, keep time.Time, maxBytes int64) (removed int) {
+func pruneAll(t *testing.T, s *Database, keep time.Time, maxBytes int64) (removed int) {
 	t.Helper()
 	for {
 		n, err := s.Log.Prune(t.Context(), keep, maxBytes)
@@ -165,7 +171,7 @@ func pruneAll(t *testing.T, s Stores, keep time.Time, maxBytes int64) (removed i
 	}
 }
 
-func testLogPrune(t *testing.T, s Stores) {
+func testLogPrune(t *testing.T, s *Database) {
 	t.Helper()
 	o, start, changes := story(t, s, 12, 1000)
 	const plenty = 1 << 40
@@ -196,7 +202,7 @@ func testLogPrune(t *testing.T, s Stores) {
 	}
 	start += 5
 	wantBounds(t, s, firehose.Bounds{Oldest: start + 1, Last: start})
-	s = s.Reopen()
+	s.Reopen()
 	wantBounds(t, s, firehose.Bounds{Oldest: start + 1, Last: start})
 	c := o.commit(t, s, put("a.b.c/after", "x"))
 	logs(t, s, start, c)
@@ -209,12 +215,12 @@ func testLogPrune(t *testing.T, s Stores) {
 // Writer makes events of the log, for tests of its readers.
 type Writer struct {
 	t *testing.T
-	s Stores
+	s *Database
 	o *owner
 }
 
 // NewWriter makes an account with a repository.
-func NewWriter(t *testing.T, s Stores, name string) *Writer {
+func NewWriter(t *testing.T, s *Database, name string) *Writer {
 	t.Helper()
 	return &Writer{t, s, newOwner(t, s, name)}
 }

@@ -15,7 +15,19 @@ import (
 	"nestbox/identity"
 )
 
-func addInvite(t *testing.T, s Stores, code string, uses int) {
+var hostingTests = tests{
+	"Invites":        testInvites,
+	"InviteDisabled": testInviteDisabled,
+	"InviteRace":     testInviteRace,
+	"Reserve":        testReserve,
+	"ReserveRace":    testReserveRace,
+	"Pending":        testPending,
+	"Identity":       testIdentity,
+	"InviteList":     testInviteList,
+	"EarnInvites":    testEarnInvites,
+}
+
+func addInvite(t *testing.T, s *Database, code string, uses int) {
 	t.Helper()
 	err := s.Accounts.AddInviteCodes(t.Context(), []account.InviteCode{{Code: code, Available: uses, ForAccount: "admin", CreatedBy: "admin", CreatedAt: start}})
 	if err != nil {
@@ -23,7 +35,7 @@ func addInvite(t *testing.T, s Stores, code string, uses int) {
 	}
 }
 
-func invite(t *testing.T, s Stores, code string) account.InviteCode {
+func invite(t *testing.T, s *Database, code string) account.InviteCode {
 	t.Helper()
 	got, err := s.Accounts.InviteCodes(t.Context(), []string{"no such code", code})
 	if err != nil || len(got) != 1 {
@@ -38,33 +50,9 @@ func invited(name, code string) hosting.Pending {
 	return p
 }
 
-// hostingTests are those of hosting.Store and of invite codes.
-func hostingTests() map[string]func(*testing.T, Stores) {
-	return map[string]func(*testing.T, Stores){
-		"Invites":     testInvites,
-		"InviteList":  testInviteList,
-		"EarnInvites": testEarnInvites,
-		"Reserve":     testReserve,
-
-		"InvitesOfTakendown": testInvitesOfTakendown,
-		"InviteAgain":        testInviteAgain,
-		"DueTakendown":       testDueTakendown,
-		"DueSuspended":       testDueSuspended,
-		"Measures":           testMeasures,
-		"MeasuresAudited":    testMeasuresAudited,
-		"RepeatStatus":       testRepeatStatus,
-		"Departed":           testDeparted,
-		"IdentityEvents":     testIdentityEvents,
-		"ReserveRace":        testReserveRace,
-		"Pending":            testPending,
-		"MoveIn":             testMoveIn,
-		"ReserveKey":         testReserveKey,
-		"AnyKey":             testAnyKey,
-		"Reseal":             testReseal,
-	}
-}
-
-func testInvites(t *testing.T, s Stores) {
+// testInvites: a code is good for a number of sign-ups; an abandoned or refused one does
+// not count.
+func testInvites(t *testing.T, s *Database) {
 	t.Helper()
 	addInvite(t, s, "two", 2)
 	first, err := s.Hosting.Reserve(t.Context(), invited("alice", "two"))
@@ -79,11 +67,10 @@ func testInvites(t *testing.T, s Stores) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	s = s.Reopen()
+	s.Reopen()
 	if got := invite(t, s, "two"); len(got.Uses) != 2 || got.Available != 2 || got.ForAccount != "admin" || !got.CreatedAt.Equal(start) {
 		t.Errorf("%+v", got)
 	}
-	// An abandoned or refused sign-up uses no code.
 	if err := s.Hosting.Abandon(t.Context(), first); err != nil {
 		t.Fatal(err)
 	}
@@ -93,6 +80,10 @@ func testInvites(t *testing.T, s Stores) {
 	if got := invite(t, s, "two"); len(got.Uses) != 1 || got.Uses[0].UsedBy != pending("bob").DID {
 		t.Errorf("%+v", got)
 	}
+}
+
+func testInviteDisabled(t *testing.T, s *Database) {
+	t.Helper()
 	off := account.InviteCode{Code: "off", Available: 5, Disabled: true, ForAccount: "did:plc:owner", CreatedBy: "admin", CreatedAt: start}
 	if err := s.Accounts.AddInviteCodes(t.Context(), []account.InviteCode{off}); err != nil {
 		t.Fatal(err)
@@ -107,7 +98,11 @@ func testInvites(t *testing.T, s Stores) {
 	if err != nil || len(own) != 0 {
 		t.Errorf("%+v, %v", own, err)
 	}
-	// Under a race it is used exactly as often as allowed.
+}
+
+// testInviteRace: under a race a code is used exactly as often as allowed.
+func testInviteRace(t *testing.T, s *Database) {
+	t.Helper()
 	addInvite(t, s, "race", 3)
 	var all sync.WaitGroup
 	won := make(chan string, 20)
@@ -128,7 +123,7 @@ func testInvites(t *testing.T, s Stores) {
 	}
 }
 
-func testReserve(t *testing.T, s Stores) {
+func testReserve(t *testing.T, s *Database) {
 	t.Helper()
 	p := pending("alice")
 	id, err := s.Hosting.Reserve(t.Context(), p)
@@ -149,7 +144,7 @@ func testReserve(t *testing.T, s Stores) {
 			t.Errorf("%s of a reservation: %v, want %v", name, err, c.want)
 		}
 	}
-	s = s.Reopen()
+	s.Reopen()
 	list, err := s.Hosting.Pending(t.Context())
 	if err != nil || len(list) != 1 {
 		t.Fatalf("%+v, %v", list, err)
@@ -174,12 +169,13 @@ func testReserve(t *testing.T, s Stores) {
 	if err := s.Hosting.Abandon(t.Context(), a.ID); err != nil {
 		t.Errorf("abandon what is active: %v", err)
 	}
-	if _, err := s.Reopen().Accounts.ByDID(t.Context(), a.DID); err != nil {
+	s.Reopen()
+	if _, err := s.Accounts.ByDID(t.Context(), a.DID); err != nil {
 		t.Errorf("an active account was abandoned: %v", err)
 	}
 }
 
-func testReserveRace(t *testing.T, s Stores) {
+func testReserveRace(t *testing.T, s *Database) {
 	t.Helper()
 	for name, c := range map[string]struct {
 		change func(p *hosting.Pending)
@@ -210,7 +206,7 @@ func testReserveRace(t *testing.T, s Stores) {
 }
 
 // testPending: no read shows an account whose DID is being registered.
-func testPending(t *testing.T, s Stores) {
+func testPending(t *testing.T, s *Database) {
 	t.Helper()
 	p := pending("alice")
 	id, err := s.Hosting.Reserve(t.Context(), p)
@@ -264,7 +260,7 @@ func testPending(t *testing.T, s Stores) {
 	}
 }
 
-func testIdentity(t *testing.T, s Stores) {
+func testIdentity(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bob, carol := newAccount(t, s, "alice"), newAccount(t, s, "bob"), newAccount(t, s, "carol")
 	if _, err := s.Hosting.Reserve(t.Context(), pending("dave")); err != nil {
@@ -275,21 +271,25 @@ func testIdentity(t *testing.T, s Stores) {
 			t.Fatal(err)
 		}
 	}
-	if got, err := s.Accounts.ByDID(t.Context(), bob.DID); err != nil || !got.HandleInvalid || string(got.Document) != `{"of":"bob.test"}` || !got.IdentityCheckedAt.Equal(at(10)) {
-		t.Errorf("%+v, %v", got, err)
-	}
-	s = s.Reopen()
-	never := newAccount(t, s, "never")
-	if err := s.Identity.SaveDocument(t.Context(), never.ID, never.Document, false, time.Time{}); err != nil {
-		t.Fatal(err)
-	}
-	if list, err := s.Identity.Due(t.Context(), start, 10); err != nil || len(list) != 1 || list[0].DID != never.DID {
-		t.Errorf("due %+v, %v; want the one that was never checked", list, err)
-	}
-	if err := s.Accounts.Delete(t.Context(), never.ID, at(2)); err != nil {
-		t.Fatal(err)
-	}
-	due := func(limit int) []syntax.DID {
+	t.Run("what was found is the account's", func(t *testing.T) {
+		if got, err := s.Accounts.ByDID(t.Context(), bob.DID); err != nil || !got.HandleInvalid || string(got.Document) != `{"of":"bob.test"}` || !got.IdentityCheckedAt.Equal(at(10)) {
+			t.Errorf("%+v, %v", got, err)
+		}
+	})
+	s.Reopen()
+	t.Run("one that was never checked is due", func(t *testing.T) {
+		never := newAccount(t, s, "never")
+		if err := s.Identity.SaveDocument(t.Context(), never.ID, never.Document, false, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		if list, err := s.Identity.Due(t.Context(), start, 10); err != nil || len(list) != 1 || list[0].DID != never.DID {
+			t.Errorf("due %+v, %v; want the one that was never checked", list, err)
+		}
+		if err := s.Accounts.Delete(t.Context(), never.ID, at(2)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	due := func(t *testing.T, limit int) []syntax.DID {
 		t.Helper()
 		list, err := s.Identity.Due(t.Context(), at(30), limit)
 		if err != nil {
@@ -301,25 +301,29 @@ func testIdentity(t *testing.T, s Stores) {
 		}
 		return out
 	}
-	if got, want := due(10), []syntax.DID{bob.DID, carol.DID}; !slices.Equal(got, want) {
-		t.Errorf("due %s, want the longest ago first: %s", got, want)
-	}
-	if got := due(1); len(got) != 1 {
-		t.Errorf("due %s, want one", got)
-	}
-	list, err := s.Identity.Due(t.Context(), at(30), 1)
-	want := identity.Subject{AccountID: bob.ID, DID: bob.DID, Handle: bob.Handle, SigningKey: bob.SigningKey, HandleInvalid: true}
-	if err != nil || string(list[0].Document) != `{"of":"bob.test"}` {
-		t.Fatalf("%+v, %v", list, err)
-	}
-	list[0].Document = nil
-	if got := list[0]; got.AccountID != want.AccountID || got.DID != want.DID || got.Handle != want.Handle || got.SigningKey != want.SigningKey || !got.HandleInvalid {
-		t.Errorf("%+v\nwant %+v", got, want)
-	}
+	t.Run("the longest ago are due first", func(t *testing.T) {
+		if got, want := due(t, 10), []syntax.DID{bob.DID, carol.DID}; !slices.Equal(got, want) {
+			t.Errorf("due %s, want the longest ago first: %s", got, want)
+		}
+		if got := due(t, 1); len(got) != 1 {
+			t.Errorf("due %s, want one", got)
+		}
+	})
+	t.Run("a subject has what a check needs", func(t *testing.T) {
+		list, err := s.Identity.Due(t.Context(), at(30), 1)
+		want := identity.Subject{AccountID: bob.ID, DID: bob.DID, Handle: bob.Handle, SigningKey: bob.SigningKey, HandleInvalid: true}
+		if err != nil || string(list[0].Document) != `{"of":"bob.test"}` {
+			t.Fatalf("%+v, %v", list, err)
+		}
+		list[0].Document = nil
+		if got := list[0]; got.AccountID != want.AccountID || got.DID != want.DID || got.Handle != want.Handle || got.SigningKey != want.SigningKey || !got.HandleInvalid {
+			t.Errorf("%+v\nwant %+v", got, want)
+		}
+	})
 }
 
 // testInviteList: codes by age and by use, page by page, and what disables them.
-func testInviteList(t *testing.T, s Stores) {
+func testInviteList(t *testing.T, s *Database) {
 	alice := newAccount(t, s, "alice")
 	var want []string
 	for i := range 5 {
@@ -376,7 +380,7 @@ func testInviteList(t *testing.T, s Stores) {
 }
 
 // testEarnInvites: an account earns codes by all that it has.
-func testEarnInvites(t *testing.T, s Stores) {
+func testEarnInvites(t *testing.T, s *Database) {
 	alice := newAccount(t, s, "alice")
 	disabled := account.StatusChange{InvitesDisabled: new(true)}
 	if _, err := s.Accounts.SetStatus(t.Context(), alice.ID, disabled, event(account.EventInvitesDisabled)); err != nil {

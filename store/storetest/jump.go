@@ -16,8 +16,16 @@ import (
 	"nestbox/repo/car"
 )
 
+var jumpTests = tests{
+	"LogBackwards":     testLogBackwards,
+	"LogJump":          testLogJump,
+	"LogJumpAgain":     testLogJumpAgain,
+	"LogJumpMeanwhile": testLogJumpMeanwhile,
+	"LogDeleted":       testLogDeleted,
+}
+
 // testLogBackwards: a jump that would give a number twice changes nothing.
-func testLogBackwards(t *testing.T, s Stores) {
+func testLogBackwards(t *testing.T, s *Database) {
 	t.Helper()
 	_, start, changes := story(t, s, 5, 1000)
 	last := bounds(t, s).Last
@@ -37,7 +45,7 @@ func testLogBackwards(t *testing.T, s Stores) {
 
 // Announce announces up to limit accounts with their repositories as they are,
 // and reports whether there are more.
-func Announce(ctx context.Context, s Stores, limit int, at time.Time) (more bool, err error) {
+func Announce(ctx context.Context, s *Database, limit int, at time.Time) (more bool, err error) {
 	a, ok, err := s.Announcements.Unannounced(ctx, limit)
 	if err != nil || !ok {
 		return false, err
@@ -46,7 +54,7 @@ func Announce(ctx context.Context, s Stores, limit int, at time.Time) (more bool
 }
 
 // step checks what Unannounced returns now.
-func step(t *testing.T, s Stores, limit int, after int64, last bool, want ...int64) repo.Announcement {
+func step(t *testing.T, s *Database, limit int, after int64, last bool, want ...int64) repo.Announcement {
 	t.Helper()
 	a, ok, err := s.Announcements.Unannounced(t.Context(), limit)
 	if err != nil || !ok {
@@ -64,7 +72,7 @@ func step(t *testing.T, s Stores, limit int, after int64, last bool, want ...int
 
 // told fails the test unless exactly those events, in short form, follow a
 // number.
-func told(t *testing.T, s Stores, after int64, want ...string) {
+func told(t *testing.T, s *Database, after int64, want ...string) {
 	t.Helper()
 	var got []string
 	for _, e := range logged(t, s, after) {
@@ -78,7 +86,7 @@ func told(t *testing.T, s Stores, after int64, want ...string) {
 // testLogJump: numbers go on above the target, and every account is announced
 // again, with the commits that were made for it, even with a restart in
 // between.
-func testLogJump(t *testing.T, s Stores) {
+func testLogJump(t *testing.T, s *Database) {
 	t.Helper()
 	alice, _, _ := story(t, s, 5, 1000)
 	bob := newOwner(t, s, "bob")
@@ -89,79 +97,90 @@ func testLogJump(t *testing.T, s Stores) {
 	if err := s.Log.Jump(t.Context(), to); err != nil {
 		t.Fatal(err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	wantBounds(t, s, firehose.Bounds{Oldest: to + 1, Last: to, Announcing: true})
 
 	a := step(t, s, 2, 0, false, alice.ID, bob.ID)
-	of := a.Accounts[0]
-	if of.DID != alice.DID || !of.CID.Equals(alice.head.CID) || of.Rev != alice.head.Rev || of.Status != "" || a.Accounts[1].Status != "suspended" {
-		t.Errorf("accounts %+v", a.Accounts)
-	}
-	// One of them wrote meanwhile: nothing of the step is kept.
-	bobs, stale := bob.change(t, s), alice.change(t, s)
-	alice.commit(t, s, put("a.b.c/meanwhile", "x"))
-	if err := s.Announcements.Announce(t.Context(), a, []repo.Change{bobs, stale}, at(50)); !errors.Is(err, repo.ErrConflict) {
-		t.Errorf("announced over a write: %v", err)
-	}
-	bob.check(t, s)
-	told(t, s, to, fmt.Sprint(to+1, stream.KindSync, alice.DID)) // her own: this suite's commits are #sync events
+	t.Run("a step names accounts, what they are at, and their status", func(t *testing.T) {
+		of := a.Accounts[0]
+		if of.DID != alice.DID || !of.CID.Equals(alice.head.CID) || of.Rev != alice.head.Rev || of.Status != "" || a.Accounts[1].Status != "suspended" {
+			t.Errorf("accounts %+v", a.Accounts)
+		}
+	})
+	bobs := bob.change(t, s)
+	t.Run("nothing of a step is kept if one of them wrote meanwhile", func(t *testing.T) {
+		stale := alice.change(t, s)
+		alice.commit(t, s, put("a.b.c/meanwhile", "x"))
+		if err := s.Announcements.Announce(t.Context(), a, []repo.Change{bobs, stale}, at(50)); !errors.Is(err, repo.ErrConflict) {
+			t.Errorf("announced over a write: %v", err)
+		}
+		bob.check(t, s)
+		told(t, s, to, fmt.Sprint(to+1, stream.KindSync, alice.DID)) // her own: this suite's commits are #sync events
+	})
+	t.Run("a step is made once, with its commits", func(t *testing.T) {
+		alices := alice.change(t, s)
+		if err := s.Announcements.Announce(t.Context(), a, []repo.Change{alices, bobs}, at(50)); err != nil {
+			t.Fatal(err)
+		}
+		s.Reopen()
+		alice.made(t, s, alices)
+		bob.made(t, s, bobs) // whose owner tells of it when it comes back
+		alice.check(t, s)
+		bob.check(t, s)
+		got := logged(t, s, to+1)
+		status := func(a *account.Account, status string) []byte {
+			return stream.Account{DID: a.DID, Status: status, Time: at(50)}.Event().Body
+		}
+		if len(got) != 3 || !bytes.Equal(got[0].Body, status(alice.Account, "")) || !bytes.Equal(got[1].Body, alices.Event.Body) ||
+			!bytes.Equal(got[2].Body, status(bob.Account, "suspended")) {
+			t.Errorf("told of alice and bob: %+v", got)
+		}
+		// The same step again, as by another process: it was made.
+		if err := s.Announcements.Announce(t.Context(), a, nil, at(51)); !errors.Is(err, repo.ErrConflict) {
+			t.Errorf("a step was made twice: %v", err)
+		}
+	})
+	t.Run("without a new commit the present one is announced, and nothing of an account that is gone", func(t *testing.T) {
+		a := step(t, s, 3, bob.ID, true, carol.ID, dora.ID)
+		if err := s.Accounts.Delete(t.Context(), carol.ID, at(51)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Announcements.Announce(t.Context(), a, nil, at(52)); err != nil {
+			t.Fatal(err)
+		}
+		told(t, s, to+4, fmt.Sprint(to+5, stream.KindAccount, carol.DID), fmt.Sprint(to+6, stream.KindAccount, dora.DID), fmt.Sprint(to+7, stream.KindSync, dora.DID))
+		sync := stream.Sync{DID: dora.DID, Rev: dora.head.Rev, Commit: car.Block{CID: dora.head.CID, Data: dora.head.Commit}, Time: at(52)}.Event()
+		if got := logged(t, s, to+6); len(got) != 1 || !bytes.Equal(got[0].Body, sync.Body) {
+			t.Errorf("told of dora: %+v", got)
+		}
+		if _, ok, err := s.Announcements.Unannounced(t.Context(), 10); ok || err != nil || bounds(t, s).Announcing {
+			t.Errorf("there is still something to announce: %v", err)
+		}
+	})
+}
 
-	alices := alice.change(t, s)
-	if err := s.Announcements.Announce(t.Context(), a, []repo.Change{alices, bobs}, at(50)); err != nil {
-		t.Fatal(err)
-	}
-	s = s.Reopen()
-	alice.made(t, s, alices)
-	bob.made(t, s, bobs) // whose owner tells of it when it comes back
-	alice.check(t, s)
-	bob.check(t, s)
-	got := logged(t, s, to+1)
-	status := func(a *account.Account, status string) []byte {
-		return stream.Account{DID: a.DID, Status: status, Time: at(50)}.Event().Body
-	}
-	if len(got) != 3 || !bytes.Equal(got[0].Body, status(alice.Account, "")) || !bytes.Equal(got[1].Body, alices.Event.Body) ||
-		!bytes.Equal(got[2].Body, status(bob.Account, "suspended")) {
-		t.Errorf("told of alice and bob: %+v", got)
-	}
-	// The same step again, as by another process: it was made.
-	if err := s.Announcements.Announce(t.Context(), a, nil, at(51)); !errors.Is(err, repo.ErrConflict) {
-		t.Errorf("a step was made twice: %v", err)
-	}
-
-	// Without a new commit the present one is announced; an account that is gone
-	// is not.
-	a = step(t, s, 3, bob.ID, true, carol.ID, dora.ID)
-	if err := s.Accounts.Delete(t.Context(), carol.ID, at(51)); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Announcements.Announce(t.Context(), a, nil, at(52)); err != nil {
-		t.Fatal(err)
-	}
-	told(t, s, to+4, fmt.Sprint(to+5, stream.KindAccount, carol.DID), fmt.Sprint(to+6, stream.KindAccount, dora.DID), fmt.Sprint(to+7, stream.KindSync, dora.DID))
-	sync := stream.Sync{DID: dora.DID, Rev: dora.head.Rev, Commit: car.Block{CID: dora.head.CID, Data: dora.head.Commit}, Time: at(52)}.Event()
-	if got := logged(t, s, to+6); len(got) != 1 || !bytes.Equal(got[0].Body, sync.Body) {
-		t.Errorf("told of dora: %+v", got)
-	}
-	if _, ok, err := s.Announcements.Unannounced(t.Context(), 10); ok || err != nil || bounds(t, s).Announcing {
-		t.Errorf("there is still something to announce: %v", err)
-	}
-
-	// A jump to the present number is a jump, too: all is announced once more.
-	if err := s.Log.Jump(t.Context(), bounds(t, s).Last); err != nil {
-		t.Fatal(err)
-	}
-	step(t, s, 3, 0, false, alice.ID, bob.ID, dora.ID)
-	if more, err := Announce(t.Context(), s, 4, at(60)); more || err != nil {
-		t.Errorf("one step for three accounts: more %t, %v", more, err)
-	}
-	if got = logged(t, s, 0); len(got) != 5 || got[0].Seq != to+8 {
-		t.Errorf("after the second jump: %+v", got)
+// testLogJumpAgain: a jump to the present number is a jump, too: all is announced again.
+func testLogJumpAgain(t *testing.T, s *Database) {
+	t.Helper()
+	alice, bob, carol := newOwner(t, s, "alice"), newOwner(t, s, "bob"), newOwner(t, s, "carol")
+	for range 2 {
+		to := bounds(t, s).Last
+		if err := s.Log.Jump(t.Context(), to); err != nil {
+			t.Fatal(err)
+		}
+		step(t, s, 3, 0, false, alice.ID, bob.ID, carol.ID)
+		if more, err := Announce(t.Context(), s, 4, at(60)); more || err != nil {
+			t.Errorf("one step for three accounts: more %t, %v", more, err)
+		}
+		if got := logged(t, s, 0); len(got) != 6 || got[0].Seq != to+1 {
+			t.Errorf("after the jump to %d: %+v", to, got)
+		}
 	}
 }
 
 // testLogJumpMeanwhile: a jump while a step is made begins the announcement
 // again.
-func testLogJumpMeanwhile(t *testing.T, s Stores) {
+func testLogJumpMeanwhile(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
 	if err := s.Log.Jump(t.Context(), 1000); err != nil {
@@ -182,7 +201,7 @@ func testLogJumpMeanwhile(t *testing.T, s Stores) {
 
 // testLogDeleted: once an account is deleted, its earlier events are not read
 // any more, and are removed; the numbers remain.
-func testLogDeleted(t *testing.T, s Stores) {
+func testLogDeleted(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
 	for i := range 3 {
@@ -190,19 +209,21 @@ func testLogDeleted(t *testing.T, s Stores) {
 		bob.commit(t, s, put(fmt.Sprintf("a.b.c/%d", i), "x"))
 	}
 	before := logged(t, s, 0)
-	var told firehose.Logged
-	s.Log.Watch(func(e firehose.Logged) { told = e })
-	if err := s.Accounts.Delete(t.Context(), alice.ID, at(9)); err != nil {
-		t.Fatal(err)
-	}
-	if !told.Ends || told.DID != alice.DID || told.Seq != int64(len(before))+1 {
-		t.Errorf("told %+v", told)
-	}
-	check := func(when string) {
+	t.Run("the deletion is the last event, and ends the account's", func(t *testing.T) {
+		var told firehose.Logged
+		s.Log.Watch(func(e firehose.Logged) { told = e })
+		if err := s.Accounts.Delete(t.Context(), alice.ID, at(9)); err != nil {
+			t.Fatal(err)
+		}
+		if !told.Ends || told.DID != alice.DID || told.Seq != int64(len(before))+1 {
+			t.Errorf("told %+v", told)
+		}
+	})
+	check := func(t *testing.T) {
 		t.Helper()
 		got := logged(t, s, 0)
 		if len(got) != len(before)+1 {
-			t.Fatalf("%s: %d events, were %d", when, len(got), len(before))
+			t.Fatalf("%d events, were %d", len(got), len(before))
 		}
 		for i, e := range got[:len(before)] {
 			was := before[i]
@@ -210,27 +231,29 @@ func testLogDeleted(t *testing.T, s Stores) {
 				was.Event = stream.Event{}
 			}
 			if e.Seq != was.Seq || !e.At.Equal(was.At) || e.Kind != was.Kind || e.DID != was.DID || e.Split != was.Split || !bytes.Equal(e.Body, was.Body) {
-				t.Errorf("%s: event %+v, want %+v", when, e, was)
+				t.Errorf("event %+v, want %+v", e, was)
 			}
 			if e.Removed() != (before[i].DID == alice.DID) {
-				t.Errorf("%s: event %d is removed: %t", when, e.Seq, e.Removed())
+				t.Errorf("event %d is removed: %t", e.Seq, e.Removed())
 			}
 		}
 		if e := got[len(before)]; e.DID != alice.DID || e.Kind != stream.KindAccount || e.Removed() {
-			t.Errorf("%s: the last is %+v", when, e)
+			t.Errorf("the last is %+v", e)
 		}
 	}
-	check("once it is deleted")
-	s = s.Reopen()
-	check("after a restart")
+	t.Run("its earlier events are not read once it is deleted", check)
+	s.Reopen()
+	t.Run("after a restart", check)
 	for more := true; more; {
 		var err error
 		if more, err = s.Log.Forget(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	check("once it is removed")
-	if n := pruneAll(t, s, at(100), 1<<40); n != len(before)+1 {
-		t.Errorf("%d were pruned of %d", n, len(before)+1)
-	}
+	t.Run("once they are removed", check)
+	t.Run("they can be pruned", func(t *testing.T) {
+		if n := pruneAll(t, s, at(100), 1<<40); n != len(before)+1 {
+			t.Errorf("%d were pruned of %d", n, len(before)+1)
+		}
+	})
 }

@@ -15,6 +15,16 @@ import (
 	"nestbox/session"
 )
 
+var mailTests = tests{
+	"Outbox":       testOutbox,
+	"OutboxBounds": testOutboxBounds,
+	"Codes":        testCodes,
+	"CodeOnce":     testCodeOnce,
+	"EmailChange":  testEmailChange,
+	"SessionCode":  testSessionCode,
+	"Mails":        testMails,
+}
+
 // note is a message to somebody.
 func note(to, subject string) mail.Message {
 	return mail.Message{To: to, Subject: subject, Text: "text of " + subject, HTML: "<p>" + subject}
@@ -22,7 +32,7 @@ func note(to, subject string) mail.Message {
 
 // waiting returns the subjects of the mails that are due by some minutes into
 // the story, in their order.
-func waiting(t *testing.T, s Stores, minutes int) []string {
+func waiting(t *testing.T, s *Database, minutes int) []string {
 	t.Helper()
 	list, err := s.Outbox.Due(t.Context(), at(minutes), mail.MaxWaiting+1)
 	if err != nil {
@@ -35,7 +45,7 @@ func waiting(t *testing.T, s Stores, minutes int) []string {
 	return subjects
 }
 
-func testOutbox(t *testing.T, s Stores) {
+func testOutbox(t *testing.T, s *Database) {
 	t.Helper()
 	until := note("alice@example.com", "second")
 	until.Until = at(20)
@@ -45,7 +55,7 @@ func testOutbox(t *testing.T, s Stores) {
 	if err := s.Outbox.Queue(t.Context(), at(2), note("bob@example.com", "third")); err != nil {
 		t.Fatal(err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	if got := waiting(t, s, 0); len(got) != 0 {
 		t.Errorf("due before its time: %q", got)
 	}
@@ -68,7 +78,7 @@ func testOutbox(t *testing.T, s Stores) {
 			t.Fatal(err)
 		}
 	}
-	s = s.Reopen()
+	s.Reopen()
 	if got := waiting(t, s, 29); !slices.Equal(got, []string{"third"}) {
 		t.Errorf("after one was put off and one was sent: %q", got)
 	}
@@ -78,24 +88,28 @@ func testOutbox(t *testing.T, s Stores) {
 	}
 }
 
-func testOutboxBounds(t *testing.T, s Stores) {
+func testOutboxBounds(t *testing.T, s *Database) {
 	t.Helper()
-	large := note("alice@example.com", "large")
-	large.Text = string(make([]byte, mail.MaxMessage))
-	if err := s.Outbox.Queue(t.Context(), at(1), note("alice@example.com", "with it"), large); !errors.Is(err, mail.ErrTooLarge) {
-		t.Errorf("a message over the limit: %v", err)
-	}
-	if got := waiting(t, s, 1); len(got) != 0 {
-		t.Errorf("half of what was refused is there: %q", got)
-	}
-	for i := range mail.MaxPerRecipient + 2 {
-		if err := s.Outbox.Queue(t.Context(), at(1), note([]string{"alice@example.com", "ALICE@example.com"}[i%2], fmt.Sprint(i))); err != nil {
-			t.Fatal(err)
+	t.Run("a message over the limit is refused with all beside it", func(t *testing.T) {
+		large := note("alice@example.com", "large")
+		large.Text = string(make([]byte, mail.MaxMessage))
+		if err := s.Outbox.Queue(t.Context(), at(1), note("alice@example.com", "with it"), large); !errors.Is(err, mail.ErrTooLarge) {
+			t.Errorf("a message over the limit: %v", err)
 		}
-	}
-	if got := waiting(t, s, 1); len(got) != mail.MaxPerRecipient || got[0] != "2" || got[len(got)-1] != fmt.Sprint(mail.MaxPerRecipient+1) {
-		t.Errorf("%d for one recipient: %q", len(got), got)
-	}
+		if got := waiting(t, s, 1); len(got) != 0 {
+			t.Errorf("half of what was refused is there: %q", got)
+		}
+	})
+	t.Run("the newest to a recipient take the places of the older", func(t *testing.T) {
+		for i := range mail.MaxPerRecipient + 2 {
+			if err := s.Outbox.Queue(t.Context(), at(1), note([]string{"alice@example.com", "ALICE@example.com"}[i%2], fmt.Sprint(i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := waiting(t, s, 1); len(got) != mail.MaxPerRecipient || got[0] != "2" || got[len(got)-1] != fmt.Sprint(mail.MaxPerRecipient+1) {
+			t.Errorf("%d for one recipient: %q", len(got), got)
+		}
+	})
 	var more []mail.Message
 	for i := mail.MaxPerRecipient; i < mail.MaxBeforeNotices; i++ {
 		more = append(more, mail.Message{To: fmt.Sprintf("user%d@example.com", i/10), Subject: "s"})
@@ -103,7 +117,7 @@ func testOutboxBounds(t *testing.T, s Stores) {
 	if err := s.Outbox.Queue(t.Context(), at(2), more...); err != nil {
 		t.Fatal(err)
 	}
-	testRoomForCodes(t, s)
+	t.Run("the last places are kept for codes", func(t *testing.T) { testRoomForCodes(t, s) })
 	more = nil
 	for i := mail.MaxBeforeNotices + 1; i < mail.MaxWaiting; i++ {
 		more = append(more, mail.Message{To: fmt.Sprintf("more%d@example.com", i/10), Subject: "s"})
@@ -112,45 +126,50 @@ func testOutboxBounds(t *testing.T, s Stores) {
 	if err := s.Outbox.Queue(t.Context(), at(2), more...); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Outbox.Queue(t.Context(), at(2), note("zoe@example.com", "one too many")); !errors.Is(err, mail.ErrFull) {
-		t.Errorf("a full outbox takes one more: %v", err)
-	}
-	if err := s.Outbox.Queue(t.Context(), at(3), note("alice@example.com", "in the place of an older one")); err != nil {
-		t.Errorf("a full outbox takes none in the place of another: %v", err)
-	}
-	// The change is made, though its notice cannot be queued.
+	t.Run("a full one takes a message only in the place of another", func(t *testing.T) {
+		if err := s.Outbox.Queue(t.Context(), at(2), note("zoe@example.com", "one too many")); !errors.Is(err, mail.ErrFull) {
+			t.Errorf("a full outbox takes one more: %v", err)
+		}
+		if err := s.Outbox.Queue(t.Context(), at(3), note("alice@example.com", "in the place of an older one")); err != nil {
+			t.Errorf("a full outbox takes none in the place of another: %v", err)
+		}
+	})
 	a := newAccount(t, s, "bob")
-	if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, event(account.EventPasswordChanged), note("bob@Example.com", "x")); err != nil {
-		t.Errorf("the outbox is full, and the password stays: %v", err)
-	}
-	if cred, err := s.Accounts.Credentials(t.Context(), a.ID); err != nil || cred.PasswordHash != "new" {
-		t.Errorf("%+v, %v", cred, err)
-	}
-	// A code that cannot be sent is not made.
-	if err := s.Codes.SetCode(t.Context(), a.ID, code(account.PurposeResetPassword, "h"), note("bob@Example.com", "x")); !errors.Is(err, mail.ErrFull) {
-		t.Errorf("a code into a full outbox: %v", err)
-	}
-	if _, err := s.Codes.Code(t.Context(), a.ID, account.PurposeResetPassword); !errors.Is(err, account.ErrCodeInvalid) {
-		t.Errorf("it is there: %v", err)
-	}
-	if err := s.Codes.Decoy(t.Context(), at(9)); !errors.Is(err, mail.ErrFull) {
-		t.Errorf("a decoy beside a full outbox: %v", err)
-	}
-	// A message that has expired leaves its place, whether the mail server is there or not.
-	if err := s.Codes.Decoy(t.Context(), at(10)); err != nil {
-		t.Errorf("an expired message keeps its place: %v", err)
-	}
-	if err := s.Outbox.Queue(t.Context(), at(10), note("zoe@example.com", "in its place"), note("zoe@example.com", "one too many")); !errors.Is(err, mail.ErrFull) {
-		t.Errorf("it left more places than its own: %v", err)
-	}
-	if err := s.Outbox.Queue(t.Context(), at(3).Add(mail.GiveUpAfter), note("zoe@example.com", "later")); err != nil {
-		t.Errorf("messages that are given up keep their places: %v", err)
-	}
+	t.Run("a change is made whose notice cannot be queued", func(t *testing.T) {
+		if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, event(account.EventPasswordChanged), note("bob@Example.com", "x")); err != nil {
+			t.Errorf("the outbox is full, and the password stays: %v", err)
+		}
+		if cred, err := s.Accounts.Credentials(t.Context(), a.ID); err != nil || cred.PasswordHash != "new" {
+			t.Errorf("%+v, %v", cred, err)
+		}
+	})
+	t.Run("a code that cannot be sent is not made", func(t *testing.T) {
+		if err := s.Codes.SetCode(t.Context(), a.ID, code(account.PurposeResetPassword, "h"), note("bob@Example.com", "x")); !errors.Is(err, mail.ErrFull) {
+			t.Errorf("a code into a full outbox: %v", err)
+		}
+		if _, err := s.Codes.Code(t.Context(), a.ID, account.PurposeResetPassword); !errors.Is(err, account.ErrCodeInvalid) {
+			t.Errorf("it is there: %v", err)
+		}
+		if err := s.Codes.Decoy(t.Context(), at(9)); !errors.Is(err, mail.ErrFull) {
+			t.Errorf("a decoy beside a full outbox: %v", err)
+		}
+	})
+	t.Run("what has expired, or is given up, leaves its place", func(t *testing.T) {
+		if err := s.Codes.Decoy(t.Context(), at(10)); err != nil {
+			t.Errorf("an expired message keeps its place: %v", err)
+		}
+		if err := s.Outbox.Queue(t.Context(), at(10), note("zoe@example.com", "in its place"), note("zoe@example.com", "one too many")); !errors.Is(err, mail.ErrFull) {
+			t.Errorf("it left more places than its own: %v", err)
+		}
+		if err := s.Outbox.Queue(t.Context(), at(3).Add(mail.GiveUpAfter), note("zoe@example.com", "later")); err != nil {
+			t.Errorf("messages that are given up keep their places: %v", err)
+		}
+	})
 }
 
 // testRoomForCodes: in an outbox with mail.MaxBeforeNotices messages the rest is
 // kept for codes. The test leaves one more there.
-func testRoomForCodes(t *testing.T, s Stores) {
+func testRoomForCodes(t *testing.T, s *Database) {
 	t.Helper()
 	a := newAccount(t, s, "carol")
 	told := []mail.Message{note(a.Email, "a notice"), note("alice@example.com", "in the place of an older one")}
@@ -172,7 +191,7 @@ func code(p account.Purpose, hash string) account.Code {
 }
 
 // send stores a code, and returns the proof of knowing it.
-func send(t *testing.T, s Stores, a *account.Account, p account.Purpose, hash string) account.Proof {
+func send(t *testing.T, s *Database, a *account.Account, p account.Purpose, hash string) account.Proof {
 	t.Helper()
 	if err := s.Codes.SetCode(t.Context(), a.ID, code(p, hash), note(a.Email, hash)); err != nil {
 		t.Fatal(err)
@@ -180,7 +199,7 @@ func send(t *testing.T, s Stores, a *account.Account, p account.Purpose, hash st
 	return account.Proof{AccountID: a.ID, Purpose: p, Hash: []byte(hash)}
 }
 
-func testCodes(t *testing.T, s Stores) {
+func testCodes(t *testing.T, s *Database) {
 	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
 	const p = account.PurposeResetPassword
@@ -191,56 +210,64 @@ func testCodes(t *testing.T, s Stores) {
 	if err := s.Codes.SetCode(t.Context(), 999, code(p, "x"), note("x@example.com", "x")); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("no account: %v", err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	if got := waiting(t, s, 5); !slices.Equal(got, []string{"old", "hash a", "another purpose", "hash b"}) {
 		t.Errorf("mails %q", got)
 	}
-	if got, err := s.Codes.Code(t.Context(), a.ID, p); err != nil || !reflect.DeepEqual(got, code(p, "hash a")) {
-		t.Errorf("%+v, %v", got, err)
-	}
+	t.Run("the newest of a purpose counts", func(t *testing.T) {
+		if got, err := s.Codes.Code(t.Context(), a.ID, p); err != nil || !reflect.DeepEqual(got, code(p, "hash a")) {
+			t.Errorf("%+v, %v", got, err)
+		}
+	})
 	for hash, want := range map[string]*account.Account{"hash a": a, "hash b": b, "old": nil, "another purpose": nil, "": nil} {
-		got, c, err := s.Codes.FindCode(t.Context(), p, []byte(hash))
-		switch {
-		case want == nil:
-			if !errors.Is(err, account.ErrCodeInvalid) {
-				t.Errorf("%q: %+v, %v", hash, got, err)
+		t.Run(fmt.Sprintf("find %q", hash), func(t *testing.T) {
+			got, c, err := s.Codes.FindCode(t.Context(), p, []byte(hash))
+			switch {
+			case want == nil:
+				if !errors.Is(err, account.ErrCodeInvalid) {
+					t.Errorf("%+v, %v", got, err)
+				}
+			case err != nil || got.DID != want.DID || !bytes.Equal(c.Hash, []byte(hash)):
+				t.Errorf("%+v, %+v, %v", got, c, err)
 			}
-		case err != nil || got.DID != want.DID || !bytes.Equal(c.Hash, []byte(hash)):
-			t.Errorf("%q: %+v, %+v, %v", hash, got, c, err)
+		})
+	}
+	t.Run("a code can be tried so many times, also over a restart", func(t *testing.T) {
+		for i := range account.MaxCodeTries {
+			if got, err := s.Codes.TryCode(t.Context(), a.ID, p); err != nil || !reflect.DeepEqual(got, code(p, "hash a")) {
+				t.Fatalf("try %d: %+v, %v", i, got, err)
+			}
 		}
-	}
-	for i := range account.MaxCodeTries {
-		if got, err := s.Codes.TryCode(t.Context(), a.ID, p); err != nil || !reflect.DeepEqual(got, code(p, "hash a")) {
-			t.Fatalf("try %d: %+v, %v", i, got, err)
+		s.Reopen()
+		if _, err := s.Codes.TryCode(t.Context(), a.ID, p); !errors.Is(err, account.ErrCodeInvalid) {
+			t.Errorf("one try too many: %v", err)
 		}
-	}
-	s = s.Reopen()
-	if _, err := s.Codes.TryCode(t.Context(), a.ID, p); !errors.Is(err, account.ErrCodeInvalid) {
-		t.Errorf("one try too many: %v", err)
-	}
-	if _, err := s.Codes.TryCode(t.Context(), b.ID, p); err != nil {
-		t.Errorf("another account's code: %v", err)
-	}
-	send(t, s, a, p, "new")
-	if _, err := s.Codes.TryCode(t.Context(), a.ID, p); err != nil {
-		t.Errorf("a new code: %v", err)
-	}
-	if err := s.Codes.Decoy(t.Context(), at(6)); err != nil {
-		t.Error(err)
-	}
-	if err := s.Accounts.Delete(t.Context(), a.ID, at(7)); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := s.Codes.FindCode(t.Context(), p, []byte("new")); !errors.Is(err, account.ErrCodeInvalid) {
-		t.Errorf("a code of nobody: %v", err)
-	}
-	if got := waiting(t, s, 60); !slices.Equal(got, []string{"hash b"}) {
-		t.Errorf("after one was deleted there wait %q", got)
-	}
+		if _, err := s.Codes.TryCode(t.Context(), b.ID, p); err != nil {
+			t.Errorf("another account's code: %v", err)
+		}
+		send(t, s, a, p, "new")
+		if _, err := s.Codes.TryCode(t.Context(), a.ID, p); err != nil {
+			t.Errorf("a new code: %v", err)
+		}
+	})
+	t.Run("those of a deleted account go, with their mails", func(t *testing.T) {
+		if err := s.Codes.Decoy(t.Context(), at(6)); err != nil {
+			t.Error(err)
+		}
+		if err := s.Accounts.Delete(t.Context(), a.ID, at(7)); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := s.Codes.FindCode(t.Context(), p, []byte("new")); !errors.Is(err, account.ErrCodeInvalid) {
+			t.Errorf("a code of nobody: %v", err)
+		}
+		if got := waiting(t, s, 60); !slices.Equal(got, []string{"hash b"}) {
+			t.Errorf("after one was deleted there wait %q", got)
+		}
+	})
 }
 
 // testCodeOnce: of many callers with the same code, one succeeds.
-func testCodeOnce(t *testing.T, s Stores) {
+func testCodeOnce(t *testing.T, s *Database) {
 	t.Helper()
 	a := newAccount(t, s, "alice")
 	proof := send(t, s, a, account.PurposeResetPassword, "h")
@@ -264,7 +291,7 @@ func testCodeOnce(t *testing.T, s Stores) {
 	if got := waiting(t, s, 60); !slices.Equal(got, []string{"changed", "h"}) { // in the order of when
 		t.Errorf("mails %q", got)
 	}
-	s = alive(t, s, map[*session.State]bool{st: false})
+	alive(t, s, map[*session.State]bool{st: false})
 	if got := kinds(t, s, a); got[0] != account.EventPasswordChanged {
 		t.Errorf("trail %q", got)
 	}
@@ -285,7 +312,7 @@ func testCodeOnce(t *testing.T, s Stores) {
 }
 
 // testEmailDomains: the two forms of an international domain are one address.
-func testEmailDomains(t *testing.T, s Stores, a *account.Account) {
+func testEmailDomains(t *testing.T, s *Database, a *account.Account) {
 	t.Helper()
 	p := pending("inga")
 	p.Email = "inga@exämple.com"
@@ -317,10 +344,10 @@ func testEmailDomains(t *testing.T, s Stores, a *account.Account) {
 	}
 }
 
-func testEmailChange(t *testing.T, s Stores) {
+func testEmailChange(t *testing.T, s *Database) {
 	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
-	now := func() *account.Account {
+	now := func(t *testing.T) *account.Account {
 		t.Helper()
 		got, err := s.Accounts.ByDID(t.Context(), a.DID)
 		if err != nil {
@@ -328,66 +355,77 @@ func testEmailChange(t *testing.T, s Stores) {
 		}
 		return got
 	}
-	set := func(c account.EmailChange, want error) *account.Account {
+	set := func(t *testing.T, c account.EmailChange, want error) *account.Account {
 		t.Helper()
 		if err := s.Accounts.SetEmail(t.Context(), a.ID, c, event(account.EventEmailChanged), note(c.Email, "changed")); !errors.Is(err, want) {
 			t.Errorf("%+v: %v, want %v", c, err, want)
 		}
-		return now()
+		return now(t)
 	}
-	// While it is not confirmed, no second factor is sent there.
-	if got := set(account.EmailChange{Email: a.Email, Factor: new(true)}, nil); got.EmailFactor {
-		t.Error("codes go to an address that nobody confirmed")
-	}
-	confirm := send(t, s, a, account.PurposeConfirmEmail, "c")
-	for _, want := range []error{nil, account.ErrCodeInvalid} {
-		if err := s.Accounts.ConfirmEmail(t.Context(), confirm, event(account.EventEmailConfirmed)); !errors.Is(err, want) {
-			t.Errorf("confirm: %v, want %v", err, want)
+	t.Run("no second factor is sent to an unconfirmed address", func(t *testing.T) {
+		if got := set(t, account.EmailChange{Email: a.Email, Factor: new(true)}, nil); got.EmailFactor {
+			t.Error("codes go to an address that nobody confirmed")
 		}
-	}
-	if got := now(); !got.EmailConfirmedAt.Equal(at(1)) {
-		t.Errorf("%+v", got)
-	}
-	set(account.EmailChange{Email: "x@example.com", Unconfirmed: true}, account.ErrStatusConflict)
-	if got := set(account.EmailChange{Email: "ALICE@example.com", Factor: new(true)}, nil); !got.EmailFactor || got.EmailConfirmedAt.IsZero() || got.Email != a.Email {
-		t.Errorf("%+v", got)
-	}
-	// A refused change changes nothing, not even its code.
-	update := send(t, s, a, account.PurposeUpdateEmail, "u")
-	if got := set(account.EmailChange{Email: "BOB@example.com", Proof: &update}, account.ErrEmailTaken); !got.EmailFactor || got.Email != a.Email {
-		t.Errorf("%+v", got)
-	}
-	reset := send(t, s, a, account.PurposeResetPassword, "r")
-	if got := set(account.EmailChange{Email: "new@example.com", Proof: &update}, nil); got.EmailFactor || !got.EmailConfirmedAt.IsZero() || got.Email != "new@example.com" {
-		t.Errorf("%+v", got)
-	}
-	testEmailDomains(t, s, a)
-	set(account.EmailChange{Email: "newer@example.com", Proof: &update}, account.ErrCodeInvalid)
-	if err := s.Accounts.ResetPassword(t.Context(), reset, "x", event(account.EventPasswordChanged)); !errors.Is(err, account.ErrCodeInvalid) {
-		t.Errorf("a code that went to the old address: %v", err)
-	}
-	s = s.Reopen()
-	if got, err := s.Accounts.ByEmail(t.Context(), "NEW@example.com"); err != nil || got.DID != a.DID {
-		t.Errorf("%+v, %v", got, err)
-	}
-	if got, err := s.Accounts.ByEmail(t.Context(), "bob@example.com"); err != nil || got.DID != b.DID {
-		t.Errorf("%+v, %v", got, err)
-	}
-	for _, on := range []bool{false, true} {
-		if err := s.Accounts.SetNotices(t.Context(), a.ID, on); err != nil {
-			t.Fatal(err)
+	})
+	t.Run("it is confirmed once, with a code", func(t *testing.T) {
+		confirm := send(t, s, a, account.PurposeConfirmEmail, "c")
+		for _, want := range []error{nil, account.ErrCodeInvalid} {
+			if err := s.Accounts.ConfirmEmail(t.Context(), confirm, event(account.EventEmailConfirmed)); !errors.Is(err, want) {
+				t.Errorf("confirm: %v, want %v", err, want)
+			}
 		}
-		if got := now(); got.NoticesOff == on {
-			t.Errorf("notices on: %t; %+v", on, got)
+		if got := now(t); !got.EmailConfirmedAt.Equal(at(1)) {
+			t.Errorf("%+v", got)
 		}
-	}
-	if err := s.Accounts.SetNotices(t.Context(), 999, true); !errors.Is(err, account.ErrNotFound) {
-		t.Errorf("no account: %v", err)
-	}
+	})
+	t.Run("another spelling is the same address", func(t *testing.T) {
+		set(t, account.EmailChange{Email: "x@example.com", Unconfirmed: true}, account.ErrStatusConflict)
+		if got := set(t, account.EmailChange{Email: "ALICE@example.com", Factor: new(true)}, nil); !got.EmailFactor || got.EmailConfirmedAt.IsZero() || got.Email != a.Email {
+			t.Errorf("%+v", got)
+		}
+	})
+	update, reset := send(t, s, a, account.PurposeUpdateEmail, "u"), send(t, s, a, account.PurposeResetPassword, "r")
+	t.Run("a refused change changes nothing, not even its code", func(t *testing.T) {
+		if got := set(t, account.EmailChange{Email: "BOB@example.com", Proof: &update}, account.ErrEmailTaken); !got.EmailFactor || got.Email != a.Email {
+			t.Errorf("%+v", got)
+		}
+		if got := set(t, account.EmailChange{Email: "new@example.com", Proof: &update}, nil); got.EmailFactor || !got.EmailConfirmedAt.IsZero() || got.Email != "new@example.com" {
+			t.Errorf("%+v", got)
+		}
+	})
+	t.Run("the two forms of a domain are one address", func(t *testing.T) { testEmailDomains(t, s, a) })
+	t.Run("the codes of the old address are invalid", func(t *testing.T) {
+		set(t, account.EmailChange{Email: "newer@example.com", Proof: &update}, account.ErrCodeInvalid)
+		if err := s.Accounts.ResetPassword(t.Context(), reset, "x", event(account.EventPasswordChanged)); !errors.Is(err, account.ErrCodeInvalid) {
+			t.Errorf("a code that went to the old address: %v", err)
+		}
+	})
+	s.Reopen()
+	t.Run("accounts are found by their new addresses", func(t *testing.T) {
+		if got, err := s.Accounts.ByEmail(t.Context(), "NEW@example.com"); err != nil || got.DID != a.DID {
+			t.Errorf("%+v, %v", got, err)
+		}
+		if got, err := s.Accounts.ByEmail(t.Context(), "bob@example.com"); err != nil || got.DID != b.DID {
+			t.Errorf("%+v, %v", got, err)
+		}
+	})
+	t.Run("notices are switched off and on", func(t *testing.T) {
+		for _, on := range []bool{false, true} {
+			if err := s.Accounts.SetNotices(t.Context(), a.ID, on); err != nil {
+				t.Fatal(err)
+			}
+			if got := now(t); got.NoticesOff == on {
+				t.Errorf("notices on: %t; %+v", on, got)
+			}
+		}
+		if err := s.Accounts.SetNotices(t.Context(), 999, true); !errors.Is(err, account.ErrNotFound) {
+			t.Errorf("no account: %v", err)
+		}
+	})
 }
 
 // testSessionCode: a session that took a code uses it up, or is not made.
-func testSessionCode(t *testing.T, s Stores) {
+func testSessionCode(t *testing.T, s *Database) {
 	t.Helper()
 	a := newAccount(t, s, "alice")
 	proof := send(t, s, a, account.PurposeSignIn, "c")
@@ -397,7 +435,7 @@ func testSessionCode(t *testing.T, s Stores) {
 	if _, err := s.Sessions.Create(t.Context(), n); !errors.Is(err, account.ErrCodeInvalid) {
 		t.Errorf("a second session by one code: %v", err)
 	}
-	s = alive(t, s, map[*session.State]bool{st: true})
+	alive(t, s, map[*session.State]bool{st: true})
 	if list, err := s.Sessions.List(t.Context(), a.ID); err != nil || len(list) != 1 {
 		t.Errorf("%d sessions, %v", len(list), err)
 	}
@@ -408,7 +446,7 @@ func testSessionCode(t *testing.T, s Stores) {
 	if err := s.Sessions.End(t.Context(), gone.ID, event(account.EventSignOut)); err != nil {
 		t.Fatal(err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	for network, want := range map[string][]string{"192.0.2.7": {"a client"}, "203.0.113.5": {"elsewhere"}, "192.0.2.1": {"test"}, "198.51.100.1": nil} {
 		if got, err := s.Sessions.Seen(t.Context(), a.ID, network); err != nil || !slices.Equal(got, want) {
 			t.Errorf("seen in %s: %q, %v; want %q", network, got, err, want)
@@ -421,7 +459,7 @@ func testSessionCode(t *testing.T, s Stores) {
 
 // testMails: the messages about a change are queued with it, and not without
 // it.
-func testMails(t *testing.T, s Stores) {
+func testMails(t *testing.T, s *Database) {
 	t.Helper()
 	a := newAccount(t, s, "alice")
 	p := account.AppPassword{Name: "app", Hash: "h", CreatedAt: start}
@@ -436,7 +474,7 @@ func testMails(t *testing.T, s Stores) {
 	if err := s.Accounts.SetPassword(t.Context(), 999, "new", 0, event(account.EventPasswordChanged), note(a.Email, "nobody")); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("no account: %v", err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	if got := waiting(t, s, 1); !slices.Equal(got, []string{"app", "password"}) {
 		t.Errorf("mails %q", got)
 	}

@@ -9,91 +9,106 @@ import (
 	stream "nestbox/firehose/event"
 )
 
+var measuresTests = tests{
+	"Measures":        testMeasures,
+	"MeasuresAudited": testMeasuresAudited,
+	"DueSuspended":    testDueSuspended,
+	"RepeatStatus":    testRepeatStatus,
+}
+
 // testMeasures: moderators' decisions outlive the account, whether its owner or an admin
 // deletes it, and are in force again when the DID moves in, with any handle and address.
-func testMeasures(t *testing.T, s Stores) {
+func testMeasures(t *testing.T, s *Database) {
 	t.Helper()
-	lift := account.StatusChange{Takedown: &account.Applied{}, Suspended: new(false), InvitesDisabled: new(false)}
-	for _, c := range []struct {
-		name   string
-		change account.StatusChange
-		held   bool // the owner cannot delete it
-		down   bool // it cannot move in
-	}{
+	for _, c := range []measured{
 		{"none", account.StatusChange{}, false, false},
 		{"invites", account.StatusChange{InvitesDisabled: new(true)}, false, false},
 		{"suspended", account.StatusChange{Suspended: new(true)}, true, false},
 		{"down", account.StatusChange{Takedown: &account.Applied{Applied: true, Ref: "case 7"}}, true, true},
 		{"all", account.StatusChange{Takedown: &account.Applied{Applied: true, Ref: "case 8"}, Suspended: new(true), InvitesDisabled: new(true)}, true, true},
 	} {
-		a := newAccount(t, s, c.name)
-		was, err := s.Accounts.SetStatus(t.Context(), a.ID, c.change, event(account.EventTakedown))
-		if err != nil {
-			t.Fatal(err)
-		}
-		wantMeasures(t, s, a, was.Measures)
-		if c.held {
-			if err := s.Accounts.Leave(t.Context(), a.ID, at(2)); !errors.Is(err, account.ErrHeld) {
-				t.Errorf("%s: its owner deletes it: %v", c.name, err)
-			}
-			err = s.Accounts.Delete(t.Context(), a.ID, at(2))
-		} else {
-			err = s.Accounts.Leave(t.Context(), a.ID, at(2))
-		}
-		if err != nil {
-			t.Fatalf("%s: deleted: %v", c.name, err)
-		}
-		s = s.Reopen()
-		again := pending(c.name + "-again")
-		again.DID = a.DID
-		if !was.Any() {
-			if _, err := s.Accounts.MeasuresOf(t.Context(), a.DID); !errors.Is(err, account.ErrNotFound) {
-				t.Errorf("%s: known still: %v", c.name, err)
-			}
-			if _, err := s.Accounts.SetMeasures(t.Context(), a.DID, c.change, event(account.EventTakedown)); !errors.Is(err, account.ErrNotFound) {
-				t.Errorf("%s: a measure against nobody: %v", c.name, err)
-			}
-		} else {
-			wantMeasures(t, s, a, was.Measures)
-		}
-		first := (&owner{Account: &account.Account{DID: a.DID}}).first()
-		back, err := s.Hosting.MoveIn(t.Context(), again, []byte("{}"), first, event(account.EventMovedIn))
-		if c.down {
-			if !errors.Is(err, account.ErrTakendown) {
-				t.Errorf("%s: moved in: %v", c.name, err)
-			}
-			if m, err := s.Accounts.SetMeasures(t.Context(), a.DID, account.StatusChange{Takedown: &account.Applied{}}, event(account.EventTakedownLifted)); err != nil || !m.TakendownAt.IsZero() || m.TakedownRef != "" {
-				t.Errorf("%s: lifted: %+v, %v", c.name, m, err)
-			}
-			back, err = s.Hosting.MoveIn(t.Context(), again, []byte("{}"), first, event(account.EventMovedIn))
-			was.Measures = was.Measures.With(account.StatusChange{Takedown: &account.Applied{}}, start)
-		}
-		if err != nil || back.Measures != was.Measures {
-			t.Errorf("%s: moved in: %+v, %v; want %+v", c.name, back, err, was.Measures)
-			continue
-		}
-		if was.Any() {
-			wantMeasures(t, s, back, was.Measures)
-		}
-		if _, err := s.Accounts.SetMeasures(t.Context(), a.DID, lift, event(account.EventTakedownLifted)); !errors.Is(err, account.ErrNotFound) {
-			t.Errorf("%s: SetMeasures of an account that is here: %v", c.name, err)
-		}
-		if err := s.Accounts.Delete(t.Context(), back.ID, at(3)); err != nil {
-			t.Fatal(err)
-		}
-		if was.Any() {
-			wantMeasures(t, s, a, was.Measures)
-			if m, err := s.Accounts.SetMeasures(t.Context(), a.DID, lift, event(account.EventTakedownLifted)); err != nil || m.Any() {
-				t.Errorf("%s: all lifted: %+v, %v", c.name, m, err)
-			}
-		}
-		if _, err := s.Accounts.MeasuresOf(t.Context(), a.DID); !errors.Is(err, account.ErrNotFound) {
-			t.Errorf("%s: known when all was lifted: %v", c.name, err)
-		}
+		t.Run(c.name, func(t *testing.T) { testMeasured(t, s, c) })
 	}
 }
 
-func wantMeasures(t *testing.T, s Stores, a *account.Account, want account.Measures) {
+// measured is an account with measures.
+type measured struct {
+	name   string
+	change account.StatusChange
+	held   bool // the owner cannot delete it
+	down   bool // it cannot move in
+}
+
+func testMeasured(t *testing.T, s *Database, c measured) {
+	t.Helper()
+	lift := account.StatusChange{Takedown: &account.Applied{}, Suspended: new(false), InvitesDisabled: new(false)}
+	a := newAccount(t, s, c.name)
+	was, err := s.Accounts.SetStatus(t.Context(), a.ID, c.change, event(account.EventTakedown))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantMeasures(t, s, a, was.Measures)
+	if c.held {
+		if err := s.Accounts.Leave(t.Context(), a.ID, at(2)); !errors.Is(err, account.ErrHeld) {
+			t.Errorf("its owner deletes it: %v", err)
+		}
+		err = s.Accounts.Delete(t.Context(), a.ID, at(2))
+	} else {
+		err = s.Accounts.Leave(t.Context(), a.ID, at(2))
+	}
+	if err != nil {
+		t.Fatalf("deleted: %v", err)
+	}
+	s.Reopen()
+	again := pending(c.name + "-again")
+	again.DID = a.DID
+	if !was.Any() {
+		if _, err := s.Accounts.MeasuresOf(t.Context(), a.DID); !errors.Is(err, account.ErrNotFound) {
+			t.Errorf("known still: %v", err)
+		}
+		if _, err := s.Accounts.SetMeasures(t.Context(), a.DID, c.change, event(account.EventTakedown)); !errors.Is(err, account.ErrNotFound) {
+			t.Errorf("a measure against nobody: %v", err)
+		}
+	} else {
+		wantMeasures(t, s, a, was.Measures)
+	}
+	first := (&owner{Account: &account.Account{DID: a.DID}}).first()
+	back, err := s.Hosting.MoveIn(t.Context(), again, []byte("{}"), first, event(account.EventMovedIn))
+	if c.down {
+		if !errors.Is(err, account.ErrTakendown) {
+			t.Errorf("moved in: %v", err)
+		}
+		if m, err := s.Accounts.SetMeasures(t.Context(), a.DID, account.StatusChange{Takedown: &account.Applied{}}, event(account.EventTakedownLifted)); err != nil || !m.TakendownAt.IsZero() || m.TakedownRef != "" {
+			t.Errorf("lifted: %+v, %v", m, err)
+		}
+		back, err = s.Hosting.MoveIn(t.Context(), again, []byte("{}"), first, event(account.EventMovedIn))
+		was.Measures = was.Measures.With(account.StatusChange{Takedown: &account.Applied{}}, start)
+	}
+	if err != nil || back.Measures != was.Measures {
+		t.Errorf("moved in: %+v, %v; want %+v", back, err, was.Measures)
+		return
+	}
+	if was.Any() {
+		wantMeasures(t, s, back, was.Measures)
+	}
+	if _, err := s.Accounts.SetMeasures(t.Context(), a.DID, lift, event(account.EventTakedownLifted)); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("SetMeasures of an account that is here: %v", err)
+	}
+	if err := s.Accounts.Delete(t.Context(), back.ID, at(3)); err != nil {
+		t.Fatal(err)
+	}
+	if was.Any() {
+		wantMeasures(t, s, a, was.Measures)
+		if m, err := s.Accounts.SetMeasures(t.Context(), a.DID, lift, event(account.EventTakedownLifted)); err != nil || m.Any() {
+			t.Errorf("all lifted: %+v, %v", m, err)
+		}
+	}
+	if _, err := s.Accounts.MeasuresOf(t.Context(), a.DID); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("known when all was lifted: %v", err)
+	}
+}
+
+func wantMeasures(t *testing.T, s *Database, a *account.Account, want account.Measures) {
 	t.Helper()
 	if got, err := s.Accounts.MeasuresOf(t.Context(), a.DID); err != nil || got != want {
 		t.Errorf("measures against %s: %+v, %v; want %+v", a.DID, got, err, want)
@@ -101,7 +116,7 @@ func wantMeasures(t *testing.T, s Stores, a *account.Account, want account.Measu
 }
 
 // testMeasuresAudited: a measure against a DID that is gone is in the audit log.
-func testMeasuresAudited(t *testing.T, s Stores) {
+func testMeasuresAudited(t *testing.T, s *Database) {
 	t.Helper()
 	alice := newAccount(t, s, "alice")
 	setTakedown(t, s, alice, true)
@@ -128,7 +143,7 @@ func testMeasuresAudited(t *testing.T, s Stores) {
 
 // testDueSuspended: a suspended account is not deleted as its owner wished until the
 // suspension is lifted.
-func testDueSuspended(t *testing.T, s Stores) {
+func testDueSuspended(t *testing.T, s *Database) {
 	t.Helper()
 	alice := newAccount(t, s, "alice")
 	due := account.StatusChange{Suspended: new(true), Deactivated: new(true), DeleteAfter: new(at(1))}
@@ -144,7 +159,7 @@ func testDueSuspended(t *testing.T, s Stores) {
 }
 
 // testRepeatStatus: the event log repeats an account's status, and nothing else.
-func testRepeatStatus(t *testing.T, s Stores) {
+func testRepeatStatus(t *testing.T, s *Database) {
 	t.Helper()
 	alice := newOwner(t, s, "alice")
 	for _, c := range []account.StatusChange{{}, {Suspended: new(true)}, {Takedown: &account.Applied{Applied: true}}} {

@@ -14,9 +14,16 @@ import (
 	"nestbox/repo"
 )
 
+var moveinTests = tests{
+	"MoveIn":     testMoveIn,
+	"ReserveKey": testReserveKey,
+	"AnyKey":     testAnyKey,
+	"Reseal":     testReseal,
+}
+
 // testMoveIn: an account that moves in exists at once, deactivated and with a
 // repository, and makes no event; the key reserved for the DID is used up.
-func testMoveIn(t *testing.T, s Stores) {
+func testMoveIn(t *testing.T, s *Database) {
 	p := pending("alice")
 	kept, err := s.Hosting.ReserveKey(t.Context(), hosting.ReservedKey{Public: "did:key:reserved", DID: p.DID, Sealed: []byte("sealed"), ReservedAt: start}, start.Add(-time.Hour), 10)
 	if err != nil || kept.Public != "did:key:reserved" {
@@ -31,32 +38,39 @@ func testMoveIn(t *testing.T, s Stores) {
 	if err != nil || a.DID != p.DID || a.Status() != account.Deactivated || string(a.Document) != `{"id":"x"}` {
 		t.Fatalf("%+v, %v", a, err)
 	}
-	s = s.Reopen()
-	// The session that moving in begins is not news to its owner.
-	if got, err := s.Sessions.Seen(t.Context(), a.ID, "192.0.2.1"); err != nil || !slices.Equal(got, []string{"test"}) {
-		t.Errorf("seen %q, %v", got, err)
-	}
-	if got, err := s.Accounts.ByDID(t.Context(), p.DID); err != nil || got.Status() != account.Deactivated || got.Handle != p.Handle {
-		t.Errorf("%+v, %v", got, err)
-	}
-	if pending, err := s.Hosting.Pending(t.Context()); err != nil || len(pending) != 0 {
-		t.Errorf("pending: %+v, %v", pending, err)
-	}
-	err = s.Repos.View(t.Context(), a.ID, func(v repo.View) error {
-		if got := v.Head(); !got.CID.Equals(first.Next.CID) {
-			t.Errorf("the repository is at %s", got.CID)
+	s.Reopen()
+	t.Run("the session that it begins is not news to its owner", func(t *testing.T) {
+		if got, err := s.Sessions.Seen(t.Context(), a.ID, "192.0.2.1"); err != nil || !slices.Equal(got, []string{"test"}) {
+			t.Errorf("seen %q, %v", got, err)
 		}
-		return nil
 	})
-	if err != nil {
-		t.Error(err)
-	}
-	if after, err := s.Log.Bounds(t.Context()); err != nil || after.Last != before.Last {
-		t.Errorf("the event log has: %+v, %v", after, err)
-	}
-	if k, err := s.Hosting.ReservedKey(t.Context(), p.DID, start.Add(-time.Hour)); !errors.Is(err, account.ErrNotFound) {
-		t.Errorf("still reserved: %+v, %v", k, err)
-	}
+	t.Run("it exists at once, deactivated and with a repository", func(t *testing.T) {
+		if got, err := s.Accounts.ByDID(t.Context(), p.DID); err != nil || got.Status() != account.Deactivated || got.Handle != p.Handle {
+			t.Errorf("%+v, %v", got, err)
+		}
+		if pending, err := s.Hosting.Pending(t.Context()); err != nil || len(pending) != 0 {
+			t.Errorf("pending: %+v, %v", pending, err)
+		}
+		err := s.Repos.View(t.Context(), a.ID, func(v repo.View) error {
+			if got := v.Head(); !got.CID.Equals(first.Next.CID) {
+				t.Errorf("the repository is at %s", got.CID)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("it makes no event", func(t *testing.T) {
+		if after, err := s.Log.Bounds(t.Context()); err != nil || after.Last != before.Last {
+			t.Errorf("the event log has: %+v, %v", after, err)
+		}
+	})
+	t.Run("the reserved key is used up", func(t *testing.T) {
+		if k, err := s.Hosting.ReservedKey(t.Context(), p.DID, start.Add(-time.Hour)); !errors.Is(err, account.ErrNotFound) {
+			t.Errorf("still reserved: %+v, %v", k, err)
+		}
+	})
 	for what, change := range map[string]struct {
 		do   func(*hosting.Pending)
 		want error
@@ -67,16 +81,18 @@ func testMoveIn(t *testing.T, s Stores) {
 		"its address":    {func(p *hosting.Pending) { p.DID, p.Handle = "did:plc:other", "other.test" }, account.ErrEmailTaken},
 		"no invite code": {func(p *hosting.Pending) { *p = invited("carol", "none") }, account.ErrInviteUsed},
 	} {
-		other := pending("alice")
-		change.do(&other)
-		if _, err := s.Hosting.MoveIn(t.Context(), other, []byte("{}"), first, event(account.EventMovedIn)); !errors.Is(err, change.want) {
-			t.Errorf("%s: %v, want %v", what, err, change.want)
-		}
+		t.Run("refused: "+what, func(t *testing.T) {
+			other := pending("alice")
+			change.do(&other)
+			if _, err := s.Hosting.MoveIn(t.Context(), other, []byte("{}"), first, event(account.EventMovedIn)); !errors.Is(err, change.want) {
+				t.Errorf("%v, want %v", err, change.want)
+			}
+		})
 	}
 }
 
 // testReserveKey: one key for each DID, for a time, and no more than a limit.
-func testReserveKey(t *testing.T, s Stores) {
+func testReserveKey(t *testing.T, s *Database) {
 	key := func(n int, did syntax.DID, minute int) hosting.ReservedKey {
 		return hosting.ReservedKey{Public: fmt.Sprintf("did:key:%d", n), DID: did, Sealed: []byte{byte(n)}, ReservedAt: at(minute)}
 	}
@@ -103,7 +119,7 @@ func testReserveKey(t *testing.T, s Stores) {
 			t.Errorf("%s: %s, %v; want %s, %v", c.key.Public, got, err, c.want, c.err)
 		}
 	}
-	s = s.Reopen()
+	s.Reopen()
 	if k, err := s.Hosting.ReservedKey(t.Context(), "did:plc:four", at(0)); err != nil || k.Public != "did:key:4" || string(k.Sealed) != "\x04" {
 		t.Errorf("%+v, %v", k, err)
 	}
@@ -115,7 +131,7 @@ func testReserveKey(t *testing.T, s Stores) {
 }
 
 // testAnyKey: some key of an account, as soon as there is one.
-func testAnyKey(t *testing.T, s Stores) {
+func testAnyKey(t *testing.T, s *Database) {
 	if _, _, err := s.Hosting.AnyKey(t.Context()); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("no accounts: %v", err)
 	}
@@ -130,7 +146,7 @@ func testAnyKey(t *testing.T, s Stores) {
 }
 
 // testReseal: every sealed key is replaced, wherever it is, or none.
-func testReseal(t *testing.T, s Stores) {
+func testReseal(t *testing.T, s *Database) {
 	alice := newAccount(t, s, "alice")
 	if _, err := s.Hosting.Reserve(t.Context(), pending("bob")); err != nil {
 		t.Fatal(err)
@@ -171,7 +187,7 @@ func testReseal(t *testing.T, s Stores) {
 	if of, all := keys("again", -1); !slices.Equal(of, want) || !all {
 		t.Errorf("keys of %q, want %q; as they were: %t", of, want, all)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	again := 0
 	if _, err := s.Hosting.Reseal(t.Context(), func(_ syntax.DID, sealed []byte) ([]byte, error) {
 		if string(sealed) == "again" {

@@ -1,26 +1,39 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 
 	"nestbox/store"
 	"nestbox/store/sqlite"
 )
 
-// Tester is what *testing.T, *testing.B and *rapid.T with a context have in common.
+// SQLite names the store on SQLite.
+const SQLite = "sqlite"
+
+// EnvStore is the environment variable that names the store below the tests of the
+// domains; if it is empty, SQLite.
+const EnvStore = "NESTBOX_TEST_STORE"
+
+// Tester is what *testing.T, *testing.B and *rapid.T have in common.
 type Tester interface {
 	Helper()
+	Error(args ...any)
 	Errorf(format string, args ...any)
+	Fatal(args ...any)
 	Fatalf(format string, args ...any)
 	Context() context.Context
 	Cleanup(f func())
 }
 
-// Options of a Database; the zero value is usable.
+// Options of a Database; the zero value is usable if the test has a TempDir.
 type Options struct {
+	// Store names the store; if empty, EnvStore does.
+	Store string
 	// Dir is where the database is kept; if empty, in a directory of its own.
 	Dir string
 	// Log gets the database's log; nil discards it.
@@ -29,42 +42,37 @@ type Options struct {
 	Before func()
 }
 
-// Database is a database of a test.
+// Database is a database of a test. Its stores are others after Reopen.
 type Database struct {
 	store.Stores
 
-	t      Tester
-	opts   Options
-	db     *sqlite.DB
-	path   string
+	t    Tester
+	opts Options
+	db   interface {
+		Stores() store.Stores
+		Close() error
+	}
 	closed bool
 }
 
 // Open opens an empty database, or the one that is in Options.Dir. It is closed at the end
 // of the test, and everything in it verified.
-func Open(t interface {
-	Tester
-	TempDir() string
-}, opts ...Options,
-) *Database {
+func Open(t Tester, opts ...Options) *Database {
 	t.Helper()
-	o := Options{}
+	d := &Database{t: t}
 	if len(opts) > 0 {
-		o = opts[0]
+		d.opts = opts[0]
 	}
-	if o.Dir == "" {
-		o.Dir = t.TempDir()
+	if d.opts.Dir == "" {
+		dirs, ok := t.(interface{ TempDir() string })
+		if !ok {
+			t.Fatalf("a test without a TempDir must name the directory of its database")
+		}
+		d.opts.Dir = dirs.TempDir()
 	}
-	return OpenIn(t, o)
-}
-
-// OpenIn is Open for a test that has no directory of its own: o.Dir is required.
-func OpenIn(t Tester, o Options) *Database {
-	t.Helper()
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
+	if d.opts.Log == nil {
+		d.opts.Log = slog.New(slog.DiscardHandler)
 	}
-	d := &Database{t: t, opts: o, path: filepath.Join(o.Dir, "nestbox.sqlite")}
 	d.open()
 	t.Cleanup(func() {
 		d.Close()
@@ -75,15 +83,24 @@ func OpenIn(t Tester, o Options) *Database {
 
 func (d *Database) open() {
 	d.t.Helper()
-	db, err := sqlite.Open(context.WithoutCancel(d.t.Context()), d.path, sqlite.Options{
-		Log: d.opts.Log, Before: d.opts.Before,
-		Fatal: func(err error) { d.t.Errorf("the outcome of a commit is unknown: %v", err) },
-	})
-	if err != nil {
-		d.t.Fatalf("open database: %v", err)
+	switch name := cmp.Or(d.opts.Store, os.Getenv(EnvStore), SQLite); name {
+	case SQLite:
+		db, err := sqlite.Open(context.WithoutCancel(d.t.Context()), d.Path(), sqlite.Options{
+			Log: d.opts.Log, Before: d.opts.Before,
+			Fatal: func(err error) { d.t.Errorf("the outcome of a commit is unknown: %v", err) },
+		})
+		if err != nil {
+			d.t.Fatalf("open database: %v", err)
+		}
+		d.db = db
+	default:
+		d.t.Fatalf("%s: there is no store %q, only %q", EnvStore, name, SQLite)
 	}
-	d.db, d.Stores, d.closed = db, db.Stores(), false
+	d.Stores, d.closed = d.db.Stores(), false
 }
+
+// Path returns where the database is kept, for tests of its content on the disk.
+func (d *Database) Path() string { return filepath.Join(d.opts.Dir, "nestbox.sqlite") }
 
 // Close closes the database before the end of the test; the stores must not be used
 // after that.
@@ -106,31 +123,55 @@ func (d *Database) Reopen() {
 	d.open()
 }
 
-// OpenAt opens the database that is kept at path, after Close: a copy of what there was, as
-// a restored backup is.
-func (d *Database) OpenAt(path string) {
+// CopyTo copies what lies on the disk, which is what a kill at this moment would leave,
+// to a directory, for OpenCopy.
+func (d *Database) CopyTo(dir string) {
 	d.t.Helper()
-	d.path = path
+	to := &Database{opts: Options{Dir: dir}}
+	for _, suffix := range []string{"", "-wal"} {
+		data, err := os.ReadFile(d.Path() + suffix)
+		if suffix != "" && errors.Is(err, os.ErrNotExist) {
+			continue // it was closed
+		}
+		if err == nil {
+			err = os.WriteFile(to.Path()+suffix, data, 0o600)
+		}
+		if err != nil {
+			d.t.Fatalf("copy database: %v", err)
+		}
+	}
+}
+
+// OpenCopy closes the database and opens the copy in a directory instead, as after a
+// crash or a restore.
+func (d *Database) OpenCopy(dir string) {
+	d.t.Helper()
+	d.Close()
+	d.opts.Dir = dir
 	d.open()
 }
 
 // Verify fails the test for each fault of the database, which must be closed.
 func (d *Database) Verify() {
 	d.t.Helper()
-	for _, fault := range d.Faults() {
+	faults, err := Faults(context.WithoutCancel(d.t.Context()), d.Inspect)
+	if err != nil {
+		d.t.Errorf("verify: %v", err)
+	}
+	for _, fault := range faults {
 		d.t.Errorf("verify: %s", fault)
 	}
 }
 
-// Faults returns what is wrong with the database, which must be closed.
-func (d *Database) Faults() []string {
-	d.t.Helper()
-	faults, err := sqlite.Verify(d.path)
+// Faults runs all checks of a database as a whole, and returns what is wrong with it. An
+// error means that it could not check.
+func Faults(ctx context.Context, database store.Inspector) (faults []string, err error) {
+	i, err := database.Open(ctx)
 	if err != nil {
-		d.t.Errorf("verify: %v", errors.Join(err))
+		return nil, err
 	}
-	return faults
+	for n := range i.Checks() {
+		err = errors.Join(err, i.Check(n, func(fault string) { faults = append(faults, fault) }))
+	}
+	return faults, errors.Join(err, i.Close())
 }
-
-// Path returns where the database is kept, for tests of its file's content.
-func (d *Database) Path() string { return d.path }

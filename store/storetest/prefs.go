@@ -13,7 +13,12 @@ import (
 	"nestbox/prefs"
 )
 
-func testPrefs(t *testing.T, s Stores) {
+var prefsTests = tests{
+	"Prefs":     testPrefs,
+	"PrefsRace": testPrefsRace,
+}
+
+func testPrefs(t *testing.T, s *Database) {
 	alice, bob := newAccount(t, s, "alice"), newAccount(t, s, "bob")
 	is := func(what string, did syntax.DID, want ...string) {
 		t.Helper()
@@ -51,7 +56,7 @@ func testPrefs(t *testing.T, s Stores) {
 		t.Errorf("refused: %v", err)
 	}
 	is("after a refusal", alice.DID, one, two)
-	s = s.Reopen()
+	s.Reopen()
 	is("after a restart", alice.DID, one, two)
 	if err := put(alice.DID); err != nil {
 		t.Fatal(err)
@@ -75,7 +80,7 @@ func testPrefs(t *testing.T, s Stores) {
 }
 
 // testPrefsRace: each change sees the one before.
-func testPrefsRace(t *testing.T, s Stores) {
+func testPrefsRace(t *testing.T, s *Database) {
 	alice := newAccount(t, s, "alice")
 	var all sync.WaitGroup
 	for i := range 20 {

@@ -24,6 +24,14 @@ import (
 	"nestbox/repo/mst"
 )
 
+var repoTests = tests{
+	"RepoCommit":         testRepoCommit,
+	"RepoRefused":        testRepoRefused,
+	"RepoInactive":       testRepoInactive,
+	"RepoRace":           testRepoRace,
+	"RepoViewIsOneState": testRepoViewIsOneState,
+}
+
 // owner is an account with a repository, and what the repository must hold.
 type owner struct {
 	*account.Account
@@ -38,7 +46,7 @@ type owner struct {
 }
 
 // newOwner makes an account with an empty repository.
-func newOwner(t *testing.T, s Stores, name string) *owner {
+func newOwner(t *testing.T, s *Database, name string) *owner {
 	t.Helper()
 	o := &owner{Account: newAccount(t, s, name)}
 	if err := s.Repos.Begin(t.Context(), o.first()); err != nil {
@@ -85,7 +93,7 @@ func remove(key string) repo.Write { return repo.Write{Key: key} }
 
 // change computes the commit of some writes on the repository as it is stored,
 // at the next minute.
-func (o *owner) change(t *testing.T, s Stores, writes ...repo.Write) repo.Change {
+func (o *owner) change(t *testing.T, s *Database, writes ...repo.Write) repo.Change {
 	t.Helper()
 	c := repo.Change{AccountID: o.ID, Writes: writes}
 	err := s.Repos.View(t.Context(), o.ID, func(v repo.View) error {
@@ -128,7 +136,7 @@ func apply(tree *mst.Tree, w repo.Write, records *int64) error {
 }
 
 // commit makes a change that must succeed.
-func (o *owner) commit(t *testing.T, s Stores, writes ...repo.Write) repo.Change {
+func (o *owner) commit(t *testing.T, s *Database, writes ...repo.Write) repo.Change {
 	t.Helper()
 	c := o.change(t, s, writes...)
 	if err := s.Repos.Commit(t.Context(), c); err != nil {
@@ -140,7 +148,7 @@ func (o *owner) commit(t *testing.T, s Stores, writes ...repo.Write) repo.Change
 
 // made notes what the repository holds after c. If c was its first, the store
 // has chosen the number.
-func (o *owner) made(t *testing.T, s Stores, c repo.Change) {
+func (o *owner) made(t *testing.T, s *Database, c repo.Change) {
 	t.Helper()
 	if o.records == nil {
 		o.records, o.refs, o.nodes = map[string]repo.Record{}, map[string][]cid.Cid{}, map[int64]syntax.TID{}
@@ -166,7 +174,7 @@ func (o *owner) made(t *testing.T, s Stores, c repo.Change) {
 }
 
 // view runs fn on the repository, which must be there.
-func (o *owner) view(t *testing.T, s Stores, fn func(repo.View)) {
+func (o *owner) view(t *testing.T, s *Database, fn func(repo.View)) {
 	t.Helper()
 	if err := s.Repos.View(context.WithoutCancel(t.Context()), o.ID, func(v repo.View) error { fn(v); return nil }); err != nil {
 		t.Fatal(err)
@@ -175,7 +183,7 @@ func (o *owner) view(t *testing.T, s Stores, fn func(repo.View)) {
 
 // check compares all that the store returns of the repository with what it must
 // hold.
-func (o *owner) check(t *testing.T, s Stores) {
+func (o *owner) check(t *testing.T, s *Database) {
 	t.Helper()
 	o.view(t, s, func(v repo.View) { o.checkView(t, v) })
 }
@@ -284,7 +292,7 @@ func sameHead(t *testing.T, got, want repo.Head) {
 }
 
 // logged are the events of the log after a number.
-func logged(t *testing.T, s Stores, after int64) []firehose.Logged {
+func logged(t *testing.T, s *Database, after int64) []firehose.Logged {
 	t.Helper()
 	events, err := s.Log.Read(t.Context(), after, 1000, 1<<30)
 	if err != nil {
@@ -295,7 +303,7 @@ func logged(t *testing.T, s Stores, after int64) []firehose.Logged {
 
 // logs fails the test unless the log has exactly the events of some changes
 // after a number, in order.
-func logs(t *testing.T, s Stores, after int64, want ...repo.Change) {
+func logs(t *testing.T, s *Database, after int64, want ...repo.Change) {
 	t.Helper()
 	got := logged(t, s, after)
 	for i, e := range got {
@@ -310,7 +318,7 @@ func logs(t *testing.T, s Stores, after int64, want ...repo.Change) {
 }
 
 // last is the number of the log's last event.
-func last(t *testing.T, s Stores) int64 {
+func last(t *testing.T, s *Database) int64 {
 	t.Helper()
 	b, err := s.Log.Bounds(t.Context())
 	if err != nil {
@@ -321,7 +329,7 @@ func last(t *testing.T, s Stores) int64 {
 
 // testRepoCommit: the repository is what its commits made of it, over many of
 // them, and after a restart.
-func testRepoCommit(t *testing.T, s Stores) {
+func testRepoCommit(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
 	alice.check(t, s)
@@ -340,7 +348,7 @@ func testRepoCommit(t *testing.T, s Stores) {
 		all = append(all, alice.commit(t, s, writes...))
 		alice.check(t, s)
 		if i%3 == 0 {
-			s = s.Reopen()
+			s.Reopen()
 			alice.check(t, s)
 		}
 	}
@@ -366,13 +374,22 @@ func testRepoCommit(t *testing.T, s Stores) {
 		alice.commit(t, s, writes...)
 		alice.check(t, s)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	alice.check(t, s)
 	bob.check(t, s)
 }
 
+// wantRefused fails the test unless err is want, or, if want is nil, any error but the
+// sentinels.
+func wantRefused(t *testing.T, err, want error) {
+	t.Helper()
+	if want != nil && !errors.Is(err, want) || want == nil && (err == nil || isSentinel(err)) {
+		t.Errorf("%v, want %v", err, want)
+	}
+}
+
 // testRepoRefused: a refused change changes nothing, and makes no event.
-func testRepoRefused(t *testing.T, s Stores) {
+func testRepoRefused(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
 	alice.commit(t, s, put("app.post/1", "one"))
@@ -405,27 +422,28 @@ func testRepoRefused(t *testing.T, s Stores) {
 		"a node without a number": {func(c *repo.Change) { c.Nodes[0].ID = 0 }, nil},
 		"a node number too large": {func(c *repo.Change) { c.Nodes[0].ID = 1 << 32 }, nil},
 	} {
-		change := alice.change(t, s, put("app.post/2", "two"), put("app.post/1", "changed"))
-		c.spoil(&change)
-		err := s.Repos.Commit(t.Context(), change)
-		if c.want != nil && !errors.Is(err, c.want) || c.want == nil && (err == nil || isSentinel(err)) {
-			t.Errorf("%s: %v, want %v", name, err, c.want)
-		}
-		if errors.Is(c.want, repo.ErrNoBlob) && !strings.Contains(fmt.Sprint(err), blobOf("none").CID.String()) {
-			t.Errorf("%s: %v names no blob", name, err)
+		t.Run(name, func(t *testing.T) {
+			change := alice.change(t, s, put("app.post/2", "two"), put("app.post/1", "changed"))
+			c.spoil(&change)
+			err := s.Repos.Commit(t.Context(), change)
+			wantRefused(t, err, c.want)
+			if errors.Is(c.want, repo.ErrNoBlob) && !strings.Contains(fmt.Sprint(err), blobOf("none").CID.String()) {
+				t.Errorf("%v names no blob", err)
+			}
+			alice.check(t, s)
+			bob.check(t, s)
+		})
+	}
+	t.Run("a chain is made as a whole, or not at all", func(t *testing.T) {
+		change := alice.change(t, s, put("app.post/2", "two"))
+		if err := s.Repos.CommitChain(t.Context(), []repo.Change{change, change}); !errors.Is(err, repo.ErrConflict) {
+			t.Errorf("a chain that does not follow: %v", err)
 		}
 		alice.check(t, s)
-		bob.check(t, s)
-	}
-	// A chain is made as a whole, or not at all.
-	change := alice.change(t, s, put("app.post/2", "two"))
-	if err := s.Repos.CommitChain(t.Context(), []repo.Change{change, change}); !errors.Is(err, repo.ErrConflict) {
-		t.Errorf("a chain that does not follow: %v", err)
-	}
-	alice.check(t, s)
-	if err := s.Repos.CommitChain(t.Context(), nil); err != nil {
-		t.Errorf("a chain of nothing: %v", err)
-	}
+		if err := s.Repos.CommitChain(t.Context(), nil); err != nil {
+			t.Errorf("a chain of nothing: %v", err)
+		}
+	})
 	for name, c := range map[string]struct {
 		spoil func(*repo.Change)
 		want  error
@@ -435,11 +453,11 @@ func testRepoRefused(t *testing.T, s Stores) {
 		"an account that is reserved": {func(c *repo.Change) { c.AccountID = reserved }, repo.ErrNoRepo},
 		"with records":                {func(c *repo.Change) { c.Writes = []repo.Write{put("app.post/1", "x")} }, nil},
 	} {
-		change := (&owner{Account: bare}).first()
-		c.spoil(&change)
-		if err := s.Repos.Begin(t.Context(), change); c.want != nil && !errors.Is(err, c.want) || c.want == nil && (err == nil || isSentinel(err)) {
-			t.Errorf("begin: %s: %v, want %v", name, err, c.want)
-		}
+		t.Run("begin: "+name, func(t *testing.T) {
+			change := (&owner{Account: bare}).first()
+			c.spoil(&change)
+			wantRefused(t, s.Repos.Begin(t.Context(), change), c.want)
+		})
 	}
 	for _, id := range []int64{bare.ID, reserved, 1 << 40} {
 		err := s.Repos.View(t.Context(), id, func(repo.View) error { t.Error("seen"); return nil })
@@ -447,7 +465,7 @@ func testRepoRefused(t *testing.T, s Stores) {
 			t.Errorf("view of account %d: %v", id, err)
 		}
 	}
-	s = s.Reopen()
+	s.Reopen()
 	alice.check(t, s)
 	bob.check(t, s)
 	logs(t, s, before)
@@ -460,7 +478,7 @@ func isSentinel(err error) bool {
 
 // testRepoInactive: an account that is not active takes no writes; its first
 // repository is made without an event.
-func testRepoInactive(t *testing.T, s Stores) {
+func testRepoInactive(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bare := newOwner(t, s, "alice"), newAccount(t, s, "bare")
 	alice.commit(t, s, put("app.post/1", "one"))
@@ -496,7 +514,7 @@ func testRepoInactive(t *testing.T, s Stores) {
 
 // testRepoRace: of several changes to one commit one wins; nothing of the
 // others is kept, and the log has no gap.
-func testRepoRace(t *testing.T, s Stores) {
+func testRepoRace(t *testing.T, s *Database) {
 	t.Helper()
 	alice := newOwner(t, s, "alice")
 	before := last(t, s)
@@ -526,11 +544,12 @@ func testRepoRace(t *testing.T, s Stores) {
 		}
 		alice.check(t, s)
 	}
-	logs(t, s.Reopen(), before, won...)
+	s.Reopen()
+	logs(t, s, before, won...)
 }
 
 // testRepoViewIsOneState: a view does not see what is committed meanwhile.
-func testRepoViewIsOneState(t *testing.T, s Stores) {
+func testRepoViewIsOneState(t *testing.T, s *Database) {
 	t.Helper()
 	alice := newOwner(t, s, "alice")
 	alice.commit(t, s, put("app.post/1", "one"), put("app.post/2", "two"))
@@ -561,7 +580,7 @@ func testRepoViewIsOneState(t *testing.T, s Stores) {
 	alice.check(t, s)
 }
 
-func setStatus(t *testing.T, s Stores, a *account.Account, c account.StatusChange) {
+func setStatus(t *testing.T, s *Database, a *account.Account, c account.StatusChange) {
 	t.Helper()
 	if _, err := s.Accounts.SetStatus(t.Context(), a.ID, c, event(account.EventActivated)); err != nil {
 		t.Fatal(err)

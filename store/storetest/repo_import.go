@@ -14,6 +14,15 @@ import (
 	"nestbox/repo/mst"
 )
 
+var repoImportTests = tests{
+	"RepoImport":         testRepoImport,
+	"RepoImportRefused":  testRepoImportRefused,
+	"RepoImportDropped":  testRepoImportDropped,
+	"RepoImportInactive": testRepoImportInactive,
+	"RepoImportBlobs":    testRepoImportBlobs,
+	"RepoDeleted":        testRepoDeleted,
+}
+
 // staged is an import that is filled: what Switch is called with, and the owner
 // after it.
 type staged struct {
@@ -23,7 +32,7 @@ type staged struct {
 }
 
 // stage fills a staged repository of o with records, in several steps.
-func (o *owner) stage(t *testing.T, s Stores, records ...repo.Write) staged {
+func (o *owner) stage(t *testing.T, s *Database, records ...repo.Write) staged {
 	t.Helper()
 	number, err := s.Repos.Stage(t.Context(), o.ID)
 	if err != nil {
@@ -32,7 +41,7 @@ func (o *owner) stage(t *testing.T, s Stores, records ...repo.Write) staged {
 	return o.fill(t, s, number, records...)
 }
 
-func (o *owner) fill(t *testing.T, s Stores, number int64, records ...repo.Write) staged {
+func (o *owner) fill(t *testing.T, s *Database, number int64, records ...repo.Write) staged {
 	t.Helper()
 	slices.SortFunc(records, func(a, b repo.Write) int { return strings.Compare(a.Key, b.Key) })
 	minute := len(o.revs) + 1
@@ -67,7 +76,7 @@ func (o *owner) fill(t *testing.T, s Stores, number int64, records ...repo.Write
 }
 
 // put switches to the staged repository.
-func (i staged) put(t *testing.T, s Stores) error {
+func (i staged) put(t *testing.T, s *Database) error {
 	t.Helper()
 	return s.Repos.Switch(t.Context(), i.change.AccountID, i.was, i.change.Next, i.change.Event, i.change.At)
 }
@@ -82,7 +91,7 @@ func posts(n int, text string) (out []repo.Write) {
 
 // sweep removes what belongs to no account, and returns how many steps that
 // took.
-func sweep(t *testing.T, s Stores) (steps int) {
+func sweep(t *testing.T, s *Database) (steps int) {
 	t.Helper()
 	for more := true; more; steps++ {
 		var err error
@@ -95,7 +104,7 @@ func sweep(t *testing.T, s Stores) (steps int) {
 
 // testRepoImport: no reader sees a staged import until the switch, then all of
 // it at once; from then on it is a repository like any other.
-func testRepoImport(t *testing.T, s Stores) {
+func testRepoImport(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
 	alice.commit(t, s, posts(30, "old")...)
@@ -105,13 +114,13 @@ func testRepoImport(t *testing.T, s Stores) {
 		t.Error("an import has the number of the repository")
 	}
 	before := last(t, s)
-	s = s.Reopen()
+	s.Reopen()
 	alice.check(t, s)
 	sweep(t, s) // leaves an import under way alone
 	if err := i.put(t, s); err != nil {
 		t.Fatal(err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	i.owner.check(t, s)
 	bob.check(t, s)
 	logs(t, s, before, i.change)
@@ -134,7 +143,7 @@ func testRepoImport(t *testing.T, s Stores) {
 }
 
 // testRepoImportRefused: an import that cannot be switched to changes nothing.
-func testRepoImportRefused(t *testing.T, s Stores) {
+func testRepoImportRefused(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
 	alice.commit(t, s, posts(10, "old")...)
@@ -194,7 +203,7 @@ func testRepoImportRefused(t *testing.T, s Stores) {
 
 // testRepoImportDropped: of an account's imports the last one counts; a dropped
 // one accepts nothing more, and is gone.
-func testRepoImportDropped(t *testing.T, s Stores) {
+func testRepoImportDropped(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
 	older := alice.stage(t, s, posts(20, "older")...)
@@ -234,14 +243,14 @@ func testRepoImportDropped(t *testing.T, s Stores) {
 	if more, err := s.Repos.Sweep(t.Context()); more || err != nil {
 		t.Errorf("nothing to sweep: %t, %v", more, err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	newer.owner.check(t, s)
 	bob.check(t, s)
 }
 
 // testRepoImportInactive: the log gets no event of an import while the account
 // is not active, whatever the reason, and all of it once the account is active.
-func testRepoImportInactive(t *testing.T, s Stores) {
+func testRepoImportInactive(t *testing.T, s *Database) {
 	t.Helper()
 	for name, way := range map[string]struct{ away, back account.StatusChange }{
 		"deactivated": {account.StatusChange{Deactivated: new(true)}, account.StatusChange{Deactivated: new(false)}},
@@ -269,7 +278,7 @@ func testRepoImportInactive(t *testing.T, s Stores) {
 
 // testRepoImportBlobs: records that are imported may come before their blobs,
 // which are used from the moment when they are there.
-func testRepoImportBlobs(t *testing.T, s Stores) {
+func testRepoImportBlobs(t *testing.T, s *Database) {
 	t.Helper()
 	alice := newOwner(t, s, "alice")
 	late := at(10_000)
@@ -281,7 +290,7 @@ func testRepoImportBlobs(t *testing.T, s Stores) {
 		t.Fatal(err)
 	}
 	upload(t, s, alice.ID, "missing", at(50))
-	s = s.Reopen()
+	s.Reopen()
 	i.owner.check(t, s)
 	if collected(t, s, alice.ID, dropped, late, i.change.At) {
 		t.Error("a blob is collected before its time: it was used until the switch")
@@ -303,7 +312,7 @@ func testRepoImportBlobs(t *testing.T, s Stores) {
 
 // testRepoDeleted: an account's repository goes with it: hidden at once,
 // removed in steps.
-func testRepoDeleted(t *testing.T, s Stores) {
+func testRepoDeleted(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
 	pic := upload(t, s, alice.ID, "pic", start)
@@ -331,7 +340,7 @@ func testRepoDeleted(t *testing.T, s Stores) {
 	if steps := sweep(t, s); steps < 2 {
 		t.Errorf("a repository of 3000 records is removed in %d steps", steps)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	bob.check(t, s)
 	again := newOwner(t, s, "alice")
 	if again.head.Number <= i.change.Next.Number {

@@ -9,6 +9,11 @@ import (
 	"nestbox/repo"
 )
 
+var repoSubjectTests = tests{
+	"RepoSubject":       testRepoSubject,
+	"RepoSubjectImport": testRepoSubjectImport,
+}
+
 // about is the write of a record that has a subject.
 func about(key, subject string) repo.Write {
 	w := put(key, "about "+subject)
@@ -18,7 +23,7 @@ func about(key, subject string) repo.Write {
 
 // found fails the test unless the records of a collection that are about a
 // subject have these rkeys.
-func (o *owner) found(t *testing.T, s Stores, collection, subject string, rkeys ...string) {
+func (o *owner) found(t *testing.T, s *Database, collection, subject string, rkeys ...string) {
 	t.Helper()
 	var want []string
 	for _, rkey := range rkeys {
@@ -33,14 +38,14 @@ func (o *owner) found(t *testing.T, s Stores, collection, subject string, rkeys 
 
 // testRepoSubject: records are found by their subject as it is now, in their own
 // repository and collection.
-func testRepoSubject(t *testing.T, s Stores) {
+func testRepoSubject(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
 	alice.commit(t, s,
 		about("a.b/2", "x"), about("a.b/1", "x"), about("a.b/3", "y"), put("a.b/4", "none"),
 		about("a.b.c/1", "x"), about("a.bc/1", "x"), about("a/1", "x"), about("a.b-c/1", "x"), about("a.b/5", "X"), about("a.b/6", "x\x00"), about("a.b/7", "é"))
 	bob.commit(t, s, about("a.b/1", "x"), about("a.b/9", "x"))
-	s = s.Reopen()
+	s.Reopen()
 	alice.found(t, s, "a.b", "x", "1", "2")
 	alice.found(t, s, "a.b", "y", "3")
 	alice.found(t, s, "a.b", "X", "5")
@@ -81,7 +86,7 @@ func testRepoSubject(t *testing.T, s Stores) {
 
 // testRepoSubjectImport: an import brings its own subjects with the switch, and
 // not before.
-func testRepoSubjectImport(t *testing.T, s Stores) {
+func testRepoSubjectImport(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
 	alice.commit(t, s, about("a.b/1", "x"), about("a.b/2", "y"))
@@ -101,7 +106,7 @@ func testRepoSubjectImport(t *testing.T, s Stores) {
 		i.owner.found(t, s, "a.b", "y")
 		i.owner.found(t, s, "a.b", "3", "03", "13", "23")
 		bob.found(t, s, "a.b", "x", "1")
-		s = s.Reopen()
+		s.Reopen()
 		sweep(t, s)
 	}
 	i.owner.commit(t, s, remove("a.b/03"), about("a.b/13", "x"))

@@ -16,8 +16,15 @@ import (
 	"nestbox/repo"
 )
 
+var repoViewTests = tests{
+	"RepoRecords": testRepoRecords,
+	"RepoSince":   testRepoSince,
+	"RepoList":    testRepoList,
+	"RepoBlobs":   testRepoBlobs,
+}
+
 // testRepoRecords: a collection is listed by key, both ways, from any place.
-func testRepoRecords(t *testing.T, s Stores) {
+func testRepoRecords(t *testing.T, s *Database) {
 	t.Helper()
 	alice := newOwner(t, s, "alice")
 	var writes []repo.Write
@@ -92,7 +99,7 @@ func testRepoRecords(t *testing.T, s Stores) {
 }
 
 // testRepoSince: what the commits after a revision wrote.
-func testRepoSince(t *testing.T, s Stores) {
+func testRepoSince(t *testing.T, s *Database) {
 	t.Helper()
 	alice := newOwner(t, s, "alice")
 	for i := range 30 {
@@ -130,7 +137,7 @@ func testRepoSince(t *testing.T, s Stores) {
 }
 
 // testRepoList: the accounts with and without a repository, by ID.
-func testRepoList(t *testing.T, s Stores) {
+func testRepoList(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bare, bob, bare2, carol := newOwner(t, s, "alice"), newAccount(t, s, "bare"), newOwner(t, s, "bob"), newAccount(t, s, "bare2"), newOwner(t, s, "carol")
 	if _, err := s.Hosting.Reserve(t.Context(), pending("dave")); err != nil {
@@ -150,7 +157,7 @@ func testRepoList(t *testing.T, s Stores) {
 	down := of(carol)
 	down.Status = string(account.Takendown)
 	without := func(a *account.Account) repo.AccountHead { return repo.AccountHead{AccountID: a.ID, DID: a.DID} }
-	s = s.Reopen()
+	s.Reopen()
 	for _, c := range []struct {
 		after int64
 		limit int
@@ -192,7 +199,7 @@ func blobOf(text string) blob.Blob {
 }
 
 // upload adds a blob to an account.
-func upload(t *testing.T, s Stores, accountID int64, text string, created time.Time) cid.Cid {
+func upload(t *testing.T, s *Database, accountID int64, text string, created time.Time) cid.Cid {
 	t.Helper()
 	b := blobOf(text)
 	b.Key, b.CreatedAt = fmt.Sprintf("%d-%s", accountID, text), created
@@ -207,7 +214,7 @@ func upload(t *testing.T, s Stores, accountID int64, text string, created time.T
 
 // collected reports whether a collection forgets a blob: one for blobs whose
 // last reference went, or that were uploaded, before the given times.
-func collected(t *testing.T, s Stores, accountID int64, id cid.Cid, unused, unreferenced time.Time) bool {
+func collected(t *testing.T, s *Database, accountID int64, id cid.Cid, unused, unreferenced time.Time) bool {
 	t.Helper()
 	if _, _, err := s.Blobs.Collect(t.Context(), unused, unreferenced); err != nil {
 		t.Fatal(err)
@@ -221,7 +228,7 @@ func collected(t *testing.T, s Stores, accountID int64, id cid.Cid, unused, unre
 
 // testRepoBlobs: a record's blobs must be there, are kept while any record
 // refers to them, and are unused from the moment when none does any more.
-func testRepoBlobs(t *testing.T, s Stores) {
+func testRepoBlobs(t *testing.T, s *Database) {
 	t.Helper()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
 	pic := upload(t, s, alice.ID, "pic", start)
@@ -245,7 +252,7 @@ func testRepoBlobs(t *testing.T, s Stores) {
 	alice.commit(t, s, remove("app.post/1"), put("app.post/2", "moved"), put("app.post/3", "c", pic))
 	alice.commit(t, s, put("app.post/4", "d", pic), remove("app.post/3"))
 	alice.commit(t, s, put("app.post/4", "changed", pic))
-	if s = s.Reopen(); collected(t, s, alice.ID, pic, late, late) {
+	if s.Reopen(); collected(t, s, alice.ID, pic, late, late) {
 		t.Fatal("a blob is collected though a record refers to it")
 	}
 	gone := alice.commit(t, s, put("app.post/4", "without")).At

@@ -13,7 +13,23 @@ import (
 	"nestbox/session"
 )
 
-func testSessionCreate(t *testing.T, s Stores) {
+var sessionTests = tests{
+	"SessionCreate":         testSessionCreate,
+	"SessionEpoch":          testSessionEpoch,
+	"SessionLimit":          testSessionLimit,
+	"SessionRotate":         testSessionRotate,
+	"SessionRotateError":    testSessionRotateError,
+	"SessionRotateInside":   testSessionRotateInside,
+	"SessionRotateParallel": testSessionRotateParallel,
+	"SessionRevokeByRotate": testSessionRevokeByRotate,
+	"SessionEnd":            testSessionEnd,
+	"SessionEndRaces":       testSessionEndRaces,
+	"SessionEndAll":         testSessionEndAll,
+	"SessionList":           testSessionList,
+	"SessionCollect":        testSessionCollect,
+}
+
+func testSessionCreate(t *testing.T, s *Database) {
 	t.Helper()
 	a := newAccount(t, s, "alice")
 	n := newSession(t, s, a)
@@ -25,7 +41,7 @@ func testSessionCreate(t *testing.T, s Stores) {
 	if st.ID == 0 || !reflect.DeepEqual(*st, want) {
 		t.Errorf("Create = %+v\nwant     %+v", *st, want)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	got, err := s.Sessions.Load(t.Context(), st.ID)
 	if err != nil || !reflect.DeepEqual(*got, want) {
 		t.Errorf("Load = %+v, %v\nwant   %+v", got, err, want)
@@ -39,7 +55,7 @@ func testSessionCreate(t *testing.T, s Stores) {
 	if app.AppPassword != "app" {
 		t.Errorf("%+v", app)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	if got, err := s.Sessions.Load(t.Context(), app.ID); err != nil || got.AppPasswordID != p.ID || got.AppPassword != "app" {
 		t.Errorf("session of an app password: %+v, %v", got, err)
 	}
@@ -50,7 +66,7 @@ func testSessionCreate(t *testing.T, s Stores) {
 
 // testSessionEpoch: a session is only made if the checked credentials still
 // hold.
-func testSessionEpoch(t *testing.T, s Stores) {
+func testSessionEpoch(t *testing.T, s *Database) {
 	t.Helper()
 	for name, end := range map[string]func(a *account.Account) error{
 		"password": func(a *account.Account) error {
@@ -84,7 +100,7 @@ func testSessionEpoch(t *testing.T, s Stores) {
 }
 
 // testSessionLimit: the longest unused go first, and the trail has it.
-func testSessionLimit(t *testing.T, s Stores) {
+func testSessionLimit(t *testing.T, s *Database) {
 	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
 	other := signIn(t, s, b)
@@ -95,7 +111,7 @@ func testSessionLimit(t *testing.T, s Stores) {
 		t.Fatal(err)
 	}
 	fourth := create(t, s, n)
-	s = alive(t, s, map[*session.State]bool{first: true, second: false, third: true, fourth: true, other: true})
+	alive(t, s, map[*session.State]bool{first: true, second: false, third: true, fourth: true, other: true})
 	if got := kinds(t, s, a); got[0] != account.EventSignIn || got[1] != account.EventSessionsCapped {
 		t.Errorf("trail %q", got)
 	}
@@ -103,14 +119,14 @@ func testSessionLimit(t *testing.T, s Stores) {
 	p := addAppPassword(t, s, a, "app")
 	n.Limit, n.AppPasswordID, n.Scope = 4, p.ID, auth.ScopeAppPass
 	firstApp, secondApp := create(t, s, n), create(t, s, n)
-	s = alive(t, s, map[*session.State]bool{first: true, third: true, fourth: true, firstApp: false, secondApp: true})
+	alive(t, s, map[*session.State]bool{first: true, third: true, fourth: true, firstApp: false, secondApp: true})
 	n = newSession(t, s, a)
 	n.Limit = 1
 	fifth := create(t, s, n)
 	alive(t, s, map[*session.State]bool{first: false, third: false, fourth: false, fifth: true, other: true})
 }
 
-func testSessionRotate(t *testing.T, s Stores) {
+func testSessionRotate(t *testing.T, s *Database) {
 	t.Helper()
 	a := newAccount(t, s, "alice")
 	st := signIn(t, s, a)
@@ -127,7 +143,7 @@ func testSessionRotate(t *testing.T, s Stores) {
 		}
 		want = r.Next
 	}
-	s = s.Reopen()
+	s.Reopen()
 	if got, err := s.Sessions.Load(t.Context(), st.ID); err != nil || !reflect.DeepEqual(*got, want) {
 		t.Errorf("after a restart %+v, %v\nwant            %+v", got, err, want)
 	}
@@ -140,7 +156,7 @@ func testSessionRotate(t *testing.T, s Stores) {
 	if _, err := s.Sessions.Rotate(t.Context(), st.ID, flagged); err != nil {
 		t.Fatal(err)
 	}
-	s = s.Reopen()
+	s.Reopen()
 	if got, err := s.Sessions.Load(t.Context(), st.ID); err != nil || !got.FlaggedAt.Equal(at(99)) || got.Head != want.Head {
 		t.Errorf("after a suspicion %+v, %v", got, err)
 	}
@@ -151,7 +167,7 @@ func testSessionRotate(t *testing.T, s Stores) {
 
 // testSessionRotateError: an error, or a decision that changes nothing, changes
 // nothing.
-func testSessionRotateError(t *testing.T, s Stores) {
+func testSessionRotateError(t *testing.T, s *Database) {
 	t.Helper()
 	st := signIn(t, s, newAccount(t, s, "alice"))
 	refused := errors.New("refused")
@@ -172,7 +188,7 @@ func testSessionRotateError(t *testing.T, s Stores) {
 		if got, err := s.Sessions.Load(t.Context(), st.ID); err != nil || !reflect.DeepEqual(got, st) {
 			t.Errorf("%+v, %v; want %+v", got, err, st)
 		}
-		s = s.Reopen()
+		s.Reopen()
 	}
 	if _, err := s.Sessions.Rotate(t.Context(), 999, forward); !errors.Is(err, session.ErrUnknown) {
 		t.Errorf("no session: %v", err)
@@ -183,7 +199,7 @@ func testSessionRotateError(t *testing.T, s Stores) {
 // made, something else happens to its session. The session was read before, so
 // a store that decides on its cached state, outside of its transaction, must
 // notice.
-func testSessionRotateInside(t *testing.T, s Stores) {
+func testSessionRotateInside(t *testing.T, s *Database) {
 	t.Helper()
 	a := newAccount(t, s, "alice")
 	for name, c := range map[string]struct {
@@ -223,13 +239,13 @@ func testSessionRotateInside(t *testing.T, s Stores) {
 		if c.lives && (err != nil || r.Next.Head != c.head) || !c.lives && !errors.Is(err, session.ErrUnknown) {
 			t.Errorf("%s while deciding: head %d, %v; want it to live: %t", name, r.Next.Head, err, c.lives)
 		}
-		s = alive(t, s, map[*session.State]bool{st: c.lives})
+		alive(t, s, map[*session.State]bool{st: c.lives})
 	}
 }
 
 // testSessionRotateParallel: of any number of presentations of one head, one
 // moves it, and all return the new one.
-func testSessionRotateParallel(t *testing.T, s Stores) {
+func testSessionRotateParallel(t *testing.T, s *Database) {
 	t.Helper()
 	const devices, tabs = 5, 50
 	a := newAccount(t, s, "alice")
@@ -264,7 +280,7 @@ func testSessionRotateParallel(t *testing.T, s Stores) {
 	all.Wait()
 }
 
-func testSessionRevokeByRotate(t *testing.T, s Stores) {
+func testSessionRevokeByRotate(t *testing.T, s *Database) {
 	t.Helper()
 	a := newAccount(t, s, "alice")
 	st, other := signIn(t, s, a), signIn(t, s, a)
@@ -275,20 +291,20 @@ func testSessionRevokeByRotate(t *testing.T, s Stores) {
 	if err != nil || !r.Revoke {
 		t.Errorf("%+v, %v", r, err)
 	}
-	s = alive(t, s, map[*session.State]bool{st: false, other: true})
+	alive(t, s, map[*session.State]bool{st: false, other: true})
 	if got := kinds(t, s, a); !slices.Equal(got[:2], []account.EventKind{account.EventSessionRevoked, account.EventSuspectedReuse}) {
 		t.Errorf("trail %q", got)
 	}
 }
 
-func testSessionEnd(t *testing.T, s Stores) {
+func testSessionEnd(t *testing.T, s *Database) {
 	t.Helper()
 	a := newAccount(t, s, "alice")
 	st, other := signIn(t, s, a), signIn(t, s, a)
 	if err := s.Sessions.End(t.Context(), st.ID, event(account.EventSignOut)); err != nil {
 		t.Fatal(err)
 	}
-	s = alive(t, s, map[*session.State]bool{st: false, other: true})
+	alive(t, s, map[*session.State]bool{st: false, other: true})
 	if err := s.Sessions.End(t.Context(), st.ID, event(account.EventSignOut)); !errors.Is(err, session.ErrUnknown) {
 		t.Errorf("ended twice: %v", err)
 	}
@@ -303,7 +319,7 @@ func testSessionEnd(t *testing.T, s Stores) {
 
 // testSessionEndRaces: whatever reads a session or moves its head while it is
 // ended, it stays ended.
-func testSessionEndRaces(t *testing.T, s Stores) {
+func testSessionEndRaces(t *testing.T, s *Database) {
 	t.Helper()
 	const tries = 100_000 // far more than anyone needs to notice
 	a := newAccount(t, s, "alice")
@@ -342,7 +358,7 @@ func testSessionEndRaces(t *testing.T, s Stores) {
 	}
 }
 
-func testSessionEndAll(t *testing.T, s Stores) {
+func testSessionEndAll(t *testing.T, s *Database) {
 	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
 	app := signInWith(t, s, a, addAppPassword(t, s, a, "app"))
@@ -351,7 +367,7 @@ func testSessionEndAll(t *testing.T, s Stores) {
 	if err != nil || n != 2 {
 		t.Errorf("ended %d, %v; want 2", n, err)
 	}
-	s = alive(t, s, map[*session.State]bool{app: false, mine: false, other: true})
+	alive(t, s, map[*session.State]bool{app: false, mine: false, other: true})
 	if cred, err := s.Accounts.Credentials(t.Context(), a.ID); err != nil || len(cred.AppPasswords) != 1 {
 		t.Errorf("app passwords %+v, %v; want them kept", cred.AppPasswords, err)
 	}
@@ -361,12 +377,13 @@ func testSessionEndAll(t *testing.T, s Stores) {
 	if n, err := s.Sessions.EndAll(t.Context(), a.ID, true, event(account.EventAllSignedOut)); err != nil || n != 0 {
 		t.Errorf("ended %d, %v; want 0", n, err)
 	}
-	if cred, err := s.Reopen().Accounts.Credentials(t.Context(), a.ID); err != nil || len(cred.AppPasswords) != 0 {
+	s.Reopen()
+	if cred, err := s.Accounts.Credentials(t.Context(), a.ID); err != nil || len(cred.AppPasswords) != 0 {
 		t.Errorf("app passwords %+v, %v; want none", cred.AppPasswords, err)
 	}
 }
 
-func testSessionList(t *testing.T, s Stores) {
+func testSessionList(t *testing.T, s *Database) {
 	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
 	first, second, third := signIn(t, s, a), signIn(t, s, a), signIn(t, s, a)
@@ -387,7 +404,7 @@ func testSessionList(t *testing.T, s Stores) {
 	}
 }
 
-func testSessionCollect(t *testing.T, s Stores) {
+func testSessionCollect(t *testing.T, s *Database) {
 	t.Helper()
 	a := newAccount(t, s, "alice")
 	want := map[*session.State]bool{}
@@ -414,7 +431,7 @@ func testSessionCollect(t *testing.T, s Stores) {
 	if removed != 20 {
 		t.Errorf("removed %d, want 20", removed)
 	}
-	s = alive(t, s, want)
+	alive(t, s, want)
 	if _, n, err := s.Sessions.Collect(t.Context(), 0, start.Add(-time.Hour)); err != nil || n != 0 {
 		t.Errorf("nothing has expired: %d, %v", n, err)
 	}

@@ -11,9 +11,13 @@ import (
 	"nestbox/repo"
 )
 
+var statusTests = tests{
+	"StatusEverywhere": testStatusEverywhere,
+}
+
 // testStatusEverywhere: every query that shows, counts or selects by an account's status
 // agrees with Account.Status and Account.Hidden, for each combination of measures.
-func testStatusEverywhere(t *testing.T, s Stores) {
+func testStatusEverywhere(t *testing.T, s *Database) {
 	t.Helper()
 	want, active := map[syntax.DID]*account.Account{}, int64(0)
 	for i := range 8 {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"testing"
 	"time"
 
@@ -17,98 +16,40 @@ import (
 	"nestbox/auth"
 	"nestbox/hosting"
 	"nestbox/session"
-	"nestbox/store"
 )
 
-// Stores are the domains' stores on one database.
-type Stores struct {
-	store.Stores
+// tests are tests of a store by name, each on an empty database.
+type tests map[string]func(*testing.T, *Database)
 
-	// Reopen closes the database, after which these stores must not be used,
-	// and opens it again: it then holds what was durable.
-	Reopen func() Stores
-}
-
-// Run runs the whole suite. open returns stores on an empty database, which is
-// closed at the end of the test.
-func Run(t *testing.T, open func(t *testing.T) Stores) {
+// Run runs the whole suite on the store of that name.
+func Run(t *testing.T, name string) {
 	t.Helper()
-	tests := map[string]func(*testing.T, Stores){
-		"SessionCreate":         testSessionCreate,
-		"SessionEpoch":          testSessionEpoch,
-		"SessionLimit":          testSessionLimit,
-		"SessionRotate":         testSessionRotate,
-		"SessionRotateError":    testSessionRotateError,
-		"SessionRotateInside":   testSessionRotateInside,
-		"SessionRotateParallel": testSessionRotateParallel,
-		"SessionRevokeByRotate": testSessionRevokeByRotate,
-		"SessionEnd":            testSessionEnd,
-		"SessionEndRaces":       testSessionEndRaces,
-		"SessionEndAll":         testSessionEndAll,
-		"SessionList":           testSessionList,
-		"SessionCollect":        testSessionCollect,
-		"AccountFind":           testAccountFind,
-		"AccountList":           testAccountList,
-		"AccountPassword":       testAccountPassword,
-		"AccountAppPasswords":   testAccountAppPasswords,
-		"AccountStatus":         testAccountStatus,
-		"AccountDelete":         testAccountDelete,
-		"StatusEverywhere":      testStatusEverywhere,
-		"AnnounceAccount":       testAnnounceAccount,
-		"AnnounceStatus":        testAnnounceStatus,
-		"AccountTrail":          testAccountTrail,
-		"AccountCache":          testAccountCache,
-		"Outbox":                testOutbox,
-		"OutboxBounds":          testOutboxBounds,
-		"Codes":                 testCodes,
-		"CodeOnce":              testCodeOnce,
-		"EmailChange":           testEmailChange,
-		"SessionCode":           testSessionCode,
-		"Mails":                 testMails,
-		"Identity":              testIdentity,
-		"RepoCommit":            testRepoCommit,
-		"RepoRefused":           testRepoRefused,
-		"RepoInactive":          testRepoInactive,
-		"RepoRace":              testRepoRace,
-		"RepoViewIsOneState":    testRepoViewIsOneState,
-		"RepoRecords":           testRepoRecords,
-		"RepoSince":             testRepoSince,
-		"RepoList":              testRepoList,
-		"RepoSubject":           testRepoSubject,
-		"RepoSubjectImport":     testRepoSubjectImport,
-		"RepoBlobs":             testRepoBlobs,
-		"RepoImport":            testRepoImport,
-		"RepoImportRefused":     testRepoImportRefused,
-		"RepoImportDropped":     testRepoImportDropped,
-		"RepoImportInactive":    testRepoImportInactive,
-		"RepoImportBlobs":       testRepoImportBlobs,
-		"RepoDeleted":           testRepoDeleted,
-		"BlobAdd":               testBlobAdd,
-		"BlobAddAgain":          testBlobAddAgain,
-		"BlobQuota":             testBlobQuota,
-		"BlobDeleted":           testBlobDeleted,
-		"BlobList":              testBlobList,
-		"BlobMissing":           testBlobMissing,
-		"BlobCollect":           testBlobCollect,
-		"BlobGarbage":           testBlobGarbage,
-		"BlobRace":              testBlobRace,
-		"LogRead":               testLogRead,
-		"LogWatch":              testLogWatch,
-		"LogPrune":              testLogPrune,
-		"LogBackwards":          testLogBackwards,
-		"LogJump":               testLogJump,
-		"LogJumpMeanwhile":      testLogJumpMeanwhile,
-		"LogDeleted":            testLogDeleted,
-		"Prefs":                 testPrefs,
-		"PrefsRace":             testPrefsRace,
-	}
-	maps.Copy(tests, adminTests())
-	maps.Copy(tests, hostingTests())
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(t, open(t))
-		})
+	for _, group := range []tests{
+		accountTests,
+		adminTests,
+		announceTests,
+		blobTests,
+		departedTests,
+		eventlogTests,
+		hostingTests,
+		jumpTests,
+		mailTests,
+		measuresTests,
+		moveinTests,
+		prefsTests,
+		repoTests,
+		repoImportTests,
+		repoSubjectTests,
+		repoViewTests,
+		sessionTests,
+		statusTests,
+	} {
+		for what, test := range group {
+			t.Run(what, func(t *testing.T) {
+				t.Parallel()
+				test(t, Open(t, Options{Store: name}))
+			})
+		}
 	}
 }
 
@@ -132,7 +73,7 @@ func pending(name string) hosting.Pending {
 }
 
 // newAccount makes an account that exists.
-func newAccount(t *testing.T, s Stores, name string) *account.Account {
+func newAccount(t *testing.T, s *Database, name string) *account.Account {
 	t.Helper()
 	p := pending(name)
 	id, err := s.Hosting.Reserve(t.Context(), p)
@@ -147,7 +88,7 @@ func newAccount(t *testing.T, s Stores, name string) *account.Account {
 }
 
 // newSession describes a session of an account under its present credentials.
-func newSession(t *testing.T, s Stores, a *account.Account) session.New {
+func newSession(t *testing.T, s *Database, a *account.Account) session.New {
 	t.Helper()
 	cred, err := s.Accounts.Credentials(t.Context(), a.ID)
 	if err != nil {
@@ -160,12 +101,12 @@ func newSession(t *testing.T, s Stores, a *account.Account) session.New {
 }
 
 // signIn makes a session.
-func signIn(t *testing.T, s Stores, a *account.Account) *session.State {
+func signIn(t *testing.T, s *Database, a *account.Account) *session.State {
 	t.Helper()
 	return create(t, s, newSession(t, s, a))
 }
 
-func create(t *testing.T, s Stores, n session.New) *session.State {
+func create(t *testing.T, s *Database, n session.New) *session.State {
 	t.Helper()
 	st, err := s.Sessions.Create(t.Context(), n)
 	if err != nil {
@@ -175,7 +116,7 @@ func create(t *testing.T, s Stores, n session.New) *session.State {
 }
 
 // addAppPassword makes an app password and returns it as it is stored.
-func addAppPassword(t *testing.T, s Stores, a *account.Account, name string) account.AppPassword {
+func addAppPassword(t *testing.T, s *Database, a *account.Account, name string) account.AppPassword {
 	t.Helper()
 	err := s.Accounts.AddAppPassword(t.Context(), a.ID, account.AppPassword{Name: name, Hash: "hash " + name, CreatedAt: start}, event(account.EventAppPasswordCreated))
 	if err != nil {
@@ -195,7 +136,7 @@ func addAppPassword(t *testing.T, s Stores, a *account.Account, name string) acc
 }
 
 // signInWith makes a session of an app password.
-func signInWith(t *testing.T, s Stores, a *account.Account, p account.AppPassword) *session.State {
+func signInWith(t *testing.T, s *Database, a *account.Account, p account.AppPassword) *session.State {
 	t.Helper()
 	n := newSession(t, s, a)
 	n.AppPasswordID, n.Scope = p.ID, auth.ScopeAppPass
@@ -218,7 +159,7 @@ func forward(st session.State) (session.Rotation, error) {
 
 // alive fails the test unless exactly the given sessions can be loaded: now, from
 // whatever cache there is, and from the database itself, which it opens again.
-func alive(t *testing.T, s Stores, want map[*session.State]bool) Stores {
+func alive(t *testing.T, s *Database, want map[*session.State]bool) {
 	t.Helper()
 	check := func(when string) {
 		t.Helper()
@@ -229,13 +170,12 @@ func alive(t *testing.T, s Stores, want map[*session.State]bool) Stores {
 		}
 	}
 	check("now")
-	s = s.Reopen()
+	s.Reopen()
 	check("after a restart")
-	return s
 }
 
 // kinds are the events of an account's trail, newest first.
-func kinds(t *testing.T, s Stores, a *account.Account) []account.EventKind {
+func kinds(t *testing.T, s *Database, a *account.Account) []account.EventKind {
 	t.Helper()
 	trail, err := s.Accounts.Trail(context.WithoutCancel(t.Context()), a.ID, account.TrailLimit)
 	if err != nil {

@@ -1,0 +1,93 @@
+// Package datadir owns the data directory: the names of what is in it, its lock, and the
+// files with keys and secrets.
+//
+// Each of these files is made at first start, mode 0600, if the setting that replaces it
+// is not given. Invariant: the private keys of a server are sealed with the key in one
+// file, or, while that key is exchanged, each with the key in one of two files; a missing
+// or wrong key file is never made again while something is sealed with it.
+package datadir
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"nestbox/internal/durable"
+)
+
+// The folders of a data directory.
+const (
+	// BlobsFolder is for blobs, if no setting names another.
+	BlobsFolder = "blobs"
+	// TransfersFolder is for repositories while they are sent or received.
+	TransfersFolder = "transfers"
+	// PLCFolder is for the PLC directory of development.
+	PLCFolder = "plc"
+)
+
+// Dir is the full path of a data directory.
+type Dir string
+
+// ErrNoDatabase: the folder is not a data directory, or was never served.
+var ErrNoDatabase = errors.New("there is no database")
+
+// Open makes a data directory, closed to other users, and locks it until release is
+// called. If a server runs on it: durable.ErrLocked.
+func Open(path string) (dir Dir, release func() error, err error) {
+	if dir, err = full(path); err != nil {
+		return "", nil, err
+	}
+	if err := durable.MakeDir(string(dir)); err != nil {
+		return "", nil, fmt.Errorf("create data directory: %w", err)
+	}
+	release, err = durable.Lock(string(dir))
+	return dir, release, err
+}
+
+// Find returns a data directory that was served: ErrNoDatabase.
+func Find(path string) (Dir, error) {
+	dir, err := full(path)
+	if err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(dir.Database()); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrNoDatabase, err)
+	}
+	return dir, nil
+}
+
+func full(path string) (Dir, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("find data directory: %w", err)
+	}
+	return Dir(abs), nil
+}
+
+// Lock locks a data directory on which no server may run until release is called:
+// durable.ErrLocked.
+func (d Dir) Lock() (release func() error, err error) {
+	release, err = durable.Lock(string(d))
+	if errors.Is(err, durable.ErrLocked) {
+		err = fmt.Errorf("%w; stop that server first (systemctl stop, or kill -TERM)", err)
+	}
+	return release, err
+}
+
+func (d Dir) in(name string) string { return filepath.Join(string(d), name) }
+
+// Database returns the path of the database file.
+func (d Dir) Database() string { return d.in("nestbox.sqlite") }
+
+// Keyring returns the path of the keys that sign tokens.
+func (d Dir) Keyring() string { return d.in("keyring.json") }
+
+// Blobs returns the path of BlobsFolder.
+func (d Dir) Blobs() string { return d.in(BlobsFolder) }
+
+// Transfers returns the path of TransfersFolder.
+func (d Dir) Transfers() string { return d.in(TransfersFolder) }
+
+// PLC returns the path of PLCFolder.
+func (d Dir) PLC() string { return d.in(PLCFolder) }
