@@ -2,7 +2,6 @@ package hosting
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -204,9 +203,6 @@ func (s *Service) genesis(p *Pending, recoveryKey string) (*didplc.RegularOp, er
 	}
 	p.DID, p.SigningKey = did, public.DIDKey()
 	p.SigningKeySealed = s.Box.Seal(signing.Bytes(), signingKeyLabel(did))
-	if p.Operation, err = json.Marshal(op); err != nil {
-		return nil, fmt.Errorf("encode genesis operation: %w", err)
-	}
 	return op, nil
 }
 

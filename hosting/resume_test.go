@@ -264,10 +264,17 @@ func TestCrash(t *testing.T) {
 			if _, err := p.create("alice", code); !errors.Is(err, errCrash) {
 				t.Fatalf("Create: %v", err)
 			}
+			left := p.pending()
 			p.restart()
 			p.plc.set(obey)
 			p.advance(30 * time.Second)
 			p.resume()
+			// What did not reach the directory before the crash is not sent after it.
+			for _, l := range left {
+				if p.registered(l.DID) != c.exist {
+					t.Errorf("the DID is registered: %v", !c.exist)
+				}
+			}
 			if p.exists("alice") != c.exist || len(p.pending()) != 0 || (len(p.invited(code)) == 1) != c.exist {
 				t.Errorf("account %v, pending %+v, code used %+v", p.exists("alice"), p.pending(), p.invited(code))
 			}

@@ -12,7 +12,9 @@ import (
 )
 
 // Pending is an account whose DID is being registered: everything that is
-// needed to finish, or to undo, what a crash interrupted.
+// needed to finish what the directory has, or to undo the rest, after a crash. The
+// operation is not kept: a sign-up that did not reach the directory is undone, since
+// the person got no answer and signs up again.
 type Pending struct {
 	// AccountID is given by Reserve.
 	AccountID        int64
@@ -22,8 +24,6 @@ type Pending struct {
 	PasswordHash     string
 	SigningKey       string // did:key
 	SigningKeySealed []byte
-	// Operation is the signed genesis operation, JSON.
-	Operation []byte
 	// InviteCode is used by the reservation and freed when it is abandoned.
 	InviteCode string
 	// MadeBy is the admin who makes it, "" if its owner does.

@@ -28,7 +28,7 @@ func TestAccountCacheBytes(t *testing.T) {
 			did := syntax.DID("did:plc:" + name)
 			id, err := hosted.Reserve(t.Context(), hosting.Pending{
 				DID: did, Handle: syntax.Handle(name + ".test"), Email: name + "@example.com", SigningKey: "did:key:x", SigningKeySealed: []byte{1},
-				Operation: []byte("{}"), CreatedAt: time.UnixMilli(1),
+				CreatedAt: time.UnixMilli(1),
 			})
 			if err != nil {
 				t.Fatal(err)

@@ -23,15 +23,15 @@ var _ hosting.Store = Hosting{}
 // Reserve implements hosting.Store.
 func (db Hosting) Reserve(ctx context.Context, p hosting.Pending) (id int64, err error) {
 	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		id, err = reserve(tx.Conn, p)
+		id, err = reserve(tx.Conn, p, true)
 		return err
 	})
 	return id, err
 }
 
 // reserve claims handle, address, invite code and DID for a new account, and
-// inserts it.
-func reserve(c *sqlite.Conn, p hosting.Pending) (id int64, err error) {
+// inserts it, pending or not.
+func reserve(c *sqlite.Conn, p hosting.Pending, pending bool) (id int64, err error) {
 	for _, taken := range []struct {
 		where, value string
 		err          error
@@ -63,12 +63,11 @@ func reserve(c *sqlite.Conn, p hosting.Pending) (id int64, err error) {
 			return 0, err
 		}
 	}
-	return insertPending(c, p)
+	return insertPending(c, p, pending)
 }
 
 // MoveIn implements hosting.Store.
 func (db Hosting) MoveIn(ctx context.Context, p hosting.Pending, document []byte, first repo.Change, e account.Event) (a *account.Account, err error) {
-	p.Operation = nil
 	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		measures, _, err := departed(tx.Conn, p.DID)
 		if err != nil {
@@ -77,7 +76,7 @@ func (db Hosting) MoveIn(ctx context.Context, p hosting.Pending, document []byte
 		if err := measures.MayMoveIn(); err != nil {
 			return err
 		}
-		id, err := reserve(tx.Conn, p)
+		id, err := reserve(tx.Conn, p, false)
 		if err != nil {
 			return err
 		}
@@ -113,10 +112,12 @@ func (db Hosting) MoveIn(ctx context.Context, p hosting.Pending, document []byte
 	return a, err
 }
 
-func insertPending(c *sqlite.Conn, p hosting.Pending) (id int64, err error) {
+// insertPending inserts an account. pending_operation, in which earlier versions kept the
+// operation, marks one that is pending.
+func insertPending(c *sqlite.Conn, p hosting.Pending, pending bool) (id int64, err error) {
 	err = query(c, `INSERT INTO account
 		(did, handle, email, email_key, password_hash, created_at, invited_with, signing_key, signing_key_sealed, pending_operation, made_by)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, iif(?, x'', NULL), ?) RETURNING id`,
 		func(s *sqlite.Stmt) {
 			s.BindText(1, p.DID.String())
 			s.BindText(2, p.Handle.String())
@@ -127,11 +128,7 @@ func insertPending(c *sqlite.Conn, p hosting.Pending) (id int64, err error) {
 			s.BindText(7, p.InviteCode)
 			s.BindText(8, p.SigningKey)
 			s.BindBytes(9, p.SigningKeySealed)
-			if p.Operation == nil {
-				s.BindNull(10)
-			} else {
-				s.BindBytes(10, p.Operation)
-			}
+			s.BindBool(10, pending)
 			s.BindText(11, p.MadeBy)
 		},
 		func(r *sqlite.Stmt) error { id = r.ColumnInt64(0); return nil })
@@ -198,13 +195,13 @@ func (db Hosting) Abandon(ctx context.Context, id int64) error {
 func (db Hosting) Pending(ctx context.Context) ([]hosting.Pending, error) {
 	var out []hosting.Pending
 	err := db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, `SELECT id, did, handle, email, signing_key, pending_operation, invited_with, created_at, signing_key_sealed, made_by
+		return query(c, `SELECT id, did, handle, email, signing_key, invited_with, created_at, signing_key_sealed, made_by
 			FROM account WHERE pending_operation IS NOT NULL ORDER BY id`, nil,
 			func(r *sqlite.Stmt) error {
 				out = append(out, hosting.Pending{
 					AccountID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), Handle: syntax.Handle(r.ColumnText(2)),
-					Email: r.ColumnText(3), SigningKey: r.ColumnText(4), Operation: columnBytes(r, 5),
-					InviteCode: r.ColumnText(6), CreatedAt: columnTime(r, 7), SigningKeySealed: columnBytes(r, 8), MadeBy: r.ColumnText(9),
+					Email: r.ColumnText(3), SigningKey: r.ColumnText(4),
+					InviteCode: r.ColumnText(5), CreatedAt: columnTime(r, 6), SigningKeySealed: columnBytes(r, 7), MadeBy: r.ColumnText(8),
 				})
 				return nil
 			})

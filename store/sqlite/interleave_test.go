@@ -35,7 +35,7 @@ func newInterleaved(t *testing.T, before func()) *interleaved {
 		}
 	})
 	h := sqlite.Hosting{DB: db}
-	id, err := h.Reserve(t.Context(), hosting.Pending{DID: interleavedDID, Handle: "alice.test", Email: "a@example.com", Operation: []byte("{}"), CreatedAt: time.UnixMilli(1000)})
+	id, err := h.Reserve(t.Context(), hosting.Pending{DID: interleavedDID, Handle: "alice.test", Email: "a@example.com", CreatedAt: time.UnixMilli(1000)})
 	if err != nil {
 		t.Fatal(err)
 	}

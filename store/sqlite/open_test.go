@@ -201,7 +201,7 @@ func addAccount(tb testing.TB, db *sqlite.DB, name string) *account.Account {
 func pendingAccount(name string) hosting.Pending {
 	return hosting.Pending{
 		DID: "did:plc:" + didOf(name), Handle: handleOf(name), Email: name + "@example.com", PasswordHash: "x", SigningKey: "x",
-		SigningKeySealed: []byte("x"), Operation: []byte("{}"), CreatedAt: start,
+		SigningKeySealed: []byte("x"), CreatedAt: start,
 	}
 }
 

@@ -68,7 +68,7 @@ func pending(name string) hosting.Pending {
 	return hosting.Pending{
 		DID: syntax.DID("did:plc:" + fmt.Sprintf("%-24s", name)[:24]), Handle: syntax.Handle(name + ".test"), Email: name + "@Example.com",
 		PasswordHash: "hash of " + name, SigningKey: "did:key:" + name, SigningKeySealed: []byte("sealed"),
-		Operation: []byte(`{"op":"` + name + `"}`), CreatedAt: start,
+		CreatedAt: start,
 	}
 }
 

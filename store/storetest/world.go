@@ -57,9 +57,6 @@ func AddAccount(ctx context.Context, s store.Stores, p hosting.Pending) (*accoun
 	if p.SigningKeySealed == nil {
 		p.SigningKeySealed = []byte("sealed")
 	}
-	if p.Operation == nil {
-		p.Operation = []byte("{}")
-	}
 	id, err := s.Hosting.Reserve(ctx, p)
 	if err != nil {
 		return nil, err
