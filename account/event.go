@@ -17,6 +17,7 @@ const (
 	EventHandleChanged      EventKind = "handle-changed"
 	EventKeyChanged         EventKind = "signing-key-changed"
 	EventSignIn             EventKind = "sign-in"
+	EventCodeRefused        EventKind = "code-refused"
 	EventSignOut            EventKind = "sign-out"
 	EventRefreshRefused     EventKind = "refresh-refused"
 	EventSuspectedReuse     EventKind = "suspected-reuse"

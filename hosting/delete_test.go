@@ -184,12 +184,12 @@ func TestDeletionGrace(t *testing.T) {
 	}
 }
 
-// TestDeletionGuesses: wrong passwords for one account are limited, wherever they
-// come from, and the limit refuses its right one too; the password's length counts in
-// characters, and a NUL proves nothing.
+// TestDeletionGuesses: the limits of sign-ins count wrong passwords and codes for an
+// account, and refuse its right password too; the password's length counts in characters,
+// and a NUL proves nothing.
 func TestDeletionGuesses(t *testing.T) {
 	p := newPlace(t)
-	p.Limits = ratelimit.New(1000, p.clock)
+	p.SignIns.Limits = ratelimit.New(1000, p.clock)
 	a, b := p.mustCreate("alice"), p.mustCreate("bob")
 	try := func(of *account.Account, password string) string {
 		t.Helper()
@@ -201,8 +201,8 @@ func TestDeletionGuesses(t *testing.T) {
 		return wire.Name + ": " + wire.Message
 	}
 	const wrong, tooMany = "AuthenticationRequired: Invalid did or password", "RateLimitExceeded: Rate Limit Exceeded"
-	p.Codes = &account.Codes{Store: p.World.Codes, Now: p.clock}
-	for range 20 { // right ones do not count
+	p.SignIns.Codes = &account.Codes{Store: p.World.Codes, Now: p.clock}
+	for range 28 { // a wrong code is a guess, too
 		if got := try(b, "correct-horse-battery"); got != "InvalidToken: Token is invalid" {
 			t.Fatal(got)
 		}
@@ -213,14 +213,16 @@ func TestDeletionGuesses(t *testing.T) {
 	if got := try(b, strings.Repeat("é", account.MaxUsedPassword)); got != wrong {
 		t.Errorf("as long as may be: %s", got)
 	}
-	for i := range 10 {
+	for i := range 30 {
 		if got := try(a, "wrong"); got != wrong {
 			t.Errorf("guess %d: %s", i, got)
 		}
 	}
-	for _, password := range []string{"wrong", "correct-horse-battery"} {
-		if got := try(a, password); got != tooMany {
-			t.Errorf("%s after 10 guesses: %s", password, got)
+	for _, of := range []*account.Account{a, b} {
+		for _, password := range []string{"wrong", "correct-horse-battery"} {
+			if got := try(of, password); got != tooMany {
+				t.Errorf("%s of %s after 30 guesses: %s", password, of.Handle, got)
+			}
 		}
 	}
 	p.advance(5 * time.Minute)

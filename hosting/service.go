@@ -20,6 +20,7 @@ import (
 	"nestbox/plc"
 	"nestbox/ratelimit"
 	"nestbox/repo"
+	"nestbox/signin"
 )
 
 // Settings of a Service.
@@ -55,7 +56,7 @@ type Settings struct {
 
 // Opener starts the first session of a new account.
 type Opener interface {
-	Open(ctx context.Context, a *account.Account) (auth.Pair, error)
+	OpenFirst(ctx context.Context, a *account.Account) (auth.Pair, error)
 }
 
 // Repos are the accounts' repositories, as far as the life of an account needs
@@ -98,10 +99,12 @@ type Service struct {
 	Codes     *account.Codes
 	Keys      *Keys
 	Sessions  Opener
-	Repos     Repos
-	Blobs     Blobs
-	Prefs     Prefs
-	Box       *seal.Box
+	// SignIns proves owners who delete their accounts.
+	SignIns *signin.Service
+	Repos   Repos
+	Blobs   Blobs
+	Prefs   Prefs
+	Box     *seal.Box
 	// Limits counts sign-ups; nil counts nothing.
 	Limits *ratelimit.Limiter
 	Now    func() time.Time

@@ -60,7 +60,7 @@ func (s *Service) CreateAccount(ctx context.Context, caller auth.SignUpCaller, i
 	if err != nil {
 		return CreateOutput{}, wireError(err, in)
 	}
-	pair, err := s.Sessions.Open(ctx, a)
+	pair, err := s.Sessions.OpenFirst(ctx, a)
 	if err != nil {
 		return CreateOutput{}, xrpc.Unavailable(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"nestbox/account"
 	"nestbox/auth"
 	"nestbox/session"
+	"nestbox/signin"
 	"nestbox/xrpc"
 )
 
@@ -352,7 +353,7 @@ func TestStartAgainstEndings(t *testing.T) {
 			for range 20 {
 				all.Go(func() {
 					for range 10 {
-						_, err := w.Start(t.Context(), a, cred, nil, nil)
+						_, err := w.Open(t.Context(), signin.Proven{Account: a, Epoch: cred.Epoch})
 						if err != nil && !errors.Is(err, session.ErrUnknown) {
 							t.Errorf("start: %v", err)
 						}
@@ -370,7 +371,7 @@ func TestStartAgainstEndings(t *testing.T) {
 			if left := w.sessions(a); len(left) > 0 {
 				t.Errorf("%d sessions are left", len(left))
 			}
-			if _, err := w.Start(t.Context(), a, cred, nil, nil); !errors.Is(err, session.ErrUnknown) {
+			if _, err := w.Open(t.Context(), signin.Proven{Account: a, Epoch: cred.Epoch}); !errors.Is(err, session.ErrUnknown) {
 				t.Errorf("start afterwards: %v", err)
 			}
 		})

@@ -203,7 +203,7 @@ func TestStoreFails(t *testing.T) {
 	signed := w.mustBegin(a, "")
 	refresh := w.token(signed.Refresh)
 	w.Close()
-	w.Noted, w.Limits = nil, nil
+	w.Noted, w.SignIns.Limits = nil, nil
 	_, create := w.signIn(t.Context(), "alice.test", password)
 	_, again := w.RefreshSession(t.Context(), auth.RefreshCaller{Token: refresh}, xrpc.None{})
 	_, end := w.DeleteSession(t.Context(), auth.EndingCaller{Token: refresh}, xrpc.None{})

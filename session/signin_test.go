@@ -18,7 +18,7 @@ import (
 // TestSignIn is the table of createSession, except for the bytes on the wire.
 func TestSignIn(t *testing.T) {
 	w := newWorld(t, t.TempDir())
-	w.Limits = nil
+	w.SignIns.Limits = nil
 	alice := w.account("alice", cheapHash(password))
 	w.account("short", cheapHash("abc")) // imported: today's rules would refuse it
 	w.account("limit", cheapHash(strings.Repeat("é", account.MaxUsedPassword)))
@@ -222,8 +222,8 @@ func TestLegacyAppPassword(t *testing.T) {
 // better than a stopwatch.
 func TestSameWork(t *testing.T) {
 	w := newWorld(t, t.TempDir())
-	w.Limits = nil
-	hash, err := w.Hasher.Hash(t.Context(), password)
+	w.SignIns.Limits = nil
+	hash, err := w.SignIns.Hasher.Hash(t.Context(), password)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -325,7 +325,7 @@ func TestSignInOvertaken(t *testing.T) {
 				with = w.appPassword(a, "phone", false)
 			}
 			var failed error
-			w.Accounts = &hooked{Store: w.Accounts, afterCredentials: func() { failed = c.meddle(w, a) }}
+			w.SignIns.Accounts = &hooked{Store: w.Accounts, afterCredentials: func() { failed = c.meddle(w, a) }}
 			out, err := w.CreateSession(t.Context(), auth.Anyone{}, session.CreateInput{Identifier: "alice.test", Password: with, AllowTakendown: c.allowed})
 			if failed != nil {
 				t.Fatal(failed)

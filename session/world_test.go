@@ -20,6 +20,7 @@ import (
 	"nestbox/ratelimit"
 	"nestbox/request"
 	"nestbox/session"
+	"nestbox/signin"
 	"nestbox/store/storetest"
 	"nestbox/xrpc"
 )
@@ -53,8 +54,12 @@ func newWorld(t storetest.Tester, dir string) *world {
 			Rules:     session.Rules{ReuseWindow: day, RefreshTTL: 90 * day, Policy: session.PolicyReport},
 			AccessTTL: 2 * time.Hour, Limit: 200, Audience: audience,
 		},
-		Keyring: keys, Hasher: account.NewHasher(2),
-		Limits: ratelimit.New(10_000, w.clock.Now), Noted: ratelimit.New(10_000, w.clock.Now),
+		Keyring: keys,
+		SignIns: &signin.Service{
+			Hasher: account.NewHasher(2), Limits: ratelimit.New(10_000, w.clock.Now), Noted: ratelimit.New(10_000, w.clock.Now),
+			Now: w.clock.Now, Log: slog.New(slog.DiscardHandler),
+		},
+		Noted:    ratelimit.New(10_000, w.clock.Now),
 		Document: func(a *account.Account) []byte { return []byte(`{"id":"` + a.DID.String() + `"}`) },
 		Now:      w.clock.Now, Log: slog.New(slog.DiscardHandler),
 	}
@@ -63,7 +68,9 @@ func newWorld(t storetest.Tester, dir string) *world {
 }
 
 // wire gives the service the stores of the database that is open.
-func (w *world) wire() { w.Accounts, w.Store = w.World.Accounts, w.World.Sessions }
+func (w *world) wire() {
+	w.Accounts, w.Store, w.SignIns.Accounts = w.World.Accounts, w.World.Sessions, w.World.Accounts
+}
 
 // account makes the account NAME.test with a stored password hash.
 func (w *world) account(name, hash string) *account.Account {
@@ -120,11 +127,11 @@ func (w *world) begin(ctx context.Context, a *account.Account, app string) (sess
 		w.t.Fatal(err)
 	}
 	if app == "" {
-		return w.Start(ctx, a, cred, nil, nil)
+		return w.Open(ctx, signin.Proven{Account: a, Epoch: cred.Epoch})
 	}
 	for i, p := range cred.AppPasswords {
 		if p.Name == app {
-			return w.Start(ctx, a, cred, &cred.AppPasswords[i], nil)
+			return w.Open(ctx, signin.Proven{Account: a, Epoch: cred.Epoch, AppPassword: &cred.AppPasswords[i]})
 		}
 	}
 	w.t.Fatalf("no app password %q", app)
