@@ -1,7 +1,10 @@
 package hosting
 
 import (
+	"cmp"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,6 +16,7 @@ import (
 	"nestbox/account"
 	"nestbox/identity"
 	"nestbox/plc"
+	"nestbox/request"
 )
 
 // Moving in: an account that exists elsewhere is made here, deactivated, under the
@@ -62,23 +66,33 @@ func (s *Service) MoveIn(ctx context.Context, did syntax.DID, in NewAccount) (*a
 	if p.PasswordHash, err = s.Hasher.Hash(ctx, in.Password); err != nil {
 		return nil, err
 	}
+	for {
+		a, err := s.moveIn(ctx, p, kept)
+		if !errors.Is(err, ErrKeyReserved) { // it was reserved after we looked
+			return a, err
+		}
+	}
+}
+
+// moveIn makes the account that moves in, with its signing key and first repository.
+func (s *Service) moveIn(ctx context.Context, p Pending, document []byte) (*account.Account, error) {
 	key, err := s.keyFor(ctx, &p)
 	if err != nil {
 		return nil, err
 	}
 	p.CreatedAt = s.now()
-	first, err := s.Repos.Genesis(did, key, p.CreatedAt)
+	first, err := s.Repos.Genesis(p.DID, key, p.CreatedAt)
 	if err != nil {
 		return nil, err
 	}
 	e := account.NewEvent(ctx, p.CreatedAt, account.EventMovedIn, account.ActorOwner)
-	return s.Store.MoveIn(ctx, p, kept, first, e)
+	return s.Store.MoveIn(ctx, p, document, first, e)
 }
 
 // keyFor returns the signing key that was reserved for a DID that moves in, or a
 // new one.
 func (s *Service) keyFor(ctx context.Context, p *Pending) (atcrypto.PrivateKey, error) {
-	k, err := s.Store.ReservedKey(ctx, p.DID, s.now().Add(-reservedFor))
+	k, err := s.Store.ReservedKey(ctx, p.DID)
 	if errors.Is(err, account.ErrNotFound) {
 		k, err = s.newKey(p.DID)
 	}
@@ -105,20 +119,30 @@ func (s *Service) newKey(did syntax.DID) (ReservedKey, error) {
 }
 
 const (
-	// reservedFor is how long a signing key is reserved.
+	// reservedFor is how long a signing key is reserved at least, unless SurplusKeys
+	// drops it.
 	reservedFor = 7 * 24 * time.Hour
-	// maxReserved is how many are reserved at most.
-	maxReserved = 100_000
+	// reservedKeys is how many are reserved at most if Settings does not say.
+	reservedKeys = 100_000
 )
 
 // ReserveKey promises a signing key to an account that will move in: the same key
 // to the same DID, until it has moved in. It returns the key as did:key.
 func (s *Service) ReserveKey(ctx context.Context, did syntax.DID) (string, error) {
 	k, err := s.newKey(did)
-	if err == nil {
-		k, err = s.Store.ReserveKey(ctx, k, s.now().Add(-reservedFor), maxReserved)
+	if err != nil {
+		return "", err
 	}
+	k.Sender = s.sender(request.ClientOf(ctx).Network())
+	k, err = s.Store.ReserveKey(ctx, k, s.now().Add(-reservedFor), cmp.Or(s.ReservedKeys, reservedKeys))
 	return k.Public, err
+}
+
+// sender returns what ReservedKey.Sender is for a network.
+func (s *Service) sender(n request.Network) []byte {
+	h := hmac.New(sha256.New, s.Box.Derive("networks that reserve keys"))
+	h.Write([]byte(n.Widest()))
+	return h.Sum(nil)[:8]
 }
 
 // Why a DID document cannot be that of an account here, as the reference words it.

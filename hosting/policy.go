@@ -1,6 +1,8 @@
 package hosting
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -53,4 +55,42 @@ func Renamed(a *account.Account, h syntax.Handle, document []byte, at time.Time)
 	}
 	next.Document, next.HandleInvalid = document, false
 	return next, []event.Event{account.IdentityEvent(&next, at)}
+}
+
+// HeldKey is a reserved key as it counts against the limit of them.
+type HeldKey struct {
+	Public string
+	// Named reports whether it was reserved for a DID; no other key can be moved in with.
+	Named      bool
+	Sender     string
+	ReservedAt time.Time
+}
+
+// SurplusKeys returns which of the keys that are held, limit or more, stop being reserved
+// so that there is room for an eighth of the limit, one at least. The networks that hold
+// most lose first, down to what the others hold: however many keys one reserves, another
+// keeps its few. A network keeps keys for DIDs before others, and late ones before early
+// ones. It is pure; held may be in any order, and is sorted.
+func SurplusKeys(held []HeldKey, limit int) (public []string) {
+	const room = 8
+	unnamed := func(k HeldKey) int {
+		if k.Named {
+			return 0
+		}
+		return 1
+	}
+	slices.SortFunc(held, func(a, b HeldKey) int {
+		return cmp.Or(unnamed(a)-unnamed(b), b.ReservedAt.Compare(a.ReservedAt), cmp.Compare(a.Public, b.Public))
+	})
+	// How many keys its sender keeps rather than this one.
+	better, of := make(map[string]int, len(held)), map[string]int{}
+	for _, k := range held {
+		better[k.Public] = of[k.Sender]
+		of[k.Sender]++
+	}
+	slices.SortStableFunc(held, func(a, b HeldKey) int { return better[a.Public] - better[b.Public] })
+	for _, k := range held[min(len(held), limit-max(1, limit/room)):] {
+		public = append(public, k.Public)
+	}
+	return public
 }

@@ -44,6 +44,8 @@ type Settings struct {
 	// DeleteGrace is how long at least a deactivated account is kept before it is
 	// deleted, whatever deleteAfter says.
 	DeleteGrace time.Duration
+	// ReservedKeys bounds the signing keys that are reserved at once; 0 is reservedKeys.
+	ReservedKeys int
 	// RecoveryKey (did:key) is put ahead of the server's own among the rotation keys of
 	// new accounts; empty for none.
 	RecoveryKey string

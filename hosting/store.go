@@ -38,10 +38,13 @@ type ReservedKey struct {
 	DID        syntax.DID
 	Sealed     []byte
 	ReservedAt time.Time
+	// Sender is the same for all keys that one network reserved, and does not name the
+	// network.
+	Sender []byte
 }
 
-// ErrTooManyKeys: no more keys can be reserved now.
-var ErrTooManyKeys = errors.New("too many signing keys are reserved")
+// ErrKeyReserved: another signing key is reserved for the DID that moves in.
+var ErrKeyReserved = errors.New("another signing key is reserved for this DID")
 
 // Store keeps accounts while they come into being. Every method is one durable
 // transaction.
@@ -60,16 +63,15 @@ type Store interface {
 	Abandon(ctx context.Context, id int64) error
 	// MoveIn makes an account that exists elsewhere, deactivated, with an empty repository
 	// that is not announced, and returns it. The key that was reserved for its DID is no
-	// longer reserved. The measures against the DID are in force again;
+	// longer reserved; ErrKeyReserved: it is not p's. The measures against the DID are in force again;
 	// account.ErrTakendown: see account.Measures.MayMoveIn. Other errors: those of Reserve.
 	MoveIn(ctx context.Context, p Pending, document []byte, first repo.Change, e account.Event) (*account.Account, error)
 	// ReserveKey keeps a key until its time is over, and returns it, or the one that
 	// was reserved for the same DID earlier. Keys reserved before expired are removed.
-	// If there are limit already: ErrTooManyKeys.
+	// If limit keys are reserved already, SurplusKeys are removed first.
 	ReserveKey(ctx context.Context, k ReservedKey, expired time.Time, limit int) (ReservedKey, error)
-	// ReservedKey returns the key that was reserved for a DID since the given
-	// time: account.ErrNotFound.
-	ReservedKey(ctx context.Context, did syntax.DID, since time.Time) (ReservedKey, error)
+	// ReservedKey returns the key that is reserved for a DID: account.ErrNotFound.
+	ReservedKey(ctx context.Context, did syntax.DID) (ReservedKey, error)
 	// DeleteDue deletes one account whose owner deactivated it and asked for deletion
 	// by now, and returns it, nil if there is none. An account that is taken down or
 	// suspended is kept until that is lifted.

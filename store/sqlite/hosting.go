@@ -91,6 +91,11 @@ func (db Hosting) MoveIn(ctx context.Context, p hosting.Pending, document []byte
 		if err != nil {
 			return fmt.Errorf("move account in: %w", err)
 		}
+		if k, err := reservedKey(tx.Conn, p.DID); err == nil && k.Public != p.SigningKey {
+			return hosting.ErrKeyReserved
+		} else if err != nil && !errors.Is(err, account.ErrNotFound) {
+			return err
+		}
 		_, err = change(tx.Conn, "DELETE FROM reserved_key WHERE did = ?", func(s *sqlite.Stmt) { s.BindText(1, p.DID.String()) })
 		if err != nil {
 			return fmt.Errorf("use reserved key: %w", err)
@@ -261,24 +266,20 @@ func (db Hosting) ReserveKey(ctx context.Context, k hosting.ReservedKey, expired
 			return fmt.Errorf("sweep reserved keys: %w", err)
 		}
 		if k.DID != "" {
-			if kept, err = reservedKey(tx.Conn, k.DID, expired); !errors.Is(err, account.ErrNotFound) {
+			if kept, err = reservedKey(tx.Conn, k.DID); !errors.Is(err, account.ErrNotFound) {
 				return err
 			}
 		}
-		count := 0
-		err = query(tx.Conn, "SELECT count(*) FROM reserved_key", nil, func(r *sqlite.Stmt) error { count = r.ColumnInt(0); return nil })
-		if err != nil {
-			return fmt.Errorf("count reserved keys: %w", err)
+		if err := dropSurplusKeys(tx.Conn, limit); err != nil {
+			return err
 		}
-		if count >= limit {
-			return hosting.ErrTooManyKeys
-		}
-		_, err = change(tx.Conn, "INSERT INTO reserved_key (public_key, did, sealed, reserved_at) VALUES (?, NULLIF(?, ''), ?, ?)",
+		_, err = change(tx.Conn, "INSERT INTO reserved_key (public_key, did, sealed, reserved_at, sender) VALUES (?, NULLIF(?, ''), ?, ?, ?)",
 			func(s *sqlite.Stmt) {
 				s.BindText(1, k.Public)
 				s.BindText(2, k.DID.String())
 				s.BindBytes(3, k.Sealed)
 				bindTime(s, 4, k.ReservedAt)
+				s.BindBytes(5, k.Sender)
 			})
 		if err != nil {
 			return fmt.Errorf("reserve key: %w", err)
@@ -289,18 +290,38 @@ func (db Hosting) ReserveKey(ctx context.Context, k hosting.ReservedKey, expired
 	return kept, err
 }
 
+// dropSurplusKeys makes room in a full table of reserved keys.
+func dropSurplusKeys(c *sqlite.Conn, limit int) error {
+	count := 0
+	err := query(c, "SELECT count(*) FROM reserved_key", nil, func(r *sqlite.Stmt) error { count = r.ColumnInt(0); return nil })
+	if err != nil || count < limit {
+		return wrap(err, "count reserved keys")
+	}
+	held := make([]hosting.HeldKey, 0, count)
+	err = query(c, "SELECT public_key, did IS NOT NULL, sender, reserved_at FROM reserved_key", nil, func(r *sqlite.Stmt) error {
+		held = append(held, hosting.HeldKey{Public: r.ColumnText(0), Named: r.ColumnBool(1), Sender: string(columnBytes(r, 2)), ReservedAt: columnTime(r, 3)})
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read reserved keys: %w", err)
+	}
+	_, err = change(c, "DELETE FROM reserved_key WHERE public_key IN (SELECT value FROM json_each(?))",
+		func(s *sqlite.Stmt) { bindList(s, 1, hosting.SurplusKeys(held, limit)) })
+	return wrap(err, "drop reserved keys")
+}
+
 // ReservedKey implements hosting.Store.
-func (db Hosting) ReservedKey(ctx context.Context, did syntax.DID, since time.Time) (k hosting.ReservedKey, err error) {
+func (db Hosting) ReservedKey(ctx context.Context, did syntax.DID) (k hosting.ReservedKey, err error) {
 	err = db.read(ctx, func(c *sqlite.Conn) error {
-		k, err = reservedKey(c, did, since)
+		k, err = reservedKey(c, did)
 		return err
 	})
 	return k, err
 }
 
-func reservedKey(c *sqlite.Conn, did syntax.DID, since time.Time) (k hosting.ReservedKey, err error) {
-	err = query(c, "SELECT public_key, sealed, reserved_at FROM reserved_key WHERE did = ? AND reserved_at >= ?",
-		func(s *sqlite.Stmt) { s.BindText(1, did.String()); bindTime(s, 2, since) },
+func reservedKey(c *sqlite.Conn, did syntax.DID) (k hosting.ReservedKey, err error) {
+	err = query(c, "SELECT public_key, sealed, reserved_at FROM reserved_key WHERE did = ?",
+		func(s *sqlite.Stmt) { s.BindText(1, did.String()) },
 		func(r *sqlite.Stmt) error {
 			k = hosting.ReservedKey{Public: r.ColumnText(0), DID: did, Sealed: columnBytes(r, 1), ReservedAt: columnTime(r, 2)}
 			return nil

@@ -130,7 +130,7 @@ func testDeparted(t *testing.T, s *Database) {
 		if whats := whats(list); !slices.Contains(whats, "handle-changed") || named == gone {
 			t.Errorf("%s, gone %t: %+v", a.Handle, gone, list)
 		}
-		if _, err := s.Hosting.ReservedKey(t.Context(), a.DID, start); errors.Is(err, account.ErrNotFound) != gone || err != nil && !gone {
+		if _, err := s.Hosting.ReservedKey(t.Context(), a.DID); errors.Is(err, account.ErrNotFound) != gone || err != nil && !gone {
 			t.Errorf("%s, gone %t: the reserved key: %v", a.Handle, gone, err)
 		}
 	}

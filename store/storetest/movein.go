@@ -25,6 +25,7 @@ var moveinTests = tests{
 // repository, and makes no event; the key reserved for the DID is used up.
 func testMoveIn(t *testing.T, s *Database) {
 	p := pending("alice")
+	p.SigningKey = "did:key:reserved"
 	kept, err := s.Hosting.ReserveKey(t.Context(), hosting.ReservedKey{Public: "did:key:reserved", DID: p.DID, Sealed: []byte("sealed"), ReservedAt: start}, start.Add(-time.Hour), 10)
 	if err != nil || kept.Public != "did:key:reserved" {
 		t.Fatalf("%+v, %v", kept, err)
@@ -34,6 +35,11 @@ func testMoveIn(t *testing.T, s *Database) {
 		t.Fatal(err)
 	}
 	first := (&owner{Account: &account.Account{DID: p.DID}}).first()
+	another := p
+	another.SigningKey = "did:key:another"
+	if _, err := s.Hosting.MoveIn(t.Context(), another, []byte("{}"), first, event(account.EventMovedIn)); !errors.Is(err, hosting.ErrKeyReserved) {
+		t.Errorf("with a key that is not the reserved one: %v", err)
+	}
 	a, err := s.Hosting.MoveIn(t.Context(), p, []byte(`{"id":"x"}`), first, event(account.EventMovedIn))
 	if err != nil || a.DID != p.DID || a.Status() != account.Deactivated || string(a.Document) != `{"id":"x"}` {
 		t.Fatalf("%+v, %v", a, err)
@@ -67,7 +73,7 @@ func testMoveIn(t *testing.T, s *Database) {
 		}
 	})
 	t.Run("the reserved key is used up", func(t *testing.T) {
-		if k, err := s.Hosting.ReservedKey(t.Context(), p.DID, start.Add(-time.Hour)); !errors.Is(err, account.ErrNotFound) {
+		if k, err := s.Hosting.ReservedKey(t.Context(), p.DID); !errors.Is(err, account.ErrNotFound) {
 			t.Errorf("still reserved: %+v, %v", k, err)
 		}
 	})
@@ -91,41 +97,49 @@ func testMoveIn(t *testing.T, s *Database) {
 	}
 }
 
-// testReserveKey: one key for each DID, for a time, and no more than a limit.
+// testReserveKey: one key for each DID, for a time. If the table is full, the network that
+// holds most of it loses keys, those for no DID first.
 func testReserveKey(t *testing.T, s *Database) {
-	key := func(n int, did syntax.DID, minute int) hosting.ReservedKey {
-		return hosting.ReservedKey{Public: fmt.Sprintf("did:key:%d", n), DID: did, Sealed: []byte{byte(n)}, ReservedAt: at(minute)}
-	}
-	reserve := func(k hosting.ReservedKey) (string, error) {
+	const limit = 4
+	reserve := func(n int, sender string, did syntax.DID, minute int) string {
 		t.Helper()
-		got, err := s.Hosting.ReserveKey(t.Context(), k, k.ReservedAt.Add(-10*time.Minute), 3)
-		return got.Public, err
+		k := hosting.ReservedKey{Public: fmt.Sprintf("did:key:%d", n), DID: did, Sealed: []byte{byte(n)}, ReservedAt: at(minute), Sender: []byte(sender)}
+		got, err := s.Hosting.ReserveKey(t.Context(), k, at(minute-10), limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.Public
 	}
 	for _, c := range []struct {
-		key  hosting.ReservedKey
-		want string
-		err  error
+		n      int
+		sender string
+		did    syntax.DID
+		minute int
+		want   string
 	}{
-		{key(1, "did:plc:one", 0), "did:key:1", nil},
-		{key(2, "did:plc:one", 1), "did:key:1", nil}, // the one that was reserved
-		{key(3, "", 2), "did:key:3", nil},            // for nobody yet
-		{key(4, "did:plc:four", 3), "did:key:4", nil},
-		{key(5, "did:plc:five", 4), "", hosting.ErrTooManyKeys},
-		{key(6, "did:plc:four", 5), "did:key:4", nil},
-		{key(7, "did:plc:one", 11), "did:key:7", nil}, // the first one's time is over
+		{1, "person", "did:plc:one", 0, "did:key:1"},
+		{2, "other", "did:plc:one", 1, "did:key:1"}, // the one that was reserved
+		{3, "flood", "did:plc:three", 2, "did:key:3"},
+		{4, "flood", "", 3, "did:key:4"},
+		{5, "flood", "did:plc:five", 4, "did:key:5"},
+		{6, "flood", "did:plc:six", 5, "did:key:6"},    // in place of 4
+		{7, "late", "did:plc:seven", 6, "did:key:7"},   // in place of 3
+		{8, "person", "did:plc:one", 11, "did:key:8"},  // the first one's time is over
+		{9, "flood", "did:plc:seven", 11, "did:key:7"}, // the one that was reserved
+		{10, "flood", "did:plc:ten", 11, "did:key:10"}, // in place of 5
 	} {
-		got, err := reserve(c.key)
-		if !errors.Is(err, c.err) || err == nil && got != c.want {
-			t.Errorf("%s: %s, %v; want %s, %v", c.key.Public, got, err, c.want, c.err)
+		if got := reserve(c.n, c.sender, c.did, c.minute); got != c.want {
+			t.Errorf("%d: %s, want %s", c.n, got, c.want)
 		}
 	}
 	s.Reopen()
-	if k, err := s.Hosting.ReservedKey(t.Context(), "did:plc:four", at(0)); err != nil || k.Public != "did:key:4" || string(k.Sealed) != "\x04" {
-		t.Errorf("%+v, %v", k, err)
-	}
-	for did, since := range map[syntax.DID]time.Time{"did:plc:four": at(4), "did:plc:five": at(0), "did:plc:nobody": at(0)} {
-		if k, err := s.Hosting.ReservedKey(t.Context(), did, since); !errors.Is(err, account.ErrNotFound) {
-			t.Errorf("%s: %+v, %v", did, k, err)
+	for did, want := range map[syntax.DID]string{
+		"did:plc:one": "did:key:8", "did:plc:three": "", "did:plc:five": "", "did:plc:six": "did:key:6", "did:plc:seven": "did:key:7",
+		"did:plc:ten": "did:key:10", "did:plc:nobody": "",
+	} {
+		k, err := s.Hosting.ReservedKey(t.Context(), did)
+		if k.Public != want || (err == nil) != (want != "") || err != nil && !errors.Is(err, account.ErrNotFound) {
+			t.Errorf("%s: %+v, %v; want %q", did, k, err, want)
 		}
 	}
 }
