@@ -26,7 +26,7 @@ func TestDeleteDue(t *testing.T) {
 		if after == 0 {
 			c.DeleteAfter = nil
 		}
-		if _, err := p.Accounts.SetStatus(t.Context(), a.ID, c, account.NewEvent(t.Context(), p.clock(), account.EventDeactivated, account.ActorOwner)); err != nil {
+		if _, err := p.Accounts.SetStatus(t.Context(), a.ID, c, account.NewEntry(t.Context(), p.clock(), account.EntryDeactivated, account.ActorOwner)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -42,7 +42,7 @@ func TestDeleteDue(t *testing.T) {
 	deactivate(never, 0)
 	deactivate(back, time.Hour)
 	c := account.StatusChange{Deactivated: new(false)}
-	if _, err := p.Accounts.SetStatus(t.Context(), back.ID, c, account.NewEvent(t.Context(), p.clock(), account.EventActivated, account.ActorOwner)); err != nil {
+	if _, err := p.Accounts.SetStatus(t.Context(), back.ID, c, account.NewEntry(t.Context(), p.clock(), account.EntryActivated, account.ActorOwner)); err != nil {
 		t.Fatal(err)
 	}
 	for _, step := range []struct {
@@ -130,7 +130,7 @@ func TestDeletionGrace(t *testing.T) {
 		{"never", "", "", "Your account was deactivated"},
 		{"at once", "2026-03-01T12:00:01Z", "2026-03-08T12:00:00Z", "Your account will be deleted"},
 	} {
-		if _, err := p.DeactivateAccount(t.Context(), auth.FullOrTakendownCaller{Access: auth.Access{DID: a.DID}}, hosting.DeactivateInput{DeleteAfter: given(step.after)}); err != nil {
+		if _, err := p.DeactivateAccount(t.Context(), auth.FullOrTakenDownCaller{Access: auth.Access{DID: a.DID}}, hosting.DeactivateInput{DeleteAfter: given(step.after)}); err != nil {
 			t.Fatalf("%s: %v", step.what, err)
 		}
 		now, err := p.Accounts.ByDID(t.Context(), a.DID)
@@ -166,7 +166,7 @@ func TestDeletionGrace(t *testing.T) {
 	}
 
 	a = p.confirm(p.mustCreate("alice"))
-	caller := auth.FullOrTakendownCaller{Access: auth.Access{DID: a.DID}}
+	caller := auth.FullOrTakenDownCaller{Access: auth.Access{DID: a.DID}}
 	told := 0
 	for i := range 30 {
 		in := hosting.DeactivateInput{DeleteAfter: new(p.clock().AddDate(1, 0, i).Format(time.RFC3339))}

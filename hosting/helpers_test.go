@@ -221,7 +221,7 @@ func (p *place) confirm(a *account.Account) *account.Account {
 	}
 	p.mails()
 	proof := account.Proof{AccountID: a.ID, Purpose: code.Purpose, Hash: code.Hash}
-	if err := p.Accounts.ConfirmEmail(p.t.Context(), proof, account.NewEvent(p.t.Context(), p.clock(), account.EventEmailConfirmed, account.ActorOwner)); err != nil {
+	if err := p.Accounts.ConfirmEmail(p.t.Context(), proof, account.NewEntry(p.t.Context(), p.clock(), account.EntryEmailConfirmed, account.ActorOwner)); err != nil {
 		p.t.Fatal(err)
 	}
 	now, err := p.Accounts.ByDID(p.t.Context(), a.DID)

@@ -198,7 +198,7 @@ func (s *Service) activate(ctx context.Context, p Pending, doc []byte) (*account
 	if p.MadeBy != "" {
 		by = account.ActorAdmin
 	}
-	e := account.NewEvent(acting(ctx, p.MadeBy), s.now(), account.EventSignUp, by)
+	e := account.NewEntry(acting(ctx, p.MadeBy), s.now(), account.EntrySignUp, by)
 	return s.Store.Activate(ctx, p.AccountID, doc, &first, e)
 }
 

@@ -130,7 +130,7 @@ func (s *Service) Open(ctx context.Context, p signin.Proven) (Signed, error) {
 	n := New{
 		AccountID: p.Account.ID, Scope: auth.ScopeAccess, Epoch: p.Epoch, At: now, Expires: now.Add(s.RefreshTTL),
 		Nonce: base64.RawURLEncoding.EncodeToString(nonce), Network: client.Network().String(), UserAgent: client.UserAgent,
-		Limit: s.Limit, Event: p.Event(ctx, now), Code: p.Code,
+		Limit: s.Limit, Entry: p.Entry(ctx, now), Code: p.Code,
 	}
 	if app := p.AppPassword; app != nil {
 		n.AppPasswordID, n.Scope = app.ID, auth.ScopeAppPass
@@ -139,12 +139,12 @@ func (s *Service) Open(ctx context.Context, p signin.Proven) (Signed, error) {
 		}
 	}
 	var err error
-	if n.Mails, err = s.notice(ctx, p.Account, n.Event, p.AppPassword != nil); err != nil {
+	if n.Mails, err = s.notice(ctx, p.Account, n.Entry, p.AppPassword != nil); err != nil {
 		return Signed{}, err
 	}
 	st, err := s.Store.Create(ctx, n)
 	if err != nil {
-		s.Notices.Unsent(p.Account, mail.NoticeSignIn, n.Event, n.Mails)
+		s.Notices.Unsent(p.Account, mail.NoticeSignIn, n.Entry, n.Mails)
 		return Signed{}, err
 	}
 	return s.mint(p.Account, st, 0, now)
@@ -165,8 +165,8 @@ func (s *Service) OpenFirst(ctx context.Context, a *account.Account) (auth.Pair,
 // that allows leaving only.
 func (s *Service) mint(a *account.Account, st *State, generation int64, now time.Time) (Signed, error) {
 	scope := st.Scope
-	if a.Status() == account.Takendown {
-		scope = auth.ScopeTakendown
+	if a.Status() == account.TakenDown {
+		scope = auth.ScopeTakenDown
 	}
 	pair, err := s.Keyring.MintPair(auth.Issue{
 		Audience: s.Audience, DID: a.DID, Scope: scope, SID: st.SID(), JTI: st.JTI(generation),
@@ -180,7 +180,7 @@ func (s *Service) mint(a *account.Account, st *State, generation int64, now time
 
 // Refresh gives the holder of a refresh token the session's newest pair, as the
 // table in rotate.go says. Errors: ErrUnknown, ErrReused, ErrMismatch,
-// account.ErrTakendown; any other is a dependency that failed.
+// account.ErrTakenDown; any other is a dependency that failed.
 func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
 	a, err := s.Accounts.ByDID(ctx, t.DID)
 	if errors.Is(err, account.ErrNotFound) {
@@ -189,9 +189,9 @@ func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
 	if err != nil {
 		return Signed{}, err
 	}
-	if a.Status() == account.Takendown {
+	if a.Status() == account.TakenDown {
 		s.noteRefusal(ctx, a, t, "account is taken down")
-		return Signed{}, account.ErrTakendown
+		return Signed{}, account.ErrTakenDown
 	}
 	id, nonce, ok := parseSID(t.SID)
 	if !ok {
@@ -232,10 +232,10 @@ func (s *Service) noteRefusal(ctx context.Context, a *account.Account, t auth.To
 	if !s.Noted.Take(t.DID.String()+t.SID+why, noted).Allowed {
 		return
 	}
-	e := account.NewEvent(ctx, s.now(), account.EventRefreshRefused, account.ActorServer)
+	e := account.NewEntry(ctx, s.now(), account.EntryRefreshRefused, account.ActorServer)
 	e.Reason = why
 	e.Session, _, _ = parseSID(t.SID)
-	if err := s.Accounts.AddEvent(ctx, a.ID, e); err != nil {
+	if err := s.Accounts.AddEntry(ctx, a.ID, e); err != nil {
 		s.Log.LogAttrs(ctx, slog.LevelError, "trail not written", slog.String("cause", err.Error()))
 	}
 }
@@ -259,7 +259,7 @@ func (s *Service) SignOut(ctx context.Context, t auth.Token) error {
 	}
 	st, err := s.find(ctx, t.SID, a)
 	if err == nil {
-		err = s.Store.End(ctx, st.ID, account.NewEvent(ctx, s.now(), account.EventSignOut, account.ActorOwner))
+		err = s.Store.End(ctx, st.ID, account.NewEntry(ctx, s.now(), account.EntrySignOut, account.ActorOwner))
 	}
 	if errors.Is(err, ErrUnknown) {
 		return nil
@@ -290,7 +290,7 @@ func (s *Service) Revoke(ctx context.Context, did syntax.DID, id int64, by accou
 	if st.AccountID != a.ID {
 		return ErrUnknown
 	}
-	return s.Store.End(ctx, id, account.NewEvent(ctx, s.now(), account.EventSessionRevoked, by))
+	return s.Store.End(ctx, id, account.NewEntry(ctx, s.now(), account.EntrySessionRevoked, by))
 }
 
 // RevokeAll ends every session of an account, and with appPasswords the app
@@ -300,7 +300,7 @@ func (s *Service) RevokeAll(ctx context.Context, did syntax.DID, appPasswords bo
 	if err != nil {
 		return 0, err
 	}
-	return s.Store.EndAll(ctx, a.ID, appPasswords, account.NewEvent(ctx, s.now(), account.EventAllSignedOut, by))
+	return s.Store.EndAll(ctx, a.ID, appPasswords, account.NewEntry(ctx, s.now(), account.EntryAllSignedOut, by))
 }
 
 // Collection of expired sessions.

@@ -41,7 +41,7 @@ type CreateInput struct {
 	Identifier      string `json:"identifier"`
 	Password        string `json:"password"`
 	AuthFactorToken string `json:"authFactorToken,omitzero"`
-	AllowTakendown  bool   `json:"allowTakendown,omitzero"`
+	AllowTakenDown  bool   `json:"allowTakendown,omitzero"`
 }
 
 func (s *Service) info(a *account.Account) Info {
@@ -59,7 +59,7 @@ func (s *Service) Output(signed Signed) Output {
 
 // CreateSession is com.atproto.server.createSession.
 func (s *Service) CreateSession(ctx context.Context, _ auth.Anyone, in CreateInput) (Output, error) {
-	signed, err := s.SignIn(ctx, signin.Attempt{Identifier: in.Identifier, Password: in.Password, Code: in.AuthFactorToken, AllowTakendown: in.AllowTakendown})
+	signed, err := s.SignIn(ctx, signin.Attempt{Identifier: in.Identifier, Password: in.Password, Code: in.AuthFactorToken, AllowTakenDown: in.AllowTakenDown})
 	if err != nil {
 		return Output{}, wireError(err)
 	}
@@ -80,7 +80,7 @@ func (s *Service) RefreshSession(ctx context.Context, caller auth.RefreshCaller,
 func (s *Service) GetSession(ctx context.Context, caller auth.StandardCaller, _ xrpc.None) (Info, error) {
 	a, err := s.Accounts.ByDID(ctx, caller.DID)
 	if errors.Is(err, account.ErrNotFound) {
-		return Info{}, auth.ErrExpired() // deleted since the caller was proven
+		return Info{}, auth.Expired() // deleted since the caller was proven
 	}
 	if err != nil {
 		return Info{}, wireError(err)
@@ -105,8 +105,8 @@ func wireError(err error) error {
 		return xrpc.BadRequest(xrpc.NameExpiredToken, "Token has been revoked")
 	case errors.Is(err, ErrMismatch):
 		return xrpc.BadRequest(xrpc.NameInvalidToken, "Token could not be verified")
-	case errors.Is(err, account.ErrTakendown):
-		return auth.ErrTakendown()
+	case errors.Is(err, account.ErrTakenDown):
+		return auth.TakenDown()
 	case errors.Is(err, signin.ErrWrong):
 		return xrpc.Unauthorized(xrpc.NameAuthRequired, "Invalid identifier or password")
 	case errors.Is(err, signin.ErrTooLong):

@@ -56,7 +56,7 @@ func (s *Service) factor(ctx context.Context, a *account.Account, in Attempt) (*
 // noteRefused records that somebody knows the password of an account, but not the code
 // for a purpose. A failure to write it does not change the answer to the client.
 func (s *Service) noteRefused(ctx context.Context, a *account.Account, p account.Purpose) {
-	e := account.NewEvent(ctx, s.Now().UTC().Truncate(time.Millisecond), account.EventCodeRefused, account.ActorOwner)
+	e := account.NewEntry(ctx, s.Now().UTC().Truncate(time.Millisecond), account.EntryCodeRefused, account.ActorOwner)
 	if !s.Noted.Take(string(p)+a.DID.String()+" "+e.Network, refused).Allowed {
 		return
 	}
@@ -64,7 +64,7 @@ func (s *Service) noteRefused(ctx context.Context, a *account.Account, p account
 	if p == account.PurposeDeleteAccount {
 		e.Reason = "right password, wrong code to delete the account"
 	}
-	if err := s.Accounts.AddEvent(ctx, a.ID, e); err != nil {
+	if err := s.Accounts.AddEntry(ctx, a.ID, e); err != nil {
 		s.Log.LogAttrs(ctx, slog.LevelError, "trail not written", slog.String("cause", err.Error()))
 	}
 }

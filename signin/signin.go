@@ -13,7 +13,7 @@ import (
 	"nestbox/ratelimit"
 )
 
-// Errors of Prove, besides account.ErrTakendown, account.ErrHeld, those of
+// Errors of Prove, besides account.ErrTakenDown, account.ErrHeld, those of
 // account.Codes and request.ErrTooMany. Any other is a dependency that failed.
 var (
 	// ErrWrong: no such account, or not its password.
@@ -31,8 +31,8 @@ type Purpose int
 const (
 	// Session opens a session. The account's password or one of its app passwords
 	// proves the person; if the account has sign-in codes, its password needs one too,
-	// which is sent if Attempt has none. account.ErrTakendown unless
-	// Attempt.AllowTakendown.
+	// which is sent if Attempt has none. account.ErrTakenDown unless
+	// Attempt.AllowTakenDown.
 	Session Purpose = iota
 	// Deletion deletes the account. Only its own password proves the person, with the
 	// code that was sent for this. The identifier is a DID: account.ErrNotFound if no
@@ -47,9 +47,9 @@ type Attempt struct {
 	// Code is the code that was sent by e-mail; empty if none was sent yet.
 	Code string
 	For  Purpose
-	// AllowTakendown accepts the account's own password for Session if the account is
+	// AllowTakenDown accepts the account's own password for Session if the account is
 	// taken down.
-	AllowTakendown bool
+	AllowTakenDown bool
 }
 
 // Proven is a person that Prove has proven: the owner of an account, or an app that
@@ -65,9 +65,9 @@ type Proven struct {
 	Code *account.Proof
 }
 
-// Event returns the sign-in as the trail records it.
-func (p Proven) Event(ctx context.Context, now time.Time) account.Event {
-	e := account.NewEvent(ctx, now, account.EventSignIn, account.ActorOwner)
+// Entry returns the sign-in as the trail records it.
+func (p Proven) Entry(ctx context.Context, now time.Time) account.Entry {
+	e := account.NewEntry(ctx, now, account.EntrySignIn, account.ActorOwner)
 	switch {
 	case p.AppPassword != nil:
 		e.Reason = fmt.Sprintf("app password %q", p.AppPassword.Name)
@@ -151,10 +151,10 @@ func (s *Service) prove(ctx context.Context, a *account.Account, in Attempt) (Pr
 		if err := a.MayLeave(); err != nil {
 			return Proven{}, err
 		}
-	case cred.Takendown && p.AppPassword != nil:
+	case cred.TakenDown && p.AppPassword != nil:
 		return Proven{}, s.refuse(ctx, in.Password)
-	case cred.Takendown && !in.AllowTakendown:
-		return Proven{}, account.ErrTakendown
+	case cred.TakenDown && !in.AllowTakenDown:
+		return Proven{}, account.ErrTakenDown
 	}
 	if p.AppPassword == nil {
 		p.Code, err = s.factor(ctx, a, in)

@@ -91,7 +91,7 @@ func TestDeletion(t *testing.T) {
 	app := account.NewAppPassword()
 	err := d.Service.Accounts.AddAppPassword(t.Context(), d.alice.ID,
 		account.AppPassword{Name: "phone", Hash: account.HashAppPassword(d.alice.DID, app), CreatedAt: d.Clock.Now()},
-		account.Event{At: d.Clock.Now(), Kind: account.EventAppPasswordCreated})
+		account.Entry{At: d.Clock.Now(), Kind: account.EntryAppPasswordCreated})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestDeletion(t *testing.T) {
 	}
 	refused := 0
 	for _, e := range trail {
-		if e.Kind == account.EventCodeRefused {
+		if e.Kind == account.EntryCodeRefused {
 			refused++
 			if e.Network != "192.0.2.1" || !strings.Contains(e.Reason, "delete") {
 				t.Errorf("%+v", e)
@@ -149,7 +149,7 @@ func TestDeletionHeld(t *testing.T) {
 	d := newDoor(t)
 	code := d.code(account.PurposeDeleteAccount)
 	for _, on := range []bool{true, false} {
-		e := account.Event{At: d.Clock.Now(), Kind: account.EventSuspended, By: account.ActorAdmin}
+		e := account.Entry{At: d.Clock.Now(), Kind: account.EntrySuspended, By: account.ActorAdmin}
 		if _, err := d.Service.Accounts.SetStatus(t.Context(), d.alice.ID, account.StatusChange{Suspended: &on}, e); err != nil {
 			t.Fatal(err)
 		}
