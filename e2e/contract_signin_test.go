@@ -246,7 +246,8 @@ func TestContractLegacy(t *testing.T) {
 	made := s.SignUp(t, "alice")
 	f := forger{secret: []byte(secret)}
 	wantStatus(t, s.GetSession(t, f.forge(t, made.AccessJwt, header("kid", nil))), http.StatusOK)
-	foreign := f.forge(t, made.AccessJwt, header("kid", nil), claim("sid", nil), claim("iat", time.Now().Add(-time.Hour).Unix()), claim("exp", time.Now().Add(time.Hour).Unix()))
+	now := time.Now()
+	foreign := f.forge(t, made.AccessJwt, header("kid", nil), claim("sid", nil), claim("iat", now.Add(-time.Hour).Unix()), claim("exp", now.Add(time.Hour).Unix()))
 	wantStatus(t, s.GetSession(t, foreign), http.StatusOK)
 	unverified.want(t, s.GetSession(t, f.forge(t, made.AccessJwt, header("kid", nil), claim("sid", nil)))) // issued since the secret came here
 	s.MustRefresh(t, f.forge(t, made.RefreshJwt, header("kid", nil)))

@@ -110,7 +110,8 @@ func TestProcessReferenceSettings(t *testing.T) {
 
 	// The reference writes neither kid nor sid, and its jti is 32 random bytes.
 	reference := forger{secret: []byte(jwtSecret)}
-	access := reference.forge(t, s.AccessJwt, header("kid", nil), claim("sid", nil), claim("iat", time.Now().Add(-time.Hour).Unix()), claim("exp", time.Now().Add(time.Hour).Unix()))
+	now := time.Now()
+	access := reference.forge(t, s.AccessJwt, header("kid", nil), claim("sid", nil), claim("iat", now.Add(-time.Hour).Unix()), claim("exp", now.Add(time.Hour).Unix()))
 	refresh := reference.forge(t, s.RefreshJwt, header("kid", nil), claim("sid", nil), claim("jti", base64.StdEncoding.EncodeToString(make([]byte, 32))))
 	a := p.GetSession(t, access)
 	if a.Status != http.StatusOK {
