@@ -51,8 +51,9 @@ func arrows() map[string]rule {
 	format := []string{"dagcbor", "repo/car", "repo/mst", event} // of repositories and their events
 	foundations := slices.Concat(helpers, []string{"request", "xrpc", "auth", "ratelimit", "plc", "mail"})
 	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs"}
-	coordinating := []string{"session", "hosting", "proxy"}
-	domains := slices.Concat(leaves, coordinating)
+	signing := []string{"signin", "session"} // who it is, and the rows that are opened for them
+	coordinating := []string{"hosting", "proxy"}
+	domains := slices.Concat(leaves, signing, coordinating)
 	below := func(more ...[]string) []string { return slices.Concat(foundations, slices.Concat(more...)) }
 	with := func(pkgs ...string) []string { return slices.Concat(helpers, pkgs) }
 
@@ -96,9 +97,11 @@ func arrows() map[string]rule {
 		"prefs":    {imports: below([]string{"dagcbor", "lexicon"}), anyInTests: true, domain: true},
 		// Where blobs lie, as their domain asks for it.
 		"blob/disk": {imports: with("blob"), anyInTests: true},
-		// Coordinating domains import leaves, never each other.
-		"session": {imports: below(leaves), anyInTests: true, domain: true},
-		"hosting": {imports: below(leaves, format), anyInTests: true, domain: true},
+		// Signing in, in this order: signin proves a person, session opens a row for them.
+		"signin":  {imports: below(leaves), anyInTests: true, domain: true},
+		"session": {imports: below(leaves, []string{"signin"}), anyInTests: true, domain: true},
+		// Coordinating domains import both, never each other.
+		"hosting": {imports: below(leaves, signing, format), anyInTests: true, domain: true},
 		"proxy":   {imports: below(leaves), anyInTests: true, domain: true},
 		// The operator's protocol: a socket and JSON; knows no command.
 		"control": {imports: helpers},
@@ -156,10 +159,6 @@ var reserved = []struct {
 	{prefix: "github.com/alecthomas/kong", below: []string{"cmd"}, why: "the command line is parsed at the edge"},
 	{prefix: "testing", below: []string{"store/storetest", "internal/pdstest", "internal/smalldisk", "internal/costtest", "e2e", "bench"}, tests: true, why: "test helpers do not belong into the binary"},
 }
-
-// wired are the files of domains that import xrpc until their password checks move
-// into a package of their own.
-var wired = []string{"hosting/delete.go"}
 
 // impure are the packages of the standard library that reach outside of the
 // process or depend on when and where it runs. net/url only parses.
@@ -222,7 +221,13 @@ func TestArchitectureReports(t *testing.T) {
 		{"identity/a.go", imports("nestbox/account"), "identity may not import account"},
 		{"session/a.go", imports("nestbox/hosting"), "session may not import hosting"},
 		{"session/a.go", imports("nestbox/account"), ""},
-		{"hosting/a.go", imports("nestbox/session"), "hosting may not import session"},
+		{"signin/a.go", imports("nestbox/account"), ""},
+		{"signin/a.go", imports("nestbox/session"), "signin may not import session"},
+		{"signin/a.go", imports("nestbox/xrpc"), "only the files xrpc*.go of signin may import xrpc"},
+		{"session/a.go", imports("nestbox/signin"), ""},
+		{"hosting/a.go", imports("nestbox/signin"), ""},
+		{"hosting/a.go", imports("nestbox/session"), ""},
+		{"hosting/a.go", imports("nestbox/proxy"), "hosting may not import proxy"},
 		{"hosting/a.go", imports("nestbox/config"), "hosting may not import config"},
 		{"admin/a.go", imports("nestbox/server"), "admin may not import server"},
 		{"admin/a.go", imports("nestbox/hosting"), ""},
@@ -305,7 +310,7 @@ func checkImports(f file, row rule) []string {
 	var faults []string
 	for _, path := range f.imports {
 		if own, ok := strings.CutPrefix(path, module+"/"); ok {
-			if own == "xrpc" && row.domain && !f.test && !strings.HasPrefix(filepath.Base(f.name), "xrpc") && !slices.Contains(wired, f.name) {
+			if own == "xrpc" && row.domain && !f.test && !strings.HasPrefix(filepath.Base(f.name), "xrpc") {
 				faults = append(faults, fmt.Sprintf("%s: only the files xrpc*.go of %s may import xrpc", f.name, f.pkg()))
 			}
 			allowed := own == f.pkg() || f.test && own == "internal/costtest" || slices.Contains(row.imports, own) || f.test && row.anyInTests

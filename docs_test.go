@@ -123,7 +123,7 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ file, what, pattern string }{
-		{"account/event.go", "event", `EventKind += "([a-z-]+)"`},
+		{"account/trail.go", "event", `EntryKind += "([a-z-]+)"`},
 		{"session/service.go", "reason", `noteRefusal\(ctx, a, t, "([^"]+)"\)`},
 	} {
 		found := regexp.MustCompile(c.pattern).FindAllStringSubmatch(source(c.file), -1)

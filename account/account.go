@@ -19,7 +19,7 @@ type Status string
 // The hosting statuses. Active is not sent: clients assume it.
 const (
 	Active      Status = ""
-	Takendown   Status = event.StatusTakendown
+	TakenDown   Status = event.StatusTakenDown
 	Suspended   Status = event.StatusSuspended
 	Deactivated Status = event.StatusDeactivated
 )
@@ -68,11 +68,11 @@ type Account struct {
 func (a *Account) ShownEmail() string { return strings.ToLower(a.Email) }
 
 // Status returns the hosting status.
-func (a *Account) Status() Status { return StatusOf(a.TakendownAt, a.SuspendedAt, a.DeactivatedAt) }
+func (a *Account) Status() Status { return StatusOf(a.TakenDownAt, a.SuspendedAt, a.DeactivatedAt) }
 
 // Hidden reports whether the account's handle leads nowhere: it was taken down, or its
 // owner has deactivated it.
-func (a *Account) Hidden() bool { return !a.TakendownAt.IsZero() || !a.DeactivatedAt.IsZero() }
+func (a *Account) Hidden() bool { return !a.TakenDownAt.IsZero() || !a.DeactivatedAt.IsZero() }
 
 // ShownHandle is the handle as clients may be shown it: the one that does not
 // verify is handle.invalid, since an empty or malformed one makes them throw
@@ -85,14 +85,14 @@ func (a *Account) ShownHandle() syntax.Handle {
 }
 
 // With returns the account after a change of status at now, and whether that ends its
-// sessions: a takedown does. ErrTakendown: an account that is taken down, or that the
+// sessions: a takedown does. ErrTakenDown: an account that is taken down, or that the
 // same change takes down, is not activated.
 func (a *Account) With(c StatusChange, now time.Time) (next Account, endSessions bool, err error) {
 	next = *a
 	next.Measures = a.Measures.With(c, now)
 	if c.Deactivated != nil {
-		if !*c.Deactivated && !next.TakendownAt.IsZero() {
-			return Account{}, false, ErrTakendown
+		if !*c.Deactivated && !next.TakenDownAt.IsZero() {
+			return Account{}, false, ErrTakenDown
 		}
 		next.DeactivatedAt = dated(*c.Deactivated, a.DeactivatedAt, now)
 		switch {
@@ -137,8 +137,8 @@ type Credentials struct {
 	// Epoch counts what has ended the account's sign-ins. A session is only
 	// made while it is what it was when the password was checked.
 	Epoch int64
-	// Takendown is as of the same moment as Epoch.
-	Takendown    bool
+	// TakenDown is as of the same moment as Epoch.
+	TakenDown    bool
 	AppPasswords []AppPassword
 }
 
@@ -211,34 +211,34 @@ type Store interface {
 	UpgradeHash(ctx context.Context, id int64, old, better string) error
 	// SetPassword stores a new password's hash and ends every session of the
 	// account except keep (0: none), and its CodesOfPassword; e notes it by
-	// Event.Ending. Here as in the methods below, mails are queued with the change;
+	// Entry.Ending. Here as in the methods below, mails are queued with the change;
 	// where the outbox has no room for them, the change is made without.
-	SetPassword(ctx context.Context, id int64, hash string, keep int64, e Event, mails ...mail.Message) error
+	SetPassword(ctx context.Context, id int64, hash string, keep int64, e Entry, mails ...mail.Message) error
 	// ResetPassword is SetPassword of the account that a code stands for, with no
 	// session kept. ErrCodeInvalid: the code was used up meanwhile.
-	ResetPassword(ctx context.Context, p Proof, hash string, e Event, mails ...mail.Message) error
+	ResetPassword(ctx context.Context, p Proof, hash string, e Entry, mails ...mail.Message) error
 
 	// ConfirmEmail marks the address of the account that a code stands for as
 	// confirmed. ErrCodeInvalid: the code was used up, or the address changed,
 	// meanwhile.
-	ConfirmEmail(ctx context.Context, p Proof, e Event) error
+	ConfirmEmail(ctx context.Context, p Proof, e Entry) error
 	// SetEmail changes the address, or what it is used for, as Account.WithEmail says.
 	// ErrEmailTaken, ErrCodeInvalid, ErrStatusConflict: see EmailChange.
-	SetEmail(ctx context.Context, id int64, c EmailChange, e Event, mails ...mail.Message) error
+	SetEmail(ctx context.Context, id int64, c EmailChange, e Entry, mails ...mail.Message) error
 	// SetNotices turns mails to the owner about changes of the account on or off.
 	SetNotices(ctx context.Context, id int64, on bool) error
 
 	// AddAppPassword: ErrNameTaken, ErrTooMany.
-	AddAppPassword(ctx context.Context, id int64, p AppPassword, e Event, mails ...mail.Message) error
+	AddAppPassword(ctx context.Context, id int64, p AppPassword, e Entry, mails ...mail.Message) error
 	// RevokeAppPassword ends its sessions with it. An unknown name is not an
 	// error.
-	RevokeAppPassword(ctx context.Context, id int64, name string, e Event) error
+	RevokeAppPassword(ctx context.Context, id int64, name string, e Entry) error
 
 	// SetStatus changes the hosting status as Account.With says, and returns the account
 	// as it is now. In the same transaction it ends every session, if With says so,
 	// appends StatusEvents to the event log, and makes the identity of an account that
-	// Reappears due for a check. ErrTakendown: see Account.With.
-	SetStatus(ctx context.Context, id int64, c StatusChange, e Event, mails ...mail.Message) (*Account, error)
+	// Reappears due for a check. ErrTakenDown: see Account.With.
+	SetStatus(ctx context.Context, id int64, c StatusChange, e Entry, mails ...mail.Message) (*Account, error)
 	// RepeatStatus has the event log say the account's status again. ErrNotFound.
 	RepeatStatus(ctx context.Context, id int64, at time.Time) error
 	// Delete removes the account and all that hangs on it, mails that wait for its
@@ -254,12 +254,12 @@ type Store interface {
 	// SetMeasures changes the measures against a DID that has no account here, and
 	// returns them; the audit log gets e. ErrNotFound if the DID has an account, or if
 	// MeasuresOf does not know it.
-	SetMeasures(ctx context.Context, did syntax.DID, c StatusChange, e Event) (Measures, error)
+	SetMeasures(ctx context.Context, did syntax.DID, c StatusChange, e Entry) (Measures, error)
 
 	InviteStore
 
-	// AddEvent appends to the trail, Trail returns its latest limit events,
+	// AddEntry appends to the trail, Trail returns its latest limit entries,
 	// newest first.
-	AddEvent(ctx context.Context, id int64, e Event) error
-	Trail(ctx context.Context, id int64, limit int) ([]Event, error)
+	AddEntry(ctx context.Context, id int64, e Entry) error
+	Trail(ctx context.Context, id int64, limit int) ([]Entry, error)
 }

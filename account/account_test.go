@@ -81,9 +81,9 @@ func TestStatus(t *testing.T) {
 		{account.Account{}, account.Active},
 		{account.Account{DeactivatedAt: at}, account.Deactivated},
 		{account.Account{Measures: account.Measures{SuspendedAt: at}}, account.Suspended},
-		{account.Account{Measures: account.Measures{TakendownAt: at}}, account.Takendown},
+		{account.Account{Measures: account.Measures{TakenDownAt: at}}, account.TakenDown},
 		{account.Account{DeactivatedAt: at, Measures: account.Measures{SuspendedAt: at}}, account.Suspended},
-		{account.Account{DeactivatedAt: at, Measures: account.Measures{SuspendedAt: at, TakendownAt: at}}, account.Takendown},
+		{account.Account{DeactivatedAt: at, Measures: account.Measures{SuspendedAt: at, TakenDownAt: at}}, account.TakenDown},
 		{account.Account{Measures: account.Measures{TakedownRef: "7"}, DeleteAfter: at, HandleInvalid: true}, account.Active},
 	} {
 		if got := c.a.Status(); got != c.want {
@@ -110,7 +110,7 @@ func TestShownHandle(t *testing.T) {
 func TestWith(t *testing.T) {
 	before, now, later := time.UnixMilli(1000), time.UnixMilli(2000), time.UnixMilli(3000)
 	everything := account.Account{
-		ID: 7, DID: "did:plc:abc", Measures: account.Measures{TakendownAt: before, TakedownRef: "old", SuspendedAt: before}, DeactivatedAt: before, DeleteAfter: later,
+		ID: 7, DID: "did:plc:abc", Measures: account.Measures{TakenDownAt: before, TakedownRef: "old", SuspendedAt: before}, DeactivatedAt: before, DeleteAfter: later,
 	}
 	alive := account.Account{ID: 7, Measures: account.Measures{SuspendedAt: before}, DeactivatedAt: before, DeleteAfter: later}
 	changed := func(change func(*account.Account)) account.Account {
@@ -125,9 +125,9 @@ func TestWith(t *testing.T) {
 		ends   bool
 	}{
 		"nothing":                           {everything, account.StatusChange{}, everything, false},
-		"taken down":                        {account.Account{}, account.StatusChange{Takedown: &account.Applied{Applied: true, Ref: "1"}}, account.Account{Measures: account.Measures{TakendownAt: now, TakedownRef: "1"}}, true},
+		"taken down":                        {account.Account{}, account.StatusChange{Takedown: &account.Applied{Applied: true, Ref: "1"}}, account.Account{Measures: account.Measures{TakenDownAt: now, TakedownRef: "1"}}, true},
 		"again":                             {everything, account.StatusChange{Takedown: &account.Applied{Applied: true, Ref: "2"}}, changed(func(a *account.Account) { a.TakedownRef = "2" }), true},
-		"lifted":                            {everything, account.StatusChange{Takedown: &account.Applied{}}, changed(func(a *account.Account) { a.TakendownAt, a.TakedownRef = time.Time{}, "" }), false},
+		"lifted":                            {everything, account.StatusChange{Takedown: &account.Applied{}}, changed(func(a *account.Account) { a.TakenDownAt, a.TakedownRef = time.Time{}, "" }), false},
 		"suspended":                         {account.Account{}, account.StatusChange{Suspended: new(true)}, account.Account{Measures: account.Measures{SuspendedAt: now}}, false},
 		"unsuspended":                       {everything, account.StatusChange{Suspended: new(false)}, changed(func(a *account.Account) { a.SuspendedAt = time.Time{} }), false},
 		"deactivated":                       {account.Account{}, account.StatusChange{Deactivated: new(true), DeleteAfter: &later}, account.Account{DeactivatedAt: now, DeleteAfter: later}, false},
@@ -135,12 +135,12 @@ func TestWith(t *testing.T) {
 		"deactivated again, by another":     {everything, account.StatusChange{Deactivated: new(true)}, everything, false},
 		"activated":                         {alive, account.StatusChange{Deactivated: new(false)}, account.Account{ID: 7, Measures: account.Measures{SuspendedAt: before}}, false},
 		"activated and lifted": {everything, account.StatusChange{Deactivated: new(false), Takedown: &account.Applied{}}, changed(func(a *account.Account) {
-			a.DeactivatedAt, a.DeleteAfter, a.TakendownAt, a.TakedownRef = time.Time{}, time.Time{}, time.Time{}, ""
+			a.DeactivatedAt, a.DeleteAfter, a.TakenDownAt, a.TakedownRef = time.Time{}, time.Time{}, time.Time{}, ""
 		}), false},
 		"all at once": {
 			account.Account{},
 			account.StatusChange{Takedown: &account.Applied{Applied: true}, Suspended: new(true), Deactivated: new(true)},
-			account.Account{Measures: account.Measures{TakendownAt: now, SuspendedAt: now}, DeactivatedAt: now},
+			account.Account{Measures: account.Measures{TakenDownAt: now, SuspendedAt: now}, DeactivatedAt: now},
 			true,
 		},
 	} {
@@ -155,16 +155,16 @@ func TestWith(t *testing.T) {
 	}
 }
 
-// TestWithTakendown: an account that is taken down is not activated, nor both at once.
-func TestWithTakendown(t *testing.T) {
-	down := account.Account{Measures: account.Measures{TakendownAt: time.UnixMilli(1)}}
+// TestWithTakenDown: an account that is taken down is not activated, nor both at once.
+func TestWithTakenDown(t *testing.T) {
+	down := account.Account{Measures: account.Measures{TakenDownAt: time.UnixMilli(1)}}
 	for _, c := range []struct {
 		from   account.Account
 		change account.StatusChange
 		want   error
 	}{
-		{down, account.StatusChange{Deactivated: new(false)}, account.ErrTakendown},
-		{account.Account{}, account.StatusChange{Takedown: &account.Applied{Applied: true}, Deactivated: new(false)}, account.ErrTakendown},
+		{down, account.StatusChange{Deactivated: new(false)}, account.ErrTakenDown},
+		{account.Account{}, account.StatusChange{Takedown: &account.Applied{Applied: true}, Deactivated: new(false)}, account.ErrTakenDown},
 		{down, account.StatusChange{Deactivated: new(true)}, nil},
 		{down, account.StatusChange{Takedown: &account.Applied{}, Deactivated: new(false)}, nil},
 	} {
@@ -176,7 +176,7 @@ func TestWithTakendown(t *testing.T) {
 
 // same compares what a change of status can change, and two that it cannot.
 func same(a, b account.Account) bool {
-	return a.ID == b.ID && a.DID == b.DID && a.TakendownAt.Equal(b.TakendownAt) && a.TakedownRef == b.TakedownRef &&
+	return a.ID == b.ID && a.DID == b.DID && a.TakenDownAt.Equal(b.TakenDownAt) && a.TakedownRef == b.TakedownRef &&
 		a.SuspendedAt.Equal(b.SuspendedAt) && a.DeactivatedAt.Equal(b.DeactivatedAt) && a.DeleteAfter.Equal(b.DeleteAfter)
 }
 

@@ -66,9 +66,9 @@ func (m *meeting) code(p account.Purpose) account.Proof {
 // confirmed confirms the address, and turns codes at sign-in on or off.
 func (m *meeting) confirmed(factor bool) *meeting {
 	m.t.Helper()
-	err := m.db.Accounts.ConfirmEmail(m.t.Context(), m.code(account.PurposeConfirmEmail), account.Event{At: m.clock(), Kind: account.EventEmailConfirmed})
+	err := m.db.Accounts.ConfirmEmail(m.t.Context(), m.code(account.PurposeConfirmEmail), account.Entry{At: m.clock(), Kind: account.EntryEmailConfirmed})
 	if err == nil && factor {
-		err = m.db.Accounts.SetEmail(m.t.Context(), m.id, account.EmailChange{Factor: new(true)}, account.Event{At: m.clock(), Kind: account.EventFactorOn})
+		err = m.db.Accounts.SetEmail(m.t.Context(), m.id, account.EmailChange{Factor: new(true)}, account.Entry{At: m.clock(), Kind: account.EntryFactorOn})
 	}
 	if err != nil {
 		m.t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 // the DID moves in again, they are in force again. Only moderators lift them. They hold
 // no personal data.
 type Measures struct {
-	TakendownAt time.Time
+	TakenDownAt time.Time
 	// TakedownRef is the moderators' reference of the case.
 	TakedownRef string
 	SuspendedAt time.Time
@@ -19,8 +19,8 @@ type Measures struct {
 
 // Errors of what a measure forbids.
 var (
-	// ErrTakendown: the account is taken down.
-	ErrTakendown = errors.New("account is taken down")
+	// ErrTakenDown: the account is taken down.
+	ErrTakenDown = errors.New("account is taken down")
 	// ErrHeld: a takedown or a suspension stands, so the owner cannot delete the account.
 	ErrHeld = errors.New("account cannot be deleted while a takedown or a suspension stands")
 )
@@ -32,7 +32,7 @@ func (m Measures) Any() bool { return m != Measures{} }
 // keeps its date.
 func (m Measures) With(c StatusChange, now time.Time) Measures {
 	if t := c.Takedown; t != nil {
-		m.TakendownAt = dated(t.Applied, m.TakendownAt, now)
+		m.TakenDownAt = dated(t.Applied, m.TakenDownAt, now)
 		m.TakedownRef = ""
 		if t.Applied {
 			m.TakedownRef = t.Ref
@@ -50,17 +50,17 @@ func (m Measures) With(c StatusChange, now time.Time) Measures {
 // MayLeave returns ErrHeld while the owner must not delete the account: a deleted
 // account's content is gone, and with it what a moderator looks at.
 func (m Measures) MayLeave() error {
-	if !m.TakendownAt.IsZero() || !m.SuspendedAt.IsZero() {
+	if !m.TakenDownAt.IsZero() || !m.SuspendedAt.IsZero() {
 		return ErrHeld
 	}
 	return nil
 }
 
-// MayMoveIn returns ErrTakendown if a DID with these measures must not get an account
+// MayMoveIn returns ErrTakenDown if a DID with these measures must not get an account
 // here. A suspended DID may: its account is suspended from the start.
 func (m Measures) MayMoveIn() error {
-	if !m.TakendownAt.IsZero() {
-		return ErrTakendown
+	if !m.TakenDownAt.IsZero() {
+		return ErrTakenDown
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ func (n *Notices) Wanted(a *Account) bool {
 // Of returns the notice of an event, to be queued with the change: none if the owner is
 // not to get any (see Wanted), or had too many. detail is what mail.Notice says.
 // If the change is not made, call Unsent.
-func (n *Notices) Of(a *Account, kind mail.NoticeKind, e Event, detail string) []mail.Message {
+func (n *Notices) Of(a *Account, kind mail.NoticeKind, e Entry, detail string) []mail.Message {
 	if !n.Wanted(a) || e.By != ActorAdmin && !n.Limits.Take(a.DID.String(), limits(kind)...).Allowed {
 		return nil
 	}
@@ -55,7 +55,7 @@ func (n *Notices) Of(a *Account, kind mail.NoticeKind, e Event, detail string) [
 
 // Unsent takes back what Of has counted, for a change that was not made: else
 // changes that fail would use up the notices of one that does not.
-func (n *Notices) Unsent(a *Account, kind mail.NoticeKind, e Event, mails []mail.Message) {
+func (n *Notices) Unsent(a *Account, kind mail.NoticeKind, e Entry, mails []mail.Message) {
 	if len(mails) > 0 && e.By != ActorAdmin {
 		n.Limits.GiveBack(a.DID.String(), limits(kind)...)
 	}

@@ -18,7 +18,7 @@ import (
 func StatusOf(takendownAt, suspendedAt, deactivatedAt time.Time) Status {
 	switch {
 	case !takendownAt.IsZero():
-		return Takendown
+		return TakenDown
 	case !suspendedAt.IsZero():
 		return Suspended
 	case !deactivatedAt.IsZero():
@@ -79,13 +79,13 @@ func DeletedEvent(did syntax.DID, at time.Time) event.Event {
 func Reappears(was, now *Account) bool { return was.Hidden() && !now.Hidden() }
 
 // Ending returns the entry of a change that has ended so many sessions.
-func (e Event) Ending(sessions int) Event {
+func (e Entry) Ending(sessions int) Entry {
 	e.Reason = fmt.Sprintf("%d sessions ended", sessions)
 	return e
 }
 
 // Revoking returns the entry of an app password's end, which has ended so many sessions.
-func (e Event) Revoking(name string, sessions int) Event {
+func (e Entry) Revoking(name string, sessions int) Entry {
 	e.Reason = fmt.Sprintf("%q, %d sessions ended", name, sessions)
 	return e
 }

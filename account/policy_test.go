@@ -27,7 +27,7 @@ func TestStatusEvents(t *testing.T) {
 	deactivated := of(func(a *account.Account) { a.DeactivatedAt = at })
 	suspended := of(func(a *account.Account) { a.SuspendedAt = at })
 	both := of(func(a *account.Account) { a.SuspendedAt, a.DeactivatedAt = at, at })
-	down := of(func(a *account.Account) { a.TakendownAt = at })
+	down := of(func(a *account.Account) { a.TakenDownAt = at })
 	unverified := of(func(a *account.Account) { a.HandleInvalid = true })
 	commit := []byte("a commit")
 	head := &account.Head{Rev: "3kabcdefghi22", Commit: car.Block{CID: dagcbor.CID(commit), Data: commit}}
@@ -68,7 +68,7 @@ func TestStatusEvents(t *testing.T) {
 func TestReappears(t *testing.T) {
 	at := time.UnixMilli(1000)
 	active, suspended := &account.Account{}, &account.Account{Measures: account.Measures{SuspendedAt: at}}
-	down, deactivated := &account.Account{Measures: account.Measures{TakendownAt: at}}, &account.Account{DeactivatedAt: at}
+	down, deactivated := &account.Account{Measures: account.Measures{TakenDownAt: at}}, &account.Account{DeactivatedAt: at}
 	for _, c := range []struct {
 		was, now *account.Account
 		want     bool
@@ -121,7 +121,7 @@ func TestWithEmail(t *testing.T) {
 }
 
 func TestEntryTexts(t *testing.T) {
-	e := account.Event{Kind: account.EventPasswordChanged, Network: "192.0.2.1"}
+	e := account.Entry{Kind: account.EntryPasswordChanged, Network: "192.0.2.1"}
 	if got := e.Ending(3); got.Reason != "3 sessions ended" || got.Kind != e.Kind || got.Network != e.Network {
 		t.Errorf("%+v", got)
 	}

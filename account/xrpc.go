@@ -64,7 +64,7 @@ func (s *AppPasswords) Create(ctx context.Context, caller auth.FullCaller, in Ap
 		return AppPasswordOutput{}, err
 	}
 	now, password := s.Now().UTC(), NewAppPassword()
-	e := NewEvent(ctx, now, EventAppPasswordCreated, ActorOwner)
+	e := NewEntry(ctx, now, EntryAppPasswordCreated, ActorOwner)
 	e.Reason = in.Name
 	mails := s.Notices.Of(a, mail.NoticeAppPassword, e, "")
 	err = s.Store.AddAppPassword(ctx, a.ID, AppPassword{
@@ -107,7 +107,7 @@ func (s *AppPasswords) Revoke(ctx context.Context, caller auth.StandardCaller, i
 	if err != nil {
 		return xrpc.None{}, err
 	}
-	e := NewEvent(ctx, s.Now().UTC(), EventAppPasswordRevoked, ActorOwner)
+	e := NewEntry(ctx, s.Now().UTC(), EntryAppPasswordRevoked, ActorOwner)
 	if err := s.Store.RevokeAppPassword(ctx, a.ID, in.Name, e); err != nil {
 		return xrpc.None{}, xrpc.Unavailable(err)
 	}
@@ -117,7 +117,7 @@ func (s *AppPasswords) Revoke(ctx context.Context, caller auth.StandardCaller, i
 func (s *AppPasswords) owner(ctx context.Context, did syntax.DID) (*Account, error) {
 	a, err := s.Store.ByDID(ctx, did)
 	if errors.Is(err, ErrNotFound) {
-		return nil, auth.ErrExpired() // deleted since the caller was proven
+		return nil, auth.Expired() // deleted since the caller was proven
 	}
 	if err != nil {
 		return nil, xrpc.Unavailable(err)

@@ -89,7 +89,7 @@ func CodeError(err error) error {
 	case errors.Is(err, ErrNoMail):
 		return xrpc.InvalidRequest("This server sends no mail; ask its operator")
 	case errors.Is(err, ErrNotFound):
-		return auth.ErrExpired() // deleted since the caller was proven
+		return auth.Expired() // deleted since the caller was proven
 	default:
 		return xrpc.Unavailable(err)
 	}
@@ -143,7 +143,7 @@ func (s *Emails) Confirm(ctx context.Context, caller auth.StandardCaller, in Con
 	}
 	proof, err := s.Codes.Check(ctx, a, PurposeConfirmEmail, in.Token)
 	if err == nil {
-		err = s.Store.ConfirmEmail(ctx, proof, NewEvent(ctx, s.Now().UTC(), EventEmailConfirmed, ActorOwner))
+		err = s.Store.ConfirmEmail(ctx, proof, NewEntry(ctx, s.Now().UTC(), EntryEmailConfirmed, ActorOwner))
 	}
 	if err != nil {
 		return xrpc.None{}, CodeError(err)
@@ -208,15 +208,15 @@ func errTokenRequired() error { return xrpc.BadRequest("TokenRequired", "confirm
 
 // update makes the change, and tells the owner at the old address, if it is confirmed.
 func (s *Emails) update(ctx context.Context, a *Account, c EmailChange) error {
-	kind, notice := EventEmailChanged, mail.NoticeEmail
+	kind, notice := EntryEmailChanged, mail.NoticeEmail
 	switch {
 	case c.Factor == nil:
 	case *c.Factor:
-		kind, notice = EventFactorOn, mail.NoticeFactorOn
+		kind, notice = EntryFactorOn, mail.NoticeFactorOn
 	default:
-		kind, notice = EventFactorOff, mail.NoticeFactorOff
+		kind, notice = EntryFactorOff, mail.NoticeFactorOff
 	}
-	e := NewEvent(ctx, s.Now().UTC(), kind, ActorOwner)
+	e := NewEntry(ctx, s.Now().UTC(), kind, ActorOwner)
 	detail := ""
 	if c.Factor == nil {
 		detail = c.Email
@@ -291,7 +291,7 @@ func (s *Emails) ResetPassword(ctx context.Context, _ auth.Anyone, in ResetInput
 	if err != nil {
 		return xrpc.None{}, xrpc.Unavailable(fmt.Errorf("hash password: %w", err))
 	}
-	e := NewEvent(ctx, s.Now().UTC(), EventPasswordChanged, ActorOwner)
+	e := NewEntry(ctx, s.Now().UTC(), EntryPasswordChanged, ActorOwner)
 	if err := s.Store.ResetPassword(ctx, proof, hash, e, s.Notices.Of(a, mail.NoticePassword, e, "")...); err != nil {
 		if errors.Is(err, ErrNotFound) {
 			err = ErrCodeInvalid // the account is gone, and its code with it

@@ -163,14 +163,14 @@ func TestMeasures(t *testing.T) {
 		command, ref string
 		status       string
 		client       string // the answer of getSession
-		kind         account.EventKind
+		kind         account.EntryKind
 	}{
-		{"account.suspend", "", "suspended", `"status":"suspended"`, account.EventSuspended},
-		{"account.unsuspend", "", "active", `"active":true`, account.EventSuspensionLifted},
-		{"account.suspend", "", "suspended", `"status":"suspended"`, account.EventSuspended},
-		{"account.takedown", "case 7", "takendown", takendown, account.EventTakedown},
-		{"account.untakedown", "", "suspended", expired, account.EventTakedownLifted},
-		{"account.unsuspend", "", "active", expired, account.EventSuspensionLifted},
+		{"account.suspend", "", "suspended", `"status":"suspended"`, account.EntrySuspended},
+		{"account.unsuspend", "", "active", `"active":true`, account.EntrySuspensionLifted},
+		{"account.suspend", "", "suspended", `"status":"suspended"`, account.EntrySuspended},
+		{"account.takedown", "case 7", "takendown", takendown, account.EntryTakedown},
+		{"account.untakedown", "", "suspended", expired, account.EntryTakedownLifted},
+		{"account.unsuspend", "", "active", expired, account.EntrySuspensionLifted},
 	} {
 		o.clock.Advance(time.Minute)
 		// An operator may name an account by handle or address.

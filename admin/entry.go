@@ -13,7 +13,7 @@ import (
 
 // OfEvent returns the audit log's entry of an event on an account's trail. ok is false if
 // it was not an admin's action: then there is no entry.
-func OfEvent(did syntax.DID, e account.Event) (a Action, ok bool) {
+func OfEvent(did syntax.DID, e account.Entry) (a Action, ok bool) {
 	if e.By != account.ActorAdmin {
 		return Action{}, false
 	}
@@ -27,5 +27,5 @@ func OfEvent(did syntax.DID, e account.Event) (a Action, ok bool) {
 // Naming are the actions whose details name the account by more than its DID. They are
 // removed when the account is deleted.
 func Naming() []string {
-	return []string{string(account.EventHandleChanged), string(account.EventEmailChanged)}
+	return []string{string(account.EntryHandleChanged), string(account.EntryEmailChanged)}
 }

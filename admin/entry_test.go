@@ -10,7 +10,7 @@ import (
 
 func TestOfEvent(t *testing.T) {
 	at := time.UnixMilli(1000)
-	e := account.Event{At: at, Kind: account.EventTakedown, By: account.ActorAdmin, Session: 3, Reason: "2 sessions ended", Network: "192.0.2.1", UserAgent: "a tool", Who: "did:web:mod.test", Ref: `case "7"`}
+	e := account.Entry{At: at, Kind: account.EntryTakedown, By: account.ActorAdmin, Session: 3, Reason: "2 sessions ended", Network: "192.0.2.1", UserAgent: "a tool", Who: "did:web:mod.test", Ref: `case "7"`}
 	got, ok := admin.OfEvent("did:plc:abc", e)
 	want := admin.Action{At: at, Who: "did:web:mod.test", What: "takedown", DID: "did:plc:abc", Details: `ref "case \"7\"", 2 sessions ended`, Network: "192.0.2.1", UserAgent: "a tool"}
 	if !ok || got != want {

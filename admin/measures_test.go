@@ -274,9 +274,9 @@ func (m *moderated) want(when string) {
 	}
 }
 
-// TestUpdateStatusOfTakendown: a takedown prevails over an activation, and a call
+// TestUpdateStatusOfTakenDown: a takedown prevails over an activation, and a call
 // with only a subject repeats the event.
-func TestUpdateStatusOfTakendown(t *testing.T) {
+func TestUpdateStatusOfTakenDown(t *testing.T) {
 	o := newOffice(t)
 	o.takedown(true, "case 7")
 	active := object{"subject": subject(o.alice.DID), "deactivated": object{"applied": false}}

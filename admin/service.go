@@ -42,8 +42,8 @@ type Service struct {
 	Now    func() time.Time
 }
 
-func (s *Service) event(ctx context.Context, kind account.EventKind) account.Event {
-	return account.NewEvent(ctx, s.Now().UTC(), kind, account.ActorAdmin)
+func (s *Service) event(ctx context.Context, kind account.EntryKind) account.Entry {
+	return account.NewEntry(ctx, s.Now().UTC(), kind, account.ActorAdmin)
 }
 
 // Find returns the account that an operator names by DID, handle or e-mail.
@@ -67,9 +67,9 @@ func (s *Service) Subject(ctx context.Context, who string) (syntax.DID, error) {
 // Takedown takes an account down, or lifts the takedown. A takedown ends every
 // session.
 func (s *Service) Takedown(ctx context.Context, did syntax.DID, applied bool, ref string) (*account.Account, error) {
-	kind := account.EventTakedown
+	kind := account.EntryTakedown
 	if !applied {
-		kind, ref = account.EventTakedownLifted, ""
+		kind, ref = account.EntryTakedownLifted, ""
 	}
 	e := s.event(ctx, kind)
 	e.Ref = ref
@@ -79,9 +79,9 @@ func (s *Service) Takedown(ctx context.Context, did syntax.DID, applied bool, re
 // Suspend suspends an account, or lifts the suspension. Sessions go on, and
 // show it.
 func (s *Service) Suspend(ctx context.Context, did syntax.DID, applied bool) (*account.Account, error) {
-	kind := account.EventSuspended
+	kind := account.EntrySuspended
 	if !applied {
-		kind = account.EventSuspensionLifted
+		kind = account.EntrySuspensionLifted
 	}
 	return s.measure(ctx, did, account.StatusChange{Suspended: &applied}, s.event(ctx, kind))
 }
@@ -89,7 +89,7 @@ func (s *Service) Suspend(ctx context.Context, did syntax.DID, applied bool) (*a
 // measure changes the measures against a DID. If its account is gone, only DID and
 // Measures of what it returns are set. account.ErrNotFound: this server does not know
 // the DID.
-func (s *Service) measure(ctx context.Context, did syntax.DID, c account.StatusChange, e account.Event) (*account.Account, error) {
+func (s *Service) measure(ctx context.Context, did syntax.DID, c account.StatusChange, e account.Entry) (*account.Account, error) {
 	a, err := s.Accounts.ByDID(ctx, did)
 	if err == nil {
 		a, err = s.Accounts.SetStatus(ctx, a.ID, c, e)
@@ -112,12 +112,12 @@ func (s *Service) Deactivate(ctx context.Context, did syntax.DID, applied bool) 
 		return nil, err
 	}
 	if applied {
-		return s.Accounts.SetStatus(ctx, a.ID, account.StatusChange{Deactivated: &applied}, s.event(ctx, account.EventDeactivated))
+		return s.Accounts.SetStatus(ctx, a.ID, account.StatusChange{Deactivated: &applied}, s.event(ctx, account.EntryDeactivated))
 	}
-	if a.Status() == account.Takendown { // before its document is fetched
-		return nil, account.ErrTakendown
+	if a.Status() == account.TakenDown { // before its document is fetched
+		return nil, account.ErrTakenDown
 	}
-	if err := s.Hosting.Activate(ctx, a, s.event(ctx, account.EventActivated)); err != nil {
+	if err := s.Hosting.Activate(ctx, a, s.event(ctx, account.EntryActivated)); err != nil {
 		return nil, err
 	}
 	return s.Accounts.ByDID(ctx, did)
@@ -136,7 +136,7 @@ func (s *Service) SetPassword(ctx context.Context, did syntax.DID, password stri
 	if err != nil {
 		return err
 	}
-	e := s.event(ctx, account.EventPasswordChanged)
+	e := s.event(ctx, account.EntryPasswordChanged)
 	return s.Accounts.SetPassword(ctx, a.ID, hash, 0, e, s.Notices.Of(a, mail.NoticePassword, e, "")...)
 }
 

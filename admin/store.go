@@ -23,7 +23,7 @@ type Action struct {
 	// Who acted: "admin" for HTTP Basic, the DID of a moderation service, or
 	// "operator" for the command line.
 	Who string
-	// What is an account.EventKind, or one of the actions below.
+	// What is an account.EntryKind, or one of the actions below.
 	What string
 	// DID is the account concerned, Subject the part of it: a record's key, a
 	// blob's CID. Either may be empty.

@@ -173,7 +173,7 @@ func wireError(err error) error {
 		return xrpc.BadRequest("AccountNotFound", "Account not found")
 	case errors.Is(err, errInviteUses), errors.Is(err, errInviteCount), errors.Is(err, errInviteCursor):
 		return xrpc.InvalidRequest("%s", err)
-	case errors.Is(err, account.ErrTakendown): // an account that is taken down is not activated
+	case errors.Is(err, account.ErrTakenDown): // an account that is taken down is not activated
 		return xrpc.BadRequest("AccountNotFound", "user not found")
 	default:
 		return hosting.StatusError(err)

@@ -126,15 +126,15 @@ func (s *Service) DisableInviteCodes(ctx context.Context, caller auth.ModeratorC
 
 // DisableAccountInvites is com.atproto.admin.disableAccountInvites.
 func (s *Service) DisableAccountInvites(ctx context.Context, caller auth.ModeratorCaller, in AccountInvitesInput) (xrpc.None, error) {
-	return xrpc.None{}, s.setInvites(as(ctx, caller), in, account.EventInvitesDisabled)
+	return xrpc.None{}, s.setInvites(as(ctx, caller), in, account.EntryInvitesDisabled)
 }
 
 // EnableAccountInvites is com.atproto.admin.enableAccountInvites.
 func (s *Service) EnableAccountInvites(ctx context.Context, caller auth.ModeratorCaller, in AccountInvitesInput) (xrpc.None, error) {
-	return xrpc.None{}, s.setInvites(as(ctx, caller), in, account.EventInvitesEnabled)
+	return xrpc.None{}, s.setInvites(as(ctx, caller), in, account.EntryInvitesEnabled)
 }
 
-func (s *Service) setInvites(ctx context.Context, in AccountInvitesInput, kind account.EventKind) error {
+func (s *Service) setInvites(ctx context.Context, in AccountInvitesInput, kind account.EntryKind) error {
 	did, err := parseDID(in.Account, "account")
 	if err != nil {
 		return err
@@ -143,6 +143,6 @@ func (s *Service) setInvites(ctx context.Context, in AccountInvitesInput, kind a
 	if in.Note != "" {
 		e.Reason = quote(in.Note)
 	}
-	_, err = s.measure(ctx, did, account.StatusChange{InvitesDisabled: new(kind == account.EventInvitesDisabled)}, e)
+	_, err = s.measure(ctx, did, account.StatusChange{InvitesDisabled: new(kind == account.EntryInvitesDisabled)}, e)
 	return wireError(err)
 }

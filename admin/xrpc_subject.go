@@ -182,7 +182,7 @@ func (s *Service) GetSubjectStatus(ctx context.Context, _ auth.ModeratorCaller, 
 	}
 	out := StatusOutput{
 		Subject:     Subject{Type: typeRepoRef, DID: a.DID.String()},
-		Takedown:    &Measure{!a.TakendownAt.IsZero(), a.TakedownRef},
+		Takedown:    &Measure{!a.TakenDownAt.IsZero(), a.TakedownRef},
 		Deactivated: &Measure{Applied: !a.DeactivatedAt.IsZero()},
 	}
 	if !a.SuspendedAt.IsZero() {

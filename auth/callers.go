@@ -38,9 +38,9 @@ type (
 	// by an app password, of an account that is not taken down.
 	StandardCaller struct{ Access }
 
-	// StandardOrTakendownCaller is a StandardCaller, or a caller that signed in to a
+	// StandardOrTakenDownCaller is a StandardCaller, or a caller that signed in to a
 	// taken-down account.
-	StandardOrTakendownCaller struct{ Access }
+	StandardOrTakenDownCaller struct{ Access }
 
 	// UploadCaller may upload for an account: a StandardCaller, or a service that
 	// holds a token of the account for it.
@@ -50,9 +50,9 @@ type (
 	// password opened.
 	FullCaller struct{ Access }
 
-	// FullOrTakendownCaller is a FullCaller, or a caller that signed in to a
+	// FullOrTakenDownCaller is a FullCaller, or a caller that signed in to a
 	// taken-down account: it may move out.
-	FullOrTakendownCaller struct{ Access }
+	FullOrTakenDownCaller struct{ Access }
 
 	// Viewer asks for what is public, and may have proved to be the owner or the admin,
 	// who see what others do not. DID is empty if nobody signed in; the owner of a
@@ -66,7 +66,7 @@ type (
 	// or a moderation service, whose DID Service is.
 	ModeratorCaller struct{ Service syntax.DID }
 
-	// OwnerOrServiceCaller is a StandardOrTakendownCaller, or the moderation service,
+	// OwnerOrServiceCaller is a StandardOrTakenDownCaller, or the moderation service,
 	// whose DID is then Service, and which may ask about any account.
 	OwnerOrServiceCaller struct {
 		Access
@@ -176,10 +176,10 @@ func (v *Verifier) Standard(ctx context.Context, r *http.Request) (StandardCalle
 	return StandardCaller{a}, err
 }
 
-// StandardOrTakendown proves a StandardOrTakendownCaller.
-func (v *Verifier) StandardOrTakendown(ctx context.Context, r *http.Request) (StandardOrTakendownCaller, error) {
-	a, err := v.access(ctx, r, ScopeAccess, ScopeAppPass, ScopeAppPassPrivileged, ScopeTakendown)
-	return StandardOrTakendownCaller{a}, err
+// StandardOrTakenDown proves a StandardOrTakenDownCaller.
+func (v *Verifier) StandardOrTakenDown(ctx context.Context, r *http.Request) (StandardOrTakenDownCaller, error) {
+	a, err := v.access(ctx, r, ScopeAccess, ScopeAppPass, ScopeAppPassPrivileged, ScopeTakenDown)
+	return StandardOrTakenDownCaller{a}, err
 }
 
 // Upload proves an UploadCaller.
@@ -201,10 +201,10 @@ func (v *Verifier) Full(ctx context.Context, r *http.Request) (FullCaller, error
 	return FullCaller{a}, err
 }
 
-// FullOrTakendown proves a FullOrTakendownCaller.
-func (v *Verifier) FullOrTakendown(ctx context.Context, r *http.Request) (FullOrTakendownCaller, error) {
-	a, err := v.access(ctx, r, ScopeAccess, ScopeTakendown)
-	return FullOrTakendownCaller{a}, err
+// FullOrTakenDown proves a FullOrTakenDownCaller.
+func (v *Verifier) FullOrTakenDown(ctx context.Context, r *http.Request) (FullOrTakenDownCaller, error) {
+	a, err := v.access(ctx, r, ScopeAccess, ScopeTakenDown)
+	return FullOrTakenDownCaller{a}, err
 }
 
 // Viewer proves a Viewer. No credentials are fine; bad ones are refused, as on
@@ -220,7 +220,7 @@ func (v *Verifier) Viewer(ctx context.Context, r *http.Request) (Viewer, error) 
 		err := v.basic(ctx, r)
 		return Viewer{Admin: err == nil}, err
 	}
-	a, err := v.access(ctx, r, ScopeAccess, ScopeAppPass, ScopeAppPassPrivileged, ScopeTakendown)
+	a, err := v.access(ctx, r, ScopeAccess, ScopeAppPass, ScopeAppPassPrivileged, ScopeTakenDown)
 	return Viewer{DID: a.DID}, err
 }
 
@@ -236,7 +236,7 @@ func (v Viewer) Refused(did syntax.DID, status string) error {
 	switch {
 	case status == "" || v.Sees(did):
 		return nil
-	case status == event.StatusTakendown:
+	case status == event.StatusTakenDown:
 		return xrpc.BadRequest("RepoTakendown", "Repo has been takendown: "+did.String())
 	case status == event.StatusSuspended:
 		return xrpc.BadRequest("RepoSuspended", "Repo has been suspended: "+did.String())
@@ -261,8 +261,8 @@ func (v *Verifier) access(ctx context.Context, r *http.Request, allowed ...Scope
 	}
 	refused := May(v.use, st.Status, t.Scope)
 	// A takedown is reported rather than the end of the session, which it caused.
-	if !st.Live && (refused == nil || st.Status != event.StatusTakendown) {
-		refused = ErrExpired()
+	if !st.Live && (refused == nil || st.Status != event.StatusTakenDown) {
+		refused = Expired()
 	}
 	if refused != nil {
 		return Access{}, refused
@@ -278,7 +278,7 @@ func (v *Verifier) Admin(ctx context.Context, r *http.Request) (AdminCaller, err
 // OwnerOrService proves an OwnerOrServiceCaller.
 func (v *Verifier) OwnerOrService(ctx context.Context, r *http.Request) (OwnerOrServiceCaller, error) {
 	if token, err := bearer(r, true); err != nil || !isServiceToken(token) {
-		c, err := v.StandardOrTakendown(ctx, r)
+		c, err := v.StandardOrTakenDown(ctx, r)
 		return OwnerOrServiceCaller{Access: c.Access}, err
 	}
 	service, err := v.modService(ctx, r)

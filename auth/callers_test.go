@@ -216,10 +216,10 @@ func TestViewer(t *testing.T) {
 		{name: "owner", header: token(nil), standing: auth.Standing{Live: true}, want: auth.Viewer{DID: alice}},
 		{name: "app password", header: token(object{"scope": auth.ScopeAppPass}), standing: auth.Standing{Live: true}, want: auth.Viewer{DID: alice}},
 		{name: "privileged", header: token(object{"scope": auth.ScopeAppPassPrivileged}), standing: auth.Standing{Live: true}, want: auth.Viewer{DID: alice}},
-		{name: "taken down since", header: token(nil), standing: auth.Standing{Status: event.StatusTakendown, Live: true}, refused: takendown},
-		{name: "signed in while taken down", header: token(object{"scope": auth.ScopeTakendown}), standing: auth.Standing{Status: event.StatusTakendown, Live: true}, want: auth.Viewer{DID: alice}},
+		{name: "taken down since", header: token(nil), standing: auth.Standing{Status: event.StatusTakenDown, Live: true}, refused: takendown},
+		{name: "signed in while taken down", header: token(object{"scope": auth.ScopeTakenDown}), standing: auth.Standing{Status: event.StatusTakenDown, Live: true}, want: auth.Viewer{DID: alice}},
 		{name: "ended", header: token(nil), refused: expired},
-		{name: "ended and taken down", header: token(nil), standing: auth.Standing{Status: event.StatusTakendown}, refused: takendown},
+		{name: "ended and taken down", header: token(nil), standing: auth.Standing{Status: event.StatusTakenDown}, refused: takendown},
 		{name: "expired", header: token(object{"exp": 1}), standing: auth.Standing{Live: true}, refused: expired},
 		{name: "refresh scope", header: token(object{"scope": auth.ScopeRefresh}), standing: auth.Standing{Live: true}, refused: badScope},
 		{name: "a refresh token", header: "Bearer " + mint(t, v.Keyring).Refresh, standing: auth.Standing{Live: true}, refused: unverified},
@@ -267,7 +267,7 @@ func TestCauseIsNoAnswer(t *testing.T) {
 func TestViewerRefused(t *testing.T) {
 	const did = "did:plc:alice"
 	names := map[string]string{
-		"": "", event.StatusTakendown: "RepoTakendown", event.StatusSuspended: "RepoSuspended", event.StatusDeactivated: "RepoDeactivated",
+		"": "", event.StatusTakenDown: "RepoTakendown", event.StatusSuspended: "RepoSuspended", event.StatusDeactivated: "RepoDeactivated",
 		"anything else": "RepoDeactivated", // an unknown status hides, too
 	}
 	for status, name := range names {

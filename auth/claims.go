@@ -16,7 +16,7 @@ const (
 	ScopeAccess            Scope = "com.atproto.access"
 	ScopeAppPass           Scope = "com.atproto.appPass"
 	ScopeAppPassPrivileged Scope = "com.atproto.appPassPrivileged"
-	ScopeTakendown         Scope = "com.atproto.takendown"
+	ScopeTakenDown         Scope = "com.atproto.takendown"
 	ScopeRefresh           Scope = "com.atproto.refresh"
 )
 

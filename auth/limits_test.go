@@ -26,7 +26,7 @@ func TestHolders(t *testing.T) {
 		return n
 	}
 	owner := auth.Access{DID: alice, Scope: auth.ScopeAccess}.Holder()
-	taken := auth.Access{DID: alice, Scope: auth.ScopeTakendown}.Holder()
+	taken := auth.Access{DID: alice, Scope: auth.ScopeTakenDown}.Holder()
 	if owner != taken || owner.Via != "" {
 		t.Errorf("the owner counts as %+v and as %+v", owner, taken)
 	}

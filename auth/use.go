@@ -24,20 +24,20 @@ const (
 
 // May returns nil if an account of a status allows the use, and otherwise the error for
 // the client. status is empty for an active account. An account that is taken down may
-// do only what UseLeave names, with a token of ScopeTakendown.
+// do only what UseLeave names, with a token of ScopeTakenDown.
 func May(u Use, status string, scope Scope) error {
 	switch status {
 	case "":
 		return nil
-	case event.StatusTakendown:
-		if scope == ScopeTakendown && u == UseLeave {
+	case event.StatusTakenDown:
+		if scope == ScopeTakenDown && u == UseLeave {
 			return nil
 		}
-		return ErrTakendown()
+		return TakenDown()
 	case event.StatusSuspended:
 		switch u {
 		case UseWrite, UseBring, UseDelete:
-			return ErrSuspended()
+			return Suspended()
 		case UseLook, UseManage, UseActivate, UseInvite, UseLeave:
 		}
 	default: // deactivated
@@ -52,15 +52,15 @@ func May(u Use, status string, scope Scope) error {
 	return nil
 }
 
-// ErrTakendown returns the answer on every route to a client that acts for an account
+// TakenDown returns the answer on every route to a client that acts for an account
 // which has been taken down.
-func ErrTakendown() error {
+func TakenDown() error {
 	return xrpc.Unauthorized(xrpc.NameAccountTakedown, "Account has been taken down")
 }
 
-// ErrSuspended returns the answer if a suspension forbids the request. Its name is
+// Suspended returns the answer if a suspension forbids the request. Its name is
 // the one that clients know.
-func ErrSuspended() error {
+func Suspended() error {
 	return xrpc.Unauthorized(xrpc.NameAccountTakedown, "Account has been suspended")
 }
 

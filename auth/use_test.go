@@ -20,7 +20,7 @@ func TestMay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	statuses := []string{event.StatusDeactivated, event.StatusSuspended, event.StatusTakendown}
+	statuses := []string{event.StatusDeactivated, event.StatusSuspended, event.StatusTakenDown}
 	for line := range strings.Lines(string(text)) {
 		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
 		u, ok := uses[strings.Trim(cells[0], " *")]
@@ -32,7 +32,7 @@ func TestMay(t *testing.T) {
 			t.Errorf("%s of an active account: %v", cells[0], err)
 		}
 		for i, status := range statuses {
-			for _, scope := range []auth.Scope{auth.ScopeAccess, auth.ScopeAppPass, auth.ScopeAppPassPrivileged, auth.ScopeTakendown} {
+			for _, scope := range []auth.Scope{auth.ScopeAccess, auth.ScopeAppPass, auth.ScopeAppPassPrivileged, auth.ScopeTakenDown} {
 				want := cellFault(t, strings.TrimSpace(cells[2+i]), scope)
 				if got := faultOf(t, auth.May(u, status, scope)); got != want {
 					t.Errorf("%s of an account that is %s, scope %s: %+v, the table says %+v", cells[0], status, scope, got, want)
@@ -56,7 +56,7 @@ func cellFault(t *testing.T, cell string, scope auth.Scope) fault {
 	case "`AccountTakedown`":
 		return fault{401, "AccountTakedown", "Account has been taken down"}
 	case "with `allowTakendown`":
-		if scope == auth.ScopeTakendown {
+		if scope == auth.ScopeTakenDown {
 			return fault{}
 		}
 		return fault{401, "AccountTakedown", "Account has been taken down"}

@@ -40,9 +40,9 @@ func errMalformed() error { return errInvalidToken("Malformed token") }
 
 func errScope() error { return errInvalidToken("Bad token scope") }
 
-// ErrExpired returns the answer to an expired, and to a revoked, access token. The
+// Expired returns the answer to an expired, and to a revoked, access token. The
 // two are the same bytes on purpose: every client knows what to do with them.
-func ErrExpired() error { return xrpc.BadRequest(xrpc.NameExpiredToken, "Token has expired") }
+func Expired() error { return xrpc.BadRequest(xrpc.NameExpiredToken, "Token has expired") }
 
 // maxToken bounds a token, in bytes.
 const maxToken = 8 << 10
@@ -219,7 +219,7 @@ func (p *presented) content(now time.Time, allowExpired bool, allowed ...Scope) 
 		return Token{}, errUnverified()
 	}
 	if !allowExpired && !now.Before(exp) {
-		return Token{}, ErrExpired()
+		return Token{}, Expired()
 	}
 	sub, subOK := rawString(p.Sub)
 	jti, jtiOK := rawString(p.JTI)

@@ -252,7 +252,7 @@ func TestScopes(t *testing.T) {
 			return c.Access, err
 		},
 		"takendown": func(r *http.Request) (auth.Access, error) {
-			c, err := v.For(auth.UseLeave).FullOrTakendown(r.Context(), r)
+			c, err := v.For(auth.UseLeave).FullOrTakenDown(r.Context(), r)
 			return c.Access, err
 		},
 	}
@@ -263,7 +263,7 @@ func TestScopes(t *testing.T) {
 		{auth.ScopeAccess, "standard full takendown"},
 		{auth.ScopeAppPass, "standard"},
 		{auth.ScopeAppPassPrivileged, "standard"},
-		{auth.ScopeTakendown, "takendown"},
+		{auth.ScopeTakenDown, "takendown"},
 		{auth.ScopeRefresh, ""},
 	} {
 		token := forge(t, secret, accessHeader(), accessClaims().with(object{"scope": c.scope}))
@@ -293,14 +293,14 @@ func TestStanding(t *testing.T) {
 	}{
 		{"live", auth.Standing{Live: true}, nil, nil, fault{}},
 		{"ended", auth.Standing{}, nil, nil, expired},
-		{"taken down", auth.Standing{Status: event.StatusTakendown, Live: true}, nil, nil, takendown},
-		{"taken down and ended", auth.Standing{Status: event.StatusTakendown}, nil, nil, takendown},
-		{"taken down and expired", auth.Standing{Status: event.StatusTakendown}, nil, object{"exp": 1}, expired},
-		{"taken down and bad scope", auth.Standing{Status: event.StatusTakendown}, nil, object{"scope": "x"}, badScope},
+		{"taken down", auth.Standing{Status: event.StatusTakenDown, Live: true}, nil, nil, takendown},
+		{"taken down and ended", auth.Standing{Status: event.StatusTakenDown}, nil, nil, takendown},
+		{"taken down and expired", auth.Standing{Status: event.StatusTakenDown}, nil, object{"exp": 1}, expired},
+		{"taken down and bad scope", auth.Standing{Status: event.StatusTakenDown}, nil, object{"scope": "x"}, badScope},
 		{"store fails", auth.Standing{}, errors.New("disk on fire"), nil, unavailable},
 		{"store fails for an expired token", auth.Standing{}, errors.New("disk on fire"), object{"exp": 1}, expired},
-		{"signed in while taken down", auth.Standing{Status: event.StatusTakendown, Live: true}, nil, object{"scope": auth.ScopeTakendown}, fault{}},
-		{"the same, ended", auth.Standing{Status: event.StatusTakendown}, nil, object{"scope": auth.ScopeTakendown}, expired},
+		{"signed in while taken down", auth.Standing{Status: event.StatusTakenDown, Live: true}, nil, object{"scope": auth.ScopeTakenDown}, fault{}},
+		{"the same, ended", auth.Standing{Status: event.StatusTakenDown}, nil, object{"scope": auth.ScopeTakenDown}, expired},
 	} {
 		v.Sessions = standing(func(got auth.Token) (auth.Standing, error) {
 			if got.DID != alice || got.SID != "s1" {
@@ -309,7 +309,7 @@ func TestStanding(t *testing.T) {
 			return c.standing, c.err
 		})
 		token := forge(t, secret, accessHeader(), accessClaims().with(c.changes))
-		_, err := v.For(auth.UseLeave).FullOrTakendown(t.Context(), bearing(t, "Bearer "+token))
+		_, err := v.For(auth.UseLeave).FullOrTakenDown(t.Context(), bearing(t, "Bearer "+token))
 		if got := faultOf(t, err); got != c.want {
 			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
 		}

@@ -165,7 +165,7 @@ func floorMethods(dir string) (map[string]xrpc.Method, error) {
 			if err != nil {
 				return session.Output{}, err
 			}
-			pair, err := sessions.Open(ctx, a)
+			pair, err := sessions.OpenFirst(ctx, a)
 			return sessions.Output(session.Signed{Pair: pair, Account: a}), err
 		}),
 	}, nil

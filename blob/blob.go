@@ -24,8 +24,8 @@ var (
 	ErrNoAccount = errors.New("no such account")
 	// ErrAbandoned: the upload took so long that its file was given up.
 	ErrAbandoned = errors.New("upload was given up")
-	// ErrTakendown: moderation took the blob down, so it is not accepted again.
-	ErrTakendown = errors.New("blob was taken down")
+	// ErrTakenDown: moderation took the blob down, so it is not accepted again.
+	ErrTakenDown = errors.New("blob was taken down")
 )
 
 // Blob is an upload of one account.
@@ -63,7 +63,7 @@ type Store interface {
 	// already, the new file replaces the old one, which is then garbage; its type and
 	// time are the new ones unless a record refers to it. It returns the blob as it is
 	// now. quota, if not 0, bounds the sum of the account's sizes: ErrQuota, and the
-	// file is garbage, as it is if moderation took the blob down: ErrTakendown.
+	// file is garbage, as it is if moderation took the blob down: ErrTakenDown.
 	// ErrNoAccount. ErrAbandoned: Garbage has returned the key.
 	Add(ctx context.Context, accountID int64, b Blob, quota int64) (Blob, error)
 	// Room returns the size of the largest upload that Add would accept: what quota

@@ -21,7 +21,7 @@ import (
 type Account struct {
 	ID int64
 	// Status is why the account is not active, as the Lexicons name it:
-	// event.StatusTakendown and the like. Empty if it is active.
+	// event.StatusTakenDown and the like. Empty if it is active.
 	Status string
 }
 

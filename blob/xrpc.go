@@ -317,12 +317,12 @@ func wireError(err error) error {
 		return e
 	case errors.Is(err, ErrQuota):
 		return xrpc.BadRequest("BlobQuotaExceeded", "The account's blobs take as much room as they may")
-	case errors.Is(err, ErrTakendown):
+	case errors.Is(err, ErrTakenDown):
 		return xrpc.InvalidRequest("Blob has been takendown, cannot re-upload")
 	case errors.Is(err, ErrNotFound):
 		return xrpc.BadRequest("BlobNotFound", "Blob not found")
 	case errors.Is(err, ErrNoAccount):
-		return auth.ErrExpired() // deleted since the caller was proven
+		return auth.Expired() // deleted since the caller was proven
 	default:
 		return xrpc.Unavailable(err)
 	}

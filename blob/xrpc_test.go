@@ -307,7 +307,7 @@ func TestUploadsAreLimited(t *testing.T) {
 		}
 	}
 	wantError(t, upload(ctx), http.StatusTooManyRequests, "RateLimitExceeded")
-	w.Accounts = accounts{account: w.account, status: event.StatusTakendown} // a service's token verifies all the same
+	w.Accounts = accounts{account: w.account, status: event.StatusTakenDown} // a service's token verifies all the same
 	wantError(t, upload(ctx), http.StatusUnauthorized, "AccountTakedown")
 }
 

@@ -30,7 +30,7 @@ type (
 	}
 )
 
-func (c crashAccounts) SetStatus(ctx context.Context, id int64, s account.StatusChange, e account.Event, mails ...mail.Message) (a *account.Account, err error) {
+func (c crashAccounts) SetStatus(ctx context.Context, id int64, s account.StatusChange, e account.Entry, mails ...mail.Message) (a *account.Account, err error) {
 	err = c.step("status", func() error { a, err = c.Store.SetStatus(ctx, id, s, e, mails...); return err })
 	return a, err
 }
@@ -61,7 +61,7 @@ func TestActivateCrash(t *testing.T) {
 				_, err := p.ActivateAccount(t.Context(), caller, xrpc.None{})
 				return err
 			}
-			if _, err := p.Accounts.SetStatus(t.Context(), a.ID, account.StatusChange{Deactivated: new(true)}, account.NewEvent(t.Context(), p.clock(), account.EventDeactivated, account.ActorOwner)); err != nil {
+			if _, err := p.Accounts.SetStatus(t.Context(), a.ID, account.StatusChange{Deactivated: new(true)}, account.NewEntry(t.Context(), p.clock(), account.EntryDeactivated, account.ActorOwner)); err != nil {
 				t.Fatal(err)
 			}
 			before := p.told(event.KindAccount, a.DID)
@@ -133,7 +133,7 @@ func TestOvertakenByHandle(t *testing.T) {
 				begun := hosting.HandleChange{AccountID: a.ID, DID: a.DID, Handle: "other.test", By: account.ActorOwner, BegunAt: p.clock()}
 				document, err := plc.DocumentOf(a.DID, plc.Data{SigningKey: a.SigningKey, Handle: "other.test", PDS: p.URL})
 				err = errors.Join(err, p.Handles.BeginHandle(t.Context(), begun))
-				err = errors.Join(err, p.Handles.FinishHandle(t.Context(), a.ID, "other.test", document, account.Event{At: p.clock(), Kind: account.EventHandleChanged}))
+				err = errors.Join(err, p.Handles.FinishHandle(t.Context(), a.ID, "other.test", document, account.Entry{At: p.clock(), Kind: account.EntryHandleChanged}))
 				if err != nil {
 					t.Error(err)
 				}

@@ -26,7 +26,7 @@ func TestDeleteDue(t *testing.T) {
 		if after == 0 {
 			c.DeleteAfter = nil
 		}
-		if _, err := p.Accounts.SetStatus(t.Context(), a.ID, c, account.NewEvent(t.Context(), p.clock(), account.EventDeactivated, account.ActorOwner)); err != nil {
+		if _, err := p.Accounts.SetStatus(t.Context(), a.ID, c, account.NewEntry(t.Context(), p.clock(), account.EntryDeactivated, account.ActorOwner)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -42,7 +42,7 @@ func TestDeleteDue(t *testing.T) {
 	deactivate(never, 0)
 	deactivate(back, time.Hour)
 	c := account.StatusChange{Deactivated: new(false)}
-	if _, err := p.Accounts.SetStatus(t.Context(), back.ID, c, account.NewEvent(t.Context(), p.clock(), account.EventActivated, account.ActorOwner)); err != nil {
+	if _, err := p.Accounts.SetStatus(t.Context(), back.ID, c, account.NewEntry(t.Context(), p.clock(), account.EntryActivated, account.ActorOwner)); err != nil {
 		t.Fatal(err)
 	}
 	for _, step := range []struct {
@@ -130,7 +130,7 @@ func TestDeletionGrace(t *testing.T) {
 		{"never", "", "", "Your account was deactivated"},
 		{"at once", "2026-03-01T12:00:01Z", "2026-03-08T12:00:00Z", "Your account will be deleted"},
 	} {
-		if _, err := p.DeactivateAccount(t.Context(), auth.FullOrTakendownCaller{Access: auth.Access{DID: a.DID}}, hosting.DeactivateInput{DeleteAfter: given(step.after)}); err != nil {
+		if _, err := p.DeactivateAccount(t.Context(), auth.FullOrTakenDownCaller{Access: auth.Access{DID: a.DID}}, hosting.DeactivateInput{DeleteAfter: given(step.after)}); err != nil {
 			t.Fatalf("%s: %v", step.what, err)
 		}
 		now, err := p.Accounts.ByDID(t.Context(), a.DID)
@@ -166,7 +166,7 @@ func TestDeletionGrace(t *testing.T) {
 	}
 
 	a = p.confirm(p.mustCreate("alice"))
-	caller := auth.FullOrTakendownCaller{Access: auth.Access{DID: a.DID}}
+	caller := auth.FullOrTakenDownCaller{Access: auth.Access{DID: a.DID}}
 	told := 0
 	for i := range 30 {
 		in := hosting.DeactivateInput{DeleteAfter: new(p.clock().AddDate(1, 0, i).Format(time.RFC3339))}
@@ -184,12 +184,12 @@ func TestDeletionGrace(t *testing.T) {
 	}
 }
 
-// TestDeletionGuesses: wrong passwords for one account are limited, wherever they
-// come from, and the limit refuses its right one too; the password's length counts in
-// characters, and a NUL proves nothing.
+// TestDeletionGuesses: the limits of sign-ins count wrong passwords and codes for an
+// account, and refuse its right password too; the password's length counts in characters,
+// and a NUL proves nothing.
 func TestDeletionGuesses(t *testing.T) {
 	p := newPlace(t)
-	p.Limits = ratelimit.New(1000, p.clock)
+	p.SignIns.Limits = ratelimit.New(1000, p.clock)
 	a, b := p.mustCreate("alice"), p.mustCreate("bob")
 	try := func(of *account.Account, password string) string {
 		t.Helper()
@@ -201,8 +201,8 @@ func TestDeletionGuesses(t *testing.T) {
 		return wire.Name + ": " + wire.Message
 	}
 	const wrong, tooMany = "AuthenticationRequired: Invalid did or password", "RateLimitExceeded: Rate Limit Exceeded"
-	p.Codes = &account.Codes{Store: p.World.Codes, Now: p.clock}
-	for range 20 { // right ones do not count
+	p.SignIns.Codes = &account.Codes{Store: p.World.Codes, Now: p.clock}
+	for range 28 { // a wrong code is a guess, too
 		if got := try(b, "correct-horse-battery"); got != "InvalidToken: Token is invalid" {
 			t.Fatal(got)
 		}
@@ -213,14 +213,16 @@ func TestDeletionGuesses(t *testing.T) {
 	if got := try(b, strings.Repeat("é", account.MaxUsedPassword)); got != wrong {
 		t.Errorf("as long as may be: %s", got)
 	}
-	for i := range 10 {
+	for i := range 30 {
 		if got := try(a, "wrong"); got != wrong {
 			t.Errorf("guess %d: %s", i, got)
 		}
 	}
-	for _, password := range []string{"wrong", "correct-horse-battery"} {
-		if got := try(a, password); got != tooMany {
-			t.Errorf("%s after 10 guesses: %s", password, got)
+	for _, of := range []*account.Account{a, b} {
+		for _, password := range []string{"wrong", "correct-horse-battery"} {
+			if got := try(of, password); got != tooMany {
+				t.Errorf("%s of %s after 30 guesses: %s", password, of.Handle, got)
+			}
 		}
 	}
 	p.advance(5 * time.Minute)

@@ -40,7 +40,7 @@ type HandleStore interface {
 	// that names it, and notifies the network and the owner. Without a document it does
 	// not notify the network, and the handle is one that does not verify.
 	// account.ErrNotFound if no change to that handle has begun.
-	FinishHandle(ctx context.Context, accountID int64, h syntax.Handle, document []byte, e account.Event, mails ...mail.Message) error
+	FinishHandle(ctx context.Context, accountID int64, h syntax.Handle, document []byte, e account.Entry, mails ...mail.Message) error
 	// DropHandle undoes BeginHandle of that handle; it is not an error if the change is
 	// gone.
 	DropHandle(ctx context.Context, accountID int64, h syntax.Handle) error
@@ -129,7 +129,7 @@ func (s *Service) finishHandle(ctx context.Context, a *account.Account, c Handle
 			return err
 		}
 	}
-	e := account.NewEvent(acting(ctx, c.Who), s.now(), account.EventHandleChanged, c.By)
+	e := account.NewEntry(acting(ctx, c.Who), s.now(), account.EntryHandleChanged, c.By)
 	e.Reason = c.Handle.String()
 	var mails []mail.Message
 	if a.Handle != c.Handle {

@@ -107,7 +107,7 @@ func TestSetHandle(t *testing.T) {
 		t.Errorf("%d events of the identity", n)
 	}
 	trail, err := p.Accounts.Trail(t.Context(), a.ID, 10)
-	if err != nil || len(trail) != 2 || trail[0].Kind != account.EventHandleChanged || trail[0].Reason != "alice2.test" {
+	if err != nil || len(trail) != 2 || trail[0].Kind != account.EntryHandleChanged || trail[0].Reason != "alice2.test" {
 		t.Errorf("the trail: %+v, %v", trail, err)
 	}
 	// The old one is free, the new one is not.
@@ -180,7 +180,7 @@ func (c crashHandles) BeginHandle(ctx context.Context, h hosting.HandleChange) e
 	return c.step("begin", func() error { return c.HandleStore.BeginHandle(ctx, h) })
 }
 
-func (c crashHandles) FinishHandle(ctx context.Context, id int64, h syntax.Handle, doc []byte, e account.Event, mails ...mail.Message) error {
+func (c crashHandles) FinishHandle(ctx context.Context, id int64, h syntax.Handle, doc []byte, e account.Entry, mails ...mail.Message) error {
 	return c.step("finish", func() error { return c.HandleStore.FinishHandle(ctx, id, h, doc, e, mails...) })
 }
 

@@ -23,6 +23,7 @@ import (
 	"nestbox/mail"
 	"nestbox/plc/directory"
 	"nestbox/repo"
+	"nestbox/signin"
 	"nestbox/store/storetest"
 )
 
@@ -155,11 +156,13 @@ func newPlaceBefore(t *testing.T, before func()) *place {
 	if err != nil {
 		t.Fatal(err)
 	}
+	hasher := account.NewHasher(2)
 	p.Service = &hosting.Service{
 		Settings: hosting.Settings{
 			DID: "did:web:localhost", URL: "http://localhost:2583", Hostname: "localhost", Domains: []string{".test"}, RotationKey: rotation,
 		},
-		Hasher:    account.NewHasher(2),
+		Hasher:    hasher,
+		SignIns:   &signin.Service{Hasher: hasher, Now: p.clock, Log: slog.New(slog.DiscardHandler)},
 		Directory: &identity.Directory{URL: p.plc.URL, Client: &http.Client{Timeout: time.Minute}},
 		Box:       box, Now: p.clock, Log: slog.New(slog.DiscardHandler),
 	}
@@ -175,6 +178,7 @@ func (p *place) advance(d time.Duration) { p.Clock.Advance(d) }
 func (p *place) wire() {
 	p.t.Helper()
 	p.Store, p.Accounts, p.Handles, p.Rotations, p.Documents = p.Hosting, p.World.Accounts, p.World.Handles, p.SigningKeys, p.World.Identity
+	p.SignIns.Accounts = p.Accounts
 	p.Keys = hosting.NewKeys(p.Store, p.Box)
 	p.Resolver = identity.NewResolver(identity.ResolverOptions{
 		Directory: &identity.Directory{URL: p.plc.URL, Client: &http.Client{Timeout: time.Minute}}, HTTP: http.DefaultClient, DNS: p.txt, Now: p.clock,
@@ -217,7 +221,7 @@ func (p *place) confirm(a *account.Account) *account.Account {
 	}
 	p.mails()
 	proof := account.Proof{AccountID: a.ID, Purpose: code.Purpose, Hash: code.Hash}
-	if err := p.Accounts.ConfirmEmail(p.t.Context(), proof, account.NewEvent(p.t.Context(), p.clock(), account.EventEmailConfirmed, account.ActorOwner)); err != nil {
+	if err := p.Accounts.ConfirmEmail(p.t.Context(), proof, account.NewEntry(p.t.Context(), p.clock(), account.EntryEmailConfirmed, account.ActorOwner)); err != nil {
 		p.t.Fatal(err)
 	}
 	now, err := p.Accounts.ByDID(p.t.Context(), a.DID)

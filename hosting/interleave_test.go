@@ -64,7 +64,7 @@ func TestIdentityChangesMeet(t *testing.T) {
 	for name, build := range map[string]func(t *testing.T, p *place, a *account.Account) func() string{
 		"activateAccount": func(t *testing.T, p *place, a *account.Account) func() string {
 			t.Helper()
-			off := account.Event{At: p.clock(), Kind: account.EventDeactivated}
+			off := account.Entry{At: p.clock(), Kind: account.EntryDeactivated}
 			if _, err := p.Accounts.SetStatus(t.Context(), a.ID, account.StatusChange{Deactivated: new(true)}, off); err != nil {
 				t.Fatal(err)
 			}
@@ -76,7 +76,7 @@ func TestIdentityChangesMeet(t *testing.T) {
 		"deactivateAccount": func(t *testing.T, p *place, a *account.Account) func() string {
 			t.Helper()
 			return func() string {
-				_, err := p.DeactivateAccount(t.Context(), auth.FullOrTakendownCaller{Access: auth.Access{DID: a.DID}}, hosting.DeactivateInput{})
+				_, err := p.DeactivateAccount(t.Context(), auth.FullOrTakenDownCaller{Access: auth.Access{DID: a.DID}}, hosting.DeactivateInput{})
 				return answer(err)
 			}
 		},

@@ -85,7 +85,7 @@ func (s *Service) moveIn(ctx context.Context, p Pending, document []byte) (*acco
 	if err != nil {
 		return nil, err
 	}
-	e := account.NewEvent(ctx, p.CreatedAt, account.EventMovedIn, account.ActorOwner)
+	e := account.NewEntry(ctx, p.CreatedAt, account.EntryMovedIn, account.ActorOwner)
 	return s.Store.MoveIn(ctx, p, document, first, e)
 }
 

@@ -161,7 +161,7 @@ func TestShownDocument(t *testing.T) {
 // faster is a HandleStore on which somebody else finishes a change first.
 type faster struct{ hosting.HandleStore }
 
-func (f faster) FinishHandle(ctx context.Context, id int64, h syntax.Handle, doc []byte, e account.Event, mails ...mail.Message) error {
+func (f faster) FinishHandle(ctx context.Context, id int64, h syntax.Handle, doc []byte, e account.Entry, mails ...mail.Message) error {
 	if err := f.HandleStore.FinishHandle(ctx, id, h, doc, e, mails...); err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 func TestEventsOfAccounts(t *testing.T) {
 	at := time.UnixMilli(1_700_000_000_000)
 	active := &account.Account{DID: "did:plc:abc", Handle: "alice.test"}
-	down := &account.Account{DID: "did:plc:abc", Handle: "alice.test", Measures: account.Measures{TakendownAt: at}}
+	down := &account.Account{DID: "did:plc:abc", Handle: "alice.test", Measures: account.Measures{TakenDownAt: at}}
 	commit := []byte("a commit")
 	c := &repo.Change{
 		Next:  repo.Head{DID: active.DID, Rev: "3kabcdefghi22", CID: dagcbor.CID(commit), Commit: commit},

@@ -227,7 +227,7 @@ func (c crash) Reserve(ctx context.Context, p hosting.Pending) (id int64, err er
 	return id, err
 }
 
-func (c crash) Activate(ctx context.Context, id int64, doc []byte, first *repo.Change, e account.Event) (a *account.Account, err error) {
+func (c crash) Activate(ctx context.Context, id int64, doc []byte, first *repo.Change, e account.Entry) (a *account.Account, err error) {
 	err = c.step("activate", func() error { a, err = c.Store.Activate(ctx, id, doc, first, e); return err })
 	return a, err
 }
@@ -287,7 +287,7 @@ func TestCrash(t *testing.T) {
 			if err != nil || !p.registered(a.DID) || identity.PDSEndpoint(a.Document) != p.URL {
 				t.Errorf("the account: %+v, %v", a, err)
 			}
-			if trail, err := p.Accounts.Trail(t.Context(), a.ID, 10); err != nil || len(trail) != 1 || trail[0].Kind != account.EventSignUp {
+			if trail, err := p.Accounts.Trail(t.Context(), a.ID, 10); err != nil || len(trail) != 1 || trail[0].Kind != account.EntrySignUp {
 				t.Errorf("the trail: %+v, %v", trail, err)
 			}
 		})

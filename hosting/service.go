@@ -20,6 +20,7 @@ import (
 	"nestbox/plc"
 	"nestbox/ratelimit"
 	"nestbox/repo"
+	"nestbox/signin"
 )
 
 // Settings of a Service.
@@ -57,7 +58,7 @@ type Settings struct {
 
 // Opener starts the first session of a new account.
 type Opener interface {
-	Open(ctx context.Context, a *account.Account) (auth.Pair, error)
+	OpenFirst(ctx context.Context, a *account.Account) (auth.Pair, error)
 }
 
 // Repos are the accounts' repositories, as far as the life of an account needs
@@ -100,10 +101,12 @@ type Service struct {
 	Codes     *account.Codes
 	Keys      *Keys
 	Sessions  Opener
-	Repos     Repos
-	Blobs     Blobs
-	Prefs     Prefs
-	Box       *seal.Box
+	// SignIns proves owners who delete their accounts.
+	SignIns *signin.Service
+	Repos   Repos
+	Blobs   Blobs
+	Prefs   Prefs
+	Box     *seal.Box
 	// Limits counts sign-ups; nil counts nothing.
 	Limits *ratelimit.Limiter
 	Now    func() time.Time
@@ -195,7 +198,7 @@ func (s *Service) activate(ctx context.Context, p Pending, doc []byte) (*account
 	if p.MadeBy != "" {
 		by = account.ActorAdmin
 	}
-	e := account.NewEvent(acting(ctx, p.MadeBy), s.now(), account.EventSignUp, by)
+	e := account.NewEntry(acting(ctx, p.MadeBy), s.now(), account.EntrySignUp, by)
 	return s.Store.Activate(ctx, p.AccountID, doc, &first, e)
 }
 

@@ -137,7 +137,7 @@ func TestHosted(t *testing.T) {
 	alice := p.mustCreate("alice")
 	p.mustCreate("bob")
 	count("two", 2)
-	e := account.NewEvent(t.Context(), p.clock(), account.EventDeactivated, account.ActorOwner)
+	e := account.NewEntry(t.Context(), p.clock(), account.EntryDeactivated, account.ActorOwner)
 	if _, err := p.Accounts.SetStatus(t.Context(), alice.ID, account.StatusChange{Deactivated: new(true)}, e); err != nil {
 		t.Fatal(err)
 	}

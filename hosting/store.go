@@ -57,15 +57,15 @@ type Store interface {
 	// results in and its first repository, and returns it. The event log gets
 	// BirthEvents. If first is nil it has no repository, like accounts of earlier
 	// versions. Not reserved: account.ErrNotFound.
-	Activate(ctx context.Context, id int64, document []byte, first *repo.Change, e account.Event) (*account.Account, error)
+	Activate(ctx context.Context, id int64, document []byte, first *repo.Change, e account.Entry) (*account.Account, error)
 	// Abandon undoes a reservation; it is not an error if that is gone, or the account
 	// is active.
 	Abandon(ctx context.Context, id int64) error
 	// MoveIn makes an account that exists elsewhere, deactivated, with an empty repository
 	// that is not announced, and returns it. The key that was reserved for its DID is no
 	// longer reserved; ErrKeyReserved: it is not p's. The measures against the DID are in force again;
-	// account.ErrTakendown: see account.Measures.MayMoveIn. Other errors: those of Reserve.
-	MoveIn(ctx context.Context, p Pending, document []byte, first repo.Change, e account.Event) (*account.Account, error)
+	// account.ErrTakenDown: see account.Measures.MayMoveIn. Other errors: those of Reserve.
+	MoveIn(ctx context.Context, p Pending, document []byte, first repo.Change, e account.Entry) (*account.Account, error)
 	// ReserveKey keeps a key until its time is over, and returns it, or the one that
 	// was reserved for the same DID earlier. Keys reserved before expired are removed.
 	// If limit keys are reserved already, SurplusKeys are removed first.

@@ -60,7 +60,7 @@ func (s *Service) CreateAccount(ctx context.Context, caller auth.SignUpCaller, i
 	if err != nil {
 		return CreateOutput{}, wireError(err, in)
 	}
-	pair, err := s.Sessions.Open(ctx, a)
+	pair, err := s.Sessions.OpenFirst(ctx, a)
 	if err != nil {
 		return CreateOutput{}, xrpc.Unavailable(err)
 	}
@@ -133,8 +133,8 @@ func wireError(err error, in CreateInput) error {
 		return xrpc.InvalidRequest("Invalid DID at $.did")
 	case errors.Is(err, errNotOwner):
 		return xrpc.Unauthorized(xrpc.NameAuthRequired, "Missing auth to create account with did: "+in.did())
-	case errors.Is(err, account.ErrTakendown):
-		return auth.ErrTakendown()
+	case errors.Is(err, account.ErrTakenDown):
+		return auth.TakenDown()
 	case errors.Is(err, errHandleProof):
 		return xrpc.InvalidRequest("External handle did not resolve to DID")
 	case errors.Is(err, account.ErrDIDTaken):
@@ -192,7 +192,7 @@ type DeactivateInput struct {
 // writes are refused from now on. deleteAfter is a wish, as in the Lexicon: an
 // access token alone does not delete, so the account stays for DeleteGrace, and its
 // owner is notified.
-func (s *Service) DeactivateAccount(ctx context.Context, caller auth.FullOrTakendownCaller, in DeactivateInput) (xrpc.None, error) {
+func (s *Service) DeactivateAccount(ctx context.Context, caller auth.FullOrTakenDownCaller, in DeactivateInput) (xrpc.None, error) {
 	var after time.Time
 	if in.DeleteAfter != nil {
 		at, err := syntax.ParseDatetimeLenient(*in.DeleteAfter)
@@ -208,7 +208,7 @@ func (s *Service) DeactivateAccount(ctx context.Context, caller auth.FullOrTaken
 	if err != nil {
 		return xrpc.None{}, StatusError(err)
 	}
-	e := account.NewEvent(ctx, s.now(), account.EventDeactivated, account.ActorOwner)
+	e := account.NewEntry(ctx, s.now(), account.EntryDeactivated, account.ActorOwner)
 	notice, when := mail.NoticeDeactivated, ""
 	if !after.IsZero() {
 		notice, when = mail.NoticeDeletion, after.Format("2 January 2006, 15:04:05")+" UTC"
@@ -233,14 +233,14 @@ func (s *Service) DeactivateAccount(ctx context.Context, caller auth.FullOrTaken
 func (s *Service) ActivateAccount(ctx context.Context, caller auth.FullCaller, _ xrpc.None) (xrpc.None, error) {
 	a, err := s.Accounts.ByDID(ctx, caller.DID)
 	if err == nil {
-		err = s.Activate(ctx, a, account.NewEvent(ctx, s.now(), account.EventActivated, account.ActorOwner))
+		err = s.Activate(ctx, a, account.NewEntry(ctx, s.now(), account.EntryActivated, account.ActorOwner))
 	}
 	return xrpc.None{}, StatusError(err)
 }
 
 // Activate activates a deactivated account, whose DID document must name this
 // server and the account's key. Errors are for StatusError.
-func (s *Service) Activate(ctx context.Context, a *account.Account, e account.Event) error {
+func (s *Service) Activate(ctx context.Context, a *account.Account, e account.Entry) error {
 	d, err := s.pointsHere(ctx, a)
 	if err != nil {
 		return err
@@ -278,9 +278,9 @@ func StatusError(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, account.ErrNotFound):
-		return auth.ErrExpired() // deleted since the caller was proven
-	case errors.Is(err, account.ErrTakendown):
-		return auth.ErrTakendown()
+		return auth.Expired() // deleted since the caller was proven
+	case errors.Is(err, account.ErrTakenDown):
+		return auth.TakenDown()
 	case errors.Is(err, errNotRegistered), errors.Is(err, errRotationKey), errors.Is(err, errEndpoint), errors.Is(err, errSigningKey):
 		return xrpc.InvalidRequest("%s", err.Error())
 	default:
@@ -306,7 +306,7 @@ type StatusOutput struct {
 func (s *Service) CheckAccountStatus(ctx context.Context, caller auth.StandardCaller, _ xrpc.None) (StatusOutput, error) {
 	a, err := s.Accounts.ByDID(ctx, caller.DID)
 	if errors.Is(err, account.ErrNotFound) {
-		return StatusOutput{}, auth.ErrExpired()
+		return StatusOutput{}, auth.Expired()
 	}
 	if err != nil {
 		return StatusOutput{}, xrpc.Unavailable(err)

@@ -42,7 +42,7 @@ func HandleError(err error, handle string) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, account.ErrNotFound):
-		return auth.ErrExpired() // deleted since the caller was proven
+		return auth.Expired() // deleted since the caller was proven
 	case errors.Is(err, account.ErrStatusConflict):
 		return xrpc.InvalidRequest("The handle is being changed already; please try again in a minute")
 	case errors.Is(err, ErrMovedOut):

@@ -66,7 +66,7 @@ func (s *Service) GetRecommendedDIDCredentials(ctx context.Context, caller auth.
 // RequestPLCOperationSignature is
 // com.atproto.identity.requestPlcOperationSignature: it sends the code that signing
 // requires.
-func (s *Service) RequestPLCOperationSignature(ctx context.Context, caller auth.FullOrTakendownCaller, _ xrpc.None) (xrpc.None, error) {
+func (s *Service) RequestPLCOperationSignature(ctx context.Context, caller auth.FullOrTakenDownCaller, _ xrpc.None) (xrpc.None, error) {
 	if err := request.Admit(ctx, s.Limits, caller.DID.String(), 1, account.CodeMails(string(account.PurposePLCOperation))...); err != nil {
 		return xrpc.None{}, err
 	}
@@ -81,7 +81,7 @@ func (s *Service) RequestPLCOperationSignature(ctx context.Context, caller auth.
 }
 
 // SignPLCOperation is com.atproto.identity.signPlcOperation. It submits nothing.
-func (s *Service) SignPLCOperation(ctx context.Context, caller auth.FullOrTakendownCaller, in SignInput) (SignOutput, error) {
+func (s *Service) SignPLCOperation(ctx context.Context, caller auth.FullOrTakenDownCaller, in SignInput) (SignOutput, error) {
 	if in.Token == "" {
 		return SignOutput{}, xrpc.InvalidRequest("email confirmation token required to sign PLC operations")
 	}

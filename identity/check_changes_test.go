@@ -121,7 +121,7 @@ func TestCheckMeanwhile(t *testing.T) {
 			if err := c.db.Handles.BeginHandle(t.Context(), hosting.HandleChange{AccountID: id, Handle: other, By: account.ActorOwner, BegunAt: c.clock()}); err != nil {
 				return err
 			}
-			return c.db.Handles.FinishHandle(t.Context(), id, other, newest, account.Event{At: c.clock(), Kind: account.EventHandleChanged})
+			return c.db.Handles.FinishHandle(t.Context(), id, other, newest, account.Entry{At: c.clock(), Kind: account.EntryHandleChanged})
 		},
 		"the document": func(t *testing.T, c *checked, id int64) error {
 			t.Helper()
@@ -204,7 +204,7 @@ func TestCheckHidden(t *testing.T) {
 
 func takedown(t *testing.T, db *storetest.Database, id int64, applied bool) error {
 	t.Helper()
-	e := account.Event{At: time.Unix(0, 0), Kind: account.EventTakedown}
+	e := account.Entry{At: time.Unix(0, 0), Kind: account.EntryTakedown}
 	_, err := db.Accounts.SetStatus(t.Context(), id, account.StatusChange{Takedown: &account.Applied{Applied: applied}}, e)
 	return err
 }

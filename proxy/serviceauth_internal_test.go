@@ -13,7 +13,7 @@ import (
 // TestServiceAuth: which session gets a token for which method. Case opens nothing.
 func TestServiceAuth(t *testing.T) {
 	const (
-		owner, plain, privileged, down = auth.ScopeAccess, auth.ScopeAppPass, auth.ScopeAppPassPrivileged, auth.ScopeTakendown
+		owner, plain, privileged, down = auth.ScopeAccess, auth.ScopeAppPass, auth.ScopeAppPassPrivileged, auth.ScopeTakenDown
 		aud                            = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
 	)
 	now := time.Unix(1_800_000_000, 0)

@@ -25,7 +25,7 @@ type ReportInput struct {
 
 // Create is com.atproto.moderation.createReport. A taken-down account may report,
 // too.
-func (r *Reports) Create(ctx context.Context, caller auth.StandardOrTakendownCaller, in ReportInput) (jsontext.Value, error) {
+func (r *Reports) Create(ctx context.Context, caller auth.StandardOrTakenDownCaller, in ReportInput) (jsontext.Value, error) {
 	switch {
 	case len(in.Reason) > maxReason:
 		return nil, xrpc.InvalidRequest("string too big (maximum %d, got %d) at $.reason", maxReason, len(in.Reason))
@@ -57,7 +57,7 @@ func reportError(err error) error {
 	case errors.Is(err, errUpstream):
 		return &xrpc.Error{Status: http.StatusBadGateway, Name: "UpstreamFailure", Message: "The report service cannot be reached", Cause: err}
 	case errors.Is(err, account.ErrNotFound):
-		return auth.ErrExpired() // deleted since the caller was proven
+		return auth.Expired() // deleted since the caller was proven
 	default:
 		return xrpc.Unavailable(err)
 	}

@@ -43,7 +43,7 @@ type (
 )
 
 // Get is com.atproto.server.getServiceAuth.
-func (s *ServiceAuth) Get(ctx context.Context, caller auth.StandardOrTakendownCaller, p ServiceAuthParams) (ServiceAuthOutput, error) {
+func (s *ServiceAuth) Get(ctx context.Context, caller auth.StandardOrTakenDownCaller, p ServiceAuthParams) (ServiceAuthOutput, error) {
 	now := s.Now()
 	expires, err := serviceAuth(caller.Scope, p, now)
 	if err != nil {
@@ -60,7 +60,7 @@ func (s *ServiceAuth) Get(ctx context.Context, caller auth.StandardOrTakendownCa
 		}
 	}
 	if errors.Is(err, account.ErrNotFound) {
-		return ServiceAuthOutput{}, auth.ErrExpired() // deleted since the caller was authenticated
+		return ServiceAuthOutput{}, auth.Expired() // deleted since the caller was authenticated
 	}
 	return ServiceAuthOutput{}, xrpc.Unavailable(err)
 }
@@ -76,7 +76,7 @@ func serviceAuth(scope auth.Scope, p ServiceAuthParams, now time.Time) (expires 
 	if !isAudience(p.Audience) {
 		return time.Time{}, xrpc.InvalidRequest("aud must be a valid atproto DID or did#serviceId reference")
 	}
-	if scope == auth.ScopeTakendown && p.Method != createAccount {
+	if scope == auth.ScopeTakenDown && p.Method != createAccount {
 		return time.Time{}, xrpc.BadRequest(xrpc.NameInvalidToken, "Bad token scope")
 	}
 	if !open(scope, p.Method) {

@@ -90,9 +90,9 @@ type View interface {
 	// Record returns ErrNoRecord if there is none.
 	Record(key string) (Record, error)
 	Records(r Range) ([]Record, error)
-	// Takendown reports whether moderation took down the record with that key, even if
+	// TakenDown reports whether moderation took down the record with that key, even if
 	// there is no such record.
-	Takendown(key string) (bool, error)
+	TakenDown(key string) (bool, error)
 	// Collections returns up to limit collections that have records, in order.
 	Collections(limit int) ([]string, error)
 	// BySubject returns the keys of up to limit records of a collection that

@@ -357,7 +357,7 @@ func TestSyncStates(t *testing.T) {
 	check("deactivated", "RepoDeactivated", "Repo has been deactivated: ")
 	subject("deactivated", false)
 	subject("takedown", true)
-	alice.AccessJwt = signInTakendown(t, s, alice) // the old sessions have ended
+	alice.AccessJwt = signInTakenDown(t, s, alice) // the old sessions have ended
 	check("takendown", "RepoTakendown", "Repo has been takendown: ")
 	subject("takedown", false)
 	alice = s.SignIn(t, "alice.test", pdstest.Password)
@@ -374,7 +374,7 @@ func TestSyncStates(t *testing.T) {
 	}
 }
 
-func signInTakendown(t *testing.T, s *pdstest.InProcess, who pdstest.Session) string {
+func signInTakenDown(t *testing.T, s *pdstest.InProcess, who pdstest.Session) string {
 	t.Helper()
 	var in pdstest.Session
 	s.Do(t, pdstest.Request{NSID: "com.atproto.server.createSession", Body: map[string]any{

@@ -125,7 +125,7 @@ func (p *person) head() (h repo.Head) {
 // status changes the account's status.
 func (p *person) status(c account.StatusChange) {
 	p.w.t.Helper()
-	e := account.NewEvent(p.w.t.Context(), p.w.Now(), account.EventDeactivated, account.ActorOwner)
+	e := account.NewEntry(p.w.t.Context(), p.w.Now(), account.EntryDeactivated, account.ActorOwner)
 	if _, err := p.w.World.Accounts.SetStatus(p.w.t.Context(), p.id, c, e); err != nil {
 		p.w.t.Fatal(err)
 	}

@@ -90,7 +90,7 @@ func shownRecord(v View, key string) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	down, err := v.Takendown(key)
+	down, err := v.TakenDown(key)
 	if err == nil && down {
 		err = ErrNoRecord
 	}

@@ -26,11 +26,11 @@ func (s *Server) methods() map[string]xrpc.Method {
 
 		"com.atproto.server.createAccount":         xrpc.Procedure(anyone.SignUp, s.hosting.CreateAccount),
 		"com.atproto.server.activateAccount":       xrpc.Procedure(anyone.For(auth.UseActivate).Full, s.hosting.ActivateAccount),
-		"com.atproto.server.deactivateAccount":     xrpc.Procedure(leave.FullOrTakendown, s.hosting.DeactivateAccount),
+		"com.atproto.server.deactivateAccount":     xrpc.Procedure(leave.FullOrTakenDown, s.hosting.DeactivateAccount),
 		"com.atproto.server.checkAccountStatus":    xrpc.Query(look.Standard, s.hosting.CheckAccountStatus),
 		"com.atproto.server.describeServer":        xrpc.Query(anyone.Anyone, s.hosting.DescribeServer),
 		"com.atproto.server.deleteAccount":         xrpc.Procedure(anyone.Anyone, s.hosting.DeleteAccount),
-		"com.atproto.server.getServiceAuth":        xrpc.Query(leave.StandardOrTakendown, serviceAuth.Get),
+		"com.atproto.server.getServiceAuth":        xrpc.Query(leave.StandardOrTakenDown, serviceAuth.Get),
 		"com.atproto.server.reserveSigningKey":     xrpc.Procedure(anyone.Anyone, s.hosting.ReserveSigningKey),
 		"com.atproto.server.getAccountInviteCodes": xrpc.Query(invite.Full, s.invites.Own),
 
@@ -76,15 +76,15 @@ func (s *Server) methods() map[string]xrpc.Method {
 		"com.atproto.identity.updateHandle":    xrpc.Procedure(manage.Standard, s.hosting.UpdateHandle),
 
 		"com.atproto.identity.getRecommendedDidCredentials": xrpc.Query(look.Standard, s.hosting.GetRecommendedDIDCredentials),
-		"com.atproto.identity.requestPlcOperationSignature": xrpc.Procedure(leave.FullOrTakendown, s.hosting.RequestPLCOperationSignature),
-		"com.atproto.identity.signPlcOperation":             xrpc.Procedure(leave.FullOrTakendown, s.hosting.SignPLCOperation),
+		"com.atproto.identity.requestPlcOperationSignature": xrpc.Procedure(leave.FullOrTakenDown, s.hosting.RequestPLCOperationSignature),
+		"com.atproto.identity.signPlcOperation":             xrpc.Procedure(leave.FullOrTakenDown, s.hosting.SignPLCOperation),
 		"com.atproto.identity.submitPlcOperation":           xrpc.Procedure(manage.Standard, s.hosting.SubmitPLCOperation),
 
 		"com.atproto.identity.refreshIdentity": xrpc.Procedure(manage.Standard, s.identity.RefreshIdentity),
 
 		"com.atproto.sync.subscribeRepos": xrpc.Stream(anyone.Anyone, s.firehose.Subscribe),
 
-		"com.atproto.moderation.createReport": xrpc.Procedure(leave.StandardOrTakendown, s.reports.Create),
+		"com.atproto.moderation.createReport": xrpc.Procedure(leave.StandardOrTakenDown, s.reports.Create),
 
 		"app.bsky.actor.getPreferences": xrpc.Query(leave.OwnerOrService, s.prefs.Get),
 		"app.bsky.actor.putPreferences": xrpc.Procedure(manage.Standard, s.prefs.Put),

@@ -39,6 +39,7 @@ import (
 	"nestbox/repo"
 	"nestbox/request"
 	"nestbox/session"
+	"nestbox/signin"
 	"nestbox/store"
 	"nestbox/store/sqlite"
 	"nestbox/xrpc"
@@ -236,12 +237,15 @@ func (s *Server) build(ctx context.Context) error {
 		HTTP: safehttp.Client(safehttp.Options{AllowLoopback: c.DevMode}), Limits: limits, Now: now, Log: log,
 	}
 	s.prefs = &prefs.Service{Store: s.stores.Prefs, Lexicons: lexicon.Known(), Now: now}
+	signIns := &signin.Service{
+		Accounts: accounts, Hasher: hasher, Codes: s.codes, Limits: limits, Noted: ratelimit.New(notedSessions, now), Now: now, Log: log,
+	}
 	s.sessions = &session.Service{
 		Settings: session.Settings{
 			Rules:     session.Rules{ReuseWindow: c.SessionReuseWindow, RefreshTTL: c.RefreshTokenTTL, Policy: session.Policy(c.SessionReusePolicy)},
 			AccessTTL: c.AccessTokenTTL, Limit: c.SessionLimit, Audience: s.DID,
 		},
-		Store: s.stores.Sessions, Accounts: accounts, Keyring: keyring, Hasher: hasher, Codes: s.codes, Notices: s.notices, Limits: limits,
+		Store: s.stores.Sessions, Accounts: accounts, Keyring: keyring, SignIns: signIns, Notices: s.notices,
 		Noted: ratelimit.New(notedSessions, now), Now: now, Log: log,
 	}
 	s.hosting = &hosting.Service{
@@ -253,7 +257,7 @@ func (s *Server) build(ctx context.Context) error {
 			TermsOfServiceURL: c.TermsOfServiceURL, ContactEmail: c.ContactEmail, BlobUploadLimit: c.BlobUploadLimit,
 		},
 		Store: s.stores.Hosting, Handles: s.stores.Handles, Rotations: s.stores.SigningKeys, Accounts: accounts, Notices: s.notices, Hasher: hasher, Directory: s.directory,
-		Resolver: s.resolver, Documents: s.stores.Identity, Codes: s.codes, Keys: s.keys, Sessions: s.sessions, Repos: s.repos, Blobs: s.stores.Blobs, Prefs: s.stores.Prefs,
+		Resolver: s.resolver, Documents: s.stores.Identity, Codes: s.codes, Keys: s.keys, Sessions: s.sessions, SignIns: signIns, Repos: s.repos, Blobs: s.stores.Blobs, Prefs: s.stores.Prefs,
 		Box: box, Limits: limits, Now: now, Log: log,
 	}
 	s.sessions.Document = s.hosting.ShownDocument

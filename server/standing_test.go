@@ -19,7 +19,7 @@ const (
 	byNobody    credential = "nobody"
 	byPassword  credential = "a session of the password"
 	byApp       credential = "a session of an app password"
-	byTakendown credential = "a session of a sign-in with allowTakendown"
+	byTakenDown credential = "a session of a sign-in with allowTakendown"
 	byRefresh   credential = "a refresh token"
 	byAdmin     credential = "the admin"
 )
@@ -36,9 +36,9 @@ type route struct {
 func routes() map[string]route {
 	standard := []credential{byPassword, byApp}
 	full := []credential{byPassword}
-	leaving := []credential{byPassword, byApp, byTakendown}
-	leavingFull := []credential{byPassword, byTakendown}
-	viewer := []credential{byNobody, byPassword, byApp, byTakendown, byAdmin}
+	leaving := []credential{byPassword, byApp, byTakenDown}
+	leavingFull := []credential{byPassword, byTakenDown}
+	viewer := []credential{byNobody, byPassword, byApp, byTakenDown, byAdmin}
 	admins := route{by: []credential{byAdmin}}
 	open := route{}
 	server, repo, sync, id := "com.atproto.server.", "com.atproto.repo.", "com.atproto.sync.", "com.atproto.identity."
@@ -110,7 +110,7 @@ func TestStanding(t *testing.T) {
 	}
 	for status, commands := range map[account.Status][]string{
 		account.Active: nil, account.Deactivated: {"deactivate"}, account.Suspended: {"account.suspend"},
-		account.Takendown: {"account.takedown"},
+		account.TakenDown: {"account.takedown"},
 	} {
 		name := "person" + string(status)
 		alice := s.SignUp(t, name)
@@ -130,10 +130,10 @@ func TestStanding(t *testing.T) {
 				t.Fatalf("%s: %+v, %v", command, line, err)
 			}
 		}
-		if status == account.Takendown {
+		if status == account.TakenDown {
 			var in pdstest.Session
 			s.Do(t, pdstest.Request{NSID: "com.atproto.server.createSession", Body: map[string]any{"identifier": alice.DID, "password": pdstest.Password, "allowTakendown": true}}).Decode(t, &in)
-			tokens[byTakendown] = pdstest.Bearer(in.AccessJwt)
+			tokens[byTakenDown] = pdstest.Bearer(in.AccessJwt)
 		}
 		for nsid, row := range table {
 			for by, token := range tokens {
@@ -161,8 +161,8 @@ func (r route) want(by credential, status account.Status) string {
 		return ""
 	}
 	scope := auth.ScopeAccess
-	if by == byTakendown {
-		scope = auth.ScopeTakendown
+	if by == byTakenDown {
+		scope = auth.ScopeTakenDown
 	}
 	if err := auth.May(r.use, string(status), scope); err != nil {
 		return err.Error()

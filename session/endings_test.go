@@ -10,6 +10,7 @@ import (
 	"nestbox/account"
 	"nestbox/auth"
 	"nestbox/session"
+	"nestbox/signin"
 	"nestbox/xrpc"
 )
 
@@ -65,40 +66,40 @@ func TestEndings(t *testing.T) {
 		do      func(h household) error
 		ends    []string
 		refused string              // the answer to a refresh of an ended one
-		trail   []account.EventKind // newest first
+		trail   []account.EntryKind // newest first
 	}{
 		{
 			event: "deleteSession, password", do: func(h household) error { return h.end(laptop) },
-			ends: []string{laptop}, trail: []account.EventKind{account.EventSignOut},
+			ends: []string{laptop}, trail: []account.EntryKind{account.EntrySignOut},
 		},
 		{
 			event: "deleteSession, app password", do: func(h household) error { return h.end(phone) },
-			ends: []string{phone}, trail: []account.EventKind{account.EventSignOut},
+			ends: []string{phone}, trail: []account.EntryKind{account.EntrySignOut},
 		},
 		{
 			event: "revoke in the list", do: func(h household) error {
 				return h.Revoke(h.t.Context(), h.owner.DID, h.number(h.owner, h.pairs[tablet].Refresh), account.ActorOwner)
 			},
-			ends: []string{tablet}, trail: []account.EventKind{account.EventSessionRevoked},
+			ends: []string{tablet}, trail: []account.EntryKind{account.EntrySessionRevoked},
 		},
 		{
 			event: "revokeAppPassword", do: func(h household) error {
-				return h.Accounts.RevokeAppPassword(h.t.Context(), h.owner.ID, phone, h.event(account.EventAppPasswordRevoked))
+				return h.Accounts.RevokeAppPassword(h.t.Context(), h.owner.ID, phone, h.event(account.EntryAppPasswordRevoked))
 			},
-			ends: []string{phone, foreign}, trail: []account.EventKind{account.EventAppPasswordRevoked},
+			ends: []string{phone, foreign}, trail: []account.EntryKind{account.EntryAppPasswordRevoked},
 		},
 		{
 			event: "password reset", do: func(h household) error {
-				return h.Accounts.SetPassword(h.t.Context(), h.owner.ID, cheapHash("another"), 0, h.event(account.EventPasswordChanged))
+				return h.Accounts.SetPassword(h.t.Context(), h.owner.ID, cheapHash("another"), 0, h.event(account.EntryPasswordChanged))
 			},
-			ends: []string{laptop, tablet, phone, watch, foreign}, trail: []account.EventKind{account.EventPasswordChanged},
+			ends: []string{laptop, tablet, phone, watch, foreign}, trail: []account.EntryKind{account.EntryPasswordChanged},
 		},
 		{
 			event: "password change by a session", do: func(h household) error {
 				keep := h.number(h.owner, h.pairs[laptop].Refresh)
-				return h.Accounts.SetPassword(h.t.Context(), h.owner.ID, cheapHash("another"), keep, h.event(account.EventPasswordChanged))
+				return h.Accounts.SetPassword(h.t.Context(), h.owner.ID, cheapHash("another"), keep, h.event(account.EntryPasswordChanged))
 			},
-			ends: []string{tablet, phone, watch, foreign}, trail: []account.EventKind{account.EventPasswordChanged},
+			ends: []string{tablet, phone, watch, foreign}, trail: []account.EntryKind{account.EntryPasswordChanged},
 		},
 		{
 			event: "sign out everywhere", do: func(h household) error {
@@ -108,12 +109,12 @@ func TestEndings(t *testing.T) {
 				}
 				return err
 			},
-			ends: []string{laptop, tablet, phone, watch, foreign}, trail: []account.EventKind{account.EventAllSignedOut},
+			ends: []string{laptop, tablet, phone, watch, foreign}, trail: []account.EntryKind{account.EntryAllSignedOut},
 		},
 		{
 			event: "takedown", do: func(h household) error { h.takedown(h.owner, true); return nil },
 			ends:    []string{laptop, tablet, phone, watch, foreign},
-			refused: wireTakedown, trail: []account.EventKind{account.EventTakedown},
+			refused: wireTakedown, trail: []account.EntryKind{account.EntryTakedown},
 		},
 		{
 			event: "takedown and lift", do: func(h household) error {
@@ -122,14 +123,14 @@ func TestEndings(t *testing.T) {
 				return nil
 			},
 			ends:  []string{laptop, tablet, phone, watch, foreign},
-			trail: []account.EventKind{account.EventTakedownLifted, account.EventTakedown},
+			trail: []account.EntryKind{account.EntryTakedownLifted, account.EntryTakedown},
 		},
 		{
 			event: "lift of nothing", do: func(h household) error {
-				h.setStatus(h.owner, account.StatusChange{Takedown: applied(false)}, account.EventTakedownLifted)
+				h.setStatus(h.owner, account.StatusChange{Takedown: applied(false)}, account.EntryTakedownLifted)
 				return nil
 			},
-			trail: []account.EventKind{account.EventTakedownLifted},
+			trail: []account.EntryKind{account.EntryTakedownLifted},
 		},
 		{
 			event: "account deletion", do: func(h household) error { return h.Accounts.Delete(h.t.Context(), h.owner.ID, h.Now()) },
@@ -137,17 +138,17 @@ func TestEndings(t *testing.T) {
 		},
 		{
 			event: "deactivation", do: func(h household) error {
-				h.setStatus(h.owner, account.StatusChange{Deactivated: new(true)}, account.EventDeactivated)
+				h.setStatus(h.owner, account.StatusChange{Deactivated: new(true)}, account.EntryDeactivated)
 				return nil
 			},
-			trail: []account.EventKind{account.EventDeactivated},
+			trail: []account.EntryKind{account.EntryDeactivated},
 		},
 		{
 			event: "suspension", do: func(h household) error {
-				h.setStatus(h.owner, account.StatusChange{Suspended: new(true)}, account.EventSuspended)
+				h.setStatus(h.owner, account.StatusChange{Suspended: new(true)}, account.EntrySuspended)
 				return nil
 			},
-			trail: []account.EventKind{account.EventSuspended},
+			trail: []account.EntryKind{account.EntrySuspended},
 		},
 	} {
 		t.Run(c.event, func(t *testing.T) {
@@ -157,7 +158,7 @@ func TestEndings(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got := h.trail(h.owner); len(got) > 0 {
-				var kinds []account.EventKind
+				var kinds []account.EntryKind
 				for _, e := range got[:len(got)-before] {
 					kinds = append(kinds, e.Kind)
 				}
@@ -198,11 +199,11 @@ func TestEndings(t *testing.T) {
 // status.
 func TestStatusInAnswer(t *testing.T) {
 	h := newHousehold(t)
-	h.setStatus(h.owner, account.StatusChange{Deactivated: new(true)}, account.EventDeactivated)
+	h.setStatus(h.owner, account.StatusChange{Deactivated: new(true)}, account.EntryDeactivated)
 	if out := h.mustRefresh(h.pairs[laptop].Refresh); out.Active || out.Status != account.Deactivated {
 		t.Errorf("deactivated: active %t, status %q", out.Active, out.Status)
 	}
-	h.setStatus(h.owner, account.StatusChange{Suspended: new(true)}, account.EventSuspended)
+	h.setStatus(h.owner, account.StatusChange{Suspended: new(true)}, account.EntrySuspended)
 	if out := h.mustRefresh(h.pairs[laptop].Refresh); out.Active || out.Status != account.Suspended {
 		t.Errorf("suspended: active %t, status %q", out.Active, out.Status)
 	}
@@ -214,7 +215,7 @@ func TestAppPasswordsStay(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	a := w.account("alice", cheapHash(password))
 	app := w.appPassword(a, "phone", false)
-	if err := w.Accounts.SetPassword(t.Context(), a.ID, cheapHash("another"), 0, w.event(account.EventPasswordChanged)); err != nil {
+	if err := w.Accounts.SetPassword(t.Context(), a.ID, cheapHash("another"), 0, w.event(account.EntryPasswordChanged)); err != nil {
 		t.Fatal(err)
 	}
 	w.attempts(1, home, "alice.test", app, wireOK)
@@ -303,7 +304,7 @@ func TestSignOut(t *testing.T) {
 		t.Errorf("refresh afterwards: %s", wire(err))
 	}
 	w.mustRefresh(other.Refresh)
-	if got := len(w.reasons(alice, account.EventSignOut)); got != 1 {
+	if got := len(w.reasons(alice, account.EntrySignOut)); got != 1 {
 		t.Errorf("%d sign-outs on the trail", got)
 	}
 }
@@ -335,7 +336,7 @@ func TestNeverBack(t *testing.T) {
 func TestStartAgainstEndings(t *testing.T) {
 	for name, end := range map[string]func(w *world, a *account.Account) error{
 		"password": func(w *world, a *account.Account) error {
-			return w.Accounts.SetPassword(w.t.Context(), a.ID, cheapHash("another"), 0, w.event(account.EventPasswordChanged))
+			return w.Accounts.SetPassword(w.t.Context(), a.ID, cheapHash("another"), 0, w.event(account.EntryPasswordChanged))
 		},
 		"takedown": func(w *world, a *account.Account) error { w.takedown(a, true); return nil },
 		"deletion": func(w *world, a *account.Account) error { return w.Accounts.Delete(w.t.Context(), a.ID, w.Now()) },
@@ -352,7 +353,7 @@ func TestStartAgainstEndings(t *testing.T) {
 			for range 20 {
 				all.Go(func() {
 					for range 10 {
-						_, err := w.Start(t.Context(), a, cred, nil, nil)
+						_, err := w.Open(t.Context(), signin.Proven{Account: a, Epoch: cred.Epoch})
 						if err != nil && !errors.Is(err, session.ErrUnknown) {
 							t.Errorf("start: %v", err)
 						}
@@ -370,7 +371,7 @@ func TestStartAgainstEndings(t *testing.T) {
 			if left := w.sessions(a); len(left) > 0 {
 				t.Errorf("%d sessions are left", len(left))
 			}
-			if _, err := w.Start(t.Context(), a, cred, nil, nil); !errors.Is(err, session.ErrUnknown) {
+			if _, err := w.Open(t.Context(), signin.Proven{Account: a, Epoch: cred.Epoch}); !errors.Is(err, session.ErrUnknown) {
 				t.Errorf("start afterwards: %v", err)
 			}
 		})
@@ -401,7 +402,7 @@ func TestLimitOfSessions(t *testing.T) {
 		}
 	}
 	w.mustRefresh(neighbour.Refresh)
-	if got := w.reasons(a, account.EventSessionsCapped); !slices.Equal(got, []string{"1 sessions ended to keep within the limit of 3"}) {
+	if got := w.reasons(a, account.EntrySessionsCapped); !slices.Equal(got, []string{"1 sessions ended to keep within the limit of 3"}) {
 		t.Errorf("trail %q", got)
 	}
 	w.Limit = 1 // the operator lowered it

@@ -276,9 +276,9 @@ func TestLimitHeaders(t *testing.T) {
 	check("one too many, at the end", "wrong", wireTooMany, "0", time.Second)
 }
 
-// TestLimitOfTakendown: the right password of a taken-down account is a guess
+// TestLimitOfTakenDown: the right password of a taken-down account is a guess
 // that succeeded.
-func TestLimitOfTakendown(t *testing.T) {
+func TestLimitOfTakenDown(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	a := w.account("alice", cheapHash(password))
 	app := w.appPassword(a, "phone", false)

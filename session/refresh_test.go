@@ -79,7 +79,7 @@ func TestRefreshChains(t *testing.T) {
 	if !highest[st.JTI(st.Head)] {
 		t.Errorf("head %d is nobody's: %v", st.Head, highest)
 	}
-	if got := w.reasons(a, account.EventSessionAhead); len(got) > 0 {
+	if got := w.reasons(a, account.EntrySessionAhead); len(got) > 0 {
 		t.Errorf("the head moved back: %q", got)
 	}
 }
@@ -203,7 +203,7 @@ func TestStoreFails(t *testing.T) {
 	signed := w.mustBegin(a, "")
 	refresh := w.token(signed.Refresh)
 	w.Close()
-	w.Noted, w.Limits = nil, nil
+	w.Noted, w.SignIns.Limits = nil, nil
 	_, create := w.signIn(t.Context(), "alice.test", password)
 	_, again := w.RefreshSession(t.Context(), auth.RefreshCaller{Token: refresh}, xrpc.None{})
 	_, end := w.DeleteSession(t.Context(), auth.EndingCaller{Token: refresh}, xrpc.None{})
@@ -260,7 +260,7 @@ func TestStanding(t *testing.T) {
 		t.Error("a token from afterwards is dead")
 	}
 	w.takedown(alice, true)
-	if st, err := w.Standing(t.Context(), own); err != nil || st.Status != event.StatusTakendown || st.Live {
+	if st, err := w.Standing(t.Context(), own); err != nil || st.Status != event.StatusTakenDown || st.Live {
 		t.Errorf("taken down: %+v, %v", st, err)
 	}
 }
@@ -286,10 +286,10 @@ func TestReusePolicyRevoke(t *testing.T) {
 			if _, err := w.refresh(t.Context(), mine.RefreshJwt); wire(err) != want {
 				t.Errorf("the newest token: %s, want %s", wire(err), want)
 			}
-			if got := len(w.reasons(a, account.EventSuspectedReuse)); got != 1 {
+			if got := len(w.reasons(a, account.EntrySuspectedReuse)); got != 1 {
 				t.Errorf("%d suspicions on the trail", got)
 			}
-			if got := len(w.reasons(a, account.EventSessionRevoked)); got != map[session.Policy]int{session.PolicyRevoke: 1}[policy] {
+			if got := len(w.reasons(a, account.EntrySessionRevoked)); got != map[session.Policy]int{session.PolicyRevoke: 1}[policy] {
 				t.Errorf("%d revocations on the trail", got)
 			}
 		})

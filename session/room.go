@@ -21,10 +21,10 @@ type Held struct {
 // unused go first, those of n's own app password before any other: an app that signs in
 // again and again does not sign out the owner's phone. It is pure; held may be in any
 // order, and is sorted.
-func MakeRoom(held []Held, n New) (end []int64, e account.Event) {
+func MakeRoom(held []Held, n New) (end []int64, e account.Entry) {
 	over := min(len(held)+1-n.Limit, len(held))
 	if over <= 0 {
-		return nil, account.Event{}
+		return nil, account.Entry{}
 	}
 	other := func(h Held) int {
 		if h.AppPasswordID == n.AppPasswordID {
@@ -38,14 +38,14 @@ func MakeRoom(held []Held, n New) (end []int64, e account.Event) {
 	for _, h := range held[:over] {
 		end = append(end, h.ID)
 	}
-	e = n.Event
-	e.Kind, e.By = account.EventSessionsCapped, account.ActorServer
+	e = n.Entry
+	e.Kind, e.By = account.EntrySessionsCapped, account.ActorServer
 	e.Reason = fmt.Sprintf("%d sessions ended to keep within the limit of %d", over, n.Limit)
 	return end, e
 }
 
 // Arrivals returns the kinds of events by which an account's trail remembers that a
 // client was signed in: see Store.Seen.
-func Arrivals() []account.EventKind {
-	return []account.EventKind{account.EventSignIn, account.EventSignUp, account.EventMovedIn}
+func Arrivals() []account.EntryKind {
+	return []account.EntryKind{account.EntrySignIn, account.EntrySignUp, account.EntryMovedIn}
 }

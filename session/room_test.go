@@ -35,15 +35,15 @@ func TestMakeRoom(t *testing.T) {
 		{"no limit can be under one", 0, 0, []int64{1, 3, 5, 6, 2, 4}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			n := New{AppPasswordID: c.app, Limit: c.limit, Event: account.Event{At: at(60), Kind: account.EventSignIn, By: account.ActorOwner, Network: "192.0.2.1"}}
+			n := New{AppPasswordID: c.app, Limit: c.limit, Entry: account.Entry{At: at(60), Kind: account.EntrySignIn, By: account.ActorOwner, Network: "192.0.2.1"}}
 			end, e := MakeRoom(slices.Clone(held), n)
 			if !slices.Equal(end, c.want) {
 				t.Errorf("ends %v, want %v", end, c.want)
 			}
 			switch {
-			case len(c.want) == 0 && e != account.Event{}:
+			case len(c.want) == 0 && e != account.Entry{}:
 				t.Errorf("the trail says %+v", e)
-			case len(c.want) > 0 && (e.Kind != account.EventSessionsCapped || e.By != account.ActorServer || e.Network != "192.0.2.1" || e.Reason == ""):
+			case len(c.want) > 0 && (e.Kind != account.EntrySessionsCapped || e.By != account.ActorServer || e.Network != "192.0.2.1" || e.Reason == ""):
 				t.Errorf("the trail says %+v", e)
 			}
 		})

@@ -61,8 +61,8 @@ type Rotation struct {
 	Changed bool
 	// Revoke: the session ends (PolicyRevoke). Next means nothing then.
 	Revoke bool
-	// Events are recorded on the account's trail with the change, in this order.
-	Events []account.Event
+	// Entries are recorded on the account's trail with the change, in this order.
+	Entries []account.Entry
 }
 
 // rotate is the contract's table: what a presented token of generation n leads to
@@ -80,7 +80,7 @@ func rotate(s State, p Presentation, rules Rules) Rotation {
 		return r
 	case n > s.Head:
 		r.Outcome = Ahead
-		r.Events = append(r.Events, evidence(account.EventSessionAhead, s, p))
+		r.Entries = append(r.Entries, evidence(account.EntrySessionAhead, s, p))
 		r.advance(p, now, n+1, rules)
 		return r
 	case n == s.Head-1:
@@ -89,18 +89,18 @@ func rotate(s State, p Presentation, rules Rules) Rotation {
 		r.Outcome = Converge
 	default:
 		r.Outcome = Stale
-		r.suspect(account.EventSuspectedReuse, s, p, now)
+		r.suspect(account.EntrySuspectedReuse, s, p, now)
 		if rules.Policy == PolicyRevoke {
-			reuse := evidence(account.EventSuspectedReuse, s, p)
+			reuse := evidence(account.EntrySuspectedReuse, s, p)
 			revoked := reuse
-			revoked.Kind, revoked.Reason = account.EventSessionRevoked, "refresh token reused"
-			r.Events = []account.Event{reuse, revoked}
+			revoked.Kind, revoked.Reason = account.EntrySessionRevoked, "refresh token reused"
+			r.Entries = []account.Entry{reuse, revoked}
 			r.Revoke, r.Changed = true, true
 		}
 		return r
 	}
 	if p.Network != s.Network && p.UserAgent != s.UserAgent {
-		r.suspect(account.EventSuspectedSharing, s, p, now)
+		r.suspect(account.EntrySuspectedSharing, s, p, now)
 	}
 	return r
 }
@@ -151,19 +151,19 @@ func withinWindow(s State, n int64, now time.Time, window time.Duration) bool {
 
 // suspect records a suspicion, at most one an interval, so that a client stuck
 // in a loop fills neither the trail nor the disk.
-func (r *Rotation) suspect(kind account.EventKind, s State, p Presentation, now time.Time) {
+func (r *Rotation) suspect(kind account.EntryKind, s State, p Presentation, now time.Time) {
 	if !s.FlaggedAt.IsZero() && now.Sub(s.FlaggedAt) < flagInterval {
 		return
 	}
 	r.Next.FlaggedAt = now
 	r.Changed = true
-	r.Events = append(r.Events, evidence(kind, s, p))
+	r.Entries = append(r.Entries, evidence(kind, s, p))
 }
 
 // evidence returns an event that names both sides: the client that presented the
 // token, and the one that had moved the head.
-func evidence(kind account.EventKind, s State, p Presentation) account.Event {
-	return account.Event{
+func evidence(kind account.EntryKind, s State, p Presentation) account.Entry {
+	return account.Entry{
 		At: p.At, Kind: kind, By: account.ActorServer, Session: s.ID,
 		Reason:  "generation " + strconv.FormatInt(p.Generation, 10) + " presented, head was " + strconv.FormatInt(s.Head, 10),
 		Network: p.Network, UserAgent: p.UserAgent,

@@ -68,7 +68,7 @@ func TestRotateTable(t *testing.T) {
 		after     time.Duration
 		outcome   Outcome
 		head      int64 // afterwards
-		event     account.EventKind
+		event     account.EntryKind
 		revoked   bool
 	}{
 		{row: "n = h", name: "the first refresh", rules: defaults, n: 0, after: 1, outcome: Advance, head: 1},
@@ -92,17 +92,17 @@ func TestRotateTable(t *testing.T) {
 		{row: "n < h−1 within", name: "tiny window", rules: window(8 * ms), heads: []time.Duration{0, 3 * ms}, n: 0, after: 11*ms - 1, outcome: Converge, head: 2},
 		{row: "n < h−1 within", name: "the clock went back", rules: defaults, heads: hours(100, 101), n: 0, after: time.Hour, outcome: Converge, head: 2},
 
-		{row: "n < h−1 later", name: "the first moment", rules: defaults, heads: hours(1, 2), n: 0, after: 26 * time.Hour, outcome: Stale, head: 2, event: account.EventSuspectedReuse},
-		{row: "n < h−1 later", name: "an eighth later at the latest", rules: defaults, heads: []time.Duration{0, time.Minute, 170 * time.Minute, 4 * time.Hour}, n: 0, after: 27*time.Hour + time.Minute, outcome: Stale, head: 4, event: account.EventSuspectedReuse},
-		{row: "n < h−1 later", name: "while a younger one is within", rules: defaults, heads: hours(1, 2, 20), n: 0, after: 27 * time.Hour, outcome: Stale, head: 3, event: account.EventSuspectedReuse},
-		{row: "n < h−1 later", name: "and its mark is dropped", rules: defaults, heads: hours(1, 2, 20, 80, 81), n: 0, after: 82 * time.Hour, outcome: Stale, head: 5, event: account.EventSuspectedReuse},
-		{row: "n < h−1 later", name: "no window", rules: window(0), heads: hours(1, 2), n: 0, after: 2 * time.Hour, outcome: Stale, head: 2, event: account.EventSuspectedReuse},
-		{row: "n < h−1 later", name: "tiny window", rules: window(8 * ms), heads: []time.Duration{0, 3 * ms}, n: 0, after: 11 * ms, outcome: Stale, head: 2, event: account.EventSuspectedReuse},
-		{row: "n < h−1 later", name: "policy revoke", rules: revoke, heads: hours(1, 2), n: 0, after: 26 * time.Hour, outcome: Stale, head: 2, event: account.EventSuspectedReuse, revoked: true},
+		{row: "n < h−1 later", name: "the first moment", rules: defaults, heads: hours(1, 2), n: 0, after: 26 * time.Hour, outcome: Stale, head: 2, event: account.EntrySuspectedReuse},
+		{row: "n < h−1 later", name: "an eighth later at the latest", rules: defaults, heads: []time.Duration{0, time.Minute, 170 * time.Minute, 4 * time.Hour}, n: 0, after: 27*time.Hour + time.Minute, outcome: Stale, head: 4, event: account.EntrySuspectedReuse},
+		{row: "n < h−1 later", name: "while a younger one is within", rules: defaults, heads: hours(1, 2, 20), n: 0, after: 27 * time.Hour, outcome: Stale, head: 3, event: account.EntrySuspectedReuse},
+		{row: "n < h−1 later", name: "and its mark is dropped", rules: defaults, heads: hours(1, 2, 20, 80, 81), n: 0, after: 82 * time.Hour, outcome: Stale, head: 5, event: account.EntrySuspectedReuse},
+		{row: "n < h−1 later", name: "no window", rules: window(0), heads: hours(1, 2), n: 0, after: 2 * time.Hour, outcome: Stale, head: 2, event: account.EntrySuspectedReuse},
+		{row: "n < h−1 later", name: "tiny window", rules: window(8 * ms), heads: []time.Duration{0, 3 * ms}, n: 0, after: 11 * ms, outcome: Stale, head: 2, event: account.EntrySuspectedReuse},
+		{row: "n < h−1 later", name: "policy revoke", rules: revoke, heads: hours(1, 2), n: 0, after: 26 * time.Hour, outcome: Stale, head: 2, event: account.EntrySuspectedReuse, revoked: true},
 
-		{row: "n > h", name: "by one", rules: defaults, heads: hours(1), n: 2, after: 2 * time.Hour, outcome: Ahead, head: 3, event: account.EventSessionAhead},
-		{row: "n > h", name: "by many", rules: defaults, heads: hours(1), n: 5000, after: 2 * time.Hour, outcome: Ahead, head: 5001, event: account.EventSessionAhead},
-		{row: "n > h", name: "policy revoke", rules: revoke, n: 1, after: 80 * day, outcome: Ahead, head: 2, event: account.EventSessionAhead},
+		{row: "n > h", name: "by one", rules: defaults, heads: hours(1), n: 2, after: 2 * time.Hour, outcome: Ahead, head: 3, event: account.EntrySessionAhead},
+		{row: "n > h", name: "by many", rules: defaults, heads: hours(1), n: 5000, after: 2 * time.Hour, outcome: Ahead, head: 5001, event: account.EntrySessionAhead},
+		{row: "n > h", name: "policy revoke", rules: revoke, n: 1, after: 80 * day, outcome: Ahead, head: 2, event: account.EntrySessionAhead},
 	} {
 		t.Run(c.row+"/"+c.name, func(t *testing.T) {
 			was := advanced(t, c.rules, c.heads...)
@@ -114,14 +114,14 @@ func TestRotateTable(t *testing.T) {
 				t.Errorf("head is at %d, want %d", r.Next.Head, c.head)
 			}
 			switch {
-			case c.event == "" && len(r.Events) > 0:
-				t.Errorf("recorded %+v", r.Events)
-			case c.event != "" && (len(r.Events) == 0 || r.Events[0].Kind != c.event):
-				t.Errorf("recorded %+v, want %s", r.Events, c.event)
-			case c.revoked && (len(r.Events) != 2 || r.Events[1].Kind != account.EventSessionRevoked || r.Events[1].Reason != "refresh token reused"):
-				t.Errorf("recorded %+v, want the end of the session as well", r.Events)
-			case !c.revoked && len(r.Events) > 1:
-				t.Errorf("recorded %+v, want one event", r.Events)
+			case c.event == "" && len(r.Entries) > 0:
+				t.Errorf("recorded %+v", r.Entries)
+			case c.event != "" && (len(r.Entries) == 0 || r.Entries[0].Kind != c.event):
+				t.Errorf("recorded %+v, want %s", r.Entries, c.event)
+			case c.revoked && (len(r.Entries) != 2 || r.Entries[1].Kind != account.EntrySessionRevoked || r.Entries[1].Reason != "refresh token reused"):
+				t.Errorf("recorded %+v, want the end of the session as well", r.Entries)
+			case !c.revoked && len(r.Entries) > 1:
+				t.Errorf("recorded %+v, want one event", r.Entries)
 			}
 			moved := c.outcome == Advance || c.outcome == Ahead
 			if want := moved || c.event != ""; r.Changed != want {
@@ -248,36 +248,36 @@ func TestRotateSuspicions(t *testing.T) {
 		n                  int64
 		after              time.Duration
 		network, userAgent string
-		want               account.EventKind
+		want               account.EntryKind
 	}{
-		{"reuse from where it is at home", 0, 50 * time.Hour, "192.0.2.1", "phone", account.EventSuspectedReuse},
-		{"reuse from elsewhere", 0, 50 * time.Hour, "198.51.100.9", "laptop", account.EventSuspectedReuse},
+		{"reuse from where it is at home", 0, 50 * time.Hour, "192.0.2.1", "phone", account.EntrySuspectedReuse},
+		{"reuse from elsewhere", 0, 50 * time.Hour, "198.51.100.9", "laptop", account.EntrySuspectedReuse},
 		{"replay by the same client", 2, 4 * time.Hour, "192.0.2.1", "phone", ""},
 		{"replay from another network", 2, 4 * time.Hour, "198.51.100.9", "phone", ""},
 		{"replay with another user agent", 2, 4 * time.Hour, "192.0.2.1", "laptop", ""},
-		{"replay with both different", 2, 4 * time.Hour, "198.51.100.9", "laptop", account.EventSuspectedSharing},
+		{"replay with both different", 2, 4 * time.Hour, "198.51.100.9", "laptop", account.EntrySuspectedSharing},
 		{"older one by the same client", 0, 4 * time.Hour, "192.0.2.1", "phone", ""},
-		{"older one with both different", 0, 4 * time.Hour, "198.51.100.9", "laptop", account.EventSuspectedSharing},
+		{"older one with both different", 0, 4 * time.Hour, "198.51.100.9", "laptop", account.EntrySuspectedSharing},
 		{"the head from elsewhere", 3, 4 * time.Hour, "198.51.100.9", "laptop", ""},
-		{"ahead from elsewhere", 9, 4 * time.Hour, "198.51.100.9", "laptop", account.EventSessionAhead},
+		{"ahead from elsewhere", 9, 4 * time.Hour, "198.51.100.9", "laptop", account.EntrySessionAhead},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := rotate(old, Presentation{Generation: c.n, At: at(c.after), Network: c.network, UserAgent: c.userAgent}, defaults)
 			if c.want == "" {
-				if len(r.Events) > 0 {
-					t.Errorf("recorded %+v", r.Events)
+				if len(r.Entries) > 0 {
+					t.Errorf("recorded %+v", r.Entries)
 				}
 				return
 			}
-			if len(r.Events) != 1 {
-				t.Fatalf("recorded %+v, want one event", r.Events)
+			if len(r.Entries) != 1 {
+				t.Fatalf("recorded %+v, want one event", r.Entries)
 			}
-			e := r.Events[0]
+			e := r.Entries[0]
 			if e.Reason == "" {
 				t.Error("no reason")
 			}
 			e.Reason = ""
-			want := account.Event{
+			want := account.Entry{
 				At: at(c.after), Kind: c.want, By: account.ActorServer, Session: old.ID,
 				Network: c.network, UserAgent: c.userAgent, OtherNetwork: "192.0.2.1", OtherUserAgent: "phone",
 			}
@@ -301,10 +301,10 @@ func TestRotateFlagsOnceAnHour(t *testing.T) {
 			for after := 50 * time.Hour; after < 53*time.Hour; after += 10 * time.Minute {
 				p.At = at(after)
 				r := rotate(s, p, defaults)
-				if r.Changed != (len(r.Events) > 0) {
-					t.Fatalf("changed %t, events %v", r.Changed, r.Events)
+				if r.Changed != (len(r.Entries) > 0) {
+					t.Fatalf("changed %t, events %v", r.Changed, r.Entries)
 				}
-				if len(r.Events) > 0 {
+				if len(r.Entries) > 0 {
 					flagged = append(flagged, after)
 				}
 				s = r.Next
@@ -318,7 +318,7 @@ func TestRotateFlagsOnceAnHour(t *testing.T) {
 	s := advanced(t, defaults, time.Hour, 2*time.Hour)
 	s.FlaggedAt = at(50 * time.Hour)
 	r := rotate(s, show(0, 50*time.Hour+1), Rules{ReuseWindow: day, RefreshTTL: 90 * day, Policy: PolicyRevoke})
-	if !r.Revoke || !r.Changed || len(r.Events) != 2 {
+	if !r.Revoke || !r.Changed || len(r.Entries) != 2 {
 		t.Errorf("after a flag: %+v", r)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"nestbox/mail"
 	"nestbox/ratelimit"
 	"nestbox/request"
+	"nestbox/signin"
 )
 
 // Settings of a Service.
@@ -38,13 +38,10 @@ type Service struct {
 	Store    Store
 	Accounts account.Store
 	Keyring  *auth.Keyring
-	Hasher   *account.Hasher
-	// Codes makes the codes of sign-ins that need one.
-	Codes *account.Codes
+	// SignIns proves the people who open sessions.
+	SignIns *signin.Service
 	// Notices notifies owners of sign-ins by clients that they did not use before.
 	Notices *account.Notices
-	// Limits counts sign-ins; nil counts nothing.
-	Limits *ratelimit.Limiter
 	// Noted keeps the trail from being filled by a client that repeats a refused
 	// refresh.
 	Noted *ratelimit.Limiter
@@ -105,49 +102,62 @@ func (s *Service) find(ctx context.Context, sid string, a *account.Account) (*St
 	return st, nil
 }
 
-// Start makes a session for an account whose password, or app password, was just
-// proven; code is the proof of the code that was asked for besides, nil if none
-// was.
-func (s *Service) Start(ctx context.Context, a *account.Account, cred account.Credentials, app *account.AppPassword, code *account.Proof) (Signed, error) {
+// SignIn proves a person for a session, and opens it. Errors: those of
+// signin.Service.Prove and Open, except ErrUnknown.
+func (s *Service) SignIn(ctx context.Context, in signin.Attempt) (Signed, error) {
+	in.For = signin.Session
+	const tries = 2
+	for range tries {
+		proven, err := s.SignIns.Prove(ctx, in)
+		if err != nil {
+			return Signed{}, err
+		}
+		signed, err := s.Open(ctx, proven)
+		if !errors.Is(err, ErrUnknown) {
+			return signed, err
+		}
+		// Password, app password or status changed meanwhile: judge by what is true now.
+	}
+	return Signed{}, signin.ErrWrong // overtaken each time
+}
+
+// Open makes a session for a person who was just proven. ErrUnknown: what proved them
+// has changed meanwhile; account.ErrCodeInvalid: their code was used up.
+func (s *Service) Open(ctx context.Context, p signin.Proven) (Signed, error) {
 	now, client := s.now(), request.ClientOf(ctx)
 	nonce := make([]byte, 9)
 	_, _ = rand.Read(nonce) // never fails: crypto/rand ends the process instead
 	n := New{
-		AccountID: a.ID, Scope: auth.ScopeAccess, Epoch: cred.Epoch, At: now, Expires: now.Add(s.RefreshTTL),
+		AccountID: p.Account.ID, Scope: auth.ScopeAccess, Epoch: p.Epoch, At: now, Expires: now.Add(s.RefreshTTL),
 		Nonce: base64.RawURLEncoding.EncodeToString(nonce), Network: client.Network().String(), UserAgent: client.UserAgent,
-		Limit: s.Limit, Event: account.NewEvent(ctx, now, account.EventSignIn, account.ActorOwner), Code: code,
+		Limit: s.Limit, Entry: p.Entry(ctx, now), Code: p.Code,
 	}
-	n.Event.Reason = "password"
-	if code != nil {
-		n.Event.Reason = "password and e-mail code"
-	}
-	if app != nil {
+	if app := p.AppPassword; app != nil {
 		n.AppPasswordID, n.Scope = app.ID, auth.ScopeAppPass
 		if app.Privileged {
 			n.Scope = auth.ScopeAppPassPrivileged
 		}
-		n.Event.Reason = fmt.Sprintf("app password %q", app.Name)
 	}
 	var err error
-	if n.Mails, err = s.notice(ctx, a, n.Event, app != nil); err != nil {
+	if n.Mails, err = s.notice(ctx, p.Account, n.Entry, p.AppPassword != nil); err != nil {
 		return Signed{}, err
 	}
 	st, err := s.Store.Create(ctx, n)
 	if err != nil {
-		s.Notices.Unsent(a, mail.NoticeSignIn, n.Event, n.Mails)
+		s.Notices.Unsent(p.Account, mail.NoticeSignIn, n.Entry, n.Mails)
 		return Signed{}, err
 	}
-	return s.mint(a, st, 0, now)
+	return s.mint(p.Account, st, 0, now)
 }
 
-// Open starts the first session of an account that was just made: its maker has
+// OpenFirst makes the first session of an account that was just made: its maker has
 // just chosen its password.
-func (s *Service) Open(ctx context.Context, a *account.Account) (auth.Pair, error) {
+func (s *Service) OpenFirst(ctx context.Context, a *account.Account) (auth.Pair, error) {
 	cred, err := s.Accounts.Credentials(ctx, a.ID)
 	if err != nil {
 		return auth.Pair{}, err
 	}
-	signed, err := s.Start(ctx, a, cred, nil, nil)
+	signed, err := s.Open(ctx, signin.Proven{Account: a, Epoch: cred.Epoch})
 	return signed.Pair, err
 }
 
@@ -155,8 +165,8 @@ func (s *Service) Open(ctx context.Context, a *account.Account) (auth.Pair, erro
 // that allows leaving only.
 func (s *Service) mint(a *account.Account, st *State, generation int64, now time.Time) (Signed, error) {
 	scope := st.Scope
-	if a.Status() == account.Takendown {
-		scope = auth.ScopeTakendown
+	if a.Status() == account.TakenDown {
+		scope = auth.ScopeTakenDown
 	}
 	pair, err := s.Keyring.MintPair(auth.Issue{
 		Audience: s.Audience, DID: a.DID, Scope: scope, SID: st.SID(), JTI: st.JTI(generation),
@@ -168,12 +178,9 @@ func (s *Service) mint(a *account.Account, st *State, generation int64, now time
 	return Signed{Pair: pair, Account: a}, nil
 }
 
-// errTakendown: the account is taken down.
-var errTakendown = errors.New("account is taken down")
-
 // Refresh gives the holder of a refresh token the session's newest pair, as the
 // table in rotate.go says. Errors: ErrUnknown, ErrReused, ErrMismatch,
-// errTakendown; any other is a dependency that failed.
+// account.ErrTakenDown; any other is a dependency that failed.
 func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
 	a, err := s.Accounts.ByDID(ctx, t.DID)
 	if errors.Is(err, account.ErrNotFound) {
@@ -182,9 +189,9 @@ func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
 	if err != nil {
 		return Signed{}, err
 	}
-	if a.Status() == account.Takendown {
+	if a.Status() == account.TakenDown {
 		s.noteRefusal(ctx, a, t, "account is taken down")
-		return Signed{}, errTakendown
+		return Signed{}, account.ErrTakenDown
 	}
 	id, nonce, ok := parseSID(t.SID)
 	if !ok {
@@ -225,10 +232,10 @@ func (s *Service) noteRefusal(ctx context.Context, a *account.Account, t auth.To
 	if !s.Noted.Take(t.DID.String()+t.SID+why, noted).Allowed {
 		return
 	}
-	e := account.NewEvent(ctx, s.now(), account.EventRefreshRefused, account.ActorServer)
+	e := account.NewEntry(ctx, s.now(), account.EntryRefreshRefused, account.ActorServer)
 	e.Reason = why
 	e.Session, _, _ = parseSID(t.SID)
-	if err := s.Accounts.AddEvent(ctx, a.ID, e); err != nil {
+	if err := s.Accounts.AddEntry(ctx, a.ID, e); err != nil {
 		s.Log.LogAttrs(ctx, slog.LevelError, "trail not written", slog.String("cause", err.Error()))
 	}
 }
@@ -252,7 +259,7 @@ func (s *Service) SignOut(ctx context.Context, t auth.Token) error {
 	}
 	st, err := s.find(ctx, t.SID, a)
 	if err == nil {
-		err = s.Store.End(ctx, st.ID, account.NewEvent(ctx, s.now(), account.EventSignOut, account.ActorOwner))
+		err = s.Store.End(ctx, st.ID, account.NewEntry(ctx, s.now(), account.EntrySignOut, account.ActorOwner))
 	}
 	if errors.Is(err, ErrUnknown) {
 		return nil
@@ -283,7 +290,7 @@ func (s *Service) Revoke(ctx context.Context, did syntax.DID, id int64, by accou
 	if st.AccountID != a.ID {
 		return ErrUnknown
 	}
-	return s.Store.End(ctx, id, account.NewEvent(ctx, s.now(), account.EventSessionRevoked, by))
+	return s.Store.End(ctx, id, account.NewEntry(ctx, s.now(), account.EntrySessionRevoked, by))
 }
 
 // RevokeAll ends every session of an account, and with appPasswords the app
@@ -293,7 +300,7 @@ func (s *Service) RevokeAll(ctx context.Context, did syntax.DID, appPasswords bo
 	if err != nil {
 		return 0, err
 	}
-	return s.Store.EndAll(ctx, a.ID, appPasswords, account.NewEvent(ctx, s.now(), account.EventAllSignedOut, by))
+	return s.Store.EndAll(ctx, a.ID, appPasswords, account.NewEntry(ctx, s.now(), account.EntryAllSignedOut, by))
 }
 
 // Collection of expired sessions.

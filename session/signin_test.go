@@ -18,7 +18,7 @@ import (
 // TestSignIn is the table of createSession, except for the bytes on the wire.
 func TestSignIn(t *testing.T) {
 	w := newWorld(t, t.TempDir())
-	w.Limits = nil
+	w.SignIns.Limits = nil
 	alice := w.account("alice", cheapHash(password))
 	w.account("short", cheapHash("abc")) // imported: today's rules would refuse it
 	w.account("limit", cheapHash(strings.Repeat("é", account.MaxUsedPassword)))
@@ -85,7 +85,7 @@ func TestSignIn(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			out, err := w.CreateSession(t.Context(), auth.Anyone{}, session.CreateInput{
-				Identifier: c.identifier, Password: c.password, AllowTakendown: c.allowTakendown,
+				Identifier: c.identifier, Password: c.password, AllowTakenDown: c.allowTakendown,
 			})
 			if got := wire(err); got != c.want {
 				t.Fatalf("got %q, want %q", got, c.want)
@@ -124,20 +124,20 @@ func TestScope(t *testing.T) {
 	}
 }
 
-// TestTakendownScope: a sign-in to a taken-down account allows leaving and
+// TestTakenDownScope: a sign-in to a taken-down account allows leaving and
 // nothing else; once the takedown is lifted the session is an ordinary one.
-func TestTakendownScope(t *testing.T) {
+func TestTakenDownScope(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	a := w.account("alice", cheapHash(password))
 	w.takedown(a, true)
-	out, err := w.CreateSession(t.Context(), auth.Anyone{}, session.CreateInput{Identifier: "alice.test", Password: password, AllowTakendown: true})
+	out, err := w.CreateSession(t.Context(), auth.Anyone{}, session.CreateInput{Identifier: "alice.test", Password: password, AllowTakenDown: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := w.access(out.AccessJwt).Scope; got != auth.ScopeTakendown || out.Active || out.Status != account.Takendown {
+	if got := w.access(out.AccessJwt).Scope; got != auth.ScopeTakenDown || out.Active || out.Status != account.TakenDown {
 		t.Errorf("scope %s, active %t, status %q", got, out.Active, out.Status)
 	}
-	if st, err := w.Standing(t.Context(), w.access(out.AccessJwt)); err != nil || st.Status != event.StatusTakendown || !st.Live {
+	if st, err := w.Standing(t.Context(), w.access(out.AccessJwt)); err != nil || st.Status != event.StatusTakenDown || !st.Live {
 		t.Errorf("standing %+v, %v", st, err)
 	}
 	if _, err := w.refresh(t.Context(), out.RefreshJwt); wire(err) != wireTakedown {
@@ -222,8 +222,8 @@ func TestLegacyAppPassword(t *testing.T) {
 // better than a stopwatch.
 func TestSameWork(t *testing.T) {
 	w := newWorld(t, t.TempDir())
-	w.Limits = nil
-	hash, err := w.Hasher.Hash(t.Context(), password)
+	w.SignIns.Limits = nil
+	hash, err := w.SignIns.Hasher.Hash(t.Context(), password)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,16 +297,16 @@ func TestSignInOvertaken(t *testing.T) {
 	}{
 		{name: "nothing happens", meddle: func(*world, *account.Account) error { return nil }, want: wireOK},
 		{name: "another password", meddle: func(w *world, a *account.Account) error {
-			return w.Accounts.SetPassword(w.t.Context(), a.ID, cheapHash("another password"), 0, w.event(account.EventPasswordChanged))
+			return w.Accounts.SetPassword(w.t.Context(), a.ID, cheapHash("another password"), 0, w.event(account.EntryPasswordChanged))
 		}, want: wireWrong},
 		{name: "the same password set again", meddle: func(w *world, a *account.Account) error {
-			return w.Accounts.SetPassword(w.t.Context(), a.ID, cheapHash(password), 0, w.event(account.EventPasswordChanged))
+			return w.Accounts.SetPassword(w.t.Context(), a.ID, cheapHash(password), 0, w.event(account.EntryPasswordChanged))
 		}, want: wireOK},
 		{name: "another password, app password", app: true, meddle: func(w *world, a *account.Account) error {
-			return w.Accounts.SetPassword(w.t.Context(), a.ID, cheapHash("another password"), 0, w.event(account.EventPasswordChanged))
+			return w.Accounts.SetPassword(w.t.Context(), a.ID, cheapHash("another password"), 0, w.event(account.EntryPasswordChanged))
 		}, want: wireOK},
 		{name: "app password revoked", app: true, meddle: func(w *world, a *account.Account) error {
-			return w.Accounts.RevokeAppPassword(w.t.Context(), a.ID, "phone", w.event(account.EventAppPasswordRevoked))
+			return w.Accounts.RevokeAppPassword(w.t.Context(), a.ID, "phone", w.event(account.EntryAppPasswordRevoked))
 		}, want: wireWrong},
 		{name: "all signed out, app passwords too", app: true, meddle: func(w *world, a *account.Account) error {
 			_, err := w.RevokeAll(w.t.Context(), a.DID, true, account.ActorAdmin)
@@ -325,8 +325,8 @@ func TestSignInOvertaken(t *testing.T) {
 				with = w.appPassword(a, "phone", false)
 			}
 			var failed error
-			w.Accounts = &hooked{Store: w.Accounts, afterCredentials: func() { failed = c.meddle(w, a) }}
-			out, err := w.CreateSession(t.Context(), auth.Anyone{}, session.CreateInput{Identifier: "alice.test", Password: with, AllowTakendown: c.allowed})
+			w.SignIns.Accounts = &hooked{Store: w.Accounts, afterCredentials: func() { failed = c.meddle(w, a) }}
+			out, err := w.CreateSession(t.Context(), auth.Anyone{}, session.CreateInput{Identifier: "alice.test", Password: with, AllowTakenDown: c.allowed})
 			if failed != nil {
 				t.Fatal(failed)
 			}
@@ -336,7 +336,7 @@ func TestSignInOvertaken(t *testing.T) {
 			if n := len(w.sessions(a)); err == nil && n != 1 || err != nil && n != 0 {
 				t.Errorf("%d sessions", n)
 			}
-			if err == nil && c.allowed && w.access(out.AccessJwt).Scope != auth.ScopeTakendown {
+			if err == nil && c.allowed && w.access(out.AccessJwt).Scope != auth.ScopeTakenDown {
 				t.Errorf("scope %s", w.access(out.AccessJwt).Scope)
 			}
 		})

@@ -23,8 +23,8 @@ type New struct {
 	UserAgent string
 	// Limit caps the account's live sessions, this one included: see MakeRoom.
 	Limit int
-	// Event is the sign-in, as the trail records it.
-	Event account.Event
+	// Entry is the sign-in, as the trail records it.
+	Entry account.Entry
 	// Code, if set, was asked for besides the password; Create uses it up.
 	Code *account.Proof
 	// Mails are queued with the session.
@@ -54,10 +54,10 @@ type Store interface {
 	// is returned as it is and changes nothing. ErrUnknown as in Load.
 	Rotate(ctx context.Context, id int64, decide func(State) (Rotation, error)) (Rotation, error)
 	// End removes a session and records e. ErrUnknown if there is none.
-	End(ctx context.Context, id int64, e account.Event) error
+	End(ctx context.Context, id int64, e account.Entry) error
 	// EndAll removes all sessions of an account and returns how many there were.
 	// With appPasswords it removes the app passwords themselves as well.
-	EndAll(ctx context.Context, accountID int64, appPasswords bool, e account.Event) (int, error)
+	EndAll(ctx context.Context, accountID int64, appPasswords bool, e account.Entry) (int, error)
 	// List returns an account's sessions, latest used first.
 	List(ctx context.Context, accountID int64) ([]State, error)
 	// Collect removes sessions that expired before the given time, looking at a

@@ -30,14 +30,14 @@ func TestTrailSignIn(t *testing.T) {
 			t.Fatal(err)
 		}
 		trail := w.trail(a)
-		want := account.Event{
-			At: w.Now(), Kind: account.EventSignIn, By: account.ActorOwner, Session: w.number(a, out.RefreshJwt),
+		want := account.Entry{
+			At: w.Now(), Kind: account.EntrySignIn, By: account.ActorOwner, Session: w.number(a, out.RefreshJwt),
 			Reason: c.reason, Network: c.network, UserAgent: c.userAgent,
 		}
 		if trail[0] != want {
 			t.Errorf("trail says %+v\nwant       %+v", trail[0], want)
 		}
-		if n := len(w.reasons(a, account.EventSignIn)); n != i+1 {
+		if n := len(w.reasons(a, account.EntrySignIn)); n != i+1 {
 			t.Errorf("%d sign-ins on the trail after %d", n, i+1)
 		}
 	}
@@ -100,17 +100,17 @@ func TestTrailRefusals(t *testing.T) {
 			}
 			w.clock.Advance(time.Hour - time.Millisecond)
 			refuse()
-			if got := w.reasons(a, account.EventRefreshRefused); !slices.Equal(got, []string{c.reason}) {
+			if got := w.reasons(a, account.EntryRefreshRefused); !slices.Equal(got, []string{c.reason}) {
 				t.Fatalf("refusals on the trail: %q", got)
 			}
 			w.clock.Advance(time.Millisecond)
 			refuse()
 			refuse()
-			if got := w.reasons(a, account.EventRefreshRefused); !slices.Equal(got, []string{c.reason, c.reason}) {
+			if got := w.reasons(a, account.EntryRefreshRefused); !slices.Equal(got, []string{c.reason, c.reason}) {
 				t.Errorf("refusals on the trail an hour later: %q", got)
 			}
-			want := account.Event{
-				At: began, Kind: account.EventRefreshRefused, By: account.ActorServer, Reason: c.reason, Network: home, UserAgent: "phone",
+			want := account.Entry{
+				At: began, Kind: account.EntryRefreshRefused, By: account.ActorServer, Reason: c.reason, Network: home, UserAgent: "phone",
 			}
 			if c.number {
 				want.Session = id
@@ -131,7 +131,7 @@ func TestTrailActors(t *testing.T) {
 		if err := w.Revoke(from(t.Context(), home, "page"), a.DID, id, by); err != nil {
 			t.Fatal(err)
 		}
-		want := account.Event{At: w.Now(), Kind: account.EventSessionRevoked, By: by, Session: id, Network: home, UserAgent: "page"}
+		want := account.Entry{At: w.Now(), Kind: account.EntrySessionRevoked, By: by, Session: id, Network: home, UserAgent: "page"}
 		if got := w.trail(a)[0]; got != want {
 			t.Errorf("trail says %+v, want %+v", got, want)
 		}
@@ -152,14 +152,14 @@ func TestTrailSharing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var got []account.Event
+	var got []account.Entry
 	for _, e := range w.trail(a) {
-		if e.Kind == account.EventSuspectedSharing {
+		if e.Kind == account.EntrySuspectedSharing {
 			got = append(got, e)
 		}
 	}
-	want := account.Event{
-		At: w.Now(), Kind: account.EventSuspectedSharing, By: account.ActorServer, Session: w.number(a, first),
+	want := account.Entry{
+		At: w.Now(), Kind: account.EntrySuspectedSharing, By: account.ActorServer, Session: w.number(a, first),
 		Reason: "generation 0 presented, head was 1", Network: elsewhere, UserAgent: "laptop", OtherNetwork: home, OtherUserAgent: "phone",
 	}
 	if len(got) != 1 || got[0] != want {
@@ -174,13 +174,13 @@ func TestTrailIsBounded(t *testing.T) {
 	a, b := w.account("alice", "none"), w.account("bob", "none")
 	w.mustBegin(b, "")
 	for i := range account.TrailLimit + 20 {
-		e := w.event(account.EventRefreshRefused)
+		e := w.event(account.EntryRefreshRefused)
 		e.Reason = fmt.Sprint(i)
-		if err := w.Accounts.AddEvent(t.Context(), a.ID, e); err != nil {
+		if err := w.Accounts.AddEntry(t.Context(), a.ID, e); err != nil {
 			t.Fatal(err)
 		}
 	}
-	got := w.reasons(a, account.EventRefreshRefused)
+	got := w.reasons(a, account.EntryRefreshRefused)
 	if len(got) != account.TrailLimit || got[0] != fmt.Sprint(account.TrailLimit+19) || got[len(got)-1] != "20" {
 		t.Errorf("%d events, from %s to %s", len(got), got[0], got[len(got)-1])
 	}

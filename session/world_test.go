@@ -20,6 +20,7 @@ import (
 	"nestbox/ratelimit"
 	"nestbox/request"
 	"nestbox/session"
+	"nestbox/signin"
 	"nestbox/store/storetest"
 	"nestbox/xrpc"
 )
@@ -53,8 +54,12 @@ func newWorld(t storetest.Tester, dir string) *world {
 			Rules:     session.Rules{ReuseWindow: day, RefreshTTL: 90 * day, Policy: session.PolicyReport},
 			AccessTTL: 2 * time.Hour, Limit: 200, Audience: audience,
 		},
-		Keyring: keys, Hasher: account.NewHasher(2),
-		Limits: ratelimit.New(10_000, w.clock.Now), Noted: ratelimit.New(10_000, w.clock.Now),
+		Keyring: keys,
+		SignIns: &signin.Service{
+			Hasher: account.NewHasher(2), Limits: ratelimit.New(10_000, w.clock.Now), Noted: ratelimit.New(10_000, w.clock.Now),
+			Now: w.clock.Now, Log: slog.New(slog.DiscardHandler),
+		},
+		Noted:    ratelimit.New(10_000, w.clock.Now),
 		Document: func(a *account.Account) []byte { return []byte(`{"id":"` + a.DID.String() + `"}`) },
 		Now:      w.clock.Now, Log: slog.New(slog.DiscardHandler),
 	}
@@ -63,7 +68,9 @@ func newWorld(t storetest.Tester, dir string) *world {
 }
 
 // wire gives the service the stores of the database that is open.
-func (w *world) wire() { w.Accounts, w.Store = w.World.Accounts, w.World.Sessions }
+func (w *world) wire() {
+	w.Accounts, w.Store, w.SignIns.Accounts = w.World.Accounts, w.World.Sessions, w.World.Accounts
+}
 
 // account makes the account NAME.test with a stored password hash.
 func (w *world) account(name, hash string) *account.Account {
@@ -82,18 +89,18 @@ func (w *world) appPassword(a *account.Account, name string, privileged bool) st
 func (w *world) storeAppPassword(a *account.Account, name, hash string, privileged bool) {
 	w.t.Helper()
 	err := w.Accounts.AddAppPassword(w.t.Context(), a.ID,
-		account.AppPassword{Name: name, Hash: hash, Privileged: privileged, CreatedAt: w.Now()}, w.event(account.EventAppPasswordCreated))
+		account.AppPassword{Name: name, Hash: hash, Privileged: privileged, CreatedAt: w.Now()}, w.event(account.EntryAppPasswordCreated))
 	if err != nil {
 		w.t.Fatal(err)
 	}
 }
 
-func (w *world) event(kind account.EventKind) account.Event {
-	return account.Event{At: w.Now(), Kind: kind, By: account.ActorAdmin}
+func (w *world) event(kind account.EntryKind) account.Entry {
+	return account.Entry{At: w.Now(), Kind: kind, By: account.ActorAdmin}
 }
 
 // setStatus changes the hosting status.
-func (w *world) setStatus(a *account.Account, c account.StatusChange, kind account.EventKind) {
+func (w *world) setStatus(a *account.Account, c account.StatusChange, kind account.EntryKind) {
 	w.t.Helper()
 	if _, err := w.Accounts.SetStatus(w.t.Context(), a.ID, c, w.event(kind)); err != nil {
 		w.t.Fatal(err)
@@ -102,9 +109,9 @@ func (w *world) setStatus(a *account.Account, c account.StatusChange, kind accou
 
 func (w *world) takedown(a *account.Account, applied bool) {
 	w.t.Helper()
-	kind := account.EventTakedown
+	kind := account.EntryTakedown
 	if !applied {
-		kind = account.EventTakedownLifted
+		kind = account.EntryTakedownLifted
 	}
 	w.setStatus(a, account.StatusChange{Takedown: &account.Applied{Applied: applied}}, kind)
 }
@@ -120,11 +127,11 @@ func (w *world) begin(ctx context.Context, a *account.Account, app string) (sess
 		w.t.Fatal(err)
 	}
 	if app == "" {
-		return w.Start(ctx, a, cred, nil, nil)
+		return w.Open(ctx, signin.Proven{Account: a, Epoch: cred.Epoch})
 	}
 	for i, p := range cred.AppPasswords {
 		if p.Name == app {
-			return w.Start(ctx, a, cred, &cred.AppPasswords[i], nil)
+			return w.Open(ctx, signin.Proven{Account: a, Epoch: cred.Epoch, AppPassword: &cred.AppPasswords[i]})
 		}
 	}
 	w.t.Fatalf("no app password %q", app)
@@ -161,7 +168,7 @@ func (w *world) token(refresh string) auth.Token {
 func (w *world) access(access string) auth.Token {
 	w.t.Helper()
 	t, err := w.Keyring.VerifyAccess(access, audience, w.Now(),
-		auth.ScopeAccess, auth.ScopeAppPass, auth.ScopeAppPassPrivileged, auth.ScopeTakendown)
+		auth.ScopeAccess, auth.ScopeAppPass, auth.ScopeAppPassPrivileged, auth.ScopeTakenDown)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -216,7 +223,7 @@ func (w *world) sessions(a *account.Account) []session.State {
 }
 
 // trail returns an account's trail, newest first.
-func (w *world) trail(a *account.Account) []account.Event {
+func (w *world) trail(a *account.Account) []account.Entry {
 	w.t.Helper()
 	events, err := w.Accounts.Trail(w.t.Context(), a.ID, 2*account.TrailLimit)
 	if err != nil {
@@ -226,7 +233,7 @@ func (w *world) trail(a *account.Account) []account.Event {
 }
 
 // reasons returns those of the trail's events of a kind, newest first.
-func (w *world) reasons(a *account.Account, kind account.EventKind) []string {
+func (w *world) reasons(a *account.Account, kind account.EntryKind) []string {
 	w.t.Helper()
 	var out []string
 	for _, e := range w.trail(a) {

@@ -10,6 +10,7 @@ import (
 	"nestbox/account"
 	"nestbox/auth"
 	"nestbox/request"
+	"nestbox/signin"
 	"nestbox/xrpc"
 )
 
@@ -40,7 +41,7 @@ type CreateInput struct {
 	Identifier      string `json:"identifier"`
 	Password        string `json:"password"`
 	AuthFactorToken string `json:"authFactorToken,omitzero"`
-	AllowTakendown  bool   `json:"allowTakendown,omitzero"`
+	AllowTakenDown  bool   `json:"allowTakendown,omitzero"`
 }
 
 func (s *Service) info(a *account.Account) Info {
@@ -58,7 +59,7 @@ func (s *Service) Output(signed Signed) Output {
 
 // CreateSession is com.atproto.server.createSession.
 func (s *Service) CreateSession(ctx context.Context, _ auth.Anyone, in CreateInput) (Output, error) {
-	signed, err := s.SignIn(ctx, SignIn{Identifier: in.Identifier, Password: in.Password, Code: in.AuthFactorToken, AllowTakendown: in.AllowTakendown})
+	signed, err := s.SignIn(ctx, signin.Attempt{Identifier: in.Identifier, Password: in.Password, Code: in.AuthFactorToken, AllowTakenDown: in.AllowTakenDown})
 	if err != nil {
 		return Output{}, wireError(err)
 	}
@@ -79,7 +80,7 @@ func (s *Service) RefreshSession(ctx context.Context, caller auth.RefreshCaller,
 func (s *Service) GetSession(ctx context.Context, caller auth.StandardCaller, _ xrpc.None) (Info, error) {
 	a, err := s.Accounts.ByDID(ctx, caller.DID)
 	if errors.Is(err, account.ErrNotFound) {
-		return Info{}, auth.ErrExpired() // deleted since the caller was proven
+		return Info{}, auth.Expired() // deleted since the caller was proven
 	}
 	if err != nil {
 		return Info{}, wireError(err)
@@ -99,27 +100,24 @@ func (s *Service) DeleteSession(ctx context.Context, caller auth.EndingCaller, _
 // other error is a dependency that failed: a 503, on which clients keep their
 // session.
 func wireError(err error) error {
-	var many *tooMany
 	switch {
 	case errors.Is(err, ErrUnknown), errors.Is(err, ErrReused):
 		return xrpc.BadRequest(xrpc.NameExpiredToken, "Token has been revoked")
 	case errors.Is(err, ErrMismatch):
 		return xrpc.BadRequest(xrpc.NameInvalidToken, "Token could not be verified")
-	case errors.Is(err, errTakendown):
-		return auth.ErrTakendown()
-	case errors.Is(err, errWrong):
+	case errors.Is(err, account.ErrTakenDown):
+		return auth.TakenDown()
+	case errors.Is(err, signin.ErrWrong):
 		return xrpc.Unauthorized(xrpc.NameAuthRequired, "Invalid identifier or password")
-	case errors.Is(err, errTooLong):
+	case errors.Is(err, signin.ErrTooLong):
 		return xrpc.Unauthorized(xrpc.NameAuthRequired, "Password too long. Consider resetting your password.")
-	case errors.Is(err, errCodeNeeded):
+	case errors.Is(err, signin.ErrCodeNeeded):
 		return xrpc.Unauthorized("AuthFactorTokenRequired", "A sign in code has been sent to your email address")
-	case wrongCode(err):
+	case signin.WrongCode(err):
 		// For an expired one too: the official app knows these words alone.
 		return xrpc.BadRequest(xrpc.NameInvalidToken, "Token is invalid")
 	case errors.Is(err, account.ErrNoMail):
 		return xrpc.InvalidRequest("A sign in code is needed, and this server sends no mail; ask its operator")
-	case errors.As(err, &many):
-		return xrpc.TooManyRequests(many.wait)
 	default:
 		return xrpc.Unavailable(err)
 	}

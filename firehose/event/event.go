@@ -266,7 +266,7 @@ func (i Identity) Event() Event {
 // Account announces an account's hosting status.
 type Account struct {
 	DID syntax.DID
-	// Status is why the account is not active, StatusTakendown and the like; empty if it
+	// Status is why the account is not active, StatusTakenDown and the like; empty if it
 	// is.
 	Status string
 	Time   time.Time
@@ -275,7 +275,7 @@ type Account struct {
 // The statuses of an account that is not active, as the Lexicons name them
 // (com.atproto.sync.subscribeRepos#account). An account that is gone is deleted.
 const (
-	StatusTakendown   = "takendown"
+	StatusTakenDown   = "takendown"
 	StatusSuspended   = "suspended"
 	StatusDeactivated = "deactivated"
 	StatusDeleted     = "deleted"

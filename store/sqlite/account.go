@@ -33,7 +33,7 @@ func scanAccount(r *sqlite.Stmt) *account.Account {
 		CreatedAt: columnTime(r, 4), EmailConfirmedAt: columnTime(r, 5), DeactivatedAt: columnTime(r, 6),
 		DeleteAfter: columnTime(r, 7),
 		Measures: account.Measures{
-			TakendownAt: columnTime(r, 8), TakedownRef: r.ColumnText(9), SuspendedAt: columnTime(r, 10), InvitesDisabled: r.ColumnBool(19),
+			TakenDownAt: columnTime(r, 8), TakedownRef: r.ColumnText(9), SuspendedAt: columnTime(r, 10), InvitesDisabled: r.ColumnBool(19),
 		},
 		InvitedWith: r.ColumnText(11), SigningKey: r.ColumnText(12), TokensValidAfter: columnTime(r, 13),
 		Document: columnBytes(r, 14), HandleInvalid: r.ColumnBool(15), IdentityCheckedAt: columnTime(r, 16),
@@ -127,7 +127,7 @@ func (db Accounts) Credentials(ctx context.Context, id int64) (cred account.Cred
 			func(s *sqlite.Stmt) { s.BindInt64(1, id) },
 			func(r *sqlite.Stmt) error {
 				found = true
-				cred.PasswordHash, cred.Epoch, cred.Takendown = r.ColumnText(0), r.ColumnInt64(1), r.ColumnBool(2)
+				cred.PasswordHash, cred.Epoch, cred.TakenDown = r.ColumnText(0), r.ColumnInt64(1), r.ColumnBool(2)
 				return nil
 			})
 		if err != nil {
@@ -168,7 +168,7 @@ func (db Accounts) UpgradeHash(ctx context.Context, id int64, old, better string
 }
 
 // SetPassword implements account.Store.
-func (db Accounts) SetPassword(ctx context.Context, id int64, hash string, keep int64, e account.Event, mails ...mail.Message) error {
+func (db Accounts) SetPassword(ctx context.Context, id int64, hash string, keep int64, e account.Entry, mails ...mail.Message) error {
 	return db.update(ctx, id, func(tx *groupcommit.Tx, _ *account.Account) error {
 		return setPassword(tx, db.DB, id, hash, keep, e, mails)
 	})
@@ -176,7 +176,7 @@ func (db Accounts) SetPassword(ctx context.Context, id int64, hash string, keep 
 
 // setPassword also ends the sessions that the old password opened, and the
 // codes that could replace it.
-func setPassword(tx *groupcommit.Tx, db *DB, id int64, hash string, keep int64, e account.Event, mails []mail.Message) error {
+func setPassword(tx *groupcommit.Tx, db *DB, id int64, hash string, keep int64, e account.Entry, mails []mail.Message) error {
 	_, err := change(tx.Conn, "UPDATE account SET password_hash = ?, credential_epoch = credential_epoch + 1 WHERE id = ?",
 		func(s *sqlite.Stmt) { s.BindText(1, hash); s.BindInt64(2, id) })
 	if err != nil {
@@ -224,7 +224,7 @@ func expireForeignTokens(tx *groupcommit.Tx, db *DB, id int64, at time.Time) err
 }
 
 // AddAppPassword implements account.Store.
-func (db Accounts) AddAppPassword(ctx context.Context, id int64, p account.AppPassword, e account.Event, mails ...mail.Message) error {
+func (db Accounts) AddAppPassword(ctx context.Context, id int64, p account.AppPassword, e account.Entry, mails ...mail.Message) error {
 	return db.update(ctx, id, func(tx *groupcommit.Tx, _ *account.Account) error {
 		n := 0
 		err := query(tx.Conn, "SELECT count(*) FROM app_password WHERE account_id = ?",
@@ -255,7 +255,7 @@ func (db Accounts) AddAppPassword(ctx context.Context, id int64, p account.AppPa
 }
 
 // RevokeAppPassword implements account.Store.
-func (db Accounts) RevokeAppPassword(ctx context.Context, id int64, name string, e account.Event) error {
+func (db Accounts) RevokeAppPassword(ctx context.Context, id int64, name string, e account.Entry) error {
 	return db.update(ctx, id, func(tx *groupcommit.Tx, _ *account.Account) error {
 		ended, err := deleteSessions(tx, db.DB, "app_password_id = (SELECT id FROM app_password WHERE account_id = ? AND name = ?)",
 			func(s *sqlite.Stmt) { s.BindInt64(1, id); s.BindText(2, name) })
@@ -273,12 +273,12 @@ func (db Accounts) RevokeAppPassword(ctx context.Context, id int64, name string,
 		if err := expireForeignTokens(tx, db.DB, id, e.At); err != nil {
 			return err
 		}
-		return insertEvent(tx.Conn, id, e.Revoking(name, len(ended)))
+		return insertEntry(tx.Conn, id, e.Revoking(name, len(ended)))
 	})
 }
 
 // SetStatus implements account.Store.
-func (db Accounts) SetStatus(ctx context.Context, id int64, c account.StatusChange, e account.Event, mails ...mail.Message) (*account.Account, error) {
+func (db Accounts) SetStatus(ctx context.Context, id int64, c account.StatusChange, e account.Entry, mails ...mail.Message) (*account.Account, error) {
 	var now *account.Account
 	err := db.update(ctx, id, func(tx *groupcommit.Tx, a *account.Account) error {
 		next, endSessions, err := a.With(c, e.At)

@@ -125,12 +125,12 @@ func refuseBlob(c *sqlite.Conn, accountID int64, b blob.Blob, quota int64) (refu
 	if err != nil || refused != nil {
 		return refused, err
 	}
-	down, err := isTakendown(c, accountID, b.CID.String())
+	down, err := isTakenDown(c, accountID, b.CID.String())
 	switch {
 	case err != nil:
 		return nil, err
 	case down:
-		return blob.ErrTakendown, nil
+		return blob.ErrTakenDown, nil
 	case quota == 0:
 		return nil, nil
 	}
@@ -185,7 +185,7 @@ func (db Blobs) Get(ctx context.Context, accountID int64, id cid.Cid) (b blob.Bl
 		if b, referenced, err = blobRow(c, accountID, id); err != nil {
 			return err
 		}
-		down, err = isTakendown(c, accountID, id.String())
+		down, err = isTakenDown(c, accountID, id.String())
 		return err
 	})
 	switch {

@@ -33,7 +33,7 @@ func TestAccountCacheBytes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := hosted.Activate(t.Context(), id, document, nil, account.Event{At: time.UnixMilli(1)}); err != nil {
+			if _, err := hosted.Activate(t.Context(), id, document, nil, account.Entry{At: time.UnixMilli(1)}); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := accounts.ByDID(t.Context(), did); err != nil {

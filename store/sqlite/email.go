@@ -159,7 +159,7 @@ func dropCodes(c *sqlite.Conn, id int64, purposes ...account.Purpose) error {
 }
 
 // ResetPassword implements account.Store.
-func (db Accounts) ResetPassword(ctx context.Context, p account.Proof, hash string, e account.Event, mails ...mail.Message) error {
+func (db Accounts) ResetPassword(ctx context.Context, p account.Proof, hash string, e account.Entry, mails ...mail.Message) error {
 	return db.update(ctx, p.AccountID, func(tx *groupcommit.Tx, _ *account.Account) error {
 		if err := useCode(tx.Conn, p); err != nil {
 			return err
@@ -169,7 +169,7 @@ func (db Accounts) ResetPassword(ctx context.Context, p account.Proof, hash stri
 }
 
 // ConfirmEmail implements account.Store.
-func (db Accounts) ConfirmEmail(ctx context.Context, p account.Proof, e account.Event) error {
+func (db Accounts) ConfirmEmail(ctx context.Context, p account.Proof, e account.Entry) error {
 	return db.update(ctx, p.AccountID, func(tx *groupcommit.Tx, _ *account.Account) error {
 		if err := useCode(tx.Conn, p); err != nil {
 			return err
@@ -179,12 +179,12 @@ func (db Accounts) ConfirmEmail(ctx context.Context, p account.Proof, e account.
 		if err != nil {
 			return fmt.Errorf("confirm e-mail address: %w", err)
 		}
-		return insertEvent(tx.Conn, p.AccountID, e)
+		return insertEntry(tx.Conn, p.AccountID, e)
 	})
 }
 
 // SetEmail implements account.Store.
-func (db Accounts) SetEmail(ctx context.Context, id int64, c account.EmailChange, e account.Event, mails ...mail.Message) error {
+func (db Accounts) SetEmail(ctx context.Context, id int64, c account.EmailChange, e account.Entry, mails ...mail.Message) error {
 	return db.update(ctx, id, func(tx *groupcommit.Tx, a *account.Account) error {
 		next, endCodes, err := a.WithEmail(c)
 		if err != nil {

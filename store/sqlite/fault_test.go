@@ -24,7 +24,7 @@ var start = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 func didOf(name string) syntax.DID       { return syntax.DID(name) }
 func handleOf(name string) syntax.Handle { return syntax.Handle(name + ".test") }
 
-func accountEvent() account.Event { return account.Event{At: start, Kind: account.EventSignIn} }
+func accountEvent() account.Entry { return account.Entry{At: start, Kind: account.EntrySignIn} }
 
 func forward(st session.State) (session.Rotation, error) {
 	next := st
@@ -130,7 +130,7 @@ func changes() map[string]change {
 				return err
 			},
 			done: func(t *testing.T, w world) bool {
-				return byDID(t, w).Status() == account.Takendown && load(t, w) == nil
+				return byDID(t, w).Status() == account.TakenDown && load(t, w) == nil
 			},
 		},
 		"DID document": {
@@ -233,7 +233,7 @@ func TestFailedButSaved(t *testing.T) {
 					t.Errorf("Fatal was told %v", err)
 				}
 				s.fails.Store(false)
-				if err := (sqlite.Accounts{DB: w.DB}).AddEvent(t.Context(), w.account.ID, accountEvent()); !errors.Is(err, groupcommit.ErrOutcomeUnknown) {
+				if err := (sqlite.Accounts{DB: w.DB}).AddEntry(t.Context(), w.account.ID, accountEvent()); !errors.Is(err, groupcommit.ErrOutcomeUnknown) {
 					t.Errorf("a write afterwards: %v", err)
 				}
 				if err := w.Close(); !errors.Is(err, groupcommit.ErrOutcomeUnknown) {

@@ -62,7 +62,7 @@ func (db Hosting) BeginHandle(ctx context.Context, c hosting.HandleChange) error
 }
 
 // FinishHandle implements hosting.HandleStore.
-func (db Hosting) FinishHandle(ctx context.Context, accountID int64, h syntax.Handle, document []byte, e account.Event, mails ...mail.Message) error {
+func (db Hosting) FinishHandle(ctx context.Context, accountID int64, h syntax.Handle, document []byte, e account.Entry, mails ...mail.Message) error {
 	return Accounts(db).update(ctx, accountID, func(tx *groupcommit.Tx, a *account.Account) error {
 		names := func(s *sqlite.Stmt) { s.BindText(1, h.String()); s.BindInt64(2, accountID) }
 		n, err := change(tx.Conn, "DELETE FROM handle_change WHERE handle = ? AND account_id = ?", names)

@@ -67,7 +67,7 @@ func reserve(c *sqlite.Conn, p hosting.Pending, pending bool) (id int64, err err
 }
 
 // MoveIn implements hosting.Store.
-func (db Hosting) MoveIn(ctx context.Context, p hosting.Pending, document []byte, first repo.Change, e account.Event) (a *account.Account, err error) {
+func (db Hosting) MoveIn(ctx context.Context, p hosting.Pending, document []byte, first repo.Change, e account.Entry) (a *account.Account, err error) {
 	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		measures, _, err := departed(tx.Conn, p.DID)
 		if err != nil {
@@ -104,7 +104,7 @@ func (db Hosting) MoveIn(ctx context.Context, p hosting.Pending, document []byte
 		if err := saveDocument(tx.Conn, id, document, false, e.At); err != nil {
 			return err
 		}
-		if err := insertEvent(tx.Conn, id, e); err != nil {
+		if err := insertEntry(tx.Conn, id, e); err != nil {
 			return err
 		}
 		if _, err := beginRepo(tx.Conn, id, first); err != nil {
@@ -144,7 +144,7 @@ func insertPending(c *sqlite.Conn, p hosting.Pending, pending bool) (id int64, e
 }
 
 // Activate implements hosting.Store.
-func (db Hosting) Activate(ctx context.Context, id int64, document []byte, first *repo.Change, e account.Event) (*account.Account, error) {
+func (db Hosting) Activate(ctx context.Context, id int64, document []byte, first *repo.Change, e account.Entry) (*account.Account, error) {
 	var a *account.Account
 	err := db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		n, err := change(tx.Conn, "UPDATE account SET pending_operation = NULL WHERE id = ? AND pending_operation IS NOT NULL",
@@ -158,7 +158,7 @@ func (db Hosting) Activate(ctx context.Context, id int64, document []byte, first
 		if err := saveDocument(tx.Conn, id, document, false, e.At); err != nil {
 			return err
 		}
-		if err := insertEvent(tx.Conn, id, e); err != nil {
+		if err := insertEntry(tx.Conn, id, e); err != nil {
 			return err
 		}
 		if a, err = findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {

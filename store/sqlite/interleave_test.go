@@ -39,7 +39,7 @@ func newInterleaved(t *testing.T, before func()) *interleaved {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.Activate(t.Context(), id, []byte("{}"), nil, account.Event{At: time.UnixMilli(1000), Kind: account.EventSignUp}); err != nil {
+	if _, err := h.Activate(t.Context(), id, []byte("{}"), nil, account.Entry{At: time.UnixMilli(1000), Kind: account.EntrySignUp}); err != nil {
 		t.Fatal(err)
 	}
 	return &interleaved{t: t, accounts: sqlite.Accounts{DB: db}, id: id}
@@ -62,7 +62,7 @@ func (w *interleaved) state() string {
 // set is a change of status: what it leaves follows from the row in its transaction.
 func (w *interleaved) set(c account.StatusChange) func() string {
 	return func() string {
-		_, err := w.accounts.SetStatus(w.t.Context(), w.id, c, account.Event{At: time.UnixMilli(2000), Kind: account.EventSuspended})
+		_, err := w.accounts.SetStatus(w.t.Context(), w.id, c, account.Entry{At: time.UnixMilli(2000), Kind: account.EntrySuspended})
 		return fmt.Sprint(err)
 	}
 }
@@ -71,7 +71,7 @@ func (w *interleaved) set(c account.StatusChange) func() string {
 func (w *interleaved) appends(letter string) func() string {
 	return func() string {
 		local, domain, _ := strings.Cut(w.now().Email, "@")
-		err := w.accounts.SetEmail(w.t.Context(), w.id, account.EmailChange{Email: local + letter + "@" + domain}, account.Event{At: time.UnixMilli(2000), Kind: account.EventEmailChanged})
+		err := w.accounts.SetEmail(w.t.Context(), w.id, account.EmailChange{Email: local + letter + "@" + domain}, account.Entry{At: time.UnixMilli(2000), Kind: account.EntryEmailChanged})
 		return fmt.Sprint(err)
 	}
 }
@@ -100,7 +100,7 @@ func TestInterleave(t *testing.T) {
 		faults := storetest.Interleavings(t, func(t *testing.T, before func()) storetest.Changes {
 			w := newInterleaved(t, before)
 			one := func() string {
-				if err := w.accounts.AddEvent(w.t.Context(), w.id, account.Event{At: time.UnixMilli(2000), Kind: account.EventSignIn}); err != nil {
+				if err := w.accounts.AddEntry(w.t.Context(), w.id, account.Entry{At: time.UnixMilli(2000), Kind: account.EntrySignIn}); err != nil {
 					return err.Error()
 				}
 				if w.now().Status() != account.Active {
@@ -158,7 +158,7 @@ func TestBefore(t *testing.T) {
 	if calls != 2 {
 		t.Errorf("called %d times for two writes", calls)
 	}
-	if _, err := w.accounts.SetStatus(t.Context(), 999, account.StatusChange{}, account.Event{}); !errors.Is(err, account.ErrNotFound) || calls != 3 {
+	if _, err := w.accounts.SetStatus(t.Context(), 999, account.StatusChange{}, account.Entry{}); !errors.Is(err, account.ErrNotFound) || calls != 3 {
 		t.Errorf("%v; called %d times for three writes", err, calls)
 	}
 }

@@ -105,8 +105,8 @@ func queueMails(tx *groupcommit.Tx, db *DB, accountID int64, at time.Time, mails
 // noteAndTell writes a change into the account's trail, then queues the messages
 // about it. It stops after the first error: if the first ends the transaction, as a
 // full disk does, the other would be a transaction of its own.
-func noteAndTell(tx *groupcommit.Tx, db *DB, id int64, e account.Event, mails []mail.Message) error {
-	if err := insertEvent(tx.Conn, id, e); err != nil {
+func noteAndTell(tx *groupcommit.Tx, db *DB, id int64, e account.Entry, mails []mail.Message) error {
+	if err := insertEntry(tx.Conn, id, e); err != nil {
 		return err
 	}
 	return queueMails(tx, db, id, e.At, mails)

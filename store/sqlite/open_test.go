@@ -124,7 +124,7 @@ func filled(t *testing.T, path string) {
 	t.Helper()
 	db := openDB(t, path, sqlite.Options{})
 	a := addAccount(t, db, "alice")
-	if err := (sqlite.Accounts{DB: db}).AddAppPassword(t.Context(), a.ID, account.AppPassword{Name: "app", Hash: "x", CreatedAt: start}, account.Event{At: start}); err != nil {
+	if err := (sqlite.Accounts{DB: db}).AddAppPassword(t.Context(), a.ID, account.AppPassword{Name: "app", Hash: "x", CreatedAt: start}, account.Entry{At: start}); err != nil {
 		t.Fatal(err)
 	}
 	if err := (sqlite.Accounts{DB: db}).AddInviteCodes(t.Context(), []account.InviteCode{{Code: "code", Available: 1, CreatedAt: start}}); err != nil {
@@ -191,7 +191,7 @@ func addAccount(tb testing.TB, db *sqlite.DB, name string) *account.Account {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	a, err := h.Activate(tb.Context(), id, []byte("{}"), nil, account.Event{At: start, Kind: account.EventSignUp})
+	a, err := h.Activate(tb.Context(), id, []byte("{}"), nil, account.Entry{At: start, Kind: account.EntrySignUp})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -206,5 +206,5 @@ func pendingAccount(name string) hosting.Pending {
 }
 
 func newSession(account int64) session.New {
-	return session.New{AccountID: account, Scope: "com.atproto.access", At: start, Expires: start.AddDate(0, 3, 0), Nonce: "n", Limit: 1 << 20, Event: accountEvent()}
+	return session.New{AccountID: account, Scope: "com.atproto.access", At: start, Expires: start.AddDate(0, 3, 0), Nonce: "n", Limit: 1 << 20, Entry: accountEvent()}
 }

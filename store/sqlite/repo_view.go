@@ -134,8 +134,8 @@ func (v *view) Record(key string) (repo.Record, error) {
 	return rec, nil
 }
 
-// Takendown implements repo.View.
-func (v *view) Takendown(key string) (bool, error) { return isTakendown(v.conn, v.accountID, key) }
+// TakenDown implements repo.View.
+func (v *view) TakenDown(key string) (bool, error) { return isTakenDown(v.conn, v.accountID, key) }
 
 // collectionRange returns the bounds between which the keys of a collection
 // lie, none of them a key itself: "0" is what comes after "/".
@@ -242,7 +242,7 @@ func (v *view) Blob(id cid.Cid) (info repo.BlobInfo, err error) {
 	if err != nil {
 		return repo.BlobInfo{}, fmt.Errorf("look for blob %s: %w", id, err)
 	}
-	down, err := isTakendown(v.conn, v.accountID, id.String())
+	down, err := isTakenDown(v.conn, v.accountID, id.String())
 	if err != nil {
 		return repo.BlobInfo{}, err
 	}

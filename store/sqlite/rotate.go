@@ -38,7 +38,7 @@ func (db Hosting) BeginKey(ctx context.Context, c hosting.KeyChange) error {
 }
 
 // FinishKey implements hosting.KeyStore.
-func (db Hosting) FinishKey(ctx context.Context, c hosting.KeyChange, document []byte, resigned *repo.Change, e account.Event) error {
+func (db Hosting) FinishKey(ctx context.Context, c hosting.KeyChange, document []byte, resigned *repo.Change, e account.Entry) error {
 	return Accounts(db).update(ctx, c.AccountID, func(tx *groupcommit.Tx, a *account.Account) error {
 		names := func(s *sqlite.Stmt) { s.BindInt64(1, c.AccountID); s.BindText(2, c.Public) }
 		n, err := change(tx.Conn, `UPDATE account SET signing_key = k.public, signing_key_sealed = k.sealed
@@ -55,7 +55,7 @@ func (db Hosting) FinishKey(ctx context.Context, c hosting.KeyChange, document [
 		if err := saveDocument(tx.Conn, c.AccountID, document, a.HandleInvalid, e.At); err != nil {
 			return err
 		}
-		if err := insertEvent(tx.Conn, c.AccountID, e); err != nil {
+		if err := insertEntry(tx.Conn, c.AccountID, e); err != nil {
 			return err
 		}
 		if resigned != nil {

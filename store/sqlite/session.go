@@ -188,8 +188,8 @@ func insertSession(tx *groupcommit.Tx, db *DB, n session.New) (*session.State, e
 	if err != nil {
 		return nil, fmt.Errorf("insert session: %w", err)
 	}
-	n.Event.Session = st.ID
-	if err := insertEvent(tx.Conn, n.AccountID, n.Event); err != nil {
+	n.Entry.Session = st.ID
+	if err := insertEntry(tx.Conn, n.AccountID, n.Entry); err != nil {
 		return nil, err
 	}
 	if err := queueMails(tx, db, n.AccountID, n.At, n.Mails); err != nil {
@@ -220,7 +220,7 @@ func makeRoom(tx *groupcommit.Tx, db *DB, n session.New) error {
 	if len(end) == 0 {
 		return nil
 	}
-	return insertEvent(tx.Conn, n.AccountID, e)
+	return insertEntry(tx.Conn, n.AccountID, e)
 }
 
 // deleteSessions removes the sessions that where selects and, once that is
@@ -289,7 +289,7 @@ func (db Sessions) store(tx *groupcommit.Tx, was session.State, r session.Rotati
 		if err != nil || len(ids) == 0 {
 			return false, err
 		}
-		return true, insertEvents(tx.Conn, was.AccountID, r.Events)
+		return true, insertEvents(tx.Conn, was.AccountID, r.Entries)
 	}
 	next := r.Next
 	n, err := change(tx.Conn, `UPDATE session SET head = ?, rotated_at = ?, marks = ?, floor = ?, expires = ?, network = ?, user_agent = ?, flagged_at = ?
@@ -313,7 +313,7 @@ func (db Sessions) store(tx *groupcommit.Tx, was session.State, r session.Rotati
 	if n == 0 {
 		return false, nil
 	}
-	if err := insertEvents(tx.Conn, was.AccountID, r.Events); err != nil {
+	if err := insertEvents(tx.Conn, was.AccountID, r.Entries); err != nil {
 		return false, err
 	}
 	tx.AfterCommit(func() { db.sessions.Set(next.ID, &next) })
@@ -321,7 +321,7 @@ func (db Sessions) store(tx *groupcommit.Tx, was session.State, r session.Rotati
 }
 
 // End implements session.Store.
-func (db Sessions) End(ctx context.Context, id int64, e account.Event) error {
+func (db Sessions) End(ctx context.Context, id int64, e account.Entry) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		st, err := loadSession(tx.Conn, id)
 		if err != nil {
@@ -331,12 +331,12 @@ func (db Sessions) End(ctx context.Context, id int64, e account.Event) error {
 			return err
 		}
 		e.Session = id
-		return insertEvent(tx.Conn, st.AccountID, e)
+		return insertEntry(tx.Conn, st.AccountID, e)
 	})
 }
 
 // EndAll implements session.Store.
-func (db Sessions) EndAll(ctx context.Context, accountID int64, appPasswords bool, e account.Event) (int, error) {
+func (db Sessions) EndAll(ctx context.Context, accountID int64, appPasswords bool, e account.Entry) (int, error) {
 	ended := 0
 	err := db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		ids, err := endAll(tx, db.DB, accountID, 0, e.At)
@@ -350,7 +350,7 @@ func (db Sessions) EndAll(ctx context.Context, accountID int64, appPasswords boo
 				return fmt.Errorf("delete app passwords: %w", err)
 			}
 		}
-		return insertEvent(tx.Conn, accountID, e)
+		return insertEntry(tx.Conn, accountID, e)
 	})
 	return ended, err
 }

@@ -17,9 +17,9 @@ import (
 // takendown finds one row of a small table by its primary key.
 const takendown = "SELECT 1 FROM takedown WHERE did = (SELECT did FROM account WHERE id = ?) AND subject = ?"
 
-// isTakendown reports whether a record, by its key, or a blob, by its CID, was
+// isTakenDown reports whether a record, by its key, or a blob, by its CID, was
 // taken down.
-func isTakendown(c *sqlite.Conn, accountID int64, subject string) (down bool, err error) {
+func isTakenDown(c *sqlite.Conn, accountID int64, subject string) (down bool, err error) {
 	err = query(c, takendown,
 		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, subject) },
 		func(*sqlite.Stmt) error { down = true; return nil })
@@ -133,7 +133,7 @@ func insertAudit(c *sqlite.Conn, a admin.Action) error {
 
 // auditEvent writes an event of an account's trail into the audit log, if it has a
 // place there.
-func auditEvent(c *sqlite.Conn, did syntax.DID, e account.Event) error {
+func auditEvent(c *sqlite.Conn, did syntax.DID, e account.Entry) error {
 	a, ok := admin.OfEvent(did, e)
 	if !ok {
 		return nil

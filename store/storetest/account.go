@@ -91,7 +91,7 @@ func testAccountPassword(t *testing.T, s *Database) {
 	if err != nil || before.PasswordHash != "hash of alice" {
 		t.Fatal(before, err)
 	}
-	if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", kept.ID, event(account.EventPasswordChanged)); err != nil {
+	if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", kept.ID, event(account.EntryPasswordChanged)); err != nil {
 		t.Fatal(err)
 	}
 	alive(t, s, map[*session.State]bool{kept: true, ended: false, app: false, other: true})
@@ -99,7 +99,7 @@ func testAccountPassword(t *testing.T, s *Database) {
 	if err != nil || after.PasswordHash != "new" || after.Epoch == before.Epoch || len(after.AppPasswords) != 1 {
 		t.Errorf("%+v, %v; before: %+v", after, err, before)
 	}
-	if got := kinds(t, s, a); got[0] != account.EventPasswordChanged {
+	if got := kinds(t, s, a); got[0] != account.EntryPasswordChanged {
 		t.Errorf("trail %q", got)
 	}
 	if err := s.Accounts.UpgradeHash(t.Context(), a.ID, "old", "better"); !errors.Is(err, account.ErrPasswordChanged) {
@@ -112,7 +112,7 @@ func testAccountPassword(t *testing.T, s *Database) {
 	if upgraded, err := s.Accounts.Credentials(t.Context(), a.ID); err != nil || upgraded.PasswordHash != "better" || upgraded.Epoch != after.Epoch {
 		t.Errorf("%+v, %v; an upgrade ends nothing", upgraded, err)
 	}
-	if err := s.Accounts.SetPassword(t.Context(), 999, "new", 0, event(account.EventPasswordChanged)); !errors.Is(err, account.ErrNotFound) {
+	if err := s.Accounts.SetPassword(t.Context(), 999, "new", 0, event(account.EntryPasswordChanged)); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("no account: %v", err)
 	}
 	if _, err := s.Accounts.Credentials(t.Context(), 999); !errors.Is(err, account.ErrNotFound) {
@@ -128,19 +128,19 @@ func testAccountAppPasswords(t *testing.T, s *Database) {
 	if p.Hash != "hash p" || p.Privileged || !p.CreatedAt.Equal(start) {
 		t.Errorf("%+v", p)
 	}
-	err := s.Accounts.AddAppPassword(t.Context(), a.ID, account.AppPassword{Name: "p", Hash: "x", CreatedAt: start}, event(account.EventAppPasswordCreated))
+	err := s.Accounts.AddAppPassword(t.Context(), a.ID, account.AppPassword{Name: "p", Hash: "x", CreatedAt: start}, event(account.EntryAppPasswordCreated))
 	if !errors.Is(err, account.ErrNameTaken) {
 		t.Errorf("a name twice: %v", err)
 	}
 	for range 2 { // the second time there is nothing left to revoke
-		if err := s.Accounts.RevokeAppPassword(t.Context(), a.ID, "p", event(account.EventAppPasswordRevoked)); err != nil {
+		if err := s.Accounts.RevokeAppPassword(t.Context(), a.ID, "p", event(account.EntryAppPasswordRevoked)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	alive(t, s, map[*session.State]bool{withP: false, withQ: true, withR: true, own: true})
 	revoked := 0
 	for _, k := range kinds(t, s, a) {
-		if k == account.EventAppPasswordRevoked {
+		if k == account.EntryAppPasswordRevoked {
 			revoked++
 		}
 	}
@@ -157,7 +157,7 @@ func testAccountAppPasswords(t *testing.T, s *Database) {
 	for i := len(cred.AppPasswords); i < account.MaxAppPasswords; i++ {
 		addAppPassword(t, s, a, fmt.Sprint(i))
 	}
-	err = s.Accounts.AddAppPassword(t.Context(), a.ID, account.AppPassword{Name: "over", Hash: "x", CreatedAt: start}, event(account.EventAppPasswordCreated))
+	err = s.Accounts.AddAppPassword(t.Context(), a.ID, account.AppPassword{Name: "over", Hash: "x", CreatedAt: start}, event(account.EntryAppPasswordCreated))
 	if !errors.Is(err, account.ErrTooMany) {
 		t.Errorf("app password %d: %v", account.MaxAppPasswords+1, err)
 	}
@@ -166,7 +166,7 @@ func testAccountAppPasswords(t *testing.T, s *Database) {
 func testAccountStatus(t *testing.T, s *Database) {
 	t.Helper()
 	a := newAccount(t, s, "alice")
-	set := func(t *testing.T, c account.StatusChange, kind account.EventKind) *account.Account {
+	set := func(t *testing.T, c account.StatusChange, kind account.EntryKind) *account.Account {
 		t.Helper()
 		was, err := s.Accounts.ByDID(t.Context(), a.DID)
 		if err != nil {
@@ -194,27 +194,27 @@ func testAccountStatus(t *testing.T, s *Database) {
 	st := signIn(t, s, a)
 	for _, c := range []struct {
 		change account.StatusChange
-		kind   account.EventKind
+		kind   account.EntryKind
 		right  func(got *account.Account) bool
 		lives  bool // the session
 	}{
-		{account.StatusChange{Deactivated: new(true), DeleteAfter: new(at(60))}, account.EventDeactivated, func(got *account.Account) bool {
+		{account.StatusChange{Deactivated: new(true), DeleteAfter: new(at(60))}, account.EntryDeactivated, func(got *account.Account) bool {
 			return got.Status() == account.Deactivated && got.DeleteAfter.Equal(at(60))
 		}, true},
-		{account.StatusChange{Suspended: new(true)}, account.EventSuspended, func(got *account.Account) bool {
+		{account.StatusChange{Suspended: new(true)}, account.EntrySuspended, func(got *account.Account) bool {
 			return got.Status() == account.Suspended && !got.DeactivatedAt.IsZero()
 		}, true},
-		{account.StatusChange{Takedown: &account.Applied{Applied: true, Ref: "case 1"}}, account.EventTakedown, func(got *account.Account) bool {
+		{account.StatusChange{Takedown: &account.Applied{Applied: true, Ref: "case 1"}}, account.EntryTakedown, func(got *account.Account) bool {
 			cred, err := s.Accounts.Credentials(t.Context(), a.ID)
-			return got.Status() == account.Takendown && got.TakedownRef == "case 1" && err == nil && cred.Takendown
+			return got.Status() == account.TakenDown && got.TakedownRef == "case 1" && err == nil && cred.TakenDown
 		}, false},
-		{account.StatusChange{Takedown: &account.Applied{}}, account.EventTakedownLifted, func(got *account.Account) bool {
+		{account.StatusChange{Takedown: &account.Applied{}}, account.EntryTakedownLifted, func(got *account.Account) bool {
 			return got.Status() == account.Suspended && got.TakedownRef == ""
 		}, false},
-		{account.StatusChange{Suspended: new(false)}, account.EventSuspensionLifted, func(got *account.Account) bool {
+		{account.StatusChange{Suspended: new(false)}, account.EntrySuspensionLifted, func(got *account.Account) bool {
 			return got.Status() == account.Deactivated
 		}, false},
-		{account.StatusChange{Deactivated: new(false)}, account.EventActivated, func(got *account.Account) bool {
+		{account.StatusChange{Deactivated: new(false)}, account.EntryActivated, func(got *account.Account) bool {
 			return got.Status() == account.Active && got.DeleteAfter.IsZero()
 		}, false},
 	} {
@@ -225,7 +225,7 @@ func testAccountStatus(t *testing.T, s *Database) {
 			alive(t, s, map[*session.State]bool{st: c.lives})
 		})
 	}
-	if _, err := s.Accounts.SetStatus(t.Context(), 999, account.StatusChange{}, event(account.EventActivated)); !errors.Is(err, account.ErrNotFound) {
+	if _, err := s.Accounts.SetStatus(t.Context(), 999, account.StatusChange{}, event(account.EntryActivated)); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("no account: %v", err)
 	}
 }
@@ -259,18 +259,18 @@ func testAccountDelete(t *testing.T, s *Database) {
 func testAccountTrail(t *testing.T, s *Database) {
 	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
-	full := account.Event{
-		At: at(3), Kind: account.EventSuspectedSharing, By: account.ActorServer, Session: 7, Reason: "why", Network: "192.0.2.1",
+	full := account.Entry{
+		At: at(3), Kind: account.EntrySuspectedSharing, By: account.ActorServer, Session: 7, Reason: "why", Network: "192.0.2.1",
 		UserAgent: "one", OtherNetwork: "192.0.2.2", OtherUserAgent: "two",
 	}
 	for i := range account.TrailLimit + 20 {
 		e := full
 		e.Session = int64(i)
-		if err := s.Accounts.AddEvent(t.Context(), a.ID, e); err != nil {
+		if err := s.Accounts.AddEntry(t.Context(), a.ID, e); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Accounts.AddEvent(t.Context(), 999, full); !errors.Is(err, account.ErrNotFound) {
+	if err := s.Accounts.AddEntry(t.Context(), 999, full); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("no account: %v", err)
 	}
 	s.Reopen()
@@ -288,7 +288,7 @@ func testAccountTrail(t *testing.T, s *Database) {
 	if trail, err := s.Accounts.Trail(t.Context(), a.ID, 3); err != nil || len(trail) != 3 {
 		t.Errorf("%d events, %v; want 3", len(trail), err)
 	}
-	if got := kinds(t, s, b); !slices.Equal(got, []account.EventKind{account.EventSignUp}) {
+	if got := kinds(t, s, b); !slices.Equal(got, []account.EntryKind{account.EntrySignUp}) {
 		t.Errorf("another's trail: %q", got)
 	}
 }
@@ -324,7 +324,7 @@ func testAccountCache(t *testing.T, s *Database) {
 	}
 	for i := range int64(300) {
 		c := account.StatusChange{Deactivated: new(true), DeleteAfter: new(at(int(i)))}
-		if _, err := s.Accounts.SetStatus(t.Context(), a.ID, c, event(account.EventDeactivated)); err != nil {
+		if _, err := s.Accounts.SetStatus(t.Context(), a.ID, c, event(account.EntryDeactivated)); err != nil {
 			t.Error(err)
 		}
 		written.Store(at(int(i)).Unix())

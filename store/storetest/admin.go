@@ -111,17 +111,17 @@ func testAuditEvents(t *testing.T, s *Database) {
 	t.Helper()
 	alice := newAccount(t, s, "alice") // by the admin, as event has it
 	before := len(audit(t, s, admin.AuditFilter{}))
-	e := event(account.EventTakedown)
+	e := event(account.EntryTakedown)
 	e.Who, e.Ref = "did:plc:mod", "case 7"
 	if _, err := s.Accounts.SetStatus(t.Context(), alice.ID, account.StatusChange{Takedown: &account.Applied{Applied: true, Ref: "case 7"}}, e); err != nil {
 		t.Fatal(err)
 	}
-	own := event(account.EventSignOut)
+	own := event(account.EntrySignOut)
 	own.By = account.ActorOwner
-	if err := s.Accounts.AddEvent(t.Context(), alice.ID, own); err != nil {
+	if err := s.Accounts.AddEntry(t.Context(), alice.ID, own); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Accounts.AddEvent(t.Context(), alice.ID+1, e); !errors.Is(err, account.ErrNotFound) {
+	if err := s.Accounts.AddEntry(t.Context(), alice.ID+1, e); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("an event of nobody: %v", err)
 	}
 	if err := s.Accounts.Delete(t.Context(), alice.ID, at(2)); err != nil {
@@ -215,7 +215,7 @@ func shown(t *testing.T, s *Database, o *owner, collection string) (keys []strin
 		}
 		for _, r := range list {
 			keys = append(keys, r.Key)
-			if down, err := v.Takendown(r.Key); err != nil || down {
+			if down, err := v.TakenDown(r.Key); err != nil || down {
 				t.Errorf("%s is shown and taken down: %v", r.Key, err)
 			}
 		}
@@ -288,7 +288,7 @@ func testTakedownBlob(t *testing.T, s *Database) {
 			t.Errorf("for a record: %v", err)
 		}
 	})
-	if _, err := add(t, s, alice.ID, "again", "pic", 3, 0); !errors.Is(err, blob.ErrTakendown) {
+	if _, err := add(t, s, alice.ID, "again", "pic", 3, 0); !errors.Is(err, blob.ErrTakenDown) {
 		t.Errorf("uploaded again: %v", err)
 	}
 	wantGarbage(t, s, "again")

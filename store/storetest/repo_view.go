@@ -155,7 +155,7 @@ func testRepoList(t *testing.T, s *Database) {
 		return repo.AccountHead{AccountID: o.ID, DID: o.DID, CID: o.head.CID, Rev: o.head.Rev}
 	}
 	down := of(carol)
-	down.Status = string(account.Takendown)
+	down.Status = string(account.TakenDown)
 	without := func(a *account.Account) repo.AccountHead { return repo.AccountHead{AccountID: a.ID, DID: a.DID} }
 	s.Reopen()
 	for _, c := range []struct {

@@ -60,8 +60,8 @@ var start = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 func at(minutes int) time.Time { return start.Add(time.Duration(minutes) * time.Minute) }
 
 // event is what a change notes.
-func event(kind account.EventKind) account.Event {
-	return account.Event{At: at(1), Kind: kind, By: account.ActorAdmin, Network: "192.0.2.1", UserAgent: "test"}
+func event(kind account.EntryKind) account.Entry {
+	return account.Entry{At: at(1), Kind: kind, By: account.ActorAdmin, Network: "192.0.2.1", UserAgent: "test"}
 }
 
 func pending(name string) hosting.Pending {
@@ -80,7 +80,7 @@ func newAccount(t *testing.T, s *Database, name string) *account.Account {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := s.Hosting.Activate(t.Context(), id, []byte(`{"id":"`+p.DID.String()+`"}`), nil, event(account.EventSignUp))
+	a, err := s.Hosting.Activate(t.Context(), id, []byte(`{"id":"`+p.DID.String()+`"}`), nil, event(account.EntrySignUp))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func newSession(t *testing.T, s *Database, a *account.Account) session.New {
 	}
 	return session.New{
 		AccountID: a.ID, Scope: auth.ScopeAccess, Epoch: cred.Epoch, At: start, Expires: start.Add(90 * 24 * time.Hour),
-		Nonce: "nonce", Network: "192.0.2.7", UserAgent: "a client", Limit: 200, Event: event(account.EventSignIn),
+		Nonce: "nonce", Network: "192.0.2.7", UserAgent: "a client", Limit: 200, Entry: event(account.EntrySignIn),
 	}
 }
 
@@ -118,7 +118,7 @@ func create(t *testing.T, s *Database, n session.New) *session.State {
 // addAppPassword makes an app password and returns it as it is stored.
 func addAppPassword(t *testing.T, s *Database, a *account.Account, name string) account.AppPassword {
 	t.Helper()
-	err := s.Accounts.AddAppPassword(t.Context(), a.ID, account.AppPassword{Name: name, Hash: "hash " + name, CreatedAt: start}, event(account.EventAppPasswordCreated))
+	err := s.Accounts.AddAppPassword(t.Context(), a.ID, account.AppPassword{Name: name, Hash: "hash " + name, CreatedAt: start}, event(account.EntryAppPasswordCreated))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,13 +175,13 @@ func alive(t *testing.T, s *Database, want map[*session.State]bool) {
 }
 
 // kinds are the events of an account's trail, newest first.
-func kinds(t *testing.T, s *Database, a *account.Account) []account.EventKind {
+func kinds(t *testing.T, s *Database, a *account.Account) []account.EntryKind {
 	t.Helper()
 	trail, err := s.Accounts.Trail(context.WithoutCancel(t.Context()), a.ID, account.TrailLimit)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out []account.EventKind
+	var out []account.EntryKind
 	for _, e := range trail {
 		out = append(out, e.Kind)
 	}

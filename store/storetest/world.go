@@ -62,7 +62,7 @@ func AddAccount(ctx context.Context, s store.Stores, p hosting.Pending) (*accoun
 		return nil, err
 	}
 	document := []byte(`{"id":"` + p.DID.String() + `"}`)
-	return s.Hosting.Activate(ctx, id, document, nil, account.NewEvent(ctx, p.CreatedAt, account.EventSignUp, account.ActorOwner))
+	return s.Hosting.Activate(ctx, id, document, nil, account.NewEntry(ctx, p.CreatedAt, account.EntrySignUp, account.ActorOwner))
 }
 
 // Clock is a clock that a test sets. Each reading moves it by Tick.

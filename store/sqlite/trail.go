@@ -12,9 +12,9 @@ import (
 	"nestbox/store/sqlite/groupcommit"
 )
 
-// insertEvent appends to an account's trail and drops entries beyond its limit.
+// insertEntry appends to an account's trail and drops entries beyond its limit.
 // The audit log gets the entry that admin.OfEvent makes of it.
-func insertEvent(c *sqlite.Conn, accountID int64, e account.Event) error {
+func insertEntry(c *sqlite.Conn, accountID int64, e account.Entry) error {
 	_, err := change(c, `INSERT INTO trail
 		(account_id, at, kind, actor, session_id, reason, network, user_agent, other_network, other_user_agent)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -54,31 +54,31 @@ func insertEvent(c *sqlite.Conn, accountID int64, e account.Event) error {
 	return insertAudit(c, a)
 }
 
-// insertEvents calls insertEvent for several events, in their order.
-func insertEvents(c *sqlite.Conn, accountID int64, events []account.Event) error {
+// insertEvents calls insertEntry for several events, in their order.
+func insertEvents(c *sqlite.Conn, accountID int64, events []account.Entry) error {
 	for _, e := range events {
-		if err := insertEvent(c, accountID, e); err != nil {
+		if err := insertEntry(c, accountID, e); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// AddEvent implements account.Store.
-func (db Accounts) AddEvent(ctx context.Context, id int64, e account.Event) error {
-	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error { return insertEvent(tx.Conn, id, e) })
+// AddEntry implements account.Store.
+func (db Accounts) AddEntry(ctx context.Context, id int64, e account.Entry) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error { return insertEntry(tx.Conn, id, e) })
 }
 
 // Trail implements account.Store.
-func (db Accounts) Trail(ctx context.Context, id int64, limit int) ([]account.Event, error) {
-	var out []account.Event
+func (db Accounts) Trail(ctx context.Context, id int64, limit int) ([]account.Entry, error) {
+	var out []account.Entry
 	err := db.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, `SELECT at, kind, actor, session_id, reason, network, user_agent, other_network, other_user_agent
 			FROM trail WHERE account_id = ? ORDER BY id DESC LIMIT ?`,
 			func(s *sqlite.Stmt) { s.BindInt64(1, id); s.BindInt64(2, int64(limit)) },
 			func(r *sqlite.Stmt) error {
-				out = append(out, account.Event{
-					At: columnTime(r, 0), Kind: account.EventKind(r.ColumnText(1)), By: account.Actor(r.ColumnText(2)),
+				out = append(out, account.Entry{
+					At: columnTime(r, 0), Kind: account.EntryKind(r.ColumnText(1)), By: account.Actor(r.ColumnText(2)),
 					Session: r.ColumnInt64(3), Reason: r.ColumnText(4), Network: r.ColumnText(5), UserAgent: r.ColumnText(6),
 					OtherNetwork: r.ColumnText(7), OtherUserAgent: r.ColumnText(8),
 				})

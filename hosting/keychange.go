@@ -41,7 +41,7 @@ type KeyStore interface {
 	// it and the commit that it signed, if there is a repository, and announces it to
 	// the network. account.ErrNotFound if no change to that key has begun,
 	// repo.ErrConflict if the repository is not at the commit's Was.
-	FinishKey(ctx context.Context, c KeyChange, document []byte, resigned *repo.Change, e account.Event) error
+	FinishKey(ctx context.Context, c KeyChange, document []byte, resigned *repo.Change, e account.Entry) error
 	// DropKey undoes BeginKey of that key and time; it is not an error if the change is
 	// gone, or was begun again since.
 	DropKey(ctx context.Context, c KeyChange) error
@@ -134,7 +134,7 @@ func (s *Service) switchKey(ctx context.Context, c KeyChange, named func(context
 		if document, err = identity.Kept(c.DID, document); err != nil {
 			return err
 		}
-		e := account.NewEvent(acting(ctx, c.Who), s.now(), account.EventKeyChanged, account.ActorAdmin)
+		e := account.NewEntry(acting(ctx, c.Who), s.now(), account.EntryKeyChanged, account.ActorAdmin)
 		err = s.Rotations.FinishKey(ctx, c, document, resigned, e)
 		s.Keys.Drop(c.AccountID)
 		return err

@@ -124,7 +124,7 @@ func TestRotateKey(t *testing.T) {
 		t.Errorf("%d events of the identity, %d of the repository", p.identities(a.DID)-identities, p.syncs(a)-syncs)
 	}
 	trail, err := p.Accounts.Trail(t.Context(), a.ID, 10)
-	if err != nil || trail[0].Kind != account.EventKeyChanged || trail[0].By != account.ActorAdmin {
+	if err != nil || trail[0].Kind != account.EntryKeyChanged || trail[0].By != account.ActorAdmin {
 		t.Errorf("the trail: %+v, %v", trail, err)
 	}
 	p.restart()
@@ -168,7 +168,7 @@ func (c crashKeys) BeginKey(ctx context.Context, k hosting.KeyChange) error {
 	return c.step("begin", func() error { return c.KeyStore.BeginKey(ctx, k) })
 }
 
-func (c crashKeys) FinishKey(ctx context.Context, k hosting.KeyChange, doc []byte, resigned *repo.Change, e account.Event) error {
+func (c crashKeys) FinishKey(ctx context.Context, k hosting.KeyChange, doc []byte, resigned *repo.Change, e account.Entry) error {
 	return c.step("finish", func() error { return c.KeyStore.FinishKey(ctx, k, doc, resigned, e) })
 }
 
@@ -337,7 +337,7 @@ func TestRotateRestart(t *testing.T) {
 	p.wantKey("in a new process", a, a.SigningKey, true)
 	p.wantNoKeyChange("in a new process")
 	actions, err := p.Admin.Audit(t.Context(), admin.AuditFilter{Before: math.MaxInt64, Limit: 10})
-	if err != nil || len(actions) != 1 || actions[0].What != string(account.EventKeyChanged) || actions[0].Who != "did:web:somebody.example" {
+	if err != nil || len(actions) != 1 || actions[0].What != string(account.EntryKeyChanged) || actions[0].Who != "did:web:somebody.example" {
 		t.Errorf("the audit log: %+v, %v", actions, err)
 	}
 }

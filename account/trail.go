@@ -1,0 +1,108 @@
+package account
+
+import (
+	"context"
+	"time"
+
+	"nestbox/request"
+)
+
+// EntryKind names what happened. It is stored, so its text never changes.
+type EntryKind string
+
+// The events of an account's trail: the answer to "why was I signed out?".
+const (
+	EntrySignUp             EntryKind = "account-created"
+	EntryMovedIn            EntryKind = "account-moved-in"
+	EntryHandleChanged      EntryKind = "handle-changed"
+	EntryKeyChanged         EntryKind = "signing-key-changed"
+	EntrySignIn             EntryKind = "sign-in"
+	EntryCodeRefused        EntryKind = "code-refused"
+	EntrySignOut            EntryKind = "sign-out"
+	EntryRefreshRefused     EntryKind = "refresh-refused"
+	EntrySuspectedReuse     EntryKind = "suspected-reuse"
+	EntrySuspectedSharing   EntryKind = "suspected-sharing"
+	EntrySessionAhead       EntryKind = "session-ahead-of-database"
+	EntrySessionRevoked     EntryKind = "session-revoked"
+	EntrySessionsCapped     EntryKind = "session-limit"
+	EntryAllSignedOut       EntryKind = "all-signed-out"
+	EntryPasswordChanged    EntryKind = "password-changed"
+	EntryEmailConfirmed     EntryKind = "email-confirmed"
+	EntryEmailChanged       EntryKind = "email-changed"
+	EntryFactorOn           EntryKind = "sign-in-codes-on"
+	EntryFactorOff          EntryKind = "sign-in-codes-off"
+	EntryAppPasswordCreated EntryKind = "app-password-created"
+	EntryAppPasswordRevoked EntryKind = "app-password-revoked"
+	EntryTakedown           EntryKind = "takedown"
+	EntryTakedownLifted     EntryKind = "takedown-lifted"
+	EntrySuspended          EntryKind = "suspended"
+	EntrySuspensionLifted   EntryKind = "suspension-lifted"
+	EntryDeactivated        EntryKind = "deactivated"
+	EntryActivated          EntryKind = "activated"
+	EntryInvitesDisabled    EntryKind = "invites-disabled"
+	EntryInvitesEnabled     EntryKind = "invites-enabled"
+)
+
+// Actor is who caused an event.
+type Actor string
+
+// The actors.
+const (
+	ActorOwner  Actor = "owner"
+	ActorAdmin  Actor = "admin"
+	ActorServer Actor = "server"
+)
+
+// TrailLimit bounds the events kept of one account; the oldest go first.
+const TrailLimit = 200
+
+// Entry is one entry of the trail. Network and UserAgent are those of the
+// request that caused it.
+type Entry struct {
+	At   time.Time
+	Kind EntryKind
+	By   Actor
+	// Session is the store's number of the session concerned, 0 for none.
+	Session int64
+	// Reason is a code or a short text: why a refresh was refused, which app
+	// password, how many sessions.
+	Reason    string
+	Network   string
+	UserAgent string
+	// OtherNetwork and OtherUserAgent are, for a suspicion, those of the client
+	// that moved the session's head.
+	OtherNetwork   string
+	OtherUserAgent string
+	// Who names the admin, Ref the case that the change was made for. The audit log
+	// keeps them; the trail, which is the owner's, does not.
+	Who string
+	Ref string
+}
+
+// actingKey is the context's key of who acts as an admin.
+type actingKey struct{}
+
+// ActingAs returns a context in which what is done by an admin is done by who:
+// a moderation service's DID, say.
+func ActingAs(ctx context.Context, who string) context.Context {
+	return context.WithValue(ctx, actingKey{}, who)
+}
+
+// Acting returns who acts as an admin in ctx: "admin" where nobody said.
+func Acting(ctx context.Context) string {
+	if who, ok := ctx.Value(actingKey{}).(string); ok {
+		return who
+	}
+	return string(ActorAdmin)
+}
+
+// NewEntry returns an event at the time now by an actor, with the client of ctx's
+// request.
+func NewEntry(ctx context.Context, now time.Time, kind EntryKind, by Actor) Entry {
+	c := request.ClientOf(ctx)
+	e := Entry{At: now, Kind: kind, By: by, Network: c.Network().String(), UserAgent: c.UserAgent}
+	if by == ActorAdmin {
+		e.Who = Acting(ctx)
+	}
+	return e
+}

@@ -1,0 +1,103 @@
+package signin
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"nestbox/account"
+	"nestbox/ratelimit"
+	"nestbox/request"
+)
+
+// The sign-in limits of the session contract. Failures are counted narrowly,
+// successes ten times as wide. Failures with something that has the form of an
+// app password have buckets of their own, so that one app with a revoked
+// password does not lock the owner out.
+var (
+	failPerAccount = []ratelimit.Limit{
+		{Name: "sign-in-failures-5m", Points: 30, Window: 5 * time.Minute},
+		{Name: "sign-in-failures-1d", Points: 300, Window: 24 * time.Hour},
+	}
+	failPerNetwork    = []ratelimit.Limit{{Name: "sign-in-failures-network", Points: 100, Window: 5 * time.Minute}}
+	appFailPerAccount = []ratelimit.Limit{
+		{Name: "app-failures-5m", Points: 30, Window: 5 * time.Minute},
+		{Name: "app-failures-1d", Points: 300, Window: 24 * time.Hour},
+	}
+	appFailPerNetwork = []ratelimit.Limit{{Name: "app-failures-network", Points: 100, Window: 5 * time.Minute}}
+	passPerAccount    = []ratelimit.Limit{
+		{Name: "sign-ins-5m", Points: 300, Window: 5 * time.Minute},
+		{Name: "sign-ins-1d", Points: 3000, Window: 24 * time.Hour},
+	}
+	passPerNetwork = []ratelimit.Limit{{Name: "sign-ins-network", Points: 1000, Window: 5 * time.Minute}}
+)
+
+// attempt holds the points that a sign-in took before its outcome was known.
+type attempt struct {
+	limits               *ratelimit.Limiter
+	account, network     []ratelimit.Key
+	failAcct, failNet    []ratelimit.Limit
+	shown                ratelimit.Result
+	passAccount, passNet []ratelimit.Limit
+}
+
+// maxUnknown bounds, in bytes, what is remembered of an identifier that names
+// nobody: there are many buckets.
+const maxUnknown = 256
+
+// attempt takes a point from every bucket that the sign-in could count against.
+// request.ErrTooMany if one is empty; the headers are set either way.
+func (s *Service) attempt(ctx context.Context, a *account.Account, identifier string, appForm bool) (*attempt, error) {
+	client := request.ClientOf(ctx)
+	who := identifier[:min(len(identifier), maxUnknown)]
+	if a != nil {
+		who = a.DID.String() // handle, e-mail and DID share one bucket
+	}
+	t := &attempt{
+		limits: s.Limits, account: client.Network().Keys(who + "|"), network: client.Network().Keys(""),
+		failAcct: failPerAccount, failNet: failPerNetwork, passAccount: passPerAccount, passNet: passPerNetwork,
+	}
+	if appForm {
+		t.failAcct, t.failNet = appFailPerAccount, appFailPerNetwork
+	}
+	if s.Limits == nil || client.Unlimited {
+		t.limits = nil
+		return t, nil
+	}
+	taken := []struct {
+		keys   []ratelimit.Key
+		limits []ratelimit.Limit
+	}{{t.account, t.passAccount}, {t.network, t.passNet}, {t.network, t.failNet}, {t.account, t.failAcct}}
+	for i, b := range taken {
+		t.shown = s.Limits.TakeKeys(b.keys, 1, b.limits...)
+		if t.shown.Allowed {
+			continue
+		}
+		for _, back := range taken[:i] {
+			s.Limits.GiveBackKeys(back.keys, 1, back.limits...)
+		}
+		t.shown.SetHeaders(request.Header(ctx))
+		return nil, request.ErrTooMany{Wait: t.shown.RetryAfter(s.Limits.Now())}
+	}
+	return t, nil
+}
+
+// settle gives points back to the buckets that the outcome does not count against:
+// a success leaves the failures as they were, a failure the successes, and what was
+// nobody's fault both.
+func (t *attempt) settle(ctx context.Context, err error) {
+	if t.limits == nil {
+		return
+	}
+	failed := errors.Is(err, ErrWrong) || WrongCode(err)
+	if !failed {
+		t.limits.GiveBackKeys(t.account, 1, t.failAcct...)
+		t.limits.GiveBackKeys(t.network, 1, t.failNet...)
+		t.shown.Remaining++
+	}
+	t.shown.SetHeaders(request.Header(ctx))
+	if err != nil && !errors.Is(err, ErrCodeNeeded) { // the password was right
+		t.limits.GiveBackKeys(t.account, 1, t.passAccount...)
+		t.limits.GiveBackKeys(t.network, 1, t.passNet...)
+	}
+}

@@ -1,0 +1,188 @@
+package signin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"nestbox/account"
+	"nestbox/ratelimit"
+)
+
+// Errors of Prove, besides account.ErrTakenDown, account.ErrHeld, those of
+// account.Codes and request.ErrTooMany. Any other is a dependency that failed.
+var (
+	// ErrWrong: no such account, or not its password.
+	ErrWrong = errors.New("invalid identifier or password")
+	// ErrTooLong: the password has more than account.MaxUsedPassword characters.
+	ErrTooLong = errors.New("password is too long")
+	// ErrCodeNeeded: the password was right; a code is on its way.
+	ErrCodeNeeded = errors.New("a sign-in code is needed")
+)
+
+// Purpose is what a person proves themselves for. It decides what proves them.
+type Purpose int
+
+// The purposes.
+const (
+	// Session opens a session. The account's password or one of its app passwords
+	// proves the person; if the account has sign-in codes, its password needs one too,
+	// which is sent if Attempt has none. account.ErrTakenDown unless
+	// Attempt.AllowTakenDown.
+	Session Purpose = iota
+	// Deletion deletes the account. Only its own password proves the person, with the
+	// code that was sent for this. The identifier is a DID: account.ErrNotFound if no
+	// account has it. account.ErrHeld while a takedown or a suspension stands.
+	Deletion
+)
+
+// Attempt is what somebody claims, as it was typed.
+type Attempt struct {
+	Identifier string // handle, e-mail address or DID
+	Password   string
+	// Code is the code that was sent by e-mail; empty if none was sent yet.
+	Code string
+	For  Purpose
+	// AllowTakenDown accepts the account's own password for Session if the account is
+	// taken down.
+	AllowTakenDown bool
+}
+
+// Proven is a person that Prove has proven: the owner of an account, or an app that
+// acts for them.
+type Proven struct {
+	Account *account.Account
+	// Epoch is that of the credentials that were checked: see account.Credentials.
+	Epoch int64
+	// AppPassword is the one that was typed, nil for the account's own password.
+	AppPassword *account.AppPassword
+	// Code proves the code that came with the password, nil if none was needed. The
+	// change that follows uses it up.
+	Code *account.Proof
+}
+
+// Entry returns the sign-in as the trail records it.
+func (p Proven) Entry(ctx context.Context, now time.Time) account.Entry {
+	e := account.NewEntry(ctx, now, account.EntrySignIn, account.ActorOwner)
+	switch {
+	case p.AppPassword != nil:
+		e.Reason = fmt.Sprintf("app password %q", p.AppPassword.Name)
+	case p.Code != nil:
+		e.Reason = "password and e-mail code"
+	default:
+		e.Reason = "password"
+	}
+	return e
+}
+
+// Service proves people. Its fields are set once.
+type Service struct {
+	Accounts account.Store
+	Hasher   *account.Hasher
+	// Codes makes and checks the codes of sign-ins that need one.
+	Codes *account.Codes
+	// Limits counts attempts; nil counts nothing.
+	Limits *ratelimit.Limiter
+	// Noted keeps the trail from being filled by somebody who guesses codes.
+	Noted *ratelimit.Limiter
+	Now   func() time.Time
+	Log   *slog.Logger
+}
+
+// Prove proves the owner of an account, or an app of theirs, for a purpose. The change
+// that follows must hold to Proven.Epoch, and prove again if it has changed meanwhile.
+// Callers that open a session: session.Service.Open.
+func (s *Service) Prove(ctx context.Context, in Attempt) (Proven, error) {
+	if utf8.RuneCountInString(in.Password) > account.MaxUsedPassword {
+		return Proven{}, ErrTooLong
+	}
+	identifier := in.Identifier
+	if in.For == Session {
+		identifier = account.CleanIdentifier(in.Identifier)
+	}
+	a, err := account.Find(ctx, s.Accounts, identifier)
+	if err != nil && (in.For != Session || !errors.Is(err, account.ErrNotFound)) {
+		return Proven{}, err
+	}
+	attempt, err := s.attempt(ctx, a, identifier, account.LooksLikeAppPassword(in.Password))
+	if err != nil {
+		return Proven{}, err
+	}
+	proven, err := s.prove(ctx, a, in)
+	if errors.Is(err, account.ErrNotFound) {
+		err = ErrWrong // deleted meanwhile
+	}
+	attempt.settle(ctx, err)
+	return proven, err
+}
+
+// prove checks what was typed. A password with a NUL proves nothing, whatever stands
+// before it: scrypt, the hash of imported passwords and app passwords, ignores trailing
+// ones.
+func (s *Service) prove(ctx context.Context, a *account.Account, in Attempt) (Proven, error) {
+	if a == nil || strings.ContainsRune(in.Password, 0) {
+		return Proven{}, s.refuse(ctx, in.Password)
+	}
+	cred, err := s.Accounts.Credentials(ctx, a.ID)
+	if err != nil {
+		return Proven{}, err
+	}
+	p := Proven{Account: a, Epoch: cred.Epoch}
+	if in.For == Session {
+		if p.AppPassword, err = s.Hasher.FindAppPassword(ctx, a.DID, cred.AppPasswords, in.Password); err != nil {
+			return Proven{}, err
+		}
+	}
+	if p.AppPassword == nil {
+		ok, err := s.checkPassword(ctx, a, cred.PasswordHash, in.Password)
+		if err != nil {
+			return Proven{}, err
+		}
+		if !ok {
+			return Proven{}, ErrWrong
+		}
+	}
+	switch {
+	case in.For == Deletion:
+		if err := a.MayLeave(); err != nil {
+			return Proven{}, err
+		}
+	case cred.TakenDown && p.AppPassword != nil:
+		return Proven{}, s.refuse(ctx, in.Password)
+	case cred.TakenDown && !in.AllowTakenDown:
+		return Proven{}, account.ErrTakenDown
+	}
+	if p.AppPassword == nil {
+		p.Code, err = s.factor(ctx, a, in)
+	}
+	return p, err
+}
+
+// refuse returns ErrWrong after as much work as verifying a password takes.
+func (s *Service) refuse(ctx context.Context, password string) error {
+	if err := s.Hasher.VerifyDummy(ctx, password); err != nil {
+		return err
+	}
+	return ErrWrong
+}
+
+// checkPassword verifies the account's own password and replaces a hash of an
+// older form, now that the password is at hand.
+func (s *Service) checkPassword(ctx context.Context, a *account.Account, hash, password string) (bool, error) {
+	ok, upgrade, err := s.Hasher.Verify(ctx, hash, password)
+	if err != nil || !ok || !upgrade {
+		return ok, err
+	}
+	better, err := s.Hasher.Hash(ctx, password)
+	if err == nil {
+		err = s.Accounts.UpgradeHash(ctx, a.ID, hash, better)
+	}
+	if err != nil && !errors.Is(err, account.ErrPasswordChanged) {
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "password hash not upgraded", slog.String("cause", err.Error()))
+	}
+	return true, nil
+}
