@@ -1,11 +1,19 @@
 package server
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"net"
+	"net/netip"
+	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"nestbox/ratelimit"
+	"nestbox/request"
 )
 
 // mostConnections bounds the connections to the server's address. Further ones wait
@@ -22,34 +30,111 @@ func maxConnections() (int, error) {
 	return int(min(uint64(mostConnections), max(1, uint64(files.Cur)/2))), nil //nolint:unconvert // small; the type differs between systems
 }
 
-// limitedListener accepts a connection only while fewer than a limit are open. Unlike
-// netutil's, its connections can be closed in one direction, which net/http needs:
-// it lets a client read a refusal before the rest of its request is cut off.
+// networkPart: a network may hold at most one in so many of the places that are free.
+// So one network alone holds a fifth of all at most, the next one a fifth of the rest:
+// it takes dozens of networks to leave nobody a place.
+const networkPart = 4
+
+// limitedListener accepts a connection only while fewer than a limit are open, and
+// closes one whose network has its share. Unlike netutil's, its connections can be
+// closed in one direction, which net/http needs: it lets a client read a refusal before
+// the rest of its request is cut off.
 type limitedListener struct {
 	net.Listener
 
-	places chan struct{}
-	closed chan struct{}
-	once   sync.Once
+	// network names what a connection's share is counted by; "" counts nothing.
+	network func(net.Conn) string
+	// refused is called for each connection that is closed for its network's share.
+	refused func(network string)
+	places  chan struct{}
+	closed  chan struct{}
+	once    sync.Once
+
+	mu   sync.Mutex
+	held map[string]int // by network
 }
 
-func limitConnections(l net.Listener, most int) net.Listener {
-	return &limitedListener{Listener: l, places: make(chan struct{}, most), closed: make(chan struct{})}
+func limitConnections(l net.Listener, most int, network func(net.Conn) string, refused func(network string)) net.Listener {
+	return &limitedListener{
+		Listener: l, network: network, refused: refused,
+		places: make(chan struct{}, most), closed: make(chan struct{}), held: map[string]int{},
+	}
 }
 
-// Accept waits for a place, then for a connection.
+// Accept waits for a place, then for a connection that may have it.
 func (l *limitedListener) Accept() (net.Conn, error) {
 	select {
 	case l.places <- struct{}{}:
 	case <-l.closed:
 		return nil, net.ErrClosed
 	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.places
-		return nil, err
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			<-l.places
+			return nil, err
+		}
+		network := l.network(c)
+		if l.enter(network) {
+			return &limitedConn{Conn: c, leave: sync.OnceFunc(func() { l.leave(network) })}, nil
+		}
+		_ = c.Close()
+		l.refused(network)
 	}
-	return &limitedConn{Conn: c, leave: sync.OnceFunc(func() { <-l.places })}, nil
+}
+
+// enter counts a connection for its network, and reports whether it may stay.
+func (l *limitedListener) enter(network string) bool {
+	if network == "" {
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if free := cap(l.places) - len(l.places); l.held[network]*networkPart > free {
+		return false
+	}
+	l.held[network]++
+	return true
+}
+
+// leave gives the place of a connection back.
+func (l *limitedListener) leave(network string) {
+	defer func() { <-l.places }()
+	if network == "" {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held[network]--; l.held[network] == 0 {
+		delete(l.held, network)
+	}
+}
+
+// sharesPlaces returns the network that a connection is counted for: none if it comes
+// from this machine or through a trusted proxy, behind which everybody is.
+func (s *Server) sharesPlaces(c net.Conn) string {
+	peer, err := netip.ParseAddrPort(c.RemoteAddr().String())
+	if err != nil {
+		return ""
+	}
+	addr := peer.Addr().Unmap()
+	if addr.IsLoopback() || slices.ContainsFunc(s.opts.Config.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+		return ""
+	}
+	return request.NetworkOf(addr).Widest()
+}
+
+// crowded limits the log lines about networks with too many connections.
+var crowded = ratelimit.Limit{Name: "crowded", Points: 1, Window: time.Minute}
+
+// logCrowded writes down, once a minute, that a network has its share of connections.
+func (s *Server) logCrowded() func(network string) {
+	lines := ratelimit.New(1, s.opts.Now)
+	return func(network string) {
+		if lines.Take("", crowded).Allowed {
+			s.opts.Log.LogAttrs(context.Background(), slog.LevelWarn, "connections refused: one network has its share of them", slog.String("network", network))
+		}
+	}
 }
 
 // Close makes a waiting Accept return.
