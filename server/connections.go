@@ -127,12 +127,13 @@ func (s *Server) sharesPlaces(c net.Conn) string {
 // crowded limits the log lines about networks with too many connections.
 var crowded = ratelimit.Limit{Name: "crowded", Points: 1, Window: time.Minute}
 
-// logCrowded writes down, once a minute, that a network has its share of connections.
-func (s *Server) logCrowded() func(network string) {
+// logCrowded returns a function that writes down, once a minute, that a network has its
+// share of connections.
+func (s *Server) logCrowded(ctx context.Context) func(network string) {
 	lines := ratelimit.New(1, s.opts.Now)
 	return func(network string) {
 		if lines.Take("", crowded).Allowed {
-			s.opts.Log.LogAttrs(context.Background(), slog.LevelWarn, "connections refused: one network has its share of them", slog.String("network", network))
+			s.opts.Log.LogAttrs(ctx, slog.LevelWarn, "connections refused: one network has its share of them", slog.String("network", network))
 		}
 	}
 }

@@ -191,7 +191,7 @@ func (s *Server) bind(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		s.listener = limitConnections(s.listener, most, s.sharesPlaces, s.logCrowded())
+		s.listener = limitConnections(s.listener, most, s.sharesPlaces, s.logCrowded(context.WithoutCancel(ctx)))
 		if _, port, err = net.SplitHostPort(s.listener.Addr().String()); err != nil {
 			return fmt.Errorf("listen address: %w", err)
 		}

@@ -38,6 +38,7 @@ type attempt struct {
 	account, network     []ratelimit.Key
 	failAcct, failNet    []ratelimit.Limit
 	shown                ratelimit.Result
+	tell                 bool // the client gets headers about what is left
 	passAccount, passNet []ratelimit.Limit
 }
 
@@ -46,8 +47,9 @@ type attempt struct {
 const maxUnknown = 256
 
 // attempt takes a point from every bucket that the sign-in could count against.
-// request.ErrTooMany if one is empty; the headers are set either way.
-func (s *Service) attempt(ctx context.Context, a *account.Account, identifier string, appForm bool) (*attempt, error) {
+// request.ErrTooMany if one is empty, with headers about it. If it is to sign in, the
+// client always gets these headers; deleteAccount has a limit of its own to show.
+func (s *Service) attempt(ctx context.Context, a *account.Account, identifier string, in Attempt) (*attempt, error) {
 	client := request.ClientOf(ctx)
 	who := identifier[:min(len(identifier), maxUnknown)]
 	if a != nil {
@@ -56,8 +58,9 @@ func (s *Service) attempt(ctx context.Context, a *account.Account, identifier st
 	t := &attempt{
 		limits: s.Limits, account: client.Network().Keys(who + "|"), network: client.Network().Keys(""),
 		failAcct: failPerAccount, failNet: failPerNetwork, passAccount: passPerAccount, passNet: passPerNetwork,
+		tell: in.For == Session,
 	}
-	if appForm {
+	if account.LooksLikeAppPassword(in.Password) {
 		t.failAcct, t.failNet = appFailPerAccount, appFailPerNetwork
 	}
 	if s.Limits == nil || client.Unlimited {
@@ -95,7 +98,9 @@ func (t *attempt) settle(ctx context.Context, err error) {
 		t.limits.GiveBackKeys(t.network, 1, t.failNet...)
 		t.shown.Remaining++
 	}
-	t.shown.SetHeaders(request.Header(ctx))
+	if t.tell {
+		t.shown.SetHeaders(request.Header(ctx))
+	}
 	if err != nil && !errors.Is(err, ErrCodeNeeded) { // the password was right
 		t.limits.GiveBackKeys(t.account, 1, t.passAccount...)
 		t.limits.GiveBackKeys(t.network, 1, t.passNet...)

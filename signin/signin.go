@@ -108,7 +108,7 @@ func (s *Service) Prove(ctx context.Context, in Attempt) (Proven, error) {
 	if err != nil && (in.For != Session || !errors.Is(err, account.ErrNotFound)) {
 		return Proven{}, err
 	}
-	attempt, err := s.attempt(ctx, a, identifier, account.LooksLikeAppPassword(in.Password))
+	attempt, err := s.attempt(ctx, a, identifier, in)
 	if err != nil {
 		return Proven{}, err
 	}
