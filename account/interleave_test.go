@@ -155,3 +155,87 @@ func TestEmailChangesMeet(t *testing.T) {
 		})
 	}
 }
+
+// TestAppPasswordsMeet: of two app passwords with one name one is made, and one that is
+// revoked while another change of it is under way is gone.
+func TestAppPasswordsMeet(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ one, other string }{
+		"the same name twice":    {"create", "create"},
+		"made and revoked":       {"create", "revoke"},
+		"revoked twice":          {"revoke", "revoke"},
+		"revoked and taken down": {"revoke", "takedown"},
+		"made while it leaves":   {"create", "leave"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storetest.Interleave(t, func(t *testing.T, before func()) storetest.Changes {
+				m := newMeeting(t, before)
+				s := &account.AppPasswords{Store: m.db.Accounts, Now: m.clock}
+				owner := auth.Access{DID: meetingDID, Scope: auth.ScopeAccess}
+				create := func() string {
+					_, err := s.Create(t.Context(), auth.FullCaller{Access: owner}, account.AppPasswordInput{Name: "phone"})
+					return answerName(err)
+				}
+				if c.one == "revoke" {
+					if got := create(); got != "" {
+						t.Fatal(got)
+					}
+				}
+				changes := map[string]func() string{
+					"create": create,
+					"revoke": func() string {
+						_, err := s.Revoke(t.Context(), auth.StandardCaller{Access: owner}, account.RevokeInput{Name: "phone"})
+						return answerName(err)
+					},
+					"takedown": func() string {
+						down := account.StatusChange{Takedown: &account.Applied{Applied: true}}
+						_, err := m.db.Accounts.SetStatus(t.Context(), m.id, down, account.Entry{At: m.clock(), Kind: account.EntryTakedown})
+						return answerName(err)
+					},
+					"leave": func() string { return answerName(m.db.Accounts.Leave(t.Context(), m.id, m.clock())) },
+				}
+				return storetest.Changes{One: changes[c.one], Other: changes[c.other], State: func() string {
+					held, err := m.db.Accounts.Credentials(t.Context(), m.id)
+					var names []string
+					for _, p := range held.AppPasswords {
+						names = append(names, p.Name)
+					}
+					return fmt.Sprintf("%q, taken down %t, %v", names, held.TakenDown, err)
+				}}
+			})
+		})
+	}
+}
+
+// TestStatusesMeet: a moderator's measure and what the owner does with the account at the
+// same time end as one after the other.
+func TestStatusesMeet(t *testing.T) {
+	t.Parallel()
+	for name, other := range map[string]account.StatusChange{
+		"deactivated": {Deactivated: new(true)},
+		"activated":   {Deactivated: new(false)},
+		"suspended":   {Suspended: new(true)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storetest.Interleave(t, func(t *testing.T, before func()) storetest.Changes {
+				m := newMeeting(t, before)
+				set := func(c account.StatusChange, kind account.EntryKind) func() string {
+					return func() string {
+						_, err := m.db.Accounts.SetStatus(t.Context(), m.id, c, account.Entry{At: m.clock(), Kind: kind})
+						return answerName(err)
+					}
+				}
+				down := account.StatusChange{Takedown: &account.Applied{Applied: true, Ref: "ref"}}
+				return storetest.Changes{One: set(down, account.EntryTakedown), Other: set(other, account.EntryDeactivated), State: func() string {
+					a, err := m.db.Accounts.ByDID(t.Context(), meetingDID)
+					if err != nil {
+						return err.Error()
+					}
+					return fmt.Sprintf("%q, deactivated %t, suspended %t, ref %q", a.Status(), !a.DeactivatedAt.IsZero(), !a.SuspendedAt.IsZero(), a.TakedownRef)
+				}}
+			})
+		})
+	}
+}

@@ -79,7 +79,7 @@ func (s *AppPasswords) Create(ctx context.Context, caller auth.FullCaller, in Ap
 	case errors.Is(err, ErrTooMany):
 		return AppPasswordOutput{}, xrpc.InvalidRequest("An account can have %d app passwords; revoke some first", MaxAppPasswords)
 	case err != nil:
-		return AppPasswordOutput{}, xrpc.Unavailable(err)
+		return AppPasswordOutput{}, ownerError(err)
 	}
 	return AppPasswordOutput{Name: in.Name, Password: password, CreatedAt: datetime(now), Privileged: in.Privileged}, nil
 }
@@ -92,7 +92,7 @@ func (s *AppPasswords) List(ctx context.Context, caller auth.StandardCaller, _ x
 	}
 	cred, err := s.Store.Credentials(ctx, a.ID)
 	if err != nil {
-		return AppPasswordsOutput{}, xrpc.Unavailable(err)
+		return AppPasswordsOutput{}, ownerError(err)
 	}
 	out := AppPasswordsOutput{Passwords: []AppPasswordView{}}
 	for _, p := range slices.Backward(cred.AppPasswords) { // the newest first
@@ -109,18 +109,24 @@ func (s *AppPasswords) Revoke(ctx context.Context, caller auth.StandardCaller, i
 	}
 	e := NewEntry(ctx, s.Now().UTC(), EntryAppPasswordRevoked, ActorOwner)
 	if err := s.Store.RevokeAppPassword(ctx, a.ID, in.Name, e); err != nil {
-		return xrpc.None{}, xrpc.Unavailable(err)
+		return xrpc.None{}, ownerError(err)
 	}
 	return xrpc.None{}, nil
 }
 
 func (s *AppPasswords) owner(ctx context.Context, did syntax.DID) (*Account, error) {
 	a, err := s.Store.ByDID(ctx, did)
-	if errors.Is(err, ErrNotFound) {
-		return nil, auth.Expired() // deleted since the caller was proven
-	}
 	if err != nil {
-		return nil, xrpc.Unavailable(err)
+		return nil, ownerError(err)
 	}
 	return a, nil
+}
+
+// ownerError returns the error for an owner whose change, or look-up, the store refused:
+// the account may have been deleted since the caller was proven.
+func ownerError(err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return auth.Expired()
+	}
+	return xrpc.Unavailable(err)
 }

@@ -65,15 +65,15 @@ func (c InviteCode) View() InviteView {
 // Own is com.atproto.server.getAccountInviteCodes.
 func (s *Invites) Own(ctx context.Context, caller auth.FullCaller, p OwnInvitesParams) (OwnInvitesOutput, error) {
 	a, err := s.Store.ByDID(ctx, caller.DID)
-	if errors.Is(err, ErrNotFound) {
-		return OwnInvitesOutput{}, xrpc.BadRequest(xrpc.NameNotFound, "Account not found")
-	}
 	if err == nil && s.Required && s.Interval > 0 && yes(p.CreateAvailable) {
 		err = s.Store.EarnInviteCodes(ctx, a.ID, s.earn)
 	}
 	var codes []InviteCode
 	if err == nil {
 		codes, err = s.Store.InviteCodesFor(ctx, a.DID)
+	}
+	if errors.Is(err, ErrNotFound) {
+		return OwnInvitesOutput{}, xrpc.BadRequest(xrpc.NameNotFound, "Account not found")
 	}
 	if err != nil {
 		return OwnInvitesOutput{}, xrpc.Unavailable(err)
