@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -118,7 +117,7 @@ func (s *Server) sharesPlaces(c net.Conn) string {
 		return ""
 	}
 	addr := peer.Addr().Unmap()
-	if addr.IsLoopback() || slices.ContainsFunc(s.opts.Config.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+	if addr.IsLoopback() || s.trusts(addr) {
 		return ""
 	}
 	return request.NetworkOf(addr).Widest()

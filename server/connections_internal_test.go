@@ -17,16 +17,7 @@ func TestLimitedListener(t *testing.T) {
 	l := limitConnections(inner, 2, func(net.Conn) string { return "" }, func(string) { t.Error("a connection was refused") })
 	accepted := make(chan net.Conn)
 	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			accepted <- c
-		}
-	}()
+	go acceptAll(l, accepted, ended)
 	for range 3 {
 		c, err := net.Dial("tcp", inner.Addr().String()) //nolint:noctx // at once
 		if err != nil {
@@ -71,16 +62,7 @@ func TestConnectionShares(t *testing.T) {
 	accepted, refused := make(chan net.Conn), make(chan string)
 	l := limitConnections(inner, most, func(net.Conn) string { return <-networks }, func(network string) { refused <- network })
 	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			accepted <- c
-		}
-	}()
+	go acceptAll(l, accepted, ended)
 	// open dials as often as a network gets in, and returns the server's ends.
 	open := func(network string, times int) (held []net.Conn) {
 		t.Helper()
@@ -130,4 +112,16 @@ func TestConnectionShares(t *testing.T) {
 		t.Error(err)
 	}
 	<-ended
+}
+
+// acceptAll passes on what a listener accepts until it is closed, and then closes ended.
+func acceptAll(l net.Listener, accepted chan<- net.Conn, ended chan<- struct{}) {
+	defer close(ended)
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		accepted <- c
+	}
 }

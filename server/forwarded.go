@@ -18,12 +18,16 @@ func (s *Server) noticeProxy(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if len(r.Header["X-Forwarded-For"]) > 0 {
 			peer := request.ClientAddr(r, nil)
-			trusted := slices.ContainsFunc(s.opts.Config.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(peer) })
-			if (peer.IsLoopback() || peer.IsPrivate()) && !trusted && !said.Swap(true) {
+			if (peer.IsLoopback() || peer.IsPrivate()) && !s.trusts(peer) && !said.Swap(true) {
 				s.opts.Log.LogAttrs(r.Context(), slog.LevelWarn, "requests come through a proxy that PDS_TRUSTED_PROXIES does not name: all clients share its rate limit",
 					slog.String("proxy", peer.String()))
 			}
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// trusts reports whether a peer is one of the operator's proxies.
+func (s *Server) trusts(peer netip.Addr) bool {
+	return slices.ContainsFunc(s.opts.Config.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(peer) })
 }
