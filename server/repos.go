@@ -36,6 +36,9 @@ func (s *Server) buildRepos(box *seal.Box, limits *ratelimit.Limiter) {
 // backfill gives a repository to accounts that a version without repositories made.
 // If that fails for one account, the server goes on with the others.
 func (s *Server) backfill(ctx context.Context) {
+	if !s.clock.wait(ctx) {
+		return
+	}
 	if err := s.repos.Backfill(ctx); err != nil && ctx.Err() == nil {
 		s.opts.Log.LogAttrs(ctx, slog.LevelError, "accounts are left without a repository", slog.String("cause", err.Error()))
 	}

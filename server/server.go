@@ -246,7 +246,7 @@ func (s *Server) build(ctx context.Context) error {
 			AccessTTL: c.AccessTokenTTL, Limit: c.SessionLimit, Audience: s.DID,
 		},
 		Store: s.stores.Sessions, Accounts: accounts, Keyring: keyring, SignIns: signIns, Notices: s.notices,
-		Noted: ratelimit.New(notedSessions, now), Now: now, Log: log,
+		Noted: ratelimit.New(notedSessions, now), Now: now, Clock: s.clock.Check, Log: log,
 	}
 	s.hosting = &hosting.Service{
 		Settings: hosting.Settings{
@@ -258,7 +258,7 @@ func (s *Server) build(ctx context.Context) error {
 		},
 		Store: s.stores.Hosting, Handles: s.stores.Handles, Rotations: s.stores.SigningKeys, Accounts: accounts, Notices: s.notices, Hasher: hasher, Directory: s.directory,
 		Resolver: s.resolver, Documents: s.stores.Identity, Codes: s.codes, Keys: s.keys, Sessions: s.sessions, SignIns: signIns, Repos: s.repos, Blobs: s.stores.Blobs, Prefs: s.stores.Prefs,
-		Box: box, Limits: limits, Now: now, Log: log,
+		Box: box, Limits: limits, Now: now, Clock: s.clock.Check, Log: log,
 	}
 	s.sessions.Document = s.hosting.ShownDocument
 	s.admin = &admin.Service{
@@ -336,7 +336,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
-	for _, run := range []func(context.Context){s.clock.run, s.clock.then(s.backfill), s.clock.then(s.sessions.Collect), s.clock.then(s.hosting.Run), s.checker.Run, s.clock.then(s.blobs.Run), s.clock.then(s.retention.Run), s.crawler.Run, s.clock.then(s.announceAccounts), s.repos.Sweep, s.clock.then(s.outbox.Run)} {
+	for _, run := range []func(context.Context){s.clock.run, s.backfill, s.sessions.Collect, s.hosting.Run, s.checker.Run, s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts, s.repos.Sweep, s.outbox.Run} {
 		workers.Go(func() { run(background) })
 	}
 	public := s.httpServer(s.noticeProxy(s.handler()))
