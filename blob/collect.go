@@ -39,7 +39,7 @@ func (s *Service) Run(ctx context.Context) {
 // Collect finds what one left. While the clock cannot be trusted it does nothing.
 func (s *Service) Collect(ctx context.Context) error {
 	now := s.Now()
-	if s.Clock != nil && s.Clock() != nil {
+	if s.Doubt != nil && s.Doubt() != nil {
 		return nil
 	}
 	for more := true; more; {

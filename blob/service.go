@@ -55,9 +55,9 @@ type Service struct {
 	// NewKey makes a key that no other file has.
 	NewKey func() string
 	Now    func() time.Time
-	// Clock returns an error while Now cannot be trusted: then nothing is collected. If
+	// Doubt returns an error while Now cannot be trusted: then nothing is collected. If
 	// it is nil, Now is always trusted.
-	Clock func() error
+	Doubt func() error
 	Log   *slog.Logger
 
 	flights flights

@@ -22,9 +22,9 @@ type Retention struct {
 	MaxBytes int64
 	Logger   *slog.Logger
 	Now      func() time.Time
-	// Clock returns an error while Now cannot be trusted: then no event is old enough. If
+	// Doubt returns an error while Now cannot be trusted: then no event is old enough. If
 	// it is nil, Now is always trusted.
-	Clock func() error
+	Doubt func() error
 }
 
 // Run prunes the log every minute, in steps that hold up nobody, until ctx ends.
@@ -57,7 +57,7 @@ func (r *Retention) forget(ctx context.Context) error {
 
 func (r *Retention) prune(ctx context.Context) (removed int, err error) {
 	keep := r.Now().Add(-r.Age)
-	if r.Clock != nil && r.Clock() != nil {
+	if r.Doubt != nil && r.Doubt() != nil {
 		keep = time.Time{}
 	}
 	for {

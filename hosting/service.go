@@ -110,10 +110,10 @@ type Service struct {
 	// Limits counts sign-ups; nil counts nothing.
 	Limits *ratelimit.Limiter
 	Now    func() time.Time
-	// Clock returns an error while Now cannot be trusted: then nothing is deleted or
+	// Doubt returns an error while Now cannot be trusted: then nothing is deleted or
 	// given up because of its age. If
 	// it is nil, Now is always trusted.
-	Clock func() error
+	Doubt func() error
 	Log   *slog.Logger
 
 	work gate.Keyed[syntax.DID] // identities that a request is making or changing
@@ -125,7 +125,7 @@ func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Milliseco
 const resumeEvery = 30 * time.Second
 
 // sure reports whether a time that was read before can be trusted.
-func (s *Service) sure() bool { return s.Clock == nil || s.Clock() == nil }
+func (s *Service) sure() bool { return s.Doubt == nil || s.Doubt() == nil }
 
 // Run finishes or undoes interrupted sign-ups, and deletes accounts whose owners
 // asked for that by now, until ctx ends. It does nothing while the clock cannot be

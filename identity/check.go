@@ -25,9 +25,9 @@ type Checker struct {
 	Store    Store
 	Resolver *Resolver
 	Now      func() time.Time
-	// Clock returns an error while Now cannot be trusted: then nothing is checked. If
+	// Doubt returns an error while Now cannot be trusted: then nothing is checked. If
 	// it is nil, Now is always trusted.
-	Clock func() error
+	Doubt func() error
 	Log   *slog.Logger
 }
 
@@ -54,7 +54,7 @@ func (c *Checker) Run(ctx context.Context) {
 // again.
 func (c *Checker) Round(ctx context.Context) error {
 	now := c.Now()
-	if c.Clock != nil && c.Clock() != nil {
+	if c.Doubt != nil && c.Doubt() != nil {
 		return nil // what is written now would count as the last write of a clock that was right
 	}
 	due, err := c.Store.Due(ctx, now.Add(-checkAge), checkBatch)

@@ -44,9 +44,9 @@ type Outbox struct {
 	Store  Store
 	Sender Sender
 	Now    func() time.Time
-	// Clock returns an error while Now cannot be trusted: then nothing is sent or given up. If
+	// Doubt returns an error while Now cannot be trusted: then nothing is sent or given up. If
 	// it is nil, Now is always trusted.
-	Clock func() error
+	Doubt func() error
 	Log   *slog.Logger
 
 	wake chan struct{}
@@ -102,7 +102,7 @@ func (o *Outbox) sleep(ctx context.Context, d time.Duration, wake <-chan struct{
 }
 
 // sure reports whether a time that was read before can be trusted.
-func (o *Outbox) sure() bool { return o.Clock == nil || o.Clock() == nil }
+func (o *Outbox) sure() bool { return o.Doubt == nil || o.Doubt() == nil }
 
 // round sends what is due, up to a batch, and reports whether there may be more. An
 // error means that sending, or the store, does not work at all.

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"nestbox/config"
 )
 
 // clockwork is a clock of a server that wrote something last at newest, with a wall clock
@@ -197,4 +200,50 @@ func TestClockReturns(t *testing.T) {
 			t.Errorf("nothing says that all is well: %s", w.log.String())
 		}
 	})
+}
+
+// TestClockIsAsked: every service that can doubt the clock asks this server's.
+func TestClockIsAsked(t *testing.T) {
+	t.Parallel()
+	now := lastWritten
+	c, _, err := config.Load(config.Flags{Listen: "127.0.0.1:0", Data: t.TempDir(), Dev: true}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), Options{Config: c, Version: "test", Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }, Fatal: func(err error) { t.Error(err) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	now = now.Add(2 * clockGap)
+	doubts := func() (all, some int) {
+		for field, service := range reflect.ValueOf(s).Elem().Fields() {
+			if service.Kind() != reflect.Pointer || service.Elem().Kind() != reflect.Struct {
+				continue
+			}
+			doubt := service.Elem().FieldByName("Doubt")
+			if !doubt.IsValid() {
+				continue
+			}
+			if all++; doubt.IsNil() {
+				t.Errorf("%s does not ask the clock", field.Name)
+				continue
+			}
+			if err := (*(*func() error)(doubt.Addr().UnsafePointer()))(); errors.Is(err, errClock) {
+				some++
+			}
+		}
+		return all, some
+	}
+	if _, some := doubts(); some != 0 {
+		t.Errorf("%d doubt the clock in development", some)
+	}
+	s.clock.gap = clockGap
+	if all, some := doubts(); all < 7 || some != all {
+		t.Errorf("%d of %d doubt a clock that jumped; there are seven at least", some, all)
+	}
 }

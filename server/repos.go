@@ -24,7 +24,7 @@ const crowdBuckets = 10_000
 func (s *Server) buildRepos(box *seal.Box, limits *ratelimit.Limiter) {
 	s.keys = hosting.NewKeys(s.stores.Hosting, box)
 	s.repos = &repo.Service{
-		Clock:    s.clock.Check,
+		Doubt:    s.clock.Check,
 		Store:    s.stores.Repos,
 		Accounts: repoAccounts{s.stores.Accounts, func(a *account.Account) []byte { return s.hosting.SeenDocument(a) }},
 		Keys:     s.keys,

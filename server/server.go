@@ -246,7 +246,7 @@ func (s *Server) build(ctx context.Context) error {
 			AccessTTL: c.AccessTokenTTL, Limit: c.SessionLimit, Audience: s.DID,
 		},
 		Store: s.stores.Sessions, Accounts: accounts, Keyring: keyring, SignIns: signIns, Notices: s.notices,
-		Noted: ratelimit.New(notedSessions, now), Now: now, Clock: s.clock.Check, Log: log,
+		Noted: ratelimit.New(notedSessions, now), Now: now, Doubt: s.clock.Check, Log: log,
 	}
 	s.hosting = &hosting.Service{
 		Settings: hosting.Settings{
@@ -258,7 +258,7 @@ func (s *Server) build(ctx context.Context) error {
 		},
 		Store: s.stores.Hosting, Handles: s.stores.Handles, Rotations: s.stores.SigningKeys, Accounts: accounts, Notices: s.notices, Hasher: hasher, Directory: s.directory,
 		Resolver: s.resolver, Documents: s.stores.Identity, Codes: s.codes, Keys: s.keys, Sessions: s.sessions, SignIns: signIns, Repos: s.repos, Blobs: s.stores.Blobs, Prefs: s.stores.Prefs,
-		Box: box, Limits: limits, Now: now, Clock: s.clock.Check, Log: log,
+		Box: box, Limits: limits, Now: now, Doubt: s.clock.Check, Log: log,
 	}
 	s.sessions.Document = s.hosting.ShownDocument
 	s.admin = &admin.Service{

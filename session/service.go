@@ -48,9 +48,9 @@ type Service struct {
 	// Document is the DID document to show to an account's clients, nil for none.
 	Document func(*account.Account) []byte
 	Now      func() time.Time
-	// Clock returns an error while Now cannot be trusted: then no session is collected. If
+	// Doubt returns an error while Now cannot be trusted: then no session is collected. If
 	// it is nil, Now is always trusted.
-	Clock func() error
+	Doubt func() error
 	Log   *slog.Logger
 }
 
@@ -322,7 +322,7 @@ func (s *Service) Collect(ctx context.Context) {
 	for pause.For(ctx, collectEvery) {
 		for after := int64(0); ; {
 			now := s.now()
-			if s.Clock != nil && s.Clock() != nil {
+			if s.Doubt != nil && s.Doubt() != nil {
 				break
 			}
 			next, removed, err := s.Store.Collect(ctx, after, now.Add(-s.RefreshTTL))
