@@ -42,7 +42,7 @@ type Service struct {
 	Now    func() time.Time
 }
 
-func (s *Service) event(ctx context.Context, kind account.EntryKind) account.Entry {
+func (s *Service) entry(ctx context.Context, kind account.EntryKind) account.Entry {
 	return account.NewEntry(ctx, s.Now().UTC(), kind, account.ActorAdmin)
 }
 
