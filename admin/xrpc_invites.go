@@ -139,7 +139,7 @@ func (s *Service) setInvites(ctx context.Context, in AccountInvitesInput, kind a
 	if err != nil {
 		return err
 	}
-	e := s.event(ctx, kind)
+	e := s.entry(ctx, kind)
 	if in.Note != "" {
 		e.Reason = quote(in.Note)
 	}

@@ -297,16 +297,16 @@ func TestSignInOvertaken(t *testing.T) {
 	}{
 		{name: "nothing happens", meddle: func(*world, *account.Account) error { return nil }, want: wireOK},
 		{name: "another password", meddle: func(w *world, a *account.Account) error {
-			return w.Accounts.SetPassword(w.t.Context(), a.ID, cheapHash("another password"), 0, w.event(account.EntryPasswordChanged))
+			return w.Accounts.SetPassword(w.t.Context(), a.ID, cheapHash("another password"), 0, w.entry(account.EntryPasswordChanged))
 		}, want: wireWrong},
 		{name: "the same password set again", meddle: func(w *world, a *account.Account) error {
-			return w.Accounts.SetPassword(w.t.Context(), a.ID, cheapHash(password), 0, w.event(account.EntryPasswordChanged))
+			return w.Accounts.SetPassword(w.t.Context(), a.ID, cheapHash(password), 0, w.entry(account.EntryPasswordChanged))
 		}, want: wireOK},
 		{name: "another password, app password", app: true, meddle: func(w *world, a *account.Account) error {
-			return w.Accounts.SetPassword(w.t.Context(), a.ID, cheapHash("another password"), 0, w.event(account.EntryPasswordChanged))
+			return w.Accounts.SetPassword(w.t.Context(), a.ID, cheapHash("another password"), 0, w.entry(account.EntryPasswordChanged))
 		}, want: wireOK},
 		{name: "app password revoked", app: true, meddle: func(w *world, a *account.Account) error {
-			return w.Accounts.RevokeAppPassword(w.t.Context(), a.ID, "phone", w.event(account.EntryAppPasswordRevoked))
+			return w.Accounts.RevokeAppPassword(w.t.Context(), a.ID, "phone", w.entry(account.EntryAppPasswordRevoked))
 		}, want: wireWrong},
 		{name: "all signed out, app passwords too", app: true, meddle: func(w *world, a *account.Account) error {
 			_, err := w.RevokeAll(w.t.Context(), a.DID, true, account.ActorAdmin)

@@ -370,7 +370,7 @@ func (s *story) actions() map[string]func(*rapid.T) {
 		},
 		"revoke app password": func(t *rapid.T) {
 			o := anyOwner(t)
-			if err := s.Accounts.RevokeAppPassword(t.Context(), o.ID, appName, s.event(account.EntryAppPasswordRevoked)); err != nil {
+			if err := s.Accounts.RevokeAppPassword(t.Context(), o.ID, appName, s.entry(account.EntryAppPasswordRevoked)); err != nil {
 				t.Fatal(err)
 			}
 			for _, d := range s.devices {
@@ -383,7 +383,7 @@ func (s *story) actions() map[string]func(*rapid.T) {
 			if keep.owner == o && keep.alive {
 				id = s.number(o.Account, keep.newest())
 			}
-			if err := s.Accounts.SetPassword(t.Context(), o.ID, "none", id, s.event(account.EntryPasswordChanged)); err != nil {
+			if err := s.Accounts.SetPassword(t.Context(), o.ID, "none", id, s.entry(account.EntryPasswordChanged)); err != nil {
 				t.Fatal(err)
 			}
 			s.endAll(o, keep)

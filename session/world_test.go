@@ -89,20 +89,20 @@ func (w *world) appPassword(a *account.Account, name string, privileged bool) st
 func (w *world) storeAppPassword(a *account.Account, name, hash string, privileged bool) {
 	w.t.Helper()
 	err := w.Accounts.AddAppPassword(w.t.Context(), a.ID,
-		account.AppPassword{Name: name, Hash: hash, Privileged: privileged, CreatedAt: w.Now()}, w.event(account.EntryAppPasswordCreated))
+		account.AppPassword{Name: name, Hash: hash, Privileged: privileged, CreatedAt: w.Now()}, w.entry(account.EntryAppPasswordCreated))
 	if err != nil {
 		w.t.Fatal(err)
 	}
 }
 
-func (w *world) event(kind account.EntryKind) account.Entry {
+func (w *world) entry(kind account.EntryKind) account.Entry {
 	return account.Entry{At: w.Now(), Kind: kind, By: account.ActorAdmin}
 }
 
 // setStatus changes the hosting status.
 func (w *world) setStatus(a *account.Account, c account.StatusChange, kind account.EntryKind) {
 	w.t.Helper()
-	if _, err := w.Accounts.SetStatus(w.t.Context(), a.ID, c, w.event(kind)); err != nil {
+	if _, err := w.Accounts.SetStatus(w.t.Context(), a.ID, c, w.entry(kind)); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -225,14 +225,14 @@ func (w *world) sessions(a *account.Account) []session.State {
 // trail returns an account's trail, newest first.
 func (w *world) trail(a *account.Account) []account.Entry {
 	w.t.Helper()
-	events, err := w.Accounts.Trail(w.t.Context(), a.ID, 2*account.TrailLimit)
+	entries, err := w.Accounts.Trail(w.t.Context(), a.ID, 2*account.TrailLimit)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return events
+	return entries
 }
 
-// reasons returns those of the trail's events of a kind, newest first.
+// reasons returns those of the trail's entries of a kind, newest first.
 func (w *world) reasons(a *account.Account, kind account.EntryKind) []string {
 	w.t.Helper()
 	var out []string
