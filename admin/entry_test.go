@@ -8,7 +8,7 @@ import (
 	"nestbox/admin"
 )
 
-func TestOfEvent(t *testing.T) {
+func TestEntryOf(t *testing.T) {
 	at := time.UnixMilli(1000)
 	e := account.Entry{At: at, Kind: account.EntryTakedown, By: account.ActorAdmin, Session: 3, Reason: "2 sessions ended", Network: "192.0.2.1", UserAgent: "a tool", Who: "did:web:mod.test", Ref: `case "7"`}
 	got, ok := admin.OfEntry("did:plc:abc", e)
