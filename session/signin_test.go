@@ -84,7 +84,7 @@ func TestSignIn(t *testing.T) {
 		{name: "taken down and allowed, app password", identifier: "gone.test", password: goneApp, allowTakendown: true, want: wireWrong},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			out, err := w.CreateSession(t.Context(), auth.Anyone{}, session.CreateInput{
+			out, err := w.CreateSession(t.Context(), auth.Anyone{}, session.CreateSessionInput{
 				Identifier: c.identifier, Password: c.password, AllowTakenDown: c.allowTakendown,
 			})
 			if got := wire(err); got != c.want {
@@ -130,7 +130,7 @@ func TestTakenDownScope(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	a := w.account("alice", cheapHash(password))
 	w.takedown(a, true)
-	out, err := w.CreateSession(t.Context(), auth.Anyone{}, session.CreateInput{Identifier: "alice.test", Password: password, AllowTakenDown: true})
+	out, err := w.CreateSession(t.Context(), auth.Anyone{}, session.CreateSessionInput{Identifier: "alice.test", Password: password, AllowTakenDown: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,7 +326,7 @@ func TestSignInOvertaken(t *testing.T) {
 			}
 			var failed error
 			w.SignIns.Accounts = &hooked{Store: w.Accounts, afterCredentials: func() { failed = c.meddle(w, a) }}
-			out, err := w.CreateSession(t.Context(), auth.Anyone{}, session.CreateInput{Identifier: "alice.test", Password: with, AllowTakenDown: c.allowed})
+			out, err := w.CreateSession(t.Context(), auth.Anyone{}, session.CreateSessionInput{Identifier: "alice.test", Password: with, AllowTakenDown: c.allowed})
 			if failed != nil {
 				t.Fatal(failed)
 			}

@@ -149,9 +149,9 @@ func (w *world) mustBegin(a *account.Account, app string) session.Signed {
 }
 
 // signIn calls createSession.
-func (w *world) signIn(ctx context.Context, identifier, password string) (session.Output, error) {
+func (w *world) signIn(ctx context.Context, identifier, password string) (session.CreateSessionOutput, error) {
 	w.t.Helper()
-	return w.CreateSession(ctx, auth.Anyone{}, session.CreateInput{Identifier: identifier, Password: password})
+	return w.CreateSession(ctx, auth.Anyone{}, session.CreateSessionInput{Identifier: identifier, Password: password})
 }
 
 // token returns what the auth package reads from a refresh token.
@@ -176,13 +176,13 @@ func (w *world) access(access string) auth.Token {
 }
 
 // refresh calls refreshSession.
-func (w *world) refresh(ctx context.Context, refresh string) (session.Output, error) {
+func (w *world) refresh(ctx context.Context, refresh string) (session.CreateSessionOutput, error) {
 	w.t.Helper()
 	return w.RefreshSession(ctx, auth.RefreshCaller{Token: w.token(refresh)}, xrpc.None{})
 }
 
 // mustRefresh is refresh, and fails the test on an error.
-func (w *world) mustRefresh(refresh string) session.Output {
+func (w *world) mustRefresh(refresh string) session.CreateSessionOutput {
 	w.t.Helper()
 	out, err := w.refresh(w.t.Context(), refresh)
 	if err != nil {
