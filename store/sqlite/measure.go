@@ -102,7 +102,7 @@ func (db Accounts) SetMeasures(ctx context.Context, did syntax.DID, c account.St
 		if err := keepMeasures(tx.Conn, did, m); err != nil {
 			return err
 		}
-		return auditEvent(tx.Conn, did, e)
+		return auditEntry(tx.Conn, did, e)
 	})
 	return m, err
 }

@@ -582,7 +582,7 @@ func testRepoViewIsOneState(t *testing.T, s *Database) {
 
 func setStatus(t *testing.T, s *Database, a *account.Account, c account.StatusChange) {
 	t.Helper()
-	if _, err := s.Accounts.SetStatus(t.Context(), a.ID, c, event(account.EntryActivated)); err != nil {
+	if _, err := s.Accounts.SetStatus(t.Context(), a.ID, c, entry(account.EntryActivated)); err != nil {
 		t.Fatal(err)
 	}
 }
