@@ -65,7 +65,7 @@ type Leaving struct {
 }
 
 // Check returns why an owner who was proven cannot delete the account after all, by the
-// measures and the epoch of now: ErrHeld, ErrPasswordChanged.
+// account's present measures and epoch: ErrHeld, ErrPasswordChanged.
 func (l Leaving) Check(m Measures, epoch int64) error {
 	if err := m.MayLeave(); err != nil {
 		return err
