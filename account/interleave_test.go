@@ -193,7 +193,7 @@ func TestAppPasswordsMeet(t *testing.T) {
 						_, err := m.db.Accounts.SetStatus(t.Context(), m.id, down, account.Entry{At: m.clock(), Kind: account.EntryTakedown})
 						return answerName(err)
 					},
-					"leave": func() string { return answerName(m.db.Accounts.Leave(t.Context(), m.id, m.clock())) },
+					"leave": func() string { return answerName(storetest.Leave(t.Context(), m.db.Stores, m.id, m.clock())) },
 				}
 				return storetest.Changes{One: changes[c.one], Other: changes[c.other], State: func() string {
 					held, err := m.db.Accounts.Credentials(t.Context(), m.id)

@@ -19,6 +19,7 @@ var departedTests = tests{
 	"InviteAgain":        testInviteAgain,
 	"DueTakenDown":       testDueTakenDown,
 	"Departed":           testDeparted,
+	"Leave":              testLeave,
 	"IdentityEvents":     testIdentityEvents,
 }
 
@@ -84,6 +85,40 @@ func testDueTakenDown(t *testing.T, s *Database) {
 		if err != nil || (gone == nil) != down {
 			t.Errorf("taken down %t: deleted %+v, %v", down, gone, err)
 		}
+	}
+}
+
+// testLeave: an owner deletes an account by the credentials and the code that hold in the
+// transaction.
+func testLeave(t *testing.T, s *Database) {
+	t.Helper()
+	alice := newAccount(t, s, "alice")
+	cred, err := s.Accounts.Credentials(t.Context(), alice.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := account.Code{Purpose: account.PurposeDeleteAccount, Hash: []byte("code"), MadeAt: at(1), Expires: at(16)}
+	if err := s.Codes.SetCode(t.Context(), alice.ID, code, note("alice@example.com", "code")); err != nil {
+		t.Fatal(err)
+	}
+	proof := account.Proof{AccountID: alice.ID, Purpose: code.Purpose, Hash: code.Hash}
+	other := proof
+	other.Hash = []byte("an older code")
+	for _, c := range []struct {
+		l    account.Leaving
+		want error
+	}{
+		{account.Leaving{Epoch: cred.Epoch - 1, Code: proof}, account.ErrPasswordChanged},
+		{account.Leaving{Epoch: cred.Epoch, Code: other}, account.ErrCodeInvalid},
+		{account.Leaving{Epoch: cred.Epoch, Code: proof}, nil},
+		{account.Leaving{Epoch: cred.Epoch, Code: proof}, account.ErrNotFound},
+	} {
+		if err := s.Accounts.Leave(t.Context(), alice.ID, c.l, at(2)); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+			t.Errorf("%+v: %v, want %v", c.l, err, c.want)
+		}
+	}
+	if _, err := s.Codes.TryCode(t.Context(), alice.ID, code.Purpose); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("a code of nobody: %v", err)
 	}
 }
 

@@ -49,12 +49,12 @@ func testMeasured(t *testing.T, s *Database, c measured) {
 	}
 	wantMeasures(t, s, a, was.Measures)
 	if c.held {
-		if err := s.Accounts.Leave(t.Context(), a.ID, at(2)); !errors.Is(err, account.ErrHeld) {
+		if err := Leave(t.Context(), s.Stores, a.ID, at(2)); !errors.Is(err, account.ErrHeld) {
 			t.Errorf("its owner deletes it: %v", err)
 		}
 		err = s.Accounts.Delete(t.Context(), a.ID, at(2))
 	} else {
-		err = s.Accounts.Leave(t.Context(), a.ID, at(2))
+		err = Leave(t.Context(), s.Stores, a.ID, at(2))
 	}
 	if err != nil {
 		t.Fatalf("deleted: %v", err)
