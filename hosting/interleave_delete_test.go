@@ -86,9 +86,6 @@ func TestDeletionMeets(t *testing.T) {
 		"a suspension": func(p *place, a *account.Account) func() string {
 			return p.status(a, account.StatusChange{Suspended: new(true)})
 		},
-		"a deactivation": func(p *place, a *account.Account) func() string {
-			return p.status(a, account.StatusChange{Deactivated: new(true)})
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
