@@ -266,11 +266,12 @@ const maxProxyWaitMS = 300_000
 
 // checkServices checks the services that calls are passed on to.
 func (c *Config) checkServices(f *Faults) {
-	switch _, err := syntax.ParseDID(c.AppViewDID); {
+	if _, err := syntax.ParseDID(c.AppViewDID); c.AppViewDID != "" && err != nil {
+		f.add("PDS_BSKY_APP_VIEW_DID", fmt.Sprintf("%q is no DID", c.AppViewDID), "write one like did:web:api.bsky.app")
+	}
+	switch {
 	case c.AppViewURL != "" && !isOrigin(c.AppViewURL):
 		f.add("PDS_BSKY_APP_VIEW_URL", fmt.Sprintf("%q is not the URL of a service", c.AppViewURL), "write one like https://api.bsky.app, without a path")
-	case c.AppViewDID != "" && err != nil:
-		f.add("PDS_BSKY_APP_VIEW_DID", fmt.Sprintf("%q is no DID", c.AppViewDID), "write one like did:web:api.bsky.app")
 	case c.AppViewURL != "" && c.AppViewDID == "":
 		f.add("PDS_BSKY_APP_VIEW_URL", "it goes with PDS_BSKY_APP_VIEW_DID", "set that too")
 	}
