@@ -95,7 +95,8 @@ func (c *change) answer(ctx context.Context) ([]byte, error) {
 	}
 	rules := c.rules()
 	c.renamed = rules.names && c.news.profileChanged()
-	if !c.renamed && !c.news.Deleted && (!rules.posts || len(c.news.Posts) == 0) {
+	posts, deleted := rules.posts && len(c.news.Posts) > 0, rules.feed && c.news.Deleted
+	if !c.renamed && !posts && !deleted {
 		return nil, nil
 	}
 	doc, err := parse(c.call.Body)
@@ -124,6 +125,7 @@ func (c *change) answer(ctx context.Context) ([]byte, error) {
 
 // rules are what an answer gets.
 type rules struct {
+	feed   bool // it has posts, of which some may have been deleted
 	posts  bool // new posts
 	names  bool // the caller's name and picture
 	filter string
@@ -134,13 +136,15 @@ func (c *change) rules() rules {
 	firstPage := c.call.Query.Get("cursor") == ""
 	switch c.call.Method {
 	case getTimeline:
-		return rules{posts: firstPage, names: true}
+		return rules{feed: true, posts: firstPage, names: true}
 	case getAuthorFeed:
 		own := c.isCaller(c.call.Query.Get("actor"))
-		return rules{posts: own && firstPage, names: own, filter: c.call.Query.Get("filter")}
+		return rules{feed: true, posts: own && firstPage, names: own, filter: c.call.Query.Get("filter")}
 	case getPostThread:
-		return rules{posts: true, names: true}
-	default: // profiles and likes
+		return rules{feed: true, posts: true, names: true}
+	case getActorLikes:
+		return rules{feed: true, names: true}
+	default: // profiles
 		return rules{names: true}
 	}
 }
