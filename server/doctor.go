@@ -45,6 +45,7 @@ func (s *Server) diagnose(ctx context.Context) (found []admin.Finding) {
 		{"handles", s.lookAtHandles},
 		{"PLC directory", s.lookAtPLC},
 		{"identities", s.lookAtIdentities},
+		{"other services", s.lookAtServices},
 		{"mail", s.lookAtMail},
 		{"accounts", s.lookAtAccounts},
 	} {

@@ -262,7 +262,7 @@ func (s *Server) build(ctx context.Context) error {
 		TestMail:           func(ctx context.Context, to string) (admin.MailTested, error) { return TestMail(ctx, c, now(), to) },
 	}
 	s.verifier = &auth.Verifier{
-		Keyring: keyring, Audience: s.DID, Sessions: s.sessions, AdminPassword: secret.admin,
+		Keyring: keyring, Audience: s.DID, HostDID: "did:web:" + c.Hostname, Sessions: s.sessions, AdminPassword: secret.admin,
 		Issuers: issuers{s.resolver.ForTokens()}, ModService: syntax.DID(c.ModServiceDID), Limits: limits, Now: now,
 	}
 	s.buildProxy(limits)
