@@ -102,7 +102,9 @@ func arrows() map[string]rule {
 		"session": {imports: below(leaves, []string{"signin"}), anyInTests: true, domain: true},
 		// Coordinating domains import both, never each other.
 		"hosting": {imports: below(leaves, signing, format), anyInTests: true, domain: true},
-		"proxy":   {imports: below(leaves), anyInTests: true, domain: true},
+		// Pure: answers in, answers out; what it asks goes through its caller.
+		"proxy/readafterwrite": {},
+		"proxy":                {imports: below(leaves, []string{"proxy/readafterwrite"}), anyInTests: true, domain: true},
 		// The operator's protocol: a socket and JSON; knows no command.
 		"control": {imports: helpers},
 		// The admin's view may import every domain.

@@ -86,9 +86,6 @@ func TestDeletionMeets(t *testing.T) {
 		"a suspension": func(p *place, a *account.Account) func() string {
 			return p.status(a, account.StatusChange{Suspended: new(true)})
 		},
-		"a deactivation": func(p *place, a *account.Account) func() string {
-			return p.status(a, account.StatusChange{Deactivated: new(true)})
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -114,7 +111,7 @@ func TestDeletionMeets(t *testing.T) {
 // remove is deleteAccount by the account's first password and code.
 func (p *place) remove(a *account.Account) func() string {
 	return func() string {
-		_, err := p.DeleteAccount(p.t.Context(), auth.Anyone{}, hosting.DeleteInput{DID: a.DID.String(), Password: meetingPassword, Token: meetingCode})
+		_, err := p.DeleteAccount(p.t.Context(), auth.Anyone{}, hosting.DeleteAccountInput{DID: a.DID.String(), Password: meetingPassword, Token: meetingCode})
 		return answer(err)
 	}
 }

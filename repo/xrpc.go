@@ -25,7 +25,9 @@ func (s *Service) shown(ctx context.Context, repo string) (Account, error) {
 	}
 	a, err := s.Accounts.Find(ctx, name)
 	if errors.Is(err, ErrNoRepo) || err == nil && a.Status != "" {
-		return Account{}, xrpc.InvalidRequest("Could not find repo: %s", repo)
+		e := xrpc.InvalidRequest("Could not find repo: %s", repo)
+		e.Cause = err
+		return Account{}, e
 	}
 	if err != nil {
 		return Account{}, xrpc.Unavailable(err)
