@@ -22,7 +22,8 @@ const (
 )
 
 // errClock is for actions that a wrong clock would make wrong for good.
-var errClock = errors.New("the clock of this machine is far ahead of when this server last wrote something, and nothing has confirmed it: set the clock, or make the PLC directory reachable, which is asked for the time")
+var errClock = errors.New("the clock of this machine is far ahead of when this server last wrote something, " +
+	"and nothing has confirmed it: set the clock, or make the PLC directory reachable, which is asked for the time")
 
 // clock keeps a server whose clock is far ahead, as that of a machine without a
 // battery may be when it starts, from what cannot be undone: deleting what is due,
@@ -103,7 +104,8 @@ func (c *clock) run(ctx context.Context) {
 			} else {
 				attrs = append(attrs, slog.Time("directory", other))
 			}
-			c.log.LogAttrs(ctx, slog.LevelError, "the clock is far ahead: nothing is deleted and no commit is signed until it is set, or confirmed by the PLC directory", attrs...)
+			c.log.LogAttrs(ctx, slog.LevelError, "the clock is far ahead: nothing is deleted and no commit is signed "+
+				"until it is set, or confirmed by the PLC directory", attrs...)
 		}
 		if !pause.For(ctx, clockAgain) {
 			return

@@ -84,7 +84,8 @@ func (s *Server) lookAtDatabase(ctx context.Context) (string, error) {
 	}
 	size := s.db.LogSize()
 	if size > sqlite.LogLimit {
-		return "", fmt.Errorf("its write-ahead log has %d MB, because another program reads the database: end that program, or wait for its end if it is a backup", size>>20)
+		return "", fmt.Errorf("its write-ahead log has %d MB, because another program reads the database: "+
+			"end that program, or wait for its end if it is a backup", size>>20)
 	}
 	return fmt.Sprintf("it answers, and its write-ahead log has %d MB; nestbox verify checks all that is in it", size>>20), nil
 }
@@ -148,7 +149,8 @@ func (s *Server) lookAtPLC(ctx context.Context) (string, error) {
 	}
 	if date, err := http.ParseTime(got.date); err == nil {
 		if skew := s.opts.Now().Sub(date); skew.Abs() > maxSkew {
-			return "", fmt.Errorf("the clock of this machine is %s off that of %s: other servers will refuse its tokens", skew.Round(time.Second), s.PLC)
+			return "", fmt.Errorf("the clock of this machine is %s off that of %s: other servers will refuse its tokens",
+				skew.Round(time.Second), s.PLC)
 		}
 	}
 	return s.PLC + " answers", nil
@@ -208,7 +210,8 @@ func (s *Server) lookAtAccounts(ctx context.Context) (string, error) {
 	}
 	limit := s.opts.Config.RelayAccountLimit
 	if s.hosting.Crowded(n) {
-		return "", fmt.Errorf("%d are active, and relays take %d from this host: ask their operators for more, and write what they agree to into PDS_RELAY_ACCOUNT_LIMIT", n, limit)
+		return "", fmt.Errorf("%d are active, and relays take %d from this host: "+
+			"ask their operators for more, and write what they agree to into PDS_RELAY_ACCOUNT_LIMIT", n, limit)
 	}
 	says := fmt.Sprintf("%d are active", n)
 	if limit > 0 {

@@ -39,7 +39,8 @@ func loadHead(c *sqlite.Conn, accountID int64) (h repo.Head, err error) {
 	// SQLite would compile it again each time for a bare parameter: see
 	// Accounts.find.
 	qerr := query(c, `SELECT id, cid, rev, commit_block, root_id, root_cid, next_node, records,
-		(SELECT did FROM account a WHERE a.id = account_id), first_rev, removed_rev FROM repo WHERE account_id = CAST(? AS INTEGER) AND current = 1`,
+		(SELECT did FROM account a WHERE a.id = account_id), first_rev, removed_rev FROM repo
+		WHERE account_id = CAST(? AS INTEGER) AND current = 1`,
 		func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
 		func(r *sqlite.Stmt) error {
 			h = repo.Head{
@@ -163,7 +164,8 @@ func (v *view) Records(rg repo.Range) ([]repo.Record, error) {
 	}
 	var out []repo.Record
 	size := 0
-	err := query(v.conn, "SELECT key, cid, rev, block FROM record WHERE repo_id = ?1 AND key > ?2 AND key < ?3"+shown+" ORDER BY key"+order+" LIMIT ?4",
+	err := query(v.conn, "SELECT key, cid, rev, block FROM record WHERE repo_id = ?1 AND key > ?2 AND key < ?3"+shown+
+		" ORDER BY key"+order+" LIMIT ?4",
 		func(s *sqlite.Stmt) {
 			s.BindInt64(1, v.head.Number)
 			s.BindText(2, low)
