@@ -8,9 +8,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"nestbox/internal/pdstest"
 )
@@ -399,4 +401,53 @@ func TestBreaker(t *testing.T) {
 	if a := p.get(t, timeline); a.Status != 200 {
 		t.Errorf("another service: %d %s", a.Status, a.Body)
 	}
+}
+
+// TestNothingLeft: calls that broke off, were left or refused leave no goroutine and no
+// place behind.
+func TestNothingLeft(t *testing.T) {
+	p := newPlace(t, "PDS_PROXY_HEADERS_TIMEOUT=200", "PDS_PROXY_BODY_TIMEOUT=200")
+	answers := []http.HandlerFunc{
+		func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, "x")
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		},
+		func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) },
+		func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "whole") },
+	}
+	round := func() {
+		for i, answer := range answers {
+			p.appView.does(answer)
+			_, _ = p.Try(t, pdstest.Request{NSID: timeline, Auth: p.auth})
+			_, _ = p.Try(t, pdstest.Request{NSID: "app.bsky.graph.muteActor", Auth: p.auth, Body: strings.Repeat("x", 1<<(4*i))})
+		}
+	}
+	round()
+	before := settled(t, 1_000_000)
+	for range 8 {
+		round()
+	}
+	if after := settled(t, before+10); after > before+10 {
+		t.Errorf("%d goroutines before, %d after", before, after)
+	}
+}
+
+// settled returns the number of goroutines once it is at most most, or has not been for
+// long.
+func settled(t *testing.T, most int) (n int) {
+	t.Helper()
+	http.DefaultClient.CloseIdleConnections()
+	for range 100 {
+		if n = runtime.NumGoroutine(); n <= most {
+			return n
+		}
+		select {
+		case <-t.Context().Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return n
 }
