@@ -188,7 +188,7 @@ func (s *Service) resumeKey(ctx context.Context, c KeyChange) error {
 		return s.switchKey(ctx, c, s.keyNamed)
 	case !errors.Is(err, errKeyNotNamed):
 		return err
-	case s.now().Sub(c.BegunAt) < keyPatience:
+	case !s.older(c.BegunAt, keyPatience):
 		return nil
 	default:
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "change of a signing key undone", slog.String("did", c.DID.String()))

@@ -38,7 +38,7 @@ func (s *Server) buildBlobs(limits *ratelimit.Limiter) error {
 		Store: s.stores.Blobs, Files: files, Accounts: blobAccounts{s.stores.Accounts},
 		UploadLimit: c.BlobUploadLimit, Quota: c.BlobQuota, Free: func() (int64, error) { return system.FreeSpace(dir) },
 		Unused: keepUnused, Unreferenced: keepUnreferenced,
-		Limits: limits, NewKey: rand.Text, Now: s.opts.Now, Log: s.opts.Log,
+		Limits: limits, NewKey: rand.Text, Now: s.opts.Now, Doubt: s.clock.Check, Log: s.opts.Log,
 	}
 	return nil
 }

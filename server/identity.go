@@ -35,7 +35,7 @@ func (s *Server) buildIdentity(limits *ratelimit.Limiter) {
 	}
 	s.resolver = identity.NewResolver(o)
 	s.identity = &identity.Service{Lookup: s.lookupHandle, Resolver: s.resolver, DID: syntax.DID(s.DID), URL: s.URL, Domains: c.HandleDomains}
-	s.checker = &identity.Checker{Store: s.stores.Identity, Resolver: s.resolver, Now: now, Log: s.opts.Log}
+	s.checker = &identity.Checker{Store: s.stores.Identity, Resolver: s.resolver, Now: now, Doubt: s.clock.Check, Log: s.opts.Log}
 }
 
 // issuers implements auth.Issuers.

@@ -243,7 +243,7 @@ func (s *Server) build(ctx context.Context) error {
 			AccessTTL: c.AccessTokenTTL, Limit: c.SessionLimit, Audience: s.DID,
 		},
 		Store: s.stores.Sessions, Accounts: accounts, Keyring: keyring, SignIns: signIns, Notices: s.notices,
-		Noted: ratelimit.New(notedSessions, now), Now: now, Log: log,
+		Noted: ratelimit.New(notedSessions, now), Now: now, Doubt: s.clock.Check, Log: log,
 	}
 	s.hosting = &hosting.Service{
 		Settings: hosting.Settings{
@@ -256,7 +256,7 @@ func (s *Server) build(ctx context.Context) error {
 		Store: s.stores.Hosting, Handles: s.stores.Handles, SigningKeys: s.stores.SigningKeys, Documents: s.stores.Identity,
 		Blobs: s.stores.Blobs, Prefs: s.stores.Prefs, Accounts: accounts, Notices: s.notices, Hasher: hasher, Codes: s.codes,
 		Directory: s.directory, Resolver: s.resolver, Keys: s.keys, Sessions: s.sessions, SignIns: signIns, Repos: s.repos,
-		Box: box, Limits: limits, Now: now, Log: log,
+		Box: box, Limits: limits, Now: now, Doubt: s.clock.Check, Log: log,
 	}
 	s.sessions.Document = s.hosting.ShownDocument
 	s.admin = &admin.Service{
@@ -337,9 +337,9 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
 	for _, run := range []func(context.Context){
-		s.clock.run, s.clock.then(s.backfill), s.clock.then(s.sessions.Collect), s.clock.then(s.hosting.Run), s.checker.Run,
-		s.clock.then(s.blobs.Run), s.clock.then(s.retention.Run), s.crawler.Run, s.clock.then(s.announceAccounts),
-		s.repos.Sweep, s.clock.then(s.outbox.Run),
+		s.clock.run, s.backfill, s.sessions.Collect, s.hosting.Run, s.checker.Run,
+		s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts,
+		s.repos.Sweep, s.outbox.Run,
 	} {
 		workers.Go(func() { run(background) })
 	}

@@ -148,8 +148,12 @@ func (db Outbox) Queue(ctx context.Context, at time.Time, mails ...mail.Message)
 func (db Outbox) Due(ctx context.Context, now time.Time, limit int) (out []mail.Queued, err error) {
 	err = db.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, `SELECT id, recipient, subject, text, html, queued_at, until, attempts FROM outbox
-			WHERE due <= ? ORDER BY due, id LIMIT ?`,
-			func(s *sqlite.Stmt) { bindTime(s, 1, now); s.BindInt64(2, int64(limit)) },
+			WHERE due <= ?1 OR due > ?3 ORDER BY due, id LIMIT ?2`,
+			func(s *sqlite.Stmt) {
+				bindTime(s, 1, now)
+				s.BindInt64(2, int64(limit))
+				bindTime(s, 3, now.Add(mail.LongestPause))
+			},
 			func(r *sqlite.Stmt) error {
 				out = append(out, mail.Queued{
 					ID: r.ColumnInt64(0), QueuedAt: columnTime(r, 5), Attempts: r.ColumnInt(7),
