@@ -40,7 +40,7 @@ func (n *Notices) Wanted(a *Account) bool {
 	return n != nil && n.Templates != nil && !a.NoticesOff && a.Email != "" && !a.EmailConfirmedAt.IsZero()
 }
 
-// Of returns the notice of an event, to be queued with the change: none if the owner is
+// Of returns the notice of an entry, to be queued with the change: none if the owner is
 // not to get any (see Wanted), or had too many. detail is what mail.Notice says.
 // If the change is not made, call Unsent.
 func (n *Notices) Of(a *Account, kind mail.NoticeKind, e Entry, detail string) []mail.Message {

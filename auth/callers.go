@@ -285,6 +285,13 @@ func (v *Verifier) OwnerOrService(ctx context.Context, r *http.Request) (OwnerOr
 	return OwnerOrServiceCaller{Service: service}, err
 }
 
+// IsService reports whether a request presents what looks like a service token. It proves
+// nothing.
+func (*Verifier) IsService(r *http.Request) bool {
+	token, err := bearer(r, true)
+	return err == nil && isServiceToken(token)
+}
+
 // Moderator proves a ModeratorCaller. The admin is one.
 func (v *Verifier) Moderator(ctx context.Context, r *http.Request) (ModeratorCaller, error) {
 	if kind, _, err := parseAuthorization(r.Header.Get("Authorization")); err != nil || kind != schemeBearer {

@@ -105,6 +105,7 @@ func (c *Config) checkIdentity(f *Faults) {
 		f.add("PDS_MOD_SERVICE_DID", fmt.Sprintf("%q is no DID", c.ModServiceDID), "write one like did:plc:ar7c4by46qjdydhdevvrndac")
 	}
 	c.checkReports(f)
+	c.checkServices(f)
 	for _, d := range c.HandleDomains {
 		if _, err := syntax.ParseHandle("abc" + d); err != nil || !strings.HasPrefix(d, ".") {
 			f.add("PDS_SERVICE_HANDLE_DOMAINS", fmt.Sprintf("%q is no handle domain", d), "write domains with a leading dot, like .example.com")
@@ -242,7 +243,7 @@ func isHostOrAddress(text string) bool {
 // checkReports checks where reports go.
 func (c *Config) checkReports(f *Faults) {
 	_, err := syntax.ParseDID(c.ReportServiceDID)
-	badURL, badDID := c.ReportServiceURL != "" && !isURL(c.ReportServiceURL), c.ReportServiceDID != "" && err != nil
+	badURL, badDID := c.ReportServiceURL != "" && !isOrigin(c.ReportServiceURL), c.ReportServiceDID != "" && err != nil
 	if badURL {
 		f.add("PDS_REPORT_SERVICE_URL", fmt.Sprintf("%q is no URL", c.ReportServiceURL), "write a URL like https://reports.example.com")
 	}
@@ -253,11 +254,44 @@ func (c *Config) checkReports(f *Faults) {
 		f.add("PDS_REPORT_SERVICE_DID", "it goes with PDS_REPORT_SERVICE_URL", "set both, or neither")
 	}
 	switch {
-	case c.ModServiceURL != "" && !isURL(c.ModServiceURL):
+	case c.ModServiceURL != "" && !isOrigin(c.ModServiceURL):
 		f.add("PDS_MOD_SERVICE_URL", fmt.Sprintf("%q is no URL", c.ModServiceURL), "write a URL like https://mod.example.com")
 	case c.ModServiceURL != "" && c.ModServiceDID == "":
 		f.add("PDS_MOD_SERVICE_URL", "it goes with PDS_MOD_SERVICE_DID", "set that too")
 	}
+}
+
+// maxProxyWaitMS bounds how long a service is waited for: no client waits longer.
+const maxProxyWaitMS = 300_000
+
+// checkServices checks the services that calls are passed on to.
+func (c *Config) checkServices(f *Faults) {
+	if _, err := syntax.ParseDID(c.AppViewDID); c.AppViewDID != "" && err != nil {
+		f.add("PDS_BSKY_APP_VIEW_DID", fmt.Sprintf("%q is no DID", c.AppViewDID), "write one like did:web:api.bsky.app")
+	}
+	switch {
+	case c.AppViewURL != "" && !isOrigin(c.AppViewURL):
+		f.add("PDS_BSKY_APP_VIEW_URL", fmt.Sprintf("%q is not the URL of a service", c.AppViewURL), "write one like https://api.bsky.app, without a path")
+	case c.AppViewURL != "" && c.AppViewDID == "":
+		f.add("PDS_BSKY_APP_VIEW_URL", "it goes with PDS_BSKY_APP_VIEW_DID", "set that too")
+	}
+	if n := strings.Count(c.AppViewCDN, "%s"); c.AppViewCDN != "" && (n != 3 || !isURL(strings.ReplaceAll(c.AppViewCDN, "%s", "x"))) {
+		f.add("PDS_BSKY_APP_VIEW_CDN_URL_PATTERN", fmt.Sprintf("%q is not a URL with three %%s", c.AppViewCDN), "write one like https://cdn.bsky.app/img/%s/plain/%s/%s@jpeg")
+	}
+	for name, ms := range map[string]int64{"PDS_PROXY_HEADERS_TIMEOUT": c.ProxyHeadersTimeoutMS, "PDS_PROXY_BODY_TIMEOUT": c.ProxyBodyTimeoutMS} {
+		if ms < 1 || ms > maxProxyWaitMS {
+			f.add(name, "it is out of range", fmt.Sprintf("write a number of milliseconds from 1 to %d", maxProxyWaitMS))
+		}
+	}
+	if c.ProxyMaxResponseSize < 1 {
+		f.add("PDS_PROXY_MAX_RESPONSE_SIZE", "it is out of range", "write a number of bytes like 10485760")
+	}
+}
+
+// isOrigin reports whether text is a URL of nothing but a scheme, a host and a port.
+func isOrigin(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && isURL(text) && u.User == nil && (u.Path == "" || u.Path == "/") && !strings.ContainsAny(text, "?#")
 }
 
 func isURL(text string) bool {

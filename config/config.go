@@ -51,13 +51,27 @@ type Config struct {
 	// Password of the user `admin` in HTTP Basic authentication. Default: the server generates one in the data directory.
 	AdminPassword Secret `env:"PDS_ADMIN_PASSWORD" dev:"admin" group:"server"`
 	// DID of the moderation service. Its service tokens are accepted in place of the admin's password for looking at and taking down accounts, records and blobs.
-	ModServiceDID string `env:"PDS_MOD_SERVICE_DID" group:"accounts"`
+	ModServiceDID string `env:"PDS_MOD_SERVICE_DID" group:"services"`
 	// URL of the service that receives the reports of this server's accounts; set it together with `PDS_REPORT_SERVICE_DID`. Default: `PDS_MOD_SERVICE_URL`. If neither is set, nobody can report.
-	ReportServiceURL string `env:"PDS_REPORT_SERVICE_URL" group:"accounts"`
+	ReportServiceURL string `env:"PDS_REPORT_SERVICE_URL" group:"services"`
 	// DID of the service that receives reports.
-	ReportServiceDID string `env:"PDS_REPORT_SERVICE_DID" group:"accounts"`
+	ReportServiceDID string `env:"PDS_REPORT_SERVICE_DID" group:"services"`
 	// URL of the moderation service, for reports; set it together with `PDS_MOD_SERVICE_DID`.
-	ModServiceURL string `env:"PDS_MOD_SERVICE_URL" group:"accounts"`
+	ModServiceURL string `env:"PDS_MOD_SERVICE_URL" group:"services"`
+	// URL of the AppView, the service that answers what apps show of the network: `https://api.bsky.app` is Bluesky's. Set it together with `PDS_BSKY_APP_VIEW_DID`. Without it apps can sign in and write, and show only what they ask of services that they name themselves.
+	AppViewURL string `env:"PDS_BSKY_APP_VIEW_URL" group:"services"`
+	// DID of the AppView: `did:web:api.bsky.app` is Bluesky's.
+	AppViewDID string `env:"PDS_BSKY_APP_VIEW_DID" group:"services"`
+	// Pattern of the URLs of pictures in posts that the AppView has not seen yet, with three `%s`: the preset, the DID and the CID. `https://cdn.bsky.app/img/%s/plain/%s/%s@jpeg` is Bluesky's. Default: this server's own `getBlob`.
+	AppViewCDN string `env:"PDS_BSKY_APP_VIEW_CDN_URL_PATTERN" group:"services"`
+	// How long a service may take to begin its answer to a call that is passed on, in milliseconds.
+	ProxyHeadersTimeoutMS int64 `env:"PDS_PROXY_HEADERS_TIMEOUT" default:"10000" group:"services"`
+	// How long a service may pause in its answer, in milliseconds.
+	ProxyBodyTimeoutMS int64 `env:"PDS_PROXY_BODY_TIMEOUT" default:"30000" group:"services"`
+	// Size limit of an answer that is passed on, in bytes.
+	ProxyMaxResponseSize int64 `env:"PDS_PROXY_MAX_RESPONSE_SIZE" default:"10485760" group:"services"`
+	// Whether services may be called over HTTP/2.
+	ProxyAllowHTTP2 bool `env:"PDS_PROXY_ALLOW_HTTP2" default:"false" group:"services"`
 	// Secret that signs session tokens (HMAC-SHA256 over its bytes), the first key of the keyring; at least 32 bytes outside development. Default: the server generates a key in the data directory.
 	JWTSecret Secret `env:"PDS_JWT_SECRET" group:"accounts"`
 	// Private key, 64 hexadecimal digits, that signs the PLC operations of all accounts. Default: the server generates one in the data directory.

@@ -25,7 +25,9 @@ func (s *Service) shown(ctx context.Context, repo string) (Account, error) {
 	}
 	a, err := s.Accounts.Find(ctx, name)
 	if errors.Is(err, ErrNoRepo) || err == nil && a.Status != "" {
-		return Account{}, xrpc.InvalidRequest("Could not find repo: %s", repo)
+		e := xrpc.InvalidRequest("Could not find repo: %s", repo)
+		e.Cause = err
+		return Account{}, e
 	}
 	if err != nil {
 		return Account{}, xrpc.Unavailable(err)
@@ -63,15 +65,11 @@ func (s *Service) GetRecord(ctx context.Context, _ auth.Anyone, p GetRecordParam
 		return nil, err
 	}
 	key := collection.String() + "/" + rkey.String()
-	var rec Record
-	err = s.Store.View(ctx, a.ID, func(v View) (err error) {
-		rec, err = shownRecord(v, key)
-		return err
-	})
+	rec, err := s.Own(ctx, a.ID, key)
 	if err == nil && version.Defined() && !version.Equals(rec.CID) {
 		err = ErrNoRecord
 	}
-	if errors.Is(err, ErrNoRecord) || errors.Is(err, ErrNoRepo) {
+	if errors.Is(err, ErrNoRecord) {
 		return nil, xrpc.BadRequest("RecordNotFound", "Could not locate record: "+recordURI(a.DID, key))
 	}
 	if err != nil {
@@ -110,10 +108,20 @@ func appendRecord(dst []byte, did syntax.DID, r Record) ([]byte, error) {
 	dst = append(dst, `,"cid":"`...)
 	dst = append(dst, r.CID.String()...)
 	dst = append(dst, `","value":`...)
-	if dst, err = appendValue(dst, r.Block); err != nil {
-		return nil, fmt.Errorf("%w: record %s: %w", errUnreadable, r.Key, err)
+	if dst, err = r.AppendJSON(dst); err != nil {
+		return nil, err
 	}
 	return append(dst, '}'), nil
+}
+
+// AppendJSON appends the record's value as getRecord shows it. Its error is that an
+// imported record cannot be shown.
+func (r Record) AppendJSON(dst []byte) ([]byte, error) {
+	out, err := appendValue(dst, r.Block)
+	if err != nil {
+		return nil, fmt.Errorf("%w: record %s: %w", errUnreadable, r.Key, err)
+	}
+	return out, nil
 }
 
 // errUnreadable: an imported record has no form in JSON. It is a part of the

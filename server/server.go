@@ -28,7 +28,6 @@ import (
 	"nestbox/firehose"
 	"nestbox/hosting"
 	"nestbox/identity"
-	"nestbox/internal/safehttp"
 	"nestbox/internal/system"
 	"nestbox/lexicon"
 	"nestbox/mail"
@@ -112,7 +111,7 @@ type Server struct {
 	admin     *admin.Service
 	prefs     *prefs.Service
 	invites   *account.Invites
-	reports   *proxy.Reports
+	proxy     *proxy.Service
 	blobs     *blob.Service
 	repos     *repo.Service
 	firehose  *firehose.Hub
@@ -231,11 +230,6 @@ func (s *Server) build(ctx context.Context) error {
 		Store: accounts, Required: c.InviteRequired, Interval: time.Duration(c.InviteIntervalMS) * time.Millisecond,
 		Epoch: time.UnixMilli(c.InviteEpochMS), Hostname: c.Hostname, Now: now,
 	}
-	reportURL, reportDID := c.Reports()
-	s.reports = &proxy.Reports{
-		Default: proxy.Target{DID: reportDID, URL: reportURL}, Resolver: s.resolver, Accounts: accounts, Keys: s.keys,
-		HTTP: safehttp.Client(safehttp.Options{AllowLoopback: c.DevMode}), Limits: limits, Now: now, Log: log,
-	}
 	s.prefs = &prefs.Service{Store: s.stores.Prefs, Lexicons: lexicon.Known(), Now: now}
 	signIns := &signin.Service{
 		Accounts: accounts, Hasher: hasher, Codes: s.codes, Limits: limits, Noted: ratelimit.New(notedSessions, now), Now: now, Log: log,
@@ -256,7 +250,7 @@ func (s *Server) build(ctx context.Context) error {
 			RecoveryKey: c.RecoveryDIDKey, RotationKey: secret.rotation, PrivacyPolicyURL: c.PrivacyPolicyURL,
 			TermsOfServiceURL: c.TermsOfServiceURL, ContactEmail: c.ContactEmail, BlobUploadLimit: c.BlobUploadLimit,
 		},
-		Store: s.stores.Hosting, Handles: s.stores.Handles, Rotations: s.stores.SigningKeys, Accounts: accounts, Notices: s.notices, Hasher: hasher, Directory: s.directory,
+		Store: s.stores.Hosting, Handles: s.stores.Handles, SigningKeys: s.stores.SigningKeys, Accounts: accounts, Notices: s.notices, Hasher: hasher, Directory: s.directory,
 		Resolver: s.resolver, Documents: s.stores.Identity, Codes: s.codes, Keys: s.keys, Sessions: s.sessions, SignIns: signIns, Repos: s.repos, Blobs: s.stores.Blobs, Prefs: s.stores.Prefs,
 		Box: box, Limits: limits, Now: now, Log: log,
 	}
@@ -271,9 +265,10 @@ func (s *Server) build(ctx context.Context) error {
 		Keyring: keyring, Audience: s.DID, Sessions: s.sessions, AdminPassword: secret.admin,
 		Issuers: issuers{s.resolver.ForTokens()}, ModService: syntax.DID(c.ModServiceDID), Limits: limits, Now: now,
 	}
+	s.buildProxy(limits)
 	s.limits = limits
 	s.front = &request.Front{TrustedProxies: c.TrustedProxies, Unlimited: s.unlimited, Log: log, Now: now}
-	s.xrpc = &xrpc.Server{Methods: s.methods(), MaxBody: xrpc.DefaultMaxBody, Admit: s.admit}
+	s.xrpc = &xrpc.Server{Methods: s.methods(), MaxBody: xrpc.DefaultMaxBody, Admit: s.admit, Pass: s.proxy.Call}
 	return nil
 }
 
@@ -412,6 +407,9 @@ func (s *Server) Close() error {
 	}
 	if s.directory != nil {
 		s.directory.Close()
+	}
+	if s.proxy != nil {
+		s.proxy.Close()
 	}
 	if s.db != nil {
 		errs = append(errs, s.db.Close())

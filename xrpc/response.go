@@ -17,7 +17,7 @@ import (
 // append to them in place.
 var (
 	headerAny         = []string{"*"}
-	headerExpose      = []string{"DPoP-Nonce, WWW-Authenticate, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy, Retry-After, Atproto-Repo-Rev, Atproto-Content-Labelers, Content-Range, Accept-Ranges, ETag"}
+	headerExpose      = []string{"DPoP-Nonce, WWW-Authenticate, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy, Retry-After, Atproto-Repo-Rev, Atproto-Content-Labelers, Atproto-Upstream-Lag, Content-Range, Accept-Ranges, ETag"}
 	headerPrivate     = []string{"private"}
 	headerVary        = []string{"Authorization"}
 	headerJSON        = []string{"application/json; charset=utf-8"}

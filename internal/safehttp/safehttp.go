@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -39,6 +40,7 @@ const (
 	idleTimeout      = 30 * time.Second
 	maxURL           = 2048 // bytes
 	defaultHTTPSPort = "443"
+	firstHighPort    = 1024 // below it are services of machines, not of people
 )
 
 // Options of a Client.
@@ -51,6 +53,8 @@ type Options struct {
 	// Resolver and Roots are the system's if nil.
 	Resolver *net.Resolver
 	Roots    *x509.CertPool
+	// HighPorts allows ports from 1024 on, besides 443.
+	HighPorts bool
 }
 
 // Client returns a client whose every connection is checked after its name was
@@ -58,26 +62,17 @@ type Options struct {
 // redirect is checked like the first URL. It follows no proxy of the environment:
 // that one would resolve names itself.
 func Client(o Options) *http.Client {
-	dialer := &net.Dialer{
-		Timeout: connectTimeout, Resolver: o.Resolver,
-		ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error { return o.checkAddress(address) },
-	}
-	transport := &http.Transport{
-		DialContext:            dialer.DialContext,
-		TLSHandshakeTimeout:    connectTimeout,
-		ResponseHeaderTimeout:  o.timeout(),
-		MaxResponseHeaderBytes: maxHeader,
-		MaxConnsPerHost:        maxConns,
-		MaxIdleConns:           maxIdle,
-		IdleConnTimeout:        idleTimeout,
-		ForceAttemptHTTP2:      true,
-	}
-	if o.Roots != nil {
-		transport.TLSClientConfig = tlsConfig(o.Roots)
-	}
 	return &http.Client{
-		Transport: &checked{transport, o},
-		Timeout:   o.timeout(),
+		Transport: RoundTripper(o, &http.Transport{
+			TLSHandshakeTimeout:    connectTimeout,
+			ResponseHeaderTimeout:  o.timeout(),
+			MaxResponseHeaderBytes: maxHeader,
+			MaxConnsPerHost:        maxConns,
+			MaxIdleConns:           maxIdle,
+			IdleConnTimeout:        idleTimeout,
+			ForceAttemptHTTP2:      true,
+		}),
+		Timeout: o.timeout(),
 		CheckRedirect: func(_ *http.Request, via []*http.Request) error {
 			if len(via) > maxRedirects {
 				return fmt.Errorf("%w: more than %d redirects", ErrForbidden, maxRedirects)
@@ -85,6 +80,20 @@ func Client(o Options) *http.Client {
 			return nil
 		},
 	}
+}
+
+// RoundTripper returns what makes the requests of a Client, over a transport with limits
+// of its own: its connections go only where o allows. It follows no redirect.
+func RoundTripper(o Options, transport *http.Transport) http.RoundTripper {
+	dialer := &net.Dialer{
+		Timeout: connectTimeout, Resolver: o.Resolver,
+		ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error { return o.checkAddress(address) },
+	}
+	transport.DialContext = dialer.DialContext
+	if o.Roots != nil {
+		transport.TLSClientConfig = tlsConfig(o.Roots)
+	}
+	return &checked{transport, o}
 }
 
 func (o Options) timeout() time.Duration {
@@ -120,11 +129,17 @@ func (o Options) checkURL(u *url.URL) error {
 		return nil
 	case u.Scheme != "https":
 		return fmt.Errorf("%w: it is asked over %s", ErrForbidden, u.Scheme)
-	case u.Port() != "" && u.Port() != defaultHTTPSPort:
+	case !o.allowsPort(u.Port()):
 		return fmt.Errorf("%w: it is asked on port %s", ErrForbidden, u.Port())
 	default:
 		return nil
 	}
+}
+
+// allowsPort reports whether strangers may name a port; "" is that of https.
+func (o Options) allowsPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || port == defaultHTTPSPort || o.HighPorts && err == nil && n >= firstHighPort
 }
 
 // isLoopback reports whether a URL's host names this machine. A name that

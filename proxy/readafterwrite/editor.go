@@ -2,7 +2,6 @@ package readafterwrite
 
 import (
 	"context"
-	"net/http"
 	"net/url"
 	"strings"
 )
@@ -16,6 +15,12 @@ const (
 	getAuthorFeed = "app.bsky.feed.getAuthorFeed"
 	getActorLikes = "app.bsky.feed.getActorLikes"
 	getPostThread = "app.bsky.feed.getPostThread"
+)
+
+// The statuses of answers that can be changed.
+const (
+	statusOK         = 200
+	statusBadRequest = 400
 )
 
 // invalidHandle stands for a handle that does not verify.
@@ -89,8 +94,8 @@ type change struct {
 // answer returns the changed answer, or nil if the original must go out.
 func (c *change) answer(ctx context.Context) ([]byte, error) {
 	method := c.call.Method
-	unknown := method == getPostThread && c.call.Status == http.StatusBadRequest
-	if !Reads(method) || c.call.Status != http.StatusOK && !unknown {
+	unknown := method == getPostThread && c.call.Status == statusBadRequest
+	if !Reads(method) || c.call.Status != statusOK && !unknown {
 		return nil, nil
 	}
 	rules := c.rules()

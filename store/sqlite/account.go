@@ -152,6 +152,13 @@ func (db Accounts) Credentials(ctx context.Context, id int64) (cred account.Cred
 	return cred, err
 }
 
+// credentialEpoch returns Credentials.Epoch of an account, 0 if there is none.
+func credentialEpoch(c *sqlite.Conn, id int64) (epoch int64, err error) {
+	err = query(c, "SELECT credential_epoch FROM account WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) },
+		func(r *sqlite.Stmt) error { epoch = r.ColumnInt64(0); return nil })
+	return epoch, wrap(err, "read credentials")
+}
+
 // UpgradeHash implements account.Store.
 func (db Accounts) UpgradeHash(ctx context.Context, id int64, old, better string) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
@@ -357,9 +364,16 @@ func (db Accounts) Delete(ctx context.Context, id int64, at time.Time) error {
 }
 
 // Leave implements account.Store.
-func (db Accounts) Leave(ctx context.Context, id int64, at time.Time) error {
+func (db Accounts) Leave(ctx context.Context, id int64, l account.Leaving, at time.Time) error {
 	return db.update(ctx, id, func(tx *groupcommit.Tx, a *account.Account) error {
-		if err := a.MayLeave(); err != nil {
+		epoch, err := credentialEpoch(tx.Conn, id)
+		if err == nil {
+			err = l.Check(a.Measures, epoch)
+		}
+		if err == nil {
+			err = useCode(tx.Conn, l.Code)
+		}
+		if err != nil {
 			return err
 		}
 		return deleteAccount(tx, db.DB, a, at)

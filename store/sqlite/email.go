@@ -95,6 +95,11 @@ func (db Codes) TryCode(ctx context.Context, id int64, p account.Purpose) (code 
 				s.BindText(2, string(p))
 				s.BindInt64(3, account.MaxCodeTries)
 			})
+		if errors.Is(err, account.ErrCodeInvalid) {
+			if _, gone := findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); gone != nil {
+				return gone
+			}
+		}
 		return err
 	})
 	return code, err

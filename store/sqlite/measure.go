@@ -65,21 +65,27 @@ func accountOf(c *sqlite.Conn, did syntax.DID) (*account.Account, error) {
 // MeasuresOf implements account.Store.
 func (db Accounts) MeasuresOf(ctx context.Context, did syntax.DID) (m account.Measures, err error) {
 	err = db.readTx(ctx, func(c *sqlite.Conn) error {
-		a, err := accountOf(c, did)
-		if err == nil {
-			m = a.Measures
-			return nil
-		}
-		if !errors.Is(err, account.ErrNotFound) {
-			return err
-		}
 		var known bool
-		if m, known, err = departed(c, did); err == nil && !known {
+		if m, known, err = measuresOf(c, did); err == nil && !known {
 			err = account.ErrNotFound
 		}
 		return err
 	})
 	return m, err
+}
+
+// measuresOf returns the measures against a DID, whether it has an account here or had
+// one. It also reports whether the DID is known.
+func measuresOf(c *sqlite.Conn, did syntax.DID) (m account.Measures, known bool, err error) {
+	a, err := accountOf(c, did)
+	switch {
+	case err == nil:
+		return a.Measures, true, nil
+	case errors.Is(err, account.ErrNotFound):
+		return departed(c, did)
+	default:
+		return m, false, err
+	}
 }
 
 // SetMeasures implements account.Store.
@@ -102,7 +108,7 @@ func (db Accounts) SetMeasures(ctx context.Context, did syntax.DID, c account.St
 		if err := keepMeasures(tx.Conn, did, m); err != nil {
 			return err
 		}
-		return auditEvent(tx.Conn, did, e)
+		return auditEntry(tx.Conn, did, e)
 	})
 	return m, err
 }

@@ -142,14 +142,17 @@ func (b *rebuild) tree() error {
 	return nil
 }
 
-// counts corrects the numbers of records and of blobs, and a next node that is
-// taken.
+// counts corrects the numbers of records and of blobs, a next node that is taken, and
+// revisions that cannot be.
 func (b *rebuild) counts() error {
 	const last = "(SELECT coalesce(max(id), 0) & 0xffffffff FROM node WHERE id BETWEEN ?1 << 32 AND ?1 << 32 | 0xffffffff)"
 	const records = "(SELECT count(*) FROM record WHERE repo_id = ?1)"
 	const blobs = "(SELECT count(DISTINCT cid) FROM blob_ref WHERE repo_id = ?1)"
-	n, err := change(b.conn, "UPDATE repo SET records = "+records+", blobs = "+blobs+", next_node = max(next_node, 1 + "+last+`)
-		WHERE id = ?1 AND (records <> `+records+" OR blobs <> "+blobs+" OR next_node <= "+last+")",
+	const oldest = "coalesce((SELECT min(rev) FROM record WHERE repo_id = ?1), rev)"
+	const noFirst = "(first_rev = '' OR first_rev > " + oldest + ")"
+	n, err := change(b.conn, "UPDATE repo SET records = "+records+", blobs = "+blobs+", next_node = max(next_node, 1 + "+last+`),
+		first_rev = iif(`+noFirst+", "+oldest+`, first_rev), removed_rev = min(removed_rev, rev)
+		WHERE id = ?1 AND (records <> `+records+" OR blobs <> "+blobs+" OR next_node <= "+last+" OR "+noFirst+" OR removed_rev > rev)",
 		func(s *sqlite.Stmt) { s.BindInt64(1, b.number) })
 	if err != nil {
 		return fmt.Errorf("count: %w", err)

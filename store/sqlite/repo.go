@@ -194,8 +194,8 @@ func beginRepo(conn *sqlite.Conn, accountID int64, c repo.Change) (active bool, 
 
 // storeHead makes h the head of the repository h.Number.
 func storeHead(c *sqlite.Conn, h repo.Head) error {
-	_, err := change(c, `UPDATE repo SET cid = ?, rev = ?, commit_block = ?, root_id = ?, root_cid = ?, next_node = ?, records = ?
-		WHERE id = ?`,
+	_, err := change(c, `UPDATE repo SET cid = ?, rev = ?, commit_block = ?, root_id = ?, root_cid = ?, next_node = ?, records = ?,
+		first_rev = ?, removed_rev = ? WHERE id = ?`,
 		func(s *sqlite.Stmt) {
 			bindCID(s, 1, h.CID)
 			s.BindText(2, h.Rev.String())
@@ -204,7 +204,9 @@ func storeHead(c *sqlite.Conn, h repo.Head) error {
 			bindCID(s, 5, h.Root.CID)
 			s.BindInt64(6, h.NextNode)
 			s.BindInt64(7, h.Records)
-			s.BindInt64(8, h.Number)
+			s.BindText(8, h.First.String())
+			s.BindText(9, h.Removed.String())
+			s.BindInt64(10, h.Number)
 		})
 	if err != nil {
 		return fmt.Errorf("store head: %w", err)

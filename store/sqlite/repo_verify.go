@@ -19,6 +19,10 @@ var repoInvariants = []invariant{
 	{"node that is not numbered below the next", eachNode + ` AND n.id & 0xffffffff NOT BETWEEN 1 AND r.next_node - 1`},
 	{"node is newer than its repository", eachNode + ` AND n.rev > r.rev`},
 	{"record is newer than its repository", `SELECT r.did, c.key FROM ` + live + ` r JOIN record c ON c.repo_id = r.id WHERE r.current = 1 AND c.rev > r.rev`},
+	{"repository without its first revision, or with one that is newer than itself", `SELECT did FROM ` + live + ` WHERE current = 1
+			AND (first_rev = '' OR first_rev > rev OR removed_rev > rev)`},
+	{"record is older than its repository's first revision", `SELECT r.did, c.key FROM ` + live + ` r JOIN record c ON c.repo_id = r.id
+			WHERE r.current = 1 AND c.rev < r.first_rev`},
 	{"node of no repository", `SELECT DISTINCT id >> 32 FROM node WHERE id >> 32 NOT IN (SELECT id FROM repo)`},
 	{"record of no repository", `SELECT DISTINCT repo_id FROM record WHERE repo_id NOT IN (SELECT id FROM repo)`},
 	{"reference to a blob of no repository", `SELECT DISTINCT repo_id FROM blob_ref WHERE repo_id NOT IN (SELECT id FROM repo)`},

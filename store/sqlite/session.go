@@ -289,7 +289,7 @@ func (db Sessions) store(tx *groupcommit.Tx, was session.State, r session.Rotati
 		if err != nil || len(ids) == 0 {
 			return false, err
 		}
-		return true, insertEvents(tx.Conn, was.AccountID, r.Entries)
+		return true, insertEntries(tx.Conn, was.AccountID, r.Entries)
 	}
 	next := r.Next
 	n, err := change(tx.Conn, `UPDATE session SET head = ?, rotated_at = ?, marks = ?, floor = ?, expires = ?, network = ?, user_agent = ?, flagged_at = ?
@@ -313,7 +313,7 @@ func (db Sessions) store(tx *groupcommit.Tx, was session.State, r session.Rotati
 	if n == 0 {
 		return false, nil
 	}
-	if err := insertEvents(tx.Conn, was.AccountID, r.Entries); err != nil {
+	if err := insertEntries(tx.Conn, was.AccountID, r.Entries); err != nil {
 		return false, err
 	}
 	tx.AfterCommit(func() { db.sessions.Set(next.ID, &next) })
