@@ -17,10 +17,10 @@ const (
 	getPostThread = "app.bsky.feed.getPostThread"
 )
 
-// The status codes of answers that can be changed.
+// The statuses of answers that can be changed.
 const (
-	found    = 200
-	notFound = 400 // the error NotFound of getPostThread
+	statusOK         = 200
+	statusBadRequest = 400
 )
 
 // invalidHandle stands for a handle that does not verify.
@@ -94,8 +94,8 @@ type change struct {
 // answer returns the changed answer, or nil if the original must go out.
 func (c *change) answer(ctx context.Context) ([]byte, error) {
 	method := c.call.Method
-	unknown := method == getPostThread && c.call.Status == notFound
-	if !Reads(method) || c.call.Status != found && !unknown {
+	unknown := method == getPostThread && c.call.Status == statusBadRequest
+	if !Reads(method) || c.call.Status != statusOK && !unknown {
 		return nil, nil
 	}
 	rules := c.rules()
