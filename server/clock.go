@@ -151,7 +151,8 @@ func (c *clock) asked(ctx context.Context, said bool) bool {
 		attrs = append(attrs, slog.Time("directory", other))
 	}
 	if c.Check() != nil {
-		c.log.LogAttrs(ctx, slog.LevelError, "the clock is far ahead: nothing is deleted, no mail is sent and no commit is signed until it is set, or confirmed by the PLC directory", attrs...)
+		c.log.LogAttrs(ctx, slog.LevelError, "the clock is far ahead: nothing is deleted, no mail is sent and no commit is signed "+
+			"until it is set, or confirmed by the PLC directory", attrs...)
 	} else {
 		c.log.LogAttrs(ctx, slog.LevelWarn, "the clock is far behind: what is due is deleted later than it should be; set the clock", attrs...)
 	}

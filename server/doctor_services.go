@@ -57,12 +57,14 @@ func (s *Server) lookAtService(ctx context.Context, what string, to proxy.Target
 	}
 	if date, err := http.ParseTime(got.date); err == nil {
 		if skew := s.opts.Now().Sub(date); skew.Abs() > maxSkew {
-			return fmt.Errorf("the clock of this machine is %s off that of the %s, which refuses tokens then: set the clock by NTP", skew.Round(time.Second), what)
+			return fmt.Errorf("the clock of this machine is %s off that of the %s, which refuses tokens then: set the clock by NTP",
+				skew.Round(time.Second), what)
 		}
 	}
 	document, err := s.resolver.DID(ctx, syntax.DID(to.DID))
 	switch {
-	case errors.Is(err, identity.ErrNotRegistered), errors.Is(err, identity.ErrDeactivated), errors.Is(err, identity.ErrUnsupported), errors.Is(err, identity.ErrMalformed):
+	case errors.Is(err, identity.ErrNotRegistered), errors.Is(err, identity.ErrDeactivated),
+		errors.Is(err, identity.ErrUnsupported), errors.Is(err, identity.ErrMalformed):
 		return fmt.Errorf("the DID of the %s, %s, has no document: the service may refuse tokens; look at the setting", what, to.DID)
 	case err != nil:
 		return fmt.Errorf("the document of the %s, %s, was not found: %w", what, to.DID, err)

@@ -60,7 +60,9 @@ type Call struct {
 //
 // An error is for the log: the original must go out, or, if changed is true, a part
 // is missing since the service did not answer a further question.
-func (e *Editor) Edit(ctx context.Context, call Call, caller Caller, news News, own Repository, up Upstream) (answer []byte, changed bool, err error) {
+func (e *Editor) Edit(
+	ctx context.Context, call Call, caller Caller, news News, own Repository, up Upstream,
+) (answer []byte, changed bool, err error) {
 	c := &change{Editor: e, call: call, caller: caller, news: news, own: own, up: up, deleted: map[string]bool{}, found: map[string]value{}}
 	answer, err = c.answer(ctx)
 	if err == nil {
