@@ -259,7 +259,7 @@ func TestDeleteClock(t *testing.T) {
 	p.withRepo()
 	p.Repos = p.repos()
 	p.plc.set(fail)
-	if err := p.RotateKey(t.Context(), bob); err == nil {
+	if err := p.ChangeKey(t.Context(), bob); err == nil {
 		t.Fatal("the directory failed, and the key was changed")
 	}
 	p.plc.set(obey)
