@@ -211,7 +211,7 @@ func (s *Service) giveUpKey(ctx context.Context, c KeyChange, why error) error {
 	if err := s.Accounts.AddEntry(ctx, c.AccountID, e); err != nil && !errors.Is(err, account.ErrNotFound) {
 		return err
 	}
-	if err := s.Rotations.DropKey(ctx, c); err != nil {
+	if err := s.SigningKeys.DropKey(ctx, c); err != nil {
 		return err
 	}
 	s.Log.LogAttrs(ctx, slog.LevelError, "change of a signing key given up: the PLC directory does not know the DID, see nestbox identity show",

@@ -365,7 +365,7 @@ func TestRotateGone(t *testing.T) {
 		}{{0, true}, {71 * time.Hour, true}, {2 * time.Hour, !gone}, {time.Minute, !gone}} {
 			p.advance(step.wait)
 			failed := p.ResumeKeys(t.Context())
-			begun, err := p.Rotations.KeyChanges(t.Context())
+			begun, err := p.SigningKeys.KeyChanges(t.Context())
 			if err != nil || (len(begun) == 1) != step.begun || (failed != nil) != step.begun {
 				t.Errorf("status %d, after %v: %d changes are under way, %v, %v", status, step.wait, len(begun), failed, err)
 			}
