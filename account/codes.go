@@ -75,7 +75,7 @@ type CodeStore interface {
 	// Code returns a code, and counts nothing. ErrCodeInvalid where there is none.
 	Code(ctx context.Context, id int64, p Purpose) (Code, error)
 	// TryCode is Code that counts a try. ErrCodeInvalid where there is none, or
-	// MaxCodeTries were counted before.
+	// MaxCodeTries were counted before; ErrNotFound where there is no such account.
 	TryCode(ctx context.Context, id int64, p Purpose) (Code, error)
 	// UseCode uses up the code of a proof that changes nothing in the store.
 	// ErrCodeInvalid where another request was quicker.
@@ -124,7 +124,7 @@ func (c *Codes) Pretend(ctx context.Context, p Purpose) error {
 }
 
 // Check checks that code is the account's for a purpose. Each call counts as a
-// try; none uses the code up. ErrCodeInvalid, ErrCodeExpired.
+// try; none uses the code up. ErrCodeInvalid, ErrCodeExpired, ErrNotFound.
 func (c *Codes) Check(ctx context.Context, a *Account, p Purpose, code string) (Proof, error) {
 	stored, err := c.Store.TryCode(ctx, a.ID, p)
 	if err != nil {

@@ -33,6 +33,17 @@ type InviteUse struct {
 	UsedAt time.Time
 }
 
+// Admits returns ErrInviteUsed if the code does not let a DID sign up: it is disabled, or
+// used up, or the account that may give it away is taken down. used counts the sign-ups
+// with the code; again reports whether one of them is the DID's own, which counts once.
+// owner are the measures against ForAccount, none if that is InvitesByAdmin.
+func (c InviteCode) Admits(used int, again bool, owner Measures) error {
+	if c.Disabled || !owner.TakenDownAt.IsZero() || used >= c.Available && !again {
+		return ErrInviteUsed
+	}
+	return nil
+}
+
 // InviteStore keeps invite codes. A use is part of a sign-up: see hosting.Store.
 type InviteStore interface {
 	AddInviteCodes(ctx context.Context, codes []InviteCode) error

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"errors"
 	"testing"
 	"time"
 )
@@ -46,6 +47,34 @@ func TestInvitesEarned(t *testing.T) {
 		now := born.Add(time.Duration(c.weeks * float64(week)))
 		if got := invitesEarned(born, c.epoch, now, week, c.own); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}
+
+// TestInviteAdmits: a code lets as many sign up as it has uses, the same DID again, until
+// it is disabled or its owner is taken down.
+func TestInviteAdmits(t *testing.T) {
+	t.Parallel()
+	down := Measures{TakenDownAt: time.UnixMilli(1)}
+	for name, c := range map[string]struct {
+		code  InviteCode
+		used  int
+		again bool
+		owner Measures
+		want  error
+	}{
+		"the first use":                 {InviteCode{Available: 1}, 0, false, Measures{}, nil},
+		"the last of two":               {InviteCode{Available: 2}, 1, false, Measures{}, nil},
+		"used up":                       {InviteCode{Available: 1}, 1, false, Measures{}, ErrInviteUsed},
+		"used up by the same":           {InviteCode{Available: 1}, 1, true, Measures{}, nil},
+		"disabled":                      {InviteCode{Available: 1, Disabled: true}, 0, false, Measures{}, ErrInviteUsed},
+		"disabled, used by the same":    {InviteCode{Available: 1, Disabled: true}, 1, true, Measures{}, ErrInviteUsed},
+		"its owner taken down":          {InviteCode{Available: 1}, 0, false, down, ErrInviteUsed},
+		"its owner suspended":           {InviteCode{Available: 1}, 0, false, Measures{SuspendedAt: time.UnixMilli(1)}, nil},
+		"its owner earns no more codes": {InviteCode{Available: 1}, 0, false, Measures{InvitesDisabled: true}, nil},
+	} {
+		if err := c.code.Admits(c.used, c.again, c.owner); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
 }

@@ -56,6 +56,26 @@ func (m Measures) MayLeave() error {
 	return nil
 }
 
+// Leaving is what proved an owner who deletes the account.
+type Leaving struct {
+	// Epoch is that of the credentials that were checked: see Credentials.
+	Epoch int64
+	// Code was sent for this.
+	Code Proof
+}
+
+// Check returns why an owner who was proven cannot delete the account after all, by the
+// account's present measures and epoch: ErrHeld, ErrPasswordChanged.
+func (l Leaving) Check(m Measures, epoch int64) error {
+	if err := m.MayLeave(); err != nil {
+		return err
+	}
+	if epoch != l.Epoch {
+		return ErrPasswordChanged
+	}
+	return nil
+}
+
 // MayMoveIn returns ErrTakenDown if a DID with these measures must not get an account
 // here. A suspended DID may: its account is suspended from the start.
 func (m Measures) MayMoveIn() error {

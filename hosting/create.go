@@ -153,12 +153,13 @@ func (s *Service) checkFree(ctx context.Context, p Pending) error {
 		if err != nil {
 			return err
 		}
-		if len(codes) == 0 || codes[0].Disabled {
+		if len(codes) == 0 {
 			return account.ErrInviteUsed
 		}
-		again := slices.ContainsFunc(codes[0].Uses, func(u account.InviteUse) bool { return u.UsedBy == p.DID })
-		if len(codes[0].Uses) >= codes[0].Available && !again {
-			return account.ErrInviteUsed
+		c := codes[0]
+		again := slices.ContainsFunc(c.Uses, func(u account.InviteUse) bool { return u.UsedBy == p.DID })
+		if err := c.Admits(len(c.Uses), again, account.Measures{}); err != nil {
+			return err
 		}
 	}
 	switch _, err := s.Accounts.ByHandle(ctx, p.Handle); {

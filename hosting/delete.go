@@ -14,14 +14,21 @@ import (
 // Delete deletes an account for its owner, who must know its password and the code that
 // requestAccountDelete sent. Errors: those of signin.Service.Prove for signin.Deletion.
 func (s *Service) Delete(ctx context.Context, did syntax.DID, password, code string) error {
-	proven, err := s.SignIns.Prove(ctx, signin.Attempt{Identifier: did.String(), Password: password, Code: code, For: signin.Deletion})
-	if err != nil {
-		return err
+	in := signin.Attempt{Identifier: did.String(), Password: password, Code: code, For: signin.Deletion}
+	const tries = 2
+	for range tries {
+		proven, err := s.SignIns.Prove(ctx, in)
+		if err != nil {
+			return err
+		}
+		l := account.Leaving{Epoch: proven.Epoch, Code: *proven.Code}
+		err = s.Accounts.Leave(ctx, proven.Account.ID, l, s.now())
+		if !errors.Is(err, account.ErrPasswordChanged) && !errors.Is(err, account.ErrCodeInvalid) {
+			return err
+		}
+		// Password or code changed meanwhile: judge by what is true now.
 	}
-	if err := s.Accounts.Leave(ctx, proven.Account.ID, s.now()); !errors.Is(err, account.ErrNotFound) {
-		return err
-	}
-	return nil // another request was quicker
+	return signin.ErrWrong // overtaken each time
 }
 
 // DeleteDue deletes the accounts whose owners deactivated them and asked for

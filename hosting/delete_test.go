@@ -130,7 +130,7 @@ func TestDeletionGrace(t *testing.T) {
 		{"never", "", "", "Your account was deactivated"},
 		{"at once", "2026-03-01T12:00:01Z", "2026-03-08T12:00:00Z", "Your account will be deleted"},
 	} {
-		if _, err := p.DeactivateAccount(t.Context(), auth.FullOrTakenDownCaller{Access: auth.Access{DID: a.DID}}, hosting.DeactivateInput{DeleteAfter: given(step.after)}); err != nil {
+		if _, err := p.DeactivateAccount(t.Context(), auth.FullOrTakenDownCaller{Access: auth.Access{DID: a.DID}}, hosting.DeactivateAccountInput{DeleteAfter: given(step.after)}); err != nil {
 			t.Fatalf("%s: %v", step.what, err)
 		}
 		now, err := p.Accounts.ByDID(t.Context(), a.DID)
@@ -169,7 +169,7 @@ func TestDeletionGrace(t *testing.T) {
 	caller := auth.FullOrTakenDownCaller{Access: auth.Access{DID: a.DID}}
 	told := 0
 	for i := range 30 {
-		in := hosting.DeactivateInput{DeleteAfter: new(p.clock().AddDate(1, 0, i).Format(time.RFC3339))}
+		in := hosting.DeactivateAccountInput{DeleteAfter: new(p.clock().AddDate(1, 0, i).Format(time.RFC3339))}
 		_, err := p.DeactivateAccount(t.Context(), caller, in)
 		if wire, ok := errors.AsType[*xrpc.Error](err); err != nil && (!ok || wire.Name != "RateLimitExceeded" || i < 10) {
 			t.Fatal(err)
@@ -193,7 +193,7 @@ func TestDeletionGuesses(t *testing.T) {
 	a, b := p.mustCreate("alice"), p.mustCreate("bob")
 	try := func(of *account.Account, password string) string {
 		t.Helper()
-		_, err := p.DeleteAccount(t.Context(), auth.Anyone{}, hosting.DeleteInput{DID: of.DID.String(), Password: password, Token: "AAAAA-AAAAA"})
+		_, err := p.DeleteAccount(t.Context(), auth.Anyone{}, hosting.DeleteAccountInput{DID: of.DID.String(), Password: password, Token: "AAAAA-AAAAA"})
 		wire, ok := errors.AsType[*xrpc.Error](err)
 		if !ok {
 			t.Fatal(err)
@@ -259,7 +259,7 @@ func TestDeleteClock(t *testing.T) {
 	p.withRepo()
 	p.Repos = p.repos()
 	p.plc.set(fail)
-	if err := p.RotateKey(t.Context(), bob); err == nil {
+	if err := p.ChangeKey(t.Context(), bob); err == nil {
 		t.Fatal("the directory failed, and the key was changed")
 	}
 	p.plc.set(obey)
@@ -272,7 +272,7 @@ func TestDeleteClock(t *testing.T) {
 		}
 		again := p.reserve("192.0.2.1", did)
 		pending, err := p.Store.Pending(t.Context())
-		changes, kerr := p.Rotations.KeyChanges(t.Context())
+		changes, kerr := p.SigningKeys.KeyChanges(t.Context())
 		if err := errors.Join(err, kerr); err != nil {
 			t.Fatal(err)
 		}

@@ -183,7 +183,7 @@ func (p *place) advance(d time.Duration) { p.Clock.Advance(d) }
 // wire gives the service the stores of the database that is open.
 func (p *place) wire() {
 	p.t.Helper()
-	p.Store, p.Accounts, p.Handles, p.Rotations, p.Documents = p.Hosting, p.World.Accounts, p.World.Handles, p.SigningKeys, p.World.Identity
+	p.Store, p.Accounts, p.Handles, p.SigningKeys, p.Documents = p.Hosting, p.World.Accounts, p.World.Handles, p.World.SigningKeys, p.World.Identity
 	p.SignIns.Accounts = p.Accounts
 	p.Keys = hosting.NewKeys(p.Store, p.Box)
 	p.Resolver = identity.NewResolver(identity.ResolverOptions{

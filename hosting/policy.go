@@ -16,6 +16,12 @@ import (
 // What the steps in an account's life write to the event log: pure functions that a store
 // runs inside the transaction of the step and whose results it stores.
 
+// Due reports whether an account is deleted at now because its owner, who has deactivated
+// it, asked for that. One that is taken down or suspended is kept until that is lifted.
+func Due(a *account.Account, now time.Time) bool {
+	return !a.DeactivatedAt.IsZero() && !a.DeleteAfter.IsZero() && !now.Before(a.DeleteAfter) && a.MayLeave() == nil
+}
+
 // BirthEvents returns the events that announce a new account, in the order in which
 // consumers can use them: its identity, that it is active, its first commit, and the state
 // of its repository. An account without a repository (first is nil) has the first two.

@@ -57,3 +57,28 @@ func TestRenamed(t *testing.T) {
 		t.Error("changed the account that it was asked about")
 	}
 }
+
+// TestDue: an account is due once its owner, who has deactivated it, wanted it deleted, and
+// no moderator holds it.
+func TestDue(t *testing.T) {
+	t.Parallel()
+	now := time.UnixMilli(5000)
+	for name, c := range map[string]struct {
+		a    account.Account
+		want bool
+	}{
+		"active":         {account.Account{}, false},
+		"deactivated":    {account.Account{DeactivatedAt: now}, false},
+		"later":          {account.Account{DeactivatedAt: now, DeleteAfter: now.Add(1)}, false},
+		"now":            {account.Account{DeactivatedAt: now, DeleteAfter: now}, true},
+		"long ago":       {account.Account{DeactivatedAt: now, DeleteAfter: now.Add(-time.Hour)}, true},
+		"active again":   {account.Account{DeleteAfter: now}, false},
+		"taken down":     {account.Account{DeactivatedAt: now, DeleteAfter: now, Measures: account.Measures{TakenDownAt: now}}, false},
+		"suspended":      {account.Account{DeactivatedAt: now, DeleteAfter: now, Measures: account.Measures{SuspendedAt: now}}, false},
+		"earns no codes": {account.Account{DeactivatedAt: now, DeleteAfter: now, Measures: account.Measures{InvitesDisabled: true}}, true},
+	} {
+		if got := hosting.Due(&c.a, now); got != c.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}

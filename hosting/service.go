@@ -89,18 +89,18 @@ type Prefs interface {
 type Service struct {
 	Settings
 
-	Store     Store
-	Handles   HandleStore
-	Rotations KeyStore
-	Accounts  account.Store
-	Notices   *account.Notices
-	Hasher    *account.Hasher
-	Directory *identity.Directory
-	Resolver  *identity.Resolver
-	Documents identity.Store
-	Codes     *account.Codes
-	Keys      *Keys
-	Sessions  Opener
+	Store       Store
+	Handles     HandleStore
+	SigningKeys KeyStore
+	Accounts    account.Store
+	Notices     *account.Notices
+	Hasher      *account.Hasher
+	Directory   *identity.Directory
+	Resolver    *identity.Resolver
+	Documents   identity.Store
+	Codes       *account.Codes
+	Keys        *Keys
+	Sessions    Opener
 	// SignIns proves owners who delete their accounts.
 	SignIns *signin.Service
 	Repos   Repos

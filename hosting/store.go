@@ -51,7 +51,8 @@ var ErrKeyReserved = errors.New("another signing key is reserved for this DID")
 type Store interface {
 	// Reserve reserves DID, handle, e-mail and invite code for an account that nobody
 	// can see yet. Errors: account.ErrHandleTaken, account.ErrEmailTaken,
-	// account.ErrDIDTaken, account.ErrInviteUsed.
+	// account.ErrDIDTaken, account.ErrInviteUsed if there is no such code or
+	// account.InviteCode.Admits says so.
 	Reserve(ctx context.Context, p Pending) (int64, error)
 	// Activate makes a reserved account exist, with the DID document that its operation
 	// results in and its first repository, and returns it. The event log gets
@@ -72,9 +73,8 @@ type Store interface {
 	ReserveKey(ctx context.Context, k ReservedKey, expired time.Time, limit int) (ReservedKey, error)
 	// ReservedKey returns the key that is reserved for a DID: account.ErrNotFound.
 	ReservedKey(ctx context.Context, did syntax.DID) (ReservedKey, error)
-	// DeleteDue deletes one account whose owner deactivated it and asked for deletion
-	// by now, and returns it, nil if there is none. An account that is taken down or
-	// suspended is kept until that is lifted.
+	// DeleteDue deletes one account that is Due, the longest overdue, and returns it,
+	// nil if there is none.
 	DeleteDue(ctx context.Context, now time.Time) (*account.Account, error)
 	// Pending returns the reservations, without password hash.
 	Pending(ctx context.Context) ([]Pending, error)

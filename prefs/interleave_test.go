@@ -33,7 +33,7 @@ func TestPutsMeet(t *testing.T) {
 			s := &prefs.Service{Store: db.Prefs, Lexicons: lexicon.Known(), Now: func() time.Time { return time.UnixMilli(2000) }}
 			puts := func(scope auth.Scope, list ...string) func() string {
 				return func() string {
-					var in prefs.PutInput
+					var in prefs.PutPreferencesInput
 					for _, p := range list {
 						in.Preferences = append(in.Preferences, jsontext.Value(p))
 					}
@@ -50,7 +50,7 @@ func TestPutsMeet(t *testing.T) {
 			changes := map[string]func() string{
 				"the owner":    puts(auth.ScopeAccess, saved),
 				"another app":  puts(auth.ScopeAppPass),
-				"the deletion": func() string { return fmt.Sprint(db.Accounts.Leave(t.Context(), a.ID, time.UnixMilli(2000))) },
+				"the deletion": func() string { return fmt.Sprint(storetest.Leave(t.Context(), db.Stores, a.ID, time.UnixMilli(2000))) },
 			}
 			return storetest.Changes{One: puts(auth.ScopeAppPass, adult), Other: changes[other], State: func() string {
 				list, err := db.Prefs.Preferences(t.Context(), did)

@@ -64,6 +64,7 @@ type Service struct {
 	calls   calls
 	rkeys   tids
 	recent  memory
+	revs    revs
 }
 
 // lock waits until nobody else writes to the account's repository. It only keeps

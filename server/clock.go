@@ -23,7 +23,8 @@ const (
 )
 
 // errClock is for actions that a wrong clock would make wrong for good.
-var errClock = errors.New("the clock of this machine is far ahead of what this server expects, and nothing has confirmed it: set the clock, or make the PLC directory reachable, which is asked for the time")
+var errClock = errors.New("the clock of this machine is far ahead of what this server expects, " +
+	"and nothing has confirmed it: set the clock, or make the PLC directory reachable, which is asked for the time")
 
 // clock keeps a server whose clock is far ahead from what cannot be undone: deleting
 // what is due, pruning what is old, and signing revisions of the future, after which the
@@ -150,7 +151,8 @@ func (c *clock) asked(ctx context.Context, said bool) bool {
 		attrs = append(attrs, slog.Time("directory", other))
 	}
 	if c.Check() != nil {
-		c.log.LogAttrs(ctx, slog.LevelError, "the clock is far ahead: nothing is deleted, no mail is sent and no commit is signed until it is set, or confirmed by the PLC directory", attrs...)
+		c.log.LogAttrs(ctx, slog.LevelError, "the clock is far ahead: nothing is deleted, no mail is sent and no commit is signed "+
+			"until it is set, or confirmed by the PLC directory", attrs...)
 	} else {
 		c.log.LogAttrs(ctx, slog.LevelWarn, "the clock is far behind: what is due is deleted later than it should be; set the clock", attrs...)
 	}

@@ -45,6 +45,7 @@ func (s *Server) diagnose(ctx context.Context) (found []admin.Finding) {
 		{"handles", s.lookAtHandles},
 		{"PLC directory", s.lookAtPLC},
 		{"identities", s.lookAtIdentities},
+		{"other services", s.lookAtServices},
 		{"mail", s.lookAtMail},
 		{"accounts", s.lookAtAccounts},
 	} {
@@ -83,7 +84,8 @@ func (s *Server) lookAtDatabase(ctx context.Context) (string, error) {
 	}
 	size := s.db.LogSize()
 	if size > sqlite.LogLimit {
-		return "", fmt.Errorf("its write-ahead log has %d MB, because another program reads the database: end that program, or wait until it ends if it is a backup", size>>20)
+		return "", fmt.Errorf("its write-ahead log has %d MB, because another program reads the database: "+
+			"end that program, or wait until it ends if it is a backup", size>>20)
 	}
 	return fmt.Sprintf("it can be read, and its write-ahead log has %d MB; nestbox verify checks its content", size>>20), nil
 }
@@ -131,7 +133,8 @@ func (s *Server) lookAtHandles(ctx context.Context) (string, error) {
 	for _, domain := range s.opts.Config.HandleDomains {
 		name := "nestbox-doctor" + domain
 		if _, err := net.DefaultResolver.LookupHost(ctx, name); err != nil {
-			return "", fmt.Errorf("%s has no address, so handles below %s do not work: add a wildcard entry to the DNS, *%s: %w", name, domain, domain, err)
+			return "", fmt.Errorf("%s has no address, so handles below %s do not work: "+
+				"add a wildcard entry to the DNS, *%s: %w", name, domain, domain, err)
 		}
 	}
 	return "names below " + strings.Join(s.opts.Config.HandleDomains, " and ") + " have an address", nil
@@ -140,14 +143,17 @@ func (s *Server) lookAtHandles(ctx context.Context) (string, error) {
 func (s *Server) lookAtPLC(ctx context.Context) (string, error) {
 	got, err := fetch(ctx, s.PLC+"/_health")
 	if err != nil {
-		return "", fmt.Errorf("%s cannot be reached, so nobody can sign up or change a handle: check this machine's network, and PDS_DID_PLC_URL: %w", s.PLC, err)
+		return "", fmt.Errorf("%s cannot be reached, so nobody can sign up or change a handle: "+
+			"check this machine's network, and PDS_DID_PLC_URL: %w", s.PLC, err)
 	}
 	if got.status != http.StatusOK {
-		return "", fmt.Errorf("%s answers with status %d, so nobody can sign up or change a handle: check PDS_DID_PLC_URL, or wait until the directory works", s.PLC, got.status)
+		return "", fmt.Errorf("%s answers with status %d, so nobody can sign up or change a handle: "+
+			"check PDS_DID_PLC_URL, or wait until the directory works", s.PLC, got.status)
 	}
 	if date, err := http.ParseTime(got.date); err == nil {
 		if skew := s.opts.Now().Sub(date); skew.Abs() > maxSkew {
-			return "", fmt.Errorf("the clock of this machine differs by %s from that of %s, so other servers will refuse its tokens: set the clock", skew.Round(time.Second), s.PLC)
+			return "", fmt.Errorf("the clock of this machine differs by %s from that of %s, so other servers will refuse its tokens: set the clock",
+				skew.Round(time.Second), s.PLC)
 		}
 	}
 	return s.PLC + " answers", nil
@@ -171,7 +177,8 @@ func (s *Server) lookAtIdentities(ctx context.Context) (string, error) {
 		}
 	}
 	if len(wrong) > 0 {
-		return "", fmt.Errorf("the network says something else than this server: %s; run nestbox identity show, then nestbox identity repair", strings.Join(wrong, ", "))
+		return "", fmt.Errorf("the network says something else than this server: %s; "+
+			"run nestbox identity show, then nestbox identity repair", strings.Join(wrong, ", "))
 	}
 	return fmt.Sprintf("the network and this server agree on the identities of %d accounts", len(accounts)), nil
 }
@@ -194,7 +201,8 @@ func (s *Server) lookAtMail(ctx context.Context) (string, error) {
 	server := smtp.Server.Address()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", server)
 	if err != nil {
-		return "", fmt.Errorf("the mail server %s cannot be reached: check PDS_EMAIL_SMTP_URL, and whether this machine's network lets mail out: %w", server, err)
+		return "", fmt.Errorf("the mail server %s cannot be reached: "+
+			"check PDS_EMAIL_SMTP_URL, and whether this machine's network lets mail out: %w", server, err)
 	}
 	_ = conn.Close() // it accepts connections, which is all we wanted to know
 	return server + " accepts connections; nestbox mail test ADDRESS sends a message", nil
@@ -207,7 +215,8 @@ func (s *Server) lookAtAccounts(ctx context.Context) (string, error) {
 	}
 	limit := s.opts.Config.RelayAccountLimit
 	if s.hosting.Crowded(n) {
-		return "", fmt.Errorf("%d are active, and relays accept %d from this host: ask their operators for more, and set PDS_RELAY_ACCOUNT_LIMIT to the number that they agree to", n, limit)
+		return "", fmt.Errorf("%d are active, and relays accept %d from this host: "+
+			"ask their operators for more, and set PDS_RELAY_ACCOUNT_LIMIT to the number that they agree to", n, limit)
 	}
 	says := fmt.Sprintf("%d are active", n)
 	if limit > 0 {

@@ -18,7 +18,8 @@ func (s *Server) buildFirehose(ctx context.Context) (err error) {
 	}
 	s.crawler = firehose.NewCrawler(crawlers, c.Hostname, &http.Client{CheckRedirect: noRedirect}, s.opts.Log)
 	s.retention = &firehose.Retention{
-		Log: log, Age: time.Duration(c.RepoBackfillLimitMS) * time.Millisecond, MaxBytes: c.FirehoseMaxBytes, Logger: s.opts.Log, Now: s.opts.Now, Doubt: s.clock.Check,
+		Log: log, Age: time.Duration(c.RepoBackfillLimitMS) * time.Millisecond, MaxBytes: c.FirehoseMaxBytes,
+		Logger: s.opts.Log, Now: s.opts.Now, Doubt: s.clock.Check,
 	}
 	settings := firehose.DefaultSettings()
 	if !c.RateLimitsEnabled {

@@ -37,7 +37,8 @@ func (s *Server) pages() []page {
 		{"/.well-known/did.json", api, s.identity.ServeDocument},
 		{"/tls-check", browser, s.identity.ServeTLSCheck},
 		{"/robots.txt", api, text("# Hello!\n\n# The public API may be crawled.\nUser-agent: *\nAllow: /\n")},
-		{"/", api, text("This is an AT Protocol Personal Data Server (PDS): Nestbox " + s.opts.Version + "\n\nMost API routes are under /xrpc/\nProtocol: https://atproto.com\n")},
+		{"/", api, text("This is an AT Protocol Personal Data Server (PDS): Nestbox " + s.opts.Version +
+			"\n\nMost API routes are under /xrpc/\nProtocol: https://atproto.com\n")},
 	}
 }
 

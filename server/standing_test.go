@@ -80,10 +80,14 @@ func routes() map[string]route {
 		id + "requestPlcOperationSignature": {auth.UseLeave, leavingFull},
 		id + "signPlcOperation":             {auth.UseLeave, leavingFull},
 
-		"com.atproto.moderation.createReport": {auth.UseLeave, leaving},
-		"app.bsky.actor.getPreferences":       {auth.UseLeave, leaving},
-		"app.bsky.actor.putPreferences":       {auth.UseManage, standard},
-		server + "createInviteCode":           admins, server + "createInviteCodes": admins,
+		"com.atproto.moderation.createReport":  {auth.UseLeave, leaving},
+		"app.bsky.actor.getPreferences":        {auth.UseLeave, leaving},
+		"app.bsky.actor.putPreferences":        {auth.UseManage, standard},
+		"com.atproto.temp.checkSignupQueue":    open,
+		"app.bsky.feed.getFeed":                {auth.UseLook, standard},
+		"app.bsky.notification.registerPush":   {auth.UseLook, standard},
+		"app.bsky.notification.unregisterPush": {auth.UseLook, standard},
+		server + "createInviteCode":            admins, server + "createInviteCodes": admins,
 	}
 	for _, name := range []string{"getRepo", "getRecord", "getBlocks", "getLatestCommit", "getHead", "getCheckout", "getBlob", "listBlobs"} {
 		all[sync+name] = route{auth.UseLeave, viewer}
@@ -101,7 +105,7 @@ func routes() map[string]route {
 // account, and compares whether they are accepted with the table of auth.May. A route
 // without a row fails.
 func TestStanding(t *testing.T) {
-	s := pdstest.Start(t, pdstest.Options{})
+	s := pdstest.Start(t, pdstest.Options{Settings: []string{"PDS_BSKY_APP_VIEW_URL=http://localhost:1", "PDS_BSKY_APP_VIEW_DID=did:web:localhost"}})
 	table := routes()
 	for _, name := range s.Routes() {
 		if _, ok := table[name]; !ok {

@@ -192,9 +192,8 @@ func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
 	if err != nil {
 		return Signed{}, err
 	}
-	if a.Status() == account.TakenDown {
-		s.noteRefusal(ctx, a, t, "account is taken down")
-		return Signed{}, account.ErrTakenDown
+	if err := s.checkTakedown(ctx, a, t); err != nil {
+		return Signed{}, err
 	}
 	id, nonce, ok := parseSID(t.SID)
 	if !ok {
@@ -215,8 +214,7 @@ func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
 	})
 	switch {
 	case errors.Is(err, ErrUnknown):
-		s.noteRefusal(ctx, a, t, "session was ended")
-		return Signed{}, err
+		return Signed{}, s.ended(ctx, t)
 	case err != nil:
 		return Signed{}, err
 	case r.Outcome == Stale:
@@ -224,6 +222,33 @@ func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
 		return Signed{}, ErrReused
 	}
 	return s.mint(a, &r.Next, r.Next.Head, p.At)
+}
+
+// ended returns why the session of a refresh token is gone, as the account is now: it may
+// have been taken down, or deleted, since the refresh began.
+func (s *Service) ended(ctx context.Context, t auth.Token) error {
+	a, err := s.Accounts.ByDID(ctx, t.DID)
+	if errors.Is(err, account.ErrNotFound) {
+		return ErrUnknown
+	}
+	if err == nil {
+		err = s.checkTakedown(ctx, a, t)
+	}
+	if err != nil {
+		return err
+	}
+	s.noteRefusal(ctx, a, t, "session was ended")
+	return ErrUnknown
+}
+
+// checkTakedown refuses the refresh of an account that is taken down:
+// account.ErrTakenDown.
+func (s *Service) checkTakedown(ctx context.Context, a *account.Account, t auth.Token) error {
+	if a.Status() != account.TakenDown {
+		return nil
+	}
+	s.noteRefusal(ctx, a, t, "account is taken down")
+	return account.ErrTakenDown
 }
 
 // noted limits how often one refusal of one session is written to the trail.

@@ -113,7 +113,7 @@ func (s *Service) Prove(ctx context.Context, in Attempt) (Proven, error) {
 		return Proven{}, err
 	}
 	proven, err := s.prove(ctx, a, in)
-	if errors.Is(err, account.ErrNotFound) {
+	if in.For == Session && errors.Is(err, account.ErrNotFound) {
 		err = ErrWrong // deleted meanwhile
 	}
 	attempt.settle(ctx, err)

@@ -123,7 +123,8 @@ func listAccounts(c *sqlite.Conn, after int64, limit int) (out []*account.Accoun
 func (db Accounts) Credentials(ctx context.Context, id int64) (cred account.Credentials, err error) {
 	err = db.readTx(ctx, func(c *sqlite.Conn) error {
 		found := false
-		err := query(c, "SELECT password_hash, credential_epoch, takendown_at IS NOT NULL FROM account WHERE id = ? AND pending_operation IS NULL",
+		err := query(c, `SELECT password_hash, credential_epoch, takendown_at IS NOT NULL FROM account
+			WHERE id = ? AND pending_operation IS NULL`,
 			func(s *sqlite.Stmt) { s.BindInt64(1, id) },
 			func(r *sqlite.Stmt) error {
 				found = true
@@ -150,6 +151,13 @@ func (db Accounts) Credentials(ctx context.Context, id int64) (cred account.Cred
 		return nil
 	})
 	return cred, err
+}
+
+// credentialEpoch returns Credentials.Epoch of an account, 0 if there is none.
+func credentialEpoch(c *sqlite.Conn, id int64) (epoch int64, err error) {
+	err = query(c, "SELECT credential_epoch FROM account WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) },
+		func(r *sqlite.Stmt) error { epoch = r.ColumnInt64(0); return nil })
+	return epoch, wrap(err, "read credentials")
 }
 
 // UpgradeHash implements account.Store.
@@ -278,7 +286,9 @@ func (db Accounts) RevokeAppPassword(ctx context.Context, id int64, name string,
 }
 
 // SetStatus implements account.Store.
-func (db Accounts) SetStatus(ctx context.Context, id int64, c account.StatusChange, e account.Entry, mails ...mail.Message) (*account.Account, error) {
+func (db Accounts) SetStatus(
+	ctx context.Context, id int64, c account.StatusChange, e account.Entry, mails ...mail.Message,
+) (*account.Account, error) {
 	var now *account.Account
 	err := db.update(ctx, id, func(tx *groupcommit.Tx, a *account.Account) error {
 		next, endSessions, err := a.With(c, e.At)
@@ -357,9 +367,16 @@ func (db Accounts) Delete(ctx context.Context, id int64, at time.Time) error {
 }
 
 // Leave implements account.Store.
-func (db Accounts) Leave(ctx context.Context, id int64, at time.Time) error {
+func (db Accounts) Leave(ctx context.Context, id int64, l account.Leaving, at time.Time) error {
 	return db.update(ctx, id, func(tx *groupcommit.Tx, a *account.Account) error {
-		if err := a.MayLeave(); err != nil {
+		epoch, err := credentialEpoch(tx.Conn, id)
+		if err == nil {
+			err = l.Check(a.Measures, epoch)
+		}
+		if err == nil {
+			err = useCode(tx.Conn, l.Code)
+		}
+		if err != nil {
 			return err
 		}
 		return deleteAccount(tx, db.DB, a, at)

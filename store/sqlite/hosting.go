@@ -67,7 +67,9 @@ func reserve(c *sqlite.Conn, p hosting.Pending, pending bool) (id int64, err err
 }
 
 // MoveIn implements hosting.Store.
-func (db Hosting) MoveIn(ctx context.Context, p hosting.Pending, document []byte, first repo.Change, e account.Entry) (a *account.Account, err error) {
+func (db Hosting) MoveIn(
+	ctx context.Context, p hosting.Pending, document []byte, first repo.Change, e account.Entry,
+) (a *account.Account, err error) {
 	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		measures, _, err := departed(tx.Conn, p.DID)
 		if err != nil {
@@ -259,7 +261,9 @@ func (db Hosting) AnyKey(ctx context.Context) (did syntax.DID, sealed []byte, er
 }
 
 // ReserveKey implements hosting.Store.
-func (db Hosting) ReserveKey(ctx context.Context, k hosting.ReservedKey, expired time.Time, limit int) (kept hosting.ReservedKey, err error) {
+func (db Hosting) ReserveKey(
+	ctx context.Context, k hosting.ReservedKey, expired time.Time, limit int,
+) (kept hosting.ReservedKey, err error) {
 	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		_, err := change(tx.Conn, "DELETE FROM reserved_key WHERE reserved_at < ?", func(s *sqlite.Stmt) { bindTime(s, 1, expired) })
 		if err != nil {
@@ -299,7 +303,9 @@ func dropSurplusKeys(c *sqlite.Conn, limit int) error {
 	}
 	held := make([]hosting.HeldKey, 0, count)
 	err = query(c, "SELECT public_key, did IS NOT NULL, sender, reserved_at FROM reserved_key", nil, func(r *sqlite.Stmt) error {
-		held = append(held, hosting.HeldKey{Public: r.ColumnText(0), Named: r.ColumnBool(1), Sender: string(columnBytes(r, 2)), ReservedAt: columnTime(r, 3)})
+		held = append(held, hosting.HeldKey{
+			Public: r.ColumnText(0), Named: r.ColumnBool(1), Sender: string(columnBytes(r, 2)), ReservedAt: columnTime(r, 3),
+		})
 		return nil
 	})
 	if err != nil {
@@ -337,23 +343,32 @@ func reservedKey(c *sqlite.Conn, did syntax.DID) (k hosting.ReservedKey, err err
 
 // DeleteDue implements hosting.Store.
 func (db Hosting) DeleteDue(ctx context.Context, now time.Time) (a *account.Account, err error) {
-	const due = "a.delete_after <= ?1 AND a.deactivated_at IS NOT NULL AND a.takendown_at IS NULL AND a.suspended_at IS NULL ORDER BY a.delete_after LIMIT 1"
-	at := func(s *sqlite.Stmt) { bindTime(s, 1, now) }
 	err = db.read(ctx, func(c *sqlite.Conn) error {
-		_, err := findAccount(c, due, at)
+		a, err = dueAccount(c, now)
 		return err
 	})
-	if err == nil { // looked for first on a reader: most often there is none
-		err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-			if a, err = findAccount(tx.Conn, due, at); err != nil {
-				return err
-			}
-			forget(tx, db.DB, a.DID)
-			return deleteAccount(tx, db.DB, a, now)
-		})
+	if err != nil || a == nil { // looked for first on a reader: most often there is none
+		return nil, err
 	}
-	if errors.Is(err, account.ErrNotFound) {
-		return nil, nil //nolint:nilnil // none is due
-	}
+	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		if a, err = dueAccount(tx.Conn, now); err != nil || a == nil {
+			return err
+		}
+		forget(tx, db.DB, a.DID)
+		return deleteAccount(tx, db.DB, a, now)
+	})
 	return a, err
+}
+
+// dueAccount returns the account that is hosting.Due for the longest, nil if none is.
+func dueAccount(c *sqlite.Conn, now time.Time) (due *account.Account, err error) {
+	err = query(c, "SELECT "+accountColumns+accountTables+"WHERE a.pending_operation IS NULL AND a.delete_after <= ? ORDER BY a.delete_after",
+		func(s *sqlite.Stmt) { bindTime(s, 1, now) },
+		func(r *sqlite.Stmt) error {
+			if a := scanAccount(r); due == nil && hosting.Due(a, now) {
+				due = a
+			}
+			return nil
+		})
+	return due, wrap(err, "look for accounts that are due")
 }

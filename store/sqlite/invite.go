@@ -37,7 +37,9 @@ func insertInvites(c *sqlite.Conn, codes []account.InviteCode) error {
 }
 
 // EarnInviteCodes implements account.Store.
-func (db Accounts) EarnInviteCodes(ctx context.Context, id int64, decide func(*account.Account, []account.InviteCode) []account.InviteCode) error {
+func (db Accounts) EarnInviteCodes(
+	ctx context.Context, id int64, decide func(*account.Account, []account.InviteCode) []account.InviteCode,
+) error {
 	return db.update(ctx, id, func(tx *groupcommit.Tx, a *account.Account) error {
 		own, err := inviteCodesOf(tx.Conn, a.DID)
 		if err != nil {
@@ -71,9 +73,12 @@ func (db Accounts) DisableInviteCodes(ctx context.Context, codes, owners []strin
 
 // The pages of all invite codes; a page by use reads all of them.
 const (
-	inviteColumns  = "code, available, disabled, for_account, created_by, created_at"
-	recentInvites  = "SELECT " + inviteColumns + " FROM invite_code WHERE (created_at, code) < (?1, ?2) ORDER BY created_at DESC, code DESC LIMIT ?3"
-	usedInvites    = "SELECT " + inviteColumns + " FROM (SELECT *, (SELECT count(*) FROM invite_use u WHERE u.code = c.code) AS uses FROM invite_code c) WHERE (uses, code) < (?1, ?2) ORDER BY uses DESC, code DESC LIMIT ?3"
+	inviteColumns = "code, available, disabled, for_account, created_by, created_at"
+	recentInvites = "SELECT " + inviteColumns + ` FROM invite_code
+		WHERE (created_at, code) < (?1, ?2) ORDER BY created_at DESC, code DESC LIMIT ?3`
+	usedInvites = "SELECT " + inviteColumns + ` FROM
+		(SELECT *, (SELECT count(*) FROM invite_use u WHERE u.code = c.code) AS uses FROM invite_code c)
+		WHERE (uses, code) < (?1, ?2) ORDER BY uses DESC, code DESC LIMIT ?3`
 	beforeTheFirst = int64(math.MaxInt64)
 )
 
@@ -157,22 +162,33 @@ func inviteCodes(c *sqlite.Conn, sql string, b bind) ([]account.InviteCode, erro
 }
 
 // useInvite notes the use of a code within the transaction that reserves the account:
-// account.ErrInviteUsed if it is unknown, disabled or used up, or belongs to a DID
-// that is taken down. A DID that uses a code again counts once.
+// account.ErrInviteUsed if there is no such code, or InviteCode.Admits says so. A DID that
+// uses a code again counts once.
 func useInvite(c *sqlite.Conn, code string, by syntax.DID, at time.Time) error {
-	n, err := change(c, `INSERT INTO invite_use (code, used_by, used_at)
-		SELECT code, ?2, ?3 FROM invite_code WHERE code = ?1 AND disabled = 0
-			AND NOT EXISTS (SELECT 1 FROM account a WHERE a.did = for_account AND a.takendown_at IS NOT NULL)
-			AND NOT EXISTS (SELECT 1 FROM measure m WHERE m.did = for_account AND m.takendown_at IS NOT NULL)
-			AND (available > (SELECT count(*) FROM invite_use u WHERE u.code = ?1)
-				OR EXISTS (SELECT 1 FROM invite_use u WHERE u.code = ?1 AND u.used_by = ?2))
-		ON CONFLICT DO UPDATE SET used_at = used_at`,
-		func(s *sqlite.Stmt) { s.BindText(1, code); s.BindText(2, by.String()); bindTime(s, 3, at) })
+	var invite *account.InviteCode
+	used, again := 0, false
+	err := query(c, `SELECT available, disabled, for_account, (SELECT count(*) FROM invite_use u WHERE u.code = ?1),
+			EXISTS (SELECT 1 FROM invite_use u WHERE u.code = ?1 AND u.used_by = ?2) FROM invite_code WHERE code = ?1`,
+		func(s *sqlite.Stmt) { s.BindText(1, code); s.BindText(2, by.String()) },
+		func(r *sqlite.Stmt) error {
+			invite = &account.InviteCode{Code: code, Available: r.ColumnInt(0), Disabled: r.ColumnBool(1), ForAccount: r.ColumnText(2)}
+			used, again = r.ColumnInt(3), r.ColumnBool(4)
+			return nil
+		})
 	if err != nil {
-		return fmt.Errorf("use invite code: %w", err)
+		return fmt.Errorf("look for invite code: %w", err)
 	}
-	if n == 0 {
+	if invite == nil {
 		return account.ErrInviteUsed
 	}
-	return nil
+	owner, _, err := measuresOf(c, syntax.DID(invite.ForAccount))
+	if err == nil {
+		err = invite.Admits(used, again, owner)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = change(c, "INSERT OR IGNORE INTO invite_use (code, used_by, used_at) VALUES (?, ?, ?)",
+		func(s *sqlite.Stmt) { s.BindText(1, code); s.BindText(2, by.String()); bindTime(s, 3, at) })
+	return wrap(err, "use invite code")
 }

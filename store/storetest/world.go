@@ -10,6 +10,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/hosting"
+	"nestbox/mail"
 	"nestbox/store"
 )
 
@@ -63,6 +64,20 @@ func AddAccount(ctx context.Context, s store.Stores, p hosting.Pending) (*accoun
 	}
 	document := []byte(`{"id":"` + p.DID.String() + `"}`)
 	return s.Hosting.Activate(ctx, id, document, nil, account.NewEntry(ctx, p.CreatedAt, account.EntrySignUp, account.ActorOwner))
+}
+
+// Leave deletes an account as its owner does, with a password and a code that hold.
+func Leave(ctx context.Context, s store.Stores, id int64, at time.Time) error {
+	cred, err := s.Accounts.Credentials(ctx, id)
+	if err != nil {
+		return err
+	}
+	code := account.Code{Purpose: account.PurposeDeleteAccount, Hash: []byte("code"), MadeAt: at, Expires: at.Add(account.CodeLife)}
+	if err := s.Codes.SetCode(ctx, id, code, mail.Message{To: "owner@example.com", Subject: "code"}); err != nil {
+		return err
+	}
+	l := account.Leaving{Epoch: cred.Epoch, Code: account.Proof{AccountID: id, Purpose: code.Purpose, Hash: code.Hash}}
+	return s.Accounts.Leave(ctx, id, l, at)
 }
 
 // Clock is a clock that a test sets. Each reading moves it by Tick.
