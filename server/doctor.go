@@ -152,8 +152,8 @@ func (s *Server) lookAtPLC(ctx context.Context) (string, error) {
 	}
 	if date, err := http.ParseTime(got.date); err == nil {
 		if skew := s.opts.Now().Sub(date); skew.Abs() > maxSkew {
-			return "", fmt.Errorf("the clock of this machine differs by %s from that of %s, so other servers will refuse its tokens: set the clock",
-				skew.Round(time.Second), s.PLC)
+			return "", fmt.Errorf("the clock of this machine differs by %s from that of %s, "+
+				"so other servers will refuse its tokens: set the clock", skew.Round(time.Second), s.PLC)
 		}
 	}
 	return s.PLC + " answers", nil
