@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -116,8 +117,10 @@ func TestReadAfterWrite(t *testing.T) {
 	passes("both", p.get(t, nsid))
 	rkey := first[strings.LastIndexByte(first, '/')+1:]
 	p.Do(t, pdstest.Request{NSID: "com.atproto.repo.deleteRecord", Auth: p.auth, Body: map[string]any{"repo": p.alice.DID, "collection": "app.bsky.feed.post", "rkey": rkey}})
-	if got := uris(t, p.get(t, nsid)); !equal(got, []string{theirs}) {
-		t.Errorf("a deleted post: %v", got)
+	a = p.get(t, nsid)
+	lag, err := strconv.Atoi(a.Header.Get("Atproto-Upstream-Lag"))
+	if got := uris(t, a); !equal(got, []string{theirs}) || err != nil || lag > 3_600_000 {
+		t.Errorf("a deleted post: %v, lag %d", got, lag)
 	}
 	bob := pdstest.Bearer(p.SignUp(t, "bob").AccessJwt)
 	passes("another account", p.Do(t, pdstest.Request{NSID: nsid, Auth: bob}))
@@ -163,5 +166,53 @@ func TestReadAfterWriteThread(t *testing.T) {
 	a.WantError(t, 400, "NotFound", "Post not found")
 	if a.Header.Get("Atproto-Repo-Rev") != before {
 		t.Errorf("headers %v", a.Header)
+	}
+}
+
+// TestReadAfterWriteQuote: a new post that quotes a feed shows it as the service does, and
+// one that is not there as missing. The service is asked with the caller's token.
+func TestReadAfterWriteQuote(t *testing.T) {
+	p := newPlace(t)
+	p.post(t, "first")
+	before := p.rev(t)
+	for name, want := range map[string]string{"abc": "app.bsky.feed.defs#generatorView", "missing": "app.bsky.embed.record#viewNotFound"} {
+		feed := "at://did:plc:ewvi7nxzyoun6zhxrhs64oiz/app.bsky.feed.generator/" + name
+		a := p.Do(t, pdstest.Request{NSID: "com.atproto.repo.createRecord", Auth: p.auth, Body: map[string]any{
+			"repo": p.alice.DID, "collection": "app.bsky.feed.post",
+			"record": map[string]any{
+				"$type": "app.bsky.feed.post", "text": name, "createdAt": time.Now().UTC().Format(time.RFC3339),
+				"embed": map[string]any{
+					"$type":  "app.bsky.embed.record",
+					"record": map[string]any{"uri": feed, "cid": "bafyreidfayvfuwqa7qlnopdjiqrxzs6blmoeu4rujcjtnci5beludirz2a"},
+				},
+			},
+		}})
+		if a.Status != http.StatusOK {
+			t.Fatalf("%d %s", a.Status, a.Body)
+		}
+		p.appView.does(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			claims := payload(t, r.Header.Get("Authorization"))
+			if method := strings.TrimPrefix(r.URL.Path, "/xrpc/"); claims["lxm"] != method || claims["iss"] != p.alice.DID {
+				t.Errorf("%s with the token %v", method, claims)
+			}
+			switch r.URL.Path {
+			case "/xrpc/app.bsky.feed.getFeedGenerator":
+				if strings.HasSuffix(r.URL.Query().Get("feed"), "missing") {
+					w.WriteHeader(http.StatusBadRequest)
+					_, _ = io.WriteString(w, `{"error":"UnknownFeed","message":"no"}`)
+					return
+				}
+				_, _ = fmt.Fprintf(w, `{"view":{"uri":%q,"cid":"x","did":"did:web:x.example.com","displayName":"x"},"isOnline":true,"isValid":true}`, feed)
+			default:
+				w.Header().Set("Atproto-Repo-Rev", before)
+				_, _ = io.WriteString(w, `{"feed":[]}`)
+			}
+		})
+		got := p.get(t, "app.bsky.feed.getTimeline")
+		if !strings.Contains(string(got.Body), want) {
+			t.Errorf("%s: %s", name, got.Body)
+		}
+		before = p.rev(t)
 	}
 }
