@@ -7,5 +7,5 @@
 //     reserved (pending) account holds all three.
 //   - What ends sessions (a new password, a revoked app password, a takedown, a
 //     deletion) ends them in the same transaction.
-//   - The trail holds at most TrailLimit events an account.
+//   - The trail holds at most TrailLimit entries an account.
 package account

@@ -174,7 +174,7 @@ func TestAppPasswordsMeet(t *testing.T) {
 				s := &account.AppPasswords{Store: m.db.Accounts, Now: m.clock}
 				owner := auth.Access{DID: meetingDID, Scope: auth.ScopeAccess}
 				create := func() string {
-					_, err := s.Create(t.Context(), auth.FullCaller{Access: owner}, account.AppPasswordInput{Name: "phone"})
+					_, err := s.Create(t.Context(), auth.FullCaller{Access: owner}, account.CreateAppPasswordInput{Name: "phone"})
 					return answerName(err)
 				}
 				if c.one == "revoke" {
@@ -185,7 +185,7 @@ func TestAppPasswordsMeet(t *testing.T) {
 				changes := map[string]func() string{
 					"create": create,
 					"revoke": func() string {
-						_, err := s.Revoke(t.Context(), auth.StandardCaller{Access: owner}, account.RevokeInput{Name: "phone"})
+						_, err := s.Revoke(t.Context(), auth.StandardCaller{Access: owner}, account.RevokeAppPasswordInput{Name: "phone"})
 						return answerName(err)
 					},
 					"takedown": func() string {

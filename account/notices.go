@@ -25,7 +25,8 @@ func limits(kind mail.NoticeKind) []ratelimit.Limit {
 	switch kind {
 	case mail.NoticePassword, mail.NoticeEmail:
 		return nil
-	case mail.NoticeSignIn, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff, mail.NoticeDeactivated, mail.NoticeDeletion:
+	case mail.NoticeSignIn, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff,
+		mail.NoticeDeactivated, mail.NoticeDeletion:
 	}
 	return []ratelimit.Limit{
 		{Name: "notices-1h-" + string(kind), Points: 10, Window: time.Hour},
@@ -40,7 +41,7 @@ func (n *Notices) Wanted(a *Account) bool {
 	return n != nil && n.Templates != nil && !a.NoticesOff && a.Email != "" && !a.EmailConfirmedAt.IsZero()
 }
 
-// Of returns the notice of an event, to be queued with the change: none if the owner is
+// Of returns the notice of an entry, to be queued with the change: none if the owner is
 // not to get any (see Wanted), or had too many. detail is what mail.Notice says.
 // If the change is not made, call Unsent.
 func (n *Notices) Of(a *Account, kind mail.NoticeKind, e Entry, detail string) []mail.Message {

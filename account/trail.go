@@ -10,12 +10,13 @@ import (
 // EntryKind names what happened. It is stored, so its text never changes.
 type EntryKind string
 
-// The events of an account's trail: the answer to "why was I signed out?".
+// The entries of an account's trail: the answer to "why was I signed out?".
 const (
 	EntrySignUp             EntryKind = "account-created"
 	EntryMovedIn            EntryKind = "account-moved-in"
 	EntryHandleChanged      EntryKind = "handle-changed"
 	EntryKeyChanged         EntryKind = "signing-key-changed"
+	EntryKeyGivenUp         EntryKind = "signing-key-change-given-up"
 	EntrySignIn             EntryKind = "sign-in"
 	EntryCodeRefused        EntryKind = "code-refused"
 	EntrySignOut            EntryKind = "sign-out"
@@ -43,7 +44,7 @@ const (
 	EntryInvitesEnabled     EntryKind = "invites-enabled"
 )
 
-// Actor is who caused an event.
+// Actor is who caused an entry.
 type Actor string
 
 // The actors.
@@ -53,7 +54,7 @@ const (
 	ActorServer Actor = "server"
 )
 
-// TrailLimit bounds the events kept of one account; the oldest go first.
+// TrailLimit bounds the entries kept of one account; the oldest go first.
 const TrailLimit = 200
 
 // Entry is one entry of the trail. Network and UserAgent are those of the
@@ -96,7 +97,7 @@ func Acting(ctx context.Context) string {
 	return string(ActorAdmin)
 }
 
-// NewEntry returns an event at the time now by an actor, with the client of ctx's
+// NewEntry returns an entry at the time now by an actor, with the client of ctx's
 // request.
 func NewEntry(ctx context.Context, now time.Time, kind EntryKind, by Actor) Entry {
 	c := request.ClientOf(ctx)

@@ -20,15 +20,15 @@ type AppPasswords struct {
 	Now     func() time.Time
 }
 
-// AppPasswordInput is what createAppPassword takes.
-type AppPasswordInput struct {
+// CreateAppPasswordInput is what createAppPassword takes.
+type CreateAppPasswordInput struct {
 	Name       string `json:"name"`
 	Privileged bool   `json:"privileged,omitzero"`
 }
 
-// AppPasswordOutput is what createAppPassword answers: the only time that the
+// CreateAppPasswordOutput is what createAppPassword answers: the only time that the
 // password is shown.
-type AppPasswordOutput struct {
+type CreateAppPasswordOutput struct {
 	Name       string `json:"name"`
 	Password   string `json:"password"`
 	CreatedAt  string `json:"createdAt"`
@@ -42,26 +42,26 @@ type AppPasswordView struct {
 	Privileged bool   `json:"privileged"`
 }
 
-// AppPasswordsOutput is what listAppPasswords answers.
-type AppPasswordsOutput struct {
+// ListAppPasswordsOutput is what listAppPasswords answers.
+type ListAppPasswordsOutput struct {
 	Passwords []AppPasswordView `json:"passwords"`
 }
 
-// RevokeInput is what revokeAppPassword takes.
-type RevokeInput struct {
+// RevokeAppPasswordInput is what revokeAppPassword takes.
+type RevokeAppPasswordInput struct {
 	Name string `json:"name"`
 }
 
 func datetime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // Create is com.atproto.server.createAppPassword.
-func (s *AppPasswords) Create(ctx context.Context, caller auth.FullCaller, in AppPasswordInput) (AppPasswordOutput, error) {
+func (s *AppPasswords) Create(ctx context.Context, caller auth.FullCaller, in CreateAppPasswordInput) (CreateAppPasswordOutput, error) {
 	if err := CheckAppPasswordName(in.Name); err != nil {
-		return AppPasswordOutput{}, xrpc.InvalidRequest("An app password's name has 1 to %d characters", MaxAppPasswordName)
+		return CreateAppPasswordOutput{}, xrpc.InvalidRequest("An app password's name has 1 to %d characters", MaxAppPasswordName)
 	}
 	a, err := s.owner(ctx, caller.DID)
 	if err != nil {
-		return AppPasswordOutput{}, err
+		return CreateAppPasswordOutput{}, err
 	}
 	now, password := s.Now().UTC(), NewAppPassword()
 	e := NewEntry(ctx, now, EntryAppPasswordCreated, ActorOwner)
@@ -75,26 +75,26 @@ func (s *AppPasswords) Create(ctx context.Context, caller auth.FullCaller, in Ap
 	}
 	switch {
 	case errors.Is(err, ErrNameTaken):
-		return AppPasswordOutput{}, xrpc.InvalidRequest("An app password of that name exists already")
+		return CreateAppPasswordOutput{}, xrpc.InvalidRequest("An app password of that name exists already")
 	case errors.Is(err, ErrTooMany):
-		return AppPasswordOutput{}, xrpc.InvalidRequest("An account can have %d app passwords; revoke some first", MaxAppPasswords)
+		return CreateAppPasswordOutput{}, xrpc.InvalidRequest("An account can have %d app passwords; revoke some first", MaxAppPasswords)
 	case err != nil:
-		return AppPasswordOutput{}, ownerError(err)
+		return CreateAppPasswordOutput{}, ownerError(err)
 	}
-	return AppPasswordOutput{Name: in.Name, Password: password, CreatedAt: datetime(now), Privileged: in.Privileged}, nil
+	return CreateAppPasswordOutput{Name: in.Name, Password: password, CreatedAt: datetime(now), Privileged: in.Privileged}, nil
 }
 
 // List is com.atproto.server.listAppPasswords.
-func (s *AppPasswords) List(ctx context.Context, caller auth.StandardCaller, _ xrpc.None) (AppPasswordsOutput, error) {
+func (s *AppPasswords) List(ctx context.Context, caller auth.StandardCaller, _ xrpc.None) (ListAppPasswordsOutput, error) {
 	a, err := s.owner(ctx, caller.DID)
 	if err != nil {
-		return AppPasswordsOutput{}, err
+		return ListAppPasswordsOutput{}, err
 	}
 	cred, err := s.Store.Credentials(ctx, a.ID)
 	if err != nil {
-		return AppPasswordsOutput{}, ownerError(err)
+		return ListAppPasswordsOutput{}, ownerError(err)
 	}
-	out := AppPasswordsOutput{Passwords: []AppPasswordView{}}
+	out := ListAppPasswordsOutput{Passwords: []AppPasswordView{}}
 	for _, p := range slices.Backward(cred.AppPasswords) { // the newest first
 		out.Passwords = append(out.Passwords, AppPasswordView{p.Name, datetime(p.CreatedAt), p.Privileged})
 	}
@@ -102,7 +102,7 @@ func (s *AppPasswords) List(ctx context.Context, caller auth.StandardCaller, _ x
 }
 
 // Revoke is com.atproto.server.revokeAppPassword.
-func (s *AppPasswords) Revoke(ctx context.Context, caller auth.StandardCaller, in RevokeInput) (xrpc.None, error) {
+func (s *AppPasswords) Revoke(ctx context.Context, caller auth.StandardCaller, in RevokeAppPasswordInput) (xrpc.None, error) {
 	a, err := s.owner(ctx, caller.DID)
 	if err != nil {
 		return xrpc.None{}, err

@@ -31,7 +31,7 @@ type (
 		Email string `json:"email"`
 		Token string `json:"token"`
 	}
-	RequestUpdateOutput struct {
+	RequestEmailUpdateOutput struct {
 		TokenRequired bool `json:"tokenRequired"`
 	}
 	UpdateEmailInput struct {
@@ -39,10 +39,10 @@ type (
 		EmailAuthFactor *bool  `json:"emailAuthFactor,omitzero"`
 		Token           string `json:"token,omitzero"`
 	}
-	RequestResetInput struct {
+	RequestPasswordResetInput struct {
 		Email string `json:"email"`
 	}
-	ResetInput struct {
+	ResetPasswordInput struct {
 		Token    string `json:"token"`
 		Password string `json:"password"`
 	}
@@ -109,9 +109,9 @@ func (s *Emails) RequestAccountDelete(ctx context.Context, caller auth.FullCalle
 
 // RequestUpdate is com.atproto.server.requestEmailUpdate. An address that was
 // never confirmed can be changed without a code: it may be a mistyped one.
-func (s *Emails) RequestUpdate(ctx context.Context, caller auth.FullCaller, _ xrpc.None) (RequestUpdateOutput, error) {
+func (s *Emails) RequestUpdate(ctx context.Context, caller auth.FullCaller, _ xrpc.None) (RequestEmailUpdateOutput, error) {
 	required, err := s.request(ctx, caller.Access, PurposeUpdateEmail)
-	return RequestUpdateOutput{required}, err
+	return RequestEmailUpdateOutput{required}, err
 }
 
 // request sends a code to whoever is signed in, where its purpose takes one.
@@ -241,7 +241,7 @@ func (s *Emails) update(ctx context.Context, a *Account, c EmailChange) error {
 // RequestPasswordReset is com.atproto.server.requestPasswordReset. Its answer,
 // and its time, are the same whether or not the address is anybody's. Beyond the
 // limits of one address no mail is sent, and the answer does not say so either.
-func (s *Emails) RequestPasswordReset(ctx context.Context, _ auth.Anyone, in RequestResetInput) (xrpc.None, error) {
+func (s *Emails) RequestPasswordReset(ctx context.Context, _ auth.Anyone, in RequestPasswordResetInput) (xrpc.None, error) {
 	client := request.ClientOf(ctx)
 	if err := request.AdmitNetwork(ctx, s.Limits, 1, resetRequests...); err != nil {
 		return xrpc.None{}, err
@@ -265,12 +265,15 @@ func (s *Emails) RequestPasswordReset(ctx context.Context, _ auth.Anyone, in Req
 // mayReset counts a mail with a code for a new password: for its address and the
 // client's network, and of what those leave, for its address.
 func (s *Emails) mayReset(client request.Client, key string) bool {
-	return client.Unlimited ||
-		s.Limits.TakeKeys(client.Network().Keys(key+" "), 1, CodeMails(string(PurposeResetPassword))...).Allowed && s.Limits.Take(key, resetMails).Allowed
+	if client.Unlimited {
+		return true
+	}
+	both := s.Limits.TakeKeys(client.Network().Keys(key+" "), 1, CodeMails(string(PurposeResetPassword))...)
+	return both.Allowed && s.Limits.Take(key, resetMails).Allowed
 }
 
 // ResetPassword is com.atproto.server.resetPassword. It ends all sessions.
-func (s *Emails) ResetPassword(ctx context.Context, _ auth.Anyone, in ResetInput) (xrpc.None, error) {
+func (s *Emails) ResetPassword(ctx context.Context, _ auth.Anyone, in ResetPasswordInput) (xrpc.None, error) {
 	if err := request.AdmitNetwork(ctx, s.Limits, 1, resets...); err != nil {
 		return xrpc.None{}, err
 	}

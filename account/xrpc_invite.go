@@ -24,11 +24,11 @@ type Invites struct {
 // The inputs and outputs of getAccountInviteCodes. Both parameters are true where
 // they are absent.
 type (
-	OwnInvitesParams struct {
+	GetAccountInviteCodesParams struct {
 		IncludeUsed     *bool `json:"includeUsed,omitzero"`
 		CreateAvailable *bool `json:"createAvailable,omitzero"`
 	}
-	OwnInvitesOutput struct {
+	GetAccountInviteCodesOutput struct {
 		Codes []InviteView `json:"codes"`
 	}
 )
@@ -63,7 +63,7 @@ func (c InviteCode) View() InviteView {
 }
 
 // Own is com.atproto.server.getAccountInviteCodes.
-func (s *Invites) Own(ctx context.Context, caller auth.FullCaller, p OwnInvitesParams) (OwnInvitesOutput, error) {
+func (s *Invites) Own(ctx context.Context, caller auth.FullCaller, p GetAccountInviteCodesParams) (GetAccountInviteCodesOutput, error) {
 	a, err := s.Store.ByDID(ctx, caller.DID)
 	if err == nil && s.Required && s.Interval > 0 && yes(p.CreateAvailable) {
 		err = s.Store.EarnInviteCodes(ctx, a.ID, s.earn)
@@ -73,12 +73,12 @@ func (s *Invites) Own(ctx context.Context, caller auth.FullCaller, p OwnInvitesP
 		codes, err = s.Store.InviteCodesFor(ctx, a.DID)
 	}
 	if errors.Is(err, ErrNotFound) {
-		return OwnInvitesOutput{}, xrpc.BadRequest(xrpc.NameNotFound, "Account not found")
+		return GetAccountInviteCodesOutput{}, xrpc.BadRequest(xrpc.NameNotFound, "Account not found")
 	}
 	if err != nil {
-		return OwnInvitesOutput{}, xrpc.Unavailable(err)
+		return GetAccountInviteCodesOutput{}, xrpc.Unavailable(err)
 	}
-	out := OwnInvitesOutput{Codes: []InviteView{}}
+	out := GetAccountInviteCodesOutput{Codes: []InviteView{}}
 	for _, c := range codes {
 		if c.Disabled || !yes(p.IncludeUsed) && len(c.Uses) >= c.Available {
 			continue

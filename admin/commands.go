@@ -86,8 +86,8 @@ type SessionLine struct {
 	Refreshes   int64  `json:"refreshes"`
 }
 
-// EventLine is one event of an account's trail.
-type EventLine struct {
+// EntryLine is one entry of an account's trail.
+type EntryLine struct {
 	At             string `json:"at"`
 	Kind           string `json:"kind"`
 	By             string `json:"by"`
@@ -109,7 +109,7 @@ type AccountInfo struct {
 	TakedownRef    string        `json:"takedownRef,omitempty"`
 	AppPasswords   []string      `json:"appPasswords"`
 	Sessions       []SessionLine `json:"sessions"`
-	Trail          []EventLine   `json:"trail"`
+	Trail          []EntryLine   `json:"trail"`
 }
 
 // Ended is how many sessions a command ended.
@@ -297,8 +297,8 @@ func (s *Service) accountInfo(ctx context.Context, a AccountArgs) (AccountInfo, 
 		return AccountInfo{}, err
 	}
 	info := AccountInfo{
-		AccountLine: accountLine(acc), EmailConfirmed: !acc.EmailConfirmedAt.IsZero(), EmailFactor: acc.EmailFactor, Notices: !acc.NoticesOff, TakedownRef: acc.TakedownRef,
-		AppPasswords: []string{}, Trail: []EventLine{},
+		AccountLine: accountLine(acc), EmailConfirmed: !acc.EmailConfirmedAt.IsZero(), EmailFactor: acc.EmailFactor,
+		Notices: !acc.NoticesOff, TakedownRef: acc.TakedownRef, AppPasswords: []string{}, Trail: []EntryLine{},
 	}
 	cred, err := s.Accounts.Credentials(ctx, acc.ID)
 	if err != nil {
@@ -315,7 +315,7 @@ func (s *Service) accountInfo(ctx context.Context, a AccountArgs) (AccountInfo, 
 		return AccountInfo{}, err
 	}
 	for _, e := range trail {
-		info.Trail = append(info.Trail, EventLine{
+		info.Trail = append(info.Trail, EntryLine{
 			At: datetime(e.At), Kind: string(e.Kind), By: string(e.By), Session: e.Session, Reason: e.Reason, Network: e.Network,
 			UserAgent: e.UserAgent, OtherNetwork: e.OtherNetwork, OtherUserAgent: e.OtherUserAgent,
 		})

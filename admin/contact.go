@@ -15,7 +15,7 @@ func (s *Service) SetEmail(ctx context.Context, a *account.Account, email string
 	if err != nil {
 		return err
 	}
-	e := s.event(ctx, account.EntryEmailChanged)
+	e := s.entry(ctx, account.EntryEmailChanged)
 	return s.Accounts.SetEmail(ctx, a.ID, account.EmailChange{Email: email}, e, s.Notices.Of(a, mail.NoticeEmail, e, email)...)
 }
 

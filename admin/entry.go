@@ -8,12 +8,12 @@ import (
 	"nestbox/account"
 )
 
-// The audit log's entries about accounts: pure functions that a store runs inside the
+// The audit log's actions on accounts: pure functions that a store runs inside the
 // transaction of the change.
 
-// OfEvent returns the audit log's entry of an event on an account's trail. ok is false if
-// it was not an admin's action: then there is no entry.
-func OfEvent(did syntax.DID, e account.Entry) (a Action, ok bool) {
+// OfEntry returns the action that the audit log gets of an entry of an account's trail.
+// ok is false if no admin caused the entry: the log gets none.
+func OfEntry(did syntax.DID, e account.Entry) (a Action, ok bool) {
 	if e.By != account.ActorAdmin {
 		return Action{}, false
 	}

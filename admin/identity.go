@@ -24,7 +24,7 @@ func (s *Service) showIdentity(ctx context.Context, a AccountArgs) (hosting.Iden
 func (s *Service) rotateSigningKey(ctx context.Context, a AccountArgs) (hosting.IdentityReport, error) {
 	acc, err := s.find(ctx, a.Account)
 	if err == nil {
-		err = s.Hosting.RotateKey(ctx, acc)
+		err = s.Hosting.ChangeKey(ctx, acc)
 	}
 	if err != nil {
 		return hosting.IdentityReport{}, err

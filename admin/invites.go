@@ -45,7 +45,9 @@ func (s *Service) makeInvites(ctx context.Context, accounts []string, perAccount
 		for range perAccount {
 			code := account.NewInviteCode(s.Hosting.Hostname)
 			group.Codes = append(group.Codes, code)
-			codes = append(codes, account.InviteCode{Code: code, Available: int(uses), ForAccount: who, CreatedBy: account.InvitesByAdmin, CreatedAt: now})
+			codes = append(codes, account.InviteCode{
+				Code: code, Available: int(uses), ForAccount: who, CreatedBy: account.InvitesByAdmin, CreatedAt: now,
+			})
 		}
 		out = append(out, group)
 	}
@@ -67,19 +69,19 @@ func (s *Service) makeInvites(ctx context.Context, accounts []string, perAccount
 
 // inviteCodes returns a page of invite codes: the newest, or the most used, first. Error:
 // errInviteCursor.
-func (s *Service) inviteCodes(ctx context.Context, byUsage bool, limit int, cursor string) (InviteCodesOutput, error) {
+func (s *Service) inviteCodes(ctx context.Context, byUsage bool, limit int, cursor string) (GetInviteCodesOutput, error) {
 	q := account.InviteQuery{ByUsage: byUsage, Limit: limit}
 	if cursor != "" {
 		var err error
 		if q.After, err = invitePlace(cursor, byUsage); err != nil {
-			return InviteCodesOutput{}, errInviteCursor
+			return GetInviteCodesOutput{}, errInviteCursor
 		}
 	}
 	codes, err := s.Accounts.ListInviteCodes(ctx, q)
 	if err != nil {
-		return InviteCodesOutput{}, err
+		return GetInviteCodesOutput{}, err
 	}
-	out := InviteCodesOutput{Codes: []account.InviteView{}}
+	out := GetInviteCodesOutput{Codes: []account.InviteView{}}
 	for _, c := range codes {
 		out.Codes = append(out.Codes, c.View())
 		primary := c.CreatedAt.UnixMilli()
@@ -151,7 +153,7 @@ func (s *Service) createInvites(ctx context.Context, a InviteArgs) (AccountCodes
 	return out[0], nil
 }
 
-func (s *Service) listInvites(ctx context.Context, a InviteListArgs) (InviteCodesOutput, error) {
+func (s *Service) listInvites(ctx context.Context, a InviteListArgs) (GetInviteCodesOutput, error) {
 	return s.inviteCodes(ctx, a.ByUsage, defaultInviteList, a.Cursor)
 }
 

@@ -56,7 +56,7 @@ func (s *Service) setFactor(ctx context.Context, a SwitchArgs) (AccountLine, err
 		return AccountLine{}, errCodesOn
 	}
 	return s.change(ctx, a.Account, func(acc *account.Account) (*account.Account, error) {
-		e := s.event(ctx, account.EntryFactorOff)
+		e := s.entry(ctx, account.EntryFactorOff)
 		c := account.EmailChange{Factor: new(false)}
 		return acc, s.Accounts.SetEmail(ctx, acc.ID, c, e, s.Notices.Of(acc, mail.NoticeFactorOff, e, "")...)
 	})

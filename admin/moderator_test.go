@@ -61,7 +61,7 @@ func TestModeratorAudit(t *testing.T) {
 	})
 	var record struct{ CID string }
 	post.Decode(t, &record)
-	var code admin.InviteOutput
+	var code admin.CreateInviteCodeOutput
 	s.Do(t, pdstest.Request{Method: http.MethodPost, NSID: "com.atproto.server.createInviteCode", Auth: asAdmin, Body: object{"useCount": 1, "forAccount": alice.DID}}).Decode(t, &code)
 	strong := object{"$type": "com.atproto.repo.strongRef", "uri": "at://" + alice.DID + "/com.example.note/1", "cid": record.CID}
 	calls := []struct {

@@ -42,7 +42,7 @@ type Service struct {
 	Now    func() time.Time
 }
 
-func (s *Service) event(ctx context.Context, kind account.EntryKind) account.Entry {
+func (s *Service) entry(ctx context.Context, kind account.EntryKind) account.Entry {
 	return account.NewEntry(ctx, s.Now().UTC(), kind, account.ActorAdmin)
 }
 
@@ -71,7 +71,7 @@ func (s *Service) Takedown(ctx context.Context, did syntax.DID, applied bool, re
 	if !applied {
 		kind, ref = account.EntryTakedownLifted, ""
 	}
-	e := s.event(ctx, kind)
+	e := s.entry(ctx, kind)
 	e.Ref = ref
 	return s.measure(ctx, did, account.StatusChange{Takedown: &account.Applied{Applied: applied, Ref: ref}}, e)
 }
@@ -83,7 +83,7 @@ func (s *Service) Suspend(ctx context.Context, did syntax.DID, applied bool) (*a
 	if !applied {
 		kind = account.EntrySuspensionLifted
 	}
-	return s.measure(ctx, did, account.StatusChange{Suspended: &applied}, s.event(ctx, kind))
+	return s.measure(ctx, did, account.StatusChange{Suspended: &applied}, s.entry(ctx, kind))
 }
 
 // measure changes the measures against a DID. If its account is gone, only DID and
@@ -112,12 +112,12 @@ func (s *Service) Deactivate(ctx context.Context, did syntax.DID, applied bool) 
 		return nil, err
 	}
 	if applied {
-		return s.Accounts.SetStatus(ctx, a.ID, account.StatusChange{Deactivated: &applied}, s.event(ctx, account.EntryDeactivated))
+		return s.Accounts.SetStatus(ctx, a.ID, account.StatusChange{Deactivated: &applied}, s.entry(ctx, account.EntryDeactivated))
 	}
 	if a.Status() == account.TakenDown { // before its document is fetched
 		return nil, account.ErrTakenDown
 	}
-	if err := s.Hosting.Activate(ctx, a, s.event(ctx, account.EntryActivated)); err != nil {
+	if err := s.Hosting.Activate(ctx, a, s.entry(ctx, account.EntryActivated)); err != nil {
 		return nil, err
 	}
 	return s.Accounts.ByDID(ctx, did)
@@ -136,7 +136,7 @@ func (s *Service) SetPassword(ctx context.Context, did syntax.DID, password stri
 	if err != nil {
 		return err
 	}
-	e := s.event(ctx, account.EntryPasswordChanged)
+	e := s.entry(ctx, account.EntryPasswordChanged)
 	return s.Accounts.SetPassword(ctx, a.ID, hash, 0, e, s.Notices.Of(a, mail.NoticePassword, e, "")...)
 }
 

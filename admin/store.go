@@ -35,7 +35,7 @@ type Action struct {
 	UserAgent string
 }
 
-// The actions that are not events of an account's trail. They are stored, so
+// The actions that are not entries of an account's trail. They are stored, so
 // their text never changes.
 const (
 	ActionDelete           = "account-deleted"
@@ -87,7 +87,7 @@ type Content struct {
 }
 
 // Store keeps what was taken down, and the audit log. An admin's action on an
-// account enters the log as OfEvent returns it, with the event of the account's
+// account enters the log as OfEntry returns it, with the entry of the account's
 // trail, in the same transaction; the details of Naming actions leave it with the
 // account. Every method is one transaction, durable when it returns nil.
 type Store interface {

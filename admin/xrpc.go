@@ -14,14 +14,14 @@ import (
 	"nestbox/xrpc"
 )
 
-// PasswordInput is the input of updateAccountPassword.
-type PasswordInput struct {
+// UpdateAccountPasswordInput is the input of updateAccountPassword.
+type UpdateAccountPasswordInput struct {
 	DID      string `json:"did"`
 	Password string `json:"password"`
 }
 
 // UpdateAccountPassword is com.atproto.admin.updateAccountPassword.
-func (s *Service) UpdateAccountPassword(ctx context.Context, _ auth.AdminCaller, in PasswordInput) (xrpc.None, error) {
+func (s *Service) UpdateAccountPassword(ctx context.Context, _ auth.AdminCaller, in UpdateAccountPasswordInput) (xrpc.None, error) {
 	did, err := parseDID(in.DID, "did")
 	if err != nil {
 		return xrpc.None{}, err
@@ -32,14 +32,14 @@ func (s *Service) UpdateAccountPassword(ctx context.Context, _ auth.AdminCaller,
 	return xrpc.None{}, wireError(s.SetPassword(ctx, did, in.Password))
 }
 
-// DeleteInput is the input of deleteAccount.
-type DeleteInput struct {
+// DeleteAccountInput is the input of deleteAccount.
+type DeleteAccountInput struct {
 	DID string `json:"did"`
 }
 
 // DeleteAccount is com.atproto.admin.deleteAccount. An account that is gone
 // already is not an error.
-func (s *Service) DeleteAccount(ctx context.Context, _ auth.AdminCaller, in DeleteInput) (xrpc.None, error) {
+func (s *Service) DeleteAccount(ctx context.Context, _ auth.AdminCaller, in DeleteAccountInput) (xrpc.None, error) {
 	did, err := parseDID(in.DID, "did")
 	if err != nil {
 		return xrpc.None{}, err
@@ -50,8 +50,8 @@ func (s *Service) DeleteAccount(ctx context.Context, _ auth.AdminCaller, in Dele
 	return xrpc.None{}, nil
 }
 
-// View is com.atproto.admin.defs#accountView.
-type View struct {
+// AccountView is com.atproto.admin.defs#accountView.
+type AccountView struct {
 	DID              syntax.DID           `json:"did"`
 	Handle           syntax.Handle        `json:"handle"`
 	Email            string               `json:"email,omitzero"`
@@ -63,17 +63,17 @@ type View struct {
 	DeactivatedAt    string               `json:"deactivatedAt,omitzero"`
 }
 
-// InfoParams and InfosParams are the parameters of getAccountInfo and
+// GetAccountInfoParams and GetAccountInfosParams are the parameters of getAccountInfo and
 // getAccountInfos.
 type (
-	InfoParams struct {
+	GetAccountInfoParams struct {
 		DID string `json:"did"`
 	}
-	InfosParams struct {
+	GetAccountInfosParams struct {
 		DIDs []string `json:"dids"`
 	}
-	InfosOutput struct {
-		Infos []View `json:"infos"`
+	GetAccountInfosOutput struct {
+		Infos []AccountView `json:"infos"`
 	}
 )
 
@@ -81,57 +81,58 @@ type (
 const maxInfos = 500
 
 // GetAccountInfo is com.atproto.admin.getAccountInfo.
-func (s *Service) GetAccountInfo(ctx context.Context, _ auth.ModeratorCaller, p InfoParams) (View, error) {
+func (s *Service) GetAccountInfo(ctx context.Context, _ auth.ModeratorCaller, p GetAccountInfoParams) (AccountView, error) {
 	did, err := parseDID(p.DID, "did")
 	if err != nil {
-		return View{}, err
+		return AccountView{}, err
 	}
 	a, err := s.Accounts.ByDID(ctx, did)
 	if isUnknown(err) {
-		return View{}, xrpc.BadRequest(xrpc.NameNotFound, "Account not found")
+		return AccountView{}, xrpc.BadRequest(xrpc.NameNotFound, "Account not found")
 	}
 	if err != nil {
-		return View{}, xrpc.Unavailable(err)
+		return AccountView{}, xrpc.Unavailable(err)
 	}
 	return s.view(ctx, a)
 }
 
 // GetAccountInfos is com.atproto.admin.getAccountInfos. Unknown DIDs are left
 // out.
-func (s *Service) GetAccountInfos(ctx context.Context, _ auth.ModeratorCaller, p InfosParams) (InfosOutput, error) {
+func (s *Service) GetAccountInfos(ctx context.Context, _ auth.ModeratorCaller, p GetAccountInfosParams) (GetAccountInfosOutput, error) {
 	if len(p.DIDs) > maxInfos {
-		return InfosOutput{}, xrpc.InvalidRequest("At most %d dids", maxInfos)
+		return GetAccountInfosOutput{}, xrpc.InvalidRequest("At most %d dids", maxInfos)
 	}
-	out := InfosOutput{Infos: []View{}}
+	out := GetAccountInfosOutput{Infos: []AccountView{}}
 	for i, raw := range p.DIDs {
 		did, err := parseDID(raw, fmt.Sprintf("dids[%d]", i))
 		if err != nil {
-			return InfosOutput{}, err
+			return GetAccountInfosOutput{}, err
 		}
 		a, err := s.Accounts.ByDID(ctx, did)
 		if isUnknown(err) {
 			continue
 		}
 		if err != nil {
-			return InfosOutput{}, xrpc.Unavailable(err)
+			return GetAccountInfosOutput{}, xrpc.Unavailable(err)
 		}
 		v, err := s.view(ctx, a)
 		if err != nil {
-			return InfosOutput{}, err
+			return GetAccountInfosOutput{}, err
 		}
 		out.Infos = append(out.Infos, v)
 	}
 	return out, nil
 }
 
-func (s *Service) view(ctx context.Context, a *account.Account) (View, error) {
-	v := View{
+func (s *Service) view(ctx context.Context, a *account.Account) (AccountView, error) {
+	v := AccountView{
 		DID: a.DID, Handle: a.Handle, Email: a.ShownEmail(), IndexedAt: datetime(a.CreatedAt),
-		EmailConfirmedAt: datetime(a.EmailConfirmedAt), DeactivatedAt: datetime(a.DeactivatedAt), Invites: []account.InviteView{}, InvitesDisabled: a.InvitesDisabled,
+		EmailConfirmedAt: datetime(a.EmailConfirmedAt), DeactivatedAt: datetime(a.DeactivatedAt),
+		Invites: []account.InviteView{}, InvitesDisabled: a.InvitesDisabled,
 	}
 	own, err := s.Accounts.InviteCodesFor(ctx, a.DID)
 	if err != nil {
-		return View{}, xrpc.Unavailable(err)
+		return AccountView{}, xrpc.Unavailable(err)
 	}
 	for _, c := range own {
 		v.Invites = append(v.Invites, c.View())
@@ -139,7 +140,7 @@ func (s *Service) view(ctx context.Context, a *account.Account) (View, error) {
 	if a.InvitedWith != "" {
 		codes, err := s.Accounts.InviteCodes(ctx, []string{a.InvitedWith})
 		if err != nil {
-			return View{}, xrpc.Unavailable(err)
+			return AccountView{}, xrpc.Unavailable(err)
 		}
 		for _, c := range codes {
 			by := c.View()

@@ -14,15 +14,15 @@ import (
 	"nestbox/xrpc"
 )
 
-// EmailInput is the input of updateAccountEmail. Account is a DID or a handle.
-type EmailInput struct {
+// UpdateAccountEmailInput is the input of updateAccountEmail. Account is a DID or a handle.
+type UpdateAccountEmailInput struct {
 	Account string `json:"account"`
 	Email   string `json:"email"`
 }
 
 // UpdateAccountEmail is com.atproto.admin.updateAccountEmail. The new address is
 // not confirmed; the owner gets a notice at the old one, if that was confirmed.
-func (s *Service) UpdateAccountEmail(ctx context.Context, _ auth.AdminCaller, in EmailInput) (xrpc.None, error) {
+func (s *Service) UpdateAccountEmail(ctx context.Context, _ auth.AdminCaller, in UpdateAccountEmailInput) (xrpc.None, error) {
 	id, err := syntax.ParseAtIdentifier(in.Account)
 	if err != nil {
 		return xrpc.None{}, xrpc.InvalidRequest("Invalid AT identifier at $.account")
@@ -44,9 +44,9 @@ func (s *Service) UpdateAccountEmail(ctx context.Context, _ auth.AdminCaller, in
 	}
 }
 
-// MailInput is the input of sendEmail. The sender and the comment are for the
+// SendEmailInput is the input of sendEmail. The sender and the comment are for the
 // moderators: no mail has them.
-type MailInput struct {
+type SendEmailInput struct {
 	RecipientDID string `json:"recipientDid"`
 	Content      string `json:"content"`
 	Subject      string `json:"subject,omitzero"`
@@ -54,54 +54,54 @@ type MailInput struct {
 	Comment      string `json:"comment,omitzero"`
 }
 
-// MailOutput is the output of sendEmail.
-type MailOutput struct {
+// SendEmailOutput is the output of sendEmail.
+type SendEmailOutput struct {
 	Sent bool `json:"sent"`
 }
 
 // SendEmail is com.atproto.admin.sendEmail: the message is in the outbox when
 // the answer is sent. On a server that sends no mail, the answer is that it was
 // not sent.
-func (s *Service) SendEmail(ctx context.Context, caller auth.ModeratorCaller, in MailInput) (MailOutput, error) {
+func (s *Service) SendEmail(ctx context.Context, caller auth.ModeratorCaller, in SendEmailInput) (SendEmailOutput, error) {
 	did, err := parseDID(in.RecipientDID, "recipientDid")
 	if err != nil {
-		return MailOutput{}, err
+		return SendEmailOutput{}, err
 	}
 	if _, err := parseDID(in.SenderDID, "senderDid"); err != nil {
-		return MailOutput{}, err
+		return SendEmailOutput{}, err
 	}
 	a, err := s.Accounts.ByDID(ctx, did)
 	if isUnknown(err) {
-		return MailOutput{}, xrpc.InvalidRequest("Recipient not found")
+		return SendEmailOutput{}, xrpc.InvalidRequest("Recipient not found")
 	}
 	if err == nil {
 		err = s.Mail(as(ctx, caller), a, in.Subject, in.Content, true)
 	}
 	switch {
 	case err == nil:
-		return MailOutput{Sent: true}, nil
+		return SendEmailOutput{Sent: true}, nil
 	case errors.Is(err, errNoMail):
-		return MailOutput{Sent: false}, nil
+		return SendEmailOutput{Sent: false}, nil
 	case errors.Is(err, errNoAddress):
-		return MailOutput{}, xrpc.InvalidRequest("account does not have an email address")
+		return SendEmailOutput{}, xrpc.InvalidRequest("account does not have an email address")
 	case errors.Is(err, mail.ErrTooLarge):
-		return MailOutput{}, xrpc.InvalidRequest("The message is too large")
+		return SendEmailOutput{}, xrpc.InvalidRequest("The message is too large")
 	default:
-		return MailOutput{}, xrpc.Unavailable(err)
+		return SendEmailOutput{}, xrpc.Unavailable(err)
 	}
 }
 
-// SearchParams are the parameters of searchAccounts.
-type SearchParams struct {
+// SearchAccountsParams are the parameters of searchAccounts.
+type SearchAccountsParams struct {
 	Email  string `json:"email,omitzero"`
 	Cursor string `json:"cursor,omitzero"`
 	Limit  *int64 `json:"limit,omitzero"`
 }
 
-// SearchOutput is the output of searchAccounts.
-type SearchOutput struct {
-	Cursor   string `json:"cursor,omitzero"`
-	Accounts []View `json:"accounts"`
+// SearchAccountsOutput is the output of searchAccounts.
+type SearchAccountsOutput struct {
+	Cursor   string        `json:"cursor,omitzero"`
+	Accounts []AccountView `json:"accounts"`
 }
 
 // The Lexicon's page sizes, and what bounds a text that is searched for.
@@ -113,7 +113,7 @@ const (
 
 // SearchAccounts is com.atproto.admin.searchAccounts: the accounts that have a
 // text in their address or handle; without a text, all.
-func (s *Service) SearchAccounts(ctx context.Context, _ auth.ModeratorCaller, p SearchParams) (SearchOutput, error) {
+func (s *Service) SearchAccounts(ctx context.Context, _ auth.ModeratorCaller, p SearchAccountsParams) (SearchAccountsOutput, error) {
 	limit := int64(defaultFound)
 	if p.Limit != nil {
 		limit = *p.Limit
@@ -125,19 +125,19 @@ func (s *Service) SearchAccounts(ctx context.Context, _ auth.ModeratorCaller, p 
 	}
 	switch {
 	case limit < 1:
-		return SearchOutput{}, xrpc.InvalidRequest("integer too small (minimum 1, got %d) at $.limit", limit)
+		return SearchAccountsOutput{}, xrpc.InvalidRequest("integer too small (minimum 1, got %d) at $.limit", limit)
 	case limit > maxFound:
-		return SearchOutput{}, xrpc.InvalidRequest("integer too big (maximum %d, got %d) at $.limit", maxFound, limit)
+		return SearchAccountsOutput{}, xrpc.InvalidRequest("integer too big (maximum %d, got %d) at $.limit", maxFound, limit)
 	case err != nil || after < 0:
-		return SearchOutput{}, xrpc.InvalidRequest("Malformed cursor")
+		return SearchAccountsOutput{}, xrpc.InvalidRequest("Malformed cursor")
 	case len(p.Email) > maxSearch:
-		return SearchOutput{}, xrpc.InvalidRequest("string too long (maximum %d) at $.email", maxSearch)
+		return SearchAccountsOutput{}, xrpc.InvalidRequest("string too long (maximum %d) at $.email", maxSearch)
 	}
 	found, err := s.Store.Search(ctx, p.Email, after, int(limit)+1)
 	if err != nil {
-		return SearchOutput{}, xrpc.Unavailable(err)
+		return SearchAccountsOutput{}, xrpc.Unavailable(err)
 	}
-	out := SearchOutput{Accounts: []View{}}
+	out := SearchAccountsOutput{Accounts: []AccountView{}}
 	if len(found) > int(limit) {
 		found = found[:limit]
 		out.Cursor = strconv.FormatInt(found[limit-1].ID, 10)
@@ -145,22 +145,22 @@ func (s *Service) SearchAccounts(ctx context.Context, _ auth.ModeratorCaller, p 
 	for _, a := range found {
 		v, err := s.view(ctx, a)
 		if err != nil {
-			return SearchOutput{}, err
+			return SearchAccountsOutput{}, err
 		}
 		out.Accounts = append(out.Accounts, v)
 	}
 	return out, nil
 }
 
-// HandleInput is the input of updateAccountHandle.
-type HandleInput struct {
+// UpdateAccountHandleInput is the input of updateAccountHandle.
+type UpdateAccountHandleInput struct {
 	DID    string `json:"did"`
 	Handle string `json:"handle"`
 }
 
 // UpdateAccountHandle is com.atproto.admin.updateAccountHandle. A handle outside of
 // the service's domains must lead to the account, as when its owner asks.
-func (s *Service) UpdateAccountHandle(ctx context.Context, _ auth.AdminCaller, in HandleInput) (xrpc.None, error) {
+func (s *Service) UpdateAccountHandle(ctx context.Context, _ auth.AdminCaller, in UpdateAccountHandleInput) (xrpc.None, error) {
 	did, err := syntax.ParseDID(in.DID)
 	if err != nil {
 		return xrpc.None{}, xrpc.InvalidRequest("Invalid DID at $.did")

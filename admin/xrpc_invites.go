@@ -11,48 +11,48 @@ import (
 	"nestbox/xrpc"
 )
 
-// InviteInput and InvitesInput are the inputs of createInviteCode and
+// CreateInviteCodeInput and CreateInviteCodesInput are the inputs of createInviteCode and
 // createInviteCodes.
 type (
-	InviteInput struct {
+	CreateInviteCodeInput struct {
 		UseCount   int64  `json:"useCount"`
 		ForAccount string `json:"forAccount,omitzero"`
 	}
-	InvitesInput struct {
+	CreateInviteCodesInput struct {
 		CodeCount   *int64   `json:"codeCount,omitzero"` // 1 if absent
 		UseCount    int64    `json:"useCount"`
 		ForAccounts []string `json:"forAccounts,omitzero"`
 	}
-	InviteOutput struct {
+	CreateInviteCodeOutput struct {
 		Code string `json:"code"`
 	}
 	AccountCodes struct {
 		Account string   `json:"account"`
 		Codes   []string `json:"codes"`
 	}
-	InvitesOutput struct {
+	CreateInviteCodesOutput struct {
 		Codes []AccountCodes `json:"codes"`
 	}
 )
 
 // CreateInviteCode is com.atproto.server.createInviteCode.
-func (s *Service) CreateInviteCode(ctx context.Context, caller auth.AdminCaller, in InviteInput) (InviteOutput, error) {
-	many := InvitesInput{UseCount: in.UseCount}
+func (s *Service) CreateInviteCode(ctx context.Context, caller auth.AdminCaller, in CreateInviteCodeInput) (CreateInviteCodeOutput, error) {
+	many := CreateInviteCodesInput{UseCount: in.UseCount}
 	if in.ForAccount != "" {
 		many.ForAccounts = []string{in.ForAccount}
 	}
 	out, err := s.CreateInviteCodes(ctx, caller, many)
 	if err != nil {
-		return InviteOutput{}, err
+		return CreateInviteCodeOutput{}, err
 	}
-	return InviteOutput{out.Codes[0].Codes[0]}, nil
+	return CreateInviteCodeOutput{out.Codes[0].Codes[0]}, nil
 }
 
 // CreateInviteCodes is com.atproto.server.createInviteCodes.
-func (s *Service) CreateInviteCodes(ctx context.Context, _ auth.AdminCaller, in InvitesInput) (InvitesOutput, error) {
+func (s *Service) CreateInviteCodes(ctx context.Context, _ auth.AdminCaller, in CreateInviteCodesInput) (CreateInviteCodesOutput, error) {
 	for _, did := range in.ForAccounts {
 		if _, err := syntax.ParseDID(did); err != nil {
-			return InvitesOutput{}, xrpc.InvalidRequest("Invalid DID: invite codes are for accounts")
+			return CreateInviteCodesOutput{}, xrpc.InvalidRequest("Invalid DID: invite codes are for accounts")
 		}
 	}
 	accounts := in.ForAccounts
@@ -64,21 +64,21 @@ func (s *Service) CreateInviteCodes(ctx context.Context, _ auth.AdminCaller, in 
 		perAccount = *in.CodeCount
 	}
 	codes, err := s.makeInvites(ctx, accounts, perAccount, in.UseCount)
-	return InvitesOutput{codes}, wireError(err)
+	return CreateInviteCodesOutput{codes}, wireError(err)
 }
 
 // The inputs and outputs of the other endpoints of invite codes.
 type (
-	InviteCodesParams struct {
+	GetInviteCodesParams struct {
 		Sort   string `json:"sort,omitzero"` // sortRecent or sortUsage; empty is sortRecent
 		Limit  *int64 `json:"limit,omitzero"`
 		Cursor string `json:"cursor,omitzero"`
 	}
-	InviteCodesOutput struct {
+	GetInviteCodesOutput struct {
 		Cursor string               `json:"cursor,omitzero"`
 		Codes  []account.InviteView `json:"codes"`
 	}
-	DisableCodesInput struct {
+	DisableInviteCodesInput struct {
 		Codes    []string `json:"codes,omitzero"`
 		Accounts []string `json:"accounts,omitzero"`
 	}
@@ -97,23 +97,23 @@ const (
 )
 
 // GetInviteCodes is com.atproto.admin.getInviteCodes.
-func (s *Service) GetInviteCodes(ctx context.Context, _ auth.ModeratorCaller, p InviteCodesParams) (InviteCodesOutput, error) {
+func (s *Service) GetInviteCodes(ctx context.Context, _ auth.ModeratorCaller, p GetInviteCodesParams) (GetInviteCodesOutput, error) {
 	limit := int64(defaultInviteList)
 	if p.Limit != nil {
 		limit = *p.Limit
 	}
 	switch {
 	case p.Sort != "" && p.Sort != sortRecent && p.Sort != sortUsage:
-		return InviteCodesOutput{}, xrpc.InvalidRequest("unknown sort method: %s", p.Sort)
+		return GetInviteCodesOutput{}, xrpc.InvalidRequest("unknown sort method: %s", p.Sort)
 	case limit < 1 || limit > maxInviteList:
-		return InviteCodesOutput{}, xrpc.InvalidRequest("limit must be from 1 to %d", maxInviteList)
+		return GetInviteCodesOutput{}, xrpc.InvalidRequest("limit must be from 1 to %d", maxInviteList)
 	}
 	out, err := s.inviteCodes(ctx, p.Sort == sortUsage, int(limit), p.Cursor)
 	return out, wireError(err)
 }
 
 // DisableInviteCodes is com.atproto.admin.disableInviteCodes.
-func (s *Service) DisableInviteCodes(ctx context.Context, caller auth.ModeratorCaller, in DisableCodesInput) (xrpc.None, error) {
+func (s *Service) DisableInviteCodes(ctx context.Context, caller auth.ModeratorCaller, in DisableInviteCodesInput) (xrpc.None, error) {
 	if slices.Contains(in.Accounts, account.InvitesByAdmin) {
 		return xrpc.None{}, xrpc.InvalidRequest("cannot disable admin invite codes")
 	}
@@ -139,7 +139,7 @@ func (s *Service) setInvites(ctx context.Context, in AccountInvitesInput, kind a
 	if err != nil {
 		return err
 	}
-	e := s.event(ctx, kind)
+	e := s.entry(ctx, kind)
 	if in.Note != "" {
 		e.Reason = quote(in.Note)
 	}

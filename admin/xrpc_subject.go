@@ -33,16 +33,16 @@ type Measure struct {
 	Ref     string `json:"ref,omitzero"`
 }
 
-// StatusInput is the input of updateSubjectStatus.
-type StatusInput struct {
+// UpdateSubjectStatusInput is the input of updateSubjectStatus.
+type UpdateSubjectStatusInput struct {
 	Subject     Subject  `json:"subject"`
 	Takedown    *Measure `json:"takedown,omitzero"`
 	Deactivated *Measure `json:"deactivated,omitzero"`
 }
 
-// StatusOutput is the output of updateSubjectStatus and getSubjectStatus. Suspended
+// SubjectStatusOutput is the output of updateSubjectStatus and getSubjectStatus. Suspended
 // is not in the Lexicon: only this server's operator suspends.
-type StatusOutput struct {
+type SubjectStatusOutput struct {
 	Subject     Subject  `json:"subject"`
 	Takedown    *Measure `json:"takedown,omitzero"`
 	Suspended   *Measure `json:"suspended,omitzero"`
@@ -58,10 +58,12 @@ func as(ctx context.Context, caller auth.ModeratorCaller) context.Context {
 }
 
 // UpdateSubjectStatus is com.atproto.admin.updateSubjectStatus.
-func (s *Service) UpdateSubjectStatus(ctx context.Context, caller auth.ModeratorCaller, in StatusInput) (StatusOutput, error) {
+func (s *Service) UpdateSubjectStatus(
+	ctx context.Context, caller auth.ModeratorCaller, in UpdateSubjectStatusInput,
+) (SubjectStatusOutput, error) {
 	ctx = as(ctx, caller)
 	if in.Takedown != nil && in.Takedown.Applied && in.Deactivated != nil && !in.Deactivated.Applied {
-		return StatusOutput{}, xrpc.InvalidRequest("Cannot activate and takedown an account at the same time")
+		return SubjectStatusOutput{}, xrpc.InvalidRequest("Cannot activate and takedown an account at the same time")
 	}
 	var err error
 	switch in.Subject.Type {
@@ -73,12 +75,12 @@ func (s *Service) UpdateSubjectStatus(ctx context.Context, caller auth.Moderator
 		err = xrpc.InvalidRequest("Invalid subject (%s)", in.Subject.Type)
 	}
 	if err != nil {
-		return StatusOutput{}, err
+		return SubjectStatusOutput{}, err
 	}
-	return StatusOutput{Subject: in.Subject, Takedown: in.Takedown}, nil
+	return SubjectStatusOutput{Subject: in.Subject, Takedown: in.Takedown}, nil
 }
 
-func (s *Service) updateAccount(ctx context.Context, in StatusInput) error {
+func (s *Service) updateAccount(ctx context.Context, in UpdateSubjectStatusInput) error {
 	if in.Subject.DID == "" {
 		return missingKey("did")
 	}
@@ -104,7 +106,7 @@ func (s *Service) updateAccount(ctx context.Context, in StatusInput) error {
 
 // updateContent changes the status of a record or a blob. A record is meant by
 // its URI, whatever its CID: a new version does not lift a takedown.
-func (s *Service) updateContent(ctx context.Context, in StatusInput) error {
+func (s *Service) updateContent(ctx context.Context, in UpdateSubjectStatusInput) error {
 	did, subject, err := in.Subject.content()
 	if err != nil || in.Takedown == nil {
 		return err
@@ -155,32 +157,32 @@ func parseRecord(raw, where string) (did syntax.DID, key string, err error) {
 	return did, uri.Collection().String() + "/" + uri.RecordKey().String(), nil
 }
 
-// SubjectParams are the parameters of getSubjectStatus.
-type SubjectParams struct {
+// GetSubjectStatusParams are the parameters of getSubjectStatus.
+type GetSubjectStatusParams struct {
 	DID  string `json:"did,omitzero"`
 	URI  string `json:"uri,omitzero"`
 	Blob string `json:"blob,omitzero"`
 }
 
 // GetSubjectStatus is com.atproto.admin.getSubjectStatus.
-func (s *Service) GetSubjectStatus(ctx context.Context, _ auth.ModeratorCaller, p SubjectParams) (StatusOutput, error) {
+func (s *Service) GetSubjectStatus(ctx context.Context, _ auth.ModeratorCaller, p GetSubjectStatusParams) (SubjectStatusOutput, error) {
 	switch {
 	case p.Blob != "":
 		return s.blobStatus(ctx, p)
 	case p.URI != "":
 		return s.recordStatus(ctx, p.URI)
 	case p.DID == "":
-		return StatusOutput{}, xrpc.InvalidRequest("No provided subject")
+		return SubjectStatusOutput{}, xrpc.InvalidRequest("No provided subject")
 	}
 	did, err := parseDID(p.DID, "did")
 	if err != nil {
-		return StatusOutput{}, err
+		return SubjectStatusOutput{}, err
 	}
 	a, err := s.known(ctx, did)
 	if err != nil {
-		return StatusOutput{}, err
+		return SubjectStatusOutput{}, err
 	}
-	out := StatusOutput{
+	out := SubjectStatusOutput{
 		Subject:     Subject{Type: typeRepoRef, DID: a.DID.String()},
 		Takedown:    &Measure{!a.TakenDownAt.IsZero(), a.TakedownRef},
 		Deactivated: &Measure{Applied: !a.DeactivatedAt.IsZero()},
@@ -192,38 +194,38 @@ func (s *Service) GetSubjectStatus(ctx context.Context, _ auth.ModeratorCaller, 
 }
 
 // blobStatus is the status of a blob that was uploaded, or was taken down.
-func (s *Service) blobStatus(ctx context.Context, p SubjectParams) (StatusOutput, error) {
+func (s *Service) blobStatus(ctx context.Context, p GetSubjectStatusParams) (SubjectStatusOutput, error) {
 	if p.DID == "" {
-		return StatusOutput{}, xrpc.InvalidRequest("Must provide a did to request blob state")
+		return SubjectStatusOutput{}, xrpc.InvalidRequest("Must provide a did to request blob state")
 	}
 	did, err := parseDID(p.DID, "did")
 	if err != nil {
-		return StatusOutput{}, err
+		return SubjectStatusOutput{}, err
 	}
 	id, err := dagcbor.ParseCID(p.Blob)
 	if err != nil {
-		return StatusOutput{}, xrpc.InvalidRequest("Invalid CID at $.blob")
+		return SubjectStatusOutput{}, xrpc.InvalidRequest("Invalid CID at $.blob")
 	}
 	c, err := s.content(ctx, did, id.String())
 	if err != nil {
-		return StatusOutput{}, err
+		return SubjectStatusOutput{}, err
 	}
 	if !c.CID.Defined() && c.Takedown == nil {
-		return StatusOutput{}, errSubject()
+		return SubjectStatusOutput{}, errSubject()
 	}
-	return StatusOutput{Subject: Subject{Type: typeBlobRef, DID: did.String(), CID: id.String()}, Takedown: c.Takedown.measure()}, nil
+	return SubjectStatusOutput{Subject: Subject{Type: typeBlobRef, DID: did.String(), CID: id.String()}, Takedown: c.Takedown.measure()}, nil
 }
 
 // recordStatus is the status of a record that is there, or was taken down: the answer
 // has its CID, or the one that was taken down.
-func (s *Service) recordStatus(ctx context.Context, uri string) (StatusOutput, error) {
+func (s *Service) recordStatus(ctx context.Context, uri string) (SubjectStatusOutput, error) {
 	did, key, err := parseRecord(uri, "$.uri")
 	if err != nil {
-		return StatusOutput{}, err
+		return SubjectStatusOutput{}, err
 	}
 	c, err := s.content(ctx, did, key)
 	if err != nil {
-		return StatusOutput{}, err
+		return SubjectStatusOutput{}, err
 	}
 	out := Subject{Type: typeStrongRef, URI: "at://" + did.String() + "/" + key}
 	switch {
@@ -232,9 +234,9 @@ func (s *Service) recordStatus(ctx context.Context, uri string) (StatusOutput, e
 	case c.Takedown != nil && c.Takedown.CID != "":
 		out.CID = c.Takedown.CID
 	default:
-		return StatusOutput{}, errSubject()
+		return SubjectStatusOutput{}, errSubject()
 	}
-	return StatusOutput{Subject: out, Takedown: c.Takedown.measure()}, nil
+	return SubjectStatusOutput{Subject: out, Takedown: c.Takedown.measure()}, nil
 }
 
 func (s *Service) content(ctx context.Context, did syntax.DID, subject string) (Content, error) {

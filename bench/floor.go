@@ -160,10 +160,10 @@ func floorMethods(dir string) (map[string]xrpc.Method, error) {
 	return map[string]xrpc.Method{
 		"com.atproto.server.refreshSession": xrpc.Procedure(verifier.Refresh, sessions.RefreshSession),
 		"com.atproto.server.getSession":     xrpc.Query(verifier.Standard, sessions.GetSession),
-		"com.atproto.server.createAccount": xrpc.Procedure(verifier.Anyone, func(ctx context.Context, _ auth.Anyone, in newAccount) (session.Output, error) {
+		"com.atproto.server.createAccount": xrpc.Procedure(verifier.Anyone, func(ctx context.Context, _ auth.Anyone, in newAccount) (session.CreateSessionOutput, error) {
 			a, err := m.newAccount(in.Handle, in.Email)
 			if err != nil {
-				return session.Output{}, err
+				return session.CreateSessionOutput{}, err
 			}
 			pair, err := sessions.OpenFirst(ctx, a)
 			return sessions.Output(session.Signed{Pair: pair, Account: a}), err

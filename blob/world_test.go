@@ -1,6 +1,7 @@
 package blob_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -211,6 +212,7 @@ func (w *world) restart() {
 func (w *world) signed(c repo.Change) repo.Change {
 	w.revs++
 	c.Next.Rev = syntax.NewTIDFromTime(w.start.Add(time.Duration(w.revs)*time.Second), 0)
+	c.Next.First = cmp.Or(c.Next.First, c.Next.Rev)
 	c.At = w.Clock.Now()
 	commit := repo.Commit{DID: c.Next.DID, Data: c.Next.Root.CID, Rev: c.Next.Rev, Sig: make([]byte, 64)}
 	c.Next.Commit = commit.Encode()

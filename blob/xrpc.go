@@ -72,8 +72,8 @@ func (s *Service) payer(ctx context.Context, account string) Pay {
 	}
 }
 
-// UploadOutput is the answer of uploadBlob.
-type UploadOutput struct {
+// UploadBlobOutput is the answer of uploadBlob.
+type UploadBlobOutput struct {
 	Blob Ref `json:"blob"`
 }
 
@@ -93,44 +93,44 @@ type Link struct {
 
 // UploadBlob is com.atproto.repo.uploadBlob. An account that is not active may
 // upload: one that moves in does, before it is activated.
-func (s *Service) UploadBlob(ctx context.Context, caller auth.UploadCaller, in xrpc.Upload) (UploadOutput, error) {
+func (s *Service) UploadBlob(ctx context.Context, caller auth.UploadCaller, in xrpc.Upload) (UploadBlobOutput, error) {
 	a, err := s.Accounts.Find(ctx, caller.DID)
 	if err != nil {
-		return UploadOutput{}, wireError(err)
+		return UploadBlobOutput{}, wireError(err)
 	}
 	if err := auth.May(auth.UseBring, a.Status, ""); err != nil { // a service token's account was not checked yet
-		return UploadOutput{}, err
+		return UploadBlobOutput{}, err
 	}
 	limit, bytes := uploads, uploadBytes
 	if a.Status == event.StatusDeactivated {
 		limit, bytes = uploadsInactive, uploadBytesInactive
 	}
 	if err := auth.Admit(ctx, s.Limits, caller.Holder, 1, limit); err != nil {
-		return UploadOutput{}, err
+		return UploadBlobOutput{}, err
 	}
 	declared, ok := mediaType(in.ContentType)
 	if !ok {
-		return UploadOutput{}, xrpc.InvalidRequest("Request encoding (Content-Type) required but not provided")
+		return UploadBlobOutput{}, xrpc.InvalidRequest("Request encoding (Content-Type) required but not provided")
 	}
 	body := &counted{Reader: in, pay: func(mebibytes int) error {
 		return request.Charge(ctx, s.Limits, caller.DID.String(), mebibytes, bytes)
 	}}
 	b, err := s.Upload(ctx, a.ID, body, in.Length, declared)
 	if err != nil {
-		return UploadOutput{}, wireError(err)
+		return UploadBlobOutput{}, wireError(err)
 	}
-	return UploadOutput{Ref{Type: "blob", Ref: Link{b.CID.String()}, MimeType: b.MimeType, Size: b.Size}}, nil
+	return UploadBlobOutput{Ref{Type: "blob", Ref: Link{b.CID.String()}, MimeType: b.MimeType, Size: b.Size}}, nil
 }
 
-// GetParams is the input of getBlob.
-type GetParams struct {
+// GetBlobParams is the input of getBlob.
+type GetBlobParams struct {
 	DID string `json:"did"`
 	CID string `json:"cid"`
 }
 
 // GetBlob is com.atproto.sync.getBlob. An upload is foreign content: no browser may
 // take it for a page of this server.
-func (s *Service) GetBlob(ctx context.Context, viewer auth.Viewer, p GetParams, w http.ResponseWriter, r *http.Request) error {
+func (s *Service) GetBlob(ctx context.Context, viewer auth.Viewer, p GetBlobParams, w http.ResponseWriter, r *http.Request) error {
 	id, err := dagcbor.ParseCID(p.CID)
 	if err != nil {
 		return xrpc.InvalidRequest("Invalid cid at $.cid")
@@ -215,41 +215,41 @@ func pageSize(limit *int64) (int, error) {
 	}
 }
 
-// ListParams is the input of listBlobs.
-type ListParams struct {
+// ListBlobsParams is the input of listBlobs.
+type ListBlobsParams struct {
 	DID    string `json:"did"`
 	Since  string `json:"since,omitzero"`
 	Limit  *int64 `json:"limit,omitzero"`
 	Cursor string `json:"cursor,omitzero"`
 }
 
-// ListOutput is the answer of listBlobs.
-type ListOutput struct {
+// ListBlobsOutput is the answer of listBlobs.
+type ListBlobsOutput struct {
 	Cursor string   `json:"cursor,omitzero"`
 	CIDs   []string `json:"cids"`
 }
 
 // ListBlobs is com.atproto.sync.listBlobs.
-func (s *Service) ListBlobs(ctx context.Context, viewer auth.Viewer, p ListParams) (ListOutput, error) {
+func (s *Service) ListBlobs(ctx context.Context, viewer auth.Viewer, p ListBlobsParams) (ListBlobsOutput, error) {
 	limit, err := pageSize(p.Limit)
 	if err != nil {
-		return ListOutput{}, err
+		return ListBlobsOutput{}, err
 	}
 	var since syntax.TID
 	if p.Since != "" {
 		if since, err = syntax.ParseTID(p.Since); err != nil {
-			return ListOutput{}, xrpc.InvalidRequest("Invalid tid at $.since")
+			return ListBlobsOutput{}, xrpc.InvalidRequest("Invalid tid at $.since")
 		}
 	}
 	a, err := s.visible(ctx, viewer, p.DID)
 	if err != nil {
-		return ListOutput{}, err
+		return ListBlobsOutput{}, err
 	}
 	ids, err := s.Store.List(ctx, a.ID, since, p.Cursor, limit, s.payer(ctx, ""))
 	if err != nil {
-		return ListOutput{}, wireError(err)
+		return ListBlobsOutput{}, wireError(err)
 	}
-	out := ListOutput{CIDs: make([]string, len(ids))}
+	out := ListBlobsOutput{CIDs: make([]string, len(ids))}
 	for i, id := range ids {
 		out.CIDs[i] = id.String()
 		out.Cursor = out.CIDs[i]
@@ -257,14 +257,14 @@ func (s *Service) ListBlobs(ctx context.Context, viewer auth.Viewer, p ListParam
 	return out, nil
 }
 
-// MissingParams is the input of listMissingBlobs.
-type MissingParams struct {
+// ListMissingBlobsParams is the input of listMissingBlobs.
+type ListMissingBlobsParams struct {
 	Limit  *int64 `json:"limit,omitzero"`
 	Cursor string `json:"cursor,omitzero"`
 }
 
-// MissingOutput is the answer of listMissingBlobs.
-type MissingOutput struct {
+// ListMissingBlobsOutput is the answer of listMissingBlobs.
+type ListMissingBlobsOutput struct {
 	Cursor string       `json:"cursor,omitzero"`
 	Blobs  []RecordBlob `json:"blobs"`
 }
@@ -277,20 +277,22 @@ type RecordBlob struct {
 
 // ListMissingBlobs is com.atproto.repo.listMissingBlobs: what the owner of an
 // account that moved in still has to upload.
-func (s *Service) ListMissingBlobs(ctx context.Context, caller auth.StandardCaller, p MissingParams) (MissingOutput, error) {
+func (s *Service) ListMissingBlobs(
+	ctx context.Context, caller auth.StandardCaller, p ListMissingBlobsParams,
+) (ListMissingBlobsOutput, error) {
 	limit, err := pageSize(p.Limit)
 	if err != nil {
-		return MissingOutput{}, err
+		return ListMissingBlobsOutput{}, err
 	}
 	a, err := s.Accounts.Find(ctx, caller.DID)
 	if err != nil {
-		return MissingOutput{}, wireError(err)
+		return ListMissingBlobsOutput{}, wireError(err)
 	}
 	missing, err := s.Store.Missing(ctx, a.ID, p.Cursor, limit, s.payer(ctx, caller.DID.String()))
 	if err != nil {
-		return MissingOutput{}, wireError(err)
+		return ListMissingBlobsOutput{}, wireError(err)
 	}
-	out := MissingOutput{Blobs: make([]RecordBlob, len(missing))}
+	out := ListMissingBlobsOutput{Blobs: make([]RecordBlob, len(missing))}
 	for i, m := range missing {
 		out.Blobs[i] = RecordBlob{CID: m.CID.String(), RecordURI: "at://" + caller.DID.String() + "/" + m.Record}
 		out.Cursor = out.Blobs[i].CID

@@ -162,7 +162,7 @@ func TestListBlobs(t *testing.T) {
 	}
 	slices.Sort(want)
 	h.put(t, strings.NewReader("unused"), "text/plain")
-	page := func(query string) (out blob.ListOutput) {
+	page := func(query string) (out blob.ListBlobsOutput) {
 		t.Helper()
 		a := h.Do(t, pdstest.Request{NSID: "com.atproto.sync.listBlobs?did=" + h.DID + query})
 		if a.Status != http.StatusOK {
@@ -228,7 +228,7 @@ func TestListMissingBlobs(t *testing.T) {
 	w.imported("1", cidOf("a"), cidOf("b"))
 	var found []string
 	for cursor := ""; ; {
-		out, err := w.ListMissingBlobs(t.Context(), caller, blob.MissingParams{Limit: new(int64(1)), Cursor: cursor})
+		out, err := w.ListMissingBlobs(t.Context(), caller, blob.ListMissingBlobsParams{Limit: new(int64(1)), Cursor: cursor})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -248,7 +248,7 @@ func TestListMissingBlobs(t *testing.T) {
 	w.upload("a")
 	w.wantRead("a") // immediately: a record refers to it already
 	w.upload("b")
-	if out, err := w.ListMissingBlobs(t.Context(), caller, blob.MissingParams{}); err != nil || len(out.Blobs) > 0 || out.Cursor != "" {
+	if out, err := w.ListMissingBlobs(t.Context(), caller, blob.ListMissingBlobsParams{}); err != nil || len(out.Blobs) > 0 || out.Cursor != "" {
 		t.Errorf("%+v, %v", out, err)
 	}
 }
@@ -258,9 +258,9 @@ func TestSuspended(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.Accounts = accounts{account: w.account, status: "suspended"}
-	_, err := w.ListBlobs(t.Context(), auth.Viewer{}, blob.ListParams{DID: w.account.DID.String()})
+	_, err := w.ListBlobs(t.Context(), auth.Viewer{}, blob.ListBlobsParams{DID: w.account.DID.String()})
 	wantError(t, err, http.StatusBadRequest, "RepoSuspended")
-	if _, err := w.ListBlobs(t.Context(), auth.Viewer{DID: w.account.DID}, blob.ListParams{DID: w.account.DID.String()}); err != nil {
+	if _, err := w.ListBlobs(t.Context(), auth.Viewer{DID: w.account.DID}, blob.ListBlobsParams{DID: w.account.DID.String()}); err != nil {
 		t.Error(err)
 	}
 }
@@ -375,11 +375,11 @@ func TestReferencesAreLimited(t *testing.T) {
 		return request.WithClient(t.Context(), request.Client{Addr: netip.MustParseAddr(addr)})
 	}
 	list := func(ctx context.Context) error {
-		_, err := w.ListBlobs(ctx, auth.Viewer{}, blob.ListParams{DID: w.account.DID.String(), Since: "3aaaaaaaaaa22"})
+		_, err := w.ListBlobs(ctx, auth.Viewer{}, blob.ListBlobsParams{DID: w.account.DID.String(), Since: "3aaaaaaaaaa22"})
 		return err
 	}
 	missing := func(ctx context.Context) error {
-		_, err := w.ListMissingBlobs(ctx, auth.StandardCaller{Access: auth.Access{DID: w.account.DID}}, blob.MissingParams{})
+		_, err := w.ListMissingBlobs(ctx, auth.StandardCaller{Access: auth.Access{DID: w.account.DID}}, blob.ListMissingBlobsParams{})
 		return err
 	}
 	refused := func(what string, ctx context.Context, call func(context.Context) error) {

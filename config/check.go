@@ -80,7 +80,8 @@ func (c *Config) checkListen(f *Faults) {
 	if n, perr := strconv.Atoi(port); err != nil || perr != nil || n < 0 || n > 65535 {
 		f.add("PDS_LISTEN", fmt.Sprintf("%q is no address", c.Listen), "write host:port, like 127.0.0.1:2583")
 	} else if ip := net.ParseIP(host); c.DevMode && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		f.add("PDS_LISTEN", fmt.Sprintf("%q is not on loopback", c.Listen), "a development server (known admin password, open sign-up) listens on 127.0.0.1 only")
+		f.add("PDS_LISTEN", fmt.Sprintf("%q is not on loopback", c.Listen),
+			"a development server (known admin password, open sign-up) listens on 127.0.0.1 only")
 	}
 }
 
@@ -96,7 +97,8 @@ func (c *Config) checkIdentity(f *Faults) {
 	case c.Hostname == "":
 		f.add("PDS_HOSTNAME", "it is not set", "write the public host name, like pds.example.com (nestbox serve --dev needs none)")
 	case !c.hostnameUsable():
-		f.add("PDS_HOSTNAME", fmt.Sprintf("%q is no host name", c.Hostname), "write a name with a dot, without https:// and port, like pds.example.com")
+		f.add("PDS_HOSTNAME", fmt.Sprintf("%q is no host name", c.Hostname),
+			"write a name with a dot, without https:// and port, like pds.example.com")
 	}
 	if _, err := syntax.ParseDID(c.ServiceDID); err != nil && c.ServiceDID != "" {
 		f.add("PDS_SERVICE_DID", fmt.Sprintf("%q is no DID", c.ServiceDID), "write one like did:web:pds.example.com")
@@ -105,6 +107,7 @@ func (c *Config) checkIdentity(f *Faults) {
 		f.add("PDS_MOD_SERVICE_DID", fmt.Sprintf("%q is no DID", c.ModServiceDID), "write one like did:plc:ar7c4by46qjdydhdevvrndac")
 	}
 	c.checkReports(f)
+	c.checkServices(f)
 	for _, d := range c.HandleDomains {
 		if _, err := syntax.ParseHandle("abc" + d); err != nil || !strings.HasPrefix(d, ".") {
 			f.add("PDS_SERVICE_HANDLE_DOMAINS", fmt.Sprintf("%q is no handle domain", d), "write domains with a leading dot, like .example.com")
@@ -112,7 +115,8 @@ func (c *Config) checkIdentity(f *Faults) {
 	}
 	for _, n := range c.HandleBackupNameservers {
 		if !isHostOrAddress(n) {
-			f.add("PDS_HANDLE_BACKUP_NAMESERVERS", fmt.Sprintf("%q is no name server", n), "write addresses or host names, with or without a port, like 9.9.9.9 or [2620:fe::fe]:53")
+			f.add("PDS_HANDLE_BACKUP_NAMESERVERS", fmt.Sprintf("%q is no name server", n),
+				"write addresses or host names, with or without a port, like 9.9.9.9 or [2620:fe::fe]:53")
 		}
 	}
 	if k := c.PLCRotationKey; k.IsSet() {
@@ -121,7 +125,8 @@ func (c *Config) checkIdentity(f *Faults) {
 			_, err = atcrypto.ParsePrivateBytesK256(raw)
 		}
 		if err != nil {
-			f.add("PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX", "it is no K-256 private key", "write 64 hexadecimal digits, as openssl rand -hex 32 makes them")
+			f.add("PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX", "it is no K-256 private key",
+				"write 64 hexadecimal digits, as openssl rand -hex 32 makes them")
 		}
 	}
 	if c.RecoveryDIDKey != "" {
@@ -152,7 +157,8 @@ func (c *Config) checkMail(f *Faults) {
 	if c.SMTPCAFile != "" {
 		raw, err := os.ReadFile(c.SMTPCAFile)
 		if err != nil || !x509.NewCertPool().AppendCertsFromPEM(raw) {
-			f.add("PDS_EMAIL_SMTP_CA_FILE", fmt.Sprintf("%q cannot be read, or holds no certificate", c.SMTPCAFile), "name a file with PEM certificates")
+			f.add("PDS_EMAIL_SMTP_CA_FILE", fmt.Sprintf("%q cannot be read, or holds no certificate", c.SMTPCAFile),
+				"name a file with PEM certificates")
 		}
 	}
 }
@@ -164,7 +170,8 @@ func (c *Config) SendsMail() bool {
 
 func (c *Config) checkSessions(f *Faults) {
 	if k := c.JWTSecret; k.IsSet() && len(k.Reveal()) < minSecret && !c.DevMode {
-		f.add("PDS_JWT_SECRET", fmt.Sprintf("it is shorter than %d bytes", minSecret), "write 32 hexadecimal digits or more, as openssl rand --hex 16 makes them, or leave it out")
+		f.add("PDS_JWT_SECRET", fmt.Sprintf("it is shorter than %d bytes", minSecret),
+			"write 32 hexadecimal digits or more, as openssl rand --hex 16 makes them, or leave it out")
 	}
 	oneOf(f, "PDS_SESSION_REUSE_POLICY", c.SessionReusePolicy, "report", "revoke")
 	switch {
@@ -242,7 +249,7 @@ func isHostOrAddress(text string) bool {
 // checkReports checks where reports go.
 func (c *Config) checkReports(f *Faults) {
 	_, err := syntax.ParseDID(c.ReportServiceDID)
-	badURL, badDID := c.ReportServiceURL != "" && !isURL(c.ReportServiceURL), c.ReportServiceDID != "" && err != nil
+	badURL, badDID := c.ReportServiceURL != "" && !isOrigin(c.ReportServiceURL), c.ReportServiceDID != "" && err != nil
 	if badURL {
 		f.add("PDS_REPORT_SERVICE_URL", fmt.Sprintf("%q is no URL", c.ReportServiceURL), "write a URL like https://reports.example.com")
 	}
@@ -253,11 +260,48 @@ func (c *Config) checkReports(f *Faults) {
 		f.add("PDS_REPORT_SERVICE_DID", "it goes with PDS_REPORT_SERVICE_URL", "set both, or neither")
 	}
 	switch {
-	case c.ModServiceURL != "" && !isURL(c.ModServiceURL):
+	case c.ModServiceURL != "" && !isOrigin(c.ModServiceURL):
 		f.add("PDS_MOD_SERVICE_URL", fmt.Sprintf("%q is no URL", c.ModServiceURL), "write a URL like https://mod.example.com")
 	case c.ModServiceURL != "" && c.ModServiceDID == "":
 		f.add("PDS_MOD_SERVICE_URL", "it goes with PDS_MOD_SERVICE_DID", "set that too")
 	}
+}
+
+// maxProxyWaitMS bounds how long a service is waited for: no client waits longer.
+const maxProxyWaitMS = 300_000
+
+// checkServices checks the services that calls are passed on to.
+func (c *Config) checkServices(f *Faults) {
+	if _, err := syntax.ParseDID(c.AppViewDID); c.AppViewDID != "" && err != nil {
+		f.add("PDS_BSKY_APP_VIEW_DID", fmt.Sprintf("%q is no DID", c.AppViewDID), "write one like did:web:api.bsky.app")
+	}
+	switch {
+	case c.AppViewURL != "" && !isOrigin(c.AppViewURL):
+		f.add("PDS_BSKY_APP_VIEW_URL", fmt.Sprintf("%q is not the URL of a service", c.AppViewURL),
+			"write one like https://api.bsky.app, without a path")
+	case c.AppViewURL != "" && c.AppViewDID == "":
+		f.add("PDS_BSKY_APP_VIEW_URL", "it goes with PDS_BSKY_APP_VIEW_DID", "set that too")
+	}
+	if n := strings.Count(c.AppViewCDN, "%s"); c.AppViewCDN != "" && (n != 3 || !isURL(strings.ReplaceAll(c.AppViewCDN, "%s", "x"))) {
+		f.add("PDS_BSKY_APP_VIEW_CDN_URL_PATTERN", fmt.Sprintf("%q is not a URL with three %%s", c.AppViewCDN),
+			"write one like https://cdn.bsky.app/img/%s/plain/%s/%s@jpeg")
+	}
+	for name, ms := range map[string]int64{
+		"PDS_PROXY_HEADERS_TIMEOUT": c.ProxyHeadersTimeoutMS, "PDS_PROXY_BODY_TIMEOUT": c.ProxyBodyTimeoutMS,
+	} {
+		if ms < 1 || ms > maxProxyWaitMS {
+			f.add(name, "it is out of range", fmt.Sprintf("write a number of milliseconds from 1 to %d", maxProxyWaitMS))
+		}
+	}
+	if c.ProxyMaxResponseSize < 1 {
+		f.add("PDS_PROXY_MAX_RESPONSE_SIZE", "it is out of range", "write a number of bytes like 10485760")
+	}
+}
+
+// isOrigin reports whether text is a URL of nothing but a scheme, a host and a port.
+func isOrigin(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && isURL(text) && u.User == nil && (u.Path == "" || u.Path == "/") && !strings.ContainsAny(text, "?#")
 }
 
 func isURL(text string) bool {

@@ -47,6 +47,7 @@ func TestDefaults(t *testing.T) {
 		SessionReuseWindow: 24 * time.Hour, SessionReusePolicy: "report", SessionLimit: 200, BlobUploadLimit: 300 << 20, LogLevel: "info",
 		AcceptingImports: true, MaxImportSize: 2 << 30, SignupsPerHour: 100,
 		RepoBackfillLimitMS: 86_400_000, FirehoseMaxBytes: 1 << 30,
+		ProxyHeadersTimeoutMS: 10_000, ProxyBodyTimeoutMS: 30_000, ProxyMaxResponseSize: 10 << 20,
 	}
 	production := common
 	production.Hostname, production.ServiceDID, production.HandleDomains = "pds.example.com", "did:web:pds.example.com", []string{".pds.example.com"}
@@ -131,6 +132,13 @@ func everySetting() map[string]struct {
 		"PDS_REPO_BACKFILL_LIMIT_MS":                {"3600000", int64(3_600_000)},
 		"PDS_INVITE_INTERVAL":                       {"604800000", int64(604_800_000)},
 		"PDS_REPORT_SERVICE_URL":                    {"https://reports.example.com", "https://reports.example.com"},
+		"PDS_BSKY_APP_VIEW_URL":                     {"https://api.example.com/", "https://api.example.com/"},
+		"PDS_BSKY_APP_VIEW_DID":                     {"did:web:api.example.com", "did:web:api.example.com"},
+		"PDS_BSKY_APP_VIEW_CDN_URL_PATTERN":         {"https://cdn.example.com/%s/%s/%s", "https://cdn.example.com/%s/%s/%s"},
+		"PDS_PROXY_HEADERS_TIMEOUT":                 {"5000", int64(5000)},
+		"PDS_PROXY_BODY_TIMEOUT":                    {"20000", int64(20000)},
+		"PDS_PROXY_MAX_RESPONSE_SIZE":               {"1000000", int64(1000000)},
+		"PDS_PROXY_ALLOW_HTTP2":                     {"true", true},
 		"PDS_REPORT_SERVICE_DID":                    {"did:web:reports.example.com", "did:web:reports.example.com"},
 		"PDS_MOD_SERVICE_URL":                       {"https://mod.example.com", "https://mod.example.com"},
 		"PDS_SIGNUP":                                {"migration-only", config.SignupMigrationOnly},
@@ -168,7 +176,7 @@ func TestEverySetting(t *testing.T) {
 	var file strings.Builder
 	partner := map[string]string{ // some are useless alone
 		"PDS_REPORT_SERVICE_URL": "PDS_REPORT_SERVICE_DID=did:web:x.example.com", "PDS_REPORT_SERVICE_DID": "PDS_REPORT_SERVICE_URL=https://x.example.com",
-		"PDS_MOD_SERVICE_URL": "PDS_MOD_SERVICE_DID=did:web:x.example.com",
+		"PDS_MOD_SERVICE_URL": "PDS_MOD_SERVICE_DID=did:web:x.example.com", "PDS_BSKY_APP_VIEW_URL": "PDS_BSKY_APP_VIEW_DID=did:web:x.example.com",
 	}
 	for name, s := range settings {
 		given := []string{name + "=" + s.raw}
@@ -270,8 +278,15 @@ func TestBadValues(t *testing.T) {
 		"PDS_BLOB_QUOTA":                            {"5MB", "-1"},
 		"PDS_CRAWLERS":                              {"bsky.network", "https://a.example,ftp://b.example"},
 		"PDS_REPORT_SERVICE_URL":                    {"reports.example.com", "ftp://reports.example.com"},
-		"PDS_REPORT_SERVICE_DID":                    {"plc:x", "did:", "did:web:reports.example.com"}, // the last one alone
-		"PDS_MOD_SERVICE_URL":                       {"mod.example.com", "https://mod.example.com"},   // the last one alone
+		"PDS_REPORT_SERVICE_DID":                    {"plc:x", "did:", "did:web:reports.example.com"},                                                             // the last one alone
+		"PDS_MOD_SERVICE_URL":                       {"mod.example.com", "https://mod.example.com"},                                                               // the last one alone
+		"PDS_BSKY_APP_VIEW_URL":                     {"api.example.com", "https://api.example.com/xrpc", "https://me@api.example.com", "https://api.example.com"}, // the last one alone
+		"PDS_BSKY_APP_VIEW_DID":                     {"plc:x", "did:"},
+		"PDS_BSKY_APP_VIEW_CDN_URL_PATTERN":         {"https://cdn.example.com", "https://cdn.example.com/%s/%s", "https://cdn.example.com/%s/%s/%s/%s", "%s/%s/%s"},
+		"PDS_PROXY_HEADERS_TIMEOUT":                 {"0", "-1", "10s", "300001"},
+		"PDS_PROXY_BODY_TIMEOUT":                    {"0", "30s", "300001"},
+		"PDS_PROXY_MAX_RESPONSE_SIZE":               {"0", "-1", "1MB"},
+		"PDS_PROXY_ALLOW_HTTP2":                     {"yes"},
 		"PDS_SIGNUP":                                {"Open", "yes", "invite-only"},
 		"PDS_SIGNUPS_PER_HOUR":                      {"-1", "many", "1000000001"},
 		"PDS_RELAY_ACCOUNT_LIMIT":                   {"-1", "many", "1000000001"},

@@ -12,17 +12,20 @@ import (
 	"nestbox/xrpc"
 )
 
-// Params are the parameters of com.atproto.sync.subscribeRepos.
-type Params struct {
+// SubscribeReposParams are the parameters of com.atproto.sync.subscribeRepos.
+type SubscribeReposParams struct {
 	Cursor *int64 `json:"cursor,omitzero"`
 }
 
 // Subscribe is com.atproto.sync.subscribeRepos
 // (https://atproto.com/specs/event-stream). It returns when the stream ends.
-func (h *Hub) Subscribe(ctx context.Context, _ auth.Anyone, p Params, w http.ResponseWriter, r *http.Request) error {
+func (h *Hub) Subscribe(ctx context.Context, _ auth.Anyone, p SubscribeReposParams, w http.ResponseWriter, r *http.Request) error {
 	if !websocket.IsWebSocketUpgrade(r) {
 		w.Header()["Upgrade"] = []string{"websocket"}
-		return &xrpc.Error{Status: http.StatusUpgradeRequired, Name: xrpc.NameInvalidRequest, Message: "This is an event stream: connect with a WebSocket"}
+		return &xrpc.Error{
+			Status: http.StatusUpgradeRequired, Name: xrpc.NameInvalidRequest,
+			Message: "This is an event stream: connect with a WebSocket",
+		}
 	}
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)

@@ -130,7 +130,7 @@ func TestDeletionGrace(t *testing.T) {
 		{"never", "", "", "Your account was deactivated"},
 		{"at once", "2026-03-01T12:00:01Z", "2026-03-08T12:00:00Z", "Your account will be deleted"},
 	} {
-		if _, err := p.DeactivateAccount(t.Context(), auth.FullOrTakenDownCaller{Access: auth.Access{DID: a.DID}}, hosting.DeactivateInput{DeleteAfter: given(step.after)}); err != nil {
+		if _, err := p.DeactivateAccount(t.Context(), auth.FullOrTakenDownCaller{Access: auth.Access{DID: a.DID}}, hosting.DeactivateAccountInput{DeleteAfter: given(step.after)}); err != nil {
 			t.Fatalf("%s: %v", step.what, err)
 		}
 		now, err := p.Accounts.ByDID(t.Context(), a.DID)
@@ -169,7 +169,7 @@ func TestDeletionGrace(t *testing.T) {
 	caller := auth.FullOrTakenDownCaller{Access: auth.Access{DID: a.DID}}
 	told := 0
 	for i := range 30 {
-		in := hosting.DeactivateInput{DeleteAfter: new(p.clock().AddDate(1, 0, i).Format(time.RFC3339))}
+		in := hosting.DeactivateAccountInput{DeleteAfter: new(p.clock().AddDate(1, 0, i).Format(time.RFC3339))}
 		_, err := p.DeactivateAccount(t.Context(), caller, in)
 		if wire, ok := errors.AsType[*xrpc.Error](err); err != nil && (!ok || wire.Name != "RateLimitExceeded" || i < 10) {
 			t.Fatal(err)
@@ -193,7 +193,7 @@ func TestDeletionGuesses(t *testing.T) {
 	a, b := p.mustCreate("alice"), p.mustCreate("bob")
 	try := func(of *account.Account, password string) string {
 		t.Helper()
-		_, err := p.DeleteAccount(t.Context(), auth.Anyone{}, hosting.DeleteInput{DID: of.DID.String(), Password: password, Token: "AAAAA-AAAAA"})
+		_, err := p.DeleteAccount(t.Context(), auth.Anyone{}, hosting.DeleteAccountInput{DID: of.DID.String(), Password: password, Token: "AAAAA-AAAAA"})
 		wire, ok := errors.AsType[*xrpc.Error](err)
 		if !ok {
 			t.Fatal(err)
@@ -237,4 +237,48 @@ func given(s string) *string {
 		return nil
 	}
 	return &s
+}
+
+// TestDeleteClock: while the clock cannot be trusted no account is deleted, no sign-up or
+// change of a key is undone, and no reserved key is dropped because of its age.
+func TestDeleteClock(t *testing.T) {
+	p := newPlace(t)
+	a := p.mustCreate("alice")
+	c := account.StatusChange{Deactivated: new(true), DeleteAfter: new(p.clock().Add(time.Hour))}
+	if _, err := p.Accounts.SetStatus(t.Context(), a.ID, c, account.NewEntry(t.Context(), p.clock(), account.EntryDeactivated, account.ActorOwner)); err != nil {
+		t.Fatal(err)
+	}
+	const did = "did:web:moves.example.com"
+	key := p.reserve("192.0.2.1", did)
+	p.plc.set(fail)
+	if _, err := p.create("bob", ""); err == nil {
+		t.Fatal("the directory failed, and the account exists")
+	}
+	p.plc.set(obey)
+	bob := p.mustCreate("carol")
+	p.withRepo()
+	p.Repos = p.repos()
+	p.plc.set(fail)
+	if err := p.ChangeKey(t.Context(), bob); err == nil {
+		t.Fatal("the directory failed, and the key was changed")
+	}
+	p.plc.set(obey)
+	doubt := errors.New("the clock is ahead")
+	p.Doubt = func() error { return doubt }
+	for _, sure := range []bool{false, true} {
+		p.advance(1000 * time.Hour)
+		if err := errors.Join(p.Resume(t.Context()), p.ResumeKeys(t.Context()), p.DeleteDue(t.Context())); err != nil {
+			t.Error(err)
+		}
+		again := p.reserve("192.0.2.1", did)
+		pending, err := p.Store.Pending(t.Context())
+		changes, kerr := p.SigningKeys.KeyChanges(t.Context())
+		if err := errors.Join(err, kerr); err != nil {
+			t.Fatal(err)
+		}
+		if p.exists("alice") == sure || (again == key) == sure || (len(pending) == 0) != sure || (len(changes) == 0) != sure {
+			t.Errorf("sure %v: alice is there: %v, the same key: %v, %d sign-ups and %d changes of keys are not settled", sure, p.exists("alice"), again == key, len(pending), len(changes))
+		}
+		doubt = nil
+	}
 }

@@ -380,7 +380,7 @@ func TestHandleAtWork(t *testing.T) {
 	if left, err := p.Handles.HandleChanges(t.Context()); err != nil || len(left) != 1 {
 		t.Errorf("under way: %+v, %v", left, err)
 	}
-	if err := p.RotateKey(t.Context(), a); !errors.Is(err, account.ErrStatusConflict) {
+	if err := p.ChangeKey(t.Context(), a); !errors.Is(err, account.ErrStatusConflict) {
 		t.Errorf("its key meanwhile: %v", err)
 	}
 	close(p.plc.linger)

@@ -49,6 +49,8 @@ type faulty struct {
 	mode atomic.Int32
 	// down: the directory answers no questions.
 	down atomic.Bool
+	// says is the status that answers each question, if it is not 0.
+	says atomic.Int32
 	// arrived gets a value for each operation, silent for one that gets no answer;
 	// takeLinger waits for linger.
 	arrived, silent, linger chan struct{}
@@ -73,6 +75,10 @@ func newFaulty(t *testing.T) *faulty {
 		if r.Method == http.MethodPost {
 			f.arrived <- struct{}{}
 			f.submit(w, r, behind)
+			return
+		}
+		if status := f.says.Load(); status != 0 {
+			w.WriteHeader(int(status))
 			return
 		}
 		behind.ServeHTTP(w, r)
@@ -177,7 +183,7 @@ func (p *place) advance(d time.Duration) { p.Clock.Advance(d) }
 // wire gives the service the stores of the database that is open.
 func (p *place) wire() {
 	p.t.Helper()
-	p.Store, p.Accounts, p.Handles, p.Rotations, p.Documents = p.Hosting, p.World.Accounts, p.World.Handles, p.SigningKeys, p.World.Identity
+	p.Store, p.Accounts, p.Handles, p.SigningKeys, p.Documents = p.Hosting, p.World.Accounts, p.World.Handles, p.World.SigningKeys, p.World.Identity
 	p.SignIns.Accounts = p.Accounts
 	p.Keys = hosting.NewKeys(p.Store, p.Box)
 	p.Resolver = identity.NewResolver(identity.ResolverOptions{

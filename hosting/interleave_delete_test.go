@@ -111,7 +111,7 @@ func TestDeletionMeets(t *testing.T) {
 // remove is deleteAccount by the account's first password and code.
 func (p *place) remove(a *account.Account) func() string {
 	return func() string {
-		_, err := p.DeleteAccount(p.t.Context(), auth.Anyone{}, hosting.DeleteInput{DID: a.DID.String(), Password: meetingPassword, Token: meetingCode})
+		_, err := p.DeleteAccount(p.t.Context(), auth.Anyone{}, hosting.DeleteAccountInput{DID: a.DID.String(), Password: meetingPassword, Token: meetingCode})
 		return answer(err)
 	}
 }

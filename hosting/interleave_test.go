@@ -76,7 +76,7 @@ func TestIdentityChangesMeet(t *testing.T) {
 		"deactivateAccount": func(t *testing.T, p *place, a *account.Account) func() string {
 			t.Helper()
 			return func() string {
-				_, err := p.DeactivateAccount(t.Context(), auth.FullOrTakenDownCaller{Access: auth.Access{DID: a.DID}}, hosting.DeactivateInput{})
+				_, err := p.DeactivateAccount(t.Context(), auth.FullOrTakenDownCaller{Access: auth.Access{DID: a.DID}}, hosting.DeactivateAccountInput{})
 				return answer(err)
 			}
 		},
@@ -98,7 +98,7 @@ func TestIdentityChangesMeet(t *testing.T) {
 				a := p.mustCreate("alice")
 				return storetest.Changes{
 					One: again(t, func() error {
-						_, err := p.UpdateHandle(t.Context(), auth.StandardCaller{Access: auth.Access{DID: a.DID}}, hosting.HandleInput{Handle: "other.test"})
+						_, err := p.UpdateHandle(t.Context(), auth.StandardCaller{Access: auth.Access{DID: a.DID}}, hosting.UpdateHandleInput{Handle: "other.test"})
 						return err
 					}),
 					Other: build(t, p, a),

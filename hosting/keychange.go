@@ -49,10 +49,10 @@ type KeyStore interface {
 	KeyChanges(ctx context.Context) ([]KeyChange, error)
 }
 
-// RotateKey gives a did:plc account that is hosted here a new signing key. Errors:
+// ChangeKey gives a did:plc account that is hosted here a new signing key. Errors:
 // ErrNotPLC, ErrMovedOut, ErrNoControl, account.ErrStatusConflict; after any other
 // Resume may still settle it.
-func (s *Service) RotateKey(ctx context.Context, a *account.Account) error {
+func (s *Service) ChangeKey(ctx context.Context, a *account.Account) error {
 	if a.DID.Method() != "plc" {
 		return ErrNotPLC
 	}
@@ -77,7 +77,7 @@ func (s *Service) RotateKey(ctx context.Context, a *account.Account) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Rotations.BeginKey(ctx, c); err != nil {
+	if err := s.SigningKeys.BeginKey(ctx, c); err != nil {
 		return err
 	}
 	ctx, cancel := s.submitting(ctx, c.BegunAt)
@@ -85,7 +85,7 @@ func (s *Service) RotateKey(ctx context.Context, a *account.Account) error {
 	err = s.switchKey(ctx, c, s.nameKey)
 	// A key submitted earlier may still appear in the document, so it is not dropped.
 	if untouched(err) && !again {
-		return errors.Join(err, s.Rotations.DropKey(context.WithoutCancel(ctx), c))
+		return errors.Join(err, s.SigningKeys.DropKey(context.WithoutCancel(ctx), c))
 	}
 	if errors.Is(err, account.ErrNotFound) { // Resume was faster, or it was deleted
 		if now, err := s.Accounts.ByDID(ctx, a.DID); err == nil && now.SigningKey == c.Public {
@@ -99,7 +99,7 @@ func (s *Service) RotateKey(ctx context.Context, a *account.Account) error {
 // with a new key.
 func (s *Service) keyChange(ctx context.Context, a *account.Account) (c KeyChange, again bool, err error) {
 	c = KeyChange{AccountID: a.ID, DID: a.DID, Who: account.Acting(ctx), BegunAt: s.now()}
-	begun, err := s.Rotations.KeyChanges(ctx)
+	begun, err := s.SigningKeys.KeyChanges(ctx)
 	if err != nil {
 		return c, false, err
 	}
@@ -118,6 +118,11 @@ func (s *Service) keyChange(ctx context.Context, a *account.Account) (c KeyChang
 // directory: until then the key, of which there is no other copy, is not given up.
 const keyPatience = time.Hour
 
+// didPatience is keyPatience for a directory that says that the DID is not registered, or
+// was ended: so long its owner may undo an end (https://web.plc.directory/spec/v0.1/did-plc,
+// "Key Rotation & Account Recovery"), and the operator may correct PDS_DID_PLC_URL.
+const didPatience = 72 * time.Hour
+
 // switchKey gives the key to the account, whose document named returns once it names the
 // key. Nobody writes to the account meanwhile.
 func (s *Service) switchKey(ctx context.Context, c KeyChange, named func(context.Context, KeyChange) ([]byte, error)) error {
@@ -135,7 +140,7 @@ func (s *Service) switchKey(ctx context.Context, c KeyChange, named func(context
 			return err
 		}
 		e := account.NewEntry(acting(ctx, c.Who), s.now(), account.EntryKeyChanged, account.ActorAdmin)
-		err = s.Rotations.FinishKey(ctx, c, document, resigned, e)
+		err = s.SigningKeys.FinishKey(ctx, c, document, resigned, e)
 		s.Keys.Drop(c.AccountID)
 		return err
 	})
@@ -164,7 +169,7 @@ func (s *Service) keyNamed(ctx context.Context, c KeyChange) ([]byte, error) {
 // ResumeKeys settles the changes of keys that a crash, or a directory that did not
 // answer, left unfinished.
 func (s *Service) ResumeKeys(ctx context.Context) error {
-	changes, err := s.Rotations.KeyChanges(ctx)
+	changes, err := s.SigningKeys.KeyChanges(ctx)
 	if err != nil {
 		return err
 	}
@@ -186,12 +191,30 @@ func (s *Service) resumeKey(ctx context.Context, c KeyChange) error {
 	switch _, err := s.keyNamed(ctx, c); {
 	case err == nil:
 		return s.switchKey(ctx, c, s.keyNamed)
+	case errors.Is(err, identity.ErrNotRegistered) && s.older(c.BegunAt, didPatience):
+		return s.giveUpKey(ctx, c, err)
 	case !errors.Is(err, errKeyNotNamed):
 		return err
-	case s.now().Sub(c.BegunAt) < keyPatience:
+	case !s.older(c.BegunAt, keyPatience):
 		return nil
 	default:
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "change of a signing key undone", slog.String("did", c.DID.String()))
-		return s.Rotations.DropKey(ctx, c)
+		return s.SigningKeys.DropKey(ctx, c)
 	}
+}
+
+// giveUpKey undoes a change for good whose DID is gone, and leaves that in the account's
+// trail.
+func (s *Service) giveUpKey(ctx context.Context, c KeyChange, why error) error {
+	e := account.NewEntry(acting(ctx, c.Who), s.now(), account.EntryKeyGivenUp, account.ActorServer)
+	e.Reason = why.Error()
+	if err := s.Accounts.AddEntry(ctx, c.AccountID, e); err != nil && !errors.Is(err, account.ErrNotFound) {
+		return err
+	}
+	if err := s.SigningKeys.DropKey(ctx, c); err != nil {
+		return err
+	}
+	s.Log.LogAttrs(ctx, slog.LevelError, "change of a signing key given up: the PLC directory does not know the DID, see nestbox identity show",
+		slog.String("did", c.DID.String()), slog.String("cause", why.Error()))
+	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,7 +80,7 @@ func (p *place) wantKey(what string, a *account.Account, was string, changed boo
 // wantNoKeyChange fails the test if a change of a key is under way.
 func (p *place) wantNoKeyChange(what string) {
 	p.t.Helper()
-	if left, err := p.Rotations.KeyChanges(p.t.Context()); err != nil || len(left) != 0 {
+	if left, err := p.SigningKeys.KeyChanges(p.t.Context()); err != nil || len(left) != 0 {
 		p.t.Errorf("%s: under way: %+v, %v", what, left, err)
 	}
 }
@@ -106,17 +108,17 @@ func (p *place) resumeKeys() {
 	}
 }
 
-func TestRotateKey(t *testing.T) {
+func TestChangeKey(t *testing.T) {
 	p := newPlace(t)
 	a := p.mustCreate("alice")
 	p.withRepo()
 	p.Repos = p.repos()
 	was, identities, syncs := a.SigningKey, p.identities(a.DID), p.syncs(a)
 	p.wantKey("as made", a, was, false)
-	if err := p.RotateKey(t.Context(), a); err != nil {
+	if err := p.ChangeKey(t.Context(), a); err != nil {
 		t.Fatal(err)
 	}
-	p.wantKey("rotated", a, was, true)
+	p.wantKey("changed", a, was, true)
 	if d, err := p.Resolver.DID(t.Context(), a.DID); err != nil || d.SigningKey() == was {
 		t.Errorf("what is known of the document: %+v, %v", d, err)
 	}
@@ -137,7 +139,7 @@ func TestRotateKey(t *testing.T) {
 	}
 	p.plc.set(refuse)
 	p.Repos = p.repos()
-	if err := p.RotateKey(t.Context(), again); !errors.Is(err, identity.ErrRefused) {
+	if err := p.ChangeKey(t.Context(), again); !errors.Is(err, identity.ErrRefused) {
 		t.Errorf("refused: %v", err)
 	}
 	p.wantKey("refused", a, again.SigningKey, false)
@@ -153,7 +155,7 @@ func TestRotateKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.RotateKey(t.Context(), again); !errors.Is(err, hosting.ErrMovedOut) {
+	if err := p.ChangeKey(t.Context(), again); !errors.Is(err, hosting.ErrMovedOut) {
 		t.Errorf("moved out: %v", err)
 	}
 }
@@ -176,9 +178,9 @@ func (c crashKeys) DropKey(ctx context.Context, k hosting.KeyChange) error {
 	return c.step("drop", func() error { return c.KeyStore.DropKey(ctx, k) })
 }
 
-// TestRotateCrash: the process dies at each step, or the directory fails in every
+// TestKeyChangeCrash: the process dies at each step, or the directory fails in every
 // way. In the end directory, database and repository have the same key.
-func TestRotateCrash(t *testing.T) {
+func TestKeyChangeCrash(t *testing.T) {
 	for _, c := range []struct {
 		at      string // "" where the process lives
 		saved   bool
@@ -202,9 +204,9 @@ func TestRotateCrash(t *testing.T) {
 			p.Repos = p.repos()
 			was := a.SigningKey
 			p.plc.set(c.mode)
-			p.Rotations = crashKeys{p.Rotations, crash{at: c.at, saved: c.saved}}
-			if err := p.RotateKey(t.Context(), a); err == nil || c.at != "" && !errors.Is(err, errCrash) {
-				t.Fatalf("RotateKey: %v", err)
+			p.SigningKeys = crashKeys{p.SigningKeys, crash{at: c.at, saved: c.saved}}
+			if err := p.ChangeKey(t.Context(), a); err == nil || c.at != "" && !errors.Is(err, errCrash) {
+				t.Fatalf("ChangeKey: %v", err)
 			}
 			p.restart()
 			p.Keys = hosting.NewKeys(p.Store, p.Box)
@@ -212,12 +214,12 @@ func TestRotateCrash(t *testing.T) {
 			p.plc.set(obey)
 			p.resumeKeys()
 			p.wantKey("after the restart", a, was, c.changed)
-			if begun, err := p.Rotations.KeyChanges(t.Context()); err != nil || len(begun) != 0 && c.changed {
+			if begun, err := p.SigningKeys.KeyChanges(t.Context()); err != nil || len(begun) != 0 && c.changed {
 				t.Errorf("under way: %+v, %v", begun, err)
 			}
 			now, err := p.Accounts.ByDID(t.Context(), a.DID)
 			if err == nil {
-				err = p.RotateKey(t.Context(), now)
+				err = p.ChangeKey(t.Context(), now)
 			}
 			if err != nil {
 				t.Errorf("again: %v", err)
@@ -228,9 +230,9 @@ func TestRotateCrash(t *testing.T) {
 	}
 }
 
-// TestRotateLate: if the directory accepts the change long after we gave up, the key
+// TestKeyChangeLate: if the directory accepts the change long after we gave up, the key
 // is still there; after an hour we wait no longer.
-func TestRotateLate(t *testing.T) {
+func TestKeyChangeLate(t *testing.T) {
 	for wait, changed := range map[time.Duration]bool{50 * time.Minute: true, 2 * time.Hour: false} {
 		p := newPlace(t)
 		a := p.mustCreate("alice")
@@ -238,10 +240,10 @@ func TestRotateLate(t *testing.T) {
 		p.Repos = p.repos()
 		was := a.SigningKey
 		p.plc.set(fail)
-		if err := p.RotateKey(t.Context(), a); err == nil {
+		if err := p.ChangeKey(t.Context(), a); err == nil {
 			t.Fatal("the directory failed, and the key was changed")
 		}
-		begun, err := p.Rotations.KeyChanges(t.Context())
+		begun, err := p.SigningKeys.KeyChanges(t.Context())
 		if err != nil || len(begun) != 1 {
 			t.Fatal(begun, err)
 		}
@@ -267,19 +269,19 @@ func TestRotateLate(t *testing.T) {
 	}
 }
 
-// TestRotateAgain: a key that may have been submitted is not given up because a second
+// TestKeyChangeAgain: a key that may have been submitted is not given up because a second
 // try cannot reach the directory, or is refused by it.
-func TestRotateAgain(t *testing.T) {
+func TestKeyChangeAgain(t *testing.T) {
 	for _, second := range []mode{refuse, fail, obey} {
 		p := newPlace(t)
 		a := p.mustCreate("alice")
 		p.withRepo()
 		p.Repos = p.repos()
 		p.plc.set(takeFail)
-		if err := p.RotateKey(t.Context(), a); err == nil {
+		if err := p.ChangeKey(t.Context(), a); err == nil {
 			t.Fatal("the directory did not answer, and the key was changed")
 		}
-		begun, err := p.Rotations.KeyChanges(t.Context())
+		begun, err := p.SigningKeys.KeyChanges(t.Context())
 		if err != nil || len(begun) != 1 {
 			t.Fatal(begun, err)
 		}
@@ -298,10 +300,10 @@ func TestRotateAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.plc.set(second)
-		if err := p.RotateKey(t.Context(), a); (err == nil) != (second == obey) {
+		if err := p.ChangeKey(t.Context(), a); (err == nil) != (second == obey) {
 			t.Errorf("directory %d: %v", second, err)
 		}
-		now, err := p.Rotations.KeyChanges(t.Context())
+		now, err := p.SigningKeys.KeyChanges(t.Context())
 		if second == obey {
 			p.wantKey("again", a, a.SigningKey, true)
 			p.wantNoKeyChange("again")
@@ -309,23 +311,23 @@ func TestRotateAgain(t *testing.T) {
 			t.Errorf("directory %d: under way %+v, %v", second, now, err)
 		}
 		// Dropping the change as it was seen before that has no effect.
-		if err := p.Rotations.DropKey(t.Context(), begun[0]); err != nil {
+		if err := p.SigningKeys.DropKey(t.Context(), begun[0]); err != nil {
 			t.Error(err)
 		}
-		if left, err := p.Rotations.KeyChanges(t.Context()); err != nil || len(left) != len(now) {
+		if left, err := p.SigningKeys.KeyChanges(t.Context()); err != nil || len(left) != len(now) {
 			t.Errorf("directory %d: dropped: %+v, %v", second, left, err)
 		}
 	}
 }
 
-// TestRotateRestart: a change that another process has begun is settled at once.
-func TestRotateRestart(t *testing.T) {
+// TestKeyChangeRestart: a change that another process has begun is settled at once.
+func TestKeyChangeRestart(t *testing.T) {
 	p := newPlace(t)
 	a := p.mustCreate("alice")
 	p.withRepo()
 	p.Repos = p.repos()
-	p.Rotations = crashKeys{p.Rotations, crash{at: "finish"}}
-	if err := p.RotateKey(account.ActingAs(t.Context(), "did:web:somebody.example"), a); !errors.Is(err, errCrash) {
+	p.SigningKeys = crashKeys{p.SigningKeys, crash{at: "finish"}}
+	if err := p.ChangeKey(account.ActingAs(t.Context(), "did:web:somebody.example"), a); !errors.Is(err, errCrash) {
 		t.Fatal(err)
 	}
 	p.restart()
@@ -339,5 +341,46 @@ func TestRotateRestart(t *testing.T) {
 	actions, err := p.Admin.Audit(t.Context(), admin.AuditFilter{Before: math.MaxInt64, Limit: 10})
 	if err != nil || len(actions) != 1 || actions[0].What != string(account.EntryKeyChanged) || actions[0].Who != "did:web:somebody.example" {
 		t.Errorf("the audit log: %+v, %v", actions, err)
+	}
+}
+
+// TestRotateGone: a change whose DID the directory does not know, or knows as ended, is
+// given up in the end, which the account's trail says once; not before its owner could
+// have undone that.
+func TestRotateGone(t *testing.T) {
+	for _, status := range []int32{http.StatusNotFound, http.StatusGone, http.StatusBadGateway} {
+		p := newPlace(t)
+		a := p.mustCreate("alice")
+		p.withRepo()
+		p.Repos = p.repos()
+		p.plc.set(fail)
+		if err := p.RotateKey(t.Context(), a); err == nil {
+			t.Fatal("the directory failed, and the key was changed")
+		}
+		p.plc.says.Store(status)
+		gone := status != http.StatusBadGateway
+		for _, step := range []struct {
+			wait  time.Duration
+			begun bool
+		}{{0, true}, {71 * time.Hour, true}, {2 * time.Hour, !gone}, {time.Minute, !gone}} {
+			p.advance(step.wait)
+			failed := p.ResumeKeys(t.Context())
+			begun, err := p.SigningKeys.KeyChanges(t.Context())
+			if err != nil || (len(begun) == 1) != step.begun || (failed != nil) != step.begun {
+				t.Errorf("status %d, after %v: %d changes are under way, %v, %v", status, step.wait, len(begun), failed, err)
+			}
+		}
+		trail, err := p.Accounts.Trail(t.Context(), a.ID, 10)
+		entries := 0
+		for _, e := range trail {
+			if e.Kind == account.EntryKeyGivenUp && e.By == account.ActorServer && strings.Contains(e.Reason, "not registered") {
+				entries++
+			}
+		}
+		if err != nil || (entries == 1) != gone || entries > 1 {
+			t.Errorf("status %d: the trail %+v, %v", status, trail, err)
+		}
+		p.plc.says.Store(0)
+		p.wantKey("given up", a, a.SigningKey, false)
 	}
 }

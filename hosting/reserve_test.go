@@ -21,7 +21,7 @@ import (
 func (p *place) reserve(from string, did syntax.DID) string {
 	p.t.Helper()
 	ctx := request.WithClient(p.t.Context(), request.Client{Addr: netip.MustParseAddr(from)})
-	in := hosting.ReserveKeyInput{}
+	in := hosting.ReserveSigningKeyInput{}
 	if did != "" {
 		in.DID = new(did.String())
 	}

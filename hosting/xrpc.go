@@ -20,8 +20,8 @@ import (
 	"nestbox/xrpc"
 )
 
-// CreateInput is the input of createAccount.
-type CreateInput struct {
+// CreateAccountInput is the input of createAccount.
+type CreateAccountInput struct {
 	Email             string         `json:"email,omitzero"`
 	Handle            string         `json:"handle"`
 	DID               *string        `json:"did,omitzero"`
@@ -33,8 +33,8 @@ type CreateInput struct {
 	PLCOp             jsontext.Value `json:"plcOp,omitzero"`
 }
 
-// CreateOutput is the answer of createAccount.
-type CreateOutput struct {
+// CreateAccountOutput is the answer of createAccount.
+type CreateAccountOutput struct {
 	Handle     syntax.Handle  `json:"handle"`
 	DID        syntax.DID     `json:"did"`
 	DIDDoc     jsontext.Value `json:"didDoc,omitzero"`
@@ -46,29 +46,29 @@ type CreateOutput struct {
 var signUps = ratelimit.Limit{Name: "sign-ups", Points: 100, Window: 5 * time.Minute}
 
 // CreateAccount is com.atproto.server.createAccount.
-func (s *Service) CreateAccount(ctx context.Context, caller auth.SignUpCaller, in CreateInput) (CreateOutput, error) {
+func (s *Service) CreateAccount(ctx context.Context, caller auth.SignUpCaller, in CreateAccountInput) (CreateAccountOutput, error) {
 	if err := request.AdmitNetwork(ctx, s.Limits, 1, signUps); err != nil {
-		return CreateOutput{}, err
+		return CreateAccountOutput{}, err
 	}
 	if len(in.PLCOp) > 0 {
-		return CreateOutput{}, xrpc.InvalidRequest(`Unsupported input: "plcOp"`)
+		return CreateAccountOutput{}, xrpc.InvalidRequest(`Unsupported input: "plcOp"`)
 	}
 	n := NewAccount{
 		Handle: in.Handle, Email: in.Email, Password: in.Password, InviteCode: in.InviteCode, RecoveryKey: in.RecoveryKey, Owner: caller.Owner,
 	}
 	a, err := s.signUp(ctx, in.DID, n)
 	if err != nil {
-		return CreateOutput{}, wireError(err, in)
+		return CreateAccountOutput{}, wireError(err, in)
 	}
 	pair, err := s.Sessions.OpenFirst(ctx, a)
 	if err != nil {
-		return CreateOutput{}, xrpc.Unavailable(err)
+		return CreateAccountOutput{}, xrpc.Unavailable(err)
 	}
 	request.SetAccount(ctx, a.DID.String())
-	return CreateOutput{Handle: a.Handle, DID: a.DID, DIDDoc: s.ShownDocument(a), AccessJwt: pair.Access, RefreshJwt: pair.Refresh}, nil
+	return CreateAccountOutput{Handle: a.Handle, DID: a.DID, DIDDoc: s.ShownDocument(a), AccessJwt: pair.Access, RefreshJwt: pair.Refresh}, nil
 }
 
-func (in CreateInput) did() string {
+func (in CreateAccountInput) did() string {
 	if in.DID == nil {
 		return ""
 	}
@@ -90,7 +90,7 @@ var errDID = errors.New("not a DID")
 
 // wireError returns the package's errors as the Lexicon of createAccount names
 // them.
-func wireError(err error, in CreateInput) error {
+func wireError(err error, in CreateAccountInput) error {
 	switch {
 	case errors.Is(err, errNoPassword):
 		return xrpc.BadRequest("InvalidPassword", "Password is required")
@@ -165,8 +165,8 @@ type (
 	}
 )
 
-// Description is the answer of describeServer.
-type Description struct {
+// DescribeServerOutput is the answer of describeServer.
+type DescribeServerOutput struct {
 	DID                  string   `json:"did"`
 	AvailableUserDomains []string `json:"availableUserDomains"`
 	InviteCodeRequired   bool     `json:"inviteCodeRequired"`
@@ -176,15 +176,15 @@ type Description struct {
 }
 
 // DescribeServer is com.atproto.server.describeServer.
-func (s *Service) DescribeServer(context.Context, auth.Anyone, xrpc.None) (Description, error) {
-	return Description{
+func (s *Service) DescribeServer(context.Context, auth.Anyone, xrpc.None) (DescribeServerOutput, error) {
+	return DescribeServerOutput{
 		DID: s.DID, AvailableUserDomains: s.Domains, InviteCodeRequired: s.InviteRequired, BlobUploadLimit: s.BlobUploadLimit,
 		Links: Links{s.PrivacyPolicyURL, s.TermsOfServiceURL}, Contact: Contact{s.ContactEmail},
 	}, nil
 }
 
-// DeactivateInput is the input of deactivateAccount.
-type DeactivateInput struct {
+// DeactivateAccountInput is the input of deactivateAccount.
+type DeactivateAccountInput struct {
 	DeleteAfter *string `json:"deleteAfter,omitzero"`
 }
 
@@ -192,7 +192,7 @@ type DeactivateInput struct {
 // writes are refused from now on. deleteAfter is a wish, as in the Lexicon: an
 // access token alone does not delete, so the account stays for DeleteGrace, and its
 // owner is notified.
-func (s *Service) DeactivateAccount(ctx context.Context, caller auth.FullOrTakenDownCaller, in DeactivateInput) (xrpc.None, error) {
+func (s *Service) DeactivateAccount(ctx context.Context, caller auth.FullOrTakenDownCaller, in DeactivateAccountInput) (xrpc.None, error) {
 	var after time.Time
 	if in.DeleteAfter != nil {
 		at, err := syntax.ParseDatetimeLenient(*in.DeleteAfter)
@@ -288,9 +288,9 @@ func StatusError(err error) error {
 	}
 }
 
-// StatusOutput is the answer of checkAccountStatus: it shows whether an account has
-// moved in completely.
-type StatusOutput struct {
+// CheckAccountStatusOutput is the answer of checkAccountStatus: it shows whether an
+// account has moved in completely.
+type CheckAccountStatusOutput struct {
 	Activated          bool   `json:"activated"`
 	ValidDID           bool   `json:"validDid"`
 	RepoCommit         string `json:"repoCommit"`
@@ -303,15 +303,15 @@ type StatusOutput struct {
 }
 
 // CheckAccountStatus is com.atproto.server.checkAccountStatus.
-func (s *Service) CheckAccountStatus(ctx context.Context, caller auth.StandardCaller, _ xrpc.None) (StatusOutput, error) {
+func (s *Service) CheckAccountStatus(ctx context.Context, caller auth.StandardCaller, _ xrpc.None) (CheckAccountStatusOutput, error) {
 	a, err := s.Accounts.ByDID(ctx, caller.DID)
 	if errors.Is(err, account.ErrNotFound) {
-		return StatusOutput{}, auth.Expired()
+		return CheckAccountStatusOutput{}, auth.Expired()
 	}
 	if err != nil {
-		return StatusOutput{}, xrpc.Unavailable(err)
+		return CheckAccountStatusOutput{}, xrpc.Unavailable(err)
 	}
-	out := StatusOutput{Activated: a.DeactivatedAt.IsZero()}
+	out := CheckAccountStatusOutput{Activated: a.DeactivatedAt.IsZero()}
 	_, err = s.pointsHere(ctx, a)
 	out.ValidDID = err == nil
 	switch r, err := s.Repos.Summary(ctx, a.ID); {
@@ -319,15 +319,25 @@ func (s *Service) CheckAccountStatus(ctx context.Context, caller auth.StandardCa
 		out.RepoCommit, out.RepoRev = r.Head.CID.String(), r.Head.Rev.String()
 		out.RepoBlocks, out.IndexedRecords = r.Blocks(), r.Head.Records
 	case !errors.Is(err, repo.ErrNoRepo):
-		return StatusOutput{}, xrpc.Unavailable(err)
+		return CheckAccountStatusOutput{}, xrpc.Unavailable(err)
 	}
 	if out.ExpectedBlobs, out.ImportedBlobs, err = s.Blobs.Count(ctx, a.ID); err != nil {
-		return StatusOutput{}, xrpc.Unavailable(err)
+		return CheckAccountStatusOutput{}, xrpc.Unavailable(err)
 	}
 	set, err := s.Prefs.Preferences(ctx, a.DID)
 	if err != nil {
-		return StatusOutput{}, xrpc.Unavailable(err)
+		return CheckAccountStatusOutput{}, xrpc.Unavailable(err)
 	}
 	out.PrivateStateValues = int64(len(set))
 	return out, nil
+}
+
+// CheckSignupQueueOutput is the output of checkSignupQueue.
+type CheckSignupQueueOutput struct {
+	Activated bool `json:"activated"`
+}
+
+// CheckSignupQueue is com.atproto.temp.checkSignupQueue: nobody waits here to be let in.
+func (*Service) CheckSignupQueue(context.Context, auth.Anyone, xrpc.None) (CheckSignupQueueOutput, error) {
+	return CheckSignupQueueOutput{Activated: true}, nil
 }

@@ -15,8 +15,8 @@ import (
 	"nestbox/xrpc"
 )
 
-// DeleteInput is the input of com.atproto.server.deleteAccount.
-type DeleteInput struct {
+// DeleteAccountInput is the input of com.atproto.server.deleteAccount.
+type DeleteAccountInput struct {
 	DID      string `json:"did"`
 	Password string `json:"password"`
 	Token    string `json:"token"`
@@ -26,7 +26,7 @@ type DeleteInput struct {
 var deletions = ratelimit.Limit{Name: "deletions", Points: 50, Window: 5 * time.Minute}
 
 // DeleteAccount is com.atproto.server.deleteAccount.
-func (s *Service) DeleteAccount(ctx context.Context, _ auth.Anyone, in DeleteInput) (xrpc.None, error) {
+func (s *Service) DeleteAccount(ctx context.Context, _ auth.Anyone, in DeleteAccountInput) (xrpc.None, error) {
 	if err := request.AdmitNetwork(ctx, s.Limits, 1, deletions); err != nil {
 		return xrpc.None{}, err
 	}

@@ -18,13 +18,13 @@ var handleChanges = []ratelimit.Limit{
 	{Name: "handles-1d", Points: 50, Window: 24 * time.Hour},
 }
 
-// HandleInput is the input of updateHandle.
-type HandleInput struct {
+// UpdateHandleInput is the input of updateHandle.
+type UpdateHandleInput struct {
 	Handle string `json:"handle"`
 }
 
 // UpdateHandle is com.atproto.identity.updateHandle.
-func (s *Service) UpdateHandle(ctx context.Context, caller auth.StandardCaller, in HandleInput) (xrpc.None, error) {
+func (s *Service) UpdateHandle(ctx context.Context, caller auth.StandardCaller, in UpdateHandleInput) (xrpc.None, error) {
 	if err := auth.Admit(ctx, s.Limits, caller.Holder(), 1, handleChanges...); err != nil {
 		return xrpc.None{}, err
 	}
@@ -56,6 +56,6 @@ func HandleError(err error, handle string) error {
 		e.Cause = err
 		return e
 	default:
-		return wireError(err, CreateInput{Handle: handle})
+		return wireError(err, CreateAccountInput{Handle: handle})
 	}
 }

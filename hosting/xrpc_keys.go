@@ -12,13 +12,13 @@ import (
 	"nestbox/xrpc"
 )
 
-// ReserveKeyInput and ReserveKeyOutput are the input and output of
+// ReserveSigningKeyInput and ReserveSigningKeyOutput are the input and output of
 // reserveSigningKey.
 type (
-	ReserveKeyInput struct {
+	ReserveSigningKeyInput struct {
 		DID *string `json:"did,omitzero"`
 	}
-	ReserveKeyOutput struct {
+	ReserveSigningKeyOutput struct {
 		SigningKey string `json:"signingKey"`
 	}
 )
@@ -27,20 +27,20 @@ type (
 var reservations = ratelimit.Limit{Name: "reserved-keys", Points: 100, Window: time.Hour}
 
 // ReserveSigningKey is com.atproto.server.reserveSigningKey.
-func (s *Service) ReserveSigningKey(ctx context.Context, _ auth.Anyone, in ReserveKeyInput) (ReserveKeyOutput, error) {
+func (s *Service) ReserveSigningKey(ctx context.Context, _ auth.Anyone, in ReserveSigningKeyInput) (ReserveSigningKeyOutput, error) {
 	var did syntax.DID
 	if in.DID != nil {
 		var err error
 		if did, err = syntax.ParseDID(*in.DID); err != nil {
-			return ReserveKeyOutput{}, xrpc.InvalidRequest("Invalid DID at $.did")
+			return ReserveSigningKeyOutput{}, xrpc.InvalidRequest("Invalid DID at $.did")
 		}
 	}
 	if err := request.AdmitNetwork(ctx, s.Limits, 1, reservations); err != nil {
-		return ReserveKeyOutput{}, err
+		return ReserveSigningKeyOutput{}, err
 	}
 	key, err := s.ReserveKey(ctx, did)
 	if err != nil {
-		return ReserveKeyOutput{}, xrpc.Unavailable(err)
+		return ReserveSigningKeyOutput{}, xrpc.Unavailable(err)
 	}
-	return ReserveKeyOutput{key}, nil
+	return ReserveSigningKeyOutput{key}, nil
 }

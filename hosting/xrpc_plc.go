@@ -18,23 +18,23 @@ import (
 
 // The inputs and outputs of com.atproto.identity's operations.
 type (
-	Credentials struct {
+	GetRecommendedDIDCredentialsOutput struct {
 		RotationKeys        []string                    `json:"rotationKeys,omitzero"`
 		AlsoKnownAs         []string                    `json:"alsoKnownAs"`
 		VerificationMethods map[string]string           `json:"verificationMethods"`
 		Services            map[string]didplc.OpService `json:"services"`
 	}
-	SignInput struct {
+	SignPLCOperationInput struct {
 		Token               string                      `json:"token,omitzero"`
 		RotationKeys        []string                    `json:"rotationKeys,omitzero"`
 		AlsoKnownAs         []string                    `json:"alsoKnownAs,omitzero"`
 		VerificationMethods map[string]string           `json:"verificationMethods,omitzero"`
 		Services            map[string]didplc.OpService `json:"services,omitzero"`
 	}
-	SignOutput struct {
+	SignPLCOperationOutput struct {
 		Operation jsontext.Value `json:"operation"`
 	}
-	SubmitInput struct {
+	SubmitPLCOperationInput struct {
 		Operation jsontext.Value `json:"operation"`
 	}
 )
@@ -42,16 +42,18 @@ type (
 // GetRecommendedDIDCredentials is
 // com.atproto.identity.getRecommendedDidCredentials: what the DID document of an
 // account hosted here should say.
-func (s *Service) GetRecommendedDIDCredentials(ctx context.Context, caller auth.StandardCaller, _ xrpc.None) (Credentials, error) {
+func (s *Service) GetRecommendedDIDCredentials(
+	ctx context.Context, caller auth.StandardCaller, _ xrpc.None,
+) (GetRecommendedDIDCredentialsOutput, error) {
 	a, err := s.Accounts.ByDID(ctx, caller.DID)
 	if err != nil {
-		return Credentials{}, StatusError(err)
+		return GetRecommendedDIDCredentialsOutput{}, StatusError(err)
 	}
 	server, err := s.RotationKey.PublicKey()
 	if err != nil {
-		return Credentials{}, xrpc.Unavailable(err)
+		return GetRecommendedDIDCredentialsOutput{}, xrpc.Unavailable(err)
 	}
-	c := Credentials{
+	c := GetRecommendedDIDCredentialsOutput{
 		RotationKeys:        []string{server.DIDKey()},
 		AlsoKnownAs:         []string{"at://" + a.Handle.String()},
 		VerificationMethods: map[string]string{"atproto": a.SigningKey},
@@ -81,33 +83,35 @@ func (s *Service) RequestPLCOperationSignature(ctx context.Context, caller auth.
 }
 
 // SignPLCOperation is com.atproto.identity.signPlcOperation. It submits nothing.
-func (s *Service) SignPLCOperation(ctx context.Context, caller auth.FullOrTakenDownCaller, in SignInput) (SignOutput, error) {
+func (s *Service) SignPLCOperation(
+	ctx context.Context, caller auth.FullOrTakenDownCaller, in SignPLCOperationInput,
+) (SignPLCOperationOutput, error) {
 	if in.Token == "" {
-		return SignOutput{}, xrpc.InvalidRequest("email confirmation token required to sign PLC operations")
+		return SignPLCOperationOutput{}, xrpc.InvalidRequest("email confirmation token required to sign PLC operations")
 	}
 	op, err := s.SignOperation(ctx, caller.DID, in.Token, plc.Change{
 		RotationKeys: in.RotationKeys, AlsoKnownAs: in.AlsoKnownAs, VerificationMethods: in.VerificationMethods, Services: in.Services,
 	})
 	switch {
 	case errors.Is(err, identity.ErrDeactivated):
-		return SignOutput{}, xrpc.InvalidRequest("Did is tombstoned")
+		return SignPLCOperationOutput{}, xrpc.InvalidRequest("Did is tombstoned")
 	case errors.Is(err, identity.ErrNotRegistered):
-		return SignOutput{}, xrpc.InvalidRequest("Could not resolve DID")
+		return SignPLCOperationOutput{}, xrpc.InvalidRequest("Could not resolve DID")
 	case errors.Is(err, plc.ErrOperation):
-		return SignOutput{}, xrpc.InvalidRequest("Invalid operation: %v", err)
+		return SignPLCOperationOutput{}, xrpc.InvalidRequest("Invalid operation: %v", err)
 	case err != nil:
-		return SignOutput{}, account.CodeError(err)
+		return SignPLCOperationOutput{}, account.CodeError(err)
 	}
 	raw, err := json.Marshal(op)
 	if err != nil {
-		return SignOutput{}, xrpc.Unavailable(err)
+		return SignPLCOperationOutput{}, xrpc.Unavailable(err)
 	}
-	return SignOutput{raw}, nil
+	return SignPLCOperationOutput{raw}, nil
 }
 
 // SubmitPLCOperation is com.atproto.identity.submitPlcOperation: only for an
 // operation after which the account is hosted here and this server can help it.
-func (s *Service) SubmitPLCOperation(ctx context.Context, caller auth.StandardCaller, in SubmitInput) (xrpc.None, error) {
+func (s *Service) SubmitPLCOperation(ctx context.Context, caller auth.StandardCaller, in SubmitPLCOperationInput) (xrpc.None, error) {
 	err := s.SubmitOperation(ctx, caller.DID, in.Operation)
 	if unfit, ok := errors.AsType[operationError](err); ok {
 		return xrpc.None{}, xrpc.InvalidRequest("%s", unfit)

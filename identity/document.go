@@ -122,11 +122,7 @@ func (d *Document) SigningKey() string { return d.Key(fragmentKey) }
 
 // PDS returns the URL of the account's host.
 func (d *Document) PDS() string {
-	s := d.service(fragmentPDS)
-	if s == nil || s.Type != typePDS {
-		return ""
-	}
-	return endpoint(s)
+	return d.ServiceOf(fragmentPDS, typePDS)
 }
 
 // Key returns the key, as did:key, with an id of that fragment.
@@ -177,6 +173,15 @@ func (k documentKey) parse() (atcrypto.PublicKey, error) {
 // Service returns the URL of the service with an id of that fragment.
 func (d *Document) Service(fragment string) string {
 	if s := d.service(fragment); s != nil {
+		return endpoint(s)
+	}
+	return ""
+}
+
+// ServiceOf returns the URL of the service with an id of that fragment, if it is of that
+// type.
+func (d *Document) ServiceOf(fragment, kind string) string {
+	if s := d.service(fragment); s != nil && s.Type == kind {
 		return endpoint(s)
 	}
 	return ""

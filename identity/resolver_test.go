@@ -351,7 +351,9 @@ func TestRoom(t *testing.T) {
 	from := func(network byte) context.Context {
 		return request.WithClient(t.Context(), request.Client{Addr: netip.AddrFrom4([4]byte{192, 0, 2, network})})
 	}
-	nobody := func(i int) identity.DIDParams { return identity.DIDParams{DID: fmt.Sprintf("did:plc:%024d", i)} }
+	nobody := func(i int) identity.ResolveDIDParams {
+		return identity.ResolveDIDParams{DID: fmt.Sprintf("did:plc:%024d", i)}
+	}
 	for i := range 16 {
 		all.Go(func() { _, _ = s.ResolveDID(from(1), auth.Anyone{}, nobody(i)) })
 	}
@@ -361,7 +363,7 @@ func TestRoom(t *testing.T) {
 	}
 	arrived(16)
 	_, didErr := s.ResolveDID(from(1), auth.Anyone{}, nobody(99))
-	_, handleErr := s.ResolveHandle(from(1), auth.Anyone{}, identity.HandleParams{Handle: "two.example.com"})
+	_, handleErr := s.ResolveHandle(from(1), auth.Anyone{}, identity.ResolveHandleParams{Handle: "two.example.com"})
 	// The document is known, and its handle is to be proven.
 	_, identityErr := s.ResolveIdentity(from(1), auth.Anyone{}, identity.IdentifierParams{Identifier: didA.String()})
 	for what, err := range map[string]error{"a DID": didErr, "a handle": handleErr, "an identity": identityErr} {

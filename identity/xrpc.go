@@ -14,22 +14,22 @@ import (
 
 // The inputs and outputs of com.atproto.identity's look-ups.
 type (
-	HandleParams struct {
+	ResolveHandleParams struct {
 		Handle string `json:"handle"`
 	}
-	HandleOutput struct {
+	ResolveHandleOutput struct {
 		DID syntax.DID `json:"did"`
 	}
-	DIDParams struct {
+	ResolveDIDParams struct {
 		DID string `json:"did"`
 	}
-	DIDOutput struct {
+	ResolveDIDOutput struct {
 		DIDDoc jsontext.Value `json:"didDoc"`
 	}
 	IdentifierParams struct {
 		Identifier string `json:"identifier"`
 	}
-	InfoOutput struct {
+	Info struct {
 		DID    syntax.DID     `json:"did"`
 		Handle syntax.Handle  `json:"handle"`
 		DIDDoc jsontext.Value `json:"didDoc"`
@@ -37,53 +37,53 @@ type (
 )
 
 // ResolveHandle is com.atproto.identity.resolveHandle.
-func (s *Service) ResolveHandle(ctx context.Context, _ auth.Anyone, p HandleParams) (HandleOutput, error) {
+func (s *Service) ResolveHandle(ctx context.Context, _ auth.Anyone, p ResolveHandleParams) (ResolveHandleOutput, error) {
 	h, err := syntax.ParseHandle(p.Handle)
 	if err != nil {
-		return HandleOutput{}, xrpc.InvalidRequest("Invalid handle format at $.handle")
+		return ResolveHandleOutput{}, xrpc.InvalidRequest("Invalid handle format at $.handle")
 	}
 	did, err := s.Resolver.forAnybody().Handle(ctx, h)
 	if err != nil {
-		return HandleOutput{}, lookupError("handle", err)
+		return ResolveHandleOutput{}, lookupError("handle", err)
 	}
-	return HandleOutput{did}, nil
+	return ResolveHandleOutput{did}, nil
 }
 
 // ResolveDID is com.atproto.identity.resolveDid.
-func (s *Service) ResolveDID(ctx context.Context, _ auth.Anyone, p DIDParams) (DIDOutput, error) {
+func (s *Service) ResolveDID(ctx context.Context, _ auth.Anyone, p ResolveDIDParams) (ResolveDIDOutput, error) {
 	did, err := syntax.ParseDID(p.DID)
 	if err != nil {
-		return DIDOutput{}, xrpc.InvalidRequest("Invalid DID at $.did")
+		return ResolveDIDOutput{}, xrpc.InvalidRequest("Invalid DID at $.did")
 	}
 	d, err := s.Resolver.forAnybody().DID(ctx, did)
 	if err != nil {
-		return DIDOutput{}, lookupError("DID", err)
+		return ResolveDIDOutput{}, lookupError("DID", err)
 	}
-	return DIDOutput{d.Raw}, nil
+	return ResolveDIDOutput{d.Raw}, nil
 }
 
 // ResolveIdentity is com.atproto.identity.resolveIdentity: the handle is proven
 // both ways, or handle.invalid.
-func (s *Service) ResolveIdentity(ctx context.Context, _ auth.Anyone, p IdentifierParams) (InfoOutput, error) {
+func (s *Service) ResolveIdentity(ctx context.Context, _ auth.Anyone, p IdentifierParams) (Info, error) {
 	return s.identity(ctx, p.Identifier, false)
 }
 
 // RefreshIdentity is com.atproto.identity.refreshIdentity. Its caller must be signed
 // in, since it asks the network, unless that answered a few seconds ago.
-func (s *Service) RefreshIdentity(ctx context.Context, _ auth.StandardCaller, in IdentifierParams) (InfoOutput, error) {
+func (s *Service) RefreshIdentity(ctx context.Context, _ auth.StandardCaller, in IdentifierParams) (Info, error) {
 	return s.identity(ctx, in.Identifier, true)
 }
 
-func (s *Service) identity(ctx context.Context, identifier string, fresh bool) (InfoOutput, error) {
+func (s *Service) identity(ctx context.Context, identifier string, fresh bool) (Info, error) {
 	did, err := s.did(ctx, identifier, fresh)
 	if err != nil {
-		return InfoOutput{}, err
+		return Info{}, err
 	}
 	d, handle, err := s.Resolver.forAnybody().Identity(ctx, did, fresh)
 	if err != nil {
-		return InfoOutput{}, lookupError("DID", err)
+		return Info{}, lookupError("DID", err)
 	}
-	return InfoOutput{did, handle, d.Raw}, nil
+	return Info{did, handle, d.Raw}, nil
 }
 
 func (s *Service) did(ctx context.Context, identifier string, fresh bool) (syntax.DID, error) {

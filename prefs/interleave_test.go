@@ -33,7 +33,7 @@ func TestPutsMeet(t *testing.T) {
 			s := &prefs.Service{Store: db.Prefs, Lexicons: lexicon.Known(), Now: func() time.Time { return time.UnixMilli(2000) }}
 			puts := func(scope auth.Scope, list ...string) func() string {
 				return func() string {
-					var in prefs.PutInput
+					var in prefs.PutPreferencesInput
 					for _, p := range list {
 						in.Preferences = append(in.Preferences, jsontext.Value(p))
 					}

@@ -12,39 +12,39 @@ import (
 	"nestbox/xrpc"
 )
 
-// GetParams, GetOutput and PutInput belong to the two endpoints. DID is for the
-// moderation service alone, which may ask for any account's.
+// The inputs and outputs of the two endpoints. DID is for the moderation service alone,
+// which may ask for any account's.
 type (
-	GetParams struct {
+	GetPreferencesParams struct {
 		DID string `json:"did,omitzero"`
 	}
-	GetOutput struct {
+	GetPreferencesOutput struct {
 		Preferences []jsontext.Value `json:"preferences"`
 	}
-	PutInput struct {
+	PutPreferencesInput struct {
 		Preferences []jsontext.Value `json:"preferences"`
 	}
 )
 
 // Get is app.bsky.actor.getPreferences.
-func (s *Service) Get(ctx context.Context, caller auth.OwnerOrServiceCaller, p GetParams) (GetOutput, error) {
+func (s *Service) Get(ctx context.Context, caller auth.OwnerOrServiceCaller, p GetPreferencesParams) (GetPreferencesOutput, error) {
 	did, full := caller.DID, caller.Scope == auth.ScopeAccess
 	if caller.Service != "" {
 		var err error
 		if did, err = syntax.ParseDID(p.DID); err != nil {
-			return GetOutput{}, xrpc.InvalidRequest("Invalid or missing did parameter")
+			return GetPreferencesOutput{}, xrpc.InvalidRequest("Invalid or missing did parameter")
 		}
 		full = true
 	}
 	all, err := s.Store.Preferences(ctx, did)
 	if err != nil {
-		return GetOutput{}, wireError(err)
+		return GetPreferencesOutput{}, wireError(err)
 	}
-	return GetOutput{visible(all, full, s.Now())}, nil
+	return GetPreferencesOutput{visible(all, full, s.Now())}, nil
 }
 
 // Put is app.bsky.actor.putPreferences.
-func (s *Service) Put(ctx context.Context, caller auth.StandardCaller, in PutInput) (xrpc.None, error) {
+func (s *Service) Put(ctx context.Context, caller auth.StandardCaller, in PutPreferencesInput) (xrpc.None, error) {
 	full := caller.Scope == auth.ScopeAccess
 	var forbidden []string
 	for _, p := range in.Preferences {

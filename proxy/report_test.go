@@ -41,6 +41,7 @@ func TestReport(t *testing.T) {
 		}
 		got <- r
 		bodies <- string(body)
+		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(int(status.Load()))
 		_, _ = io.WriteString(w, *answer.Load())
 	}))
@@ -72,9 +73,9 @@ func TestReport(t *testing.T) {
 	}{
 		"a refusal":      {400, `{"error":"InvalidSubject","message":"no"}`, 400, "InvalidSubject"},
 		"a limit":        {429, `{"error":"RateLimitExceeded","message":"no"}`, 429, "RateLimitExceeded"},
-		"a fault":        {500, `{"error":"InternalServerError"}`, 502, "UpstreamFailure"},
+		"a fault":        {500, `{"error":"InternalServerError"}`, 502, "InternalServerError"},
 		"no JSON":        {200, `<html>`, 502, "UpstreamFailure"},
-		"no JSON either": {404, `<html>`, 502, "UpstreamFailure"},
+		"no JSON either": {404, `<html>`, 404, "XRPCNotSupported"},
 		"too much":       {200, `{"x":"` + strings.Repeat("x", 1<<20) + `"}`, 502, "UpstreamFailure"},
 	} {
 		status.Store(int64(c.status))
@@ -156,5 +157,5 @@ func TestReportElsewhere(t *testing.T) {
 		a := to(header)
 		a.WantError(t, http.StatusBadRequest, "InvalidRequest", message)
 	}
-	to("did:web:localhost%3A"+closed+"#atproto_labeler").WantError(t, http.StatusBadGateway, "UpstreamFailure", "The report service cannot be reached")
+	to("did:web:localhost%3A"+closed+"#atproto_labeler").WantError(t, http.StatusBadGateway, "UpstreamFailure", "could not resolve proxy did")
 }

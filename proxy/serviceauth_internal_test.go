@@ -39,7 +39,7 @@ func TestServiceAuth(t *testing.T) {
 		{"com.atproto.identity.submitPlcOperation", nil, "protected method"},
 	} {
 		for _, scope := range []auth.Scope{owner, plain, privileged, down} {
-			_, err := serviceAuth(scope, ServiceAuthParams{Audience: aud, Method: c.method}, now)
+			_, err := serviceAuth(scope, GetServiceAuthParams{Audience: aud, Method: c.method}, now)
 			taken := false
 			for _, taker := range c.takers {
 				taken = taken || taker == scope
@@ -70,7 +70,7 @@ func TestAudience(t *testing.T) {
 		if got := isAudience(text); got != want {
 			t.Errorf("%q: %v, want %v", text, got, want)
 		}
-		_, err := serviceAuth(auth.ScopeAccess, ServiceAuthParams{Audience: text}, time.Unix(1_800_000_000, 0))
+		_, err := serviceAuth(auth.ScopeAccess, GetServiceAuthParams{Audience: text}, time.Unix(1_800_000_000, 0))
 		if (err == nil) != want {
 			t.Errorf("%q: %v", text, err)
 		}

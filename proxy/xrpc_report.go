@@ -1,64 +1,88 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
-	"nestbox/account"
 	"nestbox/auth"
+	"nestbox/ratelimit"
 	"nestbox/request"
 	"nestbox/xrpc"
 )
 
-// ReportInput is the input of createReport. The service decides what the subject
+const (
+	createReport = "com.atproto.moderation.createReport"
+	// maxReason is the Lexicon's limit of a report's text, in bytes.
+	maxReason = 20_000
+	// maxReportAnswer bounds the answer to a report, in bytes.
+	maxReportAnswer = 1 << 20
+)
+
+// reports limits the reports of one account: moderators are people.
+var reports = []ratelimit.Limit{
+	{Name: "reports-5m", Points: 30, Window: 5 * time.Minute},
+	{Name: "reports-1d", Points: 500, Window: 24 * time.Hour},
+}
+
+// CreateReportInput is the input of createReport. The service decides what the subject
 // may be.
-type ReportInput struct {
+type CreateReportInput struct {
 	ReasonType string         `json:"reasonType"`
 	Reason     string         `json:"reason,omitzero"`
 	Subject    jsontext.Value `json:"subject"`
 	ModTool    jsontext.Value `json:"modTool,omitzero"`
 }
 
-// Create is com.atproto.moderation.createReport. A taken-down account may report,
+// CreateReport is com.atproto.moderation.createReport. A taken-down account may report,
 // too.
-func (r *Reports) Create(ctx context.Context, caller auth.StandardOrTakenDownCaller, in ReportInput) (jsontext.Value, error) {
+func (s *Service) CreateReport(ctx context.Context, caller auth.StandardOrTakenDownCaller, in CreateReportInput) (jsontext.Value, error) {
 	switch {
 	case len(in.Reason) > maxReason:
 		return nil, xrpc.InvalidRequest("string too big (maximum %d, got %d) at $.reason", maxReason, len(in.Reason))
 	case in.Subject.Kind() != '{':
 		return nil, xrpc.InvalidRequest("Expected object value type at $.subject")
 	}
-	if err := auth.Admit(ctx, r.Limits, caller.Holder(), 1, reports...); err != nil {
+	if err := auth.Admit(ctx, s.Limits, caller.Holder(), 1, reports...); err != nil {
 		return nil, err
 	}
 	body, err := json.Marshal(in)
 	if err != nil {
 		return nil, xrpc.Unavailable(err)
 	}
-	answer, err := r.send(ctx, caller.DID, request.Asked(ctx, "Atproto-Proxy"), body)
-	return answer, reportError(err)
+	answer, err := s.report(ctx, caller, body)
+	if err != nil {
+		return nil, wireError(request.Header(ctx), err)
+	}
+	return answer, nil
 }
 
-// reportError returns an error of send as the client sees it.
-func reportError(err error) error {
-	refused, isRefused := errors.AsType[*refusalError](err)
-	unknown, isUnknown := errors.AsType[targetError](err)
-	switch {
-	case err == nil:
-		return nil
-	case isRefused:
-		return &xrpc.Error{Status: refused.status, Name: refused.name, Message: refused.message}
-	case isUnknown:
-		return xrpc.InvalidRequest("%s", unknown)
-	case errors.Is(err, errUpstream):
-		return &xrpc.Error{Status: http.StatusBadGateway, Name: "UpstreamFailure", Message: "The report service cannot be reached", Cause: err}
-	case errors.Is(err, account.ErrNotFound):
-		return auth.Expired() // deleted since the caller was proven
-	default:
-		return xrpc.Unavailable(err)
+// report sends a report to the service that the client names, or to the operator's.
+func (s *Service) report(ctx context.Context, caller auth.StandardOrTakenDownCaller, body []byte) (jsontext.Value, error) {
+	to, err := s.target(ctx, proxyHeader(request.AskedHeader(ctx)), createReport)
+	if err != nil {
+		return nil, err
 	}
+	by, err := s.Accounts.ByDID(ctx, caller.DID)
+	if err != nil {
+		return nil, err
+	}
+	header := http.Header{
+		"Accept-Encoding": {"identity"}, "Content-Type": {"application/json"}, "User-Agent": {"nestbox/" + s.Version},
+	}
+	raw, err := s.ask(ctx, &call{
+		by: by, to: to, method: http.MethodPost, nsid: createReport, header: header, sent: bytes.NewReader(body), length: int64(len(body)),
+	}, maxReportAnswer)
+	if err != nil {
+		return nil, err
+	}
+	if answer := jsontext.Value(raw); answer.IsValid() {
+		return answer, nil
+	}
+	return nil, failed(messageFailure, errors.New("the answer to a report is not JSON"))
 }

@@ -2,16 +2,15 @@ package proxy
 
 import (
 	"context"
-	"errors"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
-	"nestbox/account"
 	"nestbox/auth"
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -22,52 +21,51 @@ const (
 	maxMethodlessTokenLife = time.Minute
 )
 
-// ServiceAuth makes tokens that speak for an account to another service.
-type ServiceAuth struct {
-	Accounts Accounts
-	Keys     Keys
-	Now      func() time.Time
-}
-
-// ServiceAuthParams and ServiceAuthOutput are the input and output of
+// GetServiceAuthParams and GetServiceAuthOutput are the input and output of
 // getServiceAuth. Expires is in seconds since 1970.
 type (
-	ServiceAuthParams struct {
+	GetServiceAuthParams struct {
 		Audience string `json:"aud"`
 		Expires  *int64 `json:"exp,omitzero"`
 		Method   string `json:"lxm,omitzero"`
 	}
-	ServiceAuthOutput struct {
+	GetServiceAuthOutput struct {
 		Token string `json:"token"`
 	}
 )
 
-// Get is com.atproto.server.getServiceAuth.
-func (s *ServiceAuth) Get(ctx context.Context, caller auth.StandardOrTakenDownCaller, p ServiceAuthParams) (ServiceAuthOutput, error) {
+// GetServiceAuth is com.atproto.server.getServiceAuth.
+func (s *Service) GetServiceAuth(
+	ctx context.Context, caller auth.StandardOrTakenDownCaller, p GetServiceAuthParams,
+) (GetServiceAuthOutput, error) {
 	now := s.Now()
 	expires, err := serviceAuth(caller.Scope, p, now)
 	if err != nil {
-		return ServiceAuthOutput{}, err
+		return GetServiceAuthOutput{}, err
 	}
-	a, err := s.Accounts.ByDID(ctx, caller.DID)
-	if err == nil {
-		var key atcrypto.PrivateKey
-		if key, err = s.Keys.SigningKey(ctx, a.ID); err == nil {
-			var token string
-			if token, err = auth.NewServiceToken(key, a.DID, p.Audience, p.Method, now, expires); err == nil {
-				return ServiceAuthOutput{token}, nil
-			}
-		}
+	token, err := s.serviceToken(ctx, caller.DID, p, now, expires)
+	if err != nil {
+		return GetServiceAuthOutput{}, wireError(request.Header(ctx), err)
 	}
-	if errors.Is(err, account.ErrNotFound) {
-		return ServiceAuthOutput{}, auth.Expired() // deleted since the caller was authenticated
+	request.Note(ctx, slog.String("aud", p.Audience), slog.String("lxm", p.Method), slog.Duration("life", expires.Sub(now)))
+	return GetServiceAuthOutput{token}, nil
+}
+
+func (s *Service) serviceToken(ctx context.Context, did syntax.DID, p GetServiceAuthParams, now, expires time.Time) (string, error) {
+	a, err := s.Accounts.ByDID(ctx, did)
+	if err != nil {
+		return "", err
 	}
-	return ServiceAuthOutput{}, xrpc.Unavailable(err)
+	key, err := s.Keys.SigningKey(ctx, a.ID)
+	if err != nil {
+		return "", err
+	}
+	return auth.NewServiceToken(key, a.DID, p.Audience, p.Method, now, expires)
 }
 
 // serviceAuth decides whether a session may have the token, and until when. The
 // errors, and their order, are the reference's.
-func serviceAuth(scope auth.Scope, p ServiceAuthParams, now time.Time) (expires time.Time, err error) {
+func serviceAuth(scope auth.Scope, p GetServiceAuthParams, now time.Time) (expires time.Time, err error) {
 	if p.Method != "" {
 		if _, err := syntax.ParseNSID(p.Method); err != nil {
 			return time.Time{}, xrpc.InvalidRequest("Invalid NSID at $.lxm")
@@ -91,7 +89,8 @@ func serviceAuth(scope auth.Scope, p ServiceAuthParams, now time.Time) (expires 
 		case life > maxServiceTokenLife:
 			return time.Time{}, xrpc.BadRequest("BadExpiration", "cannot request a token with an expiration more than an hour in the future")
 		case p.Method == "" && life > maxMethodlessTokenLife:
-			return time.Time{}, xrpc.BadRequest("BadExpiration", "cannot request a method-less token with an expiration more than a minute in the future")
+			return time.Time{}, xrpc.BadRequest("BadExpiration",
+				"cannot request a method-less token with an expiration more than a minute in the future")
 		}
 	}
 	if protected(p.Method) {
@@ -108,6 +107,12 @@ func isAudience(text string) bool {
 	if hasService && (service == "" || len(service) > 128 || strings.Trim(service, fragment) != "") {
 		return false
 	}
+	return isServiceDID(name)
+}
+
+// isServiceDID reports whether text is a DID that a service can have: of the protocol's
+// methods, and in a form that can exist.
+func isServiceDID(name string) bool {
 	if id, ok := strings.CutPrefix(name, "did:plc:"); ok {
 		return len(id) == 24 && strings.Trim(id, "abcdefghijklmnopqrstuvwxyz234567") == ""
 	}

@@ -228,8 +228,12 @@ func (s *Service) chain(ctx context.Context, accountID int64, key atcrypto.Priva
 		err = s.Store.CommitChain(ctx, changes)
 	}
 	switch {
-	case err == nil && last != nil && len(last.ops) > 0:
-		s.recent.keep(accountID, changes[len(changes)-1].Next, tree, last.ops[len(last.ops)-1].key())
+	case err == nil && last != nil:
+		next := changes[len(changes)-1].Next
+		s.revs.raise(accountID, next.Rev)
+		if len(last.ops) > 0 {
+			s.recent.keep(accountID, next, tree, last.ops[len(last.ops)-1].key())
+		}
 	case errors.Is(err, ErrConflict) || errors.Is(err, ErrNoBlob):
 		for _, l := range links {
 			l.call.answer(s.alone(l.call, accountID, key))

@@ -60,5 +60,6 @@ func (s *Service) Drop(ctx context.Context, a Account, key string) (Head, error)
 	if err := s.Store.Commit(ctx, change); err != nil {
 		return Head{}, fmt.Errorf("drop record %q: %w", key, err)
 	}
+	s.revs.raise(a.ID, change.Next.Rev)
 	return change.Next, nil
 }

@@ -90,7 +90,7 @@ func (m mover) forge(t *testing.T, key string) {
 		t.Fatal(err)
 	}
 	next := repo.Head{
-		Number: number, DID: m.did, CID: dagcbor.CID(c.Encode()), Rev: c.Rev, Commit: c.Encode(), Root: root, NextNode: b.NextID, Records: int64(len(writes)),
+		Number: number, DID: m.did, CID: dagcbor.CID(c.Encode()), Rev: c.Rev, Commit: c.Encode(), Root: root, NextNode: b.NextID, Records: int64(len(writes)), First: c.Rev,
 	}
 	err = m.w.Store.Fill(t.Context(), number, c.Rev, nodes, writes)
 	if err == nil {

@@ -157,7 +157,8 @@ func (s *Service) imported(ctx context.Context, a Account, r *upload) (Imported,
 		return Imported{}, err
 	}
 	s.Log.LogAttrs(ctx, slog.LevelInfo, "repository imported", slog.String("did", a.DID.String()),
-		slog.Int64("records", done.Records), slog.Int64("malformed", done.Odd), slog.String("rev", done.Rev.String()), slog.Bool("kept", done.Kept))
+		slog.Int64("records", done.Records), slog.Int64("malformed", done.Odd),
+		slog.String("rev", done.Rev.String()), slog.Bool("kept", done.Kept))
 	return done, nil
 }
 
@@ -404,7 +405,7 @@ func (in *importer) store(ctx context.Context) error {
 			s.Log.LogAttrs(ctx, slog.LevelWarn, "staged import not dropped", slog.String("cause", err.Error()))
 		}
 	}()
-	in.next.Number = number
+	in.next.Number, in.next.First = number, in.next.Rev
 	if err := in.fill(ctx); err != nil {
 		return err
 	}
@@ -420,6 +421,7 @@ func (in *importer) store(ctx context.Context) error {
 	if err := s.Store.Switch(ctx, in.account.ID, in.was.CID, in.next, ev, now); err != nil {
 		return fmt.Errorf("switch to the imported repository: %w", err)
 	}
+	s.revs.raise(in.account.ID, in.next.Rev)
 	return nil
 }
 

@@ -40,7 +40,7 @@ const (
 	maxBlocks = 8 << 20
 	// cidLength is the length of the CID of a block, in bytes.
 	cidLength = 36
-	// sizeBits is how many bits a place in a file needs for a block's length.
+	// sizeBits is how many bits of a location hold a block's length.
 	sizeBits = 22
 	// maxTreePath is how many bytes of memory the nodes on the way to one key may take.
 	// Usually they take some kilobytes.
@@ -56,7 +56,8 @@ var (
 var (
 	errSlowUpload = fmt.Errorf("%w: it must come at %d bytes a second", ErrImport, uploadPace)
 	errSpoolFull  = fmt.Errorf("%w: the files of imports take as much of the disk as they may", errBusy)
-	errCrowded    = fmt.Errorf("%w: the disk space of imports is needed for a faster one: a file must come at %d bytes a second while others wait", errBusy, crowdedPace)
+	errCrowded    = fmt.Errorf("%w: the disk space of imports is needed for a faster one: "+
+		"a file must come at %d bytes a second while others wait", errBusy, crowdedPace)
 )
 
 // upload is a file while it comes.
@@ -137,10 +138,10 @@ type incoming struct {
 // index holds where the blocks are, by the first byte of their hash; each part is
 // sorted once all are there. Growing one part takes little more memory, while growing
 // one slice would take twice its size.
-type index [256][]place
+type index [256][]location
 
-// place is where a block is: 16 bytes, since a large repository has millions.
-type place struct {
+// location is where a block is: 16 bytes, since a large repository has millions.
+type location struct {
 	hash uint64 // the start of the CID's hash
 	at   uint64 // the offset of the block's data, and in the lowest sizeBits its length
 }
@@ -198,14 +199,14 @@ func (in *incoming) read(ctx context.Context) error {
 		}
 		if dagcbor.IsBlockCID(b.CID) { // other blocks are not part of a repository
 			at := uint64(c.Offset()-int64(len(b.Data)))<<sizeBits | uint64(len(b.Data)) //nolint:gosec // both are small
-			in.index.add(place{hashOf(b.CID), at})
+			in.index.add(location{hashOf(b.CID), at})
 		}
 	}
 	in.index.sort()
 	return in.unique()
 }
 
-// unique leaves one place of each block, so a block that the file repeats costs no
+// unique leaves one location of each block, so a block that the file repeats costs no
 // more to find than any other.
 func (in *incoming) unique() error {
 	for n, part := range in.index {
@@ -227,42 +228,42 @@ func (in *incoming) unique() error {
 	return nil
 }
 
-// appendDistinct appends one place of each block among places of the same hash.
+// appendDistinct appends one location of each block among those of the same hash.
 // Usually there is one. Nobody can make many different blocks whose hashes begin with
 // the same 64 bits: two take 2^32 attempts, four take 2^48.
-func (in *incoming) appendDistinct(kept, places []place) ([]place, error) {
-	if len(places) == 1 {
-		return append(kept, places[0]), nil
+func (in *incoming) appendDistinct(kept, same []location) ([]location, error) {
+	if len(same) == 1 {
+		return append(kept, same[0]), nil
 	}
 	var seen []string
-	for _, p := range places {
+	for _, l := range same {
 		var id [cidLength]byte
-		if _, err := in.file.ReadAt(id[:], int64(p.at>>sizeBits)-cidLength); err != nil {
+		if _, err := in.file.ReadAt(id[:], int64(l.at>>sizeBits)-cidLength); err != nil {
 			return nil, fmt.Errorf("read import: %w", err)
 		}
 		if !slices.Contains(seen, string(id[:])) {
 			seen = append(seen, string(id[:]))
-			kept = append(kept, p)
+			kept = append(kept, l)
 		}
 	}
 	return kept, nil
 }
 
-func (x *index) add(p place) {
-	part := &x[p.hash>>56]
-	*part = append(*part, p)
+func (x *index) add(l location) {
+	part := &x[l.hash>>56]
+	*part = append(*part, l)
 }
 
 func (x *index) sort() {
 	for _, part := range x {
-		slices.SortFunc(part, func(a, b place) int { return cmp.Compare(a.hash, b.hash) })
+		slices.SortFunc(part, func(a, b location) int { return cmp.Compare(a.hash, b.hash) })
 	}
 }
 
-// of returns the places of blocks whose hash starts like that: usually one.
-func (x *index) of(hash uint64) []place {
+// of returns the locations of blocks whose hash starts like that: usually one.
+func (x *index) of(hash uint64) []location {
 	part := x[hash>>56]
-	from, _ := slices.BinarySearchFunc(part, hash, func(p place, hash uint64) int { return cmp.Compare(p.hash, hash) })
+	from, _ := slices.BinarySearchFunc(part, hash, func(l location, hash uint64) int { return cmp.Compare(l.hash, hash) })
 	to := from
 	for to < len(part) && part[to].hash == hash {
 		to++
@@ -280,8 +281,8 @@ func (in *incoming) block(id cid.Cid) ([]byte, error) {
 	if !dagcbor.IsBlockCID(id) {
 		return nil, fmt.Errorf("block %s: %w", id, errMissing)
 	}
-	for _, p := range in.index.of(hashOf(id)) {
-		at, size := int64(p.at>>sizeBits), int(p.at&(1<<sizeBits-1))
+	for _, l := range in.index.of(hashOf(id)) {
+		at, size := int64(l.at>>sizeBits), int(l.at&(1<<sizeBits-1))
 		in.buf = slices.Grow(in.buf[:0], cidLength+size)[:cidLength+size]
 		if _, err := in.file.ReadAt(in.buf, at-cidLength); err != nil {
 			return nil, fmt.Errorf("read import: %w", err)

@@ -38,8 +38,8 @@ type proposal struct {
 	at string
 }
 
-// place returns the record's place in the input, as the reference names it.
-func (p *proposal) place() string { return cmp.Or(p.at, "$") + ".record" }
+// path returns the record's path in the input, as the reference names it.
+func (p *proposal) path() string { return cmp.Or(p.at, "$") + ".record" }
 
 // refuse returns a refusal of the proposal.
 func (p *proposal) refuse(format string, args ...any) error {
@@ -68,7 +68,7 @@ func (s *Service) prepare(a action, p proposal) (op, error) {
 	refs, malformed := s.Lexicons.Blobs(o.collection, record)
 	switch {
 	case malformed != "":
-		return op{}, p.refuse("Invalid record: malformed blob at %s%s", p.place(), malformed)
+		return op{}, p.refuse("Invalid record: malformed blob at %s%s", p.path(), malformed)
 	case len(refs) > MaxBlobRefs:
 		return op{}, p.refuse("Invalid record: it refers to %d blobs; the limit is %d", len(refs), MaxBlobRefs)
 	}
@@ -79,7 +79,7 @@ func (s *Service) prepare(a action, p proposal) (op, error) {
 		if b.Size < 0 {
 			return op{}, refuse(nameInvalidSize, "Referenced Size must not be negative. Got: %d (%s)", b.Size, b.CID)
 		}
-		use := blobUse{cid: b.CID, mimeType: b.MimeType, size: b.Size, path: p.place() + b.Path}
+		use := blobUse{cid: b.CID, mimeType: b.MimeType, size: b.Size, path: p.path() + b.Path}
 		if o.status == statusValid {
 			use.rules = b.Rules
 		}
@@ -133,7 +133,7 @@ func (s *Service) validate(p *proposal, rkey string, record map[string]any) (sta
 	if _, err := s.Lexicons.ValidateRecord(name, record); err != nil {
 		text := err.Error()
 		if fault, ok := errors.AsType[*lexicon.InvalidError](err); ok {
-			text = fault.At(p.place())
+			text = fault.At(p.path())
 		}
 		return "", &Refusal{nameInvalidRequest, "Invalid " + name + " record: " + text}
 	}

@@ -44,6 +44,12 @@ type Head struct {
 	NextNode int64
 	// Records is how many there are.
 	Records int64
+	// First is the revision of the first commit of this history: an import begins a new
+	// one.
+	First syntax.TID
+	// Removed is the revision of the newest commit that deleted a record which Newer is
+	// about; empty if there is none.
+	Removed syntax.TID
 }
 
 // Record is one record as the store keeps it.
@@ -103,6 +109,11 @@ type View interface {
 	// were written with that subject, in order. Subjects compare by bytes. It
 	// costs no more than the keys that it returns, whatever else there is.
 	BySubject(collection, subject string, limit int) (keys []string, err error)
+	// NewPosts returns the newest records of PostCollection that a commit after since
+	// wrote, up to limit, in the order of their revisions and keys. What moderation took
+	// down is left out. It costs no more than the records that it returns and leaves out,
+	// whatever else there is.
+	NewPosts(since syntax.TID, limit int) ([]Record, error)
 	// Blob returns ErrNoBlob if the account has not uploaded it, or moderation took it
 	// down.
 	Blob(id cid.Cid) (BlobInfo, error)

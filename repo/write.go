@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -116,6 +117,7 @@ func (s *Service) alone(c *call, accountID int64, key atcrypto.PrivateKey) (*com
 		}
 		switch err = s.Store.Commit(c.ctx, change); {
 		case err == nil:
+			s.revs.raise(accountID, change.Next.Rev)
 			if len(c.ops) > 0 {
 				s.recent.keep(accountID, change.Next, d.tree, c.ops[len(c.ops)-1].key())
 			}
@@ -378,6 +380,10 @@ func (s *Service) sign(accountID int64, d draft, key atcrypto.PrivateKey, now ti
 		DID: d.was.DID, Rev: c.Rev, Commit: car.Block{CID: id, Data: block},
 		Since: d.was.Rev, PrevData: d.was.Root.CID, Blocks: d.blocks, Ops: d.ops, Time: now,
 	}
+	removed := d.was.Removed
+	if removes(d.writes) {
+		removed = rev
+	}
 	ev := said.Event()
 	if d.unreadable {
 		ev = said.Sync()
@@ -388,6 +394,7 @@ func (s *Service) sign(accountID int64, d draft, key atcrypto.PrivateKey, now ti
 		Next: Head{
 			Number: d.was.Number, DID: d.was.DID, CID: id, Rev: c.Rev, Commit: block,
 			Root: d.diff.Root, NextNode: d.diff.NextID, Records: d.was.Records + d.more,
+			First: cmp.Or(d.was.First, rev), Removed: removed,
 		},
 		Nodes: d.diff.Changed, Freed: d.diff.Freed, Writes: d.writes,
 		Event: ev, At: now,

@@ -25,7 +25,9 @@ func (s *Service) shown(ctx context.Context, repo string) (Account, error) {
 	}
 	a, err := s.Accounts.Find(ctx, name)
 	if errors.Is(err, ErrNoRepo) || err == nil && a.Status != "" {
-		return Account{}, xrpc.InvalidRequest("Could not find repo: %s", repo)
+		e := xrpc.InvalidRequest("Could not find repo: %s", repo)
+		e.Cause = err
+		return Account{}, e
 	}
 	if err != nil {
 		return Account{}, xrpc.Unavailable(err)
@@ -63,15 +65,11 @@ func (s *Service) GetRecord(ctx context.Context, _ auth.Anyone, p GetRecordParam
 		return nil, err
 	}
 	key := collection.String() + "/" + rkey.String()
-	var rec Record
-	err = s.Store.View(ctx, a.ID, func(v View) (err error) {
-		rec, err = shownRecord(v, key)
-		return err
-	})
+	rec, err := s.Own(ctx, a.ID, key)
 	if err == nil && version.Defined() && !version.Equals(rec.CID) {
 		err = ErrNoRecord
 	}
-	if errors.Is(err, ErrNoRecord) || errors.Is(err, ErrNoRepo) {
+	if errors.Is(err, ErrNoRecord) {
 		return nil, xrpc.BadRequest("RecordNotFound", "Could not locate record: "+recordURI(a.DID, key))
 	}
 	if err != nil {
@@ -79,7 +77,8 @@ func (s *Service) GetRecord(ctx context.Context, _ auth.Anyone, p GetRecordParam
 	}
 	out, err := appendRecord(make([]byte, 0, jsonSize(rec)), a.DID, rec)
 	if errors.Is(err, errUnreadable) {
-		return nil, xrpc.BadRequest("RecordUnreadable", "The record "+recordURI(a.DID, key)+" is kept as it was imported but cannot be shown. Export the repository to read it; delete or replace the record to get rid of it")
+		return nil, xrpc.BadRequest("RecordUnreadable", "The record "+recordURI(a.DID, key)+" is kept as it was imported but cannot be shown. "+
+			"Export the repository to read it; delete or replace the record to get rid of it")
 	}
 	return out, err
 }
@@ -110,10 +109,20 @@ func appendRecord(dst []byte, did syntax.DID, r Record) ([]byte, error) {
 	dst = append(dst, `,"cid":"`...)
 	dst = append(dst, r.CID.String()...)
 	dst = append(dst, `","value":`...)
-	if dst, err = appendValue(dst, r.Block); err != nil {
-		return nil, fmt.Errorf("%w: record %s: %w", errUnreadable, r.Key, err)
+	if dst, err = r.AppendJSON(dst); err != nil {
+		return nil, err
 	}
 	return append(dst, '}'), nil
+}
+
+// AppendJSON appends the record's value as getRecord shows it. Its error is that an
+// imported record cannot be shown.
+func (r Record) AppendJSON(dst []byte) ([]byte, error) {
+	out, err := appendValue(dst, r.Block)
+	if err != nil {
+		return nil, fmt.Errorf("%w: record %s: %w", errUnreadable, r.Key, err)
+	}
+	return out, nil
 }
 
 // errUnreadable: an imported record has no form in JSON. It is a part of the
@@ -197,7 +206,10 @@ func (s *Service) ListRecords(ctx context.Context, _ auth.Anyone, p ListRecordsP
 	}
 	var records []Record
 	err = s.Store.View(ctx, a.ID, func(v View) (err error) {
-		records, err = v.Records(Range{Collection: collection.String(), After: p.Cursor, Ascending: p.Reverse, Shown: true, Limit: int(limit), Bytes: maxListedBytes})
+		records, err = v.Records(Range{
+			Collection: collection.String(), After: p.Cursor, Ascending: p.Reverse, Shown: true,
+			Limit: int(limit), Bytes: maxListedBytes,
+		})
 		return err
 	})
 	if err != nil && !errors.Is(err, ErrNoRepo) {

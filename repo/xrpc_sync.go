@@ -184,49 +184,49 @@ func (s *Service) GetBlocks(ctx context.Context, viewer auth.Viewer, p GetBlocks
 	return s.send(ctx, w, file, place)
 }
 
-// LatestCommit is the output of getLatestCommit.
-type LatestCommit struct {
+// GetLatestCommitOutput is the output of getLatestCommit.
+type GetLatestCommitOutput struct {
 	CID string     `json:"cid"`
 	Rev syntax.TID `json:"rev"`
 }
 
 // GetLatestCommit is com.atproto.sync.getLatestCommit.
-func (s *Service) GetLatestCommit(ctx context.Context, viewer auth.Viewer, p DIDParams) (LatestCommit, error) {
+func (s *Service) GetLatestCommit(ctx context.Context, viewer auth.Viewer, p DIDParams) (GetLatestCommitOutput, error) {
 	a, err := s.seen(ctx, viewer, p.DID)
 	if err != nil {
-		return LatestCommit{}, err
+		return GetLatestCommitOutput{}, err
 	}
 	head, err := s.head(ctx, a.ID)
 	if err != nil {
-		return LatestCommit{}, wireError(err, "Could not find root for DID: "+a.DID.String())
+		return GetLatestCommitOutput{}, wireError(err, "Could not find root for DID: "+a.DID.String())
 	}
-	return LatestCommit{CID: head.CID.String(), Rev: head.Rev}, nil
+	return GetLatestCommitOutput{CID: head.CID.String(), Rev: head.Rev}, nil
 }
 
-// HeadOutput is the output of getHead.
-type HeadOutput struct {
+// GetHeadOutput is the output of getHead.
+type GetHeadOutput struct {
 	Root string `json:"root"`
 }
 
 // GetHead is com.atproto.sync.getHead, deprecated: the old getLatestCommit.
-func (s *Service) GetHead(ctx context.Context, viewer auth.Viewer, p DIDParams) (HeadOutput, error) {
+func (s *Service) GetHead(ctx context.Context, viewer auth.Viewer, p DIDParams) (GetHeadOutput, error) {
 	a, err := s.seen(ctx, viewer, p.DID)
 	if err != nil {
-		return HeadOutput{}, err
+		return GetHeadOutput{}, err
 	}
 	head, err := s.head(ctx, a.ID)
 	if errors.Is(err, ErrNoRepo) {
-		return HeadOutput{}, xrpc.BadRequest("HeadNotFound", "Could not find root for DID: "+a.DID.String())
+		return GetHeadOutput{}, xrpc.BadRequest("HeadNotFound", "Could not find root for DID: "+a.DID.String())
 	}
 	if err != nil {
-		return HeadOutput{}, xrpc.Unavailable(err)
+		return GetHeadOutput{}, xrpc.Unavailable(err)
 	}
-	return HeadOutput{Root: head.CID.String()}, nil
+	return GetHeadOutput{Root: head.CID.String()}, nil
 }
 
-// StatusOutput is the output of getRepoStatus: Status if the account is not active,
+// GetRepoStatusOutput is the output of getRepoStatus: Status if the account is not active,
 // Rev if it is.
-type StatusOutput struct {
+type GetRepoStatusOutput struct {
 	DID    syntax.DID `json:"did"`
 	Active bool       `json:"active"`
 	Status string     `json:"status,omitzero"`
@@ -234,18 +234,18 @@ type StatusOutput struct {
 }
 
 // GetRepoStatus is com.atproto.sync.getRepoStatus.
-func (s *Service) GetRepoStatus(ctx context.Context, _ auth.Anyone, p DIDParams) (StatusOutput, error) {
+func (s *Service) GetRepoStatus(ctx context.Context, _ auth.Anyone, p DIDParams) (GetRepoStatusOutput, error) {
 	a, err := s.hosted(ctx, p.DID)
 	if err != nil {
-		return StatusOutput{}, err
+		return GetRepoStatusOutput{}, err
 	}
-	out := StatusOutput{DID: a.DID, Active: a.Status == "", Status: a.Status}
+	out := GetRepoStatusOutput{DID: a.DID, Active: a.Status == "", Status: a.Status}
 	if !out.Active {
 		return out, nil
 	}
 	head, err := s.head(ctx, a.ID)
 	if err != nil {
-		return StatusOutput{}, wireError(err, noRepo(a.DID))
+		return GetRepoStatusOutput{}, wireError(err, noRepo(a.DID))
 	}
 	out.Rev = head.Rev
 	return out, nil

@@ -139,7 +139,10 @@ func (s *Service) PutRecord(ctx context.Context, caller auth.StandardCaller, in 
 	return s.writeRecord(ctx, caller, in.Repo, actionPut, p, updatePoints, swap, in.SwapCommit)
 }
 
-func (s *Service) writeRecord(ctx context.Context, caller auth.StandardCaller, repo string, do action, p proposal, points int, swap *cid.Cid, swapCommit *string) (RecordOutput, error) {
+func (s *Service) writeRecord(
+	ctx context.Context, caller auth.StandardCaller, repo string,
+	do action, p proposal, points int, swap *cid.Cid, swapCommit *string,
+) (RecordOutput, error) {
 	at, err := parseCommitCID(swapCommit)
 	if err != nil {
 		return RecordOutput{}, err
@@ -362,7 +365,8 @@ func (in ApplyWritesInput) parse() (kinds []action, proposals []proposal, points
 			do = actionDelete
 			points += deletePoints
 		default:
-			return nil, nil, 0, xrpc.InvalidRequest(`Expected one of "%[1]screate", "%[1]supdate" or "%[1]sdelete" (got %.200[2]q) at %[3]s.$type`, typeApplyWrites, *w.Type, at)
+			return nil, nil, 0, xrpc.InvalidRequest(
+				`Expected one of "%[1]screate", "%[1]supdate" or "%[1]sdelete" (got %.200[2]q) at %[3]s.$type`, typeApplyWrites, *w.Type, at)
 		}
 		switch {
 		case w.Collection == nil:

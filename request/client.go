@@ -2,6 +2,7 @@ package request
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -35,7 +36,10 @@ type state struct {
 	key    string // what the log line calls the request, and under which key
 	what   string
 	quiet  bool
+	notes  []slog.Attr
 	failed failure
+	// broken: the connection must not be used again.
+	broken bool
 	// remember: the request shows that its network is one of the server's own.
 	remember bool
 }
@@ -71,12 +75,13 @@ func Header(ctx context.Context) http.Header {
 	return http.Header{}
 }
 
-// Asked returns a header of the request that ctx belongs to, "" if it has none.
-func Asked(ctx context.Context, name string) string {
+// AskedHeader returns the headers of the request that ctx belongs to, nil outside of one.
+// They are not to be changed.
+func AskedHeader(ctx context.Context) http.Header {
 	if st := stateOf(ctx); st != nil {
-		return st.asked.Get(name)
+		return st.asked
 	}
-	return ""
+	return nil
 }
 
 // Remember makes the client's network a known one when it comes again, unless the
@@ -107,6 +112,21 @@ func SetName(ctx context.Context, key, name string) {
 func SetQuiet(ctx context.Context) {
 	if st := stateOf(ctx); st != nil {
 		st.quiet = true
+	}
+}
+
+// Note adds attributes to the log line of the request.
+func Note(ctx context.Context, attrs ...slog.Attr) {
+	if st := stateOf(ctx); st != nil {
+		st.notes = append(st.notes, attrs...)
+	}
+}
+
+// Break cuts the connection to the client once the request has been logged: its answer
+// ended early, and must not look whole.
+func Break(ctx context.Context) {
+	if st := stateOf(ctx); st != nil {
+		st.broken = true
 	}
 }
 

@@ -51,6 +51,9 @@ func (f *Front) Handler(next http.Handler) http.Handler {
 			known.Came(network, end)
 		}
 		f.log(r, st, end.Sub(start))
+		if st.broken {
+			panic(http.ErrAbortHandler)
+		}
 	})
 }
 
@@ -114,7 +117,7 @@ func (f *Front) log(r *http.Request, st *state, took time.Duration) {
 	if cause := st.failed.cause; cause != nil && !errors.Is(cause, context.Canceled) {
 		attrs = append(attrs, slog.String("cause", clip(cause.Error(), maxCause)))
 	}
-	f.Log.LogAttrs(ctx, level, "request", attrs...)
+	f.Log.LogAttrs(ctx, level, "request", append(attrs, st.notes...)...)
 }
 
 func clip(s string, n int) string {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -124,5 +125,39 @@ func TestOutside(t *testing.T) {
 	want := request.Client{Addr: netip.MustParseAddr("192.0.2.7"), UserAgent: "x"}
 	if c := request.ClientOf(request.WithClient(ctx, want)); c != want {
 		t.Errorf("client %+v, want %+v", c, want)
+	}
+}
+
+// TestBreak: an answer that ends early is cut off and cannot seem whole, though its length
+// was never said; the request is logged with what was noted of it.
+func TestBreak(t *testing.T) {
+	var lines bytes.Buffer
+	f := front(slog.NewJSONHandler(&lines, nil))
+	logged := make(chan struct{})
+	f.Now = time.Now
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(logged)
+		f.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = w.Write(bytes.Repeat([]byte("x"), 100_000))
+			request.Note(r.Context(), slog.Int("upstreamStatus", 200))
+			request.Break(r.Context())
+		})).ServeHTTP(w, r)
+	}))
+	t.Cleanup(s.Close)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if _, err := io.ReadAll(resp.Body); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("the answer ended with %v", err)
+	}
+	<-logged
+	if text := lines.String(); !strings.Contains(text, `"upstreamStatus":200`) || strings.Count(text, "\n") != 1 {
+		t.Errorf("logged %s", text)
 	}
 }

@@ -2,10 +2,10 @@ package server
 
 import (
 	"maps"
+	"net/http"
 
 	"nestbox/account"
 	"nestbox/auth"
-	"nestbox/proxy"
 	"nestbox/repo"
 	"nestbox/xrpc"
 )
@@ -17,7 +17,6 @@ func (s *Server) methods() map[string]xrpc.Method {
 	look, manage, bring, write := anyone.For(auth.UseLook), anyone.For(auth.UseManage), anyone.For(auth.UseBring), anyone.For(auth.UseWrite)
 	leave, invite, remove := anyone.For(auth.UseLeave), anyone.For(auth.UseInvite), anyone.For(auth.UseDelete)
 	appPasswords := &account.AppPasswords{Store: s.stores.Accounts, Notices: s.notices, Now: s.opts.Now}
-	serviceAuth := &proxy.ServiceAuth{Accounts: s.stores.Accounts, Keys: s.keys, Now: s.opts.Now}
 	all := map[string]xrpc.Method{
 		"com.atproto.server.createSession":  xrpc.Procedure(anyone.Anyone, s.sessions.CreateSession),
 		"com.atproto.server.refreshSession": xrpc.Procedure(anyone.Refresh, s.sessions.RefreshSession),
@@ -30,7 +29,7 @@ func (s *Server) methods() map[string]xrpc.Method {
 		"com.atproto.server.checkAccountStatus":    xrpc.Query(look.Standard, s.hosting.CheckAccountStatus),
 		"com.atproto.server.describeServer":        xrpc.Query(anyone.Anyone, s.hosting.DescribeServer),
 		"com.atproto.server.deleteAccount":         xrpc.Procedure(anyone.Anyone, s.hosting.DeleteAccount),
-		"com.atproto.server.getServiceAuth":        xrpc.Query(leave.StandardOrTakenDown, serviceAuth.Get),
+		"com.atproto.server.getServiceAuth":        xrpc.Query(leave.StandardOrTakenDown, s.proxy.GetServiceAuth),
 		"com.atproto.server.reserveSigningKey":     xrpc.Procedure(anyone.Anyone, s.hosting.ReserveSigningKey),
 		"com.atproto.server.getAccountInviteCodes": xrpc.Query(invite.Full, s.invites.Own),
 
@@ -50,7 +49,7 @@ func (s *Server) methods() map[string]xrpc.Method {
 		"com.atproto.repo.putRecord":    xrpc.Procedure(write.Standard, s.repos.PutRecord).WithMaxBody(repo.MaxWriteBody),
 		"com.atproto.repo.deleteRecord": xrpc.Procedure(write.Standard, s.repos.DeleteRecord),
 		"com.atproto.repo.applyWrites":  xrpc.Procedure(write.Standard, s.repos.ApplyWrites).WithMaxBody(repo.MaxWriteBody),
-		"com.atproto.repo.getRecord":    xrpc.Query(anyone.Anyone, s.repos.GetRecord),
+		"com.atproto.repo.getRecord":    xrpc.Query(anyone.Anyone, s.repos.GetRecord).Else(repo.ErrNoRepo, s.proxy.GetRecord),
 		"com.atproto.repo.listRecords":  xrpc.Query(anyone.Anyone, s.repos.ListRecords),
 		"com.atproto.repo.describeRepo": xrpc.Query(anyone.Anyone, s.repos.DescribeRepo),
 
@@ -84,10 +83,17 @@ func (s *Server) methods() map[string]xrpc.Method {
 
 		"com.atproto.sync.subscribeRepos": xrpc.Stream(anyone.Anyone, s.firehose.Subscribe),
 
-		"com.atproto.moderation.createReport": xrpc.Procedure(leave.StandardOrTakenDown, s.reports.Create),
+		"com.atproto.moderation.createReport": xrpc.Procedure(leave.StandardOrTakenDown, s.proxy.CreateReport),
 
-		"app.bsky.actor.getPreferences": xrpc.Query(leave.OwnerOrService, s.prefs.Get),
-		"app.bsky.actor.putPreferences": xrpc.Procedure(manage.Standard, s.prefs.Put),
+		"app.bsky.actor.getPreferences": xrpc.Query(leave.OwnerOrService, s.prefs.Get).Unless(s.proxy.Preferences),
+		"app.bsky.actor.putPreferences": xrpc.Procedure(manage.Standard, s.prefs.Put).Unless(s.proxy.Preferences),
+
+		// All other methods are passed on by xrpc.Server.Pass; these have a way of their own.
+		"app.bsky.feed.getFeed":                xrpc.Raw(http.MethodGet, s.proxy.GetFeed),
+		"app.bsky.notification.registerPush":   xrpc.Raw(http.MethodPost, s.proxy.Push),
+		"app.bsky.notification.unregisterPush": xrpc.Raw(http.MethodPost, s.proxy.Push),
+
+		"com.atproto.temp.checkSignupQueue": xrpc.Query(anyone.Anyone, s.hosting.CheckSignupQueue),
 	}
 	maps.Copy(all, s.adminMethods())
 	return all

@@ -84,20 +84,20 @@ func TestEndings(t *testing.T) {
 		},
 		{
 			event: "revokeAppPassword", do: func(h household) error {
-				return h.Accounts.RevokeAppPassword(h.t.Context(), h.owner.ID, phone, h.event(account.EntryAppPasswordRevoked))
+				return h.Accounts.RevokeAppPassword(h.t.Context(), h.owner.ID, phone, h.entry(account.EntryAppPasswordRevoked))
 			},
 			ends: []string{phone, foreign}, trail: []account.EntryKind{account.EntryAppPasswordRevoked},
 		},
 		{
 			event: "password reset", do: func(h household) error {
-				return h.Accounts.SetPassword(h.t.Context(), h.owner.ID, cheapHash("another"), 0, h.event(account.EntryPasswordChanged))
+				return h.Accounts.SetPassword(h.t.Context(), h.owner.ID, cheapHash("another"), 0, h.entry(account.EntryPasswordChanged))
 			},
 			ends: []string{laptop, tablet, phone, watch, foreign}, trail: []account.EntryKind{account.EntryPasswordChanged},
 		},
 		{
 			event: "password change by a session", do: func(h household) error {
 				keep := h.number(h.owner, h.pairs[laptop].Refresh)
-				return h.Accounts.SetPassword(h.t.Context(), h.owner.ID, cheapHash("another"), keep, h.event(account.EntryPasswordChanged))
+				return h.Accounts.SetPassword(h.t.Context(), h.owner.ID, cheapHash("another"), keep, h.entry(account.EntryPasswordChanged))
 			},
 			ends: []string{tablet, phone, watch, foreign}, trail: []account.EntryKind{account.EntryPasswordChanged},
 		},
@@ -215,7 +215,7 @@ func TestAppPasswordsStay(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	a := w.account("alice", cheapHash(password))
 	app := w.appPassword(a, "phone", false)
-	if err := w.Accounts.SetPassword(t.Context(), a.ID, cheapHash("another"), 0, w.event(account.EntryPasswordChanged)); err != nil {
+	if err := w.Accounts.SetPassword(t.Context(), a.ID, cheapHash("another"), 0, w.entry(account.EntryPasswordChanged)); err != nil {
 		t.Fatal(err)
 	}
 	w.attempts(1, home, "alice.test", app, wireOK)
@@ -336,7 +336,7 @@ func TestNeverBack(t *testing.T) {
 func TestStartAgainstEndings(t *testing.T) {
 	for name, end := range map[string]func(w *world, a *account.Account) error{
 		"password": func(w *world, a *account.Account) error {
-			return w.Accounts.SetPassword(w.t.Context(), a.ID, cheapHash("another"), 0, w.event(account.EntryPasswordChanged))
+			return w.Accounts.SetPassword(w.t.Context(), a.ID, cheapHash("another"), 0, w.entry(account.EntryPasswordChanged))
 		},
 		"takedown": func(w *world, a *account.Account) error { w.takedown(a, true); return nil },
 		"deletion": func(w *world, a *account.Account) error { return w.Accounts.Delete(w.t.Context(), a.ID, w.Now()) },

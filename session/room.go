@@ -17,7 +17,7 @@ type Held struct {
 }
 
 // MakeRoom returns which of the sessions held by an account end so that n keeps within
-// its limit, and the event that records it; none end if there is room. The longest
+// its limit, and the entry that records it; none end if there is room. The longest
 // unused go first, those of n's own app password before any other: an app that signs in
 // again and again does not sign out the owner's phone. It is pure; held may be in any
 // order, and is sorted.
@@ -44,7 +44,7 @@ func MakeRoom(held []Held, n New) (end []int64, e account.Entry) {
 	return end, e
 }
 
-// Arrivals returns the kinds of events by which an account's trail remembers that a
+// Arrivals returns the kinds of entries by which an account's trail remembers that a
 // client was signed in: see Store.Seen.
 func Arrivals() []account.EntryKind {
 	return []account.EntryKind{account.EntrySignIn, account.EntrySignUp, account.EntryMovedIn}

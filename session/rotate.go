@@ -160,7 +160,7 @@ func (r *Rotation) suspect(kind account.EntryKind, s State, p Presentation, now 
 	r.Entries = append(r.Entries, evidence(kind, s, p))
 }
 
-// evidence returns an event that names both sides: the client that presented the
+// evidence returns an entry that names both sides: the client that presented the
 // token, and the one that had moved the head.
 func evidence(kind account.EntryKind, s State, p Presentation) account.Entry {
 	return account.Entry{

@@ -68,7 +68,7 @@ func TestRotateTable(t *testing.T) {
 		after     time.Duration
 		outcome   Outcome
 		head      int64 // afterwards
-		event     account.EntryKind
+		entry     account.EntryKind
 		revoked   bool
 	}{
 		{row: "n = h", name: "the first refresh", rules: defaults, n: 0, after: 1, outcome: Advance, head: 1},
@@ -92,17 +92,17 @@ func TestRotateTable(t *testing.T) {
 		{row: "n < h−1 within", name: "tiny window", rules: window(8 * ms), heads: []time.Duration{0, 3 * ms}, n: 0, after: 11*ms - 1, outcome: Converge, head: 2},
 		{row: "n < h−1 within", name: "the clock went back", rules: defaults, heads: hours(100, 101), n: 0, after: time.Hour, outcome: Converge, head: 2},
 
-		{row: "n < h−1 later", name: "the first moment", rules: defaults, heads: hours(1, 2), n: 0, after: 26 * time.Hour, outcome: Stale, head: 2, event: account.EntrySuspectedReuse},
-		{row: "n < h−1 later", name: "an eighth later at the latest", rules: defaults, heads: []time.Duration{0, time.Minute, 170 * time.Minute, 4 * time.Hour}, n: 0, after: 27*time.Hour + time.Minute, outcome: Stale, head: 4, event: account.EntrySuspectedReuse},
-		{row: "n < h−1 later", name: "while a younger one is within", rules: defaults, heads: hours(1, 2, 20), n: 0, after: 27 * time.Hour, outcome: Stale, head: 3, event: account.EntrySuspectedReuse},
-		{row: "n < h−1 later", name: "and its mark is dropped", rules: defaults, heads: hours(1, 2, 20, 80, 81), n: 0, after: 82 * time.Hour, outcome: Stale, head: 5, event: account.EntrySuspectedReuse},
-		{row: "n < h−1 later", name: "no window", rules: window(0), heads: hours(1, 2), n: 0, after: 2 * time.Hour, outcome: Stale, head: 2, event: account.EntrySuspectedReuse},
-		{row: "n < h−1 later", name: "tiny window", rules: window(8 * ms), heads: []time.Duration{0, 3 * ms}, n: 0, after: 11 * ms, outcome: Stale, head: 2, event: account.EntrySuspectedReuse},
-		{row: "n < h−1 later", name: "policy revoke", rules: revoke, heads: hours(1, 2), n: 0, after: 26 * time.Hour, outcome: Stale, head: 2, event: account.EntrySuspectedReuse, revoked: true},
+		{row: "n < h−1 later", name: "the first moment", rules: defaults, heads: hours(1, 2), n: 0, after: 26 * time.Hour, outcome: Stale, head: 2, entry: account.EntrySuspectedReuse},
+		{row: "n < h−1 later", name: "an eighth later at the latest", rules: defaults, heads: []time.Duration{0, time.Minute, 170 * time.Minute, 4 * time.Hour}, n: 0, after: 27*time.Hour + time.Minute, outcome: Stale, head: 4, entry: account.EntrySuspectedReuse},
+		{row: "n < h−1 later", name: "while a younger one is within", rules: defaults, heads: hours(1, 2, 20), n: 0, after: 27 * time.Hour, outcome: Stale, head: 3, entry: account.EntrySuspectedReuse},
+		{row: "n < h−1 later", name: "and its mark is dropped", rules: defaults, heads: hours(1, 2, 20, 80, 81), n: 0, after: 82 * time.Hour, outcome: Stale, head: 5, entry: account.EntrySuspectedReuse},
+		{row: "n < h−1 later", name: "no window", rules: window(0), heads: hours(1, 2), n: 0, after: 2 * time.Hour, outcome: Stale, head: 2, entry: account.EntrySuspectedReuse},
+		{row: "n < h−1 later", name: "tiny window", rules: window(8 * ms), heads: []time.Duration{0, 3 * ms}, n: 0, after: 11 * ms, outcome: Stale, head: 2, entry: account.EntrySuspectedReuse},
+		{row: "n < h−1 later", name: "policy revoke", rules: revoke, heads: hours(1, 2), n: 0, after: 26 * time.Hour, outcome: Stale, head: 2, entry: account.EntrySuspectedReuse, revoked: true},
 
-		{row: "n > h", name: "by one", rules: defaults, heads: hours(1), n: 2, after: 2 * time.Hour, outcome: Ahead, head: 3, event: account.EntrySessionAhead},
-		{row: "n > h", name: "by many", rules: defaults, heads: hours(1), n: 5000, after: 2 * time.Hour, outcome: Ahead, head: 5001, event: account.EntrySessionAhead},
-		{row: "n > h", name: "policy revoke", rules: revoke, n: 1, after: 80 * day, outcome: Ahead, head: 2, event: account.EntrySessionAhead},
+		{row: "n > h", name: "by one", rules: defaults, heads: hours(1), n: 2, after: 2 * time.Hour, outcome: Ahead, head: 3, entry: account.EntrySessionAhead},
+		{row: "n > h", name: "by many", rules: defaults, heads: hours(1), n: 5000, after: 2 * time.Hour, outcome: Ahead, head: 5001, entry: account.EntrySessionAhead},
+		{row: "n > h", name: "policy revoke", rules: revoke, n: 1, after: 80 * day, outcome: Ahead, head: 2, entry: account.EntrySessionAhead},
 	} {
 		t.Run(c.row+"/"+c.name, func(t *testing.T) {
 			was := advanced(t, c.rules, c.heads...)
@@ -114,17 +114,17 @@ func TestRotateTable(t *testing.T) {
 				t.Errorf("head is at %d, want %d", r.Next.Head, c.head)
 			}
 			switch {
-			case c.event == "" && len(r.Entries) > 0:
+			case c.entry == "" && len(r.Entries) > 0:
 				t.Errorf("recorded %+v", r.Entries)
-			case c.event != "" && (len(r.Entries) == 0 || r.Entries[0].Kind != c.event):
-				t.Errorf("recorded %+v, want %s", r.Entries, c.event)
+			case c.entry != "" && (len(r.Entries) == 0 || r.Entries[0].Kind != c.entry):
+				t.Errorf("recorded %+v, want %s", r.Entries, c.entry)
 			case c.revoked && (len(r.Entries) != 2 || r.Entries[1].Kind != account.EntrySessionRevoked || r.Entries[1].Reason != "refresh token reused"):
 				t.Errorf("recorded %+v, want the end of the session as well", r.Entries)
 			case !c.revoked && len(r.Entries) > 1:
-				t.Errorf("recorded %+v, want one event", r.Entries)
+				t.Errorf("recorded %+v, want one entry", r.Entries)
 			}
 			moved := c.outcome == Advance || c.outcome == Ahead
-			if want := moved || c.event != ""; r.Changed != want {
+			if want := moved || c.entry != ""; r.Changed != want {
 				t.Errorf("changed %t, want %t", r.Changed, want)
 			}
 			if moved {
@@ -270,7 +270,7 @@ func TestRotateSuspicions(t *testing.T) {
 				return
 			}
 			if len(r.Entries) != 1 {
-				t.Fatalf("recorded %+v, want one event", r.Entries)
+				t.Fatalf("recorded %+v, want one entry", r.Entries)
 			}
 			e := r.Entries[0]
 			if e.Reason == "" {
@@ -302,7 +302,7 @@ func TestRotateFlagsOnceAnHour(t *testing.T) {
 				p.At = at(after)
 				r := rotate(s, p, defaults)
 				if r.Changed != (len(r.Entries) > 0) {
-					t.Fatalf("changed %t, events %v", r.Changed, r.Entries)
+					t.Fatalf("changed %t, entries %v", r.Changed, r.Entries)
 				}
 				if len(r.Entries) > 0 {
 					flagged = append(flagged, after)

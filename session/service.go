@@ -48,7 +48,10 @@ type Service struct {
 	// Document is the DID document to show to an account's clients, nil for none.
 	Document func(*account.Account) []byte
 	Now      func() time.Time
-	Log      *slog.Logger
+	// Doubt returns an error while Now cannot be trusted: then no session is collected. If
+	// it is nil, Now is always trusted.
+	Doubt func() error
+	Log   *slog.Logger
 }
 
 // Signed is a session's newest pair of tokens and the account they are for.
@@ -343,7 +346,11 @@ const (
 func (s *Service) Collect(ctx context.Context) {
 	for pause.For(ctx, collectEvery) {
 		for after := int64(0); ; {
-			next, removed, err := s.Store.Collect(ctx, after, s.now().Add(-s.RefreshTTL))
+			now := s.now()
+			if s.Doubt != nil && s.Doubt() != nil {
+				break
+			}
+			next, removed, err := s.Store.Collect(ctx, after, now.Add(-s.RefreshTTL))
 			if err != nil && ctx.Err() == nil {
 				s.Log.LogAttrs(ctx, slog.LevelError, "collecting expired sessions failed", slog.String("cause", err.Error()))
 			}

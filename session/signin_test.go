@@ -84,7 +84,7 @@ func TestSignIn(t *testing.T) {
 		{name: "taken down and allowed, app password", identifier: "gone.test", password: goneApp, allowTakendown: true, want: wireWrong},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			out, err := w.CreateSession(t.Context(), auth.Anyone{}, session.CreateInput{
+			out, err := w.CreateSession(t.Context(), auth.Anyone{}, session.CreateSessionInput{
 				Identifier: c.identifier, Password: c.password, AllowTakenDown: c.allowTakendown,
 			})
 			if got := wire(err); got != c.want {
@@ -130,7 +130,7 @@ func TestTakenDownScope(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	a := w.account("alice", cheapHash(password))
 	w.takedown(a, true)
-	out, err := w.CreateSession(t.Context(), auth.Anyone{}, session.CreateInput{Identifier: "alice.test", Password: password, AllowTakenDown: true})
+	out, err := w.CreateSession(t.Context(), auth.Anyone{}, session.CreateSessionInput{Identifier: "alice.test", Password: password, AllowTakenDown: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,16 +297,16 @@ func TestSignInOvertaken(t *testing.T) {
 	}{
 		{name: "nothing happens", meddle: func(*world, *account.Account) error { return nil }, want: wireOK},
 		{name: "another password", meddle: func(w *world, a *account.Account) error {
-			return w.Accounts.SetPassword(w.t.Context(), a.ID, cheapHash("another password"), 0, w.event(account.EntryPasswordChanged))
+			return w.Accounts.SetPassword(w.t.Context(), a.ID, cheapHash("another password"), 0, w.entry(account.EntryPasswordChanged))
 		}, want: wireWrong},
 		{name: "the same password set again", meddle: func(w *world, a *account.Account) error {
-			return w.Accounts.SetPassword(w.t.Context(), a.ID, cheapHash(password), 0, w.event(account.EntryPasswordChanged))
+			return w.Accounts.SetPassword(w.t.Context(), a.ID, cheapHash(password), 0, w.entry(account.EntryPasswordChanged))
 		}, want: wireOK},
 		{name: "another password, app password", app: true, meddle: func(w *world, a *account.Account) error {
-			return w.Accounts.SetPassword(w.t.Context(), a.ID, cheapHash("another password"), 0, w.event(account.EntryPasswordChanged))
+			return w.Accounts.SetPassword(w.t.Context(), a.ID, cheapHash("another password"), 0, w.entry(account.EntryPasswordChanged))
 		}, want: wireOK},
 		{name: "app password revoked", app: true, meddle: func(w *world, a *account.Account) error {
-			return w.Accounts.RevokeAppPassword(w.t.Context(), a.ID, "phone", w.event(account.EntryAppPasswordRevoked))
+			return w.Accounts.RevokeAppPassword(w.t.Context(), a.ID, "phone", w.entry(account.EntryAppPasswordRevoked))
 		}, want: wireWrong},
 		{name: "all signed out, app passwords too", app: true, meddle: func(w *world, a *account.Account) error {
 			_, err := w.RevokeAll(w.t.Context(), a.DID, true, account.ActorAdmin)
@@ -326,7 +326,7 @@ func TestSignInOvertaken(t *testing.T) {
 			}
 			var failed error
 			w.SignIns.Accounts = &hooked{Store: w.Accounts, afterCredentials: func() { failed = c.meddle(w, a) }}
-			out, err := w.CreateSession(t.Context(), auth.Anyone{}, session.CreateInput{Identifier: "alice.test", Password: with, AllowTakenDown: c.allowed})
+			out, err := w.CreateSession(t.Context(), auth.Anyone{}, session.CreateSessionInput{Identifier: "alice.test", Password: with, AllowTakenDown: c.allowed})
 			if failed != nil {
 				t.Fatal(failed)
 			}

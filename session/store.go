@@ -48,7 +48,7 @@ type Store interface {
 	// Load returns a session, ErrUnknown if it has ended or never existed.
 	Load(ctx context.Context, id int64) (*State, error)
 	// Rotate applies decide to the session atomically: when it returns a changed
-	// Rotation, the session is at Next (or gone, for Revoke) and the events on
+	// Rotation, the session is at Next (or gone, for Revoke) and the entries on
 	// the trail, durably, before Rotate returns; two concurrent calls see each
 	// other's result. decide is pure and may be called several times; its error
 	// is returned as it is and changes nothing. ErrUnknown as in Load.

@@ -86,10 +86,10 @@ func (s *story) generation(refresh string) int64 {
 
 // present presents a refresh token, as the server does: a token past its exp does
 // not reach the session.
-func (s *story) present(refresh string) (session.Output, string) {
+func (s *story) present(refresh string) (session.CreateSessionOutput, string) {
 	token, err := s.Keyring.VerifyRefresh(refresh, audience, s.Now(), false)
 	if err != nil {
-		return session.Output{}, wire(err)
+		return session.CreateSessionOutput{}, wire(err)
 	}
 	out, err := s.RefreshSession(s.t.Context(), auth.RefreshCaller{Token: token}, xrpc.None{})
 	return out, wire(err)
@@ -116,7 +116,7 @@ func (s *story) judge(d *device, refresh string, newest bool, got string) {
 }
 
 // receive handles an answer that arrived.
-func (s *story) receive(d *device, out session.Output) {
+func (s *story) receive(d *device, out session.CreateSessionOutput) {
 	i, _ := slices.BinarySearchFunc(d.got, s.generation(out.RefreshJwt)+1, func(refresh string, n int64) int {
 		return cmp.Compare(s.generation(refresh), n)
 	})
@@ -127,7 +127,7 @@ func (s *story) receive(d *device, out session.Output) {
 // tabs lets several tabs of a device refresh at once; some answers are lost.
 func (s *story) tabs(d *device, tokens []string, lost []bool) {
 	newest := d.newest()
-	outs, answers := make([]session.Output, len(tokens)), make([]string, len(tokens))
+	outs, answers := make([]session.CreateSessionOutput, len(tokens)), make([]string, len(tokens))
 	var all sync.WaitGroup
 	for i, token := range tokens {
 		all.Go(func() { outs[i], answers[i] = s.present(token) })
@@ -370,7 +370,7 @@ func (s *story) actions() map[string]func(*rapid.T) {
 		},
 		"revoke app password": func(t *rapid.T) {
 			o := anyOwner(t)
-			if err := s.Accounts.RevokeAppPassword(t.Context(), o.ID, appName, s.event(account.EntryAppPasswordRevoked)); err != nil {
+			if err := s.Accounts.RevokeAppPassword(t.Context(), o.ID, appName, s.entry(account.EntryAppPasswordRevoked)); err != nil {
 				t.Fatal(err)
 			}
 			for _, d := range s.devices {
@@ -383,7 +383,7 @@ func (s *story) actions() map[string]func(*rapid.T) {
 			if keep.owner == o && keep.alive {
 				id = s.number(o.Account, keep.newest())
 			}
-			if err := s.Accounts.SetPassword(t.Context(), o.ID, "none", id, s.event(account.EntryPasswordChanged)); err != nil {
+			if err := s.Accounts.SetPassword(t.Context(), o.ID, "none", id, s.entry(account.EntryPasswordChanged)); err != nil {
 				t.Fatal(err)
 			}
 			s.endAll(o, keep)

@@ -23,7 +23,7 @@ func TestTrailSignIn(t *testing.T) {
 	} {
 		ctx := from(t.Context(), c.addr, c.userAgent)
 		if _, err := w.signIn(ctx, "alice.test", "wrong"); wire(err) != wireWrong {
-			t.Fatal(wire(err)) // a wrong password is not an event: anyone could fill the trail
+			t.Fatal(wire(err)) // a wrong password makes no entry: anyone could fill the trail
 		}
 		out, err := w.signIn(ctx, "alice.test", c.password)
 		if err != nil {
@@ -167,14 +167,14 @@ func TestTrailSharing(t *testing.T) {
 	}
 }
 
-// TestTrailIsBounded: the oldest events go first; another account's stay.
+// TestTrailIsBounded: the oldest entries go first; another account's stay.
 func TestTrailIsBounded(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	w.Limit = 5
 	a, b := w.account("alice", "none"), w.account("bob", "none")
 	w.mustBegin(b, "")
 	for i := range account.TrailLimit + 20 {
-		e := w.event(account.EntryRefreshRefused)
+		e := w.entry(account.EntryRefreshRefused)
 		e.Reason = fmt.Sprint(i)
 		if err := w.Accounts.AddEntry(t.Context(), a.ID, e); err != nil {
 			t.Fatal(err)
@@ -182,15 +182,15 @@ func TestTrailIsBounded(t *testing.T) {
 	}
 	got := w.reasons(a, account.EntryRefreshRefused)
 	if len(got) != account.TrailLimit || got[0] != fmt.Sprint(account.TrailLimit+19) || got[len(got)-1] != "20" {
-		t.Errorf("%d events, from %s to %s", len(got), got[0], got[len(got)-1])
+		t.Errorf("%d entries, from %s to %s", len(got), got[0], got[len(got)-1])
 	}
 	for range 10 {
 		w.mustBegin(a, "")
 	}
 	if got := len(w.trail(a)); got != account.TrailLimit {
-		t.Errorf("%d events after more sign-ins", got)
+		t.Errorf("%d entries after more sign-ins", got)
 	}
 	if got := len(w.trail(b)); got != 2 {
-		t.Errorf("%d events of the other account", got)
+		t.Errorf("%d entries of the other account", got)
 	}
 }

@@ -95,20 +95,20 @@ func (w *world) appPassword(a *account.Account, name string, privileged bool) st
 func (w *world) storeAppPassword(a *account.Account, name, hash string, privileged bool) {
 	w.t.Helper()
 	err := w.Accounts.AddAppPassword(w.t.Context(), a.ID,
-		account.AppPassword{Name: name, Hash: hash, Privileged: privileged, CreatedAt: w.Now()}, w.event(account.EntryAppPasswordCreated))
+		account.AppPassword{Name: name, Hash: hash, Privileged: privileged, CreatedAt: w.Now()}, w.entry(account.EntryAppPasswordCreated))
 	if err != nil {
 		w.t.Fatal(err)
 	}
 }
 
-func (w *world) event(kind account.EntryKind) account.Entry {
+func (w *world) entry(kind account.EntryKind) account.Entry {
 	return account.Entry{At: w.Now(), Kind: kind, By: account.ActorAdmin}
 }
 
 // setStatus changes the hosting status.
 func (w *world) setStatus(a *account.Account, c account.StatusChange, kind account.EntryKind) {
 	w.t.Helper()
-	if _, err := w.Accounts.SetStatus(w.t.Context(), a.ID, c, w.event(kind)); err != nil {
+	if _, err := w.Accounts.SetStatus(w.t.Context(), a.ID, c, w.entry(kind)); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -155,9 +155,9 @@ func (w *world) mustBegin(a *account.Account, app string) session.Signed {
 }
 
 // signIn calls createSession.
-func (w *world) signIn(ctx context.Context, identifier, password string) (session.Output, error) {
+func (w *world) signIn(ctx context.Context, identifier, password string) (session.CreateSessionOutput, error) {
 	w.t.Helper()
-	return w.CreateSession(ctx, auth.Anyone{}, session.CreateInput{Identifier: identifier, Password: password})
+	return w.CreateSession(ctx, auth.Anyone{}, session.CreateSessionInput{Identifier: identifier, Password: password})
 }
 
 // token returns what the auth package reads from a refresh token.
@@ -182,13 +182,13 @@ func (w *world) access(access string) auth.Token {
 }
 
 // refresh calls refreshSession.
-func (w *world) refresh(ctx context.Context, refresh string) (session.Output, error) {
+func (w *world) refresh(ctx context.Context, refresh string) (session.CreateSessionOutput, error) {
 	w.t.Helper()
 	return w.RefreshSession(ctx, auth.RefreshCaller{Token: w.token(refresh)}, xrpc.None{})
 }
 
 // mustRefresh is refresh, and fails the test on an error.
-func (w *world) mustRefresh(refresh string) session.Output {
+func (w *world) mustRefresh(refresh string) session.CreateSessionOutput {
 	w.t.Helper()
 	out, err := w.refresh(w.t.Context(), refresh)
 	if err != nil {
@@ -231,14 +231,14 @@ func (w *world) sessions(a *account.Account) []session.State {
 // trail returns an account's trail, newest first.
 func (w *world) trail(a *account.Account) []account.Entry {
 	w.t.Helper()
-	events, err := w.Accounts.Trail(w.t.Context(), a.ID, 2*account.TrailLimit)
+	entries, err := w.Accounts.Trail(w.t.Context(), a.ID, 2*account.TrailLimit)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return events
+	return entries
 }
 
-// reasons returns those of the trail's events of a kind, newest first.
+// reasons returns those of the trail's entries of a kind, newest first.
 func (w *world) reasons(a *account.Account, kind account.EntryKind) []string {
 	w.t.Helper()
 	var out []string

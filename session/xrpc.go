@@ -14,18 +14,18 @@ import (
 	"nestbox/xrpc"
 )
 
-// Output is the answer of createSession and refreshSession.
-type Output struct {
+// CreateSessionOutput is the answer of createSession and refreshSession.
+type CreateSessionOutput struct {
 	AccessJwt  string `json:"accessJwt"`
 	RefreshJwt string `json:"refreshJwt"`
-	Info
+	GetSessionOutput
 }
 
-// Info is the answer of getSession: the account as its session's clients see it.
-// Every field is always sent: two SDKs make an extra call if emailConfirmed or
+// GetSessionOutput is the answer of getSession: the account as its session's clients
+// see it. Every field is always sent: two SDKs make an extra call if emailConfirmed or
 // didDoc is missing. Except the didDoc of an account hosted elsewhere, which would
 // send clients there.
-type Info struct {
+type GetSessionOutput struct {
 	Handle          syntax.Handle  `json:"handle"`
 	DID             syntax.DID     `json:"did"`
 	DIDDoc          jsontext.Value `json:"didDoc,omitzero"`
@@ -36,54 +36,56 @@ type Info struct {
 	Status          account.Status `json:"status,omitzero"`
 }
 
-// CreateInput is the input of createSession.
-type CreateInput struct {
+// CreateSessionInput is the input of createSession.
+type CreateSessionInput struct {
 	Identifier      string `json:"identifier"`
 	Password        string `json:"password"`
 	AuthFactorToken string `json:"authFactorToken,omitzero"`
 	AllowTakenDown  bool   `json:"allowTakendown,omitzero"`
 }
 
-func (s *Service) info(a *account.Account) Info {
+func (s *Service) info(a *account.Account) GetSessionOutput {
 	status := a.Status()
-	return Info{
+	return GetSessionOutput{
 		Handle: a.ShownHandle(), DID: a.DID, DIDDoc: s.Document(a), Email: a.ShownEmail(), EmailConfirmed: !a.EmailConfirmedAt.IsZero(),
 		EmailAuthFactor: a.EmailFactor, Active: status == account.Active, Status: status,
 	}
 }
 
 // Output returns the answer for the holder of a new pair.
-func (s *Service) Output(signed Signed) Output {
-	return Output{AccessJwt: signed.Access, RefreshJwt: signed.Refresh, Info: s.info(signed.Account)}
+func (s *Service) Output(signed Signed) CreateSessionOutput {
+	return CreateSessionOutput{AccessJwt: signed.Access, RefreshJwt: signed.Refresh, GetSessionOutput: s.info(signed.Account)}
 }
 
 // CreateSession is com.atproto.server.createSession.
-func (s *Service) CreateSession(ctx context.Context, _ auth.Anyone, in CreateInput) (Output, error) {
-	signed, err := s.SignIn(ctx, signin.Attempt{Identifier: in.Identifier, Password: in.Password, Code: in.AuthFactorToken, AllowTakenDown: in.AllowTakenDown})
+func (s *Service) CreateSession(ctx context.Context, _ auth.Anyone, in CreateSessionInput) (CreateSessionOutput, error) {
+	signed, err := s.SignIn(ctx, signin.Attempt{
+		Identifier: in.Identifier, Password: in.Password, Code: in.AuthFactorToken, AllowTakenDown: in.AllowTakenDown,
+	})
 	if err != nil {
-		return Output{}, wireError(err)
+		return CreateSessionOutput{}, wireError(err)
 	}
 	request.SetAccount(ctx, signed.Account.DID.String())
 	return s.Output(signed), nil
 }
 
 // RefreshSession is com.atproto.server.refreshSession.
-func (s *Service) RefreshSession(ctx context.Context, caller auth.RefreshCaller, _ xrpc.None) (Output, error) {
+func (s *Service) RefreshSession(ctx context.Context, caller auth.RefreshCaller, _ xrpc.None) (CreateSessionOutput, error) {
 	signed, err := s.Refresh(ctx, caller.Token)
 	if err != nil {
-		return Output{}, wireError(err)
+		return CreateSessionOutput{}, wireError(err)
 	}
 	return s.Output(signed), nil
 }
 
 // GetSession is com.atproto.server.getSession.
-func (s *Service) GetSession(ctx context.Context, caller auth.StandardCaller, _ xrpc.None) (Info, error) {
+func (s *Service) GetSession(ctx context.Context, caller auth.StandardCaller, _ xrpc.None) (GetSessionOutput, error) {
 	a, err := s.Accounts.ByDID(ctx, caller.DID)
 	if errors.Is(err, account.ErrNotFound) {
-		return Info{}, auth.Expired() // deleted since the caller was proven
+		return GetSessionOutput{}, auth.Expired() // deleted since the caller was proven
 	}
 	if err != nil {
-		return Info{}, wireError(err)
+		return GetSessionOutput{}, wireError(err)
 	}
 	return s.info(a), nil
 }

@@ -85,7 +85,8 @@ type Rebuilt struct {
 	// Marks the blobs whose use was marked wrong, Subjects the records whose
 	// subject was.
 	References, Marks, Subjects int
-	// Counted: the number of records, of blobs, or of the next node was wrong.
+	// Counted: the number of records, of blobs, or of the next node was wrong, or the
+	// revision of the first commit or of the last removal.
 	Counted bool
 	// Nodes is how many there are, if the tree was made again.
 	Nodes int64

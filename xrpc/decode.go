@@ -72,18 +72,32 @@ func bodyDecoder[In any]() bodyDecode[In] {
 	}
 	fields := fieldsOf(t)
 	return func(w http.ResponseWriter, r *http.Request, limit int64, in *In) error {
-		body, err := readBody(w, r, limit)
+		body, err := readJSON(w, r, limit)
 		if err != nil {
-			return err
-		}
-		if len(body) == 0 {
-			return InvalidRequest("A request body is expected but none was provided")
-		}
-		if err := checkContentType(r.Header.Get("Content-Type")); err != nil {
 			return err
 		}
 		return decodeObject(body, fields, reflect.ValueOf(in).Elem(), "$")
 	}
+}
+
+// Body reads a JSON body of at most limit bytes as a Procedure does, and returns it
+// decoded and as it came.
+func Body[In any](w http.ResponseWriter, r *http.Request, limit int64) (in In, body []byte, err error) {
+	if body, err = readJSON(w, r, limit); err == nil {
+		err = decodeObject(body, fieldsOf(reflect.TypeFor[In]()), reflect.ValueOf(&in).Elem(), "$")
+	}
+	return in, body, err
+}
+
+func readJSON(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	body, err := readBody(w, r, limit)
+	if err != nil {
+		return nil, err
+	}
+	if len(body) == 0 {
+		return nil, InvalidRequest("A request body is expected but none was provided")
+	}
+	return body, checkContentType(r.Header.Get("Content-Type"))
 }
 
 func checkContentType(ct string) error {

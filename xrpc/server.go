@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/bluesky-social/indigo/atproto/syntax"
-
 	"nestbox/request"
 )
 
@@ -25,6 +23,10 @@ type Server struct {
 	// there is no such method, unless the method is CountedApart. It is for a rate
 	// limit over everything.
 	Admit func(context.Context, *http.Request) error
+	// Pass, when set, serves GET, HEAD and POST requests for methods that are not in
+	// Methods, once their path was found to be an NSID. Without it they are not
+	// implemented.
+	Pass Handler
 }
 
 // prefix is the path below which XRPC lives.
@@ -45,9 +47,11 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	e := AsError(ctx, err)
 	request.Fail(ctx, e.Status, e.Name, e.Cause)
-	if !w.Wrote() {
-		writeError(w, r, e)
+	if w.Wrote() {
+		request.Break(ctx) // its end must not look like the end of the answer
+		return
 	}
+	writeError(w, r, e)
 }
 
 func (s *Server) dispatch(w *request.Writer, r *http.Request, nsid string) (err error) {
@@ -67,7 +71,7 @@ func (s *Server) dispatch(w *request.Writer, r *http.Request, nsid string) (err 
 		}
 	}
 	if !ok {
-		return unknownMethod(nsid)
+		return s.pass(w, r, nsid)
 	}
 	if err := checkVerb(m.verb, r.Method); err != nil {
 		return err
@@ -80,13 +84,6 @@ func (s *Server) dispatch(w *request.Writer, r *http.Request, nsid string) (err 
 		maxBody = m.maxBody
 	}
 	return m.serve(maxBody, w, r)
-}
-
-func unknownMethod(nsid string) error {
-	if _, err := syntax.ParseNSID(nsid); err != nil {
-		return InvalidRequest("invalid xrpc path")
-	}
-	return &Error{Status: http.StatusNotImplemented, Name: NameMethodNotImplemented, Message: "Method Not Implemented"}
 }
 
 func checkVerb(want, got string) error {

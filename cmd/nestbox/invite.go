@@ -45,7 +45,7 @@ type inviteListCmd struct {
 func (c *inviteListCmd) Run() error {
 	codes := []account.InviteView{}
 	for args := (admin.InviteListArgs{ByUsage: c.ByUsage}); ; {
-		var page admin.InviteCodesOutput
+		var page admin.GetInviteCodesOutput
 		if err := call(c.where, admin.CmdInviteList, args, &page); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@
 package safehttp
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -37,8 +39,9 @@ const (
 	maxConns         = 4        // of one host
 	maxIdle          = 64
 	idleTimeout      = 30 * time.Second
-	maxURL           = 2048 // bytes
+	defaultMaxURL    = 2048 // bytes
 	defaultHTTPSPort = "443"
+	firstHighPort    = 1024 // below it are services of machines, not of people
 )
 
 // Options of a Client.
@@ -51,6 +54,10 @@ type Options struct {
 	// Resolver and Roots are the system's if nil.
 	Resolver *net.Resolver
 	Roots    *x509.CertPool
+	// HighPorts allows ports from 1024 on, besides 443.
+	HighPorts bool
+	// MaxURL bounds a URL, in bytes; 2048 if 0.
+	MaxURL int
 }
 
 // Client returns a client whose every connection is checked after its name was
@@ -58,26 +65,17 @@ type Options struct {
 // redirect is checked like the first URL. It follows no proxy of the environment:
 // that one would resolve names itself.
 func Client(o Options) *http.Client {
-	dialer := &net.Dialer{
-		Timeout: connectTimeout, Resolver: o.Resolver,
-		ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error { return o.checkAddress(address) },
-	}
-	transport := &http.Transport{
-		DialContext:            dialer.DialContext,
-		TLSHandshakeTimeout:    connectTimeout,
-		ResponseHeaderTimeout:  o.timeout(),
-		MaxResponseHeaderBytes: maxHeader,
-		MaxConnsPerHost:        maxConns,
-		MaxIdleConns:           maxIdle,
-		IdleConnTimeout:        idleTimeout,
-		ForceAttemptHTTP2:      true,
-	}
-	if o.Roots != nil {
-		transport.TLSClientConfig = tlsConfig(o.Roots)
-	}
 	return &http.Client{
-		Transport: &checked{transport, o},
-		Timeout:   o.timeout(),
+		Transport: RoundTripper(o, &http.Transport{
+			TLSHandshakeTimeout:    connectTimeout,
+			ResponseHeaderTimeout:  o.timeout(),
+			MaxResponseHeaderBytes: maxHeader,
+			MaxConnsPerHost:        maxConns,
+			MaxIdleConns:           maxIdle,
+			IdleConnTimeout:        idleTimeout,
+			ForceAttemptHTTP2:      true,
+		}),
+		Timeout: o.timeout(),
 		CheckRedirect: func(_ *http.Request, via []*http.Request) error {
 			if len(via) > maxRedirects {
 				return fmt.Errorf("%w: more than %d redirects", ErrForbidden, maxRedirects)
@@ -85,6 +83,20 @@ func Client(o Options) *http.Client {
 			return nil
 		},
 	}
+}
+
+// RoundTripper returns what makes the requests of a Client, over a transport with limits
+// of its own: its connections go only where o allows. It follows no redirect.
+func RoundTripper(o Options, transport *http.Transport) http.RoundTripper {
+	dialer := &net.Dialer{
+		Timeout: connectTimeout, Resolver: o.Resolver,
+		ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error { return o.checkAddress(address) },
+	}
+	transport.DialContext = dialer.DialContext
+	if o.Roots != nil {
+		transport.TLSClientConfig = tlsConfig(o.Roots)
+	}
+	return &checked{transport, o}
 }
 
 func (o Options) timeout() time.Duration {
@@ -112,19 +124,25 @@ func (c *checked) CloseIdleConnections() { c.next.CloseIdleConnections() }
 
 func (o Options) checkURL(u *url.URL) error {
 	switch {
-	case len(u.String()) > maxURL:
-		return fmt.Errorf("%w: its URL has more than %d bytes", ErrForbidden, maxURL)
+	case len(u.String()) > cmp.Or(o.MaxURL, defaultMaxURL):
+		return fmt.Errorf("%w: its URL has more than %d bytes", ErrForbidden, cmp.Or(o.MaxURL, defaultMaxURL))
 	case u.User != nil:
 		return fmt.Errorf("%w: its URL holds a user name", ErrForbidden)
 	case o.AllowLoopback && isLoopback(u.Hostname()):
 		return nil
 	case u.Scheme != "https":
 		return fmt.Errorf("%w: it is asked over %s", ErrForbidden, u.Scheme)
-	case u.Port() != "" && u.Port() != defaultHTTPSPort:
+	case !o.allowsPort(u.Port()):
 		return fmt.Errorf("%w: it is asked on port %s", ErrForbidden, u.Port())
 	default:
 		return nil
 	}
+}
+
+// allowsPort reports whether strangers may name a port; "" is that of https.
+func (o Options) allowsPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || port == defaultHTTPSPort || o.HighPorts && err == nil && n >= firstHighPort
 }
 
 // isLoopback reports whether a URL's host names this machine. A name that

@@ -218,3 +218,22 @@ func resolver(t *testing.T, address func() [4]byte) *net.Resolver {
 		return c, nil
 	}}
 }
+
+// TestPorts: strangers may name the port of https, and with HighPorts the ports from 1024
+// on.
+func TestPorts(t *testing.T) {
+	for _, high := range []bool{false, true} {
+		c := safehttp.Client(safehttp.Options{HighPorts: high, Timeout: time.Second, Resolver: nobody()})
+		for port, want := range map[string]bool{"": true, ":443": true, ":1": false, ":80": false, ":1023": false, ":1024": high, ":8443": high, ":65535": high} {
+			_, err := get(t, c, "https://service.example.com"+port)
+			if asked := errors.Is(err, safehttp.ErrForbidden); asked == want {
+				t.Errorf("high ports %t, port %q: %v", high, port, err)
+			}
+		}
+	}
+}
+
+// nobody is a resolver that knows no name.
+func nobody() *net.Resolver {
+	return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no name server") }}
+}

@@ -24,7 +24,7 @@ var start = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 func didOf(name string) syntax.DID       { return syntax.DID(name) }
 func handleOf(name string) syntax.Handle { return syntax.Handle(name + ".test") }
 
-func accountEvent() account.Entry { return account.Entry{At: start, Kind: account.EntrySignIn} }
+func accountEntry() account.Entry { return account.Entry{At: start, Kind: account.EntrySignIn} }
 
 func forward(st session.State) (session.Rotation, error) {
 	next := st
@@ -101,32 +101,32 @@ func changes() map[string]change {
 		},
 		"sign-out": {
 			do: func(t *testing.T, w world) error {
-				return sqlite.Sessions{DB: w.DB}.End(t.Context(), w.session.ID, accountEvent())
+				return sqlite.Sessions{DB: w.DB}.End(t.Context(), w.session.ID, accountEntry())
 			},
 			done: func(t *testing.T, w world) bool { return load(t, w) == nil },
 		},
 		"all signed out": {
 			do: func(t *testing.T, w world) error {
-				_, err := sqlite.Sessions{DB: w.DB}.EndAll(t.Context(), w.account.ID, true, accountEvent())
+				_, err := sqlite.Sessions{DB: w.DB}.EndAll(t.Context(), w.account.ID, true, accountEntry())
 				return err
 			},
 			done: func(t *testing.T, w world) bool { return load(t, w) == nil },
 		},
 		"password": {
 			do: func(t *testing.T, w world) error {
-				return sqlite.Accounts{DB: w.DB}.SetPassword(t.Context(), w.account.ID, "new", 0, accountEvent())
+				return sqlite.Accounts{DB: w.DB}.SetPassword(t.Context(), w.account.ID, "new", 0, accountEntry())
 			},
 			done: func(t *testing.T, w world) bool { return credentials(t, w).PasswordHash == "new" && load(t, w) == nil },
 		},
 		"app password": {
 			do: func(t *testing.T, w world) error {
-				return sqlite.Accounts{DB: w.DB}.AddAppPassword(t.Context(), w.account.ID, account.AppPassword{Name: "x", Hash: "x", CreatedAt: start}, accountEvent())
+				return sqlite.Accounts{DB: w.DB}.AddAppPassword(t.Context(), w.account.ID, account.AppPassword{Name: "x", Hash: "x", CreatedAt: start}, accountEntry())
 			},
 			done: func(t *testing.T, w world) bool { return len(credentials(t, w).AppPasswords) == 1 },
 		},
 		"takedown": {
 			do: func(t *testing.T, w world) error {
-				_, err := sqlite.Accounts{DB: w.DB}.SetStatus(t.Context(), w.account.ID, account.StatusChange{Takedown: &account.Applied{Applied: true}}, accountEvent())
+				_, err := sqlite.Accounts{DB: w.DB}.SetStatus(t.Context(), w.account.ID, account.StatusChange{Takedown: &account.Applied{Applied: true}}, accountEntry())
 				return err
 			},
 			done: func(t *testing.T, w world) bool {
@@ -233,7 +233,7 @@ func TestFailedButSaved(t *testing.T) {
 					t.Errorf("Fatal was told %v", err)
 				}
 				s.fails.Store(false)
-				if err := (sqlite.Accounts{DB: w.DB}).AddEntry(t.Context(), w.account.ID, accountEvent()); !errors.Is(err, groupcommit.ErrOutcomeUnknown) {
+				if err := (sqlite.Accounts{DB: w.DB}).AddEntry(t.Context(), w.account.ID, accountEntry()); !errors.Is(err, groupcommit.ErrOutcomeUnknown) {
 					t.Errorf("a write afterwards: %v", err)
 				}
 				if err := w.Close(); !errors.Is(err, groupcommit.ErrOutcomeUnknown) {

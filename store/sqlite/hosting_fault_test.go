@@ -76,7 +76,7 @@ func hostingChanges() map[string]change {
 					return err
 				}
 				first := genesis(&account.Account{ID: id, DID: pendingAccount("bob").DID})
-				_, err = store.Activate(t.Context(), id, []byte("{}"), &first, accountEvent())
+				_, err = store.Activate(t.Context(), id, []byte("{}"), &first, accountEntry())
 				return err
 			},
 			done: func(t *testing.T, w world) bool {
@@ -95,7 +95,7 @@ func hostingChanges() map[string]change {
 			do: func(t *testing.T, w world) error {
 				p := pendingAccount("bob")
 				first := genesis(&account.Account{DID: p.DID})
-				_, err := sqlite.Hosting{DB: w.DB}.MoveIn(t.Context(), p, []byte("{}"), first, accountEvent())
+				_, err := sqlite.Hosting{DB: w.DB}.MoveIn(t.Context(), p, []byte("{}"), first, accountEntry())
 				return err
 			},
 			done: func(t *testing.T, w world) bool {
@@ -116,7 +116,7 @@ func hostingChanges() map[string]change {
 				if err != nil && !errors.Is(err, account.ErrStatusConflict) { // it is there since the first try
 					return err
 				}
-				return store.FinishHandle(t.Context(), w.account.ID, "new.test", []byte(`{"new":1}`), accountEvent())
+				return store.FinishHandle(t.Context(), w.account.ID, "new.test", []byte(`{"new":1}`), accountEntry())
 			},
 			done: func(t *testing.T, w world) bool {
 				return all(t, map[string]bool{
@@ -135,7 +135,7 @@ func hostingChanges() map[string]change {
 				if err := store.BeginKey(t.Context(), c); err != nil && !errors.Is(err, account.ErrStatusConflict) { // it is there since the first try
 					return err
 				}
-				return store.FinishKey(t.Context(), c, []byte(`{"new":1}`), &w.repo.resigned, accountEvent())
+				return store.FinishKey(t.Context(), c, []byte(`{"new":1}`), &w.repo.resigned, accountEntry())
 			},
 			done: func(t *testing.T, w world) bool {
 				_, sealed, err := sqlite.Hosting{DB: w.DB}.SealedKey(t.Context(), w.repo.writer.account.ID)

@@ -206,5 +206,5 @@ func pendingAccount(name string) hosting.Pending {
 }
 
 func newSession(account int64) session.New {
-	return session.New{AccountID: account, Scope: "com.atproto.access", At: start, Expires: start.AddDate(0, 3, 0), Nonce: "n", Limit: 1 << 20, Entry: accountEvent()}
+	return session.New{AccountID: account, Scope: "com.atproto.access", At: start, Expires: start.AddDate(0, 3, 0), Nonce: "n", Limit: 1 << 20, Entry: accountEntry()}
 }

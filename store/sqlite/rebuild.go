@@ -65,7 +65,8 @@ func (b *rebuild) derived(derive func(repo.Record) (repo.Derived, error)) error 
 	}{
 		{`DELETE FROM blob_ref WHERE repo_id = ?1 AND NOT EXISTS
 			(SELECT 1 FROM wanted w WHERE w.cid = blob_ref.cid AND w.key = blob_ref.key AND w.rev = blob_ref.rev)`, &b.out.References},
-		{"INSERT INTO blob_ref (repo_id, cid, key, rev) SELECT ?1, cid, key, rev FROM wanted WHERE true ON CONFLICT DO NOTHING", &b.out.References},
+		{`INSERT INTO blob_ref (repo_id, cid, key, rev)
+			SELECT ?1, cid, key, rev FROM wanted WHERE true ON CONFLICT DO NOTHING`, &b.out.References},
 		{"UPDATE record SET subject = nullif(a.subject, '') FROM about a WHERE record.repo_id = ?1 AND record.key = a.key", &b.out.Subjects},
 	} {
 		n, err := change(b.conn, fix.sql, func(s *sqlite.Stmt) { s.BindInt64(1, b.number) })
@@ -142,14 +143,17 @@ func (b *rebuild) tree() error {
 	return nil
 }
 
-// counts corrects the numbers of records and of blobs, and a next node that is
-// taken.
+// counts corrects the numbers of records and of blobs, a next node that is taken, and
+// revisions that cannot be.
 func (b *rebuild) counts() error {
 	const last = "(SELECT coalesce(max(id), 0) & 0xffffffff FROM node WHERE id BETWEEN ?1 << 32 AND ?1 << 32 | 0xffffffff)"
 	const records = "(SELECT count(*) FROM record WHERE repo_id = ?1)"
 	const blobs = "(SELECT count(DISTINCT cid) FROM blob_ref WHERE repo_id = ?1)"
-	n, err := change(b.conn, "UPDATE repo SET records = "+records+", blobs = "+blobs+", next_node = max(next_node, 1 + "+last+`)
-		WHERE id = ?1 AND (records <> `+records+" OR blobs <> "+blobs+" OR next_node <= "+last+")",
+	const oldest = "coalesce((SELECT min(rev) FROM record WHERE repo_id = ?1), rev)"
+	const noFirst = "(first_rev = '' OR first_rev > " + oldest + ")"
+	n, err := change(b.conn, "UPDATE repo SET records = "+records+", blobs = "+blobs+", next_node = max(next_node, 1 + "+last+`),
+		first_rev = iif(`+noFirst+", "+oldest+`, first_rev), removed_rev = min(removed_rev, rev)
+		WHERE id = ?1 AND (records <> `+records+" OR blobs <> "+blobs+" OR next_node <= "+last+" OR "+noFirst+" OR removed_rev > rev)",
 		func(s *sqlite.Stmt) { s.BindInt64(1, b.number) })
 	if err != nil {
 		return fmt.Errorf("count: %w", err)

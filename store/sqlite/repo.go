@@ -213,8 +213,8 @@ func beginRepo(conn *sqlite.Conn, accountID int64, c repo.Change) (active bool, 
 
 // storeHead makes h the head of the repository h.Number.
 func storeHead(c *sqlite.Conn, h repo.Head) error {
-	_, err := change(c, `UPDATE repo SET cid = ?, rev = ?, commit_block = ?, root_id = ?, root_cid = ?, next_node = ?, records = ?
-		WHERE id = ?`,
+	_, err := change(c, `UPDATE repo SET cid = ?, rev = ?, commit_block = ?, root_id = ?, root_cid = ?, next_node = ?, records = ?,
+		first_rev = ?, removed_rev = ? WHERE id = ?`,
 		func(s *sqlite.Stmt) {
 			bindCID(s, 1, h.CID)
 			s.BindText(2, h.Rev.String())
@@ -223,7 +223,9 @@ func storeHead(c *sqlite.Conn, h repo.Head) error {
 			bindCID(s, 5, h.Root.CID)
 			s.BindInt64(6, h.NextNode)
 			s.BindInt64(7, h.Records)
-			s.BindInt64(8, h.Number)
+			s.BindText(8, h.First.String())
+			s.BindText(9, h.Removed.String())
+			s.BindInt64(10, h.Number)
 		})
 	if err != nil {
 		return fmt.Errorf("store head: %w", err)
@@ -310,7 +312,8 @@ func storeWrites(c *sqlite.Conn, number int64, rev syntax.TID, writes []repo.Wri
 
 // insertRecord reports whether it inserted w: not if its key is taken.
 func insertRecord(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write) (created bool, err error) {
-	n, err := change(c, "INSERT INTO record (repo_id, key, cid, rev, block, subject) VALUES (?, ?, ?, ?, ?, nullif(?, '')) ON CONFLICT DO NOTHING",
+	n, err := change(c, `INSERT INTO record (repo_id, key, cid, rev, block, subject)
+		VALUES (?, ?, ?, ?, ?, nullif(?, '')) ON CONFLICT DO NOTHING`,
 		func(s *sqlite.Stmt) {
 			s.BindInt64(1, number)
 			s.BindText(2, w.Key)
@@ -414,7 +417,8 @@ func countBlobs(c *sqlite.Conn, number, more int64) error {
 	if more == 0 {
 		return nil
 	}
-	_, err := change(c, "UPDATE repo SET blobs = blobs + ? WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, more); s.BindInt64(2, number) })
+	_, err := change(c, "UPDATE repo SET blobs = blobs + ? WHERE id = ?",
+		func(s *sqlite.Stmt) { s.BindInt64(1, more); s.BindInt64(2, number) })
 	return wrap(err, "count blobs")
 }
 
@@ -467,7 +471,10 @@ func columnStatus(r *sqlite.Stmt, col int) account.Status {
 func (db Repos) heads(ctx context.Context, sql string, b bind) (out []repo.AccountHead, err error) {
 	err = db.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, sql, b, func(r *sqlite.Stmt) error {
-			h := repo.AccountHead{AccountID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), Rev: syntax.TID(r.ColumnText(3)), Status: string(columnStatus(r, 4))}
+			h := repo.AccountHead{
+				AccountID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)),
+				Rev: syntax.TID(r.ColumnText(3)), Status: string(columnStatus(r, 4)),
+			}
 			if !r.ColumnIsNull(2) {
 				if h.CID, err = columnCID(r, 2); err != nil {
 					return err

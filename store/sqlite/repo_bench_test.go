@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"sync/atomic"
@@ -59,6 +60,7 @@ func (w *writer) finish(c repo.Change, proof []car.Block) repo.Change {
 	since := c.Next.Rev
 	c.AccountID, c.At = w.account.ID, start
 	c.Next.Rev = syntax.NewTID(start.UnixMicro()+int64(w.commits), 0)
+	c.Next.First = cmp.Or(c.Next.First, c.Next.Rev)
 	commit := repo.Commit{DID: w.account.DID, Data: c.Next.Root.CID, Rev: c.Next.Rev, Sig: make([]byte, 64)}
 	c.Next.Commit = commit.Encode()
 	c.Next.CID = dagcbor.CID(c.Next.Commit)

@@ -39,13 +39,14 @@ func loadHead(c *sqlite.Conn, accountID int64) (h repo.Head, err error) {
 	// SQLite would compile it again each time for a bare parameter: see
 	// Accounts.find.
 	qerr := query(c, `SELECT id, cid, rev, commit_block, root_id, root_cid, next_node, records,
-		(SELECT did FROM account a WHERE a.id = account_id) FROM repo WHERE account_id = CAST(? AS INTEGER) AND current = 1`,
+		(SELECT did FROM account a WHERE a.id = account_id), first_rev, removed_rev FROM repo
+		WHERE account_id = CAST(? AS INTEGER) AND current = 1`,
 		func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
 		func(r *sqlite.Stmt) error {
 			h = repo.Head{
 				Number: r.ColumnInt64(0), Rev: syntax.TID(r.ColumnText(2)), Commit: columnBytes(r, 3),
 				Root: mst.Link{ID: r.ColumnInt64(4)}, NextNode: r.ColumnInt64(6), Records: r.ColumnInt64(7),
-				DID: syntax.DID(r.ColumnText(8)),
+				DID: syntax.DID(r.ColumnText(8)), First: syntax.TID(r.ColumnText(9)), Removed: syntax.TID(r.ColumnText(10)),
 			}
 			if h.CID, err = columnCID(r, 1); err != nil {
 				return err
@@ -163,7 +164,8 @@ func (v *view) Records(rg repo.Range) ([]repo.Record, error) {
 	}
 	var out []repo.Record
 	size := 0
-	err := query(v.conn, "SELECT key, cid, rev, block FROM record WHERE repo_id = ?1 AND key > ?2 AND key < ?3"+shown+" ORDER BY key"+order+" LIMIT ?4",
+	err := query(v.conn, "SELECT key, cid, rev, block FROM record WHERE repo_id = ?1 AND key > ?2 AND key < ?3"+shown+
+		" ORDER BY key"+order+" LIMIT ?4",
 		func(s *sqlite.Stmt) {
 			s.BindInt64(1, v.head.Number)
 			s.BindText(2, low)
@@ -228,6 +230,32 @@ func (v *view) BySubject(collection, subject string, limit int) (keys []string, 
 		return nil, fmt.Errorf("look for records of %s by subject: %w", collection, err)
 	}
 	return keys, nil
+}
+
+// newPosts reads the part of the index record_post behind a revision, from its end.
+const newPosts = `SELECT key, cid, rev, block FROM record INDEXED BY record_post
+	WHERE repo_id = ?1 AND rev > ?2 AND key BETWEEN '` + repo.PostCollection + `/' AND '` + repo.PostCollection + `0'
+	AND NOT EXISTS (SELECT 1 FROM takedown t WHERE t.did = ?3 AND t.subject = key) ORDER BY rev DESC, key DESC LIMIT ?4`
+
+// NewPosts implements repo.View.
+func (v *view) NewPosts(since syntax.TID, limit int) (out []repo.Record, err error) {
+	err = query(v.conn, newPosts,
+		func(s *sqlite.Stmt) {
+			s.BindInt64(1, v.head.Number)
+			s.BindText(2, since.String())
+			s.BindText(3, v.head.DID.String())
+			s.BindInt64(4, max(0, int64(limit)))
+		},
+		func(r *sqlite.Stmt) error {
+			id, err := columnCID(r, 1)
+			out = append(out, repo.Record{Key: r.ColumnText(0), CID: id, Rev: syntax.TID(r.ColumnText(2)), Block: columnBytes(r, 3)})
+			return err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("look for new posts: %w", err)
+	}
+	slices.Reverse(out)
+	return out, nil
 }
 
 // Blob implements repo.View.

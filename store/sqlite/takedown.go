@@ -131,10 +131,10 @@ func insertAudit(c *sqlite.Conn, a admin.Action) error {
 	return trimAudit(c)
 }
 
-// auditEvent writes an event of an account's trail into the audit log, if it has a
+// auditEntry writes an entry of an account's trail into the audit log, if it has a
 // place there.
-func auditEvent(c *sqlite.Conn, did syntax.DID, e account.Entry) error {
-	a, ok := admin.OfEvent(did, e)
+func auditEntry(c *sqlite.Conn, did syntax.DID, e account.Entry) error {
+	a, ok := admin.OfEntry(did, e)
 	if !ok {
 		return nil
 	}
@@ -144,7 +144,8 @@ func auditEvent(c *sqlite.Conn, did syntax.DID, e account.Entry) error {
 // trimAudit drops entries beyond the limit; it counts by number, since numbers
 // have no gaps.
 func trimAudit(c *sqlite.Conn) error {
-	_, err := change(c, "DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", func(s *sqlite.Stmt) { s.BindInt64(1, admin.AuditLimit) })
+	_, err := change(c, "DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?",
+		func(s *sqlite.Stmt) { s.BindInt64(1, admin.AuditLimit) })
 	return wrap(err, "trim audit log")
 }
 

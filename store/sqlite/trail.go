@@ -13,7 +13,7 @@ import (
 )
 
 // insertEntry appends to an account's trail and drops entries beyond its limit.
-// The audit log gets the entry that admin.OfEvent makes of it.
+// The audit log gets the entry that admin.OfEntry makes of it.
 func insertEntry(c *sqlite.Conn, accountID int64, e account.Entry) error {
 	_, err := change(c, `INSERT INTO trail
 		(account_id, at, kind, actor, session_id, reason, network, user_agent, other_network, other_user_agent)
@@ -42,21 +42,21 @@ func insertEntry(c *sqlite.Conn, accountID int64, e account.Entry) error {
 	if err != nil {
 		return fmt.Errorf("trim trail: %w", err)
 	}
-	a, ok := admin.OfEvent("", e)
+	a, ok := admin.OfEntry("", e)
 	if !ok {
 		return nil // most have no place in the audit log, and need no account to be looked for
 	}
 	err = query(c, "SELECT did FROM account WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
 		func(r *sqlite.Stmt) error { a.DID = syntax.DID(r.ColumnText(0)); return nil })
 	if err != nil {
-		return fmt.Errorf("look for the account of an event: %w", err)
+		return fmt.Errorf("look for the account of an entry: %w", err)
 	}
 	return insertAudit(c, a)
 }
 
-// insertEvents calls insertEntry for several events, in their order.
-func insertEvents(c *sqlite.Conn, accountID int64, events []account.Entry) error {
-	for _, e := range events {
+// insertEntries calls insertEntry for several entries, in their order.
+func insertEntries(c *sqlite.Conn, accountID int64, entries []account.Entry) error {
+	for _, e := range entries {
 		if err := insertEntry(c, accountID, e); err != nil {
 			return err
 		}

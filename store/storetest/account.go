@@ -91,7 +91,7 @@ func testAccountPassword(t *testing.T, s *Database) {
 	if err != nil || before.PasswordHash != "hash of alice" {
 		t.Fatal(before, err)
 	}
-	if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", kept.ID, event(account.EntryPasswordChanged)); err != nil {
+	if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", kept.ID, entry(account.EntryPasswordChanged)); err != nil {
 		t.Fatal(err)
 	}
 	alive(t, s, map[*session.State]bool{kept: true, ended: false, app: false, other: true})
@@ -112,7 +112,7 @@ func testAccountPassword(t *testing.T, s *Database) {
 	if upgraded, err := s.Accounts.Credentials(t.Context(), a.ID); err != nil || upgraded.PasswordHash != "better" || upgraded.Epoch != after.Epoch {
 		t.Errorf("%+v, %v; an upgrade ends nothing", upgraded, err)
 	}
-	if err := s.Accounts.SetPassword(t.Context(), 999, "new", 0, event(account.EntryPasswordChanged)); !errors.Is(err, account.ErrNotFound) {
+	if err := s.Accounts.SetPassword(t.Context(), 999, "new", 0, entry(account.EntryPasswordChanged)); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("no account: %v", err)
 	}
 	if _, err := s.Accounts.Credentials(t.Context(), 999); !errors.Is(err, account.ErrNotFound) {
@@ -128,12 +128,12 @@ func testAccountAppPasswords(t *testing.T, s *Database) {
 	if p.Hash != "hash p" || p.Privileged || !p.CreatedAt.Equal(start) {
 		t.Errorf("%+v", p)
 	}
-	err := s.Accounts.AddAppPassword(t.Context(), a.ID, account.AppPassword{Name: "p", Hash: "x", CreatedAt: start}, event(account.EntryAppPasswordCreated))
+	err := s.Accounts.AddAppPassword(t.Context(), a.ID, account.AppPassword{Name: "p", Hash: "x", CreatedAt: start}, entry(account.EntryAppPasswordCreated))
 	if !errors.Is(err, account.ErrNameTaken) {
 		t.Errorf("a name twice: %v", err)
 	}
 	for range 2 { // the second time there is nothing left to revoke
-		if err := s.Accounts.RevokeAppPassword(t.Context(), a.ID, "p", event(account.EntryAppPasswordRevoked)); err != nil {
+		if err := s.Accounts.RevokeAppPassword(t.Context(), a.ID, "p", entry(account.EntryAppPasswordRevoked)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -157,7 +157,7 @@ func testAccountAppPasswords(t *testing.T, s *Database) {
 	for i := len(cred.AppPasswords); i < account.MaxAppPasswords; i++ {
 		addAppPassword(t, s, a, fmt.Sprint(i))
 	}
-	err = s.Accounts.AddAppPassword(t.Context(), a.ID, account.AppPassword{Name: "over", Hash: "x", CreatedAt: start}, event(account.EntryAppPasswordCreated))
+	err = s.Accounts.AddAppPassword(t.Context(), a.ID, account.AppPassword{Name: "over", Hash: "x", CreatedAt: start}, entry(account.EntryAppPasswordCreated))
 	if !errors.Is(err, account.ErrTooMany) {
 		t.Errorf("app password %d: %v", account.MaxAppPasswords+1, err)
 	}
@@ -172,7 +172,7 @@ func testAccountStatus(t *testing.T, s *Database) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := s.Accounts.SetStatus(t.Context(), a.ID, c, event(kind))
+		got, err := s.Accounts.SetStatus(t.Context(), a.ID, c, entry(kind))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -225,7 +225,7 @@ func testAccountStatus(t *testing.T, s *Database) {
 			alive(t, s, map[*session.State]bool{st: c.lives})
 		})
 	}
-	if _, err := s.Accounts.SetStatus(t.Context(), 999, account.StatusChange{}, event(account.EntryActivated)); !errors.Is(err, account.ErrNotFound) {
+	if _, err := s.Accounts.SetStatus(t.Context(), 999, account.StatusChange{}, entry(account.EntryActivated)); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("no account: %v", err)
 	}
 }
@@ -276,7 +276,7 @@ func testAccountTrail(t *testing.T, s *Database) {
 	s.Reopen()
 	trail, err := s.Accounts.Trail(t.Context(), a.ID, account.TrailLimit+50)
 	if err != nil || len(trail) != account.TrailLimit {
-		t.Fatalf("%d events, %v; want %d", len(trail), err, account.TrailLimit)
+		t.Fatalf("%d entries, %v; want %d", len(trail), err, account.TrailLimit)
 	}
 	for i, e := range trail {
 		want := full
@@ -286,7 +286,7 @@ func testAccountTrail(t *testing.T, s *Database) {
 		}
 	}
 	if trail, err := s.Accounts.Trail(t.Context(), a.ID, 3); err != nil || len(trail) != 3 {
-		t.Errorf("%d events, %v; want 3", len(trail), err)
+		t.Errorf("%d entries, %v; want 3", len(trail), err)
 	}
 	if got := kinds(t, s, b); !slices.Equal(got, []account.EntryKind{account.EntrySignUp}) {
 		t.Errorf("another's trail: %q", got)
@@ -324,7 +324,7 @@ func testAccountCache(t *testing.T, s *Database) {
 	}
 	for i := range int64(300) {
 		c := account.StatusChange{Deactivated: new(true), DeleteAfter: new(at(int(i)))}
-		if _, err := s.Accounts.SetStatus(t.Context(), a.ID, c, event(account.EntryDeactivated)); err != nil {
+		if _, err := s.Accounts.SetStatus(t.Context(), a.ID, c, entry(account.EntryDeactivated)); err != nil {
 			t.Error(err)
 		}
 		written.Store(at(int(i)).Unix())

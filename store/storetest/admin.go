@@ -111,12 +111,12 @@ func testAuditEvents(t *testing.T, s *Database) {
 	t.Helper()
 	alice := newAccount(t, s, "alice") // by the admin, as event has it
 	before := len(audit(t, s, admin.AuditFilter{}))
-	e := event(account.EntryTakedown)
+	e := entry(account.EntryTakedown)
 	e.Who, e.Ref = "did:plc:mod", "case 7"
 	if _, err := s.Accounts.SetStatus(t.Context(), alice.ID, account.StatusChange{Takedown: &account.Applied{Applied: true, Ref: "case 7"}}, e); err != nil {
 		t.Fatal(err)
 	}
-	own := event(account.EntrySignOut)
+	own := entry(account.EntrySignOut)
 	own.By = account.ActorOwner
 	if err := s.Accounts.AddEntry(t.Context(), alice.ID, own); err != nil {
 		t.Fatal(err)

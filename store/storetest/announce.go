@@ -40,7 +40,7 @@ func testAnnounceAccount(t *testing.T, s *Database) {
 	}
 	o := &owner{Account: &account.Account{ID: id, DID: p.DID}}
 	first := o.first()
-	a, err := s.Hosting.Activate(t.Context(), id, []byte(`{}`), &first, event(account.EntrySignUp))
+	a, err := s.Hosting.Activate(t.Context(), id, []byte(`{}`), &first, entry(account.EntrySignUp))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func testAnnounceAccount(t *testing.T, s *Database) {
 	if want := []stream.Kind{stream.KindIdentity, stream.KindAccount, first.Event.Kind, stream.KindSync}; !slices.Equal(got, want) {
 		t.Fatalf("%v, want %v", got, want)
 	}
-	when := event(account.EntrySignUp).At
+	when := entry(account.EntrySignUp).At
 	for i, want := range []stream.Event{
 		stream.Identity{DID: a.DID, Handle: a.Handle, Time: when}.Event(),
 		stream.Account{DID: a.DID, Time: when}.Event(),
@@ -104,7 +104,7 @@ func testAnnounceStatus(t *testing.T, s *Database) {
 			t.Errorf("%s: %v, want %v", step.name, got, step.kinds)
 			continue
 		}
-		when := event(account.EntryActivated).At
+		when := entry(account.EntryActivated).At
 		if len(got) > 0 && bodies[0] != string(stream.Account{DID: alice.DID, Status: step.status, Time: when}.Event().Body) {
 			t.Errorf("%s: %q", step.name, bodies[0])
 		}

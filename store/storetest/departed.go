@@ -49,7 +49,7 @@ func testInviteAgain(t *testing.T, s *Database) {
 	for range 3 {
 		id, err := s.Hosting.Reserve(t.Context(), invited("alice", "two"))
 		if err == nil {
-			_, err = s.Hosting.Activate(t.Context(), id, []byte("{}"), nil, event(account.EntrySignUp))
+			_, err = s.Hosting.Activate(t.Context(), id, []byte("{}"), nil, entry(account.EntrySignUp))
 		}
 		if err == nil {
 			err = s.Accounts.Delete(t.Context(), id, at(2))
@@ -76,7 +76,7 @@ func testDueTakenDown(t *testing.T, s *Database) {
 	alice := newAccount(t, s, "alice")
 	setTakedown(t, s, alice, true)
 	c := account.StatusChange{Deactivated: new(true), DeleteAfter: new(at(1))}
-	if _, err := s.Accounts.SetStatus(t.Context(), alice.ID, c, event(account.EntryDeactivated)); err != nil {
+	if _, err := s.Accounts.SetStatus(t.Context(), alice.ID, c, entry(account.EntryDeactivated)); err != nil {
 		t.Fatal(err)
 	}
 	for _, down := range []bool{true, false} {
@@ -131,7 +131,7 @@ func testDeparted(t *testing.T, s *Database) {
 		if err := s.Handles.BeginHandle(t.Context(), hosting.HandleChange{AccountID: a.ID, Handle: a.Handle, By: account.ActorAdmin, BegunAt: at(1)}); err != nil {
 			t.Fatal(err)
 		}
-		e := event(account.EntryHandleChanged)
+		e := entry(account.EntryHandleChanged)
 		e.Reason = a.Handle.String()
 		if err := s.Handles.FinishHandle(t.Context(), a.ID, a.Handle, []byte("{}"), e); err != nil {
 			t.Fatal(err)
@@ -141,7 +141,7 @@ func testDeparted(t *testing.T, s *Database) {
 			t.Fatal(err)
 		}
 	}
-	e := event(account.EntryEmailChanged)
+	e := entry(account.EntryEmailChanged)
 	err := s.Accounts.SetEmail(t.Context(), alice.ID, account.EmailChange{Email: "new@example.com"}, e, note("alice@example.com", "to the old"), note("new@example.com", "to the new"))
 	if err == nil {
 		err = s.Admin.SendMail(t.Context(), note("elsewhere@example.com", "by the admin"), did(1, "mail", alice.DID))
@@ -221,7 +221,7 @@ func testIdentityEvents(t *testing.T, s *Database) {
 func setTakedown(t *testing.T, s *Database, a *account.Account, applied bool) {
 	t.Helper()
 	c := account.StatusChange{Takedown: &account.Applied{Applied: applied}}
-	if _, err := s.Accounts.SetStatus(t.Context(), a.ID, c, event(account.EntryTakedown)); err != nil {
+	if _, err := s.Accounts.SetStatus(t.Context(), a.ID, c, entry(account.EntryTakedown)); err != nil {
 		t.Fatal(err)
 	}
 }

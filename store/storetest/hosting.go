@@ -159,7 +159,7 @@ func testReserve(t *testing.T, s *Database) {
 	if err := s.Hosting.Abandon(t.Context(), id); err != nil {
 		t.Errorf("abandoned twice: %v", err)
 	}
-	if _, err := s.Hosting.Activate(t.Context(), id, nil, nil, event(account.EntrySignUp)); !errors.Is(err, account.ErrNotFound) {
+	if _, err := s.Hosting.Activate(t.Context(), id, nil, nil, entry(account.EntrySignUp)); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("activate what is abandoned: %v", err)
 	}
 	a := newAccount(t, s, "alice")
@@ -222,13 +222,13 @@ func testPending(t *testing.T, s *Database) {
 			return err
 		},
 		"SetPassword": func() error {
-			return s.Accounts.SetPassword(t.Context(), id, "x", 0, event(account.EntryPasswordChanged))
+			return s.Accounts.SetPassword(t.Context(), id, "x", 0, entry(account.EntryPasswordChanged))
 		},
 		"AddAppPassword": func() error {
-			return s.Accounts.AddAppPassword(t.Context(), id, account.AppPassword{Name: "x", Hash: "x"}, event(account.EntryAppPasswordCreated))
+			return s.Accounts.AddAppPassword(t.Context(), id, account.AppPassword{Name: "x", Hash: "x"}, entry(account.EntryAppPasswordCreated))
 		},
 		"SetStatus": func() error {
-			_, err := s.Accounts.SetStatus(t.Context(), id, account.StatusChange{}, event(account.EntryActivated))
+			_, err := s.Accounts.SetStatus(t.Context(), id, account.StatusChange{}, entry(account.EntryActivated))
 			return err
 		},
 		"SealedKey":    func() error { _, _, err := s.Hosting.SealedKey(t.Context(), id); return err },
@@ -246,7 +246,7 @@ func testPending(t *testing.T, s *Database) {
 		t.Errorf("List = %+v, %v", list, err)
 	}
 	// It was looked for before it existed: no cache may remember that.
-	if _, err := s.Hosting.Activate(t.Context(), id, []byte(`{}`), nil, event(account.EntrySignUp)); err != nil {
+	if _, err := s.Hosting.Activate(t.Context(), id, []byte(`{}`), nil, entry(account.EntrySignUp)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Accounts.ByDID(t.Context(), p.DID); err != nil {
@@ -255,7 +255,7 @@ func testPending(t *testing.T, s *Database) {
 	if list, err := s.Hosting.Pending(t.Context()); err != nil || len(list) != 0 {
 		t.Errorf("Pending = %+v, %v", list, err)
 	}
-	if _, err := s.Hosting.Activate(t.Context(), id, nil, nil, event(account.EntrySignUp)); !errors.Is(err, account.ErrNotFound) {
+	if _, err := s.Hosting.Activate(t.Context(), id, nil, nil, entry(account.EntrySignUp)); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("activated twice: %v", err)
 	}
 }
@@ -383,7 +383,7 @@ func testInviteList(t *testing.T, s *Database) {
 func testEarnInvites(t *testing.T, s *Database) {
 	alice := newAccount(t, s, "alice")
 	disabled := account.StatusChange{InvitesDisabled: new(true)}
-	if _, err := s.Accounts.SetStatus(t.Context(), alice.ID, disabled, event(account.EntryInvitesDisabled)); err != nil {
+	if _, err := s.Accounts.SetStatus(t.Context(), alice.ID, disabled, entry(account.EntryInvitesDisabled)); err != nil {
 		t.Fatal(err)
 	}
 	a, err := s.Accounts.ByDID(t.Context(), alice.DID)
@@ -415,7 +415,7 @@ func testEarnInvites(t *testing.T, s *Database) {
 	if err := s.Accounts.EarnInviteCodes(t.Context(), alice.ID+1, none); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("nobody's: %v", err)
 	}
-	if _, err := s.Accounts.SetStatus(t.Context(), alice.ID+1, disabled, event(account.EntryInvitesDisabled)); !errors.Is(err, account.ErrNotFound) {
+	if _, err := s.Accounts.SetStatus(t.Context(), alice.ID+1, disabled, entry(account.EntryInvitesDisabled)); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("nobody's: %v", err)
 	}
 }

@@ -136,7 +136,7 @@ func testOutboxBounds(t *testing.T, s *Database) {
 	})
 	a := newAccount(t, s, "bob")
 	t.Run("a change is made whose notice cannot be queued", func(t *testing.T) {
-		if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, event(account.EntryPasswordChanged), note("bob@Example.com", "x")); err != nil {
+		if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, entry(account.EntryPasswordChanged), note("bob@Example.com", "x")); err != nil {
 			t.Errorf("the outbox is full, and the password stays: %v", err)
 		}
 		if cred, err := s.Accounts.Credentials(t.Context(), a.ID); err != nil || cred.PasswordHash != "new" {
@@ -173,7 +173,7 @@ func testRoomForCodes(t *testing.T, s *Database) {
 	t.Helper()
 	a := newAccount(t, s, "carol")
 	told := []mail.Message{note(a.Email, "a notice"), note("alice@example.com", "in the place of an older one")}
-	if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, event(account.EntryPasswordChanged), told...); err != nil {
+	if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, entry(account.EntryPasswordChanged), told...); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Codes.SetCode(t.Context(), a.ID, code(account.PurposeResetPassword, "c"), note(a.Email, "a code")); err != nil {
@@ -276,7 +276,7 @@ func testCodeOnce(t *testing.T, s *Database) {
 	var all sync.WaitGroup
 	for i := range 8 {
 		all.Go(func() {
-			err := s.Accounts.ResetPassword(t.Context(), proof, fmt.Sprint(i), event(account.EntryPasswordChanged), note(a.Email, "changed"))
+			err := s.Accounts.ResetPassword(t.Context(), proof, fmt.Sprint(i), entry(account.EntryPasswordChanged), note(a.Email, "changed"))
 			if err == nil {
 				done.Add(1)
 			} else if !errors.Is(err, account.ErrCodeInvalid) {
@@ -298,7 +298,7 @@ func testCodeOnce(t *testing.T, s *Database) {
 	// A new password ends the codes that could replace it, or that are a factor
 	// beside it.
 	reset, signin, confirm := send(t, s, a, account.PurposeResetPassword, "r"), send(t, s, a, account.PurposeSignIn, "s"), send(t, s, a, account.PurposeConfirmEmail, "c")
-	if err := s.Accounts.SetPassword(t.Context(), a.ID, "by admin", 0, event(account.EntryPasswordChanged)); err != nil {
+	if err := s.Accounts.SetPassword(t.Context(), a.ID, "by admin", 0, entry(account.EntryPasswordChanged)); err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range []account.Proof{reset, signin} {
@@ -306,7 +306,7 @@ func testCodeOnce(t *testing.T, s *Database) {
 			t.Errorf("%s is left: %v", p.Purpose, err)
 		}
 	}
-	if err := s.Accounts.ConfirmEmail(t.Context(), confirm, event(account.EntryEmailConfirmed)); err != nil {
+	if err := s.Accounts.ConfirmEmail(t.Context(), confirm, entry(account.EntryEmailConfirmed)); err != nil {
 		t.Error(err)
 	}
 }
@@ -320,7 +320,7 @@ func testEmailDomains(t *testing.T, s *Database, a *account.Account) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Hosting.Activate(t.Context(), id, []byte(`{}`), nil, event(account.EntrySignUp)); err != nil {
+	if _, err := s.Hosting.Activate(t.Context(), id, []byte(`{}`), nil, entry(account.EntrySignUp)); err != nil {
 		t.Fatal(err)
 	}
 	const other = "Inga@xn--exmple-cua.com"
@@ -329,7 +329,7 @@ func testEmailDomains(t *testing.T, s *Database, a *account.Account) {
 	if _, err := s.Hosting.Reserve(t.Context(), again); !errors.Is(err, account.ErrEmailTaken) {
 		t.Errorf("a second account of one mailbox: %v", err)
 	}
-	if err := s.Accounts.SetEmail(t.Context(), a.ID, account.EmailChange{Email: other}, event(account.EntryEmailChanged)); !errors.Is(err, account.ErrEmailTaken) {
+	if err := s.Accounts.SetEmail(t.Context(), a.ID, account.EmailChange{Email: other}, entry(account.EntryEmailChanged)); !errors.Is(err, account.ErrEmailTaken) {
 		t.Errorf("another account changes to it: %v", err)
 	}
 	for _, email := range []string{p.Email, other} {
@@ -357,7 +357,7 @@ func testEmailChange(t *testing.T, s *Database) {
 	}
 	set := func(t *testing.T, c account.EmailChange, want error) *account.Account {
 		t.Helper()
-		if err := s.Accounts.SetEmail(t.Context(), a.ID, c, event(account.EntryEmailChanged), note(c.Email, "changed")); !errors.Is(err, want) {
+		if err := s.Accounts.SetEmail(t.Context(), a.ID, c, entry(account.EntryEmailChanged), note(c.Email, "changed")); !errors.Is(err, want) {
 			t.Errorf("%+v: %v, want %v", c, err, want)
 		}
 		return now(t)
@@ -370,7 +370,7 @@ func testEmailChange(t *testing.T, s *Database) {
 	t.Run("it is confirmed once, with a code", func(t *testing.T) {
 		confirm := send(t, s, a, account.PurposeConfirmEmail, "c")
 		for _, want := range []error{nil, account.ErrCodeInvalid} {
-			if err := s.Accounts.ConfirmEmail(t.Context(), confirm, event(account.EntryEmailConfirmed)); !errors.Is(err, want) {
+			if err := s.Accounts.ConfirmEmail(t.Context(), confirm, entry(account.EntryEmailConfirmed)); !errors.Is(err, want) {
 				t.Errorf("confirm: %v, want %v", err, want)
 			}
 		}
@@ -396,7 +396,7 @@ func testEmailChange(t *testing.T, s *Database) {
 	t.Run("the two forms of a domain are one address", func(t *testing.T) { testEmailDomains(t, s, a) })
 	t.Run("the codes of the old address are invalid", func(t *testing.T) {
 		set(t, account.EmailChange{Email: "newer@example.com", Proof: &update}, account.ErrCodeInvalid)
-		if err := s.Accounts.ResetPassword(t.Context(), reset, "x", event(account.EntryPasswordChanged)); !errors.Is(err, account.ErrCodeInvalid) {
+		if err := s.Accounts.ResetPassword(t.Context(), reset, "x", entry(account.EntryPasswordChanged)); !errors.Is(err, account.ErrCodeInvalid) {
 			t.Errorf("a code that went to the old address: %v", err)
 		}
 	})
@@ -443,7 +443,7 @@ func testSessionCode(t *testing.T, s *Database) {
 	n.Network, n.UserAgent, n.Entry.Network, n.Entry.UserAgent = "203.0.113.5", "elsewhere", "203.0.113.5", "elsewhere"
 	n.Mails = []mail.Message{note(a.Email, "told")}
 	gone := create(t, s, n)
-	if err := s.Sessions.End(t.Context(), gone.ID, event(account.EntrySignOut)); err != nil {
+	if err := s.Sessions.End(t.Context(), gone.ID, entry(account.EntrySignOut)); err != nil {
 		t.Fatal(err)
 	}
 	s.Reopen()
@@ -464,14 +464,14 @@ func testMails(t *testing.T, s *Database) {
 	a := newAccount(t, s, "alice")
 	p := account.AppPassword{Name: "app", Hash: "h", CreatedAt: start}
 	for _, want := range []error{nil, account.ErrNameTaken} {
-		if err := s.Accounts.AddAppPassword(t.Context(), a.ID, p, event(account.EntryAppPasswordCreated), note(a.Email, "app")); !errors.Is(err, want) {
+		if err := s.Accounts.AddAppPassword(t.Context(), a.ID, p, entry(account.EntryAppPasswordCreated), note(a.Email, "app")); !errors.Is(err, want) {
 			t.Errorf("%v, want %v", err, want)
 		}
 	}
-	if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, event(account.EntryPasswordChanged), note(a.Email, "password")); err != nil {
+	if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, entry(account.EntryPasswordChanged), note(a.Email, "password")); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Accounts.SetPassword(t.Context(), 999, "new", 0, event(account.EntryPasswordChanged), note(a.Email, "nobody")); !errors.Is(err, account.ErrNotFound) {
+	if err := s.Accounts.SetPassword(t.Context(), 999, "new", 0, entry(account.EntryPasswordChanged), note(a.Email, "nobody")); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("no account: %v", err)
 	}
 	s.Reopen()

@@ -43,7 +43,7 @@ func testMeasured(t *testing.T, s *Database, c measured) {
 	t.Helper()
 	lift := account.StatusChange{Takedown: &account.Applied{}, Suspended: new(false), InvitesDisabled: new(false)}
 	a := newAccount(t, s, c.name)
-	was, err := s.Accounts.SetStatus(t.Context(), a.ID, c.change, event(account.EntryTakedown))
+	was, err := s.Accounts.SetStatus(t.Context(), a.ID, c.change, entry(account.EntryTakedown))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,22 +66,22 @@ func testMeasured(t *testing.T, s *Database, c measured) {
 		if _, err := s.Accounts.MeasuresOf(t.Context(), a.DID); !errors.Is(err, account.ErrNotFound) {
 			t.Errorf("known still: %v", err)
 		}
-		if _, err := s.Accounts.SetMeasures(t.Context(), a.DID, c.change, event(account.EntryTakedown)); !errors.Is(err, account.ErrNotFound) {
+		if _, err := s.Accounts.SetMeasures(t.Context(), a.DID, c.change, entry(account.EntryTakedown)); !errors.Is(err, account.ErrNotFound) {
 			t.Errorf("a measure against nobody: %v", err)
 		}
 	} else {
 		wantMeasures(t, s, a, was.Measures)
 	}
 	first := (&owner{Account: &account.Account{DID: a.DID}}).first()
-	back, err := s.Hosting.MoveIn(t.Context(), again, []byte("{}"), first, event(account.EntryMovedIn))
+	back, err := s.Hosting.MoveIn(t.Context(), again, []byte("{}"), first, entry(account.EntryMovedIn))
 	if c.down {
 		if !errors.Is(err, account.ErrTakenDown) {
 			t.Errorf("moved in: %v", err)
 		}
-		if m, err := s.Accounts.SetMeasures(t.Context(), a.DID, account.StatusChange{Takedown: &account.Applied{}}, event(account.EntryTakedownLifted)); err != nil || !m.TakenDownAt.IsZero() || m.TakedownRef != "" {
+		if m, err := s.Accounts.SetMeasures(t.Context(), a.DID, account.StatusChange{Takedown: &account.Applied{}}, entry(account.EntryTakedownLifted)); err != nil || !m.TakenDownAt.IsZero() || m.TakedownRef != "" {
 			t.Errorf("lifted: %+v, %v", m, err)
 		}
-		back, err = s.Hosting.MoveIn(t.Context(), again, []byte("{}"), first, event(account.EntryMovedIn))
+		back, err = s.Hosting.MoveIn(t.Context(), again, []byte("{}"), first, entry(account.EntryMovedIn))
 		was.Measures = was.Measures.With(account.StatusChange{Takedown: &account.Applied{}}, start)
 	}
 	if err != nil || back.Measures != was.Measures {
@@ -91,7 +91,7 @@ func testMeasured(t *testing.T, s *Database, c measured) {
 	if was.Any() {
 		wantMeasures(t, s, back, was.Measures)
 	}
-	if _, err := s.Accounts.SetMeasures(t.Context(), a.DID, lift, event(account.EntryTakedownLifted)); !errors.Is(err, account.ErrNotFound) {
+	if _, err := s.Accounts.SetMeasures(t.Context(), a.DID, lift, entry(account.EntryTakedownLifted)); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("SetMeasures of an account that is here: %v", err)
 	}
 	if err := s.Accounts.Delete(t.Context(), back.ID, at(3)); err != nil {
@@ -99,7 +99,7 @@ func testMeasured(t *testing.T, s *Database, c measured) {
 	}
 	if was.Any() {
 		wantMeasures(t, s, a, was.Measures)
-		if m, err := s.Accounts.SetMeasures(t.Context(), a.DID, lift, event(account.EntryTakedownLifted)); err != nil || m.Any() {
+		if m, err := s.Accounts.SetMeasures(t.Context(), a.DID, lift, entry(account.EntryTakedownLifted)); err != nil || m.Any() {
 			t.Errorf("all lifted: %+v, %v", m, err)
 		}
 	}
@@ -148,7 +148,7 @@ func testDueSuspended(t *testing.T, s *Database) {
 	alice := newAccount(t, s, "alice")
 	due := account.StatusChange{Suspended: new(true), Deactivated: new(true), DeleteAfter: new(at(1))}
 	for _, c := range []account.StatusChange{due, {Suspended: new(false)}} {
-		if _, err := s.Accounts.SetStatus(t.Context(), alice.ID, c, event(account.EntrySuspended)); err != nil {
+		if _, err := s.Accounts.SetStatus(t.Context(), alice.ID, c, entry(account.EntrySuspended)); err != nil {
 			t.Fatal(err)
 		}
 		gone, err := s.Hosting.DeleteDue(t.Context(), at(60))

@@ -37,10 +37,10 @@ func testMoveIn(t *testing.T, s *Database) {
 	first := (&owner{Account: &account.Account{DID: p.DID}}).first()
 	another := p
 	another.SigningKey = "did:key:another"
-	if _, err := s.Hosting.MoveIn(t.Context(), another, []byte("{}"), first, event(account.EntryMovedIn)); !errors.Is(err, hosting.ErrKeyReserved) {
+	if _, err := s.Hosting.MoveIn(t.Context(), another, []byte("{}"), first, entry(account.EntryMovedIn)); !errors.Is(err, hosting.ErrKeyReserved) {
 		t.Errorf("with a key that is not the reserved one: %v", err)
 	}
-	a, err := s.Hosting.MoveIn(t.Context(), p, []byte(`{"id":"x"}`), first, event(account.EntryMovedIn))
+	a, err := s.Hosting.MoveIn(t.Context(), p, []byte(`{"id":"x"}`), first, entry(account.EntryMovedIn))
 	if err != nil || a.DID != p.DID || a.Status() != account.Deactivated || string(a.Document) != `{"id":"x"}` {
 		t.Fatalf("%+v, %v", a, err)
 	}
@@ -90,7 +90,7 @@ func testMoveIn(t *testing.T, s *Database) {
 		t.Run("refused: "+what, func(t *testing.T) {
 			other := pending("alice")
 			change.do(&other)
-			if _, err := s.Hosting.MoveIn(t.Context(), other, []byte("{}"), first, event(account.EntryMovedIn)); !errors.Is(err, change.want) {
+			if _, err := s.Hosting.MoveIn(t.Context(), other, []byte("{}"), first, entry(account.EntryMovedIn)); !errors.Is(err, change.want) {
 				t.Errorf("%v, want %v", err, change.want)
 			}
 		})

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,6 +63,7 @@ func tid(minute int) syntax.TID { return syntax.NewTIDFromTime(at(minute), 0) }
 // signed makes c the commit of its head's revision and tree. Its signature is
 // all zeros: no store reads it.
 func signed(c repo.Change) repo.Change {
+	c.Next.First = cmp.Or(c.Next.First, c.Next.Rev)
 	commit := repo.Commit{DID: c.Next.DID, Data: c.Next.Root.CID, Rev: c.Next.Rev, Sig: make([]byte, 64)}
 	c.Next.Commit = commit.Encode()
 	c.Next.CID = dagcbor.CID(c.Next.Commit)
@@ -286,7 +288,8 @@ func sameRecord(t *testing.T, got, want repo.Record) {
 func sameHead(t *testing.T, got, want repo.Head) {
 	t.Helper()
 	if got.Number != want.Number || got.DID != want.DID || !got.CID.Equals(want.CID) || got.Rev != want.Rev || !bytes.Equal(got.Commit, want.Commit) ||
-		got.Root.ID != want.Root.ID || !got.Root.CID.Equals(want.Root.CID) || got.NextNode != want.NextNode || got.Records != want.Records {
+		got.Root.ID != want.Root.ID || !got.Root.CID.Equals(want.Root.CID) || got.NextNode != want.NextNode || got.Records != want.Records ||
+		got.First != want.First || got.Removed != want.Removed {
 		t.Errorf("head %+v\nwant %+v", got, want)
 	}
 }
@@ -582,7 +585,7 @@ func testRepoViewIsOneState(t *testing.T, s *Database) {
 
 func setStatus(t *testing.T, s *Database, a *account.Account, c account.StatusChange) {
 	t.Helper()
-	if _, err := s.Accounts.SetStatus(t.Context(), a.ID, c, event(account.EntryActivated)); err != nil {
+	if _, err := s.Accounts.SetStatus(t.Context(), a.ID, c, entry(account.EntryActivated)); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -269,7 +269,7 @@ func testRepoImportInactive(t *testing.T, s *Database) {
 		setStatus(t, s, o.Account, way.back)
 		kinds, bodies := announced(t, s, before, o.Account)
 		c := i.change
-		c.At = event(account.EntryActivated).At
+		c.At = entry(account.EntryActivated).At
 		if n := len(kinds); n != 3 || bodies[n-1] != string(signed(c).Event.Body) {
 			t.Errorf("%s, and back: %v %q", name, kinds, bodies)
 		}

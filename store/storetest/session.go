@@ -70,10 +70,10 @@ func testSessionEpoch(t *testing.T, s *Database) {
 	t.Helper()
 	for name, end := range map[string]func(a *account.Account) error{
 		"password": func(a *account.Account) error {
-			return s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, event(account.EntryPasswordChanged))
+			return s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, entry(account.EntryPasswordChanged))
 		},
 		"takedown": func(a *account.Account) error {
-			_, err := s.Accounts.SetStatus(t.Context(), a.ID, account.StatusChange{Takedown: &account.Applied{Applied: true}}, event(account.EntryTakedown))
+			_, err := s.Accounts.SetStatus(t.Context(), a.ID, account.StatusChange{Takedown: &account.Applied{Applied: true}}, entry(account.EntryTakedown))
 			return err
 		},
 		"deletion": func(a *account.Account) error { return s.Accounts.Delete(t.Context(), a.ID, at(2)) },
@@ -91,7 +91,7 @@ func testSessionEpoch(t *testing.T, s *Database) {
 	p := addAppPassword(t, s, a, "gone")
 	checked := newSession(t, s, a)
 	checked.AppPasswordID = p.ID
-	if err := s.Accounts.RevokeAppPassword(t.Context(), a.ID, "gone", event(account.EntryAppPasswordRevoked)); err != nil {
+	if err := s.Accounts.RevokeAppPassword(t.Context(), a.ID, "gone", entry(account.EntryAppPasswordRevoked)); err != nil {
 		t.Fatal(err)
 	}
 	if st, err := s.Sessions.Create(t.Context(), checked); !errors.Is(err, session.ErrUnknown) {
@@ -150,7 +150,7 @@ func testSessionRotate(t *testing.T, s *Database) {
 	flagged := func(was session.State) (session.Rotation, error) {
 		next := was
 		next.FlaggedAt = at(99)
-		e := event(account.EntrySuspectedReuse)
+		e := entry(account.EntrySuspectedReuse)
 		return session.Rotation{Outcome: session.Stale, Next: next, Changed: true, Entries: []account.Entry{e}}, nil
 	}
 	if _, err := s.Sessions.Rotate(t.Context(), st.ID, flagged); err != nil {
@@ -209,17 +209,17 @@ func testSessionRotateInside(t *testing.T, s *Database) {
 	}{
 		"another rotation": {func(id int64) error { _, err := s.Sessions.Rotate(t.Context(), id, forward); return err }, true, 2},
 		"end": {func(id int64) error {
-			return s.Sessions.End(t.Context(), id, event(account.EntrySignOut))
+			return s.Sessions.End(t.Context(), id, entry(account.EntrySignOut))
 		}, false, 0},
 		"password": {func(int64) error {
-			return s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, event(account.EntryPasswordChanged))
+			return s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, entry(account.EntryPasswordChanged))
 		}, false, 0},
 		"takedown": {func(int64) error {
-			_, err := s.Accounts.SetStatus(t.Context(), a.ID, account.StatusChange{Takedown: &account.Applied{Applied: true}}, event(account.EntryTakedown))
+			_, err := s.Accounts.SetStatus(t.Context(), a.ID, account.StatusChange{Takedown: &account.Applied{Applied: true}}, entry(account.EntryTakedown))
 			return err
 		}, false, 0},
 		"all ended": {func(int64) error {
-			_, err := s.Sessions.EndAll(t.Context(), a.ID, false, event(account.EntryAllSignedOut))
+			_, err := s.Sessions.EndAll(t.Context(), a.ID, false, entry(account.EntryAllSignedOut))
 			return err
 		}, false, 0},
 	} {
@@ -285,8 +285,8 @@ func testSessionRevokeByRotate(t *testing.T, s *Database) {
 	a := newAccount(t, s, "alice")
 	st, other := signIn(t, s, a), signIn(t, s, a)
 	r, err := s.Sessions.Rotate(t.Context(), st.ID, func(was session.State) (session.Rotation, error) {
-		events := []account.Entry{event(account.EntrySuspectedReuse), event(account.EntrySessionRevoked)}
-		return session.Rotation{Outcome: session.Stale, Next: was, Changed: true, Revoke: true, Entries: events}, nil
+		entries := []account.Entry{entry(account.EntrySuspectedReuse), entry(account.EntrySessionRevoked)}
+		return session.Rotation{Outcome: session.Stale, Next: was, Changed: true, Revoke: true, Entries: entries}, nil
 	})
 	if err != nil || !r.Revoke {
 		t.Errorf("%+v, %v", r, err)
@@ -301,11 +301,11 @@ func testSessionEnd(t *testing.T, s *Database) {
 	t.Helper()
 	a := newAccount(t, s, "alice")
 	st, other := signIn(t, s, a), signIn(t, s, a)
-	if err := s.Sessions.End(t.Context(), st.ID, event(account.EntrySignOut)); err != nil {
+	if err := s.Sessions.End(t.Context(), st.ID, entry(account.EntrySignOut)); err != nil {
 		t.Fatal(err)
 	}
 	alive(t, s, map[*session.State]bool{st: false, other: true})
-	if err := s.Sessions.End(t.Context(), st.ID, event(account.EntrySignOut)); !errors.Is(err, session.ErrUnknown) {
+	if err := s.Sessions.End(t.Context(), st.ID, entry(account.EntrySignOut)); !errors.Is(err, session.ErrUnknown) {
 		t.Errorf("ended twice: %v", err)
 	}
 	trail, err := s.Accounts.Trail(t.Context(), a.ID, 1)
@@ -345,7 +345,7 @@ func testSessionEndRaces(t *testing.T, s *Database) {
 				}
 			})
 		}
-		if err := s.Sessions.End(t.Context(), st.ID, event(account.EntrySignOut)); err != nil {
+		if err := s.Sessions.End(t.Context(), st.ID, entry(account.EntrySignOut)); err != nil {
 			t.Error(err)
 		}
 		if _, err := s.Sessions.Load(t.Context(), st.ID); !errors.Is(err, session.ErrUnknown) {
@@ -363,7 +363,7 @@ func testSessionEndAll(t *testing.T, s *Database) {
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
 	app := signInWith(t, s, a, addAppPassword(t, s, a, "app"))
 	mine, other := signIn(t, s, a), signIn(t, s, b)
-	n, err := s.Sessions.EndAll(t.Context(), a.ID, false, event(account.EntryAllSignedOut))
+	n, err := s.Sessions.EndAll(t.Context(), a.ID, false, entry(account.EntryAllSignedOut))
 	if err != nil || n != 2 {
 		t.Errorf("ended %d, %v; want 2", n, err)
 	}
@@ -374,7 +374,7 @@ func testSessionEndAll(t *testing.T, s *Database) {
 	if got, err := s.Accounts.ByDID(t.Context(), a.DID); err != nil || !got.TokensValidAfter.Equal(at(1)) {
 		t.Errorf("foreign tokens are valid after %v, %v", got.TokensValidAfter, err)
 	}
-	if n, err := s.Sessions.EndAll(t.Context(), a.ID, true, event(account.EntryAllSignedOut)); err != nil || n != 0 {
+	if n, err := s.Sessions.EndAll(t.Context(), a.ID, true, entry(account.EntryAllSignedOut)); err != nil || n != 0 {
 		t.Errorf("ended %d, %v; want 0", n, err)
 	}
 	s.Reopen()

@@ -39,6 +39,7 @@ func Run(t *testing.T, name string) {
 		prefsTests,
 		repoTests,
 		repoImportTests,
+		repoNewsTests,
 		repoSubjectTests,
 		repoViewTests,
 		sessionTests,
@@ -60,7 +61,7 @@ var start = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 func at(minutes int) time.Time { return start.Add(time.Duration(minutes) * time.Minute) }
 
 // event is what a change notes.
-func event(kind account.EntryKind) account.Entry {
+func entry(kind account.EntryKind) account.Entry {
 	return account.Entry{At: at(1), Kind: kind, By: account.ActorAdmin, Network: "192.0.2.1", UserAgent: "test"}
 }
 
@@ -80,7 +81,7 @@ func newAccount(t *testing.T, s *Database, name string) *account.Account {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := s.Hosting.Activate(t.Context(), id, []byte(`{"id":"`+p.DID.String()+`"}`), nil, event(account.EntrySignUp))
+	a, err := s.Hosting.Activate(t.Context(), id, []byte(`{"id":"`+p.DID.String()+`"}`), nil, entry(account.EntrySignUp))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +97,7 @@ func newSession(t *testing.T, s *Database, a *account.Account) session.New {
 	}
 	return session.New{
 		AccountID: a.ID, Scope: auth.ScopeAccess, Epoch: cred.Epoch, At: start, Expires: start.Add(90 * 24 * time.Hour),
-		Nonce: "nonce", Network: "192.0.2.7", UserAgent: "a client", Limit: 200, Entry: event(account.EntrySignIn),
+		Nonce: "nonce", Network: "192.0.2.7", UserAgent: "a client", Limit: 200, Entry: entry(account.EntrySignIn),
 	}
 }
 
@@ -118,7 +119,7 @@ func create(t *testing.T, s *Database, n session.New) *session.State {
 // addAppPassword makes an app password and returns it as it is stored.
 func addAppPassword(t *testing.T, s *Database, a *account.Account, name string) account.AppPassword {
 	t.Helper()
-	err := s.Accounts.AddAppPassword(t.Context(), a.ID, account.AppPassword{Name: name, Hash: "hash " + name, CreatedAt: start}, event(account.EntryAppPasswordCreated))
+	err := s.Accounts.AddAppPassword(t.Context(), a.ID, account.AppPassword{Name: name, Hash: "hash " + name, CreatedAt: start}, entry(account.EntryAppPasswordCreated))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +175,7 @@ func alive(t *testing.T, s *Database, want map[*session.State]bool) {
 	check("after a restart")
 }
 
-// kinds are the events of an account's trail, newest first.
+// kinds are the entries of an account's trail, newest first.
 func kinds(t *testing.T, s *Database, a *account.Account) []account.EntryKind {
 	t.Helper()
 	trail, err := s.Accounts.Trail(context.WithoutCancel(t.Context()), a.ID, account.TrailLimit)

@@ -27,6 +27,7 @@ type subject struct{ group, title string }
 var subjects = []subject{
 	{"server", "Server"},
 	{"accounts", "Accounts, sessions and moderation"},
+	{"services", "Other services: AppView, moderation, reports"},
 	{"mail", "Mail"},
 	{"limits", "Limits"},
 	{"blobs", "Blobs"},
