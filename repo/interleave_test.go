@@ -48,10 +48,13 @@ func answerName(err error) string {
 }
 
 // uploading is uploadBlob of the picture.
-func (m *meeting) uploading() string {
+func (m *meeting) uploading() string { return m.uploadingAs(image) }
+
+// uploadingAs is uploading by a client that declares a type.
+func (m *meeting) uploadingAs(mimeType string) string {
 	ctx := m.w.t.Context()
 	m.uploads++
-	b := blob.Blob{CID: pictureCID(), Size: 70, MimeType: image, Key: fmt.Sprintf("K%d", m.uploads), CreatedAt: m.w.start()}
+	b := blob.Blob{CID: pictureCID(), Size: 70, MimeType: mimeType, Key: fmt.Sprintf("K%d", m.uploads), CreatedAt: m.w.start()}
 	err := m.w.Blobs.Intend(ctx, b.Key, b.CreatedAt)
 	if err == nil {
 		_, err = m.w.Blobs.Add(ctx, m.id, b, 0)
@@ -118,9 +121,9 @@ func (m *meeting) state() string {
 	}
 	c, err := m.w.Admin.Content(ctx, m.did, pictureCID().String())
 	out = append(out, fmt.Sprintf("picture there %t down %t %v", c.CID.Defined(), c.Takedown != nil, err))
-	_, err = m.w.Blobs.Get(ctx, m.id, pictureCID())
+	b, err := m.w.Blobs.Get(ctx, m.id, pictureCID())
 	expected, there, cerr := m.w.Blobs.Count(ctx, m.id)
-	out = append(out, fmt.Sprintf("shown %v, %d of %d there, %v", err, there, expected, cerr))
+	out = append(out, fmt.Sprintf("shown %q %v, %d of %d there, %v", b.MimeType, err, there, expected, cerr))
 	garbage, err := m.w.Blobs.Garbage(ctx, m.w.start().Add(time.Hour), "", 10)
 	out = append(out, fmt.Sprintf("%d files are garbage, %v", len(garbage), err))
 	a, err := m.w.World.Accounts.ByDID(ctx, m.did)
@@ -191,6 +194,9 @@ func TestBlobsMeet(t *testing.T) {
 			"the first reference, the deletion": func(m *meeting) (one, other func() string) { return m.creating(newPost, with), m.deleting },
 			"the first reference, its takedown": func(m *meeting) (one, other func() string) {
 				return m.creating(newPost, with), m.takingDown(pictureCID().String())
+			},
+			"the first reference, another type": func(m *meeting) (one, other func() string) {
+				return m.creating(newPost, with), func() string { return m.uploadingAs("text/plain") }
 			},
 			"a new upload, the sweep":              func(m *meeting) (one, other func() string) { return m.uploading, m.collecting },
 			"a new upload, the blob is taken down": func(m *meeting) (one, other func() string) { return m.uploading, m.takingDown(pictureCID().String()) },

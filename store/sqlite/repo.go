@@ -140,6 +140,9 @@ func storeChange(conn *sqlite.Conn, was repo.Head, c repo.Change, passing map[in
 	if err := storeNodes(conn, c.Next.Number, c.Next.Rev, c.Nodes, c.Freed); err != nil {
 		return err
 	}
+	if err := checkSeen(conn, c.AccountID, c.Writes); err != nil {
+		return err
+	}
 	done, err := storeWrites(conn, c.Next.Number, c.Next.Rev, c.Writes)
 	if err != nil {
 		return err
@@ -151,6 +154,22 @@ func storeChange(conn *sqlite.Conn, was repo.Head, c repo.Change, passing map[in
 		return err
 	}
 	return countBlobs(conn, c.Next.Number, done.blobs)
+}
+
+// checkSeen returns repo.ErrConflict unless the blobs of writes are still what these were
+// checked against, repo.ErrNoBlob if one is gone or was taken down.
+func checkSeen(c *sqlite.Conn, accountID int64, writes []repo.Write) error {
+	for _, w := range writes {
+		for i, seen := range w.Seen {
+			switch now, err := blobInfo(c, accountID, w.Blobs[i]); {
+			case err != nil:
+				return err
+			case !seen.Still(now):
+				return repo.ErrConflict
+			}
+		}
+	}
+	return nil
 }
 
 // Begin implements repo.Store.

@@ -259,10 +259,12 @@ func (v *view) NewPosts(since syntax.TID, limit int) (out []repo.Record, err err
 }
 
 // Blob implements repo.View.
-func (v *view) Blob(id cid.Cid) (info repo.BlobInfo, err error) {
+func (v *view) Blob(id cid.Cid) (repo.BlobInfo, error) { return blobInfo(v.conn, v.accountID, id) }
+
+func blobInfo(c *sqlite.Conn, accountID int64, id cid.Cid) (info repo.BlobInfo, err error) {
 	found := false
-	err = query(v.conn, "SELECT size, mime_type, was_used FROM blob WHERE account_id = ? AND cid = ?",
-		func(s *sqlite.Stmt) { s.BindInt64(1, v.accountID); s.BindText(2, id.String()) },
+	err = query(c, "SELECT size, mime_type, was_used FROM blob WHERE account_id = ? AND cid = ?",
+		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, id.String()) },
 		func(r *sqlite.Stmt) error {
 			found, info = true, repo.BlobInfo{Size: r.ColumnInt64(0), MimeType: r.ColumnText(1), WasUsed: r.ColumnBool(2)}
 			return nil
@@ -270,7 +272,7 @@ func (v *view) Blob(id cid.Cid) (info repo.BlobInfo, err error) {
 	if err != nil {
 		return repo.BlobInfo{}, fmt.Errorf("look for blob %s: %w", id, err)
 	}
-	down, err := isTakenDown(v.conn, v.accountID, id.String())
+	down, err := isTakenDown(c, accountID, id.String())
 	if err != nil {
 		return repo.BlobInfo{}, err
 	}
