@@ -8,7 +8,7 @@ SOAK     ?= 30m
 # indigo's programs, which the end-to-end tests run behind the server.
 INDIGO := .cache/bin/relay .cache/bin/tap
 
-.PHONY: build run test test-race test-e2e test-reference cross lint fmt bench fuzz soak generate clean help
+.PHONY: build run test test-race test-e2e test-reference test-network cross lint fmt bench fuzz soak generate clean help
 
 build: ## the static binary bin/nestbox
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/nestbox ./cmd/nestbox
@@ -31,6 +31,10 @@ cross: ## vet, and compile the tests, for every other system that we support
 test-reference: build e2e/node_modules/.package-lock.json ## a repository to the reference PDS and back, and its validation; `make bench` installs it
 	NESTBOX_BIN=$(CURDIR)/bin/nestbox PDS_REFERENCE=$(CURDIR)/.cache/bench/reference \
 		go test -tags reference ./e2e ./lexicon -run Reference -count=1 -v
+
+test-network: build e2e/node_modules/.package-lock.json e2e/network/node_modules/.package-lock.json ## the real AppView and Ozone behind the server; needs PostgreSQL, 600 MB of packages, and what `make bench` installs
+	NESTBOX_BIN=$(CURDIR)/bin/nestbox PDS_REFERENCE=$(CURDIR)/.cache/bench/reference \
+		go test -tags reference,network ./e2e -run '^TestNetwork' -count=1 -v
 
 # With the flags of `make build`, so that both share what is compiled.
 lint: .cache/bin/golangci-lint ## golangci-lint with .golangci.yml, and a tidy go.mod
@@ -84,3 +88,8 @@ $(INDIGO): tools/relay/go.mod tools/relay/go.sum
 # The real clients of the end-to-end tests. Without npm .ci/test says what is left out.
 e2e/node_modules/.package-lock.json: e2e/package.json e2e/package-lock.json
 	@if command -v npm >/dev/null; then cd e2e && npm ci --no-audit --no-fund && touch node_modules/.package-lock.json; fi
+
+# The AppView, the moderation service, and the Node that they need. No package of it
+# needs a script to be installed.
+e2e/network/node_modules/.package-lock.json: e2e/network/package.json e2e/network/package-lock.json
+	@if command -v npm >/dev/null; then cd e2e/network && npm ci --ignore-scripts --no-audit --no-fund && touch node_modules/.package-lock.json; fi

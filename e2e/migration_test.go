@@ -62,12 +62,24 @@ type mover struct {
 // sides.
 func migrate(t *testing.T, plc string, from, to house, name string) {
 	t.Helper()
+	newMover(t, from, to, name).move(plc)
+}
+
+// newMover makes an account with all kinds of content.
+func newMover(t *testing.T, from, to house, name string) *mover {
+	t.Helper()
 	m := &mover{t: t, name: name, from: from, to: to}
 	made := pdstest.Client{Base: from.base}.SignUp(t, name)
 	m.did, m.old = made.DID, login(t, from, name)
 	m.fill()
-	before := m.export(m.old)
+	return m
+}
 
+// move moves the account and checks both sides.
+func (m *mover) move(plc string) {
+	t := m.t
+	t.Helper()
+	before := m.export(m.old)
 	m.moveIn()
 	m.wantRefused("activated before anything points here", comatproto.ServerActivateAccount(t.Context(), m.now), http.StatusBadRequest)
 	m.carry(before)
