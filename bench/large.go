@@ -41,7 +41,7 @@ func (b *bench) measureSync(data string) error {
 		}.run()
 		return err
 	})
-	if err != nil {
+	if err != nil || b.rows != nil {
 		return err
 	}
 	l := &large{Records: b.records, Few: fewRecords}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -82,7 +83,7 @@ func (b *bench) measureRecords(data string) error {
 		_, err := load{server: s, op: createRecord, workers: 8, accounts: users, requests: len(users)}.run()
 		return err
 	})
-	if err != nil {
+	if err != nil || b.rows != nil {
 		return err
 	}
 	b.figures.Disk = map[string]disk{}
@@ -104,6 +105,10 @@ func (b *bench) measureRecords(data string) error {
 // beside measures loads on Nestbox and on the reference, in turn. Each server's
 // users are prepared first.
 func (b *bench) beside(data string, rows []target, prepare func(*server, []*user) error) (err error) {
+	rows = slices.DeleteFunc(rows, func(t target) bool { return !b.wants(t) })
+	if len(rows) == 0 {
+		return nil
+	}
 	servers, err := b.startBoth(data)
 	defer func() { err = errors.Join(err, stopAll(servers)) }()
 	if err != nil {

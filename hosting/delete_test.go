@@ -259,7 +259,7 @@ func TestDeleteClock(t *testing.T) {
 	p.withRepo()
 	p.Repos = p.repos()
 	p.plc.set(fail)
-	if err := p.RotateKey(t.Context(), bob); err == nil {
+	if err := p.ChangeKey(t.Context(), bob); err == nil {
 		t.Fatal("the directory failed, and the key was changed")
 	}
 	p.plc.set(obey)
@@ -272,7 +272,7 @@ func TestDeleteClock(t *testing.T) {
 		}
 		again := p.reserve("192.0.2.1", did)
 		pending, err := p.Store.Pending(t.Context())
-		changes, kerr := p.Rotations.KeyChanges(t.Context())
+		changes, kerr := p.SigningKeys.KeyChanges(t.Context())
 		if err := errors.Join(err, kerr); err != nil {
 			t.Fatal(err)
 		}

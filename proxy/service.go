@@ -91,7 +91,7 @@ func New(settings Settings, parts Parts) *Service {
 		s.origin = originOf(u)
 	}
 	s.ownHosts = s.transport(idleOfDefault, idleOfDefault*3)
-	public := safehttp.Options{AllowLoopback: settings.Dev, HighPorts: true}
+	public := safehttp.Options{AllowLoopback: settings.Dev, HighPorts: true, MaxURL: maxHeaders}
 	s.strangers = safehttp.RoundTripper(public, s.transport(idleOfNamed, idleOfNamed*maxNamed))
 	s.editor = &readafterwrite.Editor{Pictures: settings.Pictures, PublicURL: settings.URL}
 	return s

@@ -49,6 +49,8 @@ func (s *Service) own(ctx context.Context, caller auth.StandardCaller, repo stri
 	}
 	a, err := s.Accounts.Find(ctx, name)
 	switch {
+	case errors.Is(err, ErrNoRepo) && repo == caller.DID.String():
+		return Account{}, auth.Expired() // deleted since the caller was proven
 	case errors.Is(err, ErrNoRepo):
 		return Account{}, &xrpc.Error{Status: http.StatusForbidden, Name: "AccountNotFound", Message: "Account not found"}
 	case err != nil:
@@ -67,12 +69,13 @@ func (s *Service) own(ctx context.Context, caller auth.StandardCaller, repo stri
 // commit writes ops and maps the errors.
 func (s *Service) commit(ctx context.Context, caller auth.StandardCaller, a Account, ops []op, swap cid.Cid) (*commitRef, error) {
 	made, err := s.write(ctx, a.ID, ops, swap, s.crowdLimit(caller.Holder()))
-	if errors.Is(err, ErrInactive) {
-		// It was active a moment ago: answer its status now. If it is active again, it
-		// was not at the time of the write.
+	if errors.Is(err, ErrInactive) || errors.Is(err, ErrNoRepo) {
+		// It was here and active a moment ago: answer its status now.
 		if _, now := s.own(ctx, caller, a.DID.String()); now != nil {
 			return nil, now
 		}
+	}
+	if errors.Is(err, ErrInactive) { // it is active again, but was not at the time of the write
 		return nil, auth.May(auth.UseWrite, event.StatusDeactivated, caller.Scope)
 	}
 	if err != nil {

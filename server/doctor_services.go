@@ -57,7 +57,7 @@ func (s *Server) lookAtService(ctx context.Context, what string, to proxy.Target
 	}
 	if date, err := http.ParseTime(got.date); err == nil {
 		if skew := s.opts.Now().Sub(date); skew.Abs() > maxSkew {
-			return fmt.Errorf("the clock of this machine is %s off that of the %s, which refuses tokens then: set the clock by NTP",
+			return fmt.Errorf("the clock of this machine differs by %s from that of the %s, which will refuse tokens: set the clock",
 				skew.Round(time.Second), what)
 		}
 	}

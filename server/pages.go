@@ -97,12 +97,10 @@ func (s *Server) limited(p page, next http.Handler) http.Handler {
 			return
 		}
 		if err := s.admit(ctx, r); err != nil {
-			status := http.StatusInternalServerError
 			if many, ok := errors.AsType[request.ErrTooMany](err); ok {
 				w.Header().Set("Retry-After", many.RetryAfter())
-				status = http.StatusTooManyRequests
 			}
-			http.Error(w, http.StatusText(status), status)
+			http.Error(w, http.StatusText(http.StatusTooManyRequests), http.StatusTooManyRequests)
 			return
 		}
 		next.ServeHTTP(w, r)

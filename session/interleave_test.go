@@ -58,7 +58,7 @@ func (m *meeting) state() string {
 // signingIn is createSession of a client.
 func (m *meeting) signingIn(userAgent string, allowTakenDown bool) func() string {
 	return func() string {
-		in := session.CreateInput{Identifier: m.alice.Handle.String(), Password: password, AllowTakenDown: allowTakenDown}
+		in := session.CreateSessionInput{Identifier: m.alice.Handle.String(), Password: password, AllowTakenDown: allowTakenDown}
 		_, err := m.CreateSession(from(m.t.Context(), "192.0.2.1", userAgent), auth.Anyone{}, in)
 		return wire(err)
 	}

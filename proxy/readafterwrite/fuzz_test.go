@@ -2,6 +2,7 @@ package readafterwrite_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -30,7 +31,7 @@ func readOrdered(tb testing.TB, text []byte) any {
 	if err != nil {
 		tb.Fatalf("not valid JSON: %v: %s", err, text)
 	}
-	if _, err := d.ReadToken(); err != io.EOF {
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
 		tb.Fatalf("more behind the JSON: %s", text)
 	}
 	return v
