@@ -39,8 +39,10 @@ type bench struct {
 	rows *regexp.Regexp
 	log  string
 
-	// env are settings of the servers that are started beside each other.
-	env []string
+	// env are settings of the servers that are started beside each other, and
+	// upstream is what they ask, if anything.
+	env      []string
+	upstream *server
 
 	figures figures
 }
@@ -49,8 +51,8 @@ type bench struct {
 var workersOfCells = []int{1, 16, 64}
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == "floor" {
-		exit(serveFloor(os.Args[2], os.Stdout))
+	if len(os.Args) == 4 && os.Args[1] == "serve" {
+		exit(serveOwn(os.Args[2], os.Args[3]))
 	}
 	b := &bench{}
 	flag.StringVar(&b.binary, "nestbox", "bin/nestbox", "the binary to measure")
@@ -146,6 +148,7 @@ func groups() []group {
 		{"sync", (*bench).measureSync, (*figures).syncTables},
 		{"firehose", (*bench).measureFirehose, (*figures).firehoseTables},
 		{"accounts", (*bench).measureAccounts, (*figures).accountTables},
+		{"proxy", (*bench).measureProxy, (*figures).proxyTables},
 	}
 }
 
@@ -223,7 +226,7 @@ func replaceTables(page string, tables map[string]string) error {
 
 // measure makes a load, and repeats it if it was noisy and retries are left.
 func (b *bench) measure(l load) (sample, error) {
-	l.warmup, l.window = b.warmup, b.window
+	l.warmup, l.window, l.behind = b.warmup, b.window, b.upstream
 	for {
 		s, err := l.run()
 		if err != nil {

@@ -3,9 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // measureSessions is the group of sessions.
@@ -27,17 +27,13 @@ func (b *bench) sideBySide(data string) (err error) {
 	if !slices.ContainsFunc(loads(b.accounts), b.wants) {
 		return nil
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
 	servers, err := b.startBoth(data)
 	defer func() { err = errors.Join(err, stopAll(servers)) }()
 	if err != nil {
 		return err
 	}
 	dir := filepath.Join(data, "floor")
-	floor, err := ours("floor", dir, self, nil, "floor", dir)
+	floor, err := own("floor", dir, dir)
 	if err != nil {
 		return err
 	}
@@ -111,8 +107,12 @@ func stopAll(servers []*server) error {
 }
 
 // offers reports whether a server has an operation: the floor has no store and
-// no password to check, and only it has the fixed answer.
+// no password to check, and only it has the fixed answer; the bare proxy changes no
+// answers.
 func offers(s *server, op operation) bool {
+	if s.name == bareProxy {
+		return strings.HasPrefix(op.name, plainName)
+	}
 	switch op.name {
 	case createSession.name, health.name:
 		return s.name != "floor"

@@ -36,6 +36,7 @@ func create(c *conn, u *user, rkey string) error {
 	if err != nil {
 		return err
 	}
+	u.older, u.rev = u.rev, field(body, "rev")
 	var ok bool
 	if u.rkey, ok = strings.CutPrefix(field(body, "uri"), "at://"+u.did+"/"+posts+"/"); !ok {
 		err = fmt.Errorf("an answer without the post's URI: %.200q", body)
@@ -53,7 +54,7 @@ var (
 		return err
 	}}
 	getRepo = operation{"getRepo of 1000 records", func(c *conn, u *user) error {
-		n, err := c.download("com.atproto.sync.getRepo?did=" + u.did)
+		n, err := c.download("com.atproto.sync.getRepo?did="+u.did, "")
 		if err == nil && n < int64(u.posts)*150 {
 			err = fmt.Errorf("a repository of %d posts has only %d bytes", u.posts, n)
 		}
