@@ -65,7 +65,7 @@ func TestOperationsMeet(t *testing.T) {
 			})
 		},
 		"another key": func(p *place, a *account.Account) func() string {
-			return again(p.t, func() error { return p.RotateKey(p.t.Context(), a) })
+			return again(p.t, func() error { return p.ChangeKey(p.t.Context(), a) })
 		},
 		"the same again": func(p *place, a *account.Account) func() string { return p.submitting(a) },
 		"deactivateAccount": func(p *place, a *account.Account) func() string {
