@@ -33,7 +33,7 @@ func (p *place) submitting(a *account.Account) func() string {
 		p.t.Fatal(err)
 	}
 	return again(p.t, func() error {
-		_, err := p.SubmitPLCOperation(p.t.Context(), auth.StandardCaller{Access: auth.Access{DID: a.DID}}, hosting.SubmitInput{Operation: raw})
+		_, err := p.SubmitPLCOperation(p.t.Context(), auth.StandardCaller{Access: auth.Access{DID: a.DID}}, hosting.SubmitPLCOperationInput{Operation: raw})
 		return err
 	})
 }
@@ -60,17 +60,17 @@ func TestOperationsMeet(t *testing.T) {
 	others := map[string]func(p *place, a *account.Account) func() string{
 		"updateHandle": func(p *place, a *account.Account) func() string {
 			return again(p.t, func() error {
-				_, err := p.UpdateHandle(p.t.Context(), auth.StandardCaller{Access: auth.Access{DID: a.DID}}, hosting.HandleInput{Handle: "other.test"})
+				_, err := p.UpdateHandle(p.t.Context(), auth.StandardCaller{Access: auth.Access{DID: a.DID}}, hosting.UpdateHandleInput{Handle: "other.test"})
 				return err
 			})
 		},
 		"another key": func(p *place, a *account.Account) func() string {
-			return again(p.t, func() error { return p.RotateKey(p.t.Context(), a) })
+			return again(p.t, func() error { return p.ChangeKey(p.t.Context(), a) })
 		},
 		"the same again": func(p *place, a *account.Account) func() string { return p.submitting(a) },
 		"deactivateAccount": func(p *place, a *account.Account) func() string {
 			return func() string {
-				_, err := p.DeactivateAccount(p.t.Context(), auth.FullOrTakenDownCaller{Access: auth.Access{DID: a.DID}}, hosting.DeactivateInput{})
+				_, err := p.DeactivateAccount(p.t.Context(), auth.FullOrTakenDownCaller{Access: auth.Access{DID: a.DID}}, hosting.DeactivateAccountInput{})
 				return answer(err)
 			}
 		},
@@ -112,7 +112,7 @@ func TestSigningCodesMeet(t *testing.T) {
 				p.code(a, account.PurposePLCOperation)
 				caller := auth.FullOrTakenDownCaller{Access: auth.Access{DID: a.DID}}
 				sign := func() string {
-					out, err := p.SignPLCOperation(t.Context(), caller, hosting.SignInput{Token: meetingCode, AlsoKnownAs: []string{"at://other.test"}})
+					out, err := p.SignPLCOperation(t.Context(), caller, hosting.SignPLCOperationInput{Token: meetingCode, AlsoKnownAs: []string{"at://other.test"}})
 					return fmt.Sprint(answer(err), len(out.Operation) > 0)
 				}
 				others := map[string]func() string{

@@ -92,13 +92,13 @@ var meetings = map[string]func(m *meeting) func() string{
 	},
 	"another password": func(m *meeting) func() string {
 		return func() string {
-			return fmt.Sprint(m.Accounts.SetPassword(m.t.Context(), m.alice.ID, cheapHash("another-horse"), 0, m.event(account.EntryPasswordChanged)))
+			return fmt.Sprint(m.Accounts.SetPassword(m.t.Context(), m.alice.ID, cheapHash("another-horse"), 0, m.entry(account.EntryPasswordChanged)))
 		}
 	},
 	"a takedown": func(m *meeting) func() string {
 		return func() string {
 			down := account.StatusChange{Takedown: &account.Applied{Applied: true}}
-			_, err := m.Accounts.SetStatus(m.t.Context(), m.alice.ID, down, m.event(account.EntryTakedown))
+			_, err := m.Accounts.SetStatus(m.t.Context(), m.alice.ID, down, m.entry(account.EntryTakedown))
 			return fmt.Sprint(err)
 		}
 	},
