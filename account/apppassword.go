@@ -70,7 +70,8 @@ func isGap(r rune) bool {
 
 // CheckAppPasswordName returns ErrAppPasswordName for an unusable name.
 func CheckAppPasswordName(name string) error {
-	if name == "" || !utf8.ValidString(name) || utf8.RuneCountInString(name) > MaxAppPasswordName || strings.ContainsFunc(name, unicode.IsControl) {
+	if name == "" || utf8.RuneCountInString(name) > MaxAppPasswordName ||
+		!utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) {
 		return ErrAppPasswordName
 	}
 	return nil

@@ -25,7 +25,8 @@ func limits(kind mail.NoticeKind) []ratelimit.Limit {
 	switch kind {
 	case mail.NoticePassword, mail.NoticeEmail:
 		return nil
-	case mail.NoticeSignIn, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff, mail.NoticeDeactivated, mail.NoticeDeletion:
+	case mail.NoticeSignIn, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff,
+		mail.NoticeDeactivated, mail.NoticeDeletion:
 	}
 	return []ratelimit.Limit{
 		{Name: "notices-1h-" + string(kind), Points: 10, Window: time.Hour},

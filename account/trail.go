@@ -16,6 +16,7 @@ const (
 	EntryMovedIn            EntryKind = "account-moved-in"
 	EntryHandleChanged      EntryKind = "handle-changed"
 	EntryKeyChanged         EntryKind = "signing-key-changed"
+	EntryKeyGivenUp         EntryKind = "signing-key-change-given-up"
 	EntrySignIn             EntryKind = "sign-in"
 	EntryCodeRefused        EntryKind = "code-refused"
 	EntrySignOut            EntryKind = "sign-out"

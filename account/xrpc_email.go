@@ -265,8 +265,11 @@ func (s *Emails) RequestPasswordReset(ctx context.Context, _ auth.Anyone, in Req
 // mayReset counts a mail with a code for a new password: for its address and the
 // client's network, and of what those leave, for its address.
 func (s *Emails) mayReset(client request.Client, key string) bool {
-	return client.Unlimited ||
-		s.Limits.TakeKeys(client.Network().Keys(key+" "), 1, CodeMails(string(PurposeResetPassword))...).Allowed && s.Limits.Take(key, resetMails).Allowed
+	if client.Unlimited {
+		return true
+	}
+	both := s.Limits.TakeKeys(client.Network().Keys(key+" "), 1, CodeMails(string(PurposeResetPassword))...)
+	return both.Allowed && s.Limits.Take(key, resetMails).Allowed
 }
 
 // ResetPassword is com.atproto.server.resetPassword. It ends all sessions.

@@ -297,8 +297,8 @@ func (s *Service) accountInfo(ctx context.Context, a AccountArgs) (AccountInfo, 
 		return AccountInfo{}, err
 	}
 	info := AccountInfo{
-		AccountLine: accountLine(acc), EmailConfirmed: !acc.EmailConfirmedAt.IsZero(), EmailFactor: acc.EmailFactor, Notices: !acc.NoticesOff, TakedownRef: acc.TakedownRef,
-		AppPasswords: []string{}, Trail: []EntryLine{},
+		AccountLine: accountLine(acc), EmailConfirmed: !acc.EmailConfirmedAt.IsZero(), EmailFactor: acc.EmailFactor,
+		Notices: !acc.NoticesOff, TakedownRef: acc.TakedownRef, AppPasswords: []string{}, Trail: []EntryLine{},
 	}
 	cred, err := s.Accounts.Credentials(ctx, acc.ID)
 	if err != nil {

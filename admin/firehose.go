@@ -49,12 +49,16 @@ func (s *Service) firehoseStatus(ctx context.Context, _ Done) (FirehoseStatus, e
 	if err != nil {
 		return FirehoseStatus{}, err
 	}
-	out := FirehoseStatus{Oldest: st.Oldest, Last: st.Last, Bytes: st.Bytes, Announcing: st.Announcing, LogBytes: s.LogSize(), Subscribers: []SubscriberLine{}}
+	out := FirehoseStatus{
+		Oldest: st.Oldest, Last: st.Last, Bytes: st.Bytes, Announcing: st.Announcing, LogBytes: s.LogSize(),
+		Subscribers: []SubscriberLine{},
+	}
 	if !st.OldestAt.IsZero() {
 		out.OldestAt = datetime(st.OldestAt)
 	}
 	for _, m := range st.Subscribers {
-		out.Subscribers = append(out.Subscribers, SubscriberLine{Client: m.Client, UserAgent: m.UserAgent, Since: datetime(m.Since), Sent: m.Sent})
+		line := SubscriberLine{Client: m.Client, UserAgent: m.UserAgent, Since: datetime(m.Since), Sent: m.Sent}
+		out.Subscribers = append(out.Subscribers, line)
 	}
 	return out, nil
 }

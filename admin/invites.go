@@ -45,7 +45,9 @@ func (s *Service) makeInvites(ctx context.Context, accounts []string, perAccount
 		for range perAccount {
 			code := account.NewInviteCode(s.Hosting.Hostname)
 			group.Codes = append(group.Codes, code)
-			codes = append(codes, account.InviteCode{Code: code, Available: int(uses), ForAccount: who, CreatedBy: account.InvitesByAdmin, CreatedAt: now})
+			codes = append(codes, account.InviteCode{
+				Code: code, Available: int(uses), ForAccount: who, CreatedBy: account.InvitesByAdmin, CreatedAt: now,
+			})
 		}
 		out = append(out, group)
 	}

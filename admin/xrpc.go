@@ -127,7 +127,8 @@ func (s *Service) GetAccountInfos(ctx context.Context, _ auth.ModeratorCaller, p
 func (s *Service) view(ctx context.Context, a *account.Account) (AccountView, error) {
 	v := AccountView{
 		DID: a.DID, Handle: a.Handle, Email: a.ShownEmail(), IndexedAt: datetime(a.CreatedAt),
-		EmailConfirmedAt: datetime(a.EmailConfirmedAt), DeactivatedAt: datetime(a.DeactivatedAt), Invites: []account.InviteView{}, InvitesDisabled: a.InvitesDisabled,
+		EmailConfirmedAt: datetime(a.EmailConfirmedAt), DeactivatedAt: datetime(a.DeactivatedAt),
+		Invites: []account.InviteView{}, InvitesDisabled: a.InvitesDisabled,
 	}
 	own, err := s.Accounts.InviteCodesFor(ctx, a.DID)
 	if err != nil {

@@ -58,7 +58,9 @@ func as(ctx context.Context, caller auth.ModeratorCaller) context.Context {
 }
 
 // UpdateSubjectStatus is com.atproto.admin.updateSubjectStatus.
-func (s *Service) UpdateSubjectStatus(ctx context.Context, caller auth.ModeratorCaller, in UpdateSubjectStatusInput) (SubjectStatusOutput, error) {
+func (s *Service) UpdateSubjectStatus(
+	ctx context.Context, caller auth.ModeratorCaller, in UpdateSubjectStatusInput,
+) (SubjectStatusOutput, error) {
 	ctx = as(ctx, caller)
 	if in.Takedown != nil && in.Takedown.Applied && in.Deactivated != nil && !in.Deactivated.Applied {
 		return SubjectStatusOutput{}, xrpc.InvalidRequest("Cannot activate and takedown an account at the same time")

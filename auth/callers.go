@@ -110,6 +110,9 @@ type Verifier struct {
 	Keyring *Keyring
 	// Audience is the server's DID: aud of every session token.
 	Audience string
+	// HostDID is did:web and the server's host name. Clients that let a service upload for
+	// them put it into the service's token instead of Audience.
+	HostDID  string
 	Sessions Sessions
 	// AdminPassword is the password of user "admin" in Basic authentication.
 	AdminPassword string
@@ -121,7 +124,8 @@ type Verifier struct {
 	Limits *ratelimit.Limiter
 	Now    func() time.Time
 
-	use Use
+	use    Use
+	byHost bool // a service token for HostDID is as good as one for Audience
 }
 
 // Anyone admits every request, with whatever credentials or none.
@@ -188,7 +192,9 @@ func (v *Verifier) Upload(ctx context.Context, r *http.Request) (UploadCaller, e
 		a, err := v.Standard(ctx, r)
 		return UploadCaller{a.Holder()}, err
 	}
-	t, err := v.service(ctx, r)
+	uploads := *v
+	uploads.byHost = true
+	t, err := uploads.service(ctx, r)
 	if err == nil && t.Service != "" {
 		err = errBadJWT("BadJwtIss", "jwt iss is a service, and no account")
 	}

@@ -111,7 +111,8 @@ func OpenKeyring(path, configured string, now func() time.Time) (*Keyring, error
 		for _, old := range keys {
 			old.Signing = false
 		}
-		keys = append(keys, newKey(KeyInfo{ID: configuredID(configured), Created: now().UTC(), Signing: true, Legacy: true, Configured: true}, []byte(configured)))
+		info := KeyInfo{ID: configuredID(configured), Created: now().UTC(), Signing: true, Legacy: true, Configured: true}
+		keys = append(keys, newKey(info, []byte(configured)))
 	}
 	if !slices.ContainsFunc(keys, func(k *key) bool { return k.Signing }) {
 		keys = append(keys, freshKey(now()))

@@ -135,7 +135,7 @@ func (v *Verifier) service(ctx context.Context, r *http.Request, from ...string)
 	if err := v.checkSignature(ctx, c, did, fragment); err != nil {
 		return ServiceToken{}, err
 	}
-	if c.audience != v.Audience {
+	if c.audience != v.Audience && (!v.byHost || c.audience != v.HostDID) {
 		return ServiceToken{}, errBadJWT("BadJwtAudience", "jwt audience does not match service did")
 	}
 	request.SetAccount(ctx, did.String())

@@ -301,11 +301,21 @@ func TestUpload(t *testing.T) {
 	v := verifier(t)
 	key, public := k256(t)
 	v.Issuers = documents{known: map[string]string{bob.String() + "#atproto": public}}
+	v.HostDID = "did:web:host.example.com"
+	if _, err := v.SignUp(t.Context(), asked(t, moveIn, serviceToken(t, key, nil, members{"aud": v.HostDID}))); err == nil {
+		t.Error("a token for the host name moves an account in")
+	}
 	for name, c := range map[string]struct {
 		token string
 		want  fault
 		did   syntax.DID
 	}{
+		"for the host": {serviceToken(t, key, nil, members{"lxm": uploads, "aud": v.HostDID}), fault{}, bob},
+		"for another host": {
+			serviceToken(t, key, nil, members{"lxm": uploads, "aud": "did:web:other.example.com"}),
+			fault{401, "BadJwtAudience", "jwt audience does not match service did"},
+			"",
+		},
 		"a session":       {mint(t, v.Keyring).Access, fault{}, alice},
 		"a service":       {serviceToken(t, key, nil, members{"lxm": uploads}), fault{}, bob},
 		"another method":  {serviceToken(t, key, nil, nil), fault{401, "BadJwtLexiconMethod", `bad jwt lexicon method ("lxm"). must match: ` + uploads}, ""},

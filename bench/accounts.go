@@ -84,7 +84,7 @@ func (b *bench) measureAccounts(data string) (err error) {
 	b.env = mails.settings()
 	err = b.beside(filepath.Join(data, "accounts"), accountLoads(mails), func(*server, []*user) error { return nil })
 	b.env = nil
-	if err != nil {
+	if err != nil || b.rows != nil {
 		return err
 	}
 	return b.crowd(filepath.Join(data, "crowd"))

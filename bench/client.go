@@ -28,6 +28,9 @@ type conn struct {
 	read *bufio.Reader
 	out  []byte
 	body []byte
+
+	// header are lines that every request has, each with its end.
+	header string
 }
 
 func dial(host string) (*conn, error) {
@@ -70,6 +73,7 @@ func (c *conn) send(method, nsid, token string, body []byte) error {
 		b = append(b, token...)
 		b = append(b, "\r\n"...)
 	}
+	b = append(b, c.header...)
 	if body != nil {
 		b = append(b, "Content-Type: application/json\r\n"...)
 	}
@@ -89,8 +93,8 @@ func (c *conn) send(method, nsid, token string, body []byte) error {
 
 // download makes a query, reads and drops its answer, however long, and returns
 // its length.
-func (c *conn) download(nsid string) (int64, error) {
-	if err := c.send("GET", nsid, "", nil); err != nil {
+func (c *conn) download(nsid, token string) (int64, error) {
+	if err := c.send("GET", nsid, token, nil); err != nil {
 		return 0, err
 	}
 	// A large one may take longer than a request does.

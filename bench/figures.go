@@ -45,6 +45,9 @@ type figures struct {
 	Stream *stream `json:"stream,omitempty"`
 	// Crowd is about many accounts.
 	Crowd *crowd `json:"crowd,omitempty"`
+	// Passing and Dead are about calls that are passed on.
+	Passing map[string]passing `json:"passing,omitempty"`
+	Dead    []dead             `json:"dead,omitempty"`
 }
 
 // disk is what one record takes, in bytes.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -171,14 +170,11 @@ func floorMethods(dir string) (map[string]xrpc.Method, error) {
 	}, nil
 }
 
-// serveFloor runs the floor as a process of its own until SIGTERM.
-func serveFloor(dir string, ready io.Writer) error {
+// floor is the handler of the floor.
+func floor(dir string) (http.Handler, error) {
 	methods, err := floorMethods(dir)
 	if err != nil {
-		return err
-	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(300) // as cmd/nestbox
+		return nil, err
 	}
 	mux := http.NewServeMux()
 	front := &request.Front{Log: slog.New(slog.DiscardHandler), Now: time.Now}
@@ -190,6 +186,37 @@ func serveFloor(dir string, ready io.Writer) error {
 		w.Header()["Content-Length"] = []string{strconv.Itoa(len(body))}
 		_, _ = w.Write(body) // a client that has gone needs no answer
 	})
+	return mux, nil
+}
+
+// own starts a server from the generator's own binary: see serveOwn.
+func own(name, dir, arg string) (*server, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return ours(name, dir, self, nil, "serve", name, arg)
+}
+
+// serveOwn runs a server as a process of its own until SIGTERM.
+func serveOwn(name, arg string) (err error) {
+	var handler http.Handler
+	switch name {
+	case "floor":
+		handler, err = floor(arg)
+	case upstreamName:
+		handler = upstreamHandler(newAppView())
+	case bareProxy:
+		handler, err = bareHandler(arg)
+	default:
+		err = fmt.Errorf("there is no server %q", name)
+	}
+	if err != nil {
+		return err
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(300) // as cmd/nestbox
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // does not wait
 	if err != nil {
 		return err
@@ -198,11 +225,11 @@ func serveFloor(dir string, ready io.Writer) error {
 	if err != nil {
 		return err
 	}
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 2 * time.Minute}
+	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 2 * time.Minute}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, func() { _ = srv.Close() })
-	if _, err := fmt.Fprintf(ready, "READY %s\n", line); err != nil {
+	if _, err := fmt.Printf("READY %s\n", line); err != nil {
 		return err
 	}
 	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -41,7 +41,7 @@ func (b *bench) measureSync(data string) error {
 		}.run()
 		return err
 	})
-	if err != nil {
+	if err != nil || b.rows != nil {
 		return err
 	}
 	l := &large{Records: b.records, Few: fewRecords}
@@ -116,7 +116,7 @@ func (b *bench) useLarge(data string, l *large, users []*user) (err error) {
 		return err
 	}
 	begun := time.Now()
-	n, err := c.download("com.atproto.sync.getRepo?did=" + users[len(users)-1].did)
+	n, err := c.download("com.atproto.sync.getRepo?did="+users[len(users)-1].did, "")
 	c.close()
 	if err != nil {
 		return err

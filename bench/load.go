@@ -23,9 +23,11 @@ type user struct {
 	successor string
 
 	did string
-	// posts is how many posts the user wrote, rkey the key of the last.
-	posts int
-	rkey  string
+	// posts is how many posts the user wrote, rkey the key of the last, rev the
+	// revision of the repository with it, and older the one before.
+	posts      int
+	rkey       string
+	rev, older string
 }
 
 // operation is what workers repeat: one request, and a check of its answer.
@@ -156,6 +158,9 @@ type load struct {
 	// to measure after warmup.
 	requests       int
 	warmup, window time.Duration
+	// behind is a server that the measured one asks, if there is one: what it
+	// uses is not the measured one's, and no noise.
+	behind *server
 }
 
 // sample is one measurement of a load.
@@ -276,6 +281,11 @@ func (l load) usage() (usage, error) {
 	memory, err3 := memoryMiB(l.server.pid)
 	u.server, u.memory = server, memory
 	u.others = all - u.server - u.self
+	if l.behind != nil {
+		behind, err4 := processCPU(l.behind.pid)
+		u.others -= behind
+		err = errors.Join(err, err4)
+	}
 	return u, errors.Join(err, err1, err2, err3)
 }
 

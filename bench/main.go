@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -33,9 +34,15 @@ type bench struct {
 	records, writes int
 	subscribers     int
 	only            string
+	// rows selects rows of the tables beside the reference, and nothing else; nil
+	// measures all. log is the log level of the servers that these rows measure.
+	rows *regexp.Regexp
+	log  string
 
-	// env are settings of the servers that are started beside each other.
-	env []string
+	// env are settings of the servers that are started beside each other, and
+	// upstream is what they ask, if anything.
+	env      []string
+	upstream *server
 
 	figures figures
 }
@@ -44,8 +51,8 @@ type bench struct {
 var workersOfCells = []int{1, 16, 64}
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == "floor" {
-		exit(serveFloor(os.Args[2], os.Stdout))
+	if len(os.Args) == 4 && os.Args[1] == "serve" {
+		exit(serveOwn(os.Args[2], os.Args[3]))
 	}
 	b := &bench{}
 	flag.StringVar(&b.binary, "nestbox", "bin/nestbox", "the binary to measure")
@@ -63,6 +70,11 @@ func main() {
 	flag.IntVar(&b.writes, "writes", 1000, "writes to it, and to a small one, for a measurement")
 	flag.IntVar(&b.subscribers, "subscribers", 1000, "subscribers of the event stream")
 	flag.StringVar(&b.only, "only", "", "the groups to measure, separated by commas, of "+strings.Join(groupNames(), ", ")+"; empty measures all")
+	flag.Func("rows", "a regular expression: measures only the rows whose first two columns it matches, as \"createRecord 16, 16\", and leaves the page alone", func(s string) (err error) {
+		b.rows, err = regexp.Compile(s)
+		return err
+	})
+	flag.StringVar(&b.log, "log", logLevel, "the log level of the servers that the rows compare: \"info\" logs each request, as an operator runs it; the reference then logs too, and the page is left alone")
 	flag.Parse()
 	exit(b.run())
 }
@@ -105,7 +117,19 @@ func (b *bench) run() (err error) {
 		}
 		b.figures.Took[g.name] = time.Since(began).Round(time.Second).String()
 	}
+	if b.rows != nil {
+		if len(b.figures.Cells) == 0 {
+			return fmt.Errorf("no row of the chosen groups matches %q", b.rows)
+		}
+		b.figures.Took["rows"] = time.Since(begun).Round(time.Second).String()
+		return b.write([]group{{name: "rows", tables: (*figures).rowTables}})
+	}
 	return b.write(chosen)
+}
+
+// wants reports whether a row is to be measured.
+func (b *bench) wants(t target) bool {
+	return b.rows == nil || b.rows.MatchString(fmt.Sprintf("%s %d, %d", t.op.name, t.workers, t.accounts))
 }
 
 // group is a part that can be measured alone. Its tables have their own place
@@ -124,6 +148,7 @@ func groups() []group {
 		{"sync", (*bench).measureSync, (*figures).syncTables},
 		{"firehose", (*bench).measureFirehose, (*figures).firehoseTables},
 		{"accounts", (*bench).measureAccounts, (*figures).accountTables},
+		{"proxy", (*bench).measureProxy, (*figures).proxyTables},
 	}
 }
 
@@ -169,7 +194,7 @@ func (b *bench) write(measured []group) error {
 		os.WriteFile(filepath.Join(b.out, stamp+".json"), append(raw, '\n'), 0o600),
 		os.WriteFile(filepath.Join(b.out, stamp+".md"), []byte(page.String()), 0o600),
 	)
-	if err != nil || b.page == "" || b.reference == "" {
+	if err != nil || b.page == "" || b.reference == "" || b.rows != nil || b.log != logLevel {
 		return err
 	}
 	return replaceTables(b.page, tables)
@@ -201,7 +226,7 @@ func replaceTables(page string, tables map[string]string) error {
 
 // measure makes a load, and repeats it if it was noisy and retries are left.
 func (b *bench) measure(l load) (sample, error) {
-	l.warmup, l.window = b.warmup, b.window
+	l.warmup, l.window, l.behind = b.warmup, b.window, b.upstream
 	for {
 		s, err := l.run()
 		if err != nil {

@@ -3,12 +3,16 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 )
 
 // measureSessions is the group of sessions.
 func (b *bench) measureSessions(data string) error {
+	if b.rows != nil {
+		return b.sideBySide(data)
+	}
 	for _, part := range []func(data string) error{b.sideBySide, b.growth, b.scale} {
 		if err := part(data); err != nil {
 			return err
@@ -20,9 +24,8 @@ func (b *bench) measureSessions(data string) error {
 // sideBySide measures every operation on all servers, in turn, so that what
 // else happens on the machine happens to all of them.
 func (b *bench) sideBySide(data string) (err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return err
+	if !slices.ContainsFunc(loads(b.accounts), b.wants) {
+		return nil
 	}
 	servers, err := b.startBoth(data)
 	defer func() { err = errors.Join(err, stopAll(servers)) }()
@@ -30,7 +33,7 @@ func (b *bench) sideBySide(data string) (err error) {
 		return err
 	}
 	dir := filepath.Join(data, "floor")
-	floor, err := ours("floor", dir, self, nil, "floor", dir)
+	floor, err := own("floor", dir, dir)
 	if err != nil {
 		return err
 	}
@@ -73,7 +76,11 @@ func accountsOf(op operation, workers, all int) []int {
 
 // startBoth starts Nestbox and, unless it runs without, the reference.
 func (b *bench) startBoth(data string) (servers []*server, err error) {
-	s, err := nestbox(b.binary, filepath.Join(data, "nestbox"), b.env...)
+	env := slices.Clone(b.env)
+	if b.log != logLevel {
+		env = append(env, "PDS_LOG_LEVEL="+b.log, "LOG_ENABLED=true", "LOG_LEVEL="+b.log)
+	}
+	s, err := nestbox(b.binary, filepath.Join(data, "nestbox"), env...)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +92,7 @@ func (b *bench) startBoth(data string) (servers []*server, err error) {
 	if err != nil {
 		return servers, err
 	}
-	if s, err = referencePDS(folder, filepath.Join(data, "reference"), b.env...); err != nil {
+	if s, err = referencePDS(folder, filepath.Join(data, "reference"), env...); err != nil {
 		return servers, err
 	}
 	return append(servers, s), nil
@@ -100,8 +107,12 @@ func stopAll(servers []*server) error {
 }
 
 // offers reports whether a server has an operation: the floor has no store and
-// no password to check, and only it has the fixed answer.
+// no password to check, and only it has the fixed answer; the bare proxy changes no
+// answers.
 func offers(s *server, op operation) bool {
+	if s.name == bareProxy {
+		return strings.HasPrefix(op.name, plainName)
+	}
 	switch op.name {
 	case createSession.name, health.name:
 		return s.name != "floor"
@@ -113,6 +124,9 @@ func offers(s *server, op operation) bool {
 }
 
 func (b *bench) cells(servers []*server, users map[*server][]*user, op operation, workers, accounts int) error {
+	if !b.wants(target{op: op, workers: workers, accounts: accounts}) {
+		return nil
+	}
 	cells := map[*server]*cell{}
 	for range b.rounds {
 		for _, s := range servers {

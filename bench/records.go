@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -35,6 +36,7 @@ func create(c *conn, u *user, rkey string) error {
 	if err != nil {
 		return err
 	}
+	u.older, u.rev = u.rev, field(body, "rev")
 	var ok bool
 	if u.rkey, ok = strings.CutPrefix(field(body, "uri"), "at://"+u.did+"/"+posts+"/"); !ok {
 		err = fmt.Errorf("an answer without the post's URI: %.200q", body)
@@ -52,7 +54,7 @@ var (
 		return err
 	}}
 	getRepo = operation{"getRepo of 1000 records", func(c *conn, u *user) error {
-		n, err := c.download("com.atproto.sync.getRepo?did=" + u.did)
+		n, err := c.download("com.atproto.sync.getRepo?did="+u.did, "")
 		if err == nil && n < int64(u.posts)*150 {
 			err = fmt.Errorf("a repository of %d posts has only %d bytes", u.posts, n)
 		}
@@ -81,7 +83,7 @@ func (b *bench) measureRecords(data string) error {
 		_, err := load{server: s, op: createRecord, workers: 8, accounts: users, requests: len(users)}.run()
 		return err
 	})
-	if err != nil {
+	if err != nil || b.rows != nil {
 		return err
 	}
 	b.figures.Disk = map[string]disk{}
@@ -103,6 +105,10 @@ func (b *bench) measureRecords(data string) error {
 // beside measures loads on Nestbox and on the reference, in turn. Each server's
 // users are prepared first.
 func (b *bench) beside(data string, rows []target, prepare func(*server, []*user) error) (err error) {
+	rows = slices.DeleteFunc(rows, func(t target) bool { return !b.wants(t) })
+	if len(rows) == 0 {
+		return nil
+	}
 	servers, err := b.startBoth(data)
 	defer func() { err = errors.Join(err, stopAll(servers)) }()
 	if err != nil {

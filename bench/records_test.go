@@ -232,15 +232,15 @@ func TestDownload(t *testing.T) {
 	}
 	defer c.close()
 	for _, path := range []string{"length", "chunks", "length"} {
-		if n, err := c.download(path); err != nil || n != size {
+		if n, err := c.download(path, ""); err != nil || n != size {
 			t.Errorf("%s: %d bytes, %v; want %d", path, n, err, size)
 		}
 	}
 	var answer *answerError
-	if _, err := c.download("fault"); !errors.As(err, &answer) || answer.status != http.StatusTeapot {
+	if _, err := c.download("fault", ""); !errors.As(err, &answer) || answer.status != http.StatusTeapot {
 		t.Errorf("a fault is %v", err)
 	}
-	if n, err := c.download("cut"); err == nil || errors.Is(err, net.ErrClosed) {
+	if n, err := c.download("cut", ""); err == nil || errors.Is(err, net.ErrClosed) {
 		t.Errorf("an answer that is cut: %d bytes, %v", n, err)
 	}
 }

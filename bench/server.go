@@ -75,14 +75,18 @@ func environ() []string {
 	return env
 }
 
-// ours starts a command that announces itself with a READY line, without the
-// log line of each request, as the reference runs here, too.
+// logLevel leaves out the log line of each request; the reference runs without a log,
+// too.
+const logLevel = "warn"
+
+// ours starts a command that announces itself with a READY line, at logLevel unless env
+// says otherwise.
 func ours(name, dir, binary string, env []string, args ...string) (_ *server, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	s := &server{name: name, dir: dir}
-	cmd, err := s.launch(append([]string{"PDS_LOG_LEVEL=warn"}, env...), binary, args...)
+	cmd, err := s.launch(append([]string{"PDS_LOG_LEVEL=" + logLevel}, env...), binary, args...)
 	if err != nil {
 		return nil, err
 	}

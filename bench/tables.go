@@ -55,6 +55,18 @@ func (f *figures) sessionTables(w *strings.Builder) {
 	f.limits(w)
 }
 
+// rowTables is the table of the rows that were measured.
+func (f *figures) rowTables(w *strings.Builder) {
+	var rows []target
+	for _, c := range f.Cells {
+		if c.Server == "Nestbox" {
+			rows = append(rows, target{op: operation{name: c.Op}, workers: c.Workers, accounts: c.Accounts})
+		}
+	}
+	f.noise(w, rows)
+	f.compared(w, rows)
+}
+
 // noise writes how many of a group's measurements were disturbed.
 func (f *figures) noise(w *strings.Builder, rows []target, others ...[]sample) {
 	for _, c := range f.Cells {

@@ -36,9 +36,12 @@ func (s *Service) Run(ctx context.Context) {
 // Collect forgets the blobs that nobody needs any more, and then removes the files
 // that belong to none. It may be interrupted anywhere: a file is removed after its
 // blob was forgotten, and its key is forgotten after it was removed, so the next
-// Collect finds what one left.
+// Collect finds what one left. While the clock cannot be trusted it does nothing.
 func (s *Service) Collect(ctx context.Context) error {
 	now := s.Now()
+	if s.Doubt != nil && s.Doubt() != nil {
+		return nil
+	}
 	for more := true; more; {
 		var err error
 		if _, more, err = s.Store.Collect(ctx, now.Add(-s.Unused), now.Add(-s.Unreferenced)); err != nil {

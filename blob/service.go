@@ -55,7 +55,10 @@ type Service struct {
 	// NewKey makes a key that no other file has.
 	NewKey func() string
 	Now    func() time.Time
-	Log    *slog.Logger
+	// Doubt returns an error while Now cannot be trusted: then nothing is collected. If
+	// it is nil, Now is always trusted.
+	Doubt func() error
+	Log   *slog.Logger
 
 	flights flights
 }

@@ -278,3 +278,18 @@ func TestRun(t *testing.T) {
 	cancel()
 	<-done
 }
+
+// TestCollectClock: while the clock cannot be trusted no blob is collected.
+func TestCollectClock(t *testing.T) {
+	w := newWorld(t)
+	doubt := errors.New("the clock is ahead")
+	w.Doubt = func() error { return doubt }
+	w.upload("unused")
+	w.Clock.Advance(10000 * time.Hour)
+	w.collect()
+	w.wantFiles("K00001")
+	doubt = nil
+	w.Clock.Advance(10000 * time.Hour)
+	w.collect()
+	w.wantFiles()
+}

@@ -277,7 +277,9 @@ type RecordBlob struct {
 
 // ListMissingBlobs is com.atproto.repo.listMissingBlobs: what the owner of an
 // account that moved in still has to upload.
-func (s *Service) ListMissingBlobs(ctx context.Context, caller auth.StandardCaller, p ListMissingBlobsParams) (ListMissingBlobsOutput, error) {
+func (s *Service) ListMissingBlobs(
+	ctx context.Context, caller auth.StandardCaller, p ListMissingBlobsParams,
+) (ListMissingBlobsOutput, error) {
 	limit, err := pageSize(p.Limit)
 	if err != nil {
 		return ListMissingBlobsOutput{}, err

@@ -80,7 +80,8 @@ func (c *Config) checkListen(f *Faults) {
 	if n, perr := strconv.Atoi(port); err != nil || perr != nil || n < 0 || n > 65535 {
 		f.add("PDS_LISTEN", fmt.Sprintf("%q is no address", c.Listen), "write host:port, like 127.0.0.1:2583")
 	} else if ip := net.ParseIP(host); c.DevMode && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		f.add("PDS_LISTEN", fmt.Sprintf("%q is not on loopback", c.Listen), "a development server (known admin password, open sign-up) listens on 127.0.0.1 only")
+		f.add("PDS_LISTEN", fmt.Sprintf("%q is not on loopback", c.Listen),
+			"a development server (known admin password, open sign-up) listens on 127.0.0.1 only")
 	}
 }
 
@@ -96,7 +97,8 @@ func (c *Config) checkIdentity(f *Faults) {
 	case c.Hostname == "":
 		f.add("PDS_HOSTNAME", "it is not set", "write the public host name, like pds.example.com (nestbox serve --dev needs none)")
 	case !c.hostnameUsable():
-		f.add("PDS_HOSTNAME", fmt.Sprintf("%q is no host name", c.Hostname), "write a name with a dot, without https:// and port, like pds.example.com")
+		f.add("PDS_HOSTNAME", fmt.Sprintf("%q is no host name", c.Hostname),
+			"write a name with a dot, without https:// and port, like pds.example.com")
 	}
 	if _, err := syntax.ParseDID(c.ServiceDID); err != nil && c.ServiceDID != "" {
 		f.add("PDS_SERVICE_DID", fmt.Sprintf("%q is no DID", c.ServiceDID), "write one like did:web:pds.example.com")
@@ -113,7 +115,8 @@ func (c *Config) checkIdentity(f *Faults) {
 	}
 	for _, n := range c.HandleBackupNameservers {
 		if !isHostOrAddress(n) {
-			f.add("PDS_HANDLE_BACKUP_NAMESERVERS", fmt.Sprintf("%q is no name server", n), "write addresses or host names, with or without a port, like 9.9.9.9 or [2620:fe::fe]:53")
+			f.add("PDS_HANDLE_BACKUP_NAMESERVERS", fmt.Sprintf("%q is no name server", n),
+				"write addresses or host names, with or without a port, like 9.9.9.9 or [2620:fe::fe]:53")
 		}
 	}
 	if k := c.PLCRotationKey; k.IsSet() {
@@ -122,7 +125,8 @@ func (c *Config) checkIdentity(f *Faults) {
 			_, err = atcrypto.ParsePrivateBytesK256(raw)
 		}
 		if err != nil {
-			f.add("PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX", "it is no K-256 private key", "write 64 hexadecimal digits, as openssl rand -hex 32 makes them")
+			f.add("PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX", "it is no K-256 private key",
+				"write 64 hexadecimal digits, as openssl rand -hex 32 makes them")
 		}
 	}
 	if c.RecoveryDIDKey != "" {
@@ -153,7 +157,8 @@ func (c *Config) checkMail(f *Faults) {
 	if c.SMTPCAFile != "" {
 		raw, err := os.ReadFile(c.SMTPCAFile)
 		if err != nil || !x509.NewCertPool().AppendCertsFromPEM(raw) {
-			f.add("PDS_EMAIL_SMTP_CA_FILE", fmt.Sprintf("%q cannot be read, or holds no certificate", c.SMTPCAFile), "name a file with PEM certificates")
+			f.add("PDS_EMAIL_SMTP_CA_FILE", fmt.Sprintf("%q cannot be read, or holds no certificate", c.SMTPCAFile),
+				"name a file with PEM certificates")
 		}
 	}
 }
@@ -165,7 +170,8 @@ func (c *Config) SendsMail() bool {
 
 func (c *Config) checkSessions(f *Faults) {
 	if k := c.JWTSecret; k.IsSet() && len(k.Reveal()) < minSecret && !c.DevMode {
-		f.add("PDS_JWT_SECRET", fmt.Sprintf("it is shorter than %d bytes", minSecret), "write 32 hexadecimal digits or more, as openssl rand --hex 16 makes them, or leave it out")
+		f.add("PDS_JWT_SECRET", fmt.Sprintf("it is shorter than %d bytes", minSecret),
+			"write 32 hexadecimal digits or more, as openssl rand --hex 16 makes them, or leave it out")
 	}
 	oneOf(f, "PDS_SESSION_REUSE_POLICY", c.SessionReusePolicy, "report", "revoke")
 	switch {
@@ -271,14 +277,18 @@ func (c *Config) checkServices(f *Faults) {
 	}
 	switch {
 	case c.AppViewURL != "" && !isOrigin(c.AppViewURL):
-		f.add("PDS_BSKY_APP_VIEW_URL", fmt.Sprintf("%q is not the URL of a service", c.AppViewURL), "write one like https://api.bsky.app, without a path")
+		f.add("PDS_BSKY_APP_VIEW_URL", fmt.Sprintf("%q is not the URL of a service", c.AppViewURL),
+			"write one like https://api.bsky.app, without a path")
 	case c.AppViewURL != "" && c.AppViewDID == "":
 		f.add("PDS_BSKY_APP_VIEW_URL", "it goes with PDS_BSKY_APP_VIEW_DID", "set that too")
 	}
 	if n := strings.Count(c.AppViewCDN, "%s"); c.AppViewCDN != "" && (n != 3 || !isURL(strings.ReplaceAll(c.AppViewCDN, "%s", "x"))) {
-		f.add("PDS_BSKY_APP_VIEW_CDN_URL_PATTERN", fmt.Sprintf("%q is not a URL with three %%s", c.AppViewCDN), "write one like https://cdn.bsky.app/img/%s/plain/%s/%s@jpeg")
+		f.add("PDS_BSKY_APP_VIEW_CDN_URL_PATTERN", fmt.Sprintf("%q is not a URL with three %%s", c.AppViewCDN),
+			"write one like https://cdn.bsky.app/img/%s/plain/%s/%s@jpeg")
 	}
-	for name, ms := range map[string]int64{"PDS_PROXY_HEADERS_TIMEOUT": c.ProxyHeadersTimeoutMS, "PDS_PROXY_BODY_TIMEOUT": c.ProxyBodyTimeoutMS} {
+	for name, ms := range map[string]int64{
+		"PDS_PROXY_HEADERS_TIMEOUT": c.ProxyHeadersTimeoutMS, "PDS_PROXY_BODY_TIMEOUT": c.ProxyBodyTimeoutMS,
+	} {
 		if ms < 1 || ms > maxProxyWaitMS {
 			f.add(name, "it is out of range", fmt.Sprintf("write a number of milliseconds from 1 to %d", maxProxyWaitMS))
 		}

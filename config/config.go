@@ -24,7 +24,8 @@ type Config struct {
 	Hostname string `env:"PDS_HOSTNAME" dev:"localhost" group:"server"`
 	// TCP port to listen on.
 	Port int `env:"PDS_PORT" default:"2583" group:"server"`
-	// Address to listen on, `host:port`; port 0 picks a free one. Overrides `PDS_PORT`; `--listen` overrides both. Default: `PDS_PORT` on all interfaces, under `--dev` on 127.0.0.1.
+	// Address to listen on, `host:port`; port 0 picks a free one. Overrides `PDS_PORT`; `--listen` overrides both.
+	// Default: `PDS_PORT` on all interfaces, under `--dev` on 127.0.0.1.
 	Listen string `env:"PDS_LISTEN" group:"server"`
 	// The server's own DID. It is the `aud` of every session token, so a change signs everybody out. Default: `did:web:` and the host name.
 	ServiceDID string `env:"PDS_SERVICE_DID" group:"identity"`
@@ -38,31 +39,41 @@ type Config struct {
 	HandleBackupNameservers []string `env:"PDS_HANDLE_BACKUP_NAMESERVERS" group:"identity"`
 	// Whether sign-up requires an invite code.
 	InviteRequired bool `env:"PDS_INVITE_REQUIRED" default:"true" dev:"false" group:"accounts"`
-	// Who can create an account. `open`: anybody. `invite`: anybody with an invite code. `migration-only`: people who move in from another server (with a code if `PDS_INVITE_REQUIRED=true`). `closed`: only the operator, by `nestbox account create`. Default: `invite` or `open`, as `PDS_INVITE_REQUIRED` is set.
+	// Who can create an account. `open`: anybody. `invite`: anybody with an invite code. `migration-only`: people
+	// who move in from another server (with a code if `PDS_INVITE_REQUIRED=true`). `closed`: only the operator, by
+	// `nestbox account create`. Default: `invite` or `open`, as `PDS_INVITE_REQUIRED` is set.
 	Signup string `env:"PDS_SIGNUP" group:"accounts"`
 	// Limit of new accounts in an hour, not counting those with an invite code and those that move in; `0` is no limit.
 	SignupsPerHour int64 `env:"PDS_SIGNUPS_PER_HOUR" default:"100" group:"limits"`
-	// How many accounts of this server relays accept: 100 unless you agreed with them on more. The log warns when the server nears it; `0` turns the warning off.
+	// How many accounts of this server relays accept: 100 unless you agreed with them on more. The log warns when
+	// the server nears it; `0` turns the warning off.
 	RelayAccountLimit int64 `env:"PDS_RELAY_ACCOUNT_LIMIT" default:"100" dev:"0" group:"limits"`
-	// If invite codes are required: the age, in milliseconds, at which an account earns a code, and after that one more for each such period, at most five unused at a time. With `0` accounts earn no codes.
+	// If invite codes are required: the age, in milliseconds, at which an account earns a code, and after that one
+	// more for each such period, at most five unused at a time. With `0` accounts earn no codes.
 	InviteIntervalMS int64 `env:"PDS_INVITE_INTERVAL" default:"0" group:"accounts"`
 	// Start of the period that counts for `PDS_INVITE_INTERVAL`, in Unix milliseconds.
 	InviteEpochMS int64 `env:"PDS_INVITE_EPOCH" default:"0" group:"accounts"`
 	// Password of the user `admin` in HTTP Basic authentication. Default: the server generates one in the data directory.
 	AdminPassword Secret `env:"PDS_ADMIN_PASSWORD" dev:"admin" group:"server"`
-	// DID of the moderation service. Its service tokens are accepted in place of the admin's password for looking at and taking down accounts, records and blobs.
+	// DID of the moderation service. Its service tokens are accepted in place of the admin's password for looking at
+	// and taking down accounts, records and blobs.
 	ModServiceDID string `env:"PDS_MOD_SERVICE_DID" group:"services"`
-	// URL of the service that receives the reports of this server's accounts; set it together with `PDS_REPORT_SERVICE_DID`. Default: `PDS_MOD_SERVICE_URL`. If neither is set, nobody can report.
+	// URL of the service that receives the reports of this server's accounts; set it together with
+	// `PDS_REPORT_SERVICE_DID`. Default: `PDS_MOD_SERVICE_URL`. If neither is set, nobody can report.
 	ReportServiceURL string `env:"PDS_REPORT_SERVICE_URL" group:"services"`
 	// DID of the service that receives reports.
 	ReportServiceDID string `env:"PDS_REPORT_SERVICE_DID" group:"services"`
 	// URL of the moderation service, for reports; set it together with `PDS_MOD_SERVICE_DID`.
 	ModServiceURL string `env:"PDS_MOD_SERVICE_URL" group:"services"`
-	// URL of the AppView, the service that answers what apps show of the network: `https://api.bsky.app` is Bluesky's. Set it together with `PDS_BSKY_APP_VIEW_DID`. Without it apps can sign in and write, and show only what they ask of services that they name themselves.
+	// URL of the AppView, the service that answers what apps show of the network: `https://api.bsky.app` is
+	// Bluesky's. Set it together with `PDS_BSKY_APP_VIEW_DID`. Without it apps can sign in and write, and show only
+	// what they ask of services that they name themselves.
 	AppViewURL string `env:"PDS_BSKY_APP_VIEW_URL" group:"services"`
 	// DID of the AppView: `did:web:api.bsky.app` is Bluesky's.
 	AppViewDID string `env:"PDS_BSKY_APP_VIEW_DID" group:"services"`
-	// Pattern of the URLs of pictures in posts that the AppView has not seen yet, with three `%s`: the preset, the DID and the CID. `https://cdn.bsky.app/img/%s/plain/%s/%s@jpeg` is Bluesky's. Default: this server's own `getBlob`.
+	// Pattern of the URLs of pictures in posts that the AppView has not seen yet, with three `%s`: the preset, the
+	// DID and the CID. `https://cdn.bsky.app/img/%s/plain/%s/%s@jpeg` is Bluesky's. Default: this server's own
+	// `getBlob`.
 	AppViewCDN string `env:"PDS_BSKY_APP_VIEW_CDN_URL_PATTERN" group:"services"`
 	// How long a service may take to begin its answer to a call that is passed on, in milliseconds.
 	ProxyHeadersTimeoutMS int64 `env:"PDS_PROXY_HEADERS_TIMEOUT" default:"10000" group:"services"`
@@ -72,16 +83,22 @@ type Config struct {
 	ProxyMaxResponseSize int64 `env:"PDS_PROXY_MAX_RESPONSE_SIZE" default:"10485760" group:"services"`
 	// Whether services may be called over HTTP/2.
 	ProxyAllowHTTP2 bool `env:"PDS_PROXY_ALLOW_HTTP2" default:"false" group:"services"`
-	// Secret that signs session tokens (HMAC-SHA256 over its bytes), the first key of the keyring; at least 32 bytes outside development. Default: the server generates a key in the data directory.
+	// Secret that signs session tokens (HMAC-SHA256 over its bytes), the first key of the keyring; at least 32 bytes
+	// outside development. Default: the server generates a key in the data directory.
 	JWTSecret Secret `env:"PDS_JWT_SECRET" group:"accounts"`
-	// Private key, 64 hexadecimal digits, that signs the PLC operations of all accounts. Default: the server generates one in the data directory.
+	// Private key, 64 hexadecimal digits, that signs the PLC operations of all accounts. Default: the server
+	// generates one in the data directory.
 	PLCRotationKey Secret `env:"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX" group:"identity"`
-	// File with the key, 64 hexadecimal digits, that encrypts the private keys in the database: it can lie outside the data directory. `nestbox keys reseal --to` creates it. Default: `key_encryption_key` in the data directory, generated at the first start.
+	// File with the key, 64 hexadecimal digits, that encrypts the private keys in the database: it can lie outside
+	// the data directory. `nestbox keys reseal --to` creates it. Default: `key_encryption_key` in the data
+	// directory, generated at the first start.
 	KeyEncryptionKeyFile string `env:"PDS_KEY_ENCRYPTION_KEY_FILE" group:"identity"`
 	// A `did:key` that is put ahead of the server's own key among the rotation keys of new accounts.
 	RecoveryDIDKey string `env:"PDS_RECOVERY_DID_KEY" group:"identity"`
 
-	// Mail server, `smtps://user:password@host:port`, or `smtp://` for STARTTLS; special characters of user and password percent-encoded. With `none` the server sends no mail, so nobody can reset a password. Required outside development; under `--dev` mail is printed.
+	// Mail server, `smtps://user:password@host:port`, or `smtp://` for STARTTLS; special characters of user and
+	// password percent-encoded. With `none` the server sends no mail, so nobody can reset a password. Required
+	// outside development; under `--dev` mail is printed.
 	SMTPURL Secret `env:"PDS_EMAIL_SMTP_URL" group:"mail"`
 	// Sender of the server's mail, with or without a name: `Example <pds@example.com>`. Required outside development if mail is sent.
 	EmailFrom string `env:"PDS_EMAIL_FROM_ADDRESS" group:"mail"`
@@ -94,7 +111,8 @@ type Config struct {
 	RefreshTokenTTL time.Duration `env:"PDS_REFRESH_TOKEN_TTL" default:"90d" group:"accounts"`
 	// How long a refresh token still works after its successor was used. The newest token and its predecessor always work.
 	SessionReuseWindow time.Duration `env:"PDS_SESSION_REUSE_WINDOW" default:"24h" group:"accounts"`
-	// What happens when a refresh token is used after the reuse window. `report`: it is refused and recorded. `revoke`: its session ends as well.
+	// What happens when a refresh token is used after the reuse window. `report`: it is refused and recorded.
+	// `revoke`: its session ends as well.
 	SessionReusePolicy string `env:"PDS_SESSION_REUSE_POLICY" default:"report" group:"accounts"`
 	// Limit of sessions of one account; those unused for longest end first.
 	SessionLimit int `env:"PDS_SESSION_LIMIT" default:"200" group:"accounts"`
@@ -127,7 +145,8 @@ type Config struct {
 	// Folder of unfinished uploads, on the same file system as the blobs. Default: `tmp` in the folder of blobs.
 	BlobDiskTmpLocation string `env:"PDS_BLOBSTORE_DISK_TMP_LOCATION" group:"blobs"`
 
-	// URLs of relays, separated by commas. The server asks them to crawl it when there are new events, at most every 20 minutes. Not in development.
+	// URLs of relays, separated by commas. The server asks them to crawl it when there are new events, at most every
+	// 20 minutes. Not in development.
 	Crawlers []string `env:"PDS_CRAWLERS" group:"event stream"`
 	// How long events are kept so that subscribers can catch up, in milliseconds.
 	RepoBackfillLimitMS int64 `env:"PDS_REPO_BACKFILL_LIMIT_MS" default:"86400000" group:"event stream"`

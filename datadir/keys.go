@@ -53,7 +53,8 @@ func randomBytes(n int) []byte {
 }
 
 // errSealed: keys are sealed, and the key that opens them is not here.
-var errSealed = errors.New("the private keys of this server are encrypted with another key: bring back the right key file, from the backup that the database came from; nothing was changed")
+var errSealed = errors.New("the private keys of this server are encrypted with another key: " +
+	"bring back the right key file, from the backup that the database came from; nothing was changed")
 
 // Box reads the key that seals other keys, from the operator's file or the data
 // directory's own. The latter is made if nothing is sealed yet, and a change of it
@@ -155,7 +156,9 @@ func parseBox(file string, raw []byte) (*seal.Box, error) {
 }
 
 // errRotationLost: there are accounts whose DIDs name a rotation key that is gone.
-var errRotationLost = errors.New("the PLC rotation key of this server is missing: bring back " + fileRotationKey + " from the backup, or PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX; without it no identity here could be changed any more")
+var errRotationLost = errors.New("the PLC rotation key of this server is missing: " +
+	"bring back " + fileRotationKey + " from the backup, or PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX; " +
+	"without it no identity here could be changed any more")
 
 // Rotation returns the configured PLC rotation key, in hexadecimal digits, or the
 // server's own, which is made if no key is sealed in the database yet.

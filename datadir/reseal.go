@@ -25,8 +25,9 @@ type Resealed struct {
 
 // Errors of Keys.Reseal.
 var (
-	errNoTarget = errors.New("the key lies in PDS_KEY_ENCRYPTION_KEY_FILE: name another file with --to, which is made where it is missing, and then in the setting")
-	errSameKey  = errors.New("both files hold the same key")
+	errNoTarget = errors.New("the key lies in PDS_KEY_ENCRYPTION_KEY_FILE: " +
+		"name another file with --to, which is made where it is missing, and then in the setting")
+	errSameKey = errors.New("both files hold the same key")
 )
 
 // Reseal encrypts every private key again, with the key in the file to, which is made if

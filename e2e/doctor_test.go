@@ -26,7 +26,7 @@ func TestCLIDoctor(t *testing.T) {
 		}
 		what[f.What] = true
 	}
-	for _, w := range []string{"data directory", "database", "host name", "handles", "PLC directory", "identities", "mail", "accounts"} {
+	for _, w := range []string{"data directory", "database", "host name", "handles", "PLC directory", "identities", "other services", "mail", "accounts"} {
 		if !what[w] {
 			t.Errorf("the doctor did not look at: %s", w)
 		}

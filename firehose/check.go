@@ -68,6 +68,7 @@ func (c *Checker) End(last int64) {
 func (c *Checker) Head(did syntax.DID, rev syntax.TID, commit cid.Cid) {
 	said, ok := c.latest[did]
 	if ok && (said.Rev != rev || !said.Commit.Equals(commit)) {
-		c.Report(fmt.Sprintf("%s: the event log last told of commit %s at %s, the repository is at %s at %s", did, said.Commit, said.Rev, commit, rev))
+		c.Report(fmt.Sprintf("%s: the event log last told of commit %s at %s, the repository is at %s at %s",
+			did, said.Commit, said.Rev, commit, rev))
 	}
 }

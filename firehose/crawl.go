@@ -103,8 +103,8 @@ func (c *Crawler) LastSeen(ctx context.Context, relay string) (int64, error) {
 	if u, err := url.Parse(relay); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return 0, ErrNoRelay
 	}
-	query := url.Values{"hostname": {c.hostname}}
-	status, answer, err := c.call(ctx, http.MethodGet, strings.TrimSuffix(relay, "/")+"/xrpc/com.atproto.sync.getHostStatus?"+query.Encode(), nil)
+	status, answer, err := c.call(ctx, http.MethodGet, strings.TrimSuffix(relay, "/")+
+		"/xrpc/com.atproto.sync.getHostStatus?"+url.Values{"hostname": {c.hostname}}.Encode(), nil)
 	if err != nil {
 		return 0, err
 	}

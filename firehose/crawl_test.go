@@ -192,3 +192,49 @@ func TestRetention(t *testing.T) {
 		t.Errorf("%+v, %v", b, err)
 	}
 }
+
+// forgetting is a log that reports when a pass has come to the events of deleted
+// accounts, which is its end.
+type forgetting struct {
+	firehose.Log
+	pruned chan struct{}
+}
+
+func (f forgetting) Forget(ctx context.Context) (bool, error) {
+	close(f.pruned)
+	return f.Log.Forget(ctx)
+}
+
+// TestRetentionClock: while the clock cannot be trusted no event is removed because of
+// its age, but the log is kept within its size.
+func TestRetentionClock(t *testing.T) {
+	w := newWorld(t, nil)
+	alice := storetest.NewWriter(t, w.Database, "alice")
+	for range 9 {
+		alice.Write(1000)
+	}
+	before, err := w.Log.Bounds(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		most    int64
+		removes bool
+	}{{1 << 30, false}, {2500, true}} {
+		log := forgetting{w.Log, make(chan struct{})}
+		r := &firehose.Retention{
+			Log: log, Age: time.Hour, MaxBytes: c.most, Logger: slog.New(slog.DiscardHandler),
+			Now:   func() time.Time { return storetest.At(0).Add(10000 * time.Hour) },
+			Doubt: func() error { return errors.New("the clock is ahead") },
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		var done sync.WaitGroup
+		done.Go(func() { r.Run(ctx) })
+		<-log.pruned
+		stop()
+		done.Wait()
+		if b, err := w.Log.Bounds(t.Context()); err != nil || (b.Oldest != before.Oldest) != c.removes {
+			t.Errorf("of %d bytes: %+v, %v; before %+v", c.most, b, err, before)
+		}
+	}
+}

@@ -22,6 +22,9 @@ type Retention struct {
 	MaxBytes int64
 	Logger   *slog.Logger
 	Now      func() time.Time
+	// Doubt returns an error while Now cannot be trusted: then no event is old enough. If
+	// it is nil, Now is always trusted.
+	Doubt func() error
 }
 
 // Run prunes the log every minute, in steps that hold up nobody, until ctx ends.
@@ -54,6 +57,9 @@ func (r *Retention) forget(ctx context.Context) error {
 
 func (r *Retention) prune(ctx context.Context) (removed int, err error) {
 	keep := r.Now().Add(-r.Age)
+	if r.Doubt != nil && r.Doubt() != nil {
+		keep = time.Time{}
+	}
 	for {
 		n, err := r.Log.Prune(ctx, keep, r.MaxBytes)
 		removed += n

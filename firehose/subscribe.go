@@ -70,7 +70,8 @@ func (h *Hub) enter(m *member) error {
 		return errStopping
 	}
 	all := h.opts.Subscribers
-	place, err := h.places.Try(gate.Room{All: m.client.Open(all, h.opts.Kept)}, m.client.Shares(gate.Share[string]{Most: h.opts.PerNetwork}, all)...)
+	room, share := gate.Room{All: m.client.Open(all, h.opts.Kept)}, gate.Share[string]{Most: h.opts.PerNetwork}
+	place, err := h.places.Try(room, m.client.Shares(share, all)...)
 	switch {
 	case errors.Is(err, gate.ErrShare):
 		return request.ErrTooMany{Wait: retryFull}
@@ -94,7 +95,8 @@ func (h *Hub) leave(m *member) {
 }
 
 func (h *Hub) logSlow(ctx context.Context, m *member) {
-	h.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "subscriber is too slow", slog.String("client", m.client.Addr.String()), slog.Int64("sent", m.sent.Load()))
+	h.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "subscriber is too slow",
+		slog.String("client", m.client.Addr.String()), slog.Int64("sent", m.sent.Load()))
 }
 
 // listen reads what the client sends: pongs, a close, and messages that mean nothing.

@@ -22,7 +22,10 @@ type SubscribeReposParams struct {
 func (h *Hub) Subscribe(ctx context.Context, _ auth.Anyone, p SubscribeReposParams, w http.ResponseWriter, r *http.Request) error {
 	if !websocket.IsWebSocketUpgrade(r) {
 		w.Header()["Upgrade"] = []string{"websocket"}
-		return &xrpc.Error{Status: http.StatusUpgradeRequired, Name: xrpc.NameInvalidRequest, Message: "This is an event stream: connect with a WebSocket"}
+		return &xrpc.Error{
+			Status: http.StatusUpgradeRequired, Name: xrpc.NameInvalidRequest,
+			Message: "This is an event stream: connect with a WebSocket",
+		}
 	}
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)

@@ -238,3 +238,47 @@ func given(s string) *string {
 	}
 	return &s
 }
+
+// TestDeleteClock: while the clock cannot be trusted no account is deleted, no sign-up or
+// change of a key is undone, and no reserved key is dropped because of its age.
+func TestDeleteClock(t *testing.T) {
+	p := newPlace(t)
+	a := p.mustCreate("alice")
+	c := account.StatusChange{Deactivated: new(true), DeleteAfter: new(p.clock().Add(time.Hour))}
+	if _, err := p.Accounts.SetStatus(t.Context(), a.ID, c, account.NewEntry(t.Context(), p.clock(), account.EntryDeactivated, account.ActorOwner)); err != nil {
+		t.Fatal(err)
+	}
+	const did = "did:web:moves.example.com"
+	key := p.reserve("192.0.2.1", did)
+	p.plc.set(fail)
+	if _, err := p.create("bob", ""); err == nil {
+		t.Fatal("the directory failed, and the account exists")
+	}
+	p.plc.set(obey)
+	bob := p.mustCreate("carol")
+	p.withRepo()
+	p.Repos = p.repos()
+	p.plc.set(fail)
+	if err := p.ChangeKey(t.Context(), bob); err == nil {
+		t.Fatal("the directory failed, and the key was changed")
+	}
+	p.plc.set(obey)
+	doubt := errors.New("the clock is ahead")
+	p.Doubt = func() error { return doubt }
+	for _, sure := range []bool{false, true} {
+		p.advance(1000 * time.Hour)
+		if err := errors.Join(p.Resume(t.Context()), p.ResumeKeys(t.Context()), p.DeleteDue(t.Context())); err != nil {
+			t.Error(err)
+		}
+		again := p.reserve("192.0.2.1", did)
+		pending, err := p.Store.Pending(t.Context())
+		changes, kerr := p.SigningKeys.KeyChanges(t.Context())
+		if err := errors.Join(err, kerr); err != nil {
+			t.Fatal(err)
+		}
+		if p.exists("alice") == sure || (again == key) == sure || (len(pending) == 0) != sure || (len(changes) == 0) != sure {
+			t.Errorf("sure %v: alice is there: %v, the same key: %v, %d sign-ups and %d changes of keys are not settled", sure, p.exists("alice"), again == key, len(pending), len(changes))
+		}
+		doubt = nil
+	}
+}

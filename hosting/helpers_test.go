@@ -49,6 +49,8 @@ type faulty struct {
 	mode atomic.Int32
 	// down: the directory answers no questions.
 	down atomic.Bool
+	// says is the status that answers each question, if it is not 0.
+	says atomic.Int32
 	// arrived gets a value for each operation, silent for one that gets no answer;
 	// takeLinger waits for linger.
 	arrived, silent, linger chan struct{}
@@ -73,6 +75,10 @@ func newFaulty(t *testing.T) *faulty {
 		if r.Method == http.MethodPost {
 			f.arrived <- struct{}{}
 			f.submit(w, r, behind)
+			return
+		}
+		if status := f.says.Load(); status != 0 {
+			w.WriteHeader(int(status))
 			return
 		}
 		behind.ServeHTTP(w, r)

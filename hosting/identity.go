@@ -82,7 +82,11 @@ func (s *Service) ShowIdentity(ctx context.Context, a *account.Account) (r Ident
 		}
 		network[factHandle], network[factKey], network[factHost] = d.Handle().String(), d.SigningKey(), d.PDS()
 	}
-	for _, f := range []IdentityFact{{What: factHandle, Here: a.Handle.String()}, {What: factKey, Here: a.SigningKey}, {What: factHost, Here: s.URL}} {
+	for _, f := range []IdentityFact{
+		{What: factHandle, Here: a.Handle.String()},
+		{What: factKey, Here: a.SigningKey},
+		{What: factHost, Here: s.URL},
+	} {
 		f.Network = network[f.What]
 		r.Facts = append(r.Facts, f)
 	}
@@ -148,7 +152,8 @@ func (s *Service) amend(ctx context.Context, did syntax.DID, want plc.Data) ([]b
 	switch {
 	case ok && want.PDS == "" && now.PDS != "" && now.PDS != s.URL:
 		return nil, ErrMovedOut
-	case ok && cmp.Or(want.Handle, now.Handle) == now.Handle && cmp.Or(want.SigningKey, now.SigningKey) == now.SigningKey && cmp.Or(want.PDS, now.PDS) == now.PDS:
+	case ok && cmp.Or(want.Handle, now.Handle) == now.Handle &&
+		cmp.Or(want.SigningKey, now.SigningKey) == now.SigningKey && cmp.Or(want.PDS, now.PDS) == now.PDS:
 		return plc.Document(did, last)
 	}
 	op, err := plc.Amend(last, want, s.RotationKey)

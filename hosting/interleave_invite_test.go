@@ -116,7 +116,7 @@ func TestInvitesEarnedMeet(t *testing.T) {
 		p.advance(3 * time.Hour)
 		s := &account.Invites{Store: p.Accounts, Required: true, Interval: time.Hour, Hostname: "localhost", Now: p.clock}
 		earn := func() string {
-			out, err := s.Own(t.Context(), auth.FullCaller{Access: auth.Access{DID: a.DID}}, account.OwnInvitesParams{})
+			out, err := s.Own(t.Context(), auth.FullCaller{Access: auth.Access{DID: a.DID}}, account.GetAccountInviteCodesParams{})
 			return fmt.Sprint(len(out.Codes), answer(err))
 		}
 		return storetest.Changes{One: earn, Other: earn, State: func() string {

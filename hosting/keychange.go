@@ -118,6 +118,11 @@ func (s *Service) keyChange(ctx context.Context, a *account.Account) (c KeyChang
 // directory: until then the key, of which there is no other copy, is not given up.
 const keyPatience = time.Hour
 
+// didPatience is keyPatience for a directory that says that the DID is not registered, or
+// was ended: so long its owner may undo an end (https://web.plc.directory/spec/v0.1/did-plc,
+// "Key Rotation & Account Recovery"), and the operator may correct PDS_DID_PLC_URL.
+const didPatience = 72 * time.Hour
+
 // switchKey gives the key to the account, whose document named returns once it names the
 // key. Nobody writes to the account meanwhile.
 func (s *Service) switchKey(ctx context.Context, c KeyChange, named func(context.Context, KeyChange) ([]byte, error)) error {
@@ -186,12 +191,30 @@ func (s *Service) resumeKey(ctx context.Context, c KeyChange) error {
 	switch _, err := s.keyNamed(ctx, c); {
 	case err == nil:
 		return s.switchKey(ctx, c, s.keyNamed)
+	case errors.Is(err, identity.ErrNotRegistered) && s.older(c.BegunAt, didPatience):
+		return s.giveUpKey(ctx, c, err)
 	case !errors.Is(err, errKeyNotNamed):
 		return err
-	case s.now().Sub(c.BegunAt) < keyPatience:
+	case !s.older(c.BegunAt, keyPatience):
 		return nil
 	default:
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "change of a signing key undone", slog.String("did", c.DID.String()))
 		return s.SigningKeys.DropKey(ctx, c)
 	}
+}
+
+// giveUpKey undoes a change for good whose DID is gone, and leaves that in the account's
+// trail.
+func (s *Service) giveUpKey(ctx context.Context, c KeyChange, why error) error {
+	e := account.NewEntry(acting(ctx, c.Who), s.now(), account.EntryKeyGivenUp, account.ActorServer)
+	e.Reason = why.Error()
+	if err := s.Accounts.AddEntry(ctx, c.AccountID, e); err != nil && !errors.Is(err, account.ErrNotFound) {
+		return err
+	}
+	if err := s.SigningKeys.DropKey(ctx, c); err != nil {
+		return err
+	}
+	s.Log.LogAttrs(ctx, slog.LevelError, "change of a signing key given up: the PLC directory does not know the DID, see nestbox identity show",
+		slog.String("did", c.DID.String()), slog.String("cause", why.Error()))
+	return nil
 }

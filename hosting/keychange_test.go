@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -339,5 +341,46 @@ func TestKeyChangeRestart(t *testing.T) {
 	actions, err := p.Admin.Audit(t.Context(), admin.AuditFilter{Before: math.MaxInt64, Limit: 10})
 	if err != nil || len(actions) != 1 || actions[0].What != string(account.EntryKeyChanged) || actions[0].Who != "did:web:somebody.example" {
 		t.Errorf("the audit log: %+v, %v", actions, err)
+	}
+}
+
+// TestRotateGone: a change whose DID the directory does not know, or knows as ended, is
+// given up in the end, which the account's trail says once; not before its owner could
+// have undone that.
+func TestRotateGone(t *testing.T) {
+	for _, status := range []int32{http.StatusNotFound, http.StatusGone, http.StatusBadGateway} {
+		p := newPlace(t)
+		a := p.mustCreate("alice")
+		p.withRepo()
+		p.Repos = p.repos()
+		p.plc.set(fail)
+		if err := p.RotateKey(t.Context(), a); err == nil {
+			t.Fatal("the directory failed, and the key was changed")
+		}
+		p.plc.says.Store(status)
+		gone := status != http.StatusBadGateway
+		for _, step := range []struct {
+			wait  time.Duration
+			begun bool
+		}{{0, true}, {71 * time.Hour, true}, {2 * time.Hour, !gone}, {time.Minute, !gone}} {
+			p.advance(step.wait)
+			failed := p.ResumeKeys(t.Context())
+			begun, err := p.SigningKeys.KeyChanges(t.Context())
+			if err != nil || (len(begun) == 1) != step.begun || (failed != nil) != step.begun {
+				t.Errorf("status %d, after %v: %d changes are under way, %v, %v", status, step.wait, len(begun), failed, err)
+			}
+		}
+		trail, err := p.Accounts.Trail(t.Context(), a.ID, 10)
+		entries := 0
+		for _, e := range trail {
+			if e.Kind == account.EntryKeyGivenUp && e.By == account.ActorServer && strings.Contains(e.Reason, "not registered") {
+				entries++
+			}
+		}
+		if err != nil || (entries == 1) != gone || entries > 1 {
+			t.Errorf("status %d: the trail %+v, %v", status, trail, err)
+		}
+		p.plc.says.Store(0)
+		p.wantKey("given up", a, a.SigningKey, false)
 	}
 }

@@ -134,7 +134,11 @@ func (s *Service) ReserveKey(ctx context.Context, did syntax.DID) (string, error
 		return "", err
 	}
 	k.Sender = s.sender(request.ClientOf(ctx).Network())
-	k, err = s.Store.ReserveKey(ctx, k, s.now().Add(-reservedFor), cmp.Or(s.ReservedKeys, reservedKeys))
+	expired := s.now().Add(-reservedFor)
+	if !s.sure() {
+		expired = time.Time{} // none
+	}
+	k, err = s.Store.ReserveKey(ctx, k, expired, cmp.Or(s.ReservedKeys, reservedKeys))
 	return k.Public, err
 }
 

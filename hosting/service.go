@@ -110,7 +110,11 @@ type Service struct {
 	// Limits counts sign-ups; nil counts nothing.
 	Limits *ratelimit.Limiter
 	Now    func() time.Time
-	Log    *slog.Logger
+	// Doubt returns an error while Now cannot be trusted: then nothing is deleted or
+	// given up because of its age. If
+	// it is nil, Now is always trusted.
+	Doubt func() error
+	Log   *slog.Logger
 
 	work gate.Keyed[syntax.DID] // identities that a request is making or changing
 }
@@ -120,33 +124,46 @@ func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Milliseco
 // resumeEvery is how often Run looks for interrupted sign-ups and changes.
 const resumeEvery = 30 * time.Second
 
+// sure reports whether a time that was read before can be trusted.
+func (s *Service) sure() bool { return s.Doubt == nil || s.Doubt() == nil }
+
 // Run finishes or undoes interrupted sign-ups, and deletes accounts whose owners
-// asked for that by now, until ctx ends.
+// asked for that by now, until ctx ends. It does nothing while the clock cannot be
+// trusted.
 func (s *Service) Run(ctx context.Context) {
 	tick := time.NewTicker(resumeEvery)
 	defer tick.Stop()
 	var counted time.Time
 	for {
-		if now := s.now(); now.Sub(counted) >= countEvery {
-			counted = now
-			s.warnCrowded(ctx)
-		}
-		if err := s.Resume(ctx); err != nil && ctx.Err() == nil {
-			s.Log.LogAttrs(ctx, slog.LevelWarn, "interrupted sign-ups not settled", slog.String("cause", err.Error()))
-		}
-		if err := s.ResumeHandles(ctx); err != nil && ctx.Err() == nil {
-			s.Log.LogAttrs(ctx, slog.LevelWarn, "interrupted changes of handles not settled", slog.String("cause", err.Error()))
-		}
-		if err := s.ResumeKeys(ctx); err != nil && ctx.Err() == nil {
-			s.Log.LogAttrs(ctx, slog.LevelWarn, "interrupted changes of keys not settled", slog.String("cause", err.Error()))
-		}
-		if err := s.DeleteDue(ctx); err != nil && ctx.Err() == nil {
-			s.Log.LogAttrs(ctx, slog.LevelError, "accounts not deleted that are due", slog.String("cause", err.Error()))
+		if s.sure() {
+			if now := s.now(); now.Sub(counted).Abs() >= countEvery {
+				counted = now
+				s.warnCrowded(ctx)
+			}
+			s.settle(ctx)
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
+		}
+	}
+}
+
+// settle does once what Run does.
+func (s *Service) settle(ctx context.Context) {
+	for _, do := range []struct {
+		step   func(context.Context) error
+		level  slog.Level
+		failed string
+	}{
+		{s.Resume, slog.LevelWarn, "interrupted sign-ups not settled"},
+		{s.ResumeHandles, slog.LevelWarn, "interrupted changes of handles not settled"},
+		{s.ResumeKeys, slog.LevelWarn, "interrupted changes of keys not settled"},
+		{s.DeleteDue, slog.LevelError, "accounts not deleted that are due"},
+	} {
+		if err := do.step(ctx); err != nil && ctx.Err() == nil {
+			s.Log.LogAttrs(ctx, do.level, do.failed, slog.String("cause", err.Error()))
 		}
 	}
 }

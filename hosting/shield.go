@@ -53,7 +53,8 @@ func (s *Service) brake(ctx context.Context, in NewAccount) (release func(), err
 	}
 	const all = "everybody"
 	limit := ratelimit.Limit{Name: "sign-ups-server", Points: s.SignupsPerHour, Window: time.Hour}
-	part := ratelimit.Limit{Name: "sign-ups-server-network", Points: min(s.SignupsPerHour, max(s.SignupsPerHour/partOfNetwork, leastOfNetwork)), Window: time.Hour}
+	ofNetwork := min(s.SignupsPerHour, max(s.SignupsPerHour/partOfNetwork, leastOfNetwork))
+	part := ratelimit.Limit{Name: "sign-ups-server-network", Points: ofNetwork, Window: time.Hour}
 	networks := request.ClientOf(ctx).Network().Keys("")
 	for i := range networks {
 		networks[i].Times = min(networks[i].Times, partOfNetwork/2)
@@ -64,7 +65,8 @@ func (s *Service) brake(ctx context.Context, in NewAccount) (release func(), err
 	r := s.Limits.Take(all, limit)
 	if !r.Allowed {
 		s.Limits.GiveBackKeys(networks, 1, part)
-		s.Log.LogAttrs(ctx, slog.LevelWarn, "sign-ups are held up: as many were made within an hour as PDS_SIGNUPS_PER_HOUR allows", slog.Int("limit", s.SignupsPerHour))
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "sign-ups are held up: as many were made within an hour as PDS_SIGNUPS_PER_HOUR allows",
+			slog.Int("limit", s.SignupsPerHour))
 		return nil, fmt.Errorf("%w: %w", errManySignUps, request.ErrTooMany{Wait: r.RetryAfter(s.Limits.Now())})
 	}
 	return func() {
@@ -93,7 +95,8 @@ func (s *Service) warnCrowded(ctx context.Context) {
 		return
 	}
 	if s.Crowded(n) {
-		s.Log.LogAttrs(ctx, slog.LevelWarn, "nearly as many accounts as relays take from this host: ask their operators for more, and write what they agree to into PDS_RELAY_ACCOUNT_LIMIT",
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "nearly as many accounts as relays take from this host: "+
+			"ask their operators for more, and write what they agree to into PDS_RELAY_ACCOUNT_LIMIT",
 			slog.Int64("accounts", n), slog.Int64("limit", s.RelayLimit))
 	}
 }

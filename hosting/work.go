@@ -22,8 +22,13 @@ func (s *Service) begin(did syntax.DID) (end func(), err error) {
 
 // young reports whether a submission begun at begunAt could still reach the
 // directory, even if the process that sent it has died.
-func (s *Service) young(begunAt time.Time) bool {
-	return s.now().Sub(begunAt) < submitTimeout+time.Second
+func (s *Service) young(begunAt time.Time) bool { return !s.older(begunAt, submitTimeout+time.Second) }
+
+// older reports whether begunAt is at least d ago. While the clock cannot be trusted,
+// nothing is.
+func (s *Service) older(begunAt time.Time, d time.Duration) bool {
+	now := s.now()
+	return s.sure() && now.Sub(begunAt) >= d
 }
 
 // submitting returns a context for submitting a change. It outlives the request: a

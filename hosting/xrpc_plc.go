@@ -42,7 +42,9 @@ type (
 // GetRecommendedDIDCredentials is
 // com.atproto.identity.getRecommendedDidCredentials: what the DID document of an
 // account hosted here should say.
-func (s *Service) GetRecommendedDIDCredentials(ctx context.Context, caller auth.StandardCaller, _ xrpc.None) (GetRecommendedDIDCredentialsOutput, error) {
+func (s *Service) GetRecommendedDIDCredentials(
+	ctx context.Context, caller auth.StandardCaller, _ xrpc.None,
+) (GetRecommendedDIDCredentialsOutput, error) {
 	a, err := s.Accounts.ByDID(ctx, caller.DID)
 	if err != nil {
 		return GetRecommendedDIDCredentialsOutput{}, StatusError(err)
@@ -81,7 +83,9 @@ func (s *Service) RequestPLCOperationSignature(ctx context.Context, caller auth.
 }
 
 // SignPLCOperation is com.atproto.identity.signPlcOperation. It submits nothing.
-func (s *Service) SignPLCOperation(ctx context.Context, caller auth.FullOrTakenDownCaller, in SignPLCOperationInput) (SignPLCOperationOutput, error) {
+func (s *Service) SignPLCOperation(
+	ctx context.Context, caller auth.FullOrTakenDownCaller, in SignPLCOperationInput,
+) (SignPLCOperationOutput, error) {
 	if in.Token == "" {
 		return SignPLCOperationOutput{}, xrpc.InvalidRequest("email confirmation token required to sign PLC operations")
 	}

@@ -388,3 +388,24 @@ func hosted(t *testing.T, db *storetest.Database, did syntax.DID, handle syntax.
 	}
 	return a.ID
 }
+
+// TestCheckClock: while the clock cannot be trusted nothing is checked, since what is
+// written by it would make it look right when the server starts.
+func TestCheckClock(t *testing.T) {
+	n := newNetwork(t)
+	db := storetest.Open(t)
+	hosted(t, db, didB, "bob.test", "x@example.com")
+	n.documents[didB.String()] = document(didB, "bob.test")
+	doubt := errors.New("the clock is ahead")
+	c := &identity.Checker{Store: db.Identity, Resolver: n.Resolver, Now: n.clock, Doubt: func() error { return doubt }, Log: slog.New(slog.DiscardHandler)}
+	n.advance(48 * time.Hour)
+	for _, want := range []int{1, 0} {
+		if err := c.Round(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if due, err := db.Identity.Due(t.Context(), n.clock().Add(-time.Hour), 10); err != nil || len(due) != want {
+			t.Errorf("%d are due, %v, want %d", len(due), err, want)
+		}
+		doubt = nil
+	}
+}

@@ -26,7 +26,8 @@ func isLanguage(s string) bool {
 	}
 	t.take(func(p string) bool { return len(p) == 4 && isAlpha(p) })                               // script
 	t.take(func(p string) bool { return len(p) == 2 && isAlpha(p) || len(p) == 3 && isDigits(p) }) // region
-	seen := map[string]bool{}                                                                      // each variant, and each extension, may occur once
+	// Each variant, and each extension, may occur once.
+	seen := map[string]bool{}
 	for {
 		before := t
 		if !t.variant() && !t.extension() {

@@ -69,11 +69,14 @@ func (q *Queued) useless(now time.Time) string {
 	}
 }
 
+// LongestPause is the longest between two attempts to send a message.
+const LongestPause = 3 * time.Hour
+
 // retryAfter returns the pause after the n-th failed attempt: short ones first, for
 // servers that turn strangers away for some minutes, and for codes that expire.
 func retryAfter(n int) time.Duration {
 	pauses := []time.Duration{
-		30 * time.Second, time.Minute, 3 * time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour, 3 * time.Hour,
+		30 * time.Second, time.Minute, 3 * time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour, LongestPause,
 	}
 	return pauses[min(max(n, 1), len(pauses))-1]
 }

@@ -16,7 +16,9 @@ type Store interface {
 	// Queue puts messages into the outbox that report no change, all or none: ErrFull,
 	// ErrTooLarge.
 	Queue(ctx context.Context, at time.Time, mails ...Message) error
-	// Due returns up to limit messages that are due by now, the longest overdue first.
+	// Due returns up to limit messages that are due by now, the longest overdue first. So
+	// is a message that is due more than LongestPause from now: the clock was ahead when
+	// it was queued.
 	Due(ctx context.Context, now time.Time, limit int) ([]Queued, error)
 	// Done removes a message. It is not an error if it is gone already.
 	Done(ctx context.Context, id int64) error
@@ -42,7 +44,10 @@ type Outbox struct {
 	Store  Store
 	Sender Sender
 	Now    func() time.Time
-	Log    *slog.Logger
+	// Doubt returns an error while Now cannot be trusted: then nothing is sent or given up. If
+	// it is nil, Now is always trusted.
+	Doubt func() error
+	Log   *slog.Logger
 
 	wake chan struct{}
 	// sent has the messages that the server accepted and the store could not remove, as
@@ -96,10 +101,17 @@ func (o *Outbox) sleep(ctx context.Context, d time.Duration, wake <-chan struct{
 	}
 }
 
+// sure reports whether a time that was read before can be trusted.
+func (o *Outbox) sure() bool { return o.Doubt == nil || o.Doubt() == nil }
+
 // round sends what is due, up to a batch, and reports whether there may be more. An
 // error means that sending, or the store, does not work at all.
 func (o *Outbox) round(ctx context.Context) (more bool, err error) {
-	list, err := o.Store.Due(ctx, o.Now(), batch)
+	now := o.Now()
+	if !o.sure() {
+		return false, nil
+	}
+	list, err := o.Store.Due(ctx, now, batch)
 	if err != nil {
 		return false, err
 	}
@@ -133,7 +145,11 @@ func (r *round) handle(ctx context.Context, m *Queued) error {
 	if r.sent[m.ID] {
 		return r.done(ctx, m)
 	}
-	if why := m.useless(r.Now()); why != "" {
+	now := r.Now()
+	if !r.sure() {
+		return nil // it stays
+	}
+	if why := m.useless(now); why != "" {
 		return r.giveUp(ctx, m, why)
 	}
 	if r.session == nil {

@@ -3,6 +3,7 @@ package mail_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -295,4 +296,47 @@ func TestNowhere(t *testing.T) {
 	if got := o.left(); got != "" {
 		t.Errorf("left: %s", got)
 	}
+}
+
+// TestOutboxClock: while the clock cannot be trusted no message is sent, or given up
+// because it has expired. One that was queued by a clock that was ahead leaves once the
+// clock is right.
+func TestOutboxClock(t *testing.T) {
+	t.Parallel()
+	box := pdstest.NewMailbox(t, pdstest.MailboxOptions{})
+	o := newOffice(t, through(t, box.URL, nil))
+	const jump = 1000 * time.Hour
+	asked := make(chan struct{})
+	other := mail.NewOutbox(storetest.Open(t).Outbox, through(t, box.URL, nil), o.clock.Now, slog.New(slog.DiscardHandler))
+	other.Doubt = func() error { asked <- struct{}{}; return errors.New("the clock is ahead") }
+	code := to("alice")
+	code.Until = start.Add(time.Hour)
+	ahead := start.Add(jump)
+	if err := errors.Join(other.Store.Queue(t.Context(), start, code), other.Store.Queue(t.Context(), ahead, to("bob"))); err != nil {
+		t.Fatal(err)
+	}
+	o.clock.Set(ahead)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); other.Run(ctx) }()
+	for range 3 {
+		<-asked
+		other.Wake()
+	}
+	stop()
+	select {
+	case <-asked:
+		<-ended
+	case <-ended:
+	}
+	if list, err := other.Store.Due(t.Context(), ahead, 10); err != nil || len(list) != 2 || len(box.All()) != 0 {
+		t.Fatalf("%d wait, %d were sent, %v", len(list), len(box.All()), err)
+	}
+	o.clock.Set(start) // set right
+	o.queue(to("carol"))
+	if err := o.store.Queue(t.Context(), ahead, to("bob")); err != nil {
+		t.Fatal(err)
+	}
+	o.Wake()
+	o.awaitLog("mail sent", 2)
 }

@@ -14,8 +14,9 @@ import (
 // with.
 func isHTML(text string) bool {
 	elements := []string{
-		"a", "abbr", "b", "blockquote", "body", "br", "center", "code", "del", "div", "em", "font", "h1", "h2", "h3", "h4", "h5", "h6", "head", "hr", "html",
-		"i", "img", "ins", "li", "ol", "p", "pre", "s", "script", "small", "span", "strong", "style", "sub", "sup", "table", "td", "tr", "u", "ul",
+		"a", "abbr", "b", "blockquote", "body", "br", "center", "code", "del", "div", "em", "font",
+		"h1", "h2", "h3", "h4", "h5", "h6", "head", "hr", "html", "i", "img", "ins", "li", "ol", "p", "pre",
+		"s", "script", "small", "span", "strong", "style", "sub", "sup", "table", "td", "tr", "u", "ul",
 	}
 	z := html.NewTokenizer(strings.NewReader(text))
 	for token := z.Next(); token != html.ErrorToken; token = z.Next() {

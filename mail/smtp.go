@@ -130,7 +130,8 @@ func (s *SMTP) options(session *smtpSession) []gomail.Option {
 		name = s.Hostname
 	}
 	options := []gomail.Option{
-		gomail.WithPort(s.Server.Port), gomail.WithTimeout(conversation), gomail.WithHELO(name), gomail.WithTLSConfig(config), gomail.WithTLSPolicy(policy),
+		gomail.WithPort(s.Server.Port), gomail.WithTimeout(conversation), gomail.WithHELO(name),
+		gomail.WithTLSConfig(config), gomail.WithTLSPolicy(policy),
 		gomail.WithDialContextFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
 			var d net.Dialer
 			conn, err := d.DialContext(ctx, network, address)
@@ -152,7 +153,8 @@ func (s *SMTP) options(session *smtpSession) []gomail.Option {
 	}
 	if s.Server.Password != "" {
 		options = append(options, gomail.WithUsername(s.Server.User), gomail.WithPassword(s.Server.Password),
-			gomail.WithOpportunisticSMTPAuth(gomail.SMTPAuthSCRAMSHA256, gomail.SMTPAuthSCRAMSHA1, gomail.SMTPAuthPlain, gomail.SMTPAuthLogin, gomail.SMTPAuthCramMD5))
+			gomail.WithOpportunisticSMTPAuth(gomail.SMTPAuthSCRAMSHA256, gomail.SMTPAuthSCRAMSHA1,
+				gomail.SMTPAuthPlain, gomail.SMTPAuthLogin, gomail.SMTPAuthCramMD5))
 	}
 	if s.Transcript != nil {
 		options = append(options, gomail.WithLogger(transcript{s.Transcript}), gomail.WithDebugLog())

@@ -141,7 +141,8 @@ func (t *Templates) DeleteAccount(to, handle, code string) Message {
 // PLCOperation brings the code of signPlcOperation.
 func (t *Templates) PLCOperation(to, handle, code string) Message {
 	return t.code(to, "Change your identity", code,
-		"Somebody who is signed in to "+name(handle)+" wants to change its identity (its DID document), as when moving to another server. To allow it, enter this code:",
+		"Somebody who is signed in to "+name(handle)+" wants to change its identity (its DID document), "+
+			"as when moving to another server. To allow it, enter this code:",
 		"Anybody with the code can move your account away from this server. If you did not ask for it, do not pass it on. "+t.lockOut())
 }
 
@@ -154,7 +155,8 @@ func (t *Templates) SignInCode(to, handle, code string) Message {
 
 // lockOut returns advice on how to lock somebody else out of the account.
 func (t *Templates) lockOut() string {
-	s := "Change your password in your app, or reset it there with \"Forgot password\": that signs out everybody, on all devices. Then revoke the app passwords that you do not know."
+	s := "Change your password in your app, or reset it there with \"Forgot password\": " +
+		"that signs out everybody, on all devices. Then revoke the app passwords that you do not know."
 	if t.Contact != "" {
 		s += " If you cannot sign in any more, write to " + t.Contact + "."
 	}
@@ -232,7 +234,10 @@ func (t *Templates) takeBack() string {
 	if t.Contact != "" {
 		operator = t.Contact
 	}
-	return "If it was not: sign in in your app and change the address back to this one. Only then change your password with \"Forgot password\", whose code goes to the account's address: that signs out everybody, on all devices. Then revoke the app passwords that you do not know. If you cannot sign in, or cannot change the address back, write to " + operator + "."
+	return "If it was not: sign in in your app and change the address back to this one. " +
+		"Only then change your password with \"Forgot password\", whose code goes to the account's address: " +
+		"that signs out everybody, on all devices. Then revoke the app passwords that you do not know. " +
+		"If you cannot sign in, or cannot change the address back, write to " + operator + "."
 }
 
 // words returns the title, the first sentence, and the name of the detail.
@@ -244,19 +249,23 @@ func (n *Notice) words() (title, before, detail string) {
 	case NoticePassword:
 		return "Your password was changed", "The password of " + who + " was changed. All its other sessions have ended.", ""
 	case NoticeEmail:
-		return "Your email address was changed", "The email address of " + who + " was changed. Codes and notices go to the new one from now on. It is not confirmed yet, and sign-in codes are off.", "New"
+		return "Your email address was changed", "The email address of " + who + " was changed. " +
+			"Codes and notices go to the new one from now on. It is not confirmed yet, and sign-in codes are off.", "New"
 	case NoticeHandle:
 		return "Your handle was changed", "The handle of your account was changed; it was " + who + " before.", "New"
 	case NoticeAppPassword:
-		return "New app password", "A new app password was made for " + who + ". Anybody who has it can use the account, but not take it over. Your app lists its name.", ""
+		return "New app password", "A new app password was made for " + who + ". " +
+			"Anybody who has it can use the account, but not take it over. Your app lists its name.", ""
 	case NoticeFactorOn:
-		return "Sign-in codes are on", "Signing in to " + who + " with its password now also needs a code that is sent by email. App passwords work without one.", ""
+		return "Sign-in codes are on", "Signing in to " + who + " with its password now also needs a code that is sent by email. " +
+			"App passwords work without one.", ""
 	case NoticeFactorOff:
 		return "Sign-in codes are off", "Signing in to " + who + " needs no code any more, only the password.", ""
 	case NoticeDeactivated:
 		return "Your account was deactivated", "Nobody can see " + who + " or its posts until it is activated again in an app.", ""
 	case NoticeDeletion:
-		return "Your account will be deleted", "Somebody who is signed in to " + who + " has deactivated it and asked to delete it with everything in it. To keep it, sign in and activate it again before then.", "Earliest"
+		return "Your account will be deleted", "Somebody who is signed in to " + who + " has deactivated it " +
+			"and asked to delete it with everything in it. To keep it, sign in and activate it again before then.", "Earliest"
 	default:
 		return "Your account was changed", "Something was changed about " + who + ".", "What"
 	}
@@ -298,7 +307,9 @@ func (t *Templates) FromAdmin(to, subject, body string) Message {
 // Test makes the message that `nestbox mail test` sends.
 func (t *Templates) Test(to string) Message {
 	return t.message(to, "Test message from "+t.Hostname, letter{
-		Title: "Mail works", Before: []string{"This is a test that the operator of " + t.Hostname + " sent. If you can read it, mail from this server arrives."},
+		Title: "Mail works",
+		Before: []string{"This is a test that the operator of " + t.Hostname + " sent. " +
+			"If you can read it, mail from this server arrives."},
 	})
 }
 

@@ -302,7 +302,8 @@ func checkRegular(op *didplc.RegularOp) error {
 	if op.Type != typeOperation {
 		return improper("unknown type %q", op.Type)
 	}
-	return errors.Join(checkRotation(op.RotationKeys), checkMethods(op.VerificationMethods), checkServices(op.Services), checkAliases(op.AlsoKnownAs))
+	return errors.Join(checkRotation(op.RotationKeys), checkMethods(op.VerificationMethods),
+		checkServices(op.Services), checkAliases(op.AlsoKnownAs))
 }
 
 func checkRotation(keys []string) error {

@@ -273,6 +273,10 @@ func TestTarget(t *testing.T) {
 			t.Errorf("%q: %d %s", header, a.Status, a.Body)
 		}
 	}
+	long := timeline + "?uris=" + strings.Repeat("x", 10_000)
+	if a := p.get(t, long, "Atproto-Proxy", other.did+"#first"); a.Status != http.StatusOK || other.one(t).RequestURI != "/xrpc/"+long {
+		t.Errorf("a long query: %d %s", a.Status, a.Body)
+	}
 	gone := newService(t)
 	gone.Close()
 	p.get(t, timeline, "Atproto-Proxy", gone.did+"#a").WantError(t, 502, "UpstreamFailure", unresolved)

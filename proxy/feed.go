@@ -122,7 +122,7 @@ func (s *Service) foreignFeed(ctx context.Context, to Target, uri syntax.ATURI, 
 	query := url.Values{"repo": {uri.Authority().String()}, "collection": {uri.Collection().String()}, "rkey": {uri.RecordKey().String()}}
 	body, err := s.ask(within, &call{to: to, method: http.MethodGet, nsid: getRecord, query: query.Encode(), header: header}, maxRecordAnswer)
 	if err != nil && within.Err() != nil && ctx.Err() == nil {
-		return nil, &refusalError{status: http.StatusGatewayTimeout, name: nameUpstreamTimeout, message: messageFailure + ": no answer in time", cause: err}
+		return nil, late(err)
 	}
 	if err != nil {
 		return nil, err

@@ -68,7 +68,11 @@ func (s *Service) munge(w http.ResponseWriter, r *http.Request, a *answer, refus
 	if !ok {
 		return false, begun, nil
 	}
-	lag := s.Now().Sub(news.Oldest())
+	oldest := news.Oldest()
+	if oldest.IsZero() { // only deletions: nobody knows when
+		oldest = syntax.TID(a.Header.Get(headerRev)).Time()
+	}
+	lag := s.Now().Sub(oldest)
 	request.Note(ctx, slog.Bool("munged", true), slog.Duration("lag", lag))
 	h := w.Header()
 	copyHeaders(h, a.Header, headerRev, headerLabelers)
@@ -217,7 +221,11 @@ type sideCalls struct {
 func (c *sideCalls) Get(ctx context.Context, method string, query url.Values) ([]byte, error) {
 	of := *c.of
 	of.nsid, of.query, of.lxm, of.audience, of.body = method, query.Encode(), "", "", nil
-	return c.s.ask(ctx, &of, maxMunged)
+	answer, err := c.s.ask(ctx, &of, maxMunged)
+	if e, ok := errors.AsType[*refusalError](err); ok && (e.status == http.StatusBadRequest || e.status == http.StatusNotFound) {
+		return nil, fmt.Errorf("%w: %w", readafterwrite.ErrMissing, err)
+	}
+	return answer, err
 }
 
 // ask makes a call whose answer is read here: a JSON value of at most limit bytes. Its

@@ -59,6 +59,13 @@ func failed(message string, cause error) *refusalError {
 	return &refusalError{status: http.StatusBadGateway, name: nameUpstreamFailure, message: message, cause: cause}
 }
 
+// late returns the refusal of a call whose service did not answer in time.
+func late(cause error) *refusalError {
+	return &refusalError{
+		status: http.StatusGatewayTimeout, name: nameUpstreamTimeout, message: messageFailure + ": no answer in time", cause: cause,
+	}
+}
+
 // broken returns the refusal of a call whose answer broke off before any of it was passed
 // on.
 func broken(cause error) *refusalError {

@@ -98,6 +98,8 @@ var (
 type upBody struct {
 	from io.Reader
 	conn *http.ResponseController
+	// patience is how long the client may pause.
+	patience time.Duration
 	// waiting is called when the service takes the next part, with true, and when that has
 	// come.
 	waiting func(forClient bool)
@@ -113,7 +115,7 @@ type upBody struct {
 }
 
 func newUpBody(from io.Reader, conn *http.ResponseController, limit int64) *upBody {
-	return &upBody{from: from, conn: conn, left: limit, answered: make(chan struct{}), over: make(chan struct{})}
+	return &upBody{from: from, conn: conn, patience: bodyPatience, left: limit, answered: make(chan struct{}), over: make(chan struct{})}
 }
 
 // Read implements io.Reader. Once the service has answered it waits for the end of the
@@ -149,7 +151,7 @@ func (b *upBody) begin() bool {
 	if b.closed {
 		return false
 	}
-	_ = b.conn.SetReadDeadline(time.Now().Add(bodyPatience)) // without one the server's own holds
+	_ = b.conn.SetReadDeadline(time.Now().Add(b.patience)) // without one the server's own holds
 	return true
 }
 

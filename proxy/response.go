@@ -161,7 +161,9 @@ func (a *answer) copyBody(w http.ResponseWriter, begun []byte, length int64) (er
 // unsent returns the error for an answer that failed before any of it was passed on.
 func (*answer) unsent(w http.ResponseWriter, cause error) error {
 	h := w.Header()
-	for _, name := range []string{"Content-Type", "Content-Encoding", "Content-Language", "Content-Length", headerRev, headerLabelers, headerRetry} {
+	for _, name := range []string{
+		"Content-Type", "Content-Encoding", "Content-Language", "Content-Length", headerRev, headerLabelers, headerRetry,
+	} {
 		delete(h, name)
 	}
 	return broken(cause)

@@ -3,14 +3,16 @@ package proxy_test
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"nestbox/internal/pdstest"
 )
@@ -342,44 +344,73 @@ func TestBodyLimit(t *testing.T) {
 	}
 }
 
-// TestPlaces: calls of one account that hang do not take the places of others, which
-// are neither refused nor late; the call over the limit is refused.
+// TestPlaces: calls of one caller that hang do not take the places of others, which are
+// neither refused nor late; the call over the limit is refused.
 func TestPlaces(t *testing.T) {
 	p := newPlace(t)
 	bob := pdstest.Bearer(p.SignUp(t, "bob").AccessJwt)
-	came, release := make(chan struct{}, 100), make(chan struct{})
-	p.appView.does(func(_ http.ResponseWriter, r *http.Request) {
-		if payloadIssuer(r) != p.alice.DID {
-			return
-		}
-		came <- struct{}{}
-		<-release
-	})
-	var hanging sync.WaitGroup
-	for range 64 {
-		hanging.Go(func() { p.get(t, timeline) })
-	}
-	for range 64 {
-		<-came
-	}
-	a := p.get(t, timeline)
-	a.WantError(t, 429, "RateLimitExceeded", "Rate Limit Exceeded")
-	if a.Header.Get("Retry-After") != "2" {
-		t.Errorf("Retry-After %q", a.Header.Get("Retry-After"))
-	}
-	if a := p.Do(t, pdstest.Request{NSID: timeline, Auth: bob}); a.Status != 200 {
-		t.Errorf("another account: %d %s", a.Status, a.Body)
-	}
-	close(release)
-	hanging.Wait()
-	if a := p.get(t, timeline); a.Status != 200 {
-		t.Errorf("afterwards: %d %s", a.Status, a.Body)
+	named := newService(t)
+	const record = "com.atproto.repo.getRecord?repo=did:plc:ewvi7nxzyoun6zhxrhs64oiz&collection=app.bsky.feed.post&rkey=3jzfcijpj2z2a"
+	for name, c := range map[string]struct {
+		to            *service
+		nsid, auth    string
+		proxy         string
+		most, status  int
+		error, reason string
+	}{
+		"an account":             {p.appView, timeline, p.auth, "", 64, 429, "RateLimitExceeded", "Rate Limit Exceeded"},
+		"an account at a host":   {named, timeline, p.auth, named.did + "#bsky_appview", 32, 502, "UpstreamFailure", "Upstream Failure: too many calls"},
+		"a network of strangers": {p.appView, record, "", "", 8, 429, "RateLimitExceeded", "Rate Limit Exceeded"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			call := func(auth string) pdstest.Answer {
+				return p.Do(t, pdstest.Request{NSID: c.nsid, Auth: auth, Header: headersOf([]string{"Atproto-Proxy", c.proxy})})
+			}
+			came, release := make(chan struct{}, c.most), make(chan struct{})
+			c.to.does(func(_ http.ResponseWriter, r *http.Request) {
+				if payloadIssuer(r) == p.alice.DID || c.auth == "" && r.Header.Get("Authorization") == "" {
+					came <- struct{}{}
+					<-release
+				}
+			})
+			var hanging sync.WaitGroup
+			for range c.most {
+				hanging.Go(func() { call(c.auth) })
+			}
+			for range c.most {
+				<-came
+			}
+			a := call(c.auth)
+			a.WantError(t, c.status, c.error, c.reason)
+			if a.Header.Get("Retry-After") != "2" {
+				t.Errorf("Retry-After %q", a.Header.Get("Retry-After"))
+			}
+			if a := p.Do(t, pdstest.Request{NSID: timeline, Auth: bob, Header: headersOf([]string{"Atproto-Proxy", c.proxy})}); a.Status != 200 {
+				t.Errorf("another account: %d %s", a.Status, a.Body)
+			}
+			close(release)
+			hanging.Wait()
+			if a := call(c.auth); a.Status != 200 {
+				t.Errorf("afterwards: %d %s", a.Status, a.Body)
+			}
+		})
 	}
 }
 
+// payloadIssuer returns the account that a service token speaks for, "" without one.
 func payloadIssuer(r *http.Request) string {
-	var t testing.T
-	return fmt.Sprint(payload(&t, r.Header.Get("Authorization"))["iss"])
+	var claims struct {
+		Issuer string `json:"iss"`
+	}
+	parts := strings.Split(r.Header.Get("Authorization"), ".")
+	if len(parts) != 3 {
+		return ""
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil || json.Unmarshal(raw, &claims) != nil {
+		return ""
+	}
+	return claims.Issuer
 }
 
 // TestBreaker: a service that does not answer is left alone for a while; others are not.
@@ -399,4 +430,53 @@ func TestBreaker(t *testing.T) {
 	if a := p.get(t, timeline); a.Status != 200 {
 		t.Errorf("another service: %d %s", a.Status, a.Body)
 	}
+}
+
+// TestNothingLeft: calls that broke off, were left or refused leave no goroutine and no
+// place behind.
+func TestNothingLeft(t *testing.T) {
+	p := newPlace(t, "PDS_PROXY_HEADERS_TIMEOUT=200", "PDS_PROXY_BODY_TIMEOUT=200")
+	answers := []http.HandlerFunc{
+		func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, "x")
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		},
+		func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) },
+		func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "whole") },
+	}
+	round := func() {
+		for i, answer := range answers {
+			p.appView.does(answer)
+			_, _ = p.Try(t, pdstest.Request{NSID: timeline, Auth: p.auth})
+			_, _ = p.Try(t, pdstest.Request{NSID: "app.bsky.graph.muteActor", Auth: p.auth, Body: strings.Repeat("x", 1<<(4*i))})
+		}
+	}
+	round()
+	before := settled(t, 1_000_000)
+	for range 8 {
+		round()
+	}
+	if after := settled(t, before+10); after > before+10 {
+		t.Errorf("%d goroutines before, %d after", before, after)
+	}
+}
+
+// settled returns the number of goroutines once it is at most most, or has not been for
+// long.
+func settled(t *testing.T, most int) (n int) {
+	t.Helper()
+	http.DefaultClient.CloseIdleConnections()
+	for range 100 {
+		if n = runtime.NumGoroutine(); n <= most {
+			return n
+		}
+		select {
+		case <-t.Context().Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return n
 }

@@ -91,7 +91,8 @@ func New(settings Settings, parts Parts) *Service {
 		s.origin = originOf(u)
 	}
 	s.ownHosts = s.transport(idleOfDefault, idleOfDefault*3)
-	s.strangers = safehttp.RoundTripper(safehttp.Options{AllowLoopback: settings.Dev, HighPorts: true}, s.transport(idleOfNamed, idleOfNamed*maxNamed))
+	public := safehttp.Options{AllowLoopback: settings.Dev, HighPorts: true, MaxURL: maxHeaders}
+	s.strangers = safehttp.RoundTripper(public, s.transport(idleOfNamed, idleOfNamed*maxNamed))
 	s.editor = &readafterwrite.Editor{Pictures: settings.Pictures, PublicURL: settings.URL}
 	return s
 }

@@ -234,9 +234,11 @@ func (s *Service) explain(ctx context.Context, c *call, err error) error {
 	case errors.Is(err, errBodyTooLarge):
 		return &refusalError{status: http.StatusRequestEntityTooLarge, name: "PayloadTooLarge", message: "request entity too large", cause: err}
 	case errors.Is(err, errBodyStalled):
-		return &refusalError{status: http.StatusRequestTimeout, name: nameInvalidRequest, message: "The request body did not arrive in time", cause: err}
+		return &refusalError{
+			status: http.StatusRequestTimeout, name: nameInvalidRequest, message: "The request body did not arrive in time", cause: err,
+		}
 	case errors.Is(err, errSilent):
-		return &refusalError{status: http.StatusGatewayTimeout, name: nameUpstreamTimeout, message: messageFailure + ": no answer in time", cause: err}
+		return late(err)
 	}
 	if c.to.Named && (errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, errConnect)) {
 		s.askAgain(ctx, c.to)

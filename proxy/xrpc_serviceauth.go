@@ -35,7 +35,9 @@ type (
 )
 
 // GetServiceAuth is com.atproto.server.getServiceAuth.
-func (s *Service) GetServiceAuth(ctx context.Context, caller auth.StandardOrTakenDownCaller, p GetServiceAuthParams) (GetServiceAuthOutput, error) {
+func (s *Service) GetServiceAuth(
+	ctx context.Context, caller auth.StandardOrTakenDownCaller, p GetServiceAuthParams,
+) (GetServiceAuthOutput, error) {
 	now := s.Now()
 	expires, err := serviceAuth(caller.Scope, p, now)
 	if err != nil {
@@ -87,7 +89,8 @@ func serviceAuth(scope auth.Scope, p GetServiceAuthParams, now time.Time) (expir
 		case life > maxServiceTokenLife:
 			return time.Time{}, xrpc.BadRequest("BadExpiration", "cannot request a token with an expiration more than an hour in the future")
 		case p.Method == "" && life > maxMethodlessTokenLife:
-			return time.Time{}, xrpc.BadRequest("BadExpiration", "cannot request a method-less token with an expiration more than a minute in the future")
+			return time.Time{}, xrpc.BadRequest("BadExpiration",
+				"cannot request a method-less token with an expiration more than a minute in the future")
 		}
 	}
 	if protected(p.Method) {

@@ -172,7 +172,8 @@ func (s *Service) shared(ctx context.Context, a Account, since syntax.TID) (*spo
 			return e.file, leave, nil
 		}
 		leave()
-		gaveUp := errors.Is(e.err, context.Canceled) || errors.Is(e.err, context.DeadlineExceeded) || errors.Is(e.err, errUnmade) || errors.Is(e.err, errUnpaid)
+		gaveUp := errors.Is(e.err, context.Canceled) || errors.Is(e.err, context.DeadlineExceeded) ||
+			errors.Is(e.err, errUnmade) || errors.Is(e.err, errUnpaid)
 		if first || !gaveUp {
 			return nil, nil, e.err
 		}

@@ -157,7 +157,8 @@ func (s *Service) imported(ctx context.Context, a Account, r *upload) (Imported,
 		return Imported{}, err
 	}
 	s.Log.LogAttrs(ctx, slog.LevelInfo, "repository imported", slog.String("did", a.DID.String()),
-		slog.Int64("records", done.Records), slog.Int64("malformed", done.Odd), slog.String("rev", done.Rev.String()), slog.Bool("kept", done.Kept))
+		slog.Int64("records", done.Records), slog.Int64("malformed", done.Odd),
+		slog.String("rev", done.Rev.String()), slog.Bool("kept", done.Kept))
 	return done, nil
 }
 

@@ -56,7 +56,8 @@ var (
 var (
 	errSlowUpload = fmt.Errorf("%w: it must come at %d bytes a second", ErrImport, uploadPace)
 	errSpoolFull  = fmt.Errorf("%w: the files of imports take as much of the disk as they may", errBusy)
-	errCrowded    = fmt.Errorf("%w: the disk space of imports is needed for a faster one: a file must come at %d bytes a second while others wait", errBusy, crowdedPace)
+	errCrowded    = fmt.Errorf("%w: the disk space of imports is needed for a faster one: "+
+		"a file must come at %d bytes a second while others wait", errBusy, crowdedPace)
 )
 
 // upload is a file while it comes.

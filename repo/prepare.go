@@ -147,6 +147,7 @@ type blobUse struct {
 	size     int64
 	path     string
 	rules    lexicon.BlobRules
+	seen     BlobInfo // by checkBlobs
 }
 
 // checkBlobs demands that the account has uploaded each blob that o refers to, and
@@ -154,8 +155,10 @@ type blobUse struct {
 // blob: records that came from elsewhere do, and must remain editable. What the blob
 // really is must still be what the schema accepts.
 func checkBlobs(v base, o *op) error {
-	for _, use := range o.blobs {
+	for i := range o.blobs {
+		use := &o.blobs[i]
 		b, err := v.Blob(use.cid)
+		use.seen = b
 		switch {
 		case errors.Is(err, ErrNoBlob):
 			return refuse(nameBlobNotFound, "Could not find blob: %s", use.cid)

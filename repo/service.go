@@ -51,9 +51,9 @@ type Service struct {
 	// even if the operator has turned other limits off; nil counts nothing.
 	Crowds *ratelimit.Limiter
 	Now    func() time.Time
-	// Clock returns an error while Now cannot be trusted: then no commit is signed. If
+	// Doubt returns an error while Now cannot be trusted: then no commit is signed. If
 	// it is nil, Now is always trusted.
-	Clock func() error
+	Doubt func() error
 	// ClockID distinguishes the TIDs of this process from another one's, from 0 to
 	// 1023.
 	ClockID uint

@@ -71,6 +71,10 @@ type BlobInfo struct {
 	WasUsed bool
 }
 
+// Still reports whether a blob that a write was checked against is, as now, what the check
+// saw. That it was used since forbids nothing.
+func (b BlobInfo) Still(now BlobInfo) bool { return b.Size == now.Size && b.MimeType == now.MimeType }
+
 // Range selects records of a collection by key, as listRecords does.
 type Range struct {
 	Collection string
@@ -132,6 +136,9 @@ type Write struct {
 	Block []byte
 	// Blobs are the blobs that it refers to.
 	Blobs []cid.Cid
+	// Seen are Blobs, in their order, as they were when the write was checked; nil if it
+	// was not.
+	Seen []BlobInfo
 	// Subject is what View.BySubject finds it by; empty if BySubject is not to find it.
 	Subject string
 }
@@ -164,7 +171,8 @@ type Store interface {
 	Scan(ctx context.Context, accountID int64, fn func(View) error) error
 	// Commit makes a change: it stores the head, the nodes, the records, their
 	// references to blobs, and the event, which gets the next number of the log.
-	// Errors: ErrConflict, ErrInactive, ErrNoRepo, ErrNoBlob.
+	// Errors: ErrConflict, also if a blob is not Still what a write has Seen; ErrInactive,
+	// ErrNoRepo, ErrNoBlob.
 	Commit(ctx context.Context, c Change) error
 	// CommitChain is Commit of changes of one account, each computed on the previous
 	// one, the first one on the repository's commit. All are made, or none. Each has

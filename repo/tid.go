@@ -25,8 +25,8 @@ func NextTID(now time.Time, clock uint, last syntax.TID) syntax.TID {
 
 // nextRev is NextTID for a commit; it fails while the clock cannot be trusted.
 func (s *Service) nextRev(now time.Time, last syntax.TID) (syntax.TID, error) {
-	if s.Clock != nil {
-		if err := s.Clock(); err != nil {
+	if s.Doubt != nil {
+		if err := s.Doubt(); err != nil {
 			return "", err
 		}
 	}

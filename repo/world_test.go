@@ -69,7 +69,13 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{t: t, World: storetest.NewWorld(t), keys: ring{}}
+	return newWorldBefore(t, nil)
+}
+
+// newWorldBefore is newWorld for storetest.Interleave.
+func newWorldBefore(t testing.TB, before func()) *world {
+	t.Helper()
+	w := &world{t: t, World: storetest.NewWorld(t, storetest.Options{Before: before}), keys: ring{}}
 	w.clock, w.World.Clock.Tick = w.World.Clock, time.Microsecond
 	w.Service = &repo.Service{
 		Store: w.Repos, Accounts: directory{w.World.Accounts}, Keys: w.keys, Lexicons: lexicon.Known(),

@@ -313,7 +313,7 @@ func (d *draft) describe(v base, all []touched) error {
 			d.more--
 		}
 		for _, b := range after.blobs {
-			w.Blobs = append(w.Blobs, b.cid)
+			w.Blobs, w.Seen = append(w.Blobs, b.cid), append(w.Seen, b.seen)
 		}
 		if after.block != nil {
 			records = append(records, car.Block{CID: after.cid, Data: after.block})

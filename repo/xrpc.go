@@ -77,7 +77,8 @@ func (s *Service) GetRecord(ctx context.Context, _ auth.Anyone, p GetRecordParam
 	}
 	out, err := appendRecord(make([]byte, 0, jsonSize(rec)), a.DID, rec)
 	if errors.Is(err, errUnreadable) {
-		return nil, xrpc.BadRequest("RecordUnreadable", "The record "+recordURI(a.DID, key)+" is kept as it was imported but cannot be shown. Export the repository to read it; delete or replace the record to get rid of it")
+		return nil, xrpc.BadRequest("RecordUnreadable", "The record "+recordURI(a.DID, key)+" is kept as it was imported but cannot be shown. "+
+			"Export the repository to read it; delete or replace the record to get rid of it")
 	}
 	return out, err
 }
@@ -205,7 +206,10 @@ func (s *Service) ListRecords(ctx context.Context, _ auth.Anyone, p ListRecordsP
 	}
 	var records []Record
 	err = s.Store.View(ctx, a.ID, func(v View) (err error) {
-		records, err = v.Records(Range{Collection: collection.String(), After: p.Cursor, Ascending: p.Reverse, Shown: true, Limit: int(limit), Bytes: maxListedBytes})
+		records, err = v.Records(Range{
+			Collection: collection.String(), After: p.Cursor, Ascending: p.Reverse, Shown: true,
+			Limit: int(limit), Bytes: maxListedBytes,
+		})
 		return err
 	})
 	if err != nil && !errors.Is(err, ErrNoRepo) {

@@ -49,6 +49,8 @@ func (s *Service) own(ctx context.Context, caller auth.StandardCaller, repo stri
 	}
 	a, err := s.Accounts.Find(ctx, name)
 	switch {
+	case errors.Is(err, ErrNoRepo) && repo == caller.DID.String():
+		return Account{}, auth.Expired() // deleted since the caller was proven
 	case errors.Is(err, ErrNoRepo):
 		return Account{}, &xrpc.Error{Status: http.StatusForbidden, Name: "AccountNotFound", Message: "Account not found"}
 	case err != nil:
@@ -67,12 +69,13 @@ func (s *Service) own(ctx context.Context, caller auth.StandardCaller, repo stri
 // commit writes ops and maps the errors.
 func (s *Service) commit(ctx context.Context, caller auth.StandardCaller, a Account, ops []op, swap cid.Cid) (*commitRef, error) {
 	made, err := s.write(ctx, a.ID, ops, swap, s.crowdLimit(caller.Holder()))
-	if errors.Is(err, ErrInactive) {
-		// It was active a moment ago: answer its status now. If it is active again, it
-		// was not at the time of the write.
+	if errors.Is(err, ErrInactive) || errors.Is(err, ErrNoRepo) {
+		// It was here and active a moment ago: answer its status now.
 		if _, now := s.own(ctx, caller, a.DID.String()); now != nil {
 			return nil, now
 		}
+	}
+	if errors.Is(err, ErrInactive) { // it is active again, but was not at the time of the write
 		return nil, auth.May(auth.UseWrite, event.StatusDeactivated, caller.Scope)
 	}
 	if err != nil {
@@ -136,7 +139,10 @@ func (s *Service) PutRecord(ctx context.Context, caller auth.StandardCaller, in 
 	return s.writeRecord(ctx, caller, in.Repo, actionPut, p, updatePoints, swap, in.SwapCommit)
 }
 
-func (s *Service) writeRecord(ctx context.Context, caller auth.StandardCaller, repo string, do action, p proposal, points int, swap *cid.Cid, swapCommit *string) (RecordOutput, error) {
+func (s *Service) writeRecord(
+	ctx context.Context, caller auth.StandardCaller, repo string,
+	do action, p proposal, points int, swap *cid.Cid, swapCommit *string,
+) (RecordOutput, error) {
 	at, err := parseCommitCID(swapCommit)
 	if err != nil {
 		return RecordOutput{}, err
@@ -359,7 +365,8 @@ func (in ApplyWritesInput) parse() (kinds []action, proposals []proposal, points
 			do = actionDelete
 			points += deletePoints
 		default:
-			return nil, nil, 0, xrpc.InvalidRequest(`Expected one of "%[1]screate", "%[1]supdate" or "%[1]sdelete" (got %.200[2]q) at %[3]s.$type`, typeApplyWrites, *w.Type, at)
+			return nil, nil, 0, xrpc.InvalidRequest(
+				`Expected one of "%[1]screate", "%[1]supdate" or "%[1]sdelete" (got %.200[2]q) at %[3]s.$type`, typeApplyWrites, *w.Type, at)
 		}
 		switch {
 		case w.Collection == nil:

@@ -36,7 +36,13 @@ var clientNames = []struct{ part, name string }{
 
 // systems are operating systems by a part of the User-Agent of a browser.
 var systems = []struct{ part, name string }{
-	{"Android", "Android"}, {"iPhone", "iPhone"}, {"iPad", "iPad"}, {"Windows", "Windows"}, {"Mac OS X", "macOS"}, {"CrOS", "ChromeOS"}, {"Linux", "Linux"},
+	{"Android", "Android"},
+	{"iPhone", "iPhone"},
+	{"iPad", "iPad"},
+	{"Windows", "Windows"},
+	{"Mac OS X", "macOS"},
+	{"CrOS", "ChromeOS"},
+	{"Linux", "Linux"},
 }
 
 // ClientName returns the client's name by its User-Agent, for people.

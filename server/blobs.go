@@ -36,8 +36,9 @@ func (s *Server) buildBlobs(limits *ratelimit.Limiter) error {
 	s.blobFiles = files
 	s.blobs = &blob.Service{
 		Store: s.stores.Blobs, Files: files, Accounts: blobAccounts{s.stores.Accounts},
-		UploadLimit: c.BlobUploadLimit, Quota: c.BlobQuota, Free: func() (int64, error) { return system.FreeSpace(dir) }, Unused: keepUnused, Unreferenced: keepUnreferenced,
-		Limits: limits, NewKey: rand.Text, Now: s.opts.Now, Log: s.opts.Log,
+		UploadLimit: c.BlobUploadLimit, Quota: c.BlobQuota, Free: func() (int64, error) { return system.FreeSpace(dir) },
+		Unused: keepUnused, Unreferenced: keepUnreferenced,
+		Limits: limits, NewKey: rand.Text, Now: s.opts.Now, Doubt: s.clock.Check, Log: s.opts.Log,
 	}
 	return nil
 }

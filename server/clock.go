@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -12,8 +13,8 @@ import (
 )
 
 const (
-	// clockGap is how far the clock may be ahead of the last write when the server
-	// starts. Beyond it we ask another clock.
+	// clockGap is how far the clock may be ahead of what we expect. Beyond it we ask
+	// another clock.
 	clockGap = 24 * time.Hour
 	// clockSkew is how far the other clock may be off.
 	clockSkew    = time.Hour
@@ -22,30 +23,46 @@ const (
 )
 
 // errClock is for actions that a wrong clock would make wrong for good.
-var errClock = errors.New("the clock of this machine is far ahead of when this server last wrote something, and nothing has confirmed it: set the clock, or make the PLC directory reachable, which is asked for the time")
+var errClock = errors.New("the clock of this machine is far ahead of what this server expects, " +
+	"and nothing has confirmed it: set the clock, or make the PLC directory reachable, which is asked for the time")
 
-// clock keeps a server whose clock is far ahead, as that of a machine without a
-// battery may be when it starts, from what cannot be undone: deleting what is due,
-// pruning what is old, and signing revisions of the future, after which the network
-// refuses earlier ones. A clock is sure once it is near the last write, or near the
-// clock of the PLC directory.
+// clock keeps a server whose clock is far ahead from what cannot be undone: deleting
+// what is due, pruning what is old, and signing revisions of the future, after which the
+// network refuses earlier ones. A clock is ahead when the server starts, as that of a
+// machine without a battery may be, or from one moment to the next, as when somebody
+// sets it wrong. It is sure near the time that we expect: the last time that was
+// confirmed, at the start that of the last write, and what has passed since. It is also
+// sure once it is near the clock of the PLC directory, which is then what we expect, as
+// after a machine slept for days. Whatever is done when its time has come is only done
+// later by a clock that is behind, so that one is sure.
 type clock struct {
-	now    func() time.Time
-	newest time.Time // the last write; zero: there was none
+	now func() time.Time
+	// passed returns how long the server has run, whatever happens to now. It may stand
+	// still while the machine sleeps.
+	passed func() time.Duration
 	// ask returns the time of another clock.
 	ask func(context.Context) (time.Time, error)
+	// gap is clockGap, or forever if now may be anything.
+	gap time.Duration
 	log *slog.Logger
 
-	sure atomic.Bool
-	done chan struct{} // closed once it is sure
+	known atomic.Pointer[known]
 }
 
-func newClock(now func() time.Time, newest time.Time, ask func(context.Context) (time.Time, error), log *slog.Logger) *clock {
-	c := &clock{now: now, newest: newest, ask: ask, log: log, done: make(chan struct{})}
-	if newest.IsZero() || c.near() {
-		c.trust()
+// known is a time that was confirmed, and what had passed by then.
+type known struct {
+	at     time.Time
+	passed time.Duration
+}
+
+const forever = time.Duration(math.MaxInt64)
+
+// start begins with the time that the server wrote something last, zero if it never did.
+func (c *clock) start(newest time.Time) {
+	c.known.Store(&known{newest, c.passed()})
+	if ahead := c.ahead(); newest.IsZero() || ahead >= 0 && ahead <= c.gap {
+		c.confirm()
 	}
-	return c
 }
 
 // openClock returns the clock of a server. In development it is always sure, so that a
@@ -55,55 +72,58 @@ func (s *Server) openClock(ctx context.Context) (*clock, error) {
 	if err != nil {
 		return nil, err
 	}
+	began := time.Now()
+	c := &clock{now: s.opts.Now, passed: func() time.Duration { return time.Since(began) }, gap: clockGap, log: s.opts.Log}
 	if s.opts.Config.DevMode {
-		newest = time.Time{}
+		c.gap = forever
 	}
-	ask := func(ctx context.Context) (time.Time, error) {
+	c.ask = func(ctx context.Context) (time.Time, error) {
 		got, err := fetch(ctx, s.PLC+"/_health")
 		if err != nil {
 			return time.Time{}, err
 		}
 		return http.ParseTime(got.date)
 	}
-	return newClock(s.opts.Now, newest, ask, s.opts.Log), nil
+	c.start(newest)
+	return c, nil
 }
 
-func (c *clock) near() bool { return c.now().Sub(c.newest) <= clockGap }
+// wall returns the time without the monotonic reading, by which a difference of two
+// times would be what has passed.
+func (c *clock) wall() time.Time { return c.now().Round(0) }
 
-func (c *clock) trust() {
-	c.sure.Store(true)
-	close(c.done)
+func (c *clock) confirm() { c.known.Store(&known{c.wall(), c.passed()}) }
+
+// expected returns the time that it should be at least.
+func (c *clock) expected() time.Time {
+	k := c.known.Load()
+	return k.at.Add(c.passed() - k.passed)
 }
 
-// Check returns errClock until the clock is sure.
+func (c *clock) ahead() time.Duration { return c.wall().Sub(c.expected()) }
+
+// Check returns errClock unless the clock is sure.
 func (c *clock) Check() error {
-	if c.sure.Load() {
+	if c.ahead() <= c.gap {
 		return nil
 	}
 	return errClock
 }
 
-// run checks until the clock is sure, or ctx ends.
+// run looks after the clock until ctx ends: it has a jump confirmed, or reports it.
 func (c *clock) run(ctx context.Context) {
-	for said := false; !c.sure.Load(); {
-		within, cancel := context.WithTimeout(ctx, clockTimeout)
-		other, err := c.ask(within)
-		cancel()
-		switch {
-		case ctx.Err() != nil:
-			return
-		case c.near() || err == nil && c.now().Sub(other).Abs() <= clockSkew:
-			c.trust()
-			return
-		case !said:
-			said = true
-			attrs := []slog.Attr{slog.Time("clock", c.now()), slog.Time("last_written", c.newest)}
-			if err != nil {
-				attrs = append(attrs, slog.String("cause", err.Error()))
-			} else {
-				attrs = append(attrs, slog.Time("directory", other))
+	said := false
+	for {
+		switch ahead := c.ahead(); {
+		case ahead.Abs() <= c.gap:
+			if said {
+				c.log.LogAttrs(ctx, slog.LevelInfo, "the clock is right again")
 			}
-			c.log.LogAttrs(ctx, slog.LevelError, "the clock is far ahead: nothing is deleted and no commit is signed until it is set, or confirmed by the PLC directory", attrs...)
+			said = false
+		case c.asked(ctx, said):
+			continue
+		default:
+			said = true
 		}
 		if !pause.For(ctx, clockAgain) {
 			return
@@ -111,13 +131,40 @@ func (c *clock) run(ctx context.Context) {
 	}
 }
 
-// then returns a function that waits until the clock is sure, and then calls run.
-func (c *clock) then(run func(context.Context)) func(context.Context) {
-	return func(ctx context.Context) {
-		select {
-		case <-c.done:
-			run(ctx)
-		case <-ctx.Done():
+// asked reports whether the PLC directory confirms the clock. If not, it logs that,
+// unless it was said.
+func (c *clock) asked(ctx context.Context, said bool) bool {
+	within, cancel := context.WithTimeout(ctx, clockTimeout)
+	defer cancel()
+	other, err := c.ask(within)
+	if err == nil && c.wall().Sub(other).Abs() <= clockSkew {
+		c.confirm()
+		return true
+	}
+	if said || ctx.Err() != nil {
+		return false
+	}
+	attrs := []slog.Attr{slog.Time("clock", c.wall()), slog.Time("expected", c.expected())}
+	if err != nil {
+		attrs = append(attrs, slog.String("cause", err.Error()))
+	} else {
+		attrs = append(attrs, slog.Time("directory", other))
+	}
+	if c.Check() != nil {
+		c.log.LogAttrs(ctx, slog.LevelError, "the clock is far ahead: nothing is deleted, no mail is sent and no commit is signed "+
+			"until it is set, or confirmed by the PLC directory", attrs...)
+	} else {
+		c.log.LogAttrs(ctx, slog.LevelWarn, "the clock is far behind: what is due is deleted later than it should be; set the clock", attrs...)
+	}
+	return false
+}
+
+// wait returns true once the clock is sure, false if ctx ends first.
+func (c *clock) wait(ctx context.Context) bool {
+	for c.Check() != nil {
+		if !pause.For(ctx, clockAgain) {
+			return false
 		}
 	}
+	return ctx.Err() == nil
 }

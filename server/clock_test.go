@@ -3,62 +3,247 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"reflect"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"nestbox/config"
 )
 
-// TestClock: a clock that is far ahead of the newest event is not trusted until the
-// directory's clock agrees, or it is set right.
+// clockwork is a clock of a server that wrote something last at newest, with a wall clock
+// that a test sets, in a synctest bubble.
+type clockwork struct {
+	*clock
+
+	t     *testing.T
+	began time.Time
+	start time.Time     // by the wall clock
+	set   time.Duration // by how much somebody has set the wall clock
+	slept time.Duration // how long the machine slept
+	// other is by how much the directory's clock is ahead of right, err why it does not
+	// answer.
+	other time.Duration
+	err   error
+	asked int
+	log   strings.Builder
+}
+
+var lastWritten = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+func newClockwork(t *testing.T, newest, start time.Time) *clockwork {
+	t.Helper()
+	w := &clockwork{t: t, began: time.Now(), start: start}
+	w.clock = &clock{
+		// With the monotonic reading of the bubble's clock, as time.Now has it.
+		now:    func() time.Time { return time.Now().Add(w.right().Sub(time.Now()) + w.set) },
+		passed: func() time.Duration { return time.Since(w.began) },
+		gap:    clockGap,
+		ask: func(context.Context) (time.Time, error) {
+			w.asked++
+			return w.right().Add(w.other), w.err
+		},
+		log: slog.New(slog.NewTextHandler(&w.log, nil)),
+	}
+	w.clock.start(newest)
+	return w
+}
+
+// right returns what the wall clock would say if nobody had set it.
+func (w *clockwork) right() time.Time {
+	return w.start.Add(time.Since(w.began) + w.slept)
+}
+
+func (w *clockwork) check(when string, sure bool) {
+	w.t.Helper()
+	if err := w.Check(); (err == nil) != sure || err != nil && !errors.Is(err, errClock) {
+		w.t.Errorf("%s: %v, want sure: %v (clock %v, expected %v)", when, err, sure, w.wall(), w.expected())
+	}
+}
+
+// running runs the clock while a test does something.
+func (w *clockwork) running(do func()) {
+	w.t.Helper()
+	ctx, stop := context.WithCancel(w.t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); w.run(ctx) }()
+	do()
+	stop()
+	<-ended
+}
+
+var errUnreachable = errors.New("unreachable")
+
+// TestClock: at the start, a clock that is far ahead of the last write is not trusted
+// until the directory's clock agrees, or it is set right.
 func TestClock(t *testing.T) {
 	t.Parallel()
-	newest := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	unreachable := errors.New("unreachable")
 	for name, c := range map[string]struct {
 		newest       time.Time
-		ahead, other time.Duration // of newest
+		ahead, other time.Duration // of the last write; of the right time
 		err          error
-		set          bool // the clock is set right after a while
+		set          time.Duration // somebody sets the clock after a while
 		atOnce, sure bool
 	}{
-		"no event":                    {ahead: time.Hour, atOnce: true, sure: true},
-		"near":                        {newest: newest, ahead: clockGap, err: unreachable, atOnce: true, sure: true},
-		"behind":                      {newest: newest, ahead: -1000 * time.Hour, err: unreachable, atOnce: true, sure: true},
-		"far, nobody to ask":          {newest: newest, ahead: clockGap + 1, err: unreachable},
-		"far, the directory says so":  {newest: newest, ahead: 3000 * time.Hour, other: 3000*time.Hour - clockSkew, sure: true},
-		"far, the directory says not": {newest: newest, ahead: 3000 * time.Hour, other: time.Hour},
-		"far, then set":               {newest: newest, ahead: 3000 * time.Hour, other: time.Hour, set: true, sure: true},
+		"never written":               {ahead: time.Hour, err: errUnreachable, atOnce: true, sure: true},
+		"near":                        {newest: lastWritten, ahead: clockGap, err: errUnreachable, atOnce: true, sure: true},
+		"behind":                      {newest: lastWritten, ahead: -1000 * time.Hour, err: errUnreachable, atOnce: true, sure: true},
+		"far, nobody to ask":          {newest: lastWritten, ahead: clockGap + time.Second, err: errUnreachable},
+		"far, the directory says so":  {newest: lastWritten, ahead: 3000 * time.Hour, other: -clockSkew, sure: true},
+		"far, the directory says not": {newest: lastWritten, ahead: 3000 * time.Hour, other: -clockSkew - time.Second},
+		"far, then set":               {newest: lastWritten, ahead: 3000 * time.Hour, other: -2999 * time.Hour, set: -2999 * time.Hour, sure: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				began := time.Now()
-				ask := func(context.Context) (time.Time, error) { return newest.Add(c.other), c.err }
-				now := func() time.Time {
-					if c.set && time.Since(began) > time.Minute {
-						return newest.Add(time.Hour)
-					}
-					return newest.Add(c.ahead)
-				}
-				k := newClock(now, c.newest, ask, slog.New(slog.DiscardHandler))
-				if got := k.Check() == nil; got != c.atOnce {
-					t.Errorf("sure at once: %v", got)
-				}
-				ctx, stop := context.WithCancel(t.Context())
+				w := newClockwork(t, c.newest, lastWritten.Add(c.ahead))
+				w.other, w.err = c.other, c.err
+				w.check("at once", c.atOnce)
 				ran := false
-				go k.run(ctx)
+				ctx, stop := context.WithCancel(t.Context())
 				ended := make(chan struct{})
-				go func() {
-					k.then(func(context.Context) { ran = true })(ctx)
-					close(ended)
-				}()
-				time.Sleep(10 * time.Minute)
+				go func() { defer close(ended); ran = w.wait(ctx) }()
+				w.running(func() {
+					time.Sleep(time.Minute)
+					w.set = c.set
+					time.Sleep(10 * time.Minute)
+				})
 				stop()
 				<-ended
-				if err := k.Check(); ran != c.sure || (err == nil) != c.sure || err != nil && !errors.Is(err, errClock) {
-					t.Errorf("it ran: %v; %v", ran, err)
+				w.check("at last", c.sure)
+				if ran != c.sure {
+					t.Errorf("work that waited for the clock ran: %v", ran)
 				}
 			})
 		})
+	}
+}
+
+// TestClockJumps: on a running server, a clock that jumps far ahead is not trusted from
+// that moment on, until the directory's clock agrees or it is set right; whatever else
+// happens to it, it is.
+func TestClockJumps(t *testing.T) {
+	t.Parallel()
+	const day = 24 * time.Hour
+	for name, c := range map[string]struct {
+		set, slept   time.Duration // what happens
+		other        time.Duration
+		err          error
+		atOnce, sure bool
+		said         string // once, in the log
+		asked        bool
+	}{
+		"a day ahead":                             {set: day, err: errUnreachable, atOnce: true, sure: true},
+		"ahead, nobody to ask":                    {set: day + time.Second, err: errUnreachable, said: "far ahead", asked: true},
+		"ahead, the directory says not":           {set: 400 * day, said: "far ahead", asked: true},
+		"ahead, and right":                        {set: 400 * day, other: 400 * day, sure: true, asked: true},
+		"behind, nobody to ask":                   {set: -400 * day, err: errUnreachable, atOnce: true, sure: true, said: "far behind", asked: true},
+		"behind, the directory says not":          {set: -400 * day, atOnce: true, sure: true, said: "far behind", asked: true},
+		"behind, and right":                       {set: -400 * day, other: -400 * day, atOnce: true, sure: true, asked: true},
+		"a night asleep, nobody to ask":           {slept: 12 * time.Hour, err: errUnreachable, atOnce: true, sure: true},
+		"a week asleep":                           {slept: 7 * day, sure: true, asked: true},
+		"a week asleep, nobody to ask":            {slept: 7 * day, err: errUnreachable, said: "far ahead", asked: true},
+		"a step of a time server":                 {set: -3 * time.Second, err: errUnreachable, atOnce: true, sure: true},
+		"as usual, though the directory is wrong": {other: 400 * day, atOnce: true, sure: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newClockwork(t, lastWritten, lastWritten.Add(time.Hour))
+				w.running(func() {
+					time.Sleep(2 * day)
+					synctest.Wait()
+					w.check("before", true)
+					w.set, w.slept, w.other, w.err = c.set, c.slept, c.other, c.err
+					w.check("at once", c.atOnce)
+					time.Sleep(time.Hour)
+					synctest.Wait()
+					w.check("an hour later", c.sure)
+					if got := strings.Count(w.log.String(), "the clock is "+c.said); c.said != "" && got != 1 || c.said == "" && w.log.Len() > 0 {
+						t.Errorf("%q was said %d times, in %q", c.said, got, w.log.String())
+					}
+					if (w.asked > 0) != c.asked {
+						t.Errorf("the directory was asked %d times", w.asked)
+					}
+					w.set, w.other, w.err = 0, 0, errUnreachable
+					if c.other == 0 { // nobody has said that the clock is right
+						w.check("set right", c.slept <= day || c.err == nil)
+					}
+				})
+			})
+		})
+	}
+}
+
+// TestClockReturns: one jump after the other, each is judged by what was right before.
+func TestClockReturns(t *testing.T) {
+	t.Parallel()
+	const year = 365 * 24 * time.Hour
+	synctest.Test(t, func(t *testing.T) {
+		w := newClockwork(t, lastWritten, lastWritten)
+		w.running(func() {
+			w.err = errUnreachable
+			for i := range 3 {
+				for _, step := range []struct {
+					set  time.Duration
+					sure bool
+				}{{-year, true}, {0, true}, {year, false}, {year - clockGap/2, false}, {clockGap / 2, true}, {year, false}, {-year, true}, {0, true}} {
+					w.set = step.set
+					w.check(fmt.Sprint(i, step), step.sure)
+					time.Sleep(time.Hour)
+					w.check(fmt.Sprint("an hour after ", i, step), step.sure)
+				}
+			}
+		})
+		if n := strings.Count(w.log.String(), "the clock is right again"); n == 0 {
+			t.Errorf("nothing says that all is well: %s", w.log.String())
+		}
+	})
+}
+
+// TestClockIsAsked: every service that can doubt the clock asks this server's.
+func TestClockIsAsked(t *testing.T) {
+	t.Parallel()
+	now := lastWritten
+	c, _, err := config.Load(config.Flags{Listen: "127.0.0.1:0", Data: t.TempDir(), Dev: true}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), Options{Config: c, Version: "test", Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }, Fatal: func(err error) { t.Error(err) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	now = now.Add(2 * clockGap)
+	doubts := func() (all, some int) {
+		for field, service := range reflect.ValueOf(s).Elem().Fields() {
+			if service.Kind() != reflect.Pointer || service.Elem().Kind() != reflect.Struct {
+				continue
+			}
+			doubt := service.Elem().FieldByName("Doubt")
+			if !doubt.IsValid() {
+				continue
+			}
+			if all++; doubt.IsNil() {
+				t.Errorf("%s does not ask the clock", field.Name)
+				continue
+			}
+			if err := (*(*func() error)(doubt.Addr().UnsafePointer()))(); errors.Is(err, errClock) {
+				some++
+			}
+		}
+		return all, some
+	}
+	if _, some := doubts(); some != 0 {
+		t.Errorf("%d doubt the clock in development", some)
+	}
+	s.clock.gap = clockGap
+	if all, some := doubts(); all < 7 || some != all {
+		t.Errorf("%d of %d doubt a clock that jumped; there are seven at least", some, all)
 	}
 }

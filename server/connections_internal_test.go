@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net"
 	"testing"
 	"time"
@@ -63,11 +64,23 @@ func TestConnectionShares(t *testing.T) {
 	l := limitConnections(inner, most, func(net.Conn) string { return <-networks }, func(network string) { refused <- network })
 	ended := make(chan struct{})
 	go acceptAll(l, accepted, ended)
+	t.Cleanup(func() { _ = l.Close() })
+	// Shares that are broken fill the places, so that the next connection waits for ever.
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	waits := func(network string, n int) {
+		t.Helper()
+		t.Fatalf("connection %d of %q is neither accepted nor refused: others hold all places", n, network)
+	}
 	// open dials as often as a network gets in, and returns the server's ends.
 	open := func(network string, times int) (held []net.Conn) {
 		t.Helper()
-		for range times {
-			networks <- network
+		for n := range times {
+			select {
+			case networks <- network:
+			case <-ctx.Done():
+				waits(network, n+1)
+			}
 			c, err := net.Dial("tcp", inner.Addr().String()) //nolint:noctx // at once
 			if err != nil {
 				t.Fatal(err)
@@ -82,6 +95,8 @@ func TestConnectionShares(t *testing.T) {
 					t.Errorf("%s was refused, not %s", who, network)
 				}
 				return held
+			case <-ctx.Done():
+				waits(network, n+1)
 			}
 		}
 		return held

@@ -45,6 +45,7 @@ func (s *Server) diagnose(ctx context.Context) (found []admin.Finding) {
 		{"handles", s.lookAtHandles},
 		{"PLC directory", s.lookAtPLC},
 		{"identities", s.lookAtIdentities},
+		{"other services", s.lookAtServices},
 		{"mail", s.lookAtMail},
 		{"accounts", s.lookAtAccounts},
 	} {
@@ -62,30 +63,31 @@ func (s *Server) diagnose(ctx context.Context) (found []admin.Finding) {
 func (s *Server) lookAtFolder(context.Context) (string, error) {
 	fi, err := os.Stat(s.DataDir)
 	if err != nil {
-		return "", fmt.Errorf("it cannot be looked at: %w", err)
+		return "", fmt.Errorf("it cannot be read: %w", err)
 	}
 	if fi.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("others on this machine may enter %s: chmod 700 %s", s.DataDir, s.DataDir)
+		return "", fmt.Errorf("other users of this machine may enter %s: run chmod 700 %s", s.DataDir, s.DataDir)
 	}
 	free, err := system.FreeSpace(s.DataDir)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("the free space of its disk cannot be read: %w", err)
 	}
 	if free < leastFree {
-		return "", fmt.Errorf("only %d MB of its disk are free", free>>20)
+		return "", fmt.Errorf("only %d MB of the disk of %s are free: make room, or writes will fail", free>>20, s.DataDir)
 	}
 	return fmt.Sprintf("%s, %d MB of its disk are free", s.DataDir, free>>20), nil
 }
 
 func (s *Server) lookAtDatabase(ctx context.Context) (string, error) {
 	if err := s.db.Ping(ctx); err != nil {
-		return "", fmt.Errorf("it does not answer: %w", err)
+		return "", fmt.Errorf("it cannot be read: restart the server, and run nestbox verify if that does not help: %w", err)
 	}
 	size := s.db.LogSize()
 	if size > sqlite.LogLimit {
-		return "", fmt.Errorf("its write-ahead log has %d MB, because another program reads the database: end that program, or wait for its end if it is a backup", size>>20)
+		return "", fmt.Errorf("its write-ahead log has %d MB, because another program reads the database: "+
+			"end that program, or wait until it ends if it is a backup", size>>20)
 	}
-	return fmt.Sprintf("it answers, and its write-ahead log has %d MB; nestbox verify checks all that is in it", size>>20), nil
+	return fmt.Sprintf("it can be read, and its write-ahead log has %d MB; nestbox verify checks its content", size>>20), nil
 }
 
 // seen is the answer of a request to a URL.
@@ -111,27 +113,28 @@ func fetch(ctx context.Context, address string) (seen, error) {
 
 func (s *Server) lookAtHost(ctx context.Context) (string, error) {
 	if s.listener == nil && s.opts.Config.DevMode {
-		return "no server runs: start it, and ask again", nil
+		return "not checked: no server runs; start it, and run nestbox doctor again", nil
 	}
 	got, err := fetch(ctx, s.URL+"/xrpc/_health")
 	if err != nil {
-		return "", fmt.Errorf("%s is not reached from here: look at its DNS entry, the proxy and the certificate: %w", s.URL, err)
+		return "", fmt.Errorf("%s cannot be reached from this machine: check its DNS entry, the proxy and the certificate: %w", s.URL, err)
 	}
 	var health struct{ Version string }
 	if got.status != http.StatusOK || json.Unmarshal(got.body, &health) != nil {
-		return "", fmt.Errorf("%s answers with status %d, and is not this server: does the proxy lead here?", s.URL, got.status)
+		return "", fmt.Errorf("%s answers with status %d, not as this server does: make the proxy forward it to this server", s.URL, got.status)
 	}
 	return fmt.Sprintf("%s answers, version %s", s.URL, health.Version), nil
 }
 
 func (s *Server) lookAtHandles(ctx context.Context) (string, error) {
 	if s.opts.Config.DevMode {
-		return "not looked at in development", nil
+		return "not checked in development", nil
 	}
 	for _, domain := range s.opts.Config.HandleDomains {
 		name := "nestbox-doctor" + domain
 		if _, err := net.DefaultResolver.LookupHost(ctx, name); err != nil {
-			return "", fmt.Errorf("%s has no address: handles below %s need a wildcard entry in the DNS, *%s: %w", name, domain, domain, err)
+			return "", fmt.Errorf("%s has no address, so handles below %s do not work: "+
+				"add a wildcard entry to the DNS, *%s: %w", name, domain, domain, err)
 		}
 	}
 	return "names below " + strings.Join(s.opts.Config.HandleDomains, " and ") + " have an address", nil
@@ -140,14 +143,17 @@ func (s *Server) lookAtHandles(ctx context.Context) (string, error) {
 func (s *Server) lookAtPLC(ctx context.Context) (string, error) {
 	got, err := fetch(ctx, s.PLC+"/_health")
 	if err != nil {
-		return "", fmt.Errorf("%s is not reached: nobody can sign up, or change a handle: %w", s.PLC, err)
+		return "", fmt.Errorf("%s cannot be reached, so nobody can sign up or change a handle: "+
+			"check this machine's network, and PDS_DID_PLC_URL: %w", s.PLC, err)
 	}
 	if got.status != http.StatusOK {
-		return "", fmt.Errorf("%s answers with status %d", s.PLC, got.status)
+		return "", fmt.Errorf("%s answers with status %d, so nobody can sign up or change a handle: "+
+			"check PDS_DID_PLC_URL, or wait until the directory works", s.PLC, got.status)
 	}
 	if date, err := http.ParseTime(got.date); err == nil {
 		if skew := s.opts.Now().Sub(date); skew.Abs() > maxSkew {
-			return "", fmt.Errorf("the clock of this machine is %s off that of %s: other servers will refuse its tokens", skew.Round(time.Second), s.PLC)
+			return "", fmt.Errorf("the clock of this machine differs by %s from that of %s, "+
+				"so other servers will refuse its tokens: set the clock", skew.Round(time.Second), s.PLC)
 		}
 	}
 	return s.PLC + " answers", nil
@@ -156,13 +162,13 @@ func (s *Server) lookAtPLC(ctx context.Context) (string, error) {
 func (s *Server) lookAtIdentities(ctx context.Context) (string, error) {
 	accounts, err := s.stores.Accounts.List(ctx, 0, doctorSample)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("the accounts cannot be read: %w", err)
 	}
 	var wrong []string
 	for _, a := range accounts {
 		r, err := s.hosting.ShowIdentity(ctx, a)
 		if err != nil {
-			return "", fmt.Errorf("of %s nothing is known: %w", a.DID, err)
+			return "", fmt.Errorf("the identity of %s cannot be read from the network: run nestbox identity show %s: %w", a.DID, a.DID, err)
 		}
 		for _, f := range r.Facts {
 			if f.Differs() && a.DeactivatedAt.IsZero() {
@@ -171,13 +177,14 @@ func (s *Server) lookAtIdentities(ctx context.Context) (string, error) {
 		}
 	}
 	if len(wrong) > 0 {
-		return "", fmt.Errorf("the network says otherwise: %s; see nestbox identity show", strings.Join(wrong, ", "))
+		return "", fmt.Errorf("the network says something else than this server: %s; "+
+			"run nestbox identity show, then nestbox identity repair", strings.Join(wrong, ", "))
 	}
-	return fmt.Sprintf("of %d accounts the network says what is here", len(accounts)), nil
+	return fmt.Sprintf("the network and this server agree on the identities of %d accounts", len(accounts)), nil
 }
 
 // errNoMail is for servers that are configured to send no mail.
-var errNoMail = errors.New("no mail is sent: nobody can reset a password, or move away; set PDS_EMAIL_SMTP_URL")
+var errNoMail = errors.New("no mail is sent, so nobody can reset a password or move away: set PDS_EMAIL_SMTP_URL")
 
 func (s *Server) lookAtMail(ctx context.Context) (string, error) {
 	c := &s.opts.Config
@@ -194,24 +201,26 @@ func (s *Server) lookAtMail(ctx context.Context) (string, error) {
 	server := smtp.Server.Address()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", server)
 	if err != nil {
-		return "", fmt.Errorf("the mail server is not reached: %w", err)
+		return "", fmt.Errorf("the mail server %s cannot be reached: "+
+			"check PDS_EMAIL_SMTP_URL, and whether this machine's network lets mail out: %w", server, err)
 	}
 	_ = conn.Close() // it accepts connections, which is all we wanted to know
-	return server + " is reached; nestbox mail test ADDRESS sends a message", nil
+	return server + " accepts connections; nestbox mail test ADDRESS sends a message", nil
 }
 
 func (s *Server) lookAtAccounts(ctx context.Context) (string, error) {
 	n, err := s.hosting.Store.Hosted(ctx)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("the accounts cannot be counted: %w", err)
 	}
 	limit := s.opts.Config.RelayAccountLimit
 	if s.hosting.Crowded(n) {
-		return "", fmt.Errorf("%d are active, and relays take %d from this host: ask their operators for more, and write what they agree to into PDS_RELAY_ACCOUNT_LIMIT", n, limit)
+		return "", fmt.Errorf("%d are active, and relays accept %d from this host: "+
+			"ask their operators for more, and set PDS_RELAY_ACCOUNT_LIMIT to the number that they agree to", n, limit)
 	}
 	says := fmt.Sprintf("%d are active", n)
 	if limit > 0 {
-		says += fmt.Sprintf("; relays take %d", limit)
+		says += fmt.Sprintf("; relays accept %d", limit)
 	}
 	if s.opts.Config.Signup == config.SignupOpen && !s.opts.Config.DevMode {
 		says += "; anybody may sign up"

@@ -18,7 +18,8 @@ func (s *Server) buildFirehose(ctx context.Context) (err error) {
 	}
 	s.crawler = firehose.NewCrawler(crawlers, c.Hostname, &http.Client{CheckRedirect: noRedirect}, s.opts.Log)
 	s.retention = &firehose.Retention{
-		Log: log, Age: time.Duration(c.RepoBackfillLimitMS) * time.Millisecond, MaxBytes: c.FirehoseMaxBytes, Logger: s.opts.Log, Now: s.opts.Now,
+		Log: log, Age: time.Duration(c.RepoBackfillLimitMS) * time.Millisecond, MaxBytes: c.FirehoseMaxBytes,
+		Logger: s.opts.Log, Now: s.opts.Now, Doubt: s.clock.Check,
 	}
 	settings := firehose.DefaultSettings()
 	if !c.RateLimitsEnabled {
@@ -36,5 +37,10 @@ func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastRe
 
 // announceAccounts announces every account again after a jump of the event log.
 func (s *Server) announceAccounts(ctx context.Context) {
-	s.firehose.Announce(ctx, func(ctx context.Context) (bool, error) { return s.repos.Reannounce(ctx, s.stores.Announcements) })
+	s.firehose.Announce(ctx, func(ctx context.Context) (bool, error) {
+		if !s.clock.wait(ctx) {
+			return false, ctx.Err()
+		}
+		return s.repos.Reannounce(ctx, s.stores.Announcements)
+	})
 }

@@ -19,8 +19,8 @@ func (s *Server) noticeProxy(next http.Handler) http.Handler {
 		if len(r.Header["X-Forwarded-For"]) > 0 {
 			peer := request.ClientAddr(r, nil)
 			if (peer.IsLoopback() || peer.IsPrivate()) && !s.trusts(peer) && !said.Swap(true) {
-				s.opts.Log.LogAttrs(r.Context(), slog.LevelWarn, "requests come through a proxy that PDS_TRUSTED_PROXIES does not name: all clients share its rate limit",
-					slog.String("proxy", peer.String()))
+				s.opts.Log.LogAttrs(r.Context(), slog.LevelWarn, "requests come through a proxy that PDS_TRUSTED_PROXIES does not name: "+
+					"all clients share its rate limit", slog.String("proxy", peer.String()))
 			}
 		}
 		next.ServeHTTP(w, r)

@@ -23,7 +23,8 @@ func (s *Server) buildIdentity(limits *ratelimit.Limiter) {
 	c, now := s.opts.Config, s.opts.Now
 	s.directory = &identity.Directory{URL: s.PLC, Client: &http.Client{Timeout: plcTimeout}, Limits: limits}
 	o := identity.ResolverOptions{
-		Directory: s.directory, HTTP: safehttp.Client(safehttp.Options{AllowLoopback: c.DevMode}), DNS: net.DefaultResolver, Limits: limits, Now: now,
+		Directory: s.directory, HTTP: safehttp.Client(safehttp.Options{AllowLoopback: c.DevMode}), DNS: net.DefaultResolver,
+		Limits: limits, Now: now,
 		Local: func(ctx context.Context, h syntax.Handle) (did syntax.DID, ours bool, err error) {
 			did, err = s.lookupHandle(ctx, h)
 			return did, slices.ContainsFunc(c.HandleDomains, func(d string) bool { return strings.HasSuffix(h.String(), d) }), err
@@ -34,7 +35,7 @@ func (s *Server) buildIdentity(limits *ratelimit.Limiter) {
 	}
 	s.resolver = identity.NewResolver(o)
 	s.identity = &identity.Service{Lookup: s.lookupHandle, Resolver: s.resolver, DID: syntax.DID(s.DID), URL: s.URL, Domains: c.HandleDomains}
-	s.checker = &identity.Checker{Store: s.stores.Identity, Resolver: s.resolver, Now: now, Log: s.opts.Log}
+	s.checker = &identity.Checker{Store: s.stores.Identity, Resolver: s.resolver, Now: now, Doubt: s.clock.Check, Log: s.opts.Log}
 }
 
 // issuers implements auth.Issuers.

@@ -33,6 +33,7 @@ func (s *Server) buildMail(box *seal.Box) error {
 		return err
 	}
 	s.outbox = mail.NewOutbox(s.stores.Outbox, sender, s.opts.Now, s.opts.Log)
+	s.outbox.Doubt = s.clock.Check
 	s.stores.Outbox.Watch(s.outbox.Wake)
 	s.codes = &account.Codes{Store: s.stores.Codes, Key: box.Derive("e-mail codes"), Now: s.opts.Now}
 	s.notices = &account.Notices{Limits: ratelimit.New(noticeBuckets, s.opts.Now)}

@@ -37,7 +37,8 @@ func (s *Server) pages() []page {
 		{"/.well-known/did.json", api, s.identity.ServeDocument},
 		{"/tls-check", browser, s.identity.ServeTLSCheck},
 		{"/robots.txt", api, text("# Hello!\n\n# The public API may be crawled.\nUser-agent: *\nAllow: /\n")},
-		{"/", api, text("This is an AT Protocol Personal Data Server (PDS): Nestbox " + s.opts.Version + "\n\nMost API routes are under /xrpc/\nProtocol: https://atproto.com\n")},
+		{"/", api, text("This is an AT Protocol Personal Data Server (PDS): Nestbox " + s.opts.Version +
+			"\n\nMost API routes are under /xrpc/\nProtocol: https://atproto.com\n")},
 	}
 }
 
@@ -96,12 +97,10 @@ func (s *Server) limited(p page, next http.Handler) http.Handler {
 			return
 		}
 		if err := s.admit(ctx, r); err != nil {
-			status := http.StatusInternalServerError
 			if many, ok := errors.AsType[request.ErrTooMany](err); ok {
 				w.Header().Set("Retry-After", many.RetryAfter())
-				status = http.StatusTooManyRequests
 			}
-			http.Error(w, http.StatusText(status), status)
+			http.Error(w, http.StatusText(http.StatusTooManyRequests), http.StatusTooManyRequests)
 			return
 		}
 		next.ServeHTTP(w, r)

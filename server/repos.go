@@ -24,7 +24,7 @@ const crowdBuckets = 10_000
 func (s *Server) buildRepos(box *seal.Box, limits *ratelimit.Limiter) {
 	s.keys = hosting.NewKeys(s.stores.Hosting, box)
 	s.repos = &repo.Service{
-		Clock:    s.clock.Check,
+		Doubt:    s.clock.Check,
 		Store:    s.stores.Repos,
 		Accounts: repoAccounts{s.stores.Accounts, func(a *account.Account) []byte { return s.hosting.SeenDocument(a) }},
 		Keys:     s.keys,
@@ -36,6 +36,9 @@ func (s *Server) buildRepos(box *seal.Box, limits *ratelimit.Limiter) {
 // backfill gives a repository to accounts that a version without repositories made.
 // If that fails for one account, the server goes on with the others.
 func (s *Server) backfill(ctx context.Context) {
+	if !s.clock.wait(ctx) {
+		return
+	}
 	if err := s.repos.Backfill(ctx); err != nil && ctx.Err() == nil {
 		s.opts.Log.LogAttrs(ctx, slog.LevelError, "accounts are left without a repository", slog.String("cause", err.Error()))
 	}

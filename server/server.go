@@ -149,7 +149,10 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 	if err := s.bind(ctx); err != nil {
 		return nil, err
 	}
-	if s.db, err = sqlite.Open(ctx, s.dir.Database(), sqlite.Options{Fatal: opts.Fatal, Log: opts.Log, Free: func() (int64, error) { return system.FreeSpace(s.DataDir) }}); err != nil {
+	s.db, err = sqlite.Open(ctx, s.dir.Database(), sqlite.Options{
+		Fatal: opts.Fatal, Log: opts.Log, Free: func() (int64, error) { return system.FreeSpace(s.DataDir) },
+	})
+	if err != nil {
 		return nil, err
 	}
 	if s.clock, err = s.openClock(ctx); err != nil {
@@ -240,7 +243,7 @@ func (s *Server) build(ctx context.Context) error {
 			AccessTTL: c.AccessTokenTTL, Limit: c.SessionLimit, Audience: s.DID,
 		},
 		Store: s.stores.Sessions, Accounts: accounts, Keyring: keyring, SignIns: signIns, Notices: s.notices,
-		Noted: ratelimit.New(notedSessions, now), Now: now, Log: log,
+		Noted: ratelimit.New(notedSessions, now), Now: now, Doubt: s.clock.Check, Log: log,
 	}
 	s.hosting = &hosting.Service{
 		Settings: hosting.Settings{
@@ -250,19 +253,21 @@ func (s *Server) build(ctx context.Context) error {
 			RecoveryKey: c.RecoveryDIDKey, RotationKey: secret.rotation, PrivacyPolicyURL: c.PrivacyPolicyURL,
 			TermsOfServiceURL: c.TermsOfServiceURL, ContactEmail: c.ContactEmail, BlobUploadLimit: c.BlobUploadLimit,
 		},
-		Store: s.stores.Hosting, Handles: s.stores.Handles, SigningKeys: s.stores.SigningKeys, Accounts: accounts, Notices: s.notices, Hasher: hasher, Directory: s.directory,
-		Resolver: s.resolver, Documents: s.stores.Identity, Codes: s.codes, Keys: s.keys, Sessions: s.sessions, SignIns: signIns, Repos: s.repos, Blobs: s.stores.Blobs, Prefs: s.stores.Prefs,
-		Box: box, Limits: limits, Now: now, Log: log,
+		Store: s.stores.Hosting, Handles: s.stores.Handles, SigningKeys: s.stores.SigningKeys, Documents: s.stores.Identity,
+		Blobs: s.stores.Blobs, Prefs: s.stores.Prefs, Accounts: accounts, Notices: s.notices, Hasher: hasher, Codes: s.codes,
+		Directory: s.directory, Resolver: s.resolver, Keys: s.keys, Sessions: s.sessions, SignIns: signIns, Repos: s.repos,
+		Box: box, Limits: limits, Now: now, Doubt: s.clock.Check, Log: log,
 	}
 	s.sessions.Document = s.hosting.ShownDocument
 	s.admin = &admin.Service{
-		Store: s.stores.Admin, Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, Keyring: keyring, Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, LogSize: s.db.LogSize, Now: now,
+		Store: s.stores.Admin, Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, Keyring: keyring,
+		Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, LogSize: s.db.LogSize, Now: now,
 		RotationConfigured: c.PLCRotationKey.IsSet(),
 		Doctor:             s.diagnose,
 		TestMail:           func(ctx context.Context, to string) (admin.MailTested, error) { return TestMail(ctx, c, now(), to) },
 	}
 	s.verifier = &auth.Verifier{
-		Keyring: keyring, Audience: s.DID, Sessions: s.sessions, AdminPassword: secret.admin,
+		Keyring: keyring, Audience: s.DID, HostDID: "did:web:" + c.Hostname, Sessions: s.sessions, AdminPassword: secret.admin,
 		Issuers: issuers{s.resolver.ForTokens()}, ModService: syntax.DID(c.ModServiceDID), Limits: limits, Now: now,
 	}
 	s.buildProxy(limits)
@@ -331,7 +336,11 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
-	for _, run := range []func(context.Context){s.clock.run, s.clock.then(s.backfill), s.clock.then(s.sessions.Collect), s.clock.then(s.hosting.Run), s.checker.Run, s.clock.then(s.blobs.Run), s.clock.then(s.retention.Run), s.crawler.Run, s.clock.then(s.announceAccounts), s.repos.Sweep, s.clock.then(s.outbox.Run)} {
+	for _, run := range []func(context.Context){
+		s.clock.run, s.backfill, s.sessions.Collect, s.hosting.Run, s.checker.Run,
+		s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts,
+		s.repos.Sweep, s.outbox.Run,
+	} {
 		workers.Go(func() { run(background) })
 	}
 	public := s.httpServer(s.noticeProxy(s.handler()))
@@ -455,7 +464,9 @@ func startDirectory(ctx context.Context, folder string, anyPort bool, now func()
 	if err != nil {
 		return nil, errors.Join(err, l.Close(), dir.Close())
 	}
-	d := &devDirectory{url: "http://localhost:" + port, dir: dir, server: &http.Server{Handler: dir.Handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout}}
+	d := &devDirectory{url: "http://localhost:" + port, dir: dir, server: &http.Server{
+		Handler: dir.Handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout,
+	}}
 	d.ended.Go(func() { _ = d.server.Serve(l) }) // ends with ErrServerClosed, by close
 	return d, nil
 }

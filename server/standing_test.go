@@ -1,6 +1,9 @@
 package server_test
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"net/http"
 	"net/url"
 	"strings"
@@ -201,4 +204,77 @@ func standing(t *testing.T, s *pdstest.InProcess, nsid, did, token string) strin
 		return "refused"
 	}
 	return ""
+}
+
+// uses are the names of the uses.
+var uses = map[string]auth.Use{
+	"UseWrite": auth.UseWrite, "UseLook": auth.UseLook, "UseManage": auth.UseManage, "UseActivate": auth.UseActivate,
+	"UseBring": auth.UseBring, "UseDelete": auth.UseDelete, "UseInvite": auth.UseInvite, "UseLeave": auth.UseLeave,
+}
+
+// TestUses compares the use that routes.go names for each route with the table. Two uses
+// may be allowed in the same statuses, and a handler may decide again, so answers alone
+// do not show which one a route has.
+func TestUses(t *testing.T) {
+	t.Parallel()
+	file, err := parser.ParseFile(token.NewFileSet(), "routes.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := map[string]ast.Expr{} // the verifiers that have a name
+	found := map[string]string{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.AssignStmt:
+			for i, left := range n.Lhs {
+				if id, ok := left.(*ast.Ident); ok && len(n.Lhs) == len(n.Rhs) {
+					named[id.Name] = n.Rhs[i]
+				}
+			}
+		case *ast.KeyValueExpr:
+			if key, ok := n.Key.(*ast.BasicLit); ok {
+				found[strings.Trim(key.Value, `"`)] = useOf(n.Value, named)
+			}
+		}
+		return true
+	})
+	for nsid, r := range routes() {
+		want := ""
+		for _, by := range r.by {
+			if by == byPassword {
+				want = "auth." + nameOf(r.use)
+			}
+		}
+		if got, ok := found[nsid]; !ok || got != want {
+			t.Errorf("%s: routes.go names %q, want %q", nsid, got, want)
+		}
+	}
+}
+
+func nameOf(u auth.Use) string {
+	for name, use := range uses {
+		if use == u {
+			return name
+		}
+	}
+	return ""
+}
+
+// useOf returns the use of the verifier that an expression has, as routes.go writes it;
+// empty if there is none.
+func useOf(e ast.Expr, named map[string]ast.Expr) (use string) {
+	ast.Inspect(e, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.SelectorExpr:
+			if pkg, ok := n.X.(*ast.Ident); ok && pkg.Name == "auth" && use == "" {
+				use = "auth." + n.Sel.Name
+			}
+		case *ast.Ident:
+			if v, ok := named[n.Name].(*ast.CallExpr); ok && use == "" {
+				use = useOf(v, nil)
+			}
+		}
+		return true
+	})
+	return use
 }

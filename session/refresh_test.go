@@ -405,3 +405,35 @@ func TestCollect(t *testing.T) {
 		<-ended
 	})
 }
+
+// TestCollectClock: while the clock cannot be trusted no session is collected; after that
+// the expired ones are.
+func TestCollectClock(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, dir)
+		w.RefreshTTL = time.Hour
+		jump, doubt := 1000*time.Hour, error(errors.New("the clock is ahead"))
+		w.Now = time.Now // the bubble's
+		a := w.account("alice", "none")
+		w.mustBegin(a, "")
+		w.Now = func() time.Time { return time.Now().Add(jump) }
+		w.Doubt = func() error { return doubt }
+		ended := make(chan struct{})
+		ctx, stop := context.WithCancel(t.Context())
+		go func() { defer close(ended); w.Collect(ctx) }()
+		time.Sleep(90 * time.Minute)
+		synctest.Wait()
+		if got := len(w.sessions(a)); got != 1 {
+			t.Errorf("%d sessions after the clock jumped, want 1", got)
+		}
+		jump, doubt = 0, nil // it is set right
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if got := len(w.sessions(a)); got != 0 {
+			t.Errorf("%d sessions after two lives of a token, want none", got)
+		}
+		stop()
+		<-ended
+	})
+}

@@ -48,7 +48,10 @@ type Service struct {
 	// Document is the DID document to show to an account's clients, nil for none.
 	Document func(*account.Account) []byte
 	Now      func() time.Time
-	Log      *slog.Logger
+	// Doubt returns an error while Now cannot be trusted: then no session is collected. If
+	// it is nil, Now is always trusted.
+	Doubt func() error
+	Log   *slog.Logger
 }
 
 // Signed is a session's newest pair of tokens and the account they are for.
@@ -189,9 +192,8 @@ func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
 	if err != nil {
 		return Signed{}, err
 	}
-	if a.Status() == account.TakenDown {
-		s.noteRefusal(ctx, a, t, "account is taken down")
-		return Signed{}, account.ErrTakenDown
+	if err := s.checkTakedown(ctx, a, t); err != nil {
+		return Signed{}, err
 	}
 	id, nonce, ok := parseSID(t.SID)
 	if !ok {
@@ -212,8 +214,7 @@ func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
 	})
 	switch {
 	case errors.Is(err, ErrUnknown):
-		s.noteRefusal(ctx, a, t, "session was ended")
-		return Signed{}, err
+		return Signed{}, s.ended(ctx, t)
 	case err != nil:
 		return Signed{}, err
 	case r.Outcome == Stale:
@@ -221,6 +222,33 @@ func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
 		return Signed{}, ErrReused
 	}
 	return s.mint(a, &r.Next, r.Next.Head, p.At)
+}
+
+// ended returns why the session of a refresh token is gone, as the account is now: it may
+// have been taken down, or deleted, since the refresh began.
+func (s *Service) ended(ctx context.Context, t auth.Token) error {
+	a, err := s.Accounts.ByDID(ctx, t.DID)
+	if errors.Is(err, account.ErrNotFound) {
+		return ErrUnknown
+	}
+	if err == nil {
+		err = s.checkTakedown(ctx, a, t)
+	}
+	if err != nil {
+		return err
+	}
+	s.noteRefusal(ctx, a, t, "session was ended")
+	return ErrUnknown
+}
+
+// checkTakedown refuses the refresh of an account that is taken down:
+// account.ErrTakenDown.
+func (s *Service) checkTakedown(ctx context.Context, a *account.Account, t auth.Token) error {
+	if a.Status() != account.TakenDown {
+		return nil
+	}
+	s.noteRefusal(ctx, a, t, "account is taken down")
+	return account.ErrTakenDown
 }
 
 // noted limits how often one refusal of one session is written to the trail.
@@ -318,7 +346,11 @@ const (
 func (s *Service) Collect(ctx context.Context) {
 	for pause.For(ctx, collectEvery) {
 		for after := int64(0); ; {
-			next, removed, err := s.Store.Collect(ctx, after, s.now().Add(-s.RefreshTTL))
+			now := s.now()
+			if s.Doubt != nil && s.Doubt() != nil {
+				break
+			}
+			next, removed, err := s.Store.Collect(ctx, after, now.Add(-s.RefreshTTL))
 			if err != nil && ctx.Err() == nil {
 				s.Log.LogAttrs(ctx, slog.LevelError, "collecting expired sessions failed", slog.String("cause", err.Error()))
 			}

@@ -43,7 +43,13 @@ type world struct {
 // newWorld makes an empty world in dir.
 func newWorld(t storetest.Tester, dir string) *world {
 	t.Helper()
-	w := &world{t: t, World: storetest.NewWorld(t, storetest.Options{Dir: dir})}
+	return newWorldBefore(t, dir, nil)
+}
+
+// newWorldBefore is newWorld for storetest.Interleave.
+func newWorldBefore(t storetest.Tester, dir string, before func()) *world {
+	t.Helper()
+	w := &world{t: t, World: storetest.NewWorld(t, storetest.Options{Dir: dir, Before: before})}
 	w.clock = w.Clock
 	keys, err := auth.OpenKeyring(filepath.Join(dir, "keyring.json"), "", w.clock.Now)
 	if err != nil {

@@ -59,7 +59,9 @@ func (s *Service) Output(signed Signed) CreateSessionOutput {
 
 // CreateSession is com.atproto.server.createSession.
 func (s *Service) CreateSession(ctx context.Context, _ auth.Anyone, in CreateSessionInput) (CreateSessionOutput, error) {
-	signed, err := s.SignIn(ctx, signin.Attempt{Identifier: in.Identifier, Password: in.Password, Code: in.AuthFactorToken, AllowTakenDown: in.AllowTakenDown})
+	signed, err := s.SignIn(ctx, signin.Attempt{
+		Identifier: in.Identifier, Password: in.Password, Code: in.AuthFactorToken, AllowTakenDown: in.AllowTakenDown,
+	})
 	if err != nil {
 		return CreateSessionOutput{}, wireError(err)
 	}

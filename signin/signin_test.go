@@ -170,3 +170,28 @@ func TestDeletionHeld(t *testing.T) {
 		t.Errorf("an hour later: %v", err)
 	}
 }
+
+// TestCodeOfTheFuture: a code that was made while the clock was far ahead is worth
+// nothing once it is right, and keeps no new one from being sent.
+func TestCodeOfTheFuture(t *testing.T) {
+	d := newDoor(t)
+	now := d.Clock.Now()
+	d.Clock.Advance(1000 * time.Hour)
+	code := d.code(account.PurposeDeleteAccount)
+	d.Clock.Set(now)
+	if sent, err := d.Service.Codes.SentWithin(t.Context(), d.alice, account.PurposeDeleteAccount, time.Minute); sent || err != nil {
+		t.Errorf("one was sent just now: %v, %v", sent, err)
+	}
+	if _, err := d.try(signin.Deletion, password, code); !errors.Is(err, account.ErrCodeExpired) {
+		t.Errorf("the code: %v", err)
+	}
+	mails, err := d.Outbox.Due(t.Context(), now, 1)
+	if err != nil || len(mails) != 1 || d.Outbox.Done(t.Context(), mails[0].ID) != nil {
+		t.Fatalf("its mail: %d, %v", len(mails), err)
+	}
+	code = d.code(account.PurposeDeleteAccount)
+	d.Clock.Set(now.Add(-account.CodeLife / 2)) // a step back, as a time server makes
+	if _, err := d.try(signin.Deletion, password, code); err != nil {
+		t.Errorf("a new code: %v", err)
+	}
+}

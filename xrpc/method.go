@@ -40,7 +40,7 @@ func (m Method) CountedApart(admit func(context.Context, *http.Request) error) M
 
 // Procedure is a POST endpoint. In is decoded from a JSON body; None means that the
 // body must be empty. Out is encoded as JSON; None means a 200 without a body.
-func Procedure[C, In, Out any](auth func(context.Context, *http.Request) (C, error), handle func(context.Context, C, In) (Out, error)) Method {
+func Procedure[C, In, Out any](auth Auth[C], handle func(context.Context, C, In) (Out, error)) Method {
 	decode := bodyDecoder[In]()
 	return Method{verb: http.MethodPost, serve: func(maxBody int64, w *request.Writer, r *http.Request) error {
 		ctx := r.Context()
@@ -62,7 +62,7 @@ func Procedure[C, In, Out any](auth func(context.Context, *http.Request) (C, err
 
 // Query is a GET endpoint (HEAD gets the same answer without the body). Params is a
 // struct whose fields carry the parameters' names in json tags.
-func Query[C, Params, Out any](auth func(context.Context, *http.Request) (C, error), handle func(context.Context, C, Params) (Out, error)) Method {
+func Query[C, Params, Out any](auth Auth[C], handle func(context.Context, C, Params) (Out, error)) Method {
 	decode := paramsDecoder[Params]()
 	return Method{verb: http.MethodGet, serve: func(_ int64, w *request.Writer, r *http.Request) error {
 		ctx := r.Context()

@@ -16,8 +16,10 @@ import (
 // Header values that every answer shares. They are assigned, not copied: never
 // append to them in place.
 var (
-	headerAny         = []string{"*"}
-	headerExpose      = []string{"DPoP-Nonce, WWW-Authenticate, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy, Retry-After, Atproto-Repo-Rev, Atproto-Content-Labelers, Atproto-Upstream-Lag, Content-Range, Accept-Ranges, ETag"}
+	headerAny    = []string{"*"}
+	headerExpose = []string{"DPoP-Nonce, WWW-Authenticate, " +
+		"RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy, Retry-After, " +
+		"Atproto-Repo-Rev, Atproto-Content-Labelers, Atproto-Upstream-Lag, Content-Range, Accept-Ranges, ETag"}
 	headerPrivate     = []string{"private"}
 	headerVary        = []string{"Authorization"}
 	headerJSON        = []string{"application/json; charset=utf-8"}

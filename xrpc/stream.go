@@ -45,7 +45,9 @@ func (p *pace) part(began time.Time, n int) {
 // Stream is a GET endpoint whose handler writes the answer itself: files and
 // websockets. An error that it returns before it wrote anything is answered like any
 // other. It need not write a body to a HEAD.
-func Stream[C, Params any](auth func(context.Context, *http.Request) (C, error), handle func(context.Context, C, Params, http.ResponseWriter, *http.Request) error) Method {
+func Stream[C, Params any](
+	auth Auth[C], handle func(context.Context, C, Params, http.ResponseWriter, *http.Request) error,
+) Method {
 	decode := paramsDecoder[Params]()
 	return Method{verb: http.MethodGet, serve: func(_ int64, w *request.Writer, r *http.Request) error {
 		ctx := r.Context()
@@ -87,7 +89,7 @@ type Upload struct {
 
 // Receive is a POST endpoint that accepts a body of any type, even an empty one. The
 // handler reads it, with a limit of its own, and returns once it has read or refused it.
-func Receive[C, Out any](auth func(context.Context, *http.Request) (C, error), handle func(context.Context, C, Upload) (Out, error)) Method {
+func Receive[C, Out any](auth Auth[C], handle func(context.Context, C, Upload) (Out, error)) Method {
 	return Method{verb: http.MethodPost, serve: func(_ int64, w *request.Writer, r *http.Request) error {
 		ctx := r.Context()
 		caller, err := auth(ctx, r)

@@ -77,7 +77,8 @@ func (f *Files) tryRename() error {
 	}
 	moved := filepath.Join(f.dir, filepath.Base(file.Name()))
 	if err := errors.Join(file.Close(), os.Rename(file.Name(), moved)); err != nil {
-		return errors.Join(fmt.Errorf("move from the folder of uploads, which must be on the file system of the blobs: %w", err), os.Remove(file.Name()))
+		err = fmt.Errorf("move from the folder of uploads, which must be on the file system of the blobs: %w", err)
+		return errors.Join(err, os.Remove(file.Name()))
 	}
 	return os.Remove(moved)
 }

@@ -88,7 +88,8 @@ func (c *keysResealCmd) Run() error {
 	return c.print(done, func(w io.Writer) {
 		fmt.Fprintf(w, "%d signing keys and the PLC rotation key are encrypted with the key in %s now\n", done.Keys, done.File)
 		if c.To != "" {
-			fmt.Fprintln(w, "Before you start the server, set PDS_KEY_ENCRYPTION_KEY_FILE to that file; unset it if that is key_encryption_key of the data directory.")
+			fmt.Fprintln(w, "Before you start the server, set PDS_KEY_ENCRYPTION_KEY_FILE to that file; "+
+				"unset it if that is key_encryption_key of the data directory.")
 		}
 		fmt.Fprintln(w, "Earlier backups still need the old key.")
 	})

@@ -57,7 +57,8 @@ func (m *mailTestCmd) test() (result admin.MailTested, err error) {
 	}
 	result, err = control.Call(ctx, c.DataDirectory, admin.CmdMailTest, admin.MailTestArgs{To: m.Address})
 	if errors.Is(err, control.ErrNotRunning) {
-		err = errors.New("no server runs on the data directory, and PDS_EMAIL_SMTP_URL is not set: give this command the settings with --env-file")
+		err = errors.New("no server runs on the data directory, and PDS_EMAIL_SMTP_URL is not set: " +
+			"give this command the settings with --env-file")
 	}
 	return result, err
 }

@@ -128,7 +128,8 @@ func (w where) reach(running func(context.Context, string) error, alone func(con
 		return err
 	}
 	if names := c.Forgotten(); len(names) > 0 {
-		return fmt.Errorf("the server of this data directory has %s from its environment: give it to this command too, with --env-file", strings.Join(names, " and "))
+		return fmt.Errorf("the server of this data directory has %s from its environment: "+
+			"give it to this command too, with --env-file", strings.Join(names, " and "))
 	}
 	logger, err := newLogger("error", "text")
 	if err != nil {

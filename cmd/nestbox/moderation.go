@@ -44,7 +44,8 @@ func (c *accountMailCmd) Run() error {
 	if err != nil {
 		return fmt.Errorf("read message: %w", err)
 	}
-	return change(c.target, admin.CmdAccountMail, admin.MailArgs{Account: c.Account, Subject: c.Subject, Text: string(text)}, "the message waits to be sent")
+	args := admin.MailArgs{Account: c.Account, Subject: c.Subject, Text: string(text)}
+	return change(c.target, admin.CmdAccountMail, args, "the message waits to be sent")
 }
 
 type takedownCmd struct {

@@ -4,6 +4,7 @@
 package safehttp
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -38,7 +39,7 @@ const (
 	maxConns         = 4        // of one host
 	maxIdle          = 64
 	idleTimeout      = 30 * time.Second
-	maxURL           = 2048 // bytes
+	defaultMaxURL    = 2048 // bytes
 	defaultHTTPSPort = "443"
 	firstHighPort    = 1024 // below it are services of machines, not of people
 )
@@ -55,6 +56,8 @@ type Options struct {
 	Roots    *x509.CertPool
 	// HighPorts allows ports from 1024 on, besides 443.
 	HighPorts bool
+	// MaxURL bounds a URL, in bytes; 2048 if 0.
+	MaxURL int
 }
 
 // Client returns a client whose every connection is checked after its name was
@@ -121,8 +124,8 @@ func (c *checked) CloseIdleConnections() { c.next.CloseIdleConnections() }
 
 func (o Options) checkURL(u *url.URL) error {
 	switch {
-	case len(u.String()) > maxURL:
-		return fmt.Errorf("%w: its URL has more than %d bytes", ErrForbidden, maxURL)
+	case len(u.String()) > cmp.Or(o.MaxURL, defaultMaxURL):
+		return fmt.Errorf("%w: its URL has more than %d bytes", ErrForbidden, cmp.Or(o.MaxURL, defaultMaxURL))
 	case u.User != nil:
 		return fmt.Errorf("%w: its URL holds a user name", ErrForbidden)
 	case o.AllowLoopback && isLoopback(u.Hostname()):

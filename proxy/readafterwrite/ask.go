@@ -81,12 +81,11 @@ func (c *change) need(ctx context.Context, r *references, uri string) error {
 		c.found[uri] = value{}
 		return nil
 	}
-	// One malformed URI would make the service refuse all.
-	if _, err := syntax.ParseATURI(uri); err != nil {
+	_, malformed := syntax.ParseATURI(uri)
+	switch {
+	case malformed != nil: // it would make the service refuse the others too
 		c.found[uri] = value{}
-		return nil
-	}
-	if !slices.Contains(*to, uri) {
+	case !slices.Contains(*to, uri):
 		*to = append(*to, uri)
 	}
 	return nil

@@ -2,7 +2,6 @@ package readafterwrite
 
 import (
 	"context"
-	"net/http"
 	"net/url"
 	"strings"
 )
@@ -16,6 +15,12 @@ const (
 	getAuthorFeed = "app.bsky.feed.getAuthorFeed"
 	getActorLikes = "app.bsky.feed.getActorLikes"
 	getPostThread = "app.bsky.feed.getPostThread"
+)
+
+// The statuses of answers that can be changed.
+const (
+	statusOK         = 200
+	statusBadRequest = 400
 )
 
 // invalidHandle stands for a handle that does not verify.
@@ -55,7 +60,9 @@ type Call struct {
 //
 // An error is for the log: the original must go out, or, if changed is true, a part
 // is missing since the service did not answer a further question.
-func (e *Editor) Edit(ctx context.Context, call Call, caller Caller, news News, own Repository, up Upstream) (answer []byte, changed bool, err error) {
+func (e *Editor) Edit(
+	ctx context.Context, call Call, caller Caller, news News, own Repository, up Upstream,
+) (answer []byte, changed bool, err error) {
 	c := &change{Editor: e, call: call, caller: caller, news: news, own: own, up: up, deleted: map[string]bool{}, found: map[string]value{}}
 	answer, err = c.answer(ctx)
 	if err == nil {
@@ -89,13 +96,14 @@ type change struct {
 // answer returns the changed answer, or nil if the original must go out.
 func (c *change) answer(ctx context.Context) ([]byte, error) {
 	method := c.call.Method
-	unknown := method == getPostThread && c.call.Status == http.StatusBadRequest
-	if !Reads(method) || c.call.Status != http.StatusOK && !unknown {
+	unknown := method == getPostThread && c.call.Status == statusBadRequest
+	if !Reads(method) || c.call.Status != statusOK && !unknown {
 		return nil, nil
 	}
 	rules := c.rules()
 	c.renamed = rules.names && c.news.profileChanged()
-	if !c.renamed && !c.news.Deleted && (!rules.posts || len(c.news.Posts) == 0) {
+	posts, deleted := rules.posts && len(c.news.Posts) > 0, rules.feed && c.news.Deleted
+	if !c.renamed && !posts && !deleted {
 		return nil, nil
 	}
 	doc, err := parse(c.call.Body)
@@ -124,6 +132,7 @@ func (c *change) answer(ctx context.Context) ([]byte, error) {
 
 // rules are what an answer gets.
 type rules struct {
+	feed   bool // it has posts, of which some may have been deleted
 	posts  bool // new posts
 	names  bool // the caller's name and picture
 	filter string
@@ -134,13 +143,15 @@ func (c *change) rules() rules {
 	firstPage := c.call.Query.Get("cursor") == ""
 	switch c.call.Method {
 	case getTimeline:
-		return rules{posts: firstPage, names: true}
+		return rules{feed: true, posts: firstPage, names: true}
 	case getAuthorFeed:
 		own := c.isCaller(c.call.Query.Get("actor"))
-		return rules{posts: own && firstPage, names: own, filter: c.call.Query.Get("filter")}
+		return rules{feed: true, posts: own && firstPage, names: own, filter: c.call.Query.Get("filter")}
 	case getPostThread:
-		return rules{posts: true, names: true}
-	default: // profiles and likes
+		return rules{feed: true, posts: true, names: true}
+	case getActorLikes:
+		return rules{feed: true, names: true}
+	default: // profiles
 		return rules{names: true}
 	}
 }

@@ -2,6 +2,7 @@ package readafterwrite
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -31,6 +32,9 @@ func (c *change) editFeed(ctx context.Context, feed value, rules rules) error {
 			continue
 		}
 		c.nameItem(part)
+		if !rules.posts {
+			continue
+		}
 		reply := part.member("reply")
 		for _, view := range []value{part.member("post"), reply.member("root"), reply.member("parent")} {
 			if isPostView(view) {
@@ -91,8 +95,7 @@ func (c *change) insert(ctx context.Context, l *list, items []item, filter strin
 	}
 	var posts []*post // newest first, which decides what is asked for
 	var refs references
-	for i := len(c.posts) - 1; i >= 0; i-- {
-		p := c.posts[i]
+	for _, p := range slices.Backward(c.posts) {
 		if shown[p.uri] || !p.at.After(last) || !c.passes(p, filter) {
 			continue
 		}

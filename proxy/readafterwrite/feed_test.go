@@ -21,6 +21,8 @@ func TestTimelineInserts(t *testing.T) {
 		{"newer than all", "", feedOf(feedItem(bobURI("b1"), 20), feedItem(bobURI("b0"), 10)), []raw.Record{post("a1", 30, ""), post("a2", 31, "")}, "a2 a1 b1 b0"},
 		{"between", "limit=30", feedOf(feedItem(bobURI("b1"), 20), feedItem(bobURI("b0"), 10)), []raw.Record{post("a1", 15, ""), post("a2", 16, ""), post("a3", 25, "")}, "a3 b1 a2 a1 b0"},
 		{"older than the last", "", feedOf(feedItem(bobURI("b1"), 20), feedItem(bobURI("b0"), 10)), []raw.Record{post("a1", 5, ""), post("a2", 12, "")}, "b1 a2 b0"},
+		{"as old as the last", "", feedOf(feedItem(bobURI("b1"), 20)), []raw.Record{post("a1", 20, "")}, ""},
+		{"as old as another", "", feedOf(feedItem(bobURI("b1"), 20), feedItem(bobURI("b0"), 10)), []raw.Record{post("a1", 20, "")}, "b1 a1 b0"},
 		{"all older", "", feedOf(feedItem(bobURI("b1"), 20)), []raw.Record{post("a1", 5, "")}, ""},
 		{"by the time of a repost", "", feedOf(repost, feedItem(bobURI("b0"), 10)), []raw.Record{post("a1", 30, "")}, "old a1 b0"},
 		{"repost at the end", "", feedOf(feedItem(bobURI("b0"), 50), repost), []raw.Record{post("a1", 30, ""), post("a2", 45, "")}, "b0 a2 old"},
@@ -141,13 +143,14 @@ func TestAuthorFeed(t *testing.T) {
 	posts := []raw.Record{
 		post("plain", 20, ""),
 		post("reply", 21, replyTo(bobURI("b"), bobURI("b"))),
-		post("thread", 22, replyTo(ownURI("old"), ownURI("old"))),
+		post("thread", 22, replyTo(ownURI("old"), bobURI("b"))),
+		post("elsewhere", 22, replyTo(bobURI("b"), ownURI("old"))),
 		post("picture", 23, picture),
 		post("gallery", 24, embed(`{"$type":"app.bsky.embed.gallery","items":[]}`)),
 		post("beside", 25, embed(`{"$type":"app.bsky.embed.recordWithMedia","record":`+quoteOf(bobURI("b"))+`,"media":{"$type":"app.bsky.embed.images","images":[]}}`)),
 		post("video", 26, embed(`{"$type":"app.bsky.embed.video","video":`+blobJSON+`}`)),
 	}
-	all := "video beside gallery picture thread reply plain old"
+	all := "video beside gallery picture thread elsewhere reply plain old"
 	for query, want := range map[string]string{
 		"actor=" + alice:   all,
 		"actor=alice.test": all,
@@ -161,7 +164,7 @@ func TestAuthorFeed(t *testing.T) {
 		"actor=bob.test":                                   "",
 		"actor=handle.invalid":                             "",
 	} {
-		s := scene{method: getAuthorFeed, query: query, body: feedOf(feedItem(ownURI("old"), 10)), news: news(posts...)}
+		s := scene{method: getAuthorFeed, query: query, body: feedOf(feedItem(ownURI("old"), 10)), news: news(posts...), up: &upstream{answers: map[string]string{"app.bsky.feed.getPosts": `{"posts":[]}`}}}
 		if query == "actor=handle.invalid" {
 			s.handle = "handle.invalid"
 		}
@@ -230,7 +233,7 @@ func TestDeletedInFeeds(t *testing.T) {
 	s := scene{method: getTimeline, body: body, news: news(post("a1", 30, ""))}
 	wantKeys(t, s.must(t), "a1", "gone", "kept", "gone", "gone2") // nothing was deleted: nothing is asked
 	s.news, s.own = raw.News{Posts: []raw.Record{post("gone", 20, ""), post("a1", 18, "")}, Deleted: true}, own
-	wantKeys(t, s.must(t), "gone", "kept", "a1", "gone") // a new post is there
+	wantKeys(t, s.must(t), "gone", "kept", "gone", "a1") // a new post is there
 	s.body = feedOf(feedItem(ownURI("g1"), 20), feedItem(ownURI("g2"), 19))
 	s.news.Posts = nil
 	if got, want := s.must(t), feedOf(); got != want {

@@ -66,7 +66,12 @@ func (n News) inOrder() []Record {
 }
 
 // profileChanged reports whether the service shows an older profile.
-func (n News) profileChanged() bool { return n.ProfileNew || n.Deleted && n.Profile == nil }
+func (n News) profileChanged() bool {
+	if n.Profile == nil {
+		return n.Deleted
+	}
+	return n.ProfileNew
+}
 
 // Caller is the account that reads.
 type Caller struct {

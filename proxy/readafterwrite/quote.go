@@ -21,7 +21,9 @@ func (c *change) ownQuote(p *post, level int) []byte {
 // postQuote returns a view of a post in the form that a quote of it has.
 func postQuote(view value) []byte {
 	b := quote([]byte(`{"$type":`), embeddedRecord+"#viewRecord")
-	for _, name := range []string{"uri", "cid", "author", "record", "labels", "likeCount", "replyCount", "repostCount", "quoteCount", "indexedAt"} {
+	for _, name := range []string{
+		"uri", "cid", "author", "record", "labels", "likeCount", "replyCount", "repostCount", "quoteCount", "indexedAt",
+	} {
 		v := view.member(name)
 		if !v.there() {
 			continue

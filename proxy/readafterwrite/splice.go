@@ -20,7 +20,7 @@ func (d *document) changed() bool { return len(d.edits) > 0 }
 
 // bytes returns the whole document with its edits.
 func (d *document) bytes() []byte {
-	return d.splice(0, int32(len(d.src)), func(edit) bool { return true })
+	return d.splice(0, place32(len(d.src)), func(edit) bool { return true })
 }
 
 // rendered returns the text of a value with the edits in it.

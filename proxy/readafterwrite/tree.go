@@ -10,6 +10,8 @@ import (
 )
 
 const (
+	// maxBytes bounds a document, so that places in it have 32 bits.
+	maxBytes = 1 << 30
 	// maxNodes bounds the values of one document; a node has 28 bytes.
 	maxNodes = 1 << 19
 	// maxDepth bounds their nesting: a thread as deep as the Lexicon permits, with
@@ -46,6 +48,9 @@ type value struct {
 
 // parse returns a document. It accepts what RFC 7493 does: UTF-8, each name once.
 func parse(src []byte) (*document, error) {
+	if len(src) > maxBytes {
+		return nil, errTooLarge
+	}
 	d := &document{src: src, nodes: make([]node, 0, len(src)/24+16)}
 	dec := jsontext.NewDecoder(bytes.NewBuffer(src)) // which reads src itself, no copy
 	if err := d.read(dec, node{}, 0); err != nil {
@@ -69,21 +74,21 @@ func (d *document) read(dec *jsontext.Decoder, named node, depth int) error {
 		if _, err := dec.ReadToken(); err != nil {
 			return err
 		}
-		d.nodes[at].start = int32(dec.InputOffset()) - 1
+		d.nodes[at].start = place32(dec.InputOffset()) - 1
 		if err := d.readParts(dec, at, depth); err != nil {
 			return err
 		}
 		if _, err := dec.ReadToken(); err != nil {
 			return err
 		}
-		d.nodes[at].end = int32(dec.InputOffset())
+		d.nodes[at].end = place32(dec.InputOffset())
 	} else {
 		raw, err := dec.ReadValue()
 		if err != nil {
 			return err
 		}
-		d.nodes[at].end = int32(dec.InputOffset())
-		d.nodes[at].start = d.nodes[at].end - int32(len(raw))
+		d.nodes[at].end = place32(dec.InputOffset())
+		d.nodes[at].start = d.nodes[at].end - place32(len(raw))
 	}
 	if named.nameEnd == 0 {
 		d.nodes[at].from, d.nodes[at].nameEnd = d.nodes[at].start, d.nodes[at].start
@@ -105,21 +110,24 @@ func (d *document) readParts(dec *jsontext.Decoder, at, depth int) error {
 			if err != nil {
 				return err
 			}
-			named.nameEnd = int32(dec.InputOffset())
-			named.from = named.nameEnd - int32(len(name))
+			named.nameEnd = place32(dec.InputOffset())
+			named.from = named.nameEnd - place32(len(name))
 		}
 		part := len(d.nodes)
 		if err := d.read(dec, named, depth+1); err != nil {
 			return err
 		}
 		if last == 0 {
-			d.nodes[at].first = int32(part)
+			d.nodes[at].first = place32(part)
 		} else {
-			d.nodes[last].next = int32(part)
+			d.nodes[last].next = place32(part)
 		}
 		last = part
 	}
 }
+
+// place32 returns a place in a document, or a length: at most maxBytes.
+func place32[T int | int64](n T) int32 { return int32(n) }
 
 func (d *document) root() value { return value{d, 0} }
 
@@ -188,13 +196,16 @@ func quotes(raw []byte, text string) bool {
 	if len(raw) < 2 {
 		return false
 	}
-	if inner := raw[1 : len(raw)-1]; bytes.IndexByte(inner, '\\') < 0 {
-		return string(inner) == text
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return string(raw[1:len(raw)-1]) == text
 	}
 	return unquote(raw) == text
 }
 
 func unquote(raw []byte) string {
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return string(raw[1 : len(raw)-1])
+	}
 	text, _ := jsontext.AppendUnquote(nil, raw) // the decoder has accepted it
 	return string(text)
 }

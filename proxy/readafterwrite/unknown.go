@@ -3,6 +3,7 @@ package readafterwrite
 import (
 	"context"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -28,8 +29,8 @@ func (c *change) unknownThread(ctx context.Context, root value) ([]byte, error) 
 		return nil, err
 	}
 	parent := c.highest(c.ask(ctx, t.refs))
-	for i := len(own) - 1; i >= 0; i-- {
-		parent = append(withParent(c.appendPost(nil, own[i]), parent), '}')
+	for _, q := range slices.Backward(own) {
+		parent = append(withParent(c.appendPost(nil, q), parent), '}')
 	}
 	b := withParent(c.appendPost([]byte(`{"thread":`), p), parent)
 	b = t.appendReplies(append(b, `,"replies":`...), top)

@@ -123,7 +123,8 @@ func listAccounts(c *sqlite.Conn, after int64, limit int) (out []*account.Accoun
 func (db Accounts) Credentials(ctx context.Context, id int64) (cred account.Credentials, err error) {
 	err = db.readTx(ctx, func(c *sqlite.Conn) error {
 		found := false
-		err := query(c, "SELECT password_hash, credential_epoch, takendown_at IS NOT NULL FROM account WHERE id = ? AND pending_operation IS NULL",
+		err := query(c, `SELECT password_hash, credential_epoch, takendown_at IS NOT NULL FROM account
+			WHERE id = ? AND pending_operation IS NULL`,
 			func(s *sqlite.Stmt) { s.BindInt64(1, id) },
 			func(r *sqlite.Stmt) error {
 				found = true
@@ -285,7 +286,9 @@ func (db Accounts) RevokeAppPassword(ctx context.Context, id int64, name string,
 }
 
 // SetStatus implements account.Store.
-func (db Accounts) SetStatus(ctx context.Context, id int64, c account.StatusChange, e account.Entry, mails ...mail.Message) (*account.Account, error) {
+func (db Accounts) SetStatus(
+	ctx context.Context, id int64, c account.StatusChange, e account.Entry, mails ...mail.Message,
+) (*account.Account, error) {
 	var now *account.Account
 	err := db.update(ctx, id, func(tx *groupcommit.Tx, a *account.Account) error {
 		next, endSessions, err := a.With(c, e.At)

@@ -273,7 +273,9 @@ func page(c *sqlite.Conn, sql string, b bind, limit int, pay blob.Pay, take func
 }
 
 // List implements blob.Store.
-func (db Blobs) List(ctx context.Context, accountID int64, since syntax.TID, cursor string, limit int, pay blob.Pay) (out []cid.Cid, err error) {
+func (db Blobs) List(
+	ctx context.Context, accountID int64, since syntax.TID, cursor string, limit int, pay blob.Pay,
+) (out []cid.Cid, err error) {
 	sql, read := listBlobs, db.readTx
 	if since == "" {
 		pay = nil
@@ -405,7 +407,8 @@ func collectOrphans(c *sqlite.Conn) (collected int, more bool, err error) {
 	if err != nil || !more {
 		return 0, false, wrap(err, "look for blobs of deleted accounts")
 	}
-	collected, err = change(c, "DELETE FROM blob WHERE account_id = ?1 AND cid IN (SELECT cid FROM blob WHERE account_id = ?1 ORDER BY cid LIMIT ?2)",
+	collected, err = change(c, `DELETE FROM blob WHERE account_id = ?1
+		AND cid IN (SELECT cid FROM blob WHERE account_id = ?1 ORDER BY cid LIMIT ?2)`,
 		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindInt64(2, collectAtOnce) })
 	if err == nil && collected < collectAtOnce {
 		_, err = change(c, "DELETE FROM blob_orphaned WHERE account_id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, accountID) })
@@ -421,7 +424,8 @@ func later(a, b time.Time) time.Time {
 }
 
 func candidates(c *sqlite.Conn, unused, unreferenced time.Time) (found []candidate, err error) {
-	const refers = "EXISTS (SELECT 1 FROM repo p JOIN blob_ref r ON r.repo_id = p.id WHERE p.account_id = b.account_id AND p.current = %d AND r.cid = b.cid)"
+	const refers = `EXISTS (SELECT 1 FROM repo p JOIN blob_ref r ON r.repo_id = p.id
+		WHERE p.account_id = b.account_id AND p.current = %d AND r.cid = b.cid)`
 	err = query(c, "SELECT b.account_id, b.cid, "+fmt.Sprintf(refers, 1)+", "+fmt.Sprintf(refers, 0)+` FROM blob b
 		WHERE b.unused_since < max(?1, ?2) AND b.unused_since < iif(b.was_used, ?2, ?1) LIMIT ?3`,
 		func(s *sqlite.Stmt) {

@@ -58,7 +58,8 @@ var (
 	// errEnded: the read was ended so that the log could start over.
 	errEnded = errors.New("the read was ended, because the write-ahead log had reached its limit: try again")
 	// errLogFull: the log could not be copied into the database file any more.
-	errLogFull = errors.New("the write-ahead log takes as much of the disk as is left, and another program that reads the database keeps it from starting over: end that program")
+	errLogFull = errors.New("the write-ahead log takes as much of the disk as is left, " +
+		"and another program that reads the database keeps it from starting over: end that program")
 )
 
 // keeper keeps the write-ahead log short. It belongs to one goroutine.

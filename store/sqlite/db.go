@@ -128,13 +128,16 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 // sessionBytes returns about how much of its cache a session takes.
 func sessionBytes(_ int64, s *session.State) uint32 {
 	const fixed, mark = 500, 32
-	return uint32(fixed + mark*cap(s.Marks) + len(s.Nonce) + len(s.AppPassword) + len(s.Network) + len(s.UserAgent)) //nolint:gosec // each is bounded
+	n := fixed + mark*cap(s.Marks) + len(s.Nonce) + len(s.AppPassword) + len(s.Network) + len(s.UserAgent)
+	return uint32(n) //nolint:gosec // each is bounded
 }
 
 // accountBytes returns about how much of its cache an account takes.
 func accountBytes(did string, a *account.Account) uint32 {
 	const fixed = 900
-	return uint32(fixed + len(did) + len(a.DID) + len(a.Handle) + len(a.Email) + len(a.TakedownRef) + len(a.InvitedWith) + len(a.SigningKey) + cap(a.Document)) //nolint:gosec // each is bounded
+	n := fixed + len(did) + len(a.DID) + len(a.Handle) + len(a.Email) +
+		len(a.TakedownRef) + len(a.InvitedWith) + len(a.SigningKey) + cap(a.Document)
+	return uint32(n) //nolint:gosec // each is bounded
 }
 
 // ownFile creates the database file for its owner alone, and closes an existing

@@ -24,7 +24,8 @@ func (db Codes) SetCode(ctx context.Context, id int64, code account.Code, m mail
 		if _, err := findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
 			return err
 		}
-		_, err := change(tx.Conn, "INSERT OR REPLACE INTO email_code (account_id, purpose, hash, made_at, expires, tries) VALUES (?, ?, ?, ?, ?, 0)",
+		_, err := change(tx.Conn, `INSERT OR REPLACE INTO email_code (account_id, purpose, hash, made_at, expires, tries)
+			VALUES (?, ?, ?, ?, ?, 0)`,
 			func(s *sqlite.Stmt) {
 				s.BindInt64(1, id)
 				s.BindText(2, string(code.Purpose))
@@ -64,7 +65,10 @@ func oneCode(c *sqlite.Conn, sql string, b bind) (code account.Code, err error) 
 	found := false
 	err = query(c, sql, b, func(r *sqlite.Stmt) error {
 		found = true
-		code = account.Code{Purpose: account.Purpose(r.ColumnText(0)), Hash: columnBytes(r, 1), MadeAt: columnTime(r, 2), Expires: columnTime(r, 3)}
+		code = account.Code{
+			Purpose: account.Purpose(r.ColumnText(0)), Hash: columnBytes(r, 1),
+			MadeAt: columnTime(r, 2), Expires: columnTime(r, 3),
+		}
 		return nil
 	})
 	if err != nil {
@@ -89,7 +93,8 @@ func (db Codes) Code(ctx context.Context, id int64, p account.Purpose) (code acc
 // TryCode implements account.CodeStore.
 func (db Codes) TryCode(ctx context.Context, id int64, p account.Purpose) (code account.Code, err error) {
 	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		code, err = oneCode(tx.Conn, "UPDATE email_code SET tries = tries + 1 WHERE account_id = ? AND purpose = ? AND tries < ? RETURNING "+codeColumns,
+		code, err = oneCode(tx.Conn, `UPDATE email_code SET tries = tries + 1
+			WHERE account_id = ? AND purpose = ? AND tries < ? RETURNING `+codeColumns,
 			func(s *sqlite.Stmt) {
 				s.BindInt64(1, id)
 				s.BindText(2, string(p))

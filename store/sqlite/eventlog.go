@@ -77,7 +77,8 @@ func (db EventLog) Bounds(ctx context.Context) (b firehose.Bounds, err error) {
 			return err
 		}
 		b.Oldest = b.Last + 1
-		err := query(c, "SELECT seq, at, total - length(body), (SELECT total FROM event ORDER BY seq DESC LIMIT 1) FROM event ORDER BY seq LIMIT 1", nil,
+		err := query(c, `SELECT seq, at, total - length(body), (SELECT total FROM event ORDER BY seq DESC LIMIT 1)
+			FROM event ORDER BY seq LIMIT 1`, nil,
 			func(r *sqlite.Stmt) error {
 				b.Oldest, b.OldestAt, b.Bytes = r.ColumnInt64(0), columnTime(r, 1), r.ColumnInt64(3)-r.ColumnInt64(2)
 				return nil

@@ -20,7 +20,8 @@ func logDeleted(tx *groupcommit.Tx, db *DB, did syntax.DID, at time.Time) error 
 	if err != nil {
 		return err
 	}
-	_, err = change(tx.Conn, "INSERT INTO event_deleted (did, before, after) VALUES (?1, ?2, 0) ON CONFLICT DO UPDATE SET before = ?2, after = 0",
+	_, err = change(tx.Conn, `INSERT INTO event_deleted (did, before, after) VALUES (?1, ?2, 0)
+		ON CONFLICT DO UPDATE SET before = ?2, after = 0`,
 		func(s *sqlite.Stmt) { s.BindText(1, did.String()); s.BindInt64(2, logged.Seq) })
 	if err != nil {
 		return fmt.Errorf("forget events of %s: %w", did, err)

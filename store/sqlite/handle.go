@@ -43,7 +43,8 @@ func (db Hosting) BeginHandle(ctx context.Context, c hosting.HandleChange) error
 		if taken {
 			return account.ErrHandleTaken
 		}
-		n, err := change(tx.Conn, "INSERT INTO handle_change (account_id, handle, by, begun_at, who) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+		n, err := change(tx.Conn, `INSERT INTO handle_change (account_id, handle, by, begun_at, who)
+			VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 			func(s *sqlite.Stmt) {
 				s.BindInt64(1, c.AccountID)
 				s.BindText(2, c.Handle.String())
@@ -62,7 +63,9 @@ func (db Hosting) BeginHandle(ctx context.Context, c hosting.HandleChange) error
 }
 
 // FinishHandle implements hosting.HandleStore.
-func (db Hosting) FinishHandle(ctx context.Context, accountID int64, h syntax.Handle, document []byte, e account.Entry, mails ...mail.Message) error {
+func (db Hosting) FinishHandle(
+	ctx context.Context, accountID int64, h syntax.Handle, document []byte, e account.Entry, mails ...mail.Message,
+) error {
 	return Accounts(db).update(ctx, accountID, func(tx *groupcommit.Tx, a *account.Account) error {
 		names := func(s *sqlite.Stmt) { s.BindText(1, h.String()); s.BindInt64(2, accountID) }
 		n, err := change(tx.Conn, "DELETE FROM handle_change WHERE handle = ? AND account_id = ?", names)
@@ -102,7 +105,9 @@ func (db Hosting) DropHandle(ctx context.Context, accountID int64, h syntax.Hand
 // HandleChanges implements hosting.HandleStore.
 func (db Hosting) HandleChanges(ctx context.Context) (out []hosting.HandleChange, err error) {
 	err = db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, "SELECT h.account_id, a.did, h.handle, h.by, h.begun_at, h.who FROM handle_change h JOIN account a ON a.id = h.account_id ORDER BY h.account_id", nil, func(r *sqlite.Stmt) error {
+		const begun = `SELECT h.account_id, a.did, h.handle, h.by, h.begun_at, h.who
+			FROM handle_change h JOIN account a ON a.id = h.account_id ORDER BY h.account_id`
+		return query(c, begun, nil, func(r *sqlite.Stmt) error {
 			out = append(out, hosting.HandleChange{
 				AccountID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), Handle: syntax.Handle(r.ColumnText(2)),
 				By: account.Actor(r.ColumnText(3)), BegunAt: columnTime(r, 4), Who: r.ColumnText(5),

@@ -67,7 +67,9 @@ func reserve(c *sqlite.Conn, p hosting.Pending, pending bool) (id int64, err err
 }
 
 // MoveIn implements hosting.Store.
-func (db Hosting) MoveIn(ctx context.Context, p hosting.Pending, document []byte, first repo.Change, e account.Entry) (a *account.Account, err error) {
+func (db Hosting) MoveIn(
+	ctx context.Context, p hosting.Pending, document []byte, first repo.Change, e account.Entry,
+) (a *account.Account, err error) {
 	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		measures, _, err := departed(tx.Conn, p.DID)
 		if err != nil {
@@ -259,7 +261,9 @@ func (db Hosting) AnyKey(ctx context.Context) (did syntax.DID, sealed []byte, er
 }
 
 // ReserveKey implements hosting.Store.
-func (db Hosting) ReserveKey(ctx context.Context, k hosting.ReservedKey, expired time.Time, limit int) (kept hosting.ReservedKey, err error) {
+func (db Hosting) ReserveKey(
+	ctx context.Context, k hosting.ReservedKey, expired time.Time, limit int,
+) (kept hosting.ReservedKey, err error) {
 	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		_, err := change(tx.Conn, "DELETE FROM reserved_key WHERE reserved_at < ?", func(s *sqlite.Stmt) { bindTime(s, 1, expired) })
 		if err != nil {
@@ -299,7 +303,9 @@ func dropSurplusKeys(c *sqlite.Conn, limit int) error {
 	}
 	held := make([]hosting.HeldKey, 0, count)
 	err = query(c, "SELECT public_key, did IS NOT NULL, sender, reserved_at FROM reserved_key", nil, func(r *sqlite.Stmt) error {
-		held = append(held, hosting.HeldKey{Public: r.ColumnText(0), Named: r.ColumnBool(1), Sender: string(columnBytes(r, 2)), ReservedAt: columnTime(r, 3)})
+		held = append(held, hosting.HeldKey{
+			Public: r.ColumnText(0), Named: r.ColumnBool(1), Sender: string(columnBytes(r, 2)), ReservedAt: columnTime(r, 3),
+		})
 		return nil
 	})
 	if err != nil {

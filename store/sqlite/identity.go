@@ -72,7 +72,9 @@ func (db Identities) SaveSeen(ctx context.Context, s identity.Subject, document 
 	return db.saveSeen(ctx, s, document, handleInvalid, at, false)
 }
 
-func (db Identities) saveSeen(ctx context.Context, s identity.Subject, document []byte, handleInvalid bool, at time.Time, always bool) error {
+func (db Identities) saveSeen(
+	ctx context.Context, s identity.Subject, document []byte, handleInvalid bool, at time.Time, always bool,
+) error {
 	return Accounts(db).update(ctx, s.AccountID, func(tx *groupcommit.Tx, a *account.Account) error {
 		if !s.Outdated(subjectOf(a)) {
 			return save(tx, db.DB, a, document, handleInvalid, at, always)

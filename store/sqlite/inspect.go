@@ -188,7 +188,8 @@ func eachRow(c *sqlite.Conn, number int64, yield func(repo.Record, repo.Derived)
 
 // Blobs implements store.Inspection.
 func (i *inspection) Blobs(yield func(did syntax.DID, b blob.Blob) error) error {
-	return query(i.conn, "SELECT a.did, b.cid, b.size, b.mime_type, b.file, b.created_at FROM blob b JOIN account a ON a.id = b.account_id", nil,
+	return query(i.conn, `SELECT a.did, b.cid, b.size, b.mime_type, b.file, b.created_at
+		FROM blob b JOIN account a ON a.id = b.account_id`, nil,
 		func(r *sqlite.Stmt) error {
 			id, err := columnBlobCID(r, 1)
 			if err != nil || !dagcbor.IsBlobCID(id) {
@@ -239,7 +240,9 @@ func (i *inspection) Events(yield func(e firehose.Logged, total int64) error) er
 func (i *inspection) LastEvent() (int64, error) { return lastSeq(i.conn) }
 
 // Rebuild implements store.Inspection.
-func (i *inspection) Rebuild(accountID int64, tree bool, derive func(repo.Record) (repo.Derived, error), at time.Time) (out store.Rebuilt, err error) {
+func (i *inspection) Rebuild(
+	accountID int64, tree bool, derive func(repo.Record) (repo.Derived, error), at time.Time,
+) (out store.Rebuilt, err error) {
 	end, err := sqlitex.ImmediateTransaction(i.conn)
 	if err != nil {
 		return store.Rebuilt{}, fmt.Errorf("begin to rebuild: %w", err)

@@ -37,7 +37,9 @@ func insertInvites(c *sqlite.Conn, codes []account.InviteCode) error {
 }
 
 // EarnInviteCodes implements account.Store.
-func (db Accounts) EarnInviteCodes(ctx context.Context, id int64, decide func(*account.Account, []account.InviteCode) []account.InviteCode) error {
+func (db Accounts) EarnInviteCodes(
+	ctx context.Context, id int64, decide func(*account.Account, []account.InviteCode) []account.InviteCode,
+) error {
 	return db.update(ctx, id, func(tx *groupcommit.Tx, a *account.Account) error {
 		own, err := inviteCodesOf(tx.Conn, a.DID)
 		if err != nil {
@@ -71,9 +73,12 @@ func (db Accounts) DisableInviteCodes(ctx context.Context, codes, owners []strin
 
 // The pages of all invite codes; a page by use reads all of them.
 const (
-	inviteColumns  = "code, available, disabled, for_account, created_by, created_at"
-	recentInvites  = "SELECT " + inviteColumns + " FROM invite_code WHERE (created_at, code) < (?1, ?2) ORDER BY created_at DESC, code DESC LIMIT ?3"
-	usedInvites    = "SELECT " + inviteColumns + " FROM (SELECT *, (SELECT count(*) FROM invite_use u WHERE u.code = c.code) AS uses FROM invite_code c) WHERE (uses, code) < (?1, ?2) ORDER BY uses DESC, code DESC LIMIT ?3"
+	inviteColumns = "code, available, disabled, for_account, created_by, created_at"
+	recentInvites = "SELECT " + inviteColumns + ` FROM invite_code
+		WHERE (created_at, code) < (?1, ?2) ORDER BY created_at DESC, code DESC LIMIT ?3`
+	usedInvites = "SELECT " + inviteColumns + ` FROM
+		(SELECT *, (SELECT count(*) FROM invite_use u WHERE u.code = c.code) AS uses FROM invite_code c)
+		WHERE (uses, code) < (?1, ?2) ORDER BY uses DESC, code DESC LIMIT ?3`
 	beforeTheFirst = int64(math.MaxInt64)
 )
 

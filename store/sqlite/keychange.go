@@ -93,9 +93,12 @@ func (db Hosting) DropKey(ctx context.Context, c hosting.KeyChange) error {
 // KeyChanges implements hosting.KeyStore.
 func (db Hosting) KeyChanges(ctx context.Context) (out []hosting.KeyChange, err error) {
 	err = db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, "SELECT k.account_id, a.did, k.public, k.sealed, k.begun_at, k.who FROM key_change k JOIN account a ON a.id = k.account_id ORDER BY k.account_id", nil, func(r *sqlite.Stmt) error {
+		const begun = `SELECT k.account_id, a.did, k.public, k.sealed, k.begun_at, k.who
+			FROM key_change k JOIN account a ON a.id = k.account_id ORDER BY k.account_id`
+		return query(c, begun, nil, func(r *sqlite.Stmt) error {
 			out = append(out, hosting.KeyChange{
-				AccountID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), Public: r.ColumnText(2), Sealed: columnBytes(r, 3), BegunAt: columnTime(r, 4), Who: r.ColumnText(5),
+				AccountID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), Public: r.ColumnText(2),
+				Sealed: columnBytes(r, 3), BegunAt: columnTime(r, 4), Who: r.ColumnText(5),
 			})
 			return nil
 		})

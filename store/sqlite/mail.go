@@ -41,7 +41,8 @@ func queueMail(c *sqlite.Conn, accountID int64, at time.Time, m mail.Message, ro
 			return err
 		}
 	}
-	_, err = change(c, "INSERT INTO outbox (recipient, recipient_key, subject, text, html, queued_at, until, due, account_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+	_, err = change(c, `INSERT INTO outbox (recipient, recipient_key, subject, text, html, queued_at, until, due, account_id)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		func(s *sqlite.Stmt) {
 			s.BindText(1, m.To)
 			s.BindText(2, key)
@@ -146,12 +147,19 @@ func (db Outbox) Queue(ctx context.Context, at time.Time, mails ...mail.Message)
 // Due implements mail.Store.
 func (db Outbox) Due(ctx context.Context, now time.Time, limit int) (out []mail.Queued, err error) {
 	err = db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, "SELECT id, recipient, subject, text, html, queued_at, until, attempts FROM outbox WHERE due <= ? ORDER BY due, id LIMIT ?",
-			func(s *sqlite.Stmt) { bindTime(s, 1, now); s.BindInt64(2, int64(limit)) },
+		return query(c, `SELECT id, recipient, subject, text, html, queued_at, until, attempts FROM outbox
+			WHERE due <= ?1 OR due > ?3 ORDER BY due, id LIMIT ?2`,
+			func(s *sqlite.Stmt) {
+				bindTime(s, 1, now)
+				s.BindInt64(2, int64(limit))
+				bindTime(s, 3, now.Add(mail.LongestPause))
+			},
 			func(r *sqlite.Stmt) error {
 				out = append(out, mail.Queued{
 					ID: r.ColumnInt64(0), QueuedAt: columnTime(r, 5), Attempts: r.ColumnInt(7),
-					Message: mail.Message{To: r.ColumnText(1), Subject: r.ColumnText(2), Text: r.ColumnText(3), HTML: r.ColumnText(4), Until: columnTime(r, 6)},
+					Message: mail.Message{
+						To: r.ColumnText(1), Subject: r.ColumnText(2), Text: r.ColumnText(3), HTML: r.ColumnText(4), Until: columnTime(r, 6),
+					},
 				})
 				return nil
 			})

@@ -30,7 +30,8 @@ func keepMeasures(c *sqlite.Conn, did syntax.DID, m account.Measures) error {
 		_, err := change(c, "DELETE FROM measure WHERE did = ?", func(s *sqlite.Stmt) { s.BindText(1, did.String()) })
 		return wrap(err, "forget measures that were lifted")
 	}
-	_, err := change(c, "INSERT OR REPLACE INTO measure (did, takendown_at, takedown_ref, suspended_at, invites_disabled) VALUES (?, ?, ?, ?, ?)",
+	_, err := change(c, `INSERT OR REPLACE INTO measure (did, takendown_at, takedown_ref, suspended_at, invites_disabled)
+		VALUES (?, ?, ?, ?, ?)`,
 		func(s *sqlite.Stmt) {
 			s.BindText(1, did.String())
 			bindTime(s, 2, m.TakenDownAt)
@@ -48,7 +49,10 @@ func departed(c *sqlite.Conn, did syntax.DID) (m account.Measures, known bool, e
 	err = query(c, "SELECT takendown_at, takedown_ref, suspended_at, invites_disabled FROM measure WHERE did = ?", b,
 		func(r *sqlite.Stmt) error {
 			known = true
-			m = account.Measures{TakenDownAt: columnTime(r, 0), TakedownRef: r.ColumnText(1), SuspendedAt: columnTime(r, 2), InvitesDisabled: r.ColumnBool(3)}
+			m = account.Measures{
+				TakenDownAt: columnTime(r, 0), TakedownRef: r.ColumnText(1),
+				SuspendedAt: columnTime(r, 2), InvitesDisabled: r.ColumnBool(3),
+			}
 			return nil
 		})
 	if err == nil && !known {
@@ -89,7 +93,9 @@ func measuresOf(c *sqlite.Conn, did syntax.DID) (m account.Measures, known bool,
 }
 
 // SetMeasures implements account.Store.
-func (db Accounts) SetMeasures(ctx context.Context, did syntax.DID, c account.StatusChange, e account.Entry) (m account.Measures, err error) {
+func (db Accounts) SetMeasures(
+	ctx context.Context, did syntax.DID, c account.StatusChange, e account.Entry,
+) (m account.Measures, err error) {
 	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		switch _, err := accountOf(tx.Conn, did); {
 		case err == nil:

@@ -65,7 +65,8 @@ func (b *rebuild) derived(derive func(repo.Record) (repo.Derived, error)) error 
 	}{
 		{`DELETE FROM blob_ref WHERE repo_id = ?1 AND NOT EXISTS
 			(SELECT 1 FROM wanted w WHERE w.cid = blob_ref.cid AND w.key = blob_ref.key AND w.rev = blob_ref.rev)`, &b.out.References},
-		{"INSERT INTO blob_ref (repo_id, cid, key, rev) SELECT ?1, cid, key, rev FROM wanted WHERE true ON CONFLICT DO NOTHING", &b.out.References},
+		{`INSERT INTO blob_ref (repo_id, cid, key, rev)
+			SELECT ?1, cid, key, rev FROM wanted WHERE true ON CONFLICT DO NOTHING`, &b.out.References},
 		{"UPDATE record SET subject = nullif(a.subject, '') FROM about a WHERE record.repo_id = ?1 AND record.key = a.key", &b.out.Subjects},
 	} {
 		n, err := change(b.conn, fix.sql, func(s *sqlite.Stmt) { s.BindInt64(1, b.number) })

@@ -140,6 +140,9 @@ func storeChange(conn *sqlite.Conn, was repo.Head, c repo.Change, passing map[in
 	if err := storeNodes(conn, c.Next.Number, c.Next.Rev, c.Nodes, c.Freed); err != nil {
 		return err
 	}
+	if err := checkSeen(conn, c.AccountID, c.Writes); err != nil {
+		return err
+	}
 	done, err := storeWrites(conn, c.Next.Number, c.Next.Rev, c.Writes)
 	if err != nil {
 		return err
@@ -151,6 +154,22 @@ func storeChange(conn *sqlite.Conn, was repo.Head, c repo.Change, passing map[in
 		return err
 	}
 	return countBlobs(conn, c.Next.Number, done.blobs)
+}
+
+// checkSeen returns repo.ErrConflict unless the blobs of writes are still what these were
+// checked against, repo.ErrNoBlob if one is gone or was taken down.
+func checkSeen(c *sqlite.Conn, accountID int64, writes []repo.Write) error {
+	for _, w := range writes {
+		for i, seen := range w.Seen {
+			switch now, err := blobInfo(c, accountID, w.Blobs[i]); {
+			case err != nil:
+				return err
+			case !seen.Still(now):
+				return repo.ErrConflict
+			}
+		}
+	}
+	return nil
 }
 
 // Begin implements repo.Store.
@@ -293,7 +312,8 @@ func storeWrites(c *sqlite.Conn, number int64, rev syntax.TID, writes []repo.Wri
 
 // insertRecord reports whether it inserted w: not if its key is taken.
 func insertRecord(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write) (created bool, err error) {
-	n, err := change(c, "INSERT INTO record (repo_id, key, cid, rev, block, subject) VALUES (?, ?, ?, ?, ?, nullif(?, '')) ON CONFLICT DO NOTHING",
+	n, err := change(c, `INSERT INTO record (repo_id, key, cid, rev, block, subject)
+		VALUES (?, ?, ?, ?, ?, nullif(?, '')) ON CONFLICT DO NOTHING`,
 		func(s *sqlite.Stmt) {
 			s.BindInt64(1, number)
 			s.BindText(2, w.Key)
@@ -397,7 +417,8 @@ func countBlobs(c *sqlite.Conn, number, more int64) error {
 	if more == 0 {
 		return nil
 	}
-	_, err := change(c, "UPDATE repo SET blobs = blobs + ? WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, more); s.BindInt64(2, number) })
+	_, err := change(c, "UPDATE repo SET blobs = blobs + ? WHERE id = ?",
+		func(s *sqlite.Stmt) { s.BindInt64(1, more); s.BindInt64(2, number) })
 	return wrap(err, "count blobs")
 }
 
@@ -450,7 +471,10 @@ func columnStatus(r *sqlite.Stmt, col int) account.Status {
 func (db Repos) heads(ctx context.Context, sql string, b bind) (out []repo.AccountHead, err error) {
 	err = db.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, sql, b, func(r *sqlite.Stmt) error {
-			h := repo.AccountHead{AccountID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)), Rev: syntax.TID(r.ColumnText(3)), Status: string(columnStatus(r, 4))}
+			h := repo.AccountHead{
+				AccountID: r.ColumnInt64(0), DID: syntax.DID(r.ColumnText(1)),
+				Rev: syntax.TID(r.ColumnText(3)), Status: string(columnStatus(r, 4)),
+			}
 			if !r.ColumnIsNull(2) {
 				if h.CID, err = columnCID(r, 2); err != nil {
 					return err

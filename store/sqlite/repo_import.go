@@ -119,7 +119,8 @@ func (db Repos) Switch(ctx context.Context, accountID int64, was cid.Cid, next r
 // were marked otherwise before.
 func markAllBlobs(c *sqlite.Conn, accountID, number int64, at time.Time) (changed int, err error) {
 	const used = "EXISTS (SELECT 1 FROM blob_ref r WHERE r.repo_id = ?2 AND r.cid = blob.cid)"
-	isUsed, err := change(c, "UPDATE blob SET unused_since = NULL, was_used = 1 WHERE account_id = ?1 AND (unused_since IS NOT NULL OR was_used <> 1) AND "+used,
+	isUsed, err := change(c, `UPDATE blob SET unused_since = NULL, was_used = 1
+		WHERE account_id = ?1 AND (unused_since IS NOT NULL OR was_used <> 1) AND `+used,
 		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindInt64(2, number) })
 	if err != nil {
 		return 0, fmt.Errorf("mark blobs as used: %w", err)
@@ -245,7 +246,9 @@ func (db Repos) Sweep(ctx context.Context) (more bool, err error) {
 		if more = !s.all; more {
 			return nil
 		}
-		if _, err := change(tx.Conn, "DELETE FROM repo WHERE id = ? AND account_id IS NULL", func(st *sqlite.Stmt) { st.BindInt64(1, s.number) }); err != nil {
+		_, err := change(tx.Conn, "DELETE FROM repo WHERE id = ? AND account_id IS NULL",
+			func(st *sqlite.Stmt) { st.BindInt64(1, s.number) })
+		if err != nil {
 			return fmt.Errorf("remove repository %d: %w", s.number, err)
 		}
 		next, err := removedRepo(tx.Conn)

@@ -11,15 +11,20 @@ const eachNode = `SELECT a.did, n.id & 0xffffffff FROM node n CROSS JOIN repo r 
 
 // repoInvariants are invariants of repositories, as far as the rows show them.
 var repoInvariants = []invariant{
-	{"repository without a commit", `SELECT did FROM ` + live + ` WHERE current = 1 AND (cid IS NULL OR commit_block IS NULL OR root_cid IS NULL OR rev = '')`},
+	{"repository without a commit", `SELECT did FROM ` + live + ` WHERE current = 1
+			AND (cid IS NULL OR commit_block IS NULL OR root_cid IS NULL OR rev = '')`},
 	{"import that is a commit already", `SELECT id FROM repo WHERE current <> 1 AND (current <> 0 OR cid IS NOT NULL)`},
-	{"repository counts its records wrong", `SELECT did FROM ` + live + ` r WHERE records <> (SELECT count(*) FROM record WHERE repo_id = r.id)`},
-	{"repository counts its blobs wrong", `SELECT did FROM ` + live + ` r WHERE blobs <> (SELECT count(DISTINCT cid) FROM blob_ref WHERE repo_id = r.id)`},
-	{"repository without its root", `SELECT did FROM ` + live + ` r WHERE current = 1 AND NOT EXISTS (SELECT 1 FROM node WHERE node.id = r.id << 32 | r.root_id)`},
+	{"repository counts its records wrong", `SELECT did FROM ` + live + ` r
+			WHERE records <> (SELECT count(*) FROM record WHERE repo_id = r.id)`},
+	{"repository counts its blobs wrong", `SELECT did FROM ` + live + ` r
+			WHERE blobs <> (SELECT count(DISTINCT cid) FROM blob_ref WHERE repo_id = r.id)`},
+	{"repository without its root", `SELECT did FROM ` + live + ` r
+			WHERE current = 1 AND NOT EXISTS (SELECT 1 FROM node WHERE node.id = r.id << 32 | r.root_id)`},
 	{"node that is not numbered below the next", eachNode + ` AND n.id & 0xffffffff NOT BETWEEN 1 AND r.next_node - 1`},
 	{"node is newer than its repository", eachNode + ` AND n.rev > r.rev`},
-	{"record is newer than its repository", `SELECT r.did, c.key FROM ` + live + ` r JOIN record c ON c.repo_id = r.id WHERE r.current = 1 AND c.rev > r.rev`},
-	{"repository without its first revision, or with one that is newer than itself", `SELECT did FROM ` + live + ` WHERE current = 1
+	{"record is newer than its repository", `SELECT r.did, c.key FROM ` + live + ` r JOIN record c ON c.repo_id = r.id
+			WHERE r.current = 1 AND c.rev > r.rev`},
+	{"repository without a first revision, or with one that is newer than its commit", `SELECT did FROM ` + live + ` WHERE current = 1
 			AND (first_rev = '' OR first_rev > rev OR removed_rev > rev)`},
 	{"record is older than its repository's first revision", `SELECT r.did, c.key FROM ` + live + ` r JOIN record c ON c.repo_id = r.id
 			WHERE r.current = 1 AND c.rev < r.first_rev`},
@@ -33,5 +38,6 @@ var repoInvariants = []invariant{
 			WHERE r.account_id = b.account_id AND r.current = 1)`},
 	{"blob of no account", `SELECT account_id, cid FROM blob WHERE account_id NOT IN (SELECT id FROM account)
 			AND account_id NOT IN (SELECT account_id FROM blob_orphaned)`},
-	{"blob is used and never was", `SELECT a.did, b.cid FROM blob b JOIN account a ON a.id = b.account_id WHERE unused_since IS NULL AND was_used <> 1`},
+	{"blob is used and never was", `SELECT a.did, b.cid FROM blob b JOIN account a ON a.id = b.account_id
+			WHERE unused_since IS NULL AND was_used <> 1`},
 }

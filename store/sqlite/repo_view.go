@@ -39,7 +39,8 @@ func loadHead(c *sqlite.Conn, accountID int64) (h repo.Head, err error) {
 	// SQLite would compile it again each time for a bare parameter: see
 	// Accounts.find.
 	qerr := query(c, `SELECT id, cid, rev, commit_block, root_id, root_cid, next_node, records,
-		(SELECT did FROM account a WHERE a.id = account_id), first_rev, removed_rev FROM repo WHERE account_id = CAST(? AS INTEGER) AND current = 1`,
+		(SELECT did FROM account a WHERE a.id = account_id), first_rev, removed_rev FROM repo
+		WHERE account_id = CAST(? AS INTEGER) AND current = 1`,
 		func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
 		func(r *sqlite.Stmt) error {
 			h = repo.Head{
@@ -163,7 +164,8 @@ func (v *view) Records(rg repo.Range) ([]repo.Record, error) {
 	}
 	var out []repo.Record
 	size := 0
-	err := query(v.conn, "SELECT key, cid, rev, block FROM record WHERE repo_id = ?1 AND key > ?2 AND key < ?3"+shown+" ORDER BY key"+order+" LIMIT ?4",
+	err := query(v.conn, "SELECT key, cid, rev, block FROM record WHERE repo_id = ?1 AND key > ?2 AND key < ?3"+shown+
+		" ORDER BY key"+order+" LIMIT ?4",
 		func(s *sqlite.Stmt) {
 			s.BindInt64(1, v.head.Number)
 			s.BindText(2, low)
@@ -257,10 +259,12 @@ func (v *view) NewPosts(since syntax.TID, limit int) (out []repo.Record, err err
 }
 
 // Blob implements repo.View.
-func (v *view) Blob(id cid.Cid) (info repo.BlobInfo, err error) {
+func (v *view) Blob(id cid.Cid) (repo.BlobInfo, error) { return blobInfo(v.conn, v.accountID, id) }
+
+func blobInfo(c *sqlite.Conn, accountID int64, id cid.Cid) (info repo.BlobInfo, err error) {
 	found := false
-	err = query(v.conn, "SELECT size, mime_type, was_used FROM blob WHERE account_id = ? AND cid = ?",
-		func(s *sqlite.Stmt) { s.BindInt64(1, v.accountID); s.BindText(2, id.String()) },
+	err = query(c, "SELECT size, mime_type, was_used FROM blob WHERE account_id = ? AND cid = ?",
+		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, id.String()) },
 		func(r *sqlite.Stmt) error {
 			found, info = true, repo.BlobInfo{Size: r.ColumnInt64(0), MimeType: r.ColumnText(1), WasUsed: r.ColumnBool(2)}
 			return nil
@@ -268,7 +272,7 @@ func (v *view) Blob(id cid.Cid) (info repo.BlobInfo, err error) {
 	if err != nil {
 		return repo.BlobInfo{}, fmt.Errorf("look for blob %s: %w", id, err)
 	}
-	down, err := isTakenDown(v.conn, v.accountID, id.String())
+	down, err := isTakenDown(c, accountID, id.String())
 	if err != nil {
 		return repo.BlobInfo{}, err
 	}

@@ -16,7 +16,10 @@ import (
 var sealedKeys = []struct{ list, replace string }{
 	{"SELECT id, did, signing_key_sealed FROM account", "UPDATE account SET signing_key_sealed = ? WHERE id = ?"},
 	{"SELECT public_key, ifnull(did, ''), sealed FROM reserved_key", "UPDATE reserved_key SET sealed = ? WHERE public_key = ?"},
-	{"SELECT k.account_id, a.did, k.sealed FROM key_change k JOIN account a ON a.id = k.account_id", "UPDATE key_change SET sealed = ? WHERE account_id = ?"},
+	{
+		"SELECT k.account_id, a.did, k.sealed FROM key_change k JOIN account a ON a.id = k.account_id",
+		"UPDATE key_change SET sealed = ? WHERE account_id = ?",
+	},
 }
 
 // Reseal implements hosting.Store.

@@ -245,7 +245,9 @@ func deleteSessions(tx *groupcommit.Tx, db *DB, where string, b bind) ([]int64, 
 // still has it; if not, the decision is made again on the row. A session that
 // is not cached is read by the writer, which needs its page anyway and, unlike
 // a reader, keeps its pages from one transaction to the next.
-func (db Sessions) Rotate(ctx context.Context, id int64, decide func(session.State) (session.Rotation, error)) (r session.Rotation, err error) {
+func (db Sessions) Rotate(
+	ctx context.Context, id int64, decide func(session.State) (session.Rotation, error),
+) (r session.Rotation, err error) {
 	was, cached := db.sessions.GetIfPresent(id)
 	if cached {
 		if r, err = decide(*was); err != nil || !r.Changed {
@@ -292,7 +294,8 @@ func (db Sessions) store(tx *groupcommit.Tx, was session.State, r session.Rotati
 		return true, insertEntries(tx.Conn, was.AccountID, r.Entries)
 	}
 	next := r.Next
-	n, err := change(tx.Conn, `UPDATE session SET head = ?, rotated_at = ?, marks = ?, floor = ?, expires = ?, network = ?, user_agent = ?, flagged_at = ?
+	n, err := change(tx.Conn, `UPDATE session
+		SET head = ?, rotated_at = ?, marks = ?, floor = ?, expires = ?, network = ?, user_agent = ?, flagged_at = ?
 		WHERE id = ? AND head = ? AND flagged_at IS ?`,
 		func(s *sqlite.Stmt) {
 			s.BindInt64(1, next.Head)

@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"context"
 	"log/slog"
 	"testing"
 
@@ -25,7 +26,7 @@ func openDB(tb testing.TB, path string, o sqlite.Options) *sqlite.DB {
 
 func verify(tb testing.TB, path string) {
 	tb.Helper()
-	faults, err := storetest.Faults(tb.Context(), sqlite.Inspector{Path: path})
+	faults, err := storetest.Faults(context.WithoutCancel(tb.Context()), sqlite.Inspector{Path: path})
 	if err != nil {
 		tb.Error(err)
 	}

@@ -144,7 +144,8 @@ func auditEntry(c *sqlite.Conn, did syntax.DID, e account.Entry) error {
 // trimAudit drops entries beyond the limit; it counts by number, since numbers
 // have no gaps.
 func trimAudit(c *sqlite.Conn) error {
-	_, err := change(c, "DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", func(s *sqlite.Stmt) { s.BindInt64(1, admin.AuditLimit) })
+	_, err := change(c, "DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?",
+		func(s *sqlite.Stmt) { s.BindInt64(1, admin.AuditLimit) })
 	return wrap(err, "trim audit log")
 }
 

@@ -24,10 +24,12 @@ var invariants = []invariant{
 	{"session of another account's app password", `SELECT s.id FROM session s JOIN app_password p ON p.id = s.app_password_id
 		WHERE p.account_id <> s.account_id`},
 	{"session's scope does not fit its app password", `SELECT s.id FROM session s LEFT JOIN app_password p ON p.id = s.app_password_id
-		WHERE s.scope <> CASE WHEN p.id IS NULL THEN 'com.atproto.access' WHEN p.privileged THEN 'com.atproto.appPassPrivileged' ELSE 'com.atproto.appPass' END`},
+		WHERE s.scope <> CASE WHEN p.id IS NULL THEN 'com.atproto.access'
+		WHEN p.privileged THEN 'com.atproto.appPassPrivileged' ELSE 'com.atproto.appPass' END`},
 	{"account without a DID document", `SELECT did FROM account a WHERE pending_operation IS NULL
 		AND NOT EXISTS (SELECT 1 FROM identity i WHERE i.account_id = a.id)`},
-	{"account's trail is over its limit", `SELECT account_id FROM trail GROUP BY account_id HAVING count(*) > ` + strconv.Itoa(account.TrailLimit)},
+	{"account's trail is over its limit", `SELECT account_id FROM trail GROUP BY account_id
+		HAVING count(*) > ` + strconv.Itoa(account.TrailLimit)},
 	{"invite code was used too often", `SELECT c.code FROM invite_code c
 		WHERE c.available < (SELECT count(*) FROM invite_use u WHERE u.code = c.code)`},
 	{"measures apart from their account", `SELECT did FROM measure WHERE did IN (SELECT did FROM account)`},

@@ -39,6 +39,7 @@ func Run(t *testing.T, name string) {
 		prefsTests,
 		repoTests,
 		repoImportTests,
+		repoNewsTests,
 		repoSubjectTests,
 		repoViewTests,
 		sessionTests,

@@ -6,3 +6,6 @@ func (s *Service) Queued(accountID int64) int {
 	defer s.calls.mu.Unlock()
 	return len(s.calls.of[accountID])
 }
+
+// ForgetRevs empties the cache of revisions, as other accounts in their place do.
+func (s *Service) ForgetRevs() { s.revs.cache().InvalidateAll() }

@@ -1,0 +1,70 @@
+package datadir_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"nestbox/datadir"
+	"nestbox/internal/durable"
+)
+
+// TestOpen: a data directory is closed to other users, and has one holder at a time.
+// What else is in the folder stays.
+func TestOpen(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "data")
+	dir, release, err := datadir.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o700 {
+		t.Errorf("mode %v, %v", fi.Mode(), err)
+	}
+	foreign := filepath.Join(path, "notes.txt")
+	if err := os.WriteFile(foreign, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := datadir.Open(path); !errors.Is(err, durable.ErrLocked) {
+		t.Errorf("opened twice: %v", err)
+	}
+	if _, err := dir.Lock(); !errors.Is(err, durable.ErrLocked) {
+		t.Errorf("locked while it is open: %v", err)
+	}
+	if _, err := datadir.Find(path); !errors.Is(err, datadir.ErrNoDatabase) {
+		t.Errorf("found before it was served: %v", err)
+	}
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	if _, release, err = datadir.Open(path); err != nil {
+		t.Fatalf("opened again: %v", err)
+	}
+	if err := release(); err != nil {
+		t.Error(err)
+	}
+	if raw, err := os.ReadFile(foreign); err != nil || string(raw) != "mine" {
+		t.Errorf("what was there: %q, %v", raw, err)
+	}
+}
+
+// TestAdminPassword: a server without a configured password makes one, closed to other
+// users, and keeps it.
+func TestAdminPassword(t *testing.T) {
+	t.Parallel()
+	dir := datadir.Dir(t.TempDir())
+	if got, err := dir.AdminPassword("configured"); got != "configured" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	first, err := dir.AdminPassword("")
+	if err != nil || len(first) < 32 {
+		t.Fatalf("%q, %v", first, err)
+	}
+	if again, err := dir.AdminPassword(""); again != first || err != nil {
+		t.Errorf("%q and then %q, %v", first, again, err)
+	}
+	if fi, err := os.Stat(filepath.Join(string(dir), "admin_password")); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", fi.Mode(), err)
+	}
+}
