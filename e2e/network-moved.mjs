@@ -2,7 +2,7 @@
 // Driven by network_moved_test.go: "before" runs at its old home, "after" at its new one.
 import assert from 'node:assert/strict'
 import { ask, finish, step } from './harness.mjs'
-import { eventually, network, signIn, upToDate } from './network-people.mjs'
+import { control, eventually, network, signIn, upToDate } from './network-people.mjs'
 
 const secret = 'correct-horse-battery'
 
@@ -18,11 +18,14 @@ async function isKnown(bob, reason) {
 
 // works: what the account writes is there at once, and arrives at the AppView.
 async function works(bob, text) {
+  await upToDate(bob)
+  await control('POST', '/pause')
   const written = await bob.post({ text })
   const timeline = (await bob.getTimeline({ limit: 20 })).data.feed
   assert.equal(timeline[0].post.uri, written.uri, 'what was just written')
   assert.equal(timeline[0].post.author.handle, 'bob.test')
   assert.ok(timeline.length > 1, 'what was written before')
+  await control('POST', '/resume')
   await upToDate(bob)
   await eventually(async () => {
     const { posts } = (await bob.getPosts({ uris: [written.uri] })).data

@@ -70,6 +70,9 @@ func startReference(t *testing.T, plc string, settings ...string) string {
 	if folder == "" {
 		t.Fatal("PDS_REFERENCE names no folder")
 	}
+	if _, err := os.Stat(filepath.Join(folder, "node22")); err != nil {
+		t.Fatalf("the reference is not installed: make bench does it (%v)", err)
+	}
 	dir := t.TempDir()
 	_, port, err := net.SplitHostPort(freeAddress(t))
 	if err != nil {
