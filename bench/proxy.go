@@ -226,7 +226,7 @@ func (b *bench) besideDead(s *server, users []*user, silent *hanging) error {
 			if err == nil && silent.calls.Load() != hangAtOnce {
 				err = fmt.Errorf("only %d calls were still under way", silent.calls.Load())
 			}
-			if err = errors.Join(err, release()); err != nil {
+			if err := errors.Join(err, release()); err != nil {
 				return err
 			}
 			figures[i].Without, figures[i].With = append(figures[i].Without, without), append(figures[i].With, with)

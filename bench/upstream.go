@@ -89,7 +89,7 @@ type fake struct {
 func (f *fake) bytes(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
-		b[i] = byte(f.Uint32()) //nolint:gosec // any byte
+		b[i] = byte(f.Uint32())
 	}
 	return b
 }
@@ -115,8 +115,10 @@ func (f *fake) person() []byte {
 		return f.people[f.IntN(len(f.people))]
 	}
 	did := f.did()
-	p := fmt.Appendf(nil, `{"did":"%s","handle":"%s.bsky.social","displayName":"%s","avatar":"https://cdn.bsky.app/img/avatar/plain/%s/%s@jpeg",`+
-		`"associated":{"chat":{"allowIncoming":"following"}},"viewer":{"muted":false,"blockedBy":false},"labels":[],"createdAt":"2024-10-20T09:47:43.102Z"}`,
+	p := fmt.Appendf(nil, `{"did":"%s","handle":"%s.bsky.social","displayName":"%s",`+
+		`"avatar":"https://cdn.bsky.app/img/avatar/plain/%s/%s@jpeg",`+
+		`"associated":{"chat":{"allowIncoming":"following"}},"viewer":{"muted":false,"blockedBy":false},"labels":[],`+
+		`"createdAt":"2024-10-20T09:47:43.102Z"}`,
 		did, strings.ReplaceAll(f.words(2), " ", "-"), f.words(2), did, f.cid())
 	f.people = append(f.people, p)
 	return p
