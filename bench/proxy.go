@@ -122,6 +122,10 @@ const (
 
 // measureProxy is the group of calls that are passed on.
 func (b *bench) measureProxy(data string) (err error) {
+	rows := slices.DeleteFunc(proxyRows(), func(p proxied) bool { return !b.wants(p.target) })
+	if len(rows) == 0 {
+		return nil
+	}
 	data = filepath.Join(data, "proxy")
 	if b.upstream, err = own(upstreamName, filepath.Join(data, upstreamName), ""); err != nil {
 		return err
@@ -140,8 +144,8 @@ func (b *bench) measureProxy(data string) (err error) {
 		"PDS_MOD_SERVICE_URL=" + silent.url, "PDS_MOD_SERVICE_DID=" + moderationDID,
 		"PDS_PROXY_HEADERS_TIMEOUT=300000", // what hangs does so for the whole measurement
 	}
-	users, err := b.passOn(data, silent)
-	if err != nil {
+	users, err := b.passOn(data, rows, silent)
+	if err != nil || b.rows != nil {
 		return err
 	}
 	return b.passLarge(data, users)
@@ -149,7 +153,7 @@ func (b *bench) measureProxy(data string) (err error) {
 
 // passOn measures the calls, side by side, and what hanging calls do to others. It
 // returns the users of each server.
-func (b *bench) passOn(data string, silent *hanging) (all map[string][]*user, err error) {
+func (b *bench) passOn(data string, rows []proxied, silent *hanging) (all map[string][]*user, err error) {
 	servers, err := b.startBoth(data)
 	defer func() { err = errors.Join(err, stopAll(servers)) }()
 	if err != nil {
@@ -176,7 +180,7 @@ func (b *bench) passOn(data string, silent *hanging) (all map[string][]*user, er
 			}
 		}
 	}
-	for _, p := range proxyRows() {
+	for _, p := range rows {
 		for _, s := range servers {
 			if offers(s, p.op) {
 				proof := load{server: s, op: operation{p.op.name, p.prove}, workers: 1, accounts: users[s], requests: largeAtOnce}
@@ -188,6 +192,9 @@ func (b *bench) passOn(data string, silent *hanging) (all map[string][]*user, er
 		if err := b.cells(servers, users, p.op, p.workers, p.accounts); err != nil {
 			return nil, err
 		}
+	}
+	if b.rows != nil {
+		return all, nil
 	}
 	for _, s := range both {
 		if err := b.besideDead(s, users[s], silent); err != nil {
@@ -219,7 +226,7 @@ func (b *bench) besideDead(s *server, users []*user, silent *hanging) error {
 			if err == nil && silent.calls.Load() != hangAtOnce {
 				err = fmt.Errorf("only %d calls were still under way", silent.calls.Load())
 			}
-			if err = errors.Join(err, release()); err != nil {
+			if err := errors.Join(err, release()); err != nil {
 				return err
 			}
 			figures[i].Without, figures[i].With = append(figures[i].Without, without), append(figures[i].With, with)
@@ -236,7 +243,7 @@ func hang(s *server, users []*user, silent *hanging) (release func() error, err 
 		for _, c := range conns {
 			c.close()
 		}
-		return silent.wait(0)
+		return silent.end()
 	}
 	for i := range hangAtOnce {
 		c, err := dial(s.host)
@@ -248,7 +255,7 @@ func hang(s *server, users []*user, silent *hanging) (release func() error, err 
 			return nil, errors.Join(err, release())
 		}
 	}
-	if err := silent.wait(hangAtOnce); err != nil {
+	if err := silent.wait(hangAtOnce, requestTimeout); err != nil {
 		return nil, errors.Join(err, release())
 	}
 	return release, nil

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -88,7 +89,7 @@ type fake struct {
 func (f *fake) bytes(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
-		b[i] = byte(f.Uint32()) //nolint:gosec // any byte
+		b[i] = byte(f.Uint32())
 	}
 	return b
 }
@@ -114,8 +115,10 @@ func (f *fake) person() []byte {
 		return f.people[f.IntN(len(f.people))]
 	}
 	did := f.did()
-	p := fmt.Appendf(nil, `{"did":"%s","handle":"%s.bsky.social","displayName":"%s","avatar":"https://cdn.bsky.app/img/avatar/plain/%s/%s@jpeg",`+
-		`"associated":{"chat":{"allowIncoming":"following"}},"viewer":{"muted":false,"blockedBy":false},"labels":[],"createdAt":"2024-10-20T09:47:43.102Z"}`,
+	p := fmt.Appendf(nil, `{"did":"%s","handle":"%s.bsky.social","displayName":"%s",`+
+		`"avatar":"https://cdn.bsky.app/img/avatar/plain/%s/%s@jpeg",`+
+		`"associated":{"chat":{"allowIncoming":"following"}},"viewer":{"muted":false,"blockedBy":false},"labels":[],`+
+		`"createdAt":"2024-10-20T09:47:43.102Z"}`,
 		did, strings.ReplaceAll(f.words(2), " ", "-"), f.words(2), did, f.cid())
 	f.people = append(f.people, p)
 	return p
@@ -129,7 +132,7 @@ func (f *fake) post() []byte {
 		`"record":{"$type":"app.bsky.feed.post","createdAt":"%s","langs":["en"],"text":"%s"},`+
 		`"bookmarkCount":0,"replyCount":%d,"repostCount":%d,"likeCount":%d,"quoteCount":0,"indexedAt":"%s",`+
 		`"viewer":{"bookmarked":false,"threadMuted":false,"embeddingDisabled":false},"labels":[]}`,
-		field(by, "did"), syntax.NewTID(f.at.UnixMicro(), 1), f.cid(), by, at, f.words(33), f.IntN(9), f.IntN(90), f.IntN(900), at)
+		field(by, "did"), syntax.NewTID(f.at.UnixMicro(), 1), f.cid(), by, at, f.words(40), f.IntN(9), f.IntN(90), f.IntN(900), at)
 }
 
 func (f *fake) generator() []byte {
@@ -183,6 +186,9 @@ type hanging struct {
 	url   string
 	calls atomic.Int64 // under way
 	web   *http.Server
+
+	mu   sync.Mutex
+	over chan struct{} // closed when the calls so far are to end
 }
 
 func newHanging() (*hanging, error) {
@@ -190,24 +196,45 @@ func newHanging() (*hanging, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &hanging{url: "http://" + l.Addr().String()}
+	h := &hanging{url: "http://" + l.Addr().String(), over: make(chan struct{})}
 	h.web = &http.Server{ReadHeaderTimeout: requestTimeout, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		h.mu.Lock()
+		over := h.over
+		h.mu.Unlock()
 		h.calls.Add(1)
-		<-r.Context().Done()
-		h.calls.Add(-1)
+		defer h.calls.Add(-1)
+		select {
+		case <-r.Context().Done():
+		case <-over:
+			panic(http.ErrAbortHandler) // no answer
+		}
 	})}
 	go func() { _ = h.web.Serve(l) }() // until close
 	return h, nil
 }
 
 // wait waits until so many calls are under way.
-func (h *hanging) wait(calls int64) error {
+func (h *hanging) wait(calls int64, atMost time.Duration) error {
 	for begun := time.Now(); h.calls.Load() != calls; time.Sleep(time.Millisecond) {
-		if time.Since(begun) > requestTimeout {
+		if time.Since(begun) > atMost {
 			return fmt.Errorf("%d calls hang, want %d", h.calls.Load(), calls)
 		}
 	}
 	return nil
+}
+
+// end waits until the calls whose clients have left are given up. The reference does not
+// give them up: they are broken off. That must not happen to others, which would take it
+// for a fault of the service.
+func (h *hanging) end() error {
+	if h.wait(0, 2*time.Second) == nil {
+		return nil
+	}
+	h.mu.Lock()
+	close(h.over)
+	h.over = make(chan struct{})
+	h.mu.Unlock()
+	return h.wait(0, requestTimeout)
 }
 
 func (h *hanging) close() error { return h.web.Close() }

@@ -354,7 +354,7 @@ func TestRotateGone(t *testing.T) {
 		p.withRepo()
 		p.Repos = p.repos()
 		p.plc.set(fail)
-		if err := p.RotateKey(t.Context(), a); err == nil {
+		if err := p.ChangeKey(t.Context(), a); err == nil {
 			t.Fatal("the directory failed, and the key was changed")
 		}
 		p.plc.says.Store(status)
