@@ -100,6 +100,9 @@ func (s *Service) send(ctx context.Context, c *call) (*answer, error) {
 		did = c.by.DID.String()
 	}
 	request.Note(ctx, slog.String("target", c.to.String()))
+	if c.to.Named {
+		request.SetForeign(ctx)
+	}
 	leave, err := s.room.enter(ctx, did, c.to)
 	if err != nil {
 		return nil, err

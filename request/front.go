@@ -82,12 +82,14 @@ func Recover(err *error) {
 const maxCause = 8 << 10
 
 // log writes the line. It is an error if the server failed, even when the
-// answer had begun with another status.
+// answer had begun with another status; a warning if a host failed that the client named.
 func (f *Front) log(r *http.Request, st *state, took time.Duration) {
 	status := st.writer.Status()
 	level := slog.LevelInfo
-	switch {
-	case max(status, st.failed.status) >= http.StatusInternalServerError:
+	switch worst := max(status, st.failed.status); {
+	case st.foreign && (worst == http.StatusBadGateway || worst == http.StatusGatewayTimeout):
+		level = slog.LevelWarn
+	case worst >= http.StatusInternalServerError:
 		level = slog.LevelError
 	case st.quiet:
 		level = slog.LevelDebug
