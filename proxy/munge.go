@@ -104,7 +104,7 @@ func (s *Service) unseen(ctx context.Context, a *answer, refused error) (news re
 	if err != nil {
 		return news, false
 	}
-	newer, err := s.Repos.Newer(ctx, a.call.by.ID, rev)
+	newer, err := s.Repos.Newer(ctx, a.call.by.ID, rev, readafterwrite.ShowsPosts(a.call.nsid))
 	if err == nil && newer.Empty() {
 		return news, false
 	}

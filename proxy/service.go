@@ -42,7 +42,7 @@ type Settings struct {
 type Repos interface {
 	// Newer returns what an account has written since a revision, without a query if that
 	// is nothing.
-	Newer(ctx context.Context, accountID int64, rev syntax.TID) (repo.News, error)
+	Newer(ctx context.Context, accountID int64, rev syntax.TID, posts bool) (repo.News, error)
 	// Own returns a record of an account, and ErrNoRecord if there is none or it is not
 	// shown.
 	Own(ctx context.Context, accountID int64, key string) (repo.Record, error)
