@@ -152,7 +152,7 @@ func (c *change) edited(ctx context.Context, doc *document, rules rules) (answer
 	default:
 		err = c.editFeed(ctx, doc.root().member("feed"), rules)
 	}
-	if err != nil || c.overfull || !doc.changed() {
+	if err != nil || !doc.changed() {
 		return nil, err
 	}
 	return doc.bytes(), nil
