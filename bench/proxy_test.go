@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"nestbox/internal/pdstest"
 )
 
 // TestAppView shows that what the upstream answers is as large as goals say, compressed
@@ -142,6 +144,44 @@ func TestProxyTables(t *testing.T) {
 	} {
 		if got := tables(c.change); strings.Count(got, yes(false)) != c.missed {
 			t.Errorf("%s: want %d missed:\n%s", name, c.missed, got)
+		}
+	}
+}
+
+// TestProve shows that a server's answers are seen through: Nestbox passes, and fails where
+// it shows a post that it should not, or none.
+func TestProve(t *testing.T) {
+	upstream := httptest.NewServer(upstreamHandler(newAppView()))
+	t.Cleanup(upstream.Close)
+	s, err := nestbox(pdstest.Binary(t), t.TempDir(), "PDS_BSKY_APP_VIEW_URL="+upstream.URL, "PDS_BSKY_APP_VIEW_DID="+appViewDID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	users, err := signUp(s, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	once := func(op operation) error {
+		_, err := load{server: s, op: op, workers: 1, accounts: users, requests: 1}.run()
+		return err
+	}
+	for range 2 {
+		if err := once(createRecord); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range proxyRows() {
+		if err := once(operation{p.op.name, p.prove}); err != nil {
+			t.Errorf("%s: %v", p.op.name, err)
+		}
+		p.shows = !p.shows
+		if err := once(operation{p.op.name, p.prove}); err == nil {
+			t.Errorf("%s: a wrong answer passed", p.op.name)
 		}
 	}
 }

@@ -174,6 +174,9 @@ func isJSON(contentType string) bool {
 	return err == nil && (media == "application/json" || strings.HasSuffix(media, "+json"))
 }
 
+// errDecodedTooLarge: an answer has more bytes than the limit once it is decoded.
+var errDecodedTooLarge = errors.New("it is larger than")
+
 // decoded returns a body without its Content-Encoding, up to limit bytes.
 func decoded(header http.Header, body []byte, limit int) ([]byte, error) {
 	switch encoding := strings.ToLower(strings.TrimSpace(strings.Join(header.Values("Content-Encoding"), ","))); encoding {
@@ -189,7 +192,7 @@ func decoded(header http.Header, body []byte, limit int) ([]byte, error) {
 			return nil, fmt.Errorf("decode answer: %w", err)
 		}
 		if len(out) > limit {
-			return nil, fmt.Errorf("decode answer: it has more than %d bytes", limit)
+			return nil, fmt.Errorf("decode answer: %w: %d bytes", errDecodedTooLarge, limit)
 		}
 		return out, nil
 	default:

@@ -114,7 +114,7 @@ func (f *Front) log(r *http.Request, st *state, took time.Duration) {
 		attrs = append(attrs, slog.String("did", clip(st.did, 128)))
 	}
 	if st.failed.name != "" {
-		attrs = append(attrs, slog.String("error", st.failed.name))
+		attrs = append(attrs, slog.String("error", clip(st.failed.name, 128)))
 	}
 	if cause := st.failed.cause; cause != nil && !errors.Is(cause, context.Canceled) {
 		attrs = append(attrs, slog.String("cause", clip(cause.Error(), maxCause)))
