@@ -3,12 +3,14 @@ package proxy
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -175,7 +177,7 @@ func isJSON(contentType string) bool {
 }
 
 // errDecodedTooLarge: an answer has more bytes than the limit once it is decoded.
-var errDecodedTooLarge = errors.New("it is larger than")
+var errDecodedTooLarge = errors.New("it is larger than the limit")
 
 // decoded returns a body without its Content-Encoding, up to limit bytes.
 func decoded(header http.Header, body []byte, limit int) ([]byte, error) {
@@ -183,19 +185,41 @@ func decoded(header http.Header, body []byte, limit int) ([]byte, error) {
 	case "", "identity":
 		return body, nil
 	case "gzip", "x-gzip":
-		zipped, err := gzip.NewReader(bytes.NewReader(body))
+		out, err := unzipped(body, limit)
 		if err != nil {
 			return nil, fmt.Errorf("decode answer: %w", err)
-		}
-		out, err := io.ReadAll(io.LimitReader(zipped, int64(limit)+1))
-		if err != nil {
-			return nil, fmt.Errorf("decode answer: %w", err)
-		}
-		if len(out) > limit {
-			return nil, fmt.Errorf("decode answer: %w: %d bytes", errDecodedTooLarge, limit)
 		}
 		return out, nil
 	default:
 		return nil, fmt.Errorf("decode answer: its encoding is %.32q", encoding)
 	}
+}
+
+// maxUnzipped is how many bytes one byte of gzip can hold.
+const maxUnzipped = 1032
+
+// unzippers are readers of gzip, 40 kB each, to be used again.
+var unzippers = sync.Pool{New: func() any { return new(gzip.Reader) }}
+
+// unzipped returns what gzip has in it, up to limit bytes.
+func unzipped(body []byte, limit int) ([]byte, error) {
+	zipped, _ := unzippers.Get().(*gzip.Reader)
+	defer unzippers.Put(zipped)
+	from := bytes.NewReader(body)
+	defer from.Reset(nil) // the pool must not keep the body
+	if err := zipped.Reset(from); err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	// The last four bytes say how much it is. They are a service's word.
+	if n := int64(binary.LittleEndian.Uint32(body[len(body)-4:])); n <= int64(limit) && n <= maxUnzipped*int64(len(body)) {
+		out.Grow(int(n) + bytes.MinRead)
+	}
+	if _, err := out.ReadFrom(io.LimitReader(zipped, int64(limit)+1)); err != nil {
+		return nil, err
+	}
+	if out.Len() > limit {
+		return nil, fmt.Errorf("%w: %d bytes", errDecodedTooLarge, limit)
+	}
+	return out.Bytes(), nil
 }

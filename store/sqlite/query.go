@@ -19,6 +19,10 @@ var errNoTransaction = errors.New("no transaction is open")
 
 // query runs one cached statement; row is called for each row of the result. One
 // that writes needs a transaction.
+//
+// SQLite plans with the value of a parameter that is a LIMIT, or equal to a column of a
+// sorted result: it prepares the statement again each time that one is set. What reads do
+// often has +? there, which is no parameter to the planner.
 func query(c *sqlite.Conn, sql string, b bind, row func(*sqlite.Stmt) error) (err error) {
 	if c.AutocommitEnabled() && writes(sql) {
 		return errNoTransaction

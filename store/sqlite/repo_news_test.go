@@ -33,3 +33,46 @@ func TestNewPostsPlan(t *testing.T) {
 		t.Errorf("%s is between %q and %q", repo.PostCollection, low, high)
 	}
 }
+
+// TestPreparedOnce: queries that reads make again and again are prepared once for a
+// connection, whatever is set as their parameters. SQLite asks the authorizer whenever it
+// prepares.
+func TestPreparedOnce(t *testing.T) {
+	db := openInternal(t)
+	err := db.read(t.Context(), func(c *sqlite.Conn) error {
+		v := &view{conn: c, accountID: 1, head: repo.Head{Number: 1, DID: "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"}}
+		asked := 0
+		if err := c.SetAuthorizer(sqlite.AuthorizeFunc(func(sqlite.Action) sqlite.AuthResult {
+			asked++
+			return sqlite.AuthResultOK
+		})); err != nil {
+			return err
+		}
+		for name, read := range map[string]func(limit int) error{
+			"NewPosts": func(limit int) error {
+				_, err := v.NewPosts("3jzfcijpj2z2a", repo.Bounds{Count: limit, Size: 1 << 18, Bytes: 1 << 20})
+				return err
+			},
+			"Records": func(limit int) error {
+				_, err := v.Records(repo.Range{Collection: "a.b.c", Limit: limit, Shown: true})
+				return err
+			},
+			"BySubject":   func(limit int) error { _, err := v.BySubject("a.b.c", "at://x", limit); return err },
+			"Collections": func(limit int) error { _, err := v.Collections(limit); return err },
+		} {
+			for i, limit := range []int{100, 100, 7} {
+				asked = 0
+				if err := read(limit); err != nil {
+					return err
+				}
+				if first := i == 0; first != (asked > 0) {
+					t.Errorf("%s, time %d: SQLite prepared what %d actions need", name, i+1, asked)
+				}
+			}
+		}
+		return c.SetAuthorizer(nil)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}

@@ -164,8 +164,8 @@ func (v *view) Records(rg repo.Range) ([]repo.Record, error) {
 	}
 	var out []repo.Record
 	size := 0
-	err := query(v.conn, "SELECT key, cid, rev, block FROM record WHERE repo_id = ?1 AND key > ?2 AND key < ?3"+shown+
-		" ORDER BY key"+order+" LIMIT ?4",
+	err := query(v.conn, "SELECT key, cid, rev, block FROM record WHERE repo_id = +?1 AND key > ?2 AND key < ?3"+shown+
+		" ORDER BY key"+order+" LIMIT +?4",
 		func(s *sqlite.Stmt) {
 			s.BindInt64(1, v.head.Number)
 			s.BindText(2, low)
@@ -195,7 +195,7 @@ func (v *view) Collections(limit int) ([]string, error) {
 	var out []string
 	for from, more := "", true; more && len(out) < limit; {
 		more = false
-		err := query(v.conn, "SELECT key FROM record WHERE repo_id = ? AND key >= ? ORDER BY key LIMIT 1",
+		err := query(v.conn, "SELECT key FROM record WHERE repo_id = +? AND key >= ? ORDER BY key LIMIT 1",
 			func(s *sqlite.Stmt) { s.BindInt64(1, v.head.Number); s.BindText(2, from) },
 			func(r *sqlite.Stmt) error {
 				collection, _, _ := strings.Cut(r.ColumnText(0), "/")
@@ -212,7 +212,7 @@ func (v *view) Collections(limit int) ([]string, error) {
 }
 
 // bySubject reads nothing but the index record_subject.
-const bySubject = `SELECT key FROM record WHERE repo_id = ? AND subject = ? AND key > ? AND key < ? ORDER BY key LIMIT ?`
+const bySubject = `SELECT key FROM record WHERE repo_id = +? AND subject = +? AND key > ? AND key < ? ORDER BY key LIMIT +?`
 
 // BySubject implements repo.View.
 func (v *view) BySubject(collection, subject string, limit int) (keys []string, err error) {
@@ -235,8 +235,8 @@ func (v *view) BySubject(collection, subject string, limit int) (keys []string, 
 // newPosts reads the part of the index record_post behind a revision, from its end.
 // SQLite knows the size of a block that it does not read.
 const newPosts = `SELECT key, cid, rev, CASE WHEN length(block) <= ?5 THEN block END FROM record INDEXED BY record_post
-	WHERE repo_id = ?1 AND rev > ?2 AND key BETWEEN '` + repo.PostCollection + `/' AND '` + repo.PostCollection + `0'
-	AND NOT EXISTS (SELECT 1 FROM takedown t WHERE t.did = ?3 AND t.subject = key) ORDER BY rev DESC, key DESC LIMIT ?4`
+	WHERE repo_id = +?1 AND rev > ?2 AND key BETWEEN '` + repo.PostCollection + `/' AND '` + repo.PostCollection + `0'
+	AND NOT EXISTS (SELECT 1 FROM takedown t WHERE t.did = ?3 AND t.subject = key) ORDER BY rev DESC, key DESC LIMIT +?4`
 
 // NewPosts implements repo.View.
 func (v *view) NewPosts(since syntax.TID, most repo.Bounds) (out []repo.Record, err error) {
