@@ -211,7 +211,7 @@ func unzipped(body []byte, limit int) ([]byte, error) {
 		return nil, err
 	}
 	var out bytes.Buffer
-	// The last four bytes say how much it is. They are a service's word.
+	// The last four bytes are the size, in the words of the service.
 	if n := int64(binary.LittleEndian.Uint32(body[len(body)-4:])); n <= int64(limit) && n <= maxUnzipped*int64(len(body)) {
 		out.Grow(int(n) + bytes.MinRead)
 	}
