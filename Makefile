@@ -92,4 +92,4 @@ e2e/node_modules/.package-lock.json: e2e/package.json e2e/package-lock.json
 # The AppView, the moderation service, and the Node that they need. No package of it
 # needs a script to be installed.
 e2e/network/node_modules/.package-lock.json: e2e/network/package.json e2e/network/package-lock.json
-	@if command -v npm >/dev/null; then cd e2e/network && npm ci --ignore-scripts --no-audit --no-fund && touch node_modules/.package-lock.json; fi
+	@if command -v npm >/dev/null; then cd e2e/network && npm ci --loglevel error --ignore-scripts --no-audit --no-fund && touch node_modules/.package-lock.json; fi

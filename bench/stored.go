@@ -89,8 +89,8 @@ FROM n, one;
 INSERT INTO identity (account_id, document, handle_invalid, checked_at)
 SELECT a.id, CAST(replace(replace(CAST(one.document AS TEXT), one.did, a.did), one.handle, a.handle) AS BLOB), 0, one.checked_at
 FROM account a, one WHERE a.id > 1;
-INSERT INTO repo (account_id, current, cid, rev, commit_block, root_id, root_cid, next_node, records)
-SELECT a.id, 1, r.cid, r.rev, r.commit_block, r.root_id, r.root_cid, r.next_node, r.records
+INSERT INTO repo (account_id, current, cid, rev, commit_block, root_id, root_cid, next_node, records, first_rev)
+SELECT a.id, 1, r.cid, r.rev, r.commit_block, r.root_id, r.root_cid, r.next_node, r.records, r.first_rev
 FROM account a, repo r WHERE a.id > 1 AND r.account_id = 1;
 INSERT INTO node (id, rev, children, block)
 SELECT r.id << 32 | (n.id & 0xffffffff), n.rev, n.children, n.block

@@ -171,7 +171,7 @@ func TestInputPaths(t *testing.T) {
 			"/xrpc//" + getSession:                        400,
 			"/xrpc/":                                      400,
 			"/xrpc/x":                                     400,
-			"/xrpc/com.atproto.server.getsession":         501,
+			"/xrpc/com.atproto.server.describeserver":     501,
 			"/xrpc/com.atproto.server.\u00fc":             400,
 			"/xrpc/" + strings.Repeat("com.", 2000) + "x": 400,
 			"/xrpc/%ff%fe":                                400,

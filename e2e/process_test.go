@@ -207,8 +207,8 @@ func TestProcessStops(t *testing.T) {
 
 func TestProcessUnknownSettings(t *testing.T) {
 	t.Parallel()
-	p := pdstest.Launch(t, "", "PDS_ZEBRA=1", "PDS_APE=secret-of-the-ape", "PDS_BSKY_APP_VIEW_URL=https://appview.example")
-	for _, one := range []string{"unknown settings are ignored: PDS_APE PDS_ZEBRA", "no effect here yet: PDS_BSKY_APP_VIEW_URL"} {
+	p := pdstest.Launch(t, "", "PDS_ZEBRA=1", "PDS_APE=secret-of-the-ape", "PDS_BLOBSTORE_S3_BUCKET=blobs")
+	for _, one := range []string{"unknown settings are ignored: PDS_APE PDS_ZEBRA", "no effect here yet: PDS_BLOBSTORE_S3_BUCKET"} {
 		if strings.Count(p.Log(), one) != 1 {
 			t.Errorf("log has no single %q:\n%s", one, p.Log())
 		}

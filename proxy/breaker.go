@@ -6,89 +6,108 @@ import (
 )
 
 const (
-	// breakAfter failures in a row, within breakWithin, end calls to an origin for
+	// breakAfter failures in a row, within breakWithin, end calls to a target for
 	// breakFor.
 	breakAfter  = 10
 	breakWithin = 10 * time.Second
 	breakFor    = 5 * time.Second
-	// maxOrigins bounds how many failing origins are remembered.
-	maxOrigins = 4096
+	// maxBreakers bounds how many targets are remembered.
+	maxBreakers = 4096
 )
 
 // breakers keep callers from waiting for services that do not answer.
 type breakers struct {
 	mu sync.Mutex
-	of map[string]*breaker // by origin; only those that failed last
+	of map[string]*breaker // by key of a target
 }
 
 type breaker struct {
 	failures    int
 	first, last time.Time
-	// until is when the next call may try; zero while calls may go.
-	until  time.Time
+	// answered is when the service answered last: a call that began before that and was
+	// not answered was slow itself.
+	answered time.Time
+	// again is when the next call may try; zero while calls may go.
+	again  time.Time
 	trying bool
 }
 
-// admit reports whether a call to an origin may go. If it does, done must be called.
-func (b *breakers) admit(origin string, now time.Time) bool {
+// broken reports whether calls to a target are refused for now.
+func (b *breakers) broken(key string, now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	o := b.of[origin]
-	if o == nil || o.until.IsZero() {
+	o := b.of[key]
+	return o != nil && !o.again.IsZero() && (now.Before(o.again) || o.trying)
+}
+
+// admit reports whether a call to a target may go. If it does, done must be called. Only a
+// call that may try ends a break: one whose length no client decides.
+func (b *breakers) admit(key string, mayTry bool, now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o := b.of[key]
+	if o == nil || o.again.IsZero() {
 		return true
 	}
-	if now.Before(o.until) || o.trying {
+	if now.Before(o.again) || o.trying || !mayTry {
 		return false
 	}
 	o.trying = true
 	return true
 }
 
-// done notes how a call went: whether the service answered at all, or why it says
-// nothing of the service.
-func (b *breakers) done(origin string, now time.Time, how outcome) {
+// done notes how a call went that began then.
+func (b *breakers) done(key string, began, now time.Time, how outcome) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	o := b.of[origin]
+	o := b.of[key]
 	switch {
-	case how == answered:
-		delete(b.of, origin)
-		return
-	case o != nil && how == unknown:
+	case how == unknown && o != nil:
 		o.trying = false
 		return
 	case how == unknown:
 		return
-	case o == nil || o.until.IsZero() && now.Sub(o.first) > breakWithin:
+	case o == nil:
 		b.makeRoom(now)
-		o = &breaker{first: now}
-		b.of[origin] = o
+		o = &breaker{}
+		b.of[key] = o
+	}
+	o.last = now
+	if how == answered {
+		*o = breaker{last: now, answered: now}
+		return
+	}
+	o.trying = false
+	if began.Before(o.answered) {
+		return
+	}
+	if o.again.IsZero() && now.Sub(o.first) > breakWithin {
+		o.failures, o.first = 0, now
 	}
 	o.failures++
-	o.last, o.trying = now, false
 	if o.failures >= breakAfter {
-		o.until = now.Add(breakFor)
+		o.again = now.Add(breakFor)
 	}
 }
 
-// makeRoom forgets origins that have not failed for a while, or else any.
+// makeRoom forgets targets that were not called for a while, or else any.
 func (b *breakers) makeRoom(now time.Time) {
 	if b.of == nil {
 		b.of = map[string]*breaker{}
 	}
-	if len(b.of) < maxOrigins {
+	if len(b.of) < maxBreakers {
 		return
 	}
-	for origin, o := range b.of {
+	for key, o := range b.of {
 		if now.Sub(o.last) > breakWithin {
-			delete(b.of, origin)
+			delete(b.of, key)
 		}
 	}
-	for origin := range b.of {
-		if len(b.of) < maxOrigins {
+	for key := range b.of {
+		if len(b.of) < maxBreakers {
 			return
 		}
-		delete(b.of, origin)
+		delete(b.of, key)
 	}
 }
 
@@ -96,7 +115,7 @@ func (b *breakers) makeRoom(now time.Time) {
 type outcome int
 
 const (
-	unknown  outcome = iota // the client left, or its body failed
+	unknown  outcome = iota // the client left, its body failed, or we refused ourselves
 	answered                // whatever the status
 	silent                  // no connection, or no answer in time
 )

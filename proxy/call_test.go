@@ -124,6 +124,10 @@ func TestPaths(t *testing.T) {
 	}
 	a := p.get(t, timeline, "Upgrade", "websocket", "Connection", "Upgrade")
 	a.WantError(t, 501, "MethodNotImplemented", "Method Not Implemented")
+	if a := p.get(t, timeline, "Upgrade", "h2c", "Connection", "Upgrade, HTTP2-Settings"); a.Status != http.StatusOK {
+		t.Errorf("an upgrade to HTTP/2, which may be ignored: %d %s", a.Status, a.Body)
+	}
+	p.appView.arrived()
 	for _, nsid := range []string{"com.atproto.repo.nothing", "com.atproto.SYNC.nothing", "com.atproto.temp.fetchLabels", "com.atproto.repo.CREATERECORD"} {
 		p.get(t, nsid).WantError(t, 501, "MethodNotImplemented", "Method Not Implemented")
 	}

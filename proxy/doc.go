@@ -3,10 +3,11 @@
 // (https://atproto.com/specs/xrpc#service-proxying). What the services have not seen
 // of an account yet, package readafterwrite adds to their answers.
 //
-// A call goes through these files, in this order: target.go (where to), request.go (what
-// goes up), room.go and breaker.go (whether now), token.go, upstream.go (the exchange),
-// response.go and refusal.go (what comes back), munge.go (what is changed on the way).
-// Calls with a way of their own are in feed.go, push.go, report.go and xrpc_record.go.
+// A call goes through these files, in this order: xrpc.go (the checks) with methods.go (which
+// session may use which method), target.go (where to), request.go (what goes up), room.go and
+// breaker.go (whether now), token.go, upstream.go (the exchange), response.go and refusal.go
+// (what comes back), munge.go (what is changed on the way). Calls with a way of their own
+// have a file xrpc_*.go each; service.go puts all together.
 //
 // Invariants:
 //   - A service gets the headers of an allow-list, and never a cookie, an address or a

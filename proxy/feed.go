@@ -46,7 +46,7 @@ func newFeedCache() feedCache {
 }
 
 // generator returns the DID of the service that makes a feed.
-func (s *Service) generator(ctx context.Context, to Target, feed string, header http.Header) (string, error) {
+func (s *Service) generator(ctx context.Context, to Target, feed string) (string, error) {
 	uri, err := syntax.ParseATURI(feed)
 	if err != nil || uri.Collection() == "" || uri.RecordKey() == "" {
 		return "", invalid("feed must be the at-uri of a feed generator's record")
@@ -58,20 +58,24 @@ func (s *Service) generator(ctx context.Context, to Target, feed string, header 
 			return known.did, known.refused
 		}
 	}
-	did, err := s.findGenerator(ctx, to, uri, header)
-	e, refused := errors.AsType[*refusalError](err)
-	if err == nil || refused && e.status == http.StatusBadRequest {
-		s.feeds.Set(key, knownGenerator{did, err, now})
+	did, err := s.findGenerator(ctx, to, uri)
+	if e, refused := errors.AsType[*refusalError](err); refused && (e.name == "RecordNotFound" || e.name == "UnknownFeed") {
+		// Others get it too, so nothing of this call is in it.
+		err = &refusalError{status: http.StatusBadRequest, name: e.name, message: e.message}
+		s.feeds.Set(key, knownGenerator{"", err, now})
+	}
+	if err == nil {
+		s.feeds.Set(key, knownGenerator{did, nil, now})
 	}
 	return did, err
 }
 
 // findGenerator reads a feed's record: here, if its repository is here, or else at the
 // target.
-func (s *Service) findGenerator(ctx context.Context, to Target, uri syntax.ATURI, header http.Header) (string, error) {
+func (s *Service) findGenerator(ctx context.Context, to Target, uri syntax.ATURI) (string, error) {
 	value, err := s.ownFeed(ctx, uri)
 	if errors.Is(err, account.ErrNotFound) {
-		value, err = s.foreignFeed(ctx, to, uri, header)
+		value, err = s.foreignFeed(ctx, to, uri)
 	}
 	if err != nil {
 		return "", err
@@ -115,12 +119,14 @@ func (s *Service) find(ctx context.Context, name syntax.AtIdentifier) (*account.
 	return s.Accounts.ByHandle(ctx, handle.Normalize())
 }
 
-// foreignFeed asks the target for a feed's record.
-func (s *Service) foreignFeed(ctx context.Context, to Target, uri syntax.ATURI, header http.Header) ([]byte, error) {
+// foreignFeed asks the target for a feed's record, with nothing of the client's.
+func (s *Service) foreignFeed(ctx context.Context, to Target, uri syntax.ATURI) ([]byte, error) {
 	within, cancel := context.WithTimeout(ctx, feedTime)
 	defer cancel()
 	query := url.Values{"repo": {uri.Authority().String()}, "collection": {uri.Collection().String()}, "rkey": {uri.RecordKey().String()}}
-	body, err := s.ask(within, &call{to: to, method: http.MethodGet, nsid: getRecord, query: query.Encode(), header: header}, maxRecordAnswer)
+	header := http.Header{"User-Agent": {s.userAgent}, "Accept-Encoding": {"identity"}}
+	question := &call{to: to, method: http.MethodGet, nsid: getRecord, query: query.Encode(), header: header, aside: true}
+	body, err := s.ask(within, question, maxRecordAnswer)
 	if err != nil && within.Err() != nil && ctx.Err() == nil {
 		return nil, late(err)
 	}

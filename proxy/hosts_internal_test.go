@@ -54,54 +54,70 @@ func TestBreakers(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	fail := func(origin string, n int) {
 		for range n {
-			all.done(origin, now, silent)
+			all.done(origin, now, now, silent)
 		}
 	}
 	fail(a, 9)
-	if all.done(a, now, unknown); !all.admit(a, now) {
+	if all.done(a, now, now, unknown); !all.admit(a, true, now) {
 		t.Error("broken too early")
 	}
-	all.done(a, now, answered)
+	all.done(a, now, now, answered)
 	fail(a, 9)
-	if !all.admit(a, now) {
+	if !all.admit(a, true, now) {
 		t.Error("an answer between failures does not count")
 	}
 	now = now.Add(11 * time.Second)
 	fail(a, 9)
-	if !all.admit(a, now) {
+	if !all.admit(a, true, now) {
 		t.Error("failures that are long ago count")
 	}
 	fail(a, 1)
-	if all.admit(a, now) || all.admit(a, now.Add(4*time.Second)) {
+	if all.admit(a, true, now) || all.admit(a, true, now.Add(4*time.Second)) {
 		t.Error("not broken")
 	}
-	if !all.admit(b, now) {
+	if !all.admit(b, true, now) {
 		t.Error("another origin is broken too")
 	}
 	now = now.Add(5 * time.Second)
-	if !all.admit(a, now) || all.admit(a, now) {
+	if !all.admit(a, true, now) || all.admit(a, true, now) {
 		t.Error("not one call tries")
 	}
-	all.done(a, now, unknown) // it told nothing: the next one tries
-	if !all.admit(a, now) {
+	all.done(a, now, now, unknown) // it told nothing: the next one tries
+	if !all.admit(a, true, now) {
 		t.Error("after a call that told nothing, none tries")
 	}
 	fail(a, 1)
-	if all.admit(a, now.Add(4*time.Second)) {
+	if all.admit(a, true, now.Add(4*time.Second)) {
 		t.Error("not broken again")
 	}
 	now = now.Add(5 * time.Second)
-	if !all.admit(a, now) {
+	if !all.admit(a, true, now) {
 		t.Error("no call tries again")
 	}
-	all.done(a, now, answered)
-	if !all.admit(a, now) || !all.admit(a, now) {
+	all.done(a, now, now, answered)
+	if !all.admit(a, true, now) || !all.admit(a, true, now) {
 		t.Error("still broken after an answer")
 	}
-	for i := range 3 * maxOrigins {
-		all.done(string(rune(i)), now, silent)
+	// A slow call tells nothing of a service that answers others meanwhile.
+	began := now
+	now = now.Add(time.Second)
+	all.done(a, began, now, answered)
+	for range 20 {
+		all.done(a, began, now, silent)
 	}
-	if len(all.of) > maxOrigins {
+	if !all.admit(a, true, now) {
+		t.Error("slow calls broke a service that answers")
+	}
+	// Only a call whose length no client decides may try again.
+	fail(b, 10)
+	now = now.Add(6 * time.Second)
+	if all.admit(b, false, now) || !all.admit(b, true, now) {
+		t.Error("a call with a body tries, or one without does not")
+	}
+	for i := range 3 * maxBreakers {
+		all.done(string(rune(i)), now, now, silent)
+	}
+	if len(all.of) > maxBreakers {
 		t.Errorf("%d origins are remembered", len(all.of))
 	}
 }

@@ -32,6 +32,11 @@ const (
 	maxMunged      = 10 << 20
 	largeAnswers   = 8
 	largeOfAccount = 2
+	// mungedAtOnce answers are changed at once, and so many of one account; the rest goes
+	// out unchanged. What is asked for a change has maxSideAnswer bytes at most.
+	mungedAtOnce    = 64
+	mungedOfAccount = 8
+	maxSideAnswer   = 1 << 20
 )
 
 // munge adds to an answer what the service has not seen of the account. done is false if
@@ -39,10 +44,19 @@ const (
 // error that is passed on otherwise, nil for an answer of success.
 func (s *Service) munge(w http.ResponseWriter, r *http.Request, a *answer, refused error) (done bool, begun []byte, err error) {
 	ctx, by := r.Context(), a.call.by
-	news, ok := s.unseen(ctx, a, refused)
+	if !s.mayMunge(a, refused) {
+		return false, nil, nil
+	}
+	news, ok := s.unseen(ctx, a)
 	if !ok {
 		return false, nil, nil
 	}
+	share := gate.Share[string]{Key: by.DID.String(), Most: mungedOfAccount}
+	place, err := s.munging.Try(gate.Room{All: mungedAtOnce}, share)
+	if err != nil {
+		return false, nil, nil //nolint:nilerr // the answer goes out as it is
+	}
+	defer place.Leave()
 	var body []byte
 	if e, isError := errors.AsType[*refusalError](refused); isError {
 		body = e.body
@@ -84,27 +98,28 @@ func (s *Service) munge(w http.ResponseWriter, r *http.Request, a *answer, refus
 	return true, nil, err
 }
 
-// unseen returns what the service had not seen of the account when it made an answer, and
-// whether that is anything.
-func (s *Service) unseen(ctx context.Context, a *answer, refused error) (news readafterwrite.News, ok bool) {
+// mayMunge reports whether an answer is one that may be changed.
+func (*Service) mayMunge(a *answer, refused error) bool {
 	if a.call.by == nil || a.call.method != http.MethodGet || !readafterwrite.Reads(a.call.nsid) {
-		return news, false
+		return false
 	}
 	if media := a.Header.Get("Content-Type"); media != "" && !isJSON(media) {
-		return news, false
+		return false
 	}
 	if e, isError := errors.AsType[*refusalError](refused); isError {
-		if a.StatusCode != http.StatusBadRequest || e.name != "NotFound" || e.body == nil {
-			return news, false
-		}
-	} else if refused != nil || a.StatusCode != http.StatusOK {
-		return news, false
+		return a.StatusCode == http.StatusBadRequest && e.name == "NotFound" && e.body != nil
 	}
+	return refused == nil && a.StatusCode == http.StatusOK
+}
+
+// unseen returns what the service had not seen of the account when it made an answer, and
+// whether that is anything.
+func (s *Service) unseen(ctx context.Context, a *answer) (news readafterwrite.News, ok bool) {
 	rev, err := syntax.ParseTID(a.Header.Get(headerRev))
 	if err != nil {
 		return news, false
 	}
-	newer, err := s.Repos.Newer(ctx, a.call.by.ID, rev)
+	newer, err := s.Repos.Newer(ctx, a.call.by.ID, rev, readafterwrite.ShowsPosts(a.call.nsid))
 	if err == nil && newer.Empty() {
 		return news, false
 	}
@@ -119,17 +134,14 @@ func (s *Service) unseen(ctx context.Context, a *answer, refused error) (news re
 // readWhole reads an answer and decodes it. raw is what was read as it came; whole is
 // false if the answer is too large to be changed, or cannot be decoded.
 func (s *Service) readWhole(a *answer) (raw, body []byte, whole bool, err error) {
-	limit := usualAnswer
-	raw, whole, err = a.readUpTo(nil, limit)
-	if err == nil && whole {
-		body, err = decoded(a.Header, raw, limit)
-		if err == nil {
-			return raw, body, true, nil
-		}
-		err = nil
-	}
-	if err != nil {
+	if raw, whole, err = a.readUpTo(nil, usualAnswer); err != nil {
 		return nil, nil, false, broken(err)
+	}
+	if whole {
+		body, err = decoded(a.Header, raw, usualAnswer)
+		if err == nil || !errors.Is(err, errDecodedTooLarge) {
+			return raw, body, err == nil, nil
+		}
 	}
 	did := a.call.by.DID.String()
 	place, err := s.large.Try(gate.Room{All: largeAnswers}, gate.Share[string]{Key: did, Most: largeOfAccount})
@@ -220,8 +232,8 @@ type sideCalls struct {
 // Get implements readafterwrite.Upstream.
 func (c *sideCalls) Get(ctx context.Context, method string, query url.Values) ([]byte, error) {
 	of := *c.of
-	of.nsid, of.query, of.lxm, of.audience, of.body = method, query.Encode(), "", "", nil
-	answer, err := c.s.ask(ctx, &of, maxMunged)
+	of.nsid, of.query, of.lxm, of.audience, of.body, of.aside = method, query.Encode(), "", "", nil, true
+	answer, err := c.s.ask(ctx, &of, maxSideAnswer)
 	if e, ok := errors.AsType[*refusalError](err); ok && (e.status == http.StatusBadRequest || e.status == http.StatusNotFound) {
 		return nil, fmt.Errorf("%w: %w", readafterwrite.ErrMissing, err)
 	}

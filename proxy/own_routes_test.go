@@ -55,6 +55,25 @@ func TestGetFeed(t *testing.T) {
 	}
 	ask(strings.Replace(feed, "abc", "missing", 1)).WantError(t, 400, "RecordNotFound", "no")
 	ask(strings.Replace(feed, "abc", "none", 1)).WantError(t, 400, "UnknownFeed", "could not resolve feed did")
+	// What one caller's headers cause is not what the next one gets.
+	p.appView.does(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if strings.HasSuffix(r.URL.Path, ".getRecord") {
+			if len(r.Header) > 3 || r.Header.Get("X-Atproto-Bad") != "" {
+				t.Errorf("the record is asked for with %v", r.Header)
+			}
+			w.Header().Set("Retry-After", "9999")
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = io.WriteString(w, `{"error":"InvalidRequest","message":"no"}`)
+		}
+	})
+	other := strings.Replace(feed, "abc", "other", 1)
+	for range 2 {
+		p.get(t, "app.bsky.feed.getFeed?feed="+url.QueryEscape(other), "X-Atproto-Bad", "1").WantError(t, 400, "InvalidRequest", "no")
+	}
+	if n := len(p.appView.arrived()); n < 2 {
+		t.Errorf("an error of any kind is kept: %d questions", n)
+	}
 	for _, bad := range []string{"", "at://x", "https://x.example.com", "at://did:plc:ewvi7nxzyoun6zhxrhs64oiz/app.bsky.feed.generator"} {
 		if a := ask(bad); a.Status != http.StatusBadRequest {
 			t.Errorf("%q: %d %s", bad, a.Status, a.Body)
@@ -82,10 +101,10 @@ func TestGetFeed(t *testing.T) {
 		"Could not locate record: at://"+p.alice.DID+"/app.bsky.feed.generator/other")
 
 	// Another AppView that the client names is asked itself.
-	other := newService(t)
-	other.says(http.StatusOK, record, "Content-Type", "application/json")
-	a := p.get(t, "app.bsky.feed.getFeed?feed="+url.QueryEscape(feed), "Atproto-Proxy", other.did+"#bsky_appview")
-	if a.Status != http.StatusOK || len(other.arrived()) != 2 || len(p.appView.arrived()) != 0 {
+	elsewhere := newService(t)
+	elsewhere.says(http.StatusOK, record, "Content-Type", "application/json")
+	a := p.get(t, "app.bsky.feed.getFeed?feed="+url.QueryEscape(feed), "Atproto-Proxy", elsewhere.did+"#bsky_appview")
+	if a.Status != http.StatusOK || len(elsewhere.arrived()) != 2 || len(p.appView.arrived()) != 0 {
 		t.Errorf("another AppView: %d %s", a.Status, a.Body)
 	}
 }
@@ -119,6 +138,7 @@ func TestPush(t *testing.T) {
 				t.Errorf("%s: %d %q, arrived %s, token %v", did, a.Status, a.Body, up.body, claims)
 			}
 		}
+		send(body("did:web:localhost%3A1")).WantError(t, 400, "InvalidRequest", "could not resolve did document: did:web:localhost%3A1")
 		send(body("did:plc:short")).WantError(t, 400, "InvalidRequest", "could not resolve did document: did:plc:short")
 		send(body(untyped.did)).WantError(t, 400, "InvalidRequest", "invalid notification service details in did document: "+untyped.did)
 		for _, bad := range []string{`{}`, `{"serviceDid":"` + push.did + `","token":"t","platform":"web"}`, `{"serviceDid":1,"token":"t","platform":"web","appId":"a"}`, `[]`, ``} {
@@ -185,7 +205,8 @@ func TestGetRecordElsewhere(t *testing.T) {
 			t.Errorf("%v: %d %s; %s %v", c.headers, a.Status, a.Body, up.RequestURI, up.Header)
 		}
 	}
-	if a := p.Do(t, pdstest.Request{NSID: nsid, Auth: "Bearer x", Header: headersOf(named)}); a.Status != http.StatusBadRequest || len(other.arrived()) > 0 {
+	a := p.Do(t, pdstest.Request{NSID: nsid, Auth: "Bearer x", Header: headersOf(named)})
+	if a.Status != http.StatusOK || len(other.arrived()) > 0 || len(p.appView.arrived()) != 1 {
 		t.Errorf("a bad token: %d %s", a.Status, a.Body)
 	}
 	here := fmt.Sprintf("com.atproto.repo.getRecord?repo=%s&collection=app.bsky.feed.post&rkey=3jzfcijpj2z2a", p.alice.DID)

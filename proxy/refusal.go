@@ -176,6 +176,9 @@ func isJSON(contentType string) bool {
 	return err == nil && (media == "application/json" || strings.HasSuffix(media, "+json"))
 }
 
+// errDecodedTooLarge: an answer has more bytes than the limit once it is decoded.
+var errDecodedTooLarge = errors.New("it is larger than the limit")
+
 // decoded returns a body without its Content-Encoding, up to limit bytes.
 func decoded(header http.Header, body []byte, limit int) ([]byte, error) {
 	switch encoding := strings.ToLower(strings.TrimSpace(strings.Join(header.Values("Content-Encoding"), ","))); encoding {
@@ -208,7 +211,7 @@ func unzipped(body []byte, limit int) ([]byte, error) {
 		return nil, err
 	}
 	var out bytes.Buffer
-	// The size in the last four bytes is what a service claims.
+	// The last four bytes are the size, in the words of the service.
 	if n := int64(binary.LittleEndian.Uint32(body[len(body)-4:])); n <= int64(limit) && n <= maxUnzipped*int64(len(body)) {
 		out.Grow(int(n) + bytes.MinRead)
 	}
@@ -216,7 +219,7 @@ func unzipped(body []byte, limit int) ([]byte, error) {
 		return nil, err
 	}
 	if out.Len() > limit {
-		return nil, fmt.Errorf("it has more than %d bytes", limit)
+		return nil, fmt.Errorf("%w: %d bytes", errDecodedTooLarge, limit)
 	}
 	return out.Bytes(), nil
 }

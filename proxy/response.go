@@ -60,7 +60,7 @@ func (a *answer) refused() error {
 		body = nil
 	}
 	e := refusal(a.StatusCode, a.Header, body)
-	e.cause = fmt.Errorf("%s answered %d %s", a.call.to, a.StatusCode, e.name)
+	e.cause = fmt.Errorf("%s answered %d %s", a.call.to, a.StatusCode, clip(e.name))
 	if e.status == http.StatusBadGateway && a.StatusCode == http.StatusUnauthorized {
 		e.cause = fmt.Errorf("%w: it refused our token: %s", e.cause, why(e.name))
 	}
@@ -119,11 +119,7 @@ func (a *answer) pass(w http.ResponseWriter, begun []byte) error {
 func (a *answer) copyBody(w http.ResponseWriter, begun []byte, length int64) (err error) {
 	buffer, _ := buffers.Get().(*[32 << 10]byte)
 	defer buffers.Put(buffer)
-	flush := func() {}
-	if length < 0 {
-		conn := http.NewResponseController(w)
-		flush = func() { _ = conn.Flush() } // if that fails, so does the next write
-	}
+	conn := http.NewResponseController(w)
 	sent := false
 	if len(begun) > 0 {
 		sent = true
@@ -152,8 +148,8 @@ func (a *answer) copyBody(w http.ResponseWriter, begun []byte, length int64) (er
 			return nil
 		case err != nil:
 			return fmt.Errorf("%w: %w", errBroken, err)
-		default:
-			flush()
+		case a.body.read != length:
+			_ = conn.Flush() // what came does not wait for the rest; if that fails, so does the next write
 		}
 	}
 }

@@ -155,9 +155,9 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// wire is a service below HTTP: for each connection it reads a request's headers, and then
-// does what its function does.
-func wire(t *testing.T, answer func(net.Conn)) (url string) {
+// wire is a service below HTTP: for each connection it reads a request's headers and then
+// does what answer does, or leaves all to serve.
+func wire(t *testing.T, answer, serve func(net.Conn)) (url string) {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -177,6 +177,10 @@ func wire(t *testing.T, answer func(net.Conn)) (url string) {
 			mu.Unlock()
 			open.Go(func() {
 				defer func() { _ = conn.Close() }()
+				if serve != nil {
+					serve(conn)
+					return
+				}
 				var got []byte
 				for buffer := make([]byte, 4096); !bytes.Contains(got, []byte("\r\n\r\n")); {
 					n, err := conn.Read(buffer)
@@ -259,7 +263,7 @@ func TestHostile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := pdstest.Start(t, pdstest.Options{Settings: []string{
-				"PDS_BSKY_APP_VIEW_URL=" + wire(t, c.answer), "PDS_BSKY_APP_VIEW_DID=" + appView,
+				"PDS_BSKY_APP_VIEW_URL=" + wire(t, c.answer, nil), "PDS_BSKY_APP_VIEW_DID=" + appView,
 				"PDS_PROXY_HEADERS_TIMEOUT=300", "PDS_PROXY_BODY_TIMEOUT=300", "PDS_PROXY_MAX_RESPONSE_SIZE=100000",
 			}})
 			auth := pdstest.Bearer(s.SignUp(t, "alice").AccessJwt)
@@ -290,7 +294,7 @@ func TestEarlyAnswer(t *testing.T) {
 		"refusal": {"HTTP/1.1 413 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", 413},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := pdstest.Start(t, pdstest.Options{Settings: []string{"PDS_BSKY_APP_VIEW_URL=" + wire(t, stuck(c.answer)), "PDS_BSKY_APP_VIEW_DID=" + appView}})
+			s := pdstest.Start(t, pdstest.Options{Settings: []string{"PDS_BSKY_APP_VIEW_URL=" + wire(t, stuck(c.answer), nil), "PDS_BSKY_APP_VIEW_DID=" + appView}})
 			auth := pdstest.Bearer(s.SignUp(t, "alice").AccessJwt)
 			body, more := io.Pipe()
 			defer func() { _ = more.Close() }()

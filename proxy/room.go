@@ -46,11 +46,11 @@ func (r *room) enter(ctx context.Context, did string, to Target) (leave func(), 
 	if err != nil {
 		return nil, crowded(ctx, err, http.StatusTooManyRequests, nameRateLimit, "Rate Limit Exceeded")
 	}
-	shares := []gate.Share[string]{{Key: to.URL, Most: callsToDefault, Waiting: callsToDefault}}
+	shares := []gate.Share[string]{{Key: to.key(), Most: callsToDefault, Waiting: callsToDefault}}
 	if to.Named {
 		shares = []gate.Share[string]{
-			{Key: to.URL, Most: callsToNamedAll, Waiting: callsToNamedAll},
-			{Key: did + " " + to.URL, Most: callsToNamed, Waiting: callsToNamed},
+			{Key: to.key(), Most: callsToNamedAll, Waiting: callsToNamedAll},
+			{Key: did + " " + to.key(), Most: callsToNamed, Waiting: callsToNamed},
 		}
 	}
 	place, err := r.origins.Take(within, gate.Room{}, shares...)

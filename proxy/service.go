@@ -42,7 +42,7 @@ type Settings struct {
 type Repos interface {
 	// Newer returns what an account has written since a revision, without a query if that
 	// is nothing.
-	Newer(ctx context.Context, accountID int64, rev syntax.TID) (repo.News, error)
+	Newer(ctx context.Context, accountID int64, rev syntax.TID, posts bool) (repo.News, error)
 	// Own returns a record of an account, and ErrNoRecord if there is none or it is not
 	// shown.
 	Own(ctx context.Context, accountID int64, key string) (repo.Record, error)
@@ -74,11 +74,13 @@ type Service struct {
 	Parts
 
 	origin    string // of URL
+	userAgent string
 	ownHosts  http.RoundTripper
 	strangers http.RoundTripper
 	editor    *readafterwrite.Editor
 	room      room
-	large     gate.Places[string] // of answers that are read whole
+	munging   gate.Places[string] // of answers that are changed
+	large     gate.Places[string] // of those that are large
 	breakers  breakers
 	feeds     feedCache
 	asked     recent // services whose document was asked for again
@@ -86,7 +88,7 @@ type Service struct {
 
 // New returns a Service.
 func New(settings Settings, parts Parts) *Service {
-	s := &Service{Settings: settings, Parts: parts, feeds: newFeedCache()}
+	s := &Service{Settings: settings, Parts: parts, userAgent: "nestbox/" + settings.Version, feeds: newFeedCache()}
 	if u, err := url.Parse(settings.URL); err == nil {
 		s.origin = originOf(u)
 	}

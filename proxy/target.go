@@ -29,6 +29,15 @@ type Target struct {
 // String returns the target as the header atproto-proxy names it.
 func (t Target) String() string { return t.DID + "#" + t.Service }
 
+// key names the target for what is kept of it: one that a client named is not the
+// operator's, even if it has its URL.
+func (t Target) key() string {
+	if t.Named {
+		return "named " + t.URL
+	}
+	return t.URL
+}
+
 // Ids of services in DID documents.
 const (
 	idAppView = "bsky_appview"

@@ -10,13 +10,16 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/account"
+	"nestbox/internal/safehttp"
 	"nestbox/request"
 )
 
@@ -33,8 +36,7 @@ const (
 )
 
 // transport returns the connections to services, so many of each host and in all being
-// kept while nobody uses them. It retries a GET whose kept connection was closed before it
-// took a byte, and nothing else.
+// kept while nobody uses them. It sends a request twice only if nothing of it was written.
 func (s *Service) transport(idle, all int) *http.Transport {
 	dialer := &net.Dialer{Timeout: connectTime}
 	return &http.Transport{
@@ -70,6 +72,8 @@ type call struct {
 	// audience and lxm are the token's, to.DID and nsid if they are empty.
 	audience, lxm string
 	header        http.Header
+	// aside: the call is a part of another one, which alone is logged.
+	aside bool
 	// body is nil if there is none; length is -1 if it is not known.
 	body   *upBody
 	sent   io.Reader // a body of our own
@@ -99,40 +103,77 @@ func (s *Service) send(ctx context.Context, c *call) (*answer, error) {
 	if c.by != nil {
 		did = c.by.DID.String()
 	}
-	request.Note(ctx, slog.String("target", c.to.String()))
+	c.note(ctx, slog.String("target", c.to.String()))
+	if c.to.Named {
+		request.SetForeign(ctx)
+	}
+	key := c.to.key()
+	if s.breakers.broken(key, time.Now()) {
+		return nil, left()
+	}
 	leave, err := s.room.enter(ctx, did, c.to)
 	if err != nil {
 		return nil, err
 	}
-	req, err := s.request(ctx, c)
+	a, err := s.attempt(ctx, c, key)
 	if err != nil {
 		leave()
 		return nil, err
-	}
-	if !s.breakers.admit(c.to.URL, time.Now()) {
-		leave()
-		e := failed(messageFailure+": the service does not answer", nil)
-		e.retryAfter = breakFor
-		return nil, e
-	}
-	a, err := s.exchange(ctx, c, req)
-	if err != nil && c.body != nil {
-		if _, of := c.body.whole(); of != nil {
-			err = of
-		}
-	}
-	s.breakers.done(c.to.URL, time.Now(), outcomeOf(ctx, err))
-	if err != nil {
-		leave()
-		return nil, s.explain(ctx, c, err)
 	}
 	end := a.end
 	a.end = func() { end(); leave() }
 	return a, nil
 }
 
-// exchange sends a call and waits for the headers of the answer.
-func (s *Service) exchange(ctx context.Context, c *call, req *http.Request) (*answer, error) {
+// left returns the refusal of a call to a service that is left alone.
+func left() error {
+	e := failed(messageFailure+": the service does not answer", errors.New("calls failed in a row, so it is left alone for some seconds"))
+	e.retryAfter = breakFor
+	return e
+}
+
+// maxAttempts bounds how often a call is sent whose kept connections turn out to be closed.
+const maxAttempts = 3
+
+// attempt makes a call that has its place, each time with a new token.
+func (s *Service) attempt(ctx context.Context, c *call, key string) (*answer, error) {
+	for n := 1; ; n++ {
+		req, err := s.request(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		began := time.Now()
+		if !s.breakers.admit(key, c.body == nil && c.sent == nil, began) {
+			return nil, left()
+		}
+		a, reused, err := s.exchange(ctx, c, req)
+		s.breakers.done(key, began, time.Now(), outcomeOf(ctx, c, err))
+		if err == nil {
+			return a, nil
+		}
+		if n < maxAttempts && reused && ctx.Err() == nil && (c.method == http.MethodGet || c.method == http.MethodHead) && isClosed(err) {
+			continue
+		}
+		return nil, s.explain(ctx, c, err)
+	}
+}
+
+// isClosed reports whether the other end closed a connection before it answered.
+func isClosed(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+		strings.Contains(err.Error(), "server closed idle connection") // net/http keeps that error to itself
+}
+
+// note adds to the request's log line, unless the call is only a part of another.
+func (c *call) note(ctx context.Context, attrs ...slog.Attr) {
+	if !c.aside {
+		request.Note(ctx, attrs...)
+	}
+}
+
+// exchange sends a call and waits for the headers of the answer. reused: the connection was
+// a kept one.
+func (s *Service) exchange(ctx context.Context, c *call, req *http.Request) (_ *answer, reused bool, err error) {
 	within, cancel := context.WithCancelCause(ctx)
 	w, down := &watch{cancel: cancel}, &watch{cancel: cancel}
 	w.until(connectTime, errConnect)
@@ -145,8 +186,12 @@ func (s *Service) exchange(ctx context.Context, c *call, req *http.Request) (*an
 			}
 		}
 	}
+	var kept atomic.Bool
 	trace := &httptrace.ClientTrace{
-		GotConn:      func(httptrace.GotConnInfo) { w.until(s.HeadersTimeout, errSilent) },
+		GotConn: func(got httptrace.GotConnInfo) {
+			kept.Store(got.Reused)
+			w.until(s.HeadersTimeout, errSilent)
+		},
 		WroteRequest: func(httptrace.WroteRequestInfo) { w.until(s.HeadersTimeout, errSilent) },
 	}
 	over := func() {
@@ -168,17 +213,24 @@ func (s *Service) exchange(ctx context.Context, c *call, req *http.Request) (*an
 			err = cause
 		}
 		over()
-		return nil, err
+		return nil, kept.Load(), err
 	}
 	if c.body != nil {
 		close(c.body.answered)
 	}
 	w.close()
 	a := &answer{Response: resp, call: c, began: began, end: over}
-	a.body = downBody{from: resp.Body, watch: down, pause: s.BodyTimeout, until: time.Now().Add(answerTime), left: s.MaxAnswer}
-	request.Note(ctx, slog.Int("upstreamStatus", resp.StatusCode), slog.Duration("upstreamTook", time.Since(began)))
-	return a, nil
+	a.body = downBody{from: resp.Body, watch: down, pause: s.BodyTimeout, last: time.Now().Add(answerTime), left: s.MaxAnswer}
+	c.note(ctx, slog.Int("upstreamStatus", resp.StatusCode), slog.Duration("upstreamTook", time.Since(began)))
+	return a, kept.Load(), nil
 }
+
+// nothing is the body of a GET, so that the transport does not send it again by itself: the
+// token would be the same.
+type nothing struct{}
+
+func (nothing) Read([]byte) (int, error) { return 0, io.EOF }
+func (nothing) Close() error             { return nil }
 
 // request returns the request of a call, with its token.
 func (s *Service) request(ctx context.Context, c *call) (*http.Request, error) {
@@ -210,24 +262,38 @@ func (s *Service) request(ctx context.Context, c *call) (*http.Request, error) {
 		req.Body, req.ContentLength = io.NopCloser(c.sent), c.length
 	case c.method == http.MethodPost:
 		req.Body = http.NoBody
+	default:
+		req.Body = nothing{}
 	}
 	return req.WithContext(ctx), nil
 }
 
 // outcomeOf returns what the end of an exchange says of the service.
-func outcomeOf(ctx context.Context, err error) outcome {
+func outcomeOf(ctx context.Context, c *call, err error) outcome {
 	switch {
 	case err == nil:
 		return answered
-	case ctx.Err() != nil, errors.Is(err, errBodyStalled), errors.Is(err, errBodyTooLarge):
+	case ctx.Err() != nil, c.bodyError() != nil, errors.Is(err, safehttp.ErrForbidden):
 		return unknown
 	default:
 		return silent
 	}
 }
 
+// bodyError returns why the client's body could not be read, nil if it could.
+func (c *call) bodyError() (err error) {
+	if c.body != nil {
+		_, err = c.body.whole()
+	}
+	return err
+}
+
 // explain returns the error for the client of an exchange that failed.
 func (s *Service) explain(ctx context.Context, c *call, err error) error {
+	bodyErr := c.bodyError()
+	if bodyErr != nil {
+		err = bodyErr
+	}
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -236,6 +302,10 @@ func (s *Service) explain(ctx context.Context, c *call, err error) error {
 	case errors.Is(err, errBodyStalled):
 		return &refusalError{
 			status: http.StatusRequestTimeout, name: nameInvalidRequest, message: "The request body did not arrive in time", cause: err,
+		}
+	case bodyErr != nil:
+		return &refusalError{
+			status: http.StatusBadRequest, name: nameInvalidRequest, message: "The request body could not be read", cause: err,
 		}
 	case errors.Is(err, errSilent):
 		return late(err)
@@ -360,7 +430,7 @@ type downBody struct {
 	from  io.Reader
 	watch *watch
 	pause time.Duration
-	until time.Time
+	last  time.Time // by when it must be whole
 	left  int64
 	read  int64
 }
@@ -370,7 +440,7 @@ func (b *downBody) Read(p []byte) (int, error) {
 	if b.left < 0 {
 		return 0, errAnswerTooLarge
 	}
-	b.watch.until(min(b.pause, time.Until(b.until)), errStalled)
+	b.watch.until(min(b.pause, time.Until(b.last)), errStalled)
 	n, err := b.from.Read(p)
 	b.watch.stop()
 	b.read += int64(n)

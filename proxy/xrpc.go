@@ -3,7 +3,9 @@ package proxy
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
+	"time"
 
 	"nestbox/account"
 	"nestbox/auth"
@@ -70,10 +72,14 @@ func (s *Service) relay(w http.ResponseWriter, r *http.Request, c *call) (err er
 	if err := xrpc.Wait(ctx, w, answerTime); err != nil {
 		return err
 	}
-	if c.header, err = upHeaders(r, "nestbox/"+s.Version); err != nil {
+	if c.header, err = upHeaders(r, s.userAgent); err != nil {
 		return wireError(w.Header(), err)
 	}
-	if r.Method == http.MethodPost && r.ContentLength != 0 {
+	if r.Method != http.MethodPost {
+		if err := dropBody(w, r); err != nil {
+			return err
+		}
+	} else if r.ContentLength != 0 {
 		if r.ContentLength > s.MaxRequest {
 			return xrpc.PayloadTooLarge()
 		}
@@ -83,6 +89,7 @@ func (s *Service) relay(w http.ResponseWriter, r *http.Request, c *call) (err er
 			return err
 		}
 		c.body, c.length = newUpBody(r.Body, conn, s.MaxRequest), r.ContentLength
+		defer c.body.end()
 	}
 	a, err := s.send(ctx, c)
 	if c.body != nil {
@@ -104,6 +111,31 @@ func (s *Service) relay(w http.ResponseWriter, r *http.Request, c *call) (err er
 		}
 	}
 	return wireError(w.Header(), err)
+}
+
+const (
+	// maxDropped and dropTime bound the body of a GET, which nobody reads.
+	maxDropped = 64 << 10
+	dropTime   = 5 * time.Second
+)
+
+// dropBody reads the body of a request that should have none. It would otherwise be read
+// while the call holds its places, and nobody would see that the client leaves.
+func dropBody(w http.ResponseWriter, r *http.Request) error {
+	if r.ContentLength == 0 {
+		return nil
+	}
+	conn := http.NewResponseController(w)
+	if err := conn.SetReadDeadline(time.Now().Add(dropTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	n, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxDropped+1))
+	if err != nil || n > maxDropped {
+		w.Header()["Connection"] = []string{"close"}
+		return xrpc.UnreadableBody(err)
+	}
+	_ = conn.SetReadDeadline(time.Time{}) // that it is supported has been seen
+	return nil
 }
 
 // servedHere reports whether a method is one that this server would serve if it were

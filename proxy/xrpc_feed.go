@@ -17,11 +17,7 @@ func (s *Service) GetFeed(w http.ResponseWriter, r *http.Request) error {
 	if len(feed) != 1 {
 		return xrpc.InvalidRequest(`Error: Params must have the property "feed"`)
 	}
-	header, err := upHeaders(r, "nestbox/"+s.Version)
-	if err != nil {
-		return wireError(w.Header(), err)
-	}
-	if c.audience, err = s.generator(r.Context(), c.to, feed[0], header); err != nil {
+	if c.audience, err = s.generator(r.Context(), c.to, feed[0]); err != nil {
 		return wireError(w.Header(), err)
 	}
 	c.lxm = getFeedSkeleton

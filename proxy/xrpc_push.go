@@ -45,7 +45,7 @@ func (s *Service) Push(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return wireError(w.Header(), err)
 	}
-	header, err := upHeaders(r, "nestbox/"+s.Version)
+	header, err := upHeaders(r, s.userAgent)
 	if err != nil {
 		return wireError(w.Header(), err)
 	}
@@ -73,12 +73,10 @@ func (s *Service) pushService(ctx context.Context, did string) (Target, error) {
 	switch {
 	case errors.Is(err, identity.ErrMalformed):
 		return Target{}, invalid("invalid did document: " + did)
-	case errors.Is(err, errNoDocument):
-		return Target{}, invalid("could not resolve did document: " + did)
-	case errors.Is(err, identity.ErrBusy):
+	case errors.Is(err, identity.ErrBusy), ctx.Err() != nil:
 		return Target{}, err
 	case err != nil:
-		return Target{}, failed("could not resolve did document: "+did, err)
+		return Target{}, invalid("could not resolve did document: " + did)
 	}
 	origin, ok := serviceOrigin(document.ServiceOf(idNotify, notificationService))
 	if !ok || origin == s.origin {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"net/http"
 
 	"nestbox/xrpc"
@@ -12,12 +13,14 @@ import (
 func (s *Service) GetRecord(refused error) xrpc.Handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		ctx, header := r.Context(), proxyHeader(r.Header)
-		if header != "" && r.Header.Get("Authorization") != "" {
-			if _, err := s.Callers.Standard(ctx, r); err != nil {
+		if header != "" {
+			_, err := s.Callers.Standard(ctx, r)
+			if e, ok := errors.AsType[*xrpc.Error](err); ok && e.Status >= http.StatusInternalServerError {
 				return err
 			}
-		} else {
-			header = ""
+			if err != nil {
+				header = ""
+			}
 		}
 		if header == "" && s.AppView.URL == "" {
 			return refused

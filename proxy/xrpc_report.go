@@ -73,7 +73,7 @@ func (s *Service) report(ctx context.Context, caller auth.StandardOrTakenDownCal
 		return nil, err
 	}
 	header := http.Header{
-		"Accept-Encoding": {"identity"}, "Content-Type": {"application/json"}, "User-Agent": {"nestbox/" + s.Version},
+		"Accept-Encoding": {"identity"}, "Content-Type": {"application/json"}, "User-Agent": {s.userAgent},
 	}
 	raw, err := s.ask(ctx, &call{
 		by: by, to: to, method: http.MethodPost, nsid: createReport, header: header, sent: bytes.NewReader(body), length: int64(len(body)),

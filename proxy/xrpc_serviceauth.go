@@ -82,7 +82,7 @@ func serviceAuth(scope auth.Scope, p GetServiceAuthParams, now time.Time) (expir
 	}
 	expires = now.Add(serviceTokenLife)
 	if p.Expires != nil && *p.Expires != 0 {
-		expires = time.Unix(*p.Expires, 0)
+		expires = time.Unix(min(*p.Expires, now.Add(2*maxServiceTokenLife).Unix()), 0) // of more, the difference would overflow
 		switch life := expires.Sub(now); {
 		case life < 0:
 			return time.Time{}, xrpc.BadRequest("BadExpiration", "expiration is in past")

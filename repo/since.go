@@ -19,15 +19,20 @@ const (
 	PostCollection = "app.bsky.feed.post"
 	// profileKey is the key of the account's profile.
 	profileKey = "app.bsky.actor.profile/self"
-	// maxNews is how many posts Newer returns.
-	maxNews = 100
+	// maxNews, maxNewsSize and maxNewsBytes bound the posts that Newer returns: how many,
+	// and their blocks in bytes, each and all. What an app writes has some kilobytes; a
+	// repository takes a megabyte.
+	maxNews      = 100
+	maxNewsSize  = 256 << 10
+	maxNewsBytes = 1 << 20
 	// keptRevs is how many accounts' revisions are kept in memory, about 10 MB.
 	keptRevs = 100_000
 )
 
 // News is what a repository has that an older revision of it had not.
 type News struct {
-	// Posts are the newest posts that were written or changed since, the oldest first.
+	// Posts are the newest posts that were written or changed since, the oldest first. Those
+	// of more than 256 KiB are left out.
 	Posts []Record
 	// Profile is the profile as it is now; nil if there is none, or if nothing is new.
 	Profile *Record
@@ -40,14 +45,15 @@ type News struct {
 // Empty reports whether nothing is new.
 func (n *News) Empty() bool { return len(n.Posts) == 0 && !n.ProfileNew && !n.Deleted }
 
-// Newer returns what an account's repository has that revision rev had not: its newest
-// 100 posts, its profile, and whether one of these was deleted. What moderation took
+// Newer returns what an account's repository has that revision rev had not: if posts is
+// true its newest posts, up to 100 and 1 MiB, its profile, and whether a post or the
+// profile was deleted. What moderation took
 // down is not in it. It is empty if rev is of another history: older than the
 // repository's first commit here, as after an account has moved in, or an import.
 //
 // If nothing was written since rev, that costs no query. Otherwise the cost follows
 // what is new, whatever else the repository holds.
-func (s *Service) Newer(ctx context.Context, accountID int64, rev syntax.TID) (News, error) {
+func (s *Service) Newer(ctx context.Context, accountID int64, rev syntax.TID, posts bool) (News, error) {
 	head, ok := s.revs.cache().GetIfPresent(accountID)
 	if !ok {
 		var err error
@@ -63,7 +69,7 @@ func (s *Service) Newer(ctx context.Context, accountID int64, rev syntax.TID) (N
 	}
 	var n News
 	err := s.Store.View(ctx, accountID, func(v View) (err error) {
-		n, err = newsOf(v, rev)
+		n, err = newsOf(v, rev, posts)
 		return err
 	})
 	if err != nil || n.Empty() {
@@ -72,14 +78,16 @@ func (s *Service) Newer(ctx context.Context, accountID int64, rev syntax.TID) (N
 	return n, nil
 }
 
-func newsOf(v View, rev syntax.TID) (n News, err error) {
+func newsOf(v View, rev syntax.TID, posts bool) (n News, err error) {
 	h := v.Head()
 	if rev < h.First {
 		return News{}, nil
 	}
 	n.Deleted = h.Removed > rev
-	if n.Posts, err = v.NewPosts(rev, maxNews); err != nil {
-		return News{}, err
+	if posts {
+		if n.Posts, err = v.NewPosts(rev, Bounds{Count: maxNews, Size: maxNewsSize, Bytes: maxNewsBytes}); err != nil {
+			return News{}, err
+		}
 	}
 	switch profile, err := shownRecord(v, profileKey); {
 	case err == nil:

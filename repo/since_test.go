@@ -27,7 +27,7 @@ func profileOf(name string) string {
 // newer returns what is new since a revision.
 func (p *person) newer(since syntax.TID) repo.News {
 	p.w.t.Helper()
-	n, err := p.w.Newer(p.w.t.Context(), p.id, since)
+	n, err := p.w.Newer(p.w.t.Context(), p.id, since, true)
 	if err != nil {
 		p.w.t.Fatal(err)
 	}
@@ -226,6 +226,52 @@ func TestNewerLimit(t *testing.T) {
 	}
 	if got := alice.news(since); got != strings.Join(keys[50:], " ") {
 		t.Errorf("new are %q", got)
+	}
+}
+
+// TestNewerBounds: posts of more than 256 KiB are not news, and those that are have a
+// megabyte together. Where no posts are wanted, only the rest is read.
+func TestNewerBounds(t *testing.T) {
+	w := newWorld(t)
+	alice := w.person("alice")
+	since := alice.head().Rev
+	write := func(rkey string, size int) {
+		t.Helper()
+		text := fmt.Sprintf(`{"$type":%q,"text":"","x":%q}`, post, strings.Repeat("x", size))
+		if err := doApply(step("create", post, rkey, text))(alice); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 7 {
+		write(fmt.Sprint("a", i), 200_000)
+	}
+	write("b", 262_144)
+	write("c", 100)
+	if got := alice.news(since); got != "a2 a3 a4 a5 a6 c" {
+		t.Errorf("new are %q", got)
+	}
+	withoutPosts := func() repo.News {
+		t.Helper()
+		n, err := w.Newer(t.Context(), alice.id, since, false)
+		if err != nil || len(n.Posts) > 0 {
+			t.Fatalf("%d posts, %v", len(n.Posts), err)
+		}
+		return n
+	}
+	if n := withoutPosts(); !n.Empty() {
+		t.Errorf("without posts there is %+v", n)
+	}
+	if err := doWrite(profile, "self")(alice); err != nil {
+		t.Fatal(err)
+	}
+	if n := withoutPosts(); n.Profile == nil || !n.ProfileNew || n.Deleted {
+		t.Errorf("a profile: %+v", n)
+	}
+	if err := doApply(step("delete", post, "c", ""))(alice); err != nil {
+		t.Fatal(err)
+	}
+	if n := withoutPosts(); n.Profile == nil || !n.Deleted {
+		t.Errorf("a deletion: %+v", n)
 	}
 }
 

@@ -91,6 +91,16 @@ type Range struct {
 	Bytes int
 }
 
+// Bounds are how much a list of records has at most, from the newest on.
+type Bounds struct {
+	Count int
+	// Size is that of the largest block, in bytes. A larger one is not read and not in
+	// the list, but it counts for Count.
+	Size int
+	// Bytes is that of all blocks: the list ends before the first that would exceed it.
+	Bytes int
+}
+
 // View is one consistent state of a repository, in a read transaction. It is used
 // briefly: nothing waits for a network or a client while one is open.
 type View interface {
@@ -110,10 +120,10 @@ type View interface {
 	// costs no more than the keys that it returns, whatever else there is.
 	BySubject(collection, subject string, limit int) (keys []string, err error)
 	// NewPosts returns the newest records of PostCollection that a commit after since
-	// wrote, up to limit, in the order of their revisions and keys. What moderation took
-	// down is left out. It costs no more than the records that it returns and leaves out,
-	// whatever else there is.
-	NewPosts(since syntax.TID, limit int) ([]Record, error)
+	// wrote, within bounds, in the order of their revisions and keys. What moderation
+	// took down is left out. It costs no more than the records that it returns and leaves
+	// out, whatever else there is.
+	NewPosts(since syntax.TID, most Bounds) ([]Record, error)
 	// Blob returns ErrNoBlob if the account has not uploaded it, or moderation took it
 	// down.
 	Blob(id cid.Cid) (BlobInfo, error)

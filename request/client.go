@@ -36,8 +36,10 @@ type state struct {
 	key    string // what the log line calls the request, and under which key
 	what   string
 	quiet  bool
-	notes  []slog.Attr
-	failed failure
+	// foreign: what fails is another host's, which a client named.
+	foreign bool
+	notes   []slog.Attr
+	failed  failure
 	// broken: the connection must not be used again.
 	broken bool
 	// remember: the request shows that its network is one of the server's own.
@@ -112,6 +114,14 @@ func SetName(ctx context.Context, key, name string) {
 func SetQuiet(ctx context.Context) {
 	if st := stateOf(ctx); st != nil {
 		st.quiet = true
+	}
+}
+
+// SetForeign makes a failure of the request a warning: it depends on a host that the
+// client named, and which the operator cannot mend.
+func SetForeign(ctx context.Context) {
+	if st := stateOf(ctx); st != nil {
+		st.foreign = true
 	}
 }
 

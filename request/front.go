@@ -82,12 +82,14 @@ func Recover(err *error) {
 const maxCause = 8 << 10
 
 // log writes the line. It is an error if the server failed, even when the
-// answer had begun with another status.
+// answer had begun with another status; a warning if a host failed that the client named.
 func (f *Front) log(r *http.Request, st *state, took time.Duration) {
 	status := st.writer.Status()
 	level := slog.LevelInfo
-	switch {
-	case max(status, st.failed.status) >= http.StatusInternalServerError:
+	switch worst := max(status, st.failed.status); {
+	case st.foreign && (worst == http.StatusBadGateway || worst == http.StatusGatewayTimeout):
+		level = slog.LevelWarn
+	case worst >= http.StatusInternalServerError:
 		level = slog.LevelError
 	case st.quiet:
 		level = slog.LevelDebug
@@ -112,7 +114,7 @@ func (f *Front) log(r *http.Request, st *state, took time.Duration) {
 		attrs = append(attrs, slog.String("did", clip(st.did, 128)))
 	}
 	if st.failed.name != "" {
-		attrs = append(attrs, slog.String("error", st.failed.name))
+		attrs = append(attrs, slog.String("error", clip(st.failed.name, 128)))
 	}
 	if cause := st.failed.cause; cause != nil && !errors.Is(cause, context.Canceled) {
 		attrs = append(attrs, slog.String("cause", clip(cause.Error(), maxCause)))

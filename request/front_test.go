@@ -56,6 +56,10 @@ func TestLine(t *testing.T) {
 			_, _ = w.Write([]byte("x"))
 			request.Fail(r.Context(), 503, "ServiceUnavailable", errors.New(strings.Repeat("y", 100_000)))
 		}, map[string]any{"level": "ERROR", "status": 200.0, "error": "ServiceUnavailable", "cause": strings.Repeat("y", 8<<10)}},
+		{"another host failed", func(w http.ResponseWriter, r *http.Request) {
+			request.SetForeign(r.Context())
+			w.WriteHeader(http.StatusBadGateway)
+		}, map[string]any{"level": "WARN", "status": 502.0}},
 		{"canceled", func(_ http.ResponseWriter, r *http.Request) {
 			request.Fail(r.Context(), 499, "ClientGone", context.Canceled)
 		}, map[string]any{"level": "INFO", "error": "ClientGone", "cause": nil}},

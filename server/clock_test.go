@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,7 +22,9 @@ type clockwork struct {
 
 	t     *testing.T
 	began time.Time
-	start time.Time     // by the wall clock
+	start time.Time // by the wall clock
+
+	mu    sync.Mutex    // guards what follows
 	set   time.Duration // by how much somebody has set the wall clock
 	slept time.Duration // how long the machine slept
 	// other is by how much the directory's clock is ahead of right, err why it does not
@@ -39,20 +42,49 @@ func newClockwork(t *testing.T, newest, start time.Time) *clockwork {
 	w := &clockwork{t: t, began: time.Now(), start: start}
 	w.clock = &clock{
 		// With the monotonic reading of the bubble's clock, as time.Now has it.
-		now:    func() time.Time { return time.Now().Add(w.right().Sub(time.Now()) + w.set) },
+		now: func() time.Time {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return time.Now().Add(w.right().Sub(time.Now()) + w.set)
+		},
 		passed: func() time.Duration { return time.Since(w.began) },
 		gap:    clockGap,
 		ask: func(context.Context) (time.Time, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
 			w.asked++
 			return w.right().Add(w.other), w.err
 		},
-		log: slog.New(slog.NewTextHandler(&w.log, nil)),
+		log: slog.New(slog.NewTextHandler(lockedLog{w}, nil)),
 	}
 	w.clock.start(newest)
 	return w
 }
 
-// right returns what the wall clock would say if nobody had set it.
+// lockedLog writes to the log of a clockwork.
+type lockedLog struct{ *clockwork }
+
+func (l lockedLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.log.Write(b)
+}
+
+// change changes what a running clock sees.
+func (w *clockwork) change(do func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	do()
+}
+
+// said returns how often the log says something, and whether it says anything.
+func (w *clockwork) said(text string) (times int, any bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Count(w.log.String(), text), w.log.Len() > 0
+}
+
+// right returns what the wall clock would say if nobody had set it. w.mu is held.
 func (w *clockwork) right() time.Time {
 	return w.start.Add(time.Since(w.began) + w.slept)
 }
@@ -99,7 +131,7 @@ func TestClock(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newClockwork(t, c.newest, lastWritten.Add(c.ahead))
-				w.other, w.err = c.other, c.err
+				w.change(func() { w.other, w.err = c.other, c.err })
 				w.check("at once", c.atOnce)
 				ran := false
 				ctx, stop := context.WithCancel(t.Context())
@@ -107,7 +139,7 @@ func TestClock(t *testing.T) {
 				go func() { defer close(ended); ran = w.wait(ctx) }()
 				w.running(func() {
 					time.Sleep(time.Minute)
-					w.set = c.set
+					w.change(func() { w.set = c.set })
 					time.Sleep(10 * time.Minute)
 				})
 				stop()
@@ -155,18 +187,20 @@ func TestClockJumps(t *testing.T) {
 					time.Sleep(2 * day)
 					synctest.Wait()
 					w.check("before", true)
-					w.set, w.slept, w.other, w.err = c.set, c.slept, c.other, c.err
+					w.change(func() { w.set, w.slept, w.other, w.err = c.set, c.slept, c.other, c.err })
 					w.check("at once", c.atOnce)
 					time.Sleep(time.Hour)
 					synctest.Wait()
 					w.check("an hour later", c.sure)
-					if got := strings.Count(w.log.String(), "the clock is "+c.said); c.said != "" && got != 1 || c.said == "" && w.log.Len() > 0 {
-						t.Errorf("%q was said %d times, in %q", c.said, got, w.log.String())
+					if got, any := w.said("the clock is " + c.said); c.said != "" && got != 1 || c.said == "" && any {
+						t.Errorf("%q was said %d times", c.said, got)
 					}
-					if (w.asked > 0) != c.asked {
-						t.Errorf("the directory was asked %d times", w.asked)
+					asked := 0
+					w.change(func() { asked = w.asked })
+					if (asked > 0) != c.asked {
+						t.Errorf("the directory was asked %d times", asked)
 					}
-					w.set, w.other, w.err = 0, 0, errUnreachable
+					w.change(func() { w.set, w.other, w.err = 0, 0, errUnreachable })
 					if c.other == 0 { // nobody has said that the clock is right
 						w.check("set right", c.slept <= day || c.err == nil)
 					}
@@ -183,21 +217,21 @@ func TestClockReturns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newClockwork(t, lastWritten, lastWritten)
 		w.running(func() {
-			w.err = errUnreachable
+			w.change(func() { w.err = errUnreachable })
 			for i := range 3 {
 				for _, step := range []struct {
 					set  time.Duration
 					sure bool
 				}{{-year, true}, {0, true}, {year, false}, {year - clockGap/2, false}, {clockGap / 2, true}, {year, false}, {-year, true}, {0, true}} {
-					w.set = step.set
+					w.change(func() { w.set = step.set })
 					w.check(fmt.Sprint(i, step), step.sure)
 					time.Sleep(time.Hour)
 					w.check(fmt.Sprint("an hour after ", i, step), step.sure)
 				}
 			}
 		})
-		if n := strings.Count(w.log.String(), "the clock is right again"); n == 0 {
-			t.Errorf("nothing says that all is well: %s", w.log.String())
+		if n, _ := w.said("the clock is right again"); n == 0 {
+			t.Error("nothing says that all is well")
 		}
 	})
 }

@@ -239,6 +239,9 @@ func TestUses(t *testing.T) {
 		return true
 	})
 	for nsid, r := range routes() {
+		if strings.HasPrefix(nsid, "app.bsky.") && !strings.HasSuffix(nsid, "Preferences") {
+			continue // the proxy proves its callers itself: see buildProxy
+		}
 		want := ""
 		for _, by := range r.by {
 			if by == byPassword {

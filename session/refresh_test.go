@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -118,7 +119,7 @@ func TestRefreshOvertaken(t *testing.T) {
 				w.t.Fatal(err)
 			}
 		}, wireRevoked, 0},
-		{"takedown", func(w *world, a *account.Account, _ string) { w.takedown(a, true) }, wireRevoked, 0},
+		{"takedown", func(w *world, a *account.Account, _ string) { w.takedown(a, true) }, wireTakedown, 0},
 		{"deletion", func(w *world, a *account.Account, _ string) {
 			if err := w.Accounts.Delete(w.t.Context(), a.ID, w.Now()); err != nil {
 				w.t.Fatal(err)
@@ -413,12 +414,23 @@ func TestCollectClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, dir)
 		w.RefreshTTL = time.Hour
-		jump, doubt := 1000*time.Hour, error(errors.New("the clock is ahead"))
+		var ahead atomic.Bool // by far, and nobody can say so
+		ahead.Store(true)
 		w.Now = time.Now // the bubble's
 		a := w.account("alice", "none")
 		w.mustBegin(a, "")
-		w.Now = func() time.Time { return time.Now().Add(jump) }
-		w.Doubt = func() error { return doubt }
+		w.Now = func() time.Time {
+			if ahead.Load() {
+				return time.Now().Add(1000 * time.Hour)
+			}
+			return time.Now()
+		}
+		w.Doubt = func() error {
+			if ahead.Load() {
+				return errors.New("the clock is ahead")
+			}
+			return nil
+		}
 		ended := make(chan struct{})
 		ctx, stop := context.WithCancel(t.Context())
 		go func() { defer close(ended); w.Collect(ctx) }()
@@ -427,7 +439,7 @@ func TestCollectClock(t *testing.T) {
 		if got := len(w.sessions(a)); got != 1 {
 			t.Errorf("%d sessions after the clock jumped, want 1", got)
 		}
-		jump, doubt = 0, nil // it is set right
+		ahead.Store(false) // it is set right
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
 		if got := len(w.sessions(a)); got != 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -67,7 +68,7 @@ func (s *Server) pass(w *request.Writer, r *http.Request, nsid string) error {
 	if _, err := syntax.ParseNSID(nsid); err != nil {
 		return InvalidRequest("invalid xrpc path")
 	}
-	if s.Pass == nil || r.Header.Get("Upgrade") != "" {
+	if s.Pass == nil || strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 		return NotImplemented()
 	}
 	return s.Pass(w, r)

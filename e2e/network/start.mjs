@@ -5,6 +5,7 @@
 // CONTROL takes POST /follow?pds=URL (the AppView reads the events of one more PDS), /leave?pds=URL, /pause and
 // /resume (it reads none, then all of them again), /feed with a JSON list of posts' URIs, /moderator?did=DID; GET
 // /feed is what the last caller of the feed generator sent.
+import './version.mjs'
 import { once } from 'node:events'
 import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { createServer, get } from 'node:http'
@@ -199,7 +200,6 @@ function startControl(port, appView, moderation, feed) {
 }
 
 async function start() {
-  if (Number(process.versions.node.split('.')[0]) < 22) throw new Error(`the AppView needs Node 22, this is ${process.version}`)
   const folder = await mkdtemp(join(tmpdir(), 'nestbox-network-'))
   stops.push(() => rm(folder, { recursive: true }))
   await chmod(folder, 0o755) // PostgreSQL may run as another user

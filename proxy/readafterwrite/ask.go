@@ -163,6 +163,13 @@ func (c *change) get(ctx context.Context, method string, query url.Values, membe
 	if err != nil {
 		return value{}, fmt.Errorf("%s: %w", method, err)
 	}
+	most := maxSideAnswer
+	if method == getPostThread {
+		most = maxParents
+	}
+	if len(answer) > most {
+		return value{}, fmt.Errorf("%s: the answer has %d bytes, more than %d", method, len(answer), most)
+	}
 	doc, err := parse(answer)
 	if err != nil {
 		return value{}, fmt.Errorf("%s: %w", method, err)

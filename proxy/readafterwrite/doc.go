@@ -8,6 +8,7 @@
 //     byte: unknown members, their order, the texts of numbers, white space.
 //   - An answer whose shape is not the expected one is not changed at all, and
 //     neither is one that is not valid JSON, repeats a member or is not UTF-8.
-//   - An answer is read once, and memory is bounded by it (maxNodes, maxDepth).
+//   - An answer is read once, and memory is bounded by it (maxNodes, maxDepth) and by
+//     what may be added to it, whatever the account's records are: see budget.go.
 //   - The same input makes the same answer.
 package readafterwrite

@@ -35,6 +35,16 @@ func Reads(method string) bool {
 	return false
 }
 
+// ShowsPosts reports whether new posts can come into answers of a method. Others need
+// none in News.
+func ShowsPosts(method string) bool {
+	switch method {
+	case getTimeline, getAuthorFeed, getPostThread:
+		return true
+	}
+	return false
+}
+
 // Editor changes answers. It can be used at once by many.
 type Editor struct {
 	// Pictures is the pattern of the URLs of pictures, with %s for the preset, the DID
@@ -58,12 +68,18 @@ type Call struct {
 // not seen. It is an answer with status 200. If changed is false, the original must
 // go out.
 //
+// What is added is at most 2 MiB, and what that costs follows it: of more new posts,
+// the oldest are left out, and those that are too large for any app.
+//
 // An error is for the log: the original must go out, or, if changed is true, a part
 // is missing since the service did not answer a further question.
 func (e *Editor) Edit(
 	ctx context.Context, call Call, caller Caller, news News, own Repository, up Upstream,
 ) (answer []byte, changed bool, err error) {
-	c := &change{Editor: e, call: call, caller: caller, news: news, own: own, up: up, deleted: map[string]bool{}, found: map[string]value{}}
+	c := &change{
+		Editor: e, call: call, caller: caller, news: news, own: own, up: up, left: maxAdded,
+		deleted: map[string]bool{}, found: map[string]value{},
+	}
 	answer, err = c.answer(ctx)
 	if err == nil {
 		err = ctx.Err()
@@ -83,6 +99,9 @@ type change struct {
 	own    Repository
 	up     Upstream
 
+	left     int  // bytes that may still be added
+	overfull bool // there was no room for a name: the original must go out
+
 	profile []field          // what the caller's profile shows
 	author  []byte           // the caller as the author of a post
 	renamed bool             // own posts in the answer get the name and picture
@@ -101,7 +120,7 @@ func (c *change) answer(ctx context.Context) ([]byte, error) {
 		return nil, nil
 	}
 	rules := c.rules()
-	c.renamed = rules.names && c.news.profileChanged()
+	c.renamed = rules.names && c.news.profileChanged() && !c.news.profileTooLarge()
 	posts, deleted := rules.posts && len(c.news.Posts) > 0, rules.feed && c.news.Deleted
 	if !c.renamed && !posts && !deleted {
 		return nil, nil
@@ -114,8 +133,17 @@ func (c *change) answer(ctx context.Context) ([]byte, error) {
 	if rules.posts {
 		c.readPosts()
 	}
-	switch {
-	case unknown:
+	answer, err := c.edited(ctx, doc, rules)
+	if c.overfull || err != nil {
+		return nil, err
+	}
+	return answer, nil
+}
+
+// edited returns the document with what is new, or nil if that is nothing.
+func (c *change) edited(ctx context.Context, doc *document, rules rules) (answer []byte, err error) {
+	switch method := c.call.Method; {
+	case c.call.Status == statusBadRequest:
 		return c.unknownThread(ctx, doc.root())
 	case method == getProfile, method == getProfiles:
 		c.editProfiles(doc.root())

@@ -10,7 +10,7 @@ const (
 	video           = "app.bsky.embed.video"
 )
 
-// maxPictures bounds the pictures of a gallery's view.
+// maxPictures bounds the pictures of a view.
 const maxPictures = 10
 
 // shows reports whether a post embeds one of the kinds, by itself or beside a record.
@@ -89,17 +89,19 @@ func (c *change) images(embed value) []byte {
 	if !embed.member("images").isArray() {
 		return nil
 	}
-	b := append(beginView(images, "images"), '[')
-	first := len(b)
+	b, n := append(beginView(images, "images"), '['), 0
 	for image := range embed.member("images").parts() {
-		if len(b) > first {
+		if n == maxPictures {
+			break
+		}
+		if n > 0 {
 			b = append(b, ',')
 		}
 		var ok bool
 		if b, ok = c.appendImage(append(b, '{'), image, "thumb"); !ok {
 			return nil
 		}
-		b = append(b, '}')
+		b, n = append(b, '}'), n+1
 	}
 	return append(b, "]}"...)
 }

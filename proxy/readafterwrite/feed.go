@@ -37,9 +37,7 @@ func (c *change) editFeed(ctx context.Context, feed value, rules rules) error {
 		}
 		reply := part.member("reply")
 		for _, view := range []value{part.member("post"), reply.member("root"), reply.member("parent")} {
-			if isPostView(view) {
-				c.found[view.member("uri").text()] = view
-			}
+			c.know(view)
 		}
 	}
 	if rules.posts {
@@ -76,7 +74,8 @@ func (c *change) nameItem(v value) {
 }
 
 // insert puts those new posts into a feed that are newer than its last item, each
-// before the first item that is older. A pinned first item stays first.
+// before the first item that is older. A pinned first item stays first. If there is no
+// room for all, the newest come.
 func (c *change) insert(ctx context.Context, l *list, items []item, filter string) error {
 	first := 0
 	if len(items) > 0 && items[0].pinned {
@@ -113,7 +112,14 @@ func (c *change) insert(ctx context.Context, l *list, items []item, filter strin
 		for at < len(items) && (items[at].at.IsZero() || !items[at].at.Before(p.at)) {
 			at++
 		}
-		l.put(at, c.feedItem(p))
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		text := c.feedItem(p)
+		if !c.spend(len(text) + len(",")) {
+			break
+		}
+		l.put(at, text)
 	}
 	return nil
 }

@@ -73,6 +73,10 @@ func (n News) profileChanged() bool {
 	return n.ProfileNew
 }
 
+// profileTooLarge reports whether the profile is larger than any app writes it. Then
+// views keep what the service has of it.
+func (n News) profileTooLarge() bool { return n.Profile != nil && len(n.Profile.Value) > maxProfile }
+
 // Caller is the account that reads.
 type Caller struct {
 	DID syntax.DID

@@ -13,14 +13,18 @@ type post struct {
 	at           time.Time // when it was written, in milliseconds as it is shown
 	value        value     // the record
 	root, parent string    // the URIs to which it replies
+	view         []byte    // see members; nil: not made yet
 }
 
 // readPosts reads the new posts. A record that is not a post as the Lexicon has it is
-// none: the service will not show it.
+// none: the service will not show it. Neither is one that is too large.
 func (c *change) readPosts() {
 	c.byURI = map[string]*post{}
 	for _, r := range c.news.inOrder() {
-		doc, err := parse(r.Value)
+		if len(r.Value) > maxPost {
+			continue
+		}
+		doc, err := parseUpTo(r.Value, maxPostValues)
 		if err != nil {
 			continue
 		}

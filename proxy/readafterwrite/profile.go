@@ -11,10 +11,10 @@ import (
 const authorFields = 2
 
 // readProfile reads what views of the caller show of the profile. If there is no
-// profile it is nothing.
+// profile, or it is too large, that is nothing.
 func (c *change) readProfile() {
 	var record value
-	if c.news.Profile != nil {
+	if c.news.Profile != nil && !c.news.profileTooLarge() {
 		if doc, err := parse(c.news.Profile.Value); err == nil {
 			record = doc.root()
 		}
@@ -55,7 +55,7 @@ func (c *change) readProfile() {
 func (c *change) editProfiles(root value) {
 	edit := func(view value) {
 		if view.member("did").is(c.caller.DID.String()) {
-			view.set(c.profile)
+			c.set(view, c.profile)
 		}
 	}
 	if c.call.Method == getProfile {
@@ -93,7 +93,7 @@ func (c *change) nameEmbed(embed value) {
 // a handle and gets no name either.
 func (c *change) nameAuthor(view value) {
 	if c.renamed && view.member("did").is(c.caller.DID.String()) && view.member("handle").isString() {
-		view.set(c.profile[:authorFields])
+		c.set(view, c.profile[:authorFields])
 	}
 }
 

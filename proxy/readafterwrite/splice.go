@@ -32,13 +32,19 @@ func (v value) rendered() []byte {
 // splice returns a part of the text with the edits that belong to it. An edit in
 // what another one takes out has no effect.
 func (d *document) splice(from, to int32, belongs func(edit) bool) []byte {
-	slices.SortStableFunc(d.edits, func(a, b edit) int { return int(a.from) - int(b.from) })
+	byPlace := func(a, b edit) int { return int(a.from) - int(b.from) }
+	if !slices.IsSortedFunc(d.edits, byPlace) {
+		slices.SortStableFunc(d.edits, byPlace)
+	}
+	first, _ := slices.BinarySearchFunc(d.edits, from, func(e edit, from int32) int { return int(e.from) - int(from) })
+	last, _ := slices.BinarySearchFunc(d.edits, to+1, func(e edit, from int32) int { return int(e.from) - int(from) })
+	edits := d.edits[first:last]
 	size := int(to - from)
-	for _, e := range d.edits {
+	for _, e := range edits {
 		size += len(e.text)
 	}
 	out := make([]byte, 0, size)
-	for _, e := range d.edits {
+	for _, e := range edits {
 		if e.from < from || !belongs(e) {
 			continue
 		}

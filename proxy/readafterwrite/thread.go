@@ -46,7 +46,27 @@ func (c *change) editThread(ctx context.Context, top value) error {
 	}
 	c.ask(ctx, t.refs)
 	for _, p := range t.all {
+		if err := t.fit(ctx, p); err != nil {
+			return err
+		}
 		t.plan(p)
+	}
+	return nil
+}
+
+// fit leaves out the new replies below a place for which there is no room, the oldest.
+func (t *thread) fit(ctx context.Context, p *place) error {
+	for i, added := range p.added {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if t.left == 0 || !t.spend(len(t.members(added.post))+nodeFrame) {
+			p.added = p.added[:i]
+			return nil
+		}
+		if err := t.fit(ctx, added); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -70,7 +90,8 @@ func (t *thread) read(ctx context.Context, node value, depth int) error {
 	p := &place{depth: depth, node: node}
 	t.all = append(t.all, p)
 	if uri := post.member("uri").text(); t.places[uri] == nil {
-		t.places[uri], t.found[uri] = p, post
+		t.places[uri] = p
+		t.know(post)
 	}
 	replies := node.member("replies")
 	if !replies.isArray() {

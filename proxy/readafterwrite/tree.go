@@ -12,8 +12,8 @@ import (
 const (
 	// maxBytes bounds a document, so that places in it have 32 bits.
 	maxBytes = 1 << 30
-	// maxNodes bounds the values of one document; a node has 28 bytes.
-	maxNodes = 1 << 19
+	// maxNodes bounds the values of one document, to 7 MiB: a node has 28 bytes.
+	maxNodes = 1 << 18
 	// maxDepth bounds their nesting: a thread as deep as the Lexicon permits, with
 	// as many parents, has about 2,000.
 	maxDepth = 4000
@@ -26,6 +26,7 @@ var errTooLarge = errors.New("the JSON has too many values, or they are nested t
 type document struct {
 	src   []byte
 	nodes []node // the first is the whole
+	most  int    // of nodes
 	edits []edit
 }
 
@@ -47,11 +48,14 @@ type value struct {
 }
 
 // parse returns a document. It accepts what RFC 7493 does: UTF-8, each name once.
-func parse(src []byte) (*document, error) {
+func parse(src []byte) (*document, error) { return parseUpTo(src, maxNodes) }
+
+// parseUpTo is parse with another bound of the values.
+func parseUpTo(src []byte, nodes int) (*document, error) {
 	if len(src) > maxBytes {
 		return nil, errTooLarge
 	}
-	d := &document{src: src, nodes: make([]node, 0, len(src)/24+16)}
+	d := &document{src: src, nodes: make([]node, 0, min(len(src)/24+16, nodes)), most: nodes}
 	dec := jsontext.NewDecoder(bytes.NewBuffer(src)) // which reads src itself, no copy
 	if err := d.read(dec, node{}, 0); err != nil {
 		return nil, err
@@ -65,7 +69,7 @@ func parse(src []byte) (*document, error) {
 // read appends the next value and all that is in it. named has the place of its name.
 func (d *document) read(dec *jsontext.Decoder, named node, depth int) error {
 	at := len(d.nodes)
-	if at == maxNodes || depth > maxDepth {
+	if at == d.most || depth > maxDepth {
 		return errTooLarge
 	}
 	named.kind = dec.PeekKind()

@@ -3,7 +3,6 @@ package readafterwrite
 import (
 	"context"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -28,11 +27,17 @@ func (c *change) unknownThread(ctx context.Context, root value) ([]byte, error) 
 	if err := t.grow(ctx, p.uri, p.root); err != nil {
 		return nil, err
 	}
-	parent := c.highest(c.ask(ctx, t.refs))
-	for _, q := range slices.Backward(own) {
-		parent = append(withParent(c.appendPost(nil, q), parent), '}')
+	above := c.highest(c.ask(ctx, t.refs))
+	b := c.appendPost([]byte(`{"thread":`), p)
+	if !c.spend(len(b) + nodeFrame) {
+		return nil, nil
 	}
-	b := withParent(c.appendPost([]byte(`{"thread":`), p), parent)
+	if b, err = c.appendParents(ctx, b, own, above); err != nil {
+		return nil, err
+	}
+	if err := t.fit(ctx, top); err != nil {
+		return nil, err
+	}
 	b = t.appendReplies(append(b, `,"replies":`...), top)
 	return append(b, "}}"...), nil
 }
@@ -72,10 +77,21 @@ func (c *change) highest(node value) []byte {
 	return node.rendered()
 }
 
-// withParent appends a parent to a node that is not closed yet, if there is one.
-func withParent(b, parent []byte) []byte {
-	if parent == nil {
-		return b
+// appendParents appends the parents of a node that is not closed yet, as many as there
+// is room for: own, the nearest first, and above them the node of the service, if any.
+func (c *change) appendParents(ctx context.Context, b []byte, own []*post, above []byte) ([]byte, error) {
+	n := 0
+	for ; n < len(own); n++ {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if !c.spend(len(c.members(own[n])) + nodeFrame) {
+			break
+		}
+		b = c.appendPost(append(b, `,"parent":`...), own[n])
 	}
-	return append(append(b, `,"parent":`...), parent...)
+	if above != nil && n == len(own) && c.spend(len(above)+nodeFrame) {
+		b = append(append(b, `,"parent":`...), above...)
+	}
+	return append(b, strings.Repeat("}", n)...), nil
 }

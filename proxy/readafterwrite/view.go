@@ -20,7 +20,20 @@ func (c *change) appendView(b []byte, p *post, typed bool) []byte {
 	if typed {
 		b = append(quote(append(b, `"$type":`...), postView), ',')
 	}
-	b = c.appendIdentity(b, p)
+	return append(b, c.members(p)...)
+}
+
+// members returns the members of the view of a new post, and the bracket behind them.
+// They are made once, after ask.
+func (c *change) members(p *post) []byte {
+	if p.view == nil {
+		p.view = c.makeMembers(p)
+	}
+	return p.view
+}
+
+func (c *change) makeMembers(p *post) []byte {
+	b := c.appendIdentity(make([]byte, 0, len(p.Value)+len(c.author)+2*nodeFrame), p)
 	b = append(append(b, `,"record":`...), p.Value...)
 	if embed := c.embed(p.value.member("embed"), 0); embed != nil {
 		b = append(append(b, `,"embed":`...), embed...)
@@ -38,7 +51,7 @@ func (c *change) appendIdentity(b []byte, p *post) []byte {
 	return append(append(b, `,"author":`...), c.author...)
 }
 
-// labels returns the labels that the author gave the post.
+// labels returns the labels that the author gave the post, as many as the Lexicon permits.
 func (c *change) labels(p *post) []byte {
 	at := p.at
 	if t, err := time.Parse(time.RFC3339, p.value.member("createdAt").text()); err == nil {
@@ -47,11 +60,15 @@ func (c *change) labels(p *post) []byte {
 	b := []byte{'['}
 	labels := p.value.member("labels")
 	if labels.member("$type").is("com.atproto.label.defs#selfLabels") && labels.member("values").isArray() {
+		n := 0
 		for v := range labels.member("values").parts() {
-			if !v.member("val").isString() {
+			if n == maxLabels {
+				break
+			}
+			if val := v.member("val"); !val.isString() || len(val.text()) > maxLabel {
 				continue
 			}
-			if len(b) > 1 {
+			if n++; n > 1 {
 				b = append(b, ',')
 			}
 			b = quote(append(b, `{"src":`...), c.caller.DID.String())

@@ -49,7 +49,10 @@ func TestPreparedOnce(t *testing.T) {
 			return err
 		}
 		for name, read := range map[string]func(limit int) error{
-			"NewPosts": func(limit int) error { _, err := v.NewPosts("3jzfcijpj2z2a", limit); return err },
+			"NewPosts": func(limit int) error {
+				_, err := v.NewPosts("3jzfcijpj2z2a", repo.Bounds{Count: limit, Size: 1 << 18, Bytes: 1 << 20})
+				return err
+			},
 			"Records": func(limit int) error {
 				_, err := v.Records(repo.Range{Collection: "a.b.c", Limit: limit, Shown: true})
 				return err

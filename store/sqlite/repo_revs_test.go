@@ -40,7 +40,7 @@ func TestRevs(t *testing.T) {
 	head := func(w *writer) (h repo.Head, posts int) {
 		t.Helper()
 		err := w.repos.View(t.Context(), w.account.ID, func(v repo.View) error {
-			list, err := v.NewPosts("", 100)
+			list, err := v.NewPosts("", repo.Bounds{Count: 100, Size: 1000, Bytes: 10_000})
 			h, posts = v.Head(), len(list)
 			return err
 		})

@@ -233,25 +233,34 @@ func (v *view) BySubject(collection, subject string, limit int) (keys []string, 
 }
 
 // newPosts reads the part of the index record_post behind a revision, from its end.
-const newPosts = `SELECT key, cid, rev, block FROM record INDEXED BY record_post
+// SQLite knows the size of a block that it does not read.
+const newPosts = `SELECT key, cid, rev, CASE WHEN length(block) <= ?5 THEN block END FROM record INDEXED BY record_post
 	WHERE repo_id = +?1 AND rev > ?2 AND key BETWEEN '` + repo.PostCollection + `/' AND '` + repo.PostCollection + `0'
 	AND NOT EXISTS (SELECT 1 FROM takedown t WHERE t.did = ?3 AND t.subject = key) ORDER BY rev DESC, key DESC LIMIT +?4`
 
 // NewPosts implements repo.View.
-func (v *view) NewPosts(since syntax.TID, limit int) (out []repo.Record, err error) {
+func (v *view) NewPosts(since syntax.TID, most repo.Bounds) (out []repo.Record, err error) {
+	size := 0
 	err = query(v.conn, newPosts,
 		func(s *sqlite.Stmt) {
 			s.BindInt64(1, v.head.Number)
 			s.BindText(2, since.String())
 			s.BindText(3, v.head.DID.String())
-			s.BindInt64(4, max(0, int64(limit)))
+			s.BindInt64(4, max(0, int64(most.Count)))
+			s.BindInt64(5, int64(most.Size))
 		},
 		func(r *sqlite.Stmt) error {
+			if r.ColumnType(3) == sqlite.TypeNull {
+				return nil
+			}
+			if size += r.ColumnLen(3); size > most.Bytes {
+				return errPageFull
+			}
 			id, err := columnCID(r, 1)
 			out = append(out, repo.Record{Key: r.ColumnText(0), CID: id, Rev: syntax.TID(r.ColumnText(2)), Block: columnBytes(r, 3)})
 			return err
 		})
-	if err != nil {
+	if err != nil && !errors.Is(err, errPageFull) {
 		return nil, fmt.Errorf("look for new posts: %w", err)
 	}
 	slices.Reverse(out)

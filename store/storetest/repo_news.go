@@ -15,6 +15,7 @@ import (
 var repoNewsTests = tests{
 	"RepoNewPosts":       testRepoNewPosts,
 	"RepoNewPostsLimit":  testRepoNewPostsLimit,
+	"RepoNewPostsBounds": testRepoNewPostsBounds,
 	"RepoNewPostsImport": testRepoNewPostsImport,
 	"RepoRevs":           testRepoRevs,
 }
@@ -26,9 +27,15 @@ func postKey(rkey string) string { return repo.PostCollection + "/" + rkey }
 // that order. They are the records that the owner has written.
 func (o *owner) posted(t *testing.T, s *Database, what string, since syntax.TID, limit int, want ...string) {
 	t.Helper()
+	o.postedWithin(t, s, what, since, repo.Bounds{Count: limit, Size: 1 << 20, Bytes: 1 << 30}, want...)
+}
+
+// postedWithin is posted within other bounds than those of the count.
+func (o *owner) postedWithin(t *testing.T, s *Database, what string, since syntax.TID, most repo.Bounds, want ...string) {
+	t.Helper()
 	o.view(t, s, func(v repo.View) {
 		t.Helper()
-		list, err := v.NewPosts(since, limit)
+		list, err := v.NewPosts(since, most)
 		var got []string
 		for _, r := range list {
 			got = append(got, strings.TrimPrefix(r.Key, repo.PostCollection+"/"))
@@ -124,6 +131,35 @@ func testRepoNewPostsLimit(t *testing.T, s *Database) {
 	takedown(t, s, alice.Account, 1, postKey("149"), true, "x")
 	takedown(t, s, alice.Account, 1, postKey("060"), true, "x")
 	alice.posted(t, s, "without those that were taken down", first, 100, slices.Concat(rkeys[48:60], rkeys[61:149])...)
+}
+
+// testRepoNewPostsBounds: large posts are left out, and the list ends before the first
+// with which it would be too large.
+func testRepoNewPostsBounds(t *testing.T, s *Database) {
+	t.Helper()
+	alice := newOwner(t, s, "alice")
+	since := alice.revs[0]
+	block := func(rkey string) int { return len(alice.records[postKey(rkey)].Block) }
+	for i, length := range []int{10, 5000, 20, 200_000, 30} {
+		alice.commit(t, s, put(postKey(fmt.Sprint(i)), strings.Repeat("x", length)))
+	}
+	all, small := block("0")+block("1")+block("2")+block("4"), block("0")+block("2")+block("4")
+	for _, c := range []struct {
+		what string
+		most repo.Bounds
+		want []string
+	}{
+		{"a size that all have", repo.Bounds{Count: 100, Size: block("3"), Bytes: all + block("3")}, []string{"0", "1", "2", "3", "4"}},
+		{"one is larger", repo.Bounds{Count: 100, Size: block("3") - 1, Bytes: all}, []string{"0", "1", "2", "4"}},
+		{"two are", repo.Bounds{Count: 100, Size: block("1") - 1, Bytes: small}, []string{"0", "2", "4"}},
+		{"all are", repo.Bounds{Count: 100, Size: 0, Bytes: all}, nil},
+		{"a byte too many", repo.Bounds{Count: 100, Size: block("1"), Bytes: all - 1}, []string{"1", "2", "4"}},
+		{"no older one behind one that does not fit", repo.Bounds{Count: 100, Size: block("1"), Bytes: small}, []string{"2", "4"}},
+		{"the newest does not fit", repo.Bounds{Count: 100, Size: 1000, Bytes: block("4") - 1}, nil},
+		{"a large one counts", repo.Bounds{Count: 3, Size: 1000, Bytes: all}, []string{"2", "4"}},
+	} {
+		alice.postedWithin(t, s, c.what, since, c.most, c.want...)
+	}
 }
 
 // testRepoNewPostsImport: an import brings its own posts, with the switch; those of the
