@@ -214,7 +214,8 @@ func (s *Service) giveUpKey(ctx context.Context, c KeyChange, why error) error {
 	if err := s.SigningKeys.DropKey(ctx, c); err != nil {
 		return err
 	}
-	s.Log.LogAttrs(ctx, slog.LevelError, "change of a signing key given up: the PLC directory does not know the DID, see nestbox identity show",
+	s.Log.LogAttrs(ctx, slog.LevelError, "change of a signing key given up: "+
+		"the PLC directory does not know the DID, see nestbox identity show",
 		slog.String("did", c.DID.String()), slog.String("cause", why.Error()))
 	return nil
 }

@@ -163,7 +163,7 @@ func (s *Service) settle(ctx context.Context) {
 		{s.DeleteDue, slog.LevelError, "accounts not deleted that are due"},
 	} {
 		if err := do.step(ctx); err != nil && ctx.Err() == nil {
-			s.Log.LogAttrs(ctx, do.level, do.failed, slog.String("cause", err.Error()))
+			s.Log.LogAttrs(ctx, do.level, do.failed, slog.String("cause", err.Error())) //nolint:sloglint // a constant of the table
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/textproto"
 	"slices"
@@ -51,9 +52,7 @@ func TestUp(t *testing.T) {
 		t.Errorf("token %v", claims)
 	}
 	want := map[string]string{"Accept-Encoding": "gzip", "User-Agent": "nestbox/test", "Authorization": up.Header.Get("Authorization")}
-	for name, value := range passed {
-		want[name] = value
-	}
+	maps.Copy(want, passed)
 	got := map[string]string{}
 	for name, values := range up.Header {
 		got[name] = strings.Join(values, "|")

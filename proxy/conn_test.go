@@ -42,6 +42,7 @@ func TestBadBody(t *testing.T) {
 			t.Fatal(err)
 		}
 		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
 		if resp.StatusCode != http.StatusBadRequest || err != nil || !strings.Contains(string(body), "could not be read") {
 			t.Fatalf("%d %s %v", resp.StatusCode, body, err)
 		}

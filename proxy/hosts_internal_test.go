@@ -79,7 +79,7 @@ func TestBreakers(t *testing.T) {
 		t.Error("another origin is broken too")
 	}
 	now = now.Add(5 * time.Second)
-	if !all.admit(a, true, now) || all.admit(a, true, now) {
+	if first, second := all.admit(a, true, now), all.admit(a, true, now); !first || second {
 		t.Error("not one call tries")
 	}
 	all.done(a, now, now, unknown) // it told nothing: the next one tries
@@ -95,7 +95,8 @@ func TestBreakers(t *testing.T) {
 		t.Error("no call tries again")
 	}
 	all.done(a, now, now, answered)
-	if !all.admit(a, true, now) || !all.admit(a, true, now) {
+	first, second := all.admit(a, true, now), all.admit(a, true, now)
+	if !first || !second {
 		t.Error("still broken after an answer")
 	}
 	// A slow call tells nothing of a service that answers others meanwhile.

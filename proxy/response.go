@@ -124,7 +124,7 @@ func (a *answer) copyBody(w http.ResponseWriter, begun []byte, length int64) (er
 	if len(begun) > 0 {
 		sent = true
 		w.WriteHeader(a.StatusCode)
-		if _, err := w.Write(begun); err != nil {
+		if _, err := w.Write(begun); err != nil { //nolint:gosec // never a page: see commonHeaders
 			return fmt.Errorf("%w: the client does not read: %w", errBroken, err)
 		}
 	}
@@ -167,5 +167,5 @@ func (*answer) unsent(w http.ResponseWriter, cause error) error {
 
 // note writes what is known at the end of a call into the log line.
 func (a *answer) note(r *http.Request) {
-	request.Note(r.Context(), slog.Int64("bytes", a.body.read), slog.Duration("upstreamAll", time.Since(a.began)))
+	request.Note(r.Context(), slog.Int64("bytes", a.body.read), slog.Duration("upstream_all", time.Since(a.began)))
 }

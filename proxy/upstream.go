@@ -160,7 +160,8 @@ func (s *Service) attempt(ctx context.Context, c *call, key string) (*answer, er
 
 // isClosed reports whether the other end closed a connection before it answered.
 func isClosed(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
 		strings.Contains(err.Error(), "server closed idle connection") // net/http keeps that error to itself
 }
 
@@ -221,7 +222,7 @@ func (s *Service) exchange(ctx context.Context, c *call, req *http.Request) (_ *
 	w.close()
 	a := &answer{Response: resp, call: c, began: began, end: over}
 	a.body = downBody{from: resp.Body, watch: down, pause: s.BodyTimeout, last: time.Now().Add(answerTime), left: s.MaxAnswer}
-	c.note(ctx, slog.Int("upstreamStatus", resp.StatusCode), slog.Duration("upstreamTook", time.Since(began)))
+	c.note(ctx, slog.Int("upstream_status", resp.StatusCode), slog.Duration("upstream_took", time.Since(began)))
 	return a, kept.Load(), nil
 }
 

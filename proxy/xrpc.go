@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"time"
 
@@ -158,9 +159,7 @@ func wireError(h http.Header, err error) error {
 	case err == nil, isWire, errors.Is(err, errBroken), errors.Is(err, context.Canceled):
 		return err
 	case isRefusal:
-		for name, values := range e.header {
-			h[name] = values
-		}
+		maps.Copy(h, e.header)
 		return &xrpc.Error{Status: e.status, Name: e.name, Message: e.message, RetryAfter: e.retryAfter, Cause: e.cause}
 	case errors.Is(err, account.ErrNotFound):
 		return auth.Expired() // deleted since the caller was proven

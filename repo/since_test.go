@@ -340,7 +340,8 @@ func TestNewerAfterEachWrite(t *testing.T) {
 	together := func(p *person) error {
 		var h held
 		out := p.together(&h, nil,
-			write{"one", func(context.Context) error { return doWrite(post, "one")(p) }}, write{"two", func(context.Context) error { return doWrite(post, "two")(p) }})
+			write{"one", func(context.Context) error { return doWrite(post, "one")(p) }}, //nolint:contextcheck // it has the test's
+			write{"two", func(context.Context) error { return doWrite(post, "two")(p) }}) //nolint:contextcheck // it has the test's
 		if !slices.Equal(h.chains, []int{2}) {
 			t.Errorf("chains of %v", h.chains)
 		}
@@ -517,7 +518,8 @@ func TestOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	shown, err := alice.get(post, "3jui7kd54zh2y", nil)
-	if want := fmt.Sprintf(`{"uri":"at://%s/%s","cid":"%s",%s}`, alice.did, key, r.CID, strings.Replace(string(value), "value:", `"value":`, 1)); err != nil || string(shown) != want {
+	record := strings.Replace(string(value), "value:", `"value":`, 1)
+	if want := fmt.Sprintf(`{"uri":%q,"cid":%q,%s}`, "at://"+alice.did.String()+"/"+key, r.CID.String(), record); err != nil || string(shown) != want {
 		t.Errorf("getRecord shows %s, %v\nwant %s", shown, err, want)
 	}
 	if r, err := own(unreadable); err != nil {

@@ -143,7 +143,7 @@ func TestBreak(t *testing.T) {
 		defer close(logged)
 		f.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = w.Write(bytes.Repeat([]byte("x"), 100_000))
-			request.Note(r.Context(), slog.Int("upstreamStatus", 200))
+			request.Note(r.Context(), slog.Int("upstream_status", 200))
 			request.Break(r.Context())
 		})).ServeHTTP(w, r)
 	}))
@@ -161,7 +161,7 @@ func TestBreak(t *testing.T) {
 		t.Errorf("the answer ended with %v", err)
 	}
 	<-logged
-	if text := lines.String(); !strings.Contains(text, `"upstreamStatus":200`) || strings.Count(text, "\n") != 1 {
+	if text := lines.String(); !strings.Contains(text, `"upstream_status":200`) || strings.Count(text, "\n") != 1 {
 		t.Errorf("logged %s", text)
 	}
 }

@@ -45,7 +45,7 @@ func newClockwork(t *testing.T, newest, start time.Time) *clockwork {
 		now: func() time.Time {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			return time.Now().Add(w.right().Sub(time.Now()) + w.set)
+			return time.Now().Add(time.Until(w.right()) + w.set)
 		},
 		passed: func() time.Duration { return time.Since(w.began) },
 		gap:    clockGap,
@@ -78,7 +78,7 @@ func (w *clockwork) change(do func()) {
 }
 
 // said returns how often the log says something, and whether it says anything.
-func (w *clockwork) said(text string) (times int, any bool) {
+func (w *clockwork) said(text string) (times int, anything bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return strings.Count(w.log.String(), text), w.log.Len() > 0
@@ -192,7 +192,7 @@ func TestClockJumps(t *testing.T) {
 					time.Sleep(time.Hour)
 					synctest.Wait()
 					w.check("an hour later", c.sure)
-					if got, any := w.said("the clock is " + c.said); c.said != "" && got != 1 || c.said == "" && any {
+					if got, anything := w.said("the clock is " + c.said); c.said != "" && got != 1 || c.said == "" && anything {
 						t.Errorf("%q was said %d times", c.said, got)
 					}
 					asked := 0

@@ -246,7 +246,8 @@ func TestBudgetAnswer(t *testing.T) {
 
 // lapsed is a context that ends when it was looked at so often.
 type lapsed struct {
-	context.Context
+	context.Context //nolint:containedctx // it is one
+
 	looks int
 }
 
