@@ -303,6 +303,7 @@ var accepted = []acceptance{
 	{`.* by deleted:`, `400 ExpiredToken`, `.*`, "| Any other call by a deleted account |"},
 	{`server\.(refresh|get|create)Session by`, `200 .* didDoc:.*`, `200 .*`, "| `didDoc` in answers |"},
 	{`sync\.getBlob by`, `400 BlobNotFound`, `400 InvalidRequest`, "| `getBlob` of a blob that is not here |"},
+	{`repo\.(createRecord|putRecord|deleteRecord|applyWrites) by deactivated`, `401 AccountDeactivated`, `40[01] .*`, "| Writes of a deactivated account |"},
 	{`repo\.getRecord by`, `400 InvalidRequest`, `502 UpstreamFailure`, "| `getRecord` of a repository that is not here |"},
 	{`repo\.createRecord by`, `400 InvalidRequest`, `500 .*`, "| `createRecord`, or a create in `applyWrites`, where there is a record already |"},
 	{`repo\.applyWrites by`, `400 InvalidRequest`, `500 .*`, "| `applyWrites`: update or delete of a record that is not there |"},
