@@ -38,7 +38,7 @@ func (s *Service) begin(w http.ResponseWriter, r *http.Request) (*call, error) {
 	header := proxyHeader(r.Header)
 	switch {
 	case header != "":
-		// Only who is proven makes us look for a DID.
+		// Only a proven caller makes us look for a DID.
 		if _, _, err := parseProxyHeader(header); err != nil {
 			return nil, err
 		}
