@@ -124,8 +124,7 @@ func (s *Service) foreignFeed(ctx context.Context, to Target, uri syntax.ATURI) 
 	within, cancel := context.WithTimeout(ctx, feedTime)
 	defer cancel()
 	query := url.Values{"repo": {uri.Authority().String()}, "collection": {uri.Collection().String()}, "rkey": {uri.RecordKey().String()}}
-	header := http.Header{"User-Agent": {s.userAgent}, "Accept-Encoding": {"identity"}}
-	question := &call{to: to, method: http.MethodGet, nsid: getRecord, query: query.Encode(), header: header, aside: true}
+	question := &call{to: to, method: http.MethodGet, nsid: getRecord, query: query.Encode(), header: s.ownHeaders(), aside: true}
 	body, err := s.ask(within, question, maxRecordAnswer)
 	if err != nil && within.Err() != nil && ctx.Err() == nil {
 		return nil, late(err)

@@ -58,6 +58,11 @@ func upHeaders(r *http.Request, userAgent string) (http.Header, error) {
 	return h, nil
 }
 
+// ownHeaders returns the headers of a call that this server words itself.
+func (s *Service) ownHeaders() http.Header {
+	return http.Header{"User-Agent": {s.userAgent}, "Accept-Encoding": {"identity"}}
+}
+
 // acceptEncoding returns gzip if a client accepts it, else identity: what is read on the
 // way must be readable.
 func acceptEncoding(h http.Header) string {

@@ -72,9 +72,8 @@ func (s *Service) report(ctx context.Context, caller auth.StandardOrTakenDownCal
 	if err != nil {
 		return nil, err
 	}
-	header := http.Header{
-		"Accept-Encoding": {"identity"}, "Content-Type": {"application/json"}, "User-Agent": {s.userAgent},
-	}
+	header := s.ownHeaders()
+	header.Set("Content-Type", "application/json")
 	raw, err := s.ask(ctx, &call{
 		by: by, to: to, method: http.MethodPost, nsid: createReport, header: header, sent: bytes.NewReader(body), length: int64(len(body)),
 	}, maxReportAnswer)
