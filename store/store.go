@@ -14,6 +14,7 @@ import (
 	"nestbox/hosting"
 	"nestbox/identity"
 	"nestbox/mail"
+	"nestbox/oauth"
 	"nestbox/prefs"
 	"nestbox/repo"
 	"nestbox/session"
@@ -24,6 +25,7 @@ type Stores struct {
 	Accounts account.Store
 	Codes    account.CodeStore
 	Sessions session.Store
+	OAuth    oauth.Store
 	Hosting  hosting.Store
 	// Handles and SigningKeys keep changes of those that are under way.
 	Handles     hosting.HandleStore
