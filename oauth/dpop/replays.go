@@ -44,7 +44,7 @@ type Replays struct {
 // NewReplays returns the memory of a server that does not know what was used before. Each
 // nonce dies that can have been used: those up to the start's own window, and, if the last
 // start was in the same minute, the later one that it gave out. floor is what the memory of
-// that start had, or 0.
+// that start had, or 0. The clock must not have gone back between the two.
 func NewReplays(now time.Time, floor int64) *Replays {
 	r := &Replays{max: MaxReplays, sets: map[int64]map[used]struct{}{}, now: window(now)}
 	r.floor = r.now
