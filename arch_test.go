@@ -74,6 +74,7 @@ func arrows() map[string]rule {
 		"firehose/event":            {imports: []string{"dagcbor", "repo/car"}, pure: true}, // what the stream says, as bytes
 		"proxy/readafterwrite":      {pure: true},                                           // answers: bytes and records in, bytes out; questions go through its caller
 		"lexicon":                   {imports: []string{"dagcbor"}, pure: true},             // schemas and records: values in, a fault out
+		"oauth/scope":               {pure: true},                                           // the language of permissions: text in, answers out
 		"lexicon/internal/generate": {imports: []string{"lexicon"}},                         // writes the schemas from indigo's documents
 		"plc/directory":             {imports: with("plc")},                                 // a directory of its own, not a part of the PDS
 		"store/sqlite/groupcommit":  {imports: helpers},                                     // closures over a connection; knows no table
