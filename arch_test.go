@@ -49,7 +49,7 @@ func arrows() map[string]rule {
 	helpers := []string{"internal/durable", "internal/gate", "internal/pause", "internal/safehttp", "internal/seal", "internal/system"}
 	const event = "firehose/event"                               // the names of statuses too
 	format := []string{"dagcbor", "repo/car", "repo/mst", event} // of repositories and their events
-	foundations := slices.Concat(helpers, []string{"request", "xrpc", "auth", "ratelimit", "plc", "mail"})
+	foundations := slices.Concat(helpers, []string{"request", "xrpc", "auth", "ratelimit", "plc", "mail", "oauth/jose", "oauth/dpop"})
 	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs"}
 	signing := []string{"signin", "session"} // who it is, and the rows that are opened for them
 	coordinating := []string{"hosting", "proxy"}
@@ -76,6 +76,8 @@ func arrows() map[string]rule {
 		"lexicon":                   {imports: []string{"dagcbor"}, pure: true},             // schemas and records: values in, a fault out
 		"oauth/scope":               {pure: true},                                           // the language of permissions: text in, answers out
 		"lexicon/internal/generate": {imports: []string{"lexicon"}},                         // writes the schemas from indigo's documents
+		"oauth/jose":                {pure: true},                                           // signed JWTs and keys of strangers: bytes in, keys out
+		"oauth/dpop":                {imports: []string{"oauth/jose"}, pure: true},          // proofs and nonces; its caller has the clock and the file
 		"plc/directory":             {imports: with("plc")},                                 // a directory of its own, not a part of the PDS
 		"store/sqlite/groupcommit":  {imports: helpers},                                     // closures over a connection; knows no table
 		"internal/costtest":         {},                                                     // any test may measure a cost
