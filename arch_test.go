@@ -51,7 +51,7 @@ func arrows() map[string]rule {
 	format := []string{"dagcbor", "repo/car", "repo/mst", event} // of repositories and their events
 	foundations := slices.Concat(helpers, []string{"request", "xrpc", "auth", "ratelimit", "plc", "mail", "oauth/jose", "oauth/dpop"})
 	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs"}
-	signing := []string{"signin", "session"} // who it is, and the rows that are opened for them
+	signing := []string{"signin", "session", "device"} // who it is, and the rows that are opened for them
 	coordinating := []string{"hosting", "proxy"}
 	domains := slices.Concat(leaves, signing, coordinating)
 	below := func(more ...[]string) []string { return slices.Concat(foundations, slices.Concat(more...)) }
@@ -104,6 +104,7 @@ func arrows() map[string]rule {
 		// Signing in, in this order: signin proves a person, session opens a row for them.
 		"signin":  {imports: below(leaves), anyInTests: true, domain: true},
 		"session": {imports: below(leaves, []string{"signin"}), anyInTests: true, domain: true},
+		"device":  {imports: below([]string{"account"}), anyInTests: true, domain: true}, // gets who was proven as values
 		// Coordinating domains import both, never each other.
 		"hosting": {imports: below(leaves, signing, format), anyInTests: true, domain: true},
 		"proxy":   {imports: below(leaves, []string{"proxy/readafterwrite"}), anyInTests: true, domain: true},
