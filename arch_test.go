@@ -51,7 +51,7 @@ func arrows() map[string]rule {
 	format := []string{"dagcbor", "repo/car", "repo/mst", event} // of repositories and their events
 	foundations := slices.Concat(helpers, []string{"request", "xrpc", "auth", "ratelimit", "plc", "mail", "oauth/jose", "oauth/dpop"})
 	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs"}
-	signing := []string{"signin", "session"} // who it is, and the rows that are opened for them
+	signing := []string{"signin", "session", "device"} // who it is, and the rows that are opened for them
 	coordinating := []string{"hosting", "proxy"}
 	domains := slices.Concat(leaves, signing, coordinating)
 	below := func(more ...[]string) []string { return slices.Concat(foundations, slices.Concat(more...)) }
@@ -62,35 +62,38 @@ func arrows() map[string]rule {
 		".": {},
 
 		// Foundations know no domain, and neither do their tests.
-		"request":                   {imports: with("ratelimit")},                                    // any HTTP request: no protocol, no credential
-		"xrpc":                      {imports: with("request")},                                      // no domain, and no kind of credential
-		"auth":                      {imports: with("request", "xrpc", "ratelimit", event)},          // xrpc and the protocol only; guesses of the admin's password are counted
-		"ratelimit":                 {imports: helpers},                                              // counts keys; what a key means is its caller's business
-		"mail":                      {imports: helpers, anyInTests: true},                            // what is written to people, and how it leaves
-		"plc":                       {pure: true},                                                    // operations are values: nothing to import, nothing to reach
-		"dagcbor":                   {pure: true},                                                    // the data model: bytes to values and back
-		"repo/mst":                  {imports: []string{"dagcbor"}, pure: true},                      // the tree: nodes come and go through its caller
-		"repo/car":                  {imports: []string{"dagcbor"}, pure: true},                      // blocks in a stream: whose stream, its caller knows
-		"firehose/event":            {imports: []string{"dagcbor", "repo/car"}, pure: true},          // what the stream says, as bytes
-		"proxy/readafterwrite":      {pure: true},                                                    // answers: bytes and records in, bytes out; questions go through its caller
-		"lexicon":                   {imports: []string{"dagcbor"}, pure: true},                      // schemas and records: values in, a fault out
-		"lexicon/internal/generate": {imports: []string{"lexicon"}},                                  // writes the schemas from indigo's documents
-		"oauth/jose":                {pure: true},                                                    // signed JWTs and keys of strangers: bytes in, keys out
-		"oauth/dpop":                {imports: []string{"oauth/jose"}, pure: true, anyInTests: true}, // proofs and nonces; its caller has the clock and the file
-		"oauth/oauthtest":           {},                                                              // what clients sign, for tests and benchmarks: shares no code with what checks it
-		"plc/directory":             {imports: with("plc")},                                          // a directory of its own, not a part of the PDS
-		"store/sqlite/groupcommit":  {imports: helpers},                                              // closures over a connection; knows no table
-		"internal/costtest":         {},                                                              // any test may measure a cost
-		"internal/durable":          {},                                                              // helpers without a domain stand alone
-		"internal/gate":             {pure: true},                                                    // the same; its callers have the clock
-		"internal/pause":            {},                                                              // the same
-		"internal/seal":             {},                                                              // the same
-		"internal/safehttp":         {},                                                              // the same
-		"internal/system":           {},                                                              // the same
-		"internal/smalldisk":        {},                                                              // the same, for tests only
-		"config":                    {imports: with("mail", "datadir"), anyInTests: true},            // is read by server and cmd alone; domains get values
-		"datadir":                   {imports: helpers},                                              // names, the lock and key files; knows no domain and no database
-		"config/internal/manual":    {imports: []string{"config"}},                                   // writes docs/settings.md from Config's comments
+		"request":                   {imports: with("ratelimit")},                           // any HTTP request: no protocol, no credential
+		"xrpc":                      {imports: with("request")},                             // no domain, and no kind of credential
+		"auth":                      {imports: with("request", "xrpc", "ratelimit", event)}, // xrpc and the protocol only; guesses of the admin's password are counted
+		"ratelimit":                 {imports: helpers},                                     // counts keys; what a key means is its caller's business
+		"mail":                      {imports: helpers, anyInTests: true},                   // what is written to people, and how it leaves
+		"plc":                       {pure: true},                                           // operations are values: nothing to import, nothing to reach
+		"dagcbor":                   {pure: true},                                           // the data model: bytes to values and back
+		"repo/mst":                  {imports: []string{"dagcbor"}, pure: true},             // the tree: nodes come and go through its caller
+		"repo/car":                  {imports: []string{"dagcbor"}, pure: true},             // blocks in a stream: whose stream, its caller knows
+		"firehose/event":            {imports: []string{"dagcbor", "repo/car"}, pure: true}, // what the stream says, as bytes
+		"proxy/readafterwrite":      {pure: true},                                           // answers: bytes and records in, bytes out; questions go through its caller
+		"lexicon":                   {imports: []string{"dagcbor"}, pure: true},             // schemas and records: values in, a fault out
+		"oauth/scope":               {pure: true},                                           // the language of permissions: text in, answers out
+		"lexicon/internal/generate": {imports: []string{"lexicon"}},                         // writes the schemas from indigo's documents
+		"plc/directory":             {imports: with("plc")},                                 // a directory of its own, not a part of the PDS
+		"store/sqlite/groupcommit":  {imports: helpers},                                     // closures over a connection; knows no table
+		"internal/costtest":         {},                                                     // any test may measure a cost
+		"internal/durable":          {},                                                     // helpers without a domain stand alone
+		"internal/gate":             {pure: true},                                           // the same; its callers have the clock
+		"internal/pause":            {},                                                     // the same
+		"internal/seal":             {},                                                     // the same
+		"internal/safehttp":         {},                                                     // the same
+		"internal/system":           {},                                                     // the same
+		"internal/smalldisk":        {},                                                     // the same, for tests only
+		"config":                    {imports: with("mail", "datadir"), anyInTests: true},   // is read by server and cmd alone; domains get values
+		"datadir":                   {imports: helpers},                                     // names, the lock and key files; knows no domain and no database
+		"config/internal/manual":    {imports: []string{"config"}},                          // writes docs/settings.md from Config's comments
+
+		// What OAuth clients send.
+		"oauth/jose":      {pure: true},                                                    // signed JWTs and keys: bytes in, keys out
+		"oauth/dpop":      {imports: []string{"oauth/jose"}, pure: true, anyInTests: true}, // proofs and nonces; its caller has the clock and the file
+		"oauth/oauthtest": {},                                                              // what clients sign, for tests and benchmarks: shares no code with what checks it
 
 		// Leaf domains: none imports another.
 		"account":  {imports: below(format), anyInTests: true, domain: true},
@@ -104,6 +107,7 @@ func arrows() map[string]rule {
 		// Signing in, in this order: signin proves a person, session opens a row for them.
 		"signin":  {imports: below(leaves), anyInTests: true, domain: true},
 		"session": {imports: below(leaves, []string{"signin"}), anyInTests: true, domain: true},
+		"device":  {imports: below([]string{"account"}), anyInTests: true, domain: true}, // gets who was proven as values
 		// Coordinating domains import both, never each other.
 		"hosting": {imports: below(leaves, signing, format), anyInTests: true, domain: true},
 		"proxy":   {imports: below(leaves, []string{"proxy/readafterwrite"}), anyInTests: true, domain: true},

@@ -10,6 +10,7 @@ import (
 	"nestbox/account"
 	"nestbox/admin"
 	"nestbox/blob"
+	"nestbox/device"
 	"nestbox/firehose"
 	"nestbox/hosting"
 	"nestbox/identity"
@@ -24,6 +25,7 @@ type Stores struct {
 	Accounts account.Store
 	Codes    account.CodeStore
 	Sessions session.Store
+	Devices  device.Store
 	Hosting  hosting.Store
 	// Handles and SigningKeys keep changes of those that are under way.
 	Handles     hosting.HandleStore
