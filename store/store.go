@@ -15,6 +15,7 @@ import (
 	"nestbox/hosting"
 	"nestbox/identity"
 	"nestbox/mail"
+	"nestbox/oauth/client"
 	"nestbox/prefs"
 	"nestbox/repo"
 	"nestbox/session"
@@ -38,6 +39,7 @@ type Stores struct {
 	// Announcements are those of Log.
 	Announcements repo.Announcements
 	Outbox        mail.Store
+	Clients       client.Store
 	Admin         admin.Store
 	// Inspect is for checks of all that they hold.
 	Inspect Inspector
