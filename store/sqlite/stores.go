@@ -8,6 +8,6 @@ func (db *DB) Stores() store.Stores {
 		Accounts: Accounts{db}, Codes: Codes{db}, Sessions: Sessions{db}, OAuth: OAuth{db}, Devices: Devices{db},
 		Hosting: Hosting{db}, Handles: Hosting{db}, SigningKeys: Hosting{db},
 		Identity: Identities{db}, Repos: Repos{db}, Blobs: Blobs{db}, Prefs: Prefs{db},
-		Log: EventLog{db}, Announcements: EventLog{db}, Outbox: Outbox{db}, Admin: Admin{db}, Inspect: Inspector{db.path},
+		Log: EventLog{db}, Announcements: EventLog{db}, Outbox: Outbox{db}, Clients: Clients{db}, Admin: Admin{db}, Inspect: Inspector{db.path},
 	}
 }
