@@ -7,7 +7,7 @@ func (db *DB) Stores() store.Stores {
 	return store.Stores{
 		Accounts: Accounts{db}, Codes: Codes{db}, Sessions: Sessions{db}, OAuth: OAuth{db}, Devices: Devices{db},
 		Hosting: Hosting{db}, Handles: Hosting{db}, SigningKeys: Hosting{db},
-		Identity: Identities{db}, Repos: Repos{db}, Blobs: Blobs{db}, Prefs: Prefs{db},
+		Identity: Identities{db}, Repos: Repos{db}, Blobs: Blobs{db}, Prefs: Prefs{db}, PermissionSets: PermissionSets{db},
 		Log: EventLog{db}, Announcements: EventLog{db}, Outbox: Outbox{db}, Clients: Clients{db}, Admin: Admin{db}, Inspect: Inspector{db.path},
 	}
 }
