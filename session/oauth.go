@@ -8,10 +8,13 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/maypok86/otter/v2"
+
 	"nestbox/account"
 	"nestbox/auth"
 	"nestbox/internal/pause"
 	"nestbox/mail"
+	"nestbox/oauth/scope"
 	"nestbox/ratelimit"
 	"nestbox/request"
 )
@@ -267,11 +270,11 @@ func (s *Service) SignOutGrant(ctx context.Context, t auth.OAuthToken, clientID 
 
 // EndKey ends the sessions of an OAuth client that are bound to a key which the client has
 // taken out of its set.
-func (s *Service) EndKey(ctx context.Context, k ClientKey) error {
+func (s *Service) EndKey(ctx context.Context, clientID, thumbprint string) error {
 	e := account.NewEntry(ctx, s.now(), account.EntryClientKeyRemoved, account.ActorServer)
-	e.Reason = k.ClientID
+	e.Reason = clientID
 	for {
-		if n, err := s.Store.EndKey(ctx, k.ClientID, k.JKT, e); err != nil || n == 0 {
+		if n, err := s.Store.EndKey(ctx, clientID, thumbprint, e); err != nil || n == 0 {
 			return err
 		}
 	}
@@ -299,10 +302,44 @@ func (s *Service) Granted(ctx context.Context, t auth.OAuthToken) (auth.Granted,
 		return out, nil
 	}
 	out.Live, out.ClientID, out.JKT, out.ScopeText = true, g.ClientID, g.DPoPJKT, g.Effective
+	out.Scope = s.Scopes.Parse(g.Effective)
 	if now.Sub(g.LastCallAt) >= callInterval {
 		s.called(st.ID, t.SID)
 	}
 	return out, nil
+}
+
+// Scopes are parsed scopes by their text, which many sessions share: each is parsed once for
+// all calls of its sessions, as long as memory has room.
+type Scopes struct {
+	parsed *otter.Cache[string, scope.Set]
+}
+
+// cachedScopes bounds Scopes, in bytes of text; what is parsed takes some times as much.
+const cachedScopes = 4 << 20
+
+// NewScopes returns empty Scopes.
+func NewScopes() *Scopes {
+	const overhead = 200
+	return &Scopes{otter.Must(&otter.Options[string, scope.Set]{
+		MaximumWeight: cachedScopes,
+		Weigher: func(text string, _ scope.Set) uint32 {
+			return uint32(len(text) + overhead) //nolint:gosec // a scope is bounded
+		},
+	})}
+}
+
+// Parse is scope.Parse.
+func (s *Scopes) Parse(text string) scope.Set {
+	if s == nil {
+		return scope.Parse(text)
+	}
+	if set, ok := s.parsed.GetIfPresent(text); ok {
+		return set
+	}
+	set := scope.Parse(text)
+	s.parsed.Set(text, set)
+	return set
 }
 
 // callInterval is how exact Grant.LastCallAt is.

@@ -49,6 +49,8 @@ type Service struct {
 	Noted *ratelimit.Limiter
 	// Document is the DID document to show to an account's clients, nil for none.
 	Document func(*account.Account) []byte
+	// Scopes are those of OAuth sessions, parsed; nil keeps none.
+	Scopes *Scopes
 	// Calls queues sessions of OAuth clients whose last call WriteCalls writes down; nil
 	// for none.
 	Calls chan int64
