@@ -64,7 +64,7 @@ func arrows() map[string]rule {
 		// Foundations know no domain, and neither do their tests.
 		"request":                   {imports: with("ratelimit")},                           // any HTTP request: no protocol, no credential
 		"xrpc":                      {imports: with("request")},                             // no domain, and no kind of credential
-		"auth":                      {imports: with("request", "xrpc", "ratelimit", event)}, // xrpc and the protocol only; guesses of the admin's password are counted
+		"auth":                      {imports: with("request", "xrpc", "ratelimit", "oauth/scope", "oauth/dpop", event)}, // xrpc and the protocol only; guesses of the admin's password are counted
 		"ratelimit":                 {imports: helpers},                                     // counts keys; what a key means is its caller's business
 		"mail":                      {imports: helpers, anyInTests: true},                   // what is written to people, and how it leaves
 		"plc":                       {pure: true},                                           // operations are values: nothing to import, nothing to reach
