@@ -76,8 +76,6 @@ func arrows() map[string]rule {
 		"lexicon":                   {imports: []string{"dagcbor"}, pure: true},             // schemas and records: values in, a fault out
 		"oauth/scope":               {pure: true},                                           // the language of permissions: text in, answers out
 		"lexicon/internal/generate": {imports: []string{"lexicon"}},                         // writes the schemas from indigo's documents
-		"oauth/jose":                {pure: true},                                           // signed JWTs and keys of strangers: bytes in, keys out
-		"oauth/dpop":                {imports: []string{"oauth/jose"}, pure: true},          // proofs and nonces; its caller has the clock and the file
 		"plc/directory":             {imports: with("plc")},                                 // a directory of its own, not a part of the PDS
 		"store/sqlite/groupcommit":  {imports: helpers},                                     // closures over a connection; knows no table
 		"internal/costtest":         {},                                                     // any test may measure a cost
@@ -91,6 +89,11 @@ func arrows() map[string]rule {
 		"config":                    {imports: with("mail", "datadir"), anyInTests: true},   // is read by server and cmd alone; domains get values
 		"datadir":                   {imports: helpers},                                     // names, the lock and key files; knows no domain and no database
 		"config/internal/manual":    {imports: []string{"config"}},                          // writes docs/settings.md from Config's comments
+
+		// What OAuth clients send.
+		"oauth/jose":      {pure: true},                                                    // signed JWTs and keys: bytes in, keys out
+		"oauth/dpop":      {imports: []string{"oauth/jose"}, pure: true, anyInTests: true}, // proofs and nonces; its caller has the clock and the file
+		"oauth/oauthtest": {},                                                              // what clients sign, for tests and benchmarks: shares no code with what checks it
 
 		// Leaf domains: none imports another.
 		"account":  {imports: below(format), anyInTests: true, domain: true},
