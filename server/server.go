@@ -277,6 +277,7 @@ func (s *Server) build(ctx context.Context) error {
 		Keyring: keyring, Audience: s.DID, HostDID: "did:web:" + c.Hostname, Sessions: s.sessions, AdminPassword: secret.admin,
 		Issuers: issuers{s.resolver.ForTokens()}, ModService: syntax.DID(c.ModServiceDID), Limits: limits, Now: now,
 	}
+	s.buildResource()
 	s.buildProxy(limits)
 	s.limits = limits
 	s.front = &request.Front{TrustedProxies: c.TrustedProxies, Unlimited: s.unlimited, Log: log, Now: now}
