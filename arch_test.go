@@ -78,6 +78,7 @@ func arrows() map[string]rule {
 		"lexicon/internal/generate": {imports: []string{"lexicon"}},                         // writes the schemas from indigo's documents
 		"plc/directory":             {imports: with("plc")},                                 // a directory of its own, not a part of the PDS
 		"store/sqlite/groupcommit":  {imports: helpers},                                     // closures over a connection; knows no table
+		"internal/color":            {pure: true},                                           // colours and their contrast
 		"internal/costtest":         {},                                                     // any test may measure a cost
 		"internal/durable":          {},                                                     // helpers without a domain stand alone
 		"internal/gate":             {pure: true},                                           // the same; its callers have the clock
@@ -115,6 +116,10 @@ func arrows() map[string]rule {
 		"control": {imports: helpers},
 		// The admin's view may import every domain.
 		"admin": {imports: below(domains, format, []string{"control"}), anyInTests: true, domain: true},
+
+		// Pages for people: may ask every domain, speaks no XRPC.
+		"web":         {imports: slices.Concat(helpers, []string{"internal/color", "request", "auth", "ratelimit", "mail"}, domains), anyInTests: true},
+		"web/webtest": {imports: []string{"web"}}, // a sample of every page, for the tests of web and e2e/browser
 
 		// Stores implement what domains declare, so they import the domains;
 		// no domain imports a store.
