@@ -53,6 +53,8 @@ func arrows() map[string]rule {
 	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs"}
 	signing := []string{"signin", "session", "device"} // who it is, and the rows that are opened for them
 	coordinating := []string{"hosting", "proxy"}
+	signing := []string{"signin", "session"} // who it is, and the rows that are opened for them
+	coordinating := []string{"hosting", "proxy", "oauth"}
 	domains := slices.Concat(leaves, signing, coordinating)
 	below := func(more ...[]string) []string { return slices.Concat(foundations, slices.Concat(more...)) }
 	with := func(pkgs ...string) []string { return slices.Concat(helpers, pkgs) }
@@ -112,6 +114,7 @@ func arrows() map[string]rule {
 		// Coordinating domains import both, never each other.
 		"hosting": {imports: below(leaves, signing, format), anyInTests: true, domain: true},
 		"proxy":   {imports: below(leaves, []string{"proxy/readafterwrite"}), anyInTests: true, domain: true},
+		"oauth":   {imports: below(leaves, signing), anyInTests: true, domain: true},
 		// The operator's protocol: a socket and JSON; knows no command.
 		"control": {imports: helpers},
 		// The admin's view may import every domain.
