@@ -179,12 +179,12 @@ func (v *Verifier) granted(ctx context.Context, r *http.Request) (Access, error)
 		refused = errClosed()
 	}
 	if refused == nil {
-		refused = allowed(&g.Scope, v.oauth.needs)
+		refused = allowed(g.Scope, v.oauth.needs)
 	}
 	if refused != nil {
 		return Access{}, refused
 	}
-	return Access{DID: t.DID, Scope: ScopeOAuth, SID: t.SID, ClientID: t.ClientID, granted: &g.Scope}, nil
+	return Access{DID: t.DID, Scope: ScopeOAuth, SID: t.SID, ClientID: t.ClientID, granted: g.Scope}, nil
 }
 
 // bound checks a token itself, and that the client holds its key. The token comes first:

@@ -136,7 +136,8 @@ func TestGrants(t *testing.T) {
 func (g *grantee) needs(nsid, need string) {
 	g.t.Helper()
 	tokens := strings.Fields(need)
-	if a := g.call("atproto "+need, nsid); a.Status == http.StatusForbidden || a.Status == http.StatusUnauthorized {
+	a := g.call("atproto "+need, nsid)
+	if name, _ := a.Error(g.t); name == "ScopeMissingError" || name == "Forbidden" || a.Status == http.StatusUnauthorized {
 		g.t.Errorf("%s with %q: %d %s", nsid, need, a.Status, a.Body)
 	}
 	for i, missing := range tokens {
@@ -188,7 +189,7 @@ func (g *grantee) call(scope, nsid string) pdstest.Answer {
 	g.t.Helper()
 	q := url.Values{
 		"did": {g.did}, "repo": {g.did}, "handle": {"x.test"}, "identifier": {g.did}, "collection": {"app.bsky.feed.post"}, "rkey": {"x"}, "aud": {"did:web:x.example"},
-		"lxm": {"app.bsky.feed.getTimeline"}, "cid": {"bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"}, "cids": {"bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"},
+		"lxm": {"app.bsky.feed.getTimeline"}, "cid": {"bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"}, "cids": {"bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"}, "dids": {g.did},
 		"feed": {"at://did:web:nobody.example/app.bsky.feed.generator/x"}, "exp": {"1"},
 	}
 	var body any = "[]"
