@@ -26,8 +26,8 @@ type Stores struct {
 	Accounts account.Store
 	Codes    account.CodeStore
 	Sessions session.Store
-	Devices  device.Store
 	OAuth    oauth.Store
+	Devices  device.Store
 	Hosting  hosting.Store
 	// Handles and SigningKeys keep changes of those that are under way.
 	Handles     hosting.HandleStore
