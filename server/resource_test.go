@@ -111,7 +111,7 @@ func TestEndedGrant(t *testing.T) {
 		error string
 	}{
 		{"revoked", func(did string) error {
-			return s.Run(t.Context(), "session.revoke", admin.SessionArgs{Account: did, All: true}, &admin.Done{})
+			return s.Run(t.Context(), "account.signout", admin.SignOutArgs{Account: did}, &admin.Ended{})
 		}, "invalid_token"},
 		{"takedown", func(did string) error {
 			var line admin.AccountLine
