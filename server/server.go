@@ -31,6 +31,7 @@ import (
 	"nestbox/internal/system"
 	"nestbox/lexicon"
 	"nestbox/mail"
+	"nestbox/oauth/client"
 	"nestbox/oauth/dpop"
 	"nestbox/plc/directory"
 	"nestbox/prefs"
@@ -129,6 +130,7 @@ type Server struct {
 	emails    *account.Emails
 	handlers  handlers
 
+	clients      *client.Service
 	dpop         *dpop.Checker
 	replaysTaken bool // from their file, so that Close saves them again
 }
@@ -278,6 +280,7 @@ func (s *Server) build(ctx context.Context) error {
 		Issuers: issuers{s.resolver.ForTokens()}, ModService: syntax.DID(c.ModServiceDID), Limits: limits, Now: now,
 	}
 	s.buildProxy(limits)
+	s.buildClients(limits)
 	s.limits = limits
 	s.front = &request.Front{TrustedProxies: c.TrustedProxies, Unlimited: s.unlimited, Log: log, Now: now}
 	s.xrpc = &xrpc.Server{Methods: s.methods(), MaxBody: xrpc.DefaultMaxBody, Admit: s.admit, Pass: s.proxy.Call}
@@ -346,7 +349,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	for _, run := range []func(context.Context){
 		s.clock.run, s.backfill, s.sessions.Collect, s.hosting.Run, s.checker.Run,
 		s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts,
-		s.repos.Sweep, s.outbox.Run,
+		s.repos.Sweep, s.outbox.Run, s.clients.Run,
 	} {
 		workers.Go(func() { run(background) })
 	}
@@ -426,6 +429,9 @@ func (s *Server) Close() error {
 	}
 	if s.proxy != nil {
 		s.proxy.Close()
+	}
+	if s.clients != nil {
+		s.clients.Close()
 	}
 	errs = append(errs, s.closeDPoP())
 	if s.db != nil {

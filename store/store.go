@@ -16,6 +16,7 @@ import (
 	"nestbox/identity"
 	"nestbox/mail"
 	"nestbox/oauth"
+	"nestbox/oauth/client"
 	"nestbox/prefs"
 	"nestbox/repo"
 	"nestbox/session"
@@ -40,6 +41,7 @@ type Stores struct {
 	// Announcements are those of Log.
 	Announcements repo.Announcements
 	Outbox        mail.Store
+	Clients       client.Store
 	Admin         admin.Store
 	// Inspect is for checks of all that they hold.
 	Inspect Inspector
