@@ -53,6 +53,8 @@ func arrows() map[string]rule {
 	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs", "schema"}
 	signing := []string{"signin", "session", "device"} // who it is, and the rows that are opened for them
 	coordinating := []string{"hosting", "proxy"}
+	signing := []string{"signin", "session"} // who it is, and the rows that are opened for them
+	coordinating := []string{"hosting", "proxy", "oauth"}
 	domains := slices.Concat(leaves, signing, coordinating)
 	below := func(more ...[]string) []string { return slices.Concat(foundations, slices.Concat(more...)) }
 	with := func(pkgs ...string) []string { return slices.Concat(helpers, pkgs) }
@@ -76,10 +78,9 @@ func arrows() map[string]rule {
 		"lexicon":                   {imports: []string{"dagcbor"}, pure: true},             // schemas and records: values in, a fault out
 		"oauth/scope":               {pure: true},                                           // the language of permissions: text in, answers out
 		"lexicon/internal/generate": {imports: []string{"lexicon"}},                         // writes the schemas from indigo's documents
-		"oauth/jose":                {pure: true},                                           // signed JWTs and keys of strangers: bytes in, keys out
-		"oauth/dpop":                {imports: []string{"oauth/jose"}, pure: true},          // proofs and nonces; its caller has the clock and the file
 		"plc/directory":             {imports: with("plc")},                                 // a directory of its own, not a part of the PDS
 		"store/sqlite/groupcommit":  {imports: helpers},                                     // closures over a connection; knows no table
+		"internal/color":            {pure: true},                                           // colours and their contrast
 		"internal/costtest":         {},                                                     // any test may measure a cost
 		"internal/durable":          {},                                                     // helpers without a domain stand alone
 		"internal/gate":             {pure: true},                                           // the same; its callers have the clock
@@ -91,6 +92,11 @@ func arrows() map[string]rule {
 		"config":                    {imports: with("mail", "datadir"), anyInTests: true},   // is read by server and cmd alone; domains get values
 		"datadir":                   {imports: helpers},                                     // names, the lock and key files; knows no domain and no database
 		"config/internal/manual":    {imports: []string{"config"}},                          // writes docs/settings.md from Config's comments
+
+		// What OAuth clients send.
+		"oauth/jose":      {pure: true},                                                    // signed JWTs and keys: bytes in, keys out
+		"oauth/dpop":      {imports: []string{"oauth/jose"}, pure: true, anyInTests: true}, // proofs and nonces; its caller has the clock and the file
+		"oauth/oauthtest": {},                                                              // what clients sign, for tests and benchmarks: shares no code with what checks it
 
 		// Leaf domains: none imports another.
 		"account":  {imports: below(format), anyInTests: true, domain: true},
@@ -109,10 +115,15 @@ func arrows() map[string]rule {
 		// Coordinating domains import both, never each other.
 		"hosting": {imports: below(leaves, signing, format), anyInTests: true, domain: true},
 		"proxy":   {imports: below(leaves, []string{"proxy/readafterwrite"}), anyInTests: true, domain: true},
+		"oauth":   {imports: below(leaves, signing), anyInTests: true, domain: true},
 		// The operator's protocol: a socket and JSON; knows no command.
 		"control": {imports: helpers},
 		// The admin's view may import every domain.
 		"admin": {imports: below(domains, format, []string{"control"}), anyInTests: true, domain: true},
+
+		// Pages for people: may ask every domain, speaks no XRPC.
+		"web":         {imports: slices.Concat(helpers, []string{"internal/color", "request", "auth", "ratelimit", "mail"}, domains), anyInTests: true},
+		"web/webtest": {imports: []string{"web"}}, // a sample of every page, for the tests of web and e2e/browser
 
 		// Stores implement what domains declare, so they import the domains;
 		// no domain imports a store.

@@ -1,6 +1,7 @@
 package dpop
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -40,13 +41,10 @@ type Replays struct {
 	closed     bool
 }
 
-// NewReplays returns the memory of a server that starts without knowing what was used
-// before: no nonce is alive that could have been used with the same secret. floor is that
-// which the memory of the last start had, or 0.
-//
-// Nonces up to the start's own window die, since a proof may have been used in the minute of
-// a crash. If the last start was in the same minute, its nonce was that of a later window,
-// which dies too.
+// NewReplays returns the memory of a server that does not know what was used before. Each
+// nonce dies that can have been used: those up to the start's own window, and, if the last
+// start was in the same minute, the later one that it gave out. floor is what the memory of
+// that start had, or 0. The clock must not have gone back between the two.
 func NewReplays(now time.Time, floor int64) *Replays {
 	r := &Replays{max: MaxReplays, sets: map[int64]map[used]struct{}{}, now: window(now)}
 	r.floor = r.now
@@ -140,28 +138,42 @@ func (r *Replays) oldest() int64 {
 	return oldest
 }
 
-// Floor returns the last window whose nonce is dead: what NewReplays wants to know at the
-// next start, if the server does not stop cleanly.
+// Floor returns the last window whose nonce is dead: what Running wants to know.
 func (r *Replays) Floor() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.floor
 }
 
-// The form of a saved memory: magic, floor, and for each window its number, how many
-// proofs there are, and their hashes; numbers are 64 bits, big endian.
-const magic = "nestbox dpop replays 1\n"
+// Len returns how many proofs are remembered.
+func (r *Replays) Len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.held
+}
 
-// Save returns the memory for LoadReplays, and ends it: no proof is accepted any more.
+// What a server leaves for the next one begins with one of two words and the floor. A
+// stopped one adds for each window its number, how many proofs there are, and their hashes.
+// Numbers have 64 bits, big endian.
+const (
+	running = "nestbox dpop running 1\n"
+	stopped = "nestbox dpop stopped 1\n"
+)
+
+// Running returns what a server leaves for the next one that does not stop cleanly. It is
+// stored before the first check.
+func Running(floor int64) []byte { return appendNumber([]byte(running), floor) }
+
+// Save returns what a server leaves at a clean stop, and ends the memory: no proof is
+// accepted any more.
 func (r *Replays) Save() []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true
-	out := make([]byte, 0, len(magic)+8+len(r.sets)*16+r.held*len(used{}))
-	out = binary.BigEndian.AppendUint64(append(out, magic...), uint64(r.floor)) //nolint:gosec // read back as it is
+	out := make([]byte, 0, len(stopped)+8+len(r.sets)*16+r.held*len(used{}))
+	out = appendNumber(append(out, stopped...), r.floor)
 	for w, set := range r.sets {
-		out = binary.BigEndian.AppendUint64(out, uint64(w)) //nolint:gosec // read back as it is
-		out = binary.BigEndian.AppendUint64(out, uint64(len(set)))
+		out = appendNumber(appendNumber(out, w), int64(len(set)))
 		for proof := range set {
 			out = append(out, proof[:]...)
 		}
@@ -169,26 +181,36 @@ func (r *Replays) Save() []byte {
 	return out
 }
 
-// ErrDamaged: the bytes are not a saved memory.
-var ErrDamaged = errors.New("not a memory of DPoP proofs")
+// LoadReplays returns the memory for a start, of what the last server left. Bytes that are
+// damaged, or missing, are those of a server that did not stop cleanly.
+func LoadReplays(left []byte, now time.Time) *Replays {
+	if rest, ok := bytes.CutPrefix(left, []byte(stopped)); ok {
+		if r, ok := readStopped(rest, now); ok {
+			return r
+		}
+	}
+	if rest, ok := bytes.CutPrefix(left, []byte(running)); ok && len(rest) == 8 {
+		floor, _ := number(rest)
+		return NewReplays(now, floor)
+	}
+	return NewReplays(now, 0)
+}
 
-// LoadReplays returns the memory that a server saved at its stop: ErrDamaged.
-func LoadReplays(saved []byte, now time.Time) (*Replays, error) {
-	rest, ok := cut(saved, magic)
-	if !ok || len(rest) < 8 {
-		return nil, ErrDamaged
+func readStopped(rest []byte, now time.Time) (*Replays, bool) {
+	if len(rest) < 8 {
+		return nil, false
 	}
 	r := &Replays{max: MaxReplays, sets: map[int64]map[used]struct{}{}, now: window(now)}
 	r.floor, rest = number(rest)
 	for len(rest) > 0 {
 		if len(rest) < 16 {
-			return nil, ErrDamaged
+			return nil, false
 		}
 		var w, n int64
 		w, rest = number(rest)
 		n, rest = number(rest)
 		if n < 0 || n > int64(len(rest)/len(used{})) || r.sets[w] != nil {
-			return nil, ErrDamaged
+			return nil, false
 		}
 		set := make(map[used]struct{}, n)
 		for chunk := range slices.Chunk(rest[:n*int64(len(used{}))], len(used{})) {
@@ -198,16 +220,13 @@ func LoadReplays(saved []byte, now time.Time) (*Replays, error) {
 		r.sets[w] = set
 		r.held += len(set)
 	}
-	return r, nil
+	return r, true
 }
 
-func cut(b []byte, prefix string) (rest []byte, ok bool) {
-	if len(b) < len(prefix) || string(b[:len(prefix)]) != prefix {
-		return nil, false
-	}
-	return b[len(prefix):], true
+func appendNumber(b []byte, n int64) []byte {
+	return binary.BigEndian.AppendUint64(b, uint64(n)) //nolint:gosec // number reads it back as it was
 }
 
 func number(b []byte) (n int64, rest []byte) {
-	return int64(binary.BigEndian.Uint64(b)), b[8:] //nolint:gosec // as Save wrote it
+	return int64(binary.BigEndian.Uint64(b)), b[8:] //nolint:gosec // as appendNumber wrote it
 }

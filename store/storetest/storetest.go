@@ -36,6 +36,7 @@ func Run(t *testing.T, name string) {
 		mailTests,
 		measuresTests,
 		moveinTests,
+		oauthTests,
 		permissionSetTests,
 		prefsTests,
 		repoTests,
