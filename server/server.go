@@ -39,6 +39,7 @@ import (
 	"nestbox/ratelimit"
 	"nestbox/repo"
 	"nestbox/request"
+	"nestbox/schema"
 	"nestbox/session"
 	"nestbox/signin"
 	"nestbox/store"
@@ -116,6 +117,7 @@ type Server struct {
 	proxy     *proxy.Service
 	blobs     *blob.Service
 	repos     *repo.Service
+	schemas   *schema.Service
 	firehose  *firehose.Hub
 	crawler   *firehose.Crawler
 	retention *firehose.Retention
@@ -238,6 +240,9 @@ func (s *Server) build(ctx context.Context) error {
 	}
 	s.emails = &account.Emails{Store: accounts, Codes: s.codes, Hasher: hasher, Notices: s.notices, Limits: limits, Now: now}
 	s.buildRepos(box, limits)
+	if err := s.buildSchemas(limits); err != nil {
+		return err
+	}
 	s.invites = &account.Invites{
 		Store: accounts, Required: c.InviteRequired, Interval: time.Duration(c.InviteIntervalMS) * time.Millisecond,
 		Epoch: time.UnixMilli(c.InviteEpochMS), Hostname: c.Hostname, Now: now,
@@ -349,7 +354,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	for _, run := range []func(context.Context){
 		s.clock.run, s.backfill, s.sessions.Collect, s.hosting.Run, s.checker.Run,
 		s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts,
-		s.repos.Sweep, s.outbox.Run, s.clients.Run,
+		s.repos.Sweep, s.outbox.Run, s.clients.Run, s.schemas.Run,
 	} {
 		workers.Go(func() { run(background) })
 	}
@@ -420,6 +425,9 @@ func (s *Server) Close() error {
 		if err := s.listener.Close(); !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
+	}
+	if s.schemas != nil {
+		s.schemas.Close()
 	}
 	if s.resolver != nil {
 		s.resolver.Close()

@@ -19,6 +19,7 @@ import (
 	"nestbox/oauth/client"
 	"nestbox/prefs"
 	"nestbox/repo"
+	"nestbox/schema"
 	"nestbox/session"
 )
 
@@ -37,7 +38,9 @@ type Stores struct {
 	Repos       repo.Store
 	Blobs       blob.Store
 	Prefs       prefs.Store
-	Log         firehose.Log
+	// PermissionSets are those that Lexicons publish.
+	PermissionSets schema.Store
+	Log            firehose.Log
 	// Announcements are those of Log.
 	Announcements repo.Announcements
 	Outbox        mail.Store
