@@ -170,7 +170,7 @@ func (s *Service) writeRecord(
 			return RecordOutput{}, wireError(err, "")
 		}
 	}
-	o, err := s.prepare(do, p)
+	o, err := s.prepare(a.DID, do, p)
 	if err != nil {
 		return RecordOutput{}, wireError(err, "")
 	}
@@ -344,7 +344,7 @@ func (s *Service) ApplyWrites(ctx context.Context, calling auth.Scoped[auth.Stan
 		o := op{action: actionDelete, collection: p.collection.String(), rkey: p.rkey.String()}
 		result := WriteResult{Type: typeApplyWrites + "deleteResult"}
 		if kinds[i] != actionDelete {
-			if o, err = s.prepare(kinds[i], p); err != nil {
+			if o, err = s.prepare(a.DID, kinds[i], p); err != nil {
 				return ApplyWritesOutput{}, wireError(err, "")
 			}
 			result = WriteResult{typeApplyWrites + "createResult", o.uri(a.DID), o.cid.String(), o.status}

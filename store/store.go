@@ -16,8 +16,10 @@ import (
 	"nestbox/identity"
 	"nestbox/mail"
 	"nestbox/oauth"
+	"nestbox/oauth/client"
 	"nestbox/prefs"
 	"nestbox/repo"
+	"nestbox/schema"
 	"nestbox/session"
 )
 
@@ -36,10 +38,13 @@ type Stores struct {
 	Repos       repo.Store
 	Blobs       blob.Store
 	Prefs       prefs.Store
-	Log         firehose.Log
+	// PermissionSets are those that Lexicons publish.
+	PermissionSets schema.Store
+	Log            firehose.Log
 	// Announcements are those of Log.
 	Announcements repo.Announcements
 	Outbox        mail.Store
+	Clients       client.Store
 	Admin         admin.Store
 	// Inspect is for checks of all that they hold.
 	Inspect Inspector
