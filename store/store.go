@@ -10,6 +10,7 @@ import (
 	"nestbox/account"
 	"nestbox/admin"
 	"nestbox/blob"
+	"nestbox/device"
 	"nestbox/firehose"
 	"nestbox/hosting"
 	"nestbox/identity"
@@ -26,6 +27,7 @@ type Stores struct {
 	Codes    account.CodeStore
 	Factors  signin.Store
 	Sessions session.Store
+	Devices  device.Store
 	Hosting  hosting.Store
 	// Handles and SigningKeys keep changes of those that are under way.
 	Handles     hosting.HandleStore

@@ -192,7 +192,7 @@ func setPassword(tx *groupcommit.Tx, db *DB, id int64, hash string, keep int64, 
 	if err != nil {
 		return fmt.Errorf("set password: %w", err)
 	}
-	ids, err := endAll(tx, db, id, keep, e.At)
+	ids, err := endAll(tx, db, id, keep, e)
 	if err != nil {
 		return err
 	}
@@ -311,7 +311,7 @@ func (db Accounts) SetStatus(
 			return fmt.Errorf("set status: %w", err)
 		}
 		if endSessions {
-			ids, err := endAll(tx, db.DB, id, 0, e.At)
+			ids, err := endAll(tx, db.DB, id, 0, e)
 			if err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/auth"
+	"nestbox/device"
 	"nestbox/session"
 	"nestbox/store/sqlite/groupcommit"
 )
@@ -342,7 +343,7 @@ func (db Sessions) End(ctx context.Context, id int64, e account.Entry) error {
 func (db Sessions) EndAll(ctx context.Context, accountID int64, appPasswords bool, e account.Entry) (int, error) {
 	ended := 0
 	err := db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		ids, err := endAll(tx, db.DB, accountID, 0, e.At)
+		ids, err := endAll(tx, db.DB, accountID, 0, e)
 		if err != nil {
 			return err
 		}
@@ -358,9 +359,18 @@ func (db Sessions) EndAll(ctx context.Context, accountID int64, appPasswords boo
 	return ended, err
 }
 
-// endAll removes an account's sessions except keep, and ends the tokens of
-// another server that the account still had.
-func endAll(tx *groupcommit.Tx, db *DB, accountID, keep int64, at time.Time) ([]int64, error) {
+// endAll removes an account's sessions except keep, and its sign-ins on browsers, as a
+// change that e records does.
+func endAll(tx *groupcommit.Tx, db *DB, accountID, keep int64, e account.Entry) ([]int64, error) {
+	if _, err := endBrowsers(tx.Conn, accountID, 0, device.EndingOf(e.Kind)); err != nil {
+		return nil, err
+	}
+	return endSessions(tx, db, accountID, keep, e.At)
+}
+
+// endSessions removes an account's sessions except keep, and ends the tokens of another
+// server that the account still had.
+func endSessions(tx *groupcommit.Tx, db *DB, accountID, keep int64, at time.Time) ([]int64, error) {
 	ids, err := deleteSessions(tx, db, "account_id = ? AND id <> ?",
 		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindInt64(2, keep) })
 	if err != nil {
