@@ -50,6 +50,9 @@ func arrows() map[string]rule {
 	const event = "firehose/event"                               // the names of statuses too
 	format := []string{"dagcbor", "repo/car", "repo/mst", event} // of repositories and their events
 	foundations := slices.Concat(helpers, []string{"request", "xrpc", "auth", "ratelimit", "plc", "mail", "oauth/jose", "oauth/dpop"})
+	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs", "oauth/client"}
+	foundations := slices.Concat(helpers, []string{"request", "xrpc", "auth", "ratelimit", "plc", "mail", "oauth/jose", "oauth/dpop", "oauth/scope"})
+	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs", "schema"}
 	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs", "oauth/client", "schema"}
 	signing := []string{"signin", "session", "device"} // who it is, and the rows that are opened for them
 	coordinating := []string{"hosting", "proxy", "oauth"}
@@ -64,6 +67,7 @@ func arrows() map[string]rule {
 		// Foundations know no domain, and neither do their tests.
 		"request":                   {imports: with("ratelimit")},                           // any HTTP request: no protocol, no credential
 		"xrpc":                      {imports: with("request")},                             // no domain, and no kind of credential
+		"auth":                      {imports: with("request", "xrpc", "ratelimit", "oauth/scope", "oauth/dpop", event)}, // xrpc and the protocol only; guesses of the admin's password are counted
 		"auth":                      {imports: with("request", "xrpc", "ratelimit", "oauth/scope", event)}, // xrpc and the protocol only; guesses of the admin's password are counted
 		"ratelimit":                 {imports: helpers},                                     // counts keys; what a key means is its caller's business
 		"mail":                      {imports: helpers, anyInTests: true},                   // what is written to people, and how it leaves
@@ -78,6 +82,7 @@ func arrows() map[string]rule {
 		"lexicon/internal/generate": {imports: []string{"lexicon"}},                         // writes the schemas from indigo's documents
 		"plc/directory":             {imports: with("plc")},                                 // a directory of its own, not a part of the PDS
 		"store/sqlite/groupcommit":  {imports: helpers},                                     // closures over a connection; knows no table
+		"internal/color":            {pure: true},                                           // colours and their contrast
 		"internal/costtest":         {},                                                     // any test may measure a cost
 		"internal/durable":          {},                                                     // helpers without a domain stand alone
 		"internal/gate":             {pure: true},                                           // the same; its callers have the clock
@@ -105,6 +110,13 @@ func arrows() map[string]rule {
 		"oauth/client": {imports: below(), anyInTests: true, domain: true},
 		"schema":       {imports: below([]string{"dagcbor", "lexicon", "oauth/scope"}), anyInTests: true, domain: true},
 
+		"account":  {imports: below(format), anyInTests: true, domain: true},
+		"identity": {imports: below(), anyInTests: true, domain: true},
+		"repo":     {imports: below(format, []string{"lexicon"}), anyInTests: true, domain: true},
+		"blob":     {imports: below([]string{"dagcbor", event}), anyInTests: true, domain: true},
+		"firehose": {imports: below([]string{"firehose/event"}), anyInTests: true, domain: true},
+		"prefs":    {imports: below([]string{"dagcbor", "lexicon"}), anyInTests: true, domain: true},
+		"schema":   {imports: below([]string{"dagcbor", "lexicon"}), anyInTests: true, domain: true},
 		// Where blobs lie, as their domain asks for it.
 		"blob/disk": {imports: with("blob"), anyInTests: true},
 		// Signing in, in this order: signin proves a person, session opens a row for them.
@@ -119,6 +131,10 @@ func arrows() map[string]rule {
 		"control": {imports: helpers},
 		// The admin's view may import every domain.
 		"admin": {imports: below(domains, format, []string{"control"}), anyInTests: true, domain: true},
+
+		// Pages for people: may ask every domain, speaks no XRPC.
+		"web":         {imports: slices.Concat(helpers, []string{"internal/color", "request", "auth", "ratelimit", "mail", "oauth/scope"}, domains), anyInTests: true},
+		"web/webtest": {imports: []string{"web"}}, // a sample of every page, for the tests of web and e2e/browser
 
 		// Stores implement what domains declare, so they import the domains;
 		// no domain imports a store.

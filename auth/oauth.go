@@ -63,9 +63,8 @@ type Granted struct {
 	ClientID string
 	JKT      string
 	// Scope is what the session allows now, with permission sets replaced by what they
-	// expand to; ScopeText is the same as text.
-	Scope     scope.Set
-	ScopeText string
+	// expand to.
+	Scope *scope.Set
 }
 
 // Grants looks up the account and session of an OAuth access token. Like Sessions, it is

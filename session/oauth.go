@@ -8,13 +8,10 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/maypok86/otter/v2"
-
 	"nestbox/account"
 	"nestbox/auth"
 	"nestbox/internal/pause"
 	"nestbox/mail"
-	"nestbox/oauth/scope"
 	"nestbox/ratelimit"
 	"nestbox/request"
 )
@@ -301,45 +298,11 @@ func (s *Service) Granted(ctx context.Context, t auth.OAuthToken) (auth.Granted,
 	if g == nil || g.ClientID != t.ClientID || !now.Before(g.EndsAt) {
 		return out, nil
 	}
-	out.Live, out.ClientID, out.JKT, out.ScopeText = true, g.ClientID, g.DPoPJKT, g.Effective
-	out.Scope = s.Scopes.Parse(g.Effective)
+	out.Live, out.ClientID, out.JKT, out.Scope = true, g.ClientID, g.DPoPJKT, s.scopes.of(g.Effective)
 	if now.Sub(g.LastCallAt) >= callInterval {
 		s.called(st.ID, t.SID)
 	}
 	return out, nil
-}
-
-// Scopes are parsed scopes by their text, which many sessions share: each is parsed once for
-// all calls of its sessions, as long as memory has room.
-type Scopes struct {
-	parsed *otter.Cache[string, scope.Set]
-}
-
-// cachedScopes bounds Scopes, in bytes of text; what is parsed takes some times as much.
-const cachedScopes = 4 << 20
-
-// NewScopes returns empty Scopes.
-func NewScopes() *Scopes {
-	const overhead = 200
-	return &Scopes{otter.Must(&otter.Options[string, scope.Set]{
-		MaximumWeight: cachedScopes,
-		Weigher: func(text string, _ scope.Set) uint32 {
-			return uint32(len(text) + overhead) //nolint:gosec // a scope is bounded
-		},
-	})}
-}
-
-// Parse is scope.Parse.
-func (s *Scopes) Parse(text string) scope.Set {
-	if s == nil {
-		return scope.Parse(text)
-	}
-	if set, ok := s.parsed.GetIfPresent(text); ok {
-		return set
-	}
-	set := scope.Parse(text)
-	s.parsed.Set(text, set)
-	return set
 }
 
 // callInterval is how exact Grant.LastCallAt is.

@@ -49,8 +49,6 @@ type Service struct {
 	Noted *ratelimit.Limiter
 	// Document is the DID document to show to an account's clients, nil for none.
 	Document func(*account.Account) []byte
-	// Scopes are those of OAuth sessions, parsed; nil keeps none.
-	Scopes *Scopes
 	// Calls queues sessions of OAuth clients whose last call WriteCalls writes down; nil
 	// for none.
 	Calls chan int64
@@ -59,6 +57,8 @@ type Service struct {
 	// it is nil, Now is always trusted.
 	Doubt func() error
 	Log   *slog.Logger
+
+	scopes scopes
 }
 
 // Signed is a session's newest pair of tokens and the account they are for.
@@ -116,7 +116,7 @@ func (s *Service) find(ctx context.Context, sid string, a *account.Account) (*St
 // SignIn proves a person for a session, and opens it. Errors: those of
 // signin.Service.Prove and Open, except ErrUnknown.
 func (s *Service) SignIn(ctx context.Context, in signin.Attempt) (Signed, error) {
-	in.For = signin.Session
+	in.For, in.Flow = signin.Session, rand.Text() // a second try below may use its code again
 	const tries = 2
 	for range tries {
 		proven, err := s.SignIns.Prove(ctx, in)
