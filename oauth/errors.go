@@ -45,6 +45,9 @@ type Error struct {
 	RetryAfter time.Duration
 }
 
+// ErrMethod is the answer of an endpoint that another method is for.
+var ErrMethod = &Error{Status: http.StatusMethodNotAllowed, Code: codeInvalidRequest, Description: "The method must be POST"}
+
 func (e *Error) Error() string { return e.Code + ": " + e.Description }
 
 // refuse makes an Error of status 400.
