@@ -9,6 +9,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"nestbox/account"
+	"nestbox/device"
 	"nestbox/mail"
 	"nestbox/store/sqlite/groupcommit"
 )
@@ -233,6 +234,9 @@ func (db Accounts) SetEmail(ctx context.Context, id int64, c account.EmailChange
 		}
 		if err != nil {
 			return fmt.Errorf("set e-mail address: %w", err)
+		}
+		if _, err := endBrowsers(tx.Conn, id, 0, device.EndingOf(e.Kind)); err != nil {
+			return err
 		}
 		return noteAndTell(tx, db.DB, id, e, mails)
 	})
