@@ -49,7 +49,7 @@ func arrows() map[string]rule {
 	helpers := []string{"internal/durable", "internal/gate", "internal/pause", "internal/safehttp", "internal/seal", "internal/system"}
 	const event = "firehose/event"                               // the names of statuses too
 	format := []string{"dagcbor", "repo/car", "repo/mst", event} // of repositories and their events
-	foundations := slices.Concat(helpers, []string{"request", "xrpc", "auth", "ratelimit", "plc", "mail"})
+	foundations := slices.Concat(helpers, []string{"request", "xrpc", "auth", "ratelimit", "plc", "mail", "oauth/jose", "oauth/dpop"})
 	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs"}
 	signing := []string{"signin", "session", "device"} // who it is, and the rows that are opened for them
 	coordinating := []string{"hosting", "proxy"}
@@ -74,6 +74,7 @@ func arrows() map[string]rule {
 		"firehose/event":            {imports: []string{"dagcbor", "repo/car"}, pure: true}, // what the stream says, as bytes
 		"proxy/readafterwrite":      {pure: true},                                           // answers: bytes and records in, bytes out; questions go through its caller
 		"lexicon":                   {imports: []string{"dagcbor"}, pure: true},             // schemas and records: values in, a fault out
+		"oauth/scope":               {pure: true},                                           // the language of permissions: text in, answers out
 		"lexicon/internal/generate": {imports: []string{"lexicon"}},                         // writes the schemas from indigo's documents
 		"plc/directory":             {imports: with("plc")},                                 // a directory of its own, not a part of the PDS
 		"store/sqlite/groupcommit":  {imports: helpers},                                     // closures over a connection; knows no table
@@ -88,6 +89,11 @@ func arrows() map[string]rule {
 		"config":                    {imports: with("mail", "datadir"), anyInTests: true},   // is read by server and cmd alone; domains get values
 		"datadir":                   {imports: helpers},                                     // names, the lock and key files; knows no domain and no database
 		"config/internal/manual":    {imports: []string{"config"}},                          // writes docs/settings.md from Config's comments
+
+		// What OAuth clients send.
+		"oauth/jose":      {pure: true},                                                    // signed JWTs and keys: bytes in, keys out
+		"oauth/dpop":      {imports: []string{"oauth/jose"}, pure: true, anyInTests: true}, // proofs and nonces; its caller has the clock and the file
+		"oauth/oauthtest": {},                                                              // what clients sign, for tests and benchmarks: shares no code with what checks it
 
 		// Leaf domains: none imports another.
 		"account":  {imports: below(format), anyInTests: true, domain: true},

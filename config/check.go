@@ -29,6 +29,9 @@ const minAccessTTL = 20 * time.Minute
 // account.
 const minSecret = 32
 
+// dpopSecretSize is the length of PDS_DPOP_SECRET, in bytes.
+const dpopSecretSize = 32
+
 // maxCount is the largest number of accounts that a setting may have.
 const maxCount = 1_000_000_000
 
@@ -172,6 +175,16 @@ func (c *Config) checkSessions(f *Faults) {
 	if k := c.JWTSecret; k.IsSet() && len(k.Reveal()) < minSecret && !c.DevMode {
 		f.add("PDS_JWT_SECRET", fmt.Sprintf("it is shorter than %d bytes", minSecret),
 			"write 32 hexadecimal digits or more, as openssl rand --hex 16 makes them, or leave it out")
+	}
+	if k := c.DPoPSecret; k.IsSet() {
+		if raw, err := hex.DecodeString(k.Reveal()); err != nil || len(raw) != dpopSecretSize {
+			f.add("PDS_DPOP_SECRET", "it is not 64 hexadecimal digits", "write 64, as openssl rand -hex 32 makes them, or leave it out")
+		}
+	}
+	for _, id := range c.OAuthTrustedClients {
+		if !isURL(id) {
+			f.add("PDS_OAUTH_TRUSTED_CLIENTS", fmt.Sprintf("%q is no client_id", id), "write URLs like https://app.example.com/oauth-client-metadata.json")
+		}
 	}
 	oneOf(f, "PDS_SESSION_REUSE_POLICY", c.SessionReusePolicy, "report", "revoke")
 	switch {

@@ -86,6 +86,12 @@ type Config struct {
 	// Secret that signs session tokens (HMAC-SHA256 over its bytes), the first key of the keyring; at least 32 bytes
 	// outside development. Default: the server generates a key in the data directory.
 	JWTSecret Secret `env:"PDS_JWT_SECRET" group:"accounts"`
+	// Secret of the nonces in OAuth clients' proofs (DPoP), 64 hexadecimal digits; servers behind one host name share
+	// it. Default: derived from the key in `key_encryption_key`.
+	DPoPSecret Secret `env:"PDS_DPOP_SECRET" group:"oauth"`
+	// Apps that people can trust like this server itself, by their OAuth `client_id`, separated by commas: the consent
+	// page shows their name and logo, and does not ask again for what was allowed before.
+	OAuthTrustedClients []string `env:"PDS_OAUTH_TRUSTED_CLIENTS" group:"oauth"`
 	// Private key, 64 hexadecimal digits, that signs the PLC operations of all accounts. Default: the server
 	// generates one in the data directory.
 	PLCRotationKey Secret `env:"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX" group:"identity"`

@@ -107,6 +107,8 @@ func everySetting() map[string]struct {
 		"PDS_ADMIN_PASSWORD":                        {"p w", config.NewSecret("p w")},
 		"PDS_JWT_SECRET":                            {"0123456789abcdef0123456789abcdef", config.NewSecret("0123456789abcdef0123456789abcdef")},
 		"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX": {hexKey, config.NewSecret(hexKey)},
+		"PDS_DPOP_SECRET":                           {hexKey, config.NewSecret(hexKey)},
+		"PDS_OAUTH_TRUSTED_CLIENTS":                 {"https://a.example/x.json,https://b.example/y.json", []string{"https://a.example/x.json", "https://b.example/y.json"}},
 		"PDS_KEY_ENCRYPTION_KEY_FILE":               {"/etc/nestbox/key", "/etc/nestbox/key"},
 		"PDS_RECOVERY_DID_KEY":                      {didKey, didKey},
 		"PDS_EMAIL_SMTP_URL":                        {"smtp://mail.example.com:25", config.NewSecret("smtp://mail.example.com:25")},
@@ -276,6 +278,8 @@ func TestBadValues(t *testing.T) {
 		"PDS_MAX_REPO_IMPORT_SIZE":                  {"0", "1GB", "-1"},
 		"PDS_BLOB_UPLOAD_LIMIT":                     {"0", "5MB", "-1"},
 		"PDS_BLOB_QUOTA":                            {"5MB", "-1"},
+		"PDS_DPOP_SECRET":                           {"secret-hunter2", "00", strings.Repeat("f", 63), strings.Repeat("f", 66)},
+		"PDS_OAUTH_TRUSTED_CLIENTS":                 {"app.example.com", "https://a.example/x.json,b"},
 		"PDS_CRAWLERS":                              {"bsky.network", "https://a.example,ftp://b.example"},
 		"PDS_REPORT_SERVICE_URL":                    {"reports.example.com", "ftp://reports.example.com"},
 		"PDS_REPORT_SERVICE_DID":                    {"plc:x", "did:", "did:web:reports.example.com"},                                                             // the last one alone
@@ -399,13 +403,13 @@ func TestShortTokensInDevelopment(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	c, warnings, err := config.Load(config.Flags{EnvFile: envFile(t, "PDS_PRIMARY_COLOR=red\nPDS_HOSTNAMES=x\n")}, required(
-		"PDS_ACCES_TOKEN_TTL=hunter2", "PDS_BLOBSTORE_S3_BUCKET=blobs", "PDS_DPOP_SECRET=hunter2", "PDS_EMPTY=", "OTHER=x", "NPDS_X=y"))
+		"PDS_ACCES_TOKEN_TTL=hunter2", "PDS_BLOBSTORE_S3_BUCKET=blobs", "PDS_REDIS_SCRATCH_ADDRESS=hunter2", "PDS_EMPTY=", "OTHER=x", "NPDS_X=y"))
 	if err != nil || c.Hostname != "pds.example.com" {
 		t.Fatal(err)
 	}
 	want := []string{
 		"unknown settings are ignored: PDS_ACCES_TOKEN_TTL PDS_HOSTNAMES",
-		"settings of the reference that have no effect here yet: PDS_BLOBSTORE_S3_BUCKET PDS_DPOP_SECRET PDS_PRIMARY_COLOR",
+		"settings of the reference that have no effect here yet: PDS_BLOBSTORE_S3_BUCKET PDS_PRIMARY_COLOR PDS_REDIS_SCRATCH_ADDRESS",
 	}
 	if !slices.Equal(warnings, want) {
 		t.Errorf("warnings\n%q, want\n%q", warnings, want)

@@ -83,6 +83,9 @@ func (d Dir) Database() string { return d.in("nestbox.sqlite") }
 // Keyring returns the path of the keys that sign tokens.
 func (d Dir) Keyring() string { return d.in("keyring.json") }
 
+// Replays returns the path of the DPoP proofs that the last server accepted.
+func (d Dir) Replays() string { return d.in("dpop_replays") }
+
 // Blobs returns the path of BlobsFolder.
 func (d Dir) Blobs() string { return d.in(BlobsFolder) }
 

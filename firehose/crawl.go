@@ -100,7 +100,7 @@ func (c *Crawler) request(ctx context.Context, host string) error {
 // (com.atproto.sync.getHostStatus). It may have seen more since. Errors: ErrNoRelay,
 // ErrUnseen.
 func (c *Crawler) LastSeen(ctx context.Context, relay string) (int64, error) {
-	if u, err := url.Parse(relay); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+	if u, err := url.Parse(relay); err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return 0, ErrNoRelay
 	}
 	status, answer, err := c.call(ctx, http.MethodGet, strings.TrimSuffix(relay, "/")+

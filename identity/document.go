@@ -205,7 +205,7 @@ func (d *Document) named(id, fragment string) bool {
 func endpoint(s *documentService) string {
 	text := string(s.Endpoint)
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" {
 		return ""
 	}
 	return text

@@ -26,7 +26,7 @@ func FuzzProxyHeader(f *testing.F) {
 
 // FuzzServiceOrigin: an endpoint that is accepted is an origin.
 func FuzzServiceOrigin(f *testing.F) {
-	for _, seed := range []string{"https://x.example.com", "https://x.example.com/", "http://[::1]:80", "https://a@b", "https://a?b", "https://a/b", "https://A:443"} {
+	for _, seed := range []string{"https://x.example.com", "https://x.example.com/", "http://[::1]:80", "https://a@b", "https://a?b", "https://a/b", "https://A:443", "http://:", "https://:443"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, endpoint string) {

@@ -38,7 +38,7 @@ func TestOrigins(t *testing.T) {
 	for endpoint, want := range map[string]string{
 		"https://PDS.example.com": "https://pds.example.com", "https://pds.example.com:443/": "https://pds.example.com", "http://pds.example.com:80": "http://pds.example.com",
 		"https://pds.example.com:8443": "https://pds.example.com:8443", "https://pds.example.com:": "https://pds.example.com",
-		"": "", "https://": "", "ftp://pds.example.com": "", "https://pds.example.com/x": "", "https://pds.example.com?": "", "https://pds.example.com#": "", "https://me@pds.example.com": "",
+		"": "", "https://": "", "http://:": "", "https://:443": "", "ftp://pds.example.com": "", "https://pds.example.com/x": "", "https://pds.example.com?": "", "https://pds.example.com#": "", "https://me@pds.example.com": "",
 	} {
 		if got, ok := serviceOrigin(endpoint); got != want || ok != (want != "") {
 			t.Errorf("%q: %q %t, want %q", endpoint, got, ok, want)

@@ -167,7 +167,7 @@ func (s *Service) document(ctx context.Context, did syntax.DID) (*identity.Docum
 // than an origin.
 func serviceOrigin(endpoint string) (origin string, ok bool) {
 	u, err := url.Parse(endpoint)
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.Path != "" && u.Path != "/" ||
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.User != nil || u.Path != "" && u.Path != "/" ||
 		strings.ContainsAny(endpoint, "?#") {
 		return "", false
 	}

@@ -31,6 +31,7 @@ import (
 	"nestbox/internal/system"
 	"nestbox/lexicon"
 	"nestbox/mail"
+	"nestbox/oauth/dpop"
 	"nestbox/plc/directory"
 	"nestbox/prefs"
 	"nestbox/proxy"
@@ -127,6 +128,9 @@ type Server struct {
 	notices   *account.Notices
 	emails    *account.Emails
 	handlers  handlers
+
+	dpop         *dpop.Checker
+	replaysTaken bool // from their file, so that Close saves them again
 }
 
 // Open builds a server on its data directory, which it locks, and binds its
@@ -217,6 +221,9 @@ func (s *Server) build(ctx context.Context) error {
 		return err
 	}
 	box, keyring := secret.box, secret.keyring
+	if err := s.openDPoP(ctx, box); err != nil {
+		return err
+	}
 	var limits *ratelimit.Limiter
 	if c.RateLimitsEnabled {
 		limits = ratelimit.New(ratelimit.DefaultMaxBuckets, now)
@@ -420,6 +427,7 @@ func (s *Server) Close() error {
 	if s.proxy != nil {
 		s.proxy.Close()
 	}
+	errs = append(errs, s.closeDPoP())
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
 	}

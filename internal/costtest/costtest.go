@@ -13,7 +13,7 @@ const (
 	factor = 2.5
 	// slackTime and slackMemory are costs that depend on no input. Below them
 	// nothing is compared.
-	slackTime   = 3 * time.Millisecond
+	slackTime   = 10 * time.Millisecond
 	slackMemory = 256 << 10
 	// runs is how often a size is measured at most; the best run counts. Other work
 	// on the machine makes a run slower, never faster.

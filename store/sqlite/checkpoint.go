@@ -132,6 +132,8 @@ func (k *keeper) look(ctx context.Context) error {
 	case (size >= k.bounds.calm || overdue) && !k.tide.isForeign(now):
 		return k.calm(ctx, size)
 	case size >= k.bounds.copied:
+		// Scans may still wait, if a transaction found the log at its limit and emptied it.
+		k.started(ctx)
 		if err := k.copy(); err != nil {
 			return err
 		}

@@ -156,6 +156,25 @@ func TestLogBoundEndless(t *testing.T) {
 	}
 }
 
+// TestLogBoundQuiet: scans that wait begin once the log is short of the size at which
+// they must wait, although no write follows and the log is too long to be left alone.
+func TestLogBoundQuiet(t *testing.T) {
+	t.Parallel()
+	b := openBound(t)
+	for b.LogSize() < b.bounds.copied {
+		if err := b.write(t.Context(), "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.deleted.Store(false) // nothing else makes the keeper empty the log
+	b.tide.stop(time.Now()) // as at the limit, before a transaction emptied the log
+	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	if err := b.scan(ctx, time.Millisecond); err != nil {
+		t.Errorf("a scan beside a log of %d bytes: %v", b.LogSize(), err)
+	}
+}
+
 // TestLogForeign: another program's read delays neither scans nor writes while the
 // disk has room for the log twice. Then writes are refused, and go on once that
 // program has ended.

@@ -27,6 +27,7 @@ type subject struct{ group, title string }
 var subjects = []subject{
 	{"server", "Server"},
 	{"accounts", "Accounts, sessions and moderation"},
+	{"oauth", "OAuth: signing in to apps"},
 	{"services", "Other services: AppView, moderation, reports"},
 	{"mail", "Mail"},
 	{"limits", "Limits"},
