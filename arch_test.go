@@ -53,6 +53,8 @@ func arrows() map[string]rule {
 	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs"}
 	signing := []string{"signin", "session", "device"} // who it is, and the rows that are opened for them
 	coordinating := []string{"hosting", "proxy"}
+	signing := []string{"signin", "session"} // who it is, and the rows that are opened for them
+	coordinating := []string{"hosting", "proxy", "oauth"}
 	domains := slices.Concat(leaves, signing, coordinating)
 	below := func(more ...[]string) []string { return slices.Concat(foundations, slices.Concat(more...)) }
 	with := func(pkgs ...string) []string { return slices.Concat(helpers, pkgs) }
@@ -78,6 +80,7 @@ func arrows() map[string]rule {
 		"lexicon/internal/generate": {imports: []string{"lexicon"}},                         // writes the schemas from indigo's documents
 		"plc/directory":             {imports: with("plc")},                                 // a directory of its own, not a part of the PDS
 		"store/sqlite/groupcommit":  {imports: helpers},                                     // closures over a connection; knows no table
+		"internal/color":            {pure: true},                                           // colours and their contrast
 		"internal/costtest":         {},                                                     // any test may measure a cost
 		"internal/durable":          {},                                                     // helpers without a domain stand alone
 		"internal/gate":             {pure: true},                                           // the same; its callers have the clock
@@ -111,10 +114,15 @@ func arrows() map[string]rule {
 		// Coordinating domains import both, never each other.
 		"hosting": {imports: below(leaves, signing, format), anyInTests: true, domain: true},
 		"proxy":   {imports: below(leaves, []string{"proxy/readafterwrite"}), anyInTests: true, domain: true},
+		"oauth":   {imports: below(leaves, signing), anyInTests: true, domain: true},
 		// The operator's protocol: a socket and JSON; knows no command.
 		"control": {imports: helpers},
 		// The admin's view may import every domain.
 		"admin": {imports: below(domains, format, []string{"control"}), anyInTests: true, domain: true},
+
+		// Pages for people: may ask every domain, speaks no XRPC.
+		"web":         {imports: slices.Concat(helpers, []string{"internal/color", "request", "auth", "ratelimit", "mail"}, domains), anyInTests: true},
+		"web/webtest": {imports: []string{"web"}}, // a sample of every page, for the tests of web and e2e/browser
 
 		// Stores implement what domains declare, so they import the domains;
 		// no domain imports a store.

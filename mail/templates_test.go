@@ -22,7 +22,7 @@ func every(t *mail.Templates) map[string]mail.Message {
 		"admin": t.FromAdmin(to, "Hello", "One\n\nTwo"), "test": t.Test(to),
 	}
 	for _, kind := range []mail.NoticeKind{
-		mail.NoticeSignIn, mail.NoticePassword, mail.NoticeEmail, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff, mail.NoticeDeactivated, mail.NoticeDeletion,
+		mail.NoticeSignIn, mail.NoticePassword, mail.NoticeEmail, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff, mail.NoticeApp, mail.NoticeTheft, mail.NoticeReplay, mail.NoticeDeactivated, mail.NoticeDeletion,
 	} {
 		all["notice of "+string(kind)] = t.Notice(to, mail.Notice{Kind: kind, Handle: handle, At: start, Network: "192.0.2.7", Client: "Firefox on Linux", Detail: "the detail"})
 	}
@@ -97,7 +97,7 @@ func TestNoLinks(t *testing.T) {
 		}
 	}
 	for _, kind := range []mail.NoticeKind{
-		mail.NoticeSignIn, mail.NoticePassword, mail.NoticeEmail, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff, mail.NoticeDeactivated, mail.NoticeDeletion,
+		mail.NoticeSignIn, mail.NoticePassword, mail.NoticeEmail, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff, mail.NoticeApp, mail.NoticeTheft, mail.NoticeReplay, mail.NoticeDeactivated, mail.NoticeDeletion,
 	} {
 		for _, detail := range []string{evil, "https://click.evil.example/x", "someone@click.evil.example", `<a href="https://click.evil.example">x</a>`} {
 			all[string(kind)+" "+detail] = templates.Notice(to, mail.Notice{Kind: kind, Handle: evil, At: start, Network: "192.0.2.7", Client: "https://click.evil.example", Detail: detail})

@@ -15,6 +15,7 @@ import (
 	"nestbox/hosting"
 	"nestbox/identity"
 	"nestbox/mail"
+	"nestbox/oauth"
 	"nestbox/prefs"
 	"nestbox/repo"
 	"nestbox/session"
@@ -26,6 +27,7 @@ type Stores struct {
 	Codes    account.CodeStore
 	Sessions session.Store
 	Devices  device.Store
+	OAuth    oauth.Store
 	Hosting  hosting.Store
 	// Handles and SigningKeys keep changes of those that are under way.
 	Handles     hosting.HandleStore

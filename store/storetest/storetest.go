@@ -37,6 +37,7 @@ func Run(t *testing.T, name string) {
 		mailTests,
 		measuresTests,
 		moveinTests,
+		oauthTests,
 		prefsTests,
 		repoTests,
 		repoImportTests,
