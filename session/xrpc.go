@@ -102,6 +102,12 @@ func (s *Service) DeleteSession(ctx context.Context, caller auth.EndingCaller, _
 // other error is a dependency that failed: a 503, on which clients keep their
 // session.
 func wireError(err error) error {
+	if paused, ok := errors.AsType[*signin.Paused](err); ok {
+		return paused.ErrTooMany
+	}
+	if needed, ok := errors.AsType[*signin.FactorNeeded](err); ok {
+		return xrpc.Unauthorized("AuthFactorTokenRequired", factorNeeded(needed))
+	}
 	switch {
 	case errors.Is(err, ErrUnknown), errors.Is(err, ErrReused):
 		return xrpc.BadRequest(xrpc.NameExpiredToken, "Token has been revoked")
@@ -113,8 +119,8 @@ func wireError(err error) error {
 		return xrpc.Unauthorized(xrpc.NameAuthRequired, "Invalid identifier or password")
 	case errors.Is(err, signin.ErrTooLong):
 		return xrpc.Unauthorized(xrpc.NameAuthRequired, "Password too long. Consider resetting your password.")
-	case errors.Is(err, signin.ErrCodeNeeded):
-		return xrpc.Unauthorized("AuthFactorTokenRequired", "A sign in code has been sent to your email address")
+	case errors.Is(err, signin.ErrAppsOff):
+		return xrpc.Unauthorized(xrpc.NameAuthRequired, "This account's owner allows app passwords and sign-in through the browser only")
 	case signin.WrongCode(err):
 		// For an expired one too: the official app knows these words alone.
 		return xrpc.BadRequest(xrpc.NameInvalidToken, "Token is invalid")
@@ -122,5 +128,17 @@ func wireError(err error) error {
 		return xrpc.InvalidRequest("A sign in code is needed, and this server sends no mail; ask its operator")
 	default:
 		return xrpc.Unavailable(err)
+	}
+}
+
+// factorNeeded asks for the second factor. Apps have one field for all.
+func factorNeeded(e *signin.FactorNeeded) string {
+	switch {
+	case e.Offers(signin.TOTP):
+		return "Enter the code of your authenticator app"
+	case e.Mailed:
+		return "A sign in code has been sent to your email address"
+	default:
+		return "Use an app password, or sign in with the browser"
 	}
 }

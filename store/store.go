@@ -19,12 +19,14 @@ import (
 	"nestbox/prefs"
 	"nestbox/repo"
 	"nestbox/session"
+	"nestbox/signin"
 )
 
 // Stores are the domains' stores on one database.
 type Stores struct {
 	Accounts account.Store
 	Codes    account.CodeStore
+	Factors  signin.Store
 	Sessions session.Store
 	Devices  device.Store
 	OAuth    oauth.Store
