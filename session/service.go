@@ -57,6 +57,8 @@ type Service struct {
 	// it is nil, Now is always trusted.
 	Doubt func() error
 	Log   *slog.Logger
+
+	scopes scopes
 }
 
 // Signed is a session's newest pair of tokens and the account they are for.

@@ -16,8 +16,10 @@ import (
 	"nestbox/identity"
 	"nestbox/mail"
 	"nestbox/oauth"
+	"nestbox/oauth/client"
 	"nestbox/prefs"
 	"nestbox/repo"
+	"nestbox/schema"
 	"nestbox/session"
 	"nestbox/signin"
 )
@@ -28,8 +30,8 @@ type Stores struct {
 	Codes    account.CodeStore
 	Factors  signin.Store
 	Sessions session.Store
-	Devices  device.Store
 	OAuth    oauth.Store
+	Devices  device.Store
 	Hosting  hosting.Store
 	// Handles and SigningKeys keep changes of those that are under way.
 	Handles     hosting.HandleStore
@@ -38,10 +40,13 @@ type Stores struct {
 	Repos       repo.Store
 	Blobs       blob.Store
 	Prefs       prefs.Store
-	Log         firehose.Log
+	// PermissionSets are those that Lexicons publish.
+	PermissionSets schema.Store
+	Log            firehose.Log
 	// Announcements are those of Log.
 	Announcements repo.Announcements
 	Outbox        mail.Store
+	Clients       client.Store
 	Admin         admin.Store
 	// Inspect is for checks of all that they hold.
 	Inspect Inspector

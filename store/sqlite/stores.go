@@ -13,6 +13,8 @@ func (db *DB) Stores() store.Stores {
 		OAuth:    OAuth{db},
 		Hosting:  Hosting{db}, Handles: Hosting{db}, SigningKeys: Hosting{db},
 		Identity: Identities{db}, Repos: Repos{db}, Blobs: Blobs{db}, Prefs: Prefs{db},
-		Log: EventLog{db}, Announcements: EventLog{db}, Outbox: Outbox{db}, Admin: Admin{db}, Inspect: Inspector{db.path},
+		PermissionSets: PermissionSets{db},
+		Clients:        Clients{db},
+		Log:            EventLog{db}, Announcements: EventLog{db}, Outbox: Outbox{db}, Admin: Admin{db}, Inspect: Inspector{db.path},
 	}
 }
