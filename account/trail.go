@@ -41,6 +41,8 @@ const (
 	EntryPasskeyBackup      EntryKind = "passkey-is-backed-up"
 	EntryRecoveryMade       EntryKind = "recovery-codes-made"
 	EntryRecoveryUsed       EntryKind = "recovery-code-used"
+	EntryPasskeySecondOn    EntryKind = "passkey-after-password-on"
+	EntryPasskeySecondOff   EntryKind = "passkey-after-password-off"
 	EntrySwitched           EntryKind = "sign-in-setting-changed"
 	EntryFactorsOff         EntryKind = "second-factors-off"
 	EntryAppPasswordCreated EntryKind = "app-password-created"

@@ -131,7 +131,7 @@ func (t *Templates) ResetPassword(to, handle, code string) Message {
 		"If you did not ask for it, ignore this message: without the code nothing changes. Never pass it on.")
 }
 
-// withDigits says how the code of the authenticator app goes with a mailed one.
+// withDigits returns how to type the code of the authenticator app with a mailed one.
 func withDigits(digits bool) string {
 	if !digits {
 		return ""

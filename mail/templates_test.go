@@ -86,8 +86,8 @@ func TestTemplates(t *testing.T) {
 	}
 }
 
-// TestDigits: an owner who wants a code of the authenticator app behind the mailed one is
-// told how to type both.
+// TestDigits: the mail to an owner who wants a code of the authenticator app behind the
+// mailed one names the way to type both.
 func TestDigits(t *testing.T) {
 	const to, handle, code = "alice@example.net", "alice.example.net", "ABCDE-23456"
 	for name, make := range map[string]func(to, handle, code string, digits bool) mail.Message{"delete": templates.DeleteAccount, "plc": templates.PLCOperation} {

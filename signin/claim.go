@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -12,8 +13,7 @@ import (
 	"nestbox/request"
 )
 
-// Proofs is the set of what has proven a person. Browsers' sign-ins keep it, so that its
-// numbers never change.
+// Proofs is the set of what has proven a person.
 type Proofs uint16
 
 // The proofs.
@@ -29,6 +29,46 @@ const (
 
 // Has reports whether the set holds all of p.
 func (ps Proofs) Has(p Proofs) bool { return ps&p == p }
+
+// proofNames are the names of Proofs.Key, in the order of the bits.
+func proofNames() []string {
+	return []string{"password", "email", "totp", "recovery", "passkey", "aged"}
+}
+
+// Key returns the set as browsers' sign-ins keep it: names with commas. It is stored, so
+// its names never change.
+func (ps Proofs) Key() string {
+	var names []string
+	for i, name := range proofNames() {
+		if ps.Has(1 << i) {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ",")
+}
+
+// ParseProofs returns the set that Key has written; names that it does not know are
+// nothing.
+func ParseProofs(key string) (ps Proofs) {
+	for name := range strings.SplitSeq(key, ",") {
+		if i := slices.Index(proofNames(), name); i >= 0 {
+			ps |= 1 << i
+		}
+	}
+	return ps
+}
+
+// Level returns the level of step-up that the set is worth at most: see Standing.Allows.
+func (ps Proofs) Level() int {
+	switch {
+	case ps.Has(ByPasskey), ps.Has(ByPassword) && ps&(ByEmail|ByTOTP|ByRecovery) != 0:
+		return 2
+	case ps.Has(ByPassword):
+		return 1
+	default:
+		return 0
+	}
+}
 
 // String returns the set in words, for the trail.
 func (ps Proofs) String() string {

@@ -171,7 +171,7 @@ func (st Standing) Wants(a Action, f Factors) (methods []Method) {
 	return methods
 }
 
-// Stepping is what a form asks a person for who is signed in on a page.
+// Stepping is what a person who is signed in on a page types in a form to step up.
 type Stepping struct {
 	DID    syntax.DID
 	Action Action

@@ -70,7 +70,7 @@ type Passkey struct {
 	Name                     string
 	MadeAt, UsedAt           time.Time
 	UsedNetwork              string
-	// WarnedAt is when the owner was last told that there may be a copy of it.
+	// WarnedAt is when we last told the owner that there may be a copy of it.
 	WarnedAt time.Time
 }
 

@@ -137,10 +137,10 @@ func (s *Service) assert(ctx context.Context, a *account.Account, c ceremony, pa
 	return by, err
 }
 
-// warnEvery is how often the owner is told that there may be a copy of a passkey.
+// warnEvery is how often we mail the owner that there may be a copy of a passkey.
 const warnEvery = 24 * time.Hour
 
-// used returns the passkey after a right answer, and what the owner is told.
+// used returns the passkey after a right answer, and what the owner learns.
 func (p Passkey) used(e account.Entry, flags protocol.AuthenticatorFlags, counter uint32) (Passkey, []note, error) {
 	was, err := p.credential()
 	if err != nil {

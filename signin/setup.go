@@ -51,7 +51,7 @@ func (s *Service) MethodsOf(ctx context.Context, a *account.Account) ([]Method, 
 	return o.Methods, err
 }
 
-// note is what the owner is told of a change: on the trail, and by mail.
+// note is what the owner learns of a change: on the trail, and by mail.
 type note struct {
 	kind   account.EntryKind
 	notice mail.NoticeKind
@@ -102,7 +102,7 @@ const (
 func (w Switch) words() string {
 	switch w {
 	case SwitchPasskeySecond:
-		return "second factor after the password"
+		return "passkey after the password"
 	case SwitchDangerousFactor:
 		return "authenticator code for deletion and identity changes by apps"
 	case SwitchAppsByPassword:
@@ -135,7 +135,11 @@ func (s *Service) Switch(ctx context.Context, a *account.Account, w Switch, on b
 			return f, nil, ErrNoRecovery
 		}
 		detail := w.words() + ": " + map[bool]string{true: "on", false: "off"}[on]
-		return f, []note{{account.EntrySwitched, mail.NoticeSwitched, detail}}, nil
+		kind := account.EntrySwitched
+		if w == SwitchPasskeySecond {
+			kind = map[bool]account.EntryKind{true: account.EntryPasskeySecondOn, false: account.EntryPasskeySecondOff}[on]
+		}
+		return f, []note{{kind, mail.NoticeSwitched, detail}}, nil
 	})
 }
 

@@ -95,6 +95,9 @@ func (db Factors) ChangeFactors(ctx context.Context, id int64, decide func(accou
 			if err := insertEntry(tx.Conn, id, e); err != nil {
 				return err
 			}
+			if _, err := endBrowsers(tx.Conn, id, 0, device.EndingOf(e.Kind)); err != nil {
+				return err
+			}
 		}
 		if len(c.Entries) == 0 {
 			return nil
