@@ -31,6 +31,7 @@ import (
 	"nestbox/internal/system"
 	"nestbox/lexicon"
 	"nestbox/mail"
+	"nestbox/oauth/client"
 	"nestbox/oauth/dpop"
 	"nestbox/plc/directory"
 	"nestbox/prefs"
@@ -105,6 +106,7 @@ type Server struct {
 	verifier  *auth.Verifier
 	sessions  *session.Service
 	hosting   *hosting.Service
+	signIns   *signin.Service
 	identity  *identity.Service
 	directory *identity.Directory
 	resolver  *identity.Resolver
@@ -131,6 +133,7 @@ type Server struct {
 	emails    *account.Emails
 	handlers  handlers
 
+	clients      *client.Service
 	dpop         *dpop.Checker
 	replaysTaken bool // from their file, so that Close saves them again
 }
@@ -246,8 +249,9 @@ func (s *Server) build(ctx context.Context) error {
 		Epoch: time.UnixMilli(c.InviteEpochMS), Hostname: c.Hostname, Now: now,
 	}
 	s.prefs = &prefs.Service{Store: s.stores.Prefs, Lexicons: lexicon.Known(), Now: now}
-	signIns := &signin.Service{
-		Accounts: accounts, Hasher: hasher, Codes: s.codes, Limits: limits, Noted: ratelimit.New(notedSessions, now), Now: now, Log: log,
+	signIns, err := s.buildSignIns(box, hasher, limits)
+	if err != nil {
+		return err
 	}
 	s.sessions = &session.Service{
 		Settings: session.Settings{
@@ -282,7 +286,9 @@ func (s *Server) build(ctx context.Context) error {
 		Keyring: keyring, Audience: s.DID, HostDID: "did:web:" + c.Hostname, Sessions: s.sessions, AdminPassword: secret.admin,
 		Issuers: issuers{s.resolver.ForTokens()}, ModService: syntax.DID(c.ModServiceDID), Limits: limits, Now: now,
 	}
+	s.buildResource()
 	s.buildProxy(limits)
+	s.buildClients(limits)
 	s.limits = limits
 	s.front = &request.Front{TrustedProxies: c.TrustedProxies, Unlimited: s.unlimited, Log: log, Now: now}
 	s.xrpc = &xrpc.Server{Methods: s.methods(), MaxBody: xrpc.DefaultMaxBody, Admit: s.admit, Pass: s.proxy.Call}
@@ -351,7 +357,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	for _, run := range []func(context.Context){
 		s.clock.run, s.backfill, s.sessions.Collect, s.hosting.Run, s.checker.Run,
 		s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts,
-		s.repos.Sweep, s.outbox.Run, s.schemas.Run,
+		s.repos.Sweep, s.outbox.Run, s.clients.Run, s.schemas.Run,
 	} {
 		workers.Go(func() { run(background) })
 	}
@@ -434,6 +440,9 @@ func (s *Server) Close() error {
 	}
 	if s.proxy != nil {
 		s.proxy.Close()
+	}
+	if s.clients != nil {
+		s.clients.Close()
 	}
 	errs = append(errs, s.closeDPoP())
 	if s.db != nil {

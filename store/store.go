@@ -16,19 +16,22 @@ import (
 	"nestbox/identity"
 	"nestbox/mail"
 	"nestbox/oauth"
+	"nestbox/oauth/client"
 	"nestbox/prefs"
 	"nestbox/repo"
 	"nestbox/schema"
 	"nestbox/session"
+	"nestbox/signin"
 )
 
 // Stores are the domains' stores on one database.
 type Stores struct {
 	Accounts account.Store
 	Codes    account.CodeStore
+	Factors  signin.Store
 	Sessions session.Store
-	Devices  device.Store
 	OAuth    oauth.Store
+	Devices  device.Store
 	Hosting  hosting.Store
 	// Handles and SigningKeys keep changes of those that are under way.
 	Handles     hosting.HandleStore
@@ -43,6 +46,7 @@ type Stores struct {
 	// Announcements are those of Log.
 	Announcements repo.Announcements
 	Outbox        mail.Store
+	Clients       client.Store
 	Admin         admin.Store
 	// Inspect is for checks of all that they hold.
 	Inspect Inspector
