@@ -106,6 +106,7 @@ type Server struct {
 	verifier  *auth.Verifier
 	sessions  *session.Service
 	hosting   *hosting.Service
+	signIns   *signin.Service
 	identity  *identity.Service
 	directory *identity.Directory
 	resolver  *identity.Resolver
@@ -248,8 +249,9 @@ func (s *Server) build(ctx context.Context) error {
 		Epoch: time.UnixMilli(c.InviteEpochMS), Hostname: c.Hostname, Now: now,
 	}
 	s.prefs = &prefs.Service{Store: s.stores.Prefs, Lexicons: lexicon.Known(), Now: now}
-	signIns := &signin.Service{
-		Accounts: accounts, Hasher: hasher, Codes: s.codes, Limits: limits, Noted: ratelimit.New(notedSessions, now), Now: now, Log: log,
+	signIns, err := s.buildSignIns(box, hasher, limits)
+	if err != nil {
+		return err
 	}
 	s.sessions = &session.Service{
 		Settings: session.Settings{
@@ -284,6 +286,7 @@ func (s *Server) build(ctx context.Context) error {
 		Keyring: keyring, Audience: s.DID, HostDID: "did:web:" + c.Hostname, Sessions: s.sessions, AdminPassword: secret.admin,
 		Issuers: issuers{s.resolver.ForTokens()}, ModService: syntax.DID(c.ModServiceDID), Limits: limits, Now: now,
 	}
+	s.buildResource()
 	s.buildProxy(limits)
 	s.buildClients(limits)
 	s.limits = limits

@@ -21,12 +21,14 @@ import (
 	"nestbox/repo"
 	"nestbox/schema"
 	"nestbox/session"
+	"nestbox/signin"
 )
 
 // Stores are the domains' stores on one database.
 type Stores struct {
 	Accounts account.Store
 	Codes    account.CodeStore
+	Factors  signin.Store
 	Sessions session.Store
 	OAuth    oauth.Store
 	Devices  device.Store

@@ -7,6 +7,7 @@ func (db *DB) Stores() store.Stores {
 	return store.Stores{
 		Accounts: Accounts{db},
 		Codes:    Codes{db},
+		Factors:  Factors{db},
 		Sessions: Sessions{db},
 		Devices:  Devices{db},
 		OAuth:    OAuth{db},
