@@ -179,7 +179,6 @@ func newWorld(t storetest.Tester, dir string) *world {
 			Nonces: dpop.NewNonces([]byte("secret of nonces")), Replays: dpop.NewReplays(w.clock.Now(), 0), Origin: issuer, Now: w.clock.Now,
 		},
 	}
-	w.wire()
 	w.Clients = client.New(client.Options{
 		Store: w.World.Clients, HTTP: &http.Client{Transport: w.network}, Issuer: issuer, Trusted: []string{trustedID}, Now: w.clock.Now, Log: log,
 	})
@@ -187,6 +186,7 @@ func newWorld(t storetest.Tester, dir string) *world {
 		Store: w.World.PermissionSets, DNS: noNames{}, Hosts: noNames{}, Own: noNames{}, HTTP: &http.Client{Transport: w.network},
 		BuiltIn: builtIn, Lexicons: lexicon.Known(), Now: w.clock.Now, Log: log,
 	})
+	w.wire()
 	t.Cleanup(w.Clients.Close)
 	t.Cleanup(w.Schemas.Close)
 	w.alice = w.Account(hosting.Pending{Handle: "alice.test"})
@@ -197,6 +197,7 @@ func newWorld(t storetest.Tester, dir string) *world {
 func (w *world) wire() {
 	w.Service.Store, w.Service.Accounts = w.World.OAuth, w.World.Accounts
 	w.Sessions.Store, w.Sessions.Accounts = w.World.Sessions, w.World.Accounts
+	w.Clients.Store, w.Schemas.Store = w.World.Clients, w.World.PermissionSets
 }
 
 func newTestWorld(t *testing.T) *world {
