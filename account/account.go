@@ -38,6 +38,7 @@ type Account struct {
 	// EmailFactor: a sign-in with the password takes a code that is sent to the
 	// address as well. It is on only while the address is confirmed.
 	EmailFactor bool
+	Switches
 	// NoticesOff: the owner is not told by mail of what happens to the account.
 	NoticesOff    bool
 	DeactivatedAt time.Time
@@ -61,6 +62,19 @@ type Account struct {
 	// resolve both ways. Requests read this, they never check.
 	HandleInvalid     bool
 	IdentityCheckedAt time.Time
+}
+
+// Switches are what the owner chose about signing in, besides EmailFactor. They are
+// changed with the account's second factors: see package signin.
+type Switches struct {
+	// PasskeySecond: a sign-in with the password takes a second factor even if passkeys
+	// are the only ones. It is on only while the account has a passkey.
+	PasskeySecond bool
+	// DangerousFactor: apps that delete the account, or change its identity, send a code
+	// of the owner's authenticator app behind the mailed one. It is on only while TOTP is.
+	DangerousFactor bool
+	// AppsOff: apps cannot sign in with the account's own password.
+	AppsOff bool
 }
 
 // ShownEmail returns the address in the form that answers have, lower case. Mail goes to

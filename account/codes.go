@@ -28,6 +28,7 @@ const (
 	PurposeDeleteAccount Purpose = "delete_account"
 	PurposePLCOperation  Purpose = "plc_operation"
 	PurposeSignIn        Purpose = "sign_in"
+	PurposeStepUp        Purpose = "step_up"
 )
 
 const (
@@ -53,6 +54,9 @@ type Code struct {
 	Hash    []byte
 	MadeAt  time.Time
 	Expires time.Time
+	// UsedFlow is the flow that used the code up at UsedAt: see CodeStore.UseCodeIn.
+	UsedFlow string
+	UsedAt   time.Time
 }
 
 // Proof is a code that was the right one. The store method that makes the change
@@ -80,6 +84,10 @@ type CodeStore interface {
 	// UseCode uses up the code of a proof that changes nothing in the store.
 	// ErrCodeInvalid where another request was quicker.
 	UseCode(ctx context.Context, p Proof) error
+	// UseCodeIn is UseCode that remembers in which flow, not empty, and when: until a new
+	// code replaces it, TryCode still returns the code, and no other method does. nil if
+	// the same flow used it before.
+	UseCodeIn(ctx context.Context, p Proof, flow string, at time.Time) error
 	// FindCode returns the code with that hash, and whose it is. ErrCodeInvalid
 	// where there is none.
 	FindCode(ctx context.Context, p Purpose, hash []byte) (*Account, Code, error)
@@ -107,7 +115,7 @@ func (c *Codes) Send(ctx context.Context, a *Account, p Purpose) error {
 		return ErrNoEmail
 	}
 	now := c.now()
-	code := newCode()
+	code := NewCode()
 	m := c.message(a, p, code)
 	m.Until = now.Add(CodeLife)
 	return c.Store.SetCode(ctx, a.ID, Code{Purpose: p, Hash: c.hash(p, code), MadeAt: now, Expires: m.Until}, m)
@@ -118,7 +126,7 @@ func (c *Codes) Pretend(ctx context.Context, p Purpose) error {
 	if c.Templates == nil {
 		return ErrNoMail
 	}
-	code := newCode()
+	code := NewCode()
 	_, _ = c.message(&Account{Handle: "nobody.invalid", Email: "nobody@invalid", EmailConfirmedAt: c.now()}, p, code), c.hash(p, code)
 	return c.Store.Decoy(ctx, c.now())
 }
@@ -126,21 +134,58 @@ func (c *Codes) Pretend(ctx context.Context, p Purpose) error {
 // Check checks that code is the account's for a purpose. Each call counts as a
 // try; none uses the code up. ErrCodeInvalid, ErrCodeExpired, ErrNotFound.
 func (c *Codes) Check(ctx context.Context, a *Account, p Purpose, code string) (Proof, error) {
-	stored, err := c.Store.TryCode(ctx, a.ID, p)
+	stored, err := c.try(ctx, a, p, code)
+	if err == nil && stored.UsedFlow != "" {
+		err = ErrCodeInvalid
+	}
 	if err != nil {
 		return Proof{}, err
 	}
-	if subtle.ConstantTimeCompare(stored.Hash, c.hash(p, cleanCode(code))) != 1 {
-		return Proof{}, ErrCodeInvalid
-	}
 	return c.proof(a, stored)
+}
+
+// RepeatFor is how long a post of a page may be repeated with the code that it sent
+// before: its answer may have been lost.
+const RepeatFor = 2 * time.Minute
+
+// Use is Check that uses the code up, in the flow of a page. The same code in the same
+// flow passes again for RepeatFor.
+func (c *Codes) Use(ctx context.Context, a *Account, p Purpose, code, flow string) error {
+	stored, err := c.try(ctx, a, p, code)
+	if err != nil {
+		return err
+	}
+	now := c.now()
+	if stored.UsedFlow != "" {
+		if stored.UsedFlow != flow || now.Sub(stored.UsedAt).Abs() >= RepeatFor {
+			return ErrCodeInvalid
+		}
+		return nil
+	}
+	proof, err := c.proof(a, stored)
+	if err != nil {
+		return err
+	}
+	return c.Store.UseCodeIn(ctx, proof, flow, now)
+}
+
+// try counts a try, and returns the stored code if code is that.
+func (c *Codes) try(ctx context.Context, a *Account, p Purpose, code string) (Code, error) {
+	stored, err := c.Store.TryCode(ctx, a.ID, p)
+	if err != nil {
+		return Code{}, err
+	}
+	if subtle.ConstantTimeCompare(stored.Hash, c.hash(p, CleanCode(code))) != 1 {
+		return Code{}, ErrCodeInvalid
+	}
+	return stored, nil
 }
 
 // Find returns the account a code was issued to, for callers who cannot identify
 // themselves otherwise (password reset). It searches by a keyed hash, whose
 // comparison reveals nothing. ErrCodeInvalid, ErrCodeExpired.
 func (c *Codes) Find(ctx context.Context, p Purpose, code string) (*Account, Proof, error) {
-	a, stored, err := c.Store.FindCode(ctx, p, c.hash(p, cleanCode(code)))
+	a, stored, err := c.Store.FindCode(ctx, p, c.hash(p, CleanCode(code)))
 	if err != nil {
 		return nil, Proof{}, err
 	}
@@ -181,18 +226,20 @@ func (c *Codes) message(a *Account, p Purpose, code string) mail.Message {
 	case PurposeResetPassword:
 		return t.ResetPassword(to, handle, code)
 	case PurposeDeleteAccount:
-		return t.DeleteAccount(to, handle, code)
+		return t.DeleteAccount(to, handle, code, a.DangerousFactor)
 	case PurposePLCOperation:
-		return t.PLCOperation(to, handle, code)
+		return t.PLCOperation(to, handle, code, a.DangerousFactor)
 	case PurposeSignIn:
 		return t.SignInCode(to, handle, code)
+	case PurposeStepUp:
+		return t.StepUpCode(to, handle, code)
 	default:
 		panic(fmt.Sprintf("account: no mail for code %q", p)) // a purpose that this list lacks
 	}
 }
 
-// newCode returns 50 random bits in the reference's form: XXXXX-XXXXX.
-func newCode() string {
+// NewCode returns 50 random bits in the reference's form: XXXXX-XXXXX.
+func NewCode() string {
 	raw := make([]byte, 7)
 	_, _ = rand.Read(raw) // never fails: crypto/rand ends the process instead
 	s := base32.StdEncoding.EncodeToString(raw)
@@ -202,9 +249,9 @@ func newCode() string {
 // codeLength is that of a code without its dash, in characters.
 const codeLength = 10
 
-// cleanCode is what was typed as a code, in the form that newCode gives: case,
+// CleanCode is what was typed as a code, in the form that NewCode gives: case,
 // dashes and white space do not matter. What cannot be a code comes back empty.
-func cleanCode(typed string) string {
+func CleanCode(typed string) string {
 	if len(typed) > 10*codeLength {
 		return ""
 	}

@@ -10,12 +10,12 @@ func TestCleanCode(t *testing.T) {
 	for _, typed := range []string{
 		"ABCDE-23456", "abcde-23456", "abcde23456", " AbCdE 23456\n", "ABCDE–23456", "AB-CD-E2-34-56", "\u200bABCDE-23456\u00a0",
 	} {
-		if got := cleanCode(typed); got != "ABCDE-23456" {
+		if got := CleanCode(typed); got != "ABCDE-23456" {
 			t.Errorf("%q is %q", typed, got)
 		}
 	}
 	for _, typed := range []string{"", "ABCDE", "ABCDE-234567", "ABCDE-2345", strings.Repeat("-", 99) + "ABCDE-23456", "ÄBCDE-23456"} {
-		if got := cleanCode(typed); got != "" {
+		if got := CleanCode(typed); got != "" {
 			t.Errorf("%q is %q", typed, got)
 		}
 	}
@@ -25,8 +25,8 @@ func TestNewCode(t *testing.T) {
 	form := regexp.MustCompile(`^[A-Z2-7]{5}-[A-Z2-7]{5}$`)
 	seen, letters := map[string]bool{}, map[rune]bool{}
 	for range 1000 {
-		c := newCode()
-		if !form.MatchString(c) || cleanCode(c) != c || seen[c] {
+		c := NewCode()
+		if !form.MatchString(c) || CleanCode(c) != c || seen[c] {
 			t.Fatalf("%q", c)
 		}
 		seen[c] = true

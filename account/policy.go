@@ -92,7 +92,9 @@ func (e Entry) Revoking(name string, sessions int) Entry {
 
 // CodesOfPassword returns the purposes of the codes that end with a password: those that
 // replace it, and those that are asked for beside it.
-func CodesOfPassword() []Purpose { return []Purpose{PurposeResetPassword, PurposeSignIn} }
+func CodesOfPassword() []Purpose {
+	return []Purpose{PurposeResetPassword, PurposeSignIn, PurposeStepUp}
+}
 
 // RoomForAppPassword returns ErrTooMany if an account with so many app passwords gets no
 // more.

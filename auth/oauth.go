@@ -12,6 +12,8 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"nestbox/oauth/scope"
 )
 
 // ScopeOAuth marks the session of an OAuth grant. No token has it: what a grant allows
@@ -60,9 +62,9 @@ type Granted struct {
 	// DPoP key.
 	ClientID string
 	JKT      string
-	// ScopeText is what the session allows now, with permission sets replaced by what they
+	// Scope is what the session allows now, with permission sets replaced by what they
 	// expand to.
-	ScopeText string
+	Scope *scope.Set
 }
 
 // Grants looks up the account and session of an OAuth access token. Like Sessions, it is

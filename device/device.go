@@ -42,7 +42,7 @@ type Browser struct {
 	// ID numbers the browser in the store, from 1; an ID is not given twice.
 	ID int64
 	// Hash is that of the newest secret, Previous that of the one before while the newest
-	// has not come, and Salt what the newest was made of then: see next.
+	// has not come, and Salt what the newest was made of: see next.
 	Hash, Previous, Salt []byte
 	// Earned: the newest secret was sent with a sign-in or a step-up, so that only
 	// another one sends it again.

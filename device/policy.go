@@ -24,7 +24,7 @@ func EndingOf(kind account.EntryKind) Ending {
 	switch kind {
 	case account.EntryPasswordChanged, account.EntryTakedown, account.EntryAllSignedOut:
 		return Ending{SignIns: true, Trust: true}
-	case account.EntryFactorOn:
+	case account.EntryFactorOn, account.EntryTOTPOn, account.EntryPasskeyAdded, account.EntryPasskeySecondOn:
 		return Ending{Trust: true}
 	default:
 		return Ending{}

@@ -2,6 +2,7 @@ package hosting
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 
@@ -14,7 +15,7 @@ import (
 // Delete deletes an account for its owner, who must know its password and the code that
 // requestAccountDelete sent. Errors: those of signin.Service.Prove for signin.Deletion.
 func (s *Service) Delete(ctx context.Context, did syntax.DID, password, code string) error {
-	in := signin.Attempt{Identifier: did.String(), Password: password, Code: code, For: signin.Deletion}
+	in := signin.Attempt{Identifier: did.String(), Password: password, Code: code, For: signin.Deletion, Flow: rand.Text()}
 	const tries = 2
 	for range tries {
 		proven, err := s.SignIns.Prove(ctx, in)

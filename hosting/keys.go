@@ -9,6 +9,7 @@ import (
 	"github.com/maypok86/otter/v2"
 
 	"nestbox/internal/seal"
+	"nestbox/signin"
 )
 
 // cachedKeys bounds how many accounts' keys are kept opened and parsed: opening one
@@ -62,15 +63,32 @@ func OpenKey(box *seal.Box, did syntax.DID, sealed []byte) (atcrypto.PrivateKey,
 	return key, nil
 }
 
+// SealedKind is the kind of a secret that the stores keep sealed.
+type SealedKind string
+
+// The kinds.
+const (
+	SealedSigningKey  SealedKind = "signing key"
+	SealedTOTP                   = SealedKind(signin.SealTOTP)
+	SealedRecoveryKey            = SealedKind(signin.SealRecovery)
+)
+
+func (k SealedKind) label(did syntax.DID) string {
+	if k == SealedSigningKey {
+		return signingKeyLabel(did)
+	}
+	return signin.SealLabel(signin.SealKind(k), did)
+}
+
 // Reseal seals every signing key, including those that are reserved or being
-// changed to, with another key than the one that sealed them, all or none, and
-// returns how many there are. It may be repeated. If neither opens a key:
-// seal.ErrOpen.
+// changed to, and every secret of a second factor with another key than the one that
+// sealed them, all or none, and returns how many there are. It may be repeated. If
+// neither opens a key: seal.ErrOpen.
 func Reseal(ctx context.Context, store Store, from, to *seal.Box) (int, error) {
-	return store.Reseal(ctx, func(did syntax.DID, sealed []byte) ([]byte, error) {
-		again, err := seal.Reseal(from, to, sealed, signingKeyLabel(did))
+	return store.Reseal(ctx, func(kind SealedKind, did syntax.DID, sealed []byte) ([]byte, error) {
+		again, err := seal.Reseal(from, to, sealed, kind.label(did))
 		if err != nil {
-			return nil, fmt.Errorf("signing key of %s: %w", did, err)
+			return nil, fmt.Errorf("%s of %s: %w", kind, did, err)
 		}
 		return again, nil
 	})

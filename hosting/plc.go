@@ -24,15 +24,15 @@ import (
 const typePDS = "AtprotoPersonalDataServer"
 
 // SignOperation signs a change of an account's did:plc, for which the owner shows the
-// code that was mailed. It submits nothing. Errors: account.ErrNotFound, those of
-// account.Codes.Check and UseCode, identity.ErrNotRegistered, identity.ErrDeactivated,
+// code that was mailed, and that of their authenticator app behind it if they want that.
+// It submits nothing. Errors: those of signin.Service.Dangerous and account.Codes.UseCode, identity.ErrNotRegistered, identity.ErrDeactivated,
 // plc.ErrOperation.
 func (s *Service) SignOperation(ctx context.Context, did syntax.DID, code string, c plc.Change) (*didplc.RegularOp, error) {
 	a, err := s.Accounts.ByDID(ctx, did)
 	if err != nil {
 		return nil, err
 	}
-	proof, err := s.Codes.Check(ctx, a, account.PurposePLCOperation, code)
+	proof, err := s.SignIns.Dangerous(ctx, a, account.PurposePLCOperation, code, "")
 	if err != nil {
 		return nil, err
 	}

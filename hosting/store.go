@@ -87,8 +87,8 @@ type Store interface {
 	// account.ErrNotFound if there is none.
 	AnyKey(ctx context.Context) (syntax.DID, []byte, error)
 	// Reseal replaces every sealed signing key, of accounts, pending or not, of
-	// reservations ("" if made for no DID) and of changes, by what the function makes
-	// of it, and returns how many there are. If the function fails for one, none is
-	// replaced.
-	Reseal(ctx context.Context, reseal func(of syntax.DID, sealed []byte) ([]byte, error)) (int, error)
+	// reservations ("" if made for no DID) and of changes, and every sealed secret of a
+	// second factor, by what the function makes of it, and returns how many there are. If
+	// the function fails for one, none is replaced.
+	Reseal(ctx context.Context, reseal func(kind SealedKind, of syntax.DID, sealed []byte) ([]byte, error)) (int, error)
 }

@@ -52,8 +52,8 @@ func (s *Service) deleteError(ctx context.Context, did syntax.DID, err error) er
 		return xrpc.InvalidRequest("account not found")
 	case errors.Is(err, signin.ErrWrong):
 		return xrpc.Unauthorized(xrpc.NameAuthRequired, "Invalid did or password")
-	case signin.WrongCode(err):
-		return account.CodeError(err)
+	case signin.WrongCode(err), errors.Is(err, signin.ErrDigitsNeeded):
+		return codeError(err)
 	case errors.Is(err, account.ErrHeld):
 		return s.heldNow(ctx, did)
 	default:
@@ -72,4 +72,13 @@ func (s *Service) heldNow(ctx context.Context, did syntax.DID) error {
 		err = xrpc.Unavailable(account.ErrHeld)
 	}
 	return err
+}
+
+// codeError is account.CodeError for a call that may want a code of the authenticator app
+// as well.
+func codeError(err error) error {
+	if errors.Is(err, signin.ErrDigitsNeeded) {
+		return xrpc.BadRequest(xrpc.NameInvalidToken, "Token is invalid: add the code of your authenticator app")
+	}
+	return account.CodeError(err)
 }

@@ -100,7 +100,7 @@ func (s *Service) SignPLCOperation(
 	case errors.Is(err, plc.ErrOperation):
 		return SignPLCOperationOutput{}, xrpc.InvalidRequest("Invalid operation: %v", err)
 	case err != nil:
-		return SignPLCOperationOutput{}, account.CodeError(err)
+		return SignPLCOperationOutput{}, codeError(err)
 	}
 	raw, err := json.Marshal(op)
 	if err != nil {

@@ -131,19 +131,29 @@ func (t *Templates) ResetPassword(to, handle, code string) Message {
 		"If you did not ask for it, ignore this message: without the code nothing changes. Never pass it on.")
 }
 
-// DeleteAccount brings the code of deleteAccount.
-func (t *Templates) DeleteAccount(to, handle, code string) Message {
-	return t.code(to, "Delete your account", code,
-		"To delete "+name(handle)+" for good, with all its posts, enter this code in your app together with your password:",
-		"If you did not ask for it, somebody else is signed in to your account. "+t.lockOut())
+// withDigits returns how to type the code of the authenticator app with a mailed one.
+func withDigits(digits bool) string {
+	if !digits {
+		return ""
+	}
+	return " Type the six digits of your authenticator app behind it, in the same field, like ABCDE-FGHIJ 123456."
 }
 
-// PLCOperation brings the code of signPlcOperation.
-func (t *Templates) PLCOperation(to, handle, code string) Message {
+// DeleteAccount brings the code of deleteAccount; digits: the authenticator app's is
+// needed too.
+func (t *Templates) DeleteAccount(to, handle, code string, digits bool) Message {
+	return t.code(to, "Delete your account", code,
+		"To delete "+name(handle)+" for good, with all its posts, enter this code in your app together with your password:",
+		strings.TrimSpace(withDigits(digits)+" If you did not ask for it, somebody else is signed in to your account. "+t.lockOut()))
+}
+
+// PLCOperation brings the code of signPlcOperation; digits: the authenticator app's is
+// needed too.
+func (t *Templates) PLCOperation(to, handle, code string, digits bool) Message {
 	return t.code(to, "Change your identity", code,
 		"Somebody who is signed in to "+name(handle)+" wants to change its identity (its DID document), "+
 			"as when moving to another server. To allow it, enter this code:",
-		"Anybody with the code can move your account away from this server. If you did not ask for it, do not pass it on. "+t.lockOut())
+		strings.TrimSpace(withDigits(digits)+" Anybody with the code can move your account away from this server. If you did not ask for it, do not pass it on. "+t.lockOut()))
 }
 
 // SignInCode brings the code that createSession asks for besides the password.
@@ -151,6 +161,13 @@ func (t *Templates) SignInCode(to, handle, code string) Message {
 	return t.code(to, "Your sign-in code", code,
 		"To sign in to "+name(handle)+", enter this code in your app:",
 		"If you are not signing in, somebody else has your password: change it. Never pass the code on.")
+}
+
+// StepUpCode brings the code that the account page asks for besides the password.
+func (t *Templates) StepUpCode(to, handle, code string) Message {
+	return t.code(to, "Confirm that it is you", code,
+		"Somebody who knows the password of "+name(handle)+" wants to change it on its account page. To go on, enter this code there:",
+		"If this was not you, somebody else has your password: change it. Never pass the code on.")
 }
 
 // lockOut returns advice on how to lock somebody else out of the account.
@@ -180,6 +197,17 @@ const (
 	NoticeReplay      NoticeKind = "replay"
 	NoticeDeactivated NoticeKind = "deactivated"
 	NoticeDeletion    NoticeKind = "deletion"
+	NoticeTOTPOn      NoticeKind = "authenticator-on"
+	NoticeTOTPOff     NoticeKind = "authenticator-off"
+	// Of passkeys and switches the detail is the name.
+	NoticePasskeyAdded   NoticeKind = "passkey-added"
+	NoticePasskeyRenamed NoticeKind = "passkey-renamed"
+	NoticePasskeyRemoved NoticeKind = "passkey-removed"
+	NoticePasskeyCloned  NoticeKind = "passkey-cloned"
+	NoticeRecoveryMade   NoticeKind = "recovery-made"
+	NoticeRecoveryUsed   NoticeKind = "recovery-used" // the detail is how many are left
+	NoticeSwitched       NoticeKind = "switched"
+	NoticeFactorsOff     NoticeKind = "factors-off"
 )
 
 // Notice tells an account's owner what happened to it.
@@ -276,6 +304,29 @@ func (n *Notice) words() (title, before, detail string) {
 	case NoticeReplay:
 		return "An app's access to your account was ended", "The code with which an app got access to " + who + " was used a second time, " +
 			"so somebody else may have seen it. The access was ended; sign in to the app again.", "App"
+	case NoticeTOTPOn:
+		return "Authenticator app is on", "Signing in to " + who + " with its password now also needs a code of an authenticator app. " +
+			"App passwords work without one; apps that have no field for the code need them.", ""
+	case NoticeTOTPOff:
+		return "Authenticator app is off", "Signing in to " + who + " needs no code of an authenticator app any more.", ""
+	case NoticePasskeyAdded:
+		return "New passkey", "A passkey was added to " + who + ". Whoever has it can sign in without the password.", "Passkey"
+	case NoticePasskeyRenamed:
+		return "A passkey has a new name", "A passkey of " + who + " was given another name.", "Passkey"
+	case NoticePasskeyRemoved:
+		return "A passkey was removed", "A passkey of " + who + " does not sign in any more.", "Passkey"
+	case NoticePasskeyCloned:
+		return "There may be a copy of your passkey", "A passkey that signed in to " + who + " counts its uses, and has counted backwards. " +
+			"Somebody may have a copy of it. If you did not restore the device from a backup, remove the passkey and make a new one.", "Passkey"
+	case NoticeRecoveryMade:
+		return "New recovery codes", "New recovery codes were made for " + who + ". The old ones do not work any more.", ""
+	case NoticeRecoveryUsed:
+		return "A recovery code was used", "Somebody who knows the password of " + who + " used a recovery code, which works once.", "Codes"
+	case NoticeSwitched:
+		return "A sign-in setting was changed", "How people and apps sign in to " + who + " was changed.", "Setting"
+	case NoticeFactorsOff:
+		return "Second factors are off", "The authenticator app, the passkeys and the recovery codes of " + who + " were removed. " +
+			"Its password signs in without them; its sessions go on.", ""
 	case NoticeDeactivated:
 		return "Your account was deactivated", "Nobody can see " + who + " or its posts until it is activated again in an app.", ""
 	case NoticeDeletion:

@@ -13,17 +13,25 @@ import (
 
 var templates = &mail.Templates{Hostname: "pds.example.com", Contact: "help@example.com"}
 
+// noticeKinds returns all kinds of notices.
+func noticeKinds() []mail.NoticeKind {
+	return []mail.NoticeKind{
+		mail.NoticeSignIn, mail.NoticePassword, mail.NoticeEmail, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff,
+		mail.NoticeTOTPOn, mail.NoticeTOTPOff, mail.NoticePasskeyAdded, mail.NoticePasskeyRenamed, mail.NoticePasskeyRemoved, mail.NoticePasskeyCloned,
+		mail.NoticeRecoveryMade, mail.NoticeRecoveryUsed, mail.NoticeSwitched, mail.NoticeFactorsOff, mail.NoticeApp, mail.NoticeTheft, mail.NoticeReplay, mail.NoticeDeactivated, mail.NoticeDeletion,
+	}
+}
+
 // every returns a message of each kind, by name.
 func every(t *mail.Templates) map[string]mail.Message {
 	const to, handle, code = "alice@example.net", "alice.example.net", "ABCDE-23456"
 	all := map[string]mail.Message{
 		"confirm": t.ConfirmEmail(to, handle, code), "update": t.UpdateEmail(to, handle, code), "reset": t.ResetPassword(to, handle, code),
-		"delete": t.DeleteAccount(to, handle, code), "plc": t.PLCOperation(to, handle, code), "sign in": t.SignInCode(to, handle, code),
-		"admin": t.FromAdmin(to, "Hello", "One\n\nTwo"), "test": t.Test(to),
+		"delete": t.DeleteAccount(to, handle, code, false), "plc": t.PLCOperation(to, handle, code, false), "sign in": t.SignInCode(to, handle, code),
+		"step up": t.StepUpCode(to, handle, code),
+		"admin":   t.FromAdmin(to, "Hello", "One\n\nTwo"), "test": t.Test(to),
 	}
-	for _, kind := range []mail.NoticeKind{
-		mail.NoticeSignIn, mail.NoticePassword, mail.NoticeEmail, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff, mail.NoticeApp, mail.NoticeTheft, mail.NoticeReplay, mail.NoticeDeactivated, mail.NoticeDeletion,
-	} {
+	for _, kind := range noticeKinds() {
 		all["notice of "+string(kind)] = t.Notice(to, mail.Notice{Kind: kind, Handle: handle, At: start, Network: "192.0.2.7", Client: "Firefox on Linux", Detail: "the detail"})
 	}
 	return all
@@ -46,7 +54,8 @@ func TestTemplates(t *testing.T) {
 		case strings.HasPrefix(name, "notice of "):
 			wants = append(wants, "25 November 2026, 12:00:00 UTC", "192.0.2.7", "Firefox on Linux", "change your password", "help@example.com", "revoke the app passwords")
 			switch name {
-			case "notice of sign-in", "notice of email", "notice of handle", "notice of deletion":
+			case "notice of sign-in", "notice of email", "notice of handle", "notice of deletion", "notice of passkey-added", "notice of passkey-renamed",
+				"notice of passkey-removed", "notice of passkey-cloned", "notice of recovery-used", "notice of switched":
 				wants = append(wants, "the detail")
 			}
 		case name == "admin":
@@ -77,6 +86,22 @@ func TestTemplates(t *testing.T) {
 	}
 }
 
+// TestDigits: the mail to an owner who wants a code of the authenticator app behind the
+// mailed one names the way to type both.
+func TestDigits(t *testing.T) {
+	const to, handle, code = "alice@example.net", "alice.example.net", "ABCDE-23456"
+	for name, make := range map[string]func(to, handle, code string, digits bool) mail.Message{"delete": templates.DeleteAccount, "plc": templates.PLCOperation} {
+		for _, digits := range []bool{false, true} {
+			m := make(to, handle, code, digits)
+			for _, text := range []string{m.Text, m.HTML} {
+				if got := strings.Contains(strings.Join(strings.Fields(text), " "), "six digits of your authenticator app behind it"); got != digits {
+					t.Errorf("%s, digits %v: %s", name, digits, text)
+				}
+			}
+		}
+	}
+}
+
 // seen returns a text as people see it: without what breaks links.
 func seen(text string) string { return strings.ReplaceAll(text, "\u200b", "") }
 
@@ -86,7 +111,8 @@ func TestNoLinks(t *testing.T) {
 	const to, evil, code = "alice@example.net", "click.evil.example", "ABCDE-23456"
 	all := map[string]mail.Message{
 		"ConfirmEmail": templates.ConfirmEmail(to, evil, code), "UpdateEmail": templates.UpdateEmail(to, evil, code), "ResetPassword": templates.ResetPassword(to, evil, code),
-		"DeleteAccount": templates.DeleteAccount(to, evil, code), "PLCOperation": templates.PLCOperation(to, evil, code), "SignInCode": templates.SignInCode(to, evil, code),
+		"DeleteAccount": templates.DeleteAccount(to, evil, code, true), "PLCOperation": templates.PLCOperation(to, evil, code, true), "SignInCode": templates.SignInCode(to, evil, code),
+		"StepUpCode": templates.StepUpCode(to, evil, code),
 	}
 	// What the operator and the moderators write may have links.
 	ours := []string{"FromAdmin", "FromModerator", "Test", "Notice"}
@@ -96,9 +122,7 @@ func TestNoLinks(t *testing.T) {
 			t.Errorf("%s has no row", name)
 		}
 	}
-	for _, kind := range []mail.NoticeKind{
-		mail.NoticeSignIn, mail.NoticePassword, mail.NoticeEmail, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff, mail.NoticeApp, mail.NoticeTheft, mail.NoticeReplay, mail.NoticeDeactivated, mail.NoticeDeletion,
-	} {
+	for _, kind := range noticeKinds() {
 		for _, detail := range []string{evil, "https://click.evil.example/x", "someone@click.evil.example", `<a href="https://click.evil.example">x</a>`} {
 			all[string(kind)+" "+detail] = templates.Notice(to, mail.Notice{Kind: kind, Handle: evil, At: start, Network: "192.0.2.7", Client: "https://click.evil.example", Detail: detail})
 		}

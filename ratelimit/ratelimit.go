@@ -135,6 +135,23 @@ func (l *Limiter) TakeKeys(keys []Key, n int, limits ...Limit) Result {
 	return worst
 }
 
+// Look returns what Take of one limit would, and takes nothing.
+func (l *Limiter) Look(key string, limit Limit) Result {
+	r := Result{Allowed: true, Limit: limit, Remaining: limit.Points}
+	if l == nil {
+		return r
+	}
+	k := bucketKey{limit.Name, key}
+	s := l.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if b, ok := s.buckets[k]; ok && l.now().Before(b.reset) {
+		r.Reset, r.Remaining = b.reset, limit.Points-b.used
+		r.Allowed = r.Remaining > 0
+	}
+	return r
+}
+
 // GiveBack returns the points that a Take with the same arguments took.
 func (l *Limiter) GiveBack(key string, limits ...Limit) {
 	l.GiveBackKeys([]Key{{key, 1}}, 1, limits...)

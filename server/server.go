@@ -39,6 +39,7 @@ import (
 	"nestbox/ratelimit"
 	"nestbox/repo"
 	"nestbox/request"
+	"nestbox/schema"
 	"nestbox/session"
 	"nestbox/signin"
 	"nestbox/store"
@@ -105,6 +106,7 @@ type Server struct {
 	verifier  *auth.Verifier
 	sessions  *session.Service
 	hosting   *hosting.Service
+	signIns   *signin.Service
 	identity  *identity.Service
 	directory *identity.Directory
 	resolver  *identity.Resolver
@@ -116,6 +118,7 @@ type Server struct {
 	proxy     *proxy.Service
 	blobs     *blob.Service
 	repos     *repo.Service
+	schemas   *schema.Service
 	firehose  *firehose.Hub
 	crawler   *firehose.Crawler
 	retention *firehose.Retention
@@ -238,13 +241,17 @@ func (s *Server) build(ctx context.Context) error {
 	}
 	s.emails = &account.Emails{Store: accounts, Codes: s.codes, Hasher: hasher, Notices: s.notices, Limits: limits, Now: now}
 	s.buildRepos(box, limits)
+	if err := s.buildSchemas(limits); err != nil {
+		return err
+	}
 	s.invites = &account.Invites{
 		Store: accounts, Required: c.InviteRequired, Interval: time.Duration(c.InviteIntervalMS) * time.Millisecond,
 		Epoch: time.UnixMilli(c.InviteEpochMS), Hostname: c.Hostname, Now: now,
 	}
 	s.prefs = &prefs.Service{Store: s.stores.Prefs, Lexicons: lexicon.Known(), Now: now}
-	signIns := &signin.Service{
-		Accounts: accounts, Hasher: hasher, Codes: s.codes, Limits: limits, Noted: ratelimit.New(notedSessions, now), Now: now, Log: log,
+	signIns, err := s.buildSignIns(box, hasher, limits)
+	if err != nil {
+		return err
 	}
 	s.sessions = &session.Service{
 		Settings: session.Settings{
@@ -279,6 +286,7 @@ func (s *Server) build(ctx context.Context) error {
 		Keyring: keyring, Audience: s.DID, HostDID: "did:web:" + c.Hostname, Sessions: s.sessions, AdminPassword: secret.admin,
 		Issuers: issuers{s.resolver.ForTokens()}, ModService: syntax.DID(c.ModServiceDID), Limits: limits, Now: now,
 	}
+	s.buildResource()
 	s.buildProxy(limits)
 	s.buildClients(limits)
 	s.limits = limits
@@ -349,7 +357,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	for _, run := range []func(context.Context){
 		s.clock.run, s.backfill, s.sessions.Collect, s.hosting.Run, s.checker.Run,
 		s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts,
-		s.repos.Sweep, s.outbox.Run, s.clients.Run,
+		s.repos.Sweep, s.outbox.Run, s.clients.Run, s.schemas.Run,
 	} {
 		workers.Go(func() { run(background) })
 	}
@@ -420,6 +428,9 @@ func (s *Server) Close() error {
 		if err := s.listener.Close(); !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
+	}
+	if s.schemas != nil {
+		s.schemas.Close()
 	}
 	if s.resolver != nil {
 		s.resolver.Close()

@@ -298,7 +298,7 @@ func (s *Service) Granted(ctx context.Context, t auth.OAuthToken) (auth.Granted,
 	if g == nil || g.ClientID != t.ClientID || !now.Before(g.EndsAt) {
 		return out, nil
 	}
-	out.Live, out.ClientID, out.JKT, out.ScopeText = true, g.ClientID, g.DPoPJKT, g.Effective
+	out.Live, out.ClientID, out.JKT, out.Scope = true, g.ClientID, g.DPoPJKT, s.scopes.of(g.Effective)
 	if now.Sub(g.LastCallAt) >= callInterval {
 		s.called(st.ID, t.SID)
 	}

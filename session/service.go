@@ -57,6 +57,8 @@ type Service struct {
 	// it is nil, Now is always trusted.
 	Doubt func() error
 	Log   *slog.Logger
+
+	scopes scopes
 }
 
 // Signed is a session's newest pair of tokens and the account they are for.
@@ -114,7 +116,7 @@ func (s *Service) find(ctx context.Context, sid string, a *account.Account) (*St
 // SignIn proves a person for a session, and opens it. Errors: those of
 // signin.Service.Prove and Open, except ErrUnknown.
 func (s *Service) SignIn(ctx context.Context, in signin.Attempt) (Signed, error) {
-	in.For = signin.Session
+	in.For, in.Flow = signin.Session, rand.Text() // a second try below may use its code again
 	const tries = 2
 	for range tries {
 		proven, err := s.SignIns.Prove(ctx, in)

@@ -9,6 +9,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/auth"
+	"nestbox/oauth/scope"
 	"nestbox/request"
 	"nestbox/signin"
 	"nestbox/xrpc"
@@ -24,14 +25,15 @@ type CreateSessionOutput struct {
 // GetSessionOutput is the answer of getSession: the account as its session's clients
 // see it. Every field is always sent: two SDKs make an extra call if emailConfirmed or
 // didDoc is missing. Except the didDoc of an account hosted elsewhere, which would
-// send clients there.
+// send clients there, and the three fields about e-mail for OAuth clients whose scope
+// does not show it.
 type GetSessionOutput struct {
 	Handle          syntax.Handle  `json:"handle"`
 	DID             syntax.DID     `json:"did"`
 	DIDDoc          jsontext.Value `json:"didDoc,omitzero"`
 	Email           string         `json:"email,omitzero"`
-	EmailConfirmed  bool           `json:"emailConfirmed"`
-	EmailAuthFactor bool           `json:"emailAuthFactor"`
+	EmailConfirmed  *bool          `json:"emailConfirmed,omitzero"`
+	EmailAuthFactor *bool          `json:"emailAuthFactor,omitzero"`
 	Active          bool           `json:"active"`
 	Status          account.Status `json:"status,omitzero"`
 }
@@ -46,9 +48,10 @@ type CreateSessionInput struct {
 
 func (s *Service) info(a *account.Account) GetSessionOutput {
 	status := a.Status()
+	confirmed, factor := !a.EmailConfirmedAt.IsZero(), a.EmailFactor
 	return GetSessionOutput{
-		Handle: a.ShownHandle(), DID: a.DID, DIDDoc: s.Document(a), Email: a.ShownEmail(), EmailConfirmed: !a.EmailConfirmedAt.IsZero(),
-		EmailAuthFactor: a.EmailFactor, Active: status == account.Active, Status: status,
+		Handle: a.ShownHandle(), DID: a.DID, DIDDoc: s.Document(a), Email: a.ShownEmail(), EmailConfirmed: &confirmed,
+		EmailAuthFactor: &factor, Active: status == account.Active, Status: status,
 	}
 }
 
@@ -87,7 +90,11 @@ func (s *Service) GetSession(ctx context.Context, caller auth.StandardCaller, _ 
 	if err != nil {
 		return GetSessionOutput{}, wireError(err)
 	}
-	return s.info(a), nil
+	info := s.info(a)
+	if !caller.Allows(scope.NeedAccount(scope.Email, false)) {
+		info.Email, info.EmailConfirmed, info.EmailAuthFactor = "", nil, nil
+	}
+	return info, nil
 }
 
 // DeleteSession is com.atproto.server.deleteSession.
@@ -102,6 +109,12 @@ func (s *Service) DeleteSession(ctx context.Context, caller auth.EndingCaller, _
 // other error is a dependency that failed: a 503, on which clients keep their
 // session.
 func wireError(err error) error {
+	if paused, ok := errors.AsType[*signin.Paused](err); ok {
+		return paused.ErrTooMany
+	}
+	if needed, ok := errors.AsType[*signin.FactorNeeded](err); ok {
+		return xrpc.Unauthorized("AuthFactorTokenRequired", factorNeeded(needed))
+	}
 	switch {
 	case errors.Is(err, ErrUnknown), errors.Is(err, ErrReused):
 		return xrpc.BadRequest(xrpc.NameExpiredToken, "Token has been revoked")
@@ -113,8 +126,8 @@ func wireError(err error) error {
 		return xrpc.Unauthorized(xrpc.NameAuthRequired, "Invalid identifier or password")
 	case errors.Is(err, signin.ErrTooLong):
 		return xrpc.Unauthorized(xrpc.NameAuthRequired, "Password too long. Consider resetting your password.")
-	case errors.Is(err, signin.ErrCodeNeeded):
-		return xrpc.Unauthorized("AuthFactorTokenRequired", "A sign in code has been sent to your email address")
+	case errors.Is(err, signin.ErrAppsOff):
+		return xrpc.Unauthorized(xrpc.NameAuthRequired, "This account's owner allows app passwords and sign-in through the browser only")
 	case signin.WrongCode(err):
 		// For an expired one too: the official app knows these words alone.
 		return xrpc.BadRequest(xrpc.NameInvalidToken, "Token is invalid")
@@ -122,5 +135,17 @@ func wireError(err error) error {
 		return xrpc.InvalidRequest("A sign in code is needed, and this server sends no mail; ask its operator")
 	default:
 		return xrpc.Unavailable(err)
+	}
+}
+
+// factorNeeded asks for the second factor. Apps have one field for all.
+func factorNeeded(e *signin.FactorNeeded) string {
+	switch {
+	case e.Offers(signin.TOTP):
+		return "Enter the code of your authenticator app"
+	case e.Mailed:
+		return "A sign in code has been sent to your email address"
+	default:
+		return "Use an app password, or sign in with the browser"
 	}
 }

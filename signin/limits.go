@@ -58,7 +58,7 @@ func (s *Service) attempt(ctx context.Context, a *account.Account, identifier st
 	t := &attempt{
 		limits: s.Limits, account: client.Network().Keys(who + "|"), network: client.Network().Keys(""),
 		failAcct: failPerAccount, failNet: failPerNetwork, passAccount: passPerAccount, passNet: passPerNetwork,
-		tell: in.For == Session,
+		tell: in.For == Session || in.For == Page,
 	}
 	if account.LooksLikeAppPassword(in.Password) {
 		t.failAcct, t.failNet = appFailPerAccount, appFailPerNetwork
@@ -101,7 +101,7 @@ func (t *attempt) settle(ctx context.Context, err error) {
 	if t.tell {
 		t.shown.SetHeaders(request.Header(ctx))
 	}
-	if err != nil && !errors.Is(err, ErrCodeNeeded) { // the password was right
+	if _, needed := errors.AsType[*FactorNeeded](err); err != nil && !needed && !errors.Is(err, ErrAppsOff) { // the password was right
 		t.limits.GiveBackKeys(t.account, 1, t.passAccount...)
 		t.limits.GiveBackKeys(t.network, 1, t.passNet...)
 	}

@@ -10,18 +10,17 @@ import (
 	"unicode/utf8"
 
 	"nestbox/account"
+	"nestbox/internal/seal"
 	"nestbox/ratelimit"
 )
 
-// Errors of Prove, besides account.ErrTakenDown, account.ErrHeld, those of
-// account.Codes and request.ErrTooMany. Any other is a dependency that failed.
+// Errors of Prove, besides those in claim.go, account.ErrTakenDown, account.ErrHeld, those
+// of account.Codes and request.ErrTooMany. Any other is a dependency that failed.
 var (
 	// ErrWrong: no such account, or not its password.
 	ErrWrong = errors.New("invalid identifier or password")
 	// ErrTooLong: the password has more than account.MaxUsedPassword characters.
 	ErrTooLong = errors.New("password is too long")
-	// ErrCodeNeeded: the password was right; a code is on its way.
-	ErrCodeNeeded = errors.New("a sign-in code is needed")
 )
 
 // Purpose is what a person proves themselves for. It decides what proves them.
@@ -30,26 +29,39 @@ type Purpose int
 // The purposes.
 const (
 	// Session opens a session. The account's password or one of its app passwords
-	// proves the person; if the account has sign-in codes, its password needs one too,
-	// which is sent if Attempt has none. account.ErrTakenDown unless
-	// Attempt.AllowTakenDown.
+	// proves the person; its own needs a second factor if one is on, as Attempt.Code:
+	// FactorNeeded. ErrAppsOff; account.ErrTakenDown unless Attempt.AllowTakenDown.
 	Session Purpose = iota
 	// Deletion deletes the account. Only its own password proves the person, with the
 	// code that was sent for this. The identifier is a DID: account.ErrNotFound if no
 	// account has it. account.ErrHeld while a takedown or a suspension stands.
 	Deletion
+	// Page signs in on a page of ours. Only the account's own password proves the person:
+	// ErrAppPassword. The second factor has a step of its own: FactorNeeded, whose Claim
+	// Continue takes. account.ErrTakenDown unless Attempt.AllowTakenDown.
+	Page
+	// StepUp proves a person again who is signed in on a page: see Service.StepUp. The
+	// identifier is a DID: account.ErrNotFound.
+	StepUp
 )
 
 // Attempt is what somebody claims, as it was typed.
 type Attempt struct {
 	Identifier string // handle, e-mail address or DID
 	Password   string
-	// Code is the code that was sent by e-mail; empty if none was sent yet.
+	// Code is the code of a second factor; empty if none was asked for yet.
 	Code string
 	For  Purpose
-	// AllowTakenDown accepts the account's own password for Session if the account is
-	// taken down.
+	// AllowTakenDown accepts the account's own password for Session and Page if the account
+	// is taken down.
 	AllowTakenDown bool
+	// Flow names the page that the attempt comes from: a code that was accepted from it
+	// passes from it again for account.RepeatFor, if the answer was lost. Empty: a code
+	// passes once.
+	Flow string
+	// Trusted reports whether the browser is trusted with an account, so that Page needs no
+	// second factor; nil for never.
+	Trusted func(context.Context, *account.Account) (bool, error)
 }
 
 // Proven is a person that Prove has proven: the owner of an account, or an app that
@@ -60,6 +72,8 @@ type Proven struct {
 	Epoch int64
 	// AppPassword is the one that was typed, nil for the account's own password.
 	AppPassword *account.AppPassword
+	// By is what proved the person, none for an app password.
+	By Proofs
 	// Code proves the code that came with the password, nil if none was needed. The
 	// change that follows uses it up.
 	Code *account.Proof
@@ -71,10 +85,10 @@ func (p Proven) Entry(ctx context.Context, now time.Time) account.Entry {
 	switch {
 	case p.AppPassword != nil:
 		e.Reason = fmt.Sprintf("app password %q", p.AppPassword.Name)
-	case p.Code != nil:
-		e.Reason = "password and e-mail code"
+	case p.By == 0:
+		e.Reason = "password" // just chosen, at sign-up
 	default:
-		e.Reason = "password"
+		e.Reason = p.By.String()
 	}
 	return e
 }
@@ -87,6 +101,17 @@ type Service struct {
 	Codes *account.Codes
 	// Limits counts attempts; nil counts nothing.
 	Limits *ratelimit.Limiter
+	// Factors keeps second factors, whose secrets Box seals.
+	Factors Store
+	Box     *seal.Box
+	// WebAuthn asks for passkeys, and checks their answers.
+	WebAuthn *WebAuthn
+	// Issuer names the server in authenticator apps.
+	Issuer string
+	// Notices tell owners what happened to their factors.
+	Notices *account.Notices
+	// Guesses counts wrong second factors, whatever else is limited.
+	Guesses *ratelimit.Limiter
 	// Noted keeps the trail from being filled by somebody who guesses codes.
 	Noted *ratelimit.Limiter
 	Now   func() time.Time
@@ -100,12 +125,12 @@ func (s *Service) Prove(ctx context.Context, in Attempt) (Proven, error) {
 	if utf8.RuneCountInString(in.Password) > account.MaxUsedPassword {
 		return Proven{}, ErrTooLong
 	}
-	identifier := in.Identifier
-	if in.For == Session {
+	identifier, signsIn := in.Identifier, in.For == Session || in.For == Page
+	if signsIn {
 		identifier = account.CleanIdentifier(in.Identifier)
 	}
 	a, err := account.Find(ctx, s.Accounts, identifier)
-	if err != nil && (in.For != Session || !errors.Is(err, account.ErrNotFound)) {
+	if err != nil && (!signsIn || !errors.Is(err, account.ErrNotFound)) {
 		return Proven{}, err
 	}
 	attempt, err := s.attempt(ctx, a, identifier, in)
@@ -113,7 +138,7 @@ func (s *Service) Prove(ctx context.Context, in Attempt) (Proven, error) {
 		return Proven{}, err
 	}
 	proven, err := s.prove(ctx, a, in)
-	if in.For == Session && errors.Is(err, account.ErrNotFound) {
+	if signsIn && errors.Is(err, account.ErrNotFound) {
 		err = ErrWrong // deleted meanwhile
 	}
 	attempt.settle(ctx, err)
@@ -132,7 +157,7 @@ func (s *Service) prove(ctx context.Context, a *account.Account, in Attempt) (Pr
 		return Proven{}, err
 	}
 	p := Proven{Account: a, Epoch: cred.Epoch}
-	if in.For == Session {
+	if in.For == Session || in.For == Page {
 		if p.AppPassword, err = s.Hasher.FindAppPassword(ctx, a.DID, cred.AppPasswords, in.Password); err != nil {
 			return Proven{}, err
 		}
@@ -145,8 +170,11 @@ func (s *Service) prove(ctx context.Context, a *account.Account, in Attempt) (Pr
 		if !ok {
 			return Proven{}, ErrWrong
 		}
+		p.By = ByPassword
 	}
 	switch {
+	case in.For == StepUp:
+		return p, nil
 	case in.For == Deletion:
 		if err := a.MayLeave(); err != nil {
 			return Proven{}, err
@@ -155,9 +183,11 @@ func (s *Service) prove(ctx context.Context, a *account.Account, in Attempt) (Pr
 		return Proven{}, s.refuse(ctx, in.Password)
 	case cred.TakenDown && !in.AllowTakenDown:
 		return Proven{}, account.ErrTakenDown
+	case in.For == Page && p.AppPassword != nil:
+		return Proven{}, ErrAppPassword
 	}
 	if p.AppPassword == nil {
-		p.Code, err = s.factor(ctx, a, in)
+		err = s.second(ctx, a, in, &p)
 	}
 	return p, err
 }
@@ -186,3 +216,5 @@ func (s *Service) checkPassword(ctx context.Context, a *account.Account, hash, p
 	}
 	return true, nil
 }
+
+func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Millisecond) }

@@ -15,6 +15,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/hosting"
+	"nestbox/internal/seal"
 	"nestbox/mail"
 	"nestbox/ratelimit"
 	"nestbox/request"
@@ -39,10 +40,20 @@ type door struct {
 func newDoor(t *testing.T) *door {
 	t.Helper()
 	w := storetest.NewWorld(t, storetest.Options{Dir: t.TempDir()})
+	box, err := seal.NewBox(make([]byte, seal.KeySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	passkeys, err := signin.NewWebAuthn("pds.test", "pds.test", "https://pds.test", w.Clock.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
 	d := &door{t: t, World: w, Service: &signin.Service{
 		Accounts: w.Accounts, Hasher: account.NewHasher(2),
-		Codes:  &account.Codes{Store: w.Codes, Templates: &mail.Templates{Hostname: "pds.test"}, Key: make([]byte, 32), Now: w.Clock.Now},
-		Limits: ratelimit.New(1000, w.Clock.Now), Noted: ratelimit.New(1000, w.Clock.Now), Now: w.Clock.Now, Log: slog.New(slog.DiscardHandler),
+		Codes:   &account.Codes{Store: w.Codes, Templates: &mail.Templates{Hostname: "pds.test"}, Key: make([]byte, 32), Now: w.Clock.Now},
+		Factors: w.Factors, Box: box, WebAuthn: passkeys, Issuer: "pds.test", Notices: &account.Notices{Templates: &mail.Templates{Hostname: "pds.test"}},
+		Guesses: ratelimit.New(1000, w.Clock.Now),
+		Limits:  ratelimit.New(1000, w.Clock.Now), Noted: ratelimit.New(1000, w.Clock.Now), Now: w.Clock.Now, Log: slog.New(slog.DiscardHandler),
 	}}
 	salt, b64 := []byte("sixteen bytes it"), base64.RawStdEncoding
 	hash := fmt.Sprintf("$argon2id$v=19$m=8,t=1,p=1$%s$%s", b64.EncodeToString(salt), b64.EncodeToString(argon2.IDKey([]byte(password), salt, 1, 8, 1, 32)))

@@ -19,16 +19,19 @@ import (
 	"nestbox/oauth/client"
 	"nestbox/prefs"
 	"nestbox/repo"
+	"nestbox/schema"
 	"nestbox/session"
+	"nestbox/signin"
 )
 
 // Stores are the domains' stores on one database.
 type Stores struct {
 	Accounts account.Store
 	Codes    account.CodeStore
+	Factors  signin.Store
 	Sessions session.Store
-	Devices  device.Store
 	OAuth    oauth.Store
+	Devices  device.Store
 	Hosting  hosting.Store
 	// Handles and SigningKeys keep changes of those that are under way.
 	Handles     hosting.HandleStore
@@ -37,7 +40,9 @@ type Stores struct {
 	Repos       repo.Store
 	Blobs       blob.Store
 	Prefs       prefs.Store
-	Log         firehose.Log
+	// PermissionSets are those that Lexicons publish.
+	PermissionSets schema.Store
+	Log            firehose.Log
 	// Announcements are those of Log.
 	Announcements repo.Announcements
 	Outbox        mail.Store

@@ -32,7 +32,7 @@ const pseudo = "en-XA"
 
 // Text is a message in no language yet: its id, and pairs of a placeholder's name and
 // its value. Values are strings (ours, shown as they are), Stranger, Host, time.Time,
-// Codes, other Texts, and integers: a message with plurals goes by the one named count.
+// Codes, Lists, other Texts, and integers: a message with plurals goes by the one named count.
 type Text struct {
 	ID   string
 	Args []any
@@ -265,7 +265,15 @@ func (c *catalogue) value(v any) (template.HTML, error) {
 	case Host:
 		return v.html(), nil
 	case Codes:
-		return v.html(), nil
+		var all List
+		for _, one := range v {
+			all = append(all, template.HTML(`<code>`+string(name(one))+`</code>`)) //nolint:gosec // escaped
+		}
+		return c.list(all)
+	case List:
+		return c.list(v)
+	case setWords:
+		return template.HTML(`<bdi>` + template.HTMLEscapeString(v.in(c.tag.String())) + `</bdi>`), nil //nolint:gosec // escaped
 	case time.Time:
 		return c.clock(v)
 	case Text:
@@ -273,6 +281,33 @@ func (c *catalogue) value(v any) (template.HTML, error) {
 	default:
 		return "", fmt.Errorf("a %T cannot be shown", v)
 	}
+}
+
+// list writes an enumeration.
+func (c *catalogue) list(parts List) (template.HTML, error) {
+	if len(parts) > maxListed {
+		parts = append(slices.Clone(parts[:maxListed]), "…")
+	}
+	var out template.HTML
+	for i, part := range parts {
+		next, err := c.value(part)
+		if err != nil {
+			return "", err
+		}
+		switch {
+		case i == 0:
+			out = next
+			continue
+		case i == len(parts)-1 && part != "…":
+			out, err = c.text("list.pair", "a", out, "b", next)
+		default:
+			out, err = c.text("list.more", "a", out, "b", next)
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	return out, nil
 }
 
 // clock writes a time: in UTC, which local.js makes local.

@@ -33,11 +33,16 @@ func clean(text string) string {
 
 // String returns the text as it is shown: clean, and cut.
 func (s Stranger) String() string {
-	runes := []rune(clean(string(s)))
-	if len(runes) <= maxStranger {
-		return string(runes)
+	return cut(clean(string(s)), maxStranger)
+}
+
+// cut returns at most n characters of a text, with "…" if there were more.
+func cut(text string, n int) string {
+	runes := []rune(text)
+	if len(runes) <= n {
+		return text
 	}
-	return string(runes[:maxStranger]) + "…"
+	return string(runes[:n]) + "…"
 }
 
 func (s Stranger) html() template.HTML {
@@ -60,20 +65,11 @@ func (h Host) html() template.HTML {
 // Codes are names of the protocol (collections, methods) in a sentence.
 type Codes []string
 
-// maxCodes is how many names a sentence shows.
-const maxCodes = 6
+// List are the parts of an enumeration: "a, b and c". Each is a value of a message.
+type List []any
 
-func (c Codes) html() template.HTML {
-	var out []string
-	for i, one := range c {
-		if i == maxCodes {
-			out = append(out, "…")
-			break
-		}
-		out = append(out, `<code>`+string(name(one))+`</code>`)
-	}
-	return template.HTML(strings.Join(out, ", ")) //nolint:gosec // escaped
-}
+// maxListed is how many parts a sentence shows.
+const maxListed = 6
 
 // name writes a name of a machine whole, whatever its length: its end matters as much as
 // its beginning. It may break behind its dots and colons, and is not translated.

@@ -9,6 +9,7 @@ import (
 	"zombiezen.com/go/sqlite"
 
 	"nestbox/account"
+	"nestbox/device"
 	"nestbox/mail"
 	"nestbox/store/sqlite/groupcommit"
 )
@@ -58,7 +59,7 @@ func (db Codes) Decoy(ctx context.Context, at time.Time) error {
 	})
 }
 
-const codeColumns = "purpose, hash, made_at, expires"
+const codeColumns = "purpose, hash, made_at, expires, used_flow, used_at"
 
 // oneCode runs a statement that returns codeColumns of at most one row.
 func oneCode(c *sqlite.Conn, sql string, b bind) (code account.Code, err error) {
@@ -67,7 +68,7 @@ func oneCode(c *sqlite.Conn, sql string, b bind) (code account.Code, err error) 
 		found = true
 		code = account.Code{
 			Purpose: account.Purpose(r.ColumnText(0)), Hash: columnBytes(r, 1),
-			MadeAt: columnTime(r, 2), Expires: columnTime(r, 3),
+			MadeAt: columnTime(r, 2), Expires: columnTime(r, 3), UsedFlow: r.ColumnText(4), UsedAt: columnTime(r, 5),
 		}
 		return nil
 	})
@@ -83,7 +84,7 @@ func oneCode(c *sqlite.Conn, sql string, b bind) (code account.Code, err error) 
 // Code implements account.CodeStore.
 func (db Codes) Code(ctx context.Context, id int64, p account.Purpose) (code account.Code, err error) {
 	err = db.read(ctx, func(c *sqlite.Conn) error {
-		code, err = oneCode(c, "SELECT "+codeColumns+" FROM email_code WHERE account_id = ? AND purpose = ?",
+		code, err = oneCode(c, "SELECT "+codeColumns+" FROM email_code WHERE account_id = ? AND purpose = ? AND used_at IS NULL",
 			func(s *sqlite.Stmt) { s.BindInt64(1, id); s.BindText(2, string(p)) })
 		return err
 	})
@@ -115,11 +116,30 @@ func (db Codes) UseCode(ctx context.Context, p account.Proof) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error { return useCode(tx.Conn, p) })
 }
 
+// UseCodeIn implements account.CodeStore.
+func (db Codes) UseCodeIn(ctx context.Context, p account.Proof, flow string, at time.Time) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		n, err := change(tx.Conn, `UPDATE email_code SET used_at = ifnull(used_at, ?1), used_flow = ?2
+			WHERE account_id = ?3 AND purpose = ?4 AND hash = ?5 AND used_flow IN ('', ?2)`,
+			func(s *sqlite.Stmt) {
+				bindTime(s, 1, at)
+				s.BindText(2, flow)
+				s.BindInt64(3, p.AccountID)
+				s.BindText(4, string(p.Purpose))
+				s.BindBytes(5, p.Hash)
+			})
+		if err == nil && n == 0 {
+			return account.ErrCodeInvalid
+		}
+		return wrap(err, "use up e-mail code")
+	})
+}
+
 // FindCode implements account.CodeStore.
 func (db Codes) FindCode(ctx context.Context, p account.Purpose, hash []byte) (a *account.Account, code account.Code, err error) {
 	err = db.readTx(ctx, func(c *sqlite.Conn) error {
 		where := func(s *sqlite.Stmt) { s.BindText(1, string(p)); s.BindBytes(2, hash) }
-		if code, err = oneCode(c, "SELECT "+codeColumns+" FROM email_code WHERE purpose = ? AND hash = ?", where); err != nil {
+		if code, err = oneCode(c, "SELECT "+codeColumns+" FROM email_code WHERE purpose = ? AND hash = ? AND used_at IS NULL", where); err != nil {
 			return err
 		}
 		a, err = findAccount(c, "a.id = (SELECT account_id FROM email_code WHERE purpose = ? AND hash = ?)", where)
@@ -135,7 +155,7 @@ func (db Codes) FindCode(ctx context.Context, p account.Purpose, hash []byte) (a
 // account.ErrCodeInvalid if another request was quicker, or a newer code
 // replaced it.
 func useCode(c *sqlite.Conn, p account.Proof) error {
-	n, err := change(c, "DELETE FROM email_code WHERE account_id = ? AND purpose = ? AND hash = ?",
+	n, err := change(c, "DELETE FROM email_code WHERE account_id = ? AND purpose = ? AND hash = ? AND used_at IS NULL",
 		func(s *sqlite.Stmt) {
 			s.BindInt64(1, p.AccountID)
 			s.BindText(2, string(p.Purpose))
@@ -233,6 +253,9 @@ func (db Accounts) SetEmail(ctx context.Context, id int64, c account.EmailChange
 		}
 		if err != nil {
 			return fmt.Errorf("set e-mail address: %w", err)
+		}
+		if _, err := endBrowsers(tx.Conn, id, 0, device.EndingOf(e.Kind)); err != nil {
+			return err
 		}
 		return noteAndTell(tx, db.DB, id, e, mails)
 	})

@@ -153,7 +153,7 @@ func hostingChanges() map[string]change {
 		},
 		"sealing anew": {
 			do: func(t *testing.T, w world) error {
-				_, err := sqlite.Hosting{DB: w.DB}.Reseal(t.Context(), func(_ syntax.DID, sealed []byte) ([]byte, error) {
+				_, err := sqlite.Hosting{DB: w.DB}.Reseal(t.Context(), func(_ hosting.SealedKind, _ syntax.DID, sealed []byte) ([]byte, error) {
 					return append(bytes.TrimSuffix(sealed, []byte("+")), '+'), nil
 				})
 				return err

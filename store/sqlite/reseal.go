@@ -8,22 +8,37 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"zombiezen.com/go/sqlite"
 
+	"nestbox/hosting"
 	"nestbox/store/sqlite/groupcommit"
 )
 
 // sealedKeys are the places of sealed keys: the statement that lists them, each
 // with its owner, and the one that replaces one.
-var sealedKeys = []struct{ list, replace string }{
-	{"SELECT id, did, signing_key_sealed FROM account", "UPDATE account SET signing_key_sealed = ? WHERE id = ?"},
-	{"SELECT public_key, ifnull(did, ''), sealed FROM reserved_key", "UPDATE reserved_key SET sealed = ? WHERE public_key = ?"},
+var sealedKeys = []struct {
+	kind          hosting.SealedKind
+	list, replace string
+}{
+	{hosting.SealedSigningKey, "SELECT id, did, signing_key_sealed FROM account", "UPDATE account SET signing_key_sealed = ? WHERE id = ?"},
 	{
-		"SELECT k.account_id, a.did, k.sealed FROM key_change k JOIN account a ON a.id = k.account_id",
+		hosting.SealedSigningKey, "SELECT public_key, ifnull(did, ''), sealed FROM reserved_key",
+		"UPDATE reserved_key SET sealed = ? WHERE public_key = ?",
+	},
+	{
+		hosting.SealedSigningKey, "SELECT k.account_id, a.did, k.sealed FROM key_change k JOIN account a ON a.id = k.account_id",
 		"UPDATE key_change SET sealed = ? WHERE account_id = ?",
+	},
+	{
+		hosting.SealedTOTP, "SELECT t.account_id, a.did, t.secret_sealed FROM totp t JOIN account a ON a.id = t.account_id",
+		"UPDATE totp SET secret_sealed = ? WHERE account_id = ?",
+	},
+	{
+		hosting.SealedRecoveryKey, "SELECT k.account_id, a.did, k.key_sealed FROM recovery_key k JOIN account a ON a.id = k.account_id",
+		"UPDATE recovery_key SET key_sealed = ? WHERE account_id = ?",
 	},
 }
 
 // Reseal implements hosting.Store.
-func (db Hosting) Reseal(ctx context.Context, reseal func(syntax.DID, []byte) ([]byte, error)) (n int, err error) {
+func (db Hosting) Reseal(ctx context.Context, reseal func(hosting.SealedKind, syntax.DID, []byte) ([]byte, error)) (n int, err error) {
 	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		n = 0
 		for _, place := range sealedKeys {
@@ -32,7 +47,7 @@ func (db Hosting) Reseal(ctx context.Context, reseal func(syntax.DID, []byte) ([
 				return err
 			}
 			for _, k := range keys {
-				again, err := reseal(k.of, k.sealed)
+				again, err := reseal(place.kind, k.of, k.sealed)
 				if err != nil {
 					return err
 				}

@@ -7,11 +7,14 @@ func (db *DB) Stores() store.Stores {
 	return store.Stores{
 		Accounts: Accounts{db},
 		Codes:    Codes{db},
+		Factors:  Factors{db},
 		Sessions: Sessions{db},
 		Devices:  Devices{db},
 		OAuth:    OAuth{db},
 		Hosting:  Hosting{db}, Handles: Hosting{db}, SigningKeys: Hosting{db},
 		Identity: Identities{db}, Repos: Repos{db}, Blobs: Blobs{db}, Prefs: Prefs{db},
-		Log: EventLog{db}, Announcements: EventLog{db}, Outbox: Outbox{db}, Clients: Clients{db}, Admin: Admin{db}, Inspect: Inspector{db.path},
+		PermissionSets: PermissionSets{db},
+		Clients:        Clients{db},
+		Log:            EventLog{db}, Announcements: EventLog{db}, Outbox: Outbox{db}, Admin: Admin{db}, Inspect: Inspector{db.path},
 	}
 }

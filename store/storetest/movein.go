@@ -179,7 +179,7 @@ func testReseal(t *testing.T, s *Database) {
 	keys := func(to string, failAt int) (of []string, all bool) {
 		t.Helper()
 		all = true
-		n, err := s.Hosting.Reseal(t.Context(), func(did syntax.DID, sealed []byte) ([]byte, error) {
+		n, err := s.Hosting.Reseal(t.Context(), func(_ hosting.SealedKind, did syntax.DID, sealed []byte) ([]byte, error) {
 			if len(of) == failAt {
 				return nil, errors.ErrUnsupported
 			}
@@ -203,7 +203,7 @@ func testReseal(t *testing.T, s *Database) {
 	}
 	s.Reopen()
 	again := 0
-	if _, err := s.Hosting.Reseal(t.Context(), func(_ syntax.DID, sealed []byte) ([]byte, error) {
+	if _, err := s.Hosting.Reseal(t.Context(), func(_ hosting.SealedKind, _ syntax.DID, sealed []byte) ([]byte, error) {
 		if string(sealed) == "again" {
 			again++
 		}

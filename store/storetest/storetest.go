@@ -38,6 +38,7 @@ func Run(t *testing.T, name string) {
 		measuresTests,
 		moveinTests,
 		oauthTests,
+		permissionSetTests,
 		prefsTests,
 		repoTests,
 		repoImportTests,
