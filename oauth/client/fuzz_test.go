@@ -46,8 +46,8 @@ func FuzzDocument(f *testing.F) {
 }
 
 // FuzzRedirectURI: a redirect URI that is registered leads to an https host, to this
-// machine, or to the app of the client's own host, also for who reads URLs otherwise; and a
-// request's that passes differs from it in the port at most.
+// machine, or to the app of the client's own host, in any reading of URLs; and a request's
+// that passes differs from it in the port at most.
 func FuzzRedirectURI(f *testing.F) {
 	for _, uri := range []string{
 		"https://app.example.com/cb", "http://127.0.0.1/cb", "http://[::1]:80/", "com.example.app:/cb", "com.example.app://cb", "javascript:alert(1)",
