@@ -105,7 +105,6 @@ func arrows() map[string]rule {
 		"prefs":        {imports: below([]string{"dagcbor", "lexicon"}), anyInTests: true, domain: true},
 		"oauth/client": {imports: below(), anyInTests: true, domain: true},
 		"schema":       {imports: below([]string{"dagcbor", "lexicon", "oauth/scope"}), anyInTests: true, domain: true},
-
 		// Where blobs lie, as their domain asks for it.
 		"blob/disk": {imports: with("blob"), anyInTests: true},
 		// Signing in, in this order: signin proves a person, session opens a row for them.

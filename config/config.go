@@ -95,6 +95,16 @@ type Config struct {
 	// Apps that people can trust like this server itself, by their OAuth `client_id`, separated by commas: the consent
 	// page shows their name and logo, and does not ask again for what was allowed before.
 	OAuthTrustedClients []string `env:"PDS_OAUTH_TRUSTED_CLIENTS" group:"oauth"`
+	// Lifetime of an OAuth client's access token, 5m to 29m: the specification says under 30 minutes.
+	OAuthAccessTokenTTL time.Duration `env:"PDS_OAUTH_ACCESS_TOKEN_TTL" default:"25m" group:"oauth"`
+	// Lifetime of an OAuth client's refresh token: how long its unused session lasts. At most 180d, and no less than
+	// `PDS_OAUTH_PUBLIC_SESSION_TTL`.
+	OAuthRefreshTokenTTL time.Duration `env:"PDS_OAUTH_REFRESH_TOKEN_TTL" default:"90d" group:"oauth"`
+	// How long an OAuth session lasts, however it is used, if its client has no key of its own (a public client): at
+	// most 14d, the specification's limit.
+	OAuthPublicSessionTTL time.Duration `env:"PDS_OAUTH_PUBLIC_SESSION_TTL" default:"14d" group:"oauth"`
+	// The same for other clients, confidential or trusted.
+	OAuthSessionTTL time.Duration `env:"PDS_OAUTH_SESSION_TTL" default:"730d" group:"oauth"`
 	// Private key, 64 hexadecimal digits, that signs the PLC operations of all accounts. Default: the server
 	// generates one in the data directory.
 	PLCRotationKey Secret `env:"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX" group:"identity"`
