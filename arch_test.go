@@ -50,9 +50,12 @@ func arrows() map[string]rule {
 	const event = "firehose/event"                               // the names of statuses too
 	format := []string{"dagcbor", "repo/car", "repo/mst", event} // of repositories and their events
 	foundations := slices.Concat(helpers, []string{"request", "xrpc", "auth", "ratelimit", "plc", "mail", "oauth/jose", "oauth/dpop"})
-	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs"}
+	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs", "oauth/client"}
+	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs", "schema"}
 	signing := []string{"signin", "session", "device"} // who it is, and the rows that are opened for them
 	coordinating := []string{"hosting", "proxy"}
+	signing := []string{"signin", "session"} // who it is, and the rows that are opened for them
+	coordinating := []string{"hosting", "proxy", "oauth"}
 	domains := slices.Concat(leaves, signing, coordinating)
 	below := func(more ...[]string) []string { return slices.Concat(foundations, slices.Concat(more...)) }
 	with := func(pkgs ...string) []string { return slices.Concat(helpers, pkgs) }
@@ -64,7 +67,7 @@ func arrows() map[string]rule {
 		// Foundations know no domain, and neither do their tests.
 		"request":                   {imports: with("ratelimit")},                           // any HTTP request: no protocol, no credential
 		"xrpc":                      {imports: with("request")},                             // no domain, and no kind of credential
-		"auth":                      {imports: with("request", "xrpc", "ratelimit", event)}, // xrpc and the protocol only; guesses of the admin's password are counted
+		"auth":                      {imports: with("request", "xrpc", "ratelimit", "oauth/scope", "oauth/dpop", event)}, // xrpc and the protocol only; guesses of the admin's password are counted
 		"ratelimit":                 {imports: helpers},                                     // counts keys; what a key means is its caller's business
 		"mail":                      {imports: helpers, anyInTests: true},                   // what is written to people, and how it leaves
 		"plc":                       {pure: true},                                           // operations are values: nothing to import, nothing to reach
@@ -78,6 +81,7 @@ func arrows() map[string]rule {
 		"lexicon/internal/generate": {imports: []string{"lexicon"}},                         // writes the schemas from indigo's documents
 		"plc/directory":             {imports: with("plc")},                                 // a directory of its own, not a part of the PDS
 		"store/sqlite/groupcommit":  {imports: helpers},                                     // closures over a connection; knows no table
+		"internal/color":            {pure: true},                                           // colours and their contrast
 		"internal/costtest":         {},                                                     // any test may measure a cost
 		"internal/durable":          {},                                                     // helpers without a domain stand alone
 		"internal/gate":             {pure: true},                                           // the same; its callers have the clock
@@ -96,12 +100,21 @@ func arrows() map[string]rule {
 		"oauth/oauthtest": {},                                                              // what clients sign, for tests and benchmarks: shares no code with what checks it
 
 		// Leaf domains: none imports another.
+		"account":      {imports: below(format), anyInTests: true, domain: true},
+		"identity":     {imports: below(), anyInTests: true, domain: true},
+		"repo":         {imports: below(format, []string{"lexicon"}), anyInTests: true, domain: true},
+		"blob":         {imports: below([]string{"dagcbor", event}), anyInTests: true, domain: true},
+		"firehose":     {imports: below([]string{"firehose/event"}), anyInTests: true, domain: true},
+		"prefs":        {imports: below([]string{"dagcbor", "lexicon"}), anyInTests: true, domain: true},
+		"oauth/client": {imports: below(), anyInTests: true, domain: true},
+
 		"account":  {imports: below(format), anyInTests: true, domain: true},
 		"identity": {imports: below(), anyInTests: true, domain: true},
 		"repo":     {imports: below(format, []string{"lexicon"}), anyInTests: true, domain: true},
 		"blob":     {imports: below([]string{"dagcbor", event}), anyInTests: true, domain: true},
 		"firehose": {imports: below([]string{"firehose/event"}), anyInTests: true, domain: true},
 		"prefs":    {imports: below([]string{"dagcbor", "lexicon"}), anyInTests: true, domain: true},
+		"schema":   {imports: below([]string{"dagcbor", "lexicon", "oauth/scope"}), anyInTests: true, domain: true},
 		// Where blobs lie, as their domain asks for it.
 		"blob/disk": {imports: with("blob"), anyInTests: true},
 		// Signing in, in this order: signin proves a person, session opens a row for them.
@@ -111,10 +124,15 @@ func arrows() map[string]rule {
 		// Coordinating domains import both, never each other.
 		"hosting": {imports: below(leaves, signing, format), anyInTests: true, domain: true},
 		"proxy":   {imports: below(leaves, []string{"proxy/readafterwrite"}), anyInTests: true, domain: true},
+		"oauth":   {imports: below(leaves, signing), anyInTests: true, domain: true},
 		// The operator's protocol: a socket and JSON; knows no command.
 		"control": {imports: helpers},
 		// The admin's view may import every domain.
 		"admin": {imports: below(domains, format, []string{"control"}), anyInTests: true, domain: true},
+
+		// Pages for people: may ask every domain, speaks no XRPC.
+		"web":         {imports: slices.Concat(helpers, []string{"internal/color", "request", "auth", "ratelimit", "mail", "oauth/scope"}, domains), anyInTests: true},
+		"web/webtest": {imports: []string{"web"}}, // a sample of every page, for the tests of web and e2e/browser
 
 		// Stores implement what domains declare, so they import the domains;
 		// no domain imports a store.

@@ -124,7 +124,7 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 	}
 	for _, c := range []struct{ file, what, pattern string }{
 		{"account/trail.go", "event", `EntryKind += "([a-z-]+)"`},
-		{"session/service.go", "reason", `noteRefusal\(ctx, a, t, "([^"]+)"\)`},
+		{"session/service.go", "reason", `noteRefusal\(ctx, a, t.SID, "([^"]+)"\)`},
 	} {
 		found := regexp.MustCompile(c.pattern).FindAllStringSubmatch(source(c.file), -1)
 		if len(found) == 0 {

@@ -224,8 +224,8 @@ type Store interface {
 	// password. Where it is no longer old: ErrPasswordChanged.
 	UpgradeHash(ctx context.Context, id int64, old, better string) error
 	// SetPassword stores a new password's hash and ends every session of the
-	// account except keep (0: none), and its CodesOfPassword; e notes it by
-	// Entry.Ending. Here as in the methods below, mails are queued with the change;
+	// account except keep (0: none), and its CodesOfPassword, and forgets what its owner
+	// allowed OAuth clients; e notes it by Entry.Ending. Here as in the methods below, mails are queued with the change;
 	// where the outbox has no room for them, the change is made without.
 	SetPassword(ctx context.Context, id int64, hash string, keep int64, e Entry, mails ...mail.Message) error
 	// ResetPassword is SetPassword of the account that a code stands for, with no

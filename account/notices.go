@@ -27,7 +27,9 @@ func limits(kind mail.NoticeKind) []ratelimit.Limit {
 		mail.NoticePasskeyRemoved, mail.NoticePasskeyCloned, mail.NoticeRecoveryMade, mail.NoticeRecoveryUsed, mail.NoticeSwitched, mail.NoticeFactorsOff:
 		return nil // a change of the factors wants a proof of them
 	case mail.NoticeSignIn, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff,
-		mail.NoticeDeactivated, mail.NoticeDeletion:
+		mail.NoticeDeactivated, mail.NoticeDeletion, mail.NoticeApp, mail.NoticeReplay:
+	case mail.NoticeTheft:
+		return []ratelimit.Limit{{Name: "notices-1d-" + string(kind), Points: 1, Window: 24 * time.Hour}}
 	}
 	return []ratelimit.Limit{
 		{Name: "notices-1h-" + string(kind), Points: 10, Window: time.Hour},

@@ -53,6 +53,10 @@ const (
 	EntrySuspensionLifted   EntryKind = "suspension-lifted"
 	EntryDeactivated        EntryKind = "deactivated"
 	EntryActivated          EntryKind = "activated"
+	EntryAppAuthorized      EntryKind = "app-authorized"
+	EntrySuspectedTheft     EntryKind = "suspected-theft"
+	EntryCodeReplayed       EntryKind = "code-replayed"
+	EntryClientKeyRemoved   EntryKind = "client-key-removed"
 	EntryInvitesDisabled    EntryKind = "invites-disabled"
 	EntryInvitesEnabled     EntryKind = "invites-enabled"
 )

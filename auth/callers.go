@@ -12,6 +12,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/firehose/event"
+	"nestbox/oauth/scope"
 	"nestbox/ratelimit"
 	"nestbox/request"
 	"nestbox/xrpc"
@@ -44,7 +45,11 @@ type (
 
 	// UploadCaller may upload for an account: a StandardCaller, or a service that
 	// holds a token of the account for it.
-	UploadCaller struct{ Holder }
+	UploadCaller struct {
+		Holder
+
+		granted *scope.Set
+	}
 
 	// FullCaller holds an access token of a session that the account's own
 	// password opened.
@@ -86,6 +91,10 @@ type Access struct {
 	// AppPassword is the number of the app password that opened the session; 0 if
 	// another server issued the token, or if the session is not an app password's.
 	AppPassword int64
+	// ClientID is the OAuth client's, empty for any other caller.
+	ClientID string
+
+	granted *scope.Set // nil unless the caller is an OAuth client
 }
 
 // Standing is what the server knows of an access token's account and session.
@@ -114,6 +123,8 @@ type Verifier struct {
 	// them put it into the service's token instead of Audience.
 	HostDID  string
 	Sessions Sessions
+	// Resource proves OAuth clients.
+	Resource *Resource
 	// AdminPassword is the password of user "admin" in Basic authentication.
 	AdminPassword string
 	// Issuers finds the keys that sign service tokens. ModService is the moderation
@@ -125,6 +136,7 @@ type Verifier struct {
 	Now    func() time.Time
 
 	use    Use
+	oauth  oauthAccess
 	byHost bool // a service token for HostDID is as good as one for Audience
 }
 
@@ -190,7 +202,7 @@ func (v *Verifier) StandardOrTakenDown(ctx context.Context, r *http.Request) (St
 func (v *Verifier) Upload(ctx context.Context, r *http.Request) (UploadCaller, error) {
 	if token, err := bearer(r, true); err != nil || !isServiceToken(token) {
 		a, err := v.Standard(ctx, r)
-		return UploadCaller{a.Holder()}, err
+		return UploadCaller{a.Holder(), a.granted}, err
 	}
 	uploads := *v
 	uploads.byHost = true
@@ -198,7 +210,7 @@ func (v *Verifier) Upload(ctx context.Context, r *http.Request) (UploadCaller, e
 	if err == nil && t.Service != "" {
 		err = errBadJWT("BadJwtIss", "jwt iss is a service, and no account")
 	}
-	return UploadCaller{Holder{t.Issuer, viaService}}, err
+	return UploadCaller{Holder: Holder{t.Issuer, viaService}}, err
 }
 
 // Full proves a FullCaller.
@@ -252,6 +264,9 @@ func (v Viewer) Refused(did syntax.DID, status string) error {
 }
 
 func (v *Verifier) access(ctx context.Context, r *http.Request, allowed ...Scope) (Access, error) {
+	if isDPoP(r) {
+		return v.granted(ctx, r)
+	}
 	token, err := bearer(r, true)
 	if err != nil {
 		return Access{}, err

@@ -42,8 +42,8 @@ type key struct {
 	secret []byte
 	// macs holds HMAC states keyed with secret, for reuse.
 	macs *sync.Pool
-	// header is the encoded JOSE header of each kind of token, made once.
-	accessHeader, refreshHeader string
+	// headers are the encoded JOSE headers of the kinds of token, by typ, made once.
+	headers map[string]string
 }
 
 // keyFile is the form on disk. The configured key is listed without a secret,
@@ -59,7 +59,7 @@ type storedKey struct {
 	Retired bool   `json:"retired,omitempty"`
 }
 
-// Keyring signs session tokens with one key and verifies with all of them, by kid.
+// Keyring signs session tokens of both families with one key and verifies with all of them, by kid.
 // Rotating the signing key signs nobody out; retiring a key ends the tokens that it
 // signed. It is safe for concurrent use; changes are on disk (atomically replaced,
 // mode 0600) before they take effect.
@@ -166,12 +166,15 @@ func freshKey(now time.Time) *key {
 }
 
 func newKey(info KeyInfo, secret []byte) *key {
-	return &key{
+	k := &key{
 		KeyInfo: info, secret: secret,
-		macs:          &sync.Pool{New: func() any { return hmac.New(sha256.New, secret) }},
-		accessHeader:  encodeHeader(typAccess, info.ID),
-		refreshHeader: encodeHeader(typRefresh, info.ID),
+		macs:    &sync.Pool{New: func() any { return hmac.New(sha256.New, secret) }},
+		headers: map[string]string{},
 	}
+	for _, typ := range []string{typAccess, typRefresh, typOAuthAccess, typOAuthRefresh} {
+		k.headers[typ] = encodeHeader(typ, info.ID)
+	}
+	return k
 }
 
 func encodeHeader(typ, kid string) string {
@@ -263,12 +266,7 @@ func (k *Keyring) signing() *key {
 }
 
 // header returns the encoded JOSE header of this key's tokens of a kind.
-func (c *key) header(typ string) string {
-	if typ == typAccess {
-		return c.accessHeader
-	}
-	return c.refreshHeader
-}
+func (c *key) header(typ string) string { return c.headers[typ] }
 
 // candidates returns the keys that may have signed a token with this kid. For a token
 // without a kid those are the keys marked as legacy.
@@ -282,9 +280,9 @@ func (k *Keyring) candidates(kid string, hasKid bool) []*key {
 	return out
 }
 
-// sign returns the compact form of a token.
-func (c *key) sign(typ string, cl claims) (string, error) {
-	payload, err := json.Marshal(&cl)
+// sign returns the compact form of a token with the claims cl.
+func (c *key) sign(typ string, cl any) (string, error) {
+	payload, err := json.Marshal(cl)
 	if err != nil {
 		return "", fmt.Errorf("encode claims: %w", err)
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // Holder is the credential behind a request, as limits count it: the account's
-// password, one of its app passwords, or a service that acts for it. Each has
+// password, one of its app passwords, an OAuth client, or a service that acts for it. Each has
 // buckets of its own, so that an app does not use up what the owner may do.
 type Holder struct {
 	DID syntax.DID
@@ -25,7 +25,10 @@ const viaService = "service"
 // Holder returns the credential behind the token.
 func (a Access) Holder() Holder {
 	h := Holder{DID: a.DID}
-	if a.Scope == ScopeAppPass || a.Scope == ScopeAppPassPrivileged {
+	switch {
+	case a.IsOAuth():
+		h.Via = "client " + a.ClientID
+	case a.Scope == ScopeAppPass, a.Scope == ScopeAppPassPrivileged:
 		h.Via = "app " + strconv.FormatInt(a.AppPassword, 10)
 	}
 	return h
@@ -39,9 +42,9 @@ func (h Holder) Key() string {
 	return h.DID.String() + " " + h.Via
 }
 
-// delegates is how many times a limit all app passwords and services of one account
-// may use together: an owner can make many app passwords, which must not multiply
-// the limit.
+// delegates is how many times a limit all app passwords, OAuth clients and services of one
+// account may use together: an owner can make many of them, which must not multiply the
+// limit.
 const delegates = 4
 
 // Admit counts a request against limits of its holder; headers show clients what is

@@ -304,14 +304,14 @@ type Issue struct {
 func (k *Keyring) MintPair(i Issue) (Pair, error) {
 	signing := k.signing()
 	iat := i.Now.Unix()
-	access, err := signing.sign(typAccess, claims{
+	access, err := signing.sign(typAccess, &claims{
 		Scope: i.Scope, Aud: i.Audience, Sub: i.DID.String(), SID: i.SID,
 		IAT: iat, EXP: i.Now.Add(i.AccessTTL).Unix(),
 	})
 	if err != nil {
 		return Pair{}, err
 	}
-	refresh, err := signing.sign(typRefresh, claims{
+	refresh, err := signing.sign(typRefresh, &claims{
 		Scope: ScopeRefresh, Aud: i.Audience, Sub: i.DID.String(), JTI: i.JTI, SID: i.SID,
 		IAT: iat, EXP: i.Now.Add(i.RefreshTTL).Unix(),
 	})

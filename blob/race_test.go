@@ -123,7 +123,7 @@ func TestSlowUpload(t *testing.T) {
 			goOn, waits, done := make(chan struct{}), make(chan struct{}), make(chan error)
 			w.at("add", func() { close(waits); <-goOn })
 			go func() {
-				_, err := w.Upload(t.Context(), w.account.ID, strings.NewReader("slow"), -1, "")
+				_, err := w.Upload(t.Context(), w.account.ID, strings.NewReader("slow"), -1, "", anything)
 				done <- err
 			}()
 			<-waits
@@ -191,7 +191,7 @@ func TestStorm(t *testing.T) {
 	for i := range pictures {
 		uploads.Go(func() {
 			for range rounds {
-				if _, err := w.Upload(t.Context(), w.account.ID, strings.NewReader(fmt.Sprintf("picture %d", i)), -1, ""); err != nil {
+				if _, err := w.Upload(t.Context(), w.account.ID, strings.NewReader(fmt.Sprintf("picture %d", i)), -1, "", anything); err != nil {
 					t.Error(err)
 				}
 			}

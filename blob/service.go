@@ -67,11 +67,12 @@ type Service struct {
 var errBody = errors.New("read upload")
 
 // Upload keeps body, of length bytes unless that is below 0, as a blob of the
-// account and returns it. Its type is what its first bytes show, else declared. A
+// account and returns it. Its type is what its first bytes show, else declared; an
+// error of may for that type refuses the upload, and is returned as it is. A
 // failed or oversized upload leaves nothing behind: ErrTooLarge, ErrQuota,
 // ErrNoAccount. Oversize is reported as early as possible. Upload uses a few
 // buffers of memory, whatever the size.
-func (s *Service) Upload(ctx context.Context, accountID int64, body io.Reader, length int64, declared string) (Blob, error) {
+func (s *Service) Upload(ctx context.Context, accountID int64, body io.Reader, length int64, declared string, may func(mimeType string) error) (Blob, error) {
 	limit, over := s.UploadLimit, ErrTooLarge
 	if s.Quota > 0 && length <= limit {
 		room, err := s.Store.Room(ctx, accountID, s.Quota)
@@ -102,6 +103,9 @@ func (s *Service) Upload(ctx context.Context, accountID int64, body io.Reader, l
 		return flight.grow(n)
 	})
 	if err != nil {
+		return Blob{}, err
+	}
+	if err := may(b.MimeType); err != nil {
 		return Blob{}, err
 	}
 	b.Key, b.CreatedAt = s.NewKey(), s.Now()

@@ -26,10 +26,10 @@ func TestUpload(t *testing.T) {
 		w.mustWrite(b.Key, b.CID)
 		w.wantRead(content)
 	}
-	if _, err := w.Upload(t.Context(), w.account.ID, strings.NewReader(strings.Repeat("x", 1<<20+1)), -1, ""); !errors.Is(err, blob.ErrTooLarge) {
+	if _, err := w.Upload(t.Context(), w.account.ID, strings.NewReader(strings.Repeat("x", 1<<20+1)), -1, "", anything); !errors.Is(err, blob.ErrTooLarge) {
 		t.Errorf("too large: %v", err)
 	}
-	if _, err := w.Upload(t.Context(), w.account.ID+1, strings.NewReader("x"), -1, ""); !errors.Is(err, blob.ErrNoAccount) {
+	if _, err := w.Upload(t.Context(), w.account.ID+1, strings.NewReader("x"), -1, "", anything); !errors.Is(err, blob.ErrNoAccount) {
 		t.Errorf("no account: %v", err)
 	}
 	w.Clock.Advance(2 * time.Hour)
@@ -50,7 +50,7 @@ func TestUploadInParts(t *testing.T) {
 		"end with data":     iotest.DataErrReader(strings.NewReader(content)),
 		"half of each read": iotest.HalfReader(strings.NewReader(content)),
 	} {
-		b, err := w.Upload(t.Context(), w.account.ID, body, -1, "image/gif")
+		b, err := w.Upload(t.Context(), w.account.ID, body, -1, "image/gif", anything)
 		if err != nil || b.CID != cidOf(content) || b.MimeType != "image/png" || b.Size != int64(len(content)) {
 			t.Errorf("%s: %+v, %v", name, b, err)
 		}
@@ -62,7 +62,7 @@ func TestQuota(t *testing.T) {
 	w := newWorld(t)
 	w.Quota = 10
 	b := w.upload("12345")
-	if _, err := w.Upload(t.Context(), w.account.ID, strings.NewReader("123456"), -1, ""); !errors.Is(err, blob.ErrQuota) {
+	if _, err := w.Upload(t.Context(), w.account.ID, strings.NewReader("123456"), -1, "", anything); !errors.Is(err, blob.ErrQuota) {
 		t.Errorf("over quota: %v", err)
 	}
 	w.upload("67890")
@@ -92,7 +92,7 @@ func TestUploadFails(t *testing.T) {
 				}
 				return nil
 			}
-			if b, err := w.Upload(t.Context(), w.account.ID, strings.NewReader("hello"), -1, ""); !errors.Is(err, errStep) || !failed {
+			if b, err := w.Upload(t.Context(), w.account.ID, strings.NewReader("hello"), -1, "", anything); !errors.Is(err, errStep) || !failed {
 				t.Errorf("%+v, %v", b, err)
 			}
 			w.steps = nil
@@ -116,7 +116,7 @@ func TestUploadFails(t *testing.T) {
 			}
 			return nil
 		}
-		if _, err := w.Upload(t.Context(), w.account.ID, strings.NewReader("hello"), -1, ""); !errors.Is(err, errStep) {
+		if _, err := w.Upload(t.Context(), w.account.ID, strings.NewReader("hello"), -1, "", anything); !errors.Is(err, errStep) {
 			t.Error(err)
 		}
 		w.Clock.Advance(2 * time.Hour)
@@ -136,7 +136,7 @@ func TestUploadBreaksOff(t *testing.T) {
 	gone := errors.New("client has gone")
 	for _, n := range []int64{0, 1, 100_000} {
 		body := io.MultiReader(io.LimitReader(endless{}, n), iotest.ErrReader(gone))
-		if b, err := w.Upload(t.Context(), w.account.ID, body, -1, ""); !errors.Is(err, gone) {
+		if b, err := w.Upload(t.Context(), w.account.ID, body, -1, "", anything); !errors.Is(err, gone) {
 			t.Errorf("after %d bytes: %+v, %v", n, b, err)
 		}
 		w.wantFiles()
@@ -177,7 +177,7 @@ func TestKilled(t *testing.T) {
 				}
 				return nil
 			}
-			_, uploadErr := w.Upload(t.Context(), w.account.ID, strings.NewReader("third"), -1, "")
+			_, uploadErr := w.Upload(t.Context(), w.account.ID, strings.NewReader("third"), -1, "", anything)
 			collectErr := w.Collect(t.Context())
 			if !killed || uploadErr == nil && collectErr == nil {
 				t.Fatalf("%v, %v", uploadErr, collectErr)

@@ -297,7 +297,7 @@ func (w *world) mustWrite(rkey string, blobs ...cid.Cid) {
 
 func (w *world) upload(content string) blob.Blob {
 	w.t.Helper()
-	b, err := w.Upload(w.t.Context(), w.account.ID, strings.NewReader(content), -1, "text/plain")
+	b, err := w.Upload(w.t.Context(), w.account.ID, strings.NewReader(content), -1, "text/plain", anything)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"nestbox/auth"
 	"nestbox/dagcbor"
 	"nestbox/firehose/event"
+	"nestbox/oauth/scope"
 	"nestbox/ratelimit"
 	"nestbox/request"
 	"nestbox/xrpc"
@@ -93,7 +94,12 @@ type Link struct {
 
 // UploadBlob is com.atproto.repo.uploadBlob. An account that is not active may
 // upload: one that moves in does, before it is activated.
-func (s *Service) UploadBlob(ctx context.Context, caller auth.UploadCaller, in xrpc.Upload) (UploadBlobOutput, error) {
+func (s *Service) UploadBlob(ctx context.Context, calling auth.Scoped[auth.UploadCaller], in xrpc.Upload) (UploadBlobOutput, error) {
+	declared, typed := mediaType(in.ContentType)
+	caller, err := calling.For(scope.NeedBlob(declared))
+	if err != nil {
+		return UploadBlobOutput{}, err
+	}
 	a, err := s.Accounts.Find(ctx, caller.DID)
 	if err != nil {
 		return UploadBlobOutput{}, wireError(err)
@@ -108,14 +114,15 @@ func (s *Service) UploadBlob(ctx context.Context, caller auth.UploadCaller, in x
 	if err := auth.Admit(ctx, s.Limits, caller.Holder, 1, limit); err != nil {
 		return UploadBlobOutput{}, err
 	}
-	declared, ok := mediaType(in.ContentType)
-	if !ok {
+	if !typed {
 		return UploadBlobOutput{}, xrpc.InvalidRequest("Request encoding (Content-Type) required but not provided")
 	}
 	body := &counted{Reader: in, pay: func(mebibytes int) error {
 		return request.Charge(ctx, s.Limits, caller.DID.String(), mebibytes, bytes)
 	}}
-	b, err := s.Upload(ctx, a.ID, body, in.Length, declared)
+	b, err := s.Upload(ctx, a.ID, body, in.Length, declared, func(mimeType string) error {
+		return caller.May(scope.NeedBlob(mimeType))
+	})
 	if err != nil {
 		return UploadBlobOutput{}, wireError(err)
 	}
@@ -306,7 +313,10 @@ func wireError(err error) error {
 	if many, ok := errors.AsType[request.ErrTooMany](err); ok {
 		return xrpc.TooManyRequests(many.Wait)
 	}
+	_, isWire := errors.AsType[*xrpc.Error](err)
 	switch {
+	case isWire:
+		return err
 	case errors.Is(err, ErrTooLarge):
 		return xrpc.PayloadTooLarge()
 	case errors.Is(err, errBody):

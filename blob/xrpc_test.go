@@ -283,7 +283,7 @@ func TestUploadsAreLimited(t *testing.T) {
 	w.Limits = ratelimit.New(1000, w.Clock.Now)
 	client := request.Client{Addr: netip.MustParseAddr("192.0.2.1")}
 	ctx := request.WithClient(t.Context(), client)
-	caller := auth.UploadCaller{Holder: auth.Holder{DID: w.account.DID}}
+	caller := auth.NewScoped(auth.UploadCaller{Holder: auth.Holder{DID: w.account.DID}})
 	upload := func(ctx context.Context) error {
 		_, err := w.UploadBlob(ctx, caller, xrpc.Upload{ContentType: "", Reader: strings.NewReader("x")})
 		return err
@@ -318,9 +318,9 @@ func TestUploadBytesAreLimited(t *testing.T) {
 	w := newWorld(t)
 	w.Accounts = accounts{account: w.account}
 	w.Limits = ratelimit.New(1000, w.Clock.Now)
-	caller := auth.UploadCaller{Holder: auth.Holder{DID: w.account.DID}}
+	caller := auth.NewScoped(auth.UploadCaller{Holder: auth.Holder{DID: w.account.DID}})
 	limit := ratelimit.Limit{Name: "upload bytes", Points: 20 << 10, Window: 24 * time.Hour}
-	if !w.Limits.TakeN(caller.DID.String(), limit.Points-2, limit).Allowed {
+	if !w.Limits.TakeN(w.account.DID.String(), limit.Points-2, limit).Allowed {
 		t.Fatal("there is no such limit any more")
 	}
 	upload := func(size int64) error {

@@ -285,6 +285,9 @@ const maxProxyWaitMS = 300_000
 
 // checkServices checks the services that calls are passed on to.
 func (c *Config) checkServices(f *Faults) {
+	if _, err := syntax.ParseDID(c.LexiconAuthorityDID); c.LexiconAuthorityDID != "" && err != nil {
+		f.add("PDS_LEXICON_AUTHORITY_DID", fmt.Sprintf("%q is no DID", c.LexiconAuthorityDID), "write one like did:plc:ar7c4by46qjdydhdevvrndac")
+	}
 	if _, err := syntax.ParseDID(c.AppViewDID); c.AppViewDID != "" && err != nil {
 		f.add("PDS_BSKY_APP_VIEW_DID", fmt.Sprintf("%q is no DID", c.AppViewDID), "write one like did:web:api.bsky.app")
 	}

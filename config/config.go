@@ -65,6 +65,9 @@ type Config struct {
 	ReportServiceDID string `env:"PDS_REPORT_SERVICE_DID" group:"services"`
 	// URL of the moderation service, for reports; set it together with `PDS_MOD_SERVICE_DID`.
 	ModServiceURL string `env:"PDS_MOD_SERVICE_URL" group:"services"`
+	// DID of the account that publishes all Lexicons, whatever DNS says: for networks of their own. Default: each
+	// Lexicon's author, by DNS.
+	LexiconAuthorityDID string `env:"PDS_LEXICON_AUTHORITY_DID" group:"services"`
 	// URL of the AppView, the service that answers what apps show of the network: `https://api.bsky.app` is
 	// Bluesky's. Set it together with `PDS_BSKY_APP_VIEW_DID`. Without it apps can sign in and write, and show only
 	// what they ask of services that they name themselves.

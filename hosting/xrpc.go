@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -193,6 +194,9 @@ type DeactivateAccountInput struct {
 // access token alone does not delete, so the account stays for DeleteGrace, and its
 // owner is notified.
 func (s *Service) DeactivateAccount(ctx context.Context, caller auth.FullOrTakenDownCaller, in DeactivateAccountInput) (xrpc.None, error) {
+	if caller.IsOAuth() && in.DeleteAfter != nil {
+		return xrpc.None{}, errDeleteAfter()
+	}
 	var after time.Time
 	if in.DeleteAfter != nil {
 		at, err := syntax.ParseDatetimeLenient(*in.DeleteAfter)
@@ -340,4 +344,10 @@ type CheckSignupQueueOutput struct {
 // CheckSignupQueue is com.atproto.temp.checkSignupQueue: nobody waits here to be let in.
 func (*Service) CheckSignupQueue(context.Context, auth.Anyone, xrpc.None) (CheckSignupQueueOutput, error) {
 	return CheckSignupQueueOutput{Activated: true}, nil
+}
+
+// errDeleteAfter is the answer to an OAuth client that sets a date of deletion: only the
+// owner does.
+func errDeleteAfter() error {
+	return &xrpc.Error{Status: http.StatusForbidden, Name: xrpc.NameForbidden, Message: "An OAuth client cannot ask for a deletion: leave out deleteAfter"}
 }

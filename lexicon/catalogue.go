@@ -6,6 +6,7 @@ import "sync"
 type Catalogue struct {
 	records map[string]record
 	named   map[string]*ref // data by its full name, "#main" left out
+	width   int             // how long a check of one value may take: see Affordable
 }
 
 type record struct {

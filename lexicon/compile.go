@@ -11,8 +11,11 @@ import (
 
 // New returns the catalogue of the documents, which must hold all that they
 // refer to from data. It skips definitions of queries, procedures and the like.
-func New(docs ...Document) (*Catalogue, error) {
-	c := compiler{refs: map[string]*ref{}, formats: formats()}
+func New(docs ...Document) (*Catalogue, error) { return build(nil, docs) }
+
+// build is New for documents that may also refer to what base has.
+func build(base map[string]*ref, docs []Document) (*Catalogue, error) {
+	c := compiler{base: base, refs: map[string]*ref{}, formats: formats()}
 	records := map[string]record{}
 	for _, d := range docs {
 		for name, def := range d.Defs {
@@ -30,6 +33,7 @@ func New(docs ...Document) (*Catalogue, error) {
 }
 
 type compiler struct {
+	base    map[string]*ref // what is defined already
 	refs    map[string]*ref // by the full name, "#main" left out
 	formats map[string]*format
 	id      string // of the document
@@ -77,6 +81,9 @@ func (c *compiler) ref(name string) *ref {
 		name = c.id + name
 	}
 	name = strings.TrimSuffix(name, "#main")
+	if r := c.base[name]; r != nil {
+		return r
+	}
 	r := c.refs[name]
 	if r == nil {
 		r = &ref{name: name}

@@ -192,6 +192,11 @@ const (
 	NoticeAppPassword NoticeKind = "app-password"
 	NoticeFactorOn    NoticeKind = "factor-on"
 	NoticeFactorOff   NoticeKind = "factor-off"
+	NoticeApp         NoticeKind = "app"
+	NoticeTheft       NoticeKind = "theft"
+	NoticeReplay      NoticeKind = "replay"
+	NoticeDeactivated NoticeKind = "deactivated"
+	NoticeDeletion    NoticeKind = "deletion"
 	NoticeTOTPOn      NoticeKind = "authenticator-on"
 	NoticeTOTPOff     NoticeKind = "authenticator-off"
 	// Of passkeys and switches the detail is the name.
@@ -203,8 +208,6 @@ const (
 	NoticeRecoveryUsed   NoticeKind = "recovery-used" // the detail is how many are left
 	NoticeSwitched       NoticeKind = "switched"
 	NoticeFactorsOff     NoticeKind = "factors-off"
-	NoticeDeactivated    NoticeKind = "deactivated"
-	NoticeDeletion       NoticeKind = "deletion"
 )
 
 // Notice tells an account's owner what happened to it.
@@ -250,6 +253,8 @@ func (t *Templates) whatToDo(n *Notice) string {
 		return "If you did not expect this, ask the operator."
 	case n.Kind == NoticeEmail:
 		return fine + t.takeBack()
+	case n.Kind == NoticeTheft, n.Kind == NoticeReplay:
+		return "If you do not know that app: " + lowerFirst(t.lockOut())
 	default:
 		return fine + "If it was not: " + lowerFirst(t.lockOut())
 	}
@@ -289,6 +294,16 @@ func (n *Notice) words() (title, before, detail string) {
 			"App passwords work without one.", ""
 	case NoticeFactorOff:
 		return "Sign-in codes are off", "Signing in to " + who + " needs no code any more, only the password.", ""
+	case NoticeApp:
+		return "An app got access to your account", "You, or somebody who is signed in to " + who + ", allowed an app to use the account. " +
+			"You can end this in your account.", "App"
+	case NoticeTheft:
+		return "A token of an app was used elsewhere", "Somebody who lacks the key of an app that uses " + who + " presented its token, " +
+			"which was refused. A copy may have been stolen from the app or its device. " +
+			"It is useless without the key; to be safe, end the app's access in your account and sign in to it again.", "App"
+	case NoticeReplay:
+		return "An app's access to your account was ended", "The code with which an app got access to " + who + " was used a second time, " +
+			"so somebody else may have seen it. The access was ended; sign in to the app again.", "App"
 	case NoticeTOTPOn:
 		return "Authenticator app is on", "Signing in to " + who + " with its password now also needs a code of an authenticator app. " +
 			"App passwords work without one; apps that have no field for the code need them.", ""

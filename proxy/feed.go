@@ -18,6 +18,7 @@ import (
 
 const (
 	getRecord       = "com.atproto.repo.getRecord"
+	getFeed         = "app.bsky.feed.getFeed"
 	getFeedSkeleton = "app.bsky.feed.getFeedSkeleton"
 	// A feed's generator is known for knownFeed, and that there is no such feed for
 	// unknownFeed.

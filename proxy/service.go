@@ -50,7 +50,7 @@ type Repos interface {
 
 // Callers proves who calls.
 type Callers interface {
-	Standard(ctx context.Context, r *http.Request) (auth.StandardCaller, error)
+	Calling(ctx context.Context, r *http.Request) (auth.Scoped[auth.StandardCaller], error)
 	// IsService reports whether a request presents what looks like a service token.
 	IsService(r *http.Request) bool
 }

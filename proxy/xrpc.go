@@ -10,6 +10,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/auth"
+	"nestbox/oauth/scope"
 	"nestbox/xrpc"
 )
 
@@ -49,7 +50,11 @@ func (s *Service) begin(w http.ResponseWriter, r *http.Request) (*call, error) {
 			return nil, err
 		}
 	}
-	caller, err := s.Callers.Standard(ctx, r)
+	calling, err := s.Callers.Calling(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	caller, err := calling.For(s.needs(header, nsid)...)
 	if err != nil {
 		return nil, err
 	}
@@ -65,6 +70,20 @@ func (s *Service) begin(w http.ResponseWriter, r *http.Request) (*call, error) {
 		return nil, err
 	}
 	return &call{by: by, to: to, method: r.Method, nsid: nsid, query: r.URL.RawQuery, forceQuery: r.URL.ForceQuery}, nil
+}
+
+// needs returns what an OAuth client needs for a call. The audience is the service that is
+// named, or the one that we choose, with its id: a scope names both.
+func (s *Service) needs(header, nsid string) []scope.Need {
+	audience := header
+	if to := s.byDefault(nsid); header == "" {
+		audience = to.DID + "#" + to.Service
+	}
+	needs := []scope.Need{scope.NeedRPC(nsid, audience)}
+	if nsid == getFeed {
+		needs = append(needs, scope.NeedRPC(getFeedSkeleton, audience))
+	}
+	return needs
 }
 
 // relay passes a request on, and the answer back.

@@ -9,6 +9,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/identity"
+	"nestbox/oauth/scope"
 	"nestbox/xrpc"
 )
 
@@ -29,11 +30,15 @@ const notificationService = "BskyNotificationService"
 func (s *Service) Push(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
 	commonHeaders(w.Header())
-	caller, err := s.Callers.Standard(ctx, r)
+	calling, err := s.Callers.Calling(ctx, r)
 	if err != nil {
 		return err
 	}
 	in, body, err := xrpc.Body[PushInput](w, r, xrpc.DefaultMaxBody)
+	if err != nil {
+		return err
+	}
+	caller, err := calling.For(scope.NeedRPC(xrpc.NSID(r), in.ServiceDID+"#"+idNotify))
 	if err != nil {
 		return err
 	}

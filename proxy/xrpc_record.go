@@ -14,7 +14,7 @@ func (s *Service) GetRecord(refused error) xrpc.Handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		ctx, header := r.Context(), proxyHeader(r.Header)
 		if header != "" {
-			_, err := s.Callers.Standard(ctx, r)
+			_, err := s.Callers.Calling(ctx, r)
 			if e, ok := errors.AsType[*xrpc.Error](err); ok && e.Status >= http.StatusInternalServerError {
 				return err
 			}

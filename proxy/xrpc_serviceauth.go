@@ -10,6 +10,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/auth"
+	"nestbox/oauth/scope"
 	"nestbox/request"
 	"nestbox/xrpc"
 )
@@ -36,8 +37,15 @@ type (
 
 // GetServiceAuth is com.atproto.server.getServiceAuth.
 func (s *Service) GetServiceAuth(
-	ctx context.Context, caller auth.StandardOrTakenDownCaller, p GetServiceAuthParams,
+	ctx context.Context, calling auth.Scoped[auth.StandardOrTakenDownCaller], p GetServiceAuthParams,
 ) (GetServiceAuthOutput, error) {
+	if err := checkServiceAuth(p); err != nil {
+		return GetServiceAuthOutput{}, err
+	}
+	caller, err := calling.For(scope.NeedRPC(p.Method, p.Audience))
+	if err != nil {
+		return GetServiceAuthOutput{}, err
+	}
 	now := s.Now()
 	expires, err := serviceAuth(caller.Scope, p, now)
 	if err != nil {
@@ -63,21 +71,26 @@ func (s *Service) serviceToken(ctx context.Context, did syntax.DID, p GetService
 	return auth.NewServiceToken(key, a.DID, p.Audience, p.Method, now, expires)
 }
 
-// serviceAuth decides whether a session may have the token, and until when. The
-// errors, and their order, are the reference's.
-func serviceAuth(scope auth.Scope, p GetServiceAuthParams, now time.Time) (expires time.Time, err error) {
+// checkServiceAuth checks the form of what is asked for.
+func checkServiceAuth(p GetServiceAuthParams) error {
 	if p.Method != "" {
 		if _, err := syntax.ParseNSID(p.Method); err != nil {
-			return time.Time{}, xrpc.InvalidRequest("Invalid NSID at $.lxm")
+			return xrpc.InvalidRequest("Invalid NSID at $.lxm")
 		}
 	}
 	if !isAudience(p.Audience) {
-		return time.Time{}, xrpc.InvalidRequest("aud must be a valid atproto DID or did#serviceId reference")
+		return xrpc.InvalidRequest("aud must be a valid atproto DID or did#serviceId reference")
 	}
-	if scope == auth.ScopeTakenDown && p.Method != createAccount {
+	return nil
+}
+
+// serviceAuth decides whether a session may have the token, and until when. The
+// errors, and their order, are the reference's.
+func serviceAuth(of auth.Scope, p GetServiceAuthParams, now time.Time) (expires time.Time, err error) {
+	if of == auth.ScopeTakenDown && p.Method != createAccount {
 		return time.Time{}, xrpc.BadRequest(xrpc.NameInvalidToken, "Bad token scope")
 	}
-	if !open(scope, p.Method) {
+	if !open(of, p.Method) {
 		return time.Time{}, xrpc.InvalidRequest("insufficient access to request a service auth token for the following method: %s", p.Method)
 	}
 	expires = now.Add(serviceTokenLife)

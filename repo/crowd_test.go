@@ -55,7 +55,7 @@ func minedTIDs(n int, collection string, micros int64) (rkeys []string) {
 // app returns the person with an app password.
 func (p *person) app(number int64) *person {
 	q := *p
-	q.caller.Scope, q.caller.AppPassword = auth.ScopeAppPass, number
+	q.caller = auth.NewScoped(auth.StandardCaller{Access: auth.Access{DID: p.did, Scope: auth.ScopeAppPass, AppPassword: number}})
 	return &q
 }
 

@@ -51,7 +51,7 @@ func (p *proposal) refuse(format string, args ...any) error {
 }
 
 // prepare checks a proposal and encodes its record. Errors: *Refusal.
-func (s *Service) prepare(a action, p proposal) (op, error) {
+func (s *Service) prepare(writer syntax.DID, a action, p proposal) (op, error) {
 	record, err := p.decode()
 	if err != nil {
 		return op{}, err
@@ -60,12 +60,17 @@ func (s *Service) prepare(a action, p proposal) (op, error) {
 	if o.rkey == "" {
 		o.rkey = s.rkeys.next(s.Now(), s.ClockID).String()
 	}
+	lexicons := s.Lexicons
 	if p.validate == nil || *p.validate {
-		if o.status, err = s.validate(&p, o.rkey, record); err != nil {
+		lexicons = s.lexiconsFor(writer, p.collection, record)
+		if o.status, err = validate(lexicons, &p, o.rkey, record); err != nil {
+			if lexicons != s.Lexicons {
+				s.Schemas.Doubt(writer, p.collection)
+			}
 			return op{}, err
 		}
 	}
-	refs, malformed := s.Lexicons.Blobs(o.collection, record)
+	refs, malformed := lexicons.Blobs(o.collection, record)
 	switch {
 	case malformed != "":
 		return op{}, p.refuse("Invalid record: malformed blob at %s%s", p.path(), malformed)
@@ -119,23 +124,38 @@ func reason(err error) string {
 	return strings.TrimPrefix(strings.TrimPrefix(err.Error(), dagcbor.ErrForm.Error()+": "), errRecord.Error()+": ")
 }
 
-func (s *Service) validate(p *proposal, rkey string, record map[string]any) (status string, err error) {
+// lexiconsFor returns the catalogue to check a record by. If it has no schema, or none
+// that is affordable, nothing is known of the record.
+func (s *Service) lexiconsFor(writer syntax.DID, collection syntax.NSID, record map[string]any) *lexicon.Catalogue {
+	if s.Schemas == nil || s.Lexicons.Knows(collection.String()) {
+		return s.Lexicons
+	}
+	if c := s.Schemas.Records(writer, collection); c != nil && c.Affordable(record) {
+		return c
+	}
+	return s.Lexicons
+}
+
+// maxFault bounds, in bytes, what is said of a fault: a schema may be a stranger's.
+const maxFault = 2000
+
+func validate(lexicons *lexicon.Catalogue, p *proposal, rkey string, record map[string]any) (status string, err error) {
 	name := p.collection.String()
-	if !s.Lexicons.Knows(name) {
+	if !lexicons.Knows(name) {
 		if p.validate != nil {
 			return "", p.refuse("Unknown lexicon type: %s", name)
 		}
 		return statusUnknown, nil
 	}
-	if err := s.Lexicons.Key(name).Check(rkey); err != nil {
+	if err := lexicons.Key(name).Check(rkey); err != nil {
 		return "", p.refuse("Invalid record key for %s: %v", name, err)
 	}
-	if _, err := s.Lexicons.ValidateRecord(name, record); err != nil {
+	if _, err := lexicons.ValidateRecord(name, record); err != nil {
 		text := err.Error()
 		if fault, ok := errors.AsType[*lexicon.InvalidError](err); ok {
 			text = fault.At(p.path())
 		}
-		return "", &Refusal{nameInvalidRequest, "Invalid " + name + " record: " + text}
+		return "", &Refusal{nameInvalidRequest, "Invalid " + name + " record: " + text[:min(len(text), maxFault)]}
 	}
 	return statusValid, nil
 }

@@ -38,6 +38,15 @@ type Keys interface {
 	SigningKey(ctx context.Context, accountID int64) (atcrypto.PrivateKey, error)
 }
 
+// Schemas finds the schemas of records that their authors publish.
+type Schemas interface {
+	// Records returns the catalogue that has the schema of a collection's records, or nil
+	// if it is not at hand: it does not wait.
+	Records(writer syntax.DID, collection syntax.NSID) *lexicon.Catalogue
+	// Doubt is called when such a schema has refused a record.
+	Doubt(writer syntax.DID, collection syntax.NSID)
+}
+
 // Service is what the endpoints and the command line act through. Its fields
 // are set once, before the first use.
 type Service struct {
@@ -45,6 +54,8 @@ type Service struct {
 	Accounts Accounts
 	Keys     Keys
 	Lexicons *lexicon.Catalogue
+	// Schemas has schemas of records that Lexicons does not know; nil has none.
+	Schemas Schemas
 	// Limits counts writes; nil counts nothing.
 	Limits *ratelimit.Limiter
 	// Crowds counts keys that crowd the tree. It bounds what a tree costs, so it holds

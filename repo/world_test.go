@@ -89,7 +89,7 @@ type person struct {
 	w      *world
 	id     int64
 	did    syntax.DID
-	caller auth.StandardCaller
+	caller auth.Scoped[auth.StandardCaller]
 	public atcrypto.PublicKey
 }
 
@@ -106,7 +106,7 @@ func (w *world) stranger(name string) *person {
 	}
 	a := w.Account(hosting.Pending{Handle: syntax.Handle(name + ".test"), SigningKey: public.DIDKey()})
 	w.keys[a.ID] = key
-	return &person{w, a.ID, a.DID, auth.StandardCaller{Access: auth.Access{DID: a.DID}}, public}
+	return &person{w, a.ID, a.DID, auth.NewScoped(auth.StandardCaller{Access: auth.Access{DID: a.DID}}), public}
 }
 
 // person makes an account with its empty repository.

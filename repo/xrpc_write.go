@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"nestbox/dagcbor"
 	"nestbox/firehose/event"
 	"nestbox/lexicon"
+	"nestbox/oauth/scope"
 	"nestbox/ratelimit"
 	"nestbox/xrpc"
 )
@@ -118,8 +120,12 @@ type RecordOutput struct {
 // CreateRecord is com.atproto.repo.createRecord. As in the reference, a like, a
 // repost, a follow or a block replaces others of the same subject, unless validate is
 // false; the other write methods replace nothing.
-func (s *Service) CreateRecord(ctx context.Context, caller auth.StandardCaller, in CreateRecordInput) (RecordOutput, error) {
+func (s *Service) CreateRecord(ctx context.Context, calling auth.Scoped[auth.StandardCaller], in CreateRecordInput) (RecordOutput, error) {
 	p, err := newProposal(in.Collection, in.RKey, in.Record, in.Validate, "$", "$.record")
+	if err != nil {
+		return RecordOutput{}, err
+	}
+	caller, err := calling.For(scope.NeedRepo(in.Collection, scope.Create))
 	if err != nil {
 		return RecordOutput{}, err
 	}
@@ -127,8 +133,13 @@ func (s *Service) CreateRecord(ctx context.Context, caller auth.StandardCaller, 
 }
 
 // PutRecord is com.atproto.repo.putRecord.
-func (s *Service) PutRecord(ctx context.Context, caller auth.StandardCaller, in PutRecordInput) (RecordOutput, error) {
+func (s *Service) PutRecord(ctx context.Context, calling auth.Scoped[auth.StandardCaller], in PutRecordInput) (RecordOutput, error) {
 	p, err := newProposal(in.Collection, &in.RKey, in.Record, in.Validate, "$", "$.record")
+	if err != nil {
+		return RecordOutput{}, err
+	}
+	// Whether it creates or updates turns out later.
+	caller, err := calling.For(scope.NeedRepo(in.Collection, scope.Create|scope.Update))
 	if err != nil {
 		return RecordOutput{}, err
 	}
@@ -159,7 +170,7 @@ func (s *Service) writeRecord(
 			return RecordOutput{}, wireError(err, "")
 		}
 	}
-	o, err := s.prepare(do, p)
+	o, err := s.prepare(a.DID, do, p)
 	if err != nil {
 		return RecordOutput{}, wireError(err, "")
 	}
@@ -233,8 +244,12 @@ type DeleteRecordOutput struct {
 }
 
 // DeleteRecord is com.atproto.repo.deleteRecord.
-func (s *Service) DeleteRecord(ctx context.Context, caller auth.StandardCaller, in DeleteRecordInput) (DeleteRecordOutput, error) {
+func (s *Service) DeleteRecord(ctx context.Context, calling auth.Scoped[auth.StandardCaller], in DeleteRecordInput) (DeleteRecordOutput, error) {
 	p, err := newProposal(in.Collection, &in.RKey, nil, nil, "$", "")
+	if err != nil {
+		return DeleteRecordOutput{}, err
+	}
+	caller, err := calling.For(scope.NeedRepo(in.Collection, scope.Delete))
 	if err != nil {
 		return DeleteRecordOutput{}, err
 	}
@@ -299,8 +314,12 @@ const typeApplyWrites = "com.atproto.repo.applyWrites#"
 var decodeWrite = xrpc.Decoder[WriteInput]()
 
 // ApplyWrites is com.atproto.repo.applyWrites.
-func (s *Service) ApplyWrites(ctx context.Context, caller auth.StandardCaller, in ApplyWritesInput) (ApplyWritesOutput, error) {
+func (s *Service) ApplyWrites(ctx context.Context, calling auth.Scoped[auth.StandardCaller], in ApplyWritesInput) (ApplyWritesOutput, error) {
 	kinds, proposals, points, err := in.parse()
+	if err != nil {
+		return ApplyWritesOutput{}, err
+	}
+	caller, err := calling.For(needsOf(kinds, proposals)...)
 	if err != nil {
 		return ApplyWritesOutput{}, err
 	}
@@ -325,7 +344,7 @@ func (s *Service) ApplyWrites(ctx context.Context, caller auth.StandardCaller, i
 		o := op{action: actionDelete, collection: p.collection.String(), rkey: p.rkey.String()}
 		result := WriteResult{Type: typeApplyWrites + "deleteResult"}
 		if kinds[i] != actionDelete {
-			if o, err = s.prepare(kinds[i], p); err != nil {
+			if o, err = s.prepare(a.DID, kinds[i], p); err != nil {
 				return ApplyWritesOutput{}, wireError(err, "")
 			}
 			result = WriteResult{typeApplyWrites + "createResult", o.uri(a.DID), o.cid.String(), o.status}
@@ -337,6 +356,29 @@ func (s *Service) ApplyWrites(ctx context.Context, caller auth.StandardCaller, i
 	}
 	out.Commit, err = s.commit(ctx, caller, a, ops, at)
 	return out, err
+}
+
+// needsOf returns what an OAuth client needs for all of the writes, a need for each
+// collection.
+func needsOf(kinds []action, proposals []proposal) []scope.Need {
+	actions := map[string]scope.Actions{}
+	for i, p := range proposals {
+		switch kinds[i] {
+		case actionCreate:
+			actions[p.collection.String()] |= scope.Create
+		case actionUpdate:
+			actions[p.collection.String()] |= scope.Update
+		default: // of a kind without a case of its own, everything is needed
+			actions[p.collection.String()] |= scope.AllActions
+		case actionDelete:
+			actions[p.collection.String()] |= scope.Delete
+		}
+	}
+	needs := make([]scope.Need, 0, len(actions))
+	for _, collection := range slices.Sorted(maps.Keys(actions)) {
+		needs = append(needs, scope.NeedRepo(collection, actions[collection]))
+	}
+	return needs
 }
 
 // parse reads the writes. It only counts those beyond MaxWrites, since the account is

@@ -1,10 +1,16 @@
 package server
 
 import (
+	"context"
 	"maps"
 	"slices"
+	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
 	"nestbox/oauth/dpop"
+	"nestbox/session"
 )
 
 // Routes returns the XRPC methods that the server answers.
@@ -12,3 +18,33 @@ func (s *Server) Routes() []string { return slices.Sorted(maps.Keys(s.methods())
 
 // Proofs returns the check of DPoP proofs.
 func (s *Server) Proofs() *dpop.Checker { return s.dpop }
+
+// Grant makes a session of an OAuth client with a scope, and returns its access token.
+func (s *Server) Grant(ctx context.Context, did, scope, jkt string) (access string, err error) {
+	a, err := s.stores.Accounts.ByDID(ctx, syntax.DID(did))
+	if err != nil {
+		return "", err
+	}
+	cred, err := s.stores.Accounts.Credentials(ctx, a.ID)
+	if err != nil {
+		return "", err
+	}
+	s.sessions.OAuth = session.GrantRules{Issuer: s.URL, AccessTTL: time.Hour, RefreshTTL: time.Hour, PublicTTL: time.Hour, TTL: time.Hour}
+	now := s.opts.Now().UTC().Truncate(time.Millisecond)
+	n, err := s.sessions.PrepareGrant(ctx, session.Authorization{
+		Account: a, Epoch: cred.Epoch, Entry: account.NewEntry(ctx, now, account.EntryAppAuthorized, account.ActorOwner),
+		Grant: session.Grant{
+			Holder:    session.Holder{ClientID: "https://app.example.com/client-metadata.json", AuthMethod: "none", DPoPJKT: jkt},
+			Requested: scope, Granted: scope, Effective: scope, EndsAt: now.Add(time.Hour),
+		},
+	})
+	if err != nil {
+		return "", err
+	}
+	st, err := s.stores.Sessions.Create(ctx, n)
+	if err != nil {
+		return "", err
+	}
+	signed, err := s.sessions.MintGrant(a, st)
+	return signed.Access, err
+}

@@ -57,7 +57,7 @@ func (s *Server) handler() http.Handler {
 		// a known one, and that would not be counted.
 		health := r.URL.Path == "/xrpc/_health" && (r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions)
 		if strings.HasPrefix(r.URL.Path, "/xrpc/") && !health {
-			s.xrpc.ServeHTTP(w, r)
+			s.serveXRPC(w, r)
 			return
 		}
 		if p, ok := site[r.URL.Path]; ok {

@@ -6,6 +6,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/auth"
+	"nestbox/oauth/scope"
 	"nestbox/repo"
 	"nestbox/xrpc"
 )
@@ -16,20 +17,28 @@ func (s *Server) methods() map[string]xrpc.Method {
 	// The uses that endpoints make of the caller's account: see auth.May.
 	look, manage, bring, write := anyone.For(auth.UseLook), anyone.For(auth.UseManage), anyone.For(auth.UseBring), anyone.For(auth.UseWrite)
 	leave, invite, remove := anyone.For(auth.UseLeave), anyone.For(auth.UseInvite), anyone.For(auth.UseDelete)
+	// What an OAuth client needs. An endpoint whose verifier says nothing of it is closed to
+	// them; that of a Scoped caller finds it out from the input.
+	anyGrant := func(v *auth.Verifier) *auth.Verifier { return v.Granting() }
+	atAppView := func(v *auth.Verifier, method string) *auth.Verifier {
+		return v.Granting(scope.NeedRPC(method, s.opts.Config.AppViewDID+"#bsky_appview"))
+	}
+	email, status := scope.NeedAccount(scope.Email, true), scope.NeedAccount(scope.Status, true)
+	handle, identity := scope.NeedIdentity(scope.Handle), scope.NeedIdentity(scope.Any)
 	appPasswords := &account.AppPasswords{Store: s.stores.Accounts, Notices: s.notices, Now: s.opts.Now}
 	all := map[string]xrpc.Method{
 		"com.atproto.server.createSession":  xrpc.Procedure(anyone.Anyone, s.sessions.CreateSession),
 		"com.atproto.server.refreshSession": xrpc.Procedure(anyone.Refresh, s.sessions.RefreshSession),
-		"com.atproto.server.getSession":     xrpc.Query(look.Standard, s.sessions.GetSession),
+		"com.atproto.server.getSession":     xrpc.Query(anyGrant(look).Standard, s.sessions.GetSession),
 		"com.atproto.server.deleteSession":  xrpc.Procedure(anyone.Ending, s.sessions.DeleteSession),
 
 		"com.atproto.server.createAccount":         xrpc.Procedure(anyone.SignUp, s.hosting.CreateAccount),
-		"com.atproto.server.activateAccount":       xrpc.Procedure(anyone.For(auth.UseActivate).Full, s.hosting.ActivateAccount),
-		"com.atproto.server.deactivateAccount":     xrpc.Procedure(leave.FullOrTakenDown, s.hosting.DeactivateAccount),
-		"com.atproto.server.checkAccountStatus":    xrpc.Query(look.Standard, s.hosting.CheckAccountStatus),
+		"com.atproto.server.activateAccount":       xrpc.Procedure(anyone.For(auth.UseActivate).Granting(status).Full, s.hosting.ActivateAccount),
+		"com.atproto.server.deactivateAccount":     xrpc.Procedure(leave.Granting(status).FullOrTakenDown, s.hosting.DeactivateAccount),
+		"com.atproto.server.checkAccountStatus":    xrpc.Query(anyGrant(look).Standard, s.hosting.CheckAccountStatus),
 		"com.atproto.server.describeServer":        xrpc.Query(anyone.Anyone, s.hosting.DescribeServer),
 		"com.atproto.server.deleteAccount":         xrpc.Procedure(anyone.Anyone, s.hosting.DeleteAccount),
-		"com.atproto.server.getServiceAuth":        xrpc.Query(leave.StandardOrTakenDown, s.proxy.GetServiceAuth),
+		"com.atproto.server.getServiceAuth":        xrpc.Query(auth.ScopedBy(leave, (*auth.Verifier).StandardOrTakenDown), s.proxy.GetServiceAuth),
 		"com.atproto.server.reserveSigningKey":     xrpc.Procedure(anyone.Anyone, s.hosting.ReserveSigningKey),
 		"com.atproto.server.getAccountInviteCodes": xrpc.Query(invite.Full, s.invites.Own),
 
@@ -37,56 +46,56 @@ func (s *Server) methods() map[string]xrpc.Method {
 		"com.atproto.server.listAppPasswords":  xrpc.Query(look.Standard, appPasswords.List),
 		"com.atproto.server.revokeAppPassword": xrpc.Procedure(manage.Standard, appPasswords.Revoke),
 
-		"com.atproto.server.requestEmailConfirmation": xrpc.Procedure(manage.Standard, s.emails.RequestConfirmation),
-		"com.atproto.server.confirmEmail":             xrpc.Procedure(manage.Standard, s.emails.Confirm),
+		"com.atproto.server.requestEmailConfirmation": xrpc.Procedure(manage.Granting(email).Standard, s.emails.RequestConfirmation),
+		"com.atproto.server.confirmEmail":             xrpc.Procedure(manage.Granting(email).Standard, s.emails.Confirm),
 		"com.atproto.server.requestEmailUpdate":       xrpc.Procedure(manage.Full, s.emails.RequestUpdate),
 		"com.atproto.server.updateEmail":              xrpc.Procedure(manage.Full, s.emails.Update),
 		"com.atproto.server.requestPasswordReset":     xrpc.Procedure(anyone.Anyone, s.emails.RequestPasswordReset),
 		"com.atproto.server.resetPassword":            xrpc.Procedure(anyone.Anyone, s.emails.ResetPassword),
 		"com.atproto.server.requestAccountDelete":     xrpc.Procedure(remove.Full, s.emails.RequestAccountDelete),
 
-		"com.atproto.repo.createRecord": xrpc.Procedure(write.Standard, s.repos.CreateRecord).WithMaxBody(repo.MaxWriteBody),
-		"com.atproto.repo.putRecord":    xrpc.Procedure(write.Standard, s.repos.PutRecord).WithMaxBody(repo.MaxWriteBody),
-		"com.atproto.repo.deleteRecord": xrpc.Procedure(write.Standard, s.repos.DeleteRecord),
-		"com.atproto.repo.applyWrites":  xrpc.Procedure(write.Standard, s.repos.ApplyWrites).WithMaxBody(repo.MaxWriteBody),
+		"com.atproto.repo.createRecord": xrpc.Procedure(write.Calling, s.repos.CreateRecord).WithMaxBody(repo.MaxWriteBody),
+		"com.atproto.repo.putRecord":    xrpc.Procedure(write.Calling, s.repos.PutRecord).WithMaxBody(repo.MaxWriteBody),
+		"com.atproto.repo.deleteRecord": xrpc.Procedure(write.Calling, s.repos.DeleteRecord),
+		"com.atproto.repo.applyWrites":  xrpc.Procedure(write.Calling, s.repos.ApplyWrites).WithMaxBody(repo.MaxWriteBody),
 		"com.atproto.repo.getRecord":    xrpc.Query(anyone.Anyone, s.repos.GetRecord).Else(repo.ErrNoRepo, s.proxy.GetRecord),
 		"com.atproto.repo.listRecords":  xrpc.Query(anyone.Anyone, s.repos.ListRecords),
 		"com.atproto.repo.describeRepo": xrpc.Query(anyone.Anyone, s.repos.DescribeRepo),
 
-		"com.atproto.repo.importRepo": xrpc.Receive(bring.Full, s.repos.ImportRepo),
+		"com.atproto.repo.importRepo": xrpc.Receive(bring.Granting(scope.NeedAccount(scope.OfRepo, true)).Full, s.repos.ImportRepo),
 
-		"com.atproto.sync.getRepo":         xrpc.Stream(leave.Viewer, s.repos.GetRepo).CountedApart(s.repos.CountExport),
-		"com.atproto.sync.getRecord":       xrpc.Stream(leave.Viewer, s.repos.GetProof),
-		"com.atproto.sync.getBlocks":       xrpc.Stream(leave.Viewer, s.repos.GetBlocks),
-		"com.atproto.sync.getLatestCommit": xrpc.Query(leave.Viewer, s.repos.GetLatestCommit),
+		"com.atproto.sync.getRepo":         xrpc.Stream(anyGrant(leave).Viewer, s.repos.GetRepo).CountedApart(s.repos.CountExport),
+		"com.atproto.sync.getRecord":       xrpc.Stream(anyGrant(leave).Viewer, s.repos.GetProof),
+		"com.atproto.sync.getBlocks":       xrpc.Stream(anyGrant(leave).Viewer, s.repos.GetBlocks),
+		"com.atproto.sync.getLatestCommit": xrpc.Query(anyGrant(leave).Viewer, s.repos.GetLatestCommit),
 		"com.atproto.sync.getRepoStatus":   xrpc.Query(anyone.Anyone, s.repos.GetRepoStatus),
 		"com.atproto.sync.listRepos":       xrpc.Query(anyone.Anyone, s.repos.ListRepos),
-		"com.atproto.sync.getHead":         xrpc.Query(leave.Viewer, s.repos.GetHead),
-		"com.atproto.sync.getCheckout":     xrpc.Stream(leave.Viewer, s.repos.GetCheckout),
+		"com.atproto.sync.getHead":         xrpc.Query(anyGrant(leave).Viewer, s.repos.GetHead),
+		"com.atproto.sync.getCheckout":     xrpc.Stream(anyGrant(leave).Viewer, s.repos.GetCheckout),
 
-		"com.atproto.repo.uploadBlob":       xrpc.Receive(bring.Upload, s.blobs.UploadBlob),
-		"com.atproto.repo.listMissingBlobs": xrpc.Query(look.Standard, s.blobs.ListMissingBlobs),
-		"com.atproto.sync.getBlob":          xrpc.Stream(leave.Viewer, s.blobs.GetBlob),
-		"com.atproto.sync.listBlobs":        xrpc.Query(leave.Viewer, s.blobs.ListBlobs),
+		"com.atproto.repo.uploadBlob":       xrpc.Receive(auth.ScopedBy(bring, (*auth.Verifier).Upload), s.blobs.UploadBlob),
+		"com.atproto.repo.listMissingBlobs": xrpc.Query(anyGrant(look).Standard, s.blobs.ListMissingBlobs),
+		"com.atproto.sync.getBlob":          xrpc.Stream(anyGrant(leave).Viewer, s.blobs.GetBlob),
+		"com.atproto.sync.listBlobs":        xrpc.Query(anyGrant(leave).Viewer, s.blobs.ListBlobs),
 
 		"com.atproto.identity.resolveHandle":   xrpc.Query(anyone.Anyone, s.identity.ResolveHandle),
 		"com.atproto.identity.resolveDid":      xrpc.Query(anyone.Anyone, s.identity.ResolveDID),
 		"com.atproto.identity.resolveIdentity": xrpc.Query(anyone.Anyone, s.identity.ResolveIdentity),
-		"com.atproto.identity.updateHandle":    xrpc.Procedure(manage.Standard, s.hosting.UpdateHandle),
+		"com.atproto.identity.updateHandle":    xrpc.Procedure(manage.Granting(handle).Standard, s.hosting.UpdateHandle),
 
-		"com.atproto.identity.getRecommendedDidCredentials": xrpc.Query(look.Standard, s.hosting.GetRecommendedDIDCredentials),
-		"com.atproto.identity.requestPlcOperationSignature": xrpc.Procedure(leave.FullOrTakenDown, s.hosting.RequestPLCOperationSignature),
-		"com.atproto.identity.signPlcOperation":             xrpc.Procedure(leave.FullOrTakenDown, s.hosting.SignPLCOperation),
-		"com.atproto.identity.submitPlcOperation":           xrpc.Procedure(manage.Standard, s.hosting.SubmitPLCOperation),
+		"com.atproto.identity.getRecommendedDidCredentials": xrpc.Query(anyGrant(look).Standard, s.hosting.GetRecommendedDIDCredentials),
+		"com.atproto.identity.requestPlcOperationSignature": xrpc.Procedure(leave.Granting(identity).FullOrTakenDown, s.hosting.RequestPLCOperationSignature),
+		"com.atproto.identity.signPlcOperation":             xrpc.Procedure(leave.Granting(identity).FullOrTakenDown, s.hosting.SignPLCOperation),
+		"com.atproto.identity.submitPlcOperation":           xrpc.Procedure(manage.Granting(identity).Standard, s.hosting.SubmitPLCOperation),
 
-		"com.atproto.identity.refreshIdentity": xrpc.Procedure(manage.Standard, s.identity.RefreshIdentity),
+		"com.atproto.identity.refreshIdentity": xrpc.Procedure(anyGrant(manage).Standard, s.identity.RefreshIdentity),
 
 		"com.atproto.sync.subscribeRepos": xrpc.Stream(anyone.Anyone, s.firehose.Subscribe),
 
-		"com.atproto.moderation.createReport": xrpc.Procedure(leave.StandardOrTakenDown, s.proxy.CreateReport),
+		"com.atproto.moderation.createReport": xrpc.Procedure(auth.ScopedBy(leave, (*auth.Verifier).StandardOrTakenDown), s.proxy.CreateReport),
 
-		"app.bsky.actor.getPreferences": xrpc.Query(leave.OwnerOrService, s.prefs.Get).Unless(s.proxy.Preferences),
-		"app.bsky.actor.putPreferences": xrpc.Procedure(manage.Standard, s.prefs.Put).Unless(s.proxy.Preferences),
+		"app.bsky.actor.getPreferences": xrpc.Query(atAppView(leave, "app.bsky.actor.getPreferences").OwnerOrService, s.prefs.Get).Unless(s.proxy.Preferences),
+		"app.bsky.actor.putPreferences": xrpc.Procedure(atAppView(manage, "app.bsky.actor.putPreferences").Standard, s.prefs.Put).Unless(s.proxy.Preferences),
 
 		// All other methods are passed on by xrpc.Server.Pass; these have a way of their own.
 		"app.bsky.feed.getFeed":                xrpc.Raw(http.MethodGet, s.proxy.GetFeed),

@@ -31,6 +31,7 @@ import (
 	"nestbox/internal/system"
 	"nestbox/lexicon"
 	"nestbox/mail"
+	"nestbox/oauth/client"
 	"nestbox/oauth/dpop"
 	"nestbox/plc/directory"
 	"nestbox/prefs"
@@ -38,6 +39,7 @@ import (
 	"nestbox/ratelimit"
 	"nestbox/repo"
 	"nestbox/request"
+	"nestbox/schema"
 	"nestbox/session"
 	"nestbox/signin"
 	"nestbox/store"
@@ -116,6 +118,7 @@ type Server struct {
 	proxy     *proxy.Service
 	blobs     *blob.Service
 	repos     *repo.Service
+	schemas   *schema.Service
 	firehose  *firehose.Hub
 	crawler   *firehose.Crawler
 	retention *firehose.Retention
@@ -130,6 +133,7 @@ type Server struct {
 	emails    *account.Emails
 	handlers  handlers
 
+	clients      *client.Service
 	dpop         *dpop.Checker
 	replaysTaken bool // from their file, so that Close saves them again
 }
@@ -237,6 +241,9 @@ func (s *Server) build(ctx context.Context) error {
 	}
 	s.emails = &account.Emails{Store: accounts, Codes: s.codes, Hasher: hasher, Notices: s.notices, Limits: limits, Now: now}
 	s.buildRepos(box, limits)
+	if err := s.buildSchemas(limits); err != nil {
+		return err
+	}
 	s.invites = &account.Invites{
 		Store: accounts, Required: c.InviteRequired, Interval: time.Duration(c.InviteIntervalMS) * time.Millisecond,
 		Epoch: time.UnixMilli(c.InviteEpochMS), Hostname: c.Hostname, Now: now,
@@ -269,7 +276,7 @@ func (s *Server) build(ctx context.Context) error {
 	}
 	s.sessions.Document = s.hosting.ShownDocument
 	s.admin = &admin.Service{
-		Store: s.stores.Admin, Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, Keyring: keyring,
+		Store: s.stores.Admin, Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, SignIns: signIns, Keyring: keyring,
 		Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, LogSize: s.db.LogSize, Now: now,
 		RotationConfigured: c.PLCRotationKey.IsSet(),
 		Doctor:             s.diagnose,
@@ -279,7 +286,9 @@ func (s *Server) build(ctx context.Context) error {
 		Keyring: keyring, Audience: s.DID, HostDID: "did:web:" + c.Hostname, Sessions: s.sessions, AdminPassword: secret.admin,
 		Issuers: issuers{s.resolver.ForTokens()}, ModService: syntax.DID(c.ModServiceDID), Limits: limits, Now: now,
 	}
+	s.buildResource()
 	s.buildProxy(limits)
+	s.buildClients(limits)
 	s.limits = limits
 	s.front = &request.Front{TrustedProxies: c.TrustedProxies, Unlimited: s.unlimited, Log: log, Now: now}
 	s.xrpc = &xrpc.Server{Methods: s.methods(), MaxBody: xrpc.DefaultMaxBody, Admit: s.admit, Pass: s.proxy.Call}
@@ -348,7 +357,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	for _, run := range []func(context.Context){
 		s.clock.run, s.backfill, s.sessions.Collect, s.hosting.Run, s.checker.Run,
 		s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts,
-		s.repos.Sweep, s.outbox.Run,
+		s.repos.Sweep, s.outbox.Run, s.clients.Run, s.schemas.Run,
 	} {
 		workers.Go(func() { run(background) })
 	}
@@ -420,6 +429,9 @@ func (s *Server) Close() error {
 			errs = append(errs, err)
 		}
 	}
+	if s.schemas != nil {
+		s.schemas.Close()
+	}
 	if s.resolver != nil {
 		s.resolver.Close()
 	}
@@ -428,6 +440,9 @@ func (s *Server) Close() error {
 	}
 	if s.proxy != nil {
 		s.proxy.Close()
+	}
+	if s.clients != nil {
+		s.clients.Close()
 	}
 	errs = append(errs, s.closeDPoP())
 	if s.db != nil {

@@ -269,7 +269,8 @@ func useOf(e ast.Expr, named map[string]ast.Expr) (use string) {
 	ast.Inspect(e, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.SelectorExpr:
-			if pkg, ok := n.X.(*ast.Ident); ok && pkg.Name == "auth" && use == "" {
+			_, isUse := uses[n.Sel.Name]
+			if pkg, ok := n.X.(*ast.Ident); ok && pkg.Name == "auth" && isUse && use == "" {
 				use = "auth." + n.Sel.Name
 			}
 		case *ast.Ident:

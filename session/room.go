@@ -13,7 +13,18 @@ import (
 type Held struct {
 	ID            int64
 	AppPasswordID int64
-	RotatedAt     time.Time
+	// ClientID is that of an OAuth client, LastCallAt its Grant's.
+	ClientID   string
+	RotatedAt  time.Time
+	LastCallAt time.Time
+}
+
+// used returns when the session was last used.
+func (h Held) used() time.Time {
+	if h.LastCallAt.After(h.RotatedAt) {
+		return h.LastCallAt
+	}
+	return h.RotatedAt
 }
 
 // MakeRoom returns which of the sessions held by an account end so that n keeps within
@@ -26,14 +37,18 @@ func MakeRoom(held []Held, n New) (end []int64, e account.Entry) {
 	if over <= 0 {
 		return nil, account.Entry{}
 	}
+	client := ""
+	if n.Grant != nil {
+		client = n.Grant.ClientID
+	}
 	other := func(h Held) int {
-		if h.AppPasswordID == n.AppPasswordID {
+		if h.AppPasswordID == n.AppPasswordID && h.ClientID == client {
 			return 0
 		}
 		return 1
 	}
 	slices.SortFunc(held, func(a, b Held) int {
-		return cmp.Or(cmp.Compare(other(a), other(b)), a.RotatedAt.Compare(b.RotatedAt), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(other(a), other(b)), a.used().Compare(b.used()), cmp.Compare(a.ID, b.ID))
 	})
 	for _, h := range held[:over] {
 		end = append(end, h.ID)

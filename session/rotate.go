@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"nestbox/account"
+	"nestbox/mail"
 )
 
 // marksPerWindow is how many rotations are remembered for one reuse window: one
@@ -50,6 +51,8 @@ const (
 	// Ahead: a generation that this database has not seen. The signature proves
 	// that we issued it, so the database is older than the token.
 	Ahead
+	// Theft: the right token of an OAuth session, by another program than its own.
+	Theft
 )
 
 // Rotation is what a presentation leads to.
@@ -61,8 +64,10 @@ type Rotation struct {
 	Changed bool
 	// Revoke: the session ends (PolicyRevoke). Next means nothing then.
 	Revoke bool
-	// Entries are recorded on the account's trail with the change, in this order.
+	// Entries are recorded on the account's trail with the change, in this order, and
+	// Mails are queued.
 	Entries []account.Entry
+	Mails   []mail.Message
 }
 
 // rotate is the contract's table: what a presented token of generation n leads to
@@ -130,8 +135,17 @@ func (r *Rotation) advance(p Presentation, now time.Time, to int64, rules Rules)
 	s.Marks = marks
 	s.Head = to
 	s.RotatedAt = now
-	s.Expires = now.Add(rules.RefreshTTL)
+	s.Expires = expires(s.Grant, now, rules)
 	s.Network, s.UserAgent = p.Network, p.UserAgent
+}
+
+// expires returns when the refresh token of a generation made now expires.
+func expires(g *Grant, now time.Time, rules Rules) time.Time {
+	at := now.Add(rules.RefreshTTL)
+	if g != nil && g.EndsAt.Before(at) {
+		return g.EndsAt
+	}
+	return at
 }
 
 // withinWindow reports whether generation n < head-1 was superseded for good, that

@@ -28,6 +28,8 @@ type Settings struct {
 	Limit int
 	// Audience is the server's DID.
 	Audience string
+	// OAuth is for the sessions of OAuth clients.
+	OAuth GrantRules
 }
 
 // Service is what the endpoints and the command line act through. Its fields
@@ -47,11 +49,16 @@ type Service struct {
 	Noted *ratelimit.Limiter
 	// Document is the DID document to show to an account's clients, nil for none.
 	Document func(*account.Account) []byte
-	Now      func() time.Time
+	// Calls queues sessions of OAuth clients whose last call WriteCalls writes down; nil
+	// for none.
+	Calls chan int64
+	Now   func() time.Time
 	// Doubt returns an error while Now cannot be trusted: then no session is collected. If
 	// it is nil, Now is always trusted.
 	Doubt func() error
 	Log   *slog.Logger
+
+	scopes scopes
 }
 
 // Signed is a session's newest pair of tokens and the account they are for.
@@ -81,6 +88,7 @@ func (s *Service) Standing(ctx context.Context, t auth.Token) (auth.Standing, er
 		return st, nil
 	}
 	switch state, err := s.find(ctx, t.SID, a); {
+	case err == nil && state.Grant != nil: // no token of this kind is for it
 	case err == nil:
 		st.Live, st.AppPassword = true, state.AppPasswordID
 	case !errors.Is(err, ErrUnknown):
@@ -197,7 +205,7 @@ func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
 	}
 	id, nonce, ok := parseSID(t.SID)
 	if !ok {
-		s.noteRefusal(ctx, a, t, "token of another server")
+		s.noteRefusal(ctx, a, t.SID, "token of another server")
 		return Signed{}, ErrUnknown
 	}
 	generation, ok := parseJTI(t.JTI, t.SID)
@@ -207,7 +215,7 @@ func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
 	client := request.ClientOf(ctx)
 	p := Presentation{Generation: generation, At: s.now(), Network: client.Network().String(), UserAgent: client.UserAgent}
 	r, err := s.Store.Rotate(ctx, id, func(st State) (Rotation, error) {
-		if st.Nonce != nonce || st.AccountID != a.ID {
+		if st.Nonce != nonce || st.AccountID != a.ID || st.Grant != nil {
 			return Rotation{}, ErrUnknown
 		}
 		return rotate(st, p, s.Rules), nil
@@ -218,7 +226,7 @@ func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
 	case err != nil:
 		return Signed{}, err
 	case r.Outcome == Stale:
-		s.noteRefusal(ctx, a, t, "token was superseded before the reuse window")
+		s.noteRefusal(ctx, a, t.SID, "token was superseded before the reuse window")
 		return Signed{}, ErrReused
 	}
 	return s.mint(a, &r.Next, r.Next.Head, p.At)
@@ -237,7 +245,7 @@ func (s *Service) ended(ctx context.Context, t auth.Token) error {
 	if err != nil {
 		return err
 	}
-	s.noteRefusal(ctx, a, t, "session was ended")
+	s.noteRefusal(ctx, a, t.SID, "session was ended")
 	return ErrUnknown
 }
 
@@ -247,7 +255,7 @@ func (s *Service) checkTakedown(ctx context.Context, a *account.Account, t auth.
 	if a.Status() != account.TakenDown {
 		return nil
 	}
-	s.noteRefusal(ctx, a, t, "account is taken down")
+	s.noteRefusal(ctx, a, t.SID, "account is taken down")
 	return account.ErrTakenDown
 }
 
@@ -256,13 +264,13 @@ var noted = ratelimit.Limit{Name: "refusal", Points: 1, Window: time.Hour}
 
 // noteRefusal records the answer to "why was I signed out?". A failure to write it
 // does not change the answer to the client.
-func (s *Service) noteRefusal(ctx context.Context, a *account.Account, t auth.Token, why string) {
-	if !s.Noted.Take(t.DID.String()+t.SID+why, noted).Allowed {
+func (s *Service) noteRefusal(ctx context.Context, a *account.Account, sid, why string) {
+	if !s.Noted.Take(a.DID.String()+sid+why, noted).Allowed {
 		return
 	}
 	e := account.NewEntry(ctx, s.now(), account.EntryRefreshRefused, account.ActorServer)
 	e.Reason = why
-	e.Session, _, _ = parseSID(t.SID)
+	e.Session, _, _ = parseSID(sid)
 	if err := s.Accounts.AddEntry(ctx, a.ID, e); err != nil {
 		s.Log.LogAttrs(ctx, slog.LevelError, "trail not written", slog.String("cause", err.Error()))
 	}
@@ -286,7 +294,7 @@ func (s *Service) SignOut(ctx context.Context, t auth.Token) error {
 		return err
 	}
 	st, err := s.find(ctx, t.SID, a)
-	if err == nil {
+	if err == nil && st.Grant == nil {
 		err = s.Store.End(ctx, st.ID, account.NewEntry(ctx, s.now(), account.EntrySignOut, account.ActorOwner))
 	}
 	if errors.Is(err, ErrUnknown) {
@@ -335,6 +343,8 @@ func (s *Service) RevokeAll(ctx context.Context, did syntax.DID, appPasswords bo
 const (
 	collectEvery = time.Hour
 	collectPause = 50 * time.Millisecond
+	// endedKept is how long an OAuth session is kept after its end.
+	endedKept = 24 * time.Hour
 )
 
 // Collect removes expired sessions in the background until ctx ends: a first
@@ -342,7 +352,8 @@ const (
 //
 // The head's refresh token can be minted again, by a replay, until its
 // predecessor has expired: a session is dead for sure one token's life after
-// its stored expiry.
+// its stored expiry. The newest token of an OAuth session always expires with what is
+// stored: a day later it is collected.
 func (s *Service) Collect(ctx context.Context) {
 	for pause.For(ctx, collectEvery) {
 		for after := int64(0); ; {
@@ -350,7 +361,7 @@ func (s *Service) Collect(ctx context.Context) {
 			if s.Doubt != nil && s.Doubt() != nil {
 				break
 			}
-			next, removed, err := s.Store.Collect(ctx, after, now.Add(-s.RefreshTTL))
+			next, removed, err := s.Store.Collect(ctx, after, now.Add(-s.RefreshTTL), now.Add(-endedKept))
 			if err != nil && ctx.Err() == nil {
 				s.Log.LogAttrs(ctx, slog.LevelError, "collecting expired sessions failed", slog.String("cause", err.Error()))
 			}

@@ -36,6 +36,9 @@ type State struct {
 	// app password opened.
 	AppPasswordID int64
 	AppPassword   string
+	// Grant is set for the session of an OAuth client. It is shared by all copies of the
+	// State, and never changed in place.
+	Grant *Grant
 
 	CreatedAt time.Time
 	// Head is the newest generation; RotatedAt is when it came to be.
@@ -102,4 +105,8 @@ var (
 	ErrReused = errors.New("refresh token was superseded")
 	// ErrMismatch: a token whose jti does not fit its sid.
 	ErrMismatch = errors.New("token id does not fit its session")
+	// ErrEnded: an OAuth session that has lived as long as it may.
+	ErrEnded = errors.New("session has reached its end")
+	// ErrTheft: a token of an OAuth session that another program presents.
+	ErrTheft = errors.New("token belongs to another program")
 )

@@ -14,6 +14,8 @@ type New struct {
 	AccountID     int64
 	Scope         auth.Scope
 	AppPasswordID int64
+	// Grant is set for the session of an OAuth client.
+	Grant *Grant
 	// Epoch is that of the credentials that were checked.
 	Epoch     int64
 	At        time.Time
@@ -48,20 +50,33 @@ type Store interface {
 	// Load returns a session, ErrUnknown if it has ended or never existed.
 	Load(ctx context.Context, id int64) (*State, error)
 	// Rotate applies decide to the session atomically: when it returns a changed
-	// Rotation, the session is at Next (or gone, for Revoke) and the entries on
-	// the trail, durably, before Rotate returns; two concurrent calls see each
+	// Rotation, the session is at Next (or gone, for Revoke), the entries on the trail
+	// and the mails queued, durably, before Rotate returns; two concurrent calls see each
 	// other's result. decide is pure and may be called several times; its error
 	// is returned as it is and changes nothing. ErrUnknown as in Load.
 	Rotate(ctx context.Context, id int64, decide func(State) (Rotation, error)) (Rotation, error)
-	// End removes a session and records e. ErrUnknown if there is none.
-	End(ctx context.Context, id int64, e account.Entry) error
+	// End removes a session, records e and queues mails. ErrUnknown if there is none.
+	End(ctx context.Context, id int64, e account.Entry, mails ...mail.Message) error
+	// EndKey removes sessions of an OAuth client that are bound to the key with a thumbprint,
+	// a bounded number in a call, records e for each, and returns how many there were.
+	EndKey(ctx context.Context, clientID, jkt string, e account.Entry) (int, error)
+	// Keys returns the keys of OAuth clients that sessions are bound to.
+	Keys(ctx context.Context) ([]ClientKey, error)
+	// Called sets Grant.LastCallAt of a session. If that has ended, there is nothing to do.
+	Called(ctx context.Context, id int64, at time.Time) error
+	// Authorized reports whether the trail of an account has an app-authorized entry with a
+	// reason and a client network, as far as it remembers.
+	Authorized(ctx context.Context, accountID int64, reason, network string) (bool, error)
 	// EndAll removes all sessions of an account and returns how many there were.
 	// With appPasswords it removes the app passwords themselves as well.
 	EndAll(ctx context.Context, accountID int64, appPasswords bool, e account.Entry) (int, error)
 	// List returns an account's sessions, latest used first.
 	List(ctx context.Context, accountID int64) ([]State, error)
-	// Collect removes sessions that expired before the given time, looking at a
-	// bounded number of rows above after; it returns where to go on, 0 at the
-	// end, and how many it removed.
-	Collect(ctx context.Context, after int64, before time.Time) (next int64, removed int, err error)
+	// Collect removes sessions that expired before the given time, those of OAuth clients
+	// if they expired before granted, looking at a bounded number of rows above after; it
+	// returns where to go on, 0 at the end, and how many it removed.
+	Collect(ctx context.Context, after int64, before, granted time.Time) (next int64, removed int, err error)
 }
+
+// ClientKey is a key of an OAuth client.
+type ClientKey struct{ ClientID, JKT string }

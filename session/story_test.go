@@ -263,7 +263,7 @@ func (s *story) signIn(o *owner, app bool) {
 // collect removes what has expired. Nobody may have a token of it that could still
 // be presented.
 func (s *story) collect() {
-	if _, _, err := s.Store.Collect(s.t.Context(), 0, s.Now().Add(-s.RefreshTTL)); err != nil {
+	if _, _, err := s.Store.Collect(s.t.Context(), 0, s.Now().Add(-s.RefreshTTL), s.Now().Add(-day)); err != nil {
 		s.t.Fatal(err)
 	}
 	for _, d := range s.devices {

@@ -9,6 +9,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/auth"
+	"nestbox/oauth/scope"
 	"nestbox/request"
 	"nestbox/signin"
 	"nestbox/xrpc"
@@ -24,14 +25,15 @@ type CreateSessionOutput struct {
 // GetSessionOutput is the answer of getSession: the account as its session's clients
 // see it. Every field is always sent: two SDKs make an extra call if emailConfirmed or
 // didDoc is missing. Except the didDoc of an account hosted elsewhere, which would
-// send clients there.
+// send clients there, and the three fields about e-mail for OAuth clients whose scope
+// does not show it.
 type GetSessionOutput struct {
 	Handle          syntax.Handle  `json:"handle"`
 	DID             syntax.DID     `json:"did"`
 	DIDDoc          jsontext.Value `json:"didDoc,omitzero"`
 	Email           string         `json:"email,omitzero"`
-	EmailConfirmed  bool           `json:"emailConfirmed"`
-	EmailAuthFactor bool           `json:"emailAuthFactor"`
+	EmailConfirmed  *bool          `json:"emailConfirmed,omitzero"`
+	EmailAuthFactor *bool          `json:"emailAuthFactor,omitzero"`
 	Active          bool           `json:"active"`
 	Status          account.Status `json:"status,omitzero"`
 }
@@ -46,9 +48,10 @@ type CreateSessionInput struct {
 
 func (s *Service) info(a *account.Account) GetSessionOutput {
 	status := a.Status()
+	confirmed, factor := !a.EmailConfirmedAt.IsZero(), a.EmailFactor
 	return GetSessionOutput{
-		Handle: a.ShownHandle(), DID: a.DID, DIDDoc: s.Document(a), Email: a.ShownEmail(), EmailConfirmed: !a.EmailConfirmedAt.IsZero(),
-		EmailAuthFactor: a.EmailFactor, Active: status == account.Active, Status: status,
+		Handle: a.ShownHandle(), DID: a.DID, DIDDoc: s.Document(a), Email: a.ShownEmail(), EmailConfirmed: &confirmed,
+		EmailAuthFactor: &factor, Active: status == account.Active, Status: status,
 	}
 }
 
@@ -87,7 +90,11 @@ func (s *Service) GetSession(ctx context.Context, caller auth.StandardCaller, _ 
 	if err != nil {
 		return GetSessionOutput{}, wireError(err)
 	}
-	return s.info(a), nil
+	info := s.info(a)
+	if !caller.Allows(scope.NeedAccount(scope.Email, false)) {
+		info.Email, info.EmailConfirmed, info.EmailAuthFactor = "", nil, nil
+	}
+	return info, nil
 }
 
 // DeleteSession is com.atproto.server.deleteSession.

@@ -15,8 +15,11 @@ import (
 	"nestbox/hosting"
 	"nestbox/identity"
 	"nestbox/mail"
+	"nestbox/oauth"
+	"nestbox/oauth/client"
 	"nestbox/prefs"
 	"nestbox/repo"
+	"nestbox/schema"
 	"nestbox/session"
 	"nestbox/signin"
 )
@@ -27,6 +30,7 @@ type Stores struct {
 	Codes    account.CodeStore
 	Factors  signin.Store
 	Sessions session.Store
+	OAuth    oauth.Store
 	Devices  device.Store
 	Hosting  hosting.Store
 	// Handles and SigningKeys keep changes of those that are under way.
@@ -36,10 +40,13 @@ type Stores struct {
 	Repos       repo.Store
 	Blobs       blob.Store
 	Prefs       prefs.Store
-	Log         firehose.Log
+	// PermissionSets are those that Lexicons publish.
+	PermissionSets schema.Store
+	Log            firehose.Log
 	// Announcements are those of Log.
 	Announcements repo.Announcements
 	Outbox        mail.Store
+	Clients       client.Store
 	Admin         admin.Store
 	// Inspect is for checks of all that they hold.
 	Inspect Inspector

@@ -20,6 +20,8 @@ type Error struct {
 	Message string
 	// RetryAfter, when set, becomes the header of that name, in whole seconds.
 	RetryAfter time.Duration
+	// Challenge, when set, becomes the header WWW-Authenticate.
+	Challenge string
 	// Cause is logged and never sent.
 	Cause error
 }

@@ -115,6 +115,9 @@ func writeError(w *request.Writer, r *http.Request, e *Error) {
 	if err != nil { // two valid strings always encode
 		body = []byte(`{"error":"InternalServerError","message":"Internal Server Error"}`)
 	}
+	if e.Challenge != "" {
+		w.Header()["Www-Authenticate"] = []string{e.Challenge}
+	}
 	if e.RetryAfter > 0 {
 		w.Header()["Retry-After"] = []string{request.ErrTooMany{Wait: e.RetryAfter}.RetryAfter()}
 	}

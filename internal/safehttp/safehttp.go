@@ -49,6 +49,9 @@ type Options struct {
 	// AllowLoopback allows requests to this machine, on any port and also by
 	// plain http: for development and tests.
 	AllowLoopback bool
+	// OnlyLoopback allows requests to this machine by any name that resolves to it, on any
+	// port and also by plain http, and nowhere else.
+	OnlyLoopback bool
 	// Timeout is DefaultTimeout if 0.
 	Timeout time.Duration
 	// Resolver and Roots are the system's if nil.
@@ -92,11 +95,23 @@ func RoundTripper(o Options, transport *http.Transport) http.RoundTripper {
 		Timeout: connectTimeout, Resolver: o.Resolver,
 		ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error { return o.checkAddress(address) },
 	}
-	transport.DialContext = dialer.DialContext
+	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		return dialer.DialContext(ctx, network, o.place(address))
+	}
 	if o.Roots != nil {
 		transport.TLSClientConfig = tlsConfig(o.Roots)
 	}
 	return &checked{transport, o}
+}
+
+// place returns where an address is dialled: names under .localhost are this machine (RFC
+// 6761 section 6.3), which DNS servers need not know.
+func (o Options) place(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err == nil && (o.AllowLoopback || o.OnlyLoopback) && strings.HasSuffix(host, ".localhost") {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return address
 }
 
 func (o Options) timeout() time.Duration {
@@ -128,7 +143,7 @@ func (o Options) checkURL(u *url.URL) error {
 		return fmt.Errorf("%w: its URL has more than %d bytes", ErrForbidden, cmp.Or(o.MaxURL, defaultMaxURL))
 	case u.User != nil:
 		return fmt.Errorf("%w: its URL holds a user name", ErrForbidden)
-	case o.AllowLoopback && isLoopback(u.Hostname()):
+	case o.OnlyLoopback, o.AllowLoopback && isLoopback(u.Hostname()):
 		return nil
 	case u.Scheme != "https":
 		return fmt.Errorf("%w: it is asked over %s", ErrForbidden, u.Scheme)
@@ -162,7 +177,7 @@ func (o Options) checkAddress(address string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %s", ErrForbidden, address)
 	}
-	if Public(at.Addr()) || o.AllowLoopback && at.Addr().Unmap().IsLoopback() {
+	if here := at.Addr().Unmap().IsLoopback(); here && (o.AllowLoopback || o.OnlyLoopback) || Public(at.Addr()) && !o.OnlyLoopback {
 		return nil
 	}
 	return fmt.Errorf("%w: %s", ErrForbidden, at.Addr())

@@ -199,6 +199,9 @@ func setPassword(tx *groupcommit.Tx, db *DB, id int64, hash string, keep int64, 
 	if err := dropCodes(tx.Conn, id, account.CodesOfPassword()...); err != nil {
 		return err
 	}
+	if err := forgetConsents(tx.Conn, id); err != nil {
+		return err
+	}
 	return noteAndTell(tx, db, id, e.Ending(len(ids)), mails)
 }
 

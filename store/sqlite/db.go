@@ -127,8 +127,11 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 
 // sessionBytes returns about how much of its cache a session takes.
 func sessionBytes(_ int64, s *session.State) uint32 {
-	const fixed, mark = 500, 32
+	const fixed, mark, grant = 500, 32, 400
 	n := fixed + mark*cap(s.Marks) + len(s.Nonce) + len(s.AppPassword) + len(s.Network) + len(s.UserAgent)
+	if g := s.Grant; g != nil {
+		n += grant + 2*len(g.ClientID) + len(g.KID) + len(g.Requested) + len(g.Granted) + len(g.Effective) + len(g.Sets)
+	}
 	return uint32(n) //nolint:gosec // each is bounded
 }
 

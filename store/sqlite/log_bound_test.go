@@ -166,7 +166,7 @@ func TestLogBoundQuiet(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b.deleted.Store(false) // nothing else makes the keeper empty the log
+	b.deleted.Store(false)  // nothing else makes the keeper empty the log
 	b.tide.stop(time.Now()) // as at the limit, before a transaction emptied the log
 	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
 	defer stop()

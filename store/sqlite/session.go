@@ -12,6 +12,7 @@ import (
 	"nestbox/account"
 	"nestbox/auth"
 	"nestbox/device"
+	"nestbox/mail"
 	"nestbox/session"
 	"nestbox/store/sqlite/groupcommit"
 )
@@ -23,7 +24,10 @@ var _ session.Store = Sessions{}
 
 const sessionColumns = `s.id, s.nonce, s.account_id, s.app_password_id, s.scope, s.created_at,
 	s.head, s.rotated_at, s.marks, s.floor, s.expires, s.network, s.user_agent, s.flagged_at,
-	(SELECT name FROM app_password p WHERE p.id = s.app_password_id)`
+	(SELECT name FROM app_password p WHERE p.id = s.app_password_id), ` + grantColumns
+
+// sessionTables are what sessionColumns are of.
+const sessionTables = "session s LEFT JOIN oauth_session g ON g.session_id = s.id"
 
 func scanSession(r *sqlite.Stmt) (session.State, error) {
 	marks, err := decodeMarks(columnBytes(r, 8))
@@ -31,7 +35,7 @@ func scanSession(r *sqlite.Stmt) (session.State, error) {
 		return session.State{}, fmt.Errorf("session %d: %w", r.ColumnInt64(0), err)
 	}
 	return session.State{
-		ID: r.ColumnInt64(0), Nonce: r.ColumnText(1), AccountID: r.ColumnInt64(2), AppPasswordID: r.ColumnInt64(3),
+		Grant: scanGrant(r, 15), ID: r.ColumnInt64(0), Nonce: r.ColumnText(1), AccountID: r.ColumnInt64(2), AppPasswordID: r.ColumnInt64(3),
 		Scope: auth.Scope(r.ColumnText(4)), CreatedAt: columnTime(r, 5),
 		Head: r.ColumnInt64(6), RotatedAt: columnTime(r, 7), Marks: marks, Floor: r.ColumnInt64(9),
 		Expires: columnTime(r, 10), Network: r.ColumnText(11), UserAgent: r.ColumnText(12), FlaggedAt: columnTime(r, 13),
@@ -73,7 +77,7 @@ func decodeMarks(buf []byte) ([]session.Mark, error) {
 
 func loadSession(c *sqlite.Conn, id int64) (*session.State, error) {
 	var found *session.State
-	err := query(c, "SELECT "+sessionColumns+" FROM session s WHERE s.id = ?",
+	err := query(c, "SELECT "+sessionColumns+" FROM "+sessionTables+" WHERE s.id = ?",
 		func(s *sqlite.Stmt) { s.BindInt64(1, id) },
 		func(r *sqlite.Stmt) error {
 			st, err := scanSession(r)
@@ -165,7 +169,7 @@ func insertSession(tx *groupcommit.Tx, db *DB, n session.New) (*session.State, e
 		return nil, err
 	}
 	st := &session.State{
-		Nonce: n.Nonce, AccountID: n.AccountID, AppPasswordID: n.AppPasswordID, Scope: n.Scope,
+		Nonce: n.Nonce, AccountID: n.AccountID, AppPasswordID: n.AppPasswordID, Scope: n.Scope, Grant: n.Grant,
 		CreatedAt: n.At, RotatedAt: n.At, Expires: n.Expires, Network: n.Network, UserAgent: n.UserAgent,
 	}
 	err = query(tx.Conn, `INSERT INTO session
@@ -189,6 +193,11 @@ func insertSession(tx *groupcommit.Tx, db *DB, n session.New) (*session.State, e
 	if err != nil {
 		return nil, fmt.Errorf("insert session: %w", err)
 	}
+	if n.Grant != nil {
+		if err := insertGrant(tx.Conn, st.ID, n.Grant); err != nil {
+			return nil, err
+		}
+	}
 	n.Entry.Session = st.ID
 	if err := insertEntry(tx.Conn, n.AccountID, n.Entry); err != nil {
 		return nil, err
@@ -203,10 +212,13 @@ func insertSession(tx *groupcommit.Tx, db *DB, n session.New) (*session.State, e
 // makeRoom ends the sessions that are over the account's limit with the new one.
 func makeRoom(tx *groupcommit.Tx, db *DB, n session.New) error {
 	var held []session.Held
-	err := query(tx.Conn, "SELECT id, app_password_id, rotated_at FROM session WHERE account_id = ?",
+	err := query(tx.Conn, "SELECT s.id, s.app_password_id, s.rotated_at, g.client_id, g.last_call_at FROM "+sessionTables+" WHERE s.account_id = ?",
 		func(s *sqlite.Stmt) { s.BindInt64(1, n.AccountID) },
 		func(r *sqlite.Stmt) error {
-			held = append(held, session.Held{ID: r.ColumnInt64(0), AppPasswordID: r.ColumnInt64(1), RotatedAt: columnTime(r, 2)})
+			held = append(held, session.Held{
+				ID: r.ColumnInt64(0), AppPasswordID: r.ColumnInt64(1), RotatedAt: columnTime(r, 2),
+				ClientID: r.ColumnText(3), LastCallAt: columnTime(r, 4),
+			})
 			return nil
 		})
 	if err != nil {
@@ -292,12 +304,13 @@ func (db Sessions) store(tx *groupcommit.Tx, was session.State, r session.Rotati
 		if err != nil || len(ids) == 0 {
 			return false, err
 		}
-		return true, insertEntries(tx.Conn, was.AccountID, r.Entries)
+		return true, noteRotation(tx, db.DB, was.AccountID, r)
 	}
 	next := r.Next
 	n, err := change(tx.Conn, `UPDATE session
 		SET head = ?, rotated_at = ?, marks = ?, floor = ?, expires = ?, network = ?, user_agent = ?, flagged_at = ?
-		WHERE id = ? AND head = ? AND flagged_at IS ?`,
+		WHERE id = ? AND head = ? AND flagged_at IS ?
+		AND (?12 < 0 OR (SELECT version FROM oauth_session WHERE session_id = session.id) = ?12)`,
 		func(s *sqlite.Stmt) {
 			s.BindInt64(1, next.Head)
 			bindTime(s, 2, next.RotatedAt)
@@ -310,6 +323,7 @@ func (db Sessions) store(tx *groupcommit.Tx, was session.State, r session.Rotati
 			s.BindInt64(9, was.ID)
 			s.BindInt64(10, was.Head)
 			bindTime(s, 11, was.FlaggedAt)
+			s.BindInt64(12, grantVersion(was.Grant))
 		})
 	if err != nil {
 		return false, fmt.Errorf("update session: %w", err)
@@ -317,15 +331,28 @@ func (db Sessions) store(tx *groupcommit.Tx, was session.State, r session.Rotati
 	if n == 0 {
 		return false, nil
 	}
-	if err := insertEntries(tx.Conn, was.AccountID, r.Entries); err != nil {
+	if next.Grant != was.Grant {
+		if err := updateGrant(tx.Conn, next.ID, next.Grant); err != nil {
+			return false, err
+		}
+	}
+	if err := noteRotation(tx, db.DB, was.AccountID, r); err != nil {
 		return false, err
 	}
 	tx.AfterCommit(func() { db.sessions.Set(next.ID, &next) })
 	return true, nil
 }
 
+// noteRotation writes what a rotation leaves on the trail, and queues its mails.
+func noteRotation(tx *groupcommit.Tx, db *DB, accountID int64, r session.Rotation) error {
+	if err := insertEntries(tx.Conn, accountID, r.Entries); err != nil || len(r.Mails) == 0 {
+		return err
+	}
+	return queueMails(tx, db, accountID, r.Entries[0].At, r.Mails)
+}
+
 // End implements session.Store.
-func (db Sessions) End(ctx context.Context, id int64, e account.Entry) error {
+func (db Sessions) End(ctx context.Context, id int64, e account.Entry, mails ...mail.Message) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		st, err := loadSession(tx.Conn, id)
 		if err != nil {
@@ -335,7 +362,7 @@ func (db Sessions) End(ctx context.Context, id int64, e account.Entry) error {
 			return err
 		}
 		e.Session = id
-		return insertEntry(tx.Conn, st.AccountID, e)
+		return noteAndTell(tx, db.DB, st.AccountID, e, mails)
 	})
 }
 
@@ -386,7 +413,7 @@ func endSessions(tx *groupcommit.Tx, db *DB, accountID, keep int64, at time.Time
 func (db Sessions) List(ctx context.Context, accountID int64) ([]session.State, error) {
 	var out []session.State
 	err := db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, "SELECT "+sessionColumns+" FROM session s WHERE s.account_id = ? ORDER BY s.rotated_at DESC, s.id DESC",
+		return query(c, "SELECT "+sessionColumns+" FROM "+sessionTables+" WHERE s.account_id = ? ORDER BY s.rotated_at DESC, s.id DESC",
 			func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
 			func(r *sqlite.Stmt) error {
 				st, err := scanSession(r)
@@ -405,14 +432,16 @@ const collectStep = 5000
 
 // Collect implements session.Store. It searches on a read connection and uses
 // the writer only if there is something to remove.
-func (db Sessions) Collect(ctx context.Context, after int64, before time.Time) (next int64, removed int, err error) {
+func (db Sessions) Collect(ctx context.Context, after int64, before, granted time.Time) (next int64, removed int, err error) {
+	const ended = "expires < CASE scope WHEN 'oauth' THEN ?1 ELSE ?2 END"
 	seen, expired := 0, 0
 	err = db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, "SELECT id, expires < ? FROM session WHERE id > ? ORDER BY id LIMIT ?",
+		return query(c, "SELECT id, "+ended+" FROM session WHERE id > ?3 ORDER BY id LIMIT ?4",
 			func(s *sqlite.Stmt) {
-				bindTime(s, 1, before)
-				s.BindInt64(2, after)
-				s.BindInt64(3, collectStep)
+				bindTime(s, 1, granted)
+				bindTime(s, 2, before)
+				s.BindInt64(3, after)
+				s.BindInt64(4, collectStep)
 			},
 			func(r *sqlite.Stmt) error {
 				seen++
@@ -434,8 +463,12 @@ func (db Sessions) Collect(ctx context.Context, after int64, before time.Time) (
 		return next, 0, nil
 	}
 	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		ids, err := deleteSessions(tx, db.DB, "id > ? AND id <= ? AND expires < ?",
-			func(s *sqlite.Stmt) { s.BindInt64(1, after); s.BindInt64(2, upTo); bindTime(s, 3, before) })
+		ids, err := deleteSessions(tx, db.DB, "id > ?3 AND id <= ?4 AND "+ended, func(s *sqlite.Stmt) {
+			bindTime(s, 1, granted)
+			bindTime(s, 2, before)
+			s.BindInt64(3, after)
+			s.BindInt64(4, upTo)
+		})
 		removed = len(ids)
 		return err
 	})

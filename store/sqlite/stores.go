@@ -5,9 +5,16 @@ import "nestbox/store"
 // Stores returns every domain's store on the database.
 func (db *DB) Stores() store.Stores {
 	return store.Stores{
-		Accounts: Accounts{db}, Codes: Codes{db}, Factors: Factors{db}, Sessions: Sessions{db}, Devices: Devices{db},
-		Hosting: Hosting{db}, Handles: Hosting{db}, SigningKeys: Hosting{db},
+		Accounts: Accounts{db},
+		Codes:    Codes{db},
+		Factors:  Factors{db},
+		Sessions: Sessions{db},
+		Devices:  Devices{db},
+		OAuth:    OAuth{db},
+		Hosting:  Hosting{db}, Handles: Hosting{db}, SigningKeys: Hosting{db},
 		Identity: Identities{db}, Repos: Repos{db}, Blobs: Blobs{db}, Prefs: Prefs{db},
-		Log: EventLog{db}, Announcements: EventLog{db}, Outbox: Outbox{db}, Admin: Admin{db}, Inspect: Inspector{db.path},
+		PermissionSets: PermissionSets{db},
+		Clients:        Clients{db},
+		Log:            EventLog{db}, Announcements: EventLog{db}, Outbox: Outbox{db}, Admin: Admin{db}, Inspect: Inspector{db.path},
 	}
 }

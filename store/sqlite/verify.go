@@ -24,8 +24,11 @@ var invariants = []invariant{
 	{"session of another account's app password", `SELECT s.id FROM session s JOIN app_password p ON p.id = s.app_password_id
 		WHERE p.account_id <> s.account_id`},
 	{"session's scope does not fit its app password", `SELECT s.id FROM session s LEFT JOIN app_password p ON p.id = s.app_password_id
-		WHERE s.scope <> CASE WHEN p.id IS NULL THEN 'com.atproto.access'
+		WHERE s.scope <> CASE WHEN s.id IN (SELECT session_id FROM oauth_session) THEN 'oauth' WHEN p.id IS NULL THEN 'com.atproto.access'
 		WHEN p.privileged THEN 'com.atproto.appPassPrivileged' ELSE 'com.atproto.appPass' END`},
+	{"session outlives its grant", `SELECT s.id FROM session s JOIN oauth_session g ON g.session_id = s.id WHERE s.expires > g.ends_at`},
+	{"redeemed request that nobody allowed", `SELECT seq FROM oauth_request
+		WHERE (redeemed_at IS NULL) <> (session_id IS NULL) OR redeemed_at IS NOT NULL AND decision <> 'allow'`},
 	{"account without a DID document", `SELECT did FROM account a WHERE pending_operation IS NULL
 		AND NOT EXISTS (SELECT 1 FROM identity i WHERE i.account_id = a.id)`},
 	{"account's trail is over its limit", `SELECT account_id FROM trail GROUP BY account_id

@@ -412,10 +412,12 @@ func testSessionCollect(t *testing.T, s *Database) {
 		n := newSession(t, s, a)
 		n.Expires = at(i)
 		want[create(t, s, n)] = i >= 20
+		granted(&n, "https://app.example/client.json")
+		want[create(t, s, n)] = i >= 25
 	}
 	removed, rounds := 0, 0
 	for after := int64(0); rounds < 100; rounds++ {
-		next, n, err := s.Sessions.Collect(t.Context(), after, at(20))
+		next, n, err := s.Sessions.Collect(t.Context(), after, at(20), at(25))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -428,11 +430,11 @@ func testSessionCollect(t *testing.T, s *Database) {
 		}
 		after = next
 	}
-	if removed != 20 {
-		t.Errorf("removed %d, want 20", removed)
+	if removed != 45 {
+		t.Errorf("removed %d, want 45", removed)
 	}
 	alive(t, s, want)
-	if _, n, err := s.Sessions.Collect(t.Context(), 0, start.Add(-time.Hour)); err != nil || n != 0 {
+	if _, n, err := s.Sessions.Collect(t.Context(), 0, start.Add(-time.Hour), start.Add(-time.Hour)); err != nil || n != 0 {
 		t.Errorf("nothing has expired: %d, %v", n, err)
 	}
 }

@@ -1,0 +1,49 @@
+package oauth
+
+import (
+	"context"
+	"time"
+
+	"nestbox/session"
+)
+
+// Store keeps authorization requests and consents. Every method is one transaction; what it
+// returned without error is durable. A server reads what it wrote; with several on one
+// database, a request that one got is found by the others at once.
+type Store interface {
+	// Push keeps a new request. Of those that nobody has opened, the oldest go beyond the
+	// given number.
+	Push(ctx context.Context, r Request, unopened int) error
+	// Request returns a request by its ID: ErrUnknown.
+	Request(ctx context.Context, id string) (*Request, error)
+	// Change replaces what a person changes of a request, Opened, Expires and from Decision
+	// to UserAgent, by what change returns for it, and returns the request as it is then. No
+	// other change comes between. change is pure and may be called several times; its error
+	// is returned as it is and changes nothing. ErrUnknown: no such request, or its account
+	// is gone.
+	Change(ctx context.Context, id string, change func(Request) (Request, error)) (*Request, error)
+	// Redeem makes the session that redeem returns for a request, notes it there, and
+	// remembers the consent, all or nothing; no other change comes between. redeem is as
+	// change is. ErrUnknown; ErrChallengeUsed; session.ErrUnknown as session.Store.Create.
+	Redeem(ctx context.Context, id string, redeem func(Request) (Redemption, error)) (*session.State, error)
+	// Consent returns what an account's owner allowed a client before, nil if nothing.
+	Consent(ctx context.Context, accountID int64, clientID string) (*Consent, error)
+	// Consents returns all of an account, the latest used first. A new password forgets
+	// them: see account.Store.SetPassword.
+	Consents(ctx context.Context, accountID int64) ([]Consent, error)
+	// Forget forgets a consent. If there is none, there is nothing to do.
+	Forget(ctx context.Context, accountID int64, clientID string) error
+	// Collect removes requests that expired before a time, and consents that were last used
+	// before another: a bounded number, which it returns.
+	Collect(ctx context.Context, requests, consents time.Time) (removed int, err error)
+}
+
+// Redemption is what a redeemed code leads to.
+type Redemption struct {
+	At      time.Time
+	Session session.New
+	// Challenge is the hash of the request's code challenge.
+	Challenge []byte
+	// Consent is remembered; nil leaves what is remembered as it is.
+	Consent *Consent
+}

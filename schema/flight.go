@@ -1,0 +1,152 @@
+package schema
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/internal/gate"
+	"nestbox/ratelimit"
+	"nestbox/request"
+)
+
+// purpose is what a look-up is for. Each has a room of its own: what nobody waits for
+// must not be in the way of what somebody waits for.
+type purpose int
+
+const (
+	// forRequest: a client asks for a permission set that is not known.
+	forRequest purpose = iota
+	// forRenewal: nobody waits.
+	forRenewal
+	// forRecords: an account wrote a record of an unknown schema. Nobody waits.
+	forRecords
+	purposes
+)
+
+// roomFor returns how many look-ups may be under way at once for a purpose, and how many
+// for one cause of them: a client network, or an account.
+func roomFor(p purpose) (all, each int) {
+	switch p {
+	case forRequest:
+		return 32, 8
+	case forRecords:
+		return 8, 2
+	case forRenewal, purposes:
+	}
+	return 8, 0
+}
+
+// Limits of the look-ups that one client network or one account causes, however fast the
+// network answers them.
+var (
+	lookUpsOfNetwork = ratelimit.Limit{Name: "Lexicon look-ups", Points: 30, Window: 5 * time.Minute}
+	lookUpsOfAccount = ratelimit.Limit{Name: "Lexicon look-ups of an account", Points: 60, Window: 5 * time.Minute}
+)
+
+// cause is who is behind a look-up.
+type cause struct {
+	why     purpose
+	client  request.Client
+	account syntax.DID
+}
+
+// flight is a look-up that is under way. Callers that want the same share it; one that
+// leaves does not end it for the others.
+type flight struct {
+	done  chan struct{}
+	found *entry
+	err   error
+}
+
+// flights are the look-ups that are under way.
+type flights struct {
+	mu      sync.Mutex
+	way     map[syntax.NSID]*flight
+	closed  bool
+	running [purposes]gate.Places[string]
+	// builds are the schemas of collections that are being put together, in building.
+	builds   map[syntax.NSID]bool
+	building gate.Places[string]
+	wg       sync.WaitGroup
+	ctx      context.Context //nolint:containedctx // ended by Close
+	stop     context.CancelFunc
+}
+
+// depart looks an NSID up, unless that is under way already. Error: ErrBusy.
+func (s *Service) depart(nsid syntax.NSID, c cause) (*flight, error) {
+	s.flights.mu.Lock()
+	defer s.flights.mu.Unlock()
+	if on := s.flights.way[nsid]; on != nil {
+		return on, nil
+	}
+	if s.flights.closed {
+		return nil, ErrBusy
+	}
+	place, err := s.flights.running[c.why].Try(c.room())
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBusy, err)
+	}
+	if !s.spend(c) {
+		place.Leave()
+		return nil, ErrBusy
+	}
+	f := &flight{done: make(chan struct{})}
+	s.flights.way[nsid] = f
+	s.flights.wg.Go(func() {
+		defer place.Leave()
+		f.found, f.err = s.lookUp(s.flights.ctx, nsid, c.why != forRecords)
+		s.flights.mu.Lock()
+		delete(s.flights.way, nsid)
+		s.flights.mu.Unlock()
+		close(f.done)
+	})
+	return f, nil
+}
+
+// room returns the bounds for a look-up.
+func (c cause) room() (gate.Room, gate.Share[string]) {
+	all, each := roomFor(c.why)
+	share := gate.Share[string]{Key: c.account.String(), Most: each}
+	if c.why == forRequest {
+		share.Key = c.client.Network().Widest()
+	}
+	if share.Key == "" || c.client.Unlimited {
+		share.Most = 0
+	}
+	return gate.Room{All: all}, share
+}
+
+// spend counts a look-up, and reports whether it may be done.
+func (s *Service) spend(c cause) bool {
+	switch {
+	case c.why == forRecords:
+		return s.Limits.TakeN(c.account.String(), 1, lookUpsOfAccount).Allowed
+	case c.why == forRenewal || c.client.Unlimited || !c.client.Addr.IsValid():
+		return true
+	default:
+		return s.Limits.TakeKeys(c.client.Network().Keys(""), 1, lookUpsOfNetwork).Allowed
+	}
+}
+
+// wait returns what a look-up finds.
+func (f *flight) wait(ctx context.Context) (*entry, error) {
+	select {
+	case <-f.done:
+		return f.found, f.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Close ends what is under way, and waits for it.
+func (s *Service) Close() {
+	s.flights.mu.Lock()
+	s.flights.closed = true
+	s.flights.mu.Unlock()
+	s.flights.stop()
+	s.flights.wg.Wait()
+}

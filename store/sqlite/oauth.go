@@ -1,0 +1,245 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+
+	"nestbox/oauth"
+	"nestbox/session"
+	"nestbox/store/sqlite/groupcommit"
+)
+
+// OAuth implements oauth.Store.
+type OAuth struct{ *DB }
+
+var _ oauth.Store = OAuth{}
+
+const requestColumns = `id, client_id, auth_method, kid, alg, client_jkt, jkt, parameters, made, opened, expires,
+	decision, decided_at, account_id, epoch, granted_scope, device_id, network, user_agent, redeemed_at, session_id`
+
+func scanRequest(r *sqlite.Stmt) (oauth.Request, error) {
+	q := oauth.Request{
+		ID: r.ColumnText(0),
+		Holder: session.Holder{
+			ClientID: r.ColumnText(1), AuthMethod: r.ColumnText(2), KID: r.ColumnText(3), Alg: r.ColumnText(4),
+			ClientJKT: r.ColumnText(5), DPoPJKT: r.ColumnText(6),
+		},
+		Made: columnTime(r, 8), Opened: columnTime(r, 9), Expires: columnTime(r, 10),
+		Decision: oauth.Decision(r.ColumnText(11)), DecidedAt: columnTime(r, 12), AccountID: r.ColumnInt64(13), Epoch: r.ColumnInt64(14),
+		Granted: r.ColumnText(15), DeviceID: r.ColumnInt64(16), Network: r.ColumnText(17), UserAgent: r.ColumnText(18),
+		RedeemedAt: columnTime(r, 19), SessionID: r.ColumnInt64(20),
+	}
+	return q, wrap(json.Unmarshal(columnBytes(r, 7), &q.Parameters), "read parameters of a request")
+}
+
+// Push implements oauth.Store.
+func (db OAuth) Push(ctx context.Context, r oauth.Request, unopened int) error {
+	parameters, err := json.Marshal(r.Parameters)
+	if err != nil {
+		return fmt.Errorf("encode parameters of a request: %w", err)
+	}
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		_, err := change(tx.Conn, `INSERT INTO oauth_request
+			(id, client_id, auth_method, kid, alg, client_jkt, jkt, parameters, made, expires)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			func(s *sqlite.Stmt) {
+				s.BindText(1, r.ID)
+				s.BindText(2, r.ClientID)
+				s.BindText(3, r.AuthMethod)
+				s.BindText(4, r.KID)
+				s.BindText(5, r.Alg)
+				s.BindText(6, r.ClientJKT)
+				s.BindText(7, r.DPoPJKT)
+				s.BindBytes(8, parameters)
+				bindTime(s, 9, r.Made)
+				bindTime(s, 10, r.Expires)
+			})
+		if err != nil {
+			return fmt.Errorf("insert request: %w", err)
+		}
+		_, err = change(tx.Conn, `DELETE FROM oauth_request WHERE opened IS NULL AND seq <=
+			(SELECT seq FROM oauth_request WHERE opened IS NULL ORDER BY seq DESC LIMIT 1 OFFSET ?)`,
+			func(s *sqlite.Stmt) { s.BindInt64(1, int64(unopened)) })
+		return wrap(err, "drop the oldest requests")
+	})
+}
+
+// Request implements oauth.Store.
+func (db OAuth) Request(ctx context.Context, id string) (q *oauth.Request, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		q, err = loadRequest(c, id)
+		return err
+	})
+	return q, err
+}
+
+func loadRequest(c *sqlite.Conn, id string) (found *oauth.Request, err error) {
+	err = query(c, "SELECT "+requestColumns+" FROM oauth_request WHERE id = ?",
+		func(s *sqlite.Stmt) { s.BindText(1, id) },
+		func(r *sqlite.Stmt) error {
+			q, err := scanRequest(r)
+			found = &q
+			return err
+		})
+	if err != nil {
+		return nil, fmt.Errorf("load request: %w", err)
+	}
+	if found == nil {
+		return nil, oauth.ErrUnknown
+	}
+	return found, nil
+}
+
+// Change implements oauth.Store.
+func (db OAuth) Change(ctx context.Context, id string, decide func(oauth.Request) (oauth.Request, error)) (*oauth.Request, error) {
+	var next oauth.Request
+	err := db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		was, err := loadRequest(tx.Conn, id)
+		if err != nil {
+			return err
+		}
+		if next, err = decide(*was); err != nil {
+			return err
+		}
+		_, err = change(tx.Conn, `UPDATE oauth_request SET opened = ?, expires = ?, decision = ?, decided_at = ?, account_id = ?,
+			epoch = ?, granted_scope = ?, device_id = ?, network = ?, user_agent = ? WHERE id = ?`,
+			func(s *sqlite.Stmt) {
+				bindTime(s, 1, next.Opened)
+				bindTime(s, 2, next.Expires)
+				s.BindText(3, string(next.Decision))
+				bindTime(s, 4, next.DecidedAt)
+				bindID(s, 5, next.AccountID)
+				s.BindInt64(6, next.Epoch)
+				s.BindText(7, next.Granted)
+				bindID(s, 8, next.DeviceID)
+				s.BindText(9, next.Network)
+				s.BindText(10, next.UserAgent)
+				s.BindText(11, id)
+			})
+		if sqlite.ErrCode(err) == sqlite.ResultConstraintForeignKey {
+			return oauth.ErrUnknown
+		}
+		return wrap(err, "change request")
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &next, nil
+}
+
+// Redeem implements oauth.Store.
+func (db OAuth) Redeem(
+	ctx context.Context, id string, redeem func(oauth.Request) (oauth.Redemption, error),
+) (st *session.State, err error) {
+	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		q, err := loadRequest(tx.Conn, id)
+		if err != nil {
+			return err
+		}
+		r, err := redeem(*q)
+		if err != nil {
+			return err
+		}
+		if st, err = insertSession(tx, db.DB, r.Session); err != nil {
+			return err
+		}
+		_, err = change(tx.Conn, "UPDATE oauth_request SET redeemed_at = ?, session_id = ?, challenge_hash = ? WHERE id = ?",
+			func(s *sqlite.Stmt) {
+				bindTime(s, 1, r.At)
+				s.BindInt64(2, st.ID)
+				s.BindBytes(3, r.Challenge)
+				s.BindText(4, id)
+			})
+		if isUnique(err) {
+			return oauth.ErrChallengeUsed
+		}
+		if err != nil || r.Consent == nil {
+			return wrap(err, "redeem request")
+		}
+		return putConsent(tx.Conn, r.Consent)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return st, nil
+}
+
+func putConsent(c *sqlite.Conn, k *oauth.Consent) error {
+	_, err := change(c, `INSERT INTO oauth_consent (account_id, client_id, scopes, at, used_at) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (account_id, client_id) DO UPDATE SET scopes = excluded.scopes, at = excluded.at, used_at = excluded.used_at`,
+		func(s *sqlite.Stmt) {
+			s.BindInt64(1, k.AccountID)
+			s.BindText(2, k.ClientID)
+			s.BindText(3, k.Scopes)
+			bindTime(s, 4, k.At)
+			bindTime(s, 5, k.UsedAt)
+		})
+	return wrap(err, "remember consent")
+}
+
+// Consent implements oauth.Store.
+func (db OAuth) Consent(ctx context.Context, accountID int64, clientID string) (*oauth.Consent, error) {
+	all, err := db.consents(ctx, "client_id = ?2", accountID, clientID)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	return &all[0], nil
+}
+
+// Consents implements oauth.Store.
+func (db OAuth) Consents(ctx context.Context, accountID int64) ([]oauth.Consent, error) {
+	return db.consents(ctx, "?2 = ''", accountID, "")
+}
+
+func (db OAuth) consents(ctx context.Context, where string, accountID int64, clientID string) (out []oauth.Consent, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, `SELECT client_id, scopes, at, used_at FROM oauth_consent
+			WHERE account_id = ?1 AND `+where+" ORDER BY used_at DESC, client_id",
+			func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, clientID) },
+			func(r *sqlite.Stmt) error {
+				out = append(out, oauth.Consent{
+					AccountID: accountID, ClientID: r.ColumnText(0), Scopes: r.ColumnText(1), At: columnTime(r, 2), UsedAt: columnTime(r, 3),
+				})
+				return nil
+			})
+	})
+	return out, wrap(err, "read consents")
+}
+
+// Forget implements oauth.Store.
+func (db OAuth) Forget(ctx context.Context, accountID int64, clientID string) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		_, err := change(tx.Conn, "DELETE FROM oauth_consent WHERE account_id = ? AND client_id = ?",
+			func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, clientID) })
+		return wrap(err, "forget consent")
+	})
+}
+
+// forgetConsents forgets what an account's owner allowed clients.
+func forgetConsents(c *sqlite.Conn, accountID int64) error {
+	_, err := change(c, "DELETE FROM oauth_consent WHERE account_id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, accountID) })
+	return wrap(err, "forget consents")
+}
+
+// Collect implements oauth.Store.
+func (db OAuth) Collect(ctx context.Context, requests, consents time.Time) (removed int, err error) {
+	const most = 500
+	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		n, err := change(tx.Conn, `DELETE FROM oauth_request WHERE seq IN
+			(SELECT seq FROM oauth_request WHERE expires < ? LIMIT ?)`,
+			func(s *sqlite.Stmt) { bindTime(s, 1, requests); s.BindInt64(2, most) })
+		if err != nil {
+			return fmt.Errorf("collect requests: %w", err)
+		}
+		m, err := change(tx.Conn, `DELETE FROM oauth_consent WHERE (account_id, client_id) IN
+			(SELECT account_id, client_id FROM oauth_consent WHERE used_at < ? LIMIT ?)`,
+			func(s *sqlite.Stmt) { bindTime(s, 1, consents); s.BindInt64(2, most) })
+		removed = n + m
+		return wrap(err, "collect consents")
+	})
+	return removed, err
+}

@@ -1,0 +1,590 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+	"testing"
+	"time"
+
+	"nestbox/account"
+	"nestbox/auth"
+	"nestbox/mail"
+	"nestbox/oauth"
+	"nestbox/session"
+)
+
+var oauthTests = tests{
+	"GrantCreate":       testGrantCreate,
+	"GrantLimit":        testGrantLimit,
+	"GrantRotate":       testGrantRotate,
+	"GrantRotateTheft":  testGrantRotateTheft,
+	"GrantCalled":       testGrantCalled,
+	"GrantEndKey":       testGrantEndKey,
+	"GrantEnds":         testGrantEnds,
+	"GrantAuthorized":   testGrantAuthorized,
+	"OAuthPush":         testOAuthPush,
+	"OAuthUnopened":     testOAuthUnopened,
+	"OAuthChange":       testOAuthChange,
+	"OAuthFirst":        testOAuthFirst,
+	"OAuthRedeem":       testOAuthRedeem,
+	"OAuthRedeemOnce":   testOAuthRedeemOnce,
+	"OAuthRedeemEpoch":  testOAuthRedeemEpoch,
+	"OAuthConsents":     testOAuthConsents,
+	"OAuthCollect":      testOAuthCollect,
+	"OAuthGoneAccounts": testOAuthGoneAccounts,
+}
+
+const aClient = "https://app.example/client.json"
+
+// granted makes n the session of an OAuth client.
+func granted(n *session.New, clientID string) {
+	n.Scope, n.AppPasswordID = auth.ScopeOAuth, 0
+	n.Grant = &session.Grant{
+		Holder: session.Holder{
+			ClientID: clientID, AuthMethod: session.AuthPrivateKey, KID: "k1", Alg: "ES256", ClientJKT: "client key", DPoPJKT: "dpop key",
+		},
+		Requested: "atproto repo:*", Granted: "atproto include:a.b.c", Effective: "atproto repo:a.b.d", Sets: "a.b.c 1",
+		EndsAt: n.Expires.Add(365 * 24 * time.Hour), DeviceID: 7,
+	}
+	n.Entry.Kind, n.Entry.Reason = account.EntryAppAuthorized, clientID
+}
+
+// authorize makes the session of an OAuth client.
+func authorize(t *testing.T, s *Database, a *account.Account, clientID string) *session.State {
+	t.Helper()
+	n := newSession(t, s, a)
+	granted(&n, clientID)
+	return create(t, s, n)
+}
+
+// same fails the test unless a session is want, in memory and after a restart.
+func same(t *testing.T, s *Database, want *session.State) {
+	t.Helper()
+	for _, when := range []string{"now", "after a restart"} {
+		if got, err := s.Sessions.Load(t.Context(), want.ID); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, %v\nwant %+v", when, got, err, want)
+		}
+		s.Reopen()
+	}
+}
+
+func testGrantCreate(t *testing.T, s *Database) {
+	t.Helper()
+	a := newAccount(t, s, "alice")
+	n := newSession(t, s, a)
+	granted(&n, aClient)
+	st := create(t, s, n)
+	if !reflect.DeepEqual(st.Grant, n.Grant) || st.Scope != auth.ScopeOAuth {
+		t.Errorf("%+v", st)
+	}
+	same(t, s, st)
+	list, err := s.Sessions.List(t.Context(), a.ID)
+	if err != nil || len(list) != 1 || !reflect.DeepEqual(list[0], *st) {
+		t.Errorf("List = %+v, %v", list, err)
+	}
+	if keys, err := s.Sessions.Keys(t.Context()); err != nil || !reflect.DeepEqual(keys, []session.ClientKey{{ClientID: aClient, JKT: "client key"}}) {
+		t.Errorf("Keys = %v, %v", keys, err)
+	}
+}
+
+// testGrantLimit: a client that is allowed in again displaces its own session first.
+func testGrantLimit(t *testing.T, s *Database) {
+	t.Helper()
+	a := newAccount(t, s, "alice")
+	oldest, own, called := signIn(t, s, a), authorize(t, s, a, aClient), authorize(t, s, a, aClient)
+	if err := s.Sessions.Called(t.Context(), own.ID, at(5)); err != nil {
+		t.Fatal(err)
+	}
+	n := newSession(t, s, a)
+	n.Limit = 3
+	granted(&n, aClient)
+	fresh := create(t, s, n)
+	alive(t, s, map[*session.State]bool{oldest: true, own: true, called: false, fresh: true})
+	other := func() *session.State {
+		n := newSession(t, s, a)
+		n.Limit = 3
+		granted(&n, "https://other.example/c")
+		return create(t, s, n)
+	}()
+	alive(t, s, map[*session.State]bool{oldest: false, own: true, fresh: true, other: true})
+}
+
+func testGrantRotate(t *testing.T, s *Database) {
+	t.Helper()
+	st := authorize(t, s, newAccount(t, s, "alice"), aClient)
+	want := *st
+	for i := range 3 {
+		r, err := s.Sessions.Rotate(t.Context(), st.ID, func(was session.State) (session.Rotation, error) {
+			r, err := forward(was)
+			if i != 1 {
+				g := *was.Grant
+				g.Effective, g.Sets, g.Version = fmt.Sprintf("atproto %d", i), "later", g.Version+1
+				r.Next.Grant = &g
+			}
+			return r, err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = r.Next
+		same(t, s, &want)
+	}
+	if want.Grant.Effective != "atproto 2" || want.Grant.Version != 2 {
+		t.Errorf("%+v", want.Grant)
+	}
+}
+
+// testGrantRotateTheft: of two who present the same token at once, one is recorded, and
+// its mail is queued with it.
+func testGrantRotateTheft(t *testing.T, s *Database) {
+	t.Helper()
+	a := newAccount(t, s, "alice")
+	st := authorize(t, s, a, aClient)
+	s.Reopen()
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			_, err := s.Sessions.Rotate(t.Context(), st.ID, func(was session.State) (session.Rotation, error) {
+				if !was.Grant.TheftAt.IsZero() {
+					return session.Rotation{Outcome: session.Theft, Next: was}, nil
+				}
+				g := *was.Grant
+				g.TheftAt, g.Version = at(3), g.Version+1
+				next := was
+				next.Grant, next.FlaggedAt = &g, at(3)
+				return session.Rotation{
+					Outcome: session.Theft, Next: next, Changed: true, Entries: []account.Entry{entry(account.EntrySuspectedTheft)},
+					Mails: []mail.Message{{To: "a@example.com", Subject: "theft", Text: "x", HTML: "x"}},
+				}, nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	thefts := 0
+	for _, k := range kinds(t, s, a) {
+		if k == account.EntrySuspectedTheft {
+			thefts++
+		}
+	}
+	mails, err := s.Outbox.Due(t.Context(), at(100), 10)
+	if err != nil || thefts != 1 || len(mails) != 1 {
+		t.Errorf("%d entries, %d mails, %v; want one each", thefts, len(mails), err)
+	}
+	s.Reopen()
+	if got, err := s.Sessions.Load(t.Context(), st.ID); err != nil || !got.Grant.TheftAt.Equal(at(3)) || got.Head != 0 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// testGrantCalled: a call is noted, and a rotation that was decided before does not undo it.
+func testGrantCalled(t *testing.T, s *Database) {
+	t.Helper()
+	st := authorize(t, s, newAccount(t, s, "alice"), aClient)
+	first := true
+	r, err := s.Sessions.Rotate(t.Context(), st.ID, func(was session.State) (session.Rotation, error) {
+		if first {
+			first = false
+			return forward(was)
+		}
+		return forward(was)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Sessions.Called(t.Context(), st.ID, at(7)); err != nil {
+		t.Fatal(err)
+	}
+	want := r.Next
+	g := *want.Grant
+	g.LastCallAt, g.Version = at(7), g.Version+1
+	want.Grant = &g
+	same(t, s, &want)
+	if err := s.Sessions.Called(t.Context(), 999, at(7)); err != nil {
+		t.Errorf("a session that has ended: %v", err)
+	}
+}
+
+func testGrantEndKey(t *testing.T, s *Database) {
+	t.Helper()
+	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
+	one, two, other := authorize(t, s, a, aClient), authorize(t, s, b, aClient), authorize(t, s, a, "https://other.example/c")
+	n, err := s.Sessions.EndKey(t.Context(), aClient, "client key", entry(account.EntryClientKeyRemoved))
+	if err != nil || n != 2 {
+		t.Errorf("EndKey = %d, %v", n, err)
+	}
+	alive(t, s, map[*session.State]bool{one: false, two: false, other: true})
+	if got := kinds(t, s, b); got[0] != account.EntryClientKeyRemoved {
+		t.Errorf("trail %q", got)
+	}
+	if n, err := s.Sessions.EndKey(t.Context(), aClient, "client key", entry(account.EntryClientKeyRemoved)); err != nil || n != 0 {
+		t.Errorf("again: %d, %v", n, err)
+	}
+}
+
+// testGrantEnds: what ends an account's sessions ends those of OAuth clients.
+func testGrantEnds(t *testing.T, s *Database) {
+	t.Helper()
+	for name, end := range map[string]func(a *account.Account, st *session.State) error{
+		"end": func(_ *account.Account, st *session.State) error {
+			return s.Sessions.End(t.Context(), st.ID, entry(account.EntrySessionRevoked))
+		},
+		"all": func(a *account.Account, _ *session.State) error {
+			_, err := s.Sessions.EndAll(t.Context(), a.ID, false, entry(account.EntryAllSignedOut))
+			return err
+		},
+		"new": func(a *account.Account, _ *session.State) error {
+			return s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, entry(account.EntryPasswordChanged))
+		},
+		"deleted": func(a *account.Account, _ *session.State) error { return s.Accounts.Delete(t.Context(), a.ID, at(2)) },
+		"takedown": func(a *account.Account, _ *session.State) error {
+			_, err := s.Accounts.SetStatus(t.Context(), a.ID, account.StatusChange{Takedown: &account.Applied{Applied: true}}, entry(account.EntryTakedown))
+			return err
+		},
+		"revoked": func(_ *account.Account, st *session.State) error {
+			_, err := s.Sessions.Rotate(t.Context(), st.ID, func(was session.State) (session.Rotation, error) {
+				return session.Rotation{Outcome: session.Theft, Next: was, Changed: true, Revoke: true, Entries: []account.Entry{entry(account.EntrySessionRevoked)}}, nil
+			})
+			return err
+		},
+	} {
+		a := newAccount(t, s, name)
+		st := authorize(t, s, a, aClient)
+		if err := end(a, st); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		alive(t, s, map[*session.State]bool{st: false})
+	}
+	if keys, err := s.Sessions.Keys(t.Context()); err != nil || len(keys) != 0 {
+		t.Errorf("what is left of the grants: %v, %v", keys, err)
+	}
+}
+
+func testGrantAuthorized(t *testing.T, s *Database) {
+	t.Helper()
+	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
+	authorize(t, s, a, aClient)
+	for _, c := range []struct {
+		id              int64
+		reason, network string
+		want            bool
+	}{
+		{a.ID, aClient, "192.0.2.1", true},
+		{a.ID, aClient, "192.0.2.9", false},
+		{a.ID, "https://other.example/c", "192.0.2.1", false},
+		{b.ID, aClient, "192.0.2.1", false},
+	} {
+		if got, err := s.Sessions.Authorized(t.Context(), c.id, c.reason, c.network); err != nil || got != c.want {
+			t.Errorf("%+v: %t, %v", c, got, err)
+		}
+	}
+}
+
+// pushed is an authorization request as a client pushes it.
+func pushed(id string) oauth.Request {
+	age := int64(60)
+	return oauth.Request{
+		ID: id, Holder: session.Holder{ClientID: aClient, AuthMethod: session.AuthPrivateKey, KID: "k", Alg: "ES256", ClientJKT: "ck", DPoPJKT: "dk"},
+		Parameters: oauth.Parameters{
+			RedirectURI: "https://app.example/back", Scope: "atproto", State: "s\x00\u2028é", HasState: true, Challenge: "c",
+			ResponseMode: oauth.ModeQuery, Prompt: oauth.Prompt{Login: true}, MaxAge: &age, Dropped: []string{"x"},
+		},
+		Made: at(0), Expires: at(10),
+	}
+}
+
+func push(t *testing.T, s *Database, r oauth.Request) {
+	t.Helper()
+	if err := s.OAuth.Push(t.Context(), r, 100); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func testOAuthPush(t *testing.T, s *Database) {
+	t.Helper()
+	want := pushed("one")
+	push(t, s, want)
+	for range 2 {
+		if got, err := s.OAuth.Request(t.Context(), "one"); err != nil || !reflect.DeepEqual(*got, want) {
+			t.Errorf("%+v, %v\nwant %+v", got, err, want)
+		}
+		s.Reopen()
+	}
+	if _, err := s.OAuth.Request(t.Context(), "two"); !errors.Is(err, oauth.ErrUnknown) {
+		t.Errorf("no request: %v", err)
+	}
+}
+
+// testOAuthUnopened: beyond the limit the oldest go that nobody has opened.
+func testOAuthUnopened(t *testing.T, s *Database) {
+	t.Helper()
+	for i := range 5 {
+		push(t, s, pushed(fmt.Sprint(i)))
+	}
+	open := func(r oauth.Request) (oauth.Request, error) { r.Opened = at(1); return r, nil }
+	if _, err := s.OAuth.Change(t.Context(), "0", open); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.OAuth.Push(t.Context(), pushed("5"), 3); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{true, false, false, true, true, true} {
+		if _, err := s.OAuth.Request(t.Context(), fmt.Sprint(i)); (err == nil) != want {
+			t.Errorf("request %d: %v, want it kept: %t", i, err, want)
+		}
+	}
+}
+
+func testOAuthChange(t *testing.T, s *Database) {
+	t.Helper()
+	a := newAccount(t, s, "alice")
+	push(t, s, pushed("one"))
+	want := pushed("one")
+	want.Opened, want.Expires, want.Decision, want.DecidedAt, want.AccountID = at(2), at(30), oauth.Allow, at(3), a.ID
+	want.Epoch, want.Granted, want.DeviceID, want.Network, want.UserAgent = 4, "atproto", 9, "192.0.2.7", "browser"
+	got, err := s.OAuth.Change(t.Context(), "one", func(oauth.Request) (oauth.Request, error) { return want, nil })
+	if err != nil || !reflect.DeepEqual(*got, want) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	s.Reopen()
+	if got, err := s.OAuth.Request(t.Context(), "one"); err != nil || !reflect.DeepEqual(*got, want) {
+		t.Errorf("%+v, %v\nwant %+v", got, err, want)
+	}
+	refused := errors.New("refused")
+	_, err = s.OAuth.Change(t.Context(), "one", func(r oauth.Request) (oauth.Request, error) { r.Granted = "all"; return r, refused })
+	if got, _ := s.OAuth.Request(t.Context(), "one"); !errors.Is(err, refused) || got.Granted != "atproto" {
+		t.Errorf("refused: %v, %+v", err, got)
+	}
+	if _, err := s.OAuth.Change(t.Context(), "two", func(r oauth.Request) (oauth.Request, error) { return r, nil }); !errors.Is(err, oauth.ErrUnknown) {
+		t.Errorf("no request: %v", err)
+	}
+	_, err = s.OAuth.Change(t.Context(), "one", func(r oauth.Request) (oauth.Request, error) { r.AccountID = 999; return r, nil })
+	if !errors.Is(err, oauth.ErrUnknown) {
+		t.Errorf("no account: %v", err)
+	}
+}
+
+// testOAuthFirst: of decisions at once one is the first, and the others see it.
+func testOAuthFirst(t *testing.T, s *Database) {
+	t.Helper()
+	push(t, s, pushed("one"))
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	seen := map[string]int{}
+	for i := range 8 {
+		all.Go(func() {
+			r, err := s.OAuth.Change(t.Context(), "one", func(r oauth.Request) (oauth.Request, error) {
+				if r.Decision == "" {
+					r.Decision, r.DecidedAt, r.UserAgent = oauth.Deny, at(1), fmt.Sprint(i)
+				}
+				return r, nil
+			})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mu.Lock()
+			seen[r.UserAgent]++
+			mu.Unlock()
+		})
+	}
+	all.Wait()
+	if len(seen) != 1 {
+		t.Errorf("decisions by browser: %v, want all to see the first", seen)
+	}
+}
+
+// redemption is that of a request which the account's owner allowed.
+func redemption(t *testing.T, s *Database, a *account.Account, challenge string) oauth.Redemption {
+	t.Helper()
+	n := newSession(t, s, a)
+	granted(&n, aClient)
+	return oauth.Redemption{
+		At: at(5), Session: n, Challenge: []byte(challenge),
+		Consent: &oauth.Consent{AccountID: a.ID, ClientID: aClient, Scopes: "atproto", At: at(4), UsedAt: at(5)},
+	}
+}
+
+// allowed pushes a request and has it allowed.
+func allowed(t *testing.T, s *Database, a *account.Account, id string) {
+	t.Helper()
+	push(t, s, pushed(id))
+	_, err := s.OAuth.Change(t.Context(), id, func(r oauth.Request) (oauth.Request, error) {
+		r.Opened, r.Decision, r.DecidedAt, r.AccountID, r.Granted = at(1), oauth.Allow, at(2), a.ID, "atproto"
+		return r, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func testOAuthRedeem(t *testing.T, s *Database) {
+	t.Helper()
+	a := newAccount(t, s, "alice")
+	allowed(t, s, a, "one")
+	r := redemption(t, s, a, "challenge")
+	r.Session.Mails = []mail.Message{{To: "a@example.com", Subject: "new app", Text: "x", HTML: "x"}}
+	refused := errors.New("refused")
+	if _, err := s.OAuth.Redeem(t.Context(), "one", func(oauth.Request) (oauth.Redemption, error) { return r, refused }); !errors.Is(err, refused) {
+		t.Errorf("refused: %v", err)
+	}
+	st, err := s.OAuth.Redeem(t.Context(), "one", func(oauth.Request) (oauth.Redemption, error) { return r, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, s, st)
+	got, err := s.OAuth.Request(t.Context(), "one")
+	if err != nil || !got.RedeemedAt.Equal(at(5)) || got.SessionID != st.ID {
+		t.Errorf("request %+v, %v", got, err)
+	}
+	if k, err := s.OAuth.Consent(t.Context(), a.ID, aClient); err != nil || !reflect.DeepEqual(k, r.Consent) {
+		t.Errorf("consent %+v, %v", k, err)
+	}
+	if mails, err := s.Outbox.Due(t.Context(), at(100), 10); err != nil || len(mails) != 1 {
+		t.Errorf("mails %v, %v", mails, err)
+	}
+	if got := kinds(t, s, a); got[0] != account.EntryAppAuthorized {
+		t.Errorf("trail %q", got)
+	}
+	// Another code of the same challenge is refused, and leaves nothing.
+	allowed(t, s, a, "two")
+	_, err = s.OAuth.Redeem(t.Context(), "two", func(oauth.Request) (oauth.Redemption, error) { return redemption(t, s, a, "challenge"), nil })
+	if list, lerr := s.Sessions.List(t.Context(), a.ID); !errors.Is(err, oauth.ErrChallengeUsed) || lerr != nil || len(list) != 1 {
+		t.Errorf("the challenge again: %v, sessions %v, %v", err, list, lerr)
+	}
+	if _, err := s.OAuth.Redeem(t.Context(), "no", func(oauth.Request) (oauth.Redemption, error) { return r, nil }); !errors.Is(err, oauth.ErrUnknown) {
+		t.Errorf("no request: %v", err)
+	}
+}
+
+// testOAuthRedeemOnce: of redemptions at once one makes a session.
+func testOAuthRedeemOnce(t *testing.T, s *Database) {
+	t.Helper()
+	a := newAccount(t, s, "alice")
+	allowed(t, s, a, "one")
+	r, used := redemption(t, s, a, "challenge"), errors.New("used")
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	made := 0
+	for range 8 {
+		all.Go(func() {
+			_, err := s.OAuth.Redeem(t.Context(), "one", func(q oauth.Request) (oauth.Redemption, error) {
+				if q.SessionID != 0 {
+					return oauth.Redemption{}, used
+				}
+				return r, nil
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				made++
+			} else if !errors.Is(err, used) {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if list, err := s.Sessions.List(t.Context(), a.ID); made != 1 || err != nil || len(list) != 1 {
+		t.Errorf("%d redeemed it, sessions %v, %v", made, list, err)
+	}
+}
+
+// testOAuthRedeemEpoch: what the owner allowed before a new password is worth nothing.
+func testOAuthRedeemEpoch(t *testing.T, s *Database) {
+	t.Helper()
+	a := newAccount(t, s, "alice")
+	allowed(t, s, a, "one")
+	r := redemption(t, s, a, "challenge")
+	if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, entry(account.EntryPasswordChanged)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.OAuth.Redeem(t.Context(), "one", func(oauth.Request) (oauth.Redemption, error) { return r, nil })
+	q, qerr := s.OAuth.Request(t.Context(), "one")
+	k, kerr := s.OAuth.Consent(t.Context(), a.ID, aClient)
+	if !errors.Is(err, session.ErrUnknown) || qerr != nil || q.SessionID != 0 || k != nil || kerr != nil {
+		t.Errorf("%v; request %+v, %v; consent %+v, %v", err, q, qerr, k, kerr)
+	}
+}
+
+func testOAuthConsents(t *testing.T, s *Database) {
+	t.Helper()
+	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
+	remember := func(a *account.Account, n int, clientID string) {
+		t.Helper()
+		id := fmt.Sprint(a.ID, n)
+		allowed(t, s, a, id)
+		r := redemption(t, s, a, id)
+		r.Consent.ClientID, r.Consent.UsedAt = clientID, at(n)
+		if _, err := s.OAuth.Redeem(t.Context(), id, func(oauth.Request) (oauth.Redemption, error) { return r, nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remember(a, 1, "one")
+	remember(a, 2, "two")
+	remember(a, 3, "one")
+	remember(b, 4, "one")
+	all, err := s.OAuth.Consents(t.Context(), a.ID)
+	if err != nil || len(all) != 2 || all[0].ClientID != "one" || !all[0].UsedAt.Equal(at(3)) || all[1].ClientID != "two" {
+		t.Errorf("%+v, %v", all, err)
+	}
+	for range 2 {
+		if err := s.OAuth.Forget(t.Context(), a.ID, "one"); err != nil {
+			t.Error(err)
+		}
+	}
+	if k, err := s.OAuth.Consent(t.Context(), a.ID, "one"); k != nil || err != nil {
+		t.Errorf("forgotten: %+v, %v", k, err)
+	}
+	if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, entry(account.EntryPasswordChanged)); err != nil {
+		t.Fatal(err)
+	}
+	mine, err := s.OAuth.Consents(t.Context(), a.ID)
+	others, oerr := s.OAuth.Consents(t.Context(), b.ID)
+	if len(mine) != 0 || err != nil || len(others) != 1 || oerr != nil {
+		t.Errorf("after a new password: %+v, %v; bob's %+v, %v", mine, err, others, oerr)
+	}
+}
+
+func testOAuthCollect(t *testing.T, s *Database) {
+	t.Helper()
+	a := newAccount(t, s, "alice")
+	for i := range 6 {
+		q := pushed(fmt.Sprint(i))
+		q.Expires = at(i)
+		push(t, s, q)
+	}
+	allowed(t, s, a, "consent")
+	r := redemption(t, s, a, "c")
+	r.Consent.UsedAt = at(9)
+	if _, err := s.OAuth.Redeem(t.Context(), "consent", func(oauth.Request) (oauth.Redemption, error) { return r, nil }); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.OAuth.Collect(t.Context(), at(3), at(9)); err != nil || n != 3 {
+		t.Errorf("collected %d, %v; want 3", n, err)
+	}
+	for i := range 6 {
+		if _, err := s.OAuth.Request(t.Context(), fmt.Sprint(i)); (err == nil) != (i >= 3) {
+			t.Errorf("request %d: %v", i, err)
+		}
+	}
+	if n, err := s.OAuth.Collect(t.Context(), at(3), at(9).Add(time.Minute)); err != nil || n != 1 {
+		t.Errorf("collected %d, %v; want the consent", n, err)
+	}
+}
+
+// testOAuthGoneAccounts: a deleted account leaves neither requests nor consents.
+func testOAuthGoneAccounts(t *testing.T, s *Database) {
+	t.Helper()
+	a := newAccount(t, s, "alice")
+	allowed(t, s, a, "one")
+	if err := s.Accounts.Delete(t.Context(), a.ID, at(9)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.OAuth.Request(t.Context(), "one"); !errors.Is(err, oauth.ErrUnknown) {
+		t.Errorf("%v", err)
+	}
+}

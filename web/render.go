@@ -1,0 +1,284 @@
+package web
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	"html/template"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"nestbox/request"
+)
+
+//go:embed templates
+var templateFiles embed.FS
+
+// Settings are what Pages need of the configuration. They are set once.
+type Settings struct {
+	// Hostname is the server's public name.
+	Hostname string
+	Brand    Brand
+	// Dev is set under --dev: browsers are not asked to insist on https.
+	Dev bool
+	// Pseudo adds the pseudo-language en-XA, for tests: text that is in no catalogue is
+	// seen, and so is a layout that breaks on long words.
+	Pseudo bool
+}
+
+// Pages renders pages. Several goroutines may use it.
+type Pages struct {
+	settings     Settings
+	assets       *assets
+	languages    *languages
+	templates    map[*catalogue]map[string]*template.Template
+	imageOrigins []string
+}
+
+// declared are all pages: each has its file in templates/, and no other file is there.
+func declared() []Page {
+	return []Page{
+		&SignIn{}, &Chooser{}, &Factor{}, &Deactivated{}, &SignUp{}, &Welcome{}, &Reset{}, &ResetCode{}, &Consent{},
+		&Message{}, &FormPost{}, &Confirm{}, &StepUp{},
+		&Accounts{}, &Sessions{}, &Apps{}, &Security{}, &TOTPSetup{}, &RecoveryCodes{}, &PasskeyAdd{},
+	}
+}
+
+// shared are the templates that every page has.
+var shared = []string{"templates/layout.html", "templates/parts.html"}
+
+// New reads templates, messages and assets, and reports whatever is wrong with them.
+func New(s Settings) (*Pages, error) {
+	if s.Brand.Name == "" {
+		s.Brand.Name = s.Hostname
+	}
+	style, err := s.Brand.styleSheet()
+	if err != nil {
+		return nil, err
+	}
+	p := &Pages{settings: s, templates: map[*catalogue]map[string]*template.Template{}}
+	p.imageOrigins = origins(s.Brand.LogoURL, s.Brand.BackgroundLightURL, s.Brand.BackgroundDarkURL)
+	if p.assets, err = readAssets(style); err != nil {
+		return nil, err
+	}
+	if p.languages, err = readLanguages(messageFiles, s.Pseudo); err != nil {
+		return nil, err
+	}
+	if err := checkTemplates(templateFiles); err != nil {
+		return nil, err
+	}
+	for _, c := range p.languages.all {
+		p.templates[c] = map[string]*template.Template{}
+		for _, page := range declared() {
+			files := append(slices.Clone(shared), "templates/"+page.template()+".html")
+			t, err := template.New("layout.html").Funcs(p.functions(c)).Option("missingkey=error").ParseFS(templateFiles, files...)
+			if err != nil {
+				return nil, err
+			}
+			p.templates[c][page.template()] = t
+		}
+	}
+	return p, nil
+}
+
+// checkTemplates reports a file that no page declares.
+func checkTemplates(files fs.FS) error {
+	known := slices.Clone(shared)
+	for _, page := range declared() {
+		known = append(known, "templates/"+page.template()+".html")
+	}
+	found, err := fs.Glob(files, "templates/*")
+	if err != nil {
+		return err
+	}
+	for _, name := range found {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("%s: no page declares it", name)
+		}
+	}
+	return nil
+}
+
+// view is what templates see.
+type view struct {
+	Page  Page
+	Frame *Frame
+	Brand *Brand
+	// Icon is the path of the logo.
+	Icon      string
+	Hostname  string
+	Lang, Dir string
+	Languages []languageChoice
+	Title     template.HTML
+	Self      string
+	// Entry is set on the narrow pages: sign-in, consent and the like.
+	Entry bool
+	// Part is the template's name, for the navigation.
+	Part string
+}
+
+type languageChoice struct {
+	Tag, Name string
+	Chosen    bool
+}
+
+// Render writes a page. A page that cannot be rendered is a fault of ours: it is logged,
+// and answered by a plain 500.
+func (p *Pages) Render(w http.ResponseWriter, r *http.Request, status int, page Page) {
+	frame := page.frame()
+	c := p.languages.choose(r, frame.Locales)
+	body, err := p.render(c, r, page)
+	if err != nil {
+		request.Fail(r.Context(), http.StatusInternalServerError, "InternalServerError", fmt.Errorf("rendering %s: %w", page.template(), err))
+		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+		return
+	}
+	p.secure(w.Header(), r, hasCaptcha(page))
+	w.Header().Set("Content-Language", c.tag.String())
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // a client that has gone needs no answer
+}
+
+func hasCaptcha(page Page) bool {
+	s, ok := page.(*SignUp)
+	return ok && s.CaptchaKey != "" && !s.Closed()
+}
+
+func (p *Pages) render(c *catalogue, r *http.Request, page Page) ([]byte, error) {
+	frame := page.frame()
+	title := page.title()
+	heading, err := c.text(title.ID, title.Args...)
+	if err != nil {
+		return nil, err
+	}
+	v := view{
+		Page: page, Frame: frame, Brand: &p.settings.Brand, Hostname: p.settings.Hostname, Icon: p.settings.Brand.LogoURL,
+		Lang: c.tag.String(), Dir: c.direction(), Title: heading, Self: selfOf(r, frame), Part: page.template(),
+		Entry: frame.Account == nil || inFlow(r),
+	}
+	if v.Icon == "" {
+		v.Icon = p.assets.paths["icon.svg"]
+	}
+	for _, one := range p.languages.all {
+		v.Languages = append(v.Languages, languageChoice{one.tag.String(), one.messages["language.name"]["other"], one == c})
+	}
+	var out bytes.Buffer
+	err = p.templates[c][page.template()].ExecuteTemplate(&out, "layout.html", v)
+	return out.Bytes(), err
+}
+
+// selfOf returns the path and query that shows a page again.
+func selfOf(r *http.Request, frame *Frame) string {
+	switch {
+	case frame.Self != "":
+		return frame.Self
+	case r.Method == http.MethodGet || r.Method == http.MethodHead:
+		return r.URL.RequestURI()
+	default:
+		return "/account"
+	}
+}
+
+// LanguagePath is where the form in the footer posts a language.
+const LanguagePath = "/account/language"
+
+// SetLanguage answers the form in the footer: it keeps the language in a cookie and leads
+// back. The caller has checked the request's origin. Fields: lang, next.
+func (p *Pages) SetLanguage(w http.ResponseWriter, r *http.Request) {
+	SecureHeaders(w.Header(), r, p.settings.Dev)
+	if c := p.languages.find(r.PostFormValue("lang")); c != nil {
+		http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure but under --dev, which has no https
+			Name: languageCookie, Value: c.tag.String(), Path: "/", MaxAge: 400 * 24 * 3600,
+			HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: !p.settings.Dev,
+		})
+	}
+	http.Redirect(w, r, ownPath(r.PostFormValue("next")), http.StatusSeeOther)
+}
+
+// ownPath returns next if it leads to a page of ours, and else /account.
+func ownPath(next string) string {
+	u, err := url.Parse(next)
+	if err != nil || u.Scheme != "" || u.Host != "" || u.Opaque != "" || strings.Contains(next, "\\") || path.Clean(u.Path) != strings.TrimSuffix(u.Path, "/") {
+		return "/account"
+	}
+	if u.Path != "/account" && !strings.HasPrefix(u.Path, "/account/") && u.Path != "/oauth/authorize" {
+		return "/account"
+	}
+	return u.RequestURI()
+}
+
+// Language returns the tag of the language that a page in answer to a request would
+// have: that of mails which the request causes.
+func (p *Pages) Language(r *http.Request, locales string) string {
+	return p.languages.choose(r, locales).tag.String()
+}
+
+// Languages returns the tags of all languages, for ui_locales_supported.
+func (p *Pages) Languages() (tags []string) {
+	for _, c := range p.languages.all {
+		if c.tag.String() != pseudo {
+			tags = append(tags, c.tag.String())
+		}
+	}
+	return tags
+}
+
+// functions are what templates can call, in one language.
+func (p *Pages) functions(c *catalogue) template.FuncMap {
+	return template.FuncMap{
+		"t":        c.text,
+		"text":     func(t Text) (template.HTML, error) { return c.text(t.ID, t.Args...) },
+		"clock":    c.clock,
+		"has":      func(t time.Time) bool { return !t.IsZero() },
+		"filled":   func(t Text) bool { return t.ID != "" },
+		"stranger": func(s string) template.HTML { return Stranger(s).html() },
+		"host":     func(s string) template.HTML { return Host(s).html() },
+		"name":     name,
+		"at":       atHandle,
+		"kindof":   kindOf,
+		"asset":    p.asset,
+		"link":     c.link,
+		"field":    newField,
+		"pass":     pass,
+		"png":      png,
+		"otpauth":  otpauth,
+		"textfile": textFile,
+		"groups":   groups,
+	}
+}
+
+// asset returns the path of a file in static/, or of brand.css.
+func (p *Pages) asset(name string) (string, error) {
+	at, ok := p.assets.paths[name]
+	if !ok {
+		return "", fmt.Errorf("no asset has the name %q", name)
+	}
+	return at, nil
+}
+
+// link writes a link to another site for a sentence; the text is a message.
+func (c *catalogue) link(to, id string) (template.HTML, error) {
+	u, err := url.Parse(to)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" && u.Scheme != "mailto" {
+		return "", fmt.Errorf("%q is not a link", to)
+	}
+	text, err := c.text(id)
+	return template.HTML(`<a rel="noreferrer" href="`+template.HTMLEscapeString(u.String())+`">`) + text + `</a>`, err //nolint:gosec // escaped
+}
+
+// errPairs: a template calls pass or field with an odd number of arguments.
+var errPairs = errors.New("arguments come in pairs of a name and a value")
+
+// PageNames returns the names of all pages' types, for tests.
+func PageNames() (names []string) {
+	for _, page := range declared() {
+		names = append(names, strings.TrimPrefix(fmt.Sprintf("%T", page), "*web."))
+	}
+	return names
+}

@@ -1,0 +1,79 @@
+package web
+
+import (
+	"html/template"
+	"strings"
+	"unicode"
+
+	"golang.org/x/net/idna"
+)
+
+// maxStranger is how many characters of a stranger's text are shown.
+const maxStranger = 64
+
+// Stranger is a text that somebody else chose: the name of a client or an app password,
+// a user agent, a handle. It is shown as text, cut, without controls, and isolated from
+// the direction of what is around it.
+type Stranger string
+
+// clean returns the text without what changes the look of other text.
+func clean(text string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case r == 0x200c, r == 0x200d: // the joiners, of emoji and Persian
+			return r
+		case unicode.In(r, unicode.Cc, unicode.Cf), r == unicode.ReplacementChar: // Cf has the bidi controls
+			return -1
+		}
+		return r
+	}, strings.TrimSpace(text))
+}
+
+// String returns the text as it is shown: clean, and cut.
+func (s Stranger) String() string {
+	return cut(clean(string(s)), maxStranger)
+}
+
+// cut returns at most n characters of a text, with "…" if there were more.
+func cut(text string, n int) string {
+	runes := []rune(text)
+	if len(runes) <= n {
+		return text
+	}
+	return string(runes[:n]) + "…"
+}
+
+func (s Stranger) html() template.HTML {
+	return `<bdi>` + template.HTML(template.HTMLEscapeString(s.String())) + `</bdi>` //nolint:gosec // escaped
+}
+
+// Host is a host name in ASCII. It is shown in Unicode, with the xn-- form beside it if
+// the two differ: a name that looks like another is recognised by that.
+type Host string
+
+func (h Host) html() template.HTML {
+	ascii := name(string(h))
+	shown, err := idna.Display.ToUnicode(string(h))
+	if err != nil || shown == string(h) {
+		return ascii
+	}
+	return name(shown) + ` <span class="ascii">(` + ascii + `)</span>`
+}
+
+// Codes are names of the protocol (collections, methods) in a sentence.
+type Codes []string
+
+// List are the parts of an enumeration: "a, b and c". Each is a value of a message.
+type List []any
+
+// maxListed is how many parts a sentence shows.
+const maxListed = 6
+
+// name writes a name of a machine whole, whatever its length: its end matters as much as
+// its beginning. It may break behind its dots and colons, and is not translated.
+func name(text string) template.HTML {
+	text = strings.NewReplacer(".", ".<wbr>", ":", ":<wbr>", "/", "/<wbr>", "?", "<wbr>?").Replace(template.HTMLEscapeString(clean(text)))
+	return `<bdi translate="no">` + template.HTML(text) + `</bdi>` //nolint:gosec // escaped
+}
