@@ -591,4 +591,3 @@ func TestOff(t *testing.T) {
 		t.Errorf("mails: %q", got)
 	}
 }
-

@@ -106,8 +106,10 @@ func testFactors(t *testing.T, s *Database) {
 		"a passkey's use":   func(f *signin.Factors) { f.Passkeys[0].UsedAt, f.Passkeys[0].Credential = at(9), []byte(`{}`) },
 		"a passkey removed": func(f *signin.Factors) { f.Passkeys = f.Passkeys[1:] },
 		"a code used":       func(f *signin.Factors) { f.Recovery[0].UsedAt, f.Recovery[0].UsedFlow = at(9), "x" },
-		"other codes":       func(f *signin.Factors) { f.Recovery, f.RecoveryKey = []signin.RecoveryCode{{Hash: []byte("a")}}, []byte("other key") },
-		"a switch":          func(f *signin.Factors) { f.AppsOff = !f.AppsOff },
+		"other codes": func(f *signin.Factors) {
+			f.Recovery, f.RecoveryKey = []signin.RecoveryCode{{Hash: []byte("a")}}, []byte("other key")
+		},
+		"a switch": func(f *signin.Factors) { f.AppsOff = !f.AppsOff },
 	} {
 		clone := func(f *signin.Factors) {
 			f.Passkeys, f.Recovery = slices.Clone(f.Passkeys), slices.Clone(f.Recovery)
