@@ -41,13 +41,14 @@ const (
 type Browser struct {
 	// ID numbers the browser in the store, from 1; an ID is not given twice.
 	ID int64
-	// Hash is that of the newest secret, Previous that of the one before while the newest
-	// has not come, and Salt what the newest was made of: see next.
-	Hash, Previous, Salt []byte
+	// Secrets are what the store knows of the browser's secrets, the newest last. There
+	// are earlier ones while the newest has not come, at most maxSecrets in all.
+	Secrets []Secret
 	// Earned: the newest secret was sent with a sign-in or a step-up, so that only
 	// another one sends it again.
 	Earned bool
-	// Generation counts the secrets, and RotatedAt is when the newest was made.
+	// Generation counts the secrets: it is that of the newest. RotatedAt is when that was
+	// made.
 	Generation int64
 	RotatedAt  time.Time
 
@@ -60,6 +61,16 @@ type Browser struct {
 	// SignIns are the accounts, latest used first.
 	SignIns []SignIn
 }
+
+// Secret is what the store knows of a browser's secret.
+type Secret struct {
+	Hash [HashSize]byte
+	// Salt is what the secret was made of, and the one before: see next.
+	Salt [HashSize]byte
+}
+
+// HashSize is that of a Secret's parts, in bytes.
+const HashSize = 32
 
 // SignIn is an account that is signed in on a browser.
 type SignIn struct {

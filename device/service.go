@@ -73,11 +73,11 @@ func (s *Service) Visit(ctx context.Context, cookie string, accountID int64) (Vi
 // transaction. decide changes the browser that it gets. ErrUnknown: the cookie is of no
 // browser.
 func (s *Service) change(ctx context.Context, v *Visit, earns bool, decide func(*Browser) (Change, error)) error {
-	id, secret, ok := parseCookie(v.presented)
+	id, sent, ok := parseCookie(v.presented)
 	if !ok {
 		return ErrUnknown
 	}
-	in := arrival{secret: secret, earns: earns, salt: random(), at: v.At}
+	in := arrival{secret: sent, earns: earns, salt: random(), at: v.At}
 	var t turned
 	_, err := s.Store.Change(ctx, id, func(b Browser) (Change, error) {
 		if t = turn(b, in); !t.known {
@@ -95,7 +95,7 @@ func (s *Service) change(ctx context.Context, v *Visit, earns bool, decide func(
 		v.Browser = t.next // what it just proved, it may see
 	}
 	if t.send != nil {
-		v.Cookie = formatCookie(id, t.send)
+		v.Cookie = formatCookie(id, *t.send)
 	}
 	return nil
 }
@@ -122,11 +122,11 @@ type Person struct {
 // The answer must carry Visit.Cookie. ErrChanged, account.ErrCodeInvalid: see Store.SignIn.
 func (s *Service) SignIn(ctx context.Context, v Visit, p Person) (Visit, error) {
 	now, client := s.now(), request.ClientOf(ctx)
-	id, secret, _ := parseCookie(v.presented)
-	in := arrival{secret: secret, earns: true, salt: random(), at: now}
-	fresh := random()
+	id, sent, _ := parseCookie(v.presented)
+	in := arrival{secret: sent, earns: true, salt: random(), at: now}
+	fresh := secret(random())
 	n := New{
-		Browser: id, Hash: hashOf(fresh), Epoch: p.Epoch, Code: p.Code, Entry: p.Entry, Mails: p.Mails,
+		Browser: id, Secret: Secret{Hash: fresh.hash()}, Epoch: p.Epoch, Code: p.Code, Entry: p.Entry, Mails: p.Mails,
 		Network: client.Network().String(), UserAgent: client.UserAgent,
 		SignIn: SignIn{
 			AccountID: p.Account.ID, DID: p.Account.DID, At: now, UsedAt: now, Factors: p.Factors, Remember: p.Remember,
@@ -143,8 +143,8 @@ func (s *Service) SignIn(ctx context.Context, v Visit, p Person) (Visit, error) 
 			send = fresh
 			return Browser{}, SignIn{}, false
 		}
-		send = t.send
-		return t.next, n.SignIn.replacing(t), true
+		send = *t.send // what is earned is always sent
+		return t.next, n.SignIn.replacing(&t), true
 	}
 	b, err := s.Store.SignIn(ctx, n)
 	if err != nil {
@@ -156,7 +156,7 @@ func (s *Service) SignIn(ctx context.Context, v Visit, p Person) (Visit, error) 
 
 // replacing returns a sign-in as it is stored on a browser: trust in the browser that came
 // for the account goes on.
-func (s SignIn) replacing(t turned) SignIn {
+func (s SignIn) replacing(t *turned) SignIn {
 	shown := t.shown()
 	s.Generation = t.next.Generation
 	if was, ok := shown.SignIn(s.AccountID); ok && s.TrustedUntil.IsZero() {

@@ -1,7 +1,6 @@
 package device
 
 import (
-	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -13,135 +12,140 @@ import (
 	"time"
 )
 
-// secretSize is that of a secret and of a salt, in bytes.
-const secretSize = 32
+// secret is what a browser's cookie holds: 256 bits that only the browser has.
+type secret [HashSize]byte
 
-func random() []byte {
-	b := make([]byte, secretSize)
-	_, _ = rand.Read(b) // never fails: crypto/rand ends the process instead
+func random() (b [HashSize]byte) {
+	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the process instead
 	return b
 }
 
-func hashOf(secret []byte) []byte {
-	h := sha256.Sum256(secret)
-	return h[:]
+// next returns the secret that follows s. It is made of s, which only the browser has, and
+// of a salt, which only the store has: so it can be sent again if the answer that carried
+// it was lost, though neither a stolen database nor a stolen cookie yields it.
+func (s secret) next(salt [HashSize]byte) secret {
+	h := hmac.New(sha256.New, s[:])
+	h.Write([]byte("nestbox device "))
+	h.Write(salt[:])
+	return secret(h.Sum(nil))
 }
 
-// next returns the secret that follows another one. It is made of that one, which only
-// the browser has, and of the salt, which only the store has: so it can be sent again if
-// the answer that carried it was lost, though neither a stolen database nor a stolen
-// cookie yields it.
-func next(secret, salt []byte) []byte {
-	h := hmac.New(sha256.New, secret)
-	h.Write([]byte("nestbox device "))
-	h.Write(salt)
-	return h.Sum(nil)
-}
+func (s secret) hash() [HashSize]byte { return sha256.Sum256(s[:]) }
 
 // formatCookie returns the value of a browser's cookie.
-func formatCookie(id int64, secret []byte) string {
-	return strconv.FormatInt(id, 36) + "." + base64.RawURLEncoding.EncodeToString(secret)
+func formatCookie(id int64, s secret) string {
+	return strconv.FormatInt(id, 36) + "." + base64.RawURLEncoding.EncodeToString(s[:])
 }
 
 // maxCookie bounds what is read of a cookie, in bytes.
 const maxCookie = 128
 
 // parseCookie reads what formatCookie wrote; any other spelling is none of ours.
-func parseCookie(value string) (id int64, secret []byte, ok bool) {
+func parseCookie(value string) (id int64, s secret, ok bool) {
 	num, text, ok := strings.Cut(value, ".")
 	if !ok || len(value) > maxCookie {
-		return 0, nil, false
+		return 0, s, false
 	}
 	id, err := strconv.ParseInt(num, 36, 64)
 	if err != nil || id < 1 {
-		return 0, nil, false
+		return 0, s, false
 	}
-	secret, err = base64.RawURLEncoding.DecodeString(text)
-	if err != nil || len(secret) != secretSize || formatCookie(id, secret) != value {
-		return 0, nil, false
+	raw, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil || len(raw) != len(s) {
+		return 0, s, false
 	}
-	return id, secret, true
+	s = secret(raw)
+	return id, s, formatCookie(id, s) == value
 }
 
 // arrival is a browser's secret as it comes with a request.
 type arrival struct {
-	secret []byte
+	secret secret
 	// earns: the request has proven its person, for a sign-in or a step-up.
 	earns bool
 	// salt is fresh, for a secret that may have to be made.
-	salt []byte
+	salt [HashSize]byte
 	at   time.Time
 }
 
-// turned is what becomes of a browser's secret when one comes.
+// turned is what becomes of a browser's secrets when one comes.
 type turned struct {
 	next Browser
-	// known: the secret is this browser's.
-	known bool
-	// behind: it is the previous one.
-	behind bool
+	// known: the secret is one of this browser's, of that generation.
+	known      bool
+	generation int64
 	// send is the secret that the answer carries, nil for none.
-	send []byte
+	send *secret
 	// changed: next is to be stored.
 	changed bool
 }
 
-// turn decides what becomes of a browser's secret when one comes. It is pure.
+// maxSecrets is how many secrets of a browser work at once: one that has come, one that was
+// sent for a look, and one that was earned.
+const maxSecrets = 3
+
+// turn decides what becomes of a browser's secrets when one comes: those before it work no
+// longer, and the answer carries another. It is pure.
 //
-//	presented                    to look                      to sign in, to step up
-//	newest                       newest has come; a new one   newest has come; a new one
-//	                             once it is SecretLife old
-//	previous, newest not earned  newest again                 a new one in its place
-//	previous, newest earned      nothing: previous works on   newest again
-//	any other                    unknown                      unknown
+//	what comes                                           to look          to sign in, to step up
+//	the newest                                           a new one, once  a new one
+//	                                                     it is old
+//	an earlier one; the newest was sent for a look       the newest       a new one
+//	an earlier one; the newest was earned                none             the newest
+//	any other                                            unknown          unknown
 //
-// A newest secret that was earned is not sent for a look: a thief who has the previous one
-// only would get what was proven since.
+// A newest secret that was earned is not sent for a look: a thief who has an earlier one
+// would get what was proven since.
 func turn(b Browser, in arrival) turned {
-	hash := hashOf(in.secret)
-	switch {
-	case subtle.ConstantTimeCompare(hash, b.Hash) == 1:
-		t := turned{next: b, known: true}
-		if len(b.Previous) > 0 {
-			t.next.Previous, t.next.Salt, t.next.Earned, t.changed = nil, nil, false, true
-		}
-		if in.earns || !within(b.RotatedAt, SecretLife, in.at) {
-			return t.renew(in)
-		}
-		return t
-	case len(b.Previous) > 0 && subtle.ConstantTimeCompare(hash, b.Previous) == 1:
-		t := turned{next: b, known: true, behind: true}
-		switch {
-		case in.earns == b.Earned:
-			t.send = next(in.secret, b.Salt)
-		case in.earns:
-			return t.renew(in)
-		}
-		return t
-	default:
+	i := b.find(in.secret)
+	if i < 0 {
 		return turned{next: b}
 	}
-}
-
-// renew makes a new secret from the one that came, which becomes the previous one.
-func (t turned) renew(in arrival) turned {
-	t.send, t.changed = next(in.secret, in.salt), true
-	t.next.Previous, t.next.Salt, t.next.Hash = hashOf(in.secret), bytes.Clone(in.salt), hashOf(t.send)
-	t.next.Earned, t.next.RotatedAt = in.earns, in.at
-	t.next.Generation++
+	newest := len(b.Secrets) - 1
+	t := turned{next: b, known: true, generation: b.Generation - int64(newest-i), changed: i > 0}
+	t.next.Secrets = slices.Clone(b.Secrets[i:])
+	last, old := t.follow(in.secret), !within(b.RotatedAt, SecretLife, in.at)
+	switch {
+	case i == newest && (in.earns || old), i < newest && in.earns && !b.Earned:
+		t.renew(last, in)
+	case i < newest && in.earns == b.Earned:
+		t.send = &last
+	}
 	return t
 }
 
-// shown returns the browser as the secret that came proves it: a previous one proves
-// nothing that was earned with the newest.
-func (t turned) shown() Browser {
-	b := t.next
-	if !t.behind {
-		return b
+// find returns which of the browser's secrets s is, -1 for none.
+func (b *Browser) find(s secret) int {
+	hash := s.hash()
+	return slices.IndexFunc(b.Secrets, func(k Secret) bool { return subtle.ConstantTimeCompare(k.Hash[:], hash[:]) == 1 })
+}
+
+// follow returns the newest secret, from the one that came.
+func (t *turned) follow(s secret) secret {
+	for _, k := range t.next.Secrets[1:] {
+		s = s.next(k.Salt)
 	}
-	b.SignIns = b.without(func(s *SignIn) bool { return b.Earned && s.Generation >= b.Generation })
+	return s
+}
+
+// renew makes a secret after the newest.
+func (t *turned) renew(newest secret, in arrival) {
+	made := newest.next(in.salt)
+	t.send, t.changed = &made, true
+	t.next.Secrets = append(t.next.Secrets, Secret{Hash: made.hash(), Salt: in.salt})
+	t.next.Earned, t.next.RotatedAt = in.earns, in.at
+	t.next.Generation++
+}
+
+// shown returns the browser as the secret that came proves it: an earlier one proves
+// nothing that was earned since.
+func (t *turned) shown() Browser {
+	b := t.next
+	b.SignIns = b.without(func(s *SignIn) bool { return s.Generation > t.generation })
 	for i := range b.SignIns {
-		b.SignIns[i].StepUp = StepUp{}
+		if b.Earned && t.generation < b.Generation {
+			b.SignIns[i].StepUp = StepUp{}
+		}
 	}
 	return b
 }

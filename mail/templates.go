@@ -302,7 +302,7 @@ func (n *Notice) words() (title, before, detail string) {
 			"which was refused. A copy may have been stolen from the app or its device. " +
 			"It is useless without the key; to be safe, end the app's access in your account and sign in to it again.", "App"
 	case NoticeReplay:
-		return "An app's access to your account was ended", "The code with which an app got access to " + who + " was used a second time, " +
+		return "The access of an app to your account was ended", "The code with which an app got access to " + who + " was used a second time, " +
 			"so somebody else may have seen it. The access was ended; sign in to the app again.", "App"
 	case NoticeTOTPOn:
 		return "Authenticator app is on", "Signing in to " + who + " with its password now also needs a code of an authenticator app. " +

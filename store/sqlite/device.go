@@ -19,15 +19,38 @@ type Devices struct{ *DB }
 
 var _ device.Store = Devices{}
 
-const deviceColumns = `d.id, d.secret_hash, d.previous_hash, d.salt, d.earned, d.generation, d.rotated_at,
+const deviceColumns = `d.id, d.secrets, d.earned, d.generation, d.rotated_at,
 	d.made_at, d.seen_at, d.network, d.user_agent`
 
-func scanDevice(r *sqlite.Stmt) device.Browser {
-	return device.Browser{
-		ID: r.ColumnInt64(0), Hash: columnBytes(r, 1), Previous: columnBytes(r, 2), Salt: columnBytes(r, 3), Earned: r.ColumnBool(4),
-		Generation: r.ColumnInt64(5), RotatedAt: columnTime(r, 6), MadeAt: columnTime(r, 7), SeenAt: columnTime(r, 8),
-		Network: r.ColumnText(9), UserAgent: r.ColumnText(10),
+func scanDevice(r *sqlite.Stmt) (device.Browser, error) {
+	secrets, err := decodeSecrets(columnBytes(r, 1))
+	if err != nil {
+		return device.Browser{}, fmt.Errorf("browser %d: %w", r.ColumnInt64(0), err)
 	}
+	return device.Browser{
+		ID: r.ColumnInt64(0), Secrets: secrets, Earned: r.ColumnBool(2), Generation: r.ColumnInt64(3), RotatedAt: columnTime(r, 4),
+		MadeAt: columnTime(r, 5), SeenAt: columnTime(r, 6), Network: r.ColumnText(7), UserAgent: r.ColumnText(8),
+	}, nil
+}
+
+// encodeSecrets writes (hash, salt) pairs one after the other.
+func encodeSecrets(secrets []device.Secret) []byte {
+	buf := make([]byte, 0, len(secrets)*2*device.HashSize)
+	for _, k := range secrets {
+		buf = append(append(buf, k.Hash[:]...), k.Salt[:]...)
+	}
+	return buf
+}
+
+func decodeSecrets(buf []byte) (secrets []device.Secret, err error) {
+	const size = device.HashSize
+	if len(buf) == 0 || len(buf)%(2*size) != 0 {
+		return nil, errors.New("secrets are damaged")
+	}
+	for ; len(buf) > 0; buf = buf[2*size:] {
+		secrets = append(secrets, device.Secret{Hash: [size]byte(buf[:size]), Salt: [size]byte(buf[size : 2*size])})
+	}
+	return secrets, nil
 }
 
 const signInColumns = `b.account_id, a.did, b.generation, b.signed_in_at, b.used_at, b.factors, b.remember,
@@ -47,7 +70,7 @@ func scanSignIn(r *sqlite.Stmt, from int) device.SignIn {
 func loadDevice(c *sqlite.Conn, id int64) (b device.Browser, err error) {
 	err = query(c, "SELECT "+deviceColumns+" FROM device d WHERE d.id = ?",
 		func(s *sqlite.Stmt) { s.BindInt64(1, id) },
-		func(r *sqlite.Stmt) error { b = scanDevice(r); return nil })
+		func(r *sqlite.Stmt) (err error) { b, err = scanDevice(r); return err })
 	if err != nil {
 		return b, fmt.Errorf("load browser: %w", err)
 	}
@@ -110,10 +133,10 @@ func browserOf(c *sqlite.Conn, n device.New) (id int64, in device.SignIn, err er
 	} else if !errors.Is(err, device.ErrUnknown) {
 		return 0, in, err
 	}
-	err = query(c, `INSERT INTO device (secret_hash, generation, rotated_at, made_at, seen_at, network, user_agent)
+	err = query(c, `INSERT INTO device (secrets, generation, rotated_at, made_at, seen_at, network, user_agent)
 		VALUES (?1, 0, ?2, ?2, ?2, ?3, ?4) RETURNING id`,
 		func(s *sqlite.Stmt) {
-			s.BindBytes(1, n.Hash)
+			s.BindBytes(1, encodeSecrets([]device.Secret{n.Secret}))
 			bindTime(s, 2, n.SignIn.At)
 			s.BindText(3, n.Network)
 			s.BindText(4, n.UserAgent)
@@ -124,30 +147,19 @@ func browserOf(c *sqlite.Conn, n device.New) (id int64, in device.SignIn, err er
 
 // putDevice stores a browser's own row.
 func putDevice(c *sqlite.Conn, b device.Browser) error {
-	_, err := change(c, `UPDATE device SET secret_hash = ?, previous_hash = ?, salt = ?, earned = ?, generation = ?, rotated_at = ?,
-		seen_at = ?, network = ?, user_agent = ? WHERE id = ?`,
+	_, err := change(c, `UPDATE device SET secrets = ?, earned = ?, generation = ?, rotated_at = ?, seen_at = ?, network = ?, user_agent = ?
+		WHERE id = ?`,
 		func(s *sqlite.Stmt) {
-			s.BindBytes(1, b.Hash)
-			bindBytes(s, 2, b.Previous)
-			bindBytes(s, 3, b.Salt)
-			s.BindBool(4, b.Earned)
-			s.BindInt64(5, b.Generation)
-			bindTime(s, 6, b.RotatedAt)
-			bindTime(s, 7, b.SeenAt)
-			s.BindText(8, b.Network)
-			s.BindText(9, b.UserAgent)
-			s.BindInt64(10, b.ID)
+			s.BindBytes(1, encodeSecrets(b.Secrets))
+			s.BindBool(2, b.Earned)
+			s.BindInt64(3, b.Generation)
+			bindTime(s, 4, b.RotatedAt)
+			bindTime(s, 5, b.SeenAt)
+			s.BindText(6, b.Network)
+			s.BindText(7, b.UserAgent)
+			s.BindInt64(8, b.ID)
 		})
 	return wrap(err, "update browser")
-}
-
-// bindBytes binds bytes, none as NULL.
-func bindBytes(s *sqlite.Stmt, param int, b []byte) {
-	if len(b) == 0 {
-		s.BindNull(param)
-		return
-	}
-	s.BindBytes(param, b)
 }
 
 // putSignIn stores a sign-in in the place of an earlier one.
@@ -276,7 +288,10 @@ func (db Devices) List(ctx context.Context, accountID int64) (out []device.Brows
 			WHERE b.account_id = ? ORDER BY b.used_at DESC, d.id DESC`,
 			func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
 			func(r *sqlite.Stmt) error {
-				b := scanDevice(r)
+				b, err := scanDevice(r)
+				if err != nil {
+					return err
+				}
 				b.SignIns = []device.SignIn{scanSignIn(r, deviceColumnCount)}
 				out = append(out, b)
 				return nil
@@ -286,7 +301,7 @@ func (db Devices) List(ctx context.Context, accountID int64) (out []device.Brows
 }
 
 // deviceColumnCount is how many deviceColumns there are.
-const deviceColumnCount = 11
+const deviceColumnCount = 9
 
 // EndAll implements device.Store.
 func (db Devices) EndAll(ctx context.Context, accountID, keep int64, e account.Entry) (sessions, signIns int, err error) {

@@ -89,6 +89,9 @@ func (db Factors) ChangeFactors(ctx context.Context, id int64, decide func(accou
 			}
 		}
 		for _, e := range c.Entries {
+			if _, err := endBrowsers(tx.Conn, id, 0, device.EndingOf(e.Kind)); err != nil {
+				return err
+			}
 			if err := insertEntry(tx.Conn, id, e); err != nil {
 				return err
 			}

@@ -96,6 +96,15 @@ func bindList[T ~string](s *sqlite.Stmt, param int, list []T) {
 	s.BindText(param, string(text))
 }
 
+// bindBytes binds bytes, none as NULL.
+func bindBytes(s *sqlite.Stmt, param int, b []byte) {
+	if len(b) == 0 {
+		s.BindNull(param)
+		return
+	}
+	s.BindBytes(param, b)
+}
+
 func columnBytes(s *sqlite.Stmt, col int) []byte {
 	n := s.ColumnLen(col)
 	if n == 0 {

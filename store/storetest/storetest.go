@@ -29,6 +29,7 @@ func Run(t *testing.T, name string) {
 		adminTests,
 		announceTests,
 		blobTests,
+		deviceTests,
 		clientTests,
 		departedTests,
 		eventlogTests,

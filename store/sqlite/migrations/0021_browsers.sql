@@ -1,10 +1,8 @@
 -- The browsers that people have signed in on, as package device says.
 CREATE TABLE device (
     id            INTEGER PRIMARY KEY AUTOINCREMENT,
-    secret_hash   BLOB    NOT NULL,
-    -- while the newest secret has not come: the hash of the one before, and the salt
-    previous_hash BLOB,
-    salt          BLOB,
+    -- (hash, salt) of each secret that works, the newest last
+    secrets       BLOB    NOT NULL,
     earned        INTEGER NOT NULL DEFAULT 0,
     generation    INTEGER NOT NULL,
     rotated_at    INTEGER NOT NULL,

@@ -1,0 +1,99 @@
+package web
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"net/http"
+	"strconv"
+
+	"nestbox/device"
+)
+
+// Browsers knows the browser that a request comes from: its cookie, the tokens of its
+// forms, and whether a form is our own. Its fields are set once.
+type Browsers struct {
+	Devices *device.Service
+	// Origin is the server's, without a slash at the end.
+	Origin string
+	// Dev is set under --dev, which has no https.
+	Dev bool
+	// Key keys the tokens of forms: 32 secret bytes.
+	Key []byte
+}
+
+// cookieLife is how long a browser keeps the cookie, in seconds: the longest that
+// browsers allow.
+const cookieLife = 400 * 24 * 3600
+
+// cookieName returns the name of the cookie. The prefix makes browsers refuse one that
+// another host has set; it wants https.
+func (b *Browsers) cookieName() string {
+	if b.Dev {
+		return "nestbox"
+	}
+	return "__Host-nestbox"
+}
+
+// Visit returns the browser of a request, and notes that it, and the account (0: none)
+// whose page is looked at, were used. The answer must Keep it.
+func (b *Browsers) Visit(r *http.Request, accountID int64) (device.Visit, error) {
+	value := ""
+	if c, err := r.Cookie(b.cookieName()); err == nil {
+		value = c.Value
+	}
+	return b.Devices.Visit(r.Context(), value, accountID)
+}
+
+// Keep sends a visit's new cookie, if it has one, with an answer that has not begun.
+func (b *Browsers) Keep(w http.ResponseWriter, v device.Visit) {
+	if v.Cookie == "" {
+		return
+	}
+	c := &http.Cookie{ //nolint:gosec // Secure but under --dev, which has no https
+		Name: b.cookieName(), Value: v.Cookie, Path: "/", MaxAge: cookieLife,
+		Secure: !b.Dev, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	}
+	w.Header().Del("Set-Cookie") // of an earlier turn of the same answer
+	http.SetCookie(w, c)
+}
+
+// Own reports whether a POST comes from a page of ours: what the browser says of the site
+// decides, and if it says nothing of it, the origin.
+func (b *Browsers) Own(r *http.Request) bool {
+	if site := r.Header.Values("Sec-Fetch-Site"); len(site) > 0 {
+		return len(site) == 1 && site[0] == "same-origin"
+	}
+	origin := r.Header.Values("Origin")
+	return len(origin) == 1 && origin[0] == b.Origin
+}
+
+// tokenNonce is the size, in bytes, of what makes each page's token another.
+const tokenNonce = 12
+
+// Token returns a token for the form of a page: what the form must bring back. It is bound
+// to the browser, 0 for one that is not known, and to the page.
+func (b *Browsers) Token(browser int64, page string) string {
+	nonce := make([]byte, tokenNonce)
+	_, _ = rand.Read(nonce) // never fails: crypto/rand ends the process instead
+	return base64.RawURLEncoding.EncodeToString(append(nonce, b.seal(nonce, browser, page)...))
+}
+
+// Shown checks the token of a form, and returns what names the one showing of the page
+// that it was made for: the flow of package signin.
+func (b *Browsers) Shown(browser int64, page, token string) (flow string, ok bool) {
+	raw, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil || len(raw) != tokenNonce+sha256.Size {
+		return "", false
+	}
+	nonce, mac := raw[:tokenNonce], raw[tokenNonce:]
+	return base64.RawURLEncoding.EncodeToString(nonce), hmac.Equal(mac, b.seal(nonce, browser, page))
+}
+
+func (b *Browsers) seal(nonce []byte, browser int64, page string) []byte {
+	h := hmac.New(sha256.New, b.Key)
+	h.Write(nonce)
+	h.Write([]byte(strconv.FormatInt(browser, 10) + " " + page))
+	return h.Sum(nil)
+}
