@@ -123,7 +123,7 @@ type Verifier struct {
 	// them put it into the service's token instead of Audience.
 	HostDID  string
 	Sessions Sessions
-	// Resource proves OAuth clients.
+	// Resource proves OAuth clients; nil refuses them.
 	Resource *Resource
 	// AdminPassword is the password of user "admin" in Basic authentication.
 	AdminPassword string
@@ -264,7 +264,7 @@ func (v Viewer) Refused(did syntax.DID, status string) error {
 }
 
 func (v *Verifier) access(ctx context.Context, r *http.Request, allowed ...Scope) (Access, error) {
-	if isDPoP(r) {
+	if v.Resource != nil && isDPoP(r) {
 		return v.granted(ctx, r)
 	}
 	token, err := bearer(r, true)

@@ -106,7 +106,7 @@ func bearer(r *http.Request, wantAccess bool) (string, error) {
 			return "", errInvalidToken("Unexpected authorization type")
 		}
 	case schemeNone, schemeDPoP:
-		// This server has no OAuth yet, so it issues no DPoP-bound tokens.
+		// No route accepts an OAuth token here: see Verifier.granted.
 	}
 	return "", errAuthMissing()
 }

@@ -334,7 +334,7 @@ func TestUploadBytesAreLimited(t *testing.T) {
 	}
 	wantError(t, upload(1), http.StatusTooManyRequests, "RateLimitExceeded")
 	w.Clock.Advance(24 * time.Hour)
-	if err := upload(1 << 20); err != nil || !w.Limits.TakeN(caller.DID.String(), limit.Points-1, limit).Allowed {
+	if err := upload(1 << 20); err != nil || !w.Limits.TakeN(w.account.DID.String(), limit.Points-1, limit).Allowed {
 		t.Errorf("a day later: %v, or it took more than a point", err)
 	}
 	wantError(t, upload(1), http.StatusTooManyRequests, "RateLimitExceeded")
