@@ -65,35 +65,34 @@ func arrows() map[string]rule {
 		".": {},
 
 		// Foundations know no domain, and neither do their tests.
-		"request":                   {imports: with("ratelimit")},                           // any HTTP request: no protocol, no credential
-		"xrpc":                      {imports: with("request")},                             // no domain, and no kind of credential
+		"request":                   {imports: with("ratelimit")},                                                        // any HTTP request: no protocol, no credential
+		"xrpc":                      {imports: with("request")},                                                          // no domain, and no kind of credential
 		"auth":                      {imports: with("request", "xrpc", "ratelimit", "oauth/scope", "oauth/dpop", event)}, // xrpc and the protocol only; guesses of the admin's password are counted
-		"auth":                      {imports: with("request", "xrpc", "ratelimit", "oauth/scope", event)}, // xrpc and the protocol only; guesses of the admin's password are counted
-		"ratelimit":                 {imports: helpers},                                     // counts keys; what a key means is its caller's business
-		"mail":                      {imports: helpers, anyInTests: true},                   // what is written to people, and how it leaves
-		"plc":                       {pure: true},                                           // operations are values: nothing to import, nothing to reach
-		"dagcbor":                   {pure: true},                                           // the data model: bytes to values and back
-		"repo/mst":                  {imports: []string{"dagcbor"}, pure: true},             // the tree: nodes come and go through its caller
-		"repo/car":                  {imports: []string{"dagcbor"}, pure: true},             // blocks in a stream: whose stream, its caller knows
-		"firehose/event":            {imports: []string{"dagcbor", "repo/car"}, pure: true}, // what the stream says, as bytes
-		"proxy/readafterwrite":      {pure: true},                                           // answers: bytes and records in, bytes out; questions go through its caller
-		"lexicon":                   {imports: []string{"dagcbor"}, pure: true},             // schemas and records: values in, a fault out
-		"oauth/scope":               {pure: true},                                           // the language of permissions: text in, answers out
-		"lexicon/internal/generate": {imports: []string{"lexicon"}},                         // writes the schemas from indigo's documents
-		"plc/directory":             {imports: with("plc")},                                 // a directory of its own, not a part of the PDS
-		"store/sqlite/groupcommit":  {imports: helpers},                                     // closures over a connection; knows no table
-		"internal/color":            {pure: true},                                           // colours and their contrast
-		"internal/costtest":         {},                                                     // any test may measure a cost
-		"internal/durable":          {},                                                     // helpers without a domain stand alone
-		"internal/gate":             {pure: true},                                           // the same; its callers have the clock
-		"internal/pause":            {},                                                     // the same
-		"internal/seal":             {},                                                     // the same
-		"internal/safehttp":         {},                                                     // the same
-		"internal/system":           {},                                                     // the same
-		"internal/smalldisk":        {},                                                     // the same, for tests only
-		"config":                    {imports: with("mail", "datadir"), anyInTests: true},   // is read by server and cmd alone; domains get values
-		"datadir":                   {imports: helpers},                                     // names, the lock and key files; knows no domain and no database
-		"config/internal/manual":    {imports: []string{"config"}},                          // writes docs/settings.md from Config's comments
+		"ratelimit":                 {imports: helpers},                                                                  // counts keys; what a key means is its caller's business
+		"mail":                      {imports: helpers, anyInTests: true},                                                // what is written to people, and how it leaves
+		"plc":                       {pure: true},                                                                        // operations are values: nothing to import, nothing to reach
+		"dagcbor":                   {pure: true},                                                                        // the data model: bytes to values and back
+		"repo/mst":                  {imports: []string{"dagcbor"}, pure: true},                                          // the tree: nodes come and go through its caller
+		"repo/car":                  {imports: []string{"dagcbor"}, pure: true},                                          // blocks in a stream: whose stream, its caller knows
+		"firehose/event":            {imports: []string{"dagcbor", "repo/car"}, pure: true},                              // what the stream says, as bytes
+		"proxy/readafterwrite":      {pure: true},                                                                        // answers: bytes and records in, bytes out; questions go through its caller
+		"lexicon":                   {imports: []string{"dagcbor"}, pure: true},                                          // schemas and records: values in, a fault out
+		"oauth/scope":               {pure: true},                                                                        // the language of permissions: text in, answers out
+		"lexicon/internal/generate": {imports: []string{"lexicon"}},                                                      // writes the schemas from indigo's documents
+		"plc/directory":             {imports: with("plc")},                                                              // a directory of its own, not a part of the PDS
+		"store/sqlite/groupcommit":  {imports: helpers},                                                                  // closures over a connection; knows no table
+		"internal/color":            {pure: true},                                                                        // colours and their contrast
+		"internal/costtest":         {},                                                                                  // any test may measure a cost
+		"internal/durable":          {},                                                                                  // helpers without a domain stand alone
+		"internal/gate":             {pure: true},                                                                        // the same; its callers have the clock
+		"internal/pause":            {},                                                                                  // the same
+		"internal/seal":             {},                                                                                  // the same
+		"internal/safehttp":         {},                                                                                  // the same
+		"internal/system":           {},                                                                                  // the same
+		"internal/smalldisk":        {},                                                                                  // the same, for tests only
+		"config":                    {imports: with("mail", "datadir"), anyInTests: true},                                // is read by server and cmd alone; domains get values
+		"datadir":                   {imports: helpers},                                                                  // names, the lock and key files; knows no domain and no database
+		"config/internal/manual":    {imports: []string{"config"}},                                                       // writes docs/settings.md from Config's comments
 
 		// What OAuth clients send.
 		"oauth/jose":      {pure: true},                                                    // signed JWTs and keys: bytes in, keys out
@@ -110,13 +109,6 @@ func arrows() map[string]rule {
 		"oauth/client": {imports: below(), anyInTests: true, domain: true},
 		"schema":       {imports: below([]string{"dagcbor", "lexicon", "oauth/scope"}), anyInTests: true, domain: true},
 
-		"account":  {imports: below(format), anyInTests: true, domain: true},
-		"identity": {imports: below(), anyInTests: true, domain: true},
-		"repo":     {imports: below(format, []string{"lexicon"}), anyInTests: true, domain: true},
-		"blob":     {imports: below([]string{"dagcbor", event}), anyInTests: true, domain: true},
-		"firehose": {imports: below([]string{"firehose/event"}), anyInTests: true, domain: true},
-		"prefs":    {imports: below([]string{"dagcbor", "lexicon"}), anyInTests: true, domain: true},
-		"schema":   {imports: below([]string{"dagcbor", "lexicon"}), anyInTests: true, domain: true},
 		// Where blobs lie, as their domain asks for it.
 		"blob/disk": {imports: with("blob"), anyInTests: true},
 		// Signing in, in this order: signin proves a person, session opens a row for them.
