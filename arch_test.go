@@ -49,10 +49,7 @@ func arrows() map[string]rule {
 	helpers := []string{"internal/durable", "internal/gate", "internal/pause", "internal/safehttp", "internal/seal", "internal/system"}
 	const event = "firehose/event"                               // the names of statuses too
 	format := []string{"dagcbor", "repo/car", "repo/mst", event} // of repositories and their events
-	foundations := slices.Concat(helpers, []string{"request", "xrpc", "auth", "ratelimit", "plc", "mail", "oauth/jose", "oauth/dpop"})
-	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs", "oauth/client"}
 	foundations := slices.Concat(helpers, []string{"request", "xrpc", "auth", "ratelimit", "plc", "mail", "oauth/jose", "oauth/dpop", "oauth/scope"})
-	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs", "schema"}
 	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs", "oauth/client", "schema"}
 	signing := []string{"signin", "session", "device"} // who it is, and the rows that are opened for them
 	coordinating := []string{"hosting", "proxy", "oauth"}
