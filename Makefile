@@ -8,7 +8,7 @@ SOAK     ?= 30m
 # indigo's programs, which the end-to-end tests run behind the server.
 INDIGO := .cache/bin/relay .cache/bin/tap
 
-.PHONY: build run test test-race test-e2e test-reference test-network cross lint fmt bench fuzz soak generate clean help
+.PHONY: build run test test-race test-e2e test-reference test-network screenshots cross lint fmt bench fuzz soak generate clean help
 
 build: ## the static binary bin/nestbox
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/nestbox ./cmd/nestbox
@@ -24,6 +24,10 @@ test-race: .cache/bin/gotestsum ## every test but the end-to-end ones, under the
 
 test-e2e: build .cache/bin/gotestsum e2e/node_modules/.package-lock.json $(INDIGO) ## real clients against the real binary
 	@.ci/test e2e
+
+screenshots: e2e/node_modules/.package-lock.json ## a picture of every page, narrow and wide, light and dark, in .cache/screenshots
+	@rm -rf .cache/screenshots && mkdir -p .cache/screenshots
+	NESTBOX_SCREENSHOTS=$(CURDIR)/.cache/screenshots go test ./e2e/browser -count=1 -v -run TestPages
 
 cross: ## vet, and compile the tests, for every other system that we support
 	@.ci/cross

@@ -24,7 +24,7 @@ type Resource struct {
 	Grants Grants
 }
 
-// oauthAccess says what an endpoint does with the callers of OAuth clients. The zero value
+// oauthAccess is what an endpoint does with the callers of OAuth clients. The zero value
 // refuses them, so that a route that forgets about them is closed.
 type oauthAccess struct {
 	open  bool

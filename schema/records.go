@@ -59,7 +59,7 @@ func (s *Service) Doubt(writer syntax.DID, collection syntax.NSID) {
 func (s *Service) records(writer syntax.DID, collection syntax.NSID, good time.Duration) *lexicon.Catalogue {
 	known, ok := s.compiled.GetIfPresent(collection)
 	if !ok || s.age(known.at) >= good {
-		s.build(writer, collection)
+		s.build(writer, collection, good)
 	}
 	if !ok {
 		return nil
@@ -68,8 +68,8 @@ func (s *Service) records(writer syntax.DID, collection syntax.NSID, good time.D
 }
 
 // build puts the schema of a collection together in the background, unless that is
-// under way.
-func (s *Service) build(writer syntax.DID, collection syntax.NSID) {
+// under way: from documents that were looked at less than good ago.
+func (s *Service) build(writer syntax.DID, collection syntax.NSID, good time.Duration) {
 	s.flights.mu.Lock()
 	defer s.flights.mu.Unlock()
 	if s.flights.closed || s.flights.builds[collection] {
@@ -83,7 +83,7 @@ func (s *Service) build(writer syntax.DID, collection syntax.NSID) {
 	s.flights.builds[collection] = true
 	s.flights.wg.Go(func() {
 		defer place.Leave()
-		c, err := s.compile(s.flights.ctx, writer, collection)
+		c, err := s.compile(s.flights.ctx, writer, collection, good)
 		if err == nil || !errors.Is(err, ErrBusy) {
 			s.compiled.Set(collection, c)
 		}
@@ -95,7 +95,7 @@ func (s *Service) build(writer syntax.DID, collection syntax.NSID) {
 
 // compile gets a schema and all that it refers to. There being none is an answer.
 // Error: ErrBusy, if the network was not asked.
-func (s *Service) compile(ctx context.Context, writer syntax.DID, collection syntax.NSID) (*compiled, error) {
+func (s *Service) compile(ctx context.Context, writer syntax.DID, collection syntax.NSID, good time.Duration) (*compiled, error) {
 	c := &compiled{at: s.Now()}
 	parts := lexicon.NewParts(s.Lexicons, collection.String())
 	for n := 0; ; n++ {
@@ -107,7 +107,7 @@ func (s *Service) compile(ctx context.Context, writer syntax.DID, collection syn
 		if err != nil || n >= maxParts {
 			return c, nil //nolint:nilerr // there is no such schema
 		}
-		e, err := s.part(ctx, writer, nsid)
+		e, err := s.part(ctx, writer, nsid, good)
 		if errors.Is(err, ErrBusy) || ctx.Err() != nil {
 			return nil, fmt.Errorf("%w: %w", ErrBusy, err)
 		}
@@ -128,10 +128,10 @@ func (s *Service) compile(ctx context.Context, writer syntax.DID, collection syn
 	return c, nil
 }
 
-// part returns a Lexicon that was checked lately.
-func (s *Service) part(ctx context.Context, writer syntax.DID, nsid syntax.NSID) (*entry, error) {
+// part returns a Lexicon that was looked at less than good ago, if the network has it.
+func (s *Service) part(ctx context.Context, writer syntax.DID, nsid syntax.NSID, good time.Duration) (*entry, error) {
 	e, err := s.known(ctx, nsid)
-	if err == nil && s.age(e.CheckedAt) < lookAgain {
+	if err == nil && s.age(e.CheckedAt) < good {
 		return e, nil
 	}
 	f, err := s.depart(nsid, cause{why: forRecords, account: writer})

@@ -145,6 +145,17 @@ func (p *Pages) Render(w http.ResponseWriter, r *http.Request, status int, page 
 	_, _ = w.Write(body) // a client that has gone needs no answer
 }
 
+// isWide reports whether a page is one of an account's own, with the navigation; the
+// others are narrow, with one thing to do.
+func isWide(page Page) bool {
+	switch page.(type) {
+	case *Sessions, *Apps, *Security, *TOTPSetup, *RecoveryCodes, *PasskeyAdd:
+		return page.frame().Account != nil
+	default:
+		return false
+	}
+}
+
 func hasCaptcha(page Page) bool {
 	s, ok := page.(*SignUp)
 	return ok && s.CaptchaKey != "" && !s.Closed()
@@ -160,7 +171,7 @@ func (p *Pages) render(c *catalogue, r *http.Request, page Page) ([]byte, error)
 	v := view{
 		Page: page, Frame: frame, Brand: &p.settings.Brand, Hostname: p.settings.Hostname, Icon: p.settings.Brand.LogoURL,
 		Lang: c.tag.String(), Dir: c.direction(), Title: heading, Self: selfOf(r, frame), Part: page.template(),
-		Entry: frame.Account == nil || inFlow(r),
+		Entry: !isWide(page),
 	}
 	if v.Icon == "" {
 		v.Icon = p.assets.paths["icon.svg"]

@@ -46,6 +46,7 @@ for (const place of all('[data-fragment]')) {
 // A password that is shown is hidden before it is sent: browsers would keep it as text.
 let sent = false
 document.addEventListener('submit', (event) => {
+  if (event.submitter?.formMethod === 'dialog') return // it sends nothing
   if (sent && !event.defaultPrevented) {
     event.preventDefault()
     return

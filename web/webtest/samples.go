@@ -184,7 +184,7 @@ func signUps() []Sample {
 		{"signup-wrong", path, 422, &web.SignUp{Frame: wrongAll, Policy: "invite", NeedsInvite: true, Invite: "pds-example-com-abcde-fghij", Handle: "alice", Domains: domains, Email: "alice@", CaptchaKey: "10000000-ffff-ffff-ffff-000000000001"}},
 		{"signup-closed", path, 200, &web.SignUp{Frame: place(path), Policy: "closed"}},
 		{"signup-moving", authorize, 200, &web.SignUp{Frame: flow(app()), Policy: "migration-only"}},
-		{"welcome", path, 200, &web.Welcome{Frame: entry(welcome), Email: "alice@example.com", Passkeys: true}},
+		{"welcome", path, 200, &web.Welcome{Frame: welcome, Email: "alice@example.com", Passkeys: true}},
 		{"reset", "/account/reset-password", 200, &web.Reset{Frame: reset}},
 		{"reset-wrong", "/account/reset-password", 422, &web.Reset{Frame: place("/account/reset-password", wrong("email", "signup.email-invalid")), Email: emoji}},
 		{"reset-no-mail", "/account/reset-password", 200, &web.Reset{Frame: reset, NoMail: true}},
@@ -192,8 +192,6 @@ func signUps() []Sample {
 		{"reset-code-wrong", "/account/reset-password", 422, &web.ResetCode{Frame: place("/account/reset-password", wrong("code", "reset.code-wrong"), wrong("new_password", "password.short")), Code: "ABCDE-23456"}},
 	}
 }
-
-func entry(f web.Frame) web.Frame { return f }
 
 func messages() []Sample {
 	gone := web.Frame{}
