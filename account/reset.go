@@ -11,7 +11,7 @@ import (
 
 // AskReset sends a code for a new password to an address. What it returns, and the time
 // that it takes, are the same whether or not the address is anybody's. Beyond the limits of
-// one address no mail is sent, and that is no error either. Errors: request.ErrTooMany,
+// one address no mail is sent, and the caller does not learn it. Errors: request.ErrTooMany,
 // ErrNoMail, mail.ErrFull.
 func (s *Emails) AskReset(ctx context.Context, address string) error {
 	client := request.ClientOf(ctx)

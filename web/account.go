@@ -147,7 +147,7 @@ func (p *AccountPages) open(fn func(*query) error) http.HandlerFunc {
 	}
 }
 
-// visited serves a page of the browser. One that is not known is told so if it was
+// visited serves a page of the browser. One that is not known learns so if it was
 // signed in just now.
 func (p *AccountPages) visited(fn func(*query) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
