@@ -100,7 +100,8 @@ func NewService(o Options) *Service {
 	const overhead = 300 // bytes of an entry beside its document, about
 	s := &Service{Options: o}
 	s.flights.way, s.flights.builds = map[syntax.NSID]*flight{}, map[syntax.NSID]bool{}
-	s.flights.ctx, s.flights.stop = context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(context.Background())
+	s.flights.ctx, s.flights.stop = ctx, stop
 	s.entries = otter.Must(&otter.Options[syntax.NSID, *entry]{
 		MaximumWeight: maxMemory,
 		Weigher: func(_ syntax.NSID, e *entry) uint32 {
