@@ -49,6 +49,7 @@ func (c *Config) check(f *Faults, serving bool) {
 	c.checkSessions(f)
 	c.checkBlobs(f)
 	c.checkFolders(f)
+	c.checkPages(f)
 	c.checkFirehose(f)
 	oneOf(f, "PDS_LOG_LEVEL", c.LogLevel, "debug", "info", "warn", "error")
 	oneOf(f, "PDS_LOG_FORMAT", c.LogFormat, "text", "json")
@@ -186,6 +187,7 @@ func (c *Config) checkSessions(f *Faults) {
 			f.add("PDS_OAUTH_TRUSTED_CLIENTS", fmt.Sprintf("%q is no client_id", id), "write URLs like https://app.example.com/oauth-client-metadata.json")
 		}
 	}
+	c.checkGrants(f)
 	oneOf(f, "PDS_SESSION_REUSE_POLICY", c.SessionReusePolicy, "report", "revoke")
 	switch {
 	case c.AccessTokenTTL < time.Second:
@@ -201,6 +203,31 @@ func (c *Config) checkSessions(f *Faults) {
 	}
 	if c.SessionLimit < 1 {
 		f.add("PDS_SESSION_LIMIT", "it is under 1", "write a number like 200")
+	}
+}
+
+// The bounds of what an OAuth client gets; those of the specification are the first and the
+// third.
+const (
+	maxOAuthAccess  = 29 * time.Minute
+	minOAuthAccess  = 5 * time.Minute
+	maxOAuthPublic  = 14 * 24 * time.Hour
+	maxOAuthRefresh = 180 * 24 * time.Hour
+	maxOAuthSession = 10 * 365 * 24 * time.Hour
+)
+
+func (c *Config) checkGrants(f *Faults) {
+	if ttl := c.OAuthAccessTokenTTL; ttl > maxOAuthAccess || ttl < minOAuthAccess && !c.DevMode || ttl < time.Second {
+		f.add("PDS_OAUTH_ACCESS_TOKEN_TTL", "it is not between 5m and 29m", "write a duration like 25m")
+	}
+	if ttl := c.OAuthPublicSessionTTL; ttl > maxOAuthPublic || ttl < c.OAuthAccessTokenTTL {
+		f.add("PDS_OAUTH_PUBLIC_SESSION_TTL", "it is longer than 14d, or shorter than an access token's life", "write a duration like 14d")
+	}
+	if ttl := c.OAuthRefreshTokenTTL; ttl > maxOAuthRefresh || ttl < min(c.OAuthPublicSessionTTL, maxOAuthPublic) {
+		f.add("PDS_OAUTH_REFRESH_TOKEN_TTL", "it is longer than 180d, or shorter than PDS_OAUTH_PUBLIC_SESSION_TTL", "write a duration like 90d")
+	}
+	if ttl := c.OAuthSessionTTL; ttl > maxOAuthSession || ttl < c.OAuthAccessTokenTTL {
+		f.add("PDS_OAUTH_SESSION_TTL", "it is longer than 3650d, or shorter than an access token's life", "write a duration like 730d")
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
 	"nestbox/session"
 )
 
@@ -52,6 +54,7 @@ type Request struct {
 	Decision  Decision
 	DecidedAt time.Time
 	AccountID int64
+	DID       syntax.DID
 	// Epoch is that of the account's credentials at the decision.
 	Epoch int64
 	// Granted is the part of Parameters.Scope that was allowed.
@@ -76,9 +79,8 @@ type Parameters struct {
 	// Scope is normalised; Dropped are the tokens of it that we do not know.
 	Scope   string   `json:"scope"`
 	Dropped []string `json:"dropped,omitempty"`
-	// State is returned as it came, and not at all if HasState is false.
+	// State is returned as it came; empty for none.
 	State        string       `json:"state,omitempty"`
-	HasState     bool         `json:"has_state,omitempty"`
 	Challenge    string       `json:"challenge"`
 	ResponseMode ResponseMode `json:"response_mode"`
 	Prompt       Prompt       `json:"prompt,omitempty"`

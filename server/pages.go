@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 
+	"nestbox/oauth"
 	"nestbox/request"
 	"nestbox/xrpc"
 )
@@ -21,30 +23,42 @@ const (
 	api
 )
 
-// page is what the server answers to GET and HEAD at one path beside /xrpc/.
+// page is what the server answers at one path beside /xrpc/.
 type page struct {
 	path    string
 	surface surface
 	serve   http.HandlerFunc
+	// methods are those that serve answers; if there are none, GET and HEAD.
+	methods []string
+	// refuse answers instead of serve if there were too many requests, or if the method is
+	// another; nil for plain text.
+	refuse func(http.ResponseWriter, *http.Request, error)
 }
 
 // pages returns all pages. Like the routes of routes.go, each counts against the
 // limit over everything; nothing else is mounted.
 func (s *Server) pages() []page {
+	o, post := s.oauth, []string{http.MethodPost}
 	return []page{
-		{"/xrpc/_health", api, s.serveHealth},
-		{"/.well-known/atproto-did", api, s.identity.ServeAtprotoDID},
-		{"/.well-known/did.json", api, s.identity.ServeDocument},
-		{"/tls-check", browser, s.identity.ServeTLSCheck},
-		{"/robots.txt", api, text("# Hello!\n\n# The public API may be crawled.\nUser-agent: *\nAllow: /\n")},
-		{"/", api, text("This is an AT Protocol Personal Data Server (PDS): Nestbox " + s.opts.Version +
+		{path: "/xrpc/_health", surface: api, serve: s.serveHealth},
+		{path: "/.well-known/atproto-did", surface: api, serve: s.identity.ServeAtprotoDID},
+		{path: "/.well-known/did.json", surface: api, serve: s.identity.ServeDocument},
+		{path: oauth.PathResource, surface: api, serve: o.ServeResource},
+		{path: oauth.PathServer, surface: api, serve: o.ServeServer},
+		{path: oauth.PathKeys, surface: api, serve: o.ServeKeys},
+		{path: oauth.PathPush, surface: api, serve: o.ServePush, methods: post, refuse: o.Refuse},
+		{path: oauth.PathToken, surface: api, serve: o.ServeToken, methods: post, refuse: o.Refuse},
+		{path: oauth.PathRevoke, surface: api, serve: o.ServeRevoke, methods: post, refuse: o.Refuse},
+		{path: "/tls-check", serve: s.identity.ServeTLSCheck},
+		{path: "/robots.txt", surface: api, serve: text("# Hello!\n\n# The public API may be crawled.\nUser-agent: *\nAllow: /\n")},
+		{path: "/", surface: api, serve: text("This is an AT Protocol Personal Data Server (PDS): Nestbox " + s.opts.Version +
 			"\n\nMost API routes are under /xrpc/\nProtocol: https://atproto.com\n")},
 	}
 }
 
 // anyOther returns the page of every other path. A script can distinguish a path
 // that we lack from a server that does not answer.
-func anyOther() page { return page{"", api, http.NotFound} }
+func anyOther() page { return page{surface: api, serve: http.NotFound} }
 
 // handler returns the handler of the whole public HTTP surface.
 func (s *Server) handler() http.Handler {
@@ -70,9 +84,21 @@ func (s *Server) handler() http.Handler {
 
 // mount returns the handler of a page: its method, its surface and its limit.
 func (s *Server) mount(p page) http.Handler {
+	methods := p.methods
+	if methods == nil {
+		methods = []string{http.MethodGet, http.MethodHead}
+	}
 	var h http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			w.Header().Set("Allow", "GET, HEAD")
+		if !slices.Contains(methods, r.Method) {
+			allow := methods
+			if p.surface == api {
+				allow = append(slices.Clone(methods), http.MethodOptions)
+			}
+			w.Header().Set("Allow", strings.Join(allow, ", "))
+			if p.refuse != nil {
+				p.refuse(w, r, oauth.ErrMethod)
+				return
+			}
 			http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
 			return
 		}
@@ -97,6 +123,10 @@ func (s *Server) limited(p page, next http.Handler) http.Handler {
 			return
 		}
 		if err := s.admit(ctx, r); err != nil {
+			if p.refuse != nil {
+				p.refuse(w, r, err)
+				return
+			}
 			if many, ok := errors.AsType[request.ErrTooMany](err); ok {
 				w.Header().Set("Retry-After", many.RetryAfter())
 			}

@@ -100,7 +100,7 @@ func TestEveryRouteCounts(t *testing.T) {
 func TestSurfaces(t *testing.T) {
 	s := openForTest(t)
 	h := s.handler()
-	for _, p := range append(s.pages(), page{"/nothing", api, nil}, page{"//", api, nil}) {
+	for _, p := range append(s.pages(), page{path: "/nothing", surface: api}, page{path: "//", surface: api}) {
 		path := p.path
 		want, preflight := "", http.StatusMethodNotAllowed
 		if p.surface == api {
@@ -121,7 +121,7 @@ func TestSurfaces(t *testing.T) {
 // TestPagePanics: a page that panics is a 500, and the server goes on.
 func TestPagePanics(t *testing.T) {
 	s := openForTest(t)
-	h := s.front.Handler(s.mount(page{"/panics", browser, func(http.ResponseWriter, *http.Request) { panic(errors.New("in the kitchen")) }}))
+	h := s.front.Handler(s.mount(page{path: "/panics", serve: func(http.ResponseWriter, *http.Request) { panic(errors.New("in the kitchen")) }}))
 	if w := ask(t.Context(), h, http.MethodGet, "/panics", "192.0.2.1"); w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "kitchen") {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}

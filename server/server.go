@@ -31,6 +31,7 @@ import (
 	"nestbox/internal/system"
 	"nestbox/lexicon"
 	"nestbox/mail"
+	"nestbox/oauth"
 	"nestbox/oauth/client"
 	"nestbox/oauth/dpop"
 	"nestbox/plc/directory"
@@ -127,6 +128,7 @@ type Server struct {
 	clock     *clock
 	blobFiles *disk.Files
 	xrpc      *xrpc.Server
+	oauth     *oauth.Service
 	outbox    *mail.Outbox
 	codes     *account.Codes
 	notices   *account.Notices
@@ -256,10 +258,10 @@ func (s *Server) build(ctx context.Context) error {
 	s.sessions = &session.Service{
 		Settings: session.Settings{
 			Rules:     session.Rules{ReuseWindow: c.SessionReuseWindow, RefreshTTL: c.RefreshTokenTTL, Policy: session.Policy(c.SessionReusePolicy)},
-			AccessTTL: c.AccessTokenTTL, Limit: c.SessionLimit, Audience: s.DID,
+			AccessTTL: c.AccessTokenTTL, Limit: c.SessionLimit, Audience: s.DID, OAuth: s.grantRules(),
 		},
 		Store: s.stores.Sessions, Accounts: accounts, Keyring: keyring, SignIns: signIns, Notices: s.notices,
-		Noted: ratelimit.New(notedSessions, now), Now: now, Doubt: s.clock.Check, Log: log,
+		Noted: ratelimit.New(notedSessions, now), Calls: make(chan int64, queuedCalls), Now: now, Doubt: s.clock.Check, Log: log,
 	}
 	s.hosting = &hosting.Service{
 		Settings: hosting.Settings{
@@ -276,7 +278,7 @@ func (s *Server) build(ctx context.Context) error {
 	}
 	s.sessions.Document = s.hosting.ShownDocument
 	s.admin = &admin.Service{
-		Store: s.stores.Admin, Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, Keyring: keyring,
+		Store: s.stores.Admin, Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, SignIns: signIns, Keyring: keyring,
 		Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, LogSize: s.db.LogSize, Now: now,
 		RotationConfigured: c.PLCRotationKey.IsSet(),
 		Doctor:             s.diagnose,
@@ -289,6 +291,7 @@ func (s *Server) build(ctx context.Context) error {
 	s.buildResource()
 	s.buildProxy(limits)
 	s.buildClients(limits)
+	s.buildOAuth(box, limits)
 	s.limits = limits
 	s.front = &request.Front{TrustedProxies: c.TrustedProxies, Unlimited: s.unlimited, Log: log, Now: now}
 	s.xrpc = &xrpc.Server{Methods: s.methods(), MaxBody: xrpc.DefaultMaxBody, Admit: s.admit, Pass: s.proxy.Call}
@@ -358,6 +361,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 		s.clock.run, s.backfill, s.sessions.Collect, s.hosting.Run, s.checker.Run,
 		s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts,
 		s.repos.Sweep, s.outbox.Run, s.clients.Run, s.schemas.Run,
+		s.oauth.Collect, s.sessions.WriteCalls,
 	} {
 		workers.Go(func() { run(background) })
 	}

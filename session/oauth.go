@@ -267,11 +267,11 @@ func (s *Service) SignOutGrant(ctx context.Context, t auth.OAuthToken, clientID 
 
 // EndKey ends the sessions of an OAuth client that are bound to a key which the client has
 // taken out of its set.
-func (s *Service) EndKey(ctx context.Context, k ClientKey) error {
+func (s *Service) EndKey(ctx context.Context, clientID, thumbprint string) error {
 	e := account.NewEntry(ctx, s.now(), account.EntryClientKeyRemoved, account.ActorServer)
-	e.Reason = k.ClientID
+	e.Reason = clientID
 	for {
-		if n, err := s.Store.EndKey(ctx, k.ClientID, k.JKT, e); err != nil || n == 0 {
+		if n, err := s.Store.EndKey(ctx, clientID, thumbprint, e); err != nil || n == 0 {
 			return err
 		}
 	}

@@ -60,8 +60,6 @@ type Store interface {
 	// EndKey removes sessions of an OAuth client that are bound to the key with a thumbprint,
 	// a bounded number in a call, records e for each, and returns how many there were.
 	EndKey(ctx context.Context, clientID, jkt string, e account.Entry) (int, error)
-	// Keys returns the keys of OAuth clients that sessions are bound to.
-	Keys(ctx context.Context) ([]ClientKey, error)
 	// Called sets Grant.LastCallAt of a session. If that has ended, there is nothing to do.
 	Called(ctx context.Context, id int64, at time.Time) error
 	// Authorized reports whether the trail of an account has an app-authorized entry with a
@@ -77,6 +75,3 @@ type Store interface {
 	// returns where to go on, 0 at the end, and how many it removed.
 	Collect(ctx context.Context, after int64, before, granted time.Time) (next int64, removed int, err error)
 }
-
-// ClientKey is a key of an OAuth client.
-type ClientKey struct{ ClientID, JKT string }

@@ -109,17 +109,6 @@ func (db Sessions) EndKey(ctx context.Context, clientID, jkt string, e account.E
 	return ended, err
 }
 
-// Keys implements session.Store.
-func (db Sessions) Keys(ctx context.Context) (keys []session.ClientKey, err error) {
-	err = db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, "SELECT DISTINCT client_id, client_jkt FROM oauth_session WHERE client_jkt <> ''", nil, func(r *sqlite.Stmt) error {
-			keys = append(keys, session.ClientKey{ClientID: r.ColumnText(0), JKT: r.ColumnText(1)})
-			return nil
-		})
-	})
-	return keys, wrap(err, "list keys of clients")
-}
-
 // Called implements session.Store.
 func (db Sessions) Called(ctx context.Context, id int64, at time.Time) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	"zombiezen.com/go/sqlite"
 
 	"nestbox/oauth"
@@ -19,7 +20,8 @@ type OAuth struct{ *DB }
 var _ oauth.Store = OAuth{}
 
 const requestColumns = `id, client_id, auth_method, kid, alg, client_jkt, jkt, parameters, made, opened, expires,
-	decision, decided_at, account_id, epoch, granted_scope, device_id, network, user_agent, redeemed_at, session_id`
+	decision, decided_at, account_id, epoch, granted_scope, device_id, network, user_agent, redeemed_at, session_id,
+	(SELECT did FROM account a WHERE a.id = account_id)`
 
 func scanRequest(r *sqlite.Stmt) (oauth.Request, error) {
 	q := oauth.Request{
@@ -31,7 +33,7 @@ func scanRequest(r *sqlite.Stmt) (oauth.Request, error) {
 		Made: columnTime(r, 8), Opened: columnTime(r, 9), Expires: columnTime(r, 10),
 		Decision: oauth.Decision(r.ColumnText(11)), DecidedAt: columnTime(r, 12), AccountID: r.ColumnInt64(13), Epoch: r.ColumnInt64(14),
 		Granted: r.ColumnText(15), DeviceID: r.ColumnInt64(16), Network: r.ColumnText(17), UserAgent: r.ColumnText(18),
-		RedeemedAt: columnTime(r, 19), SessionID: r.ColumnInt64(20),
+		RedeemedAt: columnTime(r, 19), SessionID: r.ColumnInt64(20), DID: syntax.DID(r.ColumnText(21)),
 	}
 	return q, wrap(json.Unmarshal(columnBytes(r, 7), &q.Parameters), "read parameters of a request")
 }

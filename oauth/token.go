@@ -1,0 +1,333 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"nestbox/account"
+	"nestbox/auth"
+	"nestbox/oauth/client"
+	"nestbox/oauth/scope"
+	"nestbox/request"
+	"nestbox/session"
+)
+
+// tokens is the answer of the token endpoint (RFC 6749 section 5.1), with the DID of the
+// account.
+type tokens struct {
+	AccessToken  string `json:"access_token"`
+	TokenType    string `json:"token_type"`
+	ExpiresIn    int64  `json:"expires_in"`
+	RefreshToken string `json:"refresh_token,omitzero"`
+	Scope        string `json:"scope"`
+	Sub          string `json:"sub"`
+}
+
+// The grant types.
+const (
+	grantCode    = "authorization_code"
+	grantRefresh = "refresh_token"
+)
+
+// ServeToken answers POST /oauth/token.
+func (s *Service) ServeToken(w http.ResponseWriter, r *http.Request) { s.serve(s.token)(w, r) }
+
+// token is both grants, in this order: the body, the proof and its nonce, the client's
+// document, the client itself, the grant; then the assertion is used up, and one transaction
+// follows. Nothing is consumed before that.
+func (s *Service) token(w http.ResponseWriter, r *http.Request) (int, any, error) {
+	ctx := r.Context()
+	p, err := readBody(w, r)
+	if err != nil {
+		return 0, nil, err
+	}
+	limit := codeFailures
+	if p["grant_type"] == grantRefresh {
+		limit = refreshFailures
+	}
+	jkt, err := s.requireProof(r)
+	if err != nil {
+		return 0, nil, s.countFailure(ctx, err, limit)
+	}
+	var answer tokens
+	switch p["grant_type"] {
+	case grantCode:
+		answer, err = s.redeem(ctx, p, jkt)
+	case grantRefresh:
+		answer, err = s.refresh(ctx, p, jkt)
+	case "":
+		err = badRequest("grant_type is missing")
+	default:
+		err = refuse(codeUnsupportedGrant, "grant_type must be authorization_code or refresh_token")
+	}
+	if err != nil {
+		return 0, nil, s.countFailure(ctx, err, limit)
+	}
+	return http.StatusOK, answer, nil
+}
+
+// answer returns what a client gets for its session's newest pair.
+func answer(signed session.SignedGrant, c *client.Client) tokens {
+	t := tokens{
+		AccessToken: signed.Access, TokenType: "DPoP", ExpiresIn: int64(signed.AccessTTL / time.Second),
+		Scope: signed.State.Grant.Effective, Sub: signed.Account.DID.String(),
+	}
+	if c.Refreshes {
+		t.RefreshToken = signed.Refresh
+	}
+	return t
+}
+
+// redeem exchanges a code.
+func (s *Service) redeem(ctx context.Context, p parameters, jkt string) (tokens, error) {
+	who, err := s.authenticate(ctx, p, jkt, client.ForRequest, func(*client.Client) error { return nil })
+	if err != nil {
+		return tokens{}, err
+	}
+	x := exchange{code: p["code"], redirect: p["redirect_uri"], verifier: p["code_verifier"], holder: who.Holder}
+	id, ok := idOf(x.code)
+	if !ok {
+		return tokens{}, badGrant("Invalid code")
+	}
+	q, err := s.Store.Request(ctx, id)
+	if errors.Is(err, ErrUnknown) {
+		return tokens{}, badGrant("Invalid code")
+	}
+	if err != nil {
+		return tokens{}, err
+	}
+	if err := s.check(q, x, s.now()); err != nil {
+		return tokens{}, s.replayed(ctx, q, x, err)
+	}
+	a, err := s.Accounts.ByDID(ctx, q.DID)
+	if errors.Is(err, account.ErrNotFound) || err == nil && a.Status() == account.TakenDown {
+		return tokens{}, badGrant("The account is not available")
+	}
+	if err != nil {
+		return tokens{}, err
+	}
+	authorization, consent, err := s.authorization(ctx, a, q, who)
+	if err != nil {
+		return tokens{}, err
+	}
+	if err := who.Record(); err != nil {
+		return tokens{}, err
+	}
+	st, err := s.openSession(ctx, id, x, authorization, consent)
+	if err != nil {
+		return tokens{}, s.replayed(ctx, q, x, err)
+	}
+	request.SetAccount(ctx, a.DID.String())
+	signed, err := s.Sessions.MintGrant(a, st)
+	return answer(signed, who.Client), err
+}
+
+// authorization returns what an allowed request becomes.
+func (s *Service) authorization(
+	ctx context.Context, a *account.Account, q *Request, who authenticated,
+) (session.Authorization, *Consent, error) {
+	effective, sets, err := s.expandNew(ctx, q.Granted)
+	if err != nil {
+		if e := s.answerOf(ctx, err); e.Status == http.StatusBadRequest { // it was found when the request was pushed
+			err = &Error{http.StatusServiceUnavailable, codeUnavailable, e.Description, retryAfter}
+		}
+		return session.Authorization{}, nil, err
+	}
+	ttl := s.Sessions.OAuth.TTL
+	if !who.Client.Confidential() && !who.Client.Trusted {
+		ttl = s.Sessions.OAuth.PublicTTL
+	}
+	consent, err := s.remember(ctx, q, who.Client)
+	return session.Authorization{
+		Account: a, Epoch: q.Epoch,
+		Grant: session.Grant{
+			Holder: who.Holder, Requested: q.Parameters.Scope, Granted: q.Granted, Effective: effective, Sets: sets,
+			EndsAt: q.DecidedAt.Add(ttl), DeviceID: q.DeviceID,
+		},
+		Entry: account.Entry{
+			At: s.now(), Kind: account.EntryAppAuthorized, By: account.ActorOwner, Reason: q.ClientID, Network: q.Network, UserAgent: q.UserAgent,
+		},
+	}, consent, err
+}
+
+// openSession redeems a request: one transaction.
+func (s *Service) openSession(
+	ctx context.Context, id string, x exchange, a session.Authorization, consent *Consent,
+) (*session.State, error) {
+	n, err := s.Sessions.PrepareGrant(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	st, err := s.Store.Redeem(ctx, id, func(q Request) (Redemption, error) {
+		if err := s.check(&q, x, n.At); err != nil {
+			return Redemption{}, err
+		}
+		return Redemption{At: n.At, Session: n, Challenge: challengeHash(q.Parameters.Challenge), Consent: consent}, nil
+	})
+	if err != nil {
+		s.Sessions.DropGrant(a, n)
+	}
+	switch {
+	case errors.Is(err, ErrUnknown):
+		return nil, badGrant("Invalid code")
+	case errors.Is(err, ErrChallengeUsed):
+		return nil, badGrant("code_challenge was used before")
+	case errors.Is(err, session.ErrUnknown):
+		return nil, badGrant("The account has changed since this was allowed")
+	}
+	return st, err
+}
+
+// replayed returns what a client is answered to an error of an exchange. A code that is
+// redeemed again, with everything right, by another key or late, ends the session that came of
+// it: somebody else has seen it.
+func (s *Service) replayed(ctx context.Context, q *Request, x exchange, err error) error {
+	if !errors.Is(err, errReplayed) {
+		return err
+	}
+	if q.RedeemedAt.IsZero() { // another request was faster
+		if q, err = s.Store.Request(ctx, q.ID); err != nil {
+			return err
+		}
+	}
+	refused := badGrant("Invalid code")
+	a, err := s.Accounts.ByDID(ctx, q.DID)
+	if errors.Is(err, account.ErrNotFound) {
+		return refused
+	}
+	if err != nil {
+		return err
+	}
+	st, err := s.Sessions.Store.Load(ctx, q.SessionID)
+	if errors.Is(err, session.ErrUnknown) || err == nil && st.Grant == nil {
+		return refused
+	}
+	if err != nil {
+		return err
+	}
+	if st.Grant.DPoPJKT == x.holder.DPoPJKT && s.now().Sub(q.RedeemedAt) < replayForgiven {
+		return refused
+	}
+	if err := s.Sessions.Replayed(ctx, a, q.SessionID, q.ClientID); err != nil {
+		return err
+	}
+	return refused
+}
+
+// remember returns what is remembered of a decision, nil for a client that cannot prove who it
+// is. What was asked for before and not now stays, what was unticked now goes.
+func (s *Service) remember(ctx context.Context, q *Request, c *client.Client) (*Consent, error) {
+	if c.Loopback || !c.Confidential() && !c.Trusted {
+		return nil, nil //nolint:nilnil // nothing to remember
+	}
+	before, err := s.consent(ctx, q.AccountID, q.ClientID)
+	if err != nil {
+		return nil, err
+	}
+	asked, granted := scope.Parse(q.Parameters.Scope), scope.Parse(q.Granted)
+	text := granted.String()
+	for _, p := range strings.Fields(before) {
+		if len(asked.Missing(scope.Parse(p))) > 0 {
+			text += " " + p
+		}
+	}
+	return &Consent{
+		AccountID: q.AccountID, ClientID: q.ClientID, Scopes: scope.Parse(text).String(), At: q.DecidedAt, UsedAt: s.now(),
+	}, nil
+}
+
+// consent returns the scopes that an account's owner allowed a client before, as far as they
+// are still remembered.
+func (s *Service) consent(ctx context.Context, accountID int64, clientID string) (string, error) {
+	k, err := s.Store.Consent(ctx, accountID, clientID)
+	if err != nil || k == nil || s.now().Sub(k.UsedAt).Abs() >= consentLife {
+		return "", err
+	}
+	return k.Scopes, nil
+}
+
+// refresh gives the holder of a refresh token the session's newest pair.
+func (s *Service) refresh(ctx context.Context, p parameters, jkt string) (tokens, error) {
+	who, err := s.authenticate(ctx, p, jkt, client.ForSession, func(c *client.Client) error {
+		if !c.Refreshes {
+			return refuse(codeUnauthorizedClient, "grant_types of the client metadata lacks refresh_token")
+		}
+		return nil
+	})
+	if err != nil {
+		return tokens{}, s.noteMissingKey(ctx, p, err)
+	}
+	if p["refresh_token"] == "" {
+		return tokens{}, badRequest("refresh_token is missing")
+	}
+	t, err := s.Keyring.VerifyOAuthRefresh(p["refresh_token"], s.Issuer, s.now())
+	if err != nil {
+		return tokens{}, refusedRefresh(err)
+	}
+	a, st, err := s.Sessions.FindGrant(ctx, t)
+	if err != nil {
+		return tokens{}, refusedRefresh(err)
+	}
+	request.SetAccount(ctx, a.DID.String())
+	if err := request.Charge(ctx, s.Limits, t.SID, 1, refreshes); err != nil {
+		return tokens{}, err
+	}
+	shown := session.Presented{Token: t, Holder: who.Holder}
+	if shown.Effective, shown.Sets, err = s.expandGranted(ctx, st.Grant); err != nil {
+		return tokens{}, err
+	}
+	if err := s.Sessions.CheckGrant(ctx, a, st, shown); err != nil {
+		return tokens{}, refusedRefresh(err)
+	}
+	if err := who.Record(); err != nil {
+		return tokens{}, err
+	}
+	signed, err := s.Sessions.RefreshGrant(ctx, a, shown)
+	if err != nil {
+		return tokens{}, refusedRefresh(err)
+	}
+	return answer(signed, who.Client), nil
+}
+
+// refusedRefresh words why a refresh was refused. Any other error is a dependency that
+// failed.
+func refusedRefresh(err error) error {
+	switch {
+	case errors.Is(err, auth.ErrOAuthExpired), errors.Is(err, session.ErrEnded):
+		return badGrant("Session has expired")
+	case errors.Is(err, auth.ErrOAuthInvalid), errors.Is(err, session.ErrMismatch):
+		return badGrant("Invalid refresh token")
+	case errors.Is(err, session.ErrUnknown), errors.Is(err, account.ErrTakenDown):
+		return badGrant("Session has ended")
+	case errors.Is(err, session.ErrReused):
+		return badGrant("Refresh token was superseded")
+	case errors.Is(err, session.ErrTheft):
+		return badGrant("Refresh token does not match the client or its key")
+	default:
+		return err
+	}
+}
+
+// noteMissingKey notes that the key which a session is bound to is not in its client's set any
+// more, if that is why the client could not prove itself. It returns err.
+func (s *Service) noteMissingKey(ctx context.Context, p parameters, err error) error {
+	if e, ok := client.IsRefusal(err); !ok || e.Code != client.CodeInvalidClient {
+		return err
+	}
+	t, verifyErr := s.Keyring.VerifyOAuthRefresh(p["refresh_token"], s.Issuer, s.now())
+	if verifyErr != nil || t.ClientID != p["client_id"] {
+		return err
+	}
+	_, st, findErr := s.Sessions.FindGrant(ctx, t)
+	c, loadErr := s.Clients.Load(ctx, t.ClientID, client.ForSession)
+	if findErr != nil || loadErr != nil || st.Grant.ClientJKT == "" || c.HasKey(st.Grant.ClientJKT) {
+		return err
+	}
+	if _, noteErr := s.Clients.KeyMissing(ctx, c, st.Grant.ClientJKT); noteErr != nil {
+		return noteErr
+	}
+	return err
+}
