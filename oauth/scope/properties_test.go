@@ -102,7 +102,7 @@ func TestParseProperties(t *testing.T) {
 
 		need := needs().Draw(t, "need")
 		byOne := false
-		for _, token := range strings.FieldsSeq(asked.String()) {
+		for token := range strings.FieldsSeq(asked.String()) {
 			byOne = byOne || scope.Parse(token).Allows(need)
 		}
 		single := !strings.Contains(need.String(), "&") && !asked.Has(scope.TransitionChat)
@@ -170,7 +170,7 @@ func FuzzScope(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		set := scope.Parse(text)
-		for _, token := range strings.SplitSeq(text, " ") {
+		for token := range strings.SplitSeq(text, " ") {
 			one := scope.Parse(token)
 			if one.Len()+len(one.Dropped()) != min(len(token), 1) {
 				t.Fatalf("%q is read as %q, dropping %q", token, one, one.Dropped())
