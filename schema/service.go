@@ -98,10 +98,10 @@ type failure struct {
 // NewService returns a Service, which Close stops.
 func NewService(o Options) *Service {
 	const overhead = 300 // bytes of an entry beside its document, about
-	s := &Service{Options: o}
-	s.flights.way, s.flights.builds = map[syntax.NSID]*flight{}, map[syntax.NSID]bool{}
 	ctx, stop := context.WithCancel(context.Background())
-	s.flights.ctx, s.flights.stop = ctx, stop
+	s := &Service{Options: o, flights: flights{
+		way: map[syntax.NSID]*flight{}, builds: map[syntax.NSID]bool{}, ctx: ctx, stop: stop,
+	}}
 	s.entries = otter.Must(&otter.Options[syntax.NSID, *entry]{
 		MaximumWeight: maxMemory,
 		Weigher: func(_ syntax.NSID, e *entry) uint32 {
