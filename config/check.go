@@ -49,6 +49,7 @@ func (c *Config) check(f *Faults, serving bool) {
 	c.checkSessions(f)
 	c.checkBlobs(f)
 	c.checkFolders(f)
+	c.checkPages(f)
 	c.checkFirehose(f)
 	oneOf(f, "PDS_LOG_LEVEL", c.LogLevel, "debug", "info", "warn", "error")
 	oneOf(f, "PDS_LOG_FORMAT", c.LogFormat, "text", "json")

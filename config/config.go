@@ -145,12 +145,35 @@ type Config struct {
 	// Addresses or networks of reverse proxies whose `X-Forwarded-For` the server believes, separated by commas.
 	TrustedProxies []netip.Prefix `env:"PDS_TRUSTED_PROXIES" group:"server"`
 
-	// Contact address shown by `describeServer`.
+	// Contact address, in the footer of pages and shown by `describeServer`.
 	ContactEmail string `env:"PDS_CONTACT_EMAIL_ADDRESS" group:"server"`
-	// URL of the privacy policy, shown by `describeServer`.
+	// URL of the privacy policy, on pages and shown by `describeServer`.
 	PrivacyPolicyURL string `env:"PDS_PRIVACY_POLICY_URL" group:"server"`
-	// URL of the terms of service, shown by `describeServer`.
+	// URL of the terms of service, on pages and shown by `describeServer`.
 	TermsOfServiceURL string `env:"PDS_TERMS_OF_SERVICE_URL" group:"server"`
+	// Name of the service on its pages and in authenticator apps and passkeys. Default: the host name.
+	ServiceName string `env:"PDS_SERVICE_NAME" group:"pages"`
+	// URL of the page about this server, in the footer of pages.
+	HomeURL string `env:"PDS_HOME_URL" group:"pages"`
+	// URL where people get help, in the footer of pages and beside the sign-in.
+	SupportURL string `env:"PDS_SUPPORT_URL" group:"pages"`
+	// URL of a picture for the header of pages. Browsers load it from there, so its host sees them.
+	LogoURL string `env:"PDS_LOGO_URL" group:"pages"`
+	// URL of a picture behind the sign-in pages, in light mode.
+	BackgroundLightURL string `env:"PDS_BACKGROUND_LIGHT_URL" group:"pages"`
+	// The same in dark mode.
+	BackgroundDarkURL string `env:"PDS_BACKGROUND_DARK_URL" group:"pages"`
+	// Colour of buttons and links: `#rrggbb`, `rgb(31, 107, 88)` or `hsl(165, 55%, 27%)`. Text on it is black or
+	// white, whichever can be read better; where it is text itself, it is darkened or lightened until it can be read.
+	PrimaryColor string `env:"PDS_PRIMARY_COLOR" group:"pages"`
+	// Colour of errors, and of buttons that delete.
+	ErrorColor string `env:"PDS_ERROR_COLOR" group:"pages"`
+	// Colour of warnings.
+	WarningColor string `env:"PDS_WARNING_COLOR" group:"pages"`
+	// Colour of notes.
+	InfoColor string `env:"PDS_INFO_COLOR" group:"pages"`
+	// Colour of what went well.
+	SuccessColor string `env:"PDS_SUCCESS_COLOR" group:"pages"`
 	// Whether accounts may import repositories (`importRepo`).
 	AcceptingImports bool `env:"PDS_ACCEPTING_REPO_IMPORTS" default:"true" group:"accounts"`
 	// Size limit of a repository that is imported, in bytes. During the import its file takes as much space in the data directory.

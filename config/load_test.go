@@ -102,6 +102,7 @@ func everySetting() map[string]struct {
 		"PDS_SERVICE_DID":                           {"did:web:x.example.com", "did:web:x.example.com"},
 		"PDS_DATA_DIRECTORY":                        {"/pds", "/pds"},
 		"PDS_DID_PLC_URL":                           {"http://plc.example.com/", "http://plc.example.com"},
+		"PDS_LEXICON_AUTHORITY_DID":                 {"did:plc:ar7c4by46qjdydhdevvrndac", "did:plc:ar7c4by46qjdydhdevvrndac"},
 		"PDS_MOD_SERVICE_DID":                       {"did:plc:ar7c4by46qjdydhdevvrndac", "did:plc:ar7c4by46qjdydhdevvrndac"},
 		"PDS_HANDLE_BACKUP_NAMESERVERS":             {"9.9.9.9,dns.example.com:5353", []string{"9.9.9.9", "dns.example.com:5353"}},
 		"PDS_SERVICE_HANDLE_DOMAINS":                {" .A.example.com , .b.example.com,", []string{".a.example.com", ".b.example.com"}},
@@ -115,6 +116,17 @@ func everySetting() map[string]struct {
 		"PDS_OAUTH_PUBLIC_SESSION_TTL":              {"1d", 24 * time.Hour},
 		"PDS_OAUTH_SESSION_TTL":                     {"365d", 365 * 24 * time.Hour},
 		"PDS_OAUTH_TRUSTED_CLIENTS":                 {"https://a.example/x.json,https://b.example/y.json", []string{"https://a.example/x.json", "https://b.example/y.json"}},
+		"PDS_SERVICE_NAME":                          {"Nest of Ours", "Nest of Ours"},
+		"PDS_HOME_URL":                              {"https://example.com", "https://example.com"},
+		"PDS_SUPPORT_URL":                           {"https://example.com/help", "https://example.com/help"},
+		"PDS_LOGO_URL":                              {"https://cdn.example.com/logo.svg", "https://cdn.example.com/logo.svg"},
+		"PDS_BACKGROUND_LIGHT_URL":                  {"https://cdn.example.com/a.jpg", "https://cdn.example.com/a.jpg"},
+		"PDS_BACKGROUND_DARK_URL":                   {"https://cdn.example.com/b.jpg", "https://cdn.example.com/b.jpg"},
+		"PDS_PRIMARY_COLOR":                         {"#1f6b58", "#1f6b58"},
+		"PDS_ERROR_COLOR":                           {"#f00", "#f00"},
+		"PDS_WARNING_COLOR":                         {"rgb(1, 2, 3)", "rgb(1, 2, 3)"},
+		"PDS_INFO_COLOR":                            {"hsl(165, 55%, 27%)", "hsl(165, 55%, 27%)"},
+		"PDS_SUCCESS_COLOR":                         {"#0f0", "#0f0"},
 		"PDS_KEY_ENCRYPTION_KEY_FILE":               {"/etc/nestbox/key", "/etc/nestbox/key"},
 		"PDS_RECOVERY_DID_KEY":                      {didKey, didKey},
 		"PDS_EMAIL_SMTP_URL":                        {"smtp://mail.example.com:25", config.NewSecret("smtp://mail.example.com:25")},
@@ -266,6 +278,7 @@ func TestBadValues(t *testing.T) {
 		"PDS_SERVICE_HANDLE_DOMAINS":    {"example.com", ".exa mple.com", ".example.com,example.org", "."},
 		"PDS_HANDLE_BACKUP_NAMESERVERS": {"a b", "1.1.1.1:x", "https://1.1.1.1", "9.9.9.9,dns:0"},
 		"PDS_INVITE_REQUIRED":           {"no"},
+		"PDS_LEXICON_AUTHORITY_DID":     {"plc:x", "example.com", "did:"},
 		"PDS_MOD_SERVICE_DID":           {"plc:x", "mod.example.com", "did:"},
 		"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX": {"secret-hunter2", "00", strings.Repeat("00", 32), strings.Repeat("ff", 32)},
 		"PDS_RECOVERY_DID_KEY":                      {"zQ3sh", "did:key:z", "did:plc:ewvi7nxzyoun6zhxrhs64oiz"},
@@ -280,6 +293,19 @@ func TestBadValues(t *testing.T) {
 		"PDS_RATE_LIMITS_ENABLED":                   {"on"},
 		"PDS_RATE_LIMIT_BYPASS_IPS":                 {"localhost", "10.0.0.0/33", "10.0.0.1-10.0.0.9"},
 		"PDS_TRUSTED_PROXIES":                       {"proxy", "10.0.0.1,,x"},
+		"PDS_HOME_URL":                              {"example.com"},
+		"PDS_SUPPORT_URL":                           {"mailto:a@example.com"},
+		"PDS_PRIVACY_POLICY_URL":                    {"javascript:alert(1)"},
+		"PDS_TERMS_OF_SERVICE_URL":                  {"/terms"},
+		"PDS_LOGO_URL":                              {"logo.svg"},
+		"PDS_BACKGROUND_LIGHT_URL":                  {"ftp://example.com/a.jpg"},
+		"PDS_BACKGROUND_DARK_URL":                   {"https://"},
+		"PDS_PRIMARY_COLOR":                         {"red", "#12345", "rgb(1,2,300)", "hsl(1,2,3)", "#fff;}"},
+		"PDS_ERROR_COLOR":                           {"x"},
+		"PDS_WARNING_COLOR":                         {"x"},
+		"PDS_INFO_COLOR":                            {"x"},
+		"PDS_SUCCESS_COLOR":                         {"x"},
+		"PDS_CONTACT_EMAIL_ADDRESS":                 {"pds", "Me <pds@example.com>"},
 		"PDS_ACCEPTING_REPO_IMPORTS":                {"on"},
 		"PDS_MAX_REPO_IMPORT_SIZE":                  {"0", "1GB", "-1"},
 		"PDS_BLOB_UPLOAD_LIMIT":                     {"0", "5MB", "-1"},
@@ -314,7 +340,7 @@ func TestBadValues(t *testing.T) {
 	// These accept any text.
 	free := []string{
 		"PDS_DATA_DIRECTORY", "PDS_ADMIN_PASSWORD", "PDS_JWT_SECRET", "PDS_RATE_LIMIT_BYPASS_KEY",
-		"PDS_CONTACT_EMAIL_ADDRESS", "PDS_PRIVACY_POLICY_URL", "PDS_TERMS_OF_SERVICE_URL",
+		"PDS_SERVICE_NAME",
 		"PDS_BLOBSTORE_DISK_LOCATION", "PDS_BLOBSTORE_DISK_TMP_LOCATION", "PDS_KEY_ENCRYPTION_KEY_FILE",
 	}
 	all := required()
@@ -412,14 +438,14 @@ func TestShortTokensInDevelopment(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	c, warnings, err := config.Load(config.Flags{EnvFile: envFile(t, "PDS_PRIMARY_COLOR=red\nPDS_HOSTNAMES=x\n")}, required(
+	c, warnings, err := config.Load(config.Flags{EnvFile: envFile(t, "PDS_PRIMARY_COLOR_HUE=1\nPDS_HOSTNAMES=x\n")}, required(
 		"PDS_ACCES_TOKEN_TTL=hunter2", "PDS_BLOBSTORE_S3_BUCKET=blobs", "PDS_REDIS_SCRATCH_ADDRESS=hunter2", "PDS_EMPTY=", "OTHER=x", "NPDS_X=y"))
 	if err != nil || c.Hostname != "pds.example.com" {
 		t.Fatal(err)
 	}
 	want := []string{
 		"unknown settings are ignored: PDS_ACCES_TOKEN_TTL PDS_HOSTNAMES",
-		"settings of the reference that have no effect here yet: PDS_BLOBSTORE_S3_BUCKET PDS_PRIMARY_COLOR PDS_REDIS_SCRATCH_ADDRESS",
+		"settings of the reference that have no effect here yet: PDS_BLOBSTORE_S3_BUCKET PDS_PRIMARY_COLOR_HUE PDS_REDIS_SCRATCH_ADDRESS",
 	}
 	if !slices.Equal(warnings, want) {
 		t.Errorf("warnings\n%q, want\n%q", warnings, want)

@@ -28,6 +28,7 @@ var subjects = []subject{
 	{"server", "Server"},
 	{"accounts", "Accounts, sessions and moderation"},
 	{"oauth", "OAuth: signing in to apps"},
+	{"pages", "Pages for people"},
 	{"services", "Other services: AppView, moderation, reports"},
 	{"mail", "Mail"},
 	{"limits", "Limits"},

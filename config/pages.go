@@ -1,0 +1,39 @@
+package config
+
+import (
+	"fmt"
+	"net/mail"
+
+	"nestbox/internal/color"
+)
+
+// checkPages checks what the pages for people show.
+func (c *Config) checkPages(f *Faults) {
+	for _, one := range []struct{ name, value string }{
+		{"PDS_HOME_URL", c.HomeURL},
+		{"PDS_SUPPORT_URL", c.SupportURL},
+		{"PDS_PRIVACY_POLICY_URL", c.PrivacyPolicyURL},
+		{"PDS_TERMS_OF_SERVICE_URL", c.TermsOfServiceURL},
+		{"PDS_LOGO_URL", c.LogoURL},
+		{"PDS_BACKGROUND_LIGHT_URL", c.BackgroundLightURL},
+		{"PDS_BACKGROUND_DARK_URL", c.BackgroundDarkURL},
+	} {
+		if one.value != "" && !isURL(one.value) {
+			f.add(one.name, fmt.Sprintf("%q is not a URL", one.value), "write one like https://example.com/page")
+		}
+	}
+	for _, one := range []struct{ name, value string }{
+		{"PDS_PRIMARY_COLOR", c.PrimaryColor},
+		{"PDS_ERROR_COLOR", c.ErrorColor},
+		{"PDS_WARNING_COLOR", c.WarningColor},
+		{"PDS_INFO_COLOR", c.InfoColor},
+		{"PDS_SUCCESS_COLOR", c.SuccessColor},
+	} {
+		if _, err := color.Parse(one.value); one.value != "" && err != nil {
+			f.add(one.name, fmt.Sprintf("%q is not a colour", one.value), err.Error())
+		}
+	}
+	if a, err := mail.ParseAddress(c.ContactEmail); c.ContactEmail != "" && (err != nil || a.Address != c.ContactEmail) {
+		f.add("PDS_CONTACT_EMAIL_ADDRESS", fmt.Sprintf("%q is not an address", c.ContactEmail), "write one like pds@example.com")
+	}
+}
