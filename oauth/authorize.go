@@ -236,7 +236,7 @@ func (s *Service) readProven(ctx context.Context, q *Request, f Flow, v *device.
 // Choice is what a person decides about a request.
 type Choice struct {
 	Decision Decision
-	// Who is the account; nil for nobody, who can only deny.
+	// Who names the account; nil if nobody has signed in, which suffices to deny.
 	Who *Here
 	// InFlow and Epoch are the Flow's.
 	InFlow bool

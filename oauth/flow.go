@@ -86,7 +86,7 @@ type Ask struct {
 type Next struct {
 	// Step is the page; empty for none.
 	Step Step
-	// Who is the account that the page is about; nil for none yet. On the sign-in page it is the only
+	// Who names the account that the page is about; nil for none yet. On the sign-in page it is the only
 	// one that may sign in.
 	Who *Here
 	// Fill is put into the sign-in form if Who is nil.
