@@ -70,6 +70,7 @@ func (p *AccountPages) PageRoutes() []Route {
 		{of("reactivate"), nil, p.owned(p.reactivate)},
 		{of("sessions"), p.owned(p.showSessions), p.owned(p.endSessions)},
 		{of("devices"), p.owned(p.showSessions), p.owned(p.endSessions)},
+		{of("security"), p.owned(p.showSecurity), p.owned(p.steppedUp(signin.ChangeFactors, Msg("act.security"), p.changeSecurity))},
 		{of("apps"), p.owned(p.showApps), p.owned(p.endApp)},
 	}
 }
@@ -104,6 +105,8 @@ const signedIn = "signed-in"
 // dones are the words of ?done= that have a message of their own.
 var dones = map[string]string{
 	"reset": "done.reset", "signed-out": "done.signed-out", "ended": "done.ended", "ended-all": "done.ended-all",
+	"totp-on": "done.totp-on", "totp-off": "done.totp-off", "passkey-added": "done.passkey-added", "passkey-renamed": "done.passkey-renamed",
+	"passkey-removed": "done.passkey-removed", "email-on": "done.email-on", "email-off": "done.email-off", "switched": "done.switched",
 	"app-ended": "done.app-ended", "reactivated": "done.reactivated",
 }
 
