@@ -21,6 +21,7 @@ const (
 	CmdAccountDelete     control.Command[AccountArgs, Done]                    = "account.delete"
 	CmdAccountNotices    control.Command[SwitchArgs, AccountLine]              = "account.notices"
 	CmdAccountCodes      control.Command[SwitchArgs, AccountLine]              = "account.codes"
+	CmdAccountFactors    control.Command[FactorsArgs, FactorsLine]             = "account.factors"
 	CmdAccountSearch     control.Command[SearchArgs, AccountPage]              = "account.search"
 	CmdAccountEmail      control.Command[EmailArgs, AccountLine]               = "account.email"
 	CmdAccountMail       control.Command[MailArgs, AccountLine]                = "account.mail"

@@ -16,6 +16,7 @@ import (
 	"nestbox/mail"
 	"nestbox/repo"
 	"nestbox/session"
+	"nestbox/signin"
 )
 
 // Service acts for the operator. Its fields are set once.
@@ -25,6 +26,7 @@ type Service struct {
 	Hasher   *account.Hasher
 	Hosting  *hosting.Service
 	Sessions *session.Service
+	SignIns  *signin.Service
 	Keyring  *auth.Keyring
 	Repos    *repo.Service
 	Firehose *firehose.Hub

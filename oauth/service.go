@@ -149,6 +149,11 @@ func (s *Service) authenticate(
 	}}, nil
 }
 
+// SweepKeys ends the sessions of keys that their clients have taken out of their sets for good.
+func (s *Service) SweepKeys(ctx context.Context) error {
+	return s.Clients.RemovedKeys(ctx, func(k client.RemovedKey) error { return s.Sessions.EndKey(ctx, k.ClientID, k.Thumbprint) })
+}
+
 // Clean-up.
 const (
 	collectEvery = time.Hour
@@ -172,7 +177,7 @@ func (s *Service) Collect(ctx context.Context) {
 				break
 			}
 		}
-		err := s.Clients.RemovedKeys(ctx, func(k client.RemovedKey) error { return s.Sessions.EndKey(ctx, k.ClientID, k.Thumbprint) })
+		err := s.SweepKeys(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.Log.LogAttrs(ctx, slog.LevelError, "ending sessions of removed keys failed", slog.String("cause", err.Error()))
 		}

@@ -32,3 +32,7 @@ func (s *Server) buildSignIns(box *seal.Box, hasher *account.Hasher, limits *rat
 	}
 	return s.signIns, nil
 }
+
+// SignIns returns what proves people, for tests on a server in their own process: factors
+// are set up in the browser only.
+func (s *Server) SignIns() *signin.Service { return s.signIns }

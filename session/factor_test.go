@@ -144,11 +144,19 @@ func TestFactorGuesses(t *testing.T) {
 		t.Errorf("the 11th code within an hour: %d %s", a.Status, a.Body)
 	}
 	f.clock.Advance(time.Hour)
-	for i := range 31 {
+	for i := range 11 {
 		a := f.signIn(pdstest.Password, "AAAAA-BBBBB")
-		if want := map[bool]int{true: 400, false: 429}[i < 30]; a.Status != want {
+		if want := map[bool]int{true: 400, false: 429}[i < 10]; a.Status != want {
 			t.Fatalf("guess %d: %d, want %d", i, a.Status, want)
 		}
+	}
+	for i := range 20 { // the ten wrong codes count with them
+		if a := f.signIn("wrong-password", ""); a.Status != http.StatusUnauthorized {
+			t.Fatalf("wrong password %d: %d", i, a.Status)
+		}
+	}
+	if a := f.signIn("wrong-password", ""); a.Status != http.StatusTooManyRequests {
+		t.Errorf("the 31st failure: %d", a.Status)
 	}
 }
 

@@ -76,6 +76,7 @@ func newWorldBefore(t storetest.Tester, dir string, before func()) *world {
 // wire gives the service the stores of the database that is open.
 func (w *world) wire() {
 	w.Accounts, w.Store, w.SignIns.Accounts = w.World.Accounts, w.World.Sessions, w.World.Accounts
+	w.SignIns.Factors = w.World.Factors
 }
 
 // account makes the account NAME.test with a stored password hash.

@@ -67,6 +67,12 @@ func (d *door) code(p account.Purpose) string {
 	if err := d.Service.Codes.Send(d.t.Context(), d.alice, p); err != nil {
 		d.t.Fatal(err)
 	}
+	return d.lastCode()
+}
+
+// lastCode returns the code in the newest mail that waits.
+func (d *door) lastCode() string {
+	d.t.Helper()
 	mails, err := d.Outbox.Due(d.t.Context(), d.Clock.Now(), 100)
 	if err != nil || len(mails) == 0 {
 		d.t.Fatal(len(mails), err)

@@ -259,7 +259,7 @@ func TestStrangers(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"plain":                         "plain",
-		" a\tb\nc ":                     "a b c",
+		"\u0020a\tb\nc\u0020":           "a b c",
 		"gpj\u202eexe":                  "gpjexe",
 		"\u2066a\u2069\ufeff\u00ad\x00": "a",
 		"👩🏽‍🚀":                          "👩🏽‍🚀",

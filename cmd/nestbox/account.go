@@ -26,6 +26,7 @@ type accountCmd struct {
 	Unsuspend  accountUnsuspendCmd  `cmd:"" help:"Lift a suspension."`
 	Notices    accountNoticesCmd    `cmd:"" help:"Turn mails to the owner about sign-ins and changes on or off."`
 	Codes      accountCodesCmd      `cmd:"" help:"Turn off sign-in codes, for an owner who cannot read their mail."`
+	Factors    accountFactorsCmd    `cmd:"" help:"Show second factors, or remove those of an owner who has lost them."`
 	Delete     accountDeleteCmd     `cmd:"" help:"Delete an account for good."`
 }
 

@@ -33,6 +33,7 @@ func Run(t *testing.T, name string) {
 		clientTests,
 		departedTests,
 		eventlogTests,
+		factorsTests,
 		hostingTests,
 		jumpTests,
 		mailTests,
