@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -65,6 +66,8 @@ func (p *AccountPages) PageRoutes() []Route {
 		{"/account/sign-up", p.open(p.showSignUp), p.open(p.signUp)},
 		{"/account/reset-password", p.open(p.showReset), p.open(p.reset)},
 		{"/.well-known/change-password", redirect(http.StatusFound, "/account/reset-password"), nil},
+		{"/.well-known/passkey-endpoints", p.servePasskeyEndpoints, nil},
+		{"/account/security", p.visited(p.toSecurity), nil},
 		{"/account/u/{did}", p.owned(p.toSessions), nil},
 		{of("welcome"), p.owned(p.showWelcome), nil},
 		{of("reactivate"), nil, p.owned(p.reactivate)},
@@ -301,6 +304,29 @@ func (p *AccountPages) signOut(q *query) error {
 // toSessions leads from an account to the first of its pages.
 func (p *AccountPages) toSessions(q *query) error {
 	return q.to(shownAccount(q.account).Path("sessions"))
+}
+
+// servePasskeyEndpoints tells password managers where passkeys are made
+// (https://w3c.github.io/webappsec-passkey-endpoints/). They know no account, so the page
+// finds out whose it is.
+func (p *AccountPages) servePasskeyEndpoints(w http.ResponseWriter, _ *http.Request) {
+	at := p.Browsers.Origin + "/account/security"
+	body, _ := json.Marshal(map[string]string{"enroll": at, "manage": at}) // texts cannot fail
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(body) // a client that has gone needs no answer
+}
+
+// toSecurity leads to the security page of the one account that is signed in, or to the
+// choice of one.
+func (p *AccountPages) toSecurity(q *query) error {
+	switch live := q.visit.Live(); len(live) {
+	case 0:
+		return q.to("/account/sign-in?next=" + url.QueryEscape(q.r.URL.Path))
+	case 1:
+		return q.to((&Account{DID: live[0].DID.String()}).Path("security"))
+	default:
+		return q.to("/account")
+	}
 }
 
 // showWelcome follows a sign-up.
