@@ -40,7 +40,7 @@ func siteOf(s *server) (*site, error) {
 	}
 	origin := field(body, "issuer")
 	if origin == "" {
-		return nil, fmt.Errorf("%s does not say what it is called: %.200q", s.name, body)
+		return nil, fmt.Errorf("%s does not name its issuer: %.200q", s.name, body)
 	}
 	if s.name == "reference" {
 		// One document for all steps; its scripts make the page.
@@ -59,7 +59,9 @@ type browser struct {
 	remember bool
 }
 
-func newBrowser(c *conn, origin string) *browser { return &browser{conn: c, origin: origin, jar: map[string]string{}} }
+func newBrowser(c *conn, origin string) *browser {
+	return &browser{conn: c, origin: origin, jar: map[string]string{}}
+}
 
 // The Sec-Fetch headers of a browser that opens a link of another site, sends a form, and
 // runs a script.
