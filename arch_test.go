@@ -136,7 +136,7 @@ func arrows() map[string]rule {
 		// Composition: server builds everything from config; only cmd and tests
 		// import server.
 		"server": {
-			imports:    below(domains, format, []string{"lexicon", "admin", "config", "control", "datadir", "plc/directory", "store", "store/sqlite", "blob/disk", "verify"}),
+			imports:    below(domains, format, []string{"lexicon", "admin", "config", "control", "datadir", "plc/directory", "store", "store/sqlite", "blob/disk", "verify", "web"}),
 			anyInTests: true,
 		},
 		"cmd/nestbox": {

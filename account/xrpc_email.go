@@ -3,7 +3,6 @@ package account
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"nestbox/auth"
@@ -238,68 +237,28 @@ func (s *Emails) update(ctx context.Context, a *Account, c EmailChange) error {
 	}
 }
 
-// RequestPasswordReset is com.atproto.server.requestPasswordReset. Its answer,
-// and its time, are the same whether or not the address is anybody's. Beyond the
-// limits of one address no mail is sent, and the answer does not say so either.
+// RequestPasswordReset is com.atproto.server.requestPasswordReset: see AskReset.
 func (s *Emails) RequestPasswordReset(ctx context.Context, _ auth.Anyone, in RequestPasswordResetInput) (xrpc.None, error) {
-	client := request.ClientOf(ctx)
-	if err := request.AdmitNetwork(ctx, s.Limits, 1, resetRequests...); err != nil {
-		return xrpc.None{}, err
-	}
-	email := CleanIdentifier(in.Email)
-	a, err := s.Store.ByEmail(ctx, email)
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return xrpc.None{}, xrpc.Unavailable(err)
-	}
-	if a == nil || !s.mayReset(client, EmailKey(email)) {
-		err = s.Codes.Pretend(ctx, PurposeResetPassword)
-	} else {
-		err = s.Codes.Send(ctx, a, PurposeResetPassword)
-	}
-	if err != nil && !errors.Is(err, ErrNotFound) { // deleted meanwhile: nobody's
-		return xrpc.None{}, CodeError(err)
-	}
-	return xrpc.None{}, nil
-}
-
-// mayReset counts a mail with a code for a new password: for its address and the
-// client's network, and of what those leave, for its address.
-func (s *Emails) mayReset(client request.Client, key string) bool {
-	if client.Unlimited {
-		return true
-	}
-	both := s.Limits.TakeKeys(client.Network().Keys(key+" "), 1, CodeMails(string(PurposeResetPassword))...)
-	return both.Allowed && s.Limits.Take(key, resetMails).Allowed
+	return xrpc.None{}, resetError(s.AskReset(ctx, in.Email))
 }
 
 // ResetPassword is com.atproto.server.resetPassword. It ends all sessions.
 func (s *Emails) ResetPassword(ctx context.Context, _ auth.Anyone, in ResetPasswordInput) (xrpc.None, error) {
-	if err := request.AdmitNetwork(ctx, s.Limits, 1, resets...); err != nil {
-		return xrpc.None{}, err
-	}
-	switch err := CheckNewPassword(in.Password); {
+	return xrpc.None{}, resetError(s.Reset(ctx, in.Token, in.Password))
+}
+
+// resetError maps the errors of AskReset and Reset.
+func resetError(err error) error {
+	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, ErrPasswordTooLong):
-		return xrpc.None{}, xrpc.InvalidRequest("Invalid password length.")
+		return xrpc.InvalidRequest("Invalid password length.")
 	case errors.Is(err, ErrPasswordTooShort):
-		return xrpc.None{}, xrpc.InvalidRequest("Password too short. Minimum length is %d characters.", MinNewPassword)
-	case err != nil:
-		return xrpc.None{}, xrpc.InvalidRequest("Password holds a character that cannot be used")
+		return xrpc.InvalidRequest("Password too short. Minimum length is %d characters.", MinNewPassword)
+	case errors.Is(err, ErrPasswordForm):
+		return xrpc.InvalidRequest("Password holds a character that cannot be used")
+	default:
+		return CodeError(err)
 	}
-	a, proof, err := s.Codes.Find(ctx, PurposeResetPassword, in.Token)
-	if err != nil {
-		return xrpc.None{}, CodeError(err)
-	}
-	request.SetAccount(ctx, a.DID.String())
-	hash, err := s.Hasher.Hash(ctx, in.Password)
-	if err != nil {
-		return xrpc.None{}, xrpc.Unavailable(fmt.Errorf("hash password: %w", err))
-	}
-	e := NewEntry(ctx, s.Now().UTC(), EntryPasswordChanged, ActorOwner)
-	if err := s.Store.ResetPassword(ctx, proof, hash, e, s.Notices.Of(a, mail.NoticePassword, e, "")...); err != nil {
-		if errors.Is(err, ErrNotFound) {
-			err = ErrCodeInvalid // the account is gone, and its code with it
-		}
-		return xrpc.None{}, CodeError(err)
-	}
-	return xrpc.None{}, nil
 }

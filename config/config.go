@@ -174,6 +174,13 @@ type Config struct {
 	InfoColor string `env:"PDS_INFO_COLOR" group:"pages"`
 	// Colour of what went well.
 	SuccessColor string `env:"PDS_SUCCESS_COLOR" group:"pages"`
+	// Site key of hCaptcha, which people who sign up on this server's page then have to solve. Apps that create
+	// accounts have no field for it, so they keep to the limits alone. Set it together with the secret key.
+	HCaptchaSiteKey string `env:"PDS_HCAPTCHA_SITE_KEY" group:"pages"`
+	// Secret key of hCaptcha.
+	HCaptchaSecretKey Secret `env:"PDS_HCAPTCHA_SECRET_KEY" group:"pages"`
+	// Accepted because the reference asks for it; nothing here needs it.
+	HCaptchaTokenSalt Secret `env:"PDS_HCAPTCHA_TOKEN_SALT" group:"pages"`
 	// Whether accounts may import repositories (`importRepo`).
 	AcceptingImports bool `env:"PDS_ACCEPTING_REPO_IMPORTS" default:"true" group:"accounts"`
 	// Size limit of a repository that is imported, in bytes. During the import its file takes as much space in the data directory.

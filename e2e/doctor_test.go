@@ -26,7 +26,7 @@ func TestCLIDoctor(t *testing.T) {
 		}
 		what[f.What] = true
 	}
-	for _, w := range []string{"data directory", "database", "host name", "handles", "PLC directory", "identities", "other services", "mail", "accounts"} {
+	for _, w := range []string{"data directory", "database", "host name", "handles", "PLC directory", "identities", "other services", "mail", "accounts", "passkeys"} {
 		if !what[w] {
 			t.Errorf("the doctor did not look at: %s", w)
 		}

@@ -15,18 +15,21 @@ import (
 	"nestbox/account"
 	"nestbox/identity"
 	"nestbox/plc"
+	"nestbox/request"
 )
 
 // submitTimeout bounds the wait for the PLC directory.
 const submitTimeout = 20 * time.Second
 
-// Errors of Create.
+// Errors of Create, besides those of account.CheckNewPassword, CheckEmail, NormalizeHandle
+// and CheckServiceHandle, account.ErrInviteUsed, ErrHandleTaken, ErrEmailTaken, and
+// request.ErrTooMany.
 var (
-	errNoEmail     = errors.New("e-mail is required")
-	errNoPassword  = errors.New("password is required")
+	ErrNoEmail     = errors.New("e-mail is required")
+	ErrNoPassword  = errors.New("password is required")
 	errRecoveryKey = errors.New("recovery key is not a did:key that can be used")
-	errDirectory   = errors.New("the PLC directory did not register the account")
-	errUnsettled   = errors.New("the PLC directory did not confirm whether it registered the account")
+	ErrDirectory   = errors.New("the PLC directory did not register the account")
+	ErrUnsettled   = errors.New("the PLC directory did not confirm whether it registered the account")
 )
 
 // NewAccount is what an account is made from.
@@ -44,7 +47,7 @@ type NewAccount struct {
 }
 
 // Create makes an account with a new did:plc. If it returns an error, nothing is
-// left behind, except after errUnsettled: then Resume settles it within minutes.
+// left behind, except after ErrUnsettled: then Resume settles it within minutes.
 func (s *Service) Create(ctx context.Context, in NewAccount) (*account.Account, error) {
 	p, err := s.check(ctx, "", in)
 	if err != nil {
@@ -88,6 +91,39 @@ func (s *Service) create(ctx context.Context, p Pending, in NewAccount) (_ *acco
 	return s.activate(ctx, p, doc)
 }
 
+// SignUp is Create for somebody who comes to a page, or an app, of their own: such are
+// counted. request.ErrTooMany.
+func (s *Service) SignUp(ctx context.Context, in NewAccount) (*account.Account, error) {
+	if err := request.AdmitNetwork(ctx, s.Limits, 1, signUps); err != nil {
+		return nil, err
+	}
+	return s.Create(ctx, in)
+}
+
+// CheckNewHandle returns nil if a new account may have a handle of this service, as far as
+// can be said before its sign-up. Errors: those of account.NormalizeHandle and
+// CheckServiceHandle, account.ErrHandleTaken, request.ErrTooMany.
+func (s *Service) CheckNewHandle(ctx context.Context, handle string) error {
+	if err := request.AdmitNetwork(ctx, s.Limits, 1, signUps); err != nil {
+		return err
+	}
+	h, err := account.NormalizeHandle(handle)
+	if err != nil {
+		return err
+	}
+	if err := account.CheckServiceHandle(h, s.Domains); err != nil {
+		return err
+	}
+	switch _, err := s.Accounts.ByHandle(ctx, h); {
+	case err == nil:
+		return account.ErrHandleTaken
+	case errors.Is(err, account.ErrNotFound):
+		return nil
+	default:
+		return err
+	}
+}
+
 // check validates everything that can be wrong with a sign-up before a password is
 // hashed, in the order of the reference. did is that of an owner who moves in, with
 // a handle of this service or their own.
@@ -97,7 +133,7 @@ func (s *Service) check(ctx context.Context, did syntax.DID, in NewAccount) (Pen
 		p.MadeBy = account.Acting(ctx)
 	}
 	if in.Password == "" {
-		return p, errNoPassword
+		return p, ErrNoPassword
 	}
 	if err := account.CheckNewPassword(in.Password); err != nil {
 		return p, err
@@ -106,7 +142,7 @@ func (s *Service) check(ctx context.Context, did syntax.DID, in NewAccount) (Pen
 		return p, err
 	}
 	if in.Email == "" {
-		return p, errNoEmail
+		return p, ErrNoEmail
 	}
 	var err error
 	if p.Email, err = account.CheckEmail(in.Email); err != nil {
@@ -221,10 +257,10 @@ func (s *Service) register(ctx context.Context, p Pending, op *didplc.RegularOp)
 	}
 	s.Log.LogAttrs(ctx, slog.LevelError, "registering a DID failed", slog.String("cause", err.Error()))
 	if !untouched(err) {
-		return nil, errUnsettled
+		return nil, ErrUnsettled
 	}
 	if aerr := s.Store.Abandon(context.WithoutCancel(ctx), p.AccountID); aerr != nil {
-		return nil, errors.Join(errDirectory, aerr)
+		return nil, errors.Join(ErrDirectory, aerr)
 	}
-	return nil, errDirectory
+	return nil, ErrDirectory
 }

@@ -157,6 +157,18 @@ var (
 	errSigningKey    = errors.New("DID document verification method does not match expected signing key")
 )
 
+// Elsewhere reports whether err says that an account's DID document does not name this
+// server, its key, or a key of this server's that may change it: the owner must do that
+// first.
+func Elsewhere(err error) bool {
+	for _, why := range []error{errNotRegistered, errRotationKey, errEndpoint, errSigningKey} {
+		if errors.Is(err, why) {
+			return true
+		}
+	}
+	return false
+}
+
 // pointsHere asks the network whether an account's DID document names this server
 // and the key that it signs with, and returns the document. For did:plc this server
 // must also be able to change it.

@@ -17,10 +17,10 @@ import (
 
 // Refusals of the shield, in words for people.
 var (
-	errInviteMissing = errors.New("no invite code provided")
-	errClosed        = errors.New("This server takes no new accounts")                                  //nolint:staticcheck // for people
-	errManySignUps   = errors.New("Too many people are signing up right now, please try again later")   //nolint:staticcheck // for people
-	errMigrationOnly = errors.New("This server takes only accounts that move here from another server") //nolint:staticcheck // for people
+	ErrInviteMissing = errors.New("no invite code provided")
+	ErrClosed        = errors.New("This server takes no new accounts")                                  //nolint:staticcheck // for people
+	ErrManySignUps   = errors.New("Too many people are signing up right now, please try again later")   //nolint:staticcheck // for people
+	ErrMigrationOnly = errors.New("This server takes only accounts that move here from another server") //nolint:staticcheck // for people
 )
 
 // admits returns nil if the server accepts such an account. did is that of an owner
@@ -30,11 +30,11 @@ func (s *Service) admits(did syntax.DID, in NewAccount) error {
 	case in.ByAdmin:
 		return nil
 	case s.Closed:
-		return errClosed
+		return ErrClosed
 	case s.MigrationOnly && did == "":
-		return errMigrationOnly
+		return ErrMigrationOnly
 	case s.InviteRequired && in.InviteCode == "":
-		return errInviteMissing
+		return ErrInviteMissing
 	default:
 		return nil
 	}
@@ -46,7 +46,7 @@ const partOfNetwork, leastOfNetwork = 4, 5
 // brake counts an uninvited sign-up against the server's hourly limit, of which one
 // client network has a quarter and the /48 around it half. Call release if the sign-up
 // fails: a failure takes no place from others. Errors: request.ErrTooMany, if all sign-ups
-// together are too many with errManySignUps.
+// together are too many with ErrManySignUps.
 func (s *Service) brake(ctx context.Context, in NewAccount) (release func(), err error) {
 	if s.SignupsPerHour == 0 || s.Limits == nil || in.ByAdmin || in.InviteCode != "" || request.ClientOf(ctx).Unlimited {
 		return func() {}, nil
@@ -67,7 +67,7 @@ func (s *Service) brake(ctx context.Context, in NewAccount) (release func(), err
 		s.Limits.GiveBackKeys(networks, 1, part)
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "sign-ups are held up: as many were made within an hour as PDS_SIGNUPS_PER_HOUR allows",
 			slog.Int("limit", s.SignupsPerHour))
-		return nil, fmt.Errorf("%w: %w", errManySignUps, request.ErrTooMany{Wait: r.RetryAfter(s.Limits.Now())})
+		return nil, fmt.Errorf("%w: %w", ErrManySignUps, request.ErrTooMany{Wait: r.RetryAfter(s.Limits.Now())})
 	}
 	return func() {
 		s.Limits.GiveBack(all, limit)

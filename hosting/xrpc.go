@@ -93,7 +93,7 @@ var errDID = errors.New("not a DID")
 // them.
 func wireError(err error, in CreateAccountInput) error {
 	switch {
-	case errors.Is(err, errNoPassword):
+	case errors.Is(err, ErrNoPassword):
 		return xrpc.BadRequest("InvalidPassword", "Password is required")
 	case errors.Is(err, account.ErrPasswordTooShort):
 		return xrpc.BadRequest("InvalidPassword", fmt.Sprintf("Password too short. Minimum length is %d characters.", account.MinNewPassword))
@@ -101,17 +101,17 @@ func wireError(err error, in CreateAccountInput) error {
 		return xrpc.BadRequest("InvalidPassword", fmt.Sprintf("Password too long. Maximum length is %d characters.", account.MaxNewPassword))
 	case errors.Is(err, account.ErrPasswordForm):
 		return xrpc.BadRequest("InvalidPassword", "Password holds a character that cannot be used")
-	case errors.Is(err, errClosed), errors.Is(err, errMigrationOnly):
+	case errors.Is(err, ErrClosed), errors.Is(err, ErrMigrationOnly):
 		return xrpc.InvalidRequest("%s", err)
-	case errors.Is(err, errManySignUps):
+	case errors.Is(err, ErrManySignUps):
 		e := xrpc.Unavailable(err) // a 429: it has a limit's error
-		e.Message = errManySignUps.Error()
+		e.Message = ErrManySignUps.Error()
 		return e
-	case errors.Is(err, errInviteMissing):
+	case errors.Is(err, ErrInviteMissing):
 		return xrpc.BadRequest("InvalidInviteCode", "No invite code provided")
 	case errors.Is(err, account.ErrInviteUsed):
 		return xrpc.BadRequest("InvalidInviteCode", "Provided invite code not available")
-	case errors.Is(err, errNoEmail):
+	case errors.Is(err, ErrNoEmail):
 		return xrpc.InvalidRequest("Email is required")
 	case errors.Is(err, account.ErrEmail):
 		return xrpc.InvalidRequest("This email address is not supported, please use a different email.")
@@ -142,11 +142,11 @@ func wireError(err error, in CreateAccountInput) error {
 		return xrpc.BadRequest("AlreadyExists", "Repo already exists")
 	case errors.Is(err, identity.ErrNotRegistered), errors.Is(err, identity.ErrUnsupported), errors.Is(err, identity.ErrMalformed):
 		return xrpc.BadRequest("UnresolvableDid", "Could not resolve DID")
-	case errors.Is(err, errDirectory):
+	case errors.Is(err, ErrDirectory):
 		e := xrpc.Unavailable(err)
 		e.Message = "The PLC directory could not register the account; no account was made, please try again later"
 		return e
-	case errors.Is(err, errUnsettled):
+	case errors.Is(err, ErrUnsettled):
 		e := xrpc.Unavailable(err)
 		e.Message = "The PLC directory did not confirm whether it registered the account; please try again, or to sign in, in some minutes"
 		return e

@@ -125,8 +125,8 @@ type authenticated struct {
 	Holder session.Holder
 }
 
-// authenticate proves the client of a request. check says what the client's document must
-// say for it.
+// authenticate proves the client of a request. check is that of the client's document: it returns
+// an error if the document does not allow the request.
 func (s *Service) authenticate(
 	ctx context.Context, p parameters, jkt string, why client.Purpose, check func(*client.Client) error,
 ) (authenticated, error) {
@@ -147,6 +147,11 @@ func (s *Service) authenticate(
 	return authenticated{proof, session.Holder{
 		ClientID: id, AuthMethod: string(proof.Client.Method), KID: proof.KeyID, Alg: proof.Alg, ClientJKT: proof.Thumbprint, DPoPJKT: jkt,
 	}}, nil
+}
+
+// SweepKeys ends the sessions of keys that their clients have taken out of their sets for good.
+func (s *Service) SweepKeys(ctx context.Context) error {
+	return s.Clients.RemovedKeys(ctx, func(k client.RemovedKey) error { return s.Sessions.EndKey(ctx, k.ClientID, k.Thumbprint) })
 }
 
 // Clean-up.
@@ -172,7 +177,7 @@ func (s *Service) Collect(ctx context.Context) {
 				break
 			}
 		}
-		err := s.Clients.RemovedKeys(ctx, func(k client.RemovedKey) error { return s.Sessions.EndKey(ctx, k.ClientID, k.Thumbprint) })
+		err := s.SweepKeys(ctx)
 		if err != nil && ctx.Err() == nil {
 			s.Log.LogAttrs(ctx, slog.LevelError, "ending sessions of removed keys failed", slog.String("cause", err.Error()))
 		}

@@ -32,7 +32,7 @@ const (
 func roomFor(p purpose) (all, each int) {
 	switch p {
 	case forRequest:
-		return 32, 8
+		return 64, 20 // one request may name as many sets: scope.MaxIncludes
 	case forRecords:
 		return 8, 2
 	case forRenewal, purposes:
@@ -43,7 +43,7 @@ func roomFor(p purpose) (all, each int) {
 // Limits of the look-ups that one client network or one account causes, however fast the
 // network answers them.
 var (
-	lookUpsOfNetwork = ratelimit.Limit{Name: "Lexicon look-ups", Points: 30, Window: 5 * time.Minute}
+	lookUpsOfNetwork = ratelimit.Limit{Name: "Lexicon look-ups", Points: 60, Window: 5 * time.Minute}
 	lookUpsOfAccount = ratelimit.Limit{Name: "Lexicon look-ups of an account", Points: 60, Window: 5 * time.Minute}
 )
 

@@ -111,12 +111,10 @@ func TestRecordsChange(t *testing.T) {
 	if !accepted() {
 		t.Error("a schema that was known is gone")
 	}
-	names := len(w.names)
 	eventually(t, "it is looked for", func() bool {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		return len(w.names) > names || names > 2
-	})
+		names, _, _ := w.seen()
+		return len(names) > 2
+	}) // at first, in doubt, and now
 	for range 100 {
 		if !accepted() {
 			t.Fatal("a schema that was known is gone")

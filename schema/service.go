@@ -98,9 +98,10 @@ type failure struct {
 // NewService returns a Service, which Close stops.
 func NewService(o Options) *Service {
 	const overhead = 300 // bytes of an entry beside its document, about
-	s := &Service{Options: o}
-	s.flights.way, s.flights.builds = map[syntax.NSID]*flight{}, map[syntax.NSID]bool{}
-	s.flights.ctx, s.flights.stop = context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(context.Background())
+	s := &Service{Options: o, flights: flights{
+		way: map[syntax.NSID]*flight{}, builds: map[syntax.NSID]bool{}, ctx: ctx, stop: stop,
+	}}
 	s.entries = otter.Must(&otter.Options[syntax.NSID, *entry]{
 		MaximumWeight: maxMemory,
 		Weigher: func(_ syntax.NSID, e *entry) uint32 {
@@ -216,7 +217,8 @@ func (s *Service) recentFailure(nsid syntax.NSID, known *entry) error {
 
 // Granted returns the permission sets that a living session uses, as far as they are
 // known, whatever their age. It never waits for the network, which is asked in the
-// background. Errors are the store's.
+// background; if a set is missing, the session goes on with what it had. Errors are the
+// store's.
 func (s *Service) Granted(ctx context.Context, nsids []syntax.NSID) (Sets, error) {
 	sets := newSets()
 	for _, nsid := range nsids {
@@ -229,9 +231,8 @@ func (s *Service) Granted(ctx context.Context, nsids []syntax.NSID) (Sets, error
 			s.renew(e)
 		default:
 			if s.recentFailure(nsid, e) == nil {
-				_, _ = s.depart(nsid, cause{why: forRenewal}) // the next refresh asks again
+				_, _ = s.depart(nsid, cause{why: forRenewal}) // if there is no room: the next refresh
 			}
-			s.addBuiltIn(&sets, nsid)
 		}
 	}
 	s.note(ctx, sets, true)

@@ -260,11 +260,17 @@ func (a *author) file(of syntax.DID, signer atcrypto.PrivateKey) []byte {
 	return append(car.AppendBlock(head, dagcbor.CID(block), block), blocks...)
 }
 
-// asked returns how often the host was asked, once nothing is under way any more.
-func (a *author) asked() int {
+// seen returns what the network was asked so far.
+func (a *author) seen() (names, queries []string, looks int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return len(a.queries)
+	return slices.Clone(a.names), slices.Clone(a.queries), a.looks
+}
+
+// asked returns how often the host was asked.
+func (a *author) asked() int {
+	_, queries, _ := a.seen()
+	return len(queries)
 }
 
 // eventually waits for what happens in the background.

@@ -48,6 +48,7 @@ func (s *Server) diagnose(ctx context.Context) (found []admin.Finding) {
 		{"other services", s.lookAtServices},
 		{"mail", s.lookAtMail},
 		{"accounts", s.lookAtAccounts},
+		{"passkeys", s.lookAtPasskeys},
 	} {
 		within, cancel := context.WithTimeout(ctx, doctorPatience)
 		says, err := look.do(within)

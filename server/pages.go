@@ -66,12 +66,17 @@ func (s *Server) handler() http.Handler {
 	for _, p := range s.pages() {
 		site[p.path] = s.mount(p)
 	}
+	people := s.people()
 	return s.front.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Not by a ServeMux: it would redirect a path that it takes for another spelling of
 		// a known one, and that would not be counted.
 		health := r.URL.Path == "/xrpc/_health" && (r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions)
 		if strings.HasPrefix(r.URL.Path, "/xrpc/") && !health {
 			s.serveXRPC(w, r)
+			return
+		}
+		if s.site.Owns(r.URL.Path) {
+			people.ServeHTTP(w, r)
 			return
 		}
 		if p, ok := site[r.URL.Path]; ok {

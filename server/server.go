@@ -25,6 +25,7 @@ import (
 	"nestbox/config"
 	"nestbox/control"
 	"nestbox/datadir"
+	"nestbox/device"
 	"nestbox/firehose"
 	"nestbox/hosting"
 	"nestbox/identity"
@@ -45,6 +46,7 @@ import (
 	"nestbox/signin"
 	"nestbox/store"
 	"nestbox/store/sqlite"
+	"nestbox/web"
 	"nestbox/xrpc"
 )
 
@@ -138,6 +140,10 @@ type Server struct {
 	clients      *client.Service
 	dpop         *dpop.Checker
 	replaysTaken bool // from their file, so that Close saves them again
+
+	devices      *device.Service
+	site         *web.Site
+	accountPages *web.AccountPages
 }
 
 // Open builds a server on its data directory, which it locks, and binds its
@@ -293,6 +299,9 @@ func (s *Server) build(ctx context.Context) error {
 	s.buildClients(limits)
 	s.buildOAuth(box, limits)
 	s.limits = limits
+	if err := s.buildPeople(box); err != nil {
+		return err
+	}
 	s.front = &request.Front{TrustedProxies: c.TrustedProxies, Unlimited: s.unlimited, Log: log, Now: now}
 	s.xrpc = &xrpc.Server{Methods: s.methods(), MaxBody: xrpc.DefaultMaxBody, Admit: s.admit, Pass: s.proxy.Call}
 	return nil
@@ -358,7 +367,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
 	for _, run := range []func(context.Context){
-		s.clock.run, s.backfill, s.sessions.Collect, s.hosting.Run, s.checker.Run,
+		s.clock.run, s.backfill, s.sessions.Collect, s.devices.Collect, s.hosting.Run, s.checker.Run,
 		s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts,
 		s.repos.Sweep, s.outbox.Run, s.clients.Run, s.schemas.Run,
 		s.oauth.Collect, s.sessions.WriteCalls,

@@ -42,3 +42,9 @@ func program(userAgent string) string {
 	product, _, _ := strings.Cut(userAgent, "/")
 	return request.ClientName(userAgent) + "|" + strings.TrimSpace(product)
 }
+
+// Arrived returns the mails about a sign-in on a page of ours, which e records: as about
+// one by an app.
+func (s *Service) Arrived(ctx context.Context, a *account.Account, e account.Entry) ([]mail.Message, error) {
+	return s.notice(ctx, a, e, false)
+}

@@ -44,8 +44,9 @@ type Factors struct {
 	// never changes.
 	UserHandle []byte
 	// Recovery are the codes, used ones too, RecoveryKey the sealed key of their hashes.
-	Recovery    []RecoveryCode
-	RecoveryKey []byte
+	Recovery       []RecoveryCode
+	RecoveryKey    []byte
+	RecoveryMadeAt time.Time
 }
 
 // Authenticator is an app that makes codes of the time (TOTP, RFC 6238).
@@ -67,9 +68,10 @@ type Passkey struct {
 	// CredentialID is the authenticator's name for it, Credential all that is known of it,
 	// as JSON (webauthn.Credential).
 	CredentialID, Credential []byte
-	Name                     string
-	MadeAt, UsedAt           time.Time
-	UsedNetwork              string
+	// Host is the host name of the pages that it signs in to.
+	Host, Name     string
+	MadeAt, UsedAt time.Time
+	UsedNetwork    string
 	// WarnedAt is when we last told the owner that there may be a copy of it.
 	WarnedAt time.Time
 }
@@ -103,6 +105,8 @@ type Store interface {
 	// ByUserHandle returns the account that passkeys know by a user handle.
 	// account.ErrNotFound.
 	ByUserHandle(ctx context.Context, handle []byte) (*account.Account, error)
+	// PasskeysElsewhere returns how many passkeys belong to another host.
+	PasskeysElsewhere(ctx context.Context, host string) (int64, error)
 }
 
 // Strong reports whether the account has a factor of its own: codes by e-mail are not.
@@ -177,7 +181,7 @@ func (f Factors) settled() Factors {
 	f.PasskeySecond = f.PasskeySecond && len(f.Passkeys) > 0
 	f.DangerousFactor = f.DangerousFactor && f.TOTP != nil
 	if !f.Strong() {
-		f.Recovery, f.RecoveryKey = nil, nil
+		f.Recovery, f.RecoveryKey, f.RecoveryMadeAt = nil, nil, time.Time{}
 	}
 	return f
 }

@@ -37,7 +37,7 @@ func (d *door) totp() (secret string, recovery []string) {
 	return secret, recovery
 }
 
-// six returns the code of now.
+// six returns the present code.
 func (d *door) six(secret string) string {
 	d.t.Helper()
 	code, err := totp.GenerateCode(secret, d.Clock.Now())

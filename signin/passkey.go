@@ -254,7 +254,7 @@ func (s *Service) addPasskey(ctx context.Context, a *account.Account, c ceremony
 		case string(f.UserHandle) != string(c.Session.UserID):
 			return f, nil, ErrCeremony // another page has made the first meanwhile
 		}
-		p, err := Passkey{Name: name, MadeAt: e.At}.with(made)
+		p, err := Passkey{Host: s.WebAuthn.Host(), Name: name, MadeAt: e.At}.with(made)
 		if err != nil {
 			return f, nil, err
 		}

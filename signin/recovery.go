@@ -35,6 +35,7 @@ func hashRecovery(key []byte, code string) []byte {
 func (s *Service) setRecovery(a *account.Account, f Factors, codes []string) Factors {
 	key := make([]byte, recoveryKeySize)
 	_, _ = rand.Read(key) // never fails: crypto/rand ends the process instead
+	f.RecoveryMadeAt = s.now()
 	f.Recovery, f.RecoveryKey = nil, s.Box.Seal(key, SealLabel(SealRecovery, a.DID))
 	for _, code := range codes {
 		f.Recovery = append(f.Recovery, RecoveryCode{Hash: hashRecovery(key, code)})

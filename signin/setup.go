@@ -143,6 +143,28 @@ func (s *Service) Switch(ctx context.Context, a *account.Account, w Switch, on b
 	})
 }
 
+// EmailCodes turns codes by e-mail on or off. ErrNoFactor: they cannot be on, since the
+// server sends no mail, or nobody has confirmed the address.
+func (s *Service) EmailCodes(ctx context.Context, a *account.Account, on bool) error {
+	kind, notice := account.EntryFactorOff, mail.NoticeFactorOff
+	if on {
+		kind, notice = account.EntryFactorOn, mail.NoticeFactorOn
+		if s.Codes.Templates == nil || a.EmailConfirmedAt.IsZero() {
+			return ErrNoFactor
+		}
+	}
+	if a.EmailFactor == on {
+		return nil
+	}
+	e := account.NewEntry(ctx, s.now(), kind, account.ActorOwner)
+	mails := s.Notices.Of(a, notice, e, "")
+	err := s.Accounts.SetEmail(ctx, a.ID, account.EmailChange{Email: a.Email, Factor: &on}, e, mails...)
+	if err != nil {
+		s.Notices.Unsent(a, notice, e, mails)
+	}
+	return err
+}
+
 // Off removes all second factors of an owner who has lost them, except codes by e-mail. It
 // is the operator's.
 func (s *Service) Off(ctx context.Context, a *account.Account) error {

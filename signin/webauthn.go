@@ -62,6 +62,9 @@ func NewWebAuthn(host, name, origin string, now func() time.Time) (*WebAuthn, er
 	return &WebAuthn{web: web, box: box, now: now, answered: map[string]*answered{}}, nil
 }
 
+// Host returns the host name that new passkeys belong to.
+func (w *WebAuthn) Host() string { return w.web.Config.RPID }
+
 // Question is what a page asks an authenticator.
 type Question struct {
 	// Options go to navigator.credentials, as JSON; Sealed comes back with the answer.

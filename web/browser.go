@@ -73,15 +73,15 @@ func (b *Browsers) Own(r *http.Request) bool {
 const tokenNonce = 12
 
 // Token returns a token for the form of a page: what the form must bring back. It is bound
-// to the browser, 0 for one that is not known, and to the page.
-func (b *Browsers) Token(browser int64, page string) string {
+// to the browser, 0 for one that need not be known, and to the page. flow names this one
+// showing of the page: it is that of package signin.
+func (b *Browsers) Token(browser int64, page string) (token, flow string) {
 	nonce := make([]byte, tokenNonce)
 	_, _ = rand.Read(nonce) // never fails: crypto/rand ends the process instead
-	return base64.RawURLEncoding.EncodeToString(append(nonce, b.seal(nonce, browser, page)...))
+	return base64.RawURLEncoding.EncodeToString(append(nonce, b.seal(nonce, browser, page)...)), base64.RawURLEncoding.EncodeToString(nonce[:tokenNonce])
 }
 
-// Shown checks the token of a form, and returns what names the one showing of the page
-// that it was made for: the flow of package signin.
+// Shown checks the token of a form, and returns its flow.
 func (b *Browsers) Shown(browser int64, page, token string) (flow string, ok bool) {
 	raw, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil || len(raw) != tokenNonce+sha256.Size {

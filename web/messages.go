@@ -313,7 +313,8 @@ func (c *catalogue) list(parts List) (template.HTML, error) {
 // clock writes a time: in UTC, which local.js makes local.
 func (c *catalogue) clock(t time.Time) (template.HTML, error) {
 	t = t.UTC()
-	text, err := c.text("time.full", "day", t.Day(), "month", Msg("month."+strconv.Itoa(int(t.Month()))), "year", t.Year(), "clock", t.Format("15:04"))
+	month := Msg("month." + strconv.Itoa(int(t.Month())))
+	text, err := c.text("time.full", "day", t.Day(), "month", month, "year", t.Year(), "clock", t.Format("15:04"))
 	return `<time datetime="` + template.HTML(t.Format(time.RFC3339)) + `">` + text + `</time>`, err //nolint:gosec // digits
 }
 

@@ -56,6 +56,9 @@ type Form struct {
 	Flow string
 	// CSRF is the token of the other pages, the hidden field csrf.
 	CSRF string
+	// Reactivate is the token of the form that reactivates a deactivated account, which
+	// posts to a path of its own; CSRF if it is empty.
+	Reactivate string
 	// Next is the path that is gone to afterwards, the hidden field next; may be empty.
 	Next string
 }

@@ -41,6 +41,16 @@ type Permission struct {
 	Members   []string
 }
 
+// maxMembers is how many members of its permission sets a page shows: some sets have
+// thousands, and a page has its limit.
+const maxMembers = 200
+
+// Shown returns the members that the page shows, More how many there are besides.
+func (p Permission) Shown() []string { return p.Members[:min(len(p.Members), maxMembers)] }
+
+// More returns how many members the page does not show.
+func (p Permission) More() int { return len(p.Members) - len(p.Shown()) }
+
 // Safe returns the permissions that are not dangerous.
 func (p *Consent) Safe() []Permission { return p.which(false) }
 

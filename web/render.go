@@ -215,10 +215,12 @@ func (p *Pages) SetLanguage(w http.ResponseWriter, r *http.Request) {
 // ownPath returns next if it leads to a page of ours, and else /account.
 func ownPath(next string) string {
 	u, err := url.Parse(next)
-	if err != nil || u.Scheme != "" || u.Host != "" || u.Opaque != "" || strings.Contains(next, "\\") || path.Clean(u.Path) != strings.TrimSuffix(u.Path, "/") {
+	switch {
+	case err != nil, u.Scheme != "", u.Host != "", u.Opaque != "", strings.Contains(next, "\\"):
 		return "/account"
-	}
-	if u.Path != "/account" && !strings.HasPrefix(u.Path, "/account/") && u.Path != "/oauth/authorize" {
+	case path.Clean(u.Path) != strings.TrimSuffix(u.Path, "/"): // dots, or two slashes
+		return "/account"
+	case u.Path != "/account" && !strings.HasPrefix(u.Path, "/account/") && u.Path != "/oauth/authorize":
 		return "/account"
 	}
 	return u.RequestURI()
@@ -280,7 +282,8 @@ func (c *catalogue) link(to, id string) (template.HTML, error) {
 		return "", fmt.Errorf("%q is not a link", to)
 	}
 	text, err := c.text(id)
-	return template.HTML(`<a rel="noreferrer" href="`+template.HTMLEscapeString(u.String())+`">`) + text + `</a>`, err //nolint:gosec // escaped
+	href := template.HTML(template.HTMLEscapeString(u.String())) //nolint:gosec // escaped
+	return `<a rel="noreferrer" href="` + href + `">` + text + `</a>`, err
 }
 
 // errPairs: a template calls pass or field with an odd number of arguments.

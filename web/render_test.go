@@ -171,8 +171,8 @@ func untranslated(n *html.Node) (found []string) {
 	var walk func(*html.Node)
 	depth := 0
 	walk = func(n *html.Node) {
-		switch {
-		case n.Type == html.TextNode:
+		switch n.Type { //nolint:exhaustive // the other kinds of nodes have no text
+		case html.TextNode:
 			var rest strings.Builder
 			for _, r := range n.Data {
 				switch {
@@ -188,7 +188,7 @@ func untranslated(n *html.Node) (found []string) {
 				found = append(found, strings.TrimSpace(rest.String()))
 			}
 			return
-		case n.Type == html.ElementNode:
+		case html.ElementNode:
 			if v, _ := attr(n, "translate"); v == "no" {
 				return
 			}

@@ -259,7 +259,7 @@ func TestStrangers(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"plain":                         "plain",
-		" a\tb\nc ":                     "a b c",
+		"\u0020a\tb\nc\u0020":           "a b c",
 		"gpj\u202eexe":                  "gpjexe",
 		"\u2066a\u2069\ufeff\u00ad\x00": "a",
 		"👩🏽‍🚀":                          "👩🏽‍🚀",
@@ -393,5 +393,29 @@ func TestRenderingFails(t *testing.T) {
 	w := get(t, openPages(t, Settings{}), "/account", &Message{Title: Msg("gone")})
 	if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "<") {
 		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// BenchmarkRender renders the page that most people see most often, and a large one.
+func BenchmarkRender(b *testing.B) {
+	p, err := New(Settings{Hostname: "pds.example.com"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	large := &Consent{Frame: Frame{Form: Form{Action: "/oauth/authorize"}, Client: &Client{ID: "https://a.example/c", Host: "a.example"}}}
+	for range 40 {
+		large.Permissions = append(large.Permissions, Permission{Scope: "repo:a.b.c", Line: Msg("may.repo-all", "collections", Codes{"a.b.c"})})
+	}
+	for name, page := range map[string]Page{"signin": &SignIn{Frame: Frame{Form: Form{Action: "/account/sign-in"}}}, "consent": large} {
+		b.Run(name, func(b *testing.B) {
+			r := httptest.NewRequestWithContext(b.Context(), http.MethodGet, "/account/sign-in", http.NoBody)
+			for b.Loop() {
+				w := httptest.NewRecorder()
+				p.Render(w, r, http.StatusOK, page)
+				if w.Code != http.StatusOK {
+					b.Fatal(w.Body)
+				}
+			}
+		})
 	}
 }

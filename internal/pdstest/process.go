@@ -108,7 +108,7 @@ func LaunchArgs(tb testing.TB, args []string, settings ...string) *Process {
 // address.
 func (p *Process) Restart() {
 	p.t.Helper()
-	p.args = append(slices.Clone(p.args), "--listen", "127.0.0.1:"+p.Base[strings.LastIndexByte(p.Base, ':')+1:])
+	p.args = append(slices.Clone(p.args), "--listen", p.Ready.Listen)
 	p.start()
 }
 

@@ -7,7 +7,7 @@ import (
 // normal returns the one text of the permissions that mean what p does.
 func (p *Permission) normal() string {
 	w := writer{}
-	w.WriteString(string(p.Kind))
+	w.text.WriteString(string(p.Kind))
 	switch p.Kind {
 	case Repo:
 		w.positional(paramCollection, p.Collections...)
@@ -33,12 +33,12 @@ func (p *Permission) normal() string {
 		}
 	case Atproto, TransitionGeneric, TransitionChat, TransitionEmail:
 	}
-	return w.String()
+	return w.text.String()
 }
 
 // writer writes a token.
 type writer struct {
-	strings.Builder
+	text  strings.Builder
 	asked bool // there is a "?"
 }
 
@@ -48,36 +48,36 @@ func (w *writer) positional(name string, values ...string) {
 		w.params(name, values...)
 		return
 	}
-	w.WriteByte(':')
+	w.text.WriteByte(':')
 	w.value(values[0])
 }
 
 func (w *writer) params(name string, values ...string) {
 	for _, value := range values {
 		if w.asked {
-			w.WriteByte('&')
+			w.text.WriteByte('&')
 		} else {
-			w.WriteByte('?')
+			w.text.WriteByte('?')
 		}
 		w.asked = true
-		w.WriteString(name)
-		w.WriteByte('=')
+		w.text.WriteString(name)
+		w.text.WriteByte('=')
 		w.value(value)
 	}
 }
 
 // value writes a value, percent-encoding what would be read otherwise.
-func (w *writer) value(text string) {
+func (w *writer) value(raw string) {
 	const hex = "0123456789ABCDEF"
-	for i := range len(text) {
-		c := text[i]
+	for i := range len(raw) {
+		c := raw[i]
 		if isAlphanumeric(c) || strings.IndexByte("-._~:/+,@*!", c) >= 0 {
-			w.WriteByte(c)
+			w.text.WriteByte(c)
 			continue
 		}
-		w.WriteByte('%')
-		w.WriteByte(hex[c>>4])
-		w.WriteByte(hex[c&15])
+		w.text.WriteByte('%')
+		w.text.WriteByte(hex[c>>4])
+		w.text.WriteByte(hex[c&15])
 	}
 }
 

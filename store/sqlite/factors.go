@@ -33,7 +33,7 @@ func loadFactors(c *sqlite.Conn, id int64) (f signin.Factors, err error) {
 	one := func(s *sqlite.Stmt) { s.BindInt64(1, id) }
 	found := false
 	err = query(c, `SELECT a.passkey_second, a.dangerous_factor, a.apps_by_password,
-			t.secret_sealed, t.confirmed_at, t.last_step, t.last_flow, t.used_at, w.handle, k.key_sealed
+			t.secret_sealed, t.confirmed_at, t.last_step, t.last_flow, t.used_at, w.handle, k.key_sealed, k.made_at
 		FROM account a LEFT JOIN totp t ON t.account_id = a.id LEFT JOIN webauthn_user w ON w.account_id = a.id
 			LEFT JOIN recovery_key k ON k.account_id = a.id
 		WHERE a.id = ? AND a.pending_operation IS NULL`, one, func(r *sqlite.Stmt) error {
@@ -44,7 +44,7 @@ func loadFactors(c *sqlite.Conn, id int64) (f signin.Factors, err error) {
 				SecretSealed: columnBytes(r, 3), ConfirmedAt: columnTime(r, 4), LastStep: r.ColumnInt64(5), LastFlow: r.ColumnText(6), UsedAt: columnTime(r, 7),
 			}
 		}
-		f.UserHandle, f.RecoveryKey = columnBytes(r, 8), columnBytes(r, 9)
+		f.UserHandle, f.RecoveryKey, f.RecoveryMadeAt = columnBytes(r, 8), columnBytes(r, 9), columnTime(r, 10)
 		return nil
 	})
 	if err != nil {
@@ -53,11 +53,11 @@ func loadFactors(c *sqlite.Conn, id int64) (f signin.Factors, err error) {
 	if !found {
 		return f, account.ErrNotFound
 	}
-	err = query(c, `SELECT id, credential_id, credential, name, made_at, used_at, used_network, warned_at
+	err = query(c, `SELECT id, credential_id, credential, name, made_at, used_at, used_network, warned_at, host
 		FROM passkey WHERE account_id = ? ORDER BY id`, one, func(r *sqlite.Stmt) error {
 		f.Passkeys = append(f.Passkeys, signin.Passkey{
 			ID: r.ColumnInt64(0), CredentialID: columnBytes(r, 1), Credential: columnBytes(r, 2), Name: r.ColumnText(3),
-			MadeAt: columnTime(r, 4), UsedAt: columnTime(r, 5), UsedNetwork: r.ColumnText(6), WarnedAt: columnTime(r, 7),
+			MadeAt: columnTime(r, 4), UsedAt: columnTime(r, 5), UsedNetwork: r.ColumnText(6), WarnedAt: columnTime(r, 7), Host: r.ColumnText(8),
 		})
 		return nil
 	})
@@ -168,8 +168,8 @@ func putPasskeys(c *sqlite.Conn, id int64, was, is signin.Factors) error {
 }
 
 func putPasskey(c *sqlite.Conn, id int64, p signin.Passkey) error {
-	_, err := change(c, `INSERT INTO passkey (id, account_id, credential_id, credential, name, made_at, used_at, used_network, warned_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
+	_, err := change(c, `INSERT INTO passkey (id, account_id, credential_id, credential, name, made_at, used_at, used_network, warned_at, host)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
 			credential = excluded.credential, name = excluded.name, used_at = excluded.used_at,
 			used_network = excluded.used_network, warned_at = excluded.warned_at`,
 		func(s *sqlite.Stmt) {
@@ -182,6 +182,7 @@ func putPasskey(c *sqlite.Conn, id int64, p signin.Passkey) error {
 			bindTime(s, 7, p.UsedAt)
 			s.BindText(8, p.UsedNetwork)
 			bindTime(s, 9, p.WarnedAt)
+			s.BindText(10, p.Host)
 		})
 	if isUnique(err) {
 		return signin.ErrPasskeyTaken
@@ -200,8 +201,12 @@ func putRecovery(c *sqlite.Conn, id int64, was, is signin.Factors) error {
 		}
 		was.Recovery = nil
 		if len(is.RecoveryKey) > 0 {
-			_, err := change(c, "INSERT INTO recovery_key (account_id, key_sealed) VALUES (?, ?)",
-				func(s *sqlite.Stmt) { s.BindInt64(1, id); s.BindBytes(2, is.RecoveryKey) })
+			_, err := change(c, "INSERT INTO recovery_key (account_id, key_sealed, made_at) VALUES (?, ?, ?)",
+				func(s *sqlite.Stmt) {
+					s.BindInt64(1, id)
+					s.BindBytes(2, is.RecoveryKey)
+					bindTime(s, 3, is.RecoveryMadeAt)
+				})
 			if err != nil {
 				return fmt.Errorf("store the key of recovery codes: %w", err)
 			}
@@ -232,4 +237,13 @@ func (db Factors) ByUserHandle(ctx context.Context, handle []byte) (a *account.A
 		return err
 	})
 	return a, err
+}
+
+// PasskeysElsewhere implements signin.Store.
+func (db Factors) PasskeysElsewhere(ctx context.Context, host string) (n int64, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, "SELECT count(*) FROM passkey WHERE host <> CAST(? AS TEXT)", func(s *sqlite.Stmt) { s.BindText(1, host) },
+			func(r *sqlite.Stmt) error { n = r.ColumnInt64(0); return nil })
+	})
+	return n, wrap(err, "count passkeys of other hosts")
 }

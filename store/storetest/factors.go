@@ -53,12 +53,12 @@ func everyFactor(name string) signin.Factors {
 		Switches: account.Switches{PasskeySecond: true, DangerousFactor: true, AppsOff: true},
 		TOTP:     &signin.Authenticator{SecretSealed: []byte("secret of " + name), ConfirmedAt: at(1), LastStep: 7, LastFlow: "flow", UsedAt: at(2)},
 		Passkeys: []signin.Passkey{
-			{CredentialID: []byte(name + " 1"), Credential: []byte(`{"a":1}`), Name: "one", MadeAt: at(1)},
-			{CredentialID: []byte(name + " 2"), Credential: []byte(`{"a":2}`), Name: "two", MadeAt: at(2), UsedAt: at(3), UsedNetwork: "192.0.2.1", WarnedAt: at(4)},
+			{CredentialID: []byte(name + " 1"), Credential: []byte(`{"a":1}`), Host: "pds.test", Name: "one", MadeAt: at(1)},
+			{CredentialID: []byte(name + " 2"), Credential: []byte(`{"a":2}`), Host: "other.test", Name: "two", MadeAt: at(2), UsedAt: at(3), UsedNetwork: "192.0.2.1", WarnedAt: at(4)},
 		},
 		UserHandle:  bytes.Repeat([]byte(name[:1]), 64),
 		Recovery:    []signin.RecoveryCode{{Hash: []byte("a")}, {Hash: []byte("b"), UsedAt: at(5), UsedFlow: "flow"}},
-		RecoveryKey: []byte("key of " + name),
+		RecoveryKey: []byte("key of " + name), RecoveryMadeAt: at(1),
 	}
 }
 
@@ -99,6 +99,11 @@ func testFactors(t *testing.T, s *Database) {
 	}
 	if _, err := s.Factors.ByUserHandle(t.Context(), []byte("other")); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("by another user handle: %v", err)
+	}
+	for host, want := range map[string]int64{"pds.test": 1, "other.test": 1, "third.test": 2} {
+		if n, err := s.Factors.PasskeysElsewhere(t.Context(), host); err != nil || n != want {
+			t.Errorf("%d passkeys of other hosts than %s, want %d: %v", n, host, want, err)
+		}
 	}
 	for name, change := range map[string]func(*signin.Factors){
 		"a step":            func(f *signin.Factors) { f.TOTP.LastStep++ },

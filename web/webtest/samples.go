@@ -5,6 +5,7 @@ package webtest
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"nestbox/web"
@@ -147,6 +148,8 @@ func consents() []Sample {
 	for range 12 {
 		lots = append(lots, call, posts, web.Permission{Scope: "repo:" + long, Line: web.Msg("may.repo-create", "collections", web.Codes{long, "a.b.c", "a.b.d", "a.b.e", "a.b.f", "a.b.g", "a.b.h"}), Ticked: true})
 	}
+	large := set
+	large.Members = slices.Repeat([]string{"rpc:app.bsky.actor.getPreferences?aud=*"}, 2000)
 	trusted := app()
 	trusted.Name, trusted.URI, trusted.LogoURL = emoji, "https://statusphere.example.net/", web.AssetPath+"logo"
 	return []Sample{
@@ -162,6 +165,7 @@ func consents() []Sample {
 			Frame: with(app(), wrong("understood", "consent.understood-missing")), Permissions: []web.Permission{identity, takeover, replace},
 			Destination: "callback.other.example", Unknown: []string{"video:upload", "openid"},
 		}},
+		{"consent-large-set", authorize, 200, &web.Consent{Frame: with(app()), Permissions: []web.Permission{identity, large}}},
 		{"consent-loopback", authorize, 200, &web.Consent{Frame: with(&web.Client{ID: "http://localhost/?scope=atproto", Loopback: true}), Permissions: []web.Permission{identity, posts}}},
 		{"consent-long", authorize, 200, &web.Consent{Frame: with(longApp()), Permissions: append([]web.Permission{identity, {Scope: "repo:*", Line: web.Msg("may.repo-any-all"), Broad: true, Ticked: true}}, lots...), Unknown: []string{long}}},
 		{"consent-rtl", authorize, 200, &web.Consent{Frame: with(&web.Client{ID: "https://xn--ngbc5azd.example/c.json", Host: "xn--ngbc5azd.example", Name: arabic}), Permissions: []web.Permission{
