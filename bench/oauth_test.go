@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"nestbox/internal/pdstest"
 	"nestbox/oauth/dpop"
 )
 
@@ -128,6 +129,45 @@ func TestOAuthTables(t *testing.T) {
 	} {
 		if got := tables(c.change); strings.Count(got, yes(false)) != c.missed {
 			t.Errorf("%s: want %d missed:\n%s", name, c.missed, got)
+		}
+	}
+}
+
+// TestPrograms shows that people and programs come through at Nestbox, and that its pages are
+// measured: what the operations check is checked.
+func TestPrograms(t *testing.T) {
+	s, err := nestbox(pdstest.Binary(t), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	users, err := signUpPrograms(s, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, op := range []operation{refreshGrant, boundSession, wholeFlow, refreshGrant} {
+		if got, err := (load{server: s, op: op, workers: 2, accounts: users, requests: 6}).run(); err != nil || got.Requests != 6 {
+			t.Errorf("%s: %d, %v", op.name, got.Requests, err)
+		}
+	}
+	pages, err := pagesOf(s, users[0])
+	if err != nil || len(pages) != 2 {
+		t.Fatalf("%v, %v", pages, err)
+	}
+	for _, p := range pages {
+		if p.HTML < 1000 || p.All < 2*p.HTML || p.Files < 2 || p.Foreign != 0 || p.FirstByteP50 <= 0 || p.FirstByteP99 < p.FirstByteP50 {
+			t.Errorf("%+v", p)
+		}
+	}
+	wrong := *users[0]
+	wrong.app = users[1].app
+	for _, op := range []operation{refreshGrant, boundSession} {
+		if _, err := (load{server: s, op: op, workers: 1, accounts: []*user{&wrong}, requests: 1}).run(); err == nil {
+			t.Errorf("%s: a program passed with the tokens of another", op.name)
 		}
 	}
 }
