@@ -121,6 +121,7 @@ func (p *AccountPages) frame(q *query, browser int64, problems ...Problem) (f Fr
 	f.Form.CSRF, flow = p.Browsers.Token(browser, page)
 	if q.account != nil {
 		f.Account = shownAccount(q.account)
+		f.Form.Reactivate, _ = p.Browsers.Token(browser, f.Account.Path("reactivate"))
 	}
 	if id, ok := dones[q.r.URL.Query().Get("done")]; ok && q.r.Method != http.MethodPost {
 		f.Notices = []Notice{{Kind: Success, Text: Msg(id)}}
