@@ -256,7 +256,12 @@ func TestStolenCookie(t *testing.T) {
 	for _, email := range []string{"alice@example.com", "nobody@example.com"} {
 		other.want(other.post(page, "/account/reset-password", url.Values{"email": {email}}), http.StatusSeeOther, "/account/reset-password?done=sent")
 	}
-	code := box.Code(t, "alice@example.com")
+	mailed := box.Wait(t, "alice@example.com")
+	code := mailed.Code()
+	if link := s.URL + "/account/reset-password?step=code#code=" + code; !strings.Contains(mailed.Text, link) {
+		t.Errorf("the mail lacks %s:\n%s", link, mailed.Text)
+	}
+	other.want(other.get("/account/reset-password?step=code"), http.StatusOK, "", `name="new_password"`)
 	page = other.get("/account/reset-password?done=sent")
 	other.want(page, http.StatusOK, "", "If there is an account with this address, a mail is on its way.")
 	set := func(code, password string) shown {
