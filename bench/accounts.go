@@ -134,7 +134,7 @@ func (b *bench) crowd(data string) (err error) {
 
 func (b *bench) crowdRounds(c *crowd, dirs []stored, servers []*server) error {
 	for i, s := range dirs {
-		op, err := s.refresh()
+		op, err := s.refresh(servers[i])
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
@@ -96,7 +97,7 @@ func TestPage(t *testing.T) {
 
 func TestChosen(t *testing.T) {
 	for only, want := range map[string]string{
-		"": "sessions records sync firehose accounts proxy", "sync,records": "sync records", "firehose": "firehose", "sessions,other": "",
+		"": "sessions records sync firehose accounts proxy oauth", "sync,records": "sync records", "firehose": "firehose", "sessions,other": "",
 	} {
 		groups, err := (&bench{only: only}).chosen()
 		var names []string
@@ -112,42 +113,46 @@ func TestChosen(t *testing.T) {
 // TestStored shows that the data filled in by SQL is as a server stores it: a
 // server refreshes each session, and the data passes every check afterwards.
 func TestStored(t *testing.T) {
-	const sessions = 100
-	s, err := fill(pdstest.Binary(t), t.TempDir(), sessions)
-	if err != nil {
-		t.Fatal(err)
-	}
-	op, err := s.refresh()
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv, err := nestbox(pdstest.Binary(t), s.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	users := s.users(sessions)
-	got, err := load{server: srv, op: op, workers: 4, accounts: users, requests: 3 * sessions}.run()
-	if err != nil || got.Requests != 3*sessions {
-		t.Errorf("%d refreshes, %v; want %d", got.Requests, err, 3*sessions)
-	}
-	if err := srv.stop(); err != nil {
-		t.Error(err)
-	}
-	seen := map[int64]bool{}
-	for _, u := range users {
-		jti, err := tokenID(u.refresh)
-		if err != nil || !strings.HasSuffix(jti, ".43") {
-			t.Errorf("session %d is at %q after three refreshes of generation 40, %v", u.id, jti, err)
-		}
-		seen[u.id] = true
-	}
-	if len(seen) != sessions {
-		t.Errorf("%d different sessions, want %d", len(seen), sessions)
-	}
-	// The rows; these accounts' keys do not open, as expected.
-	faults, err := storetest.Faults(t.Context(), sqlite.Inspector{Path: filepath.Join(s.dir, "nestbox.sqlite")})
-	if err != nil || len(faults) > 0 {
-		t.Errorf("%q, %v", faults, err)
+	for name, fill := range map[string]func(binary, dir string, sessions int64) (stored, error){"passwords": fill, "grants": fillGrants} {
+		t.Run(name, func(t *testing.T) {
+			const sessions = 100
+			s, err := fill(pdstest.Binary(t), t.TempDir(), sessions)
+			if err != nil {
+				t.Fatal(err)
+			}
+			srv, err := nestbox(pdstest.Binary(t), s.dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			op, err := s.refresh(srv)
+			if err != nil {
+				t.Fatal(errors.Join(err, srv.stop()))
+			}
+			users := s.users(sessions)
+			got, err := load{server: srv, op: op, workers: 4, accounts: users, requests: 3 * sessions}.run()
+			if err != nil || got.Requests != 3*sessions {
+				t.Errorf("%d refreshes, %v; want %d", got.Requests, err, 3*sessions)
+			}
+			if err := srv.stop(); err != nil {
+				t.Error(err)
+			}
+			seen := map[int64]bool{}
+			for _, u := range users {
+				jti, err := tokenID(u.refresh)
+				if err != nil || !strings.HasSuffix(jti, ".43") {
+					t.Errorf("session %d is at %q after three refreshes of generation 40, %v", u.id, jti, err)
+				}
+				seen[u.id] = true
+			}
+			if len(seen) != sessions {
+				t.Errorf("%d different sessions, want %d", len(seen), sessions)
+			}
+			// The rows; these accounts' keys do not open, as expected.
+			faults, err := storetest.Faults(t.Context(), sqlite.Inspector{Path: filepath.Join(s.dir, "nestbox.sqlite")})
+			if err != nil || len(faults) > 0 {
+				t.Errorf("%q, %v", faults, err)
+			}
+		})
 	}
 }
 

@@ -31,6 +31,12 @@ type conn struct {
 
 	// header are lines that every request has, each with its end.
 	header string
+
+	// What the headers of answers said: the newest DPoP-Nonce of all, and the Location
+	// and the cookies of the last.
+	nonce    string
+	location string
+	cookies  []string
 }
 
 func dial(host string) (*conn, error) {
@@ -61,21 +67,34 @@ func (c *conn) call(method, nsid, token string, body []byte) ([]byte, error) {
 }
 
 func (c *conn) send(method, nsid, token string, body []byte) error {
+	header := c.header
+	if token != "" {
+		header = "Authorization: Bearer " + token + "\r\n" + header
+	}
+	return c.write(method, "/xrpc/"+nsid, header, typeJSON, body)
+}
+
+// The types of bodies.
+const (
+	typeJSON = "application/json"
+	typeForm = "application/x-www-form-urlencoded"
+)
+
+// write sends a request: header are lines with their ends, kind is the type of the body,
+// if it is not nil.
+func (c *conn) write(method, path, header, kind string, body []byte) error {
 	b := c.out[:0]
 	b = append(b, method...)
-	b = append(b, " /xrpc/"...)
-	b = append(b, nsid...)
+	b = append(b, ' ')
+	b = append(b, path...)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	b = append(b, c.host...)
 	b = append(b, "\r\nUser-Agent: nestbox-bench\r\n"...)
-	if token != "" {
-		b = append(b, "Authorization: Bearer "...)
-		b = append(b, token...)
-		b = append(b, "\r\n"...)
-	}
-	b = append(b, c.header...)
+	b = append(b, header...)
 	if body != nil {
-		b = append(b, "Content-Type: application/json\r\n"...)
+		b = append(b, "Content-Type: "...)
+		b = append(b, kind...)
+		b = append(b, "\r\n"...)
 	}
 	if method == "POST" {
 		b = append(b, "Content-Length: "...)
@@ -137,6 +156,7 @@ func (c *conn) head() (status, length int, err error) {
 		return 0, 0, fmt.Errorf("no status line: %q", line)
 	}
 	length = -1
+	c.location, c.cookies = "", c.cookies[:0]
 	for {
 		line, err := c.read.ReadSlice('\n')
 		if err != nil {
@@ -147,27 +167,50 @@ func (c *conn) head() (status, length int, err error) {
 			return status, length, nil
 		}
 		name, value, _ := bytes.Cut(line, []byte(": "))
-		if len(name) == len("Content-Length") && bytes.EqualFold(name, []byte("Content-Length")) {
+		switch {
+		case isHeader(name, "Content-Length"):
 			if length, err = strconv.Atoi(string(value)); err != nil {
 				return 0, 0, fmt.Errorf("content length: %w", err)
 			}
+		case isHeader(name, "DPoP-Nonce"):
+			if string(value) != c.nonce { // it is the same for minutes
+				c.nonce = string(value)
+			}
+		case isHeader(name, "Location"):
+			c.location = string(value)
+		case isHeader(name, "Set-Cookie"):
+			c.cookies = append(c.cookies, string(value))
 		}
 	}
+}
+
+func isHeader(name []byte, wanted string) bool {
+	return len(name) == len(wanted) && bytes.EqualFold(name, []byte(wanted))
 }
 
 // maxAnswer bounds an answer that is kept, in bytes.
 const maxAnswer = 1 << 20
 
-// answer reads one response. Both servers send a length for most of the measured
-// answers.
+// answer reads one response, of status 200.
 func (c *conn) answer() ([]byte, error) {
+	status, body, err := c.reply()
+	if err == nil && status != http.StatusOK {
+		err = &answerError{status, string(body)}
+	}
+	return body, err
+}
+
+// reply reads one response. Both servers send a length for most of the measured answers.
+func (c *conn) reply() (status int, body []byte, err error) {
 	status, length, err := c.head()
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	switch {
 	case length > maxAnswer:
-		return nil, fmt.Errorf("an answer of %d bytes", length)
+		return 0, nil, fmt.Errorf("an answer of %d bytes", length)
+	case status == http.StatusNoContent:
+		c.body = c.body[:0]
 	case length < 0: // the reference sends some empty answers in chunks
 		if c.body, err = io.ReadAll(io.LimitReader(httputil.NewChunkedReader(c.read), maxAnswer)); err == nil {
 			_, err = c.read.Discard(len("\r\n")) // the end of the trailer, which has nothing
@@ -179,11 +222,5 @@ func (c *conn) answer() ([]byte, error) {
 		c.body = c.body[:length]
 		_, err = io.ReadFull(c.read, c.body)
 	}
-	if err != nil {
-		return nil, err
-	}
-	if status != 200 {
-		return nil, &answerError{status, string(c.body)}
-	}
-	return c.body, nil
+	return status, c.body, err
 }

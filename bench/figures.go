@@ -48,6 +48,9 @@ type figures struct {
 	// Passing and Dead are about calls that are passed on.
 	Passing map[string]passing `json:"passing,omitempty"`
 	Dead    []dead             `json:"dead,omitempty"`
+	// Grants is about many grants of OAuth, Pages about pages, by server.
+	Grants *grants           `json:"grants,omitempty"`
+	Pages  map[string][]page `json:"pages,omitempty"`
 }
 
 // disk is what one record takes, in bytes.

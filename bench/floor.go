@@ -208,6 +208,8 @@ func serveOwn(name, arg string) (err error) {
 		handler = upstreamHandler(newAppView())
 	case bareProxy:
 		handler, err = bareHandler(arg)
+	case bareProof:
+		handler = proofHandler()
 	default:
 		err = fmt.Errorf("there is no server %q", name)
 	}

@@ -28,6 +28,11 @@ type user struct {
 	posts      int
 	rkey       string
 	rev, older string
+
+	// site is the server as a client of OAuth meets it, app the user's program there; access
+	// and refresh are then its tokens.
+	site *site
+	app  *app
 }
 
 // operation is what workers repeat: one request, and a check of its answer.

@@ -65,7 +65,7 @@ func main() {
 	flag.DurationVar(&b.window, "window", 5*time.Second, "length of a measurement")
 	flag.IntVar(&b.accounts, "accounts", 1024, "accounts that refresh")
 	flag.IntVar(&b.refreshes, "refreshes", 1_000_000, "refreshes for the figure of memory")
-	flag.Int64Var(&b.stored, "stored", 1_000_000, "stored sessions, compared with 1,000")
+	flag.Int64Var(&b.stored, "stored", 1_000_000, "stored sessions, and grants of OAuth, compared with 1,000")
 	flag.IntVar(&b.records, "records", 1_000_000, "records of the large repository, compared with 1,000")
 	flag.IntVar(&b.writes, "writes", 1000, "writes to it, and to a small one, for a measurement")
 	flag.IntVar(&b.subscribers, "subscribers", 1000, "subscribers of the event stream")
@@ -149,6 +149,7 @@ func groups() []group {
 		{"firehose", (*bench).measureFirehose, (*figures).firehoseTables},
 		{"accounts", (*bench).measureAccounts, (*figures).accountTables},
 		{"proxy", (*bench).measureProxy, (*figures).proxyTables},
+		{"oauth", (*bench).measureOAuth, (*figures).oauthTables},
 	}
 }
 

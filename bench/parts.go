@@ -108,10 +108,13 @@ func stopAll(servers []*server) error {
 
 // offers reports whether a server has an operation: the floor has no store and
 // no password to check, and only it has the fixed answer; the bare proxy changes no
-// answers.
+// answers, and the bare proof is verified for one call.
 func offers(s *server, op operation) bool {
-	if s.name == bareProxy {
+	switch s.name {
+	case bareProxy:
 		return strings.HasPrefix(op.name, plainName)
+	case bareProof:
+		return op.name == boundSession.name
 	}
 	switch op.name {
 	case createSession.name, health.name:
@@ -230,28 +233,27 @@ func (b *bench) scale(data string) error {
 			b.figures.Start[c.name] = append(b.figures.Start[c.name], s.started.Seconds())
 		}
 	}
-	return b.fewAndMany(small, large)
+	return b.fewAndMany(small, large, &b.figures.Few, &b.figures.Many, &b.figures.Cold)
 }
 
 // perRound is over how many sessions that were not used before a measurement is
 // spread, more than it makes requests.
 const perRound = 150_000
 
-func (b *bench) fewAndMany(small, large stored) (err error) {
+// fewAndMany measures the refresh of sessions in use, with few stored and with many, and,
+// with many, of such that were not used before.
+func (b *bench) fewAndMany(small, large stored, fews, manys, colds *[]sample) (err error) {
 	var servers []*server
 	defer func() { err = errors.Join(err, stopAll(servers)) }()
 	start := func(s stored) (load, error) {
-		op, err := s.refresh()
-		if err != nil {
-			return load{}, err
-		}
 		srv, err := nestbox(b.binary, s.dir)
 		if err != nil {
 			return load{}, err
 		}
 		srv.name = fmt.Sprint(s.sessions)
 		servers = append(servers, srv)
-		return load{server: srv, op: op, workers: 64, accounts: s.users(small.sessions)}, nil
+		op, err := s.refresh(srv)
+		return load{server: srv, op: op, workers: 64, accounts: s.users(small.sessions)}, err
 	}
 	few, err := start(small)
 	if err != nil {
@@ -272,7 +274,7 @@ func (b *bench) fewAndMany(small, large stored) (err error) {
 		for _, side := range []struct {
 			load
 			samples *[]sample
-		}{{few, &b.figures.Few}, {many, &b.figures.Many}, {cold, &b.figures.Cold}} {
+		}{{few, fews}, {many, manys}, {cold, colds}} {
 			s, err := b.measure(side.load)
 			if err != nil {
 				return err

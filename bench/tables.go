@@ -98,9 +98,11 @@ func tilde(samples ...sample) string {
 }
 
 // accounts are over how many a refresh is spread.
-func (f *figures) accounts() (n int) {
+func (f *figures) accounts() (n int) { return f.accountsOf(refresh) }
+
+func (f *figures) accountsOf(op operation) (n int) {
 	for _, c := range f.Cells {
-		if c.Op == refresh.name {
+		if c.Op == op.name {
 			n = max(n, c.Accounts)
 		}
 	}

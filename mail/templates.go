@@ -15,6 +15,9 @@ type Templates struct {
 	Hostname string
 	// Contact is the operator's address; empty if none is given.
 	Contact string
+	// ResetLink is the page on which a password is reset, up to the code; empty if there is
+	// none. The code goes into the URL's fragment, which no log and no referrer gets.
+	ResetLink string
 }
 
 // letter is what every message is made of, for its text and its HTML alike.
@@ -26,9 +29,11 @@ type letter struct {
 	Rich     template.HTML
 	RichText string
 	Code     string
-	Facts    []fact
-	After    []string
-	Footer   []string
+	// Link is one of ours: below the code, in a paragraph of its own.
+	Link   string
+	Facts  []fact
+	After  []string
+	Footer []string
 }
 
 type fact struct{ Name, Value string }
@@ -61,6 +66,9 @@ func (l *letter) text() string {
 	}
 	if l.Code != "" {
 		b.WriteString("    " + l.Code + "\n\n")
+	}
+	if l.Link != "" {
+		b.WriteString("Or open this page:\n" + l.Link + "\n\n")
 	}
 	for _, f := range l.Facts {
 		fmt.Fprintf(&b, "    %-8s  %s\n", f.Name, f.Value)
@@ -126,9 +134,16 @@ func (t *Templates) UpdateEmail(to, handle, code string) Message {
 
 // ResetPassword brings the code of resetPassword.
 func (t *Templates) ResetPassword(to, handle, code string) Message {
-	return t.code(to, "Reset your password", code,
-		"To choose a new password for "+name(handle)+", enter this code in your app:",
-		"If you did not ask for it, ignore this message: without the code nothing changes. Never pass it on.")
+	const subject = "Reset your password"
+	l := letter{
+		Title: subject, Code: code,
+		Before: []string{"To choose a new password for " + name(handle) + ", enter this code in your app:"},
+		After:  []string{codeLife, "If you did not ask for it, ignore this message: without the code nothing changes. Never pass it on."},
+	}
+	if t.ResetLink != "" {
+		l.Link = t.ResetLink + code
+	}
+	return t.message(to, subject, l)
 }
 
 // withDigits returns how to type the code of the authenticator app with a mailed one.

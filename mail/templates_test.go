@@ -139,6 +139,16 @@ func TestNoLinks(t *testing.T) {
 	}
 }
 
+// TestResetLink: the code is in the link's fragment, which browsers send to no server.
+func TestResetLink(t *testing.T) {
+	const link = "https://pds.example.com/account/reset-password?step=code#code=ABCDE-23456"
+	linked := &mail.Templates{Hostname: "pds.example.com", ResetLink: "https://pds.example.com/account/reset-password?step=code#code="}
+	m := linked.ResetPassword("alice@example.net", "alice.example.net", "ABCDE-23456")
+	if !strings.Contains(m.Text, "\n"+link+"\n") || !strings.Contains(m.HTML, `<a href="`+link+`"`) {
+		t.Errorf("%s\n%s", m.Text, m.HTML)
+	}
+}
+
 // TestNoticeReaders: an owner whose address was changed is advised to take it back
 // before asking for a code, which would go to somebody else.
 func TestNoticeReaders(t *testing.T) {

@@ -129,6 +129,28 @@ func (s *Service) Client(ctx context.Context, q *Request) (*client.Client, error
 	return s.Clients.Load(ctx, q.ClientID, client.ForRequest)
 }
 
+// Request returns the request of a flow.
+func (s *Service) Request(ctx context.Context, f Flow) (*Request, error) {
+	return s.Store.Request(ctx, f.Request)
+}
+
+// Permissions returns what a request asks for, one by one, with the permission sets that are
+// known.
+func (s *Service) Permissions(ctx context.Context, q *Request) ([]scope.Permission, error) {
+	set := scope.Parse(q.Parameters.Scope)
+	includes := set.Includes()
+	if len(includes) == 0 {
+		return set.Permissions(nil), nil
+	}
+	sets, err := s.Schemas.Granted(ctx, includes)
+	return set.Permissions(sets.Sets), err
+}
+
+// Ticked returns what of a request's scope is granted by the permissions that were ticked.
+func (q *Request) Ticked(permissions []string) string {
+	return scope.Parse(q.Parameters.Scope).Granted(permissions).String()
+}
+
 // Look gathers what decides the next step of a request: see Ask.
 func (s *Service) Look(ctx context.Context, q *Request, c *client.Client, f Flow, v *device.Visit) (Ask, error) {
 	p := q.Parameters
@@ -236,7 +258,7 @@ func (s *Service) readProven(ctx context.Context, q *Request, f Flow, v *device.
 // Choice is what a person decides about a request.
 type Choice struct {
 	Decision Decision
-	// Who is the account; nil for nobody, who can only deny.
+	// Who names the account; nil if nobody has signed in, which suffices to deny.
 	Who *Here
 	// InFlow and Epoch are the Flow's.
 	InFlow bool

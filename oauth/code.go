@@ -47,8 +47,8 @@ const replayForgiven = time.Minute
 // errReplayed: a code that was redeemed before, with everything else right.
 var errReplayed = errors.New("code was redeemed before")
 
-// check returns why a code cannot be exchanged: an invalid_grant, or errReplayed. Whoever does
-// not have everything else right does not learn that the code was redeemed.
+// check returns why a code cannot be exchanged: an invalid_grant, or errReplayed. A program
+// that does not have everything else right does not learn that the code was redeemed.
 func (s *Service) check(q *Request, x exchange, now time.Time) error {
 	owner := q.Holder
 	owner.DPoPJKT = x.holder.DPoPJKT

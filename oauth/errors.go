@@ -82,7 +82,7 @@ func printable(text string) string {
 	return text
 }
 
-// retryAfter is how long clients are told to wait when something of ours fails.
+// retryAfter is how long clients should wait when something of ours fails.
 const retryAfter = 5 * time.Second
 
 // answerOf returns the answer to an error. One that it does not know is a fault of ours, or of a
@@ -126,7 +126,7 @@ var (
 
 // countFailure counts a refusal against its network, and returns what is answered: the refusal,
 // or that there were too many. A request that is right is never kept out by those that
-// are not, and one that is told to fetch a nonce is none.
+// are not, and one that lacks a nonce is none.
 func (s *Service) countFailure(ctx context.Context, err error, limit ratelimit.Limit) error {
 	refused := s.answerOf(ctx, err)
 	if refused.Status != http.StatusBadRequest || refused.Code == dpop.CodeUseNonce {

@@ -27,7 +27,7 @@ func (s *Service) expandNew(ctx context.Context, text string) (effective, versio
 	return expand(set, sets)
 }
 
-// expandGranted returns what the scope of a living session means now. If that cannot be told, it
+// expandGranted returns what the scope of a living session means now. If that is not known, it
 // is what it meant before: a session does not end, nor lose what it may, for a fault of the
 // network. Errors are the store's.
 func (s *Service) expandGranted(ctx context.Context, g *session.Grant) (effective, versions string, err error) {

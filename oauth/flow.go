@@ -86,7 +86,7 @@ type Ask struct {
 type Next struct {
 	// Step is the page; empty for none.
 	Step Step
-	// Who is the account that the page is about; nil for none yet. On the sign-in page it is the only
+	// Who names the account that the page is about; nil for none yet. On the sign-in page it is the only
 	// one that may sign in.
 	Who *Here
 	// Fill is put into the sign-in form if Who is nil.
@@ -141,7 +141,7 @@ func (a Ask) silently() Next {
 	}
 	who := &of[0]
 	switch {
-	case !a.isFresh(who):
+	case !a.IsFresh(who):
 		return fail(codeLoginRequired, "The sign-in is too old")
 	case who.Status == account.TakenDown:
 		return fail(codeLoginRequired, "Nobody is signed in")
@@ -159,7 +159,7 @@ func (a Ask) atOnce() (Next, bool) {
 		return Next{}, false
 	}
 	of := a.hinted()
-	if len(of) != 1 || !a.isFresh(&of[0]) || of[0].Status != account.Active || !of[0].Remembered {
+	if len(of) != 1 || !a.IsFresh(&of[0]) || of[0].Status != account.Active || !of[0].Remembered {
 		return Next{}, false
 	}
 	return Next{Allowed: true, Who: &of[0]}, true
@@ -181,15 +181,15 @@ func (a Ask) hinted() []Here {
 	return of
 }
 
-// isFresh reports whether a sign-in is as new as this server and the client want it.
-func (a Ask) isFresh(h *Here) bool {
+// IsFresh reports whether a sign-in is as new as this server and the client want it.
+func (a Ask) IsFresh(h *Here) bool {
 	return h.Fresh && (a.MaxAge < 0 || a.Now.Sub(h.At).Abs() <= a.MaxAge)
 }
 
 // subject returns the account that the request is about, or the page that finds it out.
 func (a Ask) subject() (*Here, Next) {
 	if who := a.Proven; who != nil {
-		if !a.InFlow && (!a.isFresh(who) || a.Prompt.Login) {
+		if !a.InFlow && (!a.IsFresh(who) || a.Prompt.Login) {
 			return nil, Next{Step: StepSignIn, Who: who}
 		}
 		return who, Next{}
@@ -212,7 +212,7 @@ func (a Ask) subject() (*Here, Next) {
 	switch {
 	case !a.hasHint() && len(of) > 1 && !a.Prompt.Login:
 		return nil, Next{Step: StepAccount}
-	case len(of) == 1 && a.isFresh(&of[0]) && !a.Prompt.Login:
+	case len(of) == 1 && a.IsFresh(&of[0]) && !a.Prompt.Login:
 		return &of[0], Next{}
 	case len(of) == 1 && !a.hasHint():
 		n := a.signIn()

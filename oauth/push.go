@@ -189,7 +189,8 @@ func (a *Parameters) readScope(text string, c *client.Client) error {
 	if missing := scope.Parse(c.Scope).Missing(asked); len(missing) > 0 {
 		return refuse(codeInvalidScope, "Scope %.200s is not in the scope of the client metadata", missing[0])
 	}
-	a.Scope, a.Dropped = asked.String(), asked.Dropped()
+	a.Dropped = asked.Dropped()
+	a.Scope = strings.Join(slices.DeleteFunc(strings.Fields(text), func(token string) bool { return slices.Contains(a.Dropped, token) }), " ")
 	return nil
 }
 

@@ -71,12 +71,15 @@ type Request struct {
 	SessionID  int64
 }
 
+// URI returns the request_uri that names the request.
+func (q *Request) URI() string { return requestURIPrefix + q.ID }
+
 // Parameters are what a client asked for, checked.
 type Parameters struct {
 	RedirectURI string `json:"redirect_uri"`
 	// RedirectImplied means that the client named none: it has only one.
 	RedirectImplied bool `json:"redirect_implied,omitempty"`
-	// Scope is normalised; Dropped are the tokens of it that we do not know.
+	// Scope is as it was asked for, without Dropped: the tokens that we do not know.
 	Scope   string   `json:"scope"`
 	Dropped []string `json:"dropped,omitempty"`
 	// State is returned as it came; empty for none.

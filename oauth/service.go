@@ -125,8 +125,8 @@ type authenticated struct {
 	Holder session.Holder
 }
 
-// authenticate proves the client of a request. check says what the client's document must
-// say for it.
+// authenticate proves the client of a request. check is that of the client's document: it returns
+// an error if the document does not allow the request.
 func (s *Service) authenticate(
 	ctx context.Context, p parameters, jkt string, why client.Purpose, check func(*client.Client) error,
 ) (authenticated, error) {

@@ -1,31 +1,29 @@
 package schema
 
 import (
-	"embed"
+	_ "embed"
 	"fmt"
-	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
-// builtIn are documents by NSID. builtin/README.md tells where they are from.
+// builtIn are the documents of the permission sets of Bluesky's apps, by NSID, for when the
+// network has none. They allow what the published ones allow; the words are ours.
 //
-//go:embed builtin/*.json
-var builtIn embed.FS
+//go:embed builtin.json
+var builtIn []byte
 
 // BuiltIn returns the documents of the permission sets that come with this program.
 func BuiltIn() (map[syntax.NSID][]byte, error) {
-	files, err := builtIn.ReadDir("builtin")
-	if err != nil {
-		return nil, fmt.Errorf("list permission sets: %w", err)
+	var all map[syntax.NSID]jsontext.Value
+	if err := json.Unmarshal(builtIn, &all); err != nil {
+		return nil, fmt.Errorf("read permission sets: %w", err)
 	}
-	documents := make(map[syntax.NSID][]byte, len(files))
-	for _, f := range files {
-		document, err := builtIn.ReadFile("builtin/" + f.Name())
-		if err != nil {
-			return nil, fmt.Errorf("read permission set: %w", err)
-		}
-		documents[syntax.NSID(strings.TrimSuffix(f.Name(), ".json"))] = document
+	documents := make(map[syntax.NSID][]byte, len(all))
+	for nsid, document := range all {
+		documents[nsid] = document
 	}
 	return documents, nil
 }

@@ -16,6 +16,7 @@ import (
 	"nestbox/internal/seal"
 	"nestbox/mail"
 	"nestbox/ratelimit"
+	"nestbox/web"
 )
 
 // devSender is the sender of mail in development if none is configured.
@@ -40,6 +41,7 @@ func (s *Server) buildMail(box *seal.Box) error {
 	// A command may not know the mail server; the server sends what it queues.
 	if c.SMTPURL.Reveal() != mail.Disabled {
 		templates := MailTemplates(c)
+		templates.ResetLink = s.URL + web.ResetLink
 		s.codes.Templates, s.notices.Templates = templates, templates
 	}
 	return nil

@@ -49,6 +49,9 @@ func (s *Server) routesForTest() map[string]bool {
 	for _, p := range s.pages() {
 		paths[p.path] = true
 	}
+	for _, r := range s.site.Routes {
+		paths[strings.ReplaceAll(r.Path, "{did}", "did:plc:nobody")] = true
+	}
 	for nsid := range s.xrpc.Methods {
 		paths["/xrpc/"+nsid] = true
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"slices"
 
 	"nestbox/config"
 	"nestbox/device"
@@ -30,7 +31,9 @@ func (s *Server) buildPeople(box *seal.Box) error {
 		Site: s.site, Accounts: s.stores.Accounts, SignIns: s.signIns, Sessions: s.sessions, Hosting: s.hosting, Emails: s.emails,
 		Codes: s.codes, Consents: s.stores.OAuth, Arrived: s.sessions.Arrived, Box: box, SignUp: signUpRules(c), Now: s.opts.Now,
 	}
-	s.site.Routes = s.accountPages.PageRoutes()
+	s.oauth.Locales = pages.Languages()
+	flow := &web.FlowPages{AccountPages: s.accountPages, OAuth: s.oauth}
+	s.site.Routes = slices.Concat(s.accountPages.PageRoutes(), flow.FlowRoutes())
 	return nil
 }
 

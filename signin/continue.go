@@ -239,6 +239,12 @@ func (s *Service) StepUp(ctx context.Context, in Stepping) (Proofs, error) {
 	return by, needed
 }
 
+// MailStepUp mails the code for a step-up to a person whose password was right, unless one
+// is on its way.
+func (s *Service) MailStepUp(ctx context.Context, a *account.Account) error {
+	return s.sendCode(ctx, a, account.PurposeStepUp)
+}
+
 // StandingOf returns what decides about an account's actions.
 func (s *Service) StandingOf(a *account.Account, f Factors) Standing {
 	return Standing{Strong: f.Strong(), Mails: s.Codes.Templates != nil && a.Email != ""}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/subtle"
+	"encoding/base32"
 	"errors"
 	"fmt"
 	"image/png"
@@ -128,10 +129,30 @@ func setupLabel(a *account.Account) string { return "new authenticator of " + a.
 
 // BeginTOTP offers an authenticator app a new secret.
 func (s *Service) BeginTOTP(_ context.Context, a *account.Account) (TOTPSetup, error) {
-	key, err := totp.Generate(totp.GenerateOpts{Issuer: s.Issuer, AccountName: a.Handle.String()})
+	return s.offer(a, setup{Codes: newRecoveryCodes(), Ends: s.now().Add(SetupLife)})
+}
+
+// ResumeTOTP returns the offer of a form that was sent with a wrong code. ErrClaim: the form
+// is too old.
+func (s *Service) ResumeTOTP(_ context.Context, a *account.Account, sealed string) (TOTPSetup, error) {
+	var form setup
+	if err := s.openForm(sealed, setupLabel(a), &form); err != nil || !s.now().Before(form.Ends) {
+		return TOTPSetup{}, ErrClaim
+	}
+	return s.offer(a, form)
+}
+
+// offer returns the page's part of a setup, which gets a secret if it has none.
+func (s *Service) offer(a *account.Account, form setup) (TOTPSetup, error) {
+	secret, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(form.Secret)
+	if err != nil {
+		return TOTPSetup{}, fmt.Errorf("read TOTP secret: %w", err)
+	}
+	key, err := totp.Generate(totp.GenerateOpts{Issuer: s.Issuer, AccountName: a.Handle.String(), Secret: secret})
 	if err != nil {
 		return TOTPSetup{}, fmt.Errorf("make TOTP secret: %w", err)
 	}
+	form.Secret = key.Secret()
 	picture, err := key.Image(qrSize, qrSize)
 	if err != nil {
 		return TOTPSetup{}, fmt.Errorf("draw QR code: %w", err)
@@ -140,7 +161,7 @@ func (s *Service) BeginTOTP(_ context.Context, a *account.Account) (TOTPSetup, e
 	if err := png.Encode(&buf, picture); err != nil {
 		return TOTPSetup{}, fmt.Errorf("draw QR code: %w", err)
 	}
-	sealed, err := s.sealForm(setup{key.Secret(), newRecoveryCodes(), s.now().Add(SetupLife)}, setupLabel(a))
+	sealed, err := s.sealForm(form, setupLabel(a))
 	return TOTPSetup{Sealed: sealed, URL: key.URL(), Secret: groups(key.Secret()), PNG: buf.Bytes()}, err
 }
 

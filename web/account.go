@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -65,11 +66,14 @@ func (p *AccountPages) PageRoutes() []Route {
 		{"/account/sign-up", p.open(p.showSignUp), p.open(p.signUp)},
 		{"/account/reset-password", p.open(p.showReset), p.open(p.reset)},
 		{"/.well-known/change-password", redirect(http.StatusFound, "/account/reset-password"), nil},
+		{"/.well-known/passkey-endpoints", p.servePasskeyEndpoints, nil},
+		{"/account/security", p.visited(p.toSecurity), nil},
 		{"/account/u/{did}", p.owned(p.toSessions), nil},
 		{of("welcome"), p.owned(p.showWelcome), nil},
 		{of("reactivate"), nil, p.owned(p.reactivate)},
 		{of("sessions"), p.owned(p.showSessions), p.owned(p.endSessions)},
 		{of("devices"), p.owned(p.showSessions), p.owned(p.endSessions)},
+		{of("security"), p.owned(p.showSecurity), p.owned(p.steppedUp(signin.ChangeFactors, Msg("act.security"), p.changeSecurity))},
 		{of("apps"), p.owned(p.showApps), p.owned(p.endApp)},
 	}
 }
@@ -104,6 +108,8 @@ const signedIn = "signed-in"
 // dones are the words of ?done= that have a message of their own.
 var dones = map[string]string{
 	"reset": "done.reset", "signed-out": "done.signed-out", "ended": "done.ended", "ended-all": "done.ended-all",
+	"totp-on": "done.totp-on", "totp-off": "done.totp-off", "passkey-added": "done.passkey-added", "passkey-renamed": "done.passkey-renamed",
+	"passkey-removed": "done.passkey-removed", "email-on": "done.email-on", "email-off": "done.email-off", "switched": "done.switched",
 	"app-ended": "done.app-ended", "reactivated": "done.reactivated",
 }
 
@@ -115,6 +121,7 @@ func (p *AccountPages) frame(q *query, browser int64, problems ...Problem) (f Fr
 	f.Form.CSRF, flow = p.Browsers.Token(browser, page)
 	if q.account != nil {
 		f.Account = shownAccount(q.account)
+		f.Form.Reactivate, _ = p.Browsers.Token(browser, f.Account.Path("reactivate"))
 	}
 	if id, ok := dones[q.r.URL.Query().Get("done")]; ok && q.r.Method != http.MethodPost {
 		f.Notices = []Notice{{Kind: Success, Text: Msg(id)}}
@@ -298,6 +305,29 @@ func (p *AccountPages) signOut(q *query) error {
 // toSessions leads from an account to the first of its pages.
 func (p *AccountPages) toSessions(q *query) error {
 	return q.to(shownAccount(q.account).Path("sessions"))
+}
+
+// servePasskeyEndpoints tells password managers where passkeys are made
+// (https://w3c.github.io/webappsec-passkey-endpoints/). They know no account, so the page
+// finds out whose it is.
+func (p *AccountPages) servePasskeyEndpoints(w http.ResponseWriter, _ *http.Request) {
+	at := p.Browsers.Origin + "/account/security"
+	body, _ := json.Marshal(map[string]string{"enroll": at, "manage": at}) // texts cannot fail
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(body) // a client that has gone needs no answer
+}
+
+// toSecurity leads to the security page of the one account that is signed in, or to the
+// choice of one.
+func (p *AccountPages) toSecurity(q *query) error {
+	switch live := q.visit.Live(); len(live) {
+	case 0:
+		return q.to("/account/sign-in?next=" + url.QueryEscape(q.r.URL.Path))
+	case 1:
+		return q.to((&Account{DID: live[0].DID.String()}).Path("security"))
+	default:
+		return q.to("/account")
+	}
 }
 
 // showWelcome follows a sign-up.

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -22,52 +23,75 @@ func (p *AccountPages) showSignUp(q *query) error {
 
 // askSignUp shows the form, with what page holds.
 func (p *AccountPages) askSignUp(q *query, status int, page *SignUp, problems ...Problem) error {
-	page.Policy, page.NeedsInvite, page.Domains = p.SignUp.Policy, p.SignUp.NeedsInvite, p.SignUp.Domains
-	if p.SignUp.Captcha != nil {
-		page.CaptchaKey = p.SignUp.Captcha.SiteKey
-	}
+	p.SignUp.fill(page)
 	page.Frame, _ = p.frame(q, 0, problems...)
 	p.Pages.Render(q.w, q.r, status, page)
 	return nil
 }
 
+// fill puts the operator's rules into a page.
+func (r *SignUpRules) fill(page *SignUp) {
+	page.Policy, page.NeedsInvite, page.Domains = r.Policy, r.NeedsInvite, r.Domains
+	if r.Captcha != nil {
+		page.CaptchaKey = r.Captcha.SiteKey
+	}
+}
+
 // signUp is POST /account/sign-up: the form, or the question whether a name is free.
 func (p *AccountPages) signUp(q *query) error {
-	if p.SignUp.closed() {
-		return p.askSignUp(q, http.StatusForbidden, &SignUp{})
+	page := typedSignUp(q)
+	a, status, problems, err := p.register(q, page)
+	if err != nil {
+		return err
 	}
-	page := &SignUp{
+	if a == nil {
+		return p.askSignUp(q, status, page, problems...)
+	}
+	return p.begin(q, a)
+}
+
+// typedSignUp returns what was typed into the form.
+func typedSignUp(q *query) *SignUp {
+	return &SignUp{
 		Invite: q.typed("invite"), Handle: strings.TrimSpace(q.typed("handle")), Domain: q.typed("domain"), Email: q.typed("email"), Terms: q.typed("terms") != "",
+	}
+}
+
+// register makes the account that a form asks for. If it makes none, the page is shown again with
+// a status and what is wrong; if the form only asked whether a name is free, nothing need be.
+func (p *AccountPages) register(q *query, page *SignUp) (a *account.Account, status int, problems []Problem, err error) {
+	if p.SignUp.closed() {
+		return nil, http.StatusForbidden, nil, nil
 	}
 	handle := page.Handle + page.Domain
 	if q.typed("decision") == "check" {
 		err := p.Hosting.CheckNewHandle(q.r.Context(), handle)
 		if page.Free = err == nil && page.Handle != ""; page.Free {
-			return p.askSignUp(q, http.StatusOK, page)
+			return nil, http.StatusOK, nil, nil
 		}
-		return p.signUpFailed(q, page, missingOr(page.Handle, "handle", "signup.handle-missing", err))
+		return signUpFailed(q, missingOr(page.Handle, "handle", "signup.handle-missing", err))
 	}
 	if problems := p.lacking(q, page); len(problems) > 0 {
-		return p.askSignUp(q, http.StatusUnprocessableEntity, page, problems...)
+		return nil, http.StatusUnprocessableEntity, problems, nil
 	}
 	password := q.typed("password")
 	if err := account.CheckChosenPassword(password, handle, page.Email); err != nil {
-		return p.signUpFailed(q, page, err)
+		return signUpFailed(q, err)
 	}
 	if p.SignUp.Captcha != nil {
 		solved, err := p.SignUp.Captcha.Solved(q.r.Context(), q.typed("h-captcha-response"))
 		if err != nil {
-			return err
+			return nil, 0, nil, err
 		}
 		if !solved {
-			return p.askSignUp(q, http.StatusUnprocessableEntity, page, Problem{"captcha", Msg("signup.captcha-missing")})
+			return nil, http.StatusUnprocessableEntity, []Problem{{"captcha", Msg("signup.captcha-missing")}}, nil
 		}
 	}
-	a, err := p.Hosting.SignUp(q.r.Context(), hosting.NewAccount{Handle: handle, Email: page.Email, Password: password, InviteCode: strings.TrimSpace(page.Invite)})
+	a, err = p.Hosting.SignUp(q.r.Context(), hosting.NewAccount{Handle: handle, Email: page.Email, Password: password, InviteCode: strings.TrimSpace(page.Invite)})
 	if err != nil {
-		return p.signUpFailed(q, page, err)
+		return signUpFailed(q, err)
 	}
-	return p.begin(q, a)
+	return a, 0, nil, nil
 }
 
 // begin signs the owner of a new account in, and sends the code that confirms its
@@ -81,10 +105,16 @@ func (p *AccountPages) begin(q *query, a *account.Account) error {
 	if err != nil {
 		return q.to("/account/sign-in?account=" + a.Handle.String())
 	}
-	if err := p.Codes.Send(ctx, a, account.PurposeConfirmEmail); err != nil && !errors.Is(err, account.ErrNoMail) {
-		request.Note(ctx, slog.String("confirmation", err.Error())) // asked for again in an app
-	}
+	p.confirmAddress(ctx, a)
 	return q.done(shownAccount(a).Path("welcome"), signedIn)
+}
+
+// confirmAddress sends the code that confirms a new account's address. If that fails, it is asked for
+// again in an app.
+func (p *AccountPages) confirmAddress(ctx context.Context, a *account.Account) {
+	if err := p.Codes.Send(ctx, a, account.PurposeConfirmEmail); err != nil && !errors.Is(err, account.ErrNoMail) {
+		request.Note(ctx, slog.String("confirmation", err.Error()))
+	}
 }
 
 // lacking returns a problem for each field that is empty.
@@ -115,14 +145,14 @@ func missingOr(value, field, id string, err error) error {
 	return err
 }
 
-// signUpFailed shows what is wrong with a sign-up.
-func (p *AccountPages) signUpFailed(q *query, page *SignUp, err error) error {
+// signUpFailed returns what is wrong with a sign-up: see register.
+func signUpFailed(q *query, err error) (*account.Account, int, []Problem, error) {
 	if many, ok := errors.AsType[request.ErrTooMany](err); ok && errors.Is(err, hosting.ErrManySignUps) {
 		q.w.Header().Set("Retry-After", many.RetryAfter())
-		return p.askSignUp(q, http.StatusTooManyRequests, page, Problem{Text: Msg("signup.many", "time", waiting(many.Wait))})
+		return nil, http.StatusTooManyRequests, []Problem{{Text: Msg("signup.many", "time", waiting(many.Wait))}}, nil
 	}
 	if missing, ok := errors.AsType[errMissing](err); ok {
-		return p.askSignUp(q, http.StatusUnprocessableEntity, page, Problem(missing))
+		return nil, http.StatusUnprocessableEntity, []Problem{Problem(missing)}, nil
 	}
 	for _, c := range []struct {
 		err       error
@@ -148,8 +178,8 @@ func (p *AccountPages) signUpFailed(q *query, page *SignUp, err error) error {
 		{account.ErrHandleCharacters, "handle", "signup.handle-invalid"},
 	} {
 		if errors.Is(err, c.err) {
-			return p.askSignUp(q, http.StatusUnprocessableEntity, page, Problem{c.field, Msg(c.id)})
+			return nil, http.StatusUnprocessableEntity, []Problem{{c.field, Msg(c.id)}}, nil
 		}
 	}
-	return err
+	return nil, 0, nil, err
 }

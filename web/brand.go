@@ -61,14 +61,22 @@ func (b *Brand) styleSheet() ([]byte, error) {
 	}
 	var out bytes.Buffer
 	fmt.Fprintf(&out, ":root {\n%s}\n@media (prefers-color-scheme: dark) {\n  :root {\n%s  }\n}\n", light.String(), dark.String())
-	if b.BackgroundLightURL != "" {
-		fmt.Fprintf(&out, ".entry { background-image: url(\"%s\"); }\n", cssURL(b.BackgroundLightURL))
-	}
-	if b.BackgroundDarkURL != "" {
-		fmt.Fprintf(&out, "@media (prefers-color-scheme: dark) { .entry { background-image: url(\"%s\"); } }\n", cssURL(b.BackgroundDarkURL))
+	for _, picture := range []struct{ mode, url string }{{"light", b.BackgroundLightURL}, {"dark", b.BackgroundDarkURL}} {
+		if picture.url != "" {
+			fmt.Fprintf(&out, onPicture, picture.mode, cssURL(picture.url))
+		}
 	}
 	return out.Bytes(), nil
 }
+
+// onPicture shows a picture behind the narrow pages. Text that would lie on it gets the
+// card's background, since nobody can know whether it could be read.
+const onPicture = `@media (prefers-color-scheme: %s) {
+  .entry { background-image: url("%s"); }
+  .entry .brand { padding: .25rem 1rem; border-radius: 2rem; background: var(--card); }
+  .entry .bottom { background: var(--card); }
+}
+`
 
 // cssURL escapes a URL for a CSS string.
 func cssURL(url string) string {

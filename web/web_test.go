@@ -395,3 +395,27 @@ func TestRenderingFails(t *testing.T) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
+
+// BenchmarkRender renders the page that most people see most often, and a large one.
+func BenchmarkRender(b *testing.B) {
+	p, err := New(Settings{Hostname: "pds.example.com"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	large := &Consent{Frame: Frame{Form: Form{Action: "/oauth/authorize"}, Client: &Client{ID: "https://a.example/c", Host: "a.example"}}}
+	for range 40 {
+		large.Permissions = append(large.Permissions, Permission{Scope: "repo:a.b.c", Line: Msg("may.repo-all", "collections", Codes{"a.b.c"})})
+	}
+	for name, page := range map[string]Page{"signin": &SignIn{Frame: Frame{Form: Form{Action: "/account/sign-in"}}}, "consent": large} {
+		b.Run(name, func(b *testing.B) {
+			r := httptest.NewRequestWithContext(b.Context(), http.MethodGet, "/account/sign-in", http.NoBody)
+			for b.Loop() {
+				w := httptest.NewRecorder()
+				p.Render(w, r, http.StatusOK, page)
+				if w.Code != http.StatusOK {
+					b.Fatal(w.Body)
+				}
+			}
+		})
+	}
+}

@@ -10,7 +10,7 @@ import (
 type accountFactorsCmd struct {
 	target
 
-	State string `arg:"" optional:"" enum:",off" help:"off removes the authenticator app, the passkeys and the recovery codes; make sure first that the owner asks."`
+	State string `arg:"" optional:"" enum:",off" default:"" help:"off removes the authenticator app, the passkeys and the recovery codes; make sure first that the owner asks."`
 }
 
 func (c *accountFactorsCmd) Run() error {

@@ -1,0 +1,170 @@
+package server_test
+
+import (
+	"html"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pquerna/otp/totp"
+
+	"nestbox/internal/pdstest"
+	"nestbox/store/storetest"
+)
+
+// tab is a browser without scripts.
+type tab struct {
+	*http.Client
+
+	t    *testing.T
+	base string
+	// status and body are of the last page.
+	status int
+	body   string
+}
+
+func newTab(t *testing.T, base string) *tab {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tab{Client: &http.Client{Jar: jar}, t: t, base: base}
+}
+
+func (b *tab) load(req *http.Request) {
+	b.t.Helper()
+	resp, err := b.Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.Body.Close() != nil {
+		b.t.Fatal(err)
+	}
+	b.status, b.body = resp.StatusCode, string(body)
+}
+
+func (b *tab) open(path string) {
+	b.t.Helper()
+	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodGet, b.base+path, nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.load(req)
+}
+
+// hidden returns the value of a hidden field of the page, "" if it has none.
+func (b *tab) hidden(name string) string {
+	m := regexp.MustCompile(`name="` + name + `" value="([^"]*)"`).FindStringSubmatch(b.body)
+	if m == nil {
+		return ""
+	}
+	return html.UnescapeString(m[1])
+}
+
+// post sends a form of the page, with its hidden fields.
+func (b *tab) post(path string, fields ...string) {
+	b.t.Helper()
+	form := url.Values{}
+	for _, name := range []string{"csrf", "flow", "kept", "setup", "ceremony"} {
+		if v := b.hidden(name); v != "" {
+			form.Set(name, v)
+		}
+	}
+	for i := 0; i < len(fields); i += 2 {
+		form.Set(fields[i], fields[i+1])
+	}
+	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodPost, b.base+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Origin", b.base)
+	b.load(req)
+}
+
+func (b *tab) want(status int, text string) {
+	b.t.Helper()
+	if b.status != status || !strings.Contains(b.body, text) {
+		b.t.Fatalf("%d, want %d with %q:\n%s", b.status, status, text, b.body)
+	}
+}
+
+// TestSecurityPage: an authenticator app and a passkey are set up in the browser, after a
+// step-up by a mailed code, then by the app's own; then a sign-in asks for them.
+func TestSecurityPage(t *testing.T) {
+	box, clock := pdstest.NewMailbox(t, pdstest.MailboxOptions{}), storetest.NewClock(time.Now())
+	s := pdstest.Start(t, pdstest.Options{Settings: box.Settings(), Now: clock.Now})
+	alice := s.SignUp(t, "alice")
+	b := newTab(t, s.URL)
+	security := "/account/u/" + alice.DID + "/security"
+	b.open("/account/sign-in?next=" + url.QueryEscape(security))
+	b.post("/account/sign-in", "identifier", "alice.test", "password", pdstest.Password, "next", security)
+	b.want(200, "Authenticator app")
+
+	b.post(security, "decision", "totp-add")
+	b.want(200, "Changing how you sign in")
+	b.post(security, "step", "step-up", "decision", "confirm", "code", "AAAAA-BBBBB")
+	b.want(422, "That code is not right.")
+	code := box.Code(t, "alice@example.com")
+	b.post(security, "step", "step-up", "decision", "confirm", "code", code)
+	b.want(200, "data:image/png;base64,")
+	secret := regexp.MustCompile(`secret=([A-Z2-7]{32})`).FindStringSubmatch(b.body)
+	if secret == nil {
+		t.Fatal(b.body)
+	}
+	six := func() string {
+		clock.Advance(time.Minute)
+		six, err := totp.GenerateCode(secret[1], clock.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return six
+	}
+	b.post(security, "step", "totp", "decision", "confirm", "code", "12345")
+	b.want(422, secret[1])
+	b.post(security, "step", "totp", "decision", "confirm", "code", six())
+	b.want(200, "Your recovery codes")
+	recovery := regexp.MustCompile(`>([A-Z2-7]{5}-[A-Z2-7]{5})<`).FindAllStringSubmatch(b.body, -1)
+	if len(recovery) != 10 {
+		t.Fatalf("%d recovery codes:\n%s", len(recovery), b.body)
+	}
+
+	clock.Advance(11 * time.Minute) // the proof is too old
+	b.open(security)
+	b.want(200, "on since")
+	b.post(security, "decision", "passkey-add")
+	b.want(200, "Changing how you sign in")
+	b.post(security, "step", "step-up", "decision", "confirm", "password", "wrong-password")
+	b.want(422, "password")
+	b.post(security, "step", "step-up", "decision", "confirm", "password", pdstest.Password, "code", six())
+	b.want(200, `data-passkey="create"`)
+	options := regexp.MustCompile(`data-options="([^"]*)"`).FindStringSubmatch(b.body)
+	key := pdstest.NewAuthenticator("localhost", s.URL)
+	b.post(security, "step", "passkey", "decision", "add", "name", "My key", "credential", key.Make(t, html.UnescapeString(options[1])))
+	b.want(200, "The passkey is added.")
+	b.want(200, "My key")
+
+	other := newTab(t, s.URL)
+	other.open("/account/sign-in")
+	other.post("/account/sign-in", "identifier", "alice.test", "password", pdstest.Password)
+	other.want(200, "Enter the code from your authenticator app")
+	other.post("/account/sign-in", "step", "factor", "decision", "continue", "code", recovery[0][1])
+	other.want(200, "Your accounts on this browser")
+	other.open("/account/sign-in")
+	options = regexp.MustCompile(`data-options="([^"]*)"`).FindStringSubmatch(other.body)
+	third := newTab(t, s.URL)
+	third.open("/account/sign-in")
+	options = regexp.MustCompile(`data-options="([^"]*)"`).FindStringSubmatch(third.body)
+	third.post("/account/sign-in", "credential", key.Answer(t, html.UnescapeString(options[1])))
+	third.want(200, "Your accounts on this browser")
+	third.open(security)
+	third.post(security, "decision", "totp-remove") // the passkey that signed in suffices
+	third.want(200, "The authenticator app is off.")
+}
