@@ -271,7 +271,7 @@ func (p *FlowPages) answered(x *flow) {
 	page := &Message{Frame: p.flowFrame(x), Kind: Info, Title: Msg("error.answered-title"), Body: []Text{Msg("error.answered-other")}}
 	to := Link{URL: x.client.URI, Text: Msg("error.answered-link", "app", page.Client.label()), Away: true, External: true}
 	if a := p.OAuth.Answer(x.request); p.answeredHere(x) && a.Fields == nil {
-		to.URL, page.Body = a.URL, []Text{Msg("error.answered-body")}
+		to.URL, to.Redirect, page.Body = a.URL, true, []Text{Msg("error.answered-body")}
 	}
 	if to.URL != "" {
 		page.Links = []Link{to}
