@@ -12,6 +12,26 @@ import (
 	"nestbox/oauth/client"
 )
 
+// TestTitle: the document's title is the heading as text; what a stranger wrote stays text.
+func TestTitle(t *testing.T) {
+	t.Parallel()
+	p := openPages(t, Settings{Hostname: "pds.example.com"})
+	for _, c := range []struct {
+		page Page
+		want string
+	}{
+		{&Consent{Frame: Frame{Client: &Client{Host: "app.example.com"}}}, "app.example.com"},
+		{&Consent{Frame: Frame{Client: &Client{Name: "<b>A & B</b>"}}}, "&lt;b&gt;A &amp; B&lt;/b&gt;"},
+		{&Confirm{Title: Msg("confirm.session", "name", Stranger("My <i> phone")), Button: Msg("confirm.session-button")}, "My &lt;i&gt; phone"},
+	} {
+		_, rest, _ := strings.Cut(get(t, p, "/account", c.page).Body.String(), "<title>")
+		title, _, _ := strings.Cut(rest, "</title>")
+		if !strings.Contains(title, c.want) || strings.Contains(title, "bdi") || strings.Contains(title, "wbr") {
+			t.Errorf("title %q, want %q in it", title, c.want)
+		}
+	}
+}
+
 // TestAnsweredLink: the browser that answered is led back to an app, whatever the scheme of
 // its redirect URI; no other link has an odd scheme.
 func TestAnsweredLink(t *testing.T) {

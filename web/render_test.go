@@ -124,6 +124,10 @@ func checkDocument(doc *html.Node) (faults []string) {
 			}
 		}
 		switch n.Data {
+		case "title":
+			if strings.ContainsAny(n.FirstChild.Data, "<>") && n.Parent.Data == "head" {
+				complain("markup in the title: %s", n.FirstChild.Data)
+			}
 		case "h1":
 			headings++
 		case "style":
