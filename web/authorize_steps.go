@@ -106,9 +106,6 @@ func (p *FlowPages) notProven(x *flow, err error) error {
 		return nil
 	}
 	problem, mine := signInProblem(err)
-	if wrong, ok := errors.AsType[*signin.WrongFactor](err); ok && !mine {
-		problem, mine = factorProblem(wrong), true
-	}
 	if !mine {
 		return err
 	}

@@ -1,0 +1,52 @@
+package web_test
+
+import (
+	"html"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var anyHidden = regexp.MustCompile(`<input type="hidden" name="(csrf|flow|step|ceremony|next)" value="([^"]*)"`)
+
+// postTo fills in the form of an account page.
+func (b *browser) postTo(path string, page shown, fields ...string) shown {
+	b.w.t.Helper()
+	form := url.Values{}
+	for _, m := range anyHidden.FindAllStringSubmatch(page.body, -1) {
+		if form.Get(m[1]) == "" && !strings.HasPrefix(m[2], "/account/sign-in") { // that is the footer's
+			form.Set(m[1], html.UnescapeString(m[2]))
+		}
+	}
+	for i := 0; i+1 < len(fields); i += 2 {
+		form.Set(fields[i], fields[i+1])
+	}
+	r, err := http.NewRequestWithContext(b.w.t.Context(), http.MethodPost, b.w.URL+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		b.w.t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Sec-Fetch-Site", "same-origin")
+	return b.do(r)
+}
+
+// TestSignInOddPasskey: what is no answer of a passkey is the person's fault, and no fault of ours.
+func TestSignInOddPasskey(t *testing.T) {
+	t.Parallel()
+	w := newFlowWorld(t)
+	b, link := w.browser(true), w.push(w.public)
+	for _, credential := range []string{"x", "{}", `{"id":"AAAA","type":"public-key","rawId":"AA`, "[]", "null"} {
+		page := b.get(w.URL + "/account/sign-in")
+		if !strings.Contains(page.body, `name="ceremony"`) {
+			t.Fatal("the page offers no passkeys")
+		}
+		if s := b.postTo("/account/sign-in", page, "credential", credential); s.status != http.StatusUnprocessableEntity {
+			t.Errorf("%s: %d", credential, s.status)
+		}
+		if s := b.postTo("/oauth/authorize", b.get(link), "credential", credential); s.status != http.StatusUnprocessableEntity {
+			t.Errorf("%s in the flow: %d", credential, s.status)
+		}
+	}
+}
