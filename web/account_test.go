@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"nestbox/internal/pdstest"
 )
 
 var anyHidden = regexp.MustCompile(`<input type="hidden" name="(csrf|flow|step|ceremony|next)" value="([^"]*)"`)
@@ -47,6 +49,32 @@ func TestSignInOddPasskey(t *testing.T) {
 		}
 		if s := b.postTo("/oauth/authorize", b.get(link), "credential", credential); s.status != http.StatusUnprocessableEntity {
 			t.Errorf("%s in the flow: %d", credential, s.status)
+		}
+	}
+}
+
+// TestResetNames: a new password is neither the account's handle nor its address.
+func TestResetNames(t *testing.T) {
+	t.Parallel()
+	box := pdstest.NewMailbox(t, pdstest.MailboxOptions{})
+	w := newFlowWorld(t, box.Settings()...)
+	w.account("alexandrine")
+	b := w.browser(true)
+	const path = "/account/reset-password"
+	b.postTo(path, b.get(w.URL+path), "email", "alexandrine@example.com")
+	code := box.Code(t, "alexandrine@example.com")
+	for _, c := range []struct {
+		password string
+		status   int
+	}{
+		{"alexandrine.test", http.StatusUnprocessableEntity},
+		{"Alexandrine", http.StatusUnprocessableEntity},
+		{"alexandrine@example.com", http.StatusUnprocessableEntity},
+		{"none of her names", http.StatusSeeOther}, // the code has stayed good
+	} {
+		s := b.postTo(path, b.get(w.URL+path+"?step=code"), "step", "reset-code", "code", code, "new_password", c.password)
+		if s.status != c.status {
+			t.Errorf("%s: %d, want %d\n%s", c.password, s.status, c.status, s.body)
 		}
 	}
 }
