@@ -1,12 +1,15 @@
 package web_test
 
 import (
+	"bytes"
 	"html"
 	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"nestbox/internal/pdstest"
 )
@@ -76,5 +79,63 @@ func TestResetNames(t *testing.T) {
 		if s.status != c.status {
 			t.Errorf("%s: %d, want %d\n%s", c.password, s.status, c.status, s.body)
 		}
+	}
+}
+
+// logged keeps a server's log.
+type logged struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// next waits for n lines about requests for a path, and returns the last; it forgets them.
+func (l *logged) next(t *testing.T, path string, n int) string {
+	t.Helper()
+	for range 1000 {
+		l.mu.Lock()
+		var found []string
+		for line := range strings.Lines(l.text.String()) {
+			if strings.Contains(line, `"path":"`+path+`"`) {
+				found = append(found, line)
+			}
+		}
+		if len(found) >= n {
+			l.text.Reset()
+			l.mu.Unlock()
+			return found[len(found)-1]
+		}
+		l.mu.Unlock()
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatalf("%d requests for %s are not in the log", n, path)
+	return ""
+}
+
+// TestFlowLog: what a browser or a bot does before a person comes is no failure.
+func TestFlowLog(t *testing.T) {
+	t.Parallel()
+	w := newFlowWorld(t)
+	w.account("alice")
+	b, link := w.browser(true), w.push(w.public, "login_hint", "alice.test")
+	const path = "/oauth/authorize"
+	if s := b.get(link, "Sec-Purpose", "prefetch"); s.status != http.StatusServiceUnavailable {
+		t.Errorf("prefetch: %d", s.status)
+	}
+	if line := w.log.next(t, path, 1); !strings.Contains(line, `"level":"INFO"`) || !strings.Contains(line, `"status":503`) {
+		t.Errorf("prefetch: %s", line)
+	}
+	head, err := http.NewRequestWithContext(t.Context(), http.MethodHead, link, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.do(head)
+	if line := w.log.next(t, path, 1); !strings.Contains(line, `"level":"INFO"`) || !strings.Contains(line, `"status":503`) {
+		t.Errorf("HEAD: %s", line)
 	}
 }

@@ -49,6 +49,7 @@ type flow struct {
 // open answers GET: it changes nothing but that the request was opened.
 func (p *FlowPages) open(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead || isPrefetch(r) {
+		request.SetRefusal(r.Context())
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
 		return

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -36,6 +37,7 @@ type flowWorld struct {
 	// trusted and public are the client_ids of two apps.
 	trusted, public string
 	asked           int
+	log             *logged
 }
 
 func newFlowWorld(t *testing.T, settings ...string) *flowWorld {
@@ -52,9 +54,9 @@ func newFlowWorld(t *testing.T, settings ...string) *flowWorld {
 	}))
 	t.Cleanup(documents.Close)
 	base = documents.URL
-	w := &flowWorld{t: t, clock: storetest.NewClock(time.Now()), trusted: base + "/trusted.json", public: base + "/public.json"}
+	w := &flowWorld{t: t, clock: storetest.NewClock(time.Now()), trusted: base + "/trusted.json", public: base + "/public.json", log: &logged{}}
 	w.InProcess = pdstest.Start(t, pdstest.Options{
-		Now: w.clock.Now, Settings: append([]string{"PDS_OAUTH_TRUSTED_CLIENTS=" + w.trusted}, settings...),
+		Now: w.clock.Now, Log: slog.New(slog.NewJSONHandler(w.log, nil)), Settings: append([]string{"PDS_OAUTH_TRUSTED_CLIENTS=" + w.trusted}, settings...),
 	})
 	return w
 }
