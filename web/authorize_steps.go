@@ -13,6 +13,7 @@ import (
 	"nestbox/account"
 	"nestbox/hosting"
 	"nestbox/oauth"
+	"nestbox/oauth/scope"
 	"nestbox/signin"
 )
 
@@ -250,16 +251,12 @@ func (p *FlowPages) consentStep(x *flow, now oauth.Next) (answered bool, err err
 		x.wrong(Problem{Text: Msg("signin.again")})
 		return false, nil
 	}
-	list, err := p.OAuth.Permissions(x.r.Context(), x.request)
-	if err != nil {
-		return false, err
+	granted := x.request.Ticked(x.r.PostForm["permission"])
+	// What is granted counts, however the form spells it.
+	dangerous := func(one scope.Permission) bool { return one.Dangerous() }
+	if slices.ContainsFunc(scope.Parse(granted).Permissions(nil), dangerous) && x.typed("understood") == "" {
+		x.wrong(Problem{"understood", Msg("consent.understood-missing")})
+		return false, nil
 	}
-	ticked := x.r.PostForm["permission"]
-	for i := range list {
-		if list[i].Dangerous() && slices.Contains(ticked, list[i].Raw) && x.typed("understood") == "" {
-			x.wrong(Problem{"understood", Msg("consent.understood-missing")})
-			return false, nil
-		}
-	}
-	return true, p.decide(x, oauth.Allow, now.Who, x.request.Ticked(ticked))
+	return true, p.decide(x, oauth.Allow, now.Who, granted)
 }

@@ -514,6 +514,9 @@ func TestFlowDangerous(t *testing.T) {
 	if strings.Contains(asked.body, `value="repo:com.example.post" checked`) || !strings.Contains(asked.body, `value="identity:*" checked`) {
 		t.Errorf("as it was ticked: %s", asked.body)
 	}
+	for _, spelled := range []string{"identity:%2A", "identity:* ", "identity?attr=*", "repo:com.example.post identity:*"} {
+		b.post(consent, "permission", spelled, "decision", "allow").want(t, http.StatusUnprocessableEntity, "consent")
+	}
 	code := b.post(asked, "permission", "identity:*", "understood", "on", "decision", "allow").answer(t, "code").Get("code")
 	if _, body := w.redeem(w.public, code); !strings.Contains(body, `"scope":"atproto identity:*"`) {
 		t.Error(body)
