@@ -117,11 +117,12 @@ func (l *logged) next(t *testing.T, path string, n int) string {
 	return ""
 }
 
-// TestFlowLog: what a browser or a bot does before a person comes is no failure.
+// TestFlowLog: what a browser or a bot does before a person comes is no failure, and an account is
+// named only once its owner has been proven.
 func TestFlowLog(t *testing.T) {
 	t.Parallel()
 	w := newFlowWorld(t)
-	w.account("alice")
+	alice := w.account("alice")
 	b, link := w.browser(true), w.push(w.public, "login_hint", "alice.test")
 	const path = "/oauth/authorize"
 	if s := b.get(link, "Sec-Purpose", "prefetch"); s.status != http.StatusServiceUnavailable {
@@ -137,5 +138,17 @@ func TestFlowLog(t *testing.T) {
 	b.do(head)
 	if line := w.log.next(t, path, 1); !strings.Contains(line, `"level":"INFO"`) || !strings.Contains(line, `"status":503`) {
 		t.Errorf("HEAD: %s", line)
+	}
+	page := b.get(link).want(t, http.StatusOK, "sign-in")
+	w.log.next(t, path, 1)
+	b.post(page, "decision", "deny").answer(t, "error")
+	if line := w.log.next(t, path, 1); strings.Contains(line, alice.DID) {
+		t.Errorf("denied without a sign-in: %s", line)
+	}
+	consent := b.signIn(b.get(w.push(w.public, "login_hint", "alice.test")), "").want(t, http.StatusOK, "consent")
+	w.log.next(t, path, 2)
+	b.post(consent, "decision", "deny").answer(t, "error")
+	if line := w.log.next(t, path, 1); !strings.Contains(line, alice.DID) {
+		t.Errorf("denied by alice: %s", line)
 	}
 }

@@ -176,7 +176,11 @@ func (p *FlowPages) step(x *flow) (err error) {
 	}
 	now := ask.Decide()
 	if x.typed("decision") == "deny" {
-		return p.decide(x, oauth.Deny, now.Who, "")
+		who := now.Who
+		if now.Step == oauth.StepSignIn {
+			who = nil // a hint names the account, and nobody has proven to own it
+		}
+		return p.decide(x, oauth.Deny, who, "")
 	}
 	if x.request.Decision != "" && (x.state.Step != oauth.StepConsent || x.typed("decision") != "allow") {
 		p.answered(x)
