@@ -10,6 +10,7 @@ import (
 	"nestbox/device"
 	"nestbox/oauth"
 	"nestbox/oauth/client"
+	"nestbox/session"
 )
 
 // TestTitle: the document's title is the heading as text; what a stranger wrote stays text.
@@ -59,6 +60,27 @@ func TestAnsweredLink(t *testing.T) {
 		p.answered(x)
 		if body := w.Body.String(); !strings.Contains(body, c.want) {
 			t.Errorf("%s: no %s in\n%s", c.redirect, c.want, body)
+		}
+	}
+}
+
+// TestLoopbackSession: an app on this computer has no host that the list of sessions could show.
+func TestLoopbackSession(t *testing.T) {
+	t.Parallel()
+	p := openPages(t, Settings{})
+	who := &Account{DID: "did:plc:alice", Handle: "alice.test"}
+	for id, want := range map[string]string{
+		"http://localhost?redirect_uri=http%3A%2F%2F127.0.0.1%2F": "An app on this computer",
+		"http://localhost":               "An app on this computer",
+		"https://app.example.com/c.json": "app.<wbr>example.<wbr>com",
+	} {
+		row := sessionRow(&session.State{ID: 1, Grant: &session.Grant{ClientID: id, Granted: "atproto"}}, who)
+		page := &Sessions{Frame: Frame{Account: who}, Rows: []SessionRow{row}, Ended: []EndedSession{{
+			Kind: OAuthSession, Name: row.Name, Loopback: row.Loopback, Why: Msg("why.takedown"),
+		}}}
+		body := get(t, p, "/account/u/did:plc:alice/sessions", page).Body.String()
+		if n := strings.Count(body, want); n != 3 || strings.Contains(body, ">localhost<") {
+			t.Errorf("%s: %d times %q\n%s", id, n, want, body)
 		}
 	}
 }
