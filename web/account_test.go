@@ -152,3 +152,19 @@ func TestFlowLog(t *testing.T) {
 		t.Errorf("denied by alice: %s", line)
 	}
 }
+
+// TestSignUpTaken: the way to the sign-in keeps the name, which may be one's own.
+func TestSignUpTaken(t *testing.T) {
+	t.Parallel()
+	w := newFlowWorld(t)
+	w.account("alice")
+	b := w.browser(true)
+	const path = "/account/sign-up"
+	s := b.postTo(path, b.get(w.URL+path), "handle", "alice", "domain", ".test", "email", "x@example.com", "password", flowPassword, "decision", "sign-up")
+	if s.status != http.StatusUnprocessableEntity || !strings.Contains(s.body, `href="/account/sign-in?account=alice.test"`) {
+		t.Errorf("%d %s", s.status, s.body)
+	}
+	if s = b.get(w.URL + "/account/sign-in?account=alice.test"); !strings.Contains(s.body, `value="alice.test"`) {
+		t.Error(s.body)
+	}
+}

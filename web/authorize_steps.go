@@ -181,7 +181,7 @@ func (p *FlowPages) factorWrong(x *flow, method signin.Method, err error) (answe
 // signUpStep is the form of a new account.
 func (p *FlowPages) signUpStep(x *flow, now oauth.Next) (answered bool, err error) {
 	if x.typed("decision") == "sign-in" {
-		x.state.Wish = oauth.WishSignIn
+		x.state.Wish, x.signUp = oauth.WishSignIn, typedSignUp(&x.query)
 		return false, nil
 	}
 	if now.Step != oauth.StepSignUp {

@@ -539,6 +539,11 @@ func TestFlowSignUp(t *testing.T) {
 	if !strings.Contains(taken.body, "This name is taken") {
 		t.Error(taken.body)
 	}
+	// Perhaps it is theirs, and the answer to the first form was lost.
+	signIn = b.post(taken, "handle", "alice", "domain", ".test", "decision", "sign-in").want(t, http.StatusOK, "sign-in")
+	if !strings.Contains(signIn.body, `value="alice.test"`) {
+		t.Error(signIn.body)
+	}
 	b.post(page, "handle", "carol", "domain", ".test", "decision", "check").want(t, http.StatusOK, "sign-up")
 	consent := b.post(page, fields("carol")...).want(t, http.StatusOK, "consent")
 	if code := b.post(consent, "decision", "allow").answer(t, "code").Get("code"); code == "" {
