@@ -74,7 +74,7 @@ func TestLoopbackSession(t *testing.T) {
 		"http://localhost":               "An app on this computer",
 		"https://app.example.com/c.json": "app.<wbr>example.<wbr>com",
 	} {
-		row := sessionRow(&session.State{ID: 1, Grant: &session.Grant{ClientID: id, Granted: "atproto"}}, who)
+		row := sessionRow(&session.State{ID: 1, Grant: &session.Grant{Holder: session.Holder{ClientID: id}, Granted: "atproto"}}, who)
 		page := &Sessions{Frame: Frame{Account: who}, Rows: []SessionRow{row}, Ended: []EndedSession{{
 			Kind: OAuthSession, Name: row.Name, Loopback: row.Loopback, Why: Msg("why.takedown"),
 		}}}
