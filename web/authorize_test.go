@@ -369,7 +369,7 @@ func TestFlowOrigin(t *testing.T) {
 	}
 }
 
-// TestFlowDeny: the app is told, and the first decision stands.
+// TestFlowDeny: the app gets an error, and the first decision stands.
 func TestFlowDeny(t *testing.T) {
 	t.Parallel()
 	w := newFlowWorld(t)
