@@ -248,7 +248,9 @@ func (p *FlowPages) consentStep(x *flow, now oauth.Next) (answered bool, err err
 		return false, nil
 	}
 	if now.Who == nil || now.Step != oauth.StepConsent && !now.Allowed || now.Who.DID != x.state.DID {
-		x.status = http.StatusUnprocessableEntity // what proved the person does not hold any more
+		// What proved the person does not hold any more.
+		x.state.DID, x.state.Wish = "", oauth.WishChoose
+		x.wrong(Problem{Text: Msg("signin.again")})
 		return false, nil
 	}
 	list, err := p.OAuth.Permissions(x.r.Context(), x.request)
