@@ -13,8 +13,8 @@ import (
 // MaxReplays is how many used proofs are remembered.
 const MaxReplays = 2_000_000
 
-// maxAhead is how many windows the clock may have been ahead of now before that means
-// that the clock was wrong, and not that it went back a little: an hour.
+// maxAhead is by how many windows the latest one may be later than the clock: an hour. If it is
+// by more, the clock was wrong, and did not just go back a little.
 const maxAhead = 60
 
 // used is what is remembered of a proof: a part of the hash of its key and its jti.
