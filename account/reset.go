@@ -48,10 +48,22 @@ func (s *Emails) mayReset(client request.Client, key string) bool {
 // sign-ins on browsers. Errors: request.ErrTooMany, those of CheckNewPassword,
 // ErrCodeInvalid, ErrCodeExpired.
 func (s *Emails) Reset(ctx context.Context, code, password string) error {
+	return s.reset(ctx, code, password, func(*Account) error { return CheckNewPassword(password) })
+}
+
+// ResetChosen is Reset for a password that a person chooses on a page: it returns the errors of
+// CheckChosenPassword too.
+func (s *Emails) ResetChosen(ctx context.Context, code, password string) error {
+	return s.reset(ctx, code, password, func(a *Account) error { return CheckChosenPassword(password, a.Handle.String(), a.Email) })
+}
+
+// reset checks the password twice: at first for an account without names, so that nothing is
+// looked up for one that is never good.
+func (s *Emails) reset(ctx context.Context, code, password string, check func(*Account) error) error {
 	if err := request.AdmitNetwork(ctx, s.Limits, 1, resets...); err != nil {
 		return err
 	}
-	if err := CheckNewPassword(password); err != nil {
+	if err := check(&Account{}); err != nil {
 		return err
 	}
 	a, proof, err := s.Codes.Find(ctx, PurposeResetPassword, code)
@@ -59,6 +71,9 @@ func (s *Emails) Reset(ctx context.Context, code, password string) error {
 		return err
 	}
 	request.SetAccount(ctx, a.DID.String())
+	if err := check(a); err != nil {
+		return err
+	}
 	hash, err := s.Hasher.Hash(ctx, password)
 	if err != nil {
 		return fmt.Errorf("hash password: %w", err)

@@ -115,7 +115,7 @@ func (s *Emails) RequestUpdate(ctx context.Context, caller auth.FullCaller, _ xr
 
 // request sends a code to whoever is signed in, where its purpose takes one.
 func (s *Emails) request(ctx context.Context, caller auth.Access, p Purpose) (sent bool, err error) {
-	if err := request.Admit(ctx, s.Limits, caller.DID.String(), 1, CodeMails(string(p))...); err != nil {
+	if err := auth.Admit(ctx, s.Limits, caller.Holder(), 1, CodeMails(string(p))...); err != nil {
 		return false, err
 	}
 	a, err := s.Store.ByDID(ctx, caller.DID)

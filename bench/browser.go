@@ -20,6 +20,8 @@ type site struct {
 	// allow passes the pages of a request as a user with a browser does, and returns where
 	// the last one leads.
 	allow func(b *browser, u *user, page string) (location string, err error)
+	// account is the page for a person's accounts, as somebody sees it who is not signed in.
+	account string
 	// shows reports whether a page is that of a step.
 	shows func(page []byte, step string) bool
 }
@@ -44,9 +46,11 @@ func siteOf(s *server) (*site, error) {
 	}
 	if s.name == "reference" {
 		// One document for all steps; its scripts make the page.
-		return &site{origin, allowAtReference, func(page []byte, _ string) bool { return bytes.Contains(page, []byte("__authorizeData")) }}, nil
+		shows := func(page []byte, _ string) bool { return bytes.Contains(page, []byte("__customizationData")) }
+		return &site{origin, allowAtReference, "/account", shows}, nil
 	}
-	return &site{origin, allowAtNestbox, func(page []byte, step string) bool { return formOf(page, step) != nil }}, nil
+	shows := func(page []byte, step string) bool { return formOf(page, step) != nil }
+	return &site{origin, allowAtNestbox, "/account/sign-in", shows}, nil
 }
 
 // browser is a person's: it keeps cookies, and says where a request comes from.

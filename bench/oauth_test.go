@@ -155,7 +155,7 @@ func TestPrograms(t *testing.T) {
 		}
 	}
 	pages, err := pagesOf(s, users[0])
-	if err != nil || len(pages) != 2 {
+	if err != nil || len(pages) != 3 {
 		t.Fatalf("%v, %v", pages, err)
 	}
 	for _, p := range pages {

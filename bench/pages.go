@@ -45,7 +45,7 @@ func pagesOf(s *server, u *user) ([]page, error) {
 		return nil, err
 	}
 	b := newBrowser(c, u.site.origin)
-	signIn, err := loadPage(b, u.site, "sign-in", path)
+	signIn, err := loadPage(b, u.site, page{Name: "sign-in"}, "sign-in", path)
 	if err != nil {
 		return nil, err
 	}
@@ -57,12 +57,16 @@ func pagesOf(s *server, u *user) ([]page, error) {
 	if path, err = push(u.handle); err != nil {
 		return nil, err
 	}
-	consent, err := loadPage(b, u.site, "consent", path)
-	return []page{signIn, consent}, err
+	consent, err := loadPage(b, u.site, page{Name: "consent"}, "consent", path)
+	if err != nil {
+		return nil, err
+	}
+	account, err := loadPage(newBrowser(c, u.site.origin), u.site, page{Name: "account"}, "sign-in", u.site.account)
+	return []page{signIn, consent, account}, err
 }
 
-func loadPage(b *browser, at *site, step, path string) (page, error) {
-	p := page{Name: step}
+// loadPage measures a page, which must be that of a step.
+func loadPage(b *browser, at *site, p page, step, path string) (page, error) {
 	body, err := b.open(path)
 	if err != nil {
 		return p, err

@@ -80,9 +80,9 @@ type turned struct {
 	changed bool
 }
 
-// maxSecrets is how many secrets of a browser work at once: one that has come, one that was
-// sent for a look, and one that was earned.
-const maxSecrets = 3
+// maxSecrets is how many secrets of a browser work at once: one that has come, and those
+// that were sent since, of which none has come. The oldest of these gives way.
+const maxSecrets = 8
 
 // turn decides what becomes of a browser's secrets when one comes: those before it work no
 // longer, and the answer carries another. It is pure.
@@ -91,11 +91,11 @@ const maxSecrets = 3
 //	the newest                                           a new one, once  a new one
 //	                                                     it is old
 //	an earlier one; the newest was sent for a look       the newest       a new one
-//	an earlier one; the newest was earned                none             the newest
+//	an earlier one; the newest was earned                none             a new one
 //	any other                                            unknown          unknown
 //
-// A newest secret that was earned is not sent for a look: a thief who has an earlier one
-// would get what was proven since.
+// A secret that was earned is sent once, to the request that earned it: a thief who has an
+// earlier one, and earns with an account of their own, would get what others prove since.
 func turn(b Browser, in arrival) turned {
 	i := b.find(in.secret)
 	if i < 0 {
@@ -106,9 +106,9 @@ func turn(b Browser, in arrival) turned {
 	t.next.Secrets = slices.Clone(b.Secrets[i:])
 	last, old := t.follow(in.secret), !within(b.RotatedAt, SecretLife, in.at)
 	switch {
-	case i == newest && (in.earns || old), i < newest && in.earns && !b.Earned:
+	case in.earns, i == newest && old:
 		t.renew(last, in)
-	case i < newest && in.earns == b.Earned:
+	case i < newest && !b.Earned:
 		t.send = &last
 	}
 	return t
@@ -130,6 +130,9 @@ func (t *turned) follow(s secret) secret {
 
 // renew makes a secret after the newest.
 func (t *turned) renew(newest secret, in arrival) {
+	if len(t.next.Secrets) == maxSecrets {
+		t.next.Secrets = slices.Delete(t.next.Secrets, 1, 2) // earned, and not used since
+	}
 	made := newest.next(in.salt)
 	t.send, t.changed = &made, true
 	t.next.Secrets = append(t.next.Secrets, Secret{Hash: made.hash(), Salt: in.salt})

@@ -58,9 +58,10 @@ func TestTurn(t *testing.T) {
 		"clock went back":               {{0, look, -SecretLife, 1}},
 		"earned":                        {{0, earn, 0, 1}, {1, look, 0, -1}, {0, look, 0, gone}, {0, earn, 0, gone}},
 		"answer to a look lost":         {{0, look, SecretLife, 1}, {0, look, SecretLife, 1}, {0, look, 9 * SecretLife, 1}, {1, look, SecretLife, -1}},
-		"answer to a sign-in lost":      {{0, earn, 0, 1}, {0, look, 0, -1}, {0, look, 9 * SecretLife, -1}, {0, earn, 0, 1}, {1, look, 0, -1}},
+		"answer to a sign-in lost":      {{0, earn, 0, 1}, {0, look, 0, -1}, {0, look, 9 * SecretLife, -1}, {0, earn, 0, 2}, {1, look, 0, -1}},
+		"a thief earns, then the owner": {{0, earn, 0, 1}, {0, earn, 0, 2}, {1, look, 0, -1}, {2, look, 0, -1}, {1, look, 0, gone}},
 		"sign-in while a look is sent":  {{0, look, SecretLife, 1}, {0, earn, SecretLife, 2}, {1, look, SecretLife, -1}, {0, look, SecretLife, gone}, {2, look, SecretLife, -1}, {1, look, SecretLife, gone}},
-		"three work":                    {{0, look, SecretLife, 1}, {0, earn, SecretLife, 2}, {0, earn, SecretLife, 2}, {0, look, SecretLife, -1}, {1, earn, SecretLife, 2}, {1, earn, SecretLife, 2}, {2, earn, SecretLife, 3}},
+		"many work":                     {{0, look, SecretLife, 1}, {0, earn, SecretLife, 2}, {0, earn, SecretLife, 3}, {0, look, SecretLife, -1}, {1, earn, SecretLife, 4}, {1, earn, SecretLife, 5}, {2, earn, SecretLife, 6}},
 		"thief looks, then the owner's": {{0, look, SecretLife, 1}, {1, look, SecretLife, -1}, {0, look, SecretLife, gone}},
 	} {
 		j := newJar()

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -26,27 +27,40 @@ import (
 // shortOAuthTTL is the life of an access token in tests that wait for its end.
 const shortOAuthTTL = "PDS_OAUTH_ACCESS_TOKEN_TTL=3s"
 
-// TestOAuthClients makes apps on real libraries do what people do with them.
+// TestOAuthClients makes apps on real libraries do what people do with them. atcute's speaks
+// to https alone, so its server has a public name.
 func TestOAuthClients(t *testing.T) {
-	for _, c := range []struct{ name, script string }{
-		{"atproto loopback", "atproto"}, {"atproto confidential", "atproto"}, {"atcute", "atcute"}, {"oauth4webapi", "oauth4webapi"},
+	for _, c := range []struct {
+		name, script        string
+		confidential, named bool
+	}{
+		{name: "atproto loopback", script: "atproto"},
+		{name: "atproto confidential", script: "atproto", confidential: true},
+		{name: "atcute", script: "atcute", named: true},
+		{name: "oauth4webapi", script: "oauth4webapi"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			app := newOAuthApp(t)
-			server, short := pdstest.Launch(t, "", app.authority), pdstest.Launch(t, "", app.authority, shortOAuthTTL)
-			env := []string{
-				"SERVICE=" + server.Base, "PLC=" + server.Ready.PLC, "SHORT=" + short.Base, "SHORT_PLC=" + short.Ready.PLC,
-				"REDIRECT=http://127.0.0.1/callback",
+			env := []string{"REDIRECT=http://127.0.0.1/callback"}
+			if c.confidential {
+				env = []string{"REDIRECT=" + app.url + "/callback", "CLIENT_ID=" + app.url + "/client.json"}
 			}
-			if c.name == "atproto confidential" {
-				env = append(env, "CLIENT_ID="+app.url+"/client.json", "REDIRECT="+app.url+"/callback")
+			var server, short *pdstest.Process
+			if c.named {
+				server = launchNamed(t)
+				env = append(env, "VIA=http://"+server.Ready.Listen)
+			} else {
+				// The directory is another server's: it survives this one.
+				plc := "PDS_DID_PLC_URL=" + pdstest.Launch(t, "").Ready.PLC
+				server, short = pdstest.Launch(t, "", app.authority, plc), pdstest.Launch(t, "", app.authority, shortOAuthTTL)
+				env = append(env, "SHORT="+short.Base, "SHORT_PLC="+short.Ready.PLC)
 			}
-			runScript(t, []string{"oauth.mjs", c.script}, env, handlers{
-				"account":       func(name string) any { return server.SignUp(t, name) },
-				"short account": func(name string) any { return short.SignUp(t, name) },
-				"allow":         func(request string) any { return answerScript(t, request, false) },
-				"deny":          func(request string) any { return answerScript(t, request, true) },
+			runScript(t, []string{"oauth.mjs", c.script}, append(env, "SERVICE="+server.Base, "PLC="+server.Ready.PLC), handlers{
+				"account":       func(name string) any { return newOwner(t, server, name) },
+				"short account": func(name string) any { return newOwner(t, short, name) },
+				"allow":         func(request string) any { return answerScript(t, server, request, false) },
+				"deny":          func(request string) any { return answerScript(t, server, request, true) },
 				"publish":       func(document string) any { app.document.Store(&document); return nil },
 				"stop":          func(string) any { server.Stop(); return nil },
 				"kill":          func(string) any { server.Kill(); return nil },
@@ -60,16 +74,30 @@ func TestOAuthClients(t *testing.T) {
 	}
 }
 
+// newOwner makes an account under the server's own domain.
+func newOwner(t *testing.T, server *pdstest.Process, name string) pdstest.Session {
+	t.Helper()
+	domain := ".test"
+	if strings.HasPrefix(server.Base, "https:") {
+		domain = "." + publicHost
+	}
+	var owner pdstest.Session
+	server.Do(t, pdstest.Request{NSID: "com.atproto.server.createAccount", Body: map[string]string{
+		"handle": name + domain, "email": name + "@example.com", "password": pdstest.Password,
+	}}).Decode(t, &owner)
+	return owner
+}
+
 // answerScript is a person with a new browser. The answer is empty if the pages could not be
 // answered.
-func answerScript(t *testing.T, request string, deny bool) string {
+func answerScript(t *testing.T, server *pdstest.Process, request string, deny bool) string {
 	t.Helper()
 	var r struct{ URL, Identifier string }
 	if err := json.Unmarshal([]byte(request), &r); err != nil {
 		t.Errorf("%s: %v", request, err)
 		return ""
 	}
-	p := person{identifier: r.Identifier, password: pdstest.Password, deny: deny}
+	p := person{identifier: r.Identifier, password: pdstest.Password, deny: deny, transport: toServer{server.Ready.Listen}}
 	to, err := p.answer(t.Context(), r.URL)
 	if err != nil {
 		t.Errorf("answer %s: %v", r.URL, err)

@@ -65,16 +65,14 @@ func indigoApp(server *pdstest.Process) (*oauth.ClientApp, *oauth.MemStore) {
 func TestOAuthIndigo(t *testing.T) {
 	t.Parallel()
 	server := launchNamed(t)
-	account := map[string]string{"handle": "alice." + publicHost, "email": "alice@example.com", "password": pdstest.Password}
-	var owner pdstest.Session
-	server.Do(t, pdstest.Request{NSID: "com.atproto.server.createAccount", Body: account}).Decode(t, &owner)
+	owner := newOwner(t, server, "alice")
 
 	app, store := indigoApp(server)
 	link, err := app.StartAuthFlow(t.Context(), owner.DID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := person{identifier: account["handle"], password: pdstest.Password, transport: toServer{server.Ready.Listen}}
+	p := person{identifier: owner.Handle, password: pdstest.Password, transport: toServer{server.Ready.Listen}}
 	callback, err := url.Parse(p.mustAnswer(t, link))
 	if err != nil {
 		t.Fatal(err)

@@ -244,7 +244,9 @@ func (s *Service) readProven(ctx context.Context, q *Request, f Flow, v *device.
 		if err != nil || cred.Epoch != f.Epoch {
 			return nil
 		}
-	case v.Known():
+	case !v.Known():
+		return nil // an account that was chosen is proven by the browser alone
+	default:
 		i := slices.IndexFunc(a.Here, func(h Here) bool { return h.DID == f.DID })
 		if i < 0 {
 			return nil

@@ -67,10 +67,11 @@ func (s *Service) pushRequest(w http.ResponseWriter, r *http.Request) (pushed, e
 	if _, _, err := s.expandNew(ctx, asked.Scope); err != nil {
 		return pushed{}, err
 	}
-	if err := s.admitPush(ctx, who); err != nil {
+	// First the assertion: a copy that was used before uses up nothing of its client's.
+	if err := who.Record(); err != nil {
 		return pushed{}, err
 	}
-	if err := who.Record(); err != nil {
+	if err := s.admitPush(ctx, who); err != nil {
 		return pushed{}, err
 	}
 	id := make([]byte, 16)
@@ -119,7 +120,7 @@ func isHash(text string) bool {
 func readParameters(p parameters) (Parameters, error) {
 	asked := Parameters{
 		State: p["state"], Challenge: p["code_challenge"], ResponseMode: ResponseMode(cmp.Or(p["response_mode"], string(ModeQuery))),
-		LoginHint: readHint(p["login_hint"]), UILocales: p["ui_locales"], Display: p["display"],
+		LoginHint: readHint(p["login_hint"]), UILocales: preference(p["ui_locales"]), Display: preference(p["display"]),
 	}
 	switch {
 	case p["request"] != "":
@@ -147,6 +148,17 @@ func readParameters(p parameters) (Parameters, error) {
 		asked.MaxAge = &n
 	}
 	return asked, nil
+}
+
+// maxPreference bounds a parameter that is a mere preference, in bytes.
+const maxPreference = 256
+
+// preference returns a parameter that is never an error; one that is too large is ignored.
+func preference(text string) string {
+	if len(text) > maxPreference {
+		return ""
+	}
+	return text
 }
 
 // of checks what a client's document must allow.

@@ -34,8 +34,10 @@ func (s *Service) refresh(ctx context.Context, p parameters, jkt string) (tokens
 		return tokens{}, refusedRefresh(err)
 	}
 	request.SetAccount(ctx, a.DID.String())
-	if err := request.Charge(ctx, s.Limits, t.SID, 1, refreshes); err != nil {
-		return tokens{}, err
+	if who.Holder == st.Grant.Holder { // whoever has a useless copy uses up nothing of the owner's
+		if err := request.Charge(ctx, s.Limits, t.SID, 1, refreshes); err != nil {
+			return tokens{}, err
+		}
 	}
 	shown := session.Presented{Token: t, Holder: who.Holder}
 	if shown.Effective, shown.Sets, err = s.expandGranted(ctx, st.Grant); err != nil {

@@ -29,15 +29,15 @@ func protected(method string) bool {
 
 // open reports whether a session of that scope may use a method elsewhere that is
 // not protected. Direct messages and moving out are closed to app passwords that
-// are not privileged; administration is closed to all app passwords, so that an app
-// password of a moderator's account does not give its rights.
+// are not privileged; administration is closed to all app passwords and OAuth clients,
+// so that an app on a moderator's account does not have its rights.
 func open(scope auth.Scope, method string) bool {
 	_, chat := cutPrefix(method, "chat.bsky.")
 	_, admin := cutPrefix(method, "com.atproto.admin.")
 	switch scope { //nolint:exhaustive // other scopes are refused by the type of the caller
 	case auth.ScopeAppPass:
 		return !chat && !admin && !strings.EqualFold(method, createAccount)
-	case auth.ScopeAppPassPrivileged:
+	case auth.ScopeAppPassPrivileged, auth.ScopeOAuth:
 		return !admin
 	default:
 		return true

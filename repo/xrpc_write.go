@@ -359,8 +359,11 @@ func (s *Service) ApplyWrites(ctx context.Context, calling auth.Scoped[auth.Stan
 }
 
 // needsOf returns what an OAuth client needs for all of the writes, a need for each
-// collection.
+// collection. No writes make a commit too, so they need all.
 func needsOf(kinds []action, proposals []proposal) []scope.Need {
+	if len(proposals) == 0 {
+		return []scope.Need{scope.NeedRepo(scope.Any, scope.AllActions)}
+	}
 	actions := map[string]scope.Actions{}
 	for i, p := range proposals {
 		switch kinds[i] {

@@ -38,6 +38,8 @@ type state struct {
 	quiet  bool
 	// foreign: what fails is another host's, which a client named.
 	foreign bool
+	// refusal: a status of 503 is no failure.
+	refusal bool
 	notes   []slog.Attr
 	failed  failure
 	// broken: the connection must not be used again.
@@ -122,6 +124,13 @@ func SetQuiet(ctx context.Context) {
 func SetForeign(ctx context.Context) {
 	if st := stateOf(ctx); st != nil {
 		st.foreign = true
+	}
+}
+
+// SetRefusal marks an answer 503 as the one that the request should get: it is no failure.
+func SetRefusal(ctx context.Context) {
+	if st := stateOf(ctx); st != nil {
+		st.refusal = true
 	}
 }
 

@@ -89,6 +89,7 @@ func (f *Front) log(r *http.Request, st *state, took time.Duration) {
 	switch worst := max(status, st.failed.status); {
 	case st.foreign && (worst == http.StatusBadGateway || worst == http.StatusGatewayTimeout):
 		level = slog.LevelWarn
+	case st.refusal && worst == http.StatusServiceUnavailable && st.failed.status == 0:
 	case worst >= http.StatusInternalServerError:
 		level = slog.LevelError
 	case st.quiet:

@@ -60,6 +60,15 @@ func TestLine(t *testing.T) {
 			request.SetForeign(r.Context())
 			w.WriteHeader(http.StatusBadGateway)
 		}, map[string]any{"level": "WARN", "status": 502.0}},
+		{"refused as it should be", func(w http.ResponseWriter, r *http.Request) {
+			request.SetRefusal(r.Context())
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}, map[string]any{"level": "INFO", "status": 503.0}},
+		{"refused, but failed", func(w http.ResponseWriter, r *http.Request) {
+			request.SetRefusal(r.Context())
+			request.Fail(r.Context(), http.StatusServiceUnavailable, "Unavailable", errors.New("x"))
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}, map[string]any{"level": "ERROR", "status": 503.0}},
 		{"canceled", func(_ http.ResponseWriter, r *http.Request) {
 			request.Fail(r.Context(), 499, "ClientGone", context.Canceled)
 		}, map[string]any{"level": "INFO", "error": "ClientGone", "cause": nil}},

@@ -36,7 +36,7 @@ func (s *Server) openDPoP(ctx context.Context, box *seal.Box) error {
 		return err
 	}
 	s.dpop.Replays = known
-	if err := durable.WriteFile(s.dir.Replays(), dpop.Running(known.Floor()), 0o600); err != nil {
+	if err := durable.WriteFile(s.dir.Replays(), known.Running(), 0o600); err != nil {
 		return fmt.Errorf("mark used DPoP proofs as taken: %w", err)
 	}
 	s.replaysTaken = true

@@ -33,6 +33,9 @@ type page struct {
 	// refuse answers instead of serve if there were too many requests, or if the method is
 	// another; nil for plain text.
 	refuse func(http.ResponseWriter, *http.Request, error)
+	// free: a request that is answered 200 counts against no limit, so that many sessions
+	// behind one address can be refreshed.
+	free bool
 }
 
 // pages returns all pages. Like the routes of routes.go, each counts against the
@@ -47,7 +50,7 @@ func (s *Server) pages() []page {
 		{path: oauth.PathServer, surface: api, serve: o.ServeServer},
 		{path: oauth.PathKeys, surface: api, serve: o.ServeKeys},
 		{path: oauth.PathPush, surface: api, serve: o.ServePush, methods: post, refuse: o.Refuse},
-		{path: oauth.PathToken, surface: api, serve: o.ServeToken, methods: post, refuse: o.Refuse},
+		{path: oauth.PathToken, surface: api, serve: o.ServeToken, methods: post, refuse: o.Refuse, free: true},
 		{path: oauth.PathRevoke, surface: api, serve: o.ServeRevoke, methods: post, refuse: o.Refuse},
 		{path: "/tls-check", serve: s.identity.ServeTLSCheck},
 		{path: "/robots.txt", surface: api, serve: text("# Hello!\n\n# The public API may be crawled.\nUser-agent: *\nAllow: /\n")},
@@ -139,6 +142,9 @@ func (s *Server) limited(p page, next http.Handler) http.Handler {
 			return
 		}
 		next.ServeHTTP(w, r)
+		if own, ok := w.(*request.Writer); ok && p.free && own.Status() == http.StatusOK {
+			s.takeBack(ctx)
+		}
 	})
 }
 

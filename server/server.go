@@ -328,6 +328,13 @@ func (s *Server) admit(ctx context.Context, _ *http.Request) error {
 	return request.AdmitNetwork(ctx, s.limits, 1, everything)
 }
 
+// takeBack undoes admit, for a request that no limit of its network may hold up.
+func (s *Server) takeBack(ctx context.Context) {
+	if client := request.ClientOf(ctx); s.limits != nil && !client.Unlimited {
+		s.limits.GiveBackKeys(client.Network().Keys(""), 1, everything)
+	}
+}
+
 // unlimited reports whether the operator exempted a client from rate limits.
 func (s *Server) unlimited(r *http.Request, c request.Client) bool {
 	for _, p := range s.opts.Config.RateLimitBypassIPs {

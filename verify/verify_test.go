@@ -130,7 +130,7 @@ func (w *world) write(did syntax.DID, from, to int) {
 		}
 		steps = append(steps, step)
 	}
-	_, err := w.ApplyWrites(w.tb.Context(), auth.StandardCaller{Access: auth.Access{DID: did}}, repo.ApplyWritesInput{Repo: did.String(), Writes: steps})
+	_, err := w.ApplyWrites(w.tb.Context(), auth.NewScoped(auth.StandardCaller{Access: auth.Access{DID: did}}), repo.ApplyWritesInput{Repo: did.String(), Writes: steps})
 	if err != nil {
 		w.tb.Error(err)
 	}

@@ -67,10 +67,7 @@ func (p *AccountPages) newPassword(q *query) error {
 	if len(missing) > 0 {
 		return p.askNewPassword(q, http.StatusUnprocessableEntity, page, missing...)
 	}
-	err := account.CheckChosenPassword(password, "", "")
-	if err == nil {
-		err = p.Emails.Reset(q.r.Context(), page.Code, password)
-	}
+	err := p.Emails.ResetChosen(q.r.Context(), page.Code, password)
 	for _, c := range []struct {
 		err       error
 		field, id string

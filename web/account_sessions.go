@@ -101,6 +101,7 @@ func sessionRow(st *session.State, who *Account) SessionRow {
 	switch g := st.Grant; {
 	case g != nil:
 		row.Kind, row.ClientID, row.Name, row.Confidential = OAuthSession, g.ClientID, clientHost(g.ClientID), g.AuthMethod != session.AuthNone
+		row.Loopback = clientOf(g.ClientID).Loopback
 		row.Used = latest(row.Used, g.LastCallAt)
 		if g.EndsAt.Before(row.EndsAt) {
 			row.EndsAt = g.EndsAt
@@ -164,7 +165,7 @@ func (p *AccountPages) ended(ctx context.Context, a *account.Account, alive map[
 		case e.Opened.Kind == "":
 			row.Kind, row.Name, row.Network = BrowserSession, strings.TrimPrefix(e.Cause.Reason, "browser: "), e.Cause.Network
 		case e.Opened.Kind == account.EntryAppAuthorized:
-			row.Kind, row.Name = OAuthSession, clientHost(e.Opened.Reason)
+			row.Kind, row.Name, row.Loopback = OAuthSession, clientHost(e.Opened.Reason), clientOf(e.Opened.Reason).Loopback
 		case app:
 			row.Kind = AppPasswordSession
 			if text, err := strconv.Unquote(name); err == nil {
@@ -257,7 +258,11 @@ func (p *AccountPages) confirmEnd(q *query, e ending) error {
 		say("all", nil)
 		field("all", e.all)
 	case row >= 0:
-		say("session", Stranger(rows[row].Name))
+		name := any(Stranger(rows[row].Name))
+		if rows[row].Kind == OAuthSession {
+			name = appName(rows[row].ClientID)
+		}
+		say("session", name)
 		if e.session != "" {
 			field("session", e.session)
 		} else {

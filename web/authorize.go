@@ -49,6 +49,7 @@ type flow struct {
 // open answers GET: it changes nothing but that the request was opened.
 func (p *FlowPages) open(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead || isPrefetch(r) {
+		request.SetRefusal(r.Context())
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
 		return
@@ -175,7 +176,11 @@ func (p *FlowPages) step(x *flow) (err error) {
 	}
 	now := ask.Decide()
 	if x.typed("decision") == "deny" {
-		return p.decide(x, oauth.Deny, now.Who, "")
+		who := now.Who
+		if now.Step == oauth.StepSignIn {
+			who = nil // a hint names the account, and nobody has proven to own it
+		}
+		return p.decide(x, oauth.Deny, who, "")
 	}
 	if x.request.Decision != "" && (x.state.Step != oauth.StepConsent || x.typed("decision") != "allow") {
 		p.answered(x)
@@ -271,7 +276,7 @@ func (p *FlowPages) answered(x *flow) {
 	page := &Message{Frame: p.flowFrame(x), Kind: Info, Title: Msg("error.answered-title"), Body: []Text{Msg("error.answered-other")}}
 	to := Link{URL: x.client.URI, Text: Msg("error.answered-link", "app", page.Client.label()), Away: true, External: true}
 	if a := p.OAuth.Answer(x.request); p.answeredHere(x) && a.Fields == nil {
-		to.URL, page.Body = a.URL, []Text{Msg("error.answered-body")}
+		to.URL, to.Redirect, page.Body = a.URL, true, []Text{Msg("error.answered-body")}
 	}
 	if to.URL != "" {
 		page.Links = []Link{to}

@@ -83,6 +83,9 @@ func (p *FlowPages) showSignInStep(x *flow, next oauth.Next, who *account.Accoun
 	if typed := x.typed("identifier"); typed != "" && x.r.Method == http.MethodPost {
 		page.Identifier, page.Remember = cut(typed, maxIdentifier), x.typed("remember") != ""
 	}
+	if x.signUp != nil && x.signUp.Handle != "" { // "I have an account already": perhaps the one that was just made
+		page.Identifier = cut(x.signUp.Handle+x.signUp.Domain, maxIdentifier)
+	}
 	if who != nil {
 		page.Identifier, page.Fixed, page.OfferSignUp = who.Handle.String(), true, false
 		if who.HandleInvalid {

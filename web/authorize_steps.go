@@ -13,6 +13,7 @@ import (
 	"nestbox/account"
 	"nestbox/hosting"
 	"nestbox/oauth"
+	"nestbox/oauth/scope"
 	"nestbox/signin"
 )
 
@@ -106,9 +107,6 @@ func (p *FlowPages) notProven(x *flow, err error) error {
 		return nil
 	}
 	problem, mine := signInProblem(err)
-	if wrong, ok := errors.AsType[*signin.WrongFactor](err); ok && !mine {
-		problem, mine = factorProblem(wrong), true
-	}
 	if !mine {
 		return err
 	}
@@ -183,7 +181,7 @@ func (p *FlowPages) factorWrong(x *flow, method signin.Method, err error) (answe
 // signUpStep is the form of a new account.
 func (p *FlowPages) signUpStep(x *flow, now oauth.Next) (answered bool, err error) {
 	if x.typed("decision") == "sign-in" {
-		x.state.Wish = oauth.WishSignIn
+		x.state.Wish, x.signUp = oauth.WishSignIn, typedSignUp(&x.query)
 		return false, nil
 	}
 	if now.Step != oauth.StepSignUp {
@@ -253,16 +251,12 @@ func (p *FlowPages) consentStep(x *flow, now oauth.Next) (answered bool, err err
 		x.wrong(Problem{Text: Msg("signin.again")})
 		return false, nil
 	}
-	list, err := p.OAuth.Permissions(x.r.Context(), x.request)
-	if err != nil {
-		return false, err
+	granted := x.request.Ticked(x.r.PostForm["permission"])
+	// What is granted counts, however the form spells it.
+	dangerous := func(one scope.Permission) bool { return one.Dangerous() }
+	if slices.ContainsFunc(scope.Parse(granted).Permissions(nil), dangerous) && x.typed("understood") == "" {
+		x.wrong(Problem{"understood", Msg("consent.understood-missing")})
+		return false, nil
 	}
-	ticked := x.r.PostForm["permission"]
-	for i := range list {
-		if list[i].Dangerous() && slices.Contains(ticked, list[i].Raw) && x.typed("understood") == "" {
-			x.wrong(Problem{"understood", Msg("consent.understood-missing")})
-			return false, nil
-		}
-	}
-	return true, p.decide(x, oauth.Allow, now.Who, x.request.Ticked(ticked))
+	return true, p.decide(x, oauth.Allow, now.Who, granted)
 }

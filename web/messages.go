@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"html/template"
 	"io/fs"
 	"maps"
@@ -249,6 +250,14 @@ func (c *catalogue) text(id string, args ...any) (template.HTML, error) {
 		return string(value)
 	})
 	return template.HTML(out), missing //nolint:gosec // escaped above, piece by piece
+}
+
+var markup = regexp.MustCompile(`<[^>]*>`)
+
+// plain returns a message that text has written, without its markup: in it each "<" of a
+// value is escaped.
+func plain(text template.HTML) string {
+	return html.UnescapeString(markup.ReplaceAllString(string(text), ""))
 }
 
 // value writes one value of a message as HTML.

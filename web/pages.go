@@ -1,6 +1,7 @@
 package web
 
 import (
+	"html/template"
 	"strings"
 )
 
@@ -159,4 +160,16 @@ type Link struct {
 	Away bool
 	// External marks the link back to the app (rel="external").
 	External bool
+	// Redirect marks a URL that the client's document names as its redirect URI, which may
+	// have a scheme of the app's own.
+	Redirect bool
+}
+
+// Href returns the URL for a template, which lets none but ordinary schemes pass unless the
+// URL was checked.
+func (l Link) Href() any {
+	if l.Redirect {
+		return template.URL(l.URL) //nolint:gosec // package client has checked it, and its scheme
+	}
+	return l.URL
 }

@@ -52,6 +52,8 @@ type SessionRow struct {
 	// Name is the client (from its User-Agent), the app password's name, the client_id's
 	// host, or the browser. Detail is a second line; both are strangers' text.
 	Name, Detail string
+	// Loopback is of an app (OAuth) on this computer, which has no host.
+	Loopback bool
 	// Confidential is of an app (OAuth) that has a key of its own.
 	Confidential bool
 	// This is set for the browser that asks.
@@ -68,7 +70,9 @@ type SessionRow struct {
 type EndedSession struct {
 	Kind          SessionKind
 	Name, Network string
-	At            time.Time
+	// Loopback is as in SessionRow.
+	Loopback bool
+	At       time.Time
 	// Why says why it ended, and by whom.
 	Why Text
 }

@@ -116,7 +116,9 @@ type view struct {
 	Lang, Dir string
 	Languages []languageChoice
 	Title     template.HTML
-	Self      string
+	// Plain is the title as text, for <title>, in which no markup can be.
+	Plain string
+	Self  string
 	// Entry is set on the narrow pages: sign-in, consent and the like.
 	Entry bool
 	// Part is the template's name, for the navigation.
@@ -170,7 +172,7 @@ func (p *Pages) render(c *catalogue, r *http.Request, page Page) ([]byte, error)
 	}
 	v := view{
 		Page: page, Frame: frame, Brand: &p.settings.Brand, Hostname: p.settings.Hostname, Icon: p.settings.Brand.LogoURL,
-		Lang: c.tag.String(), Dir: c.direction(), Title: heading, Self: selfOf(r, frame), Part: page.template(),
+		Lang: c.tag.String(), Dir: c.direction(), Title: heading, Plain: plain(heading), Self: selfOf(r, frame), Part: page.template(),
 		Entry: !isWide(page),
 	}
 	if v.Icon == "" {

@@ -124,6 +124,10 @@ func checkDocument(doc *html.Node) (faults []string) {
 			}
 		}
 		switch n.Data {
+		case "title":
+			if strings.Contains(n.FirstChild.Data, "<bdi") || strings.Contains(n.FirstChild.Data, "<wbr") { // of ours: a stranger's tags are text
+				complain("markup in the title: %s", n.FirstChild.Data)
+			}
 		case "h1":
 			headings++
 		case "style":

@@ -216,7 +216,7 @@ func waiting(d time.Duration) Text {
 }
 
 // signInProblem returns the problem of a sign-in form that an error of signin.Service.Prove
-// is shown as, false if it is none of the person's.
+// or ProvePasskey is shown as, false if it is none of the person's.
 func signInProblem(err error) (Problem, bool) {
 	say := func(id string) (Problem, bool) { return Problem{Field: "password", Text: Msg(id)}, true }
 	switch {
@@ -232,7 +232,9 @@ func signInProblem(err error) (Problem, bool) {
 		return Problem{Text: Msg("signin.passkey-expired")}, true
 	case errors.Is(err, signin.ErrNotYours):
 		return Problem{Text: Msg("signin.passkey-wrong")}, true
-	default:
-		return Problem{}, false
 	}
+	if wrong, ok := errors.AsType[*signin.WrongFactor](err); ok {
+		return factorProblem(wrong), true
+	}
+	return Problem{}, false
 }

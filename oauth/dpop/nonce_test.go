@@ -100,7 +100,7 @@ func TestStops(t *testing.T) {
 	if _, err := old.call(used); err != nil {
 		t.Fatal(err)
 	}
-	floor := old.Replays.Floor()
+	killed := old.Replays.Running()
 	left := old.Replays.Save()
 	_, err := old.call(old.at(key, start))
 	wants(t, err, dpop.CodeUseNonce, "") // it has ended
@@ -115,7 +115,7 @@ func TestStops(t *testing.T) {
 	_, err = clean.call(unused)
 	wants(t, err, "", "") // a restart breaks nobody
 
-	for name, left := range map[string][]byte{"no file": nil, "killed": dpop.Running(floor), "damaged": left[:len(left)-1], "empty": {}} {
+	for name, left := range map[string][]byte{"no file": nil, "killed": killed, "damaged": left[:len(left)-1], "empty": {}} {
 		crashed := newWorld()
 		crashed.Replays = dpop.LoadReplays(left, start)
 		refused := crashed.at(key, start.Add(time.Minute))
@@ -133,12 +133,32 @@ func TestStops(t *testing.T) {
 		// It crashes again, in the same minute: what was used with the next minute's nonce
 		// cannot be used once more.
 		again := newWorld()
-		again.Replays = dpop.LoadReplays(dpop.Running(crashed.Replays.Floor()), start)
+		again.Replays = dpop.LoadReplays(crashed.Replays.Running(), start)
 		_, err = again.call(fresh)
 		wants(t, err, dpop.CodeUseNonce, "")
 		if _, err := again.call(again.at(key, start)); err != nil {
 			t.Errorf("%s twice: the nonce that is given out: %v", name, err)
 		}
+	}
+}
+
+// TestCrashLoop: however often a server crashes within a minute, no proof passes twice.
+func TestCrashLoop(t *testing.T) {
+	key := oauthtest.NewSigner("ES256")
+	w := newWorld()
+	var proofs []string
+	for range 200 {
+		for _, used := range proofs {
+			_, err := w.call(used)
+			wants(t, err, dpop.CodeUseNonce, "")
+		}
+		proof := w.at(key, start)
+		if _, err := w.call(proof); err != nil {
+			t.Fatal(err)
+		}
+		proofs = append(proofs[max(0, len(proofs)-5):], proof)
+		marker := w.Replays.Running()
+		w.Replays = dpop.LoadReplays(marker, start)
 	}
 }
 
@@ -173,7 +193,7 @@ func TestNeverTwice(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld()
 		w.Replays = dpop.NewReplays(start, 0)
-		floor, latest := w.Replays.Floor(), start
+		marker, latest := w.Replays.Running(), start
 		var proofs []string
 		passed := map[string]bool{}
 		nonceOf := map[string]string{}
@@ -213,7 +233,7 @@ func TestNeverTwice(t *testing.T) {
 			},
 			"stop": func(*rapid.T) {
 				w.Replays = dpop.LoadReplays(w.Replays.Save(), w.now)
-				floor = w.Replays.Floor()
+				marker = w.Replays.Running()
 			},
 			"crash": func(t *rapid.T) {
 				if w.now.Before(latest) { // nobody remembers what a clock showed before a crash
@@ -221,8 +241,8 @@ func TestNeverTwice(t *testing.T) {
 				}
 				w.now = w.now.Add(time.Duration(rapid.IntRange(0, 90).Draw(t, "seconds")) * time.Second)
 				latest = w.now
-				w.Replays = dpop.LoadReplays(dpop.Running(floor), w.now)
-				floor = w.Replays.Floor()
+				w.Replays = dpop.LoadReplays(marker, w.now)
+				marker = w.Replays.Running()
 			},
 		})
 	})

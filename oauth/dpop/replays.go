@@ -13,8 +13,8 @@ import (
 // MaxReplays is how many used proofs are remembered.
 const MaxReplays = 2_000_000
 
-// maxAhead is how many windows the memory may be ahead of the clock before that means
-// that the clock was wrong, and not that it went back a little: an hour.
+// maxAhead is by how many windows the latest one may be later than the clock: an hour. If it is
+// by more, the clock was wrong, and did not just go back a little.
 const maxAhead = 60
 
 // used is what is remembered of a proof: a part of the hash of its key and its jti.
@@ -43,12 +43,13 @@ type Replays struct {
 
 // NewReplays returns the memory of a server that does not know what was used before. Each
 // nonce dies that can have been used: those up to the start's own window, and, if the last
-// start was in the same minute, the later one that it gave out. floor is what the memory of
-// that start had, or 0. The clock must not have gone back between the two.
+// start was in the same minute, the later one that it gave out. So many starts in a minute
+// give out the nonces of as many minutes. floor is what the memory of the last start had, or 0.
+// The clock must not have gone back between the two.
 func NewReplays(now time.Time, floor int64) *Replays {
-	r := &Replays{max: MaxReplays, sets: map[int64]map[used]struct{}{}, now: window(now)}
-	r.floor = r.now
-	if floor >= r.now && floor <= r.now+maxAhead {
+	w := window(now)
+	r := &Replays{max: MaxReplays, sets: map[int64]map[used]struct{}{}, now: w, floor: w}
+	if floor >= w {
 		r.floor = floor + 1
 	}
 	return r
@@ -61,7 +62,7 @@ func (r *Replays) live(now time.Time) (first, given, last int64) {
 	switch {
 	case w > r.now:
 		r.now = w
-	case r.now-w > maxAhead || r.floor-w > maxAhead: // the clock was wrong
+	case r.now-w > maxAhead: // the clock was wrong
 		r.now, r.floor = w, w
 		clear(r.sets)
 		r.held = 0
@@ -138,13 +139,6 @@ func (r *Replays) oldest() int64 {
 	return oldest
 }
 
-// Floor returns the last window whose nonce is dead: what Running wants to know.
-func (r *Replays) Floor() int64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.floor
-}
-
 // Len returns how many proofs are remembered.
 func (r *Replays) Len() int {
 	r.mu.Lock()
@@ -152,9 +146,9 @@ func (r *Replays) Len() int {
 	return r.held
 }
 
-// What a server leaves for the next one begins with one of two words and the floor. A
-// stopped one adds for each window its number, how many proofs there are, and their hashes.
-// Numbers have 64 bits, big endian.
+// What a server leaves for the next one begins with one of two words, the floor and the latest
+// window. A stopped one adds for each window its number, how many proofs there are, and their
+// hashes. Numbers have 64 bits, big endian.
 const (
 	running = "nestbox dpop running 1\n"
 	stopped = "nestbox dpop stopped 1\n"
@@ -162,7 +156,11 @@ const (
 
 // Running returns what a server leaves for the next one that does not stop cleanly. It is
 // stored before the first check.
-func Running(floor int64) []byte { return appendNumber([]byte(running), floor) }
+func (r *Replays) Running() []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return appendNumber(appendNumber([]byte(running), r.floor), r.now)
+}
 
 // Save returns what a server leaves at a clean stop, and ends the memory: no proof is
 // accepted any more.
@@ -170,8 +168,8 @@ func (r *Replays) Save() []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true
-	out := make([]byte, 0, len(stopped)+8+len(r.sets)*16+r.held*len(used{}))
-	out = appendNumber(append(out, stopped...), r.floor)
+	out := make([]byte, 0, len(stopped)+16+len(r.sets)*16+r.held*len(used{}))
+	out = appendNumber(appendNumber(append(out, stopped...), r.floor), r.now)
 	for w, set := range r.sets {
 		out = appendNumber(appendNumber(out, w), int64(len(set)))
 		for proof := range set {
@@ -184,24 +182,24 @@ func (r *Replays) Save() []byte {
 // LoadReplays returns the memory for a start, of what the last server left. Bytes that are
 // damaged, or missing, are those of a server that did not stop cleanly.
 func LoadReplays(left []byte, now time.Time) *Replays {
-	if rest, ok := bytes.CutPrefix(left, []byte(stopped)); ok {
-		if r, ok := readStopped(rest, now); ok {
+	if rest, ok := bytes.CutPrefix(left, []byte(stopped)); ok && len(rest) >= 16 {
+		if r, ok := readStopped(rest); ok {
 			return r
 		}
 	}
-	if rest, ok := bytes.CutPrefix(left, []byte(running)); ok && len(rest) == 8 {
-		floor, _ := number(rest)
-		return NewReplays(now, floor)
+	if rest, ok := bytes.CutPrefix(left, []byte(running)); ok && len(rest) == 16 {
+		floor, rest := number(rest)
+		if latest, _ := number(rest); latest-window(now) <= maxAhead { // else its clock was wrong
+			return NewReplays(now, floor)
+		}
 	}
 	return NewReplays(now, 0)
 }
 
-func readStopped(rest []byte, now time.Time) (*Replays, bool) {
-	if len(rest) < 8 {
-		return nil, false
-	}
-	r := &Replays{max: MaxReplays, sets: map[int64]map[used]struct{}{}, now: window(now)}
+func readStopped(rest []byte) (*Replays, bool) {
+	r := &Replays{max: MaxReplays, sets: map[int64]map[used]struct{}{}}
 	r.floor, rest = number(rest)
+	r.now, rest = number(rest)
 	for len(rest) > 0 {
 		if len(rest) < 16 {
 			return nil, false

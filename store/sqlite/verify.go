@@ -29,6 +29,9 @@ var invariants = []invariant{
 	{"session outlives its grant", `SELECT s.id FROM session s JOIN oauth_session g ON g.session_id = s.id WHERE s.expires > g.ends_at`},
 	{"redeemed request that nobody allowed", `SELECT seq FROM oauth_request
 		WHERE (redeemed_at IS NULL) <> (session_id IS NULL) OR redeemed_at IS NOT NULL AND decision <> 'allow'`},
+	{"browser's secrets are damaged", `SELECT id FROM device WHERE length(secrets) NOT IN (` + deviceSecretSizes + `)`},
+	{"sign-in on a browser that is newer than the browser's secret", `SELECT device_id, account_id FROM browser_session b
+		JOIN device d ON d.id = b.device_id WHERE b.generation > d.generation`},
 	{"account without a DID document", `SELECT did FROM account a WHERE pending_operation IS NULL
 		AND NOT EXISTS (SELECT 1 FROM identity i WHERE i.account_id = a.id)`},
 	{"account's trail is over its limit", `SELECT account_id FROM trail GROUP BY account_id

@@ -1,0 +1,101 @@
+package server_test
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"nestbox/internal/pdstest"
+	"nestbox/oauth/oauthtest"
+	"nestbox/store/storetest"
+)
+
+// TestPeopleApps: what a connected app may do is listed, in both lists, and "End" ends all
+// its sessions at once.
+func TestPeopleApps(t *testing.T) {
+	s := pdstest.Start(t, pdstest.Options{})
+	alice := s.SignUp(t, "alice")
+	g := &grantee{InProcess: s, t: t, did: alice.DID, key: oauthtest.NewSigner("ES256")}
+	const granted = "atproto repo:xyz.statusphere.status account:email"
+	g.token(granted)
+	call := func() int { return g.call(granted, "com.atproto.server.getSession").Status }
+	if got := call(); got != http.StatusOK {
+		t.Fatalf("getSession: %d", got)
+	}
+	p := newVisitor(t, s)
+	p.signIn("alice.test", pdstest.Password)
+	path := "/account/u/" + alice.DID + "/"
+	p.want(p.get(path+"sessions?kind=app"), http.StatusOK, "", "Connected app", "xyz.statusphere.status", "See your e-mail address")
+	page := p.get(path + "apps")
+	p.want(page, http.StatusOK, "", "1 sign-in", "xyz.statusphere.status", "account:email")
+	id := page.field("client_id")
+	if id == "" {
+		t.Fatalf("no client_id in %.3000s", page.text)
+	}
+	asked := p.post(page, path+"apps", url.Values{"client_id": {id}, "decision": {"end"}})
+	p.want(asked, http.StatusOK, "", "End and forget", `value="confirm"`)
+	if got := call(); got != http.StatusOK {
+		t.Errorf("getSession before the end is confirmed: %d", got)
+	}
+	for range 2 { // a lost answer is asked for again
+		p.want(p.post(asked, path+"apps", url.Values{"client_id": {id}, "decision": {"confirm"}}), http.StatusSeeOther, path+"apps?done=app-ended")
+	}
+	if got := call(); got != http.StatusUnauthorized {
+		t.Errorf("getSession of an app that was disconnected: %d", got)
+	}
+	p.want(p.get(path+"apps"), http.StatusOK, "", "No app is connected.")
+}
+
+// TestPeopleFactor: a second step on the sign-in page, and a browser that is trusted with
+// it until another factor, or a password, is new.
+func TestPeopleFactor(t *testing.T) {
+	const address = "alice@example.com"
+	clock := storetest.NewClock(time.Now())
+	box := pdstest.NewMailbox(t, pdstest.MailboxOptions{})
+	s := pdstest.Start(t, pdstest.Options{Settings: box.Settings(), Now: clock.Now})
+	alice := s.SignUp(t, "alice")
+	must := func(method string, body any) {
+		t.Helper()
+		if a := s.Do(t, pdstest.Request{Method: http.MethodPost, NSID: "com.atproto.server." + method, Auth: pdstest.Bearer(alice.AccessJwt), Body: body}); a.Status != http.StatusOK {
+			t.Fatalf("%s: %d %s", method, a.Status, a.Body)
+		}
+	}
+	must("requestEmailConfirmation", nil)
+	must("confirmEmail", map[string]any{"email": address, "token": box.Code(t, address)})
+	turn := func(on bool) {
+		t.Helper()
+		in := map[string]any{"email": address, "emailAuthFactor": on}
+		if !on {
+			must("requestEmailUpdate", nil)
+			in["token"] = box.Code(t, address)
+		}
+		must("updateEmail", in)
+		box.Wait(t, address) // the notice of it
+	}
+	turn(true)
+	p := newVisitor(t, s)
+	asked := p.signIn("alice.test", pdstest.Password)
+	p.want(asked, http.StatusOK, "", "Enter the code from your e-mail", "a…@example.com", "Trust this browser for 30 days")
+	if len(p.cookies) != 0 {
+		t.Errorf("the password alone sets %v", p.cookies)
+	}
+	code := box.Code(t, address)
+	answer := func(from shown, code string) shown {
+		return p.post(from, "/account/sign-in", url.Values{"code": {code}, "trust": {"on"}, "decision": {"continue"}})
+	}
+	p.want(answer(asked, ""), http.StatusUnprocessableEntity, "", "Enter the code.")
+	p.want(answer(asked, "AAAAA-BBBBB"), http.StatusUnprocessableEntity, "", "That code is not right.")
+	p.want(answer(asked, strings.ToLower(code)), http.StatusSeeOther, inHere)
+	clock.Advance(3 * time.Hour)
+	if got := p.accounts(); len(got) != 0 {
+		t.Fatalf("3 h later: %v", got)
+	}
+	p.want(p.signIn("alice.test", pdstest.Password), http.StatusSeeOther, inHere)
+	p.want(p.get("/account/u/"+alice.DID+"/sessions"), http.StatusOK, "", "Skips the second step until")
+	alice = s.MustRefresh(t, alice.RefreshJwt)
+	turn(false)
+	turn(true)
+	p.want(p.signIn("alice.test", pdstest.Password), http.StatusOK, "", "Enter the code from your e-mail")
+}
