@@ -34,7 +34,7 @@ func (s *Service) refresh(ctx context.Context, p parameters, jkt string) (tokens
 		return tokens{}, refusedRefresh(err)
 	}
 	request.SetAccount(ctx, a.DID.String())
-	if who.Holder == st.Grant.Holder { // whoever has a useless copy uses up nothing of the owner's
+	if who.Holder == st.Grant.Holder { // a client with a useless copy uses up nothing of the owner's
 		if err := request.Charge(ctx, s.Limits, t.SID, 1, refreshes); err != nil {
 			return tokens{}, err
 		}
