@@ -83,7 +83,10 @@ type SessionLine struct {
 	UserAgent   string `json:"userAgent"`
 	Network     string `json:"network"`
 	AppPassword string `json:"appPassword,omitempty"`
-	Refreshes   int64  `json:"refreshes"`
+	// ClientID and Scope are those of an OAuth client: what it may do.
+	ClientID  string `json:"clientId,omitempty"`
+	Scope     string `json:"scope,omitempty"`
+	Refreshes int64  `json:"refreshes"`
 }
 
 // EntryLine is one entry of an account's trail.
@@ -363,13 +366,25 @@ func (s *Service) listSessions(ctx context.Context, a AccountArgs) ([]SessionLin
 		return nil, err
 	}
 	lines := []SessionLine{}
-	for _, st := range list {
-		lines = append(lines, SessionLine{
-			ID: st.ID, CreatedAt: datetime(st.CreatedAt), LastUsedAt: datetime(st.RotatedAt), ExpiresAt: datetime(st.Expires),
-			Client: request.ClientName(st.UserAgent), UserAgent: st.UserAgent, Network: st.Network, AppPassword: st.AppPassword, Refreshes: st.Head,
-		})
+	for i := range list {
+		lines = append(lines, lineOf(&list[i]))
 	}
 	return lines, nil
+}
+
+// lineOf returns a session as lists show it.
+func lineOf(st *session.State) SessionLine {
+	line := SessionLine{
+		ID: st.ID, CreatedAt: datetime(st.CreatedAt), LastUsedAt: datetime(st.RotatedAt), ExpiresAt: datetime(st.Expires),
+		Client: request.ClientName(st.UserAgent), UserAgent: st.UserAgent, Network: st.Network, AppPassword: st.AppPassword, Refreshes: st.Head,
+	}
+	if g := st.Grant; g != nil {
+		line.ClientID, line.Scope = g.ClientID, g.Effective
+		if g.LastCallAt.After(st.RotatedAt) {
+			line.LastUsedAt = datetime(g.LastCallAt)
+		}
+	}
+	return line
 }
 
 func (s *Service) revokeSession(ctx context.Context, a SessionArgs) (Done, error) {

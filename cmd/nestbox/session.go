@@ -25,6 +25,9 @@ func (c *sessionListCmd) Run() error {
 func printSessions(w io.Writer, list []admin.SessionLine) {
 	fmt.Fprintln(w, "SESSION\tCREATED\tLAST USED\tCLIENT\tNETWORK\tAPP PASSWORD\tREFRESHES")
 	for _, s := range list {
+		if s.ClientID != "" {
+			s.Client = s.ClientID // what its user agent says is of no account
+		}
 		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%d\n", s.ID, s.CreatedAt, s.LastUsedAt, s.Client, s.Network, s.AppPassword, s.Refreshes)
 	}
 }
