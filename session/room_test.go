@@ -48,6 +48,21 @@ func TestMakeRoom(t *testing.T) {
 			}
 		})
 	}
+	// Sessions of OAuth clients: a new one displaces its own client's first, the longest unused
+	// by refreshes and calls alike.
+	grants := []Held{
+		{ID: 1, RotatedAt: at(1)},
+		{ID: 2, ClientID: "c", RotatedAt: at(2), LastCallAt: at(90)},
+		{ID: 3, ClientID: "c", RotatedAt: at(3)},
+		{ID: 4, ClientID: "d", RotatedAt: at(4)},
+	}
+	n := New{Limit: 3, Grant: &Grant{Holder: Holder{ClientID: "c"}}}
+	if end, _ := MakeRoom(slices.Clone(grants), n); !slices.Equal(end, []int64{3, 2}) {
+		t.Errorf("an OAuth client: ends %v, want its own", end)
+	}
+	if end, _ := MakeRoom(slices.Clone(grants), New{Limit: 4}); !slices.Equal(end, []int64{1}) {
+		t.Errorf("a password: ends %v, want one of a password", end)
+	}
 	_, e := MakeRoom(slices.Clone(held), New{Limit: 5})
 	if want := "2 sessions ended to keep within the limit of 5"; e.Reason != want {
 		t.Errorf("%q, want %q", e.Reason, want)
