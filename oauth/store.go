@@ -31,7 +31,9 @@ type Store interface {
 	// Consents returns all of an account, the latest used first. A new password forgets
 	// them: see account.Store.SetPassword.
 	Consents(ctx context.Context, accountID int64) ([]Consent, error)
-	// Forget forgets a consent. If there is none, there is nothing to do.
+	// Forget forgets a consent, and what the owner has decided for the client whose code was
+	// not exchanged: otherwise the code would bring both back. If there is none, there is
+	// nothing to do.
 	Forget(ctx context.Context, accountID int64, clientID string) error
 	// Collect removes requests that expired before a time, and consents that were last used
 	// before another: a bounded number, which it returns.

@@ -215,9 +215,15 @@ func (db OAuth) consents(ctx context.Context, where string, accountID int64, cli
 // Forget implements oauth.Store.
 func (db OAuth) Forget(ctx context.Context, accountID int64, clientID string) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		_, err := change(tx.Conn, "DELETE FROM oauth_consent WHERE account_id = ? AND client_id = ?",
-			func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, clientID) })
-		return wrap(err, "forget consent")
+		for _, sql := range []string{
+			"DELETE FROM oauth_consent WHERE account_id = ? AND client_id = ?",
+			"DELETE FROM oauth_request WHERE account_id = ? AND client_id = ? AND redeemed_at IS NULL",
+		} {
+			if _, err := change(tx.Conn, sql, func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, clientID) }); err != nil {
+				return wrap(err, "forget consent")
+			}
+		}
+		return nil
 	})
 }
 

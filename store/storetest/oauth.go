@@ -529,6 +529,13 @@ func testOAuthConsents(t *testing.T, s *Database) {
 	if err != nil || len(all) != 2 || all[0].ClientID != "one" || !all[0].UsedAt.Equal(at(3)) || all[1].ClientID != "two" {
 		t.Errorf("%+v, %v", all, err)
 	}
+	allowed(t, s, a, "waiting")
+	if err := s.OAuth.Forget(t.Context(), a.ID, aClient); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.OAuth.Request(t.Context(), "waiting"); !errors.Is(err, oauth.ErrUnknown) {
+		t.Errorf("a code that waits survives: %v", err)
+	}
 	for range 2 {
 		if err := s.OAuth.Forget(t.Context(), a.ID, "one"); err != nil {
 			t.Error(err)
