@@ -37,7 +37,12 @@ func (s *Server) openDPoP(ctx context.Context, box *seal.Box) error {
 	}
 	s.dpop.Replays = known
 	if err := durable.WriteFile(s.dir.Replays(), known.Running(), 0o600); err != nil {
-		return fmt.Errorf("mark used DPoP proofs as taken: %w", err)
+		// A full disk does not keep the server from starting. Without the file the next start
+		// trusts no nonce of before, as after a crash.
+		if rm := os.Remove(s.dir.Replays()); rm != nil && !errors.Is(rm, os.ErrNotExist) {
+			return fmt.Errorf("mark used DPoP proofs as taken: %w", errors.Join(err, rm))
+		}
+		s.opts.Log.LogAttrs(ctx, slog.LevelWarn, "used DPoP proofs not marked as taken", slog.String("cause", err.Error()))
 	}
 	s.replaysTaken = true
 	s.opts.Log.LogAttrs(ctx, slog.LevelDebug, "DPoP proofs of the last server", slog.Int("known", known.Len()))
@@ -53,14 +58,13 @@ func readReplays(path string, now time.Time) (*dpop.Replays, error) {
 	return dpop.LoadReplays(saved, now), nil
 }
 
-// closeDPoP saves what was used for the next start. Without it that one makes clients ask
-// for another nonce.
-func (s *Server) closeDPoP() error {
+// closeDPoP saves what was used for the next start. Without it, as on a full disk, that one
+// makes clients ask for another nonce.
+func (s *Server) closeDPoP() {
 	if !s.replaysTaken {
-		return nil
+		return
 	}
 	if err := durable.WriteFile(s.dir.Replays(), s.dpop.Replays.Save(), 0o600); err != nil {
-		return fmt.Errorf("save used DPoP proofs: %w", err)
+		s.opts.Log.LogAttrs(context.Background(), slog.LevelWarn, "used DPoP proofs not saved", slog.String("cause", err.Error()))
 	}
-	return nil
 }

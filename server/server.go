@@ -464,7 +464,7 @@ func (s *Server) Close() error {
 	if s.clients != nil {
 		s.clients.Close()
 	}
-	errs = append(errs, s.closeDPoP())
+	s.closeDPoP()
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
 	}
