@@ -38,7 +38,7 @@ func (s *Server) openDPoP(ctx context.Context, box *seal.Box) error {
 	s.dpop.Replays = known
 	if err := durable.WriteFile(s.dir.Replays(), known.Running(), 0o600); err != nil {
 		// A full disk does not keep the server from starting. Without the file the next start
-		// trusts no nonce of before, as after a crash.
+		// trusts no older nonce, as after a crash.
 		if rm := os.Remove(s.dir.Replays()); rm != nil && !errors.Is(rm, os.ErrNotExist) {
 			return fmt.Errorf("mark used DPoP proofs as taken: %w", errors.Join(err, rm))
 		}
