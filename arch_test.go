@@ -87,7 +87,7 @@ func arrows() map[string]rule {
 		"internal/safehttp":         {},                                                                                  // the same
 		"internal/system":           {},                                                                                  // the same
 		"internal/smalldisk":        {},                                                                                  // the same, for tests only
-		"config":                    {imports: with("mail", "datadir", "internal/color"), anyInTests: true},                                // is read by server and cmd alone; domains get values
+		"config":                    {imports: with("mail", "datadir", "internal/color"), anyInTests: true},              // is read by server and cmd alone; domains get values
 		"datadir":                   {imports: helpers},                                                                  // names, the lock and key files; knows no domain and no database
 		"config/internal/manual":    {imports: []string{"config"}},                                                       // writes docs/settings.md from Config's comments
 
@@ -150,7 +150,7 @@ func arrows() map[string]rule {
 			anyInTests: true,
 		},
 		"e2e/browser": {imports: []string{"web", "web/webtest"}},
-		"e2e": {imports: []string{"internal/pdstest"}, anyInTests: true},
+		"e2e":         {imports: []string{"internal/pdstest"}, anyInTests: true},
 		"bench": {
 			imports:    below(domains, format, []string{"config", "internal/pdstest", "plc/directory", "server"}),
 			anyInTests: true,
