@@ -72,7 +72,9 @@ var errBody = errors.New("read upload")
 // failed or oversized upload leaves nothing behind: ErrTooLarge, ErrQuota,
 // ErrNoAccount. Oversize is reported as early as possible. Upload uses a few
 // buffers of memory, whatever the size.
-func (s *Service) Upload(ctx context.Context, accountID int64, body io.Reader, length int64, declared string, may func(mimeType string) error) (Blob, error) {
+func (s *Service) Upload(ctx context.Context, accountID int64, body io.Reader, length int64, declared string,
+	may func(mimeType string) error,
+) (Blob, error) {
 	limit, over := s.UploadLimit, ErrTooLarge
 	if s.Quota > 0 && length <= limit {
 		room, err := s.Store.Room(ctx, accountID, s.Quota)

@@ -184,7 +184,8 @@ func (c *Config) checkSessions(f *Faults) {
 	}
 	for _, id := range c.OAuthTrustedClients {
 		if !isURL(id) {
-			f.add("PDS_OAUTH_TRUSTED_CLIENTS", fmt.Sprintf("%q is no client_id", id), "write URLs like https://app.example.com/oauth-client-metadata.json")
+			f.add("PDS_OAUTH_TRUSTED_CLIENTS", fmt.Sprintf("%q is no client_id", id),
+				"write URLs like https://app.example.com/oauth-client-metadata.json")
 		}
 	}
 	c.checkGrants(f)

@@ -34,7 +34,8 @@ func (c *Config) checkPages(f *Faults) {
 		}
 	}
 	if (c.HCaptchaSiteKey != "") != c.HCaptchaSecretKey.IsSet() {
-		f.add("PDS_HCAPTCHA_SITE_KEY", "one of the two keys of hCaptcha is missing", "set PDS_HCAPTCHA_SITE_KEY and PDS_HCAPTCHA_SECRET_KEY together")
+		f.add("PDS_HCAPTCHA_SITE_KEY", "one of the two keys of hCaptcha is missing",
+			"set PDS_HCAPTCHA_SITE_KEY and PDS_HCAPTCHA_SECRET_KEY together")
 	}
 	if a, err := mail.ParseAddress(c.ContactEmail); c.ContactEmail != "" && (err != nil || a.Address != c.ContactEmail) {
 		f.add("PDS_CONTACT_EMAIL_ADDRESS", fmt.Sprintf("%q is not an address", c.ContactEmail), "write one like pds@example.com")

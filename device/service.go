@@ -190,7 +190,9 @@ func (s *Service) StepUp(ctx context.Context, v Visit, p Person) (Visit, error) 
 func (s *Service) SignOut(ctx context.Context, v Visit, accountID int64) (Visit, error) {
 	v.At = s.now()
 	err := s.change(ctx, &v, false, func(b *Browser) (Change, error) {
-		return s.drop(ctx, b, account.ActorOwner, account.EntrySignOut, func(in *SignIn) bool { return accountID == 0 || in.AccountID == accountID }), nil
+		return s.drop(ctx, b, account.ActorOwner, account.EntrySignOut, func(in *SignIn) bool {
+			return accountID == 0 || in.AccountID == accountID
+		}), nil
 	})
 	if errors.Is(err, ErrUnknown) {
 		return v, nil

@@ -25,7 +25,8 @@ const typePDS = "AtprotoPersonalDataServer"
 
 // SignOperation signs a change of an account's did:plc, for which the owner shows the
 // code that was mailed, and that of their authenticator app behind it if they want that.
-// It submits nothing. Errors: those of signin.Service.Dangerous and account.Codes.UseCode, identity.ErrNotRegistered, identity.ErrDeactivated,
+// It submits nothing. Errors: those of signin.Service.Dangerous and account.Codes.UseCode,
+// identity.ErrNotRegistered, identity.ErrDeactivated,
 // plc.ErrOperation.
 func (s *Service) SignOperation(ctx context.Context, did syntax.DID, code string, c plc.Change) (*didplc.RegularOp, error) {
 	a, err := s.Accounts.ByDID(ctx, did)

@@ -349,5 +349,8 @@ func (*Service) CheckSignupQueue(context.Context, auth.Anyone, xrpc.None) (Check
 // errDeleteAfter is the answer to an OAuth client that sets a date of deletion: only the
 // owner does.
 func errDeleteAfter() error {
-	return &xrpc.Error{Status: http.StatusForbidden, Name: xrpc.NameForbidden, Message: "An OAuth client cannot ask for a deletion: leave out deleteAfter"}
+	return &xrpc.Error{
+		Status: http.StatusForbidden, Name: xrpc.NameForbidden,
+		Message: "An OAuth client cannot ask for a deletion: leave out deleteAfter",
+	}
 }

@@ -168,7 +168,8 @@ func (t *Templates) PLCOperation(to, handle, code string, digits bool) Message {
 	return t.code(to, "Change your identity", code,
 		"Somebody who is signed in to "+name(handle)+" wants to change its identity (its DID document), "+
 			"as when moving to another server. To allow it, enter this code:",
-		strings.TrimSpace(withDigits(digits)+" Anybody with the code can move your account away from this server. If you did not ask for it, do not pass it on. "+t.lockOut()))
+		strings.TrimSpace(withDigits(digits)+" Anybody with the code can move your account away from this server. "+
+			"If you did not ask for it, do not pass it on. "+t.lockOut()))
 }
 
 // SignInCode brings the code that createSession asks for besides the password.

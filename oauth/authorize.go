@@ -281,7 +281,10 @@ var ErrExpired = errors.New("the request has expired")
 // has changed.
 func (s *Service) Decide(ctx context.Context, q *Request, c Choice) (*Request, error) {
 	now, browser := s.now(), request.ClientOf(ctx)
-	next := Request{Decision: c.Decision, DecidedAt: now, DeviceID: c.Device, Network: browser.Network().String(), UserAgent: browser.UserAgent}
+	next := Request{
+		Decision: c.Decision, DecidedAt: now, DeviceID: c.Device, Network: browser.Network().String(),
+		UserAgent: browser.UserAgent,
+	}
 	if c.Who != nil {
 		next.AccountID, next.DID = c.Who.ID, c.Who.DID
 	}
@@ -313,7 +316,8 @@ func (s *Service) Decide(ctx context.Context, q *Request, c Choice) (*Request, e
 	if err != nil {
 		return nil, err
 	}
-	same := decided.Decision == next.Decision && (decided.Decision == Deny || decided.AccountID == next.AccountID && decided.Granted == next.Granted)
+	same := decided.Decision == next.Decision && (decided.Decision == Deny || decided.AccountID == next.AccountID &&
+		decided.Granted == next.Granted)
 	if !same || decided.Decision == Allow && !s.CodeLives(decided) {
 		return decided, ErrAnswered
 	}

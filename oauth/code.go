@@ -20,7 +20,10 @@ const idLength = 22
 // decision. It is the same whenever it is made, so it needs not be stored.
 func (s *Service) code(q *Request) string {
 	mac := hmac.New(sha256.New, s.CodeKey)
-	for _, part := range []string{q.ID, strconv.FormatInt(q.AccountID, 10), string(q.Decision), q.DecidedAt.Format(time.RFC3339Nano), q.Granted} {
+	for _, part := range []string{
+		q.ID, strconv.FormatInt(q.AccountID, 10), string(q.Decision), q.DecidedAt.Format(time.RFC3339Nano),
+		q.Granted,
+	} {
 		mac.Write([]byte(part + "\x00"))
 	}
 	return q.ID + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
@@ -76,7 +79,8 @@ func (s *Service) check(q *Request, x exchange, now time.Time) error {
 
 // isVerifier is RFC 7636 section 4.1.
 func isVerifier(text string) bool {
-	return len(text) >= 43 && len(text) <= 128 && strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~") == ""
+	return len(text) >= 43 && len(text) <= 128 && strings.Trim(text,
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~") == ""
 }
 
 // challengeHash is what is stored of a redeemed request's challenge.

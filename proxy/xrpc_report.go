@@ -41,7 +41,9 @@ type CreateReportInput struct {
 
 // CreateReport is com.atproto.moderation.createReport. A taken-down account may report,
 // too.
-func (s *Service) CreateReport(ctx context.Context, calling auth.Scoped[auth.StandardOrTakenDownCaller], in CreateReportInput) (jsontext.Value, error) {
+func (s *Service) CreateReport(ctx context.Context, calling auth.Scoped[auth.StandardOrTakenDownCaller],
+	in CreateReportInput,
+) (jsontext.Value, error) {
 	caller, err := calling.For(s.needs(proxyHeader(request.AskedHeader(ctx)), createReport)...)
 	if err != nil {
 		return nil, err

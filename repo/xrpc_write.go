@@ -244,7 +244,9 @@ type DeleteRecordOutput struct {
 }
 
 // DeleteRecord is com.atproto.repo.deleteRecord.
-func (s *Service) DeleteRecord(ctx context.Context, calling auth.Scoped[auth.StandardCaller], in DeleteRecordInput) (DeleteRecordOutput, error) {
+func (s *Service) DeleteRecord(
+	ctx context.Context, calling auth.Scoped[auth.StandardCaller], in DeleteRecordInput,
+) (DeleteRecordOutput, error) {
 	p, err := newProposal(in.Collection, &in.RKey, nil, nil, "$", "")
 	if err != nil {
 		return DeleteRecordOutput{}, err
@@ -314,7 +316,9 @@ const typeApplyWrites = "com.atproto.repo.applyWrites#"
 var decodeWrite = xrpc.Decoder[WriteInput]()
 
 // ApplyWrites is com.atproto.repo.applyWrites.
-func (s *Service) ApplyWrites(ctx context.Context, calling auth.Scoped[auth.StandardCaller], in ApplyWritesInput) (ApplyWritesOutput, error) {
+func (s *Service) ApplyWrites(
+	ctx context.Context, calling auth.Scoped[auth.StandardCaller], in ApplyWritesInput,
+) (ApplyWritesOutput, error) {
 	kinds, proposals, points, err := in.parse()
 	if err != nil {
 		return ApplyWritesOutput{}, err

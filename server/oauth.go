@@ -18,7 +18,8 @@ const queuedCalls = 4096
 func (s *Server) grantRules() session.GrantRules {
 	c := &s.opts.Config
 	return session.GrantRules{
-		Issuer: s.URL, AccessTTL: c.OAuthAccessTokenTTL, RefreshTTL: c.OAuthRefreshTokenTTL, PublicTTL: c.OAuthPublicSessionTTL, TTL: c.OAuthSessionTTL,
+		Issuer: s.URL, AccessTTL: c.OAuthAccessTokenTTL, RefreshTTL: c.OAuthRefreshTokenTTL, PublicTTL: c.OAuthPublicSessionTTL,
+		TTL: c.OAuthSessionTTL,
 	}
 }
 

@@ -77,7 +77,13 @@ func (ps Proofs) String() string {
 		Proofs
 
 		name string
-	}{{ByPassword, "password"}, {ByEmail, "e-mail code"}, {ByTOTP, "authenticator code"}, {ByRecovery, "recovery code"}, {ByPasskey, "passkey"}} {
+	}{
+		{ByPassword, "password"},
+		{ByEmail, "e-mail code"},
+		{ByTOTP, "authenticator code"},
+		{ByRecovery, "recovery code"},
+		{ByPasskey, "passkey"},
+	} {
 		if !ps.Has(one.Proofs) {
 			continue
 		}

@@ -161,7 +161,10 @@ func (st Standing) Allows(a Action, by Proofs) bool {
 // password. None: the password alone does.
 func (st Standing) Wants(a Action, f Factors) (methods []Method) {
 	for _, m := range f.methods(!st.Strong && st.Mails) {
-		if st.Allows(a, ByPassword|map[Method]Proofs{TOTP: ByTOTP | ByAged, Email: ByEmail, Recovery: ByRecovery, Passkeys: ByPasskey | ByAged}[m]) {
+		if st.Allows(a, ByPassword|map[Method]Proofs{
+			TOTP: ByTOTP | ByAged, Email: ByEmail, Recovery: ByRecovery,
+			Passkeys: ByPasskey | ByAged,
+		}[m]) {
 			methods = append(methods, m)
 		}
 	}

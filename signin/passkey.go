@@ -104,7 +104,9 @@ func (s *Service) provePasskey(
 var ErrNotYours = errors.New("the passkey does not belong to the account")
 
 // assert checks an authenticator's answer and records its use.
-func (s *Service) assert(ctx context.Context, a *account.Account, c ceremony, parsed *protocol.ParsedCredentialAssertionData) (Proofs, error) {
+func (s *Service) assert(ctx context.Context, a *account.Account, c ceremony, parsed *protocol.ParsedCredentialAssertionData) (Proofs,
+	error,
+) {
 	f, err := s.Factors.Factors(ctx, a.ID)
 	if err != nil {
 		return 0, err

@@ -151,7 +151,9 @@ func (p *AccountPages) stepUp(q *query, action signin.Action, act Text, waiting 
 }
 
 // askStepUp shows the page that asks for a proof, by a method if it is not empty.
-func (p *AccountPages) askStepUp(q *query, status int, action signin.Action, act Text, waiting kept, method signin.Method, left int, problems ...Problem) error {
+func (p *AccountPages) askStepUp(q *query, status int, action signin.Action, act Text, waiting kept, method signin.Method, left int,
+	problems ...Problem,
+) error {
 	f, err := p.SignIns.Overview(q.r.Context(), q.account)
 	if err != nil {
 		return err
@@ -260,7 +262,10 @@ func (p *AccountPages) askTOTP(q *query, status int, setup signin.TOTPSetup, pro
 	if err != nil {
 		return err
 	}
-	page := &TOTPSetup{Setup: setup.Sealed, QR: setup.PNG, Secret: strings.ReplaceAll(setup.Secret, " ", ""), URL: setup.URL, Replaces: f.TOTP != nil}
+	page := &TOTPSetup{
+		Setup: setup.Sealed, QR: setup.PNG, Secret: strings.ReplaceAll(setup.Secret, " ", ""), URL: setup.URL,
+		Replaces: f.TOTP != nil,
+	}
 	page.Frame, _ = p.frame(q, q.visit.ID, problems...)
 	p.Pages.Render(q.w, q.r, status, page)
 	return nil

@@ -149,7 +149,8 @@ func browserRow(b *device.Browser, accountID, this int64) SessionRow {
 	}
 	return SessionRow{
 		Kind: BrowserSession, Device: strconv.FormatInt(b.ID, 10), Name: request.ClientName(b.UserAgent), This: b.ID == this,
-		May: []Text{Msg("may.pages")}, Network: b.Network, Made: in.At, Used: in.UsedAt, EndsAt: in.UsedAt.Add(life), TrustedUntil: in.TrustedUntil,
+		May: []Text{Msg("may.pages")}, Network: b.Network, Made: in.At, Used: in.UsedAt, EndsAt: in.UsedAt.Add(life),
+		TrustedUntil: in.TrustedUntil,
 	}
 }
 
@@ -160,7 +161,10 @@ func (p *AccountPages) ended(ctx context.Context, a *account.Account, alive map[
 		return nil, err
 	}
 	for _, e := range session.EndedSessions(trail, func(id int64) bool { return alive[id] }, p.Now().Add(-endedFor)) {
-		row := EndedSession{Kind: PasswordSession, Name: request.ClientName(e.Opened.UserAgent), Network: e.Opened.Network, At: e.Cause.At, Why: why(e.Cause)}
+		row := EndedSession{
+			Kind: PasswordSession, Name: request.ClientName(e.Opened.UserAgent), Network: e.Opened.Network, At: e.Cause.At,
+			Why: why(e.Cause),
+		}
 		switch name, app := strings.CutPrefix(e.Opened.Reason, "app password "); {
 		case e.Opened.Kind == "":
 			row.Kind, row.Name, row.Network = BrowserSession, strings.TrimPrefix(e.Cause.Reason, "browser: "), e.Cause.Network
@@ -338,7 +342,8 @@ func (p *AccountPages) endWhich(q *query, which func(*session.State) bool) error
 		if !which(&states[i]) {
 			continue
 		}
-		if err := p.Sessions.Revoke(q.r.Context(), q.account.DID, states[i].ID, account.ActorOwner); err != nil && !errors.Is(err, session.ErrUnknown) {
+		if err := p.Sessions.Revoke(q.r.Context(), q.account.DID, states[i].ID, account.ActorOwner); err != nil && !errors.Is(err,
+			session.ErrUnknown) {
 			return err
 		}
 	}

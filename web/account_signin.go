@@ -79,7 +79,10 @@ func (p *AccountPages) signIn(q *query) error {
 	var err error
 	switch {
 	case q.typed("credential") != "":
-		proven, err = p.SignIns.ProvePasskey(q.r.Context(), signin.PasskeyAttempt{Sealed: q.typed("ceremony"), Answer: q.typed("credential"), Flow: q.flow})
+		proven, err = p.SignIns.ProvePasskey(q.r.Context(), signin.PasskeyAttempt{
+			Sealed: q.typed("ceremony"), Answer: q.typed("credential"),
+			Flow: q.flow,
+		})
 	case strings.TrimSpace(identifier) == "" || q.typed("password") == "":
 		var missing []Problem
 		if strings.TrimSpace(identifier) == "" {

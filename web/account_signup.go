@@ -53,7 +53,8 @@ func (p *AccountPages) signUp(q *query) error {
 // typedSignUp returns what was typed into the form.
 func typedSignUp(q *query) *SignUp {
 	return &SignUp{
-		Invite: q.typed("invite"), Handle: strings.TrimSpace(q.typed("handle")), Domain: q.typed("domain"), Email: q.typed("email"), Terms: q.typed("terms") != "",
+		Invite: q.typed("invite"), Handle: strings.TrimSpace(q.typed("handle")), Domain: q.typed("domain"), Email: q.typed("email"),
+		Terms: q.typed("terms") != "",
 	}
 }
 
@@ -87,7 +88,10 @@ func (p *AccountPages) register(q *query, page *SignUp) (a *account.Account, sta
 			return nil, http.StatusUnprocessableEntity, []Problem{{"captcha", Msg("signup.captcha-missing")}}, nil
 		}
 	}
-	a, err = p.Hosting.SignUp(q.r.Context(), hosting.NewAccount{Handle: handle, Email: page.Email, Password: password, InviteCode: strings.TrimSpace(page.Invite)})
+	a, err = p.Hosting.SignUp(q.r.Context(), hosting.NewAccount{
+		Handle: handle, Email: page.Email, Password: password,
+		InviteCode: strings.TrimSpace(page.Invite),
+	})
 	if err != nil {
 		return signUpFailed(q, err)
 	}

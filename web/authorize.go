@@ -61,7 +61,8 @@ func (p *FlowPages) open(w http.ResponseWriter, r *http.Request) {
 	asked := r.URL.Query()
 	if !asked.Has("request_uri") && (asked.Has("response_type") || asked.Has("redirect_uri") || asked.Has("scope") || asked.Has("request")) {
 		p.message(w, r, http.StatusBadRequest, &Message{
-			Kind: Failure, Title: Msg("error.push-title"), Body: []Text{Msg("error.push-body")}, Detail: "PAR is required (RFC 9126): POST " + oauth.PathPush,
+			Kind: Failure, Title: Msg("error.push-title"), Body: []Text{Msg("error.push-body")}, Detail: "PAR is required (RFC 9126): POST " +
+				oauth.PathPush,
 		})
 		return
 	}
@@ -99,7 +100,10 @@ func (p *FlowPages) broken(w http.ResponseWriter, r *http.Request, err error) {
 		return // nobody waits for the answer
 	}
 	request.Fail(r.Context(), http.StatusInternalServerError, "InternalServerError", err)
-	p.message(w, r, http.StatusInternalServerError, &Message{Kind: Failure, Title: Msg("error.ours-title"), Body: []Text{Msg("error.ours-body")}})
+	p.message(w, r, http.StatusInternalServerError, &Message{
+		Kind: Failure, Title: Msg("error.ours-title"),
+		Body: []Text{Msg("error.ours-body")},
+	})
 }
 
 // begin shows the first page of a request, or answers it at once.
@@ -157,7 +161,10 @@ func (p *FlowPages) step(x *flow) (err error) {
 	}
 	x.request, err = p.OAuth.Request(ctx, x.state)
 	if errors.Is(err, oauth.ErrUnknown) {
-		p.message(x.w, x.r, http.StatusBadRequest, &Message{Kind: Failure, Title: Msg("error.expired-title"), Body: []Text{Msg("error.expired-body")}})
+		p.message(x.w, x.r, http.StatusBadRequest, &Message{
+			Kind: Failure, Title: Msg("error.expired-title"),
+			Body: []Text{Msg("error.expired-body")},
+		})
 		return nil
 	}
 	if err != nil {
@@ -286,7 +293,10 @@ func (p *FlowPages) answered(x *flow) {
 
 // flowFrame returns what the pages of a flow have in common, without a form.
 func (p *FlowPages) flowFrame(x *flow) Frame {
-	f := Frame{Form: Form{Action: oauth.PathAuthorize}, Locales: x.request.Parameters.UILocales, Client: shownClient(x.client), Problems: x.problems, Notices: x.notices}
+	f := Frame{
+		Form: Form{Action: oauth.PathAuthorize}, Locales: x.request.Parameters.UILocales, Client: shownClient(x.client),
+		Problems: x.problems, Notices: x.notices,
+	}
 	f.Self = oauth.PathAuthorize + "?" + url.Values{"client_id": {x.request.ClientID}, "request_uri": {x.request.URI()}}.Encode()
 	return f
 }

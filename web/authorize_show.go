@@ -93,7 +93,8 @@ func (p *FlowPages) showSignInStep(x *flow, next oauth.Next, who *account.Accoun
 		}
 	}
 	if next.Lost && len(x.problems) == 0 {
-		x.notices = append(x.notices, Notice{Kind: Warning, Text: Msg("signin.hint-unknown", "account", Stranger(x.request.Parameters.LoginHint))})
+		x.notices = append(x.notices, Notice{Kind: Warning, Text: Msg("signin.hint-unknown", "account",
+			Stranger(x.request.Parameters.LoginHint))})
 		page.Identifier = ""
 	}
 	if next.Closed {
@@ -167,7 +168,10 @@ func (p *FlowPages) showConsent(x *flow, who *account.Account) error {
 	if who.Status() == account.Suspended {
 		x.notices = append(x.notices, Notice{Kind: Warning, Text: Msg("signin.suspended")})
 	}
-	page := &Consent{Frame: p.formFrame(x, oauth.StepConsent, who), Permissions: Permissions(list, shownAccount(who)), Unknown: x.request.Parameters.Dropped}
+	page := &Consent{
+		Frame: p.formFrame(x, oauth.StepConsent, who), Permissions: Permissions(list, shownAccount(who)),
+		Unknown: x.request.Parameters.Dropped,
+	}
 	if host, foreign := x.client.ForeignRedirect(x.request.Parameters.RedirectURI); foreign && !x.client.Loopback {
 		page.Destination = host
 	}

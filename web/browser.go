@@ -78,7 +78,8 @@ const tokenNonce = 12
 func (b *Browsers) Token(browser int64, page string) (token, flow string) {
 	nonce := make([]byte, tokenNonce)
 	_, _ = rand.Read(nonce) // never fails: crypto/rand ends the process instead
-	return base64.RawURLEncoding.EncodeToString(append(nonce, b.seal(nonce, browser, page)...)), base64.RawURLEncoding.EncodeToString(nonce[:tokenNonce])
+	return base64.RawURLEncoding.EncodeToString(append(nonce, b.seal(nonce, browser, page)...)),
+		base64.RawURLEncoding.EncodeToString(nonce[:tokenNonce])
 }
 
 // Shown checks the token of a form, and returns its flow.

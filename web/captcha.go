@@ -43,7 +43,10 @@ func (c *Captcha) Solved(ctx context.Context, solution string) (solved bool, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, captchaTimeout)
 	defer cancel()
-	form := url.Values{"secret": {c.SecretKey}, "response": {solution}, "sitekey": {c.SiteKey}, "remoteip": {request.ClientOf(ctx).Addr.String()}}
+	form := url.Values{
+		"secret": {c.SecretKey}, "response": {solution}, "sitekey": {c.SiteKey},
+		"remoteip": {request.ClientOf(ctx).Addr.String()},
+	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.URL, strings.NewReader(form.Encode()))
 	if err != nil {
 		return false, fmt.Errorf("ask hCaptcha: %w", err)

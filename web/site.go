@@ -85,7 +85,10 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if serve == nil || r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodPost {
 		w.Header().Set("Allow", route.allow())
-		s.message(w, r, http.StatusMethodNotAllowed, &Message{Kind: Failure, Title: Msg("error.missing-title"), Body: []Text{Msg("error.missing-body")}})
+		s.message(w, r, http.StatusMethodNotAllowed, &Message{
+			Kind: Failure, Title: Msg("error.missing-title"),
+			Body: []Text{Msg("error.missing-body")},
+		})
 		return
 	}
 	if r.Method == http.MethodPost && !s.parse(w, r) {

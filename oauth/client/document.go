@@ -247,7 +247,8 @@ func (d *document) authentication(c *Client) {
 		d.fail("jwks", "with private_key_jwt there must be jwks or jwks_uri")
 	}
 	if hasURI {
-		if u, err := url.Parse(uri); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || len(uri) > maxURL || !isURLText(uri) ||
+		if u, err := url.Parse(uri); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil ||
+			len(uri) > maxURL || !isURLText(uri) ||
 			u.Scheme == "http" && c.URL.Scheme != "http" { // http only under --dev
 			d.fail("jwks_uri", "it is not an https URL")
 		}
@@ -315,7 +316,8 @@ func (d *document) forPeople(c *Client, dev bool) {
 		}
 	}
 	if uri, given := d.text("client_uri"); given {
-		if u, err := url.Parse(uri); err != nil || !isURLText(uri) || len(uri) > maxURL || u.Scheme != c.URL.Scheme || u.Host != c.URL.Host || u.User != nil ||
+		if u, err := url.Parse(uri); err != nil || !isURLText(uri) || len(uri) > maxURL || u.Scheme != c.URL.Scheme || u.Host != c.URL.Host ||
+			u.User != nil ||
 			!isAbove(u.EscapedPath(), c.URL.EscapedPath()) {
 			d.fail("client_uri", "it is not of the same origin as client_id, and a parent of its path")
 		}

@@ -138,7 +138,8 @@ func explain(err error) *fault {
 		return faultf("too large: more than %d bytes", maxDocument)
 	case errors.As(err, &dns) && !dns.IsTimeout:
 		return faultf("name does not resolve")
-	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &alert), errors.As(err, &unknown), strings.Contains(err.Error(), "tls: "):
+	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &alert), errors.As(err, &unknown),
+		strings.Contains(err.Error(), "tls: "):
 		return faultf("TLS: %.200s", strings.TrimPrefix(err.Error(), "tls: "))
 	case isTimeout(err):
 		return faultf("timed out after %d s: the app's own server must answer while it waits for this request", int(fetchTimeout/time.Second))

@@ -112,7 +112,8 @@ func samePortFree(registered, uri string) bool {
 		return false
 	}
 	path := func(u *url.URL) string { return "/" + strings.TrimPrefix(u.EscapedPath(), "/") }
-	return u.Scheme == r.Scheme && u.Hostname() == r.Hostname() && path(u) == path(r) && u.RawQuery == r.RawQuery && u.ForceQuery == r.ForceQuery
+	return u.Scheme == r.Scheme && u.Hostname() == r.Hostname() && path(u) == path(r) && u.RawQuery == r.RawQuery &&
+		u.ForceQuery == r.ForceQuery
 }
 
 // ForeignRedirect returns the host that an answer goes to if it is not the client_id's own,

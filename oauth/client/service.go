@@ -269,7 +269,8 @@ func (s *Service) obtain(ctx context.Context, id string, u *url.URL) (*known, er
 	kept, c, err := s.get(ctx, id, u, now)
 	var f *fault
 	if errors.As(err, &f) {
-		s.Log.LogAttrs(ctx, slog.LevelInfo, "client metadata not obtained", slog.String("client_id", id), slog.String("cause", printable(f.message)))
+		s.Log.LogAttrs(ctx, slog.LevelInfo, "client metadata not obtained", slog.String("client_id", id), slog.String("cause",
+			printable(f.message)))
 		k := &known{client: before.client, fresh: before.fresh, failed: s.Now(), fault: f, size: before.size}
 		return k, s.keepFailure(ctx, id, k)
 	}

@@ -139,7 +139,8 @@ func (db Codes) UseCodeIn(ctx context.Context, p account.Proof, flow string, at 
 func (db Codes) FindCode(ctx context.Context, p account.Purpose, hash []byte) (a *account.Account, code account.Code, err error) {
 	err = db.readTx(ctx, func(c *sqlite.Conn) error {
 		where := func(s *sqlite.Stmt) { s.BindText(1, string(p)); s.BindBytes(2, hash) }
-		if code, err = oneCode(c, "SELECT "+codeColumns+" FROM email_code WHERE purpose = ? AND hash = ? AND used_at IS NULL", where); err != nil {
+		if code, err = oneCode(c, "SELECT "+codeColumns+" FROM email_code WHERE purpose = ? AND hash = ? AND used_at IS NULL",
+			where); err != nil {
 			return err
 		}
 		a, err = findAccount(c, "a.id = (SELECT account_id FROM email_code WHERE purpose = ? AND hash = ?)", where)

@@ -41,7 +41,8 @@ func loadFactors(c *sqlite.Conn, id int64) (f signin.Factors, err error) {
 		f.Switches = account.Switches{PasskeySecond: r.ColumnBool(0), DangerousFactor: r.ColumnBool(1), AppsOff: !r.ColumnBool(2)}
 		if !r.ColumnIsNull(3) {
 			f.TOTP = &signin.Authenticator{
-				SecretSealed: columnBytes(r, 3), ConfirmedAt: columnTime(r, 4), LastStep: r.ColumnInt64(5), LastFlow: r.ColumnText(6), UsedAt: columnTime(r, 7),
+				SecretSealed: columnBytes(r, 3), ConfirmedAt: columnTime(r, 4), LastStep: r.ColumnInt64(5), LastFlow: r.ColumnText(6),
+				UsedAt: columnTime(r, 7),
 			}
 		}
 		f.UserHandle, f.RecoveryKey, f.RecoveryMadeAt = columnBytes(r, 8), columnBytes(r, 9), columnTime(r, 10)

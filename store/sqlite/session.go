@@ -212,7 +212,8 @@ func insertSession(tx *groupcommit.Tx, db *DB, n session.New) (*session.State, e
 // makeRoom ends the sessions that are over the account's limit with the new one.
 func makeRoom(tx *groupcommit.Tx, db *DB, n session.New) error {
 	var held []session.Held
-	err := query(tx.Conn, "SELECT s.id, s.app_password_id, s.rotated_at, g.client_id, g.last_call_at FROM "+sessionTables+" WHERE s.account_id = ?",
+	err := query(tx.Conn, "SELECT s.id, s.app_password_id, s.rotated_at, g.client_id, g.last_call_at FROM "+
+		sessionTables+" WHERE s.account_id = ?",
 		func(s *sqlite.Stmt) { s.BindInt64(1, n.AccountID) },
 		func(r *sqlite.Stmt) error {
 			held = append(held, session.Held{
