@@ -121,7 +121,7 @@ func errClosed() error {
 
 // errToken is the answer to a token that is not good. Clients refresh on it, and one of
 // them drops the session if the new token gets it again.
-func errToken(message string) error {
+func errToken(message string) *xrpc.Error {
 	const name = "invalid_token"
 	return &xrpc.Error{
 		Status: http.StatusUnauthorized, Name: name, Message: message,
@@ -198,7 +198,7 @@ func (v *Verifier) bound(r *http.Request, token string) (OAuthToken, error) {
 	t, err := v.Keyring.VerifyOAuthAccess(token, v.Resource.Issuer, v.Audience, v.Now())
 	switch {
 	case errors.Is(err, ErrOAuthExpired):
-		e := errToken("Token has expired").(*xrpc.Error) //nolint:forcetypeassert // its only type
+		e := errToken("Token has expired")
 		e.Cause = err
 		return OAuthToken{}, e
 	case err != nil:

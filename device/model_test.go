@@ -29,9 +29,8 @@ type story struct {
 	devices *device.Service
 	people  []*account.Account
 
-	// cookie is the browser's own, and inFlight are answers that have not come.
-	cookie   string
-	inFlight []string
+	// cookie is the browser's own.
+	cookie string
 	// signedIn are the accounts that the browser knows to be signed in, by when they were
 	// used last; trusted are those that it need not prove twice.
 	signedIn map[int64]time.Time

@@ -228,9 +228,9 @@ func (s *Service) remember(ctx context.Context, q *Request, c *client.Client) (*
 	}
 	asked, granted := scope.Parse(q.Parameters.Scope), scope.Parse(q.Granted)
 	text := granted.String()
-	for _, p := range strings.Fields(before) {
+	for _, p := range strings.Fields(before) { //nolint:modernize // as clear as it is
 		if len(asked.Missing(scope.Parse(p))) > 0 {
-			text += " " + p
+			text += " " + p //nolint:modernize // as clear as it is
 		}
 	}
 	return &Consent{

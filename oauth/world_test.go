@@ -24,7 +24,6 @@ import (
 
 	"nestbox/account"
 	"nestbox/auth"
-	"nestbox/device"
 	"nestbox/hosting"
 	"nestbox/internal/seal"
 	"nestbox/lexicon"
@@ -135,7 +134,7 @@ func newWorld(t storetest.Tester, dir string) *world {
 			"dpop_bound_access_tokens": true, "application_type": "web",
 		}
 		for k, v := range more {
-			d[k] = v
+			d[k] = v //nolint:modernize // as clear as it is
 		}
 		return d
 	}
@@ -435,11 +434,6 @@ func (w *world) trail(kind account.EntryKind) (n int) {
 		}
 	}
 	return n
-}
-
-// visit is a browser on which people are signed in.
-func visit(id int64, at time.Time, ins ...device.SignIn) device.Visit {
-	return device.Visit{Browser: device.Browser{ID: id, SignIns: ins}, At: at}
 }
 
 // get reads a document.

@@ -370,15 +370,15 @@ func needsOf(kinds []action, proposals []proposal) []scope.Need {
 	}
 	actions := map[string]scope.Actions{}
 	for i, p := range proposals {
-		switch kinds[i] {
+		switch kinds[i] { //nolint:exhaustive // others need everything
 		case actionCreate:
 			actions[p.collection.String()] |= scope.Create
 		case actionUpdate:
 			actions[p.collection.String()] |= scope.Update
-		default: // of a kind without a case of its own, everything is needed
-			actions[p.collection.String()] |= scope.AllActions
 		case actionDelete:
 			actions[p.collection.String()] |= scope.Delete
+		default:
+			actions[p.collection.String()] |= scope.AllActions
 		}
 	}
 	needs := make([]scope.Need, 0, len(actions))

@@ -8,7 +8,6 @@ import (
 
 	"nestbox/internal/pdstest"
 	"nestbox/oauth/oauthtest"
-	"nestbox/oauth/scope"
 )
 
 const (
@@ -143,10 +142,6 @@ func (g *grantee) needs(nsid, need string) {
 	for i, missing := range tokens {
 		rest := strings.Join(append(append([]string{"atproto"}, tokens[:i]...), tokens[i+1:]...), " ")
 		a := g.call(rest, nsid)
-		text := scope.Parse(missing).String()
-		if text == "" {
-			text = missing
-		}
 		if a.Status != http.StatusForbidden || !strings.Contains(a.Header.Get("Www-Authenticate"), `error="insufficient_scope", scope="`) {
 			g.t.Errorf("%s with %q: %d %s %q, want it to miss %q", nsid, rest, a.Status, a.Body, a.Header.Get("Www-Authenticate"), missing)
 			continue

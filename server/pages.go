@@ -18,7 +18,7 @@ type surface int
 const (
 	// browser is for people, proxies and crawlers: a script of another site gets
 	// nothing. It is the zero value, so that forgetting it opens nothing.
-	browser surface = iota
+	browser surface = iota //nolint:unused // the zero value has a name
 	// api is for programs: a script of any site may read it (CORS).
 	api
 )

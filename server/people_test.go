@@ -42,7 +42,7 @@ type shown struct {
 func (p *visitor) do(r *http.Request) shown {
 	p.t.Helper()
 	for name, values := range p.header {
-		r.Header[name] = values
+		r.Header[name] = values //nolint:modernize // as clear as it is
 	}
 	for name, value := range p.cookies {
 		r.AddCookie(&http.Cookie{Name: name, Value: value})
@@ -97,7 +97,7 @@ func (p *visitor) post(page shown, path string, typed url.Values) shown {
 		}
 	}
 	for name, values := range typed {
-		form[name] = values
+		form[name] = values //nolint:modernize // as clear as it is
 	}
 	return p.send(path, form)
 }

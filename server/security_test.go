@@ -157,8 +157,6 @@ func TestSecurityPage(t *testing.T) {
 	other.want(200, "Enter the code from your authenticator app")
 	other.post("/account/sign-in", "step", "factor", "decision", "continue", "code", recovery[0][1])
 	other.want(200, "Your accounts on this browser")
-	other.open("/account/sign-in")
-	options = regexp.MustCompile(`data-options="([^"]*)"`).FindStringSubmatch(other.body)
 	third := newTab(t, s.URL)
 	third.open("/account/sign-in")
 	options = regexp.MustCompile(`data-options="([^"]*)"`).FindStringSubmatch(third.body)

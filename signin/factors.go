@@ -126,7 +126,7 @@ func (f Factors) RecoveryLeft() int {
 // second returns the methods that pass as the second factor of a sign-in with the
 // password, the last used first; none if the sign-in needs none.
 func (f Factors) second(emailFactor bool) []Method {
-	if !emailFactor && f.TOTP == nil && !(f.PasskeySecond && len(f.Passkeys) > 0) {
+	if !emailFactor && f.TOTP == nil && !(f.PasskeySecond && len(f.Passkeys) > 0) { //nolint:staticcheck // as clear as it is
 		return nil
 	}
 	return f.methods(emailFactor)
@@ -184,19 +184,6 @@ func (f Factors) settled() Factors {
 		f.Recovery, f.RecoveryKey, f.RecoveryMadeAt = nil, nil, time.Time{}
 	}
 	return f
-}
-
-// age returns how long the account has had the factor that a method stands for: of
-// passkeys the oldest, of recovery codes the factor that they recover.
-func (f Factors) age(now time.Time) time.Duration {
-	first := now
-	if f.TOTP != nil {
-		first = f.TOTP.ConfirmedAt
-	}
-	for _, p := range f.Passkeys {
-		first = slices.MinFunc([]time.Time{first, p.MadeAt}, time.Time.Compare)
-	}
-	return max(now.Sub(first), 0)
 }
 
 // SealKind is the kind of a secret that the Store keeps sealed.

@@ -79,7 +79,7 @@ func TestPasskeySignIn(t *testing.T) {
 			if err != nil || p.By != signin.ByPasskey || p.Account.DID != d.alice.DID {
 				t.Errorf("%s: %+v, %v", c.name, p, err)
 			}
-		case c.want == errWrong && !wrong, c.want == signin.ErrCeremony && !errors.Is(err, c.want):
+		case c.want == errWrong && !wrong, c.want == signin.ErrCeremony && !errors.Is(err, c.want): //nolint:errorlint // the very value
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
@@ -251,7 +251,7 @@ func TestPasskeyMaking(t *testing.T) {
 		t.Errorf("a user who was not verified: %v", err)
 	}
 	id := d.factors().Passkeys[0].ID
-	for name, want := range map[string]error{"": signin.ErrPasskeyName, "  My   key ": nil, strings.Repeat("é", 65): signin.ErrPasskeyName} {
+	for name, want := range map[string]error{"": signin.ErrPasskeyName, "  My   key ": nil, strings.Repeat("é", 65): signin.ErrPasskeyName} { //nolint:gocritic // typed by a person
 		if err := d.RenamePasskey(t.Context(), d.alice, id, name); !errors.Is(err, want) {
 			t.Errorf("name %q: %v, want %v", name, err, want)
 		}

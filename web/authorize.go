@@ -41,9 +41,8 @@ type flow struct {
 	status   int
 	// signUp is the page of that step, if its form came.
 	signUp *SignUp
-	// method, left and understood are for the pages that ask for them again.
-	method signin.Method
-	left   int
+	// left is for the page that asks again.
+	left int
 }
 
 // open answers GET: it changes nothing but that the request was opened.
@@ -76,7 +75,7 @@ func (p *FlowPages) open(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	x := &flow{query: query{w: w, r: r}, request: q, status: http.StatusOK}
-	if err := p.begin(x); err != nil {
+	if err := p.begin(x); err != nil { //nolint:contextcheck // it is in the request
 		request.Fail(r.Context(), http.StatusServiceUnavailable, "Unavailable", err)
 		p.send(x, p.OAuth.FaultAnswer(q))
 	}
@@ -143,7 +142,7 @@ func (p *FlowPages) begin(x *flow) (err error) {
 // answer answers POST: the form of a step.
 func (p *FlowPages) answer(w http.ResponseWriter, r *http.Request) {
 	x := &flow{query: query{w: w, r: r}, status: http.StatusOK}
-	if err := p.step(x); err != nil {
+	if err := p.step(x); err != nil { //nolint:contextcheck // it is in the request
 		p.Fail(w, r, err)
 	}
 }

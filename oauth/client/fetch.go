@@ -88,7 +88,7 @@ func get(ctx context.Context, c *http.Client, u string, now time.Time) (body []b
 	}
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "nestbox")
-	resp, err := c.Do(req) //nolint:bodyclose // by ReadAll, or below
+	resp, err := c.Do(req)
 	if err != nil {
 		return nil, time.Time{}, explain(err)
 	}
@@ -128,7 +128,7 @@ func explain(err error) *fault {
 		unknown     x509.UnknownAuthorityError
 	)
 	var asURL *url.Error
-	if errors.As(err, &asURL) {
+	if errors.As(err, &asURL) { //nolint:modernize // as clear as it is
 		err = asURL.Err // without the method and the URL
 	}
 	switch {
@@ -163,7 +163,7 @@ func freshness(headers []string) time.Duration {
 			return minFresh
 		case "max-age":
 			if seconds, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 31); err == nil {
-				fresh = min(max(time.Duration(seconds)*time.Second, minFresh), maxFresh) //nolint:gosec // 31 bits
+				fresh = min(max(time.Duration(seconds)*time.Second, minFresh), maxFresh)
 			}
 		}
 	}

@@ -50,7 +50,7 @@ func (f *flights) wait() {
 func (f *flights) board(id string) (on *flight, mine bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if on = f.way[id]; on != nil {
+	if on := f.way[id]; on != nil {
 		return on, false
 	}
 	on = &flight{done: make(chan struct{})}
@@ -87,7 +87,7 @@ func (s *Service) fetch(ctx context.Context, id string, u *url.URL) (*known, err
 			return nil, err
 		}
 		client := request.ClientOf(ctx)
-		go func() {
+		go func() { //nolint:contextcheck // it is in the request
 			defer s.flying.land(id, on)
 			on.known, on.err = s.fly(client, id, u)
 		}()

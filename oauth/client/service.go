@@ -268,7 +268,7 @@ func (s *Service) obtain(ctx context.Context, id string, u *url.URL) (*known, er
 	now := s.Now()
 	kept, c, err := s.get(ctx, id, u, now)
 	var f *fault
-	if errors.As(err, &f) {
+	if errors.As(err, &f) { //nolint:modernize // as clear as it is
 		s.Log.LogAttrs(ctx, slog.LevelInfo, "client metadata not obtained", slog.String("client_id", id), slog.String("cause",
 			printable(f.message)))
 		k := &known{client: before.client, fresh: before.fresh, failed: s.Now(), fault: f, size: before.size}
@@ -313,7 +313,7 @@ func (s *Service) get(ctx context.Context, id string, u *url.URL, now time.Time)
 		c, err = s.read(u, id, document, set)
 	}
 	var broken *Error
-	if errors.As(err, &broken) {
+	if errors.As(err, &broken) { //nolint:modernize // as clear as it is
 		return Kept{}, nil, &fault{message: broken.Message, code: broken.Code, invalid: true}
 	}
 	c.Fetched = now

@@ -11,7 +11,7 @@ import (
 
 func proofOf(n int) used {
 	var p used
-	binary.BigEndian.PutUint64(p[:], uint64(n)) //nolint:gosec // any number
+	binary.BigEndian.PutUint64(p[:], uint64(n))
 	return p
 }
 
@@ -96,7 +96,7 @@ func TestMemory(t *testing.T) {
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
-	if each := int64(after.HeapAlloc-before.HeapAlloc) / proofs; each > 64 { //nolint:gosec // a test's memory
+	if each := int64(after.HeapAlloc-before.HeapAlloc) / proofs; each > 64 {
 		t.Errorf("a proof takes %d bytes", each)
 	}
 	runtime.KeepAlive(r)
