@@ -37,7 +37,7 @@ const (
 	EntryPasskeyAdded       EntryKind = "passkey-added"
 	EntryPasskeyRenamed     EntryKind = "passkey-renamed"
 	EntryPasskeyRemoved     EntryKind = "passkey-removed"
-	EntryPasskeyCloned      EntryKind = "passkey-may-be-cloned" //nolint:gosec // no secret, and no URL of a stranger
+	EntryPasskeyCloned      EntryKind = "passkey-may-be-cloned" //nolint:gosec // the name of an entry
 	EntryPasskeyBackup      EntryKind = "passkey-is-backed-up"
 	EntryRecoveryMade       EntryKind = "recovery-codes-made"
 	EntryRecoveryUsed       EntryKind = "recovery-code-used"

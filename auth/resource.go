@@ -64,14 +64,15 @@ func ScopedBy[C interface{ grant() *scope.Set }](
 	v = v.Granting()
 	return func(ctx context.Context, r *http.Request) (Scoped[C], error) {
 		c, err := prove(v, ctx, r)
-		return Scoped[C]{c}, err
+		return NewScoped(c), err
 	}
 }
 
-// Calling proves a StandardCaller whose input decides what it needs.
+// Calling proves a StandardCaller whose input decides what it needs. It refuses OAuth
+// clients unless Granting made the verifier.
 func (v *Verifier) Calling(ctx context.Context, r *http.Request) (Scoped[StandardCaller], error) {
-	c, err := v.Granting().Standard(ctx, r)
-	return Scoped[StandardCaller]{c}, err
+	c, err := v.Standard(ctx, r)
+	return NewScoped(c), err
 }
 
 // Allows reports whether the caller may do what a need names: always, unless it is an

@@ -42,7 +42,7 @@ type Browser struct {
 	// ID numbers the browser in the store, from 1; an ID is not given twice.
 	ID int64
 	// Secrets are what the store knows of the browser's secrets, the newest last. There
-	// are earlier ones while the newest has not come, at most maxSecrets in all.
+	// are earlier ones while the newest has not come, at most MaxSecrets in all.
 	Secrets []Secret
 	// Earned: the newest secret was sent with a sign-in or a step-up, so that only
 	// another one sends it again.

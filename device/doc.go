@@ -1,5 +1,5 @@
 // Package device owns the browsers that people have signed in on: what a browser's cookie
-// proves, who is signed in there, for what and how long, and what ends it.
+// proves, which accounts are signed in there, by what and how long, and what ends it.
 //
 // A browser has a row from its first sign-in on; a visitor who only looks has none. Its
 // cookie is a number and a 256-bit secret, of which the store keeps a hash. The secret

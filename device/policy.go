@@ -21,7 +21,7 @@ type Ending struct {
 // EndingOf returns what a change ends, by the entry that records it. A deletion needs no
 // row: the sign-ins go with the account.
 func EndingOf(kind account.EntryKind) Ending {
-	switch kind { //nolint:exhaustive // the others mean nothing here
+	switch kind { //nolint:exhaustive // the others end nothing
 	case account.EntryPasswordChanged, account.EntryTakedown, account.EntryAllSignedOut:
 		return Ending{SignIns: true, Trust: true}
 	case account.EntryFactorOn, account.EntryTOTPOn, account.EntryPasskeyAdded, account.EntryPasskeySecondOn:

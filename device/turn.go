@@ -80,9 +80,9 @@ type turned struct {
 	changed bool
 }
 
-// maxSecrets is how many secrets of a browser work at once: one that has come, and those
+// MaxSecrets is how many secrets of a browser work at once: one that has come, and those
 // that were sent since, of which none has come. The oldest of these gives way.
-const maxSecrets = 8
+const MaxSecrets = 8
 
 // turn decides what becomes of a browser's secrets when one comes: those before it work no
 // longer, and the answer carries another. It is pure.
@@ -130,7 +130,7 @@ func (t *turned) follow(s secret) secret {
 
 // renew makes a secret after the newest.
 func (t *turned) renew(newest secret, in arrival) {
-	if len(t.next.Secrets) == maxSecrets {
+	if len(t.next.Secrets) == MaxSecrets {
 		t.next.Secrets = slices.Delete(t.next.Secrets, 1, 2) // earned, and not used since
 	}
 	made := newest.next(in.salt)

@@ -28,7 +28,7 @@ func (j *jar) come(t *testing.T, which int, earns bool, at time.Time) (turned, i
 	if !r.known {
 		return r, -1
 	}
-	if len(r.next.Secrets) > maxSecrets || r.next.Secrets[0].Hash != j.sent[which].hash() {
+	if len(r.next.Secrets) > MaxSecrets || r.next.Secrets[0].Hash != j.sent[which].hash() {
 		t.Fatalf("secret %d leaves %d secrets", which, len(r.next.Secrets))
 	}
 	j.Browser = r.next
@@ -61,6 +61,20 @@ func TestTurn(t *testing.T) {
 		"answer to a sign-in lost":      {{0, earn, 0, 1}, {0, look, 0, -1}, {0, look, 9 * SecretLife, -1}, {0, earn, 0, 2}, {1, look, 0, -1}},
 		"a thief earns, then the owner": {{0, earn, 0, 1}, {0, earn, 0, 2}, {1, look, 0, -1}, {2, look, 0, -1}, {1, look, 0, gone}},
 		"sign-in while a look is sent":  {{0, look, SecretLife, 1}, {0, earn, SecretLife, 2}, {1, look, SecretLife, -1}, {0, look, SecretLife, gone}, {2, look, SecretLife, -1}, {1, look, SecretLife, gone}},
+		"lost sign-ins": {
+			{0, earn, 0, 1},
+			{0, earn, 0, 2},
+			{0, earn, 0, 3},
+			{0, earn, 0, 4},
+			{0, earn, 0, 5},
+			{0, earn, 0, 6},
+			{0, earn, 0, 7},
+			{0, earn, 0, 8},
+			{0, earn, 0, 9},
+			{1, look, 0, gone},
+			{9, look, 0, -1},
+			{0, look, 0, gone},
+		},
 		"many work":                     {{0, look, SecretLife, 1}, {0, earn, SecretLife, 2}, {0, earn, SecretLife, 3}, {0, look, SecretLife, -1}, {1, earn, SecretLife, 4}, {1, earn, SecretLife, 5}, {2, earn, SecretLife, 6}},
 		"thief looks, then the owner's": {{0, look, SecretLife, 1}, {1, look, SecretLife, -1}, {0, look, SecretLife, gone}},
 	} {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"nestbox/oauth/client"
@@ -52,7 +51,7 @@ func (e *Error) Error() string { return e.Code + ": " + e.Description }
 
 // refuse makes an Error of status 400.
 func refuse(code, format string, args ...any) *Error {
-	return &Error{Status: http.StatusBadRequest, Code: code, Description: printable(fmt.Sprintf(format, args...))}
+	return &Error{Status: http.StatusBadRequest, Code: code, Description: client.Printable(fmt.Sprintf(format, args...))}
 }
 
 func badRequest(format string, args ...any) *Error {
@@ -60,27 +59,6 @@ func badRequest(format string, args ...any) *Error {
 }
 
 func badGrant(description string) *Error { return refuse(codeInvalidGrant, "%s", description) }
-
-// maxDescription bounds a description, in bytes: bodies stay small.
-const maxDescription = 1000
-
-// printable makes text fit into error_description (RFC 6749 section 5.2).
-func printable(text string) string {
-	text = strings.Map(func(r rune) rune {
-		switch {
-		case r == '"', r == '\\':
-			return '\''
-		case r < ' ', r > '~':
-			return '?'
-		default:
-			return r
-		}
-	}, text)
-	if len(text) > maxDescription {
-		text = text[:maxDescription-3] + "..."
-	}
-	return text
-}
 
 // retryAfter is how long clients should wait when something of ours fails.
 const retryAfter = 5 * time.Second
@@ -107,9 +85,9 @@ func (s *Service) answerOf(ctx context.Context, err error) *Error {
 	case errors.Is(err, scope.ErrLimit):
 		return refuse(codeInvalidScope, "%s", err.Error())
 	case errors.Is(err, client.ErrUnavailable):
-		return &Error{http.StatusServiceUnavailable, codeUnavailable, printable(err.Error()), client.RetryAfter}
+		return &Error{http.StatusServiceUnavailable, codeUnavailable, client.Printable(err.Error()), client.RetryAfter}
 	case errors.Is(err, schema.ErrBusy):
-		return &Error{http.StatusServiceUnavailable, codeUnavailable, printable(err.Error()), retryAfter}
+		return &Error{http.StatusServiceUnavailable, codeUnavailable, client.Printable(err.Error()), retryAfter}
 	}
 	request.Fail(ctx, http.StatusServiceUnavailable, codeUnavailable, err)
 	return &Error{http.StatusServiceUnavailable, codeUnavailable, "The server cannot answer now", retryAfter}

@@ -228,7 +228,7 @@ func TestDecideProperties(t *testing.T) {
 				t.Fatalf("allowed without being asked: %+v", n)
 			case (a.Proven == nil || a.Prompt.None) && !a.Silent:
 				t.Fatalf("answered without a tap: %+v", n)
-			case !(a.InFlow && a.Proven != nil && !a.Prompt.None) && !a.IsFresh(who): //nolint:staticcheck // as clear as it is
+			case (!a.InFlow || a.Proven == nil || a.Prompt.None) && !a.IsFresh(who):
 				t.Fatalf("an old sign-in: %+v", n)
 			case a.Prompt.Login && !a.Prompt.None && !a.InFlow:
 				t.Fatalf("prompt=login without the password: %+v", n)

@@ -18,7 +18,7 @@ const (
 	PathKeys      = "/oauth/jwks"
 	PathPush      = "/oauth/par"
 	PathAuthorize = "/oauth/authorize"
-	PathToken     = "/oauth/token" //nolint:gosec // no secret, and no URL of a stranger
+	PathToken     = "/oauth/token" //nolint:gosec // a path
 	PathRevoke    = "/oauth/revoke"
 )
 

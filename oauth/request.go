@@ -86,7 +86,7 @@ type Parameters struct {
 	State        string       `json:"state,omitempty"`
 	Challenge    string       `json:"challenge"`
 	ResponseMode ResponseMode `json:"response_mode"`
-	Prompt       Prompt       `json:"prompt,omitempty"` //nolint:modernize // as clear as it is
+	Prompt       Prompt       `json:"prompt,omitzero"`
 	// LoginHint is a DID, a handle or an e-mail address; empty for none.
 	LoginHint string `json:"login_hint,omitempty"`
 	// MaxAge is in seconds; nil for none.

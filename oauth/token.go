@@ -227,14 +227,14 @@ func (s *Service) remember(ctx context.Context, q *Request, c *client.Client) (*
 		return nil, err
 	}
 	asked, granted := scope.Parse(q.Parameters.Scope), scope.Parse(q.Granted)
-	text := granted.String()
-	for _, p := range strings.Fields(before) { //nolint:modernize // as clear as it is
+	kept := []string{granted.String()}
+	for p := range strings.FieldsSeq(before) {
 		if len(asked.Missing(scope.Parse(p))) > 0 {
-			text += " " + p //nolint:modernize // as clear as it is
+			kept = append(kept, p)
 		}
 	}
 	return &Consent{
-		AccountID: q.AccountID, ClientID: q.ClientID, Scopes: scope.Parse(text).String(), At: q.DecidedAt, UsedAt: s.now(),
+		AccountID: q.AccountID, ClientID: q.ClientID, Scopes: scope.Parse(strings.Join(kept, " ")).String(), At: q.DecidedAt, UsedAt: s.now(),
 	}, nil
 }
 

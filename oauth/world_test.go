@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -133,9 +134,7 @@ func newWorld(t storetest.Tester, dir string) *world {
 			"scope":                    "atproto transition:generic repo:com.example.post repo:com.example.like include:app.bsky.authCreatePosts",
 			"dpop_bound_access_tokens": true, "application_type": "web",
 		}
-		for k, v := range more {
-			d[k] = v //nolint:modernize // as clear as it is
-		}
+		maps.Copy(d, more)
 		return d
 	}
 	jwk := w.key.JWK()

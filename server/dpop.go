@@ -65,6 +65,6 @@ func (s *Server) closeDPoP() {
 		return
 	}
 	if err := durable.WriteFile(s.dir.Replays(), s.dpop.Replays.Save(), 0o600); err != nil {
-		s.opts.Log.LogAttrs(context.Background(), slog.LevelWarn, "used DPoP proofs not saved", slog.String("cause", err.Error()))
+		s.opts.Log.Warn("used DPoP proofs not saved", slog.String("cause", err.Error()))
 	}
 }

@@ -49,7 +49,7 @@ func TestUsedProofs(t *testing.T) {
 		t.Errorf("used before a clean stop: %q", got)
 	}
 	if got := check(s, unused); got != "" {
-		t.Errorf("a nonce of before a clean stop: %q", got)
+		t.Errorf("a nonce from before a clean stop: %q", got)
 	}
 	s.Stop()
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -41,9 +42,7 @@ type shown struct {
 
 func (p *visitor) do(r *http.Request) shown {
 	p.t.Helper()
-	for name, values := range p.header {
-		r.Header[name] = values //nolint:modernize // as clear as it is
-	}
+	maps.Copy(r.Header, p.header)
 	for name, value := range p.cookies {
 		r.AddCookie(&http.Cookie{Name: name, Value: value})
 	}
@@ -96,9 +95,7 @@ func (p *visitor) post(page shown, path string, typed url.Values) shown {
 			form.Set(name, v)
 		}
 	}
-	for name, values := range typed {
-		form[name] = values //nolint:modernize // as clear as it is
-	}
+	maps.Copy(form, typed)
 	return p.send(path, form)
 }
 
@@ -223,6 +220,28 @@ func TestPeopleTabs(t *testing.T) {
 	}
 	if got := p.accounts(); len(got) != 2 || !slices.Contains(got, alice.DID) || !slices.Contains(got, bob.DID) {
 		t.Errorf("accounts %v", got)
+	}
+}
+
+// TestCookieOfAnother: somebody who has a copy of a browser's cookie, and signs in with an
+// account of their own, does not get what is proven on that browser next. Answers that are
+// lost leave nothing that verify finds.
+func TestCookieOfAnother(t *testing.T) {
+	s := pdstest.Start(t, pdstest.Options{})
+	alice, bob := s.SignUp(t, "alice"), s.SignUp(t, "bob")
+	p, thief := newVisitor(t, s), newVisitor(t, s)
+	p.want(p.signIn("bob.test", pdstest.Password), http.StatusSeeOther, inHere)
+	copied := p.cookies["nestbox"]
+	for range 10 {
+		thief.cookies["nestbox"] = copied
+		thief.want(thief.signIn("bob.test", pdstest.Password), http.StatusSeeOther, inHere)
+	}
+	p.want(p.signIn("alice.test", pdstest.Password), http.StatusSeeOther, inHere)
+	if got := thief.accounts(); !slices.Equal(got, []string{bob.DID}) {
+		t.Errorf("the thief sees %v, alice is %s", got, alice.DID)
+	}
+	if got := p.accounts(); !slices.Contains(got, alice.DID) {
+		t.Errorf("alice's browser has %v", got)
 	}
 }
 

@@ -27,7 +27,7 @@ func (s *Server) buildProxy(limits *ratelimit.Limiter) {
 		MaxRequest:     c.BlobUploadLimit, MaxAnswer: c.ProxyMaxResponseSize,
 		HTTP2: c.ProxyAllowHTTP2, Dev: c.DevMode, Pictures: c.AppViewCDN,
 	}, proxy.Parts{
-		Accounts: s.stores.Accounts, Keys: s.keys, Resolver: s.resolver, Repos: s.repos, Callers: s.verifier.For(auth.UseLook),
+		Accounts: s.stores.Accounts, Keys: s.keys, Resolver: s.resolver, Repos: s.repos, Callers: s.verifier.For(auth.UseLook).Granting(),
 		Limits: limits, Now: s.opts.Now, Log: s.opts.Log,
 	})
 }

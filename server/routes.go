@@ -15,7 +15,7 @@ import (
 func (s *Server) methods() map[string]xrpc.Method {
 	anyone := s.verifier
 	// The uses that endpoints make of the caller's account: see auth.May.
-	look, manage, bring, write := anyone.For(auth.UseLook), anyone.For(auth.UseManage), anyone.For(auth.UseBring), anyone.For(auth.UseWrite)
+	look, manage, bring, write := anyone.For(auth.UseLook), anyone.For(auth.UseManage), anyone.For(auth.UseBring), anyone.For(auth.UseWrite).Granting()
 	leave, invite, remove := anyone.For(auth.UseLeave), anyone.For(auth.UseInvite), anyone.For(auth.UseDelete)
 	// What an OAuth client needs. An endpoint whose verifier says nothing of it is closed to
 	// them; that of a Scoped caller finds it out from the input.

@@ -299,7 +299,7 @@ func (s *Server) build(ctx context.Context) error {
 	s.buildClients(limits)
 	s.buildOAuth(box, limits)
 	s.limits = limits
-	if err := s.buildPeople(box); err != nil { //nolint:contextcheck // it is in the request
+	if err := s.buildPeople(box); err != nil { //nolint:contextcheck // requests bring theirs
 		return err
 	}
 	s.front = &request.Front{TrustedProxies: c.TrustedProxies, Unlimited: s.unlimited, Log: log, Now: now}

@@ -28,9 +28,9 @@ func EndedSessions(trail []account.Entry, lives func(id int64) bool, since time.
 			found = append(found, Ended{Cause: e})
 		}
 		if opens(e) && e.Session != 0 && !lives(e.Session) {
-			for i := len(causes) - 1; i >= 0; i-- { //nolint:modernize // as clear as it is
-				if ends(causes[i], e) {
-					found = append(found, Ended{e, causes[i]})
+			for _, cause := range slices.Backward(causes) {
+				if ends(cause, e) {
+					found = append(found, Ended{e, cause})
 					break
 				}
 			}
@@ -57,7 +57,7 @@ func endsBrowser(e account.Entry) bool {
 
 // ends reports whether what an entry records ended the session that another one opened.
 func ends(cause, opened account.Entry) bool {
-	switch cause.Kind { //nolint:exhaustive // the others mean nothing here
+	switch cause.Kind { //nolint:exhaustive // the others end nothing
 	case account.EntrySignOut, account.EntrySessionRevoked, account.EntryCodeReplayed, account.EntryClientKeyRemoved:
 		return cause.Session == opened.Session
 	case account.EntryAllSignedOut, account.EntryPasswordChanged, account.EntryTakedown:

@@ -3,7 +3,6 @@ package session_test
 import (
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -207,22 +206,5 @@ func TestCreateSessionPasskeys(t *testing.T) {
 func TestTOTPOnce(t *testing.T) {
 	f := newFront(t)
 	_, six := f.totp()
-	code := six()
-	var all sync.WaitGroup
-	answers := make([]pdstest.Answer, 6)
-	for i := range answers {
-		all.Go(func() { answers[i] = f.signIn(pdstest.Password, code) })
-	}
-	all.Wait()
-	in := 0
-	for _, a := range answers {
-		if a.Status == http.StatusOK {
-			in++
-			continue
-		}
-		a.WantError(t, 400, "InvalidToken", "Token is invalid")
-	}
-	if in != 1 {
-		t.Errorf("%d sign-ins by one code", in)
-	}
+	f.signsInOnce(t, six())
 }

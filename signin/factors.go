@@ -126,7 +126,7 @@ func (f Factors) RecoveryLeft() int {
 // second returns the methods that pass as the second factor of a sign-in with the
 // password, the last used first; none if the sign-in needs none.
 func (f Factors) second(emailFactor bool) []Method {
-	if !emailFactor && f.TOTP == nil && !(f.PasskeySecond && len(f.Passkeys) > 0) { //nolint:staticcheck // as clear as it is
+	if !emailFactor && f.TOTP == nil && (!f.PasskeySecond || len(f.Passkeys) == 0) {
 		return nil
 	}
 	return f.methods(emailFactor)

@@ -558,7 +558,7 @@ func TestStepUp(t *testing.T) {
 	}
 	d.Service.Codes.Templates = nil // a server that sends no mail
 	_, err = step(signin.RotationKeys, signin.ByPassword|signin.ByTOTP, "", "")
-	if needed, ok = errors.AsType[*signin.FactorNeeded](err); !ok { //nolint:staticcheck // as clear as it is
+	if _, ok = errors.AsType[*signin.FactorNeeded](err); !ok {
 		t.Errorf("a new factor, without mail: %v", err)
 	}
 	d.Clock.Advance(signin.MinFactorAge)

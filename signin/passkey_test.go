@@ -79,7 +79,7 @@ func TestPasskeySignIn(t *testing.T) {
 			if err != nil || p.By != signin.ByPasskey || p.Account.DID != d.alice.DID {
 				t.Errorf("%s: %+v, %v", c.name, p, err)
 			}
-		case c.want == errWrong && !wrong, c.want == signin.ErrCeremony && !errors.Is(err, c.want): //nolint:errorlint // the very value
+		case c.want == errWrong && !wrong, c.want == signin.ErrCeremony && !errors.Is(err, c.want): //nolint:errorlint // a row names the very value
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}

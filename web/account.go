@@ -94,7 +94,7 @@ func (q *query) typed(name string) string { return q.r.PostForm.Get(name) }
 
 // to answers with the way to another page.
 func (q *query) to(path string) error {
-	http.Redirect(q.w, q.r, path, http.StatusSeeOther) //nolint:gosec // no secret, and no URL of a stranger
+	http.Redirect(q.w, q.r, path, http.StatusSeeOther) //nolint:gosec // a path of our own
 	return nil
 }
 
@@ -106,7 +106,7 @@ func (q *query) done(path, word string) error { return q.to(path + "?done=" + wo
 const signedIn = "signed-in"
 
 // dones are the words of ?done= that have a message of their own.
-var dones = map[string]string{ //nolint:gosec // no secret, and no URL of a stranger
+var dones = map[string]string{ //nolint:gosec // names of messages
 	"reset": "done.reset", "signed-out": "done.signed-out", "ended": "done.ended", "ended-all": "done.ended-all",
 	"totp-on": "done.totp-on", "totp-off": "done.totp-off", "passkey-added": "done.passkey-added", "passkey-renamed": "done.passkey-renamed",
 	"passkey-removed": "done.passkey-removed", "email-on": "done.email-on", "email-off": "done.email-off", "switched": "done.switched",

@@ -183,7 +183,7 @@ func (p *AccountPages) ended(ctx context.Context, a *account.Account, alive map[
 
 // why says why a session ended, and by whom.
 func why(e account.Entry) Text {
-	switch e.Kind { //nolint:exhaustive // the others mean nothing here
+	switch e.Kind { //nolint:exhaustive // the others end nothing
 	case account.EntrySignOut:
 		return Msg("why.sign-out")
 	case account.EntrySessionRevoked:

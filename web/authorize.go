@@ -75,7 +75,7 @@ func (p *FlowPages) open(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	x := &flow{query: query{w: w, r: r}, request: q, status: http.StatusOK}
-	if err := p.begin(x); err != nil { //nolint:contextcheck // it is in the request
+	if err := p.begin(x); err != nil { //nolint:contextcheck // the request's is used
 		request.Fail(r.Context(), http.StatusServiceUnavailable, "Unavailable", err)
 		p.send(x, p.OAuth.FaultAnswer(q))
 	}
@@ -142,7 +142,7 @@ func (p *FlowPages) begin(x *flow) (err error) {
 // answer answers POST: the form of a step.
 func (p *FlowPages) answer(w http.ResponseWriter, r *http.Request) {
 	x := &flow{query: query{w: w, r: r}, status: http.StatusOK}
-	if err := p.step(x); err != nil { //nolint:contextcheck // it is in the request
+	if err := p.step(x); err != nil { //nolint:contextcheck // the request's is used
 		p.Fail(w, r, err)
 	}
 }

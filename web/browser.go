@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"nestbox/device"
@@ -78,7 +79,7 @@ const tokenNonce = 12
 func (b *Browsers) Token(browser int64, page string) (token, flow string) {
 	nonce := make([]byte, tokenNonce)
 	_, _ = rand.Read(nonce) // never fails: crypto/rand ends the process instead
-	return base64.RawURLEncoding.EncodeToString(append(nonce, b.seal(nonce, browser, page)...)),
+	return base64.RawURLEncoding.EncodeToString(slices.Concat(nonce, b.seal(nonce, browser, page))),
 		base64.RawURLEncoding.EncodeToString(nonce[:tokenNonce])
 }
 

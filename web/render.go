@@ -211,7 +211,7 @@ func (p *Pages) SetLanguage(w http.ResponseWriter, r *http.Request) {
 			HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: !p.settings.Dev,
 		})
 	}
-	http.Redirect(w, r, ownPath(r.PostFormValue("next")), http.StatusSeeOther) //nolint:gosec // no secret, and no URL of a stranger
+	http.Redirect(w, r, ownPath(r.PostFormValue("next")), http.StatusSeeOther) //nolint:gosec // ownPath lets no other through
 }
 
 // ownPath returns next if it leads to a page of ours, and else /account.

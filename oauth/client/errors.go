@@ -28,14 +28,14 @@ func (e *Error) Error() string { return e.Code + ": " + e.Message }
 
 // refuse makes an Error whose message can be sent, whatever a stranger's text in it holds.
 func refuse(code, format string, args ...any) *Error {
-	return &Error{code, printable(fmt.Sprintf(format, args...))}
+	return &Error{code, Printable(fmt.Sprintf(format, args...))}
 }
 
 // maxMessage bounds a message, in bytes.
 const maxMessage = 1000
 
-// printable makes text fit into error_description (RFC 6749 section 5.2).
-func printable(text string) string {
+// Printable makes text fit into error_description (RFC 6749 section 5.2), and bounds it.
+func Printable(text string) string {
 	text = strings.Map(func(r rune) rune {
 		switch {
 		case r == '"', r == '\\':

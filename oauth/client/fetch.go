@@ -127,8 +127,7 @@ func explain(err error) *fault {
 		alert       tls.AlertError
 		unknown     x509.UnknownAuthorityError
 	)
-	var asURL *url.Error
-	if errors.As(err, &asURL) { //nolint:modernize // as clear as it is
+	if asURL, ok := errors.AsType[*url.Error](err); ok {
 		err = asURL.Err // without the method and the URL
 	}
 	switch {

@@ -87,7 +87,7 @@ func (s *Service) fetch(ctx context.Context, id string, u *url.URL) (*known, err
 			return nil, err
 		}
 		client := request.ClientOf(ctx)
-		go func() { //nolint:contextcheck // it is in the request
+		go func() { //nolint:contextcheck // others wait for it too
 			defer s.flying.land(id, on)
 			on.known, on.err = s.fly(client, id, u)
 		}()

@@ -267,10 +267,9 @@ func (s *Service) obtain(ctx context.Context, id string, u *url.URL) (*known, er
 	}
 	now := s.Now()
 	kept, c, err := s.get(ctx, id, u, now)
-	var f *fault
-	if errors.As(err, &f) { //nolint:modernize // as clear as it is
-		s.Log.LogAttrs(ctx, slog.LevelInfo, "client metadata not obtained", slog.String("client_id", id), slog.String("cause",
-			printable(f.message)))
+	if f, ok := errors.AsType[*fault](err); ok {
+		s.Log.LogAttrs(ctx, slog.LevelInfo, "client metadata not obtained", slog.String("client_id", id),
+			slog.String("cause", Printable(f.message)))
 		k := &known{client: before.client, fresh: before.fresh, failed: s.Now(), fault: f, size: before.size}
 		return k, s.keepFailure(ctx, id, k)
 	}
@@ -312,8 +311,7 @@ func (s *Service) get(ctx context.Context, id string, u *url.URL, now time.Time)
 		}
 		c, err = s.read(u, id, document, set)
 	}
-	var broken *Error
-	if errors.As(err, &broken) { //nolint:modernize // as clear as it is
+	if broken, ok := errors.AsType[*Error](err); ok {
 		return Kept{}, nil, &fault{message: broken.Message, code: broken.Code, invalid: true}
 	}
 	c.Fetched = now
@@ -330,7 +328,7 @@ func (s *Service) keepFailure(ctx context.Context, id string, k *known) error {
 	if err != nil {
 		return fmt.Errorf("look for client: %w", err)
 	}
-	kept.Failed, kept.Error = k.failed, printable(k.fault.message)
+	kept.Failed, kept.Error = k.failed, Printable(k.fault.message)
 	if err := s.Store.Keep(ctx, kept, nil, nil); err != nil {
 		return fmt.Errorf("keep client: %w", err)
 	}

@@ -76,7 +76,7 @@ func TestKept(t *testing.T) {
 	for cut := range len(left) { // whatever a damaged disk leaves of it
 		r := LoadReplays(left[:cut], now)
 		if first, _, _ := r.windows(now); first <= window(now) && !slices.Contains([]int{39, 39 + 16 + 320, 39 + 2*(16+320), 39 + 3*(16+320), 39 + 4*(16+320)}, cut) {
-			t.Fatalf("%d bytes of %d: the nonces of before are alive", cut, len(left))
+			t.Fatalf("%d bytes of %d: older nonces are alive", cut, len(left))
 		}
 	}
 }

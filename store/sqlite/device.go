@@ -42,9 +42,6 @@ func encodeSecrets(secrets []device.Secret) []byte {
 	return buf
 }
 
-// deviceSecretSizes are those of one to three secrets, in bytes: see device.Browser.Secrets.
-const deviceSecretSizes = "64, 128, 192"
-
 func decodeSecrets(buf []byte) (secrets []device.Secret, err error) {
 	const size = device.HashSize
 	if len(buf) == 0 || len(buf)%(2*size) != 0 {

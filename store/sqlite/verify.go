@@ -10,7 +10,11 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"nestbox/account"
+	"nestbox/device"
 )
+
+// secretSize is that of a browser's secret, hash and salt, in bytes.
+const secretSize = 2 * device.HashSize
 
 // invariant is a query that finds nothing in a sound database: its columns name
 // the culprit.
@@ -29,7 +33,9 @@ var invariants = []invariant{
 	{"session outlives its grant", `SELECT s.id FROM session s JOIN oauth_session g ON g.session_id = s.id WHERE s.expires > g.ends_at`},
 	{"redeemed request that nobody allowed", `SELECT seq FROM oauth_request
 		WHERE (redeemed_at IS NULL) <> (session_id IS NULL) OR redeemed_at IS NOT NULL AND decision <> 'allow'`},
-	{"browser's secrets are damaged", `SELECT id FROM device WHERE length(secrets) NOT IN (` + deviceSecretSizes + `)`},
+	{"browser's secrets are damaged", `SELECT id FROM device
+		WHERE length(secrets) % ` + strconv.Itoa(secretSize) + ` <> 0 OR length(secrets) / ` + strconv.Itoa(secretSize) + `
+		NOT BETWEEN 1 AND ` + strconv.Itoa(device.MaxSecrets)},
 	{"sign-in on a browser that is newer than the browser's secret", `SELECT device_id, account_id FROM browser_session b
 		JOIN device d ON d.id = b.device_id WHERE b.generation > d.generation`},
 	{"account without a DID document", `SELECT did FROM account a WHERE pending_operation IS NULL

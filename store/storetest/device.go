@@ -282,11 +282,11 @@ func testDeviceEndings(t *testing.T, s *Database) {
 			return s.Accounts.SetEmail(ctx, a.ID, account.EmailChange{Factor: &no}, entry(account.EntryFactorOff))
 		}, true, true},
 		"another app's password": {func(a *account.Account) error {
-			addAppPassword(t, s, a, "app") //nolint:contextcheck // it is in the request
+			addAppPassword(t, s, a, "app") //nolint:contextcheck // the test's is used
 			return s.Accounts.RevokeAppPassword(ctx, a.ID, "app", entry(account.EntryAppPasswordRevoked))
 		}, true, true},
 		"a session": {func(a *account.Account) error {
-			return s.Sessions.End(ctx, signIn(t, s, a).ID, entry(account.EntrySignOut)) //nolint:contextcheck // it is in the request
+			return s.Sessions.End(ctx, signIn(t, s, a).ID, entry(account.EntrySignOut)) //nolint:contextcheck // the test's is used
 		}, true, true},
 		"deletion": {func(a *account.Account) error { return s.Accounts.Delete(ctx, a.ID, at(2)) }, false, false},
 	} {
