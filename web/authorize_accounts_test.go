@@ -130,6 +130,24 @@ func TestFlowPassword(t *testing.T) {
 	b.get(w.push(w.public)).want(t, http.StatusOK, "sign-in")
 }
 
+// TestFlowWithoutItsCookie: an account that was chosen on a browser is proven by that
+// browser alone. Whoever has the page, but not the cookie, signs in.
+func TestFlowWithoutItsCookie(t *testing.T) {
+	t.Parallel()
+	w := newFlowWorld(t)
+	alice := w.account("alice")
+	b, bare := w.browser(true), w.browser(false)
+	b.signIn(b.get(w.push(w.public)), "alice.test", "remember", "on").want(t, http.StatusOK, "consent")
+	consent := b.get(w.push(w.public)).want(t, http.StatusOK, "consent")
+	bare.post(consent, "decision", "allow").want(t, http.StatusUnprocessableEntity, "sign-in")
+	chooser := b.get(w.push(w.public, "prompt", "select_account")).want(t, http.StatusOK, "account")
+	chosen := b.post(chooser, "did", alice.DID).want(t, http.StatusOK, "consent")
+	bare.post(chosen, "decision", "allow").want(t, http.StatusUnprocessableEntity, "sign-in")
+	if q := b.post(chosen, "decision", "allow").answer(t, "code"); q.Get("code") == "" {
+		t.Errorf("the browser itself: %v", q)
+	}
+}
+
 // admin returns the header of the server's admin.
 func (w *flowWorld) admin() string {
 	w.t.Helper()
