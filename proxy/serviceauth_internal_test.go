@@ -14,6 +14,7 @@ import (
 func TestServiceAuth(t *testing.T) {
 	const (
 		owner, plain, privileged, down = auth.ScopeAccess, auth.ScopeAppPass, auth.ScopeAppPassPrivileged, auth.ScopeTakenDown
+		client                         = auth.ScopeOAuth // its scope was looked at before
 		aud                            = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
 	)
 	now := time.Unix(1_800_000_000, 0)
@@ -22,14 +23,14 @@ func TestServiceAuth(t *testing.T) {
 		takers []auth.Scope
 		refuse string // a part of the message
 	}{
-		{"", []auth.Scope{owner, plain, privileged}, ""},
-		{"app.bsky.feed.getTimeline", []auth.Scope{owner, plain, privileged}, ""},
-		{"com.atproto.repo.uploadBlob", []auth.Scope{owner, plain, privileged}, ""},
-		{createAccount, []auth.Scope{owner, privileged, down}, "insufficient access"},
-		{"com.atproto.server.createaccount", []auth.Scope{owner, privileged}, "insufficient access"},
-		{"COM.ATPROTO.SERVER.createAccount", []auth.Scope{owner, privileged}, "insufficient access"},
-		{"chat.bsky.convo.getLog", []auth.Scope{owner, privileged}, "insufficient access"},
-		{"CHAT.BSKY.convo.getlog", []auth.Scope{owner, privileged}, "insufficient access"},
+		{"", []auth.Scope{owner, plain, privileged, client}, ""},
+		{"app.bsky.feed.getTimeline", []auth.Scope{owner, plain, privileged, client}, ""},
+		{"com.atproto.repo.uploadBlob", []auth.Scope{owner, plain, privileged, client}, ""},
+		{createAccount, []auth.Scope{owner, privileged, client, down}, "insufficient access"},
+		{"com.atproto.server.createaccount", []auth.Scope{owner, privileged, client}, "insufficient access"},
+		{"COM.ATPROTO.SERVER.createAccount", []auth.Scope{owner, privileged, client}, "insufficient access"},
+		{"chat.bsky.convo.getLog", []auth.Scope{owner, privileged, client}, "insufficient access"},
+		{"CHAT.BSKY.convo.getlog", []auth.Scope{owner, privileged, client}, "insufficient access"},
 		{"com.atproto.admin.updateSubjectStatus", []auth.Scope{owner}, "insufficient access"},
 		{"com.atproto.ADMIN.updatesubjectstatus", []auth.Scope{owner}, "insufficient access"},
 		{"com.atproto.server.getSession", nil, "protected method"},
@@ -38,7 +39,7 @@ func TestServiceAuth(t *testing.T) {
 		{"com.atproto.server.getServiceAuth", nil, "protected method"},
 		{"com.atproto.identity.submitPlcOperation", nil, "protected method"},
 	} {
-		for _, scope := range []auth.Scope{owner, plain, privileged, down} {
+		for _, scope := range []auth.Scope{owner, plain, privileged, client, down} {
 			_, err := serviceAuth(scope, GetServiceAuthParams{Audience: aud, Method: c.method}, now)
 			taken := false
 			for _, taker := range c.takers {
