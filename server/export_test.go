@@ -29,7 +29,6 @@ func (s *Server) Grant(ctx context.Context, did, scope, jkt string) (access stri
 	if err != nil {
 		return "", err
 	}
-	s.sessions.OAuth = session.GrantRules{Issuer: s.URL, AccessTTL: time.Hour, RefreshTTL: time.Hour, PublicTTL: time.Hour, TTL: time.Hour}
 	now := s.opts.Now().UTC().Truncate(time.Millisecond)
 	n, err := s.sessions.PrepareGrant(ctx, session.Authorization{
 		Account: a, Epoch: cred.Epoch, Entry: account.NewEntry(ctx, now, account.EntryAppAuthorized, account.ActorOwner),
