@@ -160,7 +160,7 @@ func (p *AccountPages) ended(ctx context.Context, a *account.Account, alive map[
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range session.EndedSessions(trail, func(id int64) bool { return alive[id] }, p.Now().Add(-endedFor)) {
+	for _, e := range session.EndedSessions(trail, session.Alive{Sessions: alive}, p.Now().Add(-endedFor)) {
 		row := EndedSession{
 			Kind: PasswordSession, Name: request.ClientName(e.Opened.UserAgent), Network: e.Opened.Network, At: e.Cause.At,
 			Why: why(e.Cause),
