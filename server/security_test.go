@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"encoding/json"
 	"html"
 	"io"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/pquerna/otp/totp"
 
+	"nestbox/account"
 	"nestbox/internal/pdstest"
 	"nestbox/store/storetest"
 )
@@ -242,4 +244,37 @@ func TestFactorEndings(t *testing.T) {
 	b.open(security)
 	b.post(security, "decision", "totp-remove") // once more, from an older page
 	b.want(200, "The authenticator app is off.")
+}
+
+// TestServiceName: authenticator apps and passkeys show the name of the service.
+func TestServiceName(t *testing.T) {
+	for _, c := range []struct{ setting, issuer, passkey string }{
+		{"PDS_SERVICE_NAME=Nest of Ours", "otpauth://totp/Nest%20of%20Ours:alice.test?", "issuer=Nest%20of%20Ours"},
+		{"PDS_SERVICE_NAME=", "otpauth://totp/localhost:alice.test?", "issuer=localhost"},
+	} {
+		s := pdstest.Start(t, pdstest.Options{Settings: []string{c.setting}})
+		did := s.SignUp(t, "alice").DID
+		a, err := account.Find(t.Context(), s.SignIns().Accounts, did)
+		if err != nil {
+			t.Fatal(err)
+		}
+		setup, err := s.SignIns().BeginTOTP(t.Context(), a)
+		if err != nil || !strings.HasPrefix(setup.URL, c.issuer) || !strings.Contains(setup.URL, c.passkey) {
+			t.Errorf("%s: %s, %v", c.setting, setup.URL, err)
+		}
+		q, err := s.SignIns().BeginPasskey(t.Context(), a, "flow")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var options struct {
+			PublicKey struct{ RP struct{ ID, Name string } }
+		}
+		want, _ := strings.CutPrefix(c.setting, "PDS_SERVICE_NAME=")
+		if want == "" {
+			want = "localhost"
+		}
+		if err := json.Unmarshal([]byte(q.Options), &options); err != nil || options.PublicKey.RP.ID != "localhost" || options.PublicKey.RP.Name != want {
+			t.Errorf("%s: %v in %s", c.setting, err, q.Options)
+		}
+	}
 }
