@@ -163,14 +163,19 @@ func TestPlainHTTP(t *testing.T) {
 	defer host.Close()
 	_, port, _ := net.SplitHostPort(host.Listener.Addr().String())
 	w := newWorld(t)
-	address := [4]byte{127, 0, 0, 1}
-	w.overHTTP(t, true, nil, func() [4]byte { return address })
+	var public atomic.Bool
+	w.overHTTP(t, true, nil, func() [4]byte {
+		if public.Load() {
+			return [4]byte{93, 184, 215, 14}
+		}
+		return [4]byte{127, 0, 0, 1}
+	})
 	for _, name := range []string{"app.localhost", "127.0.0.1", "dev.example.com"} {
 		if _, err := w.Load(t.Context(), "http://"+name+":"+port+"/client.json", client.ForRequest); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	address = [4]byte{93, 184, 215, 14}
+	public.Store(true)
 	_, err := w.Load(t.Context(), "http://public.example.com:"+port+"/client.json", client.ForRequest)
 	refused(t, err, client.CodeInvalidMetadata, "address not public")
 }

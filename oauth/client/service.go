@@ -73,11 +73,12 @@ type Options struct {
 type Service struct {
 	Options
 
-	ctx    context.Context //nolint:containedctx // of fetches, which Close ends
-	stop   context.CancelFunc
-	known  *otter.Cache[string, *known]
-	flying flights
-	used   assertions
+	ctx     context.Context //nolint:containedctx // of fetches, which Close ends
+	stop    context.CancelFunc
+	known   *otter.Cache[string, *known]
+	flights gate.Flights[string, *known] // by client_id
+	places  gate.Places[string]
+	used    assertions
 }
 
 // known is what is known of a client; it is not changed.
@@ -100,14 +101,13 @@ func New(o Options) *Service {
 			return uint32(len(key) + k.size + overhead) //nolint:gosec // documents are bounded
 		},
 	})
-	s.flying.places = &gate.Places[string]{}
 	return s
 }
 
 // Close ends the fetches that are on their way, and waits for them.
 func (s *Service) Close() {
 	s.stop()
-	s.flying.wait()
+	s.flights.Close()
 }
 
 // Load returns the client of a client_id. Errors: *Error, ErrUnavailable,

@@ -273,6 +273,17 @@ func (g *gated) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
+// until waits until n requests are on their way.
+func (g *gated) until(t *testing.T, n int) {
+	t.Helper()
+	in := func() int { g.mu.Lock(); defer g.mu.Unlock(); return g.waiting }
+	for end := time.Now().Add(5 * time.Second); in() != n; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d fetches on their way, want %d", in(), n)
+		}
+	}
+}
+
 func from(ctx context.Context, address string) context.Context {
 	return request.WithClient(ctx, request.Client{Addr: netip.MustParseAddr(address)})
 }
@@ -295,15 +306,7 @@ func TestRoom(t *testing.T) {
 			}
 		})
 	}
-	in := func() int { g.mu.Lock(); defer g.mu.Unlock(); return g.waiting }
-	until := func(n int) {
-		t.Helper()
-		for end := time.Now().Add(5 * time.Second); in() != n; time.Sleep(time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("%d fetches on their way, want %d", in(), n)
-			}
-		}
-	}
+	until := func(n int) { t.Helper(); g.until(t, n) }
 	leaving, leave := context.WithCancel(from(t.Context(), "192.0.2.1"))
 	load(leaving, 0)
 	until(1)
@@ -335,5 +338,37 @@ func TestRoom(t *testing.T) {
 	}
 	if _, err := w.Load(from(t.Context(), "192.0.2.2"), "https://one.example.com/more", client.ForRequest); errors.As(err, &many) {
 		t.Errorf("another network: %v", err)
+	}
+}
+
+// TestOwnQueue: a network that has as many fetches on their way as it may, and more in its
+// queue, makes no other network wait that needs the same document.
+func TestOwnQueue(t *testing.T) {
+	w := newWorld(t)
+	w.Close()
+	g := &gated{release: make(chan struct{})}
+	w.Service = client.New(client.Options{
+		Store: w.db.Clients, HTTP: &http.Client{Transport: g}, Issuer: issuer, Now: w.clock, Log: slog.New(slog.DiscardHandler),
+	})
+	var all sync.WaitGroup
+	load := func(address string, i int) {
+		all.Go(func() {
+			if _, err := w.Load(from(t.Context(), address), fmt.Sprintf("https://a%d.example.com/client.json", i), client.ForRequest); err == nil {
+				t.Error("loaded")
+			}
+		})
+	}
+	for i := range 8 {
+		load("192.0.2.1", i)
+	}
+	g.until(t, 8)
+	load("192.0.2.1", 8)
+	time.Sleep(20 * time.Millisecond) // it is in the queue now, or this shows nothing
+	load("192.0.2.2", 8)
+	g.until(t, 9)
+	close(g.release)
+	all.Wait()
+	if g.all != 9 {
+		t.Errorf("%d fetches, want one for each document", g.all)
 	}
 }
