@@ -69,9 +69,9 @@ func (s *Service) known(ctx context.Context, includes []syntax.NSID) (schema.Set
 	return sets, nil
 }
 
-// narrowed returns a grant without a permission. Where a permission set that is left is not
-// known, what it allows goes on if it can be told from what was taken; if not it allows
-// nothing until it is known.
+// narrowed returns a grant without a permission. A permission set that is left and not known
+// goes on as it was if what was taken was no set; otherwise it allows nothing until it is
+// known.
 func narrowed(g session.Grant, permission string, known schema.Sets) session.Grant {
 	was := scope.Parse(g.Granted)
 	left := was.Without(permission)
