@@ -59,6 +59,7 @@ type author struct {
 	own     map[syntax.NSID]schema.Record
 	txt     map[string][]string
 	failure error // of DNS
+	failed  error // of the look into the DID's document
 	// answer replaces the host's answer.
 	answer http.HandlerFunc
 	// silent makes the host wait until it is closed.
@@ -172,6 +173,9 @@ func (a *author) Host(_ context.Context, did syntax.DID, fresh bool) (schema.Hos
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.looks++
+	if a.failed != nil {
+		return schema.Host{}, a.failed
+	}
 	if did != authorDID {
 		return schema.Host{}, identity.ErrNotRegistered
 	}
