@@ -19,7 +19,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/dagcbor"
-	"nestbox/internal/pdstest"
+	"nestbox/internal/dnstest"
 	"nestbox/oauth/scope"
 	"nestbox/request"
 	"nestbox/schema"
@@ -136,7 +136,7 @@ func TestFindFails(t *testing.T) {
 		"two records":            {"test.two.authAll", nil, "DNS: _lexicon.two.test has 2 TXT records with did=, not one"},
 		"not a DID":              {"test.bad.authAll", nil, "DNS: the TXT record did= of _lexicon.bad.test is not a DID"},
 		"no other level is used": {"a.b.c.authAll", nil, "DNS: _lexicon.c.b.a has 0 TXT records"},
-		"DNS fails":              {"", func(a *author) { a.failure = pdstest.ErrFails }, "DNS: look up _lexicon.b.a: name does not resolve: its name servers fail"},
+		"DNS fails":              {"", func(a *author) { a.failure = dnstest.ErrFails }, "DNS: look up _lexicon.b.a: name does not resolve: its name servers fail"},
 		"not published here":     {"test.own.authAll", nil, "record at://did:plc:ownownownownownownownown/com.atproto.lexicon.schema/test.own.authAll: the Lexicon is not known"},
 		"no document of the DID": {"", func(a *author) {
 			a.txt["_lexicon.b.a"] = []string{"did=did:plc:nobodynobodynobodynobody"}
@@ -302,7 +302,7 @@ func TestKnown(t *testing.T) {
 	}
 
 	// The network is gone, and so is the process.
-	w.change(func() { w.failure = pdstest.ErrFails })
+	w.change(func() { w.failure = dnstest.ErrFails })
 	w.Clock.Advance(90*24*time.Hour - time.Second)
 	w.is("for 90 days", all, grown)
 	w.noted("DNS")

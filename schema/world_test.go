@@ -20,7 +20,7 @@ import (
 
 	"nestbox/dagcbor"
 	"nestbox/identity"
-	"nestbox/internal/pdstest"
+	"nestbox/internal/dnstest"
 	"nestbox/internal/safehttp"
 	"nestbox/lexicon"
 	"nestbox/ratelimit"
@@ -85,7 +85,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(client.CloseIdleConnections)
 	w := &world{World: storetest.NewWorld(t), author: a, t: t}
 	w.options = schema.Options{
-		Store: w.World.PermissionSets, DNS: identity.Nameservers([]string{pdstest.Nameserver(t, a.lookUp)}), Hosts: a, Own: a,
+		Store: w.World.PermissionSets, DNS: identity.Nameservers([]string{dnstest.Nameserver(t, a.lookUp)}), Hosts: a, Own: a,
 		Proven: proven, HTTP: client, Lexicons: lexicon.Known(), Now: w.Clock.Now, Log: slog.New(slog.DiscardHandler),
 	}
 	w.start()
@@ -165,7 +165,7 @@ func (a *author) lookUp(name string) ([]string, error) {
 	if records := a.txt[strings.ToLower(name)]; records != nil {
 		return records, nil
 	}
-	return nil, pdstest.ErrNoName
+	return nil, dnstest.ErrNoName
 }
 
 // Host implements schema.Hosts.

@@ -1,4 +1,5 @@
-package pdstest
+// Package dnstest has name servers for tests, on loopback.
+package dnstest
 
 import (
 	"errors"
