@@ -14,9 +14,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"testing"
 	"time"
 
+	"nestbox/internal/dnstest"
 	"nestbox/internal/safehttp"
 )
 
@@ -104,23 +106,25 @@ func TestReason(t *testing.T) {
 	with := func(roots *x509.CertPool) safehttp.Options {
 		return safehttp.Options{AllowLoopback: true, Roots: roots}
 	}
-	resolved := func(address [4]byte) safehttp.Options {
-		return safehttp.Options{Resolver: resolver(t, func() [4]byte { return address })}
+	resolved := func(address netip.Addr, err error) safehttp.Options {
+		return safehttp.Options{Resolver: dnstest.Resolver(t, func() (netip.Addr, error) { return address, err })}
 	}
 	for name, c := range map[string]struct {
 		options   safehttp.Options
 		url, want string
 	}{
-		"a port":             {here, "https://example.com:22", "its URL is not allowed: https alone, on its usual port"},
-		"a private address":  {resolved([4]byte{10, 1, 2, 3}), "https://inside.example.com", "address not public"},
-		"no name server":     {safehttp.Options{Resolver: nobody()}, "https://nowhere.example.com", "name does not resolve: its name servers fail"},
-		"refused":            {here, "https://127.0.0.1:" + refuses, "connection failed: it was refused"},
-		"closed":             {here, "http://127.0.0.1:" + closes, "connection failed: the host closed it"},
-		"an unknown root":    {here, url, "TLS: the certificate's authority is unknown, or the chain is not complete"},
-		"another name":       {with(otherRoots), "https://127.0.0.1:" + other, "TLS: the certificate is for another name"},
-		"an old certificate": {with(expiredRoots), "https://127.0.0.1:" + expired, "TLS: the certificate has expired, or is not valid yet"},
-		"no TLS":             {here, "https://127.0.0.1:" + plain, "TLS: the host does not speak it"},
-		"a host that hangs":  {safehttp.Options{AllowLoopback: true, Timeout: 50 * time.Millisecond}, "https://127.0.0.1:" + hangs, "timed out"},
+		"a port":              {here, "https://example.com:22", "its URL is not allowed: https alone, on its usual port"},
+		"a private address":   {resolved(netip.MustParseAddr("10.1.2.3"), nil), "https://inside.example.com", "address not public"},
+		"no such name":        {resolved(netip.Addr{}, dnstest.ErrNoName), "https://nowhere.example.com", "name does not resolve"},
+		"a name server fails": {resolved(netip.Addr{}, dnstest.ErrFails), "https://nowhere.example.com", "name does not resolve: its name servers fail"},
+		"no name server":      {safehttp.Options{Resolver: nobody()}, "https://nowhere.example.com", "name does not resolve: its name servers fail"},
+		"refused":             {here, "https://127.0.0.1:" + refuses, "connection failed: it was refused"},
+		"closed":              {here, "http://127.0.0.1:" + closes, "connection failed: the host closed it"},
+		"an unknown root":     {here, url, "TLS: the certificate's authority is unknown, or the chain is not complete"},
+		"another name":        {with(otherRoots), "https://127.0.0.1:" + other, "TLS: the certificate is for another name"},
+		"an old certificate":  {with(expiredRoots), "https://127.0.0.1:" + expired, "TLS: the certificate has expired, or is not valid yet"},
+		"no TLS":              {here, "https://127.0.0.1:" + plain, "TLS: the host does not speak it"},
+		"a host that hangs":   {safehttp.Options{AllowLoopback: true, Timeout: 50 * time.Millisecond}, "https://127.0.0.1:" + hangs, "timed out"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := get(t, safehttp.Client(c.options), c.url)
