@@ -301,6 +301,7 @@ func TestBadValues(t *testing.T) {
 		"PDS_SUPPORT_URL":                           {"mailto:a@example.com"},
 		"PDS_PRIVACY_POLICY_URL":                    {"javascript:alert(1)"},
 		"PDS_TERMS_OF_SERVICE_URL":                  {"/terms"},
+		"PDS_SERVICE_NAME":                          {"Nest: ours", strings.Repeat("x", 65), "a\tb"},
 		"PDS_LOGO_URL":                              {"logo.svg"},
 		"PDS_HCAPTCHA_SITE_KEY":                     {"two words", "10000000-ffff"}, // the last one alone
 		"PDS_HCAPTCHA_SECRET_KEY":                   {"hunter2 ", "hunter2\xff", "hunter2"},
@@ -346,7 +347,7 @@ func TestBadValues(t *testing.T) {
 	// These accept any text.
 	free := []string{
 		"PDS_DATA_DIRECTORY", "PDS_ADMIN_PASSWORD", "PDS_JWT_SECRET", "PDS_RATE_LIMIT_BYPASS_KEY",
-		"PDS_SERVICE_NAME", "PDS_HCAPTCHA_TOKEN_SALT",
+		"PDS_HCAPTCHA_TOKEN_SALT",
 		"PDS_BLOBSTORE_DISK_LOCATION", "PDS_BLOBSTORE_DISK_TMP_LOCATION", "PDS_KEY_ENCRYPTION_KEY_FILE",
 	}
 	all := required()

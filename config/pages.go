@@ -4,12 +4,22 @@ import (
 	"fmt"
 	"net/mail"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"nestbox/internal/color"
 )
 
+// maxServiceName is in characters: authenticator apps cut longer names.
+const maxServiceName = 64
+
 // checkPages checks what the pages for people show.
 func (c *Config) checkPages(f *Faults) {
+	bad := func(r rune) bool { return !unicode.IsPrint(r) || r == ':' } // a colon ends the name in authenticator apps
+	if utf8.RuneCountInString(c.ServiceName) > maxServiceName || strings.ContainsFunc(c.ServiceName, bad) {
+		f.add("PDS_SERVICE_NAME", fmt.Sprintf("%q cannot be shown everywhere", c.ServiceName),
+			fmt.Sprintf("use at most %d characters, and no colon", maxServiceName))
+	}
 	for _, one := range []struct{ name, value string }{
 		{"PDS_HOME_URL", c.HomeURL},
 		{"PDS_SUPPORT_URL", c.SupportURL},
