@@ -150,7 +150,7 @@ func arrows() map[string]rule {
 			imports:    below(domains, format, []string{"lexicon", "admin", "config", "datadir", "plc/directory", "server", "verify"}),
 			anyInTests: true,
 		},
-		"e2e/browser": {imports: []string{"web", "web/webtest"}},
+		"e2e/browser": {imports: []string{"web", "web/webtest", "internal/pdstest"}},
 		"e2e":         {imports: []string{"internal/pdstest"}, anyInTests: true},
 		"bench": {
 			imports:    below(domains, format, []string{"config", "internal/pdstest", "plc/directory", "server"}),
