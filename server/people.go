@@ -1,12 +1,20 @@
 package server
 
 import (
+	"context"
 	"net/http"
 	"slices"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
+
+	"nestbox/account"
+	"nestbox/blob"
 	"nestbox/config"
 	"nestbox/device"
+	"nestbox/export"
 	"nestbox/internal/seal"
+	"nestbox/repo"
 	"nestbox/web"
 )
 
@@ -29,12 +37,41 @@ func (s *Server) buildPeople(box *seal.Box) error {
 	}
 	s.accountPages = &web.AccountPages{
 		Site: s.site, Accounts: s.stores.Accounts, SignIns: s.signIns, Sessions: s.sessions, Hosting: s.hosting, Emails: s.emails,
-		Codes: s.codes, AppPasswords: s.appPasswords, OAuth: s.oauth, Arrived: s.sessions.Arrived, Box: box, SignUp: signUpRules(c), Now: s.opts.Now,
+		Codes: s.codes, AppPasswords: s.appPasswords, OAuth: s.oauth, Exports: s.exports(), Arrived: s.sessions.Arrived, Box: box, SignUp: signUpRules(c), Now: s.opts.Now,
 	}
 	s.oauth.Locales = pages.Languages()
 	flow := &web.FlowPages{AccountPages: s.accountPages}
 	s.site.Routes = slices.Concat(s.accountPages.PageRoutes(), flow.FlowRoutes())
 	return nil
+}
+
+// exports returns the service that makes archives of what accounts have here.
+func (s *Server) exports() *export.Service {
+	return &export.Service{
+		Accounts: s.stores.Accounts, Sessions: s.stores.Sessions, Devices: s.stores.Devices, Consents: s.stores.OAuth, Prefs: s.stores.Prefs,
+		Files: blobFiles{s.stores.Blobs, s.blobs}, Hostname: s.opts.Config.Hostname, Limits: s.limits, Now: s.opts.Now, Document: s.hosting.SeenDocument,
+		Snapshot: func(ctx context.Context, a *account.Account) (*repo.Snapshot, error) {
+			return s.repos.Snapshot(ctx, repo.Account{ID: a.ID, DID: a.DID})
+		},
+		Log: func(ctx context.Context, did syntax.DID) ([]byte, error) {
+			if did.Method() != "plc" {
+				return nil, nil
+			}
+			return s.directory.Log(ctx, did)
+		},
+	}
+}
+
+// blobFiles are the accounts' files.
+type blobFiles struct {
+	blob.Store
+
+	service *blob.Service
+}
+
+// Open implements export.Files.
+func (f blobFiles) Open(ctx context.Context, accountID int64, id cid.Cid) (blob.Blob, blob.File, error) {
+	return f.service.Open(ctx, accountID, id)
 }
 
 // signUpRules returns the operator's rules of sign-ups.
