@@ -43,7 +43,10 @@ func signUpRules(c *config.Config) web.SignUpRules {
 		Policy: c.Signup, NeedsInvite: c.InviteRequired, Domains: c.HandleDomains, Terms: c.TermsOfServiceURL != "" || c.PrivacyPolicyURL != "",
 	}
 	if c.HCaptchaSiteKey != "" {
-		r.Captcha = &web.Captcha{SiteKey: c.HCaptchaSiteKey, SecretKey: c.HCaptchaSecretKey.Reveal(), URL: web.CaptchaURL, Client: &http.Client{}}
+		r.Captcha = &web.Captcha{
+			SiteKey: c.HCaptchaSiteKey, SecretKey: c.HCaptchaSecretKey.Reveal(), TokenSalt: c.HCaptchaTokenSalt.Reveal(),
+			URL: web.CaptchaURL, Client: &http.Client{},
+		}
 	}
 	return r
 }
