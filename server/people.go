@@ -1,12 +1,19 @@
 package server
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"net/http"
 	"slices"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
 	"nestbox/config"
 	"nestbox/device"
 	"nestbox/internal/seal"
+	"nestbox/request"
 	"nestbox/web"
 )
 
@@ -14,7 +21,7 @@ import (
 // route can forget, and none of the API's.
 func (s *Server) buildPeople(box *seal.Box) error {
 	c := &s.opts.Config
-	pages, err := web.New(web.Settings{Hostname: c.Hostname, Dev: c.DevMode, Brand: web.Brand{
+	pages, err := web.New(web.Settings{Hostname: c.Hostname, Dev: c.DevMode, Spoke: s.spoke, Brand: web.Brand{
 		Name: c.Service(), HomeURL: c.HomeURL, SupportURL: c.SupportURL, PrivacyURL: c.PrivacyPolicyURL, TermsURL: c.TermsOfServiceURL,
 		ContactEmail: c.ContactEmail, LogoURL: c.LogoURL, BackgroundLightURL: c.BackgroundLightURL, BackgroundDarkURL: c.BackgroundDarkURL,
 		Primary: c.PrimaryColor, Error: c.ErrorColor, Warning: c.WarningColor, Info: c.InfoColor, Success: c.SuccessColor,
@@ -35,6 +42,17 @@ func (s *Server) buildPeople(box *seal.Box) error {
 	flow := &web.FlowPages{AccountPages: s.accountPages, OAuth: s.oauth}
 	s.site.Routes = slices.Concat(s.accountPages.PageRoutes(), flow.FlowRoutes())
 	return nil
+}
+
+// spoke keeps the language of an account's last page for its mails. It fails no request.
+func (s *Server) spoke(ctx context.Context, did, language string) {
+	a, err := s.stores.Accounts.ByDID(ctx, syntax.DID(did))
+	if err == nil && a.Language != language {
+		err = s.stores.Accounts.SetLanguage(ctx, a.ID, language)
+	}
+	if err != nil && !errors.Is(err, account.ErrNotFound) {
+		request.Note(ctx, slog.String("language", err.Error()))
+	}
 }
 
 // signUpRules returns the operator's rules of sign-ups.

@@ -1,6 +1,7 @@
 package signin
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -78,8 +79,8 @@ func (s *Service) MethodsOf(ctx context.Context, a *account.Account) ([]Method, 
 type note struct {
 	kind   account.EntryKind
 	notice mail.NoticeKind
-	// detail is the reason on the trail, and the detail of the notice.
-	detail string
+	// detail is the reason on the trail, and the detail of the notice unless mailed is set.
+	detail, mailed string
 }
 
 // change changes an account's factors as decide says. Each change is on the trail and
@@ -104,7 +105,7 @@ func (s *Service) changeBy(
 			e.Kind, e.Reason = n.kind, n.detail
 			c.Entries = append(c.Entries, e)
 			if n.notice != "" {
-				c.Mails = append(c.Mails, s.Notices.Of(&now, n.notice, e, n.detail)...)
+				c.Mails = append(c.Mails, s.Notices.Of(&now, n.notice, e, cmp.Or(n.mailed, n.detail))...)
 			}
 		}
 		return c, nil
@@ -162,7 +163,7 @@ func (s *Service) Switch(ctx context.Context, a *account.Account, w Switch, on b
 		if w == SwitchPasskeySecond {
 			kind = map[bool]account.EntryKind{true: account.EntryPasskeySecondOn, false: account.EntryPasskeySecondOff}[on]
 		}
-		return f, []note{{kind, mail.NoticeSwitched, detail}}, nil
+		return f, []note{{kind, mail.NoticeSwitched, detail, mail.Switched(string(w), on)}}, nil
 	})
 }
 
@@ -196,7 +197,7 @@ func (s *Service) Off(ctx context.Context, a *account.Account) error {
 			return f, nil, nil
 		}
 		f.TOTP, f.Passkeys = nil, nil
-		return f, []note{{account.EntryFactorsOff, mail.NoticeFactorsOff, ""}}, nil
+		return f, []note{{kind: account.EntryFactorsOff, notice: mail.NoticeFactorsOff}}, nil
 	})
 }
 

@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"embed"
 	"errors"
 	"fmt"
@@ -28,6 +29,9 @@ type Settings struct {
 	Brand    Brand
 	// Dev is set under --dev: browsers are not asked to insist on https.
 	Dev bool
+	// Spoke, if it is set, is called with each page of an account that was shown in a
+	// language: its mails have that of the last one.
+	Spoke func(ctx context.Context, did, language string)
 	// Pseudo adds the pseudo-language en-XA, for tests: text that is in no catalogue is
 	// seen, and so is a layout that breaks on long words.
 	Pseudo bool
@@ -146,6 +150,9 @@ func (p *Pages) Render(w http.ResponseWriter, r *http.Request, status int, page 
 	w.Header().Set("Content-Language", c.Tag.String())
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // a client that has gone needs no answer
+	if p.settings.Spoke != nil && frame.Account != nil {
+		p.settings.Spoke(r.Context(), frame.Account.DID, c.Tag.String())
+	}
 }
 
 // isWide reports whether a page is one of an account's own, with the navigation; the
@@ -231,7 +238,7 @@ func ownPath(next string) string {
 }
 
 // Language returns the tag of the language that a page in answer to a request would
-// have: that of mails which the request causes.
+// have.
 func (p *Pages) Language(r *http.Request, locales string) string {
 	return p.languages.choose(r, locales).Tag.String()
 }

@@ -422,6 +422,20 @@ func testEmailChange(t *testing.T, s *Database) {
 			t.Errorf("no account: %v", err)
 		}
 	})
+	t.Run("the language of mails is kept", func(t *testing.T) {
+		if got := now(t); got.Language != "" {
+			t.Errorf("at first: %q", got.Language)
+		}
+		if err := s.Accounts.SetLanguage(t.Context(), a.ID, "de"); err != nil {
+			t.Fatal(err)
+		}
+		if got := now(t); got.Language != "de" {
+			t.Errorf("%q", got.Language)
+		}
+		if err := s.Accounts.SetLanguage(t.Context(), 999, "de"); !errors.Is(err, account.ErrNotFound) {
+			t.Errorf("no account: %v", err)
+		}
+	})
 }
 
 // testSessionCode: a session that took a code uses it up, or is not made.
