@@ -244,6 +244,29 @@ func TestFactorEndings(t *testing.T) {
 	b.open(security)
 	b.post(security, "decision", "totp-remove") // once more, from an older page
 	b.want(200, "The authenticator app is off.")
+
+	// What apps may do, and what was done lately.
+	signIn := func() pdstest.Answer {
+		return s.Do(t, pdstest.Request{NSID: "com.atproto.server.createSession", Body: map[string]any{"identifier": "alice.test", "password": pdstest.Password}})
+	}
+	b.post(security, "switch", "apps-by-password", "decision", "off")
+	b.want(200, "Confirm that it is you")
+	b.post(security, "step", "step-up", "decision", "confirm", "password", pdstest.Password)
+	b.want(200, "That is changed.")
+	signIn().WantError(t, 401, "AuthenticationRequired", "This account's owner allows app passwords and sign-in through the browser only")
+	b.post(security, "switch", "apps-by-password", "decision", "on")
+	if a := signIn(); a.Status != 200 {
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+	for _, action := range []string{
+		"Turned on: Apps may sign in with your password", "Turned off: Apps may sign in with your password", "The authenticator app was turned off",
+		"New recovery codes were made", "An authenticator app was set up",
+	} {
+		b.want(200, "<strong>"+action+"</strong>")
+	}
+	if last, before := strings.Index(b.body, "Turned on:"), strings.Index(b.body, "Turned off:"); last > before {
+		t.Error("the newest is not first")
+	}
 }
 
 // TestServiceName: authenticator apps and passkeys show the name of the service.

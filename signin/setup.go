@@ -136,6 +136,24 @@ func (w Switch) words() string {
 	}
 }
 
+// detail returns a switch and its state as the trail has them.
+func (w Switch) detail(on bool) string {
+	return w.words() + ": " + map[bool]string{true: "on", false: "off"}[on]
+}
+
+// ParseSwitched returns the switch, and its state, of an entry of the trail whose reason
+// this is; false if it is none.
+func ParseSwitched(reason string) (w Switch, on, ok bool) {
+	for _, w := range []Switch{SwitchPasskeySecond, SwitchDangerousFactor, SwitchAppsByPassword} {
+		for _, on := range []bool{true, false} {
+			if reason == w.detail(on) {
+				return w, on, true
+			}
+		}
+	}
+	return "", false, false
+}
+
 // Switch turns a switch on or off. ErrNoFactor, ErrNoRecovery.
 func (s *Service) Switch(ctx context.Context, a *account.Account, w Switch, on bool) error {
 	return s.change(ctx, a, func(_ account.Account, f Factors, _ account.Entry) (Factors, []note, error) {
@@ -158,12 +176,11 @@ func (s *Service) Switch(ctx context.Context, a *account.Account, w Switch, on b
 		case w == SwitchPasskeySecond && on && f.RecoveryLeft() == 0:
 			return f, nil, ErrNoRecovery
 		}
-		detail := w.words() + ": " + map[bool]string{true: "on", false: "off"}[on]
 		kind := account.EntrySwitched
 		if w == SwitchPasskeySecond {
 			kind = map[bool]account.EntryKind{true: account.EntryPasskeySecondOn, false: account.EntryPasskeySecondOff}[on]
 		}
-		return f, []note{{kind, mail.NoticeSwitched, detail, mail.Switched(string(w), on)}}, nil
+		return f, []note{{kind, mail.NoticeSwitched, w.detail(on), mail.Switched(string(w), on)}}, nil
 	})
 }
 
