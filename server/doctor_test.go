@@ -113,8 +113,9 @@ func TestDoctorPasskeys(t *testing.T) {
 		t.Errorf("%v %s", ok, says)
 	}
 	err = s.SignIns().Factors.ChangeFactors(t.Context(), a.ID, func(_ account.Account, f signin.Factors) (signin.Changed, error) {
-		f.Passkeys = slices.Clone(f.Passkeys)
-		f.Passkeys[0].Host = "old.example.com" // as after a change of PDS_HOSTNAME
+		old := f.Passkeys[0]
+		old.ID, old.CredentialID, old.Host = 0, []byte("another"), "old.example.com" // as after a change of PDS_HOSTNAME
+		f.Passkeys = append(slices.Clone(f.Passkeys), old)
 		return signin.Changed{Factors: f}, nil
 	})
 	if err != nil {

@@ -37,6 +37,7 @@ func TestMailLanguage(t *testing.T) {
 
 	p := newVisitor(t, s)
 	p.header.Set("Accept-Language", "de")
+	p.header.Set("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0") // a program that is new here
 	p.want(p.signIn("alice.test", pdstest.Password), http.StatusSeeOther, inHere)
 	arrives(address, "de", "Neue Anmeldung in deinem Konto", "dem Passwort des Kontos")
 	p.get("/account/u/" + alice.DID + "/security")

@@ -15,6 +15,7 @@ import (
 	"github.com/pquerna/otp/totp"
 
 	"nestbox/account"
+	"nestbox/admin"
 	"nestbox/internal/pdstest"
 	"nestbox/store/storetest"
 )
@@ -202,6 +203,25 @@ func TestFactorEndings(t *testing.T) {
 	other.open("/account/sign-in")
 	other.post("/account/sign-in", "identifier", "alice.test", "password", pdstest.Password)
 	other.post("/account/sign-in", "step", "factor", "decision", "continue", "trust", "on", "code", six())
+	trusted := func() (n int) {
+		t.Helper()
+		var info admin.AccountInfo
+		if err := s.Run(t.Context(), "account.info", admin.AccountArgs{Account: "alice.test"}, &info); err != nil || len(info.Browsers) != 2 {
+			t.Fatalf("%+v, %v", info.Browsers, err)
+		}
+		for _, line := range info.Browsers {
+			if line.Network != "127.0.0.1" || line.Client == "" || line.CreatedAt == "" || line.LastUsedAt == "" {
+				t.Errorf("%+v", line)
+			}
+			if line.TrustedUntil != "" {
+				n++
+			}
+		}
+		return n
+	}
+	if n := trusted(); n != 1 {
+		t.Errorf("account info has %d trusted browsers", n)
+	}
 	clock.Advance(11 * time.Minute)
 	b.open(security)
 	b.want(200, "1 browser signs in without the second step.")
@@ -211,6 +231,9 @@ func TestFactorEndings(t *testing.T) {
 	b.want(200, "1 browser signs in")
 	b.post(security, "decision", "confirm", "ending", "trust-end")
 	b.want(200, "No browser is trusted any more.")
+	if n := trusted(); n != 0 {
+		t.Errorf("account info still has %d", n)
+	}
 	if strings.Contains(b.body, "without the second step.") {
 		t.Error("a browser is still trusted")
 	}
