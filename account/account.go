@@ -163,6 +163,10 @@ type AppPassword struct {
 	Hash       string
 	Privileged bool
 	CreatedAt  time.Time
+	// UsedAt and UsedNetwork are the last use by a session that has ended since; zero if
+	// there was none. Living sessions know theirs.
+	UsedAt      time.Time
+	UsedNetwork string
 }
 
 // MaxAppPasswords bounds an account's app passwords.

@@ -46,7 +46,7 @@ func declared() []Page {
 	return []Page{
 		&SignIn{}, &Chooser{}, &Factor{}, &Deactivated{}, &SignUp{}, &Welcome{}, &Reset{}, &ResetCode{}, &Consent{},
 		&Message{}, &FormPost{}, &Confirm{}, &StepUp{},
-		&Accounts{}, &Sessions{}, &Apps{}, &Security{}, &TOTPSetup{}, &RecoveryCodes{}, &PasskeyAdd{},
+		&Accounts{}, &Sessions{}, &Apps{}, &Devices{}, &AppPasswords{}, &AppPasswordMade{}, &Events{}, &Secure{}, &Security{}, &TOTPSetup{}, &RecoveryCodes{}, &PasskeyAdd{},
 	}
 }
 
@@ -151,7 +151,7 @@ func (p *Pages) Render(w http.ResponseWriter, r *http.Request, status int, page 
 // others are narrow, with one thing to do.
 func isWide(page Page) bool {
 	switch page.(type) {
-	case *Sessions, *Apps, *Security, *TOTPSetup, *RecoveryCodes, *PasskeyAdd:
+	case *Sessions, *Apps, *Devices, *AppPasswords, *AppPasswordMade, *Events, *Secure, *Security, *TOTPSetup, *RecoveryCodes, *PasskeyAdd:
 		return page.frame().Account != nil
 	default:
 		return false

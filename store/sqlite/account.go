@@ -139,11 +139,13 @@ func (db Accounts) Credentials(ctx context.Context, id int64) (cred account.Cred
 		if !found {
 			return account.ErrNotFound
 		}
-		err = query(c, "SELECT id, name, hash, privileged, created_at FROM app_password WHERE account_id = ? ORDER BY created_at, id",
+		err = query(c, `SELECT id, name, hash, privileged, created_at, used_at, used_network FROM app_password
+			WHERE account_id = ? ORDER BY created_at, id`,
 			func(s *sqlite.Stmt) { s.BindInt64(1, id) },
 			func(r *sqlite.Stmt) error {
 				cred.AppPasswords = append(cred.AppPasswords, account.AppPassword{
 					ID: r.ColumnInt64(0), Name: r.ColumnText(1), Hash: r.ColumnText(2), Privileged: r.ColumnBool(3), CreatedAt: columnTime(r, 4),
+					UsedAt: columnTime(r, 5), UsedNetwork: r.ColumnText(6),
 				})
 				return nil
 			})
