@@ -66,7 +66,7 @@ func arrows() map[string]rule {
 		"xrpc":                      {imports: with("request")},                                                          // no domain, and no kind of credential
 		"auth":                      {imports: with("request", "xrpc", "ratelimit", "oauth/scope", "oauth/dpop", event)}, // xrpc and the protocol only; guesses of the admin's password are counted
 		"ratelimit":                 {imports: helpers},                                                                  // counts keys; what a key means is its caller's business
-		"mail":                      {imports: helpers, anyInTests: true},                                                // what is written to people, and how it leaves
+		"mail":                      {imports: with("internal/messages"), anyInTests: true},                              // what is written to people, and how it leaves
 		"plc":                       {pure: true},                                                                        // operations are values: nothing to import, nothing to reach
 		"dagcbor":                   {pure: true},                                                                        // the data model: bytes to values and back
 		"repo/mst":                  {imports: []string{"dagcbor"}, pure: true},                                          // the tree: nodes come and go through its caller
@@ -80,6 +80,7 @@ func arrows() map[string]rule {
 		"store/sqlite/groupcommit":  {imports: helpers},                                                                  // closures over a connection; knows no table
 		"internal/color":            {pure: true},                                                                        // colours and their contrast
 		"internal/costtest":         {},                                                                                  // any test may measure a cost
+		"internal/messages":         {},                                                                                  // catalogues of texts: files in, texts out
 		"internal/durable":          {},                                                                                  // helpers without a domain stand alone
 		"internal/dnstest":          {},                                                                                  // any test may have a name server
 		"internal/gate":             {pure: true},                                                                        // the same; its callers have the clock
@@ -124,7 +125,7 @@ func arrows() map[string]rule {
 		// All that an account has, for its owner to take along: reads every domain.
 		"export": {imports: below(domains, []string{"dagcbor"}), anyInTests: true, domain: true},
 		// Pages for people: may ask every domain, speaks no XRPC.
-		"web":         {imports: slices.Concat(helpers, []string{"internal/color", "request", "auth", "ratelimit", "mail", "oauth/scope", "export"}, domains), anyInTests: true},
+		"web":         {imports: slices.Concat(helpers, []string{"internal/color", "internal/messages", "request", "auth", "ratelimit", "mail", "oauth/scope", "export"}, domains), anyInTests: true},
 		"web/webtest": {imports: []string{"web"}}, // a sample of every page, for the tests of web and e2e/browser
 
 		// Stores implement what domains declare, so they import the domains;

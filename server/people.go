@@ -2,19 +2,18 @@ package server
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"net/http"
 	"slices"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	"github.com/ipfs/go-cid"
 
 	"nestbox/account"
-	"nestbox/blob"
 	"nestbox/config"
 	"nestbox/device"
-	"nestbox/export"
 	"nestbox/internal/seal"
-	"nestbox/repo"
+	"nestbox/request"
 	"nestbox/web"
 )
 
@@ -22,7 +21,7 @@ import (
 // route can forget, and none of the API's.
 func (s *Server) buildPeople(box *seal.Box) error {
 	c := &s.opts.Config
-	pages, err := web.New(web.Settings{Hostname: c.Hostname, Dev: c.DevMode, Brand: web.Brand{
+	pages, err := web.New(web.Settings{Hostname: c.Hostname, Dev: c.DevMode, Spoke: s.spoke, Brand: web.Brand{
 		Name: c.Service(), HomeURL: c.HomeURL, SupportURL: c.SupportURL, PrivacyURL: c.PrivacyPolicyURL, TermsURL: c.TermsOfServiceURL,
 		ContactEmail: c.ContactEmail, LogoURL: c.LogoURL, BackgroundLightURL: c.BackgroundLightURL, BackgroundDarkURL: c.BackgroundDarkURL,
 		Primary: c.PrimaryColor, Error: c.ErrorColor, Warning: c.WarningColor, Info: c.InfoColor, Success: c.SuccessColor,
@@ -31,6 +30,7 @@ func (s *Server) buildPeople(box *seal.Box) error {
 		return err
 	}
 	s.devices = &device.Service{Store: s.stores.Devices, Now: s.opts.Now, Doubt: s.clock.Check, Log: s.opts.Log}
+	s.admin.Browsers = s.devices.List
 	s.site = &web.Site{
 		Pages:    pages,
 		Browsers: &web.Browsers{Devices: s.devices, Origin: s.URL, Dev: c.DevMode, Key: box.Derive("tokens of forms")},
@@ -45,33 +45,15 @@ func (s *Server) buildPeople(box *seal.Box) error {
 	return nil
 }
 
-// exports returns the service that makes archives of what accounts have here.
-func (s *Server) exports() *export.Service {
-	return &export.Service{
-		Accounts: s.stores.Accounts, Sessions: s.stores.Sessions, Devices: s.stores.Devices, Consents: s.stores.OAuth, Prefs: s.stores.Prefs,
-		Files: blobFiles{s.stores.Blobs, s.blobs}, Hostname: s.opts.Config.Hostname, Limits: s.limits, Now: s.opts.Now, Document: s.hosting.SeenDocument,
-		Snapshot: func(ctx context.Context, a *account.Account) (*repo.Snapshot, error) {
-			return s.repos.Snapshot(ctx, repo.Account{ID: a.ID, DID: a.DID})
-		},
-		Log: func(ctx context.Context, did syntax.DID) ([]byte, error) {
-			if did.Method() != "plc" {
-				return nil, nil
-			}
-			return s.directory.Log(ctx, did)
-		},
+// spoke keeps the language of an account's last page for its mails. It fails no request.
+func (s *Server) spoke(ctx context.Context, did, language string) {
+	a, err := s.stores.Accounts.ByDID(ctx, syntax.DID(did))
+	if err == nil && a.Language != language {
+		err = s.stores.Accounts.SetLanguage(ctx, a.ID, language)
 	}
-}
-
-// blobFiles are the accounts' files.
-type blobFiles struct {
-	blob.Store
-
-	service *blob.Service
-}
-
-// Open implements export.Files.
-func (f blobFiles) Open(ctx context.Context, accountID int64, id cid.Cid) (blob.Blob, blob.File, error) {
-	return f.service.Open(ctx, accountID, id)
+	if err != nil && !errors.Is(err, account.ErrNotFound) {
+		request.Note(ctx, slog.String("language", err.Error()))
+	}
 }
 
 // signUpRules returns the operator's rules of sign-ups.
@@ -80,7 +62,10 @@ func signUpRules(c *config.Config) web.SignUpRules {
 		Policy: c.Signup, NeedsInvite: c.InviteRequired, Domains: c.HandleDomains, Terms: c.TermsOfServiceURL != "" || c.PrivacyPolicyURL != "",
 	}
 	if c.HCaptchaSiteKey != "" {
-		r.Captcha = &web.Captcha{SiteKey: c.HCaptchaSiteKey, SecretKey: c.HCaptchaSecretKey.Reveal(), URL: web.CaptchaURL, Client: &http.Client{}}
+		r.Captcha = &web.Captcha{
+			SiteKey: c.HCaptchaSiteKey, SecretKey: c.HCaptchaSecretKey.Reveal(), TokenSalt: c.HCaptchaTokenSalt.Reveal(),
+			URL: web.CaptchaURL, Client: &http.Client{},
+		}
 	}
 	return r
 }

@@ -579,6 +579,6 @@ func TestWellKnownPages(t *testing.T) {
 	p := newVisitor(t, s)
 	p.want(p.get("/.well-known/change-password"), http.StatusFound, "/account/reset-password")
 	a := p.get("/.well-known/passkey-endpoints")
-	p.want(a, http.StatusOK, "", fmt.Sprintf(`"enroll":%q`, s.URL+"/account/security"))
+	p.want(a, http.StatusOK, "", fmt.Sprintf(`{"enroll":%q,"manage":%[1]q}`, s.URL+"/account/security"))
 	p.want(p.get("/account/security"), http.StatusSeeOther, "/account/sign-in?next=%2Faccount%2Fsecurity")
 }

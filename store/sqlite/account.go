@@ -24,7 +24,7 @@ var _ account.Store = Accounts{}
 const accountColumns = `a.id, a.did, a.handle, a.email, a.created_at, a.email_confirmed_at, a.deactivated_at,
 	a.delete_after, a.takendown_at, a.takedown_ref, a.suspended_at, a.invited_with, a.signing_key, a.tokens_valid_after,
 	i.document, i.handle_invalid, i.checked_at, a.email_factor, a.notices, a.invites_disabled,
-	a.passkey_second, a.dangerous_factor, a.apps_by_password`
+	a.passkey_second, a.dangerous_factor, a.apps_by_password, a.language`
 
 const accountTables = ` FROM account a LEFT JOIN identity i ON i.account_id = a.id `
 
@@ -40,6 +40,7 @@ func scanAccount(r *sqlite.Stmt) *account.Account {
 		Document: columnBytes(r, 14), HandleInvalid: r.ColumnBool(15), IdentityCheckedAt: columnTime(r, 16),
 		EmailFactor: r.ColumnBool(17), NoticesOff: !r.ColumnBool(18),
 		Switches: account.Switches{PasskeySecond: r.ColumnBool(20), DangerousFactor: r.ColumnBool(21), AppsOff: !r.ColumnBool(22)},
+		Language: r.ColumnText(23),
 	}
 }
 

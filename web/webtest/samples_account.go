@@ -124,7 +124,7 @@ func security() []Sample {
 				{ID: "2", Name: arabic, Made: at(30 * day)},
 				{ID: "3", Name: hostile, Made: at(30 * day)},
 			},
-			Actions: []web.SecurityAction{{Text: web.Msg("done.passkey-added"), At: at(30 * day), Network: "192.0.2.0/24", Program: "Firefox on Linux"}, {Text: web.Msg("done.totp-on"), At: at(90 * day), Network: "2001:db8:1234::/48", Program: hostile}},
+			Actions: []web.SecurityAction{{Text: web.Msg("action.passkey-added", "name", web.Stranger(hostile)), At: at(30 * day), Network: "192.0.2.0/24", Program: "Firefox on Linux"}, {Text: web.Msg("action.by-operator", "action", web.Msg("action.turned-off", "setting", web.Msg("security.apps-by-password"))), At: at(90 * day), Network: "2001:db8:1234::/48", Program: hostile}},
 		}},
 		{"totp-setup", path, 200, &web.TOTPSetup{Frame: of(alice(), "security"), Setup: "c2VhbGVk", QR: picture(), Secret: secret, URL: "otpauth://totp/Example:alice.example.com?secret=" + secret + "&issuer=Example"}},
 		{"totp-setup-wrong", path, 422, &web.TOTPSetup{Frame: wrongCode, Setup: "c2VhbGVk", QR: picture(), Secret: secret, URL: "otpauth://totp/Example:alice.example.com?secret=" + secret + "&issuer=Example", Replaces: true}},
