@@ -215,16 +215,21 @@ func (db OAuth) consents(ctx context.Context, where string, accountID int64, cli
 // Forget implements oauth.Store.
 func (db OAuth) Forget(ctx context.Context, accountID int64, clientID string) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		for _, sql := range []string{
-			"DELETE FROM oauth_consent WHERE account_id = ? AND client_id = ?",
-			"DELETE FROM oauth_request WHERE account_id = ? AND client_id = ? AND redeemed_at IS NULL",
-		} {
-			if _, err := change(tx.Conn, sql, func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, clientID) }); err != nil {
-				return wrap(err, "forget consent")
-			}
+		_, err := change(tx.Conn, "DELETE FROM oauth_consent WHERE account_id = ? AND client_id = ?",
+			func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, clientID) })
+		if err != nil {
+			return fmt.Errorf("forget consent: %w", err)
 		}
-		return nil
+		return dropWaiting(tx.Conn, accountID, clientID)
 	})
+}
+
+// dropWaiting removes the requests that an account's owner has decided and whose code was
+// not exchanged: those of a client, or, if it is empty, of all.
+func dropWaiting(c *sqlite.Conn, accountID int64, clientID string) error {
+	_, err := change(c, "DELETE FROM oauth_request WHERE account_id = ?1 AND ?2 IN ('', client_id) AND redeemed_at IS NULL",
+		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, clientID) })
+	return wrap(err, "end codes that wait")
 }
 
 // forgetConsents forgets what an account's owner allowed clients.

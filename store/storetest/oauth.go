@@ -23,6 +23,7 @@ var oauthTests = tests{
 	"GrantCalled":       testGrantCalled,
 	"GrantEndKey":       testGrantEndKey,
 	"GrantEnds":         testGrantEnds,
+	"OAuthWaitingEnds":  testOAuthWaitingEnds,
 	"GrantAuthorized":   testGrantAuthorized,
 	"OAuthPush":         testOAuthPush,
 	"OAuthUnopened":     testOAuthUnopened,
@@ -491,15 +492,69 @@ func testOAuthRedeemOnce(t *testing.T, s *Database) {
 	}
 }
 
+// testOAuthWaitingEnds: what ends all sessions of an account ends the codes that wait, and
+// what was proven for other ones.
+func testOAuthWaitingEnds(t *testing.T, s *Database) {
+	t.Helper()
+	for name, end := range map[string]func(*account.Account) error{
+		"all": func(a *account.Account) error {
+			_, err := s.Sessions.EndAll(t.Context(), a.ID, false, entry(account.EntryAllSignedOut))
+			return err
+		},
+		"others": func(a *account.Account) error {
+			_, _, err := s.Devices.EndAll(t.Context(), a.ID, 7, entry(account.EntryAllSignedOut))
+			return err
+		},
+		"new": func(a *account.Account) error {
+			return s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, entry(account.EntryPasswordChanged))
+		},
+		"takedown": func(a *account.Account) error {
+			_, err := s.Accounts.SetStatus(t.Context(), a.ID, account.StatusChange{Takedown: &account.Applied{Applied: true}}, entry(account.EntryTakedown))
+			return err
+		},
+		"deleted": func(a *account.Account) error { return s.Accounts.Delete(t.Context(), a.ID, at(2)) },
+	} {
+		a, b := newAccount(t, s, name), newAccount(t, s, name+"-other")
+		for _, id := range []string{"used", "waits"} {
+			allowed(t, s, a, name+id)
+		}
+		allowed(t, s, b, name+"others")
+		before := redemption(t, s, a, name)
+		if _, err := s.OAuth.Redeem(t.Context(), name+"used", func(oauth.Request) (oauth.Redemption, error) { return before, nil }); err != nil {
+			t.Fatal(err)
+		}
+		if err := end(a); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.OAuth.Request(t.Context(), name+"waits"); !errors.Is(err, oauth.ErrUnknown) {
+			t.Errorf("%s: a code that waits survives: %v", name, err)
+		}
+		if _, err := s.OAuth.Request(t.Context(), name+"others"); err != nil {
+			t.Errorf("%s: another's code: %v", name, err)
+		}
+		if _, err := s.OAuth.Request(t.Context(), name+"used"); (err == nil) != (name != "deleted") {
+			t.Errorf("%s: a code that was used: %v", name, err) // so that nobody uses it again
+		}
+		// A decision that was on its way.
+		push(t, s, pushed(name+"late"))
+		late := before
+		late.Challenge = []byte(name + "late")
+		_, err := s.OAuth.Redeem(t.Context(), name+"late", func(oauth.Request) (oauth.Redemption, error) { return late, nil })
+		if !errors.Is(err, session.ErrUnknown) {
+			t.Errorf("%s: what was proven before it makes a session: %v", name, err)
+		}
+	}
+}
+
 // testOAuthRedeemEpoch: what the owner allowed before a new password is worth nothing.
 func testOAuthRedeemEpoch(t *testing.T, s *Database) {
 	t.Helper()
 	a := newAccount(t, s, "alice")
-	allowed(t, s, a, "one")
 	r := redemption(t, s, a, "challenge")
 	if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, entry(account.EntryPasswordChanged)); err != nil {
 		t.Fatal(err)
 	}
+	allowed(t, s, a, "one")
 	_, err := s.OAuth.Redeem(t.Context(), "one", func(oauth.Request) (oauth.Redemption, error) { return r, nil })
 	q, qerr := s.OAuth.Request(t.Context(), "one")
 	k, kerr := s.OAuth.Consent(t.Context(), a.ID, aClient)
