@@ -155,7 +155,7 @@ func (q *Request) Ticked(permissions []string) string {
 func (s *Service) Look(ctx context.Context, q *Request, c *client.Client, f Flow, v *device.Visit) (Ask, error) {
 	p := q.Parameters
 	a := Ask{
-		Prompt: p.Prompt, MaxAge: -1, Remembers: !c.Loopback && (c.Confidential() || c.Trusted), SignUp: s.SignUp,
+		Prompt: p.Prompt, MaxAge: -1, Remembers: remembers(c), SignUp: s.SignUp,
 		Silent: strings.HasPrefix(p.RedirectURI, "https:"), Wish: f.Wish, GoOn: f.GoOn, InFlow: f.InFlow, Now: s.now(),
 	}
 	if p.MaxAge != nil {
@@ -216,12 +216,9 @@ func (s *Service) here(ctx context.Context, q *Request, did syntax.DID, remember
 	if !remembers {
 		return h, nil
 	}
-	before, err := s.consent(ctx, acc.ID, q.ClientID)
-	if err != nil {
-		return Here{}, err
-	}
-	h.Remembered = before != "" && len(scope.Parse(before).Missing(scope.Parse(q.Parameters.Scope))) == 0
-	return h, nil
+	before, err := s.Store.Consent(ctx, acc.ID, q.ClientID)
+	h.Remembered = len(before.scopes(s.now()).Missing(scope.Parse(q.Parameters.Scope))) == 0
+	return h, err
 }
 
 // readProven reads the account that the flow has, unless what proves it does not hold any more: a
@@ -257,8 +254,9 @@ func (s *Service) readProven(ctx context.Context, q *Request, f Flow, v *device.
 	return nil
 }
 
-// Choice is what a person decides about a request.
+// Choice is what a person decides about a request of a client.
 type Choice struct {
+	Client   *client.Client
 	Decision Decision
 	// Who names the account; nil if nobody has signed in, which suffices to deny.
 	Who *Here
@@ -298,12 +296,12 @@ func (s *Service) Decide(ctx context.Context, q *Request, c Choice) (*Request, e
 		}
 		next.Epoch, next.Granted = cred.Epoch, scope.Parse(c.Granted).String()
 	}
-	decided, err := s.Store.Change(ctx, q.ID, func(q Request) (Request, error) {
+	decided, err := s.Store.Decide(ctx, q.ID, next.AccountID, func(q Request, before *Consent) (Request, *Consent, error) {
 		if q.Decision != "" {
-			return q, nil
+			return q, nil, nil
 		}
 		if !now.Before(q.Expires) {
-			return q, ErrExpired
+			return q, nil, ErrExpired
 		}
 		q.Decision, q.DecidedAt, q.AccountID, q.DID, q.Epoch = next.Decision, now, next.AccountID, next.DID, next.Epoch
 		q.Granted, q.DeviceID, q.Network, q.UserAgent = next.Granted, next.DeviceID, next.Network, next.UserAgent
@@ -311,7 +309,10 @@ func (s *Service) Decide(ctx context.Context, q *Request, c Choice) (*Request, e
 		if q.Opened.IsZero() {
 			q.Opened = now
 		}
-		return q, nil
+		if c.Decision == Allow && remembers(c.Client) {
+			return q, before.narrowed(&q, now), nil
+		}
+		return q, nil, nil
 	})
 	if err != nil {
 		return nil, err

@@ -348,7 +348,11 @@ func (a *app) allow(uri, granted string) url.Values {
 	if granted == "" {
 		granted = q.Parameters.Scope
 	}
-	q, err = a.Service.Decide(ctx, q, oauth.Choice{Decision: oauth.Allow, Who: &oauth.Here{ID: a.alice.ID, DID: a.alice.DID}, Granted: granted})
+	c, err := a.Service.Client(ctx, q)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	q, err = a.Service.Decide(ctx, q, oauth.Choice{Client: c, Decision: oauth.Allow, Who: &oauth.Here{ID: a.alice.ID, DID: a.alice.DID}, Granted: granted})
 	if err != nil {
 		a.t.Fatalf("allow: %v", err)
 	}

@@ -398,6 +398,9 @@ func (p *AccountPages) showApps(q *query) error {
 		}
 	}
 	for _, c := range consents { // remembered without a session that lives
+		if c.Scopes == "" {
+			continue
+		}
 		if app := find(c.ClientID); app.Scope == "" {
 			app.Since, app.Used, app.Scope, app.Permissions = c.At, c.UsedAt, c.Scopes, granted(c.Scopes, who)
 		}

@@ -231,7 +231,7 @@ func (p *FlowPages) act(x *flow, ask oauth.Ask, now oauth.Next) (answered bool, 
 // decide notes the person's decision, and answers the client.
 func (p *FlowPages) decide(x *flow, decision oauth.Decision, who *oauth.Here, granted string) error {
 	q, err := p.OAuth.Decide(x.r.Context(), x.request, oauth.Choice{
-		Decision: decision, Who: who, InFlow: x.state.InFlow, Epoch: x.state.Epoch, Granted: granted, Device: x.visit.ID,
+		Client: x.client, Decision: decision, Who: who, InFlow: x.state.InFlow, Epoch: x.state.Epoch, Granted: granted, Device: x.visit.ID,
 	})
 	switch {
 	case errors.Is(err, oauth.ErrAnswered):

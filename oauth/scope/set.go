@@ -133,6 +133,11 @@ func (s Set) Missing(asked Set) []string {
 	return missing
 }
 
+// With returns the permissions of both sets.
+func (s Set) With(other Set) Set {
+	return newSet(slices.Concat(s.permissions, other.permissions), nil)
+}
+
 func (s Set) holds(text string) bool {
 	return slices.ContainsFunc(s.permissions, func(p Permission) bool { return p.text == text })
 }

@@ -428,10 +428,10 @@ func testOAuthRedeem(t *testing.T, s *Database) {
 	r := redemption(t, s, a, "challenge")
 	r.Session.Mails = []mail.Message{{To: "a@example.com", Subject: "new app", Text: "x", HTML: "x"}}
 	refused := errors.New("refused")
-	if _, err := s.OAuth.Redeem(t.Context(), "one", func(oauth.Request) (oauth.Redemption, error) { return r, refused }); !errors.Is(err, refused) {
+	if _, err := s.OAuth.Redeem(t.Context(), "one", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return r, refused }); !errors.Is(err, refused) {
 		t.Errorf("refused: %v", err)
 	}
-	st, err := s.OAuth.Redeem(t.Context(), "one", func(oauth.Request) (oauth.Redemption, error) { return r, nil })
+	st, err := s.OAuth.Redeem(t.Context(), "one", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return r, nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -451,11 +451,13 @@ func testOAuthRedeem(t *testing.T, s *Database) {
 	}
 	// Another code of the same challenge is refused, and leaves nothing.
 	allowed(t, s, a, "two")
-	_, err = s.OAuth.Redeem(t.Context(), "two", func(oauth.Request) (oauth.Redemption, error) { return redemption(t, s, a, "challenge"), nil })
+	_, err = s.OAuth.Redeem(t.Context(), "two", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) {
+		return redemption(t, s, a, "challenge"), nil
+	})
 	if list, lerr := s.Sessions.List(t.Context(), a.ID); !errors.Is(err, oauth.ErrChallengeUsed) || lerr != nil || len(list) != 1 {
 		t.Errorf("the challenge again: %v, sessions %v, %v", err, list, lerr)
 	}
-	if _, err := s.OAuth.Redeem(t.Context(), "no", func(oauth.Request) (oauth.Redemption, error) { return r, nil }); !errors.Is(err, oauth.ErrUnknown) {
+	if _, err := s.OAuth.Redeem(t.Context(), "no", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return r, nil }); !errors.Is(err, oauth.ErrUnknown) {
 		t.Errorf("no request: %v", err)
 	}
 }
@@ -471,7 +473,7 @@ func testOAuthRedeemOnce(t *testing.T, s *Database) {
 	made := 0
 	for range 8 {
 		all.Go(func() {
-			_, err := s.OAuth.Redeem(t.Context(), "one", func(q oauth.Request) (oauth.Redemption, error) {
+			_, err := s.OAuth.Redeem(t.Context(), "one", func(q oauth.Request, _ *oauth.Consent) (oauth.Redemption, error) {
 				if q.SessionID != 0 {
 					return oauth.Redemption{}, used
 				}
@@ -520,7 +522,7 @@ func testOAuthWaitingEnds(t *testing.T, s *Database) {
 		}
 		allowed(t, s, b, name+"others")
 		before := redemption(t, s, a, name)
-		if _, err := s.OAuth.Redeem(t.Context(), name+"used", func(oauth.Request) (oauth.Redemption, error) { return before, nil }); err != nil {
+		if _, err := s.OAuth.Redeem(t.Context(), name+"used", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return before, nil }); err != nil {
 			t.Fatal(err)
 		}
 		if err := end(a); err != nil {
@@ -539,7 +541,7 @@ func testOAuthWaitingEnds(t *testing.T, s *Database) {
 		push(t, s, pushed(name+"late"))
 		late := before
 		late.Challenge = []byte(name + "late")
-		_, err := s.OAuth.Redeem(t.Context(), name+"late", func(oauth.Request) (oauth.Redemption, error) { return late, nil })
+		_, err := s.OAuth.Redeem(t.Context(), name+"late", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return late, nil })
 		if !errors.Is(err, session.ErrUnknown) {
 			t.Errorf("%s: what was proven before it makes a session: %v", name, err)
 		}
@@ -555,7 +557,7 @@ func testOAuthRedeemEpoch(t *testing.T, s *Database) {
 		t.Fatal(err)
 	}
 	allowed(t, s, a, "one")
-	_, err := s.OAuth.Redeem(t.Context(), "one", func(oauth.Request) (oauth.Redemption, error) { return r, nil })
+	_, err := s.OAuth.Redeem(t.Context(), "one", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return r, nil })
 	q, qerr := s.OAuth.Request(t.Context(), "one")
 	k, kerr := s.OAuth.Consent(t.Context(), a.ID, aClient)
 	if !errors.Is(err, session.ErrUnknown) || qerr != nil || q.SessionID != 0 || k != nil || kerr != nil {
@@ -572,7 +574,7 @@ func testOAuthConsents(t *testing.T, s *Database) {
 		allowed(t, s, a, id)
 		r := redemption(t, s, a, id)
 		r.Consent.ClientID, r.Consent.UsedAt = clientID, at(n)
-		if _, err := s.OAuth.Redeem(t.Context(), id, func(oauth.Request) (oauth.Redemption, error) { return r, nil }); err != nil {
+		if _, err := s.OAuth.Redeem(t.Context(), id, func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return r, nil }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -620,7 +622,7 @@ func testOAuthCollect(t *testing.T, s *Database) {
 	allowed(t, s, a, "consent")
 	r := redemption(t, s, a, "c")
 	r.Consent.UsedAt = at(9)
-	if _, err := s.OAuth.Redeem(t.Context(), "consent", func(oauth.Request) (oauth.Redemption, error) { return r, nil }); err != nil {
+	if _, err := s.OAuth.Redeem(t.Context(), "consent", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return r, nil }); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := s.OAuth.Collect(t.Context(), at(3), at(9)); err != nil || n != 3 {
