@@ -193,7 +193,7 @@ func newWorld(t storetest.Tester, dir string) *world {
 
 // wire gives the services the stores of the database that is open.
 func (w *world) wire() {
-	w.Service.Store, w.Service.Accounts = w.World.OAuth, w.World.Accounts
+	w.Service.Store, w.Service.Accounts, w.Service.Factors = w.World.OAuth, w.World.Accounts, w.World.Factors
 	w.Sessions.Store, w.Sessions.Accounts = w.World.Sessions, w.World.Accounts
 	w.Clients.Store, w.Schemas.Store = w.World.Clients, w.World.PermissionSets
 }
