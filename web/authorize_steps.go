@@ -202,7 +202,9 @@ func (p *FlowPages) signUpStep(x *flow, now oauth.Next) (answered bool, err erro
 		x.status, x.problems = status, problems
 		return false, nil
 	}
-	p.confirmAddress(x.r.Context(), a)
+	if !x.signUp.again {
+		p.confirmAddress(x.r.Context(), a)
+	}
 	cred, err := p.Accounts.Credentials(x.r.Context(), a.ID)
 	if err == nil {
 		err = p.proved(x, signin.Proven{Account: a, Epoch: cred.Epoch}, false)
