@@ -81,6 +81,7 @@ func arrows() map[string]rule {
 		"internal/color":            {pure: true},                                                                        // colours and their contrast
 		"internal/costtest":         {},                                                                                  // any test may measure a cost
 		"internal/durable":          {},                                                                                  // helpers without a domain stand alone
+		"internal/dnstest":          {},                                                                                  // any test may have a name server
 		"internal/gate":             {pure: true},                                                                        // the same; its callers have the clock
 		"internal/pause":            {},                                                                                  // the same
 		"internal/seal":             {},                                                                                  // the same
@@ -149,7 +150,7 @@ func arrows() map[string]rule {
 			imports:    below(domains, format, []string{"lexicon", "admin", "config", "datadir", "plc/directory", "server", "verify"}),
 			anyInTests: true,
 		},
-		"e2e/browser": {imports: []string{"web", "web/webtest"}},
+		"e2e/browser": {imports: []string{"web", "web/webtest", "internal/pdstest"}},
 		"e2e":         {imports: []string{"internal/pdstest"}, anyInTests: true},
 		"bench": {
 			imports:    below(domains, format, []string{"config", "internal/pdstest", "plc/directory", "server"}),
@@ -174,7 +175,7 @@ var reserved = []struct {
 	{prefix: "github.com/bluesky-social/indigo/atproto/atdata", tests: true, why: "it accepts malformed foreign bytes; tests compare with it"},
 	{prefix: "github.com/bluesky-social/indigo/atproto/lexicon", tests: true, why: "records are validated by lexicon; tests compare with it"},
 	{prefix: "github.com/alecthomas/kong", below: []string{"cmd"}, why: "the command line is parsed at the edge"},
-	{prefix: "testing", below: []string{"store/storetest", "internal/pdstest", "internal/smalldisk", "internal/costtest", "e2e", "bench"}, tests: true, why: "test helpers do not belong into the binary"},
+	{prefix: "testing", below: []string{"store/storetest", "internal/pdstest", "internal/smalldisk", "internal/costtest", "internal/dnstest", "e2e", "bench"}, tests: true, why: "test helpers do not belong into the binary"},
 }
 
 // impure are the packages of the standard library that reach outside of the
@@ -330,7 +331,7 @@ func checkImports(f file, row rule) []string {
 			if own == "xrpc" && row.domain && !f.test && !strings.HasPrefix(filepath.Base(f.name), "xrpc") {
 				faults = append(faults, fmt.Sprintf("%s: only the files xrpc*.go of %s may import xrpc", f.name, f.pkg()))
 			}
-			allowed := own == f.pkg() || f.test && own == "internal/costtest" || slices.Contains(row.imports, own) || f.test && row.anyInTests
+			allowed := own == f.pkg() || f.test && slices.Contains([]string{"internal/costtest", "internal/dnstest"}, own) || slices.Contains(row.imports, own) || f.test && row.anyInTests
 			if !allowed {
 				faults = append(faults, fmt.Sprintf("%s: %s may not import %s", f.name, f.pkg(), own))
 				continue

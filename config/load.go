@@ -64,7 +64,7 @@ func Load(flags Flags, environ []string) (Config, []string, error) {
 	c.set(values, &faults)
 	c.admit(values, &faults)
 	c.derive()
-	c.check(&faults, !flags.Command || flags.Mail && c.SMTPURL.IsSet())
+	c.check(&faults, flags)
 	if len(faults) > 0 {
 		return Config{}, nil, faults
 	}

@@ -15,7 +15,7 @@ import (
 func (s *Server) buildPeople(box *seal.Box) error {
 	c := &s.opts.Config
 	pages, err := web.New(web.Settings{Hostname: c.Hostname, Dev: c.DevMode, Brand: web.Brand{
-		Name: c.ServiceName, HomeURL: c.HomeURL, SupportURL: c.SupportURL, PrivacyURL: c.PrivacyPolicyURL, TermsURL: c.TermsOfServiceURL,
+		Name: c.Service(), HomeURL: c.HomeURL, SupportURL: c.SupportURL, PrivacyURL: c.PrivacyPolicyURL, TermsURL: c.TermsOfServiceURL,
 		ContactEmail: c.ContactEmail, LogoURL: c.LogoURL, BackgroundLightURL: c.BackgroundLightURL, BackgroundDarkURL: c.BackgroundDarkURL,
 		Primary: c.PrimaryColor, Error: c.ErrorColor, Warning: c.WarningColor, Info: c.InfoColor, Success: c.SuccessColor,
 	}})

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"nestbox/account"
@@ -43,6 +44,28 @@ func (s *Service) Overview(ctx context.Context, a *account.Account) (Overview, e
 		return Overview{}, err
 	}
 	return Overview{Factors: f, Methods: f.methods(a.EmailFactor), Needed: len(f.second(a.EmailFactor)) > 0}, nil
+}
+
+// Loss is what an account loses besides a factor.
+type Loss struct {
+	// Recovery: its recovery codes end, since nothing is left that they replace.
+	Recovery bool
+	// Second: a sign-in with the password needs no second factor any more.
+	Second bool
+	// PasskeySecond and Dangerous: the switch of that name goes off.
+	PasskeySecond, Dangerous bool
+}
+
+// Losing returns what else the account loses by a change that removes a factor. change gets
+// a copy of the factors, and whether codes by e-mail are on.
+func (o Overview) Losing(change func(f *Factors, email *bool)) Loss {
+	next, email := o.clone(), slices.Contains(o.Methods, Email)
+	change(&next, &email)
+	after := next.settled()
+	return Loss{
+		Recovery: o.RecoveryLeft() > 0 && after.RecoveryLeft() == 0, Second: o.Needed && len(after.second(email)) == 0,
+		PasskeySecond: next.PasskeySecond && !after.PasskeySecond, Dangerous: next.DangerousFactor && !after.DangerousFactor,
+	}
 }
 
 // MethodsOf returns the methods that the account has, the last used first.

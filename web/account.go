@@ -78,7 +78,7 @@ func (p *AccountPages) PageRoutes() []Route {
 		{of("reactivate"), nil, p.owned(p.reactivate)},
 		{of("sessions"), p.owned(p.showSessions), p.owned(p.endSessions)},
 		{of("devices"), p.owned(p.showSessions), p.owned(p.endSessions)},
-		{of("security"), p.owned(p.showSecurity), p.owned(p.steppedUp(signin.ChangeFactors, Msg("act.security"), p.changeSecurity))},
+		{of("security"), p.owned(p.showSecurity), p.owned(p.confirmed(p.steppedUp(signin.ChangeFactors, Msg("act.security"), p.changeSecurity)))},
 		{of("apps"), p.owned(p.showApps), p.owned(p.endApp)},
 	}
 }
@@ -115,7 +115,7 @@ var dones = map[string]string{ //nolint:gosec // names of messages
 	"reset": "done.reset", "signed-out": "done.signed-out", "ended": "done.ended", "ended-all": "done.ended-all",
 	"totp-on": "done.totp-on", "totp-off": "done.totp-off", "passkey-added": "done.passkey-added", "passkey-renamed": "done.passkey-renamed",
 	"passkey-removed": "done.passkey-removed", "email-on": "done.email-on", "email-off": "done.email-off", "switched": "done.switched",
-	"app-ended": "done.app-ended", "reactivated": "done.reactivated",
+	"trust-ended": "done.trust-ended", "app-ended": "done.app-ended", "reactivated": "done.reactivated",
 }
 
 // frame returns what the page has in common with others, with a token for its forms that

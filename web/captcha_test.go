@@ -3,6 +3,7 @@ package web_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 
 	"nestbox/web"
@@ -11,17 +12,6 @@ import (
 // TestCaptcha: only what hCaptcha calls right is solved; one that does not say is an error,
 // and a form without a solution asks nobody.
 func TestCaptcha(t *testing.T) {
-	asked := 0
-	var answer func(w http.ResponseWriter, r *http.Request)
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked++
-		if r.Method != http.MethodPost || r.PostFormValue("secret") != "secret" || r.PostFormValue("sitekey") != "site" || r.PostFormValue("response") != "solution" {
-			t.Errorf("%s %v", r.Method, r.PostForm)
-		}
-		answer(w, r)
-	}))
-	defer s.Close()
-	c := &web.Captcha{SiteKey: "site", SecretKey: "secret", URL: s.URL, Client: s.Client()}
 	write := func(status int, body string) func(http.ResponseWriter, *http.Request) {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(status)
@@ -41,10 +31,19 @@ func TestCaptcha(t *testing.T) {
 		"cut off":        {"solution", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, false, true},
 		"none was typed": {"", nil, false, false},
 	} {
-		answer, asked = row.answer, 0
+		var asked atomic.Int32
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked.Add(1)
+			if r.Method != http.MethodPost || r.PostFormValue("secret") != "secret" || r.PostFormValue("sitekey") != "site" || r.PostFormValue("response") != "solution" {
+				t.Errorf("%s: %s %v", name, r.Method, r.PostForm)
+			}
+			row.answer(w, r)
+		}))
+		c := &web.Captcha{SiteKey: "site", SecretKey: "secret", URL: s.URL, Client: s.Client()}
 		solved, err := c.Solved(t.Context(), row.solution)
-		if solved != row.solved || err != nil != row.fail || asked > 0 != (row.solution != "") {
-			t.Errorf("%s: %v, %v, asked %d times", name, solved, err, asked)
+		if solved != row.solved || err != nil != row.fail || asked.Load() > 0 != (row.solution != "") {
+			t.Errorf("%s: %v, %v, asked %d times", name, solved, err, asked.Load())
 		}
+		s.Close()
 	}
 }

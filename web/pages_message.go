@@ -56,7 +56,8 @@ type Confirm struct {
 	// Button names the act. Danger makes it red.
 	Button Text
 	Danger bool
-	// Fields are sent along: session, client_id, device, app_password.
+	// Fields are sent along: session, client_id, device, app_password; of the security page
+	// ending and passkey.
 	Fields []Field
 	// Back is where "Cancel" leads.
 	Back string

@@ -94,7 +94,7 @@ func security() []Sample {
 	return []Sample{
 		{"security-off", path, 200, &web.Security{Frame: of(alice(), "security"), AppsByPassword: true, PasskeysElsewhere: true, NoMail: true}},
 		{"security-on", path, 200, &web.Security{
-			Frame: done, TOTP: &web.TOTPState{Since: at(90 * day), Used: at(day)}, Codes: 2, CodesMade: at(90 * day), EmailCodes: true, DangerousFactor: true, PasskeySecond: true,
+			Frame: done, TOTP: &web.TOTPState{Since: at(90 * day), Used: at(day)}, Codes: 2, CodesMade: at(90 * day), EmailCodes: true, DangerousFactor: true, PasskeySecond: true, Trusted: 2,
 			Passkeys: []web.PasskeyRow{
 				{ID: "1", Name: "iCloud Keychain", Made: at(30 * day), Used: at(day), Network: "192.0.2.0/24", Synced: true},
 				{ID: "2", Name: arabic, Made: at(30 * day)},
