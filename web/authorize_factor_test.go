@@ -164,7 +164,7 @@ func TestFlowGuesses(t *testing.T) {
 	page := b.signIn(b.get(w.push(w.public)), "alice.test").want(t, http.StatusOK, "factor")
 	for i := range 10 {
 		s := b.post(page, "code", "000000", "decision", "continue")
-		left := strings.Contains(s.body, "left")
+		left := strings.Contains(s.body, "then this way pauses")
 		if s.status != http.StatusUnprocessableEntity || left != (i >= 4 && i < 9) {
 			t.Errorf("guess %d: %d, says how many are left: %t", i+1, s.status, left)
 		}
