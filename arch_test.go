@@ -140,7 +140,7 @@ func arrows() map[string]rule {
 		// Composition: server builds everything from config; only cmd and tests
 		// import server.
 		"server": {
-			imports:    below(domains, format, []string{"lexicon", "admin", "config", "control", "datadir", "plc/directory", "store", "store/sqlite", "blob/disk", "verify", "web"}),
+			imports:    below(domains, format, []string{"lexicon", "admin", "config", "control", "datadir", "plc/directory", "store", "store/sqlite", "blob/disk", "verify", "web", "export"}),
 			anyInTests: true,
 		},
 		"cmd/nestbox": {
