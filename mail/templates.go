@@ -132,6 +132,14 @@ func (t *Templates) UpdateEmail(to, handle, code string) Message {
 		"If you did not ask for it, somebody else is signed in to your account. "+t.lockOut())
 }
 
+// NewEmail brings the code by which the owner of an account shows that a new address is
+// theirs. The address may be a stranger's, so the message names no account.
+func (t *Templates) NewEmail(to, code string) Message {
+	return t.code(to, "Confirm your new email address", code,
+		"To use this address for your account, enter this code on your account page:",
+		"If you did not ask for it, ignore this message: somebody may have mistyped their own address.")
+}
+
 // ResetPassword brings the code of resetPassword.
 func (t *Templates) ResetPassword(to, handle, code string) Message {
 	const subject = "Reset your password"
@@ -203,7 +211,8 @@ type NoticeKind string
 const (
 	NoticeSignIn      NoticeKind = "sign-in"
 	NoticePassword    NoticeKind = "password"
-	NoticeEmail       NoticeKind = "email" // to the old address
+	NoticeEmail       NoticeKind = "email"     // to the old address
+	NoticeNewEmail    NoticeKind = "new-email" // the same, of an address that is confirmed already
 	NoticeHandle      NoticeKind = "handle"
 	NoticeAppPassword NoticeKind = "app-password"
 	NoticeFactorOn    NoticeKind = "factor-on"
@@ -224,6 +233,8 @@ const (
 	NoticeRecoveryUsed   NoticeKind = "recovery-used" // the detail is how many are left
 	NoticeSwitched       NoticeKind = "switched"
 	NoticeFactorsOff     NoticeKind = "factors-off"
+	NoticeNoticesOff     NoticeKind = "notices-off" // the last one
+	NoticeCodeGiven      NoticeKind = "code-given"  // the detail is what it allows
 )
 
 // Notice tells an account's owner what happened to it.
@@ -267,7 +278,7 @@ func (t *Templates) whatToDo(n *Notice) string {
 		return "If you did not expect this, ask the operator: " + t.Contact + "."
 	case n.ByOperator:
 		return "If you did not expect this, ask the operator."
-	case n.Kind == NoticeEmail:
+	case n.Kind == NoticeEmail, n.Kind == NoticeNewEmail:
 		return fine + t.takeBack()
 	case n.Kind == NoticeTheft, n.Kind == NoticeReplay:
 		return "If you do not know that app: " + lowerFirst(t.lockOut())
@@ -300,6 +311,9 @@ func (n *Notice) words() (title, before, detail string) {
 	case NoticeEmail:
 		return "Your email address was changed", "The email address of " + who + " was changed. " +
 			"Codes and notices go to the new one from now on. It is not confirmed yet, and sign-in codes are off.", "New"
+	case NoticeNewEmail:
+		return "Your email address was changed", "The email address of " + who + " was changed. " +
+			"Codes and notices go to the new one from now on.", "New"
 	case NoticeHandle:
 		return "Your handle was changed", "The handle of your account was changed; it was " + who + " before.", "New"
 	case NoticeAppPassword:
@@ -343,6 +357,12 @@ func (n *Notice) words() (title, before, detail string) {
 	case NoticeFactorsOff:
 		return "Second factors are off", "The authenticator app, the passkeys and the recovery codes of " + who + " were removed. " +
 			"Its password signs in without them; its sessions go on.", ""
+	case NoticeNoticesOff:
+		return "Notices are off", "You get no more mails about sign-ins to " + who + " and about most changes of it. " +
+			"You can turn them on again on your account page.", ""
+	case NoticeCodeGiven:
+		return "A code for a tool was made", "A code was made with which a tool can act for " + who + ". " +
+			"It works once and for 15 minutes. Nobody should have it but you and the tool that you use.", "For"
 	case NoticeDeactivated:
 		return "Your account was deactivated", "Nobody can see " + who + " or its posts until it is activated again in an app.", ""
 	case NoticeDeletion:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 	"time"
 
@@ -68,7 +69,7 @@ func (p *AccountPages) PageRoutes() []Route {
 		{"/.well-known/change-password", redirect(http.StatusFound, "/account/reset-password"), nil},
 		{"/.well-known/passkey-endpoints", p.servePasskeyEndpoints, nil},
 		{"/account/security", p.visited(p.toSecurity), nil},
-		{"/account/u/{did}", p.owned(p.toSessions), nil},
+		{"/account/u/{did}", p.owned(p.toManage), nil},
 		{of("welcome"), p.owned(p.showWelcome), nil},
 		{of("reactivate"), nil, p.owned(p.reactivate)},
 		{of("sessions"), p.owned(p.showSessions), p.owned(p.endSessions)},
@@ -116,9 +117,9 @@ var dones = map[string]string{ //nolint:gosec // names of messages
 // frame returns what the page has in common with others, with a token for its forms that
 // is bound to a browser.
 func (p *AccountPages) frame(q *query, browser int64, problems ...Problem) (f Frame, flow string) {
-	page := q.r.URL.Path
-	f = Frame{Form: Form{Action: page}, Problems: problems}
-	f.Form.CSRF, flow = p.Browsers.Token(browser, page)
+	at := q.r.URL.Path
+	f = Frame{Form: Form{Action: at}, Problems: problems}
+	f.Form.CSRF, flow = p.Browsers.Token(browser, at)
 	if q.account != nil {
 		f.Account = shownAccount(q.account)
 		f.Form.Reactivate, _ = p.Browsers.Token(browser, f.Account.Path("reactivate"))
@@ -127,14 +128,17 @@ func (p *AccountPages) frame(q *query, browser int64, problems ...Problem) (f Fr
 		f.Notices = []Notice{{Kind: Success, Text: Msg(id)}}
 	}
 	if q.r.Method == http.MethodPost {
-		f.Self = page
+		f.Self = at
 	}
 	return f, flow
 }
 
 // shownAccount returns an account as pages show it.
 func shownAccount(a *account.Account) *Account {
-	shown := &Account{DID: a.DID.String(), Handle: a.Handle.String(), Deactivated: !a.DeactivatedAt.IsZero()}
+	shown := &Account{
+		DID: a.DID.String(), Handle: a.Handle.String(), Deactivated: !a.DeactivatedAt.IsZero(), DeleteAt: a.DeleteAfter,
+		TakenDown: !a.TakenDownAt.IsZero(), Suspended: !a.SuspendedAt.IsZero(),
+	}
 	if a.HandleInvalid {
 		shown.Handle = ""
 	}
@@ -192,6 +196,10 @@ func (p *AccountPages) owned(fn func(*query) error) http.HandlerFunc {
 		case a != nil && ok && in.MayLook(q.visit.At):
 			q.account = a
 			request.SetAccount(r.Context(), a.DID.String())
+			if shown := shownAccount(a); shown.TakenDown && !whileTakenDown(path.Base(r.URL.Path)) {
+				_ = q.to(shown.Path("about"))
+				return
+			}
 			p.run(q, q.visit.ID, fn)
 		case !q.visit.Known() && r.URL.Query().Get("done") == signedIn:
 			p.Cookieless(w, r)
@@ -302,9 +310,9 @@ func (p *AccountPages) signOut(q *query) error {
 	return q.done("/account", "signed-out")
 }
 
-// toSessions leads from an account to the first of its pages.
-func (p *AccountPages) toSessions(q *query) error {
-	return q.to(shownAccount(q.account).Path("sessions"))
+// toManage leads from an account to the first of its pages.
+func (p *AccountPages) toManage(q *query) error {
+	return q.to(shownAccount(q.account).Path("manage"))
 }
 
 // servePasskeyEndpoints tells password managers where passkeys are made

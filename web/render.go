@@ -121,8 +121,9 @@ type view struct {
 	Self  string
 	// Entry is set on the narrow pages: sign-in, consent and the like.
 	Entry bool
-	// Part is the template's name, for the navigation.
-	Part string
+	// Nav is the navigation of an account's own pages, Here the entry of this one.
+	Nav  []navLink
+	Here navLink
 }
 
 type languageChoice struct {
@@ -147,17 +148,6 @@ func (p *Pages) Render(w http.ResponseWriter, r *http.Request, status int, page 
 	_, _ = w.Write(body) // a client that has gone needs no answer
 }
 
-// isWide reports whether a page is one of an account's own, with the navigation; the
-// others are narrow, with one thing to do.
-func isWide(page Page) bool {
-	switch page.(type) {
-	case *Sessions, *Apps, *Security, *TOTPSetup, *RecoveryCodes, *PasskeyAdd:
-		return page.frame().Account != nil
-	default:
-		return false
-	}
-}
-
 func hasCaptcha(page Page) bool {
 	s, ok := page.(*SignUp)
 	return ok && s.CaptchaKey != "" && !s.Closed()
@@ -172,8 +162,11 @@ func (p *Pages) render(c *catalogue, r *http.Request, page Page) ([]byte, error)
 	}
 	v := view{
 		Page: page, Frame: frame, Brand: &p.settings.Brand, Hostname: p.settings.Hostname, Icon: p.settings.Brand.LogoURL,
-		Lang: c.tag.String(), Dir: c.direction(), Title: heading, Plain: plain(heading), Self: selfOf(r, frame), Part: page.template(),
-		Entry: !isWide(page),
+		Lang: c.tag.String(), Dir: c.direction(), Title: heading, Plain: plain(heading), Self: selfOf(r, frame), Nav: navigation(page),
+	}
+	v.Entry = len(v.Nav) == 0
+	if i := slices.IndexFunc(v.Nav, func(l navLink) bool { return l.Current != "" }); i >= 0 {
+		v.Here = v.Nav[i]
 	}
 	if v.Icon == "" {
 		v.Icon = p.assets.paths["icon.svg"]
