@@ -21,13 +21,13 @@ var (
 	ErrPurpose = errors.New("no tool asks for such a code")
 )
 
-// SendConfirmation mails the code that confirms the account's address. Errors:
+// SendCode mails a code for a purpose to the owner, whose requests are counted. Errors:
 // request.ErrTooMany, those of Codes.Send.
-func (s *Emails) SendConfirmation(ctx context.Context, a *Account) error {
-	if err := request.Admit(ctx, s.Limits, a.DID.String(), 1, CodeMails(string(PurposeConfirmEmail))...); err != nil {
+func (s *Emails) SendCode(ctx context.Context, a *Account, p Purpose) error {
+	if err := request.Admit(ctx, s.Limits, a.DID.String(), 1, CodeMails(string(p))...); err != nil {
 		return err
 	}
-	return s.Codes.Send(ctx, a, PurposeConfirmEmail)
+	return s.Codes.Send(ctx, a, p)
 }
 
 // ConfirmAddress marks the account's address as confirmed, by the code that was mailed

@@ -34,6 +34,13 @@ type AccountPages struct {
 	Hosting  *hosting.Service
 	Emails   *account.Emails
 	Codes    *account.Codes
+	Invites  *account.Invites
+	// Blobs counts the files of accounts.
+	Blobs interface {
+		Used(ctx context.Context, accountID int64) (files, bytes int64, err error)
+	}
+	// Facts are about the server.
+	Facts ServerFacts
 	// Consents are what owners allowed apps before.
 	Consents oauth.Store
 	// Arrived returns the mails about a sign-in on a browser.
@@ -71,7 +78,15 @@ func (p *AccountPages) PageRoutes() []Route {
 		{"/account/security", p.visited(p.toSecurity), nil},
 		{"/account/u/{did}", p.owned(p.toManage), nil},
 		{of("welcome"), p.owned(p.showWelcome), nil},
-		{of("reactivate"), nil, p.owned(p.reactivate)},
+		{of("manage"), p.owned(p.showManage), p.owned(p.changeManage)},
+		{of("handle"), p.owned(p.showHandle), p.owned(p.changeHandle)},
+		{of("email"), p.owned(p.showEmail), p.owned(p.changeEmail)},
+		{of("password"), p.owned(p.showPassword), p.owned(p.changePassword)},
+		{of("deactivate"), p.owned(p.showDeactivate), p.owned(p.deactivate)},
+		{of("reactivate"), p.owned(p.showReactivate), p.owned(p.reactivate)},
+		{of("delete"), p.owned(p.showDelete), p.owned(p.deleteAccount)},
+		{of("codes"), p.owned(p.showToolCodes), p.owned(p.toolCodes)},
+		{of("about"), p.owned(p.showAbout), nil},
 		{of("sessions"), p.owned(p.showSessions), p.owned(p.endSessions)},
 		{of("devices"), p.owned(p.showSessions), p.owned(p.endSessions)},
 		{of("security"), p.owned(p.showSecurity), p.owned(p.steppedUp(signin.ChangeFactors, Msg("act.security"), p.changeSecurity))},
@@ -111,7 +126,9 @@ var dones = map[string]string{ //nolint:gosec // names of messages
 	"reset": "done.reset", "signed-out": "done.signed-out", "ended": "done.ended", "ended-all": "done.ended-all",
 	"totp-on": "done.totp-on", "totp-off": "done.totp-off", "passkey-added": "done.passkey-added", "passkey-renamed": "done.passkey-renamed",
 	"passkey-removed": "done.passkey-removed", "email-on": "done.email-on", "email-off": "done.email-off", "switched": "done.switched",
-	"app-ended": "done.app-ended", "reactivated": "done.reactivated",
+	"app-ended": "done.app-ended", "reactivated": "done.reactivated", "deactivated": "done.deactivated", "deleted": "done.deleted",
+	"password": "done.password", "handle": "done.handle", "email": "done.email", "email-confirmed": "done.email-confirmed",
+	"code-sent": "done.code-sent", "notices-on": "done.notices-on", "notices-off": "done.notices-off",
 }
 
 // frame returns what the page has in common with others, with a token for its forms that
@@ -353,22 +370,4 @@ func (p *AccountPages) showWelcome(q *query) error {
 // sent to: they belong to the server's own name.
 func (p *AccountPages) passkeysWork(r *http.Request) bool {
 	return !p.Browsers.Dev || strings.HasSuffix(p.Browsers.Origin, "//"+r.Host)
-}
-
-// reactivate is the bar of a deactivated account.
-func (p *AccountPages) reactivate(q *query) error {
-	back := shownAccount(q.account).Path("sessions")
-	if q.account.DeactivatedAt.IsZero() {
-		return q.done(back, "reactivated")
-	}
-	e := account.NewEntry(q.r.Context(), p.Now().UTC().Truncate(time.Millisecond), account.EntryActivated, account.ActorOwner)
-	switch err := p.Hosting.Activate(q.r.Context(), q.account, e); {
-	case err == nil:
-		return q.done(back, "reactivated")
-	case hosting.Elsewhere(err), errors.Is(err, account.ErrTakenDown):
-		p.Changed(q.w, q.r)
-		return nil
-	default:
-		return err
-	}
 }

@@ -14,7 +14,7 @@ type part struct {
 // none has no navigation.
 func parts() []part {
 	return []part{
-		{"manage", "nav.manage", []string{"manage"}},
+		{"manage", "nav.manage", []string{"manage", "handle", "email", "password", "deactivate", "delete", "toolcodes"}},
 		{"sessions", "nav.sessions", []string{"sessions"}},
 		{"apps", "nav.apps", []string{"apps"}},
 		{"security", "nav.security", []string{"security", "totpsetup", "recoverycodes", "passkeyadd"}},
