@@ -298,8 +298,9 @@ func (c *catalogue) value(v any) (template.HTML, error) {
 type Size int64
 
 // in returns the size in a language: in the largest unit that it has one of, with a tenth.
+// The units are those of the settings, of which each is 1024 of the one before.
 func (s Size) in(tag language.Tag) string {
-	const kilo = 1000
+	const kilo = 1024
 	value, unit := float64(s), 0
 	units := []string{"B", "kB", "MB", "GB", "TB"}
 	for value >= kilo && unit < len(units)-1 {
