@@ -37,6 +37,7 @@ func manage() []Sample {
 		{"password-wrong", path("password"), 422, &web.ChangePassword{Frame: of(alice(), "password", wrong("new_password", "password.common"))}},
 		{"deactivate", path("deactivate"), 200, &web.Deactivate{Frame: of(alice(), "deactivate"), Soonest: "2026-12-07", Permanent: true}},
 		{"deactivate-wrong", path("deactivate"), 422, &web.Deactivate{Frame: of(alice(), "deactivate", wrong("delete_on", "deactivate.date-soon")), Delete: true, Date: "2026-11-30", Soonest: "2026-12-07", Permanent: true}},
+		{"deactivate-taken-down", path("deactivate"), 200, &web.Deactivate{Frame: of(&web.Account{DID: did, Handle: "alice.example.com", TakenDown: true}, "deactivate"), Soonest: "2026-12-07"}},
 		{"reactivate", path("reactivate"), 200, &web.Reactivate{Frame: of(gone, "reactivate")}},
 		{"reactivate-elsewhere", path("reactivate"), 409, &web.Reactivate{Frame: of(gone, "reactivate", web.Problem{Text: web.Msg("reactivate.elsewhere")})}},
 		{"delete", path("delete"), 200, &web.DeleteAccount{Frame: of(alice(), "delete"), Permanent: true}},
