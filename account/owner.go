@@ -166,6 +166,5 @@ func (s *Emails) GiveCode(ctx context.Context, a *Account, p Purpose, by Actor) 
 	}
 	e := NewEntry(ctx, s.Now().UTC(), EntryCodeGiven, by)
 	e.Reason = string(p)
-	detail := map[Purpose]string{PurposePLCOperation: "changing the identity", PurposeDeleteAccount: "deleting the account"}[p]
-	return s.Codes.Give(ctx, a, p, e, s.Notices.Of(a, mail.NoticeCodeGiven, e, detail)...)
+	return s.Codes.Give(ctx, a, p, e, s.Notices.Of(a, mail.NoticeCodeGiven, e, string(p))...)
 }

@@ -39,17 +39,19 @@ const maxCount = 1_000_000_000
 // 1970.
 const maxEpochMS = 253_402_300_799_999
 
-// check reports all faults of settings that parsed; if serving, those of mail too.
-func (c *Config) check(f *Faults, serving bool) {
+// check reports all faults of settings that parsed. A command does not know the secrets of
+// the server, so a setting that lacks only its secret is right there.
+func (c *Config) check(f *Faults, flags Flags) {
 	c.checkNetwork(f)
 	c.checkIdentity(f)
-	if serving {
+	if !flags.Command || flags.Mail && c.SMTPURL.IsSet() {
 		c.checkMail(f)
 	}
 	c.checkSessions(f)
 	c.checkBlobs(f)
 	c.checkFolders(f)
 	c.checkPages(f)
+	c.checkCaptcha(f, !flags.Command)
 	c.checkFirehose(f)
 	oneOf(f, "PDS_LOG_LEVEL", c.LogLevel, "debug", "info", "warn", "error")
 	oneOf(f, "PDS_LOG_FORMAT", c.LogFormat, "text", "json")

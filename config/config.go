@@ -10,6 +10,7 @@ package config
 //go:generate go run ./internal/manual -source config.go -manual ../docs/settings.md
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 )
@@ -151,7 +152,7 @@ type Config struct {
 	PrivacyPolicyURL string `env:"PDS_PRIVACY_POLICY_URL" group:"server"`
 	// URL of the terms of service, on pages and shown by `describeServer`.
 	TermsOfServiceURL string `env:"PDS_TERMS_OF_SERVICE_URL" group:"server"`
-	// Name of the service on its pages and in authenticator apps and passkeys. Default: the host name.
+	// Name of the service on its pages, in its mails, authenticator apps and passkeys. Default: the host name.
 	ServiceName string `env:"PDS_SERVICE_NAME" group:"pages"`
 	// URL of the page about this server, in the footer of pages.
 	HomeURL string `env:"PDS_HOME_URL" group:"pages"`
@@ -179,7 +180,8 @@ type Config struct {
 	HCaptchaSiteKey string `env:"PDS_HCAPTCHA_SITE_KEY" group:"pages"`
 	// Secret key of hCaptcha.
 	HCaptchaSecretKey Secret `env:"PDS_HCAPTCHA_SECRET_KEY" group:"pages"`
-	// Accepted because the reference asks for it; nothing here needs it.
+	// Salt of the hashes of network address, handle and browser that hCaptcha gets of each sign-up, by which its
+	// Enterprise plan recognises one who signs up again and again. Without it hCaptcha gets no such hashes.
 	HCaptchaTokenSalt Secret `env:"PDS_HCAPTCHA_TOKEN_SALT" group:"pages"`
 	// Whether accounts may import repositories (`importRepo`).
 	AcceptingImports bool `env:"PDS_ACCEPTING_REPO_IMPORTS" default:"true" group:"accounts"`
@@ -207,6 +209,9 @@ type Config struct {
 	// Form of the log: `json` or `text`.
 	LogFormat string `env:"PDS_LOG_FORMAT" default:"json" dev:"text" group:"server"`
 }
+
+// Service returns the name of the service as people see it.
+func (c *Config) Service() string { return cmp.Or(c.ServiceName, c.Hostname) }
 
 // EmbeddedPLC reports whether the server runs the development directory.
 func (c *Config) EmbeddedPLC() bool { return c.PLCURL == embedded }

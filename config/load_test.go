@@ -127,6 +127,9 @@ func everySetting() map[string]struct {
 		"PDS_WARNING_COLOR":                         {"rgb(1, 2, 3)", "rgb(1, 2, 3)"},
 		"PDS_INFO_COLOR":                            {"hsl(165, 55%, 27%)", "hsl(165, 55%, 27%)"},
 		"PDS_SUCCESS_COLOR":                         {"#0f0", "#0f0"},
+		"PDS_HCAPTCHA_SITE_KEY":                     {"10000000-ffff-ffff-ffff-000000000001", "10000000-ffff-ffff-ffff-000000000001"},
+		"PDS_HCAPTCHA_SECRET_KEY":                   {"0x0000", config.NewSecret("0x0000")},
+		"PDS_HCAPTCHA_TOKEN_SALT":                   {"salt", config.NewSecret("salt")},
 		"PDS_KEY_ENCRYPTION_KEY_FILE":               {"/etc/nestbox/key", "/etc/nestbox/key"},
 		"PDS_RECOVERY_DID_KEY":                      {didKey, didKey},
 		"PDS_EMAIL_SMTP_URL":                        {"smtp://mail.example.com:25", config.NewSecret("smtp://mail.example.com:25")},
@@ -196,6 +199,7 @@ func TestEverySetting(t *testing.T) {
 	var file strings.Builder
 	partner := map[string]string{ // some are useless alone
 		"PDS_REPORT_SERVICE_URL": "PDS_REPORT_SERVICE_DID=did:web:x.example.com", "PDS_REPORT_SERVICE_DID": "PDS_REPORT_SERVICE_URL=https://x.example.com",
+		"PDS_HCAPTCHA_SITE_KEY": "PDS_HCAPTCHA_SECRET_KEY=0x0000", "PDS_HCAPTCHA_SECRET_KEY": "PDS_HCAPTCHA_SITE_KEY=10000000-ffff",
 		"PDS_MOD_SERVICE_URL": "PDS_MOD_SERVICE_DID=did:web:x.example.com", "PDS_BSKY_APP_VIEW_URL": "PDS_BSKY_APP_VIEW_DID=did:web:x.example.com",
 	}
 	for name, s := range settings {
@@ -297,7 +301,10 @@ func TestBadValues(t *testing.T) {
 		"PDS_SUPPORT_URL":                           {"mailto:a@example.com"},
 		"PDS_PRIVACY_POLICY_URL":                    {"javascript:alert(1)"},
 		"PDS_TERMS_OF_SERVICE_URL":                  {"/terms"},
+		"PDS_SERVICE_NAME":                          {"Nest: ours", strings.Repeat("x", 65), "a\tb"},
 		"PDS_LOGO_URL":                              {"logo.svg"},
+		"PDS_HCAPTCHA_SITE_KEY":                     {"two words", "10000000-ffff"}, // the last one alone
+		"PDS_HCAPTCHA_SECRET_KEY":                   {"hunter2 ", "hunter2\xff", "hunter2"},
 		"PDS_BACKGROUND_LIGHT_URL":                  {"ftp://example.com/a.jpg"},
 		"PDS_BACKGROUND_DARK_URL":                   {"https://"},
 		"PDS_PRIMARY_COLOR":                         {"red", "#12345", "rgb(1,2,300)", "hsl(1,2,3)", "#fff;}"},
@@ -340,7 +347,7 @@ func TestBadValues(t *testing.T) {
 	// These accept any text.
 	free := []string{
 		"PDS_DATA_DIRECTORY", "PDS_ADMIN_PASSWORD", "PDS_JWT_SECRET", "PDS_RATE_LIMIT_BYPASS_KEY",
-		"PDS_SERVICE_NAME",
+		"PDS_HCAPTCHA_TOKEN_SALT",
 		"PDS_BLOBSTORE_DISK_LOCATION", "PDS_BLOBSTORE_DISK_TMP_LOCATION", "PDS_KEY_ENCRYPTION_KEY_FILE",
 	}
 	all := required()

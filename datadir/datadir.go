@@ -12,9 +12,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"nestbox/internal/durable"
 )
+
+// fileClock has the last time at which the clock was right.
+const fileClock = "clock"
 
 // The folders of a data directory.
 const (
@@ -94,3 +99,27 @@ func (d Dir) Transfers() string { return d.in(TransfersFolder) }
 
 // PLC returns the path of PLCFolder.
 func (d Dir) PLC() string { return d.in(PLCFolder) }
+
+// maxClock is the most that a file with a time has, in bytes.
+const maxClock = 64
+
+// KeepClock saves a time at which the machine's clock was right.
+func (d Dir) KeepClock(at time.Time) error {
+	return durable.WriteFile(d.in(fileClock), []byte(at.UTC().Format(time.RFC3339)+"\n"), 0o600)
+}
+
+// LastClock returns the time that KeepClock saved last, zero if there is none.
+func (d Dir) LastClock() (time.Time, error) {
+	raw, err := os.ReadFile(d.in(fileClock))
+	if errors.Is(err, os.ErrNotExist) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the last time: %w", err)
+	}
+	at, err := time.Parse(time.RFC3339, strings.TrimSpace(string(raw[:min(len(raw), maxClock)])))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("file %s: %w", d.in(fileClock), err)
+	}
+	return at, nil
+}

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"nestbox/datadir"
 	"nestbox/internal/durable"
@@ -66,5 +68,32 @@ func TestAdminPassword(t *testing.T) {
 	}
 	if fi, err := os.Stat(filepath.Join(string(dir), "admin_password")); err != nil || fi.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", fi.Mode(), err)
+	}
+}
+
+// TestClock: the last time that was saved returns, to the second. None is no time, and a
+// damaged file an error.
+func TestClock(t *testing.T) {
+	t.Parallel()
+	dir := datadir.Dir(t.TempDir())
+	if at, err := dir.LastClock(); !at.IsZero() || err != nil {
+		t.Errorf("before it was saved: %v, %v", at, err)
+	}
+	want := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
+	for _, at := range []time.Time{want.Add(-time.Hour), want.Add(time.Second / 2)} {
+		if err := dir.KeepClock(at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if at, err := dir.LastClock(); !at.Equal(want) || err != nil {
+		t.Errorf("%v, %v, want %v", at, err, want)
+	}
+	for _, damaged := range []string{"", "2026", "\x00\x00", "2026-11-29T12:00:00Z and more", strings.Repeat("2", 1<<20)} {
+		if err := os.WriteFile(filepath.Join(string(dir), "clock"), []byte(damaged), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if at, err := dir.LastClock(); !at.IsZero() || err == nil {
+			t.Errorf("%.20q: %v, %v", damaged, at, err)
+		}
 	}
 }

@@ -184,7 +184,7 @@ func (p *place) advance(d time.Duration) { p.Clock.Advance(d) }
 func (p *place) wire() {
 	p.t.Helper()
 	p.Store, p.Accounts, p.Handles, p.SigningKeys, p.Documents = p.Hosting, p.World.Accounts, p.World.Handles, p.World.SigningKeys, p.World.Identity
-	p.SignIns.Accounts = p.Accounts
+	p.SignIns.Accounts, p.SignIns.Factors = p.Accounts, p.World.Factors
 	p.Keys = hosting.NewKeys(p.Store, p.Box)
 	p.Resolver = identity.NewResolver(identity.ResolverOptions{
 		Directory: &identity.Directory{URL: p.plc.URL, Client: &http.Client{Timeout: time.Minute}}, HTTP: http.DefaultClient, DNS: p.txt, Now: p.clock,

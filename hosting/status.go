@@ -19,7 +19,7 @@ func (s *Service) Deactivate(ctx context.Context, a *account.Account, after time
 	e := account.NewEntry(ctx, s.now(), account.EntryDeactivated, account.ActorOwner)
 	notice, when := mail.NoticeDeactivated, ""
 	if !after.IsZero() {
-		notice, when = mail.NoticeDeletion, after.Format("2 January 2006, 15:04:05")+" UTC"
+		notice, when = mail.NoticeDeletion, after.Format(time.RFC3339)
 		e.Reason = "to be deleted after " + after.Format(time.RFC3339)
 	}
 	var mails []mail.Message

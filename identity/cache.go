@@ -62,7 +62,7 @@ func (c *cache[V]) get(ctx context.Context, key string, why purpose) (V, error) 
 		case known.none != nil || age >= c.times.gone:
 		default:
 			if age >= c.times.stale {
-				c.flights.depart(key, forRenewal, request.Client{}, false)
+				_, _ = c.flights.depart(key, forRenewal, request.Client{}, false) // if there is no room: the next call
 			}
 			return known.value, nil
 		}

@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -9,20 +8,29 @@ import (
 	"nestbox/request"
 )
 
+// ask asks a question that lasts until the end, and reports whether there was a place.
+func ask(w *work, p purpose, client request.Client, end <-chan struct{}) bool {
+	leave, err := w.place(p, client)
+	if err != nil {
+		return false
+	}
+	go func() {
+		defer leave()
+		select {
+		case <-end:
+		case <-w.ctx.Done():
+		}
+	}()
+	return true
+}
+
 // TestWork: each purpose has its room, each network a part of it, and what has ended
 // takes none.
 func TestWork(t *testing.T) {
 	w := newWork(nil)
 	end := make(chan struct{})
 	defer w.close()
-	start := func(p purpose, client request.Client) bool {
-		return w.start(p, client, func(ctx context.Context) {
-			select {
-			case <-end:
-			case <-ctx.Done():
-			}
-		})
-	}
+	start := func(p purpose, client request.Client) bool { return ask(w, p, client, end) }
 	network := func(n int) request.Client {
 		return request.Client{Addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}), Known: true}
 	}
@@ -79,9 +87,7 @@ func TestKeptQuestions(t *testing.T) {
 	end := make(chan struct{})
 	defer w.close()
 	defer close(end)
-	start := func(client request.Client) bool {
-		return w.start(forProof, client, func(context.Context) { <-end })
-	}
+	start := func(client request.Client) bool { return ask(w, forProof, client, end) }
 	client := request.Client{Addr: netip.MustParseAddr("192.0.2.0")}
 	started := 0
 	for range 1000 {

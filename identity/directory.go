@@ -66,9 +66,9 @@ func (d *Directory) Close() { d.flights().work.close() }
 // Submit sends a signed operation. ErrRefused and ErrUnreached are certain; on
 // any other error the directory may or may not have taken it.
 func (d *Directory) Submit(ctx context.Context, did syntax.DID, op *didplc.RegularOp) error {
-	leave, ok := d.flights().work.enter(forOwner, request.ClientOf(ctx))
-	if !ok {
-		return fmt.Errorf("%w: %w", ErrUnreached, ErrBusy)
+	leave, err := d.flights().work.enter(forOwner, request.ClientOf(ctx))
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnreached, err)
 	}
 	defer leave()
 	body, err := json.Marshal(op)

@@ -16,87 +16,37 @@ import (
 type flights[V any] struct {
 	question func(ctx context.Context, key string) (V, error)
 	work     *work
-
-	mu  sync.Mutex
-	way map[string]*flight[V]
-}
-
-// flight is a question that is on its way.
-type flight[V any] struct {
-	done  chan struct{}
-	value V
-	err   error
-	// next leaves when this one is back, for callers that came after this one had
-	// left and want an answer that is newer than their call; flights.mu guards it.
-	next *flight[V]
+	way      gate.Flights[string, V]
 }
 
 func newFlights[V any](w *work, question func(ctx context.Context, key string) (V, error)) *flights[V] {
-	return &flights[V]{question: question, work: w, way: map[string]*flight[V]{}}
+	return &flights[V]{question: question, work: w}
 }
 
 // ask returns the answer about a key, which is from after the call if newest is set,
 // or ErrBusy.
 func (s *flights[V]) ask(ctx context.Context, key string, why purpose, newest bool) (V, error) {
-	f := s.depart(key, why, request.ClientOf(ctx), newest)
-	select {
-	case <-f.done:
-		return f.value, f.err
-	case <-ctx.Done():
+	on, err := s.depart(key, why, request.ClientOf(ctx), newest)
+	if err != nil {
 		var none V
-		return none, ctx.Err()
+		return none, err
 	}
+	return on.Wait(ctx)
 }
 
-// depart asks about a key on behalf of a client, unless that question is on
-// its way or is the next to leave.
-func (s *flights[V]) depart(key string, why purpose, client request.Client, newest bool) *flight[V] {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	on := s.way[key]
-	if on != nil && !newest {
-		return on
-	}
-	if on != nil && on.next != nil {
-		return on.next
-	}
-	f := &flight[V]{done: make(chan struct{})}
-	var accepted bool
-	if on != nil { // it takes the place of the one before it
-		accepted = s.work.spend(client)
-		if accepted {
-			on.next = f
+// depart asks about a key on behalf of a client, unless that question is on its way or,
+// if newest is set, is the next to leave. Error: ErrBusy.
+func (s *flights[V]) depart(key string, why purpose, client request.Client, newest bool) (*gate.Flight[V], error) {
+	return s.way.Depart(s.work.ctx, key, gate.Fare{
+		Place:  func(context.Context) (func(), error) { return s.work.place(why, client) },
+		Pay:    func() error { return s.work.pay(client) },
+		Newest: newest,
+	}, func() (value V, err error) {
+		if err := s.work.ctx.Err(); err != nil {
+			return value, err
 		}
-	} else {
-		accepted = s.work.start(why, client, func(ctx context.Context) { s.fly(ctx, key, f) })
-		if accepted {
-			s.way[key] = f
-		}
-	}
-	if !accepted {
-		f.err = ErrBusy
-		close(f.done)
-	}
-	return f
-}
-
-// fly asks, and then what waits for this answer to be back.
-func (s *flights[V]) fly(ctx context.Context, key string, f *flight[V]) {
-	for f != nil {
-		if f.err = ctx.Err(); f.err == nil {
-			f.value, f.err = s.question(ctx, key)
-		}
-		s.mu.Lock()
-		next := f.next
-		if next == nil {
-			delete(s.way, key)
-		} else {
-			s.way[key] = next
-		}
-		s.mu.Unlock()
-		close(f.done)
-		f = next
-	}
+		return s.question(s.work.ctx, key)
+	})
 }
 
 // purpose is what a question to the network is for. Each has a room of its own: what
@@ -155,46 +105,44 @@ func newWork(limits *ratelimit.Limiter) *work {
 	return &work{ctx: ctx, stop: stop, limits: limits}
 }
 
-// spend counts a question of a client, and reports whether it may be asked.
-func (w *work) spend(client request.Client) bool {
-	return client.Unlimited || !client.Addr.IsValid() || w.limits.TakeKeys(client.Network().Keys(""), 1, lookups).Allowed
+// pay counts a question of a client. Error: ErrBusy.
+func (w *work) pay(client request.Client) error {
+	if client.Unlimited || !client.Addr.IsValid() || w.limits.TakeKeys(client.Network().Keys(""), 1, lookups).Allowed {
+		return nil
+	}
+	return ErrBusy
 }
 
-// enter takes a place for a question, which leave gives back, and reports whether
-// there was one.
-func (w *work) enter(why purpose, client request.Client) (leave func(), ok bool) {
+// place takes a place for a question, which leave gives back. Error: ErrBusy.
+func (w *work) place(why purpose, client request.Client) (leave func(), err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
-		return nil, false
+		return nil, ErrBusy
 	}
 	all, ofNetwork, kept := roomFor(why)
 	shares := client.Shares(gate.Share[string]{Most: ofNetwork}, all)
 	place, err := w.running[why].Try(gate.Room{All: client.Open(all, kept)}, shares...)
 	if err != nil {
-		return nil, false
-	}
-	if !w.spend(client) {
-		place.Leave()
-		return nil, false
+		return nil, ErrBusy
 	}
 	w.wg.Add(1)
 	return func() {
 		defer w.wg.Done()
 		place.Leave()
-	}, true
+	}, nil
 }
 
-// start runs f in a place of its own, and reports whether there was one.
-func (w *work) start(why purpose, client request.Client, f func(context.Context)) bool {
-	leave, ok := w.enter(why, client)
-	if ok {
-		go func() {
-			defer leave()
-			f(w.ctx)
-		}()
+// enter takes a place for a question that nobody shares, and counts it.
+func (w *work) enter(why purpose, client request.Client) (leave func(), err error) {
+	if leave, err = w.place(why, client); err != nil {
+		return nil, err
 	}
-	return ok
+	if err := w.pay(client); err != nil {
+		leave()
+		return nil, err
+	}
+	return leave, nil
 }
 
 func (w *work) close() {

@@ -58,9 +58,9 @@ func (r *Resolver) Look(ctx context.Context, h syntax.Handle) (Look, error) {
 	if !h.AllowedTLD() || h.IsInvalidHandle() {
 		return Look{}, ErrHandleNotFound
 	}
-	leave, ok := r.work.enter(r.why, request.ClientOf(ctx))
-	if !ok {
-		return Look{}, ErrBusy
+	leave, err := r.work.enter(r.why, request.ClientOf(ctx))
+	if err != nil {
+		return Look{}, err
 	}
 	defer leave()
 	l := r.look(ctx, h)

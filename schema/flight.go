@@ -3,7 +3,6 @@ package schema
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -54,57 +53,35 @@ type cause struct {
 	account syntax.DID
 }
 
-// flight is a look-up that is under way. Callers that want the same share it; one that
-// leaves does not end it for the others.
-type flight struct {
-	done  chan struct{}
-	found *entry
-	err   error
-}
-
-// flights are the look-ups that are under way.
-type flights struct {
-	mu      sync.Mutex
-	way     map[syntax.NSID]*flight
-	closed  bool
-	running [purposes]gate.Places[string]
-	// builds are the schemas of collections that are being put together, in building.
-	builds   map[syntax.NSID]bool
-	building gate.Places[string]
-	wg       sync.WaitGroup
-	ctx      context.Context //nolint:containedctx // ended by Close
-	stop     context.CancelFunc
-}
+// flight is a look-up that is under way.
+type flight = gate.Flight[*entry]
 
 // depart looks an NSID up, unless that is under way already. Error: ErrBusy.
 func (s *Service) depart(nsid syntax.NSID, c cause) (*flight, error) {
-	s.flights.mu.Lock()
-	defer s.flights.mu.Unlock()
-	if on := s.flights.way[nsid]; on != nil {
-		return on, nil
-	}
-	if s.flights.closed {
-		return nil, ErrBusy
-	}
-	place, err := s.flights.running[c.why].Try(c.room())
+	on, err := s.flights.Depart(s.ctx, nsid, gate.Fare{
+		Place: placeIn(&s.running[c.why], c),
+		Pay: func() error {
+			if !s.spend(c) {
+				return ErrBusy
+			}
+			return nil
+		},
+	}, func() (*entry, error) { return s.lookUp(s.ctx, nsid, c.why != forRecords) })
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBusy, err)
 	}
-	if !s.spend(c) {
-		place.Leave()
-		return nil, ErrBusy
+	return on, nil
+}
+
+// placeIn returns what takes a place for a look-up, or refuses at once.
+func placeIn(places *gate.Places[string], c cause) func(context.Context) (func(), error) {
+	return func(context.Context) (func(), error) {
+		place, err := places.Try(c.room())
+		if err != nil {
+			return nil, err
+		}
+		return place.Leave, nil
 	}
-	f := &flight{done: make(chan struct{})}
-	s.flights.way[nsid] = f
-	s.flights.wg.Go(func() {
-		defer place.Leave()
-		f.found, f.err = s.lookUp(s.flights.ctx, nsid, c.why != forRecords)
-		s.flights.mu.Lock()
-		delete(s.flights.way, nsid)
-		s.flights.mu.Unlock()
-		close(f.done)
-	})
-	return f, nil
 }
 
 // room returns the bounds for a look-up.
@@ -132,21 +109,9 @@ func (s *Service) spend(c cause) bool {
 	}
 }
 
-// wait returns what a look-up finds.
-func (f *flight) wait(ctx context.Context) (*entry, error) {
-	select {
-	case <-f.done:
-		return f.found, f.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
 // Close ends what is under way, and waits for it.
 func (s *Service) Close() {
-	s.flights.mu.Lock()
-	s.flights.closed = true
-	s.flights.mu.Unlock()
-	s.flights.stop()
-	s.flights.wg.Wait()
+	s.stop()
+	s.builds.Close()
+	s.flights.Close()
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/maypok86/otter/v2"
 
+	"nestbox/internal/gate"
 	"nestbox/lexicon"
 )
 
@@ -70,26 +71,14 @@ func (s *Service) records(writer syntax.DID, collection syntax.NSID, good time.D
 // build puts the schema of a collection together in the background, unless that is
 // under way: from documents that were looked at less than good ago.
 func (s *Service) build(writer syntax.DID, collection syntax.NSID, good time.Duration) {
-	s.flights.mu.Lock()
-	defer s.flights.mu.Unlock()
-	if s.flights.closed || s.flights.builds[collection] {
-		return
-	}
-	all, each := cause{why: forRecords, account: writer}.room()
-	place, err := s.flights.building.Try(all, each)
-	if err != nil {
-		return // the next write tries again
-	}
-	s.flights.builds[collection] = true
-	s.flights.wg.Go(func() {
-		defer place.Leave()
-		c, err := s.compile(s.flights.ctx, writer, collection, good)
+	why := cause{why: forRecords, account: writer}
+	// If there is no room, the next write tries again.
+	_, _ = s.builds.Depart(s.ctx, collection, gate.Fare{Place: placeIn(&s.building, why)}, func() (struct{}, error) {
+		c, err := s.compile(s.ctx, writer, collection, good)
 		if err == nil || !errors.Is(err, ErrBusy) {
 			s.compiled.Set(collection, c)
 		}
-		s.flights.mu.Lock()
-		defer s.flights.mu.Unlock()
-		delete(s.flights.builds, collection)
+		return struct{}{}, err
 	})
 }
 
@@ -138,7 +127,7 @@ func (s *Service) part(ctx context.Context, writer syntax.DID, nsid syntax.NSID,
 	if err != nil {
 		return nil, err
 	}
-	found, err := f.wait(ctx)
+	found, err := f.Wait(ctx)
 	if err != nil && e != nil && ctx.Err() == nil {
 		return e, nil // the last known one goes on
 	}

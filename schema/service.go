@@ -11,6 +11,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/maypok86/otter/v2"
 
+	"nestbox/internal/gate"
 	"nestbox/lexicon"
 	"nestbox/oauth/scope"
 	"nestbox/ratelimit"
@@ -76,7 +77,14 @@ type Service struct {
 	entries  *otter.Cache[syntax.NSID, *entry]
 	failures *otter.Cache[syntax.NSID, failure]
 	compiled *otter.Cache[syntax.NSID, *compiled]
-	flights  flights
+
+	ctx     context.Context //nolint:containedctx // of look-ups, which Close ends
+	stop    context.CancelFunc
+	flights gate.Flights[syntax.NSID, *entry]
+	running [purposes]gate.Places[string]
+	// builds are the schemas of collections that are being put together, in building.
+	builds   gate.Flights[syntax.NSID, struct{}]
+	building gate.Places[string]
 }
 
 // entry is a Lexicon in memory. It never changes.
@@ -98,10 +106,8 @@ type failure struct {
 // NewService returns a Service, which Close stops.
 func NewService(o Options) *Service {
 	const overhead = 300 // bytes of an entry beside its document, about
-	ctx, stop := context.WithCancel(context.Background())
-	s := &Service{Options: o, flights: flights{
-		way: map[syntax.NSID]*flight{}, builds: map[syntax.NSID]bool{}, ctx: ctx, stop: stop,
-	}}
+	s := &Service{Options: o}
+	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.entries = otter.Must(&otter.Options[syntax.NSID, *entry]{
 		MaximumWeight: maxMemory,
 		Weigher: func(_ syntax.NSID, e *entry) uint32 {
@@ -185,7 +191,7 @@ func (s *Service) PermissionSets(ctx context.Context, nsids []syntax.NSID) (Sets
 	for _, p := range waiting {
 		e, err := (*entry)(nil), p.err
 		if err == nil {
-			e, err = p.flight.wait(ctx)
+			e, err = p.flight.Wait(ctx)
 		}
 		if err == nil && e.set == nil {
 			err = &UnresolvedError{p.nsid, e.notSet.Error()}
@@ -286,7 +292,7 @@ func (s *Service) lookUp(ctx context.Context, nsid syntax.NSID, keep bool) (*ent
 		}
 	}
 	if err != nil {
-		return nil, s.failed(ctx, nsid, known, plain(err.Error()))
+		return nil, s.failed(ctx, nsid, known, err)
 	}
 	s.failures.Invalidate(nsid)
 	if known != nil {
@@ -309,8 +315,9 @@ func (s *Service) save(ctx context.Context, e *entry) {
 }
 
 // failed notes that a Lexicon was not found. What is known goes on.
-func (s *Service) failed(ctx context.Context, nsid syntax.NSID, known *entry, why string) error {
-	now := s.Now()
+func (s *Service) failed(ctx context.Context, nsid syntax.NSID, known *entry, err error) error {
+	now, why := s.Now(), plain(said(err))
+	s.Log.LogAttrs(ctx, slog.LevelInfo, "Lexicon not found", slog.String("nsid", nsid.String()), slog.String("cause", plain(err.Error())))
 	s.failures.Set(nsid, failure{why, now})
 	if known != nil {
 		e := *known
@@ -385,7 +392,7 @@ func (s *Service) Sweep(ctx context.Context) error {
 	for _, nsid := range due {
 		f, err := s.depart(nsid, cause{why: forRenewal})
 		if err == nil {
-			_, _ = f.wait(ctx) // noted as a failure of the set
+			_, _ = f.Wait(ctx) // noted as a failure of the set
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()

@@ -17,8 +17,10 @@ const (
 	// another clock.
 	clockGap = 24 * time.Hour
 	// clockSkew is how far the other clock may be off.
-	clockSkew    = time.Hour
-	clockAgain   = 10 * time.Second
+	clockSkew  = time.Hour
+	clockAgain = 10 * time.Second
+	// clockKeep is how often the time of a sure clock is saved.
+	clockKeep    = time.Hour
 	clockTimeout = 10 * time.Second
 )
 
@@ -31,7 +33,8 @@ var errClock = errors.New("the clock of this machine is far ahead of what this s
 // network refuses earlier ones. A clock is ahead when the server starts, as that of a
 // machine without a battery may be, or from one moment to the next, as when somebody
 // sets it wrong. It is sure near the time that we expect: the last time that was
-// confirmed, at the start that of the last write, and what has passed since. It is also
+// confirmed, at the start that in a file, and what has passed since. Without that file the
+// last write counts, although a server writes the time of a clock that it doubts. It is also
 // sure once it is near the clock of the PLC directory, which is then what we expect, as
 // after a machine slept for days. Whatever is done when its time has come is only done
 // later by a clock that is behind, so that one is sure.
@@ -42,6 +45,8 @@ type clock struct {
 	passed func() time.Duration
 	// ask returns the time of another clock.
 	ask func(context.Context) (time.Time, error)
+	// save keeps a time at which the clock was sure for the next start.
+	save func(time.Time) error
 	// gap is clockGap, or forever if now may be anything.
 	gap time.Duration
 	log *slog.Logger
@@ -57,25 +62,27 @@ type known struct {
 
 const forever = time.Duration(math.MaxInt64)
 
-// start begins with the time that the server wrote something last, zero if it never did.
-func (c *clock) start(newest time.Time) {
-	c.known.Store(&known{newest, c.passed()})
-	if ahead := c.ahead(); newest.IsZero() || ahead >= 0 && ahead <= c.gap {
+// start begins with the last time that is known to be right, zero if there is none.
+func (c *clock) start(last time.Time) {
+	c.known.Store(&known{last, c.passed()})
+	if ahead := c.ahead(); last.IsZero() || ahead >= 0 && ahead <= c.gap {
 		c.confirm()
 	}
 }
 
 // openClock returns the clock of a server. In development it is always sure, so that a
-// test may set it.
+// test may set it, and its time says nothing about a later one.
 func (s *Server) openClock(ctx context.Context) (*clock, error) {
-	newest, err := s.db.LastWritten(ctx)
+	last, err := s.lastTime(ctx)
 	if err != nil {
 		return nil, err
 	}
 	began := time.Now()
-	c := &clock{now: s.opts.Now, passed: func() time.Duration { return time.Since(began) }, gap: clockGap, log: s.opts.Log}
+	c := &clock{
+		now: s.opts.Now, passed: func() time.Duration { return time.Since(began) }, gap: clockGap, save: s.dir.KeepClock, log: s.opts.Log,
+	}
 	if s.opts.Config.DevMode {
-		c.gap = forever
+		c.gap, c.save = forever, func(time.Time) error { return nil }
 	}
 	c.ask = func(ctx context.Context) (time.Time, error) {
 		got, err := fetch(ctx, s.PLC+"/_health")
@@ -84,8 +91,21 @@ func (s *Server) openClock(ctx context.Context) (*clock, error) {
 		}
 		return http.ParseTime(got.date)
 	}
-	c.start(newest)
+	c.start(last)
 	return c, nil
+}
+
+// lastTime returns the last time that is known to be right, zero if the server never ran.
+func (s *Server) lastTime(ctx context.Context) (time.Time, error) {
+	at, err := s.dir.LastClock()
+	if err != nil {
+		s.opts.Log.LogAttrs(ctx, slog.LevelWarn, "the time of the last run cannot be read; that of the last write counts",
+			slog.String("cause", err.Error()))
+	}
+	if at.IsZero() {
+		return s.db.LastWritten(ctx)
+	}
+	return at, nil
 }
 
 // wall returns the time without the monotonic reading, by which a difference of two
@@ -110,16 +130,21 @@ func (c *clock) Check() error {
 	return errClock
 }
 
-// run looks after the clock until ctx ends: it has a jump confirmed, or reports it.
+// run looks after the clock until ctx ends: it has a jump confirmed, or reports it, and
+// saves its time while it is sure.
 func (c *clock) run(ctx context.Context) {
 	said := false
-	for {
+	for keep := c.passed(); ; {
 		switch ahead := c.ahead(); {
 		case ahead.Abs() <= c.gap:
 			if said {
 				c.log.LogAttrs(ctx, slog.LevelInfo, "the clock is right again")
 			}
 			said = false
+			if c.passed() >= keep {
+				c.keep(ctx)
+				keep = c.passed() + clockKeep
+			}
 		case c.asked(ctx, said):
 			continue
 		default:
@@ -128,6 +153,13 @@ func (c *clock) run(ctx context.Context) {
 		if !pause.For(ctx, clockAgain) {
 			return
 		}
+	}
+}
+
+// keep saves the time. If it cannot, the next start expects an earlier one.
+func (c *clock) keep(ctx context.Context) {
+	if err := c.save(c.wall()); err != nil {
+		c.log.LogAttrs(ctx, slog.LevelWarn, "the time was not saved for the next start", slog.String("cause", err.Error()))
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"sync"
@@ -13,6 +15,8 @@ import (
 	"time"
 
 	"nestbox/config"
+	"nestbox/hosting"
+	"nestbox/store/storetest"
 )
 
 // clockwork is a clock of a server that wrote something last at newest, with a wall clock
@@ -32,6 +36,7 @@ type clockwork struct {
 	other time.Duration
 	err   error
 	asked int
+	saved time.Time
 	log   strings.Builder
 }
 
@@ -54,6 +59,10 @@ func newClockwork(t *testing.T, newest, start time.Time) *clockwork {
 			defer w.mu.Unlock()
 			w.asked++
 			return w.right().Add(w.other), w.err
+		},
+		save: func(at time.Time) error {
+			w.change(func() { w.saved = at })
+			return nil
 		},
 		log: slog.New(slog.NewTextHandler(lockedLog{w}, nil)),
 	}
@@ -236,15 +245,74 @@ func TestClockReturns(t *testing.T) {
 	})
 }
 
-// TestClockIsAsked: every service that can doubt the clock asks this server's.
-func TestClockIsAsked(t *testing.T) {
+// TestClockIsKept: the time is saved while the clock is sure, and only then, so that a
+// restart does not make a wrong one right.
+func TestClockIsKept(t *testing.T) {
 	t.Parallel()
-	now := lastWritten
+	const year = 365 * 24 * time.Hour
+	synctest.Test(t, func(t *testing.T) {
+		w := newClockwork(t, lastWritten, lastWritten)
+		w.change(func() { w.err = errUnreachable })
+		near := func(when string, want time.Time) {
+			t.Helper()
+			w.change(func() {
+				if late := want.Sub(w.saved); late < 0 || late > clockKeep+clockAgain {
+					t.Errorf("%s: %v is saved, want about %v", when, w.saved, want)
+				}
+			})
+		}
+		w.running(func() {
+			synctest.Wait()
+			near("at the start", lastWritten)
+			time.Sleep(5*time.Hour + 30*time.Minute)
+			near("while sure", w.wall())
+			jumped := w.wall()
+			for _, set := range []time.Duration{year, -year} {
+				w.change(func() { w.set = set })
+				time.Sleep(20 * time.Hour)
+				near("while it is wrong", jumped)
+			}
+			w.change(func() { w.set, w.other, w.err = year, year, nil })
+			time.Sleep(2 * time.Hour)
+			near("once it is confirmed", w.wall())
+		})
+	})
+}
+
+// TestClockOfTheLastRun: a server writes while it doubts its clock. At the next start that
+// time counts for nothing, unless no other one is known.
+func TestClockOfTheLastRun(t *testing.T) {
+	t.Parallel()
+	s := openServer(t, func() time.Time { return lastWritten })
+	wrong := lastWritten.Add(1000 * time.Hour)
+	if _, err := storetest.AddAccount(t.Context(), s.stores, hosting.Pending{Handle: "alice.test", CreatedAt: wrong}); err != nil {
+		t.Fatal(err)
+	}
+	expect := func(want time.Time) {
+		t.Helper()
+		if got, err := s.lastTime(t.Context()); !got.Equal(want) || err != nil {
+			t.Errorf("%v, %v, want %v", got, err, want)
+		}
+	}
+	expect(wrong)
+	if err := s.dir.KeepClock(lastWritten); err != nil {
+		t.Fatal(err)
+	}
+	expect(lastWritten)
+	if err := os.WriteFile(filepath.Join(string(s.dir), "clock"), []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	expect(wrong)
+}
+
+// openServer opens a server of development.
+func openServer(t *testing.T, now func() time.Time) *Server {
+	t.Helper()
 	c, _, err := config.Load(config.Flags{Listen: "127.0.0.1:0", Data: t.TempDir(), Dev: true}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := Open(t.Context(), Options{Config: c, Version: "test", Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return now }, Fatal: func(err error) { t.Error(err) }})
+	s, err := Open(t.Context(), Options{Config: c, Version: "test", Log: slog.New(slog.DiscardHandler), Now: now, Fatal: func(err error) { t.Error(err) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,6 +321,14 @@ func TestClockIsAsked(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return s
+}
+
+// TestClockIsAsked: every service that can doubt the clock asks this server's.
+func TestClockIsAsked(t *testing.T) {
+	t.Parallel()
+	now := lastWritten
+	s := openServer(t, func() time.Time { return now })
 	now = now.Add(2 * clockGap)
 	doubts := func() (all, some int) {
 		for field, service := range reflect.ValueOf(s).Elem().Fields() {

@@ -16,7 +16,7 @@ const guessBuckets = 80_000
 
 // buildSignIns wires what proves people.
 func (s *Server) buildSignIns(box *seal.Box, hasher *account.Hasher, limits *ratelimit.Limiter) (*signin.Service, error) {
-	name, now := s.opts.Config.Hostname, s.opts.Now
+	name, now := s.opts.Config.Service(), s.opts.Now
 	origin, err := url.Parse(s.URL)
 	if err != nil {
 		return nil, fmt.Errorf("URL of the server: %w", err)

@@ -1,10 +1,12 @@
 package signin
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"nestbox/account"
@@ -45,6 +47,28 @@ func (s *Service) Overview(ctx context.Context, a *account.Account) (Overview, e
 	return Overview{Factors: f, Methods: f.methods(a.EmailFactor), Needed: len(f.second(a.EmailFactor)) > 0}, nil
 }
 
+// Loss is what an account loses besides a factor.
+type Loss struct {
+	// Recovery: its recovery codes end, since nothing is left that they replace.
+	Recovery bool
+	// Second: a sign-in with the password needs no second factor any more.
+	Second bool
+	// PasskeySecond and Dangerous: the switch of that name goes off.
+	PasskeySecond, Dangerous bool
+}
+
+// Losing returns what else the account loses by a change that removes a factor. change gets
+// a copy of the factors, and whether codes by e-mail are on.
+func (o Overview) Losing(change func(f *Factors, email *bool)) Loss {
+	next, email := o.clone(), slices.Contains(o.Methods, Email)
+	change(&next, &email)
+	after := next.settled()
+	return Loss{
+		Recovery: o.RecoveryLeft() > 0 && after.RecoveryLeft() == 0, Second: o.Needed && len(after.second(email)) == 0,
+		PasskeySecond: next.PasskeySecond && !after.PasskeySecond, Dangerous: next.DangerousFactor && !after.DangerousFactor,
+	}
+}
+
 // MethodsOf returns the methods that the account has, the last used first.
 func (s *Service) MethodsOf(ctx context.Context, a *account.Account) ([]Method, error) {
 	o, err := s.Overview(ctx, a)
@@ -55,8 +79,8 @@ func (s *Service) MethodsOf(ctx context.Context, a *account.Account) ([]Method, 
 type note struct {
 	kind   account.EntryKind
 	notice mail.NoticeKind
-	// detail is the reason on the trail, and the detail of the notice.
-	detail string
+	// detail is the reason on the trail, and the detail of the notice unless mailed is set.
+	detail, mailed string
 }
 
 // change changes an account's factors as decide says. Each change is on the trail and
@@ -81,7 +105,7 @@ func (s *Service) changeBy(
 			e.Kind, e.Reason = n.kind, n.detail
 			c.Entries = append(c.Entries, e)
 			if n.notice != "" {
-				c.Mails = append(c.Mails, s.Notices.Of(&now, n.notice, e, n.detail)...)
+				c.Mails = append(c.Mails, s.Notices.Of(&now, n.notice, e, cmp.Or(n.mailed, n.detail))...)
 			}
 		}
 		return c, nil
@@ -112,6 +136,24 @@ func (w Switch) words() string {
 	}
 }
 
+// detail returns a switch and its state as the trail has them.
+func (w Switch) detail(on bool) string {
+	return w.words() + ": " + map[bool]string{true: "on", false: "off"}[on]
+}
+
+// ParseSwitched returns the switch, and its state, of an entry of the trail whose reason
+// this is; false if it is none.
+func ParseSwitched(reason string) (w Switch, on, ok bool) {
+	for _, w := range []Switch{SwitchPasskeySecond, SwitchDangerousFactor, SwitchAppsByPassword} {
+		for _, on := range []bool{true, false} {
+			if reason == w.detail(on) {
+				return w, on, true
+			}
+		}
+	}
+	return "", false, false
+}
+
 // Switch turns a switch on or off. ErrNoFactor, ErrNoRecovery.
 func (s *Service) Switch(ctx context.Context, a *account.Account, w Switch, on bool) error {
 	return s.change(ctx, a, func(_ account.Account, f Factors, _ account.Entry) (Factors, []note, error) {
@@ -134,12 +176,11 @@ func (s *Service) Switch(ctx context.Context, a *account.Account, w Switch, on b
 		case w == SwitchPasskeySecond && on && f.RecoveryLeft() == 0:
 			return f, nil, ErrNoRecovery
 		}
-		detail := w.words() + ": " + map[bool]string{true: "on", false: "off"}[on]
 		kind := account.EntrySwitched
 		if w == SwitchPasskeySecond {
 			kind = map[bool]account.EntryKind{true: account.EntryPasskeySecondOn, false: account.EntryPasskeySecondOff}[on]
 		}
-		return f, []note{{kind, mail.NoticeSwitched, detail}}, nil
+		return f, []note{{kind, mail.NoticeSwitched, w.detail(on), mail.Switched(string(w), on)}}, nil
 	})
 }
 
@@ -173,7 +214,7 @@ func (s *Service) Off(ctx context.Context, a *account.Account) error {
 			return f, nil, nil
 		}
 		f.TOTP, f.Passkeys = nil, nil
-		return f, []note{{account.EntryFactorsOff, mail.NoticeFactorsOff, ""}}, nil
+		return f, []note{{kind: account.EntryFactorsOff, notice: mail.NoticeFactorsOff}}, nil
 	})
 }
 

@@ -28,21 +28,21 @@ import (
 type AccountPages struct {
 	*Site
 
-	Accounts account.Store
-	SignIns  *signin.Service
-	Sessions *session.Service
-	Hosting  *hosting.Service
-	Emails   *account.Emails
-	Codes    *account.Codes
-	Invites  *account.Invites
+	Accounts     account.Store
+	SignIns      *signin.Service
+	Sessions     *session.Service
+	Hosting      *hosting.Service
+	Emails       *account.Emails
+	Codes        *account.Codes
+	AppPasswords *account.AppPasswords
+	Invites      *account.Invites
+	OAuth        *oauth.Service
 	// Blobs counts the files of accounts.
 	Blobs interface {
 		Used(ctx context.Context, accountID int64) (files, bytes int64, err error)
 	}
 	// Facts are about the server.
 	Facts ServerFacts
-	// Consents are what owners allowed apps before.
-	Consents oauth.Store
 	// Arrived returns the mails about a sign-in on a browser.
 	Arrived func(context.Context, *account.Account, account.Entry) ([]mail.Message, error)
 	// Box seals what forms carry from one step to the next.
@@ -88,9 +88,12 @@ func (p *AccountPages) PageRoutes() []Route {
 		{of("codes"), p.owned(p.showToolCodes), p.owned(p.toolCodes)},
 		{of("about"), p.owned(p.showAbout), nil},
 		{of("sessions"), p.owned(p.showSessions), p.owned(p.endSessions)},
-		{of("devices"), p.owned(p.showSessions), p.owned(p.endSessions)},
-		{of("security"), p.owned(p.showSecurity), p.owned(p.steppedUp(signin.ChangeFactors, Msg("act.security"), p.changeSecurity))},
-		{of("apps"), p.owned(p.showApps), p.owned(p.endApp)},
+		{of("devices"), p.owned(p.showDevices), p.owned(p.endSessions)},
+		{of("app-passwords"), p.owned(p.showAppPasswords), p.owned(p.changeAppPasswords)},
+		{of("events"), p.owned(p.showEvents), p.owned(p.endSessions)},
+		{of("secure"), p.owned(p.showSecure), nil},
+		{of("security"), p.owned(p.showSecurity), p.owned(p.confirmed(p.steppedUp(signin.ChangeFactors, Msg("act.security"), p.changeSecurity)))},
+		{of("apps"), p.owned(p.showApps), p.owned(p.changeApps)},
 	}
 }
 
@@ -126,7 +129,8 @@ var dones = map[string]string{ //nolint:gosec // names of messages
 	"reset": "done.reset", "signed-out": "done.signed-out", "ended": "done.ended", "ended-all": "done.ended-all",
 	"totp-on": "done.totp-on", "totp-off": "done.totp-off", "passkey-added": "done.passkey-added", "passkey-renamed": "done.passkey-renamed",
 	"passkey-removed": "done.passkey-removed", "email-on": "done.email-on", "email-off": "done.email-off", "switched": "done.switched",
-	"app-ended": "done.app-ended", "reactivated": "done.reactivated", "deactivated": "done.deactivated", "deleted": "done.deleted",
+	"trust-ended": "done.trust-ended", "app-ended": "done.app-ended", "app-password-ended": "done.app-password-ended",
+	"permission-taken": "done.permission-taken", "reactivated": "done.reactivated", "deactivated": "done.deactivated", "deleted": "done.deleted",
 	"password": "done.password", "handle": "done.handle", "email": "done.email", "email-confirmed": "done.email-confirmed",
 	"code-sent": "done.code-sent", "notices-on": "done.notices-on", "notices-off": "done.notices-off",
 }

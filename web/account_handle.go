@@ -44,11 +44,14 @@ func ownDomain(q *query) string {
 // changeHandle is POST …/handle. Looking needs no proof.
 func (p *AccountPages) changeHandle(q *query) error {
 	switch q.typed("decision") {
-	case "own":
+	case "own", "check-own":
 		if err := p.checkOwn(ownDomain(q)); err != nil {
 			return p.handleFailed(q, err)
 		}
-		return p.askHandle(q, http.StatusOK, nil)
+		if q.typed("decision") == "own" {
+			return p.askHandle(q, http.StatusOK, nil)
+		}
+		return p.lookAtHandle(q, http.StatusOK)
 	case "check":
 		return p.lookAtHandle(q, http.StatusOK)
 	case "here":

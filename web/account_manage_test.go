@@ -109,15 +109,15 @@ func TestChangeHandleOwn(t *testing.T) {
 	}
 	page := alice.at(alice.press(alice.page("handle"), "own", "own", "https://"+strings.ToUpper(own)+"/"), http.StatusOK, "",
 		"_atproto."+own, "did="+alice.DID, "https://"+own+"/.well-known/atproto-did")
-	page = alice.at(alice.press(page, "check"), http.StatusOK, "", own+" does not lead to your account.", "None was found.")
+	page = alice.at(alice.press(page, "check-own"), http.StatusOK, "", own+" does not lead to your account.", "None was found.")
 	page = alice.at(alice.press(page, "change"), http.StatusUnprocessableEntity, "", "This domain does not lead to your account yet.", "None was found.")
 	const stranger = "did:plc:ewvi7nxzyoun6zhxrhs64oiz"
 	z.set(own, "did="+stranger)
-	page = alice.at(alice.press(page, "check"), http.StatusOK, "", "It names another account: "+stranger)
+	page = alice.at(alice.press(page, "check-own"), http.StatusOK, "", "It names another account: "+stranger)
 	z.set(own, "did="+stranger, "did="+alice.DID)
-	page = alice.at(alice.press(page, "check"), http.StatusOK, "", "they name different accounts")
+	page = alice.at(alice.press(page, "check-own"), http.StatusOK, "", "they name different accounts")
 	z.set(own, "other text", "did="+alice.DID)
-	page = alice.at(alice.press(page, "check"), http.StatusOK, "", own+" leads to your account.", "It names your account.")
+	page = alice.at(alice.press(page, "check-own"), http.StatusOK, "", own+" leads to your account.", "It names your account.")
 	alice.at(alice.press(page, "change"), http.StatusSeeOther, alice.path("manage")+"?done=handle")
 	if got := alice.session().Handle; got != own {
 		t.Errorf("handle %s", got)

@@ -42,6 +42,14 @@ func (p *AccountPages) askSecurity(q *query, status int, problems ...Problem) er
 			ID: strconv.FormatInt(k.ID, 10), Name: k.Name, Made: k.MadeAt, Used: k.UsedAt, Network: k.UsedNetwork, Synced: c.Flags.BackupState,
 		})
 	}
+	trusted, err := p.trusted(q)
+	if err != nil {
+		return err
+	}
+	page.Trusted = len(trusted)
+	if page.Actions, err = p.actions(q); err != nil {
+		return err
+	}
 	page.Frame, _ = p.frame(q, q.visit.ID, problems...)
 	p.Pages.Render(q.w, q.r, status, page)
 	return nil
@@ -214,7 +222,11 @@ func (p *AccountPages) changeSecurity(q *query) error {
 	passkey, _ := strconv.ParseInt(q.typed("passkey"), 10, 64) // 0 is nobody's
 	var err error
 	word := "switched"
-	switch decision := q.typed("decision"); {
+	decision := q.typed("decision")
+	if decision == "confirm" && q.typed("ending") != "" {
+		decision = q.typed("ending")
+	}
+	switch {
 	case q.typed("step") == "totp":
 		return p.finishTOTP(q)
 	case q.typed("step") == "passkey":
@@ -227,20 +239,22 @@ func (p *AccountPages) changeSecurity(q *query) error {
 		return p.askTOTP(q, http.StatusOK, setup)
 	case decision == "passkey-add":
 		return p.askPasskey(q, http.StatusOK, "")
-	case decision == "totp-remove":
+	case decision == endTOTP:
 		word, err = "totp-off", p.SignIns.RemoveTOTP(ctx, a)
 	case decision == "rename":
 		word, err = "passkey-renamed", p.SignIns.RenamePasskey(ctx, a, passkey, q.typed("name"))
-	case decision == "remove":
+	case decision == endPasskey:
 		word, err = "passkey-removed", p.SignIns.RemovePasskey(ctx, a, passkey)
-	case decision == "codes-new":
+	case decision == endCodes:
 		codes, err := p.SignIns.NewRecoveryCodes(ctx, a)
 		if err == nil {
 			return p.showRecovery(q, codes, false)
 		}
 		return p.securityFailed(q, err)
-	case decision == "email-on", decision == "email-off":
+	case decision == "email-on", decision == endEmail:
 		word, err = decision, p.SignIns.EmailCodes(ctx, a, decision == "email-on")
+	case decision == endPasskeySecond:
+		err = p.SignIns.Switch(ctx, a, signin.SwitchPasskeySecond, false)
 	case decision == "on", decision == "off":
 		err = p.SignIns.Switch(ctx, a, signin.Switch(q.typed("switch")), decision == "on")
 	default:

@@ -131,7 +131,7 @@ func TestFlowPassword(t *testing.T) {
 }
 
 // TestFlowWithoutItsCookie: an account that was chosen on a browser is proven by that
-// browser alone. Whoever has the page, but not the cookie, signs in.
+// browser alone. A person who has the page, but not the cookie, signs in.
 func TestFlowWithoutItsCookie(t *testing.T) {
 	t.Parallel()
 	w := newFlowWorld(t)

@@ -15,9 +15,11 @@ type part struct {
 func parts() []part {
 	return []part{
 		{"manage", "nav.manage", []string{"manage", "handle", "email", "password", "deactivate", "delete", "toolcodes"}},
-		{"sessions", "nav.sessions", []string{"sessions"}},
+		{"sessions", "nav.sessions", []string{"sessions", "devices"}},
 		{"apps", "nav.apps", []string{"apps"}},
+		{"app-passwords", "nav.app-passwords", []string{"apppasswords", "apppasswordmade"}},
 		{"security", "nav.security", []string{"security", "totpsetup", "recoverycodes", "passkeyadd"}},
+		{"events", "nav.events", []string{"events", "secure"}},
 		{"about", "nav.about", []string{"about"}},
 	}
 }

@@ -37,7 +37,8 @@ func (*Manage) template() string { return "manage" }
 func (*Manage) title() Text      { return Msg("manage.title") }
 
 // ChangeHandle changes the handle. Forms: fields name and domain with decision here; field
-// own with decision own, which shows what to do, check, which looks, and change.
+// own with decision own, which shows what to do, check-own, which looks, and change; check
+// looks at the present one.
 type ChangeHandle struct {
 	Frame
 	// Domains are the endings of names here, each with its dot. Name and Domain are typed.

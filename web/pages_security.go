@@ -3,7 +3,7 @@ package web
 import "time"
 
 // Security shows the second factors of an account. Forms: decision totp-add, totp-remove,
-// passkey-add, codes-new, email-on, email-off; a passkey's row has the hidden field
+// passkey-add, codes-new, email-on, email-off, trust-end; a passkey's row has the hidden field
 // passkey and the decisions rename (field name) and remove; a switch has the hidden field
 // switch (SwitchPasskeySecond, …) and the decisions on, off.
 type Security struct {
@@ -19,6 +19,8 @@ type Security struct {
 	EmailCodes, NoMail bool
 	// The switches.
 	PasskeySecond, DangerousFactor, AppsByPassword bool
+	// Trusted is how many browsers skip the second factor.
+	Trusted int
 	// Actions are the last acts that asked for two proofs.
 	Actions []SecurityAction
 }

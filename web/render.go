@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"embed"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"nestbox/internal/messages"
 	"nestbox/request"
 )
 
@@ -27,6 +29,9 @@ type Settings struct {
 	Brand    Brand
 	// Dev is set under --dev: browsers are not asked to insist on https.
 	Dev bool
+	// Spoke, if it is set, is called with each page of an account that was shown in a
+	// language: its mails have that of the last one.
+	Spoke func(ctx context.Context, did, language string)
 	// Pseudo adds the pseudo-language en-XA, for tests: text that is in no catalogue is
 	// seen, and so is a layout that breaks on long words.
 	Pseudo bool
@@ -46,7 +51,7 @@ func declared() []Page {
 	return []Page{
 		&SignIn{}, &Chooser{}, &Factor{}, &Deactivated{}, &SignUp{}, &Welcome{}, &Reset{}, &ResetCode{}, &Consent{},
 		&Message{}, &FormPost{}, &Confirm{}, &StepUp{},
-		&Accounts{}, &Sessions{}, &Apps{}, &Security{}, &TOTPSetup{}, &RecoveryCodes{}, &PasskeyAdd{},
+		&Accounts{}, &Sessions{}, &Apps{}, &Devices{}, &AppPasswords{}, &AppPasswordMade{}, &Events{}, &Secure{}, &Security{}, &TOTPSetup{}, &RecoveryCodes{}, &PasskeyAdd{},
 		&Manage{}, &ChangeHandle{}, &ChangeEmail{}, &ChangePassword{}, &Deactivate{}, &Reactivate{}, &DeleteAccount{}, &ToolCodes{}, &About{},
 	}
 }
@@ -144,9 +149,12 @@ func (p *Pages) Render(w http.ResponseWriter, r *http.Request, status int, page 
 		return
 	}
 	p.secure(w.Header(), r, hasCaptcha(page))
-	w.Header().Set("Content-Language", c.tag.String())
+	w.Header().Set("Content-Language", c.Tag.String())
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // a client that has gone needs no answer
+	if p.settings.Spoke != nil && frame.Account != nil {
+		p.settings.Spoke(r.Context(), frame.Account.DID, c.Tag.String())
+	}
 }
 
 func hasCaptcha(page Page) bool {
@@ -163,7 +171,7 @@ func (p *Pages) render(c *catalogue, r *http.Request, page Page) ([]byte, error)
 	}
 	v := view{
 		Page: page, Frame: frame, Brand: &p.settings.Brand, Hostname: p.settings.Hostname, Icon: p.settings.Brand.LogoURL,
-		Lang: c.tag.String(), Dir: c.direction(), Title: heading, Plain: plain(heading), Self: selfOf(r, frame), Nav: navigation(page),
+		Lang: c.Tag.String(), Dir: c.Direction(), Title: heading, Plain: plain(heading), Self: selfOf(r, frame), Nav: navigation(page),
 	}
 	v.Entry = len(v.Nav) == 0
 	if i := slices.IndexFunc(v.Nav, func(l navLink) bool { return l.Current != "" }); i >= 0 {
@@ -173,7 +181,8 @@ func (p *Pages) render(c *catalogue, r *http.Request, page Page) ([]byte, error)
 		v.Icon = p.assets.paths["icon.svg"]
 	}
 	for _, one := range p.languages.all {
-		v.Languages = append(v.Languages, languageChoice{one.tag.String(), one.messages["language.name"]["other"], one == c})
+		name, _ := one.Text("language.name", 0) // each has the messages of English
+		v.Languages = append(v.Languages, languageChoice{one.Tag.String(), name, one == c})
 	}
 	var out bytes.Buffer
 	err = p.templates[c][page.template()].ExecuteTemplate(&out, "layout.html", v)
@@ -201,7 +210,7 @@ func (p *Pages) SetLanguage(w http.ResponseWriter, r *http.Request) {
 	SecureHeaders(w.Header(), r, p.settings.Dev)
 	if c := p.languages.find(r.PostFormValue("lang")); c != nil {
 		http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure but under --dev, which has no https
-			Name: languageCookie, Value: c.tag.String(), Path: "/", MaxAge: 400 * 24 * 3600,
+			Name: languageCookie, Value: c.Tag.String(), Path: "/", MaxAge: 400 * 24 * 3600,
 			HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: !p.settings.Dev,
 		})
 	}
@@ -223,16 +232,16 @@ func ownPath(next string) string {
 }
 
 // Language returns the tag of the language that a page in answer to a request would
-// have: that of mails which the request causes.
+// have.
 func (p *Pages) Language(r *http.Request, locales string) string {
-	return p.languages.choose(r, locales).tag.String()
+	return p.languages.choose(r, locales).Tag.String()
 }
 
 // Languages returns the tags of all languages, for ui_locales_supported.
 func (p *Pages) Languages() (tags []string) {
 	for _, c := range p.languages.all {
-		if c.tag.String() != pseudo {
-			tags = append(tags, c.tag.String())
+		if c.Tag.String() != messages.Pseudo {
+			tags = append(tags, c.Tag.String())
 		}
 	}
 	return tags

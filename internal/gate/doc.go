@@ -1,6 +1,6 @@
 // Package gate admits callers to bounded resources: Keyed is a lock for each
-// key, Places are so many at once and so many for a key, Budget is an amount of
-// bytes, Regulars are the keys that came here before.
+// key, Places are so many at once and so many for a key, Flights are work that callers
+// share, Budget is an amount of bytes, Regulars are the keys that came here before.
 //
 // Invariants:
 //   - The zero value of each is ready. Bounds are arguments of each call, so

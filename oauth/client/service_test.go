@@ -1,14 +1,17 @@
 package client_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,7 +94,9 @@ func TestFaults(t *testing.T) {
 		"the document is not a JSON objec": {body: "<html>"},
 		"too large: more than 131072 byte": {body: jsonOf(metadata(map[string]any{"x": strings.Repeat("x", 128<<10)}))},
 		"timed out after 10 s: the app's own server must answer while it waits": {err: context.DeadlineExceeded},
-		"connection failed": {err: errors.New("connection refused by \"x\"")},
+		"connection failed":                            {err: errors.New("10.0.0.9:53 \"x\" is not there")},
+		"connection failed: it was refused":            {err: &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(93, 184, 215, 14), Port: 443}, Err: syscall.ECONNREFUSED}},
+		"name does not resolve: its name servers fail": {err: &net.DNSError{Err: "server misbehaving", Name: "app.example.com", Server: "10.0.0.53:53", IsTemporary: true}},
 	} {
 		t.Run(says, func(t *testing.T) {
 			w := newWorld(t)
@@ -273,6 +278,17 @@ func (g *gated) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
+// until waits until n requests are on their way.
+func (g *gated) until(t *testing.T, n int) {
+	t.Helper()
+	in := func() int { g.mu.Lock(); defer g.mu.Unlock(); return g.waiting }
+	for end := time.Now().Add(5 * time.Second); in() != n; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d fetches on their way, want %d", in(), n)
+		}
+	}
+}
+
 func from(ctx context.Context, address string) context.Context {
 	return request.WithClient(ctx, request.Client{Addr: netip.MustParseAddr(address)})
 }
@@ -295,15 +311,7 @@ func TestRoom(t *testing.T) {
 			}
 		})
 	}
-	in := func() int { g.mu.Lock(); defer g.mu.Unlock(); return g.waiting }
-	until := func(n int) {
-		t.Helper()
-		for end := time.Now().Add(5 * time.Second); in() != n; time.Sleep(time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("%d fetches on their way, want %d", in(), n)
-			}
-		}
-	}
+	until := func(n int) { t.Helper(); g.until(t, n) }
 	leaving, leave := context.WithCancel(from(t.Context(), "192.0.2.1"))
 	load(leaving, 0)
 	until(1)
@@ -335,5 +343,55 @@ func TestRoom(t *testing.T) {
 	}
 	if _, err := w.Load(from(t.Context(), "192.0.2.2"), "https://one.example.com/more", client.ForRequest); errors.As(err, &many) {
 		t.Errorf("another network: %v", err)
+	}
+}
+
+// TestOwnQueue: a network that has as many fetches on their way as it may, and more in its
+// queue, makes no other network wait that needs the same document.
+func TestOwnQueue(t *testing.T) {
+	w := newWorld(t)
+	w.Close()
+	g := &gated{release: make(chan struct{})}
+	w.Service = client.New(client.Options{
+		Store: w.db.Clients, HTTP: &http.Client{Transport: g}, Issuer: issuer, Now: w.clock, Log: slog.New(slog.DiscardHandler),
+	})
+	var all sync.WaitGroup
+	load := func(address string, i int) {
+		all.Go(func() {
+			if _, err := w.Load(from(t.Context(), address), fmt.Sprintf("https://a%d.example.com/client.json", i), client.ForRequest); err == nil {
+				t.Error("loaded")
+			}
+		})
+	}
+	for i := range 8 {
+		load("192.0.2.1", i)
+	}
+	g.until(t, 8)
+	load("192.0.2.1", 8)
+	time.Sleep(20 * time.Millisecond) // it is in the queue now, or this shows nothing
+	load("192.0.2.2", 8)
+	g.until(t, 9)
+	close(g.release)
+	all.Wait()
+	if g.all != 9 {
+		t.Errorf("%d fetches, want one for each document", g.all)
+	}
+}
+
+// TestFaultDetail: the log has what the asker does not read.
+func TestFaultDetail(t *testing.T) {
+	w := newWorld(t)
+	w.Close()
+	var log bytes.Buffer
+	w.Service = client.New(client.Options{
+		Store: w.db.Clients, HTTP: &http.Client{Transport: w}, Issuer: issuer, Now: w.clock, Log: slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	w.serve(appID, answer{body: jsonOf(confidential(map[string]any{"jwks": nil, "jwks_uri": setURL}))})
+	w.serve(setURL, answer{err: &net.DNSError{Err: "server misbehaving", Name: "keys.example.com", Server: "10.0.0.53:53"}})
+	_, err := w.Load(t.Context(), appID, client.ForRequest)
+	refused(t, err, client.CodeInvalidMetadata, "jwks_uri: name does not resolve: its name servers fail")
+	w.Close()
+	if !strings.Contains(log.String(), "10.0.0.53:53: server misbehaving") {
+		t.Errorf("the log has no reason:\n%s", &log)
 	}
 }

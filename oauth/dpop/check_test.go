@@ -177,7 +177,7 @@ func TestClaims(t *testing.T) {
 		"iat long ago":      {"iat", 0, "", ""},
 		"iat in 2100":       {"iat", 4102444800.5, "", ""},
 		"expired":           {"exp", 1, "", ""},
-		"not yet valid":     {"nbf", 4102444800, "", ""},
+		"not yet valid":     {"nbf", int64(4102444800), "", ""},
 		"iss":               {"iss", "https://app.example", "", ""},
 		"unknown":           {"x", map[string]any{}, "", ""},
 		"ath absent":        {"ath", nil, dpop.CodeInvalidProof, "ath mismatch"},

@@ -24,7 +24,9 @@ type Sample struct {
 // Samples returns all samples, in the order in which a person meets the pages.
 func Samples() []Sample {
 	var all []Sample
-	for _, some := range [][]Sample{signIn(), factors(), consents(), signUps(), messages(), accounts(), manage(), handles(), about(), security()} {
+	for _, some := range [][]Sample{
+		signIn(), factors(), consents(), signUps(), messages(), accounts(), manage(), handles(), about(), lists(), security(),
+	} {
 		all = append(all, some...)
 	}
 	return all
@@ -210,6 +212,9 @@ func messages() []Sample {
 		{"unavailable", "/account", http.StatusServiceUnavailable, &web.Message{Frame: gone, Kind: web.Failure, Title: web.Msg("error.busy-title"), Body: []web.Text{web.Msg("error.busy-body", "time", web.Msg("time.minutes", "count", 2))}}},
 		{"formpost", authorize, 200, &web.FormPost{Frame: flow(app()), To: "/sample-callback", Host: "statusphere.example.net", Fields: []web.Field{{Name: "code", Value: "x"}, {Name: "iss", Value: "https://pds.example.com"}, {Name: "state", Value: "y"}}}},
 		{"confirm", "/account/u/" + did + "/sessions", 200, &web.Confirm{Frame: confirm, Title: web.Msg("confirm.app", "name", web.Host("statusphere.example.net")), Body: []web.Text{web.Msg("confirm.app-body")}, Button: web.Msg("confirm.app-button"), Danger: true, Fields: []web.Field{{Name: "client_id", Value: "x"}}, Back: "/account"}},
+		{"confirm-factor", "/account/u/" + did + "/security", 200, &web.Confirm{Frame: confirm, Title: web.Msg("confirm.passkey", "name", web.Stranger(hostile)), Body: []web.Text{
+			web.Msg("confirm.passkey-body"), web.Msg("confirm.lose-second"), web.Msg("confirm.lose-passkey-second"), web.Msg("confirm.lose-dangerous"), web.Msg("confirm.lose-recovery"),
+		}, Button: web.Msg("confirm.passkey-button"), Danger: true, Fields: []web.Field{{Name: "ending", Value: "remove"}, {Name: "passkey", Value: "1"}}, Back: "/account"}},
 		{"confirm-long", "/account/u/" + did + "/sessions", 200, &web.Confirm{Frame: confirm, Title: web.Msg("confirm.session", "name", web.Stranger(hostile)), Body: []web.Text{web.Msg("confirm.session-body")}, Button: web.Msg("confirm.session-button"), Back: "/account"}},
 	}
 }
