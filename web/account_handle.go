@@ -181,8 +181,8 @@ func (p *AccountPages) found(l *hosting.HandleLook, a *account.Account) *HandleF
 	return out
 }
 
-// foundBy returns what one way of looking up a handle said. One that says nothing is no
-// fault if the other leads to the account.
+// foundBy returns what one way of looking up a handle came to. If there is nothing, that
+// is not a fault while the other way leads to the account.
 func foundBy(said identity.Said, did syntax.DID, none Text, leads bool) (Kind, Text) {
 	switch {
 	case errors.Is(said.Err, identity.ErrHandleConflict):

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"nestbox/internal/dnstest"
 	"nestbox/internal/pdstest"
 )
 
@@ -88,7 +89,7 @@ func (z *records) txt(name string) ([]string, error) {
 	defer z.mu.Unlock()
 	switch values, ok := z.all[strings.ToLower(name)]; {
 	case !ok:
-		return nil, pdstest.ErrNoName
+		return nil, dnstest.ErrNoName
 	case len(values) == 0:
 		return nil, errors.New("the server fails")
 	default:
@@ -101,7 +102,7 @@ func (z *records) txt(name string) ([]string, error) {
 func TestChangeHandleOwn(t *testing.T) {
 	t.Parallel()
 	z := &records{all: map[string][]string{}}
-	w := newFlowWorld(t, "PDS_HANDLE_BACKUP_NAMESERVERS="+pdstest.Nameserver(t, z.txt))
+	w := newFlowWorld(t, "PDS_HANDLE_BACKUP_NAMESERVERS="+dnstest.Nameserver(t, z.txt))
 	alice := w.owner("alice")
 	const own = "alice.example.com"
 	for typed, says := range map[string]string{"": "not a domain", "alice": "not a domain", "x.test": "Names with this ending belong to this server", "a.local": "not a domain"} {
@@ -169,14 +170,14 @@ func TestChangeEmail(t *testing.T) {
 	}
 	alice.happened("email-changed")
 	for notice := box.Wait(t, first); ; notice = box.Wait(t, first) {
-		if strings.Contains(notice.Subject, "email address was changed") {
+		if strings.Contains(notice.Subject, "has a new email address") {
 			if strings.Contains(notice.Text, "not confirmed") || notice.Code() != "" {
 				t.Errorf("the notice: %s", notice.Text)
 			}
 			break
 		}
 	}
-	// Whose the address is, is said to who reads its mail.
+	// That an address is taken is said only to somebody who reads its mail.
 	sent = alice.at(alice.press(page(), "change", "email", "bob@example.com"), http.StatusOK, "", "We have mailed a code to bob@example.com")
 	mail := box.Wait(t, "bob@example.com")
 	if strings.Contains(mail.Text, "alice") {
