@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"nestbox/account"
-	"nestbox/auth"
 	"nestbox/mail"
 	"nestbox/oauth"
 	"nestbox/session"
@@ -23,6 +22,7 @@ var oauthTests = tests{
 	"GrantCalled":       testGrantCalled,
 	"GrantEndKey":       testGrantEndKey,
 	"GrantEnds":         testGrantEnds,
+	"OAuthWaitingEnds":  testOAuthWaitingEnds,
 	"GrantAuthorized":   testGrantAuthorized,
 	"OAuthPush":         testOAuthPush,
 	"OAuthUnopened":     testOAuthUnopened,
@@ -38,249 +38,6 @@ var oauthTests = tests{
 }
 
 const aClient = "https://app.example/client.json"
-
-// granted makes n the session of an OAuth client.
-func granted(n *session.New, clientID string) {
-	n.Scope, n.AppPasswordID = auth.ScopeOAuth, 0
-	n.Grant = &session.Grant{
-		Holder: session.Holder{
-			ClientID: clientID, AuthMethod: session.AuthPrivateKey, KID: "k1", Alg: "ES256", ClientJKT: "client key", DPoPJKT: "dpop key",
-		},
-		Requested: "atproto repo:*", Granted: "atproto include:a.b.c", Effective: "atproto repo:a.b.d", Sets: "a.b.c 1",
-		EndsAt: n.Expires.Add(365 * 24 * time.Hour), DeviceID: 7,
-	}
-	n.Entry.Kind, n.Entry.Reason = account.EntryAppAuthorized, clientID
-}
-
-// authorize makes the session of an OAuth client.
-func authorize(t *testing.T, s *Database, a *account.Account, clientID string) *session.State {
-	t.Helper()
-	n := newSession(t, s, a)
-	granted(&n, clientID)
-	return create(t, s, n)
-}
-
-// same fails the test unless a session is want, in memory and after a restart.
-func same(t *testing.T, s *Database, want *session.State) {
-	t.Helper()
-	for _, when := range []string{"now", "after a restart"} {
-		if got, err := s.Sessions.Load(t.Context(), want.ID); err != nil || !reflect.DeepEqual(got, want) {
-			t.Errorf("%s: %+v, %v\nwant %+v", when, got, err, want)
-		}
-		s.Reopen()
-	}
-}
-
-func testGrantCreate(t *testing.T, s *Database) {
-	t.Helper()
-	a := newAccount(t, s, "alice")
-	n := newSession(t, s, a)
-	granted(&n, aClient)
-	st := create(t, s, n)
-	if !reflect.DeepEqual(st.Grant, n.Grant) || st.Scope != auth.ScopeOAuth {
-		t.Errorf("%+v", st)
-	}
-	same(t, s, st)
-	list, err := s.Sessions.List(t.Context(), a.ID)
-	if err != nil || len(list) != 1 || !reflect.DeepEqual(list[0], *st) {
-		t.Errorf("List = %+v, %v", list, err)
-	}
-}
-
-// testGrantLimit: a client that is allowed in again displaces its own session first.
-func testGrantLimit(t *testing.T, s *Database) {
-	t.Helper()
-	a := newAccount(t, s, "alice")
-	oldest, own, called := signIn(t, s, a), authorize(t, s, a, aClient), authorize(t, s, a, aClient)
-	if err := s.Sessions.Called(t.Context(), own.ID, at(5)); err != nil {
-		t.Fatal(err)
-	}
-	n := newSession(t, s, a)
-	n.Limit = 3
-	granted(&n, aClient)
-	fresh := create(t, s, n)
-	alive(t, s, map[*session.State]bool{oldest: true, own: true, called: false, fresh: true})
-	other := func() *session.State {
-		n := newSession(t, s, a)
-		n.Limit = 3
-		granted(&n, "https://other.example/c")
-		return create(t, s, n)
-	}()
-	alive(t, s, map[*session.State]bool{oldest: false, own: true, fresh: true, other: true})
-}
-
-func testGrantRotate(t *testing.T, s *Database) {
-	t.Helper()
-	st := authorize(t, s, newAccount(t, s, "alice"), aClient)
-	want := *st
-	for i := range 3 {
-		r, err := s.Sessions.Rotate(t.Context(), st.ID, func(was session.State) (session.Rotation, error) {
-			r, err := forward(was)
-			if i != 1 {
-				g := *was.Grant
-				g.Effective, g.Sets, g.Version = fmt.Sprintf("atproto %d", i), "later", g.Version+1
-				r.Next.Grant = &g
-			}
-			return r, err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		want = r.Next
-		same(t, s, &want)
-	}
-	if want.Grant.Effective != "atproto 2" || want.Grant.Version != 2 {
-		t.Errorf("%+v", want.Grant)
-	}
-}
-
-// testGrantRotateTheft: of two who present the same token at once, one is recorded, and
-// its mail is queued with it.
-func testGrantRotateTheft(t *testing.T, s *Database) {
-	t.Helper()
-	a := newAccount(t, s, "alice")
-	st := authorize(t, s, a, aClient)
-	s.Reopen()
-	var all sync.WaitGroup
-	for range 8 {
-		all.Go(func() {
-			_, err := s.Sessions.Rotate(t.Context(), st.ID, func(was session.State) (session.Rotation, error) {
-				if !was.Grant.TheftAt.IsZero() {
-					return session.Rotation{Outcome: session.Theft, Next: was}, nil
-				}
-				g := *was.Grant
-				g.TheftAt, g.Version = at(3), g.Version+1
-				next := was
-				next.Grant, next.FlaggedAt = &g, at(3)
-				return session.Rotation{
-					Outcome: session.Theft, Next: next, Changed: true, Entries: []account.Entry{entry(account.EntrySuspectedTheft)},
-					Mails: []mail.Message{{To: "a@example.com", Subject: "theft", Text: "x", HTML: "x"}},
-				}, nil
-			})
-			if err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	all.Wait()
-	thefts := 0
-	for _, k := range kinds(t, s, a) {
-		if k == account.EntrySuspectedTheft {
-			thefts++
-		}
-	}
-	mails, err := s.Outbox.Due(t.Context(), at(100), 10)
-	if err != nil || thefts != 1 || len(mails) != 1 {
-		t.Errorf("%d entries, %d mails, %v; want one each", thefts, len(mails), err)
-	}
-	s.Reopen()
-	if got, err := s.Sessions.Load(t.Context(), st.ID); err != nil || !got.Grant.TheftAt.Equal(at(3)) || got.Head != 0 {
-		t.Errorf("%+v, %v", got, err)
-	}
-}
-
-// testGrantCalled: a call is noted, and a rotation that was decided before does not undo it.
-func testGrantCalled(t *testing.T, s *Database) {
-	t.Helper()
-	st := authorize(t, s, newAccount(t, s, "alice"), aClient)
-	first := true
-	r, err := s.Sessions.Rotate(t.Context(), st.ID, func(was session.State) (session.Rotation, error) {
-		if first {
-			first = false
-			return forward(was)
-		}
-		return forward(was)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Sessions.Called(t.Context(), st.ID, at(7)); err != nil {
-		t.Fatal(err)
-	}
-	want := r.Next
-	g := *want.Grant
-	g.LastCallAt, g.Version = at(7), g.Version+1
-	want.Grant = &g
-	same(t, s, &want)
-	if err := s.Sessions.Called(t.Context(), 999, at(7)); err != nil {
-		t.Errorf("a session that has ended: %v", err)
-	}
-}
-
-func testGrantEndKey(t *testing.T, s *Database) {
-	t.Helper()
-	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
-	one, two, other := authorize(t, s, a, aClient), authorize(t, s, b, aClient), authorize(t, s, a, "https://other.example/c")
-	n, err := s.Sessions.EndKey(t.Context(), aClient, "client key", entry(account.EntryClientKeyRemoved))
-	if err != nil || n != 2 {
-		t.Errorf("EndKey = %d, %v", n, err)
-	}
-	alive(t, s, map[*session.State]bool{one: false, two: false, other: true})
-	if got := kinds(t, s, b); got[0] != account.EntryClientKeyRemoved {
-		t.Errorf("trail %q", got)
-	}
-	if n, err := s.Sessions.EndKey(t.Context(), aClient, "client key", entry(account.EntryClientKeyRemoved)); err != nil || n != 0 {
-		t.Errorf("again: %d, %v", n, err)
-	}
-}
-
-// testGrantEnds: what ends an account's sessions ends those of OAuth clients.
-func testGrantEnds(t *testing.T, s *Database) {
-	t.Helper()
-	for name, end := range map[string]func(a *account.Account, st *session.State) error{
-		"end": func(_ *account.Account, st *session.State) error {
-			return s.Sessions.End(t.Context(), st.ID, entry(account.EntrySessionRevoked))
-		},
-		"all": func(a *account.Account, _ *session.State) error {
-			_, err := s.Sessions.EndAll(t.Context(), a.ID, false, entry(account.EntryAllSignedOut))
-			return err
-		},
-		"new": func(a *account.Account, _ *session.State) error {
-			return s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, entry(account.EntryPasswordChanged))
-		},
-		"deleted": func(a *account.Account, _ *session.State) error { return s.Accounts.Delete(t.Context(), a.ID, at(2)) },
-		"takedown": func(a *account.Account, _ *session.State) error {
-			_, err := s.Accounts.SetStatus(t.Context(), a.ID, account.StatusChange{Takedown: &account.Applied{Applied: true}}, entry(account.EntryTakedown))
-			return err
-		},
-		"revoked": func(_ *account.Account, st *session.State) error {
-			_, err := s.Sessions.Rotate(t.Context(), st.ID, func(was session.State) (session.Rotation, error) {
-				return session.Rotation{Outcome: session.Theft, Next: was, Changed: true, Revoke: true, Entries: []account.Entry{entry(account.EntrySessionRevoked)}}, nil
-			})
-			return err
-		},
-	} {
-		a := newAccount(t, s, name)
-		st := authorize(t, s, a, aClient)
-		if err := end(a, st); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		alive(t, s, map[*session.State]bool{st: false})
-	}
-	if n, err := s.Sessions.EndKey(t.Context(), aClient, "client key", entry(account.EntryClientKeyRemoved)); err != nil || n != 0 {
-		t.Errorf("grants that are left: %d, %v", n, err)
-	}
-}
-
-func testGrantAuthorized(t *testing.T, s *Database) {
-	t.Helper()
-	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
-	authorize(t, s, a, aClient)
-	for _, c := range []struct {
-		id              int64
-		reason, network string
-		want            bool
-	}{
-		{a.ID, aClient, "192.0.2.1", true},
-		{a.ID, aClient, "192.0.2.9", false},
-		{a.ID, "https://other.example/c", "192.0.2.1", false},
-		{b.ID, aClient, "192.0.2.1", false},
-	} {
-		if got, err := s.Sessions.Authorized(t.Context(), c.id, c.reason, c.network); err != nil || got != c.want {
-			t.Errorf("%+v: %t, %v", c, got, err)
-		}
-	}
-}
 
 // pushed is an authorization request as a client pushes it.
 func pushed(id string) oauth.Request {
@@ -428,10 +185,10 @@ func testOAuthRedeem(t *testing.T, s *Database) {
 	r := redemption(t, s, a, "challenge")
 	r.Session.Mails = []mail.Message{{To: "a@example.com", Subject: "new app", Text: "x", HTML: "x"}}
 	refused := errors.New("refused")
-	if _, err := s.OAuth.Redeem(t.Context(), "one", func(oauth.Request) (oauth.Redemption, error) { return r, refused }); !errors.Is(err, refused) {
+	if _, err := s.OAuth.Redeem(t.Context(), "one", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return r, refused }); !errors.Is(err, refused) {
 		t.Errorf("refused: %v", err)
 	}
-	st, err := s.OAuth.Redeem(t.Context(), "one", func(oauth.Request) (oauth.Redemption, error) { return r, nil })
+	st, err := s.OAuth.Redeem(t.Context(), "one", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return r, nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -451,11 +208,13 @@ func testOAuthRedeem(t *testing.T, s *Database) {
 	}
 	// Another code of the same challenge is refused, and leaves nothing.
 	allowed(t, s, a, "two")
-	_, err = s.OAuth.Redeem(t.Context(), "two", func(oauth.Request) (oauth.Redemption, error) { return redemption(t, s, a, "challenge"), nil })
+	_, err = s.OAuth.Redeem(t.Context(), "two", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) {
+		return redemption(t, s, a, "challenge"), nil
+	})
 	if list, lerr := s.Sessions.List(t.Context(), a.ID); !errors.Is(err, oauth.ErrChallengeUsed) || lerr != nil || len(list) != 1 {
 		t.Errorf("the challenge again: %v, sessions %v, %v", err, list, lerr)
 	}
-	if _, err := s.OAuth.Redeem(t.Context(), "no", func(oauth.Request) (oauth.Redemption, error) { return r, nil }); !errors.Is(err, oauth.ErrUnknown) {
+	if _, err := s.OAuth.Redeem(t.Context(), "no", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return r, nil }); !errors.Is(err, oauth.ErrUnknown) {
 		t.Errorf("no request: %v", err)
 	}
 }
@@ -471,7 +230,7 @@ func testOAuthRedeemOnce(t *testing.T, s *Database) {
 	made := 0
 	for range 8 {
 		all.Go(func() {
-			_, err := s.OAuth.Redeem(t.Context(), "one", func(q oauth.Request) (oauth.Redemption, error) {
+			_, err := s.OAuth.Redeem(t.Context(), "one", func(q oauth.Request, _ *oauth.Consent) (oauth.Redemption, error) {
 				if q.SessionID != 0 {
 					return oauth.Redemption{}, used
 				}
@@ -492,16 +251,70 @@ func testOAuthRedeemOnce(t *testing.T, s *Database) {
 	}
 }
 
+// testOAuthWaitingEnds: what ends all sessions of an account ends the codes that wait, and
+// what was proven for other ones.
+func testOAuthWaitingEnds(t *testing.T, s *Database) {
+	t.Helper()
+	for name, end := range map[string]func(*account.Account) error{
+		"all": func(a *account.Account) error {
+			_, err := s.Sessions.EndAll(t.Context(), a.ID, false, entry(account.EntryAllSignedOut))
+			return err
+		},
+		"others": func(a *account.Account) error {
+			_, _, err := s.Devices.EndAll(t.Context(), a.ID, 7, entry(account.EntryAllSignedOut))
+			return err
+		},
+		"new": func(a *account.Account) error {
+			return s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, entry(account.EntryPasswordChanged))
+		},
+		"takedown": func(a *account.Account) error {
+			_, err := s.Accounts.SetStatus(t.Context(), a.ID, account.StatusChange{Takedown: &account.Applied{Applied: true}}, entry(account.EntryTakedown))
+			return err
+		},
+		"deleted": func(a *account.Account) error { return s.Accounts.Delete(t.Context(), a.ID, at(2)) },
+	} {
+		a, b := newAccount(t, s, name), newAccount(t, s, name+"-other")
+		for _, id := range []string{"used", "waits"} {
+			allowed(t, s, a, name+id)
+		}
+		allowed(t, s, b, name+"others")
+		before := redemption(t, s, a, name)
+		if _, err := s.OAuth.Redeem(t.Context(), name+"used", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return before, nil }); err != nil {
+			t.Fatal(err)
+		}
+		if err := end(a); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.OAuth.Request(t.Context(), name+"waits"); !errors.Is(err, oauth.ErrUnknown) {
+			t.Errorf("%s: a code that waits survives: %v", name, err)
+		}
+		if _, err := s.OAuth.Request(t.Context(), name+"others"); err != nil {
+			t.Errorf("%s: another's code: %v", name, err)
+		}
+		if _, err := s.OAuth.Request(t.Context(), name+"used"); (err == nil) != (name != "deleted") {
+			t.Errorf("%s: a code that was used: %v", name, err) // so that nobody uses it again
+		}
+		// A decision that was on its way.
+		push(t, s, pushed(name+"late"))
+		late := before
+		late.Challenge = []byte(name + "late")
+		_, err := s.OAuth.Redeem(t.Context(), name+"late", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return late, nil })
+		if !errors.Is(err, session.ErrUnknown) {
+			t.Errorf("%s: what was proven before it makes a session: %v", name, err)
+		}
+	}
+}
+
 // testOAuthRedeemEpoch: what the owner allowed before a new password is worth nothing.
 func testOAuthRedeemEpoch(t *testing.T, s *Database) {
 	t.Helper()
 	a := newAccount(t, s, "alice")
-	allowed(t, s, a, "one")
 	r := redemption(t, s, a, "challenge")
 	if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, entry(account.EntryPasswordChanged)); err != nil {
 		t.Fatal(err)
 	}
-	_, err := s.OAuth.Redeem(t.Context(), "one", func(oauth.Request) (oauth.Redemption, error) { return r, nil })
+	allowed(t, s, a, "one")
+	_, err := s.OAuth.Redeem(t.Context(), "one", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return r, nil })
 	q, qerr := s.OAuth.Request(t.Context(), "one")
 	k, kerr := s.OAuth.Consent(t.Context(), a.ID, aClient)
 	if !errors.Is(err, session.ErrUnknown) || qerr != nil || q.SessionID != 0 || k != nil || kerr != nil {
@@ -518,7 +331,7 @@ func testOAuthConsents(t *testing.T, s *Database) {
 		allowed(t, s, a, id)
 		r := redemption(t, s, a, id)
 		r.Consent.ClientID, r.Consent.UsedAt = clientID, at(n)
-		if _, err := s.OAuth.Redeem(t.Context(), id, func(oauth.Request) (oauth.Redemption, error) { return r, nil }); err != nil {
+		if _, err := s.OAuth.Redeem(t.Context(), id, func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return r, nil }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -566,7 +379,7 @@ func testOAuthCollect(t *testing.T, s *Database) {
 	allowed(t, s, a, "consent")
 	r := redemption(t, s, a, "c")
 	r.Consent.UsedAt = at(9)
-	if _, err := s.OAuth.Redeem(t.Context(), "consent", func(oauth.Request) (oauth.Redemption, error) { return r, nil }); err != nil {
+	if _, err := s.OAuth.Redeem(t.Context(), "consent", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return r, nil }); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := s.OAuth.Collect(t.Context(), at(3), at(9)); err != nil || n != 3 {
