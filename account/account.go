@@ -193,11 +193,14 @@ type Applied struct {
 	Ref     string
 }
 
-// EmailChange is a change of an account's address. One of another EmailKey is not
-// confirmed, asks for no codes at sign-in, and ends all codes that were sent to the old
-// one.
+// EmailChange is a change of an account's address. One of another EmailKey ends all codes
+// that were sent to the old one; unless ConfirmedAt is set it is not confirmed, and asks for
+// no codes at sign-in.
 type EmailChange struct {
 	Email string
+	// ConfirmedAt, if it is set, is when the owner showed that they read the mail of the
+	// new address.
+	ConfirmedAt time.Time
 	// Factor, if it is set, is the new EmailFactor, and the address stays: Email is the
 	// one that the factor was decided for, ErrStatusConflict if the account has another,
 	// or "" for whatever it has.
@@ -247,7 +250,7 @@ type Store interface {
 	// ErrEmailTaken, ErrCodeInvalid, ErrStatusConflict: see EmailChange.
 	SetEmail(ctx context.Context, id int64, c EmailChange, e Entry, mails ...mail.Message) error
 	// SetNotices turns mails to the owner about changes of the account on or off.
-	SetNotices(ctx context.Context, id int64, on bool) error
+	SetNotices(ctx context.Context, id int64, on bool, e Entry, mails ...mail.Message) error
 
 	// SetLanguage stores the language of mails to the owner. ErrNotFound.
 	SetLanguage(ctx context.Context, id int64, tag string) error

@@ -31,7 +31,13 @@ const (
 	PurposePLCOperation  Purpose = "plc_operation"
 	PurposeSignIn        Purpose = "sign_in"
 	PurposeStepUp        Purpose = "step_up"
+	// PurposeNewEmail is for the address that the code is sent to alone: see SendTo.
+	PurposeNewEmail Purpose = "new_email"
 )
+
+// ToolPurposes returns the purposes whose codes tools ask for, so that the account page and
+// the operator may give one out without a mail.
+func ToolPurposes() []Purpose { return []Purpose{PurposePLCOperation, PurposeDeleteAccount} }
 
 const (
 	// CodeLife is how long a code holds; the mails say so.
@@ -76,6 +82,9 @@ type CodeStore interface {
 	// SetCode stores a code in the place of an older one, with no tries, and
 	// queues the mail that brings it. ErrNotFound, mail.ErrFull.
 	SetCode(ctx context.Context, id int64, c Code, m mail.Message) error
+	// GiveCode is SetCode of a code that no mail brings: its caller shows it. The trail
+	// records e, and the mails are queued if there is room. ErrNotFound.
+	GiveCode(ctx context.Context, id int64, c Code, e Entry, mails ...mail.Message) error
 	// Decoy takes as long as SetCode does and means nothing. mail.ErrFull.
 	Decoy(ctx context.Context, at time.Time) error
 	// Code returns a code, and counts nothing. ErrCodeInvalid where there is none.
@@ -123,6 +132,35 @@ func (c *Codes) Send(ctx context.Context, a *Account, p Purpose) error {
 	return c.Store.SetCode(ctx, a.ID, Code{Purpose: p, Hash: c.hash(p, code), MadeAt: now, Expires: m.Until}, m)
 }
 
+// SendTo sends a code to an address that is to become the account's. It is good for that
+// address alone: see CheckTo. Errors: those of Send.
+func (c *Codes) SendTo(ctx context.Context, a *Account, address string) error {
+	if c.Templates == nil {
+		return ErrNoMail
+	}
+	now, code, to := c.now(), NewCode(), *a
+	to.Email, to.EmailConfirmedAt = address, time.Time{} // it may be a stranger's
+	m := c.message(ctx, &to, PurposeNewEmail, code)
+	m.Until = now.Add(CodeLife)
+	hash := c.hash(PurposeNewEmail, forAddress(code, address))
+	return c.Store.SetCode(ctx, a.ID, Code{Purpose: PurposeNewEmail, Hash: hash, MadeAt: now, Expires: m.Until}, m)
+}
+
+// CheckTo is Check of a code that SendTo sent to an address.
+func (c *Codes) CheckTo(ctx context.Context, a *Account, address, code string) (Proof, error) {
+	return c.check(ctx, a, PurposeNewEmail, forAddress(CleanCode(code), address))
+}
+
+// forAddress returns what is hashed of a code that is for one address.
+func forAddress(code, address string) string { return code + " " + EmailKey(address) }
+
+// Give makes a code for a purpose, in the place of an older one, and returns it: no mail
+// brings it. ErrNotFound.
+func (c *Codes) Give(ctx context.Context, a *Account, p Purpose, e Entry, mails ...mail.Message) (string, error) {
+	now, code := c.now(), NewCode()
+	return code, c.Store.GiveCode(ctx, a.ID, Code{Purpose: p, Hash: c.hash(p, code), MadeAt: now, Expires: now.Add(CodeLife)}, e, mails...)
+}
+
 // Pretend takes the time of Send, for an address that is nobody's.
 func (c *Codes) Pretend(ctx context.Context, p Purpose) error {
 	if c.Templates == nil {
@@ -136,7 +174,12 @@ func (c *Codes) Pretend(ctx context.Context, p Purpose) error {
 // Check checks that code is the account's for a purpose. Each call counts as a
 // try; none uses the code up. ErrCodeInvalid, ErrCodeExpired, ErrNotFound.
 func (c *Codes) Check(ctx context.Context, a *Account, p Purpose, code string) (Proof, error) {
-	stored, err := c.try(ctx, a, p, code)
+	return c.check(ctx, a, p, CleanCode(code))
+}
+
+// check is Check of a text whose hash is stored.
+func (c *Codes) check(ctx context.Context, a *Account, p Purpose, text string) (Proof, error) {
+	stored, err := c.try(ctx, a, p, text)
 	if err == nil && stored.UsedFlow != "" {
 		err = ErrCodeInvalid
 	}
@@ -153,7 +196,7 @@ const RepeatFor = 2 * time.Minute
 // Use is Check that uses the code up, in the flow of a page. The same code in the same
 // flow passes again for RepeatFor.
 func (c *Codes) Use(ctx context.Context, a *Account, p Purpose, code, flow string) error {
-	stored, err := c.try(ctx, a, p, code)
+	stored, err := c.try(ctx, a, p, CleanCode(code))
 	if err != nil {
 		return err
 	}
@@ -171,13 +214,13 @@ func (c *Codes) Use(ctx context.Context, a *Account, p Purpose, code, flow strin
 	return c.Store.UseCodeIn(ctx, proof, flow, now)
 }
 
-// try counts a try, and returns the stored code if code is that.
-func (c *Codes) try(ctx context.Context, a *Account, p Purpose, code string) (Code, error) {
+// try counts a try, and returns the stored code if text is what it was made of.
+func (c *Codes) try(ctx context.Context, a *Account, p Purpose, text string) (Code, error) {
 	stored, err := c.Store.TryCode(ctx, a.ID, p)
 	if err != nil {
 		return Code{}, err
 	}
-	if subtle.ConstantTimeCompare(stored.Hash, c.hash(p, CleanCode(code))) != 1 {
+	if subtle.ConstantTimeCompare(stored.Hash, c.hash(p, text)) != 1 {
 		return Code{}, ErrCodeInvalid
 	}
 	return stored, nil
@@ -235,6 +278,8 @@ func (c *Codes) message(ctx context.Context, a *Account, p Purpose, code string)
 		return t.SignInCode(r, code)
 	case PurposeStepUp:
 		return t.StepUpCode(r, code)
+	case PurposeNewEmail:
+		return t.NewEmail(r, code)
 	default:
 		panic(fmt.Sprintf("account: no mail for code %q", p)) // a purpose that this list lacks
 	}

@@ -121,7 +121,8 @@ func (a *Account) WithEmail(c EmailChange) (next Account, endCodes bool, err err
 	}
 	next.Email = c.Email
 	if EmailKey(c.Email) != EmailKey(a.Email) {
-		next.EmailConfirmedAt, next.EmailFactor = time.Time{}, false
+		next.EmailConfirmedAt = c.ConfirmedAt
+		next.EmailFactor = a.EmailFactor && !c.ConfirmedAt.IsZero()
 		return next, true, nil
 	}
 	return next, false, nil

@@ -60,6 +60,9 @@ const (
 	EntryClientKeyRemoved   EntryKind = "client-key-removed"
 	EntryInvitesDisabled    EntryKind = "invites-disabled"
 	EntryInvitesEnabled     EntryKind = "invites-enabled"
+	EntryNoticesOn          EntryKind = "notices-on"
+	EntryNoticesOff         EntryKind = "notices-off"
+	EntryCodeGiven          EntryKind = "code-given"
 )
 
 // Actor is who caused an entry.

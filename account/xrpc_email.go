@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"nestbox/auth"
-	"nestbox/mail"
 	"nestbox/ratelimit"
 	"nestbox/request"
 	"nestbox/xrpc"
@@ -140,11 +139,7 @@ func (s *Emails) Confirm(ctx context.Context, caller auth.StandardCaller, in Con
 	if EmailKey(in.Email) != EmailKey(a.Email) {
 		return xrpc.None{}, xrpc.BadRequest("InvalidEmail", "invalid email")
 	}
-	proof, err := s.Codes.Check(ctx, a, PurposeConfirmEmail, in.Token)
-	if err == nil {
-		err = s.Store.ConfirmEmail(ctx, proof, NewEntry(ctx, s.Now().UTC(), EntryEmailConfirmed, ActorOwner))
-	}
-	if err != nil {
+	if err := s.ConfirmAddress(ctx, a, in.Token); err != nil {
 		return xrpc.None{}, CodeError(err)
 	}
 	return xrpc.None{}, nil
@@ -199,39 +194,20 @@ func (s *Emails) tryUpdate(ctx context.Context, caller auth.FullCaller, in Updat
 	} else if err := request.Admit(ctx, s.Limits, caller.DID.String(), 1, addressChanges...); err != nil {
 		return err
 	}
-	return s.update(ctx, a, c)
+	return updateError(s.setEmail(ctx, a, c))
 }
 
 // errTokenRequired is the answer to a change that takes a code.
 func errTokenRequired() error { return xrpc.BadRequest("TokenRequired", "confirmation token required") }
 
-// update makes the change, and tells the owner at the old address, if it is confirmed.
-func (s *Emails) update(ctx context.Context, a *Account, c EmailChange) error {
-	kind, notice := EntryEmailChanged, mail.NoticeEmail
+// updateError is an error of setEmail as the client sees it; ErrStatusConflict is the
+// caller's to handle.
+func updateError(err error) error {
 	switch {
-	case c.Factor == nil:
-	case *c.Factor:
-		kind, notice = EntryFactorOn, mail.NoticeFactorOn
-	default:
-		kind, notice = EntryFactorOff, mail.NoticeFactorOff
-	}
-	e := NewEntry(ctx, s.Now().UTC(), kind, ActorOwner)
-	detail := ""
-	if c.Factor == nil {
-		detail = c.Email
-	}
-	mails := s.Notices.Of(a, notice, e, detail)
-	err := s.Store.SetEmail(ctx, a.ID, c, e, mails...)
-	if err != nil {
-		s.Notices.Unsent(a, notice, e, mails)
-	}
-	switch {
-	case err == nil:
-		return nil
+	case err == nil, errors.Is(err, ErrStatusConflict):
+		return err
 	case errors.Is(err, ErrEmailTaken):
 		return xrpc.InvalidRequest("This email address is already in use, please use a different email.")
-	case errors.Is(err, ErrStatusConflict):
-		return err
 	default:
 		return CodeError(err)
 	}

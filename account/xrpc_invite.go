@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"nestbox/auth"
@@ -65,12 +66,9 @@ func (c InviteCode) View() InviteView {
 // Own is com.atproto.server.getAccountInviteCodes.
 func (s *Invites) Own(ctx context.Context, caller auth.FullCaller, p GetAccountInviteCodesParams) (GetAccountInviteCodesOutput, error) {
 	a, err := s.Store.ByDID(ctx, caller.DID)
-	if err == nil && s.Required && s.Interval > 0 && yes(p.CreateAvailable) {
-		err = s.Store.EarnInviteCodes(ctx, a.ID, s.earn)
-	}
 	var codes []InviteCode
 	if err == nil {
-		codes, err = s.Store.InviteCodesFor(ctx, a.DID)
+		codes, err = s.Mine(ctx, a, yes(p.CreateAvailable))
 	}
 	if errors.Is(err, ErrNotFound) {
 		return GetAccountInviteCodesOutput{}, xrpc.BadRequest(xrpc.NameNotFound, "Account not found")
@@ -80,12 +78,24 @@ func (s *Invites) Own(ctx context.Context, caller auth.FullCaller, p GetAccountI
 	}
 	out := GetAccountInviteCodesOutput{Codes: []InviteView{}}
 	for _, c := range codes {
-		if c.Disabled || !yes(p.IncludeUsed) && len(c.Uses) >= c.Available {
+		if !yes(p.IncludeUsed) && len(c.Uses) >= c.Available {
 			continue
 		}
 		out.Codes = append(out.Codes, c.View())
 	}
 	return out, nil
+}
+
+// Mine returns the codes that an account may give away, used ones too, the oldest first.
+// earn adds those that it has earned.
+func (s *Invites) Mine(ctx context.Context, a *Account, earn bool) ([]InviteCode, error) {
+	if earn && s.Required && s.Interval > 0 {
+		if err := s.Store.EarnInviteCodes(ctx, a.ID, s.earn); err != nil {
+			return nil, err
+		}
+	}
+	codes, err := s.Store.InviteCodesFor(ctx, a.DID)
+	return slices.DeleteFunc(codes, func(c InviteCode) bool { return c.Disabled }), err
 }
 
 func yes(b *bool) bool { return b == nil || *b }

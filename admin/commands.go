@@ -167,6 +167,7 @@ func (s *Service) Commands() map[string]control.Func {
 		command(CmdAccountNotices, s.setNotices),
 		command(CmdAccountCodes, s.setFactor),
 		command(CmdAccountFactors, s.factors),
+		command(CmdAccountCode, s.giveCode),
 		command(CmdAccountSearch, s.searchAccounts),
 		command(CmdAccountEmail, s.setEmail),
 		command(CmdAccountMail, s.sendMail),

@@ -36,14 +36,11 @@ func (s *Service) testMail(ctx context.Context, a MailTestArgs) (MailTested, err
 // setNotices turns an account's notices on or off.
 func (s *Service) setNotices(ctx context.Context, a SwitchArgs) (AccountLine, error) {
 	return s.change(ctx, a.Account, func(acc *account.Account) (*account.Account, error) {
-		what := ActionNoticesOff
+		kind := account.EntryNoticesOff
 		if a.On {
-			what = ActionNoticesOn
+			kind = account.EntryNoticesOn
 		}
-		if err := s.Store.Note(ctx, s.action(ctx, what, acc.DID, "", "")); err != nil {
-			return nil, err
-		}
-		return acc, s.Accounts.SetNotices(ctx, acc.ID, a.On)
+		return acc, s.Accounts.SetNotices(ctx, acc.ID, a.On, s.entry(ctx, kind))
 	})
 }
 

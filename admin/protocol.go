@@ -22,6 +22,7 @@ const (
 	CmdAccountNotices    control.Command[SwitchArgs, AccountLine]              = "account.notices"
 	CmdAccountCodes      control.Command[SwitchArgs, AccountLine]              = "account.codes"
 	CmdAccountFactors    control.Command[FactorsArgs, FactorsLine]             = "account.factors"
+	CmdAccountCode       control.Command[CodeArgs, CodeLine]                   = "account.code"
 	CmdAccountSearch     control.Command[SearchArgs, AccountPage]              = "account.search"
 	CmdAccountEmail      control.Command[EmailArgs, AccountLine]               = "account.email"
 	CmdAccountMail       control.Command[MailArgs, AccountLine]                = "account.mail"

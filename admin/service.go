@@ -38,6 +38,8 @@ type Service struct {
 	Crawler *firehose.Crawler
 	// Notices notifies owners of what the operator changes.
 	Notices *account.Notices
+	// Emails makes codes for owners who get no mail.
+	Emails *account.Emails
 	// TestMail sends a test message now.
 	TestMail func(ctx context.Context, to string) (MailTested, error)
 	// RotationConfigured: the PLC rotation key is one of the settings.

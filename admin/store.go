@@ -39,8 +39,6 @@ type Action struct {
 // their text never changes.
 const (
 	ActionDelete           = "account-deleted"
-	ActionNoticesOn        = "notices-on"
-	ActionNoticesOff       = "notices-off"
 	ActionMail             = "mail-sent"
 	ActionExport           = "repo-export"
 	ActionImport           = "repo-import"

@@ -82,6 +82,8 @@ type Store interface {
 	// Room returns the size of the largest upload that Add would accept: what quota
 	// leaves, or the largest blob that the account has, which may be uploaded again.
 	Room(ctx context.Context, accountID, quota int64) (int64, error)
+	// Used returns how many blobs an account has, and the sum of their sizes.
+	Used(ctx context.Context, accountID int64) (blobs, bytes int64, err error)
 	// Get returns a blob of the account that a record refers to and that
 	// moderation has not taken down: ErrNotFound.
 	Get(ctx context.Context, accountID int64, id cid.Cid) (Blob, error)

@@ -175,7 +175,7 @@ func (s *Service) checkHandle(ctx context.Context, did syntax.DID, h syntax.Hand
 	}
 	switch found, err := s.Resolver.ProvenHandle(ctx, h); {
 	case errors.Is(err, identity.ErrHandleNotFound), errors.Is(err, identity.ErrHandleConflict), err == nil && found != did:
-		return errHandleProof
+		return ErrHandleProof
 	default:
 		return err
 	}

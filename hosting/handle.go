@@ -13,6 +13,8 @@ import (
 	"nestbox/identity"
 	"nestbox/mail"
 	"nestbox/plc"
+	"nestbox/ratelimit"
+	"nestbox/request"
 )
 
 // Changing a handle is three steps: the new one is reserved, durably; the DID
@@ -48,9 +50,88 @@ type HandleStore interface {
 	HandleChanges(ctx context.Context) ([]HandleChange, error)
 }
 
-// errNotNamed: the document of a did:web, which only its owner can change, does
+// ErrNotNamed: the document of a did:web, which only its owner can change, does
 // not name the handle.
-var errNotNamed = errors.New("DID document does not name the handle")
+var ErrNotNamed = errors.New("DID document does not name the handle")
+
+// The limits of one account's changes of its handle, and of looking whether one leads to it.
+var (
+	handleChanges = []ratelimit.Limit{
+		{Name: "handles-5m", Points: 10, Window: 5 * time.Minute},
+		{Name: "handles-1d", Points: 50, Window: 24 * time.Hour},
+	}
+	handleLooks = ratelimit.Limit{Name: "handle-looks", Points: 20, Window: 5 * time.Minute}
+)
+
+// ChangeHandle is SetHandle for an owner on a page, whose changes are counted:
+// request.ErrTooMany.
+func (s *Service) ChangeHandle(ctx context.Context, a *account.Account, handle string) error {
+	if err := request.Admit(ctx, s.Limits, a.DID.String(), 1, handleChanges...); err != nil {
+		return err
+	}
+	return s.SetHandle(ctx, a, handle, account.ActorOwner)
+}
+
+// HandleLook is what the network says about a handle and an account.
+type HandleLook struct {
+	Handle syntax.Handle
+	// Ours: the handle is of this server's domains, so nobody else was asked where it leads;
+	// Leads reports whether to the account.
+	Ours, Leads bool
+	identity.Look
+
+	// Named is the handle that the account's DID document names; Err is why it could not be
+	// asked.
+	Named syntax.Handle
+	Err   error
+}
+
+// Holds reports whether the handle leads to the account, and the account's document to the
+// handle.
+func (l *HandleLook) Holds() bool { return l.Leads && l.Err == nil && l.Named == l.Handle }
+
+// LookAtHandle asks the network, past every cache, about a handle that an owner has, or
+// wants, and stores what it said of the one that they have. Errors: those of
+// account.NormalizeHandle, request.ErrTooMany, identity.ErrBusy.
+func (s *Service) LookAtHandle(ctx context.Context, a *account.Account, handle string) (l HandleLook, err error) {
+	if l.Handle, err = account.NormalizeHandle(handle); err != nil {
+		return l, err
+	}
+	if err := request.Admit(ctx, s.Limits, a.DID.String(), 1, handleLooks); err != nil {
+		return l, err
+	}
+	if l.Ours = account.IsServiceHandle(l.Handle, s.Domains); l.Ours {
+		back, err := s.Resolver.ProvenHandle(ctx, l.Handle)
+		if err != nil && !errors.Is(err, identity.ErrHandleNotFound) {
+			return l, err
+		}
+		l.Leads = err == nil && back == a.DID || a.Hidden() && l.Handle == a.Handle
+	} else if l.Look, err = s.Resolver.Look(ctx, l.Handle); err == nil {
+		did, _ := l.DID()
+		l.Leads = did == a.DID
+	} else if !errors.Is(err, identity.ErrHandleNotFound) {
+		return l, err
+	}
+	l.At = s.now()
+	var document []byte
+	document, l.Named, l.Err = s.document(ctx, a.DID)
+	if l.Err != nil || l.Handle != a.Handle || l.unsure() {
+		return l, nil
+	}
+	if document, err = identity.Kept(a.DID, document); err != nil {
+		return l, nil //nolint:nilerr // a document that cannot be kept is no news
+	}
+	return l, s.Documents.SaveSeen(ctx, subject(a), document, !l.Holds(), l.At)
+}
+
+// unsure reports whether the network did not say where the handle leads.
+func (l *HandleLook) unsure() bool {
+	if l.Ours {
+		return false
+	}
+	_, err := l.DID()
+	return err != nil && !errors.Is(err, identity.ErrHandleNotFound) && !errors.Is(err, identity.ErrHandleConflict)
+}
 
 // SetHandle gives an account another handle, or announces the one that it has
 // again: below one of the service's domains, or one that leads to the account's
@@ -116,7 +197,7 @@ func (s *Service) nameHandle(ctx context.Context, c HandleChange) ([]byte, error
 		return nil, err
 	}
 	if d.Handle() != c.Handle {
-		return nil, errNotNamed
+		return nil, ErrNotNamed
 	}
 	return d.Raw, nil
 }

@@ -27,7 +27,7 @@ import (
 // Errors of moving in.
 var (
 	errNotOwner    = errors.New("the DID is not proven to be the caller's")
-	errHandleProof = errors.New("handle does not resolve to the DID")
+	ErrHandleProof = errors.New("handle does not resolve to the DID")
 )
 
 // MoveIn makes a deactivated account with a DID that in.Owner has proven to own. If

@@ -14,7 +14,6 @@ import (
 	"nestbox/account"
 	"nestbox/auth"
 	"nestbox/identity"
-	"nestbox/mail"
 	"nestbox/ratelimit"
 	"nestbox/repo"
 	"nestbox/request"
@@ -136,7 +135,7 @@ func wireError(err error, in CreateAccountInput) error {
 		return xrpc.Unauthorized(xrpc.NameAuthRequired, "Missing auth to create account with did: "+in.did())
 	case errors.Is(err, account.ErrTakenDown):
 		return auth.TakenDown()
-	case errors.Is(err, errHandleProof):
+	case errors.Is(err, ErrHandleProof):
 		return xrpc.InvalidRequest("External handle did not resolve to DID")
 	case errors.Is(err, account.ErrDIDTaken):
 		return xrpc.BadRequest("AlreadyExists", "Repo already exists")
@@ -209,25 +208,8 @@ func (s *Service) DeactivateAccount(ctx context.Context, caller auth.FullOrTaken
 		}
 	}
 	a, err := s.Accounts.ByDID(ctx, caller.DID)
-	if err != nil {
-		return xrpc.None{}, StatusError(err)
-	}
-	e := account.NewEntry(ctx, s.now(), account.EntryDeactivated, account.ActorOwner)
-	notice, when := mail.NoticeDeactivated, ""
-	if !after.IsZero() {
-		notice, when = mail.NoticeDeletion, after.Format(time.RFC3339)
-		e.Reason = "to be deleted after " + after.Format(time.RFC3339)
-	}
-	var mails []mail.Message
-	if a.DeactivatedAt.IsZero() || !after.Equal(a.DeleteAfter) { // else nothing is new
-		mails = s.Notices.Of(a, notice, e, when)
-		if len(mails) == 0 && notice == mail.NoticeDeletion && s.Notices.Wanted(a) {
-			return xrpc.None{}, xrpc.TooManyRequests(time.Hour) // nothing is deleted without a notice to the owner
-		}
-	}
-	_, err = s.Accounts.SetStatus(ctx, a.ID, account.StatusChange{Deactivated: new(true), DeleteAfter: &after}, e, mails...)
-	if err != nil {
-		s.Notices.Unsent(a, notice, e, mails)
+	if err == nil {
+		err = s.Deactivate(ctx, a, after)
 	}
 	return xrpc.None{}, StatusError(err)
 }
@@ -240,39 +222,6 @@ func (s *Service) ActivateAccount(ctx context.Context, caller auth.FullCaller, _
 		err = s.Activate(ctx, a, account.NewEntry(ctx, s.now(), account.EntryActivated, account.ActorOwner))
 	}
 	return xrpc.None{}, StatusError(err)
-}
-
-// Activate activates a deactivated account, whose DID document must name this
-// server and the account's key. Errors are for StatusError.
-func (s *Service) Activate(ctx context.Context, a *account.Account, e account.Entry) error {
-	d, err := s.pointsHere(ctx, a)
-	if err != nil {
-		return err
-	}
-	kept, err := identity.Kept(a.DID, d.Raw)
-	if err != nil {
-		return err
-	}
-	if err := s.Documents.SaveSeen(ctx, subject(a), kept, s.handleInvalid(ctx, a, d.Handle()), s.now()); err != nil {
-		return err
-	}
-	_, err = s.Accounts.SetStatus(ctx, a.ID, account.StatusChange{Deactivated: new(false)}, e)
-	return err
-}
-
-// handleInvalid reports whether an account's handle is known not to verify, by the
-// handle that its document names. A handle outside this server's domains that did not
-// verify is resolved again; if that cannot be done, the check of identities finds
-// out.
-func (s *Service) handleInvalid(ctx context.Context, a *account.Account, named syntax.Handle) bool {
-	if named != a.Handle {
-		return true
-	}
-	if !a.HandleInvalid || account.IsServiceHandle(a.Handle, s.Domains) {
-		return false
-	}
-	back, err := s.Resolver.ProvenHandle(ctx, a.Handle)
-	return err != nil || back != a.DID
 }
 
 // StatusError returns an error of a change of an account's status as the client

@@ -3,20 +3,12 @@ package hosting
 import (
 	"context"
 	"errors"
-	"time"
 
 	"nestbox/account"
 	"nestbox/auth"
 	"nestbox/identity"
-	"nestbox/ratelimit"
 	"nestbox/xrpc"
 )
-
-// handleChanges limits changes of one account's handle.
-var handleChanges = []ratelimit.Limit{
-	{Name: "handles-5m", Points: 10, Window: 5 * time.Minute},
-	{Name: "handles-1d", Points: 50, Window: 24 * time.Hour},
-}
 
 // UpdateHandleInput is the input of updateHandle.
 type UpdateHandleInput struct {
@@ -47,7 +39,7 @@ func HandleError(err error, handle string) error {
 		return xrpc.InvalidRequest("The handle is being changed already; please try again in a minute")
 	case errors.Is(err, ErrMovedOut):
 		return xrpc.InvalidRequest("The DID document names another host: the account has moved out")
-	case errors.Is(err, errNotNamed):
+	case errors.Is(err, ErrNotNamed):
 		return xrpc.InvalidRequest("The DID document does not name the handle; add it there first")
 	case errors.Is(err, identity.ErrNotRegistered):
 		return xrpc.InvalidRequest("Could not resolve DID")

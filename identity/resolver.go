@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -298,104 +297,6 @@ func (r *Resolver) fetch(ctx context.Context, url string, limit int64) (status i
 		return 0, nil, fmt.Errorf("ask %s: %w", url, err)
 	}
 	return resp.StatusCode, body, nil
-}
-
-// answer is what one way of looking up a handle came to: a DID, or that there is
-// none, or an error.
-type answer struct {
-	did syntax.DID
-	err error
-}
-
-// askHandle asks by both ways at once, and takes no answer that the other way
-// contradicts.
-func (r *Resolver) askHandle(ctx context.Context, h syntax.Handle) (syntax.DID, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
-	byDNS := make(chan answer, 1)
-	go func() { byDNS <- r.askDNS(ctx, h) }()
-	web := r.askWellKnown(ctx, h)
-	dns := <-byDNS
-	switch {
-	case errors.Is(dns.err, ErrHandleConflict):
-		return "", dns.err
-	case dns.did != "" && web.did != "" && dns.did != web.did:
-		return "", fmt.Errorf("%w: DNS says %s, https says %s", ErrHandleConflict, dns.did, web.did)
-	case dns.did != "":
-		return dns.did, nil
-	case web.did != "":
-		return web.did, nil
-	case dns.err != nil:
-		return "", dns.err
-	case web.err != nil:
-		return "", web.err
-	default:
-		return "", ErrHandleNotFound
-	}
-}
-
-// askDNS looks for the TXT record of a handle, also at the backup servers, for which
-// half of the time is left where the first ones are silent.
-func (r *Resolver) askDNS(ctx context.Context, h syntax.Handle) answer {
-	if r.options.Backup == nil {
-		return txt(ctx, r.options.DNS, h)
-	}
-	first, cancel := context.WithTimeout(ctx, lookupTimeout/2)
-	a := txt(first, r.options.DNS, h)
-	cancel()
-	if a.did == "" && !errors.Is(a.err, ErrHandleConflict) {
-		if b := txt(ctx, r.options.Backup, h); b.did != "" || b.err != nil && a.err == nil {
-			return b
-		}
-	}
-	return a
-}
-
-func txt(ctx context.Context, dns TXTLookup, h syntax.Handle) answer {
-	// The dot: search domains of this machine do not count.
-	records, err := dns.LookupTXT(ctx, "_atproto."+h.String()+".")
-	if failed, ok := errors.AsType[*net.DNSError](err); ok && failed.IsNotFound {
-		return answer{}
-	}
-	if err != nil {
-		return answer{err: fmt.Errorf("look up TXT record: %w", err)}
-	}
-	var found answer
-	for _, record := range records {
-		value, ok := strings.CutPrefix(record, "did=")
-		if !ok {
-			continue
-		}
-		did, err := syntax.ParseDID(value)
-		switch {
-		case err != nil:
-		case found.did != "" && found.did != did:
-			return answer{err: fmt.Errorf("%w: TXT records say %s and %s", ErrHandleConflict, found.did, did)}
-		default:
-			found.did = did
-		}
-	}
-	return found
-}
-
-// askWellKnown asks the host that is named like the handle. Many handles have
-// none: that it cannot be reached says nothing, unless it is a matter of time.
-func (r *Resolver) askWellKnown(ctx context.Context, h syntax.Handle) answer {
-	status, body, err := r.fetch(ctx, "https://"+h.String()+"/.well-known/atproto-did", maxWellKnown)
-	switch {
-	case err != nil && timedOut(err):
-		return answer{err: err}
-	case err == nil && status >= http.StatusInternalServerError:
-		return answer{err: fmt.Errorf("ask %s: status %d", h, status)}
-	case err != nil || status != http.StatusOK:
-		return answer{}
-	}
-	line, _, _ := strings.Cut(string(body), "\n")
-	did, err := syntax.ParseDID(strings.TrimSpace(line))
-	if err != nil {
-		return answer{} // another program's page
-	}
-	return answer{did: did}
 }
 
 func timedOut(err error) bool {

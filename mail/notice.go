@@ -12,7 +12,8 @@ type NoticeKind string
 const (
 	NoticeSignIn      NoticeKind = "sign-in"
 	NoticePassword    NoticeKind = "password"
-	NoticeEmail       NoticeKind = "email" // to the old address
+	NoticeEmail       NoticeKind = "email"     // to the old address
+	NoticeNewEmail    NoticeKind = "new-email" // the same, of an address that is confirmed already
 	NoticeHandle      NoticeKind = "handle"
 	NoticeAppPassword NoticeKind = "app-password"
 	NoticeFactorOn    NoticeKind = "factor-on"
@@ -33,6 +34,8 @@ const (
 	NoticeRecoveryUsed   NoticeKind = "recovery-used" // the detail is how many are left
 	NoticeSwitched       NoticeKind = "switched"
 	NoticeFactorsOff     NoticeKind = "factors-off"
+	NoticeNoticesOff     NoticeKind = "notices-off" // the last one
+	NoticeCodeGiven      NoticeKind = "code-given"  // the detail is the purpose: see package account
 )
 
 // What NoticeSignIn says was used.
@@ -91,7 +94,7 @@ func whatToDo(n *Notice) []string {
 	switch {
 	case n.ByOperator:
 		return []string{"advice.ask"}
-	case n.Kind == NoticeEmail:
+	case n.Kind == NoticeEmail, n.Kind == NoticeNewEmail:
 		return []string{"advice.fine", "advice.take-back", "advice.cannot-take-back"}
 	case n.Kind == NoticeTheft, n.Kind == NoticeReplay:
 		return []string{"advice.unknown-app", "advice.locked-out"}
@@ -109,7 +112,7 @@ func (w words) detail(n *Notice) (name, value string) {
 			value = w.say("detail." + n.Detail)
 		}
 		return "detail.using", value
-	case NoticeEmail, NoticeHandle:
+	case NoticeEmail, NoticeNewEmail, NoticeHandle:
 		return "detail.new", value
 	case NoticeApp, NoticeTheft, NoticeReplay:
 		return "detail.app", value
@@ -123,13 +126,18 @@ func (w words) detail(n *Notice) (name, value string) {
 			value = w.say("switch."+state, "setting", setting)
 		}
 		return "detail.setting", value
+	case NoticeCodeGiven:
+		if what, ok := w.Text("detail."+n.Detail, 0); ok {
+			value = what
+		}
+		return "detail.for", value
 	case NoticeDeletion:
 		if at, err := time.Parse(time.RFC3339, n.Detail); err == nil {
 			value = w.clock(at)
 		}
 		return "detail.earliest", value
 	case NoticePassword, NoticeAppPassword, NoticeFactorOn, NoticeFactorOff, NoticeTOTPOn, NoticeTOTPOff, NoticeRecoveryMade,
-		NoticeFactorsOff, NoticeDeactivated:
+		NoticeFactorsOff, NoticeDeactivated, NoticeNoticesOff:
 	}
 	return "", ""
 }

@@ -169,6 +169,12 @@ func (t *Templates) UpdateEmail(r Reader, code string) Message {
 	return t.code(r, "update", code, "code.intruder", "advice.lock-out", "advice.locked-out")
 }
 
+// NewEmail brings the code by which the owner of an account shows that a new address is
+// theirs. The address may be a stranger's, so the message names no account.
+func (t *Templates) NewEmail(r Reader, code string) Message {
+	return t.code(r, "new-email", code, "confirm.after")
+}
+
 // ResetPassword brings the code of resetPassword.
 func (t *Templates) ResetPassword(r Reader, code string) Message {
 	return t.code(r, "reset", code, "reset.after")

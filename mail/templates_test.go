@@ -19,7 +19,7 @@ func noticeKinds() []mail.NoticeKind {
 	return []mail.NoticeKind{
 		mail.NoticeSignIn, mail.NoticePassword, mail.NoticeEmail, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff,
 		mail.NoticeTOTPOn, mail.NoticeTOTPOff, mail.NoticePasskeyAdded, mail.NoticePasskeyRenamed, mail.NoticePasskeyRemoved, mail.NoticePasskeyCloned,
-		mail.NoticeRecoveryMade, mail.NoticeRecoveryUsed, mail.NoticeSwitched, mail.NoticeFactorsOff, mail.NoticeApp, mail.NoticeTheft, mail.NoticeReplay, mail.NoticeDeactivated, mail.NoticeDeletion,
+		mail.NoticeRecoveryMade, mail.NoticeRecoveryUsed, mail.NoticeSwitched, mail.NoticeFactorsOff, mail.NoticeNewEmail, mail.NoticeNoticesOff, mail.NoticeCodeGiven, mail.NoticeApp, mail.NoticeTheft, mail.NoticeReplay, mail.NoticeDeactivated, mail.NoticeDeletion,
 	}
 }
 
@@ -203,7 +203,7 @@ func TestNoLinks(t *testing.T) {
 	all := map[string]mail.Message{
 		"ConfirmEmail": templates.ConfirmEmail(to, code), "UpdateEmail": templates.UpdateEmail(to, code), "ResetPassword": templates.ResetPassword(to, code),
 		"DeleteAccount": templates.DeleteAccount(to, code, true), "PLCOperation": templates.PLCOperation(to, code, true), "SignInCode": templates.SignInCode(to, code),
-		"StepUpCode": templates.StepUpCode(to, code),
+		"StepUpCode": templates.StepUpCode(to, code), "NewEmail": templates.NewEmail(to, code),
 	}
 	// What the operator and the moderators write may have links.
 	ours := []string{"FromAdmin", "FromModerator", "Test", "Notice"}

@@ -37,8 +37,12 @@ func (s *Server) buildPeople(box *seal.Box) error {
 	}
 	s.accountPages = &web.AccountPages{
 		Site: s.site, Accounts: s.stores.Accounts, SignIns: s.signIns, Sessions: s.sessions, Hosting: s.hosting, Emails: s.emails,
-		Codes: s.codes, AppPasswords: s.appPasswords, OAuth: s.oauth, Exports: s.exports(), Arrived: s.sessions.Arrived, Box: box,
-		SignUp: signUpRules(c), Now: s.opts.Now,
+		Codes: s.codes, AppPasswords: s.appPasswords, OAuth: s.oauth, Exports: s.exports(), Invites: s.invites, Blobs: s.stores.Blobs,
+		Arrived: s.sessions.Arrived, Box: box, SignUp: signUpRules(c), Now: s.opts.Now,
+		Facts: web.ServerFacts{
+			DID: s.DID, Version: s.opts.Version, UploadLimit: web.Size(c.BlobUploadLimit), Quota: web.Size(c.BlobQuota),
+			Domains: c.HandleDomains, Mail: s.codes.Templates != nil,
+		},
 	}
 	s.oauth.Locales = pages.Languages()
 	flow := &web.FlowPages{AccountPages: s.accountPages}

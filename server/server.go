@@ -288,7 +288,7 @@ func (s *Server) build(ctx context.Context) error {
 	s.sessions.Document = s.hosting.ShownDocument
 	s.admin = &admin.Service{
 		Store: s.stores.Admin, Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, SignIns: signIns, Keyring: keyring,
-		Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, LogSize: s.db.LogSize, Now: now,
+		Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, Emails: s.emails, LogSize: s.db.LogSize, Now: now,
 		RotationConfigured: c.PLCRotationKey.IsSet(),
 		Doctor:             s.diagnose,
 		TestMail:           func(ctx context.Context, to string) (admin.MailTested, error) { return TestMail(ctx, c, now(), to) },

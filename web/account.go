@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 	"time"
 
@@ -36,8 +37,15 @@ type AccountPages struct {
 	Emails       *account.Emails
 	Codes        *account.Codes
 	AppPasswords *account.AppPasswords
+	Invites      *account.Invites
 	OAuth        *oauth.Service
 	Exports      *export.Service
+	// Blobs counts the files of accounts.
+	Blobs interface {
+		Used(ctx context.Context, accountID int64) (files, bytes int64, err error)
+	}
+	// Facts are about the server.
+	Facts ServerFacts
 	// Arrived returns the mails about a sign-in on a browser.
 	Arrived func(context.Context, *account.Account, account.Entry) ([]mail.Message, error)
 	// Box seals what forms carry from one step to the next.
@@ -75,9 +83,17 @@ func (p *AccountPages) PageRoutes() []Route {
 		{"/.well-known/change-password", redirect(http.StatusFound, "/account/reset-password"), nil},
 		{"/.well-known/passkey-endpoints", p.servePasskeyEndpoints, nil},
 		{"/account/security", p.visited(p.toSecurity), nil},
-		{"/account/u/{did}", p.owned(p.toSessions), nil},
+		{"/account/u/{did}", p.owned(p.toManage), nil},
 		{of("welcome"), p.owned(p.showWelcome), nil},
-		{of("reactivate"), nil, p.owned(p.reactivate)},
+		{of("manage"), p.owned(p.showManage), p.owned(p.changeManage)},
+		{of("handle"), p.owned(p.showHandle), p.owned(p.changeHandle)},
+		{of("email"), p.owned(p.showEmail), p.owned(p.changeEmail)},
+		{of("password"), p.owned(p.showPassword), p.owned(p.changePassword)},
+		{of("deactivate"), p.owned(p.showDeactivate), p.owned(p.deactivate)},
+		{of("reactivate"), p.owned(p.showReactivate), p.owned(p.reactivate)},
+		{of("delete"), p.owned(p.showDelete), p.owned(p.deleteAccount)},
+		{of("codes"), p.owned(p.showToolCodes), p.owned(p.toolCodes)},
+		{of("about"), p.owned(p.showAbout), nil},
 		{of("sessions"), p.owned(p.showSessions), p.owned(p.endSessions)},
 		{of("devices"), p.owned(p.showDevices), p.owned(p.endSessions)},
 		{of("app-passwords"), p.owned(p.showAppPasswords), p.owned(p.changeAppPasswords)},
@@ -122,15 +138,17 @@ var dones = map[string]string{ //nolint:gosec // names of messages
 	"totp-on": "done.totp-on", "totp-off": "done.totp-off", "passkey-added": "done.passkey-added", "passkey-renamed": "done.passkey-renamed",
 	"passkey-removed": "done.passkey-removed", "email-on": "done.email-on", "email-off": "done.email-off", "switched": "done.switched",
 	"trust-ended": "done.trust-ended", "app-ended": "done.app-ended", "app-password-ended": "done.app-password-ended",
-	"permission-taken": "done.permission-taken", "reactivated": "done.reactivated",
+	"permission-taken": "done.permission-taken", "reactivated": "done.reactivated", "deactivated": "done.deactivated", "deleted": "done.deleted",
+	"password": "done.password", "handle": "done.handle", "email": "done.email", "email-confirmed": "done.email-confirmed",
+	"code-sent": "done.code-sent", "notices-on": "done.notices-on", "notices-off": "done.notices-off",
 }
 
 // frame returns what the page has in common with others, with a token for its forms that
 // is bound to a browser.
 func (p *AccountPages) frame(q *query, browser int64, problems ...Problem) (f Frame, flow string) {
-	page := q.r.URL.Path
-	f = Frame{Form: Form{Action: page}, Problems: problems}
-	f.Form.CSRF, flow = p.Browsers.Token(browser, page)
+	at := q.r.URL.Path
+	f = Frame{Form: Form{Action: at}, Problems: problems}
+	f.Form.CSRF, flow = p.Browsers.Token(browser, at)
 	if q.account != nil {
 		f.Account = shownAccount(q.account)
 		f.Form.Reactivate, _ = p.Browsers.Token(browser, f.Account.Path("reactivate"))
@@ -139,14 +157,17 @@ func (p *AccountPages) frame(q *query, browser int64, problems ...Problem) (f Fr
 		f.Notices = []Notice{{Kind: Success, Text: Msg(id)}}
 	}
 	if q.r.Method == http.MethodPost {
-		f.Self = page
+		f.Self = at
 	}
 	return f, flow
 }
 
 // shownAccount returns an account as pages show it.
 func shownAccount(a *account.Account) *Account {
-	shown := &Account{DID: a.DID.String(), Handle: a.Handle.String(), Deactivated: !a.DeactivatedAt.IsZero()}
+	shown := &Account{
+		DID: a.DID.String(), Handle: a.Handle.String(), Deactivated: !a.DeactivatedAt.IsZero(), DeleteAt: a.DeleteAfter,
+		TakenDown: !a.TakenDownAt.IsZero(), Suspended: !a.SuspendedAt.IsZero(),
+	}
 	if a.HandleInvalid {
 		shown.Handle = ""
 	}
@@ -204,6 +225,10 @@ func (p *AccountPages) owned(fn func(*query) error) http.HandlerFunc {
 		case a != nil && ok && in.MayLook(q.visit.At):
 			q.account = a
 			request.SetAccount(r.Context(), a.DID.String())
+			if shown := shownAccount(a); shown.TakenDown && !whileTakenDown(path.Base(r.URL.Path)) {
+				_ = q.to(shown.Path("about"))
+				return
+			}
 			p.run(q, q.visit.ID, fn)
 		case !q.visit.Known() && r.URL.Query().Get("done") == signedIn:
 			p.Cookieless(w, r)
@@ -314,9 +339,9 @@ func (p *AccountPages) signOut(q *query) error {
 	return q.done("/account", "signed-out")
 }
 
-// toSessions leads from an account to the first of its pages.
-func (p *AccountPages) toSessions(q *query) error {
-	return q.to(shownAccount(q.account).Path("sessions"))
+// toManage leads from an account to the first of its pages.
+func (p *AccountPages) toManage(q *query) error {
+	return q.to(shownAccount(q.account).Path("manage"))
 }
 
 // servePasskeyEndpoints tells password managers where passkeys are made
@@ -357,22 +382,4 @@ func (p *AccountPages) showWelcome(q *query) error {
 // sent to: they belong to the server's own name.
 func (p *AccountPages) passkeysWork(r *http.Request) bool {
 	return !p.Browsers.Dev || strings.HasSuffix(p.Browsers.Origin, "//"+r.Host)
-}
-
-// reactivate is the bar of a deactivated account.
-func (p *AccountPages) reactivate(q *query) error {
-	back := shownAccount(q.account).Path("sessions")
-	if q.account.DeactivatedAt.IsZero() {
-		return q.done(back, "reactivated")
-	}
-	e := account.NewEntry(q.r.Context(), p.Now().UTC().Truncate(time.Millisecond), account.EntryActivated, account.ActorOwner)
-	switch err := p.Hosting.Activate(q.r.Context(), q.account, e); {
-	case err == nil:
-		return q.done(back, "reactivated")
-	case hosting.Elsewhere(err), errors.Is(err, account.ErrTakenDown):
-		p.Changed(q.w, q.r)
-		return nil
-	default:
-		return err
-	}
 }

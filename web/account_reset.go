@@ -68,21 +68,10 @@ func (p *AccountPages) newPassword(q *query) error {
 		return p.askNewPassword(q, http.StatusUnprocessableEntity, page, missing...)
 	}
 	err := p.Emails.ResetChosen(q.r.Context(), page.Code, password)
-	for _, c := range []struct {
-		err       error
-		field, id string
-	}{
-		{account.ErrPasswordTooShort, "new_password", "password.short"},
-		{account.ErrPasswordTooLong, "new_password", "password.long"},
-		{account.ErrPasswordForm, "new_password", "password.long"},
-		{account.ErrPasswordCommon, "new_password", "password.common"},
-		{account.ErrPasswordName, "new_password", "password.name"},
-		{account.ErrCodeInvalid, "code", "reset.code-wrong"},
-		{account.ErrCodeExpired, "code", "reset.code-wrong"},
-	} {
-		if errors.Is(err, c.err) {
-			return p.askNewPassword(q, http.StatusUnprocessableEntity, page, Problem{c.field, Msg(c.id)})
-		}
+	faults := append(passwordFaults("new_password"), fault{account.ErrCodeInvalid, "code", "reset.code-wrong"},
+		fault{account.ErrCodeExpired, "code", "reset.code-wrong"})
+	if problem, ok := problemOf(err, faults); ok {
+		return p.askNewPassword(q, http.StatusUnprocessableEntity, page, problem)
 	}
 	if err != nil {
 		return err

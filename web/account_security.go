@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -102,6 +103,14 @@ func (p *AccountPages) steppedUp(action signin.Action, act Text, fn func(*query)
 			return err
 		}
 		if !p.SignIns.StandingOf(q.account, f.Factors).Allows(action, proofs(q)) {
+			if q.typed("password") != "" { // the form brings its own
+				waiting.Form = maps.Clone(waiting.Form)
+				waiting.Form.Del("password")
+				if again, err := p.stepUp(q, action, act, waiting); again || err != nil {
+					return err
+				}
+				return fn(q)
+			}
 			return p.askStepUp(q, http.StatusOK, action, act, waiting, "", 0)
 		}
 		return fn(q)
@@ -155,6 +164,9 @@ func (p *AccountPages) stepUp(q *query, action signin.Action, act Text, waiting 
 	}
 	if errors.Is(err, account.ErrCodeInvalid) || errors.Is(err, account.ErrCodeExpired) {
 		return true, p.askStepUp(q, bad, action, act, waiting, "", 0, Problem{"code", Msg("factor.wrong")})
+	}
+	if errors.Is(err, signin.ErrWrong) || errors.Is(err, signin.ErrTooLong) {
+		return true, p.askStepUp(q, bad, action, act, waiting, "", 0, Problem{"password", Msg("password.wrong")})
 	}
 	if problem, mine := signInProblem(err); mine {
 		return true, p.askStepUp(q, bad, action, act, waiting, "", 0, problem)

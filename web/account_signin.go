@@ -81,8 +81,7 @@ func (p *AccountPages) signIn(q *query) error {
 	switch {
 	case q.typed("credential") != "":
 		proven, err = p.SignIns.ProvePasskey(q.r.Context(), signin.PasskeyAttempt{
-			Sealed: q.typed("ceremony"), Answer: q.typed("credential"),
-			Flow: q.flow,
+			Sealed: q.typed("ceremony"), Answer: q.typed("credential"), Flow: q.flow, AllowTakenDown: true,
 		})
 	case strings.TrimSpace(identifier) == "" || q.typed("password") == "":
 		var missing []Problem
@@ -95,7 +94,7 @@ func (p *AccountPages) signIn(q *query) error {
 		return p.askSignIn(q, http.StatusUnprocessableEntity, identifier, next, missing...)
 	default:
 		proven, err = p.SignIns.Prove(q.r.Context(), signin.Attempt{
-			Identifier: identifier, Password: q.typed("password"), For: signin.Page, Flow: q.flow,
+			Identifier: identifier, Password: q.typed("password"), For: signin.Page, Flow: q.flow, AllowTakenDown: true,
 			Trusted: func(_ context.Context, a *account.Account) (bool, error) { return q.visit.Trusts(a.ID), nil },
 		})
 	}

@@ -195,15 +195,7 @@ func signUpFailed(q *query, err error) (*account.Account, int, []Problem, error)
 	if missing, ok := errors.AsType[errMissing](err); ok {
 		return nil, http.StatusUnprocessableEntity, []Problem{Problem(missing)}, nil
 	}
-	for _, c := range []struct {
-		err       error
-		field, id string
-	}{
-		{account.ErrPasswordTooShort, "password", "password.short"},
-		{account.ErrPasswordTooLong, "password", "password.long"},
-		{account.ErrPasswordForm, "password", "password.long"},
-		{account.ErrPasswordCommon, "password", "password.common"},
-		{account.ErrPasswordName, "password", "password.name"},
+	faults := append(passwordFaults("password"), []fault{
 		{hosting.ErrInviteMissing, "invite", "signup.invite-missing"},
 		{account.ErrInviteUsed, "invite", "signup.invite-wrong"},
 		{hosting.ErrNoEmail, "email", "signup.email-missing"},
@@ -217,10 +209,9 @@ func signUpFailed(q *query, err error) (*account.Account, int, []Problem, error)
 		{account.ErrHandleForm, "handle", "signup.handle-invalid"},
 		{account.ErrHandleTLD, "handle", "signup.handle-invalid"},
 		{account.ErrHandleCharacters, "handle", "signup.handle-invalid"},
-	} {
-		if errors.Is(err, c.err) {
-			return nil, http.StatusUnprocessableEntity, []Problem{{c.field, Msg(c.id)}}, nil
-		}
+	}...)
+	if problem, ok := problemOf(err, faults); ok {
+		return nil, http.StatusUnprocessableEntity, []Problem{problem}, nil
 	}
 	return nil, 0, nil, err
 }

@@ -27,11 +27,12 @@ func about(kind account.EntryKind) string {
 	case account.EntryPasswordChanged, account.EntryFactorOn, account.EntryFactorOff, account.EntryTOTPOn, account.EntryTOTPOff,
 		account.EntryPasskeyAdded, account.EntryPasskeyRenamed, account.EntryPasskeyRemoved, account.EntryPasskeyBackup, account.EntryRecoveryMade,
 		account.EntryRecoveryUsed, account.EntryPasskeySecondOn, account.EntryPasskeySecondOff, account.EntrySwitched, account.EntryFactorsOff,
-		account.EntryAppPasswordCreated, account.EntryAppPasswordRevoked, account.EntryPermissionTaken:
+		account.EntryAppPasswordCreated, account.EntryAppPasswordRevoked, account.EntryPermissionTaken, account.EntryCodeGiven:
 		return aboutSecurity
 	case account.EntrySignUp, account.EntryMovedIn, account.EntryHandleChanged, account.EntryKeyChanged, account.EntryKeyGivenUp,
 		account.EntryEmailConfirmed, account.EntryEmailChanged, account.EntryTakedown, account.EntryTakedownLifted, account.EntrySuspended,
-		account.EntrySuspensionLifted, account.EntryDeactivated, account.EntryActivated, account.EntryInvitesDisabled, account.EntryInvitesEnabled:
+		account.EntrySuspensionLifted, account.EntryDeactivated, account.EntryActivated, account.EntryInvitesDisabled, account.EntryInvitesEnabled,
+		account.EntryNoticesOn, account.EntryNoticesOff:
 		return aboutAccount
 	case account.EntryCodeRefused, account.EntrySuspectedReuse, account.EntrySuspectedSharing, account.EntrySuspectedTheft, account.EntryCodeReplayed,
 		account.EntryPasskeyCloned:
@@ -141,7 +142,7 @@ func byWhom(e account.Entry) Text {
 // advice returns what an owner does who did not cause an entry; may be empty.
 func advice(kind account.EntryKind) Text {
 	switch kind { //nolint:exhaustive // the others need none
-	case account.EntryCodeRefused, account.EntryRecoveryUsed:
+	case account.EntryCodeRefused, account.EntryRecoveryUsed, account.EntryCodeGiven:
 		return Msg("advice.password")
 	case account.EntrySuspectedReuse, account.EntrySuspectedSharing, account.EntrySuspectedTheft:
 		return Msg("advice.end")

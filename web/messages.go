@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/text/language"
+
 	"nestbox/internal/messages"
 )
 
@@ -23,7 +25,7 @@ var messageFiles embed.FS
 const languageCookie = "lang"
 
 // Text is a message in no language yet: its id, and pairs of a placeholder's name and
-// its value. Values are strings (ours, shown as they are), Stranger, Host, time.Time,
+// its value. Values are strings (ours, shown as they are), Stranger, Host, Size, time.Time,
 // Codes, Lists, other Texts, and integers: a message with plurals goes by the one named count.
 type Text struct {
 	ID   string
@@ -146,11 +148,33 @@ func (c *catalogue) value(v any) (template.HTML, error) {
 		return template.HTML(`<bdi>` + template.HTMLEscapeString(v.in(c.Tag.String())) + `</bdi>`), nil //nolint:gosec // escaped
 	case time.Time:
 		return c.clock(v)
+	case Size:
+		return template.HTML(v.in(c.Tag)), nil //nolint:gosec // digits
 	case Text:
 		return c.text(v.ID, v.Args...)
 	default:
 		return "", fmt.Errorf("a %T cannot be shown", v)
 	}
+}
+
+// Size is a number of bytes.
+type Size int64
+
+// in returns the size in a language: in the largest unit that it has one of, with a tenth.
+// The units are those of the settings, of which each is 1024 of the one before.
+func (s Size) in(tag language.Tag) string {
+	const kilo = 1024
+	value, unit := float64(s), 0
+	units := []string{"B", "kB", "MB", "GB", "TB"}
+	for value >= kilo && unit < len(units)-1 {
+		value /= kilo
+		unit++
+	}
+	number := strings.TrimSuffix(strconv.FormatFloat(value, 'f', 1, 64), ".0")
+	if base, _ := tag.Base(); base.String() == "de" {
+		number = strings.Replace(number, ".", ",", 1)
+	}
+	return number + "\u00a0" + units[unit]
 }
 
 // list writes an enumeration.

@@ -3,6 +3,7 @@ package web
 import (
 	"html/template"
 	"strings"
+	"time"
 )
 
 // Page is what Render writes: a pointer to one of the structs of pages_*.go.
@@ -125,8 +126,12 @@ type Account struct {
 	DID string
 	// Handle is without "@"; empty if the account has no valid one, then the DID is shown.
 	Handle string
-	// Deactivated makes account pages offer to reactivate it.
+	// Deactivated makes account pages offer to reactivate it. DeleteAt is when it will be
+	// deleted unless that is done; zero for never.
 	Deactivated bool
+	DeleteAt    time.Time
+	// TakenDown and Suspended are by the operator; a page of either says so.
+	TakenDown, Suspended bool
 }
 
 // Label returns the handle, or the DID of an account without one.
@@ -137,7 +142,7 @@ func (a *Account) Label() string {
 	return a.Handle
 }
 
-// Path returns the path of one of the account's pages: "sessions", "apps", "security".
+// Path returns the path of one of the account's pages: "manage", "sessions", "security".
 func (a *Account) Path(part string) string { return "/account/u/" + a.DID + "/" + part }
 
 // Passkey is what a form needs so that a passkey can answer it.

@@ -52,6 +52,7 @@ func declared() []Page {
 		&SignIn{}, &Chooser{}, &Factor{}, &Deactivated{}, &SignUp{}, &Welcome{}, &Reset{}, &ResetCode{}, &Consent{},
 		&Message{}, &FormPost{}, &Confirm{}, &StepUp{},
 		&Accounts{}, &Sessions{}, &Apps{}, &Devices{}, &AppPasswords{}, &AppPasswordMade{}, &Events{}, &Secure{}, &Data{}, &Security{}, &TOTPSetup{}, &RecoveryCodes{}, &PasskeyAdd{},
+		&Manage{}, &ChangeHandle{}, &ChangeEmail{}, &ChangePassword{}, &Deactivate{}, &Reactivate{}, &DeleteAccount{}, &ToolCodes{}, &About{},
 	}
 }
 
@@ -126,8 +127,9 @@ type view struct {
 	Self  string
 	// Entry is set on the narrow pages: sign-in, consent and the like.
 	Entry bool
-	// Part is the template's name, for the navigation.
-	Part string
+	// Nav is the navigation of an account's own pages, Here the entry of this one.
+	Nav  []navLink
+	Here navLink
 }
 
 type languageChoice struct {
@@ -155,17 +157,6 @@ func (p *Pages) Render(w http.ResponseWriter, r *http.Request, status int, page 
 	}
 }
 
-// isWide reports whether a page is one of an account's own, with the navigation; the
-// others are narrow, with one thing to do.
-func isWide(page Page) bool {
-	switch page.(type) {
-	case *Sessions, *Apps, *Devices, *AppPasswords, *AppPasswordMade, *Events, *Secure, *Data, *Security, *TOTPSetup, *RecoveryCodes, *PasskeyAdd:
-		return page.frame().Account != nil
-	default:
-		return false
-	}
-}
-
 func hasCaptcha(page Page) bool {
 	s, ok := page.(*SignUp)
 	return ok && s.CaptchaKey != "" && !s.Closed()
@@ -180,8 +171,11 @@ func (p *Pages) render(c *catalogue, r *http.Request, page Page) ([]byte, error)
 	}
 	v := view{
 		Page: page, Frame: frame, Brand: &p.settings.Brand, Hostname: p.settings.Hostname, Icon: p.settings.Brand.LogoURL,
-		Lang: c.Tag.String(), Dir: c.Direction(), Title: heading, Plain: plain(heading), Self: selfOf(r, frame), Part: page.template(),
-		Entry: !isWide(page),
+		Lang: c.Tag.String(), Dir: c.Direction(), Title: heading, Plain: plain(heading), Self: selfOf(r, frame), Nav: navigation(page),
+	}
+	v.Entry = len(v.Nav) == 0
+	if i := slices.IndexFunc(v.Nav, func(l navLink) bool { return l.Current != "" }); i >= 0 {
+		v.Here = v.Nav[i]
 	}
 	if v.Icon == "" {
 		v.Icon = p.assets.paths["icon.svg"]

@@ -27,6 +27,7 @@ type accountCmd struct {
 	Notices    accountNoticesCmd    `cmd:"" help:"Turn mails to the owner about sign-ins and changes on or off."`
 	Codes      accountCodesCmd      `cmd:"" help:"Turn off sign-in codes, for an owner who cannot read their mail."`
 	Factors    accountFactorsCmd    `cmd:"" help:"Show second factors, or remove those of an owner who has lost them."`
+	Code       accountCodeCmd       `cmd:"" help:"Print a code that a tool asks for, for an owner who gets no mail."`
 	Delete     accountDeleteCmd     `cmd:"" help:"Delete an account for good."`
 }
 

@@ -158,6 +158,16 @@ func (db Blobs) Room(ctx context.Context, accountID, quota int64) (room int64, e
 	return room, wrap(err, "look how much room an account has for blobs")
 }
 
+// Used implements blob.Store.
+func (db Blobs) Used(ctx context.Context, accountID int64) (blobs, bytes int64, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, "SELECT count(*), coalesce(sum(size), 0) FROM blob WHERE account_id = ?",
+			func(s *sqlite.Stmt) { s.BindInt64(1, accountID) },
+			func(r *sqlite.Stmt) error { blobs, bytes = r.ColumnInt64(0), r.ColumnInt64(1); return nil })
+	})
+	return blobs, bytes, wrap(err, "count an account's blobs")
+}
+
 func putBlob(c *sqlite.Conn, accountID int64, b blob.Blob, referenced bool) error {
 	_, err := change(c, `INSERT INTO blob (account_id, cid, size, mime_type, file, created_at, unused_since, was_used)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, iif(?7, NULL, ?6), ?7)

@@ -22,20 +22,8 @@ var _ account.CodeStore = Codes{}
 // SetCode implements account.CodeStore.
 func (db Codes) SetCode(ctx context.Context, id int64, code account.Code, m mail.Message) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		if _, err := findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
+		if err := putCode(tx.Conn, id, code); err != nil {
 			return err
-		}
-		_, err := change(tx.Conn, `INSERT OR REPLACE INTO email_code (account_id, purpose, hash, made_at, expires, tries)
-			VALUES (?, ?, ?, ?, ?, 0)`,
-			func(s *sqlite.Stmt) {
-				s.BindInt64(1, id)
-				s.BindText(2, string(code.Purpose))
-				s.BindBytes(3, code.Hash)
-				bindTime(s, 4, code.MadeAt)
-				bindTime(s, 5, code.Expires)
-			})
-		if err != nil {
-			return fmt.Errorf("store e-mail code: %w", err)
 		}
 		if err := queueMail(tx.Conn, id, code.MadeAt, m, mail.MaxWaiting); err != nil {
 			return err
@@ -43,6 +31,33 @@ func (db Codes) SetCode(ctx context.Context, id int64, code account.Code, m mail
 		wakeOutbox(tx, db.DB)
 		return nil
 	})
+}
+
+// GiveCode implements account.CodeStore.
+func (db Codes) GiveCode(ctx context.Context, id int64, code account.Code, e account.Entry, mails ...mail.Message) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		if err := putCode(tx.Conn, id, code); err != nil {
+			return err
+		}
+		return noteAndTell(tx, db.DB, id, e, mails)
+	})
+}
+
+// putCode stores a code in the place of an older one. account.ErrNotFound.
+func putCode(c *sqlite.Conn, id int64, code account.Code) error {
+	if _, err := findAccount(c, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
+		return err
+	}
+	_, err := change(c, `INSERT OR REPLACE INTO email_code (account_id, purpose, hash, made_at, expires, tries)
+		VALUES (?, ?, ?, ?, ?, 0)`,
+		func(s *sqlite.Stmt) {
+			s.BindInt64(1, id)
+			s.BindText(2, string(code.Purpose))
+			s.BindBytes(3, code.Hash)
+			bindTime(s, 4, code.MadeAt)
+			bindTime(s, 5, code.Expires)
+		})
+	return wrap(err, "store e-mail code")
 }
 
 // Decoy implements account.CodeStore.
@@ -274,12 +289,12 @@ func (db Accounts) SetLanguage(ctx context.Context, id int64, tag string) error 
 }
 
 // SetNotices implements account.Store.
-func (db Accounts) SetNotices(ctx context.Context, id int64, on bool) error {
+func (db Accounts) SetNotices(ctx context.Context, id int64, on bool, e account.Entry, mails ...mail.Message) error {
 	return db.update(ctx, id, func(tx *groupcommit.Tx, _ *account.Account) error {
 		_, err := change(tx.Conn, "UPDATE account SET notices = ? WHERE id = ?", func(s *sqlite.Stmt) { s.BindBool(1, on); s.BindInt64(2, id) })
 		if err != nil {
 			return fmt.Errorf("set notices: %w", err)
 		}
-		return nil
+		return noteAndTell(tx, db.DB, id, e, mails)
 	})
 }

@@ -211,7 +211,23 @@ func testCodes(t *testing.T, s *Database) {
 	if err := s.Codes.SetCode(t.Context(), 999, code(p, "x"), note("x@example.com", "x")); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("no account: %v", err)
 	}
+	given := code(account.PurposePLCOperation, "given")
+	if err := s.Codes.GiveCode(t.Context(), 999, given, entry(account.EntryCodeGiven)); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("no account: %v", err)
+	}
+	for _, hash := range []string{"an older one", "given"} {
+		given.Hash = []byte(hash)
+		if err := s.Codes.GiveCode(t.Context(), b.ID, given, entry(account.EntryCodeGiven)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	s.Reopen()
+	if got, err := s.Codes.Code(t.Context(), b.ID, account.PurposePLCOperation); err != nil || string(got.Hash) != "given" || !got.Expires.Equal(given.Expires) {
+		t.Errorf("a code that no mail brings: %+v, %v", got, err)
+	}
+	if trail, err := s.Accounts.Trail(t.Context(), b.ID, 1); err != nil || len(trail) != 1 || trail[0].Kind != account.EntryCodeGiven {
+		t.Errorf("the trail: %+v, %v", trail, err)
+	}
 	if got := waiting(t, s, 5); !slices.Equal(got, []string{"old", "hash a", "another purpose", "hash b"}) {
 		t.Errorf("mails %q", got)
 	}
@@ -410,19 +426,60 @@ func testEmailChange(t *testing.T, s *Database) {
 			t.Errorf("%+v, %v", got, err)
 		}
 	})
-	t.Run("notices are switched off and on", func(t *testing.T) {
-		for _, on := range []bool{false, true} {
-			if err := s.Accounts.SetNotices(t.Context(), a.ID, on); err != nil {
-				t.Fatal(err)
-			}
-			if got := now(t); got.NoticesOff == on {
-				t.Errorf("notices on: %t; %+v", on, got)
-			}
+	t.Run("an address that was confirmed before keeps the sign-in codes", func(t *testing.T) { testNewEmail(t, s, a) })
+	t.Run("notices are switched off and on", func(t *testing.T) { testNotices(t, s, a) })
+}
+
+// accountNow returns an account as it is stored now.
+func accountNow(t *testing.T, s *Database, a *account.Account) *account.Account {
+	t.Helper()
+	got, err := s.Accounts.ByDID(t.Context(), a.DID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func testNewEmail(t *testing.T, s *Database, a *account.Account) {
+	t.Helper()
+	set := func(c account.EmailChange, want error) *account.Account {
+		t.Helper()
+		if err := s.Accounts.SetEmail(t.Context(), a.ID, c, entry(account.EntryEmailChanged)); !errors.Is(err, want) {
+			t.Errorf("%+v: %v, want %v", c, err, want)
 		}
-		if err := s.Accounts.SetNotices(t.Context(), 999, true); !errors.Is(err, account.ErrNotFound) {
-			t.Errorf("no account: %v", err)
+		return accountNow(t, s, a)
+	}
+	if err := s.Accounts.ConfirmEmail(t.Context(), send(t, s, a, account.PurposeConfirmEmail, "c2"), entry(account.EntryEmailConfirmed)); err != nil {
+		t.Fatal(err)
+	}
+	set(account.EmailChange{Factor: new(true)}, nil)
+	proof := send(t, s, a, account.PurposeNewEmail, "n")
+	if got := set(account.EmailChange{Email: "third@example.com", Proof: &proof, ConfirmedAt: at(7)}, nil); !got.EmailFactor || !got.EmailConfirmedAt.Equal(at(7)) {
+		t.Errorf("%+v", got)
+	}
+	set(account.EmailChange{Email: "fourth@example.com", Proof: &proof, ConfirmedAt: at(8)}, account.ErrCodeInvalid)
+}
+
+func testNotices(t *testing.T, s *Database, a *account.Account) {
+	t.Helper()
+	for on, kind := range map[bool]account.EntryKind{false: account.EntryNoticesOff, true: account.EntryNoticesOn} {
+		if err := s.Accounts.SetNotices(t.Context(), a.ID, on, entry(kind), note("third@example.com", string(kind))); err != nil {
+			t.Fatal(err)
 		}
-	})
+		if got := accountNow(t, s, a); got.NoticesOff == on {
+			t.Errorf("notices on: %t; %+v", on, got)
+		}
+		trail, err := s.Accounts.Trail(t.Context(), a.ID, 1)
+		if err != nil || len(trail) != 1 || trail[0].Kind != kind {
+			t.Errorf("the trail: %+v, %v", trail, err)
+		}
+		if all := waiting(t, s, 60); !slices.Contains(all, string(kind)) {
+			t.Errorf("mails %q", all)
+		}
+	}
+	if err := s.Accounts.SetNotices(t.Context(), 999, true, entry(account.EntryNoticesOn)); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("no account: %v", err)
+	}
 }
 
 // testLanguage: the language of mails is kept.

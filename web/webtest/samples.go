@@ -24,7 +24,9 @@ type Sample struct {
 // Samples returns all samples, in the order in which a person meets the pages.
 func Samples() []Sample {
 	var all []Sample
-	for _, some := range [][]Sample{signIn(), factors(), consents(), signUps(), messages(), accounts(), lists(), security()} {
+	for _, some := range [][]Sample{
+		signIn(), factors(), consents(), signUps(), messages(), accounts(), manage(), handles(), about(), lists(), security(),
+	} {
 		all = append(all, some...)
 	}
 	return all

@@ -11,8 +11,8 @@ import (
 	"nestbox/web"
 )
 
-func of(a *web.Account, part string) web.Frame {
-	f := place(a.Path(part))
+func of(a *web.Account, part string, problems ...web.Problem) web.Frame {
+	f := place(a.Path(part), problems...)
 	f.Account = a
 	return f
 }
