@@ -69,7 +69,7 @@ func TestEventWords(t *testing.T) {
 					}
 					for _, c := range l.all {
 						if words, err := c.text(text.ID, text.Args...); err != nil || words == "" || text.ID == "event.unknown" {
-							t.Errorf("%s %q by %s in %s: %q, %v", kind, reason, by, c.tag, words, err)
+							t.Errorf("%s %q by %s in %s: %q, %v", kind, reason, by, c.Tag, words, err)
 						}
 					}
 				}

@@ -51,7 +51,7 @@ func declared() []Page {
 	return []Page{
 		&SignIn{}, &Chooser{}, &Factor{}, &Deactivated{}, &SignUp{}, &Welcome{}, &Reset{}, &ResetCode{}, &Consent{},
 		&Message{}, &FormPost{}, &Confirm{}, &StepUp{},
-		&Accounts{}, &Sessions{}, &Apps{}, &Devices{}, &AppPasswords{}, &AppPasswordMade{}, &Events{}, &Secure{}, &Security{}, &TOTPSetup{}, &RecoveryCodes{}, &PasskeyAdd{},
+		&Accounts{}, &Sessions{}, &Apps{}, &Devices{}, &AppPasswords{}, &AppPasswordMade{}, &Events{}, &Secure{}, &Data{}, &Security{}, &TOTPSetup{}, &RecoveryCodes{}, &PasskeyAdd{},
 	}
 }
 
@@ -159,7 +159,7 @@ func (p *Pages) Render(w http.ResponseWriter, r *http.Request, status int, page 
 // others are narrow, with one thing to do.
 func isWide(page Page) bool {
 	switch page.(type) {
-	case *Sessions, *Apps, *Devices, *AppPasswords, *AppPasswordMade, *Events, *Secure, *Security, *TOTPSetup, *RecoveryCodes, *PasskeyAdd:
+	case *Sessions, *Apps, *Devices, *AppPasswords, *AppPasswordMade, *Events, *Secure, *Data, *Security, *TOTPSetup, *RecoveryCodes, *PasskeyAdd:
 		return page.frame().Account != nil
 	default:
 		return false
