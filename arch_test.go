@@ -121,7 +121,7 @@ func arrows() map[string]rule {
 		"admin": {imports: below(domains, format, []string{"control"}), anyInTests: true, domain: true},
 
 		// Pages for people: may ask every domain, speaks no XRPC.
-		"web":         {imports: slices.Concat(helpers, []string{"internal/color", "request", "auth", "ratelimit", "mail", "oauth/scope"}, domains), anyInTests: true},
+		"web":         {imports: slices.Concat(helpers, []string{"internal/color", "request", "auth", "ratelimit", "mail", "oauth/scope", "admin"}, domains), anyInTests: true},
 		"web/webtest": {imports: []string{"web"}}, // a sample of every page, for the tests of web and e2e/browser
 
 		// Stores implement what domains declare, so they import the domains;

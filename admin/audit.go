@@ -22,11 +22,18 @@ const operator = "operator"
 
 // action returns the audit entry of what the actor in ctx does now.
 func (s *Service) action(ctx context.Context, what string, did syntax.DID, subject, details string) Action {
-	client := request.ClientOf(ctx)
-	return Action{
-		At: s.Now().UTC(), Who: account.Acting(ctx), What: what, DID: did, Subject: subject, Details: details,
-		Network: client.Network().String(), UserAgent: client.UserAgent,
+	a := actionAt(ctx, s.Now().UTC(), what)
+	a.DID, a.Subject, a.Details = did, subject, details
+	if ref := account.Case(ctx); ref != "" && what != ActionTakedown { // its details have the case
+		a.Details = strings.TrimSuffix("ref "+quote(ref)+", "+details, ", ")
 	}
+	return a
+}
+
+// actionAt returns the audit entry of what the actor in ctx does at a time.
+func actionAt(ctx context.Context, at time.Time, what string) Action {
+	client := request.ClientOf(ctx)
+	return Action{At: at, Who: account.Acting(ctx), What: what, Network: client.Network().String(), UserAgent: client.UserAgent}
 }
 
 // maxQuoted bounds, in bytes, a foreign text in the audit log.

@@ -22,6 +22,7 @@ import (
 // Service acts for the operator. Its fields are set once.
 type Service struct {
 	Store    Store
+	Entries  EntranceStore
 	Accounts account.Store
 	Hasher   *account.Hasher
 	Hosting  *hosting.Service
@@ -74,7 +75,9 @@ func (s *Service) Takedown(ctx context.Context, did syntax.DID, applied bool, re
 		kind, ref = account.EntryTakedownLifted, ""
 	}
 	e := s.entry(ctx, kind)
-	e.Ref = ref
+	if ref != "" {
+		e.Ref = ref
+	}
 	return s.measure(ctx, did, account.StatusChange{Takedown: &account.Applied{Applied: applied, Ref: ref}}, e)
 }
 

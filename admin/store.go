@@ -54,6 +54,10 @@ const (
 	ActionInvites          = "invite-codes-made"
 	ActionIdentityRepaired = "identity-repaired"
 	ActionInvitesDisabled  = "invite-codes-disabled"
+	ActionRoleGiven        = "admin-role-given"
+	ActionRoleTaken        = "admin-role-taken"
+	ActionEntered          = "admin-signed-in"
+	ActionLeft             = "admin-signed-out"
 )
 
 // AuditFilter selects a page of the audit log.

@@ -1,12 +1,17 @@
 package server
 
 import (
+	"context"
 	"net/http"
+	"net/netip"
 	"slices"
+	"strings"
 
+	"nestbox/admin"
 	"nestbox/config"
 	"nestbox/device"
 	"nestbox/internal/seal"
+	"nestbox/request"
 	"nestbox/web"
 )
 
@@ -34,7 +39,35 @@ func (s *Server) buildPeople(box *seal.Box) error {
 	s.oauth.Locales = pages.Languages()
 	flow := &web.FlowPages{AccountPages: s.accountPages, OAuth: s.oauth}
 	s.site.Routes = slices.Concat(s.accountPages.PageRoutes(), flow.FlowRoutes())
+	if c.AdminPages {
+		s.site.Routes = append(s.site.Routes, s.adminPages(box).PageRoutes()...)
+	}
 	return nil
+}
+
+// adminPages returns the pages below /admin.
+func (s *Server) adminPages(box *seal.Box) *web.AdminPages {
+	return &web.AdminPages{
+		Site: s.site, Admin: s.admin, Accounts: s.stores.Accounts, SignIns: s.signIns, Box: box, Version: s.opts.Version, Started: s.opts.Now(),
+		Entrance: &admin.Entrance{
+			Store: s.stores.Entries, Key: box.Derive("sessions of the admin page"), Password: []byte(s.verifier.AdminPassword), Now: s.opts.Now,
+			ProveAdmin: func(ctx context.Context, password string) error { return s.verifier.ProveAdmin(ctx, "admin", password) },
+		},
+	}
+}
+
+// shows reports whether a request is for a page for people. The admin page does not exist
+// for those whom PDS_ADMIN_NETWORKS does not name.
+func (s *Server) shows(r *http.Request) bool {
+	if !s.site.Owns(r.URL.Path) {
+		return false
+	}
+	networks := s.opts.Config.AdminNetworks
+	if len(networks) == 0 || !strings.HasPrefix(r.URL.Path+"/", web.DeskPath) {
+		return true
+	}
+	from := request.ClientOf(r.Context()).Addr
+	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(from) })
 }
 
 // signUpRules returns the operator's rules of sign-ups.

@@ -284,7 +284,7 @@ func (s *Server) build(ctx context.Context) error {
 	}
 	s.sessions.Document = s.hosting.ShownDocument
 	s.admin = &admin.Service{
-		Store: s.stores.Admin, Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, SignIns: signIns, Keyring: keyring,
+		Store: s.stores.Admin, Entries: s.stores.Entries, Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, SignIns: signIns, Keyring: keyring,
 		Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, LogSize: s.db.LogSize, Now: now,
 		RotationConfigured: c.PLCRotationKey.IsSet(),
 		Doctor:             s.diagnose,

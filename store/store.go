@@ -48,6 +48,8 @@ type Stores struct {
 	Outbox        mail.Store
 	Clients       client.Store
 	Admin         admin.Store
+	// Entries are who is signed in on the admin page.
+	Entries admin.EntranceStore
 	// Inspect is for checks of all that they hold.
 	Inspect Inspector
 }

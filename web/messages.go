@@ -281,6 +281,15 @@ func (c *catalogue) value(v any) (template.HTML, error) {
 		return c.list(all)
 	case List:
 		return c.list(v)
+	case Name:
+		return name(string(v)), nil
+	case Count:
+		return template.HTML(c.number(strconv.FormatInt(int64(v), 10))), nil //nolint:gosec // digits and a separator of ours
+	case Bytes:
+		return c.bytes(int64(v))
+	case Badge:
+		text, err := c.value(v.Text)
+		return `<span class="badge ` + template.HTML(kindOf(v.Kind)) + `">` + text + `</span>`, err //nolint:gosec // one of four words
 	case setWords:
 		return template.HTML(`<bdi>` + template.HTMLEscapeString(v.in(c.tag.String())) + `</bdi>`), nil //nolint:gosec // escaped
 	case time.Time:
@@ -290,6 +299,50 @@ func (c *catalogue) value(v any) (template.HTML, error) {
 	default:
 		return "", fmt.Errorf("a %T cannot be shown", v)
 	}
+}
+
+// Name is a name of a machine, shown whole: a DID, a network, a command.
+type Name string
+
+// Count is a number of things, shown with its thousands apart. Bytes is a size.
+type (
+	Count int64
+	Bytes int64
+)
+
+// number writes a number as the language groups its digits: "12,345.6".
+func (c *catalogue) number(plain string) string {
+	sign := ""
+	if strings.HasPrefix(plain, "-") {
+		sign, plain = "-", plain[1:]
+	}
+	whole, part, broken := strings.Cut(plain, ".")
+	for i := len(whole) - 3; i > 0; i -= 3 {
+		whole = whole[:i] + c.messages["number.group"]["other"] + whole[i:]
+	}
+	if broken {
+		whole += c.messages["number.point"]["other"] + part
+	}
+	return sign + whole
+}
+
+// bytes writes a size in the largest unit that leaves a whole part, by powers of 1,000, as
+// disks are sold.
+func (c *catalogue) bytes(n int64) (template.HTML, error) {
+	if n < 1000 {
+		return c.text("size.bytes", "count", int(n))
+	}
+	value := float64(n)
+	unit := 0
+	for ; value >= 999.5 && unit < 4; unit++ {
+		value /= 1000
+	}
+	digits := 1
+	if value >= 99.95 { //nolint:mnd // then a digit behind the point says nothing
+		digits = 0
+	}
+	shown := c.number(strconv.FormatFloat(value, 'f', digits, 64))
+	return c.text("size."+[]string{"bytes", "kb", "mb", "gb", "tb"}[unit], "n", shown)
 }
 
 // list writes an enumeration.

@@ -46,6 +46,7 @@ func declared() []Page {
 	return []Page{
 		&SignIn{}, &Chooser{}, &Factor{}, &Deactivated{}, &SignUp{}, &Welcome{}, &Reset{}, &ResetCode{}, &Consent{},
 		&Message{}, &FormPost{}, &Confirm{}, &StepUp{},
+		&AdminSignIn{}, &Desk{}, &DeskAct{},
 		&Accounts{}, &Sessions{}, &Apps{}, &Security{}, &TOTPSetup{}, &RecoveryCodes{}, &PasskeyAdd{},
 	}
 }
@@ -147,10 +148,12 @@ func (p *Pages) Render(w http.ResponseWriter, r *http.Request, status int, page 
 	_, _ = w.Write(body) // a client that has gone needs no answer
 }
 
-// isWide reports whether a page is one of an account's own, with the navigation; the
-// others are narrow, with one thing to do.
+// isWide reports whether a page is one of an account's own, or of the admin page, with the
+// navigation; the others are narrow, with one thing to do.
 func isWide(page Page) bool {
 	switch page.(type) {
+	case *Desk, *DeskAct:
+		return page.frame().Desk != nil
 	case *Sessions, *Apps, *Security, *TOTPSetup, *RecoveryCodes, *PasskeyAdd:
 		return page.frame().Account != nil
 	default:
@@ -222,7 +225,7 @@ func ownPath(next string) string {
 		return "/account"
 	case path.Clean(u.Path) != strings.TrimSuffix(u.Path, "/"): // dots, or two slashes
 		return "/account"
-	case u.Path != "/account" && !strings.HasPrefix(u.Path, "/account/") && u.Path != "/oauth/authorize":
+	case u.Path != "/account" && !strings.HasPrefix(u.Path, "/account/") && u.Path != "/oauth/authorize" && !strings.HasPrefix(u.Path, DeskPath):
 		return "/account"
 	}
 	return u.RequestURI()
@@ -250,6 +253,7 @@ func (p *Pages) functions(c *catalogue) template.FuncMap {
 		"t":        c.text,
 		"text":     func(t Text) (template.HTML, error) { return c.text(t.ID, t.Args...) },
 		"clock":    c.clock,
+		"value":    c.value,
 		"has":      func(t time.Time) bool { return !t.IsZero() },
 		"filled":   func(t Text) bool { return t.ID != "" },
 		"stranger": func(s string) template.HTML { return Stranger(s).html() },

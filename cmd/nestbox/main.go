@@ -30,6 +30,7 @@ type cli struct {
 	Takedown takedownCmd `cmd:"" help:"Take down or restore records and blobs."`
 	Identity identityCmd `cmd:"" help:"Compare an account's identity with the network, and repair it."`
 	Invite   inviteCmd   `cmd:"" help:"Create, list and disable invite codes."`
+	Admin    adminCmd    `cmd:"" help:"Let accounts in to the admin page."`
 	Audit    auditCmd    `cmd:"" help:"Show what admins did."`
 	Doctor   doctorCmd   `cmd:"" help:"Check the server's setup and what it depends on."`
 	Mail     mailCmd     `cmd:"" help:"Test the mail server."`

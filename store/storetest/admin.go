@@ -21,6 +21,7 @@ import (
 
 var adminTests = tests{
 	"Audit":           testAudit,
+	"Entrance":        testEntrance,
 	"AuditEvents":     testAuditEvents,
 	"Search":          testSearch,
 	"SendMail":        testSendMail,
