@@ -50,7 +50,7 @@ type Entrance struct {
 
 // Visitor is a person who is signed in on the admin page.
 type Visitor struct {
-	// Who is the actor in the audit log: "admin", or the account's DID.
+	// Who names the actor in the audit log: "admin", or the account's DID.
 	Who string
 	// Account is nil for the admin password.
 	Account *account.Account
@@ -131,8 +131,8 @@ func (e *Entrance) Leave(ctx context.Context, v Visitor) error {
 	return e.Store.Exit(ctx, v.Hash, actionAt(account.ActingAs(ctx, v.Who), e.Now().UTC(), ActionLeft))
 }
 
-// Expired reports whether a session that was opened and last used then is over. A time ahead
-// of now, of a clock that was wrong, does not prolong it.
+// Expired reports whether a session is over now by the times of its sign-in and last use. A
+// time in the future, of a clock that was wrong, does not prolong it.
 func Expired(madeAt, seenAt, now time.Time) bool {
 	return now.Sub(madeAt).Abs() >= PresenceLife || now.Sub(seenAt).Abs() >= PresenceIdle
 }

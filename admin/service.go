@@ -11,6 +11,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/auth"
+	"nestbox/blob"
 	"nestbox/firehose"
 	"nestbox/hosting"
 	"nestbox/mail"
@@ -23,6 +24,7 @@ import (
 type Service struct {
 	Store    Store
 	Entries  EntranceStore
+	Views    ViewStore
 	Accounts account.Store
 	Hasher   *account.Hasher
 	Hosting  *hosting.Service
@@ -30,18 +32,25 @@ type Service struct {
 	SignIns  *signin.Service
 	Keyring  *auth.Keyring
 	Repos    *repo.Service
+	Blobs    blob.Store
 	Firehose *firehose.Hub
 	// LogSize returns the size of the database's write-ahead log, in bytes.
 	LogSize func() int64
 	Crawler *firehose.Crawler
 	// Notices notifies owners of what the operator changes.
 	Notices *account.Notices
+	// Codes sends owners codes for new passwords.
+	Codes *account.Codes
 	// TestMail sends a test message now.
 	TestMail func(ctx context.Context, to string) (MailTested, error)
 	// RotationConfigured: the PLC rotation key is one of the settings.
 	RotationConfigured bool
 	// Doctor checks the server's setup and what it depends on.
 	Doctor func(ctx context.Context) []Finding
+	// Examiner keeps the result of its last look.
+	Examiner *Examiner
+	// Outbox sends what waits.
+	Outbox *mail.Outbox
 	Now    func() time.Time
 }
 

@@ -47,7 +47,14 @@ func (s *Server) buildPeople(box *seal.Box) error {
 
 // adminPages returns the pages below /admin.
 func (s *Server) adminPages(box *seal.Box) *web.AdminPages {
+	var settings []web.DeskSetting
+	for _, one := range s.opts.Config.Shown(s.opts.Origins) {
+		settings = append(settings, web.DeskSetting{
+			Name: one.Name, Group: one.Group, Value: one.Value, Origin: string(one.Origin), Secret: one.Secret, Set: one.Set,
+		})
+	}
 	return &web.AdminPages{
+		Settings: settings, Warnings: s.opts.Warnings,
 		Site: s.site, Admin: s.admin, Accounts: s.stores.Accounts, SignIns: s.signIns, Box: box, Version: s.opts.Version, Started: s.opts.Now(),
 		Entrance: &admin.Entrance{
 			Store: s.stores.Entries, Key: box.Derive("sessions of the admin page"), Password: []byte(s.verifier.AdminPassword), Now: s.opts.Now,

@@ -76,6 +76,10 @@ type Options struct {
 	DevMail io.Writer
 	// Listen is false for a command that only wants the services.
 	Listen bool
+	// Origins are where the settings come from, Warnings the notes of config.Load: the admin
+	// page shows both.
+	Origins  map[string]config.Origin
+	Warnings []string
 	// Timeouts of the HTTP server; the zero value means DefaultTimeouts.
 	Timeouts Timeouts
 }
@@ -144,6 +148,7 @@ type Server struct {
 	devices      *device.Service
 	site         *web.Site
 	accountPages *web.AccountPages
+	examiner     *admin.Examiner
 }
 
 // Open builds a server on its data directory, which it locks, and binds its
@@ -283,8 +288,10 @@ func (s *Server) build(ctx context.Context) error {
 		Box: box, Limits: limits, Now: now, Doubt: s.clock.Check, Log: log,
 	}
 	s.sessions.Document = s.hosting.ShownDocument
+	s.examiner = admin.NewExaminer(s.diagnose, now)
 	s.admin = &admin.Service{
-		Store: s.stores.Admin, Entries: s.stores.Entries, Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, SignIns: signIns, Keyring: keyring,
+		Blobs: s.stores.Blobs, Examiner: s.examiner, Outbox: s.outbox,
+		Store: s.stores.Admin, Entries: s.stores.Entries, Views: s.stores.Views, Codes: s.codes, Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, SignIns: signIns, Keyring: keyring,
 		Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, LogSize: s.db.LogSize, Now: now,
 		RotationConfigured: c.PLCRotationKey.IsSet(),
 		Doctor:             s.diagnose,
@@ -377,7 +384,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 		s.clock.run, s.backfill, s.sessions.Collect, s.devices.Collect, s.hosting.Run, s.checker.Run,
 		s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts,
 		s.repos.Sweep, s.outbox.Run, s.clients.Run, s.schemas.Run,
-		s.oauth.Collect, s.sessions.WriteCalls,
+		s.oauth.Collect, s.sessions.WriteCalls, s.examiner.Run,
 	} {
 		workers.Go(func() { run(background) })
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +30,9 @@ type AdminPages struct {
 	// Version is the server's, Started when it began to serve.
 	Version string
 	Started time.Time
+	// Settings are those of the server, Warnings those without effect.
+	Settings []DeskSetting
+	Warnings []string
 }
 
 // DeskPath is where the admin page begins.
@@ -56,6 +60,16 @@ const partStart = "start"
 func deskParts() []deskPart {
 	return []deskPart{
 		{"people", partStart, admin.RoleModerator, (*AdminPages).showStart},
+		{"people", "accounts", admin.RoleModerator, (*AdminPages).showAccounts},
+		{"people", "content", admin.RoleModerator, (*AdminPages).showContent},
+		{"people", "invites", admin.RoleModerator, (*AdminPages).showInvites},
+		{"people", "sessions", admin.RoleAdmin, (*AdminPages).showSignIns},
+		{"server", "doctor", admin.RoleAdmin, (*AdminPages).showDoctor},
+		{"server", "relays", admin.RoleAdmin, (*AdminPages).showRelays},
+		{"server", "firehose", admin.RoleAdmin, (*AdminPages).showFirehose},
+		{"server", "mail", admin.RoleAdmin, (*AdminPages).showMail},
+		{"server", "settings", admin.RoleAdmin, (*AdminPages).showSettings},
+		{"server", "audit", admin.RoleAdmin, (*AdminPages).showAudit},
 	}
 }
 
@@ -71,6 +85,7 @@ func (p *AdminPages) PageRoutes() []Route {
 			routes = append(routes, p.route(part.path(), part.name, part.role, part.show))
 		}
 	}
+	routes = append(routes, p.route(accountPath("{did}"), "accounts", admin.RoleModerator, (*AdminPages).showAccount))
 	start := deskParts()[0]
 	// The last, since all other paths lie below it.
 	return append(routes, p.route(DeskPath, start.name, start.role, start.show))
@@ -78,18 +93,19 @@ func (p *AdminPages) PageRoutes() []Route {
 
 // route returns the route of a page: GET shows it, or asks before an action; POST acts.
 func (p *AdminPages) route(path, part string, role admin.Role, show func(*AdminPages, *deskQuery) error) Route {
-	return Route{
-		path,
-		p.inside(part, role, func(q *deskQuery) error { return show(p, q) }),
-		nil,
+	serve := p.inside(part, role, func(q *deskQuery) error { return show(p, q) })
+	post := serve
+	if !slices.ContainsFunc(acts(), func(a act) bool { return a.part == part || a.part == partAccount && strings.Contains(path, "{did}") }) {
+		post = nil
 	}
+	return Route{path, serve, post}
 }
 
 // deskQuery is one request for a page below /admin.
 type deskQuery struct {
 	w http.ResponseWriter
 	r *http.Request
-	// who is there; the zero Visitor before the sign-in.
+	// who is the zero Visitor before the sign-in.
 	who  admin.Visitor
 	part string
 	flow string
@@ -215,6 +231,11 @@ func (p *AdminPages) frame(q *deskQuery, problems ...Problem) (f Frame, flow str
 // render shows a page.
 func (p *AdminPages) render(q *deskQuery, status int, page *Desk) error {
 	page.Frame, _ = p.frame(q, page.Problems...)
+	for _, a := range acts() {
+		if q.r.Method == http.MethodGet && q.asked("done") == a.name {
+			page.Notices = []Notice{{Kind: Success, Text: Msg("desk." + a.name + "-done")}}
+		}
+	}
 	p.Pages.Render(q.w, q.r, status, page)
 	return nil
 }

@@ -18,10 +18,10 @@ type AdminSignIn struct {
 func (*AdminSignIn) template() string { return "adminsignin" }
 func (*AdminSignIn) title() Text      { return Msg("desk.signin-title") }
 
-// DeskFrame is what the pages below /admin have in common: who is there, and where the
-// person can go.
+// DeskFrame is what the pages below /admin have in common: the person's name, and where they
+// can go.
 type DeskFrame struct {
-	// Who is the admin, or the account's handle; Role is what they may do.
+	// Who names the admin, or has the account's handle; Role is what they may do.
 	Who  any
 	Role Text
 	// Groups are the navigation.

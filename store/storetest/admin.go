@@ -22,6 +22,8 @@ import (
 var adminTests = tests{
 	"Audit":           testAudit,
 	"Entrance":        testEntrance,
+	"Presence":        testPresence,
+	"Browse":          testBrowse,
 	"AuditEvents":     testAuditEvents,
 	"Search":          testSearch,
 	"SendMail":        testSendMail,
