@@ -66,7 +66,7 @@ func arrows() map[string]rule {
 		"xrpc":                      {imports: with("request")},                                                          // no domain, and no kind of credential
 		"auth":                      {imports: with("request", "xrpc", "ratelimit", "oauth/scope", "oauth/dpop", event)}, // xrpc and the protocol only; guesses of the admin's password are counted
 		"ratelimit":                 {imports: helpers},                                                                  // counts keys; what a key means is its caller's business
-		"mail":                      {imports: helpers, anyInTests: true},                                                // what is written to people, and how it leaves
+		"mail":                      {imports: with("internal/messages"), anyInTests: true},                              // what is written to people, and how it leaves
 		"plc":                       {pure: true},                                                                        // operations are values: nothing to import, nothing to reach
 		"dagcbor":                   {pure: true},                                                                        // the data model: bytes to values and back
 		"repo/mst":                  {imports: []string{"dagcbor"}, pure: true},                                          // the tree: nodes come and go through its caller
@@ -80,7 +80,9 @@ func arrows() map[string]rule {
 		"store/sqlite/groupcommit":  {imports: helpers},                                                                  // closures over a connection; knows no table
 		"internal/color":            {pure: true},                                                                        // colours and their contrast
 		"internal/costtest":         {},                                                                                  // any test may measure a cost
+		"internal/messages":         {},                                                                                  // catalogues of texts: files in, texts out
 		"internal/durable":          {},                                                                                  // helpers without a domain stand alone
+		"internal/dnstest":          {},                                                                                  // any test may have a name server
 		"internal/gate":             {pure: true},                                                                        // the same; its callers have the clock
 		"internal/pause":            {},                                                                                  // the same
 		"internal/seal":             {},                                                                                  // the same
@@ -121,7 +123,7 @@ func arrows() map[string]rule {
 		"admin": {imports: below(domains, format, []string{"control"}), anyInTests: true, domain: true},
 
 		// Pages for people: may ask every domain, speaks no XRPC.
-		"web":         {imports: slices.Concat(helpers, []string{"internal/color", "request", "auth", "ratelimit", "mail", "oauth/scope", "admin"}, domains), anyInTests: true},
+		"web":         {imports: slices.Concat(helpers, []string{"internal/color", "internal/messages", "request", "auth", "ratelimit", "mail", "oauth/scope", "admin"}, domains), anyInTests: true},
 		"web/webtest": {imports: []string{"web"}}, // a sample of every page, for the tests of web and e2e/browser
 
 		// Stores implement what domains declare, so they import the domains;
@@ -149,7 +151,7 @@ func arrows() map[string]rule {
 			imports:    below(domains, format, []string{"lexicon", "admin", "config", "datadir", "plc/directory", "server", "verify"}),
 			anyInTests: true,
 		},
-		"e2e/browser": {imports: []string{"web", "web/webtest"}},
+		"e2e/browser": {imports: []string{"web", "web/webtest", "internal/pdstest"}},
 		"e2e":         {imports: []string{"internal/pdstest"}, anyInTests: true},
 		"bench": {
 			imports:    below(domains, format, []string{"config", "internal/pdstest", "plc/directory", "server"}),
@@ -174,7 +176,7 @@ var reserved = []struct {
 	{prefix: "github.com/bluesky-social/indigo/atproto/atdata", tests: true, why: "it accepts malformed foreign bytes; tests compare with it"},
 	{prefix: "github.com/bluesky-social/indigo/atproto/lexicon", tests: true, why: "records are validated by lexicon; tests compare with it"},
 	{prefix: "github.com/alecthomas/kong", below: []string{"cmd"}, why: "the command line is parsed at the edge"},
-	{prefix: "testing", below: []string{"store/storetest", "internal/pdstest", "internal/smalldisk", "internal/costtest", "e2e", "bench"}, tests: true, why: "test helpers do not belong into the binary"},
+	{prefix: "testing", below: []string{"store/storetest", "internal/pdstest", "internal/smalldisk", "internal/costtest", "internal/dnstest", "e2e", "bench"}, tests: true, why: "test helpers do not belong into the binary"},
 }
 
 // impure are the packages of the standard library that reach outside of the
@@ -330,7 +332,7 @@ func checkImports(f file, row rule) []string {
 			if own == "xrpc" && row.domain && !f.test && !strings.HasPrefix(filepath.Base(f.name), "xrpc") {
 				faults = append(faults, fmt.Sprintf("%s: only the files xrpc*.go of %s may import xrpc", f.name, f.pkg()))
 			}
-			allowed := own == f.pkg() || f.test && own == "internal/costtest" || slices.Contains(row.imports, own) || f.test && row.anyInTests
+			allowed := own == f.pkg() || f.test && slices.Contains([]string{"internal/costtest", "internal/dnstest"}, own) || slices.Contains(row.imports, own) || f.test && row.anyInTests
 			if !allowed {
 				faults = append(faults, fmt.Sprintf("%s: %s may not import %s", f.name, f.pkg(), own))
 				continue

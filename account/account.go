@@ -39,6 +39,9 @@ type Account struct {
 	// address as well. It is on only while the address is confirmed.
 	EmailFactor bool
 	Switches
+	// Language is the tag of the language of mails: that of the page that the owner saw
+	// last, empty if there was none.
+	Language string
 	// NoticesOff: the owner is not told by mail of what happens to the account.
 	NoticesOff    bool
 	DeactivatedAt time.Time
@@ -163,6 +166,10 @@ type AppPassword struct {
 	Hash       string
 	Privileged bool
 	CreatedAt  time.Time
+	// UsedAt and UsedNetwork are the last use by a session that has ended since; zero if
+	// there was none. Living sessions know theirs.
+	UsedAt      time.Time
+	UsedNetwork string
 }
 
 // MaxAppPasswords bounds an account's app passwords.
@@ -241,6 +248,9 @@ type Store interface {
 	SetEmail(ctx context.Context, id int64, c EmailChange, e Entry, mails ...mail.Message) error
 	// SetNotices turns mails to the owner about changes of the account on or off.
 	SetNotices(ctx context.Context, id int64, on bool) error
+
+	// SetLanguage stores the language of mails to the owner. ErrNotFound.
+	SetLanguage(ctx context.Context, id int64, tag string) error
 
 	// AddAppPassword: ErrNameTaken, ErrTooMany.
 	AddAppPassword(ctx context.Context, id int64, p AppPassword, e Entry, mails ...mail.Message) error

@@ -10,10 +10,13 @@ import (
 	"errors"
 	"regexp"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/mail"
 )
 
 // MaxAppPasswordName bounds the name of an app password, in characters.
@@ -31,6 +34,37 @@ func NewAppPassword() string {
 	_, _ = rand.Read(raw) // never fails: crypto/rand ends the process instead
 	s := lowerBase32.EncodeToString(raw)
 	return s[:4] + "-" + s[4:8] + "-" + s[8:12] + "-" + s[12:]
+}
+
+// AppPasswords makes app passwords and ends them. Its fields are set once.
+type AppPasswords struct {
+	Store   Store
+	Notices *Notices
+	Now     func() time.Time
+}
+
+// Make makes an app password of an account, and returns what its owner types: nobody knows
+// it later. Errors: ErrAppPasswordName, and those of Store.AddAppPassword.
+func (s *AppPasswords) Make(ctx context.Context, a *Account, name string, privileged bool) (made AppPassword, password string, err error) {
+	if err := CheckAppPasswordName(name); err != nil {
+		return AppPassword{}, "", err
+	}
+	password = NewAppPassword()
+	made = AppPassword{Name: name, Hash: HashAppPassword(a.DID, password), Privileged: privileged, CreatedAt: s.Now().UTC()}
+	e := NewEntry(ctx, made.CreatedAt, EntryAppPasswordCreated, ActorOwner)
+	e.Reason = name
+	mails := s.Notices.Of(a, mail.NoticeAppPassword, e, "")
+	if err := s.Store.AddAppPassword(ctx, a.ID, made, e, mails...); err != nil {
+		s.Notices.Unsent(a, mail.NoticeAppPassword, e, mails)
+		return AppPassword{}, "", err
+	}
+	return made, password, nil
+}
+
+// End revokes an app password, and the sessions that it opened. One that is not there has
+// ended already.
+func (s *AppPasswords) End(ctx context.Context, a *Account, name string) error {
+	return s.Store.RevokeAppPassword(ctx, a.ID, name, NewEntry(ctx, s.Now().UTC(), EntryAppPasswordRevoked, ActorOwner))
 }
 
 var appPasswordForm = regexp.MustCompile(`^[a-z0-9]{4}(-[a-z0-9]{4}){3}$`)

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -14,6 +15,7 @@ import (
 	"unicode"
 
 	"nestbox/mail"
+	"nestbox/request"
 )
 
 // Purpose is what an e-mail code allows; it is stored, so that its text never
@@ -116,7 +118,7 @@ func (c *Codes) Send(ctx context.Context, a *Account, p Purpose) error {
 	}
 	now := c.now()
 	code := NewCode()
-	m := c.message(a, p, code)
+	m := c.message(ctx, a, p, code)
 	m.Until = now.Add(CodeLife)
 	return c.Store.SetCode(ctx, a.ID, Code{Purpose: p, Hash: c.hash(p, code), MadeAt: now, Expires: m.Until}, m)
 }
@@ -127,7 +129,7 @@ func (c *Codes) Pretend(ctx context.Context, p Purpose) error {
 		return ErrNoMail
 	}
 	code := NewCode()
-	_, _ = c.message(&Account{Handle: "nobody.invalid", Email: "nobody@invalid", EmailConfirmedAt: c.now()}, p, code), c.hash(p, code)
+	_, _ = c.message(ctx, &Account{Handle: "nobody.invalid", Email: "nobody@invalid", EmailConfirmedAt: c.now()}, p, code), c.hash(p, code)
 	return c.Store.Decoy(ctx, c.now())
 }
 
@@ -213,26 +215,26 @@ func (c *Codes) proof(a *Account, stored Code) (Proof, error) {
 
 func (c *Codes) now() time.Time { return c.Now().UTC().Truncate(time.Millisecond) }
 
-func (c *Codes) message(a *Account, p Purpose, code string) mail.Message {
-	t, to, handle := c.Templates, a.Email, ""
+func (c *Codes) message(ctx context.Context, a *Account, p Purpose, code string) mail.Message {
+	t, r := c.Templates, mail.Reader{To: a.Email, Language: cmp.Or(a.Language, request.Language(ctx))}
 	if !a.EmailConfirmedAt.IsZero() {
-		handle = a.Handle.String() // to anybody else it is a name of a stranger's choice
+		r.Handle = a.Handle.String() // to anybody else it is a name of a stranger's choice
 	}
 	switch p {
 	case PurposeConfirmEmail:
-		return t.ConfirmEmail(to, handle, code)
+		return t.ConfirmEmail(r, code)
 	case PurposeUpdateEmail:
-		return t.UpdateEmail(to, handle, code)
+		return t.UpdateEmail(r, code)
 	case PurposeResetPassword:
-		return t.ResetPassword(to, handle, code)
+		return t.ResetPassword(r, code)
 	case PurposeDeleteAccount:
-		return t.DeleteAccount(to, handle, code, a.DangerousFactor)
+		return t.DeleteAccount(r, code, a.DangerousFactor)
 	case PurposePLCOperation:
-		return t.PLCOperation(to, handle, code, a.DangerousFactor)
+		return t.PLCOperation(r, code, a.DangerousFactor)
 	case PurposeSignIn:
-		return t.SignInCode(to, handle, code)
+		return t.SignInCode(r, code)
 	case PurposeStepUp:
-		return t.StepUpCode(to, handle, code)
+		return t.StepUpCode(r, code)
 	default:
 		panic(fmt.Sprintf("account: no mail for code %q", p)) // a purpose that this list lacks
 	}

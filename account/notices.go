@@ -52,8 +52,8 @@ func (n *Notices) Of(a *Account, kind mail.NoticeKind, e Entry, detail string) [
 	if !n.Wanted(a) || e.By != ActorAdmin && !n.Limits.Take(a.DID.String(), limits(kind)...).Allowed {
 		return nil
 	}
-	return []mail.Message{n.Templates.Notice(a.Email, mail.Notice{
-		Kind: kind, Handle: a.Handle.String(), At: e.At, ByOperator: e.By == ActorAdmin,
+	return []mail.Message{n.Templates.Notice(mail.Reader{To: a.Email, Handle: a.Handle.String(), Language: a.Language}, mail.Notice{
+		Kind: kind, At: e.At, ByOperator: e.By == ActorAdmin,
 		Network: e.Network, Client: request.ClientName(e.UserAgent), Detail: detail,
 	})}
 }

@@ -54,6 +54,7 @@ const (
 	EntryDeactivated        EntryKind = "deactivated"
 	EntryActivated          EntryKind = "activated"
 	EntryAppAuthorized      EntryKind = "app-authorized"
+	EntryPermissionTaken    EntryKind = "app-permission-taken"
 	EntrySuspectedTheft     EntryKind = "suspected-theft"
 	EntryCodeReplayed       EntryKind = "code-replayed"
 	EntryClientKeyRemoved   EntryKind = "client-key-removed"
@@ -82,6 +83,9 @@ type Entry struct {
 	By   Actor
 	// Session is the store's number of the session concerned, 0 for none.
 	Session int64
+	// Browser is the number of the browser concerned, in the store of package device; 0 for
+	// none.
+	Browser int64
 	// Reason is a code or a short text: why a refresh was refused, which app
 	// password, how many sessions.
 	Reason    string

@@ -9,16 +9,8 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/auth"
-	"nestbox/mail"
 	"nestbox/xrpc"
 )
-
-// AppPasswords answers the endpoints of app passwords. Its fields are set once.
-type AppPasswords struct {
-	Store   Store
-	Notices *Notices
-	Now     func() time.Time
-}
 
 // CreateAppPasswordInput is what createAppPassword takes.
 type CreateAppPasswordInput struct {
@@ -63,16 +55,7 @@ func (s *AppPasswords) Create(ctx context.Context, caller auth.FullCaller, in Cr
 	if err != nil {
 		return CreateAppPasswordOutput{}, err
 	}
-	now, password := s.Now().UTC(), NewAppPassword()
-	e := NewEntry(ctx, now, EntryAppPasswordCreated, ActorOwner)
-	e.Reason = in.Name
-	mails := s.Notices.Of(a, mail.NoticeAppPassword, e, "")
-	err = s.Store.AddAppPassword(ctx, a.ID, AppPassword{
-		Name: in.Name, Hash: HashAppPassword(a.DID, password), Privileged: in.Privileged, CreatedAt: now,
-	}, e, mails...)
-	if err != nil {
-		s.Notices.Unsent(a, mail.NoticeAppPassword, e, mails)
-	}
+	made, password, err := s.Make(ctx, a, in.Name, in.Privileged)
 	switch {
 	case errors.Is(err, ErrNameTaken):
 		return CreateAppPasswordOutput{}, xrpc.InvalidRequest("An app password of that name exists already")
@@ -81,7 +64,7 @@ func (s *AppPasswords) Create(ctx context.Context, caller auth.FullCaller, in Cr
 	case err != nil:
 		return CreateAppPasswordOutput{}, ownerError(err)
 	}
-	return CreateAppPasswordOutput{Name: in.Name, Password: password, CreatedAt: datetime(now), Privileged: in.Privileged}, nil
+	return CreateAppPasswordOutput{Name: made.Name, Password: password, CreatedAt: datetime(made.CreatedAt), Privileged: made.Privileged}, nil
 }
 
 // List is com.atproto.server.listAppPasswords.
@@ -107,8 +90,7 @@ func (s *AppPasswords) Revoke(ctx context.Context, caller auth.StandardCaller, i
 	if err != nil {
 		return xrpc.None{}, err
 	}
-	e := NewEntry(ctx, s.Now().UTC(), EntryAppPasswordRevoked, ActorOwner)
-	if err := s.Store.RevokeAppPassword(ctx, a.ID, in.Name, e); err != nil {
+	if err := s.End(ctx, a, in.Name); err != nil {
 		return xrpc.None{}, ownerError(err)
 	}
 	return xrpc.None{}, nil

@@ -59,6 +59,8 @@ type Waiting struct {
 
 // ViewStore is what the admin page reads of all accounts at once.
 type ViewStore interface {
+	ClientStore
+
 	// Browse returns accounts, the newest first.
 	Browse(ctx context.Context, q BrowseQuery) ([]*account.Account, error)
 	// Stored returns what an account has here.

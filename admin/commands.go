@@ -90,6 +90,18 @@ type SessionLine struct {
 	Refreshes int64  `json:"refreshes"`
 }
 
+// BrowserLine is a browser on which an account is signed in to the pages.
+type BrowserLine struct {
+	ID         int64  `json:"id"`
+	CreatedAt  string `json:"createdAt"`
+	LastUsedAt string `json:"lastUsedAt"`
+	Client     string `json:"client"`
+	UserAgent  string `json:"userAgent"`
+	Network    string `json:"network"`
+	// TrustedUntil is until when it needs no second factor; empty if it needs one.
+	TrustedUntil string `json:"trustedUntil,omitempty"`
+}
+
 // EntryLine is one entry of an account's trail.
 type EntryLine struct {
 	At             string `json:"at"`
@@ -113,6 +125,7 @@ type AccountInfo struct {
 	TakedownRef    string        `json:"takedownRef,omitempty"`
 	AppPasswords   []string      `json:"appPasswords"`
 	Sessions       []SessionLine `json:"sessions"`
+	Browsers       []BrowserLine `json:"browsers"`
 	Trail          []EntryLine   `json:"trail"`
 }
 
@@ -204,6 +217,8 @@ func (s *Service) Commands() map[string]control.Func {
 		command(CmdFirehoseJump, s.firehoseJump),
 		command(CmdFirehoseDisconnect, s.disconnect),
 		command(CmdMailRetry, s.retryMail),
+		command(CmdClientList, s.listClients),
+		command(CmdClientEnd, s.endClient),
 		command(CmdRelayStatus, s.relayStatus),
 		command(CmdRelayCrawl, s.askRelay),
 		command(CmdKeysList, s.listKeys),
@@ -347,6 +362,9 @@ func (s *Service) accountInfo(ctx context.Context, a AccountArgs) (AccountInfo, 
 	if info.Sessions, err = s.listSessions(ctx, AccountArgs{acc.DID.String()}); err != nil {
 		return AccountInfo{}, err
 	}
+	if info.Browsers, err = s.browsers(ctx, acc); err != nil {
+		return AccountInfo{}, err
+	}
 	trail, err := s.Accounts.Trail(ctx, acc.ID, account.TrailLimit)
 	if err != nil {
 		return AccountInfo{}, err
@@ -358,6 +376,31 @@ func (s *Service) accountInfo(ctx context.Context, a AccountArgs) (AccountInfo, 
 		})
 	}
 	return info, nil
+}
+
+// browsers returns the browsers on which an account is signed in.
+func (s *Service) browsers(ctx context.Context, a *account.Account) ([]BrowserLine, error) {
+	all, err := s.Browsers(ctx, a.ID)
+	if err != nil {
+		return nil, err
+	}
+	lines := []BrowserLine{}
+	for i := range all {
+		b := &all[i]
+		in, ok := b.SignIn(a.ID)
+		if !ok {
+			continue
+		}
+		line := BrowserLine{
+			ID: b.ID, CreatedAt: datetime(in.At), LastUsedAt: datetime(in.UsedAt), Client: request.ClientName(b.UserAgent),
+			UserAgent: b.UserAgent, Network: b.Network,
+		}
+		if in.Trusted(s.Now()) {
+			line.TrustedUntil = datetime(in.TrustedUntil)
+		}
+		lines = append(lines, line)
+	}
+	return lines, nil
 }
 
 func (s *Service) rotateKey(ctx context.Context, _ Done) (auth.KeyInfo, error) {

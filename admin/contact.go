@@ -45,7 +45,7 @@ func (s *Service) Mail(ctx context.Context, a *account.Account, subject, text st
 	if markup {
 		compose = s.Notices.Templates.FromModerator
 	}
-	m := compose(a.Email, subject, text)
+	m := compose(mail.Reader{To: a.Email, Language: a.Language}, subject, text)
 	return s.Store.SendMail(ctx, m, s.action(ctx, ActionMail, a.DID, "", "subject "+quote(m.Subject)))
 }
 

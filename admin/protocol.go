@@ -49,6 +49,8 @@ const (
 	CmdMailRetry          control.Command[Done, MailWaiting]                    = "mail.retry"
 	CmdFirehoseStatus     control.Command[Done, FirehoseStatus]                 = "firehose.status"
 	CmdFirehoseJump       control.Command[JumpArgs, Jumped]                     = "firehose.jump"
+	CmdClientList         control.Command[Done, []ClientLine]                   = "client.list"
+	CmdClientEnd          control.Command[ClientArgs, Ended]                    = "client.end"
 	CmdRelayStatus        control.Command[Done, RelayStatus]                    = "relay.status"
 	CmdRelayCrawl         control.Command[RelayArgs, Done]                      = "relay.crawl"
 	CmdKeysList           control.Command[Done, []Key]                          = "keys.list"

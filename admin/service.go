@@ -12,6 +12,7 @@ import (
 	"nestbox/account"
 	"nestbox/auth"
 	"nestbox/blob"
+	"nestbox/device"
 	"nestbox/firehose"
 	"nestbox/hosting"
 	"nestbox/mail"
@@ -30,6 +31,8 @@ type Service struct {
 	Hosting  *hosting.Service
 	Sessions *session.Service
 	SignIns  *signin.Service
+	// Browsers returns the browsers on which an account is signed in, or trusted.
+	Browsers func(ctx context.Context, accountID int64) ([]device.Browser, error)
 	Keyring  *auth.Keyring
 	Repos    *repo.Service
 	Blobs    blob.Store

@@ -54,6 +54,7 @@ const (
 	ActionInvites          = "invite-codes-made"
 	ActionIdentityRepaired = "identity-repaired"
 	ActionInvitesDisabled  = "invite-codes-disabled"
+	ActionClientEnded      = "client-ended"
 	ActionCrawl            = "crawl-requested"
 	ActionDisconnected     = "firehose-disconnect"
 	ActionMailRetried      = "mail-retried"

@@ -67,8 +67,9 @@ type Service struct {
 var errBody = errors.New("read upload")
 
 // Upload keeps body, of length bytes unless that is below 0, as a blob of the
-// account and returns it. Its type is what its first bytes show, else declared; an
-// error of may for that type refuses the upload, and is returned as it is. A
+// account and returns it. Its type is what its first bytes show, else declared. May gets
+// what a permission must allow, which is the same but for text that is declared as
+// something else; an error of it refuses the upload, and is returned as it is. A
 // failed or oversized upload leaves nothing behind: ErrTooLarge, ErrQuota,
 // ErrNoAccount. Oversize is reported as early as possible. Upload uses a few
 // buffers of memory, whatever the size.
@@ -98,7 +99,7 @@ func (s *Service) Upload(ctx context.Context, accountID int64, body io.Reader, l
 		return Blob{}, err
 	}
 	defer file.Abort()
-	b, err := receive(file, body, declared, func(size int64, n int) error {
+	b, kind, err := receive(file, body, declared, func(size int64, n int) error {
 		if size > limit {
 			return over
 		}
@@ -107,7 +108,7 @@ func (s *Service) Upload(ctx context.Context, accountID int64, body io.Reader, l
 	if err != nil {
 		return Blob{}, err
 	}
-	if err := may(b.MimeType); err != nil {
+	if err := may(kind); err != nil {
 		return Blob{}, err
 	}
 	b.Key, b.CreatedAt = s.NewKey(), s.Now()
@@ -137,10 +138,11 @@ func (s *Service) inFlight() flightBounds {
 // uploadBuffer is how many bytes of an upload are in memory at a time.
 const uploadBuffer = 64 << 10
 
-// receive copies an upload into its file and returns what it is. allow is called
+// receive copies an upload into its file and returns what it is, and what kind of file a
+// permission must allow. allow is called
 // before each part is written, with the size including the part, and the part's
 // own.
-func receive(file io.Writer, body io.Reader, declared string, allow func(size int64, n int) error) (Blob, error) {
+func receive(file io.Writer, body io.Reader, declared string, allow func(size int64, n int) error) (b Blob, kind string, err error) {
 	hash := sha256.New()
 	head := make([]byte, 0, sniffed)
 	buffer := make([]byte, uploadBuffer)
@@ -150,21 +152,22 @@ func receive(file io.Writer, body io.Reader, declared string, allow func(size in
 		part := buffer[:n]
 		size += int64(n)
 		if err := allow(size, n); err != nil {
-			return Blob{}, err
+			return Blob{}, "", err
 		}
 		head = append(head, part[:min(n, sniffed-len(head))]...)
 		hash.Write(part) // never fails
 		if _, err := file.Write(part); err != nil {
-			return Blob{}, fmt.Errorf("write upload: %w", err)
+			return Blob{}, "", fmt.Errorf("write upload: %w", err)
 		}
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return Blob{}, fmt.Errorf("%w: %w", errBody, err)
+			return Blob{}, "", fmt.Errorf("%w: %w", errBody, err)
 		}
 	}
-	return Blob{CID: dagcbor.RawCID([sha256.Size]byte(hash.Sum(nil))), Size: size, MimeType: typeOf(head, declared)}, nil
+	b = Blob{CID: dagcbor.RawCID([sha256.Size]byte(hash.Sum(nil))), Size: size, MimeType: typeOf(head, declared)}
+	return b, shown(head, declared), nil
 }
 
 // Open returns a blob of the account that a record refers to, and its content:

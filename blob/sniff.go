@@ -50,6 +50,24 @@ func typeOf(head []byte, declared string) string {
 	return declared
 }
 
+// shown returns the type that a permission to upload must allow: what typeOf returns,
+// but of text that is declared to be a picture, a sound, a film or a font, what that is.
+// Such a blob keeps its declared type, as at the reference, and no browser takes it for a
+// page; an app that may upload pictures may not upload it.
+func shown(head []byte, declared string) string {
+	found := mimetype.Detect(head)
+	if certain(found, head) != "" || len(head) == 0 || !isText(found) {
+		return typeOf(head, declared)
+	}
+	switch kind, _, _ := strings.Cut(declared, "/"); kind {
+	case "image", "audio", "video", "font":
+		name, _, _ := strings.Cut(found.String(), ";")
+		return name
+	default:
+		return declared
+	}
+}
+
 // certain returns the type that was found, under the reference's name for it, or
 // nothing if the reference finds none.
 func certain(found *mimetype.MIME, head []byte) string {

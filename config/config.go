@@ -180,7 +180,8 @@ type Config struct {
 	HCaptchaSiteKey string `env:"PDS_HCAPTCHA_SITE_KEY" group:"pages"`
 	// Secret key of hCaptcha.
 	HCaptchaSecretKey Secret `env:"PDS_HCAPTCHA_SECRET_KEY" group:"pages"`
-	// Accepted because the reference asks for it; nothing here needs it.
+	// Salt of the hashes of network address, handle and browser that hCaptcha gets of each sign-up, by which its
+	// Enterprise plan recognises one who signs up again and again. Without it hCaptcha gets no such hashes.
 	HCaptchaTokenSalt Secret `env:"PDS_HCAPTCHA_TOKEN_SALT" group:"pages"`
 	// Whether there is an admin page, at `/admin/`. It asks for the password of `PDS_ADMIN_PASSWORD`, or for an account
 	// that `nestbox admin add` has let in.

@@ -207,7 +207,7 @@ func (s *Service) drop(ctx context.Context, b *Browser, by account.Actor, kind a
 	for i := range b.SignIns {
 		if in := &b.SignIns[i]; which(in) {
 			e := account.NewEntry(ctx, s.now(), kind, by)
-			e.Reason = "browser: " + request.ClientName(b.UserAgent)
+			e.Browser, e.Reason = b.ID, "browser: "+request.ClientName(b.UserAgent)
 			c.Entries = append(c.Entries, Noted{in.AccountID, e})
 		}
 	}

@@ -23,7 +23,7 @@ type New struct {
 	Epoch     int64
 	Network   string
 	UserAgent string
-	// Entry is the sign-in, as the trail records it.
+	// Entry is the sign-in, as the trail records it; the store adds the browser's number.
 	Entry account.Entry
 	// Code, if set, was asked for besides the password; it is used up.
 	Code *account.Proof

@@ -11,6 +11,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/identity"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"nestbox/internal/dnstest"
 	"nestbox/internal/pdstest"
 )
 
@@ -32,7 +33,7 @@ func (z *zone) txt(name string) ([]string, error) {
 	if records, ok := z.records[strings.ToLower(name)]; ok {
 		return records, nil
 	}
-	return nil, pdstest.ErrNoName
+	return nil, dnstest.ErrNoName
 }
 
 // TestOwnDomain: an owner's domain becomes their handle if the DNS names their DID, and
@@ -41,7 +42,7 @@ func (z *zone) txt(name string) ([]string, error) {
 func TestOwnDomain(t *testing.T) {
 	plc := startPLC(t)
 	z := &zone{records: map[string][]string{}}
-	p := pdstest.Launch(t, "", "PDS_LOG_LEVEL=warn", "PDS_DID_PLC_URL="+plc, "PDS_HANDLE_BACKUP_NAMESERVERS="+pdstest.Nameserver(t, z.txt))
+	p := pdstest.Launch(t, "", "PDS_LOG_LEVEL=warn", "PDS_DID_PLC_URL="+plc, "PDS_HANDLE_BACKUP_NAMESERVERS="+dnstest.Nameserver(t, z.txt))
 	alice, bob := p.SignUp(t, "alice"), p.SignUp(t, "bob")
 	const own = "alice.example.com"
 	update := func(s pdstest.Session, handle string) pdstest.Answer {

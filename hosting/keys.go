@@ -80,6 +80,14 @@ func (k SealedKind) label(did syntax.DID) string {
 	return signin.SealLabel(signin.SealKind(k), did)
 }
 
+// Opens returns why a sealed secret does not open, nil if it does.
+func (k SealedKind) Opens(box *seal.Box, did syntax.DID, sealed []byte) error {
+	if _, err := box.Open(sealed, k.label(did)); err != nil {
+		return fmt.Errorf("%s of %s: %w", k, did, err)
+	}
+	return nil
+}
+
 // Reseal seals every signing key, including those that are reserved or being
 // changed to, and every secret of a second factor with another key than the one that
 // sealed them, all or none, and returns how many there are. It may be repeated. If

@@ -215,7 +215,7 @@ func (s *Service) DeactivateAccount(ctx context.Context, caller auth.FullOrTaken
 	e := account.NewEntry(ctx, s.now(), account.EntryDeactivated, account.ActorOwner)
 	notice, when := mail.NoticeDeactivated, ""
 	if !after.IsZero() {
-		notice, when = mail.NoticeDeletion, after.Format("2 January 2006, 15:04:05")+" UTC"
+		notice, when = mail.NoticeDeletion, after.Format(time.RFC3339)
 		e.Reason = "to be deleted after " + after.Format(time.RFC3339)
 	}
 	var mails []mail.Message

@@ -9,13 +9,13 @@ import (
 	"time"
 
 	"nestbox/identity"
-	"nestbox/internal/pdstest"
+	"nestbox/internal/dnstest"
 )
 
 // TestNameservers: the first one that answers counts, also with that there is nothing.
 func TestNameservers(t *testing.T) {
 	says := func(records []string, err error) string {
-		return pdstest.Nameserver(t, func(string) ([]string, error) { return records, err })
+		return dnstest.Nameserver(t, func(string) ([]string, error) { return records, err })
 	}
 	nobody, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
 	if err != nil {
@@ -25,7 +25,7 @@ func TestNameservers(t *testing.T) {
 	if err := nobody.Close(); err != nil {
 		t.Fatal(err)
 	}
-	fails, silent, none := says(nil, pdstest.ErrFails), says(nil, pdstest.ErrSilent), says(nil, pdstest.ErrNoName)
+	fails, silent, none := says(nil, dnstest.ErrFails), says(nil, dnstest.ErrSilent), says(nil, dnstest.ErrNoName)
 	one, two := says([]string{"one"}, nil), says([]string{"two"}, nil)
 	const found, missing, failed = "found", "missing", "failed"
 	for name, c := range map[string]struct {

@@ -20,7 +20,7 @@ import (
 
 	"nestbox/auth"
 	"nestbox/identity"
-	"nestbox/internal/pdstest"
+	"nestbox/internal/dnstest"
 	"nestbox/request"
 	"nestbox/xrpc"
 )
@@ -140,17 +140,17 @@ func (n *network) serveWeb(w http.ResponseWriter, r *http.Request) {
 
 // serveDNS is a resolver that asks a nameserver with the network's TXT records.
 func (n *network) serveDNS() *net.Resolver {
-	address := pdstest.Nameserver(n.t, func(name string) ([]string, error) {
+	address := dnstest.Nameserver(n.t, func(name string) ([]string, error) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		records, ok := n.txt[strings.TrimPrefix(name, "_atproto.")]
 		switch {
 		case n.broken["dns"]:
-			return nil, pdstest.ErrFails
+			return nil, dnstest.ErrFails
 		case n.broken["silence"]:
-			return nil, pdstest.ErrSilent
+			return nil, dnstest.ErrSilent
 		case !ok:
-			return nil, pdstest.ErrNoName
+			return nil, dnstest.ErrNoName
 		default:
 			return records, nil
 		}

@@ -12,7 +12,7 @@ import (
 // letter around it.
 func inLetter(t *testing.T, content string) (text, html string) {
 	t.Helper()
-	m := templates.FromModerator("a@example.com", "Subject", content)
+	m := templates.FromModerator(mail.Reader{To: "a@example.com"}, "Subject", content)
 	_, text, _ = strings.Cut(m.Text, "Subject\n\n")
 	text, _, found := strings.Cut(text, "\n-- \n")
 	_, html, _ = strings.Cut(m.HTML, "</h1>")
@@ -70,7 +70,7 @@ func FuzzFromModerator(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, content string) {
-		m := (&mail.Templates{Hostname: "h"}).FromModerator("a@example.com", "s", content)
+		m := (&mail.Templates{Hostname: "h"}).FromModerator(mail.Reader{To: "a@example.com"}, "s", content)
 		if !strings.HasPrefix(m.Text, "s\n") || !strings.HasSuffix(strings.TrimSpace(m.HTML), "</html>") || strings.Contains(m.HTML, "<script") {
 			t.Fatalf("%q:\n%s\n%s", content, m.Text, m.HTML)
 		}
@@ -81,7 +81,7 @@ func FuzzFromModerator(f *testing.F) {
 func TestDeepHTML(t *testing.T) {
 	content := strings.Repeat("<div>", 600) + "hello" + strings.Repeat("</div>", 600)
 	templates := mail.Templates{Hostname: "pds.example.com"}
-	if m := templates.FromModerator("a@example.com", "x", content); !strings.Contains(m.Text, "hello") || !strings.Contains(m.HTML, "&lt;div&gt;") {
+	if m := templates.FromModerator(mail.Reader{To: "a@example.com"}, "x", content); !strings.Contains(m.Text, "hello") || !strings.Contains(m.HTML, "&lt;div&gt;") {
 		t.Errorf("text %.200q, HTML %.200q", m.Text, m.HTML)
 	}
 }

@@ -58,8 +58,10 @@ func expand(set scope.Set, sets schema.Sets) (effective, versions string, err er
 		return "", "", err
 	}
 	var list []string
-	for nsid, version := range sets.Versions {
-		list = append(list, nsid.String()+" "+version)
+	for _, nsid := range set.Includes() {
+		if version, ok := sets.Versions[nsid]; ok {
+			list = append(list, nsid.String()+" "+version)
+		}
 	}
 	slices.Sort(list)
 	return expanded.String(), strings.Join(list, "\n"), nil

@@ -39,7 +39,7 @@ func (s *Service) refresh(ctx context.Context, p parameters, jkt string) (tokens
 			return tokens{}, err
 		}
 	}
-	shown := session.Presented{Token: t, Holder: who.Holder}
+	shown := session.Presented{Token: t, Holder: who.Holder, Granted: st.Grant.Granted}
 	if shown.Effective, shown.Sets, err = s.expandGranted(ctx, st.Grant); err != nil {
 		return tokens{}, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"nestbox/account"
 	"nestbox/session"
 )
 
@@ -35,9 +36,25 @@ type Store interface {
 	// not exchanged: otherwise the code would bring both back. If there is none, there is
 	// nothing to do.
 	Forget(ctx context.Context, accountID int64, clientID string) error
+	// Narrow takes a part back of what an account's owner allowed a client, all or nothing:
+	// of its sessions, of what is remembered, and whole what Forget forgets of decisions.
+	// It reports whether a session or a consent has changed.
+	Narrow(ctx context.Context, accountID int64, clientID string, n Narrowing) (changed bool, err error)
 	// Collect removes requests that expired before a time, and consents that were last used
 	// before another: a bounded number, which it returns.
 	Collect(ctx context.Context, requests, consents time.Time) (removed int, err error)
+}
+
+// Narrowing is a part that is taken back of what was allowed. Its functions are pure and may
+// be called several times.
+type Narrowing struct {
+	// Grant returns the grant of a session as it becomes. One that changes has a higher
+	// Version.
+	Grant func(session.Grant) session.Grant
+	// Scopes returns what stays of a consent; empty forgets it.
+	Scopes func(string) string
+	// Entry is recorded if anything changed.
+	Entry account.Entry
 }
 
 // Redemption is what a redeemed code leads to.

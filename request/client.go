@@ -163,6 +163,21 @@ func WithClient(ctx context.Context, c Client) context.Context {
 	return context.WithValue(ctx, stateKey{}, &state{client: c, header: http.Header{}})
 }
 
+// languageKey is the context's key of the language of a page.
+type languageKey struct{}
+
+// WithLanguage returns a context of a request for a page in a language, by its tag.
+func WithLanguage(ctx context.Context, tag string) context.Context {
+	return context.WithValue(ctx, languageKey{}, tag)
+}
+
+// Language returns the tag of the language of the page that a request is for; empty if it is
+// for none.
+func Language(ctx context.Context) string {
+	tag, _ := ctx.Value(languageKey{}).(string)
+	return tag
+}
+
 // ClientAddr returns the address of a request's client. X-Forwarded-For is
 // believed only if the direct peer is in trusted, and only the part that trusted
 // proxies wrote: it is read from the right, and the first address that is not a

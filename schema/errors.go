@@ -43,3 +43,26 @@ func plain(text string) string {
 		return r
 	}, text)
 }
+
+// stepError is a step to a Lexicon that failed because of a network or a store. What it
+// says is for the asker, who may be anybody: it reveals nothing of this server. cause is
+// for the log.
+type stepError struct {
+	said  string
+	cause error
+}
+
+func fail(cause error, format string, args ...any) error {
+	return &stepError{fmt.Sprintf(format, args...), cause}
+}
+
+func (e *stepError) Error() string { return e.said + ": " + e.cause.Error() }
+func (e *stepError) Unwrap() error { return e.cause }
+
+// said returns what the asker reads of an error of find.
+func said(err error) string {
+	if e, ok := errors.AsType[*stepError](err); ok {
+		return e.said
+	}
+	return err.Error()
+}

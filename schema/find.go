@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,7 +84,7 @@ func (s *Service) find(ctx context.Context, nsid syntax.NSID) (*Lexicon, error) 
 // timed says that the time was up, if it was.
 func timed(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fmt.Errorf("timed out after %s: %w", findTimeout, err)
+		return fail(err, "timed out after %s: %s", findTimeout, said(err))
 	}
 	return err
 }
@@ -136,7 +137,7 @@ func (s *Service) txt(ctx context.Context, name string) ([]string, error) {
 		failed = errors.Join(failed, err)
 	}
 	if failed != nil {
-		return nil, fmt.Errorf("DNS: look up %s: %w", name, failed)
+		return nil, fail(failed, "DNS: look up %s: %s", name, cmp.Or(safehttp.Reason(failed), "it failed"))
 	}
 	return nil, nil
 }
@@ -146,17 +147,20 @@ func (s *Service) txt(ctx context.Context, name string) ([]string, error) {
 func (s *Service) record(ctx context.Context, did syntax.DID, nsid syntax.NSID) (Record, error) {
 	r, here, err := s.Own.LexiconRecord(ctx, did, nsid)
 	if here {
-		if err != nil {
+		if errors.Is(err, ErrUnknown) {
 			return Record{}, fmt.Errorf("record at://%s/%s/%s: %w", did, Collection, nsid, err)
+		}
+		if err != nil {
+			return Record{}, fail(err, "record at://%s/%s/%s: this server cannot read it now", did, Collection, nsid)
 		}
 		return r, nil
 	}
 	if err != nil {
-		return Record{}, fmt.Errorf("look for %s here: %w", did, err)
+		return Record{}, fail(err, "this server cannot say now whether it hosts %s", did)
 	}
 	known, err := s.Hosts.Host(ctx, did, false)
 	if err != nil {
-		return Record{}, fmt.Errorf("DID document of %s: %w", did, err)
+		return Record{}, fail(err, "DID document of %s: %s", did, cmp.Or(safehttp.Reason(err), "the DID does not resolve"))
 	}
 	r, err = s.recordAt(ctx, known, did, nsid)
 	if err == nil || ctx.Err() != nil {
@@ -177,12 +181,12 @@ func (s *Service) recordAt(ctx context.Context, host Host, did syntax.DID, nsid 
 	address := strings.TrimSuffix(host.URL, "/") + "/xrpc/com.atproto.sync.getRecord?" + query.Encode()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return Record{}, fmt.Errorf("host %s: %w", host.URL, err)
+		return Record{}, fail(err, "host %s: it is not a URL", host.URL)
 	}
 	req.Header.Set("Accept", "application/vnd.ipld.car")
 	resp, err := s.HTTP.Do(req) //nolint:bodyclose // ReadAll closes
 	if err != nil {
-		return Record{}, fmt.Errorf("host %s: %w", host.URL, err)
+		return Record{}, unreached(host, err)
 	}
 	car, err := safehttp.ReadAll(resp, maxProof)
 	switch {
@@ -192,13 +196,17 @@ func (s *Service) recordAt(ctx context.Context, host Host, did syntax.DID, nsid 
 	case resp.StatusCode != http.StatusOK:
 		return Record{}, fmt.Errorf("host %s: status %d", host.URL, resp.StatusCode)
 	case err != nil:
-		return Record{}, fmt.Errorf("host %s: %w", host.URL, err)
+		return Record{}, unreached(host, err)
 	}
 	r, err := s.Proven(car, did, host.Key, Collection+"/"+nsid.String())
 	if err != nil {
 		return Record{}, fmt.Errorf("host %s: proof of at://%s/%s/%s: %w", host.URL, did, Collection, nsid, err)
 	}
 	return r, nil
+}
+
+func unreached(host Host, err error) error {
+	return fail(err, "host %s: %s", host.URL, cmp.Or(safehttp.Reason(err), "connection failed"))
 }
 
 // parseRecord returns a Lexicon's record as JSON.

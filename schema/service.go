@@ -292,7 +292,7 @@ func (s *Service) lookUp(ctx context.Context, nsid syntax.NSID, keep bool) (*ent
 		}
 	}
 	if err != nil {
-		return nil, s.failed(ctx, nsid, known, plain(err.Error()))
+		return nil, s.failed(ctx, nsid, known, err)
 	}
 	s.failures.Invalidate(nsid)
 	if known != nil {
@@ -315,8 +315,9 @@ func (s *Service) save(ctx context.Context, e *entry) {
 }
 
 // failed notes that a Lexicon was not found. What is known goes on.
-func (s *Service) failed(ctx context.Context, nsid syntax.NSID, known *entry, why string) error {
-	now := s.Now()
+func (s *Service) failed(ctx context.Context, nsid syntax.NSID, known *entry, err error) error {
+	now, why := s.Now(), plain(said(err))
+	s.Log.LogAttrs(ctx, slog.LevelInfo, "Lexicon not found", slog.String("nsid", nsid.String()), slog.String("cause", plain(err.Error())))
 	s.failures.Set(nsid, failure{why, now})
 	if known != nil {
 		e := *known

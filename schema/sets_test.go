@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,7 +19,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/dagcbor"
-	"nestbox/internal/pdstest"
+	"nestbox/internal/dnstest"
 	"nestbox/oauth/scope"
 	"nestbox/request"
 	"nestbox/schema"
@@ -70,6 +73,9 @@ func (w *world) failsWith(what string, nsid syntax.NSID, want string) {
 	}
 	if !strings.HasPrefix(err.Error(), "Could not resolve Lexicon for NSID ("+nsid.String()+"): ") {
 		w.t.Errorf("%s: %v", what, err)
+	}
+	if text := strings.ReplaceAll(err.Error(), w.host.URL, ""); strings.Contains(text, "127.0.0.1") {
+		w.t.Errorf("%s: %q has an address of this server's network", what, text)
 	}
 	for _, r := range err.Error() {
 		if r < ' ' || r > '~' || r == '"' || r == '\\' {
@@ -130,16 +136,23 @@ func TestFindFails(t *testing.T) {
 		"two records":            {"test.two.authAll", nil, "DNS: _lexicon.two.test has 2 TXT records with did=, not one"},
 		"not a DID":              {"test.bad.authAll", nil, "DNS: the TXT record did= of _lexicon.bad.test is not a DID"},
 		"no other level is used": {"a.b.c.authAll", nil, "DNS: _lexicon.c.b.a has 0 TXT records"},
-		"DNS fails":              {"", func(a *author) { a.failure = pdstest.ErrFails }, "DNS: look up _lexicon.b.a"},
+		"DNS fails":              {"", func(a *author) { a.failure = dnstest.ErrFails }, "DNS: look up _lexicon.b.a: name does not resolve: its name servers fail"},
 		"not published here":     {"test.own.authAll", nil, "record at://did:plc:ownownownownownownownown/com.atproto.lexicon.schema/test.own.authAll: the Lexicon is not known"},
 		"no document of the DID": {"", func(a *author) {
 			a.txt["_lexicon.b.a"] = []string{"did=did:plc:nobodynobodynobodynobody"}
-		}, "DID document of did:plc:nobodynobodynobodynobody"},
+		}, "DID document of did:plc:nobodynobodynobodynobody: the DID does not resolve"},
 		"a host that is not public": {"", func(a *author) { a.known = schema.Host{URL: "https://10.0.0.1", Key: "k"} }, ""},
-		"not found":                 {"", func(a *author) { a.answer = status(404) }, "status 404 for at://did:plc:authorauthorauthorauthor/com.atproto.lexicon.schema/a.b.authAll: the Lexicon is not published"},
-		"the host fails":            {"", func(a *author) { a.answer = status(500) }, "status 500"},
-		"a redirect":                {"", func(a *author) { a.answer = status(302, "Location", a.host.URL) }, "status 302"},
-		"an empty answer":           {"", func(a *author) { a.answer = status(200) }, "proof of at://"},
+		"a host that refuses":       {"", func(a *author) { a.host.Close() }, ": connection failed: it was refused"},
+		"a host that closes": {"", func(a *author) {
+			a.answer = func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+		}, ": connection failed: the host closed it"},
+		"the directory cannot be reached": {"", func(a *author) {
+			a.failed = &url.Error{Op: "Get", URL: "http://10.0.0.7:2582", Err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}}
+		}, "DID document of did:plc:authorauthorauthorauthor: connection failed: it was refused"},
+		"not found":       {"", func(a *author) { a.answer = status(404) }, "status 404 for at://did:plc:authorauthorauthorauthor/com.atproto.lexicon.schema/a.b.authAll: the Lexicon is not published"},
+		"the host fails":  {"", func(a *author) { a.answer = status(500) }, "status 500"},
+		"a redirect":      {"", func(a *author) { a.answer = status(302, "Location", a.host.URL) }, "status 302"},
+		"an empty answer": {"", func(a *author) { a.answer = status(200) }, "proof of at://"},
 		"too large": {"", func(a *author) {
 			a.answer = func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1<<20+1)) }
 		}, "the answer is too large"},
@@ -289,7 +302,7 @@ func TestKnown(t *testing.T) {
 	}
 
 	// The network is gone, and so is the process.
-	w.change(func() { w.failure = pdstest.ErrFails })
+	w.change(func() { w.failure = dnstest.ErrFails })
 	w.Clock.Advance(90*24*time.Hour - time.Second)
 	w.is("for 90 days", all, grown)
 	w.noted("DNS")

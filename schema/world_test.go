@@ -20,7 +20,7 @@ import (
 
 	"nestbox/dagcbor"
 	"nestbox/identity"
-	"nestbox/internal/pdstest"
+	"nestbox/internal/dnstest"
 	"nestbox/internal/safehttp"
 	"nestbox/lexicon"
 	"nestbox/ratelimit"
@@ -59,6 +59,7 @@ type author struct {
 	own     map[syntax.NSID]schema.Record
 	txt     map[string][]string
 	failure error // of DNS
+	failed  error // of the look into the DID's document
 	// answer replaces the host's answer.
 	answer http.HandlerFunc
 	// silent makes the host wait until it is closed.
@@ -84,7 +85,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(client.CloseIdleConnections)
 	w := &world{World: storetest.NewWorld(t), author: a, t: t}
 	w.options = schema.Options{
-		Store: w.World.PermissionSets, DNS: identity.Nameservers([]string{pdstest.Nameserver(t, a.lookUp)}), Hosts: a, Own: a,
+		Store: w.World.PermissionSets, DNS: identity.Nameservers([]string{dnstest.Nameserver(t, a.lookUp)}), Hosts: a, Own: a,
 		Proven: proven, HTTP: client, Lexicons: lexicon.Known(), Now: w.Clock.Now, Log: slog.New(slog.DiscardHandler),
 	}
 	w.start()
@@ -164,7 +165,7 @@ func (a *author) lookUp(name string) ([]string, error) {
 	if records := a.txt[strings.ToLower(name)]; records != nil {
 		return records, nil
 	}
-	return nil, pdstest.ErrNoName
+	return nil, dnstest.ErrNoName
 }
 
 // Host implements schema.Hosts.
@@ -172,6 +173,9 @@ func (a *author) Host(_ context.Context, did syntax.DID, fresh bool) (schema.Hos
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.looks++
+	if a.failed != nil {
+		return schema.Host{}, a.failed
+	}
 	if did != authorDID {
 		return schema.Host{}, identity.ErrNotRegistered
 	}

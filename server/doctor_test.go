@@ -4,12 +4,15 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"nestbox/account"
 	"nestbox/admin"
 	"nestbox/internal/pdstest"
+	"nestbox/signin"
 )
 
 // TestDoctorServices: the doctor finds an AppView that does not answer, whose clock is
@@ -75,4 +78,50 @@ func TestDoctorServices(t *testing.T) {
 // didOf returns the did:web of a server on this machine.
 func didOf(url string) string {
 	return "did:web:localhost%3A" + url[strings.LastIndexByte(url, ':')+1:]
+}
+
+// TestDoctorPasskeys: the doctor warns of passkeys that another host name has made useless.
+func TestDoctorPasskeys(t *testing.T) {
+	s := pdstest.Start(t, pdstest.Options{})
+	a, err := account.Find(t.Context(), s.SignIns().Accounts, s.SignUp(t, "alice").DID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func() (ok bool, says string) {
+		t.Helper()
+		var d admin.Diagnosis
+		if err := s.Run(t.Context(), "doctor", struct{}{}, &d); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range d.Findings {
+			if f.What == "passkeys" {
+				return f.OK, f.Says
+			}
+		}
+		t.Fatal("the doctor did not look at passkeys")
+		return false, ""
+	}
+	q, err := s.SignIns().BeginPasskey(t.Context(), a, "flow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := pdstest.NewAuthenticator("localhost", s.URL)
+	if _, err := s.SignIns().AddPasskey(t.Context(), a, signin.NewPasskey{Sealed: q.Sealed, Flow: "flow", Answer: key.Make(t, q.Options)}); err != nil {
+		t.Fatal(err)
+	}
+	if ok, says := look(); !ok || says != "all belong to localhost" {
+		t.Errorf("%v %s", ok, says)
+	}
+	err = s.SignIns().Factors.ChangeFactors(t.Context(), a.ID, func(_ account.Account, f signin.Factors) (signin.Changed, error) {
+		old := f.Passkeys[0]
+		old.ID, old.CredentialID, old.Host = 0, []byte("another"), "old.example.com" // as after a change of PDS_HOSTNAME
+		f.Passkeys = append(slices.Clone(f.Passkeys), old)
+		return signin.Changed{Factors: f}, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, says := look(); ok || !strings.Contains(says, "1 belong to another host name than localhost") || !strings.Contains(says, "PDS_HOSTNAME") {
+		t.Errorf("%v %s", ok, says)
+	}
 }

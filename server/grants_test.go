@@ -210,3 +210,59 @@ func (g *grantee) call(scope, nsid string) pdstest.Answer {
 	}
 	return a
 }
+
+// TestBlobGrants: an app uploads what its scope names, by what it declares and by what the
+// bytes are.
+func TestBlobGrants(t *testing.T) {
+	t.Parallel()
+	s := pdstest.Start(t, pdstest.Options{})
+	g := &grantee{InProcess: s, t: t, did: s.SignUp(t, "alice").DID, key: oauthtest.NewSigner("ES256")}
+	const (
+		png  = "\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+		gif  = "GIF89a\x01\x00\x01\x00"
+		page = "<!doctype html><script>alert(1)</script>"
+		svg  = `<svg xmlns="http://www.w3.org/2000/svg"/>`
+	)
+	for _, c := range []struct {
+		scope, declared, content string
+		refused                  string // the scope that is missing
+		kept                     string // the type of the blob
+	}{
+		{"blob:image/*", "image/png", png, "", "image/png"},
+		{"blob:image/*", "image/png", gif, "", "image/gif"},
+		{"blob:image/png", "image/png", gif, "blob:image/gif", ""},
+		{"blob:image/png", "image/gif", png, "blob:image/gif", ""},
+		{"blob:image/*", "image/png", "\x00\x01\x02unknown", "", "image/png"},
+		{"blob:image/*", "image/png", "", "", "image/png"},
+		{"blob:image/*", "image/svg+xml", svg, "", "image/svg+xml"},
+		{"blob:image/png", "image/png", svg, "blob:image/svg+xml", ""},
+		{"blob:image/*", "image/png", page, "blob:text/html", ""},
+		{"blob:video/*", "video/mp4", "\n" + page, "blob:text/html", ""},
+		{"blob:audio/*", "audio/ogg", "just words", "blob:text/plain", ""},
+		{"blob:image/*", "image/png", "%PDF-1.7", "blob:application/pdf", ""},
+		{"blob:image/*", "text/html", page, "blob:text/html", ""},
+		{"blob:image/* blob:text/html", "image/png", page, "", "image/png"},
+		{"blob:*/*", "image/png", page, "", "image/png"},
+		{"transition:generic", "image/png", page, "", "image/png"},
+		{"blob:text/markdown", "text/markdown", "<h1>text of all kinds looks alike</h1>", "", "text/markdown"},
+		{"blob:application/json", "application/json", `{"type":"Feature"}`, "", "application/json"},
+	} {
+		const nsid = "com.atproto.repo.uploadBlob"
+		token := g.token("atproto " + c.scope)
+		a := s.Do(t, pdstest.Request{Method: http.MethodPost, NSID: nsid, Auth: "DPoP " + token, Body: c.content, Header: http.Header{
+			"Content-Type": {c.declared}, "Dpop": {g.key.Proof(http.MethodPost, s.URL+"/xrpc/"+nsid, s.Proofs().Nonce(), token)},
+		}})
+		if c.refused != "" {
+			if name, message := a.Error(t); a.Status != http.StatusForbidden || name != "ScopeMissingError" || message != `Missing required scope "`+c.refused+`"` {
+				t.Errorf("%.30q as %s with %s: %d %s, want it to miss %s", c.content, c.declared, c.scope, a.Status, a.Body, c.refused)
+			}
+			continue
+		}
+		var got struct{ Blob struct{ MimeType string } }
+		if a.Status != http.StatusOK {
+			t.Errorf("%.30q as %s with %s: %d %s", c.content, c.declared, c.scope, a.Status, a.Body)
+		} else if a.Decode(t, &got); got.Blob.MimeType != c.kept {
+			t.Errorf("%.30q as %s: kept as %s, want %s", c.content, c.declared, got.Blob.MimeType, c.kept)
+		}
+	}
+}

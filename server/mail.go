@@ -49,7 +49,7 @@ func (s *Server) buildMail(box *seal.Box) error {
 
 // MailTemplates returns the texts of a server's mails.
 func MailTemplates(c *config.Config) *mail.Templates {
-	return &mail.Templates{Hostname: c.Hostname, Contact: c.ContactEmail}
+	return &mail.Templates{Hostname: c.Hostname, Service: c.Service(), Contact: c.ContactEmail}
 }
 
 // mailSender returns the way that mail is sent: through the mail server, to

@@ -3,6 +3,7 @@ package server_test
 import (
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -30,17 +31,36 @@ func TestPeopleApps(t *testing.T) {
 	p.want(p.get(path+"sessions?kind=app"), http.StatusOK, "", "Connected app", "xyz.statusphere.status", "See your e-mail address")
 	page := p.get(path + "apps")
 	p.want(page, http.StatusOK, "", "1 sign-in", "xyz.statusphere.status", "account:email")
-	id := page.field("client_id")
-	if id == "" {
-		t.Fatalf("no client_id in %.3000s", page.text)
+	app := regexp.MustCompile(`name="end" value="(app [^"]*)"`).FindStringSubmatch(page.text)
+	if app == nil {
+		t.Fatalf("no app in %.3000s", page.text)
 	}
-	asked := p.post(page, path+"apps", url.Values{"client_id": {id}, "decision": {"end"}})
+	id := strings.TrimPrefix(app[1], "app ")
+	p.want(p.get(path+"apps?app="+url.QueryEscape(id)), http.StatusOK, "", "All connected apps", "account:email")
+	p.want(p.get(path+"apps?app=another"), http.StatusOK, "", "No app is connected.")
+	taken := p.post(page, path+"apps", url.Values{"take": {id + " account:email"}})
+	p.want(taken, http.StatusOK, "", "See your e-mail address", "The app stays signed in.", `value="confirm"`)
+	if !strings.Contains(string(g.call(granted, "com.atproto.server.getSession").Body), `"email"`) {
+		t.Error("the permission is gone before that is confirmed")
+	}
+	for range 2 {
+		p.want(p.post(taken, path+"apps", url.Values{"take": {id + " account:email"}, "decision": {"confirm"}}), http.StatusSeeOther, path+"apps?done=permission-taken")
+	}
+	if a := g.call(granted, "com.atproto.server.getSession"); a.Status != http.StatusOK || strings.Contains(string(a.Body), `"email"`) {
+		t.Errorf("without the permission: %d %s", a.Status, a.Body)
+	}
+	if page = p.get(path + "apps"); strings.Contains(page.text, `value="`+id+` account:email"`) || !strings.Contains(page.text, "You did not allow 1 thing") {
+		t.Errorf("the page after a permission was taken:\n%.4000s", page.text)
+	}
+	p.want(p.post(page, path+"apps", url.Values{"take": {id + " atproto"}, "decision": {"confirm"}}), http.StatusSeeOther, path+"apps?done=permission-taken")
+	p.want(p.get(path+"events"), http.StatusOK, "", "lost a permission: See your e-mail address")
+	asked := p.post(page, path+"apps", url.Values{"end": {app[1]}})
 	p.want(asked, http.StatusOK, "", "End and forget", `value="confirm"`)
 	if got := call(); got != http.StatusOK {
 		t.Errorf("getSession before the end is confirmed: %d", got)
 	}
 	for range 2 { // a lost answer is asked for again
-		p.want(p.post(asked, path+"apps", url.Values{"client_id": {id}, "decision": {"confirm"}}), http.StatusSeeOther, path+"apps?done=app-ended")
+		p.want(p.post(asked, path+"apps", url.Values{"end": {app[1]}, "decision": {"confirm"}}), http.StatusSeeOther, path+"apps?done=app-ended")
 	}
 	if got := call(); got != http.StatusUnauthorized {
 		t.Errorf("getSession of an app that was disconnected: %d", got)
@@ -94,6 +114,19 @@ func TestPeopleFactor(t *testing.T) {
 	}
 	p.want(p.signIn("alice.test", pdstest.Password), http.StatusSeeOther, inHere)
 	p.want(p.get("/account/u/"+alice.DID+"/sessions"), http.StatusOK, "", "Skips the second step until")
+	devices := "/account/u/" + alice.DID + "/devices"
+	page := p.get(devices)
+	p.want(page, http.StatusOK, "", "not asked for until", "Stop trusting", "this browser")
+	browser := regexp.MustCompile(`name="untrust" value="([^"]*)"`).FindStringSubmatch(page.text)[1]
+	for range 2 {
+		p.want(p.post(page, devices, url.Values{"untrust": {browser}}), http.StatusSeeOther, devices+"?done=trust-ended")
+	}
+	if text := p.get(devices).text; strings.Contains(text, "Stop trusting") {
+		t.Errorf("it is trusted still: %.3000s", text)
+	}
+	again := p.signIn("alice.test", pdstest.Password)
+	p.want(again, http.StatusOK, "", "Enter the code from your e-mail")
+	p.want(answer(again, box.Code(t, address)), http.StatusSeeOther, inHere)
 	alice = s.MustRefresh(t, alice.RefreshJwt)
 	turn(false)
 	turn(true)

@@ -18,7 +18,7 @@ import (
 
 // visitor is a browser on the pages, which keeps its cookies as a browser does.
 type visitor struct {
-	t       *testing.T
+	t       testing.TB
 	base    string
 	cookies map[string]string
 	// deaf keeps no cookie.
@@ -27,7 +27,7 @@ type visitor struct {
 	header http.Header
 }
 
-func newVisitor(t *testing.T, s *pdstest.InProcess) *visitor {
+func newVisitor(t testing.TB, s *pdstest.InProcess) *visitor {
 	t.Helper()
 	return &visitor{t: t, base: s.URL, cookies: map[string]string{}, header: http.Header{}}
 }
@@ -372,7 +372,7 @@ func TestPeopleSessions(t *testing.T) {
 	path := "/account/u/" + alice.DID + "/sessions"
 	page := p.get(path)
 	p.want(page, http.StatusOK, "", name, "Go program", "this browser", "App, with your password", "Everything but direct messages, password and account")
-	if n := strings.Count(page.text, `value="end"`); n != 5 {
+	if n := strings.Count(page.text, `name="end" value="session `) + strings.Count(page.text, `name="end" value="browser `); n != 5 {
 		t.Errorf("%d rows, want 5", n)
 	}
 	p.want(p.get(path+"?kind=app-password"), http.StatusOK, "", name)
@@ -381,31 +381,40 @@ func TestPeopleSessions(t *testing.T) {
 	}
 	end := func(form url.Values) shown {
 		t.Helper()
-		form.Set("decision", "end")
 		asked := p.post(p.get(path), path, form)
 		p.want(asked, http.StatusOK, "", `value="confirm"`)
 		form.Set("decision", "confirm")
 		return p.post(asked, path, form)
 	}
-	session := regexp.MustCompile(`name="session" value="(\d+)"`).FindStringSubmatch(p.get(path + "?kind=app-password").text)
-	p.want(end(url.Values{"session": {session[1]}}), http.StatusSeeOther, path+"?done=ended")
+	session := regexp.MustCompile(`name="end" value="(session \d+)"`)
+	ref := session.FindStringSubmatch(p.get(path + "?kind=app-password").text)[1]
+	p.want(end(url.Values{"end": {ref}}), http.StatusSeeOther, path+"?done=ended")
 	if got := s.GetSession(t, first.AccessJwt).Status; got != http.StatusBadRequest {
 		t.Errorf("a session that was ended: %d", got)
 	}
 	p.want(p.get(path), http.StatusOK, "", "Ended in the last 30 days", "You ended it.")
-	p.want(p.post(p.get(path), path, url.Values{"decision": {"confirm"}, "session": {session[1]}}), http.StatusSeeOther, path+"?done=ended")
-	third := s.SignIn(t, "alice.test", app)
-	p.want(end(url.Values{"app_password": {name}}), http.StatusSeeOther, path+"?done=ended")
-	if got := s.GetSession(t, third.AccessJwt).Status; got != http.StatusBadRequest {
-		t.Errorf("a session of an app password: %d", got)
+	p.want(p.post(p.get(path), path, url.Values{"decision": {"confirm"}, "end": {ref}}), http.StatusSeeOther, path+"?done=ended")
+	p.want(p.post(p.get(path), path, url.Values{"end": {ref}}), http.StatusSeeOther, path+"?done=ended")
+	third, fourth := s.SignIn(t, "alice.test", app), s.SignIn(t, "alice.test", app)
+	ref = session.FindStringSubmatch(p.get(path + "?kind=app-password").text)[1]
+	asked := p.post(p.get(path), path, url.Values{"end": {ref}})
+	p.want(asked, http.StatusOK, "", "End all 2 sign-ins with this app password")
+	p.want(end(url.Values{"end": {ref}, "all_of": {"on"}}), http.StatusSeeOther, path+"?done=ended")
+	for _, gone := range []pdstest.Session{third, fourth} {
+		if got := s.GetSession(t, gone.AccessJwt).Status; got != http.StatusBadRequest {
+			t.Errorf("a session of an app password: %d", got)
+		}
 	}
-	others := p.post(p.get(path), path, url.Values{"decision": {"end-others"}})
+	if got := s.GetSession(t, second.AccessJwt).Status; got != http.StatusOK {
+		t.Errorf("a session of the password: %d", got)
+	}
+	others := p.post(p.get(path), path, url.Values{"end": {"others"}})
 	p.want(others, http.StatusOK, "", "Sign out everywhere but here?")
-	p.want(p.post(others, path, url.Values{"decision": {"confirm"}, "all": {"others"}}), http.StatusSeeOther, path+"?done=ended-all")
+	p.want(p.post(others, path, url.Values{"decision": {"confirm"}, "end": {"others"}}), http.StatusSeeOther, path+"?done=ended-all")
 	if got := s.GetSession(t, second.AccessJwt).Status; got != http.StatusBadRequest || len(q.accounts()) != 0 || len(p.accounts()) != 1 {
 		t.Errorf("all but this: session %d, the other browser %v, this one %v", got, q.accounts(), p.accounts())
 	}
-	p.want(p.post(p.get(path), path, url.Values{"decision": {"confirm"}, "all": {"everywhere"}}), http.StatusSeeOther, "/account?done=signed-out")
+	p.want(p.post(p.get(path), path, url.Values{"decision": {"confirm"}, "end": {"all"}}), http.StatusSeeOther, "/account?done=signed-out")
 	if len(p.accounts()) != 0 {
 		t.Errorf("after everything: %v", p.accounts())
 	}
@@ -423,12 +432,15 @@ func TestPeopleForeignAccounts(t *testing.T) {
 	path := "/account/u/" + bob.DID + "/sessions"
 	page := q.get(path)
 	for _, did := range []string{bob.DID, "did:plc:ewvi7nxzyoun6zhxrhs64oiz", "nonsense"} {
-		for _, part := range []string{"sessions", "apps", "devices"} {
+		for _, part := range []string{"sessions", "apps", "devices", "app-passwords", "events", "secure"} {
 			to := "/account/u/" + did + "/" + part
 			if a := p.get(to); a.status != http.StatusSeeOther || !strings.HasPrefix(a.location, "/account/sign-in?") {
 				t.Errorf("GET %s: %d %s", to, a.status, a.location)
 			}
-			if a := p.post(page, to, url.Values{"decision": {"confirm"}, "all": {"everywhere"}}); a.status != http.StatusSeeOther || !strings.HasPrefix(a.location, "/account/sign-in?") {
+			if part == "secure" {
+				continue // it has no form
+			}
+			if a := p.post(page, to, url.Values{"decision": {"confirm"}, "end": {"all"}}); a.status != http.StatusSeeOther || !strings.HasPrefix(a.location, "/account/sign-in?") {
 				t.Errorf("POST %s: %d %s", to, a.status, a.location)
 			}
 		}
@@ -447,7 +459,7 @@ func TestPeopleTokens(t *testing.T) {
 	q.signIn("alice.test", pdstest.Password)
 	path := "/account/u/" + alice.DID + "/sessions"
 	form := func(token string) url.Values {
-		return url.Values{"csrf": {token}, "decision": {"confirm"}, "all": {"everywhere"}}
+		return url.Values{"csrf": {token}, "decision": {"confirm"}, "end": {"all"}}
 	}
 	mine := p.get(path).field("csrf")
 	for name, token := range map[string]string{
@@ -567,6 +579,6 @@ func TestWellKnownPages(t *testing.T) {
 	p := newVisitor(t, s)
 	p.want(p.get("/.well-known/change-password"), http.StatusFound, "/account/reset-password")
 	a := p.get("/.well-known/passkey-endpoints")
-	p.want(a, http.StatusOK, "", fmt.Sprintf(`"enroll":%q`, s.URL+"/account/security"))
+	p.want(a, http.StatusOK, "", fmt.Sprintf(`{"enroll":%q,"manage":%[1]q}`, s.URL+"/account/security"))
 	p.want(p.get("/account/security"), http.StatusSeeOther, "/account/sign-in?next=%2Faccount%2Fsecurity")
 }

@@ -4,7 +4,6 @@ import (
 	"maps"
 	"net/http"
 
-	"nestbox/account"
 	"nestbox/auth"
 	"nestbox/oauth/scope"
 	"nestbox/repo"
@@ -25,7 +24,6 @@ func (s *Server) methods() map[string]xrpc.Method {
 	}
 	email, status := scope.NeedAccount(scope.Email, true), scope.NeedAccount(scope.Status, true)
 	handle, identity := scope.NeedIdentity(scope.Handle), scope.NeedIdentity(scope.Any)
-	appPasswords := &account.AppPasswords{Store: s.stores.Accounts, Notices: s.notices, Now: s.opts.Now}
 	all := map[string]xrpc.Method{
 		"com.atproto.server.createSession":  xrpc.Procedure(anyone.Anyone, s.sessions.CreateSession),
 		"com.atproto.server.refreshSession": xrpc.Procedure(anyone.Refresh, s.sessions.RefreshSession),
@@ -42,9 +40,9 @@ func (s *Server) methods() map[string]xrpc.Method {
 		"com.atproto.server.reserveSigningKey":     xrpc.Procedure(anyone.Anyone, s.hosting.ReserveSigningKey),
 		"com.atproto.server.getAccountInviteCodes": xrpc.Query(invite.Full, s.invites.Own),
 
-		"com.atproto.server.createAppPassword": xrpc.Procedure(manage.Full, appPasswords.Create),
-		"com.atproto.server.listAppPasswords":  xrpc.Query(look.Standard, appPasswords.List),
-		"com.atproto.server.revokeAppPassword": xrpc.Procedure(manage.Standard, appPasswords.Revoke),
+		"com.atproto.server.createAppPassword": xrpc.Procedure(manage.Full, s.appPasswords.Create),
+		"com.atproto.server.listAppPasswords":  xrpc.Query(look.Standard, s.appPasswords.List),
+		"com.atproto.server.revokeAppPassword": xrpc.Procedure(manage.Standard, s.appPasswords.Revoke),
 
 		"com.atproto.server.requestEmailConfirmation": xrpc.Procedure(manage.Granting(email).Standard, s.emails.RequestConfirmation),
 		"com.atproto.server.confirmEmail":             xrpc.Procedure(manage.Granting(email).Standard, s.emails.Confirm),

@@ -15,6 +15,7 @@ import (
 	"github.com/pquerna/otp/totp"
 
 	"nestbox/account"
+	"nestbox/admin"
 	"nestbox/internal/pdstest"
 	"nestbox/store/storetest"
 )
@@ -202,6 +203,25 @@ func TestFactorEndings(t *testing.T) {
 	other.open("/account/sign-in")
 	other.post("/account/sign-in", "identifier", "alice.test", "password", pdstest.Password)
 	other.post("/account/sign-in", "step", "factor", "decision", "continue", "trust", "on", "code", six())
+	trusted := func() (n int) {
+		t.Helper()
+		var info admin.AccountInfo
+		if err := s.Run(t.Context(), "account.info", admin.AccountArgs{Account: "alice.test"}, &info); err != nil || len(info.Browsers) != 2 {
+			t.Fatalf("%+v, %v", info.Browsers, err)
+		}
+		for _, line := range info.Browsers {
+			if line.Network != "127.0.0.1" || line.Client == "" || line.CreatedAt == "" || line.LastUsedAt == "" {
+				t.Errorf("%+v", line)
+			}
+			if line.TrustedUntil != "" {
+				n++
+			}
+		}
+		return n
+	}
+	if n := trusted(); n != 1 {
+		t.Errorf("account info has %d trusted browsers", n)
+	}
 	clock.Advance(11 * time.Minute)
 	b.open(security)
 	b.want(200, "1 browser signs in without the second step.")
@@ -211,6 +231,9 @@ func TestFactorEndings(t *testing.T) {
 	b.want(200, "1 browser signs in")
 	b.post(security, "decision", "confirm", "ending", "trust-end")
 	b.want(200, "No browser is trusted any more.")
+	if n := trusted(); n != 0 {
+		t.Errorf("account info still has %d", n)
+	}
 	if strings.Contains(b.body, "without the second step.") {
 		t.Error("a browser is still trusted")
 	}
@@ -244,6 +267,29 @@ func TestFactorEndings(t *testing.T) {
 	b.open(security)
 	b.post(security, "decision", "totp-remove") // once more, from an older page
 	b.want(200, "The authenticator app is off.")
+
+	// What apps may do, and what was done lately.
+	signIn := func() pdstest.Answer {
+		return s.Do(t, pdstest.Request{NSID: "com.atproto.server.createSession", Body: map[string]any{"identifier": "alice.test", "password": pdstest.Password}})
+	}
+	b.post(security, "switch", "apps-by-password", "decision", "off")
+	b.want(200, "Confirm that it is you")
+	b.post(security, "step", "step-up", "decision", "confirm", "password", pdstest.Password)
+	b.want(200, "That is changed.")
+	signIn().WantError(t, 401, "AuthenticationRequired", "This account's owner allows app passwords and sign-in through the browser only")
+	b.post(security, "switch", "apps-by-password", "decision", "on")
+	if a := signIn(); a.Status != 200 {
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+	for _, action := range []string{
+		"Turned on: Apps may sign in with your password", "Turned off: Apps may sign in with your password", "The authenticator app was turned off",
+		"New recovery codes were made", "An authenticator app was set up",
+	} {
+		b.want(200, "<strong>"+action+"</strong>")
+	}
+	if last, before := strings.Index(b.body, "Turned on:"), strings.Index(b.body, "Turned off:"); last > before {
+		t.Error("the newest is not first")
+	}
 }
 
 // TestServiceName: authenticator apps and passkeys show the name of the service.

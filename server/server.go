@@ -139,7 +139,9 @@ type Server struct {
 	codes     *account.Codes
 	notices   *account.Notices
 	emails    *account.Emails
-	handlers  handlers
+
+	appPasswords *account.AppPasswords
+	handlers     handlers
 
 	clients      *client.Service
 	dpop         *dpop.Checker
@@ -252,6 +254,7 @@ func (s *Server) build(ctx context.Context) error {
 	if err := errors.Join(s.buildBlobs(limits), s.buildMail(box)); err != nil {
 		return err
 	}
+	s.appPasswords = &account.AppPasswords{Store: accounts, Notices: s.notices, Now: now}
 	s.emails = &account.Emails{Store: accounts, Codes: s.codes, Hasher: hasher, Notices: s.notices, Limits: limits, Now: now}
 	s.buildRepos(box, limits)
 	if err := s.buildSchemas(limits); err != nil {

@@ -11,6 +11,7 @@ import (
 	"nestbox/account"
 	"nestbox/config"
 	"nestbox/internal/pdstest"
+	"nestbox/internal/seal"
 	"nestbox/server"
 	"nestbox/store/storetest"
 )
@@ -46,8 +47,24 @@ func TestResealFactors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if faults := verified(t, &c, nil); len(faults) != 0 {
+		t.Errorf("before: %q", faults)
+	}
 	if done, err := server.Reseal(t.Context(), &c, ""); err != nil || done.Keys != 3 {
 		t.Fatalf("%+v, %v", done, err)
+	}
+	if faults := verified(t, &c, nil); len(faults) != 0 {
+		t.Errorf("resealed: %q", faults)
+	}
+	wrong, err := seal.NewBox(make([]byte, seal.KeySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	faults := strings.Join(verified(t, &c, wrong), "\n")
+	for _, secret := range []string{"signing key of ", "totp secret of ", "recovery code key of "} {
+		if !strings.Contains(faults, secret+alice.DID) {
+			t.Errorf("with a wrong key, verify does not name the %s: %s", secret, faults)
+		}
 	}
 	s = pdstest.Start(t, pdstest.Options{Dir: dir, Now: clock.Now})
 	for _, token := range []string{code(), recovery[0]} {
@@ -56,4 +73,21 @@ func TestResealFactors(t *testing.T) {
 			t.Errorf("%d %s", got.Status, got.Body)
 		}
 	}
+}
+
+// verified returns the faults of a data directory, opened with another key if box is not nil.
+func verified(t *testing.T, c *config.Config, box *seal.Box) (faults []string) {
+	t.Helper()
+	v, err := server.Verification(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if box != nil {
+		v.Keys = func(func(string)) *seal.Box { return box }
+	}
+	v.Now, v.Fault, v.Remark, v.Progress = time.Now, func(line string) { faults = append(faults, line) }, func(string) {}, func(string) {}
+	if _, err := v.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return faults
 }

@@ -57,7 +57,9 @@ type GrantPresentation struct {
 	Presentation
 	Holder
 
-	// Effective and Sets are those of the grant, as they are now.
+	// Effective and Sets are those of the grant as they are now, if Granted is still what
+	// was granted.
+	Granted   string
 	Effective string
 	Sets      string
 }
@@ -76,7 +78,7 @@ func rotateGrant(s State, p GrantPresentation, rules Rules) (Rotation, error) {
 		return suspectTheft(s, p, rules), nil
 	}
 	r := rotate(s, p.Presentation, rules)
-	if r.Outcome == Stale || p.Effective == g.Effective && p.Sets == g.Sets {
+	if r.Outcome == Stale || p.Granted != g.Granted || p.Effective == g.Effective && p.Sets == g.Sets {
 		return r, nil
 	}
 	next := *g

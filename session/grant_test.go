@@ -32,7 +32,7 @@ func TestRotateGrant(t *testing.T) {
 	show := func(generation int64, changes ...func(*GrantPresentation)) GrantPresentation {
 		p := GrantPresentation{
 			Presentation: Presentation{Generation: generation, At: now, Network: "192.0.2.1", UserAgent: "app/1"},
-			Holder:       st.Grant.Holder, Effective: "atproto",
+			Holder:       st.Grant.Holder, Granted: "atproto", Effective: "atproto",
 		}
 		for _, c := range changes {
 			c(&p)
@@ -73,6 +73,7 @@ func TestRotateGrant(t *testing.T) {
 			entries: []account.EntryKind{account.EntrySuspectedTheft, account.EntrySessionRevoked},
 		},
 		{name: "a set that grew", p: show(2, func(p *GrantPresentation) { p.Effective, p.Sets = "atproto repo:a.b.c", "s 2" }), outcome: Repeat, changed: true},
+		{name: "what was taken meanwhile", p: show(2, func(p *GrantPresentation) { p.Granted, p.Effective = "atproto repo:a.b.c", "atproto repo:a.b.c" }), outcome: Repeat},
 	} {
 		s, r := st, c.rules
 		if c.state != nil {

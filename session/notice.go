@@ -23,9 +23,9 @@ func (s *Service) notice(ctx context.Context, a *account.Account, e account.Entr
 	if known(seen, e.UserAgent) {
 		return nil, nil
 	}
-	used := "the account's password"
+	used := mail.UsedPassword
 	if app {
-		used = "an app password"
+		used = mail.UsedAppPassword
 	}
 	return s.Notices.Of(a, mail.NoticeSignIn, e, used), nil
 }

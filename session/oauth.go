@@ -108,7 +108,8 @@ func (s *Service) MintGrant(a *account.Account, st *State) (SignedGrant, error) 
 type Presented struct {
 	Token  auth.OAuthToken
 	Holder Holder
-	// Effective and Sets are those of the grant, as they are now: see Grant.
+	// Effective and Sets are what Granted, that of the grant, means now: see Grant.
+	Granted   string
 	Effective string
 	Sets      string
 }
@@ -163,7 +164,7 @@ func (s *Service) presentation(ctx context.Context, p Presented) (GrantPresentat
 	client := request.ClientOf(ctx)
 	return GrantPresentation{
 		Presentation: Presentation{Generation: generation, At: s.now(), Network: client.Network().String(), UserAgent: client.UserAgent},
-		Holder:       p.Holder, Effective: p.Effective, Sets: p.Sets,
+		Holder:       p.Holder, Granted: p.Granted, Effective: p.Effective, Sets: p.Sets,
 	}, nil
 }
 

@@ -28,10 +28,10 @@ func (h Held) used() time.Time {
 }
 
 // MakeRoom returns which of the sessions held by an account end so that n keeps within
-// its limit, and the entry that records it; none end if there is room. The longest
-// unused go first, those of n's own app password before any other: an app that signs in
-// again and again does not sign out the owner's phone. It is pure; held may be in any
-// order, and is sorted.
+// its limit, and the entry that records it, which names the session if it is a single one;
+// none end if there is room. The longest unused go first, those of n's own app password
+// before any other: an app that signs in again and again does not sign out the owner's
+// phone. It is pure; held may be in any order, and is sorted.
 func MakeRoom(held []Held, n New) (end []int64, e account.Entry) {
 	over := min(len(held)+1-n.Limit, len(held))
 	if over <= 0 {
@@ -55,6 +55,9 @@ func MakeRoom(held []Held, n New) (end []int64, e account.Entry) {
 	}
 	e = n.Entry
 	e.Kind, e.By = account.EntrySessionsCapped, account.ActorServer
+	if over == 1 {
+		e.Session = end[0]
+	}
 	e.Reason = fmt.Sprintf("%d sessions ended to keep within the limit of %d", over, n.Limit)
 	return end, e
 }

@@ -63,8 +63,11 @@ func TestMakeRoom(t *testing.T) {
 	if end, _ := MakeRoom(slices.Clone(grants), New{Limit: 4}); !slices.Equal(end, []int64{1}) {
 		t.Errorf("a password: ends %v, want one of a password", end)
 	}
+	if _, e := MakeRoom(slices.Clone(held), New{Limit: 6}); e.Session != 1 {
+		t.Errorf("one that ends is named as %d, want 1", e.Session)
+	}
 	_, e := MakeRoom(slices.Clone(held), New{Limit: 5})
-	if want := "2 sessions ended to keep within the limit of 5"; e.Reason != want {
+	if want := "2 sessions ended to keep within the limit of 5"; e.Reason != want || e.Session != 0 {
 		t.Errorf("%q, want %q", e.Reason, want)
 	}
 }

@@ -150,11 +150,11 @@ func (p Passkey) used(e account.Entry, flags protocol.AuthenticatorFlags, counte
 	}
 	var notes []note
 	if _, backup := backedUp(was, flags); backup {
-		notes = append(notes, note{account.EntryPasskeyBackup, "", p.Name})
+		notes = append(notes, note{kind: account.EntryPasskeyBackup, detail: p.Name})
 	}
 	is, cloned := counted(was, flags, counter)
 	if cloned {
-		n := note{account.EntryPasskeyCloned, "", p.Name}
+		n := note{kind: account.EntryPasskeyCloned, detail: p.Name}
 		if p.WarnedAt.IsZero() || e.At.Sub(p.WarnedAt) >= warnEvery {
 			n.notice, p.WarnedAt = mail.NoticePasskeyCloned, e.At
 		}
@@ -265,7 +265,7 @@ func (s *Service) addPasskey(ctx context.Context, a *account.Account, c ceremony
 		}
 		f.Passkeys = append(f.Passkeys, p)
 		f, recovery = s.withRecovery(&now, f, c.Codes)
-		return f, []note{{account.EntryPasskeyAdded, mail.NoticePasskeyAdded, p.Name}}, nil
+		return f, []note{{kind: account.EntryPasskeyAdded, notice: mail.NoticePasskeyAdded, detail: p.Name}}, nil
 	})
 	return recovery, err
 }
@@ -288,7 +288,7 @@ func (s *Service) RenamePasskey(ctx context.Context, a *account.Account, id int6
 			return f, nil, nil
 		}
 		f.Passkeys[i].Name = name
-		return f, []note{{account.EntryPasskeyRenamed, mail.NoticePasskeyRenamed, name}}, nil
+		return f, []note{{kind: account.EntryPasskeyRenamed, notice: mail.NoticePasskeyRenamed, detail: name}}, nil
 	})
 }
 
@@ -301,7 +301,7 @@ func (s *Service) RemovePasskey(ctx context.Context, a *account.Account, id int6
 		}
 		name := f.Passkeys[i].Name
 		f.Passkeys = slices.Delete(f.Passkeys, i, i+1)
-		return f, []note{{account.EntryPasskeyRemoved, mail.NoticePasskeyRemoved, name}}, nil
+		return f, []note{{kind: account.EntryPasskeyRemoved, notice: mail.NoticePasskeyRemoved, detail: name}}, nil
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"nestbox/account"
 	"nestbox/mail"
@@ -103,8 +104,8 @@ func (s *Service) useRecovery(ctx context.Context, a *account.Account, code, flo
 				return f, nil, nil
 			}
 			f.Recovery[i].UsedAt, f.Recovery[i].UsedFlow = e.At, flow
-			left := fmt.Sprintf("%d left", f.RecoveryLeft())
-			return f, []note{{account.EntryRecoveryUsed, mail.NoticeRecoveryUsed, left}}, nil
+			left := strconv.Itoa(f.RecoveryLeft())
+			return f, []note{{kind: account.EntryRecoveryUsed, notice: mail.NoticeRecoveryUsed, detail: left + " left", mailed: left}}, nil
 		})
 	})
 }
@@ -117,7 +118,7 @@ func (s *Service) NewRecoveryCodes(ctx context.Context, a *account.Account) (cod
 		if !f.Strong() {
 			return f, nil, ErrNoFactor
 		}
-		return s.setRecovery(a, f, codes), []note{{account.EntryRecoveryMade, mail.NoticeRecoveryMade, ""}}, nil
+		return s.setRecovery(a, f, codes), []note{{kind: account.EntryRecoveryMade, notice: mail.NoticeRecoveryMade}}, nil
 	})
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package signin
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -78,8 +79,8 @@ func (s *Service) MethodsOf(ctx context.Context, a *account.Account) ([]Method, 
 type note struct {
 	kind   account.EntryKind
 	notice mail.NoticeKind
-	// detail is the reason on the trail, and the detail of the notice.
-	detail string
+	// detail is the reason on the trail, and the detail of the notice unless mailed is set.
+	detail, mailed string
 }
 
 // change changes an account's factors as decide says. Each change is on the trail and
@@ -104,7 +105,7 @@ func (s *Service) changeBy(
 			e.Kind, e.Reason = n.kind, n.detail
 			c.Entries = append(c.Entries, e)
 			if n.notice != "" {
-				c.Mails = append(c.Mails, s.Notices.Of(&now, n.notice, e, n.detail)...)
+				c.Mails = append(c.Mails, s.Notices.Of(&now, n.notice, e, cmp.Or(n.mailed, n.detail))...)
 			}
 		}
 		return c, nil
@@ -135,6 +136,24 @@ func (w Switch) words() string {
 	}
 }
 
+// detail returns a switch and its state as the trail has them.
+func (w Switch) detail(on bool) string {
+	return w.words() + ": " + map[bool]string{true: "on", false: "off"}[on]
+}
+
+// ParseSwitched returns the switch, and its state, of an entry of the trail whose reason
+// this is; false if it is none.
+func ParseSwitched(reason string) (w Switch, on, ok bool) {
+	for _, w := range []Switch{SwitchPasskeySecond, SwitchDangerousFactor, SwitchAppsByPassword} {
+		for _, on := range []bool{true, false} {
+			if reason == w.detail(on) {
+				return w, on, true
+			}
+		}
+	}
+	return "", false, false
+}
+
 // Switch turns a switch on or off. ErrNoFactor, ErrNoRecovery.
 func (s *Service) Switch(ctx context.Context, a *account.Account, w Switch, on bool) error {
 	return s.change(ctx, a, func(_ account.Account, f Factors, _ account.Entry) (Factors, []note, error) {
@@ -157,12 +176,11 @@ func (s *Service) Switch(ctx context.Context, a *account.Account, w Switch, on b
 		case w == SwitchPasskeySecond && on && f.RecoveryLeft() == 0:
 			return f, nil, ErrNoRecovery
 		}
-		detail := w.words() + ": " + map[bool]string{true: "on", false: "off"}[on]
 		kind := account.EntrySwitched
 		if w == SwitchPasskeySecond {
 			kind = map[bool]account.EntryKind{true: account.EntryPasskeySecondOn, false: account.EntryPasskeySecondOff}[on]
 		}
-		return f, []note{{kind, mail.NoticeSwitched, detail}}, nil
+		return f, []note{{kind, mail.NoticeSwitched, w.detail(on), mail.Switched(string(w), on)}}, nil
 	})
 }
 
@@ -196,7 +214,7 @@ func (s *Service) Off(ctx context.Context, a *account.Account) error {
 			return f, nil, nil
 		}
 		f.TOTP, f.Passkeys = nil, nil
-		return f, []note{{account.EntryFactorsOff, mail.NoticeFactorsOff, ""}}, nil
+		return f, []note{{kind: account.EntryFactorsOff, notice: mail.NoticeFactorsOff}}, nil
 	})
 }
 

@@ -206,7 +206,7 @@ func (s *Service) FinishTOTP(ctx context.Context, a *account.Account, sealed, co
 			}
 			next.SecretSealed = s.Box.Seal([]byte(form.Secret), SealLabel(SealTOTP, a.DID))
 			f.TOTP, f.DangerousFactor = &next, true
-			notes := []note{{account.EntryTOTPOn, mail.NoticeTOTPOn, ""}}
+			notes := []note{{kind: account.EntryTOTPOn, notice: mail.NoticeTOTPOn}}
 			f, recovery = s.withRecovery(&now, f, form.Codes)
 			return f, notes, nil
 		})
@@ -221,7 +221,7 @@ func (s *Service) RemoveTOTP(ctx context.Context, a *account.Account) error {
 			return f, nil, nil // it is off already
 		}
 		f.TOTP = nil
-		return f, []note{{account.EntryTOTPOff, mail.NoticeTOTPOff, ""}}, nil
+		return f, []note{{kind: account.EntryTOTPOff, notice: mail.NoticeTOTPOff}}, nil
 	})
 }
 

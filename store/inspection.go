@@ -9,6 +9,7 @@ import (
 
 	"nestbox/blob"
 	"nestbox/firehose"
+	"nestbox/hosting"
 	"nestbox/repo"
 )
 
@@ -39,6 +40,10 @@ type Inspection interface {
 
 	// Accounts returns up to limit accounts with an ID above after, by ID.
 	Accounts(after int64, limit int) ([]Inspected, error)
+	// Sealed calls yield for each sealed secret but the accounts' present signing keys, with
+	// its owner: authenticator apps, the keys of recovery codes, and signing keys that are
+	// reserved or being changed to.
+	Sealed(yield func(kind hosting.SealedKind, did syntax.DID, sealed []byte) error) error
 	// Repo calls fn with an account's repository: repo.ErrNoRepo.
 	Repo(accountID int64, fn func(repo.Rows) error) error
 	// Rebuild derives from the records of an account's repository what follows from them,

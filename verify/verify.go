@@ -171,6 +171,9 @@ func (v *verifier) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := v.crew.do(ctx, func(db store.Inspection, r *report) error { return v.secrets(db, v.faultOf(r)) }); err != nil {
+		return err
+	}
 	err = v.eachAccount(v.view, func(a store.Inspected) error {
 		return v.crew.do(ctx, func(db store.Inspection, r *report) error { return v.account(ctx, db, a, r) })
 	})
@@ -234,6 +237,19 @@ func (v *verifier) eachAccount(db store.Inspection, yield func(store.Inspected) 
 			after = a.ID
 		}
 	}
+}
+
+// secrets opens the sealed secrets besides the accounts' signing keys.
+func (v *verifier) secrets(db store.Inspection, fault func(string)) error {
+	if v.box == nil {
+		return nil // told once, not for each secret
+	}
+	return db.Sealed(func(kind hosting.SealedKind, did syntax.DID, sealed []byte) error {
+		if err := kind.Opens(v.box, did, sealed); err != nil {
+			fault(err.Error())
+		}
+		return nil
+	})
 }
 
 // account checks an account's key and repository.

@@ -27,14 +27,14 @@ import (
 type AccountPages struct {
 	*Site
 
-	Accounts account.Store
-	SignIns  *signin.Service
-	Sessions *session.Service
-	Hosting  *hosting.Service
-	Emails   *account.Emails
-	Codes    *account.Codes
-	// Consents are what owners allowed apps before.
-	Consents oauth.Store
+	Accounts     account.Store
+	SignIns      *signin.Service
+	Sessions     *session.Service
+	Hosting      *hosting.Service
+	Emails       *account.Emails
+	Codes        *account.Codes
+	AppPasswords *account.AppPasswords
+	OAuth        *oauth.Service
 	// Arrived returns the mails about a sign-in on a browser.
 	Arrived func(context.Context, *account.Account, account.Entry) ([]mail.Message, error)
 	// Box seals what forms carry from one step to the next.
@@ -72,9 +72,12 @@ func (p *AccountPages) PageRoutes() []Route {
 		{of("welcome"), p.owned(p.showWelcome), nil},
 		{of("reactivate"), nil, p.owned(p.reactivate)},
 		{of("sessions"), p.owned(p.showSessions), p.owned(p.endSessions)},
-		{of("devices"), p.owned(p.showSessions), p.owned(p.endSessions)},
+		{of("devices"), p.owned(p.showDevices), p.owned(p.endSessions)},
+		{of("app-passwords"), p.owned(p.showAppPasswords), p.owned(p.changeAppPasswords)},
+		{of("events"), p.owned(p.showEvents), p.owned(p.endSessions)},
+		{of("secure"), p.owned(p.showSecure), nil},
 		{of("security"), p.owned(p.showSecurity), p.owned(p.confirmed(p.steppedUp(signin.ChangeFactors, Msg("act.security"), p.changeSecurity)))},
-		{of("apps"), p.owned(p.showApps), p.owned(p.endApp)},
+		{of("apps"), p.owned(p.showApps), p.owned(p.changeApps)},
 	}
 }
 
@@ -110,7 +113,8 @@ var dones = map[string]string{ //nolint:gosec // names of messages
 	"reset": "done.reset", "signed-out": "done.signed-out", "ended": "done.ended", "ended-all": "done.ended-all",
 	"totp-on": "done.totp-on", "totp-off": "done.totp-off", "passkey-added": "done.passkey-added", "passkey-renamed": "done.passkey-renamed",
 	"passkey-removed": "done.passkey-removed", "email-on": "done.email-on", "email-off": "done.email-off", "switched": "done.switched",
-	"trust-ended": "done.trust-ended", "app-ended": "done.app-ended", "reactivated": "done.reactivated",
+	"trust-ended": "done.trust-ended", "app-ended": "done.app-ended", "app-password-ended": "done.app-password-ended",
+	"permission-taken": "done.permission-taken", "reactivated": "done.reactivated",
 }
 
 // frame returns what the page has in common with others, with a token for its forms that

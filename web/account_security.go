@@ -46,6 +46,9 @@ func (p *AccountPages) askSecurity(q *query, status int, problems ...Problem) er
 		return err
 	}
 	page.Trusted = len(trusted)
+	if page.Actions, err = p.actions(q); err != nil {
+		return err
+	}
 	page.Frame, _ = p.frame(q, q.visit.ID, problems...)
 	p.Pages.Render(q.w, q.r, status, page)
 	return nil

@@ -3,7 +3,6 @@ package web
 import (
 	"cmp"
 	"context"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -22,58 +21,89 @@ import (
 // endedFor is how long a session that ended is listed.
 const endedFor = 30 * 24 * time.Hour
 
-// showSessions is GET …/sessions, and …/devices: every session of all kinds, the browsers
-// alone there.
+// showSessions is GET …/sessions: every session of all kinds.
 func (p *AccountPages) showSessions(q *query) error {
-	page := &Sessions{Kind: SessionKind(q.r.URL.Query().Get("kind"))}
-	if strings.HasSuffix(q.r.URL.Path, "/devices") {
-		page.Kind = BrowserSession
-	}
+	page := &Sessions{Kind: SessionKind(q.r.URL.Query().Get("kind")), Counts: map[SessionKind]int{}}
 	if !slices.Contains(page.Kinds(), page.Kind) {
 		page.Kind = ""
 	}
-	rows, alive, err := p.rows(q)
+	all, err := p.living(q)
 	if err != nil {
 		return err
 	}
-	if page.Ended, err = p.ended(q.r.Context(), q.account, alive); err != nil {
+	rows := all.rows(q)
+	for i := range rows {
+		page.Counts[rows[i].Kind]++
+	}
+	if page.Ended, err = p.ended(q.r.Context(), q.account, all.alive()); err != nil {
 		return err
 	}
 	if page.Kind != "" {
 		rows = slices.DeleteFunc(rows, func(r SessionRow) bool { return r.Kind != page.Kind })
 		page.Ended = slices.DeleteFunc(page.Ended, func(e EndedSession) bool { return e.Kind != page.Kind })
 	}
-	page.Rows = rows
+	page.MoreEnded = len(page.Ended) > endedShown
+	page.Ended = page.Ended[:min(len(page.Ended), endedShown)]
+	page.Rows, page.Pager = paged(q, rows, sessionsShown)
+	who := shownAccount(q.account)
+	for i := range page.Rows {
+		page.Rows[i].describe(who)
+	}
 	page.Frame, _ = p.frame(q, q.visit.ID)
 	p.Pages.Render(q.w, q.r, http.StatusOK, page)
 	return nil
 }
 
-// rows returns the sessions that live, the latest used first, and the numbers of those
-// that are no browser's.
-func (p *AccountPages) rows(q *query) (rows []SessionRow, alive map[int64]bool, err error) {
-	states, err := p.Sessions.List(q.r.Context(), q.account.DID)
-	if err != nil {
-		return nil, nil, err
+// How many rows a page shows: it has its limit in bytes.
+const (
+	sessionsShown = 30
+	endedShown    = 12
+)
+
+// living is what can use an account: its sessions, and the browsers on which it is signed
+// in, or that skip its second step.
+type living struct {
+	sessions []session.State
+	browsers []device.Browser
+}
+
+func (p *AccountPages) living(q *query) (l living, err error) {
+	if l.sessions, err = p.Sessions.List(q.r.Context(), q.account.DID); err != nil {
+		return l, err
 	}
-	browsers, err := p.Browsers.Devices.List(q.r.Context(), q.account.ID)
-	if err != nil {
-		return nil, nil, err
+	l.browsers, err = p.Browsers.Devices.List(q.r.Context(), q.account.ID)
+	return l, err
+}
+
+// alive returns the numbers of what lives.
+func (l *living) alive() session.Alive {
+	a := session.Alive{Sessions: map[int64]bool{}, Browsers: map[int64]bool{}}
+	for i := range l.sessions {
+		a.Sessions[l.sessions[i].ID] = true
 	}
-	alive = map[int64]bool{}
-	for i := range states {
-		alive[states[i].ID] = true
-		if states[i].Expires.After(q.visit.At) {
-			rows = append(rows, sessionRow(&states[i], shownAccount(q.account)))
+	for i := range l.browsers {
+		a.Browsers[l.browsers[i].ID] = true
+	}
+	return a
+}
+
+// rows returns a row for each, this browser first and then the latest used first. What a
+// session may do is not there yet: see describe.
+func (l *living) rows(q *query) (rows []SessionRow) {
+	for i := range l.sessions {
+		if l.sessions[i].Expires.After(q.visit.At) {
+			rows = append(rows, sessionRow(&l.sessions[i]))
 		}
 	}
-	for i := range browsers {
-		rows = append(rows, browserRow(&browsers[i], q.account.ID, q.visit.ID))
+	for i := range l.browsers {
+		if in, _ := l.browsers[i].SignIn(q.account.ID); in.Live(q.visit.At) { // others are trusted, no more
+			rows = append(rows, browserRow(&l.browsers[i], in, q.visit.ID))
+		}
 	}
 	slices.SortStableFunc(rows, func(a, b SessionRow) int {
 		return cmp.Or(compareBool(b.This, a.This), latest(b.Used, b.Made).Compare(latest(a.Used, a.Made)))
 	})
-	return rows, alive, nil
+	return rows
 }
 
 func compareBool(a, b bool) int {
@@ -90,10 +120,10 @@ func latest(a, b time.Time) time.Time {
 
 // sessionRow returns the row of a session: of an app with the password, with an app
 // password, or by OAuth.
-func sessionRow(st *session.State, who *Account) SessionRow {
+func sessionRow(st *session.State) SessionRow {
 	row := SessionRow{
-		Kind: PasswordSession, Session: strconv.FormatInt(st.ID, 10), Name: request.ClientName(st.UserAgent),
-		May: []Text{Msg("may.everything")}, Network: st.Network, Made: st.CreatedAt, EndsAt: st.Expires,
+		Kind: PasswordSession, Ref: refSession.of(strconv.FormatInt(st.ID, 10)), Name: request.ClientName(st.UserAgent),
+		Network: st.Network, Made: st.CreatedAt, EndsAt: st.Expires, scope: st.Scope,
 	}
 	if st.Head > 0 {
 		row.Used = st.RotatedAt
@@ -101,23 +131,38 @@ func sessionRow(st *session.State, who *Account) SessionRow {
 	switch g := st.Grant; {
 	case g != nil:
 		row.Kind, row.ClientID, row.Name, row.Confidential = OAuthSession, g.ClientID, clientHost(g.ClientID), g.AuthMethod != session.AuthNone
-		row.Loopback = clientOf(g.ClientID).Loopback
+		row.Loopback, row.granted = clientOf(g.ClientID).Loopback, g.Granted
 		row.Used = latest(row.Used, g.LastCallAt)
 		if g.EndsAt.Before(row.EndsAt) {
 			row.EndsAt = g.EndsAt
 		}
-		row.May = nil
-		for _, line := range granted(g.Granted, who) {
-			row.May = append(row.May, line.Line)
-		}
 	case st.AppPasswordID != 0:
 		row.Kind, row.Name, row.Detail = AppPasswordSession, st.AppPassword, row.Name
-		row.May = []Text{Msg("may.app-password")}
-		if st.Scope == auth.ScopeAppPassPrivileged {
-			row.May = []Text{Msg("may.app-password-privileged")}
-		}
 	}
 	return row
+}
+
+// mayShown is how many permissions a row of the list names; the apps page has all.
+const mayShown = 3
+
+// describe adds what the session may do.
+func (r *SessionRow) describe(who *Account) {
+	switch {
+	case r.Kind == BrowserSession:
+		r.May = []Text{Msg("may.pages")}
+	case r.Kind == OAuthSession:
+		lines := granted(r.granted, who)
+		for _, line := range lines[:min(len(lines), mayShown)] {
+			r.May = append(r.May, line.Line)
+		}
+		r.MayMore = len(lines) - len(r.May)
+	case r.scope == auth.ScopeAppPass:
+		r.May = []Text{Msg("may.app-password")}
+	case r.scope == auth.ScopeAppPassPrivileged:
+		r.May = []Text{Msg("may.app-password-privileged")}
+	default:
+		r.May = []Text{Msg("may.everything")}
+	}
 }
 
 // granted returns the lines of a scope that was granted.
@@ -141,44 +186,50 @@ func clientOf(id string) Client {
 }
 
 // browserRow returns the row of a sign-in on a browser.
-func browserRow(b *device.Browser, accountID, this int64) SessionRow {
-	in, _ := b.SignIn(accountID)
+func browserRow(b *device.Browser, in *device.SignIn, this int64) SessionRow {
 	life := device.TabLife
 	if in.Remember {
 		life = device.RememberLife
 	}
 	return SessionRow{
-		Kind: BrowserSession, Device: strconv.FormatInt(b.ID, 10), Name: request.ClientName(b.UserAgent), This: b.ID == this,
-		May: []Text{Msg("may.pages")}, Network: b.Network, Made: in.At, Used: in.UsedAt, EndsAt: in.UsedAt.Add(life),
-		TrustedUntil: in.TrustedUntil,
+		Kind: BrowserSession, Ref: refBrowser.of(strconv.FormatInt(b.ID, 10)), Name: request.ClientName(b.UserAgent), This: b.ID == this,
+		Network: b.Network, Made: in.At, Used: in.UsedAt, EndsAt: in.UsedAt.Add(life), TrustedUntil: in.TrustedUntil,
 	}
 }
 
 // ended returns the sessions that ended lately, with why.
-func (p *AccountPages) ended(ctx context.Context, a *account.Account, alive map[int64]bool) (out []EndedSession, err error) {
+func (p *AccountPages) ended(ctx context.Context, a *account.Account, alive session.Alive) (out []EndedSession, err error) {
 	trail, err := p.Accounts.Trail(ctx, a.ID, account.TrailLimit)
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range session.EndedSessions(trail, func(id int64) bool { return alive[id] }, p.Now().Add(-endedFor)) {
-		row := EndedSession{
-			Kind: PasswordSession, Name: request.ClientName(e.Opened.UserAgent), Network: e.Opened.Network, At: e.Cause.At,
-			Why: why(e.Cause),
+	for _, e := range session.EndedSessions(trail, alive, p.Now().Add(-endedFor)) {
+		row := EndedSession{At: e.Cause.At, Why: why(e.Cause), Event: eventLink(shownAccount(a), e.Cause)}
+		row.Subject = subjectOf(e.Opened)
+		if e.Opened.Kind == "" {
+			row.Subject = Subject{Kind: BrowserSession, Name: strings.TrimPrefix(e.Cause.Reason, "browser: ")}
 		}
-		switch name, app := strings.CutPrefix(e.Opened.Reason, "app password "); {
-		case e.Opened.Kind == "":
-			row.Kind, row.Name, row.Network = BrowserSession, strings.TrimPrefix(e.Cause.Reason, "browser: "), e.Cause.Network
-		case e.Opened.Kind == account.EntryAppAuthorized:
-			row.Kind, row.Name, row.Loopback = OAuthSession, clientHost(e.Opened.Reason), clientOf(e.Opened.Reason).Loopback
-		case app:
-			row.Kind = AppPasswordSession
-			if text, err := strconv.Unquote(name); err == nil {
-				row.Name = text
-			}
-		}
+		row.Network = e.Opened.Network
 		out = append(out, row)
 	}
 	return out, nil
+}
+
+// subjectOf returns what the entry of a sign-in let in.
+func subjectOf(opened account.Entry) Subject {
+	s := Subject{Kind: PasswordSession, Name: request.ClientName(opened.UserAgent)}
+	switch name, app := strings.CutPrefix(opened.Reason, "app password "); {
+	case opened.Kind == account.EntryAppAuthorized:
+		s.Kind, s.Name, s.Loopback = OAuthSession, clientHost(opened.Reason), clientOf(opened.Reason).Loopback
+	case app:
+		s.Kind = AppPasswordSession
+		if text, err := strconv.Unquote(name); err == nil {
+			s.Name = text
+		}
+	case opened.Session == 0:
+		s.Kind = BrowserSession
+	}
+	return s
 }
 
 // why says why a session ended, and by whom.
@@ -198,226 +249,9 @@ func why(e account.Entry) Text {
 		return Msg("why.code-replayed")
 	case account.EntryClientKeyRemoved:
 		return Msg("why.client-key")
+	case account.EntrySessionsCapped:
+		return Msg("why.limit")
 	default:
 		return Msg("why.takedown")
-	}
-}
-
-// ending is what a form of the list of sessions, or of apps, wants to end.
-type ending struct{ session, device, clientID, appPassword, all string }
-
-func endingOf(q *query) ending {
-	return ending{q.typed("session"), q.typed("device"), q.typed("client_id"), q.typed("app_password"), q.typed("all")}
-}
-
-// The values of the hidden field all.
-const (
-	allOthers     = "others"
-	allEverywhere = "everywhere"
-)
-
-// endSessions is the form of the list: what is to end is shown once more, and then ended.
-func (p *AccountPages) endSessions(q *query) error {
-	e := endingOf(q)
-	switch q.typed("decision") {
-	case "end-others":
-		e.all = allOthers
-		return p.confirmEnd(q, e)
-	case "end-all":
-		e.all = allEverywhere
-		return p.confirmEnd(q, e)
-	case "end":
-		return p.confirmEnd(q, e)
-	case "confirm":
-		return p.end(q, e)
-	default:
-		return q.to(q.r.URL.Path)
-	}
-}
-
-// confirmEnd shows what a form will end. What is not there has ended already, as the form
-// wants.
-func (p *AccountPages) confirmEnd(q *query, e ending) error {
-	page := &Confirm{Danger: true, Back: q.r.URL.Path}
-	say := func(what string, name any) {
-		page.Title, page.Body, page.Button = Msg("confirm."+what), []Text{Msg("confirm." + what + "-body")}, Msg("confirm."+what+"-button")
-		if name != nil {
-			page.Title = Msg("confirm."+what, "name", name)
-		}
-	}
-	field := func(name, value string) { page.Fields = append(page.Fields, Field{name, value}) }
-	rows, _, err := p.rows(q)
-	if err != nil {
-		return err
-	}
-	is := func(r SessionRow) bool {
-		return e.session != "" && r.Session == e.session || e.device != "" && r.Device == e.device
-	}
-	row := slices.IndexFunc(rows, is)
-	switch {
-	case e.all == allOthers:
-		say("others", nil)
-		field("all", e.all)
-	case e.all == allEverywhere:
-		say("all", nil)
-		field("all", e.all)
-	case row >= 0:
-		name := any(Stranger(rows[row].Name))
-		if rows[row].Kind == OAuthSession {
-			name = appName(rows[row].ClientID)
-		}
-		say("session", name)
-		if e.session != "" {
-			field("session", e.session)
-		} else {
-			field("device", e.device)
-		}
-	case e.session == "" && e.clientID != "":
-		say("app", appName(e.clientID))
-		field("client_id", e.clientID)
-	case e.session == "" && e.appPassword != "":
-		say("app-password", Stranger(e.appPassword))
-		field("app_password", e.appPassword)
-	default:
-		return q.done(q.r.URL.Path, "ended")
-	}
-	page.Frame, _ = p.frame(q, q.visit.ID)
-	p.Pages.Render(q.w, q.r, http.StatusOK, page)
-	return nil
-}
-
-// appName returns an app's name for a sentence.
-func appName(clientID string) any {
-	c := clientOf(clientID)
-	if c.Loopback {
-		return Msg("client.loopback")
-	}
-	return Host(c.Host)
-}
-
-// end ends what a form that was confirmed wants. What is not there has ended already.
-func (p *AccountPages) end(q *query, e ending) error {
-	ctx, path := q.r.Context(), q.r.URL.Path
-	switch {
-	case e.all == allOthers:
-		if _, _, err := p.Browsers.Devices.EndAll(ctx, q.visit, q.account.ID, account.ActorOwner); err != nil {
-			return err
-		}
-		return q.done(path, "ended-all")
-	case e.all == allEverywhere:
-		if _, _, err := p.Browsers.Devices.EndAll(ctx, device.Visit{}, q.account.ID, account.ActorOwner); err != nil {
-			return err
-		}
-		return q.done("/account", "signed-out")
-	case e.session != "":
-		id, _ := strconv.ParseInt(e.session, 10, 64) // 0 is no session's
-		if err := p.Sessions.Revoke(ctx, q.account.DID, id, account.ActorOwner); err != nil && !errors.Is(err, session.ErrUnknown) {
-			return err
-		}
-	case e.device != "":
-		id, _ := strconv.ParseInt(e.device, 10, 64) // the same
-		if err := p.Browsers.Devices.End(ctx, q.account.ID, id, account.ActorOwner); err != nil && !errors.Is(err, device.ErrUnknown) {
-			return err
-		}
-		if id == q.visit.ID {
-			return q.done("/account", "signed-out")
-		}
-	case e.clientID != "":
-		return p.forgetApp(q, e.clientID)
-	case e.appPassword != "":
-		if err := p.endWhich(q, func(st *session.State) bool { return st.AppPasswordID != 0 && st.AppPassword == e.appPassword }); err != nil {
-			return err
-		}
-	}
-	return q.done(path, "ended")
-}
-
-// endWhich ends the sessions that a predicate selects.
-func (p *AccountPages) endWhich(q *query, which func(*session.State) bool) error {
-	states, err := p.Sessions.List(q.r.Context(), q.account.DID)
-	if err != nil {
-		return err
-	}
-	for i := range states {
-		if !which(&states[i]) {
-			continue
-		}
-		if err := p.Sessions.Revoke(q.r.Context(), q.account.DID, states[i].ID, account.ActorOwner); err != nil && !errors.Is(err,
-			session.ErrUnknown) {
-			return err
-		}
-	}
-	return nil
-}
-
-// forgetApp ends every session of an app, and forgets what it was allowed.
-func (p *AccountPages) forgetApp(q *query, clientID string) error {
-	// First, so that a sign-on in between asks again.
-	if err := p.Consents.Forget(q.r.Context(), q.account.ID, clientID); err != nil {
-		return err
-	}
-	if err := p.endWhich(q, func(st *session.State) bool { return st.Grant != nil && st.Grant.ClientID == clientID }); err != nil {
-		return err
-	}
-	return q.done(q.r.URL.Path, "app-ended")
-}
-
-// showApps is GET …/apps.
-func (p *AccountPages) showApps(q *query) error {
-	states, err := p.Sessions.List(q.r.Context(), q.account.DID)
-	if err != nil {
-		return err
-	}
-	consents, err := p.Consents.Consents(q.r.Context(), q.account.ID)
-	if err != nil {
-		return err
-	}
-	page := &Apps{}
-	find := func(id string) *App {
-		i := slices.IndexFunc(page.Apps, func(a App) bool { return a.Client.ID == id })
-		if i < 0 {
-			i = len(page.Apps)
-			page.Apps = append(page.Apps, App{Client: clientOf(id)})
-		}
-		return &page.Apps[i]
-	}
-	who := shownAccount(q.account)
-	for i := range states { // the latest used first
-		g := states[i].Grant
-		if g == nil {
-			continue
-		}
-		app, row := find(g.ClientID), sessionRow(&states[i], who)
-		app.Sessions++
-		app.Used = latest(app.Used, row.Used)
-		if app.Since.IsZero() || row.Made.Before(app.Since) {
-			app.Since = row.Made
-		}
-		if app.Scope == "" {
-			app.Scope, app.Permissions = g.Granted, granted(g.Granted, who)
-		}
-	}
-	for _, c := range consents { // remembered without a session that lives
-		if app := find(c.ClientID); app.Scope == "" {
-			app.Since, app.Used, app.Scope, app.Permissions = c.At, c.UsedAt, c.Scopes, granted(c.Scopes, who)
-		}
-	}
-	page.Frame, _ = p.frame(q, q.visit.ID)
-	p.Pages.Render(q.w, q.r, http.StatusOK, page)
-	return nil
-}
-
-// endApp is the form of that page.
-func (p *AccountPages) endApp(q *query) error {
-	id := q.typed("client_id")
-	switch {
-	case id == "":
-		return q.to(q.r.URL.Path)
-	case q.typed("decision") == "end":
-		return p.confirmEnd(q, ending{clientID: id})
-	case q.typed("decision") == "confirm":
-		return p.forgetApp(q, id)
-	default:
-		return q.to(q.r.URL.Path)
 	}
 }

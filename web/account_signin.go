@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -142,7 +143,9 @@ func (p *AccountPages) Enter(ctx context.Context, v device.Visit, proven signin.
 	request.SetAccount(ctx, proven.Account.DID.String())
 	e := proven.Entry(ctx, p.Now().UTC().Truncate(time.Millisecond))
 	e.Reason += ", on a page of this server"
-	mails, err := p.Arrived(ctx, proven.Account, e)
+	who := *proven.Account
+	who.Language = cmp.Or(who.Language, request.Language(ctx))
+	mails, err := p.Arrived(ctx, &who, e)
 	if err != nil {
 		return v, err
 	}

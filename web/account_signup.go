@@ -80,7 +80,7 @@ func (p *AccountPages) register(q *query, page *SignUp) (a *account.Account, sta
 		return signUpFailed(q, err)
 	}
 	if p.SignUp.Captcha != nil {
-		solved, err := p.SignUp.Captcha.Solved(q.r.Context(), q.typed("h-captcha-response"))
+		solved, err := p.SignUp.Captcha.Solved(q.r.Context(), q.typed("h-captcha-response"), handle)
 		if err != nil {
 			return nil, 0, nil, err
 		}

@@ -64,6 +64,7 @@ func deskParts() []deskPart {
 		{"people", "content", admin.RoleModerator, (*AdminPages).showContent},
 		{"people", "invites", admin.RoleModerator, (*AdminPages).showInvites},
 		{"people", "sessions", admin.RoleAdmin, (*AdminPages).showSignIns},
+		{"people", "clients", admin.RoleAdmin, (*AdminPages).showClients},
 		{"server", "doctor", admin.RoleAdmin, (*AdminPages).showDoctor},
 		{"server", "relays", admin.RoleAdmin, (*AdminPages).showRelays},
 		{"server", "firehose", admin.RoleAdmin, (*AdminPages).showFirehose},

@@ -289,8 +289,8 @@ func timeOr(t time.Time, id string) any {
 	return t
 }
 
-// moment reads a time of a command's result.
-func moment(text string) any {
+// timeOf reads a time of a command's result.
+func timeOf(text string) any {
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil {
 		return Msg("desk.never")
@@ -306,7 +306,7 @@ func accountSessions(q *deskQuery, info admin.AccountInfo, path string) Section 
 	}
 	end, _ := findAct(partAccount, "session-end")
 	t := &DeskTable{Columns: []Text{Msg("sessions.what"), Msg("sessions.used"), Msg("desk.made")}}
-	for _, one := range info.Sessions[:min(len(info.Sessions), sessionsShown)] {
+	for _, one := range info.Sessions[:min(len(info.Sessions), deskSessions)] {
 		what := []any{Stranger(one.Client)}
 		switch {
 		case one.ClientID != "":
@@ -317,7 +317,7 @@ func accountSessions(q *deskQuery, info admin.AccountInfo, path string) Section 
 		link := end.link(path, "session", strconv.FormatInt(one.ID, 10))
 		link.Of = Stranger(one.Client)
 		t.Rows = append(t.Rows, DeskRow{
-			Cells: []Cell{{Lines: what}, {Lines: []any{moment(one.LastUsedAt), Name(one.Network)}}, {Lines: []any{moment(one.CreatedAt)}}},
+			Cells: []Cell{{Lines: what}, {Lines: []any{timeOf(one.LastUsedAt), Name(one.Network)}}, {Lines: []any{timeOf(one.CreatedAt)}}},
 			Acts:  []DeskLink{link},
 		})
 	}
@@ -326,10 +326,10 @@ func accountSessions(q *deskQuery, info admin.AccountInfo, path string) Section 
 	return s
 }
 
-// sessionsShown and trailShown keep the page of an account readable, and below its size.
+// deskSessions and deskTrail keep the page of an account readable, and below its size.
 const (
-	sessionsShown = 30
-	trailShown    = 40
+	deskSessions = 30
+	deskTrail    = 40
 )
 
 func accountTrail(info admin.AccountInfo) Section {
@@ -339,12 +339,12 @@ func accountTrail(info admin.AccountInfo) Section {
 		return s
 	}
 	t := &DeskTable{Columns: []Text{Msg("desk.what"), Msg("desk.when"), Msg("desk.from")}}
-	for _, e := range info.Trail[:min(len(info.Trail), trailShown)] {
+	for _, e := range info.Trail[:min(len(info.Trail), deskTrail)] {
 		what := []any{Name(e.Kind), Msg("desk.by", "actor", Name(e.By))}
 		if e.Reason != "" {
 			what = append(what, Stranger(e.Reason))
 		}
-		t.Rows = append(t.Rows, DeskRow{Cells: []Cell{{Lines: what}, {Lines: []any{moment(e.At)}}, {Lines: []any{Name(e.Network), Stranger(e.UserAgent)}}}})
+		t.Rows = append(t.Rows, DeskRow{Cells: []Cell{{Lines: what}, {Lines: []any{timeOf(e.At)}}, {Lines: []any{Name(e.Network), Stranger(e.UserAgent)}}}})
 	}
 	s.Table = t
 	return s

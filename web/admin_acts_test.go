@@ -65,7 +65,7 @@ func TestAdminActs(t *testing.T) {
 		}
 		if about := map[string]string{
 			"content-takedown": "uri=at://" + mod.DID + "/a.b.c/self", "content-lift": "uri=at://" + mod.DID + "/a.b.c/self",
-			"crawl": "relay=https://relay.example", "invite-disable": "code=some-code", "disconnect": "subscriber=1",
+			"client-end": "client=https://app.example/c.json", "crawl": "relay=https://relay.example", "invite-disable": "code=some-code", "disconnect": "subscriber=1",
 		}[a.Name]; about != "" {
 			ask += "&" + about
 		}

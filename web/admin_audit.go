@@ -100,7 +100,7 @@ func auditRow(a admin.AuditLine) DeskRow {
 	if a.Network != "" {
 		by = append(by, Name(a.Network))
 	}
-	return DeskRow{Cells: []Cell{{Lines: what}, whom, {Lines: by}, {Lines: []any{moment(a.At)}}}}
+	return DeskRow{Cells: []Cell{{Lines: what}, whom, {Lines: by}, {Lines: []any{timeOf(a.At)}}}}
 }
 
 // downloadAudit sends what was selected as lines of JSON, the latest first, from its first

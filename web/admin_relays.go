@@ -62,7 +62,7 @@ func relayRow(r *admin.RelayLine, asked bool) DeskRow {
 		state.Lines = []any{Badge{kind, Msg("desk.relay-says", "status", Name(r.Status))}}
 		seen.Lines, accounts.Lines = []any{Count(r.Seq)}, []any{Count(r.Accounts)}
 	}
-	last := Cell{Lines: []any{moment(r.AskedAt)}}
+	last := Cell{Lines: []any{timeOf(r.AskedAt)}}
 	if r.AskedError != "" {
 		last.Lines = append(last.Lines, r.AskedError)
 	}

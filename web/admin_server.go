@@ -71,7 +71,7 @@ func (p *AdminPages) viewInvites(q *deskQuery, _ input) error {
 		if c.ForAccount != account.InvitesByAdmin {
 			whose = Cell{Href: accountPath(c.ForAccount), Lines: []any{Name(c.ForAccount)}}
 		}
-		row.Cells = append(row.Cells, whose, Cell{Lines: []any{moment(c.CreatedAt)}})
+		row.Cells = append(row.Cells, whose, Cell{Lines: []any{timeOf(c.CreatedAt)}})
 		t.Rows = append(t.Rows, row)
 	}
 	s := Section{Table: t, Acts: q.links("invites", path, "invite-create")}
@@ -100,7 +100,7 @@ func (p *AdminPages) viewFirehose(q *deskQuery, _ input) error {
 	}
 	log := Section{Facts: []Fact{
 		{Msg("desk.events-last"), []any{Count(st.Last)}},
-		{Msg("desk.events-oldest"), []any{Count(st.Oldest), moment(st.OldestAt)}},
+		{Msg("desk.events-oldest"), []any{Count(st.Oldest), timeOf(st.OldestAt)}},
 		{Msg("desk.events-size"), []any{Bytes(st.Bytes)}},
 		{Msg("desk.wal-size"), []any{Bytes(st.LogBytes)}},
 	}}
@@ -117,7 +117,7 @@ func (p *AdminPages) viewFirehose(q *deskQuery, _ input) error {
 		t.Rows = append(t.Rows, DeskRow{
 			Cells: []Cell{
 				{Lines: []any{Name(m.Client), Stranger(m.UserAgent)}},
-				{Lines: []any{moment(m.Since)}},
+				{Lines: []any{timeOf(m.Since)}},
 				{Lines: []any{Count(m.Sent)}},
 				{Lines: []any{Count(max(st.Last-m.Sent, 0))}},
 			},

@@ -18,8 +18,6 @@ import (
 // what their forms ask for. Its fields are set once.
 type FlowPages struct {
 	*AccountPages
-
-	OAuth *oauth.Service
 }
 
 // FlowRoutes returns the route of the flow.

@@ -39,8 +39,10 @@ func TestAnsweredLink(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 29, 14, 0, 0, 0, time.UTC)
 	p := &FlowPages{
-		AccountPages: &AccountPages{Site: &Site{Pages: openPages(t, Settings{})}},
-		OAuth:        &oauth.Service{Settings: oauth.Settings{Issuer: "https://pds.example.com"}, CodeKey: []byte("key"), Now: func() time.Time { return now }},
+		AccountPages: &AccountPages{
+			Site:  &Site{Pages: openPages(t, Settings{})},
+			OAuth: &oauth.Service{Settings: oauth.Settings{Issuer: "https://pds.example.com"}, CodeKey: []byte("key"), Now: func() time.Time { return now }},
+		},
 	}
 	for _, c := range []struct {
 		redirect, uri string
@@ -74,12 +76,12 @@ func TestLoopbackSession(t *testing.T) {
 		"http://localhost":               "An app on this computer",
 		"https://app.example.com/c.json": "app.<wbr>example.<wbr>com",
 	} {
-		row := sessionRow(&session.State{ID: 1, Grant: &session.Grant{Holder: session.Holder{ClientID: id}, Granted: "atproto"}}, who)
+		row := sessionRow(&session.State{ID: 1, Grant: &session.Grant{Holder: session.Holder{ClientID: id}, Granted: "atproto"}})
 		page := &Sessions{Frame: Frame{Account: who}, Rows: []SessionRow{row}, Ended: []EndedSession{{
-			Kind: OAuthSession, Name: row.Name, Loopback: row.Loopback, Why: Msg("why.takedown"),
+			Subject: Subject{OAuthSession, row.Name, row.Loopback}, Why: Msg("why.takedown"),
 		}}}
 		body := get(t, p, "/account/u/did:plc:alice/sessions", page).Body.String()
-		if n := strings.Count(body, want); n != 3 || strings.Contains(body, ">localhost<") {
+		if n := strings.Count(body, want); n != 4 || strings.Contains(body, ">localhost<") {
 			t.Errorf("%s: %d times %q\n%s", id, n, want, body)
 		}
 	}

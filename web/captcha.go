@@ -2,6 +2,8 @@ package web
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +20,9 @@ import (
 // set once.
 type Captcha struct {
 	SiteKey, SecretKey string
+	// TokenSalt, if it is set, salts the hashes by which hCaptcha recognises who signs up
+	// again and again: of the address, the handle and the program.
+	TokenSalt string
 	// URL is where hCaptcha verifies.
 	URL string
 	// Client calls it.
@@ -35,9 +40,9 @@ const (
 	maxSolution    = 16 << 10
 )
 
-// Solved reports whether a solution is right, and was not used before. An error means that
-// hCaptcha did not say.
-func (c *Captcha) Solved(ctx context.Context, solution string) (solved bool, err error) {
+// Solved reports whether a solution is right, and was not used before, for somebody who
+// wants a handle. An error means that hCaptcha did not say.
+func (c *Captcha) Solved(ctx context.Context, solution, handle string) (solved bool, err error) {
 	if solution == "" || len(solution) > maxSolution {
 		return false, nil
 	}
@@ -45,7 +50,10 @@ func (c *Captcha) Solved(ctx context.Context, solution string) (solved bool, err
 	defer cancel()
 	form := url.Values{
 		"secret": {c.SecretKey}, "response": {solution}, "sitekey": {c.SiteKey},
-		"remoteip": {request.ClientOf(ctx).Addr.String()},
+		"remoteip": {request.ClientOf(ctx).Addr.String()}, "behavior_type": {"signup"},
+	}
+	if c.TokenSalt != "" {
+		form.Set("client_tokens", c.tokens(request.ClientOf(ctx), handle))
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.URL, strings.NewReader(form.Encode()))
 	if err != nil {
@@ -71,4 +79,20 @@ func (c *Captcha) Solved(ctx context.Context, solution string) (solved bool, err
 		return false, fmt.Errorf("read hCaptcha's answer: %w", err)
 	}
 	return verdict.Success, nil
+}
+
+// tokens returns what hCaptcha compares among sign-ups, in the form of
+// HCaptchaClient.buildClientTokens of @atproto/oauth-provider: it learns no handle, and of two
+// servers with different salts not that somebody is the same.
+func (c *Captcha) tokens(who request.Client, handle string) string {
+	hash := func(value string) string {
+		sum := sha256.Sum256([]byte(c.TokenSalt + value))
+		return base64.StdEncoding.EncodeToString(sum[:])
+	}
+	tokens := map[string]string{"hashedIp": hash(who.Addr.String()), "hashedHandle": hash(handle)}
+	if who.UserAgent != "" {
+		tokens["hashedUserAgent"] = hash(who.UserAgent)
+	}
+	raw, _ := json.Marshal(tokens) // texts cannot fail
+	return string(raw)
 }

@@ -40,11 +40,18 @@ type Confirm struct {
 	// Button names the act. Danger makes it red.
 	Button Text
 	Danger bool
-	// Fields are sent along: session, client_id, device, app_password; of the security page
-	// ending and passkey.
+	// Fields are sent along: end or take, not_me; of the security page ending and passkey.
 	Fields []Field
+	// Ticks are what can be done besides.
+	Ticks []Tick
 	// Back is where "Cancel" leads.
 	Back string
+}
+
+// Tick is a tick box.
+type Tick struct {
+	Name string
+	Text Text
 }
 
 func (*Confirm) template() string { return "confirm" }

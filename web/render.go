@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"embed"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"nestbox/internal/messages"
 	"nestbox/request"
 )
 
@@ -27,6 +29,9 @@ type Settings struct {
 	Brand    Brand
 	// Dev is set under --dev: browsers are not asked to insist on https.
 	Dev bool
+	// Spoke, if it is set, is called with each page of an account that was shown in a
+	// language: its mails have that of the last one.
+	Spoke func(ctx context.Context, did, language string)
 	// Pseudo adds the pseudo-language en-XA, for tests: text that is in no catalogue is
 	// seen, and so is a layout that breaks on long words.
 	Pseudo bool
@@ -47,7 +52,7 @@ func declared() []Page {
 		&SignIn{}, &Chooser{}, &Factor{}, &Deactivated{}, &SignUp{}, &Welcome{}, &Reset{}, &ResetCode{}, &Consent{},
 		&Message{}, &FormPost{}, &Confirm{}, &StepUp{},
 		&AdminSignIn{}, &Desk{}, &DeskAct{},
-		&Accounts{}, &Sessions{}, &Apps{}, &Security{}, &TOTPSetup{}, &RecoveryCodes{}, &PasskeyAdd{},
+		&Accounts{}, &Sessions{}, &Apps{}, &Devices{}, &AppPasswords{}, &AppPasswordMade{}, &Events{}, &Secure{}, &Security{}, &TOTPSetup{}, &RecoveryCodes{}, &PasskeyAdd{},
 	}
 }
 
@@ -143,9 +148,12 @@ func (p *Pages) Render(w http.ResponseWriter, r *http.Request, status int, page 
 		return
 	}
 	p.secure(w.Header(), r, hasCaptcha(page))
-	w.Header().Set("Content-Language", c.tag.String())
+	w.Header().Set("Content-Language", c.Tag.String())
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // a client that has gone needs no answer
+	if p.settings.Spoke != nil && frame.Account != nil {
+		p.settings.Spoke(r.Context(), frame.Account.DID, c.Tag.String())
+	}
 }
 
 // isWide reports whether a page is one of an account's own, or of the admin page, with the
@@ -154,7 +162,7 @@ func isWide(page Page) bool {
 	switch page.(type) {
 	case *Desk, *DeskAct:
 		return page.frame().Desk != nil
-	case *Sessions, *Apps, *Security, *TOTPSetup, *RecoveryCodes, *PasskeyAdd:
+	case *Sessions, *Apps, *Devices, *AppPasswords, *AppPasswordMade, *Events, *Secure, *Security, *TOTPSetup, *RecoveryCodes, *PasskeyAdd:
 		return page.frame().Account != nil
 	default:
 		return false
@@ -175,14 +183,15 @@ func (p *Pages) render(c *catalogue, r *http.Request, page Page) ([]byte, error)
 	}
 	v := view{
 		Page: page, Frame: frame, Brand: &p.settings.Brand, Hostname: p.settings.Hostname, Icon: p.settings.Brand.LogoURL,
-		Lang: c.tag.String(), Dir: c.direction(), Title: heading, Plain: plain(heading), Self: selfOf(r, frame), Part: page.template(),
+		Lang: c.Tag.String(), Dir: c.Direction(), Title: heading, Plain: plain(heading), Self: selfOf(r, frame), Part: page.template(),
 		Entry: !isWide(page),
 	}
 	if v.Icon == "" {
 		v.Icon = p.assets.paths["icon.svg"]
 	}
 	for _, one := range p.languages.all {
-		v.Languages = append(v.Languages, languageChoice{one.tag.String(), one.messages["language.name"]["other"], one == c})
+		name, _ := one.Text("language.name", 0) // each has the messages of English
+		v.Languages = append(v.Languages, languageChoice{one.Tag.String(), name, one == c})
 	}
 	var out bytes.Buffer
 	err = p.templates[c][page.template()].ExecuteTemplate(&out, "layout.html", v)
@@ -210,7 +219,7 @@ func (p *Pages) SetLanguage(w http.ResponseWriter, r *http.Request) {
 	SecureHeaders(w.Header(), r, p.settings.Dev)
 	if c := p.languages.find(r.PostFormValue("lang")); c != nil {
 		http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure but under --dev, which has no https
-			Name: languageCookie, Value: c.tag.String(), Path: "/", MaxAge: 400 * 24 * 3600,
+			Name: languageCookie, Value: c.Tag.String(), Path: "/", MaxAge: 400 * 24 * 3600,
 			HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: !p.settings.Dev,
 		})
 	}
@@ -232,16 +241,16 @@ func ownPath(next string) string {
 }
 
 // Language returns the tag of the language that a page in answer to a request would
-// have: that of mails which the request causes.
+// have.
 func (p *Pages) Language(r *http.Request, locales string) string {
-	return p.languages.choose(r, locales).tag.String()
+	return p.languages.choose(r, locales).Tag.String()
 }
 
 // Languages returns the tags of all languages, for ui_locales_supported.
 func (p *Pages) Languages() (tags []string) {
 	for _, c := range p.languages.all {
-		if c.tag.String() != pseudo {
-			tags = append(tags, c.tag.String())
+		if c.Tag.String() != messages.Pseudo {
+			tags = append(tags, c.Tag.String())
 		}
 	}
 	return tags

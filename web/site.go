@@ -74,6 +74,7 @@ func (s *Site) Owns(path string) bool {
 // ServeHTTP answers a request for a path that the site Owns.
 func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	SecureHeaders(w.Header(), r, s.Browsers.Dev)
+	r = r.WithContext(request.WithLanguage(r.Context(), s.Pages.Language(r, "")))
 	route, ok := s.Find(r.URL.Path)
 	if !ok {
 		s.Missing(w, r)

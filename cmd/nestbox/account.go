@@ -137,6 +137,10 @@ func (c *accountInfoCmd) Run() error {
 		}
 		fmt.Fprintln(w)
 		printSessions(w, a.Sessions)
+		fmt.Fprintln(w, "\nBROWSER\tSINCE\tLAST USED\tTRUSTED UNTIL\tFROM\tCLIENT")
+		for _, b := range a.Browsers {
+			fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", b.ID, b.CreatedAt, b.LastUsedAt, b.TrustedUntil, b.Network, b.Client)
+		}
 		fmt.Fprintln(w, "\nWHEN\tWHAT\tBY\tSESSION\tWHY\tFROM\tCLIENT")
 		for _, e := range a.Trail {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", e.At, e.Kind, e.By, e.Session, e.Reason, e.Network, e.UserAgent)

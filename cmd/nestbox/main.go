@@ -36,6 +36,7 @@ type cli struct {
 	Mail     mailCmd     `cmd:"" help:"Test the mail server."`
 	Keys     keysCmd     `cmd:"" help:"List, rotate and retire the server's session keys, and encrypt private keys with another key."`
 	Repo     repoCmd     `cmd:"" help:"Export and import repositories."`
+	Client   clientCmd   `cmd:"" help:"List OAuth clients, and end their sessions."`
 	Relay    relayCmd    `cmd:"" help:"Show what relays know of this server, and ask them to crawl it."`
 	Firehose firehoseCmd `cmd:"" help:"Show and manage the event stream."`
 	Verify   verifyCmd   `cmd:"" help:"Check everything in a data directory, also while its server runs."`

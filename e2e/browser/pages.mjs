@@ -169,9 +169,37 @@ const stories = {
   },
   'end a session': async (page) => {
     await page.goto(address({ name: 'sessions', path: '/account/u/did:plc:ewvi7nxzyoun6zhxrhs64oiz/sessions' }))
-    await page.locator('button[value=end]').nth(1).focus()
+    await page.locator('button[name=end]').nth(1).focus()
     const got = await posted(page, () => page.keyboard.press('Space'))
-    return differs(got, { session: ['12'], client_id: ['https://statusphere.example.net/oauth-client-metadata.json'], decision: ['end'] })
+    return differs(got, { csrf: ['dG9rZW4'], end: ['session 12'] })
+  },
+  'take a permission away': async (page) => {
+    await page.goto(address({ name: 'apps', path: '/account/u/did:plc:ewvi7nxzyoun6zhxrhs64oiz/apps' }))
+    await page.locator('button[name=take]').first().focus()
+    const got = await posted(page, () => page.keyboard.press('Enter'))
+    return differs(got, { take: ['https://statusphere.example.net/oauth-client-metadata.json repo:xyz.statusphere.status'], end: undefined })
+  },
+  'stop trusting a browser': async (page) => {
+    await page.goto(address({ name: 'devices', path: '/account/u/did:plc:ewvi7nxzyoun6zhxrhs64oiz/devices' }))
+    await page.locator('button[name=untrust]').nth(1).focus()
+    const got = await posted(page, () => page.keyboard.press('Enter'))
+    return differs(got, { untrust: ['browser 3'], end: undefined })
+  },
+  'make an app password': async (page) => {
+    await page.goto(address({ name: 'app-passwords-none', path: '/account/u/did:plc:ewvi7nxzyoun6zhxrhs64oiz/app-passwords' }))
+    await page.locator('#name').focus()
+    await page.keyboard.type('my bot')
+    await page.keyboard.press('Tab')
+    await page.keyboard.press('Space')
+    await page.keyboard.press('Tab')
+    const got = await posted(page, () => page.keyboard.press('Enter'))
+    return differs(got, { name: ['my bot'], privileged: ['on'], decision: ['make'] })
+  },
+  'this was not me': async (page) => {
+    await page.goto(address({ name: 'events', path: '/account/u/did:plc:ewvi7nxzyoun6zhxrhs64oiz/events' }))
+    await page.locator('button[name=end]').first().focus()
+    const got = await posted(page, () => page.keyboard.press('Enter'))
+    return differs(got, { end: ['session 12'], not_me: ['on'] })
   },
   'change the language': async (page) => {
     await page.goto(address({ name: 'signin-app', path: '/oauth/authorize' }))

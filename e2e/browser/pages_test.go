@@ -80,14 +80,16 @@ func chromium(t *testing.T) string {
 	return ""
 }
 
-// verdict is a line of pages.mjs: what is wrong with one sample, or in one story.
+// verdict is a line of a script: what is wrong with one sample, or in one story.
 type verdict struct {
 	Name   string
 	Faults []string
 }
 
-// TestPages looks at each sample, and plays some stories by keyboard.
-func TestPages(t *testing.T) {
+// play runs a script with its task, and makes each line that it writes a subtest. It returns
+// their names.
+func play(t *testing.T, script string, task []byte) (seen map[string]bool) {
+	t.Helper()
 	node, err := exec.LookPath("node")
 	if err != nil {
 		t.Skip("node is missing")
@@ -95,22 +97,7 @@ func TestPages(t *testing.T) {
 	if _, err := os.Stat("../node_modules/playwright-core"); err != nil {
 		t.Skip("playwright-core is not installed: run make test-e2e, or npm ci in e2e")
 	}
-	type sample struct{ Name, Path string }
-	var samples []sample
-	for _, s := range webtest.Samples() {
-		samples = append(samples, sample{s.Name, s.Path})
-	}
-	shots := os.Getenv("NESTBOX_SCREENSHOTS")
-	if shots != "" {
-		if shots, err = filepath.Abs(shots); err != nil {
-			t.Fatal(err)
-		}
-	}
-	task, err := json.Marshal(map[string]any{"origin": site(t).URL, "chromium": chromium(t), "samples": samples, "shots": shots, "only": os.Getenv("NESTBOX_SAMPLE")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), node, "pages.mjs", string(task))
+	cmd := exec.CommandContext(t.Context(), node, script, string(task))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -119,13 +106,13 @@ func TestPages(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	seen := map[string]bool{}
+	seen = map[string]bool{}
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		var v verdict
 		if err := json.Unmarshal(lines.Bytes(), &v); err != nil {
-			t.Errorf("pages.mjs wrote %q", lines.Text())
+			t.Errorf("%s wrote %q", script, lines.Text())
 			continue
 		}
 		seen[v.Name] = true
@@ -136,8 +123,31 @@ func TestPages(t *testing.T) {
 		})
 	}
 	if err := cmd.Wait(); err != nil {
-		t.Errorf("pages.mjs: %v", err)
+		t.Errorf("%s: %v", script, err)
 	}
+	return seen
+}
+
+// TestPages looks at each sample, and plays some stories by keyboard.
+func TestPages(t *testing.T) {
+	type sample struct{ Name, Path string }
+	var samples []sample
+	for _, s := range webtest.Samples() {
+		samples = append(samples, sample{s.Name, s.Path})
+	}
+	shots := os.Getenv("NESTBOX_SCREENSHOTS")
+	if shots != "" {
+		path, err := filepath.Abs(shots)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shots = path
+	}
+	task, err := json.Marshal(map[string]any{"origin": site(t).URL, "chromium": chromium(t), "samples": samples, "shots": shots, "only": os.Getenv("NESTBOX_SAMPLE")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := play(t, "pages.mjs", task)
 	for _, s := range samples {
 		if !seen[s.Name] && os.Getenv("NESTBOX_SAMPLE") == "" {
 			t.Errorf("nobody looked at %s", s.Name)

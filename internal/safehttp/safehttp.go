@@ -27,6 +27,9 @@ var (
 	ErrForbidden = errors.New("not a public address")
 	// ErrTooLarge: the answer has more bytes than were allowed.
 	ErrTooLarge = errors.New("the answer is too large")
+
+	// errURL is ErrForbidden because of the URL, whatever its name resolves to.
+	errURL = fmt.Errorf("%w", ErrForbidden)
 )
 
 const (
@@ -140,15 +143,15 @@ func (c *checked) CloseIdleConnections() { c.next.CloseIdleConnections() }
 func (o Options) checkURL(u *url.URL) error {
 	switch {
 	case len(u.String()) > cmp.Or(o.MaxURL, defaultMaxURL):
-		return fmt.Errorf("%w: its URL has more than %d bytes", ErrForbidden, cmp.Or(o.MaxURL, defaultMaxURL))
+		return fmt.Errorf("%w: its URL has more than %d bytes", errURL, cmp.Or(o.MaxURL, defaultMaxURL))
 	case u.User != nil:
-		return fmt.Errorf("%w: its URL holds a user name", ErrForbidden)
+		return fmt.Errorf("%w: its URL holds a user name", errURL)
 	case o.OnlyLoopback, o.AllowLoopback && isLoopback(u.Hostname()):
 		return nil
 	case u.Scheme != "https":
-		return fmt.Errorf("%w: it is asked over %s", ErrForbidden, u.Scheme)
+		return fmt.Errorf("%w: it is asked over %s", errURL, u.Scheme)
 	case !o.allowsPort(u.Port()):
-		return fmt.Errorf("%w: it is asked on port %s", ErrForbidden, u.Port())
+		return fmt.Errorf("%w: it is asked on port %s", errURL, u.Port())
 	default:
 		return nil
 	}

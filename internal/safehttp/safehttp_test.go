@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"nestbox/internal/dnstest"
 	"nestbox/internal/safehttp"
 )
 
@@ -103,9 +103,9 @@ func TestForbidden(t *testing.T) {
 func TestAddressIsChecked(t *testing.T) {
 	_, _, roots := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("reached") })
 	var asked atomic.Int32
-	c := safehttp.Client(safehttp.Options{Roots: roots, Resolver: resolver(t, func() [4]byte {
+	c := safehttp.Client(safehttp.Options{Roots: roots, Resolver: dnstest.Resolver(t, func() (netip.Addr, error) {
 		asked.Add(1)
-		return [4]byte{127, 0, 0, 1}
+		return netip.MustParseAddr("127.0.0.1"), nil
 	})})
 	if _, err := get(t, c, "https://rebound.example.com"); !errors.Is(err, safehttp.ErrForbidden) || asked.Load() == 0 {
 		t.Errorf("asked %d times: %v", asked.Load(), err)
@@ -186,37 +186,6 @@ func TestCertificate(t *testing.T) {
 	if _, err := get(t, safehttp.Client(safehttp.Options{AllowLoopback: true}), url); !errors.As(err, &unknown) {
 		t.Errorf("%v", err)
 	}
-}
-
-// resolver asks a DNS server on loopback that returns one address for every
-// name.
-func resolver(t *testing.T, address func() [4]byte) *net.Resolver {
-	t.Helper()
-	conn, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	go func() {
-		buf := make([]byte, 512)
-		for {
-			n, from, err := conn.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			answer, err := answerTo(buf[:n], address())
-			if err == nil {
-				_, _ = conn.WriteTo(answer, from)
-			}
-		}
-	}()
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		c, err := new(net.Dialer).DialContext(ctx, "udp", conn.LocalAddr().String())
-		if err != nil {
-			return nil, fmt.Errorf("reach the test's DNS server: %w", err)
-		}
-		return c, nil
-	}}
 }
 
 // TestPorts: strangers may name the port of https, and with HighPorts the ports from 1024

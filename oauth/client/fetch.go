@@ -1,16 +1,13 @@
 package client
 
 import (
+	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
-	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -67,21 +64,31 @@ func (s schemes) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // fault is why a document was not obtained.
 type fault struct {
+	// message is for the asker, who may be anybody: it reveals nothing of this server's
+	// network. cause is for the log, nil if message is all.
 	message string
+	cause   error
 	// invalid means that the host answered, with a document that breaks a rule: code says
 	// which kind. It is a statement of the client's, and not a host that is down.
 	invalid bool
 	code    string
 }
 
-func (f *fault) Error() string { return f.message }
+func (f *fault) Error() string {
+	if f.cause != nil {
+		return f.message + ": " + f.cause.Error()
+	}
+	return f.message
+}
+
+func (f *fault) Unwrap() error { return f.cause }
 
 func faultf(format string, args ...any) *fault {
 	return &fault{message: fmt.Sprintf(format, args...), code: CodeInvalidMetadata}
 }
 
-// get fetches a JSON document, and how long it is fresh. Its error is a *fault.
-func get(ctx context.Context, c *http.Client, u string, now time.Time) (body []byte, fresh time.Time, err error) {
+// get fetches a JSON document, and how long it is fresh.
+func get(ctx context.Context, c *http.Client, u string, now time.Time) (body []byte, fresh time.Time, f *fault) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
 	if err != nil {
 		return nil, time.Time{}, faultf("it is not a URL")
@@ -92,7 +99,7 @@ func get(ctx context.Context, c *http.Client, u string, now time.Time) (body []b
 	if err != nil {
 		return nil, time.Time{}, explain(err)
 	}
-	if f := headerFault(resp); f != nil {
+	if f = headerFault(resp); f != nil {
 		_, _ = io.CopyN(io.Discard, resp.Body, 4<<10) // so that the connection can be used again
 		_ = resp.Body.Close()
 		return nil, time.Time{}, f
@@ -118,38 +125,16 @@ func headerFault(resp *http.Response) *fault {
 	return nil
 }
 
-// explain says which part of a request failed.
+// explain returns which part of a request failed.
 func explain(err error) *fault {
-	var (
-		dns         *net.DNSError
-		certificate *tls.CertificateVerificationError
-		record      tls.RecordHeaderError
-		alert       tls.AlertError
-		unknown     x509.UnknownAuthorityError
-	)
-	if asURL, ok := errors.AsType[*url.Error](err); ok {
-		err = asURL.Err // without the method and the URL
-	}
+	reason := cmp.Or(safehttp.Reason(err), "connection failed")
 	switch {
-	case errors.Is(err, safehttp.ErrForbidden):
-		return faultf("address not public")
 	case errors.Is(err, safehttp.ErrTooLarge):
-		return faultf("too large: more than %d bytes", maxDocument)
-	case errors.As(err, &dns) && !dns.IsTimeout:
-		return faultf("name does not resolve")
-	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &alert), errors.As(err, &unknown),
-		strings.Contains(err.Error(), "tls: "):
-		return faultf("TLS: %.200s", strings.TrimPrefix(err.Error(), "tls: "))
-	case isTimeout(err):
-		return faultf("timed out after %d s: the app's own server must answer while it waits for this request", int(fetchTimeout/time.Second))
-	default:
-		return faultf("connection failed: %.200s", err)
+		reason = fmt.Sprintf("too large: more than %d bytes", maxDocument)
+	case safehttp.TimedOut(err):
+		reason = fmt.Sprintf("timed out after %d s: the app's own server must answer while it waits for this request", int(fetchTimeout/time.Second))
 	}
-}
-
-func isTimeout(err error) bool {
-	var t net.Error
-	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &t) && t.Timeout()
+	return &fault{message: reason, code: CodeInvalidMetadata, cause: err}
 }
 
 // freshness returns how long an answer with these Cache-Control headers is fresh.

@@ -1,7 +1,6 @@
 package client_test
 
 import (
-	"context"
 	"crypto/x509"
 	"fmt"
 	"io"
@@ -10,66 +9,26 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"golang.org/x/net/dns/dnsmessage"
-
+	"nestbox/internal/dnstest"
 	"nestbox/internal/safehttp"
 	"nestbox/oauth/client"
 )
 
 // overHTTP makes the service fetch by the real network code, with a name server that
 // returns one address for every name.
-func (w *world) overHTTP(t *testing.T, dev bool, roots *x509.CertPool, address func() [4]byte) {
+func (w *world) overHTTP(t *testing.T, dev bool, roots *x509.CertPool, address func() (netip.Addr, error)) {
 	t.Helper()
 	w.Close()
 	w.Service = client.New(client.Options{
-		Store: w.db.Clients, HTTP: client.HTTP(safehttp.Options{Resolver: nameServer(t, address), Roots: roots}, dev), Issuer: issuer, Dev: dev,
+		Store: w.db.Clients, HTTP: client.HTTP(safehttp.Options{Resolver: dnstest.Resolver(t, address), Roots: roots}, dev), Issuer: issuer, Dev: dev,
 		Now: w.clock, Log: slog.New(slog.DiscardHandler),
 	})
-}
-
-// nameServer answers A questions on loopback; address 0.0.0.0 means that there is no such
-// name.
-func nameServer(t *testing.T, address func() [4]byte) *net.Resolver {
-	t.Helper()
-	conn, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	go func() {
-		buf := make([]byte, 512)
-		for {
-			n, peer, err := conn.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			var m dnsmessage.Message
-			if m.Unpack(buf[:n]) != nil || len(m.Questions) != 1 {
-				continue
-			}
-			m.Response, m.RecursionAvailable, m.Additionals = true, true, nil
-			q := m.Questions[0]
-			switch a := address(); {
-			case a == [4]byte{}:
-				m.RCode = dnsmessage.RCodeNameError
-			case q.Type == dnsmessage.TypeA:
-				m.Answers = []dnsmessage.Resource{{
-					Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class}, Body: &dnsmessage.AResource{A: a},
-				}}
-			}
-			if raw, err := m.Pack(); err == nil {
-				_, _ = conn.WriteTo(raw, peer)
-			}
-		}
-	}()
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "udp", conn.LocalAddr().String())
-	}}
 }
 
 // TestPrivateAddresses: a name that resolves to an address that is not public, at once or
@@ -80,15 +39,15 @@ func TestPrivateAddresses(t *testing.T) {
 	host := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Store(true) }))
 	defer host.Close()
 	var asked atomic.Int32
-	for i, address := range [][4]byte{{127, 0, 0, 1}, {10, 0, 0, 1}, {169, 254, 169, 254}, {192, 168, 1, 1}, {100, 64, 0, 1}} {
-		w.overHTTP(t, false, nil, func() [4]byte { asked.Add(1); return address })
+	for i, address := range []string{"127.0.0.1", "10.0.0.1", "169.254.169.254", "192.168.1.1", "100.64.0.1"} {
+		w.overHTTP(t, false, nil, func() (netip.Addr, error) { asked.Add(1); return netip.MustParseAddr(address), nil })
 		_, err := w.Load(t.Context(), fmt.Sprintf("https://rebound%d.example.com/client.json", i), client.ForRequest)
 		refused(t, err, client.CodeInvalidMetadata, "address not public")
 	}
 	if asked.Load() == 0 || reached.Load() {
 		t.Errorf("asked %d times, reached: %v", asked.Load(), reached.Load())
 	}
-	w.overHTTP(t, false, nil, func() [4]byte { return [4]byte{} })
+	w.overHTTP(t, false, nil, func() (netip.Addr, error) { return netip.Addr{}, dnstest.ErrNoName })
 	_, err := w.Load(t.Context(), "https://nowhere.example.com/client.json", client.ForRequest)
 	refused(t, err, client.CodeInvalidMetadata, "name does not resolve")
 }
@@ -96,9 +55,10 @@ func TestPrivateAddresses(t *testing.T) {
 // TestHostileHosts: what real hosts can do wrong, over TLS on this machine.
 func TestHostileHosts(t *testing.T) {
 	release := make(chan struct{})
-	var headers http.Header
+	var headers atomic.Pointer[http.Header]
 	host := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		headers = r.Header.Clone()
+		header := r.Header.Clone()
+		headers.Store(&header)
 		w.Header().Set("Content-Type", "application/json")
 		switch r.URL.Path {
 		case "/endless":
@@ -125,7 +85,7 @@ func TestHostileHosts(t *testing.T) {
 	roots := x509.NewCertPool()
 	roots.AddCert(host.Certificate())
 	w := newWorld(t)
-	w.overHTTP(t, true, roots, func() [4]byte { return [4]byte{127, 0, 0, 1} })
+	w.overHTTP(t, true, roots, func() (netip.Addr, error) { return netip.MustParseAddr("127.0.0.1"), nil })
 	for path, says := range map[string]string{
 		"/endless": "too large", "/declared": "too large", "/redirect": "redirect to /right (redirects are not followed)", "/header": "connection failed", "/closes": "connection failed",
 	} {
@@ -135,8 +95,8 @@ func TestHostileHosts(t *testing.T) {
 	if _, err := w.Load(t.Context(), host.URL+"/right", client.ForRequest); err != nil {
 		t.Error(err)
 	}
-	if headers.Get("Accept") != "application/json" || headers.Get("Cookie") != "" {
-		t.Errorf("asked with %v", headers)
+	if h := *headers.Load(); h.Get("Accept") != "application/json" || h.Get("Cookie") != "" {
+		t.Errorf("asked with %v", h)
 	}
 	_, port, _ := net.SplitHostPort(host.Listener.Addr().String())
 	// The certificate is not for this name, which is dialled without a name server.
@@ -164,11 +124,11 @@ func TestPlainHTTP(t *testing.T) {
 	_, port, _ := net.SplitHostPort(host.Listener.Addr().String())
 	w := newWorld(t)
 	var public atomic.Bool
-	w.overHTTP(t, true, nil, func() [4]byte {
+	w.overHTTP(t, true, nil, func() (netip.Addr, error) {
 		if public.Load() {
-			return [4]byte{93, 184, 215, 14}
+			return netip.MustParseAddr("93.184.215.14"), nil
 		}
-		return [4]byte{127, 0, 0, 1}
+		return netip.MustParseAddr("127.0.0.1"), nil
 	})
 	for _, name := range []string{"app.localhost", "127.0.0.1", "dev.example.com"} {
 		if _, err := w.Load(t.Context(), "http://"+name+":"+port+"/client.json", client.ForRequest); err != nil {

@@ -266,10 +266,10 @@ func (s *Service) obtain(ctx context.Context, id string, u *url.URL) (*known, er
 		return nil, err
 	}
 	now := s.Now()
-	kept, c, err := s.get(ctx, id, u, now)
-	if f, ok := errors.AsType[*fault](err); ok {
+	kept, c, f := s.get(ctx, id, u, now)
+	if f != nil {
 		s.Log.LogAttrs(ctx, slog.LevelInfo, "client metadata not obtained", slog.String("client_id", id),
-			slog.String("cause", Printable(f.message)))
+			slog.String("cause", Printable(f.Error())))
 		k := &known{client: before.client, fresh: before.fresh, failed: s.Now(), fault: f, size: before.size}
 		return k, s.keepFailure(ctx, id, k)
 	}
@@ -292,18 +292,19 @@ func (s *Service) obtain(ctx context.Context, id string, u *url.URL) (*known, er
 	return k, nil
 }
 
-// get fetches what a client consists of. Its error is a *fault.
-func (s *Service) get(ctx context.Context, id string, u *url.URL, now time.Time) (Kept, *Client, error) {
-	document, fresh, err := get(ctx, s.HTTP, id, now)
-	if err != nil {
-		return Kept{}, nil, err
+// get fetches what a client consists of.
+func (s *Service) get(ctx context.Context, id string, u *url.URL, now time.Time) (Kept, *Client, *fault) {
+	document, fresh, f := get(ctx, s.HTTP, id, now)
+	if f != nil {
+		return Kept{}, nil, f
 	}
 	kept := Kept{ID: id, Document: document, Fetched: now, Fresh: fresh}
 	c, err := s.read(u, id, document, nil)
 	if err == nil && c.keySetURI != "" {
-		set, setFresh, getErr := get(ctx, s.HTTP, c.keySetURI, now)
-		if getErr != nil {
-			return Kept{}, nil, faultf("jwks_uri: %s", getErr)
+		set, setFresh, f := get(ctx, s.HTTP, c.keySetURI, now)
+		if f != nil {
+			f.message = "jwks_uri: " + f.message
+			return Kept{}, nil, f
 		}
 		kept.KeySet = set
 		if setFresh.Before(fresh) {

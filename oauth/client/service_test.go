@@ -1,14 +1,17 @@
 package client_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,7 +94,9 @@ func TestFaults(t *testing.T) {
 		"the document is not a JSON objec": {body: "<html>"},
 		"too large: more than 131072 byte": {body: jsonOf(metadata(map[string]any{"x": strings.Repeat("x", 128<<10)}))},
 		"timed out after 10 s: the app's own server must answer while it waits": {err: context.DeadlineExceeded},
-		"connection failed": {err: errors.New("connection refused by \"x\"")},
+		"connection failed":                            {err: errors.New("10.0.0.9:53 \"x\" is not there")},
+		"connection failed: it was refused":            {err: &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(93, 184, 215, 14), Port: 443}, Err: syscall.ECONNREFUSED}},
+		"name does not resolve: its name servers fail": {err: &net.DNSError{Err: "server misbehaving", Name: "app.example.com", Server: "10.0.0.53:53", IsTemporary: true}},
 	} {
 		t.Run(says, func(t *testing.T) {
 			w := newWorld(t)
@@ -370,5 +375,23 @@ func TestOwnQueue(t *testing.T) {
 	all.Wait()
 	if g.all != 9 {
 		t.Errorf("%d fetches, want one for each document", g.all)
+	}
+}
+
+// TestFaultDetail: the log has what the asker does not read.
+func TestFaultDetail(t *testing.T) {
+	w := newWorld(t)
+	w.Close()
+	var log bytes.Buffer
+	w.Service = client.New(client.Options{
+		Store: w.db.Clients, HTTP: &http.Client{Transport: w}, Issuer: issuer, Now: w.clock, Log: slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	w.serve(appID, answer{body: jsonOf(confidential(map[string]any{"jwks": nil, "jwks_uri": setURL}))})
+	w.serve(setURL, answer{err: &net.DNSError{Err: "server misbehaving", Name: "keys.example.com", Server: "10.0.0.53:53"}})
+	_, err := w.Load(t.Context(), appID, client.ForRequest)
+	refused(t, err, client.CodeInvalidMetadata, "jwks_uri: name does not resolve: its name servers fail")
+	w.Close()
+	if !strings.Contains(log.String(), "10.0.0.53:53: server misbehaving") {
+		t.Errorf("the log has no reason:\n%s", &log)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -155,6 +156,9 @@ func keyOf(s *oauthtest.Signer, kid string, changes map[string]any) map[string]a
 	return k
 }
 
+// addresses finds the addresses of this server's network in what a stranger reads.
+var addresses = regexp.MustCompile(`^Unable to obtain .*': .*[\d.]+:\d+`)
+
 // refused fails unless err refuses a client with a code and a message that can be sent.
 func refused(t *testing.T, err error, code, says string) {
 	t.Helper()
@@ -162,6 +166,9 @@ func refused(t *testing.T, err error, code, says string) {
 	if !errors.As(err, &e) || e.Code != code || !strings.Contains(e.Message, says) {
 		t.Errorf("got %v, want %s with %q", err, code, says)
 		return
+	}
+	if addresses.MatchString(e.Message) {
+		t.Errorf("%q has an address of this server's network", e.Message)
 	}
 	if strings.ContainsFunc(e.Message, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
 		t.Errorf("%q does not fit into error_description", e.Message)

@@ -137,6 +137,15 @@ func (s Set) holds(text string) bool {
 	return slices.ContainsFunc(s.permissions, func(p Permission) bool { return p.text == text })
 }
 
+// Without returns the set without a permission, compared by its meaning. One that cannot be
+// unticked stays.
+func (s Set) Without(permission string) Set {
+	gone := Parse(permission)
+	return newSet(slices.DeleteFunc(slices.Clone(s.permissions), func(p Permission) bool {
+		return p.CanBeUnticked() && gone.holds(p.text)
+	}), nil)
+}
+
 // Granted returns what the account grants of the set if it ticked those permissions:
 // them, and what cannot be unticked. What it ticked and nobody asked for counts for
 // nothing.

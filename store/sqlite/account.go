@@ -24,7 +24,7 @@ var _ account.Store = Accounts{}
 const accountColumns = `a.id, a.did, a.handle, a.email, a.created_at, a.email_confirmed_at, a.deactivated_at,
 	a.delete_after, a.takendown_at, a.takedown_ref, a.suspended_at, a.invited_with, a.signing_key, a.tokens_valid_after,
 	i.document, i.handle_invalid, i.checked_at, a.email_factor, a.notices, a.invites_disabled,
-	a.passkey_second, a.dangerous_factor, a.apps_by_password`
+	a.passkey_second, a.dangerous_factor, a.apps_by_password, a.language`
 
 const accountTables = ` FROM account a LEFT JOIN identity i ON i.account_id = a.id `
 
@@ -40,6 +40,7 @@ func scanAccount(r *sqlite.Stmt) *account.Account {
 		Document: columnBytes(r, 14), HandleInvalid: r.ColumnBool(15), IdentityCheckedAt: columnTime(r, 16),
 		EmailFactor: r.ColumnBool(17), NoticesOff: !r.ColumnBool(18),
 		Switches: account.Switches{PasskeySecond: r.ColumnBool(20), DangerousFactor: r.ColumnBool(21), AppsOff: !r.ColumnBool(22)},
+		Language: r.ColumnText(23),
 	}
 }
 
@@ -139,11 +140,13 @@ func (db Accounts) Credentials(ctx context.Context, id int64) (cred account.Cred
 		if !found {
 			return account.ErrNotFound
 		}
-		err = query(c, "SELECT id, name, hash, privileged, created_at FROM app_password WHERE account_id = ? ORDER BY created_at, id",
+		err = query(c, `SELECT id, name, hash, privileged, created_at, used_at, used_network FROM app_password
+			WHERE account_id = ? ORDER BY created_at, id`,
 			func(s *sqlite.Stmt) { s.BindInt64(1, id) },
 			func(r *sqlite.Stmt) error {
 				cred.AppPasswords = append(cred.AppPasswords, account.AppPassword{
 					ID: r.ColumnInt64(0), Name: r.ColumnText(1), Hash: r.ColumnText(2), Privileged: r.ColumnBool(3), CreatedAt: columnTime(r, 4),
+					UsedAt: columnTime(r, 5), UsedNetwork: r.ColumnText(6),
 				})
 				return nil
 			})

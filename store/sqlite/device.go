@@ -112,6 +112,7 @@ func (db Devices) SignIn(ctx context.Context, n device.New) (b device.Browser, e
 		if err := putSignIn(tx.Conn, id, in); err != nil {
 			return err
 		}
+		n.Entry.Browser = id
 		if err := noteAndTell(tx, db.DB, n.SignIn.AccountID, n.Entry, n.Mails); err != nil {
 			return err
 		}

@@ -262,6 +262,17 @@ func (db Accounts) SetEmail(ctx context.Context, id int64, c account.EmailChange
 	})
 }
 
+// SetLanguage implements account.Store.
+func (db Accounts) SetLanguage(ctx context.Context, id int64, tag string) error {
+	return db.update(ctx, id, func(tx *groupcommit.Tx, _ *account.Account) error {
+		_, err := change(tx.Conn, "UPDATE account SET language = ? WHERE id = ?", func(s *sqlite.Stmt) { s.BindText(1, tag); s.BindInt64(2, id) })
+		if err != nil {
+			return fmt.Errorf("set language: %w", err)
+		}
+		return nil
+	})
+}
+
 // SetNotices implements account.Store.
 func (db Accounts) SetNotices(ctx context.Context, id int64, on bool) error {
 	return db.update(ctx, id, func(tx *groupcommit.Tx, _ *account.Account) error {

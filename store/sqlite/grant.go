@@ -66,15 +66,16 @@ func insertGrant(c *sqlite.Conn, sessionID int64, g *session.Grant) error {
 	return wrap(err, "insert grant")
 }
 
-// updateGrant writes what a refresh may change.
+// updateGrant writes what a refresh, or the owner, may change.
 func updateGrant(c *sqlite.Conn, sessionID int64, g *session.Grant) error {
-	_, err := change(c, "UPDATE oauth_session SET token_scope = ?, set_versions = ?, theft_at = ?, version = ? WHERE session_id = ?",
+	_, err := change(c, "UPDATE oauth_session SET granted_scope = ?, token_scope = ?, set_versions = ?, theft_at = ?, version = ? WHERE session_id = ?",
 		func(s *sqlite.Stmt) {
-			s.BindText(1, g.Effective)
-			s.BindText(2, g.Sets)
-			bindTime(s, 3, g.TheftAt)
-			s.BindInt64(4, g.Version)
-			s.BindInt64(5, sessionID)
+			s.BindText(1, g.Granted)
+			s.BindText(2, g.Effective)
+			s.BindText(3, g.Sets)
+			bindTime(s, 4, g.TheftAt)
+			s.BindInt64(5, g.Version)
+			s.BindInt64(6, sessionID)
 		})
 	return wrap(err, "update grant")
 }

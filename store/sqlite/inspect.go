@@ -16,6 +16,7 @@ import (
 	"nestbox/blob"
 	"nestbox/dagcbor"
 	"nestbox/firehose"
+	"nestbox/hosting"
 	"nestbox/repo"
 	"nestbox/store"
 )
@@ -140,6 +141,19 @@ func (i *inspection) Accounts(after int64, limit int) (out []store.Inspected, er
 		return nil, fmt.Errorf("list accounts: %w", err)
 	}
 	return out, nil
+}
+
+// Sealed implements store.Inspection.
+func (i *inspection) Sealed(yield func(kind hosting.SealedKind, did syntax.DID, sealed []byte) error) error {
+	for _, place := range sealedKeys[1:] { // the first is Accounts'
+		err := query(i.conn, place.list, nil, func(r *sqlite.Stmt) error {
+			return yield(place.kind, syntax.DID(r.ColumnText(1)), columnBytes(r, 2))
+		})
+		if err != nil {
+			return fmt.Errorf("list sealed keys: %w", err)
+		}
+	}
+	return nil
 }
 
 // Repo implements store.Inspection.

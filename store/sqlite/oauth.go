@@ -215,16 +215,89 @@ func (db OAuth) consents(ctx context.Context, where string, accountID int64, cli
 // Forget implements oauth.Store.
 func (db OAuth) Forget(ctx context.Context, accountID int64, clientID string) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		for _, sql := range []string{
-			"DELETE FROM oauth_consent WHERE account_id = ? AND client_id = ?",
-			"DELETE FROM oauth_request WHERE account_id = ? AND client_id = ? AND redeemed_at IS NULL",
-		} {
-			if _, err := change(tx.Conn, sql, func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, clientID) }); err != nil {
-				return wrap(err, "forget consent")
-			}
+		_, err := change(tx.Conn, "DELETE FROM oauth_consent WHERE account_id = ? AND client_id = ?",
+			func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, clientID) })
+		if err != nil {
+			return wrap(err, "forget consent")
 		}
-		return nil
+		return forgetDecisions(tx.Conn, accountID, clientID)
 	})
+}
+
+// forgetDecisions forgets what an account's owner decided for a client whose code was not
+// exchanged.
+func forgetDecisions(c *sqlite.Conn, accountID int64, clientID string) error {
+	_, err := change(c, "DELETE FROM oauth_request WHERE account_id = ? AND client_id = ? AND redeemed_at IS NULL",
+		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, clientID) })
+	return wrap(err, "forget decisions")
+}
+
+// Narrow implements oauth.Store.
+func (db OAuth) Narrow(ctx context.Context, accountID int64, clientID string, n oauth.Narrowing) (changed bool, err error) {
+	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		sessions, err := narrowSessions(tx, db.DB, accountID, clientID, n)
+		if err != nil {
+			return err
+		}
+		consent, err := narrowConsent(tx.Conn, accountID, clientID, n)
+		if err != nil {
+			return err
+		}
+		if err := forgetDecisions(tx.Conn, accountID, clientID); err != nil {
+			return err
+		}
+		if changed = sessions || consent; !changed {
+			return nil
+		}
+		return insertEntry(tx.Conn, accountID, n.Entry)
+	})
+	return changed, err
+}
+
+func narrowSessions(tx *groupcommit.Tx, db *DB, accountID int64, clientID string, n oauth.Narrowing) (changed bool, err error) {
+	var live []session.State
+	err = query(tx.Conn, "SELECT "+sessionColumns+" FROM "+sessionTables+" WHERE s.account_id = ? AND g.client_id = ?",
+		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, clientID) },
+		func(r *sqlite.Stmt) error {
+			st, err := scanSession(r)
+			live = append(live, st)
+			return err
+		})
+	if err != nil {
+		return false, fmt.Errorf("list a client's sessions: %w", err)
+	}
+	for i := range live {
+		next := n.Grant(*live[i].Grant)
+		if next.Version == live[i].Grant.Version {
+			continue
+		}
+		changed = true
+		if err := updateGrant(tx.Conn, live[i].ID, &next); err != nil {
+			return false, err
+		}
+		tx.AfterCommit(func() { db.sessions.Invalidate(live[i].ID) })
+	}
+	return changed, nil
+}
+
+func narrowConsent(c *sqlite.Conn, accountID int64, clientID string, n oauth.Narrowing) (changed bool, err error) {
+	of := func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, clientID) }
+	before, found := "", false
+	err = query(c, "SELECT scopes FROM oauth_consent WHERE account_id = ? AND client_id = ?", of,
+		func(r *sqlite.Stmt) error { before, found = r.ColumnText(0), true; return nil })
+	if err != nil || !found {
+		return false, wrap(err, "read consent")
+	}
+	switch left := n.Scopes(before); left {
+	case before:
+		return false, nil
+	case "":
+		_, err = change(c, "DELETE FROM oauth_consent WHERE account_id = ? AND client_id = ?", of)
+	default:
+		_, err = change(c, "UPDATE oauth_consent SET scopes = ?3 WHERE account_id = ?1 AND client_id = ?2",
+			func(s *sqlite.Stmt) { of(s); s.BindText(3, left) })
+	}
+	return true, wrap(err, "narrow consent")
 }
 
 // forgetConsents forgets what an account's owner allowed clients.

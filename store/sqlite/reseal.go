@@ -13,7 +13,7 @@ import (
 )
 
 // sealedKeys are the places of sealed keys: the statement that lists them, each
-// with its owner, and the one that replaces one.
+// with its owner, and the one that replaces one. The first is that of accounts' keys.
 var sealedKeys = []struct {
 	kind          hosting.SealedKind
 	list, replace string

@@ -241,10 +241,22 @@ func makeRoom(tx *groupcommit.Tx, db *DB, n session.New) error {
 // committed, forgets them in the cache. It returns their numbers.
 func deleteSessions(tx *groupcommit.Tx, db *DB, where string, b bind) ([]int64, error) {
 	var ids []int64
-	err := query(tx.Conn, "DELETE FROM session WHERE "+where+" RETURNING id", b,
-		func(r *sqlite.Stmt) error { ids = append(ids, r.ColumnInt64(0)); return nil })
+	var ofApps []session.State // what app passwords keep of them
+	err := query(tx.Conn, "DELETE FROM session WHERE "+where+" RETURNING id, app_password_id, rotated_at, network", b,
+		func(r *sqlite.Stmt) error {
+			ids = append(ids, r.ColumnInt64(0))
+			if app := r.ColumnInt64(1); app != 0 {
+				ofApps = append(ofApps, session.State{AppPasswordID: app, RotatedAt: columnTime(r, 2), Network: r.ColumnText(3)})
+			}
+			return nil
+		})
 	if err != nil {
 		return nil, fmt.Errorf("delete sessions: %w", err)
+	}
+	for i := range ofApps {
+		if err := keepLastUse(tx.Conn, &ofApps[i]); err != nil {
+			return nil, err
+		}
 	}
 	tx.AfterCommit(func() {
 		for _, id := range ids {
@@ -252,6 +264,17 @@ func deleteSessions(tx *groupcommit.Tx, db *DB, where string, b bind) ([]int64, 
 		}
 	})
 	return ids, nil
+}
+
+// keepLastUse notes when a session that ends has last used its app password.
+func keepLastUse(c *sqlite.Conn, st *session.State) error {
+	_, err := change(c, "UPDATE app_password SET used_at = ?1, used_network = ?2 WHERE id = ?3 AND (used_at IS NULL OR used_at < ?1)",
+		func(s *sqlite.Stmt) {
+			bindTime(s, 1, st.RotatedAt)
+			s.BindText(2, st.Network)
+			s.BindInt64(3, st.AppPasswordID)
+		})
+	return wrap(err, "note the use of an app password")
 }
 
 // Rotate implements session.Store. The common case costs one UPDATE: the

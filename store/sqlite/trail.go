@@ -16,8 +16,8 @@ import (
 // The audit log gets the entry that admin.OfEntry makes of it.
 func insertEntry(c *sqlite.Conn, accountID int64, e account.Entry) error {
 	_, err := change(c, `INSERT INTO trail
-		(account_id, at, kind, actor, session_id, reason, network, user_agent, other_network, other_user_agent)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		(account_id, at, kind, actor, session_id, reason, network, user_agent, other_network, other_user_agent, browser_id)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		func(s *sqlite.Stmt) {
 			s.BindInt64(1, accountID)
 			bindTime(s, 2, e.At)
@@ -29,6 +29,7 @@ func insertEntry(c *sqlite.Conn, accountID int64, e account.Entry) error {
 			s.BindText(8, e.UserAgent)
 			s.BindText(9, e.OtherNetwork)
 			s.BindText(10, e.OtherUserAgent)
+			s.BindInt64(11, e.Browser)
 		})
 	if sqlite.ErrCode(err) == sqlite.ResultConstraintForeignKey {
 		return account.ErrNotFound
@@ -73,14 +74,14 @@ func (db Accounts) AddEntry(ctx context.Context, id int64, e account.Entry) erro
 func (db Accounts) Trail(ctx context.Context, id int64, limit int) ([]account.Entry, error) {
 	var out []account.Entry
 	err := db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, `SELECT at, kind, actor, session_id, reason, network, user_agent, other_network, other_user_agent
+		return query(c, `SELECT at, kind, actor, session_id, reason, network, user_agent, other_network, other_user_agent, browser_id
 			FROM trail WHERE account_id = ? ORDER BY id DESC LIMIT ?`,
 			func(s *sqlite.Stmt) { s.BindInt64(1, id); s.BindInt64(2, int64(limit)) },
 			func(r *sqlite.Stmt) error {
 				out = append(out, account.Entry{
 					At: columnTime(r, 0), Kind: account.EntryKind(r.ColumnText(1)), By: account.Actor(r.ColumnText(2)),
 					Session: r.ColumnInt64(3), Reason: r.ColumnText(4), Network: r.ColumnText(5), UserAgent: r.ColumnText(6),
-					OtherNetwork: r.ColumnText(7), OtherUserAgent: r.ColumnText(8),
+					OtherNetwork: r.ColumnText(7), OtherUserAgent: r.ColumnText(8), Browser: r.ColumnInt64(9),
 				})
 				return nil
 			})

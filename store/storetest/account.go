@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -120,6 +121,35 @@ func testAccountPassword(t *testing.T, s *Database) {
 	}
 }
 
+// testAppPasswordUse: an app password remembers its sessions' last use when they have ended.
+func testAppPasswordUse(t *testing.T, s *Database, a *account.Account, p account.AppPassword, first *session.State) {
+	t.Helper()
+	used := func(when string, want time.Time, network string) {
+		t.Helper()
+		cred, err := s.Accounts.Credentials(t.Context(), a.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, got := range cred.AppPasswords {
+			if got.ID == p.ID && (!got.UsedAt.Equal(want) || got.UsedNetwork != network) {
+				t.Errorf("%s: last used %v from %q, want %v from %q", when, got.UsedAt, got.UsedNetwork, want, network)
+			}
+		}
+	}
+	used("while its session lives", time.Time{}, "")
+	second := signInWith(t, s, a, p)
+	moved, err := s.Sessions.Rotate(t.Context(), second.ID, forward)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, end := range []*session.State{second, first} { // the later use first: the earlier one does not replace it
+		if err := s.Sessions.End(t.Context(), end.ID, entry(account.EntrySignOut)); err != nil {
+			t.Fatal(err)
+		}
+		used("after its end", moved.Next.RotatedAt, moved.Next.Network)
+	}
+}
+
 func testAccountAppPasswords(t *testing.T, s *Database) {
 	t.Helper()
 	a, b := newAccount(t, s, "alice"), newAccount(t, s, "bob")
@@ -138,6 +168,7 @@ func testAccountAppPasswords(t *testing.T, s *Database) {
 		}
 	}
 	alive(t, s, map[*session.State]bool{withP: false, withQ: true, withR: true, own: true})
+	testAppPasswordUse(t, s, a, q, withQ)
 	revoked := 0
 	for _, k := range kinds(t, s, a) {
 		if k == account.EntryAppPasswordRevoked {

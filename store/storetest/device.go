@@ -82,6 +82,9 @@ func testDeviceSignIn(t *testing.T, s *Database) {
 	if b.ID == 0 || !reflect.DeepEqual(b, want) {
 		t.Errorf("a new browser %+v\nwant          %+v", b, want)
 	}
+	if trail, err := s.Accounts.Trail(t.Context(), a.ID, 1); err != nil || len(trail) != 1 || trail[0].Browser != b.ID || trail[0].Session != 0 {
+		t.Errorf("the trail says %+v, %v", trail, err)
+	}
 	second := newBrowser(t, s, other)
 	second.Browser, second.SignIn.UsedAt = b.ID, at(2)
 	second.Turn = func(was device.Browser) (device.Browser, device.SignIn, bool) {

@@ -21,6 +21,7 @@ var mailTests = tests{
 	"Codes":        testCodes,
 	"CodeOnce":     testCodeOnce,
 	"EmailChange":  testEmailChange,
+	"Language":     testLanguage,
 	"SessionCode":  testSessionCode,
 	"Mails":        testMails,
 }
@@ -422,6 +423,25 @@ func testEmailChange(t *testing.T, s *Database) {
 			t.Errorf("no account: %v", err)
 		}
 	})
+}
+
+// testLanguage: the language of mails is kept.
+func testLanguage(t *testing.T, s *Database) {
+	t.Helper()
+	a := newAccount(t, s, "alice")
+	for _, want := range []string{"", "de", "en"} {
+		if want != "" {
+			if err := s.Accounts.SetLanguage(t.Context(), a.ID, want); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := s.Accounts.ByDID(t.Context(), a.DID); err != nil || got.Language != want {
+			t.Errorf("%+v, %v; want %q", got, err, want)
+		}
+	}
+	if err := s.Accounts.SetLanguage(t.Context(), 999, "de"); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("no account: %v", err)
+	}
 }
 
 // testSessionCode: a session that took a code uses it up, or is not made.

@@ -32,6 +32,7 @@ var oauthTests = tests{
 	"OAuthRedeemOnce":   testOAuthRedeemOnce,
 	"OAuthRedeemEpoch":  testOAuthRedeemEpoch,
 	"OAuthConsents":     testOAuthConsents,
+	"OAuthNarrow":       testOAuthNarrow,
 	"OAuthCollect":      testOAuthCollect,
 	"OAuthGoneAccounts": testOAuthGoneAccounts,
 }

@@ -24,7 +24,7 @@ type Sample struct {
 // Samples returns all samples, in the order in which a person meets the pages.
 func Samples() []Sample {
 	var all []Sample
-	for _, some := range [][]Sample{signIn(), factors(), consents(), signUps(), messages(), accounts(), security(), desks()} {
+	for _, some := range [][]Sample{signIn(), factors(), consents(), signUps(), messages(), accounts(), lists(), security(), desks()} {
 		all = append(all, some...)
 	}
 	return all

@@ -5,6 +5,7 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"slices"
 	"time"
 
 	"nestbox/web"
@@ -32,40 +33,58 @@ func accounts() []Sample {
 		}}},
 		{"accounts-one", "/account", 200, &web.Accounts{Frame: place("/account"), Accounts: []web.SignedIn{{Account: *alice(), Since: at(2 * day)}}}},
 		{"accounts-none", "/account", 200, &web.Accounts{Frame: place("/account")}},
-		{"sessions", sessions, 200, &web.Sessions{Frame: of(alice(), "sessions"), Rows: sessionRows(), Ended: ended()}},
-		{"sessions-odd", sessions, 200, &web.Sessions{Frame: of(odd, "sessions"), Kind: web.OAuthSession, Rows: oddRows()}},
+		{"sessions", sessions, 200, &web.Sessions{Frame: of(alice(), "sessions"), Counts: counts(), Rows: sessionRows(), Ended: ended(), MoreEnded: true}},
+		{"sessions-odd", sessions, 200, &web.Sessions{Frame: of(odd, "sessions"), Counts: counts(), Kind: web.OAuthSession, Rows: oddRows()}},
+		{"sessions-many", sessions, 200, &web.Sessions{Frame: of(alice(), "sessions"), Counts: counts(), Rows: manyRows(), Pager: pager(sessions), Ended: slices.Repeat(ended(), 4)}},
 		{"sessions-none", sessions, 200, &web.Sessions{Frame: of(gone, "sessions"), Kind: web.AppPasswordSession}},
 		{"apps", apps, 200, &web.Apps{Frame: of(alice(), "apps"), Apps: connected()}},
+		{"apps-many", apps, 200, &web.Apps{Frame: of(alice(), "apps"), Apps: slices.Repeat(connected(), 2), Pager: pager(apps)}},
+		{"apps-one", apps, 200, &web.Apps{Frame: of(alice(), "apps"), Apps: connected()[:1], One: true}},
 		{"apps-none", apps, 200, &web.Apps{Frame: of(alice(), "apps")}},
 	}
 }
 
+// counts are those of an old account.
+func counts() map[web.SessionKind]int {
+	return map[web.SessionKind]int{web.OAuthSession: 140, web.PasswordSession: 41, web.AppPasswordSession: 12, web.BrowserSession: 7}
+}
+
+func pager(path string) web.Pager {
+	return web.Pager{Page: 2, Pages: 7, Newer: path + "?page=1", Older: path + "?page=3"}
+}
+
+// manyRows fill a page.
+func manyRows() []web.SessionRow {
+	rows := append(sessionRows(), oddRows()...)
+	return slices.Repeat(rows, 4)[:30]
+}
+
 func sessionRows() []web.SessionRow {
 	return []web.SessionRow{
-		{Kind: web.BrowserSession, Device: "d1", Name: "Firefox on Linux", This: true, May: []web.Text{web.Msg("may.pages")}, Network: "192.0.2.0/24", Made: at(3 * day), Used: at(time.Minute), EndsAt: at(-30 * day), TrustedUntil: at(-20 * day)},
+		{Kind: web.BrowserSession, Ref: "browser 1", Name: "Firefox on Linux", This: true, May: []web.Text{web.Msg("may.pages")}, Network: "192.0.2.0/24", Made: at(3 * day), Used: at(time.Minute), EndsAt: at(-30 * day), TrustedUntil: at(-20 * day)},
 		{
-			Kind: web.OAuthSession, Session: "12", ClientID: "https://statusphere.example.net/oauth-client-metadata.json", Name: "statusphere.example.net", Confidential: true,
-			May:     []web.Text{web.Msg("may.repo-all", "collections", web.Codes{"xyz.statusphere.status"}), web.Msg("may.blob", "kinds", web.Msg("blob.image"))},
+			Kind: web.OAuthSession, Ref: "session 12", ClientID: "https://statusphere.example.net/oauth-client-metadata.json", Name: "statusphere.example.net", Confidential: true,
+			May: []web.Text{web.Msg("may.repo-all", "collections", web.Codes{"xyz.statusphere.status"}), web.Msg("may.blob", "kinds", web.Msg("blob.image"))}, MayMore: 3,
 			Network: "2001:db8:1234::/48", Made: at(40 * day), Used: at(2 * time.Hour), EndsAt: at(-690 * day),
 		},
-		{Kind: web.PasswordSession, Session: "13", Name: "Bluesky for iOS", May: []web.Text{web.Msg("may.everything")}, Network: "198.51.100.0/24", Made: at(200 * day), Used: at(5 * time.Hour), EndsAt: at(-90 * day)},
-		{Kind: web.AppPasswordSession, Session: "14", Name: "my-bot", Detail: "python-requests/2.32", May: []web.Text{web.Msg("may.app-password")}, Made: at(10 * day)},
+		{Kind: web.PasswordSession, Ref: "session 13", Name: "Bluesky for iOS", May: []web.Text{web.Msg("may.everything")}, Network: "198.51.100.0/24", Made: at(200 * day), Used: at(5 * time.Hour), EndsAt: at(-90 * day)},
+		{Kind: web.AppPasswordSession, Ref: "session 14", Name: "my-bot", Detail: "python-requests/2.32", May: []web.Text{web.Msg("may.app-password")}, Made: at(10 * day)},
 	}
 }
 
 func oddRows() []web.SessionRow {
 	return []web.SessionRow{
-		{Kind: web.OAuthSession, Session: "15", ClientID: longApp().ID, Name: longApp().Host, May: []web.Text{web.Msg("may.repo-create", "collections", web.Codes{long, "a.b.c"}), web.Msg("may.identity-all")}, Network: "2001:db8:1234:5678::/64", Made: at(time.Hour), Used: at(time.Hour), EndsAt: at(-14 * day)},
-		{Kind: web.AppPasswordSession, Session: "16", Name: arabic, Detail: hostile, May: []web.Text{web.Msg("may.app-password-privileged")}, Network: "192.0.2.0/24", Made: at(time.Hour), Used: at(0), EndsAt: at(-90 * day)},
-		{Kind: web.PasswordSession, Session: "17", Name: emoji, May: []web.Text{web.Msg("may.everything")}, Made: at(time.Hour), EndsAt: at(-90 * day)},
-		{Kind: web.PasswordSession, Session: "18", Name: "Mozilla/5.0(X11;Linux_x86_64)AppleWebKit/537.36(KHTML,like_Gecko)HeadlessChrome/156", Made: at(time.Hour), EndsAt: at(-90 * day)},
+		{Kind: web.OAuthSession, Ref: "session 15", ClientID: longApp().ID, Name: longApp().Host, May: []web.Text{web.Msg("may.repo-create", "collections", web.Codes{long, "a.b.c"}), web.Msg("may.identity-all")}, Network: "2001:db8:1234:5678::/64", Made: at(time.Hour), Used: at(time.Hour), EndsAt: at(-14 * day)},
+		{Kind: web.AppPasswordSession, Ref: "session 16", Name: arabic, Detail: hostile, May: []web.Text{web.Msg("may.app-password-privileged")}, Network: "192.0.2.0/24", Made: at(time.Hour), Used: at(0), EndsAt: at(-90 * day)},
+		{Kind: web.PasswordSession, Ref: "session 17", Name: emoji, May: []web.Text{web.Msg("may.everything")}, Made: at(time.Hour), EndsAt: at(-90 * day)},
+		{Kind: web.PasswordSession, Ref: "session 18", Name: "Mozilla/5.0(X11;Linux_x86_64)AppleWebKit/537.36(KHTML,like_Gecko)HeadlessChrome/156", Made: at(time.Hour), EndsAt: at(-90 * day)},
 	}
 }
 
 func ended() []web.EndedSession {
 	return []web.EndedSession{
-		{Kind: web.PasswordSession, Name: "Bluesky for Android", Network: "203.0.113.0/24", At: at(3 * day), Why: web.Msg("done.password")},
-		{Kind: web.OAuthSession, Name: longApp().Host, At: at(9 * day), Why: web.Msg("done.app-ended")},
+		{Subject: web.Subject{Kind: web.PasswordSession, Name: "Bluesky for Android"}, Network: "203.0.113.0/24", At: at(3 * day), Why: web.Msg("why.password-owner"), Event: "/account/u/" + did + "/events?at=1#e1"},
+		{Subject: web.Subject{Kind: web.OAuthSession, Name: longApp().Host}, At: at(9 * day), Why: web.Msg("why.revoked-server"), Event: "/account/u/" + did + "/events?at=2#e2"},
 	}
 }
 
@@ -75,7 +94,12 @@ func connected() []web.App {
 	return []web.App{
 		{
 			Client: *app(), Sessions: 2, Since: at(40 * day), Used: at(time.Hour), Scope: "atproto repo:xyz.statusphere.status blob:image/*",
-			Permissions: []web.Permission{{Line: web.Msg("may.repo-all", "collections", web.Codes{"xyz.statusphere.status"})}, {Line: web.Msg("may.blob", "kinds", web.Msg("blob.image"))}},
+			Permissions: []web.Permission{
+				{Line: web.Msg("may.identity", "handle", web.Host("alice.example.com")), Fixed: true, Scope: "atproto"},
+				{Line: web.Msg("may.repo-all", "collections", web.Codes{"xyz.statusphere.status"}), Scope: "repo:xyz.statusphere.status"},
+				{Line: web.Msg("may.blob", "kinds", web.Msg("blob.image")), Scope: "blob:image/*"},
+			},
+			Denied: []web.Permission{{Line: web.Msg("may.email")}, {Line: web.Msg("may.identity-all"), Broad: true}},
 		},
 		{Client: *trusted, Sessions: 1, Since: at(time.Hour), Scope: "atproto transition:generic", Permissions: []web.Permission{{Line: web.Msg("may.generic"), Detail: web.Msg("may.generic-detail"), Broad: true}}},
 		{Client: *longApp(), Sessions: 12, Since: at(time.Hour), Permissions: []web.Permission{{Line: web.Msg("may.set", "title", web.Stranger(arabic)), Publisher: longApp().Host}}},
@@ -100,7 +124,7 @@ func security() []Sample {
 				{ID: "2", Name: arabic, Made: at(30 * day)},
 				{ID: "3", Name: hostile, Made: at(30 * day)},
 			},
-			Actions: []web.SecurityAction{{Text: web.Msg("done.passkey-added"), At: at(30 * day), Network: "192.0.2.0/24", Program: "Firefox on Linux"}, {Text: web.Msg("done.totp-on"), At: at(90 * day), Network: "2001:db8:1234::/48", Program: hostile}},
+			Actions: []web.SecurityAction{{Text: web.Msg("action.passkey-added", "name", web.Stranger(hostile)), At: at(30 * day), Network: "192.0.2.0/24", Program: "Firefox on Linux"}, {Text: web.Msg("action.by-operator", "action", web.Msg("action.turned-off", "setting", web.Msg("security.apps-by-password"))), At: at(90 * day), Network: "2001:db8:1234::/48", Program: hostile}},
 		}},
 		{"totp-setup", path, 200, &web.TOTPSetup{Frame: of(alice(), "security"), Setup: "c2VhbGVk", QR: picture(), Secret: secret, URL: "otpauth://totp/Example:alice.example.com?secret=" + secret + "&issuer=Example"}},
 		{"totp-setup-wrong", path, 422, &web.TOTPSetup{Frame: wrongCode, Setup: "c2VhbGVk", QR: picture(), Secret: secret, URL: "otpauth://totp/Example:alice.example.com?secret=" + secret + "&issuer=Example", Replaces: true}},

@@ -1,0 +1,105 @@
+package webtest
+
+import (
+	"fmt"
+	"time"
+
+	"nestbox/web"
+)
+
+// lists are the pages of browsers, app passwords and events.
+func lists() []Sample {
+	devices, passwords, events := alice().Path("devices"), alice().Path("app-passwords"), alice().Path("events")
+	revoked := of(alice(), "app-passwords")
+	revoked.Notices = []web.Notice{{Kind: web.Success, Text: web.Msg("done.app-password-ended")}}
+	taken := of(alice(), "app-passwords")
+	taken.Problems = []web.Problem{wrong("name", "app-passwords.name-taken")}
+	odd := &web.Account{DID: did, Handle: long}
+	return []Sample{
+		{"devices", devices, 200, &web.Devices{Frame: of(alice(), "devices"), Rows: []web.DeviceRow{
+			{Ref: "browser 1", Name: "Firefox on Linux", This: true, SignedIn: true, Since: at(3 * day), Seen: at(time.Minute), Network: "192.0.2.0/24", TrustedUntil: at(-20 * day)},
+			{Ref: "browser 2", Name: "Safari on iPhone", SignedIn: true, Since: at(9 * day), Seen: at(2 * day), Network: "2001:db8:1234:5678::/64"},
+			{Ref: "browser 3", Name: hostile, Seen: at(20 * day), TrustedUntil: at(-2 * day)},
+		}}},
+		{"devices-many", devices, 200, &web.Devices{Frame: of(odd, "devices"), Rows: manyDevices(), Pager: pager(devices)}},
+		{"devices-none", devices, 200, &web.Devices{Frame: of(alice(), "devices")}},
+		{"app-passwords", passwords, 200, &web.AppPasswords{Frame: revoked, Rows: []web.AppPasswordRow{
+			{Ref: "app-password my-bot", Name: "my-bot", Made: at(200 * day), Used: at(time.Hour), Network: "198.51.100.0/24", Sessions: 3},
+			{Ref: "app-password x", Name: arabic, Privileged: true, Made: at(20 * day), Used: at(10 * day)},
+			{Ref: "app-password y", Name: emoji, Made: at(10 * day)},
+			{Ref: "app-password z", Name: hostile, Privileged: true, Made: at(10 * day), Used: at(day), Network: "2001:db8:1234:5678::/64", Sessions: 1},
+		}}},
+		{"app-passwords-wrong", passwords, 422, &web.AppPasswords{Frame: taken, Name: "my-bot", MayPrivileged: true, Rows: []web.AppPasswordRow{{Ref: "app-password my-bot", Name: "my-bot", Made: at(200 * day)}}}},
+		{"app-passwords-many", passwords, 200, &web.AppPasswords{Frame: of(odd, "app-passwords"), Full: true, Rows: manyAppPasswords(), Pager: pager(passwords)}},
+		{"app-passwords-none", passwords, 200, &web.AppPasswords{Frame: of(alice(), "app-passwords")}},
+		{"app-password-made", passwords, 200, &web.AppPasswordMade{Frame: of(alice(), "app-passwords"), Name: hostile, Password: "abcd-efgh-2345-wxyz"}},
+		{"app-password-made-privileged", passwords, 200, &web.AppPasswordMade{Frame: of(alice(), "app-passwords"), Name: "my-bot", Password: "abcd-efgh-2345-wxyz", Privileged: true}},
+		{"events", events, 200, &web.Events{Frame: of(alice(), "events"), Rows: happened()}},
+		{"events-many", events, 200, &web.Events{Frame: of(odd, "events"), About: "warnings", Rows: muchHappened(), Pager: pager(events)}},
+		{"events-none", events, 200, &web.Events{Frame: of(alice(), "events"), About: "security"}},
+		{"secure", alice().Path("secure"), 200, &web.Secure{Frame: of(alice(), "secure"), Steps: []web.SecureStep{
+			walk("password", alice().Path("password"), web.Msg("secure.password-changed", "time", at(400*day))),
+			walk("app-passwords", passwords, web.Msg("secure.app-passwords-now", "count", 4)),
+			walk("factors", alice().Path("security"), web.Msg("secure.factors-off")),
+			walk("sessions", alice().Path("sessions"), web.Msg("secure.sessions-now", "count", 1)),
+			walk("keys", alice().Path("identity"), web.Msg("secure.keys-now")),
+		}}},
+		{"confirm-ticks", alice().Path("sessions"), 200, &web.Confirm{
+			Frame: of(alice(), "sessions"), Title: web.Msg("confirm.session", "name", web.Host(longApp().Host)), Body: []web.Text{web.Msg("confirm.session-body")},
+			Button: web.Msg("confirm.session-button"), Danger: true, Back: alice().Path("sessions"), Fields: []web.Field{{Name: "end", Value: "session 12"}},
+			Ticks: []web.Tick{{Name: "all_of", Text: web.Msg("confirm.all-of-app", "count", 12)}, {Name: "forget", Text: web.Msg("confirm.forget")}},
+		}},
+	}
+}
+
+func walk(name, path string, now web.Text) web.SecureStep {
+	return web.SecureStep{
+		Title: web.Msg("secure." + name), Body: []web.Text{web.Msg("secure." + name + "-body"), now}, Link: web.Link{URL: path, Text: web.Msg("secure." + name + "-link")},
+	}
+}
+
+func manyDevices() (rows []web.DeviceRow) {
+	for i := range 40 {
+		rows = append(rows, web.DeviceRow{Ref: fmt.Sprint("browser ", i), Name: "Chrome on Android", SignedIn: true, Since: at(time.Duration(i) * day), Seen: at(time.Duration(i) * day), Network: "192.0.2.0/24", TrustedUntil: at(-day)})
+	}
+	return rows
+}
+
+func manyAppPasswords() (rows []web.AppPasswordRow) {
+	for i := range 30 {
+		rows = append(rows, web.AppPasswordRow{Ref: fmt.Sprint("app-password ", i), Name: fmt.Sprint("bot ", i), Made: at(time.Duration(i) * day)})
+	}
+	return rows
+}
+
+func happened() []web.EventRow {
+	event := func(id string, ago time.Duration, what web.Text) web.EventRow {
+		return web.EventRow{Anchor: id, At: at(ago), What: what, Network: "192.0.2.0/24", Program: "Firefox on Linux"}
+	}
+	here := event("e9", time.Minute, web.Msg("event.sign-in-browser-code"))
+	here.This = true
+	elsewhere := event("e8", 2*time.Hour, web.Msg("event.sign-in-app"))
+	elsewhere.NotMe, elsewhere.Program, elsewhere.Network = "session 12", "Bluesky app", "203.0.113.0/24"
+	over := event("e7", 3*day, web.Msg("event.app-authorized", "app", web.Host(longApp().Host)))
+	over.NotMe, over.Cause, over.CauseText, over.CauseAt = "session 11", alice().Path("events")+"?at=6#e6", web.Msg("why.all-owner"), at(2*day)
+	all := event("e6", 2*day, web.Msg("event.all-signed-out"))
+	shared := event("e5", 4*day, web.Msg("event.suspected-sharing"))
+	shared.Warning, shared.OtherNetwork, shared.OtherProgram, shared.Advice = true, "2001:db8:1234:5678::/64", hostile, web.Msg("advice.end")
+	shared.Subject = &web.Subject{Kind: web.AppPasswordSession, Name: arabic}
+	down := event("e4", 5*day, web.Msg("event.session-revoked"))
+	down.By, down.Subject = web.Msg("events.by-server"), &web.Subject{Kind: web.OAuthSession, Name: "statusphere.example.net"}
+	handle := event("e3", 6*day, web.Msg("event.handle-changed", "handle", web.Host(long)))
+	handle.By = web.Msg("events.by-admin")
+	permission := event("e2", 7*day, web.Msg("event.app-permission-taken", "app", web.Msg("client.loopback"), "what", web.Msg("may.repo-all", "collections", web.Codes{"a.b.c"})))
+	unknown := event("e1", 8*day, web.Msg("event.unknown", "kind", web.Codes{"something-newer"}))
+	return []web.EventRow{here, elsewhere, all, over, shared, down, handle, permission, unknown}
+}
+
+func muchHappened() (rows []web.EventRow) {
+	for i := range 40 {
+		row := happened()[i%9]
+		row.Anchor = fmt.Sprint("x", i)
+		rows = append(rows, row)
+	}
+	return rows
+}
