@@ -189,8 +189,8 @@ func (p *AdminPages) standing(q *deskQuery, a *account.Account, path string) (Se
 		return s, err
 	}
 	s.Facts = append(s.Facts, Fact{Msg("desk.stored"), []any{
-		Msg("desk.records", "count", int(stored.Records)),
-		Msg("desk.blobs", "count", int(stored.Blobs), "size", Bytes(stored.BlobBytes)),
+		Msg("desk.records", "count", int(stored.Records), "n", Count(stored.Records)),
+		Msg("desk.blobs", "count", int(stored.Blobs), "n", Count(stored.Blobs), "size", Bytes(stored.BlobBytes)),
 	}})
 	names := []string{"takedown", "suspend"}
 	if !a.TakenDownAt.IsZero() {
@@ -323,13 +323,16 @@ func accountSessions(q *deskQuery, info admin.AccountInfo, path string) Section 
 	}
 	s.Table = t
 	s.Acts = q.links(partAccount, path, "signout")
+	if len(info.Sessions) > deskSessions {
+		s.Body = []Text{Msg("desk.latest-only", "shown", Count(deskSessions), "command", Codes{"nestbox session list " + info.DID})}
+	}
 	return s
 }
 
 // deskSessions and deskTrail keep the page of an account readable, and below its size.
 const (
-	deskSessions = 30
-	deskTrail    = 40
+	deskSessions = 15
+	deskTrail    = 25
 )
 
 func accountTrail(info admin.AccountInfo) Section {
@@ -347,6 +350,9 @@ func accountTrail(info admin.AccountInfo) Section {
 		t.Rows = append(t.Rows, DeskRow{Cells: []Cell{{Lines: what}, {Lines: []any{timeOf(e.At)}}, {Lines: []any{Name(e.Network), Stranger(e.UserAgent)}}}})
 	}
 	s.Table = t
+	if len(info.Trail) > deskTrail {
+		s.Body = []Text{Msg("desk.latest-only", "shown", Count(deskTrail), "command", Codes{"nestbox account info " + info.DID})}
+	}
 	return s
 }
 

@@ -13,7 +13,7 @@ import (
 )
 
 // auditShown is how many actions a page of the audit log has.
-const auditShown = 50
+const auditShown = 40
 
 // auditArgs returns what a request selects of the audit log; problems are of its fields.
 func auditArgs(q *deskQuery) (args admin.AuditArgs, problems []Problem) {

@@ -40,7 +40,7 @@ func (p *AdminPages) viewDoctor(q *deskQuery, _ input) error {
 func (p *AdminPages) showInvites(q *deskQuery) error { return p.acting(q, noInput, p.viewInvites) }
 
 func (p *AdminPages) viewInvites(q *deskQuery, _ input) error {
-	args := admin.InviteListArgs{ByUsage: q.asked("order") == "usage", Cursor: q.asked("cursor")}
+	args := admin.InviteListArgs{ByUsage: q.asked("order") == "usage", Cursor: q.asked("cursor"), Limit: invitesShown}
 	list, err := admin.Do(q.r.Context(), p.Admin, admin.CmdInviteList, args)
 	if err != nil && args.Cursor != "" {
 		return p.missing(q) // an address that somebody typed
@@ -77,7 +77,7 @@ func (p *AdminPages) viewInvites(q *deskQuery, _ input) error {
 	s := Section{Table: t, Acts: q.links("invites", path, "invite-create")}
 	if len(list.Codes) == 0 {
 		s.Empty = Msg("desk.invites-none")
-	} else if list.Cursor != "" {
+	} else if list.Cursor != "" && len(list.Codes) == invitesShown {
 		v := q.r.URL.Query()
 		v.Set("cursor", list.Cursor)
 		v.Del("done")
@@ -87,8 +87,12 @@ func (p *AdminPages) viewInvites(q *deskQuery, _ input) error {
 	return p.render(q, http.StatusOK, page)
 }
 
-// usesShown is how many uses of a code its row names.
-const usesShown = 5
+// invitesShown is how many codes a page lists, usesShown how many uses of a code its row
+// names.
+const (
+	invitesShown = 40
+	usesShown    = 3
+)
 
 // showFirehose is /admin/firehose: the event log and its subscribers.
 func (p *AdminPages) showFirehose(q *deskQuery) error { return p.acting(q, noInput, p.viewFirehose) }
@@ -203,7 +207,7 @@ func (p *AdminPages) showSignIns(q *deskQuery) error {
 }
 
 // signInsShown is how many entries /admin/sessions lists.
-const signInsShown = 50
+const signInsShown = 40
 
 // showContent is /admin/content: one record or blob, as text.
 func (p *AdminPages) showContent(q *deskQuery) error { return p.acting(q, noInput, p.viewContent) }

@@ -33,6 +33,9 @@ func (d *desk) open(path string) shown {
 		}
 		d.last = d.get(d.w.URL + d.last.location.RequestURI())
 	}
+	if len(d.last.body) > 50<<10 {
+		d.w.t.Errorf("%s has %d bytes", path, len(d.last.body))
+	}
 	return d.last
 }
 

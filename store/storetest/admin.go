@@ -24,6 +24,8 @@ var adminTests = tests{
 	"Entrance":        testEntrance,
 	"Presence":        testPresence,
 	"Browse":          testBrowse,
+	"Clients":         testClients,
+	"Newest":          testNewest,
 	"AuditEvents":     testAuditEvents,
 	"Search":          testSearch,
 	"SendMail":        testSendMail,

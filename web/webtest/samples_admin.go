@@ -103,7 +103,7 @@ func deskAccount() *web.Desk {
 				{Label: web.Msg("desk.address"), Values: []any{web.Name("alice@example.com"), web.Msg("desk.unconfirmed")}},
 				{Label: web.Msg("desk.did"), Values: []any{web.Name(did)}},
 				{Label: web.Msg("desk.made"), Values: []any{at(400 * day)}},
-				{Label: web.Msg("desk.stored"), Values: []any{web.Msg("desk.records", "count", 12345), web.Msg("desk.blobs", "count", 678, "size", web.Bytes(5_432_100_000))}},
+				{Label: web.Msg("desk.stored"), Values: []any{web.Msg("desk.records", "count", 12345, "n", web.Count(12345)), web.Msg("desk.blobs", "count", 678, "n", web.Count(678), "size", web.Bytes(5_432_100_000))}},
 			}, Acts: links("untakedown", "suspend", "mail")},
 			{Title: web.Msg("desk.ways-title"), Facts: []web.Fact{
 				{Label: web.Msg("desk.factor-totp"), Values: []any{badge(web.Success, "desk.on")}},

@@ -22,4 +22,4 @@ CREATE TABLE admin_session (
 CREATE INDEX admin_session_account ON admin_session (account_id);
 
 -- What the list of accounts is searched in, so that a search reads no whole rows.
-CREATE INDEX account_search ON account (id, handle, email_key);
+CREATE INDEX account_search ON account (id, handle || ' ' || email_key);
