@@ -151,6 +151,29 @@ func desks() []Sample {
 		Sample{"admin-mail-wrong", path, 422, ask(path, "mail", false, []web.Problem{wrong("subject", "desk.field-missing"), wrong("text", "desk.field-missing")},
 			web.ActField{Name: "subject", Label: "desk.mail-subject", Kind: web.TextField, Required: true}, web.ActField{Name: "text", Label: "desk.mail-text", Kind: web.AreaField, Required: true})},
 		Sample{"admin-password", path, 200, &web.Desk{Frame: deskFrame(path, "accounts"), Title: web.Msg("desk.password-done"), Sections: []web.Section{{Body: []web.Text{web.Msg("desk.once")}, Code: []string{"k3wq7ymz2h5tq6r8v4nbx3pd"}}}}},
+		Sample{"admin-content", "/admin/content", 200, &web.Desk{
+			Frame: deskFrame("/admin/content", "content"), Title: web.Msg("desk.part-content"), Lead: web.Msg("desk.content-lead"),
+			Filter: &web.DeskFilter{Fields: []web.ActField{
+				{Name: "uri", Label: "desk.content-uri", Kind: web.CodeField, Value: "at://" + did + "/app.bsky.feed.post/3k2yihcrp6f2c"},
+				{Name: "account", Label: "desk.content-account", Kind: web.CodeField},
+				{Name: "blob", Label: "desk.content-blob", Kind: web.CodeField},
+			}},
+			Sections: []web.Section{{Facts: []web.Fact{
+				{Label: web.Msg("desk.account"), Values: []any{web.Name(did)}},
+				{Label: web.Msg("desk.content-cid"), Values: []any{web.Name("bafyreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy")}},
+				{Label: web.Msg("desk.state"), Values: []any{badge(web.Success, "desk.content-shown")}},
+			}, Code: []string{"{", `  "$type": "app.bsky.feed.post",`, `  "text": "` + hostile + `",`, `  "long": "` + long + long + `"`, "}"}, Acts: links("content-takedown")}},
+		}},
+		Sample{"admin-audit-wrong", "/admin/audit", 422, &web.Desk{
+			Frame: deskFrame("/admin/audit", "audit", wrong("since", "desk.day-wrong")), Title: web.Msg("desk.part-audit"), Lead: web.Msg("desk.audit-lead"),
+			Filter: &web.DeskFilter{Fields: []web.ActField{
+				{Name: "account", Label: "desk.audit-account", Kind: web.CodeField},
+				{Name: "who", Label: "desk.audit-who", Kind: web.CodeField},
+				{Name: "what", Label: "desk.audit-what", Kind: web.CodeField},
+				{Name: "since", Label: "desk.audit-since", Kind: web.CodeField, Value: "yesterday"},
+			}},
+			Sections: []web.Section{{Empty: web.Msg("desk.audit-none")}},
+		}},
 		Sample{"admin-firehose", "/admin/firehose", 200, &web.Desk{Frame: deskFrame("/admin/firehose", "firehose"), Title: web.Msg("desk.part-firehose"), Lead: web.Msg("desk.firehose-lead"), Sections: []web.Section{
 			{Facts: []web.Fact{{Label: web.Msg("desk.events-last"), Values: []any{web.Count(1_234_567)}}, {Label: web.Msg("desk.events-size"), Values: []any{web.Bytes(123_456_789)}}}},
 			{Title: web.Msg("desk.subscribers"), Table: numbers},
