@@ -24,7 +24,7 @@ var adminTests = tests{
 	"Entrance":        testEntrance,
 	"Presence":        testPresence,
 	"Browse":          testBrowse,
-	"Clients":         testClients,
+	"ClientUse":       testClientUse,
 	"Newest":          testNewest,
 	"AuditEvents":     testAuditEvents,
 	"Search":          testSearch,

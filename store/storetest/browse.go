@@ -131,8 +131,8 @@ func testNewest(t *testing.T, s *Database) {
 	}
 }
 
-// testClients: sessions are counted by OAuth client, and the others by program.
-func testClients(t *testing.T, s *Database) {
+// testClientUse: sessions are counted by OAuth client, and the others by program.
+func testClientUse(t *testing.T, s *Database) {
 	ctx := t.Context()
 	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
 	const one, two = "https://one.example/c.json", "https://two.example/c.json"
