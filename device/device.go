@@ -92,6 +92,7 @@ type SignIn struct {
 
 // StepUp is the last proof of an account's owner on a browser.
 type StepUp struct {
+	// At is when the oldest of the proofs was given.
 	At time.Time
 	// Level and Factors are what package signin made of it.
 	Level   int

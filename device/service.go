@@ -108,6 +108,8 @@ type Person struct {
 	// Factors are what proved them, Level what that is worth: see StepUp.
 	Factors string
 	Level   int
+	// Since is when the oldest of the proofs was given; zero for just now.
+	Since time.Time
 	// Code, if set, was asked for besides the password; it is used up.
 	Code *account.Proof
 	// Entry is the sign-in, as the trail records it, and Mails are queued with it.
@@ -116,6 +118,14 @@ type Person struct {
 	// Remember: the sign-in lasts RememberLife unused, not TabLife. Trust: the browser
 	// needs no second factor for TrustLife.
 	Remember, Trust bool
+}
+
+// proof returns what was proven: it counts from its oldest part on.
+func (p *Person) proof(now time.Time) StepUp {
+	if !p.Since.IsZero() {
+		now = p.Since
+	}
+	return StepUp{At: now, Level: p.Level, Factors: p.Factors}
 }
 
 // SignIn signs a person in on the browser of a visit, which becomes known if it was not.
@@ -130,7 +140,7 @@ func (s *Service) SignIn(ctx context.Context, v Visit, p Person) (Visit, error) 
 		Network: client.Network().String(), UserAgent: client.UserAgent,
 		SignIn: SignIn{
 			AccountID: p.Account.ID, DID: p.Account.DID, At: now, UsedAt: now, Factors: p.Factors, Remember: p.Remember,
-			StepUp: StepUp{At: now, Level: p.Level, Factors: p.Factors},
+			StepUp: p.proof(now),
 		},
 	}
 	if p.Trust {
@@ -176,7 +186,7 @@ func (s *Service) StepUp(ctx context.Context, v Visit, p Person) (Visit, error) 
 		if !ok || !in.Live(v.At) {
 			return Change{}, ErrUnknown
 		}
-		in.UsedAt, in.StepUp = v.At, StepUp{At: v.At, Level: p.Level, Factors: p.Factors}
+		in.UsedAt, in.StepUp = v.At, p.proof(v.At)
 		if p.Trust {
 			in.TrustedUntil = v.At.Add(TrustLife)
 		}
@@ -257,10 +267,27 @@ func (s *Service) of(ctx context.Context, accountID, browser int64, fn func(*Bro
 	return err
 }
 
-// EndAll ends every session of an account, and its sign-ins on all browsers except that of
-// a visit. It returns how many sessions and sign-ins there were.
-func (s *Service) EndAll(ctx context.Context, v Visit, accountID int64, by account.Actor) (sessions, signIns int, err error) {
-	return s.Store.EndAll(ctx, accountID, v.ID, account.NewEntry(ctx, s.now(), account.EntryAllSignedOut, by))
+// EndAll ends every session of an account, and its sign-ins on all browsers. It returns how
+// many sessions and sign-ins there were.
+func (s *Service) EndAll(ctx context.Context, accountID int64, by account.Actor) (sessions, signIns int, err error) {
+	return s.Store.EndAll(ctx, accountID, 0, account.NewEntry(ctx, s.now(), account.EntryAllSignedOut, by))
+}
+
+// EndOthers is EndAll, but for the browser of a visit. That gets a new secret, so that a copy
+// of its cookie is out once the answer, which must carry Visit.Cookie, has come. ErrUnknown:
+// the account is not signed in there any more.
+func (s *Service) EndOthers(ctx context.Context, v Visit, accountID int64, by account.Actor) (Visit, error) {
+	v.At = s.now()
+	err := s.change(ctx, &v, true, func(b *Browser) (Change, error) {
+		if in, ok := b.SignIn(accountID); !ok || !in.Live(v.At) {
+			return Change{}, ErrUnknown
+		}
+		return Change{}, nil
+	})
+	if err == nil {
+		_, _, err = s.Store.EndAll(ctx, accountID, v.ID, account.NewEntry(ctx, v.At, account.EntryAllSignedOut, by))
+	}
+	return v, err
 }
 
 // Collection of what has ended by itself.

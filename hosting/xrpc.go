@@ -341,8 +341,9 @@ type CheckSignupQueueOutput struct {
 	Activated bool `json:"activated"`
 }
 
-// CheckSignupQueue is com.atproto.temp.checkSignupQueue: nobody waits here to be let in.
-func (*Service) CheckSignupQueue(context.Context, auth.Anyone, xrpc.None) (CheckSignupQueueOutput, error) {
+// CheckSignupQueue is com.atproto.temp.checkSignupQueue: no owner of a session waits here to
+// be let in. OAuth clients get no answer, as from the reference.
+func (*Service) CheckSignupQueue(context.Context, auth.StandardCaller, xrpc.None) (CheckSignupQueueOutput, error) {
 	return CheckSignupQueueOutput{Activated: true}, nil
 }
 

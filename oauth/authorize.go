@@ -37,9 +37,11 @@ type Flow struct {
 	DID      syntax.DID `json:"did,omitzero"`
 	ProvenAt time.Time  `json:"provenAt,omitzero"`
 	InFlow   bool       `json:"inFlow,omitzero"`
-	Epoch    int64      `json:"epoch,omitzero"`
-	GoOn     bool       `json:"goOn,omitzero"`
-	Wish     Wish       `json:"wish,omitzero"`
+	// By is what proved them in this flow.
+	By    signin.Proofs `json:"by,omitzero"`
+	Epoch int64         `json:"epoch,omitzero"`
+	GoOn  bool          `json:"goOn,omitzero"`
+	Wish  Wish          `json:"wish,omitzero"`
 
 	// Claim is what was proven before the second factor; Methods are those that pass. Remember is
 	// what the person ticked.
@@ -155,7 +157,7 @@ func (q *Request) Ticked(permissions []string) string {
 func (s *Service) Look(ctx context.Context, q *Request, c *client.Client, f Flow, v *device.Visit) (Ask, error) {
 	p := q.Parameters
 	a := Ask{
-		Prompt: p.Prompt, MaxAge: -1, Remembers: !c.Loopback && (c.Confidential() || c.Trusted), SignUp: s.SignUp,
+		Prompt: p.Prompt, MaxAge: -1, Remembers: remembers(c), SignUp: s.SignUp,
 		Silent: strings.HasPrefix(p.RedirectURI, "https:"), Wish: f.Wish, GoOn: f.GoOn, InFlow: f.InFlow, Now: s.now(),
 	}
 	if p.MaxAge != nil {
@@ -167,7 +169,7 @@ func (s *Service) Look(ctx context.Context, q *Request, c *client.Client, f Flow
 	live := v.Live()
 	for i := range live {
 		in := &live[i]
-		h, err := s.here(ctx, q, in.DID, a.Remembers)
+		h, err := s.here(ctx, q, in.DID, a.Remembers, in.Trusted(a.Now) || signin.ParseProofs(in.Factors).Level() > 1)
 		if errors.Is(err, account.ErrNotFound) {
 			continue
 		}
@@ -207,35 +209,43 @@ func (s *Service) readHint(ctx context.Context, hint string, a *Ask) error {
 	return err
 }
 
-func (s *Service) here(ctx context.Context, q *Request, did syntax.DID, remembers bool) (Here, error) {
+// here reads an account. all: it was proven with all factors that there may be.
+func (s *Service) here(ctx context.Context, q *Request, did syntax.DID, remembers, all bool) (Here, error) {
 	acc, err := s.Accounts.ByDID(ctx, did)
 	if err != nil {
 		return Here{}, err
 	}
 	h := Here{ID: acc.ID, DID: acc.DID, Handle: acc.ShownHandle(), Email: acc.Email, Status: acc.Status()}
+	if !all {
+		f, err := s.Factors.Factors(ctx, acc.ID)
+		if err != nil {
+			return Here{}, err
+		}
+		h.Lacks = f.Wanted(acc.EmailFactor)
+	}
 	if !remembers {
 		return h, nil
 	}
-	before, err := s.consent(ctx, acc.ID, q.ClientID)
-	if err != nil {
-		return Here{}, err
-	}
-	h.Remembered = before != "" && len(scope.Parse(before).Missing(scope.Parse(q.Parameters.Scope))) == 0
-	return h, nil
+	before, err := s.Store.Consent(ctx, acc.ID, q.ClientID)
+	h.Remembered = len(before.scopes(s.now()).Missing(scope.Parse(q.Parameters.Scope))) == 0
+	return h, err
 }
 
 // readProven reads the account that the flow has, unless what proves it does not hold any more: a
 // password that was changed since, a sign-out on this browser.
 func (s *Service) readProven(ctx context.Context, q *Request, f Flow, v *device.Visit, a *Ask) error {
-	h, err := s.here(ctx, q, f.DID, a.Remembers)
+	h, err := s.here(ctx, q, f.DID, a.Remembers, f.By.Level() > 1)
 	if errors.Is(err, account.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	h.At, h.Fresh = f.ProvenAt, true
+	h.At, h.Fresh, h.Lacks = f.ProvenAt, true, h.Lacks && !v.Trusts(h.ID)
 	switch {
+	case h.Status == account.TakenDown: // that ended what proved them
+	case f.InFlow && h.Lacks:
+		return nil
 	case f.InFlow:
 		cred, err := s.Accounts.Credentials(ctx, h.ID)
 		if err != nil && !errors.Is(err, account.ErrNotFound) {
@@ -257,8 +267,9 @@ func (s *Service) readProven(ctx context.Context, q *Request, f Flow, v *device.
 	return nil
 }
 
-// Choice is what a person decides about a request.
+// Choice is what a person decides about a request of a client.
 type Choice struct {
+	Client   *client.Client
 	Decision Decision
 	// Who names the account; nil if nobody has signed in, which suffices to deny.
 	Who *Here
@@ -277,8 +288,8 @@ var ErrAnswered = errors.New("the request was answered before")
 var ErrExpired = errors.New("the request has expired")
 
 // Decide notes a person's decision. The first one stands; the same again returns the same. Errors:
-// ErrAnswered, with the request as it is; ErrExpired; ErrUnknown, also if what proved the person
-// has changed.
+// ErrAnswered, with the request as it is; ErrExpired; account.ErrTakenDown; ErrUnknown, also if what
+// proved the person has changed.
 func (s *Service) Decide(ctx context.Context, q *Request, c Choice) (*Request, error) {
 	now, browser := s.now(), request.ClientOf(ctx)
 	next := Request{
@@ -290,7 +301,10 @@ func (s *Service) Decide(ctx context.Context, q *Request, c Choice) (*Request, e
 	}
 	if c.Decision == Allow {
 		cred, err := s.Accounts.Credentials(ctx, c.Who.ID)
-		if errors.Is(err, account.ErrNotFound) || err == nil && (cred.TakenDown || c.InFlow && cred.Epoch != c.Epoch) {
+		switch {
+		case err == nil && cred.TakenDown:
+			return nil, account.ErrTakenDown
+		case errors.Is(err, account.ErrNotFound), err == nil && c.InFlow && cred.Epoch != c.Epoch:
 			return nil, ErrUnknown
 		}
 		if err != nil {
@@ -298,12 +312,12 @@ func (s *Service) Decide(ctx context.Context, q *Request, c Choice) (*Request, e
 		}
 		next.Epoch, next.Granted = cred.Epoch, scope.Parse(c.Granted).String()
 	}
-	decided, err := s.Store.Change(ctx, q.ID, func(q Request) (Request, error) {
+	decided, err := s.Store.Decide(ctx, q.ID, next.AccountID, func(q Request, before *Consent) (Request, *Consent, error) {
 		if q.Decision != "" {
-			return q, nil
+			return q, nil, nil
 		}
 		if !now.Before(q.Expires) {
-			return q, ErrExpired
+			return q, nil, ErrExpired
 		}
 		q.Decision, q.DecidedAt, q.AccountID, q.DID, q.Epoch = next.Decision, now, next.AccountID, next.DID, next.Epoch
 		q.Granted, q.DeviceID, q.Network, q.UserAgent = next.Granted, next.DeviceID, next.Network, next.UserAgent
@@ -311,7 +325,10 @@ func (s *Service) Decide(ctx context.Context, q *Request, c Choice) (*Request, e
 		if q.Opened.IsZero() {
 			q.Opened = now
 		}
-		return q, nil
+		if c.Decision == Allow && remembers(c.Client) {
+			return q, before.narrowed(&q, now), nil
+		}
+		return q, nil, nil
 	})
 	if err != nil {
 		return nil, err
@@ -341,6 +358,8 @@ func (s *Service) CodeLives(q *Request) bool {
 type Answer struct {
 	URL    string
 	Fields [][2]string
+	// Refused means that it is an error.
+	Refused bool
 }
 
 // Answer returns the answer to a decided request.
@@ -353,13 +372,18 @@ func (s *Service) Answer(q *Request) Answer {
 
 // Fail returns an error for the client of a request.
 func (s *Service) Fail(q *Request, code, description string) Answer {
-	return s.answer(q, "error", code, "error_description", description)
+	a := s.answer(q, "error", code, "error_description", description)
+	a.Refused = true
+	return a
 }
 
 // ExpiredAnswer is the answer to a request that nobody decided in time.
 func (s *Service) ExpiredAnswer(q *Request) Answer {
 	return s.Fail(q, codeAccessDenied, "This request has expired")
 }
+
+// TakenDownAnswer is the answer to a request whose person's account was taken down meanwhile.
+func (s *Service) TakenDownAnswer(q *Request) Answer { return s.Fail(q, codeAccessDenied, takenDown) }
 
 // FaultAnswer is the answer to a fault of ours.
 func (s *Service) FaultAnswer(q *Request) Answer {

@@ -98,8 +98,12 @@ var known = map[string]bool{
 // check refuses what no parameter may hold: none could be stored and come back as it was.
 func (p parameters) check() error {
 	for name, value := range p {
-		if known[name] && (!utf8.ValidString(value) || strings.ContainsRune(value, 0)) {
+		switch {
+		case !known[name]:
+		case !utf8.ValidString(value):
 			return badRequest("%s is not text in UTF-8", name)
+		case strings.ContainsRune(value, 0):
+			return badRequest("%s has a NUL character, U+0000", name)
 		}
 	}
 	return nil

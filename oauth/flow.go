@@ -33,6 +33,9 @@ type Here struct {
 	At time.Time
 	// Fresh means that the password need not be asked again.
 	Fresh bool
+	// Lacks means that a second factor is wanted that the sign-in did not have: it was
+	// turned on since, or the browser is not trusted any more.
+	Lacks bool
 	// Remembered means that the owner allowed the client before all that it asks for now.
 	Remembered bool
 }
@@ -111,20 +114,26 @@ func (a Ask) Decide() Next {
 		return n
 	}
 	who, n := a.subject()
+	if a.Proven != nil && a.Proven.Status == account.TakenDown {
+		who = a.Proven // whatever else proved them
+	}
 	if who == nil {
 		return n
 	}
 	switch {
 	case who.Status == account.TakenDown:
-		return Next{Error: codeAccessDenied, Description: "The account has been taken down"}
+		return Next{Error: codeAccessDenied, Description: takenDown}
 	case who.Status == account.Deactivated && !a.GoOn:
 		return Next{Step: StepDeactivated, Who: who}
-	case a.Proven != nil && a.Remembers && who.Remembered && !a.Prompt.Consent:
+	case a.Proven != nil && a.Remembers && who.Remembered && !a.Prompt.Consent && who.Status != account.Suspended: // they are shown that
 		return Next{Allowed: true, Who: who}
 	default:
 		return Next{Step: StepConsent, Who: who}
 	}
 }
+
+// takenDown describes the error of an account that was taken down while its request was open.
+const takenDown = "The account has been taken down"
 
 // silently is prompt=none: no page is shown.
 func (a Ask) silently() Next {
@@ -141,10 +150,12 @@ func (a Ask) silently() Next {
 	}
 	who := &of[0]
 	switch {
-	case !a.IsFresh(who):
+	case !a.isRecent(who):
 		return fail(codeLoginRequired, "The sign-in is too old")
 	case who.Status == account.TakenDown:
 		return fail(codeLoginRequired, "Nobody is signed in")
+	case who.Lacks:
+		return fail(codeInteractionRequired, "A second factor is required")
 	case who.Status != account.Active:
 		return fail(codeInteractionRequired, "The account is not active")
 	case !who.Remembered:
@@ -181,8 +192,11 @@ func (a Ask) hinted() []Here {
 	return of
 }
 
-// IsFresh reports whether a sign-in is as new as this server and the client want it.
-func (a Ask) IsFresh(h *Here) bool {
+// IsFresh reports whether a sign-in suffices: it has all factors, and is as new as this server
+// and the client want it.
+func (a Ask) IsFresh(h *Here) bool { return !h.Lacks && a.isRecent(h) }
+
+func (a Ask) isRecent(h *Here) bool {
 	return h.Fresh && (a.MaxAge < 0 || a.Now.Sub(h.At).Abs() <= a.MaxAge)
 }
 

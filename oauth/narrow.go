@@ -37,7 +37,7 @@ func (s *Service) Take(ctx context.Context, a *account.Account, clientID, permis
 	e.Reason = clientID + " " + permission
 	_, err = s.Store.Narrow(ctx, a.ID, clientID, Narrowing{
 		Grant:  func(g session.Grant) session.Grant { return narrowed(g, permission, sets) },
-		Scopes: func(text string) string { return scope.Parse(text).Without(permission).String() },
+		Scopes: func(text string) string { return scope.Parse(text).Untick(permission).String() },
 		Entry:  e,
 	})
 	return err
@@ -74,7 +74,7 @@ func (s *Service) known(ctx context.Context, includes []syntax.NSID) (schema.Set
 // known.
 func narrowed(g session.Grant, permission string, known schema.Sets) session.Grant {
 	was := scope.Parse(g.Granted)
-	left := was.Without(permission)
+	left := was.Untick(permission)
 	if left.Len() == was.Len() {
 		return g
 	}
@@ -83,7 +83,7 @@ func narrowed(g session.Grant, permission string, known schema.Sets) session.Gra
 	all := !slices.ContainsFunc(left.Includes(), func(nsid syntax.NSID) bool { return known.Sets[nsid] == nil })
 	effective, versions, err := expand(left, known)
 	if (!all || err != nil) && len(scope.Parse(permission).Includes()) == 0 {
-		g.Effective = scope.Parse(g.Effective).Without(permission).String()
+		g.Effective = scope.Parse(g.Effective).Untick(permission).String()
 		return g
 	}
 	if err != nil { // the sets that are left are too large

@@ -2,10 +2,12 @@ package oauth
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"nestbox/oauth/scope"
 	"nestbox/session"
 )
 
@@ -119,13 +121,48 @@ type Prompt struct {
 type Consent struct {
 	AccountID int64
 	ClientID  string
-	Scopes    string
-	At        time.Time
-	UsedAt    time.Time
+	// Scopes are empty if nothing was allowed that is still remembered.
+	Scopes string
+	// At is when the newest decision was made that Scopes hold to.
+	At     time.Time
+	UsedAt time.Time
 }
 
 // consentLife is how long a Consent is remembered after its last sign-on.
 const consentLife = 90 * 24 * time.Hour
+
+// scopes returns what is remembered still; of no consent, nothing.
+func (k *Consent) scopes(now time.Time) scope.Set {
+	if k == nil || now.Sub(k.UsedAt).Abs() >= consentLife {
+		return scope.Set{}
+	}
+	return scope.Parse(k.Scopes)
+}
+
+// narrowed returns what is remembered once a request was allowed, nil if that is what was.
+// What was unticked, and all that would allow some of it, is forgotten, whether or not the
+// code is ever exchanged; what was allowed is remembered once it is: see remembered.
+func (k *Consent) narrowed(q *Request, now time.Time) *Consent {
+	granted := scope.Parse(q.Granted)
+	unticked := granted.Missing(scope.Parse(q.Parameters.Scope))
+	if len(unticked) == 0 {
+		return nil
+	}
+	kept := k.scopes(now).Without(scope.Parse(strings.Join(unticked, " ")))
+	return &Consent{AccountID: q.AccountID, ClientID: q.ClientID, Scopes: kept.String(), At: q.DecidedAt, UsedAt: now}
+}
+
+// remembered returns what is remembered once the code of an allowed request was exchanged.
+// A decision that was made later stands.
+func (k *Consent) remembered(q *Request, now time.Time) *Consent {
+	next := Consent{AccountID: q.AccountID, ClientID: q.ClientID, At: q.DecidedAt, UsedAt: now}
+	if k != nil && k.At.After(q.DecidedAt) && !k.At.After(now) {
+		next.Scopes, next.At = k.Scopes, k.At
+		return &next
+	}
+	next.Scopes = k.scopes(now).With(scope.Parse(q.Granted)).String()
+	return &next
+}
 
 // Errors of a Store.
 var (

@@ -19,6 +19,7 @@ import (
 	"nestbox/request"
 	"nestbox/schema"
 	"nestbox/session"
+	"nestbox/signin"
 )
 
 // Settings of a Service.
@@ -43,6 +44,7 @@ type Service struct {
 	Store    Store
 	Sessions *session.Service
 	Accounts account.Store
+	Factors  signin.Store
 	Keyring  *auth.Keyring
 	Clients  *client.Service
 	Schemas  *schema.Service

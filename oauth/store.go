@@ -23,10 +23,15 @@ type Store interface {
 	// is returned as it is and changes nothing. ErrUnknown: no such request, or its account
 	// is gone.
 	Change(ctx context.Context, id string, change func(Request) (Request, error)) (*Request, error)
+	// Decide is Change for the decision of an account's owner. decide also gets what the
+	// owner allowed the request's client before, nil for nothing; what it returns of that is
+	// remembered in its place, nil leaves it.
+	Decide(ctx context.Context, id string, accountID int64, decide Decider) (*Request, error)
 	// Redeem makes the session that redeem returns for a request, notes it there, and
 	// remembers the consent, all or nothing; no other change comes between. redeem is as
-	// change is. ErrUnknown; ErrChallengeUsed; session.ErrUnknown as session.Store.Create.
-	Redeem(ctx context.Context, id string, redeem func(Request) (Redemption, error)) (*session.State, error)
+	// change is, and gets what the request's account allowed its client before, nil for
+	// nothing. ErrUnknown; ErrChallengeUsed; session.ErrUnknown as session.Store.Create.
+	Redeem(ctx context.Context, id string, redeem func(Request, *Consent) (Redemption, error)) (*session.State, error)
 	// Consent returns what an account's owner allowed a client before, nil if nothing.
 	Consent(ctx context.Context, accountID int64, clientID string) (*Consent, error)
 	// Consents returns all of an account, the latest used first. A new password forgets
@@ -56,6 +61,9 @@ type Narrowing struct {
 	// Entry is recorded if anything changed.
 	Entry account.Entry
 }
+
+// Decider makes a decision: see Store.Decide.
+type Decider func(Request, *Consent) (Request, *Consent, error)
 
 // Redemption is what a redeemed code leads to.
 type Redemption struct {

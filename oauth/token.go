@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strings"
 	"time"
 
 	"nestbox/account"
 	"nestbox/oauth/client"
-	"nestbox/oauth/scope"
 	"nestbox/request"
 	"nestbox/session"
 )
@@ -108,14 +106,14 @@ func (s *Service) redeem(ctx context.Context, p parameters, jkt string) (tokens,
 	if err != nil {
 		return tokens{}, err
 	}
-	authorization, consent, err := s.authorization(ctx, a, q, who)
+	authorization, err := s.authorization(ctx, a, q, who)
 	if err != nil {
 		return tokens{}, err
 	}
 	if err := who.Record(); err != nil {
 		return tokens{}, err
 	}
-	st, err := s.openSession(ctx, id, x, authorization, consent)
+	st, err := s.openSession(ctx, id, x, authorization, remembers(who.Client))
 	if err != nil {
 		return tokens{}, s.replayed(ctx, q, x, err)
 	}
@@ -127,19 +125,18 @@ func (s *Service) redeem(ctx context.Context, p parameters, jkt string) (tokens,
 // authorization returns what an allowed request becomes.
 func (s *Service) authorization(
 	ctx context.Context, a *account.Account, q *Request, who authenticated,
-) (session.Authorization, *Consent, error) {
+) (session.Authorization, error) {
 	effective, sets, err := s.expandNew(ctx, q.Granted)
 	if err != nil {
 		if e := s.answerOf(ctx, err); e.Status == http.StatusBadRequest { // it was found when the request was pushed
 			err = &Error{http.StatusServiceUnavailable, codeUnavailable, e.Description, retryAfter}
 		}
-		return session.Authorization{}, nil, err
+		return session.Authorization{}, err
 	}
 	ttl := s.Sessions.OAuth.TTL
 	if !who.Client.Confidential() && !who.Client.Trusted {
 		ttl = s.Sessions.OAuth.PublicTTL
 	}
-	consent, err := s.remember(ctx, q, who.Client)
 	return session.Authorization{
 		Account: a, Epoch: q.Epoch,
 		Grant: session.Grant{
@@ -149,22 +146,26 @@ func (s *Service) authorization(
 		Entry: account.Entry{
 			At: s.now(), Kind: account.EntryAppAuthorized, By: account.ActorOwner, Reason: q.ClientID, Network: q.Network, UserAgent: q.UserAgent,
 		},
-	}, consent, err
+	}, nil
 }
 
 // openSession redeems a request: one transaction.
 func (s *Service) openSession(
-	ctx context.Context, id string, x exchange, a session.Authorization, consent *Consent,
+	ctx context.Context, id string, x exchange, a session.Authorization, remember bool,
 ) (*session.State, error) {
 	n, err := s.Sessions.PrepareGrant(ctx, a)
 	if err != nil {
 		return nil, err
 	}
-	st, err := s.Store.Redeem(ctx, id, func(q Request) (Redemption, error) {
+	st, err := s.Store.Redeem(ctx, id, func(q Request, before *Consent) (Redemption, error) {
 		if err := s.check(&q, x, n.At); err != nil {
 			return Redemption{}, err
 		}
-		return Redemption{At: n.At, Session: n, Challenge: challengeHash(q.Parameters.Challenge), Consent: consent}, nil
+		r := Redemption{At: n.At, Session: n, Challenge: challengeHash(q.Parameters.Challenge)}
+		if remember {
+			r.Consent = before.remembered(&q, n.At)
+		}
+		return r, nil
 	})
 	if err != nil {
 		s.Sessions.DropGrant(a, n)
@@ -216,34 +217,8 @@ func (s *Service) replayed(ctx context.Context, q *Request, x exchange, err erro
 	return refused
 }
 
-// remember returns what is remembered of a decision, nil for a client that cannot prove who it
-// is. What was asked for before and not now stays, what was unticked now goes.
-func (s *Service) remember(ctx context.Context, q *Request, c *client.Client) (*Consent, error) {
-	if c.Loopback || !c.Confidential() && !c.Trusted {
-		return nil, nil //nolint:nilnil // nothing to remember
-	}
-	before, err := s.consent(ctx, q.AccountID, q.ClientID)
-	if err != nil {
-		return nil, err
-	}
-	asked, granted := scope.Parse(q.Parameters.Scope), scope.Parse(q.Granted)
-	kept := []string{granted.String()}
-	for p := range strings.FieldsSeq(before) {
-		if len(asked.Missing(scope.Parse(p))) > 0 {
-			kept = append(kept, p)
-		}
-	}
-	return &Consent{
-		AccountID: q.AccountID, ClientID: q.ClientID, Scopes: scope.Parse(strings.Join(kept, " ")).String(), At: q.DecidedAt, UsedAt: s.now(),
-	}, nil
-}
-
-// consent returns the scopes that an account's owner allowed a client before, as far as they
-// are still remembered.
-func (s *Service) consent(ctx context.Context, accountID int64, clientID string) (string, error) {
-	k, err := s.Store.Consent(ctx, accountID, clientID)
-	if err != nil || k == nil || s.now().Sub(k.UsedAt).Abs() >= consentLife {
-		return "", err
-	}
-	return k.Scopes, nil
+// remembers reports whether what people allow a client is remembered: it can prove who it
+// is.
+func remembers(c *client.Client) bool {
+	return !c.Loopback && (c.Confidential() || c.Trusted)
 }

@@ -2,6 +2,7 @@ package oauth_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -150,12 +151,18 @@ func TestCode(t *testing.T) {
 				t.Fatal(err)
 			}
 			return a.redeem(code)
-		}, "The account has changed since this was allowed"},
+		}, "Invalid code"},
+		{"signed out everywhere", func(a *app, code string) answer {
+			if _, err := w.Sessions.RevokeAll(t.Context(), w.alice.DID, false, account.ActorOwner); err != nil {
+				t.Fatal(err)
+			}
+			return a.redeem(code)
+		}, "Invalid code"},
 		{"taken down", func(a *app, code string) answer {
 			w.takedown(true)
 			defer w.takedown(false)
 			return a.redeem(code)
-		}, "The account is not available"},
+		}, "Invalid code"},
 	} {
 		a := w.app(publicID)
 		uri, _ := a.push()
@@ -405,6 +412,79 @@ func TestConsentRemembered(t *testing.T) {
 	grant(a, "atproto repo:com.example.post", "atproto", verifier+"3")
 	if got := remembered(confidentialID); got != "atproto repo:com.example.like" {
 		t.Errorf("what was taken back: %q", got)
+	}
+}
+
+// TestConsentNarrowed: what was unticked is forgotten at once, by what it means, whether or
+// not the app exchanges its code, and no older code brings it back.
+func TestConsentNarrowed(t *testing.T) {
+	t.Parallel()
+	const all = "atproto repo:* repo:com.example.post repo:com.example.like transition:generic identity:handle account:email include:app.bsky.authCreatePosts"
+	for name, c := range map[string]struct{ before, asked, granted, want string }{
+		"itself":           {"atproto repo:com.example.post identity:handle", "atproto repo:com.example.post", "atproto", "atproto identity:handle"},
+		"a wider one":      {"atproto repo:* identity:handle", "atproto repo:com.example.post", "atproto", "atproto identity:handle"},
+		"a narrower one":   {"atproto repo:com.example.post identity:handle", "atproto repo:*", "atproto", "atproto identity:handle"},
+		"nearly all":       {"atproto transition:generic", "atproto repo:com.example.post", "atproto", "atproto"},
+		"a set":            {"atproto include:app.bsky.authCreatePosts account:email", "atproto repo:*", "atproto", "atproto account:email"},
+		"others":           {"atproto repo:com.example.like account:email", "atproto repo:com.example.post", "atproto", "atproto account:email repo:com.example.like"},
+		"all of it ticked": {"atproto repo:com.example.like", "atproto repo:com.example.post", "atproto repo:com.example.post", "atproto repo:com.example.like"},
+	} {
+		w := newTestWorld(t)
+		w.network.set(confidentialID, "scope", all)
+		a, n := w.app(confidentialID), 0
+		decide := func(asked, granted string) (redeem func()) {
+			t.Helper()
+			n++
+			v := fmt.Sprint(verifier, n)
+			w.clock.Advance(time.Second)
+			uri, got := a.push("scope", asked, "code_challenge", challenge(v))
+			if got.Status != http.StatusCreated {
+				t.Fatalf("%s: %s", name, got)
+			}
+			code := a.allow(uri, granted).Get("code")
+			return func() {
+				t.Helper()
+				if got := a.redeem(code, "code_verifier", v); got.Status != http.StatusOK {
+					t.Fatalf("%s: %s", name, got)
+				}
+			}
+		}
+		remembered := func(when string) {
+			t.Helper()
+			k, err := w.World.OAuth.Consent(t.Context(), w.alice.ID, confidentialID)
+			if err != nil || k == nil || k.Scopes != c.want {
+				t.Errorf("%s, %s: %+v, %v; want %q", name, when, k, err, c.want)
+			}
+		}
+		decide(c.before, c.before)()
+		older := decide(c.before, c.before)
+		redeem := decide(c.asked, c.granted)
+		remembered("before the code is exchanged")
+		if c.asked == c.granted {
+			continue
+		}
+		older()
+		remembered("after an older code")
+		redeem()
+		remembered("after the code")
+	}
+}
+
+// TestConsentNarrowedFirst: what was unticked is not remembered by way of an older code where
+// nothing was remembered yet.
+func TestConsentNarrowedFirst(t *testing.T) {
+	t.Parallel()
+	w := newTestWorld(t)
+	a := w.app(confidentialID)
+	older, v := a.code(), verifier
+	w.clock.Advance(time.Second)
+	uri, _ := a.push("code_challenge", challenge(verifier+"2"))
+	a.allow(uri, "atproto")
+	if got := a.redeem(older, "code_verifier", v); got.Status != http.StatusOK {
+		t.Fatal(got)
+	}
+	if k, err := w.World.OAuth.Consent(t.Context(), w.alice.ID, confidentialID); err != nil || k == nil || k.Scopes != "" {
+		t.Errorf("%+v, %v", k, err)
 	}
 }
 

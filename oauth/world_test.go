@@ -193,7 +193,7 @@ func newWorld(t storetest.Tester, dir string) *world {
 
 // wire gives the services the stores of the database that is open.
 func (w *world) wire() {
-	w.Service.Store, w.Service.Accounts = w.World.OAuth, w.World.Accounts
+	w.Service.Store, w.Service.Accounts, w.Service.Factors = w.World.OAuth, w.World.Accounts, w.World.Factors
 	w.Sessions.Store, w.Sessions.Accounts = w.World.Sessions, w.World.Accounts
 	w.Clients.Store, w.Schemas.Store = w.World.Clients, w.World.PermissionSets
 }
@@ -348,7 +348,11 @@ func (a *app) allow(uri, granted string) url.Values {
 	if granted == "" {
 		granted = q.Parameters.Scope
 	}
-	q, err = a.Service.Decide(ctx, q, oauth.Choice{Decision: oauth.Allow, Who: &oauth.Here{ID: a.alice.ID, DID: a.alice.DID}, Granted: granted})
+	c, err := a.Service.Client(ctx, q)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	q, err = a.Service.Decide(ctx, q, oauth.Choice{Client: c, Decision: oauth.Allow, Who: &oauth.Here{ID: a.alice.ID, DID: a.alice.DID}, Granted: granted})
 	if err != nil {
 		a.t.Fatalf("allow: %v", err)
 	}

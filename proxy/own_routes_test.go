@@ -218,7 +218,7 @@ func TestGetRecordElsewhere(t *testing.T) {
 	}
 	alone := pdstest.Start(t, pdstest.Options{})
 	alone.Do(t, pdstest.Request{NSID: nsid}).WantError(t, 400, "InvalidRequest", "Could not find repo: did:plc:ewvi7nxzyoun6zhxrhs64oiz")
-	if a := alone.Do(t, pdstest.Request{NSID: "com.atproto.temp.checkSignupQueue"}); string(a.Body) != `{"activated":true}` {
+	if a := alone.Do(t, pdstest.Request{NSID: "com.atproto.temp.checkSignupQueue", Auth: pdstest.Bearer(alone.SignUp(t, "carol").AccessJwt)}); string(a.Body) != `{"activated":true}` {
 		t.Errorf("checkSignupQueue: %d %s", a.Status, a.Body)
 	}
 }

@@ -57,7 +57,7 @@ func grants() map[string]string {
 		"app.bsky.feed.getFeed":                "rpc:app.bsky.feed.getFeed?aud=" + appView + " rpc:app.bsky.feed.getFeedSkeleton?aud=" + appView,
 		"app.bsky.notification.registerPush":   "rpc:app.bsky.notification.registerPush?aud=did:web:push.example%23bsky_notif",
 		"app.bsky.notification.unregisterPush": "rpc:app.bsky.notification.unregisterPush?aud=did:web:push.example%23bsky_notif",
-		"com.atproto.temp.checkSignupQueue":    ignored,
+		"com.atproto.temp.checkSignupQueue":    closed,
 		server + "createInviteCode":            unauthorized, server + "createInviteCodes": unauthorized,
 
 		// No route of their own: they are passed on.

@@ -132,3 +132,36 @@ func TestPeopleFactor(t *testing.T) {
 	turn(true)
 	p.want(p.signIn("alice.test", pdstest.Password), http.StatusOK, "", "Enter the code from your e-mail")
 }
+
+// TestPeopleOthers: "all but this" also ends a copy of this browser's cookie, and a lost
+// answer to it signs nobody out.
+func TestPeopleOthers(t *testing.T) {
+	t.Parallel()
+	s := pdstest.Start(t, pdstest.Options{})
+	alice := s.SignUp(t, "alice")
+	p, thief := newVisitor(t, s), newVisitor(t, s)
+	p.signIn("alice.test", pdstest.Password)
+	thief.cookies["nestbox"] = p.cookies["nestbox"]
+	path := "/account/u/" + alice.DID + "/sessions"
+	asked := p.post(p.get(path), path, url.Values{"decision": {"end-others"}})
+	endOthers := func() {
+		t.Helper()
+		p.want(p.post(asked, path, url.Values{"decision": {"confirm"}, "all": {"others"}}), http.StatusSeeOther, path+"?done=ended-all")
+	}
+	p.deaf = true // the answer is lost
+	endOthers()
+	if got := p.accounts(); len(got) != 1 {
+		t.Fatalf("a lost answer: %v", got)
+	}
+	p.deaf = false
+	endOthers()
+	if got := p.accounts(); len(got) != 1 {
+		t.Fatalf("this browser: %v", got)
+	}
+	if got := thief.accounts(); len(got) != 0 {
+		t.Errorf("a copy of its cookie: %v", got)
+	}
+	if got := p.accounts(); len(got) != 1 {
+		t.Errorf("this browser, after the copy was used: %v", got)
+	}
+}

@@ -100,7 +100,7 @@ func (s *Server) methods() map[string]xrpc.Method {
 		"app.bsky.notification.registerPush":   xrpc.Raw(http.MethodPost, s.proxy.Push),
 		"app.bsky.notification.unregisterPush": xrpc.Raw(http.MethodPost, s.proxy.Push),
 
-		"com.atproto.temp.checkSignupQueue": xrpc.Query(anyone.Anyone, s.hosting.CheckSignupQueue),
+		"com.atproto.temp.checkSignupQueue": xrpc.Query(look.Standard, s.hosting.CheckSignupQueue),
 	}
 	maps.Copy(all, s.adminMethods())
 	return all

@@ -83,7 +83,7 @@ func routes() map[string]route {
 		"com.atproto.moderation.createReport":  {auth.UseLeave, leaving},
 		"app.bsky.actor.getPreferences":        {auth.UseLeave, leaving},
 		"app.bsky.actor.putPreferences":        {auth.UseManage, standard},
-		"com.atproto.temp.checkSignupQueue":    open,
+		"com.atproto.temp.checkSignupQueue":    {auth.UseLook, standard},
 		"app.bsky.feed.getFeed":                {auth.UseLook, standard},
 		"app.bsky.notification.registerPush":   {auth.UseLook, standard},
 		"app.bsky.notification.unregisterPush": {auth.UseLook, standard},

@@ -33,7 +33,7 @@ func (s *Service) Continue(ctx context.Context, in Step) (Proven, error) {
 		p.By |= ByPassword
 		return p, err
 	}
-	proven := Proven{Account: a, Epoch: in.Claim.Epoch, By: ByPassword}
+	proven := Proven{Account: a, Epoch: in.Claim.Epoch, By: ByPassword, Since: in.Claim.At}
 	methods := f.second(a.EmailFactor)
 	if len(methods) == 0 {
 		return proven, nil // turned off meanwhile

@@ -123,6 +123,9 @@ func (f Factors) RecoveryLeft() int {
 	return n
 }
 
+// Wanted reports whether a sign-in with the password takes a second factor.
+func (f Factors) Wanted(emailFactor bool) bool { return len(f.second(emailFactor)) > 0 }
+
 // second returns the methods that pass as the second factor of a sign-in with the
 // password, the last used first; none if the sign-in needs none.
 func (f Factors) second(emailFactor bool) []Method {

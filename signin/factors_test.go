@@ -591,3 +591,24 @@ func TestOff(t *testing.T) {
 		t.Errorf("mails: %q", got)
 	}
 }
+
+// TestRenewed: an old proof goes where the new ones are worth as much alone, so that it does
+// not decide how long they count.
+func TestRenewed(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		before, by, want signin.Proofs
+		anew             bool
+	}{
+		{0, signin.ByPassword, signin.ByPassword, true},
+		{0, signin.ByPassword | signin.ByTOTP, signin.ByPassword | signin.ByTOTP, true},
+		{signin.ByPassword, signin.ByPassword | signin.ByTOTP, signin.ByPassword | signin.ByTOTP, false},
+		{signin.ByPassword | signin.ByEmail, signin.ByPassword | signin.ByEmail | signin.ByTOTP, signin.ByPassword | signin.ByEmail | signin.ByTOTP, false},
+		{signin.ByPassword, signin.ByPassword | signin.ByPasskey | signin.ByAged, signin.ByPasskey | signin.ByAged, true},
+		{signin.ByPasskey, signin.ByPasskey | signin.ByPassword, signin.ByPasskey | signin.ByPassword, false},
+	} {
+		if got, anew := c.by.Renewed(c.before); got != c.want || anew != c.anew {
+			t.Errorf("%s after %s: %s, %t", c.by, c.before, got, anew)
+		}
+	}
+}

@@ -74,6 +74,8 @@ type Proven struct {
 	AppPassword *account.AppPassword
 	// By is what proved the person, none for an app password.
 	By Proofs
+	// Since is when the older of two proofs was given, zero for just now.
+	Since time.Time
 	// Code proves the code that came with the password, nil if none was needed. The
 	// change that follows uses it up.
 	Code *account.Proof

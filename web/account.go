@@ -14,6 +14,7 @@ import (
 	"nestbox/account"
 	"nestbox/device"
 	"nestbox/hosting"
+	"nestbox/internal/gate"
 	"nestbox/internal/seal"
 	"nestbox/mail"
 	"nestbox/oauth"
@@ -41,6 +42,10 @@ type AccountPages struct {
 	Box    *seal.Box
 	SignUp SignUpRules
 	Now    func() time.Time
+
+	// signUps are the names that accounts are being made for: a form that comes twice at
+	// once waits for itself.
+	signUps gate.Keyed[string]
 }
 
 // SignUpRules are the operator's about sign-ups on the page.

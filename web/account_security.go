@@ -127,7 +127,11 @@ func (p *AccountPages) stepUp(q *query, action signin.Action, act Text, waiting 
 	}
 	by, err := p.SignIns.StepUp(q.r.Context(), in)
 	if by != in.Before {
-		person := device.Person{Account: q.account, Factors: by.Key(), Level: by.Level()}
+		all, anew := by.Renewed(in.Before)
+		person := device.Person{Account: q.account, Factors: all.Key(), Level: all.Level()}
+		if was, ok := q.visit.SignIn(q.account.ID); ok && !anew {
+			person.Since = was.StepUp.At
+		}
 		v, kept := p.Browsers.Devices.StepUp(q.r.Context(), q.visit, person)
 		if kept != nil {
 			return false, kept

@@ -146,12 +146,14 @@ func (p *AccountPages) end(q *query, r ref) error {
 	ctx, path := q.r.Context(), q.r.URL.Path
 	switch r.kind {
 	case refOthers:
-		if _, _, err := p.Browsers.Devices.EndAll(ctx, q.visit, q.account.ID, account.ActorOwner); err != nil {
+		v, err := p.Browsers.Devices.EndOthers(ctx, q.visit, q.account.ID, account.ActorOwner)
+		if err != nil && !errors.Is(err, device.ErrUnknown) {
 			return err
 		}
+		p.Browsers.Keep(q.w, v)
 		return q.done(path, "ended-all")
 	case refAll:
-		if _, _, err := p.Browsers.Devices.EndAll(ctx, device.Visit{}, q.account.ID, account.ActorOwner); err != nil {
+		if _, _, err := p.Browsers.Devices.EndAll(ctx, q.account.ID, account.ActorOwner); err != nil {
 			return err
 		}
 		return q.done("/account", "signed-out")

@@ -154,8 +154,8 @@ func (p *AccountPages) Enter(ctx context.Context, v device.Visit, proven signin.
 		by = signin.ByPassword // just chosen
 	}
 	v, err = p.Browsers.Devices.SignIn(ctx, v, device.Person{
-		Account: proven.Account, Epoch: proven.Epoch, Factors: by.Key(), Level: by.Level(), Code: proven.Code,
-		Entry: e, Mails: mails, Remember: remember, Trust: trust,
+		Account: proven.Account, Epoch: proven.Epoch, Factors: by.Key(), Level: by.Level(), Since: proven.Since,
+		Code: proven.Code, Entry: e, Mails: mails, Remember: remember, Trust: trust,
 	})
 	if errors.Is(err, device.ErrChanged) {
 		err = signin.ErrClaim

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"nestbox/account"
 	"nestbox/hosting"
@@ -47,7 +48,7 @@ func (p *AccountPages) signUp(q *query) error {
 	if a == nil {
 		return p.askSignUp(q, status, page, problems...)
 	}
-	return p.begin(q, a)
+	return p.begin(q, a, page.again)
 }
 
 // typedSignUp returns what was typed into the form.
@@ -79,6 +80,15 @@ func (p *AccountPages) register(q *query, page *SignUp) (a *account.Account, sta
 	if err := account.CheckChosenPassword(password, handle, page.Email); err != nil {
 		return signUpFailed(q, err)
 	}
+	unlock, err := p.signUps.Lock(q.r.Context(), strings.ToLower(handle))
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	defer unlock()
+	if a := p.madeBefore(q, page, password); a != nil {
+		page.again = true
+		return a, 0, nil, nil
+	}
 	if p.SignUp.Captcha != nil {
 		solved, err := p.SignUp.Captcha.Solved(q.r.Context(), q.typed("h-captcha-response"), handle)
 		if err != nil {
@@ -98,10 +108,35 @@ func (p *AccountPages) register(q *query, page *SignUp) (a *account.Account, sta
 	return a, 0, nil, nil
 }
 
+// formLife is how long a form may be sent again, if the answer was lost.
+const formLife = 30 * time.Minute
+
+// madeBefore returns the account that the same form has made already, nil if there is none: one
+// that is new, has the name and the address, and whose password it is. That is counted, and
+// limited, as a sign-in, since it proves as much.
+func (p *AccountPages) madeBefore(q *query, page *SignUp, password string) *account.Account {
+	handle, err := account.NormalizeHandle(page.Handle + page.Domain)
+	if err != nil {
+		return nil
+	}
+	a, err := p.Accounts.ByHandle(q.r.Context(), handle)
+	if err != nil || p.Now().Sub(a.CreatedAt).Abs() >= formLife {
+		return nil
+	}
+	_, err = p.SignIns.Prove(q.r.Context(), signin.Attempt{Identifier: a.DID.String(), Password: password, For: signin.Page, Flow: q.flow})
+	if err != nil || account.EmailKey(a.Email) != account.EmailKey(strings.TrimSpace(page.Email)) {
+		return nil // somebody else wants the name: they are answered that it is taken
+	}
+	return a
+}
+
 // begin signs the owner of a new account in, and sends the code that confirms its
-// address. The account exists from here on, whatever fails.
-func (p *AccountPages) begin(q *query, a *account.Account) error {
+// address. The account exists from here on, whatever fails. again: the form came before.
+func (p *AccountPages) begin(q *query, a *account.Account, again bool) error {
 	ctx := q.r.Context()
+	if in, ok := q.visit.SignIn(a.ID); again && ok && in.Live(q.visit.At) {
+		return q.done(shownAccount(a).Path("welcome"), signedIn)
+	}
 	cred, err := p.Accounts.Credentials(ctx, a.ID)
 	if err == nil {
 		err = p.enter(q, signin.Proven{Account: a, Epoch: cred.Epoch}, false, false)
@@ -109,7 +144,9 @@ func (p *AccountPages) begin(q *query, a *account.Account) error {
 	if err != nil {
 		return q.to("/account/sign-in?account=" + a.Handle.String())
 	}
-	p.confirmAddress(ctx, a)
+	if !again {
+		p.confirmAddress(ctx, a)
+	}
 	return q.done(shownAccount(a).Path("welcome"), signedIn)
 }
 

@@ -186,9 +186,11 @@ func (p *FlowPages) step(x *flow) (err error) {
 		}
 		return p.decide(x, oauth.Deny, who, "")
 	}
-	if x.request.Decision != "" && (x.state.Step != oauth.StepConsent || x.typed("decision") != "allow") {
-		p.answered(x)
-		return nil
+	if x.request.Decision != "" {
+		return p.again(x, now)
+	}
+	if now.Error != "" {
+		return p.show(x, now)
 	}
 	if x.state.At.IsZero() { // it was open for too long, or is another browser's
 		x.problems, x.status = []Problem{{Text: Msg("signin.expired")}}, http.StatusUnprocessableEntity
@@ -203,6 +205,16 @@ func (p *FlowPages) step(x *flow) (err error) {
 		return err
 	}
 	return p.show(x, ask.Decide())
+}
+
+// again answers a form of a request that was decided before: the same decision, on the same page
+// and by the same person, has the same answer; any other changes nothing.
+func (p *FlowPages) again(x *flow, now oauth.Next) error {
+	if x.state.Step == oauth.StepConsent && x.typed("decision") == "allow" && now.Who != nil && now.Who.DID == x.state.DID {
+		return p.decide(x, oauth.Allow, now.Who, x.request.Ticked(x.r.PostForm["permission"]))
+	}
+	p.answered(x)
+	return nil
 }
 
 // act does what the form of a step asks for. It reports whether the request was answered; if not, what
@@ -229,7 +241,7 @@ func (p *FlowPages) act(x *flow, ask oauth.Ask, now oauth.Next) (answered bool, 
 // decide notes the person's decision, and answers the client.
 func (p *FlowPages) decide(x *flow, decision oauth.Decision, who *oauth.Here, granted string) error {
 	q, err := p.OAuth.Decide(x.r.Context(), x.request, oauth.Choice{
-		Decision: decision, Who: who, InFlow: x.state.InFlow, Epoch: x.state.Epoch, Granted: granted, Device: x.visit.ID,
+		Client: x.client, Decision: decision, Who: who, InFlow: x.state.InFlow, Epoch: x.state.Epoch, Granted: granted, Device: x.visit.ID,
 	})
 	switch {
 	case errors.Is(err, oauth.ErrAnswered):
@@ -238,6 +250,9 @@ func (p *FlowPages) decide(x *flow, decision oauth.Decision, who *oauth.Here, gr
 		return nil
 	case errors.Is(err, oauth.ErrExpired):
 		p.send(x, p.OAuth.ExpiredAnswer(x.request))
+		return nil
+	case errors.Is(err, account.ErrTakenDown):
+		p.send(x, p.OAuth.TakenDownAnswer(x.request))
 		return nil
 	case errors.Is(err, oauth.ErrUnknown):
 		p.Changed(x.w, x.r)
@@ -259,14 +274,19 @@ func (p *FlowPages) send(x *flow, a oauth.Answer) {
 		x.w.WriteHeader(http.StatusSeeOther)
 		return
 	}
-	page := &FormPost{Frame: p.flowFrame(x), To: a.URL}
+	page := &FormPost{Frame: p.flowFrame(x), To: a.URL, Refused: a.Refused}
 	if u, err := url.Parse(a.URL); err == nil {
 		page.Host = u.Host
 	}
-	for _, f := range a.Fields {
-		page.Fields = append(page.Fields, Field{f[0], f[1]})
-	}
+	page.Fields = hiddenFields(a)
 	p.Pages.Render(x.w, x.r, http.StatusOK, page)
+}
+
+func hiddenFields(a oauth.Answer) (fields []Field) {
+	for _, f := range a.Fields {
+		fields = append(fields, Field{f[0], f[1]})
+	}
+	return fields
 }
 
 // answeredHere reports whether it was this browser that allowed the request, and the code can still be
@@ -278,7 +298,13 @@ func (p *FlowPages) answeredHere(x *flow) bool {
 // answered shows that a request was decided before.
 func (p *FlowPages) answered(x *flow) {
 	page := &Message{Frame: p.flowFrame(x), Kind: Info, Title: Msg("error.answered-title"), Body: []Text{Msg("error.answered-other")}}
-	to := Link{URL: x.client.URI, Text: Msg("error.answered-link", "app", page.Client.label()), Away: true, External: true}
+	link := Msg("error.answered-link", "app", page.Client.label())
+	if a := p.OAuth.Answer(x.request); a.Fields != nil && p.answeredHere(x) {
+		page.Body, page.Post = []Text{Msg("error.answered-body")}, &Post{a.URL, hiddenFields(a), link}
+		p.Pages.Render(x.w, x.r, http.StatusOK, page)
+		return
+	}
+	to := Link{URL: x.client.URI, Text: link, Away: true, External: true}
 	if a := p.OAuth.Answer(x.request); p.answeredHere(x) && a.Fields == nil {
 		to.URL, to.Redirect, page.Body = a.URL, true, []Text{Msg("error.answered-body")}
 	}

@@ -52,6 +52,7 @@ func (p *FlowPages) choose(x *flow, ask oauth.Ask) error {
 	x.state.Wish = oauth.WishChoose
 	if h := of("did"); h != nil {
 		x.state.DID, x.state.ProvenAt, x.state.InFlow, x.state.Wish = h.DID, h.At, false, oauth.WishNone
+		x.state.By = 0
 	}
 	return nil
 }
@@ -123,6 +124,7 @@ func (p *FlowPages) proved(x *flow, proven signin.Proven, trust bool) error {
 		}
 	}
 	s.DID, s.ProvenAt, s.InFlow, s.Epoch = proven.Account.DID, p.Now().UTC().Truncate(time.Millisecond), true, proven.Epoch
+	s.By = proven.By
 	s.Claim, s.Methods, s.Wish = nil, nil, oauth.WishNone
 	return nil
 }
@@ -174,6 +176,10 @@ func (p *FlowPages) factorWrong(x *flow, method signin.Method, err error) (answe
 		x.wrong(Problem{"code", Msg("factor.wrong")})
 		return true, p.showFactor(x, method)
 	}
+	if errors.Is(err, account.ErrTakenDown) {
+		p.send(x, p.OAuth.TakenDownAnswer(x.request))
+		return true, nil
+	}
 	x.state.Claim, x.state.Methods = nil, nil
 	return false, p.notProven(x, err)
 }
@@ -196,7 +202,9 @@ func (p *FlowPages) signUpStep(x *flow, now oauth.Next) (answered bool, err erro
 		x.status, x.problems = status, problems
 		return false, nil
 	}
-	p.confirmAddress(x.r.Context(), a)
+	if !x.signUp.again {
+		p.confirmAddress(x.r.Context(), a)
+	}
 	cred, err := p.Accounts.Credentials(x.r.Context(), a.ID)
 	if err == nil {
 		err = p.proved(x, signin.Proven{Account: a, Epoch: cred.Epoch}, false)

@@ -11,6 +11,15 @@ type Message struct {
 	// Detail is for developers, shown small: a scope, a parameter, the request's id.
 	Detail string
 	Links  []Link
+	// Post is a button that sends a form to the app; nil for none.
+	Post *Post
+}
+
+// Post is a form without a field to fill in.
+type Post struct {
+	To     string
+	Fields []Field
+	Button Text
 }
 
 func (*Message) template() string { return "message" }
@@ -23,13 +32,20 @@ type FormPost struct {
 	// To is the redirect URI, Host its host.
 	To, Host string
 	Fields   []Field
+	// Refused means that the answer is an error.
+	Refused bool
 }
 
 // Field is a hidden field.
 type Field struct{ Name, Value string }
 
 func (*FormPost) template() string { return "formpost" }
-func (*FormPost) title() Text      { return Msg("formpost.title") }
+func (p *FormPost) title() Text {
+	if p.Refused {
+		return Msg("formpost.refused")
+	}
+	return Msg("formpost.title")
+}
 
 // Confirm asks once more before something ends or is deleted. Decision: confirm.
 type Confirm struct {

@@ -22,6 +22,8 @@ type SignUp struct {
 	Free bool
 	// CaptchaKey is hCaptcha's site key; empty if there is no captcha.
 	CaptchaKey string
+	// again: the account was made when the same form came before.
+	again bool
 }
 
 func (*SignUp) template() string { return "signup" }

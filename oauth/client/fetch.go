@@ -132,7 +132,8 @@ func explain(err error) *fault {
 	case errors.Is(err, safehttp.ErrTooLarge):
 		reason = fmt.Sprintf("too large: more than %d bytes", maxDocument)
 	case safehttp.TimedOut(err):
-		reason = fmt.Sprintf("timed out after %d s: the app's own server must answer while it waits for this request", int(fetchTimeout/time.Second))
+		reason = fmt.Sprintf("timed out after %d s: the app's own server must answer while it waits for this request",
+			int(fetchTimeout/time.Second))
 	}
 	return &fault{message: reason, code: CodeInvalidMetadata, cause: err}
 }

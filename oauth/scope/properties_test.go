@@ -115,6 +115,22 @@ func TestParseProperties(t *testing.T) {
 	})
 }
 
+// TestWithoutProperties: what another set allows is not allowed any more.
+func TestWithoutProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		list := rapid.SliceOfN(tokens(), 1, 4)
+		set := scope.Parse(strings.Join(list.Draw(t, "set"), " "))
+		other := scope.Parse(strings.Join(list.Draw(t, "other"), " "))
+		need, rest := needs().Draw(t, "need"), set.Without(other)
+		if other.Allows(need) && rest.Allows(need) {
+			t.Fatalf("%q without %q is %q, which allows %s", set, other, rest, need)
+		}
+		if missing := set.Missing(rest); len(missing) > 0 {
+			t.Fatalf("%q without %q has more: %q", set, other, missing)
+		}
+	})
+}
+
 // TestExpandProperties: a set grants nothing outside of its namespace, nothing but
 // writes and calls, and what it grants parses.
 func TestExpandProperties(t *testing.T) {

@@ -286,3 +286,37 @@ func TestNeedText(t *testing.T) {
 		}
 	}
 }
+
+// TestWithout has what is left of a scope without what another one allows.
+func TestWithout(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ set, other, want string }{
+		{"atproto repo:*", "repo:a.b.c", "atproto"},
+		{"atproto repo:a.b.c", "repo:*", "atproto"},
+		{"atproto repo:a.b.d", "repo:a.b.c", "atproto repo:a.b.d"},
+		{"repo:a.b.c?action=create", "repo:a.b.c?action=delete", "repo:a.b.c?action=create"},
+		{"repo?collection=a.b.c&collection=a.b.d", "repo:a.b.d", ""},
+		{"transition:generic", "repo:a.b.c", ""},
+		{"transition:generic", "rpc:chat.bsky.convo.x?aud=*", "transition:generic"},
+		{"transition:chat.bsky", "rpc:chat.bsky.convo.x?aud=*", ""},
+		{"transition:chat.bsky", "rpc:a.b.c?aud=*", "transition:chat.bsky"},
+		{"transition:email", "account:email", ""},
+		{"account:repo", "account:email", "account:repo"},
+		{"account:email", "account:email?action=manage", ""},
+		{"identity:handle", "identity:*", ""},
+		{"rpc:a.b.c?aud=did:plc:x%23s", "rpc:a.b.c?aud=did:plc:x%23other", ""},
+		{"rpc:a.b.c?aud=did:plc:x%23s", "rpc:a.b.c?aud=did:plc:y%23s", "rpc:a.b.c?aud=did:plc:x%23s"},
+		{"blob:image/*", "blob:image/png", ""},
+		{"blob:image/png", "blob:*/*", ""},
+		{"blob:image/png", "blob:text/*", "blob:image/png"},
+		{"include:a.b.authAll", "repo:a.b.c.d", ""},
+		{"include:a.b.authAll", "include:a.b.c.authSome", ""},
+		{"include:a.b.authAll", "include:a.bx.authAll repo:a.c", "include:a.b.authAll"},
+		{"include:a.b.authAll", "blob:*/* account:email", "include:a.b.authAll"},
+		{"transition:generic transition:chat.bsky", "include:a.b.authAll", ""},
+	} {
+		if got := scope.Parse(c.set).Without(scope.Parse(c.other)).String(); got != c.want {
+			t.Errorf("%q without %q: %q, want %q", c.set, c.other, got, c.want)
+		}
+	}
+}

@@ -133,13 +133,18 @@ func (s Set) Missing(asked Set) []string {
 	return missing
 }
 
+// With returns the permissions of both sets.
+func (s Set) With(other Set) Set {
+	return newSet(slices.Concat(s.permissions, other.permissions), nil)
+}
+
 func (s Set) holds(text string) bool {
 	return slices.ContainsFunc(s.permissions, func(p Permission) bool { return p.text == text })
 }
 
-// Without returns the set without a permission, compared by its meaning. One that cannot be
+// Untick returns the set without a permission, compared by its meaning. One that cannot be
 // unticked stays.
-func (s Set) Without(permission string) Set {
+func (s Set) Untick(permission string) Set {
 	gone := Parse(permission)
 	return newSet(slices.DeleteFunc(slices.Clone(s.permissions), func(p Permission) bool {
 		return p.CanBeUnticked() && gone.holds(p.text)

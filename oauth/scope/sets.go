@@ -147,8 +147,7 @@ func parseEntry(raw []byte) (entry, bool) {
 
 // reaches reports whether all NSIDs lie under the set's own up to its last dot.
 func (s *PermissionSet) reaches(ids []string) bool {
-	group := s.NSID.String()
-	group = group[:strings.LastIndexByte(group, '.')+1]
+	group := namespace(s.NSID.String())
 	for _, id := range ids {
 		if !strings.HasPrefix(id, group) {
 			return false

@@ -251,9 +251,8 @@ func TestPermissions(t *testing.T) {
 	}
 }
 
-// TestGranted has what an account grants that unticked permissions.
-// TestWithout: a permission is taken by its meaning, and what must stay stays.
-func TestWithout(t *testing.T) {
+// TestUntick: a permission is taken by its meaning, and what must stay stays.
+func TestUntick(t *testing.T) {
 	set := scope.Parse("atproto transition:generic repo?collection=a.b.c&collection=a.b.d repo:a.b.c identity:* include:a.b.authAll")
 	for taken, want := range map[string]string{
 		"repo?collection=a.b.d&collection=a.b.c": "atproto identity:* include:a.b.authAll repo:a.b.c transition:generic",
@@ -261,12 +260,13 @@ func TestWithout(t *testing.T) {
 		"include?nsid=a.b.authAll":               "atproto identity:* repo:a.b.c repo?collection=a.b.c&collection=a.b.d transition:generic",
 		"atproto":                                set.String(), "repo:x.y.z": set.String(), "": set.String(), "nonsense": set.String(),
 	} {
-		if got := set.Without(taken).String(); got != want {
+		if got := set.Untick(taken).String(); got != want {
 			t.Errorf("without %q: %q, want %q", taken, got, want)
 		}
 	}
 }
 
+// TestGranted has what an account grants that unticked permissions.
 func TestGranted(t *testing.T) {
 	asked := scope.Parse("atproto transition:generic repo?collection=a.b.c&collection=a.b.d rpc:a.b.x?aud=* identity:* include:a.b.authAll unknown:x")
 	for _, c := range []struct {

@@ -190,7 +190,7 @@ func (db Accounts) SetPassword(ctx context.Context, id int64, hash string, keep 
 // setPassword also ends the sessions that the old password opened, and the
 // codes that could replace it.
 func setPassword(tx *groupcommit.Tx, db *DB, id int64, hash string, keep int64, e account.Entry, mails []mail.Message) error {
-	_, err := change(tx.Conn, "UPDATE account SET password_hash = ?, credential_epoch = credential_epoch + 1 WHERE id = ?",
+	_, err := change(tx.Conn, "UPDATE account SET password_hash = ? WHERE id = ?",
 		func(s *sqlite.Stmt) { s.BindText(1, hash); s.BindInt64(2, id) })
 	if err != nil {
 		return fmt.Errorf("set password: %w", err)
@@ -306,12 +306,11 @@ func (db Accounts) SetStatus(
 		if err := putMeasures(tx.Conn, id, next.Measures); err != nil {
 			return err
 		}
-		_, err = change(tx.Conn, "UPDATE account SET deactivated_at = ?, delete_after = ?, credential_epoch = credential_epoch + ? WHERE id = ?",
+		_, err = change(tx.Conn, "UPDATE account SET deactivated_at = ?, delete_after = ? WHERE id = ?",
 			func(s *sqlite.Stmt) {
 				bindTime(s, 1, next.DeactivatedAt)
 				bindTime(s, 2, next.DeleteAfter)
-				s.BindBool(3, endSessions)
-				s.BindInt64(4, id)
+				s.BindInt64(3, id)
 			})
 		if err != nil {
 			return fmt.Errorf("set status: %w", err)

@@ -97,14 +97,27 @@ func loadRequest(c *sqlite.Conn, id string) (found *oauth.Request, err error) {
 }
 
 // Change implements oauth.Store.
-func (db OAuth) Change(ctx context.Context, id string, decide func(oauth.Request) (oauth.Request, error)) (*oauth.Request, error) {
+func (db OAuth) Change(ctx context.Context, id string, change func(oauth.Request) (oauth.Request, error)) (*oauth.Request, error) {
+	return db.Decide(ctx, id, 0, func(q oauth.Request, _ *oauth.Consent) (oauth.Request, *oauth.Consent, error) {
+		next, err := change(q)
+		return next, nil, err
+	})
+}
+
+// Decide implements oauth.Store.
+func (db OAuth) Decide(ctx context.Context, id string, accountID int64, decide oauth.Decider) (*oauth.Request, error) {
 	var next oauth.Request
 	err := db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		was, err := loadRequest(tx.Conn, id)
 		if err != nil {
 			return err
 		}
-		if next, err = decide(*was); err != nil {
+		before, err := consentOf(tx.Conn, accountID, was.ClientID)
+		if err != nil {
+			return err
+		}
+		var consent *oauth.Consent
+		if next, consent, err = decide(*was, before); err != nil {
 			return err
 		}
 		_, err = change(tx.Conn, `UPDATE oauth_request SET opened = ?, expires = ?, decision = ?, decided_at = ?, account_id = ?,
@@ -125,7 +138,10 @@ func (db OAuth) Change(ctx context.Context, id string, decide func(oauth.Request
 		if sqlite.ErrCode(err) == sqlite.ResultConstraintForeignKey {
 			return oauth.ErrUnknown
 		}
-		return wrap(err, "change request")
+		if err != nil || consent == nil {
+			return wrap(err, "change request")
+		}
+		return putConsent(tx.Conn, consent)
 	})
 	if err != nil {
 		return nil, err
@@ -135,14 +151,18 @@ func (db OAuth) Change(ctx context.Context, id string, decide func(oauth.Request
 
 // Redeem implements oauth.Store.
 func (db OAuth) Redeem(
-	ctx context.Context, id string, redeem func(oauth.Request) (oauth.Redemption, error),
+	ctx context.Context, id string, redeem func(oauth.Request, *oauth.Consent) (oauth.Redemption, error),
 ) (st *session.State, err error) {
 	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		q, err := loadRequest(tx.Conn, id)
 		if err != nil {
 			return err
 		}
-		r, err := redeem(*q)
+		before, err := consentOf(tx.Conn, q.AccountID, q.ClientID)
+		if err != nil {
+			return err
+		}
+		r, err := redeem(*q, before)
 		if err != nil {
 			return err
 		}
@@ -184,8 +204,16 @@ func putConsent(c *sqlite.Conn, k *oauth.Consent) error {
 }
 
 // Consent implements oauth.Store.
-func (db OAuth) Consent(ctx context.Context, accountID int64, clientID string) (*oauth.Consent, error) {
-	all, err := db.consents(ctx, "client_id = ?2", accountID, clientID)
+func (db OAuth) Consent(ctx context.Context, accountID int64, clientID string) (k *oauth.Consent, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		k, err = consentOf(c, accountID, clientID)
+		return err
+	})
+	return k, err
+}
+
+func consentOf(c *sqlite.Conn, accountID int64, clientID string) (*oauth.Consent, error) {
+	all, err := consents(c, "client_id = ?2", accountID, clientID)
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
@@ -193,22 +221,24 @@ func (db OAuth) Consent(ctx context.Context, accountID int64, clientID string) (
 }
 
 // Consents implements oauth.Store.
-func (db OAuth) Consents(ctx context.Context, accountID int64) ([]oauth.Consent, error) {
-	return db.consents(ctx, "?2 = ''", accountID, "")
+func (db OAuth) Consents(ctx context.Context, accountID int64) (out []oauth.Consent, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		out, err = consents(c, "?2 = ''", accountID, "")
+		return err
+	})
+	return out, err
 }
 
-func (db OAuth) consents(ctx context.Context, where string, accountID int64, clientID string) (out []oauth.Consent, err error) {
-	err = db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, `SELECT client_id, scopes, at, used_at FROM oauth_consent
-			WHERE account_id = ?1 AND `+where+" ORDER BY used_at DESC, client_id",
-			func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, clientID) },
-			func(r *sqlite.Stmt) error {
-				out = append(out, oauth.Consent{
-					AccountID: accountID, ClientID: r.ColumnText(0), Scopes: r.ColumnText(1), At: columnTime(r, 2), UsedAt: columnTime(r, 3),
-				})
-				return nil
+func consents(c *sqlite.Conn, where string, accountID int64, clientID string) (out []oauth.Consent, err error) {
+	err = query(c, `SELECT client_id, scopes, at, used_at FROM oauth_consent
+		WHERE account_id = ?1 AND `+where+" ORDER BY used_at DESC, client_id",
+		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, clientID) },
+		func(r *sqlite.Stmt) error {
+			out = append(out, oauth.Consent{
+				AccountID: accountID, ClientID: r.ColumnText(0), Scopes: r.ColumnText(1), At: columnTime(r, 2), UsedAt: columnTime(r, 3),
 			})
-	})
+			return nil
+		})
 	return out, wrap(err, "read consents")
 }
 
@@ -218,18 +248,18 @@ func (db OAuth) Forget(ctx context.Context, accountID int64, clientID string) er
 		_, err := change(tx.Conn, "DELETE FROM oauth_consent WHERE account_id = ? AND client_id = ?",
 			func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, clientID) })
 		if err != nil {
-			return wrap(err, "forget consent")
+			return fmt.Errorf("forget consent: %w", err)
 		}
-		return forgetDecisions(tx.Conn, accountID, clientID)
+		return dropWaiting(tx.Conn, accountID, clientID)
 	})
 }
 
-// forgetDecisions forgets what an account's owner decided for a client whose code was not
-// exchanged.
-func forgetDecisions(c *sqlite.Conn, accountID int64, clientID string) error {
-	_, err := change(c, "DELETE FROM oauth_request WHERE account_id = ? AND client_id = ? AND redeemed_at IS NULL",
+// dropWaiting removes the requests that an account's owner has decided and whose code was
+// not exchanged: those of a client, or, if it is empty, of all.
+func dropWaiting(c *sqlite.Conn, accountID int64, clientID string) error {
+	_, err := change(c, "DELETE FROM oauth_request WHERE account_id = ?1 AND ?2 IN ('', client_id) AND redeemed_at IS NULL",
 		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindText(2, clientID) })
-	return wrap(err, "forget decisions")
+	return wrap(err, "end codes that wait")
 }
 
 // Narrow implements oauth.Store.
@@ -243,7 +273,7 @@ func (db OAuth) Narrow(ctx context.Context, accountID int64, clientID string, n 
 		if err != nil {
 			return err
 		}
-		if err := forgetDecisions(tx.Conn, accountID, clientID); err != nil {
+		if err := dropWaiting(tx.Conn, accountID, clientID); err != nil {
 			return err
 		}
 		if changed = sessions || consent; !changed {

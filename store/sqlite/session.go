@@ -419,18 +419,24 @@ func endAll(tx *groupcommit.Tx, db *DB, accountID, keep int64, e account.Entry) 
 	return endSessions(tx, db, accountID, keep, e.At)
 }
 
-// endSessions removes an account's sessions except keep, and ends the tokens of another
-// server that the account still had.
+// endSessions removes an account's sessions except keep, and what could become one: what
+// was proven before counts for nothing, nor does what apps were allowed and have not taken.
+// It also ends the tokens of another server that the account still had.
 func endSessions(tx *groupcommit.Tx, db *DB, accountID, keep int64, at time.Time) ([]int64, error) {
 	ids, err := deleteSessions(tx, db, "account_id = ? AND id <> ?",
 		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindInt64(2, keep) })
 	if err != nil {
 		return nil, err
 	}
-	if err := expireForeignTokens(tx, db, accountID, at); err != nil {
+	_, err = change(tx.Conn, "UPDATE account SET credential_epoch = credential_epoch + 1 WHERE id = ?",
+		func(s *sqlite.Stmt) { s.BindInt64(1, accountID) })
+	if err != nil {
+		return nil, fmt.Errorf("end what was proven: %w", err)
+	}
+	if err := dropWaiting(tx.Conn, accountID, ""); err != nil {
 		return nil, err
 	}
-	return ids, nil
+	return ids, expireForeignTokens(tx, db, accountID, at)
 }
 
 // List implements session.Store.

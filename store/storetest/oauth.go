@@ -23,6 +23,7 @@ var oauthTests = tests{
 	"GrantCalled":       testGrantCalled,
 	"GrantEndKey":       testGrantEndKey,
 	"GrantEnds":         testGrantEnds,
+	"OAuthWaitingEnds":  testOAuthWaitingEnds,
 	"GrantAuthorized":   testGrantAuthorized,
 	"OAuthPush":         testOAuthPush,
 	"OAuthUnopened":     testOAuthUnopened,
@@ -428,10 +429,10 @@ func testOAuthRedeem(t *testing.T, s *Database) {
 	r := redemption(t, s, a, "challenge")
 	r.Session.Mails = []mail.Message{{To: "a@example.com", Subject: "new app", Text: "x", HTML: "x"}}
 	refused := errors.New("refused")
-	if _, err := s.OAuth.Redeem(t.Context(), "one", func(oauth.Request) (oauth.Redemption, error) { return r, refused }); !errors.Is(err, refused) {
+	if _, err := s.OAuth.Redeem(t.Context(), "one", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return r, refused }); !errors.Is(err, refused) {
 		t.Errorf("refused: %v", err)
 	}
-	st, err := s.OAuth.Redeem(t.Context(), "one", func(oauth.Request) (oauth.Redemption, error) { return r, nil })
+	st, err := s.OAuth.Redeem(t.Context(), "one", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return r, nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -451,11 +452,13 @@ func testOAuthRedeem(t *testing.T, s *Database) {
 	}
 	// Another code of the same challenge is refused, and leaves nothing.
 	allowed(t, s, a, "two")
-	_, err = s.OAuth.Redeem(t.Context(), "two", func(oauth.Request) (oauth.Redemption, error) { return redemption(t, s, a, "challenge"), nil })
+	_, err = s.OAuth.Redeem(t.Context(), "two", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) {
+		return redemption(t, s, a, "challenge"), nil
+	})
 	if list, lerr := s.Sessions.List(t.Context(), a.ID); !errors.Is(err, oauth.ErrChallengeUsed) || lerr != nil || len(list) != 1 {
 		t.Errorf("the challenge again: %v, sessions %v, %v", err, list, lerr)
 	}
-	if _, err := s.OAuth.Redeem(t.Context(), "no", func(oauth.Request) (oauth.Redemption, error) { return r, nil }); !errors.Is(err, oauth.ErrUnknown) {
+	if _, err := s.OAuth.Redeem(t.Context(), "no", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return r, nil }); !errors.Is(err, oauth.ErrUnknown) {
 		t.Errorf("no request: %v", err)
 	}
 }
@@ -471,7 +474,7 @@ func testOAuthRedeemOnce(t *testing.T, s *Database) {
 	made := 0
 	for range 8 {
 		all.Go(func() {
-			_, err := s.OAuth.Redeem(t.Context(), "one", func(q oauth.Request) (oauth.Redemption, error) {
+			_, err := s.OAuth.Redeem(t.Context(), "one", func(q oauth.Request, _ *oauth.Consent) (oauth.Redemption, error) {
 				if q.SessionID != 0 {
 					return oauth.Redemption{}, used
 				}
@@ -492,16 +495,70 @@ func testOAuthRedeemOnce(t *testing.T, s *Database) {
 	}
 }
 
+// testOAuthWaitingEnds: what ends all sessions of an account ends the codes that wait, and
+// what was proven for other ones.
+func testOAuthWaitingEnds(t *testing.T, s *Database) {
+	t.Helper()
+	for name, end := range map[string]func(*account.Account) error{
+		"all": func(a *account.Account) error {
+			_, err := s.Sessions.EndAll(t.Context(), a.ID, false, entry(account.EntryAllSignedOut))
+			return err
+		},
+		"others": func(a *account.Account) error {
+			_, _, err := s.Devices.EndAll(t.Context(), a.ID, 7, entry(account.EntryAllSignedOut))
+			return err
+		},
+		"new": func(a *account.Account) error {
+			return s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, entry(account.EntryPasswordChanged))
+		},
+		"takedown": func(a *account.Account) error {
+			_, err := s.Accounts.SetStatus(t.Context(), a.ID, account.StatusChange{Takedown: &account.Applied{Applied: true}}, entry(account.EntryTakedown))
+			return err
+		},
+		"deleted": func(a *account.Account) error { return s.Accounts.Delete(t.Context(), a.ID, at(2)) },
+	} {
+		a, b := newAccount(t, s, name), newAccount(t, s, name+"-other")
+		for _, id := range []string{"used", "waits"} {
+			allowed(t, s, a, name+id)
+		}
+		allowed(t, s, b, name+"others")
+		before := redemption(t, s, a, name)
+		if _, err := s.OAuth.Redeem(t.Context(), name+"used", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return before, nil }); err != nil {
+			t.Fatal(err)
+		}
+		if err := end(a); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.OAuth.Request(t.Context(), name+"waits"); !errors.Is(err, oauth.ErrUnknown) {
+			t.Errorf("%s: a code that waits survives: %v", name, err)
+		}
+		if _, err := s.OAuth.Request(t.Context(), name+"others"); err != nil {
+			t.Errorf("%s: another's code: %v", name, err)
+		}
+		if _, err := s.OAuth.Request(t.Context(), name+"used"); (err == nil) != (name != "deleted") {
+			t.Errorf("%s: a code that was used: %v", name, err) // so that nobody uses it again
+		}
+		// A decision that was on its way.
+		push(t, s, pushed(name+"late"))
+		late := before
+		late.Challenge = []byte(name + "late")
+		_, err := s.OAuth.Redeem(t.Context(), name+"late", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return late, nil })
+		if !errors.Is(err, session.ErrUnknown) {
+			t.Errorf("%s: what was proven before it makes a session: %v", name, err)
+		}
+	}
+}
+
 // testOAuthRedeemEpoch: what the owner allowed before a new password is worth nothing.
 func testOAuthRedeemEpoch(t *testing.T, s *Database) {
 	t.Helper()
 	a := newAccount(t, s, "alice")
-	allowed(t, s, a, "one")
 	r := redemption(t, s, a, "challenge")
 	if err := s.Accounts.SetPassword(t.Context(), a.ID, "new", 0, entry(account.EntryPasswordChanged)); err != nil {
 		t.Fatal(err)
 	}
-	_, err := s.OAuth.Redeem(t.Context(), "one", func(oauth.Request) (oauth.Redemption, error) { return r, nil })
+	allowed(t, s, a, "one")
+	_, err := s.OAuth.Redeem(t.Context(), "one", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return r, nil })
 	q, qerr := s.OAuth.Request(t.Context(), "one")
 	k, kerr := s.OAuth.Consent(t.Context(), a.ID, aClient)
 	if !errors.Is(err, session.ErrUnknown) || qerr != nil || q.SessionID != 0 || k != nil || kerr != nil {
@@ -518,7 +575,7 @@ func testOAuthConsents(t *testing.T, s *Database) {
 		allowed(t, s, a, id)
 		r := redemption(t, s, a, id)
 		r.Consent.ClientID, r.Consent.UsedAt = clientID, at(n)
-		if _, err := s.OAuth.Redeem(t.Context(), id, func(oauth.Request) (oauth.Redemption, error) { return r, nil }); err != nil {
+		if _, err := s.OAuth.Redeem(t.Context(), id, func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return r, nil }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -566,7 +623,7 @@ func testOAuthCollect(t *testing.T, s *Database) {
 	allowed(t, s, a, "consent")
 	r := redemption(t, s, a, "c")
 	r.Consent.UsedAt = at(9)
-	if _, err := s.OAuth.Redeem(t.Context(), "consent", func(oauth.Request) (oauth.Redemption, error) { return r, nil }); err != nil {
+	if _, err := s.OAuth.Redeem(t.Context(), "consent", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return r, nil }); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := s.OAuth.Collect(t.Context(), at(3), at(9)); err != nil || n != 3 {

@@ -18,7 +18,7 @@ func testOAuthNarrow(t *testing.T, s *Database) {
 	allowed(t, s, a, "done")
 	r := redemption(t, s, a, "done")
 	r.Consent.Scopes = "atproto repo:a.b.c"
-	st, err := s.OAuth.Redeem(t.Context(), "done", func(oauth.Request) (oauth.Redemption, error) { return r, nil })
+	st, err := s.OAuth.Redeem(t.Context(), "done", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return r, nil })
 	if err != nil {
 		t.Fatal(err)
 	}
