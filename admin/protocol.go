@@ -6,6 +6,9 @@ import (
 	"nestbox/hosting"
 )
 
+// Command is control.Command, for callers of Do.
+type Command[Args, Result any] = control.Command[Args, Result]
+
 // The commands of the operator's protocol, each with the types of its arguments and its
 // result: Commands answers them, cmd/nestbox calls them.
 const (

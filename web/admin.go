@@ -106,7 +106,7 @@ func (p *AdminPages) route(path, part string, role admin.Role, show func(*AdminP
 type deskQuery struct {
 	w http.ResponseWriter
 	r *http.Request
-	// who is the zero Visitor before the sign-in.
+	// who: the zero Visitor before the sign-in.
 	who  admin.Visitor
 	part string
 	flow string

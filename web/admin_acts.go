@@ -11,7 +11,6 @@ import (
 
 	"nestbox/account"
 	"nestbox/admin"
-	"nestbox/control"
 	"nestbox/request"
 )
 
@@ -48,7 +47,7 @@ func (in input) get(name string) string { return strings.TrimSpace(in.form.Get(n
 var noteField = ActField{Name: "note", Label: "desk.note", Hint: "desk.note-hint", Kind: TextField, Max: 200}
 
 // do returns the run of an action that is one command, whose result nobody needs.
-func do[A, R any](c control.Command[A, R], args func(input) A) func(context.Context, *admin.Service, input) ([]string, error) {
+func do[A, R any](c admin.Command[A, R], args func(input) A) func(context.Context, *admin.Service, input) ([]string, error) {
 	return func(ctx context.Context, s *admin.Service, in input) ([]string, error) {
 		_, err := admin.Do(ctx, s, c, args(in))
 		return nil, err
@@ -71,7 +70,7 @@ const partAccount = "account"
 
 // acts are all actions.
 func acts() []act {
-	return slices.Concat(accountActs(), ownerActs(), serverActs())
+	return slices.Concat(accountActs(), ownerActs(), contentActs(), inviteActs(), serverActs())
 }
 
 // accountActs are those about an account's standing, which moderators may take, too, where

@@ -8,9 +8,8 @@ import (
 	"nestbox/admin"
 )
 
-// serverActs are the actions that are about no account's page: content, invite codes, the
-// event stream, mail, the doctor.
-func serverActs() []act {
+// contentActs are those about a record or a blob.
+func contentActs() []act {
 	content := func(in input, applied bool) admin.ContentArgs {
 		a := admin.ContentArgs{URI: in.get("uri"), Account: in.get("account"), Blob: in.get("blob"), Applied: applied}
 		if applied {
@@ -36,6 +35,12 @@ func serverActs() []act {
 			line: func(in input) []string { return contentLine(in, "--lift") },
 			run:  do(admin.CmdTakedownSet, func(in input) admin.ContentArgs { return content(in, false) }),
 		},
+	}
+}
+
+// inviteActs are those about invite codes.
+func inviteActs() []act {
+	return []act{
 		{
 			name: "invite-create", part: "invites", role: admin.RoleAdmin,
 			fields: []ActField{
@@ -64,6 +69,12 @@ func serverActs() []act {
 				return admin.InviteDisableArgs{Codes: []string{in.get("code")}}
 			}),
 		},
+	}
+}
+
+// serverActs are those about the server: the event stream, apps, relays, mail, the doctor.
+func serverActs() []act {
+	return []act{
 		{
 			name: "disconnect", part: "firehose", role: admin.RoleAdmin, danger: true, about: []string{"subscriber"},
 			line: func(in input) []string { return []string{"firehose", "disconnect", in.get("subscriber")} },
