@@ -106,7 +106,7 @@ func serverActs() []act {
 				if err != nil {
 					return nil, err
 				}
-				lines := slices.Concat([]string{r.Server}, strings.Split(strings.TrimSpace(r.Transcript), "\n"))
+				lines := slices.Concat([]string{r.Server}, strings.Split(strings.ReplaceAll(strings.TrimSpace(r.Transcript), "\r", ""), "\n"))
 				if r.Error != "" {
 					lines = append(lines, r.Error)
 				}

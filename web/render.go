@@ -263,6 +263,7 @@ func (p *Pages) functions(c *catalogue) template.FuncMap {
 		"text":     func(t Text) (template.HTML, error) { return c.text(t.ID, t.Args...) },
 		"clock":    c.clock,
 		"value":    c.value,
+		"visible":  visible,
 		"has":      func(t time.Time) bool { return !t.IsZero() },
 		"filled":   func(t Text) bool { return t.ID != "" },
 		"stranger": func(s string) template.HTML { return Stranger(s).html() },
