@@ -96,15 +96,15 @@ type DisconnectArgs struct {
 	ID int64 `json:"id"`
 }
 
-// errNoSubscriber: nobody with that ID is connected.
-var errNoSubscriber = errors.New("no subscriber has this number any more")
+// ErrNoSubscriber: nobody with that ID is connected.
+var ErrNoSubscriber = errors.New("no subscriber has this number any more")
 
 func (s *Service) disconnect(ctx context.Context, a DisconnectArgs) (Done, error) {
 	if err := s.Store.Note(ctx, s.action(ctx, ActionDisconnected, "", strconv.FormatInt(a.ID, 10), "")); err != nil {
 		return Done{}, err
 	}
 	if !s.Firehose.Disconnect(a.ID) {
-		return Done{}, errNoSubscriber
+		return Done{}, ErrNoSubscriber
 	}
 	return Done{}, nil
 }

@@ -121,9 +121,7 @@ func ownerActs() []act {
 		{
 			name: "session-end", part: partAccount, role: admin.RoleAdmin, danger: true, about: []string{"session"},
 			line: func(in input) []string { return []string{"session", "revoke", in.did, in.get("session")} },
-			run: do(admin.CmdSessionRevoke, func(in input) admin.SessionArgs {
-				return admin.SessionArgs{Account: in.did, ID: number(in.get("session"))}
-			}),
+			run:  endSession,
 		},
 		{name: "reset", part: partAccount, role: admin.RoleAdmin, line: words("account", "reset"), run: do(admin.CmdAccountReset, accountArgs)},
 		{
@@ -178,6 +176,17 @@ func ownerActs() []act {
 			},
 		},
 	}
+}
+
+// endSession ends one session. One that is not there has ended already, as the form wants.
+func endSession(ctx context.Context, s *admin.Service, in input) ([]string, error) {
+	id := number(in.get("session"))
+	list, err := admin.Do(ctx, s, admin.CmdSessionList, accountArgs(in))
+	if err != nil || !slices.ContainsFunc(list, func(l admin.SessionLine) bool { return l.ID == id }) {
+		return nil, err
+	}
+	_, err = admin.Do(ctx, s, admin.CmdSessionRevoke, admin.SessionArgs{Account: in.did, ID: id})
+	return nil, err
 }
 
 // errWrongHandle: the handle that was typed is not the account's.

@@ -137,6 +137,12 @@ func TestAdminActs(t *testing.T) {
 			t.Errorf("%s: the audit log has %q", a.Name, lines)
 		}
 		t.Log(a.Name, lines)
+		if slices.Contains([]string{"takedown", "untakedown", "suspend", "signout", "session-end", "invites-off", "invite-disable", "disconnect"}, a.Name) {
+			d.last = asked
+			if s := d.post(path, fields...); s.status != http.StatusSeeOther {
+				t.Errorf("%s, posted again: %d %.1500s", a.Name, s.status, s.body)
+			}
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -78,9 +79,13 @@ func serverActs() []act {
 		{
 			name: "disconnect", part: "firehose", role: admin.RoleAdmin, danger: true, about: []string{"subscriber"},
 			line: func(in input) []string { return []string{"firehose", "disconnect", in.get("subscriber")} },
-			run: do(admin.CmdFirehoseDisconnect, func(in input) admin.DisconnectArgs {
-				return admin.DisconnectArgs{ID: number(in.get("subscriber"))}
-			}),
+			run: func(ctx context.Context, s *admin.Service, in input) ([]string, error) {
+				_, err := admin.Do(ctx, s, admin.CmdFirehoseDisconnect, admin.DisconnectArgs{ID: number(in.get("subscriber"))})
+				if errors.Is(err, admin.ErrNoSubscriber) {
+					err = nil // it has gone, as the form wants
+				}
+				return nil, err
+			},
 		},
 		{
 			name: "client-end", part: "clients", role: admin.RoleAdmin, danger: true, about: []string{"client"},
