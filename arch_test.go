@@ -122,8 +122,10 @@ func arrows() map[string]rule {
 		// The admin's view may import every domain.
 		"admin": {imports: below(domains, format, []string{"control"}), anyInTests: true, domain: true},
 
+		// All that an account has, for its owner to take along: reads every domain.
+		"export": {imports: below(domains, []string{"dagcbor"}), anyInTests: true, domain: true},
 		// Pages for people: may ask every domain, speaks no XRPC.
-		"web":         {imports: slices.Concat(helpers, []string{"internal/color", "internal/messages", "request", "auth", "ratelimit", "mail", "oauth/scope", "admin"}, domains), anyInTests: true},
+		"web":         {imports: slices.Concat(helpers, []string{"internal/color", "internal/messages", "request", "auth", "ratelimit", "mail", "oauth/scope", "export", "admin"}, domains), anyInTests: true},
 		"web/webtest": {imports: []string{"web"}}, // a sample of every page, for the tests of web and e2e/browser
 
 		// Stores implement what domains declare, so they import the domains;
@@ -138,7 +140,7 @@ func arrows() map[string]rule {
 		// Composition: server builds everything from config; only cmd and tests
 		// import server.
 		"server": {
-			imports:    below(domains, format, []string{"lexicon", "admin", "config", "control", "datadir", "plc/directory", "store", "store/sqlite", "blob/disk", "verify", "web"}),
+			imports:    below(domains, format, []string{"lexicon", "admin", "config", "control", "datadir", "plc/directory", "store", "store/sqlite", "blob/disk", "verify", "web", "export"}),
 			anyInTests: true,
 		},
 		"cmd/nestbox": {

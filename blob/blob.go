@@ -45,6 +45,19 @@ type Missing struct {
 	Record string // collection/rkey
 }
 
+// Kept is a blob that records refer to.
+type Kept struct {
+	Blob
+
+	// Records are the keys (collection/rkey) of up to MaxUses of the records.
+	Records []string
+	// TakenDown: moderation took the blob down, so nobody is given it.
+	TakenDown bool
+}
+
+// MaxUses bounds the records that Kept names.
+const MaxUses = 20
+
 // Pay is called for each PayEvery references, or blobs, that a call has scanned,
 // whatever it finds. Its error ends the call. A nil Pay is never called.
 type Pay func() error
@@ -76,6 +89,9 @@ type Store interface {
 	// after cursor; with since only those of records that a later commit wrote: it then
 	// calls pay.
 	List(ctx context.Context, accountID int64, since syntax.TID, cursor string, limit int, pay Pay) ([]cid.Cid, error)
+	// Kept returns the account's blobs that records refer to, in the order of the CIDs'
+	// text, after cursor, with what is known of them.
+	Kept(ctx context.Context, accountID int64, cursor string, limit int) ([]Kept, error)
 	// Missing returns the blobs that records refer to and that are not there, in the
 	// order of the CIDs' text, after cursor: one record for each. It calls pay for what
 	// it scans.

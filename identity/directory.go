@@ -148,6 +148,18 @@ func (d *Directory) askLast(ctx context.Context, did string) (didplc.OpEnum, err
 	return plc.Parse(raw)
 }
 
+// Log returns the whole log of a DID, with the operations that were undone, as the
+// directory writes it (JSON): ErrNotRegistered.
+func (d *Directory) Log(ctx context.Context, did syntax.DID) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	raw, err := d.get(ctx, "/"+did.String()+"/log/audit")
+	if err == nil && !json.Valid(raw) {
+		err = fmt.Errorf("the PLC directory's log of %s is cut or not JSON", did)
+	}
+	return raw, err
+}
+
 func (d *Directory) get(ctx context.Context, path string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.URL+path, nil)
 	if err != nil {

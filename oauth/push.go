@@ -80,7 +80,7 @@ func (s *Service) pushRequest(w http.ResponseWriter, r *http.Request) (pushed, e
 	q := Request{
 		ID: base64.RawURLEncoding.EncodeToString(id), Holder: who.Holder, Parameters: asked, Made: now, Expires: now.Add(unopenedLife),
 	}
-	if err := s.Store.Push(ctx, q, maxUnopened); err != nil {
+	if err := s.Store.Push(ctx, q, maxWaiting); err != nil {
 		return pushed{}, err
 	}
 	return pushed{requestURIPrefix + q.ID, int(unopenedLife.Seconds())}, nil

@@ -23,8 +23,9 @@ const (
 	requestKept = 24 * time.Hour
 	// codeLife is that of a code, from the decision on.
 	codeLife = 5 * time.Minute
-	// maxUnopened bounds the requests whose page nobody has opened.
-	maxUnopened = 20_000
+	// maxWaiting bounds the requests whose code is not redeemed, opened or not. Beyond it the
+	// client that has most loses some, and no other one.
+	maxWaiting = 20_000
 )
 
 // Decision is what a person answered to a request. Its text is stored.

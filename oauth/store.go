@@ -12,9 +12,9 @@ import (
 // returned without error is durable. A server reads what it wrote; with several on one
 // database, a request that one got is found by the others at once.
 type Store interface {
-	// Push keeps a new request. Of those that nobody has opened, the oldest go beyond the
-	// given number.
-	Push(ctx context.Context, r Request, unopened int) error
+	// Push keeps a new request. Beyond the given number of requests without a redeemed code
+	// the client that has most of them loses those that expire first.
+	Push(ctx context.Context, r Request, waiting int) error
 	// Request returns a request by its ID: ErrUnknown.
 	Request(ctx context.Context, id string) (*Request, error)
 	// Change replaces what a person changes of a request, Opened, Expires and from Decision

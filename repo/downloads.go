@@ -45,13 +45,13 @@ const (
 	busyFor = 30 * time.Second
 )
 
-// errBusy: the server has no room for the transfer now. The client may ask again after
+// ErrBusy: the server has no room for the transfer now. The client may ask again after
 // busyFor.
-var errBusy = errors.New("no room for another transfer")
+var ErrBusy = errors.New("no room for another transfer")
 
 var (
-	errManyDownloads = fmt.Errorf("%w: too many downloads of repositories at once", errBusy)
-	errNoRoom        = fmt.Errorf("%w: the downloads of repositories take as much of the disk as they may", errBusy)
+	errManyDownloads = fmt.Errorf("%w: too many downloads of repositories at once", ErrBusy)
+	errNoRoom        = fmt.Errorf("%w: the downloads of repositories take as much of the disk as they may", ErrBusy)
 )
 
 // exports are the calls of getRepo of one client network: many, as relays make them,
@@ -96,7 +96,7 @@ func (s *Service) paidSpool(ctx context.Context) *spool {
 }
 
 // download takes a place for a client: if none is free, the place of a download that
-// nobody reads. Errors: request.ErrTooMany, errBusy.
+// nobody reads. Errors: request.ErrTooMany, ErrBusy.
 func (s *Service) download(c request.Client) (*gate.Place[string], error) {
 	room := gate.Room{All: c.Open(maxDownloads, keptDownloads), IdleSince: s.Now().Add(-downloadIdle)}
 	place, err := s.places.Try(room, c.Shares(gate.Share[string]{Most: maxOfNetwork}, maxDownloads)...)

@@ -68,8 +68,8 @@ var (
 	// ErrImporting: an import into the account's repository is under way.
 	ErrImporting = errors.New("an import of this repository is under way already")
 
-	errNoDisk     = fmt.Errorf("%w: the disk is too full for this import", errBusy)
-	errLongImport = fmt.Errorf("%w: verifying and storing this import took longer than an import may", errBusy)
+	errNoDisk     = fmt.Errorf("%w: the disk is too full for this import", ErrBusy)
+	errLongImport = fmt.Errorf("%w: verifying and storing this import took longer than an import may", ErrBusy)
 )
 
 // Imported is the result of an import.
@@ -104,7 +104,7 @@ func (s *Service) Import(ctx context.Context, a Account, r io.Reader) (Imported,
 
 // importUpload is Import for a client: its file must come at uploadPace, shares a
 // part of the disk with all such files, and counts against importsADay; what is
-// stored leaves as much of the disk free as it takes. More errors: errBusy,
+// stored leaves as much of the disk free as it takes. More errors: ErrBusy,
 // request.ErrTooMany.
 func (s *Service) importUpload(ctx context.Context, a Account, r io.Reader) (Imported, error) {
 	u := &upload{r: r, limit: s.maxImport(), now: s.Now, shared: &s.imports, free: s.Free}

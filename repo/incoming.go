@@ -55,9 +55,9 @@ var (
 
 var (
 	errSlowUpload = fmt.Errorf("%w: it must come at %d bytes a second", ErrImport, uploadPace)
-	errSpoolFull  = fmt.Errorf("%w: the files of imports take as much of the disk as they may", errBusy)
+	errSpoolFull  = fmt.Errorf("%w: the files of imports take as much of the disk as they may", ErrBusy)
 	errCrowded    = fmt.Errorf("%w: the disk space of imports is needed for a faster one: "+
-		"a file must come at %d bytes a second while others wait", errBusy, crowdedPace)
+		"a file must come at %d bytes a second while others wait", ErrBusy, crowdedPace)
 )
 
 // upload is a file while it comes.

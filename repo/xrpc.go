@@ -379,7 +379,7 @@ func wireError(err error, noRepo string) error {
 		return e
 	case errors.Is(err, ErrNoRepo):
 		return xrpc.BadRequest("RepoNotFound", noRepo)
-	case errors.Is(err, errBusy):
+	case errors.Is(err, ErrBusy):
 		e := xrpc.Unavailable(err)
 		e.RetryAfter = busyFor
 		return e

@@ -40,7 +40,8 @@ func (s *Server) buildPeople(box *seal.Box) error {
 	}
 	s.accountPages = &web.AccountPages{
 		Site: s.site, Accounts: s.stores.Accounts, SignIns: s.signIns, Sessions: s.sessions, Hosting: s.hosting, Emails: s.emails,
-		Codes: s.codes, AppPasswords: s.appPasswords, OAuth: s.oauth, Arrived: s.sessions.Arrived, Box: box, SignUp: signUpRules(c), Now: s.opts.Now,
+		Codes: s.codes, AppPasswords: s.appPasswords, OAuth: s.oauth, Exports: s.exports(), Arrived: s.sessions.Arrived, Box: box,
+		SignUp: signUpRules(c), Now: s.opts.Now,
 	}
 	s.oauth.Locales = pages.Languages()
 	flow := &web.FlowPages{AccountPages: s.accountPages}

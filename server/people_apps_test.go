@@ -143,10 +143,10 @@ func TestPeopleOthers(t *testing.T) {
 	p.signIn("alice.test", pdstest.Password)
 	thief.cookies["nestbox"] = p.cookies["nestbox"]
 	path := "/account/u/" + alice.DID + "/sessions"
-	asked := p.post(p.get(path), path, url.Values{"decision": {"end-others"}})
+	asked := p.post(p.get(path), path, url.Values{"end": {"others"}})
 	endOthers := func() {
 		t.Helper()
-		p.want(p.post(asked, path, url.Values{"decision": {"confirm"}, "all": {"others"}}), http.StatusSeeOther, path+"?done=ended-all")
+		p.want(p.post(asked, path, url.Values{"decision": {"confirm"}, "end": {"others"}}), http.StatusSeeOther, path+"?done=ended-all")
 	}
 	p.deaf = true // the answer is lost
 	endOthers()

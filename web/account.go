@@ -13,6 +13,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/device"
+	"nestbox/export"
 	"nestbox/hosting"
 	"nestbox/internal/gate"
 	"nestbox/internal/seal"
@@ -36,6 +37,7 @@ type AccountPages struct {
 	Codes        *account.Codes
 	AppPasswords *account.AppPasswords
 	OAuth        *oauth.Service
+	Exports      *export.Service
 	// Arrived returns the mails about a sign-in on a browser.
 	Arrived func(context.Context, *account.Account, account.Entry) ([]mail.Message, error)
 	// Box seals what forms carry from one step to the next.
@@ -81,6 +83,7 @@ func (p *AccountPages) PageRoutes() []Route {
 		{of("app-passwords"), p.owned(p.showAppPasswords), p.owned(p.changeAppPasswords)},
 		{of("events"), p.owned(p.showEvents), p.owned(p.endSessions)},
 		{of("secure"), p.owned(p.showSecure), nil},
+		{of("data"), p.owned(p.showData), p.owned(p.takeData)},
 		{of("security"), p.owned(p.showSecurity), p.owned(p.confirmed(p.steppedUp(signin.ChangeFactors, Msg("act.security"), p.changeSecurity)))},
 		{of("apps"), p.owned(p.showApps), p.owned(p.changeApps)},
 	}

@@ -49,7 +49,7 @@ func (w *flowWorld) signOut(s pdstest.Session) {
 		return b.do(r)
 	}
 	page("/account/sign-in", "identifier", s.DID, "password", flowPassword, "decision", "sign-in")
-	if out := page("/account/u/"+s.DID+"/sessions", "decision", "confirm", "all", "everywhere"); out.status != http.StatusSeeOther {
+	if out := page("/account/u/"+s.DID+"/sessions", "decision", "confirm", "end", "all"); out.status != http.StatusSeeOther {
 		w.t.Fatalf("end everything: %d %s", out.status, out.body)
 	}
 }

@@ -125,3 +125,31 @@ type SecureStep struct {
 
 func (*Secure) template() string { return "secure" }
 func (*Secure) title() Text      { return Msg("secure.title") }
+
+// Data offers what an account has here as downloads. Button part: 0 is everything, any other
+// the number of a part.
+type Data struct {
+	Frame
+	// Files and Size, in bytes, are those of the account's files.
+	Files int
+	Size  int64
+	// Parts are the downloads in which they come; none if they are in the archive.
+	Parts []DataPart
+	// Repo is where the repository alone can be had without a proof; may be empty.
+	Repo string
+}
+
+// DataPart is a download of files.
+type DataPart struct {
+	Number, Files int
+	Size          int64
+}
+
+// Megabytes returns a size for people; what is there has one at least.
+func (*Data) Megabytes(size int64) int {
+	const mega = 1_000_000
+	return int((size + mega - 1) / mega)
+}
+
+func (*Data) template() string { return "data" }
+func (*Data) title() Text      { return Msg("data.title") }

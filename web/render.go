@@ -52,7 +52,7 @@ func declared() []Page {
 		&SignIn{}, &Chooser{}, &Factor{}, &Deactivated{}, &SignUp{}, &Welcome{}, &Reset{}, &ResetCode{}, &Consent{},
 		&Message{}, &FormPost{}, &Confirm{}, &StepUp{},
 		&AdminSignIn{}, &Desk{}, &DeskAct{},
-		&Accounts{}, &Sessions{}, &Apps{}, &Devices{}, &AppPasswords{}, &AppPasswordMade{}, &Events{}, &Secure{}, &Security{}, &TOTPSetup{}, &RecoveryCodes{}, &PasskeyAdd{},
+		&Accounts{}, &Sessions{}, &Apps{}, &Devices{}, &AppPasswords{}, &AppPasswordMade{}, &Events{}, &Secure{}, &Data{}, &Security{}, &TOTPSetup{}, &RecoveryCodes{}, &PasskeyAdd{},
 	}
 }
 
@@ -162,7 +162,7 @@ func isWide(page Page) bool {
 	switch page.(type) {
 	case *Desk, *DeskAct:
 		return page.frame().Desk != nil
-	case *Sessions, *Apps, *Devices, *AppPasswords, *AppPasswordMade, *Events, *Secure, *Security, *TOTPSetup, *RecoveryCodes, *PasskeyAdd:
+	case *Sessions, *Apps, *Devices, *AppPasswords, *AppPasswordMade, *Events, *Secure, *Data, *Security, *TOTPSetup, *RecoveryCodes, *PasskeyAdd:
 		return page.frame().Account != nil
 	default:
 		return false

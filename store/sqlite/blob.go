@@ -312,6 +312,51 @@ func (db Blobs) List(
 	return out, nil
 }
 
+// keptBlobs leaves out what only a repository refers to that is being imported.
+const keptBlobs = `SELECT cid, size, mime_type, file, created_at FROM blob
+	WHERE account_id = ?1 AND cid > ?2 AND unused_since IS NULL
+	AND EXISTS (SELECT 1 FROM blob_ref r WHERE r.repo_id = ?4 AND r.cid = blob.cid) ORDER BY cid LIMIT ?3`
+
+// Kept implements blob.Store.
+func (db Blobs) Kept(ctx context.Context, accountID int64, cursor string, limit int) (out []blob.Kept, err error) {
+	err = db.readTx(ctx, func(c *sqlite.Conn) error {
+		of, err := loadReferring(c, accountID)
+		if err != nil || of.blobs == 0 {
+			return err
+		}
+		err = query(c, keptBlobs,
+			func(s *sqlite.Stmt) {
+				s.BindInt64(1, accountID)
+				s.BindText(2, cursor)
+				s.BindInt64(3, int64(limit))
+				s.BindInt64(4, of.number)
+			},
+			func(r *sqlite.Stmt) error {
+				id, err := columnBlobCID(r, 0)
+				out = append(out, blob.Kept{Blob: blob.Blob{
+					CID: id, Size: r.ColumnInt64(1), MimeType: r.ColumnText(2), Key: r.ColumnText(3), CreatedAt: columnTime(r, 4),
+				}})
+				return err
+			})
+		for i := 0; err == nil && i < len(out); i++ {
+			err = describeUse(c, accountID, of.number, &out[i])
+		}
+		return err
+	})
+	return out, wrap(err, "list kept blobs")
+}
+
+// describeUse adds which records refer to a blob, and whether it was taken down.
+func describeUse(c *sqlite.Conn, accountID, repoID int64, u *blob.Kept) (err error) {
+	id := u.CID.String()
+	if u.TakenDown, err = isTakenDown(c, accountID, id); err != nil {
+		return err
+	}
+	return query(c, "SELECT DISTINCT key FROM blob_ref WHERE repo_id = ? AND cid = ? ORDER BY key LIMIT ?",
+		func(s *sqlite.Stmt) { s.BindInt64(1, repoID); s.BindText(2, id); s.BindInt64(3, blob.MaxUses) },
+		func(r *sqlite.Stmt) error { u.Records = append(u.Records, r.ColumnText(0)); return nil })
+}
+
 // Missing implements blob.Store. It reads no reference if no blob is missing.
 func (db Blobs) Missing(ctx context.Context, accountID int64, cursor string, limit int, pay blob.Pay) (out []blob.Missing, err error) {
 	err = db.scanRead(ctx, accountID, func(c *sqlite.Conn) error {

@@ -39,7 +39,7 @@ func scanRequest(r *sqlite.Stmt) (oauth.Request, error) {
 }
 
 // Push implements oauth.Store.
-func (db OAuth) Push(ctx context.Context, r oauth.Request, unopened int) error {
+func (db OAuth) Push(ctx context.Context, r oauth.Request, waiting int) error {
 	parameters, err := json.Marshal(r.Parameters)
 	if err != nil {
 		return fmt.Errorf("encode parameters of a request: %w", err)
@@ -63,11 +63,25 @@ func (db OAuth) Push(ctx context.Context, r oauth.Request, unopened int) error {
 		if err != nil {
 			return fmt.Errorf("insert request: %w", err)
 		}
-		_, err = change(tx.Conn, `DELETE FROM oauth_request WHERE opened IS NULL AND seq <=
-			(SELECT seq FROM oauth_request WHERE opened IS NULL ORDER BY seq DESC LIMIT 1 OFFSET ?)`,
-			func(s *sqlite.Stmt) { s.BindInt64(1, int64(unopened)) })
-		return wrap(err, "drop the oldest requests")
+		return dropSurplus(tx.Conn, int64(waiting))
 	})
+}
+
+// dropSurplus removes requests beyond a number: of the client that has most, those that end
+// first.
+func dropSurplus(c *sqlite.Conn, most int64) error {
+	var all, surplus int64
+	client := ""
+	err := query(c, `SELECT client_id, count(*), sum(count(*)) OVER () FROM oauth_request WHERE redeemed_at IS NULL
+		GROUP BY client_id ORDER BY count(*) DESC, client_id LIMIT 1`, nil,
+		func(r *sqlite.Stmt) error { client, all = r.ColumnText(0), r.ColumnInt64(2); return nil })
+	if surplus = all - most; err != nil || surplus <= 0 {
+		return wrap(err, "count requests")
+	}
+	_, err = change(c, `DELETE FROM oauth_request WHERE seq IN
+		(SELECT seq FROM oauth_request WHERE redeemed_at IS NULL AND client_id = ? ORDER BY expires LIMIT ?)`,
+		func(s *sqlite.Stmt) { s.BindText(1, client); s.BindInt64(2, surplus) })
+	return wrap(err, "drop requests")
 }
 
 // Request implements oauth.Store.

@@ -294,8 +294,37 @@ func testBlobList(t *testing.T, s *Database) {
 	if got, err := s.Blobs.List(t.Context(), bob.ID, "", "", 10, nil); err != nil || len(got) > 0 {
 		t.Errorf("another account: %q, %v", got, err)
 	}
+	testBlobKept(t, s, alice.ID, bob.ID, ids)
 	if got, err := s.Blobs.List(t.Context(), newAccount(t, s, "carol").ID, "", "", 10, nil); err != nil || len(got) > 0 {
 		t.Errorf("an account without a repository: %q, %v", got, err)
+	}
+}
+
+// testBlobKept: the same with what is known of each.
+func testBlobKept(t *testing.T, s *Database, alice, bob int64, ids []cid.Cid) {
+	t.Helper()
+	kept := func(account int64, cursor string, limit int) (out []string) {
+		t.Helper()
+		got, err := s.Blobs.Kept(t.Context(), account, cursor, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, u := range got {
+			if b, err := s.Blobs.Get(t.Context(), account, u.CID); err != nil || b != u.Blob || u.TakenDown {
+				t.Errorf("%+v, want %+v, %v", u, b, err)
+			}
+			out = append(out, u.CID.String()+" "+strings.Join(u.Records, " "))
+		}
+		return out
+	}
+	want := []string{ids[0].String() + " app.post/1", ids[1].String() + " app.post/1 app.post/2 app.post/3", ids[2].String() + " app.post/3"}
+	slices.Sort(want)
+	first, _, _ := strings.Cut(want[0], " ")
+	if all, some, rest := kept(alice, "", 10), kept(alice, "", 1), kept(alice, first, 10); !slices.Equal(all, want) || !slices.Equal(some, want[:1]) || !slices.Equal(rest, want[1:]) {
+		t.Errorf("kept %q, one %q, behind the first %q\nwant %q", all, some, rest, want)
+	}
+	if got := kept(bob, "", 10); len(got) > 0 {
+		t.Errorf("another account keeps %q", got)
 	}
 }
 

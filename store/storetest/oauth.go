@@ -25,7 +25,7 @@ var oauthTests = tests{
 	"OAuthWaitingEnds":  testOAuthWaitingEnds,
 	"GrantAuthorized":   testGrantAuthorized,
 	"OAuthPush":         testOAuthPush,
-	"OAuthUnopened":     testOAuthUnopened,
+	"OAuthWaiting":      testOAuthWaiting,
 	"OAuthChange":       testOAuthChange,
 	"OAuthFirst":        testOAuthFirst,
 	"OAuthRedeem":       testOAuthRedeem,
@@ -74,23 +74,54 @@ func testOAuthPush(t *testing.T, s *Database) {
 	}
 }
 
-// testOAuthUnopened: beyond the limit the oldest go that nobody has opened.
-func testOAuthUnopened(t *testing.T, s *Database) {
+// testOAuthWaiting: beyond the limit the client that has most requests loses those that
+// expire first, opened or not. Another's stay, however old.
+func testOAuthWaiting(t *testing.T, s *Database) {
 	t.Helper()
-	for i := range 5 {
-		push(t, s, pushed(fmt.Sprint(i)))
+	of := func(client string, i int) oauth.Request {
+		q := pushed(fmt.Sprint(client, i))
+		q.ClientID, q.Expires = "https://"+client+".example/c", at(10+i)
+		return q
 	}
-	open := func(r oauth.Request) (oauth.Request, error) { r.Opened = at(1); return r, nil }
-	if _, err := s.OAuth.Change(t.Context(), "0", open); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.OAuth.Push(t.Context(), pushed("5"), 3); err != nil {
-		t.Fatal(err)
-	}
-	for i, want := range []bool{true, false, false, true, true, true} {
-		if _, err := s.OAuth.Request(t.Context(), fmt.Sprint(i)); (err == nil) != want {
-			t.Errorf("request %d: %v, want it kept: %t", i, err, want)
+	left := func(client string, want ...bool) {
+		t.Helper()
+		for i, kept := range want {
+			if _, err := s.OAuth.Request(t.Context(), fmt.Sprint(client, i)); (err == nil) != kept {
+				t.Errorf("request %d of %s: %v, want it kept: %t", i, client, err, kept)
+			}
 		}
+	}
+	push(t, s, of("small", 0))
+	a := newAccount(t, s, "alice")
+	for i := range 4 {
+		push(t, s, of("large", i))
+	}
+	open := func(r oauth.Request) (oauth.Request, error) { r.Opened, r.Expires = at(1), at(30); return r, nil }
+	if _, err := s.OAuth.Change(t.Context(), "large0", open); err != nil {
+		t.Fatal(err)
+	}
+	allowed(t, s, a, "redeemed") // counts against nothing
+	r := redemption(t, s, a, "redeemed")
+	if _, err := s.OAuth.Redeem(t.Context(), "redeemed", func(oauth.Request, *oauth.Consent) (oauth.Redemption, error) { return r, nil }); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		if err := s.OAuth.Push(t.Context(), of("other", i), 4); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left("large", true, false, false, false)
+	left("small", true)
+	left("other", true, true)
+	for i := range 3 {
+		if err := s.OAuth.Push(t.Context(), of("flood", i), 4); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left("small", true)
+	left("large", true)
+	if _, err := s.OAuth.Request(t.Context(), "redeemed"); err != nil {
+		t.Errorf("a redeemed request: %v", err)
 	}
 }
 
