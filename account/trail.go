@@ -113,12 +113,32 @@ func ActingAs(ctx context.Context, who string) context.Context {
 	return context.WithValue(ctx, actingKey{}, who)
 }
 
+// ActorIn returns the actor that ActingAs has set; ok is false if it was not called.
+func ActorIn(ctx context.Context) (who string, ok bool) {
+	who, ok = ctx.Value(actingKey{}).(string)
+	return who, ok
+}
+
 // Acting returns who acts as an admin in ctx: "admin" where nobody said.
 func Acting(ctx context.Context) string {
-	if who, ok := ctx.Value(actingKey{}).(string); ok {
+	if who, ok := ActorIn(ctx); ok {
 		return who
 	}
 	return string(ActorAdmin)
+}
+
+// caseKey is the context's key of the case that an admin acts for.
+type caseKey struct{}
+
+// ForCase returns a context in which an admin acts for a case: its reference, or a note.
+func ForCase(ctx context.Context, ref string) context.Context {
+	return context.WithValue(ctx, caseKey{}, ref)
+}
+
+// Case returns the case that ForCase has set, "" for none.
+func Case(ctx context.Context) string {
+	ref, _ := ctx.Value(caseKey{}).(string)
+	return ref
 }
 
 // NewEntry returns an entry at the time now by an actor, with the client of ctx's
@@ -127,7 +147,7 @@ func NewEntry(ctx context.Context, now time.Time, kind EntryKind, by Actor) Entr
 	c := request.ClientOf(ctx)
 	e := Entry{At: now, Kind: kind, By: by, Network: c.Network().String(), UserAgent: c.UserAgent}
 	if by == ActorAdmin {
-		e.Who = Acting(ctx)
+		e.Who, e.Ref = Acting(ctx), Case(ctx)
 	}
 	return e
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/account"
-	"nestbox/dagcbor"
 	"nestbox/request"
 )
 
@@ -22,11 +21,18 @@ const operator = "operator"
 
 // action returns the audit entry of what the actor in ctx does now.
 func (s *Service) action(ctx context.Context, what string, did syntax.DID, subject, details string) Action {
-	client := request.ClientOf(ctx)
-	return Action{
-		At: s.Now().UTC(), Who: account.Acting(ctx), What: what, DID: did, Subject: subject, Details: details,
-		Network: client.Network().String(), UserAgent: client.UserAgent,
+	a := actionAt(ctx, s.Now().UTC(), what)
+	a.DID, a.Subject, a.Details = did, subject, details
+	if ref := account.Case(ctx); ref != "" && what != ActionTakedown { // its details have the case
+		a.Details = strings.TrimSuffix("ref "+quote(ref)+", "+details, ", ")
 	}
+	return a
+}
+
+// actionAt returns the audit entry of what the actor in ctx does at a time.
+func actionAt(ctx context.Context, at time.Time, what string) Action {
+	client := request.ClientOf(ctx)
+	return Action{At: at, Who: account.Acting(ctx), What: what, Network: client.Network().String(), UserAgent: client.UserAgent}
 }
 
 // maxQuoted bounds, in bytes, a foreign text in the audit log.
@@ -48,12 +54,17 @@ func quote(text string) string {
 // the DID of one that is gone; Since is an RFC 3339 time. Either may be empty.
 type AuditArgs struct {
 	Account string `json:"account"`
-	Since   string `json:"since"`
-	Before  int64  `json:"before"`
+	// Who names the actor, What the action; both whole.
+	Who    string `json:"who"`
+	What   string `json:"what"`
+	Since  string `json:"since"`
+	Before int64  `json:"before"`
 }
 
 // AuditLine is an action as lists show it.
 type AuditLine struct {
+	// ID is the Before of a page that begins behind it.
+	ID        int64  `json:"id"`
 	At        string `json:"at"`
 	Who       string `json:"who"`
 	What      string `json:"what"`
@@ -72,7 +83,7 @@ type AuditPage struct {
 }
 
 func (s *Service) listAudit(ctx context.Context, a AuditArgs) (AuditPage, error) {
-	f := AuditFilter{Before: a.Before, Limit: pageSize}
+	f := AuditFilter{Who: a.Who, What: a.What, Before: a.Before, Limit: pageSize}
 	if f.Before == 0 {
 		f.Before = math.MaxInt64
 	}
@@ -95,7 +106,7 @@ func (s *Service) listAudit(ctx context.Context, a AuditArgs) (AuditPage, error)
 	page := AuditPage{Actions: []AuditLine{}}
 	for _, a := range actions {
 		page.Actions = append(page.Actions, AuditLine{
-			At: datetime(a.At), Who: a.Who, What: a.What, Account: a.DID.String(), Subject: a.Subject, Details: a.Details,
+			ID: a.ID, At: datetime(a.At), Who: a.Who, What: a.What, Account: a.DID.String(), Subject: a.Subject, Details: a.Details,
 			Network: a.Network, UserAgent: a.UserAgent,
 		})
 	}
@@ -142,22 +153,7 @@ type TakedownPage struct {
 var errURI = errors.New("not the URI of a record: at://ACCOUNT/COLLECTION/KEY")
 
 func (s *Service) setTakedown(ctx context.Context, a ContentArgs) (TakedownLine, error) {
-	who := a.Account
-	var subject string
-	if a.Blob != "" {
-		id, err := dagcbor.ParseCID(a.Blob)
-		if err != nil {
-			return TakedownLine{}, fmt.Errorf("%q: not a CID: %w", a.Blob, err)
-		}
-		subject = id.String()
-	} else {
-		uri, err := syntax.ParseATURI(a.URI)
-		if err != nil || uri.Collection() == "" || uri.RecordKey() == "" {
-			return TakedownLine{}, fmt.Errorf("%q: %w", a.URI, errURI)
-		}
-		who, subject = uri.Authority().String(), uri.Collection().String()+"/"+uri.RecordKey().String()
-	}
-	did, err := s.Subject(ctx, who)
+	did, subject, err := s.subject(ctx, a)
 	if err != nil {
 		return TakedownLine{}, err
 	}

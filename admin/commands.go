@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base32"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -136,9 +137,31 @@ type Ended struct {
 // Done is the result of a command that has none.
 type Done struct{}
 
-// command answers a command as the operator.
+// command answers a command as the operator, unless ctx names another actor.
 func command[A, R any](c control.Command[A, R], run func(context.Context, A) (R, error)) control.Entry {
-	return control.Handle(c, func(ctx context.Context, args A) (R, error) { return run(account.ActingAs(ctx, operator), args) })
+	return control.Handle(c, func(ctx context.Context, args A) (R, error) {
+		if _, named := account.ActorIn(ctx); !named {
+			ctx = account.ActingAs(ctx, operator)
+		}
+		return run(ctx, args)
+	})
+}
+
+// Do runs a command in this process, by the actor that ctx names.
+func Do[A, R any](ctx context.Context, s *Service, c control.Command[A, R], args A) (result R, err error) {
+	raw, err := json.Marshal(args)
+	if err != nil {
+		return result, fmt.Errorf("encode arguments: %w", err)
+	}
+	out, err := s.Commands()[string(c)](ctx, raw)
+	if err != nil {
+		return result, err
+	}
+	result, ok := out.(R)
+	if !ok {
+		return result, fmt.Errorf("%s returned a %T", c, out)
+	}
+	return result, nil
 }
 
 // Commands are the commands by name.
@@ -169,6 +192,9 @@ func (s *Service) Commands() map[string]control.Func {
 		command(CmdAccountFactors, s.factors),
 		command(CmdAccountCode, s.giveCode),
 		command(CmdAccountSearch, s.searchAccounts),
+		command(CmdAccountHandle, s.setHandle),
+		command(CmdAccountReset, s.mailReset),
+		command(CmdAccountInvites, s.setOwnInvites),
 		command(CmdAccountEmail, s.setEmail),
 		command(CmdAccountMail, s.sendMail),
 		command(CmdDoctor, s.doctor),
@@ -182,11 +208,20 @@ func (s *Service) Commands() map[string]control.Func {
 		command(CmdTakedownSet, s.setTakedown),
 		command(CmdTakedownList, s.listTakedowns),
 		command(CmdAudit, s.listAudit),
+		command(CmdAdminAdd, s.addRole),
+		command(CmdAdminList, s.listRoles),
+		command(CmdAdminRemove, s.removeRole),
 		command(CmdMailTest, s.testMail),
 		command(CmdSessionList, s.listSessions),
 		command(CmdSessionRevoke, s.revokeSession),
 		command(CmdFirehoseStatus, s.firehoseStatus),
 		command(CmdFirehoseJump, s.firehoseJump),
+		command(CmdFirehoseDisconnect, s.disconnect),
+		command(CmdMailRetry, s.retryMail),
+		command(CmdClientList, s.listClients),
+		command(CmdClientEnd, s.endClient),
+		command(CmdRelayStatus, s.relayStatus),
+		command(CmdRelayCrawl, s.askRelay),
 		command(CmdKeysList, s.listKeys),
 		command(CmdKeysRotate, s.rotateKey),
 		command(CmdKeysRetire, func(ctx context.Context, a KeyArgs) (Done, error) {

@@ -15,6 +15,12 @@ type Diagnosis struct {
 	Findings []Finding `json:"findings"`
 }
 
+// LookAgain asks for another look in the background: see Examiner.Again.
+func (s *Service) LookAgain(ctx context.Context) error {
+	s.Examiner.Again()
+	return s.Store.Note(ctx, s.action(ctx, ActionExamined, "", "", ""))
+}
+
 func (s *Service) doctor(ctx context.Context, _ Done) (Diagnosis, error) {
 	return Diagnosis{s.Doctor(ctx)}, nil
 }

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -19,7 +20,7 @@ func OfEntry(did syntax.DID, e account.Entry) (a Action, ok bool) {
 	}
 	details := e.Reason
 	if e.Ref != "" {
-		details = fmt.Sprintf("ref %q, %s", e.Ref, details)
+		details = strings.TrimSuffix(fmt.Sprintf("ref %q, %s", e.Ref, details), ", ")
 	}
 	return Action{At: e.At, Who: e.Who, What: string(e.Kind), DID: did, Details: details, Network: e.Network, UserAgent: e.UserAgent}, true
 }

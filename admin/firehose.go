@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"nestbox/firehose"
 )
@@ -38,6 +39,7 @@ type FirehoseStatus struct {
 
 // SubscriberLine is one connection to the event stream.
 type SubscriberLine struct {
+	ID        int64  `json:"id"`
 	Client    string `json:"client"`
 	UserAgent string `json:"userAgent"`
 	Since     string `json:"since"`
@@ -57,7 +59,7 @@ func (s *Service) firehoseStatus(ctx context.Context, _ Done) (FirehoseStatus, e
 		out.OldestAt = datetime(st.OldestAt)
 	}
 	for _, m := range st.Subscribers {
-		line := SubscriberLine{Client: m.Client, UserAgent: m.UserAgent, Since: datetime(m.Since), Sent: m.Sent}
+		line := SubscriberLine{ID: m.ID, Client: m.Client, UserAgent: m.UserAgent, Since: datetime(m.Since), Sent: m.Sent}
 		out.Subscribers = append(out.Subscribers, line)
 	}
 	return out, nil
@@ -87,4 +89,22 @@ func (s *Service) firehoseJump(ctx context.Context, a JumpArgs) (Jumped, error) 
 		return Jumped{}, err
 	}
 	return Jumped{Last: a.To}, s.Firehose.Jump(ctx, a.To)
+}
+
+// DisconnectArgs name a subscriber by its ID in FirehoseStatus.
+type DisconnectArgs struct {
+	ID int64 `json:"id"`
+}
+
+// ErrNoSubscriber: nobody with that ID is connected.
+var ErrNoSubscriber = errors.New("no subscriber has this number any more")
+
+func (s *Service) disconnect(ctx context.Context, a DisconnectArgs) (Done, error) {
+	if err := s.Store.Note(ctx, s.action(ctx, ActionDisconnected, "", strconv.FormatInt(a.ID, 10), "")); err != nil {
+		return Done{}, err
+	}
+	if !s.Firehose.Disconnect(a.ID) {
+		return Done{}, ErrNoSubscriber
+	}
+	return Done{}, nil
 }

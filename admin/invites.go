@@ -125,6 +125,8 @@ type (
 	InviteListArgs struct {
 		ByUsage bool   `json:"byUsage"`
 		Cursor  string `json:"cursor"`
+		// Limit is how many, the default if it is 0.
+		Limit int `json:"limit,omitzero"`
 	}
 	InviteDisableArgs struct {
 		Codes   []string `json:"codes"`
@@ -154,7 +156,11 @@ func (s *Service) createInvites(ctx context.Context, a InviteArgs) (AccountCodes
 }
 
 func (s *Service) listInvites(ctx context.Context, a InviteListArgs) (GetInviteCodesOutput, error) {
-	return s.inviteCodes(ctx, a.ByUsage, defaultInviteList, a.Cursor)
+	limit := defaultInviteList
+	if a.Limit > 0 {
+		limit = min(a.Limit, maxInviteList)
+	}
+	return s.inviteCodes(ctx, a.ByUsage, limit, a.Cursor)
 }
 
 func (s *Service) disableInviteCommand(ctx context.Context, a InviteDisableArgs) (Disabled, error) {

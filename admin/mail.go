@@ -30,6 +30,9 @@ type (
 )
 
 func (s *Service) testMail(ctx context.Context, a MailTestArgs) (MailTested, error) {
+	if err := s.Store.Note(ctx, s.action(ctx, ActionMailTested, "", a.To, "")); err != nil {
+		return MailTested{}, err
+	}
 	return s.TestMail(ctx, a.To)
 }
 
@@ -57,4 +60,18 @@ func (s *Service) setFactor(ctx context.Context, a SwitchArgs) (AccountLine, err
 		c := account.EmailChange{Factor: new(false)}
 		return acc, s.Accounts.SetEmail(ctx, acc.ID, c, e, s.Notices.Of(acc, mail.NoticeFactorOff, e, "")...)
 	})
+}
+
+// MailWaiting is how many messages wait.
+type MailWaiting struct {
+	Messages int64 `json:"messages"`
+}
+
+// retryMail makes every message that waits due now.
+func (s *Service) retryMail(ctx context.Context, _ Done) (MailWaiting, error) {
+	n, err := s.Views.RetryNow(ctx, s.action(ctx, ActionMailRetried, "", "", ""))
+	if err == nil && s.Outbox != nil {
+		s.Outbox.Wake()
+	}
+	return MailWaiting{n}, err
 }

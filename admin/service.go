@@ -11,6 +11,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/auth"
+	"nestbox/blob"
 	"nestbox/device"
 	"nestbox/firehose"
 	"nestbox/hosting"
@@ -23,6 +24,8 @@ import (
 // Service acts for the operator. Its fields are set once.
 type Service struct {
 	Store    Store
+	Entries  EntranceStore
+	Views    ViewStore
 	Accounts account.Store
 	Hasher   *account.Hasher
 	Hosting  *hosting.Service
@@ -32,6 +35,7 @@ type Service struct {
 	Browsers func(ctx context.Context, accountID int64) ([]device.Browser, error)
 	Keyring  *auth.Keyring
 	Repos    *repo.Service
+	Blobs    blob.Store
 	Firehose *firehose.Hub
 	// LogSize returns the size of the database's write-ahead log, in bytes.
 	LogSize func() int64
@@ -40,12 +44,18 @@ type Service struct {
 	Notices *account.Notices
 	// Emails makes codes for owners who get no mail.
 	Emails *account.Emails
+	// Codes sends owners codes for new passwords.
+	Codes *account.Codes
 	// TestMail sends a test message now.
 	TestMail func(ctx context.Context, to string) (MailTested, error)
 	// RotationConfigured: the PLC rotation key is one of the settings.
 	RotationConfigured bool
 	// Doctor checks the server's setup and what it depends on.
 	Doctor func(ctx context.Context) []Finding
+	// Examiner keeps the result of its last look.
+	Examiner *Examiner
+	// Outbox sends what waits.
+	Outbox *mail.Outbox
 	Now    func() time.Time
 }
 
@@ -79,7 +89,9 @@ func (s *Service) Takedown(ctx context.Context, did syntax.DID, applied bool, re
 		kind, ref = account.EntryTakedownLifted, ""
 	}
 	e := s.entry(ctx, kind)
-	e.Ref = ref
+	if ref != "" {
+		e.Ref = ref
+	}
 	return s.measure(ctx, did, account.StatusChange{Takedown: &account.Applied{Applied: applied, Ref: ref}}, e)
 }
 

@@ -52,12 +52,24 @@ const (
 	ActionInvites          = "invite-codes-made"
 	ActionIdentityRepaired = "identity-repaired"
 	ActionInvitesDisabled  = "invite-codes-disabled"
+	ActionClientEnded      = "client-ended"
+	ActionCrawl            = "crawl-requested"
+	ActionDisconnected     = "firehose-disconnect"
+	ActionMailRetried      = "mail-retried"
+	ActionResetMail        = "reset-mail-sent"
+	ActionMailTested       = "mail-tested"
+	ActionExamined         = "doctor-asked"
+	ActionRoleGiven        = "admin-role-given"
+	ActionRoleTaken        = "admin-role-taken"
+	ActionEntered          = "admin-signed-in"
+	ActionLeft             = "admin-signed-out"
 )
 
 // AuditFilter selects a page of the audit log.
 type AuditFilter struct {
-	// DID, if it is set, is the account concerned.
-	DID syntax.DID
+	// DID, if it is set, is the account concerned; Who the actor, What the action.
+	DID       syntax.DID
+	Who, What string
 	// Since is when the earliest was done.
 	Since time.Time
 	// Before is the ID that all are below.

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -348,6 +349,23 @@ func (v *Verifier) basic(ctx context.Context, r *http.Request) error {
 	if err != nil {
 		return refused
 	}
+	user, password, _ := strings.Cut(string(raw), ":")
+	err = v.ProveAdmin(ctx, user, password)
+	if many, ok := errors.AsType[request.ErrTooMany](err); ok {
+		return xrpc.TooManyRequests(many.Wait)
+	}
+	if err != nil {
+		return refused
+	}
+	return nil
+}
+
+// ErrNotAdmin: the name or the password is not the admin's.
+var ErrNotAdmin = errors.New("wrong name or password of the admin")
+
+// ProveAdmin checks the admin's name and password. Failures are counted; after too many even
+// the right password is refused: request.ErrTooMany, ErrNotAdmin.
+func (v *Verifier) ProveAdmin(ctx context.Context, user, password string) error {
 	client := request.ClientOf(ctx)
 	limits := v.Limits
 	if client.Unlimited {
@@ -357,16 +375,15 @@ func (v *Verifier) basic(ctx context.Context, r *http.Request) error {
 	counted := limits.TakeKeys(keys, 1, guesses)
 	if !counted.Allowed {
 		counted.SetHeaders(request.Header(ctx))
-		return xrpc.TooManyRequests(counted.RetryAfter(limits.Now()))
+		return request.ErrTooMany{Wait: counted.RetryAfter(limits.Now())}
 	}
-	user, password, _ := strings.Cut(string(raw), ":")
 	// Both sides are hashed first, so that lengths do not show either.
 	want, got := sha256.Sum256([]byte("admin\x00"+v.AdminPassword)), sha256.Sum256([]byte(user+"\x00"+password))
 	if v.AdminPassword == "" || subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
 		if limits != nil {
 			counted.SetHeaders(request.Header(ctx))
 		}
-		return refused
+		return ErrNotAdmin
 	}
 	limits.GiveBackKeys(keys, 1, guesses)
 	return nil

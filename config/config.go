@@ -183,6 +183,11 @@ type Config struct {
 	// Salt of the hashes of network address, handle and browser that hCaptcha gets of each sign-up, by which its
 	// Enterprise plan recognises one who signs up again and again. Without it hCaptcha gets no such hashes.
 	HCaptchaTokenSalt Secret `env:"PDS_HCAPTCHA_TOKEN_SALT" group:"pages"`
+	// Whether there is an admin page, at `/admin/`. It asks for the password of `PDS_ADMIN_PASSWORD`, or for an account
+	// that `nestbox admin add` has let in.
+	AdminPages bool `env:"PDS_ADMIN_PAGES" default:"true" group:"server"`
+	// Addresses or networks that reach the admin page, separated by commas; for all others it does not exist. Default: all.
+	AdminNetworks []netip.Prefix `env:"PDS_ADMIN_NETWORKS" group:"server"`
 	// Whether accounts may import repositories (`importRepo`).
 	AcceptingImports bool `env:"PDS_ACCEPTING_REPO_IMPORTS" default:"true" group:"accounts"`
 	// Size limit of a repository that is imported, in bytes. During the import its file takes as much space in the data directory.

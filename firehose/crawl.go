@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"nestbox/internal/pause"
@@ -36,6 +37,12 @@ var (
 // Crawler tells relays that this server has news
 // (com.atproto.sync.requestCrawl), and asks them what they have seen of it.
 type Crawler struct {
+	// Now dates what Last returns; if it is nil, nothing is kept for that.
+	Now func() time.Time
+
+	mu    sync.Mutex
+	asked map[string]Asked // by host
+
 	hosts    []string
 	hostname string
 	client   *http.Client
@@ -81,7 +88,8 @@ func (c *Crawler) Run(ctx context.Context) {
 	}
 }
 
-func (c *Crawler) request(ctx context.Context, host string) error {
+func (c *Crawler) request(ctx context.Context, host string) (err error) {
+	defer func() { c.note(host, err) }()
 	body, err := json.Marshal(map[string]string{"hostname": c.hostname})
 	if err != nil {
 		return fmt.Errorf("encode hostname: %w", err)

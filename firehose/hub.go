@@ -120,6 +120,7 @@ type Hub struct {
 	woken   time.Time
 	timer   *time.Timer
 	members map[*member]struct{}
+	entered int64 // how many members there were
 	closed  bool
 	running sync.WaitGroup // the members
 }
@@ -404,6 +405,8 @@ type Status struct {
 
 // Subscriber is one connection.
 type Subscriber struct {
+	// ID names it to Disconnect.
+	ID        int64
 	Client    string
 	UserAgent string
 	Since     time.Time
@@ -422,8 +425,25 @@ func (h *Hub) Status(ctx context.Context) (Status, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for m := range h.members {
-		st.Subscribers = append(st.Subscribers, Subscriber{m.client.Addr.String(), m.client.UserAgent, m.since, m.sent.Load()})
+		st.Subscribers = append(st.Subscribers, Subscriber{m.id, m.client.Addr.String(), m.client.UserAgent, m.since, m.sent.Load()})
 	}
 	slices.SortFunc(st.Subscribers, func(a, b Subscriber) int { return a.Since.Compare(b.Since) })
 	return st, nil
+}
+
+// errDisconnected: the operator ends a subscription.
+var errDisconnected = errors.New("disconnected by the operator")
+
+// Disconnect ends the connection of a subscriber, which may come again. It reports whether
+// there was one of that ID.
+func (h *Hub) Disconnect(id int64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for m := range h.members {
+		if m.id == id {
+			m.end(errDisconnected)
+			return true
+		}
+	}
+	return false
 }

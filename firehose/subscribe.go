@@ -46,6 +46,7 @@ const (
 
 // member is a subscriber. The fields after conn are set once it is connected.
 type member struct {
+	id     int64 // numbers the members of this process, from 1
 	client request.Client
 	place  *gate.Place[string]
 	since  time.Time
@@ -78,7 +79,8 @@ func (h *Hub) enter(m *member) error {
 	case err != nil:
 		return errFull
 	}
-	m.place = place
+	h.entered++
+	m.id, m.place = h.entered, place
 	h.members[m] = struct{}{}
 	h.running.Add(1)
 	m.start = h.last
@@ -233,6 +235,8 @@ func (h *Hub) finish(ctx context.Context, m *member, cause error, gone <-chan st
 		last = event.Error(reason, "Cursor in the future.")
 	case errors.Is(cause, errStopping):
 		code, reason = websocket.CloseGoingAway, "the server stops"
+	case errors.Is(cause, errDisconnected):
+		code, reason = websocket.CloseGoingAway, "disconnected by the operator"
 	case errors.Is(cause, errJumped):
 		code, reason = websocket.CloseServiceRestart, "the stream starts again"
 	default:

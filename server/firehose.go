@@ -17,6 +17,7 @@ func (s *Server) buildFirehose(ctx context.Context) (err error) {
 		crawlers = nil // nobody could reach the server
 	}
 	s.crawler = firehose.NewCrawler(crawlers, c.Hostname, &http.Client{CheckRedirect: noRedirect}, s.opts.Log)
+	s.crawler.Now = s.opts.Now
 	s.retention = &firehose.Retention{
 		Log: log, Age: time.Duration(c.RepoBackfillLimitMS) * time.Millisecond, MaxBytes: c.FirehoseMaxBytes,
 		Logger: s.opts.Log, Now: s.opts.Now, Doubt: s.clock.Check,

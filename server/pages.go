@@ -78,7 +78,7 @@ func (s *Server) handler() http.Handler {
 			s.serveXRPC(w, r)
 			return
 		}
-		if s.site.Owns(r.URL.Path) {
+		if s.shows(r) {
 			people.ServeHTTP(w, r)
 			return
 		}

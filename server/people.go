@@ -5,11 +5,14 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/account"
+	"nestbox/admin"
 	"nestbox/config"
 	"nestbox/device"
 	"nestbox/internal/seal"
@@ -40,14 +43,49 @@ func (s *Server) buildPeople(box *seal.Box) error {
 		Codes: s.codes, AppPasswords: s.appPasswords, OAuth: s.oauth, Exports: s.exports(), Invites: s.invites, Blobs: s.stores.Blobs,
 		Arrived: s.sessions.Arrived, Box: box, SignUp: signUpRules(c), Now: s.opts.Now,
 		Facts: web.ServerFacts{
-			DID: s.DID, Version: s.opts.Version, UploadLimit: web.Size(c.BlobUploadLimit), Quota: web.Size(c.BlobQuota),
+			DID: s.DID, Version: s.opts.Version, UploadLimit: web.Bytes(c.BlobUploadLimit), Quota: web.Bytes(c.BlobQuota),
 			Domains: c.HandleDomains, Mail: s.codes.Templates != nil,
 		},
 	}
 	s.oauth.Locales = pages.Languages()
 	flow := &web.FlowPages{AccountPages: s.accountPages}
 	s.site.Routes = slices.Concat(s.accountPages.PageRoutes(), flow.FlowRoutes())
+	if c.AdminPages {
+		s.site.Routes = append(s.site.Routes, s.adminPages(box).PageRoutes()...)
+	}
 	return nil
+}
+
+// adminPages returns the pages below /admin.
+func (s *Server) adminPages(box *seal.Box) *web.AdminPages {
+	var settings []web.DeskSetting
+	for _, one := range s.opts.Config.Shown(s.opts.Origins) {
+		settings = append(settings, web.DeskSetting{
+			Name: one.Name, Group: one.Group, Value: one.Value, Origin: string(one.Origin), Secret: one.Secret, Set: one.Set,
+		})
+	}
+	return &web.AdminPages{
+		Settings: settings, Warnings: s.opts.Warnings,
+		Site: s.site, Admin: s.admin, Accounts: s.stores.Accounts, SignIns: s.signIns, Box: box, Version: s.opts.Version, Started: s.opts.Now(),
+		Entrance: &admin.Entrance{
+			Store: s.stores.Entries, Key: box.Derive("sessions of the admin page"), Password: []byte(s.verifier.AdminPassword), Now: s.opts.Now,
+			ProveAdmin: func(ctx context.Context, password string) error { return s.verifier.ProveAdmin(ctx, "admin", password) },
+		},
+	}
+}
+
+// shows reports whether a request is for a page for people. The admin page does not exist
+// for those whom PDS_ADMIN_NETWORKS does not name.
+func (s *Server) shows(r *http.Request) bool {
+	if !s.site.Owns(r.URL.Path) {
+		return false
+	}
+	networks := s.opts.Config.AdminNetworks
+	if len(networks) == 0 || !strings.HasPrefix(r.URL.Path+"/", web.DeskPath) {
+		return true
+	}
+	from := request.ClientOf(r.Context()).Addr
+	return slices.ContainsFunc(networks, func(n netip.Prefix) bool { return n.Contains(from) })
 }
 
 // spoke keeps the language of an account's last page for its mails. It fails no request.

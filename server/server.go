@@ -76,6 +76,10 @@ type Options struct {
 	DevMail io.Writer
 	// Listen is false for a command that only wants the services.
 	Listen bool
+	// Origins are where the settings come from, Warnings the notes of config.Load: the admin
+	// page shows both.
+	Origins  map[string]config.Origin
+	Warnings []string
 	// Timeouts of the HTTP server; the zero value means DefaultTimeouts.
 	Timeouts Timeouts
 }
@@ -146,6 +150,7 @@ type Server struct {
 	devices      *device.Service
 	site         *web.Site
 	accountPages *web.AccountPages
+	examiner     *admin.Examiner
 }
 
 // Open builds a server on its data directory, which it locks, and binds its
@@ -286,12 +291,13 @@ func (s *Server) build(ctx context.Context) error {
 		Box: box, Limits: limits, Now: now, Doubt: s.clock.Check, Log: log,
 	}
 	s.sessions.Document = s.hosting.ShownDocument
+	s.examiner = admin.NewExaminer(s.diagnose, now)
 	s.admin = &admin.Service{
-		Store: s.stores.Admin, Accounts: accounts, Hasher: hasher, Hosting: s.hosting, Sessions: s.sessions, SignIns: signIns, Keyring: keyring,
-		Repos: s.repos, Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, Emails: s.emails, LogSize: s.db.LogSize, Now: now,
-		RotationConfigured: c.PLCRotationKey.IsSet(),
-		Doctor:             s.diagnose,
-		TestMail:           func(ctx context.Context, to string) (admin.MailTested, error) { return TestMail(ctx, c, now(), to) },
+		Store: s.stores.Admin, Entries: s.stores.Entries, Views: s.stores.Views, Blobs: s.stores.Blobs, Accounts: accounts,
+		Hasher: hasher, Codes: s.codes, Hosting: s.hosting, Sessions: s.sessions, SignIns: signIns, Keyring: keyring, Repos: s.repos,
+		Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, Emails: s.emails, Outbox: s.outbox, LogSize: s.db.LogSize, Now: now,
+		RotationConfigured: c.PLCRotationKey.IsSet(), Doctor: s.diagnose, Examiner: s.examiner,
+		TestMail: func(ctx context.Context, to string) (admin.MailTested, error) { return TestMail(ctx, c, now(), to) },
 	}
 	s.verifier = &auth.Verifier{
 		Keyring: keyring, Audience: s.DID, HostDID: "did:web:" + c.Hostname, Sessions: s.sessions, AdminPassword: secret.admin,
@@ -380,7 +386,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 		s.clock.run, s.backfill, s.sessions.Collect, s.devices.Collect, s.hosting.Run, s.checker.Run,
 		s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts,
 		s.repos.Sweep, s.outbox.Run, s.clients.Run, s.schemas.Run,
-		s.oauth.Collect, s.sessions.WriteCalls,
+		s.oauth.Collect, s.sessions.WriteCalls, s.examiner.Run,
 	} {
 		workers.Go(func() { run(background) })
 	}

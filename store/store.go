@@ -48,6 +48,10 @@ type Stores struct {
 	Outbox        mail.Store
 	Clients       client.Store
 	Admin         admin.Store
+	// Entries are who is signed in on the admin page.
+	Entries admin.EntranceStore
+	// Views are what that page reads of all accounts at once.
+	Views admin.ViewStore
 	// Inspect is for checks of all that they hold.
 	Inspect Inspector
 }

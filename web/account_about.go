@@ -15,7 +15,7 @@ func (p *AccountPages) showAbout(q *query) error {
 	if err != nil {
 		return err
 	}
-	page.Files, page.Used = int(files), Size(used)
+	page.Files, page.Used = int(files), Bytes(used)
 	page.Frame, _ = p.frame(q, q.visit.ID)
 	p.Pages.Render(q.w, q.r, http.StatusOK, page)
 	return nil

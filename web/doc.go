@@ -1,5 +1,5 @@
 // Package web makes the pages that people see: sign-in and consent of OAuth, sign-up,
-// reset, and the account pages.
+// reset, the account pages, and the admin page.
 //
 // A page is a struct of pages_*.go, filled by a handler and written by Pages.Render:
 // its template, its texts in the person's language, and the security headers of its

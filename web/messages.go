@@ -13,8 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/text/language"
-
 	"nestbox/internal/messages"
 )
 
@@ -144,12 +142,19 @@ func (c *catalogue) value(v any) (template.HTML, error) {
 		return c.list(all)
 	case List:
 		return c.list(v)
+	case Name:
+		return name(string(v)), nil
+	case Count:
+		return template.HTML(c.number(strconv.FormatInt(int64(v), 10))), nil //nolint:gosec // digits and a separator of ours
+	case Bytes:
+		return c.bytes(int64(v))
+	case Badge:
+		text, err := c.value(v.Text)
+		return `<span class="badge ` + template.HTML(kindOf(v.Kind)) + `">` + text + `</span>`, err //nolint:gosec // one of four words
 	case setWords:
 		return template.HTML(`<bdi>` + template.HTMLEscapeString(v.in(c.Tag.String())) + `</bdi>`), nil //nolint:gosec // escaped
 	case time.Time:
 		return c.clock(v)
-	case Size:
-		return template.HTML(v.in(c.Tag)), nil //nolint:gosec // digits
 	case Text:
 		return c.text(v.ID, v.Args...)
 	default:
@@ -157,24 +162,54 @@ func (c *catalogue) value(v any) (template.HTML, error) {
 	}
 }
 
-// Size is a number of bytes.
-type Size int64
+// Name is a name of a machine, shown whole: a DID, a network, a command.
+type Name string
 
-// in returns the size in a language: in the largest unit that it has one of, with a tenth.
-// The units are those of the settings, of which each is 1024 of the one before.
-func (s Size) in(tag language.Tag) string {
-	const kilo = 1024
-	value, unit := float64(s), 0
-	units := []string{"B", "kB", "MB", "GB", "TB"}
-	for value >= kilo && unit < len(units)-1 {
-		value /= kilo
-		unit++
+// Count is a number of things, shown with its thousands apart. Bytes is a size.
+type (
+	Count int64
+	Bytes int64
+)
+
+// sign returns a message that is a sign alone.
+func (c *catalogue) sign(id string) string {
+	text, _ := c.text(id) // every catalogue has it
+	return string(text)
+}
+
+// number writes a number as the language groups its digits: "12,345.6".
+func (c *catalogue) number(plain string) string {
+	sign := ""
+	if strings.HasPrefix(plain, "-") {
+		sign, plain = "-", plain[1:]
 	}
-	number := strings.TrimSuffix(strconv.FormatFloat(value, 'f', 1, 64), ".0")
-	if base, _ := tag.Base(); base.String() == "de" {
-		number = strings.Replace(number, ".", ",", 1)
+	whole, part, broken := strings.Cut(plain, ".")
+	for i := len(whole) - 3; i > 0; i -= 3 {
+		whole = whole[:i] + c.sign("number.group") + whole[i:]
 	}
-	return number + "\u00a0" + units[unit]
+	if broken {
+		whole += c.sign("number.point") + part
+	}
+	return sign + whole
+}
+
+// bytes writes a size in the largest unit that leaves a whole part, by powers of 1,000, as
+// disks are sold.
+func (c *catalogue) bytes(n int64) (template.HTML, error) {
+	if n < 1000 {
+		return c.text("size.bytes", "count", int(n))
+	}
+	value := float64(n)
+	unit := 0
+	for ; value >= 999.5 && unit < 4; unit++ {
+		value /= 1000
+	}
+	digits := 1
+	if value >= 99.95 { //nolint:mnd // then a digit behind the point says nothing
+		digits = 0
+	}
+	shown := c.number(strconv.FormatFloat(value, 'f', digits, 64))
+	return c.text("size."+[]string{"bytes", "kb", "mb", "gb", "tb"}[unit], "n", shown)
 }
 
 // list writes an enumeration.

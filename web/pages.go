@@ -31,6 +31,8 @@ type Frame struct {
 	// Account is the account that the page is about; nil if there is none yet. On pages
 	// below /account/u/ it makes the navigation.
 	Account *Account
+	// Desk is set on the pages below /admin once somebody has signed in there.
+	Desk *DeskFrame
 	// Notices are shown above everything else.
 	Notices []Notice
 	// Problems are what is wrong with what was typed. The page lists them above the form,

@@ -148,7 +148,7 @@ type About struct {
 	ServerFacts
 	// Files and Used are how many files the account has uploaded, and their size.
 	Files int
-	Used  Size
+	Used  Bytes
 	// TakenDownAt is when the operator took the account down, Case their reference.
 	TakenDownAt time.Time
 	Case        string
@@ -159,7 +159,7 @@ type ServerFacts struct {
 	DID, Version string
 	// UploadLimit is the largest file, Quota what all files of an account may take; 0 for no
 	// limit.
-	UploadLimit, Quota Size
+	UploadLimit, Quota Bytes
 	// Domains are the endings of handles here.
 	Domains []string
 	// Mail: the server sends mail.

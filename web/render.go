@@ -51,6 +51,7 @@ func declared() []Page {
 	return []Page{
 		&SignIn{}, &Chooser{}, &Factor{}, &Deactivated{}, &SignUp{}, &Welcome{}, &Reset{}, &ResetCode{}, &Consent{},
 		&Message{}, &FormPost{}, &Confirm{}, &StepUp{},
+		&AdminSignIn{}, &Desk{}, &DeskAct{},
 		&Accounts{}, &Sessions{}, &Apps{}, &Devices{}, &AppPasswords{}, &AppPasswordMade{}, &Events{}, &Secure{}, &Data{}, &Security{}, &TOTPSetup{}, &RecoveryCodes{}, &PasskeyAdd{},
 		&Manage{}, &ChangeHandle{}, &ChangeEmail{}, &ChangePassword{}, &Deactivate{}, &Reactivate{}, &DeleteAccount{}, &ToolCodes{}, &About{},
 	}
@@ -173,7 +174,7 @@ func (p *Pages) render(c *catalogue, r *http.Request, page Page) ([]byte, error)
 		Page: page, Frame: frame, Brand: &p.settings.Brand, Hostname: p.settings.Hostname, Icon: p.settings.Brand.LogoURL,
 		Lang: c.Tag.String(), Dir: c.Direction(), Title: heading, Plain: plain(heading), Self: selfOf(r, frame), Nav: navigation(page),
 	}
-	v.Entry = len(v.Nav) == 0
+	v.Entry = len(v.Nav) == 0 && frame.Desk == nil
 	if i := slices.IndexFunc(v.Nav, func(l navLink) bool { return l.Current != "" }); i >= 0 {
 		v.Here = v.Nav[i]
 	}
@@ -225,7 +226,7 @@ func ownPath(next string) string {
 		return "/account"
 	case path.Clean(u.Path) != strings.TrimSuffix(u.Path, "/"): // dots, or two slashes
 		return "/account"
-	case u.Path != "/account" && !strings.HasPrefix(u.Path, "/account/") && u.Path != "/oauth/authorize":
+	case u.Path != "/account" && !strings.HasPrefix(u.Path, "/account/") && u.Path != "/oauth/authorize" && !strings.HasPrefix(u.Path, DeskPath):
 		return "/account"
 	}
 	return u.RequestURI()
@@ -253,6 +254,8 @@ func (p *Pages) functions(c *catalogue) template.FuncMap {
 		"t":        c.text,
 		"text":     func(t Text) (template.HTML, error) { return c.text(t.ID, t.Args...) },
 		"clock":    c.clock,
+		"value":    c.value,
+		"visible":  visible,
 		"has":      func(t time.Time) bool { return !t.IsZero() },
 		"filled":   func(t Text) bool { return t.ID != "" },
 		"stranger": func(s string) template.HTML { return Stranger(s).html() },

@@ -16,7 +16,7 @@ import (
 // Route is one address of the site.
 type Route struct {
 	// Path is the whole path, in which {did} stands for one segment; or, with a slash at
-	// the end, all that lies below.
+	// the end, that path and all that lies below. The first of several counts.
 	Path string
 	// Get answers GET and HEAD, Post POST; a method whose handler is nil is refused.
 	Get, Post http.HandlerFunc
@@ -50,7 +50,7 @@ func (s *Site) Find(path string) (Route, bool) {
 // than a link of ours has (dots, two slashes, escapes) matches none.
 func matches(pattern, path string) bool {
 	if strings.HasSuffix(pattern, "/") {
-		return strings.HasPrefix(path, pattern) && len(path) > len(pattern)
+		return strings.HasPrefix(path, pattern)
 	}
 	before, after, holds := strings.Cut(pattern, "{did}")
 	if !holds {

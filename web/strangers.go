@@ -1,6 +1,7 @@
 package web
 
 import (
+	"fmt"
 	"html/template"
 	"strings"
 	"unicode"
@@ -29,6 +30,20 @@ func clean(text string) string {
 		}
 		return r
 	}, strings.TrimSpace(text))
+}
+
+// visible returns a text in which characters that change the look of others are written out,
+// as \u202e: a moderator sees that they are there.
+func visible(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if r != 0x200c && r != 0x200d && unicode.In(r, unicode.Cc, unicode.Cf) {
+			fmt.Fprintf(&b, `\u%04x`, r)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
 }
 
 // String returns the text as it is shown: clean, and cut.

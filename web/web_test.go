@@ -296,6 +296,21 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
+// TestVisible: what would change the look of a record's text is written out.
+func TestVisible(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"plain <b> é \u0645":   "plain <b> é \u0645",
+		"a\u202egpj.exe\u2066": `a\u202egpj.exe\u2066`,
+		"\x00\ufeff\u00ad":     `\u0000\ufeff\u00ad`,
+		"👩🏽\u200d🚀":            "👩🏽\u200d🚀",
+	} {
+		if got := visible(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
 // TestStrangersAnyText: whatever a stranger writes, it is text in one isolated element.
 func TestStrangersAnyText(t *testing.T) {
 	t.Parallel()

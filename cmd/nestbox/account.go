@@ -17,6 +17,9 @@ type accountCmd struct {
 	Info       accountInfoCmd       `cmd:"" help:"Show an account, its sessions and what happened to them."`
 	Search     accountSearchCmd     `cmd:"" help:"Find accounts by a part of their e-mail address or handle."`
 	Email      accountEmailCmd      `cmd:"" help:"Give an account another e-mail address, to be confirmed."`
+	Handle     accountHandleCmd     `cmd:"" help:"Give an account another handle."`
+	Reset      accountResetCmd      `cmd:"" help:"Send the owner the code for a new password."`
+	Invites    accountInvitesCmd    `cmd:"" help:"Let an account earn invite codes, or stop it."`
 	Mail       accountMailCmd       `cmd:"" help:"Send the owner a message, read from standard input."`
 	Password   accountPasswordCmd   `cmd:"" help:"Set an account's password; ends its sessions."`
 	Signout    accountSignoutCmd    `cmd:"" help:"End all sessions of an account."`

@@ -8,8 +8,9 @@ import (
 )
 
 type firehoseCmd struct {
-	Status firehoseStatusCmd `cmd:"" help:"Show what the event log holds and its subscribers."`
-	Jump   firehoseJumpCmd   `cmd:"" help:"After a restore from a backup: continue above the numbers that the network has seen. Drops the event log and announces every account again."`
+	Status     firehoseStatusCmd     `cmd:"" help:"Show what the event log holds and its subscribers."`
+	Disconnect firehoseDisconnectCmd `cmd:"" help:"End the connection of a subscriber; it may come again."`
+	Jump       firehoseJumpCmd       `cmd:"" help:"After a restore from a backup: continue above the numbers that the network has seen. Drops the event log and announces every account again."`
 }
 
 type firehoseStatusCmd struct {
@@ -58,4 +59,19 @@ func (c *firehoseJumpCmd) Run() error {
 	return c.print(jumped, func(w io.Writer) {
 		fmt.Fprintf(w, "the next event is number %d; the running server, or the next one, announces every account\n", jumped.Last+1)
 	})
+}
+
+type firehoseDisconnectCmd struct {
+	where
+	output
+
+	ID int64 `arg:"" name:"id" help:"The subscriber's number: nestbox firehose status --json."`
+}
+
+func (c *firehoseDisconnectCmd) Run() error {
+	var done admin.Done
+	if err := call(c.where, admin.CmdFirehoseDisconnect, admin.DisconnectArgs{ID: c.ID}, &done); err != nil {
+		return err
+	}
+	return c.print(done, func(w io.Writer) { fmt.Fprintln(w, "disconnected") })
 }

@@ -15,7 +15,8 @@ import (
 )
 
 type mailCmd struct {
-	Test mailTestCmd `cmd:"" help:"Send a test message now, and show the mail server's answer."`
+	Test  mailTestCmd  `cmd:"" help:"Send a test message now, and show the mail server's answer."`
+	Retry mailRetryCmd `cmd:"" help:"Try again now to send every message that waits."`
 }
 
 type mailTestCmd struct {
@@ -95,4 +96,17 @@ func onOff(b bool) string {
 		return "on"
 	}
 	return "off"
+}
+
+type mailRetryCmd struct {
+	where
+	output
+}
+
+func (c *mailRetryCmd) Run() error {
+	var n admin.MailWaiting
+	if err := call(c.where, admin.CmdMailRetry, admin.Done{}, &n); err != nil {
+		return err
+	}
+	return c.print(n, func(w io.Writer) { fmt.Fprintf(w, "%d messages are tried again now\n", n.Messages) })
 }

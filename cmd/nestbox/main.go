@@ -30,11 +30,14 @@ type cli struct {
 	Takedown takedownCmd `cmd:"" help:"Take down or restore records and blobs."`
 	Identity identityCmd `cmd:"" help:"Compare an account's identity with the network, and repair it."`
 	Invite   inviteCmd   `cmd:"" help:"Create, list and disable invite codes."`
+	Admin    adminCmd    `cmd:"" help:"Let accounts in to the admin page."`
 	Audit    auditCmd    `cmd:"" help:"Show what admins did."`
 	Doctor   doctorCmd   `cmd:"" help:"Check the server's setup and what it depends on."`
 	Mail     mailCmd     `cmd:"" help:"Test the mail server."`
 	Keys     keysCmd     `cmd:"" help:"List, rotate and retire the server's session keys, and encrypt private keys with another key."`
 	Repo     repoCmd     `cmd:"" help:"Export and import repositories."`
+	Client   clientCmd   `cmd:"" help:"List OAuth clients, and end their sessions."`
+	Relay    relayCmd    `cmd:"" help:"Show what relays know of this server, and ask them to crawl it."`
 	Firehose firehoseCmd `cmd:"" help:"Show and manage the event stream."`
 	Verify   verifyCmd   `cmd:"" help:"Check everything in a data directory, also while its server runs."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`

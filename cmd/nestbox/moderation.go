@@ -132,6 +132,8 @@ type auditCmd struct {
 	output
 
 	Account string `arg:"" optional:"" help:"DID, handle or e-mail address; the DID of an account that is gone."`
+	Who     string `help:"The actor: operator, admin, or the DID of an account or of a moderation service." placeholder:"WHO"`
+	What    string `help:"The action, as the log names it." placeholder:"ACTION"`
 	Since   string `help:"The earliest time: 2026-03-01T00:00:00Z." placeholder:"TIME"`
 }
 
@@ -139,7 +141,7 @@ func (c *auditCmd) Run() error {
 	all := []admin.AuditLine{}
 	for before := int64(0); ; {
 		var page admin.AuditPage
-		if err := call(c.where, admin.CmdAudit, admin.AuditArgs{Account: c.Account, Since: c.Since, Before: before}, &page); err != nil {
+		if err := call(c.where, admin.CmdAudit, admin.AuditArgs{Account: c.Account, Who: c.Who, What: c.What, Since: c.Since, Before: before}, &page); err != nil {
 			return err
 		}
 		all = append(all, page.Actions...)

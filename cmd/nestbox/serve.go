@@ -24,7 +24,8 @@ type serveCmd struct {
 
 // Run serves until SIGTERM or SIGINT; a second signal ends the process at once.
 func (s *serveCmd) Run() error {
-	c, warnings, err := config.Load(config.Flags{Listen: s.Listen, Data: s.Data, EnvFile: s.EnvFile, Dev: s.Dev}, os.Environ())
+	flags := config.Flags{Listen: s.Listen, Data: s.Data, EnvFile: s.EnvFile, Dev: s.Dev}
+	c, warnings, err := config.Load(flags, os.Environ())
 	if err != nil {
 		return err
 	}
@@ -52,7 +53,7 @@ func (s *serveCmd) Run() error {
 		os.Exit(1)
 	}()
 	srv, err := server.Open(ctx, server.Options{
-		Config: c, Version: version, Log: log, Now: time.Now, Fatal: fatal(log), DevMail: os.Stderr, Listen: true,
+		Config: c, Origins: config.Origins(flags, os.Environ()), Warnings: warnings, Version: version, Log: log, Now: time.Now, Fatal: fatal(log), DevMail: os.Stderr, Listen: true,
 	})
 	if err != nil {
 		return err

@@ -45,8 +45,9 @@ func (db Admin) SendMail(ctx context.Context, m mail.Message, a admin.Action) er
 // index audit_did.
 const (
 	auditColumns = "SELECT id, at, who, what, did, subject, details, network, user_agent FROM audit "
-	auditAll     = auditColumns + "WHERE id < ?1 AND at >= ?2 ORDER BY id DESC LIMIT ?3"
-	auditOf      = auditColumns + "WHERE did = ?4 AND id < ?1 AND at >= ?2 ORDER BY id DESC LIMIT ?3"
+	auditBy      = " AND (?5 = '' OR who = ?5) AND (?6 = '' OR what = ?6) ORDER BY id DESC LIMIT ?3"
+	auditAll     = auditColumns + "WHERE id < ?1 AND at >= ?2" + auditBy
+	auditOf      = auditColumns + "WHERE did = ?4 AND id < ?1 AND at >= ?2" + auditBy
 )
 
 // Audit implements admin.Store.
@@ -61,6 +62,8 @@ func (db Admin) Audit(ctx context.Context, f admin.AuditFilter) (out []admin.Act
 				s.BindInt64(1, f.Before)
 				s.BindInt64(2, f.Since.UnixMilli())
 				s.BindInt64(3, max(0, int64(f.Limit)))
+				s.BindText(5, f.Who)
+				s.BindText(6, f.What)
 				if f.DID != "" {
 					s.BindText(4, f.DID.String())
 				}

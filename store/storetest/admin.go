@@ -21,6 +21,11 @@ import (
 
 var adminTests = tests{
 	"Audit":           testAudit,
+	"Entrance":        testEntrance,
+	"Presence":        testPresence,
+	"Browse":          testBrowse,
+	"ClientUse":       testClientUse,
+	"Newest":          testNewest,
 	"AuditEvents":     testAuditEvents,
 	"Search":          testSearch,
 	"SendMail":        testSendMail,

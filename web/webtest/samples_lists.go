@@ -38,7 +38,7 @@ func lists() []Sample {
 		{"events-many", events, 200, &web.Events{Frame: of(odd, "events"), About: "warnings", Rows: muchHappened(), Pager: pager(events)}},
 		{"events-none", events, 200, &web.Events{Frame: of(alice(), "events"), About: "security"}},
 		{"data", alice().Path("data"), 200, &web.Data{Frame: of(alice(), "data"), Files: 812, Size: 431_000_000, Repo: "/xrpc/com.atproto.sync.getRepo?did=" + did}},
-		{"data-parts", alice().Path("data"), 200, &web.Data{Frame: of(odd, "data"), Files: 30_000, Size: 5_000_000_000, Parts: []web.DataPart{{1, 9000, 1 << 30}, {2, 20_000, 900_000_000}, {3, 1, 1}}}},
+		{"data-parts", alice().Path("data"), 200, &web.Data{Frame: of(odd, "data"), Files: 30_000, Size: 5_000_000_000, Parts: []web.DataPart{{Number: 1, Files: 9000, Size: 1 << 30}, {Number: 2, Files: 20_000, Size: 900_000_000}, {Number: 3, Files: 1, Size: 1}}}},
 		{"data-none", alice().Path("data"), 200, &web.Data{Frame: of(alice(), "data")}},
 		{"secure", alice().Path("secure"), 200, &web.Secure{Frame: of(alice(), "secure"), Steps: []web.SecureStep{
 			walk("password", alice().Path("password"), web.Msg("secure.password-changed", "time", at(400*day))),

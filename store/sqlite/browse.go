@@ -1,0 +1,144 @@
+package sqlite
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+	"zombiezen.com/go/sqlite"
+
+	"nestbox/account"
+	"nestbox/admin"
+	"nestbox/store/sqlite/groupcommit"
+)
+
+var _ admin.ViewStore = Admin{}
+
+// browseStates are the conditions of an admin.State on an account a; ?4 is since when an
+// account is new.
+var browseStates = map[admin.State]string{
+	"":                     "",
+	admin.StateActive:      " AND a.deactivated_at IS NULL AND a.suspended_at IS NULL AND a.takendown_at IS NULL",
+	admin.StateDeactivated: " AND a.deactivated_at IS NOT NULL",
+	admin.StateSuspended:   " AND a.suspended_at IS NOT NULL",
+	admin.StateTakenDown:   " AND a.takendown_at IS NOT NULL",
+	admin.StateUnconfirmed: " AND a.email_confirmed_at IS NULL",
+	admin.StateNew:         " AND a.created_at >= ?4",
+}
+
+// browseNetwork is the condition of a network, ?3.
+const browseNetwork = ` AND (a.id IN (SELECT account_id FROM session WHERE network = ?3)
+	OR a.id IN (SELECT b.account_id FROM browser_session b JOIN device d ON d.id = b.device_id WHERE d.network = ?3))`
+
+// Browse implements admin.ViewStore. It walks the index account_search, which has what a
+// text is looked for in.
+func (db Admin) Browse(ctx context.Context, q admin.BrowseQuery) (out []*account.Account, err error) {
+	condition, known := browseStates[q.State]
+	if !known {
+		return nil, nil
+	}
+	if q.Network != "" {
+		condition += browseNetwork
+	}
+	if q.Text != "" {
+		condition += " AND instr(a.handle || ' ' || a.email_key, ?2) > 0"
+	}
+	before := q.Before
+	if before == 0 {
+		before = math.MaxInt64
+	}
+	sql := "SELECT " + accountColumns + ` FROM account a INDEXED BY account_search LEFT JOIN identity i ON i.account_id = a.id
+		WHERE a.id < ?1` + condition + " AND a.pending_operation IS NULL ORDER BY a.id DESC LIMIT ?5"
+	err = db.scanRead(ctx, 0, func(c *sqlite.Conn) error {
+		return query(c, sql, func(s *sqlite.Stmt) {
+			s.BindInt64(1, before)
+			if q.Text != "" {
+				s.BindText(2, strings.ToLower(q.Text))
+			}
+			if q.Network != "" {
+				s.BindText(3, q.Network)
+			}
+			if q.State == admin.StateNew {
+				s.BindInt64(4, q.NewSince.UnixMilli())
+			}
+			s.BindInt64(5, int64(q.Limit))
+		}, func(r *sqlite.Stmt) error { out = append(out, scanAccount(r)); return nil })
+	})
+	return out, wrap(err, "list accounts")
+}
+
+// Stored implements admin.ViewStore.
+func (db Admin) Stored(ctx context.Context, id int64) (st admin.Stored, err error) {
+	err = db.readTx(ctx, func(c *sqlite.Conn) error {
+		of := func(s *sqlite.Stmt) { s.BindInt64(1, id) }
+		err := query(c, "SELECT records FROM repo WHERE account_id = ? AND current = 1", of,
+			func(r *sqlite.Stmt) error { st.Records = r.ColumnInt64(0); return nil })
+		if err != nil {
+			return err
+		}
+		return query(c, "SELECT count(*), coalesce(sum(size), 0) FROM blob WHERE account_id = ?", of,
+			func(r *sqlite.Stmt) error { st.Blobs, st.BlobBytes = r.ColumnInt64(0), r.ColumnInt64(1); return nil })
+	})
+	return st, wrap(err, "count what an account has")
+}
+
+// Waiting implements admin.ViewStore.
+func (db Admin) Waiting(ctx context.Context) (w admin.Waiting, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, "SELECT count(*), min(queued_at), coalesce(sum(attempts > 0), 0) FROM outbox", nil, func(r *sqlite.Stmt) error {
+			w = admin.Waiting{Messages: r.ColumnInt64(0), OldestAt: columnTime(r, 1), Failed: r.ColumnInt64(2)}
+			return nil
+		})
+	})
+	return w, wrap(err, "count waiting mails")
+}
+
+// RetryNow implements admin.ViewStore.
+func (db Admin) RetryNow(ctx context.Context, a admin.Action) (n int64, err error) {
+	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		changed, err := change(tx.Conn, "UPDATE outbox SET due = ?", func(s *sqlite.Stmt) { bindTime(s, 1, a.At) })
+		if err != nil {
+			return fmt.Errorf("make waiting mails due: %w", err)
+		}
+		n = int64(changed)
+		return insertAudit(tx.Conn, a)
+	})
+	return n, err
+}
+
+// Newest implements admin.ViewStore.
+func (db Admin) Newest(ctx context.Context, kinds []account.EntryKind, limit int) (out []admin.Happening, err error) {
+	wanted := make([]string, len(kinds))
+	for i, kind := range kinds {
+		wanted[i] = string(kind)
+	}
+	list, err := json.Marshal(wanted)
+	if err != nil {
+		return nil, fmt.Errorf("encode kinds: %w", err)
+	}
+	err = db.scanRead(ctx, 0, func(c *sqlite.Conn) error {
+		return query(c, `SELECT t.at, t.kind, t.actor, t.session_id, t.reason, t.network, t.user_agent, t.other_network, t.other_user_agent,
+			a.did, a.handle FROM trail t JOIN account a ON a.id = t.account_id
+			WHERE t.id > (SELECT coalesce(max(id), 0) FROM trail) - ?1 AND t.kind IN (SELECT value FROM json_each(?2))
+			ORDER BY t.id DESC LIMIT ?3`,
+			func(s *sqlite.Stmt) {
+				s.BindInt64(1, admin.NewestOf)
+				s.BindText(2, string(list))
+				s.BindInt64(3, int64(limit))
+			},
+			func(r *sqlite.Stmt) error {
+				out = append(out, admin.Happening{
+					Entry: account.Entry{
+						At: columnTime(r, 0), Kind: account.EntryKind(r.ColumnText(1)), By: account.Actor(r.ColumnText(2)), Session: r.ColumnInt64(3),
+						Reason: r.ColumnText(4), Network: r.ColumnText(5), UserAgent: r.ColumnText(6), OtherNetwork: r.ColumnText(7), OtherUserAgent: r.ColumnText(8),
+					},
+					DID: syntax.DID(r.ColumnText(9)), Handle: syntax.Handle(r.ColumnText(10)),
+				})
+				return nil
+			})
+	})
+	return out, wrap(err, "list the newest entries of trails")
+}

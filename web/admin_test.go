@@ -1,0 +1,319 @@
+package web_test
+
+import (
+	"html"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pquerna/otp/totp"
+
+	"nestbox/account"
+	"nestbox/admin"
+)
+
+// desk is the admin page in a browser.
+type desk struct {
+	*browser
+	last shown
+}
+
+func (w *flowWorld) desk() *desk { return &desk{browser: w.browser(true)} }
+
+// open opens a page, and follows redirects.
+func (d *desk) open(path string) shown {
+	d.w.t.Helper()
+	d.last = d.get(d.w.URL + path)
+	for range 3 {
+		if d.last.location == nil {
+			break
+		}
+		d.last = d.get(d.w.URL + d.last.location.RequestURI())
+	}
+	if len(d.last.body) > 50<<10 {
+		d.w.t.Errorf("%s has %d bytes", path, len(d.last.body))
+	}
+	return d.last
+}
+
+// fill sends the form of the last page that posts to a path; headers are those of the site
+// unless foreign is set.
+func (d *desk) send(path string, foreign bool, fields ...string) shown {
+	d.w.t.Helper()
+	form := url.Values{}
+	for _, one := range regexp.MustCompile(`(?s)<form [^>]*action="`+regexp.QuoteMeta(html.EscapeString(path))+`".*?</form>`).FindAllString(d.last.body, -1) {
+		for _, m := range regexp.MustCompile(`<input type="hidden" name="([a-z_]+)" value="([^"]*)"`).FindAllStringSubmatch(one, -1) {
+			form.Set(m[1], html.UnescapeString(m[2]))
+		}
+	}
+	for i := 0; i+1 < len(fields); i += 2 {
+		form.Set(fields[i], fields[i+1])
+	}
+	r, err := http.NewRequestWithContext(d.w.t.Context(), http.MethodPost, d.w.URL+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		d.w.t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Origin", d.w.URL)
+	if foreign {
+		r.Header.Set("Origin", "https://evil.example")
+	}
+	d.last = d.do(r)
+	return d.last
+}
+
+func (d *desk) post(path string, fields ...string) shown {
+	d.w.t.Helper()
+	return d.send(path, false, fields...)
+}
+
+func (d *desk) want(status int, text string) {
+	d.w.t.Helper()
+	if d.last.status != status || !strings.Contains(d.last.body, text) {
+		d.w.t.Errorf("%d, want %d with %q\n%.3000s", d.last.status, status, text, d.last.body)
+	}
+}
+
+// enter signs in with the admin password.
+func (d *desk) enter() {
+	d.w.t.Helper()
+	d.open("/admin/sign-in")
+	if s := d.post("/admin/sign-in", "name", "admin", "password", "admin"); s.location == nil || s.location.Path != "/admin/" {
+		d.w.t.Fatalf("%d %s", s.status, s.body)
+	}
+	d.open("/admin/")
+}
+
+// audited returns the newest actions, as "who what details".
+func (w *flowWorld) audited() (lines []string) {
+	w.t.Helper()
+	var page admin.AuditPage
+	if err := w.Run(w.t.Context(), "audit", admin.AuditArgs{}, &page); err != nil {
+		w.t.Fatal(err)
+	}
+	for _, a := range page.Actions {
+		lines = append(lines, strings.TrimSpace(a.Who+" "+a.What+" "+a.Details))
+	}
+	return lines
+}
+
+func (w *flowWorld) run(name string, args any) {
+	w.t.Helper()
+	var out any
+	if err := w.Run(w.t.Context(), name, args, &out); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// authenticator sets an authenticator app up for an account, and returns what makes its codes.
+func (w *flowWorld) authenticator(did string) func() string {
+	w.t.Helper()
+	a, err := account.Find(w.t.Context(), w.SignIns().Accounts, did)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	setup, err := w.SignIns().BeginTOTP(w.t.Context(), a)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	code := func() string {
+		w.clock.Advance(time.Minute)
+		six, err := totp.GenerateCode(strings.ReplaceAll(setup.Secret, " ", ""), w.clock.Now())
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		return six
+	}
+	if _, err := w.SignIns().FinishTOTP(w.t.Context(), a, setup.Sealed, code(), "x"); err != nil {
+		w.t.Fatal(err)
+	}
+	return code
+}
+
+// TestAdminPassword: the admin password opens the admin page for eight hours, thirty minutes
+// unused, and is audited.
+func TestAdminPassword(t *testing.T) {
+	t.Parallel()
+	w := newFlowWorld(t)
+	d := w.desk()
+	if s := d.get(w.URL + "/admin/"); s.status != http.StatusSeeOther || s.location.Path != "/admin/sign-in" {
+		t.Errorf("without a session: %d to %v", s.status, s.location)
+	}
+	if s := d.get(w.URL + "/admin/nothing?x=1"); s.status != http.StatusSeeOther || s.location.Query().Get("next") != "/admin/nothing?x=1" {
+		t.Errorf("without a session: %d to %v", s.status, s.location)
+	}
+	d.open("/admin/")
+	d.post("/admin/sign-in", "name", "admin", "password", "wrong")
+	d.want(http.StatusUnprocessableEntity, "The admin password is wrong.")
+	d.post("/admin/sign-in", "name", "", "password", "")
+	d.want(http.StatusUnprocessableEntity, "Enter admin, or your handle.")
+	d.send("/admin/sign-in", true, "name", "admin", "password", "admin")
+	d.want(http.StatusForbidden, "")
+	d.open("/admin/sign-in?next=//evil.example")
+	s := d.post("/admin/sign-in", "name", " Admin ", "password", "admin")
+	if s.status != http.StatusSeeOther || s.location.String() != "/admin/" {
+		t.Fatalf("%d to %v: %s", s.status, s.location, s.body)
+	}
+	if c := s.header.Get("Set-Cookie"); !strings.HasPrefix(c, "nestbox-admin=") || !strings.Contains(c, "SameSite=Strict") || !strings.Contains(c, "HttpOnly") || !strings.Contains(c, "Max-Age=28800") {
+		t.Errorf("cookie %s", c)
+	}
+	d.open("/admin/")
+	d.want(http.StatusOK, "Admin password")
+	d.open("/admin/nothing")
+	d.want(http.StatusNotFound, "")
+	for range 3 {
+		w.clock.Advance(29 * time.Minute)
+		d.open("/admin/")
+		d.want(http.StatusOK, "Admin password")
+	}
+	w.clock.Advance(30 * time.Minute)
+	d.open("/admin/")
+	d.want(http.StatusOK, "Sign in to the admin page")
+
+	d.enter()
+	for range 17 {
+		w.clock.Advance(28 * time.Minute)
+		d.open("/admin/")
+	}
+	d.want(http.StatusOK, "Admin password") // 7:56
+	w.clock.Advance(4 * time.Minute)
+	d.open("/admin/")
+	d.want(http.StatusOK, "Sign in to the admin page")
+
+	d.enter()
+	d.send("/admin/sign-out", true)
+	d.want(http.StatusForbidden, "")
+	d.open("/admin/")
+	d.post("/admin/sign-out")
+	d.open("/admin/")
+	d.want(http.StatusOK, "Sign in to the admin page")
+	if got := strings.Join(w.audited(), "; "); got != "admin admin-signed-out; admin admin-signed-in; admin admin-signed-in; admin admin-signed-in" {
+		t.Errorf("audited %s", got)
+	}
+}
+
+// TestAdminPasswordLimit: guesses on the page and by HTTP Basic are counted together.
+func TestAdminPasswordLimit(t *testing.T) {
+	t.Parallel()
+	w := newFlowWorld(t, "PDS_RATE_LIMITS_ENABLED=true")
+	d := w.desk()
+	basic := func(password string) int {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.URL+"/xrpc/com.atproto.admin.getInviteCodes", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.SetBasicAuth("admin", password)
+		return d.do(r).status
+	}
+	for i := range 20 {
+		if i%2 == 0 {
+			d.open("/admin/sign-in")
+			d.post("/admin/sign-in", "name", "admin", "password", "guess")
+			d.want(http.StatusUnprocessableEntity, "")
+		} else if got := basic("guess"); got != http.StatusUnauthorized {
+			t.Errorf("guess %d: %d", i, got)
+		}
+	}
+	d.open("/admin/sign-in")
+	d.post("/admin/sign-in", "name", "admin", "password", "admin")
+	d.want(http.StatusTooManyRequests, "")
+	if got := basic("admin"); got != http.StatusTooManyRequests {
+		t.Errorf("%d", got)
+	}
+}
+
+// TestAdminAccounts: an account gets in with a role and two factors; what takes either away,
+// or the standing, signs it out.
+func TestAdminAccounts(t *testing.T) {
+	t.Parallel()
+	w := newFlowWorld(t)
+	alice := w.account("alice")
+	d := w.desk()
+	try := func() shown {
+		d.open("/admin/sign-in")
+		return d.post("/admin/sign-in", "name", "@alice.test", "password", flowPassword)
+	}
+	try()
+	d.want(http.StatusUnprocessableEntity, "Your account needs a passkey or an authenticator app")
+	w.run("admin.add", admin.RoleArgs{Account: "alice.test", Role: admin.RoleModerator})
+	try()
+	d.want(http.StatusUnprocessableEntity, "Your account needs a passkey or an authenticator app")
+	code := w.authenticator(alice.DID)
+	w.run("admin.remove", admin.AccountArgs{Account: "alice.test"})
+	enter := func() {
+		t.Helper()
+		try()
+		d.want(http.StatusOK, `name="code"`)
+		d.post("/admin/sign-in", "step", "factor", "decision", "continue", "code", code())
+	}
+	enter()
+	d.want(http.StatusUnprocessableEntity, "This account may not use the admin page.")
+	w.run("admin.add", admin.RoleArgs{Account: alice.DID, Role: admin.RoleModerator})
+	try()
+	d.post("/admin/sign-in", "step", "factor", "decision", "continue", "code", "ABCDE-FGHIJ") // a recovery code is not even looked at
+	d.want(http.StatusUnprocessableEntity, "")
+	d.post("/admin/sign-in", "step", "factor", "decision", "continue", "code", "000000")
+	d.want(http.StatusUnprocessableEntity, "")
+	inside := func(want bool, after string) {
+		t.Helper()
+		d.open("/admin/")
+		if got := strings.Contains(d.last.body, "@alice.<wbr>test"); got != want {
+			t.Errorf("%s: signed in %v\n%.2000s", after, got, d.last.body)
+		}
+	}
+	enter()
+	inside(true, "sign-in")
+	if got := w.audited()[0]; got != alice.DID+" admin-signed-in" {
+		t.Errorf("audited %s", got)
+	}
+	for _, c := range []struct {
+		command string
+		args    any
+		undo    string
+	}{
+		{"admin.remove", admin.AccountArgs{Account: "alice.test"}, "admin.add"},
+		{"account.password", admin.PasswordArgs{Account: "alice.test", Password: flowPassword}, ""},
+		{"account.signout", admin.SignOutArgs{Account: "alice.test"}, ""},
+		{"account.suspend", admin.AccountArgs{Account: "alice.test"}, "account.unsuspend"},
+		{"account.takedown", admin.TakedownArgs{Account: "alice.test"}, "account.untakedown"},
+	} {
+		w.run(c.command, c.args)
+		inside(false, c.command)
+		if c.undo != "" {
+			w.run(c.undo, admin.RoleArgs{Account: "alice.test", Role: admin.RoleAdmin})
+		}
+		enter()
+		inside(true, "sign-in after "+c.command)
+	}
+	var roles []admin.RoleLine
+	if err := w.Run(t.Context(), "admin.list", admin.Done{}, &roles); err != nil || len(roles) != 1 || roles[0].Handle != "alice.test" || roles[0].Role != admin.RoleAdmin {
+		t.Errorf("%+v, %v", roles, err)
+	}
+	var out any
+	if err := w.Run(t.Context(), "admin.add", admin.RoleArgs{Account: "alice.test", Role: "king"}, &out); err == nil {
+		t.Error("a role that there is not")
+	}
+}
+
+// TestAdminReach: without PDS_ADMIN_PAGES, and from other networks than those of
+// PDS_ADMIN_NETWORKS, the admin page is as any path that we lack.
+func TestAdminReach(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		setting string
+		there   bool
+	}{{"PDS_ADMIN_PAGES=false", false}, {"PDS_ADMIN_NETWORKS=192.0.2.0/24", false}, {"PDS_ADMIN_NETWORKS=127.0.0.0/8,::1", true}} {
+		w := newFlowWorld(t, c.setting)
+		b := w.browser(true)
+		other := b.get(w.URL + "/nothing")
+		for _, path := range []string{"/admin", "/admin/", "/admin/sign-in", "/admin/nothing"} {
+			s := b.get(w.URL + path)
+			if same := s.status == other.status && s.body == other.body; same == c.there {
+				t.Errorf("%s: %s is %d %s", c.setting, path, s.status, s.body)
+			}
+		}
+	}
+}
