@@ -85,8 +85,9 @@ func (x *Archive) writeAccount(ctx context.Context, z *zipper) error {
 	}
 	a := x.account
 	out := about{
-		DID: a.DID.String(), Handle: a.Handle.String(), Email: a.Email, CreatedAt: a.CreatedAt, Status: string(a.Status()), InvitedWith: a.InvitedWith,
-		Notices: !a.NoticesOff, Document: x.s.Document(a), Invites: []invite{}, AppPasswords: []appPassword{}, Sessions: []signedIn{},
+		DID: a.DID.String(), Handle: a.Handle.String(), Email: a.Email, CreatedAt: a.CreatedAt, Status: string(a.Status()),
+		InvitedWith: a.InvitedWith,
+		Notices:     !a.NoticesOff, Document: x.s.Document(a), Invites: []invite{}, AppPasswords: []appPassword{}, Sessions: []signedIn{},
 		Browsers: []browser{}, Apps: []consent{}, Trail: []event{},
 	}
 	if !a.EmailConfirmedAt.IsZero() {
@@ -137,7 +138,10 @@ func (s *Service) ownership(ctx context.Context, a *account.Account, out *about)
 	}
 	trail, err := s.Accounts.Trail(ctx, a.ID, account.TrailLimit)
 	for _, e := range trail {
-		out.Trail = append(out.Trail, event{e.At, string(e.Kind), string(e.By), e.Reason, e.Network, e.UserAgent, e.OtherNetwork, e.OtherUserAgent})
+		out.Trail = append(out.Trail, event{
+			e.At, string(e.Kind), string(e.By), e.Reason, e.Network, e.UserAgent, e.OtherNetwork,
+			e.OtherUserAgent,
+		})
 	}
 	return err
 }

@@ -112,7 +112,10 @@ func (x *Archive) writeBlobs(ctx context.Context, z *zipper) error {
 	}
 	between := "[\n"
 	err = x.s.eachBlob(ctx, x.account.ID, of, func(u *blob.Kept) error {
-		line, err := json.Marshal(map[string]any{"cid": u.CID.String(), "type": u.MimeType, "size": u.Size, "usedBy": u.Records, "file": blobName(u)})
+		line, err := json.Marshal(map[string]any{
+			"cid": u.CID.String(), "type": u.MimeType, "size": u.Size, "usedBy": u.Records,
+			"file": blobName(u),
+		})
 		if err == nil {
 			_, err = fmt.Fprintf(out, "%s%s", between, line)
 		}
@@ -120,10 +123,11 @@ func (x *Archive) writeBlobs(ctx context.Context, z *zipper) error {
 		return err
 	})
 	if err == nil {
-		if between == "[\n" {
-			_, err = io.WriteString(out, "[")
+		end := "\n]\n"
+		if between == "[\n" { // there was none
+			end = "[" + end
 		}
-		_, err = io.WriteString(out, "\n]\n")
+		_, err = io.WriteString(out, end)
 	}
 	if err != nil || x.part == nil && len(x.plan.Parts) > 0 {
 		return err
@@ -245,7 +249,8 @@ func (x *Archive) writeManifest(z *zipper) error {
 	}
 	z.end()
 	m := manifest{
-		Version: version, Server: x.s.Hostname, DID: x.account.DID.String(), MadeAt: z.at.Format(time.RFC3339), Parts: len(x.plan.Parts), Part: x.part,
+		Version: version, Server: x.s.Hostname, DID: x.account.DID.String(), MadeAt: z.at.Format(time.RFC3339), Parts: len(x.plan.Parts),
+		Part:   x.part,
 		Counts: map[string]int{"records": z.records, "collections": z.collections, "blobs": z.blobs, "missing": len(z.missing)}, Files: z.files,
 	}
 	if x.snapshot != nil {

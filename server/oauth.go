@@ -31,7 +31,8 @@ func (s *Server) buildOAuth(box *seal.Box, limits *ratelimit.Limiter) {
 			Issuer: s.URL, Audience: s.DID, SignUp: c.Signup == config.SignupOpen || c.Signup == config.SignupInvite,
 			PolicyURL: c.PrivacyPolicyURL, TermsURL: c.TermsOfServiceURL,
 		},
-		Store: s.stores.OAuth, Sessions: s.sessions, Accounts: s.stores.Accounts, Factors: s.stores.Factors, Keyring: s.sessions.Keyring, Clients: s.clients,
+		Store: s.stores.OAuth, Sessions: s.sessions, Accounts: s.stores.Accounts, Factors: s.stores.Factors, Keyring: s.sessions.Keyring,
+		Clients: s.clients,
 		Schemas: s.schemas, DPoP: s.dpop, CodeKey: box.Derive("codes of OAuth clients"), Box: box, Limits: limits,
 		Now: s.opts.Now, Doubt: s.clock.Check, Log: s.opts.Log,
 	}

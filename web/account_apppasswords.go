@@ -43,7 +43,8 @@ func (p *AccountPages) askAppPasswords(q *query, status int, page *AppPasswords,
 // appPasswordRow returns an app password as the page lists it.
 func appPasswordRow(app account.AppPassword, sessions []session.State) AppPasswordRow {
 	row := AppPasswordRow{
-		Ref: refAppPassword.of(app.Name), Name: app.Name, Privileged: app.Privileged, Made: app.CreatedAt, Used: app.UsedAt, Network: app.UsedNetwork,
+		Ref: refAppPassword.of(app.Name), Name: app.Name, Privileged: app.Privileged, Made: app.CreatedAt, Used: app.UsedAt,
+		Network: app.UsedNetwork,
 	}
 	for i := range sessions {
 		st := &sessions[i]
@@ -87,7 +88,8 @@ func (p *AccountPages) makeAppPassword(q *query) error {
 // appPasswordFailed shows the page again with what kept an app password from being made.
 func (p *AccountPages) appPasswordFailed(q *query, err error) error {
 	for known, id := range map[error]string{
-		account.ErrAppPasswordName: "app-passwords.name-wrong", account.ErrNameTaken: "app-passwords.name-taken", account.ErrTooMany: "app-passwords.too-many",
+		account.ErrAppPasswordName: "app-passwords.name-wrong", account.ErrNameTaken: "app-passwords.name-taken",
+		account.ErrTooMany: "app-passwords.too-many",
 	} {
 		if errors.Is(err, known) {
 			typed := &AppPasswords{Name: q.typed("name"), MayPrivileged: q.typed("privileged") != ""}

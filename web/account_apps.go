@@ -115,7 +115,10 @@ func (p *AccountPages) confirmTake(q *query, client, permission string) error {
 		return q.to(q.r.URL.Path)
 	}
 	page := &Confirm{
-		Title: Msg("confirm.take", "name", appName(client)), Body: []Text{Msg("confirm.take-what", "what", lines[0].Line), Msg("confirm.take-body")},
+		Title: Msg("confirm.take", "name", appName(client)), Body: []Text{
+			Msg("confirm.take-what", "what", lines[0].Line),
+			Msg("confirm.take-body"),
+		},
 		Button: Msg("confirm.take-button"), Danger: true, Back: q.r.URL.Path, Fields: []Field{{"take", client + " " + permission}},
 	}
 	page.Frame, _ = p.frame(q, q.visit.ID)

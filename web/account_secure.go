@@ -30,7 +30,10 @@ func (p *AccountPages) showSecure(q *query) error {
 	step := func(name, path string, now Text) {
 		if path = p.pathOf(who, path); path != "" {
 			page.Steps = append(page.Steps, SecureStep{
-				Title: Msg("secure." + name), Body: []Text{Msg("secure." + name + "-body"), now}, Link: Link{URL: path, Text: Msg("secure." + name + "-link")},
+				Title: Msg("secure." + name), Body: []Text{Msg("secure." + name + "-body"), now}, Link: Link{
+					URL:  path,
+					Text: Msg("secure." + name + "-link"),
+				},
 			})
 		}
 	}

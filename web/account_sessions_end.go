@@ -69,7 +69,8 @@ func (p *AccountPages) stopTrust(q *query, r ref) error {
 func (p *AccountPages) confirmEnd(q *query, r ref) error {
 	page := &Confirm{Danger: true, Back: q.r.URL.Path, Fields: []Field{{"end", r.kind.of(r.which)}}}
 	say := func(what string, args ...any) {
-		page.Title, page.Body, page.Button = Msg("confirm."+what, args...), []Text{Msg("confirm." + what + "-body")}, Msg("confirm."+what+"-button")
+		page.Title, page.Body, page.Button = Msg("confirm."+what, args...), []Text{Msg("confirm." + what + "-body")},
+			Msg("confirm."+what+"-button")
 	}
 	switch r.kind {
 	case refOthers, refAll:
@@ -112,7 +113,8 @@ func (r *SessionRow) label() any {
 
 // same reports whether another row is of the same app, or the same app password.
 func (r *SessionRow) same(other *SessionRow) bool {
-	return r.Kind == other.Kind && (r.Kind == OAuthSession && r.ClientID == other.ClientID || r.Kind == AppPasswordSession && r.Name == other.Name)
+	return r.Kind == other.Kind &&
+		(r.Kind == OAuthSession && r.ClientID == other.ClientID || r.Kind == AppPasswordSession && r.Name == other.Name)
 }
 
 // alsoEnd returns what can end with a session.

@@ -27,7 +27,10 @@ func (p *AdminPages) showAccounts(q *deskQuery) error { return p.acting(q, noInp
 
 func (p *AdminPages) listAccounts(q *deskQuery, _ input) error {
 	text := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(q.asked("q")), "@"))
-	browse := admin.BrowseQuery{Text: text, Network: strings.TrimSpace(q.asked("network")), State: admin.State(q.asked("state")), Before: number(q.asked("before"))}
+	browse := admin.BrowseQuery{
+		Text: text, Network: strings.TrimSpace(q.asked("network")), State: admin.State(q.asked("state")),
+		Before: number(q.asked("before")),
+	}
 	if !slices.Contains(admin.States(), browse.State) {
 		browse.State = ""
 	}
@@ -147,7 +150,10 @@ func (p *AdminPages) viewAccount(q *deskQuery, in input) error {
 		return err
 	}
 	path, all := accountPath(in.did), q.who.Role.Holds(admin.RoleAdmin)
-	page := &Desk{Title: Msg("desk.account-title", "account", Name("@"+in.handle)), Up: &Link{URL: DeskPath + "accounts", Text: Msg("desk.part-accounts")}}
+	page := &Desk{Title: Msg("desk.account-title", "account", Name("@"+in.handle)), Up: &Link{
+		URL:  DeskPath + "accounts",
+		Text: Msg("desk.part-accounts"),
+	}}
 	standing, err := p.standing(q, a, path)
 	if err != nil {
 		return err
@@ -250,7 +256,10 @@ func (p *AdminPages) accountIdentity(q *deskQuery, a *account.Account, path stri
 	s := Section{ID: "identity", Title: Msg("desk.identity-title"), Acts: q.links(partAccount, path, "repair", "rotate")}
 	if q.asked("identity") == "" { // it asks others: only when somebody wants to know
 		s.Body = []Text{Msg("desk.identity-body")}
-		s.Facts = []Fact{{Msg("desk.identity-checked"), []any{timeOr(a.IdentityCheckedAt, "desk.never")}}, {Msg("desk.identity-handle"), []any{holds(!a.HandleInvalid)}}}
+		s.Facts = []Fact{{Msg("desk.identity-checked"), []any{timeOr(a.IdentityCheckedAt, "desk.never")}}, {
+			Msg("desk.identity-handle"),
+			[]any{holds(!a.HandleInvalid)},
+		}}
 		s.Acts = append([]DeskLink{{Href: path + "?identity=1#identity", Text: Msg("desk.identity-ask")}}, s.Acts...)
 		return s
 	}
@@ -259,7 +268,10 @@ func (p *AdminPages) accountIdentity(q *deskQuery, a *account.Account, path stri
 		s.Body = []Text{Msg("desk.failed", "why", err.Error())}
 		return s
 	}
-	t := &DeskTable{Columns: []Text{Msg("desk.identity-what"), Msg("desk.identity-here"), Msg("desk.identity-network"), Msg("desk.identity-same")}}
+	t := &DeskTable{Columns: []Text{
+		Msg("desk.identity-what"), Msg("desk.identity-here"), Msg("desk.identity-network"),
+		Msg("desk.identity-same"),
+	}}
 	for _, f := range r.Facts {
 		t.Rows = append(t.Rows, identityRow(f))
 	}
@@ -272,7 +284,12 @@ func (p *AdminPages) accountIdentity(q *deskQuery, a *account.Account, path stri
 }
 
 func identityRow(f hosting.IdentityFact) DeskRow {
-	return DeskRow{Cells: []Cell{{Lines: []any{Name(f.What)}}, {Lines: []any{Name(f.Here)}}, {Lines: []any{Name(f.Network)}}, {Lines: []any{holds(!f.Differs())}}}}
+	return DeskRow{Cells: []Cell{
+		{Lines: []any{Name(f.What)}},
+		{Lines: []any{Name(f.Here)}},
+		{Lines: []any{Name(f.Network)}},
+		{Lines: []any{holds(!f.Differs())}},
+	}}
 }
 
 func holds(yes bool) any {
@@ -347,7 +364,10 @@ func accountTrail(info admin.AccountInfo) Section {
 		if e.Reason != "" {
 			what = append(what, Stranger(e.Reason))
 		}
-		t.Rows = append(t.Rows, DeskRow{Cells: []Cell{{Lines: what}, {Lines: []any{timeOf(e.At)}}, {Lines: []any{Name(e.Network), Stranger(e.UserAgent)}}}})
+		t.Rows = append(t.Rows, DeskRow{Cells: []Cell{{Lines: what}, {Lines: []any{timeOf(e.At)}}, {Lines: []any{
+			Name(e.Network),
+			Stranger(e.UserAgent),
+		}}}})
 	}
 	s.Table = t
 	if len(info.Trail) > deskTrail {
@@ -365,7 +385,10 @@ func (p *AdminPages) accountInvites(q *deskQuery, a *account.Account, path strin
 	if a.InvitedWith != "" {
 		s.Facts = append(s.Facts, Fact{Msg("desk.invited-with"), []any{Name(a.InvitedWith)}})
 	}
-	s.Facts = append(s.Facts, Fact{Msg("desk.own-codes"), []any{Count(len(codes))}}, Fact{Msg("desk.may-invite"), []any{holds(!a.InvitesDisabled)}})
+	s.Facts = append(s.Facts, Fact{Msg("desk.own-codes"), []any{Count(len(codes))}}, Fact{
+		Msg("desk.may-invite"),
+		[]any{holds(!a.InvitesDisabled)},
+	})
 	name := "invites-off"
 	if a.InvitesDisabled {
 		name = "invites-on"

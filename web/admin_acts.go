@@ -84,9 +84,18 @@ func accountActs() []act {
 				return admin.TakedownArgs{Account: in.did, Ref: in.get("note")}
 			}),
 		},
-		{name: "untakedown", part: partAccount, role: admin.RoleModerator, line: words("account", "untakedown"), run: do(admin.CmdAccountUntakedown, accountArgs)},
-		{name: "suspend", part: partAccount, role: admin.RoleAdmin, danger: true, line: words("account", "suspend"), run: do(admin.CmdAccountSuspend, accountArgs)},
-		{name: "unsuspend", part: partAccount, role: admin.RoleAdmin, line: words("account", "unsuspend"), run: do(admin.CmdAccountUnsuspend, accountArgs)},
+		{
+			name: "untakedown", part: partAccount, role: admin.RoleModerator, line: words("account", "untakedown"),
+			run: do(admin.CmdAccountUntakedown, accountArgs),
+		},
+		{
+			name: "suspend", part: partAccount, role: admin.RoleAdmin, danger: true, line: words("account", "suspend"),
+			run: do(admin.CmdAccountSuspend, accountArgs),
+		},
+		{
+			name: "unsuspend", part: partAccount, role: admin.RoleAdmin, line: words("account", "unsuspend"),
+			run: do(admin.CmdAccountUnsuspend, accountArgs),
+		},
 		{
 			name: "mail", part: partAccount, role: admin.RoleModerator,
 			fields: []ActField{
@@ -102,7 +111,8 @@ func accountActs() []act {
 		},
 		{
 			name: "invites-off", part: partAccount, role: admin.RoleModerator,
-			line: func(in input) []string { return []string{"account", "invites", in.did, "off"} }, run: do(admin.CmdAccountInvites, switched(false)),
+			line: func(in input) []string { return []string{"account", "invites", in.did, "off"} },
+			run:  do(admin.CmdAccountInvites, switched(false)),
 		},
 		{
 			name: "invites-on", part: partAccount, role: admin.RoleModerator,
@@ -162,7 +172,10 @@ func ownerActs() []act {
 			name: "repair", part: partAccount, role: admin.RoleAdmin, line: words("identity", "repair"),
 			run: do(admin.CmdIdentityRepair, func(in input) admin.RepairArgs { return admin.RepairArgs{Account: in.did} }),
 		},
-		{name: "rotate", part: partAccount, role: admin.RoleAdmin, line: words("identity", "rotate"), run: do(admin.CmdIdentityRotate, accountArgs)},
+		{
+			name: "rotate", part: partAccount, role: admin.RoleAdmin, line: words("identity", "rotate"),
+			run: do(admin.CmdIdentityRotate, accountArgs),
+		},
 		{
 			name: "delete", part: partAccount, role: admin.RoleAdmin, danger: true, fresh: true,
 			fields: []ActField{{Name: "handle", Label: "desk.delete-handle", Kind: CodeField, Required: true}},

@@ -46,7 +46,10 @@ func (p *AdminPages) viewClients(q *deskQuery, _ input) error {
 	if len(list) == 0 {
 		apps.Empty = Msg("desk.clients-none")
 	}
-	old := Section{Title: Msg("desk.clients-old"), Table: &DeskTable{Columns: []Text{Msg("desk.program"), Msg("desk.client-sessions")}, Numbers: []int{1}}}
+	old := Section{Title: Msg("desk.clients-old"), Table: &DeskTable{
+		Columns: []Text{Msg("desk.program"), Msg("desk.client-sessions")},
+		Numbers: []int{1},
+	}}
 	for _, one := range programs {
 		name := any(Msg("desk.program-unnamed"))
 		if one.UserAgent != "" {

@@ -22,7 +22,10 @@ func (p *AdminPages) viewRelays(q *deskQuery, _ input) error {
 	if err != nil {
 		return err
 	}
-	ours := Section{Title: Msg("desk.relay-ours"), Facts: []Fact{{Msg("desk.events-last"), []any{Count(st.Seq)}}, {Msg("desk.relay-accounts"), []any{Count(st.Accounts)}}}}
+	ours := Section{Title: Msg("desk.relay-ours"), Facts: []Fact{
+		{Msg("desk.events-last"), []any{Count(st.Seq)}},
+		{Msg("desk.relay-accounts"), []any{Count(st.Accounts)}},
+	}}
 	if st.Limit > 0 {
 		ours.Facts[1].Values = append(ours.Facts[1].Values, Msg("desk.relay-limit", "limit", Count(st.Limit)))
 	}

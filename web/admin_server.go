@@ -56,7 +56,8 @@ func (p *AdminPages) viewInvites(q *deskQuery, _ input) error {
 	disable, _ := findAct("invites", "invite-disable")
 	t := &DeskTable{Columns: []Text{Msg("desk.invite-code"), Msg("desk.invite-used"), Msg("desk.invite-whose"), Msg("desk.made")}}
 	for _, c := range list.Codes {
-		row := DeskRow{Cells: []Cell{{Lines: []any{Name(c.Code)}}, {Lines: []any{Msg("desk.invite-of", "used", Count(len(c.Uses)), "available", Count(c.Available))}}}}
+		row := DeskRow{Cells: []Cell{{Lines: []any{Name(c.Code)}}, {Lines: []any{Msg("desk.invite-of", "used", Count(len(c.Uses)), "available",
+			Count(c.Available))}}}}
 		if c.Disabled {
 			row.Cells[0].Lines = append(row.Cells[0].Lines, Badge{Warning, Msg("desk.invite-off")})
 		} else {
@@ -113,7 +114,8 @@ func (p *AdminPages) viewFirehose(q *deskQuery, _ input) error {
 	}
 	end, _ := findAct("firehose", "disconnect")
 	t := &DeskTable{
-		Columns: []Text{Msg("desk.subscriber"), Msg("desk.subscriber-since"), Msg("desk.subscriber-sent"), Msg("desk.subscriber-behind")}, Numbers: []int{2, 3},
+		Columns: []Text{Msg("desk.subscriber"), Msg("desk.subscriber-since"), Msg("desk.subscriber-sent"), Msg("desk.subscriber-behind")},
+		Numbers: []int{2, 3},
 	}
 	for _, m := range st.Subscribers {
 		link := end.link(q.r.URL.Path, "subscriber", strconv.FormatInt(m.ID, 10))
@@ -162,7 +164,10 @@ var signInViews = []struct {
 	kinds []account.EntryKind
 }{
 	{"new", []account.EntryKind{account.EntrySignIn, account.EntryAppAuthorized}},
-	{"suspected", []account.EntryKind{account.EntrySuspectedReuse, account.EntrySuspectedSharing, account.EntrySuspectedTheft, account.EntryCodeReplayed}},
+	{"suspected", []account.EntryKind{
+		account.EntrySuspectedReuse, account.EntrySuspectedSharing, account.EntrySuspectedTheft,
+		account.EntryCodeReplayed,
+	}},
 	{"refused", []account.EntryKind{account.EntryRefreshRefused, account.EntryCodeRefused}},
 }
 
@@ -213,7 +218,10 @@ const signInsShown = 40
 func (p *AdminPages) showContent(q *deskQuery) error { return p.acting(q, noInput, p.viewContent) }
 
 func (p *AdminPages) viewContent(q *deskQuery, _ input) error {
-	args := admin.ContentArgs{URI: strings.TrimSpace(q.asked("uri")), Account: strings.TrimSpace(q.asked("account")), Blob: strings.TrimSpace(q.asked("blob"))}
+	args := admin.ContentArgs{
+		URI: strings.TrimSpace(q.asked("uri")), Account: strings.TrimSpace(q.asked("account")),
+		Blob: strings.TrimSpace(q.asked("blob")),
+	}
 	page := &Desk{Title: Msg("desk.part-content"), Lead: Msg("desk.content-lead"), Filter: &DeskFilter{Fields: []ActField{
 		{Name: "uri", Label: "desk.content-uri", Value: args.URI, Kind: CodeField, Max: 8192},
 		{Name: "account", Label: "desk.content-account", Value: args.Account, Kind: CodeField},

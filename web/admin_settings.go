@@ -33,7 +33,11 @@ func (p *AdminPages) showSettings(q *deskQuery) error {
 		case one.Secret:
 			value = Msg("desk.setting-secret")
 		}
-		t.Rows = append(t.Rows, DeskRow{Cells: []Cell{{Lines: []any{Name(one.Name)}}, {Lines: []any{value}}, {Lines: []any{Msg("desk.from-" + one.Origin)}}}})
+		t.Rows = append(t.Rows, DeskRow{Cells: []Cell{
+			{Lines: []any{Name(one.Name)}},
+			{Lines: []any{value}},
+			{Lines: []any{Msg("desk.from-" + one.Origin)}},
+		}})
 	}
 	for _, g := range groups {
 		page.Sections = append(page.Sections, Section{Title: Msg("desk.settings-" + strings.ReplaceAll(g, " ", "-")), Table: byGroup[g]})

@@ -83,7 +83,10 @@ func (p *AdminPages) signIn(q *deskQuery) error {
 	}
 	ctx, next, name := q.r.Context(), deskNext(q.typed("next")), account.CleanIdentifier(q.typed("name"))
 	if q.typed("credential") != "" {
-		proven, err := p.SignIns.ProvePasskey(ctx, signin.PasskeyAttempt{Sealed: q.typed("ceremony"), Answer: q.typed("credential"), Flow: q.flow})
+		proven, err := p.SignIns.ProvePasskey(ctx, signin.PasskeyAttempt{
+			Sealed: q.typed("ceremony"), Answer: q.typed("credential"),
+			Flow: q.flow,
+		})
 		return p.entered(q, proven, err, name, next)
 	}
 	if name == "" || q.typed("password") == "" {

@@ -39,7 +39,10 @@ func (p *AdminPages) attention(q *deskQuery) (Section, error) {
 	t := &DeskTable{Columns: []Text{Msg("desk.attention-what"), Msg("desk.attention-says")}}
 	for _, f := range last.Findings {
 		if !f.OK {
-			t.Rows = append(t.Rows, DeskRow{Cells: []Cell{{Lines: []any{Badge{Failure, Msg("desk.attention-fault")}, Name(f.What)}}, {Lines: []any{f.Says}}}})
+			t.Rows = append(t.Rows, DeskRow{Cells: []Cell{
+				{Lines: []any{Badge{Failure, Msg("desk.attention-fault")}, Name(f.What)}},
+				{Lines: []any{f.Says}},
+			}})
 		}
 	}
 	waiting, err := p.Admin.Views.Waiting(q.r.Context())

@@ -21,20 +21,24 @@ func about(kind account.EntryKind) string {
 	switch kind {
 	case account.EntrySignIn, account.EntryAppAuthorized:
 		return aboutSignIns
-	case account.EntrySignOut, account.EntryRefreshRefused, account.EntrySessionRevoked, account.EntrySessionsCapped, account.EntryAllSignedOut,
+	case account.EntrySignOut, account.EntryRefreshRefused, account.EntrySessionRevoked, account.EntrySessionsCapped,
+		account.EntryAllSignedOut,
 		account.EntryClientKeyRemoved, account.EntrySessionAhead:
 		return aboutEndings
 	case account.EntryPasswordChanged, account.EntryFactorOn, account.EntryFactorOff, account.EntryTOTPOn, account.EntryTOTPOff,
-		account.EntryPasskeyAdded, account.EntryPasskeyRenamed, account.EntryPasskeyRemoved, account.EntryPasskeyBackup, account.EntryRecoveryMade,
+		account.EntryPasskeyAdded, account.EntryPasskeyRenamed, account.EntryPasskeyRemoved, account.EntryPasskeyBackup,
+		account.EntryRecoveryMade,
 		account.EntryRecoveryUsed, account.EntryPasskeySecondOn, account.EntryPasskeySecondOff, account.EntrySwitched, account.EntryFactorsOff,
 		account.EntryAppPasswordCreated, account.EntryAppPasswordRevoked, account.EntryPermissionTaken, account.EntryCodeGiven:
 		return aboutSecurity
 	case account.EntrySignUp, account.EntryMovedIn, account.EntryHandleChanged, account.EntryKeyChanged, account.EntryKeyGivenUp,
 		account.EntryEmailConfirmed, account.EntryEmailChanged, account.EntryTakedown, account.EntryTakedownLifted, account.EntrySuspended,
-		account.EntrySuspensionLifted, account.EntryDeactivated, account.EntryActivated, account.EntryInvitesDisabled, account.EntryInvitesEnabled,
+		account.EntrySuspensionLifted, account.EntryDeactivated, account.EntryActivated, account.EntryInvitesDisabled,
+		account.EntryInvitesEnabled,
 		account.EntryNoticesOn, account.EntryNoticesOff:
 		return aboutAccount
-	case account.EntryCodeRefused, account.EntrySuspectedReuse, account.EntrySuspectedSharing, account.EntrySuspectedTheft, account.EntryCodeReplayed,
+	case account.EntryCodeRefused, account.EntrySuspectedReuse, account.EntrySuspectedSharing, account.EntrySuspectedTheft,
+		account.EntryCodeReplayed,
 		account.EntryPasskeyCloned:
 		return aboutWarnings
 	default:
@@ -79,7 +83,8 @@ func eventWords(e account.Entry) Text {
 		case "token of another server":
 			return Msg("event.refresh-refused-foreign")
 		}
-	case account.EntryPasskeyAdded, account.EntryPasskeyRenamed, account.EntryPasskeyRemoved, account.EntryPasskeyCloned, account.EntryPasskeyBackup:
+	case account.EntryPasskeyAdded, account.EntryPasskeyRenamed, account.EntryPasskeyRemoved, account.EntryPasskeyCloned,
+		account.EntryPasskeyBackup:
 		return Msg("event."+string(e.Kind), "name", Stranger(e.Reason))
 	case account.EntryAppPasswordCreated:
 		return Msg("event.app-password-created", "name", Stranger(e.Reason))
@@ -132,7 +137,8 @@ func byWhom(e account.Entry) Text {
 	switch {
 	case e.By == account.ActorAdmin:
 		return Msg("events.by-admin")
-	case e.By == account.ActorServer && (e.Kind == account.EntrySessionRevoked || e.Kind == account.EntryAllSignedOut || e.Kind == account.EntryKeyChanged):
+	case e.By == account.ActorServer && (e.Kind == account.EntrySessionRevoked || e.Kind == account.EntryAllSignedOut ||
+		e.Kind == account.EntryKeyChanged):
 		return Msg("events.by-server")
 	default:
 		return Text{}

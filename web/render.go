@@ -52,7 +52,8 @@ func declared() []Page {
 		&SignIn{}, &Chooser{}, &Factor{}, &Deactivated{}, &SignUp{}, &Welcome{}, &Reset{}, &ResetCode{}, &Consent{},
 		&Message{}, &FormPost{}, &Confirm{}, &StepUp{},
 		&AdminSignIn{}, &Desk{}, &DeskAct{},
-		&Accounts{}, &Sessions{}, &Apps{}, &Devices{}, &AppPasswords{}, &AppPasswordMade{}, &Events{}, &Secure{}, &Data{}, &Security{}, &TOTPSetup{}, &RecoveryCodes{}, &PasskeyAdd{},
+		&Accounts{}, &Sessions{}, &Apps{}, &Devices{}, &AppPasswords{}, &AppPasswordMade{}, &Events{}, &Secure{}, &Data{}, &Security{},
+		&TOTPSetup{}, &RecoveryCodes{}, &PasskeyAdd{},
 		&Manage{}, &ChangeHandle{}, &ChangeEmail{}, &ChangePassword{}, &Deactivate{}, &Reactivate{}, &DeleteAccount{}, &ToolCodes{}, &About{},
 	}
 }
@@ -226,7 +227,8 @@ func ownPath(next string) string {
 		return "/account"
 	case path.Clean(u.Path) != strings.TrimSuffix(u.Path, "/"): // dots, or two slashes
 		return "/account"
-	case u.Path != "/account" && !strings.HasPrefix(u.Path, "/account/") && u.Path != "/oauth/authorize" && !strings.HasPrefix(u.Path, DeskPath):
+	case u.Path != "/account" && !strings.HasPrefix(u.Path, "/account/") && u.Path != "/oauth/authorize" && !strings.HasPrefix(u.Path,
+		DeskPath):
 		return "/account"
 	}
 	return u.RequestURI()

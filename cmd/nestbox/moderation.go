@@ -141,7 +141,8 @@ func (c *auditCmd) Run() error {
 	all := []admin.AuditLine{}
 	for before := int64(0); ; {
 		var page admin.AuditPage
-		if err := call(c.where, admin.CmdAudit, admin.AuditArgs{Account: c.Account, Who: c.Who, What: c.What, Since: c.Since, Before: before}, &page); err != nil {
+		if err := call(c.where, admin.CmdAudit, admin.AuditArgs{Account: c.Account, Who: c.Who, What: c.What, Since: c.Since, Before: before},
+			&page); err != nil {
 			return err
 		}
 		all = append(all, page.Actions...)

@@ -53,7 +53,8 @@ func (s *serveCmd) Run() error {
 		os.Exit(1)
 	}()
 	srv, err := server.Open(ctx, server.Options{
-		Config: c, Origins: config.Origins(flags, os.Environ()), Warnings: warnings, Version: version, Log: log, Now: time.Now, Fatal: fatal(log), DevMail: os.Stderr, Listen: true,
+		Config: c, Origins: config.Origins(flags, os.Environ()), Warnings: warnings, Version: version, Log: log, Now: time.Now,
+		Fatal: fatal(log), DevMail: os.Stderr, Listen: true,
 	})
 	if err != nil {
 		return err

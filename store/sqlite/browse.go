@@ -133,7 +133,8 @@ func (db Admin) Newest(ctx context.Context, kinds []account.EntryKind, limit int
 				out = append(out, admin.Happening{
 					Entry: account.Entry{
 						At: columnTime(r, 0), Kind: account.EntryKind(r.ColumnText(1)), By: account.Actor(r.ColumnText(2)), Session: r.ColumnInt64(3),
-						Reason: r.ColumnText(4), Network: r.ColumnText(5), UserAgent: r.ColumnText(6), OtherNetwork: r.ColumnText(7), OtherUserAgent: r.ColumnText(8),
+						Reason: r.ColumnText(4), Network: r.ColumnText(5), UserAgent: r.ColumnText(6), OtherNetwork: r.ColumnText(7),
+						OtherUserAgent: r.ColumnText(8),
 					},
 					DID: syntax.DID(r.ColumnText(9)), Handle: syntax.Handle(r.ColumnText(10)),
 				})

@@ -45,7 +45,8 @@ func (db Admin) Programs(ctx context.Context, limit int) (out []admin.Program, e
 // ClientSessions implements admin.ClientStore.
 func (db Admin) ClientSessions(ctx context.Context, clientID string, after int64, limit int) (out []admin.HeldSession, err error) {
 	err = db.scanRead(ctx, 0, func(c *sqlite.Conn) error {
-		return query(c, `SELECT o.session_id, a.did FROM oauth_session o JOIN session s ON s.id = o.session_id JOIN account a ON a.id = s.account_id
+		return query(c, `SELECT o.session_id, a.did FROM oauth_session o
+			JOIN session s ON s.id = o.session_id JOIN account a ON a.id = s.account_id
 			WHERE o.client_id = ? AND o.session_id > ? ORDER BY o.session_id LIMIT ?`,
 			func(s *sqlite.Stmt) {
 				s.BindText(1, clientID)

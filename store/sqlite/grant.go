@@ -68,7 +68,8 @@ func insertGrant(c *sqlite.Conn, sessionID int64, g *session.Grant) error {
 
 // updateGrant writes what a refresh, or the owner, may change.
 func updateGrant(c *sqlite.Conn, sessionID int64, g *session.Grant) error {
-	_, err := change(c, "UPDATE oauth_session SET granted_scope = ?, token_scope = ?, set_versions = ?, theft_at = ?, version = ? WHERE session_id = ?",
+	_, err := change(c, `UPDATE oauth_session SET granted_scope = ?, token_scope = ?, set_versions = ?, theft_at = ?, version = ?
+		WHERE session_id = ?`,
 		func(s *sqlite.Stmt) {
 			s.BindText(1, g.Granted)
 			s.BindText(2, g.Effective)

@@ -15,6 +15,7 @@ func (db *DB) Stores() store.Stores {
 		Identity: Identities{db}, Repos: Repos{db}, Blobs: Blobs{db}, Prefs: Prefs{db},
 		PermissionSets: PermissionSets{db},
 		Clients:        Clients{db},
-		Log:            EventLog{db}, Announcements: EventLog{db}, Outbox: Outbox{db}, Admin: Admin{db}, Entries: Admin{db}, Views: Admin{db}, Inspect: Inspector{db.path},
+		Log:            EventLog{db}, Announcements: EventLog{db}, Outbox: Outbox{db}, Admin: Admin{db}, Entries: Admin{db}, Views: Admin{db},
+		Inspect: Inspector{db.path},
 	}
 }
