@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -39,12 +40,10 @@ func (c *Crawler) Last(host string) Asked {
 
 // Ask asks one of the relays now to crawl this server: ErrNoRelay if it is none of Hosts.
 func (c *Crawler) Ask(ctx context.Context, host string) error {
-	for _, known := range c.hosts {
-		if known == host {
-			return c.request(ctx, host)
-		}
+	if !slices.Contains(c.hosts, host) {
+		return ErrNoRelay
 	}
-	return ErrNoRelay
+	return c.request(ctx, host)
 }
 
 // HostStatus asks a relay what it knows of this server: ErrUnseen.

@@ -116,7 +116,7 @@ func (s *Service) LookAtHandle(ctx context.Context, a *account.Account, handle s
 	var document []byte
 	document, l.Named, l.Err = s.document(ctx, a.DID)
 	if l.Err != nil || l.Handle != a.Handle || l.unsure() {
-		return l, nil
+		return l, nil //nolint:nilerr // the page shows it
 	}
 	if document, err = identity.Kept(a.DID, document); err != nil {
 		return l, nil //nolint:nilerr // a document that cannot be kept is no news

@@ -317,7 +317,7 @@ func (s *Service) save(ctx context.Context, e *entry) {
 // failed notes that a Lexicon was not found. What is known goes on.
 func (s *Service) failed(ctx context.Context, nsid syntax.NSID, known *entry, err error) error {
 	now, why := s.Now(), plain(said(err))
-	s.Log.LogAttrs(ctx, slog.LevelInfo, "Lexicon not found", slog.String("nsid", nsid.String()), slog.String("cause", plain(err.Error())))
+	s.Log.LogAttrs(ctx, slog.LevelInfo, "found no Lexicon", slog.String("nsid", nsid.String()), slog.String("cause", plain(err.Error())))
 	s.failures.Set(nsid, failure{why, now})
 	if known != nil {
 		e := *known

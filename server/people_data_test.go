@@ -114,7 +114,8 @@ func TestPeopleData(t *testing.T) {
 	p.want(p.get(path), http.StatusOK, "", "Everything in one file", "1 picture or other file", "about 1 MB")
 	all := p.proven(box, p.post(p.get(path), path, url.Values{"part": {"0"}}), path, "")
 	if got := all.header.Get("Content-Disposition"); all.status != http.StatusOK || all.header.Get("Content-Type") != "application/zip" || !strings.HasPrefix(got, `attachment; filename="alice.test-`) {
-		t.Fatalf("%d %v\n%.1500s", all.status, all.header, all.text[strings.Index(all.text, "<main"):])
+		_, main, _ := strings.Cut(all.text, "<main")
+		t.Fatalf("%d %v\n%.1500s", all.status, all.header, main)
 	}
 	files := readZip(t, all.text)
 	car := s.Do(t, pdstest.Request{NSID: "com.atproto.sync.getRepo?did=" + alice.DID})

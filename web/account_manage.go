@@ -93,7 +93,7 @@ type fault struct {
 func problemOf(err error, faults []fault) (Problem, bool) {
 	for _, f := range faults {
 		if errors.Is(err, f.err) {
-			return Problem{f.field, Msg(f.id)}, true //nolint:govet // an id of a table
+			return Problem{f.field, Msg(f.id)}, true
 		}
 	}
 	return Problem{}, false

@@ -116,7 +116,7 @@ func (q *deskQuery) typed(name string) string { return q.r.PostForm.Get(name) }
 func (q *deskQuery) asked(name string) string { return q.r.URL.Query().Get(name) }
 
 func (q *deskQuery) to(path string) error {
-	http.Redirect(q.w, q.r, path, http.StatusSeeOther) //nolint:gosec // a path of our own
+	http.Redirect(q.w, q.r, path, http.StatusSeeOther)
 	return nil
 }
 

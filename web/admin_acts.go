@@ -265,7 +265,8 @@ func (p *AdminPages) askAct(q *deskQuery, a act, in input, status int, problems 
 
 // commandLine writes a command for a shell. What is not filled in yet is a placeholder.
 func commandLine(words []string) string {
-	out := "nestbox"
+	var out strings.Builder
+	out.WriteString("nestbox")
 	for _, w := range words {
 		switch {
 		case w == "<" || w == "FILE":
@@ -274,9 +275,9 @@ func commandLine(words []string) string {
 		case strings.ContainsAny(w, " \t\n'\"$`\\!*?[](){};&|<>#~"):
 			w = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
 		}
-		out += " " + w
+		out.WriteString(" " + w)
 	}
-	return out
+	return out.String()
 }
 
 // acting wraps a page that has actions: ?act= asks, a POST acts.

@@ -75,7 +75,7 @@ func TestAdminActs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer func() { _, _ = conn.Close(), resp.Body.Close() }()
+			t.Cleanup(func() { _, _ = conn.Close(), resp.Body.Close() })
 		}
 		if a.Fresh {
 			chief.open(path)

@@ -113,7 +113,7 @@ func (p *AdminPages) downloadAudit(q *deskQuery, args admin.AuditArgs, page admi
 	for {
 		for _, a := range page.Actions {
 			if lines.Encode(a) != nil {
-				return nil // the browser has gone
+				return nil //nolint:nilerr // the browser has gone
 			}
 		}
 		if page.Next == 0 {

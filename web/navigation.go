@@ -44,7 +44,7 @@ func navigation(page Page) (links []navLink) {
 		if a.TakenDown && !whileTakenDown(p.path) {
 			continue
 		}
-		link := navLink{Href: a.Path(p.path), Text: Msg(p.label)} //nolint:govet // an id of the table
+		link := navLink{Href: a.Path(p.path), Text: Msg(p.label)}
 		switch i := slices.Index(p.pages, page.template()); {
 		case i == 0:
 			link.Current = "page"

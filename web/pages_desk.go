@@ -2,6 +2,7 @@ package web
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 )
 
@@ -113,12 +114,7 @@ type DeskTable struct {
 
 // IsNumber reports whether a column is aligned as numbers.
 func (t *DeskTable) IsNumber(column int) bool {
-	for _, n := range t.Numbers {
-		if n == column {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(t.Numbers, column)
 }
 
 // HasActs reports whether a row has actions.

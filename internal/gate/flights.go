@@ -52,14 +52,14 @@ type Fare struct {
 
 func newFlight[V any]() *Flight[V] {
 	f := &Flight[V]{done: make(chan struct{})}
-	f.begun, f.begin = context.WithCancel(context.Background())
+	f.begun, f.begin = context.WithCancel(context.Background()) //nolint:gosec // Depart calls it
 	return f
 }
 
 // Depart returns the flight of a key that is under way, or begins one. Errors: ErrClosed,
 // and those of the fare.
 func (f *Flights[K, V]) Depart(ctx context.Context, key K, fare Fare, fly func() (V, error)) (*Flight[V], error) {
-	on, err := f.board(key, fare)
+	on, err := f.board(key, fare) //nolint:contextcheck // a flight outlives its callers
 	if err != nil || on.begun.Err() != nil {
 		return on, err
 	}

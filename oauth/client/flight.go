@@ -39,7 +39,7 @@ func (s *Service) fetch(ctx context.Context, id string, u *url.URL) (*known, err
 			return place.Leave, nil
 		},
 		Pay: func() error { return request.ChargeNetwork(ctx, s.Limits, 1, fetches) },
-	}, func() (*known, error) { return s.obtain(s.ctx, id, u) }) //nolint:contextcheck // others wait for it too
+	}, func() (*known, error) { return s.obtain(s.ctx, id, u) })
 	if errors.Is(err, gate.ErrClosed) {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
