@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -357,9 +358,15 @@ func TestSharedFlight(t *testing.T) {
 		t.Errorf("the caller that left: %v", err)
 	}
 	var callers sync.WaitGroup
+	var calling atomic.Int32
 	for range 50 {
-		callers.Go(func() { w.is("shared", all, "repo:a.b.c") })
+		callers.Go(func() {
+			calling.Add(1)
+			w.is("shared", all, "repo:a.b.c")
+		})
 	}
+	eventually(t, "all call", func() bool { return calling.Load() == 50 })
+	time.Sleep(200 * time.Millisecond) // from the cache, where it is not, to the flight
 	close(silent)
 	callers.Wait()
 	if w.asked() != 1 {
