@@ -193,22 +193,23 @@ func (c *catalogue) number(plain string) string {
 	return sign + whole
 }
 
-// bytes writes a size in the largest unit that leaves a whole part, by powers of 1,000, as
-// disks are sold.
+// bytes writes a size in the largest unit that leaves a whole part, by powers of 1,024: the
+// settings count so.
 func (c *catalogue) bytes(n int64) (template.HTML, error) {
-	if n < 1000 {
+	const kilo = 1024
+	if n < kilo {
 		return c.text("size.bytes", "count", int(n))
 	}
 	value := float64(n)
 	unit := 0
-	for ; value >= 999.5 && unit < 4; unit++ {
-		value /= 1000
+	for ; value >= kilo-0.5 && unit < 4; unit++ {
+		value /= kilo
 	}
 	digits := 1
 	if value >= 99.95 { //nolint:mnd // then a digit behind the point says nothing
 		digits = 0
 	}
-	shown := c.number(strconv.FormatFloat(value, 'f', digits, 64))
+	shown := c.number(strings.TrimSuffix(strconv.FormatFloat(value, 'f', digits, 64), ".0"))
 	return c.text("size."+[]string{"bytes", "kb", "mb", "gb", "tb"}[unit], "n", shown)
 }
 
