@@ -2,7 +2,6 @@ package oauth
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"net/url"
 	"slices"
@@ -66,7 +65,7 @@ func (s *Service) SealFlow(f Flow) string {
 	if err != nil { // texts, times and numbers always encode
 		return ""
 	}
-	return base64.RawURLEncoding.EncodeToString(s.Box.Seal(raw, flowLabel))
+	return s.Box.SealText(raw, flowLabel)
 }
 
 // ErrFlow: a flow that this server did not seal.
@@ -79,11 +78,7 @@ func (s *Service) OpenFlow(text string, device int64) (f Flow, err error) {
 	if len(text) > maxFlow {
 		return Flow{}, ErrFlow
 	}
-	sealed, err := base64.RawURLEncoding.DecodeString(text)
-	if err != nil {
-		return Flow{}, ErrFlow
-	}
-	raw, err := s.Box.Open(sealed, flowLabel)
+	raw, err := s.Box.OpenText(text, flowLabel)
 	if err != nil || json.Unmarshal(raw, &f) != nil {
 		return Flow{}, ErrFlow
 	}

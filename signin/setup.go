@@ -3,7 +3,6 @@ package signin
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -223,7 +222,3 @@ func (s *Service) Off(ctx context.Context, a *account.Account) error {
 const MinFactorAge = 3 * 24 * time.Hour
 
 func old(made, now time.Time) bool { return now.Sub(made) >= MinFactorAge }
-
-func encode(raw []byte) string { return base64.RawURLEncoding.EncodeToString(raw) }
-
-func decode(text string) ([]byte, error) { return base64.RawURLEncoding.DecodeString(text) }

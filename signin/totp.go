@@ -231,16 +231,13 @@ func (s *Service) sealForm(v any, label string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("encode form: %w", err)
 	}
-	return encode(s.Box.Seal(raw, label)), nil
+	return s.Box.SealText(raw, label), nil
 }
 
 // openForm opens what sealForm sealed.
 func (s *Service) openForm(sealed, label string, v any) error {
-	raw, err := decode(sealed)
+	raw, err := s.Box.OpenText(sealed, label)
 	if err != nil {
-		return err
-	}
-	if raw, err = s.Box.Open(raw, label); err != nil {
 		return err
 	}
 	return json.Unmarshal(raw, v)

@@ -93,16 +93,13 @@ func (w *WebAuthn) question(options any, c ceremony) (Question, error) {
 	if err != nil {
 		return Question{}, fmt.Errorf("encode passkey ceremony: %w", err)
 	}
-	return Question{string(text), encode(w.box.Seal(raw, ceremonyLabel))}, nil
+	return Question{string(text), w.box.SealText(raw, ceremonyLabel)}, nil
 }
 
 // open returns the ceremony of a question that was asked for a purpose in a flow.
 // ErrCeremony.
 func (w *WebAuthn) open(sealed, purpose, flow string) (c ceremony, err error) {
-	raw, err := decode(sealed)
-	if err == nil {
-		raw, err = w.box.Open(raw, ceremonyLabel)
-	}
+	raw, err := w.box.OpenText(sealed, ceremonyLabel)
 	if err == nil {
 		err = json.Unmarshal(raw, &c)
 	}

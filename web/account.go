@@ -370,17 +370,11 @@ func (p *AccountPages) toSecurity(q *query) error {
 
 // showWelcome follows a sign-up.
 func (p *AccountPages) showWelcome(q *query) error {
-	page := &Welcome{Passkeys: p.passkeysWork(q.r)}
+	page := &Welcome{Passkeys: p.Browsers.PasskeysWork(q.r)}
 	if p.Codes.Templates != nil && q.account.EmailConfirmedAt.IsZero() {
 		page.Email = q.account.Email
 	}
 	page.Frame, _ = p.frame(q, q.visit.ID)
 	p.Pages.Render(q.w, q.r, http.StatusOK, page)
 	return nil
-}
-
-// passkeysWork reports whether passkeys can be used at the address that a request was
-// sent to: they belong to the server's own name.
-func (p *AccountPages) passkeysWork(r *http.Request) bool {
-	return !p.Browsers.Dev || strings.HasSuffix(p.Browsers.Origin, "//"+r.Host)
 }

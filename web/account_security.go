@@ -1,7 +1,6 @@
 package web
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -28,7 +27,7 @@ func (p *AccountPages) askSecurity(q *query, status int, problems ...Problem) er
 		return err
 	}
 	page := &Security{
-		PasskeysElsewhere: !p.passkeysWork(q.r), Codes: o.RecoveryLeft(), CodesMade: o.RecoveryMadeAt,
+		PasskeysElsewhere: !p.Browsers.PasskeysWork(q.r), Codes: o.RecoveryLeft(), CodesMade: o.RecoveryMadeAt,
 		EmailCodes: q.account.EmailFactor, NoMail: p.Codes.Templates == nil,
 		PasskeySecond: o.PasskeySecond, DangerousFactor: o.DangerousFactor, AppsByPassword: !o.AppsOff,
 	}
@@ -65,27 +64,14 @@ func keptLabel(q *query) string {
 	return "form that waits for a step-up, of " + q.account.DID.String() + " at " + q.r.URL.Path
 }
 
-func (p *AccountPages) sealKept(q *query, k kept) string {
-	raw, _ := json.Marshal(k) // texts cannot fail
-	return base64.RawURLEncoding.EncodeToString(p.Box.Seal(raw, keptLabel(q)))
-}
-
-func (p *AccountPages) openKept(q *query, text string) (k kept, ok bool) {
-	raw, err := base64.RawURLEncoding.DecodeString(text)
-	if err == nil {
-		raw, err = p.Box.Open(raw, keptLabel(q))
-	}
-	return k, err == nil && json.Unmarshal(raw, &k) == nil
-}
-
 // steppedUp wraps an act that a person must prove themselves for again: the form waits in
 // the page that asks for the proof, and goes on after it.
 func (p *AccountPages) steppedUp(action signin.Action, act Text, fn func(*query) error) func(*query) error {
 	return func(q *query) error {
 		waiting := kept{q.r.PostForm, q.flow}
 		if q.typed("step") == "step-up" {
-			var ok bool
-			if waiting, ok = p.openKept(q, q.typed("kept")); !ok {
+			waiting = kept{} // and not that of the proof
+			if !unsealed(p.Box, keptLabel(q), q.typed("kept"), &waiting) {
 				p.Foreign(q.w, q.r)
 				return nil
 			}
@@ -185,7 +171,7 @@ func (p *AccountPages) askStepUp(q *query, status int, action signin.Action, act
 	by := proofs(q)
 	wants := p.SignIns.StandingOf(q.account, f.Factors).Wants(action, f.Factors)
 	typed := slices.DeleteFunc(slices.Clone(wants), func(m signin.Method) bool { return m == signin.Passkeys })
-	page := &StepUp{For: act, Password: !by.Has(signin.ByPassword), Kept: p.sealKept(q, waiting), Back: q.r.URL.Path}
+	page := &StepUp{For: act, Password: !by.Has(signin.ByPassword), Kept: sealed(p.Box, keptLabel(q), waiting), Back: q.r.URL.Path}
 	switch {
 	case slices.Contains(wants, method) && (method != signin.Email || by.Has(signin.ByPassword)):
 		page.Method = Method(method)
@@ -203,17 +189,13 @@ func (p *AccountPages) askStepUp(q *query, status int, action signin.Action, act
 		}
 		page.Address = masked(q.account.Email)
 	}
-	if left > 0 && left <= leftShown {
-		page.Left = left
-	}
+	page.Left = fewLeft(left)
 	var flow string
 	page.Frame, flow = p.frame(q, q.visit.ID, problems...)
-	if len(f.Passkeys) > 0 && p.passkeysWork(q.r) {
-		ask, err := p.SignIns.AskPasskey(flow, false)
-		if err != nil {
+	if len(f.Passkeys) > 0 && p.Browsers.PasskeysWork(q.r) {
+		if page.Passkey, err = askPasskey(p.SignIns, flow, false); err != nil {
 			return err
 		}
-		page.Passkey = &Passkey{Options: ask.Options, Ceremony: ask.Sealed}
 	}
 	p.Pages.Render(q.w, q.r, status, page)
 	return nil

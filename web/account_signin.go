@@ -3,8 +3,6 @@ package web
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -27,19 +25,6 @@ type claimed struct {
 
 const claimLabel = "sign-in on a page"
 
-func (p *AccountPages) sealClaim(c claimed) string {
-	raw, _ := json.Marshal(c) // texts, times and flags cannot fail
-	return base64.RawURLEncoding.EncodeToString(p.Box.Seal(raw, claimLabel))
-}
-
-func (p *AccountPages) openClaim(text string) (c claimed, ok bool) {
-	raw, err := base64.RawURLEncoding.DecodeString(text)
-	if err == nil {
-		raw, err = p.Box.Open(raw, claimLabel)
-	}
-	return c, err == nil && json.Unmarshal(raw, &c) == nil
-}
-
 // showSignIn is GET /account/sign-in.
 func (p *AccountPages) showSignIn(q *query) error {
 	query := q.r.URL.Query()
@@ -59,12 +44,11 @@ func (p *AccountPages) askSignIn(q *query, status int, identifier, next string, 
 	var flow string
 	page.Frame, flow = p.frame(q, 0, problems...)
 	page.Form.Next = next
-	if p.passkeysWork(q.r) {
-		ask, err := p.SignIns.AskPasskey(flow, true)
-		if err != nil {
+	if p.Browsers.PasskeysWork(q.r) {
+		var err error
+		if page.Passkey, err = askPasskey(p.SignIns, flow, true); err != nil {
 			return err
 		}
-		page.Passkey = &Passkey{Options: ask.Options, Ceremony: ask.Sealed, Conditional: true}
 	}
 	p.Pages.Render(q.w, q.r, status, page)
 	return nil
@@ -168,50 +152,21 @@ func (p *AccountPages) askFactor(q *query, status int, c claimed, method signin.
 	if err != nil {
 		return err
 	}
-	page := &Factor{Method: Method(method), OfferTrust: true, Trust: q.typed("trust") != ""}
-	for _, m := range c.Methods {
-		if m != method {
-			page.Others = append(page.Others, Method(m))
-		}
+	frame, flow := p.frame(q, 0, problems...)
+	page, err := factorPage(p.SignIns, a, method, c.Methods, left, flow)
+	if err != nil {
+		return err
 	}
-	if left > 0 && left <= leftShown {
-		page.Left = left
-	}
-	var flow string
-	page.Frame, flow = p.frame(q, 0, problems...)
-	page.Frame.Account = shownAccount(a)
-	page.Form.Flow = p.sealClaim(c)
-	switch method {
-	case signin.Email:
-		page.Address = masked(a.Email)
-	case signin.Passkeys:
-		ask, err := p.SignIns.AskPasskey(flow, false)
-		if err != nil {
-			return err
-		}
-		page.Passkey = &Passkey{Options: ask.Options, Ceremony: ask.Sealed}
-	case signin.TOTP, signin.Recovery:
-	}
+	page.Frame, page.OfferTrust, page.Trust = frame, true, q.typed("trust") != ""
+	page.Frame.Account, page.Form.Flow = shownAccount(a), sealed(p.Box, claimLabel, c)
 	p.Pages.Render(q.w, q.r, status, page)
 	return nil
 }
 
-// leftShown is from how many guesses on that are left the page says so.
-const leftShown = 5
-
-// masked returns an address so that its owner knows it, and nobody learns it.
-func masked(email string) string {
-	name, host, ok := strings.Cut(email, "@")
-	if !ok || name == "" {
-		return ""
-	}
-	first := []rune(name)[0]
-	return string(first) + "…@" + host
-}
-
 // secondFactor is the form of that page: a code, a passkey, or another method.
 func (p *AccountPages) secondFactor(q *query) error {
-	c, ok := p.openClaim(q.typed("flow"))
+	var c claimed
+	ok := unsealed(p.Box, claimLabel, q.typed("flow"), &c)
 	if !ok || q.typed("decision") == "deny" {
 		if !ok {
 			return p.askSignIn(q, http.StatusUnprocessableEntity, "", "", Problem{Text: Msg("signin.expired")})

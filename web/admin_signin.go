@@ -1,8 +1,6 @@
 package web
 
 import (
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -28,19 +26,6 @@ type adminClaim struct {
 
 const adminClaimLabel = "sign-in on the admin page"
 
-func (p *AdminPages) sealClaim(c adminClaim) string {
-	raw, _ := json.Marshal(c) // texts and times cannot fail
-	return base64.RawURLEncoding.EncodeToString(p.Box.Seal(raw, adminClaimLabel))
-}
-
-func (p *AdminPages) openClaim(text string) (c adminClaim, ok bool) {
-	raw, err := base64.RawURLEncoding.DecodeString(text)
-	if err == nil {
-		raw, err = p.Box.Open(raw, adminClaimLabel)
-	}
-	return c, err == nil && json.Unmarshal(raw, &c) == nil
-}
-
 // deskNext returns the path to go to after a sign-in: below /admin, or its first page.
 func deskNext(text string) string {
 	if !strings.HasPrefix(text, DeskPath) || strings.HasPrefix(text, DeskPath+"sign-") || ownPath(text) != text {
@@ -65,12 +50,11 @@ func (p *AdminPages) askSignIn(q *deskQuery, status int, name, next string, prob
 	case "again":
 		page.Notices = []Notice{{Kind: Info, Text: Msg("desk.signin-again")}}
 	}
-	if !p.Browsers.Dev || strings.HasSuffix(p.Browsers.Origin, "//"+q.r.Host) {
-		ask, err := p.SignIns.AskPasskey(flow, true)
-		if err != nil {
+	if p.Browsers.PasskeysWork(q.r) {
+		var err error
+		if page.Passkey, err = askPasskey(p.SignIns, flow, true); err != nil {
 			return err
 		}
-		page.Passkey = &Passkey{Options: ask.Options, Ceremony: ask.Sealed, Conditional: true}
 	}
 	p.Pages.Render(q.w, q.r, status, page)
 	return nil
@@ -153,26 +137,13 @@ func (p *AdminPages) askFactor(q *deskQuery, status int, c adminClaim, method si
 	if err != nil {
 		return err
 	}
-	page := &Factor{Method: Method(method)}
-	for _, m := range c.Methods {
-		if m != method {
-			page.Others = append(page.Others, Method(m))
-		}
+	frame, flow := p.frame(q, problems...)
+	page, err := factorPage(p.SignIns, a, method, c.Methods, left, flow)
+	if err != nil {
+		return err
 	}
-	if left > 0 && left <= leftShown {
-		page.Left = left
-	}
-	var flow string
-	page.Frame, flow = p.frame(q, problems...)
-	page.Account = shownAccount(a)
-	page.Form.Flow = p.sealClaim(c)
-	if method == signin.Passkeys {
-		ask, err := p.SignIns.AskPasskey(flow, false)
-		if err != nil {
-			return err
-		}
-		page.Passkey = &Passkey{Options: ask.Options, Ceremony: ask.Sealed}
-	}
+	page.Frame = frame
+	page.Frame.Account, page.Form.Flow = shownAccount(a), sealed(p.Box, adminClaimLabel, c)
 	p.Pages.Render(q.w, q.r, status, page)
 	return nil
 }
@@ -180,7 +151,8 @@ func (p *AdminPages) askFactor(q *deskQuery, status int, c adminClaim, method si
 // secondFactor is the form of that page: the code of an authenticator app, a passkey, or
 // the other method.
 func (p *AdminPages) secondFactor(q *deskQuery) error {
-	c, ok := p.openClaim(q.typed("flow"))
+	var c adminClaim
+	ok := unsealed(p.Box, adminClaimLabel, q.typed("flow"), &c)
 	if !ok {
 		return p.askSignIn(q, http.StatusUnprocessableEntity, "", DeskPath, Problem{Text: Msg("signin.expired")})
 	}

@@ -5,13 +5,11 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"slices"
 
 	"nestbox/account"
 	"nestbox/oauth"
 	"nestbox/oauth/client"
 	"nestbox/request"
-	"nestbox/signin"
 )
 
 // FlowPages answers /oauth/authorize: it shows the steps that package oauth decides on, and does
@@ -345,12 +343,4 @@ func shownClient(c *client.Client) *Client {
 		out.Name, out.URI = c.Name, c.URI
 	}
 	return out
-}
-
-// methodsBut returns the methods without one, as pages name them.
-func methodsBut(all []signin.Method, one signin.Method) (others []Method) {
-	for _, m := range slices.DeleteFunc(slices.Clone(all), func(m signin.Method) bool { return m == one }) {
-		others = append(others, Method(m))
-	}
-	return others
 }

@@ -101,12 +101,11 @@ func (p *FlowPages) showSignInStep(x *flow, next oauth.Next, who *account.Accoun
 		x.notices = append(x.notices, Notice{Kind: Info, Text: Msg("signin.sign-up-closed")})
 	}
 	page.Frame = p.formFrame(x, oauth.StepSignIn, nil)
-	if p.passkeysWork(x.r) {
-		ask, err := p.SignIns.AskPasskey(x.state.Page, true)
-		if err != nil {
+	if p.Browsers.PasskeysWork(x.r) {
+		var err error
+		if page.Passkey, err = askPasskey(p.SignIns, x.state.Page, true); err != nil {
 			return err
 		}
-		page.Passkey = &Passkey{Options: ask.Options, Ceremony: ask.Sealed, Conditional: true}
 	}
 	p.Pages.Render(x.w, x.r, x.status, page)
 	return nil
@@ -119,24 +118,12 @@ func (p *FlowPages) showFactor(x *flow, method signin.Method) error {
 		return err
 	}
 	x.state.Method = method
-	page := &Factor{
-		Frame: p.formFrame(x, oauth.StepFactor, a), Method: Method(method), Others: methodsBut(x.state.Methods, method),
-		OfferTrust: true, Trust: x.typed("trust") != "",
+	frame := p.formFrame(x, oauth.StepFactor, a)
+	page, err := factorPage(p.SignIns, a, method, x.state.Methods, x.left, x.state.Page)
+	if err != nil {
+		return err
 	}
-	if x.left > 0 && x.left <= leftShown {
-		page.Left = x.left
-	}
-	switch method {
-	case signin.Email:
-		page.Address = masked(a.Email)
-	case signin.Passkeys:
-		ask, err := p.SignIns.AskPasskey(x.state.Page, false)
-		if err != nil {
-			return err
-		}
-		page.Passkey = &Passkey{Options: ask.Options, Ceremony: ask.Sealed}
-	case signin.TOTP, signin.Recovery:
-	}
+	page.Frame, page.OfferTrust, page.Trust = frame, true, x.typed("trust") != ""
 	p.Pages.Render(x.w, x.r, x.status, page)
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	"nestbox/device"
 )
@@ -68,6 +69,12 @@ func (b *Browsers) Own(r *http.Request) bool {
 	}
 	origin := r.Header.Values("Origin")
 	return len(origin) == 1 && origin[0] == b.Origin
+}
+
+// PasskeysWork reports whether passkeys can be used at the address that a request was sent
+// to: they belong to the server's own name.
+func (b *Browsers) PasskeysWork(r *http.Request) bool {
+	return !b.Dev || strings.HasSuffix(b.Origin, "//"+r.Host)
 }
 
 // tokenNonce is the size, in bytes, of what makes each page's token another.

@@ -8,6 +8,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -66,6 +67,20 @@ func (b *Box) Open(sealed []byte, label string) ([]byte, error) {
 		return nil, ErrOpen
 	}
 	return plain, nil
+}
+
+// SealText is Seal in base64url, for a hidden field of a form.
+func (b *Box) SealText(plain []byte, label string) string {
+	return base64.RawURLEncoding.EncodeToString(b.Seal(plain, label))
+}
+
+// OpenText decrypts what SealText made for the same label, or returns ErrOpen.
+func (b *Box) OpenText(text, label string) ([]byte, error) {
+	sealed, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil {
+		return nil, ErrOpen
+	}
+	return b.Open(sealed, label)
 }
 
 // Reseal returns data that from sealed for label, sealed by to instead. Data

@@ -72,3 +72,23 @@ func TestReseal(t *testing.T) {
 		}
 	}
 }
+
+// TestText: a sealed text opens for its label, and anything else is ErrOpen.
+func TestText(t *testing.T) {
+	t.Parallel()
+	box, err := seal.NewBox(make([]byte, seal.KeySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := box.SealText([]byte("plain"), "form")
+	if got, err := box.OpenText(text, "form"); string(got) != "plain" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	for name, wrong := range map[string][2]string{
+		"another label": {text, "another form"}, "not base64url": {text[:len(text)-1] + "=", "form"}, "cut": {text[:20], "form"}, "empty": {"", "form"},
+	} {
+		if got, err := box.OpenText(wrong[0], wrong[1]); got != nil || !errors.Is(err, seal.ErrOpen) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
