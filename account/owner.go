@@ -10,8 +10,8 @@ import (
 	"nestbox/request"
 )
 
-// What an owner does on the account page, who was proven there for it. The endpoints do the
-// same by these methods where they do it at all.
+// What owners do on the account page, which has proven them. Endpoints that do the same call
+// these methods.
 
 // Errors of these methods, besides those of Codes and of the Store.
 var (

@@ -70,8 +70,8 @@ func (s *Service) handleInvalid(ctx context.Context, a *account.Account, named s
 	return err != nil || back != a.DID
 }
 
-// Leave deletes an account for its owner, who was proven for it on a page, by the code that
-// was sent for this. Errors: account.ErrHeld, account.ErrNotFound, those of
+// Leave deletes an account for its owner, whom a page has proven, by the code that was sent
+// for this. Errors: account.ErrHeld, account.ErrNotFound, those of
 // account.Codes.Check.
 func (s *Service) Leave(ctx context.Context, a *account.Account, code string) error {
 	if err := a.MayLeave(); err != nil {

@@ -73,7 +73,7 @@ func (ps Proofs) Level() int {
 // Renewed returns what is kept of a set when more was proven, given what it was before, and
 // whether all of it is new: the older of two proofs decides how long both count, so it is
 // left out where the new ones are worth as much alone.
-func (ps Proofs) Renewed(before Proofs) (kept Proofs, anew bool) {
+func (ps Proofs) Renewed(before Proofs) (kept Proofs, renewed bool) {
 	if fresh := ps &^ before; fresh.Level() >= ps.Level() {
 		return fresh, true
 	}

@@ -97,7 +97,7 @@ func TestRenewed(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		before, by, want signin.Proofs
-		anew             bool
+		renewed          bool
 	}{
 		{0, signin.ByPassword, signin.ByPassword, true},
 		{0, signin.ByPassword | signin.ByTOTP, signin.ByPassword | signin.ByTOTP, true},
@@ -106,8 +106,8 @@ func TestRenewed(t *testing.T) {
 		{signin.ByPassword, signin.ByPassword | signin.ByPasskey | signin.ByAged, signin.ByPasskey | signin.ByAged, true},
 		{signin.ByPasskey, signin.ByPasskey | signin.ByPassword, signin.ByPasskey | signin.ByPassword, false},
 	} {
-		if got, anew := c.by.Renewed(c.before); got != c.want || anew != c.anew {
-			t.Errorf("%s after %s: %s, %t", c.by, c.before, got, anew)
+		if got, renewed := c.by.Renewed(c.before); got != c.want || renewed != c.renewed {
+			t.Errorf("%s after %s: %s, %t", c.by, c.before, got, renewed)
 		}
 	}
 }

@@ -226,7 +226,7 @@ func TestChangePassword(t *testing.T) {
 	other.at(other.page("manage"), http.StatusSeeOther, "/account/sign-in")
 	copied.at(copied.page("manage"), http.StatusSeeOther, "/account/sign-in")
 	if a := w.GetSession(t, alice.AccessJwt); a.Status != http.StatusBadRequest {
-		t.Errorf("a session of before: %d", a.Status)
+		t.Errorf("an older session: %d", a.Status)
 	}
 	w.SignIn(t, "alice.test", next)
 	w.clock.Advance(11 * time.Minute)

@@ -122,9 +122,9 @@ func (p *AccountPages) stepUp(q *query, action signin.Action, act Text, waiting 
 	}
 	by, err := p.SignIns.StepUp(q.r.Context(), in)
 	if by != in.Before {
-		all, anew := by.Renewed(in.Before)
+		all, renewed := by.Renewed(in.Before)
 		person := device.Person{Account: q.account, Factors: all.Key(), Level: all.Level()}
-		if was, ok := q.visit.SignIn(q.account.ID); ok && !anew {
+		if was, ok := q.visit.SignIn(q.account.ID); ok && !renewed {
 			person.Since = was.StepUp.At
 		}
 		v, kept := p.Browsers.Devices.StepUp(q.r.Context(), q.visit, person)

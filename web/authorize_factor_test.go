@@ -166,7 +166,7 @@ func TestFlowGuesses(t *testing.T) {
 		s := b.post(page, "code", "000000", "decision", "continue")
 		left := strings.Contains(s.body, "then this way pauses")
 		if s.status != http.StatusUnprocessableEntity || left != (i >= 4 && i < 9) {
-			t.Errorf("guess %d: %d, says how many are left: %t", i+1, s.status, left)
+			t.Errorf("guess %d: %d, shows how many are left: %t", i+1, s.status, left)
 		}
 	}
 	paused := b.post(page, "code", alice.six(), "decision", "continue").want(t, http.StatusTooManyRequests, "factor")
