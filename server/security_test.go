@@ -99,6 +99,25 @@ func (b *tab) want(status int, text string) {
 	}
 }
 
+// authenticator is an authenticator app that has read the page of its set-up: the secret,
+// and six, which returns the digits of the next minute.
+func authenticator(t *testing.T, b *tab, clock *storetest.Clock) (secret string, six func() string) {
+	t.Helper()
+	m := regexp.MustCompile(`secret=([A-Z2-7]{32})`).FindStringSubmatch(b.body)
+	if m == nil {
+		t.Fatal(b.body)
+	}
+	return m[1], func() string {
+		t.Helper()
+		clock.Advance(time.Minute)
+		six, err := totp.GenerateCode(m[1], clock.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return six
+	}
+}
+
 // TestSecurityPage: an authenticator app and a passkey are set up in the browser, after a
 // step-up by a mailed code, then by the app's own; then a sign-in asks for them.
 func TestSecurityPage(t *testing.T) {
@@ -118,20 +137,9 @@ func TestSecurityPage(t *testing.T) {
 	code := box.Code(t, "alice@example.com")
 	b.post(security, "step", "step-up", "decision", "confirm", "code", code)
 	b.want(200, "data:image/png;base64,")
-	secret := regexp.MustCompile(`secret=([A-Z2-7]{32})`).FindStringSubmatch(b.body)
-	if secret == nil {
-		t.Fatal(b.body)
-	}
-	six := func() string {
-		clock.Advance(time.Minute)
-		six, err := totp.GenerateCode(secret[1], clock.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return six
-	}
+	secret, six := authenticator(t, b, clock)
 	b.post(security, "step", "totp", "decision", "confirm", "code", "12345")
-	b.want(422, secret[1])
+	b.want(422, secret)
 	b.post(security, "step", "totp", "decision", "confirm", "code", six())
 	b.want(200, "Your recovery codes")
 	recovery := regexp.MustCompile(`>([A-Z2-7]{5}-[A-Z2-7]{5})<`).FindAllStringSubmatch(b.body, -1)
@@ -207,18 +215,7 @@ func TestFactorEndings(t *testing.T) {
 	b.open("/account/sign-in?next=" + url.QueryEscape(security))
 	b.post("/account/sign-in", "identifier", "alice.test", "password", pdstest.Password, "next", security)
 	b.post(security, "decision", "totp-add")
-	secret := regexp.MustCompile(`secret=([A-Z2-7]{32})`).FindStringSubmatch(b.body)
-	if secret == nil {
-		t.Fatal(b.body)
-	}
-	six := func() string {
-		clock.Advance(time.Minute)
-		six, err := totp.GenerateCode(secret[1], clock.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return six
-	}
+	_, six := authenticator(t, b, clock)
 	b.post(security, "step", "totp", "decision", "confirm", "code", six())
 	b.want(200, "Your recovery codes")
 

@@ -84,13 +84,7 @@ func (b *browser) press(page shown, button string, fields ...string) shown {
 			typed.Set(fields[i], fields[i+1])
 		}
 		path, _, _ := strings.Cut(attribute(form, "action"), "#")
-		r, err := http.NewRequestWithContext(b.w.t.Context(), http.MethodPost, b.w.URL+path, strings.NewReader(typed.Encode()))
-		if err != nil {
-			b.w.t.Fatal(err)
-		}
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		r.Header.Set("Sec-Fetch-Site", "same-origin")
-		return b.do(r)
+		return b.postForm(path, typed, "Sec-Fetch-Site", "same-origin")
 	}
 	b.w.t.Fatalf("no form has the button %q\n%s", button, page.body)
 	return shown{}
@@ -179,13 +173,8 @@ func TestOwnerPages(t *testing.T) {
 			continue
 		}
 		for _, origin := range []string{"cross-site", "same-site", "none"} {
-			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.URL+alice.path(part), strings.NewReader("decision=delete&handle=alice.test"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-			r.Header.Set("Sec-Fetch-Site", origin)
-			alice.at(alice.do(r), http.StatusForbidden, "")
+			form := url.Values{"decision": {"delete"}, "handle": {"alice.test"}}
+			alice.at(alice.postForm(alice.path(part), form, "Sec-Fetch-Site", origin), http.StatusForbidden, "")
 		}
 		if page := alice.postTo(alice.path(part), shown{}, "decision", "deactivate"); page.status != http.StatusForbidden {
 			t.Errorf("%s without a token: %d", part, page.status)

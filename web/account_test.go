@@ -28,13 +28,7 @@ func (b *browser) postTo(path string, page shown, fields ...string) shown {
 	for i := 0; i+1 < len(fields); i += 2 {
 		form.Set(fields[i], fields[i+1])
 	}
-	r, err := http.NewRequestWithContext(b.w.t.Context(), http.MethodPost, b.w.URL+path, strings.NewReader(form.Encode()))
-	if err != nil {
-		b.w.t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	r.Header.Set("Sec-Fetch-Site", "same-origin")
-	return b.do(r)
+	return b.postForm(path, form, "Sec-Fetch-Site", "same-origin")
 }
 
 // TestSignInOddPasskey: what is no answer of a passkey is the person's fault, and no fault of ours.

@@ -39,7 +39,7 @@ func (d *desk) open(path string) shown {
 	return d.last
 }
 
-// fill sends the form of the last page that posts to a path; headers are those of the site
+// send sends the form of the last page that posts to a path; headers are those of the site
 // unless foreign is set.
 func (d *desk) send(path string, foreign bool, fields ...string) shown {
 	d.w.t.Helper()
@@ -52,16 +52,11 @@ func (d *desk) send(path string, foreign bool, fields ...string) shown {
 	for i := 0; i+1 < len(fields); i += 2 {
 		form.Set(fields[i], fields[i+1])
 	}
-	r, err := http.NewRequestWithContext(d.w.t.Context(), http.MethodPost, d.w.URL+path, strings.NewReader(form.Encode()))
-	if err != nil {
-		d.w.t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	r.Header.Set("Origin", d.w.URL)
+	origin := d.w.URL
 	if foreign {
-		r.Header.Set("Origin", "https://evil.example")
+		origin = "https://evil.example"
 	}
-	d.last = d.do(r)
+	d.last = d.postForm(path, form, "Origin", origin)
 	return d.last
 }
 

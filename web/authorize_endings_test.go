@@ -40,13 +40,7 @@ func (w *flowWorld) signOut(s pdstest.Session) {
 		for i := 0; i+1 < len(fields); i += 2 {
 			form.Set(fields[i], fields[i+1])
 		}
-		r, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.URL+path, strings.NewReader(form.Encode()))
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		r.Header.Set("Sec-Fetch-Site", "same-origin")
-		return b.do(r)
+		return b.postForm(path, form, "Sec-Fetch-Site", "same-origin")
 	}
 	page("/account/sign-in", "identifier", s.DID, "password", flowPassword, "decision", "sign-in")
 	if out := page("/account/u/"+s.DID+"/sessions", "decision", "confirm", "end", "all"); out.status != http.StatusSeeOther {

@@ -42,13 +42,7 @@ func (p *person) form(from shown, path string, fields ...string) shown {
 	for i := 0; i+1 < len(fields); i += 2 {
 		form.Set(fields[i], fields[i+1])
 	}
-	r, err := http.NewRequestWithContext(p.w.t.Context(), http.MethodPost, p.w.URL+path, strings.NewReader(form.Encode()))
-	if err != nil {
-		p.w.t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	r.Header.Set("Sec-Fetch-Site", "same-origin")
-	return p.own.do(r)
+	return p.own.postForm(path, form, "Sec-Fetch-Site", "same-origin")
 }
 
 // person makes an account whose owner is signed in on a browser of their own.

@@ -209,7 +209,14 @@ func (b *browser) postAs(page shown, header, value string, fields ...string) sho
 	for i := 0; i+1 < len(fields); i += 2 {
 		form.Add(fields[i], fields[i+1])
 	}
-	r, err := http.NewRequestWithContext(b.w.t.Context(), http.MethodPost, b.w.URL+"/oauth/authorize", strings.NewReader(form.Encode()))
+	return b.postForm("/oauth/authorize", form, header, value)
+}
+
+// postForm sends a form to a path, with one header that tells which site it comes from, or
+// none.
+func (b *browser) postForm(path string, form url.Values, header, value string) shown {
+	b.w.t.Helper()
+	r, err := http.NewRequestWithContext(b.w.t.Context(), http.MethodPost, b.w.URL+path, strings.NewReader(form.Encode()))
 	if err != nil {
 		b.w.t.Fatal(err)
 	}
