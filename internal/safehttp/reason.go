@@ -46,13 +46,24 @@ func Reason(err error) string {
 		return "connection failed: it was refused"
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		return "connection failed: the host cannot be reached"
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case closed(err):
 		return "connection failed: the host closed it"
 	case isURL, isOp:
 		return "connection failed"
 	default:
 		return ""
 	}
+}
+
+// closed reports whether the other side ended the connection, before or after it had the
+// request.
+func closed(err error) bool {
+	for _, known := range []error{syscall.ECONNRESET, syscall.EPIPE, io.EOF, io.ErrUnexpectedEOF} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return err != nil && strings.Contains(err.Error(), "server closed idle connection") // net/http has no type for it
 }
 
 // reasonOfTLS is Reason for what TLS refuses, or empty.

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"math/big"
@@ -15,6 +16,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
 
@@ -132,6 +134,12 @@ func TestReason(t *testing.T) {
 				t.Errorf("%v: %q, want %q", err, got, c.want)
 			}
 		})
+	}
+	// Whether the host closes before the request is written is chance.
+	for _, err := range []error{errors.New("http: server closed idle connection"), syscall.EPIPE, io.EOF, syscall.ECONNRESET} {
+		if got := safehttp.Reason(fmt.Errorf("get: %w", err)); got != "connection failed: the host closed it" {
+			t.Errorf("%v: %q", err, got)
+		}
 	}
 	for _, err := range []error{nil, errors.New("of another kind"), context.Canceled} {
 		if got := safehttp.Reason(err); got != "" {
