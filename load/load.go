@@ -120,6 +120,13 @@ func (r *ring) number(at time.Time) int64 {
 
 func (r *ring) slot(number int64) *Slot { return &r.slots[number%int64(len(r.slots))] }
 
+// add adds what happened to the newest slot.
+func (r *ring) add(s *Slot) {
+	to := r.slot(r.now)
+	to.Add(s)
+	to.Covered = min(to.Covered, r.span) // the clock stood, or went back a little
+}
+
 // enter makes a number the newest.
 func (r *ring) enter(number int64) {
 	if number < r.now { // the clock went back
@@ -258,8 +265,8 @@ func (r *Recorder) settle() {
 		s.Subscribers, s.Memory = uint32(max(g.Subscribers, 0)), g.Memory //nolint:gosec // far below 2^32
 	}
 	r.at = now
-	r.minutes.slot(r.minutes.now).Add(s)
-	r.hours.slot(r.hours.now).Add(s)
+	r.minutes.add(s)
+	r.hours.add(s)
 	if n := r.minutes.number(now); n != r.minutes.now {
 		r.minutes.enter(n)
 	}
