@@ -7,7 +7,7 @@
 // Invariants:
 //   - What records (Request, Count, Saved) takes no lock and allocates nothing: a few atomic
 //     additions.
-//   - A minute that was not recorded is told apart from one in which nothing happened.
+//   - A minute that was not recorded differs from one in which nothing happened.
 //   - A clock that jumps loses nothing but what lies behind it: after a jump back, what was
 //     recorded of times that are the future now is dropped; after one ahead, the minutes
 //     between are unknown.

@@ -20,7 +20,7 @@ type Plot struct {
 	From time.Time
 	Step time.Duration
 	Unit PlotUnit
-	// Lines have as many values each; at most four, which can be told apart without colour.
+	// Lines have as many values each; at most four, which differ without colour, too.
 	Lines []PlotLine
 	// More leads to the same as a table; nil for none.
 	More *Link
