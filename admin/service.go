@@ -53,7 +53,9 @@ type Service struct {
 	// Doctor checks the server's setup and what it depends on.
 	Doctor func(ctx context.Context) []Finding
 	// Examiner keeps the result of its last look.
-	Examiner *Examiner
+	Examiner *Examiner[[]Finding]
+	// Disks keeps what the last look at the disks found.
+	Disks *Examiner[Storage]
 	// Outbox sends what waits.
 	Outbox *mail.Outbox
 	Now    func() time.Time

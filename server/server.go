@@ -151,7 +151,8 @@ type Server struct {
 	devices      *device.Service
 	site         *web.Site
 	accountPages *web.AccountPages
-	examiner     *admin.Examiner
+	examiner     *admin.Examiner[[]admin.Finding]
+	disks        *admin.Examiner[admin.Storage]
 	load         *load.Recorder
 }
 
@@ -294,12 +295,13 @@ func (s *Server) build(ctx context.Context) error {
 		Box: box, Limits: limits, Now: now, Doubt: s.clock.Check, Log: log,
 	}
 	s.sessions.Document = s.hosting.ShownDocument
-	s.examiner = admin.NewExaminer(s.diagnose, now)
+	s.examiner = admin.NewExaminer(s.diagnose, diagnosisLife, now)
+	s.disks = admin.NewExaminer(s.lookAtDisks, disksLife, now)
 	s.admin = &admin.Service{
 		Store: s.stores.Admin, Entries: s.stores.Entries, Views: s.stores.Views, Blobs: s.stores.Blobs, Accounts: accounts,
 		Hasher: hasher, Codes: s.codes, Hosting: s.hosting, Sessions: s.sessions, SignIns: signIns, Keyring: keyring, Repos: s.repos,
 		Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, Emails: s.emails, Outbox: s.outbox, LogSize: s.db.LogSize, Now: now,
-		RotationConfigured: c.PLCRotationKey.IsSet(), Doctor: s.diagnose, Examiner: s.examiner,
+		RotationConfigured: c.PLCRotationKey.IsSet(), Doctor: s.diagnose, Examiner: s.examiner, Disks: s.disks,
 		TestMail: func(ctx context.Context, to string) (admin.MailTested, error) { return TestMail(ctx, c, now(), to) },
 	}
 	s.verifier = &auth.Verifier{
@@ -389,7 +391,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 		s.clock.run, s.backfill, s.sessions.Collect, s.devices.Collect, s.hosting.Run, s.checker.Run,
 		s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts,
 		s.repos.Sweep, s.outbox.Run, s.clients.Run, s.schemas.Run,
-		s.oauth.Collect, s.sessions.WriteCalls, s.examiner.Run, s.load.Run,
+		s.oauth.Collect, s.sessions.WriteCalls, s.examiner.Run, s.load.Run, s.disks.Run, s.watchDisks,
 	} {
 		workers.Go(func() { run(background) })
 	}

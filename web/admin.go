@@ -69,6 +69,7 @@ func deskParts() []deskPart {
 		{"people", "sessions", admin.RoleAdmin, (*AdminPages).showSignIns},
 		{"people", "clients", admin.RoleAdmin, (*AdminPages).showClients},
 		{"server", "load", admin.RoleAdmin, (*AdminPages).showLoad},
+		{"server", "storage", admin.RoleAdmin, (*AdminPages).showStorage},
 		{"server", "doctor", admin.RoleAdmin, (*AdminPages).showDoctor},
 		{"server", "relays", admin.RoleAdmin, (*AdminPages).showRelays},
 		{"server", "firehose", admin.RoleAdmin, (*AdminPages).showFirehose},

@@ -18,7 +18,7 @@ func (p *AdminPages) viewDoctor(q *deskQuery, _ input) error {
 	s := Section{Acts: q.links("doctor", q.r.URL.Path, "look"), Table: &DeskTable{
 		Columns: []Text{Msg("desk.attention-what"), Msg("desk.doctor-state"), Msg("desk.doctor-says")},
 	}}
-	for _, f := range last.Findings {
+	for _, f := range last.Found {
 		state := Badge{Success, Msg("desk.doctor-fine")}
 		if !f.OK {
 			state = Badge{Failure, Msg("desk.attention-fault")}
@@ -29,7 +29,7 @@ func (p *AdminPages) viewDoctor(q *deskQuery, _ input) error {
 	if !last.At.IsZero() && !last.Looking {
 		page.Lead = Msg("desk.looked", "time", last.At)
 	}
-	if len(last.Findings) == 0 {
+	if len(last.Found) == 0 {
 		s.Empty = Msg("desk.doctor-none")
 	}
 	page.Sections = []Section{s}

@@ -359,3 +359,36 @@ func TestAdminLoad(t *testing.T) {
 		t.Errorf("%.6000s", chief.last.body)
 	}
 }
+
+// TestAdminStorage: what is on the disks is added up in the background; growth is known
+// after a day.
+func TestAdminStorage(t *testing.T) {
+	t.Parallel()
+	w := newFlowWorld(t)
+	w.account("alice")
+	session := w.Client.SignIn(t, "alice.test", flowPassword)
+	if got := w.Client.Do(t, pdstest.Request{
+		NSID: "com.atproto.repo.uploadBlob", Auth: "Bearer " + session.AccessJwt, Header: http.Header{"Content-Type": {"text/plain"}}, Body: strings.Repeat("x", 3000),
+	}); got.Status != http.StatusOK {
+		t.Fatalf("%d %s", got.Status, got.Body)
+	}
+	chief := w.desk()
+	until := func(text string) {
+		t.Helper()
+		chief.enter()
+		for range 500 {
+			if chief.open("/admin/storage"); strings.Contains(chief.last.body, text) {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		chief.want(http.StatusOK, text)
+	}
+	w.clock.Advance(2 * time.Hour) // the look at the start is too old
+	until("@alice.<wbr>test")
+	for _, text := range []string{"2.9 kB", "1 file", "Not known yet", "Not known: other programs"} {
+		chief.want(http.StatusOK, text)
+	}
+	w.clock.Advance(30 * time.Hour)
+	until(" a day")
+}

@@ -24,6 +24,7 @@ var adminTests = tests{
 	"Entrance":        testEntrance,
 	"Presence":        testPresence,
 	"Browse":          testBrowse,
+	"Usage":           testUsage,
 	"ClientUse":       testClientUse,
 	"Newest":          testNewest,
 	"AuditEvents":     testAuditEvents,

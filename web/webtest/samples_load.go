@@ -79,3 +79,45 @@ func loads() []Sample {
 		})},
 	}
 }
+
+// storages are the page of the storage, with much and with nothing.
+func storages() []Sample {
+	const path = "/admin/storage"
+	unknown := web.Msg("storage.growth-unknown")
+	page := func(much bool) *web.Desk {
+		held := web.Section{Facts: []web.Fact{
+			{Label: web.Msg("storage.database"), Values: []any{web.Bytes(12_345_678_901), web.Msg("storage.event-log", "size", web.Bytes(2_000_000_000))}},
+			{Label: web.Msg("desk.wal-size"), Values: []any{web.Bytes(4 << 20)}},
+			{Label: web.Msg("storage.blobs"), Values: []any{web.Bytes(987_654_321_098), web.Msg("storage.blob-count", "count", 1_234_567, "n", web.Count(1_234_567))}},
+			{Label: web.Msg("storage.transfers"), Values: []any{web.Bytes(0)}},
+			{Label: web.Msg("storage.unused"), Values: []any{web.Bytes(5 << 20), web.Msg("storage.blob-count", "count", 1, "n", web.Count(1)), web.Msg("storage.unused-hint")}},
+			{Label: web.Msg("storage.backup"), Values: []any{web.Msg("storage.backup-unknown")}},
+		}}
+		disks := web.Section{Title: web.Msg("storage.disks"), Table: &web.DeskTable{Numbers: []int{1}, Columns: []web.Text{
+			web.Msg("storage.disk"), web.Msg("storage.free"), web.Msg("storage.growth"), web.Msg("storage.days-left"),
+		}}}
+		big := web.Section{ID: "biggest", Title: web.Msg("storage.biggest"), Table: &web.DeskTable{
+			Columns: []web.Text{web.Msg("desk.account"), web.Msg("storage.blobs"), web.Msg("storage.records")}, Numbers: []int{1, 2},
+		}}
+		row := func(lines ...web.Cell) web.DeskRow { return web.DeskRow{Cells: lines} }
+		if !much {
+			disks.Table.Rows = []web.DeskRow{row(cell(web.Name("/data")), cell(web.Bytes(40<<30)), cell(unknown), cell(unknown))}
+			big.Empty = web.Msg("storage.biggest-none")
+			return &web.Desk{Frame: deskFrame(path, "storage"), Title: web.Msg("desk.part-storage"), Lead: web.Msg("storage.looked", "time", at(0)), Sections: []web.Section{held, disks, big}}
+		}
+		grows := cell(web.Msg("storage.a-day", "size", web.Bytes(700<<20)), web.Msg("storage.since", "time", at(20*day)))
+		disks.Table.Rows = []web.DeskRow{
+			row(cell(web.Name("/var/lib/nestbox/a/long/path/of/the/data/directory")), cell(web.Bytes(3<<30)), grows, cell(web.Badge{Kind: web.Failure, Text: web.Msg("storage.days", "count", 4, "n", web.Count(4))})),
+			row(cell(web.Name("/mnt/blobs")), cell(web.Bytes(40<<30)), cell(web.Msg("storage.a-day", "size", web.Bytes(0))), cell(web.Msg("storage.does-not-grow"))),
+		}
+		for i := range 20 {
+			name := []string{"@alice.example.com", "@" + long}[i%2]
+			big.Table.Rows = append(big.Table.Rows, row(
+				web.Cell{Href: web.DeskPath + "accounts/" + did, Lines: []any{web.Name(name)}},
+				cell(web.Bytes(90<<30/(i+1)), web.Msg("storage.blob-count", "count", 40000, "n", web.Count(40000))), cell(web.Count(100_000/(i+1))),
+			))
+		}
+		return &web.Desk{Frame: deskFrame(path, "storage"), Title: web.Msg("desk.part-storage"), Lead: web.Msg("storage.looked", "time", at(0)), Sections: []web.Section{held, disks, big}}
+	}
+	return []Sample{{"admin-storage", path, 200, page(true)}, {"admin-storage-new", path, 200, page(false)}}
+}
