@@ -298,7 +298,7 @@ func (s *Server) build(ctx context.Context) error {
 	s.examiner = admin.NewExaminer(s.diagnose, diagnosisLife, now)
 	s.disks = admin.NewExaminer(s.lookAtDisks, disksLife, now)
 	s.admin = &admin.Service{
-		Store: s.stores.Admin, Entries: s.stores.Entries, Views: s.stores.Views, Blobs: s.stores.Blobs, Accounts: accounts,
+		Store: s.stores.Admin, Entries: s.stores.Entries, Views: s.stores.Views, Blobs: s.stores.Blobs, OpenBlob: s.blobs.Open, Accounts: accounts,
 		Hasher: hasher, Codes: s.codes, Hosting: s.hosting, Sessions: s.sessions, SignIns: signIns, Keyring: keyring, Repos: s.repos,
 		Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, Emails: s.emails, Outbox: s.outbox, LogSize: s.db.LogSize, Now: now,
 		RotationConfigured: c.PLCRotationKey.IsSet(), Doctor: s.diagnose, Examiner: s.examiner, Disks: s.disks,
@@ -311,6 +311,7 @@ func (s *Server) build(ctx context.Context) error {
 	s.buildResource()
 	s.buildProxy(limits)
 	s.buildClients(limits)
+	s.admin.Clients = s.clients
 	s.buildOAuth(box, limits)
 	s.limits = limits
 	if err := s.buildPeople(box); err != nil { //nolint:contextcheck // requests bring theirs

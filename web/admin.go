@@ -84,6 +84,7 @@ func (p *AdminPages) PageRoutes() []Route {
 	routes := []Route{
 		{"/admin", redirect(http.StatusFound, DeskPath), nil},
 		{DeskPath + "sign-in", p.outside(p.showSignIn), p.outside(p.signIn)},
+		{picturePath, p.inside("content", admin.RoleModerator, p.showPicture), nil},
 		{DeskPath + "sign-out", nil, p.inside("", admin.RoleModerator, p.signOut)},
 	}
 	for _, part := range deskParts() {

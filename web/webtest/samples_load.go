@@ -121,3 +121,51 @@ func storages() []Sample {
 	}
 	return []Sample{{"admin-storage", path, 200, page(true)}, {"admin-storage-new", path, 200, page(false)}}
 }
+
+// deskLists are lists of the admin page with much, and with nothing.
+func deskLists() []Sample {
+	desk := func(part string, s ...web.Section) *web.Desk {
+		return &web.Desk{Frame: deskFrame("/admin/"+part, part), Title: web.Msg("desk.part-" + part), Sections: s}
+	}
+	row := func(acts []web.DeskLink, cells ...web.Cell) web.DeskRow { return web.DeskRow{Cells: cells, Acts: acts} }
+	table := func(numbers []int, columns ...string) *web.DeskTable {
+		t := &web.DeskTable{Numbers: numbers}
+		for _, c := range columns {
+			t.Columns = append(t.Columns, web.Msg(c))
+		}
+		return t
+	}
+	ended := table(nil, "desk.subscriber", "desk.ended-why", "desk.when")
+	behind := table([]int{2, 3}, "desk.subscriber", "desk.subscriber-since", "desk.subscriber-sent", "desk.subscriber-behind")
+	mails := table(nil, "desk.mail-subject", "desk.mail-fate", "desk.when")
+	signIns := table(nil, "desk.account", "desk.what", "desk.from", "desk.when")
+	apps := table([]int{1}, "desk.client", "desk.client-sessions", "desk.client-used", "desk.client-document")
+	for i := range 12 {
+		ago := at(day * 3)
+		behind.Rows = append(behind.Rows, row(links("disconnect"), cell(web.Name("2001:db8:1234:5678::1"), web.Stranger(hostile)), cell(ago), cell(web.Count(1_234_567)), cell(web.Count(i*4000), 90*time.Second)))
+		ended.Rows = append(ended.Rows, row(nil, cell(web.Name("192.0.2.1"), web.Stranger(arabic)), cell(web.Name("ConsumerTooSlow")), cell(ago)))
+		fate := cell(web.Badge{Kind: web.Failure, Text: web.Msg("desk.mail-given-up")}, "550 5.1.1 <alice@mail.example>: no such user here; see https://mail.example/help/why-was-this-refused-0123456789")
+		if i%2 == 0 {
+			fate = cell(web.Badge{Kind: web.Warning, Text: web.Msg("desk.mail-refused")}, "451 4.7.1 try again later")
+		}
+		mails.Rows = append(mails.Rows, row(nil, cell(web.Stranger(emoji), web.Name("somebody.with.a.long.address@subdomain.mail.example.com")), fate, cell(ago)))
+		signIns.Rows = append(signIns.Rows, row(links("session-end"), web.Cell{Href: web.DeskPath + "accounts/" + did, Lines: []any{web.Name([]string{"@alice.example.com", "@" + long}[i%2])}}, cell(web.Name("sign-in"), web.Stranger(emoji)), cell(web.Name("203.0.113.7"), web.Stranger(hostile)), cell(ago)))
+		apps.Rows = append(apps.Rows, row(links("client-fetch", "client-end"), cell(web.Stranger(arabic), web.Name("https://app.example.com/a/long/path/client-metadata.json"), badge(web.Success, "desk.client-trusted")), cell(web.Count(1200), web.Msg("desk.client-accounts", "count", 12)), cell(ago), cell(ago, badge(web.Warning, "desk.client-failed"), web.Stranger("status 404"), ago)))
+	}
+	return []Sample{
+		{"admin-firehose-much", "/admin/firehose", 200, desk("firehose", web.Section{Title: web.Msg("desk.subscribers"), Table: behind}, web.Section{Title: web.Msg("desk.ended"), Table: ended})},
+		{"admin-mail-failures", "/admin/mail", 200, desk("mail", web.Section{Title: web.Msg("desk.mail-failures"), Body: []web.Text{web.Msg("desk.mail-failures-body")}, Table: mails})},
+		{"admin-mail-none", "/admin/mail", 200, desk("mail", web.Section{Title: web.Msg("desk.mail-failures"), Empty: web.Msg("desk.mail-failures-none")})},
+		{"admin-signins", "/admin/sessions", 200, desk("sessions", web.Section{Table: signIns})},
+		{"admin-clients", "/admin/clients", 200, desk("clients", web.Section{Title: web.Msg("desk.clients-oauth"), Table: apps}, web.Section{Title: web.Msg("desk.clients-old"), Empty: web.Msg("desk.programs-none")})},
+		{"admin-account-create", "/admin/accounts", 200, &web.DeskAct{
+			Frame: deskFrame("/admin/accounts", "accounts"), Title: web.Msg("desk.account-create-title"), Body: []web.Text{web.Msg("desk.account-create-body")},
+			Button: web.Msg("desk.account-create-button"), Command: "nestbox account create … …", Back: "/admin/accounts", Hidden: []web.Field{{Name: "act", Value: "account-create"}},
+			Fields: []web.ActField{
+				{Name: "handle", Label: "desk.handle-new", Kind: web.CodeField, Required: true},
+				{Name: "email", Label: "desk.address", Kind: web.EmailField, Required: true},
+				{Name: "note", Label: "desk.note", Hint: "desk.note-hint", Kind: web.TextField},
+			},
+		}},
+	}
+}
