@@ -311,7 +311,6 @@ func (s *Server) build(ctx context.Context) error {
 	s.buildResource()
 	s.buildProxy(limits)
 	s.buildClients(limits)
-	s.admin.Clients = s.clients
 	s.buildOAuth(box, limits)
 	s.limits = limits
 	if err := s.buildPeople(box); err != nil { //nolint:contextcheck // requests bring theirs
