@@ -32,6 +32,7 @@ import (
 	"nestbox/internal/system"
 	"nestbox/lexicon"
 	"nestbox/mail"
+	"nestbox/moving"
 	"nestbox/oauth"
 	"nestbox/oauth/client"
 	"nestbox/oauth/dpop"
@@ -151,6 +152,7 @@ type Server struct {
 	site         *web.Site
 	accountPages *web.AccountPages
 	examiner     *admin.Examiner
+	moving       *moving.Service
 }
 
 // Open builds a server on its data directory, which it locks, and binds its
@@ -308,6 +310,7 @@ func (s *Server) build(ctx context.Context) error {
 	s.buildClients(limits)
 	s.buildOAuth(box, limits)
 	s.limits = limits
+	s.buildMoving()
 	if err := s.buildPeople(box); err != nil { //nolint:contextcheck // requests bring theirs
 		return err
 	}
@@ -386,7 +389,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 		s.clock.run, s.backfill, s.sessions.Collect, s.devices.Collect, s.hosting.Run, s.checker.Run,
 		s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts,
 		s.repos.Sweep, s.outbox.Run, s.clients.Run, s.schemas.Run,
-		s.oauth.Collect, s.sessions.WriteCalls, s.examiner.Run,
+		s.oauth.Collect, s.sessions.WriteCalls, s.examiner.Run, s.moving.Run,
 	} {
 		workers.Go(func() { run(background) })
 	}
