@@ -33,6 +33,7 @@ import (
 	"nestbox/lexicon"
 	"nestbox/load"
 	"nestbox/mail"
+	"nestbox/moving"
 	"nestbox/oauth"
 	"nestbox/oauth/client"
 	"nestbox/oauth/dpop"
@@ -153,6 +154,7 @@ type Server struct {
 	accountPages *web.AccountPages
 	examiner     *admin.Examiner
 	load         *load.Recorder
+	moving       *moving.Service
 }
 
 // Open builds a server on its data directory, which it locks, and binds its
@@ -311,6 +313,7 @@ func (s *Server) build(ctx context.Context) error {
 	s.buildClients(limits)
 	s.buildOAuth(box, limits)
 	s.limits = limits
+	s.buildMoving()
 	if err := s.buildPeople(box); err != nil { //nolint:contextcheck // requests bring theirs
 		return err
 	}
@@ -389,7 +392,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 		s.clock.run, s.backfill, s.sessions.Collect, s.devices.Collect, s.hosting.Run, s.checker.Run,
 		s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts,
 		s.repos.Sweep, s.outbox.Run, s.clients.Run, s.schemas.Run,
-		s.oauth.Collect, s.sessions.WriteCalls, s.examiner.Run, s.load.Run,
+		s.oauth.Collect, s.sessions.WriteCalls, s.examiner.Run, s.load.Run, s.moving.Run,
 	} {
 		workers.Go(func() { run(background) })
 	}
