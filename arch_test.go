@@ -129,8 +129,6 @@ func arrows() map[string]rule {
 		"export": {imports: below(domains, []string{"dagcbor"}), anyInTests: true, domain: true},
 		// Pages for people: may ask every domain, speaks no XRPC.
 		"web":         {imports: slices.Concat(helpers, []string{"internal/color", "internal/messages", "request", "auth", "ratelimit", "mail", "load", "oauth/scope", "export", "admin"}, domains), anyInTests: true},
-		"web/webtest": {imports: []string{"web"}}, // a sample of every page, for the tests of web and e2e/browser
-		"web":         {imports: slices.Concat(helpers, []string{"internal/color", "internal/messages", "request", "auth", "ratelimit", "mail", "oauth/scope", "export", "admin"}, domains), anyInTests: true},
 		"web/webtest": {imports: []string{"web", "moving"}}, // a sample of every page, for the tests of web and e2e/browser
 
 		// Stores implement what domains declare, so they import the domains;
