@@ -281,7 +281,7 @@ func (a *adversary) try(c attempt, with string) pdstest.Answer {
 		claims["cnf"] = map[string]any{"jkt": mine.key.Thumbprint()}
 		token = changed(other.access, claims, false)
 	}
-	signed := map[string]any{}
+	var signed map[string]any
 	switch with {
 	case "a proof for another URL":
 		signed = oauthtest.Claims(method, a.URL+"/xrpc/com.example.other", nonce, token)
