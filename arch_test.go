@@ -52,7 +52,7 @@ func arrows() map[string]rule {
 	foundations := slices.Concat(helpers, []string{"request", "xrpc", "auth", "ratelimit", "plc", "mail", "oauth/jose", "oauth/dpop", "oauth/scope"})
 	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs", "oauth/client", "schema"}
 	signing := []string{"signin", "session", "device"} // who it is, and the rows that are opened for them
-	coordinating := []string{"hosting", "proxy", "oauth"}
+	coordinating := []string{"hosting", "proxy", "oauth", "moving"}
 	domains := slices.Concat(leaves, signing, coordinating)
 	below := func(more ...[]string) []string { return slices.Concat(foundations, slices.Concat(more...)) }
 	with := func(pkgs ...string) []string { return slices.Concat(helpers, pkgs) }
@@ -118,6 +118,8 @@ func arrows() map[string]rule {
 		"hosting": {imports: below(leaves, signing, format), anyInTests: true, domain: true},
 		"proxy":   {imports: below(leaves, []string{"proxy/readafterwrite"}), anyInTests: true, domain: true},
 		"oauth":   {imports: below(leaves, signing, []string{"oauth/scope"}), anyInTests: true, domain: true},
+		// What comes with an account that moves in.
+		"moving": {imports: below(leaves, format), anyInTests: true, domain: true},
 		// The operator's protocol: a socket and JSON; knows no command.
 		"control": {imports: helpers},
 		// The admin's view may import every domain.
@@ -127,7 +129,7 @@ func arrows() map[string]rule {
 		"export": {imports: below(domains, []string{"dagcbor"}), anyInTests: true, domain: true},
 		// Pages for people: may ask every domain, speaks no XRPC.
 		"web":         {imports: slices.Concat(helpers, []string{"internal/color", "internal/messages", "request", "auth", "ratelimit", "mail", "load", "oauth/scope", "export", "admin"}, domains), anyInTests: true},
-		"web/webtest": {imports: []string{"web"}}, // a sample of every page, for the tests of web and e2e/browser
+		"web/webtest": {imports: []string{"web", "moving"}}, // a sample of every page, for the tests of web and e2e/browser
 
 		// Stores implement what domains declare, so they import the domains;
 		// no domain imports a store.

@@ -40,8 +40,8 @@ func (s *Server) buildPeople(box *seal.Box) error {
 	}
 	s.accountPages = &web.AccountPages{
 		Site: s.site, Accounts: s.stores.Accounts, SignIns: s.signIns, Sessions: s.sessions, Hosting: s.hosting, Emails: s.emails,
-		Codes: s.codes, AppPasswords: s.appPasswords, OAuth: s.oauth, Exports: s.exports(), Invites: s.invites, Blobs: s.stores.Blobs,
-		Arrived: s.sessions.Arrived, Box: box, SignUp: signUpRules(c), Now: s.opts.Now,
+		Codes: s.codes, AppPasswords: s.appPasswords, OAuth: s.oauth, Exports: s.exports(), Moving: s.moving, Invites: s.invites,
+		Blobs: s.stores.Blobs, Arrived: s.sessions.Arrived, Box: box, SignUp: signUpRules(c), Now: s.opts.Now,
 		Facts: web.ServerFacts{
 			DID: s.DID, Version: s.opts.Version, UploadLimit: web.Bytes(c.BlobUploadLimit), Quota: web.Bytes(c.BlobQuota),
 			Domains: c.HandleDomains, Mail: s.codes.Templates != nil,

@@ -33,6 +33,7 @@ import (
 	"nestbox/lexicon"
 	"nestbox/load"
 	"nestbox/mail"
+	"nestbox/moving"
 	"nestbox/oauth"
 	"nestbox/oauth/client"
 	"nestbox/oauth/dpop"
@@ -154,6 +155,7 @@ type Server struct {
 	examiner     *admin.Examiner[[]admin.Finding]
 	disks        *admin.Examiner[admin.Storage]
 	load         *load.Recorder
+	moving       *moving.Service
 }
 
 // Open builds a server on its data directory, which it locks, and binds its
@@ -313,6 +315,7 @@ func (s *Server) build(ctx context.Context) error {
 	s.buildClients(limits)
 	s.buildOAuth(box, limits)
 	s.limits = limits
+	s.buildMoving()
 	if err := s.buildPeople(box); err != nil { //nolint:contextcheck // requests bring theirs
 		return err
 	}
@@ -391,7 +394,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 		s.clock.run, s.backfill, s.sessions.Collect, s.devices.Collect, s.hosting.Run, s.checker.Run,
 		s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts,
 		s.repos.Sweep, s.outbox.Run, s.clients.Run, s.schemas.Run,
-		s.oauth.Collect, s.sessions.WriteCalls, s.examiner.Run, s.load.Run, s.disks.Run, s.watchDisks,
+		s.oauth.Collect, s.sessions.WriteCalls, s.examiner.Run, s.load.Run, s.disks.Run, s.watchDisks, s.moving.Run,
 	} {
 		workers.Go(func() { run(background) })
 	}

@@ -199,6 +199,18 @@ func (c *catalogue) duration(d time.Duration) (template.HTML, error) {
 	return c.text("size.s", "n", Decimal(d.Seconds()))
 }
 
+// count writes a number of things in a template.
+func (c *catalogue) count(n any) (template.HTML, error) {
+	switch n := n.(type) {
+	case int:
+		return c.value(Count(n))
+	case int64:
+		return c.value(Count(n))
+	default:
+		return "", fmt.Errorf("a %T cannot be counted", n)
+	}
+}
+
 // sign returns a message that is a sign alone.
 func (c *catalogue) sign(id string) string {
 	text, _ := c.text(id) // every catalogue has it
