@@ -71,7 +71,10 @@ func (s *Service) firehoseStatus(ctx context.Context, _ Done) (FirehoseStatus, e
 		out.OldestAt = datetime(st.OldestAt)
 	}
 	for _, m := range st.Subscribers {
-		line := SubscriberLine{ID: m.ID, Client: m.Client, UserAgent: m.UserAgent, Since: datetime(m.Since), Sent: m.Sent, SentAt: datetime(m.SentAt)}
+		line := SubscriberLine{
+			ID: m.ID, Client: m.Client, UserAgent: m.UserAgent, Since: datetime(m.Since), Sent: m.Sent,
+			SentAt: datetime(m.SentAt),
+		}
 		out.Subscribers = append(out.Subscribers, line)
 	}
 	for _, e := range st.Ended {

@@ -71,7 +71,10 @@ func (p *AdminPages) listAccounts(q *deskQuery, _ input) error {
 	}
 	page.Sections = append(page.Sections, s)
 	if acts := q.links("accounts", q.r.URL.Path, "account-create"); len(acts) > 0 {
-		page.Sections = append(page.Sections, Section{Title: Msg("desk.account-create-title"), Body: []Text{Msg("desk.account-create-body")}, Acts: acts})
+		page.Sections = append(page.Sections, Section{
+			Title: Msg("desk.account-create-title"), Body: []Text{Msg("desk.account-create-body")},
+			Acts: acts,
+		})
 	}
 	return p.render(q, http.StatusOK, page)
 }

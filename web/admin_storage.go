@@ -23,7 +23,10 @@ func storageSections(s *admin.Storage) []Section {
 		{Msg("desk.wal-size"), []any{Bytes(s.WriteAheadLog)}},
 		{Msg("storage.blobs"), []any{Bytes(s.BlobBytes), Msg("storage.blob-count", "count", int(s.Blobs), "n", Count(s.Blobs))}},
 		{Msg("storage.transfers"), []any{Bytes(s.Transfers)}},
-		{Msg("storage.unused"), []any{Bytes(s.UnusedBytes), Msg("storage.blob-count", "count", int(s.Unused), "n", Count(s.Unused)), Msg("storage.unused-hint")}},
+		{Msg("storage.unused"), []any{
+			Bytes(s.UnusedBytes), Msg("storage.blob-count", "count", int(s.Unused), "n", Count(s.Unused)),
+			Msg("storage.unused-hint"),
+		}},
 		{Msg("storage.backup"), []any{Msg("storage.backup-unknown")}},
 	}}
 	if s.Error != "" {

@@ -50,7 +50,10 @@ func (p *AdminPages) viewFirehose(q *deskQuery, _ input) error {
 	if len(t.Rows) == 0 {
 		who.Empty = Msg("desk.subscribers-none")
 	}
-	gone := Section{Title: Msg("desk.ended"), Table: &DeskTable{Columns: []Text{Msg("desk.subscriber"), Msg("desk.ended-why"), Msg("desk.when")}}}
+	gone := Section{Title: Msg("desk.ended"), Table: &DeskTable{Columns: []Text{
+		Msg("desk.subscriber"), Msg("desk.ended-why"),
+		Msg("desk.when"),
+	}}}
 	for _, e := range st.Ended {
 		gone.Table.Rows = append(gone.Table.Rows, DeskRow{Cells: []Cell{
 			{Lines: []any{Name(e.Client), Stranger(e.UserAgent)}}, {Lines: []any{Name(e.Why)}}, {Lines: []any{timeOf(e.At)}},
