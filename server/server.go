@@ -298,12 +298,11 @@ func (s *Server) build(ctx context.Context) error {
 	}
 	s.sessions.Document = s.hosting.ShownDocument
 	s.examiner = admin.NewExaminer(s.diagnose, diagnosisLife, now)
-	s.disks = admin.NewExaminer(s.lookAtDisks, disksLife, now)
 	s.admin = &admin.Service{
 		Store: s.stores.Admin, Entries: s.stores.Entries, Views: s.stores.Views, Blobs: s.stores.Blobs, Accounts: accounts,
 		Hasher: hasher, Codes: s.codes, Hosting: s.hosting, Sessions: s.sessions, SignIns: signIns, Keyring: keyring, Repos: s.repos,
 		Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, Emails: s.emails, Outbox: s.outbox, LogSize: s.db.LogSize, Now: now,
-		RotationConfigured: c.PLCRotationKey.IsSet(), Doctor: s.diagnose, Examiner: s.examiner, Disks: s.disks,
+		RotationConfigured: c.PLCRotationKey.IsSet(), Doctor: s.diagnose, Examiner: s.examiner,
 		TestMail: func(ctx context.Context, to string) (admin.MailTested, error) { return TestMail(ctx, c, now(), to) },
 	}
 	s.verifier = &auth.Verifier{
