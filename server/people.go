@@ -65,7 +65,7 @@ func (s *Server) adminPages(box *seal.Box) *web.AdminPages {
 		})
 	}
 	return &web.AdminPages{
-		Settings: settings, Warnings: s.opts.Warnings,
+		Settings: settings, Warnings: s.opts.Warnings, Load: s.load,
 		Site: s.site, Admin: s.admin, Accounts: s.stores.Accounts, SignIns: s.signIns, Box: box, Version: s.opts.Version, Started: s.opts.Now(),
 		Entrance: &admin.Entrance{
 			Store: s.stores.Entries, Key: box.Derive("sessions of the admin page"), Password: []byte(s.verifier.AdminPassword), Now: s.opts.Now,
