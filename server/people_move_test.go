@@ -32,7 +32,7 @@ func (p *visitor) await(path, text string) shown {
 }
 
 // TestPeopleMove: an account that moves in fetches its repository and its files from the
-// server that its identity names; the list says what is missing at each step, until the
+// server that its identity names; the list names what is missing at each step, until the
 // account is active. The old server then says where the account lives.
 func TestPeopleMove(t *testing.T) {
 	m := newMovers(t)
