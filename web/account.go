@@ -19,6 +19,7 @@ import (
 	"nestbox/internal/gate"
 	"nestbox/internal/seal"
 	"nestbox/mail"
+	"nestbox/moving"
 	"nestbox/oauth"
 	"nestbox/request"
 	"nestbox/session"
@@ -40,6 +41,7 @@ type AccountPages struct {
 	Invites      *account.Invites
 	OAuth        *oauth.Service
 	Exports      *export.Service
+	Moving       *moving.Service
 	// Blobs counts the files of accounts.
 	Blobs interface {
 		Used(ctx context.Context, accountID int64) (files, bytes int64, err error)
@@ -100,6 +102,8 @@ func (p *AccountPages) PageRoutes() []Route {
 		{of("events"), p.owned(p.showEvents), p.owned(p.endSessions)},
 		{of("secure"), p.owned(p.showSecure), nil},
 		{of("data"), p.owned(p.showData), p.owned(p.takeData)},
+		{of("data/bring"), p.owned(p.showBring), p.owned(p.changeBring)},
+		{uploadPath, p.owned(p.toBring), p.owned(p.uploadBring)},
 		{of("security"), p.owned(p.showSecurity), p.owned(p.confirmed(p.steppedUp(signin.ChangeFactors, Msg("act.security"), p.changeSecurity)))},
 		{of("apps"), p.owned(p.showApps), p.owned(p.changeApps)},
 	}

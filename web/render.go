@@ -53,7 +53,7 @@ func declared() []Page {
 		&SignIn{}, &Chooser{}, &Factor{}, &Deactivated{}, &SignUp{}, &Welcome{}, &Reset{}, &ResetCode{}, &Consent{},
 		&Message{}, &FormPost{}, &Confirm{}, &StepUp{},
 		&AdminSignIn{}, &Desk{}, &DeskAct{},
-		&Accounts{}, &Sessions{}, &Apps{}, &Devices{}, &AppPasswords{}, &AppPasswordMade{}, &Events{}, &Secure{}, &Data{}, &Security{},
+		&Accounts{}, &Sessions{}, &Apps{}, &Devices{}, &AppPasswords{}, &AppPasswordMade{}, &Events{}, &Secure{}, &Data{}, &Bring{}, &Security{},
 		&TOTPSetup{}, &RecoveryCodes{}, &PasskeyAdd{},
 		&Manage{}, &ChangeHandle{}, &ChangeEmail{}, &ChangePassword{}, &Deactivate{}, &Reactivate{}, &DeleteAccount{}, &ToolCodes{}, &About{},
 	}
@@ -304,6 +304,7 @@ func (p *Pages) functions(c *catalogue) template.FuncMap {
 		"stranger": func(s string) template.HTML { return Stranger(s).html() },
 		"host":     func(s string) template.HTML { return Host(s).html() },
 		"name":     name,
+		"count":    c.count,
 		"at":       atHandle,
 		"kindof":   kindOf,
 		"asset":    p.asset,
