@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 
 	didplc "github.com/did-method-plc/go-didplc"
 	"github.com/go-json-experiment/json/jsontext"
@@ -49,9 +50,18 @@ func (s *Service) GetRecommendedDIDCredentials(
 	if err != nil {
 		return GetRecommendedDIDCredentialsOutput{}, StatusError(err)
 	}
+	c, err := s.Recommended(a)
+	if err != nil {
+		return c, xrpc.Unavailable(err)
+	}
+	return c, nil
+}
+
+// Recommended returns what the DID document of an account should say here.
+func (s *Service) Recommended(a *account.Account) (GetRecommendedDIDCredentialsOutput, error) {
 	server, err := s.RotationKey.PublicKey()
 	if err != nil {
-		return GetRecommendedDIDCredentialsOutput{}, xrpc.Unavailable(err)
+		return GetRecommendedDIDCredentialsOutput{}, fmt.Errorf("read rotation key: %w", err)
 	}
 	c := GetRecommendedDIDCredentialsOutput{
 		RotationKeys:        []string{server.DIDKey()},

@@ -103,6 +103,7 @@ func (p *AccountPages) PageRoutes() []Route {
 		{of("secure"), p.owned(p.showSecure), nil},
 		{of("data"), p.owned(p.showData), p.owned(p.takeData)},
 		{of("data/bring"), p.owned(p.showBring), p.owned(p.changeBring)},
+		{of("move"), p.owned(p.showMove), p.owned(p.changeMove)},
 		{uploadPath, p.owned(p.toBring), p.owned(p.uploadBring)},
 		{of("security"), p.owned(p.showSecurity), p.owned(p.confirmed(p.steppedUp(signin.ChangeFactors, Msg("act.security"), p.changeSecurity)))},
 		{of("apps"), p.owned(p.showApps), p.owned(p.changeApps)},

@@ -21,6 +21,7 @@ func parts() []part {
 		{"security", "nav.security", []string{"security", "totpsetup", "recoverycodes", "passkeyadd"}},
 		{"events", "nav.events", []string{"events", "secure"}},
 		{"data", "nav.data", []string{"data", "bring"}},
+		{"move", "nav.move", []string{"move"}},
 		{"about", "nav.about", []string{"about"}},
 	}
 }
