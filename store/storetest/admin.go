@@ -23,6 +23,7 @@ var adminTests = tests{
 	"Audit":           testAudit,
 	"Entrance":        testEntrance,
 	"Presence":        testPresence,
+	"PresenceEnds":    testPresenceEnds,
 	"Browse":          testBrowse,
 	"ClientUse":       testClientUse,
 	"Newest":          testNewest,
