@@ -49,18 +49,18 @@ func (s *Service) GetRecommendedDIDCredentials(
 	if err != nil {
 		return GetRecommendedDIDCredentialsOutput{}, StatusError(err)
 	}
-	server, err := s.RotationKey.PublicKey()
+	server, err := s.serverKey()
 	if err != nil {
 		return GetRecommendedDIDCredentialsOutput{}, xrpc.Unavailable(err)
 	}
 	c := GetRecommendedDIDCredentialsOutput{
-		RotationKeys:        []string{server.DIDKey()},
+		RotationKeys:        []string{server},
 		AlsoKnownAs:         []string{"at://" + a.Handle.String()},
 		VerificationMethods: map[string]string{"atproto": a.SigningKey},
 		Services:            map[string]didplc.OpService{"atproto_pds": {Type: typePDS, Endpoint: s.URL}},
 	}
 	if s.RecoveryKey != "" {
-		c.RotationKeys = []string{s.RecoveryKey, server.DIDKey()}
+		c.RotationKeys = []string{s.RecoveryKey, server}
 	}
 	return c, nil
 }
