@@ -83,6 +83,9 @@ type operationError string
 
 func (e operationError) Error() string { return string(e) }
 
+// Is makes it an ErrUnfit.
+func (operationError) Is(target error) bool { return target == ErrUnfit }
+
 // SubmitOperation sends an owner's signed operation to the directory and announces it
 // to the network: only one after which the account is hosted here and this server can
 // help it. Errors: account.ErrStatusConflict, account.ErrNotFound, operationError,

@@ -225,8 +225,11 @@ func TestRotationDirectory(t *testing.T) {
 		noted     int
 		taken     bool
 	}{
-		{refuse, false, true, 0, false}, {throttle, true, false, 0, false}, {fail, false, false, 1, false},
-		{takeFail, false, false, 1, true}, {takeBreak, false, false, 1, true},
+		{refuse, false, true, 0, false},
+		{throttle, true, false, 0, false},
+		{fail, false, false, 1, false},
+		{takeFail, false, false, 1, true},
+		{takeBreak, false, false, 1, true},
 	} {
 		t.Run(fmt.Sprint(c.mode), func(t *testing.T) {
 			t.Parallel()

@@ -64,7 +64,7 @@ func readZip(t *testing.T, text string) map[string]string {
 // if that is not proven any more.
 func (p *visitor) proven(box *pdstest.Mailbox, asked shown, path, password string) shown {
 	p.t.Helper()
-	p.want(asked, http.StatusOK, "", "Confirm that it is you", "Downloading everything")
+	p.want(asked, http.StatusOK, "", "Confirm that it is you", "Downloading what is private")
 	form := func(page shown, typed ...string) url.Values {
 		v := url.Values{"step": {"step-up"}, "kept": {page.field("kept")}, "decision": {"confirm"}}
 		for i := 0; i+1 < len(typed); i += 2 {

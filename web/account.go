@@ -99,7 +99,10 @@ func (p *AccountPages) PageRoutes() []Route {
 		{of("app-passwords"), p.owned(p.showAppPasswords), p.owned(p.changeAppPasswords)},
 		{of("events"), p.owned(p.showEvents), p.owned(p.endSessions)},
 		{of("secure"), p.owned(p.showSecure), nil},
+		{of("identity"), p.owned(p.showIdentity), p.owned(p.changeIdentity)},
 		{of("data"), p.owned(p.showData), p.owned(p.takeData)},
+		{of("files"), p.owned(p.showFiles), nil},
+		{of("file"), p.owned(p.sendFile), nil},
 		{of("security"), p.owned(p.showSecurity), p.owned(p.confirmed(p.steppedUp(signin.ChangeFactors, Msg("act.security"), p.changeSecurity)))},
 		{of("apps"), p.owned(p.showApps), p.owned(p.changeApps)},
 	}
@@ -141,7 +144,7 @@ var dones = map[string]string{ //nolint:gosec // names of messages
 	"permission-taken": "done.permission-taken", "reactivated": "done.reactivated", "deactivated": "done.deactivated",
 	"deleted":  "done.deleted",
 	"password": "done.password", "handle": "done.handle", "email": "done.email", "email-confirmed": "done.email-confirmed",
-	"code-sent": "done.code-sent", "notices-on": "done.notices-on", "notices-off": "done.notices-off",
+	"code-sent": "done.code-sent", "notices-on": "done.notices-on", "notices-off": "done.notices-off", "identity": "done.identity",
 }
 
 // frame returns what the page has in common with others, with a token for its forms that

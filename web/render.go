@@ -52,9 +52,10 @@ func declared() []Page {
 		&SignIn{}, &Chooser{}, &Factor{}, &Deactivated{}, &SignUp{}, &Welcome{}, &Reset{}, &ResetCode{}, &Consent{},
 		&Message{}, &FormPost{}, &Confirm{}, &StepUp{},
 		&AdminSignIn{}, &Desk{}, &DeskAct{},
-		&Accounts{}, &Sessions{}, &Apps{}, &Devices{}, &AppPasswords{}, &AppPasswordMade{}, &Events{}, &Secure{}, &Data{}, &Security{},
+		&Accounts{}, &Sessions{}, &Apps{}, &Devices{}, &AppPasswords{}, &AppPasswordMade{}, &Events{}, &Secure{}, &Data{}, &Files{}, &Security{},
 		&TOTPSetup{}, &RecoveryCodes{}, &PasskeyAdd{},
 		&Manage{}, &ChangeHandle{}, &ChangeEmail{}, &ChangePassword{}, &Deactivate{}, &Reactivate{}, &DeleteAccount{}, &ToolCodes{}, &About{},
+		&Identity{}, &IdentityChange{},
 	}
 }
 
