@@ -52,7 +52,7 @@ func arrows() map[string]rule {
 	foundations := slices.Concat(helpers, []string{"request", "xrpc", "auth", "ratelimit", "plc", "mail", "oauth/jose", "oauth/dpop", "oauth/scope"})
 	leaves := []string{"account", "identity", "repo", "blob", "firehose", "prefs", "oauth/client", "schema"}
 	signing := []string{"signin", "session", "device"} // who it is, and the rows that are opened for them
-	coordinating := []string{"hosting", "proxy", "oauth"}
+	coordinating := []string{"hosting", "proxy", "oauth", "moving"}
 	domains := slices.Concat(leaves, signing, coordinating)
 	below := func(more ...[]string) []string { return slices.Concat(foundations, slices.Concat(more...)) }
 	with := func(pkgs ...string) []string { return slices.Concat(helpers, pkgs) }
@@ -66,6 +66,7 @@ func arrows() map[string]rule {
 		"xrpc":                      {imports: with("request")},                                                          // no domain, and no kind of credential
 		"auth":                      {imports: with("request", "xrpc", "ratelimit", "oauth/scope", "oauth/dpop", event)}, // xrpc and the protocol only; guesses of the admin's password are counted
 		"ratelimit":                 {imports: helpers},                                                                  // counts keys; what a key means is its caller's business
+		"load":                      {imports: with("request"), pure: true},                                              // counts what happens; its caller has the clock and the gauges
 		"mail":                      {imports: with("internal/messages"), anyInTests: true},                              // what is written to people, and how it leaves
 		"plc":                       {pure: true},                                                                        // operations are values: nothing to import, nothing to reach
 		"dagcbor":                   {pure: true},                                                                        // the data model: bytes to values and back
@@ -117,6 +118,8 @@ func arrows() map[string]rule {
 		"hosting": {imports: below(leaves, signing, format), anyInTests: true, domain: true},
 		"proxy":   {imports: below(leaves, []string{"proxy/readafterwrite"}), anyInTests: true, domain: true},
 		"oauth":   {imports: below(leaves, signing, []string{"oauth/scope"}), anyInTests: true, domain: true},
+		// What comes with an account that moves in.
+		"moving": {imports: below(leaves, format), anyInTests: true, domain: true},
 		// The operator's protocol: a socket and JSON; knows no command.
 		"control": {imports: helpers},
 		// The admin's view may import every domain.
@@ -125,8 +128,8 @@ func arrows() map[string]rule {
 		// All that an account has, for its owner to take along: reads every domain.
 		"export": {imports: below(domains, []string{"dagcbor"}), anyInTests: true, domain: true},
 		// Pages for people: may ask every domain, speaks no XRPC.
-		"web":         {imports: slices.Concat(helpers, []string{"internal/color", "internal/messages", "request", "auth", "ratelimit", "mail", "plc", "oauth/scope", "export", "admin"}, domains), anyInTests: true},
-		"web/webtest": {imports: []string{"web"}}, // a sample of every page, for the tests of web and e2e/browser
+		"web":         {imports: slices.Concat(helpers, []string{"internal/color", "internal/messages", "request", "auth", "ratelimit", "mail", "load", "plc", "oauth/scope", "export", "admin"}, domains), anyInTests: true},
+		"web/webtest": {imports: []string{"web", "moving"}}, // a sample of every page, for the tests of web and e2e/browser
 
 		// Stores implement what domains declare, so they import the domains;
 		// no domain imports a store.
@@ -140,7 +143,7 @@ func arrows() map[string]rule {
 		// Composition: server builds everything from config; only cmd and tests
 		// import server.
 		"server": {
-			imports:    below(domains, format, []string{"lexicon", "admin", "config", "control", "datadir", "plc/directory", "store", "store/sqlite", "blob/disk", "verify", "web", "export"}),
+			imports:    below(domains, format, []string{"lexicon", "load", "admin", "config", "control", "datadir", "plc/directory", "store", "store/sqlite", "blob/disk", "verify", "web", "export"}),
 			anyInTests: true,
 		},
 		"cmd/nestbox": {

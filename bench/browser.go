@@ -77,17 +77,23 @@ const (
 
 // ask sends a request; the caller reads the answer, with take.
 func (b *browser) ask(method, path, header, kind string, body []byte) error {
-	if len(b.jar) > 0 {
-		var pairs []string
-		for name, value := range b.jar {
-			pairs = append(pairs, name+"="+value)
-		}
-		header += "Cookie: " + strings.Join(pairs, "; ") + "\r\n"
-	}
+	header += b.cookieLine()
 	if method == "POST" {
 		header += "Origin: " + b.origin + "\r\n"
 	}
 	return b.write(method, path, header, kind, body)
+}
+
+// cookieLine is the header with the cookies, with its end.
+func (b *browser) cookieLine() string {
+	if len(b.jar) == 0 {
+		return ""
+	}
+	var pairs []string
+	for name, value := range b.jar {
+		pairs = append(pairs, name+"="+value)
+	}
+	return "Cookie: " + strings.Join(pairs, "; ") + "\r\n"
 }
 
 // take reads an answer of the given status, and its cookies.
@@ -160,6 +166,16 @@ var (
 // formOf returns what a browser would send of a step's form, without the button; nil if the
 // page has no such form.
 func formOf(page []byte, step string) url.Values {
+	return formWhere(page, func(_ string, fields url.Values) bool { return fields.Get("step") == step })
+}
+
+// formTo is formOf for the form that is sent to a path.
+func formTo(page []byte, path string) url.Values {
+	return formWhere(page, func(tag string, _ url.Values) bool { return strings.Contains(tag, ` action="`+path+`"`) })
+}
+
+// formWhere finds a form by its tag and the fields that it sends.
+func formWhere(page []byte, is func(tag string, fields url.Values) bool) url.Values {
 	for _, form := range strings.Split(string(page), "<form ")[1:] {
 		form, _, _ = strings.Cut(form, "</form>")
 		fields := url.Values{}
@@ -173,7 +189,7 @@ func formOf(page []byte, step string) url.Values {
 				fields.Add(a["name"], a["value"])
 			}
 		}
-		if fields.Get("step") == step {
+		if tag, _, _ := strings.Cut(form, ">"); is(" "+tag, fields) {
 			return fields
 		}
 	}

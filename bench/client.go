@@ -116,6 +116,11 @@ func (c *conn) download(nsid, token string) (int64, error) {
 	if err := c.send("GET", nsid, token, nil); err != nil {
 		return 0, err
 	}
+	return c.drain()
+}
+
+// drain reads and drops an answer.
+func (c *conn) drain() (int64, error) {
 	// A large one may take longer than a request does.
 	if err := c.tcp.SetDeadline(time.Now().Add(transferTimeout)); err != nil {
 		return 0, err

@@ -51,6 +51,8 @@ type figures struct {
 	// Grants is about many grants of OAuth, Pages about pages, by server.
 	Grants *grants           `json:"grants,omitempty"`
 	Pages  map[string][]page `json:"pages,omitempty"`
+	// Web is about the pages for people.
+	Web *webFigures `json:"web,omitempty"`
 }
 
 // disk is what one record takes, in bytes.

@@ -33,6 +33,7 @@ type bench struct {
 	stored          int64
 	records, writes int
 	subscribers     int
+	exportFiles     int
 	only            string
 	// rows selects rows of the tables beside the reference, and nothing else; nil
 	// measures all. log is the log level of the servers that these rows measure.
@@ -69,6 +70,7 @@ func main() {
 	flag.IntVar(&b.records, "records", 1_000_000, "records of the large repository, compared with 1,000")
 	flag.IntVar(&b.writes, "writes", 1000, "writes to it, and to a small one, for a measurement")
 	flag.IntVar(&b.subscribers, "subscribers", 1000, "subscribers of the event stream")
+	flag.IntVar(&b.exportFiles, "files", 100, "files of 50 MB in the account that is exported")
 	flag.StringVar(&b.only, "only", "", "the groups to measure, separated by commas, of "+strings.Join(groupNames(), ", ")+"; empty measures all")
 	flag.Func("rows", "a regular expression: measures only the rows whose first two columns it matches, as \"createRecord 16, 16\", and leaves the page alone", func(s string) (err error) {
 		b.rows, err = regexp.Compile(s)
@@ -150,6 +152,7 @@ func groups() []group {
 		{"accounts", (*bench).measureAccounts, (*figures).accountTables},
 		{"proxy", (*bench).measureProxy, (*figures).proxyTables},
 		{"oauth", (*bench).measureOAuth, (*figures).oauthTables},
+		{"web", (*bench).measureWeb, (*figures).webTables},
 	}
 }
 

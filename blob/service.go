@@ -76,6 +76,13 @@ var errBody = errors.New("read upload")
 func (s *Service) Upload(ctx context.Context, accountID int64, body io.Reader, length int64, declared string,
 	may func(mimeType string) error,
 ) (Blob, error) {
+	return s.upload(ctx, accountID, body, length, declared, func(_ cid.Cid, kind string) error { return may(kind) })
+}
+
+// upload is Upload. An error of may, which gets the CID too, refuses it.
+func (s *Service) upload(ctx context.Context, accountID int64, body io.Reader, length int64, declared string,
+	may func(id cid.Cid, kind string) error,
+) (Blob, error) {
 	limit, over := s.UploadLimit, ErrTooLarge
 	if s.Quota > 0 && length <= limit {
 		room, err := s.Store.Room(ctx, accountID, s.Quota)
@@ -108,7 +115,7 @@ func (s *Service) Upload(ctx context.Context, accountID int64, body io.Reader, l
 	if err != nil {
 		return Blob{}, err
 	}
-	if err := may(kind); err != nil {
+	if err := may(b.CID, kind); err != nil {
 		return Blob{}, err
 	}
 	b.Key, b.CreatedAt = s.NewKey(), s.Now()

@@ -3,7 +3,6 @@ package blob
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -13,48 +12,11 @@ import (
 
 	"nestbox/auth"
 	"nestbox/dagcbor"
-	"nestbox/firehose/event"
 	"nestbox/oauth/scope"
 	"nestbox/ratelimit"
 	"nestbox/request"
 	"nestbox/xrpc"
 )
-
-// uploads limits the uploads of an account, uploadsInactive those of one that is not
-// active: an account that moves in brings the blobs of years.
-var (
-	uploads         = ratelimit.Limit{Name: "uploads", Points: 1000, Window: 24 * time.Hour}
-	uploadsInactive = ratelimit.Limit{Name: "uploads-inactive", Points: 20_000, Window: 24 * time.Hour}
-)
-
-// uploadBytes and uploadBytesInactive limit the same in MiB, rounded up: with the
-// largest uploads that are accepted, the limits above would let an account fill any
-// disk in a day.
-var (
-	uploadBytes         = ratelimit.Limit{Name: "upload bytes", Points: 20 << 10, Window: 24 * time.Hour}
-	uploadBytesInactive = ratelimit.Limit{Name: "upload bytes, inactive", Points: 400 << 10, Window: 24 * time.Hour}
-)
-
-// counted is an upload whose bytes are counted against limits as they arrive.
-type counted struct {
-	io.Reader
-
-	pay  func(mebibytes int) error
-	size int64
-}
-
-func (c *counted) Read(b []byte) (int, error) {
-	const mebibyte = 1 << 20
-	n, err := c.Reader.Read(b)
-	before := (c.size + mebibyte - 1) / mebibyte
-	c.size += int64(n)
-	if begun := (c.size+mebibyte-1)/mebibyte - before; begun > 0 {
-		if err := c.pay(int(begun)); err != nil {
-			return 0, err
-		}
-	}
-	return n, err
-}
 
 // scans limits what is scanned for a client network, or an account: a point for each
 // PayEvery references to blobs.
@@ -107,20 +69,14 @@ func (s *Service) UploadBlob(ctx context.Context, calling auth.Scoped[auth.Uploa
 	if err := auth.May(auth.UseBring, a.Status, ""); err != nil { // a service token's account was not checked yet
 		return UploadBlobOutput{}, err
 	}
-	limit, bytes := uploads, uploadBytes
-	if a.Status == event.StatusDeactivated {
-		limit, bytes = uploadsInactive, uploadBytesInactive
-	}
+	limit, bytes := uploadLimits(a.Status)
 	if err := auth.Admit(ctx, s.Limits, caller.Holder, 1, limit); err != nil {
 		return UploadBlobOutput{}, err
 	}
 	if !typed {
 		return UploadBlobOutput{}, xrpc.InvalidRequest("Request encoding (Content-Type) required but not provided")
 	}
-	body := &counted{Reader: in, pay: func(mebibytes int) error {
-		return request.Charge(ctx, s.Limits, caller.DID.String(), mebibytes, bytes)
-	}}
-	b, err := s.Upload(ctx, a.ID, body, in.Length, declared, func(mimeType string) error {
+	b, err := s.Upload(ctx, a.ID, s.counted(ctx, in, caller.DID, bytes), in.Length, declared, func(mimeType string) error {
 		return caller.May(scope.NeedBlob(mimeType))
 	})
 	if err != nil {

@@ -431,6 +431,13 @@ func (h *Hub) Status(ctx context.Context) (Status, error) {
 	return st, nil
 }
 
+// Members returns how many subscribers there are.
+func (h *Hub) Members() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.members)
+}
+
 // errDisconnected: the operator ends a subscription.
 var errDisconnected = errors.New("disconnected by the operator")
 

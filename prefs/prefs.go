@@ -49,8 +49,8 @@ const (
 // Errors of Store and Service.
 var (
 	ErrNoAccount = errors.New("no such account")
-	// errTooMany: more, or larger, than one account may have.
-	errTooMany = errors.New("preferences are too many or too large")
+	// ErrTooMany: the preferences are more, or larger, than one account may have.
+	ErrTooMany = errors.New("preferences are too many or too large")
 	// errMalformed: a preference of a known kind does not follow its Lexicon. The text
 	// gives the reason.
 	errMalformed = errors.New("malformed preference")
@@ -209,7 +209,7 @@ func replace(now, put []jsontext.Value, full bool) ([]jsontext.Value, error) {
 		size, count = max(appSize, sizeOf(now)), max(appCount, len(now))
 	}
 	if len(next) > count || sizeOf(next) > size {
-		return nil, errTooMany
+		return nil, ErrTooMany
 	}
 	return next, nil
 }

@@ -74,7 +74,7 @@ func wireError(err error) error {
 		return nil
 	case errors.Is(err, errMalformed):
 		return xrpc.InvalidRequest("%s", err)
-	case errors.Is(err, errTooMany):
+	case errors.Is(err, ErrTooMany):
 		return xrpc.InvalidRequest("Preferences are too many or too large: at most %d, and %d bytes", maxCount, MaxSize)
 	case errors.Is(err, ErrNoAccount):
 		return xrpc.InvalidRequest("Could not find account")

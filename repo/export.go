@@ -49,6 +49,8 @@ type Transfers struct {
 	scratch sync.Pool // of *exporter
 	spools  sync.Pool // of *spool
 	imports imports
+	// received are the files of Receive, which wait for their owner.
+	received imports
 }
 
 // errInconsistent: tree and records of a repository do not agree. The text names the

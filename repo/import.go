@@ -107,7 +107,7 @@ func (s *Service) Import(ctx context.Context, a Account, r io.Reader) (Imported,
 // stored leaves as much of the disk free as it takes. More errors: ErrBusy,
 // request.ErrTooMany.
 func (s *Service) importUpload(ctx context.Context, a Account, r io.Reader) (Imported, error) {
-	u := &upload{r: r, limit: s.maxImport(), now: s.Now, shared: &s.imports, free: s.Free}
+	u := &upload{r: r, limit: s.maxImport(), all: uploadsAtOnce * s.maxImport(), now: s.Now, shared: &s.imports, free: s.Free}
 	defer u.release()
 	return s.imported(ctx, a, u)
 }
@@ -130,35 +130,43 @@ func (s *Service) imported(ctx context.Context, a Account, r *upload) (Imported,
 	}
 	defer file.close()
 	in := &importer{service: s, account: a, was: head, incoming: file}
-	network := ""
-	if r.shared != nil {
-		if err := s.chargeImport(ctx, a.DID, file.size); err != nil {
-			return Imported{}, err
-		}
-		in.free = r.free
-		network = queueNetwork(request.ClientOf(ctx))
+	if r.shared == nil {
+		return s.settle(ctx, in, "", false)
 	}
+	if err := s.chargeImport(ctx, a.DID, file.size); err != nil {
+		return Imported{}, err
+	}
+	in.free = r.free
+	return s.settle(ctx, in, queueNetwork(request.ClientOf(ctx)), true)
+}
+
+// settle verifies a file and stores it, once it is its network's turn. timed: it may take
+// importTime.
+func (s *Service) settle(ctx context.Context, in *importer, network string, timed bool) (Imported, error) {
 	give, err := s.imports.turn(ctx, network)
 	if err != nil {
 		return Imported{}, err
 	}
 	defer give()
-	if r.shared != nil {
+	if timed {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, s.importTime(file.size), errLongImport)
+		ctx, cancel = context.WithTimeoutCause(ctx, s.importTime(in.size), errLongImport)
 		defer cancel()
 	}
 	done, err := in.run(ctx)
 	if err != nil && errors.Is(context.Cause(ctx), errLongImport) {
 		err = context.Cause(ctx)
 	}
+	did := in.account.DID.String()
 	if err != nil {
-		s.Log.LogAttrs(ctx, slog.LevelWarn, "repository not imported", slog.String("did", a.DID.String()), slog.String("cause", err.Error()))
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "repository not imported", slog.String("did", did), slog.String("cause", err.Error()))
 		return Imported{}, err
 	}
-	s.Log.LogAttrs(ctx, slog.LevelInfo, "repository imported", slog.String("did", a.DID.String()),
-		slog.Int64("records", done.Records), slog.Int64("malformed", done.Odd),
-		slog.String("rev", done.Rev.String()), slog.Bool("kept", done.Kept))
+	if !in.dry {
+		s.Log.LogAttrs(ctx, slog.LevelInfo, "repository imported", slog.String("did", did),
+			slog.Int64("records", done.Records), slog.Int64("malformed", done.Odd),
+			slog.String("rev", done.Rev.String()), slog.Bool("kept", done.Kept))
+	}
 	return done, nil
 }
 
@@ -209,6 +217,8 @@ type importer struct {
 	stored     int64 // bytes that the records take
 	// free, if set, returns the free bytes of the disk.
 	free func() (int64, error)
+	// dry: the file is verified, and nothing is stored.
+	dry bool
 }
 
 func (in *importer) run(ctx context.Context) (Imported, error) {
@@ -229,6 +239,9 @@ func (in *importer) run(ctx context.Context) (Imported, error) {
 	// What was rebuilt the last time is rebuilt to the same tree.
 	if !tree.Equals(in.theirs.Data) && tree.Equals(in.was.Root.CID) && in.theirs.Rev <= in.was.Rev {
 		return in.unchanged(), nil
+	}
+	if in.dry {
+		return Imported{CID: in.root, Rev: in.theirs.Rev, Records: in.records, Odd: in.odd}, nil
 	}
 	if err := in.seal(ctx, tree); err != nil {
 		return Imported{}, err

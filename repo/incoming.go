@@ -64,6 +64,8 @@ var (
 type upload struct {
 	r     io.Reader
 	limit int64 // bytes
+	// all bounds, in bytes, what all files of shared take together.
+	all int64
 	// now and shared are set if it is a client's; free is set if the disk is known.
 	now    func() time.Time
 	shared *imports
@@ -107,8 +109,8 @@ func (u *upload) Read(b []byte) (n int, err error) {
 	return n, err
 }
 
-// reserve takes n more bytes of the disk. All clients' files together may take as
-// much as uploadsAtOnce of the largest, and half of what would be free without them.
+// reserve takes n more bytes of the disk. All clients' files together may take u.all, and
+// half of what would be free without them.
 func (u *upload) reserve(n int64) error {
 	free := int64(math.MaxInt64)
 	if u.free != nil {
@@ -117,7 +119,7 @@ func (u *upload) reserve(n int64) error {
 			return err
 		}
 	}
-	return u.shared.reserve(u, n, uploadsAtOnce*u.limit, free)
+	return u.shared.reserve(u, n, u.all, free)
 }
 
 // release gives the disk space to others.

@@ -42,7 +42,7 @@ func TestUploadPace(t *testing.T) {
 		"an operator":     {uploadPace, time.Hour, 0, true, nil},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			u := &upload{limit: 1 << 30, now: time.Now, shared: &imports{}}
+			u := &upload{limit: 1 << 30, all: uploadsAtOnce << 30, now: time.Now, shared: &imports{}}
 			if c.operator {
 				u.now, u.shared = nil, nil
 			}
@@ -73,7 +73,7 @@ func (f readFunc) Read(b []byte) (int, error) { return f(b) }
 func TestUploadRoom(t *testing.T) {
 	var all imports
 	file := func(n int) *upload {
-		return &upload{r: bytes.NewReader(make([]byte, n)), limit: 1000, now: time.Now, shared: &all}
+		return &upload{r: bytes.NewReader(make([]byte, n)), limit: 1000, all: 1000 * uploadsAtOnce, now: time.Now, shared: &all}
 	}
 	var held [uploadsAtOnce]*upload
 	for i := range held {
@@ -121,7 +121,7 @@ func TestUploadCrowded(t *testing.T) {
 		const limit = 1 << 30
 		var all imports
 		file := func(pace int) *upload {
-			u := &upload{limit: limit, now: time.Now, shared: &all}
+			u := &upload{limit: limit, all: uploadsAtOnce * limit, now: time.Now, shared: &all}
 			u.r = readFunc(func(b []byte) (int, error) {
 				<-time.After(time.Second)
 				return min(len(b), pace), nil

@@ -18,6 +18,7 @@ import (
 	"nestbox/lexicon"
 	"nestbox/oauth/scope"
 	"nestbox/ratelimit"
+	"nestbox/request"
 	"nestbox/xrpc"
 )
 
@@ -82,6 +83,9 @@ func (s *Service) commit(ctx context.Context, caller auth.StandardCaller, a Acco
 	}
 	if err != nil {
 		return nil, wireError(err, "Could not find repo: "+a.DID.String())
+	}
+	if made != nil {
+		request.SetMark(ctx, request.Written)
 	}
 	return made, nil
 }

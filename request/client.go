@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Client is what is known of the other end of a request before anyone is
@@ -46,6 +47,38 @@ type state struct {
 	broken bool
 	// remember: the request shows that its network is one of the server's own.
 	remember bool
+	marks    Mark
+}
+
+// Mark is something that happened in a request and is counted. Several may be joined by or.
+type Mark uint8
+
+// The marks.
+const (
+	// RefreshMoved: a refresh moved a session on; RefreshRepeated: it got the newest pair
+	// again; RefreshRefused: the session's refresh was refused.
+	RefreshMoved Mark = 1 << iota
+	RefreshRepeated
+	RefreshRefused
+	// SignInFailed: a password or a second factor was wrong.
+	SignInFailed
+	// Written: a repository was changed.
+	Written
+)
+
+// SetMark marks the request that ctx belongs to.
+func SetMark(ctx context.Context, m Mark) {
+	if st := stateOf(ctx); st != nil {
+		st.marks |= m
+	}
+}
+
+// Outcome is how a request ended, for those who count.
+type Outcome struct {
+	// Status is the one that was sent, or the worse one that the request failed with.
+	Status int
+	Took   time.Duration
+	Marks  Mark
 }
 
 type failure struct {

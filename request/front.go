@@ -22,8 +22,10 @@ type Front struct {
 	TrustedProxies []netip.Prefix
 	// Unlimited, when set, reports whether a client is exempt from rate limits.
 	Unlimited func(*http.Request, Client) bool
-	Log       *slog.Logger
-	Now       func() time.Time
+	// Ended, when set, is called with the outcome of each request. It must not block.
+	Ended func(Outcome)
+	Log   *slog.Logger
+	Now   func() time.Time
 }
 
 // Handler returns next behind the front. A panic in next that was not answered
@@ -46,6 +48,9 @@ func (f *Front) Handler(next http.Handler) http.Handler {
 			}
 		}
 		end := f.Now()
+		if f.Ended != nil {
+			f.Ended(Outcome{Status: max(st.writer.Status(), st.failed.status), Took: end.Sub(start), Marks: st.marks})
+		}
 		if network != "" && (st.did != "" || st.remember) && max(st.writer.Status(), st.failed.status) < http.StatusBadRequest {
 			known.Came(network, start)
 			known.Came(network, end)

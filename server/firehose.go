@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"nestbox/firehose"
+	"nestbox/load"
 )
 
 // buildFirehose wires the event stream. It is built before everything that writes
@@ -27,7 +28,10 @@ func (s *Server) buildFirehose(ctx context.Context) (err error) {
 		settings.PerNetwork = settings.Subscribers
 	}
 	s.firehose, err = firehose.NewHub(ctx, firehose.Options{
-		Settings: settings, Log: log, Logger: s.opts.Log, Now: s.opts.Now, Notify: s.crawler.Notify,
+		Settings: settings, Log: log, Logger: s.opts.Log, Now: s.opts.Now, Notify: func() {
+			s.load.Count(load.Event)
+			s.crawler.Notify()
+		},
 	})
 	return err
 }

@@ -40,8 +40,8 @@ func (s *Server) buildPeople(box *seal.Box) error {
 	}
 	s.accountPages = &web.AccountPages{
 		Site: s.site, Accounts: s.stores.Accounts, SignIns: s.signIns, Sessions: s.sessions, Hosting: s.hosting, Emails: s.emails,
-		Codes: s.codes, AppPasswords: s.appPasswords, OAuth: s.oauth, Exports: s.exports(), Invites: s.invites, Blobs: s.stores.Blobs,
-		Arrived: s.sessions.Arrived, Box: box, SignUp: signUpRules(c), Now: s.opts.Now,
+		Codes: s.codes, AppPasswords: s.appPasswords, OAuth: s.oauth, Exports: s.exports(), Moving: s.moving, Invites: s.invites,
+		Blobs: s.stores.Blobs, Arrived: s.sessions.Arrived, Box: box, SignUp: signUpRules(c), Now: s.opts.Now,
 		Facts: web.ServerFacts{
 			DID: s.DID, Version: s.opts.Version, UploadLimit: web.Bytes(c.BlobUploadLimit), Quota: web.Bytes(c.BlobQuota),
 			Domains: c.HandleDomains, Mail: s.codes.Templates != nil,
@@ -65,7 +65,7 @@ func (s *Server) adminPages(box *seal.Box) *web.AdminPages {
 		})
 	}
 	return &web.AdminPages{
-		Settings: settings, Warnings: s.opts.Warnings,
+		Settings: settings, Warnings: s.opts.Warnings, Load: s.load,
 		Site: s.site, Admin: s.admin, Accounts: s.stores.Accounts, SignIns: s.signIns, Box: box, Version: s.opts.Version, Started: s.opts.Now(),
 		Entrance: &admin.Entrance{
 			Store: s.stores.Entries, Key: box.Derive("sessions of the admin page"), Password: []byte(s.verifier.AdminPassword), Now: s.opts.Now,

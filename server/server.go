@@ -31,7 +31,9 @@ import (
 	"nestbox/identity"
 	"nestbox/internal/system"
 	"nestbox/lexicon"
+	"nestbox/load"
 	"nestbox/mail"
+	"nestbox/moving"
 	"nestbox/oauth"
 	"nestbox/oauth/client"
 	"nestbox/oauth/dpop"
@@ -151,6 +153,8 @@ type Server struct {
 	site         *web.Site
 	accountPages *web.AccountPages
 	examiner     *admin.Examiner
+	load         *load.Recorder
+	moving       *moving.Service
 }
 
 // Open builds a server on its data directory, which it locks, and binds its
@@ -170,11 +174,12 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 		return nil, err
 	}
 	s.DataDir = string(s.dir)
+	s.load = load.NewRecorder(opts.Now, s.gauges)
 	if err := s.bind(ctx); err != nil {
 		return nil, err
 	}
 	s.db, err = sqlite.Open(ctx, s.dir.Database(), sqlite.Options{
-		Fatal: opts.Fatal, Log: opts.Log, Free: func() (int64, error) { return system.FreeSpace(s.DataDir) },
+		Fatal: opts.Fatal, Log: opts.Log, Free: func() (int64, error) { return system.FreeSpace(s.DataDir) }, Wrote: s.load.Saved,
 	})
 	if err != nil {
 		return nil, err
@@ -308,10 +313,11 @@ func (s *Server) build(ctx context.Context) error {
 	s.buildClients(limits)
 	s.buildOAuth(box, limits)
 	s.limits = limits
+	s.buildMoving()
 	if err := s.buildPeople(box); err != nil { //nolint:contextcheck // requests bring theirs
 		return err
 	}
-	s.front = &request.Front{TrustedProxies: c.TrustedProxies, Unlimited: s.unlimited, Log: log, Now: now}
+	s.front = &request.Front{TrustedProxies: c.TrustedProxies, Unlimited: s.unlimited, Ended: s.load.Request, Log: log, Now: now}
 	s.xrpc = &xrpc.Server{Methods: s.methods(), MaxBody: xrpc.DefaultMaxBody, Admit: s.admit, Pass: s.proxy.Call}
 	return nil
 }
@@ -386,7 +392,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 		s.clock.run, s.backfill, s.sessions.Collect, s.devices.Collect, s.hosting.Run, s.checker.Run,
 		s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts,
 		s.repos.Sweep, s.outbox.Run, s.clients.Run, s.schemas.Run,
-		s.oauth.Collect, s.sessions.WriteCalls, s.examiner.Run,
+		s.oauth.Collect, s.sessions.WriteCalls, s.examiner.Run, s.load.Run, s.moving.Run,
 	} {
 		workers.Go(func() { run(background) })
 	}

@@ -208,8 +208,10 @@ func (s *Service) RefreshGrant(ctx context.Context, a *account.Account, p Presen
 	case r.Outcome == Stale:
 		return SignedGrant{}, s.refuseStale(ctx, a, p)
 	case r.Outcome == Theft:
+		request.SetMark(ctx, request.RefreshRefused)
 		return SignedGrant{}, ErrTheft
 	}
+	mark(ctx, r.Outcome)
 	return s.MintGrant(a, &r.Next)
 }
 

@@ -229,6 +229,7 @@ func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
 		s.noteRefusal(ctx, a, t.SID, "token was superseded before the reuse window")
 		return Signed{}, ErrReused
 	}
+	mark(ctx, r.Outcome)
 	return s.mint(a, &r.Next, r.Next.Head, p.At)
 }
 
@@ -259,12 +260,22 @@ func (s *Service) checkTakedown(ctx context.Context, a *account.Account, t auth.
 	return account.ErrTakenDown
 }
 
+// mark marks the request as a refresh that was answered.
+func mark(ctx context.Context, o Outcome) {
+	if o == Repeat || o == Converge {
+		request.SetMark(ctx, request.RefreshRepeated)
+	} else {
+		request.SetMark(ctx, request.RefreshMoved)
+	}
+}
+
 // noted limits how often one refusal of one session is written to the trail.
 var noted = ratelimit.Limit{Name: "refusal", Points: 1, Window: time.Hour}
 
 // noteRefusal records the answer to "why was I signed out?". A failure to write it
 // does not change the answer to the client.
 func (s *Service) noteRefusal(ctx context.Context, a *account.Account, sid, why string) {
+	request.SetMark(ctx, request.RefreshRefused)
 	if !s.Noted.Take(a.DID.String()+sid+why, noted).Allowed {
 		return
 	}

@@ -42,6 +42,7 @@ func (s *Service) guess(ctx context.Context, a *account.Account, m Method, check
 		s.Guesses.GiveBack(key, guessLimit(m))
 		return err
 	}
+	request.SetMark(ctx, request.SignInFailed)
 	if taken.Remaining == 0 {
 		s.Guesses.Take(key, pauseLimit(m))
 	}

@@ -89,10 +89,13 @@ func (s *Service) attempt(ctx context.Context, a *account.Account, identifier st
 // a success leaves the failures as they were, a failure the successes, and what was
 // nobody's fault both.
 func (t *attempt) settle(ctx context.Context, err error) {
+	failed := errors.Is(err, ErrWrong) || WrongCode(err)
+	if failed {
+		request.SetMark(ctx, request.SignInFailed)
+	}
 	if t.limits == nil {
 		return
 	}
-	failed := errors.Is(err, ErrWrong) || WrongCode(err)
 	if !failed {
 		t.limits.GiveBackKeys(t.account, 1, t.failAcct...)
 		t.limits.GiveBackKeys(t.network, 1, t.failNet...)

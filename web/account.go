@@ -19,6 +19,7 @@ import (
 	"nestbox/internal/gate"
 	"nestbox/internal/seal"
 	"nestbox/mail"
+	"nestbox/moving"
 	"nestbox/oauth"
 	"nestbox/request"
 	"nestbox/session"
@@ -40,6 +41,7 @@ type AccountPages struct {
 	Invites      *account.Invites
 	OAuth        *oauth.Service
 	Exports      *export.Service
+	Moving       *moving.Service
 	// Blobs counts the files of accounts.
 	Blobs interface {
 		Used(ctx context.Context, accountID int64) (files, bytes int64, err error)
@@ -103,6 +105,8 @@ func (p *AccountPages) PageRoutes() []Route {
 		{of("data"), p.owned(p.showData), p.owned(p.takeData)},
 		{of("files"), p.owned(p.showFiles), nil},
 		{of("file"), p.owned(p.sendFile), nil},
+		{of("data/bring"), p.owned(p.showBring), p.owned(p.changeBring)},
+		{uploadPath, p.owned(p.toBring), p.owned(p.uploadBring)},
 		{of("security"), p.owned(p.showSecurity), p.owned(p.confirmed(p.steppedUp(signin.ChangeFactors, Msg("act.security"), p.changeSecurity)))},
 		{of("apps"), p.owned(p.showApps), p.owned(p.changeApps)},
 	}
@@ -124,7 +128,7 @@ func (q *query) typed(name string) string { return q.r.PostForm.Get(name) }
 
 // to answers with the way to another page.
 func (q *query) to(path string) error {
-	http.Redirect(q.w, q.r, path, http.StatusSeeOther) //nolint:gosec // a path of our own
+	http.Redirect(q.w, q.r, path, http.StatusSeeOther)
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"nestbox/account"
 	"nestbox/admin"
 	"nestbox/internal/seal"
+	"nestbox/load"
 	"nestbox/request"
 	"nestbox/signin"
 )
@@ -30,6 +31,8 @@ type AdminPages struct {
 	// Version is the server's, Started when it began to serve.
 	Version string
 	Started time.Time
+	// Load has the figures of /admin/load.
+	Load *load.Recorder
 	// Settings are those of the server, Warnings those without effect.
 	Settings []DeskSetting
 	Warnings []string
@@ -65,6 +68,7 @@ func deskParts() []deskPart {
 		{"people", "invites", admin.RoleModerator, (*AdminPages).showInvites},
 		{"people", "sessions", admin.RoleAdmin, (*AdminPages).showSignIns},
 		{"people", "clients", admin.RoleAdmin, (*AdminPages).showClients},
+		{"server", "load", admin.RoleAdmin, (*AdminPages).showLoad},
 		{"server", "doctor", admin.RoleAdmin, (*AdminPages).showDoctor},
 		{"server", "relays", admin.RoleAdmin, (*AdminPages).showRelays},
 		{"server", "firehose", admin.RoleAdmin, (*AdminPages).showFirehose},

@@ -13,6 +13,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/admin"
+	"nestbox/internal/pdstest"
 )
 
 // desk is the admin page in a browser.
@@ -310,5 +311,51 @@ func TestAdminReach(t *testing.T) {
 				t.Errorf("%s: %s is %d %s", c.setting, path, s.status, s.body)
 			}
 		}
+	}
+}
+
+// TestAdminLoad: the load page shows what the server did, each figure with its table.
+func TestAdminLoad(t *testing.T) {
+	t.Parallel()
+	w := newFlowWorld(t)
+	alice := w.account("alice")
+	chief := w.desk()
+	chief.enter()
+	chief.open("/admin/load")
+	chief.want(http.StatusOK, "Nothing is known yet")
+	w.clock.Advance(10 * time.Second)
+	session := w.Client.SignIn(t, "alice.test", flowPassword)
+	for range 2 { // the second gets the same answer again
+		w.Client.Do(t, pdstest.Request{NSID: "com.atproto.server.refreshSession", Auth: "Bearer " + session.RefreshJwt, Method: http.MethodPost})
+	}
+	for range 3 {
+		w.Client.Do(t, pdstest.Request{NSID: "com.atproto.server.createSession", Body: map[string]string{"identifier": "alice.test", "password": "wrong"}})
+	}
+	w.Client.Do(t, pdstest.Request{NSID: "com.atproto.server.refreshSession", Auth: "Bearer nonsense", Method: http.MethodPost})
+	w.Client.Do(t, pdstest.Request{NSID: "com.atproto.repo.createRecord", Auth: "Bearer " + session.AccessJwt, Body: map[string]any{
+		"repo": alice.DID, "collection": "com.example.note", "record": map[string]any{"$type": "com.example.note", "text": "hi"},
+	}})
+	chief.open("/admin/load") // counts so far are of this minute
+	w.clock.Advance(time.Minute)
+	for show, want := range map[string][]string{
+		"refreshes": {"1", "1", "0"}, "signins": {"3"}, "writes": {"1"}, "subscribers": {"0"},
+	} {
+		chief.open("/admin/load?show=" + show)
+		row := regexp.MustCompile(`(?s)<tbody>.*?</tr>`).FindString(chief.last.body)
+		cells := regexp.MustCompile(`class="number">([^<]*)</td>`).FindAllStringSubmatch(row, -1)
+		for i, number := range want {
+			if len(cells) <= i || cells[i][1] != number {
+				t.Errorf("%s: %q, want %q", show, cells, want)
+				break
+			}
+		}
+	}
+	for _, path := range []string{"?span=month", "?span=month&show=cpu&page=3", "?show=memory&page=99", "?show=nothing&span=x&page=-1"} {
+		chief.open("/admin/load" + path)
+		chief.want(http.StatusOK, `<h1>`)
+	}
+	chief.open("/admin/load?show=requests")
+	if !strings.Contains(chief.last.body, `<path class="line l0" d="M59 `) || strings.Contains(chief.last.body, "style=") {
+		t.Errorf("%.6000s", chief.last.body)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"html"
 	"html/template"
 	"io/fs"
+	"math"
 	"net/http"
 	"regexp"
 	"slices"
@@ -146,6 +147,10 @@ func (c *catalogue) value(v any) (template.HTML, error) {
 		return name(string(v)), nil
 	case Count:
 		return template.HTML(c.number(strconv.FormatInt(int64(v), 10))), nil //nolint:gosec // digits and a separator of ours
+	case Decimal:
+		return template.HTML(c.decimal(float64(v))), nil //nolint:gosec // digits and separators of ours
+	case time.Duration:
+		return c.duration(v)
 	case Bytes:
 		return c.bytes(int64(v))
 	case Badge:
@@ -165,11 +170,46 @@ func (c *catalogue) value(v any) (template.HTML, error) {
 // Name is a name of a machine, shown whole: a DID, a network, a command.
 type Name string
 
-// Count is a number of things, shown with its thousands apart. Bytes is a size.
+// Count is a number of things, shown with its thousands apart; Decimal is one that need not
+// be whole, with about three digits. Bytes is a size.
 type (
-	Count int64
-	Bytes int64
+	Count   int64
+	Decimal float64
+	Bytes   int64
 )
+
+// decimal writes a number with about three digits.
+func (c *catalogue) decimal(v float64) string {
+	digits := 2
+	for edge := 9.995; digits > 0 && math.Abs(v) >= edge; edge *= 10 { //nolint:mnd // from there on it is written as 10.0
+		digits--
+	}
+	text := strconv.FormatFloat(v, 'f', digits, 64)
+	if digits > 0 {
+		text = strings.TrimSuffix(strings.TrimRight(text, "0"), ".")
+	}
+	return c.number(text)
+}
+
+// duration writes how long something took.
+func (c *catalogue) duration(d time.Duration) (template.HTML, error) {
+	if d < time.Second {
+		return c.text("size.ms", "n", Decimal(float64(d)/float64(time.Millisecond)))
+	}
+	return c.text("size.s", "n", Decimal(d.Seconds()))
+}
+
+// count writes a number of things in a template.
+func (c *catalogue) count(n any) (template.HTML, error) {
+	switch n := n.(type) {
+	case int:
+		return c.value(Count(n))
+	case int64:
+		return c.value(Count(n))
+	default:
+		return "", fmt.Errorf("a %T cannot be counted", n)
+	}
+}
 
 // sign returns a message that is a sign alone.
 func (c *catalogue) sign(id string) string {

@@ -20,7 +20,7 @@ func parts() []part {
 		{"app-passwords", "nav.app-passwords", []string{"apppasswords", "apppasswordmade"}},
 		{"security", "nav.security", []string{"security", "totpsetup", "recoverycodes", "passkeyadd"}},
 		{"events", "nav.events", []string{"events", "secure"}},
-		{"data", "nav.data", []string{"data", "files"}},
+		{"data", "nav.data", []string{"data", "files", "bring"}},
 		{"identity", "nav.identity", []string{"identity", "identitychange"}},
 		{"about", "nav.about", []string{"about"}},
 	}

@@ -86,6 +86,7 @@ type Section struct {
 	Title Text
 	Body  []Text
 	Facts []Fact
+	Plots []*Plot
 	Table *DeskTable
 	// Code is text of a machine, a line each: a new password, a record.
 	Code []string

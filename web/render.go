@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -42,7 +43,7 @@ type Pages struct {
 	settings     Settings
 	assets       *assets
 	languages    *languages
-	templates    map[*catalogue]map[string]*template.Template
+	templates    map[*catalogue]*template.Template
 	imageOrigins []string
 }
 
@@ -52,15 +53,18 @@ func declared() []Page {
 		&SignIn{}, &Chooser{}, &Factor{}, &Deactivated{}, &SignUp{}, &Welcome{}, &Reset{}, &ResetCode{}, &Consent{},
 		&Message{}, &FormPost{}, &Confirm{}, &StepUp{},
 		&AdminSignIn{}, &Desk{}, &DeskAct{},
-		&Accounts{}, &Sessions{}, &Apps{}, &Devices{}, &AppPasswords{}, &AppPasswordMade{}, &Events{}, &Secure{}, &Data{}, &Files{}, &Security{},
+		&Accounts{}, &Sessions{}, &Apps{}, &Devices{}, &AppPasswords{}, &AppPasswordMade{}, &Events{}, &Secure{}, &Data{}, &Files{}, &Bring{}, &Security{},
 		&TOTPSetup{}, &RecoveryCodes{}, &PasskeyAdd{},
 		&Manage{}, &ChangeHandle{}, &ChangeEmail{}, &ChangePassword{}, &Deactivate{}, &Reactivate{}, &DeleteAccount{}, &ToolCodes{}, &About{},
 		&Identity{}, &IdentityChange{},
 	}
 }
 
-// shared are the templates that every page has.
-var shared = []string{"templates/layout.html", "templates/parts.html"}
+// The templates that every page has.
+const (
+	layoutFile = "templates/layout.html"
+	partsFile  = "templates/parts.html"
+)
 
 // New reads templates, messages and assets, and reports whatever is wrong with them.
 func New(s Settings) (*Pages, error) {
@@ -71,7 +75,7 @@ func New(s Settings) (*Pages, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pages{settings: s, templates: map[*catalogue]map[string]*template.Template{}}
+	p := &Pages{settings: s, templates: map[*catalogue]*template.Template{}}
 	p.imageOrigins = origins(s.Brand.LogoURL, s.Brand.BackgroundLightURL, s.Brand.BackgroundDarkURL)
 	if p.assets, err = readAssets(style); err != nil {
 		return nil, err
@@ -83,22 +87,47 @@ func New(s Settings) (*Pages, error) {
 		return nil, err
 	}
 	for _, c := range p.languages.all {
-		p.templates[c] = map[string]*template.Template{}
-		for _, page := range declared() {
-			files := append(slices.Clone(shared), "templates/"+page.template()+".html")
-			t, err := template.New("layout.html").Funcs(p.functions(c)).Option("missingkey=error").ParseFS(templateFiles, files...)
-			if err != nil {
-				return nil, err
-			}
-			p.templates[c][page.template()] = t
+		if p.templates[c], err = readTemplates(templateFiles, p.functions(c)); err != nil {
+			return nil, err
 		}
 	}
 	return p, nil
 }
 
-// checkTemplates reports a file that no page declares.
+// readTemplates reads the templates of all pages into one set, so that what they share is in
+// memory once. Each page has the layout under its own name, with the templates "content" and
+// "scripts" of its file.
+func readTemplates(files fs.FS, functions template.FuncMap) (*template.Template, error) {
+	set, err := template.New("").Funcs(functions).Option("missingkey=error").ParseFS(files, partsFile)
+	if err != nil {
+		return nil, err
+	}
+	layout, err := fs.ReadFile(files, layoutFile)
+	if err != nil {
+		return nil, err
+	}
+	for _, page := range declared() {
+		name := page.template()
+		text, err := fs.ReadFile(files, "templates/"+name+".html")
+		if err != nil {
+			return nil, err
+		}
+		own := strings.NewReplacer(`"content"`, `"`+name+`-content"`, `"scripts"`, `"`+name+`-scripts"`)
+		for _, part := range []struct{ name, text string }{{name, string(layout)}, {name + ".html", string(text)}} {
+			if _, err := set.New(part.name).Parse(own.Replace(part.text)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return set, nil
+}
+
+// definition finds the templates that a file defines.
+var definition = regexp.MustCompile(`\{\{-? *define "([^"]*)"`)
+
+// checkTemplates reports a file that no page declares, and a template that two files define.
 func checkTemplates(files fs.FS) error {
-	known := slices.Clone(shared)
+	known := []string{layoutFile, partsFile}
 	for _, page := range declared() {
 		known = append(known, "templates/"+page.template()+".html")
 	}
@@ -106,9 +135,21 @@ func checkTemplates(files fs.FS) error {
 	if err != nil {
 		return err
 	}
+	in := map[string]string{}
 	for _, name := range found {
 		if !slices.Contains(known, name) {
 			return fmt.Errorf("%s: no page declares it", name)
+		}
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			return err
+		}
+		for _, m := range definition.FindAllStringSubmatch(string(text), -1) {
+			defined := m[1]
+			if other := in[defined]; other != "" && defined != "content" && defined != "scripts" {
+				return fmt.Errorf("%s: %s defines %q too", name, other, defined)
+			}
+			in[defined] = name
 		}
 	}
 	return nil
@@ -188,7 +229,7 @@ func (p *Pages) render(c *catalogue, r *http.Request, page Page) ([]byte, error)
 		v.Languages = append(v.Languages, languageChoice{one.Tag.String(), name, one == c})
 	}
 	var out bytes.Buffer
-	err = p.templates[c][page.template()].ExecuteTemplate(&out, "layout.html", v)
+	err = p.templates[c].ExecuteTemplate(&out, page.template(), v)
 	return out.Bytes(), err
 }
 
@@ -264,6 +305,7 @@ func (p *Pages) functions(c *catalogue) template.FuncMap {
 		"stranger": func(s string) template.HTML { return Stranger(s).html() },
 		"host":     func(s string) template.HTML { return Host(s).html() },
 		"name":     name,
+		"count":    c.count,
 		"at":       atHandle,
 		"kindof":   kindOf,
 		"asset":    p.asset,

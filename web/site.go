@@ -92,8 +92,10 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
-	if r.Method == http.MethodPost && !s.parse(w, r) {
-		return
+	if r.Method == http.MethodPost {
+		if r, ok = s.parse(w, r); !ok {
+			return
+		}
 	}
 	serve(w, r)
 }
@@ -110,16 +112,27 @@ func (r *Route) allow() string {
 	return strings.Join(methods, ", ")
 }
 
-// parse reads a form of ours, and answers any other.
-func (s *Site) parse(w http.ResponseWriter, r *http.Request) bool {
+// parse reads a form of ours, and answers any other. It returns the request to go on with.
+func (s *Site) parse(w http.ResponseWriter, r *http.Request) (*http.Request, bool) {
 	if !s.Browsers.Own(r) {
 		s.Foreign(w, r)
-		return false
+		return nil, false
+	}
+	wanted, brings := "application/x-www-form-urlencoded", matches(uploadPath, r.URL.Path)
+	if brings {
+		wanted = "multipart/form-data"
 	}
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || kind != "application/x-www-form-urlencoded" {
+	if err != nil || kind != wanted {
 		s.message(w, r, http.StatusUnsupportedMediaType, oddForm())
-		return false
+		return nil, false
+	}
+	if brings {
+		if r, err = beginUpload(w, r); err != nil {
+			s.message(w, r, http.StatusBadRequest, oddForm())
+			return nil, false
+		}
+		return r, true
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	if err := r.ParseForm(); err != nil {
@@ -128,9 +141,9 @@ func (s *Site) parse(w http.ResponseWriter, r *http.Request) bool {
 			status = http.StatusRequestEntityTooLarge
 		}
 		s.message(w, r, status, oddForm())
-		return false
+		return nil, false
 	}
-	return true
+	return r, true
 }
 
 func oddForm() *Message {

@@ -408,6 +408,13 @@ func TestTemplatesAreDeclared(t *testing.T) {
 	if err := checkTemplates(fstest.MapFS{"templates/stray.html": {}}); err == nil {
 		t.Error("a stray file was accepted")
 	}
+	twice := fstest.MapFS{
+		"templates/signin.html": {Data: []byte(`{{define "content"}}{{end}}{{define "row"}}{{end}}`)},
+		"templates/signup.html": {Data: []byte(`{{define "content"}}{{end}}{{- define "row"}}{{end}}`)},
+	}
+	if err := checkTemplates(twice); err == nil || !strings.Contains(err.Error(), `"row"`) {
+		t.Errorf("a template of two files: %v", err)
+	}
 }
 
 // TestRenderingFails: a page that cannot be rendered is a plain 500 without a half page.

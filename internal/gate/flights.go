@@ -59,13 +59,13 @@ func newFlight[V any]() *Flight[V] {
 // Depart returns the flight of a key that is under way, or begins one. Errors: ErrClosed,
 // and those of the fare.
 func (f *Flights[K, V]) Depart(ctx context.Context, key K, fare Fare, fly func() (V, error)) (*Flight[V], error) {
-	on, err := f.board(key, fare) //nolint:contextcheck // a flight outlives its callers
+	on, err := f.board(key, fare)
 	if err != nil || on.begun.Err() != nil {
 		return on, err
 	}
 	seek, stop := context.WithCancel(ctx)
 	defer stop()
-	defer context.AfterFunc(on.begun, stop)()
+	defer context.AfterFunc(on.begun, stop)() //nolint:contextcheck // a flight outlives its callers
 	leave, err := fare.Place(seek)
 
 	f.mu.Lock()

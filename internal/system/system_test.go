@@ -88,6 +88,9 @@ func TestFiguresOfTheSystem(t *testing.T) {
 	if n, err := Resident(os.Getpid()); n < 1<<20 || err != nil {
 		t.Errorf("resident %d, %v", n, err)
 	}
+	if d, err := CPUTime(); d <= 0 || err != nil {
+		t.Errorf("time used %v, %v", d, err)
+	}
 	if _, err := FreeSpace(filepath.Join(t.TempDir(), "none")); err == nil {
 		t.Error("a folder that is not there has free space")
 	}

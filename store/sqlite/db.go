@@ -34,7 +34,9 @@ type Options struct {
 	// Free returns what is free on the database's disk, in bytes. Without it
 	// nothing bounds the log while another program reads the database.
 	Free func() (int64, error)
-	Log  *slog.Logger
+	// Wrote, if set, is called with how long each write took: groupcommit.Options.Wrote.
+	Wrote func(time.Duration)
+	Log   *slog.Logger
 
 	// bounds replace those of the log, in tests.
 	bounds logBounds
@@ -118,7 +120,8 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 		sessions: otter.Must(&otter.Options[int64, *session.State]{MaximumWeight: cachedSessions, Weigher: sessionBytes}),
 		accounts: otter.Must(&otter.Options[string, *account.Account]{MaximumWeight: cachedAccounts, Weigher: accountBytes}),
 	}
-	db.writer = groupcommit.New(write, groupcommit.Options{Fatal: opts.Fatal, Commit: opts.Commit, Begin: db.room, Before: opts.Before})
+	db.writer = groupcommit.New(write, groupcommit.Options{Fatal: opts.Fatal, Commit: opts.Commit, Begin: db.room, Before: opts.Before,
+		Wrote: opts.Wrote})
 	db.deleted.Store(true) // by a process that ended before it could do more
 	ctx, db.stop = context.WithCancel(context.WithoutCancel(ctx))
 	db.done.Go(func() { db.checkpointLoop(ctx, checkpoints) })

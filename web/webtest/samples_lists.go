@@ -4,8 +4,32 @@ import (
 	"fmt"
 	"time"
 
+	"nestbox/moving"
 	"nestbox/web"
 )
+
+// asleep is a deactivated account.
+func asleep() *web.Account {
+	a := alice()
+	a.Deactivated = true
+	return a
+}
+
+// sent is a file that was sent, of an archive with all that can be said of one.
+func sent(phase moving.Phase, known bool) *web.BroughtFile {
+	f := &web.BroughtFile{File: moving.File{Phase: phase, Size: 734_003_200, Until: at(-time.Hour), Archive: true, Repo: true}}
+	if known {
+		f.Records, f.Odd, f.HasPreferences, f.Preferences, f.Parts = 12_345, 3, true, 9, 4
+		f.Blobs, f.New, f.There, f.Done, f.RefusedAll = 812, 700, 112, 213, 140
+		for _, why := range []moving.Reason{moving.NotABlob, moving.Damaged, moving.TooLarge, moving.OverQuota, moving.TakenDown, moving.Unused, moving.NoRoom} {
+			f.Refused = append(f.Refused, moving.Refused{Name: "blobs/bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku.png", Why: why})
+		}
+	}
+	if phase == moving.Failed {
+		f.Problem = web.Msg("bring.no-archive")
+	}
+	return f
+}
 
 // lists are the pages of browsers, app passwords and events.
 func lists() []Sample {
@@ -15,6 +39,9 @@ func lists() []Sample {
 	taken := of(alice(), "app-passwords")
 	taken.Problems = []web.Problem{wrong("name", "app-passwords.name-taken")}
 	odd := &web.Account{DID: did, Handle: long}
+	bring, toSend := alice().Path("data/bring"), web.Form{Action: alice().Path("data/upload"), CSRF: "token"}
+	noFile := of(asleep(), "data/bring")
+	noFile.Problems = []web.Problem{wrong("file", "bring.no-file")}
 	return []Sample{
 		{"devices", devices, 200, &web.Devices{Frame: of(alice(), "devices"), Rows: []web.DeviceRow{
 			{Ref: "browser 1", Name: "Firefox on Linux", This: true, SignedIn: true, Since: at(3 * day), Seen: at(time.Minute), Network: "192.0.2.0/24", TrustedUntil: at(-20 * day)},
@@ -43,6 +70,15 @@ func lists() []Sample {
 		{"files", alice().Path("files"), 200, &web.Files{Frame: of(alice(), "files"), Rows: manyFiles(), First: true, Next: alice().Path("files") + "?after=x"}},
 		{"files-odd", alice().Path("files"), 200, &web.Files{Frame: of(odd, "files"), Rows: manyFiles()[:2]}},
 		{"files-none", alice().Path("files"), 200, &web.Files{Frame: of(alice(), "files"), First: true}},
+		{"bring", bring, 200, &web.Bring{Frame: of(alice(), "data/bring"), Most: 6 << 30, NotEmpty: true, Now: moving.Holdings{Records: 12_345, Blobs: 812, There: 800, Preferences: 9}}},
+		{"bring-closed", bring, 200, &web.Bring{Frame: of(alice(), "data/bring"), Most: 6 << 30, Closed: true}},
+		{"bring-prove", bring, 200, &web.Bring{Frame: of(asleep(), "data/bring"), Most: 6 << 30}},
+		{"bring-send", bring, 422, &web.Bring{Frame: noFile, Most: 6 << 30, Proven: true, Upload: toSend}},
+		{"bring-examining", bring, 200, &web.Bring{Frame: of(asleep(), "data/bring"), Proven: true, File: sent(moving.Examining, false)}},
+		{"bring-ready", bring, 200, &web.Bring{Frame: of(asleep(), "data/bring"), Proven: true, Upload: toSend, Most: 6 << 30, File: sent(moving.Ready, true)}},
+		{"bring-bringing", bring, 200, &web.Bring{Frame: of(asleep(), "data/bring"), File: sent(moving.Bringing, true)}},
+		{"bring-brought", bring, 200, &web.Bring{Frame: of(asleep(), "data/bring"), Proven: true, Upload: toSend, Most: 6 << 30, File: sent(moving.Brought, true)}},
+		{"bring-failed", bring, 200, &web.Bring{Frame: of(asleep(), "data/bring"), File: sent(moving.Failed, false)}},
 		{"secure", alice().Path("secure"), 200, &web.Secure{Frame: of(alice(), "secure"), Steps: []web.SecureStep{
 			walk("password", alice().Path("password"), web.Msg("secure.password-changed", "time", at(400*day))),
 			walk("app-passwords", passwords, web.Msg("secure.app-passwords-now", "count", 4)),

@@ -75,6 +75,9 @@ type Options struct {
 	// goroutine, while the Writer may serve others. Tests make another write
 	// here.
 	Before func()
+	// Wrote, if set, is called with how long each write that was kept took, from Do to the
+	// end of its COMMIT. It must not block.
+	Wrote func(time.Duration)
 }
 
 // Tx is one closure's view of the shared transaction.
@@ -143,7 +146,12 @@ func (w *Writer) Do(ctx context.Context, fn func(*Tx) error) error {
 	if w.opts.Before != nil {
 		w.opts.Before()
 	}
-	return w.submit(ctx, &job{fn: fn, result: make(chan error, 1)})
+	began := time.Now()
+	err := w.submit(ctx, &job{fn: fn, result: make(chan error, 1)})
+	if err == nil && w.opts.Wrote != nil {
+		w.opts.Wrote(time.Since(began))
+	}
+	return err
 }
 
 // Outside runs fn on the writer's connection between two transactions: for

@@ -1,0 +1,579 @@
+package moving
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"time"
+
+	"nestbox/account"
+	"nestbox/blob"
+	"nestbox/internal/pause"
+	"nestbox/repo"
+	"nestbox/request"
+)
+
+const (
+	// MaxArchive is how many times the size of the largest repository an archive may have.
+	MaxArchive = 3
+	// keptFor is how long a file, and what became of it, waits for its owner.
+	keptFor = time.Hour
+	// maxHeld is how many files wait at once, one of an account, and workers how many are
+	// worked on at once.
+	maxHeld = 16
+	workers = 2
+	// maxRefused is how many refused blobs are named.
+	maxRefused = 100
+	// bringPatience is how long a blob waits for room.
+	bringPatience = 10 * time.Minute
+	// pageOfMissing is how many blobs are asked for at once.
+	pageOfMissing = 500
+)
+
+// Phase is how far a file is.
+type Phase string
+
+// The phases.
+const (
+	// Examining: it is read, and nothing changes. Ready: it waits for its owner's word.
+	Examining Phase = "examining"
+	Ready     Phase = "ready"
+	// Bringing: it is brought in. Brought: it was.
+	Bringing Phase = "bringing"
+	Brought  Phase = "brought"
+	// Failed: Err is why. What has come in before stays.
+	Failed Phase = "failed"
+)
+
+// Refused is a blob that is not brought in.
+type Refused struct {
+	Name string
+	Why  Reason
+}
+
+// Reason is why a blob is not brought in.
+type Reason string
+
+// The reasons.
+const (
+	// NotABlob: it is not named as blobs are. Damaged: it is not what its name says.
+	NotABlob Reason = "name"
+	Damaged  Reason = "damaged"
+	TooLarge Reason = "large"
+	// OverQuota: the account's blobs take as much room as they may.
+	OverQuota Reason = "quota"
+	// TakenDown: moderation took it down.
+	TakenDown Reason = "taken-down"
+	// Unused: no record refers to it.
+	Unused Reason = "unused"
+	// NoRoom: the server has no room now, or the account has brought as much as it may today.
+	NoRoom Reason = "room"
+)
+
+// File is what a file holds, and how far it is.
+type File struct {
+	Phase Phase
+	// Size is in bytes. Until is how long it waits.
+	Size  int64
+	Until time.Time
+	// Archive: it is an archive, and not a repository alone; Parts is how many further ones
+	// hold the blobs.
+	Archive bool
+	Parts   int
+	// Repo: it has a repository, with so many Records, of which Odd could not be written here
+	// and are kept as they are.
+	Repo         bool
+	Records, Odd int64
+	// Preferences: it has those; so many.
+	HasPreferences bool
+	Preferences    int
+	// Blobs is how many it has that are good, New those that are not here yet, There those
+	// that are. Done is how many of the new ones have come in.
+	Blobs, New, There, Done int
+	// Refused are the first blobs that are not brought in, RefusedAll how many there are.
+	Refused    []Refused
+	RefusedAll int
+	// Replaced: the repository has been replaced.
+	Replaced bool
+	Err      error
+}
+
+// held is a file that waits.
+type held struct {
+	account  *account.Account
+	received *repo.Received
+	client   request.Client
+	// settled is closed when the phase is no longer Examining or Bringing.
+	settled chan struct{}
+	file    File
+}
+
+// refuse notes a blob that is not brought in.
+func (f *File) refuse(name string, why Reason) {
+	if f.RefusedAll++; len(f.Refused) < maxRefused {
+		f.Refused = append(f.Refused, Refused{name, why})
+	}
+}
+
+// MaxSize returns how many bytes a file may have.
+func (s *Service) MaxSize() int64 { return MaxArchive * s.Repos.MaxImportSize() }
+
+// Accept takes a file that the account's owner sends, in place of one that waited, and makes
+// Run examine it. It changes nothing of the account. Errors: those of May, ErrWorking,
+// ErrFull, those of repo.Service.Receive.
+func (s *Service) Accept(ctx context.Context, a *account.Account, r io.Reader) error {
+	if err := s.May(ctx, a); err != nil {
+		return err
+	}
+	h := &held{account: a, client: request.ClientOf(ctx), settled: make(chan struct{}), file: File{Phase: Examining}}
+	if err := s.place(h); err != nil {
+		return err
+	}
+	received, err := s.Repos.Receive(ctx, r, s.MaxSize())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		delete(s.held, a.ID)
+		close(h.settled)
+		return err
+	}
+	h.received, h.file.Size, h.file.Until = received, received.Size(), s.Now().Add(keptFor)
+	s.queue <- h // it has a place for each
+	return nil
+}
+
+// place takes the account's place.
+func (s *Service) place(h *held) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held == nil {
+		s.held, s.queue = map[int64]*held{}, make(chan *held, maxHeld)
+	}
+	switch old := s.held[h.account.ID]; {
+	case old != nil && old.busy():
+		return ErrWorking
+	case old != nil:
+		s.drop(old)
+	case len(s.held) >= maxHeld && !s.dropOldest():
+		return ErrFull
+	}
+	s.held[h.account.ID] = h
+	return nil
+}
+
+func (h *held) busy() bool { return h.file.Phase == Examining || h.file.Phase == Bringing }
+
+// drop forgets a file that nothing works on.
+func (s *Service) drop(h *held) {
+	delete(s.held, h.account.ID)
+	h.release()
+}
+
+// release gives its disk space back.
+func (h *held) release() {
+	if h.received != nil {
+		h.received.Close()
+		h.received = nil
+	}
+}
+
+// dropOldest forgets the result that is longest known.
+func (s *Service) dropOldest() bool {
+	var oldest *held
+	for _, h := range s.held {
+		over := h.file.Phase == Brought || h.file.Phase == Failed
+		if over && (oldest == nil || h.file.Until.Before(oldest.file.Until)) {
+			oldest = h
+		}
+	}
+	if oldest != nil {
+		s.drop(oldest)
+	}
+	return oldest != nil
+}
+
+// File returns the account's file: ErrNothing.
+func (s *Service) File(a *account.Account) (File, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.held[a.ID]
+	if h == nil {
+		return File{}, ErrNothing
+	}
+	f := h.file
+	f.Refused = slices.Clone(f.Refused)
+	return f, nil
+}
+
+// Settled waits until nothing works on the account's file, for so long at most.
+func (s *Service) Settled(ctx context.Context, a *account.Account, most time.Duration) {
+	s.mu.Lock()
+	h := s.held[a.ID]
+	s.mu.Unlock()
+	if h == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	select {
+	case <-h.settled:
+	case <-ctx.Done():
+	}
+}
+
+// Discard forgets the account's file. Nothing there: nothing to do. Error: ErrWorking.
+func (s *Service) Discard(a *account.Account) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.held[a.ID]
+	switch {
+	case h == nil:
+		return nil
+	case h.busy():
+		return ErrWorking
+	}
+	s.drop(h)
+	return nil
+}
+
+// Bring makes Run bring in the account's file: its owner has seen what it holds. Errors:
+// ErrNothing if no file is Ready, those of May.
+func (s *Service) Bring(ctx context.Context, a *account.Account) error {
+	if err := s.May(ctx, a); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := s.held[a.ID]
+	if h == nil || h.file.Phase != Ready {
+		return ErrNothing
+	}
+	h.file.Phase, h.settled = Bringing, make(chan struct{})
+	s.queue <- h // it has a place for each
+	return nil
+}
+
+// collect forgets files that have waited long enough.
+func (s *Service) collect() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.Now()
+	for _, h := range s.held {
+		if !h.busy() && now.After(h.file.Until) {
+			s.drop(h)
+		}
+	}
+}
+
+// work examines a file, or brings it in.
+func (s *Service) work(ctx context.Context, h *held) {
+	ctx = request.WithClient(ctx, h.client)
+	s.mu.Lock()
+	phase, next, file := h.file.Phase, Ready, h.file
+	s.mu.Unlock()
+	do := s.examine
+	if phase == Bringing {
+		do, next = s.bring, Brought
+	}
+	err := do(ctx, h, &file)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	done := h.file.Done
+	h.file = file
+	h.file.Phase, h.file.Done, h.file.Err, h.file.Until = next, max(done, file.Done), err, s.Now().Add(keptFor)
+	if err != nil {
+		h.file.Phase = Failed
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "file not brought in", slog.String("did", h.account.DID.String()),
+			slog.String("while", string(phase)), slog.String("cause", err.Error()))
+	}
+	if h.file.Phase != Ready {
+		h.release()
+	}
+	close(h.settled)
+}
+
+// examine notes what a file holds. It changes nothing of the account.
+func (s *Service) examine(ctx context.Context, h *held, f *File) error {
+	a, err := s.open(h, f)
+	if err != nil {
+		return err
+	}
+	if err := s.examineRepo(ctx, h, a, f); err != nil {
+		return err
+	}
+	if a == nil {
+		return nil
+	}
+	list, err := a.preferences()
+	if err != nil {
+		return err
+	}
+	f.HasPreferences, f.Preferences = a.prefs != nil, len(list)
+	if err := a.readTypes(); err != nil {
+		return err
+	}
+	return s.eachBlob(ctx, h, a, f, func(b *packedBlob) (Reason, error) {
+		r, err := b.open()
+		if err != nil {
+			return Damaged, nil //nolint:nilerr // it is named as refused
+		}
+		_, err = io.Copy(io.Discard, r)
+		return b.reason(errors.Join(err, r.Close()))
+	})
+}
+
+// open opens the archive; nil if the file is a repository alone.
+func (s *Service) open(h *held, f *File) (*archive, error) {
+	var head [4]byte
+	if _, err := h.received.ReadAt(head[:], 0); err != nil {
+		return nil, fmt.Errorf("%w: it has less than four bytes", ErrArchive)
+	}
+	if f.Archive = string(head[:2]) == "PK"; !f.Archive {
+		f.Repo = true
+		return nil, nil //nolint:nilnil // says so
+	}
+	a, err := openArchive(h.received, h.received.Size(), h.account.DID.String())
+	if err != nil {
+		return nil, err
+	}
+	f.Parts, f.Repo = a.parts, a.repo != nil
+	return a, nil
+}
+
+// repoFile returns the repository's file, and what closes it: it is unpacked first.
+func (s *Service) repoFile(ctx context.Context, h *held, a *archive) (*repo.Received, func(), error) {
+	if a == nil {
+		return h.received, func() {}, nil
+	}
+	r, err := a.repo.open()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = r.Close() }() // it was only read
+	out, err := s.Repos.Receive(ctx, r, s.Repos.MaxImportSize())
+	if err != nil {
+		return nil, nil, err
+	}
+	return out, out.Close, nil
+}
+
+// examineRepo notes what the repository holds, if there is one.
+func (s *Service) examineRepo(ctx context.Context, h *held, a *archive, f *File) error {
+	if !f.Repo {
+		return nil
+	}
+	file, end, err := s.repoFile(ctx, h, a)
+	if err != nil {
+		return err
+	}
+	defer end()
+	found, err := file.Examine(ctx, repo.Account{ID: h.account.ID, DID: h.account.DID})
+	f.Records, f.Odd = found.Records, found.Odd
+	return err
+}
+
+// bring brings in a file that was examined: the repository first, so that the blobs are in
+// use when they come.
+func (s *Service) bring(ctx context.Context, h *held, f *File) error {
+	owner, err := s.again(ctx, h.account)
+	if err != nil {
+		return err
+	}
+	a, err := s.open(h, f)
+	if err != nil {
+		return err
+	}
+	if f.Repo {
+		if err := s.bringRepo(ctx, h, a, owner); err != nil {
+			return err
+		}
+		f.Replaced = true
+	}
+	if a == nil {
+		return nil
+	}
+	if a.prefs != nil {
+		list, err := a.preferences()
+		if err != nil {
+			return err
+		}
+		if f.Preferences, err = s.Prefs.Bring(ctx, owner.DID, list); err != nil {
+			return fmt.Errorf("preferences: %w", err)
+		}
+	}
+	if err := a.readTypes(); err != nil {
+		return err
+	}
+	return s.eachBlob(ctx, h, a, f, func(b *packedBlob) (Reason, error) {
+		why, err := s.bringBlob(ctx, owner, b)
+		if why == "" && err == nil {
+			s.mu.Lock()
+			h.file.Done++
+			s.mu.Unlock()
+		}
+		return why, err
+	})
+}
+
+func (s *Service) bringRepo(ctx context.Context, h *held, a *archive, owner *account.Account) error {
+	file, end, err := s.repoFile(ctx, h, a)
+	if err != nil {
+		return err
+	}
+	defer end()
+	_, err = file.Import(ctx, repo.Account{ID: owner.ID, DID: owner.DID})
+	return err
+}
+
+// eachBlob counts the blobs of an archive, and calls do for each that is not here.
+func (s *Service) eachBlob(ctx context.Context, h *held, a *archive, f *File, do func(*packedBlob) (Reason, error)) error {
+	f.Blobs, f.New, f.There, f.Refused, f.RefusedAll = 0, 0, 0, nil, 0
+	for _, name := range a.odd {
+		f.refuse(name, NotABlob)
+	}
+	// An archive with a repository brings what its blobs are used by.
+	var wanted map[string]bool
+	if !f.Repo || f.Phase == Bringing {
+		var err error
+		if wanted, err = s.wanted(ctx, h.account.ID, a); err != nil {
+			return err
+		}
+	}
+	for _, b := range a.blobs {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		_, err := s.Blobs.Get(ctx, h.account.ID, b.id)
+		if err != nil && !errors.Is(err, blob.ErrNotFound) {
+			return err
+		}
+		var why Reason
+		switch {
+		case err == nil:
+			f.There++
+			f.Blobs++
+			continue
+		case b.size > s.UploadLimit:
+			why = TooLarge
+		case wanted != nil && !wanted[b.id.String()]:
+			why = Unused
+		default:
+			if why, err = do(b); err != nil {
+				return err
+			}
+		}
+		if why != "" {
+			f.refuse(b.file.Name, why)
+			continue
+		}
+		f.New++
+		f.Blobs++
+	}
+	return nil
+}
+
+// wanted returns which of an archive's blobs records refer to that are not here.
+func (s *Service) wanted(ctx context.Context, accountID int64, a *archive) (map[string]bool, error) {
+	in := make(map[string]bool, len(a.blobs))
+	for _, b := range a.blobs {
+		in[b.id.String()] = true
+	}
+	out := map[string]bool{}
+	for cursor := ""; ; {
+		page, err := s.Blobs.Missing(ctx, accountID, cursor, pageOfMissing, nil)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range page {
+			if cursor = m.CID.String(); in[cursor] {
+				out[cursor] = true
+			}
+		}
+		if len(page) < pageOfMissing {
+			return out, nil
+		}
+	}
+}
+
+// bringBlob brings in one blob, and waits for room.
+func (s *Service) bringBlob(ctx context.Context, owner *account.Account, b *packedBlob) (Reason, error) {
+	for waited := time.Duration(0); ; {
+		r, err := b.open()
+		if err != nil {
+			return Damaged, nil //nolint:nilerr // it is named as refused
+		}
+		err = s.Blobs.Bring(ctx, owner.DID, b.id, r, b.size, b.mimeType)
+		_ = r.Close() // it was only read
+		many, full := errors.AsType[request.ErrTooMany](err)
+		if !full {
+			return b.reason(err)
+		}
+		if waited += many.Wait; waited > bringPatience {
+			return NoRoom, nil
+		}
+		if !pause.For(ctx, many.Wait) {
+			return "", ctx.Err()
+		}
+	}
+}
+
+// reason returns why a blob is refused; an error is none of the blob's.
+func (b *packedBlob) reason(err error) (Reason, error) {
+	switch {
+	case err == nil:
+		return "", nil
+	case errors.Is(err, ErrDamaged), errors.Is(err, blob.ErrContent):
+		return Damaged, nil
+	case errors.Is(err, blob.ErrTooLarge):
+		return TooLarge, nil
+	case errors.Is(err, blob.ErrQuota):
+		return OverQuota, nil
+	case errors.Is(err, blob.ErrTakenDown):
+		return TakenDown, nil
+	default:
+		return "", err
+	}
+}
+
+// Run works on files until ctx ends. What is under way then is to be sent again; what has
+// come in stays.
+func (s *Service) Run(ctx context.Context) {
+	s.mu.Lock()
+	if s.held == nil {
+		s.held, s.queue = map[int64]*held{}, make(chan *held, maxHeld)
+	}
+	queue := s.queue
+	s.mu.Unlock()
+	done := make(chan struct{})
+	for range workers {
+		go func() {
+			defer func() { done <- struct{}{} }()
+			for {
+				select {
+				case h := <-queue:
+					s.work(ctx, h)
+				case <-ctx.Done():
+					return
+				}
+			}
+		}()
+	}
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for ended := 0; ended < workers; {
+		select {
+		case <-tick.C:
+			s.collect()
+		case <-done:
+			ended++
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range s.held {
+		h.release()
+	}
+}

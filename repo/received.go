@@ -1,0 +1,84 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"nestbox/request"
+)
+
+// Received is a file of a client that has come in full, and waits: it takes disk space
+// until it is closed. What it holds is not known yet; it may be read by anybody, at once.
+type Received struct {
+	service *Service
+	upload  *upload
+	file    *incoming
+	network string
+}
+
+// receivedAtOnce is how many files of the largest import all Received may take on disk
+// together. The uploads of importRepo have their own.
+const receivedAtOnce = 4
+
+// Receive accepts a client's file of up to limit bytes, as importRepo does: it must come at
+// uploadPace, and leave as much of the disk free as it takes. Errors: ErrTooLarge, ErrBusy,
+// ErrImport if it comes too slowly, those of r.
+func (s *Service) Receive(ctx context.Context, r io.Reader, limit int64) (*Received, error) {
+	u := &upload{r: r, limit: limit, all: receivedAtOnce * s.maxImport(), now: s.Now, shared: &s.received, free: s.Free}
+	file, err := s.receive(ctx, u)
+	if err != nil {
+		u.release()
+		return nil, err
+	}
+	return &Received{service: s, upload: u, file: file, network: queueNetwork(request.ClientOf(ctx))}, nil
+}
+
+// Close gives the disk space back.
+func (f *Received) Close() {
+	f.file.close()
+	f.upload.release()
+}
+
+// Size returns the size of the file, in bytes.
+func (f *Received) Size() int64 { return f.file.size }
+
+// ReadAt implements io.ReaderAt. Behind Size it reads nothing.
+func (f *Received) ReadAt(b []byte, at int64) (int, error) {
+	return io.NewSectionReader(f.file.file, 0, f.file.size).ReadAt(b, at)
+}
+
+// Examine reads and verifies the file as Import does, and changes nothing. Records and Odd
+// are what Import would bring. It counts against importsADay. Errors: those of Import.
+func (f *Received) Examine(ctx context.Context, a Account) (Imported, error) {
+	if err := f.service.chargeImport(ctx, a.DID, f.file.size); err != nil {
+		return Imported{}, err
+	}
+	return f.settle(ctx, a, true)
+}
+
+// Import is Service.Import for the file, which a client has sent: what is stored leaves as
+// much of the disk free as it takes. More errors: ErrBusy.
+func (f *Received) Import(ctx context.Context, a Account) (Imported, error) {
+	return f.settle(ctx, a, false)
+}
+
+func (f *Received) settle(ctx context.Context, a Account, dry bool) (Imported, error) {
+	s := f.service
+	end, err := s.imports.begin(a.ID)
+	if err != nil {
+		return Imported{}, err
+	}
+	defer end()
+	head, err := s.head(ctx, a.ID)
+	if err != nil && !errors.Is(err, ErrNoRepo) {
+		return Imported{}, err
+	}
+	in := &importer{
+		service: s, account: a, was: head, incoming: &incoming{file: f.file.file, size: f.file.size}, free: s.Free, dry: dry,
+	}
+	return s.settle(ctx, in, f.network, true)
+}
+
+// MaxImportSize returns how many bytes a repository's file may have.
+func (s *Service) MaxImportSize() int64 { return s.maxImport() }
