@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,6 +29,7 @@ type story struct {
 
 	devices *device.Service
 	people  []*account.Account
+	thief   *account.Account
 
 	// cookie is the browser's own.
 	cookie string
@@ -50,6 +52,7 @@ func newStory(t *rapid.T, w *storetest.World, n int) *story {
 	for _, name := range []string{"alice", "bob"} {
 		s.people = append(s.people, w.Account(hosting.Pending{Handle: syntax.Handle(fmt.Sprintf("%s%d.test", name, n))}))
 	}
+	s.thief = w.Account(hosting.Pending{Handle: syntax.Handle(fmt.Sprintf("mallory%d.test", n))})
 	return s
 }
 
@@ -132,18 +135,27 @@ func (s *story) twoTabs(*rapid.T) {
 
 func (s *story) signInWith(cookie string, a *account.Account) device.Visit {
 	s.Helper()
-	v, err := s.devices.Visit(s.Context(), cookie, 0)
-	s.must(err)
+	v := s.visit(cookie)
 	if v.Cookie != "" { // the page with the form has come
-		cookie = v.Cookie
-		if v, err = s.devices.Visit(s.Context(), cookie, 0); err != nil {
-			s.Fatal(err)
-		}
+		v = s.visit(v.Cookie)
 	}
-	cred, err := s.Accounts.Credentials(s.Context(), a.ID)
-	s.must(err)
 	trust := rapid.Bool().Draw(s.T, "trust")
 	s.trusted[a.ID] = trust || v.Trusts(a.ID)
+	return s.prove(v, a, trust)
+}
+
+func (s *story) visit(cookie string) device.Visit {
+	s.Helper()
+	v, err := s.devices.Visit(s.Context(), cookie, 0)
+	s.must(err)
+	return v
+}
+
+// prove signs an account in on the browser of a visit.
+func (s *story) prove(v device.Visit, a *account.Account, trust bool) device.Visit {
+	s.Helper()
+	cred, err := s.Accounts.Credentials(s.Context(), a.ID)
+	s.must(err)
 	v, err = s.devices.SignIn(s.Context(), v, device.Person{
 		Account: a, Epoch: cred.Epoch, Factors: "password", Level: 1, Trust: trust,
 		Entry: account.NewEntry(s.Context(), s.Clock.Now(), account.EntrySignIn, account.ActorOwner),
@@ -183,14 +195,62 @@ func (s *story) signOut(*rapid.T) {
 	a := s.person()
 	v, err := s.devices.Visit(s.Context(), s.cookie, 0)
 	s.must(err)
+	browser := browserOf(s.cookie)
 	known := v.Known()
 	if v, err = s.devices.SignOut(s.Context(), v, a.ID); err != nil {
 		s.Fatal(err)
 	}
 	if known {
-		s.ended(a, true)
+		delete(s.signedIn, a.ID)
+		s.trusted[a.ID] = false
+		for c, may := range s.stolen {
+			if browserOf(c) == browser {
+				delete(may, a.ID)
+			}
+		}
 	}
 	s.answer(v.Cookie)
+}
+
+// endOthers ends an account everywhere but on this browser. Once the answer has come and is
+// used, no copy of the browser's cookie shows anybody; if it is lost, nobody is signed out.
+func (s *story) endOthers(*rapid.T) {
+	a := s.person()
+	there := s.prove(device.Visit{}, a, false) // another browser
+	v, err := s.devices.EndOthers(s.Context(), s.visit(s.cookie), a.ID, account.ActorOwner)
+	if errors.Is(err, device.ErrUnknown) {
+		if _, in := s.signedIn[a.ID]; in && len(s.stolen) == 0 {
+			s.Fatalf("account %d is signed in, and cannot end the others", a.ID)
+		}
+		_, err = s.devices.SignOut(s.Context(), there, a.ID)
+		s.must(err)
+		return
+	}
+	s.must(err)
+	if s.shows(there.Cookie)[a.ID] {
+		s.Fatalf("account %d is signed in on another browser still", a.ID)
+	}
+	if !s.shows(s.cookie)[a.ID] {
+		s.Fatalf("account %d is signed out on this browser", a.ID)
+	}
+	came := s.answer(v.Cookie)
+	if came {
+		s.shows(s.cookie)
+	}
+	for c, may := range s.stolen {
+		switch {
+		case browserOf(c) != browserOf(s.cookie):
+			delete(may, a.ID)
+		case came && c != s.cookie:
+			s.stolen[c] = map[int64]bool{}
+		}
+	}
+}
+
+// browserOf returns the number of a cookie's browser.
+func browserOf(cookie string) string {
+	number, _, _ := strings.Cut(cookie, ".")
+	return number
 }
 
 // ended: no cookie shows the account from now on.
@@ -296,17 +356,39 @@ func (s *story) steal(*rapid.T) {
 	}
 }
 
-// thieve uses a stolen cookie: to look, and to keep what the answer brings.
+// thieve uses a stolen cookie: to look, to end everything elsewhere, or to prove an account of
+// the thief's own; and to keep what the answer brings.
 func (s *story) thieve(*rapid.T) {
 	if len(s.stolen) == 0 {
 		return
 	}
 	c := rapid.SampledFrom(slices.Sorted(maps.Keys(s.stolen))).Draw(s.T, "stolen")
+	may := maps.Clone(s.stolen[c])
 	v, err := s.devices.Visit(s.Context(), c, s.people[0].ID)
 	s.must(err)
 	s.used = true
+	switch rapid.SampledFrom([]string{"look", "end others", "sign in", "step up"}).Draw(s.T, "thieving") {
+	case "look":
+	case "end others":
+		a := s.person()
+		if v, err = s.devices.EndOthers(s.Context(), s.visit(c), a.ID, account.ActorOwner); errors.Is(err, device.ErrUnknown) {
+			return
+		}
+		s.must(err)
+		if !may[a.ID] && c != s.cookie {
+			s.Fatalf("a stolen cookie that does not show account %d ends its sessions", a.ID)
+		}
+	case "sign in":
+		v = s.prove(s.visit(c), s.thief, false)
+		may[s.thief.ID] = true
+	case "step up":
+		if v, err = s.devices.StepUp(s.Context(), s.visit(c), device.Person{Account: s.thief, Level: 1}); errors.Is(err, device.ErrUnknown) {
+			return
+		}
+		s.must(err)
+	}
 	if v.Cookie != "" {
-		s.stolen[v.Cookie] = s.stolen[c]
+		s.stolen[v.Cookie] = may
 	}
 }
 
@@ -346,7 +428,8 @@ func TestStory(t *testing.T) {
 		n++
 		s := newStory(t, w, n)
 		t.Repeat(map[string]func(*rapid.T){
-			"look": s.look, "sign in": s.signIn, "step up": s.stepUp, "sign out": s.signOut, "two tabs": s.twoTabs, "end": s.end,
+			"look": s.look, "sign in": s.signIn, "step up": s.stepUp, "sign out": s.signOut, "end others": s.endOthers, "two tabs": s.twoTabs,
+			"end":  s.end,
 			"wait": s.wait, "collect": s.collect, "steal": s.steal, "thieve": s.thieve, "": s.check,
 		})
 	})

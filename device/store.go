@@ -11,9 +11,9 @@ import (
 // New is a sign-in to be made.
 type New struct {
 	// Browser is the number in the cookie that came, 0 for none. Turn, which is pure,
-	// decides what becomes of that browser, and which sign-in is stored. If it reports
-	// false, the cookie is not of that browser: then, as without one, Secret is that of a
-	// new browser, and SignIn is stored.
+	// decides what becomes of that browser, and which sign-in is stored; SignIns that next
+	// lacks end. If it reports false, the cookie is not of that browser: then, as without
+	// one, Secret is that of a new browser, and SignIn is stored.
 	Browser int64
 	Turn    func(Browser) (next Browser, in SignIn, known bool)
 	Secret  Secret

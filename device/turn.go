@@ -96,6 +96,8 @@ const MaxSecrets = 8
 //
 // A secret that was earned is sent once, to the request that earned it: a thief who has an
 // earlier one, and earns with an account of their own, would get what others prove since.
+// What others had proven by then, and the earlier one does not show, ends: the new secret
+// would show it.
 func turn(b Browser, in arrival) turned {
 	i := b.find(in.secret)
 	if i < 0 {
@@ -105,6 +107,9 @@ func turn(b Browser, in arrival) turned {
 	t := turned{next: b, known: true, generation: b.Generation - int64(newest-i), changed: i > 0}
 	t.next.Secrets = slices.Clone(b.Secrets[i:])
 	last, old := t.follow(in.secret), !within(b.RotatedAt, SecretLife, in.at)
+	if in.earns {
+		t.next.SignIns = t.shown().SignIns
+	}
 	switch {
 	case in.earns, i == newest && old:
 		t.renew(last, in)

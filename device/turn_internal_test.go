@@ -108,6 +108,11 @@ func TestShown(t *testing.T) {
 	if b := earlier.shown(); len(b.SignIns) != 1 || b.SignIns[0].AccountID != 1 || b.SignIns[0].StepUp != (StepUp{}) {
 		t.Errorf("the earlier secret proves %+v", b.SignIns)
 	}
+	copied := *j
+	copied.sent = slices.Clone(j.sent)
+	if thief, _ := copied.come(t, 0, true, start); len(thief.next.SignIns) != 1 || thief.next.SignIns[0].StepUp != (StepUp{}) {
+		t.Errorf("who earns with the earlier secret gets %+v", thief.next.SignIns)
+	}
 	newest, _ := j.come(t, 1, false, start)
 	if b := newest.shown(); len(b.SignIns) != 2 || b.SignIns[0].StepUp.Level != 2 {
 		t.Errorf("the newest secret proves %+v", b.SignIns)

@@ -86,13 +86,12 @@ func parseJSON(body []byte) (parameters, error) {
 	return p, p.check()
 }
 
-// known are the parameters that mean something here.
+// known are the parameters that must be right. A preference that is not is ignored.
 var known = map[string]bool{
 	"client_id": true, "client_assertion_type": true, "client_assertion": true, "request": true, "request_uri": true,
 	"response_type": true, "redirect_uri": true, "scope": true, "state": true, "code_challenge": true,
-	"code_challenge_method": true, "response_mode": true, "prompt": true, "login_hint": true, "max_age": true,
-	"ui_locales": true, "display": true, "dpop_jkt": true, "grant_type": true, "code": true, "code_verifier": true,
-	"refresh_token": true, "token": true,
+	"code_challenge_method": true, "response_mode": true, "prompt": true, "max_age": true, "dpop_jkt": true,
+	"grant_type": true, "code": true, "code_verifier": true, "refresh_token": true, "token": true,
 }
 
 // check refuses what no parameter may hold: none could be stored and come back as it was.

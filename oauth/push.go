@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -131,6 +133,8 @@ func readParameters(p parameters) (Parameters, error) {
 		return asked, refuse(codeUnsupportedResponse, "response_type must be code")
 	case len(asked.State) > maxState:
 		return asked, badRequest("state is larger than 4 KiB")
+	case strings.ContainsFunc(asked.State, unicode.IsControl): // a form would bring it back changed
+		return asked, badRequest("state has a control character")
 	case !isHash(asked.Challenge):
 		return asked, badRequest("code_challenge is missing or not 43 characters of base64url")
 	case p["code_challenge_method"] != "S256":
@@ -153,9 +157,9 @@ func readParameters(p parameters) (Parameters, error) {
 // maxPreference bounds a parameter that is a mere preference, in bytes.
 const maxPreference = 256
 
-// preference returns a parameter that is never an error; one that is too large is ignored.
+// preference returns a parameter that is never an error; one that makes no sense is ignored.
 func preference(text string) string {
-	if len(text) > maxPreference {
+	if len(text) > maxPreference || !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
 		return ""
 	}
 	return text

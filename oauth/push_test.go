@@ -41,6 +41,10 @@ func TestPush(t *testing.T) {
 		{"scope that nobody knows", publicID, []string{"scope", "atproto future:thing"}, ok},
 		{"permission set that is built in", publicID, []string{"scope", "atproto include:app.bsky.authCreatePosts"}, ok},
 		{"state too large", publicID, []string{"state", strings.Repeat("s", 4097)}, "400 invalid_request: state is larger than 4 KiB"},
+		{"state with a line break", publicID, []string{"state", "a\nb"}, "400 invalid_request: state has a control character"},
+		{"state with NUL", publicID, []string{"state", "a\x00b"}, "400 invalid_request: state has a NUL character, U+0000"},
+		{"state with a control character of Latin-1", publicID, []string{"state", "a\u0085b"}, "400 invalid_request: state has a control character"},
+		{"state of any text", publicID, []string{"state", "{\"a\": \"é\u202e\U0001F600<>&+%\"}"}, ok},
 		{"no state", publicID, []string{"state", ""}, ok},
 		{"no challenge", publicID, []string{"code_challenge", ""}, "400 invalid_request: code_challenge is missing or not 43 characters of base64url"},
 		{"short challenge", publicID, []string{"code_challenge", "abc"}, "400 invalid_request: code_challenge is missing or not 43 characters of base64url"},
@@ -57,6 +61,7 @@ func TestPush(t *testing.T) {
 		{"hint that is none", publicID, []string{"login_hint", "what?"}, ok},
 		{"max_age", publicID, []string{"max_age", "60"}, ok},
 		{"max_age that is none", publicID, []string{"max_age", "-1"}, "400 invalid_request: max_age is not a number of seconds"},
+		{"preferences of nonsense", publicID, []string{"ui_locales", "d\x00e\n", "display", "\xff", "login_hint", "\x00\xff\u202ea\nlice@example.com"}, ok},
 		{"preferences", publicID, []string{"ui_locales", "de", "display", "popup"}, ok},
 		{"dpop_jkt that is none", publicID, []string{"dpop_jkt", "abc"}, "400 invalid_request: dpop_jkt is not a thumbprint (43 characters of base64url)"},
 		{"dpop_jkt of another key", publicID, []string{"dpop_jkt", oauthtest.NewSigner("ES256").Thumbprint()}, "400 invalid_dpop_proof: dpop_jkt is not the key of the DPoP proof"},
@@ -92,7 +97,7 @@ func TestPushForms(t *testing.T) {
 		{"null", "application/json", `null`, "400 invalid_request: The body is not a JSON object"},
 		{"a list", "application/json", `{"scope":["atproto"]}`, "400 invalid_request: scope must be a string"},
 		{"malformed", "application/x-www-form-urlencoded", "a=%zz", "400 invalid_request: The form is malformed"},
-		{"no UTF-8", "application/x-www-form-urlencoded", form + "&ui_locales=%ff", "400 invalid_request: ui_locales is not text in UTF-8"},
+		{"no UTF-8", "application/x-www-form-urlencoded", form + "&dpop_jkt=%ff", "400 invalid_request: dpop_jkt is not text in UTF-8"},
 		{"large", "application/x-www-form-urlencoded", "a=" + strings.Repeat("x", 64<<10), "413 invalid_request: The body is larger than 64 KiB"},
 	} {
 		if got := a.send(oauth.PathPush, c.kind, c.body, ""); got.String() != c.want {

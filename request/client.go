@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Client is what is known of the other end of a request before anyone is
@@ -16,7 +17,7 @@ type Client struct {
 	// Addr is the address that the request came from, behind trusted proxies
 	// the one that the outermost of them saw.
 	Addr netip.Addr
-	// UserAgent is the header, cut to MaxUserAgent bytes.
+	// UserAgent is the header, cut to MaxUserAgent bytes, with ? for what cannot be printed.
 	UserAgent string
 	// Unlimited: the operator exempted this client from rate limits.
 	Unlimited bool
@@ -259,6 +260,12 @@ func contains(prefixes []netip.Prefix, a netip.Addr) bool {
 	return false
 }
 
+// userAgent returns a text of one line that can be shown anywhere, on a terminal too.
 func userAgent(r *http.Request) string {
-	return strings.ToValidUTF8(clip(r.UserAgent(), MaxUserAgent), "?")
+	return strings.Map(func(c rune) rune {
+		if !unicode.IsPrint(c) || c == unicode.ReplacementChar {
+			return '?'
+		}
+		return c
+	}, strings.ToValidUTF8(clip(r.UserAgent(), MaxUserAgent), "?"))
 }

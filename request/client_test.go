@@ -80,6 +80,7 @@ func TestUserAgent(t *testing.T) {
 		strings.Repeat("x", 254) + "é":          strings.Repeat("x", 254) + "é",
 		"x" + strings.Repeat("\U0001F600", 100): "x" + strings.Repeat("\U0001F600", 63),
 		"caf\xe9 1.0":                           "caf? 1.0",
+		"a\tb\u009b31mred\u202e\u2028":          "a?b?31mred??",
 	} {
 		var got request.Client
 		r := get(t, "/")

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -46,4 +47,29 @@ func (s *Server) Grant(ctx context.Context, did, scope, jkt string) (access stri
 	}
 	signed, err := s.sessions.MintGrant(a, st)
 	return signed.Access, err
+}
+
+// Kept returns what no call shows of an account: its sessions, and what is remembered of its
+// consents, by name.
+func (s *Server) Kept(ctx context.Context, did string) (map[string]string, error) {
+	live, err := s.sessions.List(ctx, syntax.DID(did))
+	if err != nil {
+		return nil, err
+	}
+	kept := map[string]string{}
+	for i := range live {
+		kept["session "+live[i].SID()] = fmt.Sprint(live[i].Scope, " ", live[i].AppPassword)
+		if g := live[i].Grant; g != nil {
+			kept["session "+live[i].SID()] = fmt.Sprint(g.Holder, " ", g.Granted, " ", g.Effective)
+		}
+	}
+	a, err := s.stores.Accounts.ByDID(ctx, syntax.DID(did))
+	if err != nil {
+		return nil, err
+	}
+	consents, err := s.stores.OAuth.Consents(ctx, a.ID)
+	for _, c := range consents {
+		kept["consent "+c.ClientID] = c.Scopes
+	}
+	return kept, err
 }

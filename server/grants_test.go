@@ -179,19 +179,18 @@ func (g *grantee) token(scope string) string {
 	return token
 }
 
-// call calls a route with an input that it refuses after it has looked at the scope.
-func (g *grantee) call(scope, nsid string) pdstest.Answer {
-	g.t.Helper()
-	q := url.Values{
-		"did": {g.did}, "repo": {g.did}, "handle": {"x.test"}, "identifier": {g.did}, "collection": {"app.bsky.feed.post"}, "rkey": {"x"}, "aud": {"did:web:x.example"},
-		"lxm": {"app.bsky.feed.getTimeline"}, "cid": {"bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"}, "cids": {"bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"}, "dids": {g.did},
+// genericInput returns an input of a route, as a query and as a body, that it refuses after it
+// has looked at the scope.
+func genericInput(nsid, did string) (q url.Values, body any, headers http.Header) {
+	q = url.Values{
+		"did": {did}, "repo": {did}, "handle": {"x.test"}, "identifier": {did}, "collection": {"app.bsky.feed.post"}, "rkey": {"x"}, "aud": {"did:web:x.example"},
+		"lxm": {"app.bsky.feed.getTimeline"}, "cid": {"bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"}, "cids": {"bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"}, "dids": {did},
 		"feed": {"at://did:web:nobody.example/app.bsky.feed.generator/x"}, "exp": {"1"},
 	}
-	var body any = "[]"
+	body, headers = "[]", http.Header{}
 	if in, ok := grantInput[nsid]; ok {
 		body = in
 	}
-	headers := http.Header{}
 	if strings.HasPrefix(nsid, "chat.bsky.") {
 		headers.Set("Atproto-Proxy", "did:web:localhost#bsky_chat")
 	}
@@ -199,6 +198,13 @@ func (g *grantee) call(scope, nsid string) pdstest.Answer {
 		headers.Set("Content-Type", "image/png")
 		body = "\x89PNG\r\n\x1a\n"
 	}
+	return q, body, headers
+}
+
+// call calls a route with its generic input.
+func (g *grantee) call(scope, nsid string) pdstest.Answer {
+	g.t.Helper()
+	q, body, headers := genericInput(nsid, g.did)
 	do := func(method, target string, body any) pdstest.Answer {
 		token := g.token(scope)
 		headers.Set("DPoP", g.key.Proof(method, g.URL+"/xrpc/"+nsid, g.Proofs().Nonce(), token))

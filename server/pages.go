@@ -52,6 +52,7 @@ func (s *Server) pages() []page {
 		{path: oauth.PathPush, surface: api, serve: o.ServePush, methods: post, refuse: o.Refuse},
 		{path: oauth.PathToken, surface: api, serve: o.ServeToken, methods: post, refuse: o.Refuse, free: true},
 		{path: oauth.PathRevoke, surface: api, serve: o.ServeRevoke, methods: post, refuse: o.Refuse},
+		{path: oauth.PathLogo, serve: o.ServeLogo},
 		{path: "/tls-check", serve: s.identity.ServeTLSCheck},
 		{path: "/robots.txt", surface: api, serve: text("# Hello!\n\n# The public API may be crawled.\nUser-agent: *\nAllow: /\n")},
 		{path: "/", surface: api, serve: text("This is an AT Protocol Personal Data Server (PDS): Nestbox " + s.opts.Version +

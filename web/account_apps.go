@@ -1,10 +1,12 @@
 package web
 
 import (
+	"context"
 	"net/http"
 	"slices"
 	"strings"
 
+	"nestbox/oauth/client"
 	"nestbox/oauth/scope"
 )
 
@@ -26,10 +28,32 @@ func (p *AccountPages) showApps(q *query) error {
 	who := shownAccount(q.account)
 	for i := range page.Apps {
 		page.Apps[i].describe(who)
+		if page.Apps[i].Client, err = p.appOf(q.r.Context(), page.Apps[i].Client.ID); err != nil {
+			return err
+		}
 	}
 	page.Frame, _ = p.frame(q, q.visit.ID)
 	p.Pages.Render(q.w, q.r, http.StatusOK, page)
 	return nil
+}
+
+// appOf returns an app as lists show it: with the name in its document, as far as that is
+// known without asking anybody.
+func (p *AccountPages) appOf(ctx context.Context, id string) (Client, error) {
+	shown := clientOf(id)
+	c, err := p.OAuth.Clients.Known(ctx, id)
+	if _, refused := client.IsRefusal(err); refused { // the rules were others when it was allowed
+		return shown, nil
+	}
+	if err != nil || c == nil || c.Loopback {
+		return shown, err
+	}
+	if c.Trusted {
+		shown.Name, shown.URI = c.Name, c.URI
+	} else {
+		shown.Claimed = c.Name
+	}
+	return shown, nil
 }
 
 // connected returns the apps that have a session, or are remembered, the latest used first.
@@ -85,28 +109,28 @@ func (a *App) describe(who *Account) {
 // changeApps is the form of that page: an app ends and is forgotten, or one of its
 // permissions is taken back. Neither asks for a proof.
 func (p *AccountPages) changeApps(q *query) error {
-	client, permission, _ := strings.Cut(q.typed("take"), " ")
+	app, permission, _ := strings.Cut(q.typed("take"), " ")
 	switch {
 	case permission == "":
 		return p.endSessions(q)
 	case q.typed("decision") == "confirm":
-		if err := p.OAuth.Take(q.r.Context(), q.account, client, permission); err != nil {
+		if err := p.OAuth.Take(q.r.Context(), q.account, app, permission); err != nil {
 			return err
 		}
 		return q.done(q.r.URL.Path, "permission-taken")
 	default:
-		return p.confirmTake(q, client, permission)
+		return p.confirmTake(q, app, permission)
 	}
 }
 
 // confirmTake shows which permission a form takes from which app. One that the app does not
 // have is gone already.
-func (p *AccountPages) confirmTake(q *query, client, permission string) error {
+func (p *AccountPages) confirmTake(q *query, app, permission string) error {
 	all, err := p.connected(q)
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(all, func(a App) bool { return a.Client.ID == client })
+	i := slices.IndexFunc(all, func(a App) bool { return a.Client.ID == app })
 	if i < 0 || len(scope.Parse(strings.Join(all[i].granted, " ")).Missing(scope.Parse(permission))) > 0 {
 		return q.done(q.r.URL.Path, "permission-taken")
 	}
@@ -115,11 +139,11 @@ func (p *AccountPages) confirmTake(q *query, client, permission string) error {
 		return q.to(q.r.URL.Path)
 	}
 	page := &Confirm{
-		Title: Msg("confirm.take", "name", appName(client)), Body: []Text{
+		Title: Msg("confirm.take", "name", appName(app)), Body: []Text{
 			Msg("confirm.take-what", "what", lines[0].Line),
 			Msg("confirm.take-body"),
 		},
-		Button: Msg("confirm.take-button"), Danger: true, Back: q.r.URL.Path, Fields: []Field{{"take", client + " " + permission}},
+		Button: Msg("confirm.take-button"), Danger: true, Back: q.r.URL.Path, Fields: []Field{{"take", app + " " + permission}},
 	}
 	page.Frame, _ = p.frame(q, q.visit.ID)
 	p.Pages.Render(q.w, q.r, http.StatusOK, page)

@@ -47,7 +47,16 @@ func (p *AccountPages) showSessions(q *query) error {
 	page.Rows, page.Pager = paged(q, rows, sessionsShown)
 	who := shownAccount(q.account)
 	for i := range page.Rows {
-		page.Rows[i].describe(who)
+		row := &page.Rows[i]
+		row.describe(who)
+		if row.Kind != OAuthSession {
+			continue
+		}
+		app, err := p.appOf(q.r.Context(), row.ClientID)
+		if err != nil {
+			return err
+		}
+		row.Detail = app.Name // that of a trusted one
 	}
 	page.Frame, _ = p.frame(q, q.visit.ID)
 	p.Pages.Render(q.w, q.r, http.StatusOK, page)

@@ -341,6 +341,9 @@ func shownClient(c *client.Client) *Client {
 	out := &Client{ID: c.ID, Host: c.URL.Hostname(), TermsURL: c.Terms, PolicyURL: c.Policy}
 	if c.Trusted {
 		out.Name, out.URI = c.Name, c.URI
+		if c.Logo != "" {
+			out.LogoURL = oauth.LogoURL(c.ID)
+		}
 	}
 	return out
 }

@@ -175,3 +175,48 @@ func TestFlowAnsweredAgain(t *testing.T) {
 		t.Errorf("after a sign-out: %d %s", s.status, s.body)
 	}
 }
+
+// TestFlowNames: what an app says of itself, its name and logo, is on the consent page if the
+// operator trusts it, and comes through this server. The account's lists show the name of
+// others too, as what it is: a claim.
+func TestFlowNames(t *testing.T) {
+	t.Parallel()
+	w := newFlowWorld(t)
+	alice := w.account("alice")
+	b := w.browser(true)
+	logo := func(id string) string { return "/oauth/logo?" + url.Values{"client_id": {id}}.Encode() }
+	for id, trusted := range map[string]bool{w.trusted: true, w.public: false} {
+		page := b.get(w.push(id))
+		if page.field("step") == "sign-in" {
+			page = b.signIn(page, "alice.test", "remember", "on")
+		}
+		page.want(t, http.StatusOK, "consent")
+		text := html.UnescapeString(page.body)
+		if strings.Contains(text, `src="`+logo(id)+`"`) != trusted || strings.Contains(text, "The App") != trusted {
+			t.Errorf("trusted %v: %s", trusted, page.body)
+		}
+		code := b.post(page, "permission", "repo:com.example.post", "decision", "allow").answer(t, "code").Get("code")
+		if status, body := w.redeem(id, code); status != http.StatusOK {
+			t.Fatalf("%d %s", status, body)
+		}
+		picture := w.browser(false).get(w.URL + logo(id))
+		if !trusted {
+			if picture.status != http.StatusNotFound {
+				t.Errorf("the logo of an app that is not trusted: %d", picture.status)
+			}
+			continue
+		}
+		h := picture.header
+		if picture.status != http.StatusOK || picture.body != flowLogo || h.Get("Content-Type") != "image/png" || h.Get("X-Content-Type-Options") != "nosniff" ||
+			h.Get("Content-Security-Policy") != "default-src 'none'; sandbox" || h.Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("the logo: %d %v", picture.status, h)
+		}
+	}
+	apps := b.get(w.URL + "/account/u/" + alice.DID + "/apps").body
+	if strings.Count(apps, "<h2><span class=\"app-name\"><bdi>The App</bdi>") != 1 || strings.Count(apps, "It calls itself <bdi>The App</bdi>.") != 1 {
+		t.Errorf("the list of apps: %s", apps)
+	}
+	if sessions := b.get(w.URL + "/account/u/" + alice.DID + "/sessions?kind=app").body; strings.Count(sessions, "The App") != 1 {
+		t.Errorf("the list of sessions: %s", sessions)
+	}
+}

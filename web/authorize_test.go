@@ -26,6 +26,7 @@ const (
 	flowVerifier = "a-verifier-of-more-than-forty-three-characters"
 	flowPassword = "correct-horse-battery-staple"
 	backTo       = "https://app.example.com/back"
+	flowLogo     = "\x89PNG\r\n\x1a\n the logo of an app"
 )
 
 // flowWorld is a server, with the document of an app that the operator trusts.
@@ -44,12 +45,16 @@ func newFlowWorld(t *testing.T, settings ...string) *flowWorld {
 	t.Helper()
 	var base string
 	documents := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/logo" {
+			_, _ = io.WriteString(w, flowLogo)
+			return
+		}
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(map[string]any{
 			"client_id": base + r.URL.Path, "client_name": "The App", "redirect_uris": []string{backTo, backTo + "?x=1"},
 			"response_types": []string{"code"}, "grant_types": []string{"authorization_code", "refresh_token"}, "token_endpoint_auth_method": "none",
 			"scope": "atproto transition:generic repo:com.example.post identity:*", "dpop_bound_access_tokens": true, "application_type": "web",
-			"client_uri": base,
+			"client_uri": base, "logo_uri": base + "/logo",
 		})
 	}))
 	t.Cleanup(documents.Close)

@@ -100,6 +100,9 @@ type Client struct {
 	// Name, URI and LogoURL come from the client's document and are set for trusted
 	// clients only. LogoURL is a path of this server.
 	Name, URI, LogoURL string
+	// Claimed is the name in the document of a client that is not trusted. Only pages about
+	// an app that the person has signed in to show it.
+	Claimed string
 	// TermsURL and PolicyURL are the app's own; may be empty.
 	TermsURL, PolicyURL string
 }

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/alecthomas/kong"
 
@@ -93,9 +95,24 @@ func (o output) print(result any, people func(w io.Writer)) error {
 		enc.SetIndent("", "  ")
 		return enc.Encode(result)
 	}
-	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
+	w := tabwriter.NewWriter(printable{os.Stdout}, 0, 8, 2, ' ', 0)
 	people(w)
 	return w.Flush()
+}
+
+// printable replaces what would steer a terminal: names and notes are of strangers. Each
+// Write has whole characters.
+type printable struct{ io.Writer }
+
+// Write implements io.Writer.
+func (p printable) Write(text []byte) (int, error) {
+	_, err := p.Writer.Write(bytes.Map(func(r rune) rune {
+		if r != '\n' && !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, text))
+	return len(text), err
 }
 
 // call runs a command on the data directory that w names.

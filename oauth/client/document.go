@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -67,6 +68,7 @@ const (
 	maxScope        = 16 << 10 // bytes
 	maxKeys         = 50
 	maxName         = 256 // bytes
+	maxKeyID        = 256 // bytes
 )
 
 // algs are the algorithms of assertions.
@@ -287,6 +289,8 @@ func readKeys(raw []byte, alg string) (keys []*jose.Key, rule string) {
 			why = fmt.Sprintf("keys[%d] %s", i, err)
 		case k.ID == "":
 			why = fmt.Sprintf("keys[%d] has no kid", i)
+		case len(k.ID) > maxKeyID || strings.ContainsFunc(k.ID, unicode.IsControl): // sessions keep it
+			why = fmt.Sprintf("keys[%d] has a kid of more than %d bytes, or with control characters", i, maxKeyID)
 		case !k.Fits(alg):
 			why = fmt.Sprintf("keys[%d] is not for token_endpoint_auth_signing_alg", i)
 			ids[k.ID]++
@@ -323,7 +327,7 @@ func (d *document) forPeople(c *Client, dev bool) {
 		}
 		c.URI = uri
 	}
-	c.Logo, c.Terms, c.Policy = d.link("logo_uri"), d.link("tos_uri"), d.link("policy_uri")
+	c.Logo, c.Terms, c.Policy = d.link("logo_uri", c), d.link("tos_uri", c), d.link("policy_uri", c)
 }
 
 // isAbove reports whether the path of a page holds the path of a document.
@@ -331,13 +335,16 @@ func isAbove(page, document string) bool {
 	return page == document || strings.HasPrefix(document, strings.TrimSuffix(page, "/")+"/")
 }
 
-// link returns a member that is an https URL, or "".
-func (d *document) link(field string) (uri string) {
+// link returns a member that is an https URL, or "". One of http is for clients of http, which
+// there are only under --dev.
+func (d *document) link(field string, c *Client) (uri string) {
 	raw := d.members[field]
 	if raw.Kind() != '"' || json.Unmarshal(raw, &uri) != nil {
 		return ""
 	}
-	if u, err := url.Parse(uri); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || len(uri) > maxURL || !isURLText(uri) {
+	u, err := url.Parse(uri)
+	if err != nil || u.Scheme != "https" && (u.Scheme != "http" || c.URL.Scheme != "http") || u.Host == "" || u.User != nil ||
+		len(uri) > maxURL || !isURLText(uri) {
 		return ""
 	}
 	return uri

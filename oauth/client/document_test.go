@@ -76,6 +76,8 @@ func TestDocument(t *testing.T) {
 		"jwks no keys":                {confidential(m{"jwks": m{"keys": []any{}}}), "jwks: it has no usable key: it has none"},
 		"jwks an array":               {confidential(m{"jwks": []any{}}), "jwks: it is not an object with an array keys"},
 		"key without kid":             {confidential(nil, key.JWK()), "keys[0] has no kid"},
+		"kid with NUL":                {confidential(nil, keyOf(key, "a\x00", nil)), "keys[0] has a kid of more than 256 bytes, or with control characters"},
+		"long kid":                    {confidential(nil, keyOf(key, strings.Repeat("k", 257), nil)), "keys[0] has a kid of more than 256 bytes, or with control characters"},
 		"kid twice":                   {confidential(nil, keyOf(key, "1", nil), keyOf(oauthtest.NewSigner("ES256"), "1", nil)), "the kid 1 is there twice"},
 		"private key":                 {confidential(nil, keyOf(key, "1", m{"d": "AA"})), "keys[0] has private members"},
 		"key for encryption":          {confidential(nil, keyOf(key, "1", m{"use": "enc"})), "keys[0] use is not sig"},

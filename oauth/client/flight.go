@@ -27,7 +27,19 @@ var fetches = ratelimit.Limit{Name: "client documents", Points: 30, Window: 5 * 
 // leaves does not end it for the others. Errors, besides those of the database:
 // ErrUnavailable, request.ErrTooMany.
 func (s *Service) fetch(ctx context.Context, id string, u *url.URL) (*known, error) {
-	on, err := s.flights.Depart(ctx, id, gate.Fare{
+	on, err := s.flights.Depart(ctx, id, s.fare(ctx), func() (*known, error) { return s.obtain(s.ctx, id, u) })
+	if errors.Is(err, gate.ErrClosed) {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return on.Wait(ctx)
+}
+
+// fare is what a fetch needs: a place, in the share of the client network that causes it.
+func (s *Service) fare(ctx context.Context) gate.Fare {
+	return gate.Fare{
 		Place: func(ctx context.Context) (func(), error) {
 			ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 			defer cancel()
@@ -39,12 +51,5 @@ func (s *Service) fetch(ctx context.Context, id string, u *url.URL) (*known, err
 			return place.Leave, nil
 		},
 		Pay: func() error { return request.ChargeNetwork(ctx, s.Limits, 1, fetches) },
-	}, func() (*known, error) { return s.obtain(s.ctx, id, u) })
-	if errors.Is(err, gate.ErrClosed) {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return on.Wait(ctx)
 }

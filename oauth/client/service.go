@@ -78,6 +78,7 @@ type Service struct {
 	known   *otter.Cache[string, *known]
 	flights gate.Flights[string, *known] // by client_id
 	places  gate.Places[string]
+	logos   logos
 	used    assertions
 }
 
@@ -108,6 +109,7 @@ func New(o Options) *Service {
 func (s *Service) Close() {
 	s.stop()
 	s.flights.Close()
+	s.logos.flights.Close()
 }
 
 // Load returns the client of a client_id. Errors: *Error, ErrUnavailable,

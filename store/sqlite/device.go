@@ -129,7 +129,7 @@ func browserOf(c *sqlite.Conn, n device.New) (id int64, in device.SignIn, err er
 	if err == nil {
 		if b, in, known := n.Turn(was); known {
 			b.SeenAt, b.Network, b.UserAgent = in.At, n.Network, n.UserAgent
-			return b.ID, in, putDevice(c, b)
+			return b.ID, in, replaceDevice(c, was, b)
 		}
 	} else if !errors.Is(err, device.ErrUnknown) {
 		return 0, in, err

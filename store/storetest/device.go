@@ -123,6 +123,15 @@ func testDeviceSignIn(t *testing.T, s *Database) {
 	if b := signInOn(t, s, gone); b.ID == 999 || b.ID == 0 {
 		t.Errorf("a browser that is forgotten: %+v", b)
 	}
+	alone := newBrowser(t, s, other)
+	alone.Browser = b.ID
+	alone.Turn = func(was device.Browser) (device.Browser, device.SignIn, bool) {
+		was.SignIns = nil
+		return was, alone.SignIn, true
+	}
+	if b := signInOn(t, s, alone); len(b.SignIns) != 1 || b.SignIns[0].AccountID != other.ID {
+		t.Errorf("what Turn leaves out is there still: %+v", b.SignIns)
+	}
 }
 
 // testDeviceEpoch: a sign-in is only stored if what was checked still holds, and its code

@@ -89,11 +89,11 @@ func ended() []web.EndedSession {
 }
 
 func connected() []web.App {
-	trusted := app()
-	trusted.Name = emoji
+	trusted, claimed := app(), app()
+	trusted.Name, claimed.Claimed = emoji, "Statusphere"
 	return []web.App{
 		{
-			Client: *app(), Sessions: 2, Since: at(40 * day), Used: at(time.Hour), Scope: "atproto repo:xyz.statusphere.status blob:image/*",
+			Client: *claimed, Sessions: 2, Since: at(40 * day), Used: at(time.Hour), Scope: "atproto repo:xyz.statusphere.status blob:image/*",
 			Permissions: []web.Permission{
 				{Line: web.Msg("may.identity", "handle", web.Host("alice.example.com")), Fixed: true, Scope: "atproto"},
 				{Line: web.Msg("may.repo-all", "collections", web.Codes{"xyz.statusphere.status"}), Scope: "repo:xyz.statusphere.status"},
