@@ -59,7 +59,6 @@ type Control struct {
 	// Ours: this server's key is among them. Fits: the identity names this server, and the
 	// account's handle and key; else nothing can be changed here.
 	Ours, Fits bool
-	Facts      []IdentityFact
 	// Steps are the newest operations, the newest first, Total is how many there are: LogErr
 	// is why the log could not be read.
 	Steps  []plc.Step
@@ -152,8 +151,7 @@ func (s *Service) control(ctx context.Context, a *account.Account, last didplc.O
 		}
 		c.Keys = append(c.Keys, k)
 	}
-	c.Facts = s.facts(a, d)
-	c.Fits = !slices.ContainsFunc(c.Facts, IdentityFact.Differs)
+	c.Fits = !slices.ContainsFunc(s.facts(a, d), IdentityFact.Differs)
 	return nil
 }
 

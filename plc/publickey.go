@@ -43,7 +43,7 @@ func PublicKey(typed string) (string, error) {
 // X25519, P-384, P-521).
 var (
 	otherKind  = regexp.MustCompile(`^z(6Mk|6LS|82L|2J9)[1-9A-HJ-NP-Za-km-z]{40,}$`)
-	publicForm = regexp.MustCompile(`^(z(Q3s|Dn)[1-9A-HJ-NP-Za-km-z]{40,}$|(0x)?0[23][0-9a-fA-F]{64}$|(0x)?04[0-9a-fA-F]{128}$|did:(plc|web):)`)
+	publicForm = regexp.MustCompile(`^(z(Q3s|Dn)[1-9A-HJ-NP-Za-km-z]{40,}$|(0x)?0[23][0-9a-f]{64}$|(0x)?04[0-9a-f]{128}$|did:(plc|web):)`)
 	wordlike   = regexp.MustCompile(`^[@a-zA-Z0-9._:/-]{0,31}$`)
 )
 

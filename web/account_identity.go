@@ -202,7 +202,9 @@ func (p *AccountPages) changeIdentity(q *query) error {
 
 // showRotation shows a change before it is sent, as a difference.
 func (p *AccountPages) showRotation(q *query, change hosting.RotationChange, plan *hosting.RotationPlan) error {
-	page := &IdentityChange{Change: "add", Key: change.Add, Place: "below", Head: plan.Head, Keys: keyRows(plan.After), Host: p.Browsers.Origin}
+	page := &IdentityChange{
+		Change: "add", Key: change.Add, Place: "below", Head: plan.Head, Keys: keyRows(plan.After), Host: p.Browsers.Origin,
+	}
 	before := keyRows(plan.Keys)
 	if change.Remove != "" {
 		page.Change, page.Key = "remove", change.Remove
