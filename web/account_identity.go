@@ -3,6 +3,7 @@ package web
 import (
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -48,6 +49,9 @@ func (p *AccountPages) askIdentity(q *query, status int, problems ...Problem) er
 		p.unanswered(q, err)
 		page.Silent, status = true, http.StatusServiceUnavailable
 	default:
+		if c.LogErr != nil {
+			request.Note(q.r.Context(), slog.String("plc log", c.LogErr.Error()))
+		}
 		p.fillIdentity(page, &c)
 	}
 	page.Frame, _ = p.frame(q, q.visit.ID, problems...)
