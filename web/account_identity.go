@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -27,19 +28,9 @@ func (p *AccountPages) askIdentity(q *query, status int, problems ...Problem) er
 	c, err := p.Hosting.ShowControl(q.r.Context(), q.account)
 	switch {
 	case errors.Is(err, hosting.ErrNotPLC):
-		document, err := p.Hosting.RecommendedDocument(q.account)
-		if err != nil {
+		if page.Document, err = p.recommended(q.account); err != nil {
 			return err
 		}
-		var members any
-		if err := json.Unmarshal(document, &members); err != nil {
-			return err
-		}
-		pretty, err := json.MarshalIndent(members, "", "  ")
-		if err != nil {
-			return err
-		}
-		page.Document = string(pretty)
 	case errors.Is(err, identity.ErrNotRegistered):
 		page.Ended = true
 	case err != nil:
@@ -57,6 +48,17 @@ func (p *AccountPages) askIdentity(q *query, status int, problems ...Problem) er
 	page.Frame, _ = p.frame(q, q.visit.ID, problems...)
 	p.Pages.Render(q.w, q.r, status, page)
 	return nil
+}
+
+// recommended returns the document that the owner of a did:web serves, set for people.
+func (p *AccountPages) recommended(a *account.Account) (string, error) {
+	document, err := p.Hosting.RecommendedDocument(a)
+	if err != nil {
+		return "", err
+	}
+	var pretty bytes.Buffer
+	err = json.Indent(&pretty, document, "", "  ")
+	return pretty.String(), err
 }
 
 func (p *AccountPages) fillIdentity(page *Identity, c *hosting.Control) {
