@@ -262,7 +262,8 @@ type Store interface {
 	RevokeAppPassword(ctx context.Context, id int64, name string, e Entry) error
 
 	// SetStatus changes the hosting status as Account.With says, and returns the account
-	// as it is now. In the same transaction it ends every session, if With says so,
+	// as it is now. In the same transaction it ends every session, if With says so, and
+	// those on the admin page, if the account is not active now,
 	// appends StatusEvents to the event log, and makes the identity of an account that
 	// Reappears due for a check. ErrTakenDown: see Account.With.
 	SetStatus(ctx context.Context, id int64, c StatusChange, e Entry, mails ...mail.Message) (*Account, error)

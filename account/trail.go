@@ -125,10 +125,12 @@ type Entry struct {
 	// that moved the session's head.
 	OtherNetwork   string
 	OtherUserAgent string
-	// Who names the admin, Ref the case that the change was made for. The audit log
-	// keeps them; the trail, which is the owner's, does not.
-	Who string
-	Ref string
+	// Who names the admin, Ref the case that the change was made for, Note is what the
+	// admin wrote beside it. The audit log keeps them; the trail, which is the owner's,
+	// does not.
+	Who  string
+	Ref  string
+	Note string
 }
 
 // actingKey is the context's key of who acts as an admin.
@@ -154,18 +156,18 @@ func Acting(ctx context.Context) string {
 	return string(ActorAdmin)
 }
 
-// caseKey is the context's key of the case that an admin acts for.
-type caseKey struct{}
+// noteKey is the context's key of what an admin writes beside an action.
+type noteKey struct{}
 
-// ForCase returns a context in which an admin acts for a case: its reference, or a note.
-func ForCase(ctx context.Context, ref string) context.Context {
-	return context.WithValue(ctx, caseKey{}, ref)
+// WithNote returns a context in which an admin acts, and writes a note for the audit log.
+func WithNote(ctx context.Context, note string) context.Context {
+	return context.WithValue(ctx, noteKey{}, note)
 }
 
-// Case returns the case that ForCase has set, "" for none.
-func Case(ctx context.Context) string {
-	ref, _ := ctx.Value(caseKey{}).(string)
-	return ref
+// NoteOf returns the note of WithNote, "" for none.
+func NoteOf(ctx context.Context) string {
+	note, _ := ctx.Value(noteKey{}).(string)
+	return note
 }
 
 // NewEntry returns an entry at the time now by an actor, with the client of ctx's
@@ -174,7 +176,7 @@ func NewEntry(ctx context.Context, now time.Time, kind EntryKind, by Actor) Entr
 	c := request.ClientOf(ctx)
 	e := Entry{At: now, Kind: kind, By: by, Network: c.Network().String(), UserAgent: c.UserAgent}
 	if by == ActorAdmin {
-		e.Who, e.Ref = Acting(ctx), Case(ctx)
+		e.Who, e.Note = Acting(ctx), NoteOf(ctx)
 	}
 	return e
 }

@@ -23,8 +23,8 @@ const operator = "operator"
 func (s *Service) action(ctx context.Context, what string, did syntax.DID, subject, details string) Action {
 	a := actionAt(ctx, s.Now().UTC(), what)
 	a.DID, a.Subject, a.Details = did, subject, details
-	if ref := account.Case(ctx); ref != "" && what != ActionTakedown { // its details have the case
-		a.Details = strings.TrimSuffix("ref "+quote(ref)+", "+details, ", ")
+	if note := account.NoteOf(ctx); note != "" {
+		a.Details = strings.TrimSuffix("note "+quote(note)+", "+details, ", ")
 	}
 	return a
 }

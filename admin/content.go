@@ -10,6 +10,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"nestbox/blob"
 	"nestbox/dagcbor"
 	"nestbox/repo"
 )
@@ -76,6 +77,9 @@ func (s *Service) ShowContent(ctx context.Context, a ContentArgs) (Shown, error)
 	}
 	if !out.IsRecord() {
 		b, err := s.Blobs.Get(ctx, acc.ID, c.CID)
+		if out.Takedown != nil && errors.Is(err, blob.ErrNotFound) {
+			return out, nil // the store gives nothing of it out, and it can be lifted
+		}
 		out.MimeType, out.Size = b.MimeType, b.Size
 		return out, err
 	}

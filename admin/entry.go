@@ -19,8 +19,10 @@ func OfEntry(did syntax.DID, e account.Entry) (a Action, ok bool) {
 		return Action{}, false
 	}
 	details := e.Reason
-	if e.Ref != "" {
-		details = strings.TrimSuffix(fmt.Sprintf("ref %q, %s", e.Ref, details), ", ")
+	for _, more := range []struct{ name, text string }{{"ref", e.Ref}, {"note", e.Note}} {
+		if more.text != "" {
+			details = strings.TrimSuffix(fmt.Sprintf("%s %q, %s", more.name, more.text, details), ", ")
+		}
 	}
 	return Action{At: e.At, Who: e.Who, What: string(e.Kind), DID: did, Details: details, Network: e.Network, UserAgent: e.UserAgent}, true
 }

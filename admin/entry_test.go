@@ -20,6 +20,10 @@ func TestEntryOf(t *testing.T) {
 	if got, _ := admin.OfEntry("did:plc:abc", e); got.Details != "2 sessions ended" {
 		t.Errorf("without a reference: %q", got.Details)
 	}
+	e.Note, e.Ref = "by phone", "8"
+	if got, _ := admin.OfEntry("did:plc:abc", e); got.Details != `note "by phone", ref "8", 2 sessions ended` {
+		t.Errorf("with a note: %q", got.Details)
+	}
 	for _, by := range []account.Actor{account.ActorOwner, account.ActorServer} {
 		e.By = by
 		if got, ok := admin.OfEntry("did:plc:abc", e); ok {

@@ -30,7 +30,7 @@ type (
 )
 
 func (s *Service) testMail(ctx context.Context, a MailTestArgs) (MailTested, error) {
-	if err := s.Store.Note(ctx, s.action(ctx, ActionMailTested, "", a.To, "")); err != nil {
+	if err := s.Store.Note(ctx, s.action(ctx, ActionMailTested, "", "", "")); err != nil {
 		return MailTested{}, err
 	}
 	return s.TestMail(ctx, a.To)

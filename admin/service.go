@@ -89,9 +89,7 @@ func (s *Service) Takedown(ctx context.Context, did syntax.DID, applied bool, re
 		kind, ref = account.EntryTakedownLifted, ""
 	}
 	e := s.entry(ctx, kind)
-	if ref != "" {
-		e.Ref = ref
-	}
+	e.Ref = ref
 	return s.measure(ctx, did, account.StatusChange{Takedown: &account.Applied{Applied: applied, Ref: ref}}, e)
 }
 

@@ -30,6 +30,8 @@ const (
 var (
 	// ErrNoRelay: the name is not the URL of a relay.
 	ErrNoRelay = errors.New("a relay is named by its URL, like https://relay.example.com")
+	// ErrUnlisted: the server asks other relays.
+	ErrUnlisted = errors.New("PDS_CRAWLERS does not name this relay: add it there, or use one that `nestbox relay status` lists")
 	// ErrUnseen: the relay has no number of this server.
 	ErrUnseen = errors.New("the relay does not know this server's stream")
 )

@@ -38,10 +38,10 @@ func (c *Crawler) Last(host string) Asked {
 	return c.asked[host]
 }
 
-// Ask asks one of the relays now to crawl this server: ErrNoRelay if it is none of Hosts.
+// Ask asks one of the relays now to crawl this server: ErrUnlisted if it is none of Hosts.
 func (c *Crawler) Ask(ctx context.Context, host string) error {
 	if !slices.Contains(c.hosts, host) {
-		return ErrNoRelay
+		return ErrUnlisted
 	}
 	return c.request(ctx, host)
 }

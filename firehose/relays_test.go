@@ -44,7 +44,7 @@ func TestRelays(t *testing.T) {
 	if _, err := c.HostStatus(t.Context(), relay.URL); err == nil || errors.Is(err, firehose.ErrUnseen) {
 		t.Errorf("%v", err)
 	}
-	if err := c.Ask(t.Context(), "https://other.example"); !errors.Is(err, firehose.ErrNoRelay) {
+	if err := c.Ask(t.Context(), "https://other.example"); !errors.Is(err, firehose.ErrUnlisted) {
 		t.Errorf("%v", err)
 	}
 }

@@ -287,8 +287,11 @@ func (s *Service) ChangeRotation(ctx context.Context, a *account.Account, head s
 // RecommendedDocument returns the DID document, JSON, that an account hosted here should have:
 // the owner of a did:web serves it.
 func (s *Service) RecommendedDocument(a *account.Account) ([]byte, error) {
+	c, err := s.Recommended(a)
+	if err != nil {
+		return nil, err
+	}
 	return plc.Document(a.DID, didplc.OpEnum{Regular: &didplc.RegularOp{
-		AlsoKnownAs: []string{"at://" + a.Handle.String()}, VerificationMethods: map[string]string{"atproto": a.SigningKey},
-		Services: map[string]didplc.OpService{"atproto_pds": {Type: typePDS, Endpoint: s.URL}},
+		AlsoKnownAs: c.AlsoKnownAs, VerificationMethods: c.VerificationMethods, Services: c.Services,
 	}})
 }

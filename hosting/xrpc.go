@@ -15,7 +15,6 @@ import (
 	"nestbox/auth"
 	"nestbox/identity"
 	"nestbox/ratelimit"
-	"nestbox/repo"
 	"nestbox/request"
 	"nestbox/xrpc"
 )
@@ -264,24 +263,18 @@ func (s *Service) CheckAccountStatus(ctx context.Context, caller auth.StandardCa
 	if err != nil {
 		return CheckAccountStatusOutput{}, xrpc.Unavailable(err)
 	}
-	out := CheckAccountStatusOutput{Activated: a.DeactivatedAt.IsZero()}
-	_, err = s.pointsHere(ctx, a)
-	out.ValidDID = err == nil
-	switch r, err := s.Repos.Summary(ctx, a.ID); {
-	case err == nil:
-		out.RepoCommit, out.RepoRev = r.Head.CID.String(), r.Head.Rev.String()
-		out.RepoBlocks, out.IndexedRecords = r.Blocks(), r.Head.Records
-	case !errors.Is(err, repo.ErrNoRepo):
-		return CheckAccountStatusOutput{}, xrpc.Unavailable(err)
-	}
-	if out.ExpectedBlobs, out.ImportedBlobs, err = s.Blobs.Count(ctx, a.ID); err != nil {
-		return CheckAccountStatusOutput{}, xrpc.Unavailable(err)
-	}
-	set, err := s.Prefs.Preferences(ctx, a.DID)
+	is, err := s.Arrival(ctx, a)
 	if err != nil {
 		return CheckAccountStatusOutput{}, xrpc.Unavailable(err)
 	}
-	out.PrivateStateValues = int64(len(set))
+	out := CheckAccountStatusOutput{
+		Activated: a.DeactivatedAt.IsZero(), ValidDID: is.Valid, PrivateStateValues: int64(is.Preferences),
+		ExpectedBlobs: is.Expected, ImportedBlobs: is.There,
+	}
+	if is.HasRepo {
+		out.RepoCommit, out.RepoRev = is.Repo.Head.CID.String(), is.Repo.Head.Rev.String()
+		out.RepoBlocks, out.IndexedRecords = is.Repo.Blocks(), is.Repo.Head.Records
+	}
 	return out, nil
 }
 

@@ -49,9 +49,18 @@ func (s *Service) GetRecommendedDIDCredentials(
 	if err != nil {
 		return GetRecommendedDIDCredentialsOutput{}, StatusError(err)
 	}
+	c, err := s.Recommended(a)
+	if err != nil {
+		return c, xrpc.Unavailable(err)
+	}
+	return c, nil
+}
+
+// Recommended returns what the DID document of an account should say here.
+func (s *Service) Recommended(a *account.Account) (GetRecommendedDIDCredentialsOutput, error) {
 	server, err := s.serverKey()
 	if err != nil {
-		return GetRecommendedDIDCredentialsOutput{}, xrpc.Unavailable(err)
+		return GetRecommendedDIDCredentialsOutput{}, err
 	}
 	c := GetRecommendedDIDCredentialsOutput{
 		RotationKeys:        []string{server},

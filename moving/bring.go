@@ -333,7 +333,7 @@ func (s *Service) open(h *held, f *File) (*archive, error) {
 	}
 	if f.Archive = string(head[:2]) == "PK"; !f.Archive {
 		f.Repo = true
-		return nil, nil //nolint:nilnil // says so
+		return nil, nil
 	}
 	a, err := openArchive(h.received, h.received.Size(), h.account.DID.String())
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -50,18 +51,29 @@ type Preferences interface {
 
 // Service is the domain. Its fields are set once.
 type Service struct {
+	Store    Store
 	Accounts account.Store
 	Repos    *repo.Service
 	Blobs    Blobs
 	Prefs    Preferences
 	// UploadLimit is the size of the largest blob that is accepted, in bytes.
 	UploadLimit int64
-	Now         func() time.Time
-	Log         *slog.Logger
+	// URL is this server's. PLCLog returns the log of a did:plc as the directory writes it,
+	// PDS the server that the document of another DID names.
+	URL    string
+	PLCLog func(context.Context, syntax.DID) ([]byte, error)
+	PDS    func(context.Context, syntax.DID) (string, error)
+	// HTTP reaches the servers that people name: see package safehttp. Pauses are those
+	// between two tries.
+	HTTP   *http.Client
+	Pauses []time.Duration
+	Now    func() time.Time
+	Log    *slog.Logger
 
 	mu    sync.Mutex
 	held  map[int64]*held // by account
 	queue chan *held
+	jobs  jobs
 }
 
 // Holdings is what an account has here.

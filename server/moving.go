@@ -3,21 +3,36 @@ package server
 import (
 	"context"
 	"io"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/ipfs/go-cid"
 
 	"nestbox/blob"
+	"nestbox/internal/safehttp"
 	"nestbox/moving"
 	"nestbox/prefs"
 )
+
+// fetchTimeout is how long another server may take to send a repository, if it goes on.
+const fetchTimeout = 12 * time.Hour
 
 // buildMoving wires what comes with accounts that move in.
 func (s *Server) buildMoving() {
 	s.moving = &moving.Service{
 		Accounts: s.stores.Accounts, Repos: s.repos, Blobs: broughtBlobs{s.stores.Blobs, s.blobs}, Prefs: broughtPrefs{s.stores.Prefs, s.prefs},
-		UploadLimit: s.opts.Config.BlobUploadLimit, Now: s.opts.Now, Log: s.opts.Log,
+		Store: s.stores.Jobs, UploadLimit: s.opts.Config.BlobUploadLimit, URL: s.URL, PLCLog: s.directory.Log,
+		HTTP:   safehttp.Client(safehttp.Options{AllowLoopback: s.opts.Config.DevMode, Timeout: fetchTimeout}),
+		Pauses: []time.Duration{5 * time.Second, 30 * time.Second, 2 * time.Minute},
+		PDS: func(ctx context.Context, did syntax.DID) (string, error) {
+			d, err := s.resolver.Fresh(ctx, did)
+			if err != nil {
+				return "", err
+			}
+			return d.PDS(), nil
+		},
+		Now: s.opts.Now, Log: s.opts.Log,
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"nestbox/hosting"
 	"nestbox/identity"
 	"nestbox/mail"
+	"nestbox/moving"
 	"nestbox/oauth"
 	"nestbox/oauth/client"
 	"nestbox/prefs"
@@ -40,6 +41,7 @@ type Stores struct {
 	Repos       repo.Store
 	Blobs       blob.Store
 	Prefs       prefs.Store
+	Jobs        moving.Store
 	// PermissionSets are those that Lexicons publish.
 	PermissionSets schema.Store
 	Log            firehose.Log

@@ -106,6 +106,7 @@ func (p *AccountPages) PageRoutes() []Route {
 		{of("files"), p.owned(p.showFiles), nil},
 		{of("file"), p.owned(p.sendFile), nil},
 		{of("data/bring"), p.owned(p.showBring), p.owned(p.changeBring)},
+		{of("move"), p.owned(p.showMove), p.owned(p.changeMove)},
 		{uploadPath, p.owned(p.toBring), p.owned(p.uploadBring)},
 		{of("security"), p.owned(p.showSecurity), p.owned(p.confirmed(p.steppedUp(signin.ChangeFactors, Msg("act.security"), p.changeSecurity)))},
 		{of("apps"), p.owned(p.showApps), p.owned(p.changeApps)},

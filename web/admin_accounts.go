@@ -34,6 +34,10 @@ func (p *AdminPages) listAccounts(q *deskQuery, _ input) error {
 	if !slices.Contains(admin.States(), browse.State) {
 		browse.State = ""
 	}
+	all := q.who.Role.Holds(admin.RoleAdmin)
+	if !all { // networks are for admins alone
+		browse.Network = ""
+	}
 	if did, err := syntax.ParseDID(text); err == nil {
 		if a, err := p.Accounts.ByDID(q.r.Context(), did); err == nil {
 			return q.to(accountPath(a.DID.String()))
@@ -45,7 +49,7 @@ func (p *AdminPages) listAccounts(q *deskQuery, _ input) error {
 	if err != nil {
 		return err
 	}
-	page := &Desk{Title: Msg("desk.part-accounts"), Filter: accountsFilter(browse)}
+	page := &Desk{Title: Msg("desk.part-accounts"), Filter: accountsFilter(browse, all)}
 	table := &DeskTable{Columns: []Text{Msg("desk.account"), Msg("desk.address"), Msg("desk.state"), Msg("desk.made")}}
 	for _, a := range found {
 		table.Rows = append(table.Rows, DeskRow{Cells: []Cell{
@@ -69,11 +73,11 @@ func (p *AdminPages) listAccounts(q *deskQuery, _ input) error {
 	return p.render(q, http.StatusOK, page)
 }
 
-func accountsFilter(browse admin.BrowseQuery) *DeskFilter {
-	f := &DeskFilter{Fields: []ActField{
-		{Name: "q", Label: "desk.search-text", Value: browse.Text, Kind: CodeField},
-		{Name: "network", Label: "desk.search-network", Value: browse.Network, Kind: CodeField},
-	}}
+func accountsFilter(browse admin.BrowseQuery, networks bool) *DeskFilter {
+	f := &DeskFilter{Fields: []ActField{{Name: "q", Label: "desk.search-text", Value: browse.Text, Kind: CodeField}}}
+	if networks {
+		f.Fields = append(f.Fields, ActField{Name: "network", Label: "desk.search-network", Value: browse.Network, Kind: CodeField})
+	}
 	for _, state := range append([]admin.State{""}, admin.States()...) {
 		v := url.Values{}
 		for name, value := range map[string]string{"q": browse.Text, "network": browse.Network, "state": string(state)} {
@@ -241,7 +245,7 @@ func (p *AdminPages) accountDetails(q *deskQuery, a *account.Account, path strin
 		names = append(names, "factors-off")
 	}
 	ways.Acts = q.links(partAccount, path, names...)
-	return []Section{ways, p.accountIdentity(q, a, path), accountSessions(q, info, path), accountTrail(info)}, nil
+	return []Section{ways, p.accountIdentity(q, a, path), accountSessions(q, info, path), accountBrowsers(info), accountTrail(info)}, nil
 }
 
 func onOff(on bool) any {
@@ -265,7 +269,7 @@ func (p *AdminPages) accountIdentity(q *deskQuery, a *account.Account, path stri
 	}
 	r, err := admin.Do(q.r.Context(), p.Admin, admin.CmdIdentityShow, admin.AccountArgs{Account: a.DID.String()})
 	if err != nil {
-		s.Body = []Text{Msg("desk.failed", "why", err.Error())}
+		s.Body = []Text{Msg("desk.failed", "why", English(err.Error()))}
 		return s
 	}
 	t := &DeskTable{Columns: []Text{
@@ -343,6 +347,27 @@ func accountSessions(q *deskQuery, info admin.AccountInfo, path string) Section 
 	if len(info.Sessions) > deskSessions {
 		s.Body = []Text{Msg("desk.latest-only", "shown", Count(deskSessions), "command", Codes{"nestbox session list " + info.DID})}
 	}
+	return s
+}
+
+// accountBrowsers shows the browsers on which somebody is signed in to the account's pages.
+func accountBrowsers(info admin.AccountInfo) Section {
+	s := Section{ID: "browsers", Title: Msg("desk.browsers-title", "count", len(info.Browsers))}
+	if len(info.Browsers) == 0 {
+		s.Empty = Msg("desk.browsers-none")
+		return s
+	}
+	t := &DeskTable{Columns: []Text{Msg("devices.browser"), Msg("sessions.used"), Msg("desk.made")}}
+	for _, one := range info.Browsers[:min(len(info.Browsers), deskSessions)] {
+		what := []any{Stranger(one.Client)}
+		if one.TrustedUntil != "" {
+			what = append(what, Msg("desk.browser-trusted", "until", timeOf(one.TrustedUntil)))
+		}
+		t.Rows = append(t.Rows, DeskRow{Cells: []Cell{
+			{Lines: what}, {Lines: []any{timeOf(one.LastUsedAt), Name(one.Network)}}, {Lines: []any{timeOf(one.CreatedAt)}},
+		}})
+	}
+	s.Table, s.Body = t, []Text{Msg("desk.browsers-body")}
 	return s
 }
 

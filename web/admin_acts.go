@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"nestbox/account"
 	"nestbox/admin"
@@ -30,8 +31,9 @@ type act struct {
 	fields []ActField
 	// line is the command line that does the same, without "nestbox".
 	line func(in input) []string
-	// run does it. What it returns is shown once, if it is not empty.
-	run func(ctx context.Context, s *admin.Service, in input) (secret []string, err error)
+	// run does it. What it returns is shown, if it is not empty; secret: it is nowhere else.
+	run    func(ctx context.Context, s *admin.Service, in input) (result []string, err error)
+	secret bool
 }
 
 // input is what an action gets: the account's DID, if it is about one, and its fields.
@@ -45,6 +47,17 @@ func (in input) get(name string) string { return strings.TrimSpace(in.form.Get(n
 
 // note is the field that every action has.
 var noteField = ActField{Name: "note", Label: "desk.note", Hint: "desk.note-hint", Kind: TextField, Max: 200}
+
+// caseField is that of takedowns: the owner sees it, the note not.
+var caseField = ActField{Name: "case", Label: "desk.case-label", Hint: "desk.case-hint", Kind: TextField, Max: 200}
+
+// withCase returns the line of a takedown.
+func withCase(in input, words ...string) []string {
+	if in.get("case") == "" {
+		return words
+	}
+	return append(words, "--ref", in.get("case"))
+}
 
 // do returns the run of an action that is one command, whose result nobody needs.
 func do[A, R any](c admin.Command[A, R], args func(input) A) func(context.Context, *admin.Service, input) ([]string, error) {
@@ -79,9 +92,10 @@ func accountActs() []act {
 	return []act{
 		{
 			name: "takedown", part: partAccount, role: admin.RoleModerator, danger: true,
-			line: func(in input) []string { return []string{"account", "takedown", in.did, "--ref", in.get("note")} },
+			fields: []ActField{caseField},
+			line:   func(in input) []string { return withCase(in, "account", "takedown", in.did) },
 			run: do(admin.CmdAccountTakedown, func(in input) admin.TakedownArgs {
-				return admin.TakedownArgs{Account: in.did, Ref: in.get("note")}
+				return admin.TakedownArgs{Account: in.did, Ref: in.get("case")}
 			}),
 		},
 		{
@@ -135,7 +149,7 @@ func ownerActs() []act {
 		},
 		{name: "reset", part: partAccount, role: admin.RoleAdmin, line: words("account", "reset"), run: do(admin.CmdAccountReset, accountArgs)},
 		{
-			name: "password", part: partAccount, role: admin.RoleAdmin, danger: true, line: words("account", "password"),
+			name: "password", part: partAccount, role: admin.RoleAdmin, danger: true, secret: true, line: words("account", "password"),
 			run: func(ctx context.Context, s *admin.Service, in input) ([]string, error) {
 				line, err := admin.Do(ctx, s, admin.CmdAccountPassword, admin.PasswordArgs{Account: in.did})
 				return []string{line.Password}, err
@@ -173,7 +187,7 @@ func ownerActs() []act {
 			run: do(admin.CmdIdentityRepair, func(in input) admin.RepairArgs { return admin.RepairArgs{Account: in.did} }),
 		},
 		{
-			name: "rotate", part: partAccount, role: admin.RoleAdmin, line: words("identity", "rotate"),
+			name: "rotate", part: partAccount, role: admin.RoleAdmin, line: words("identity", "rotate-key"),
 			run: do(admin.CmdIdentityRotate, accountArgs),
 		},
 		{
@@ -306,9 +320,13 @@ func (p *AdminPages) acting(q *deskQuery, about func(*deskQuery) (input, error),
 	case q.r.Method != http.MethodPost, a.fresh && !q.who.Fresh:
 		return p.askAct(q, a, in, http.StatusOK)
 	}
-	for _, f := range a.fields {
-		if f.Required && in.get(f.Name) == "" {
+	for _, f := range append(slices.Clone(a.fields), noteField) {
+		text := in.get(f.Name)
+		switch {
+		case f.Required && text == "":
 			return p.askAct(q, a, in, http.StatusUnprocessableEntity, Problem{f.Name, Msg("desk.field-missing")})
+		case f.Max > 0 && utf8.RuneCountInString(text) > f.Max:
+			return p.askAct(q, a, in, http.StatusUnprocessableEntity, Problem{f.Name, Msg("desk.field-long", "most", Count(f.Max))})
 		}
 	}
 	return p.runAct(q, a, in)
@@ -324,8 +342,8 @@ func (q *deskQuery) actPart() string {
 
 // runAct does what was confirmed, as the person who is there.
 func (p *AdminPages) runAct(q *deskQuery, a act, in input) error {
-	ctx := account.ForCase(account.ActingAs(q.r.Context(), q.who.Who), in.get("note"))
-	secret, err := a.run(ctx, p.Admin, in)
+	ctx := account.WithNote(account.ActingAs(q.r.Context(), q.who.Who), in.get("note"))
+	result, err := a.run(ctx, p.Admin, in)
 	if _, many := errors.AsType[request.ErrTooMany](err); many || errors.Is(err, account.ErrBusy) || ctx.Err() != nil {
 		return err
 	}
@@ -333,12 +351,15 @@ func (p *AdminPages) runAct(q *deskQuery, a act, in input) error {
 		return p.askAct(q, a, in, http.StatusUnprocessableEntity, Problem{"handle", Msg("desk.wrong-handle")})
 	}
 	if err != nil {
-		return p.askAct(q, a, in, http.StatusUnprocessableEntity, Problem{Text: Msg("desk.failed", "why", err.Error())})
+		return p.askAct(q, a, in, http.StatusUnprocessableEntity, Problem{Text: Msg("desk.failed", "why", English(err.Error()))})
 	}
-	if len(secret) > 0 {
+	if len(result) > 0 {
+		shown := Section{Code: result}
+		if a.secret {
+			shown.Body = []Text{Msg("desk.once")}
+		}
 		return p.render(q, http.StatusOK, &Desk{
-			Title: Msg("desk." + a.name + "-done"), Up: &Link{URL: q.r.URL.Path, Text: Msg("error.back")},
-			Sections: []Section{{Body: []Text{Msg("desk.once")}, Code: secret}},
+			Title: Msg("desk." + a.name + "-done"), Up: &Link{URL: q.r.URL.Path, Text: Msg("error.back")}, Sections: []Section{shown},
 		})
 	}
 	back := q.r.URL.Path
@@ -346,6 +367,25 @@ func (p *AdminPages) runAct(q *deskQuery, a act, in input) error {
 		back = DeskPath + "accounts"
 	}
 	return q.to(back + "?done=" + a.name)
+}
+
+// ActLines returns the words of the command lines that pages show, for tests; what a form
+// would fill in is there as its name.
+func ActLines() (lines [][]string) {
+	for _, a := range acts() {
+		in := input{did: "did", handle: "handle", form: url.Values{}}
+		for _, name := range a.about {
+			in.form.Set(name, "1")
+		}
+		for _, f := range a.fields {
+			in.form.Set(f.Name, "1")
+		}
+		lines = append(lines, a.line(in))
+		in.form.Del("blob")
+		in.form.Del("case")
+		lines = append(lines, a.line(in))
+	}
+	return lines
 }
 
 // number reads a number of a hidden field; 0 is nobody's.

@@ -25,6 +25,9 @@ func filled(name string) []string {
 		"email":         {"email", "new@example.com"},
 		"handle":        {"handle", "alice2.test"},
 		"delete":        {"handle", "alice2.test"},
+
+		"takedown":         {"case", "number 7"},
+		"content-takedown": {"case", "number 7"},
 	}[name]
 }
 
@@ -105,6 +108,10 @@ func TestAdminActs(t *testing.T) {
 			actor, d = mod.DID, helper
 		}
 		d.open(ask)
+		if got := d.post(path, append(slices.Clone(fields), "note", strings.Repeat("ß", 201))...); got.status != http.StatusUnprocessableEntity {
+			t.Errorf("%s with a long note: %d", a.Name, got.status)
+		}
+		d.open(ask)
 		d.want(http.StatusOK, "nestbox ")
 		asked := d.last
 		if got := d.send(path, true, fields...).status; got != http.StatusForbidden {
@@ -137,6 +144,12 @@ func TestAdminActs(t *testing.T) {
 			t.Errorf("%s: the audit log has %q", a.Name, lines)
 		}
 		t.Log(a.Name, lines)
+		if a.Name == "takedown" {
+			chief.open(path)
+			if body := chief.last.body; !strings.Contains(body, "Case <bdi>number 7</bdi>") && !strings.Contains(body, "Case number 7") {
+				t.Errorf("the case of the takedown is not shown: %s", body)
+			}
+		}
 		if slices.Contains([]string{"takedown", "untakedown", "suspend", "signout", "session-end", "invites-off", "invite-disable", "disconnect"}, a.Name) {
 			d.last = asked
 			if s := d.post(path, fields...); s.status != http.StatusSeeOther {
@@ -181,6 +194,11 @@ func TestAdminPagesShow(t *testing.T) {
 	chief.want(http.StatusOK, "DID, its permanent name")
 	chief.open("/admin/accounts?network=127.0.0.1")
 	chief.want(http.StatusOK, "@alice.<wbr>test")
+	helper.open("/admin/accounts?network=10.0.0.1")
+	helper.want(http.StatusOK, "@alice.<wbr>test")
+	if strings.Contains(helper.last.body, `name="network"`) {
+		t.Error("a moderator is asked for a network")
+	}
 	chief.open("/admin/accounts/did:plc:nobody")
 	chief.want(http.StatusNotFound, "")
 	chief.open("/admin/accounts/" + alice.DID + "?identity=1")

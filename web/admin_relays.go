@@ -56,7 +56,7 @@ func relayRow(r *admin.RelayLine, asked bool) DeskRow {
 	case r.Unseen:
 		state.Lines = []any{Badge{Warning, Msg("desk.relay-unseen")}}
 	case r.Error != "":
-		state.Lines = []any{Badge{Failure, Msg("desk.attention-fault")}, r.Error}
+		state.Lines = []any{Badge{Failure, Msg("desk.attention-fault")}, English(r.Error)}
 	default:
 		kind := Success
 		if r.Status != "active" && r.Status != "idle" {
@@ -67,7 +67,7 @@ func relayRow(r *admin.RelayLine, asked bool) DeskRow {
 	}
 	last := Cell{Lines: []any{timeOf(r.AskedAt)}}
 	if r.AskedError != "" {
-		last.Lines = append(last.Lines, r.AskedError)
+		last.Lines = append(last.Lines, English(r.AskedError))
 	}
 	return DeskRow{Cells: []Cell{{Lines: []any{Name(r.Relay)}}, state, seen, accounts, last}}
 }

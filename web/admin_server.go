@@ -23,7 +23,7 @@ func (p *AdminPages) viewDoctor(q *deskQuery, _ input) error {
 		if !f.OK {
 			state = Badge{Failure, Msg("desk.attention-fault")}
 		}
-		s.Table.Rows = append(s.Table.Rows, DeskRow{Cells: []Cell{{Lines: []any{Name(f.What)}}, {Lines: []any{state}}, {Lines: []any{f.Says}}}})
+		s.Table.Rows = append(s.Table.Rows, DeskRow{Cells: []Cell{{Lines: []any{Name(f.What)}}, {Lines: []any{state}}, {Lines: []any{English(f.Says)}}}})
 	}
 	page := &Desk{Title: Msg("desk.part-doctor"), Lead: Msg("desk.looking")}
 	if !last.At.IsZero() && !last.Looking {
@@ -236,7 +236,7 @@ func (p *AdminPages) viewContent(q *deskQuery, _ input) error {
 		if args.Blob != "" {
 			field = "blob"
 		}
-		page.Problems = []Problem{{field, Msg("desk.failed", "why", err.Error())}}
+		page.Problems = []Problem{{field, Msg("desk.failed", "why", English(err.Error()))}}
 		return p.render(q, http.StatusUnprocessableEntity, page)
 	}
 	s := Section{ID: "found", Facts: []Fact{

@@ -14,7 +14,7 @@ func contentActs() []act {
 	content := func(in input, applied bool) admin.ContentArgs {
 		a := admin.ContentArgs{URI: in.get("uri"), Account: in.get("account"), Blob: in.get("blob"), Applied: applied}
 		if applied {
-			a.Ref = in.get("note")
+			a.Ref = in.get("case")
 		}
 		return a
 	}
@@ -28,8 +28,9 @@ func contentActs() []act {
 	return []act{
 		{
 			name: "content-takedown", part: "content", role: admin.RoleModerator, danger: true, about: about,
-			line: func(in input) []string { return contentLine(in, "--ref", in.get("note")) },
-			run:  do(admin.CmdTakedownSet, func(in input) admin.ContentArgs { return content(in, true) }),
+			fields: []ActField{caseField},
+			line:   func(in input) []string { return withCase(in, contentLine(in)...) },
+			run:    do(admin.CmdTakedownSet, func(in input) admin.ContentArgs { return content(in, true) }),
 		},
 		{
 			name: "content-lift", part: "content", role: admin.RoleModerator, about: about,

@@ -142,7 +142,7 @@ func (p *AdminPages) askFactor(q *deskQuery, status int, c adminClaim, method si
 	if err != nil {
 		return err
 	}
-	page.Frame = frame
+	page.Frame, page.NoRecovery = frame, true
 	page.Frame.Account, page.Form.Flow = shownAccount(a), sealed(p.Box, adminClaimLabel, c)
 	p.Pages.Render(q.w, q.r, status, page)
 	return nil

@@ -41,7 +41,7 @@ func (p *AdminPages) attention(q *deskQuery) (Section, error) {
 		if !f.OK {
 			t.Rows = append(t.Rows, DeskRow{Cells: []Cell{
 				{Lines: []any{Badge{Failure, Msg("desk.attention-fault")}, Name(f.What)}},
-				{Lines: []any{f.Says}},
+				{Lines: []any{English(f.Says)}},
 			}})
 		}
 	}

@@ -280,6 +280,7 @@ func TestAdminAccounts(t *testing.T) {
 		inside(false, c.command)
 		if c.undo != "" {
 			w.run(c.undo, admin.RoleArgs{Account: "alice.test", Role: admin.RoleAdmin})
+			inside(false, c.undo)
 		}
 		enter()
 		inside(true, "sign-in after "+c.command)

@@ -145,6 +145,8 @@ func (c *catalogue) value(v any) (template.HTML, error) {
 		return c.list(v)
 	case Name:
 		return name(string(v)), nil
+	case English:
+		return `<span lang="en" dir="ltr">` + template.HTML(template.HTMLEscapeString(string(v))) + `</span>`, nil //nolint:gosec // escaped
 	case Count:
 		return template.HTML(c.number(strconv.FormatInt(int64(v), 10))), nil //nolint:gosec // digits and a separator of ours
 	case Decimal:
@@ -166,6 +168,10 @@ func (c *catalogue) value(v any) (template.HTML, error) {
 		return "", fmt.Errorf("a %T cannot be shown", v)
 	}
 }
+
+// English is text that the server has in English alone: an error of a command, a finding of
+// the doctor.
+type English string
 
 // Name is a name of a machine, shown whole: a DID, a network, a command.
 type Name string

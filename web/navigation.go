@@ -22,6 +22,7 @@ func parts() []part {
 		{"events", "nav.events", []string{"events", "secure"}},
 		{"data", "nav.data", []string{"data", "files", "bring"}},
 		{"identity", "nav.identity", []string{"identity", "identitychange"}},
+		{"move", "nav.move", []string{"move"}},
 		{"about", "nav.about", []string{"about"}},
 	}
 }

@@ -70,6 +70,8 @@ type Factor struct {
 	Left int
 	// OfferTrust shows the tick box, Trust is its state.
 	OfferTrust, Trust bool
+	// NoRecovery: no recovery code passes.
+	NoRecovery bool
 	// Address is where the code was mailed, masked (a…@example.com); of Email only.
 	Address string
 	// Passkey is set for the method Key.

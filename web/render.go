@@ -54,7 +54,7 @@ func declared() []Page {
 		&Message{}, &FormPost{}, &Confirm{}, &StepUp{},
 		&AdminSignIn{}, &Desk{}, &DeskAct{},
 		&Accounts{}, &Sessions{}, &Apps{}, &Devices{}, &AppPasswords{}, &AppPasswordMade{}, &Events{}, &Secure{},
-		&Data{}, &Files{}, &Bring{}, &Security{},
+		&Data{}, &Files{}, &Bring{}, &Move{}, &Security{},
 		&TOTPSetup{}, &RecoveryCodes{}, &PasskeyAdd{},
 		&Manage{}, &ChangeHandle{}, &ChangeEmail{}, &ChangePassword{}, &Deactivate{}, &Reactivate{}, &DeleteAccount{}, &ToolCodes{}, &About{},
 		&Identity{}, &IdentityChange{},

@@ -312,6 +312,9 @@ func (db Accounts) SetStatus(
 				bindTime(s, 2, next.DeleteAfter)
 				s.BindInt64(3, id)
 			})
+		if err == nil && next.Status() != account.Active {
+			err = endPresences(tx.Conn, id)
+		}
 		if err != nil {
 			return fmt.Errorf("set status: %w", err)
 		}

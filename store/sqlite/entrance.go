@@ -23,7 +23,7 @@ func (db Admin) SetRole(ctx context.Context, id int64, role admin.Role, a admin.
 		}
 		var err error
 		if role == "" {
-			if _, err = change(tx.Conn, "DELETE FROM admin_session WHERE account_id = ?", of); err == nil {
+			if err = endPresences(tx.Conn, id); err == nil {
 				_, err = change(tx.Conn, "DELETE FROM admin_role WHERE account_id = ?", of)
 			}
 		} else {
@@ -35,6 +35,12 @@ func (db Admin) SetRole(ctx context.Context, id int64, role admin.Role, a admin.
 		}
 		return insertAudit(tx.Conn, a)
 	})
+}
+
+// endPresences ends an account's sessions on the admin page.
+func endPresences(c *sqlite.Conn, accountID int64) error {
+	_, err := change(c, "DELETE FROM admin_session WHERE account_id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, accountID) })
+	return wrap(err, "end sessions on the admin page")
 }
 
 // Roles implements admin.EntranceStore.

@@ -35,6 +35,7 @@ func Run(t *testing.T, name string) {
 		eventlogTests,
 		factorsTests,
 		hostingTests,
+		jobTests,
 		jumpTests,
 		mailTests,
 		measuresTests,

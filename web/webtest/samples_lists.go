@@ -40,6 +40,8 @@ func lists() []Sample {
 	taken.Problems = []web.Problem{wrong("name", "app-passwords.name-taken")}
 	odd := &web.Account{DID: did, Handle: long}
 	bring, toSend := alice().Path("data/bring"), web.Form{Action: alice().Path("data/upload"), CSRF: "token"}
+	noSource := of(alice(), "move")
+	noSource.Problems = []web.Problem{wrong("source", "move.source-wrong")}
 	noFile := of(asleep(), "data/bring")
 	noFile.Problems = []web.Problem{wrong("file", "bring.no-file")}
 	return []Sample{
@@ -79,6 +81,9 @@ func lists() []Sample {
 		{"bring-bringing", bring, 200, &web.Bring{Frame: of(asleep(), "data/bring"), File: sent(moving.Bringing, true)}},
 		{"bring-brought", bring, 200, &web.Bring{Frame: of(asleep(), "data/bring"), Proven: true, Upload: toSend, Most: 6 << 30, File: sent(moving.Brought, true)}},
 		{"bring-failed", bring, 200, &web.Bring{Frame: of(asleep(), "data/bring"), File: sent(moving.Failed, false)}},
+		{"move", alice().Path("move"), 200, moveIn()},
+		{"move-out", alice().Path("move"), 200, &web.Move{Frame: of(alice(), "move"), Elsewhere: "https://new.example.com", Lines: moveLines()[:3], Operation: "{}", Server: "https://pds.example.com", SigningKey: signingKey}},
+		{"move-wrong", alice().Path("move"), 422, &web.Move{Frame: noSource, Fetches: true, Source: "https://old.example/x", Lines: moveLines(), Operation: "{}", PLC: true, Server: "https://pds.example.com", SigningKey: signingKey}},
 		{"secure", alice().Path("secure"), 200, &web.Secure{Frame: of(alice(), "secure"), Steps: []web.SecureStep{
 			walk("password", alice().Path("password"), web.Msg("secure.password-changed", "time", at(400*day))),
 			walk("app-passwords", passwords, web.Msg("secure.app-passwords-now", "count", 4)),
