@@ -120,8 +120,10 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 		sessions: otter.Must(&otter.Options[int64, *session.State]{MaximumWeight: cachedSessions, Weigher: sessionBytes}),
 		accounts: otter.Must(&otter.Options[string, *account.Account]{MaximumWeight: cachedAccounts, Weigher: accountBytes}),
 	}
-	db.writer = groupcommit.New(write, groupcommit.Options{Fatal: opts.Fatal, Commit: opts.Commit, Begin: db.room, Before: opts.Before,
-		Wrote: opts.Wrote})
+	db.writer = groupcommit.New(write, groupcommit.Options{
+		Fatal: opts.Fatal, Commit: opts.Commit, Begin: db.room, Before: opts.Before,
+		Wrote: opts.Wrote,
+	})
 	db.deleted.Store(true) // by a process that ended before it could do more
 	ctx, db.stop = context.WithCancel(context.WithoutCancel(ctx))
 	db.done.Go(func() { db.checkpointLoop(ctx, checkpoints) })
