@@ -25,7 +25,7 @@ func limits(kind mail.NoticeKind) []ratelimit.Limit {
 	switch kind {
 	case mail.NoticePassword, mail.NoticeEmail, mail.NoticeTOTPOn, mail.NoticeTOTPOff, mail.NoticePasskeyAdded, mail.NoticePasskeyRenamed,
 		mail.NoticePasskeyRemoved, mail.NoticePasskeyCloned, mail.NoticeRecoveryMade, mail.NoticeRecoveryUsed, mail.NoticeSwitched,
-		mail.NoticeFactorsOff, mail.NoticeNewEmail, mail.NoticeCodeGiven:
+		mail.NoticeFactorsOff, mail.NoticeNewEmail, mail.NoticeCodeGiven, mail.NoticeRotationKeys:
 		return nil // a change of the factors wants a proof of them
 	case mail.NoticeSignIn, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff,
 		mail.NoticeDeactivated, mail.NoticeDeletion, mail.NoticeApp, mail.NoticeReplay, mail.NoticeNoticesOff:

@@ -1,17 +1,22 @@
 package e2e
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/auth/oauth"
 	"github.com/bluesky-social/indigo/atproto/identity"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/internal/pdstest"
+	"nestbox/oauth/client"
+	"nestbox/store/storetest"
 )
 
 // publicHost is the name of the server in this test: indigo's client speaks to https hosts
@@ -49,11 +54,47 @@ func launchNamed(t *testing.T, settings ...string) *pdstest.Process {
 	return server
 }
 
-// indigoApp is an app on indigo's client for one server.
+// indigoApp is an app on indigo's client for one server, on this machine.
 func indigoApp(server *pdstest.Process) (*oauth.ClientApp, *oauth.MemStore) {
-	config := oauth.NewLocalhostConfig("http://127.0.0.1/callback", []string{"atproto", "transition:generic"})
+	config := oauth.NewLocalhostConfig("http://127.0.0.1/callback", indigoScopes)
+	return indigoAppOf(server, &config)
+}
+
+var indigoScopes = []string{"atproto", "transition:generic"}
+
+// indigoConfidential is an app with a key of its own. A server that is not in development
+// fetches documents from the internet alone, so this one has the document already.
+func indigoConfidential(t *testing.T, server *pdstest.Process) (*oauth.ClientApp, *oauth.MemStore) {
+	t.Helper()
+	config := oauth.NewPublicConfig("https://app.nestbox-test.net/client.json", "https://app.nestbox-test.net/callback", indigoScopes)
+	key, err := atcrypto.GeneratePrivateKeyP256()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := config.SetClientSecret(key, "key-1"); err != nil {
+		t.Fatal(err)
+	}
+	metadata, set := config.ClientMetadata(), config.PublicJWKS()
+	metadata.JWKS = &set
+	document, err := json.Marshal(metadata)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Stop()
+	db := storetest.Open(t, storetest.Options{Dir: server.Dir})
+	now := time.Now()
+	kept := client.Kept{ID: config.ClientID, Document: document, Fetched: now, Fresh: now.Add(time.Hour)}
+	if err := db.Clients.Keep(t.Context(), kept, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	db.Close()
+	server.Restart()
+	return indigoAppOf(server, &config)
+}
+
+func indigoAppOf(server *pdstest.Process, config *oauth.ClientConfig) (*oauth.ClientApp, *oauth.MemStore) {
 	store := oauth.NewMemStore()
-	app := oauth.NewClientApp(&config, store)
+	app := oauth.NewClientApp(config, store)
 	app.Client, app.Resolver.Client = server.HTTP, server.HTTP
 	app.Dir = &identity.BaseDirectory{PLCURL: server.Ready.PLC, SkipHandleVerification: true}
 	return app, store
@@ -63,11 +104,22 @@ func indigoApp(server *pdstest.Process) (*oauth.ClientApp, *oauth.MemStore) {
 // and is reached by its public name. The client keeps a nonce until it is refused, and
 // repeats once.
 func TestOAuthIndigo(t *testing.T) {
-	t.Parallel()
-	server := launchNamed(t)
-	owner := newOwner(t, server, "alice")
+	for _, name := range []string{"loopback", "confidential"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := launchNamed(t)
+			app, store := indigoApp(server)
+			if name == "confidential" {
+				app, store = indigoConfidential(t, server)
+			}
+			tellIndigo(t, server, app, store)
+		})
+	}
+}
 
-	app, store := indigoApp(server)
+func tellIndigo(t *testing.T, server *pdstest.Process, app *oauth.ClientApp, store *oauth.MemStore) {
+	t.Helper()
+	owner := newOwner(t, server, "alice")
 	link, err := app.StartAuthFlow(t.Context(), owner.DID)
 	if err != nil {
 		t.Fatal(err)

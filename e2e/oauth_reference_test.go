@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"mime"
@@ -24,6 +25,8 @@ type oauthSide struct {
 	base  string
 	key   *oauthtest.Signer
 	nonce string
+	// answer is the newest, if it was JSON.
+	answer map[string]any
 }
 
 // oauthProbe is one request.
@@ -63,7 +66,7 @@ func shownHeaders(h http.Header) string {
 		said = append(said, "exposed")
 	}
 	if challenge := h.Get("WWW-Authenticate"); challenge != "" {
-		said = append(said, regexp.MustCompile(`(algs|error_description)="[^"]*",? ?`).ReplaceAllString(challenge, ""))
+		said = append(said, strings.TrimRight(regexp.MustCompile(`(algs|error_description)="[^"]*",? ?`).ReplaceAllString(challenge, ""), ", "))
 	}
 	return strings.Join(said, " ")
 }
@@ -100,14 +103,14 @@ func (s *oauthSide) ask(t *testing.T, p oauthProbe) (what, headers, text string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var answer map[string]any
+	s.answer = nil
 	what = resp.Status[:3]
-	if json.Unmarshal(raw, &answer) == nil {
-		if code, ok := answer["error"].(string); ok {
+	if json.Unmarshal(raw, &s.answer) == nil {
+		if code, ok := s.answer["error"].(string); ok {
 			what += " " + code
-			text, _ = answer["error_description"].(string)
+			text = fmt.Sprint(s.answer["error_description"], s.answer["message"])
 		} else {
-			what += " " + strings.Join(slices.Sorted(maps.Keys(answer)), ",")
+			what += " " + strings.Join(slices.Sorted(maps.Keys(s.answer)), ",")
 		}
 	}
 	return what, shownHeaders(resp.Header), text
@@ -252,45 +255,69 @@ var oauthAccepted = []acceptance{
 	{"call with garbage, .*, headers", `json .* DPoP error="(invalid_token|invalid_dpop_proof)".*`, "json .* DPoP error=.*", "A call with a token that is none"},
 }
 
-// TestReferenceOAuth sends both servers the same OAuth requests. Status, error and the
-// headers that clients react to must be the same, unless the difference is accepted.
-func TestReferenceOAuth(t *testing.T) {
-	plc := startPLC(t)
-	ours := &oauthSide{base: pdstest.Launch(t, "", "PDS_LOG_LEVEL=warn", "PDS_DID_PLC_URL="+plc).Base, key: oauthtest.NewSigner("ES256")}
-	theirs := &oauthSide{base: startReference(t, plc), key: oauthtest.NewSigner("ES256")}
+// oauthComparison compares answers, but for accepted differences.
+type oauthComparison struct {
+	accepted    []acceptance
+	used        []bool
+	all, alike  int
+	divergences string
+}
+
+func newOAuthComparison(t *testing.T, accepted []acceptance) *oauthComparison {
+	t.Helper()
 	divergences, err := os.ReadFile("../docs/divergences.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	used := make([]bool, len(oauthAccepted))
-	same := 0
-	probes := oauthProbes()
-	for _, p := range probes {
-		got, gotHeaders, gotText := ours.ask(t, p)
-		want, wantHeaders, wantText := theirs.ask(t, p)
-		for _, c := range []struct{ part, got, want string }{{"answer", got, want}, {"headers", gotHeaders, wantHeaders}} {
-			if c.got == c.want {
-				same++
-				continue
-			}
-			full := func(pattern, text string) bool { return regexp.MustCompile("^(?:" + pattern + ")$").MatchString(text) }
-			i := slices.IndexFunc(oauthAccepted, func(a acceptance) bool {
-				return full(a.probe, p.name+", "+c.part) && full(a.ours, c.got) && full(a.theirs, c.want)
-			})
-			if i < 0 {
-				t.Errorf("%s, %s\n  ours:      %s (%s)\n  reference: %s (%s)", p.name, c.part, c.got, gotText, c.want, wantText)
-				continue
-			}
-			used[i] = true
+	return &oauthComparison{accepted: accepted, used: make([]bool, len(accepted)), divergences: string(divergences)}
+}
+
+// compare sends each server its request. Status, error and the headers that clients react to
+// must be the same, unless the difference is accepted.
+func (c *oauthComparison) compare(t *testing.T, ours, theirs *oauthSide, our, their oauthProbe) {
+	t.Helper()
+	got, gotHeaders, gotText := ours.ask(t, our)
+	want, wantHeaders, wantText := theirs.ask(t, their)
+	c.all++
+	for _, p := range []struct{ part, got, want string }{{"answer", got, want}, {"headers", gotHeaders, wantHeaders}} {
+		if p.got == p.want {
+			c.alike++
+			continue
 		}
+		full := func(pattern, text string) bool { return regexp.MustCompile("^(?:" + pattern + ")$").MatchString(text) }
+		i := slices.IndexFunc(c.accepted, func(a acceptance) bool {
+			return full(a.probe, our.name+", "+p.part) && full(a.ours, p.got) && full(a.theirs, p.want)
+		})
+		if i < 0 {
+			t.Errorf("%s, %s\n  ours:      %s (%s)\n  reference: %s (%s)", our.name, p.part, p.got, gotText, p.want, wantText)
+			continue
+		}
+		c.used[i] = true
 	}
-	for i, a := range oauthAccepted {
-		if !used[i] {
+}
+
+// done checks that each accepted difference is one, and is in docs/divergences.md.
+func (c *oauthComparison) done(t *testing.T) {
+	t.Helper()
+	for i, a := range c.accepted {
+		if !c.used[i] {
 			t.Errorf("nothing differs as %q any more (%s)", a.probe, a.row)
 		}
-		if !strings.Contains(string(divergences), a.row) {
+		if !strings.Contains(c.divergences, a.row) {
 			t.Errorf("docs/divergences.md does not say %q", a.row)
 		}
 	}
-	t.Logf("%d requests: %d answers and headers are the same", len(probes), same)
+	t.Logf("%d requests: %d answers and headers are the same", c.all, c.alike)
+}
+
+// TestReferenceOAuth sends both servers the same OAuth requests.
+func TestReferenceOAuth(t *testing.T) {
+	plc := startPLC(t)
+	ours := &oauthSide{base: pdstest.Launch(t, "", "PDS_LOG_LEVEL=warn", "PDS_DID_PLC_URL="+plc).Base, key: oauthtest.NewSigner("ES256")}
+	theirs := &oauthSide{base: startReference(t, plc), key: oauthtest.NewSigner("ES256")}
+	c := newOAuthComparison(t, oauthAccepted)
+	for _, p := range oauthProbes() {
+		c.compare(t, ours, theirs, p, p)
+	}
+	c.done(t)
 }

@@ -151,6 +151,7 @@ type Archive struct {
 	snapshot *repo.Snapshot // nil for a part, and for an account without a repository
 	plan     Plan
 	part     *Part // nil for the archive itself
+	alone    bool  // the repository alone
 }
 
 // Begin makes room for an archive of an account: of everything, or of one part of its Plan,
@@ -163,7 +164,7 @@ func (s *Service) Begin(ctx context.Context, a *account.Account, part int) (_ *A
 	if part < 0 || part > len(out.plan.Parts) {
 		return nil, ErrPart
 	}
-	out.Name = fileName(a, s.Now(), part)
+	out.Name = fileName(a, s.Now(), part, "zip")
 	if !s.enter(a.ID) {
 		return nil, request.ErrTooMany{Wait: busyFor}
 	}
@@ -220,6 +221,9 @@ func (x *Archive) Close() {
 // Write writes the archive. An error is the writer's, or that of a dependency: what was
 // written is not a whole archive then.
 func (x *Archive) Write(ctx context.Context, w io.Writer) error {
+	if x.alone {
+		return x.snapshot.WriteCAR(w)
+	}
 	z := newZip(w, x.s.Now())
 	for _, step := range []func(context.Context, *zipper) error{x.writeRepo, x.writeAccount, x.writeBlobs, x.writeMissing} {
 		if err := step(ctx, z); err != nil {

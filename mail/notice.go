@@ -36,6 +36,7 @@ const (
 	NoticeFactorsOff     NoticeKind = "factors-off"
 	NoticeNoticesOff     NoticeKind = "notices-off" // the last one
 	NoticeCodeGiven      NoticeKind = "code-given"  // the detail is the purpose: see package account
+	NoticeRotationKeys   NoticeKind = "rotation-keys"
 )
 
 // What NoticeSignIn says was used.
@@ -54,8 +55,8 @@ type Notice struct {
 	Network, Client string
 	// Detail is, by the kind: the new address or handle; the app; the passkey's name; what
 	// was used to sign in, one of the constants above; the switch and its state, as Switched
-	// returns them; how many recovery codes are left; or when the account will be deleted,
-	// in RFC 3339.
+	// returns them; how many recovery codes are left; the rotation keys that came and went;
+	// or when the account will be deleted, in RFC 3339.
 	Detail string
 }
 
@@ -131,6 +132,8 @@ func (w words) detail(n *Notice) (name, value string) {
 			value = what
 		}
 		return "detail.for", value
+	case NoticeRotationKeys:
+		return "detail.keys", value
 	case NoticeDeletion:
 		if at, err := time.Parse(time.RFC3339, n.Detail); err == nil {
 			value = w.clock(at)

@@ -9,6 +9,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/admin"
+	"nestbox/mail"
 	"nestbox/store/sqlite/groupcommit"
 )
 
@@ -66,8 +67,8 @@ func insertEntries(c *sqlite.Conn, accountID int64, entries []account.Entry) err
 }
 
 // AddEntry implements account.Store.
-func (db Accounts) AddEntry(ctx context.Context, id int64, e account.Entry) error {
-	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error { return insertEntry(tx.Conn, id, e) })
+func (db Accounts) AddEntry(ctx context.Context, id int64, e account.Entry, mails ...mail.Message) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error { return noteAndTell(tx, db.DB, id, e, mails) })
 }
 
 // Trail implements account.Store.

@@ -23,6 +23,7 @@ var adminTests = tests{
 	"Audit":           testAudit,
 	"Entrance":        testEntrance,
 	"Presence":        testPresence,
+	"PresenceEnds":    testPresenceEnds,
 	"Browse":          testBrowse,
 	"Usage":           testUsage,
 	"ClientUse":       testClientUse,

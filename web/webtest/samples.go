@@ -25,7 +25,7 @@ type Sample struct {
 func Samples() []Sample {
 	var all []Sample
 	for _, some := range [][]Sample{
-		signIn(), factors(), consents(), signUps(), messages(), accounts(), manage(), handles(), about(), lists(), security(), desks(), loads(), storages(), deskLists(),
+		signIn(), factors(), consents(), signUps(), messages(), accounts(), manage(), handles(), identities(), about(), lists(), security(), desks(), loads(), storages(), deskLists(), loads(),
 	} {
 		all = append(all, some...)
 	}
