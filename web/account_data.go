@@ -9,12 +9,16 @@ import (
 
 	"nestbox/account"
 	"nestbox/export"
+	"nestbox/repo"
 	"nestbox/request"
 	"nestbox/signin"
 )
 
 // showData is GET …/data.
-func (p *AccountPages) showData(q *query) error {
+func (p *AccountPages) showData(q *query) error { return p.askData(q, http.StatusOK) }
+
+// askData shows the page.
+func (p *AccountPages) askData(q *query, status int, problems ...Problem) error {
 	plan, err := p.Exports.Plan(q.r.Context(), q.account)
 	if err != nil {
 		return err
@@ -26,8 +30,8 @@ func (p *AccountPages) showData(q *query) error {
 	if q.account.Status() == account.Active {
 		page.Repo = "/xrpc/com.atproto.sync.getRepo?did=" + q.account.DID.String()
 	}
-	page.Frame, _ = p.frame(q, q.visit.ID)
-	p.Pages.Render(q.w, q.r, http.StatusOK, page)
+	page.Frame, _ = p.frame(q, q.visit.ID, problems...)
+	p.Pages.Render(q.w, q.r, status, page)
 	return nil
 }
 
@@ -43,6 +47,17 @@ const (
 	archivePatience = 2 * time.Minute
 )
 
+// noPlace shows the page again for a download that found no place: another one of the
+// account is under way, or too many of others are, which is not the person's doing.
+func (p *AccountPages) noPlace(q *query, err error) error {
+	q.w.Header().Set("Retry-After", request.ErrTooMany{Wait: busyWait}.RetryAfter())
+	if errors.Is(err, export.ErrRunning) {
+		return p.askData(q, http.StatusTooManyRequests, Problem{Text: Msg("data.running")})
+	}
+	request.SetRefusal(q.r.Context())
+	return p.askData(q, http.StatusServiceUnavailable, Problem{Text: Msg("data.busy")})
+}
+
 // sendArchive sends an archive while it is made. A fault behind its first bytes cuts the
 // connection, so that nobody takes it for whole.
 func (p *AccountPages) sendArchive(q *query) error {
@@ -55,6 +70,8 @@ func (p *AccountPages) sendArchive(q *query) error {
 	case errors.Is(err, export.ErrPart):
 		p.Changed(q.w, q.r)
 		return nil
+	case errors.Is(err, export.ErrRunning), errors.Is(err, export.ErrBusy), errors.Is(err, repo.ErrBusy):
+		return p.noPlace(q, err)
 	case err != nil:
 		return err
 	}
@@ -62,7 +79,12 @@ func (p *AccountPages) sendArchive(q *query) error {
 	h := q.w.Header()
 	h.Set("Content-Type", "application/zip")
 	h.Set("Content-Disposition", `attachment; filename="`+x.Name+`"`)
-	out := &pacedWriter{w: q.w, conn: http.NewResponseController(q.w), began: time.Now()}
+	out := &pacedWriter{w: q.w, conn: http.NewResponseController(q.w), began: time.Now(), moved: x.Moved}
+	x.Watch(func() {
+		// The current write ends, and the connection with it. A writer without deadlines is
+		// not a connection.
+		_ = out.conn.SetWriteDeadline(time.Unix(1, 0))
+	})
 	if err := x.Write(q.r.Context(), out); err != nil {
 		if out.sent == 0 {
 			h.Del("Content-Disposition")
@@ -81,14 +103,22 @@ type pacedWriter struct {
 	w      http.ResponseWriter
 	conn   *http.ResponseController
 	began  time.Time
+	moved  func() bool // reports whether the download still has its place
 	sent   int64
 	failed bool
 }
+
+// errPlaceLost: nobody read a download while another person waited. Its connection is cut.
+var errPlaceLost = errors.New("download was given up for another one, since nobody read it")
 
 func (p *pacedWriter) Write(b []byte) (int, error) {
 	deadline := p.began.Add(archivePatience + time.Duration(p.sent/archivePace)*time.Second)
 	if err := p.conn.SetWriteDeadline(deadline); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return 0, err
+	}
+	if !p.moved() { // behind the deadline, which would undo that of the loss
+		p.failed = true
+		return 0, errPlaceLost
 	}
 	n, err := p.w.Write(b)
 	p.sent += int64(n)
