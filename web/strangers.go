@@ -113,7 +113,7 @@ func program(name string) any {
 	case what == "":
 		return Msg("client.unknown")
 	case system != "":
-		return Msg("client.on", "program", Stranger(what), "system", Stranger(system))
+		return Msg("client.on", "program", what, "system", system)
 	default:
 		return Stranger(what)
 	}
