@@ -128,7 +128,7 @@ func arrows() map[string]rule {
 		// All that an account has, for its owner to take along: reads every domain.
 		"export": {imports: below(domains, []string{"dagcbor"}), anyInTests: true, domain: true},
 		// Pages for people: may ask every domain, speaks no XRPC.
-		"web":         {imports: slices.Concat(helpers, []string{"internal/color", "internal/messages", "request", "auth", "ratelimit", "mail", "load", "oauth/scope", "export", "admin"}, domains), anyInTests: true},
+		"web":         {imports: slices.Concat(helpers, []string{"internal/color", "internal/messages", "request", "auth", "ratelimit", "mail", "load", "plc", "oauth/scope", "export", "admin"}, domains), anyInTests: true},
 		"web/webtest": {imports: []string{"web", "moving"}}, // a sample of every page, for the tests of web and e2e/browser
 
 		// Stores implement what domains declare, so they import the domains;

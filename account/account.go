@@ -288,8 +288,8 @@ type Store interface {
 
 	InviteStore
 
-	// AddEntry appends to the trail, Trail returns its latest limit entries,
-	// newest first.
+	// AddEntry appends to the trail, and queues the mails; Trail returns its latest limit
+	// entries, newest first.
 	AddEntry(ctx context.Context, id int64, e Entry, mails ...mail.Message) error
 	Trail(ctx context.Context, id int64, limit int) ([]Entry, error)
 }

@@ -2,6 +2,7 @@ package account
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"nestbox/request"
@@ -65,7 +66,33 @@ const (
 	EntryCodeGiven          EntryKind = "code-given"
 	EntryExported           EntryKind = "data-exported"
 	EntryImported           EntryKind = "data-imported"
+	EntryRotationKeys       EntryKind = "rotation-keys-changed" // the reason is that of KeysChanged
 )
+
+// KeysChanged returns the reason of EntryRotationKeys: each key that came with a "+", each that
+// went with a "-", between blanks; empty if only their order changed.
+func KeysChanged(came, gone []string) string {
+	var b strings.Builder
+	for _, k := range came {
+		b.WriteString(" +" + k)
+	}
+	for _, k := range gone {
+		b.WriteString(" -" + k)
+	}
+	return strings.TrimSpace(b.String())
+}
+
+// ParseKeysChanged reads it back.
+func ParseKeysChanged(reason string) (came, gone []string) {
+	for one := range strings.FieldsSeq(reason) {
+		if key, ok := strings.CutPrefix(one, "+"); ok {
+			came = append(came, key)
+		} else if key, ok := strings.CutPrefix(one, "-"); ok {
+			gone = append(gone, key)
+		}
+	}
+	return came, gone
+}
 
 // Actor is who caused an entry.
 type Actor string

@@ -60,6 +60,7 @@ type Waiting struct {
 // ViewStore is what the admin page reads of all accounts at once.
 type ViewStore interface {
 	ClientStore
+	UsageStore
 
 	// Browse returns accounts, the newest first.
 	Browse(ctx context.Context, q BrowseQuery) ([]*account.Account, error)

@@ -55,6 +55,8 @@ type ClientLine struct {
 	FetchedAt string `json:"fetchedAt,omitzero"`
 	FailedAt  string `json:"failedAt,omitzero"`
 	Error     string `json:"error,omitzero"`
+	// Trusted: PDS_OAUTH_TRUSTED_CLIENTS names it.
+	Trusted bool `json:"trusted,omitzero"`
 }
 
 // ClientArgs name an OAuth client by its client_id.
@@ -73,10 +75,18 @@ func (s *Service) listClients(ctx context.Context, _ Done) ([]ClientLine, error)
 	lines := []ClientLine{}
 	for _, c := range found {
 		lines = append(lines, ClientLine{
-			c.ID, c.Sessions, c.Accounts, datetime(c.UsedAt), datetime(c.FetchedAt), datetime(c.FailedAt), c.Error,
+			c.ID, c.Sessions, c.Accounts, datetime(c.UsedAt), datetime(c.FetchedAt), datetime(c.FailedAt), c.Error, s.Clients.IsTrusted(c.ID),
 		})
 	}
 	return lines, nil
+}
+
+// fetchClient fetches the document of an OAuth client again.
+func (s *Service) fetchClient(ctx context.Context, a ClientArgs) (Done, error) {
+	if err := s.Store.Note(ctx, s.action(ctx, ActionClientFetched, "", a.ClientID, "")); err != nil {
+		return Done{}, err
+	}
+	return Done{}, s.Clients.Refetch(ctx, a.ClientID)
 }
 
 // endClient ends every session of an OAuth client. Those that open meanwhile may stay.

@@ -220,6 +220,7 @@ func (s *Service) Commands() map[string]control.Func {
 		command(CmdMailRetry, s.retryMail),
 		command(CmdClientList, s.listClients),
 		command(CmdClientEnd, s.endClient),
+		command(CmdClientFetch, s.fetchClient),
 		command(CmdRelayStatus, s.relayStatus),
 		command(CmdRelayCrawl, s.askRelay),
 		command(CmdKeysList, s.listKeys),

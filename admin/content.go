@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -100,4 +101,41 @@ func (s *Service) ShowContent(ctx context.Context, a ContentArgs) (Shown, error)
 		out.CID, err = "", nil // deleted meanwhile
 	}
 	return out, err
+}
+
+// ErrNoPicture: it is no blob that is shown as a picture.
+var ErrNoPicture = errors.New("not a picture that can be shown")
+
+// maxPicture bounds, in bytes, a picture that is shown.
+const maxPicture = 20 << 20
+
+// pictures are the types of pictures that are shown: none can hold a script.
+func pictures() []string {
+	return []string{"image/png", "image/jpeg", "image/gif", "image/webp", "image/avif"}
+}
+
+// IsPicture reports whether it is a blob that Picture shows.
+func (s *Shown) IsPicture() bool {
+	return s.CID != "" && !s.IsRecord() && s.Size <= maxPicture && slices.Contains(pictures(), s.MimeType)
+}
+
+// Picture returns a blob that is a picture, taken down or not, and its content, which the
+// caller closes: ErrNoPicture.
+func (s *Service) Picture(ctx context.Context, a ContentArgs) (blob.Blob, blob.File, error) {
+	shown, err := s.ShowContent(ctx, a)
+	if err != nil {
+		return blob.Blob{}, nil, err
+	}
+	if !shown.IsPicture() {
+		return blob.Blob{}, nil, ErrNoPicture
+	}
+	acc, err := s.Accounts.ByDID(ctx, shown.DID)
+	if err != nil {
+		return blob.Blob{}, nil, err
+	}
+	id, err := dagcbor.ParseCID(shown.CID)
+	if err != nil {
+		return blob.Blob{}, nil, err
+	}
+	return s.OpenBlob(ctx, acc.ID, id)
 }

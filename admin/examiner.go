@@ -6,52 +6,50 @@ import (
 	"time"
 )
 
-// Examiner looks at the server in the background, as nestbox doctor does, and keeps what it
-// found. Its fields are set once; Run must run for it to look.
-type Examiner struct {
-	Look func(ctx context.Context) []Finding
+// Examiner looks at something of the server in the background, and keeps what it found: no
+// page waits for it. Its fields are set once; Run must run for it to look.
+type Examiner[T any] struct {
+	Look func(ctx context.Context) T
 	Now  func() time.Time
+	// Life is how long a look is good enough for a page.
+	Life time.Duration
 
 	mu      sync.Mutex
-	found   []Finding
+	found   T
 	at      time.Time
 	begun   time.Time
 	looking bool
 	asked   chan struct{}
 }
 
-// The pauses between two looks: at least lookPause, and lookLife is how long a look is good
-// enough for the first page.
-const (
-	lookPause = time.Minute
-	lookLife  = 10 * time.Minute
-)
+// lookPause is the shortest pause between two looks.
+const lookPause = time.Minute
 
 // NewExaminer returns an Examiner that has not looked yet.
-func NewExaminer(look func(ctx context.Context) []Finding, now func() time.Time) *Examiner {
-	return &Examiner{Look: look, Now: now, asked: make(chan struct{}, 1)}
+func NewExaminer[T any](look func(ctx context.Context) T, life time.Duration, now func() time.Time) *Examiner[T] {
+	return &Examiner[T]{Look: look, Life: life, Now: now, asked: make(chan struct{}, 1)}
 }
 
 // Examined is the result of the last look.
-type Examined struct {
+type Examined[T any] struct {
 	// At is zero if there was none yet. Looking: another is under way.
-	At       time.Time
-	Looking  bool
-	Findings []Finding
+	At      time.Time
+	Looking bool
+	Found   T
 }
 
 // Last returns the result of the last look, and asks for another if that is old.
-func (e *Examiner) Last() Examined {
-	e.ask(lookLife)
+func (e *Examiner[T]) Last() Examined[T] {
+	e.ask(e.Life)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return Examined{At: e.at, Looking: e.looking, Findings: e.found}
+	return Examined[T]{At: e.at, Looking: e.looking, Found: e.found}
 }
 
 // Again asks for another look, unless one is under way or less than a minute old.
-func (e *Examiner) Again() { e.ask(lookPause) }
+func (e *Examiner[T]) Again() { e.ask(lookPause) }
 
-func (e *Examiner) ask(pause time.Duration) {
+func (e *Examiner[T]) ask(pause time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := e.Now()
@@ -63,7 +61,7 @@ func (e *Examiner) ask(pause time.Duration) {
 }
 
 // Run looks whenever it is asked to, until ctx ends.
-func (e *Examiner) Run(ctx context.Context) {
+func (e *Examiner[T]) Run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():

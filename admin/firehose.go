@@ -35,6 +35,16 @@ type FirehoseStatus struct {
 	// LogBytes is the size of the database's write-ahead log.
 	LogBytes    int64            `json:"writeAheadLogBytes"`
 	Subscribers []SubscriberLine `json:"subscribers"`
+	// Ended are the latest that the server ended since its start.
+	Ended []EndedLine `json:"ended"`
+}
+
+// EndedLine is a connection to the event stream that the server ended.
+type EndedLine struct {
+	Client    string `json:"client"`
+	UserAgent string `json:"userAgent"`
+	At        string `json:"at"`
+	Why       string `json:"why"`
 }
 
 // SubscriberLine is one connection to the event stream.
@@ -44,6 +54,8 @@ type SubscriberLine struct {
 	UserAgent string `json:"userAgent"`
 	Since     string `json:"since"`
 	Sent      int64  `json:"sent"`
+	// SentAt is when the event of that number was made; empty if none was sent yet.
+	SentAt string `json:"sentAt,omitzero"`
 }
 
 func (s *Service) firehoseStatus(ctx context.Context, _ Done) (FirehoseStatus, error) {
@@ -53,14 +65,20 @@ func (s *Service) firehoseStatus(ctx context.Context, _ Done) (FirehoseStatus, e
 	}
 	out := FirehoseStatus{
 		Oldest: st.Oldest, Last: st.Last, Bytes: st.Bytes, Announcing: st.Announcing, LogBytes: s.LogSize(),
-		Subscribers: []SubscriberLine{},
+		Subscribers: []SubscriberLine{}, Ended: []EndedLine{},
 	}
 	if !st.OldestAt.IsZero() {
 		out.OldestAt = datetime(st.OldestAt)
 	}
 	for _, m := range st.Subscribers {
-		line := SubscriberLine{ID: m.ID, Client: m.Client, UserAgent: m.UserAgent, Since: datetime(m.Since), Sent: m.Sent}
+		line := SubscriberLine{
+			ID: m.ID, Client: m.Client, UserAgent: m.UserAgent, Since: datetime(m.Since), Sent: m.Sent,
+			SentAt: datetime(m.SentAt),
+		}
 		out.Subscribers = append(out.Subscribers, line)
+	}
+	for _, e := range st.Ended {
+		out.Ended = append(out.Ended, EndedLine{e.Client, e.UserAgent, datetime(e.At), e.Why})
 	}
 	return out, nil
 }

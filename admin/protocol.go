@@ -55,6 +55,7 @@ const (
 	CmdFirehoseJump       control.Command[JumpArgs, Jumped]                     = "firehose.jump"
 	CmdClientList         control.Command[Done, []ClientLine]                   = "client.list"
 	CmdClientEnd          control.Command[ClientArgs, Ended]                    = "client.end"
+	CmdClientFetch        control.Command[ClientArgs, Done]                     = "client.fetch"
 	CmdRelayStatus        control.Command[Done, RelayStatus]                    = "relay.status"
 	CmdRelayCrawl         control.Command[RelayArgs, Done]                      = "relay.crawl"
 	CmdKeysList           control.Command[Done, []Key]                          = "keys.list"

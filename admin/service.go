@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
 
 	"nestbox/account"
 	"nestbox/auth"
@@ -16,6 +17,7 @@ import (
 	"nestbox/firehose"
 	"nestbox/hosting"
 	"nestbox/mail"
+	"nestbox/oauth/client"
 	"nestbox/repo"
 	"nestbox/session"
 	"nestbox/signin"
@@ -36,6 +38,8 @@ type Service struct {
 	Keyring  *auth.Keyring
 	Repos    *repo.Service
 	Blobs    blob.Store
+	// OpenBlob returns a blob and its content: blob.Service.Open.
+	OpenBlob func(ctx context.Context, accountID int64, id cid.Cid) (blob.Blob, blob.File, error)
 	Firehose *firehose.Hub
 	// LogSize returns the size of the database's write-ahead log, in bytes.
 	LogSize func() int64
@@ -53,7 +57,11 @@ type Service struct {
 	// Doctor checks the server's setup and what it depends on.
 	Doctor func(ctx context.Context) []Finding
 	// Examiner keeps the result of its last look.
-	Examiner *Examiner
+	Examiner *Examiner[[]Finding]
+	// Disks keeps what the last look at the disks found.
+	Disks *Examiner[Storage]
+	// Clients fetches the documents of OAuth clients.
+	Clients *client.Service
 	// Outbox sends what waits.
 	Outbox *mail.Outbox
 	Now    func() time.Time

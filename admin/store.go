@@ -53,6 +53,7 @@ const (
 	ActionIdentityRepaired = "identity-repaired"
 	ActionInvitesDisabled  = "invite-codes-disabled"
 	ActionClientEnded      = "client-ended"
+	ActionClientFetched    = "client-fetched"
 	ActionCrawl            = "crawl-requested"
 	ActionDisconnected     = "firehose-disconnect"
 	ActionMailRetried      = "mail-retried"

@@ -91,8 +91,7 @@ type GetBlobParams struct {
 	CID string `json:"cid"`
 }
 
-// GetBlob is com.atproto.sync.getBlob. An upload is foreign content: no browser may
-// take it for a page of this server.
+// GetBlob is com.atproto.sync.getBlob.
 func (s *Service) GetBlob(ctx context.Context, viewer auth.Viewer, p GetBlobParams, w http.ResponseWriter, r *http.Request) error {
 	id, err := dagcbor.ParseCID(p.CID)
 	if err != nil {
@@ -110,6 +109,17 @@ func (s *Service) GetBlob(ctx context.Context, viewer auth.Viewer, p GetBlobPara
 		return wireError(err)
 	}
 	defer func() { _ = file.Close() }() // it was only read
+	// The content under a URL never changes, but it may be taken down.
+	if a.Status == "" && viewer == (auth.Viewer{}) {
+		w.Header().Set("Cache-Control", "public, max-age="+strconv.Itoa(int(publicFor/time.Second)))
+	}
+	b.Send(w, r, file)
+	return nil
+}
+
+// Send answers a request by a blob's content. An upload is foreign content: no browser may
+// take it for a page of this server.
+func (b *Blob) Send(w http.ResponseWriter, r *http.Request, file File) {
 	h := w.Header()
 	name := b.CID.String()
 	h.Set("Content-Type", b.MimeType)
@@ -117,12 +127,7 @@ func (s *Service) GetBlob(ctx context.Context, viewer auth.Viewer, p GetBlobPara
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("ETag", `"`+name+`"`)
-	// The content under a URL never changes, but it may be taken down.
-	if a.Status == "" && viewer == (auth.Viewer{}) {
-		h.Set("Cache-Control", "public, max-age="+strconv.Itoa(int(publicFor/time.Second)))
-	}
 	http.ServeContent(w, inBytes(r), "", time.Time{}, file)
-	return nil
 }
 
 // inBytes returns r without a range of another unit than bytes, which must be

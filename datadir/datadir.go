@@ -100,6 +100,27 @@ func (d Dir) Transfers() string { return d.in(TransfersFolder) }
 // PLC returns the path of PLCFolder.
 func (d Dir) PLC() string { return d.in(PLCFolder) }
 
+// fileSizes has what the server took of its disks on past days.
+const fileSizes = "sizes"
+
+// KeepSizes saves lines of text for LastSizes.
+func (d Dir) KeepSizes(lines []byte) error { return durable.WriteFile(d.in(fileSizes), lines, 0o600) }
+
+// maxSizes is the most that fileSizes has, in bytes.
+const maxSizes = 64 << 10
+
+// LastSizes returns what KeepSizes saved last, nothing if there is none.
+func (d Dir) LastSizes() ([]byte, error) {
+	raw, err := os.ReadFile(d.in(fileSizes))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the sizes of past days: %w", err)
+	}
+	return raw[:min(len(raw), maxSizes)], nil
+}
+
 // maxClock is the most that a file with a time has, in bytes.
 const maxClock = 64
 

@@ -97,3 +97,19 @@ func TestClock(t *testing.T) {
 		}
 	}
 }
+
+func TestSizes(t *testing.T) {
+	t.Parallel()
+	dir := datadir.Dir(t.TempDir())
+	if raw, err := dir.LastSizes(); len(raw) > 0 || err != nil {
+		t.Errorf("before they were saved: %q, %v", raw, err)
+	}
+	for _, want := range []string{"1 2 3\n", "1 2 3\n4 5 6\n", strings.Repeat("9", 1<<20)} {
+		if err := dir.KeepSizes([]byte(want)); err != nil {
+			t.Fatal(err)
+		}
+		if raw, err := dir.LastSizes(); string(raw) != want[:min(len(want), 64<<10)] || err != nil {
+			t.Errorf("%.20q, %v, want %.20q", raw, err, want)
+		}
+	}
+}

@@ -3,11 +3,9 @@ package export
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"time"
 
 	"nestbox/account"
-	"nestbox/prefs"
 )
 
 // about is account.json. It holds no secret: no hash, no key, no code that was sent.
@@ -106,18 +104,11 @@ func (x *Archive) writeAccount(ctx context.Context, z *zipper) error {
 	if err := z.json("account.json", out); err != nil {
 		return err
 	}
-	all, err := x.s.Prefs.Preferences(ctx, a.DID)
-	if errors.Is(err, prefs.ErrNoAccount) {
-		err = nil
-	}
+	values, err := x.s.preferences(ctx, a)
 	if err != nil {
 		return err
 	}
-	values := make([]json.RawMessage, 0, len(all))
-	for _, one := range all {
-		values = append(values, json.RawMessage(one))
-	}
-	return z.json("preferences.json", map[string]any{"preferences": values})
+	return z.json("preferences.json", values)
 }
 
 // ownership gathers invites, app passwords and the trail.

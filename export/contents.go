@@ -20,8 +20,8 @@ import (
 // version is that of the archive's form.
 const version = 1
 
-// fileName names an archive by its account and day.
-func fileName(a *account.Account, at time.Time, part int) string {
+// fileName names a download by its account and day.
+func fileName(a *account.Account, at time.Time, part int, extension string) string {
 	name := a.Handle.String()
 	if name == "" {
 		name = a.DID.String()
@@ -30,7 +30,7 @@ func fileName(a *account.Account, at time.Time, part int) string {
 	if part > 0 {
 		name += "-files-" + strconv.Itoa(part)
 	}
-	return name + ".zip"
+	return name + "." + extension
 }
 
 // safeName returns a name that is a plain file name everywhere: letters, digits, dots and

@@ -166,6 +166,7 @@ type Archive struct {
 	plan     Plan
 	part     *Part // nil for the archive itself
 	place    *gate.Place[syntax.DID]
+	alone    bool // the repository alone
 }
 
 // Begin makes room for an archive of an account: of everything, or of one part of its Plan,
@@ -179,7 +180,7 @@ func (s *Service) Begin(ctx context.Context, a *account.Account, part int) (_ *A
 	if part < 0 || part > len(out.plan.Parts) {
 		return nil, ErrPart
 	}
-	out.Name = fileName(a, s.Now(), part)
+	out.Name = fileName(a, s.Now(), part, "zip")
 	if out.place, err = s.enter(a.DID); err != nil {
 		return nil, err
 	}
@@ -253,6 +254,9 @@ func (x *Archive) Moved() bool { return x.place.Move(x.s.Now()) }
 // Write writes the archive. An error is the writer's, or that of a dependency: what was
 // written is not a whole archive then.
 func (x *Archive) Write(ctx context.Context, w io.Writer) error {
+	if x.alone {
+		return x.snapshot.WriteCAR(w)
+	}
 	z := newZip(w, x.s.Now())
 	for _, step := range []func(context.Context, *zipper) error{x.writeRepo, x.writeAccount, x.writeBlobs, x.writeMissing} {
 		if err := step(ctx, z); err != nil {

@@ -121,6 +121,7 @@ type Hub struct {
 	timer   *time.Timer
 	members map[*member]struct{}
 	entered int64 // how many members there were
+	ended   []Ended
 	closed  bool
 	running sync.WaitGroup // the members
 }
@@ -401,6 +402,27 @@ type Status struct {
 	Bounds
 
 	Subscribers []Subscriber
+	// Ended are the latest that were ended, the latest first.
+	Ended []Ended
+}
+
+// Ended is a connection that the server ended since its start.
+type Ended struct {
+	Client, UserAgent string
+	At                time.Time
+	// Why is what the subscriber was sent as the reason.
+	Why string
+}
+
+// keptEnded is how many of Ended are remembered.
+const keptEnded = 20
+
+// keep remembers a connection that the server ends.
+func (h *Hub) keep(m *member, why string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ended = append(h.ended, Ended{m.client.Addr.String(), m.client.UserAgent, h.opts.Now().UTC(), why})
+	h.ended = h.ended[max(len(h.ended)-keptEnded, 0):]
 }
 
 // Subscriber is one connection.
@@ -413,6 +435,8 @@ type Subscriber struct {
 	// Sent is the number of the last event that was sent to it; at first, of the event
 	// behind which it began.
 	Sent int64
+	// SentAt is when the last event that was sent to it was made; zero if there was none yet.
+	SentAt time.Time
 }
 
 // Status returns the current state; subscribers in the order of connecting.
@@ -425,8 +449,14 @@ func (h *Hub) Status(ctx context.Context) (Status, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for m := range h.members {
-		st.Subscribers = append(st.Subscribers, Subscriber{m.id, m.client.Addr.String(), m.client.UserAgent, m.since, m.sent.Load()})
+		one := Subscriber{ID: m.id, Client: m.client.Addr.String(), UserAgent: m.client.UserAgent, Since: m.since, Sent: m.sent.Load()}
+		if at := m.sentAt.Load(); at != nil {
+			one.SentAt = *at
+		}
+		st.Subscribers = append(st.Subscribers, one)
 	}
+	st.Ended = slices.Clone(h.ended)
+	slices.Reverse(st.Ended)
 	slices.SortFunc(st.Subscribers, func(a, b Subscriber) int { return a.Since.Compare(b.Since) })
 	return st, nil
 }

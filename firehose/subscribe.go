@@ -52,6 +52,7 @@ type member struct {
 	since  time.Time
 	start  int64 // the newest event when it came
 	sent   atomic.Int64
+	sentAt atomic.Pointer[time.Time] // when the event sent was made
 	end    context.CancelCauseFunc
 
 	conn   *websocket.Conn
@@ -159,7 +160,9 @@ func (h *Hub) stream(ctx context.Context, m *member, cursor *int64) error {
 			return err
 		}
 		after = entries[len(entries)-1].Seq
+		at := entries[len(entries)-1].At
 		m.sent.Store(after)
+		m.sentAt.Store(&at)
 		clear(entries) // release what was sent
 		release()
 	}
@@ -242,6 +245,9 @@ func (h *Hub) finish(ctx context.Context, m *member, cause error, gone <-chan st
 	default:
 		code, reason = websocket.CloseInternalServerErr, "the server cannot read its events"
 		h.opts.Logger.LogAttrs(ctx, slog.LevelError, "stream ended", slog.String("cause", cause.Error()))
+	}
+	if reason != "" {
+		h.keep(m, reason)
 	}
 	deadline := time.Now().Add(h.opts.Grace)
 	err := m.raw.endBy(deadline)

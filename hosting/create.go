@@ -224,12 +224,12 @@ func (s *Service) genesis(p *Pending, recoveryKey string) (*didplc.RegularOp, er
 	if err != nil {
 		return nil, fmt.Errorf("make signing key: %w", err)
 	}
-	server, err := s.RotationKey.PublicKey()
+	server, err := s.serverKey()
 	if err != nil {
-		return nil, fmt.Errorf("read rotation key: %w", err)
+		return nil, err
 	}
 	var rotation []string
-	for _, k := range []string{recoveryKey, s.RecoveryKey, server.DIDKey()} {
+	for _, k := range []string{recoveryKey, s.RecoveryKey, server} {
 		if k != "" {
 			rotation = append(rotation, k)
 		}

@@ -58,41 +58,35 @@ var (
 
 // ShowIdentity asks the network, past every cache, for an account's identity.
 func (s *Service) ShowIdentity(ctx context.Context, a *account.Account) (r IdentityReport, err error) {
-	server, err := s.RotationKey.PublicKey()
-	if err != nil {
-		return r, fmt.Errorf("read rotation key: %w", err)
+	if r.Ours, err = s.serverKey(); err != nil {
+		return r, err
 	}
-	r.Ours = server.DIDKey()
-	network := map[string]string{}
 	if a.DID.Method() == "plc" {
-		last, err := s.Directory.Last(ctx, a.DID)
+		last, err := s.last(ctx, a.DID)
 		if err != nil {
 			return r, err
 		}
-		d, ok := plc.DataOf(last)
-		if !ok {
-			return r, identity.ErrDeactivated
-		}
-		network[factHandle], network[factKey], network[factHost] = d.Handle.Normalize().String(), d.SigningKey, d.PDS
-		r.RotationKeys, r.Control = d.RotationKeys, slices.Contains(d.RotationKeys, r.Ours)
+		d, _ := plc.DataOf(last)
+		r.Facts, r.RotationKeys, r.Control = s.facts(a, d), d.RotationKeys, slices.Contains(d.RotationKeys, r.Ours)
 	} else {
 		d, err := s.Resolver.Fresh(ctx, a.DID)
 		if err != nil {
 			return r, err
 		}
-		network[factHandle], network[factKey], network[factHost] = d.Handle().String(), d.SigningKey(), d.PDS()
-	}
-	for _, f := range []IdentityFact{
-		{What: factHandle, Here: a.Handle.String()},
-		{What: factKey, Here: a.SigningKey},
-		{What: factHost, Here: s.URL},
-	} {
-		f.Network = network[f.What]
-		r.Facts = append(r.Facts, f)
+		r.Facts = s.facts(a, plc.Data{Handle: d.Handle(), SigningKey: d.SigningKey(), PDS: d.PDS()})
 	}
 	back, err := s.Resolver.ProvenHandle(ctx, a.Handle)
 	r.Proven = err == nil && back == a.DID
 	return r, nil
+}
+
+// facts compares an account with what the network says about its identity.
+func (s *Service) facts(a *account.Account, network plc.Data) []IdentityFact {
+	return []IdentityFact{
+		{factHandle, a.Handle.String(), network.Handle.Normalize().String()},
+		{factKey, a.SigningKey, network.SigningKey},
+		{factHost, s.URL, network.PDS},
+	}
 }
 
 // RepairIdentity makes the DID name the account's handle and key, and this server,

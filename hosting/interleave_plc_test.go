@@ -67,6 +67,12 @@ func TestOperationsMeet(t *testing.T) {
 		"another key": func(p *place, a *account.Account) func() string {
 			return again(p.t, func() error { return p.ChangeKey(p.t.Context(), a) })
 		},
+		"a rotation key by the page": func(p *place, a *account.Account) func() string {
+			head := p.head(a)
+			return again(p.t, func() error {
+				return p.ChangeRotation(p.t.Context(), a, head, hosting.RotationChange{Add: "did:key:zDnaerDaTF5BXEavCrfRZEk316dpbLsfPDZ3WJ5hRTPFU2169"})
+			})
+		},
 		"the same again": func(p *place, a *account.Account) func() string { return p.submitting(a) },
 		"deactivateAccount": func(p *place, a *account.Account) func() string {
 			return func() string {

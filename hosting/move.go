@@ -178,11 +178,11 @@ func (s *Service) pointsHere(ctx context.Context, a *account.Account) (*identity
 		if err != nil {
 			return nil, err
 		}
-		server, err := s.RotationKey.PublicKey()
+		server, err := s.serverKey()
 		if err != nil {
-			return nil, fmt.Errorf("read rotation key: %w", err)
+			return nil, err
 		}
-		if !slices.Contains(data.RotationKeys, server.DIDKey()) {
+		if !slices.Contains(data.RotationKeys, server) {
 			return nil, errRotationKey
 		}
 	}

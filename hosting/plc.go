@@ -2,6 +2,7 @@ package hosting
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/identity"
+	"nestbox/mail"
 	"nestbox/plc"
 	"nestbox/ratelimit"
 	"nestbox/request"
@@ -51,14 +53,21 @@ func (s *Service) sign(ctx context.Context, did syntax.DID, c plc.Change) (*didp
 	if did.Method() != "plc" {
 		return nil, fmt.Errorf("%w: %s is not of did:plc", plc.ErrOperation, did)
 	}
-	last, err := s.Directory.Last(ctx, did)
+	last, err := s.last(ctx, did)
 	if err != nil {
 		return nil, err
 	}
-	if last.Tombstone != nil {
-		return nil, identity.ErrDeactivated
-	}
 	return plc.Update(last, c, s.RotationKey)
+}
+
+// last returns the newest operation of a did:plc: identity.ErrNotRegistered,
+// identity.ErrDeactivated if its owner has ended it.
+func (s *Service) last(ctx context.Context, did syntax.DID) (didplc.OpEnum, error) {
+	last, err := s.Directory.Last(ctx, did)
+	if err == nil && last.Tombstone != nil {
+		err = identity.ErrDeactivated
+	}
+	return last, err
 }
 
 // submissions limits the operations that are sent to the directory, which counts
@@ -73,6 +82,9 @@ var submissions = []ratelimit.Limit{
 type operationError string
 
 func (e operationError) Error() string { return string(e) }
+
+// Is makes it an ErrUnfit.
+func (operationError) Is(target error) bool { return target == ErrUnfit }
 
 // SubmitOperation sends an owner's signed operation to the directory and announces it
 // to the network: only one after which the account is hosted here and this server can
@@ -95,47 +107,84 @@ func (s *Service) SubmitOperation(ctx context.Context, did syntax.DID, raw []byt
 	if did.Method() != "plc" {
 		return operationError(did.String() + " is not of did:plc")
 	}
-	if err := s.checkOperation(a, op.Regular); err != nil {
+	return s.send(ctx, a, op.Regular)
+}
+
+// send submits an owner's operation, if the account still works here after it, within the
+// limits of such operations. The caller has begun a change of the identity.
+func (s *Service) send(ctx context.Context, a *account.Account, op *didplc.RegularOp) error {
+	if err := s.checkOperation(a, op); err != nil {
 		return err
 	}
-	if err := request.Admit(ctx, s.Limits, did.String(), 1, submissions...); err != nil {
+	if err := request.Admit(ctx, s.Limits, a.DID.String(), 1, submissions...); err != nil {
 		return err
 	}
 	// From here on a client that disconnects must not leave things half done.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), submitTimeout)
 	defer cancel()
-	return s.submit(ctx, a, op.Regular)
+	return s.submit(ctx, a, op)
 }
 
 // submit sends an operation to the directory and announces it to the network. It
 // may be repeated: an operation that is the DID's last one is not sent again. If it
 // breaks off, the check of identities, for which the account is due, does the rest.
+// A change of the rotation keys is on the trail, and the owner gets a mail.
 func (s *Service) submit(ctx context.Context, a *account.Account, op *didplc.RegularOp) error {
 	last, err := s.Directory.Last(ctx, a.DID)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", identity.ErrUnreached, err) // nothing was sent
 	}
 	if last.Regular == nil || last.Regular.CID() != op.CID() {
 		if err := s.Documents.Doubt(ctx, a.ID); err != nil {
 			return err
 		}
-		if err := s.Directory.Submit(ctx, a.DID, op); err != nil {
+		err := s.Directory.Submit(ctx, a.DID, op)
+		if !untouched(err) { // it was taken, or it may have been
+			err = errors.Join(err, s.noteKeys(ctx, a, last, op))
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return s.refresh(ctx, a)
 }
 
+// noteKeys tells the owner of the rotation keys that an operation changes.
+func (s *Service) noteKeys(ctx context.Context, a *account.Account, last didplc.OpEnum, op *didplc.RegularOp) error {
+	var came, gone []string
+	changed := false
+	for _, d := range plc.Compare(last, didplc.OpEnum{Regular: op}) {
+		switch d.Part {
+		case plc.PartKey:
+			if d.New != "" {
+				came = append(came, d.New)
+			} else {
+				gone = append(gone, d.Old)
+			}
+		case plc.PartKeyOrder:
+		case plc.PartHandle, plc.PartHost, plc.PartSigningKey, plc.PartAlias, plc.PartMethod, plc.PartService, plc.PartEnd:
+			continue
+		}
+		changed = true
+	}
+	if !changed {
+		return nil
+	}
+	e := account.NewEntry(ctx, s.now(), account.EntryRotationKeys, account.ActorOwner)
+	e.Reason = account.KeysChanged(came, gone)
+	return s.Accounts.AddEntry(ctx, a.ID, e, s.Notices.Of(a, mail.NoticeRotationKeys, e, e.Reason)...)
+}
+
 // checkOperation returns an operationError if an account would no longer work here
 // after an operation, in the reference's order.
 func (s *Service) checkOperation(a *account.Account, op *didplc.RegularOp) error {
-	server, err := s.RotationKey.PublicKey()
+	server, err := s.serverKey()
 	if err != nil {
-		return fmt.Errorf("read rotation key: %w", err)
+		return err
 	}
 	d, _ := plc.DataOf(didplc.OpEnum{Regular: op})
 	switch {
-	case !slices.Contains(op.RotationKeys, server.DIDKey()):
+	case !slices.Contains(op.RotationKeys, server):
 		return operationError("Rotation keys do not include server's rotation key")
 	case op.Services["atproto_pds"].Type != typePDS:
 		return operationError("Incorrect type on atproto_pds service")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 
 	didplc "github.com/did-method-plc/go-didplc"
 	"github.com/go-json-experiment/json/jsontext"
@@ -59,18 +58,18 @@ func (s *Service) GetRecommendedDIDCredentials(
 
 // Recommended returns what the DID document of an account should say here.
 func (s *Service) Recommended(a *account.Account) (GetRecommendedDIDCredentialsOutput, error) {
-	server, err := s.RotationKey.PublicKey()
+	server, err := s.serverKey()
 	if err != nil {
-		return GetRecommendedDIDCredentialsOutput{}, fmt.Errorf("read rotation key: %w", err)
+		return GetRecommendedDIDCredentialsOutput{}, err
 	}
 	c := GetRecommendedDIDCredentialsOutput{
-		RotationKeys:        []string{server.DIDKey()},
+		RotationKeys:        []string{server},
 		AlsoKnownAs:         []string{"at://" + a.Handle.String()},
 		VerificationMethods: map[string]string{"atproto": a.SigningKey},
 		Services:            map[string]didplc.OpService{"atproto_pds": {Type: typePDS, Endpoint: s.URL}},
 	}
 	if s.RecoveryKey != "" {
-		c.RotationKeys = []string{s.RecoveryKey, server.DIDKey()}
+		c.RotationKeys = []string{s.RecoveryKey, server}
 	}
 	return c, nil
 }

@@ -39,6 +39,7 @@ const (
 	NoticeExported       NoticeKind = "exported"
 	NoticeImported       NoticeKind = "imported"
 	NoticeDeleted        NoticeKind = "deleted" // the account's last
+	NoticeRotationKeys   NoticeKind = "rotation-keys"
 )
 
 // Always reports whether an owner gets notices of a kind with notices off, too: those of what
@@ -48,7 +49,8 @@ func (k NoticeKind) Always() bool {
 	switch k {
 	case NoticePassword, NoticeEmail, NoticeNewEmail, NoticeFactorOn, NoticeFactorOff, NoticeTOTPOn, NoticeTOTPOff, NoticePasskeyAdded,
 		NoticePasskeyRenamed, NoticePasskeyRemoved, NoticePasskeyCloned, NoticeRecoveryMade, NoticeRecoveryUsed, NoticeSwitched,
-		NoticeFactorsOff, NoticeNoticesOff, NoticeCodeGiven, NoticeExported, NoticeImported, NoticeDeletion, NoticeDeleted:
+		NoticeFactorsOff, NoticeNoticesOff, NoticeCodeGiven, NoticeRotationKeys, NoticeExported, NoticeImported, NoticeDeletion,
+		NoticeDeleted:
 		return true
 	case NoticeSignIn, NoticeHandle, NoticeAppPassword, NoticeApp, NoticeTheft, NoticeReplay, NoticeDeactivated:
 	}
@@ -72,8 +74,8 @@ type Notice struct {
 	Network, Client, System string
 	// Detail is, by the kind: the new address or handle; the app; the passkey's name; what
 	// was used to sign in, one of the constants above; the switch and its state, as Switched
-	// returns them; how many recovery codes are left; or when the account will be deleted,
-	// in RFC 3339.
+	// returns them; how many recovery codes are left; the rotation keys that came and went;
+	// or when the account will be deleted, in RFC 3339.
 	Detail string
 }
 
@@ -157,6 +159,8 @@ func (w words) detail(n *Notice) (name, value string) {
 			value = what
 		}
 		return "detail.for", value
+	case NoticeRotationKeys:
+		return "detail.keys", value
 	case NoticeDeletion:
 		if at, err := time.Parse(time.RFC3339, n.Detail); err == nil {
 			value = w.clock(at)

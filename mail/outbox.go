@@ -53,6 +53,7 @@ type Outbox struct {
 	// sent has the messages that the server accepted and the store could not remove, as
 	// with a full disk: they are not sent again while it cannot. Run's own.
 	sent map[int64]bool
+	past past
 }
 
 // NewOutbox returns an Outbox; call Run to make it send.
@@ -178,9 +179,12 @@ func (r *round) handle(ctx context.Context, m *Queued) error {
 		return err
 	}
 	attrs := about(m, slog.String("cause", Describe(err)), slog.Duration("again", pause))
+	said := Describe(err)
 	if refusal != nil {
-		attrs = append(attrs, slog.String("said", refusal.Said))
+		said = refusal.Said
+		attrs = append(attrs, slog.String("said", said))
 	}
+	r.remember(m, Refused, said)
 	r.Log.LogAttrs(ctx, slog.LevelWarn, "mail not sent", attrs...)
 	return nil
 }
@@ -192,6 +196,7 @@ func (r *round) done(ctx context.Context, m *Queued) error {
 		return err
 	}
 	delete(r.sent, m.ID)
+	r.remember(m, Sent, "")
 	r.Log.LogAttrs(ctx, slog.LevelInfo, "mail sent", about(m)...)
 	return nil
 }
@@ -200,6 +205,7 @@ func (r *round) giveUp(ctx context.Context, m *Queued, why string, more ...slog.
 	if err := r.Store.Done(ctx, m.ID); err != nil {
 		return err
 	}
+	r.remember(m, GivenUp, why)
 	r.Log.LogAttrs(ctx, slog.LevelWarn, "mail given up", about(m, append(more, slog.String("cause", why))...)...)
 	return nil
 }

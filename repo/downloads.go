@@ -120,6 +120,9 @@ func (t *Transfers) reserve(n int64) error {
 	return err
 }
 
+// Spooled returns how much exports and imports under way have on the disk, in bytes.
+func (t *Transfers) Spooled() int64 { return t.room.Taken() }
+
 // edition is what an export holds. Every client that asks for it gets the same.
 type edition struct {
 	number int64

@@ -13,4 +13,5 @@ func (s *Server) buildClients(limits *ratelimit.Limiter) {
 		Store: s.stores.Clients, HTTP: client.HTTP(safehttp.Options{}, c.DevMode), Issuer: s.URL, Trusted: c.OAuthTrustedClients,
 		Dev: c.DevMode, Limits: limits, Now: s.opts.Now, Log: s.opts.Log,
 	})
+	s.admin.Clients = s.clients
 }

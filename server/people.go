@@ -33,7 +33,8 @@ func (s *Server) buildPeople(box *seal.Box) error {
 		return err
 	}
 	s.devices = &device.Service{Store: s.stores.Devices, Now: s.opts.Now, Doubt: s.clock.Check, Log: s.opts.Log}
-	s.admin.Browsers = s.devices.List
+	s.disks = admin.NewExaminer(s.lookAtDisks, disksLife, s.opts.Now)
+	s.admin.Browsers, s.admin.OpenBlob, s.admin.Disks = s.devices.List, s.blobs.Open, s.disks
 	s.site = &web.Site{
 		Pages:    pages,
 		Browsers: &web.Browsers{Devices: s.devices, Origin: s.URL, Dev: c.DevMode, Key: box.Derive("tokens of forms")},

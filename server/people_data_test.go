@@ -6,9 +6,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -64,7 +67,7 @@ func readZip(t *testing.T, text string) map[string]string {
 // if that is not proven any more.
 func (p *visitor) proven(box *pdstest.Mailbox, asked shown, path, password string) shown {
 	p.t.Helper()
-	p.want(asked, http.StatusOK, "", "Confirm that it is you", "Downloading everything")
+	p.want(asked, http.StatusOK, "", "Confirm that it is you", "Downloading what is private")
 	form := func(page shown, typed ...string) url.Values {
 		v := url.Values{"step": {"step-up"}, "kept": {page.field("kept")}, "decision": {"confirm"}}
 		for i := 0; i+1 < len(typed); i += 2 {
@@ -191,4 +194,116 @@ func TestPeopleDataDeactivated(t *testing.T) {
 	if files["repo.car"] == "" || !strings.Contains(files["account.json"], `"status": "deactivated"`) {
 		t.Errorf("%v", files["account.json"])
 	}
+}
+
+// TestPeopleDataAlone: the repository, preferences and each file alone, while the account is
+// active, deactivated and taken down; a file is no page of this server, whatever it holds.
+func TestPeopleDataAlone(t *testing.T) {
+	box := pdstest.NewMailbox(t, pdstest.MailboxOptions{})
+	s := pdstest.Start(t, pdstest.Options{Settings: box.Settings()})
+	alice := s.SignUp(t, "alice")
+	do := func(r pdstest.Request) pdstest.Answer {
+		t.Helper()
+		r.Method, r.Auth = http.MethodPost, pdstest.Bearer(alice.AccessJwt)
+		a := s.Do(t, r)
+		if a.Status != http.StatusOK {
+			t.Fatalf("%s: %d %s", r.NSID, a.Status, a.Body)
+		}
+		return a
+	}
+	const hostile = "<!doctype html><svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
+	contents := map[string]string{}
+	upload := func(kind, content string) string {
+		t.Helper()
+		var up struct {
+			Blob struct {
+				Type string `json:"$type"`
+				Ref  struct {
+					Link string `json:"$link"`
+				} `json:"ref"`
+				MimeType string `json:"mimeType"`
+				Size     int    `json:"size"`
+			}
+		}
+		do(pdstest.Request{NSID: "com.atproto.repo.uploadBlob", Body: content, Header: http.Header{"Content-Type": {kind}}}).Decode(t, &up)
+		do(pdstest.Request{NSID: "com.atproto.repo.createRecord", Body: map[string]any{
+			"repo": alice.DID, "collection": "com.example.file", "record": map[string]any{"$type": "com.example.file", "file": up.Blob},
+		}})
+		contents[up.Blob.Ref.Link] = content
+		return up.Blob.Ref.Link
+	}
+	page, picture := upload("text/html", hostile), upload("image/svg+xml", hostile+" ")
+	for i := range 60 {
+		upload("text/plain", fmt.Sprint("file ", i))
+	}
+	do(pdstest.Request{NSID: "app.bsky.actor.putPreferences", Body: map[string]any{"preferences": []any{map[string]any{"$type": "app.bsky.actor.defs#adultContentPref", "enabled": true}}}})
+	car := string(s.Do(t, pdstest.Request{NSID: "com.atproto.sync.getRepo?did=" + alice.DID}).Body)
+
+	p, stranger := newVisitor(t, s), newVisitor(t, s)
+	p.signIn("alice.test", pdstest.Password)
+	path := "/account/u/" + alice.DID + "/"
+	look := func(state string) {
+		t.Helper()
+		data := p.get(path + "data")
+		p.want(data, http.StatusOK, "", "Or one thing alone", "Your posts", "Settings of your apps")
+		token := data.text[strings.LastIndex(data.text, `action="`+path+`data"`):] // the bar above has a form of its own
+		post := func(typed url.Values) shown {
+			typed.Set("csrf", shown{text: token}.field("csrf"))
+			return p.send(path+"data", typed)
+		}
+		repo := post(url.Values{"part": {"repo"}})
+		if repo.status != http.StatusOK || repo.text != car || repo.header.Get("Content-Type") != "application/vnd.ipld.car" || !strings.HasSuffix(repo.header.Get("Content-Disposition"), `.car"`) {
+			t.Errorf("%s: the repository: %d %v, %d bytes", state, repo.status, repo.header, len(repo.text))
+		}
+		prefs := post(url.Values{"part": {"preferences"}})
+		if strings.Contains(prefs.text, "Confirm that it is you") {
+			prefs = p.proven(box, prefs, path+"data", "")
+		}
+		if prefs.status != http.StatusOK || prefs.header.Get("Content-Type") != "application/json" || !json.Valid([]byte(prefs.text)) || !strings.Contains(prefs.text, "adultContentPref") {
+			t.Errorf("%s: the preferences: %d %v %s", state, prefs.status, prefs.header, prefs.text)
+		}
+		listed := map[string]bool{}
+		pages := 0
+		for next := path + "files"; next != ""; pages++ {
+			list := p.get(next)
+			p.want(list, http.StatusOK, "")
+			for _, m := range regexp.MustCompile(`file\?cid=([a-z0-9]+)"`).FindAllStringSubmatch(list.text, -1) {
+				listed[m[1]] = true
+			}
+			next = ""
+			if m := regexp.MustCompile(`href="([^"]*)" rel="next"`).FindStringSubmatch(list.text); m != nil {
+				next = html.UnescapeString(m[1])
+			}
+		}
+		if len(listed) != len(contents) || pages != 2 {
+			t.Errorf("%s: %d files on %d pages, want %d", state, len(listed), pages, len(contents))
+		}
+		for _, id := range []string{page, picture} {
+			file := p.get(path + "file?cid=" + id)
+			h := file.header
+			if file.status != http.StatusOK || file.text != contents[id] || h.Get("Content-Security-Policy") != "default-src 'none'; sandbox" || !strings.HasPrefix(h.Get("Content-Disposition"), "attachment") || h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Cache-Control") != "no-store" {
+				t.Errorf("%s: %d %v %q", state, file.status, h, file.text)
+			}
+			if a := stranger.get(path + "file?cid=" + id); a.status != http.StatusSeeOther {
+				t.Errorf("%s: a stranger gets %d", state, a.status)
+			}
+		}
+		for _, id := range []string{"", "x", "bafyreiaia4aivilf6udqvv3xsfoz4shng5j5dhsi2yfyraludx54g7xrcy", "bafkreiaia4aivilf6udqvv3xsfoz4shng5j5dhsi2yfyraludx54g7xrcy"} {
+			if a := p.get(path + "file?cid=" + id); a.status != http.StatusNotFound {
+				t.Errorf("%s: %q: %d", state, id, a.status)
+			}
+		}
+		p.want(p.get(path+"deactivate"), http.StatusOK, "", "Download your data first", path+"data")
+	}
+	look("active")
+	do(pdstest.Request{NSID: "com.atproto.server.deactivateAccount", Body: map[string]any{}})
+	look("deactivated")
+	p.want(p.get(path+"delete"), http.StatusOK, "", "Download your data first")
+	var out any
+	if err := s.Run(t.Context(), "account.takedown", map[string]string{"account": alice.DID}, &out); err != nil {
+		t.Fatal(err)
+	}
+	p = newVisitor(t, s) // it ended the sign-in
+	p.signIn("alice.test", pdstest.Password)
+	look("taken down")
 }

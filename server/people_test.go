@@ -432,12 +432,12 @@ func TestPeopleForeignAccounts(t *testing.T) {
 	path := "/account/u/" + bob.DID + "/sessions"
 	page := q.get(path)
 	for _, did := range []string{bob.DID, "did:plc:ewvi7nxzyoun6zhxrhs64oiz", "nonsense"} {
-		for _, part := range []string{"sessions", "apps", "devices", "app-passwords", "events", "secure"} {
+		for _, part := range []string{"sessions", "apps", "devices", "app-passwords", "events", "data", "identity", "secure", "files", "file"} {
 			to := "/account/u/" + did + "/" + part
 			if a := p.get(to); a.status != http.StatusSeeOther || !strings.HasPrefix(a.location, "/account/sign-in?") {
 				t.Errorf("GET %s: %d %s", to, a.status, a.location)
 			}
-			if part == "secure" {
+			if part == "secure" || part == "files" || part == "file" {
 				continue // it has no form
 			}
 			if a := p.post(page, to, url.Values{"decision": {"confirm"}, "end": {"all"}}); a.status != http.StatusSeeOther || !strings.HasPrefix(a.location, "/account/sign-in?") {

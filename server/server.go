@@ -152,7 +152,8 @@ type Server struct {
 	devices      *device.Service
 	site         *web.Site
 	accountPages *web.AccountPages
-	examiner     *admin.Examiner
+	examiner     *admin.Examiner[[]admin.Finding]
+	disks        *admin.Examiner[admin.Storage]
 	load         *load.Recorder
 	moving       *moving.Service
 }
@@ -296,7 +297,7 @@ func (s *Server) build(ctx context.Context) error {
 		Box: box, Limits: limits, Now: now, Doubt: s.clock.Check, Log: log,
 	}
 	s.sessions.Document = s.hosting.ShownDocument
-	s.examiner = admin.NewExaminer(s.diagnose, now)
+	s.examiner = admin.NewExaminer(s.diagnose, diagnosisLife, now)
 	s.admin = &admin.Service{
 		Store: s.stores.Admin, Entries: s.stores.Entries, Views: s.stores.Views, Blobs: s.stores.Blobs, Accounts: accounts,
 		Hasher: hasher, Codes: s.codes, Hosting: s.hosting, Sessions: s.sessions, SignIns: signIns, Keyring: keyring, Repos: s.repos,
@@ -392,7 +393,8 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 		s.clock.run, s.backfill, s.sessions.Collect, s.devices.Collect, s.hosting.Run, s.checker.Run,
 		s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts,
 		s.repos.Sweep, s.outbox.Run, s.clients.Run, s.schemas.Run,
-		s.oauth.Collect, s.sessions.WriteCalls, s.examiner.Run, s.load.Run, s.moving.Run, s.moving.RunJobs,
+		s.oauth.Collect, s.sessions.WriteCalls, s.examiner.Run, s.load.Run, s.disks.Run, s.watchDisks,
+		s.moving.Run, s.moving.RunJobs,
 	} {
 		workers.Go(func() { run(background) })
 	}

@@ -101,7 +101,10 @@ func (p *AccountPages) PageRoutes() []Route {
 		{of("app-passwords"), p.owned(p.showAppPasswords), p.owned(p.changeAppPasswords)},
 		{of("events"), p.owned(p.showEvents), p.owned(p.endSessions)},
 		{of("secure"), p.owned(p.showSecure), nil},
+		{of("identity"), p.owned(p.showIdentity), p.owned(p.changeIdentity)},
 		{of("data"), p.owned(p.showData), p.owned(p.takeData)},
+		{of("files"), p.owned(p.showFiles), nil},
+		{of("file"), p.owned(p.sendFile), nil},
 		{of("data/bring"), p.owned(p.showBring), p.owned(p.changeBring)},
 		{of("move"), p.owned(p.showMove), p.owned(p.changeMove)},
 		{uploadPath, p.owned(p.toBring), p.owned(p.uploadBring)},
@@ -147,7 +150,7 @@ var dones = map[string]string{ //nolint:gosec // names of messages
 		"deactivated": "done.deactivated",
 	"deleted":  "done.deleted",
 	"password": "done.password", "handle": "done.handle", "email": "done.email", "email-confirmed": "done.email-confirmed",
-	"code-sent": "done.code-sent", "notices-on": "done.notices-on", "notices-off": "done.notices-off",
+	"code-sent": "done.code-sent", "notices-on": "done.notices-on", "notices-off": "done.notices-off", "identity": "done.identity",
 }
 
 // frame returns what the page has in common with others, with a token for its forms that

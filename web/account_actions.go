@@ -37,7 +37,8 @@ func (p *AccountPages) actions(q *query) (out []SecurityAction, err error) {
 func actionOf(e *account.Entry) (Text, bool) {
 	switch e.Kind { //nolint:exhaustive // the others are none
 	case account.EntryPasswordChanged, account.EntryEmailChanged, account.EntryFactorOn, account.EntryFactorOff, account.EntryTOTPOn,
-		account.EntryTOTPOff, account.EntryRecoveryMade, account.EntryRecoveryUsed, account.EntryFactorsOff, account.EntryCodeGiven:
+		account.EntryTOTPOff, account.EntryRecoveryMade, account.EntryRecoveryUsed, account.EntryFactorsOff, account.EntryCodeGiven,
+		account.EntryRotationKeys:
 		return Msg("action." + string(e.Kind)), true
 	case account.EntryExported, account.EntryImported:
 		return eventWords(*e), true

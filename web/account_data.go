@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"time"
 
-	"nestbox/account"
+	"nestbox/blob"
 	"nestbox/export"
 	"nestbox/repo"
 	"nestbox/request"
@@ -27,17 +27,78 @@ func (p *AccountPages) askData(q *query, status int, problems ...Problem) error 
 	for i, part := range plan.Parts {
 		page.Parts = append(page.Parts, DataPart{Number: i + 1, Files: part.Files, Size: part.Bytes})
 	}
-	if q.account.Status() == account.Active {
-		page.Repo = "/xrpc/com.atproto.sync.getRepo?did=" + q.account.DID.String()
-	}
 	page.Frame, _ = p.frame(q, q.visit.ID, problems...)
 	p.Pages.Render(q.w, q.r, status, page)
 	return nil
 }
 
-// takeData is the form of that page: after a proof, everything or a part is sent.
+// takeData is the form of that page: the repository is sent at once, since it is what everybody
+// may see; all else, which is private, after a proof.
 func (p *AccountPages) takeData(q *query) error {
-	return p.steppedUp(signin.Export, Msg("act.export"), p.sendArchive)(q)
+	if q.typed("part") == "repo" {
+		x, err := p.Exports.BeginRepo(q.r.Context(), q.account)
+		if errors.Is(err, repo.ErrNoRepo) {
+			p.Missing(q.w, q.r)
+			return nil
+		}
+		return p.sendArchive(q, "application/vnd.ipld.car", x, err)
+	}
+	return p.steppedUp(signin.Export, Msg("act.export"), p.sendPrivate)(q)
+}
+
+// sendPrivate sends preferences, everything, or a part.
+func (p *AccountPages) sendPrivate(q *query) error {
+	if q.typed("part") == "preferences" {
+		name, content, err := p.Exports.Preferences(q.r.Context(), q.account)
+		if err != nil {
+			return err
+		}
+		q.w.Header().Set("Content-Type", "application/json")
+		q.w.Header().Set("Content-Disposition", `attachment; filename="`+name+`"`)
+		_, _ = q.w.Write(content) // a client that has gone needs no answer
+		return nil
+	}
+	part, err := strconv.Atoi(q.typed("part"))
+	if err != nil {
+		return q.to(q.r.URL.Path)
+	}
+	x, err := p.Exports.Begin(q.r.Context(), q.account, part)
+	if errors.Is(err, export.ErrPart) {
+		p.Changed(q.w, q.r)
+		return nil
+	}
+	return p.sendArchive(q, "application/zip", x, err)
+}
+
+// showFiles is GET …/files: a list of the files, each with its link.
+func (p *AccountPages) showFiles(q *query) error {
+	kept, next, err := p.Exports.FilesAfter(q.r.Context(), q.account, q.r.URL.Query().Get("after"))
+	if err != nil {
+		return err
+	}
+	page := &Files{First: q.r.URL.Query().Get("after") == ""}
+	for i := range kept {
+		k := &kept[i]
+		row := FileRow{Name: k.CID.String(), Type: k.MimeType, Size: Bytes(k.Size), Records: k.Records, TakenDown: k.TakenDown}
+		row.Href = shownAccount(q.account).Path("file") + "?cid=" + row.Name
+		page.Rows = append(page.Rows, row)
+	}
+	if next != "" {
+		page.Next = q.r.URL.Path + "?after=" + next
+	}
+	page.Frame, _ = p.frame(q, q.visit.ID)
+	p.Pages.Render(q.w, q.r, http.StatusOK, page)
+	return nil
+}
+
+// sendFile is GET …/file: one of them.
+func (p *AccountPages) sendFile(q *query) error {
+	err := p.Exports.SendFile(q.w, q.r, q.account, q.r.URL.Query().Get("cid"))
+	if errors.Is(err, blob.ErrNotFound) {
+		p.Missing(q.w, q.r)
+		return nil
+	}
+	return err
 }
 
 // The pace at which a download must go on, in bytes a second, and how far it may be behind:
@@ -58,18 +119,10 @@ func (p *AccountPages) noPlace(q *query, err error) error {
 	return p.askData(q, http.StatusServiceUnavailable, Problem{Text: Msg("data.busy")})
 }
 
-// sendArchive sends an archive while it is made. A fault behind its first bytes cuts the
-// connection, so that nobody takes it for whole.
-func (p *AccountPages) sendArchive(q *query) error {
-	part, err := strconv.Atoi(q.typed("part"))
-	if err != nil {
-		return q.to(q.r.URL.Path)
-	}
-	x, err := p.Exports.Begin(q.r.Context(), q.account, part)
+// sendArchive sends an archive while it is made, unless it could not begin. A fault behind its
+// first bytes cuts the connection, so that nobody takes it for whole.
+func (p *AccountPages) sendArchive(q *query, kind string, x *export.Archive, err error) error {
 	switch {
-	case errors.Is(err, export.ErrPart):
-		p.Changed(q.w, q.r)
-		return nil
 	case errors.Is(err, export.ErrRunning), errors.Is(err, export.ErrBusy), errors.Is(err, repo.ErrBusy):
 		return p.noPlace(q, err)
 	case err != nil:
@@ -77,7 +130,7 @@ func (p *AccountPages) sendArchive(q *query) error {
 	}
 	defer x.Close()
 	h := q.w.Header()
-	h.Set("Content-Type", "application/zip")
+	h.Set("Content-Type", kind)
 	h.Set("Content-Disposition", `attachment; filename="`+x.Name+`"`)
 	out := &pacedWriter{w: q.w, conn: http.NewResponseController(q.w), began: time.Now(), moved: x.Moved}
 	x.Watch(func() {

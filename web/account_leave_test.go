@@ -182,7 +182,7 @@ func TestTakenDownPages(t *testing.T) {
 	alice.at(wrong, http.StatusUnprocessableEntity, "", "is wrong")
 	alice.enter("alice.test")
 	for _, part := range append(ownerPages(), "sessions", "apps", "security") {
-		if part == "about" || part == "deactivate" {
+		if part == "about" || part == "deactivate" || part == "data" {
 			continue
 		}
 		alice.at(alice.page(part), http.StatusSeeOther, alice.path("about"))

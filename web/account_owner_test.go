@@ -150,7 +150,7 @@ func (o *owner) happened(kind string) {
 
 // parts are the pages of an account that this file and its neighbours test.
 func ownerPages() []string {
-	return []string{"manage", "handle", "email", "password", "deactivate", "reactivate", "delete", "codes", "about"}
+	return []string{"manage", "handle", "email", "password", "deactivate", "reactivate", "delete", "codes", "data", "identity", "about"}
 }
 
 // TestOwnerPages: each page is shown to the owner alone, in every language, and a form of

@@ -88,6 +88,12 @@ func (l *logged) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // next waits for n lines about requests for a path, and returns the last; it forgets them.
 func (l *logged) next(t *testing.T, path string, n int) string {
 	t.Helper()

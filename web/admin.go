@@ -69,6 +69,7 @@ func deskParts() []deskPart {
 		{"people", "sessions", admin.RoleAdmin, (*AdminPages).showSignIns},
 		{"people", "clients", admin.RoleAdmin, (*AdminPages).showClients},
 		{"server", "load", admin.RoleAdmin, (*AdminPages).showLoad},
+		{"server", "storage", admin.RoleAdmin, (*AdminPages).showStorage},
 		{"server", "doctor", admin.RoleAdmin, (*AdminPages).showDoctor},
 		{"server", "relays", admin.RoleAdmin, (*AdminPages).showRelays},
 		{"server", "firehose", admin.RoleAdmin, (*AdminPages).showFirehose},
@@ -83,6 +84,7 @@ func (p *AdminPages) PageRoutes() []Route {
 	routes := []Route{
 		{"/admin", redirect(http.StatusFound, DeskPath), nil},
 		{DeskPath + "sign-in", p.outside(p.showSignIn), p.outside(p.signIn)},
+		{picturePath, p.inside("content", admin.RoleModerator, p.showPicture), nil},
 		{DeskPath + "sign-out", nil, p.inside("", admin.RoleModerator, p.signOut)},
 	}
 	for _, part := range deskParts() {

@@ -14,6 +14,7 @@ import (
 	"nestbox/account"
 	"nestbox/admin"
 	"nestbox/hosting"
+	"nestbox/mail"
 )
 
 // accountPath returns the path of an account's page.
@@ -69,7 +70,16 @@ func (p *AdminPages) listAccounts(q *deskQuery, _ input) error {
 		v.Del("done")
 		s.More = &Link{URL: q.r.URL.Path + "?" + v.Encode(), Text: Msg("desk.older")}
 	}
+	if q.who.Role.Holds(admin.RoleAdmin) {
+		page.Filter.Ways = append(page.Filter.Ways, NavItem{Href: DeskPath + "storage#biggest", Text: Msg("desk.states-big")})
+	}
 	page.Sections = append(page.Sections, s)
+	if acts := q.links("accounts", q.r.URL.Path, "account-create"); len(acts) > 0 {
+		page.Sections = append(page.Sections, Section{
+			Title: Msg("desk.account-create-title"), Body: []Text{Msg("desk.account-create-body")},
+			Acts: acts,
+		})
+	}
 	return p.render(q, http.StatusOK, page)
 }
 
@@ -245,7 +255,21 @@ func (p *AdminPages) accountDetails(q *deskQuery, a *account.Account, path strin
 		names = append(names, "factors-off")
 	}
 	ways.Acts = q.links(partAccount, path, names...)
-	return []Section{ways, p.accountIdentity(q, a, path), accountSessions(q, info, path), accountBrowsers(info), accountTrail(info)}, nil
+	return []Section{
+		ways, p.accountIdentity(q, a, path), accountSessions(q, info, path), accountBrowsers(info), accountTrail(info), p.accountMails(a),
+	}, nil
+}
+
+// accountMails are the mails to an account's address that this server has sent, or tried to,
+// since its start.
+func (p *AdminPages) accountMails(a *account.Account) Section {
+	s := Section{ID: "mails", Title: Msg("desk.mails-title"), Table: mailTable(p.pastMails(func(m mail.Past) bool {
+		return account.EmailKey(m.To) == account.EmailKey(a.Email)
+	}), false)}
+	if len(s.Table.Rows) == 0 {
+		s.Empty = Msg("desk.mails-none")
+	}
+	return s
 }
 
 func onOff(on bool) any {

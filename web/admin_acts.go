@@ -83,7 +83,7 @@ const partAccount = "account"
 
 // acts are all actions.
 func acts() []act {
-	return slices.Concat(accountActs(), ownerActs(), contentActs(), inviteActs(), serverActs())
+	return slices.Concat(accountActs(), ownerActs(), makeActs(), contentActs(), inviteActs(), serverActs())
 }
 
 // accountActs are those about an account's standing, which moderators may take, too, where
@@ -203,6 +203,24 @@ func ownerActs() []act {
 			},
 		},
 	}
+}
+
+// makeActs make an account, as admins may also where sign-up is closed.
+func makeActs() []act {
+	return []act{{
+		name: "account-create", part: "accounts", role: admin.RoleAdmin, secret: true,
+		fields: []ActField{
+			{Name: "handle", Label: "desk.handle-new", Kind: CodeField, Required: true},
+			{Name: "email", Label: "desk.address", Kind: EmailField, Required: true},
+		},
+		line: func(in input) []string { return []string{"account", "create", in.get("handle"), in.get("email")} },
+		run: func(ctx context.Context, s *admin.Service, in input) ([]string, error) {
+			made, err := admin.Do(ctx, s, admin.CmdAccountCreate, admin.CreateArgs{
+				Handle: strings.TrimPrefix(in.get("handle"), "@"), Email: in.get("email"),
+			})
+			return []string{made.Handle, made.DID, made.Password}, err
+		},
+	}}
 }
 
 // endSession ends one session. One that is not there has ended already, as the form wants.

@@ -22,6 +22,7 @@ func (p *AdminPages) viewClients(q *deskQuery, _ input) error {
 		return err
 	}
 	end, _ := findAct("clients", "client-end")
+	fetch, _ := findAct("clients", "client-fetch")
 	apps := Section{Title: Msg("desk.clients-oauth"), Table: &DeskTable{
 		Columns: []Text{Msg("desk.client"), Msg("desk.client-sessions"), Msg("desk.client-used"), Msg("desk.client-document")}, Numbers: []int{1},
 	}}
@@ -31,16 +32,20 @@ func (p *AdminPages) viewClients(q *deskQuery, _ input) error {
 		if c.Error != "" {
 			document = append(document, Badge{Warning, Msg("desk.client-failed")}, Stranger(c.Error), timeOf(c.FailedAt))
 		}
-		link := end.link(q.r.URL.Path, "client", c.ClientID)
-		link.Of = appName(c.ClientID)
+		link, again := end.link(q.r.URL.Path, "client", c.ClientID), fetch.link(q.r.URL.Path, "client", c.ClientID)
+		link.Of, again.Of = appName(c.ClientID), appName(c.ClientID)
+		name := []any{appName(c.ClientID), Name(c.ClientID)}
+		if c.Trusted {
+			name = append(name, Badge{Success, Msg("desk.client-trusted")})
+		}
 		apps.Table.Rows = append(apps.Table.Rows, DeskRow{
 			Cells: []Cell{
-				{Lines: []any{appName(c.ClientID), Name(c.ClientID)}},
+				{Lines: name},
 				{Lines: []any{Count(c.Sessions), Msg("desk.client-accounts", "count", int(c.Accounts))}},
 				{Lines: []any{timeOf(c.UsedAt)}},
 				{Lines: document},
 			},
-			Acts: []DeskLink{link},
+			Acts: []DeskLink{again, link},
 		})
 	}
 	if len(list) == 0 {

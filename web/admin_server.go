@@ -18,7 +18,7 @@ func (p *AdminPages) viewDoctor(q *deskQuery, _ input) error {
 	s := Section{Acts: q.links("doctor", q.r.URL.Path, "look"), Table: &DeskTable{
 		Columns: []Text{Msg("desk.attention-what"), Msg("desk.doctor-state"), Msg("desk.doctor-says")},
 	}}
-	for _, f := range last.Findings {
+	for _, f := range last.Found {
 		state := Badge{Success, Msg("desk.doctor-fine")}
 		if !f.OK {
 			state = Badge{Failure, Msg("desk.attention-fault")}
@@ -29,7 +29,7 @@ func (p *AdminPages) viewDoctor(q *deskQuery, _ input) error {
 	if !last.At.IsZero() && !last.Looking {
 		page.Lead = Msg("desk.looked", "time", last.At)
 	}
-	if len(last.Findings) == 0 {
+	if len(last.Found) == 0 {
 		s.Empty = Msg("desk.doctor-none")
 	}
 	page.Sections = []Section{s}
@@ -95,69 +95,6 @@ const (
 	usesShown    = 3
 )
 
-// showFirehose is /admin/firehose: the event log and its subscribers.
-func (p *AdminPages) showFirehose(q *deskQuery) error { return p.acting(q, noInput, p.viewFirehose) }
-
-func (p *AdminPages) viewFirehose(q *deskQuery, _ input) error {
-	st, err := admin.Do(q.r.Context(), p.Admin, admin.CmdFirehoseStatus, admin.Done{})
-	if err != nil {
-		return err
-	}
-	log := Section{Facts: []Fact{
-		{Msg("desk.events-last"), []any{Count(st.Last)}},
-		{Msg("desk.events-oldest"), []any{Count(st.Oldest), timeOf(st.OldestAt)}},
-		{Msg("desk.events-size"), []any{Bytes(st.Bytes)}},
-		{Msg("desk.wal-size"), []any{Bytes(st.LogBytes)}},
-	}}
-	if st.Announcing {
-		log.Body = []Text{Msg("desk.announcing")}
-	}
-	end, _ := findAct("firehose", "disconnect")
-	t := &DeskTable{
-		Columns: []Text{Msg("desk.subscriber"), Msg("desk.subscriber-since"), Msg("desk.subscriber-sent"), Msg("desk.subscriber-behind")},
-		Numbers: []int{2, 3},
-	}
-	for _, m := range st.Subscribers {
-		link := end.link(q.r.URL.Path, "subscriber", strconv.FormatInt(m.ID, 10))
-		link.Of = Name(m.Client)
-		t.Rows = append(t.Rows, DeskRow{
-			Cells: []Cell{
-				{Lines: []any{Name(m.Client), Stranger(m.UserAgent)}},
-				{Lines: []any{timeOf(m.Since)}},
-				{Lines: []any{Count(m.Sent)}},
-				{Lines: []any{Count(max(st.Last-m.Sent, 0))}},
-			},
-			Acts: []DeskLink{link},
-		})
-	}
-	who := Section{Title: Msg("desk.subscribers"), Table: t}
-	if len(t.Rows) == 0 {
-		who.Empty = Msg("desk.subscribers-none")
-	}
-	return p.render(q, http.StatusOK, &Desk{Title: Msg("desk.part-firehose"), Lead: Msg("desk.firehose-lead"), Sections: []Section{log, who}})
-}
-
-// showMail is /admin/mail: what waits to be sent.
-func (p *AdminPages) showMail(q *deskQuery) error { return p.acting(q, noInput, p.viewMail) }
-
-func (p *AdminPages) viewMail(q *deskQuery, _ input) error {
-	w, err := p.Admin.Views.Waiting(q.r.Context())
-	if err != nil {
-		return err
-	}
-	s := Section{Facts: []Fact{
-		{Msg("desk.mail-waiting"), []any{Count(w.Messages)}},
-		{Msg("desk.mail-oldest"), []any{timeOr(w.OldestAt, "desk.none")}},
-		{Msg("desk.mail-failed"), []any{Count(w.Failed)}},
-	}}
-	acts := []string{"mail-test"}
-	if w.Messages > 0 {
-		acts = append(acts, "mail-retry")
-	}
-	s.Acts = q.links("mail", q.r.URL.Path, acts...)
-	return p.render(q, http.StatusOK, &Desk{Title: Msg("desk.part-mail"), Lead: Msg("desk.mail-lead"), Sections: []Section{s}})
-}
-
 // signInViews are the filters of /admin/sessions, each with the entries that it shows.
 var signInViews = []struct {
 	name  string
@@ -201,7 +138,7 @@ func (p *AdminPages) showSignIns(q *deskQuery) error {
 		}
 		t.Rows = append(t.Rows, DeskRow{Cells: []Cell{
 			{Href: accountPath(h.DID.String()), Lines: []any{Name("@" + h.Handle.String())}}, {Lines: what}, {Lines: from}, {Lines: []any{h.At}},
-		}})
+		}, Acts: endLink(h)})
 	}
 	s := Section{Table: t}
 	if len(found) == 0 {
@@ -209,6 +146,18 @@ func (p *AdminPages) showSignIns(q *deskQuery) error {
 	}
 	page.Sections = []Section{s}
 	return p.render(q, http.StatusOK, page)
+}
+
+// endLink leads to the end of the session that an entry of a trail is about, if there is one.
+// One that has ended meanwhile stays so.
+func endLink(h admin.Happening) []DeskLink {
+	if h.Session == 0 {
+		return nil
+	}
+	end, _ := findAct(partAccount, "session-end")
+	link := end.link(accountPath(h.DID.String()), "session", strconv.FormatInt(h.Session, 10))
+	link.Of = Name("@" + h.Handle.String())
+	return []DeskLink{link}
 }
 
 // signInsShown is how many entries /admin/sessions lists.
@@ -262,6 +211,9 @@ func (p *AdminPages) viewContent(q *deskQuery, _ input) error {
 	if c.Text != "" {
 		s.Code = strings.Split(cut(c.Text, contentShown), "\n")
 	}
+	if c.IsPicture() && q.asked("picture") != "" {
+		s.Image = pictureOf(args)
+	}
 	link, _ := findAct("content", act)
 	v := url.Values{}
 	for name, value := range map[string]string{"uri": args.URI, "account": args.Account, "blob": args.Blob} {
@@ -273,6 +225,11 @@ func (p *AdminPages) viewContent(q *deskQuery, _ input) error {
 	one := link.link(q.r.URL.Path)
 	one.Href = q.r.URL.Path + "?" + v.Encode()
 	s.Acts = []DeskLink{one}
+	if c.IsPicture() && s.Image == "" {
+		v.Del("act")
+		v.Set("picture", "1")
+		s.Acts = append([]DeskLink{{Href: q.r.URL.Path + "?" + v.Encode() + "#found", Text: Msg("desk.picture-show")}}, s.Acts...)
+	}
 	page.Sections = []Section{s}
 	return p.render(q, http.StatusOK, page)
 }

@@ -94,6 +94,11 @@ func serverActs() []act {
 			run:  do(admin.CmdClientEnd, func(in input) admin.ClientArgs { return admin.ClientArgs{ClientID: in.get("client")} }),
 		},
 		{
+			name: "client-fetch", part: "clients", role: admin.RoleAdmin, about: []string{"client"},
+			line: func(in input) []string { return []string{"client", "fetch", in.get("client")} },
+			run:  do(admin.CmdClientFetch, func(in input) admin.ClientArgs { return admin.ClientArgs{ClientID: in.get("client")} }),
+		},
+		{
 			name: "crawl", part: "relays", role: admin.RoleAdmin, about: []string{"relay"},
 			line: func(in input) []string { return []string{"relay", "crawl", in.get("relay")} },
 			run:  do(admin.CmdRelayCrawl, func(in input) admin.RelayArgs { return admin.RelayArgs{Relay: in.get("relay")} }),

@@ -37,7 +37,7 @@ func (p *AdminPages) attention(q *deskQuery) (Section, error) {
 	s := Section{ID: "attention", Title: Msg("desk.attention")}
 	last := p.Admin.Examiner.Last()
 	t := &DeskTable{Columns: []Text{Msg("desk.attention-what"), Msg("desk.attention-says")}}
-	for _, f := range last.Findings {
+	for _, f := range last.Found {
 		if !f.OK {
 			t.Rows = append(t.Rows, DeskRow{Cells: []Cell{
 				{Lines: []any{Badge{Failure, Msg("desk.attention-fault")}, Name(f.What)}},

@@ -360,3 +360,97 @@ func TestAdminLoad(t *testing.T) {
 		t.Errorf("%.6000s", chief.last.body)
 	}
 }
+
+// TestAdminStorage: what is on the disks is added up in the background; growth is known
+// after a day.
+func TestAdminStorage(t *testing.T) {
+	t.Parallel()
+	w := newFlowWorld(t)
+	w.account("alice")
+	session := w.Client.SignIn(t, "alice.test", flowPassword)
+	if got := w.Client.Do(t, pdstest.Request{
+		NSID: "com.atproto.repo.uploadBlob", Auth: "Bearer " + session.AccessJwt, Header: http.Header{"Content-Type": {"text/plain"}}, Body: strings.Repeat("x", 3000),
+	}); got.Status != http.StatusOK {
+		t.Fatalf("%d %s", got.Status, got.Body)
+	}
+	chief := w.desk()
+	until := func(text string) {
+		t.Helper()
+		chief.enter()
+		for range 500 {
+			if chief.open("/admin/storage"); strings.Contains(chief.last.body, text) {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		chief.want(http.StatusOK, text)
+	}
+	w.clock.Advance(2 * time.Hour) // the look at the start is too old
+	until("@alice.<wbr>test")
+	for _, text := range []string{"2.9\u00a0kB", "1 file", "Not known yet", "Not known: other programs"} {
+		chief.want(http.StatusOK, text)
+	}
+	w.clock.Advance(30 * time.Hour)
+	until(" a day")
+}
+
+// TestAdminPicture: a picture is shown after a click, as its type alone and with nothing that
+// could run; anything else never is.
+func TestAdminPicture(t *testing.T) {
+	t.Parallel()
+	w := newFlowWorld(t)
+	alice := w.account("alice")
+	session := w.Client.SignIn(t, "alice.test", flowPassword)
+	upload := func(kind, content string) string {
+		t.Helper()
+		a := w.Client.Do(t, pdstest.Request{
+			NSID: "com.atproto.repo.uploadBlob", Auth: "Bearer " + session.AccessJwt, Header: http.Header{"Content-Type": {kind}}, Body: content,
+		})
+		found := regexp.MustCompile(`"\$link":\s*"([^"]+)"`).FindStringSubmatch(string(a.Body))
+		if found == nil {
+			t.Fatalf("%d %s", a.Status, a.Body)
+		}
+		a = w.Client.Do(t, pdstest.Request{NSID: "com.atproto.repo.createRecord", Auth: "Bearer " + session.AccessJwt, Body: map[string]any{
+			"repo": alice.DID, "collection": "com.example.file", "record": map[string]any{"$type": "com.example.file", "file": map[string]any{
+				"$type": "blob", "ref": map[string]string{"$link": found[1]}, "mimeType": kind, "size": len(content),
+			}},
+		}})
+		if a.Status != http.StatusOK {
+			t.Fatalf("%d %s", a.Status, a.Body)
+		}
+		return found[1]
+	}
+	gif := "GIF89a\x01\x00\x01\x00\x00\x00\x00;<script>alert(1)</script>"
+	picture := "account=" + alice.DID + "&blob=" + upload("image/gif", gif)
+	chief := w.desk()
+	if s := chief.get(w.URL + "/admin/content/picture?" + picture); s.status != http.StatusSeeOther {
+		t.Errorf("without a sign-in: %d", s.status)
+	}
+	chief.enter()
+	chief.open("/admin/content?" + picture)
+	chief.want(http.StatusOK, "Show the picture")
+	if strings.Contains(chief.last.body, `class="shown"`) {
+		t.Error("the picture is shown before anybody asks for it")
+	}
+	chief.open("/admin/content?" + picture + "&picture=1")
+	chief.want(http.StatusOK, `<img class="shown" src="/admin/content/picture?`)
+	s := chief.get(w.URL + "/admin/content/picture?" + picture)
+	if s.status != http.StatusOK || s.body != gif || s.header.Get("Content-Type") != "image/gif" || s.header.Get("X-Content-Type-Options") != "nosniff" ||
+		!strings.Contains(s.header.Get("Content-Security-Policy"), "sandbox") || s.header.Get("Cache-Control") != "no-store" {
+		t.Errorf("%d %q %v", s.status, s.body, s.header)
+	}
+	for kind, content := range map[string]string{
+		"text/html": "<!DOCTYPE html><script>alert(1)</script>", "image/svg+xml": `<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>`,
+	} {
+		odd := "account=" + alice.DID + "&blob=" + upload(kind, content)
+		if s := chief.get(w.URL + "/admin/content/picture?" + odd); s.status != http.StatusNotFound {
+			t.Errorf("%s: %d %v", kind, s.status, s.header)
+		}
+		chief.open("/admin/content?" + odd + "&picture=1")
+		if strings.Contains(chief.last.body, `class="shown"`) || strings.Contains(chief.last.body, "Show the picture") {
+			t.Errorf("%s is shown", kind)
+		}
+	}
+	chief.open("/admin/content/picture?account=nobody.test&blob=x")
+	chief.want(http.StatusNotFound, "")
+}

@@ -30,7 +30,7 @@ func about(kind account.EntryKind) string {
 		account.EntryRecoveryMade,
 		account.EntryRecoveryUsed, account.EntryPasskeySecondOn, account.EntryPasskeySecondOff, account.EntrySwitched, account.EntryFactorsOff,
 		account.EntryAppPasswordCreated, account.EntryAppPasswordRevoked, account.EntryPermissionTaken, account.EntryCodeGiven,
-		account.EntryExported, account.EntryImported:
+		account.EntryExported, account.EntryImported, account.EntryRotationKeys:
 		return aboutSecurity
 	case account.EntrySignUp, account.EntryMovedIn, account.EntryHandleChanged, account.EntryKeyChanged, account.EntryKeyGivenUp,
 		account.EntryEmailConfirmed, account.EntryEmailChanged, account.EntryTakedown, account.EntryTakedownLifted, account.EntrySuspended,
@@ -91,6 +91,8 @@ func eventWords(e account.Entry) Text {
 		if e.Reason != "" {
 			return Msg("event.data-exported-part", "part", e.Reason)
 		}
+	case account.EntryRotationKeys:
+		return rotationWords(e.Reason)
 	case account.EntryAppPasswordCreated:
 		return Msg("event.app-password-created", "name", Stranger(e.Reason))
 	case account.EntryAppPasswordRevoked:
@@ -104,6 +106,21 @@ func eventWords(e account.Entry) Text {
 		return Msg("event.unknown", "kind", Codes{string(e.Kind)})
 	}
 	return Msg("event." + string(e.Kind))
+}
+
+// rotationWords returns which rotation keys came and went.
+func rotationWords(reason string) Text {
+	came, gone := account.ParseKeysChanged(reason)
+	switch {
+	case len(came) > 0 && len(gone) > 0:
+		return Msg("event.rotation-keys-both", "came", Codes(came), "gone", Codes(gone))
+	case len(came) > 0:
+		return Msg("event.rotation-keys-came", "keys", Codes(came))
+	case len(gone) > 0:
+		return Msg("event.rotation-keys-gone", "keys", Codes(gone))
+	default:
+		return Msg("event.rotation-keys-changed")
+	}
 }
 
 // signInWords returns how somebody signed in.
@@ -157,6 +174,8 @@ func advice(kind account.EntryKind) Text {
 		return Msg("advice.password")
 	case account.EntrySuspectedReuse, account.EntrySuspectedSharing, account.EntrySuspectedTheft:
 		return Msg("advice.end")
+	case account.EntryRotationKeys:
+		return Msg("advice.keys")
 	case account.EntryPasskeyCloned:
 		return Msg("advice.passkey")
 	default:

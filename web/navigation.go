@@ -20,7 +20,8 @@ func parts() []part {
 		{"app-passwords", "nav.app-passwords", []string{"apppasswords", "apppasswordmade"}},
 		{"security", "nav.security", []string{"security", "totpsetup", "recoverycodes", "passkeyadd"}},
 		{"events", "nav.events", []string{"events", "secure"}},
-		{"data", "nav.data", []string{"data", "bring"}},
+		{"data", "nav.data", []string{"data", "files", "bring"}},
+		{"identity", "nav.identity", []string{"identity", "identitychange"}},
 		{"move", "nav.move", []string{"move"}},
 		{"about", "nav.about", []string{"about"}},
 	}
@@ -60,5 +61,5 @@ func navigation(page Page) (links []navLink) {
 // whileTakenDown reports whether the page of a path is open to an account that is taken
 // down: its owner reads why, and may leave.
 func whileTakenDown(path string) bool {
-	return slices.Contains([]string{"about", "data", "deactivate"}, path)
+	return slices.Contains([]string{"about", "data", "files", "file", "deactivate"}, path)
 }

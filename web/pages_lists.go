@@ -127,7 +127,7 @@ func (*Secure) template() string { return "secure" }
 func (*Secure) title() Text      { return Msg("secure.title") }
 
 // Data offers what an account has here as downloads. Button part: 0 is everything, any other
-// the number of a part.
+// number a part of the files, repo and preferences are those alone.
 type Data struct {
 	Frame
 	// Files and Size, in bytes, are those of the account's files.
@@ -135,8 +135,6 @@ type Data struct {
 	Size  int64
 	// Parts are the downloads in which they come; none if they are in the archive.
 	Parts []DataPart
-	// Repo is where the repository alone can be had without a proof; may be empty.
-	Repo string
 }
 
 // DataPart is a download of files.
@@ -153,3 +151,26 @@ func (*Data) Megabytes(size int64) int {
 
 func (*Data) template() string { return "data" }
 func (*Data) title() Text      { return Msg("data.title") }
+
+// Files lists an account's pictures and other files.
+type Files struct {
+	Frame
+	Rows []FileRow
+	// First: these are the first. Next is the address of those behind them; empty for none.
+	First bool
+	Next  string
+}
+
+// FileRow is a file.
+type FileRow struct {
+	// Name is its CID, Href where it is.
+	Name, Href, Type string
+	Size             Bytes
+	// Records are keys of records that use it.
+	Records []string
+	// TakenDown: moderation took it down, so nobody gets it.
+	TakenDown bool
+}
+
+func (*Files) template() string { return "files" }
+func (*Files) title() Text      { return Msg("files.title") }

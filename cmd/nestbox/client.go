@@ -8,8 +8,9 @@ import (
 )
 
 type clientCmd struct {
-	List clientListCmd `cmd:"" help:"List the OAuth clients that have sessions here."`
-	End  clientEndCmd  `cmd:"" help:"End every session of an OAuth client."`
+	List  clientListCmd  `cmd:"" help:"List the OAuth clients that have sessions here."`
+	Fetch clientFetchCmd `cmd:"" help:"Fetch the document of an OAuth client again."`
+	End   clientEndCmd   `cmd:"" help:"End every session of an OAuth client."`
 }
 
 type clientListCmd struct {
@@ -43,4 +44,19 @@ func (c *clientEndCmd) Run() error {
 		return err
 	}
 	return c.print(ended, func(w io.Writer) { fmt.Fprintf(w, "%d sessions ended\n", ended.Sessions) })
+}
+
+type clientFetchCmd struct {
+	where
+	output
+
+	ClientID string `arg:"" name:"client" help:"The client_id."`
+}
+
+func (c *clientFetchCmd) Run() error {
+	var done admin.Done
+	if err := call(c.where, admin.CmdClientFetch, admin.ClientArgs{ClientID: c.ClientID}, &done); err != nil {
+		return err
+	}
+	return c.print(done, func(w io.Writer) { fmt.Fprintf(w, "%s was fetched\n", c.ClientID) })
 }

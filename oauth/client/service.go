@@ -112,6 +112,29 @@ func (s *Service) Close() {
 	s.logos.flights.Close()
 }
 
+// Refetch fetches a client's document, however new the present one is. Errors: *Error,
+// ErrUnavailable, request.ErrTooMany.
+func (s *Service) Refetch(ctx context.Context, id string) error {
+	if _, ok := isLoopbackID(id); ok {
+		return nil // it has none
+	}
+	u, err := parseID(id, s.Dev)
+	if err != nil {
+		return err
+	}
+	k, err := s.fetch(ctx, id, u)
+	if err != nil {
+		return err
+	}
+	if k.fault != nil {
+		return k.fault
+	}
+	return nil
+}
+
+// IsTrusted reports whether the operator named a client in PDS_OAUTH_TRUSTED_CLIENTS.
+func (s *Service) IsTrusted(id string) bool { return slices.Contains(s.Trusted, id) }
+
 // Load returns the client of a client_id. Errors: *Error, ErrUnavailable,
 // request.ErrTooMany.
 func (s *Service) Load(ctx context.Context, id string, why Purpose) (*Client, error) {
@@ -249,7 +272,7 @@ func (s *Service) read(u *url.URL, id string, document, keySet []byte) (*Client,
 	if err != nil {
 		return nil, err
 	}
-	c.Trusted = slices.Contains(s.Trusted, id)
+	c.Trusted = s.IsTrusted(id)
 	if c.keySetURI != "" && keySet != nil {
 		keys, rule := readKeys(keySet, c.Alg)
 		if rule != "" {

@@ -85,6 +85,37 @@ func (db Admin) Stored(ctx context.Context, id int64) (st admin.Stored, err erro
 	return st, wrap(err, "count what an account has")
 }
 
+// Usage implements admin.UsageStore. Blobs lie in the order of accounts, so one walk adds
+// them up.
+func (db Admin) Usage(ctx context.Context, limit int) (u admin.Usage, err error) {
+	err = db.scanRead(ctx, 0, func(c *sqlite.Conn) error {
+		err := query(c, `SELECT count(*), coalesce(sum(size), 0) FROM blob WHERE unused_since IS NOT NULL`, nil, func(r *sqlite.Stmt) error {
+			u.Unused, u.UnusedBytes = r.ColumnInt64(0), r.ColumnInt64(1)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return query(c, `WITH held AS MATERIALIZED (SELECT account_id, count(*) AS n, sum(size) AS bytes FROM blob GROUP BY account_id)
+			SELECT a.did, a.handle, coalesce(r.records, 0), h.n, h.bytes, (SELECT sum(n) FROM held), (SELECT sum(bytes) FROM held)
+			FROM held h LEFT JOIN account a ON a.id = h.account_id LEFT JOIN repo r ON r.account_id = a.id AND r.current = 1
+			ORDER BY h.bytes DESC, h.account_id LIMIT ?`,
+			func(s *sqlite.Stmt) { s.BindInt64(1, int64(limit)) },
+			func(r *sqlite.Stmt) error {
+				u.Blobs, u.BlobBytes = r.ColumnInt64(5), r.ColumnInt64(6)
+				if r.ColumnText(0) == "" {
+					return nil // the account is gone, and its blobs are being removed
+				}
+				u.Biggest = append(u.Biggest, admin.BigAccount{
+					DID: syntax.DID(r.ColumnText(0)), Handle: syntax.Handle(r.ColumnText(1)),
+					Stored: admin.Stored{Records: r.ColumnInt64(2), Blobs: r.ColumnInt64(3), BlobBytes: r.ColumnInt64(4)},
+				})
+				return nil
+			})
+	})
+	return u, wrap(err, "add up what is stored")
+}
+
 // Waiting implements admin.ViewStore.
 func (db Admin) Waiting(ctx context.Context) (w admin.Waiting, err error) {
 	err = db.read(ctx, func(c *sqlite.Conn) error {

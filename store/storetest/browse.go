@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -160,5 +161,33 @@ func testClientUse(t *testing.T, s *Database) {
 	session := signIn(t, s, alice.Account)
 	if programs, err := s.Views.Programs(ctx, 50); err != nil || len(programs) != 1 || programs[0] != (admin.Program{UserAgent: session.UserAgent, Sessions: 1}) {
 		t.Errorf("%+v, %v", programs, err)
+	}
+}
+
+// testUsage: what all accounts have stored is added up, the biggest first; uploads in no
+// record are apart.
+func testUsage(t *testing.T, s *Database) {
+	ctx := t.Context()
+	if u, err := s.Views.Usage(ctx, 20); err != nil || u.Blobs != 0 || u.BlobBytes != 0 || len(u.Biggest) > 0 {
+		t.Errorf("of nothing: %+v, %v", u, err)
+	}
+	alice, bob, gone := newOwner(t, s, "alice"), newOwner(t, s, "bob"), newOwner(t, s, "gone")
+	for i, b := range []struct {
+		of   *owner
+		text string
+	}{{alice, "a"}, {bob, "four"}, {bob, "seventy"}, {gone, "a file that is longer than all others together"}} {
+		if _, err := add(t, s, b.of.ID, fmt.Sprintf("k%d", i), b.text, i, 1000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if u, err := s.Views.Usage(ctx, 1); err != nil || u.Blobs != 4 || len(u.Biggest) != 1 || u.Biggest[0].DID != gone.DID || u.Unused != 4 || u.UnusedBytes != u.BlobBytes {
+		t.Errorf("%+v, %v", u, err)
+	}
+	u, err := s.Views.Usage(ctx, 20)
+	if err != nil || len(u.Biggest) != 3 {
+		t.Fatalf("%+v, %v", u, err)
+	}
+	if b := u.Biggest[1]; b.DID != bob.DID || b.Handle != bob.Handle || b.Stored != (admin.Stored{Records: b.Records, Blobs: 2, BlobBytes: 11}) {
+		t.Errorf("%+v", b)
 	}
 }

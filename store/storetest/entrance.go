@@ -91,21 +91,6 @@ func testPresence(t *testing.T, s *Database) {
 	if _, err := find(hers); !errors.Is(err, admin.ErrSignedOut) {
 		t.Errorf("without the role: %v", err)
 	}
-	carol := newOwner(t, s, "carol")
-	if err := s.Entries.SetRole(ctx, carol.ID, admin.RoleModerator, did(80, admin.ActionRoleGiven, carol.DID)); err != nil {
-		t.Fatal(err)
-	}
-	for n, c := range []account.StatusChange{{Suspended: new(true)}, {Takedown: &account.Applied{Applied: true}}, {Deactivated: new(true)}} {
-		hers = enter(byte(10+n), carol.ID, 80)
-		for _, c := range []account.StatusChange{c, {Suspended: new(false), Takedown: &account.Applied{}, Deactivated: new(false)}} {
-			if _, err := s.Accounts.SetStatus(ctx, carol.ID, c, entry(account.EntryActivated)); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := find(hers); !errors.Is(err, admin.ErrSignedOut) {
-				t.Errorf("%d, %+v: %v", n, c, err)
-			}
-		}
-	}
 	last := enter(7, 0, 81)
 	before := len(audit(t, s, admin.AuditFilter{}))
 	for range 2 { // the second finds nothing
@@ -118,5 +103,29 @@ func testPresence(t *testing.T, s *Database) {
 	}
 	if n := len(audit(t, s, admin.AuditFilter{})) - before; n != 1 {
 		t.Errorf("two exits are %d actions", n)
+	}
+}
+
+// testPresenceEnds: an account that is not active any more loses its sessions on the admin
+// page, and does not get them back.
+func testPresenceEnds(t *testing.T, s *Database) {
+	ctx := t.Context()
+	carol := newOwner(t, s, "carol")
+	if err := s.Entries.SetRole(ctx, carol.ID, admin.RoleModerator, did(80, admin.ActionRoleGiven, carol.DID)); err != nil {
+		t.Fatal(err)
+	}
+	for n, c := range []account.StatusChange{{Suspended: new(true)}, {Takedown: &account.Applied{Applied: true}}, {Deactivated: new(true)}} {
+		hers := admin.Presence{Hash: [admin.HashSize]byte{byte(10 + n)}, AccountID: carol.ID, MadeAt: at(80), SeenAt: at(80), Network: "192.0.2.1"}
+		if err := s.Entries.Enter(ctx, hers, did(80, admin.ActionEntered, "")); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []account.StatusChange{c, {Suspended: new(false), Takedown: &account.Applied{}, Deactivated: new(false)}} {
+			if _, err := s.Accounts.SetStatus(ctx, carol.ID, c, entry(account.EntryActivated)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Entries.Present(ctx, hers.Hash); !errors.Is(err, admin.ErrSignedOut) {
+				t.Errorf("%d, %+v: %v", n, c, err)
+			}
+		}
 	}
 }

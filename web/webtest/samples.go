@@ -25,7 +25,7 @@ type Sample struct {
 func Samples() []Sample {
 	var all []Sample
 	for _, some := range [][]Sample{
-		signIn(), factors(), consents(), signUps(), messages(), accounts(), manage(), handles(), about(), lists(), security(), desks(), loads(),
+		signIn(), factors(), consents(), signUps(), messages(), accounts(), manage(), handles(), identities(), about(), lists(), security(), desks(), loads(), storages(), deskLists(),
 	} {
 		all = append(all, some...)
 	}

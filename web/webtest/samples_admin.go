@@ -10,7 +10,7 @@ import (
 func deskFrame(path, current string, problems ...web.Problem) web.Frame {
 	f := place(path, problems...)
 	f.Desk = &web.DeskFrame{Who: web.Name("@operator-with-a-name.example.com"), Role: web.Msg("desk.role-admin"), SignOut: "dG9rZW4"}
-	for _, g := range [][]string{{"people", "start", "accounts", "content", "invites", "sessions", "clients"}, {"server", "load", "doctor", "relays", "firehose", "mail", "settings", "audit"}} {
+	for _, g := range [][]string{{"people", "start", "accounts", "content", "invites", "sessions", "clients"}, {"server", "load", "storage", "doctor", "relays", "firehose", "mail", "settings", "audit"}} {
 		group := web.NavGroup{Title: web.Msg("desk.group-" + g[0])}
 		for _, part := range g[1:] {
 			group.Items = append(group.Items, web.NavItem{Href: web.DeskPath + part, Text: web.Msg("desk.part-" + part), Current: part == current})

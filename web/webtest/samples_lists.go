@@ -66,9 +66,12 @@ func lists() []Sample {
 		{"events", events, 200, &web.Events{Frame: of(alice(), "events"), Rows: happened()}},
 		{"events-many", events, 200, &web.Events{Frame: of(odd, "events"), About: "warnings", Rows: muchHappened(), Pager: pager(events)}},
 		{"events-none", events, 200, &web.Events{Frame: of(alice(), "events"), About: "security"}},
-		{"data", alice().Path("data"), 200, &web.Data{Frame: of(alice(), "data"), Files: 812, Size: 431_000_000, Repo: "/xrpc/com.atproto.sync.getRepo?did=" + did}},
+		{"data", alice().Path("data"), 200, &web.Data{Frame: of(alice(), "data"), Files: 812, Size: 431_000_000}},
 		{"data-parts", alice().Path("data"), 200, &web.Data{Frame: of(odd, "data"), Files: 30_000, Size: 5_000_000_000, Parts: []web.DataPart{{Number: 1, Files: 9000, Size: 1 << 30}, {Number: 2, Files: 20_000, Size: 900_000_000}, {Number: 3, Files: 1, Size: 1}}}},
 		{"data-none", alice().Path("data"), 200, &web.Data{Frame: of(alice(), "data")}},
+		{"files", alice().Path("files"), 200, &web.Files{Frame: of(alice(), "files"), Rows: manyFiles(), First: true, Next: alice().Path("files") + "?after=x"}},
+		{"files-odd", alice().Path("files"), 200, &web.Files{Frame: of(odd, "files"), Rows: manyFiles()[:2]}},
+		{"files-none", alice().Path("files"), 200, &web.Files{Frame: of(alice(), "files"), First: true}},
 		{"bring", bring, 200, &web.Bring{Frame: of(alice(), "data/bring"), Most: 6 << 30, NotEmpty: true, Now: moving.Holdings{Records: 12_345, Blobs: 812, There: 800, Preferences: 9}}},
 		{"bring-closed", bring, 200, &web.Bring{Frame: of(alice(), "data/bring"), Most: 6 << 30, Closed: true}},
 		{"bring-prove", bring, 200, &web.Bring{Frame: of(asleep(), "data/bring"), Most: 6 << 30}},
@@ -143,6 +146,18 @@ func muchHappened() (rows []web.EventRow) {
 	for i := range 40 {
 		row := happened()[i%9]
 		row.Anchor = fmt.Sprint("x", i)
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+func manyFiles() (rows []web.FileRow) {
+	types := []string{"image/jpeg", hostile, "video/mp4", "image/svg+xml"}
+	for i := range 20 {
+		row := web.FileRow{Name: "bafkreiaia4aivilf6udqvv3xsfoz4shng5j5dhsi2yfyraludx54g7xrcy", Href: alice().Path("file") + "?cid=x", Type: types[i%len(types)], Size: web.Bytes(i * i * 100_000), TakenDown: i == 1}
+		for j := range i % 3 {
+			row.Records = append(row.Records, fmt.Sprintf("app.bsky.feed.post/3m6kx2ab%d7c2k", j))
+		}
 		rows = append(rows, row)
 	}
 	return rows

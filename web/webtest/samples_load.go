@@ -79,3 +79,93 @@ func loads() []Sample {
 		})},
 	}
 }
+
+// storages are the page of the storage, with much and with nothing.
+func storages() []Sample {
+	const path = "/admin/storage"
+	unknown := web.Msg("storage.growth-unknown")
+	page := func(much bool) *web.Desk {
+		held := web.Section{Facts: []web.Fact{
+			{Label: web.Msg("storage.database"), Values: []any{web.Bytes(12_345_678_901), web.Msg("storage.event-log", "size", web.Bytes(2_000_000_000))}},
+			{Label: web.Msg("desk.wal-size"), Values: []any{web.Bytes(4 << 20)}},
+			{Label: web.Msg("storage.blobs"), Values: []any{web.Bytes(987_654_321_098), web.Msg("storage.blob-count", "count", 1_234_567, "n", web.Count(1_234_567))}},
+			{Label: web.Msg("storage.transfers"), Values: []any{web.Bytes(0)}},
+			{Label: web.Msg("storage.unused"), Values: []any{web.Bytes(5 << 20), web.Msg("storage.blob-count", "count", 1, "n", web.Count(1)), web.Msg("storage.unused-hint")}},
+			{Label: web.Msg("storage.backup"), Values: []any{web.Msg("storage.backup-unknown")}},
+		}}
+		disks := web.Section{Title: web.Msg("storage.disks"), Table: &web.DeskTable{Numbers: []int{1}, Columns: []web.Text{
+			web.Msg("storage.disk"), web.Msg("storage.free"), web.Msg("storage.growth"), web.Msg("storage.days-left"),
+		}}}
+		big := web.Section{ID: "biggest", Title: web.Msg("storage.biggest"), Table: &web.DeskTable{
+			Columns: []web.Text{web.Msg("desk.account"), web.Msg("storage.blobs"), web.Msg("storage.records")}, Numbers: []int{1, 2},
+		}}
+		row := func(lines ...web.Cell) web.DeskRow { return web.DeskRow{Cells: lines} }
+		if !much {
+			disks.Table.Rows = []web.DeskRow{row(cell(web.Name("/data")), cell(web.Bytes(40<<30)), cell(unknown), cell(unknown))}
+			big.Empty = web.Msg("storage.biggest-none")
+			return &web.Desk{Frame: deskFrame(path, "storage"), Title: web.Msg("desk.part-storage"), Lead: web.Msg("storage.looked", "time", at(0)), Sections: []web.Section{held, disks, big}}
+		}
+		grows := cell(web.Msg("storage.a-day", "size", web.Bytes(700<<20)), web.Msg("storage.since", "time", at(20*day)))
+		disks.Table.Rows = []web.DeskRow{
+			row(cell(web.Name("/var/lib/nestbox/a/long/path/of/the/data/directory")), cell(web.Bytes(3<<30)), grows, cell(web.Badge{Kind: web.Failure, Text: web.Msg("storage.days", "count", 4, "n", web.Count(4))})),
+			row(cell(web.Name("/mnt/blobs")), cell(web.Bytes(40<<30)), cell(web.Msg("storage.a-day", "size", web.Bytes(0))), cell(web.Msg("storage.does-not-grow"))),
+		}
+		for i := range 20 {
+			name := []string{"@alice.example.com", "@" + long}[i%2]
+			big.Table.Rows = append(big.Table.Rows, row(
+				web.Cell{Href: web.DeskPath + "accounts/" + did, Lines: []any{web.Name(name)}},
+				cell(web.Bytes(90<<30/(i+1)), web.Msg("storage.blob-count", "count", 40000, "n", web.Count(40000))), cell(web.Count(100_000/(i+1))),
+			))
+		}
+		return &web.Desk{Frame: deskFrame(path, "storage"), Title: web.Msg("desk.part-storage"), Lead: web.Msg("storage.looked", "time", at(0)), Sections: []web.Section{held, disks, big}}
+	}
+	return []Sample{{"admin-storage", path, 200, page(true)}, {"admin-storage-new", path, 200, page(false)}}
+}
+
+// deskLists are lists of the admin page with much, and with nothing.
+func deskLists() []Sample {
+	desk := func(part string, s ...web.Section) *web.Desk {
+		return &web.Desk{Frame: deskFrame("/admin/"+part, part), Title: web.Msg("desk.part-" + part), Sections: s}
+	}
+	row := func(acts []web.DeskLink, cells ...web.Cell) web.DeskRow { return web.DeskRow{Cells: cells, Acts: acts} }
+	table := func(numbers []int, columns ...string) *web.DeskTable {
+		t := &web.DeskTable{Numbers: numbers}
+		for _, c := range columns {
+			t.Columns = append(t.Columns, web.Msg(c))
+		}
+		return t
+	}
+	ended := table(nil, "desk.subscriber", "desk.ended-why", "desk.when")
+	behind := table([]int{2, 3}, "desk.subscriber", "desk.subscriber-since", "desk.subscriber-sent", "desk.subscriber-behind")
+	mails := table(nil, "desk.mail-subject", "desk.mail-fate", "desk.when")
+	signIns := table(nil, "desk.account", "desk.what", "desk.from", "desk.when")
+	apps := table([]int{1}, "desk.client", "desk.client-sessions", "desk.client-used", "desk.client-document")
+	for i := range 12 {
+		ago := at(day * 3)
+		behind.Rows = append(behind.Rows, row(links("disconnect"), cell(web.Name("2001:db8:1234:5678::1"), web.Stranger(hostile)), cell(ago), cell(web.Count(1_234_567)), cell(web.Count(i*4000), 90*time.Second)))
+		ended.Rows = append(ended.Rows, row(nil, cell(web.Name("192.0.2.1"), web.Stranger(arabic)), cell(web.Name("ConsumerTooSlow")), cell(ago)))
+		fate := cell(web.Badge{Kind: web.Failure, Text: web.Msg("desk.mail-given-up")}, "550 5.1.1 <alice@mail.example>: no such user here; see https://mail.example/help/why-was-this-refused-0123456789")
+		if i%2 == 0 {
+			fate = cell(web.Badge{Kind: web.Warning, Text: web.Msg("desk.mail-refused")}, "451 4.7.1 try again later")
+		}
+		mails.Rows = append(mails.Rows, row(nil, cell(web.Stranger(emoji), web.Name("somebody.with.a.long.address@subdomain.mail.example.com")), fate, cell(ago)))
+		signIns.Rows = append(signIns.Rows, row(links("session-end"), web.Cell{Href: web.DeskPath + "accounts/" + did, Lines: []any{web.Name([]string{"@alice.example.com", "@" + long}[i%2])}}, cell(web.Name("sign-in"), web.Stranger(emoji)), cell(web.Name("203.0.113.7"), web.Stranger(hostile)), cell(ago)))
+		apps.Rows = append(apps.Rows, row(links("client-fetch", "client-end"), cell(web.Stranger(arabic), web.Name("https://app.example.com/a/long/path/client-metadata.json"), badge(web.Success, "desk.client-trusted")), cell(web.Count(1200), web.Msg("desk.client-accounts", "count", 12)), cell(ago), cell(ago, badge(web.Warning, "desk.client-failed"), web.Stranger("status 404"), ago)))
+	}
+	return []Sample{
+		{"admin-firehose-much", "/admin/firehose", 200, desk("firehose", web.Section{Title: web.Msg("desk.subscribers"), Table: behind}, web.Section{Title: web.Msg("desk.ended"), Table: ended})},
+		{"admin-mail-failures", "/admin/mail", 200, desk("mail", web.Section{Title: web.Msg("desk.mail-failures"), Body: []web.Text{web.Msg("desk.mail-failures-body")}, Table: mails})},
+		{"admin-mail-none", "/admin/mail", 200, desk("mail", web.Section{Title: web.Msg("desk.mail-failures"), Empty: web.Msg("desk.mail-failures-none")})},
+		{"admin-signins", "/admin/sessions", 200, desk("sessions", web.Section{Table: signIns})},
+		{"admin-clients", "/admin/clients", 200, desk("clients", web.Section{Title: web.Msg("desk.clients-oauth"), Table: apps}, web.Section{Title: web.Msg("desk.clients-old"), Empty: web.Msg("desk.programs-none")})},
+		{"admin-account-create", "/admin/accounts", 200, &web.DeskAct{
+			Frame: deskFrame("/admin/accounts", "accounts"), Title: web.Msg("desk.account-create-title"), Body: []web.Text{web.Msg("desk.account-create-body")},
+			Button: web.Msg("desk.account-create-button"), Command: "nestbox account create … …", Back: "/admin/accounts", Hidden: []web.Field{{Name: "act", Value: "account-create"}},
+			Fields: []web.ActField{
+				{Name: "handle", Label: "desk.handle-new", Kind: web.CodeField, Required: true},
+				{Name: "email", Label: "desk.address", Kind: web.EmailField, Required: true},
+				{Name: "note", Label: "desk.note", Hint: "desk.note-hint", Kind: web.TextField},
+			},
+		}},
+	}
+}
