@@ -273,10 +273,10 @@ type Store interface {
 	// address too, at once or in steps that begin now, and the event log says so. Its
 	// Measures, and takedowns of its records and blobs, stay. Unknown: ErrNotFound.
 	Delete(ctx context.Context, id int64, at time.Time) error
-	// Leave is Delete for the owner, and uses up the code. Leaving.Check decides by the
+	// Leave is Delete for the owner, and uses up the code; mails outlive the account. Leaving.Check decides by the
 	// account in the transaction. ErrCodeInvalid: the code was used up, or a newer one
 	// replaced it, meanwhile.
-	Leave(ctx context.Context, id int64, l Leaving, at time.Time) error
+	Leave(ctx context.Context, id int64, l Leaving, at time.Time, mails ...mail.Message) error
 
 	// MeasuresOf returns the measures against a DID, whether it has an account here or
 	// had one. ErrNotFound if it has none and nothing of it was taken down.

@@ -23,12 +23,14 @@ type Notices struct {
 // of their own.
 func limits(kind mail.NoticeKind) []ratelimit.Limit {
 	switch kind {
-	case mail.NoticePassword, mail.NoticeEmail, mail.NoticeTOTPOn, mail.NoticeTOTPOff, mail.NoticePasskeyAdded, mail.NoticePasskeyRenamed,
+	case mail.NoticePassword, mail.NoticeEmail, mail.NoticeFactorOn, mail.NoticeFactorOff, mail.NoticeTOTPOn, mail.NoticeTOTPOff,
+		mail.NoticePasskeyAdded, mail.NoticePasskeyRenamed,
 		mail.NoticePasskeyRemoved, mail.NoticePasskeyCloned, mail.NoticeRecoveryMade, mail.NoticeRecoveryUsed, mail.NoticeSwitched,
-		mail.NoticeFactorsOff, mail.NoticeNewEmail, mail.NoticeCodeGiven, mail.NoticeRotationKeys:
-		return nil // a change of the factors wants a proof of them
-	case mail.NoticeSignIn, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff,
-		mail.NoticeDeactivated, mail.NoticeDeletion, mail.NoticeApp, mail.NoticeReplay, mail.NoticeNoticesOff:
+		mail.NoticeFactorsOff, mail.NoticeNewEmail, mail.NoticeCodeGiven,
+		mail.NoticeRotationKeys, mail.NoticeExported, mail.NoticeImported, mail.NoticeDeleted:
+		return nil // each wants proofs, and has limits of its own where it needs some
+	case mail.NoticeSignIn, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeDeactivated, mail.NoticeDeletion, mail.NoticeApp,
+		mail.NoticeReplay, mail.NoticeNoticesOff:
 	case mail.NoticeTheft:
 		return []ratelimit.Limit{{Name: "notices-1d-" + string(kind), Points: 1, Window: 24 * time.Hour}}
 	}
@@ -38,23 +40,24 @@ func limits(kind mail.NoticeKind) []ratelimit.Limit {
 	}
 }
 
-// Wanted reports whether the account's owner gets notices. An address that nobody
+// Wanted reports whether the account's owner gets notices of a kind. An address that nobody
 // confirmed gets none: it may be a stranger's, and what a notice says may be of somebody
 // else's choice.
-func (n *Notices) Wanted(a *Account) bool {
-	return n != nil && n.Templates != nil && !a.NoticesOff && a.Email != "" && !a.EmailConfirmedAt.IsZero()
+func (n *Notices) Wanted(a *Account, kind mail.NoticeKind) bool {
+	return n != nil && n.Templates != nil && (kind.Always() || !a.NoticesOff) && a.Email != "" && !a.EmailConfirmedAt.IsZero()
 }
 
 // Of returns the notice of an entry, to be queued with the change: none if the owner is
 // not to get any (see Wanted), or had too many. detail is what mail.Notice says.
 // If the change is not made, call Unsent.
 func (n *Notices) Of(a *Account, kind mail.NoticeKind, e Entry, detail string) []mail.Message {
-	if !n.Wanted(a) || e.By != ActorAdmin && !n.Limits.Take(a.DID.String(), limits(kind)...).Allowed {
+	if !n.Wanted(a, kind) || e.By != ActorAdmin && !n.Limits.Take(a.DID.String(), limits(kind)...).Allowed {
 		return nil
 	}
+	program, system := request.ClientParts(request.ClientName(e.UserAgent))
 	return []mail.Message{n.Templates.Notice(mail.Reader{To: a.Email, Handle: a.Handle.String(), Language: a.Language}, mail.Notice{
 		Kind: kind, At: e.At, ByOperator: e.By == ActorAdmin,
-		Network: e.Network, Client: request.ClientName(e.UserAgent), Detail: detail,
+		Network: e.Network, Client: program, System: system, Detail: detail,
 	})}
 }
 

@@ -2,6 +2,7 @@ package account
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -88,6 +89,29 @@ func (e Entry) Ending(sessions int) Entry {
 func (e Entry) Revoking(name string, sessions int) Entry {
 	e.Reason = fmt.Sprintf("%q, %d sessions ended", name, sessions)
 	return e
+}
+
+// Dropped returns the place of the entry that a trail, the oldest first, loses beyond
+// TrailLimit: the oldest of the kind that has most entries, among these of the reason that has
+// most. So whoever repeats something washes away what they repeated, and nothing else.
+func Dropped(trail []Entry) (oldest int) {
+	type same struct {
+		kind   EntryKind
+		reason string
+	}
+	kinds, reasons := map[EntryKind]int{}, map[same]int{}
+	for i := range trail {
+		kinds[trail[i].Kind]++
+		reasons[same{trail[i].Kind, trail[i].Reason}]++
+	}
+	most := [2]int{}
+	for i := range trail {
+		n := [2]int{kinds[trail[i].Kind], reasons[same{trail[i].Kind, trail[i].Reason}]}
+		if slices.Compare(n[:], most[:]) > 0 {
+			oldest, most = i, n
+		}
+	}
+	return oldest
 }
 
 // CodesOfPassword returns the purposes of the codes that end with a password: those that

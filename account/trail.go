@@ -64,6 +64,8 @@ const (
 	EntryNoticesOn          EntryKind = "notices-on"
 	EntryNoticesOff         EntryKind = "notices-off"
 	EntryCodeGiven          EntryKind = "code-given"
+	EntryExported           EntryKind = "data-exported"
+	EntryImported           EntryKind = "data-imported"
 	EntryRotationKeys       EntryKind = "rotation-keys-changed" // the reason is that of KeysChanged
 )
 
@@ -102,7 +104,7 @@ const (
 	ActorServer Actor = "server"
 )
 
-// TrailLimit bounds the entries kept of one account; the oldest go first.
+// TrailLimit bounds the entries kept of one account. Beyond it, one is Dropped.
 const TrailLimit = 200
 
 // Entry is one entry of the trail. Network and UserAgent are those of the

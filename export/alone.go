@@ -21,14 +21,14 @@ const filesShown = 50
 // BeginRepo is Begin for the repository alone, as a CAR file: repo.ErrNoRepo too.
 func (s *Service) BeginRepo(ctx context.Context, a *account.Account) (_ *Archive, err error) {
 	out := &Archive{s: s, account: a, Name: fileName(a, s.Now(), 0, "car"), alone: true}
-	if !s.enter(a.ID) {
-		return nil, request.ErrTooMany{Wait: busyFor}
+	if out.place, err = s.enter(a.DID); err != nil {
+		return nil, err
 	}
 	if err = request.Charge(ctx, s.Limits, a.DID.String()+" repository", 1, daily); err == nil {
 		out.snapshot, err = s.Snapshot(ctx, a)
 	}
 	if err != nil {
-		s.leave(a.ID)
+		out.Close()
 		return nil, err
 	}
 	return out, nil

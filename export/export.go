@@ -10,7 +10,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync"
+	"strconv"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -19,6 +19,8 @@ import (
 	"nestbox/account"
 	"nestbox/blob"
 	"nestbox/device"
+	"nestbox/internal/gate"
+	"nestbox/mail"
 	"nestbox/oauth"
 	"nestbox/prefs"
 	"nestbox/ratelimit"
@@ -34,19 +36,30 @@ const (
 	splitFrom = 2 << 30
 	partSize  = 1 << 30
 	partFiles = 20_000
-	// maxAtOnce is how many archives are made at once, one for an account.
+	// maxAtOnce is how many archives are made at once, one for an account. One that nobody
+	// has read from for idle gives its place to another account's.
 	maxAtOnce = 4
+	idle      = 10 * time.Second
 	// pageOfBlobs is how many blobs are asked for at once.
 	pageOfBlobs = 500
-	// busyFor is how long a person should wait where there is no place.
-	busyFor = time.Minute
 )
 
 // daily is how often an account's owner gets one archive, or one part, in a day.
 var daily = ratelimit.Limit{Name: "account-export", Points: 5, Window: 24 * time.Hour}
 
-// ErrPart: there is no such part.
-var ErrPart = errors.New("no such part of the files")
+// partMails is how often a day the owner is mailed about parts: they come many at a time,
+// and the archive itself is mailed each time.
+var partMails = ratelimit.Limit{Name: "account-export-part-mails", Points: 1, Window: 24 * time.Hour}
+
+// Errors of Begin.
+var (
+	// ErrPart: there is no such part.
+	ErrPart = errors.New("no such part of the files")
+	// ErrRunning: another download of the account is under way.
+	ErrRunning = errors.New("another archive of the account is being sent")
+	// ErrBusy: as many downloads of other accounts are under way as may.
+	ErrBusy = errors.New("as many archives as may are being sent")
+)
 
 // Files are the accounts' files, as package blob keeps them: Kept and Missing are those of
 // blob.Store, Open is that of blob.Service.
@@ -74,10 +87,11 @@ type Service struct {
 	Hostname string
 	// Limits counts archives; nil counts nothing.
 	Limits *ratelimit.Limiter
-	Now    func() time.Time
+	// Notices tell owners of downloads.
+	Notices *account.Notices
+	Now     func() time.Time
 
-	mu      sync.Mutex
-	running map[int64]bool // by account
+	places gate.Places[syntax.DID]
 }
 
 // Part is a part of an account's files: those behind After, up to Through, in the order of
@@ -151,11 +165,13 @@ type Archive struct {
 	snapshot *repo.Snapshot // nil for a part, and for an account without a repository
 	plan     Plan
 	part     *Part // nil for the archive itself
-	alone    bool  // the repository alone
+	place    *gate.Place[syntax.DID]
+	alone    bool // the repository alone
 }
 
 // Begin makes room for an archive of an account: of everything, or of one part of its Plan,
-// counted from 1. Errors: ErrPart, request.ErrTooMany, repo.ErrBusy.
+// counted from 1. It is on the trail, and the owner is notified: of each archive, and of the
+// first part in a day. Errors: ErrPart, ErrRunning, ErrBusy, request.ErrTooMany, repo.ErrBusy.
 func (s *Service) Begin(ctx context.Context, a *account.Account, part int) (_ *Archive, err error) {
 	out := &Archive{s: s, account: a}
 	if out.plan, err = s.Plan(ctx, a); err != nil {
@@ -165,12 +181,12 @@ func (s *Service) Begin(ctx context.Context, a *account.Account, part int) (_ *A
 		return nil, ErrPart
 	}
 	out.Name = fileName(a, s.Now(), part, "zip")
-	if !s.enter(a.ID) {
-		return nil, request.ErrTooMany{Wait: busyFor}
+	if out.place, err = s.enter(a.DID); err != nil {
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			s.leave(a.ID)
+			out.Close()
 		}
 	}()
 	key := a.DID.String()
@@ -181,33 +197,43 @@ func (s *Service) Begin(ctx context.Context, a *account.Account, part int) (_ *A
 	if err := request.Charge(ctx, s.Limits, key, 1, daily); err != nil {
 		return nil, err
 	}
+	if part == 0 {
+		if out.snapshot, err = s.Snapshot(ctx, a); err != nil && !errors.Is(err, repo.ErrNoRepo) {
+			return nil, err
+		}
+	}
+	if err := s.note(ctx, a, part); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// note writes a download on the trail, and mails the owner about it.
+func (s *Service) note(ctx context.Context, a *account.Account, part int) error {
+	e := account.NewEntry(ctx, s.Now().UTC(), account.EntryExported, account.ActorOwner)
 	if part > 0 {
-		return out, nil
+		e.Reason = strconv.Itoa(part)
 	}
-	if out.snapshot, err = s.Snapshot(ctx, a); errors.Is(err, repo.ErrNoRepo) {
-		return out, nil
+	var mails []mail.Message
+	if part == 0 || s.Limits.Take(a.DID.String(), partMails).Allowed {
+		mails = s.Notices.Of(a, mail.NoticeExported, e, "")
 	}
-	return out, err
+	return s.Accounts.AddEntry(ctx, a.ID, e, mails...)
 }
 
-// enter takes a place for an account's archive, if there is one.
-func (s *Service) enter(id int64) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.running[id] || len(s.running) >= maxAtOnce {
-		return false
+// enter takes a place for an account's archive: if none is free, that of one that nobody
+// reads. ErrRunning, ErrBusy.
+func (s *Service) enter(did syntax.DID) (*gate.Place[syntax.DID], error) {
+	room := gate.Room{All: maxAtOnce, IdleSince: s.Now().Add(-idle)}
+	place, err := s.places.Try(room, gate.Share[syntax.DID]{Key: did, Most: 1})
+	switch {
+	case errors.Is(err, gate.ErrShare):
+		return nil, ErrRunning
+	case err != nil:
+		return nil, ErrBusy
+	default:
+		return place, nil
 	}
-	if s.running == nil {
-		s.running = map[int64]bool{}
-	}
-	s.running[id] = true
-	return true
-}
-
-func (s *Service) leave(id int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.running, id)
 }
 
 // Close gives the archive's place back.
@@ -215,8 +241,15 @@ func (x *Archive) Close() {
 	if x.snapshot != nil {
 		x.snapshot.Close()
 	}
-	x.s.leave(x.account.ID)
+	x.place.Leave()
 }
+
+// Watch lets another archive take over the place from now on, whenever nothing has Moved
+// for a while. Then revoke is called, once; it must end the writing.
+func (x *Archive) Watch(revoke func()) { x.place.Watch(x.s.Now(), revoke) }
+
+// Moved notes that somebody reads, and reports whether the archive still has its place.
+func (x *Archive) Moved() bool { return x.place.Move(x.s.Now()) }
 
 // Write writes the archive. An error is the writer's, or that of a dependency: what was
 // written is not a whole archive then.

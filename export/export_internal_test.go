@@ -14,11 +14,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/ipfs/go-cid"
 	"github.com/multiformats/go-multihash"
 
 	"nestbox/account"
 	"nestbox/blob"
+	"nestbox/mail"
 	"nestbox/ratelimit"
 	"nestbox/repo"
 	"nestbox/request"
@@ -49,6 +51,11 @@ func (s *shelf) Open(_ context.Context, _ int64, id cid.Cid) (blob.Blob, blob.Fi
 	return s.list[i].Blob, f, err
 }
 
+// trail is that of nobody.
+type trail struct{ account.Store }
+
+func (trail) AddEntry(context.Context, int64, account.Entry, ...mail.Message) error { return nil }
+
 // content is a file that is not kept in memory: n times the same byte.
 type content struct{ left int64 }
 
@@ -77,7 +84,7 @@ func newShelf(t testing.TB, sizes ...int64) (*Service, *shelf) {
 	}
 	slices.SortFunc(s.list, func(a, b blob.Kept) int { return strings.Compare(a.CID.String(), b.CID.String()) })
 	return &Service{
-		Files: s, Hostname: "pds.test", Limits: ratelimit.New(1000, time.Now), Now: time.Now,
+		Accounts: trail{}, Files: s, Hostname: "pds.test", Limits: ratelimit.New(1000, time.Now), Now: time.Now,
 		Snapshot: func(context.Context, *account.Account) (*repo.Snapshot, error) { return nil, repo.ErrNoRepo },
 	}, s
 }
@@ -173,12 +180,15 @@ type failing struct{ err error }
 
 func (f failing) Write([]byte) (int, error) { return 0, f.err }
 
-// TestPlaces: an account has one archive at a time, a server four, and each day five.
+// TestPlaces: an account has one archive at a time, a server four, and each day five; one that
+// nobody reads gives way to another account's, and learns it.
 func TestPlaces(t *testing.T) {
 	t.Parallel()
 	s, _ := newShelf(t, 10)
+	now := time.Now()
+	s.Now = func() time.Time { return now }
 	begin := func(id int64) (*Archive, error) {
-		return s.Begin(t.Context(), &account.Account{ID: id, DID: "did:plc:a"}, 0)
+		return s.Begin(t.Context(), &account.Account{ID: id, DID: syntax.DID(fmt.Sprint("did:plc:", id))}, 0)
 	}
 	var all []*Archive
 	for id := range int64(maxAtOnce) {
@@ -188,24 +198,44 @@ func TestPlaces(t *testing.T) {
 		}
 		all = append(all, x)
 	}
-	for _, id := range []int64{0, 99} {
-		if _, err := begin(id); !isTooMany(err) {
-			t.Errorf("account %d while %d are made: %v", id, maxAtOnce, err)
+	if _, err := begin(0); !errors.Is(err, ErrRunning) {
+		t.Errorf("a second one of an account: %v", err)
+	}
+	if _, err := begin(99); !errors.Is(err, ErrBusy) {
+		t.Errorf("one more than %d: %v", maxAtOnce, err)
+	}
+	lost := 0
+	for _, x := range all {
+		x.Watch(func() { lost++ })
+	}
+	now = now.Add(idle)
+	for _, x := range all[1:] {
+		if !x.Moved() {
+			t.Error("a place is lost while nobody waits")
 		}
 	}
-	for _, x := range all {
+	late, err := begin(99)
+	if err != nil || lost != 1 || all[0].Moved() || !all[1].Moved() {
+		t.Fatalf("beside one that nobody reads: %v, %d lost", err, lost)
+	}
+	if _, err := begin(100); !errors.Is(err, ErrBusy) {
+		t.Errorf("one more than %d that are read: %v", maxAtOnce, err)
+	}
+	for _, x := range append(all, late) {
 		x.Close()
 	}
-	x, err := begin(0) // the fifth of the day
-	if err != nil {
-		t.Fatal(err)
+	for range 4 { // with the first, the five of the day
+		x, err := begin(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x.Close()
 	}
-	x.Close()
 	if _, err := begin(0); !isTooMany(err) {
 		t.Errorf("a sixth of the day: %v", err)
 	}
-	if len(s.running) != 0 {
-		t.Errorf("%d places are not given back", len(s.running))
+	if n := s.places.Held(); n != 0 {
+		t.Errorf("%d places are not given back", n)
 	}
 	if _, err := s.Begin(t.Context(), &account.Account{ID: 7, DID: "did:plc:b"}, 1); !errors.Is(err, ErrPart) {
 		t.Errorf("a part that there is not: %v", err)

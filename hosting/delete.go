@@ -9,6 +9,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/account"
+	"nestbox/mail"
 	"nestbox/signin"
 )
 
@@ -23,13 +24,18 @@ func (s *Service) Delete(ctx context.Context, did syntax.DID, password, code str
 			return err
 		}
 		l := account.Leaving{Epoch: proven.Epoch, Code: *proven.Code}
-		err = s.Accounts.Leave(ctx, proven.Account.ID, l, s.now())
+		err = s.Accounts.Leave(ctx, proven.Account.ID, l, s.now(), s.farewell(ctx, proven.Account, account.ActorOwner)...)
 		if !errors.Is(err, account.ErrPasswordChanged) && !errors.Is(err, account.ErrCodeInvalid) {
 			return err
 		}
 		// Password or code changed meanwhile: judge by what is true now.
 	}
 	return signin.ErrWrong // overtaken each time
+}
+
+// farewell returns the mail that tells an owner that the account is deleted.
+func (s *Service) farewell(ctx context.Context, a *account.Account, by account.Actor) []mail.Message {
+	return s.Notices.Of(a, mail.NoticeDeleted, account.NewEntry(ctx, s.now(), "", by), "")
 }
 
 // DeleteDue deletes the accounts whose owners deactivated them and asked for
@@ -40,7 +46,7 @@ func (s *Service) DeleteDue(ctx context.Context) error {
 		if !s.sure() {
 			return nil
 		}
-		a, err := s.Store.DeleteDue(ctx, now)
+		a, err := s.Store.DeleteDue(ctx, now, func(a *account.Account) []mail.Message { return s.farewell(ctx, a, account.ActorServer) })
 		if err != nil || a == nil {
 			return err
 		}

@@ -25,7 +25,7 @@ func (s *Service) Deactivate(ctx context.Context, a *account.Account, after time
 	var mails []mail.Message
 	if a.DeactivatedAt.IsZero() || !after.Equal(a.DeleteAfter) { // else nothing is new
 		mails = s.Notices.Of(a, notice, e, when)
-		if len(mails) == 0 && notice == mail.NoticeDeletion && s.Notices.Wanted(a) {
+		if len(mails) == 0 && notice == mail.NoticeDeletion && s.Notices.Wanted(a, notice) {
 			return request.ErrTooMany{Wait: time.Hour}
 		}
 	}
@@ -85,5 +85,5 @@ func (s *Service) Leave(ctx context.Context, a *account.Account, code string) er
 	if err != nil {
 		return err
 	}
-	return s.Accounts.Leave(ctx, a.ID, account.Leaving{Epoch: cred.Epoch, Code: proof}, s.now())
+	return s.Accounts.Leave(ctx, a.ID, account.Leaving{Epoch: cred.Epoch, Code: proof}, s.now(), s.farewell(ctx, a, account.ActorOwner)...)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/account"
+	"nestbox/mail"
 	"nestbox/repo"
 )
 
@@ -75,7 +76,7 @@ type Store interface {
 	ReservedKey(ctx context.Context, did syntax.DID) (ReservedKey, error)
 	// DeleteDue deletes one account that is Due, the longest overdue, and returns it,
 	// nil if there is none.
-	DeleteDue(ctx context.Context, now time.Time) (*account.Account, error)
+	DeleteDue(ctx context.Context, now time.Time, farewell func(*account.Account) []mail.Message) (*account.Account, error)
 	// Pending returns the reservations, without password hash.
 	Pending(ctx context.Context) ([]Pending, error)
 	// SealedKey returns an account's sealed signing key, and whose it is.

@@ -36,8 +36,26 @@ const (
 	NoticeFactorsOff     NoticeKind = "factors-off"
 	NoticeNoticesOff     NoticeKind = "notices-off" // the last one
 	NoticeCodeGiven      NoticeKind = "code-given"  // the detail is the purpose: see package account
+	NoticeExported       NoticeKind = "exported"
+	NoticeImported       NoticeKind = "imported"
+	NoticeDeleted        NoticeKind = "deleted" // the account's last
 	NoticeRotationKeys   NoticeKind = "rotation-keys"
 )
+
+// Always reports whether an owner gets notices of a kind with notices off, too: those of what
+// could take the account away, or all that is in it. Else whoever got in would turn notices
+// off first.
+func (k NoticeKind) Always() bool {
+	switch k {
+	case NoticePassword, NoticeEmail, NoticeNewEmail, NoticeFactorOn, NoticeFactorOff, NoticeTOTPOn, NoticeTOTPOff, NoticePasskeyAdded,
+		NoticePasskeyRenamed, NoticePasskeyRemoved, NoticePasskeyCloned, NoticeRecoveryMade, NoticeRecoveryUsed, NoticeSwitched,
+		NoticeFactorsOff, NoticeNoticesOff, NoticeCodeGiven, NoticeRotationKeys, NoticeExported, NoticeImported, NoticeDeletion,
+		NoticeDeleted:
+		return true
+	case NoticeSignIn, NoticeHandle, NoticeAppPassword, NoticeApp, NoticeTheft, NoticeReplay, NoticeDeactivated:
+	}
+	return false
+}
 
 // What NoticeSignIn says was used.
 const (
@@ -51,8 +69,9 @@ type Notice struct {
 	At   time.Time
 	// ByOperator means that the operator did it, not somebody who was signed in.
 	ByOperator bool
-	// Network and Client name where it came from; empty if that is not known.
-	Network, Client string
+	// Network, Client and System name where it came from, with which program and on what;
+	// each is empty if it is not known.
+	Network, Client, System string
 	// Detail is, by the kind: the new address or handle; the app; the passkey's name; what
 	// was used to sign in, one of the constants above; the switch and its state, as Switched
 	// returns them; how many recovery codes are left; the rotation keys that came and went;
@@ -79,13 +98,19 @@ func (t *Templates) Notice(r Reader, n Notice) Message {
 		l.Facts = append(l.Facts, fact{w.say(name), value})
 	}
 	l.Facts = append(l.Facts, fact{w.say("fact.when"), w.clock(n.At)})
-	if n.ByOperator {
+	switch {
+	case n.ByOperator:
 		l.Facts = append(l.Facts, fact{w.say("fact.by"), w.say("fact.operator")})
-	} else {
-		l.Facts = append(l.Facts, fact{w.say("fact.from"), w.known(n.Network)}, fact{w.say("fact.with"), inert(w.known(n.Client))})
+	case n.Kind == NoticeDeleted && n.Network == "": // on the day that was set
+	default:
+		l.Facts = append(l.Facts, fact{w.say("fact.from"), w.known(n.Network)}, fact{w.say("fact.with"), inert(w.client(n.Client, n.System))})
 	}
 	l.After = []string{w.sentences(whatToDo(&n)...)}
-	l.Footer = []string{w.say("letter.notices")}
+	footer := "letter.notices"
+	if n.Kind.Always() {
+		footer = "letter.always"
+	}
+	l.Footer = []string{w.say(footer)}
 	return t.message(w, r.To, title, l)
 }
 
@@ -99,6 +124,8 @@ func whatToDo(n *Notice) []string {
 		return []string{"advice.fine", "advice.take-back", "advice.cannot-take-back"}
 	case n.Kind == NoticeTheft, n.Kind == NoticeReplay:
 		return []string{"advice.unknown-app", "advice.locked-out"}
+	case n.Kind == NoticeDeleted:
+		return []string{"advice.gone"}
 	default:
 		return []string{"advice.fine", "advice.not-you", "advice.locked-out"}
 	}
@@ -140,7 +167,7 @@ func (w words) detail(n *Notice) (name, value string) {
 		}
 		return "detail.earliest", value
 	case NoticePassword, NoticeAppPassword, NoticeFactorOn, NoticeFactorOff, NoticeTOTPOn, NoticeTOTPOff, NoticeRecoveryMade,
-		NoticeFactorsOff, NoticeDeactivated, NoticeNoticesOff:
+		NoticeFactorsOff, NoticeDeactivated, NoticeNoticesOff, NoticeExported, NoticeImported, NoticeDeleted:
 	}
 	return "", ""
 }

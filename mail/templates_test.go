@@ -20,6 +20,7 @@ func noticeKinds() []mail.NoticeKind {
 		mail.NoticeSignIn, mail.NoticePassword, mail.NoticeEmail, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff,
 		mail.NoticeTOTPOn, mail.NoticeTOTPOff, mail.NoticePasskeyAdded, mail.NoticePasskeyRenamed, mail.NoticePasskeyRemoved, mail.NoticePasskeyCloned,
 		mail.NoticeRecoveryMade, mail.NoticeRecoveryUsed, mail.NoticeSwitched, mail.NoticeFactorsOff, mail.NoticeNewEmail, mail.NoticeNoticesOff, mail.NoticeCodeGiven, mail.NoticeRotationKeys, mail.NoticeApp, mail.NoticeTheft, mail.NoticeReplay, mail.NoticeDeactivated, mail.NoticeDeletion,
+		mail.NoticeExported, mail.NoticeImported, mail.NoticeDeleted,
 	}
 }
 
@@ -34,7 +35,7 @@ func every(t *mail.Templates, language string) map[string]mail.Message {
 		"admin":   t.FromAdmin(to, "Hello", "One\n\nTwo"), "test": t.Test(to.To),
 	}
 	for _, kind := range noticeKinds() {
-		all["notice of "+string(kind)] = t.Notice(to, mail.Notice{Kind: kind, At: start, Network: "192.0.2.7", Client: "Firefox on Linux", Detail: "the detail"})
+		all["notice of "+string(kind)] = t.Notice(to, mail.Notice{Kind: kind, At: start, Network: "192.0.2.7", Client: "Firefox", System: "Linux", Detail: "the detail"})
 	}
 	return all
 }
@@ -54,7 +55,10 @@ func TestTemplates(t *testing.T) {
 		wants := []string{m.Subject, "pds.example.com"}
 		switch {
 		case strings.HasPrefix(name, "notice of "):
-			wants = append(wants, "25 November 2026, 12:00:00 UTC", "192.0.2.7", "Firefox on Linux", "change your password", "help@example.com", "revoke the app passwords")
+			wants = append(wants, "25 November 2026, 12:00:00 UTC", "192.0.2.7", "Firefox on Linux", "help@example.com")
+			if name != "notice of deleted" { // what is gone needs no new password
+				wants = append(wants, "change your password", "revoke the app passwords")
+			}
 			switch name {
 			case "notice of sign-in", "notice of email", "notice of handle", "notice of deletion", "notice of passkey-added", "notice of passkey-renamed",
 				"notice of passkey-removed", "notice of passkey-cloned", "notice of recovery-used", "notice of switched":
@@ -95,7 +99,7 @@ func TestLanguages(t *testing.T) {
 	all := &mail.Templates{Hostname: "pds.example.com", Contact: "help@example.com", Pseudo: true}
 	english := every(all, "en")
 	ours := regexp.MustCompile(`(?s)⟦[^⟦⟧]*⟧`)
-	theirs := strings.NewReplacer("alice.example.net", "", "pds.example.com", "", "ABCDE-23456", "", "Firefox on Linux", "", "the detail", "", "192.0.2.7", "", "Hello", "", "One", "", "Two", "")
+	theirs := strings.NewReplacer("alice.example.net", "", "pds.example.com", "", "ABCDE-23456", "", "Firefox", "", "Linux", "", "the detail", "", "192.0.2.7", "", "Hello", "", "One", "", "Two", "")
 	inBody := regexp.MustCompile(`(?s)<(head|style)>.*</(head|style)>|<[^>]*>|&#?\w+;`)
 	for name, m := range every(all, "en-XA") {
 		text, rich := seen(m.Text), inBody.ReplaceAllString(seen(m.HTML), " ")
@@ -120,7 +124,10 @@ func TestLanguages(t *testing.T) {
 		flat := strings.Join(strings.Fields(seen(m.Text)), " ")
 		wants := []string{m.Subject, "Gesendet von pds.example.com"}
 		if strings.HasPrefix(name, "notice of ") {
-			wants = append(wants, "25. November 2026, 12:00:00 UTC", "192.0.2.7", "Firefox on Linux", "App-Passwörter", "help@example.com")
+			wants = append(wants, "25. November 2026, 12:00:00 UTC", "192.0.2.7", "Firefox unter Linux", "help@example.com")
+			if name != "notice of deleted" {
+				wants = append(wants, "App-Passwörter")
+			}
 		} else {
 			wants = append(wants, "gilt einmal und 15 Minuten", "@alice.example.net")
 			if !regexp.MustCompile(`(?m)^    ABCDE-23456$`).MatchString(m.Text) {

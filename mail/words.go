@@ -55,7 +55,7 @@ func (w words) say(id string, args ...string) string {
 // that has none; an empty one is left out.
 func contactless(id string) string {
 	switch id {
-	case "advice.ask", "advice.cannot-take-back":
+	case "advice.ask", "advice.cannot-take-back", "advice.gone":
 		return id + "-operator"
 	case "advice.locked-out":
 		return ""
@@ -92,6 +92,14 @@ func (w words) known(s string) string {
 		return w.say("fact.unknown")
 	}
 	return shorten(s, maxFact)
+}
+
+// client returns a program, and on which system, if that is known.
+func (w words) client(program, system string) string {
+	if program != "" && system != "" {
+		return w.say("fact.client-on", "program", shorten(program, maxFact), "system", shorten(system, maxFact))
+	}
+	return w.known(program)
 }
 
 // clock returns a time in UTC.

@@ -12,6 +12,7 @@ import (
 	"nestbox/account"
 	"nestbox/blob"
 	"nestbox/internal/pause"
+	"nestbox/mail"
 	"nestbox/repo"
 	"nestbox/request"
 )
@@ -239,16 +240,26 @@ func (s *Service) Discard(a *account.Account) error {
 	return nil
 }
 
-// Bring makes Run bring in the account's file: its owner has seen what it holds. Errors:
-// ErrNothing if no file is Ready, those of May.
+// Bring makes Run bring in the account's file: its owner has seen what it holds. It is on the
+// trail, and the owner is notified. Errors: ErrNothing if no file is Ready, those of May.
 func (s *Service) Bring(ctx context.Context, a *account.Account) error {
 	if err := s.May(ctx, a); err != nil {
 		return err
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	h := s.held[a.ID]
-	if h == nil || h.file.Phase != Ready {
+	ready := h != nil && h.file.Phase == Ready
+	s.mu.Unlock()
+	if !ready {
+		return ErrNothing
+	}
+	e := account.NewEntry(ctx, s.Now().UTC(), account.EntryImported, account.ActorOwner)
+	if err := s.Accounts.AddEntry(ctx, a.ID, e, s.Notices.Of(a, mail.NoticeImported, e, "")...); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held[a.ID] != h || h.file.Phase != Ready {
 		return ErrNothing
 	}
 	h.file.Phase, h.settled = Bringing, make(chan struct{})

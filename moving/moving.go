@@ -58,6 +58,8 @@ type Service struct {
 	Prefs    Preferences
 	// UploadLimit is the size of the largest blob that is accepted, in bytes.
 	UploadLimit int64
+	// Notices tell owners that a file is brought in.
+	Notices *account.Notices
 	// URL is this server's. PLCLog returns the log of a did:plc as the directory writes it,
 	// PDS the server that the document of another DID names.
 	URL    string

@@ -45,6 +45,11 @@ var systems = []struct{ part, name string }{
 	{"Linux", "Linux"},
 }
 
+// UnknownClient is the ClientName of a program that nobody knows.
+const UnknownClient = "unknown client"
+
+const clientOn = " on "
+
 // ClientName returns the client's name by its User-Agent, for people.
 func ClientName(userAgent string) string {
 	for _, c := range clientNames {
@@ -53,10 +58,20 @@ func ClientName(userAgent string) string {
 		}
 		for _, s := range systems {
 			if strings.HasPrefix(userAgent, "Mozilla/") && strings.Contains(userAgent, s.part) {
-				return c.name + " on " + s.name
+				return c.name + clientOn + s.name
 			}
 		}
 		return c.name
 	}
-	return "unknown client"
+	return UnknownClient
+}
+
+// ClientParts returns the program and the system of a ClientName, for other languages; a
+// name has no system if that is not known, and UnknownClient neither.
+func ClientParts(name string) (program, system string) {
+	if name == UnknownClient {
+		return "", ""
+	}
+	program, system, _ = strings.Cut(name, clientOn)
+	return program, system
 }

@@ -16,7 +16,7 @@ import (
 func (s *Server) exports() *export.Service {
 	return &export.Service{
 		Accounts: s.stores.Accounts, Sessions: s.stores.Sessions, Devices: s.stores.Devices, Consents: s.stores.OAuth, Prefs: s.stores.Prefs,
-		Files: blobFiles{s.stores.Blobs, s.blobs}, Hostname: s.opts.Config.Hostname, Limits: s.limits, Now: s.opts.Now,
+		Files: blobFiles{s.stores.Blobs, s.blobs}, Hostname: s.opts.Config.Hostname, Limits: s.limits, Notices: s.notices, Now: s.opts.Now,
 		Document: s.hosting.SeenDocument,
 		Snapshot: func(ctx context.Context, a *account.Account) (*repo.Snapshot, error) {
 			return s.repos.Snapshot(ctx, repo.Account{ID: a.ID, DID: a.DID})

@@ -50,7 +50,7 @@ func TestMailLanguage(t *testing.T) {
 	p.header.Set("Accept-Language", "en")
 	p.get("/account/u/" + alice.DID + "/security")
 	call("requestEmailUpdate", nil)
-	arrives(address, "en", "Change your email settings", "enter this code in your app")
+	arrives(address, "en", "Change your email settings", "enter this code where you asked for it")
 
 	// Nobody has seen a page of bob's; carol signs up on one.
 	s.SignUp(t, "bob")

@@ -32,7 +32,7 @@ func (s *Server) buildMoving() {
 			}
 			return d.PDS(), nil
 		},
-		Now: s.opts.Now, Log: s.opts.Log,
+		Notices: s.notices, Now: s.opts.Now, Log: s.opts.Log,
 	}
 }
 

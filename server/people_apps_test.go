@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"encoding/base64"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -35,7 +36,11 @@ func TestPeopleApps(t *testing.T) {
 	if app == nil {
 		t.Fatalf("no app in %.3000s", page.text)
 	}
-	id := strings.TrimPrefix(app[1], "app ")
+	name, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(app[1], "app "))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := string(name)
 	p.want(p.get(path+"apps?app="+url.QueryEscape(id)), http.StatusOK, "", "All connected apps", "account:email")
 	p.want(p.get(path+"apps?app=another"), http.StatusOK, "", "No app is connected.")
 	taken := p.post(page, path+"apps", url.Values{"take": {id + " account:email"}})

@@ -202,6 +202,9 @@ func TestPeopleBring(t *testing.T) {
 	p.want(p.post(page, path, url.Values{"decision": {"replace"}, "csrf": {page.form(path).field("csrf")}}), http.StatusSeeOther, path)
 	page = p.get(path)
 	p.want(page, http.StatusOK, "", "Brought in", "3 of 3")
+	for _, part := range []string{"events", "security"} { // as each act that takes two proofs
+		p.want(p.get("/account/u/"+did+"/"+part), http.StatusOK, "", "A file was brought in, which replaces what the account has.")
+	}
 	if got, want := holds(t, m.now, m.after), holds(t, m.old, m.before); got != want {
 		t.Errorf("the new server has\n%s\nthe old one\n%s", got, want)
 	}

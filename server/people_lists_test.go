@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -83,7 +84,7 @@ func TestPeopleAppPasswords(t *testing.T) {
 	}
 	clock.Advance(11 * time.Minute)
 	p.want(p.post(p.get(path), path, form), http.StatusOK, "", "Confirm that it is you")
-	p.want(p.post(p.get(path), path, url.Values{"name": {""}, "decision": {"make"}}), http.StatusUnprocessableEntity, "", "Give it a name of 1 to 64 characters.")
+	p.want(p.post(p.get(path), path, url.Values{"name": {""}, "decision": {"make"}}), http.StatusUnprocessableEntity, "", "Give it a name of 1 to 64 characters that can be seen.")
 	asked := p.post(p.get(path), path, url.Values{"name": {"for messages"}, "privileged": {"on"}, "decision": {"make"}})
 	p.want(asked, http.StatusOK, "", "Confirm that it is you", "Creating an app password")
 	proof := func(password string) url.Values {
@@ -111,7 +112,7 @@ func TestPeopleAppPasswords(t *testing.T) {
 
 	third := s.SignIn(t, "alice.test", plain)
 	clock.Advance(time.Hour) // no proof counts any more, and none is asked for
-	end := url.Values{"end": {"app-password <b>my bot</b>"}}
+	end := url.Values{"end": {"app-password " + base64.RawURLEncoding.EncodeToString([]byte("<b>my bot</b>"))}}
 	confirm := p.post(p.get(path), path, end)
 	p.want(confirm, http.StatusOK, "", "Revoke the app password", `value="confirm"`)
 	end.Set("decision", "confirm")

@@ -13,7 +13,7 @@ import (
 // notice returns the mail about a sign-in with the password, or with an app password:
 // none if the same program signed in from the same network before.
 func (s *Service) notice(ctx context.Context, a *account.Account, e account.Entry, app bool) ([]mail.Message, error) {
-	if !s.Notices.Wanted(a) {
+	if !s.Notices.Wanted(a, mail.NoticeSignIn) {
 		return nil, nil
 	}
 	seen, err := s.Store.Seen(ctx, a.ID, e.Network)

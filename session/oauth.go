@@ -58,7 +58,7 @@ func (s *Service) PrepareGrant(ctx context.Context, a Authorization) (New, error
 		Nonce:   base64.RawURLEncoding.EncodeToString(nonce), Network: client.Network().String(), UserAgent: client.UserAgent,
 		Limit: s.Limit, Entry: a.Entry,
 	}
-	if !s.Notices.Wanted(a.Account) {
+	if !s.Notices.Wanted(a.Account, mail.NoticeApp) {
 		return n, nil
 	}
 	known, err := s.Store.Authorized(ctx, a.Account.ID, a.Entry.Reason, a.Entry.Network)

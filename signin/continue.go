@@ -3,6 +3,7 @@ package signin
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -132,22 +133,23 @@ type Standing struct {
 	Strong bool
 	// Mails: the server sends mail, and the account has an address.
 	Mails bool
+	// OldTOTP and OldPasskey: the account has had one of that kind for MinFactorAge.
+	OldTOTP, OldPasskey bool
 }
 
 // Allows reports whether what was proven, in the last StepUpLife, suffices for an action.
+// One more proof never takes anything away.
 func (st Standing) Allows(a Action, by Proofs) bool {
-	if by.Has(ByPasskey) {
-		return st.Mails || !a.takesIdentity() || by.Has(ByAged)
-	}
+	strong := by.Has(ByPasskey) || by.Has(ByPassword) && by.Has(ByTOTP)
 	switch {
+	case strong && (st.Mails || !a.takesIdentity() || by.Has(ByAged)):
+		return true
 	case !by.Has(ByPassword):
 		return false
 	case a.Level() == 1:
 		return true
-	case by.Has(ByTOTP):
-		return st.Mails || !a.takesIdentity() || by.Has(ByAged)
-	case by.Has(ByRecovery):
-		return a == ChangeFactors || a == ChangePassword
+	case by.Has(ByRecovery) && (a == ChangeFactors || a == ChangePassword):
+		return true
 	case st.Strong:
 		return false
 	case st.Mails:
@@ -161,9 +163,8 @@ func (st Standing) Allows(a Action, by Proofs) bool {
 // password. None: the password alone does.
 func (st Standing) Wants(a Action, f Factors) (methods []Method) {
 	for _, m := range f.methods(!st.Strong && st.Mails) {
-		if st.Allows(a, ByPassword|map[Method]Proofs{
-			TOTP: ByTOTP | ByAged, Email: ByEmail, Recovery: ByRecovery,
-			Passkeys: ByPasskey | ByAged,
+		if m == Passkeys && st.TakesPasskey(a) || m != Passkeys && st.Allows(a, ByPassword|map[Method]Proofs{
+			TOTP: ByTOTP | aged(st.OldTOTP), Email: ByEmail, Recovery: ByRecovery,
 		}[m]) {
 			methods = append(methods, m)
 		}
@@ -172,6 +173,22 @@ func (st Standing) Wants(a Action, f Factors) (methods []Method) {
 		return nil
 	}
 	return methods
+}
+
+// TakesPasskey reports whether a passkey of the account, if it has one, allows an action.
+func (st Standing) TakesPasskey(a Action) bool { return st.Allows(a, ByPasskey|aged(st.OldPasskey)) }
+
+// Possible reports whether the owner can prove what an action wants. If not, only time or
+// the operator helps.
+func (st Standing) Possible(a Action, f Factors) bool {
+	return st.Allows(a, ByPassword) || len(st.Wants(a, f)) > 0
+}
+
+func aged(is bool) Proofs {
+	if is {
+		return ByAged
+	}
+	return 0
 }
 
 // Stepping is what a person who is signed in on a page types in a form to step up.
@@ -196,13 +213,15 @@ func (s *Service) StepUp(ctx context.Context, in Stepping) (Proofs, error) {
 	if in.Passkey.Sealed != "" {
 		in.Passkey.DID, in.Passkey.Flow, in.Passkey.AllowTakenDown = in.DID, in.Flow, true
 		p, err := s.ProvePasskey(ctx, in.Passkey)
-		return by | p.By, err
+		if by |= p.By; err != nil {
+			return by, err
+		}
 	}
 	a, err := s.Accounts.ByDID(ctx, in.DID)
 	if err != nil {
 		return 0, err
 	}
-	if !by.Has(ByPassword) || in.Password != "" {
+	if in.Passkey.Sealed == "" && (!by.Has(ByPassword) || in.Password != "") {
 		p, err := s.Prove(ctx, Attempt{Identifier: in.DID.String(), Password: in.Password, For: StepUp})
 		if err != nil {
 			return by, err
@@ -234,7 +253,7 @@ func (s *Service) StepUp(ctx context.Context, in Stepping) (Proofs, error) {
 	}
 	needed := &FactorNeeded{Account: a, Methods: wants}
 	if len(wants) > 0 && wants[0] == Email {
-		if err := s.sendCode(ctx, a, account.PurposeStepUp); err != nil {
+		if err := s.MailStepUp(ctx, a); err != nil {
 			return by, err
 		}
 		needed.Mailed = true
@@ -244,11 +263,20 @@ func (s *Service) StepUp(ctx context.Context, in Stepping) (Proofs, error) {
 
 // MailStepUp mails the code for a step-up to a person whose password was right, unless one
 // is on its way.
+// *Paused: such codes had too many wrong guesses, so none is sent.
 func (s *Service) MailStepUp(ctx context.Context, a *account.Account) error {
+	if err := s.paused(a, Email); err != nil {
+		return err
+	}
 	return s.sendCode(ctx, a, account.PurposeStepUp)
 }
 
 // StandingOf returns what decides about an account's actions.
 func (s *Service) StandingOf(a *account.Account, f Factors) Standing {
-	return Standing{Strong: f.Strong(), Mails: s.Codes.Templates != nil && a.Email != ""}
+	now := s.now()
+	return Standing{
+		Strong: f.Strong(), Mails: s.Codes.Templates != nil && a.Email != "",
+		OldTOTP:    f.TOTP != nil && old(f.TOTP.ConfirmedAt, now),
+		OldPasskey: slices.ContainsFunc(f.Passkeys, func(p Passkey) bool { return old(p.MadeAt, now) }),
+	}
 }

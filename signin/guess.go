@@ -26,12 +26,20 @@ func pauseLimit(m Method) ratelimit.Limit {
 	return ratelimit.Limit{Name: "factor-pause-" + string(m), Points: 1, Window: pause}
 }
 
+// paused returns *Paused if a method pauses.
+func (s *Service) paused(a *account.Account, m Method) error {
+	if r := s.Guesses.Look(a.DID.String(), pauseLimit(m)); !r.Allowed {
+		return &Paused{m, request.ErrTooMany{Wait: r.RetryAfter(s.Now())}}
+	}
+	return nil
+}
+
 // guess checks a second factor with check, and counts it if it is wrong: see Paused and
 // WrongFactor.
 func (s *Service) guess(ctx context.Context, a *account.Account, m Method, check func() error) error {
 	key := a.DID.String()
-	if r := s.Guesses.Look(key, pauseLimit(m)); !r.Allowed {
-		return &Paused{m, request.ErrTooMany{Wait: r.RetryAfter(s.Now())}}
+	if err := s.paused(a, m); err != nil {
+		return err
 	}
 	taken := s.Guesses.Take(key, guessLimit(m)) // before, so that parallel guesses cannot pass together
 	if !taken.Allowed {

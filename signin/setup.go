@@ -14,6 +14,10 @@ import (
 
 // Errors of changes of factors.
 var (
+	// ErrNoMail: it needs mail, which the server does not send.
+	ErrNoMail = errors.New("the server sends no mail")
+	// ErrUnconfirmed: it needs an address that somebody has confirmed.
+	ErrUnconfirmed = errors.New("the e-mail address is not confirmed")
 	// ErrNoFactor: it needs a factor that the account has not.
 	ErrNoFactor = errors.New("the account has no such factor")
 	// ErrNoRecovery: it needs recovery codes.
@@ -183,14 +187,25 @@ func (s *Service) Switch(ctx context.Context, a *account.Account, w Switch, on b
 	})
 }
 
-// EmailCodes turns codes by e-mail on or off. ErrNoFactor: they cannot be on, since the
-// server sends no mail, or nobody has confirmed the address.
+// MayEmailCodes returns why codes by e-mail cannot be turned on: ErrNoMail, ErrUnconfirmed.
+func (s *Service) MayEmailCodes(a *account.Account) error {
+	switch {
+	case s.Codes.Templates == nil:
+		return ErrNoMail
+	case a.EmailConfirmedAt.IsZero():
+		return ErrUnconfirmed
+	default:
+		return nil
+	}
+}
+
+// EmailCodes turns codes by e-mail on or off. Errors: those of MayEmailCodes.
 func (s *Service) EmailCodes(ctx context.Context, a *account.Account, on bool) error {
 	kind, notice := account.EntryFactorOff, mail.NoticeFactorOff
 	if on {
 		kind, notice = account.EntryFactorOn, mail.NoticeFactorOn
-		if s.Codes.Templates == nil || a.EmailConfirmedAt.IsZero() {
-			return ErrNoFactor
+		if err := s.MayEmailCodes(a); err != nil {
+			return err
 		}
 	}
 	if a.EmailFactor == on {

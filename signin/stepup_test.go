@@ -56,6 +56,10 @@ func TestStepUp(t *testing.T) {
 		t.Errorf("alice's passkey for bob: %v", err)
 	}
 	d.Service.Codes.Templates = nil // a server that sends no mail
+	by, err = d.StepUp(t.Context(), signin.Stepping{DID: d.alice.DID, Action: signin.DeleteAccount, Flow: "n", Passkey: d.assertion(key, "n")})
+	if needed, ok = errors.AsType[*signin.FactorNeeded](err); !ok || by != signin.ByPasskey || len(needed.Methods) != 0 {
+		t.Errorf("a new passkey, without mail: %v, %v", by, err)
+	}
 	_, err = step(signin.RotationKeys, signin.ByPassword|signin.ByTOTP, "", "")
 	if _, ok = errors.AsType[*signin.FactorNeeded](err); !ok {
 		t.Errorf("a new factor, without mail: %v", err)

@@ -117,6 +117,28 @@ func TestSixDigits(t *testing.T) {
 	}
 }
 
+// TestAllowsMore: one more proof never takes anything away.
+func TestAllowsMore(t *testing.T) {
+	proofs := []Proofs{ByPassword, ByEmail, ByTOTP, ByRecovery, ByPasskey, ByAged}
+	for bits := range 1 << len(proofs) {
+		by := Proofs(0)
+		for i, p := range proofs {
+			if bits>>i&1 == 1 {
+				by |= p
+			}
+		}
+		for _, st := range []Standing{{}, {Mails: true}, {Strong: true}, {Strong: true, Mails: true}} {
+			for a := ChangeHandle; a <= DeleteAccount; a++ {
+				for _, p := range proofs {
+					if st.Allows(a, by) && !st.Allows(a, by|p) {
+						t.Errorf("%+v, action %d: %v suffices, and with %v it does not", st, a, by, p)
+					}
+				}
+			}
+		}
+	}
+}
+
 // TestAllows is the contract's table of step-up.
 func TestAllows(t *testing.T) {
 	const aged = ByAged

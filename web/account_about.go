@@ -26,6 +26,10 @@ func (p *AccountPages) showToolCodes(q *query) error { return p.askToolCodes(q, 
 
 func (p *AccountPages) askToolCodes(q *query, purpose, code string) error {
 	page := &ToolCodes{Purpose: purpose, Code: code, Digits: q.account.DangerousFactor}
+	var err error
+	if page.Stuck, err = p.stuckAt(q, signin.CodesForTools); err != nil {
+		return err
+	}
 	page.Frame, _ = p.frame(q, q.visit.ID)
 	p.Pages.Render(q.w, q.r, http.StatusOK, page)
 	return nil

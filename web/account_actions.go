@@ -37,8 +37,11 @@ func (p *AccountPages) actions(q *query) (out []SecurityAction, err error) {
 func actionOf(e *account.Entry) (Text, bool) {
 	switch e.Kind { //nolint:exhaustive // the others are none
 	case account.EntryPasswordChanged, account.EntryEmailChanged, account.EntryFactorOn, account.EntryFactorOff, account.EntryTOTPOn,
-		account.EntryTOTPOff, account.EntryRecoveryMade, account.EntryRecoveryUsed, account.EntryFactorsOff, account.EntryRotationKeys:
+		account.EntryTOTPOff, account.EntryRecoveryMade, account.EntryRecoveryUsed, account.EntryFactorsOff, account.EntryCodeGiven,
+		account.EntryRotationKeys:
 		return Msg("action." + string(e.Kind)), true
+	case account.EntryExported, account.EntryImported:
+		return eventWords(*e), true
 	case account.EntryPasskeyAdded, account.EntryPasskeyRenamed, account.EntryPasskeyRemoved:
 		return Msg("action."+string(e.Kind), "name", Stranger(e.Reason)), true
 	case account.EntryPasskeySecondOn, account.EntryPasskeySecondOff, account.EntrySwitched:

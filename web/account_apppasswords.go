@@ -43,7 +43,7 @@ func (p *AccountPages) askAppPasswords(q *query, status int, page *AppPasswords,
 // appPasswordRow returns an app password as the page lists it.
 func appPasswordRow(app account.AppPassword, sessions []session.State) AppPasswordRow {
 	row := AppPasswordRow{
-		Ref: refAppPassword.of(app.Name), Name: app.Name, Privileged: app.Privileged, Made: app.CreatedAt, Used: app.UsedAt,
+		Ref: refAppPassword.named(app.Name), Name: exact(app.Name), Privileged: app.Privileged, Made: app.CreatedAt, Used: app.UsedAt,
 		Network: app.UsedNetwork,
 	}
 	for i := range sessions {
@@ -66,7 +66,7 @@ func (p *AccountPages) changeAppPasswords(q *query) error {
 	}
 	if q.typed("step") != "step-up" {
 		// Before the proof, so that a name that is wrong is said at once.
-		if err := account.CheckAppPasswordName(q.typed("name")); err != nil {
+		if err := account.CheckAppPasswordName(seen(q.typed("name"))); err != nil {
 			return p.appPasswordFailed(q, err)
 		}
 	}
@@ -75,7 +75,7 @@ func (p *AccountPages) changeAppPasswords(q *query) error {
 
 // makeAppPassword makes an app password, and shows it once.
 func (p *AccountPages) makeAppPassword(q *query) error {
-	made, password, err := p.AppPasswords.Make(q.r.Context(), q.account, q.typed("name"), q.typed("privileged") != "")
+	made, password, err := p.AppPasswords.Make(q.r.Context(), q.account, seen(q.typed("name")), q.typed("privileged") != "")
 	if err != nil {
 		return p.appPasswordFailed(q, err)
 	}

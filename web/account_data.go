@@ -15,7 +15,10 @@ import (
 )
 
 // showData is GET …/data.
-func (p *AccountPages) showData(q *query) error {
+func (p *AccountPages) showData(q *query) error { return p.askData(q, http.StatusOK) }
+
+// askData shows the page.
+func (p *AccountPages) askData(q *query, status int, problems ...Problem) error {
 	plan, err := p.Exports.Plan(q.r.Context(), q.account)
 	if err != nil {
 		return err
@@ -24,8 +27,8 @@ func (p *AccountPages) showData(q *query) error {
 	for i, part := range plan.Parts {
 		page.Parts = append(page.Parts, DataPart{Number: i + 1, Files: part.Files, Size: part.Bytes})
 	}
-	page.Frame, _ = p.frame(q, q.visit.ID)
-	p.Pages.Render(q.w, q.r, http.StatusOK, page)
+	page.Frame, _ = p.frame(q, q.visit.ID, problems...)
+	p.Pages.Render(q.w, q.r, status, page)
 	return nil
 }
 
@@ -105,17 +108,36 @@ const (
 	archivePatience = 2 * time.Minute
 )
 
+// noPlace shows the page again for a download that found no place: another one of the
+// account is under way, or too many of others are, which is not the person's doing.
+func (p *AccountPages) noPlace(q *query, err error) error {
+	q.w.Header().Set("Retry-After", request.ErrTooMany{Wait: busyWait}.RetryAfter())
+	if errors.Is(err, export.ErrRunning) {
+		return p.askData(q, http.StatusTooManyRequests, Problem{Text: Msg("data.running")})
+	}
+	request.SetRefusal(q.r.Context())
+	return p.askData(q, http.StatusServiceUnavailable, Problem{Text: Msg("data.busy")})
+}
+
 // sendArchive sends an archive while it is made, unless it could not begin. A fault behind its
 // first bytes cuts the connection, so that nobody takes it for whole.
 func (p *AccountPages) sendArchive(q *query, kind string, x *export.Archive, err error) error {
-	if err != nil {
+	switch {
+	case errors.Is(err, export.ErrRunning), errors.Is(err, export.ErrBusy), errors.Is(err, repo.ErrBusy):
+		return p.noPlace(q, err)
+	case err != nil:
 		return err
 	}
 	defer x.Close()
 	h := q.w.Header()
 	h.Set("Content-Type", kind)
 	h.Set("Content-Disposition", `attachment; filename="`+x.Name+`"`)
-	out := &pacedWriter{w: q.w, conn: http.NewResponseController(q.w), began: time.Now()}
+	out := &pacedWriter{w: q.w, conn: http.NewResponseController(q.w), began: time.Now(), moved: x.Moved}
+	x.Watch(func() {
+		// The current write ends, and the connection with it. A writer without deadlines is
+		// not a connection.
+		_ = out.conn.SetWriteDeadline(time.Unix(1, 0))
+	})
 	if err := x.Write(q.r.Context(), out); err != nil {
 		if out.sent == 0 {
 			h.Del("Content-Disposition")
@@ -134,14 +156,22 @@ type pacedWriter struct {
 	w      http.ResponseWriter
 	conn   *http.ResponseController
 	began  time.Time
+	moved  func() bool // reports whether the download still has its place
 	sent   int64
 	failed bool
 }
+
+// errPlaceLost: nobody read a download while another person waited. Its connection is cut.
+var errPlaceLost = errors.New("download was given up for another one, since nobody read it")
 
 func (p *pacedWriter) Write(b []byte) (int, error) {
 	deadline := p.began.Add(archivePatience + time.Duration(p.sent/archivePace)*time.Second)
 	if err := p.conn.SetWriteDeadline(deadline); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return 0, err
+	}
+	if !p.moved() { // behind the deadline, which would undo that of the loss
+		p.failed = true
+		return 0, errPlaceLost
 	}
 	n, err := p.w.Write(b)
 	p.sent += int64(n)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"net/http"
 	"slices"
-	"strconv"
 
 	"nestbox/request"
 )
@@ -23,7 +22,7 @@ func (p *AccountPages) showDevices(q *query) error {
 		b := &list[i]
 		in, _ := b.SignIn(q.account.ID)
 		row := DeviceRow{
-			Ref: refBrowser.of(strconv.FormatInt(b.ID, 10)), Name: request.ClientName(b.UserAgent), This: b.ID == q.visit.ID,
+			Ref: refBrowser.of(b.ID), Name: request.ClientName(b.UserAgent), This: b.ID == q.visit.ID,
 			SignedIn: in.Live(q.visit.At), Since: in.At, Seen: in.UsedAt, Network: b.Network,
 		}
 		if in.Trusted(q.visit.At) {

@@ -18,6 +18,10 @@ func (p *AccountPages) askEmail(q *query, status int, sent bool, problems ...Pro
 		Email: q.account.Email, Confirmed: !q.account.EmailConfirmedAt.IsZero(), NoMail: p.Codes.Templates == nil,
 		Typed: strings.TrimSpace(q.typed("email")), Sent: sent,
 	}
+	var err error
+	if page.CodeSent, err = p.Codes.SentWithin(q.r.Context(), q.account, account.PurposeConfirmEmail, account.CodeLife); err != nil {
+		return err
+	}
 	page.Frame, _ = p.frame(q, q.visit.ID, problems...)
 	p.Pages.Render(q.w, q.r, status, page)
 	return nil

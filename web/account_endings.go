@@ -34,6 +34,9 @@ func (p *AccountPages) confirmed(act func(*query) error) func(*query) error {
 			}
 			return act(q)
 		}
+		if err := p.mayChange(q); err != nil {
+			return p.securityFailed(q, err)
+		}
 		ending := endingFactor(q)
 		page, word, err := p.factorEnding(q, ending)
 		switch {
@@ -50,6 +53,32 @@ func (p *AccountPages) confirmed(act func(*query) error) func(*query) error {
 		p.Pages.Render(q.w, q.r, http.StatusOK, page)
 		return nil
 	}
+}
+
+// mayChange returns why a change cannot be made whatever is proven: that is said before a
+// proof is asked for. Errors: those that securityFailed knows.
+func (p *AccountPages) mayChange(q *query) error {
+	o, err := p.SignIns.Overview(q.r.Context(), q.account)
+	if err != nil {
+		return err
+	}
+	decision := q.typed("decision")
+	if decision == "on" {
+		decision = q.typed("switch")
+	}
+	switch {
+	case decision == "email-on":
+		return p.SignIns.MayEmailCodes(q.account)
+	case decision == "passkey-add" && len(o.Passkeys) >= signin.MaxPasskeys:
+		return signin.ErrTooManyPasskeys
+	case decision == endCodes && !o.Strong(),
+		decision == SwitchPasskeySecond && len(o.Passkeys) == 0,
+		decision == SwitchDangerousFactor && o.TOTP == nil:
+		return signin.ErrNoFactor
+	case decision == SwitchPasskeySecond && o.RecoveryLeft() == 0 && !o.PasskeySecond:
+		return signin.ErrNoRecovery
+	}
+	return nil
 }
 
 // endingFactor returns which of the decisions a form asks for.

@@ -99,9 +99,9 @@ func (l *eventList) row(i int) EventRow {
 // refOf names the session, or the browser, of an entry in forms.
 func refOf(e account.Entry) string {
 	if e.Session != 0 {
-		return refSession.of(strconv.FormatInt(e.Session, 10))
+		return refSession.of(e.Session)
 	}
-	return refBrowser.of(strconv.FormatInt(e.Browser, 10))
+	return refBrowser.of(e.Browser)
 }
 
 // anchor returns the id of entry i; only the newest entry of a moment has the bare one.

@@ -8,6 +8,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/hosting"
+	"nestbox/mail"
 	"nestbox/signin"
 )
 
@@ -29,7 +30,7 @@ func (p *AccountPages) showDeactivate(q *query) error { return p.askDeactivate(q
 func (p *AccountPages) askDeactivate(q *query, status int, problems ...Problem) error {
 	page := &Deactivate{
 		Date: q.typed("delete_on"), Delete: q.typed("delete") != "", Soonest: p.soonest().Format(dateForm),
-		Permanent: q.account.DID.Method() == "plc",
+		Permanent: q.account.DID.Method() == "plc", Mailed: p.Emails.Notices.Wanted(q.account, mail.NoticeDeletion),
 	}
 	page.Frame, _ = p.frame(q, q.visit.ID, problems...)
 	p.Pages.Render(q.w, q.r, status, page)
@@ -93,14 +94,18 @@ func (p *AccountPages) askReactivate(q *query, status int, problems ...Problem) 
 
 // reactivate is POST …/reactivate, and the bar of a deactivated account.
 func (p *AccountPages) reactivate(q *query) error {
-	back := shownAccount(q.account).Path("manage")
+	shown := shownAccount(q.account)
+	back, word := shown.Path("manage"), "reactivated"
+	if shown.Suspended {
+		word = "reactivated-held"
+	}
 	if q.account.DeactivatedAt.IsZero() {
-		return q.done(back, "reactivated")
+		return q.done(back, word)
 	}
 	e := account.NewEntry(q.r.Context(), p.Now().UTC().Truncate(time.Millisecond), account.EntryActivated, account.ActorOwner)
 	switch err := p.Hosting.Activate(q.r.Context(), q.account, e); {
 	case err == nil:
-		return q.done(back, "reactivated")
+		return q.done(back, word)
 	case hosting.Elsewhere(err):
 		return p.askReactivate(q, http.StatusConflict, Problem{Text: Msg("reactivate.elsewhere")})
 	case errors.Is(err, account.ErrTakenDown):
@@ -118,6 +123,10 @@ func (p *AccountPages) askDelete(q *query, status int, problems ...Problem) erro
 	page := &DeleteAccount{
 		NoMail: !p.mails(q.account), Held: q.account.MayLeave() != nil, Typed: q.typed("handle"), Code: q.typed("code"),
 		Permanent: q.account.DID.Method() == "plc",
+	}
+	var err error
+	if page.Stuck, err = p.stuckAt(q, signin.DeleteAccount); err != nil {
+		return err
 	}
 	page.Frame, _ = p.frame(q, q.visit.ID, problems...)
 	p.Pages.Render(q.w, q.r, status, page)

@@ -28,7 +28,8 @@ func (p *AccountPages) askSecurity(q *query, status int, problems ...Problem) er
 	}
 	page := &Security{
 		PasskeysElsewhere: !p.Browsers.PasskeysWork(q.r), Codes: o.RecoveryLeft(), CodesMade: o.RecoveryMadeAt,
-		EmailCodes: q.account.EmailFactor, NoMail: p.Codes.Templates == nil,
+		Strong: o.Strong(), EmailCodes: q.account.EmailFactor, NoMail: p.Codes.Templates == nil,
+		Unconfirmed: q.account.EmailConfirmedAt.IsZero(), Full: len(o.Passkeys) >= signin.MaxPasskeys,
 		PasskeySecond: o.PasskeySecond, DangerousFactor: o.DangerousFactor, AppsByPassword: !o.AppsOff,
 	}
 	if o.TOTP != nil {
@@ -136,10 +137,11 @@ func (p *AccountPages) stepUp(q *query, action signin.Action, act Text, waiting 
 	}
 	const bad = http.StatusUnprocessableEntity
 	if needed, ok := errors.AsType[*signin.FactorNeeded](err); ok {
-		if len(needed.Methods) == 0 {
-			return true, p.askStepUp(q, bad, action, act, waiting, "", 0, Problem{Text: Msg("factor.none-operator")})
+		var method signin.Method // none: what is missing is said in words
+		if len(needed.Methods) > 0 {
+			method = needed.Methods[0]
 		}
-		return true, p.askStepUp(q, http.StatusOK, action, act, waiting, needed.Methods[0], 0)
+		return true, p.askStepUp(q, http.StatusOK, action, act, waiting, method, 0)
 	}
 	if paused, ok := errors.AsType[*signin.Paused](err); ok {
 		q.w.Header().Set("Retry-After", paused.RetryAfter())
@@ -169,9 +171,15 @@ func (p *AccountPages) askStepUp(q *query, status int, action signin.Action, act
 		return err
 	}
 	by := proofs(q)
-	wants := p.SignIns.StandingOf(q.account, f.Factors).Wants(action, f.Factors)
+	st := p.SignIns.StandingOf(q.account, f.Factors)
+	wants := st.Wants(action, f.Factors)
 	typed := slices.DeleteFunc(slices.Clone(wants), func(m signin.Method) bool { return m == signin.Passkeys })
 	page := &StepUp{For: act, Password: !by.Has(signin.ByPassword), Kept: sealed(p.Box, keptLabel(q), waiting), Back: q.r.URL.Path}
+	if page.Stuck = p.stuck(q, action, f.Factors); page.Stuck != nil {
+		page.Frame, _ = p.frame(q, q.visit.ID)
+		p.Pages.Render(q.w, q.r, http.StatusConflict, page)
+		return nil
+	}
 	switch {
 	case slices.Contains(wants, method) && (method != signin.Email || by.Has(signin.ByPassword)):
 		page.Method = Method(method)
@@ -184,7 +192,11 @@ func (p *AccountPages) askStepUp(q *query, status int, action signin.Action, act
 		}
 	}
 	if page.Method == Email {
-		if err := p.SignIns.MailStepUp(q.r.Context(), q.account); err != nil {
+		err := p.SignIns.MailStepUp(q.r.Context(), q.account)
+		if paused, ok := errors.AsType[*signin.Paused](err); ok {
+			q.w.Header().Set("Retry-After", paused.RetryAfter())
+			status, page.Method, problems = http.StatusTooManyRequests, "", []Problem{{Text: Msg("factor.paused")}}
+		} else if err != nil {
 			return err
 		}
 		page.Address = masked(q.account.Email)
@@ -192,7 +204,7 @@ func (p *AccountPages) askStepUp(q *query, status int, action signin.Action, act
 	page.Left = fewLeft(left)
 	var flow string
 	page.Frame, flow = p.frame(q, q.visit.ID, problems...)
-	if len(f.Passkeys) > 0 && p.Browsers.PasskeysWork(q.r) {
+	if len(f.Passkeys) > 0 && st.TakesPasskey(action) && p.Browsers.PasskeysWork(q.r) {
 		if page.Passkey, err = askPasskey(p.SignIns, flow, false); err != nil {
 			return err
 		}
@@ -228,7 +240,7 @@ func (p *AccountPages) changeSecurity(q *query) error {
 	case decision == endTOTP:
 		word, err = "totp-off", p.SignIns.RemoveTOTP(ctx, a)
 	case decision == "rename":
-		word, err = "passkey-renamed", p.SignIns.RenamePasskey(ctx, a, passkey, q.typed("name"))
+		word, err = "passkey-renamed", p.SignIns.RenamePasskey(ctx, a, passkey, seen(q.typed("name")))
 	case decision == endPasskey:
 		word, err = "passkey-removed", p.SignIns.RemovePasskey(ctx, a, passkey)
 	case decision == endCodes:
@@ -256,6 +268,7 @@ func (p *AccountPages) changeSecurity(q *query) error {
 func (p *AccountPages) securityFailed(q *query, err error) error {
 	for known, id := range map[error]string{
 		signin.ErrNoFactor: "security.no-factor", signin.ErrNoRecovery: "security.passkey-second-hint",
+		signin.ErrNoMail: "security.no-mail", signin.ErrUnconfirmed: "security.email-unconfirmed",
 		signin.ErrTooManyPasskeys: "security.too-many", signin.ErrPasskeyName: "security.name-wrong",
 	} {
 		if errors.Is(err, known) {
@@ -323,7 +336,7 @@ func (p *AccountPages) askPasskey(q *query, status int, name string, problems ..
 }
 
 func (p *AccountPages) finishPasskey(q *query) error {
-	name := q.typed("name")
+	name := seen(q.typed("name"))
 	codes, err := p.SignIns.AddPasskey(q.r.Context(), q.account, signin.NewPasskey{
 		Sealed: q.typed("ceremony"), Answer: q.typed("credential"), Flow: q.flow, Name: name,
 	})

@@ -131,7 +131,7 @@ func latest(a, b time.Time) time.Time {
 // password, or by OAuth.
 func sessionRow(st *session.State) SessionRow {
 	row := SessionRow{
-		Kind: PasswordSession, Ref: refSession.of(strconv.FormatInt(st.ID, 10)), Name: request.ClientName(st.UserAgent),
+		Kind: PasswordSession, Ref: refSession.of(st.ID), Name: request.ClientName(st.UserAgent),
 		Network: st.Network, Made: st.CreatedAt, EndsAt: st.Expires, scope: st.Scope,
 	}
 	if st.Head > 0 {
@@ -201,7 +201,7 @@ func browserRow(b *device.Browser, in *device.SignIn, this int64) SessionRow {
 		life = device.RememberLife
 	}
 	return SessionRow{
-		Kind: BrowserSession, Ref: refBrowser.of(strconv.FormatInt(b.ID, 10)), Name: request.ClientName(b.UserAgent), This: b.ID == this,
+		Kind: BrowserSession, Ref: refBrowser.of(b.ID), Name: request.ClientName(b.UserAgent), This: b.ID == this,
 		Network: b.Network, Made: in.At, Used: in.UsedAt, EndsAt: in.UsedAt.Add(life), TrustedUntil: in.TrustedUntil,
 	}
 }

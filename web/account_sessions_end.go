@@ -1,6 +1,7 @@
 package web
 
 import (
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"slices"
@@ -15,7 +16,8 @@ import (
 // refKind is what the value of the field "end" begins with: what is to end.
 type refKind string
 
-// The kinds; behind a space comes which one.
+// The kinds; behind a space comes which one: a number, or a text in base64url, since forms
+// change line ends, and a name is that name alone with each of its blanks.
 const (
 	refSession     refKind = "session"      // its number
 	refBrowser     refKind = "browser"      // its number
@@ -25,20 +27,37 @@ const (
 	refAll         refKind = "all"
 )
 
-func (k refKind) of(which string) string { return strings.TrimSpace(string(k) + " " + which) }
+// of returns the value for a number, named that for a text.
+func (k refKind) of(id int64) string { return string(k) + " " + strconv.FormatInt(id, 10) }
+
+func (k refKind) named(which string) string {
+	return string(k) + " " + base64.RawURLEncoding.EncodeToString([]byte(which))
+}
 
 // ref is what a form wants to end.
 type ref struct {
-	kind  refKind
-	which string
-	// id is which as a number, 0 if it is none.
-	id int64
+	kind refKind
+	// text is the value, which and id what it names: one of them, by the kind.
+	text, which string
+	id          int64
 }
 
+// readRef reads a value. What names nothing is of no kind.
 func readRef(text string) ref {
 	kind, which, _ := strings.Cut(text, " ")
-	id, _ := strconv.ParseInt(which, 10, 64) // 0 is nobody's
-	return ref{refKind(kind), which, id}
+	r := ref{kind: refKind(kind), text: text}
+	switch r.kind {
+	case refApp, refAppPassword:
+		name, err := base64.RawURLEncoding.DecodeString(which)
+		if err != nil || len(name) == 0 {
+			return ref{}
+		}
+		r.which = string(name)
+	case refSession, refBrowser:
+		r.id, _ = strconv.ParseInt(which, 10, 64) // 0 is nobody's
+	case refOthers, refAll:
+	}
+	return r
 }
 
 // endSessions is the form of the lists: what is to end is shown once more, and then ended.
@@ -67,7 +86,7 @@ func (p *AccountPages) stopTrust(q *query, r ref) error {
 // confirmEnd shows what a form will end. What is not there has ended already, as the form
 // wants.
 func (p *AccountPages) confirmEnd(q *query, r ref) error {
-	page := &Confirm{Danger: true, Back: q.r.URL.Path, Fields: []Field{{"end", r.kind.of(r.which)}}}
+	page := &Confirm{Danger: true, Back: q.r.URL.Path, Fields: []Field{{"end", r.text}}}
 	say := func(what string, args ...any) {
 		page.Title, page.Body, page.Button = Msg("confirm."+what, args...), []Text{Msg("confirm." + what + "-body")},
 			Msg("confirm."+what+"-button")
@@ -78,14 +97,14 @@ func (p *AccountPages) confirmEnd(q *query, r ref) error {
 	case refApp:
 		say("app", "name", appName(r.which))
 	case refAppPassword:
-		say("app-password", "name", Stranger(r.which))
+		say("app-password", "name", Stranger(exact(r.which)))
 	case refSession, refBrowser:
 		all, err := p.living(q)
 		if err != nil {
 			return err
 		}
 		rows := all.rows(q)
-		i := slices.IndexFunc(rows, func(row SessionRow) bool { return row.Ref == r.kind.of(r.which) })
+		i := slices.IndexFunc(rows, func(row SessionRow) bool { return row.Ref == r.text })
 		if i < 0 {
 			return p.afterEnd(q)
 		}
@@ -108,7 +127,10 @@ func (r *SessionRow) label() any {
 	if r.Kind == OAuthSession {
 		return appName(r.ClientID)
 	}
-	return Stranger(r.Name)
+	if r.Kind == AppPasswordSession {
+		return Stranger(r.Name)
+	}
+	return program(r.Name)
 }
 
 // same reports whether another row is of the same app, or the same app password.

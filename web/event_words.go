@@ -30,7 +30,7 @@ func about(kind account.EntryKind) string {
 		account.EntryRecoveryMade,
 		account.EntryRecoveryUsed, account.EntryPasskeySecondOn, account.EntryPasskeySecondOff, account.EntrySwitched, account.EntryFactorsOff,
 		account.EntryAppPasswordCreated, account.EntryAppPasswordRevoked, account.EntryPermissionTaken, account.EntryCodeGiven,
-		account.EntryRotationKeys:
+		account.EntryExported, account.EntryImported, account.EntryRotationKeys:
 		return aboutSecurity
 	case account.EntrySignUp, account.EntryMovedIn, account.EntryHandleChanged, account.EntryKeyChanged, account.EntryKeyGivenUp,
 		account.EntryEmailConfirmed, account.EntryEmailChanged, account.EntryTakedown, account.EntryTakedownLifted, account.EntrySuspended,
@@ -73,7 +73,7 @@ func eventWords(e account.Entry) Text {
 		}
 	case account.EntrySignOut, account.EntrySessionRevoked:
 		if name, ok := strings.CutPrefix(e.Reason, "browser: "); ok {
-			return Msg("event."+string(e.Kind)+"-browser", "browser", Stranger(name))
+			return Msg("event."+string(e.Kind)+"-browser", "browser", program(name))
 		}
 	case account.EntryRefreshRefused:
 		switch e.Reason {
@@ -87,6 +87,10 @@ func eventWords(e account.Entry) Text {
 	case account.EntryPasskeyAdded, account.EntryPasskeyRenamed, account.EntryPasskeyRemoved, account.EntryPasskeyCloned,
 		account.EntryPasskeyBackup:
 		return Msg("event."+string(e.Kind), "name", Stranger(e.Reason))
+	case account.EntryExported:
+		if e.Reason != "" {
+			return Msg("event.data-exported-part", "part", e.Reason)
+		}
 	case account.EntryRotationKeys:
 		return rotationWords(e.Reason)
 	case account.EntryAppPasswordCreated:
@@ -166,7 +170,7 @@ func byWhom(e account.Entry) Text {
 // advice returns what an owner does who did not cause an entry; may be empty.
 func advice(kind account.EntryKind) Text {
 	switch kind { //nolint:exhaustive // the others need none
-	case account.EntryCodeRefused, account.EntryRecoveryUsed, account.EntryCodeGiven:
+	case account.EntryCodeRefused, account.EntryRecoveryUsed, account.EntryCodeGiven, account.EntryExported, account.EntryImported:
 		return Msg("advice.password")
 	case account.EntrySuspectedReuse, account.EntrySuspectedSharing, account.EntrySuspectedTheft:
 		return Msg("advice.end")

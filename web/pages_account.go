@@ -123,7 +123,7 @@ type App struct {
 }
 
 // Ref names the app in forms.
-func (a *App) Ref() string { return refApp.of(a.Client.ID) }
+func (a *App) Ref() string { return refApp.named(a.Client.ID) }
 
 func (*Apps) template() string { return "apps" }
 func (*Apps) title() Text      { return Msg("apps.title") }

@@ -75,6 +75,8 @@ type ChangeEmail struct {
 	Frame
 	Email             string
 	Confirmed, NoMail bool
+	// CodeSent: a code that still works was mailed to the present address.
+	CodeSent bool
 	// Typed is the new address as it was typed; Sent: a code is on its way to it.
 	Typed string
 	Sent  bool
@@ -98,6 +100,8 @@ type Deactivate struct {
 	// Date is the day of deletion as it was typed; Soonest the first that is accepted.
 	Date, Soonest string
 	Delete        bool
+	// Mailed: a mail tells the owner of the day.
+	Mailed bool
 	// Permanent: the DID stays registered (did:plc).
 	Permanent bool
 }
@@ -118,6 +122,8 @@ type DeleteAccount struct {
 	NoMail bool
 	// Held: a measure of the operator forbids it.
 	Held bool
+	// Stuck, if not nil, is why the owner cannot prove what it takes.
+	Stuck *Stuck
 	// Typed is the handle as it was typed, Code the code.
 	Typed, Code string
 	// Permanent: the DID stays registered (did:plc).
@@ -134,6 +140,8 @@ type ToolCodes struct {
 	Purpose, Code string
 	// Digits: tools need the authenticator app's code behind it.
 	Digits bool
+	// Stuck, if not nil, is why the owner cannot prove what it takes.
+	Stuck *Stuck
 }
 
 func (*ToolCodes) template() string { return "toolcodes" }

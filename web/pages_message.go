@@ -90,6 +90,8 @@ type StepUp struct {
 	// Address is where the code was mailed, masked; of Email only.
 	Address string
 	Passkey *Passkey
+	// Stuck, if not nil, is why there is no proof to ask for.
+	Stuck *Stuck
 	// Kept is the waiting form, sealed: the hidden field kept.
 	Kept string
 	// Back is where "Cancel" leads.

@@ -10,13 +10,18 @@ type Security struct {
 	Frame
 	TOTP     *TOTPState
 	Passkeys []PasskeyRow
+	// Strong: there is a factor that recovery codes stand in for.
+	Strong bool
+	// Full: the account has as many passkeys as it may.
+	Full bool
 	// PasskeysElsewhere is set if this address can make none (127.0.0.1 under --dev).
 	PasskeysElsewhere bool
 	// Codes is how many recovery codes are left; CodesMade is zero if there never were any.
 	Codes     int
 	CodesMade time.Time
-	// EmailCodes is the state of codes by mail; NoMail means that the server sends none.
-	EmailCodes, NoMail bool
+	// EmailCodes is the state of codes by mail; NoMail means that the server sends none,
+	// Unconfirmed that nobody has confirmed the address.
+	EmailCodes, NoMail, Unconfirmed bool
 	// The switches.
 	PasskeySecond, DangerousFactor, AppsByPassword bool
 	// Trusted is how many browsers skip the second factor.

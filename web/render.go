@@ -303,6 +303,7 @@ func (p *Pages) functions(c *catalogue) template.FuncMap {
 		"visible":  visible,
 		"has":      func(t time.Time) bool { return !t.IsZero() },
 		"filled":   func(t Text) bool { return t.ID != "" },
+		"program":  func(s string) (template.HTML, error) { return c.value(program(s)) },
 		"stranger": func(s string) template.HTML { return Stranger(s).html() },
 		"host":     func(s string) template.HTML { return Host(s).html() },
 		"name":     name,

@@ -7,6 +7,8 @@ import (
 	"unicode"
 
 	"golang.org/x/net/idna"
+
+	"nestbox/request"
 )
 
 // maxStranger is how many characters of a stranger's text are shown.
@@ -46,9 +48,50 @@ func visible(text string) string {
 	return b.String()
 }
 
-// String returns the text as it is shown: clean, and cut.
+// String returns the text as it is shown: clean, and cut. One that nobody could see is
+// written out.
 func (s Stranger) String() string {
-	return cut(clean(string(s)), maxStranger)
+	text := clean(string(s))
+	if seen(text) == "" {
+		text = exact(string(s))
+	}
+	return cut(text, maxStranger)
+}
+
+// unseen reports whether a character leaves no mark of its own.
+func unseen(r rune) bool {
+	const brailleBlank = 0x2800
+	return r == brailleBlank || unicode.IsSpace(r) ||
+		unicode.In(r, unicode.Cc, unicode.Cf, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
+}
+
+// seen returns a name that a person typed without what nobody would see of it; empty if
+// nothing is left.
+func seen(name string) string {
+	name = strings.Join(strings.Fields(clean(name)), " ")
+	if strings.IndexFunc(name, func(r rune) bool { return !unseen(r) }) < 0 {
+		return ""
+	}
+	return name
+}
+
+// exact returns a name in which characters that nobody sees are written out, as \u200b, so
+// that two names look different. What has its place in text stays: a blank between words,
+// and what joins or varies the letter or emoji before it.
+func exact(name string) string {
+	runes := []rune(name)
+	var b strings.Builder
+	for i, r := range runes {
+		switch {
+		case !unseen(r),
+			r == ' ' && i > 0 && i < len(runes)-1 && !unseen(runes[i-1]),
+			i > 0 && runes[i-1] > unicode.MaxASCII && (unicode.Is(unicode.Join_Control, r) || unicode.Is(unicode.Variation_Selector, r)):
+			b.WriteRune(r)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
 }
 
 // cut returns at most n characters of a text, with "…" if there were more.
@@ -62,6 +105,18 @@ func cut(text string, n int) string {
 
 func (s Stranger) html() template.HTML {
 	return `<bdi>` + template.HTML(template.HTMLEscapeString(s.String())) + `</bdi>` //nolint:gosec // escaped
+}
+
+// program returns a client that request.ClientName has named, in words of the page.
+func program(name string) any {
+	switch what, system := request.ClientParts(name); {
+	case what == "":
+		return Msg("client.unknown")
+	case system != "":
+		return Msg("client.on", "program", what, "system", system)
+	default:
+		return Stranger(what)
+	}
 }
 
 // Host is a host name in ASCII. It is shown in Unicode, with the xn-- form beside it if

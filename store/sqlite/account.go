@@ -377,7 +377,7 @@ func (db Accounts) Delete(ctx context.Context, id int64, at time.Time) error {
 }
 
 // Leave implements account.Store.
-func (db Accounts) Leave(ctx context.Context, id int64, l account.Leaving, at time.Time) error {
+func (db Accounts) Leave(ctx context.Context, id int64, l account.Leaving, at time.Time, mails ...mail.Message) error {
 	return db.update(ctx, id, func(tx *groupcommit.Tx, a *account.Account) error {
 		epoch, err := credentialEpoch(tx.Conn, id)
 		if err == nil {
@@ -389,11 +389,12 @@ func (db Accounts) Leave(ctx context.Context, id int64, l account.Leaving, at ti
 		if err != nil {
 			return err
 		}
-		return deleteAccount(tx, db.DB, a, at)
+		return deleteAccount(tx, db.DB, a, at, mails...)
 	})
 }
 
-func deleteAccount(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time) error {
+// deleteAccount deletes an account and all mails to it, and queues others, which outlive it.
+func deleteAccount(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time, mails ...mail.Message) error {
 	scrubSoon(tx, db)
 	if err := keepMeasures(tx.Conn, a.DID, a.Measures); err != nil {
 		return err
@@ -409,6 +410,9 @@ func deleteAccount(tx *groupcommit.Tx, db *DB, a *account.Account, at time.Time)
 	}
 	if _, err := change(tx.Conn, "DELETE FROM account WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, a.ID) }); err != nil {
 		return fmt.Errorf("delete account: %w", err)
+	}
+	if err := queueMails(tx, db, 0, at, mails); err != nil {
+		return err
 	}
 	return logDeleted(tx, db, a.DID, at)
 }

@@ -11,6 +11,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/hosting"
+	"nestbox/mail"
 	"nestbox/repo"
 	"nestbox/store/sqlite/groupcommit"
 )
@@ -342,7 +343,9 @@ func reservedKey(c *sqlite.Conn, did syntax.DID) (k hosting.ReservedKey, err err
 }
 
 // DeleteDue implements hosting.Store.
-func (db Hosting) DeleteDue(ctx context.Context, now time.Time) (a *account.Account, err error) {
+func (db Hosting) DeleteDue(
+	ctx context.Context, now time.Time, farewell func(*account.Account) []mail.Message,
+) (a *account.Account, err error) {
 	err = db.read(ctx, func(c *sqlite.Conn) error {
 		a, err = dueAccount(c, now)
 		return err
@@ -355,7 +358,7 @@ func (db Hosting) DeleteDue(ctx context.Context, now time.Time) (a *account.Acco
 			return err
 		}
 		forget(tx, db.DB, a.DID)
-		return deleteAccount(tx, db.DB, a, now)
+		return deleteAccount(tx, db.DB, a, now, farewell(a)...)
 	})
 	return a, err
 }

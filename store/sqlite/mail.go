@@ -173,10 +173,15 @@ func (db Outbox) Due(ctx context.Context, now time.Time, limit int) (out []mail.
 // Done implements mail.Store.
 func (db Outbox) Done(ctx context.Context, id int64) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		if _, err := change(tx.Conn, "DELETE FROM outbox WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
-			return fmt.Errorf("remove from the outbox: %w", err)
+		bind := func(s *sqlite.Stmt) { s.BindInt64(1, id) }
+		err := query(tx.Conn, "SELECT 1 FROM outbox WHERE id = ? AND account_id IS NULL", bind, func(*sqlite.Stmt) error {
+			scrubSoon(tx, db.DB) // it may be the last trace of an account that was deleted
+			return nil
+		})
+		if err == nil {
+			_, err = change(tx.Conn, "DELETE FROM outbox WHERE id = ?", bind)
 		}
-		return nil
+		return wrap(err, "remove from the outbox")
 	})
 }
 

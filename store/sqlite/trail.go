@@ -13,7 +13,7 @@ import (
 	"nestbox/store/sqlite/groupcommit"
 )
 
-// insertEntry appends to an account's trail and drops entries beyond its limit.
+// insertEntry appends to an account's trail and drops an entry beyond its limit.
 // The audit log gets the entry that admin.OfEntry makes of it.
 func insertEntry(c *sqlite.Conn, accountID int64, e account.Entry) error {
 	_, err := change(c, `INSERT INTO trail
@@ -38,10 +38,7 @@ func insertEntry(c *sqlite.Conn, accountID int64, e account.Entry) error {
 	if err != nil {
 		return fmt.Errorf("append to trail: %w", err)
 	}
-	_, err = change(c, `DELETE FROM trail WHERE account_id = ?1 AND id <=
-		(SELECT id FROM trail WHERE account_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)`,
-		func(s *sqlite.Stmt) { s.BindInt64(1, accountID); s.BindInt64(2, account.TrailLimit) })
-	if err != nil {
+	if err := trimTrail(c, accountID); err != nil {
 		return fmt.Errorf("trim trail: %w", err)
 	}
 	a, ok := admin.OfEntry("", e)
@@ -54,6 +51,27 @@ func insertEntry(c *sqlite.Conn, accountID int64, e account.Entry) error {
 		return fmt.Errorf("look for the account of an entry: %w", err)
 	}
 	return insertAudit(c, a)
+}
+
+// trimTrail drops what account.Dropped says of a trail that is over its limit.
+func trimTrail(c *sqlite.Conn, accountID int64) error {
+	bind := func(s *sqlite.Stmt) { s.BindInt64(1, accountID) }
+	n := 0
+	err := query(c, "SELECT count(*) FROM trail WHERE account_id = ?", bind, func(r *sqlite.Stmt) error { n = r.ColumnInt(0); return nil })
+	if err != nil || n <= account.TrailLimit {
+		return err
+	}
+	var ids []int64
+	var trail []account.Entry
+	err = query(c, "SELECT id, kind, reason FROM trail WHERE account_id = ? ORDER BY id", bind, func(r *sqlite.Stmt) error {
+		ids = append(ids, r.ColumnInt64(0))
+		trail = append(trail, account.Entry{Kind: account.EntryKind(r.ColumnText(1)), Reason: r.ColumnText(2)})
+		return nil
+	})
+	if err == nil {
+		_, err = change(c, "DELETE FROM trail WHERE id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, ids[account.Dropped(trail)]) })
+	}
+	return err
 }
 
 // insertEntries calls insertEntry for several entries, in their order.

@@ -24,6 +24,7 @@ var accountTests = tests{
 	"AccountStatus":       testAccountStatus,
 	"AccountDelete":       testAccountDelete,
 	"AccountTrail":        testAccountTrail,
+	"AccountTrailFair":    testAccountTrailFair,
 	"AccountCache":        testAccountCache,
 }
 
@@ -309,7 +310,10 @@ func testAccountTrail(t *testing.T, s *Database) {
 	if err != nil || len(trail) != account.TrailLimit {
 		t.Fatalf("%d entries, %v; want %d", len(trail), err, account.TrailLimit)
 	}
-	for i, e := range trail {
+	if first := trail[len(trail)-1]; first.Kind != account.EntrySignUp {
+		t.Errorf("the first entry is %s: what was repeated has washed away the rest", first.Kind)
+	}
+	for i, e := range trail[:len(trail)-1] {
 		want := full
 		want.Session = int64(account.TrailLimit + 19 - i)
 		if e != want {
@@ -321,6 +325,42 @@ func testAccountTrail(t *testing.T, s *Database) {
 	}
 	if got := kinds(t, s, b); !slices.Equal(got, []account.EntryKind{account.EntrySignUp}) {
 		t.Errorf("another's trail: %q", got)
+	}
+}
+
+// testAccountTrailFair: what is repeated at will washes away nothing else: not another kind of
+// entry, nor, among sign-ins, those of another password.
+func testAccountTrailFair(t *testing.T, s *Database) {
+	t.Helper()
+	a := newAccount(t, s, "alice")
+	add := func(kind account.EntryKind, reason string) {
+		t.Helper()
+		if err := s.Accounts.AddEntry(t.Context(), a.ID, account.Entry{At: at(3), Kind: kind, By: account.ActorOwner, Reason: reason}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(account.EntrySignIn, "password")
+	for range account.TrailLimit {
+		add(account.EntryNoticesOff, "")
+		add(account.EntryNoticesOn, "")
+	}
+	for i := range account.TrailLimit {
+		add(account.EntryHandleChanged, fmt.Sprint("a", i, ".test"))
+		add(account.EntrySignIn, `app password "stolen"`)
+	}
+	trail, err := s.Accounts.Trail(t.Context(), a.ID, account.TrailLimit+1)
+	if err != nil || len(trail) != account.TrailLimit {
+		t.Fatalf("%d entries, %v", len(trail), err)
+	}
+	n := map[string]int{}
+	for _, e := range trail {
+		n[string(e.Kind)+" "+e.Reason]++
+	}
+	if n["sign-in password"] != 1 || n["account-created "] != 1 {
+		t.Errorf("washed away: %v", n)
+	}
+	if trail[0].Reason != `app password "stolen"` || trail[1].Reason != fmt.Sprint("a", account.TrailLimit-1, ".test") {
+		t.Errorf("the latest are %+v, %+v", trail[0], trail[1])
 	}
 }
 

@@ -81,7 +81,7 @@ func testDueTakenDown(t *testing.T, s *Database) {
 	}
 	for _, down := range []bool{true, false} {
 		setTakedown(t, s, alice, down)
-		gone, err := s.Hosting.DeleteDue(t.Context(), at(60))
+		gone, err := s.Hosting.DeleteDue(t.Context(), at(60), noMails)
 		if err != nil || (gone == nil) != down {
 			t.Errorf("taken down %t: deleted %+v, %v", down, gone, err)
 		}
@@ -113,9 +113,14 @@ func testLeave(t *testing.T, s *Database) {
 		{account.Leaving{Epoch: cred.Epoch, Code: proof}, nil},
 		{account.Leaving{Epoch: cred.Epoch, Code: proof}, account.ErrNotFound},
 	} {
-		if err := s.Accounts.Leave(t.Context(), alice.ID, c.l, at(2)); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+		if err := s.Accounts.Leave(t.Context(), alice.ID, c.l, at(2), note("alice@example.com", "farewell")); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
 			t.Errorf("%+v: %v, want %v", c.l, err, c.want)
 		}
+	}
+	if left, err := s.Outbox.Due(t.Context(), at(3), 10); err != nil || len(left) != 1 || left[0].Subject != "farewell" {
+		t.Errorf("the mails that outlive the account: %+v, %v", left, err)
+	} else if err := s.Outbox.Done(t.Context(), left[0].ID); err != nil {
+		t.Error(err)
 	}
 	if _, err := s.Codes.TryCode(t.Context(), alice.ID, code.Purpose); !errors.Is(err, account.ErrNotFound) {
 		t.Errorf("a code of nobody: %v", err)

@@ -151,7 +151,7 @@ func testDueSuspended(t *testing.T, s *Database) {
 		if _, err := s.Accounts.SetStatus(t.Context(), alice.ID, c, entry(account.EntrySuspended)); err != nil {
 			t.Fatal(err)
 		}
-		gone, err := s.Hosting.DeleteDue(t.Context(), at(60))
+		gone, err := s.Hosting.DeleteDue(t.Context(), at(60), noMails)
 		if err != nil || (gone == nil) != *c.Suspended {
 			t.Errorf("suspended %t: deleted %+v, %v", *c.Suspended, gone, err)
 		}

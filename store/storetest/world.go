@@ -80,6 +80,9 @@ func Leave(ctx context.Context, s store.Stores, id int64, at time.Time) error {
 	return s.Accounts.Leave(ctx, id, l, at)
 }
 
+// noMails tells nobody that an account is deleted.
+func noMails(*account.Account) []mail.Message { return nil }
+
 // Clock is a clock that a test sets. Each reading moves it by Tick.
 type Clock struct {
 	Tick time.Duration

@@ -125,6 +125,7 @@ func factors() []Sample {
 		{"factor-passkey", authorize, 200, &web.Factor{Frame: with(), Method: web.Key, Passkey: key, Others: []web.Method{web.Recovery}, OfferTrust: true}},
 		{"factor-wrong", authorize, 422, &web.Factor{Frame: with(wrong("code", "factor.expired")), Method: web.TOTP, Left: 3, Others: []web.Method{web.Email}, OfferTrust: true, Trust: true}},
 		{"stepup-password", "/account/u/" + did + "/security", 422, &web.StepUp{Frame: back, For: web.Msg("act.password"), Password: true, Kept: "c2VhbGVk", Back: "/account"}},
+		{"stepup-stuck", "/account/u/" + did + "/codes", 409, &web.StepUp{Frame: place("/account/u/" + did + "/codes"), For: web.Msg("act.codes"), Stuck: &web.Stuck{NoAddress: true}, Back: "/account"}},
 		{"stepup-totp", "/account/u/" + did + "/security", 200, &web.StepUp{Frame: place("/account/u/" + did + "/security"), For: web.Msg("act.security"), Password: true, Method: web.TOTP, Others: []web.Method{web.Recovery}, Passkey: key, Back: "/account"}},
 		{"stepup-passkey", "/account/u/" + did + "/security", 200, &web.StepUp{Frame: place("/account/u/" + did + "/security"), For: web.Msg("act.security"), Method: web.Key, Others: []web.Method{web.TOTP}, Passkey: key, Back: "/account"}},
 	}

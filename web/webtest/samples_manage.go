@@ -44,6 +44,8 @@ func manage() []Sample {
 		{"delete-wrong", path("delete"), 422, &web.DeleteAccount{Frame: of(&web.Account{DID: did, Handle: long}, "delete", wrong("code", "reset.code-wrong"), wrong("handle", "delete.handle-wrong")), Typed: "alice", Code: "ABCDE-23456", Permanent: true}},
 		{"delete-held", path("delete"), 200, &web.DeleteAccount{Frame: of(held, "delete"), Held: true}},
 		{"delete-no-mail", path("delete"), 200, &web.DeleteAccount{Frame: of(alice(), "delete"), NoMail: true}},
+		{"delete-stuck", path("delete"), 200, &web.DeleteAccount{Frame: of(alice(), "delete"), NoMail: true, Stuck: &web.Stuck{}}},
+		{"codes-stuck", path("codes"), 200, &web.ToolCodes{Frame: of(alice(), "codes"), Stuck: &web.Stuck{From: time.Date(2026, 12, 3, 9, 30, 0, 0, time.UTC)}}},
 		{"codes", path("codes"), 200, &web.ToolCodes{Frame: of(alice(), "codes")}},
 		{"codes-made", path("codes"), 200, &web.ToolCodes{Frame: of(alice(), "codes"), Purpose: "plc_operation", Code: "K7QX2-M4PAB", Digits: true}},
 	}
