@@ -147,9 +147,9 @@ var dones = map[string]string{ //nolint:gosec // names of messages
 	"passkey-removed": "done.passkey-removed", "email-on": "done.email-on", "email-off": "done.email-off", "switched": "done.switched",
 	"trust-ended": "done.trust-ended", "app-ended": "done.app-ended", "app-password-ended": "done.app-password-ended",
 	"permission-taken": "done.permission-taken", "reactivated": "done.reactivated", "reactivated-held": "done.reactivated-held",
-		"deactivated": "done.deactivated",
-	"deleted":  "done.deleted",
-	"password": "done.password", "handle": "done.handle", "email": "done.email", "email-confirmed": "done.email-confirmed",
+	"deactivated": "done.deactivated",
+	"deleted":     "done.deleted",
+	"password":    "done.password", "handle": "done.handle", "email": "done.email", "email-confirmed": "done.email-confirmed",
 	"code-sent": "done.code-sent", "notices-on": "done.notices-on", "notices-off": "done.notices-off", "identity": "done.identity",
 }
 

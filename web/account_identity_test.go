@@ -185,7 +185,7 @@ func TestIdentityWithoutMail(t *testing.T) {
 		return o.press(o.press(o.page("identity"), "add", "key", mine, "place", "below"), "send")
 	}
 	w.clock.Advance(11 * time.Minute)
-	alice.at(alice.proven(change(alice)), http.StatusUnprocessableEntity, "", "ask the operator of this server")
+	alice.at(change(alice), http.StatusConflict, "", "ask the operator of this server")
 	code := alice.authenticator()
 	enter := func() *owner {
 		o := &owner{browser: w.browser(true), Session: alice.Session, t: t}

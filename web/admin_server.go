@@ -23,8 +23,11 @@ func (p *AdminPages) viewDoctor(q *deskQuery, _ input) error {
 		if !f.OK {
 			state = Badge{Failure, Msg("desk.attention-fault")}
 		}
-		s.Table.Rows = append(s.Table.Rows, DeskRow{Cells: []Cell{{Lines: []any{Name(f.What)}}, {Lines: []any{state}},
-			{Lines: []any{English(f.Says)}}}})
+		s.Table.Rows = append(s.Table.Rows, DeskRow{Cells: []Cell{
+			{Lines: []any{Name(f.What)}},
+			{Lines: []any{state}},
+			{Lines: []any{English(f.Says)}},
+		}})
 	}
 	page := &Desk{Title: Msg("desk.part-doctor"), Lead: Msg("desk.looking")}
 	if !last.At.IsZero() && !last.Looking {

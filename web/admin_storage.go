@@ -30,7 +30,7 @@ func storageSections(s *admin.Storage) []Section {
 		{Msg("storage.backup"), []any{Msg("storage.backup-unknown")}},
 	}}
 	if s.Error != "" {
-		held.Body = []Text{Msg("desk.failed", "why", s.Error)}
+		held.Body = []Text{Msg("desk.failed", "why", English(s.Error))}
 	}
 	disks := Section{Title: Msg("storage.disks"), Table: &DeskTable{Columns: []Text{
 		Msg("storage.disk"), Msg("storage.free"), Msg("storage.growth"), Msg("storage.days-left"),

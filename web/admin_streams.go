@@ -140,7 +140,7 @@ func mailTable(past []mail.Past, to bool) *DeskTable {
 		kind := map[mail.Fate]Kind{mail.Sent: Success, mail.Refused: Warning, mail.GivenUp: Failure}[m.Fate]
 		fate := []any{Badge{kind, Msg("desk.mail-" + string(m.Fate))}}
 		if m.Why != "" {
-			fate = append(fate, m.Why)
+			fate = append(fate, English(m.Why))
 		}
 		t.Rows = append(t.Rows, DeskRow{Cells: []Cell{{Lines: about}, {Lines: fate}, {Lines: []any{m.At}}}})
 	}

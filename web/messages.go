@@ -146,7 +146,7 @@ func (c *catalogue) value(v any) (template.HTML, error) {
 	case Name:
 		return name(string(v)), nil
 	case English:
-		return `<span lang="en" dir="ltr">` + template.HTML(template.HTMLEscapeString(string(v))) + `</span>`, nil //nolint:gosec // escaped
+		return `<bdi lang="en" dir="ltr">` + template.HTML(template.HTMLEscapeString(clean(string(v)))) + `</bdi>`, nil //nolint:gosec // escaped
 	case Count:
 		return template.HTML(c.number(strconv.FormatInt(int64(v), 10))), nil //nolint:gosec // digits and a separator of ours
 	case Decimal:
@@ -170,7 +170,7 @@ func (c *catalogue) value(v any) (template.HTML, error) {
 }
 
 // English is text that the server has in English alone: an error of a command, a finding of
-// the doctor.
+// the doctor, the words of a mail server. It is shown whole, as text of a stranger.
 type English string
 
 // Name is a name of a machine, shown whole: a DID, a network, a command.

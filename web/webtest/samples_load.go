@@ -144,9 +144,9 @@ func deskLists() []Sample {
 		ago := at(day * 3)
 		behind.Rows = append(behind.Rows, row(links("disconnect"), cell(web.Name("2001:db8:1234:5678::1"), web.Stranger(hostile)), cell(ago), cell(web.Count(1_234_567)), cell(web.Count(i*4000), 90*time.Second)))
 		ended.Rows = append(ended.Rows, row(nil, cell(web.Name("192.0.2.1"), web.Stranger(arabic)), cell(web.Name("ConsumerTooSlow")), cell(ago)))
-		fate := cell(web.Badge{Kind: web.Failure, Text: web.Msg("desk.mail-given-up")}, "550 5.1.1 <alice@mail.example>: no such user here; see https://mail.example/help/why-was-this-refused-0123456789")
+		fate := cell(web.Badge{Kind: web.Failure, Text: web.Msg("desk.mail-given-up")}, web.English("550 5.1.1 <alice@mail.example>: no such user here; see https://mail.example/help/why-was-this-refused-0123456789"))
 		if i%2 == 0 {
-			fate = cell(web.Badge{Kind: web.Warning, Text: web.Msg("desk.mail-refused")}, "451 4.7.1 try again later")
+			fate = cell(web.Badge{Kind: web.Warning, Text: web.Msg("desk.mail-refused")}, web.English("451 4.7.1 try again later"))
 		}
 		mails.Rows = append(mails.Rows, row(nil, cell(web.Stranger(emoji), web.Name("somebody.with.a.long.address@subdomain.mail.example.com")), fate, cell(ago)))
 		signIns.Rows = append(signIns.Rows, row(links("session-end"), web.Cell{Href: web.DeskPath + "accounts/" + did, Lines: []any{web.Name([]string{"@alice.example.com", "@" + long}[i%2])}}, cell(web.Name("sign-in"), web.Stranger(emoji)), cell(web.Name("203.0.113.7"), web.Stranger(hostile)), cell(ago)))
