@@ -40,6 +40,9 @@ func (s *Service) Preferences(ctx context.Context, a *account.Account) (name str
 	if err == nil {
 		content, err = json.MarshalIndent(values, "", "  ")
 	}
+	if err == nil {
+		err = s.note(ctx, a, Preferences)
+	}
 	return fileName(a, s.Now(), 0, "json"), append(content, '\n'), err
 }
 

@@ -202,20 +202,26 @@ func (s *Service) Begin(ctx context.Context, a *account.Account, part int) (_ *A
 			return nil, err
 		}
 	}
-	if err := s.note(ctx, a, part); err != nil {
+	what := ""
+	if part > 0 {
+		what = strconv.Itoa(part)
+	}
+	if err := s.note(ctx, a, what); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
+// Preferences is the reason in the trail of a download of the preferences alone; that of a
+// part is its number, that of everything empty.
+const Preferences = "preferences"
+
 // note writes a download on the trail, and mails the owner about it.
-func (s *Service) note(ctx context.Context, a *account.Account, part int) error {
+func (s *Service) note(ctx context.Context, a *account.Account, what string) error {
 	e := account.NewEntry(ctx, s.Now().UTC(), account.EntryExported, account.ActorOwner)
-	if part > 0 {
-		e.Reason = strconv.Itoa(part)
-	}
+	e.Reason = what
 	var mails []mail.Message
-	if part == 0 || s.Limits.Take(a.DID.String(), partMails).Allowed {
+	if what == "" || s.Limits.Take(a.DID.String(), partMails).Allowed {
 		mails = s.Notices.Of(a, mail.NoticeExported, e, "")
 	}
 	return s.Accounts.AddEntry(ctx, a.ID, e, mails...)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"nestbox/account"
+	"nestbox/mail"
 )
 
 const (
@@ -46,10 +47,16 @@ func (s *Service) Fetch(ctx context.Context, a *account.Account, kind Kind, sour
 	}
 	now := s.Now().UTC().Truncate(time.Millisecond)
 	_, err = s.Store.AddJob(ctx, Job{AccountID: a.ID, DID: a.DID, Kind: kind, Source: source, State: Open, MadeAt: now, ChangedAt: now})
-	if err == nil {
-		s.wakeJobs()
+	if err != nil {
+		return err
 	}
-	return err
+	s.wakeJobs()
+	if kind != FetchRepo {
+		return nil
+	}
+	e := account.NewEntry(ctx, now, account.EntryImported, account.ActorOwner)
+	e.Reason = source
+	return s.Accounts.AddEntry(ctx, a.ID, e, s.Notices.Of(a, mail.NoticeImported, e, "")...)
 }
 
 // mayFetch is May for a job: blobs replace nothing.

@@ -296,6 +296,7 @@ func TestPeopleDataAlone(t *testing.T) {
 		p.want(p.get(path+"deactivate"), http.StatusOK, "", "Download your data first", path+"data")
 	}
 	look("active")
+	p.want(p.get(path+"events"), http.StatusOK, "", "The settings of your apps were downloaded.")
 	do(pdstest.Request{NSID: "com.atproto.server.deactivateAccount", Body: map[string]any{}})
 	look("deactivated")
 	p.want(p.get(path+"delete"), http.StatusOK, "", "Download your data first")

@@ -59,6 +59,8 @@ func TestPeopleMove(t *testing.T) {
 	page = p.await(path, "3 of 3 files")
 	p.await(path, "all 3 are here")
 
+	p.want(p.get("/account/u/"+m.before.DID+"/events"), http.StatusOK, "", "The repository was fetched from <bdi>"+m.old.URL)
+
 	// Preferences are private: no server gives them away.
 	if got, want := holds(t, m.now, m.after), holds(t, m.old, m.before); !strings.HasPrefix(want, got[:72]) || strings.Count(got, "image/png") != 3 {
 		t.Errorf("the new server has\n%s\nthe old one\n%s", got, want)

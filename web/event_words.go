@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"nestbox/account"
+	"nestbox/export"
 )
 
 // What an entry of the trail is about, the values of ?about=.
@@ -88,8 +89,16 @@ func eventWords(e account.Entry) Text {
 		account.EntryPasskeyBackup:
 		return Msg("event."+string(e.Kind), "name", Stranger(e.Reason))
 	case account.EntryExported:
-		if e.Reason != "" {
+		switch e.Reason {
+		case "":
+		case export.Preferences:
+			return Msg("event.data-exported-preferences")
+		default:
 			return Msg("event.data-exported-part", "part", e.Reason)
+		}
+	case account.EntryImported:
+		if e.Reason != "" {
+			return Msg("event.data-imported-from", "server", Stranger(e.Reason))
 		}
 	case account.EntryRotationKeys:
 		return rotationWords(e.Reason)
