@@ -44,7 +44,7 @@ func (db Admin) Browse(ctx context.Context, q admin.BrowseQuery) (out []*account
 		condition += browseNetwork
 	}
 	if q.Text != "" {
-		condition += " AND instr(a.handle || ' ' || a.email_key, ?2) > 0"
+		condition += " AND (instr(a.handle, ?2) > 0 OR instr(a.email_key, ?2) > 0)"
 	}
 	before := q.Before
 	if before == 0 {
