@@ -33,7 +33,7 @@ func bucket(d time.Duration) int {
 	if d < shortest {
 		return 0
 	}
-	double := bits.Len64(uint64(d)) - shortestBits - 1 //nolint:gosec // not negative
+	double := bits.Len64(uint64(d)) - shortestBits - 1
 	if double >= doublings {
 		return buckets - 1
 	}

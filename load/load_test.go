@@ -87,8 +87,8 @@ func TestRecords(t *testing.T) {
 	near(t, got.Took.Quantile(0.5), 2*time.Millisecond)
 	near(t, got.Took.Quantile(0.99), 300*time.Millisecond)
 	near(t, got.Saved.Quantile(0.5), 8*time.Millisecond)
-	if max := got.Took.Quantile(1); max != load.Longest {
-		t.Errorf("an hour counts as %v", max)
+	if most := got.Took.Quantile(1); most != load.Longest {
+		t.Errorf("an hour counts as %v", most)
 	}
 	if got.Subscribers != 3 || got.Memory != 100<<20 || got.CPU != 15*time.Second || got.Covered != time.Minute {
 		t.Errorf("%d subscribers, %d bytes, %v of %v", got.Subscribers, got.Memory, got.CPU, got.Covered)
@@ -119,7 +119,7 @@ func near(t *testing.T, got, want time.Duration) {
 func TestQuantiles(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
-	dice := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a test
+	dice := rand.New(rand.NewPCG(1, 2))
 	var all []time.Duration
 	for range 20_000 {
 		d := time.Duration(float64(100*time.Microsecond) * math.Exp(dice.Float64()*11))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"nestbox/account"
@@ -53,8 +54,8 @@ func (s *Service) Former(ctx context.Context, a *account.Account) (string, error
 		}
 		named = []string{pds}
 	}
-	for i := len(named) - 1; i >= 0; i-- {
-		if source, err := s.Source(named[i]); err == nil {
+	for _, name := range slices.Backward(named) {
+		if source, err := s.Source(name); err == nil {
 			return source, nil
 		}
 	}

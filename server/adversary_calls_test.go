@@ -302,10 +302,10 @@ func (a *adversary) try(c attempt, with string) pdstest.Answer {
 		if _, err := a.Proofs().Check(dpop.Request{Headers: []string{proof}, Method: method, Path: path, Token: token}); err != nil {
 			a.t.Fatal(err)
 		}
-		fallthrough
-	default:
 		header.Set("DPoP", proof)
 	case "no proof":
+	default:
+		header.Set("DPoP", proof)
 	}
 	r := pdstest.Request{Method: method, NSID: target, Auth: scheme + token, Header: header}
 	if c.query == nil {

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -87,9 +88,7 @@ func (a *adversary) writes() (all []attempt) {
 					need = closed
 				}
 				in := map[string]any{"repo": repo, "collection": collection}
-				for name, v := range more {
-					in[name] = v
-				}
+				maps.Copy(in, more)
 				all = append(all, attempt{nsid: "com.atproto.repo." + method, need: need, body: in})
 			}
 		}

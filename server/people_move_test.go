@@ -56,7 +56,7 @@ func TestPeopleMove(t *testing.T) {
 	page = p.await(path, "Done.")
 	p.want(page, http.StatusOK, "", "0 of 3 are here")
 	p.want(send(page, url.Values{"decision": {"blobs"}, "source": {m.old.URL}}), http.StatusSeeOther, path+"#work")
-	page = p.await(path, "3 of 3 files")
+	p.await(path, "3 of 3 files")
 	p.await(path, "all 3 are here")
 
 	p.want(p.get("/account/u/"+m.before.DID+"/events"), http.StatusOK, "", "The repository was fetched from <bdi>"+m.old.URL)

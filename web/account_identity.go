@@ -41,7 +41,7 @@ func (p *AccountPages) askIdentity(q *query, status int, problems ...Problem) er
 		page.Silent, status = true, http.StatusServiceUnavailable
 	default:
 		if c.LogErr != nil {
-			request.Note(q.r.Context(), slog.String("plc log", c.LogErr.Error()))
+			request.Note(q.r.Context(), slog.String("plc_log", c.LogErr.Error()))
 		}
 		p.fillIdentity(page, &c)
 	}

@@ -151,11 +151,12 @@ func TestIdentityKeys(t *testing.T) {
 	} {
 		for _, decision := range []string{"add", "send"} {
 			var page shown
-			if decision == "add" {
+			switch {
+			case decision == "add":
 				page = alice.press(alice.page("identity"), "add", "key", typed, "place", "above")
-			} else if strings.Contains(says, "private") {
+			case strings.Contains(says, "private"):
 				page = alice.postTo(alice.path("identity"), alice.page("identity"), "decision", "send", "change", "add", "key", typed)
-			} else {
+			default:
 				continue
 			}
 			alice.at(page, http.StatusUnprocessableEntity, "", says)

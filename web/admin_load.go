@@ -177,7 +177,7 @@ func (p *AdminPages) oneFigure(span *loadSpan, f figure, shift int) Section {
 	for i, l := range plot.Lines {
 		t.Columns, t.Numbers = append(t.Columns, l.Label), append(t.Numbers, i+1)
 	}
-	for i := len(slots) - 1; i >= 0; i-- {
+	for i := range slices.Backward(slots) {
 		row := DeskRow{Cells: []Cell{{Lines: []any{from.Add(time.Duration(i) * span.step)}}}}
 		for _, l := range plot.Lines {
 			row.Cells = append(row.Cells, Cell{Lines: []any{f.unit.Value(l.Values[i])}})

@@ -109,9 +109,9 @@ func (p *Plot) Top() float64 {
 		return roundUp(max(most, float64(time.Millisecond)))
 	case PlotPercent:
 		return roundUp(max(most, 2)) //nolint:mnd // below, the axis would make noise look like load
-	default:
-		return roundUp(max(most, 2)) //nolint:mnd // so that the middle is a whole number
+	case PlotNumber:
 	}
+	return roundUp(max(most, 2)) //nolint:mnd // so that the middle is a whole number
 }
 
 // roundUp returns the next of 1, 2, 5, 10, 20, 50 and so on.
@@ -150,11 +150,12 @@ func (p *Plot) Times() (labels []string) {
 // Grid returns the path of the lines behind the labels.
 func (p *Plot) Grid() string {
 	n := p.Columns()
-	out := fmt.Sprintf("M0 0H%dM0 %dH%dM0 %dH%d", n, plotHeight/2, n, plotHeight, n)
+	var out strings.Builder
+	fmt.Fprintf(&out, "M0 0H%dM0 %dH%dM0 %dH%d", n, plotHeight/2, n, plotHeight, n)
 	for i := range plotParts + 1 {
-		out += "M" + strconv.FormatFloat(float64(i*n)/plotParts, 'f', -1, 64) + " 0V" + strconv.Itoa(plotHeight)
+		out.WriteString("M" + strconv.FormatFloat(float64(i*n)/plotParts, 'f', -1, 64) + " 0V" + strconv.Itoa(plotHeight))
 	}
-	return out
+	return out.String()
 }
 
 // Path returns the path of a line: a step for each value.
