@@ -57,14 +57,34 @@ func (b *pages) do(method, path string, form url.Values) (int, string) {
 func (b *pages) send(path string, form url.Values) {
 	b.t.Helper()
 	_, page := b.do(http.MethodGet, path, nil)
+	b.post(page, path, form, http.StatusSeeOther)
+}
+
+// proven is send with a proof by the code of a mail.
+func (b *pages) proven(path string, form url.Values, code func() string) {
+	b.t.Helper()
+	_, page := b.do(http.MethodGet, path, nil)
+	page = b.post(page, path, form, http.StatusOK)
+	kept := regexp.MustCompile(`name="kept" value="([^"]*)"`).FindStringSubmatch(page)
+	if kept == nil {
+		b.t.Fatalf("no proof is asked for: %.2000s", page)
+	}
+	b.post(page, path, url.Values{"step": {"step-up"}, "kept": {kept[1]}, "decision": {"confirm"}, "code": {code()}}, http.StatusSeeOther)
+}
+
+// post sends the last form of a page.
+func (b *pages) post(page, path string, form url.Values, want int) string {
+	b.t.Helper()
 	all := token.FindAllStringSubmatch(page, -1)
 	if len(all) == 0 {
 		b.t.Fatalf("no form at %s: %.500s", path, page)
 	}
 	form.Set("csrf", all[len(all)-1][1])
-	if status, answer := b.do(http.MethodPost, path, form); status != http.StatusSeeOther {
+	status, answer := b.do(http.MethodPost, path, form)
+	if status != want {
 		b.t.Fatalf("%s: %d %.2000s", path, status, answer)
 	}
+	return answer
 }
 
 // TestFetchAfterKill: the work that fetches an account's files goes on after kill -9, where
@@ -102,7 +122,7 @@ func TestFetchAfterKill(t *testing.T) {
 	b := &pages{t, now, map[string]string{}}
 	b.send("/account/sign-in", url.Values{"identifier": {"alice.test"}, "password": {pdstest.Password}, "decision": {"sign-in"}})
 	path := "/account/u/" + m.did + "/move"
-	b.send(path, url.Values{"decision": {"blobs"}, "source": {between.URL}})
+	b.proven(path, url.Values{"decision": {"blobs"}, "source": {between.URL}}, func() string { return box.Code(t, "alice@example.com") })
 	for asked.Load() < held {
 		time.Sleep(time.Millisecond)
 	}

@@ -34,6 +34,12 @@ const (
 	freeReading = 64 << 20
 	// archiveVersion is the form of archives that is read: see package export.
 	archiveVersion = 1
+	// An archive may hold freeUnnamed bytes that are not of a file that its manifest names,
+	// and perFile more for each file: headers.
+	freeUnnamed = 1 << 20
+	perFile     = 1 << 10
+	// maxNamed is the largest size of a file that counts: an archive may claim any.
+	maxNamed = 1 << 40
 )
 
 // Errors of an archive. Their texts are for the log.
@@ -118,7 +124,7 @@ func openArchive(r io.ReaderAt, size int64, did string) (*archive, error) {
 		}
 		files[f.Name] = f
 	}
-	return a, a.readManifest(files, did)
+	return a, a.readManifest(files, did, size-freeUnnamed-perFile*int64(len(z.File)))
 }
 
 // plainFile returns an error if an entry is not a plain file below the archive's root.
@@ -136,8 +142,9 @@ func plainFile(f *zip.File) error {
 	}
 }
 
-// readManifest notes the files that the manifest names. What it does not name is ignored.
-func (a *archive) readManifest(files map[string]*zip.File, did string) error {
+// readManifest notes the files that the manifest names, which take so many bytes of the
+// archive at least. What it does not name is ignored.
+func (a *archive) readManifest(files map[string]*zip.File, did string, least int64) error {
 	f := files["manifest.json"]
 	if f == nil {
 		return fmt.Errorf("%w: it has no manifest.json", ErrArchive)
@@ -182,8 +189,12 @@ func (a *archive) readManifest(files map[string]*zip.File, did string) error {
 			return fmt.Errorf("%w: it lacks %.100q", ErrDamaged, named.Name)
 		}
 		seen[named.Name] = true
+		least -= int64(min(p.file.CompressedSize64, maxNamed))
 		p.sum = [sha256.Size]byte(sum)
 		a.note(named.Name, p)
+	}
+	if least -= int64(min(f.CompressedSize64, maxNamed)); least > 0 {
+		return fmt.Errorf("%w: it holds %d bytes that its manifest does not name", ErrArchive, least)
 	}
 	slices.SortFunc(a.blobs, func(x, y *packedBlob) int { return strings.Compare(x.id.String(), y.id.String()) })
 	return nil

@@ -119,6 +119,7 @@ func TestHostileArchives(t *testing.T) {
 		"good":                 {pack(t, nil, good, entry{name: blob, content: "a picture"}, entry{name: "preferences.json", content: `{"preferences":[{ "$type" : "a" }]}`}, entry{name: "blobs.json", content: "[\n{\"cid\":\"x\",\"type\":\"image/png\"}\n]\n", deflate: true}), nil},
 		"packed again":         {pack(t, nil, entry{name: "repo.car", content: "a repository", deflate: true}), nil},
 		"what is not listed":   {pack(t, nil, good, entry{name: "more/x.txt", unlisted: true}, entry{name: "more/", unlisted: true}), nil},
+		"junk, not listed":     {pack(t, nil, good, entry{name: "junk", content: zeros[:2<<20], unlisted: true}), ErrArchive},
 		"empty":                {nil, ErrArchive},
 		"no zip":               {[]byte("PK\x03\x04 but no more"), ErrArchive},
 		"cut":                  {pack(t, nil, good)[:60], ErrArchive},

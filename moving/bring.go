@@ -6,8 +6,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/ipfs/go-cid"
 
 	"nestbox/account"
 	"nestbox/blob"
@@ -28,6 +34,10 @@ const (
 	workers = 2
 	// maxRefused is how many refused blobs are named.
 	maxRefused = 100
+	// maxOdd is how many preferences that are left out are named, and oddName how many bytes
+	// of the name.
+	maxOdd  = 20
+	oddName = 100
 	// bringPatience is how long a blob waits for room.
 	bringPatience = 10 * time.Minute
 	// pageOfMissing is how many blobs are asked for at once.
@@ -74,8 +84,17 @@ const (
 	NoRoom Reason = "room"
 )
 
+// Seen is what the owner of a file saw when they decided: its ID, and of what is here the
+// CID of the repository's commit and the number of preferences.
+type Seen struct {
+	File, Head  string
+	Preferences int
+}
+
 // File is what a file holds, and how far it is.
 type File struct {
+	// ID is no other file's of the account.
+	ID    string
 	Phase Phase
 	// Size is in bytes. Until is how long it waits.
 	Size  int64
@@ -88,9 +107,12 @@ type File struct {
 	// and are kept as they are.
 	Repo         bool
 	Records, Odd int64
-	// Preferences: it has those; so many.
-	HasPreferences bool
-	Preferences    int
+	// Preferences: it has some that will be kept here; so many. The types of the first that
+	// will not, and how many there are.
+	HasPreferences    bool
+	Preferences       int
+	OddPreferences    []string
+	OddPreferencesAll int
 	// Blobs is how many it has that are good, New those that are not here yet, There those
 	// that are. Done is how many of the new ones have come in.
 	Blobs, New, There, Done int
@@ -107,6 +129,12 @@ type held struct {
 	account  *account.Account
 	received *repo.Received
 	client   request.Client
+	// over is the CID of the commit that it may replace: its owner has seen that.
+	over string
+	// before is the account's file that this one replaces once it has come whole.
+	before *held
+	// used are those blobs of an archive that the records of its repository refer to.
+	used map[string]bool
 	// settled is closed when the phase is no longer Examining or Bringing.
 	settled chan struct{}
 	file    File
@@ -122,8 +150,8 @@ func (f *File) refuse(name string, why Reason) {
 // MaxSize returns how many bytes a file may have.
 func (s *Service) MaxSize() int64 { return MaxArchive * s.Repos.MaxImportSize() }
 
-// Accept takes a file that the account's owner sends, in place of one that waited, and makes
-// Run examine it. It changes nothing of the account. Errors: those of May, ErrWorking,
+// Accept takes a file that the account's owner sends, and makes Run examine it. Once it has
+// come whole it is in place of one that waited. It changes nothing of the account. Errors: those of May, ErrWorking,
 // ErrFull, those of repo.Service.Receive.
 func (s *Service) Accept(ctx context.Context, a *account.Account, r io.Reader) error {
 	if err := s.May(ctx, a); err != nil {
@@ -133,14 +161,24 @@ func (s *Service) Accept(ctx context.Context, a *account.Account, r io.Reader) e
 	if err := s.place(h); err != nil {
 		return err
 	}
-	received, err := s.Repos.Receive(ctx, r, s.MaxSize())
+	received, err := s.Repos.Receive(ctx, r, s.MaxSize(), func() bool { return s.makeRoom(h) })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
 		delete(s.held, a.ID)
+		if h.before != nil {
+			s.held[a.ID] = h.before
+		}
 		close(h.settled)
 		return err
 	}
+	if h.before != nil {
+		h.before.release()
+		h.before = nil
+	}
+	delete(s.gone, a.ID)
+	s.last = max(s.last+1, s.Now().UnixNano())
+	h.file.ID = strconv.FormatInt(s.last, 36)
 	h.received, h.file.Size, h.file.Until = received, received.Size(), s.Now().Add(keptFor)
 	s.queue <- h // it has a place for each
 	return nil
@@ -157,8 +195,8 @@ func (s *Service) place(h *held) error {
 	case old != nil && old.busy():
 		return ErrWorking
 	case old != nil:
-		s.drop(old)
-	case len(s.held) >= maxHeld && !s.dropOldest():
+		h.before = old
+	case len(s.held) >= maxHeld && !s.dropOldest(h, false):
 		return ErrFull
 	}
 	s.held[h.account.ID] = h
@@ -181,19 +219,46 @@ func (h *held) release() {
 	}
 }
 
-// dropOldest forgets the result that is longest known.
-func (s *Service) dropOldest() bool {
+// dropOldest forgets the result that is longest known, or the file that has waited longest,
+// for another one than but; taking: it must take disk space.
+func (s *Service) dropOldest(but *held, taking bool) bool {
 	var oldest *held
 	for _, h := range s.held {
-		over := h.file.Phase == Brought || h.file.Phase == Failed
-		if over && (oldest == nil || h.file.Until.Before(oldest.file.Until)) {
+		if h == but || h.busy() || taking && h.received == nil {
+			continue
+		}
+		if oldest == nil || h.waits() != oldest.waits() && oldest.waits() ||
+			h.waits() == oldest.waits() && h.file.Until.Before(oldest.file.Until) {
 			oldest = h
 		}
 	}
-	if oldest != nil {
-		s.drop(oldest)
+	if oldest == nil {
+		return false
 	}
-	return oldest != nil
+	if oldest.waits() {
+		if s.gone == nil {
+			s.gone = map[int64]File{}
+		}
+		s.gone[oldest.account.ID] = File{Phase: Failed, Until: s.Now().Add(keptFor), Err: ErrGaveWay}
+	}
+	s.drop(oldest)
+	return true
+}
+
+// waits reports whether the file waits for its owner's word.
+func (h *held) waits() bool { return h.file.Phase == Ready }
+
+// makeRoom gives up the disk space of a file that waits, for that of h: first of the one that
+// h replaces. It reports whether there was one.
+func (s *Service) makeRoom(h *held) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h != nil && h.before != nil && h.before.received != nil {
+		h.before.release()
+		h.before.file = File{Phase: Failed, Until: s.Now().Add(keptFor), Err: ErrGaveWay}
+		return true
+	}
+	return s.dropOldest(h, true)
 }
 
 // File returns the account's file: ErrNothing.
@@ -202,6 +267,9 @@ func (s *Service) File(a *account.Account) (File, error) {
 	defer s.mu.Unlock()
 	h := s.held[a.ID]
 	if h == nil {
+		if f, ok := s.gone[a.ID]; ok {
+			return f, nil
+		}
 		return File{}, ErrNothing
 	}
 	f := h.file
@@ -230,6 +298,7 @@ func (s *Service) Discard(a *account.Account) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h := s.held[a.ID]
+	delete(s.gone, a.ID)
 	switch {
 	case h == nil:
 		return nil
@@ -241,17 +310,26 @@ func (s *Service) Discard(a *account.Account) error {
 }
 
 // Bring makes Run bring in the account's file: its owner has seen what it holds. It is on the
-// trail, and the owner is notified. Errors: ErrNothing if no file is Ready, those of May.
-func (s *Service) Bring(ctx context.Context, a *account.Account) error {
+// trail, and the owner is notified. Errors: ErrNothing if no file is Ready, ErrChanged if
+// what is here is not what they have seen, those of May.
+func (s *Service) Bring(ctx context.Context, a *account.Account, seen Seen) error {
 	if err := s.May(ctx, a); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	h := s.held[a.ID]
 	ready := h != nil && h.file.Phase == Ready
+	same := ready && h.file.ID == seen.File
 	s.mu.Unlock()
 	if !ready {
 		return ErrNothing
+	}
+	now, err := s.Holdings(ctx, a)
+	if err != nil {
+		return err
+	}
+	if !same || now.Head != seen.Head || now.Preferences != seen.Preferences {
+		return ErrChanged
 	}
 	e := account.NewEntry(ctx, s.Now().UTC(), account.EntryImported, account.ActorOwner)
 	if err := s.Accounts.AddEntry(ctx, a.ID, e, s.Notices.Of(a, mail.NoticeImported, e, "")...); err != nil {
@@ -262,6 +340,7 @@ func (s *Service) Bring(ctx context.Context, a *account.Account) error {
 	if s.held[a.ID] != h || h.file.Phase != Ready {
 		return ErrNothing
 	}
+	h.over = seen.Head
 	h.file.Phase, h.settled = Bringing, make(chan struct{})
 	s.queue <- h // it has a place for each
 	return nil
@@ -277,6 +356,7 @@ func (s *Service) collect() {
 			s.drop(h)
 		}
 	}
+	maps.DeleteFunc(s.gone, func(_ int64, f File) bool { return now.After(f.Until) })
 }
 
 // work examines a file, or brings it in.
@@ -322,7 +402,11 @@ func (s *Service) examine(ctx context.Context, h *held, f *File) error {
 	if err != nil {
 		return err
 	}
-	f.HasPreferences, f.Preferences = a.prefs != nil, len(list)
+	if len(list) > 0 {
+		if err := s.examinePreferences(ctx, h.account, list, f); err != nil {
+			return err
+		}
+	}
 	if err := a.readTypes(); err != nil {
 		return err
 	}
@@ -334,6 +418,19 @@ func (s *Service) examine(ctx context.Context, h *held, f *File) error {
 		_, err = io.Copy(io.Discard, r)
 		return b.reason(errors.Join(err, r.Close()))
 	})
+}
+
+// examinePreferences notes which preferences will be kept.
+func (s *Service) examinePreferences(ctx context.Context, owner *account.Account, list []jsontext.Value, f *File) error {
+	kept, odd, err := s.Prefs.Fit(ctx, owner.DID, list)
+	if err != nil {
+		return fmt.Errorf("preferences: %w", err)
+	}
+	f.HasPreferences, f.Preferences, f.OddPreferencesAll, f.OddPreferences = kept > 0, kept, len(odd), nil
+	for _, name := range odd[:min(len(odd), maxOdd)] {
+		f.OddPreferences = append(f.OddPreferences, strings.ToValidUTF8(name[:min(len(name), oddName)], ""))
+	}
+	return nil
 }
 
 // open opens the archive; nil if the file is a repository alone.
@@ -364,7 +461,7 @@ func (s *Service) repoFile(ctx context.Context, h *held, a *archive) (*repo.Rece
 		return nil, nil, err
 	}
 	defer func() { _ = r.Close() }() // it was only read
-	out, err := s.Repos.Receive(ctx, r, s.Repos.MaxImportSize())
+	out, err := s.Repos.Receive(ctx, r, s.Repos.MaxImportSize(), func() bool { return s.makeRoom(h) })
 	if err != nil {
 		return nil, nil, err
 	}
@@ -381,7 +478,17 @@ func (s *Service) examineRepo(ctx context.Context, h *held, a *archive, f *File)
 		return err
 	}
 	defer end()
-	found, err := file.Examine(ctx, repo.Account{ID: h.account.ID, DID: h.account.DID})
+	var used func(cid.Cid)
+	if a != nil {
+		in := a.names()
+		h.used = map[string]bool{}
+		used = func(id cid.Cid) {
+			if text := id.String(); in[text] {
+				h.used[text] = true
+			}
+		}
+	}
+	found, err := file.Examine(ctx, repo.Account{ID: h.account.ID, DID: h.account.DID}, used)
 	f.Records, f.Odd = found.Records, found.Odd
 	return err
 }
@@ -406,7 +513,7 @@ func (s *Service) bring(ctx context.Context, h *held, f *File) error {
 	if a == nil {
 		return nil
 	}
-	if a.prefs != nil {
+	if f.HasPreferences {
 		list, err := a.preferences()
 		if err != nil {
 			return err
@@ -435,7 +542,7 @@ func (s *Service) bringRepo(ctx context.Context, h *held, a *archive, owner *acc
 		return err
 	}
 	defer end()
-	_, err = file.Import(ctx, repo.Account{ID: owner.ID, DID: owner.DID})
+	_, err = file.Import(ctx, repo.Account{ID: owner.ID, DID: owner.DID}, h.over)
 	return err
 }
 
@@ -445,8 +552,7 @@ func (s *Service) eachBlob(ctx context.Context, h *held, a *archive, f *File, do
 	for _, name := range a.odd {
 		f.refuse(name, NotABlob)
 	}
-	// An archive with a repository brings what its blobs are used by.
-	var wanted map[string]bool
+	wanted := h.used // what the records that come refer to
 	if !f.Repo || f.Phase == Bringing {
 		var err error
 		if wanted, err = s.wanted(ctx, h.account.ID, a); err != nil {
@@ -461,15 +567,22 @@ func (s *Service) eachBlob(ctx context.Context, h *held, a *archive, f *File, do
 		if err != nil && !errors.Is(err, blob.ErrNotFound) {
 			return err
 		}
-		var why Reason
-		switch {
-		case err == nil:
+		if err == nil {
 			f.There++
 			f.Blobs++
 			continue
+		}
+		down, err := s.takenDown(ctx, h.account.ID, b.id)
+		if err != nil {
+			return err
+		}
+		var why Reason
+		switch {
+		case down:
+			why = TakenDown
 		case b.size > s.UploadLimit:
 			why = TooLarge
-		case wanted != nil && !wanted[b.id.String()]:
+		case !wanted[b.id.String()]:
 			why = Unused
 		default:
 			if why, err = do(b); err != nil {
@@ -486,12 +599,25 @@ func (s *Service) eachBlob(ctx context.Context, h *held, a *archive, f *File, do
 	return nil
 }
 
-// wanted returns which of an archive's blobs records refer to that are not here.
-func (s *Service) wanted(ctx context.Context, accountID int64, a *archive) (map[string]bool, error) {
+// takenDown reports whether moderation took down a blob that is here and in use.
+func (s *Service) takenDown(ctx context.Context, accountID int64, id cid.Cid) (bool, error) {
+	text := id.String()
+	next, err := s.Blobs.Kept(ctx, accountID, text[:len(text)-1], 1) // the first one behind all but its last letter
+	return len(next) == 1 && next[0].CID.Equals(id) && next[0].TakenDown, err
+}
+
+// names returns the CIDs of an archive's blobs.
+func (a *archive) names() map[string]bool {
 	in := make(map[string]bool, len(a.blobs))
 	for _, b := range a.blobs {
 		in[b.id.String()] = true
 	}
+	return in
+}
+
+// wanted returns which of an archive's blobs records refer to that are not here.
+func (s *Service) wanted(ctx context.Context, accountID int64, a *archive) (map[string]bool, error) {
+	in := a.names()
 	out := map[string]bool{}
 	for cursor := ""; ; {
 		page, err := s.Blobs.Missing(ctx, accountID, cursor, pageOfMissing, nil)

@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
 	"time"
 
 	"nestbox/blob"
-	"nestbox/internal/pause"
 	"nestbox/internal/safehttp"
 	"nestbox/repo"
 	"nestbox/request"
@@ -23,17 +23,23 @@ const (
 	stalledAfter = time.Minute
 	// maxFault bounds, in bytes, an answer that is an error.
 	maxFault = 16 << 10
+	// pace is how fast a file must come, in bytes a second, behind stalledAfter: that of
+	// repositories, which package repo has.
+	pace = 32 << 10
 	// maxFailing is how many blobs in turn may fail before the server counts as away, and
 	// maxLacking how many are named.
-	maxFailing = 5
+	maxFailing = 3
 	maxLacking = 100
-	// longest is the longest time that a job waits for a limit.
-	longest = time.Hour
+	// longest is the longest time that a job waits for a limit of this server, and patience
+	// for one of the other.
+	longest  = time.Hour
+	patience = 10 * time.Minute
 )
 
 // Why a job fails.
 var (
 	errStalled = errors.New("the other server sends nothing")
+	errSlow    = fmt.Errorf("the other server sends less than %d bytes a second", pace)
 	errLimit   = errors.New("the account has brought as much as it may today")
 )
 
@@ -55,6 +61,8 @@ const (
 	wordsRefused  = "refused"
 	wordsNetwork  = "network"
 	wordsStalled  = "stalled"
+	wordsSlow     = "slow"
+	wordsLong     = "long"
 	wordsLarge    = "large"
 	wordsWrong    = "wrong"
 	wordsChanged  = "changed"
@@ -73,11 +81,15 @@ func wordsOf(err error) string {
 		words string
 	}{
 		{errStalled, wordsStalled},
+		{errSlow, wordsSlow},
+		{repo.ErrSlow, wordsSlow},
+		{errLong, wordsLong},
 		{errLimit, wordsLimit},
 		{blob.ErrQuota, wordsQuota},
 		{repo.ErrTooLarge, wordsLarge},
 		{repo.ErrImport, wordsWrong},
 		{repo.ErrConflict, wordsChanged},
+		{ErrChanged, wordsChanged},
 		{repo.ErrImporting, wordsChanged},
 		{repo.ErrBusy, wordsFull},
 		{ErrNotEmpty, wordsNotEmpty},
@@ -108,24 +120,26 @@ func passing(err error) bool {
 	if errors.Is(err, safehttp.ErrForbidden) || errors.Is(err, safehttp.ErrTooLarge) {
 		return false
 	}
-	return errors.Is(err, errStalled) || errors.Is(err, repo.ErrBusy) || safehttp.Reason(err) != ""
+	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {
+		return false
+	}
+	return errors.Is(err, errStalled) || errors.Is(err, errSlow) || errors.Is(err, repo.ErrBusy) || safehttp.Reason(err) != ""
 }
 
-// retried calls do until it succeeds, or it is not worth trying again.
-func (s *Service) retried(ctx context.Context, do func() error) error {
-	for _, wait := range s.Pauses {
-		err := do()
-		if err == nil || !passing(err) || ctx.Err() != nil {
-			return err
-		}
-		if no, ok := errors.AsType[*refusal](err); ok {
-			wait = max(wait, min(no.wait, longest))
-		}
-		if !pause.For(ctx, wait) {
-			return ctx.Err()
-		}
+// later returns err, or if it is worth trying again, a pause: each time in turn that a job
+// gets nothing is followed by a longer one, until those of Pauses are over.
+func (r *running) later(err error) error {
+	if !passing(err) {
+		return err
 	}
-	return do()
+	if r.failed++; r.failed > len(r.service.Pauses) {
+		return err
+	}
+	wait := r.service.Pauses[r.failed-1]
+	if no, ok := errors.AsType[*refusal](err); ok {
+		wait = max(wait, min(no.wait, patience))
+	}
+	return &paused{wait, err}
 }
 
 // get makes a request of another server, and calls do with its answer.
@@ -171,7 +185,7 @@ func (w *watched) Read(b []byte) (int, error) {
 func refusalOf(resp *http.Response) error {
 	out := &refusal{status: resp.StatusCode}
 	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 {
-		out.wait = time.Duration(min(seconds, int(longest/time.Second))) * time.Second
+		out.wait = time.Duration(min(seconds, int(patience/time.Second))) * time.Second
 	}
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxFault))
 	var fault struct {
@@ -189,28 +203,26 @@ func (r *running) fetchRepo(ctx context.Context) error {
 	if err := s.May(ctx, r.owner); err != nil {
 		return err
 	}
-	return s.retried(ctx, func() error {
-		r.Bytes = 0
-		var file *repo.Received
-		err := s.get(ctx, r.Source, "com.atproto.sync.getRepo", url.Values{"did": {r.owner.DID.String()}},
-			func(ctx context.Context, resp *http.Response) (err error) {
-				file, err = s.Repos.Receive(ctx, &counting{r, ctx, resp.Body}, s.Repos.MaxImportSize())
-				return err
-			})
-		if err != nil {
+	r.Bytes = 0
+	var file *repo.Received
+	err := s.get(ctx, r.Source, "com.atproto.sync.getRepo", url.Values{"did": {r.owner.DID.String()}},
+		func(ctx context.Context, resp *http.Response) (err error) {
+			file, err = s.Repos.Receive(ctx, &counting{running: r, ctx: ctx, body: resp.Body}, s.Repos.MaxImportSize(), func() bool { return s.makeRoom(nil) })
 			return err
-		}
-		defer file.Close()
-		if err := r.look(ctx); err != nil {
-			return err
-		}
-		if err := s.May(ctx, r.owner); err != nil {
-			return err
-		}
-		done, err := file.Import(ctx, repo.Account{ID: r.owner.ID, DID: r.owner.DID})
-		r.Records = done.Records
+		})
+	if err != nil {
+		return r.later(err)
+	}
+	defer file.Close()
+	if err := r.look(ctx); err != nil {
 		return err
-	})
+	}
+	if err := s.May(ctx, r.owner); err != nil {
+		return err
+	}
+	done, err := file.Import(ctx, repo.Account{ID: r.owner.ID, DID: r.owner.DID}, r.Over)
+	r.Records = done.Records
+	return r.later(err)
 }
 
 // counting counts the bytes of an answer.
@@ -219,11 +231,21 @@ type counting struct {
 
 	ctx  context.Context //nolint:containedctx // lives as long as one answer
 	body io.Reader
+	// paced: it must come at pace; got has come, and was waited for.
+	paced  bool
+	got    int64
+	waited time.Duration
 }
 
 func (c *counting) Read(b []byte) (int, error) {
+	begun := c.service.Now()
 	n, err := c.body.Read(b)
+	c.waited += c.service.Now().Sub(begun)
+	c.got += int64(n)
 	c.Bytes += int64(n)
+	if c.paced && c.waited > stalledAfter+time.Duration(c.got/pace)*time.Second {
+		return 0, errSlow
+	}
 	if serr := c.step(c.ctx); serr != nil {
 		return 0, serr
 	}
@@ -232,38 +254,31 @@ func (c *counting) Read(b []byte) (int, error) {
 
 // fetchBlobs fetches the blobs that records refer to and that are not here.
 func (r *running) fetchBlobs(ctx context.Context) error {
-	expected, there, err := r.service.Blobs.Count(ctx, r.AccountID)
-	if err != nil {
-		return err
+	if !r.listed { // once in each run of the server
+		expected, there, err := r.service.Blobs.Count(ctx, r.AccountID)
+		if err != nil {
+			return err
+		}
+		r.Total, r.Lacking, r.LackingAll, r.listed = r.Got+int(expected-there), nil, 0, true
 	}
-	r.Total, r.Lacking, r.LackingAll = r.Got+int(expected-there), nil, 0
-	failing := 0
-	for cursor := ""; ; {
-		page, err := r.service.Blobs.Missing(ctx, r.AccountID, cursor, pageOfMissing, nil)
+	for {
+		page, err := r.service.Blobs.Missing(ctx, r.AccountID, r.cursor, pageOfMissing, nil)
 		if err != nil {
 			return err
 		}
 		for _, m := range page {
-			cursor = m.CID.String()
 			why, err := r.fetchBlob(ctx, m)
-			switch {
-			case err != nil && !passing(err):
+			if err == nil {
+				r.failed = 0
+			} else if why, err = r.unreadable(err); err != nil {
 				return err
-			case err != nil:
-				if failing++; failing == maxFailing {
-					return err
-				}
-				why = Unreadable
-			default:
-				failing = 0
 			}
-			if why == "" {
-				r.Got++
-			} else if r.LackingAll++; len(r.Lacking) < maxLacking {
-				r.Lacking = append(r.Lacking, Lacking{cursor, m.Record, why})
-			}
+			r.note(m, why)
 			if err := r.step(ctx); err != nil {
 				return err
+			}
+			if r.service.Now().Sub(r.begun) > turn && r.service.othersWait() {
+				return errYield
 			}
 		}
 		if len(page) < pageOfMissing {
@@ -272,23 +287,47 @@ func (r *running) fetchBlobs(ctx context.Context) error {
 	}
 }
 
+// unreadable returns what a fault of a blob means: a pause before it is asked for again, or
+// Unreadable, or the end of the job, if the fault is the server's or has met several blobs.
+func (r *running) unreadable(err error) (Reason, error) {
+	if errors.Is(err, errSlow) { // again would be no faster
+		r.failed = max(r.failed, len(r.service.Pauses))
+	}
+	err = r.later(err)
+	if _, again := errors.AsType[*paused](err); again || !passing(err) {
+		return "", err
+	}
+	no, refused := errors.AsType[*refusal](err)
+	away := refused && no.status == http.StatusTooManyRequests || !refused && safehttp.Reason(err) != ""
+	if away || r.failed >= len(r.service.Pauses)+maxFailing {
+		return "", err
+	}
+	return Unreadable, nil
+}
+
+// note notes what became of a blob.
+func (r *running) note(m blob.Missing, why Reason) {
+	r.cursor = m.CID.String()
+	if why == "" {
+		r.Got++
+	} else if r.LackingAll++; len(r.Lacking) < maxLacking {
+		r.Lacking = append(r.Lacking, Lacking{r.cursor, m.Record, why})
+	}
+}
+
 // fetchBlob fetches one blob, and returns why it could not be had.
 func (r *running) fetchBlob(ctx context.Context, m blob.Missing) (Reason, error) {
 	s := r.service
-	err := s.retried(ctx, func() error {
-		return s.get(ctx, r.Source, "com.atproto.sync.getBlob", url.Values{"did": {r.owner.DID.String()}, "cid": {m.CID.String()}},
-			func(ctx context.Context, resp *http.Response) error {
-				return s.Blobs.Bring(ctx, r.owner.DID, m.CID, &counting{r, ctx, resp.Body}, resp.ContentLength, resp.Header.Get("Content-Type"))
-			})
-	})
+	err := s.get(ctx, r.Source, "com.atproto.sync.getBlob", url.Values{"did": {r.owner.DID.String()}, "cid": {m.CID.String()}},
+		func(ctx context.Context, resp *http.Response) error {
+			body := &counting{running: r, ctx: ctx, body: resp.Body, paced: true}
+			return s.Blobs.Bring(ctx, r.owner.DID, m.CID, body, resp.ContentLength, resp.Header.Get("Content-Type"))
+		})
 	if many, full := errors.AsType[request.ErrTooMany](err); full {
 		if many.Wait > longest {
 			return "", errLimit
 		}
-		if !pause.For(ctx, many.Wait) {
-			return "", ctx.Err()
-		}
-		return r.fetchBlob(ctx, m)
+		return "", &paused{many.Wait, err}
 	}
 	no, refused := errors.AsType[*refusal](err)
 	switch {

@@ -46,6 +46,8 @@ type Job struct {
 
 // Progress is how far a job is.
 type Progress struct {
+	// Over is the CID of the commit that the repository may replace: its owner has seen that.
+	Over string `json:"over,omitempty"`
 	// Bytes have come; of the blobs, Got of Total. Records are those of the repository that
 	// was brought in.
 	Bytes   int64 `json:"bytes,omitempty"`

@@ -15,6 +15,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/blob"
+	"nestbox/ratelimit"
 	"nestbox/repo"
 )
 
@@ -30,6 +31,10 @@ var (
 	ErrNothing = errors.New("no file waits")
 	// ErrWorking: work on the account's file is under way.
 	ErrWorking = errors.New("work on the file is under way")
+	// ErrChanged: the account, or its file, is not what its owner has seen.
+	ErrChanged = errors.New("what would be replaced has changed")
+	// ErrGaveWay: the file was dropped, since others needed its place or its room.
+	ErrGaveWay = errors.New("file gave way to another one")
 	// ErrFull: as many files wait as may.
 	ErrFull = errors.New("as many files wait as may")
 )
@@ -39,12 +44,14 @@ var (
 type Blobs interface {
 	Bring(ctx context.Context, did syntax.DID, id cid.Cid, body io.Reader, length int64, declared string) error
 	Get(ctx context.Context, accountID int64, id cid.Cid) (blob.Blob, error)
+	Kept(ctx context.Context, accountID int64, cursor string, limit int) ([]blob.Kept, error)
 	Missing(ctx context.Context, accountID int64, cursor string, limit int, pay blob.Pay) ([]blob.Missing, error)
 	Count(ctx context.Context, accountID int64) (expected, there int64, err error)
 }
 
-// Preferences are what apps keep for accounts: see prefs.Service.Bring and prefs.Store.
+// Preferences are what apps keep for accounts: see prefs.Service and prefs.Store.
 type Preferences interface {
+	Fit(ctx context.Context, did syntax.DID, list []jsontext.Value) (kept int, odd []string, err error)
 	Bring(ctx context.Context, did syntax.DID, list []jsontext.Value) (kept int, err error)
 	Preferences(ctx context.Context, did syntax.DID) ([]jsontext.Value, error)
 }
@@ -69,11 +76,14 @@ type Service struct {
 	// between two tries.
 	HTTP   *http.Client
 	Pauses []time.Duration
+	Limits *ratelimit.Limiter
 	Now    func() time.Time
 	Log    *slog.Logger
 
 	mu    sync.Mutex
 	held  map[int64]*held // by account
+	gone  map[int64]File  // files that gave way, by account
+	last  int64           // the number of the last file
 	queue chan *held
 	jobs  jobs
 }
@@ -84,6 +94,8 @@ type Holdings struct {
 	// Blobs are those that records refer to, There those of them that are here.
 	Blobs, There int64
 	Preferences  int
+	// Head is the CID of the repository's commit, empty if there is none.
+	Head string
 }
 
 // Holdings returns what an account has here, which a file would replace.
@@ -92,13 +104,29 @@ func (s *Service) Holdings(ctx context.Context, a *account.Account) (h Holdings,
 	if err != nil && !errors.Is(err, repo.ErrNoRepo) {
 		return h, err
 	}
-	h.Records = sum.Head.Records
+	h.Records, h.Head = sum.Head.Records, headOf(sum)
 	if h.Blobs, h.There, err = s.Blobs.Count(ctx, a.ID); err != nil {
 		return h, err
 	}
 	list, err := s.Prefs.Preferences(ctx, a.DID)
 	h.Preferences = len(list)
 	return h, err
+}
+
+// head returns the CID of the commit of an account's repository, empty if it has none.
+func (s *Service) head(ctx context.Context, a *account.Account) (string, error) {
+	sum, err := s.Repos.Summary(ctx, a.ID)
+	if errors.Is(err, repo.ErrNoRepo) {
+		return "", nil
+	}
+	return headOf(sum), err
+}
+
+func headOf(sum repo.Summary) string {
+	if !sum.Head.CID.Defined() {
+		return ""
+	}
+	return sum.Head.CID.String()
 }
 
 // May returns nil if an account's owner may bring in a file now: ErrClosed, ErrStanding,

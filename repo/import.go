@@ -217,8 +217,12 @@ type importer struct {
 	stored     int64 // bytes that the records take
 	// free, if set, returns the free bytes of the disk.
 	free func() (int64, error)
-	// dry: the file is verified, and nothing is stored.
-	dry bool
+	// over, if set, is the CID of the commit that may be replaced, empty for none.
+	over *string
+	// dry: the file is verified, and nothing is stored. used, if set, is called for each blob
+	// that a record refers to.
+	dry  bool
+	used func(cid.Cid)
 }
 
 func (in *importer) run(ctx context.Context) (Imported, error) {
@@ -229,7 +233,7 @@ func (in *importer) run(ctx context.Context) (Imported, error) {
 		return Imported{}, refused(err)
 	}
 	// Others may have seen a newer revision of the same tree.
-	if in.theirs.Data.Equals(in.was.Root.CID) && in.theirs.Rev <= in.was.Rev {
+	if !in.dry && in.theirs.Data.Equals(in.was.Root.CID) && in.theirs.Rev <= in.was.Rev {
 		return in.unchanged(), nil
 	}
 	tree, err := in.verify(ctx)
@@ -242,6 +246,13 @@ func (in *importer) run(ctx context.Context) (Imported, error) {
 	}
 	if in.dry {
 		return Imported{CID: in.root, Rev: in.theirs.Rev, Records: in.records, Odd: in.odd}, nil
+	}
+	is := ""
+	if in.was.CID.Defined() {
+		is = in.was.CID.String()
+	}
+	if in.over != nil && *in.over != is {
+		return Imported{}, fmt.Errorf("%w: it is at %q", ErrConflict, is)
 	}
 	if err := in.seal(ctx, tree); err != nil {
 		return Imported{}, err
@@ -329,6 +340,11 @@ func (in *importer) verify(ctx context.Context) (cid.Cid, error) {
 		}
 		if odd != nil {
 			in.noteOdd(ctx, key, odd)
+		}
+		for _, id := range w.Blobs {
+			if in.used != nil {
+				in.used(id)
+			}
 		}
 		if in.stored += size(w); in.stored > limit {
 			return fmt.Errorf("%w: its records take more than %d bytes", ErrTooLarge, limit)

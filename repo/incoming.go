@@ -54,9 +54,10 @@ var (
 )
 
 var (
-	errSlowUpload = fmt.Errorf("%w: it must come at %d bytes a second", ErrImport, uploadPace)
-	errSpoolFull  = fmt.Errorf("%w: the files of imports take as much of the disk as they may", ErrBusy)
-	errCrowded    = fmt.Errorf("%w: the disk space of imports is needed for a faster one: "+
+	// ErrSlow: the file came too slowly. It is an ErrImport.
+	ErrSlow      = fmt.Errorf("%w: it must come at %d bytes a second", ErrImport, uploadPace)
+	errSpoolFull = fmt.Errorf("%w: the files of imports take as much of the disk as they may", ErrBusy)
+	errCrowded   = fmt.Errorf("%w: the disk space of imports is needed for a faster one: "+
 		"a file must come at %d bytes a second while others wait", ErrBusy, crowdedPace)
 )
 
@@ -70,6 +71,8 @@ type upload struct {
 	now    func() time.Time
 	shared *imports
 	free   func() (int64, error)
+	// yield, if set, gives up disk space of another file, and reports whether it did.
+	yield func() bool
 
 	size   int64 // bytes so far
 	waited time.Duration
@@ -96,7 +99,7 @@ func (u *upload) Read(b []byte) (n int, err error) {
 	}
 	if u.shared != nil {
 		if u.waited > uploadPatience+time.Duration(size/uploadPace)*time.Second {
-			return 0, errSlowUpload
+			return 0, ErrSlow
 		}
 		if err := u.reserve(int64(n)); err != nil {
 			return 0, err
@@ -119,7 +122,17 @@ func (u *upload) reserve(n int64) error {
 			return err
 		}
 	}
-	return u.shared.reserve(u, n, u.all, free)
+	for {
+		err := u.shared.reserve(u, n, u.all, free)
+		if !errors.Is(err, errSpoolFull) || u.yield == nil || !u.yield() {
+			return err
+		}
+		if u.free != nil {
+			if free, err = u.free(); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // release gives the disk space to others.

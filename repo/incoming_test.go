@@ -35,8 +35,8 @@ func TestUploadPace(t *testing.T) {
 		want        error
 	}{
 		"at the pace":     {uploadPace, time.Second, 0, false, nil},
-		"a little slower": {uploadPace, 2 * time.Second, 0, false, errSlowUpload},
-		"a byte a minute": {1, time.Minute, 0, false, errSlowUpload},
+		"a little slower": {uploadPace, 2 * time.Second, 0, false, ErrSlow},
+		"a byte a minute": {1, time.Minute, 0, false, ErrSlow},
 		"fast":            {uploadPace, time.Millisecond, 0, false, nil},
 		"a busy server":   {uploadPace, time.Second, time.Minute, false, nil},
 		"an operator":     {uploadPace, time.Hour, 0, true, nil},

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 
+	"github.com/ipfs/go-cid"
+
 	"nestbox/request"
 )
 
@@ -22,10 +24,11 @@ type Received struct {
 const receivedAtOnce = 4
 
 // Receive accepts a client's file of up to limit bytes, as importRepo does: it must come at
-// uploadPace, and leave as much of the disk free as it takes. Errors: ErrTooLarge, ErrBusy,
-// ErrImport if it comes too slowly, those of r.
-func (s *Service) Receive(ctx context.Context, r io.Reader, limit int64) (*Received, error) {
-	u := &upload{r: r, limit: limit, all: receivedAtOnce * s.maxImport(), now: s.Now, shared: &s.received, free: s.Free}
+// uploadPace, and leave as much of the disk free as it takes. When there is no room, yield,
+// if set, may close another Received, and reports whether it did. Errors: ErrTooLarge,
+// ErrBusy, ErrSlow, those of r.
+func (s *Service) Receive(ctx context.Context, r io.Reader, limit int64, yield func() bool) (*Received, error) {
+	u := &upload{r: r, limit: limit, all: receivedAtOnce * s.maxImport(), now: s.Now, shared: &s.received, free: s.Free, yield: yield}
 	file, err := s.receive(ctx, u)
 	if err != nil {
 		u.release()
@@ -49,21 +52,25 @@ func (f *Received) ReadAt(b []byte, at int64) (int, error) {
 }
 
 // Examine reads and verifies the file as Import does, and changes nothing. Records and Odd
-// are what Import would bring. It counts against importsADay. Errors: those of Import.
-func (f *Received) Examine(ctx context.Context, a Account) (Imported, error) {
+// are what Import would bring; used is called for each blob that a record refers to. It
+// counts against importsADay. Errors: those of Import.
+func (f *Received) Examine(ctx context.Context, a Account, used func(cid.Cid)) (Imported, error) {
 	if err := f.service.chargeImport(ctx, a.DID, f.file.size); err != nil {
 		return Imported{}, err
 	}
-	return f.settle(ctx, a, true)
+	return f.settle(ctx, a, nil, used)
 }
 
 // Import is Service.Import for the file, which a client has sent: what is stored leaves as
-// much of the disk free as it takes. More errors: ErrBusy.
-func (f *Received) Import(ctx context.Context, a Account) (Imported, error) {
-	return f.settle(ctx, a, false)
+// much of the disk free as it takes. over is the CID of the commit that it may replace, empty
+// for none: if the repository has another one, it stays as it is, ErrConflict. More errors:
+// ErrBusy.
+func (f *Received) Import(ctx context.Context, a Account, over string) (Imported, error) {
+	return f.settle(ctx, a, &over, nil)
 }
 
-func (f *Received) settle(ctx context.Context, a Account, dry bool) (Imported, error) {
+// settle verifies the file, and if over is set stores it.
+func (f *Received) settle(ctx context.Context, a Account, over *string, used func(cid.Cid)) (Imported, error) {
 	s := f.service
 	end, err := s.imports.begin(a.ID)
 	if err != nil {
@@ -75,7 +82,8 @@ func (f *Received) settle(ctx context.Context, a Account, dry bool) (Imported, e
 		return Imported{}, err
 	}
 	in := &importer{
-		service: s, account: a, was: head, incoming: &incoming{file: f.file.file, size: f.file.size}, free: s.Free, dry: dry,
+		service: s, account: a, was: head, incoming: &incoming{file: f.file.file, size: f.file.size}, free: s.Free,
+		over: over, dry: over == nil, used: used,
 	}
 	return s.settle(ctx, in, f.network, true)
 }

@@ -24,7 +24,7 @@ func (s *Server) buildMoving() {
 		Accounts: s.stores.Accounts, Repos: s.repos, Blobs: broughtBlobs{s.stores.Blobs, s.blobs}, Prefs: broughtPrefs{s.stores.Prefs, s.prefs},
 		Store: s.stores.Jobs, UploadLimit: s.opts.Config.BlobUploadLimit, URL: s.URL, PLCLog: s.directory.Log,
 		HTTP:   safehttp.Client(safehttp.Options{AllowLoopback: s.opts.Config.DevMode, Timeout: fetchTimeout}),
-		Pauses: []time.Duration{5 * time.Second, 30 * time.Second, 2 * time.Minute},
+		Pauses: []time.Duration{5 * time.Second, time.Minute},
 		PDS: func(ctx context.Context, did syntax.DID) (string, error) {
 			d, err := s.resolver.Fresh(ctx, did)
 			if err != nil {
@@ -32,7 +32,7 @@ func (s *Server) buildMoving() {
 			}
 			return d.PDS(), nil
 		},
-		Notices: s.notices, Now: s.opts.Now, Log: s.opts.Log,
+		Notices: s.notices, Limits: s.limits, Now: s.opts.Now, Log: s.opts.Log,
 	}
 }
 
@@ -58,4 +58,9 @@ type broughtPrefs struct {
 // Bring implements moving.Preferences.
 func (p broughtPrefs) Bring(ctx context.Context, did syntax.DID, list []jsontext.Value) (int, error) {
 	return p.service.Bring(ctx, did, list)
+}
+
+// Fit implements moving.Preferences.
+func (p broughtPrefs) Fit(ctx context.Context, did syntax.DID, list []jsontext.Value) (int, []string, error) {
+	return p.service.Fit(ctx, did, list)
 }

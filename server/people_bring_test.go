@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"mime/multipart"
 	"net/http"
 	"net/url"
@@ -199,7 +200,24 @@ func TestPeopleBring(t *testing.T) {
 	if got := holds(t, m.now, m.after); got != was {
 		t.Errorf("examined, and the account has changed: %s", got)
 	}
-	p.want(p.post(page, path, url.Values{"decision": {"replace"}, "csrf": {page.form(path).field("csrf")}}), http.StatusSeeOther, path)
+	replace := func(change string) shown {
+		t.Helper()
+		v := url.Values{"decision": {"replace"}}
+		for _, name := range []string{"csrf", "sent", "head", "preferences"} {
+			v.Set(name, page.form(path).field(name))
+		}
+		if change != "" {
+			v.Set(change, "7")
+		}
+		return p.post(page, path, v)
+	}
+	for _, other := range []string{"sent", "head", "preferences"} {
+		p.want(replace(other), http.StatusConflict, "", "has changed since the page was shown")
+	}
+	if got := holds(t, m.now, m.after); got != was {
+		t.Errorf("what was not confirmed changed the account: %s", got)
+	}
+	p.want(replace(""), http.StatusSeeOther, path)
 	page = p.get(path)
 	p.want(page, http.StatusOK, "", "Brought in", "3 of 3")
 	for _, part := range []string{"events", "security"} { // as each act that takes two proofs
@@ -215,10 +233,37 @@ func TestPeopleBring(t *testing.T) {
 	}
 	p.want(p.upload(p.get(path), to, "part.zip", strings.NewReader(part)), http.StatusSeeOther, path)
 	p.want(p.get(path), http.StatusOK, "", "new: 0; here already: 3", "Nothing is replaced")
+	for name, c := range map[string]struct{ prefs, says string }{
+		"none":  {`{"preferences":[]}`, "Nothing is replaced"},
+		"odd":   {`{"preferences":[{"$type":"com.example.pref"},{"$type":"app.bsky.actor.defs#adultContentPref","enabled":"no"}]}`, "Nothing is replaced"},
+		"named": {`{"preferences":[{"$type":"com.example.pref"}]}`, "com.example.pref"},
+	} {
+		p.want(p.upload(p.get(path), to, "part.zip", strings.NewReader(zipOf(t, did, map[string]string{"preferences.json": c.prefs}))), http.StatusSeeOther, path)
+		page = p.get(path)
+		p.want(page, http.StatusOK, "", c.says)
+		p.want(replace(""), http.StatusSeeOther, path)
+		if got, want := holds(t, m.now, m.after), holds(t, m.old, m.before); got != want {
+			t.Errorf("%s preferences: the new server has\n%s\nthe old one\n%s", name, got, want)
+		}
+	}
+	p.want(p.upload(p.get(path), to, "part.zip", strings.NewReader(zipOf(t, did, map[string]string{"preferences.json": `{"preferences":[{"$type":"app.bsky.actor.defs#adultContentPref","enabled":false}]}`}))), http.StatusSeeOther, path)
+	page = p.get(path)
+	p.want(page, http.StatusOK, "", "The settings of apps here (2) will be replaced")
+	if strings.Contains(page.text, "Nothing is replaced") {
+		t.Error("settings are replaced, and the page says that nothing is")
+	}
 }
 
 // partOf returns the files of an archive as the download of a part has them.
 func partOf(t *testing.T, did, archive string) string {
+	t.Helper()
+	files := readZip(t, archive)
+	maps.DeleteFunc(files, func(name, _ string) bool { return !strings.HasPrefix(name, "blobs") })
+	return zipOf(t, did, files)
+}
+
+// zipOf returns a part of an archive with these files.
+func zipOf(t *testing.T, did string, files map[string]string) string {
 	t.Helper()
 	var out bytes.Buffer
 	z := zip.NewWriter(&out)
@@ -233,11 +278,9 @@ func partOf(t *testing.T, did, archive string) string {
 			t.Fatal(err)
 		}
 	}
-	for name, content := range readZip(t, archive) {
-		if strings.HasPrefix(name, "blobs") {
-			add(name, content)
-			listed = append(listed, map[string]any{"name": name, "size": len(content), "sha256": fmt.Sprintf("%x", sha256.Sum256([]byte(content)))})
-		}
+	for name, content := range files {
+		add(name, content)
+		listed = append(listed, map[string]any{"name": name, "size": len(content), "sha256": fmt.Sprintf("%x", sha256.Sum256([]byte(content)))})
 	}
 	raw, err := json.Marshal(map[string]any{"version": 1, "did": did, "part": map[string]any{"Files": 3}, "files": listed})
 	if err != nil {

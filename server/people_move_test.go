@@ -51,15 +51,18 @@ func TestPeopleMove(t *testing.T) {
 	}
 	ask := send(page, url.Values{"decision": {"repository"}, "source": {m.old.URL}})
 	p.want(ask, http.StatusOK, "", "Fetch the repository?", "with 0 records")
-	step := send(ask, url.Values{"decision": {"confirm"}, "source": {m.old.URL}})
-	p.want(p.prove(m.nowBox, step, path), http.StatusSeeOther, path+"#work")
+	step := send(ask, url.Values{"decision": {"confirm"}, "source": {m.old.URL}, "head": {"another"}})
+	ask = p.prove(m.nowBox, step, path)
+	p.want(ask, http.StatusConflict, "", "has changed since the page was shown", "Fetch the repository?")
+	step = send(ask, url.Values{"decision": {"confirm"}, "source": {m.old.URL}, "head": {ask.field("head")}})
+	p.want(step, http.StatusSeeOther, path+"#work")
 	page = p.await(path, "Done.")
 	p.want(page, http.StatusOK, "", "0 of 3 are here")
 	p.want(send(page, url.Values{"decision": {"blobs"}, "source": {m.old.URL}}), http.StatusSeeOther, path+"#work")
 	p.await(path, "3 of 3 files")
 	p.await(path, "all 3 are here")
 
-	p.want(p.get("/account/u/"+m.before.DID+"/events"), http.StatusOK, "", "The repository was fetched from <bdi>"+m.old.URL)
+	p.want(p.get("/account/u/"+m.before.DID+"/events"), http.StatusOK, "", "Fetching the repository from <bdi>"+m.old.URL)
 
 	// Preferences are private: no server gives them away.
 	if got, want := holds(t, m.now, m.after), holds(t, m.old, m.before); !strings.HasPrefix(want, got[:72]) || strings.Count(got, "image/png") != 3 {
@@ -145,7 +148,7 @@ func TestPeopleMoveLacking(t *testing.T) {
 		page = p.get(path)
 		return p.post(page, path, url.Values{"decision": {decision}, "source": {other.URL}, "csrf": {page.form(path).field("csrf")}})
 	}
-	p.want(send("blobs"), http.StatusSeeOther, path+"#work")
+	p.want(p.prove(m.nowBox, send("blobs"), path), http.StatusSeeOther, path+"#work")
 	for asked.Load() < 2 { // it hangs at the second blob
 		time.Sleep(time.Millisecond)
 	}
@@ -163,4 +166,17 @@ func TestPeopleMoveLacking(t *testing.T) {
 	p.want(send("cancel"), http.StatusSeeOther, path) // nothing is under way: nothing to do
 	p.want(send("blobs"), http.StatusSeeOther, path+"#work")
 	p.await(path, "all 3 are here")
+	for i := 0; ; i++ { // the number of jobs is bounded
+		again := send("blobs")
+		if again.status == http.StatusTooManyRequests {
+			break
+		}
+		if i > 10 {
+			t.Fatal("jobs are begun without end")
+		}
+		p.want(again, http.StatusSeeOther, path+"#work")
+		for strings.Contains(p.get(path).text, "Under way.") {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	"nestbox/moving"
@@ -84,6 +85,7 @@ func bringProblem(err error) Text {
 		return Msg("error.many-body", "time", waiting(many.Wait))
 	}
 	problem, ok := problemOf(err, []fault{
+		{moving.ErrGaveWay, "", "bring.gave-way"},
 		{moving.ErrNewer, "", "bring.newer"},
 		{moving.ErrOther, "", "bring.other"},
 		{moving.ErrDamaged, "", "bring.damaged"},
@@ -164,7 +166,11 @@ func (p *AccountPages) replaceByFile(q *query) error {
 	if q.typed("decision") != "replace" { // only the step-up was wanted
 		return q.to(q.r.URL.Path)
 	}
-	switch err := p.Moving.Bring(q.r.Context(), q.account); {
+	seen := moving.Seen{File: q.typed("sent"), Head: q.typed("head")}
+	seen.Preferences, _ = strconv.Atoi(q.typed("preferences")) // what is no number is not what is here
+	switch err := p.Moving.Bring(q.r.Context(), q.account, seen); {
+	case errors.Is(err, moving.ErrChanged):
+		return p.askBring(q, http.StatusConflict, Problem{"", Msg("bring.changed")})
 	case errors.Is(err, moving.ErrNothing):
 		if f, ferr := p.Moving.File(q.account); ferr == nil && f.Phase != moving.Examining {
 			return q.to(q.r.URL.Path) // a repeated post: the page shows what became of it

@@ -41,7 +41,13 @@ func (p *AccountPages) askMove(q *query, status int, problems ...Problem) error 
 		return err
 	}
 	for i := range jobs {
-		page.Jobs = append(page.Jobs, MoveJob{jobs[i]})
+		job := MoveJob{Job: jobs[i]}
+		if job.State == moving.Open {
+			var wait moving.Wait
+			wait, job.Waits = p.Moving.Waits(job.ID)
+			job.Due = wait.Due
+		}
+		page.Jobs = append(page.Jobs, job)
 		page.Working = page.Working || jobs[i].State == moving.Open
 	}
 	if err := p.recommend(q, page); err != nil {
@@ -108,22 +114,20 @@ func moveLines(a *hosting.Arrival, d *hosting.Pointing, err error, deactivated b
 // changeMove is POST …/move.
 func (p *AccountPages) changeMove(q *query) error {
 	switch q.typed("decision") {
-	case "blobs":
-		return p.fetch(q, moving.FetchBlobs)
 	case "repository":
-		return p.confirmFetch(q)
+		return p.confirmFetch(q, http.StatusOK)
 	case "cancel":
 		if err := p.Moving.Cancel(q.r.Context(), q.account); err != nil {
 			return err
 		}
 		return q.to(q.r.URL.Path)
-	default: // confirmed, or a proof
-		return p.steppedUp(signin.Import, Msg("act.fetch"), func(q *query) error { return p.fetch(q, moving.FetchRepo) })(q)
+	default: // blobs, confirmed, or a proof
+		return p.steppedUp(signin.Import, Msg("act.fetch"), p.fetch)(q)
 	}
 }
 
 // confirmFetch shows what a repository that is fetched would replace.
-func (p *AccountPages) confirmFetch(q *query) error {
+func (p *AccountPages) confirmFetch(q *query, status int, problems ...Problem) error {
 	source, err := p.Moving.Source(q.typed("source"))
 	if err != nil {
 		return p.refuseFetch(q, err)
@@ -138,16 +142,24 @@ func (p *AccountPages) confirmFetch(q *query) error {
 	page := &Confirm{
 		Title: Msg("move.confirm"), Button: Msg("move.confirm-button"), Danger: now.Records > 0, Back: q.r.URL.Path,
 		Body:   []Text{Msg("move.confirm-from", "server", Stranger(source)), Msg("move.confirm-body", "n", Count(now.Records))},
-		Fields: []Field{{"source", source}},
+		Fields: []Field{{"source", source}, {"head", now.Head}},
 	}
-	page.Frame, _ = p.frame(q, q.visit.ID)
-	p.Pages.Render(q.w, q.r, http.StatusOK, page)
+	page.Frame, _ = p.frame(q, q.visit.ID, problems...)
+	p.Pages.Render(q.w, q.r, status, page)
 	return nil
 }
 
 // fetch begins a job.
-func (p *AccountPages) fetch(q *query, kind moving.Kind) error {
-	if err := p.Moving.Fetch(q.r.Context(), q.account, kind, q.typed("source")); err != nil {
+func (p *AccountPages) fetch(q *query) error {
+	kind := moving.FetchRepo
+	if q.typed("decision") == "blobs" {
+		kind = moving.FetchBlobs
+	}
+	err := p.Moving.Fetch(q.r.Context(), q.account, kind, q.typed("source"), q.typed("head"))
+	if errors.Is(err, moving.ErrChanged) {
+		return p.confirmFetch(q, http.StatusConflict, Problem{"", Msg("bring.changed")})
+	}
+	if err != nil {
 		return p.refuseFetch(q, err)
 	}
 	return q.to(q.r.URL.Path + "#work")

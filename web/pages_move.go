@@ -1,6 +1,10 @@
 package web
 
-import "nestbox/moving"
+import (
+	"time"
+
+	"nestbox/moving"
+)
 
 // Move helps an account in and out. Decision: repository and blobs fetch that from the server
 // in the field source, cancel ends the work.
@@ -37,7 +41,14 @@ type MoveLine struct {
 }
 
 // MoveJob is work in the background.
-type MoveJob struct{ moving.Job }
+type MoveJob struct {
+	moving.Job
+
+	// Waits: it is open, and not worked on: until Due, if that is set, else until other work
+	// gives its place back.
+	Waits bool
+	Due   time.Time
+}
 
 // Received returns how much has come.
 func (j *MoveJob) Received() Bytes { return Bytes(j.Bytes) }

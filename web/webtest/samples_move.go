@@ -1,6 +1,8 @@
 package webtest
 
 import (
+	"time"
+
 	"nestbox/moving"
 	"nestbox/web"
 )
@@ -34,11 +36,17 @@ func moveIn() *web.Move {
 	for _, why := range []moving.Reason{moving.Gone, moving.Unreadable, moving.Damaged, moving.TooLarge, moving.TakenDown} {
 		lacking = append(lacking, moving.Lacking{CID: "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku", Record: "app.bsky.feed.post/3lc7yqxkjxk2k", Why: why})
 	}
+	waiting := func(j web.MoveJob, due time.Time) web.MoveJob {
+		j.Waits, j.Due = true, due
+		return j
+	}
 	return &web.Move{
 		Frame: of(asleep(), "move"), Lines: moveLines(), Elsewhere: "https://old.example.com", Source: "https://old.example.com", Working: true,
 		PLC: true, Others: 2, Server: "https://pds.example.com", SigningKey: signingKey, RotationKeys: []string{signingKey},
 		Operation: "{\n  \"rotationKeys\": [\n    \"" + signingKey + "\"\n  ],\n  \"alsoKnownAs\": [\n    \"at://alice.example.com\"\n  ]\n}",
 		Jobs: []web.MoveJob{
+			waiting(job(8, moving.FetchBlobs, moving.Open, moving.Progress{Got: 1, Total: 812}, ""), at(-time.Hour)),
+			waiting(job(7, moving.FetchRepo, moving.Open, moving.Progress{}, ""), time.Time{}),
 			job(6, moving.FetchBlobs, moving.Open, moving.Progress{Got: 213, Total: 812, Bytes: 99 << 20}, ""),
 			job(5, moving.FetchBlobs, moving.Done, moving.Progress{Got: 213, Total: 812, Lacking: lacking, LackingAll: 140}, ""),
 			job(4, moving.FetchRepo, moving.Done, moving.Progress{Bytes: 9 << 20, Records: 12_345}, ""),
