@@ -156,7 +156,7 @@ func TestPeopleMoveLacking(t *testing.T) {
 
 	dir := m.now.DataDir
 	m.now.Stop()
-	m.now = pdstest.Start(t, pdstest.Options{Dir: dir, Settings: append(m.nowBox.Settings(), "PDS_DID_PLC_URL="+m.old.PLC)})
+	m.now = pdstest.Start(t, pdstest.Options{Dir: dir, Settings: append(m.nowBox.Settings(), "PDS_RATE_LIMITS_ENABLED=true", "PDS_DID_PLC_URL="+m.old.PLC)})
 	p.base = m.now.URL
 	page = p.await(path, "Done.")
 	p.want(page, http.StatusOK, "", "2 files could not be had", "the other server does not have it", "what came is not what its name says", "1 of 3 files")
