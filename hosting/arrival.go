@@ -11,12 +11,11 @@ import (
 	"nestbox/account"
 	"nestbox/identity"
 	"nestbox/repo"
+	"nestbox/request"
 )
 
 // Arrival is how completely an account has moved in.
 type Arrival struct {
-	// Valid: its identity is as Activate demands it.
-	Valid bool
 	// HasRepo: it has a repository, which is so large.
 	HasRepo bool
 	Repo    repo.Summary
@@ -27,8 +26,6 @@ type Arrival struct {
 
 // Arrival looks at what of an account is here.
 func (s *Service) Arrival(ctx context.Context, a *account.Account) (out Arrival, err error) {
-	_, err = s.pointsHere(ctx, a)
-	out.Valid = err == nil
 	out.Repo, err = s.Repos.Summary(ctx, a.ID)
 	out.HasRepo = err == nil
 	if err != nil && !errors.Is(err, repo.ErrNoRepo) {
@@ -58,9 +55,15 @@ type Pointing struct {
 	Others  int
 }
 
+// Valid reports whether the identity is as Activate demands it.
+func (p *Pointing) Valid() bool { return p.Here && p.KeyHere && p.Rotates }
+
 // Pointing asks the network what an account's identity says. Errors: identity.ErrNotRegistered,
-// those of a network that fails.
+// request.ErrTooMany, those of a network that fails.
 func (s *Service) Pointing(ctx context.Context, a *account.Account) (out Pointing, err error) {
+	if err := request.Admit(ctx, s.Limits, a.DID.String(), 1, identityLooks); err != nil {
+		return out, err
+	}
 	d, err := s.Resolver.Fresh(ctx, a.DID)
 	if err != nil {
 		return out, err

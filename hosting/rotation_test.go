@@ -14,6 +14,8 @@ import (
 	"nestbox/hosting"
 	"nestbox/identity"
 	"nestbox/plc"
+	"nestbox/ratelimit"
+	"nestbox/request"
 )
 
 // head returns the CID of the newest operation of an account's identity.
@@ -285,4 +287,39 @@ func TestRotationByClient(t *testing.T) {
 	if got := p.holders(a); got != "owner server" {
 		t.Errorf("after a restart: %s", got)
 	}
+}
+
+// TestIdentityLooks: one account's owner asks the directory so often, and no more, whatever page
+// asks; nobody else waits for it.
+func TestIdentityLooks(t *testing.T) {
+	p := newPlace(t)
+	p.Limits = ratelimit.New(1000, p.clock)
+	alice, bob := p.mustCreate("alice"), p.mustCreate("bob")
+	for i := range 30 {
+		_, err := p.Pointing(t.Context(), alice)
+		if err == nil {
+			_, err = p.ShowControl(t.Context(), alice)
+		}
+		if err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	if _, err := p.Pointing(t.Context(), alice); !isTooMany(err) {
+		t.Errorf("pointing: %v", err)
+	}
+	if _, err := p.ShowControl(t.Context(), alice); !isTooMany(err) {
+		t.Errorf("control: %v", err)
+	}
+	if d, err := p.Pointing(t.Context(), bob); err != nil || !d.Valid() {
+		t.Errorf("bob: %+v, %v", d, err)
+	}
+	p.advance(5 * time.Minute)
+	if d, err := p.Pointing(t.Context(), alice); err != nil || !d.Valid() {
+		t.Errorf("later: %+v, %v", d, err)
+	}
+}
+
+func isTooMany(err error) bool {
+	_, ok := errors.AsType[request.ErrTooMany](err)
+	return ok
 }

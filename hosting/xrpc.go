@@ -267,8 +267,9 @@ func (s *Service) CheckAccountStatus(ctx context.Context, caller auth.StandardCa
 	if err != nil {
 		return CheckAccountStatusOutput{}, xrpc.Unavailable(err)
 	}
+	_, wrong := s.pointsHere(ctx, a)
 	out := CheckAccountStatusOutput{
-		Activated: a.DeactivatedAt.IsZero(), ValidDID: is.Valid, PrivateStateValues: int64(is.Preferences),
+		Activated: a.DeactivatedAt.IsZero(), ValidDID: wrong == nil, PrivateStateValues: int64(is.Preferences),
 		ExpectedBlobs: is.Expected, ImportedBlobs: is.There,
 	}
 	if is.HasRepo {

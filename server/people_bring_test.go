@@ -306,3 +306,25 @@ func TestPeopleBringActive(t *testing.T) {
 	}})
 	p.want(p.get(path), http.StatusOK, "", "Deactivate the account first")
 }
+
+// TestUploadHead: what comes ahead of a file is bounded, before anybody is signed in.
+func TestUploadHead(t *testing.T) {
+	s := pdstest.Start(t, pdstest.Options{})
+	p := newVisitor(t, s)
+	const path = "/account/u/did:plc:aaaaaaaaaaaaaaaaaaaaaaaa/data/upload"
+	for name, body := range map[string]string{
+		"a preamble": strings.Repeat("\r\n", 40<<10),
+		"a header":   "--b\r\nContent-Disposition: form-data; name=\"" + strings.Repeat("n", 80<<10),
+		"a field":    "--b\r\nContent-Disposition: form-data; name=\"csrf\"\r\n\r\n" + strings.Repeat("c", 80<<10),
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL+path, strings.NewReader(body+strings.Repeat(" ", 1<<20)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "multipart/form-data; boundary=b")
+		r.Header.Set("Origin", s.URL)
+		if got := p.do(r); got.status != http.StatusBadRequest && got.status != http.StatusForbidden && got.status != http.StatusSeeOther {
+			t.Errorf("%s: %d", name, got.status)
+		}
+	}
+}

@@ -228,7 +228,8 @@ func TestPeopleTabs(t *testing.T) {
 // lost leave nothing that verify finds.
 func TestCookieOfAnother(t *testing.T) {
 	s := pdstest.Start(t, pdstest.Options{})
-	alice, bob := s.SignUp(t, "alice"), s.SignUp(t, "bob")
+	alice := s.SignUp(t, "alice")
+	s.SignUp(t, "bob")
 	p, thief := newVisitor(t, s), newVisitor(t, s)
 	p.want(p.signIn("bob.test", pdstest.Password), http.StatusSeeOther, inHere)
 	copied := p.cookies["nestbox"]
@@ -237,7 +238,8 @@ func TestCookieOfAnother(t *testing.T) {
 		thief.want(thief.signIn("bob.test", pdstest.Password), http.StatusSeeOther, inHere)
 	}
 	p.want(p.signIn("alice.test", pdstest.Password), http.StatusSeeOther, inHere)
-	if got := thief.accounts(); !slices.Equal(got, []string{bob.DID}) {
+	// What was proven with the newer cookies is bob's, and ends: nobody can know whose they are.
+	if got := thief.accounts(); len(got) != 0 {
 		t.Errorf("the thief sees %v, alice is %s", got, alice.DID)
 	}
 	if got := p.accounts(); !slices.Contains(got, alice.DID) {

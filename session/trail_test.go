@@ -167,7 +167,8 @@ func TestTrailSharing(t *testing.T) {
 	}
 }
 
-// TestTrailIsBounded: the oldest entries go first; another account's stay.
+// TestTrailIsBounded: the oldest entries of the kind that has most go first, so that the one of
+// the account's making stays; another account's stay.
 func TestTrailIsBounded(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	w.Limit = 5
@@ -181,7 +182,7 @@ func TestTrailIsBounded(t *testing.T) {
 		}
 	}
 	got := w.reasons(a, account.EntryRefreshRefused)
-	if len(got) != account.TrailLimit || got[0] != fmt.Sprint(account.TrailLimit+19) || got[len(got)-1] != "20" {
+	if len(got) != account.TrailLimit-1 || got[0] != fmt.Sprint(account.TrailLimit+19) || got[len(got)-1] != "21" {
 		t.Errorf("%d entries, from %s to %s", len(got), got[0], got[len(got)-1])
 	}
 	for range 10 {

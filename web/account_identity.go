@@ -34,7 +34,7 @@ func (p *AccountPages) askIdentity(q *query, status int, problems ...Problem) er
 	case errors.Is(err, identity.ErrNotRegistered):
 		page.Ended = true
 	case err != nil:
-		if _, many := errors.AsType[request.ErrTooMany](err); many || q.r.Context().Err() != nil {
+		if _, many := errors.AsType[request.ErrTooMany](err); many || errors.Is(err, identity.ErrBusy) || q.r.Context().Err() != nil {
 			return err
 		}
 		p.unanswered(q, err)
@@ -169,7 +169,7 @@ func changeWords(c *hosting.Control, d plc.Difference) Text {
 }
 
 // rotation returns the change that a form asks for; its key, if it is to be added, must be one:
-// the errors of plc.PublicKey.
+// the errors of plc.PublicKey. One that is to be removed must be named: plc.ErrKeyForm.
 func rotation(q *query) (change hosting.RotationChange, err error) {
 	switch {
 	case q.typed("decision") == "remove":
@@ -179,8 +179,12 @@ func rotation(q *query) (change hosting.RotationChange, err error) {
 	default:
 		change.Above = q.typed("place") == "above"
 		change.Add, err = plc.PublicKey(q.typed("key"))
+		return change, err
 	}
-	return change, err
+	if change.Remove == "" {
+		return change, plc.ErrKeyForm
+	}
+	return change, nil
 }
 
 // changeIdentity is POST …/identity: it shows a change, or sends the one that was shown.

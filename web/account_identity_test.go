@@ -168,6 +168,8 @@ func TestIdentityKeys(t *testing.T) {
 	if log := w.log.String(); strings.Contains(log, secret.Multibase()) {
 		t.Error("a private key is in the log")
 	}
+	alice.at(alice.postTo(alice.path("identity"), alice.page("identity"), "decision", "remove"), http.StatusUnprocessableEntity, "", "did:key:")
+	alice.at(alice.postTo(alice.path("identity"), alice.page("identity"), "decision", "send", "change", "remove", "key", ""), http.StatusUnprocessableEntity, "", "did:key:")
 	alice.at(alice.postTo(alice.path("identity"), alice.page("identity"), "decision", "remove", "remove", server), http.StatusUnprocessableEntity, "", "This server’s key stays")
 	alice.at(alice.postTo(alice.path("identity"), alice.page("identity"), "decision", "remove", "remove", "did:key:unknown"), http.StatusSeeOther, alice.path("identity")+"?done=identity")
 	if got := alice.rotationKeys(); len(got) != 1 {

@@ -9,6 +9,7 @@ import (
 	"nestbox/hosting"
 	"nestbox/identity"
 	"nestbox/moving"
+	"nestbox/request"
 	"nestbox/signin"
 )
 
@@ -18,13 +19,16 @@ func (p *AccountPages) showMove(q *query) error { return p.askMove(q, http.Statu
 func (p *AccountPages) askMove(q *query, status int, problems ...Problem) error {
 	ctx := q.r.Context()
 	page := &Move{Source: q.typed("source")}
+	pointing, perr := p.Hosting.Pointing(ctx, q.account)
+	if _, many := errors.AsType[request.ErrTooMany](perr); many || errors.Is(perr, identity.ErrBusy) {
+		return perr
+	}
 	arrival, err := p.Hosting.Arrival(ctx, q.account)
 	if err != nil {
 		return err
 	}
-	pointing, perr := p.Hosting.Pointing(ctx, q.account)
 	page.Lines = moveLines(&arrival, &pointing, perr, shownAccount(q.account).Deactivated)
-	page.Complete = arrival.Valid
+	page.Complete = perr == nil && pointing.Valid()
 	page.Records, page.Missing = arrival.Repo.Head.Records, arrival.Expected-arrival.There
 	if perr == nil {
 		page.Others = pointing.Others
@@ -33,7 +37,7 @@ func (p *AccountPages) askMove(q *query, status int, problems ...Problem) error 
 		}
 	}
 	page.Fetches = shownAccount(q.account).Deactivated || page.Missing > 0 || page.Records == 0
-	if page.Fetches && page.Source == "" {
+	if page.Fetches && page.Source == "" && perr == nil {
 		page.Source, _ = p.Moving.Former(ctx, q.account) // one that is not known is typed
 	}
 	jobs, err := p.Moving.Jobs(ctx, q.account)

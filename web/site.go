@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"nestbox/account"
+	"nestbox/identity"
 	"nestbox/request"
 	"nestbox/signin"
 )
@@ -194,6 +195,9 @@ const busyWait = time.Minute
 // Fail answers an error that a page has no words of its own for: a limit, or a dependency
 // that failed.
 func (s *Site) Fail(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, identity.ErrBusy) { // a limit of ours, too
+		err = request.ErrTooMany{Wait: busyWait}
+	}
 	if many, ok := errors.AsType[request.ErrTooMany](err); ok {
 		w.Header().Set("Retry-After", many.RetryAfter())
 		s.message(w, r, http.StatusTooManyRequests, &Message{
