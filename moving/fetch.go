@@ -207,7 +207,8 @@ func (r *running) fetchRepo(ctx context.Context) error {
 	var file *repo.Received
 	err := s.get(ctx, r.Source, "com.atproto.sync.getRepo", url.Values{"did": {r.owner.DID.String()}},
 		func(ctx context.Context, resp *http.Response) (err error) {
-			file, err = s.Repos.Receive(ctx, &counting{running: r, ctx: ctx, body: resp.Body}, s.Repos.MaxImportSize(), func() bool { return s.makeRoom(nil) })
+			file, err = s.Repos.Receive(ctx, &counting{running: r, ctx: ctx, body: resp.Body}, s.Repos.MaxImportSize(),
+				func() bool { return s.makeRoom(nil) })
 			return err
 		})
 	if err != nil {
