@@ -167,7 +167,7 @@ func (p *AccountPages) replaceByFile(q *query) error {
 		return q.to(q.r.URL.Path)
 	}
 	seen := moving.Seen{File: q.typed("sent"), Head: q.typed("head")}
-	seen.Preferences, _ = strconv.Atoi(q.typed("preferences")) // a text that is no number is 0
+	seen.Preferences, _ = strconv.Atoi(q.typed("preferences")) // other texts are 0
 	switch err := p.Moving.Bring(q.r.Context(), q.account, seen); {
 	case errors.Is(err, moving.ErrChanged):
 		return p.askBring(q, http.StatusConflict, Problem{"", Msg("bring.changed")})
