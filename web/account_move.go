@@ -23,6 +23,10 @@ func (p *AccountPages) askMove(q *query, status int, problems ...Problem) error 
 	if _, many := errors.AsType[request.ErrTooMany](perr); many || errors.Is(perr, identity.ErrBusy) {
 		return perr
 	}
+	jobs, err := p.Moving.Jobs(ctx, q.account) // first: what a job has done, the list below has
+	if err != nil {
+		return err
+	}
 	arrival, err := p.Hosting.Arrival(ctx, q.account)
 	if err != nil {
 		return err
@@ -39,10 +43,6 @@ func (p *AccountPages) askMove(q *query, status int, problems ...Problem) error 
 	page.Fetches = shownAccount(q.account).Deactivated || page.Missing > 0 || page.Records == 0
 	if page.Fetches && page.Source == "" && perr == nil {
 		page.Source, _ = p.Moving.Former(ctx, q.account) // one that is not known is typed
-	}
-	jobs, err := p.Moving.Jobs(ctx, q.account)
-	if err != nil {
-		return err
 	}
 	for i := range jobs {
 		job := MoveJob{Job: jobs[i]}
