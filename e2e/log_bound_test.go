@@ -61,8 +61,10 @@ func TestLogBound(t *testing.T) {
 	for _, name := range []string{"alice", "bob", "carol", "dave"} {
 		l.owners = append(l.owners, l.p.SignUp(t, name))
 	}
-	ctx, stop := context.WithTimeout(t.Context(), long)
+	// Not a deadline, which a dial would notice before ctx does.
+	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
+	defer time.AfterFunc(long, stop).Stop()
 	var running sync.WaitGroup
 	loop := func(kind string, step func(context.Context, int) error) {
 		running.Go(func() {
