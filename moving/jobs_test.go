@@ -56,17 +56,16 @@ func (lacks) Bring(_ context.Context, _ syntax.DID, _ cid.Cid, body io.Reader, _
 type line struct {
 	*moving.Service
 
-	t   *testing.T
-	db  *storetest.Database
-	end context.CancelFunc
+	t  *testing.T
+	db *storetest.Database
 }
 
-func newLine(t *testing.T, many int, speed time.Duration, pauses ...time.Duration) *line {
+func newLine(t *testing.T, many, speed int, pauses ...time.Duration) *line {
 	t.Helper()
 	db, begun := storetest.Open(t), time.Now()
 	l := &line{t: t, db: db, Service: &moving.Service{
 		Store: db.Jobs, Accounts: db.Accounts, Blobs: lacks{db.Blobs, many}, HTTP: http.DefaultClient, Pauses: pauses,
-		Now: func() time.Time { return begun.Add(speed * time.Since(begun)) }, Log: slog.New(slog.DiscardHandler),
+		Now: func() time.Time { return begun.Add(time.Since(begun) * time.Duration(speed)) }, Log: slog.New(slog.DiscardHandler),
 	}}
 	ctx, end := context.WithCancel(t.Context())
 	done := make(chan struct{})
