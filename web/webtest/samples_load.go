@@ -114,7 +114,7 @@ func storages() []Sample {
 			name := []string{"@alice.example.com", "@" + long}[i%2]
 			big.Table.Rows = append(big.Table.Rows, row(
 				web.Cell{Href: web.DeskPath + "accounts/" + did, Lines: []any{web.Name(name)}},
-				cell(web.Bytes(90<<30/(i+1)), web.Msg("storage.blob-count", "count", 40000, "n", web.Count(40000))), cell(web.Count(100_000/(i+1))),
+				cell(web.Bytes(int64(90)<<30/int64(i+1)), web.Msg("storage.blob-count", "count", 40000, "n", web.Count(40000))), cell(web.Count(100_000/(i+1))),
 			))
 		}
 		return &web.Desk{Frame: deskFrame(path, "storage"), Title: web.Msg("desk.part-storage"), Lead: web.Msg("storage.looked", "time", at(0)), Sections: []web.Section{held, disks, big}}
