@@ -329,7 +329,7 @@ func endBrowsers(c *sqlite.Conn, accountID, keep int64, end device.Ending) (n in
 	case end.SignIns:
 		n, err = change(c, "DELETE FROM browser_session WHERE account_id = ? AND device_id <> ?", b)
 		if err == nil {
-			_, err = change(c, "DELETE FROM admin_session WHERE account_id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, accountID) })
+			err = endPresences(c, accountID)
 		}
 	case end.Trust:
 		_, err = change(c, "UPDATE browser_session SET trusted_until = NULL WHERE account_id = ? AND device_id <> ?", b)
