@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
-	"golang.org/x/sys/unix"
 )
 
 // The goals of issue 14.
@@ -381,21 +380,6 @@ func blobFiles(dir string) (paths []string, err error) {
 		err = fmt.Errorf("%s holds no file of %.0f MB", dir, exportFileSize/mb)
 	}
 	return paths, err
-}
-
-// forget drops files from the system's memory, so that they are read from the disk.
-func forget(paths []string) error {
-	for _, path := range paths {
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		err = errors.Join(f.Sync(), unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED), f.Close())
-		if err != nil {
-			return fmt.Errorf("drop %s from memory: %w", path, err)
-		}
-	}
-	return nil
 }
 
 // readAll reads files, in MB.
