@@ -34,7 +34,7 @@ type Fault struct {
 	// DID is the account, or the name of what has none.
 	DID  syntax.DID `json:"did"`
 	What string     `json:"what"`
-	// Do says what an operator can do about it.
+	// Do is what an operator can do about it.
 	Do string `json:"do"`
 }
 
