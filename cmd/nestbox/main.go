@@ -42,6 +42,8 @@ type cli struct {
 	Relay    relayCmd    `cmd:"" help:"Show what relays know of this server, and ask them to crawl it."`
 	Firehose firehoseCmd `cmd:"" help:"Show and manage the event stream."`
 	Verify   verifyCmd   `cmd:"" help:"Check everything in a data directory, also while its server runs."`
+	Backup   backupCmd   `cmd:"" help:"Back up everything, also while the server runs; list and verify backups."`
+	Restore  restoreCmd  `cmd:"" help:"Make a data directory of a backup."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
 
