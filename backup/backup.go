@@ -33,7 +33,7 @@ type Held interface {
 	Size() int64
 	// LogSize is the size of what was written and is not in the file, in bytes.
 	LogSize() int64
-	// Moment returns the state of now. Its Pages can be read until Release.
+	// Moment returns the present state. Its Pages can be read until Release.
 	Moment(ctx context.Context) (Moment, error)
 	// Release ends the hold. A second call does nothing.
 	Release()

@@ -38,13 +38,18 @@ type backupMakeCmd struct {
 	Keep      string   `help:"Afterwards remove snapshots, except the newest one of each of so many days, weeks and months." placeholder:"daily=7,weekly=4,monthly=6"`
 	KeysApart string   `help:"Write the keys to this file instead of the store." type:"path" placeholder:"FILE" xor:"open"`
 	Plain     bool     `help:"Send it to a bucket although it is not encrypted." xor:"open"`
-	With      string   `name:"with-env-file" help:"Back up this file with settings as well." type:"path" placeholder:"FILE"`
 }
 
 // Run makes a backup through the server, or of a data directory that none serves.
 func (c *backupMakeCmd) Run() error {
 	args := server.BackupArgs{
-		To: c.To, Recipients: c.Recipient, Keep: c.Keep, KeysApart: c.KeysApart, Plain: c.Plain, EnvFile: c.With,
+		To: c.To, Recipients: c.Recipient, Keep: c.Keep, KeysApart: c.KeysApart, Plain: c.Plain,
+	}
+	if c.EnvFile != "" { // it is backed up, too
+		var err error
+		if args.EnvFile, err = filepath.Abs(c.EnvFile); err != nil {
+			return fmt.Errorf("file with settings: %w", err)
+		}
 	}
 	if !depot.IsS3(args.To) { // the server may run in another folder
 		var err error
