@@ -55,7 +55,8 @@ func parseBlobLine(text string) (b blobLine, err error) {
 		b.word = parts[3]
 	}
 	b.size, err = strconv.ParseInt(parts[1], 10, 64)
-	if raw, hexErr := hex.DecodeString(b.sum); err != nil || hexErr != nil || len(raw) != 32 || b.size < 0 || strings.ContainsAny(b.word, "/.") {
+	if raw, hexErr := hex.DecodeString(b.sum); err != nil || hexErr != nil || len(raw) != 32 || b.size < 0 || strings.ContainsAny(b.word,
+		"/.") {
 		return b, errList
 	}
 	return b, nil

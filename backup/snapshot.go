@@ -285,7 +285,8 @@ func writePages(path string, now Moment, at time.Time) (pages int64, err error) 
 	}
 	facts := now.Facts()
 	err = enc.EncodeHeader(ltx.Header{
-		Version: ltx.Version, Flags: ltx.HeaderFlagNoChecksum, PageSize: uint32(facts.PageSize), Commit: uint32(facts.PageCount), //nolint:gosec // SQLite's
+		Version: ltx.Version, Flags: ltx.HeaderFlagNoChecksum, PageSize: uint32(facts.PageSize), Commit: uint32(facts.PageCount),
+			//nolint:gosec // SQLite's
 		MinTXID: firstTXID, MaxTXID: firstTXID, Timestamp: at.UnixMilli(),
 	})
 	if err != nil {

@@ -80,7 +80,8 @@ func (c *backupMakeCmd) Run() error {
 				steps.result(nil, fmt.Sprintf("%d files of blobs are missing on the server itself: run nestbox verify", s.Gone))
 			}
 		case line.Removed != nil:
-			steps.result(line.Removed, fmt.Sprintf("%d old snapshots removed, %s in the store", line.Removed.Snapshots, bytesText(line.Removed.Bytes)))
+			steps.result(line.Removed, fmt.Sprintf("%d old snapshots removed, %s in the store", line.Removed.Snapshots,
+				bytesText(line.Removed.Bytes)))
 		}
 		return nil
 	}}
@@ -312,7 +313,8 @@ func (c *backupVerifyCmd) Run() error {
 	if err != nil {
 		return fmt.Errorf("not verified to the end: %w", err)
 	}
-	what := fmt.Sprintf("%d snapshots restored and verified, %d objects, %d blobs: %d faults", done.Snapshots, done.Objects, done.Blobs, done.Faults)
+	what := fmt.Sprintf("%d snapshots restored and verified, %d objects, %d blobs: %d faults", done.Snapshots, done.Objects, done.Blobs,
+		done.Faults)
 	if done.HashesOnly {
 		what = fmt.Sprintf("the hashes of %d objects compared: %d faults. Nothing was restored: the store is encrypted; name the identity with --identity",
 			done.Objects, done.Faults)
