@@ -131,8 +131,10 @@ func newWriter(dir string) (w *writer, err error) {
 		name string
 		file **os.File
 		to   **bufio.Writer
-	}{{entriesFile, &w.entries, &w.entriesTo}, {printsFile, &w.prints, &w.printsTo}, {packsFile, &w.packs, nil}, {listFile, &w.blobs,
-		&w.blobsTo}} {
+	}{{entriesFile, &w.entries, &w.entriesTo}, {printsFile, &w.prints, &w.printsTo}, {packsFile, &w.packs, nil}, {
+		listFile, &w.blobs,
+		&w.blobsTo,
+	}} {
 		file, err := os.OpenFile(filepath.Join(dir, f.name), os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("write the backup's state: %w", err), w.close())

@@ -284,9 +284,8 @@ func writePages(path string, now Moment, at time.Time) (pages int64, err error) 
 		return 0, fmt.Errorf("write the log: %w", err)
 	}
 	facts := now.Facts()
-	err = enc.EncodeHeader(ltx.Header{
+	err = enc.EncodeHeader(ltx.Header{ //nolint:gosec // SQLite's numbers
 		Version: ltx.Version, Flags: ltx.HeaderFlagNoChecksum, PageSize: uint32(facts.PageSize), Commit: uint32(facts.PageCount),
-			//nolint:gosec // SQLite's
 		MinTXID: firstTXID, MaxTXID: firstTXID, Timestamp: at.UnixMilli(),
 	})
 	if err != nil {

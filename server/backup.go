@@ -70,8 +70,8 @@ var (
 	errBackingUp = errors.New("a backup of this server is being made already: wait until it has ended")
 	errNoStore   = errors.New("name where the backup goes, with --to: a folder, or s3://bucket/prefix")
 	errInside    = errors.New("the backup would be lost with the data directory: name a folder outside of it, on another disk")
-	errOpen      = errors.New("anybody with access to the bucket would have the keys of all accounts: encrypt the backup with --recipient age1…, " +
-		"keep the keys apart with --keys-apart FILE, or insist with --plain")
+	errOpen      = errors.New("anybody with access to the bucket would have the keys of all accounts: " +
+		"encrypt the backup with --recipient age1…, keep the keys apart with --keys-apart FILE, or insist with --plain")
 )
 
 // progressEvery is the time between two lines of one step.
