@@ -89,6 +89,7 @@ func arrows() map[string]rule {
 		"internal/seal":             {},                                                                                  // the same
 		"internal/safehttp":         {},                                                                                  // the same
 		"internal/system":           {},                                                                                  // the same
+		"internal/s3test":           {},                                                                                  // the same, for tests only
 		"internal/smalldisk":        {},                                                                                  // the same, for tests only
 		"config":                    {imports: with("mail", "datadir", "internal/color"), anyInTests: true},              // is read by server and cmd alone; domains get values
 		"datadir":                   {imports: helpers},                                                                  // names, the lock and key files; knows no domain and no database
@@ -188,7 +189,7 @@ var reserved = []struct {
 	{prefix: "github.com/bluesky-social/indigo/atproto/atdata", tests: true, why: "it accepts malformed foreign bytes; tests compare with it"},
 	{prefix: "github.com/bluesky-social/indigo/atproto/lexicon", tests: true, why: "records are validated by lexicon; tests compare with it"},
 	{prefix: "github.com/alecthomas/kong", below: []string{"cmd"}, why: "the command line is parsed at the edge"},
-	{prefix: "testing", below: []string{"store/storetest", "internal/pdstest", "internal/smalldisk", "internal/costtest", "internal/dnstest", "e2e", "bench"}, tests: true, why: "test helpers do not belong into the binary"},
+	{prefix: "testing", below: []string{"store/storetest", "internal/pdstest", "internal/smalldisk", "internal/s3test", "internal/costtest", "internal/dnstest", "e2e", "bench"}, tests: true, why: "test helpers do not belong into the binary"},
 }
 
 // impure are the packages of the standard library that reach outside of the
