@@ -84,6 +84,15 @@ func depotContract(t *testing.T, d backup.Depot) {
 			t.Errorf("%s is %q", name, got)
 		}
 	}
+	if err := d.Put(ctx, "packs/empty", 0, strings.NewReader("")); err != nil {
+		t.Errorf("nothing was not kept: %v", err)
+	}
+	if got := get(t, d, "packs/empty"); got != "" {
+		t.Errorf("nothing is %q", got)
+	}
+	if err := d.Remove(ctx, "packs/empty"); err != nil {
+		t.Error(err)
+	}
 	// What breaks off, or has another size, is not there.
 	broken := errors.New("broken")
 	for what, put := range map[string]func() error{
