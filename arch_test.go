@@ -89,6 +89,7 @@ func arrows() map[string]rule {
 		"internal/seal":             {},                                                                                  // the same
 		"internal/safehttp":         {},                                                                                  // the same
 		"internal/system":           {},                                                                                  // the same
+		"internal/s3test":           {},                                                                                  // the same, for tests only
 		"internal/smalldisk":        {},                                                                                  // the same, for tests only
 		"config":                    {imports: with("mail", "datadir", "internal/color"), anyInTests: true},              // is read by server and cmd alone; domains get values
 		"datadir":                   {imports: helpers},                                                                  // names, the lock and key files; knows no domain and no database
@@ -108,6 +109,9 @@ func arrows() map[string]rule {
 		"prefs":        {imports: below([]string{"dagcbor", "lexicon"}), anyInTests: true, domain: true},
 		"oauth/client": {imports: below(), anyInTests: true, domain: true},
 		"schema":       {imports: below([]string{"dagcbor", "lexicon", "oauth/scope"}), anyInTests: true, domain: true},
+		// Backups know bytes, pages and files, and no domain; depot is the folder or the bucket.
+		"backup":       {imports: helpers, anyInTests: true},
+		"backup/depot": {imports: with("backup"), anyInTests: true},
 		// Where blobs lie, as their domain asks for it.
 		"blob/disk": {imports: with("blob"), anyInTests: true},
 		// Signing in, in this order: signin proves a person, session opens a row for them.
@@ -137,10 +141,10 @@ func arrows() map[string]rule {
 		// Stores implement what domains declare, so they import the domains;
 		// no domain imports a store.
 		"store":                         {imports: slices.Concat(domains, []string{"admin", "mail"})}, // the set of them, and what can be inspected of it, without code
-		"store/sqlite":                  {imports: below(domains, format, []string{"admin", "store", "store/sqlite/groupcommit", "takeover"}), anyInTests: true},
-		"store/reference/referencetest": {imports: []string{"dagcbor", "repo", "repo/car", "repo/mst"}},                                  // writes such databases, for tests
-		"store/reference":               {imports: []string{"internal/pause", "dagcbor", "takeover"}, anyInTests: true},                  // another server's databases, which are only read
-		"store/storetest":               {imports: below(domains, format, []string{"admin", "store", "store/sqlite"}), anyInTests: true}, // Open alone knows an implementation
+		"store/sqlite":                  {imports: below(domains, format, []string{"admin", "backup", "store", "store/sqlite/groupcommit", "takeover"}), anyInTests: true},
+		"store/reference":               {imports: []string{"internal/pause", "dagcbor", "takeover"}, anyInTests: true},                            // another server's databases, which are only read
+		"store/storetest":               {imports: below(domains, format, []string{"admin", "backup", "store", "store/sqlite"}), anyInTests: true}, // Open alone knows an implementation
+		"store/reference/referencetest": {imports: []string{"dagcbor", "repo", "repo/car", "repo/mst"}},                                            // writes such databases, for tests
 
 		// The check of a data directory, over what the store and the files show.
 		"verify": {imports: []string{"internal/durable", "internal/seal", "blob", "firehose", "hosting", "lexicon", "repo", "store"}, anyInTests: true},
@@ -148,11 +152,11 @@ func arrows() map[string]rule {
 		// Composition: server builds everything from config; only cmd and tests
 		// import server.
 		"server": {
-			imports:    below(domains, format, []string{"lexicon", "load", "admin", "config", "control", "datadir", "plc/directory", "store", "store/sqlite", "blob/disk", "verify", "web", "export", "takeover", "store/reference"}),
+			imports:    below(domains, format, []string{"lexicon", "load", "admin", "backup", "backup/depot", "config", "control", "datadir", "plc/directory", "store", "store/sqlite", "blob/disk", "verify", "web", "export", "takeover", "store/reference"}),
 			anyInTests: true,
 		},
 		"cmd/nestbox": {
-			imports:    below(domains, format, []string{"lexicon", "admin", "config", "control", "server", "verify", "takeover"}),
+			imports:    below(domains, format, []string{"lexicon", "admin", "backup", "backup/depot", "config", "control", "server", "verify", "takeover"}),
 			anyInTests: true,
 		},
 
@@ -186,7 +190,7 @@ var reserved = []struct {
 	{prefix: "github.com/bluesky-social/indigo/atproto/atdata", tests: true, why: "it accepts malformed foreign bytes; tests compare with it"},
 	{prefix: "github.com/bluesky-social/indigo/atproto/lexicon", tests: true, why: "records are validated by lexicon; tests compare with it"},
 	{prefix: "github.com/alecthomas/kong", below: []string{"cmd"}, why: "the command line is parsed at the edge"},
-	{prefix: "testing", below: []string{"store/storetest", "store/reference/referencetest", "internal/pdstest", "internal/smalldisk", "internal/costtest", "internal/dnstest", "e2e", "bench"}, tests: true, why: "test helpers do not belong into the binary"},
+	{prefix: "testing", below: []string{"store/storetest", "internal/pdstest", "internal/smalldisk", "store/reference/referencetest", "internal/s3test", "internal/costtest", "internal/dnstest", "e2e", "bench"}, tests: true, why: "test helpers do not belong into the binary"},
 }
 
 // impure are the packages of the standard library that reach outside of the
