@@ -91,7 +91,7 @@ func arrows() map[string]rule {
 		"internal/system":           {},                                                                                  // the same
 		"internal/s3test":           {},                                                                                  // the same, for tests only
 		"internal/smalldisk":        {},                                                                                  // the same, for tests only
-		"config":                    {imports: with("mail", "datadir", "internal/color"), anyInTests: true},              // is read by server and cmd alone; domains get values
+		"config":                    {imports: with("mail", "datadir", "internal/color", "backup"), anyInTests: true},    // is read by server and cmd alone; domains get values
 		"datadir":                   {imports: helpers},                                                                  // names, the lock and key files; knows no domain and no database
 		"config/internal/manual":    {imports: []string{"config"}},                                                       // writes docs/settings.md from Config's comments
 
