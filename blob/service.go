@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -59,6 +60,8 @@ type Service struct {
 	// it is nil, Now is always trusted.
 	Doubt func() error
 	Log   *slog.Logger
+	// Uploads counts what was uploaded, and not refused, since the start.
+	Uploads atomic.Uint64
 
 	flights flights
 }
@@ -131,6 +134,9 @@ func (s *Service) upload(ctx context.Context, accountID int64, body io.Reader, l
 		// Nothing refers to the file any more. If it cannot be removed either, nestbox
 		// verify reports it.
 		err = errors.Join(err, s.Files.Remove(context.WithoutCancel(ctx), b.Key))
+	}
+	if err == nil {
+		s.Uploads.Add(1)
 	}
 	return kept, err
 }

@@ -184,6 +184,7 @@ func (k *keeper) calm(ctx context.Context, size int64) error {
 func (k *keeper) copy() error {
 	k.copying.Lock()
 	defer k.copying.Unlock()
+	defer k.tookCopy(time.Now())
 	return checkpoint(k.conn)
 }
 
@@ -201,6 +202,7 @@ func (db *DB) empty(ctx context.Context, wait time.Duration) (emptied bool, err 
 func (db *DB) truncate(c *sqlite.Conn, wait time.Duration) (emptied bool, err error) {
 	db.copying.Lock()
 	defer db.copying.Unlock()
+	defer db.tookCopy(time.Now())
 	deleted := db.deleted.Swap(false) // whatever is deleted from here on needs another one
 	c.SetBusyTimeout(wait)
 	defer c.SetBusyTimeout(busyTimeout)
@@ -212,6 +214,13 @@ func (db *DB) truncate(c *sqlite.Conn, wait time.Duration) (emptied bool, err er
 		db.deleted.Store(true)
 	}
 	return emptied, err
+}
+
+// tookCopy reports how long a checkpoint took that began at a time.
+func (db *DB) tookCopy(began time.Time) {
+	if db.copied != nil {
+		db.copied(time.Since(began))
+	}
 }
 
 // started lets scans begin again.
