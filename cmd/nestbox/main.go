@@ -34,6 +34,7 @@ type cli struct {
 	Invite   inviteCmd   `cmd:"" help:"Create, list and disable invite codes."`
 	Admin    adminCmd    `cmd:"" help:"Let accounts in to the admin page."`
 	Audit    auditCmd    `cmd:"" help:"Show what admins did."`
+	Health   healthCmd   `cmd:"" help:"Ask the running server whether it works: exit status 0 for yes."`
 	Doctor   doctorCmd   `cmd:"" help:"Check the server's setup and what it depends on."`
 	Mail     mailCmd     `cmd:"" help:"Test the mail server."`
 	Keys     keysCmd     `cmd:"" help:"List, rotate and retire the server's session keys, and encrypt private keys with another key."`
@@ -44,6 +45,8 @@ type cli struct {
 	Takeover takeoverCmd `cmd:"" help:"Take over the data directory of a reference PDS (bluesky-social/pds)."`
 	Verify   verifyCmd   `cmd:"" help:"Check everything in a data directory, also while its server runs."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
+
+	Downgrade downgradeCmd `cmd:"" help:"Go back to the database from before an upgrade, with the server stopped."`
 }
 
 func main() {
