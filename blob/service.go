@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -64,6 +65,8 @@ type Service struct {
 	Uploads atomic.Uint64
 
 	flights flights
+	// kept is locked for reading while files are held, and for writing while some are removed.
+	kept sync.RWMutex
 }
 
 // errBody: the upload could not be read to its end.
