@@ -48,6 +48,7 @@ type cli struct {
 	Restore  restoreCmd  `cmd:"" help:"Make a data directory of a backup."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 
+	PDSAdmin  pdsadminCmd  `cmd:"" name:"pdsadmin" help:"The commands of the official distribution's pdsadmin."`
 	Downgrade downgradeCmd `cmd:"" help:"Go back to the database from before an upgrade, with the server stopped."`
 }
 
@@ -57,7 +58,7 @@ func main() {
 		kong.Name("nestbox"),
 		kong.Description("A Personal Data Server for the AT Protocol."),
 	)
-	args := os.Args[1:]
+	args := asPDSAdmin(os.Args[0], os.Args[1:])
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
@@ -68,6 +69,9 @@ func main() {
 		fail(fmt.Errorf("%w; nestbox --help shows what there is", err))
 	}
 	if err := ctx.Run(); err != nil {
+		if code, ok := errors.AsType[exit](err); ok {
+			os.Exit(int(code))
+		}
 		fail(err)
 	}
 }
