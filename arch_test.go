@@ -189,7 +189,7 @@ var reserved = []struct {
 	{prefix: "github.com/bluesky-social/indigo/atproto/repo", tests: true, why: "foreign bytes can crash it; tests compare with it"},
 	{prefix: "github.com/bluesky-social/indigo/atproto/atdata", tests: true, why: "it accepts malformed foreign bytes; tests compare with it"},
 	{prefix: "github.com/bluesky-social/indigo/atproto/lexicon", tests: true, why: "records are validated by lexicon; tests compare with it"},
-	{prefix: "github.com/prometheus", below: []string{"metrics"}, why: "domains count by tallies and marks; metrics alone knows who reads them"},
+	{prefix: "github.com/prometheus", below: []string{"metrics"}, tests: true, why: "domains count by tallies and marks; metrics alone knows who reads them"},
 	{prefix: "github.com/alecthomas/kong", below: []string{"cmd"}, why: "the command line is parsed at the edge"},
 	{prefix: "testing", below: []string{"store/storetest", "internal/pdstest", "internal/smalldisk", "internal/costtest", "internal/dnstest", "e2e", "bench"}, tests: true, why: "test helpers do not belong into the binary"},
 }

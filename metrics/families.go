@@ -75,6 +75,6 @@ func NewFamilies() *Families {
 		ClockSkew:   gauge("nestbox_clock_skew_seconds", "Seconds by which the clock is ahead of what the server expects."),
 		Ready:       gauge("nestbox_ready", "Whether /readyz answers 200."),
 
-		BackupSuccess: gauge("nestbox_backup_last_success_timestamp_seconds", "When a backup, or its check, last succeeded.", "kind"),
+		BackupSuccess: gauge("nestbox_backup_last_success_timestamp_seconds", "When a backup last succeeded.", "kind"),
 	}
 }

@@ -11,6 +11,10 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"nestbox/metrics"
 )
 
 // TestHealth goes through what may happen to a server: each shows within 15 seconds, in the
@@ -106,4 +110,29 @@ func TestHealth(t *testing.T) {
 		h.stopping.Store(true)
 		state("ok", "the server stops")
 	})
+}
+
+// TestLastBackup: the time of the last backup is a metric, also after a restart.
+func TestLastBackup(t *testing.T) {
+	s := openForTest(t)
+	s.families = metrics.NewFamilies()
+	const name = "nestbox_backup_last_success_timestamp_seconds"
+	count := func() int {
+		t.Helper()
+		n, err := testutil.GatherAndCount(metrics.New(s.samples).Gatherer(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	s.recallSnapshot(t.Context())
+	if n := count(); n != 0 {
+		t.Errorf("before the first backup there are %d values", n)
+	}
+	s.noteSnapshot(t.Context())
+	at := s.sights.snapshot.Swap(0) // as after a restart
+	s.recallSnapshot(t.Context())
+	if n := count(); n != 1 || at == 0 || s.sights.snapshot.Load() != at {
+		t.Errorf("%d values, %d, then %d", n, at, s.sights.snapshot.Load())
+	}
 }

@@ -35,6 +35,8 @@ type sights struct {
 	glance atomic.Pointer[glance]
 	totals atomic.Pointer[admin.Totals]
 	relays atomic.Pointer[[]relaySight]
+	// snapshot is when the last backup was made, in Unix seconds; 0 if there is none.
+	snapshot atomic.Int64
 }
 
 type glance struct {
@@ -105,11 +107,32 @@ func (s *Server) watchMetrics(ctx context.Context) {
 	if s.metrics == nil {
 		return
 	}
+	s.recallSnapshot(ctx)
 	var looking sync.WaitGroup
 	looking.Go(func() { s.repeat(ctx, glanceEvery, s.lookQuickly) })
 	looking.Go(func() { s.repeat(ctx, countEvery, s.count) })
 	looking.Go(func() { s.repeat(ctx, countEvery, s.askRelays) })
 	looking.Wait()
+}
+
+// recallSnapshot reads when the last backup was made.
+func (s *Server) recallSnapshot(ctx context.Context) {
+	at, err := s.dir.LastBackup()
+	switch {
+	case err != nil:
+		s.opts.Log.LogAttrs(ctx, slog.LevelWarn, "metrics are not up to date", slog.String("cause", err.Error()))
+	case !at.IsZero():
+		s.sights.snapshot.Store(at.Unix())
+	}
+}
+
+// noteSnapshot keeps that a backup was made now.
+func (s *Server) noteSnapshot(ctx context.Context) {
+	now := s.opts.Now()
+	s.sights.snapshot.Store(now.Unix())
+	if err := s.dir.KeepBackup(now); err != nil {
+		s.opts.Log.LogAttrs(ctx, slog.LevelWarn, "the time of the backup was not saved", slog.String("cause", err.Error()))
+	}
 }
 
 // repeat looks at once, and then again and again. What cannot be seen stays as it was.
@@ -234,6 +257,9 @@ func (s *Server) seen(out []metrics.Sample) []metrics.Sample {
 			out = append(out, f.Accounts.Of(float64(t.Accounts[status]), word))
 		}
 		out = append(out, f.BlobBytes.Of(float64(t.BlobBytes)), f.BlobFiles.Of(float64(t.Blobs)), f.BlobGarbage.Of(float64(t.Garbage)))
+	}
+	if at := s.sights.snapshot.Load(); at != 0 {
+		out = append(out, f.BackupSuccess.Of(float64(at), "snapshot"))
 	}
 	if relays := s.sights.relays.Load(); relays != nil {
 		for _, r := range *relays {
