@@ -131,10 +131,13 @@ func arrows() map[string]rule {
 		"web":         {imports: slices.Concat(helpers, []string{"internal/color", "internal/messages", "request", "auth", "ratelimit", "mail", "load", "plc", "oauth/scope", "export", "admin"}, domains), anyInTests: true},
 		"web/webtest": {imports: []string{"web", "moving"}}, // a sample of every page, for the tests of web and e2e/browser
 
+		// What a reference PDS keeps, as it is here; reads and stores through interfaces of its own.
+		"takeover": {imports: below(domains, format, []string{"admin"}), anyInTests: true, domain: true},
+
 		// Stores implement what domains declare, so they import the domains;
 		// no domain imports a store.
-		"store":           {imports: slices.Concat(domains, []string{"admin", "mail"})}, // the set of them, and what can be inspected of it, without code
-		"store/sqlite":    {imports: below(domains, format, []string{"admin", "store", "store/sqlite/groupcommit"}), anyInTests: true},
+		"store":           {imports: slices.Concat(domains, []string{"admin", "mail", "takeover"})}, // the set of them, and what can be inspected of it, without code
+		"store/sqlite":    {imports: below(domains, format, []string{"admin", "store", "store/sqlite/groupcommit", "takeover"}), anyInTests: true},
 		"store/storetest": {imports: below(domains, format, []string{"admin", "store", "store/sqlite"}), anyInTests: true}, // Open alone knows an implementation
 
 		// The check of a data directory, over what the store and the files show.
