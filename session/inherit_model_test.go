@@ -192,10 +192,7 @@ func (m *inheritance) pause() time.Duration {
 
 func (m *inheritance) before() {
 	m.apps = map[string]auth.Scope{"phone": auth.ScopeAppPass, "watch": auth.ScopeAppPassPrivileged}
-	for _, name := range []string{"phone", "watch"} {
-		m.storeAppPassword(m.a, name, "none", name == "watch")
-	}
-	for range rapid.IntRange(1, 40).Draw(m.t, "steps before") {
+	for range rapid.IntRange(1, 30).Draw(m.t, "steps before") {
 		m.old.now = m.old.now.Add(m.pause())
 		what := rapid.SampledFrom([]string{"sign in", "refresh", "refresh", "refresh", "newest", "newest", "sign out", "revoke", "long"}).Draw(m.t, "what")
 		switch {
@@ -213,9 +210,6 @@ func (m *inheritance) before() {
 				m.old.revoke(app)
 			}
 			delete(m.apps, app)
-			if err := m.Accounts.RevokeAppPassword(m.world.t.Context(), m.a.ID, app, m.entry(account.EntryAppPasswordRevoked)); err != nil {
-				m.t.Fatal(err)
-			}
 		case what == "long":
 			m.old.now = m.old.now.Add(time.Duration(rapid.IntRange(0, 30).Draw(m.t, "days")) * day)
 		default:
@@ -235,6 +229,9 @@ func (m *inheritance) before() {
 func (m *inheritance) takeOver() {
 	m.took = m.old.now.Add(m.pause())
 	m.clock.Set(m.took)
+	for name, scope := range m.apps {
+		m.storeAppPassword(m.a, name, "none", scope == auth.ScopeAppPassPrivileged)
+	}
 	m.all, m.dead = follow(m.old.rows, m.apps, m.took)
 	for _, id := range m.held {
 		if m.old.rows[id] == nil {
@@ -283,7 +280,7 @@ func (m *inheritance) check() {
 // after plays what clients do on this server.
 func (m *inheritance) after() {
 	m.fresh = map[*moved][]auth.Token{}
-	for range rapid.IntRange(0, 40).Draw(m.t, "steps after") {
+	for range rapid.IntRange(0, 30).Draw(m.t, "steps after") {
 		m.clock.Advance(m.pause())
 		if len(m.dead) > 0 && (len(m.all) == 0 || rapid.IntRange(0, 5).Draw(m.t, "dead") == 0) {
 			id := rapid.SampledFrom(m.dead).Draw(m.t, "dead token")

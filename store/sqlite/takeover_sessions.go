@@ -16,33 +16,39 @@ import (
 	"nestbox/takeover"
 )
 
-// TakeoverSessions implements takeover.SessionStore, GrantStore and BrowserStore.
-type TakeoverSessions struct{ *DB }
+// Legacy implements takeover.LegacyStore, on a database that a server has open or on one that
+// a take-over makes. Each write is one transaction.
+type Legacy struct {
+	read, write func(ctx context.Context, fn func(*sqlite.Conn) error) error
+}
 
-var (
-	_ takeover.SessionStore = TakeoverSessions{}
-	_ takeover.GrantStore   = TakeoverSessions{}
-	_ takeover.BrowserStore = TakeoverSessions{}
-)
+var _ takeover.LegacyStore = Legacy{}
+
+// Legacy returns what is kept of another server's sessions.
+func (db *DB) Legacy() Legacy {
+	return Legacy{read: db.read, write: func(ctx context.Context, fn func(*sqlite.Conn) error) error {
+		return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+			tx.AfterCommit(db.sessions.InvalidateAll)
+			return fn(tx.Conn)
+		})
+	}}
+}
 
 // BeginSessions implements takeover.SessionStore.
-func (db TakeoverSessions) BeginSessions(ctx context.Context, at time.Time) error {
-	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		if _, err := deleteSessions(tx, db.DB, "id > 0", nil); err != nil {
-			return err
-		}
-		for _, table := range []string{"device", "oauth_consent", "legacy_since"} {
-			if _, err := change(tx.Conn, "DELETE FROM "+table, nil); err != nil {
+func (db Legacy) BeginSessions(ctx context.Context, at time.Time) error {
+	return db.write(ctx, func(c *sqlite.Conn) error {
+		for _, table := range []string{"session", "device", "oauth_consent", "legacy_since"} {
+			if _, err := change(c, "DELETE FROM "+table, nil); err != nil {
 				return fmt.Errorf("forget what was brought before: %w", err)
 			}
 		}
-		_, err := change(tx.Conn, "INSERT INTO legacy_since (id, at) VALUES (1, ?)", func(s *sqlite.Stmt) { bindTime(s, 1, at) })
+		_, err := change(c, "INSERT INTO legacy_since (id, at) VALUES (1, ?)", func(s *sqlite.Stmt) { bindTime(s, 1, at) })
 		return wrap(err, "note the time of the take-over")
 	})
 }
 
 // Holder implements takeover.SessionStore.
-func (db TakeoverSessions) Holder(ctx context.Context, did syntax.DID) (h takeover.Holder, err error) {
+func (db Legacy) Holder(ctx context.Context, did syntax.DID) (h takeover.Holder, err error) {
 	err = db.read(ctx, func(c *sqlite.Conn) error {
 		a, err := findAccount(c, "a.did = ?", func(s *sqlite.Stmt) { s.BindText(1, did.String()) })
 		if err != nil {
@@ -63,15 +69,15 @@ func (db TakeoverSessions) Holder(ctx context.Context, did syntax.DID) (h takeov
 }
 
 // PutSessions implements takeover.SessionStore.
-func (db TakeoverSessions) PutSessions(ctx context.Context, sessions []takeover.Brought) error {
-	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+func (db Legacy) PutSessions(ctx context.Context, sessions []takeover.Brought) error {
+	return db.write(ctx, func(c *sqlite.Conn) error {
 		for i := range sessions {
-			id, err := insertState(tx.Conn, &sessions[i].State)
+			id, err := insertState(c, &sessions[i].State)
 			if err != nil {
 				return err
 			}
 			for _, t := range sessions[i].Tokens {
-				_, err := change(tx.Conn, "INSERT OR REPLACE INTO legacy_token (hash, session_id, generation) VALUES (?, ?, ?)",
+				_, err := change(c, "INSERT OR REPLACE INTO legacy_token (hash, session_id, generation) VALUES (?, ?, ?)",
 					func(s *sqlite.Stmt) {
 						s.BindBytes(1, t.Hash[:])
 						s.BindInt64(2, id)
@@ -113,10 +119,10 @@ func insertState(c *sqlite.Conn, st *session.State) (id int64, err error) {
 }
 
 // PutConsents implements takeover.GrantStore.
-func (db TakeoverSessions) PutConsents(ctx context.Context, consents []oauth.Consent) error {
-	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+func (db Legacy) PutConsents(ctx context.Context, consents []oauth.Consent) error {
+	return db.write(ctx, func(c *sqlite.Conn) error {
 		for i := range consents {
-			if err := putConsent(tx.Conn, &consents[i]); err != nil {
+			if err := putConsent(c, &consents[i]); err != nil {
 				return err
 			}
 		}
@@ -125,9 +131,9 @@ func (db TakeoverSessions) PutConsents(ctx context.Context, consents []oauth.Con
 }
 
 // PutBrowser implements takeover.BrowserStore.
-func (db TakeoverSessions) PutBrowser(ctx context.Context, b takeover.BroughtBrowser) (id int64, err error) {
-	err = db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
-		err := query(tx.Conn, `INSERT INTO device (secrets, generation, rotated_at, made_at, seen_at, network, user_agent)
+func (db Legacy) PutBrowser(ctx context.Context, b takeover.BroughtBrowser) (id int64, err error) {
+	err = db.write(ctx, func(c *sqlite.Conn) error {
+		err := query(c, `INSERT INTO device (secrets, generation, rotated_at, made_at, seen_at, network, user_agent)
 			VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id`,
 			func(s *sqlite.Stmt) {
 				s.BindBytes(1, encodeSecrets(b.Browser.Secrets))
@@ -143,11 +149,11 @@ func (db TakeoverSessions) PutBrowser(ctx context.Context, b takeover.BroughtBro
 			return fmt.Errorf("insert browser of another server: %w", err)
 		}
 		for _, in := range b.Browser.SignIns {
-			if err := putSignIn(tx.Conn, id, in); err != nil {
+			if err := putSignIn(c, id, in); err != nil {
 				return err
 			}
 		}
-		_, err = change(tx.Conn, "INSERT OR REPLACE INTO legacy_browser (hash, device_id) VALUES (?, ?)",
+		_, err = change(c, "INSERT OR REPLACE INTO legacy_browser (hash, device_id) VALUES (?, ?)",
 			func(s *sqlite.Stmt) { s.BindBytes(1, b.Hash[:]); s.BindInt64(2, id) })
 		return wrap(err, "insert browser of another server")
 	})
