@@ -131,13 +131,14 @@ func arrows() map[string]rule {
 		"web":         {imports: slices.Concat(helpers, []string{"internal/color", "internal/messages", "request", "auth", "ratelimit", "mail", "load", "plc", "oauth/scope", "export", "admin"}, domains), anyInTests: true},
 		"web/webtest": {imports: []string{"web", "moving"}}, // a sample of every page, for the tests of web and e2e/browser
 
-		// What a reference PDS keeps, as it is here; reads and stores through interfaces of its own.
-		"takeover": {imports: below(domains, format, []string{"admin"}), anyInTests: true, domain: true},
+		// The data directory of another server becomes ours.
+		"takeover": {imports: below(domains, format, []string{"lexicon", "admin", "blob/disk"}), anyInTests: true},
 
 		// Stores implement what domains declare, so they import the domains;
 		// no domain imports a store.
 		"store":           {imports: slices.Concat(domains, []string{"admin", "mail", "takeover"})}, // the set of them, and what can be inspected of it, without code
 		"store/sqlite":    {imports: below(domains, format, []string{"admin", "store", "store/sqlite/groupcommit", "takeover"}), anyInTests: true},
+		"store/reference": {imports: []string{"internal/pause", "dagcbor", "takeover"}, anyInTests: true},                  // another server's databases, which are only read
 		"store/storetest": {imports: below(domains, format, []string{"admin", "store", "store/sqlite"}), anyInTests: true}, // Open alone knows an implementation
 
 		// The check of a data directory, over what the store and the files show.
@@ -146,11 +147,11 @@ func arrows() map[string]rule {
 		// Composition: server builds everything from config; only cmd and tests
 		// import server.
 		"server": {
-			imports:    below(domains, format, []string{"lexicon", "load", "admin", "config", "control", "datadir", "plc/directory", "store", "store/sqlite", "blob/disk", "verify", "web", "export"}),
+			imports:    below(domains, format, []string{"lexicon", "load", "admin", "config", "control", "datadir", "plc/directory", "store", "store/sqlite", "blob/disk", "verify", "web", "export", "takeover", "store/reference"}),
 			anyInTests: true,
 		},
 		"cmd/nestbox": {
-			imports:    below(domains, format, []string{"lexicon", "admin", "config", "control", "server", "verify"}),
+			imports:    below(domains, format, []string{"lexicon", "admin", "config", "control", "server", "verify", "takeover"}),
 			anyInTests: true,
 		},
 

@@ -314,6 +314,12 @@ func CleanCode(typed string) string {
 	return s[:codeLength/2] + "-" + s[codeLength/2:]
 }
 
+// Imported returns a code that another server mailed at a time, as it is stored here.
+func (c *Codes) Imported(p Purpose, code string, madeAt time.Time) Code {
+	madeAt = madeAt.UTC().Truncate(time.Millisecond)
+	return Code{Purpose: p, Hash: c.hash(p, CleanCode(code)), MadeAt: madeAt, Expires: madeAt.Add(CodeLife)}
+}
+
 // hash is the stored form of a code, bound to its purpose.
 func (c *Codes) hash(p Purpose, code string) []byte {
 	h := hmac.New(sha256.New, c.Key)

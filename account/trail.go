@@ -15,6 +15,7 @@ type EntryKind string
 const (
 	EntrySignUp             EntryKind = "account-created"
 	EntryMovedIn            EntryKind = "account-moved-in"
+	EntryTakenOver          EntryKind = "server-taken-over"
 	EntryHandleChanged      EntryKind = "handle-changed"
 	EntryKeyChanged         EntryKind = "signing-key-changed"
 	EntryKeyGivenUp         EntryKind = "signing-key-change-given-up"

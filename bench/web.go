@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -325,6 +326,9 @@ func (c *conn) keepFile(u *user, file []byte) error {
 	return nil
 }
 
+// archivePart is the button of an archive; the page has others, for what can be taken alone.
+var archivePart = regexp.MustCompile(`name="part" value="[0-9]+"`)
+
 // takeAll downloads the archive, and then its parts.
 func (b *browser) takeAll(s *server, u *user, t *taken) error {
 	page := "/account/u/" + u.did + "/data"
@@ -336,7 +340,7 @@ func (b *browser) takeAll(s *server, u *user, t *taken) error {
 	if form == nil {
 		return errors.New("no form to download")
 	}
-	parts := strings.Count(string(body), `name="part"`) // the first is the archive
+	parts := len(archivePart.FindAll(body, -1)) // the first is the archive
 	cpu, err := processCPU(s.pid)
 	if err != nil {
 		return err

@@ -36,7 +36,14 @@ func (f *Faults) add(setting, problem, want string) {
 // error is of type Faults and has everything that is wrong.
 func Load(flags Flags, environ []string) (Config, []string, error) {
 	var faults Faults
-	values := fileValues(flags.EnvFile, &faults)
+	values := gather(flags, environ, &faults)
+	settle(values, &faults)
+	return build(values, flags, faults)
+}
+
+// gather collects the settings that are given, the strongest of each.
+func gather(flags Flags, environ []string, faults *Faults) map[string]string {
+	values := fileValues(flags.EnvFile, faults)
 	for _, kv := range environ {
 		// An empty variable counts as not set, as in the reference.
 		if name, v, ok := strings.Cut(kv, "="); ok && strings.HasPrefix(name, "PDS_") && v != "" {
@@ -52,6 +59,11 @@ func Load(flags Flags, environ []string) (Config, []string, error) {
 	if flags.Listen != "" {
 		values["PDS_LISTEN"] = flags.Listen
 	}
+	return values
+}
+
+// build makes the configuration of values; faults are those found before.
+func build(values map[string]string, flags Flags, faults Faults) (Config, []string, error) {
 	if flags.Command {
 		recall(values)
 	}

@@ -70,16 +70,20 @@ func format(value any) (string, bool) {
 // recall fills what values lack from the settings of the data directory's last
 // server. Without the file it fills nothing.
 func recall(values map[string]string) {
-	dir := values["PDS_DATA_DIRECTORY"]
-	if dir == "" {
-		f, _ := reflect.TypeFor[Config]().FieldByName("DataDirectory")
-		dir = f.Tag.Get("default")
-	}
-	for name, v := range remembered(dir) {
+	for name, v := range remembered(dataDirectory(values)) {
 		if _, given := values[name]; !given && v != "" && v != redacted {
 			values[name] = v
 		}
 	}
+}
+
+// dataDirectory returns the data directory that values name.
+func dataDirectory(values map[string]string) string {
+	if dir := values["PDS_DATA_DIRECTORY"]; dir != "" {
+		return dir
+	}
+	f, _ := reflect.TypeFor[Config]().FieldByName("DataDirectory")
+	return f.Tag.Get("default")
 }
 
 // remembered reads what Remember stored: nothing if there is no such file, or it is

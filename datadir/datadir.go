@@ -29,7 +29,13 @@ const (
 	TransfersFolder = "transfers"
 	// PLCFolder is for the PLC directory of development.
 	PLCFolder = "plc"
+	// TakeoverFolder is the data directory that a take-over makes, in that of the server that
+	// it takes over.
+	TakeoverFolder = "nestbox"
 )
+
+// TakeoverFile says, in a data directory, that it was made by a take-over, which has ended.
+const TakeoverFile = "takeover.json"
 
 // Dir is the full path of a data directory.
 type Dir string
@@ -96,6 +102,9 @@ func (d Dir) Blobs() string { return d.in(BlobsFolder) }
 
 // Transfers returns the path of TransfersFolder.
 func (d Dir) Transfers() string { return d.in(TransfersFolder) }
+
+// Takeover returns the path of TakeoverFile.
+func (d Dir) Takeover() string { return d.in(TakeoverFile) }
 
 // PLC returns the path of PLCFolder.
 func (d Dir) PLC() string { return d.in(PLCFolder) }

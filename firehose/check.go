@@ -15,6 +15,9 @@ import (
 type Checker struct {
 	// Report is called for each fault.
 	Report func(fault string)
+	// Foreign is the number up to which events came with a take-over: they are checked as
+	// event.Event.CheckForeign does.
+	Foreign int64
 	// Events is how many there were.
 	Events int64
 
@@ -42,7 +45,11 @@ func (c *Checker) Event(e Logged, total int64) {
 		}
 		return
 	}
-	said, err := e.Check(e.Seq)
+	check := e.Check
+	if e.Seq <= c.Foreign {
+		check = e.CheckForeign
+	}
+	said, err := check(e.Seq)
 	if err != nil {
 		c.Report(fmt.Sprintf("event %d, %s of %s: %v", e.Seq, e.Kind, e.DID, err))
 		return

@@ -239,7 +239,7 @@ func (s *Service) genesis(p *Pending, recoveryKey string) (*didplc.RegularOp, er
 		return nil, err
 	}
 	p.DID, p.SigningKey = did, public.DIDKey()
-	p.SigningKeySealed = s.Box.Seal(signing.Bytes(), signingKeyLabel(did))
+	p.SigningKeySealed = SealKey(s.Box, did, signing)
 	return op, nil
 }
 

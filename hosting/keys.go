@@ -50,6 +50,12 @@ func (k *Keys) SigningKey(ctx context.Context, accountID int64) (atcrypto.Privat
 // Drop forgets an account's key. It is called once the store has another.
 func (k *Keys) Drop(accountID int64) { k.opened.Invalidate(accountID) }
 
+// SealKey seals the signing key of an account, or one that is reserved for a DID: empty if
+// it was promised to nobody.
+func SealKey(box *seal.Box, did syntax.DID, key *atcrypto.PrivateKeyK256) []byte {
+	return box.Seal(key.Bytes(), signingKeyLabel(did))
+}
+
 // OpenKey opens an account's sealed signing key.
 func OpenKey(box *seal.Box, did syntax.DID, sealed []byte) (atcrypto.PrivateKey, error) {
 	raw, err := box.Open(sealed, signingKeyLabel(did))

@@ -114,7 +114,7 @@ func (s *Service) newKey(did syntax.DID) (ReservedKey, error) {
 		return ReservedKey{}, fmt.Errorf("make signing key: %w", err)
 	}
 	return ReservedKey{
-		Public: public.DIDKey(), DID: did, Sealed: s.Box.Seal(private.Bytes(), signingKeyLabel(did)), ReservedAt: s.now(),
+		Public: public.DIDKey(), DID: did, Sealed: SealKey(s.Box, did, private), ReservedAt: s.now(),
 	}, nil
 }
 

@@ -270,6 +270,12 @@ func (r *recordRows) match(key string, value cid.Cid) error {
 // Derive returns what follows from a record. Its error names the fault of the record.
 func (c *Checker) Derive(r Record) (Derived, error) { return c.derive(&recordChecker{}, r) }
 
+// Deriver returns a Derive for many records of one repository, for one goroutine.
+func (c *Checker) Deriver() func(Record) (Derived, error) {
+	forms := &recordChecker{}
+	return func(r Record) (Derived, error) { return c.derive(forms, r) }
+}
+
 func (c *Checker) derive(forms *recordChecker, r Record) (Derived, error) {
 	if id := dagcbor.CID(r.Block); !id.Equals(r.CID) {
 		return Derived{}, fmt.Errorf("its block is %s, its row says %s", id, r.CID)

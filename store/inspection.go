@@ -67,6 +67,8 @@ type Inspection interface {
 	// up to it. LastEvent returns the number that the log gave last.
 	Events(yield func(e firehose.Logged, total int64) error) error
 	LastEvent() (int64, error)
+	// Foreign returns the number up to which events came with a take-over, 0 for none.
+	Foreign() (int64, error)
 
 	Close() error
 }

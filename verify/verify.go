@@ -337,7 +337,12 @@ func (v *verifier) key(a store.Inspected) (atcrypto.PublicKey, error) {
 
 func (v *verifier) eventLog(ctx context.Context, db store.Inspection, fault func(string)) error {
 	v.log.Report = fault
-	err := db.Events(func(e firehose.Logged, total int64) error {
+	foreign, err := db.Foreign()
+	if err != nil {
+		return err
+	}
+	v.log.Foreign = foreign
+	err = db.Events(func(e firehose.Logged, total int64) error {
 		v.log.Event(e, total)
 		if v.log.Events%10_000 == 0 {
 			v.progress(fmt.Sprintf("event %d", e.Seq))

@@ -33,7 +33,8 @@ func about(kind account.EntryKind) string {
 		account.EntryAppPasswordCreated, account.EntryAppPasswordRevoked, account.EntryPermissionTaken, account.EntryCodeGiven,
 		account.EntryExported, account.EntryImported, account.EntryRotationKeys:
 		return aboutSecurity
-	case account.EntrySignUp, account.EntryMovedIn, account.EntryHandleChanged, account.EntryKeyChanged, account.EntryKeyGivenUp,
+	case account.EntrySignUp, account.EntryMovedIn, account.EntryTakenOver, account.EntryHandleChanged, account.EntryKeyChanged,
+		account.EntryKeyGivenUp,
 		account.EntryEmailConfirmed, account.EntryEmailChanged, account.EntryTakedown, account.EntryTakedownLifted, account.EntrySuspended,
 		account.EntrySuspensionLifted, account.EntryDeactivated, account.EntryActivated, account.EntryInvitesDisabled,
 		account.EntryInvitesEnabled,

@@ -35,6 +35,8 @@ type Files struct {
 	dir, tmp string
 	// shards has the folders whose own entry is known to be on disk.
 	shards sync.Map
+	// unsettled has the folders of files that Adopt has made.
+	unsettled sync.Map
 	// release unlocks the folder for other processes.
 	release func() error
 }

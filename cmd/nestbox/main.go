@@ -41,6 +41,7 @@ type cli struct {
 	Client   clientCmd   `cmd:"" help:"List OAuth clients, and end their sessions."`
 	Relay    relayCmd    `cmd:"" help:"Show what relays know of this server, and ask them to crawl it."`
 	Firehose firehoseCmd `cmd:"" help:"Show and manage the event stream."`
+	Takeover takeoverCmd `cmd:"" help:"Take over the data directory of a reference PDS (bluesky-social/pds)."`
 	Verify   verifyCmd   `cmd:"" help:"Check everything in a data directory, also while its server runs."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }

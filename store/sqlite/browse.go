@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"zombiezen.com/go/sqlite"
@@ -29,34 +30,44 @@ var browseStates = map[admin.State]string{
 	admin.StateNew:         " AND a.created_at >= ?4",
 }
 
+// trigram is how many characters a text must have to be looked for in account_text.
+const trigram = 3
+
 // browseNetwork is the condition of a network, ?3.
 const browseNetwork = ` AND (a.id IN (SELECT account_id FROM session WHERE network = ?3)
 	OR a.id IN (SELECT b.account_id FROM browser_session b JOIN device d ON d.id = b.device_id WHERE d.network = ?3))`
 
-// Browse implements admin.ViewStore. It walks the index account_search, which has what a
-// text is looked for in.
+// Browse implements admin.ViewStore. A text is looked for in account_text; one too short for
+// that in the index account_search, which has the same without the rest of an account.
 func (db Admin) Browse(ctx context.Context, q admin.BrowseQuery) (out []*account.Account, err error) {
 	condition, known := browseStates[q.State]
-	if !known {
+	if !known || strings.ContainsRune(q.Text, 0) {
 		return nil, nil
 	}
 	if q.Network != "" {
 		condition += browseNetwork
 	}
-	if q.Text != "" {
+	from, order, text := "account a INDEXED BY account_search", "a.id", strings.ToLower(q.Text)
+	switch n := utf8.RuneCountInString(text); {
+	case n >= trigram:
+		order = "t.rowid"
+		from = "account_text t CROSS JOIN account a ON a.id = t.rowid"
+		condition += " AND t.rowid < ?1 AND t.account_text MATCH ?2"
+		text = `"` + strings.ReplaceAll(text, `"`, `""`) + `"`
+	case n > 0:
 		condition += " AND (instr(a.handle, ?2) > 0 OR instr(a.email_key, ?2) > 0)"
 	}
 	before := q.Before
 	if before == 0 {
 		before = math.MaxInt64
 	}
-	sql := "SELECT " + accountColumns + ` FROM account a INDEXED BY account_search LEFT JOIN identity i ON i.account_id = a.id
-		WHERE a.id < ?1` + condition + " AND a.pending_operation IS NULL ORDER BY a.id DESC LIMIT ?5"
+	sql := "SELECT " + accountColumns + " FROM " + from + ` LEFT JOIN identity i ON i.account_id = a.id
+		WHERE a.id < ?1` + condition + " AND a.pending_operation IS NULL ORDER BY " + order + " DESC LIMIT ?5"
 	err = db.scanRead(ctx, 0, func(c *sqlite.Conn) error {
 		return query(c, sql, func(s *sqlite.Stmt) {
 			s.BindInt64(1, before)
-			if q.Text != "" {
-				s.BindText(2, strings.ToLower(q.Text))
+			if text != "" {
+				s.BindText(2, text)
 			}
 			if q.Network != "" {
 				s.BindText(3, q.Network)

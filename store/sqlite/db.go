@@ -87,7 +87,8 @@ type DB struct {
 }
 
 // Open opens, or creates, the database file at path and brings its schema up to
-// this binary's. A newer schema is refused with ErrNewerSchema.
+// this binary's. A newer schema is refused with ErrNewerSchema, one that a take-over has yet
+// to fill with ErrUnfinished.
 func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 	if err := ownFile(path); err != nil {
 		return nil, err
@@ -99,7 +100,11 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
-	if err := prepareWriter(write, opts.bounds.copied); err != nil {
+	err = prepareWriter(write, opts.bounds.copied)
+	if err == nil {
+		err = checkTakeover(write)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), write.Close())
 	}
 	checkpoints, err := openConn(path, sqlite.OpenReadWrite)

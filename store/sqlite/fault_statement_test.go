@@ -52,7 +52,7 @@ func touches(t *testing.T, c change) (out []touch) {
 	}
 	var script strings.Builder
 	script.WriteString("CREATE TABLE touched (op TEXT, tbl TEXT);\n")
-	read("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'", func(s *zombie.Stmt) error {
+	read("SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND name NOT LIKE 'sqlite_%'", func(s *zombie.Stmt) error {
 		for _, op := range []string{"INSERT", "UPDATE", "DELETE"} {
 			table := s.ColumnText(0)
 			fmt.Fprintf(&script, "CREATE TRIGGER touch_%[1]s_%[2]s AFTER %[1]s ON %[2]s BEGIN INSERT INTO touched VALUES ('%[1]s', '%[2]s'); END;\n", op, table)

@@ -250,6 +250,12 @@ func (i *inspection) Events(yield func(e firehose.Logged, total int64) error) er
 		func(r *sqlite.Stmt) error { return yield(scanLogged(r), r.ColumnInt64(6)) })
 }
 
+// Foreign implements store.Inspection.
+func (i *inspection) Foreign() (last int64, err error) {
+	err = query(i.conn, "SELECT last_event FROM takeover", nil, func(r *sqlite.Stmt) error { last = r.ColumnInt64(0); return nil })
+	return last, wrap(err, "look for a take-over")
+}
+
 // LastEvent implements store.Inspection.
 func (i *inspection) LastEvent() (int64, error) { return lastSeq(i.conn) }
 

@@ -32,6 +32,12 @@ func testBrowse(t *testing.T, s *Database) {
 		"handle":          {admin.BrowseQuery{Text: "LIC"}, []string{"alice.test"}},
 		"address":         {admin.BrowseQuery{Text: "bob@Ex"}, []string{"bob.test"}},
 		"nobody":          {admin.BrowseQuery{Text: "%"}, nil},
+		"nobody's words":  {admin.BrowseQuery{Text: `ali" OR "bob`}, nil},
+		"an end of text":  {admin.BrowseQuery{Text: "ali\x00"}, nil},
+		"not text":        {admin.BrowseQuery{Text: "\xff\xfe\xfd"}, nil},
+		"three of all":    {admin.BrowseQuery{Text: "tes", Limit: 2}, []string{"carol.test", "bob.test"}},
+		"and before":      {admin.BrowseQuery{Text: "tes", Before: carol.ID}, []string{"bob.test", "alice.test"}},
+		"a state, three":  {admin.BrowseQuery{Text: "tes", State: admin.StateSuspended}, []string{"bob.test"}},
 		"active":          {admin.BrowseQuery{State: admin.StateActive}, []string{"alice.test"}},
 		"suspended":       {admin.BrowseQuery{State: admin.StateSuspended}, []string{"bob.test"}},
 		"taken down":      {admin.BrowseQuery{State: admin.StateTakenDown}, []string{"carol.test"}},
@@ -59,6 +65,7 @@ func testBrowse(t *testing.T, s *Database) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
+	testBrowseAgain(t, s, alice, carol)
 	if got, err := s.Views.Stored(ctx, alice.ID); err != nil || got != (admin.Stored{Records: got.Records}) {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -189,5 +196,31 @@ func testUsage(t *testing.T, s *Database) {
 	}
 	if b := u.Biggest[1]; b.DID != bob.DID || b.Handle != bob.Handle || b.Stored != (admin.Stored{Records: b.Records, Blobs: 2, BlobBytes: 11}) {
 		t.Errorf("%+v", b)
+	}
+}
+
+// testBrowseAgain: a search finds what an account is called now, and no deleted account.
+func testBrowseAgain(t *testing.T, s *Database, alice, carol *owner) {
+	t.Helper()
+	ctx := t.Context()
+	if err := s.Accounts.SetEmail(ctx, carol.ID, account.EmailChange{Email: "carola@example.org"}, entry(account.EntryEmailChanged)); err != nil {
+		t.Fatal(err)
+	}
+	count := func(text string) int {
+		found, err := s.Views.Browse(ctx, admin.BrowseQuery{Text: text, Limit: 50})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(found)
+	}
+	if now, before := count("carola@example.org"), count("carol@example.com"); now != 1 || before != 0 {
+		t.Errorf("%d accounts with the new address, %d with the one before", now, before)
+	}
+	gone := newOwner(t, s, "dorothea")
+	if err := s.Accounts.Delete(ctx, gone.ID, at(2)); err != nil {
+		t.Fatal(err)
+	}
+	if n := count("dorothea"); n != 0 || count(alice.Handle.String()) != 1 {
+		t.Errorf("%d deleted accounts found", n)
 	}
 }

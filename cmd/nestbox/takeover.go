@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"nestbox/config"
+	"nestbox/server"
+	"nestbox/takeover"
+)
+
+type takeoverCmd struct {
+	output
+
+	EnvFile string `help:"The old server's env file (pds.env)." placeholder:"FILE"`
+	From    string `help:"Where the old server's data directory (its PDS_DATA_DIRECTORY) lies on this machine." placeholder:"DIR"`
+	To      string `help:"The new data directory. Default: nestbox in the old one." placeholder:"DIR"`
+	Dev     bool   `help:"Development: needs no other setting (PDS_DEV_MODE)."`
+
+	DryRun  bool `help:"Read and prove everything, and write nothing but the report." xor:"pass"`
+	Prepare bool `help:"The first pass, beside the running old server: repositories and blobs. It may be repeated." xor:"pass"`
+	Check   bool `help:"Compare what was taken over with the old data directory." xor:"pass"`
+	Finish  bool `help:"Show what can be removed of the old data directory, once there is no way back to be kept." xor:"pass"`
+
+	Blobs           string   `help:"How files of blobs are brought: reflink, link or copy. Default: the first of them that works." enum:",reflink,link,copy" default:"" placeholder:"HOW"`
+	Skip            []string `help:"Leave this account out; may be repeated." placeholder:"DID"`
+	Force           bool     `help:"Take over what is known of a newer version's data, and an event log that is older than the repositories."`
+	KeepDeleteAfter bool     `help:"Delete deactivated accounts when their owners asked for it, in a week at the earliest: the old server never did."`
+}
+
+// Run makes a pass, and prints its report. It fails if there is a fault.
+func (c *takeoverCmd) Run() error {
+	flags := config.Flags{EnvFile: c.EnvFile, Dev: c.Dev, Command: true}
+	conf, from, warnings, err := config.LoadReference(flags, os.Environ(), c.From, c.To)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	switch {
+	case c.Check:
+		checked, err := server.CheckTakeover(ctx, &conf)
+		if err != nil {
+			return err
+		}
+		if err := c.print(checked, func(w io.Writer) { printChecked(w, checked) }); err != nil {
+			return err
+		}
+		if len(checked.Differences) > 0 {
+			return errors.New("the new data directory is not what the old one was")
+		}
+		return nil
+	case c.Finish:
+		over, err := server.OverTakeover(&conf)
+		if err != nil {
+			return err
+		}
+		return c.print(over, func(w io.Writer) { printOver(w, over) })
+	}
+	o := server.TakeoverOptions{
+		Config: &conf, From: from, Pass: c.pass(), Manner: takeover.Manner(c.Blobs), Skip: c.Skip, Force: c.Force,
+		KeepDeleteAfter: c.KeepDeleteAfter, Version: version, Now: time.Now, Progress: progress(os.Stderr),
+	}
+	report, err := server.TakeOver(ctx, o)
+	if report == nil {
+		return err
+	}
+	// What is to be changed before the new server starts with the same file.
+	flags.Command = false
+	_, _, _, unready := config.LoadReference(flags, os.Environ(), c.From, c.To)
+	if faults, ok := errors.AsType[config.Faults](unready); ok {
+		for _, f := range faults {
+			report.Settings = append(report.Settings, fmt.Sprintf("%s: %s; %s", f.Setting, f.Problem, f.Want))
+		}
+	}
+	report.Settings = append(report.Settings, warnings...)
+	perr := c.print(report, func(w io.Writer) { printReport(w, report, o.Pass) })
+	if _, refused := errors.AsType[takeover.Refusals](err); refused {
+		err = errors.New("nothing was taken over")
+	}
+	if err == nil && len(report.Faults) > 0 {
+		err = takeover.ErrFaults
+	}
+	return errors.Join(err, perr)
+}
+
+func (c *takeoverCmd) pass() server.Pass {
+	switch {
+	case c.DryRun:
+		return server.DryRun
+	case c.Prepare:
+		return server.Prepare
+	default:
+		return server.Finish
+	}
+}
+
+// progress writes a line now and then: the first, and those that come progressEvery after
+// one that was written.
+func progress(w io.Writer) func(string) {
+	begun := time.Now()
+	var told time.Time
+	return func(line string) {
+		if now := time.Now(); now.Sub(told) >= progressEvery {
+			told = now
+			_, _ = fmt.Fprintf(w, "%4.0f s: %s\n", now.Sub(begun).Seconds(), line) // it is for people who watch
+		}
+	}
+}

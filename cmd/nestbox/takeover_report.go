@@ -1,0 +1,163 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/server"
+	"nestbox/takeover"
+)
+
+// mega returns a size in bytes as people read it.
+func mega(bytes int64) string {
+	if bytes < 10<<20 {
+		return fmt.Sprintf("%d kB", (bytes+1023)>>10)
+	}
+	return fmt.Sprintf("%d MB", bytes>>20)
+}
+
+func seconds(ms int64) string {
+	return (time.Duration(ms) * time.Millisecond).Round(100 * time.Millisecond).String()
+}
+
+// printReport prints a report: what was found, what to do, what comes next.
+func printReport(w io.Writer, r *takeover.Report, pass server.Pass) {
+	line := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
+	line("from\t%s", r.Source)
+	line("to\t%s", r.Target)
+	if s := r.Sizes; s.Free > 0 {
+		line("sizes\tdatabases %s, repositories %s, blobs %s in %d files", mega(s.Databases), mega(s.Actors), mega(s.Blobs), s.BlobFiles)
+		line("disk\tabout %s needed, %s free", mega(s.Needed), mega(s.Free))
+		if s.Manner != takeover.Any {
+			line("blobs by\t%s", s.Manner)
+		}
+	}
+	if r.Accounts.Found > 0 {
+		line("accounts\t%d, of which %d were read", r.Accounts.Found, r.Accounts.Read)
+		line("read\t%d records (%s), %d blobs (%s)", r.Records, mega(r.RecordBytes), r.Blobs.Count, mega(r.Blobs.Bytes))
+		for _, how := range slices.Sorted(maps.Keys(r.Blobs.By)) {
+			if how != takeover.Any {
+				line("\t%d blobs by %s", r.Blobs.By[how], how)
+			}
+		}
+	}
+	printStored(line, r)
+	printOdd(line, r)
+	if r.Took > 0 {
+		line("took\t%s", seconds(r.Took))
+	}
+	if pass == server.DryRun && r.FirstPass > 0 {
+		line("will take\tabout %s for --prepare beside the running server, and %s for the last pass after its stop", seconds(r.FirstPass), seconds(r.FinalPass))
+	}
+	printNext(line, r, pass)
+}
+
+type printer func(format string, args ...any)
+
+// printStored prints what the target has.
+func printStored(line printer, r *takeover.Report) {
+	n := r.Stored
+	if n == nil {
+		if r.Events.Last > 0 {
+			line("events\tthe last is %d", r.Events.Last)
+		}
+		return
+	}
+	line("taken over\t%d accounts: %d active, %d deactivated, %d taken down", n.Accounts, n.Active, n.Deactivated, n.TakenDown)
+	line("\t%d repositories, %d records, %d blobs (%s)", n.Repositories, n.Records, n.Blobs, mega(n.BlobBytes))
+	line("\t%d app passwords, %d invite codes, %d uses, %d reserved keys", n.AppPasswords, n.Invites, n.InviteUses, n.ReservedKeys)
+	line("\t%d lists of preferences, %d takedowns of records and blobs, %d e-mail codes", n.Preferences, n.Takedowns, n.EmailCodes)
+	line("\t%d sessions", n.Sessions)
+	line("\t%d events up to %d; %d numbers without an event", r.Events.Kept, r.Events.Last, r.Events.Removed)
+	if r.Events.Syncs+r.Events.Statuses > 0 {
+		line("\t%d repositories and %d statuses of which the old event log did not say: announced", r.Events.Syncs, r.Events.Statuses)
+	}
+	if r.Sessions != nil {
+		line("sessions\t%+v", r.Sessions)
+	}
+}
+
+// printOdd prints what an operator should know.
+func printOdd(line printer, r *takeover.Report) {
+	dids := func(what string, list []syntax.DID) {
+		for i, did := range list {
+			if i == 20 {
+				line("%s\tand %d more (--json has all)", what, len(list)-i)
+				return
+			}
+			line("%s\t%s", what, did)
+		}
+	}
+	if n := r.Dropped; n.AppPasswords+n.EmailCodes > 0 {
+		line("dropped\t%d app passwords without an account, %d e-mail codes that are too old", n.AppPasswords, n.EmailCodes)
+	}
+	dids("not to be deleted", r.DeleteAfter.Dropped)
+	dids("to be deleted", r.DeleteAfter.Kept)
+	dids("skipped", r.Skipped)
+	dids("records from the tree", r.Lagging)
+	if r.OddRecords > 0 {
+		line("remark\t%d records could not be written here; they are kept as they are", r.OddRecords)
+	}
+	for i, b := range r.Blobs.Bad {
+		if i == 20 {
+			line("blob left out\tand %d more (--json has all)", len(r.Blobs.Bad)-i)
+			break
+		}
+		line("blob left out\t%s of %s: %s", b.CID, b.DID, b.Why)
+	}
+	for _, text := range r.Remarks {
+		line("remark\t%s", text)
+	}
+	for _, text := range r.Unread {
+		line("not read\t%s", text)
+	}
+	for _, text := range r.Settings {
+		line("setting\t%s", text)
+	}
+	for _, f := range r.Faults {
+		line("fault\t%s", f)
+	}
+	for _, f := range r.Refusals {
+		line("refused\t%s: %s", f.Problem, f.Do)
+	}
+}
+
+// printNext prints what to do now.
+func printNext(line printer, r *takeover.Report, pass server.Pass) {
+	switch {
+	case len(r.Refusals) > 0:
+		line("next\tdo what stands behind each refusal, and repeat the command")
+	case len(r.Faults) > 0:
+		line("next\tdo what stands behind each fault, and repeat the command")
+	case r.Done:
+		line("next\tstart nestbox serve with the same env file; nestbox takeover --check compares the two")
+	case pass == server.DryRun:
+		line("next\tnestbox takeover --prepare beside the running server; or stop it, and nestbox takeover")
+	case pass == server.Prepare:
+		line("next\tstop the old server for good, and nestbox takeover; or --prepare again, so that less is left")
+	}
+}
+
+func printChecked(w io.Writer, c server.CheckedTakeover) {
+	_, _ = fmt.Fprintf(w, "compared\t%d accounts, %d of them as they were, %d written since\n", c.Accounts, c.Same, c.Newer)
+	for _, d := range c.Differences {
+		_, _ = fmt.Fprintf(w, "differs\t%s\n", d)
+	}
+}
+
+func printOver(w io.Writer, o server.OldFiles) {
+	_, _ = fmt.Fprintf(w, "taken over\t%s\n", o.At.Format(time.RFC3339))
+	for _, path := range o.Removable {
+		_, _ = fmt.Fprintf(w, "may be removed\t%s\n", path)
+	}
+	if len(o.Keep) > 0 {
+		_, _ = fmt.Fprintf(w, "keep\t%s\n", strings.Join(o.Keep, ", "))
+	}
+	_, _ = fmt.Fprintln(w, "note\tfiles of blobs that are linked take no room twice; what is removed is the way back")
+}

@@ -1,0 +1,125 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"nestbox/datadir"
+)
+
+// Reference is where a reference PDS with these settings keeps its data: full paths, empty
+// where its defaults below Data hold.
+type Reference struct {
+	// Data is PDS_DATA_DIRECTORY, Set as it is written there.
+	Data, Set                   string
+	Accounts, Events, Documents string
+	Actors, Blobs, Uploads      string
+	// Unread are settings that take over nothing here: names with what to do.
+	Unread []string
+	// S3Bucket is set if its blobs are there.
+	S3Bucket string
+}
+
+// referenceSettings are the settings of places that are the source's once its data directory
+// was taken over.
+const referenceSettings = `PDS_BLOBSTORE_DISK_LOCATION PDS_BLOBSTORE_DISK_TMP_LOCATION PDS_ACCOUNT_DB_LOCATION
+PDS_SEQUENCER_DB_LOCATION PDS_DID_CACHE_DB_LOCATION PDS_ACTOR_STORE_DIRECTORY`
+
+func exists(parts ...string) bool {
+	_, err := os.Stat(filepath.Join(parts...))
+	return err == nil
+}
+
+// settle makes values those of the server whose data directory was taken over, if
+// PDS_DATA_DIRECTORY is one of the reference: then the directory is the one that was made of
+// it, and the other places are the source's.
+func settle(values map[string]string, faults *Faults) {
+	dir := dataDirectory(values)
+	accounts := values["PDS_ACCOUNT_DB_LOCATION"]
+	if accounts == "" {
+		accounts = filepath.Join(dir, "account.sqlite")
+	}
+	switch {
+	case exists(dir, datadir.TakeoverFile):
+	case exists(string(datadir.Dir(dir).Database())) || !exists(accounts):
+		return
+	case exists(dir, datadir.TakeoverFolder, datadir.TakeoverFile):
+		values["PDS_DATA_DIRECTORY"] = filepath.Join(dir, datadir.TakeoverFolder)
+	default:
+		faults.add("PDS_DATA_DIRECTORY", dir+" is the data directory of a reference PDS and was not taken over",
+			"stop that server, and run nestbox takeover --env-file FILE; what it makes is then served with the same file")
+		return
+	}
+	for name := range strings.FieldsSeq(referenceSettings) {
+		delete(values, name)
+	}
+}
+
+// LoadReference reads the settings of a reference PDS, and those of the server that takes
+// its place on the data directory target: if that is empty, a folder of the source's. from,
+// if it is set, is where the source's data directory lies on this machine: other places below
+// PDS_DATA_DIRECTORY lie below it. The faults are those of the settings that are to be
+// changed before the new server starts.
+func LoadReference(flags Flags, environ []string, from, target string) (c Config, ref Reference, warnings []string, err error) {
+	var faults Faults
+	values := gather(flags, environ, &faults)
+	ref = referenceOf(values, from)
+	if ref.Data == "" {
+		return Config{}, ref, nil, Faults{{"PDS_DATA_DIRECTORY", "it is not set", "name the source's data directory, or use --from DIR"}}
+	}
+	if target == "" {
+		target = filepath.Join(ref.Data, datadir.TakeoverFolder)
+	}
+	if target, err = filepath.Abs(target); err != nil {
+		return Config{}, ref, nil, err
+	}
+	for name := range strings.FieldsSeq(referenceSettings) {
+		delete(values, name)
+	}
+	values["PDS_DATA_DIRECTORY"] = target
+	c, warnings, err = build(values, flags, faults)
+	return c, ref, warnings, err
+}
+
+// referenceOf reads the places of the source.
+func referenceOf(values map[string]string, from string) Reference {
+	ref := Reference{Set: values["PDS_DATA_DIRECTORY"], S3Bucket: values["PDS_BLOBSTORE_S3_BUCKET"]}
+	if ref.Data = from; from == "" {
+		ref.Data = ref.Set
+	}
+	if ref.Data == "" {
+		return ref
+	}
+	if abs, err := filepath.Abs(ref.Data); err == nil {
+		ref.Data = abs
+	}
+	place := func(name string) string {
+		path := values[name]
+		if path == "" {
+			return ""
+		}
+		if rel, err := filepath.Rel(ref.Set, path); from != "" && ref.Set != "" && err == nil && filepath.IsLocal(rel) {
+			path = filepath.Join(ref.Data, rel)
+		}
+		if abs, err := filepath.Abs(path); err == nil {
+			path = abs
+		}
+		return path
+	}
+	ref.Accounts, ref.Events, ref.Documents = place("PDS_ACCOUNT_DB_LOCATION"), place("PDS_SEQUENCER_DB_LOCATION"), place("PDS_DID_CACHE_DB_LOCATION")
+	ref.Actors, ref.Blobs, ref.Uploads = place("PDS_ACTOR_STORE_DIRECTORY"), place("PDS_BLOBSTORE_DISK_LOCATION"), place("PDS_BLOBSTORE_DISK_TMP_LOCATION")
+	for _, s := range []struct{ name, do string }{
+		{"PDS_PLC_ROTATION_KEY_KMS_KEY_ID", "a rotation key in AWS KMS cannot be used: set PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX, " +
+			"and make its key one of the rotation keys of every account first"},
+		{"PDS_ENTRYWAY_URL", "accounts behind an entryway have their passwords and sessions there: they cannot be taken over from this server alone"},
+		{"PDS_ENTRYWAY_DID", "accounts behind an entryway have their passwords and sessions there: they cannot be taken over from this server alone"},
+	} {
+		if values[s.name] != "" {
+			ref.Unread = append(ref.Unread, s.name+": "+s.do)
+		}
+	}
+	slices.Sort(ref.Unread)
+	return ref
+}

@@ -1,0 +1,271 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
+	"nestbox/blob/disk"
+	"nestbox/config"
+	"nestbox/datadir"
+	"nestbox/hosting"
+	"nestbox/internal/durable"
+	"nestbox/internal/seal"
+	"nestbox/store/reference"
+	"nestbox/store/sqlite"
+	"nestbox/takeover"
+)
+
+// Pass is a pass of a take-over.
+type Pass string
+
+// The passes.
+const (
+	DryRun  Pass = "dry run"
+	Prepare Pass = "prepare"
+	Finish  Pass = "take over"
+)
+
+// TakeoverOptions are what an operator says of a take-over.
+type TakeoverOptions struct {
+	Config *config.Config
+	From   config.Reference
+	Pass   Pass
+	Manner takeover.Manner
+	Skip   []string
+	// Force takes over what is known of a source that is newer, or whose event log is older
+	// than its repositories.
+	Force, KeepDeleteAfter bool
+	Version                string
+	Now                    func() time.Time
+	// Progress is called with what is being done.
+	Progress func(line string)
+}
+
+// Taken is the content of datadir.TakeoverFile.
+type Taken struct {
+	Source  string    `json:"source"`
+	At      time.Time `json:"at"`
+	Version string    `json:"version"`
+	// LastEvent is the last number of the source's event log.
+	LastEvent int64           `json:"lastEvent"`
+	Counts    takeover.Counts `json:"counts"`
+	// Places are where the source has what it has.
+	Places reference.Places `json:"places"`
+}
+
+// takeoverRun is one pass, and what it has open.
+type takeoverRun struct {
+	TakeoverOptions
+
+	places  reference.Places
+	dir     datadir.Dir
+	scratch string
+	report  *takeover.Report
+	source  *reference.Source
+	store   *sqlite.Takeover // nil in a dry run
+	files   takeover.Files
+	box     *seal.Box
+	closers []func() error
+}
+
+// TakeOver makes a pass of the take-over of a reference PDS's data directory. The report is
+// whole as far as the pass came, also with an error: takeover.Refusals, takeover.ErrFaults,
+// durable.ErrLocked. A take-over that has ended is not repeated: the report is Done.
+func TakeOver(ctx context.Context, o TakeoverOptions) (_ *takeover.Report, err error) {
+	from := o.From
+	t := &takeoverRun{TakeoverOptions: o, dir: datadir.Dir(o.Config.DataDirectory), places: reference.Places{
+		Data: from.Data, Accounts: from.Accounts, Events: from.Events, Documents: from.Documents,
+		Actors: from.Actors, Blobs: from.Blobs, Uploads: from.Uploads, Force: o.Force,
+	}.In()}
+	t.report = &takeover.Report{Source: t.places.Data, Target: string(t.dir), Pass: string(o.Pass)}
+	defer func() {
+		for i := range t.closers {
+			err = errors.Join(err, t.closers[len(t.closers)-1-i]())
+		}
+	}()
+	if taken, err := readTaken(t.dir); err != nil || taken != nil {
+		t.report.Done = taken != nil
+		return t.report, err
+	}
+	if t.report.Refusals, err = t.beforehand(); err != nil {
+		return t.report, err
+	}
+	if len(t.report.Refusals) > 0 {
+		return t.report, t.report.Refusals
+	}
+	if err := t.open(ctx); err != nil {
+		return t.report, err
+	}
+	if t.report.Done { // but for the file that says so
+		return t.report, t.writeTaken(ctx)
+	}
+	if err := t.inspect(ctx); err != nil {
+		return t.report, err
+	}
+	if len(t.report.Refusals) > 0 {
+		return t.report, t.report.Refusals
+	}
+	return t.report, t.run(ctx)
+}
+
+// readTaken reads what a take-over that has ended left; nil if there is nothing.
+func readTaken(dir datadir.Dir) (*Taken, error) {
+	raw, err := os.ReadFile(dir.Takeover())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil //nolint:nilnil // nil is none
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for an earlier take-over: %w", err)
+	}
+	var taken Taken
+	if err := json.Unmarshal(raw, &taken); err != nil {
+		return nil, fmt.Errorf("%s is damaged: %w", dir.Takeover(), err)
+	}
+	return &taken, nil
+}
+
+// open opens the target and the source.
+func (t *takeoverRun) open(ctx context.Context) (err error) {
+	if t.Pass == DryRun {
+		t.files, t.box = takeover.Looked{}, throwawayBox()
+		if t.scratch, err = os.MkdirTemp("", "nestbox-takeover-"); err != nil {
+			return fmt.Errorf("make folder for copies of databases: %w", err)
+		}
+		t.closers = append(t.closers, func() error { return os.RemoveAll(t.scratch) })
+	} else if err := t.openTarget(ctx); err != nil || t.report.Done {
+		return err
+	}
+	t.source, err = reference.OpenSource(ctx, t.places, t.scratch)
+	if err != nil {
+		return fmt.Errorf("open the source: %w", err)
+	}
+	t.closers = append(t.closers, t.source.Close)
+	return nil
+}
+
+// throwawayBox seals what is never stored.
+func throwawayBox() *seal.Box {
+	key := make([]byte, seal.KeySize)
+	_, _ = rand.Read(key) // never fails: crypto/rand ends the process instead
+	box, err := seal.NewBox(key)
+	if err != nil {
+		panic(err) // the size is right
+	}
+	return box
+}
+
+func (t *takeoverRun) openTarget(ctx context.Context) error {
+	dir, release, err := datadir.Open(string(t.dir))
+	if release != nil {
+		t.closers = append(t.closers, release)
+	}
+	if err != nil {
+		return fmt.Errorf("open the target: %w", err)
+	}
+	t.dir, t.scratch = dir, filepath.Join(string(dir), "takeover")
+	if err := errors.Join(os.RemoveAll(t.scratch), durable.MakeDir(t.scratch)); err != nil {
+		return fmt.Errorf("make folder for copies of databases: %w", err)
+	}
+	t.closers = append(t.closers, func() error { return os.RemoveAll(t.scratch) })
+	blobs, err := disk.Open(dir.Blobs(), "")
+	if err != nil {
+		return err
+	}
+	t.closers = append(t.closers, blobs.Close)
+	t.files = takeover.DiskFiles{Disk: blobs}
+	if t.store, err = sqlite.OpenTakeover(dir.Database(), t.files.Settle); err != nil {
+		return err
+	}
+	t.closers = append(t.closers, t.store.Close)
+	stage, err := t.store.Begin(ctx, t.places.Data, t.Now())
+	if err != nil {
+		return fmt.Errorf("%s: %w", dir, err)
+	}
+	t.report.Done, t.report.Events.Last = !stage.Finished.IsZero(), stage.LastEvent
+	t.box, err = datadir.Keys{Dir: dir, File: t.Config.KeyEncryptionKeyFile, Sealed: takenKeys{t.store}}.Box(ctx)
+	return err
+}
+
+// takenKeys implements datadir.Sealed.
+type takenKeys struct{ store *sqlite.Takeover }
+
+// Any implements datadir.Sealed.
+func (k takenKeys) Any(ctx context.Context) (bool, error) {
+	did, _, err := k.store.AnyKey(ctx)
+	return did != "", err
+}
+
+// TryOpen implements datadir.Sealed.
+func (k takenKeys) TryOpen(ctx context.Context, box *seal.Box) error {
+	did, sealed, err := k.store.AnyKey(ctx)
+	if err == nil && did != "" {
+		_, err = hosting.OpenKey(box, did, sealed)
+	}
+	return err
+}
+
+// errReseal: a take-over makes a data directory, where no key is exchanged.
+var errReseal = errors.New("a change of the key encryption key was interrupted here: remove the target and begin again")
+
+// Reseal implements datadir.Sealed.
+func (k takenKeys) Reseal(context.Context, *seal.Box, *seal.Box) (int, error) { return 0, errReseal }
+
+// run makes the pass.
+func (t *takeoverRun) run(ctx context.Context) error {
+	c := t.Config
+	skip := map[syntax.DID]bool{}
+	for _, did := range t.Skip {
+		skip[syntax.DID(did)] = true
+	}
+	pass := &takeover.TakeOver{
+		Settings: takeover.Settings{
+			Source: t.places.Data, Target: string(t.dir), URL: c.PublicURL(""), KeepEvents: time.Duration(c.RepoBackfillLimitMS) * time.Millisecond,
+			MaxEvents: c.FirehoseMaxBytes, Manner: t.Manner, Skip: skip, KeepDeleteAfter: t.KeepDeleteAfter,
+		},
+		Source: t.source, Files: t.files, Box: t.box, Codes: &account.Codes{Key: t.box.Derive("e-mail codes"), Now: t.Now},
+		Now: t.Now, Progress: t.Progress,
+	}
+	if t.Pass == DryRun {
+		return pass.DryRun(ctx, t.report)
+	}
+	pass.Store = t.store
+	if t.Pass == Prepare {
+		return pass.Prepare(ctx, t.report)
+	}
+	if err := pass.Finish(ctx, t.report); err != nil {
+		return err
+	}
+	return t.writeTaken(ctx)
+}
+
+// writeTaken writes the last file of a take-over: from then on a server starts on it.
+func (t *takeoverRun) writeTaken(ctx context.Context) error {
+	counts, err := t.store.Counts(ctx)
+	if err != nil {
+		return err
+	}
+	taken := Taken{
+		Source: t.places.Data, At: t.Now().UTC(), Version: t.Version, LastEvent: t.report.Events.Last, Counts: counts, Places: t.places,
+	}
+	raw, err := json.MarshalIndent(taken, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", datadir.TakeoverFile, err)
+	}
+	if err := t.give(); err != nil {
+		return err
+	}
+	if err := durable.WriteFile(t.dir.Takeover(), append(raw, '\n'), 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", datadir.TakeoverFile, err)
+	}
+	t.report.Done = true
+	return nil
+}

@@ -1,0 +1,253 @@
+package takeover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
+	"nestbox/admin"
+	"nestbox/internal/seal"
+)
+
+// Settings are what an operator decides, and what the servers' settings say.
+type Settings struct {
+	// Source names the data directory that is taken over, Target the new one.
+	Source, Target string
+	// URL is the server's public one.
+	URL string
+	// KeepEvents and MaxEvents (bytes) bound the event log.
+	KeepEvents time.Duration
+	MaxEvents  int64
+	Manner     Manner
+	// Skip are accounts that are left out. KeepDeleteAfter keeps the times at which owners
+	// wanted their accounts deleted.
+	Skip            map[syntax.DID]bool
+	KeepDeleteAfter bool
+}
+
+// TakeOver is one take-over. Its fields are set once.
+type TakeOver struct {
+	Settings Settings
+	Source   Source
+	// Store is nil for a dry run; Files then only looks whether there is a file.
+	Store Store
+	Files Files
+	// Sessions brings the sessions, once the accounts are stored.
+	Sessions func(ctx context.Context, now time.Time) (any, error)
+	// Box seals the private keys, Codes keys the hashes of e-mail codes.
+	Box   *seal.Box
+	Codes *account.Codes
+	Now   func() time.Time
+	// Progress is called with what is being done.
+	Progress func(line string)
+}
+
+// maxWorkers bounds the actors that are in memory at once.
+const maxWorkers = 8
+
+// DryRun reads and proves everything, and stores nothing.
+func (t *TakeOver) DryRun(ctx context.Context, r *Report) error {
+	begun := time.Now()
+	rows, err := t.accounts(r)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(t.actors(ctx, rows.Rows, nil, r), t.strays(r)); err != nil {
+		return err
+	}
+	if r.Events.Last, _, err = t.Source.LastEvent(); err != nil {
+		return err
+	}
+	r.close(time.Since(begun))
+	r.estimate()
+	return nil
+}
+
+// estimate guesses how long the passes take from the time of a dry run, which has read all:
+// storing takes about as long again.
+func (r *Report) estimate() {
+	const stored, changed = 2, 100
+	r.FirstPass = r.Took * stored
+	r.FinalPass = 1000 + r.FirstPass/changed
+}
+
+// Prepare is the first pass: actors and blobs that changed since an earlier one. The old
+// server may run.
+func (t *TakeOver) Prepare(ctx context.Context, r *Report) error {
+	begun := time.Now()
+	defer func() { r.close(time.Since(begun)) }()
+	return t.bring(ctx, r)
+}
+
+// bring brings accounts, actors and blobs.
+func (t *TakeOver) bring(ctx context.Context, r *Report) error {
+	rows, err := t.accounts(r)
+	if err != nil {
+		return err
+	}
+	t.Progress(fmt.Sprintf("%d accounts", len(rows.Rows)))
+	if err := t.Store.SetAccounts(ctx, rows); err != nil {
+		return err
+	}
+	done, err := t.Store.Progress(ctx)
+	if err != nil {
+		return err
+	}
+	if err := t.actors(ctx, rows.Rows, done, r); err != nil {
+		return err
+	}
+	return errors.Join(t.Store.Flush(ctx), t.Files.Settle(ctx))
+}
+
+// Finish is the second pass: what changed since the first, and everything else. ErrFaults:
+// something cannot be taken over, and the target cannot be served yet.
+func (t *TakeOver) Finish(ctx context.Context, r *Report) error {
+	begun := time.Now()
+	defer func() { r.close(time.Since(begun)) }()
+	if err := t.bring(ctx, r); err != nil {
+		return err
+	}
+	if err := t.strays(r); err != nil {
+		return err
+	}
+	if len(r.Faults) > 0 {
+		return ErrFaults
+	}
+	now := t.Now().UTC().Truncate(time.Millisecond)
+	if t.Sessions != nil {
+		t.Progress("sessions")
+		counts, err := t.Sessions(ctx, now)
+		if err != nil {
+			return fmt.Errorf("sessions: %w", err)
+		}
+		r.Sessions = counts
+	}
+	t.Progress("events")
+	r.Events = Events{}
+	if err := t.bringEvents(ctx, r); err != nil {
+		return fmt.Errorf("events: %w", err)
+	}
+	if err := t.announce(ctx, r); err != nil {
+		return fmt.Errorf("events: %w", err)
+	}
+	if err := t.sweepFiles(ctx); err != nil {
+		return err
+	}
+	counts, err := t.Store.Counts(ctx)
+	if err != nil {
+		return err
+	}
+	r.Stored = &counts
+	if r.Events.Last, _, err = t.Source.LastEvent(); err != nil {
+		return err
+	}
+	t.Progress("making it durable")
+	e := account.Entry{At: now, Kind: account.EntryTakenOver, By: account.ActorServer}
+	a := admin.Action{
+		At: now, Who: string(account.ActorServer), What: "taken-over",
+		Details: fmt.Sprintf("%d accounts, %d records, %d blobs, %d sessions, events up to %d from %s",
+			counts.Accounts, counts.Records, counts.Blobs, counts.Sessions, r.Events.Last, t.Settings.Source),
+	}
+	return t.Store.Finish(ctx, e, a, now)
+}
+
+// strays notes actors that no account has.
+func (t *TakeOver) strays(r *Report) error {
+	list, bad, err := t.Source.Accounts()
+	if err != nil {
+		return err
+	}
+	known := make(map[syntax.DID]bool, len(list))
+	for _, a := range list {
+		known[a.DID] = true
+	}
+	for _, f := range bad {
+		known[f.DID] = true
+	}
+	names, err := t.Source.Strays(known)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		did := syntax.DID(name)
+		if t.Settings.Skip[did] {
+			r.Skipped = append(r.Skipped, did)
+			continue
+		}
+		r.fault(Fault{
+			DID: did, What: "there is an actor store, and no account",
+			Do: "bring back account.sqlite with its account.sqlite-wal, or leave it out with --skip " + name,
+		})
+	}
+	return nil
+}
+
+// actors reads the actors of these accounts, but those that are as they were when they were
+// settled, with a worker for each core. What is wrong with one is a fault of the report.
+func (t *TakeOver) actors(ctx context.Context, rows []AccountRow, done map[syntax.DID]Progress, r *Report) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	queue := make(chan AccountRow)
+	var workers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), maxWorkers) {
+		workers.Go(func() {
+			w := &work{derive: newDerive(), report: r}
+			for row := range queue {
+				if err := t.one(ctx, row, w); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	read := 0
+	for i, row := range rows {
+		if p, ok := done[row.DID]; ok {
+			if now, err := t.Source.ActorState(row.DID); err == nil && now == p.State {
+				continue
+			}
+		}
+		select {
+		case queue <- row:
+			read++
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		if read%100 == 0 {
+			t.Progress(fmt.Sprintf("account %d of %d", i+1, len(rows)))
+		}
+	}
+	close(queue)
+	workers.Wait()
+	return context.Cause(ctx)
+}
+
+// one takes over an actor, or notes why that cannot be.
+func (t *TakeOver) one(ctx context.Context, row AccountRow, w *work) error {
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // its cause is known
+	}
+	err := t.actorOf(ctx, row, w)
+	switch {
+	case errors.Is(err, ErrNoActor), errors.Is(err, errProof), errors.Is(err, ErrMoved):
+		f := Fault{DID: row.DID, What: err.Error(), Do: skipIt(row.DID)}
+		if errors.Is(err, ErrMoved) {
+			f.Do = "run the command again, or stop the old server first"
+		}
+		w.report.fault(f)
+		if t.Store != nil {
+			return t.Store.Drop(ctx, row.DID)
+		}
+		return nil
+	case err != nil:
+		return fmt.Errorf("%s: %w", row.DID, err)
+	}
+	return nil
+}
