@@ -72,6 +72,9 @@ func (w *world) bring(tokens ...takeover.OAuthToken) takeover.GrantCounts {
 	if _, err := takeover.BringSessions(w.t.Context(), src, w.World.Legacy, w.clock.Now()); err != nil {
 		w.t.Fatal(err)
 	}
+	if left, err := w.World.Legacy.GrantsLeft(w.t.Context()); err != nil || left {
+		w.t.Errorf("grants of another server, before they come: %t, %v", left, err)
+	}
 	counts, err := takeover.BringGrants(w.t.Context(), src, w.World.Legacy, takeover.GrantRules{Trusted: []string{trustedID}}, w.clock.Now())
 	if err != nil {
 		w.t.Fatal(err)
@@ -90,6 +93,9 @@ func TestInheritedRefresh(t *testing.T) {
 		const scope = "atproto repo:com.example.post"
 		if counts := w.bring(a.oldToken(scope)); counts != (takeover.GrantCounts{Sessions: 1, Tokens: 4}) {
 			t.Fatalf("%s: %+v", id, counts)
+		}
+		if left, err := w.World.Legacy.GrantsLeft(t.Context()); err != nil || !left {
+			t.Errorf("%s: grants left: %t, %v", id, left, err)
 		}
 		lost := a.refresh(oldRefresh(2)) // its answer was the newest
 		next := a.refresh(oldRefresh(3))

@@ -3,7 +3,9 @@ package takeover
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -51,9 +53,10 @@ type BrowserStore interface {
 
 // BrowserCounts counts what became of the source's browsers.
 type BrowserCounts struct {
-	Browsers, SignIns int
+	Browsers int `json:"browsers"`
+	SignIns  int `json:"signIns"`
 	// Dropped are sign-ins that had ended, or of accounts that were not taken over.
-	Dropped int
+	Dropped int `json:"dropped"`
 }
 
 // BringBrowsers brings the browsers that people are signed in on, and returns their numbers
@@ -121,4 +124,37 @@ type LegacyStore interface {
 	SessionStore
 	GrantStore
 	BrowserStore
+	// GrantsLeft reports whether a grant lives that was brought.
+	GrantsLeft(ctx context.Context) (bool, error)
+}
+
+// Arrived counts all that became of what the source keeps of sessions.
+type Arrived struct {
+	Sessions SessionCounts `json:"sessions"`
+	Grants   GrantCounts   `json:"grants"`
+	Browsers BrowserCounts `json:"browsers"`
+}
+
+// String returns the counts as a report has them: what came, and what did not and why.
+func (a Arrived) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d sessions, %d grants of OAuth clients, %d consents, %d browsers", a.Sessions.Sessions, a.Grants.Sessions, a.Grants.Consents, a.Browsers.Browsers)
+	sep := "; left out: "
+	for _, why := range []struct {
+		n    int
+		text string
+	}{
+		{a.Sessions.SignedOut, "signed out"},
+		{a.Sessions.Expired + a.Grants.Expired, "expired"},
+		{a.Sessions.NoAppPassword, "of revoked app passwords"},
+		{a.Sessions.NoAccount + a.Grants.NoAccount, "of accounts that were not taken over"},
+		{a.Browsers.Dropped, "ended on browsers"},
+		{a.Sessions.Damaged + a.Grants.Damaged, "damaged"},
+	} {
+		if why.n > 0 {
+			fmt.Fprintf(&b, "%s%d %s", sep, why.n, why.text)
+			sep = ", "
+		}
+	}
+	return b.String()
 }

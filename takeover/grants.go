@@ -67,12 +67,15 @@ type GrantRules struct {
 
 // GrantCounts counts what became of what OAuth clients were granted.
 type GrantCounts struct {
-	Sessions, Tokens, Consents int
+	Sessions int `json:"sessions"`
+	Tokens   int `json:"tokens"`
+	Consents int `json:"consents"`
 	// Expired had ended; NoAccount are of accounts that were not taken over.
-	Expired, NoAccount int
+	Expired   int `json:"expired"`
+	NoAccount int `json:"noAccount"`
 	// Damaged are those whose client, key or scope cannot be read: the client asks for a new
 	// sign-in.
-	Damaged int
+	Damaged int `json:"damaged"`
 }
 
 // The lives of grants in the source, since they were made and since they were last used

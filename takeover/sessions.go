@@ -82,15 +82,18 @@ type SessionStore interface {
 // SessionCounts counts what became of the source's sessions.
 type SessionCounts struct {
 	// Sessions were brought, by so many Tokens.
-	Sessions, Tokens int
+	Sessions int `json:"sessions"`
+	Tokens   int `json:"tokens"`
 	// SignedOut had ended: their last token is gone. Expired were unused for 90 days.
-	SignedOut, Expired int
+	SignedOut int `json:"signedOut"`
+	Expired   int `json:"expired"`
 	// NoAccount are sessions of accounts that were not taken over, NoAppPassword those of app
 	// passwords that were revoked.
-	NoAccount, NoAppPassword int
+	NoAccount     int `json:"noAccount"`
+	NoAppPassword int `json:"noAppPassword"`
 	// Damaged are tokens that can belong to no session: a circle, or a link to the session of
 	// another app password.
-	Damaged int
+	Damaged int `json:"damaged"`
 }
 
 const (

@@ -34,6 +34,10 @@ func (db *DB) Legacy() Legacy {
 	}}
 }
 
+// Legacy returns the same of the database that a take-over makes. What is written is durable
+// with what follows.
+func (t *Takeover) Legacy() Legacy { return Legacy{read: t.within, write: t.within} }
+
 // BeginSessions implements takeover.SessionStore.
 func (db Legacy) BeginSessions(ctx context.Context, at time.Time) error {
 	return db.write(ctx, func(c *sqlite.Conn) error {
@@ -128,6 +132,16 @@ func (db Legacy) PutConsents(ctx context.Context, consents []oauth.Consent) erro
 		}
 		return nil
 	})
+}
+
+// GrantsLeft implements takeover.LegacyStore.
+func (db Legacy) GrantsLeft(ctx context.Context) (left bool, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, `SELECT 1 FROM legacy_since l JOIN session s ON s.created_at < l.at
+			JOIN oauth_session g ON g.session_id = s.id LIMIT 1`, nil,
+			func(*sqlite.Stmt) error { left = true; return nil })
+	})
+	return left, wrap(err, "look for grants of another server")
 }
 
 // PutBrowser implements takeover.BrowserStore.
