@@ -108,6 +108,9 @@ func arrows() map[string]rule {
 		"prefs":        {imports: below([]string{"dagcbor", "lexicon"}), anyInTests: true, domain: true},
 		"oauth/client": {imports: below(), anyInTests: true, domain: true},
 		"schema":       {imports: below([]string{"dagcbor", "lexicon", "oauth/scope"}), anyInTests: true, domain: true},
+		// Backups know bytes, pages and files, and no domain; depot is the folder or the bucket.
+		"backup":       {imports: helpers, anyInTests: true},
+		"backup/depot": {imports: with("backup"), anyInTests: true},
 		// Where blobs lie, as their domain asks for it.
 		"blob/disk": {imports: with("blob"), anyInTests: true},
 		// Signing in, in this order: signin proves a person, session opens a row for them.
@@ -137,9 +140,9 @@ func arrows() map[string]rule {
 		// Stores implement what domains declare, so they import the domains;
 		// no domain imports a store.
 		"store":           {imports: slices.Concat(domains, []string{"admin", "mail", "takeover"})}, // the set of them, and what can be inspected of it, without code
-		"store/sqlite":    {imports: below(domains, format, []string{"admin", "store", "store/sqlite/groupcommit", "takeover"}), anyInTests: true},
-		"store/reference": {imports: []string{"internal/pause", "dagcbor", "takeover"}, anyInTests: true},                  // another server's databases, which are only read
-		"store/storetest": {imports: below(domains, format, []string{"admin", "store", "store/sqlite"}), anyInTests: true}, // Open alone knows an implementation
+		"store/sqlite":    {imports: below(domains, format, []string{"admin", "backup", "store", "store/sqlite/groupcommit", "takeover"}), anyInTests: true},
+		"store/reference": {imports: []string{"internal/pause", "dagcbor", "takeover"}, anyInTests: true},                            // another server's databases, which are only read
+		"store/storetest": {imports: below(domains, format, []string{"admin", "backup", "store", "store/sqlite"}), anyInTests: true}, // Open alone knows an implementation
 
 		// The check of a data directory, over what the store and the files show.
 		"verify": {imports: []string{"internal/durable", "internal/seal", "blob", "firehose", "hosting", "lexicon", "repo", "store"}, anyInTests: true},
@@ -147,11 +150,11 @@ func arrows() map[string]rule {
 		// Composition: server builds everything from config; only cmd and tests
 		// import server.
 		"server": {
-			imports:    below(domains, format, []string{"lexicon", "load", "admin", "config", "control", "datadir", "plc/directory", "store", "store/sqlite", "blob/disk", "verify", "web", "export", "takeover", "store/reference"}),
+			imports:    below(domains, format, []string{"lexicon", "load", "admin", "backup", "backup/depot", "config", "control", "datadir", "plc/directory", "store", "store/sqlite", "blob/disk", "verify", "web", "export", "takeover", "store/reference"}),
 			anyInTests: true,
 		},
 		"cmd/nestbox": {
-			imports:    below(domains, format, []string{"lexicon", "admin", "config", "control", "server", "verify", "takeover"}),
+			imports:    below(domains, format, []string{"lexicon", "admin", "backup", "backup/depot", "config", "control", "server", "verify", "takeover"}),
 			anyInTests: true,
 		},
 

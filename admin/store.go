@@ -49,6 +49,7 @@ const (
 	ActionKeyRotated       = "key-rotated"
 	ActionKeyRetired       = "key-retired"
 	ActionJump             = "firehose-jump"
+	ActionBackup           = "backup"
 	ActionInvites          = "invite-codes-made"
 	ActionIdentityRepaired = "identity-repaired"
 	ActionInvitesDisabled  = "invite-codes-disabled"

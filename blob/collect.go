@@ -36,7 +36,8 @@ func (s *Service) Run(ctx context.Context) {
 // Collect forgets the blobs that nobody needs any more, and then removes the files
 // that belong to none. It may be interrupted anywhere: a file is removed after its
 // blob was forgotten, and its key is forgotten after it was removed, so the next
-// Collect finds what one left. While the clock cannot be trusted it does nothing.
+// Collect finds what one left. While the clock cannot be trusted it does nothing, and while
+// HoldFiles holds the files it removes none.
 func (s *Service) Collect(ctx context.Context) error {
 	now := s.Now()
 	if s.Doubt != nil && s.Doubt() != nil {
@@ -49,26 +50,47 @@ func (s *Service) Collect(ctx context.Context) error {
 		}
 	}
 	var failed []error
-	for after := ""; ; {
-		keys, err := s.Store.Garbage(ctx, now.Add(-abandoned), after, garbageAtOnce)
-		if err != nil || len(keys) == 0 {
-			return errors.Join(errors.Join(failed...), err)
-		}
-		after = keys[len(keys)-1]
-		removed := keys[:0]
-		var first error
-		for _, key := range keys {
-			if err := s.Files.Remove(ctx, key); err == nil {
-				removed = append(removed, key)
-			} else if first == nil {
-				first = err
-			}
-		}
+	for after, more := "", true; more; {
+		last, first, err := s.removeSome(ctx, now, after)
 		if first != nil {
 			failed = append(failed, first)
 		}
-		if err := s.Store.Forget(ctx, removed); err != nil {
+		if err != nil {
 			return errors.Join(errors.Join(failed...), err)
 		}
+		after, more = last, last != ""
 	}
+	return errors.Join(failed...)
+}
+
+// removeSome removes some files that belong to no blob, with keys above after, and returns
+// the last key, empty at the end or while the files are held. failed is why a file could not
+// be removed.
+func (s *Service) removeSome(ctx context.Context, now time.Time, after string) (last string, failed, err error) {
+	if !s.kept.TryLock() {
+		return "", nil, nil
+	}
+	defer s.kept.Unlock()
+	keys, err := s.Store.Garbage(ctx, now.Add(-abandoned), after, garbageAtOnce)
+	if err != nil || len(keys) == 0 {
+		return "", nil, err
+	}
+	last = keys[len(keys)-1]
+	removed := keys[:0]
+	for _, key := range keys {
+		if err := s.Files.Remove(ctx, key); err == nil {
+			removed = append(removed, key)
+		} else if failed == nil {
+			failed = err
+		}
+	}
+	return last, failed, s.Store.Forget(ctx, removed)
+}
+
+// HoldFiles keeps the file of every blob that there is, or will be, until release is called:
+// a backup copies them after it has chosen its state of the store. Uploads go on, and blobs
+// are forgotten, but no file is removed.
+func (s *Service) HoldFiles() (release func()) {
+	s.kept.RLock()
+	return s.kept.RUnlock
 }

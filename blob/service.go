@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -61,6 +62,8 @@ type Service struct {
 	Log   *slog.Logger
 
 	flights flights
+	// kept is locked for reading while files are held, and for writing while some are removed.
+	kept sync.RWMutex
 }
 
 // errBody: the upload could not be read to its end.

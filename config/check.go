@@ -53,6 +53,9 @@ func (c *Config) check(f *Faults, flags Flags) {
 	c.checkPages(f)
 	c.checkCaptcha(f, !flags.Command)
 	c.checkFirehose(f)
+	if !flags.Command {
+		c.checkBackup(f)
+	}
 	oneOf(f, "PDS_LOG_LEVEL", c.LogLevel, "debug", "info", "warn", "error")
 	oneOf(f, "PDS_LOG_FORMAT", c.LogFormat, "text", "json")
 }

@@ -201,6 +201,17 @@ type Config struct {
 	// Folder of unfinished uploads, on the same file system as the blobs. Default: `tmp` in the folder of blobs.
 	BlobDiskTmpLocation string `env:"PDS_BLOBSTORE_DISK_TMP_LOCATION" group:"blobs"`
 
+	// Region of the bucket of backups.
+	BackupS3Region string `env:"PDS_BACKUP_S3_REGION" group:"backup"`
+	// URL of the S3 server of backups. Default: Amazon's.
+	BackupS3Endpoint string `env:"PDS_BACKUP_S3_ENDPOINT" group:"backup"`
+	// Whether the bucket is named in the path of a URL, not in its host, as some servers want it.
+	BackupS3PathStyle bool `env:"PDS_BACKUP_S3_FORCE_PATH_STYLE" default:"false" group:"backup"`
+	// Access key for the bucket of backups.
+	BackupS3AccessKey string `env:"PDS_BACKUP_S3_ACCESS_KEY_ID" group:"backup"`
+	// Secret key for the bucket of backups.
+	BackupS3SecretKey Secret `env:"PDS_BACKUP_S3_SECRET_ACCESS_KEY" group:"backup"`
+
 	// URLs of relays, separated by commas. The server asks them to crawl it when there are new events, at most every
 	// 20 minutes. Not in development.
 	Crawlers []string `env:"PDS_CRAWLERS" group:"event stream"`

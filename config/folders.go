@@ -51,6 +51,12 @@ func below(dir, path string) (first string, ok bool) {
 	return first, err == nil && first != ".."
 }
 
+// Below reports whether path is the folder dir or in it, whatever symbolic links there are.
+func Below(dir, path string) bool {
+	_, ok := below(realPath(dir), realPath(path))
+	return ok
+}
+
 // realPath returns path without symbolic links, as far as it exists.
 func realPath(path string) string {
 	abs, err := filepath.Abs(path)

@@ -95,6 +95,11 @@ func everySetting() map[string]struct {
 		raw  string
 		want any
 	}{
+		"PDS_BACKUP_S3_REGION":                      {"eu-central-1", "eu-central-1"},
+		"PDS_BACKUP_S3_ENDPOINT":                    {"https://s3.example.com", "https://s3.example.com"},
+		"PDS_BACKUP_S3_FORCE_PATH_STYLE":            {"true", true},
+		"PDS_BACKUP_S3_ACCESS_KEY_ID":               {"key", "key"},
+		"PDS_BACKUP_S3_SECRET_ACCESS_KEY":           {"secret", config.NewSecret("secret")},
 		"PDS_DEV_MODE":                              {"false", false},
 		"PDS_HOSTNAME":                              {"other.example.com", "other.example.com"},
 		"PDS_PORT":                                  {"8080", 8080},
@@ -202,6 +207,7 @@ func TestEverySetting(t *testing.T) {
 	partner := map[string]string{ // some are useless alone
 		"PDS_REPORT_SERVICE_URL": "PDS_REPORT_SERVICE_DID=did:web:x.example.com", "PDS_REPORT_SERVICE_DID": "PDS_REPORT_SERVICE_URL=https://x.example.com",
 		"PDS_HCAPTCHA_SITE_KEY": "PDS_HCAPTCHA_SECRET_KEY=0x0000", "PDS_HCAPTCHA_SECRET_KEY": "PDS_HCAPTCHA_SITE_KEY=10000000-ffff",
+		"PDS_BACKUP_S3_ACCESS_KEY_ID": "PDS_BACKUP_S3_SECRET_ACCESS_KEY=secret", "PDS_BACKUP_S3_SECRET_ACCESS_KEY": "PDS_BACKUP_S3_ACCESS_KEY_ID=key",
 		"PDS_MOD_SERVICE_URL": "PDS_MOD_SERVICE_DID=did:web:x.example.com", "PDS_BSKY_APP_VIEW_URL": "PDS_BSKY_APP_VIEW_DID=did:web:x.example.com",
 	}
 	for name, s := range settings {
@@ -345,13 +351,15 @@ func TestBadValues(t *testing.T) {
 		"PDS_INVITE_EPOCH":                          {"2026-01-01", "-1", "9223372036854775807"},
 		"PDS_REPO_BACKFILL_LIMIT_MS":                {"0", "1d", "-1", "9223372036854775807"},
 		"PDS_FIREHOSE_MAX_BYTES":                    {"0", "1GB", "-1"},
+		"PDS_BACKUP_S3_ENDPOINT":                    {"s3.example.com", "s3://bucket"},
+		"PDS_BACKUP_S3_FORCE_PATH_STYLE":            {"yes"},
 		"PDS_LOG_LEVEL":                             {"trace", "INFO"},
 		"PDS_LOG_FORMAT":                            {"xml"},
 	}
 	// These accept any text.
 	free := []string{
 		"PDS_DATA_DIRECTORY", "PDS_ADMIN_PASSWORD", "PDS_JWT_SECRET", "PDS_RATE_LIMIT_BYPASS_KEY",
-		"PDS_HCAPTCHA_TOKEN_SALT",
+		"PDS_HCAPTCHA_TOKEN_SALT", "PDS_BACKUP_S3_REGION", "PDS_BACKUP_S3_ACCESS_KEY_ID", "PDS_BACKUP_S3_SECRET_ACCESS_KEY",
 		"PDS_BLOBSTORE_DISK_LOCATION", "PDS_BLOBSTORE_DISK_TMP_LOCATION", "PDS_KEY_ENCRYPTION_KEY_FILE",
 	}
 	all := required()

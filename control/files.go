@@ -39,9 +39,12 @@ func serveFile(w http.ResponseWriter, r *http.Request, run FileCommand) {
 
 // begun reports whether something was written.
 type begun struct {
-	w   io.Writer
+	w   http.ResponseWriter
 	yes bool
 }
+
+// Flush sends what was written: a command that takes long reports its steps.
+func (b *begun) Flush() error { return http.NewResponseController(b.w).Flush() }
 
 func (b *begun) Write(p []byte) (int, error) {
 	b.yes = true

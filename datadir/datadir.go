@@ -109,6 +109,36 @@ func (d Dir) Takeover() string { return d.in(TakeoverFile) }
 // PLC returns the path of PLCFolder.
 func (d Dir) PLC() string { return d.in(PLCFolder) }
 
+// Backups returns the path of the folder in which is kept what is known of the stores of
+// backups.
+func (d Dir) Backups() string { return d.in("backups") }
+
+// Small is a small file of a data directory that belongs in a backup.
+type Small struct {
+	Name, Path string
+	// Key: it opens something, or signs.
+	Key bool
+}
+
+// Smalls returns the small files that belong in a backup; some may be missing. The key that
+// seals others is one of them unless the operator keeps it elsewhere, in file.
+func (d Dir) Smalls(file string) (all []Small) {
+	keys := []string{"keyring.json", fileRotationKey, fileAdmin}
+	if (Keys{Dir: d, File: file}).isOwn() {
+		keys = append(keys, fileKEK, fileNextKEK)
+	}
+	for _, name := range keys {
+		all = append(all, Small{name, d.in(name), true})
+	}
+	for _, name := range []string{fileSettings, filepath.Join(PLCFolder, "operations.jsonl")} {
+		all = append(all, Small{name, d.in(name), false})
+	}
+	return all
+}
+
+// fileSettings has the settings of the last server: see config.Config.Remember.
+const fileSettings = "last_settings.json"
+
 // fileSizes has what the server took of its disks on past days.
 const fileSizes = "sizes"
 

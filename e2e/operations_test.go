@@ -129,11 +129,11 @@ func (m *manual) run(b manualBlock) {
 	owner := pdstest.Session{}
 	stopped := strings.Contains(b.needs, "no server")
 	if strings.HasPrefix(b.needs, "the backup") {
-		if _, err := os.Stat(filepath.Join(m.dir, "backups", "nestbox", "nestbox.sqlite")); err != nil {
+		if _, err := os.Stat(filepath.Join(m.dir, "backups", "nestbox", "snapshots")); err != nil {
 			t.Fatalf("the block needs a backup: %v", err)
 		}
 	}
-	if strings.Contains(b.text, "VACUUM INTO") {
+	if strings.Contains(b.text, "nestbox backup --to") {
 		owner, picture = m.live()
 	}
 	if stopped {
@@ -145,7 +145,7 @@ func (m *manual) run(b manualBlock) {
 		m.restored()
 	}
 	switch {
-	case strings.Contains(b.text, "integrity_check") && !strings.HasSuffix(strings.TrimSpace(out), "ok"),
+	case strings.Contains(b.text, "nestbox backup verify") && !strings.Contains(out, `"faults":0`),
 		strings.Contains(b.text, "nestbox verify") && !strings.Contains(out, " 0 faults"),
 		strings.Contains(b.text, "_health") && !strings.Contains(out, `"version"`):
 		t.Errorf("it printed %s", out)

@@ -156,6 +156,7 @@ type Server struct {
 	disks        *admin.Examiner[admin.Storage]
 	load         *load.Recorder
 	moving       *moving.Service
+	backingUp    sync.Mutex // held while a backup is made
 }
 
 // Open builds a server on its data directory, which it locks, and binds its
@@ -367,7 +368,9 @@ func (s *Server) unlimited(r *http.Request, c request.Client) bool {
 
 // commands returns the operator's commands.
 func (s *Server) commands() control.Commands {
-	return control.Commands{Plain: s.admin.Commands(), Files: s.admin.FileCommands()}
+	files := s.admin.FileCommands()
+	files[BackupCommand] = s.backUp
+	return control.Commands{Plain: s.admin.Commands(), Files: files}
 }
 
 // Run runs a command in this process.

@@ -112,6 +112,10 @@ func (k *keeper) report(ctx context.Context, err error) {
 // look checks the log, and copies or empties it if needed.
 func (k *keeper) look(ctx context.Context) error {
 	now := time.Now()
+	if k.heldNow() { // nothing can be done about the log, so scans need not wait
+		k.started(ctx)
+		return nil
+	}
 	if !k.deleted.Load() {
 		k.dirty = time.Time{}
 	}
@@ -134,10 +138,10 @@ func (k *keeper) look(ctx context.Context) error {
 	case size >= k.bounds.copied:
 		// Scans may still wait, if a transaction found the log at its limit and emptied it.
 		k.started(ctx)
-		if err := k.copy(); err != nil {
+		if err := k.copy(k.conn); err != nil {
 			return err
 		}
-		return k.writer.Outside(ctx, checkpoint)
+		return k.writer.Outside(ctx, k.copy)
 	default:
 		k.started(ctx)
 		return nil
@@ -153,7 +157,7 @@ func (k *keeper) calm(ctx context.Context, size int64) error {
 		k.log.LogAttrs(ctx, slog.LevelWarn, "write-ahead log is large: exports and searches wait until it has started over",
 			slog.Int64("log_bytes", size), slog.Int("scans", scans))
 	}
-	if err := k.copy(); err != nil {
+	if err := k.copy(k.conn); err != nil {
 		return err
 	}
 	switch {
@@ -179,12 +183,15 @@ func (k *keeper) calm(ctx context.Context, size int64) error {
 	return nil
 }
 
-// copy makes a passive checkpoint. SQLite makes one at a time, and does not wait for
-// another one.
-func (k *keeper) copy() error {
-	k.copying.Lock()
-	defer k.copying.Unlock()
-	return checkpoint(k.conn)
+// copy makes a passive checkpoint, unless the file is held. SQLite makes one at a time, and
+// does not wait for another one.
+func (db *DB) copy(c *sqlite.Conn) error {
+	db.copying.Lock()
+	defer db.copying.Unlock()
+	if db.isHeld() {
+		return nil
+	}
+	return checkpoint(c)
 }
 
 // empty copies the whole log into the file and makes the log empty; emptied is
@@ -201,6 +208,9 @@ func (db *DB) empty(ctx context.Context, wait time.Duration) (emptied bool, err 
 func (db *DB) truncate(c *sqlite.Conn, wait time.Duration) (emptied bool, err error) {
 	db.copying.Lock()
 	defer db.copying.Unlock()
+	if db.isHeld() {
+		return false, nil
+	}
 	deleted := db.deleted.Swap(false) // whatever is deleted from here on needs another one
 	c.SetBusyTimeout(wait)
 	defer c.SetBusyTimeout(busyTimeout)
@@ -238,10 +248,10 @@ func (db *DB) endReads(ctx context.Context) {
 }
 
 // room is called before each transaction, on the writer's connection. It ends
-// reads and empties the log when that has reached its limit. When another program
-// keeps it from starting over, writes go on as long as the disk has room for the
+// reads and empties the log when that has reached its limit. When a backup, or another
+// program, keeps it from starting over, writes go on as long as the disk has room for the
 // log twice: it must fit into the database file in the end. After that they are
-// refused until that program ends. On a full disk nothing would end the refusal.
+// refused until it ends. On a full disk nothing would end the refusal.
 func (db *DB) room(c *sqlite.Conn) error {
 	size := db.LogSize()
 	if size >= db.bounds.calm && !db.tide.shut() {
@@ -254,7 +264,7 @@ func (db *DB) room(c *sqlite.Conn) error {
 		return nil
 	}
 	ctx := context.Background() // a log line belongs to no request
-	if !db.tide.isForeign(time.Now()) {
+	if !db.heldNow() && !db.tide.isForeign(time.Now()) {
 		for range limitTries {
 			db.endReads(ctx)
 			emptied, err := db.truncate(c, truncateWait)

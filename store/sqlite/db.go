@@ -66,9 +66,14 @@ type DB struct {
 	tide   *tide
 	free   func() (int64, error)
 	bounds logBounds
-	// long wakes the keeper, copying is held during checkpoints.
+	// long wakes the keeper, copying is locked during checkpoints.
 	long    chan struct{}
 	copying sync.Mutex
+	// file is read by those that hold it: see Hold. holds, under copying, is how many there
+	// are: no checkpoint is made until they are gone, or until closing.
+	file    *os.File
+	holds   int
+	closing atomic.Bool
 
 	sessions *otter.Cache[int64, *session.State]
 	accounts *otter.Cache[string, *account.Account] // by DID
@@ -124,6 +129,9 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 		path: path, log: opts.Log, reads: reads, tide: newTide(), free: opts.Free, bounds: opts.bounds, long: make(chan struct{}, 1),
 		sessions: otter.Must(&otter.Options[int64, *session.State]{MaximumWeight: cachedSessions, Weigher: sessionBytes}),
 		accounts: otter.Must(&otter.Options[string, *account.Account]{MaximumWeight: cachedAccounts, Weigher: accountBytes}),
+	}
+	if db.file, err = openFile(path); err != nil {
+		return nil, errors.Join(err, reads.Close(), write.Close(), checkpoints.Close())
 	}
 	db.writer = groupcommit.New(write, groupcommit.Options{
 		Fatal: opts.Fatal, Commit: opts.Commit, Begin: db.room, Before: opts.Before,
@@ -206,12 +214,13 @@ func prepareWriter(c *sqlite.Conn, copied int64) error {
 
 // Close finishes queued writes, copies the log into the file and closes it.
 func (db *DB) Close() error {
+	db.closing.Store(true)
 	err := db.writer.Close()
 	db.stop()
 	db.done.Wait()
 	db.sessions.StopAllGoroutines()
 	db.accounts.StopAllGoroutines()
-	return errors.Join(err, db.reads.Close())
+	return errors.Join(err, db.reads.Close(), db.file.Close())
 }
 
 // Ping reads from the database: the health check.

@@ -71,13 +71,13 @@ func (i Inspector) Snapshot(ctx context.Context, n int) (views []store.Inspectio
 			views = nil
 		}
 	}()
-	var conns []*sqlite.Conn
+	var opened []*inspection
 	for range n {
 		view, err := inspect(ctx, i.Path)
 		if err != nil {
 			return views, err
 		}
-		views, conns = append(views, view), append(conns, view.conn)
+		views, opened = append(views, view), append(opened, view)
 	}
 	lock, err := inspect(ctx, i.Path)
 	if err != nil {
@@ -89,15 +89,22 @@ func (i Inspector) Snapshot(ctx context.Context, n int) (views []store.Inspectio
 		return views, fmt.Errorf("wait for the server to let the database be read: %w", err)
 	}
 	defer end(&err)
-	for _, conn := range conns {
-		// A transaction begins with its first read.
-		for _, sql := range []string{"BEGIN", "SELECT count(*) FROM sqlite_schema"} {
-			if err := sqlitex.ExecuteTransient(conn, sql, nil); err != nil {
-				return views, fmt.Errorf("begin to read: %w", err)
-			}
+	for _, view := range opened {
+		if err := view.begin(); err != nil {
+			return views, err
 		}
 	}
 	return views, nil
+}
+
+// begin begins to read the state as it is now: a transaction begins with its first read.
+func (i *inspection) begin() error {
+	for _, sql := range []string{"BEGIN", "SELECT count(*) FROM sqlite_schema"} {
+		if err := sqlitex.ExecuteTransient(i.conn, sql, nil); err != nil {
+			return fmt.Errorf("begin to read: %w", err)
+		}
+	}
+	return nil
 }
 
 // LogSize implements store.Inspection: it is that of the write-ahead log.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"nestbox/backup"
 	"nestbox/store"
 	"nestbox/store/sqlite"
 )
@@ -51,6 +52,7 @@ type Database struct {
 	db   interface {
 		Stores() store.Stores
 		Close() error
+		backup.Database
 	}
 	closed bool
 }
@@ -99,8 +101,16 @@ func (d *Database) open() {
 	d.Stores, d.closed = d.db.Stores(), false
 }
 
+// Hold implements backup.Database.
+func (d *Database) Hold(ctx context.Context) (backup.Held, error) { return d.db.Hold(ctx) }
+
 // Path returns where the database is kept, for tests of its content on the disk.
 func (d *Database) Path() string { return filepath.Join(d.opts.Dir, "nestbox.sqlite") }
+
+// Inspector returns an inspector of the database in a directory.
+func Inspector(dir string) store.Inspector {
+	return sqlite.Inspector{Path: (&Database{opts: Options{Dir: dir}}).Path()}
+}
 
 // Close closes the database before the end of the test; the stores must not be used
 // after that.

@@ -33,6 +33,7 @@ var subjects = []subject{
 	{"mail", "Mail"},
 	{"limits", "Limits"},
 	{"blobs", "Blobs"},
+	{"backup", "Backups"},
 	{"event stream", "Event stream"},
 	{"identity", "Identity and keys"},
 	{"development", "Development"},

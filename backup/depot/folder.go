@@ -1,0 +1,192 @@
+// Package depot keeps the objects of backups: in a folder, or in a bucket of S3.
+package depot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"nestbox/backup"
+	"nestbox/internal/durable"
+)
+
+// Folder keeps objects as files in a folder, which may be on another disk.
+type Folder struct {
+	dir string
+
+	mu    sync.Mutex
+	made  map[string]bool // folders
+	dirty bool            // something was put since the last Flush
+}
+
+var _ backup.Depot = (*Folder)(nil)
+
+// unfinished begins the names of files that are being written, and staleAfter is when one
+// that is there was left by a process that ended.
+const (
+	unfinished = ".unfinished-"
+	staleAfter = 24 * time.Hour
+)
+
+// OpenFolder returns the store in a folder, which is made if create is set and it is missing.
+func OpenFolder(dir string, create bool) (*Folder, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("folder of backups: %w", err)
+	}
+	if create {
+		if err := durable.MakeDir(dir); err != nil {
+			return nil, fmt.Errorf("folder of backups: %w", err)
+		}
+	}
+	if fi, err := os.Stat(dir); err != nil {
+		return nil, fmt.Errorf("folder of backups: %w", err)
+	} else if !fi.IsDir() {
+		return nil, fmt.Errorf("folder of backups: %s is a file", dir)
+	}
+	return &Folder{dir: dir, made: map[string]bool{}}, nil
+}
+
+// String implements backup.Depot.
+func (f *Folder) String() string { return f.dir }
+
+// Writers implements backup.Depot.
+func (f *Folder) Writers() int { return 2 }
+
+func (f *Folder) path(name string) string { return filepath.Join(f.dir, filepath.FromSlash(name)) }
+
+// Put implements backup.Depot.
+func (f *Folder) Put(ctx context.Context, name string, size int64, body io.Reader) (err error) {
+	path := f.path(name)
+	if err := f.makeDir(filepath.Dir(path)); err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(filepath.Dir(path), unfinished)
+	if err != nil {
+		return fmt.Errorf("create file: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			if removeErr := os.Remove(file.Name()); !errors.Is(removeErr, os.ErrNotExist) {
+				err = errors.Join(err, removeErr)
+			}
+		}
+	}()
+	n, err := io.Copy(file, reader{ctx, body})
+	if err == nil && n != size {
+		err = fmt.Errorf("%d bytes were to be written, and there were %d", size, n)
+	}
+	if err := errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(file.Name(), path); err != nil {
+		return fmt.Errorf("name file: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dirty = true
+	return nil
+}
+
+// makeDir makes a folder of the store.
+func (f *Folder) makeDir(dir string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.made[dir] {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make folder: %w", err)
+	}
+	f.made[dir] = true
+	return nil
+}
+
+// Get implements backup.Depot.
+func (f *Folder) Get(_ context.Context, name string) (io.ReadCloser, error) {
+	file, err := os.Open(f.path(name))
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, backup.ErrMissing
+	case err != nil:
+		return nil, fmt.Errorf("open file: %w", err)
+	default:
+		return file, nil
+	}
+}
+
+// List implements backup.Depot. It removes unfinished files that are old.
+func (f *Folder) List(ctx context.Context, prefix string, yield func(backup.Object) error) error {
+	return filepath.WalkDir(f.path(prefix), func(path string, e fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			return nil // a folder that is not made yet, or a file that was removed meanwhile
+		case err != nil:
+			return err
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case e.IsDir():
+			return nil
+		}
+		fi, err := e.Info()
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if strings.HasPrefix(e.Name(), unfinished) {
+			if time.Since(fi.ModTime()) > staleAfter {
+				return os.Remove(path)
+			}
+			return nil
+		}
+		name, err := filepath.Rel(f.dir, path)
+		if err != nil {
+			return err
+		}
+		return yield(backup.Object{Name: filepath.ToSlash(name), Size: fi.Size(), At: fi.ModTime()})
+	})
+}
+
+// Remove implements backup.Depot.
+func (f *Folder) Remove(_ context.Context, name string) error {
+	if err := os.Remove(f.path(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove file: %w", err)
+	}
+	return nil
+}
+
+// Flush implements backup.Depot.
+func (f *Folder) Flush(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.dirty {
+		return nil
+	}
+	if err := syncAll(f.dir); err != nil {
+		return fmt.Errorf("sync %s: %w", f.dir, err)
+	}
+	f.dirty = false
+	return nil
+}
+
+// reader stops when its context ends.
+type reader struct {
+	ctx context.Context //nolint:containedctx // for the time of one copy
+	r   io.Reader
+}
+
+func (r reader) Read(b []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(b)
+}

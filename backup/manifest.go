@@ -1,0 +1,215 @@
+package backup
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The folders of a store.
+const (
+	snapshotsFolder = "snapshots" // manifests, as JSON
+	packsFolder     = "packs"     // chunks of databases
+	objectsFolder   = "objects"   // maps, logs, lists of blobs, small files
+	blobsFolder     = "blobs"     // files of blobs, by key
+)
+
+// manifestForm is the number of the form of a store that this program writes.
+const manifestForm = 1
+
+// maxManifest bounds a manifest, in bytes.
+const maxManifest = 64 << 20
+
+// Manifest describes a snapshot.
+type Manifest struct {
+	Form int `json:"form"`
+	// At is when the state was that of the snapshot.
+	At      time.Time `json:"at"`
+	Host    string    `json:"host"`
+	DID     string    `json:"did"`
+	Version string    `json:"version"`
+	State
+	// HeldSize is the size of the database's file, in bytes, before Log is applied.
+	HeldSize int64 `json:"heldSize"`
+	// Database is the map of the database's file, Log the pages that are newer, if there are
+	// any.
+	Database Stored  `json:"database"`
+	Log      *Stored `json:"log,omitempty"`
+	// Packs are what the map refers to.
+	Packs []Stored `json:"packs"`
+	// Blobs is the list of the blobs' files.
+	Blobs     Stored `json:"blobs"`
+	BlobCount int64  `json:"blobCount"`
+	BlobBytes int64  `json:"blobBytes"`
+	// Gone is how many of the blobs had no file on the server itself.
+	Gone  int64  `json:"gone,omitempty"`
+	Files []Kept `json:"files"`
+	// KeysApart: the keys are not in the snapshot.
+	KeysApart bool `json:"keysApart,omitempty"`
+	// Sent is how many bytes went to the store for it, Took how long, in milliseconds.
+	Sent int64 `json:"sent"`
+	Took int64 `json:"took"`
+
+	// Name is the name of the manifest in the store.
+	Name string `json:"-"`
+}
+
+// Kept is a file in a snapshot.
+type Kept struct {
+	Name string `json:"name"`
+	Stored
+}
+
+// MarshalJSON implements json.Marshaler: Stored has a name, too.
+func (k Kept) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string]any{"file": k.Name, "object": k.Stored})
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (k *Kept) UnmarshalJSON(raw []byte) error {
+	var in struct {
+		File   string `json:"file"`
+		Object Stored `json:"object"`
+	}
+	if err := json.Unmarshal(raw, &in); err != nil {
+		return err
+	}
+	k.Name, k.Stored = in.File, in.Object
+	return nil
+}
+
+// Encrypted reports whether the snapshot is encrypted.
+func (m *Manifest) Encrypted() bool { return strings.HasSuffix(m.Database.Name, sealed) }
+
+// Size is that of the database, in bytes.
+func (m *Manifest) Size() int64 { return int64(m.PageSize) * int64(m.PageCount) }
+
+// objects returns everything that the snapshot needs, besides the files of blobs.
+func (m *Manifest) objects() []Stored {
+	all := append(slices.Clone(m.Packs), m.Database, m.Blobs)
+	if m.Log != nil {
+		all = append(all, *m.Log)
+	}
+	for _, f := range m.Files {
+		all = append(all, f.Stored)
+	}
+	return all
+}
+
+// nameTime is the form of a time in the name of a manifest.
+const nameTime = "20060102T150405.000Z"
+
+// encode returns a manifest's bytes and sets its name, which has their hash.
+func (m *Manifest) encode() ([]byte, error) {
+	raw, err := json.MarshalIndent(m, "", " ")
+	if err != nil {
+		return nil, fmt.Errorf("encode the manifest: %w", err)
+	}
+	raw = append(raw, '\n')
+	sum := sha256.Sum256(raw)
+	m.Name = snapshotsFolder + "/" + m.At.UTC().Format(nameTime) + "-" + hex.EncodeToString(sum[:]) + ".json"
+	return raw, nil
+}
+
+// nameOf returns time and hash of a manifest's name. ok is false for another object.
+func nameOf(name string) (at time.Time, sum string, ok bool) {
+	base, isHere := strings.CutPrefix(name, snapshotsFolder+"/")
+	base, isJSON := strings.CutSuffix(base, ".json")
+	when, sum, cut := strings.Cut(base, "-")
+	at, err := time.Parse(nameTime, when)
+	return at, sum, isHere && isJSON && cut && err == nil && len(sum) == hex.EncodedLen(sha256.Size)
+}
+
+// Names returns the names of the store's manifests, the oldest first.
+func Names(ctx context.Context, d Depot) (names []string, err error) {
+	err = d.List(ctx, snapshotsFolder+"/", func(o Object) error {
+		if _, _, ok := nameOf(o.Name); ok {
+			names = append(names, o.Name)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the snapshots of %s: %w", d, err)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// Load reads a manifest: ErrDamaged if it is not what its name says.
+func Load(ctx context.Context, d Depot, name string) (*Manifest, error) {
+	body, err := d.Get(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("read %s from %s: %w", name, d, err)
+	}
+	raw, err := io.ReadAll(io.LimitReader(body, maxManifest))
+	if err = errors.Join(err, body.Close()); err != nil {
+		return nil, fmt.Errorf("read %s from %s: %w", name, d, err)
+	}
+	_, want, _ := nameOf(name)
+	if sum := sha256.Sum256(raw); hex.EncodeToString(sum[:]) != want {
+		return nil, fmt.Errorf("%s: %w: its bytes are not those that were written", name, ErrDamaged)
+	}
+	m := &Manifest{Name: name}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	if err := dec.Decode(m); err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", name, ErrDamaged, err)
+	}
+	if m.Form != manifestForm {
+		return nil, fmt.Errorf("%s: it was written by another version of nestbox, %s: use that one", name, m.Version)
+	}
+	return m, nil
+}
+
+// Listed is a manifest of a store, or why it cannot be read.
+type Listed struct {
+	*Manifest
+
+	Name string
+	Err  error
+}
+
+// List returns what the store has, the oldest first.
+func List(ctx context.Context, d Depot) ([]Listed, error) {
+	names, err := Names(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	var out []Listed
+	for _, name := range names {
+		m, err := Load(ctx, d, name)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		out = append(out, Listed{m, name, err})
+	}
+	return out, nil
+}
+
+// ErrNoSnapshot: the store has no snapshot that could be restored.
+var ErrNoSnapshot = errors.New("there is no snapshot")
+
+// Pick returns the newest snapshot, or the newest that is not younger than at.
+func Pick(ctx context.Context, d Depot, at time.Time) (*Manifest, error) {
+	names, err := Names(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Backward(names) {
+		if made, _, _ := nameOf(name); at.IsZero() || !made.After(at) {
+			return Load(ctx, d, name)
+		}
+	}
+	if len(names) == 0 || at.IsZero() {
+		return nil, fmt.Errorf("%s: %w", d, ErrNoSnapshot)
+	}
+	first, _, _ := nameOf(names[0])
+	return nil, fmt.Errorf("%s: %w of that time or before: the oldest is of %s", d, ErrNoSnapshot, first.Format(time.RFC3339))
+}

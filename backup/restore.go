@@ -1,0 +1,413 @@
+package backup
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/superfly/ltx"
+
+	"nestbox/internal/durable"
+)
+
+// DatabaseName is the name of the database's file in a data directory, BlobsName that of the
+// folder of blobs.
+const (
+	DatabaseName = "nestbox.sqlite"
+	BlobsName    = "blobs"
+)
+
+// unfinishedName is the file of a folder in which a restore has not ended.
+const unfinishedName = "restore-unfinished"
+
+// Errors of Reader.Restore.
+var (
+	ErrNotEmpty = errors.New("it is not empty: name an empty folder, or one that does not exist")
+	// ErrKeysApart: the snapshot has no keys.
+	ErrKeysApart = errors.New("the keys of this snapshot are not in the store: name the file that backup --keys-apart wrote, with --keys")
+)
+
+// Target is where a snapshot is restored to.
+type Target struct {
+	// Dir is made if it is missing. It must be empty, or have a restore that did not end.
+	Dir string
+	// Keys is the file of keys that are not in the store.
+	Keys string
+}
+
+// Restore makes a data directory of a snapshot. Nothing may serve it before Restore returns
+// nil; a call that was interrupted can be repeated. ErrNotEmpty, ErrKeysApart, ErrIdentity,
+// ErrDamaged.
+func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) error {
+	var keys []keyFile
+	switch {
+	case m.KeysApart && to.Keys == "":
+		return ErrKeysApart
+	case m.KeysApart:
+		raw, err := os.ReadFile(to.Keys)
+		if err != nil {
+			return fmt.Errorf("read the keys: %w", err)
+		}
+		if keys, err = decodeKeys(raw); err != nil {
+			return fmt.Errorf("%s: %w", to.Keys, err)
+		}
+	}
+	if err := begin(to.Dir); err != nil {
+		return err
+	}
+	if err := r.blobs(ctx, m, filepath.Join(to.Dir, BlobsName)); err != nil {
+		return err
+	}
+	if err := r.files(ctx, m, to.Dir); err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if err := writeSmall(to.Dir, k.Name, k.Content); err != nil {
+			return err
+		}
+	}
+	path := filepath.Join(to.Dir, DatabaseName)
+	if err := r.database(ctx, m, path+".restored"); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".restored", path); err != nil {
+		return fmt.Errorf("name the database: %w", err)
+	}
+	if err := durable.SyncDir(to.Dir); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(to.Dir, unfinishedName)); err != nil {
+		return fmt.Errorf("end the restore: %w", err)
+	}
+	return durable.SyncDir(to.Dir)
+}
+
+// begin marks an empty folder as one in which a restore has not ended.
+func begin(dir string) error {
+	if err := durable.MakeDir(dir); err != nil {
+		return err
+	}
+	if Unfinished(dir) {
+		return nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("look into %s: %w", dir, err)
+	}
+	if len(entries) > 0 {
+		return fmt.Errorf("%s: %w", dir, ErrNotEmpty)
+	}
+	return durable.WriteFile(filepath.Join(dir, unfinishedName), []byte("nestbox restore has not ended: run it again\n"), 0o600)
+}
+
+// Unfinished reports whether a restore to the folder has not ended.
+func Unfinished(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, unfinishedName))
+	return err == nil
+}
+
+// chart reads the map of a snapshot's database.
+func (r *Reader) chart(ctx context.Context, m *Manifest) (c *chart, err error) {
+	err = r.usePacked(ctx, m.Database, func(in io.Reader) (err error) {
+		c, err = readChart(in, chunks(m.HeldSize))
+		return err
+	})
+	return c, err
+}
+
+// database writes the database of a snapshot to a file.
+func (r *Reader) database(ctx context.Context, m *Manifest, path string) (err error) {
+	c, err := r.chart(ctx, m)
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600) //nolint:gosec // the operator's own folder
+	if err != nil {
+		return fmt.Errorf("write the database: %w", err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	decoder, err := newDecoder(nil)
+	if err != nil {
+		return fmt.Errorf("decompress: %w", err)
+	}
+	defer decoder.Close()
+	w := &rebuilder{Reader: r, m: m, chart: c, file: file, decoder: decoder}
+	// The bases first: a delta is applied to what is in the file.
+	for _, deltas := range []bool{false, true} {
+		if err := w.pass(ctx, deltas); err != nil {
+			return err
+		}
+	}
+	if err := w.check(ctx); err != nil {
+		return err
+	}
+	if err := file.Truncate(m.HeldSize); err != nil {
+		return fmt.Errorf("write the database: %w", err)
+	}
+	if m.Log != nil {
+		if err := r.use(ctx, *m.Log, func(in io.Reader) error { return applyPages(file, in) }); err != nil {
+			return err
+		}
+	}
+	if err := file.Truncate(m.Size()); err != nil {
+		return fmt.Errorf("write the database: %w", err)
+	}
+	return file.Sync()
+}
+
+// rebuilder writes the file of a database.
+type rebuilder struct {
+	*Reader
+
+	m       *Manifest
+	chart   *chart
+	file    *os.File
+	decoder *zstd.Decoder
+	written int64
+}
+
+// pass writes the bases of all chunks, or applies the deltas.
+func (w *rebuilder) pass(ctx context.Context, deltas bool) error {
+	wanted := map[uint32][]int{} // the chunks that need a pack
+	for i := range w.chart.entries {
+		e := &w.chart.entries[i]
+		switch {
+		case !deltas:
+			wanted[e.baseAt.pack] = append(wanted[e.baseAt.pack], i)
+		case e.isDelta():
+			wanted[e.at.pack] = append(wanted[e.at.pack], i)
+		}
+	}
+	packs := map[string]Stored{}
+	for _, o := range w.m.Packs {
+		packs[o.hash()] = o
+	}
+	for _, pack := range slices.Sorted(maps.Keys(wanted)) {
+		o, ok := packs[w.chart.packs[pack]]
+		if !ok {
+			return fmt.Errorf("%s: %w: it lacks a pack of its map", w.m.Name, ErrDamaged)
+		}
+		err := w.use(ctx, o, func(in io.Reader) error {
+			content, err := io.ReadAll(io.LimitReader(in, maxPack))
+			if err != nil {
+				return fmt.Errorf("read %s: %w", o.Name, err)
+			}
+			for _, i := range wanted[pack] {
+				if err := w.chunk(i, content, deltas); err != nil {
+					return fmt.Errorf("%s: %w", o.Name, err)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// chunk writes a chunk from a pack.
+func (w *rebuilder) chunk(i int, pack []byte, isDelta bool) error {
+	e := &w.chart.entries[i]
+	at, want := e.baseAt, e.base
+	if isDelta {
+		at, want = e.at, e.hash
+	}
+	if int64(at.offset)+int64(at.size) > int64(len(pack)) {
+		return errDelta
+	}
+	content, err := w.decoder.DecodeAll(pack[at.offset:at.offset+at.size], nil)
+	if err != nil {
+		return fmt.Errorf("decompress: %w", err)
+	}
+	chunk := content
+	if isDelta {
+		chunk = make([]byte, chunkSize)
+		if _, err := w.file.ReadAt(chunk, int64(i)*chunkSize); err != nil {
+			return fmt.Errorf("read the database: %w", err)
+		}
+		if err := applyDelta(chunk, content); err != nil {
+			return err
+		}
+	}
+	if len(chunk) != chunkSize || sha256.Sum256(chunk) != want {
+		return fmt.Errorf("chunk %d: %w", i, ErrDamaged)
+	}
+	if _, err := w.file.WriteAt(chunk, int64(i)*chunkSize); err != nil {
+		return fmt.Errorf("write the database: %w", err)
+	}
+	if !isDelta {
+		w.written++
+		w.progress(Step{"restore", w.written * chunkSize, w.m.HeldSize, 0})
+	}
+	return nil
+}
+
+// check reads what was written: a disk may lie.
+func (w *rebuilder) check(ctx context.Context) error {
+	if _, err := w.file.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("read the database: %w", err)
+	}
+	chunk := make([]byte, chunkSize)
+	in := bufio.NewReaderSize(w.file, chunkSize)
+	for i := range w.chart.entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if _, err := io.ReadFull(in, chunk); err != nil {
+			return fmt.Errorf("read the database: %w", err)
+		}
+		if sha256.Sum256(chunk) != w.chart.entries[i].hash {
+			return fmt.Errorf("the disk of %s returns something else than was written, at byte %d", w.file.Name(), i*chunkSize)
+		}
+	}
+	return nil
+}
+
+// applyPages writes the pages of an LTX file into a database's file.
+func applyPages(file *os.File, in io.Reader) error {
+	dec := ltx.NewDecoder(in)
+	if err := dec.DecodeHeader(); err != nil {
+		return fmt.Errorf("read the log: %w", err)
+	}
+	size := int64(dec.Header().PageSize)
+	content := make([]byte, size)
+	for {
+		var page ltx.PageHeader
+		if err := dec.DecodePage(&page, content); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return fmt.Errorf("read the log: %w", err)
+		}
+		if _, err := file.WriteAt(content, int64(page.Pgno-1)*size); err != nil {
+			return fmt.Errorf("write the database: %w", err)
+		}
+	}
+	if err := dec.Close(); err != nil {
+		return fmt.Errorf("read the log: %w", err)
+	}
+	return nil
+}
+
+// files writes the small files of a snapshot.
+func (r *Reader) files(ctx context.Context, m *Manifest, dir string) error {
+	for _, f := range m.Files {
+		var content []byte
+		err := r.use(ctx, f.Stored, func(in io.Reader) (err error) {
+			content, err = io.ReadAll(in)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if err := writeSmall(dir, f.Name, content); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeSmall(dir, name string, content []byte) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	path := filepath.Join(dir, name)
+	if err := durable.MakeDir(filepath.Dir(path)); err != nil {
+		return err
+	}
+	return durable.WriteFile(path, content, 0o600)
+}
+
+// eachBlob calls yield for each line of a snapshot's list of blobs.
+func (r *Reader) eachBlob(ctx context.Context, m *Manifest, yield func(*blobLine) error) error {
+	return r.usePacked(ctx, m.Blobs, func(in io.Reader) error {
+		for lines := bufio.NewScanner(in); ; {
+			if !lines.Scan() {
+				return lines.Err()
+			}
+			line, err := parseBlobLine(lines.Text())
+			if err != nil {
+				return err
+			}
+			if err := yield(&line); err != nil {
+				return err
+			}
+		}
+	})
+}
+
+// blobs writes the files of a snapshot's blobs.
+func (r *Reader) blobs(ctx context.Context, m *Manifest, dir string) error {
+	done, made := int64(0), map[string]bool{}
+	err := r.eachBlob(ctx, m, func(line *blobLine) error {
+		shard := filepath.Join(dir, line.key[:2])
+		if !made[shard] {
+			if err := durable.MakeDir(shard); err != nil {
+				return err
+			}
+			made[shard] = true
+		}
+		if err := r.blob(ctx, line, filepath.Join(shard, line.key)); err != nil {
+			return err
+		}
+		done++
+		r.progress(Step{"blobs", done, m.BlobCount, 0})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return syncTree(dir)
+}
+
+func (r *Reader) blob(ctx context.Context, line *blobLine, path string) (err error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // parseBlobLine keeps it within the folder
+	if err != nil {
+		return fmt.Errorf("write blob: %w", err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	return r.useBlob(ctx, line, func(in io.Reader) error {
+		_, err := io.Copy(file, in)
+		return err
+	})
+}
+
+// syncTree makes what a restore wrote durable, a file after the other: it may be anywhere.
+func syncTree(dir string) error {
+	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		if errors.Is(err, os.ErrNotExist) && path == dir {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return durable.SyncDir(path) // of a file, it syncs the content
+	})
+	if err != nil {
+		return fmt.Errorf("sync %s: %w", dir, err)
+	}
+	return nil
+}
+
+// Restored is what is known of the restore of a data directory.
+type Restored struct {
+	At       time.Time `json:"at"`
+	From     string    `json:"from"`
+	Snapshot string    `json:"snapshot"`
+	Made     time.Time `json:"made"`
+}
+
+func (r *Reader) progress(p Step) {
+	if r.Progress != nil {
+		r.Progress(p)
+	}
+}

@@ -1,0 +1,221 @@
+package backup
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Keep is how many snapshots are kept: the newest one of each of so many days, weeks and
+// months that have one. The zero value keeps all.
+type Keep struct{ Daily, Weekly, Monthly int }
+
+// errKeep: see ParseKeep.
+var errKeep = errors.New("write how many to keep like daily=7,weekly=4,monthly=6")
+
+// ParseKeep reads a Keep, like daily=7,weekly=4,monthly=6. Empty keeps all.
+func ParseKeep(text string) (k Keep, err error) {
+	if text == "" {
+		return k, nil
+	}
+	for part := range strings.SplitSeq(text, ",") {
+		name, number, _ := strings.Cut(strings.TrimSpace(part), "=")
+		n, err := strconv.Atoi(number)
+		field, ok := map[string]*int{"daily": &k.Daily, "weekly": &k.Weekly, "monthly": &k.Monthly}[name]
+		if err != nil || !ok || n < 0 {
+			return Keep{}, errKeep
+		}
+		*field = n
+	}
+	if k == (Keep{}) {
+		return k, errKeep
+	}
+	return k, nil
+}
+
+// dropped returns the manifests that are not kept, of names with the oldest first.
+func (k Keep) dropped(names []string) (drop []string) {
+	if k == (Keep{}) {
+		return nil
+	}
+	kept := map[string]bool{}
+	for _, rule := range []struct {
+		most   int
+		period func(time.Time) string
+	}{
+		{k.Daily, func(t time.Time) string { return t.Format(time.DateOnly) }},
+		{k.Weekly, func(t time.Time) string { y, w := t.ISOWeek(); return fmt.Sprint(y, " ", w) }},
+		{k.Monthly, func(t time.Time) string { return t.Format("2006-01") }},
+	} {
+		seen := map[string]bool{}
+		for i := len(names) - 1; i >= 0 && len(seen) < rule.most; i-- {
+			at, _, _ := nameOf(names[i])
+			if period := rule.period(at); !seen[period] {
+				seen[period], kept[names[i]] = true, true
+			}
+		}
+	}
+	for i, name := range names {
+		if i < len(names)-1 && !kept[name] { // the newest one always stays
+			drop = append(drop, name)
+		}
+	}
+	return drop
+}
+
+// spareAge is how old an object must be that no manifest names before it is removed: a
+// snapshot that is being made may need it.
+const spareAge = 24 * time.Hour
+
+// Retained is what Retain removed.
+type Retained struct {
+	Snapshots int   `json:"snapshots"`
+	Objects   int   `json:"objects"`
+	Bytes     int64 `json:"bytes"`
+}
+
+// Retain removes the snapshots that Keep does not keep, and then what no manifest names and
+// is older than a day. If one manifest cannot be read, it removes nothing.
+func (s *Service) Retain(ctx context.Context) (out Retained, err error) {
+	if s.Keep == (Keep{}) {
+		return out, nil
+	}
+	names, err := Names(ctx, s.Depot)
+	if err != nil {
+		return out, err
+	}
+	drop := map[string]bool{}
+	for _, name := range s.Keep.dropped(names) {
+		drop[name] = true
+	}
+	if _, err := s.load(ctx, names, drop); err != nil {
+		return out, err
+	}
+	for name := range drop {
+		if err := s.Depot.Remove(ctx, name); err != nil {
+			return out, fmt.Errorf("remove %s from %s: %w", name, s.Depot, err)
+		}
+		out.Snapshots++
+	}
+	if err := s.Depot.Flush(ctx); err != nil {
+		return out, fmt.Errorf("write to %s: %w", s.Depot, err)
+	}
+	if names, err = Names(ctx, s.Depot); err != nil { // another machine may have made one
+		return out, err
+	}
+	left, err := s.load(ctx, names, nil)
+	if err != nil {
+		return out, err
+	}
+	return out, s.sweep(ctx, left, &out)
+}
+
+// load reads the manifests that are not to be left out.
+func (s *Service) load(ctx context.Context, names []string, without map[string]bool) (out []*Manifest, err error) {
+	for _, name := range names {
+		if without[name] {
+			continue
+		}
+		m, err := Load(ctx, s.Depot, name)
+		if err != nil {
+			return nil, fmt.Errorf("nothing is removed: %w", err)
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+// sweep removes what no manifest names.
+func (s *Service) sweep(ctx context.Context, left []*Manifest, out *Retained) error {
+	named := map[string]bool{}
+	for _, m := range left {
+		for _, o := range m.objects() {
+			named[o.Name] = true
+		}
+	}
+	for _, folder := range []string{packsFolder, objectsFolder} {
+		if err := s.removeFrom(ctx, folder, func(name string) bool { return named[name] }, out); err != nil {
+			return err
+		}
+	}
+	lists, done, err := s.lists(ctx, left)
+	defer done()
+	if err != nil {
+		return err
+	}
+	return s.removeFrom(ctx, blobsFolder, func(name string) bool {
+		key, _, _ := strings.Cut(name[strings.LastIndexByte(name, '/')+1:], ".")
+		for _, l := range lists {
+			if line, ok := l.find(key); ok && line.name() == name {
+				return true
+			}
+		}
+		return false
+	}, out)
+}
+
+// lists opens the lists of blobs of manifests, through files of the state.
+func (s *Service) lists(ctx context.Context, of []*Manifest) (lists []*lineReader, done func(), err error) {
+	var files []*os.File
+	done = func() {
+		for _, f := range files {
+			_, _ = f.Close(), os.Remove(f.Name()) // the next run removes what is left
+		}
+	}
+	r := &Reader{Depot: s.Depot}
+	for _, m := range of {
+		file, err := os.CreateTemp(s.State, "object-")
+		if err != nil {
+			return nil, done, fmt.Errorf("list the blobs: %w", err)
+		}
+		files = append(files, file)
+		err = r.usePacked(ctx, m.Blobs, func(in io.Reader) error {
+			_, err := io.Copy(file, in)
+			return err
+		})
+		if err != nil {
+			return nil, done, fmt.Errorf("nothing is removed: %w", err)
+		}
+		if _, err := file.Seek(0, io.SeekStart); err != nil {
+			return nil, done, fmt.Errorf("list the blobs: %w", err)
+		}
+		lists = append(lists, newLineReader(bufio.NewReader(file)))
+	}
+	return lists, done, nil
+}
+
+// removeFrom removes the objects of a folder that are not named and old enough.
+func (s *Service) removeFrom(ctx context.Context, folder string, named func(string) bool, out *Retained) error {
+	var spare []Object
+	remove := func() error {
+		for _, o := range spare {
+			if err := s.Depot.Remove(ctx, o.Name); err != nil {
+				return fmt.Errorf("remove %s from %s: %w", o.Name, s.Depot, err)
+			}
+			out.Objects++
+			out.Bytes += o.Size
+		}
+		spare = spare[:0]
+		return nil
+	}
+	err := s.Depot.List(ctx, folder+"/", func(o Object) error {
+		if named(o.Name) || s.Now().Sub(o.At) < spareAge {
+			return nil
+		}
+		if spare = append(spare, o); len(spare) < 1000 {
+			return nil
+		}
+		return remove()
+	})
+	if err != nil {
+		return err
+	}
+	s.progress(Step{"retention", int64(out.Objects), int64(out.Objects), 0})
+	return remove()
+}

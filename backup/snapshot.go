@@ -1,0 +1,391 @@
+package backup
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/superfly/ltx"
+
+	"nestbox/internal/durable"
+)
+
+// run is one snapshot that is being made.
+type run struct {
+	*Service
+
+	began time.Time
+	sent  atomic.Int64
+	gone  int64
+	// there are the packs of the store, by name.
+	there map[string]int64
+	table []Stored // of packs: those of the state, and those of this run
+	last  *memory
+	left  *memory // by an interrupted run
+	out   *writer
+	pack  packing
+}
+
+// packing is the pack that is being filled.
+type packing struct {
+	index   uint32
+	content []byte
+	encoder *zstd.Encoder
+}
+
+// Snapshot makes a snapshot. When it returns an error, the store lists the snapshots that it
+// listed before: what was sent already is not sent again by the next one. Errors besides
+// those of the store: ErrLog, ErrOther.
+func (s *Service) Snapshot(ctx context.Context) (_ *Manifest, err error) {
+	r := &run{Service: s, began: s.Now()}
+	newest, err := r.newest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.recall(ctx, newest); err != nil {
+		return nil, err
+	}
+	if err := r.open(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.close()) }()
+	defer s.Source.HoldBlobs()()
+	m, wanted, err := r.database(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.blobs(ctx, m, wanted); err != nil {
+		return nil, err
+	}
+	if err := r.files(ctx, m); err != nil {
+		return nil, err
+	}
+	return m, r.finish(ctx, m, newest)
+}
+
+// newest returns the store's newest snapshot, nil if there is none.
+func (r *run) newest(ctx context.Context) (*Manifest, error) {
+	m, err := Pick(ctx, r.Depot, time.Time{})
+	if errors.Is(err, ErrNoSnapshot) {
+		return nil, nil //nolint:nilnil // none is not an error
+	}
+	if errors.Is(err, ErrDamaged) {
+		return nil, fmt.Errorf("%w; run nestbox backup verify, and remove what it names", err)
+	}
+	if err == nil && m.DID != r.Source.DID {
+		return nil, fmt.Errorf("%s: %w: %s", r.Depot, ErrOther, m.DID)
+	}
+	return m, err
+}
+
+// open prepares what the run reads and writes.
+func (r *run) open(ctx context.Context) (err error) {
+	r.there = map[string]int64{}
+	err = r.Depot.List(ctx, packsFolder+"/", func(o Object) error { r.there[o.Name] = o.Size; return nil })
+	if err != nil {
+		return fmt.Errorf("list what %s has: %w", r.Depot, err)
+	}
+	if r.out, err = newWriter(filepath.Join(r.State, nextFolder)); err != nil {
+		return err
+	}
+	r.last = openMemory(filepath.Join(r.State, lastFolder), 0)
+	r.left = openMemory(filepath.Join(r.State, partialFolder), uint32(len(r.last.packs))) //nolint:gosec // not more than packs
+	r.table = append(append(r.table, r.last.packs...), r.left.packs...)
+	for i, o := range r.table {
+		if r.has(o) {
+			if err := r.out.pack(uint32(i), o); err != nil { //nolint:gosec // not more than packs
+				return err
+			}
+		}
+	}
+	r.pack.encoder, err = newEncoder(nil)
+	return err
+}
+
+func (r *run) close() error {
+	if r.out == nil {
+		return nil
+	}
+	r.last.close()
+	r.left.close()
+	return errors.Join(r.out.close(), r.pack.encoder.Close())
+}
+
+// has reports whether the store has a pack that is what this service would write.
+func (r *run) has(o Stored) bool {
+	size, ok := r.there[o.Name]
+	return ok && size == o.Size && o.Name == packsFolder+"/"+o.hash()+r.extension()
+}
+
+// database sends the database. It returns the file with the list of the blobs of its state.
+func (r *run) database(ctx context.Context) (_ *Manifest, wanted string, err error) {
+	held, err := r.Source.Database.Hold(ctx)
+	if err != nil {
+		return nil, "", fmt.Errorf("hold the database: %w", err)
+	}
+	defer held.Release()
+	if err := r.chunks(ctx, held); err != nil {
+		return nil, "", err
+	}
+	m, changed, wanted, err := r.moment(ctx, held)
+	if err != nil {
+		return nil, "", err
+	}
+	held.Release()
+	if changed != "" {
+		if m.Log, err = r.putFile(ctx, changed); err != nil {
+			return nil, "", err
+		}
+	}
+	var used []Stored
+	m.Database, err = r.putPacked(ctx, objectsFolder, false, func(w io.Writer) (err error) {
+		used, err = r.out.writeMap(w, r.table)
+		return err
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	err = r.out.renumber(func(w io.Writer) error { _, err := r.out.writeMap(w, r.table); return err }, used)
+	m.Packs, m.HeldSize = used, held.Size()
+	return m, wanted, err
+}
+
+// chunks sends what is new of the database's file.
+func (r *run) chunks(ctx context.Context, held Held) error {
+	chunk := make([]byte, chunkSize)
+	var list int64
+	for at := int64(0); at < held.Size(); at += chunkSize {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if held.LogSize() > MaxLog {
+			return ErrLog
+		}
+		n := min(chunkSize, held.Size()-at)
+		clear(chunk[n:])
+		if _, err := io.ReadFull(io.NewSectionReader(held, at, n), chunk[:n]); err != nil {
+			return fmt.Errorf("read the database: %w", err)
+		}
+		e, p, err := r.chunk(ctx, chunk)
+		if err != nil {
+			return err
+		}
+		if err := r.out.entry(&e, &p); err != nil {
+			return err
+		}
+		list++
+		r.progress(Step{"database", at + n, held.Size(), r.sent.Load()})
+	}
+	return r.endPack(ctx)
+}
+
+// chunk returns the entry of a chunk, which is sent if it is new, and the prints of its base.
+func (r *run) chunk(ctx context.Context, chunk []byte) (e entry, p prints, err error) {
+	hash := sha256.Sum256(chunk)
+	known, base, ok := r.last.next(r.has)
+	left, leftBase, leftOK := r.left.next(r.has)
+	switch {
+	case ok && known.hash == hash:
+		return known, base, nil
+	case leftOK && left.hash == hash:
+		return left, leftBase, nil
+	}
+	now := printsOf(chunk)
+	if ok {
+		if delta, small := deltaOf(chunk, &base, &now); small {
+			e = entry{hash: hash, base: known.base, baseAt: known.baseAt}
+			e.at, err = r.add(ctx, delta)
+			return e, base, err
+		}
+	}
+	e = entry{hash: hash, base: hash}
+	e.at, err = r.add(ctx, chunk)
+	e.baseAt = e.at
+	return e, now, err
+}
+
+// add puts content into the pack that is being filled.
+func (r *run) add(ctx context.Context, content []byte) (place, error) {
+	if len(r.pack.content) >= packSize {
+		if err := r.endPack(ctx); err != nil {
+			return place{}, err
+		}
+	}
+	if len(r.pack.content) == 0 {
+		r.pack.index = uint32(len(r.table)) //nolint:gosec // not more than packs
+		r.table = append(r.table, Stored{})
+	}
+	from := len(r.pack.content)
+	r.pack.content = r.pack.encoder.EncodeAll(content, r.pack.content)
+	return place{r.pack.index, uint32(from), uint32(len(r.pack.content) - from)}, nil //nolint:gosec // not more than maxPack
+}
+
+// endPack sends the pack that is being filled.
+func (r *run) endPack(ctx context.Context) error {
+	if len(r.pack.content) == 0 {
+		return nil
+	}
+	o, err := r.putBytes(ctx, packsFolder, r.pack.content)
+	if err != nil {
+		return err
+	}
+	if err := r.Depot.Flush(ctx); err != nil {
+		return fmt.Errorf("write to %s: %w", r.Depot, err)
+	}
+	r.pack.content = r.pack.content[:0]
+	r.table[r.pack.index] = o
+	return r.out.pack(r.pack.index, o)
+}
+
+// moment chooses the state of the snapshot. It writes the pages that are not in the held
+// file to the file changed, which is empty if there are none, and the blobs to wanted.
+func (r *run) moment(ctx context.Context, held Held) (_ *Manifest, changed, wanted string, err error) {
+	now, err := held.Moment(ctx)
+	if err != nil {
+		return nil, "", "", fmt.Errorf("choose the state: %w", err)
+	}
+	defer func() { err = errors.Join(err, now.Close()) }()
+	src := &r.Source
+	m := &Manifest{
+		Form: manifestForm, At: r.Now().UTC().Truncate(time.Millisecond), Host: src.Host, DID: src.DID, Version: src.Version, State: now.Facts(),
+	}
+	changed, wanted = filepath.Join(r.out.dir, "changed"), filepath.Join(r.out.dir, "wanted")
+	pages, err := writePages(changed, now, r.began)
+	if err != nil {
+		return nil, "", "", err
+	}
+	if pages == 0 {
+		changed = ""
+	}
+	r.progress(Step{"log", pages, pages, r.sent.Load()})
+	return m, changed, wanted, writeWanted(wanted, m, now)
+}
+
+// firstTXID is the number of the pages of a snapshot in their file: 1 is for files that have
+// all pages of a database.
+const firstTXID = 2
+
+// writePages writes the pages that differ from the held file as an LTX file.
+func writePages(path string, now Moment, at time.Time) (pages int64, err error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // the state's own folder
+	if err != nil {
+		return 0, fmt.Errorf("write the log: %w", err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	enc, err := ltx.NewEncoder(file)
+	if err != nil {
+		return 0, fmt.Errorf("write the log: %w", err)
+	}
+	facts := now.Facts()
+	err = enc.EncodeHeader(ltx.Header{ //nolint:gosec // SQLite's numbers
+		Version: ltx.Version, Flags: ltx.HeaderFlagNoChecksum, PageSize: uint32(facts.PageSize), Commit: uint32(facts.PageCount),
+		MinTXID: firstTXID, MaxTXID: firstTXID, Timestamp: at.UnixMilli(),
+	})
+	if err != nil {
+		return 0, fmt.Errorf("write the log: %w", err)
+	}
+	err = now.Pages(func(page uint32, content []byte) error {
+		pages++
+		return enc.EncodePage(ltx.PageHeader{Pgno: page}, content)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("write the log: %w", errors.Join(err, enc.Cleanup()))
+	}
+	if pages == 0 {
+		return 0, nil
+	}
+	if err := enc.Close(); err != nil {
+		return 0, fmt.Errorf("write the log: %w", err)
+	}
+	return pages, nil
+}
+
+// putFile sends a file of the state.
+func (r *run) putFile(ctx context.Context, path string) (*Stored, error) {
+	o, err := r.putStream(ctx, objectsFolder, false, func(w io.Writer) (err error) {
+		file, err := os.Open(path) //nolint:gosec // the state's own folder
+		if err != nil {
+			return fmt.Errorf("read the log: %w", err)
+		}
+		defer func() { err = errors.Join(err, file.Close(), os.Remove(path)) }()
+		_, err = io.Copy(w, file)
+		return err
+	})
+	return &o, err
+}
+
+// files sends the small files.
+func (r *run) files(ctx context.Context, m *Manifest) error {
+	var apart []keyFile
+	m.Files, m.KeysApart = []Kept{}, r.KeysApart != ""
+	for i, f := range r.Source.Files {
+		content, err := os.ReadFile(f.Path)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", f.Path, err)
+		}
+		r.progress(Step{"keys", int64(i + 1), int64(len(r.Source.Files)), r.sent.Load()})
+		if f.Key && m.KeysApart {
+			apart = append(apart, keyFile{f.Name, content})
+			continue
+		}
+		o, err := r.putBytes(ctx, objectsFolder, content)
+		if err != nil {
+			return err
+		}
+		m.Files = append(m.Files, Kept{f.Name, o})
+	}
+	if !m.KeysApart {
+		return nil
+	}
+	raw, err := encodeKeys(apart)
+	if err != nil {
+		return err
+	}
+	if err := durable.WriteFile(r.KeysApart, raw, 0o600); err != nil {
+		return fmt.Errorf("write the keys to %s: %w", r.KeysApart, err)
+	}
+	return nil
+}
+
+// finish makes the snapshot one that is listed.
+func (r *run) finish(ctx context.Context, m, base *Manifest) error {
+	if err := r.Depot.Flush(ctx); err != nil {
+		return fmt.Errorf("write to %s: %w", r.Depot, err)
+	}
+	if base != nil { // another machine's retention may have removed it, and what it names
+		names, err := Names(ctx, r.Depot)
+		if err != nil {
+			return err
+		}
+		found := false
+		for _, name := range names {
+			found = found || name == base.Name
+		}
+		if !found {
+			return fmt.Errorf("the snapshot %s, which this one builds on, was removed meanwhile: make the backup again", base.Name)
+		}
+	}
+	m.Sent, m.Took = r.sent.Load(), r.Now().Sub(r.began).Milliseconds()
+	raw, err := m.encode()
+	if err != nil {
+		return err
+	}
+	if err := r.put(ctx, Stored{Name: m.Name, Size: int64(len(raw))}, bytesReader(raw)); err != nil {
+		return err
+	}
+	if err := r.Depot.Flush(ctx); err != nil {
+		return fmt.Errorf("write to %s: %w", r.Depot, err)
+	}
+	r.progress(Step{"manifest", 1, 1, r.sent.Load()})
+	return r.settle(m.Name)
+}

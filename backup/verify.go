@@ -1,0 +1,332 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Verification proves that snapshots can be restored: it restores them.
+type Verification struct {
+	*Reader
+
+	// Full: every snapshot is verified, else the newest.
+	Full bool
+	// Scratch is a folder for databases that are restored; the system's own if empty.
+	Scratch string
+	// Keys is the file of keys that are not in the store.
+	Keys string
+	// Check verifies a restored data directory, whose blobs are still in the store, and
+	// calls fault for each fault. keys reports whether the keys are there.
+	Check func(ctx context.Context, dir string, keys bool, blobs *Blobs, fault func(string)) error
+	// Fault is called for each fault.
+	Fault func(line string)
+}
+
+// Verified is what a Verification found.
+type Verified struct {
+	Snapshots int   `json:"snapshots"`
+	Objects   int   `json:"objects"`
+	Blobs     int64 `json:"blobs"`
+	Faults    int   `json:"faults"`
+	// Newest names the newest snapshot.
+	Newest string `json:"newest"`
+	// HashesOnly: there was no identity to open the snapshots with, so that only the hashes
+	// of what the store has were compared.
+	HashesOnly bool `json:"hashesOnly"`
+}
+
+// Run verifies. An error means that it could not look.
+func (v Verification) Run(ctx context.Context) (out Verified, err error) {
+	say := v.Fault
+	v.Fault = func(line string) { out.Faults++; say(line) }
+	names, err := Names(ctx, v.Depot)
+	if err != nil {
+		return out, err
+	}
+	if len(names) == 0 {
+		return out, fmt.Errorf("%s: %w", v.Depot, ErrNoSnapshot)
+	}
+	out.Newest = names[len(names)-1]
+	seen := map[string]bool{}
+	for i, name := range slices.Backward(names) {
+		m, err := Load(ctx, v.Depot, name)
+		if ctx.Err() != nil {
+			return out, ctx.Err()
+		}
+		if err != nil {
+			v.Fault(err.Error())
+			continue
+		}
+		if i < len(names)-1 && !v.Full {
+			continue // its own hash was compared
+		}
+		out.Snapshots++
+		if m.Encrypted() && len(v.Identities) == 0 {
+			out.HashesOnly = true
+			err = v.hashes(ctx, m, seen, &out)
+		} else {
+			err = v.snapshot(ctx, m, seen, &out)
+		}
+		if err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// told reports an error about an object as a fault. Others end the verification.
+func (v *Verification) told(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if errors.Is(err, ErrIdentity) || errors.Is(err, os.ErrPermission) {
+		return err
+	}
+	if err != nil {
+		v.Fault(err.Error())
+	}
+	return nil
+}
+
+// hashes compares the hashes of everything that a snapshot needs and that is not in seen.
+func (v *Verification) hashes(ctx context.Context, m *Manifest, seen map[string]bool, out *Verified) error {
+	look := func(name string, size int64, sum string) error {
+		if seen[name] {
+			return nil
+		}
+		seen[name] = true
+		out.Objects++
+		return v.told(ctx, v.check(ctx, name, size, sum, func(in io.Reader) error {
+			_, err := io.Copy(io.Discard, in)
+			return err
+		}))
+	}
+	objects := m.objects()
+	for i, o := range objects {
+		if err := look(o.Name, o.Size, o.hash()); err != nil {
+			return err
+		}
+		v.progress(Step{"verify", int64(i + 1), int64(len(objects)), 0})
+	}
+	done := int64(0)
+	err := v.eachBlob(ctx, m, func(line *blobLine) error {
+		done++
+		v.progress(Step{"blobs", done, m.BlobCount, 0})
+		return look(line.name(), -1, line.sum)
+	})
+	out.Blobs += done
+	if err := v.told(ctx, err); err != nil {
+		return err
+	}
+	if done != m.BlobCount-m.Gone {
+		v.Fault(fmt.Sprintf("%s: its list of blobs has %d, and should have %d", m.Name, done, m.BlobCount-m.Gone))
+	}
+	return nil
+}
+
+// snapshot restores a snapshot and verifies what it is.
+func (v *Verification) snapshot(ctx context.Context, m *Manifest, seen map[string]bool, out *Verified) (err error) {
+	// The objects that a restore of the database does not read, and the blobs of earlier
+	// snapshots, which the check of this one reads itself.
+	dir, err := os.MkdirTemp(v.Scratch, "nestbox-verify-")
+	if err != nil {
+		return fmt.Errorf("folder for the restored database: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	faults := out.Faults
+	if err := v.restore(ctx, m, dir); err != nil {
+		if err := v.told(ctx, err); err != nil {
+			return err
+		}
+	}
+	for _, o := range m.objects() {
+		if !seen[o.Name] {
+			seen[o.Name] = true
+			out.Objects++
+		}
+	}
+	if out.Faults > faults {
+		// It names one object. The others may be damaged as well.
+		return v.hashes(ctx, m, map[string]bool{}, out)
+	}
+	blobs, err := v.openBlobs(ctx, m, filepath.Join(dir, "list"))
+	if err != nil {
+		return v.told(ctx, err)
+	}
+	defer func() { err = errors.Join(err, blobs.close()) }()
+	out.Blobs += blobs.count
+	return v.Check(ctx, dir, !m.KeysApart || v.Keys != "", blobs, func(line string) { v.Fault(m.Name + ": " + line) })
+}
+
+// restore restores everything but the blobs.
+func (v *Verification) restore(ctx context.Context, m *Manifest, dir string) error {
+	if err := v.files(ctx, m, dir); err != nil {
+		return err
+	}
+	if m.KeysApart && v.Keys != "" {
+		raw, err := os.ReadFile(v.Keys)
+		if err != nil {
+			return fmt.Errorf("read the keys: %w", err)
+		}
+		keys, err := decodeKeys(raw)
+		if err != nil {
+			return fmt.Errorf("%s: %w", v.Keys, err)
+		}
+		for _, k := range keys {
+			if err := writeSmall(dir, k.Name, k.Content); err != nil {
+				return err
+			}
+		}
+	}
+	return v.database(ctx, m, filepath.Join(dir, DatabaseName))
+}
+
+// Blobs are the blobs of a snapshot, in the store.
+type Blobs struct {
+	reader *Reader
+	file   *os.File
+	size   int64
+	count  int64
+}
+
+// openBlobs writes the list of a snapshot's blobs to a file, in which it looks for them.
+func (v *Verification) openBlobs(ctx context.Context, m *Manifest, path string) (_ *Blobs, err error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600) //nolint:gosec // a folder of our own
+	if err != nil {
+		return nil, fmt.Errorf("list the blobs: %w", err)
+	}
+	b := &Blobs{reader: v.Reader, file: file}
+	last := ""
+	err = v.eachBlob(ctx, m, func(line *blobLine) error {
+		if line.key <= last {
+			return errList
+		}
+		last = line.key
+		b.count++
+		n, err := file.WriteString(line.String())
+		b.size += int64(n)
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return b, nil
+}
+
+func (b *Blobs) close() error { return b.file.Close() }
+
+// Open opens a blob: ErrMissing. A reader that reads to the end gets ErrDamaged there if the
+// file is not what was written.
+func (b *Blobs) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	line, err := b.find(key)
+	if err != nil {
+		return nil, err
+	}
+	body, err := b.reader.Depot.Get(ctx, line.name())
+	if err != nil {
+		return nil, err
+	}
+	count := newCounted()
+	raw := io.TeeReader(body, count)
+	plain, err := b.reader.open(line.name(), raw)
+	if err != nil {
+		return nil, errors.Join(err, body.Close())
+	}
+	return &checkedBlob{plain, body, raw, count, line}, nil
+}
+
+// checkedBlob compares the hash at the end.
+type checkedBlob struct {
+	io.Reader
+
+	body  io.Closer
+	raw   io.Reader
+	count *counted
+	line  blobLine
+}
+
+func (c *checkedBlob) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	if errors.Is(err, io.EOF) {
+		if _, err := io.Copy(io.Discard, c.raw); err != nil {
+			return n, err
+		}
+		if c.count.sum() != c.line.sum {
+			return n, fmt.Errorf("%s: %w: its bytes are not those that were written", c.line.name(), ErrDamaged)
+		}
+	}
+	return n, err
+}
+
+func (c *checkedBlob) Close() error { return c.body.Close() }
+
+// maxLine bounds a line of a list of blobs, in bytes.
+const maxLine = 512
+
+// find looks for a key: ErrMissing.
+func (b *Blobs) find(key string) (blobLine, error) {
+	from, to := int64(0), b.size // the line begins in [from, to)
+	for from < to {
+		middle := from + (to-from)/2
+		begin, line, next, err := b.lineAt(middle)
+		if err != nil {
+			return line, err
+		}
+		switch strings.Compare(line.key, key) {
+		case 0:
+			return line, nil
+		case -1:
+			from = next
+		default:
+			to = begin
+		}
+	}
+	return blobLine{}, ErrMissing
+}
+
+// lineAt returns the line that has the byte at an offset, where it begins and where the next
+// one does.
+func (b *Blobs) lineAt(at int64) (begin int64, line blobLine, next int64, err error) {
+	begin = max(0, at-maxLine)
+	raw := make([]byte, 2*maxLine)
+	n, err := b.file.ReadAt(raw, begin)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0, line, 0, fmt.Errorf("read the list of blobs: %w", err)
+	}
+	text := string(raw[:n])
+	if i := strings.LastIndexByte(text[:at-begin], '\n'); i >= 0 {
+		text, begin = text[i+1:], begin+int64(i+1)
+	} else if begin > 0 {
+		return 0, line, 0, errList
+	}
+	end := strings.IndexByte(text, '\n')
+	if end < 0 {
+		return 0, line, 0, errList
+	}
+	line, err = parseBlobLine(text[:end])
+	return begin, line, begin + int64(end) + 1, err
+}
+
+// Each calls yield with the name in the store and the key of each blob, by key.
+func (b *Blobs) Each(ctx context.Context, yield func(name, key string) error) error {
+	for at := int64(0); at < b.size; {
+		_, line, next, err := b.lineAt(at)
+		if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := yield(line.name(), line.key); err != nil {
+			return err
+		}
+		at = next
+	}
+	return nil
+}

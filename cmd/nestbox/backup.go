@@ -1,0 +1,364 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"filippo.io/age"
+	"golang.org/x/term"
+
+	"nestbox/backup"
+	"nestbox/backup/depot"
+	"nestbox/config"
+	"nestbox/server"
+)
+
+type backupCmd struct {
+	Make   backupMakeCmd   `cmd:"" default:"withargs" help:"Make a backup (default)."`
+	List   backupListCmd   `cmd:"" help:"List the snapshots of a store."`
+	Verify backupVerifyCmd `cmd:"" help:"Restore the newest snapshot of a store to a scratch folder, and verify everything in it."`
+}
+
+type backupMakeCmd struct {
+	where
+	output
+
+	To        string   `required:"" help:"Where it goes: a folder, or s3://bucket/prefix." placeholder:"STORE"`
+	Recipient []string `help:"Encrypt it to this public key of age; may be given more than once. The identity stays with you." placeholder:"age1…"`
+	Keep      string   `help:"Afterwards remove snapshots, except the newest one of each of so many days, weeks and months." placeholder:"daily=7,weekly=4,monthly=6"`
+	KeysApart string   `help:"Write the keys to this file instead of the store." type:"path" placeholder:"FILE" xor:"open"`
+	Plain     bool     `help:"Send it to a bucket although it is not encrypted." xor:"open"`
+}
+
+// Run makes a backup through the server, or of a data directory that none serves.
+func (c *backupMakeCmd) Run() error {
+	args := server.BackupArgs{
+		To: c.To, Recipients: c.Recipient, Keep: c.Keep, KeysApart: c.KeysApart, Plain: c.Plain,
+	}
+	if c.EnvFile != "" { // it is backed up, too
+		var err error
+		if args.EnvFile, err = filepath.Abs(c.EnvFile); err != nil {
+			return fmt.Errorf("file with settings: %w", err)
+		}
+	}
+	if !depot.IsS3(args.To) { // the server may run in another folder
+		var err error
+		if args.To, err = filepath.Abs(strings.TrimPrefix(args.To, "file://")); err != nil {
+			return fmt.Errorf("folder of backups: %w", err)
+		}
+	}
+	steps := newSteps(c.JSON)
+	var failed error
+	done := false
+	lines := &lineWriter{each: func(raw []byte) error {
+		var line server.BackupLine
+		if err := json.Unmarshal(raw, &line); err != nil {
+			return fmt.Errorf("read answer: %w", err)
+		}
+		switch {
+		case line.Step != nil:
+			steps.step(*line.Step)
+		case line.Error != "":
+			failed = errors.New(line.Error)
+		case line.Snapshot != nil:
+			done = true
+			s := line.Snapshot
+			steps.result(s, fmt.Sprintf("%s in %s: database %s, %d blobs of %s; %s sent in %.1f s%s",
+				snapshotName(s.Name), s.Store, bytesText(s.Database), s.Blobs, bytesText(s.BlobBytes), bytesText(s.Sent),
+				float64(s.Took)/1000, map[bool]string{true: ", encrypted", false: ""}[s.Encrypted]))
+			if s.Gone > 0 {
+				steps.result(nil, fmt.Sprintf("%d files of blobs are missing on the server itself: run nestbox verify", s.Gone))
+			}
+		case line.Removed != nil:
+			steps.result(line.Removed, fmt.Sprintf("%d old snapshots removed, %s in the store", line.Removed.Snapshots,
+				bytesText(line.Removed.Bytes)))
+		}
+		return nil
+	}}
+	if err := c.stream(server.BackupCommand, args, strings.NewReader(""), lines); err != nil {
+		return err
+	}
+	if failed == nil && !done {
+		failed = errors.New("the server broke off: its log says why")
+	}
+	return failed
+}
+
+// lineWriter calls each for each line.
+type lineWriter struct {
+	each func([]byte) error
+	rest []byte
+}
+
+// Write implements io.Writer.
+func (w *lineWriter) Write(p []byte) (int, error) {
+	w.rest = append(w.rest, p...)
+	for {
+		line, rest, whole := bytes.Cut(w.rest, []byte{'\n'})
+		if !whole {
+			return len(p), nil
+		}
+		if err := w.each(line); err != nil {
+			return 0, err
+		}
+		w.rest = rest
+	}
+}
+
+// snapshotName returns a snapshot's time: nobody types its whole name.
+func snapshotName(name string) string {
+	at, _, _ := strings.Cut(strings.TrimPrefix(name, "snapshots/"), "-")
+	return "snapshot " + at
+}
+
+// bytesText returns a size for people.
+func bytesText(n int64) string {
+	const kilo, mega, giga = 1 << 10, 1 << 20, 1 << 30
+	switch {
+	case n >= giga:
+		return fmt.Sprintf("%.1f GB", float64(n)/giga)
+	case n >= mega:
+		return fmt.Sprintf("%.1f MB", float64(n)/mega)
+	default:
+		return fmt.Sprintf("%.1f kB", float64(n)/kilo)
+	}
+}
+
+// steps shows progress: a bar on a terminal, else one JSON line a step.
+type steps struct {
+	bar  bool
+	last backup.Step
+	out  *json.Encoder
+}
+
+func newSteps(asJSON bool) *steps {
+	return &steps{bar: !asJSON && term.IsTerminal(int(os.Stdout.Fd())), out: json.NewEncoder(os.Stdout)}
+}
+
+// barWidth is that of a bar, in characters.
+const barWidth = 30
+
+func (s *steps) step(p backup.Step) {
+	if p.Step != s.last.Step {
+		s.ended()
+	}
+	s.last = p
+	if !s.bar {
+		return
+	}
+	part := 0
+	if p.Total > 0 {
+		part = int(min(barWidth, p.Done*barWidth/p.Total))
+	}
+	fmt.Printf("\r\x1b[K%-10s [%s%s] %d%%", p.Step, strings.Repeat("#", part), strings.Repeat(".", barWidth-part), min(100, part*100/barWidth))
+	if p.Sent > 0 {
+		fmt.Printf(", %s sent", bytesText(p.Sent))
+	}
+}
+
+// ended ends the step that is shown.
+func (s *steps) ended() {
+	switch {
+	case s.last.Step == "":
+	case s.bar:
+		fmt.Println()
+	default:
+		_ = s.out.Encode(s.last) // nobody listens
+	}
+	s.last = backup.Step{}
+}
+
+// result shows what something came to: JSON, or a sentence for people.
+func (s *steps) result(value any, people string) {
+	s.ended()
+	switch {
+	case s.bar:
+		fmt.Fprintln(printable{os.Stdout}, people)
+	case value != nil:
+		_ = s.out.Encode(value) // nobody listens
+	}
+}
+
+// storeFlags name a store that is read.
+type storeFlags struct {
+	Store   string `arg:"" help:"A folder, or s3://bucket/prefix."`
+	EnvFile string `help:"File with PDS_BACKUP_S3_* settings." placeholder:"FILE"`
+}
+
+func (f storeFlags) open() (backup.Depot, error) {
+	s3, err := config.LoadS3(config.Flags{EnvFile: f.EnvFile}, os.Environ())
+	if err != nil {
+		return nil, err
+	}
+	return depot.Open(f.Store, server.S3Settings(s3), false)
+}
+
+// identities are the flags that open what is encrypted.
+type identities struct {
+	Identity string `help:"File with the identity of age that the backup was encrypted to." type:"path" placeholder:"FILE"`
+	Keys     string `help:"File that backup --keys-apart wrote." type:"path" placeholder:"FILE"`
+}
+
+func (i identities) read() (_ []age.Identity, err error) {
+	if i.Identity == "" {
+		return nil, nil
+	}
+	file, err := os.Open(i.Identity)
+	if err != nil {
+		return nil, fmt.Errorf("read the identity: %w", err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	list, err := age.ParseIdentities(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", i.Identity, err)
+	}
+	return list, nil
+}
+
+type backupListCmd struct {
+	output
+	storeFlags
+}
+
+// listedLine is a snapshot as backup list prints it.
+type listedLine struct {
+	Name      string    `json:"name"`
+	At        time.Time `json:"at,omitzero"`
+	Host      string    `json:"host,omitempty"`
+	Version   string    `json:"version,omitempty"`
+	Schema    int       `json:"schema,omitempty"`
+	LastEvent int64     `json:"lastEvent,omitempty"`
+	Database  int64     `json:"database,omitempty"`
+	Blobs     int64     `json:"blobs"`
+	BlobBytes int64     `json:"blobBytes,omitempty"`
+	Encrypted bool      `json:"encrypted"`
+	KeysApart bool      `json:"keysApart,omitempty"`
+	Error     string    `json:"error,omitempty"`
+}
+
+func (c *backupListCmd) Run() error {
+	store, err := c.open()
+	if err != nil {
+		return err
+	}
+	found, err := backup.List(context.Background(), store)
+	if err != nil {
+		return err
+	}
+	lines := []listedLine{}
+	for _, l := range found {
+		line := listedLine{Name: l.Name}
+		if l.Err != nil {
+			line.Error = l.Err.Error()
+		} else {
+			m := l.Manifest
+			line = listedLine{
+				Name: l.Name, At: m.At, Host: m.Host, Version: m.Version, Schema: m.Schema, LastEvent: m.LastEvent, Database: m.Size(),
+				Blobs: m.BlobCount, BlobBytes: m.BlobBytes, Encrypted: m.Encrypted(), KeysApart: m.KeysApart,
+			}
+		}
+		lines = append(lines, line)
+	}
+	return c.print(lines, func(w io.Writer) {
+		fmt.Fprintln(w, "MADE\tHOST\tVERSION\tDATABASE\tBLOBS\tLAST EVENT\tENCRYPTED\tERROR")
+		for _, l := range lines {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d, %s\t%d\t%t\t%s\n", l.At.Format(time.RFC3339), l.Host, l.Version,
+				bytesText(l.Database), l.Blobs, bytesText(l.BlobBytes), l.LastEvent, l.Encrypted, l.Error)
+		}
+	})
+}
+
+type backupVerifyCmd struct {
+	output
+	storeFlags
+	identities
+
+	Full    bool   `help:"Verify every snapshot, not only the newest."`
+	Scratch string `help:"Folder for the database while it is verified. Default: the system's temporary folder." type:"path" placeholder:"DIR"`
+}
+
+// errFaulty: see backupVerifyCmd.Run.
+var errFaulty = errors.New("the store is damaged: make another backup now, to another store")
+
+// Run prints a line for each fault, and fails if there is one.
+func (c *backupVerifyCmd) Run() error {
+	store, err := c.open()
+	if err != nil {
+		return err
+	}
+	list, err := c.read()
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	steps := newSteps(c.JSON)
+	done, err := backup.Verification{
+		Reader: &backup.Reader{Depot: store, Identities: list, Progress: steps.step}, Full: c.Full, Scratch: c.Scratch, Keys: c.Keys,
+		Check: server.CheckBackup(func(string) {}),
+		Fault: func(line string) {
+			steps.result(map[string]string{"fault": line}, "fault: "+line)
+		},
+	}.Run(ctx)
+	if err != nil {
+		return fmt.Errorf("not verified to the end: %w", err)
+	}
+	what := fmt.Sprintf("%d snapshots restored and verified, %d objects, %d blobs: %d faults", done.Snapshots, done.Objects, done.Blobs,
+		done.Faults)
+	if done.HashesOnly {
+		what = fmt.Sprintf("the hashes of %d objects compared: %d faults. Nothing was restored: the store is encrypted; name the identity with --identity",
+			done.Objects, done.Faults)
+	}
+	steps.result(done, what)
+	if done.Faults > 0 {
+		return errFaulty
+	}
+	return nil
+}
+
+type restoreCmd struct {
+	output
+	storeFlags
+	identities
+
+	To string    `required:"" help:"The data directory to make: an empty folder, or one that does not exist." type:"path" placeholder:"DIR"`
+	At time.Time `help:"Restore the newest snapshot that is not younger than this time, like 2026-11-29T22:00:00Z." placeholder:"TIME"`
+}
+
+// Run restores, then verifies.
+func (c *restoreCmd) Run() error {
+	store, err := c.open()
+	if err != nil {
+		return err
+	}
+	list, err := c.read()
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	steps := newSteps(c.JSON)
+	done, err := server.Restore(ctx, server.RestoreArgs{
+		Reader: &backup.Reader{Depot: store, Identities: list, Progress: steps.step}, At: c.At, To: c.To, Keys: c.Keys, EnvFile: c.EnvFile,
+		Fault: func(line string) { steps.result(map[string]string{"fault": line}, "fault: "+line) },
+	})
+	if err != nil {
+		return err
+	}
+	steps.result(done, fmt.Sprintf("%s of %s is in %s, with everything as it was then. Before you start the server on it, read "+
+		"\"Restore\" in docs/operations.md.", snapshotName(done.Snapshot), done.Made.Format(time.RFC3339), c.To))
+	if done.Faults > 0 {
+		return fmt.Errorf("it is damaged: %d faults", done.Faults)
+	}
+	return nil
+}

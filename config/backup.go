@@ -1,0 +1,49 @@
+package config
+
+import "strings"
+
+// S3 is how the bucket of backups is reached.
+type S3 struct {
+	Region, Endpoint, AccessKey string
+	SecretKey                   Secret
+	PathStyle                   bool
+}
+
+// BackupS3 returns how the bucket of backups is reached.
+func (c *Config) BackupS3() S3 {
+	return S3{c.BackupS3Region, c.BackupS3Endpoint, c.BackupS3AccessKey, c.BackupS3SecretKey, c.BackupS3PathStyle}
+}
+
+// LoadS3 reads these settings alone, for a machine that has no server yet: from environ, as
+// os.Environ returns it, and the file that flags name.
+func LoadS3(flags Flags, environ []string) (S3, error) {
+	var faults Faults
+	values := fileValues(flags.EnvFile, &faults)
+	for _, kv := range environ {
+		if name, v, ok := strings.Cut(kv, "="); ok && v != "" {
+			values[name] = v
+		}
+	}
+	for name := range values {
+		if !strings.HasPrefix(name, "PDS_BACKUP_S3_") {
+			delete(values, name)
+		}
+	}
+	var c Config
+	c.set(values, &faults)
+	c.checkBackup(&faults)
+	if len(faults) > 0 {
+		return S3{}, faults
+	}
+	return c.BackupS3(), nil
+}
+
+// checkBackup reports faults of the settings of backups.
+func (c *Config) checkBackup(f *Faults) {
+	if e := c.BackupS3Endpoint; e != "" && !isURL(e) {
+		f.add("PDS_BACKUP_S3_ENDPOINT", "it is not a URL", "write one like https://s3.eu-central-1.amazonaws.com")
+	}
+	if (c.BackupS3AccessKey == "") != !c.BackupS3SecretKey.IsSet() {
+		f.add("PDS_BACKUP_S3_SECRET_ACCESS_KEY", "it and PDS_BACKUP_S3_ACCESS_KEY_ID belong together", "set both")
+	}
+}
