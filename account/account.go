@@ -233,6 +233,9 @@ type Store interface {
 	// UpgradeHash replaces a password's hash by a better one of the same
 	// password. Where it is no longer old: ErrPasswordChanged.
 	UpgradeHash(ctx context.Context, id int64, old, better string) error
+	// UpgradeAppPassword is UpgradeHash of an app password, which ErrPasswordChanged also
+	// says was revoked.
+	UpgradeAppPassword(ctx context.Context, id int64, old, better string) error
 	// SetPassword stores a new password's hash and ends every session of the
 	// account except keep (0: none), and its CodesOfPassword, and forgets what its owner
 	// allowed OAuth clients; e notes it by Entry.Ending. Here as in the methods below, mails are queued with the change;

@@ -132,29 +132,55 @@ func appHash(did syntax.DID, password, salt string) string {
 }
 
 // FindAppPassword returns the app password of list that was typed as password, nil if
-// none was. All of our form are compared; imported ones are scrypt hashes, and each costs
-// one computation.
+// none was. All of our form are compared. Imported ones are scrypt hashes, those of one
+// account with one salt: each salt costs one computation.
 func (h *Hasher) FindAppPassword(ctx context.Context, did syntax.DID, list []AppPassword, password string) (*AppPassword, error) {
 	var found *AppPassword
 	if typed := TypedAppPassword(password); typed != "" {
 		password = typed
 	}
+	keys := map[string][]byte{} // by salt
 	for i, p := range list {
-		rest, ours := strings.CutPrefix(p.Hash, appHashPrefix)
-		if !ours {
-			ok, _, err := h.Verify(ctx, p.Hash, password)
-			if err != nil {
-				return nil, err
-			}
-			if ok {
+		if rest, ours := strings.CutPrefix(p.Hash, appHashPrefix); ours {
+			salt, _, _ := strings.Cut(rest, "$")
+			if subtle.ConstantTimeCompare([]byte(appHash(did, password, salt)), []byte(p.Hash)) == 1 {
 				found = &list[i]
 			}
 			continue
 		}
-		salt, _, _ := strings.Cut(rest, "$")
-		if subtle.ConstantTimeCompare([]byte(appHash(did, password, salt)), []byte(p.Hash)) == 1 {
+		ok, err := h.isImported(ctx, keys, p.Hash, password)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
 			found = &list[i]
 		}
 	}
 	return found, nil
 }
+
+// isImported is Verify of an imported app password; keys remembers what scrypt made of the
+// password and a salt.
+func (h *Hasher) isImported(ctx context.Context, keys map[string][]byte, hash, password string) (bool, error) {
+	salt, want, ok := splitScrypt(hash)
+	if !ok {
+		ok, _, err := h.Verify(ctx, hash, password)
+		return ok, err
+	}
+	if keys[salt] == nil {
+		release, err := h.acquire(ctx)
+		if err != nil {
+			return false, err
+		}
+		keys[salt], err = scryptOf(password, salt)
+		release()
+		if err != nil {
+			return false, err
+		}
+	}
+	return subtle.ConstantTimeCompare(keys[salt], want) == 1, nil
+}
+
+// Imported reports whether the hash is not of our form: then a better one of the same
+// password should replace it, which HashAppPassword makes.
+func (p *AppPassword) Imported() bool { return !strings.HasPrefix(p.Hash, appHashPrefix) }

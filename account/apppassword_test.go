@@ -1,13 +1,16 @@
 package account_test
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"golang.org/x/crypto/scrypt"
 
 	"nestbox/account"
 )
@@ -110,5 +113,37 @@ func TestTypedAppPassword(t *testing.T) {
 		if err != nil || (found != nil) != want || found != nil && found.Name != "this" {
 			t.Errorf("%q: %+v, %v", typed, found, err)
 		}
+	}
+}
+
+// TestFindImportedAppPasswords: the reference's app passwords of one account have one salt,
+// so that a wrong password costs one computation and not one for each.
+func TestFindImportedAppPasswords(t *testing.T) {
+	const did = syntax.DID("did:plc:ewvi7nxzyoun6zhxrhs64oiz")
+	h := account.NewHasher(1)
+	const salt = "00112233445566778899aabbccddeeff"
+	var list []account.AppPassword
+	for i := range 40 {
+		key, err := scrypt.Key(fmt.Appendf(nil, "abcd-efgh-ijkl-mn%02d", i), []byte(salt), 16384, 8, 1, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, account.AppPassword{ID: int64(i), Hash: salt + ":" + hex.EncodeToString(key)})
+	}
+	list = append(list, account.AppPassword{ID: 40, Hash: account.HashAppPassword(did, "abcd-efgh-ijkl-zzzz")})
+	begun := time.Now()
+	if found, err := h.FindAppPassword(t.Context(), did, list[:1], "abcd-efgh-ijkl-yyyy"); found != nil || err != nil {
+		t.Errorf("%+v, %v", found, err)
+	}
+	one := time.Since(begun)
+	begun = time.Now()
+	for typed, want := range map[string]int64{"abcd-efgh-ijkl-mn07": 7, "ABCD EFGH IJKL MN39": 39, "abcd-efgh-ijkl-zzzz": 40, "abcd-efgh-ijkl-yyyy": -1} {
+		found, err := h.FindAppPassword(t.Context(), did, list, typed)
+		if err != nil || (found == nil) != (want < 0) || found != nil && (found.ID != want || found.Imported() != (want < 40)) {
+			t.Errorf("%s: %+v, %v", typed, found, err)
+		}
+	}
+	if all := time.Since(begun); all > 20*one {
+		t.Errorf("four passwords among 40 took %s, one among one %s", all, one)
 	}
 }

@@ -213,14 +213,28 @@ func verifyArgon(stored, password string) (ok, upgrade bool, err error) {
 // is used as the text that it is written as, not as the bytes that it stands
 // for.
 func verifyScrypt(stored, password string) (bool, error) {
-	salt, hash, found := strings.Cut(stored, ":")
-	want, err := hex.DecodeString(hash)
-	if !found || err != nil || len(want) != scryptKey {
+	salt, want, ok := splitScrypt(stored)
+	if !ok {
 		return false, errors.New("password hash has an unknown form")
 	}
-	got, err := scrypt.Key([]byte(password), []byte(salt), scryptN, scryptR, scryptP, scryptKey)
+	got, err := scryptOf(password, salt)
 	if err != nil {
-		return false, fmt.Errorf("compute scrypt hash: %w", err)
+		return false, err
 	}
 	return subtle.ConstantTimeCompare(got, want) == 1, nil
+}
+
+// splitScrypt returns the parts of a hash in the reference's form.
+func splitScrypt(stored string) (salt string, hash []byte, ok bool) {
+	salt, text, found := strings.Cut(stored, ":")
+	hash, err := hex.DecodeString(text)
+	return salt, hash, found && err == nil && len(hash) == scryptKey
+}
+
+func scryptOf(password, salt string) ([]byte, error) {
+	key, err := scrypt.Key([]byte(password), []byte(salt), scryptN, scryptR, scryptP, scryptKey)
+	if err != nil {
+		return nil, fmt.Errorf("compute scrypt hash: %w", err)
+	}
+	return key, nil
 }

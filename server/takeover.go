@@ -13,6 +13,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/account"
+	"nestbox/auth"
 	"nestbox/blob/disk"
 	"nestbox/config"
 	"nestbox/datadir"
@@ -240,6 +241,10 @@ func (t *takeoverRun) run(ctx context.Context) error {
 	pass.Store, pass.Sessions = t.store, t.sessions
 	if t.Pass == Prepare {
 		return pass.Prepare(ctx, t.report)
+	}
+	// Sessions go on by the old server's secret.
+	if _, err := auth.OpenKeyring(t.dir.Keyring(), c.JWTSecret.Reveal(), t.Now); err != nil {
+		return err
 	}
 	if err := pass.Finish(ctx, t.report); err != nil {
 		return err

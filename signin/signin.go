@@ -190,8 +190,24 @@ func (s *Service) prove(ctx context.Context, a *account.Account, in Attempt) (Pr
 	}
 	if p.AppPassword == nil {
 		err = s.second(ctx, a, in, &p)
+	} else {
+		s.upgradeApp(ctx, a, p.AppPassword, in.Password)
 	}
 	return p, err
+}
+
+// upgradeApp replaces the hash of an imported app password, now that the password is at hand.
+func (s *Service) upgradeApp(ctx context.Context, a *account.Account, p *account.AppPassword, typed string) {
+	if !p.Imported() {
+		return
+	}
+	if clean := account.TypedAppPassword(typed); clean != "" {
+		typed = clean
+	}
+	err := s.Accounts.UpgradeAppPassword(ctx, p.ID, p.Hash, account.HashAppPassword(a.DID, typed))
+	if err != nil && !errors.Is(err, account.ErrPasswordChanged) {
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "hash of an app password not upgraded", slog.String("cause", err.Error()))
+	}
 }
 
 // refuse returns ErrWrong after as much work as verifying a password takes.

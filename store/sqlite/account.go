@@ -180,6 +180,21 @@ func (db Accounts) UpgradeHash(ctx context.Context, id int64, old, better string
 	})
 }
 
+// UpgradeAppPassword implements account.Store.
+func (db Accounts) UpgradeAppPassword(ctx context.Context, id int64, old, better string) error {
+	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
+		n, err := change(tx.Conn, "UPDATE app_password SET hash = ? WHERE id = ? AND hash = ?",
+			func(s *sqlite.Stmt) { s.BindText(1, better); s.BindInt64(2, id); s.BindText(3, old) })
+		if err != nil {
+			return fmt.Errorf("upgrade hash of an app password: %w", err)
+		}
+		if n == 0 {
+			return account.ErrPasswordChanged
+		}
+		return nil
+	})
+}
+
 // SetPassword implements account.Store.
 func (db Accounts) SetPassword(ctx context.Context, id int64, hash string, keep int64, e account.Entry, mails ...mail.Message) error {
 	return db.update(ctx, id, func(tx *groupcommit.Tx, _ *account.Account) error {

@@ -122,6 +122,30 @@ func testAccountPassword(t *testing.T, s *Database) {
 	}
 }
 
+// testAppPasswordHash: the hash of an app password is replaced only by a better one of the
+// same password, and nothing ends with it.
+func testAppPasswordHash(t *testing.T, s *Database, a *account.Account) {
+	t.Helper()
+	cred, err := s.Accounts.Credentials(t.Context(), a.ID)
+	if err != nil || len(cred.AppPasswords) == 0 {
+		t.Fatalf("%+v, %v", cred, err)
+	}
+	p := cred.AppPasswords[0]
+	if err := s.Accounts.UpgradeAppPassword(t.Context(), p.ID, "another", "better"); !errors.Is(err, account.ErrPasswordChanged) {
+		t.Errorf("upgrade of a hash that is not there: %v", err)
+	}
+	if err := s.Accounts.UpgradeAppPassword(t.Context(), p.ID, p.Hash, "better"); err != nil {
+		t.Error(err)
+	}
+	now, err := s.Accounts.Credentials(t.Context(), a.ID)
+	if err != nil || now.AppPasswords[0].Hash != "better" || now.Epoch != cred.Epoch {
+		t.Errorf("%+v, %v", now, err)
+	}
+	if err := s.Accounts.UpgradeAppPassword(t.Context(), p.ID, "better", p.Hash); err != nil {
+		t.Error(err)
+	}
+}
+
 // testAppPasswordUse: an app password remembers its sessions' last use when they have ended.
 func testAppPasswordUse(t *testing.T, s *Database, a *account.Account, p account.AppPassword, first *session.State) {
 	t.Helper()
@@ -169,6 +193,7 @@ func testAccountAppPasswords(t *testing.T, s *Database) {
 		}
 	}
 	alive(t, s, map[*session.State]bool{withP: false, withQ: true, withR: true, own: true})
+	testAppPasswordHash(t, s, a)
 	testAppPasswordUse(t, s, a, q, withQ)
 	revoked := 0
 	for _, k := range kinds(t, s, a) {
