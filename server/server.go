@@ -206,6 +206,9 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 	if err := s.build(ctx); err != nil {
 		return nil, err
 	}
+	if s.oauth.Inherited, err = s.stores.Legacy.GrantsLeft(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.openTransfers(ctx); err != nil {
 		return nil, err
 	}
