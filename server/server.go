@@ -410,7 +410,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 		s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts,
 		s.repos.Sweep, s.outbox.Run, s.clients.Run, s.schemas.Run,
 		s.oauth.Collect, s.sessions.WriteCalls, s.examiner.Run, s.load.Run, s.disks.Run, s.watchDisks,
-s.moving.Run, s.moving.RunJobs, s.runBackups,
+		s.moving.Run, s.moving.RunJobs, s.runBackups,
 		s.health.watchWrites, s.health.watchSpace, s.watchMetrics, s.watchdog, s.dropCopies,
 	} {
 		workers.Go(func() { run(background) })
