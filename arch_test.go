@@ -142,11 +142,6 @@ func arrows() map[string]rule {
 
 		// Stores implement what domains declare, so they import the domains;
 		// no domain imports a store.
-		"store":                         {imports: slices.Concat(domains, []string{"admin", "mail"})}, // the set of them, and what can be inspected of it, without code
-		"store/sqlite":                  {imports: below(domains, format, []string{"admin", "backup", "store", "store/sqlite/groupcommit", "takeover"}), anyInTests: true},
-		"store/reference":               {imports: []string{"internal/pause", "dagcbor", "takeover"}, anyInTests: true},                            // another server's databases, which are only read
-		"store/storetest":               {imports: below(domains, format, []string{"admin", "backup", "store", "store/sqlite"}), anyInTests: true}, // Open alone knows an implementation
-		"store/reference/referencetest": {imports: []string{"dagcbor", "repo", "repo/car", "repo/mst"}},                                            // writes such databases, for tests
 		"store":                         {imports: slices.Concat(domains, []string{"admin", "mail", "takeover"})}, // the set of them, and what can be inspected of it, without code
 		"store/sqlite":                  {imports: below(domains, format, []string{"admin", "backup", "store", "store/sqlite/groupcommit", "takeover"}), anyInTests: true},
 		"store/reference/referencetest": {imports: []string{"dagcbor", "repo", "repo/car", "repo/mst"}},                                            // writes such databases, for tests
