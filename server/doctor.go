@@ -50,6 +50,7 @@ func (s *Server) diagnose(ctx context.Context) (found []admin.Finding) {
 		{"accounts", s.lookAtAccounts},
 		{"passkeys", s.lookAtPasskeys},
 		{"backups", s.lookAtBackups},
+		{"event numbers", s.lookAtNumbers},
 	} {
 		within, cancel := context.WithTimeout(ctx, doctorPatience)
 		says, err := look.do(within)

@@ -20,6 +20,7 @@ import (
 	"nestbox/account"
 	"nestbox/admin"
 	"nestbox/auth"
+	"nestbox/backup"
 	"nestbox/blob"
 	"nestbox/blob/disk"
 	"nestbox/config"
@@ -176,6 +177,9 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 		return nil, err
 	}
 	s.DataDir = string(s.dir)
+	if backup.Unfinished(s.DataDir) {
+		return nil, errRestoring
+	}
 	s.load = load.NewRecorder(opts.Now, s.gauges)
 	if err := s.bind(ctx); err != nil {
 		return nil, err
@@ -403,7 +407,12 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	}
 	public := s.httpServer(s.noticeProxy(s.handler()))
 	private := s.httpServer(s.commands().Handler())
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
+	workers.Go(func() {
+		if err := s.guardNumbers(background); err != nil {
+			failed <- err
+		}
+	})
 	for l, srv := range map[net.Listener]*http.Server{s.listener: public, socket: private} {
 		workers.Go(func() {
 			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
