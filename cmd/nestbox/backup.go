@@ -342,7 +342,8 @@ func restoredText(done server.Restored, dir string) string {
 		}
 	}
 	if done.JumpedTo > 0 {
-		said += fmt.Sprintf("\nThe next event gets a number above %d, and the server announces every account again when it starts.", done.JumpedTo)
+		said += fmt.Sprintf("\nThe next event gets a number above %d, and the server announces every account again when it starts.",
+			done.JumpedTo)
 	}
 	if done.BlobsElsewhere != "" {
 		said += fmt.Sprintf("\nMove the folder %s to %s, as PDS_BLOBSTORE_DISK_LOCATION wants it.",
