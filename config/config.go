@@ -183,6 +183,18 @@ type Config struct {
 	// Salt of the hashes of network address, handle and browser that hCaptcha gets of each sign-up, by which its
 	// Enterprise plan recognises one who signs up again and again. Without it hCaptcha gets no such hashes.
 	HCaptchaTokenSalt Secret `env:"PDS_HCAPTCHA_TOKEN_SALT" group:"pages"`
+	// Where Prometheus finds `/metrics`, and profilers `/debug/pprof/`; also `/livez` and `/readyz`. An address like
+	// `127.0.0.1:2584`, or the full path of a Unix socket. Default: nowhere.
+	MetricsListen string `env:"PDS_METRICS_LISTEN" group:"server"`
+	// Token that `PDS_METRICS_LISTEN` asks for (`Authorization: Bearer`), except on loopback and on a Unix socket.
+	// Required if that address is not on loopback.
+	MetricsToken Secret `env:"PDS_METRICS_TOKEN" group:"server"`
+	// How long the server goes on answering after the signal to stop, while `/readyz` announces it: as long as the load
+	// balancer in front takes to notice.
+	StopDelay time.Duration `env:"PDS_STOP_DELAY" default:"0s" group:"server"`
+	// Free space, in bytes, below which `/readyz` and `nestbox health --ready` say that the server is not ready. A
+	// small disk has 2 % of its size as its floor.
+	DiskFloor int64 `env:"PDS_DISK_FLOOR" default:"536870912" group:"server"`
 	// Whether there is an admin page, at `/admin/`. It asks for the password of `PDS_ADMIN_PASSWORD`, or for an account
 	// that `nestbox admin add` has let in.
 	AdminPages bool `env:"PDS_ADMIN_PAGES" default:"true" group:"server"`

@@ -50,6 +50,7 @@ func TestDefaults(t *testing.T) {
 		AcceptingImports: true, AdminPages: true, MaxImportSize: 2 << 30, SignupsPerHour: 100,
 		RepoBackfillLimitMS: 86_400_000, FirehoseMaxBytes: 1 << 30,
 		ProxyHeadersTimeoutMS: 10_000, ProxyBodyTimeoutMS: 30_000, ProxyMaxResponseSize: 10 << 20,
+		DiskFloor: 512 << 20,
 	}
 	production := common
 	production.Hostname, production.ServiceDID, production.HandleDomains = "pds.example.com", "did:web:pds.example.com", []string{".pds.example.com"}
@@ -158,6 +159,10 @@ func everySetting() map[string]struct {
 		"PDS_RATE_LIMIT_BYPASS_IPS":                 {"10.1.2.3/8,192.0.2.7", prefixes[:2]},
 		"PDS_ADMIN_PAGES":                           {"false", false},
 		"PDS_ADMIN_NETWORKS":                        {"10.1.2.3/8,192.0.2.7", prefixes[:2]},
+		"PDS_METRICS_LISTEN":                        {"127.0.0.1:2584", "127.0.0.1:2584"},
+		"PDS_METRICS_TOKEN":                         {"0123456789abcdef", config.NewSecret("0123456789abcdef")},
+		"PDS_STOP_DELAY":                            {"10s", 10 * time.Second},
+		"PDS_DISK_FLOOR":                            {"10000000000", int64(10_000_000_000)},
 		"PDS_TRUSTED_PROXIES":                       {"10.0.0.0/8, ::ffff:192.0.2.7, fd00::1/8, ::1", prefixes},
 		"PDS_CONTACT_EMAIL_ADDRESS":                 {"c@example.com", "c@example.com"},
 		"PDS_PRIVACY_POLICY_URL":                    {"https://a.example", "https://a.example"},
@@ -267,6 +272,40 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+// TestMetricsToken: an address beyond loopback needs a token that cannot be guessed.
+func TestMetricsToken(t *testing.T) {
+	for _, c := range []struct {
+		listen, token string
+		fault         string // the setting at fault, "" for none
+	}{
+		{"127.0.0.1:2584", "", ""},
+		{"[::1]:0", "", ""},
+		{"localhost:2584", "", ""},
+		{"/run/nestbox/metrics", "", ""},
+		{":2584", "", "PDS_METRICS_TOKEN"},
+		{"192.0.2.1:2584", "", "PDS_METRICS_TOKEN"},
+		{"metrics.example.com:2584", "", "PDS_METRICS_TOKEN"},
+		{":2584", "0123456789abcdef", ""},
+		{":2584", "short", "PDS_METRICS_TOKEN"},
+		{"127.0.0.1:2584", "short", "PDS_METRICS_TOKEN"},
+	} {
+		_, _, err := config.Load(config.Flags{}, required("PDS_METRICS_LISTEN="+c.listen, "PDS_METRICS_TOKEN="+c.token))
+		if c.fault == "" {
+			if err != nil {
+				t.Errorf("%s with %q: %v", c.listen, c.token, err)
+			}
+			continue
+		}
+		if err == nil || !slices.Equal(faultsOf(t, err), []string{c.fault}) {
+			t.Errorf("%s with %q: %v", c.listen, c.token, err)
+		}
+	}
+	// A command knows no secrets of the server.
+	if _, _, err := config.Load(config.Flags{Command: true, Data: t.TempDir()}, []string{"PDS_HOSTNAME=pds.example.com", "PDS_METRICS_LISTEN=:2584"}); err != nil {
+		t.Error(err)
+	}
+}
+
 // faultsOf returns the settings at fault, each once.
 func faultsOf(t *testing.T, err error) []string {
 	t.Helper()
@@ -314,6 +353,10 @@ func TestBadValues(t *testing.T) {
 		"PDS_RATE_LIMIT_BYPASS_IPS":                 {"localhost", "10.0.0.0/33", "10.0.0.1-10.0.0.9"},
 		"PDS_ADMIN_PAGES":                           {"on"},
 		"PDS_ADMIN_NETWORKS":                        {"localhost", "10.0.0.0/33"},
+		"PDS_METRICS_LISTEN":                        {"2584", "localhost", "127.0.0.1:x", "127.0.0.1:65536", "metrics.sock"},
+		"PDS_METRICS_TOKEN":                         {"hunter2"},
+		"PDS_STOP_DELAY":                            {"10", "6m"},
+		"PDS_DISK_FLOOR":                            {"1GB", "-1"},
 		"PDS_TRUSTED_PROXIES":                       {"proxy", "10.0.0.1,,x"},
 		"PDS_HOME_URL":                              {"example.com"},
 		"PDS_SUPPORT_URL":                           {"mailto:a@example.com"},

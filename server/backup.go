@@ -108,6 +108,7 @@ func (s *Server) backUp(ctx context.Context, raw []byte, _ io.Reader, out io.Wri
 		say(BackupLine{Error: err.Error()})
 		return nil //nolint:nilerr // it was said
 	}
+	s.noteSnapshot(ctx)
 	say(BackupLine{Snapshot: &BackupDone{
 		Name: m.Name, Store: service.Depot.String(), Database: m.Size(), Blobs: m.BlobCount, BlobBytes: m.BlobBytes,
 		Sent: m.Sent, Took: m.Took, Encrypted: m.Encrypted(), Gone: m.Gone,

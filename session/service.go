@@ -158,6 +158,7 @@ func (s *Service) Open(ctx context.Context, p signin.Proven) (Signed, error) {
 		s.Notices.Unsent(p.Account, mail.NoticeSignIn, n.Entry, n.Mails)
 		return Signed{}, err
 	}
+	request.SetMark(ctx, request.SessionCreated)
 	return s.mint(p.Account, st, 0, now)
 }
 
@@ -203,6 +204,12 @@ func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
 	if err := s.checkTakedown(ctx, a, t); err != nil {
 		return Signed{}, err
 	}
+	if t.SID == "" {
+		t, err = s.inherit(ctx, t)
+	}
+	if err != nil && !errors.Is(err, ErrUnknown) {
+		return Signed{}, err
+	}
 	id, nonce, ok := parseSID(t.SID)
 	if !ok {
 		s.noteRefusal(ctx, a, t.SID, "token of another server")
@@ -226,6 +233,7 @@ func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
 	case err != nil:
 		return Signed{}, err
 	case r.Outcome == Stale:
+		request.SetMark(ctx, request.RefreshStale)
 		s.noteRefusal(ctx, a, t.SID, "token was superseded before the reuse window")
 		return Signed{}, ErrReused
 	}
@@ -262,9 +270,14 @@ func (s *Service) checkTakedown(ctx context.Context, a *account.Account, t auth.
 
 // mark marks the request as a refresh that was answered.
 func mark(ctx context.Context, o Outcome) {
-	if o == Repeat || o == Converge {
+	switch o {
+	case Repeat:
 		request.SetMark(ctx, request.RefreshRepeated)
-	} else {
+	case Converge:
+		request.SetMark(ctx, request.RefreshRepeated|request.RefreshConverged)
+	case Ahead:
+		request.SetMark(ctx, request.RefreshMoved|request.RefreshAhead)
+	default:
 		request.SetMark(ctx, request.RefreshMoved)
 	}
 }
@@ -291,6 +304,15 @@ func (s *Service) noteRefusal(ctx context.Context, a *account.Account, sid, why 
 // not an error if the session is gone already; a token whose jti does not fit is
 // ErrMismatch.
 func (s *Service) SignOut(ctx context.Context, t auth.Token) error {
+	if t.SID == "" {
+		var err error
+		if t, err = s.inherit(ctx, t); errors.Is(err, ErrUnknown) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 	if _, _, ok := parseSID(t.SID); !ok {
 		return nil
 	}
@@ -367,6 +389,7 @@ const (
 // stored: a day later it is collected.
 func (s *Service) Collect(ctx context.Context) {
 	for pause.For(ctx, collectEvery) {
+		s.forgetInherited(ctx)
 		for after := int64(0); ; {
 			now := s.now()
 			if s.Doubt != nil && s.Doubt() != nil {

@@ -13,13 +13,15 @@ import (
 	"time"
 
 	"nestbox/config"
+	"nestbox/internal/system"
 	"nestbox/server"
 )
 
 type serveCmd struct {
 	where
 
-	Listen string `help:"Address to listen on, host:port; port 0 picks a free one." placeholder:"ADDR"`
+	NoSafetyCopy bool   `help:"Upgrade the database without keeping a copy of it as it was before."`
+	Listen       string `help:"Address to listen on, host:port; port 0 picks a free one." placeholder:"ADDR"`
 }
 
 // Run serves until SIGTERM or SIGINT; a second signal ends the process at once.
@@ -64,7 +66,7 @@ func (s *serveCmd) Run() error {
 	}
 	srv, err := server.Open(ctx, server.Options{
 		Config: c, Origins: config.Origins(flags, os.Environ()), Warnings: warnings, Version: version, Log: log, Now: time.Now,
-		Fatal: fatal(log), DevMail: os.Stderr, Listen: true,
+		Fatal: fatal(log), DevMail: os.Stderr, Listen: true, Manager: system.FindManager(os.Environ()), NoSafetyCopy: s.NoSafetyCopy,
 	})
 	if err != nil {
 		return err

@@ -53,13 +53,13 @@ func OpenTakeover(path string, before func(context.Context) error) (*Takeover, e
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
-	if err := prepareTakeover(conn); err != nil {
+	if err := prepareTakeover(conn, path); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), conn.Close())
 	}
 	return &Takeover{path: path, before: before, conn: conn}, nil
 }
 
-func prepareTakeover(c *sqlite.Conn) error {
+func prepareTakeover(c *sqlite.Conn, path string) error {
 	for _, pragma := range []string{
 		// The log is synced ahead of each checkpoint, which are few: the database is whole
 		// whenever the machine stops.
@@ -70,7 +70,7 @@ func prepareTakeover(c *sqlite.Conn) error {
 			return fmt.Errorf("%s: %w", pragma, err)
 		}
 	}
-	return migrate(c)
+	return migrate(c, path, Options{NoSafetyCopy: true}) // what is there comes from the source
 }
 
 // within runs fn in the open transaction, which it begins if there is none, and ends it if
