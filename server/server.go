@@ -116,6 +116,7 @@ type Server struct {
 	plc      *devDirectory
 	db       *sqlite.DB
 	stores   store.Stores
+	taken    *Taken // nil unless another server's data directory was taken over
 
 	verifier  *auth.Verifier
 	sessions  *session.Service
@@ -204,6 +205,9 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 		return nil, err
 	}
 	s.stores = s.db.Stores()
+	if s.taken, err = readTaken(s.dir); err != nil {
+		return nil, err
+	}
 	if err := s.buildFirehose(ctx); err != nil {
 		return nil, err
 	}
