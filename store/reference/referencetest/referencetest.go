@@ -127,8 +127,10 @@ func Make(t testing.TB, dir string, o Options) *Source {
 }
 
 func (s *Source) make(o Options) (err error) {
-	for _, dir := range []string{s.Dir, filepath.Join(s.Dir, "actors", "reserved_keys"), filepath.Join(s.Blobs(), "tempt"),
-		filepath.Join(s.Blobs(), "quarantine")} {
+	for _, dir := range []string{
+		s.Dir, filepath.Join(s.Dir, "actors", "reserved_keys"), filepath.Join(s.Blobs(), "tempt"),
+		filepath.Join(s.Blobs(), "quarantine"),
+	} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
@@ -241,8 +243,10 @@ func orNull(text string) any {
 // account writes one account: its rows, its repository, its blobs, its events.
 func (s *Source) account(accounts, documents *sqlite.Conn, i int, o Options) error {
 	made := s.now.Add(-48 * time.Hour).Add(time.Duration(i) * time.Second)
-	a := &Account{DID: didOf(i), Handle: fmt.Sprintf("user%d.test", i), Email: fmt.Sprintf("user%d@example.com", i),
-		Password: "password-shared"}
+	a := &Account{
+		DID: didOf(i), Handle: fmt.Sprintf("user%d.test", i), Email: fmt.Sprintf("user%d@example.com", i),
+		Password: "password-shared",
+	}
 	hash := scryptHash("password-shared", "00112233445566778899aabbccddeeff")
 	if i < Special {
 		a.Password = fmt.Sprintf("password-%d", i)

@@ -55,8 +55,10 @@ func record(j int, at time.Time, blob cid.Cid) (key string, value map[string]any
 			"subject": map[string]any{"uri": "at://" + other + "/app.bsky.feed.post/" + tid, "cid": dagcbor.CID([]byte{0xa0}).String()},
 		}
 	}
-	post := map[string]any{"$type": "app.bsky.feed.post", "text": fmt.Sprintf("post %d, and a text of the usual length, or nearly so", j),
-		"createdAt": ISO(at)}
+	post := map[string]any{
+		"$type": "app.bsky.feed.post", "text": fmt.Sprintf("post %d, and a text of the usual length, or nearly so", j),
+		"createdAt": ISO(at),
+	}
 	if blob.Defined() {
 		post["embed"] = map[string]any{"$type": "app.bsky.embed.images", "images": []any{map[string]any{
 			"alt": "", "image": map[string]any{"$type": "blob", "ref": blob, "mimeType": "image/png", "size": int64(blobSize)},
@@ -108,8 +110,10 @@ func (s *Source) repository(a *Account, i, records int, made time.Time) error {
 func (s *Source) commits(c *sqlite.Conn, a *Account, i, records int, made time.Time) error {
 	revs := []syntax.TID{syntax.NewTID(made.UnixMicro(), 1), syntax.NewTID(made.Add(time.Second).UnixMicro(), 1)}
 	public := map[string]any{"did": a.DID.String(), "handle": a.Handle}
-	if err := errors.Join(s.event(a.DID, "identity", public, made), s.event(a.DID, "account", map[string]any{"did": a.DID.String(),
-		"active": true}, made)); err != nil {
+	if err := errors.Join(s.event(a.DID, "identity", public, made), s.event(a.DID, "account", map[string]any{
+		"did":    a.DID.String(),
+		"active": true,
+	}, made)); err != nil {
 		return err
 	}
 	var entries []entry
