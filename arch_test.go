@@ -89,6 +89,7 @@ func arrows() map[string]rule {
 		"internal/seal":             {},                                                                                  // the same
 		"internal/safehttp":         {},                                                                                  // the same
 		"internal/system":           {},                                                                                  // the same
+		"internal/s3test":           {},                                                                                  // the same, for tests only
 		"internal/smalldisk":        {},                                                                                  // the same, for tests only
 		"config":                    {imports: with("mail", "datadir", "internal/color"), anyInTests: true},              // is read by server and cmd alone; domains get values
 		"datadir":                   {imports: helpers},                                                                  // names, the lock and key files; knows no domain and no database
@@ -139,11 +140,19 @@ func arrows() map[string]rule {
 
 		// Stores implement what domains declare, so they import the domains;
 		// no domain imports a store.
+<<<<<<< HEAD
 		"store":                         {imports: slices.Concat(domains, []string{"admin", "mail", "takeover"})}, // the set of them, and what can be inspected of it, without code
 		"store/sqlite":                  {imports: below(domains, format, []string{"admin", "backup", "store", "store/sqlite/groupcommit", "takeover"}), anyInTests: true},
 		"store/reference/referencetest": {imports: []string{"dagcbor", "repo", "repo/car", "repo/mst"}},                                            // writes such databases, for tests
 		"store/reference":               {imports: []string{"internal/pause", "dagcbor", "takeover"}, anyInTests: true},                            // another server's databases, which are only read
 		"store/storetest":               {imports: below(domains, format, []string{"admin", "backup", "store", "store/sqlite"}), anyInTests: true}, // Open alone knows an implementation
+=======
+		"store":                         {imports: slices.Concat(domains, []string{"admin", "mail"})}, // the set of them, and what can be inspected of it, without code
+		"store/sqlite":                  {imports: below(domains, format, []string{"admin", "backup", "store", "store/sqlite/groupcommit", "takeover"}), anyInTests: true},
+		"store/reference":               {imports: []string{"internal/pause", "dagcbor", "takeover"}, anyInTests: true},                            // another server's databases, which are only read
+		"store/storetest":               {imports: below(domains, format, []string{"admin", "backup", "store", "store/sqlite"}), anyInTests: true}, // Open alone knows an implementation
+		"store/reference/referencetest": {imports: []string{"dagcbor", "repo", "repo/car", "repo/mst"}},                                            // writes such databases, for tests
+>>>>>>> 62ed6c4
 
 		// The check of a data directory, over what the store and the files show.
 		"verify": {imports: []string{"internal/durable", "internal/seal", "blob", "firehose", "hosting", "lexicon", "repo", "store"}, anyInTests: true},
@@ -189,7 +198,7 @@ var reserved = []struct {
 	{prefix: "github.com/bluesky-social/indigo/atproto/atdata", tests: true, why: "it accepts malformed foreign bytes; tests compare with it"},
 	{prefix: "github.com/bluesky-social/indigo/atproto/lexicon", tests: true, why: "records are validated by lexicon; tests compare with it"},
 	{prefix: "github.com/alecthomas/kong", below: []string{"cmd"}, why: "the command line is parsed at the edge"},
-	{prefix: "testing", below: []string{"store/storetest", "store/reference/referencetest", "internal/pdstest", "internal/smalldisk", "internal/costtest", "internal/dnstest", "e2e", "bench"}, tests: true, why: "test helpers do not belong into the binary"},
+	{prefix: "testing", below: []string{"store/storetest", "internal/pdstest", "internal/smalldisk", "store/reference/referencetest", "internal/s3test", "internal/costtest", "internal/dnstest", "e2e", "bench"}, tests: true, why: "test helpers do not belong into the binary"},
 }
 
 // impure are the packages of the standard library that reach outside of the

@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -54,6 +55,8 @@ type switching struct {
 	facts   *sourceFacts
 	envFile string
 	nestbox *pdstest.Process
+	// relay believes what is proven alone, before the switch and after it.
+	relay *follower
 }
 
 func newSwitch(t *testing.T, signal syscall.Signal) *switching {
@@ -63,6 +66,7 @@ func newSwitch(t *testing.T, signal syscall.Signal) *switching {
 	s.facts = fillSource(t, s.old.Client, s.mail)
 	s.envFile = filepath.Join(pdstest.TempDir(t), "pds.env")
 	s.writeEnv(s.old.dir, filepath.Join(s.old.dir, "blocks"))
+	s.relay = newFollower(t, s.old.plc)
 	return s
 }
 
@@ -112,7 +116,13 @@ func (s *switching) over() {
 	mustCall(t, s.old.Client, alice, "com.atproto.server.revokeAppPassword", map[string]any{"name": "old"})
 	mustCall(t, s.old.Client, "", "com.atproto.server.requestPasswordReset", map[string]any{"email": "grace@example.com"})
 	s.facts.resetCode = sourceCode.FindString(s.mail.Wait(t, "grace@example.com").Text)
+	s.beside()
 	before, stream := snapshot(t, s.old.Client, s.facts), frames(t, s.old.Base)
+	for _, frame := range stream {
+		if err := s.relay.judge.take(t.Context(), frame); err != nil {
+			t.Fatalf("the old server's stream: %v", err)
+		}
+	}
 
 	s.old.stop(t, s.signal)
 	files := sums(t, s.old.dir, "")
@@ -125,9 +135,33 @@ func (s *switching) over() {
 	s.nestbox = pdstest.LaunchArgs(t, []string{"serve", "--env-file", s.envFile, "--listen", "127.0.0.1:" + s.old.port}, "PDS_LOG_LEVEL=warn")
 	t.Cleanup(s.nestbox.Stop)
 	same(t, "what the server shows", snapshot(t, s.nestbox.Client, s.facts), before)
+	s.relay.follow(s.nestbox.Base)
 	s.compareStream(stream)
 	s.checkStatuses()
 	s.checkRest(alice)
+}
+
+// beside is what can be done beside the running old server: nothing starts on its directory,
+// a dry run writes nothing there, and the first pass only the new directory.
+func (s *switching) beside() {
+	t := s.t
+	t.Helper()
+	target := filepath.Join(s.old.dir, "nestbox")
+	if _, err := pdstest.Run(t, "", "serve", "--env-file", s.envFile, "--listen", freeAddress(t)); err == nil || !strings.Contains(err.Error(), "nestbox takeover") {
+		t.Errorf("a server starts on what was not taken over: %v", err)
+	}
+	if out, err := pdstest.Run(t, "", "takeover", "--env-file", s.envFile, "--dry-run", "--json"); err != nil {
+		t.Errorf("dry run: %v\n%s", err, out)
+	}
+	if _, err := os.Stat(target); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the dry run made %s: %v", target, err)
+	}
+	if out, err := pdstest.Run(t, "", "takeover", "--env-file", s.envFile, "--prepare", "--json"); err != nil {
+		t.Errorf("first pass: %v\n%s", err, out)
+	}
+	if out, err := pdstest.Run(t, "", "takeover", "--env-file", s.envFile, "--json"); err == nil {
+		t.Errorf("the final pass beside the running server:\n%s", out)
+	}
 }
 
 // compareStream: the event stream from the beginning is byte for byte the old one; the next
@@ -235,6 +269,10 @@ func (s *switching) checkDatabase() {
 func (s *switching) back() {
 	t := s.t
 	t.Helper()
+	var head struct{ Rev string }
+	did := s.facts.sessions["alice"].DID
+	s.nestbox.Do(t, pdstest.Request{NSID: "com.atproto.sync.getLatestCommit?did=" + did}).Decode(t, &head)
+	s.relay.awaitRev(did, head.Rev)
 	last := numberOf(t, frames(t, s.nestbox.Base))
 	s.nestbox.Stop()
 	s.checkDatabase()

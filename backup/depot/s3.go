@@ -93,6 +93,7 @@ func (s *S3) Put(ctx context.Context, name string, size int64, body io.Reader) e
 	count := &counter{r: body}
 	_, err := s.client.PutObject(ctx, s.bucket, s.prefix+name, count, size, minio.PutObjectOptions{
 		ContentType: "application/octet-stream", NumThreads: 1, DisableMultipart: size <= largest,
+		DisableContentSha256: size == 0, // else it would be sent without a length, which no server accepts
 	})
 	if err != nil {
 		return s.explain(err)
