@@ -140,19 +140,11 @@ func arrows() map[string]rule {
 
 		// Stores implement what domains declare, so they import the domains;
 		// no domain imports a store.
-<<<<<<< HEAD
 		"store":                         {imports: slices.Concat(domains, []string{"admin", "mail", "takeover"})}, // the set of them, and what can be inspected of it, without code
 		"store/sqlite":                  {imports: below(domains, format, []string{"admin", "backup", "store", "store/sqlite/groupcommit", "takeover"}), anyInTests: true},
 		"store/reference/referencetest": {imports: []string{"dagcbor", "repo", "repo/car", "repo/mst"}},                                            // writes such databases, for tests
 		"store/reference":               {imports: []string{"internal/pause", "dagcbor", "takeover"}, anyInTests: true},                            // another server's databases, which are only read
 		"store/storetest":               {imports: below(domains, format, []string{"admin", "backup", "store", "store/sqlite"}), anyInTests: true}, // Open alone knows an implementation
-=======
-		"store":                         {imports: slices.Concat(domains, []string{"admin", "mail"})}, // the set of them, and what can be inspected of it, without code
-		"store/sqlite":                  {imports: below(domains, format, []string{"admin", "backup", "store", "store/sqlite/groupcommit", "takeover"}), anyInTests: true},
-		"store/reference":               {imports: []string{"internal/pause", "dagcbor", "takeover"}, anyInTests: true},                            // another server's databases, which are only read
-		"store/storetest":               {imports: below(domains, format, []string{"admin", "backup", "store", "store/sqlite"}), anyInTests: true}, // Open alone knows an implementation
-		"store/reference/referencetest": {imports: []string{"dagcbor", "repo", "repo/car", "repo/mst"}},                                            // writes such databases, for tests
->>>>>>> 62ed6c4
 
 		// The check of a data directory, over what the store and the files show.
 		"verify": {imports: []string{"internal/durable", "internal/seal", "blob", "firehose", "hosting", "lexicon", "repo", "store"}, anyInTests: true},

@@ -49,7 +49,7 @@ func TestReferenceTakeOver(t *testing.T) {
 // switching is one switch.
 type switching struct {
 	t       *testing.T
-	old     *oldServer
+	old     *referencePDS
 	signal  syscall.Signal
 	mail    *pdstest.Mailbox
 	facts   *sourceFacts
@@ -61,7 +61,7 @@ type switching struct {
 
 func newSwitch(t *testing.T, signal syscall.Signal) *switching {
 	t.Helper()
-	s := &switching{t: t, old: newOldServer(t, startPLC(t)), signal: signal, mail: pdstest.NewMailbox(t, pdstest.MailboxOptions{})}
+	s := &switching{t: t, old: newReferencePDS(t, startPLC(t)), signal: signal, mail: pdstest.NewMailbox(t, pdstest.MailboxOptions{})}
 	s.old.start(t, s.mail.Settings()...)
 	s.facts = fillSource(t, s.old.Client, s.mail)
 	s.envFile = filepath.Join(pdstest.TempDir(t), "pds.env")
