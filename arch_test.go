@@ -46,7 +46,7 @@ type rule struct {
 func arrows() map[string]rule {
 	// What is below every domain. internal/pdstest is not in it: it starts a
 	// whole server, so only tests and the benchmarks use it.
-	helpers := []string{"internal/durable", "internal/gate", "internal/pause", "internal/safehttp", "internal/seal", "internal/system"}
+	helpers := []string{"internal/durable", "internal/gate", "internal/pause", "internal/safehttp", "internal/seal", "internal/system", "internal/tally"}
 	const event = "firehose/event"                               // the names of statuses too
 	format := []string{"dagcbor", "repo/car", "repo/mst", event} // of repositories and their events
 	foundations := slices.Concat(helpers, []string{"request", "xrpc", "auth", "ratelimit", "plc", "mail", "oauth/jose", "oauth/dpop", "oauth/scope"})
@@ -67,6 +67,7 @@ func arrows() map[string]rule {
 		"auth":                      {imports: with("request", "xrpc", "ratelimit", "oauth/scope", "oauth/dpop", event)}, // xrpc and the protocol only; guesses of the admin's password are counted
 		"ratelimit":                 {imports: helpers},                                                                  // counts keys; what a key means is its caller's business
 		"load":                      {imports: with("request"), pure: true},                                              // counts what happens; its caller has the clock and the gauges
+		"metrics":                   {imports: []string{"request"}},                                                      // names and counts what Prometheus sees; the values of others come from its caller
 		"mail":                      {imports: with("internal/messages"), anyInTests: true},                              // what is written to people, and how it leaves
 		"plc":                       {pure: true},                                                                        // operations are values: nothing to import, nothing to reach
 		"dagcbor":                   {pure: true},                                                                        // the data model: bytes to values and back
@@ -89,9 +90,10 @@ func arrows() map[string]rule {
 		"internal/seal":             {},                                                                                  // the same
 		"internal/safehttp":         {},                                                                                  // the same
 		"internal/system":           {},                                                                                  // the same
+		"internal/tally":            {pure: true},                                                                        // counts by words
 		"internal/s3test":           {},                                                                                  // the same, for tests only
 		"internal/smalldisk":        {},                                                                                  // the same, for tests only
-		"config":                    {imports: with("mail", "datadir", "internal/color"), anyInTests: true},              // is read by server and cmd alone; domains get values
+		"config":                    {imports: with("mail", "datadir", "internal/color", "backup"), anyInTests: true},    // is read by server and cmd alone; domains get values
 		"datadir":                   {imports: helpers},                                                                  // names, the lock and key files; knows no domain and no database
 		"config/internal/manual":    {imports: []string{"config"}},                                                       // writes docs/settings.md from Config's comments
 
@@ -152,7 +154,7 @@ func arrows() map[string]rule {
 		// Composition: server builds everything from config; only cmd and tests
 		// import server.
 		"server": {
-			imports:    below(domains, format, []string{"lexicon", "load", "admin", "backup", "backup/depot", "config", "control", "datadir", "plc/directory", "store", "store/sqlite", "blob/disk", "verify", "web", "export", "takeover", "store/reference"}),
+			imports:    below(domains, format, []string{"lexicon", "load", "metrics", "admin", "backup", "backup/depot", "config", "control", "datadir", "plc/directory", "store", "store/sqlite", "blob/disk", "verify", "web", "export", "takeover", "store/reference"}),
 			anyInTests: true,
 		},
 		"cmd/nestbox": {
@@ -189,6 +191,7 @@ var reserved = []struct {
 	{prefix: "github.com/bluesky-social/indigo/atproto/repo", tests: true, why: "foreign bytes can crash it; tests compare with it"},
 	{prefix: "github.com/bluesky-social/indigo/atproto/atdata", tests: true, why: "it accepts malformed foreign bytes; tests compare with it"},
 	{prefix: "github.com/bluesky-social/indigo/atproto/lexicon", tests: true, why: "records are validated by lexicon; tests compare with it"},
+	{prefix: "github.com/prometheus", below: []string{"metrics"}, tests: true, why: "domains count by tallies and marks; metrics alone knows who reads them"},
 	{prefix: "github.com/alecthomas/kong", below: []string{"cmd"}, why: "the command line is parsed at the edge"},
 	{prefix: "testing", below: []string{"store/storetest", "internal/pdstest", "internal/smalldisk", "store/reference/referencetest", "internal/s3test", "internal/costtest", "internal/dnstest", "e2e", "bench"}, tests: true, why: "test helpers do not belong into the binary"},
 }

@@ -39,6 +39,12 @@ const (
 // the operator may give one out without a mail.
 func ToolPurposes() []Purpose { return []Purpose{PurposePLCOperation, PurposeDeleteAccount} }
 
+// OperatorPurposes returns the purposes whose codes the operator may give out, for an owner who gets
+// no mail: those of tools, and those of an owner's own address and password.
+func OperatorPurposes() []Purpose {
+	return append(ToolPurposes(), PurposeConfirmEmail, PurposeUpdateEmail, PurposeResetPassword)
+}
+
 const (
 	// CodeLife is how long a code holds; the mails say so.
 	CodeLife = 15 * time.Minute

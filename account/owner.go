@@ -18,7 +18,7 @@ var (
 	// ErrSameEmail: the account has that address already.
 	ErrSameEmail = errors.New("account has that address already")
 	// ErrPurpose: no tool asks for a code of that purpose.
-	ErrPurpose = errors.New("no tool asks for such a code")
+	ErrPurpose = errors.New("no such code is given out")
 )
 
 // SendCode mails a code for a purpose to the owner, whose requests are counted. Errors:
@@ -153,10 +153,15 @@ func (s *Emails) SetNotices(ctx context.Context, a *Account, on bool) error {
 	return err
 }
 
-// GiveCode makes a code that a tool asks for, and returns it: one of ToolPurposes. The
-// owner's requests are counted. Errors: ErrPurpose, request.ErrTooMany, ErrNotFound.
+// GiveCode makes a code without a mail, and returns it: for an owner one of ToolPurposes, for
+// the operator one of OperatorPurposes. The owner's requests are counted. Errors: ErrPurpose,
+// request.ErrTooMany, ErrNotFound.
 func (s *Emails) GiveCode(ctx context.Context, a *Account, p Purpose, by Actor) (string, error) {
-	if !slices.Contains(ToolPurposes(), p) {
+	purposes := OperatorPurposes()
+	if by == ActorOwner {
+		purposes = ToolPurposes()
+	}
+	if !slices.Contains(purposes, p) {
 		return "", ErrPurpose
 	}
 	if by == ActorOwner {

@@ -61,6 +61,7 @@ type Waiting struct {
 type ViewStore interface {
 	ClientStore
 	UsageStore
+	TotalsStore
 
 	// Browse returns accounts, the newest first.
 	Browse(ctx context.Context, q BrowseQuery) ([]*account.Account, error)

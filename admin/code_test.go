@@ -24,7 +24,7 @@ func TestCode(t *testing.T) {
 	make1 := func() admin.CodeLine {
 		return run[admin.CodeLine](o, "account.code", admin.CodeArgs{Account: "alice.test", Purpose: "delete_account"})
 	}
-	for _, purpose := range []string{"reset_password", "sign_in", "step_up", "confirm_email", "new_email", "", "x"} {
+	for _, purpose := range []string{"sign_in", "step_up", "new_email", "", "x"} {
 		var result any
 		err := o.Run(t.Context(), "account.code", admin.CodeArgs{Account: "alice.test", Purpose: purpose}, &result)
 		if err == nil || !strings.Contains(err.Error(), account.ErrPurpose.Error()) {
@@ -51,5 +51,35 @@ func TestCode(t *testing.T) {
 	deletes(second.Code).WantError(t, 400, "InvalidToken", "Token is invalid")
 	if a := deletes(third.Code); a.Status != 200 {
 		t.Errorf("%d %s", a.Status, a.Body)
+	}
+}
+
+// TestCodeWithoutMail: the codes of an owner's address and password work as if a mail had brought
+// them; the one that lets an account leave asks twice.
+func TestCodeWithoutMail(t *testing.T) {
+	o := newOffice(t)
+	give := func(purpose string) string {
+		t.Helper()
+		return run[admin.CodeLine](o, "account.code", admin.CodeArgs{Account: "alice.test", Purpose: purpose}).Code
+	}
+	post := func(nsid, auth string, body any) {
+		t.Helper()
+		if a := o.Do(t, pdstest.Request{Method: "POST", NSID: nsid, Auth: auth, Body: body}); a.Status != 200 {
+			t.Errorf("%s: %d %s", nsid, a.Status, a.Body)
+		}
+	}
+	alice := pdstest.Bearer(o.alice.AccessJwt)
+	post("com.atproto.server.confirmEmail", alice, map[string]string{"email": "alice@example.com", "token": give("confirm_email")})
+	post("com.atproto.server.updateEmail", alice, map[string]string{"email": "alice@example.org", "token": give("update_email")})
+	post("com.atproto.server.resetPassword", "", map[string]string{"password": "another-horse-1", "token": give("reset_password")})
+	o.SignIn(t, "alice.test", "another-horse-1")
+
+	var result any
+	err := o.Run(t.Context(), "account.code", admin.CodeArgs{Account: "alice.test", Purpose: "plc_operation"}, &result)
+	if err == nil || !strings.Contains(err.Error(), "--yes") {
+		t.Errorf("without a second word: %v", err)
+	}
+	if code := run[admin.CodeLine](o, "account.code", admin.CodeArgs{Account: "alice.test", Purpose: "plc_operation", Sure: true}).Code; code == "" {
+		t.Error("no code")
 	}
 }

@@ -197,6 +197,7 @@ func (s *Service) Commands() map[string]control.Func {
 		command(CmdAccountInvites, s.setOwnInvites),
 		command(CmdAccountEmail, s.setEmail),
 		command(CmdAccountMail, s.sendMail),
+		command(CmdHealth, s.health),
 		command(CmdDoctor, s.doctor),
 		command(CmdIdentityShow, s.showIdentity),
 		command(CmdIdentityRepair, s.repairIdentity),

@@ -32,6 +32,7 @@ const (
 	CmdAccountInvites     control.Command[SwitchArgs, AccountLine]              = "account.invites"
 	CmdAccountEmail       control.Command[EmailArgs, AccountLine]               = "account.email"
 	CmdAccountMail        control.Command[MailArgs, AccountLine]                = "account.mail"
+	CmdHealth             control.Command[Done, Health]                         = "health"
 	CmdDoctor             control.Command[Done, Diagnosis]                      = "doctor"
 	CmdIdentityShow       control.Command[AccountArgs, hosting.IdentityReport]  = "identity.show"
 	CmdIdentityRepair     control.Command[RepairArgs, hosting.IdentityReport]   = "identity.repair"

@@ -56,6 +56,8 @@ type Service struct {
 	RotationConfigured bool
 	// Doctor checks the server's setup and what it depends on.
 	Doctor func(ctx context.Context) []Finding
+	// Health reports whether the server works.
+	Health func() Health
 	// Examiner keeps the result of its last look.
 	Examiner *Examiner[[]Finding]
 	// Disks keeps what the last look at the disks found.

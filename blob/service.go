@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -60,6 +61,8 @@ type Service struct {
 	// it is nil, Now is always trusted.
 	Doubt func() error
 	Log   *slog.Logger
+	// Uploads counts what was uploaded, and not refused, since the start.
+	Uploads atomic.Uint64
 
 	flights flights
 	// kept is locked for reading while files are held, and for writing while some are removed.
@@ -134,6 +137,9 @@ func (s *Service) upload(ctx context.Context, accountID int64, body io.Reader, l
 		// Nothing refers to the file any more. If it cannot be removed either, nestbox
 		// verify reports it.
 		err = errors.Join(err, s.Files.Remove(context.WithoutCancel(ctx), b.Key))
+	}
+	if err == nil {
+		s.Uploads.Add(1)
 	}
 	return kept, err
 }

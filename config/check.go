@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,6 +54,8 @@ func (c *Config) check(f *Faults, flags Flags) {
 	c.checkPages(f)
 	c.checkCaptcha(f, !flags.Command)
 	c.checkFirehose(f)
+	oneOf(f, "PDS_FIREHOSE_GUARD", c.FirehoseGuard, "stop", "warn")
+	c.checkMetrics(f, !flags.Command)
 	if !flags.Command {
 		c.checkBackup(f)
 	}
@@ -93,6 +96,39 @@ func (c *Config) checkListen(f *Faults) {
 			"a development server (known admin password, open sign-up) listens on 127.0.0.1 only")
 	}
 }
+
+// maxStopDelay bounds how long a server goes on after the signal to stop.
+const maxStopDelay = 5 * time.Minute
+
+// checkMetrics checks what the operator's own tools ask. secrets: they are known.
+func (c *Config) checkMetrics(f *Faults, secrets bool) {
+	if c.StopDelay > maxStopDelay {
+		f.add("PDS_STOP_DELAY", "it is longer than 5m", "write a duration like 10s")
+	}
+	if c.DiskFloor < 0 {
+		f.add("PDS_DISK_FLOOR", "it is under 0", "write a number of bytes, or 0 for no floor")
+	}
+	if c.MetricsToken.IsSet() && len(c.MetricsToken.Reveal()) < minToken && !c.DevMode {
+		f.add("PDS_METRICS_TOKEN", fmt.Sprintf("it is shorter than %d bytes", minToken),
+			"write 32 hexadecimal digits or more, as openssl rand --hex 16 makes them")
+	}
+	if c.MetricsListen == "" || filepath.IsAbs(c.MetricsListen) {
+		return
+	}
+	host, port, err := net.SplitHostPort(c.MetricsListen)
+	if n, perr := strconv.Atoi(port); err != nil || perr != nil || n < 0 || n > 65535 {
+		f.add("PDS_METRICS_LISTEN", fmt.Sprintf("%q is no address", c.MetricsListen),
+			"write host:port, like 127.0.0.1:2584, or the full path of a Unix socket")
+		return
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) && secrets && !c.MetricsToken.IsSet() {
+		f.add("PDS_METRICS_TOKEN", "it is not set, and PDS_METRICS_LISTEN is not on loopback",
+			"write 32 hexadecimal digits or more, as openssl rand --hex 16 makes them")
+	}
+}
+
+// minToken is the least length of PDS_METRICS_TOKEN, in bytes.
+const minToken = 16
 
 func (c *Config) portUsable() bool { return c.Port >= 0 && c.Port <= 65535 }
 

@@ -183,6 +183,18 @@ type Config struct {
 	// Salt of the hashes of network address, handle and browser that hCaptcha gets of each sign-up, by which its
 	// Enterprise plan recognises one who signs up again and again. Without it hCaptcha gets no such hashes.
 	HCaptchaTokenSalt Secret `env:"PDS_HCAPTCHA_TOKEN_SALT" group:"pages"`
+	// Where Prometheus finds `/metrics`, and profilers `/debug/pprof/`; also `/livez` and `/readyz`. An address like
+	// `127.0.0.1:2584`, or the full path of a Unix socket. Default: nowhere.
+	MetricsListen string `env:"PDS_METRICS_LISTEN" group:"server"`
+	// Token that `PDS_METRICS_LISTEN` asks for (`Authorization: Bearer`), except on loopback and on a Unix socket.
+	// Required if that address is not on loopback.
+	MetricsToken Secret `env:"PDS_METRICS_TOKEN" group:"server"`
+	// How long the server goes on answering after the signal to stop, while `/readyz` announces it: as long as the load
+	// balancer in front takes to notice.
+	StopDelay time.Duration `env:"PDS_STOP_DELAY" default:"0s" group:"server"`
+	// Free space, in bytes, below which `/readyz` and `nestbox health --ready` say that the server is not ready. A
+	// small disk has 2 % of its size as its floor.
+	DiskFloor int64 `env:"PDS_DISK_FLOOR" default:"536870912" group:"server"`
 	// Whether there is an admin page, at `/admin/`. It asks for the password of `PDS_ADMIN_PASSWORD`, or for an account
 	// that `nestbox admin add` has let in.
 	AdminPages bool `env:"PDS_ADMIN_PAGES" default:"true" group:"server"`
@@ -201,6 +213,25 @@ type Config struct {
 	// Folder of unfinished uploads, on the same file system as the blobs. Default: `tmp` in the folder of blobs.
 	BlobDiskTmpLocation string `env:"PDS_BLOBSTORE_DISK_TMP_LOCATION" group:"blobs"`
 
+	// Where the server backs itself up: a folder on another disk, or `s3://bucket/prefix`. Default: nowhere; see
+	// `nestbox backup`.
+	BackupTo string `env:"PDS_BACKUP_TO" group:"backup"`
+	// How often it makes a snapshot of everything.
+	BackupEvery time.Duration `env:"PDS_BACKUP_SNAPSHOT_EVERY" default:"24h" group:"backup"`
+	// Public keys of age, `age1…`, separated by commas, to which backups are encrypted. Required for a bucket. Keep
+	// the identity elsewhere: without it they cannot be restored.
+	BackupRecipients []string `env:"PDS_BACKUP_RECIPIENT" group:"backup"`
+	// Which snapshots are kept, the newest one of each of so many days, weeks and months:
+	// `daily=7,weekly=4,monthly=6`. Default: all.
+	BackupKeep string `env:"PDS_BACKUP_KEEP" group:"backup"`
+	// Store of backups, as in `PDS_BACKUP_TO`, whose newest snapshot is restored at the start if the data directory
+	// is empty. So a lost machine is one command. It has no effect on a data directory that has something.
+	RestoreFrom string `env:"PDS_RESTORE_FROM" group:"backup"`
+	// File with the identity of age that opens the backups of `PDS_RESTORE_FROM`.
+	RestoreIdentity string `env:"PDS_RESTORE_IDENTITY_FILE" group:"backup"`
+	// What happens when a relay has seen events that this server does not have, because it was restored from a backup
+	// and not moved on. `warn`: it is logged each hour. `stop`: the server stops. See `nestbox firehose jump`.
+	FirehoseGuard string `env:"PDS_FIREHOSE_GUARD" default:"warn" group:"event stream"`
 	// Region of the bucket of backups.
 	BackupS3Region string `env:"PDS_BACKUP_S3_REGION" group:"backup"`
 	// URL of the S3 server of backups. Default: Amazon's.

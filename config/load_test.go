@@ -43,13 +43,14 @@ func envFile(t *testing.T, text string) string {
 // TestDefaults compares every setting, in production and in development.
 func TestDefaults(t *testing.T) {
 	common := config.Config{
-		Port: 2583, DataDirectory: "data", AccessTokenTTL: 2 * time.Hour, RefreshTokenTTL: 90 * 24 * time.Hour,
+		Port: 2583, DataDirectory: "data", BackupEvery: 24 * time.Hour, FirehoseGuard: "warn", AccessTokenTTL: 2 * time.Hour, RefreshTokenTTL: 90 * 24 * time.Hour,
 		OAuthAccessTokenTTL: 25 * time.Minute, OAuthRefreshTokenTTL: 90 * 24 * time.Hour, OAuthPublicSessionTTL: 14 * 24 * time.Hour,
 		OAuthSessionTTL:    730 * 24 * time.Hour,
 		SessionReuseWindow: 24 * time.Hour, SessionReusePolicy: "report", SessionLimit: 200, BlobUploadLimit: 300 << 20, LogLevel: "info",
 		AcceptingImports: true, AdminPages: true, MaxImportSize: 2 << 30, SignupsPerHour: 100,
 		RepoBackfillLimitMS: 86_400_000, FirehoseMaxBytes: 1 << 30,
 		ProxyHeadersTimeoutMS: 10_000, ProxyBodyTimeoutMS: 30_000, ProxyMaxResponseSize: 10 << 20,
+		DiskFloor: 512 << 20,
 	}
 	production := common
 	production.Hostname, production.ServiceDID, production.HandleDomains = "pds.example.com", "did:web:pds.example.com", []string{".pds.example.com"}
@@ -91,10 +92,18 @@ func everySetting() map[string]struct {
 	const hexKey = "0101010101010101010101010101010101010101010101010101010101010101"
 	const didKey = "did:key:zQ3shunBKsXixLxKtC5qeSG9E4J5RkGN57im31pcTzbNQnm5w"
 	prefixes := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("fd00::/8"), netip.MustParsePrefix("::1/128")}
+	const recipient = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
 	return map[string]struct {
 		raw  string
 		want any
 	}{
+		"PDS_RESTORE_FROM":                          {"s3://bucket/nest", "s3://bucket/nest"},
+		"PDS_RESTORE_IDENTITY_FILE":                 {"/run/identity", "/run/identity"},
+		"PDS_FIREHOSE_GUARD":                        {"stop", "stop"},
+		"PDS_BACKUP_TO":                             {"/mnt/backups", "/mnt/backups"},
+		"PDS_BACKUP_SNAPSHOT_EVERY":                 {"6h", 6 * time.Hour},
+		"PDS_BACKUP_RECIPIENT":                      {recipient, []string{recipient}},
+		"PDS_BACKUP_KEEP":                           {"daily=7", "daily=7"},
 		"PDS_BACKUP_S3_REGION":                      {"eu-central-1", "eu-central-1"},
 		"PDS_BACKUP_S3_ENDPOINT":                    {"https://s3.example.com", "https://s3.example.com"},
 		"PDS_BACKUP_S3_FORCE_PATH_STYLE":            {"true", true},
@@ -150,6 +159,10 @@ func everySetting() map[string]struct {
 		"PDS_RATE_LIMIT_BYPASS_IPS":                 {"10.1.2.3/8,192.0.2.7", prefixes[:2]},
 		"PDS_ADMIN_PAGES":                           {"false", false},
 		"PDS_ADMIN_NETWORKS":                        {"10.1.2.3/8,192.0.2.7", prefixes[:2]},
+		"PDS_METRICS_LISTEN":                        {"127.0.0.1:2584", "127.0.0.1:2584"},
+		"PDS_METRICS_TOKEN":                         {"0123456789abcdef", config.NewSecret("0123456789abcdef")},
+		"PDS_STOP_DELAY":                            {"10s", 10 * time.Second},
+		"PDS_DISK_FLOOR":                            {"10000000000", int64(10_000_000_000)},
 		"PDS_TRUSTED_PROXIES":                       {"10.0.0.0/8, ::ffff:192.0.2.7, fd00::1/8, ::1", prefixes},
 		"PDS_CONTACT_EMAIL_ADDRESS":                 {"c@example.com", "c@example.com"},
 		"PDS_PRIVACY_POLICY_URL":                    {"https://a.example", "https://a.example"},
@@ -259,6 +272,40 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+// TestMetricsToken: an address beyond loopback needs a token that cannot be guessed.
+func TestMetricsToken(t *testing.T) {
+	for _, c := range []struct {
+		listen, token string
+		fault         string // the setting at fault, "" for none
+	}{
+		{"127.0.0.1:2584", "", ""},
+		{"[::1]:0", "", ""},
+		{"localhost:2584", "", ""},
+		{"/run/nestbox/metrics", "", ""},
+		{":2584", "", "PDS_METRICS_TOKEN"},
+		{"192.0.2.1:2584", "", "PDS_METRICS_TOKEN"},
+		{"metrics.example.com:2584", "", "PDS_METRICS_TOKEN"},
+		{":2584", "0123456789abcdef", ""},
+		{":2584", "short", "PDS_METRICS_TOKEN"},
+		{"127.0.0.1:2584", "short", "PDS_METRICS_TOKEN"},
+	} {
+		_, _, err := config.Load(config.Flags{}, required("PDS_METRICS_LISTEN="+c.listen, "PDS_METRICS_TOKEN="+c.token))
+		if c.fault == "" {
+			if err != nil {
+				t.Errorf("%s with %q: %v", c.listen, c.token, err)
+			}
+			continue
+		}
+		if err == nil || !slices.Equal(faultsOf(t, err), []string{c.fault}) {
+			t.Errorf("%s with %q: %v", c.listen, c.token, err)
+		}
+	}
+	// A command knows no secrets of the server.
+	if _, _, err := config.Load(config.Flags{Command: true, Data: t.TempDir()}, []string{"PDS_HOSTNAME=pds.example.com", "PDS_METRICS_LISTEN=:2584"}); err != nil {
+		t.Error(err)
+	}
+}
+
 // faultsOf returns the settings at fault, each once.
 func faultsOf(t *testing.T, err error) []string {
 	t.Helper()
@@ -306,6 +353,10 @@ func TestBadValues(t *testing.T) {
 		"PDS_RATE_LIMIT_BYPASS_IPS":                 {"localhost", "10.0.0.0/33", "10.0.0.1-10.0.0.9"},
 		"PDS_ADMIN_PAGES":                           {"on"},
 		"PDS_ADMIN_NETWORKS":                        {"localhost", "10.0.0.0/33"},
+		"PDS_METRICS_LISTEN":                        {"2584", "localhost", "127.0.0.1:x", "127.0.0.1:65536", "metrics.sock"},
+		"PDS_METRICS_TOKEN":                         {"hunter2"},
+		"PDS_STOP_DELAY":                            {"10", "6m"},
+		"PDS_DISK_FLOOR":                            {"1GB", "-1"},
 		"PDS_TRUSTED_PROXIES":                       {"proxy", "10.0.0.1,,x"},
 		"PDS_HOME_URL":                              {"example.com"},
 		"PDS_SUPPORT_URL":                           {"mailto:a@example.com"},
@@ -351,6 +402,11 @@ func TestBadValues(t *testing.T) {
 		"PDS_INVITE_EPOCH":                          {"2026-01-01", "-1", "9223372036854775807"},
 		"PDS_REPO_BACKFILL_LIMIT_MS":                {"0", "1d", "-1", "9223372036854775807"},
 		"PDS_FIREHOSE_MAX_BYTES":                    {"0", "1GB", "-1"},
+		"PDS_FIREHOSE_GUARD":                        {"Stop", "ignore"},
+		"PDS_BACKUP_TO":                             {"data/backups"},
+		"PDS_BACKUP_SNAPSHOT_EVERY":                 {"59s", "0", "daily"},
+		"PDS_BACKUP_RECIPIENT":                      {"age1x", "ssh-ed25519 AAAA"},
+		"PDS_BACKUP_KEEP":                           {"7", "daily=x"},
 		"PDS_BACKUP_S3_ENDPOINT":                    {"s3.example.com", "s3://bucket"},
 		"PDS_BACKUP_S3_FORCE_PATH_STYLE":            {"yes"},
 		"PDS_LOG_LEVEL":                             {"trace", "INFO"},
@@ -359,7 +415,7 @@ func TestBadValues(t *testing.T) {
 	// These accept any text.
 	free := []string{
 		"PDS_DATA_DIRECTORY", "PDS_ADMIN_PASSWORD", "PDS_JWT_SECRET", "PDS_RATE_LIMIT_BYPASS_KEY",
-		"PDS_HCAPTCHA_TOKEN_SALT", "PDS_BACKUP_S3_REGION", "PDS_BACKUP_S3_ACCESS_KEY_ID", "PDS_BACKUP_S3_SECRET_ACCESS_KEY",
+		"PDS_HCAPTCHA_TOKEN_SALT", "PDS_RESTORE_FROM", "PDS_RESTORE_IDENTITY_FILE", "PDS_BACKUP_S3_REGION", "PDS_BACKUP_S3_ACCESS_KEY_ID", "PDS_BACKUP_S3_SECRET_ACCESS_KEY",
 		"PDS_BLOBSTORE_DISK_LOCATION", "PDS_BLOBSTORE_DISK_TMP_LOCATION", "PDS_KEY_ENCRYPTION_KEY_FILE",
 	}
 	all := required()

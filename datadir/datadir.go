@@ -164,13 +164,26 @@ func (d Dir) LastSizes() ([]byte, error) {
 const maxClock = 64
 
 // KeepClock saves a time at which the machine's clock was right.
-func (d Dir) KeepClock(at time.Time) error {
-	return durable.WriteFile(d.in(fileClock), []byte(at.UTC().Format(time.RFC3339)+"\n"), 0o600)
-}
+func (d Dir) KeepClock(at time.Time) error { return d.keepTime(fileClock, at) }
 
 // LastClock returns the time that KeepClock saved last, zero if there is none.
-func (d Dir) LastClock() (time.Time, error) {
-	raw, err := os.ReadFile(d.in(fileClock))
+func (d Dir) LastClock() (time.Time, error) { return d.lastTime(fileClock) }
+
+// fileBackup has the time of the last snapshot that was made of the server.
+const fileBackup = "last_backup"
+
+// KeepBackup saves the time of a backup.
+func (d Dir) KeepBackup(at time.Time) error { return d.keepTime(fileBackup, at) }
+
+// LastBackup returns the time that KeepBackup saved last, zero if there is none.
+func (d Dir) LastBackup() (time.Time, error) { return d.lastTime(fileBackup) }
+
+func (d Dir) keepTime(name string, at time.Time) error {
+	return durable.WriteFile(d.in(name), []byte(at.UTC().Format(time.RFC3339)+"\n"), 0o600)
+}
+
+func (d Dir) lastTime(name string) (time.Time, error) {
+	raw, err := os.ReadFile(d.in(name))
 	if errors.Is(err, os.ErrNotExist) {
 		return time.Time{}, nil
 	}
@@ -179,7 +192,7 @@ func (d Dir) LastClock() (time.Time, error) {
 	}
 	at, err := time.Parse(time.RFC3339, strings.TrimSpace(string(raw[:min(len(raw), maxClock)])))
 	if err != nil {
-		return time.Time{}, fmt.Errorf("file %s: %w", d.in(fileClock), err)
+		return time.Time{}, fmt.Errorf("file %s: %w", d.in(name), err)
 	}
 	return at, nil
 }

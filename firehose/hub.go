@@ -16,6 +16,7 @@ import (
 	"nestbox/firehose/event"
 	"nestbox/internal/gate"
 	"nestbox/internal/pause"
+	"nestbox/internal/tally"
 )
 
 // Settings bound the resources of the stream.
@@ -122,6 +123,7 @@ type Hub struct {
 	members map[*member]struct{}
 	entered int64 // how many members there were
 	ended   []Ended
+	dropped tally.Words // by the words of Dropped
 	closed  bool
 	running sync.WaitGroup // the members
 }
@@ -470,6 +472,37 @@ func (h *Hub) Members() int {
 
 // errDisconnected: the operator ends a subscription.
 var errDisconnected = errors.New("disconnected by the operator")
+
+// Why the server ended connections, as Dropped names it.
+const (
+	DropSlow         = "too-slow"
+	DropFuture       = "future-cursor"
+	DropStopping     = "stopping"
+	DropDisconnected = "disconnected" // by the operator
+	DropJumped       = "jumped"
+	DropFailed       = "failed"
+)
+
+// Dropped returns how many connections the server ended since its start, by reason.
+func (h *Hub) Dropped() map[string]uint64 { return h.dropped.Counts() }
+
+// Last returns the number of the newest event.
+func (h *Hub) Last() int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.last
+}
+
+// Slowest returns by how many events the subscriber that is furthest behind is behind the newest,
+// 0 if there is none.
+func (h *Hub) Slowest() (lag int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for m := range h.members {
+		lag = max(lag, h.last-m.sent.Load())
+	}
+	return lag
+}
 
 // Disconnect ends the connection of a subscriber, which may come again. It reports whether
 // there was one of that ID.

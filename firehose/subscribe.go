@@ -227,26 +227,27 @@ func (m *member) write(frames net.Buffers) error {
 // gone is closed when nothing more is read from the connection.
 func (h *Hub) finish(ctx context.Context, m *member, cause error, gone <-chan struct{}) {
 	var last []byte // an error frame
-	code, reason := 0, ""
+	code, reason, word := 0, "", ""
 	switch {
 	case errors.Is(cause, errGone):
 	case errors.Is(cause, errTooSlow):
-		code, reason = websocket.ClosePolicyViolation, "ConsumerTooSlow"
+		code, reason, word = websocket.ClosePolicyViolation, "ConsumerTooSlow", DropSlow
 		last = event.Error(reason, "Stream consumer too slow")
 	case errors.Is(cause, errFuture):
-		code, reason = websocket.ClosePolicyViolation, "FutureCursor"
+		code, reason, word = websocket.ClosePolicyViolation, "FutureCursor", DropFuture
 		last = event.Error(reason, "Cursor in the future.")
 	case errors.Is(cause, errStopping):
-		code, reason = websocket.CloseGoingAway, "the server stops"
+		code, reason, word = websocket.CloseGoingAway, "the server stops", DropStopping
 	case errors.Is(cause, errDisconnected):
-		code, reason = websocket.CloseGoingAway, "disconnected by the operator"
+		code, reason, word = websocket.CloseGoingAway, "disconnected by the operator", DropDisconnected
 	case errors.Is(cause, errJumped):
-		code, reason = websocket.CloseServiceRestart, "the stream starts again"
+		code, reason, word = websocket.CloseServiceRestart, "the stream starts again", DropJumped
 	default:
-		code, reason = websocket.CloseInternalServerErr, "the server cannot read its events"
+		code, reason, word = websocket.CloseInternalServerErr, "the server cannot read its events", DropFailed
 		h.opts.Logger.LogAttrs(ctx, slog.LevelError, "stream ended", slog.String("cause", cause.Error()))
 	}
 	if reason != "" {
+		h.dropped.Add(word, 1)
 		h.keep(m, reason)
 	}
 	deadline := time.Now().Add(h.opts.Grace)

@@ -60,8 +60,10 @@ func (s *Service) Create(ctx context.Context, in NewAccount) (*account.Account, 
 	a, err := s.create(ctx, p, in)
 	if err != nil {
 		release()
+		return nil, err
 	}
-	return a, err
+	request.SetMark(ctx, request.AccountCreated)
+	return a, nil
 }
 
 // create makes an account from checked input.

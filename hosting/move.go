@@ -86,7 +86,12 @@ func (s *Service) moveIn(ctx context.Context, p Pending, document []byte) (*acco
 		return nil, err
 	}
 	e := account.NewEntry(ctx, p.CreatedAt, account.EntryMovedIn, account.ActorOwner)
-	return s.Store.MoveIn(ctx, p, document, first, e)
+	a, err := s.Store.MoveIn(ctx, p, document, first, e)
+	if err != nil {
+		return nil, err
+	}
+	request.SetMark(ctx, request.AccountCreated|request.Arrived)
+	return a, nil
 }
 
 // keyFor returns the signing key that was reserved for a DID that moves in, or a

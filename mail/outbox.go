@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"time"
+
+	"nestbox/internal/tally"
 )
 
 // Store keeps the outbox. Every method is one transaction, durable when it returns
@@ -24,6 +26,8 @@ type Store interface {
 	Done(ctx context.Context, id int64) error
 	// Retry records a failed attempt, and when the next one is due.
 	Retry(ctx context.Context, id int64, attempts int, due time.Time) error
+	// Waiting returns how many messages there are.
+	Waiting(ctx context.Context) (int, error)
 	// Watch makes the store call f after each commit of this process that put a message
 	// into the outbox. f must not block. It is set once, before the first write.
 	Watch(f func())
@@ -52,8 +56,9 @@ type Outbox struct {
 	wake chan struct{}
 	// sent has the messages that the server accepted and the store could not remove, as
 	// with a full disk: they are not sent again while it cannot. Run's own.
-	sent map[int64]bool
-	past past
+	sent  map[int64]bool
+	past  past
+	fates tally.Words
 }
 
 // NewOutbox returns an Outbox; call Run to make it send.

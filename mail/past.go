@@ -58,7 +58,11 @@ func (o *Outbox) Past(limit int, wanted func(Past) bool) (out []Past) {
 	return out
 }
 
+// Fates returns how many attempts ended how since the start, by Fate.
+func (o *Outbox) Fates() map[string]uint64 { return o.fates.Counts() }
+
 // remember keeps what became of a message.
 func (r *round) remember(m *Queued, f Fate, why string) {
+	r.fates.Add(string(f), 1)
 	r.past.add(Past{At: r.Now().UTC(), To: m.To, Subject: m.Subject, Fate: f, Why: why})
 }

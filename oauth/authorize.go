@@ -333,6 +333,12 @@ func (s *Service) Decide(ctx context.Context, q *Request, c Choice) (*Request, e
 	if !same || decided.Decision == Allow && !s.CodeLives(decided) {
 		return decided, ErrAnswered
 	}
+	if decided.Decision == Allow {
+		request.SetMark(ctx, request.ClientAllowed)
+		if c.Client != nil && c.Client.Trusted {
+			request.SetMark(ctx, request.FirstParty)
+		}
+	}
 	return decided, nil
 }
 

@@ -177,8 +177,11 @@ func (s *Service) openSession(
 		return nil, badGrant("code_challenge was used before")
 	case errors.Is(err, session.ErrUnknown):
 		return nil, badGrant("The account has changed since this was allowed")
+	case err != nil:
+		return nil, err
 	}
-	return st, err
+	request.SetMark(ctx, request.SessionCreated)
+	return st, nil
 }
 
 // replayed returns what a client is answered to an error of an exchange. A code that is

@@ -64,8 +64,36 @@ type Parts struct {
 	Callers  Callers
 	// Limits counts reports; nil counts nothing.
 	Limits *ratelimit.Limiter
-	Now    func() time.Time
-	Log    *slog.Logger
+	// Took, if set, is called with how long a service took to begin its answer, or to fail: which
+	// one, by its part of Defaults, or "other" for those that clients name. It must not block.
+	Took func(service string, took time.Duration)
+	Now  func() time.Time
+	Log  *slog.Logger
+}
+
+// The words of Parts.Took.
+const (
+	wordAppView    = "appview"
+	wordModeration = "moderation"
+	wordReports    = "reports"
+	wordOther      = "other"
+)
+
+// word returns what Parts.Took calls a service.
+func (d *Defaults) word(t Target) string {
+	if t.Named {
+		return wordOther
+	}
+	switch t.URL {
+	case d.AppView.URL:
+		return wordAppView
+	case d.Moderation.URL:
+		return wordModeration
+	case d.Reports.URL:
+		return wordReports
+	default:
+		return wordOther
+	}
 }
 
 // Service passes calls on. It is made by New.

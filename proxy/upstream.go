@@ -209,6 +209,9 @@ func (s *Service) exchange(ctx context.Context, c *call, req *http.Request) (_ *
 	}
 	began := time.Now()
 	resp, err := next.RoundTrip(req.WithContext(httptrace.WithClientTrace(within, trace))) //nolint:bodyclose // answer.close
+	if s.Took != nil {
+		s.Took(s.word(c.to), time.Since(began))
+	}
 	if err != nil {
 		if cause := context.Cause(within); cause != nil && ctx.Err() == nil {
 			err = cause

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"nestbox/internal/tally"
 )
 
 // Limit allows so many points in a window of time.
@@ -68,6 +70,8 @@ type Limiter struct {
 	seed   maphash.Seed
 	perMap int
 	shards [shards]shard
+	// refused counts refusals by the name of the limit.
+	refused tally.Words
 }
 
 type shard struct {
@@ -125,6 +129,7 @@ func (l *Limiter) TakeKeys(keys []Key, n int, limits ...Limit) Result {
 			if !r.Allowed {
 				l.giveBackKeys(keys[:i], n, limits)
 				l.giveBackKeys(keys[i:i+1], n, limits[:j])
+				l.refused.Add(limit.Name, 1)
 				return r
 			}
 			if r.Remaining < worst.Remaining {
@@ -133,6 +138,14 @@ func (l *Limiter) TakeKeys(keys []Key, n int, limits ...Limit) Result {
 		}
 	}
 	return worst
+}
+
+// Refused returns how many attempts were refused since the start, by the name of the limit.
+func (l *Limiter) Refused() map[string]uint64 {
+	if l == nil {
+		return nil
+	}
+	return l.refused.Counts()
 }
 
 // Look returns what Take of one limit would, and takes nothing.

@@ -205,6 +205,7 @@ func (s *Service) serve(ctx context.Context, accountID int64) {
 type link struct {
 	call   *call
 	change *Change
+	more   int64 // by how much the number of records grows
 }
 
 // chain stores a chain of as many of the calls as go together, answers them, and
@@ -247,6 +248,7 @@ func (s *Service) chain(ctx context.Context, accountID int64, key atcrypto.Priva
 		case l.change == nil:
 			l.call.answer(nil, nil)
 		default:
+			s.Counts.wrote(l.change, l.more)
 			l.call.answer(&commitRef{l.change.Next.CID.String(), l.change.Next.Rev}, nil)
 		}
 	}
@@ -283,7 +285,7 @@ func (s *Service) extend(b base, tree *mst.Tree, accountID int64, key atcrypto.P
 			return links
 		}
 		if d == nil {
-			links = append(links, link{c, nil})
+			links = append(links, link{call: c})
 			continue
 		}
 		if c.ctx.Err() != nil || c.charge(d) != nil {
@@ -293,7 +295,7 @@ func (s *Service) extend(b base, tree *mst.Tree, accountID int64, key atcrypto.P
 		if err != nil {
 			return links
 		}
-		links = append(links, link{c, &change})
+		links = append(links, link{c, &change, d.more})
 		over.head, over.writes = change.Next, append(over.writes, change.Writes...)
 	}
 	return links

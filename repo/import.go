@@ -158,6 +158,9 @@ func (s *Service) settle(ctx context.Context, in *importer, network string, time
 		err = context.Cause(ctx)
 	}
 	did := in.account.DID.String()
+	if !in.dry {
+		s.Counts.imported(err)
+	}
 	if err != nil {
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "repository not imported", slog.String("did", did), slog.String("cause", err.Error()))
 		return Imported{}, err

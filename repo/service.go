@@ -70,6 +70,7 @@ type Service struct {
 	ClockID uint
 	Log     *slog.Logger
 	Transfers
+	Counts Counts
 
 	writing gate.Keyed[int64] // by account
 	calls   calls

@@ -117,6 +117,7 @@ func (s *Service) alone(c *call, accountID int64, key atcrypto.PrivateKey) (*com
 		}
 		switch err = s.Store.Commit(c.ctx, change); {
 		case err == nil:
+			s.Counts.wrote(&change, d.more)
 			s.revs.raise(accountID, change.Next.Rev)
 			if len(c.ops) > 0 {
 				s.recent.keep(accountID, change.Next, d.tree, c.ops[len(c.ops)-1].key())

@@ -49,10 +49,11 @@ type state struct {
 	// remember: the request shows that its network is one of the server's own.
 	remember bool
 	marks    Mark
+	route    string
 }
 
 // Mark is something that happened in a request and is counted. Several may be joined by or.
-type Mark uint8
+type Mark uint32
 
 // The marks.
 const (
@@ -65,6 +66,23 @@ const (
 	SignInFailed
 	// Written: a repository was changed.
 	Written
+	// RefreshConverged, RefreshStale and RefreshAhead tell more of a refresh that was repeated,
+	// refused or moved on: see session.Outcome.
+	RefreshConverged
+	RefreshStale
+	RefreshAhead
+	// SignedIn: a password, and what else was needed, was right.
+	SignedIn
+	// AccountCreated: an account was made; Arrived: it was made deactivated, by somebody who
+	// moves in.
+	AccountCreated
+	Arrived
+	// SessionCreated: a session was opened.
+	SessionCreated
+	// ClientAllowed: a person allowed an OAuth client something; FirstParty: it is one that the
+	// operator trusts.
+	ClientAllowed
+	FirstParty
 )
 
 // SetMark marks the request that ctx belongs to.
@@ -74,12 +92,32 @@ func SetMark(ctx context.Context, m Mark) {
 	}
 }
 
+// SetRoute notes the path of the request as one of the server's own: there are few.
+func SetRoute(ctx context.Context, path string) {
+	if st := stateOf(ctx); st != nil {
+		st.route = path
+	}
+}
+
+// Marking returns next behind what collects the marks of each request, for handlers that stand
+// behind no Front. ended gets them.
+func Marking(next http.Handler, ended func(Mark)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		st := &state{header: http.Header{}}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), stateKey{}, st)))
+		ended(st.marks)
+	})
+}
+
 // Outcome is how a request ended, for those who count.
 type Outcome struct {
 	// Status is the one that was sent, or the worse one that the request failed with.
 	Status int
 	Took   time.Duration
 	Marks  Mark
+	// Method is the verb as the client wrote it. Route is the path, if it is one of the server's
+	// own (SetRoute), else empty.
+	Method, Route string
 }
 
 type failure struct {

@@ -49,7 +49,9 @@ func (f *Front) Handler(next http.Handler) http.Handler {
 		}
 		end := f.Now()
 		if f.Ended != nil {
-			f.Ended(Outcome{Status: max(st.writer.Status(), st.failed.status), Took: end.Sub(start), Marks: st.marks})
+			f.Ended(Outcome{
+				Status: max(st.writer.Status(), st.failed.status), Took: end.Sub(start), Marks: st.marks, Method: r.Method, Route: st.route,
+			})
 		}
 		if network != "" && (st.did != "" || st.remember) && max(st.writer.Status(), st.failed.status) < http.StatusBadRequest {
 			known.Came(network, start)

@@ -59,6 +59,9 @@ func (s *Server) lookAtDisks(ctx context.Context) (out admin.Storage) {
 	return out
 }
 
+// freeSpace returns what is free on the disk of the data directory, in bytes.
+func (s *Server) freeSpace() (int64, error) { return system.FreeSpace(s.DataDir) }
+
 func diskOf(path string, past []admin.Size, now admin.Size, of func(admin.Size) int64) (admin.Disk, error) {
 	d := admin.Disk{Path: path}
 	d.Growth, d.Since = admin.Growth(past, now, of)

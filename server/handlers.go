@@ -34,6 +34,13 @@ func (h *handlers) of(next http.Handler) http.Handler {
 	})
 }
 
+// count returns how many requests are being handled.
+func (h *handlers) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.running
+}
+
 // wait waits for a bounded time until no request is being handled, and returns how
 // many are left. It is called once.
 func (h *handlers) wait(within time.Duration) (left int) {

@@ -114,6 +114,12 @@ func (s *Server) mount(p page) http.Handler {
 		p.serve(w, r)
 	})
 	h = s.limited(p, h)
+	if next := h; p.path != "" {
+		h = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			request.SetRoute(r.Context(), p.path)
+			next.ServeHTTP(w, r)
+		})
+	}
 	if p.surface == api {
 		return xrpc.CORS(h)
 	}

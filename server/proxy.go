@@ -28,6 +28,6 @@ func (s *Server) buildProxy(limits *ratelimit.Limiter) {
 		HTTP2: c.ProxyAllowHTTP2, Dev: c.DevMode, Pictures: c.AppViewCDN,
 	}, proxy.Parts{
 		Accounts: s.stores.Accounts, Keys: s.keys, Resolver: s.resolver, Repos: s.repos, Callers: s.verifier.For(auth.UseLook).Granting(),
-		Limits: limits, Now: s.opts.Now, Log: s.opts.Log,
+		Limits: limits, Took: s.upstreamTook(), Now: s.opts.Now, Log: s.opts.Log,
 	})
 }

@@ -20,6 +20,7 @@ import (
 	"nestbox/account"
 	"nestbox/admin"
 	"nestbox/auth"
+	"nestbox/backup"
 	"nestbox/blob"
 	"nestbox/blob/disk"
 	"nestbox/config"
@@ -33,11 +34,11 @@ import (
 	"nestbox/lexicon"
 	"nestbox/load"
 	"nestbox/mail"
+	"nestbox/metrics"
 	"nestbox/moving"
 	"nestbox/oauth"
 	"nestbox/oauth/client"
 	"nestbox/oauth/dpop"
-	"nestbox/plc/directory"
 	"nestbox/prefs"
 	"nestbox/proxy"
 	"nestbox/ratelimit"
@@ -84,6 +85,10 @@ type Options struct {
 	Warnings []string
 	// Timeouts of the HTTP server; the zero value means DefaultTimeouts.
 	Timeouts Timeouts
+	// NoSafetyCopy: the database is upgraded without a copy of it being kept.
+	NoSafetyCopy bool
+	// Manager hears of the server's state.
+	Manager system.Manager
 }
 
 // Timeouts bound how long the other end of a connection may take.
@@ -111,6 +116,7 @@ type Server struct {
 	plc      *devDirectory
 	db       *sqlite.DB
 	stores   store.Stores
+	taken    *Taken // nil unless another server's data directory was taken over
 
 	verifier  *auth.Verifier
 	sessions  *session.Service
@@ -157,6 +163,13 @@ type Server struct {
 	load         *load.Recorder
 	moving       *moving.Service
 	backingUp    sync.Mutex // held while a backup is made
+
+	// aside and metrics are nil without PDS_METRICS_LISTEN.
+	aside    net.Listener
+	metrics  *metrics.Metrics
+	families *metrics.Families
+	sights   sights
+	health   *health
 }
 
 // Open builds a server on its data directory, which it locks, and binds its
@@ -176,20 +189,25 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 		return nil, err
 	}
 	s.DataDir = string(s.dir)
+	if backup.Unfinished(s.DataDir) {
+		return nil, errRestoring
+	}
 	s.load = load.NewRecorder(opts.Now, s.gauges)
-	if err := s.bind(ctx); err != nil {
+	s.buildMetrics()
+	if err := errors.Join(s.bind(ctx), s.openAside(ctx)); err != nil {
 		return nil, err
 	}
-	s.db, err = sqlite.Open(ctx, s.dir.Database(), sqlite.Options{
-		Fatal: opts.Fatal, Log: opts.Log, Free: func() (int64, error) { return system.FreeSpace(s.DataDir) }, Wrote: s.load.Saved,
-	})
-	if err != nil {
+	if s.db, err = sqlite.Open(ctx, s.dir.Database(), s.databaseOptions()); err != nil {
 		return nil, err
 	}
+	s.health = s.openHealth(ctx)
 	if s.clock, err = s.openClock(ctx); err != nil {
 		return nil, err
 	}
 	s.stores = s.db.Stores()
+	if s.taken, err = readTaken(s.dir); err != nil {
+		return nil, err
+	}
 	if err := s.buildFirehose(ctx); err != nil {
 		return nil, err
 	}
@@ -306,7 +324,7 @@ func (s *Server) build(ctx context.Context) error {
 		Store: s.stores.Admin, Entries: s.stores.Entries, Views: s.stores.Views, Blobs: s.stores.Blobs, Accounts: accounts,
 		Hasher: hasher, Codes: s.codes, Hosting: s.hosting, Sessions: s.sessions, SignIns: signIns, Keyring: keyring, Repos: s.repos,
 		Firehose: s.firehose, Crawler: s.crawler, Notices: s.notices, Emails: s.emails, Outbox: s.outbox, LogSize: s.db.LogSize, Now: now,
-		RotationConfigured: c.PLCRotationKey.IsSet(), Doctor: s.diagnose, Examiner: s.examiner,
+		RotationConfigured: c.PLCRotationKey.IsSet(), Doctor: s.diagnose, Examiner: s.examiner, Health: s.healthLine,
 		TestMail: func(ctx context.Context, to string) (admin.MailTested, error) { return TestMail(ctx, c, now(), to) },
 	}
 	s.verifier = &auth.Verifier{
@@ -322,7 +340,7 @@ func (s *Server) build(ctx context.Context) error {
 	if err := s.buildPeople(box); err != nil { //nolint:contextcheck // requests bring theirs
 		return err
 	}
-	s.front = &request.Front{TrustedProxies: c.TrustedProxies, Unlimited: s.unlimited, Ended: s.load.Request, Log: log, Now: now}
+	s.front = &request.Front{TrustedProxies: c.TrustedProxies, Unlimited: s.unlimited, Ended: s.ended(), Log: log, Now: now}
 	s.xrpc = &xrpc.Server{Methods: s.methods(), MaxBody: xrpc.DefaultMaxBody, Admit: s.admit, Pass: s.proxy.Call}
 	return nil
 }
@@ -400,14 +418,24 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 		s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts,
 		s.repos.Sweep, s.outbox.Run, s.clients.Run, s.schemas.Run,
 		s.oauth.Collect, s.sessions.WriteCalls, s.examiner.Run, s.load.Run, s.disks.Run, s.watchDisks,
-		s.moving.Run, s.moving.RunJobs,
+		s.moving.Run, s.moving.RunJobs, s.runBackups,
+		s.health.watchWrites, s.health.watchSpace, s.watchMetrics, s.watchdog, s.dropCopies,
 	} {
 		workers.Go(func() { run(background) })
 	}
 	public := s.httpServer(s.noticeProxy(s.handler()))
-	private := s.httpServer(s.commands().Handler())
-	failed := make(chan error, 2)
-	for l, srv := range map[net.Listener]*http.Server{s.listener: public, socket: private} {
+	private := s.httpServer(s.commandsHandler())
+	servers := map[net.Listener]*http.Server{s.listener: public, socket: private}
+	if s.aside != nil {
+		servers[s.aside] = s.asideServer()
+	}
+	failed := make(chan error, len(servers)+1)
+	workers.Go(func() {
+		if err := s.guardNumbers(background); err != nil {
+			failed <- err
+		}
+	})
+	for l, srv := range servers {
 		workers.Go(func() {
 			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				failed <- fmt.Errorf("serve: %w", err)
@@ -415,11 +443,14 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 		})
 	}
 	if err = s.announce(ready); err == nil {
+		s.tell(ctx, "READY=1")
 		select {
 		case <-ctx.Done():
+			err = s.linger(ctx, failed)
 		case err = <-failed:
 		}
 	}
+	s.health.stopping.Store(true)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
 	var closing sync.WaitGroup
@@ -434,8 +465,34 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	closing.Wait()
 	stop()
 	s.settle(drain)
+	if s.aside != nil { // last: it says until then that the server stops
+		_ = servers[s.aside].Close()
+	}
 	workers.Wait()
 	return err
+}
+
+// linger goes on answering for PDS_STOP_DELAY after /readyz began to announce the stop, so that a
+// load balancer can notice it.
+func (s *Server) linger(ctx context.Context, failed <-chan error) error {
+	ctx = context.WithoutCancel(ctx)
+	s.health.stopping.Store(true)
+	s.tell(ctx, "STOPPING=1")
+	select {
+	case <-time.After(s.opts.Config.StopDelay):
+		return nil
+	case err := <-failed:
+		return err
+	}
+}
+
+// commandsHandler returns the handler of the control socket, whose commands are counted too.
+func (s *Server) commandsHandler() http.Handler {
+	h := s.commands().Handler()
+	if s.metrics == nil {
+		return h
+	}
+	return request.Marking(h, s.metrics.Command)
 }
 
 func (s *Server) httpServer(h http.Handler) *http.Server {
@@ -456,7 +513,8 @@ func (s *Server) announce(w io.Writer) error {
 		Data    string `json:"data"`
 		PID     int    `json:"pid"`
 		Version string `json:"version"`
-	}{s.URL, s.listener.Addr().String(), s.PLC, s.DID, s.DataDir, os.Getpid(), s.opts.Version})
+		Metrics string `json:"metrics,omitzero"`
+	}{s.URL, s.listener.Addr().String(), s.PLC, s.DID, s.DataDir, os.Getpid(), s.opts.Version, s.asideAddr()})
 	if err != nil {
 		return fmt.Errorf("encode READY line: %w", err)
 	}
@@ -471,6 +529,9 @@ func (s *Server) Close() error {
 		if err := s.listener.Close(); !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
+	}
+	if s.aside != nil {
+		_ = s.aside.Close() // Serve has closed it, if it ran
 	}
 	if s.schemas != nil {
 		s.schemas.Close()
@@ -501,46 +562,4 @@ func (s *Server) Close() error {
 		errs = append(errs, s.release())
 	}
 	return errors.Join(errs...)
-}
-
-// devDirectory is the embedded PLC directory, on its own loopback address.
-type devDirectory struct {
-	url    string
-	server *http.Server
-	dir    *directory.Directory
-	ended  sync.WaitGroup
-}
-
-func startDirectory(ctx context.Context, folder string, anyPort bool, now func() time.Time) (*devDirectory, error) {
-	dir, err := directory.Open(folder, now)
-	if err != nil {
-		return nil, err
-	}
-	addr := devPLCAddr
-	if anyPort {
-		addr = "127.0.0.1:0"
-	}
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", addr)
-	if err != nil {
-		l, err = lc.Listen(ctx, "tcp", "127.0.0.1:0")
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("listen for the PLC directory: %w", err), dir.Close())
-	}
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		return nil, errors.Join(err, l.Close(), dir.Close())
-	}
-	d := &devDirectory{url: "http://localhost:" + port, dir: dir, server: &http.Server{
-		Handler: dir.Handler(), ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout,
-	}}
-	d.ended.Go(func() { _ = d.server.Serve(l) }) // ends with ErrServerClosed, by close
-	return d, nil
-}
-
-func (d *devDirectory) close() error {
-	err := d.server.Close()
-	d.ended.Wait()
-	return errors.Join(err, d.dir.Close())
 }

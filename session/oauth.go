@@ -169,6 +169,7 @@ func (s *Service) presentation(ctx context.Context, p Presented) (GrantPresentat
 }
 
 func (s *Service) refuseStale(ctx context.Context, a *account.Account, p Presented) error {
+	request.SetMark(ctx, request.RefreshStale)
 	s.noteRefusal(ctx, a, p.Token.SID, "token was superseded before the reuse window")
 	return ErrReused
 }

@@ -158,6 +158,7 @@ func (s *Service) Open(ctx context.Context, p signin.Proven) (Signed, error) {
 		s.Notices.Unsent(p.Account, mail.NoticeSignIn, n.Entry, n.Mails)
 		return Signed{}, err
 	}
+	request.SetMark(ctx, request.SessionCreated)
 	return s.mint(p.Account, st, 0, now)
 }
 
@@ -232,6 +233,7 @@ func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
 	case err != nil:
 		return Signed{}, err
 	case r.Outcome == Stale:
+		request.SetMark(ctx, request.RefreshStale)
 		s.noteRefusal(ctx, a, t.SID, "token was superseded before the reuse window")
 		return Signed{}, ErrReused
 	}
@@ -268,9 +270,14 @@ func (s *Service) checkTakedown(ctx context.Context, a *account.Account, t auth.
 
 // mark marks the request as a refresh that was answered.
 func mark(ctx context.Context, o Outcome) {
-	if o == Repeat || o == Converge {
+	switch o {
+	case Repeat:
 		request.SetMark(ctx, request.RefreshRepeated)
-	} else {
+	case Converge:
+		request.SetMark(ctx, request.RefreshRepeated|request.RefreshConverged)
+	case Ahead:
+		request.SetMark(ctx, request.RefreshMoved|request.RefreshAhead)
+	default:
 		request.SetMark(ctx, request.RefreshMoved)
 	}
 }

@@ -93,6 +93,9 @@ func (t *attempt) settle(ctx context.Context, err error) {
 	if failed {
 		request.SetMark(ctx, request.SignInFailed)
 	}
+	if err == nil && t.tell {
+		request.SetMark(ctx, request.SignedIn)
+	}
 	if t.limits == nil {
 		return
 	}

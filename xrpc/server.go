@@ -61,6 +61,9 @@ func (s *Server) dispatch(w *request.Writer, r *http.Request, nsid string) (err 
 		return nil
 	}
 	m, ok := s.Methods[nsid]
+	if ok {
+		request.SetRoute(r.Context(), r.URL.Path)
+	}
 	count := s.Admit
 	if m.apart != nil {
 		count = m.apart

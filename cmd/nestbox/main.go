@@ -34,6 +34,7 @@ type cli struct {
 	Invite   inviteCmd   `cmd:"" help:"Create, list and disable invite codes."`
 	Admin    adminCmd    `cmd:"" help:"Let accounts in to the admin page."`
 	Audit    auditCmd    `cmd:"" help:"Show what admins did."`
+	Health   healthCmd   `cmd:"" help:"Ask the running server whether it works: exit status 0 for yes."`
 	Doctor   doctorCmd   `cmd:"" help:"Check the server's setup and what it depends on."`
 	Mail     mailCmd     `cmd:"" help:"Test the mail server."`
 	Keys     keysCmd     `cmd:"" help:"List, rotate and retire the server's session keys, and encrypt private keys with another key."`
@@ -46,6 +47,9 @@ type cli struct {
 	Backup   backupCmd   `cmd:"" help:"Back up everything, also while the server runs; list and verify backups."`
 	Restore  restoreCmd  `cmd:"" help:"Make a data directory of a backup."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
+
+	PDSAdmin  pdsadminCmd  `cmd:"" name:"pdsadmin" help:"The commands of the official distribution's pdsadmin."`
+	Downgrade downgradeCmd `cmd:"" help:"Go back to the database from before an upgrade, with the server stopped."`
 }
 
 func main() {
@@ -54,7 +58,7 @@ func main() {
 		kong.Name("nestbox"),
 		kong.Description("A Personal Data Server for the AT Protocol."),
 	)
-	args := os.Args[1:]
+	args := asPDSAdmin(os.Args[0], os.Args[1:])
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
@@ -65,6 +69,9 @@ func main() {
 		fail(fmt.Errorf("%w; nestbox --help shows what there is", err))
 	}
 	if err := ctx.Run(); err != nil {
+		if code, ok := errors.AsType[exit](err); ok {
+			os.Exit(int(code))
+		}
 		fail(err)
 	}
 }

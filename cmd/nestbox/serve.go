@@ -13,13 +13,15 @@ import (
 	"time"
 
 	"nestbox/config"
+	"nestbox/internal/system"
 	"nestbox/server"
 )
 
 type serveCmd struct {
 	where
 
-	Listen string `help:"Address to listen on, host:port; port 0 picks a free one." placeholder:"ADDR"`
+	NoSafetyCopy bool   `help:"Upgrade the database without keeping a copy of it as it was before."`
+	Listen       string `help:"Address to listen on, host:port; port 0 picks a free one." placeholder:"ADDR"`
 }
 
 // Run serves until SIGTERM or SIGINT; a second signal ends the process at once.
@@ -52,9 +54,19 @@ func (s *serveCmd) Run() error {
 		<-signals
 		os.Exit(1)
 	}()
+	restored, err := server.RestoreFirst(ctx, &c, s.EnvFile, log)
+	if err != nil {
+		return err
+	}
+	if restored != nil {
+		log.Info("restored from PDS_RESTORE_FROM", slog.String("snapshot", restored.Snapshot), slog.Int64("jumped_to", restored.JumpedTo))
+		if restored.Faults > 0 {
+			return fmt.Errorf("what was restored is damaged, %d faults: start without PDS_RESTORE_FROM to serve it as it is", restored.Faults)
+		}
+	}
 	srv, err := server.Open(ctx, server.Options{
 		Config: c, Origins: config.Origins(flags, os.Environ()), Warnings: warnings, Version: version, Log: log, Now: time.Now,
-		Fatal: fatal(log), DevMail: os.Stderr, Listen: true,
+		Fatal: fatal(log), DevMail: os.Stderr, Listen: true, Manager: system.FindManager(os.Environ()), NoSafetyCopy: s.NoSafetyCopy,
 	})
 	if err != nil {
 		return err

@@ -46,6 +46,8 @@ type Ready struct {
 	DID    string `json:"did"`
 	Data   string `json:"data"`
 	PID    int    `json:"pid"`
+	// Metrics is where PDS_METRICS_LISTEN leads to.
+	Metrics string `json:"metrics"`
 }
 
 var built struct {

@@ -96,6 +96,30 @@ func (db Admin) Stored(ctx context.Context, id int64) (st admin.Stored, err erro
 	return st, wrap(err, "count what an account has")
 }
 
+// Totals implements admin.TotalsStore.
+func (db Admin) Totals(ctx context.Context) (t admin.Totals, err error) {
+	t.Accounts = map[account.Status]int64{}
+	err = db.scanRead(ctx, 0, func(c *sqlite.Conn) error {
+		err := query(c, `SELECT max(takendown_at), max(suspended_at), max(deactivated_at), count(*) FROM account
+			WHERE pending_operation IS NULL GROUP BY takendown_at IS NOT NULL, suspended_at IS NOT NULL, deactivated_at IS NOT NULL`, nil,
+			func(r *sqlite.Stmt) error {
+				t.Accounts[account.StatusOf(columnTime(r, 0), columnTime(r, 1), columnTime(r, 2))] += r.ColumnInt64(3)
+				return nil
+			})
+		if err != nil {
+			return err
+		}
+		err = query(c, "SELECT count(*), coalesce(sum(size), 0) FROM blob", nil,
+			func(r *sqlite.Stmt) error { t.Blobs, t.BlobBytes = r.ColumnInt64(0), r.ColumnInt64(1); return nil })
+		if err != nil {
+			return err
+		}
+		return query(c, "SELECT count(*) FROM blob_garbage WHERE intended = 0", nil,
+			func(r *sqlite.Stmt) error { t.Garbage = r.ColumnInt64(0); return nil })
+	})
+	return t, wrap(err, "count what there is")
+}
+
 // Usage implements admin.UsageStore. Blobs lie in the order of accounts, so one walk adds
 // them up.
 func (db Admin) Usage(ctx context.Context, limit int) (u admin.Usage, err error) {

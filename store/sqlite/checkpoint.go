@@ -191,6 +191,7 @@ func (db *DB) copy(c *sqlite.Conn) error {
 	if db.isHeld() {
 		return nil
 	}
+	defer db.tookCopy(time.Now())
 	return checkpoint(c)
 }
 
@@ -211,6 +212,7 @@ func (db *DB) truncate(c *sqlite.Conn, wait time.Duration) (emptied bool, err er
 	if db.isHeld() {
 		return false, nil
 	}
+	defer db.tookCopy(time.Now())
 	deleted := db.deleted.Swap(false) // whatever is deleted from here on needs another one
 	c.SetBusyTimeout(wait)
 	defer c.SetBusyTimeout(busyTimeout)
@@ -222,6 +224,13 @@ func (db *DB) truncate(c *sqlite.Conn, wait time.Duration) (emptied bool, err er
 		db.deleted.Store(true)
 	}
 	return emptied, err
+}
+
+// tookCopy reports how long a checkpoint took that began at a time.
+func (db *DB) tookCopy(began time.Time) {
+	if db.copied != nil {
+		db.copied(time.Since(began))
+	}
 }
 
 // started lets scans begin again.

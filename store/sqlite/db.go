@@ -36,7 +36,14 @@ type Options struct {
 	Free func() (int64, error)
 	// Wrote, if set, is called with how long each write took: groupcommit.Options.Wrote.
 	Wrote func(time.Duration)
-	Log   *slog.Logger
+	// Waited and Committed, if set, are those of groupcommit.Options; Copied, if set, is called
+	// with how long each checkpoint took.
+	Waited    func(time.Duration)
+	Committed func(took time.Duration, group int)
+	Copied    func(time.Duration)
+	Log       *slog.Logger
+	// NoSafetyCopy: a database is migrated without a copy of it being kept.
+	NoSafetyCopy bool
 
 	// bounds replace those of the log, in tests.
 	bounds logBounds
@@ -65,6 +72,7 @@ type DB struct {
 	scans  gate.Places[int64] // of reads that take long, by account
 	tide   *tide
 	free   func() (int64, error)
+	copied func(time.Duration)
 	bounds logBounds
 	// long wakes the keeper, copying is locked during checkpoints.
 	long    chan struct{}
@@ -92,8 +100,9 @@ type DB struct {
 }
 
 // Open opens, or creates, the database file at path and brings its schema up to
-// this binary's. A newer schema is refused with ErrNewerSchema, one that a take-over has yet
-// to fill with ErrUnfinished.
+// this binary's, after a copy of the file was kept: ErrNoRoom. A newer schema is refused with
+// ErrNewerSchema, unless that lets this binary work on it; one that a take-over has yet to fill
+// with ErrUnfinished.
 func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 	if err := ownFile(path); err != nil {
 		return nil, err
@@ -105,7 +114,7 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
-	err = prepareWriter(write, opts.bounds.copied)
+	err = prepareWriter(write, path, opts)
 	if err == nil {
 		err = checkTakeover(write)
 	}
@@ -126,7 +135,8 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), write.Close(), checkpoints.Close())
 	}
 	db := &DB{
-		path: path, log: opts.Log, reads: reads, tide: newTide(), free: opts.Free, bounds: opts.bounds, long: make(chan struct{}, 1),
+		path: path, log: opts.Log, reads: reads, tide: newTide(), free: opts.Free, copied: opts.Copied, bounds: opts.bounds,
+		long:     make(chan struct{}, 1),
 		sessions: otter.Must(&otter.Options[int64, *session.State]{MaximumWeight: cachedSessions, Weigher: sessionBytes}),
 		accounts: otter.Must(&otter.Options[string, *account.Account]{MaximumWeight: cachedAccounts, Weigher: accountBytes}),
 	}
@@ -135,7 +145,7 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 	}
 	db.writer = groupcommit.New(write, groupcommit.Options{
 		Fatal: opts.Fatal, Commit: opts.Commit, Begin: db.room, Before: opts.Before,
-		Wrote: opts.Wrote,
+		Wrote: opts.Wrote, Waited: opts.Waited, Committed: opts.Committed,
 	})
 	db.deleted.Store(true) // by a process that ended before it could do more
 	ctx, db.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -190,7 +200,7 @@ func openConn(path string, flags ...sqlite.OpenFlags) (*sqlite.Conn, error) {
 
 // prepareWriter sets what SQLite forgets between connections and migrates. The
 // writer never checkpoints by itself: that would put a stall under a commit.
-func prepareWriter(c *sqlite.Conn, copied int64) error {
+func prepareWriter(c *sqlite.Conn, path string, opts Options) error {
 	for _, pragma := range []string{
 		"PRAGMA synchronous=FULL",
 		// On macOS fsync leaves data in the disk's own cache; elsewhere this does nothing.
@@ -198,7 +208,7 @@ func prepareWriter(c *sqlite.Conn, copied int64) error {
 		"PRAGMA foreign_keys=ON",
 		"PRAGMA wal_autocheckpoint=0",
 		// A log that starts over is made so short that its length tells what is in it.
-		fmt.Sprintf("PRAGMA journal_size_limit=%d", copied-1),
+		fmt.Sprintf("PRAGMA journal_size_limit=%d", opts.bounds.copied-1),
 		"PRAGMA cache_size=-16000",
 		"PRAGMA temp_store=MEMORY",
 		// Overwrite deleted content, so that nothing of a deleted account
@@ -209,7 +219,7 @@ func prepareWriter(c *sqlite.Conn, copied int64) error {
 			return fmt.Errorf("%s: %w", pragma, err)
 		}
 	}
-	return migrate(c)
+	return migrate(c, path, opts)
 }
 
 // Close finishes queued writes, copies the log into the file and closes it.

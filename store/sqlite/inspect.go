@@ -48,7 +48,7 @@ func inspect(ctx context.Context, path string) (*inspection, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
-	if err := knownSchema(c); err != nil {
+	if err := knownSchema(c, path); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), c.Close())
 	}
 	for _, pragma := range []string{"PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON", "PRAGMA cache_size=-16000"} {
@@ -113,7 +113,7 @@ func (i *inspection) LogSize() int64 { return walSize(i.path) }
 // ErrOlderSchema: the database awaits migrations.
 var ErrOlderSchema = errors.New("the database was written by an older nestbox; start this version's server on it first")
 
-func knownSchema(c *sqlite.Conn) error {
+func knownSchema(c *sqlite.Conn, path string) error {
 	have, app, known, err := schemaOf(c)
 	switch {
 	case err != nil:
@@ -121,7 +121,7 @@ func knownSchema(c *sqlite.Conn) error {
 	case app != applicationID:
 		return ErrNotOurs
 	case have > newest(known):
-		return ErrNewerSchema
+		return admitted(c, path, have, newest(known))
 	case have < newest(known):
 		return ErrOlderSchema
 	default:

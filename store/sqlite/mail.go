@@ -131,6 +131,12 @@ func wakeOutbox(tx *groupcommit.Tx, db *DB) {
 	}
 }
 
+// Waiting implements mail.Store.
+func (db Outbox) Waiting(ctx context.Context) (n int, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error { n, err = outboxWaiting(c); return err })
+	return n, err
+}
+
 // Queue implements mail.Store.
 func (db Outbox) Queue(ctx context.Context, at time.Time, mails ...mail.Message) error {
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {

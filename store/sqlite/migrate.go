@@ -22,13 +22,18 @@ var migrationFiles embed.FS
 // database is refused rather than migrated.
 const applicationID = 0x6e657374
 
+// readerTable is the first schema that says which programs may read it: see minReader.
+const readerTable = 31
+
 // Errors of Open.
 var (
 	ErrNewerSchema = errors.New("the database was written by a newer nestbox; run that version, or restore a backup from before the upgrade")
 	ErrNotOurs     = errors.New("the file is a database of another program")
 )
 
-func migrate(c *sqlite.Conn) error {
+// migrate brings the database at path up to this binary's schema, after a copy of it was kept. One
+// with a newer schema stays as it is, if that schema lets this binary work on it.
+func migrate(c *sqlite.Conn, path string, opts Options) error {
 	have, app, known, err := schemaOf(c)
 	if err != nil {
 		return err
@@ -36,8 +41,12 @@ func migrate(c *sqlite.Conn) error {
 	if app != applicationID && (app != 0 || have != 0) {
 		return ErrNotOurs
 	}
-	if newest := newest(known); have > newest {
-		return fmt.Errorf("%w (schema %d, this binary knows %d)", ErrNewerSchema, have, newest)
+	if to := newest(known); have > to {
+		return admitted(c, path, have, to)
+	} else if have > 0 && have < to && !opts.NoSafetyCopy {
+		if err := keepCopy(c, path, have, to, opts); err != nil {
+			return err
+		}
 	}
 	for _, m := range known {
 		if m.number <= have {
@@ -52,6 +61,47 @@ func migrate(c *sqlite.Conn) error {
 		}
 	}
 	return nil
+}
+
+// admitted returns nil if a database with a newer schema than this binary knows lets it read and
+// write.
+func admitted(c *sqlite.Conn, path string, have, newest int) error {
+	reader, err := minReader(c)
+	if err != nil {
+		return errors.Join(newerSchema(path, have, newest), err)
+	}
+	if reader > newest {
+		return newerSchema(path, have, newest)
+	}
+	return nil
+}
+
+// minReader returns the schema that a program must know at least to read and write a database that
+// has the schema readerTable or a later one.
+func minReader(c *sqlite.Conn) (n int, err error) {
+	err = query(c, "SELECT min_reader FROM standing WHERE id = 1", nil, func(r *sqlite.Stmt) error { n = r.ColumnInt(0); return nil })
+	if err == nil && n == 0 {
+		err = errors.New("its row is missing")
+	}
+	return n, wrap(err, "read which programs may use the database")
+}
+
+// readerMark begins the line of a migration that says which schema a program must know at least to
+// go on with the database afterwards. Without that line it is the migration's own.
+const readerMark = "-- min_reader: "
+
+// readerOf returns what a migration says.
+func readerOf(script string, number int) (int, error) {
+	for line := range strings.Lines(script) {
+		if text, ok := strings.CutPrefix(line, readerMark); ok {
+			n, err := strconv.Atoi(strings.TrimSpace(text))
+			if err != nil || n < readerTable || n > number {
+				return 0, fmt.Errorf("%s%s: no schema before this one", readerMark, strings.TrimSpace(text))
+			}
+			return n, nil
+		}
+	}
+	return number, nil
 }
 
 // migration is one file; the schema has its number once it was applied.
@@ -92,8 +142,19 @@ func applyMigration(c *sqlite.Conn, script string, version int) (err error) {
 		return err
 	}
 	defer end(&err)
+	reader, err := readerOf(script, version)
+	if err != nil {
+		return err
+	}
 	if err := sqlitex.ExecuteScript(c, script, nil); err != nil {
 		return err
+	}
+	if version >= readerTable {
+		err := query(c, "UPDATE standing SET min_reader = max(min_reader, ?) WHERE id = 1",
+			func(s *sqlite.Stmt) { s.BindInt64(1, int64(reader)) }, nil)
+		if err != nil {
+			return err
+		}
 	}
 	set := fmt.Sprintf("PRAGMA user_version=%d; PRAGMA application_id=%d;", version, applicationID)
 	return sqlitex.ExecuteScript(c, set, nil)

@@ -19,7 +19,8 @@ import (
 )
 
 // ErrUnfinished: a take-over has begun to fill the database, and has not ended.
-var ErrUnfinished = errors.New("the take-over that makes this database was not finished: run nestbox takeover again, it goes on where it was")
+var ErrUnfinished = errors.New("the take-over that makes this database was not finished: " +
+	"run nestbox takeover again, it goes on where it was")
 
 // Takeover implements takeover.Store: a database that no server has open, with one
 // connection. A crash of the process loses what the open transaction has; one of the machine
@@ -53,13 +54,13 @@ func OpenTakeover(path string, before func(context.Context) error) (*Takeover, e
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
-	if err := prepareTakeover(conn); err != nil {
+	if err := prepareTakeover(conn, path); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), conn.Close())
 	}
 	return &Takeover{path: path, before: before, conn: conn}, nil
 }
 
-func prepareTakeover(c *sqlite.Conn) error {
+func prepareTakeover(c *sqlite.Conn, path string) error {
 	for _, pragma := range []string{
 		// The log is synced ahead of each checkpoint, which are few: the database is whole
 		// whenever the machine stops.
@@ -70,7 +71,7 @@ func prepareTakeover(c *sqlite.Conn) error {
 			return fmt.Errorf("%s: %w", pragma, err)
 		}
 	}
-	return migrate(c)
+	return migrate(c, path, Options{NoSafetyCopy: true}) // what is there comes from the source
 }
 
 // within runs fn in the open transaction, which it begins if there is none, and ends it if

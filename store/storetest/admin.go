@@ -26,6 +26,7 @@ var adminTests = tests{
 	"PresenceEnds":    testPresenceEnds,
 	"Browse":          testBrowse,
 	"Usage":           testUsage,
+	"Totals":          testTotals,
 	"ClientUse":       testClientUse,
 	"Newest":          testNewest,
 	"AuditEvents":     testAuditEvents,

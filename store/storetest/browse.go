@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -168,6 +169,39 @@ func testClientUse(t *testing.T, s *Database) {
 	session := signIn(t, s, alice.Account)
 	if programs, err := s.Views.Programs(ctx, 50); err != nil || len(programs) != 1 || programs[0] != (admin.Program{UserAgent: session.UserAgent, Sessions: 1}) {
 		t.Errorf("%+v, %v", programs, err)
+	}
+}
+
+// testTotals: every account counts once, by the status that others see; every blob counts.
+func testTotals(t *testing.T, s *Database) {
+	ctx := t.Context()
+	if got, err := s.Views.Totals(ctx); err != nil || len(got.Accounts) != 0 || got.Blobs != 0 || got.BlobBytes != 0 || got.Garbage != 0 {
+		t.Errorf("of nothing: %+v, %v", got, err)
+	}
+	yes := true
+	for i, c := range []struct {
+		name   string
+		change account.StatusChange
+	}{
+		{"alice", account.StatusChange{}},
+		{"bob", account.StatusChange{}},
+		{"carol", account.StatusChange{Deactivated: &yes}},
+		{"dave", account.StatusChange{Takedown: &account.Applied{Applied: true}, Suspended: &yes}},
+	} {
+		o := newOwner(t, s, c.name)
+		if c.change != (account.StatusChange{}) {
+			if _, err := s.Accounts.SetStatus(ctx, o.ID, c.change, account.Entry{At: at(1)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := add(t, s, o.ID, fmt.Sprintf("k%d", i), c.name, i, 1000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := s.Views.Totals(ctx)
+	want := map[account.Status]int64{account.Active: 2, account.Deactivated: 1, account.TakenDown: 1}
+	if err != nil || !maps.Equal(got.Accounts, want) || got.Blobs != 4 || got.BlobBytes != int64(len("alicebobcaroldave")) {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

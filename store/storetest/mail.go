@@ -57,6 +57,9 @@ func testOutbox(t *testing.T, s *Database) {
 		t.Fatal(err)
 	}
 	s.Reopen()
+	if n, err := s.Outbox.Waiting(t.Context()); err != nil || n != 3 {
+		t.Errorf("%d wait, %v", n, err)
+	}
 	if got := waiting(t, s, 0); len(got) != 0 {
 		t.Errorf("due before its time: %q", got)
 	}

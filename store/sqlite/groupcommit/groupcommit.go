@@ -78,6 +78,11 @@ type Options struct {
 	// Wrote, if set, is called with how long each write that was kept took, from Do to the
 	// end of its COMMIT. It must not block.
 	Wrote func(time.Duration)
+	// Waited, if set, is called with how long each closure waited until it ran, Committed with
+	// how long each COMMIT of a transaction took and of how many closures it was. They must not
+	// block.
+	Waited    func(time.Duration)
+	Committed func(took time.Duration, group int)
 }
 
 // Tx is one closure's view of the shared transaction.
@@ -104,6 +109,9 @@ type Writer struct {
 	last int
 	// broken holds the error that stopped the writer for good, if any.
 	broken atomic.Pointer[error]
+	// since is when the closure that runs began, in nanoseconds after born; 0 while none runs.
+	since atomic.Int64
+	born  time.Time
 }
 
 // A job is claimed exactly once: by the writer (to run it) or by its caller
@@ -113,6 +121,7 @@ type job struct {
 	outside bool // run between transactions, on the bare connection
 	claimed atomic.Bool
 	result  chan error
+	came    time.Time
 	tx      Tx
 	err     error
 }
@@ -131,6 +140,7 @@ func New(conn *sqlite.Conn, opts Options) *Writer {
 		quit: make(chan struct{}),
 		done: make(chan struct{}),
 		conn: conn,
+		born: time.Now(),
 	}
 	go w.run()
 	return w
@@ -147,7 +157,7 @@ func (w *Writer) Do(ctx context.Context, fn func(*Tx) error) error {
 		w.opts.Before()
 	}
 	began := time.Now()
-	err := w.submit(ctx, &job{fn: fn, result: make(chan error, 1)})
+	err := w.submit(ctx, &job{fn: fn, result: make(chan error, 1), came: began})
 	if err == nil && w.opts.Wrote != nil {
 		w.opts.Wrote(time.Since(began))
 	}
@@ -217,6 +227,16 @@ func (w *Writer) closedErr() error {
 		return *p
 	}
 	return ErrClosed
+}
+
+// Running returns how long the closure that runs now has been running: 0 if none does, also
+// while a COMMIT waits for the disk.
+func (w *Writer) Running() time.Duration {
+	began := w.since.Load()
+	if began == 0 {
+		return 0
+	}
+	return max(time.Since(w.born)-time.Duration(began), 0)
 }
 
 // Close refuses new work, finishes what is queued, and closes the connection.
@@ -321,6 +341,9 @@ func (w *Writer) serve(first *job) {
 			}
 		}
 		batch = append(batch, j)
+		if w.opts.Waited != nil {
+			w.opts.Waited(time.Since(j.came))
+		}
 		j.err = w.runOne(j)
 		if p := w.broken.Load(); p != nil {
 			w.finish(batch, *p)
@@ -377,7 +400,9 @@ func (w *Writer) runOne(j *job) error {
 		return fmt.Errorf("savepoint: %w", err)
 	}
 	j.tx.Conn = w.conn
+	w.since.Store(max(int64(time.Since(w.born)), 1))
 	err := protect(j.fn, &j.tx)
+	w.since.Store(0)
 	if w.conn.AutocommitEnabled() {
 		if err == nil {
 			err = errors.New("closure ended the transaction")
@@ -408,7 +433,11 @@ func protect(fn func(*Tx) error, tx *Tx) (err error) {
 
 // commit ends the batch's transaction and answers everyone in it.
 func (w *Writer) commit(batch []*job) {
+	began := time.Now()
 	err := w.opts.Commit(w.conn)
+	if w.opts.Committed != nil && err == nil {
+		w.opts.Committed(time.Since(began), len(batch))
+	}
 	if err == nil {
 		w.finish(batch, nil)
 		return
