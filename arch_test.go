@@ -94,7 +94,7 @@ func arrows() map[string]rule {
 		"internal/tally":            {pure: true},                                                                        // counts by words
 		"internal/s3test":           {},                                                                                  // the same, for tests only
 		"internal/smalldisk":        {},                                                                                  // the same, for tests only
-		"config":                    {imports: with("mail", "datadir", "internal/color"), anyInTests: true},              // is read by server and cmd alone; domains get values
+		"config":                    {imports: with("mail", "datadir", "internal/color", "backup"), anyInTests: true},    // is read by server and cmd alone; domains get values
 		"datadir":                   {imports: helpers},                                                                  // names, the lock and key files; knows no domain and no database
 		"config/internal/manual":    {imports: []string{"config"}},                                                       // writes docs/settings.md from Config's comments
 
@@ -143,11 +143,11 @@ func arrows() map[string]rule {
 
 		// Stores implement what domains declare, so they import the domains;
 		// no domain imports a store.
-		"store":                         {imports: slices.Concat(domains, []string{"admin", "mail"})}, // the set of them, and what can be inspected of it, without code
+		"store":                         {imports: slices.Concat(domains, []string{"admin", "mail", "takeover"})}, // the set of them, and what can be inspected of it, without code
 		"store/sqlite":                  {imports: below(domains, format, []string{"admin", "backup", "store", "store/sqlite/groupcommit", "takeover"}), anyInTests: true},
+		"store/reference/referencetest": {imports: []string{"dagcbor", "repo", "repo/car", "repo/mst"}},                                            // writes such databases, for tests
 		"store/reference":               {imports: []string{"internal/pause", "dagcbor", "takeover"}, anyInTests: true},                            // another server's databases, which are only read
 		"store/storetest":               {imports: below(domains, format, []string{"admin", "backup", "store", "store/sqlite"}), anyInTests: true}, // Open alone knows an implementation
-		"store/reference/referencetest": {imports: []string{"dagcbor", "repo", "repo/car", "repo/mst"}},                                            // writes such databases, for tests
 
 		// The check of a data directory, over what the store and the files show.
 		"verify": {imports: []string{"internal/durable", "internal/seal", "blob", "firehose", "hosting", "lexicon", "repo", "store"}, anyInTests: true},

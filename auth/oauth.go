@@ -40,7 +40,8 @@ var (
 type OAuthToken struct {
 	DID      syntax.DID
 	ClientID string
-	// SID names the session.
+	// SID names the session; empty for an access token that another server issued before we
+	// took over from it, whose JTI names it.
 	SID string
 	// JTI names the generation of a refresh token; of an access token it is random.
 	JTI string
@@ -101,6 +102,8 @@ type oauthClaims struct {
 	IAT      int64         `json:"iat"`
 	EXP      int64         `json:"exp"`
 	CNF      *confirmation `json:"cnf,omitempty"`
+
+	inherited bool // another server issued it
 }
 
 // confirmation is the claim cnf of RFC 9449 section 6.1.
@@ -132,7 +135,7 @@ func (k *Keyring) MintOAuth(i OAuthIssue) (Pair, error) {
 // VerifyOAuthAccess checks an OAuth access token itself, not its session and not the key
 // that it is bound to. Errors: ErrOAuthExpired, ErrOAuthInvalid.
 func (k *Keyring) VerifyOAuthAccess(token, issuer, audience string, now time.Time) (OAuthToken, error) {
-	c, err := k.verifyOAuth(token, typOAuthAccess)
+	c, err := k.verifyOAuthAccess(token)
 	if err != nil || c.Iss != issuer || c.Aud != audience || c.CNF == nil || c.CNF.JKT == "" {
 		return OAuthToken{}, ErrOAuthInvalid
 	}
@@ -156,10 +159,36 @@ func (k *Keyring) VerifyOAuthEnding(token, issuer, audience string) (OAuthToken,
 	if c, err := k.verifyOAuth(token, typOAuthRefresh); err == nil && c.Aud == issuer {
 		return c.content(time.Time{}, true)
 	}
-	if c, err := k.verifyOAuth(token, typOAuthAccess); err == nil && c.Aud == audience && c.Iss == issuer {
+	if c, err := k.verifyOAuthAccess(token); err == nil && c.Aud == audience && c.Iss == issuer {
 		return c.content(time.Time{}, true)
 	}
 	return OAuthToken{}, ErrOAuthInvalid
+}
+
+// foreignOAuthLife is how long an OAuth access token of the reference is valid.
+const foreignOAuthLife = time.Hour
+
+// verifyOAuthAccess is verifyOAuth for access tokens, also for those that another server issued
+// before this one took over its key: they have the typ of a session's, and name a client and a
+// key as none of those does.
+func (k *Keyring) verifyOAuthAccess(token string) (*oauthClaims, error) {
+	if c, err := k.verifyOAuth(token, typOAuthAccess); err == nil {
+		return c, nil
+	}
+	signed, payload, sig, ok := splitToken(token)
+	if !ok || len(token) > maxToken {
+		return nil, ErrOAuthInvalid
+	}
+	by := k.signedBy(signed, typAccess, sig)
+	var c oauthClaims
+	if by == nil || json.Unmarshal(payload, &c) != nil || c.SID != "" || c.CNF == nil || c.ClientID == "" {
+		return nil, ErrOAuthInvalid
+	}
+	if !by.inherited(Token{IssuedAt: time.Unix(c.IAT, 0), Expires: time.Unix(c.EXP, 0)}, foreignOAuthLife) {
+		return nil, ErrOAuthInvalid
+	}
+	c.inherited = true
+	return &c, nil
 }
 
 // verifyOAuth checks that a key of the ring signed a token of the given kind. No other
@@ -189,7 +218,7 @@ func (k *Keyring) verifyOAuth(token, typ string) (*oauthClaims, error) {
 // content checks the claims of a token whose signature, typ and audience are right.
 func (c *oauthClaims) content(now time.Time, allowExpired bool) (OAuthToken, error) {
 	did, err := syntax.ParseDID(c.Sub)
-	if err != nil || c.ClientID == "" || c.SID == "" || c.JTI == "" || c.IAT <= 0 || c.EXP <= 0 {
+	if err != nil || c.ClientID == "" || (c.SID == "") != c.inherited || c.JTI == "" || c.IAT <= 0 || c.EXP <= 0 {
 		return OAuthToken{}, ErrOAuthInvalid
 	}
 	t := OAuthToken{

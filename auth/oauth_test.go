@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -145,5 +146,58 @@ func TestOAuthTokenContent(t *testing.T) {
 	}
 	if _, err := keys.VerifyOAuthRefresh(pair.Refresh, oauthIssuer, now); err != nil {
 		t.Errorf("after a rotation of the keys: %v", err)
+	}
+}
+
+// TestInheritedOAuthAccess: what the reference issued to OAuth clients before its key came here
+// is taken for an OAuth access token, and for nothing else.
+func TestInheritedOAuthAccess(t *testing.T) {
+	t.Parallel()
+	came := noon()
+	k := openRing(t, filepath.Join(t.TempDir(), "keys.json"), secret)
+	header := object{"typ": "at+jwt", "alg": "HS256"}
+	claims := object{
+		"jti": "tok-0123456789abcdef0123456789abcdef", "sub": "did:plc:alice", "iat": came.Add(-time.Minute).Unix(),
+		"exp": came.Add(59 * time.Minute).Unix(), "aud": "did:web:pds.test", "cnf": object{"jkt": "thumbprint"},
+		"client_id": "https://app.example.com/c.json", "iss": oauthIssuer,
+	}
+	verify := func(token string, at time.Time) (auth.OAuthToken, error) {
+		return k.VerifyOAuthAccess(token, oauthIssuer, "did:web:pds.test", at)
+	}
+	good := forge(t, secret, header, claims)
+	got, err := verify(good, came)
+	if err != nil || got.SID != "" || got.JTI != claims["jti"] || got.JKT != "thumbprint" || got.ClientID != claims["client_id"] {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if _, err := verify(good, came.Add(59*time.Minute)); !errors.Is(err, auth.ErrOAuthExpired) {
+		t.Errorf("expired: %v", err)
+	}
+	if _, err := k.VerifyOAuthEnding(good, oauthIssuer, "did:web:pds.test"); err != nil {
+		t.Errorf("to end its session: %v", err)
+	}
+	if _, err := k.VerifyAccess(good, "did:web:pds.test", came, auth.ScopeAccess); err == nil {
+		t.Error("it is taken as a session's")
+	}
+	if _, err := k.VerifyOAuthRefresh(good, oauthIssuer, came); err == nil {
+		t.Error("it is taken as a refresh token")
+	}
+	for name, token := range map[string]string{
+		"issued afterwards":     forge(t, secret, header, claims.with(object{"iat": came.Add(time.Second).Unix()})),
+		"too long a life":       forge(t, secret, header, claims.with(object{"exp": came.Add(2 * time.Hour).Unix()})),
+		"another secret":        forge(t, secret+"x", header, claims),
+		"no proof of key":       forge(t, secret, header, claims.with(object{"cnf": nil})),
+		"an empty key":          forge(t, secret, header, claims.with(object{"cnf": object{"jkt": ""}})),
+		"another server":        forge(t, secret, header, claims.with(object{"iss": "https://other.test"})),
+		"for another server":    forge(t, secret, header, claims.with(object{"aud": "did:web:other.test"})),
+		"no client":             forge(t, secret, header, claims.with(object{"client_id": ""})),
+		"names a session":       forge(t, secret, header, claims.with(object{"sid": "1-nonce"})),
+		"no name":               forge(t, secret, header, claims.with(object{"jti": ""})),
+		"a refresh token's":     forge(t, secret, object{"typ": "refresh+jwt", "alg": "HS256"}, claims),
+		"without a signature":   strings.TrimRight(good, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"),
+		"of a key that is ours": forge(t, secret, header.with(object{"kid": "k-1"}), claims),
+	} {
+		if _, err := verify(token, came); !errors.Is(err, auth.ErrOAuthInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

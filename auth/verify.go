@@ -248,6 +248,9 @@ func (k *Keyring) VerifyRefresh(token, audience string, now time.Time, allowExpi
 	if err != nil {
 		return Token{}, err
 	}
+	if t.SID == "" && !p.by.Legacy {
+		return Token{}, errUnverified() // every token of ours names its session
+	}
 	if t.JTI == "" {
 		return Token{}, xrpc.Unauthorized("MissingTokenId", "Unexpected missing refresh token id")
 	}
@@ -262,7 +265,7 @@ func (k *Keyring) VerifyAccess(token, audience string, now time.Time, allowed ..
 		return Token{}, err
 	}
 	t, err := p.content(now, false, allowed...)
-	if err == nil && t.SID == "" && !p.by.inherited(t) {
+	if err == nil && t.SID == "" && !p.by.inherited(t, foreignLife) {
 		return Token{}, errUnverified()
 	}
 	return t, err
@@ -272,13 +275,13 @@ func (k *Keyring) VerifyAccess(token, audience string, now time.Time, allowed ..
 const foreignLife = 2 * time.Hour
 
 // inherited reports whether t, which names no session, may be a token that another
-// server issued before this one took over its key. Every token that we issue names
+// server issued, to live so long, before this one took over its key. Every token that we issue names
 // its session: nobody can end one that names none, so a leaked secret must not
-// allow making such tokens. Two hours after a legacy key came here none is accepted
-// any more.
-func (c *key) inherited(t Token) bool {
+// allow making such tokens. Once a legacy key has been here for as long as one lives, none is
+// accepted any more.
+func (c *key) inherited(t Token, life time.Duration) bool {
 	came := c.Created.Truncate(time.Second) // as the time of issue is cut
-	return c.Legacy && !t.IssuedAt.IsZero() && t.IssuedAt.Before(came) && t.Expires.Sub(t.IssuedAt) <= foreignLife
+	return c.Legacy && !t.IssuedAt.IsZero() && t.IssuedAt.Before(came) && t.Expires.Sub(t.IssuedAt) <= life
 }
 
 // Pair holds the two tokens that a client gets from a sign-in or a refresh.

@@ -196,6 +196,15 @@ func List(ctx context.Context, d Depot) ([]Listed, error) {
 // ErrNoSnapshot: the store has no snapshot that could be restored.
 var ErrNoSnapshot = errors.New("there is no snapshot")
 
+// Newest returns when the newest snapshot was made, zero if there is none.
+func Newest(ctx context.Context, d Depot) (at time.Time, err error) {
+	names, err := Names(ctx, d)
+	if len(names) > 0 {
+		at, _, _ = nameOf(names[len(names)-1])
+	}
+	return at, err
+}
+
 // Pick returns the newest snapshot, or the newest that is not younger than at.
 func Pick(ctx context.Context, d Depot, at time.Time) (*Manifest, error) {
 	names, err := Names(ctx, d)

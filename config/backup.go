@@ -1,6 +1,14 @@
 package config
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+
+	"nestbox/backup"
+)
 
 // S3 is how the bucket of backups is reached.
 type S3 struct {
@@ -38,8 +46,31 @@ func LoadS3(flags Flags, environ []string) (S3, error) {
 	return c.BackupS3(), nil
 }
 
+// minBackupEvery is the least of PDS_BACKUP_SNAPSHOT_EVERY.
+const minBackupEvery = time.Minute
+
 // checkBackup reports faults of the settings of backups.
 func (c *Config) checkBackup(f *Faults) {
+	if c.BackupEvery < minBackupEvery {
+		f.add("PDS_BACKUP_SNAPSHOT_EVERY", "it is under a minute", "write a duration like 24h")
+	}
+	for _, name := range c.BackupRecipients {
+		if _, err := age.ParseRecipients(strings.NewReader(name)); err != nil {
+			f.add("PDS_BACKUP_RECIPIENT", fmt.Sprintf("%q is not a public key of age", name), "write one like age1…, as age-keygen prints it")
+			break
+		}
+	}
+	if _, err := backup.ParseKeep(c.BackupKeep); err != nil {
+		f.add("PDS_BACKUP_KEEP", fmt.Sprintf("%q cannot be read", c.BackupKeep), "write how many to keep like daily=7,weekly=4,monthly=6")
+	}
+	switch bucket := strings.HasPrefix(c.BackupTo, "s3://"); {
+	case c.BackupTo == "":
+	case bucket && len(c.BackupRecipients) == 0:
+		f.add("PDS_BACKUP_RECIPIENT", "it is not set, and anybody with access to the bucket would have the keys of all accounts",
+			"write a public key of age")
+	case !bucket && Below(c.DataDirectory, c.BackupTo):
+		f.add("PDS_BACKUP_TO", "the backup would be lost with the data directory", "name a folder outside of it, on another disk")
+	}
 	if e := c.BackupS3Endpoint; e != "" && !isURL(e) {
 		f.add("PDS_BACKUP_S3_ENDPOINT", "it is not a URL", "write one like https://s3.eu-central-1.amazonaws.com")
 	}

@@ -19,6 +19,9 @@ func TestLoadS3(t *testing.T) {
 	if err == nil || !slices.Equal(faultsOf(t, err), []string{"PDS_BACKUP_S3_SECRET_ACCESS_KEY"}) {
 		t.Errorf("half a pair of keys: %v", err)
 	}
+	if _, _, err := config.Load(config.Flags{}, required("PDS_BACKUP_TO=s3://bucket/nest")); err == nil {
+		t.Error("a bucket without a recipient was taken")
+	}
 	if _, _, err := config.Load(config.Flags{}, required("PDS_BACKUP_S3_SECRET_ACCESS_KEY=secret")); err == nil {
 		t.Error("half a pair of keys was taken")
 	}

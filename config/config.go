@@ -213,6 +213,17 @@ type Config struct {
 	// Folder of unfinished uploads, on the same file system as the blobs. Default: `tmp` in the folder of blobs.
 	BlobDiskTmpLocation string `env:"PDS_BLOBSTORE_DISK_TMP_LOCATION" group:"blobs"`
 
+	// Where the server backs itself up: a folder on another disk, or `s3://bucket/prefix`. Default: nowhere; see
+	// `nestbox backup`.
+	BackupTo string `env:"PDS_BACKUP_TO" group:"backup"`
+	// How often it makes a snapshot of everything.
+	BackupEvery time.Duration `env:"PDS_BACKUP_SNAPSHOT_EVERY" default:"24h" group:"backup"`
+	// Public keys of age, `age1…`, separated by commas, to which backups are encrypted. Required for a bucket. Keep
+	// the identity elsewhere: without it they cannot be restored.
+	BackupRecipients []string `env:"PDS_BACKUP_RECIPIENT" group:"backup"`
+	// Which snapshots are kept, the newest one of each of so many days, weeks and months:
+	// `daily=7,weekly=4,monthly=6`. Default: all.
+	BackupKeep string `env:"PDS_BACKUP_KEEP" group:"backup"`
 	// Region of the bucket of backups.
 	BackupS3Region string `env:"PDS_BACKUP_S3_REGION" group:"backup"`
 	// URL of the S3 server of backups. Default: Amazon's.

@@ -219,7 +219,10 @@ func (c *Config) derive() {
 		c.HandleDomains[i] = strings.ToLower(d)
 	}
 	// A command that takes them from the last server may run in another folder.
-	for _, dir := range []*string{&c.BlobDiskLocation, &c.BlobDiskTmpLocation} {
+	for _, dir := range []*string{&c.BlobDiskLocation, &c.BlobDiskTmpLocation, &c.BackupTo} {
+		if strings.HasPrefix(*dir, "s3://") {
+			continue
+		}
 		if abs, err := filepath.Abs(*dir); *dir != "" && err == nil {
 			*dir = abs
 		}

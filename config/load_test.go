@@ -43,7 +43,7 @@ func envFile(t *testing.T, text string) string {
 // TestDefaults compares every setting, in production and in development.
 func TestDefaults(t *testing.T) {
 	common := config.Config{
-		Port: 2583, DataDirectory: "data", AccessTokenTTL: 2 * time.Hour, RefreshTokenTTL: 90 * 24 * time.Hour,
+		Port: 2583, DataDirectory: "data", BackupEvery: 24 * time.Hour, AccessTokenTTL: 2 * time.Hour, RefreshTokenTTL: 90 * 24 * time.Hour,
 		OAuthAccessTokenTTL: 25 * time.Minute, OAuthRefreshTokenTTL: 90 * 24 * time.Hour, OAuthPublicSessionTTL: 14 * 24 * time.Hour,
 		OAuthSessionTTL:    730 * 24 * time.Hour,
 		SessionReuseWindow: 24 * time.Hour, SessionReusePolicy: "report", SessionLimit: 200, BlobUploadLimit: 300 << 20, LogLevel: "info",
@@ -92,10 +92,15 @@ func everySetting() map[string]struct {
 	const hexKey = "0101010101010101010101010101010101010101010101010101010101010101"
 	const didKey = "did:key:zQ3shunBKsXixLxKtC5qeSG9E4J5RkGN57im31pcTzbNQnm5w"
 	prefixes := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("fd00::/8"), netip.MustParsePrefix("::1/128")}
+	const recipient = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
 	return map[string]struct {
 		raw  string
 		want any
 	}{
+		"PDS_BACKUP_TO":                             {"/mnt/backups", "/mnt/backups"},
+		"PDS_BACKUP_SNAPSHOT_EVERY":                 {"6h", 6 * time.Hour},
+		"PDS_BACKUP_RECIPIENT":                      {recipient, []string{recipient}},
+		"PDS_BACKUP_KEEP":                           {"daily=7", "daily=7"},
 		"PDS_BACKUP_S3_REGION":                      {"eu-central-1", "eu-central-1"},
 		"PDS_BACKUP_S3_ENDPOINT":                    {"https://s3.example.com", "https://s3.example.com"},
 		"PDS_BACKUP_S3_FORCE_PATH_STYLE":            {"true", true},
@@ -432,6 +437,10 @@ func TestBadValues(t *testing.T) {
 		"PDS_INVITE_EPOCH":                          {"2026-01-01", "-1", "9223372036854775807"},
 		"PDS_REPO_BACKFILL_LIMIT_MS":                {"0", "1d", "-1", "9223372036854775807"},
 		"PDS_FIREHOSE_MAX_BYTES":                    {"0", "1GB", "-1"},
+		"PDS_BACKUP_TO":                             {"data/backups"},
+		"PDS_BACKUP_SNAPSHOT_EVERY":                 {"59s", "0", "daily"},
+		"PDS_BACKUP_RECIPIENT":                      {"age1x", "ssh-ed25519 AAAA"},
+		"PDS_BACKUP_KEEP":                           {"7", "daily=x"},
 		"PDS_BACKUP_S3_ENDPOINT":                    {"s3.example.com", "s3://bucket"},
 		"PDS_BACKUP_S3_FORCE_PATH_STYLE":            {"yes"},
 		"PDS_LOG_LEVEL":                             {"trace", "INFO"},

@@ -304,7 +304,11 @@ func (s *Service) Collect(ctx context.Context) {
 			if s.Doubt != nil && s.Doubt() != nil {
 				break
 			}
-			next, removed, err := s.Store.Collect(ctx, after, s.now())
+			now := s.now()
+			next, removed, err := s.Store.Collect(ctx, after, now)
+			if err == nil && next == 0 {
+				err = s.forgetInherited(ctx, now)
+			}
 			if err != nil && ctx.Err() == nil {
 				s.Log.LogAttrs(ctx, slog.LevelError, "collecting browsers failed", slog.String("cause", err.Error()))
 			}

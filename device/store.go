@@ -61,6 +61,12 @@ type Store interface {
 	// several times; its error is returned as it is and changes nothing. ErrUnknown: there
 	// is no such browser.
 	Change(ctx context.Context, id int64, decide func(Browser) (Change, error)) (Change, error)
+	// Inherited returns the number of the browser that was taken over with a secret: see
+	// InheritedHash. ErrUnknown: there is none.
+	Inherited(ctx context.Context, hash [HashSize]byte) (int64, error)
+	// ForgetInherited forgets which browsers were taken over, if that was before a time. They
+	// stay.
+	ForgetInherited(ctx context.Context, before time.Time) error
 	// List returns the browsers on which an account is signed in, latest used first, each
 	// with the sign-in of that account alone.
 	List(ctx context.Context, accountID int64) ([]Browser, error)

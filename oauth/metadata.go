@@ -68,6 +68,10 @@ func (s *Service) serverMetadata() serverMetadata {
 	if s.SignUp {
 		prompts = append(prompts, "create")
 	}
+	proofAlgs := []string{dpop.AnnouncedAlgs}
+	if s.Inherited {
+		proofAlgs = dpop.Algs()
+	}
 	return serverMetadata{
 		Issuer: s.Issuer, AuthorizationEndpoint: s.Issuer + PathAuthorize, TokenEndpoint: s.Issuer + PathToken,
 		PushedAuthorizationRequestEndpoint: s.Issuer + PathPush, RevocationEndpoint: s.Issuer + PathRevoke, JWKSURI: s.Issuer + PathKeys,
@@ -79,7 +83,7 @@ func (s *Service) serverMetadata() serverMetadata {
 		GrantTypesSupported:                        []string{grantCode, grantRefresh},
 		CodeChallengeMethodsSupported:              []string{"S256"},
 		TokenEndpointAuthMethodsSupported:          []string{string(client.MethodNone), string(client.MethodPrivateKey)},
-		TokenEndpointAuthSigningAlgValuesSupported: client.AssertionAlgs(), DPoPSigningAlgValuesSupported: []string{dpop.AnnouncedAlgs},
+		TokenEndpointAuthSigningAlgValuesSupported: client.AssertionAlgs(), DPoPSigningAlgValuesSupported: proofAlgs,
 		AuthorizationResponseIssParameterSupported: true, RequirePushedAuthorizationRequests: true, RequireRequestURIRegistration: true,
 		RequestURIParameterSupported: true, ClientIDMetadataDocumentSupported: true,
 		PromptValuesSupported: prompts, ProtectedResources: []string{s.Issuer}, SubjectTypesSupported: []string{"public"},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"nestbox/oauth"
+	"nestbox/oauth/dpop"
 	"nestbox/oauth/oauthtest"
 )
 
@@ -229,6 +230,10 @@ func TestMetadata(t *testing.T) {
 		if h := got.Header; h.Get("Content-Type") != "application/json" || h.Get("Cache-Control") != "public, max-age=300" {
 			t.Errorf("%s: %v", path, h)
 		}
+	}
+	w.Inherited = true
+	if got := fmt.Sprint(a.get(oauth.PathServer).Body["dpop_signing_alg_values_supported"]); got != fmt.Sprint(dpop.Algs()) {
+		t.Errorf("where grants were taken over: %s", got)
 	}
 	w.SignUp = false
 	if got := fmt.Sprint(a.get(oauth.PathServer).Body["prompt_values_supported"]); got != "[none login consent select_account]" {

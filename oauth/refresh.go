@@ -25,7 +25,7 @@ func (s *Service) refresh(ctx context.Context, p parameters, jkt string) (tokens
 	if p["refresh_token"] == "" {
 		return tokens{}, badRequest("refresh_token is missing")
 	}
-	t, err := s.Keyring.VerifyOAuthRefresh(p["refresh_token"], s.Issuer, s.now())
+	t, err := s.refreshToken(ctx, p["refresh_token"])
 	if err != nil {
 		return tokens{}, refusedRefresh(err)
 	}
@@ -34,6 +34,9 @@ func (s *Service) refresh(ctx context.Context, p parameters, jkt string) (tokens
 		return tokens{}, refusedRefresh(err)
 	}
 	request.SetAccount(ctx, a.DID.String())
+	if who.Is(st.Grant.ClientJKT) { // by any of its thumbprints
+		who.Holder.ClientJKT = st.Grant.ClientJKT
+	}
 	if who.Holder == st.Grant.Holder { // a client with a useless copy uses up nothing of the owner's
 		if err := request.Charge(ctx, s.Limits, t.SID, 1, refreshes); err != nil {
 			return tokens{}, err
@@ -81,7 +84,7 @@ func (s *Service) noteMissingKey(ctx context.Context, p parameters, err error) e
 	if e, ok := client.IsRefusal(err); !ok || e.Code != client.CodeInvalidClient {
 		return err
 	}
-	t, verifyErr := s.Keyring.VerifyOAuthRefresh(p["refresh_token"], s.Issuer, s.now())
+	t, verifyErr := s.refreshToken(ctx, p["refresh_token"])
 	if verifyErr != nil || t.ClientID != p["client_id"] {
 		return err
 	}

@@ -35,6 +35,9 @@ type Settings struct {
 	// PolicyURL and TermsURL are the operator's; empty for none.
 	PolicyURL string
 	TermsURL  string
+	// Inherited: grants live that were taken over from another server, whose clients' DPoP keys
+	// are of any algorithm. A library gives up a session if its key's is not announced.
+	Inherited bool
 }
 
 // Service is the authorization server. Its fields are set once.

@@ -83,18 +83,11 @@ func (s *Server) backUp(ctx context.Context, raw []byte, _ io.Reader, out io.Wri
 	if err := json.Unmarshal(raw, &args); err != nil {
 		return fmt.Errorf("read arguments: %w", err)
 	}
-	service, err := s.backupTo(args)
+	service, done, err := s.beginBackup(ctx, args)
 	if err != nil {
 		return err
 	}
-	if !s.backingUp.TryLock() {
-		return errBackingUp
-	}
-	defer s.backingUp.Unlock()
-	options := "recipients: " + cmp.Or(strings.Join(args.Recipients, " "), "none")
-	if err := s.admin.NoteBackup(ctx, service.Depot.String(), options); err != nil {
-		return err
-	}
+	defer done()
 	lines := json.NewEncoder(out)
 	flush, _ := out.(interface{ Flush() error })
 	say := func(l BackupLine) {
@@ -129,6 +122,24 @@ func (s *Server) backUp(ctx context.Context, raw []byte, _ io.Reader, out io.Wri
 		say(BackupLine{Removed: &removed})
 	}
 	return nil
+}
+
+// beginBackup returns the service that makes a backup as the arguments say, and notes that it
+// is made. Nothing else may be done with backups before done is called.
+func (s *Server) beginBackup(ctx context.Context, args BackupArgs) (_ *backup.Service, done func(), err error) {
+	service, err := s.backupTo(args)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !s.backingUp.TryLock() {
+		return nil, nil, errBackingUp
+	}
+	options := "recipients: " + cmp.Or(strings.Join(args.Recipients, " "), "none")
+	if err := s.admin.NoteBackup(ctx, service.Depot.String(), options); err != nil {
+		s.backingUp.Unlock()
+		return nil, nil, err
+	}
+	return service, s.backingUp.Unlock, nil
 }
 
 // backupTo returns the service that makes backups as the arguments say.

@@ -49,6 +49,7 @@ func (s *Server) diagnose(ctx context.Context) (found []admin.Finding) {
 		{"mail", s.lookAtMail},
 		{"accounts", s.lookAtAccounts},
 		{"passkeys", s.lookAtPasskeys},
+		{"backups", s.lookAtBackups},
 	} {
 		within, cancel := context.WithTimeout(ctx, doctorPatience)
 		says, err := look.do(within)

@@ -206,6 +206,9 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 	if err := s.build(ctx); err != nil {
 		return nil, err
 	}
+	if s.oauth.Inherited, err = s.stores.Legacy.GrantsLeft(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.openTransfers(ctx); err != nil {
 		return nil, err
 	}
@@ -407,7 +410,8 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 		s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts,
 		s.repos.Sweep, s.outbox.Run, s.clients.Run, s.schemas.Run,
 		s.oauth.Collect, s.sessions.WriteCalls, s.examiner.Run, s.load.Run, s.disks.Run, s.watchDisks,
-		s.moving.Run, s.moving.RunJobs, s.health.watchWrites, s.health.watchSpace, s.watchMetrics, s.watchdog, s.dropCopies,
+		s.moving.Run, s.moving.RunJobs, s.runBackups,
+		s.health.watchWrites, s.health.watchSpace, s.watchMetrics, s.watchdog, s.dropCopies,
 	} {
 		workers.Go(func() { run(background) })
 	}

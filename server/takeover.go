@@ -238,7 +238,7 @@ func (t *takeoverRun) run(ctx context.Context) error {
 	if t.Pass == DryRun {
 		return pass.DryRun(ctx, t.report)
 	}
-	pass.Store = t.store
+	pass.Store, pass.Sessions = t.store, t.sessions
 	if t.Pass == Prepare {
 		return pass.Prepare(ctx, t.report)
 	}

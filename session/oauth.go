@@ -291,6 +291,14 @@ func (s *Service) Granted(ctx context.Context, t auth.OAuthToken) (auth.Granted,
 		return auth.Granted{}, err
 	}
 	out := auth.Granted{Status: string(a.Status())}
+	if t.SID == "" {
+		if t, err = s.inheritAccess(ctx, t); errors.Is(err, ErrUnknown) {
+			return out, nil
+		}
+		if err != nil {
+			return auth.Granted{}, err
+		}
+	}
 	st, err := s.find(ctx, t.SID, a)
 	if errors.Is(err, ErrUnknown) {
 		return out, nil

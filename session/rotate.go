@@ -104,7 +104,8 @@ func rotate(s State, p Presentation, rules Rules) Rotation {
 		}
 		return r
 	}
-	if p.Network != s.Network && p.UserAgent != s.UserAgent {
+	// Where a session was used before it was taken over is not known.
+	if s.Network != "" && p.Network != s.Network && p.UserAgent != s.UserAgent {
 		r.suspect(account.EntrySuspectedSharing, s, p, now)
 	}
 	return r

@@ -204,6 +204,12 @@ func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
 	if err := s.checkTakedown(ctx, a, t); err != nil {
 		return Signed{}, err
 	}
+	if t.SID == "" {
+		t, err = s.inherit(ctx, t)
+	}
+	if err != nil && !errors.Is(err, ErrUnknown) {
+		return Signed{}, err
+	}
 	id, nonce, ok := parseSID(t.SID)
 	if !ok {
 		s.noteRefusal(ctx, a, t.SID, "token of another server")
@@ -298,6 +304,15 @@ func (s *Service) noteRefusal(ctx context.Context, a *account.Account, sid, why 
 // not an error if the session is gone already; a token whose jti does not fit is
 // ErrMismatch.
 func (s *Service) SignOut(ctx context.Context, t auth.Token) error {
+	if t.SID == "" {
+		var err error
+		if t, err = s.inherit(ctx, t); errors.Is(err, ErrUnknown) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 	if _, _, ok := parseSID(t.SID); !ok {
 		return nil
 	}
@@ -374,6 +389,7 @@ const (
 // stored: a day later it is collected.
 func (s *Service) Collect(ctx context.Context) {
 	for pause.For(ctx, collectEvery) {
+		s.forgetInherited(ctx)
 		for after := int64(0); ; {
 			now := s.now()
 			if s.Doubt != nil && s.Doubt() != nil {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"crypto/sha256"
 	"time"
 
 	"nestbox/account"
@@ -49,13 +50,21 @@ type Store interface {
 	Seen(ctx context.Context, accountID int64, network string) ([]string, error)
 	// Load returns a session, ErrUnknown if it has ended or never existed.
 	Load(ctx context.Context, id int64) (*State, error)
+	// Inherited returns what a token stands for of the server that this one took over from: see
+	// TokenHash. ErrUnknown if it stands for nothing.
+	Inherited(ctx context.Context, hash [sha256.Size]byte) (Inherited, error)
+	// ForgetInherited forgets tokens of that server, a bounded number in a call, if they were
+	// taken over before a time, and returns how many there were.
+	ForgetInherited(ctx context.Context, before time.Time) (int, error)
 	// Rotate applies decide to the session atomically: when it returns a changed
 	// Rotation, the session is at Next (or gone, for Revoke), the entries on the trail
 	// and the mails queued, durably, before Rotate returns; two concurrent calls see each
 	// other's result. decide is pure and may be called several times; its error
 	// is returned as it is and changes nothing. ErrUnknown as in Load.
 	Rotate(ctx context.Context, id int64, decide func(State) (Rotation, error)) (Rotation, error)
-	// End removes a session, records e and queues mails. ErrUnknown if there is none.
+	// End removes a session, records e and queues mails. ErrUnknown if there is none. Like
+	// every end of a session of no OAuth client that tokens of another server stand for, it
+	// ends that server's access tokens of the account if EndsForeign says so.
 	End(ctx context.Context, id int64, e account.Entry, mails ...mail.Message) error
 	// EndKey removes sessions of an OAuth client that are bound to the key with a thumbprint,
 	// a bounded number in a call, records e for each, and returns how many there were.

@@ -23,6 +23,7 @@ import (
 	"nestbox/schema"
 	"nestbox/session"
 	"nestbox/signin"
+	"nestbox/takeover"
 )
 
 // Stores are the domains' stores on one database.
@@ -42,6 +43,8 @@ type Stores struct {
 	Blobs       blob.Store
 	Prefs       prefs.Store
 	Jobs        moving.Store
+	// Legacy is what a take-over brings of sessions.
+	Legacy takeover.LegacyStore
 	// PermissionSets are those that Lexicons publish.
 	PermissionSets schema.Store
 	Log            firehose.Log

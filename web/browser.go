@@ -41,11 +41,29 @@ func (b *Browsers) cookieName() string {
 // Visit returns the browser of a request, and notes that it, and the account (0: none)
 // whose page is looked at, were used. The answer must Keep it.
 func (b *Browsers) Visit(r *http.Request, accountID int64) (device.Visit, error) {
-	value := ""
-	if c, err := r.Cookie(b.cookieName()); err == nil {
-		value = c.Value
+	value := cookieOf(r, b.cookieName())
+	if dev, ses := cookieOf(r, inheritedDevice), cookieOf(r, inheritedSession); value == "" && dev != "" && ses != "" {
+		var err error
+		if value, err = b.Devices.Inherited(r.Context(), dev, ses); err != nil {
+			return device.Visit{}, err
+		}
 	}
 	return b.Devices.Visit(r.Context(), value, accountID)
+}
+
+// The cookies of the server that this one took over from.
+const (
+	inheritedDevice  = "dev-id"
+	inheritedSession = "ses-id"
+)
+
+// cookieOf returns the value of a request's cookie, "" if it has none.
+func cookieOf(r *http.Request, name string) string {
+	c, err := r.Cookie(name)
+	if err != nil {
+		return ""
+	}
+	return c.Value
 }
 
 // Keep sends a visit's new cookie, if it has one, with an answer that has not begun.

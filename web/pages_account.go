@@ -66,7 +66,8 @@ type SessionRow struct {
 	// May names what the session may do, a line each; MayMore counts what it may besides.
 	May     []Text
 	MayMore int
-	// Network is the one of the last use.
+	// Network is the one of the last use, empty for a session that was taken over from another
+	// server and not used since.
 	Network              string
 	Made, Used           time.Time
 	EndsAt, TrustedUntil time.Time

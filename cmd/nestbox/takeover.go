@@ -28,6 +28,8 @@ type takeoverCmd struct {
 	Check   bool `help:"Compare what was taken over with the old data directory." xor:"pass"`
 	Finish  bool `help:"Show what can be removed of the old data directory, once there is no way back to be kept." xor:"pass"`
 
+	Back string `help:"The way back: make a data directory for the old server here, with the live sessions and a file for each repository that changed." placeholder:"DIR" xor:"pass"`
+
 	Blobs           string   `help:"How files of blobs are brought: reflink, link or copy. Default: the first of them that works." enum:",reflink,link,copy" default:"" placeholder:"HOW"`
 	Skip            []string `help:"Leave this account out; may be repeated." placeholder:"DID"`
 	Force           bool     `help:"Take over what is known of a newer version's data, and an event log that is older than the repositories."`
@@ -44,6 +46,12 @@ func (c *takeoverCmd) Run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	switch {
+	case c.Back != "":
+		report, err := server.GoBack(ctx, &conf, c.Back, time.Now())
+		if report == nil || err != nil {
+			return err
+		}
+		return c.print(report, func(w io.Writer) { printBack(w, report) })
 	case c.Check:
 		checked, err := server.CheckTakeover(ctx, &conf)
 		if err != nil {

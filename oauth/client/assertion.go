@@ -51,8 +51,13 @@ type Proof struct {
 	// public client.
 	KeyID, Alg, Thumbprint string
 
+	key    *jose.Key
 	record func() error
 }
+
+// Is reports whether a thumbprint is the key's, as jose.Key.Is knows it; false for a public
+// client.
+func (p Proof) Is(thumbprint string) bool { return p.key != nil && p.key.Is(thumbprint) }
 
 // Record uses the assertion up; it is called last, when everything else was found right,
 // because clients send one again when they are asked for a nonce. It fails with *Error if
@@ -119,7 +124,7 @@ func (s *Service) Authenticate(ctx context.Context, c *Client, a Assertion) (Pro
 	if err != nil {
 		return Proof{}, err
 	}
-	return Proof{Client: c, KeyID: key.ID, Alg: token.Alg, Thumbprint: key.Thumbprint, record: func() error {
+	return Proof{Client: c, KeyID: key.ID, Alg: token.Alg, Thumbprint: key.Thumbprint, key: key, record: func() error {
 		if !s.used.use(c.ID, jti, now) {
 			return badAssertion("its jti was used before")
 		}

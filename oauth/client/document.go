@@ -57,9 +57,9 @@ type Client struct {
 // Confidential reports whether the client has a key of its own.
 func (c *Client) Confidential() bool { return c.Method == MethodPrivateKey }
 
-// HasKey reports whether a key is in the client's set: its thumbprint.
+// HasKey reports whether a key is in the client's set: its thumbprint, as jose.Key.Is knows it.
 func (c *Client) HasKey(thumbprint string) bool {
-	return slices.ContainsFunc(c.keys, func(k *jose.Key) bool { return k.Thumbprint == thumbprint })
+	return slices.ContainsFunc(c.keys, func(k *jose.Key) bool { return k.Is(thumbprint) })
 }
 
 // The bounds of a document's lists and texts.

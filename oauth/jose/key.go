@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -172,6 +173,35 @@ func (k *Key) readRSA(j *jwk) error {
 	k.rsa = &rsa.PublicKey{N: modulus, E: int(exponent.Int64())}
 	k.Thumbprint = thumbprint(`{"e":"`, j.E, `","kty":"RSA","n":"`, j.N, `"}`)
 	return nil
+}
+
+// Is reports whether a thumbprint is the key's: Thumbprint, or the one with SHA-512 by which
+// the reference knows the keys of clients.
+func (k *Key) Is(thumbprint string) bool {
+	if len(thumbprint) != base64.RawURLEncoding.EncodedLen(sha512.Size) {
+		return k.Thumbprint == thumbprint
+	}
+	text := base64.RawURLEncoding.EncodeToString
+	var members string
+	switch {
+	case k.rsa != nil:
+		members = `{"e":"` + text(big.NewInt(int64(k.rsa.E)).Bytes()) + `","kty":"RSA","n":"` + text(k.rsa.N.Bytes()) + `"}`
+	default:
+		var point []byte
+		var err error
+		if k.ec != nil {
+			point, err = k.ec.Bytes()
+		} else {
+			point = k.k256.UncompressedBytes()
+		}
+		if err != nil {
+			return false // every key here was read as a point
+		}
+		x, y := point[1:1+len(point)/2], point[1+len(point)/2:]
+		members = `{"crv":"` + k.crv + `","kty":"EC","x":"` + text(x) + `","y":"` + text(y) + `"}`
+	}
+	sum := sha512.Sum512([]byte(members))
+	return text(sum[:]) == thumbprint
 }
 
 // decode reads base64url of which there is one form only: a thumbprint hashes the text.

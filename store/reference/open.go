@@ -106,30 +106,67 @@ func escape(path string) string {
 
 func (db *DB) copied() string { return filepath.Join(db.dir, "copy.sqlite") }
 
-// copy copies the database and its log, until neither has changed meanwhile.
+// copy copies the database, then its log, until the log was not put into the database
+// meanwhile and has not begun again: what is appended to it does no harm.
 func (db *DB) copy(ctx context.Context, scratch string) (err error) {
 	if db.dir, err = os.MkdirTemp(scratch, "nestbox-takeover-"); err != nil {
 		return fmt.Errorf("make folder for a copy of %s: %w", db.Path, err)
 	}
 	for range copies {
+		before, err := stillOf(db.Path)
+		if err != nil {
+			return err
+		}
 		for _, suffix := range []string{"", "-wal"} {
 			if err := copyFile(db.copied()+suffix, db.Path+suffix); err != nil && (suffix == "" || !errors.Is(err, os.ErrNotExist)) {
 				return fmt.Errorf("copy %s: %w", db.Path, err)
 			}
 		}
-		now, err := StateOf(db.Path)
+		after, err := stillOf(db.Path)
 		if err != nil {
 			return err
 		}
-		if now == db.State {
+		if before == after {
 			return nil
 		}
-		db.State = now
 		if !pause.For(ctx, copyPause) {
 			return ctx.Err()
 		}
+		if db.State, err = StateOf(db.Path); err != nil {
+			return err
+		}
 	}
 	return fmt.Errorf("%s: %w", db.Path, ErrMoving)
+}
+
+// still is what stays as it is while a database's log only grows.
+type still struct {
+	size, changed int64
+	// log is the head of the log, with numbers that are others once it begins again.
+	log [walHead]byte
+}
+
+// walHead is the size of the head of a log, in bytes.
+const walHead = 32
+
+func stillOf(path string) (s still, err error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return s, fmt.Errorf("look at database: %w", err)
+	}
+	s.size, s.changed = fi.Size(), fi.ModTime().UnixNano()
+	f, err := os.Open(path + "-wal") //nolint:gosec // beside a database of the source
+	if errors.Is(err, os.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return s, fmt.Errorf("look at the log of a database: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if _, err := io.ReadFull(f, s.log[:]); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return s, fmt.Errorf("look at the log of a database: %w", err)
+	}
+	return s, nil
 }
 
 // copyFile makes to a copy of from, which shares its place on the disk if the file system

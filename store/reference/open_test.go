@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
@@ -23,6 +24,9 @@ const childVar = "NESTBOX_REFERENCE_TEST_CHILD"
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(childVar); path != "" {
+		if strings.HasSuffix(path, busyName) {
+			keepWriting(path)
+		}
 		hold(path)
 	}
 	os.Exit(m.Run())
@@ -40,6 +44,63 @@ func hold(path string) {
 	fmt.Println("ready", err)
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	os.Exit(0) // as a kill does: without closing the database
+}
+
+// busyName is the name of a database that its child writes all the time.
+const busyName = "sequencer.sqlite"
+
+// keepWriting writes pairs of rows until its parent ends.
+func keepWriting(path string) {
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}()
+	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate|sqlite.OpenWAL)
+	if err == nil {
+		err = sqlitex.ExecuteTransient(conn, "PRAGMA synchronous=OFF", nil)
+	}
+	if err == nil {
+		err = sqlitex.ExecuteScript(conn, "CREATE TABLE kysely_migration (name TEXT)", nil)
+	}
+	fmt.Println("ready", err)
+	for n := 0; err == nil; n++ {
+		err = sqlitex.ExecuteScript(conn, fmt.Sprintf("INSERT INTO kysely_migration VALUES ('%d'), ('%[1]d')", n), nil)
+		if n%1000 > 900 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+// TestOpenBusy: of a database that is written all the time, with its log put into it now and
+// then, each copy is whole.
+func TestOpenBusy(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), busyName)
+	kill := child(t, path)
+	defer kill()
+	last := 0
+	for range 15 {
+		db, err := reference.Open(t.Context(), path, t.TempDir())
+		if errors.Is(err, reference.ErrMoving) {
+			continue // it says so
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := db.Schema(reference.KindEvents)
+		if n := len(s.Unknown); err != nil || n%2 != 0 || n < last {
+			t.Errorf("%d rows after %d, %v", n, last, err)
+		}
+		last = len(s.Unknown)
+		if err := errors.Join(db.Intact(), db.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+	if last == 0 {
+		t.Error("it was never read")
+	}
 }
 
 // child starts a process that holds a database, until kill is called.

@@ -227,6 +227,9 @@ func makeRoom(tx *groupcommit.Tx, db *DB, n session.New) error {
 	}
 	end, e := session.MakeRoom(held, n)
 	for _, id := range end {
+		if err := endForeign(tx, db, id, n.At); err != nil {
+			return err
+		}
 		if _, err := deleteSessions(tx, db, "id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
 			return err
 		}
@@ -323,6 +326,9 @@ func (db Sessions) Rotate(
 // store writes what a rotation changed, if the row is still in state was.
 func (db Sessions) store(tx *groupcommit.Tx, was session.State, r session.Rotation) (bool, error) {
 	if r.Revoke {
+		if err := endForeign(tx, db.DB, was.ID, r.Entries[0].At); err != nil {
+			return false, err
+		}
 		ids, err := deleteSessions(tx, db.DB, "id = ? AND head = ?",
 			func(s *sqlite.Stmt) { s.BindInt64(1, was.ID); s.BindInt64(2, was.Head) })
 		if err != nil || len(ids) == 0 {
@@ -380,6 +386,9 @@ func (db Sessions) End(ctx context.Context, id int64, e account.Entry, mails ...
 	return db.writer.Do(ctx, func(tx *groupcommit.Tx) error {
 		st, err := loadSession(tx.Conn, id)
 		if err != nil {
+			return err
+		}
+		if err := endForeign(tx, db.DB, id, e.At); err != nil {
 			return err
 		}
 		if _, err := deleteSessions(tx, db.DB, "id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {

@@ -13,7 +13,7 @@ func (db *DB) Stores() store.Stores {
 		OAuth:    OAuth{db},
 		Hosting:  Hosting{db}, Handles: Hosting{db}, SigningKeys: Hosting{db},
 		Identity: Identities{db}, Repos: Repos{db}, Blobs: Blobs{db}, Prefs: Prefs{db},
-		PermissionSets: PermissionSets{db}, Jobs: Jobs{db},
+		PermissionSets: PermissionSets{db}, Jobs: Jobs{db}, Legacy: db.Legacy(),
 		Clients: Clients{db},
 		Log:     EventLog{db}, Announcements: EventLog{db}, Outbox: Outbox{db}, Admin: Admin{db}, Entries: Admin{db}, Views: Admin{db},
 		Inspect: Inspector{db.path},

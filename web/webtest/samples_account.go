@@ -74,6 +74,7 @@ func sessionRows() []web.SessionRow {
 
 func oddRows() []web.SessionRow {
 	return []web.SessionRow{
+		{Kind: web.PasswordSession, Ref: "session 17", Name: "unknown", May: []web.Text{web.Msg("may.everything")}, Made: at(60 * day), Used: at(9 * day), EndsAt: at(-80 * day)},
 		{Kind: web.OAuthSession, Ref: "session 15", ClientID: longApp().ID, Name: longApp().Host, May: []web.Text{web.Msg("may.repo-create", "collections", web.Codes{long, "a.b.c"}), web.Msg("may.identity-all")}, Network: "2001:db8:1234:5678::/64", Made: at(time.Hour), Used: at(time.Hour), EndsAt: at(-14 * day)},
 		{Kind: web.AppPasswordSession, Ref: "session 16", Name: arabic, Detail: hostile, May: []web.Text{web.Msg("may.app-password-privileged")}, Network: "192.0.2.0/24", Made: at(time.Hour), Used: at(0), EndsAt: at(-90 * day)},
 		{Kind: web.PasswordSession, Ref: "session 17", Name: emoji, May: []web.Text{web.Msg("may.everything")}, Made: at(time.Hour), EndsAt: at(-90 * day)},

@@ -399,3 +399,6 @@ func Dump(path string, queries []string) (_ string, err error) {
 	}
 	return out.String(), nil
 }
+
+// SeqField returns how a frame has its number.
+func SeqField(seq int64) []byte { return dagcbor.AppendInt(dagcbor.AppendText(nil, "seq"), seq) }

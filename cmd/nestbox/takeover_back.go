@@ -1,0 +1,31 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"nestbox/takeover"
+)
+
+// printBack prints what went back, and what is left to do.
+func printBack(w io.Writer, r *takeover.BackReport) {
+	line := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
+	line("went back\t%d accounts, %d sessions by %d tokens, %d grants of OAuth clients", r.Accounts, r.Sessions, r.Tokens, r.Grants)
+	for _, did := range r.Gone {
+		line("deleted here\t%s", did)
+	}
+	for _, did := range r.New {
+		line("made here, lost\t%s", did)
+	}
+	for _, did := range r.PasswordChanged {
+		line("old password\t%s has the password from before the take-over again", did)
+	}
+	for _, file := range r.Moved {
+		line("to be imported\t%s, with the token of its account, by com.atproto.repo.importRepo", file)
+	}
+	for _, setting := range r.Settings {
+		line("setting\t%s", setting)
+	}
+	line("next\tkeep this server stopped, set what is above in the old server's file, and start it")
+	line("remark\tOAuth apps that refreshed here ask for a new sign-in; what was uploaded here is to be uploaded again (listMissingBlobs)")
+}

@@ -1,0 +1,184 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"nestbox/backup"
+	"nestbox/internal/durable"
+	"nestbox/internal/pause"
+)
+
+const (
+	// backupLook is how often we look whether a backup is due, backupAgain how long we wait
+	// after one that failed.
+	backupLook  = time.Minute
+	backupAgain = 10 * time.Minute
+	// proveEvery is how often the newest snapshot is verified.
+	proveEvery = 7 * 24 * time.Hour
+)
+
+// proof is the result of the last verification of the server's backups: a file in the folder
+// of their state.
+type proof struct {
+	backup.Verified
+
+	At time.Time `json:"at"`
+	// First is the first fault.
+	First string `json:"first,omitempty"`
+}
+
+// proofName is the file of a proof.
+const proofName = "verified.json"
+
+// ownBackup returns the arguments of the server's own backups.
+func (s *Server) ownBackup() BackupArgs {
+	c := &s.opts.Config
+	return BackupArgs{To: c.BackupTo, Recipients: c.BackupRecipients, Keep: c.BackupKeep}
+}
+
+// runBackups makes the server's own backups until ctx ends, and verifies one each week.
+func (s *Server) runBackups(ctx context.Context) {
+	if s.opts.Config.BackupTo == "" || !s.clock.wait(ctx) {
+		return
+	}
+	for wait := time.Duration(0); pause.For(ctx, wait); {
+		wait = backupLook
+		if err := s.backUpIfDue(ctx); err != nil && ctx.Err() == nil {
+			s.opts.Log.LogAttrs(ctx, slog.LevelError, "backup failed: it is tried again", slog.String("to", s.opts.Config.BackupTo),
+				slog.String("cause", err.Error()))
+			wait = backupAgain
+		}
+	}
+}
+
+// backUpIfDue makes a snapshot when it is time, and verifies the newest when it is time for
+// that.
+func (s *Server) backUpIfDue(ctx context.Context) error {
+	service, err := s.backupTo(s.ownBackup())
+	if err != nil {
+		return err
+	}
+	newest, err := backup.Newest(ctx, service.Depot)
+	if err != nil {
+		return err
+	}
+	var failed error
+	if s.opts.Now().Sub(newest) >= s.opts.Config.BackupEvery {
+		failed = s.backUpNow(ctx)
+	}
+	if last := readProof(service.State); s.opts.Now().Sub(last.At) >= proveEvery && (failed == nil || !newest.IsZero()) {
+		return errors.Join(failed, s.prove(ctx, service))
+	}
+	return failed
+}
+
+// backUpNow makes one of the server's own backups.
+func (s *Server) backUpNow(ctx context.Context) error {
+	service, done, err := s.beginBackup(ctx, s.ownBackup())
+	if errors.Is(err, errBackingUp) {
+		return nil // the operator makes one: this one is due later
+	}
+	if err != nil {
+		return err
+	}
+	defer done()
+	m, err := service.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	s.opts.Log.LogAttrs(ctx, slog.LevelInfo, "backup made", slog.String("to", service.Depot.String()), slog.Int64("sent", m.Sent),
+		slog.Int64("blobs", m.BlobCount), slog.Int64("milliseconds", m.Took))
+	removed, err := service.Retain(ctx)
+	if err != nil {
+		return fmt.Errorf("the backup was made, but old ones were not removed: %w", err)
+	}
+	if removed.Snapshots > 0 {
+		s.opts.Log.LogAttrs(ctx, slog.LevelInfo, "old backups removed", slog.Int("snapshots", removed.Snapshots), slog.Int64("bytes", removed.Bytes))
+	}
+	return nil
+}
+
+// prove verifies the newest snapshot and keeps the result. The server has no identity: of
+// what is encrypted it compares the hashes.
+func (s *Server) prove(ctx context.Context, service *backup.Service) error {
+	if !s.backingUp.TryLock() {
+		return nil
+	}
+	defer s.backingUp.Unlock()
+	p := proof{At: s.opts.Now().UTC().Truncate(time.Second)}
+	var err error
+	p.Verified, err = backup.Verification{
+		Reader: &backup.Reader{Depot: service.Depot}, Scratch: service.State,
+		Check: CheckBackup(func(string) {}),
+		Fault: func(line string) {
+			if p.First == "" {
+				p.First = line
+			}
+			s.opts.Log.LogAttrs(ctx, slog.LevelError, "backup is damaged", slog.String("fault", line))
+		},
+	}.Run(ctx)
+	if errors.Is(err, backup.ErrNoSnapshot) {
+		return nil // the first one is not made yet
+	}
+	if err != nil {
+		return fmt.Errorf("verify the backup: %w", err)
+	}
+	s.opts.Log.LogAttrs(ctx, slog.LevelInfo, "backup verified", slog.Int("faults", p.Faults), slog.Bool("hashes_only", p.HashesOnly))
+	raw, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("encode the result of the verification: %w", err)
+	}
+	return durable.WriteFile(filepath.Join(service.State, proofName), raw, 0o600)
+}
+
+// readProof returns the last proof; one that is missing or damaged is zero.
+func readProof(state string) (p proof) {
+	raw, err := os.ReadFile(filepath.Join(state, proofName)) //nolint:gosec // the state's own folder
+	if err != nil || json.Unmarshal(raw, &p) != nil {
+		return proof{}
+	}
+	return p
+}
+
+// lookAtBackups finds how old the newest of the server's own backups is, and whether it was
+// verified.
+func (s *Server) lookAtBackups(ctx context.Context) (string, error) {
+	c := &s.opts.Config
+	if c.BackupTo == "" {
+		return "this server makes none by itself: set PDS_BACKUP_TO, or run nestbox backup from a timer", nil
+	}
+	service, err := s.backupTo(s.ownBackup())
+	if err != nil {
+		return "", fmt.Errorf("%s cannot be reached: %w", c.BackupTo, err)
+	}
+	newest, err := backup.Newest(ctx, service.Depot)
+	switch old := s.opts.Now().Sub(newest).Round(time.Minute); {
+	case err != nil:
+		return "", fmt.Errorf("%s cannot be read: %w", c.BackupTo, err)
+	case newest.IsZero():
+		return "", fmt.Errorf("%s has none yet: look into the log, or wait until the first one is made", c.BackupTo)
+	case old >= 2*c.BackupEvery:
+		return "", fmt.Errorf("the newest in %s is %s old: the log has why later ones failed", c.BackupTo, old)
+	}
+	says := fmt.Sprintf("the newest in %s is of %s", c.BackupTo, newest.Format(time.RFC3339))
+	switch last := readProof(service.State); {
+	case last.At.IsZero():
+		says += ", and was not verified yet"
+	case last.Faults > 0:
+		return "", fmt.Errorf("%s is damaged, %d faults, the first: %s; make a backup to another store, with nestbox backup --to",
+			c.BackupTo, last.Faults, last.First)
+	case last.HashesOnly:
+		says += fmt.Sprintf("; on %s everything of one was there; nestbox backup verify --identity also restores it",
+			last.At.Format(time.DateOnly))
+	default:
+		says += ", and on " + last.At.Format(time.DateOnly) + " one was restored and verified"
+	}
+	return says, nil
+}

@@ -1,0 +1,136 @@
+package sqlite
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"time"
+
+	"zombiezen.com/go/sqlite"
+
+	"nestbox/account"
+	"nestbox/session"
+	"nestbox/takeover"
+)
+
+var _ takeover.BackStore = Legacy{}
+
+// TakenOver implements takeover.BackStore.
+func (db Legacy) TakenOver(ctx context.Context) (at time.Time, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, "SELECT at FROM legacy_since", nil, func(r *sqlite.Stmt) error { at = columnTime(r, 0); return nil })
+	})
+	return at, wrap(err, "look for the time of the take-over")
+}
+
+// BackAccounts implements takeover.BackStore.
+func (db Legacy) BackAccounts(ctx context.Context, since time.Time, yield func(takeover.BackAccount) error) error {
+	apps := map[string][]string{}
+	err := db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, "SELECT a.did, p.name FROM app_password p JOIN account a ON a.id = p.account_id", nil, func(r *sqlite.Stmt) error {
+			apps[r.ColumnText(0)] = append(apps[r.ColumnText(0)], r.ColumnText(1))
+			return nil
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("list app passwords: %w", err)
+	}
+	var all []takeover.BackAccount
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, `SELECT a.did, a.handle, a.email, a.email_confirmed_at, a.deactivated_at, a.takendown_at, a.takedown_ref, coalesce(r.rev, ''),
+			EXISTS (SELECT 1 FROM trail t WHERE t.account_id = a.id AND t.kind = ? AND t.at >= ?)
+			FROM account a LEFT JOIN repo r ON r.account_id = a.id AND r.current = 1 WHERE a.pending_operation IS NULL ORDER BY a.id`,
+			func(s *sqlite.Stmt) {
+				s.BindText(1, string(account.EntryPasswordChanged))
+				bindTime(s, 2, since)
+			},
+			func(r *sqlite.Stmt) error {
+				a := takeover.BackAccount{
+					DID: r.ColumnText(0), Handle: r.ColumnText(1), Email: r.ColumnText(2), EmailConfirmedAt: columnTime(r, 3),
+					DeactivatedAt: columnTime(r, 4), Takedown: r.ColumnText(6), Rev: r.ColumnText(7), PasswordChanged: r.ColumnBool(8),
+				}
+				if at := columnTime(r, 5); at.IsZero() {
+					a.Takedown = ""
+				} else if a.Takedown == "" {
+					a.Takedown = at.Format("2006-01-02T15:04:05.000Z")
+				}
+				a.AppPasswords = apps[a.DID]
+				all = append(all, a)
+				return nil
+			})
+	})
+	if err != nil {
+		return fmt.Errorf("list accounts: %w", err)
+	}
+	for _, a := range all {
+		if err := yield(a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// BackSessions implements takeover.BackStore.
+func (db Legacy) BackSessions(ctx context.Context, yield func(takeover.BackSession) error) error {
+	tokens := map[int64][]takeover.BroughtToken{}
+	var all []takeover.BackSession
+	var ids []int64
+	err := db.read(ctx, func(c *sqlite.Conn) error {
+		err := query(c, "SELECT session_id, generation, hash FROM legacy_token", nil, func(r *sqlite.Stmt) error {
+			t := takeover.BroughtToken{Generation: r.ColumnInt64(1)}
+			copy(t.Hash[:], columnBytes(r, 2))
+			tokens[r.ColumnInt64(0)] = append(tokens[r.ColumnInt64(0)], t)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return query(c, "SELECT s.id, s.nonce, s.head, s.expires, a.did, p.id IS NOT NULL, coalesce(p.name, '') FROM session s "+
+			"JOIN account a ON a.id = s.account_id LEFT JOIN app_password p ON p.id = s.app_password_id WHERE s.scope <> 'oauth' ORDER BY s.id",
+			nil, func(r *sqlite.Stmt) error {
+				st := session.State{ID: r.ColumnInt64(0), Nonce: r.ColumnText(1), Head: r.ColumnInt64(2)}
+				b := takeover.BackSession{
+					DID: r.ColumnText(4), AppPassword: r.ColumnText(6), OfApp: r.ColumnBool(5), Head: st.Head, HeadID: st.JTI(st.Head),
+					Expires: columnTime(r, 3),
+				}
+				if st.Head > 0 {
+					b.BeforeID = st.JTI(st.Head - 1)
+				}
+				ids, all = append(ids, st.ID), append(all, b)
+				return nil
+			})
+	})
+	if err != nil {
+		return fmt.Errorf("list sessions: %w", err)
+	}
+	for i := range all {
+		all[i].Tokens = tokens[ids[i]]
+		if err := yield(all[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// UntouchedGrants implements takeover.BackStore.
+func (db Legacy) UntouchedGrants(ctx context.Context) (map[[sha256.Size]byte]bool, error) {
+	untouched := map[[sha256.Size]byte]bool{}
+	err := db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, `SELECT t.hash FROM legacy_token t JOIN session s ON s.id = t.session_id
+			WHERE s.scope = 'oauth' AND t.generation = s.head`, nil,
+			func(r *sqlite.Stmt) error {
+				untouched[[sha256.Size]byte(columnBytes(r, 0))] = true
+				return nil
+			})
+	})
+	return untouched, wrap(err, "list grants of OAuth clients")
+}
+
+// LastNumber implements takeover.BackStore.
+func (db Legacy) LastNumber(ctx context.Context) (last int64, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'event'", nil,
+			func(r *sqlite.Stmt) error { last = r.ColumnInt64(0); return nil })
+	})
+	return last, wrap(err, "look for the last number of the event log")
+}
