@@ -59,7 +59,8 @@ func (c *Config) check(f *Faults, flags Flags) {
 		c.checkBackup(f)
 	}
 	if c.LogDestination != "" && !filepath.IsAbs(c.LogDestination) {
-		f.add("PDS_LOG_DESTINATION", fmt.Sprintf("%q is not the full path of a file", c.LogDestination), "write one like /var/log/nestbox/nestbox.log")
+		f.add("PDS_LOG_DESTINATION", fmt.Sprintf("%q is not the full path of a file", c.LogDestination),
+			"write one like /var/log/nestbox/nestbox.log")
 	}
 	if c.LogMaxSize < 0 {
 		f.add("PDS_LOG_MAX_SIZE", "it is under 0", "write a number of bytes, or 0 for a file that only grows")
