@@ -108,8 +108,9 @@ func referenceOf(values map[string]string, from string) Reference {
 		}
 		return path
 	}
-	ref.Accounts, ref.Events, ref.Documents = place("PDS_ACCOUNT_DB_LOCATION"), place("PDS_SEQUENCER_DB_LOCATION"), place("PDS_DID_CACHE_DB_LOCATION")
-	ref.Actors, ref.Blobs, ref.Uploads = place("PDS_ACTOR_STORE_DIRECTORY"), place("PDS_BLOBSTORE_DISK_LOCATION"), place("PDS_BLOBSTORE_DISK_TMP_LOCATION")
+	ref.Accounts, ref.Events = place("PDS_ACCOUNT_DB_LOCATION"), place("PDS_SEQUENCER_DB_LOCATION")
+	ref.Documents, ref.Actors = place("PDS_DID_CACHE_DB_LOCATION"), place("PDS_ACTOR_STORE_DIRECTORY")
+	ref.Blobs, ref.Uploads = place("PDS_BLOBSTORE_DISK_LOCATION"), place("PDS_BLOBSTORE_DISK_TMP_LOCATION")
 	for _, s := range []struct{ name, do string }{
 		{"PDS_PLC_ROTATION_KEY_KMS_KEY_ID", "a rotation key in AWS KMS cannot be used: set PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX, " +
 			"and make its key one of the rotation keys of every account first"},

@@ -100,7 +100,9 @@ func word(active bool) string {
 }
 
 // compare compares one account's repository.
-func (c *CheckedTakeover) compare(ctx context.Context, source *reference.Source, view store.Inspection, did syntax.DID, now store.Inspected) error {
+func (c *CheckedTakeover) compare(
+	ctx context.Context, source *reference.Source, view store.Inspection, did syntax.DID, now store.Inspected,
+) error {
 	differs := func(format string, args ...any) {
 		c.Differences = append(c.Differences, did.String()+": "+fmt.Sprintf(format, args...))
 	}

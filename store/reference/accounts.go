@@ -52,7 +52,8 @@ func (s *Source) AppPasswords() (out []takeover.AppPassword, err error) {
 	err = s.AccountDB.each("SELECT did, name, passwordScrypt, createdAt, privileged FROM app_password ORDER BY createdAt, did, name", nil,
 		func(r *sqlite.Stmt) error {
 			out = append(out, takeover.AppPassword{
-				DID: syntax.DID(r.ColumnText(0)), Name: r.ColumnText(1), Hash: r.ColumnText(2), CreatedAt: columnDate(r, 3), Privileged: r.ColumnBool(4),
+				DID: syntax.DID(r.ColumnText(0)), Name: r.ColumnText(1), Hash: r.ColumnText(2),
+				CreatedAt: columnDate(r, 3), Privileged: r.ColumnBool(4),
 			})
 			return nil
 		})
@@ -61,7 +62,8 @@ func (s *Source) AppPasswords() (out []takeover.AppPassword, err error) {
 
 // Invites implements takeover.Source.
 func (s *Source) Invites() (codes []takeover.Invite, uses []takeover.InviteUse, err error) {
-	err = s.AccountDB.each("SELECT code, availableUses, disabled, forAccount, createdBy, createdAt FROM invite_code ORDER BY createdAt, code", nil,
+	err = s.AccountDB.each(`SELECT code, availableUses, disabled, forAccount, createdBy, createdAt
+		FROM invite_code ORDER BY createdAt, code`, nil,
 		func(r *sqlite.Stmt) error {
 			codes = append(codes, takeover.Invite{
 				Code: r.ColumnText(0), Available: r.ColumnInt64(1), Disabled: r.ColumnBool(2),

@@ -19,7 +19,8 @@ import (
 )
 
 // ErrUnfinished: a take-over has begun to fill the database, and has not ended.
-var ErrUnfinished = errors.New("the take-over that makes this database was not finished: run nestbox takeover again, it goes on where it was")
+var ErrUnfinished = errors.New("the take-over that makes this database was not finished: " +
+	"run nestbox takeover again, it goes on where it was")
 
 // Takeover implements takeover.Store: a database that no server has open, with one
 // connection. A crash of the process loses what the open transaction has; one of the machine

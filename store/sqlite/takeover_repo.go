@@ -155,7 +155,8 @@ func (t *Takeover) Settle(ctx context.Context, number int64, a takeover.Settled)
 // settleRest stores the blobs, takedowns and preferences of an account.
 func settleRest(c *sqlite.Conn, id, number int64, a takeover.Settled) error {
 	for _, b := range a.Blobs {
-		_, err := change(c, "INSERT INTO blob (account_id, cid, size, mime_type, file, created_at, unused_since, was_used) VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
+		_, err := change(c, `INSERT INTO blob (account_id, cid, size, mime_type, file, created_at, unused_since, was_used)
+			VALUES (?, ?, ?, ?, ?, ?, ?, 0)`,
 			func(s *sqlite.Stmt) {
 				s.BindInt64(1, id)
 				s.BindText(2, b.CID)
