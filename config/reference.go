@@ -34,27 +34,47 @@ func exists(parts ...string) bool {
 
 // settle makes values those of the server whose data directory was taken over, if
 // PDS_DATA_DIRECTORY is one of the reference: then the directory is the one that was made of
-// it, and the other places are the source's.
+// it, whatever is left of the source, and the other places are the source's.
 func settle(values map[string]string, faults *Faults) {
 	dir := dataDirectory(values)
-	accounts := values["PDS_ACCOUNT_DB_LOCATION"]
-	if accounts == "" {
-		accounts = filepath.Join(dir, "account.sqlite")
-	}
+	target := filepath.Join(dir, datadir.TakeoverFolder)
 	switch {
 	case exists(dir, datadir.TakeoverFile):
-	case exists(string(datadir.Dir(dir).Database())) || !exists(accounts):
+	case exists(target, datadir.TakeoverFile):
+		values["PDS_DATA_DIRECTORY"] = target
+	case exists(string(datadir.Dir(dir).Database())):
 		return
-	case exists(dir, datadir.TakeoverFolder, datadir.TakeoverFile):
-		values["PDS_DATA_DIRECTORY"] = filepath.Join(dir, datadir.TakeoverFolder)
+	case exists(string(datadir.Dir(target).Database())):
+		faults.add("PDS_DATA_DIRECTORY", "the take-over of "+dir+" was not finished", takeItOver)
+		return
+	case ofReference(values, dir):
+		faults.add("PDS_DATA_DIRECTORY", dir+" is the data directory of a reference PDS and was not taken over", takeItOver)
+		return
 	default:
-		faults.add("PDS_DATA_DIRECTORY", dir+" is the data directory of a reference PDS and was not taken over",
-			"stop that server, and run nestbox takeover --env-file FILE; what it makes is then served with the same file")
 		return
 	}
 	for name := range strings.FieldsSeq(referenceSettings) {
 		delete(values, name)
 	}
+}
+
+const takeItOver = "stop that server, and run nestbox takeover --env-file FILE; what it makes is then served with the same file " +
+	"(made elsewhere with --to, name that folder)"
+
+// ofReference reports whether a reference PDS has any of its data where the settings say.
+func ofReference(values map[string]string, dir string) bool {
+	for name, fallback := range map[string]string{
+		"PDS_ACCOUNT_DB_LOCATION": "account.sqlite", "PDS_SEQUENCER_DB_LOCATION": "sequencer.sqlite", "PDS_ACTOR_STORE_DIRECTORY": "actors",
+	} {
+		path := values[name]
+		if path == "" {
+			path = filepath.Join(dir, fallback)
+		}
+		if exists(path) {
+			return true
+		}
+	}
+	return false
 }
 
 // LoadReference reads the settings of a reference PDS, and those of the server that takes
@@ -67,7 +87,10 @@ func LoadReference(flags Flags, environ []string, from, target string) (c Config
 	values := gather(flags, environ, &faults)
 	ref = referenceOf(values, from)
 	if ref.Data == "" {
-		return Config{}, ref, nil, Faults{{"PDS_DATA_DIRECTORY", "it is not set", "name the source's data directory, or use --from DIR"}}
+		if len(faults) == 0 { // a file that cannot be read is why it is not set
+			faults.add("PDS_DATA_DIRECTORY", "it is not set", "name the source's data directory, or use --from DIR")
+		}
+		return Config{}, ref, nil, faults
 	}
 	if target == "" {
 		target = filepath.Join(ref.Data, datadir.TakeoverFolder)

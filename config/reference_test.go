@@ -51,10 +51,46 @@ func TestTakenOver(t *testing.T) {
 			t.Errorf("%+v: %s, blobs %s, %s", flags, c.DataDirectory, c.BlobDiskLocation, c.BlobDiskTmpLocation)
 		}
 	}
-	// A directory of ours with a file of that name is ours.
-	touch(t, filepath.Join(data, "nestbox.sqlite"))
-	if c := load(t, config.Flags{}, required("PDS_DATA_DIRECTORY="+data)...); c.DataDirectory != data {
-		t.Errorf("ours: %s", c.DataDirectory)
+}
+
+// TestTakenOverWithoutSource: what is left of the source has no say in what is served, and
+// nothing new begins where a source was.
+func TestTakenOverWithoutSource(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		there   []string
+		more    string
+		served  string
+		refused string
+	}{
+		"its files are removed": {[]string{"nestbox/takeover.json", "nestbox/nestbox.sqlite"}, "", "nestbox", ""},
+		"its accounts are not mounted": {
+			[]string{"nestbox/takeover.json", "actors/x"}, "PDS_ACCOUNT_DB_LOCATION=/not/mounted/account.sqlite", "nestbox", "",
+		},
+		"an empty server was beside it": {[]string{"nestbox/takeover.json", "nestbox.sqlite", "account.sqlite"}, "", "nestbox", ""},
+		"unfinished":                    {[]string{"nestbox/nestbox.sqlite"}, "", "", "was not finished"},
+		"not taken over, not mounted":   {[]string{"sequencer.sqlite"}, "PDS_ACCOUNT_DB_LOCATION=/not/mounted/account.sqlite", "", "was not taken over"},
+		"only actors":                   {[]string{"actors/ab/key"}, "", "", "was not taken over"},
+		"ours":                          {[]string{"nestbox.sqlite", "account.sqlite"}, "", ".", ""},
+		"new":                           {nil, "", ".", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			data := filepath.Join(t.TempDir(), "pds")
+			for _, path := range c.there {
+				touch(t, filepath.Join(data, path))
+			}
+			got, _, err := config.Load(config.Flags{}, required("PDS_DATA_DIRECTORY="+data, c.more))
+			if c.refused != "" {
+				if err == nil || !strings.Contains(err.Error(), c.refused) {
+					t.Errorf("%v, want %q", err, c.refused)
+				}
+				return
+			}
+			if want := filepath.Join(data, c.served); err != nil || got.DataDirectory != want {
+				t.Errorf("%s, %v, want %s", got.DataDirectory, err, want)
+			}
+		})
 	}
 }
 
@@ -76,6 +112,11 @@ func TestLoadReference(t *testing.T) {
 	}
 	if _, _, _, err := config.LoadReference(flags, required(), "", ""); err == nil || !strings.Contains(err.Error(), "--from DIR") {
 		t.Errorf("no data directory: %v", err)
+	}
+	// A file that cannot be read is named, and not what it would have set.
+	_, _, _, err := config.LoadReference(config.Flags{Command: true, EnvFile: filepath.Join(t.TempDir(), "nope.env")}, nil, "", "")
+	if err == nil || !strings.Contains(err.Error(), "nope.env") || strings.Contains(err.Error(), "it is not set") {
+		t.Errorf("no file: %v", err)
 	}
 	_, ref, _, err := config.LoadReference(flags, append(settings, "PDS_ENTRYWAY_URL=https://x.test", "PDS_BLOBSTORE_S3_BUCKET=b"), "", "")
 	if err != nil || len(ref.Unread) != 1 || ref.S3Bucket != "b" {

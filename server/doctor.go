@@ -31,14 +31,17 @@ const (
 	leastFree = 1 << 30
 )
 
+// look is one check of the doctor.
+type look struct {
+	what string
+	do   func(context.Context) (says string, err error)
+}
+
 // diagnose looks, from this machine, for what makes a server unusable: what people
 // and other servers need from it, and what it needs from others. It changes
 // nothing.
 func (s *Server) diagnose(ctx context.Context) (found []admin.Finding) {
-	for _, look := range []struct {
-		what string
-		do   func(context.Context) (says string, err error)
-	}{
+	looks := []look{
 		{"data directory", s.lookAtFolder},
 		{"database", s.lookAtDatabase},
 		{"host name", s.lookAtHost},
@@ -50,7 +53,12 @@ func (s *Server) diagnose(ctx context.Context) (found []admin.Finding) {
 		{"accounts", s.lookAtAccounts},
 		{"passkeys", s.lookAtPasskeys},
 		{"backups", s.lookAtBackups},
-	} {
+		{"event numbers", s.lookAtNumbers},
+	}
+	if s.taken != nil {
+		looks = append(looks, look{"old server", s.lookAtOldServer})
+	}
+	for _, look := range looks {
 		within, cancel := context.WithTimeout(ctx, doctorPatience)
 		says, err := look.do(within)
 		cancel()

@@ -19,6 +19,9 @@ func (s *Server) buildFirehose(ctx context.Context) (err error) {
 	}
 	s.crawler = firehose.NewCrawler(crawlers, c.Hostname, &http.Client{CheckRedirect: noRedirect}, s.opts.Log)
 	s.crawler.Now = s.opts.Now
+	if s.taken != nil {
+		s.crawler.Notify() // relays that gave up during the switch come back
+	}
 	s.retention = &firehose.Retention{
 		Log: log, Age: time.Duration(c.RepoBackfillLimitMS) * time.Millisecond, MaxBytes: c.FirehoseMaxBytes,
 		Logger: s.opts.Log, Now: s.opts.Now, Doubt: s.clock.Check,

@@ -20,6 +20,7 @@ import (
 	"nestbox/account"
 	"nestbox/admin"
 	"nestbox/auth"
+	"nestbox/backup"
 	"nestbox/blob"
 	"nestbox/blob/disk"
 	"nestbox/config"
@@ -115,6 +116,7 @@ type Server struct {
 	plc      *devDirectory
 	db       *sqlite.DB
 	stores   store.Stores
+	taken    *Taken // nil unless another server's data directory was taken over
 
 	verifier  *auth.Verifier
 	sessions  *session.Service
@@ -187,6 +189,9 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 		return nil, err
 	}
 	s.DataDir = string(s.dir)
+	if backup.Unfinished(s.DataDir) {
+		return nil, errRestoring
+	}
 	s.load = load.NewRecorder(opts.Now, s.gauges)
 	s.buildMetrics()
 	if err := errors.Join(s.bind(ctx), s.openAside(ctx)); err != nil {
@@ -200,6 +205,9 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 		return nil, err
 	}
 	s.stores = s.db.Stores()
+	if s.taken, err = readTaken(s.dir); err != nil {
+		return nil, err
+	}
 	if err := s.buildFirehose(ctx); err != nil {
 		return nil, err
 	}
@@ -421,7 +429,12 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	if s.aside != nil {
 		servers[s.aside] = s.asideServer()
 	}
-	failed := make(chan error, len(servers))
+	failed := make(chan error, len(servers)+1)
+	workers.Go(func() {
+		if err := s.guardNumbers(background); err != nil {
+			failed <- err
+		}
+	})
 	for l, srv := range servers {
 		workers.Go(func() {
 			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -94,7 +94,9 @@ func TakeOver(ctx context.Context, o TakeoverOptions) (_ *takeover.Report, err e
 		}
 	}()
 	if taken, err := readTaken(t.dir); err != nil || taken != nil {
-		t.report.Done = taken != nil
+		if t.report.Done = taken != nil; t.report.Done {
+			t.report.Remark("it was taken over at " + taken.At.Format(time.RFC3339) + ": nothing is left to do")
+		}
 		return t.report, err
 	}
 	if t.report.Refusals, err = t.beforehand(); err != nil {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -178,4 +180,20 @@ func OverTakeover(c *config.Config) (OldFiles, error) {
 		out.Removable = append(out.Removable, path)
 	}
 	return out, nil
+}
+
+// lookAtOldServer looks whether the server that was taken over runs again: both would write
+// histories of the same accounts.
+func (s *Server) lookAtOldServer(context.Context) (string, error) {
+	served, err := s.taken.Places.Served()
+	if errors.Is(err, fs.ErrPermission) {
+		return "this user cannot see whether it runs", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("it cannot be seen whether it runs: %w", err)
+	}
+	if len(served) > 0 {
+		return "", fmt.Errorf("it runs again, and has %s open: %s", strings.Join(served, ", "), stopOld)
+	}
+	return "it was taken over on " + s.taken.At.Format(time.DateOnly) + ", and does not run on this machine", nil
 }

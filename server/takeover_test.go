@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"nestbox/admin"
 	"nestbox/config"
 	"nestbox/internal/pdstest"
 	"nestbox/server"
@@ -440,5 +441,28 @@ func BenchmarkTakeover(b *testing.B) {
 		r := o.must(server.Finish)
 		b.ReportMetric(float64(r.Stored.Accounts)*1000/float64(r.Took), "accounts/s")
 		b.ReportMetric(float64(r.Stored.Records)*1000/float64(r.Took), "records/s")
+	}
+}
+
+// TestOldServer: the doctor looks whether the server that was taken over runs again, if there
+// was one.
+func TestOldServer(t *testing.T) {
+	t.Parallel()
+	o := newOld(t, referencetest.Options{Accounts: 1, Records: 2})
+	o.must(server.Finish)
+	s := pdstest.Start(t, pdstest.Options{Dir: o.Dir, Settings: []string{rotationKey}})
+	var found admin.Diagnosis
+	if err := s.Run(t.Context(), "doctor", struct{}{}, &found); err != nil {
+		t.Fatal(err)
+	}
+	if last := found.Findings[len(found.Findings)-1]; last.What != "old server" || !last.OK || !strings.Contains(last.Says, "does not run") {
+		t.Errorf("%+v", last)
+	}
+	fresh := pdstest.Start(t, pdstest.Options{})
+	if err := fresh.Run(t.Context(), "doctor", struct{}{}, &found); err != nil {
+		t.Fatal(err)
+	}
+	if slices.ContainsFunc(found.Findings, func(f admin.Finding) bool { return f.What == "old server" }) {
+		t.Errorf("%+v", found)
 	}
 }

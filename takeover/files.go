@@ -79,10 +79,13 @@ func bringFile(to, from string, m Manner) (Manner, error) {
 }
 
 func wrapManner(err error, m Manner) error {
-	if err != nil {
-		err = fmt.Errorf("%s: %w", m, err)
+	if err == nil || m == Copy {
+		return err
 	}
-	return err
+	if errors.Is(err, errors.ErrUnsupported) || cannotLink(err) {
+		return fmt.Errorf("%s: %w; leave --blobs out, or use --blobs copy", m, err)
+	}
+	return fmt.Errorf("%s: %w", m, err)
 }
 
 // cannotLink reports whether err means that no file may be linked there, and not that this
