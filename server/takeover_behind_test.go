@@ -98,7 +98,7 @@ func TestTakeoverBehind(t *testing.T) {
 	}
 }
 
-// TestTakeoverCrashed: what a crash of the old server leaves behind by seconds is no fault.
+// TestTakeoverCrashed: a crash of the old server may leave its databases seconds apart.
 func TestTakeoverCrashed(t *testing.T) {
 	t.Parallel()
 	o := newOld(t, referencetest.Options{Accounts: 1, Records: 6})
