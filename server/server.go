@@ -188,6 +188,14 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 	if s.dir, s.release, err = datadir.Open(opts.Config.DataDirectory); err != nil {
 		return nil, err
 	}
+	if s.taken, err = readTaken(s.dir); err != nil {
+		return nil, err
+	}
+	if opts.Listen {
+		if err := checkOldServer(ctx, s.dir, s.taken); err != nil {
+			return nil, err
+		}
+	}
 	s.DataDir = string(s.dir)
 	if backup.Unfinished(s.DataDir) {
 		return nil, errRestoring
@@ -205,9 +213,6 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 		return nil, err
 	}
 	s.stores = s.db.Stores()
-	if s.taken, err = readTaken(s.dir); err != nil {
-		return nil, err
-	}
 	if err := s.buildFirehose(ctx); err != nil {
 		return nil, err
 	}

@@ -46,6 +46,8 @@ type TakeOver struct {
 	Box   *seal.Box
 	Codes *account.Codes
 	Now   func() time.Time
+	// Still is called before the end: an error if the source was written meanwhile.
+	Still func(ctx context.Context) error
 	// Progress is called with what is being done.
 	Progress func(line string)
 }
@@ -154,6 +156,9 @@ func (t *TakeOver) Finish(ctx context.Context, r *Report) error {
 	}
 	r.Stored = &counts
 	if r.Events.Last, _, err = t.Source.LastEvent(); err != nil {
+		return err
+	}
+	if err := t.Still(ctx); err != nil {
 		return err
 	}
 	t.Progress("making it durable")

@@ -30,7 +30,10 @@ func (p Places) folder(did syntax.DID) string {
 }
 
 // store returns the database of an actor.
-func (p Places) store(did syntax.DID) string { return filepath.Join(p.folder(did), "store.sqlite") }
+func (p Places) store(did syntax.DID) string { return filepath.Join(p.folder(did), actorDatabase) }
+
+// actorDatabase is the name of an actor's database.
+const actorDatabase = "store.sqlite"
 
 // actor implements takeover.Actor.
 type actor struct {
