@@ -192,6 +192,14 @@ func (p *proof) revOf(rev syntax.TID) syntax.TID {
 	return rev
 }
 
+// CountRecords proves an actor's repository, and returns how many records its tree has.
+func CountRecords(did syntax.DID, a Actor) (int64, error) {
+	p := &proof{actor: a}
+	p.row.DID, p.said.copies = did, &copies{force: true}
+	err := p.prove()
+	return p.head.Records, err
+}
+
 // isTID is syntax.ParseTID without its regular expression, which would take as long as all
 // else that is done with a record.
 func isTID(text string) bool {
@@ -312,6 +320,9 @@ func (t *TakeOver) take(ctx context.Context, p *proof, w *work) (moved bool, err
 	settled, err := t.settled(ctx, p, w)
 	if err != nil {
 		return false, err
+	}
+	if len(w.bad)+len(w.remarks) > 0 {
+		settled.State.Changed = 0 // the next pass says it again, or finds the file
 	}
 	if t.Store == nil {
 		return false, p.content(func(c Chunk) error { w.count(c); return ctx.Err() })

@@ -32,7 +32,7 @@ type takeoverCmd struct {
 
 	Blobs           string   `help:"How files of blobs are brought: reflink, link or copy. Default: the first of them that works." enum:",reflink,link,copy" default:"" placeholder:"HOW"`
 	Skip            []string `help:"Leave this account out; may be repeated." placeholder:"DID"`
-	Force           bool     `help:"Take over what is known of a newer version's data, and an event log that is older than the repositories."`
+	Force           bool     `help:"Take over what is known of a newer version's data, databases that are older than others, and records whose blobs are lost."`
 	KeepDeleteAfter bool     `help:"Delete deactivated accounts when their owners asked for it, in a week at the earliest: the old server never did."`
 }
 
