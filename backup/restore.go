@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/superfly/ltx"
@@ -99,14 +98,29 @@ func begin(dir string) error {
 	if Unfinished(dir) {
 		return nil
 	}
-	entries, err := os.ReadDir(dir)
+	empty, err := Empty(dir)
 	if err != nil {
-		return fmt.Errorf("look into %s: %w", dir, err)
+		return err
 	}
-	if len(entries) > 0 {
+	if !empty {
 		return fmt.Errorf("%s: %w", dir, ErrNotEmpty)
 	}
 	return durable.WriteFile(filepath.Join(dir, unfinishedName), []byte("nestbox restore has not ended: run it again\n"), 0o600)
+}
+
+// Empty reports whether a folder has nothing but what a file system of its own has, or is
+// missing.
+func Empty(dir string) (bool, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return false, fmt.Errorf("look into %s: %w", dir, err)
+	}
+	for _, e := range entries {
+		if e.Name() != "lost+found" {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // Unfinished reports whether a restore to the folder has not ended.
@@ -396,14 +410,6 @@ func syncTree(dir string) error {
 		return fmt.Errorf("sync %s: %w", dir, err)
 	}
 	return nil
-}
-
-// Restored is what is known of the restore of a data directory.
-type Restored struct {
-	At       time.Time `json:"at"`
-	From     string    `json:"from"`
-	Snapshot string    `json:"snapshot"`
-	Made     time.Time `json:"made"`
 }
 
 func (r *Reader) progress(p Step) {

@@ -54,6 +54,7 @@ func (c *Config) check(f *Faults, flags Flags) {
 	c.checkPages(f)
 	c.checkCaptcha(f, !flags.Command)
 	c.checkFirehose(f)
+	oneOf(f, "PDS_FIREHOSE_GUARD", c.FirehoseGuard, "stop", "warn")
 	c.checkMetrics(f, !flags.Command)
 	if !flags.Command {
 		c.checkBackup(f)

@@ -224,6 +224,14 @@ type Config struct {
 	// Which snapshots are kept, the newest one of each of so many days, weeks and months:
 	// `daily=7,weekly=4,monthly=6`. Default: all.
 	BackupKeep string `env:"PDS_BACKUP_KEEP" group:"backup"`
+	// Store of backups, as in `PDS_BACKUP_TO`, whose newest snapshot is restored at the start if the data directory
+	// is empty. So a lost machine is one command. It has no effect on a data directory that has something.
+	RestoreFrom string `env:"PDS_RESTORE_FROM" group:"backup"`
+	// File with the identity of age that opens the backups of `PDS_RESTORE_FROM`.
+	RestoreIdentity string `env:"PDS_RESTORE_IDENTITY_FILE" group:"backup"`
+	// What happens when a relay has seen events that this server does not have, because it was restored from a backup
+	// and not moved on. `warn`: it is logged each hour. `stop`: the server stops. See `nestbox firehose jump`.
+	FirehoseGuard string `env:"PDS_FIREHOSE_GUARD" default:"warn" group:"event stream"`
 	// Region of the bucket of backups.
 	BackupS3Region string `env:"PDS_BACKUP_S3_REGION" group:"backup"`
 	// URL of the S3 server of backups. Default: Amazon's.

@@ -181,7 +181,7 @@ func (c *Config) derive() {
 		c.HandleDomains[i] = strings.ToLower(d)
 	}
 	// A command that takes them from the last server may run in another folder.
-	for _, dir := range []*string{&c.BlobDiskLocation, &c.BlobDiskTmpLocation, &c.BackupTo} {
+	for _, dir := range []*string{&c.BlobDiskLocation, &c.BlobDiskTmpLocation, &c.BackupTo, &c.RestoreFrom} {
 		if strings.HasPrefix(*dir, "s3://") {
 			continue
 		}

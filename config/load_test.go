@@ -43,7 +43,7 @@ func envFile(t *testing.T, text string) string {
 // TestDefaults compares every setting, in production and in development.
 func TestDefaults(t *testing.T) {
 	common := config.Config{
-		Port: 2583, DataDirectory: "data", BackupEvery: 24 * time.Hour, AccessTokenTTL: 2 * time.Hour, RefreshTokenTTL: 90 * 24 * time.Hour,
+		Port: 2583, DataDirectory: "data", BackupEvery: 24 * time.Hour, FirehoseGuard: "warn", AccessTokenTTL: 2 * time.Hour, RefreshTokenTTL: 90 * 24 * time.Hour,
 		OAuthAccessTokenTTL: 25 * time.Minute, OAuthRefreshTokenTTL: 90 * 24 * time.Hour, OAuthPublicSessionTTL: 14 * 24 * time.Hour,
 		OAuthSessionTTL:    730 * 24 * time.Hour,
 		SessionReuseWindow: 24 * time.Hour, SessionReusePolicy: "report", SessionLimit: 200, BlobUploadLimit: 300 << 20, LogLevel: "info",
@@ -97,6 +97,9 @@ func everySetting() map[string]struct {
 		raw  string
 		want any
 	}{
+		"PDS_RESTORE_FROM":                          {"s3://bucket/nest", "s3://bucket/nest"},
+		"PDS_RESTORE_IDENTITY_FILE":                 {"/run/identity", "/run/identity"},
+		"PDS_FIREHOSE_GUARD":                        {"stop", "stop"},
 		"PDS_BACKUP_TO":                             {"/mnt/backups", "/mnt/backups"},
 		"PDS_BACKUP_SNAPSHOT_EVERY":                 {"6h", 6 * time.Hour},
 		"PDS_BACKUP_RECIPIENT":                      {recipient, []string{recipient}},
@@ -399,6 +402,7 @@ func TestBadValues(t *testing.T) {
 		"PDS_INVITE_EPOCH":                          {"2026-01-01", "-1", "9223372036854775807"},
 		"PDS_REPO_BACKFILL_LIMIT_MS":                {"0", "1d", "-1", "9223372036854775807"},
 		"PDS_FIREHOSE_MAX_BYTES":                    {"0", "1GB", "-1"},
+		"PDS_FIREHOSE_GUARD":                        {"Stop", "ignore"},
 		"PDS_BACKUP_TO":                             {"data/backups"},
 		"PDS_BACKUP_SNAPSHOT_EVERY":                 {"59s", "0", "daily"},
 		"PDS_BACKUP_RECIPIENT":                      {"age1x", "ssh-ed25519 AAAA"},
@@ -411,7 +415,7 @@ func TestBadValues(t *testing.T) {
 	// These accept any text.
 	free := []string{
 		"PDS_DATA_DIRECTORY", "PDS_ADMIN_PASSWORD", "PDS_JWT_SECRET", "PDS_RATE_LIMIT_BYPASS_KEY",
-		"PDS_HCAPTCHA_TOKEN_SALT", "PDS_BACKUP_S3_REGION", "PDS_BACKUP_S3_ACCESS_KEY_ID", "PDS_BACKUP_S3_SECRET_ACCESS_KEY",
+		"PDS_HCAPTCHA_TOKEN_SALT", "PDS_RESTORE_FROM", "PDS_RESTORE_IDENTITY_FILE", "PDS_BACKUP_S3_REGION", "PDS_BACKUP_S3_ACCESS_KEY_ID", "PDS_BACKUP_S3_SECRET_ACCESS_KEY",
 		"PDS_BLOBSTORE_DISK_LOCATION", "PDS_BLOBSTORE_DISK_TMP_LOCATION", "PDS_KEY_ENCRYPTION_KEY_FILE",
 	}
 	all := required()

@@ -100,7 +100,8 @@ func (s *Server) backUpNow(ctx context.Context) error {
 		return fmt.Errorf("the backup was made, but old ones were not removed: %w", err)
 	}
 	if removed.Snapshots > 0 {
-		s.opts.Log.LogAttrs(ctx, slog.LevelInfo, "old backups removed", slog.Int("snapshots", removed.Snapshots), slog.Int64("bytes", removed.Bytes))
+		s.opts.Log.LogAttrs(ctx, slog.LevelInfo, "old backups removed", slog.Int("snapshots", removed.Snapshots), slog.Int64("bytes",
+			removed.Bytes))
 	}
 	return nil
 }

@@ -53,6 +53,7 @@ func (s *Server) diagnose(ctx context.Context) (found []admin.Finding) {
 		{"accounts", s.lookAtAccounts},
 		{"passkeys", s.lookAtPasskeys},
 		{"backups", s.lookAtBackups},
+		{"event numbers", s.lookAtNumbers},
 	}
 	if s.taken != nil {
 		looks = append(looks, look{"old server", s.lookAtOldServer})

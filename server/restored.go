@@ -2,17 +2,26 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"net/http"
 	"os"
+	"path/filepath"
 	"time"
+
+	"filippo.io/age"
 
 	"nestbox/auth"
 	"nestbox/backup"
+	"nestbox/backup/depot"
 	"nestbox/blob"
 	"nestbox/config"
 	"nestbox/datadir"
+	"nestbox/firehose"
+	"nestbox/internal/durable"
 	"nestbox/internal/seal"
 	"nestbox/store/sqlite"
 	"nestbox/verify"
@@ -100,27 +109,63 @@ type RestoreArgs struct {
 	// To is the data directory, Keys the file of keys that are not in the store, EnvFile one
 	// with the settings of the server.
 	To, Keys, EnvFile string
+	// NoJump leaves the numbers of events as they are; JumpTo, if it is set, is the number
+	// that they go on above, whatever relays say.
+	NoJump bool
+	JumpTo int64
 	// Fault is called for each fault that the verification finds.
 	Fault func(line string)
+	Log   *slog.Logger
 }
 
 // Restored is what Restore made.
 type Restored struct {
 	Snapshot string    `json:"snapshot"`
 	Made     time.Time `json:"made"`
-	// LastEvent is the number of the last event.
-	LastEvent int64 `json:"lastEvent"`
-	Faults    int64 `json:"faults"`
+	// At is when it was restored, From the store.
+	At   time.Time `json:"at"`
+	From string    `json:"from"`
+	// LastEvent is the number of the last event of the snapshot, JumpedTo the number above
+	// which the numbers go on, 0 if there was no jump.
+	LastEvent int64       `json:"lastEvent"`
+	JumpedTo  int64       `json:"jumpedTo"`
+	Relays    []RelaySeen `json:"relays"`
+	Faults    int64       `json:"faults"`
+	// BlobsElsewhere is the folder in which the settings want the blobs, which are in the
+	// data directory now; empty if that is right.
+	BlobsElsewhere string `json:"blobsElsewhere,omitempty"`
 }
 
-// Restore makes a data directory of a snapshot and verifies it. No server may be started on
-// it before.
+// RelaySeen is what a relay has seen of the server before the restore.
+type RelaySeen struct {
+	Relay string `json:"relay"`
+	// Seq is the number of the last event that it has, 0 if it knows none.
+	Seq int64 `json:"seq"`
+	// Error is why it could not be asked.
+	Error string `json:"error,omitempty"`
+}
+
+const (
+	// jumpMargin is how far above the relays' numbers the numbers go on: a relay may have seen
+	// more than it reports. blindMargin is that if one could not be asked, or there is none.
+	jumpMargin  = 1000
+	blindMargin = 1_000_000
+	// restoredName is the file of a data directory that tells of its restore.
+	restoredName = "restored.json"
+)
+
+// Restore makes a data directory of a snapshot, verifies it, asks the relays of its server
+// what they have seen, and moves the numbers of events on: the next server announces every
+// account again. No server may be started on it before.
 func Restore(ctx context.Context, a RestoreArgs) (out Restored, err error) {
 	m, err := backup.Pick(ctx, a.Reader.Depot, a.At)
 	if err != nil {
 		return out, err
 	}
-	out = Restored{Snapshot: m.Name, Made: m.At, LastEvent: m.LastEvent}
+	out = Restored{
+		Snapshot: m.Name, Made: m.At, At: time.Now().UTC().Truncate(time.Second), From: a.Reader.Depot.String(), LastEvent: m.LastEvent,
+		Relays: []RelaySeen{},
+	}
 	if err := a.Reader.Restore(ctx, m, backup.Target{Dir: a.To, Keys: a.Keys}); err != nil {
 		return out, err
 	}
@@ -132,13 +177,108 @@ func Restore(ctx context.Context, a RestoreArgs) (out Restored, err error) {
 	if err != nil {
 		return out, fmt.Errorf("everything was restored, and not verified: %w", err)
 	}
-	c.BlobDiskLocation = "" // they are restored into the data directory
+	out.BlobsElsewhere, c.BlobDiskLocation = c.BlobDiskLocation, "" // they are restored into the data directory
 	v, err := Verification(&c)
 	if err != nil {
 		return out, err
 	}
 	v.Now, v.Fault, v.Remark, v.Progress = time.Now, a.Fault, func(string) {}, func(string) {}
 	done, err := v.Run(ctx)
-	out.Faults = done.Faults
-	return out, err
+	if out.Faults = done.Faults; err != nil {
+		return out, err
+	}
+	if !a.NoJump {
+		if err := jump(ctx, dir, &c, a, &out); err != nil {
+			return out, fmt.Errorf("everything was restored and verified, but the numbers of events were not moved on: "+
+				"run nestbox firehose jump before you start the server: %w", err)
+		}
+	}
+	raw, err := json.MarshalIndent(out, "", " ")
+	if err != nil {
+		return out, fmt.Errorf("encode what was restored: %w", err)
+	}
+	return out, durable.WriteFile(filepath.Join(a.To, restoredName), append(raw, '\n'), 0o600)
+}
+
+// jump moves the numbers of events above those that relays have seen.
+func jump(ctx context.Context, dir datadir.Dir, c *config.Config, a RestoreArgs, out *Restored) (err error) {
+	to, margin := a.JumpTo, int64(0)
+	if to == 0 {
+		to, margin = out.LastEvent, jumpMargin
+		if len(c.Crawlers) == 0 {
+			margin = blindMargin
+		}
+		asking := firehose.NewCrawler(c.Crawlers, c.Hostname, &http.Client{CheckRedirect: noRedirect}, a.Log)
+		for _, relay := range c.Crawlers {
+			seen := RelaySeen{Relay: relay}
+			switch seen.Seq, err = asking.LastSeen(ctx, relay); {
+			case errors.Is(err, firehose.ErrUnseen):
+			case err != nil:
+				seen.Error, margin = err.Error(), blindMargin
+			case seen.Seq > firehose.MaxJump-blindMargin:
+				return fmt.Errorf("%s: %w", relay, firehose.ErrTooHigh)
+			}
+			to = max(to, seen.Seq)
+			out.Relays = append(out.Relays, seen)
+		}
+	}
+	db, err := sqlite.Open(ctx, dir.Database(), sqlite.Options{Log: logQuiet()})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := db.Stores().Log.Jump(ctx, to+margin); err != nil {
+		return err
+	}
+	out.JumpedTo = to + margin
+	return nil
+}
+
+// errRestoring: see Open.
+var errRestoring = errors.New("a restore to this folder has not ended: run nestbox restore again, with the same arguments")
+
+// RestoreFirst restores the data directory that the settings name from PDS_RESTORE_FROM if it
+// has nothing yet, and returns what it restored, nil if nothing had to be.
+func RestoreFirst(ctx context.Context, c *config.Config, envFile string, log *slog.Logger) (*Restored, error) {
+	if c.RestoreFrom == "" {
+		return nil, nil //nolint:nilnil // nothing to restore is not an error
+	}
+	empty, err := backup.Empty(c.DataDirectory)
+	if err != nil {
+		return nil, err
+	}
+	if !empty && !backup.Unfinished(c.DataDirectory) {
+		return nil, nil //nolint:nilnil // it is restored already
+	}
+	store, err := depot.Open(c.RestoreFrom, S3Settings(c.BackupS3()), false)
+	if err != nil {
+		return nil, err
+	}
+	reader := &backup.Reader{Depot: store}
+	if c.RestoreIdentity != "" {
+		if reader.Identities, err = ReadIdentities(c.RestoreIdentity); err != nil {
+			return nil, err
+		}
+	}
+	out, err := Restore(ctx, RestoreArgs{
+		Reader: reader, To: c.DataDirectory, EnvFile: envFile, Log: log,
+		Fault: func(line string) {
+			log.LogAttrs(ctx, slog.LevelError, "what was restored is damaged", slog.String("fault", line))
+		},
+	})
+	return &out, err
+}
+
+// ReadIdentities reads a file with identities of age.
+func ReadIdentities(path string) (_ []age.Identity, err error) {
+	file, err := os.Open(path) //nolint:gosec // the operator's file
+	if err != nil {
+		return nil, fmt.Errorf("read the identity: %w", err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	list, err := age.ParseIdentities(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return list, nil
 }

@@ -20,6 +20,7 @@ import (
 	"nestbox/account"
 	"nestbox/admin"
 	"nestbox/auth"
+	"nestbox/backup"
 	"nestbox/blob"
 	"nestbox/blob/disk"
 	"nestbox/config"
@@ -196,6 +197,9 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 		}
 	}
 	s.DataDir = string(s.dir)
+	if backup.Unfinished(s.DataDir) {
+		return nil, errRestoring
+	}
 	s.load = load.NewRecorder(opts.Now, s.gauges)
 	s.buildMetrics()
 	if err := errors.Join(s.bind(ctx), s.openAside(ctx)); err != nil {
@@ -430,7 +434,12 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	if s.aside != nil {
 		servers[s.aside] = s.asideServer()
 	}
-	failed := make(chan error, len(servers))
+	failed := make(chan error, len(servers)+1)
+	workers.Go(func() {
+		if err := s.guardNumbers(background); err != nil {
+			failed <- err
+		}
+	})
 	for l, srv := range servers {
 		workers.Go(func() {
 			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {

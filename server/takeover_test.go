@@ -450,8 +450,8 @@ func BenchmarkTakeover(b *testing.B) {
 	}
 }
 
-// TestOldServer: the doctor says whether the server that was taken over runs again, and says
-// nothing of one where there was none.
+// TestOldServer: the doctor looks whether the server that was taken over runs again, if there
+// was one.
 func TestOldServer(t *testing.T) {
 	t.Parallel()
 	o := newOld(t, referencetest.Options{Accounts: 1, Records: 2})

@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestIsTID: it says what the parser says.
+// TestIsTID compares it with the parser.
 func TestIsTID(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -209,20 +210,11 @@ type identities struct {
 	Keys     string `help:"File that backup --keys-apart wrote." type:"path" placeholder:"FILE"`
 }
 
-func (i identities) read() (_ []age.Identity, err error) {
+func (i identities) read() ([]age.Identity, error) {
 	if i.Identity == "" {
 		return nil, nil
 	}
-	file, err := os.Open(i.Identity)
-	if err != nil {
-		return nil, fmt.Errorf("read the identity: %w", err)
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	list, err := age.ParseIdentities(file)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", i.Identity, err)
-	}
-	return list, nil
+	return server.ReadIdentities(i.Identity)
 }
 
 type backupListCmd struct {
@@ -331,8 +323,33 @@ type restoreCmd struct {
 	storeFlags
 	identities
 
-	To string    `required:"" help:"The data directory to make: an empty folder, or one that does not exist." type:"path" placeholder:"DIR"`
+	To     string `required:"" help:"The data directory to make: an empty folder, or one that does not exist." type:"path" placeholder:"DIR"`
+	NoJump bool   `help:"Leave the numbers of events as they are." xor:"jump"`
+	JumpTo int64  `help:"The next event gets a number above this one, whatever relays have seen." placeholder:"N" xor:"jump"`
+
 	At time.Time `help:"Restore the newest snapshot that is not younger than this time, like 2026-11-29T22:00:00Z." placeholder:"TIME"`
+}
+
+// restoredText describes a restore to people.
+func restoredText(done server.Restored, dir string) string {
+	said := fmt.Sprintf("%s of %s is in %s, with everything as it was then.", snapshotName(done.Snapshot), done.Made.Format(time.RFC3339), dir)
+	for _, r := range done.Relays {
+		switch {
+		case r.Error != "":
+			said += fmt.Sprintf("\n%s could not be asked what it has seen: %s", r.Relay, r.Error)
+		case r.Seq > done.LastEvent:
+			said += fmt.Sprintf("\n%s has seen %d events that are lost.", r.Relay, r.Seq-done.LastEvent)
+		}
+	}
+	if done.JumpedTo > 0 {
+		said += fmt.Sprintf("\nThe next event gets a number above %d, and the server announces every account again when it starts.",
+			done.JumpedTo)
+	}
+	if done.BlobsElsewhere != "" {
+		said += fmt.Sprintf("\nMove the folder %s to %s, as PDS_BLOBSTORE_DISK_LOCATION wants it.",
+			filepath.Join(dir, backup.BlobsName), done.BlobsElsewhere)
+	}
+	return said
 }
 
 // Run restores, then verifies.
@@ -350,13 +367,13 @@ func (c *restoreCmd) Run() error {
 	steps := newSteps(c.JSON)
 	done, err := server.Restore(ctx, server.RestoreArgs{
 		Reader: &backup.Reader{Depot: store, Identities: list, Progress: steps.step}, At: c.At, To: c.To, Keys: c.Keys, EnvFile: c.EnvFile,
+		NoJump: c.NoJump, JumpTo: c.JumpTo, Log: slog.New(slog.DiscardHandler),
 		Fault: func(line string) { steps.result(map[string]string{"fault": line}, "fault: "+line) },
 	})
 	if err != nil {
 		return err
 	}
-	steps.result(done, fmt.Sprintf("%s of %s is in %s, with everything as it was then. Before you start the server on it, read "+
-		"\"Restore\" in docs/operations.md.", snapshotName(done.Snapshot), done.Made.Format(time.RFC3339), c.To))
+	steps.result(done, restoredText(done, c.To))
 	if done.Faults > 0 {
 		return fmt.Errorf("it is damaged: %d faults", done.Faults)
 	}

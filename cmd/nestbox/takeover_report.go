@@ -56,7 +56,8 @@ func printReport(w io.Writer, r *takeover.Report, pass server.Pass, err error) {
 		line("took\t%s", seconds(r.Took))
 	}
 	if pass == server.DryRun && r.FirstPass > 0 {
-		line("will take\tabout %s for --prepare beside the running server, and %s for the last pass after its stop", seconds(r.FirstPass), seconds(r.FinalPass))
+		line("will take\tabout %s for --prepare beside the running server, and %s for the last pass after its stop", seconds(r.FirstPass),
+			seconds(r.FinalPass))
 	}
 	printNext(line, r, pass, err)
 }

@@ -127,7 +127,10 @@ func Make(t testing.TB, dir string, o Options) *Source {
 }
 
 func (s *Source) make(o Options) (err error) {
-	for _, dir := range []string{s.Dir, filepath.Join(s.Dir, "actors", "reserved_keys"), filepath.Join(s.Blobs(), "tempt"), filepath.Join(s.Blobs(), "quarantine")} {
+	for _, dir := range []string{
+		s.Dir, filepath.Join(s.Dir, "actors", "reserved_keys"), filepath.Join(s.Blobs(), "tempt"),
+		filepath.Join(s.Blobs(), "quarantine"),
+	} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
@@ -240,7 +243,10 @@ func orNull(text string) any {
 // account writes one account: its rows, its repository, its blobs, its events.
 func (s *Source) account(accounts, documents *sqlite.Conn, i int, o Options) error {
 	made := s.now.Add(-48 * time.Hour).Add(time.Duration(i) * time.Second)
-	a := &Account{DID: didOf(i), Handle: fmt.Sprintf("user%d.test", i), Email: fmt.Sprintf("user%d@example.com", i), Password: "password-shared"}
+	a := &Account{
+		DID: didOf(i), Handle: fmt.Sprintf("user%d.test", i), Email: fmt.Sprintf("user%d@example.com", i),
+		Password: "password-shared",
+	}
 	hash := scryptHash("password-shared", "00112233445566778899aabbccddeeff")
 	if i < Special {
 		a.Password = fmt.Sprintf("password-%d", i)
@@ -265,9 +271,11 @@ func (s *Source) account(accounts, documents *sqlite.Conn, i int, o Options) err
 		confirmed = ISO(made.Add(time.Minute))
 	}
 	err = errors.Join(
-		run(accounts, "INSERT INTO actor VALUES (?, ?, ?, ?, ?, ?)", a.DID.String(), a.Handle, ISO(made), orNull(takedown), orNull(deactivated), orNull(after)),
+		run(accounts, "INSERT INTO actor VALUES (?, ?, ?, ?, ?, ?)", a.DID.String(), a.Handle, ISO(made), orNull(takedown), orNull(deactivated),
+			orNull(after)),
 		run(accounts, "INSERT INTO account VALUES (?, ?, ?, ?, ?)", a.DID.String(), a.Email, hash, orNull(confirmed), i == Plain),
-		run(accounts, "INSERT INTO refresh_token VALUES (?, ?, ?, NULL, NULL)", fmt.Sprintf("token-%d-%039d", i%10, i), a.DID.String(), ISO(s.now.Add(80*24*time.Hour))),
+		run(accounts, "INSERT INTO refresh_token VALUES (?, ?, ?, NULL, NULL)", fmt.Sprintf("token-%d-%039d", i%10, i), a.DID.String(),
+			ISO(s.now.Add(80*24*time.Hour))),
 	)
 	if err != nil {
 		return err
@@ -280,7 +288,8 @@ func (s *Source) account(accounts, documents *sqlite.Conn, i int, o Options) err
 	if err := s.repository(a, i, o.Records, made); err != nil {
 		return err
 	}
-	if err := run(accounts, "INSERT INTO repo_root VALUES (?, ?, ?, ?)", a.DID.String(), a.Head.String(), a.Rev.String(), ISO(made)); err != nil {
+	if err := run(accounts, "INSERT INTO repo_root VALUES (?, ?, ?, ?)", a.DID.String(), a.Head.String(), a.Rev.String(),
+		ISO(made)); err != nil {
 		return err
 	}
 	switch i {
@@ -314,7 +323,8 @@ func (s *Source) event(did syntax.DID, kind string, message map[string]any, at t
 	if err != nil {
 		return err
 	}
-	if err := run(s.events, "INSERT INTO repo_seq (did, eventType, event, sequencedAt) VALUES (?, ?, ?, ?)", did.String(), kind, body, ISO(at)); err != nil {
+	if err := run(s.events, "INSERT INTO repo_seq (did, eventType, event, sequencedAt) VALUES (?, ?, ?, ?)", did.String(), kind, body,
+		ISO(at)); err != nil {
 		return err
 	}
 	s.Last = s.events.LastInsertRowID()
@@ -358,8 +368,10 @@ func (s *Source) beside(accounts, documents *sqlite.Conn) error {
 	}
 	reserved := filepath.Join(s.Dir, "actors", "reserved_keys")
 	return errors.Join(
-		run(accounts, "INSERT INTO app_password VALUES (?, ?, ?, ?, ?)", at(WithAppPasswords), "phone", scryptHash(app.AppPassword, salt), before(time.Hour), 0),
-		run(accounts, "INSERT INTO app_password VALUES (?, ?, ?, ?, ?)", at(WithAppPasswords), "watch", scryptHash("wxyz-efgh-ijkl-mn23", salt), before(time.Hour), 1),
+		run(accounts, "INSERT INTO app_password VALUES (?, ?, ?, ?, ?)", at(WithAppPasswords), "phone", scryptHash(app.AppPassword, salt),
+			before(time.Hour), 0),
+		run(accounts, "INSERT INTO app_password VALUES (?, ?, ?, ?, ?)", at(WithAppPasswords), "watch", scryptHash("wxyz-efgh-ijkl-mn23", salt),
+			before(time.Hour), 1),
 		run(accounts, "INSERT INTO app_password VALUES (?, ?, ?, ?, ?)", "did:plc:gone", "old", "x:y", before(time.Hour), 0),
 		run(accounts, "INSERT INTO invite_code VALUES ('pds-test-aaaaa-bbbbb', 3, 0, 'admin', 'admin', ?)", before(90*time.Hour)),
 		run(accounts, "INSERT INTO invite_code VALUES ('pds-test-ccccc-ddddd', 1, 1, ?, ?, ?)", at(Plain), at(Plain), before(80*time.Hour)),
@@ -371,7 +383,8 @@ func (s *Source) beside(accounts, documents *sqlite.Conn) error {
 		os.WriteFile(filepath.Join(reserved, public.DIDKey()), key.Bytes(), 0o600),
 		os.WriteFile(filepath.Join(reserved, "did:plc:comingincomingincoming2"), key.Bytes(), 0o600),
 		// An account that was deleted: its last event is left, and a gap.
-		run(s.events, "INSERT INTO repo_seq (seq, did, eventType, event, sequencedAt) VALUES (?, 'did:plc:gone', 'identity', x'a0', ?)", s.Last+3, before(time.Second)),
+		run(s.events, "INSERT INTO repo_seq (seq, did, eventType, event, sequencedAt) VALUES (?, 'did:plc:gone', 'identity', x'a0', ?)",
+			s.Last+3, before(time.Second)),
 		run(s.events, "UPDATE repo_seq SET invalidated = 1 WHERE seq = ?", s.Last+3),
 		s.event("did:plc:gone", "account", map[string]any{"did": "did:plc:gone", "active": false, "status": "deleted"}, s.now.Add(-time.Second)),
 	)

@@ -55,7 +55,10 @@ func record(j int, at time.Time, blob cid.Cid) (key string, value map[string]any
 			"subject": map[string]any{"uri": "at://" + other + "/app.bsky.feed.post/" + tid, "cid": dagcbor.CID([]byte{0xa0}).String()},
 		}
 	}
-	post := map[string]any{"$type": "app.bsky.feed.post", "text": fmt.Sprintf("post %d, and a text of the usual length, or nearly so", j), "createdAt": ISO(at)}
+	post := map[string]any{
+		"$type": "app.bsky.feed.post", "text": fmt.Sprintf("post %d, and a text of the usual length, or nearly so", j),
+		"createdAt": ISO(at),
+	}
 	if blob.Defined() {
 		post["embed"] = map[string]any{"$type": "app.bsky.embed.images", "images": []any{map[string]any{
 			"alt": "", "image": map[string]any{"$type": "blob", "ref": blob, "mimeType": "image/png", "size": int64(blobSize)},
@@ -91,7 +94,8 @@ func (s *Source) repository(a *Account, i, records int, made time.Time) error {
 	}
 	if i == WithPreferences {
 		err = errors.Join(
-			run(c, "INSERT INTO account_pref (name, valueJson) VALUES ('app.bsky.actor.defs#adultContentPref', ?)", `{"$type":"app.bsky.actor.defs#adultContentPref","enabled":false}`),
+			run(c, "INSERT INTO account_pref (name, valueJson) VALUES ('app.bsky.actor.defs#adultContentPref', ?)",
+				`{"$type":"app.bsky.actor.defs#adultContentPref","enabled":false}`),
 			run(c, "INSERT INTO account_pref (name, valueJson) VALUES ('com.example.other', ?)", `{"$type":"com.example.other","n":1}`),
 		)
 	}
@@ -106,7 +110,10 @@ func (s *Source) repository(a *Account, i, records int, made time.Time) error {
 func (s *Source) commits(c *sqlite.Conn, a *Account, i, records int, made time.Time) error {
 	revs := []syntax.TID{syntax.NewTID(made.UnixMicro(), 1), syntax.NewTID(made.Add(time.Second).UnixMicro(), 1)}
 	public := map[string]any{"did": a.DID.String(), "handle": a.Handle}
-	if err := errors.Join(s.event(a.DID, "identity", public, made), s.event(a.DID, "account", map[string]any{"did": a.DID.String(), "active": true}, made)); err != nil {
+	if err := errors.Join(s.event(a.DID, "identity", public, made), s.event(a.DID, "account", map[string]any{
+		"did":    a.DID.String(),
+		"active": true,
+	}, made)); err != nil {
 		return err
 	}
 	var entries []entry
@@ -191,7 +198,8 @@ func (s *Source) rows(c *sqlite.Conn, a *Account, i int, entries []entry, nodes 
 	block := func(id cid.Cid, rev syntax.TID, content []byte) error {
 		return run(c, "INSERT INTO repo_block VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", id.String(), rev.String(), len(content), content)
 	}
-	err := errors.Join(block(a.Head, a.Rev, a.Commit), run(c, "INSERT INTO repo_root VALUES (?, ?, ?, ?)", a.DID.String(), a.Head.String(), a.Rev.String(), ISO(s.now)))
+	err := errors.Join(block(a.Head, a.Rev, a.Commit), run(c, "INSERT INTO repo_root VALUES (?, ?, ?, ?)", a.DID.String(), a.Head.String(),
+		a.Rev.String(), ISO(s.now)))
 	for _, n := range nodes {
 		err = errors.Join(err, block(n.CID, nodeRev[n.CID], n.Block))
 	}
@@ -233,8 +241,10 @@ func (s *Source) blobs(c *sqlite.Conn, a *Account, i int) error {
 		write(dir, a.Blob.String(), used),
 		write(filepath.Join(s.Blobs(), "tempt"), tempKey, temp),
 		write(filepath.Join(s.Blobs(), "tempt"), "leftover", temp),
-		run(c, "INSERT INTO blob VALUES (?, 'image/png', ?, NULL, NULL, NULL, ?, ?)", a.Blob.String(), blobSize, ISO(s.now.Add(-time.Hour)), takedown),
-		run(c, "INSERT INTO blob VALUES (?, 'image/png', ?, ?, NULL, NULL, ?, NULL)", a.TempBlob.String(), blobSize, tempKey, ISO(s.now.Add(-25*time.Hour))),
+		run(c, "INSERT INTO blob VALUES (?, 'image/png', ?, NULL, NULL, NULL, ?, ?)", a.Blob.String(), blobSize, ISO(s.now.Add(-time.Hour)),
+			takedown),
+		run(c, "INSERT INTO blob VALUES (?, 'image/png', ?, ?, NULL, NULL, ?, NULL)", a.TempBlob.String(), blobSize, tempKey,
+			ISO(s.now.Add(-25*time.Hour))),
 	)
 }
 

@@ -1,0 +1,160 @@
+package server_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"nestbox/admin"
+	"nestbox/backup"
+	"nestbox/backup/depot"
+	"nestbox/config"
+	"nestbox/internal/pdstest"
+	"nestbox/server"
+)
+
+// lastEvent returns the number of the last event of a server.
+func lastEvent(t *testing.T, s *pdstest.InProcess) int64 {
+	t.Helper()
+	var st admin.FirehoseStatus
+	if err := s.Run(t.Context(), string(admin.CmdFirehoseStatus), admin.Done{}, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Last
+}
+
+// TestRestoreJump: a restore moves the numbers of events above those that relays have seen,
+// and far above if one cannot be asked. The next server announces every account.
+func TestRestoreJump(t *testing.T) {
+	t.Parallel()
+	store := filepath.Join(t.TempDir(), "store")
+	s := pdstest.Start(t, pdstest.Options{})
+	alice := s.SignUp(t, "alice")
+	made, err := backUp(t, s, server.BackupArgs{To: store})
+	if err != nil || made.Snapshot == nil {
+		t.Fatalf("%+v, %v", made, err)
+	}
+	kept := lastEvent(t, s)
+	for n := range 5 {
+		s.SignUp(t, fmt.Sprintf("lost%d", n))
+	}
+	later := s.MustRefresh(t, alice.RefreshJwt)
+	seen := lastEvent(t, s)
+	plc := s.PLC
+	relay := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("hostname") != "localhost" {
+			t.Errorf("asked for %s", r.URL)
+		}
+		_, _ = io.WriteString(w, fmt.Sprintf(`{"hostname":"localhost","seq":%d}`, seen))
+	}))
+	t.Cleanup(relay.Close)
+	down := httptest.NewServer(nil)
+	down.Close()
+
+	restore := func(relays string, more func(*server.RestoreArgs)) (string, server.Restored) {
+		t.Helper()
+		env := filepath.Join(t.TempDir(), "pds.env")
+		if err := os.WriteFile(env, []byte("PDS_DEV_MODE=true\nPDS_CRAWLERS="+relays+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d, err := depot.Open(store, depot.S3Settings{}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		args := server.RestoreArgs{
+			Reader: &backup.Reader{Depot: d}, To: filepath.Join(t.TempDir(), "data"), EnvFile: env, Log: slog.New(slog.DiscardHandler),
+			Fault: func(line string) { t.Errorf("fault: %s", line) },
+		}
+		if more != nil {
+			more(&args)
+		}
+		out, err := server.Restore(t.Context(), args)
+		if err != nil || out.LastEvent != kept || out.Faults != 0 {
+			t.Fatalf("%+v, %v", out, err)
+		}
+		return args.To, out
+	}
+	if _, out := restore(relay.URL, func(a *server.RestoreArgs) { a.NoJump = true }); out.JumpedTo != 0 {
+		t.Errorf("it jumped to %d", out.JumpedTo)
+	}
+	if _, out := restore(relay.URL, func(a *server.RestoreArgs) { a.JumpTo = 77_777 }); out.JumpedTo != 77_777 {
+		t.Errorf("it jumped to %d", out.JumpedTo)
+	}
+	for _, relays := range []string{relay.URL + "," + down.URL, ""} { // one cannot be asked, or there is none to ask
+		if _, out := restore(relays, nil); out.JumpedTo < kept+1_000_000 || len(out.Relays) != len(strings.FieldsFunc(relays, func(r rune) bool { return r == ',' })) {
+			t.Errorf("%q: %+v", relays, out)
+		}
+	}
+	dir, out := restore(relay.URL, nil)
+	if out.JumpedTo != seen+1000 || len(out.Relays) != 1 || out.Relays[0].Seq != seen {
+		t.Errorf("%+v, want a jump to %d", out, seen+1000)
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, "restored.json"))
+	var told server.Restored
+	if err != nil || json.Unmarshal(raw, &told) != nil || told.JumpedTo != out.JumpedTo || told.Snapshot != made.Snapshot.Name {
+		t.Errorf("restored.json: %s, %v", raw, err)
+	}
+	again := pdstest.Start(t, pdstest.Options{Dir: dir, Settings: []string{"PDS_DID_PLC_URL=" + plc}})
+	again.MustRefresh(t, later.RefreshJwt)
+	if got := lastEvent(t, again); got < out.JumpedTo {
+		t.Errorf("the last event is %d", got)
+	}
+}
+
+// TestRestoreFirst: a server with nothing but PDS_RESTORE_FROM restores, and does not again.
+// No server starts on a folder to which a restore has not ended.
+func TestRestoreFirst(t *testing.T) {
+	t.Parallel()
+	store := filepath.Join(t.TempDir(), "store")
+	s := pdstest.Start(t, pdstest.Options{})
+	s.SignUp(t, "alice")
+	if made, err := backUp(t, s, server.BackupArgs{To: store}); err != nil || made.Snapshot == nil {
+		t.Fatalf("%+v, %v", made, err)
+	}
+	load := func(dir string, settings ...string) config.Config {
+		t.Helper()
+		c, _, err := config.Load(config.Flags{Data: dir, Dev: true, Listen: "127.0.0.1:0"}, settings)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	env := filepath.Join(t.TempDir(), "pds.env")
+	if err := os.WriteFile(env, []byte("PDS_DEV_MODE=true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	dir := filepath.Join(t.TempDir(), "data")
+	c := load(dir, "PDS_RESTORE_FROM="+store)
+	out, err := server.RestoreFirst(t.Context(), &c, env, log)
+	if err != nil || out == nil || out.Faults != 0 {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	if out, err := server.RestoreFirst(t.Context(), &c, env, log); err != nil || out != nil {
+		t.Errorf("restored again: %+v, %v", out, err)
+	}
+	none := load(t.TempDir())
+	if out, err := server.RestoreFirst(t.Context(), &none, env, log); err != nil || out != nil {
+		t.Errorf("restored from nowhere: %+v, %v", out, err)
+	}
+	lost := load(t.TempDir(), "PDS_RESTORE_FROM="+filepath.Join(store, "elsewhere"))
+	if _, err := server.RestoreFirst(t.Context(), &lost, env, log); err == nil {
+		t.Error("a store that is not there was restored from")
+	}
+	half := t.TempDir()
+	if err := os.WriteFile(filepath.Join(half, "restore-unfinished"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	opened, err := server.Open(context.WithoutCancel(t.Context()), server.Options{Config: load(half), Log: log})
+	if err == nil || !strings.Contains(err.Error(), "has not ended") {
+		t.Errorf("%v, %v", opened, err)
+	}
+}
