@@ -210,6 +210,12 @@ func setAccounts(c *sqlite.Conn, back takeover.Back) error {
 			}
 		}
 	}
+	// Handles and addresses are unique, also while they change.
+	for _, sql := range []string{"UPDATE actor SET handle = NULL", "UPDATE account SET email = did"} {
+		if err := execute(c, sql); err != nil {
+			return err
+		}
+	}
 	for _, a := range back.Accounts {
 		if err := setAccount(c, a); err != nil {
 			return err
