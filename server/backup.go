@@ -63,6 +63,8 @@ type BackupDone struct {
 	Encrypted bool   `json:"encrypted"`
 	// Gone is how many files of blobs the server itself lacks.
 	Gone int64 `json:"gone,omitempty"`
+	// Ahead names a snapshot of a later time in the store: a clock was wrong.
+	Ahead string `json:"ahead,omitempty"`
 }
 
 // Errors of backups.
@@ -111,7 +113,7 @@ func (s *Server) backUp(ctx context.Context, raw []byte, _ io.Reader, out io.Wri
 	s.noteSnapshot(ctx)
 	say(BackupLine{Snapshot: &BackupDone{
 		Name: m.Name, Store: service.Depot.String(), Database: m.Size(), Blobs: m.BlobCount, BlobBytes: m.BlobBytes,
-		Sent: m.Sent, Took: m.Took, Encrypted: m.Encrypted(), Gone: m.Gone,
+		Sent: m.Sent, Took: m.Took, Encrypted: m.Encrypted(), Gone: m.Gone, Ahead: m.Ahead,
 	}})
 	removed, err := service.Retain(ctx)
 	if err != nil {

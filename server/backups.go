@@ -65,7 +65,7 @@ func (s *Server) backUpIfDue(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	newest, err := backup.Newest(ctx, service.Depot)
+	newest, err := backup.Newest(ctx, service.Depot, s.opts.Now())
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (s *Server) prove(ctx context.Context, service *backup.Service) error {
 	var err error
 	p.Verified, err = backup.Verification{
 		Reader: &backup.Reader{Depot: service.Depot}, Scratch: service.State,
-		Check: CheckBackup(func(string) {}),
+		Check: CheckBackup(func(string) {}), Now: s.opts.Now,
 		Fault: func(line string) {
 			if p.First == "" {
 				p.First = line
@@ -159,7 +159,7 @@ func (s *Server) lookAtBackups(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%s cannot be reached: %w", c.BackupTo, err)
 	}
-	newest, err := backup.Newest(ctx, service.Depot)
+	newest, err := backup.Newest(ctx, service.Depot, s.opts.Now())
 	switch old := s.opts.Now().Sub(newest).Round(time.Minute); {
 	case err != nil:
 		return "", fmt.Errorf("%s cannot be read: %w", c.BackupTo, err)

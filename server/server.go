@@ -20,7 +20,6 @@ import (
 	"nestbox/account"
 	"nestbox/admin"
 	"nestbox/auth"
-	"nestbox/backup"
 	"nestbox/blob"
 	"nestbox/blob/disk"
 	"nestbox/config"
@@ -185,13 +184,10 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if s.dir, s.release, err = datadir.Open(opts.Config.DataDirectory); err != nil {
+	if s.dir, s.release, err = openDir(opts.Config.DataDirectory); err != nil {
 		return nil, err
 	}
 	s.DataDir = string(s.dir)
-	if backup.Unfinished(s.DataDir) {
-		return nil, errRestoring
-	}
 	s.load = load.NewRecorder(opts.Now, s.gauges)
 	s.buildMetrics()
 	if err := errors.Join(s.bind(ctx), s.openAside(ctx)); err != nil {

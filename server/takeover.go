@@ -167,7 +167,7 @@ func throwawayBox() *seal.Box {
 }
 
 func (t *takeoverRun) openTarget(ctx context.Context) error {
-	dir, release, err := datadir.Open(string(t.dir))
+	dir, release, err := openDir(string(t.dir))
 	if release != nil {
 		t.closers = append(t.closers, release)
 	}
