@@ -147,14 +147,17 @@ func (r *run) database(ctx context.Context) (_ *Manifest, wanted string, err err
 		return nil, "", fmt.Errorf("hold the database: %w", err)
 	}
 	defer held.Release()
-	if err := r.chunks(ctx, held); err != nil {
-		return nil, "", err
+	watched, stop := watchLog(ctx, held)
+	defer stop()
+	m, changed, wanted, err := r.holding(watched, held)
+	if cause := context.Cause(watched); errors.Is(cause, ErrLog) {
+		err = cause
 	}
-	m, changed, wanted, err := r.moment(ctx, held)
 	if err != nil {
 		return nil, "", err
 	}
 	held.Release()
+	stop()
 	if changed != "" {
 		if m.Log, err = r.putFile(ctx, changed); err != nil {
 			return nil, "", err
@@ -173,6 +176,37 @@ func (r *run) database(ctx context.Context) (_ *Manifest, wanted string, err err
 	return m, wanted, err
 }
 
+// watchInterval is how often we look at the size of the log.
+const watchInterval = 100 * time.Millisecond
+
+// watchLog returns a context that ends with ErrLog when the log has grown too much: a store may
+// stall while it is sent something.
+func watchLog(ctx context.Context, held Held) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		for tick := time.NewTicker(watchInterval); ; {
+			select {
+			case <-tick.C:
+				if held.LogSize() > MaxLog {
+					cancel(ErrLog)
+				}
+			case <-ctx.Done():
+				tick.Stop()
+				return
+			}
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
+// holding does what is done while the database's file is held.
+func (r *run) holding(ctx context.Context, held Held) (_ *Manifest, changed, wanted string, err error) {
+	if err := r.chunks(ctx, held); err != nil {
+		return nil, "", "", err
+	}
+	return r.moment(ctx, held)
+}
+
 // chunks sends what is new of the database's file.
 func (r *run) chunks(ctx context.Context, held Held) error {
 	chunk := make([]byte, chunkSize)
@@ -180,9 +214,6 @@ func (r *run) chunks(ctx context.Context, held Held) error {
 	for at := int64(0); at < held.Size(); at += chunkSize {
 		if err := ctx.Err(); err != nil {
 			return err
-		}
-		if held.LogSize() > MaxLog {
-			return ErrLog
 		}
 		n := min(chunkSize, held.Size()-at)
 		clear(chunk[n:])

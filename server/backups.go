@@ -81,7 +81,7 @@ func (s *Server) backUpIfDue(ctx context.Context) error {
 
 // backUpNow makes one of the server's own backups.
 func (s *Server) backUpNow(ctx context.Context) error {
-	service, done, err := s.beginBackup(ctx, s.ownBackup())
+	service, ctx, done, err := s.beginBackup(ctx, s.ownBackup())
 	if errors.Is(err, errBackingUp) {
 		return nil // the operator makes one: this one is due later
 	}
@@ -113,6 +113,9 @@ func (s *Server) prove(ctx context.Context, service *backup.Service) error {
 		return nil
 	}
 	defer s.backingUp.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.stopping, cancel)()
 	p := proof{At: s.opts.Now().UTC().Truncate(time.Second)}
 	var err error
 	p.Verified, err = backup.Verification{
