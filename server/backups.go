@@ -93,6 +93,7 @@ func (s *Server) backUpNow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.noteSnapshot(ctx)
 	s.opts.Log.LogAttrs(ctx, slog.LevelInfo, "backup made", slog.String("to", service.Depot.String()), slog.Int64("sent", m.Sent),
 		slog.Int64("blobs", m.BlobCount), slog.Int64("milliseconds", m.Took))
 	removed, err := service.Retain(ctx)
