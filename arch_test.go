@@ -90,6 +90,7 @@ func arrows() map[string]rule {
 		"internal/seal":             {},                                                                                  // the same
 		"internal/safehttp":         {},                                                                                  // the same
 		"internal/system":           {},                                                                                  // the same
+		"internal/logfile":          {},                                                                                  // a helper without a domain stands alone
 		"internal/tally":            {pure: true},                                                                        // counts by words
 		"internal/s3test":           {},                                                                                  // the same, for tests only
 		"internal/smalldisk":        {},                                                                                  // the same, for tests only
@@ -158,7 +159,7 @@ func arrows() map[string]rule {
 			anyInTests: true,
 		},
 		"cmd/nestbox": {
-			imports:    below(domains, format, []string{"lexicon", "admin", "backup", "backup/depot", "config", "control", "server", "verify", "takeover"}),
+			imports:    below(domains, format, []string{"internal/logfile", "lexicon", "admin", "backup", "backup/depot", "config", "control", "server", "verify", "takeover"}),
 			anyInTests: true,
 		},
 

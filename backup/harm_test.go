@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"nestbox/backup"
+	"nestbox/backup/depot"
 	"nestbox/internal/durable"
 )
 
@@ -228,5 +230,67 @@ func TestRestoreAgain(t *testing.T) {
 	})
 	if want := []string{"keyring.json", durable.LockName, backup.DatabaseName}; !slices.Equal(got, want) || err != nil {
 		t.Errorf("%q, %v, want %q", got, err, want)
+	}
+}
+
+// stalling is a store that takes no packs, until its context ends.
+type stalling struct {
+	*depot.Folder
+
+	begun chan struct{}
+}
+
+// Put implements backup.Depot.
+func (s stalling) Put(ctx context.Context, name string, size int64, body io.Reader) error {
+	if !strings.HasPrefix(name, "packs/") {
+		return s.Folder.Put(ctx, name, size, body)
+	}
+	close(s.begun)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(10 * time.Second):
+		return errors.New("the run goes on")
+	}
+}
+
+// growing is a database whose log has grown too much once begun is closed.
+type growing struct {
+	backup.Database
+
+	begun chan struct{}
+}
+
+type growingHeld struct {
+	backup.Held
+
+	begun chan struct{}
+}
+
+// Hold implements backup.Database.
+func (g growing) Hold(ctx context.Context) (backup.Held, error) {
+	held, err := g.Database.Hold(ctx)
+	return growingHeld{held, g.begun}, err
+}
+
+// LogSize implements backup.Held.
+func (g growingHeld) LogSize() int64 {
+	select {
+	case <-g.begun:
+		return backup.MaxLog + 1
+	default:
+		return 0
+	}
+}
+
+// TestStalledStore: a store that takes nothing does not let the log grow without end.
+func TestStalledStore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	begun := make(chan struct{})
+	s := w.service(stalling{openFolder(t, t.TempDir()), begun})
+	s.Source.Database = growing{s.Source.Database, begun}
+	if _, err := s.Snapshot(t.Context()); !errors.Is(err, backup.ErrLog) {
+		t.Errorf("%v, want ErrLog", err)
 	}
 }

@@ -59,9 +59,22 @@ func (c *Config) check(f *Faults, flags Flags) {
 	if !flags.Command {
 		c.checkBackup(f)
 	}
+	if c.LogDestination != "" && !filepath.IsAbs(c.LogDestination) {
+		f.add("PDS_LOG_DESTINATION", fmt.Sprintf("%q is not the full path of a file", c.LogDestination),
+			"write one like /var/log/nestbox/nestbox.log")
+	}
+	if c.LogMaxSize < 0 {
+		f.add("PDS_LOG_MAX_SIZE", "it is under 0", "write a number of bytes, or 0 for a file that only grows")
+	}
+	if c.LogKeep < 0 || c.LogKeep > maxKeptLogs {
+		f.add("PDS_LOG_KEEP", "it is out of range", fmt.Sprintf("write a number of files up to %d", maxKeptLogs))
+	}
 	oneOf(f, "PDS_LOG_LEVEL", c.LogLevel, "debug", "info", "warn", "error")
 	oneOf(f, "PDS_LOG_FORMAT", c.LogFormat, "text", "json")
 }
+
+// maxKeptLogs bounds how many files of the log are kept.
+const maxKeptLogs = 1000
 
 func oneOf(f *Faults, name, got string, allowed ...string) {
 	if !slices.Contains(allowed, got) {

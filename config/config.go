@@ -253,6 +253,12 @@ type Config struct {
 
 	// Lowest level that is logged: `debug`, `info` (one line per request), `warn` or `error`.
 	LogLevel string `env:"PDS_LOG_LEVEL" default:"info" group:"server"`
+	// File for the log. It is opened again on SIGHUP, so that logrotate can move it. Default: standard error.
+	LogDestination string `env:"PDS_LOG_DESTINATION" group:"server"`
+	// Size of that file, in bytes, at which it becomes `.1` and a new one begins; `0` for never.
+	LogMaxSize int64 `env:"PDS_LOG_MAX_SIZE" default:"104857600" group:"server"`
+	// How many such files are kept.
+	LogKeep int `env:"PDS_LOG_KEEP" default:"5" group:"server"`
 	// Form of the log: `json` or `text`.
 	LogFormat string `env:"PDS_LOG_FORMAT" default:"json" dev:"text" group:"server"`
 }

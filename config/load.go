@@ -46,10 +46,11 @@ func gather(flags Flags, environ []string, faults *Faults) map[string]string {
 	values := fileValues(flags.EnvFile, faults)
 	for _, kv := range environ {
 		// An empty variable counts as not set, as in the reference.
-		if name, v, ok := strings.Cut(kv, "="); ok && strings.HasPrefix(name, "PDS_") && v != "" {
+		if name, v, ok := strings.Cut(kv, "="); ok && ours(name) && v != "" {
 			values[name] = v
 		}
 	}
+	alias(values)
 	if flags.Dev {
 		values["PDS_DEV_MODE"] = "true"
 	}
@@ -60,6 +61,44 @@ func gather(flags Flags, environ []string, faults *Faults) map[string]string {
 		values["PDS_LISTEN"] = flags.Listen
 	}
 	return values
+}
+
+// The reference's settings of its log, which have no PDS_ in front of them.
+const (
+	aliasEnabled     = "LOG_ENABLED"
+	aliasLevel       = "LOG_LEVEL"
+	aliasDestination = "LOG_DESTINATION"
+)
+
+// ours reports whether a name is one of this server's settings, or of the reference's.
+func ours(name string) bool {
+	return strings.HasPrefix(name, "PDS_") || name == aliasEnabled || name == aliasLevel || name == aliasDestination
+}
+
+// alias puts the reference's settings of its log in the place of ours that are not given. Its log
+// can be off; here errors remain.
+func alias(values map[string]string) {
+	level, destination := values[aliasLevel], values[aliasDestination]
+	switch {
+	case values[aliasEnabled] == "false", values[aliasEnabled] == "0", level == "fatal", level == "silent":
+		level = "error"
+	case level == "trace":
+		level = "debug"
+	}
+	if destination == "1" || destination == "2" { // its standard output and error
+		destination = ""
+	}
+	if abs, err := filepath.Abs(destination); err == nil && destination != "" {
+		destination = abs
+	}
+	for name, v := range map[string]string{"PDS_LOG_LEVEL": level, "PDS_LOG_DESTINATION": destination} {
+		if values[name] == "" && v != "" {
+			values[name] = v
+		}
+	}
+	for _, name := range []string{aliasEnabled, aliasLevel, aliasDestination} {
+		delete(values, name)
+	}
 }
 
 // build makes the configuration of values; faults are those found before.
@@ -97,9 +136,8 @@ func fileValues(path string, faults *Faults) map[string]string {
 		faults.add(fmt.Sprintf("%s:%d", path, line), "this line is no setting", "write NAME=value, or # before a comment")
 	}
 	for name, v := range values {
-		// The reference's file also has settings of other programs, such as LOG_ENABLED; we
-		// check only PDS_*.
-		if v == "" || !strings.HasPrefix(name, "PDS_") {
+		// The reference's file also has settings of other programs.
+		if v == "" || !ours(name) {
 			delete(values, name)
 		}
 	}

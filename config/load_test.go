@@ -50,7 +50,7 @@ func TestDefaults(t *testing.T) {
 		AcceptingImports: true, AdminPages: true, MaxImportSize: 2 << 30, SignupsPerHour: 100,
 		RepoBackfillLimitMS: 86_400_000, FirehoseMaxBytes: 1 << 30,
 		ProxyHeadersTimeoutMS: 10_000, ProxyBodyTimeoutMS: 30_000, ProxyMaxResponseSize: 10 << 20,
-		DiskFloor: 512 << 20,
+		DiskFloor: 512 << 20, LogMaxSize: 100 << 20, LogKeep: 5,
 	}
 	production := common
 	production.Hostname, production.ServiceDID, production.HandleDomains = "pds.example.com", "did:web:pds.example.com", []string{".pds.example.com"}
@@ -193,6 +193,9 @@ func everySetting() map[string]struct {
 		"PDS_BLOBSTORE_DISK_TMP_LOCATION":           {"/pds/tmp", "/pds/tmp"},
 		"PDS_LOG_LEVEL":                             {"debug", "debug"},
 		"PDS_LOG_FORMAT":                            {"text", "text"},
+		"PDS_LOG_DESTINATION":                       {"/var/log/pds.log", "/var/log/pds.log"},
+		"PDS_LOG_MAX_SIZE":                          {"10000000000", int64(10_000_000_000)},
+		"PDS_LOG_KEEP":                              {"3", 3},
 	}
 }
 
@@ -269,6 +272,38 @@ func TestPrecedence(t *testing.T) {
 	}
 	if c := load(t, config.Flags{Dev: true}, "PDS_PORT=99"); c.Listen != "127.0.0.1:99" {
 		t.Errorf("--dev with a port listens on %s", c.Listen)
+	}
+}
+
+// TestLogAliases: the reference's settings of its log mean here what they mean there, unless ours
+// are given.
+func TestLogAliases(t *testing.T) {
+	for _, c := range []struct {
+		environ     []string
+		level, file string
+	}{
+		{nil, "info", ""},
+		{[]string{"LOG_ENABLED=true"}, "info", ""},
+		{[]string{"LOG_ENABLED=false"}, "error", ""},
+		{[]string{"LOG_ENABLED=0", "LOG_LEVEL=debug"}, "error", ""},
+		{[]string{"LOG_LEVEL=warn", "LOG_DESTINATION=/pds/pds.log"}, "warn", "/pds/pds.log"},
+		{[]string{"LOG_LEVEL=trace", "LOG_DESTINATION=1"}, "debug", ""},
+		{[]string{"LOG_LEVEL=silent", "PDS_LOG_LEVEL=info", "LOG_DESTINATION=/a", "PDS_LOG_DESTINATION=/b"}, "info", "/b"},
+	} {
+		for _, inFile := range []bool{false, true} {
+			flags, environ := config.Flags{}, required(c.environ...)
+			if inFile {
+				flags.EnvFile, environ = envFile(t, strings.Join(c.environ, "\n")), required()
+			}
+			got := load(t, flags, environ...)
+			if got.LogLevel != c.level || got.LogDestination != c.file {
+				t.Errorf("%q: %q to %q", c.environ, got.LogLevel, got.LogDestination)
+			}
+		}
+	}
+	_, _, err := config.Load(config.Flags{}, required("LOG_LEVEL=loud"))
+	if err == nil || !slices.Equal(faultsOf(t, err), []string{"PDS_LOG_LEVEL"}) {
+		t.Errorf("a level that is none: %v", err)
 	}
 }
 
@@ -355,6 +390,9 @@ func TestBadValues(t *testing.T) {
 		"PDS_ADMIN_NETWORKS":                        {"localhost", "10.0.0.0/33"},
 		"PDS_METRICS_LISTEN":                        {"2584", "localhost", "127.0.0.1:x", "127.0.0.1:65536", "metrics.sock"},
 		"PDS_METRICS_TOKEN":                         {"hunter2"},
+		"PDS_LOG_DESTINATION":                       {"nestbox.log", "1"},
+		"PDS_LOG_MAX_SIZE":                          {"100MB", "-1"},
+		"PDS_LOG_KEEP":                              {"-1", "many", "1001"},
 		"PDS_STOP_DELAY":                            {"10", "6m"},
 		"PDS_DISK_FLOOR":                            {"1GB", "-1"},
 		"PDS_TRUSTED_PROXIES":                       {"proxy", "10.0.0.1,,x"},

@@ -169,14 +169,18 @@ func (d Dir) KeepClock(at time.Time) error { return d.keepTime(fileClock, at) }
 // LastClock returns the time that KeepClock saved last, zero if there is none.
 func (d Dir) LastClock() (time.Time, error) { return d.lastTime(fileClock) }
 
-// fileBackup has the time of the last snapshot that was made of the server.
-const fileBackup = "last_backup"
+// What KeepSuccess keeps the time of: a backup that was made, and one that was verified. Each is the
+// name of a file.
+const (
+	BackupMade     = "last_backup"
+	BackupVerified = "last_verify"
+)
 
-// KeepBackup saves the time of a backup.
-func (d Dir) KeepBackup(at time.Time) error { return d.keepTime(fileBackup, at) }
+// KeepSuccess saves when something last succeeded.
+func (d Dir) KeepSuccess(what string, at time.Time) error { return d.keepTime(what, at) }
 
-// LastBackup returns the time that KeepBackup saved last, zero if there is none.
-func (d Dir) LastBackup() (time.Time, error) { return d.lastTime(fileBackup) }
+// LastSuccess returns the time that KeepSuccess saved last, zero if there is none.
+func (d Dir) LastSuccess(what string) (time.Time, error) { return d.lastTime(what) }
 
 func (d Dir) keepTime(name string, at time.Time) error {
 	return durable.WriteFile(d.in(name), []byte(at.UTC().Format(time.RFC3339)+"\n"), 0o600)

@@ -219,7 +219,7 @@ func TestDowngrade(t *testing.T) {
 	alterDatabase(t, dir, "PRAGMA user_version = 1001; UPDATE standing SET min_reader = 1001;")
 	kept := filepath.Join(dir, fmt.Sprintf("before-%d.sqlite", newest))
 	wantContains(t, serveFails(t, nil, "--dev", "--listen", "127.0.0.1:0", "--data", dir),
-		"newer nestbox", "schema 1001", kept, "nestbox downgrade --to-copy")
+		"newer nestbox", "schema 1001", kept, "nestbox downgrade --to-copy --copy "+kept)
 	// One that lets it work is served as it is.
 	alterDatabase(t, dir, fmt.Sprintf("UPDATE standing SET min_reader = %d;", newest))
 	p.Restart()

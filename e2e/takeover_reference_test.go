@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -48,17 +49,19 @@ func TestReferenceTakeOver(t *testing.T) {
 // switching is one switch.
 type switching struct {
 	t       *testing.T
-	old     *oldServer
+	old     *referencePDS
 	signal  syscall.Signal
 	mail    *pdstest.Mailbox
 	facts   *sourceFacts
 	envFile string
 	nestbox *pdstest.Process
+	// seen is how many events there were at the switch.
+	seen int
 }
 
 func newSwitch(t *testing.T, signal syscall.Signal) *switching {
 	t.Helper()
-	s := &switching{t: t, old: newOldServer(t, startPLC(t)), signal: signal, mail: pdstest.NewMailbox(t, pdstest.MailboxOptions{})}
+	s := &switching{t: t, old: newReferencePDS(t, startPLC(t)), signal: signal, mail: pdstest.NewMailbox(t, pdstest.MailboxOptions{})}
 	s.old.start(t, s.mail.Settings()...)
 	s.facts = fillSource(t, s.old.Client, s.mail)
 	s.envFile = filepath.Join(pdstest.TempDir(t), "pds.env")
@@ -112,10 +115,11 @@ func (s *switching) over() {
 	mustCall(t, s.old.Client, alice, "com.atproto.server.revokeAppPassword", map[string]any{"name": "old"})
 	mustCall(t, s.old.Client, "", "com.atproto.server.requestPasswordReset", map[string]any{"email": "grace@example.com"})
 	s.facts.resetCode = sourceCode.FindString(s.mail.Wait(t, "grace@example.com").Text)
+	s.beside()
 	before, stream := snapshot(t, s.old.Client, s.facts), frames(t, s.old.Base)
 
 	s.old.stop(t, s.signal)
-	files := sums(t, s.old.dir, "")
+	files := sums(t, s.old.dir, filepath.Join(s.old.dir, "nestbox"))
 	out, err := pdstest.Run(t, "", "takeover", "--env-file", s.envFile, "--json")
 	if err != nil {
 		t.Fatalf("take over: %v\n%s", err, out)
@@ -128,6 +132,29 @@ func (s *switching) over() {
 	s.compareStream(stream)
 	s.checkStatuses()
 	s.checkRest(alice)
+}
+
+// beside is what can be done beside the running old server: nothing starts on its directory,
+// a dry run writes nothing there, and the first pass only the new directory.
+func (s *switching) beside() {
+	t := s.t
+	t.Helper()
+	target := filepath.Join(s.old.dir, "nestbox")
+	if _, err := pdstest.Run(t, "", "serve", "--env-file", s.envFile, "--listen", freeAddress(t)); err == nil || !strings.Contains(err.Error(), "nestbox takeover") {
+		t.Errorf("a server starts on what was not taken over: %v", err)
+	}
+	if out, err := pdstest.Run(t, "", "takeover", "--env-file", s.envFile, "--dry-run", "--json"); err != nil {
+		t.Errorf("dry run: %v\n%s", err, out)
+	}
+	if _, err := os.Stat(target); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the dry run made %s: %v", target, err)
+	}
+	if out, err := pdstest.Run(t, "", "takeover", "--env-file", s.envFile, "--prepare", "--json"); err != nil {
+		t.Errorf("first pass: %v\n%s", err, out)
+	}
+	if out, err := pdstest.Run(t, "", "takeover", "--env-file", s.envFile, "--json"); err == nil {
+		t.Errorf("the final pass beside the running server:\n%s", out)
+	}
 }
 
 // compareStream: the event stream from the beginning is byte for byte the old one; the next
@@ -143,8 +170,7 @@ func (s *switching) compareStream(want [][]byte) {
 			s.t.Fatalf("frame %d differs:\n got  %q\n want %q", i, got[i], want[i])
 		}
 	}
-	// What follows is of clients that write meanwhile.
-	s.t.Logf("%d frames are the same, %d follow", len(want), len(got)-len(want))
+	s.seen = len(want)
 }
 
 // checkStatuses: takedowns and deactivations go on.
@@ -235,7 +261,14 @@ func (s *switching) checkDatabase() {
 func (s *switching) back() {
 	t := s.t
 	t.Helper()
-	last := numberOf(t, frames(t, s.nestbox.Base))
+	all := frames(t, s.nestbox.Base)
+	last := numberOf(t, all[:s.seen])
+	for i := s.seen; i < len(all); i++ { // the numbers go on without a gap
+		if n := numberOf(t, all[:i+1]); n != last+1 {
+			t.Errorf("event %d follows %d", n, last)
+		}
+		last++
+	}
 	s.nestbox.Stop()
 	s.checkDatabase()
 	dir := filepath.Join(pdstest.TempDir(t), "back")

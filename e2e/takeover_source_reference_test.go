@@ -21,9 +21,9 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// oldServer is the reference on a data directory that stays, and on a port that it shares
+// referencePDS is the reference on a data directory that stays, and on a port that it shares
 // with the server that takes over.
-type oldServer struct {
+type referencePDS struct {
 	pdstest.Client
 
 	dir, port, plc string
@@ -32,7 +32,7 @@ type oldServer struct {
 }
 
 // settings are the lines of the operator's pds.env.
-func (o *oldServer) settings() []string {
+func (o *referencePDS) settings() []string {
 	return []string{
 		"PDS_DEV_MODE=true", "PDS_HOSTNAME=localhost", "PDS_PORT=" + o.port, "PDS_DATA_DIRECTORY=" + o.dir, "PDS_SERVICE_DID=did:web:localhost",
 		"PDS_BLOBSTORE_DISK_LOCATION=" + filepath.Join(o.dir, "blocks"), "PDS_DID_PLC_URL=" + o.plc,
@@ -43,18 +43,18 @@ func (o *oldServer) settings() []string {
 	}
 }
 
-// newOldServer chooses its directory and port.
-func newOldServer(t *testing.T, plc string) *oldServer {
+// newReferencePDS chooses its directory and port.
+func newReferencePDS(t *testing.T, plc string) *referencePDS {
 	t.Helper()
 	_, port, err := net.SplitHostPort(freeAddress(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &oldServer{dir: pdstest.TempDir(t), port: port, plc: plc, Client: pdstest.Client{Base: "http://localhost:" + port}}
+	return &referencePDS{dir: pdstest.TempDir(t), port: port, plc: plc, Client: pdstest.Client{Base: "http://localhost:" + port}}
 }
 
 // start runs it until stop, or the end of the test.
-func (o *oldServer) start(t *testing.T, more ...string) {
+func (o *referencePDS) start(t *testing.T, more ...string) {
 	t.Helper()
 	folder := os.Getenv("PDS_REFERENCE")
 	if folder == "" {
@@ -80,7 +80,7 @@ func (o *oldServer) start(t *testing.T, more ...string) {
 }
 
 // stop ends it by a signal.
-func (o *oldServer) stop(t *testing.T, signal syscall.Signal) {
+func (o *referencePDS) stop(t *testing.T, signal syscall.Signal) {
 	t.Helper()
 	if err := o.cmd.Process.Signal(signal); err != nil {
 		t.Fatal(err)

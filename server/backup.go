@@ -20,6 +20,7 @@ import (
 	"nestbox/backup/depot"
 	"nestbox/blob"
 	"nestbox/config"
+	"nestbox/datadir"
 	"nestbox/internal/durable"
 )
 
@@ -114,7 +115,7 @@ func (s *Server) backUp(ctx context.Context, raw []byte, in io.Reader, out io.Wr
 		say(BackupLine{Error: err.Error()})
 		return nil //nolint:nilerr // it was said
 	}
-	s.noteSnapshot(ctx)
+	s.noteBackup(ctx, datadir.BackupMade)
 	say(BackupLine{Snapshot: &BackupDone{
 		Name: m.Name, Store: service.Depot.String(), Database: m.Size(), Blobs: m.BlobCount, BlobBytes: m.BlobBytes,
 		Sent: m.Sent, Took: m.Took, Encrypted: m.Encrypted(), Gone: m.Gone, Ahead: m.Ahead,

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"nestbox/backup"
+	"nestbox/datadir"
 	"nestbox/internal/durable"
 	"nestbox/internal/pause"
 )
@@ -93,7 +94,7 @@ func (s *Server) backUpNow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.noteSnapshot(ctx)
+	s.noteBackup(ctx, datadir.BackupMade)
 	s.opts.Log.LogAttrs(ctx, slog.LevelInfo, "backup made", slog.String("to", service.Depot.String()), slog.Int64("sent", m.Sent),
 		slog.Int64("blobs", m.BlobCount), slog.Int64("milliseconds", m.Took))
 	removed, err := service.Retain(ctx)
@@ -136,6 +137,9 @@ func (s *Server) prove(ctx context.Context, service *backup.Service) error {
 		return fmt.Errorf("verify the backup: %w", err)
 	}
 	s.opts.Log.LogAttrs(ctx, slog.LevelInfo, "backup verified", slog.Int("faults", p.Faults), slog.Bool("hashes_only", p.HashesOnly))
+	if p.Faults == 0 {
+		s.noteBackup(ctx, datadir.BackupVerified)
+	}
 	raw, err := json.Marshal(p)
 	if err != nil {
 		return fmt.Errorf("encode the result of the verification: %w", err)

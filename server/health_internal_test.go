@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"nestbox/datadir"
 	"nestbox/metrics"
 )
 
@@ -125,14 +126,15 @@ func TestLastBackup(t *testing.T) {
 		}
 		return n
 	}
-	s.recallSnapshot(t.Context())
+	s.recallBackups(t.Context())
 	if n := count(); n != 0 {
 		t.Errorf("before the first backup there are %d values", n)
 	}
-	s.noteSnapshot(t.Context())
-	at := s.sights.snapshot.Swap(0) // as after a restart
-	s.recallSnapshot(t.Context())
-	if n := count(); n != 1 || at == 0 || s.sights.snapshot.Load() != at {
-		t.Errorf("%d values, %d, then %d", n, at, s.sights.snapshot.Load())
+	s.noteBackup(t.Context(), datadir.BackupMade)
+	s.noteBackup(t.Context(), datadir.BackupVerified)
+	at := s.sights.backups[1].Swap(0) // as after a restart
+	s.recallBackups(t.Context())
+	if n := count(); n != 2 || at == 0 || s.sights.backups[1].Load() != at {
+		t.Errorf("%d values, %d, then %d", n, at, s.sights.backups[1].Load())
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/admin"
+	"nestbox/datadir"
 	"nestbox/firehose"
 	"nestbox/internal/pause"
 	"nestbox/mail"
@@ -35,8 +36,9 @@ type sights struct {
 	glance atomic.Pointer[glance]
 	totals atomic.Pointer[admin.Totals]
 	relays atomic.Pointer[[]relaySight]
-	// snapshot is when the last backup was made, in Unix seconds; 0 if there is none.
-	snapshot atomic.Int64
+	// backups are when backups last succeeded, in Unix seconds, as the variable backups has them; 0
+	// for never.
+	backups [len(backups)]atomic.Int64
 }
 
 type glance struct {
@@ -107,7 +109,7 @@ func (s *Server) watchMetrics(ctx context.Context) {
 	if s.metrics == nil {
 		return
 	}
-	s.recallSnapshot(ctx)
+	s.recallBackups(ctx)
 	var looking sync.WaitGroup
 	looking.Go(func() { s.repeat(ctx, glanceEvery, s.lookQuickly) })
 	looking.Go(func() { s.repeat(ctx, countEvery, s.count) })
@@ -115,22 +117,31 @@ func (s *Server) watchMetrics(ctx context.Context) {
 	looking.Wait()
 }
 
-// recallSnapshot reads when the last backup was made.
-func (s *Server) recallSnapshot(ctx context.Context) {
-	at, err := s.dir.LastBackup()
-	switch {
-	case err != nil:
-		s.opts.Log.LogAttrs(ctx, slog.LevelWarn, "metrics are not up to date", slog.String("cause", err.Error()))
-	case !at.IsZero():
-		s.sights.snapshot.Store(at.Unix())
+// backups are the successes that are kept, with the words of their metric.
+var backups = [...]struct{ word, file string }{{"snapshot", datadir.BackupMade}, {"verify", datadir.BackupVerified}}
+
+// recallBackups reads when backups last succeeded.
+func (s *Server) recallBackups(ctx context.Context) {
+	for i, one := range backups {
+		at, err := s.dir.LastSuccess(one.file)
+		switch {
+		case err != nil:
+			s.opts.Log.LogAttrs(ctx, slog.LevelWarn, "metrics are not up to date", slog.String("cause", err.Error()))
+		case !at.IsZero():
+			s.sights.backups[i].Store(at.Unix())
+		}
 	}
 }
 
-// noteSnapshot keeps that a backup was made now.
-func (s *Server) noteSnapshot(ctx context.Context) {
+// noteBackup keeps that a backup succeeded now: datadir.BackupMade or BackupVerified.
+func (s *Server) noteBackup(ctx context.Context, what string) {
 	now := s.opts.Now()
-	s.sights.snapshot.Store(now.Unix())
-	if err := s.dir.KeepBackup(now); err != nil {
+	for i, one := range backups {
+		if one.file == what {
+			s.sights.backups[i].Store(now.Unix())
+		}
+	}
+	if err := s.dir.KeepSuccess(what, now); err != nil {
 		s.opts.Log.LogAttrs(ctx, slog.LevelWarn, "the time of the backup was not saved", slog.String("cause", err.Error()))
 	}
 }
@@ -258,8 +269,10 @@ func (s *Server) seen(out []metrics.Sample) []metrics.Sample {
 		}
 		out = append(out, f.BlobBytes.Of(float64(t.BlobBytes)), f.BlobFiles.Of(float64(t.Blobs)), f.BlobGarbage.Of(float64(t.Garbage)))
 	}
-	if at := s.sights.snapshot.Load(); at != 0 {
-		out = append(out, f.BackupSuccess.Of(float64(at), "snapshot"))
+	for i := range backups {
+		if at := s.sights.backups[i].Load(); at != 0 {
+			out = append(out, f.BackupSuccess.Of(float64(at), backups[i].word))
+		}
 	}
 	if relays := s.sights.relays.Load(); relays != nil {
 		for _, r := range *relays {

@@ -191,6 +191,14 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 	if s.dir, s.release, err = openDir(opts.Config.DataDirectory); err != nil {
 		return nil, err
 	}
+	if s.taken, err = readTaken(s.dir); err != nil {
+		return nil, err
+	}
+	if opts.Listen {
+		if err := checkOldServer(ctx, s.dir, s.taken); err != nil {
+			return nil, err
+		}
+	}
 	s.DataDir = string(s.dir)
 	s.load = load.NewRecorder(opts.Now, s.gauges)
 	s.buildMetrics()
@@ -205,9 +213,6 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 		return nil, err
 	}
 	s.stores = s.db.Stores()
-	if s.taken, err = readTaken(s.dir); err != nil {
-		return nil, err
-	}
 	if err := s.buildFirehose(ctx); err != nil {
 		return nil, err
 	}

@@ -61,6 +61,9 @@ type Taken struct {
 	Counts    takeover.Counts `json:"counts"`
 	// Places are where the source has what it has.
 	Places reference.Places `json:"places"`
+	// Written is the state of the source, Database that of the database that was made.
+	Written  reference.Written `json:"written"`
+	Database reference.State   `json:"database"`
 }
 
 // takeoverRun is one pass, and what it has open.
@@ -76,11 +79,18 @@ type takeoverRun struct {
 	files   takeover.Files
 	box     *seal.Box
 	closers []func() error
+	// seen is the state of the source before anything of it was read.
+	seen reference.Written
+	// again: the take-over has ended, and is made again.
+	again bool
+	// begun: nothing speaks against it, so that the target is kept.
+	begun bool
 }
 
 // TakeOver makes a pass of the take-over of a reference PDS's data directory. The report is
 // whole as far as the pass came, also with an error: takeover.Refusals, takeover.ErrFaults,
-// durable.ErrLocked. A take-over that has ended is not repeated: the report is Done.
+// durable.ErrLocked. A take-over that has ended is not repeated, and the report is Done, unless
+// the old server has written since and this one has not.
 func TakeOver(ctx context.Context, o TakeoverOptions) (_ *takeover.Report, err error) {
 	from := o.From
 	t := &takeoverRun{TakeoverOptions: o, dir: datadir.Dir(o.Config.DataDirectory), places: reference.Places{
@@ -93,22 +103,23 @@ func TakeOver(ctx context.Context, o TakeoverOptions) (_ *takeover.Report, err e
 			err = errors.Join(err, t.closers[len(t.closers)-1-i]())
 		}
 	}()
-	if taken, err := readTaken(t.dir); err != nil || taken != nil {
-		if t.report.Done = taken != nil; t.report.Done {
-			t.report.Remark("it was taken over at " + taken.At.Format(time.RFC3339) + ": nothing is left to do")
+	taken, err := readTaken(t.dir)
+	if err != nil {
+		return t.report, err
+	}
+	if taken != nil {
+		if t.again, err = t.since(taken); err != nil || !t.again {
+			return t.report, err
 		}
-		return t.report, err
 	}
-	if t.report.Refusals, err = t.beforehand(); err != nil {
+	if err := t.before(); err != nil {
 		return t.report, err
-	}
-	if len(t.report.Refusals) > 0 {
-		return t.report, t.report.Refusals
 	}
 	if err := t.open(ctx); err != nil {
 		return t.report, err
 	}
 	if t.report.Done { // but for the file that says so
+		t.begun = true
 		return t.report, t.writeTaken(ctx)
 	}
 	if err := t.inspect(ctx); err != nil {
@@ -117,7 +128,26 @@ func TakeOver(ctx context.Context, o TakeoverOptions) (_ *takeover.Report, err e
 	if len(t.report.Refusals) > 0 {
 		return t.report, t.report.Refusals
 	}
+	t.begun = true
 	return t.report, t.run(ctx)
+}
+
+// before looks for reasons not to begin without writing anything.
+func (t *takeoverRun) before() (err error) {
+	if t.report.Refusals, err = t.beforehand(); err != nil {
+		return err
+	}
+	if len(t.report.Refusals) == 0 {
+		err = t.room()
+	}
+	if err == nil && len(t.report.Refusals) > 0 {
+		err = t.report.Refusals
+	}
+	if err != nil || t.Pass != Finish {
+		return err
+	}
+	t.seen, err = t.places.Written()
+	return err
 }
 
 // readTaken reads what a take-over that has ended left; nil if there is nothing.
@@ -167,6 +197,15 @@ func throwawayBox() *seal.Box {
 }
 
 func (t *takeoverRun) openTarget(ctx context.Context) error {
+	made := t.dir
+	if _, err := os.Stat(string(made)); errors.Is(err, os.ErrNotExist) {
+		t.closers = append(t.closers, func() error { // what was made for nothing
+			if t.begun {
+				return nil
+			}
+			return os.RemoveAll(string(made))
+		})
+	}
 	dir, release, err := openDir(string(t.dir))
 	if release != nil {
 		t.closers = append(t.closers, release)
@@ -189,11 +228,19 @@ func (t *takeoverRun) openTarget(ctx context.Context) error {
 		return err
 	}
 	t.closers = append(t.closers, t.store.Close)
+	if t.again {
+		if err := errors.Join(os.Remove(dir.Takeover()), durable.SyncDir(string(dir)), t.store.Reopen(ctx)); err != nil {
+			return err
+		}
+	}
 	stage, err := t.store.Begin(ctx, t.places.Data, t.Now())
 	if err != nil {
 		return fmt.Errorf("%s: %w", dir, err)
 	}
 	t.report.Done, t.report.Events.Last = !stage.Finished.IsZero(), stage.LastEvent
+	if t.report.Done {
+		return t.sinceEnd(stage.Finished)
+	}
 	t.box, err = datadir.Keys{Dir: dir, File: t.Config.KeyEncryptionKeyFile, Sealed: takenKeys{t.store}}.Box(ctx)
 	return err
 }
@@ -229,13 +276,19 @@ func (t *takeoverRun) run(ctx context.Context) error {
 	for _, did := range t.Skip {
 		skip[syntax.DID(did)] = true
 	}
+	still := t.Pass == Finish // it is refused else
+	if !still {
+		served, err := t.places.Served()
+		still = err == nil && len(served) == 0
+	}
 	pass := &takeover.TakeOver{
 		Settings: takeover.Settings{
 			Source: t.places.Data, Target: string(t.dir), URL: c.PublicURL(""), KeepEvents: time.Duration(c.RepoBackfillLimitMS) * time.Millisecond,
 			MaxEvents: c.FirehoseMaxBytes, Manner: t.Manner, Skip: skip, KeepDeleteAfter: t.KeepDeleteAfter,
+			Still: still, Force: t.Force,
 		},
 		Source: t.source, Files: t.files, Box: t.box, Codes: &account.Codes{Key: t.box.Derive("e-mail codes"), Now: t.Now},
-		Now: t.Now, Progress: t.Progress,
+		Now: t.Now, Progress: t.Progress, Still: t.still,
 	}
 	if t.Pass == DryRun {
 		return pass.DryRun(ctx, t.report)
@@ -262,6 +315,10 @@ func (t *takeoverRun) writeTaken(ctx context.Context) error {
 	}
 	taken := Taken{
 		Source: t.places.Data, At: t.Now().UTC(), Version: t.Version, LastEvent: t.report.Events.Last, Counts: counts, Places: t.places,
+		Written: t.seen,
+	}
+	if taken.Database, err = reference.StateOf(t.dir.Database()); err != nil {
+		return err
 	}
 	raw, err := json.MarshalIndent(taken, "", "  ")
 	if err != nil {

@@ -83,7 +83,7 @@ func CheckTakeover(ctx context.Context, c *config.Config) (out CheckedTakeover, 
 			out.Differences = append(out.Differences, fmt.Sprintf("%s: it is not here: it was skipped, or deleted since", a.DID))
 			continue
 		}
-		active := a.TakedownRef == "" && a.DeactivatedAt.IsZero()
+		active := !a.TakenDown && a.DeactivatedAt.IsZero()
 		if active != now.Active {
 			out.Differences = append(out.Differences, fmt.Sprintf("%s: it was %s, and is %s", a.DID, word(active), word(now.Active)))
 		}

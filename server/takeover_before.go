@@ -53,6 +53,9 @@ func (t *takeoverRun) beforehand() (out takeover.Refusals, err error) {
 			refuse(path+" cannot be read", "run the command as root, or as the old server's user")
 		}
 	}
+	if string(t.dir) == t.places.Data || sameFile(string(t.dir), t.places.Data) {
+		refuse(string(t.dir)+" is the old data directory", "leave --to out, or name another folder")
+	}
 	slices.SortFunc(out, func(a, b takeover.Refusal) int { return strings.Compare(a.Problem, b.Problem) })
 	if fi, err := os.Stat(t.places.Blobs); t.places.Blobs != "" && (err != nil || !fi.IsDir()) {
 		refuse("the folder of blobs "+t.places.Blobs+" cannot be read", "mount it here too, or name the data directory with --from DIR")
@@ -72,6 +75,16 @@ func (t *takeoverRun) beforehand() (out takeover.Refusals, err error) {
 		refuse("the old server runs: it has "+strings.Join(served, ", ")+" open", stopOld)
 	}
 	return append(out, t.answering()...), nil
+}
+
+// sameFile reports whether two paths lead to the same file.
+func sameFile(one, other string) bool {
+	a, err := os.Stat(one)
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat(other)
+	return err == nil && os.SameFile(a, b)
 }
 
 // answering refuses when a server of the same DID still answers on this machine.
@@ -113,8 +126,10 @@ func (t *takeoverRun) inspect(ctx context.Context) error {
 		t.refuse(fmt.Sprintf("this machine's clock says %s, and %s is of %s", now.UTC().Format(time.RFC3339), what, newest.Format(time.RFC3339)),
 			"set the clock: what is written next would be older than what is there")
 	}
-	if err := t.room(); err != nil {
-		return err
+	if t.store != nil { // blobs were tried on
+		if err := t.room(); err != nil {
+			return err
+		}
 	}
 	return t.network(ctx)
 }
@@ -124,10 +139,12 @@ func (t *takeoverRun) refuse(problem, do string) {
 }
 
 // room finds out how much of the disk is needed, and whether it is there.
-func (t *takeoverRun) room() error {
-	sizes, err := t.places.Sizes()
-	if err != nil {
-		return err
+func (t *takeoverRun) room() (err error) {
+	sizes := t.report.Sizes
+	if sizes.Needed == 0 { // it is looked at once, before anything is written
+		if sizes, err = t.places.Sizes(); err != nil {
+			return err
+		}
 	}
 	there := string(t.dir) // or the first folder above it that exists
 	for {
@@ -152,6 +169,11 @@ func (t *takeoverRun) room() error {
 		sizes.Needed += sizes.Blobs
 	}
 	t.report.Sizes = sizes
+	if t.Pass == DryRun {
+		if err := t.roomForCopies(); err != nil {
+			return err
+		}
+	}
 	have := int64(0) // what an earlier pass has taken
 	if fi, err := os.Stat(t.dir.Database()); err == nil {
 		have = fi.Size()
@@ -179,13 +201,31 @@ func (t *takeoverRun) room() error {
 	return nil
 }
 
-// manner tells how blobs can be brought: in a dry run by looking, else by trying on one.
+// roomForCopies refuses a dry run whose copies of databases have no room.
+func (t *takeoverRun) roomForCopies() error {
+	needed, err := t.places.Copied()
+	if err != nil {
+		return err
+	}
+	free, err := system.FreeSpace(os.TempDir())
+	if err != nil {
+		return fmt.Errorf("look at the disk of %s: %w", os.TempDir(), err)
+	}
+	if needed > free {
+		t.refuse(fmt.Sprintf("%d MB of the disk of %s are free, and copies of the databases need %d MB", free>>20, os.TempDir(), needed>>20),
+			"set TMPDIR to a folder with more room")
+	}
+	return nil
+}
+
+// manner tells how blobs can be brought: by trying on one, or before the target is there, as in
+// a dry run, by looking.
 func (t *takeoverRun) manner(target string) (takeover.Manner, error) {
 	blob, err := t.places.AnyBlob()
 	if err != nil || blob == "" {
 		return takeover.Any, err
 	}
-	if t.Pass != DryRun {
+	if t.store != nil {
 		return takeover.MannerOf(filepath.Join(t.scratch, "manner"), blob)
 	}
 	device := func(path string) any {
@@ -204,15 +244,19 @@ func (t *takeoverRun) manner(target string) (takeover.Manner, error) {
 	return takeover.Copy, nil
 }
 
-// sampled is how many accounts' identities are looked at in the network.
-const sampled = 5
+// sampled is how many accounts' identities are looked at in the network, sampledMost how many
+// if none fits.
+const (
+	sampled     = 5
+	sampledMost = 50
+)
 
 // network compares the source with the PLC directory and the relays, as far as they answer.
 func (t *takeoverRun) network(ctx context.Context) error {
 	if t.Config.EmbeddedPLC() {
 		return nil
 	}
-	if err := t.rotationKey(ctx); err != nil {
+	if err := t.identities(ctx); err != nil {
 		return err
 	}
 	last, _, err := t.source.LastEvent()
@@ -235,23 +279,34 @@ func (t *takeoverRun) network(ctx context.Context) error {
 	return nil
 }
 
-// rotationKey refuses if none of a few accounts' identities can be changed by the server.
-func (t *takeoverRun) rotationKey(ctx context.Context) error {
+// rotationKey returns the did:key of the server's rotation key; empty if it is not set, which
+// is refused.
+func (t *takeoverRun) rotationKey() (string, error) {
 	if !t.Config.PLCRotationKey.IsSet() {
 		t.refuse("PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX is not set", "use the env file of the old server, as it was")
-		return nil
+		return "", nil
 	}
 	raw, err := hex.DecodeString(t.Config.PLCRotationKey.Reveal())
 	if err != nil {
-		return fmt.Errorf("PLC rotation key: %w", err)
+		return "", fmt.Errorf("PLC rotation key: %w", err)
 	}
 	private, err := atcrypto.ParsePrivateBytesK256(raw)
 	if err != nil {
-		return fmt.Errorf("PLC rotation key: %w", err)
+		return "", fmt.Errorf("PLC rotation key: %w", err)
 	}
 	public, err := private.PublicKey()
 	if err != nil {
-		return fmt.Errorf("PLC rotation key: %w", err)
+		return "", fmt.Errorf("PLC rotation key: %w", err)
+	}
+	return public.DIDKey(), nil
+}
+
+// identities refuses if none of a few accounts' identities can be changed by the server, or
+// none names it. Accounts that are not active may have moved away.
+func (t *takeoverRun) identities(ctx context.Context) error {
+	key, err := t.rotationKey()
+	if err != nil || key == "" {
+		return err
 	}
 	accounts, _, err := t.source.Accounts()
 	if err != nil {
@@ -259,13 +314,15 @@ func (t *takeoverRun) rotationKey(ctx context.Context) error {
 	}
 	directory := &identity.Directory{URL: t.Config.PLCURL, Client: &http.Client{Timeout: doctorPatience}}
 	defer directory.Close()
-	var without []string
+	url := t.Config.PublicURL("")
+	var without, elsewhere []string
+	host := "" // what the identities name instead
 	seen := 0
 	for _, a := range accounts {
-		if seen == sampled {
+		if seen == sampledMost || seen >= sampled && len(without) < seen && len(elsewhere) < seen {
 			break
 		}
-		if !strings.HasPrefix(a.DID.String(), "did:plc:") {
+		if !strings.HasPrefix(a.DID.String(), "did:plc:") || !a.DeactivatedAt.IsZero() || slices.Contains(t.Skip, a.DID.String()) {
 			continue
 		}
 		op, err := directory.Last(ctx, a.DID)
@@ -274,19 +331,40 @@ func (t *takeoverRun) rotationKey(ctx context.Context) error {
 			return ctx.Err()
 		}
 		seen++
-		if data, ok := plc.DataOf(op); !ok || !slices.Contains(data.RotationKeys, public.DIDKey()) {
+		data, ok := plc.DataOf(op)
+		if !ok || !slices.Contains(data.RotationKeys, key) {
 			without = append(without, a.DID.String())
+		}
+		if !ok || strings.TrimRight(data.PDS, "/") != url {
+			elsewhere, host = append(elsewhere, a.DID.String()), data.PDS
 		}
 	}
 	switch {
-	case seen > 0 && len(without) == seen:
-		t.refuse("the rotation key of the settings is not among those of "+strings.Join(without, ", "),
+	case len(without) == 0:
+	case len(without) == seen:
+		t.refuse("the rotation key of the settings is not among those of "+some(without),
 			"set PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX to the old server's: with another no handle and no key could be changed")
-	case len(without) > 0:
-		t.report.Remark("the rotation key of the settings is not among those of " + strings.Join(without, ", ") +
+	default:
+		t.report.Remark("the rotation key of the settings is not among those of " + some(without) +
 			": their owners change handles and keys themselves")
 	}
+	switch {
+	case len(elsewhere) == 0:
+	case len(elsewhere) == seen:
+		t.refuse(fmt.Sprintf("the settings say that this server is %s, and the identities of %s name %s", url, some(elsewhere), host),
+			"set PDS_HOSTNAME to the old server's")
+	default:
+		t.report.Remark("the identities of " + some(elsewhere) + " name another server than " + url + ": they may have moved away")
+	}
 	return nil
+}
+
+// some names the first of a list.
+func some(dids []string) string {
+	if len(dids) > sampled {
+		return fmt.Sprintf("%s and %d more", strings.Join(dids[:sampled], ", "), len(dids)-sampled)
+	}
+	return strings.Join(dids, ", ")
 }
 
 // give makes the target its owner's whom the source's data directory belongs to, if the

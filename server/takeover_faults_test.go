@@ -48,7 +48,15 @@ func TestTakeoverRefused(t *testing.T) {
 			},
 			"12 repositories are newer than its last event: copy the whole data directory again",
 		},
-		"damaged": {func(o *old) error { return spoil(filepath.Join(o.Dir, "account.sqlite"), 4096*3) }, "bring it back from a backup"},
+		"log behind one": {func(o *old) error {
+			since := time.Now().Add(-48 * time.Hour)
+			return errors.Join(
+				o.Change("sequencer.sqlite", "UPDATE repo_seq SET sequencedAt = '"+referencetest.ISO(since)+"'"),
+				o.rootOf(o.Accounts[3], at(since.Add(2*time.Minute))),
+			)
+		}, "1 repositories are newer than its last event"},
+		"accounts left behind": {func(o *old) error { return o.rootOf(nil, at(time.Now().Add(-50*time.Hour))) }, "account.sqlite: the event log has a revision of"},
+		"damaged":              {func(o *old) error { return spoil(filepath.Join(o.Dir, "account.sqlite"), 4096*3) }, "bring it back from a backup"},
 		"clock": {func(o *old) error {
 			o.options.Now = func() time.Time { return time.Now().Add(-72 * time.Hour) }
 			return nil

@@ -61,7 +61,10 @@ func (o *old) take(ctx context.Context, pass server.Pass) (*takeover.Report, err
 		o.t.Fatal(err)
 	}
 	options := o.options
-	options.Config, options.From, options.Pass, options.Progress = &c, from, pass, func(string) {}
+	options.Config, options.From, options.Pass = &c, from, pass
+	if options.Progress == nil {
+		options.Progress = func(string) {}
+	}
 	if options.Now == nil {
 		options.Now = time.Now
 	}
@@ -373,6 +376,9 @@ func TestTakeoverKilled(t *testing.T) {
 func (o *old) notServed(at int64) {
 	t := o.t
 	t.Helper()
+	if _, err := os.Stat(o.to); errors.Is(err, os.ErrNotExist) {
+		return // it was interrupted before anything was taken over
+	}
 	db, err := sqlite.Open(t.Context(), filepath.Join(o.to, "nestbox.sqlite"), sqlite.Options{Log: slog.New(slog.DiscardHandler)})
 	if errors.Is(err, sqlite.ErrUnfinished) {
 		return

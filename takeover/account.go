@@ -191,7 +191,7 @@ func (t *TakeOver) accountRow(a Account, n names, document []byte, r *Report) (A
 		row.CreatedAt = t.Now().UTC().Truncate(time.Millisecond)
 		r.remark("%s: the time of its making cannot be read, so it is made now", a.DID)
 	}
-	if a.TakedownRef != "" {
+	if a.TakenDown {
 		row.TakenDownAt, row.TakedownRef = takedownOf(a.TakedownRef, t.Now())
 	}
 	row.DeleteAfter = t.deletion(a, r)

@@ -37,7 +37,8 @@ type derive func(repo.Record) (repo.Derived, error)
 
 // proof is the reading of one actor: what is read is proven before any of it is stored.
 type proof struct {
-	row    AccountRow
+	queued
+
 	actor  Actor
 	derive derive
 	commit *repo.Commit
@@ -64,6 +65,9 @@ func (p *proof) prove() error {
 	}
 	root, err := p.actor.Root()
 	if err != nil {
+		return err
+	}
+	if err := p.said.check(root.Rev); err != nil {
 		return err
 	}
 	if err := p.proveCommit(root); err != nil {
@@ -144,10 +148,10 @@ func (p *proof) build() (mst.Link, error) {
 // walk takes the rows from the tree that the commit names: the table of records may lag
 // behind it, or be ahead. What is known of a row's takedown stays.
 func (p *proof) walk() error {
-	takedowns := map[string]string{}
+	takenDown := map[string]Record{}
 	for _, row := range p.rows {
-		if row.Takedown != "" {
-			takedowns[row.Key] = row.Takedown
+		if row.TakenDown {
+			takenDown[row.Key] = row
 		}
 	}
 	p.rows = p.rows[:0]
@@ -169,7 +173,7 @@ func (p *proof) walk() error {
 			if err == nil && !ok {
 				err = broken("record %s is missing", key)
 			}
-			p.rows = append(p.rows, Record{Key: key, CID: value, Rev: rev, Takedown: takedowns[key]})
+			p.rows = append(p.rows, Record{Key: key, CID: value, Rev: rev, TakenDown: takenDown[key].TakenDown, Takedown: takenDown[key].Takedown})
 			return err
 		},
 	}
@@ -243,17 +247,17 @@ func (p *proof) content(fill func(Chunk) error) error {
 
 // takedowns returns those of records and blobs.
 func (p *proof) takedowns(blobs []BlobFile, now time.Time) (out []admin.Takedown) {
-	add := func(subject, id, ref string) {
-		if ref != "" {
+	add := func(subject, id string, down bool, ref string) {
+		if down {
 			at, name := takedownOf(ref, now)
 			out = append(out, admin.Takedown{Subject: subject, CID: id, Ref: name, At: at})
 		}
 	}
 	for _, row := range p.rows {
-		add(row.Key, row.CID.String(), row.Takedown)
+		add(row.Key, row.CID.String(), row.TakenDown, row.Takedown)
 	}
 	for _, b := range blobs {
-		add(b.CID, b.CID, b.Takedown)
+		add(b.CID, b.CID, b.TakenDown, b.Takedown)
 	}
 	return out
 }
@@ -263,9 +267,9 @@ const readings = 5
 
 // actorOf takes one account's own part over. ErrNoActor, ErrMoved and errProof are the
 // account's fault; everything else ends the take-over.
-func (t *TakeOver) actorOf(ctx context.Context, row AccountRow, w *work) error {
+func (t *TakeOver) actorOf(ctx context.Context, q queued, w *work) error {
 	for range readings {
-		moved, err := t.readActor(ctx, row, w)
+		moved, err := t.readActor(ctx, q, w)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -278,13 +282,13 @@ func (t *TakeOver) actorOf(ctx context.Context, row AccountRow, w *work) error {
 
 // readActor reads an actor once. moved: the old server changed it meanwhile, and nothing was
 // settled.
-func (t *TakeOver) readActor(ctx context.Context, row AccountRow, w *work) (moved bool, err error) {
-	actor, err := t.Source.Actor(ctx, row.DID)
+func (t *TakeOver) readActor(ctx context.Context, q queued, w *work) (moved bool, err error) {
+	actor, err := t.Source.Actor(ctx, q.row.DID)
 	if err != nil {
 		return false, err
 	}
 	w.begin()
-	p := &proof{row: row, actor: actor, derive: w.derive}
+	p := &proof{queued: q, actor: actor, derive: w.derive}
 	moved, err = t.take(ctx, p, w)
 	if err != nil && !moved {
 		moved, _ = actor.Moved() // if it is gone, err says so

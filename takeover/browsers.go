@@ -138,7 +138,8 @@ type Arrived struct {
 // String returns the counts as a report has them: what came, and what did not and why.
 func (a Arrived) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d sessions, %d grants of OAuth clients, %d consents, %d browsers", a.Sessions.Sessions, a.Grants.Sessions, a.Grants.Consents, a.Browsers.Browsers)
+	fmt.Fprintf(&b, "%d sessions, %d grants of OAuth clients, %d consents, %d browsers",
+		a.Sessions.Sessions, a.Grants.Sessions, a.Grants.Consents, a.Browsers.Browsers)
 	sep := "; left out: "
 	for _, why := range []struct {
 		n    int

@@ -26,6 +26,26 @@ var (
 // account alone.
 func Damaged(why string) error { return fmt.Errorf("%w: %s", errProof, why) }
 
+// Faulty returns the error of an account that cannot be taken over as it is, and what an
+// operator can do about it.
+func Faulty(what, do string) error { return &faulty{what, do} }
+
+type faulty struct{ what, do string }
+
+func (f *faulty) Error() string { return f.what }
+
+// Is makes it the fault of one account.
+func (*faulty) Is(target error) bool { return target == errProof }
+
+// faultOf is the fault of an account by its error.
+func faultOf(did syntax.DID, err error) Fault {
+	f := Fault{DID: did, What: err.Error(), Do: skipIt(did)}
+	if own, ok := errors.AsType[*faulty](err); ok {
+		f.What, f.Do = own.what, own.do
+	}
+	return f
+}
+
 // IsDamaged reports whether err is the fault of one account.
 func IsDamaged(err error) bool { return errors.Is(err, errProof) }
 

@@ -68,6 +68,16 @@ func EventOf(e SourceEvent) (firehose.Logged, error) {
 	return out, nil
 }
 
+// Revision returns the revision that an event of a repository names, empty for none.
+func (e SourceEvent) Revision() string {
+	message, err := messageOf(e)
+	if err != nil {
+		return ""
+	}
+	rev, _ := message["rev"].(string)
+	return rev
+}
+
 // messageOf decodes the message of an event.
 func messageOf(e SourceEvent) (map[string]any, error) {
 	v, err := dagcbor.Decode(e.Body)

@@ -29,6 +29,8 @@ type Settings struct {
 	// wanted their accounts deleted.
 	Skip            map[syntax.DID]bool
 	KeepDeleteAfter bool
+	// Still: the old server does not run. Force takes over what is older than it should be.
+	Still, Force bool
 }
 
 // TakeOver is one take-over. Its fields are set once.
@@ -44,6 +46,8 @@ type TakeOver struct {
 	Box   *seal.Box
 	Codes *account.Codes
 	Now   func() time.Time
+	// Still is called before the end: an error if the source was written meanwhile.
+	Still func(ctx context.Context) error
 	// Progress is called with what is being done.
 	Progress func(line string)
 }
@@ -147,6 +151,9 @@ func (t *TakeOver) Finish(ctx context.Context, r *Report) error {
 	if r.Events.Last, _, err = t.Source.LastEvent(); err != nil {
 		return err
 	}
+	if err := t.Still(ctx); err != nil {
+		return err
+	}
 	t.Progress("making it durable")
 	e := account.Entry{At: now, Kind: account.EntryTakenOver, By: account.ActorServer}
 	a := admin.Action{
@@ -193,13 +200,17 @@ func (t *TakeOver) strays(r *Report) error {
 func (t *TakeOver) actors(ctx context.Context, rows []AccountRow, done map[syntax.DID]Progress, r *Report) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	queue := make(chan AccountRow)
+	beside, err := t.copies()
+	if err != nil {
+		return err
+	}
+	queue := make(chan queued)
 	var workers sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), maxWorkers) {
 		workers.Go(func() {
 			w := &work{derive: newDerive(), report: r}
-			for row := range queue {
-				if err := t.one(ctx, row, w); err != nil {
+			for q := range queue {
+				if err := t.one(ctx, q, w); err != nil {
 					cancel(err)
 				}
 			}
@@ -207,13 +218,21 @@ func (t *TakeOver) actors(ctx context.Context, rows []AccountRow, done map[synta
 	}
 	read := 0
 	for i, row := range rows {
+		said, serr := t.saidOf(beside, row.DID)
+		if serr != nil {
+			cancel(serr)
+			break
+		}
 		if p, ok := done[row.DID]; ok {
 			if now, err := t.Source.ActorState(row.DID); err == nil && now == p.State {
+				if behind := said.check(p.Rev); behind != nil {
+					r.fault(faultOf(row.DID, behind))
+				}
 				continue
 			}
 		}
 		select {
-		case queue <- row:
+		case queue <- queued{row, said}:
 			read++
 		case <-ctx.Done():
 		}
@@ -229,25 +248,32 @@ func (t *TakeOver) actors(ctx context.Context, rows []AccountRow, done map[synta
 	return context.Cause(ctx)
 }
 
+// queued is an actor to read.
+type queued struct {
+	row  AccountRow
+	said said
+}
+
 // one takes over an actor, or notes why that cannot be.
-func (t *TakeOver) one(ctx context.Context, row AccountRow, w *work) error {
+func (t *TakeOver) one(ctx context.Context, q queued, w *work) error {
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // its cause is known
 	}
-	err := t.actorOf(ctx, row, w)
+	did := q.row.DID
+	err := t.actorOf(ctx, q, w)
 	switch {
 	case errors.Is(err, ErrNoActor), errors.Is(err, errProof), errors.Is(err, ErrMoved):
-		f := Fault{DID: row.DID, What: err.Error(), Do: skipIt(row.DID)}
+		f := faultOf(did, err)
 		if errors.Is(err, ErrMoved) {
 			f.Do = "run the command again, or stop the old server first"
 		}
 		w.report.fault(f)
 		if t.Store != nil {
-			return t.Store.Drop(ctx, row.DID)
+			return t.Store.Drop(ctx, did)
 		}
 		return nil
 	case err != nil:
-		return fmt.Errorf("%s: %w", row.DID, err)
+		return fmt.Errorf("%s: %w", did, err)
 	}
 	return nil
 }

@@ -14,7 +14,8 @@ type Account struct {
 	// Handle is as it is kept; empty if there is none.
 	Handle    string
 	CreatedAt time.Time
-	// TakedownRef is the case of a takedown, or its time as text; empty for none.
+	// TakenDown: it is hidden. TakedownRef is the case, which may be empty, or the time as text.
+	TakenDown                  bool
 	TakedownRef                string
 	DeactivatedAt, DeleteAfter time.Time
 	// HasAccount: there are an address and a password, not only the public part.
@@ -76,8 +77,9 @@ type Record struct {
 	Key string
 	CID cid.Cid
 	Rev syntax.TID
-	// Takedown is its case, or its time as text; empty for none.
-	Takedown string
+	// TakenDown and Takedown are as those of Account.
+	TakenDown bool
+	Takedown  string
 }
 
 // BlobFile is a row of a blob, and where its file may be, the likeliest place first.
@@ -86,6 +88,7 @@ type BlobFile struct {
 	MimeType  string
 	Size      int64
 	CreatedAt time.Time
+	TakenDown bool
 	Takedown  string
 	// Temporary: no record refers to it yet.
 	Temporary bool

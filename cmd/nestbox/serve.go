@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -25,16 +24,17 @@ type serveCmd struct {
 }
 
 // Run serves until SIGTERM or SIGINT; a second signal ends the process at once.
-func (s *serveCmd) Run() error {
+func (s *serveCmd) Run() (err error) {
 	flags := config.Flags{Listen: s.Listen, Data: s.Data, EnvFile: s.EnvFile, Dev: s.Dev}
 	c, warnings, err := config.Load(flags, os.Environ())
 	if err != nil {
 		return err
 	}
-	log, err := newLogger(c.LogLevel, c.LogFormat)
+	log, done, err := openLog(&c)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, done()) }()
 	for _, w := range warnings {
 		log.Warn("configuration", slog.String("note", w))
 	}
@@ -89,19 +89,6 @@ Nestbox serves at %[1]s (development: open sign-up, handles under .test, admin p
     -d '{"identifier":"alice.test","password":"correct-horse"}'
 
 `
-
-func newLogger(level, format string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("log level: %w", err)
-	}
-	opts := &slog.HandlerOptions{Level: l}
-	var out io.Writer = os.Stderr
-	if format == "json" {
-		return slog.New(slog.NewJSONHandler(out, opts)), nil
-	}
-	return slog.New(slog.NewTextHandler(out, opts)), nil
-}
 
 // fatal ends the process when it is unknown what is on disk: recovery decides.
 func fatal(log *slog.Logger) func(error) {

@@ -88,7 +88,7 @@ func (c *takeoverCmd) Run() error {
 		}
 	}
 	report.Settings = append(report.Settings, warnings...)
-	perr := c.print(report, func(w io.Writer) { printReport(w, report, o.Pass) })
+	perr := c.print(report, func(w io.Writer) { printReport(w, report, o.Pass, err) })
 	if _, refused := errors.AsType[takeover.Refusals](err); refused {
 		err = errors.New("nothing was taken over")
 	}

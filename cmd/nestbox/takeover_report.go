@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"nestbox/datadir"
 	"nestbox/server"
 	"nestbox/takeover"
 )
@@ -26,8 +28,9 @@ func seconds(ms int64) string {
 	return (time.Duration(ms) * time.Millisecond).Round(100 * time.Millisecond).String()
 }
 
-// printReport prints a report: what was found, what to do, what comes next.
-func printReport(w io.Writer, r *takeover.Report, pass server.Pass) {
+// printReport prints the report of a pass that ended with err: what was found, what to do, what
+// comes next.
+func printReport(w io.Writer, r *takeover.Report, pass server.Pass, err error) {
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
 	line("from\t%s", r.Source)
 	line("to\t%s", r.Target)
@@ -56,7 +59,7 @@ func printReport(w io.Writer, r *takeover.Report, pass server.Pass) {
 		line("will take\tabout %s for --prepare beside the running server, and %s for the last pass after its stop", seconds(r.FirstPass),
 			seconds(r.FinalPass))
 	}
-	printNext(line, r, pass)
+	printNext(line, r, pass, err)
 }
 
 type printer func(format string, args ...any)
@@ -130,12 +133,15 @@ func printOdd(line printer, r *takeover.Report) {
 }
 
 // printNext prints what to do now.
-func printNext(line printer, r *takeover.Report, pass server.Pass) {
+func printNext(line printer, r *takeover.Report, pass server.Pass, err error) {
 	switch {
 	case len(r.Refusals) > 0:
 		line("next\tdo what stands behind each refusal, and repeat the command")
 	case len(r.Faults) > 0:
 		line("next\tdo what stands behind each fault, and repeat the command")
+	case err != nil: // it says what to do
+	case r.Done && r.Target != filepath.Join(r.Source, datadir.TakeoverFolder):
+		line("next\tstart nestbox serve with the same env file, but with PDS_DATA_DIRECTORY=%s; nestbox takeover --check --to %[1]s compares the two", r.Target)
 	case r.Done:
 		line("next\tstart nestbox serve with the same env file; nestbox takeover --check compares the two")
 	case pass == server.DryRun:

@@ -33,7 +33,7 @@ func (s *Source) Accounts() (out []takeover.Account, bad []takeover.Fault, err e
 				return nil
 			}
 			a := takeover.Account{
-				DID: did, Handle: r.ColumnText(1), CreatedAt: columnDate(r, 2), TakedownRef: r.ColumnText(3),
+				DID: did, Handle: r.ColumnText(1), CreatedAt: columnDate(r, 2), TakenDown: !r.ColumnIsNull(3), TakedownRef: r.ColumnText(3),
 				DeactivatedAt: columnDate(r, 4), DeleteAfter: columnDate(r, 5), HasAccount: r.ColumnBool(6),
 				Email: r.ColumnText(7), PasswordHash: r.ColumnText(8), EmailConfirmedAt: columnDate(r, 9), InvitesDisabled: r.ColumnBool(10),
 			}

@@ -30,7 +30,10 @@ func (p Places) folder(did syntax.DID) string {
 }
 
 // store returns the database of an actor.
-func (p Places) store(did syntax.DID) string { return filepath.Join(p.folder(did), "store.sqlite") }
+func (p Places) store(did syntax.DID) string { return filepath.Join(p.folder(did), actorDatabase) }
+
+// actorDatabase is the name of an actor's database.
+const actorDatabase = "store.sqlite"
 
 // actor implements takeover.Actor.
 type actor struct {
@@ -139,7 +142,8 @@ func (a *actor) hold() error {
 func (a *actor) Records() (out []takeover.Record, err error) {
 	err = a.each("SELECT collection, rkey, cid, repoRev, takedownRef FROM record", nil, func(r *sqlite.Stmt) error {
 		rec := takeover.Record{
-			Key: r.ColumnText(0) + "/" + r.ColumnText(1), Rev: syntax.TID(r.ColumnText(3)), Takedown: r.ColumnText(4),
+			Key: r.ColumnText(0) + "/" + r.ColumnText(1), Rev: syntax.TID(r.ColumnText(3)),
+			TakenDown: !r.ColumnIsNull(4), Takedown: r.ColumnText(4),
 		}
 		var err error
 		if rec.CID, err = dagcbor.ParseCID(r.ColumnText(2)); err != nil {
@@ -171,9 +175,9 @@ func (a *actor) Blobs() (out []takeover.BlobFile, err error) {
 	err = a.each("SELECT cid, mimeType, size, tempKey, createdAt, takedownRef FROM blob ORDER BY cid", nil, func(r *sqlite.Stmt) error {
 		b := takeover.BlobFile{
 			CID: r.ColumnText(0), MimeType: r.ColumnText(1), Size: r.ColumnInt64(2), Temporary: !r.ColumnIsNull(3),
-			CreatedAt: columnDate(r, 4), Takedown: r.ColumnText(5),
+			CreatedAt: columnDate(r, 4), TakenDown: !r.ColumnIsNull(5), Takedown: r.ColumnText(5),
 		}
-		b.Paths = a.places.blob(a.did, b.CID, r.ColumnText(3), b.Takedown != "")
+		b.Paths = a.places.blob(a.did, b.CID, r.ColumnText(3), b.TakenDown)
 		out = append(out, b)
 		return nil
 	})

@@ -79,7 +79,8 @@ func (b Back) Write(ctx context.Context, back takeover.Back) (settings []string,
 		}
 		settings = append(settings, "PDS_BLOBSTORE_DISK_LOCATION="+to)
 	}
-	if err := rewrite(filepath.Join(b.Dir, "sequencer.sqlite"), func(c *sqlite.Conn) error { return setNumber(c, back.LastNumber) }); err != nil {
+	err = rewrite(filepath.Join(b.Dir, "sequencer.sqlite"), func(c *sqlite.Conn) error { return setNumber(c, back.LastNumber) })
+	if err != nil {
 		return nil, err
 	}
 	return settings, rewrite(filepath.Join(b.Dir, "account.sqlite"), func(c *sqlite.Conn) error { return setAccounts(c, back) })
@@ -192,12 +193,12 @@ func setNumber(c *sqlite.Conn, last int64) error {
 // setAccounts brings what changed of accounts and sessions.
 func setAccounts(c *sqlite.Conn, back takeover.Back) error {
 	var gone []string
-	err := sqlitex.Execute(c, "SELECT did FROM actor UNION SELECT did FROM account", &sqlitex.ExecOptions{ResultFunc: func(r *sqlite.Stmt) error {
+	err := each(c, "SELECT did FROM actor UNION SELECT did FROM account", func(r *sqlite.Stmt) error {
 		if _, there := back.Accounts[r.ColumnText(0)]; !there {
 			gone = append(gone, r.ColumnText(0))
 		}
 		return nil
-	}})
+	})
 	if err != nil {
 		return err
 	}
@@ -208,6 +209,12 @@ func setAccounts(c *sqlite.Conn, back takeover.Back) error {
 			if err := deleteOf(c, table, did); err != nil {
 				return err
 			}
+		}
+	}
+	// Handles and addresses are unique, also while they change.
+	for _, sql := range []string{"UPDATE actor SET handle = NULL", "UPDATE account SET email = did"} {
+		if err := execute(c, sql); err != nil {
+			return err
 		}
 	}
 	for _, a := range back.Accounts {
@@ -247,7 +254,8 @@ func hasTable(c *sqlite.Conn, table string) (there bool, err error) {
 func setAccount(c *sqlite.Conn, a takeover.BackAccount) error {
 	err := execute(c, `UPDATE actor SET handle = ?2, takedownRef = CASE WHEN ?3 IS NULL OR takedownRef IS NULL THEN ?3 ELSE takedownRef END,
 		deactivatedAt = ?4 WHERE did = ?1`,
-		a.DID, nullable(a.Handle, a.Handle != ""), nullable(a.Takedown, a.Takedown != ""), nullable(date(a.DeactivatedAt), !a.DeactivatedAt.IsZero()))
+		a.DID, nullable(a.Handle, a.Handle != ""), nullable(a.Takedown, a.Takedown != ""),
+		nullable(date(a.DeactivatedAt), !a.DeactivatedAt.IsZero()))
 	if err != nil {
 		return err
 	}
@@ -276,12 +284,12 @@ func dropGrants(c *sqlite.Conn, back takeover.Back) error {
 		return err
 	}
 	var ended []string
-	err = sqlitex.Execute(c, "SELECT tokenId, coalesce(currentRefreshToken, '') FROM token", &sqlitex.ExecOptions{ResultFunc: func(r *sqlite.Stmt) error {
+	err = each(c, "SELECT tokenId, coalesce(currentRefreshToken, '') FROM token", func(r *sqlite.Stmt) error {
 		if !back.Keeps(r.ColumnText(0), r.ColumnText(1)) {
 			ended = append(ended, r.ColumnText(0))
 		}
 		return nil
-	}})
+	})
 	for _, id := range ended {
 		if err == nil {
 			err = execute(c, "DELETE FROM used_refresh_token WHERE tokenId = (SELECT id FROM token WHERE tokenId = ?)", id)
@@ -291,6 +299,10 @@ func dropGrants(c *sqlite.Conn, back takeover.Back) error {
 		}
 	}
 	return err
+}
+
+func each(c *sqlite.Conn, sql string, row func(*sqlite.Stmt) error) error {
+	return sqlitex.Execute(c, sql, &sqlitex.ExecOptions{ResultFunc: row})
 }
 
 func execute(c *sqlite.Conn, sql string, args ...any) error {

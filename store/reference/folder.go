@@ -3,6 +3,9 @@ package reference
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 )
 
@@ -54,6 +57,15 @@ func OpenSource(ctx context.Context, p Places, scratch string) (_ *Source, err e
 	return s, err
 }
 
+// OpenEvents opens the event log alone: a source whose methods of EventSource work.
+func OpenEvents(ctx context.Context, p Places, scratch string) (*Source, error) {
+	db, err := Open(ctx, p.Events, scratch)
+	if err != nil {
+		return nil, err
+	}
+	return &Source{Places: p, EventDB: db, scratch: scratch}, nil
+}
+
 // Close closes the databases.
 func (s *Source) Close() error {
 	var errs []error
@@ -85,4 +97,65 @@ func (p Places) In() Places {
 		p.Quarantine = filepath.Join(p.Blobs, "quarantine")
 	}
 	return p
+}
+
+// Written tells whether a data directory was written since. Actors is the sum of the sizes
+// of what all actors have, and its latest change.
+type Written struct {
+	Accounts State `json:"accounts"`
+	Events   State `json:"events"`
+	Actors   State `json:"actors"`
+}
+
+// Written returns what it is now: ErrMissing if a part of the data directory is gone.
+func (p Places) Written() (w Written, err error) {
+	if w.Accounts, err = StateOf(p.Accounts); err != nil {
+		return w, err
+	}
+	if w.Events, err = StateOf(p.Events); err != nil {
+		return w, err
+	}
+	if _, err := os.Stat(p.Actors); errors.Is(err, os.ErrNotExist) {
+		return w, fmt.Errorf("%s: %w", p.Actors, ErrMissing)
+	}
+	err = filepath.WalkDir(p.Actors, func(path string, e fs.DirEntry, err error) error {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("look at %s: %w", path, err)
+		}
+		if e.Name() != actorDatabase {
+			return nil
+		}
+		state, err := StateOf(path)
+		if errors.Is(err, ErrMissing) {
+			return nil
+		}
+		w.Actors.Size, w.Actors.WAL = w.Actors.Size+state.Size, w.Actors.WAL+state.WAL
+		w.Actors.Changed = max(w.Actors.Changed, state.Changed)
+		return err
+	})
+	return w, err
+}
+
+// Copied returns the size of the databases that are read from a copy, but for the actors'.
+func (p Places) Copied() (bytes int64, err error) {
+	for _, path := range []string{p.Accounts, p.Events, p.Documents} {
+		state, err := StateOf(path)
+		if errors.Is(err, ErrMissing) {
+			continue
+		}
+		if err != nil {
+			return 0, err
+		}
+		running, err := Running(path)
+		if err != nil {
+			return 0, err
+		}
+		if state.WAL > 0 || running {
+			bytes += state.Size + state.WAL
+		}
+	}
+	return bytes, nil
 }

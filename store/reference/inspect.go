@@ -108,35 +108,59 @@ func (s *Source) inspect(kind Kind, db *DB) (out takeover.Refusals, unread []str
 	return out, unread, nil
 }
 
-const (
-	// behind is by how much a repository may be newer than the event log, and mayBeAhead how
-	// many may be: a crash leaves a few of the last seconds.
-	behind     = time.Minute
-	mayBeAhead = 3
-)
-
-// logBehind refuses an event log that is older than the repositories: its -wal was left
-// behind.
+// logBehind refuses an event log that is older than the repositories, or a database of
+// accounts that is older than the event log: its -wal was left behind. While the old server
+// runs none can be, and one is read later than the other.
 func (s *Source) logBehind() (takeover.Refusals, error) {
+	served, err := s.Places.Served()
+	if err != nil || len(served) > 0 || s.Places.Force {
+		return nil, err
+	}
 	_, newest, err := s.LastEvent()
 	if err != nil {
 		return nil, err
 	}
-	ahead := 0
+	ahead, root := 0, time.Time{}
 	err = s.AccountDB.each("SELECT rev FROM repo_root", nil, func(r *sqlite.Stmt) error {
 		rev, err := syntax.ParseTID(r.ColumnText(0))
-		if err == nil && rev.Time().Sub(newest) > behind {
+		if err == nil && rev.Time().Sub(newest) > takeover.Behind {
 			ahead++
+		}
+		if err == nil && rev.Time().After(root) {
+			root = rev.Time()
 		}
 		return nil
 	})
-	if err != nil || ahead <= mayBeAhead || s.Places.Force {
+	if err != nil {
+		return nil, err
+	}
+	if ahead > 0 {
+		return takeover.Refusals{{
+			Problem: fmt.Sprintf("%s: %d repositories are newer than its last event", s.EventDB.Path, ahead),
+			Do:      copyLogs + "; if the log was emptied on purpose, use --force",
+		}}, nil
+	}
+	latest, err := s.latestRevision()
+	if err != nil || latest.Sub(root) <= takeover.Behind {
 		return nil, err
 	}
 	return takeover.Refusals{{
-		Problem: fmt.Sprintf("%s: %d repositories are newer than its last event", s.EventDB.Path, ahead),
-		Do:      copyLogs + "; if the log was emptied on purpose, use --force",
+		Problem: fmt.Sprintf("%s: the event log has a revision of %s, and it knows none after %s",
+			s.AccountDB.Path, latest.UTC().Format(time.RFC3339), root.UTC().Format(time.RFC3339)),
+		Do: copyLogs + "; if it was brought back from a backup, use --force",
 	}}, nil
+}
+
+// latestRevision returns when the last revision that the event log names was made.
+func (s *Source) latestRevision() (at time.Time, err error) {
+	err = s.EventDB.each("SELECT "+eventColumns+" FROM repo_seq WHERE +eventType IN ('append', 'sync') AND invalidated = 0 ORDER BY seq DESC LIMIT 1", nil,
+		func(r *sqlite.Stmt) error {
+			if rev, err := syntax.ParseTID(columnEvent(r).Revision()); err == nil {
+				at = rev.Time()
+			}
+			return nil
+		})
+	return at, err
 }
 
 // Newest returns the newest time that the source has written: of an event, or of a revision.

@@ -166,6 +166,15 @@ func (t *Takeover) Begin(ctx context.Context, source string, now time.Time) (sta
 	return stage, err
 }
 
+// Reopen makes a take-over that has ended one that has not, so that it can be made again.
+func (t *Takeover) Reopen(ctx context.Context) error {
+	err := t.atOnce(ctx, func(c *sqlite.Conn) error {
+		_, err := change(c, "UPDATE takeover SET finished_at = NULL", nil)
+		return err
+	})
+	return wrap(err, "begin the take-over again")
+}
+
 // checkTakeover returns ErrUnfinished while a take-over fills the database.
 func checkTakeover(c *sqlite.Conn) error {
 	return query(c, "SELECT 1 FROM takeover WHERE finished_at IS NULL", nil, func(*sqlite.Stmt) error { return ErrUnfinished })

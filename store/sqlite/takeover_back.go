@@ -37,7 +37,8 @@ func (db Legacy) BackAccounts(ctx context.Context, since time.Time, yield func(t
 	}
 	var all []takeover.BackAccount
 	err = db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, `SELECT a.did, a.handle, a.email, a.email_confirmed_at, a.deactivated_at, a.takendown_at, a.takedown_ref, coalesce(r.rev, ''),
+		return query(c, `SELECT a.did, a.handle, a.email, a.email_confirmed_at, a.deactivated_at, a.takendown_at, a.takedown_ref,
+			coalesce(r.rev, ''),
 			EXISTS (SELECT 1 FROM trail t WHERE t.account_id = a.id AND t.kind = ? AND t.at >= ?)
 			FROM account a LEFT JOIN repo r ON r.account_id = a.id AND r.current = 1 WHERE a.pending_operation IS NULL ORDER BY a.id`,
 			func(s *sqlite.Stmt) {

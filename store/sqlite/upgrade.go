@@ -105,6 +105,10 @@ func keepCopy(c *sqlite.Conn, path string, have, to int, opts Options) error {
 		return fmt.Errorf("remove an unfinished copy: %w", err)
 	}
 	if old, err := readCopy(target); err == nil && old.Schema != 0 && old.Schema < have {
+		if opts.Log != nil {
+			opts.Log.LogAttrs(context.Background(), slog.LevelWarn, "the database is not kept again: a copy from before an upgrade that did not end is there",
+				slog.String("file", target), slog.Int("schema", old.Schema), slog.Int("now", have))
+		}
 		return nil
 	}
 	began := time.Now()
@@ -227,7 +231,7 @@ func newerSchema(database string, have, newest int) error {
 	for _, c := range copies {
 		if c.Schema > 0 && c.Schema <= newest {
 			return fmt.Errorf("%w. %s is the database from before the upgrade, of %s: "+
-				"nestbox downgrade --to-copy puts it back, and keeps the newer one", err, c.Path, c.At.UTC().Format(time.RFC3339))
+				"nestbox downgrade --to-copy --copy %s puts it back, and keeps the newer one", err, c.Path, c.At.UTC().Format(time.RFC3339), c.Path)
 		}
 	}
 	return errors.Join(err, cerr)

@@ -1,0 +1,43 @@
+package session_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"nestbox/auth"
+	"nestbox/session"
+	"nestbox/takeover"
+)
+
+// TestInheritedForgotten: 90 days after the take-over no token of the old server is known, and
+// the sessions live on by ours.
+func TestInheritedForgotten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, t.TempDir())
+	alice := w.account("alice", "none")
+	took := w.clock.Now()
+	rows := oldRows{alice.DID.String(): {{ID: "a", Expires: took.Add(80 * day)}, {ID: "b", Expires: took.Add(80 * day)}}}
+	if _, err := takeover.BringSessions(t.Context(), rows, w.World.Legacy, took); err != nil {
+		t.Fatal(err)
+	}
+	old := auth.Token{Scope: auth.ScopeRefresh, DID: alice.DID, JTI: "a"}
+	signed, err := w.Refresh(t.Context(), old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		before time.Time
+		want   int
+	}{{took, 0}, {took.Add(time.Millisecond), 2}, {took.Add(day), 0}} {
+		if n, err := w.Store.ForgetInherited(t.Context(), c.before); err != nil || n != c.want {
+			t.Errorf("taken over before %s: %d forgotten, want %d, %v", c.before, n, c.want, err)
+		}
+	}
+	if _, err := w.Refresh(t.Context(), old); !errors.Is(err, session.ErrUnknown) {
+		t.Errorf("a forgotten token: %v", err)
+	}
+	if _, err := w.refresh(t.Context(), signed.Refresh); err != nil {
+		t.Errorf("ours: %v", err)
+	}
+}
