@@ -19,9 +19,6 @@ import (
 	"testing"
 	"time"
 
-	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
-
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 
 	"nestbox/config"
@@ -41,10 +38,7 @@ func TestHoldDatabase(t *testing.T) {
 	if path == "" {
 		t.Skip("it is for hold")
 	}
-	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenWAL)
-	if err == nil {
-		err = sqlitex.ExecuteTransient(conn, "SELECT count(*) FROM sqlite_schema", nil)
-	}
+	_, err := referencetest.Hold(path)
 	fmt.Println("held", err)
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	os.Exit(0)

@@ -7,9 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
-
 	"nestbox/config"
 	"nestbox/server"
 	"nestbox/store/reference/referencetest"
@@ -19,14 +16,7 @@ import (
 // alter runs statements on a database whose server is stopped.
 func alter(t testing.TB, path, script string) {
 	t.Helper()
-	c, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := sqlitex.ExecuteScript(c, script, nil); err != nil {
-		t.Error(err)
-	}
-	if err := c.Close(); err != nil {
+	if err := referencetest.Alter(path, script); err != nil {
 		t.Fatal(err)
 	}
 }
