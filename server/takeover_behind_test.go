@@ -101,7 +101,7 @@ func TestTakeoverBehind(t *testing.T) {
 	}
 }
 
-// TestTakeoverCrashed: what a crash of the old server leaves behind by seconds is no fault.
+// TestTakeoverCrashed: databases that lag by seconds, as a crash of the old server leaves them, are taken over.
 func TestTakeoverCrashed(t *testing.T) {
 	t.Parallel()
 	o := newOld(t, referencetest.Options{Accounts: 1, Records: 6})
