@@ -37,6 +37,8 @@ type Manifest struct {
 	DID     string    `json:"did"`
 	Version string    `json:"version"`
 	State
+	// Recipients are the public keys that everything but the list of blobs is encrypted to.
+	Recipients []string `json:"recipients,omitempty"`
 	// HeldSize is the size of the database's file, in bytes, before Log is applied.
 	HeldSize int64 `json:"heldSize"`
 	// Database is the map of the database's file, Log the pages that are newer, if there are
@@ -60,6 +62,8 @@ type Manifest struct {
 
 	// Name is the name of the manifest in the store.
 	Name string `json:"-"`
+	// Ahead names a snapshot of a later time that the store had when this one was made.
+	Ahead string `json:"-"`
 }
 
 // Kept is a file in a snapshot.
@@ -162,10 +166,33 @@ func Load(ctx context.Context, d Depot, name string) (*Manifest, error) {
 	if err := dec.Decode(m); err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", name, ErrDamaged, err)
 	}
-	if m.Form != manifestForm {
-		return nil, fmt.Errorf("%s: it was written by another version of nestbox, %s: use that one", name, m.Version)
+	if m.Form == manifestForm {
+		err = m.check()
+	} else {
+		err = fmt.Errorf("%s: it was written by another version of nestbox, %s: use that one", name, m.Version)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return m, nil
+}
+
+// check compares a manifest with its name, and looks at the names that it has: whoever can
+// write to the store must not lead a restore out of it.
+func (m *Manifest) check() error {
+	if at, _, _ := nameOf(m.Name); !at.Equal(m.At) {
+		return fmt.Errorf("%s: %w: it is of another time, %s", m.Name, ErrDamaged, m.At.Format(time.RFC3339Nano))
+	}
+	for _, o := range m.objects() {
+		folder, _, _ := strings.Cut(o.Name, "/")
+		sum, err := hex.DecodeString(o.hash())
+		known := folder == packsFolder || folder == objectsFolder
+		plain := strings.TrimSuffix(o.Name, sealed)
+		if !known || err != nil || len(sum) != sha256.Size || plain != folder+"/"+o.hash() || o.Size < 0 {
+			return fmt.Errorf("%s: %w: it has an object named %q", m.Name, ErrDamaged, o.Name)
+		}
+	}
+	return nil
 }
 
 // Listed is a manifest of a store, or why it cannot be read.
@@ -196,13 +223,39 @@ func List(ctx context.Context, d Depot) ([]Listed, error) {
 // ErrNoSnapshot: the store has no snapshot that could be restored.
 var ErrNoSnapshot = errors.New("there is no snapshot")
 
-// Newest returns when the newest snapshot was made, zero if there is none.
-func Newest(ctx context.Context, d Depot) (at time.Time, err error) {
+// latest returns the index of the newest of some names that is not younger than now: a clock
+// that was ahead once may have made one of the future. If all are younger, it is the last.
+func latest(names []string, now time.Time) int {
+	for i, name := range slices.Backward(names) {
+		if at, _, _ := nameOf(name); !at.After(now) {
+			return i
+		}
+	}
+	return len(names) - 1
+}
+
+// Newest returns when the newest snapshot was made that is not younger than now, zero if
+// there is none.
+func Newest(ctx context.Context, d Depot, now time.Time) (at time.Time, err error) {
 	names, err := Names(ctx, d)
 	if len(names) > 0 {
-		at, _, _ = nameOf(names[len(names)-1])
+		if at, _, _ = nameOf(names[latest(names, now)]); at.After(now) {
+			at = time.Time{}
+		}
 	}
 	return at, err
+}
+
+// Latest returns the newest snapshot that is not younger than now, or, if all are, the newest.
+func Latest(ctx context.Context, d Depot, now time.Time) (*Manifest, error) {
+	names, err := Names(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("%s: %w", d, ErrNoSnapshot)
+	}
+	return Load(ctx, d, names[latest(names, now)])
 }
 
 // Pick returns the newest snapshot, or the newest that is not younger than at.

@@ -28,6 +28,7 @@ const (
 	packsFile   = "packs"   // JSON lines, by index
 	listFile    = "blobs"   // lines, by key
 	nameFile    = "name"    // of the manifest
+	toFile      = "to"      // the recipients, as Manifest.Recipients
 )
 
 // partialLife is for how long we rely on what an interrupted run sent. After a day it may
@@ -52,9 +53,12 @@ type packLine struct {
 	Stored
 }
 
-// openMemory opens a folder; one that is missing or damaged knows nothing.
+// openMemory opens a folder; one that is missing or damaged, or has no name, knows nothing.
 func openMemory(dir string, first uint32) *memory {
 	m := &memory{dir: dir, first: first}
+	if dir == "" {
+		return m
+	}
 	raw, err := os.Open(filepath.Join(dir, packsFile)) //nolint:gosec // the state's own folder
 	if err != nil {
 		return m
@@ -183,6 +187,19 @@ func (w *writer) flush() error {
 	return nil
 }
 
+// sync makes what was appended durable.
+func (w *writer) sync() error {
+	if err := w.flush(); err != nil {
+		return err
+	}
+	for _, f := range []*os.File{w.prints, w.packs, w.blobs} { // renumber made the entries durable
+		if err := f.Sync(); err != nil {
+			return fmt.Errorf("write the backup's state: %w", err)
+		}
+	}
+	return nil
+}
+
 func (w *writer) close() error {
 	var errs []error
 	for _, f := range []*os.File{w.entries, w.prints, w.packs, w.blobs} {
@@ -257,18 +274,23 @@ func (w *writer) renumber(writeMap func(io.Writer) error, used []Stored) (err er
 		return fmt.Errorf("write the backup's state: %w", err)
 	}
 	out := bufio.NewWriterSize(file, 64<<10)
-	err = errors.Join(writeMap(&skipper{out, len(mapMagic) + 4 + len(used)*sha256.Size}), out.Flush(), file.Close())
+	err = errors.Join(writeMap(&skipper{out, len(mapMagic) + 4 + len(used)*sha256.Size}), out.Flush(), file.Sync(), file.Close())
 	if err != nil {
+		return fmt.Errorf("write the backup's state: %w", err)
+	}
+	// Without packs the folder knows nothing: at no time have the entries of one table the
+	// packs of the other.
+	if err := errors.Join(w.packs.Truncate(0), w.packs.Sync()); err != nil {
+		return fmt.Errorf("write the backup's state: %w", err)
+	}
+	if _, err := w.packs.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("write the backup's state: %w", err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {
 		return fmt.Errorf("write the backup's state: %w", err)
 	}
-	if err := w.packs.Truncate(0); err != nil {
-		return fmt.Errorf("write the backup's state: %w", err)
-	}
-	if _, err := w.packs.Seek(0, io.SeekStart); err != nil {
-		return fmt.Errorf("write the backup's state: %w", err)
+	if err := durable.SyncDir(w.dir); err != nil {
+		return err
 	}
 	for i, o := range used {
 		if err := w.pack(uint32(i), o); err != nil { //nolint:gosec // not more than packs
@@ -417,6 +439,9 @@ func (s *Service) learn(ctx context.Context, m *Manifest, dir string) (err error
 // settle makes what the run wrote the state of its snapshot.
 func (r *run) settle(name string) error {
 	in := func(name string) string { return filepath.Join(r.State, name) }
+	if err := r.out.sync(); err != nil {
+		return err
+	}
 	if err := durable.WriteFile(filepath.Join(in(nextFolder), nameFile), []byte(name), 0o600); err != nil {
 		return err
 	}

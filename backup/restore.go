@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/superfly/ltx"
@@ -41,12 +42,14 @@ type Target struct {
 	Dir string
 	// Keys is the file of keys that are not in the store.
 	Keys string
+	// Then, if it is set, is called when everything is there, and the folder still locked.
+	Then func() error
 }
 
-// Restore makes a data directory of a snapshot. Nothing may serve it before Restore returns
-// nil; a call that was interrupted can be repeated. ErrNotEmpty, ErrKeysApart, ErrIdentity,
-// ErrDamaged.
-func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) error {
+// Restore makes a data directory of a snapshot, which it locks. A call that was interrupted
+// can be repeated: it removes what the first one left. ErrNotEmpty, ErrKeysApart,
+// ErrIdentity, ErrDamaged, durable.ErrLocked.
+func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) (err error) {
 	var keys []keyFile
 	switch {
 	case m.KeysApart && to.Keys == "":
@@ -60,9 +63,22 @@ func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) error {
 			return fmt.Errorf("%s: %w", to.Keys, err)
 		}
 	}
-	if err := begin(to.Dir); err != nil {
+	chart, err := r.chart(ctx, m) // before anything is written: it may be encrypted to somebody else
+	if err != nil {
 		return err
 	}
+	names := []string{BlobsName, DatabaseName + restoredEnding}
+	for _, f := range m.Files {
+		names = append(names, f.Name)
+	}
+	for _, k := range keys {
+		names = append(names, k.Name)
+	}
+	release, err := begin(to.Dir, names)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
 	if err := r.blobs(ctx, m, filepath.Join(to.Dir, BlobsName)); err != nil {
 		return err
 	}
@@ -75,10 +91,13 @@ func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) error {
 		}
 	}
 	path := filepath.Join(to.Dir, DatabaseName)
-	if err := r.database(ctx, m, path+".restored"); err != nil {
+	if err := r.database(ctx, m, chart, path+restoredEnding); err != nil {
 		return err
 	}
-	if err := os.Rename(path+".restored", path); err != nil {
+	if err := mark(to.Dir, append(names, DatabaseName)); err != nil {
+		return err
+	}
+	if err := os.Rename(path+restoredEnding, path); err != nil {
 		return fmt.Errorf("name the database: %w", err)
 	}
 	if err := durable.SyncDir(to.Dir); err != nil {
@@ -87,36 +106,93 @@ func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) error {
 	if err := os.Remove(filepath.Join(to.Dir, unfinishedName)); err != nil {
 		return fmt.Errorf("end the restore: %w", err)
 	}
-	return durable.SyncDir(to.Dir)
+	if err := durable.SyncDir(to.Dir); err != nil || to.Then == nil {
+		return err
+	}
+	return to.Then()
 }
 
-// begin marks an empty folder as one in which a restore has not ended.
-func begin(dir string) error {
+// restoredEnding ends the name of a database that is not whole yet.
+const restoredEnding = ".restored"
+
+// unfinishedHead begins the file unfinishedName. The names of what the restore writes follow,
+// a line each.
+const unfinishedHead = "nestbox restore has not ended: run it again\n"
+
+// mark marks a folder as one in which a restore that writes files of some names has not ended.
+func mark(dir string, names []string) error {
+	text := unfinishedHead + strings.Join(names, "\n") + "\n"
+	return durable.WriteFile(filepath.Join(dir, unfinishedName), []byte(text), 0o600)
+}
+
+// begin locks and marks a folder that is empty, or has only what a restore left that has not
+// ended, which it removes.
+func begin(dir string, names []string) (release func() error, err error) {
+	if _, err := leftIn(dir); err != nil { // in a folder of something else, no lock is made
+		return nil, err
+	}
 	if err := durable.MakeDir(dir); err != nil {
-		return err
+		return nil, err
 	}
-	if Unfinished(dir) {
-		return nil
+	if release, err = durable.Lock(dir); err != nil {
+		return nil, err
 	}
-	empty, err := Empty(dir)
+	left, err := leftIn(dir)
+	for _, name := range left {
+		if err == nil {
+			err = os.RemoveAll(filepath.Join(dir, name))
+		}
+	}
+	if err == nil {
+		err = mark(dir, names)
+	}
 	if err != nil {
-		return err
+		return nil, errors.Join(err, release())
 	}
-	if !empty {
-		return fmt.Errorf("%s: %w", dir, ErrNotEmpty)
-	}
-	return durable.WriteFile(filepath.Join(dir, unfinishedName), []byte("nestbox restore has not ended: run it again\n"), 0o600)
+	return release, nil
 }
 
-// Empty reports whether a folder has nothing but what a file system of its own has, or is
-// missing.
+// leftIn returns what a restore that has not ended left in a folder: ErrNotEmpty if there is
+// anything else.
+func leftIn(dir string) (left []string, err error) {
+	raw, err := os.ReadFile(filepath.Join(dir, unfinishedName)) //nolint:gosec // the operator's own folder
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("look into %s: %w", dir, err)
+	}
+	ours := map[string]bool{}
+	for line := range strings.Lines(strings.TrimPrefix(string(raw), unfinishedHead)) {
+		first, _, _ := strings.Cut(filepath.ToSlash(strings.TrimSuffix(line, "\n")), "/")
+		ours[first] = true
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("look into %s: %w", dir, err)
+	}
+	for _, e := range entries {
+		switch name := e.Name(); {
+		case name == unfinishedName || bare(name):
+		case ours[name]:
+			left = append(left, name)
+		default:
+			return nil, fmt.Errorf("%s, which has %s: %w", dir, name, ErrNotEmpty)
+		}
+	}
+	return left, nil
+}
+
+// bare reports whether a folder with a file of that name still counts as empty: a file
+// system has it, or it is the lock.
+func bare(name string) bool { return name == "lost+found" || name == durable.LockName }
+
+// Empty reports whether a folder has nothing but what a file system of its own has, and a
+// lock, or is missing.
 func Empty(dir string) (bool, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return false, fmt.Errorf("look into %s: %w", dir, err)
 	}
 	for _, e := range entries {
-		if e.Name() != "lost+found" {
+		if !bare(e.Name()) {
 			return false, nil
 		}
 	}
@@ -138,12 +214,8 @@ func (r *Reader) chart(ctx context.Context, m *Manifest) (c *chart, err error) {
 	return c, err
 }
 
-// database writes the database of a snapshot to a file.
-func (r *Reader) database(ctx context.Context, m *Manifest, path string) (err error) {
-	c, err := r.chart(ctx, m)
-	if err != nil {
-		return err
-	}
+// database writes the database of a snapshot, of which c is the map, to a file.
+func (r *Reader) database(ctx context.Context, m *Manifest, c *chart, path string) (err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600) //nolint:gosec // the operator's own folder
 	if err != nil {
 		return fmt.Errorf("write the database: %w", err)

@@ -39,11 +39,13 @@ func ParseKeep(text string) (k Keep, err error) {
 	return k, nil
 }
 
-// dropped returns the manifests that are not kept, of names with the oldest first.
-func (k Keep) dropped(names []string) (drop []string) {
-	if k == (Keep{}) {
+// dropped returns the manifests that are not kept, of names with the oldest first. Those that
+// are younger than now are kept, and take the place of none.
+func (k Keep) dropped(names []string, now time.Time) (drop []string) {
+	if k == (Keep{}) || len(names) == 0 {
 		return nil
 	}
+	names = names[:latest(names, now)+1]
 	kept := map[string]bool{}
 	for _, rule := range []struct {
 		most   int
@@ -91,7 +93,7 @@ func (s *Service) Retain(ctx context.Context) (out Retained, err error) {
 		return out, err
 	}
 	drop := map[string]bool{}
-	for _, name := range s.Keep.dropped(names) {
+	for _, name := range s.Keep.dropped(names, s.Now()) {
 		drop[name] = true
 	}
 	if _, err := s.load(ctx, names, drop); err != nil {

@@ -10,6 +10,7 @@ import (
 	"hash"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"filippo.io/age"
@@ -49,6 +50,15 @@ func (s *Service) extension() string {
 		return sealed
 	}
 	return ""
+}
+
+// recipients returns the names of Recipients, in order, each once.
+func (s *Service) recipients() (names []string) {
+	for _, r := range s.Recipients {
+		names = append(names, fmt.Sprint(r))
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // seal encrypts what is written to the writer that it returns, if there is a recipient.

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -52,7 +55,7 @@ func (s *Service) Snapshot(ctx context.Context) (_ *Manifest, err error) {
 	if err := s.recall(ctx, newest); err != nil {
 		return nil, err
 	}
-	if err := r.open(ctx); err != nil {
+	if err := r.open(ctx, newest); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
@@ -72,7 +75,7 @@ func (s *Service) Snapshot(ctx context.Context) (_ *Manifest, err error) {
 
 // newest returns the store's newest snapshot, nil if there is none.
 func (r *run) newest(ctx context.Context) (*Manifest, error) {
-	m, err := Pick(ctx, r.Depot, time.Time{})
+	m, err := Latest(ctx, r.Depot, r.began)
 	if errors.Is(err, ErrNoSnapshot) {
 		return nil, nil //nolint:nilnil // none is not an error
 	}
@@ -86,7 +89,7 @@ func (r *run) newest(ctx context.Context) (*Manifest, error) {
 }
 
 // open prepares what the run reads and writes.
-func (r *run) open(ctx context.Context) (err error) {
+func (r *run) open(ctx context.Context, newest *Manifest) (err error) {
 	r.there = map[string]int64{}
 	err = r.Depot.List(ctx, packsFolder+"/", func(o Object) error { r.there[o.Name] = o.Size; return nil })
 	if err != nil {
@@ -95,8 +98,21 @@ func (r *run) open(ctx context.Context) (err error) {
 	if r.out, err = newWriter(filepath.Join(r.State, nextFolder)); err != nil {
 		return err
 	}
-	r.last = openMemory(filepath.Join(r.State, lastFolder), 0)
-	r.left = openMemory(filepath.Join(r.State, partialFolder), uint32(len(r.last.packs))) //nolint:gosec // not more than packs
+	to := r.recipients()
+	if err := durable.WriteFile(filepath.Join(r.out.dir, toFile), []byte(strings.Join(to, "\n")), 0o600); err != nil {
+		return err
+	}
+	// What was encrypted to others is of no use: whoever can open this snapshot must be able
+	// to open all of it.
+	last, left := filepath.Join(r.State, lastFolder), filepath.Join(r.State, partialFolder)
+	if newest == nil || !slices.Equal(newest.Recipients, to) {
+		last = ""
+	}
+	if leftTo, err := os.ReadFile(filepath.Join(left, toFile)); err != nil || string(leftTo) != strings.Join(to, "\n") { //nolint:gosec // our own
+		left = ""
+	}
+	r.last = openMemory(last, 0)
+	r.left = openMemory(left, uint32(len(r.last.packs))) //nolint:gosec // not more than packs
 	r.table = append(append(r.table, r.last.packs...), r.left.packs...)
 	for i, o := range r.table {
 		if r.has(o) {
@@ -131,14 +147,17 @@ func (r *run) database(ctx context.Context) (_ *Manifest, wanted string, err err
 		return nil, "", fmt.Errorf("hold the database: %w", err)
 	}
 	defer held.Release()
-	if err := r.chunks(ctx, held); err != nil {
-		return nil, "", err
+	watched, stop := watchLog(ctx, held)
+	defer stop()
+	m, changed, wanted, err := r.holding(watched, held)
+	if cause := context.Cause(watched); errors.Is(cause, ErrLog) {
+		err = cause
 	}
-	m, changed, wanted, err := r.moment(ctx, held)
 	if err != nil {
 		return nil, "", err
 	}
 	held.Release()
+	stop()
 	if changed != "" {
 		if m.Log, err = r.putFile(ctx, changed); err != nil {
 			return nil, "", err
@@ -157,6 +176,37 @@ func (r *run) database(ctx context.Context) (_ *Manifest, wanted string, err err
 	return m, wanted, err
 }
 
+// watchInterval is how often we look at the size of the log.
+const watchInterval = 100 * time.Millisecond
+
+// watchLog returns a context that ends with ErrLog when the log has grown too much: a store may
+// stall while it is sent something.
+func watchLog(ctx context.Context, held Held) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		for tick := time.NewTicker(watchInterval); ; {
+			select {
+			case <-tick.C:
+				if held.LogSize() > MaxLog {
+					cancel(ErrLog)
+				}
+			case <-ctx.Done():
+				tick.Stop()
+				return
+			}
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
+// holding does what is done while the database's file is held.
+func (r *run) holding(ctx context.Context, held Held) (_ *Manifest, changed, wanted string, err error) {
+	if err := r.chunks(ctx, held); err != nil {
+		return nil, "", "", err
+	}
+	return r.moment(ctx, held)
+}
+
 // chunks sends what is new of the database's file.
 func (r *run) chunks(ctx context.Context, held Held) error {
 	chunk := make([]byte, chunkSize)
@@ -164,9 +214,6 @@ func (r *run) chunks(ctx context.Context, held Held) error {
 	for at := int64(0); at < held.Size(); at += chunkSize {
 		if err := ctx.Err(); err != nil {
 			return err
-		}
-		if held.LogSize() > MaxLog {
-			return ErrLog
 		}
 		n := min(chunkSize, held.Size()-at)
 		clear(chunk[n:])
@@ -255,6 +302,7 @@ func (r *run) moment(ctx context.Context, held Held) (_ *Manifest, changed, want
 	src := &r.Source
 	m := &Manifest{
 		Form: manifestForm, At: r.Now().UTC().Truncate(time.Millisecond), Host: src.Host, DID: src.DID, Version: src.Version, State: now.Facts(),
+		Recipients: r.recipients(),
 	}
 	changed, wanted = filepath.Join(r.out.dir, "changed"), filepath.Join(r.out.dir, "wanted")
 	pages, err := writePages(changed, now, r.began)
@@ -362,17 +410,19 @@ func (r *run) finish(ctx context.Context, m, base *Manifest) error {
 	if err := r.Depot.Flush(ctx); err != nil {
 		return fmt.Errorf("write to %s: %w", r.Depot, err)
 	}
-	if base != nil { // another machine's retention may have removed it, and what it names
-		names, err := Names(ctx, r.Depot)
-		if err != nil {
-			return err
-		}
-		found := false
-		for _, name := range names {
-			found = found || name == base.Name
-		}
-		if !found {
-			return fmt.Errorf("the snapshot %s, which this one builds on, was removed meanwhile: make the backup again", base.Name)
+	names, err := Names(ctx, r.Depot)
+	if err != nil {
+		return err
+	}
+	// Another machine's retention may have removed it, and what it names.
+	if base != nil && !slices.Contains(names, base.Name) {
+		return fmt.Errorf("the snapshot %s, which this one builds on, was removed meanwhile: make the backup again", base.Name)
+	}
+	if len(names) > 0 {
+		if at, _, _ := nameOf(names[len(names)-1]); at.After(m.At) {
+			m.Ahead = names[len(names)-1]
+			r.Log.LogAttrs(ctx, slog.LevelWarn, "the store has a snapshot of a later time: a clock was wrong; remove it when later ones are there",
+				slog.String("snapshot", m.Ahead))
 		}
 	}
 	m.Sent, m.Took = r.sent.Load(), r.Now().Sub(r.began).Milliseconds()

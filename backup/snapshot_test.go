@@ -480,7 +480,7 @@ func TestRestoreTarget(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(to.Dir, backup.DatabaseName)); (err == nil) != done {
 			t.Fatalf("step %d: a database is there: %v, ended: %t", at, err, done)
 		}
-		if backup.Unfinished(to.Dir) == done {
+		if at > 1 && backup.Unfinished(to.Dir) == done { // the first step reads, and writes nothing
 			t.Fatalf("step %d: unfinished %t, ended: %t", at, !done, done)
 		}
 	}

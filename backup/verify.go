@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Verification proves that snapshots can be restored: it restores them.
@@ -26,6 +27,7 @@ type Verification struct {
 	Check func(ctx context.Context, dir string, keys bool, blobs *Blobs, fault func(string)) error
 	// Fault is called for each fault.
 	Fault func(line string)
+	Now   func() time.Time
 }
 
 // Verified is what a Verification found.
@@ -52,7 +54,8 @@ func (v Verification) Run(ctx context.Context) (out Verified, err error) {
 	if len(names) == 0 {
 		return out, fmt.Errorf("%s: %w", v.Depot, ErrNoSnapshot)
 	}
-	out.Newest = names[len(names)-1]
+	newest := latest(names, v.Now())
+	out.Newest = names[newest]
 	seen := map[string]bool{}
 	for i, name := range slices.Backward(names) {
 		m, err := Load(ctx, v.Depot, name)
@@ -63,7 +66,7 @@ func (v Verification) Run(ctx context.Context) (out Verified, err error) {
 			v.Fault(err.Error())
 			continue
 		}
-		if i < len(names)-1 && !v.Full {
+		if i != newest && !v.Full {
 			continue // its own hash was compared
 		}
 		out.Snapshots++
@@ -184,7 +187,11 @@ func (v *Verification) restore(ctx context.Context, m *Manifest, dir string) err
 			}
 		}
 	}
-	return v.database(ctx, m, filepath.Join(dir, DatabaseName))
+	c, err := v.chart(ctx, m)
+	if err != nil {
+		return err
+	}
+	return v.database(ctx, m, c, filepath.Join(dir, DatabaseName))
 }
 
 // Blobs are the blobs of a snapshot, in the store.

@@ -243,7 +243,7 @@ func openFolder(tb testing.TB, dir string) *depot.Folder {
 // verification verifies what is in a store; its faults go to fault.
 func verification(store backup.Depot, fault func(string)) backup.Verification {
 	return backup.Verification{
-		Reader: &backup.Reader{Depot: store}, Full: true, Fault: fault,
+		Reader: &backup.Reader{Depot: store}, Full: true, Fault: fault, Now: time.Now,
 		Check: func(ctx context.Context, dir string, _ bool, blobs *backup.Blobs, fault func(string)) error {
 			faults := verifyDir(ctx, dir, storedBlobs{blobs}, fault)
 			return faults

@@ -64,6 +64,8 @@ type BackupDone struct {
 	Encrypted bool   `json:"encrypted"`
 	// Gone is how many files of blobs the server itself lacks.
 	Gone int64 `json:"gone,omitempty"`
+	// Ahead names a snapshot of a later time in the store: a clock was wrong.
+	Ahead string `json:"ahead,omitempty"`
 }
 
 // Errors of backups.
@@ -79,12 +81,16 @@ var (
 const progressEvery = 200 * time.Millisecond
 
 // backUp answers BackupCommand.
-func (s *Server) backUp(ctx context.Context, raw []byte, _ io.Reader, out io.Writer) error {
+func (s *Server) backUp(ctx context.Context, raw []byte, in io.Reader, out io.Writer) error {
+	// Only when it was read to its end, ctx ends with a client that leaves.
+	if _, err := io.Copy(io.Discard, in); err != nil {
+		return fmt.Errorf("read the request: %w", err)
+	}
 	var args BackupArgs
 	if err := json.Unmarshal(raw, &args); err != nil {
 		return fmt.Errorf("read arguments: %w", err)
 	}
-	service, done, err := s.beginBackup(ctx, args)
+	service, ctx, done, err := s.beginBackup(ctx, args)
 	if err != nil {
 		return err
 	}
@@ -112,7 +118,7 @@ func (s *Server) backUp(ctx context.Context, raw []byte, _ io.Reader, out io.Wri
 	s.noteBackup(ctx, datadir.BackupMade)
 	say(BackupLine{Snapshot: &BackupDone{
 		Name: m.Name, Store: service.Depot.String(), Database: m.Size(), Blobs: m.BlobCount, BlobBytes: m.BlobBytes,
-		Sent: m.Sent, Took: m.Took, Encrypted: m.Encrypted(), Gone: m.Gone,
+		Sent: m.Sent, Took: m.Took, Encrypted: m.Encrypted(), Gone: m.Gone, Ahead: m.Ahead,
 	}})
 	removed, err := service.Retain(ctx)
 	if err != nil {
@@ -126,21 +132,24 @@ func (s *Server) backUp(ctx context.Context, raw []byte, _ io.Reader, out io.Wri
 }
 
 // beginBackup returns the service that makes a backup as the arguments say, and notes that it
-// is made. Nothing else may be done with backups before done is called.
-func (s *Server) beginBackup(ctx context.Context, args BackupArgs) (_ *backup.Service, done func(), err error) {
+// is made. Its context also ends when the server stops. Nothing else may be done with backups
+// before done is called.
+func (s *Server) beginBackup(ctx context.Context, args BackupArgs) (_ *backup.Service, _ context.Context, done func(), err error) {
 	service, err := s.backupTo(args)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if !s.backingUp.TryLock() {
-		return nil, nil, errBackingUp
+		return nil, nil, nil, errBackingUp
 	}
 	options := "recipients: " + cmp.Or(strings.Join(args.Recipients, " "), "none")
 	if err := s.admin.NoteBackup(ctx, service.Depot.String(), options); err != nil {
 		s.backingUp.Unlock()
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	return service, s.backingUp.Unlock, nil
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.stopping, cancel)
+	return service, ctx, func() { stop(); cancel(); s.backingUp.Unlock() }, nil
 }
 
 // backupTo returns the service that makes backups as the arguments say.

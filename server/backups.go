@@ -66,7 +66,7 @@ func (s *Server) backUpIfDue(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	newest, err := backup.Newest(ctx, service.Depot)
+	newest, err := backup.Newest(ctx, service.Depot, s.opts.Now())
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (s *Server) backUpIfDue(ctx context.Context) error {
 
 // backUpNow makes one of the server's own backups.
 func (s *Server) backUpNow(ctx context.Context) error {
-	service, done, err := s.beginBackup(ctx, s.ownBackup())
+	service, ctx, done, err := s.beginBackup(ctx, s.ownBackup())
 	if errors.Is(err, errBackingUp) {
 		return nil // the operator makes one: this one is due later
 	}
@@ -115,11 +115,14 @@ func (s *Server) prove(ctx context.Context, service *backup.Service) error {
 		return nil
 	}
 	defer s.backingUp.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.stopping, cancel)()
 	p := proof{At: s.opts.Now().UTC().Truncate(time.Second)}
 	var err error
 	p.Verified, err = backup.Verification{
 		Reader: &backup.Reader{Depot: service.Depot}, Scratch: service.State,
-		Check: CheckBackup(func(string) {}),
+		Check: CheckBackup(func(string) {}), Now: s.opts.Now,
 		Fault: func(line string) {
 			if p.First == "" {
 				p.First = line
@@ -164,7 +167,7 @@ func (s *Server) lookAtBackups(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%s cannot be reached: %w", c.BackupTo, err)
 	}
-	newest, err := backup.Newest(ctx, service.Depot)
+	newest, err := backup.Newest(ctx, service.Depot, s.opts.Now())
 	switch old := s.opts.Now().Sub(newest).Round(time.Minute); {
 	case err != nil:
 		return "", fmt.Errorf("%s cannot be read: %w", c.BackupTo, err)

@@ -52,6 +52,9 @@ func TestOwnBackups(t *testing.T) {
 	s := pdstest.Start(t, pdstest.Options{Dir: data, Settings: settings})
 	alice := s.SignUp(t, "alice")
 	await(t, s, true, "was restored and verified")
+	if _, err := os.Stat(filepath.Join(data, "last_backup")); err != nil {
+		t.Errorf("metrics do not know of it: %v", err)
+	}
 	store, err := depot.Open(dir, depot.S3Settings{}, false)
 	if err != nil {
 		t.Fatal(err)

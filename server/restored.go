@@ -158,7 +158,11 @@ const (
 // what they have seen, and moves the numbers of events on: the next server announces every
 // account again. No server may be started on it before.
 func Restore(ctx context.Context, a RestoreArgs) (out Restored, err error) {
-	m, err := backup.Pick(ctx, a.Reader.Depot, a.At)
+	pick := backup.Pick
+	if a.At.IsZero() {
+		pick, a.At = backup.Latest, time.Now()
+	}
+	m, err := pick(ctx, a.Reader.Depot, a.At)
 	if err != nil {
 		return out, err
 	}
@@ -166,38 +170,43 @@ func Restore(ctx context.Context, a RestoreArgs) (out Restored, err error) {
 		Snapshot: m.Name, Made: m.At, At: time.Now().UTC().Truncate(time.Second), From: a.Reader.Depot.String(), LastEvent: m.LastEvent,
 		Relays: []RelaySeen{},
 	}
-	if err := a.Reader.Restore(ctx, m, backup.Target{Dir: a.To, Keys: a.Keys}); err != nil {
-		return out, err
-	}
+	err = a.Reader.Restore(ctx, m, backup.Target{Dir: a.To, Keys: a.Keys, Then: func() error { return settle(ctx, a, &out) }})
+	return out, err
+}
+
+// settle verifies what was restored, and moves the numbers of events on. The data directory
+// is locked already.
+func settle(ctx context.Context, a RestoreArgs, out *Restored) error {
 	dir := datadir.Dir(a.To)
 	if err := migrateOlder(ctx, dir.Database()); err != nil {
-		return out, err
+		return err
 	}
 	c, _, err := config.Load(config.Flags{Data: a.To, EnvFile: a.EnvFile, Command: true}, os.Environ())
 	if err != nil {
-		return out, fmt.Errorf("everything was restored, and not verified: %w", err)
+		return fmt.Errorf("everything was restored, and not verified: %w", err)
 	}
 	out.BlobsElsewhere, c.BlobDiskLocation = c.BlobDiskLocation, "" // they are restored into the data directory
 	v, err := Verification(&c)
 	if err != nil {
-		return out, err
+		return err
 	}
+	v.Lock = func() (func() error, error) { return func() error { return nil }, nil }
 	v.Now, v.Fault, v.Remark, v.Progress = time.Now, a.Fault, func(string) {}, func(string) {}
 	done, err := v.Run(ctx)
 	if out.Faults = done.Faults; err != nil {
-		return out, err
+		return err
 	}
 	if !a.NoJump {
-		if err := jump(ctx, dir, &c, a, &out); err != nil {
-			return out, fmt.Errorf("everything was restored and verified, but the numbers of events were not moved on: "+
+		if err := jump(ctx, dir, &c, a, out); err != nil {
+			return fmt.Errorf("everything was restored and verified, but the numbers of events were not moved on: "+
 				"run nestbox firehose jump before you start the server: %w", err)
 		}
 	}
 	raw, err := json.MarshalIndent(out, "", " ")
 	if err != nil {
-		return out, fmt.Errorf("encode what was restored: %w", err)
+		return fmt.Errorf("encode what was restored: %w", err)
 	}
-	return out, durable.WriteFile(filepath.Join(a.To, restoredName), append(raw, '\n'), 0o600)
+	return durable.WriteFile(filepath.Join(a.To, restoredName), append(raw, '\n'), 0o600)
 }
 
 // jump moves the numbers of events above those that relays have seen.
@@ -234,8 +243,24 @@ func jump(ctx context.Context, dir datadir.Dir, c *config.Config, a RestoreArgs,
 	return nil
 }
 
-// errRestoring: see Open.
+// errRestoring: see openDir and findDir.
 var errRestoring = errors.New("a restore to this folder has not ended: run nestbox restore again, with the same arguments")
+
+// openDir is datadir.Open: errRestoring.
+func openDir(path string) (dir datadir.Dir, release func() error, err error) {
+	if dir, release, err = datadir.Open(path); err == nil && backup.Unfinished(string(dir)) {
+		err = errRestoring
+	}
+	return dir, release, err
+}
+
+// findDir is datadir.Find: errRestoring.
+func findDir(path string) (datadir.Dir, error) {
+	if backup.Unfinished(path) {
+		return "", errRestoring
+	}
+	return datadir.Find(path)
+}
 
 // RestoreFirst restores the data directory that the settings name from PDS_RESTORE_FROM if it
 // has nothing yet, and returns what it restored, nil if nothing had to be.

@@ -20,7 +20,6 @@ import (
 	"nestbox/account"
 	"nestbox/admin"
 	"nestbox/auth"
-	"nestbox/backup"
 	"nestbox/blob"
 	"nestbox/blob/disk"
 	"nestbox/config"
@@ -163,6 +162,9 @@ type Server struct {
 	load         *load.Recorder
 	moving       *moving.Service
 	backingUp    sync.Mutex // held while a backup is made
+	// stopping ends, by endBackups, when the server begins to stop: no backup delays that.
+	stopping   context.Context //nolint:containedctx // the server's own life
+	endBackups context.CancelFunc
 
 	// aside and metrics are nil without PDS_METRICS_LISTEN.
 	aside    net.Listener
@@ -180,12 +182,13 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 		opts.Timeouts = DefaultTimeouts()
 	}
 	s := &Server{opts: opts, DID: opts.Config.ServiceDID}
+	s.stopping, s.endBackups = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if s.dir, s.release, err = datadir.Open(opts.Config.DataDirectory); err != nil {
+	if s.dir, s.release, err = openDir(opts.Config.DataDirectory); err != nil {
 		return nil, err
 	}
 	if s.taken, err = readTaken(s.dir); err != nil {
@@ -197,9 +200,6 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 		}
 	}
 	s.DataDir = string(s.dir)
-	if backup.Unfinished(s.DataDir) {
-		return nil, errRestoring
-	}
 	s.load = load.NewRecorder(opts.Now, s.gauges)
 	s.buildMetrics()
 	if err := errors.Join(s.bind(ctx), s.openAside(ctx)); err != nil {
@@ -456,6 +456,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 		}
 	}
 	s.health.stopping.Store(true)
+	s.endBackups()
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
 	var closing sync.WaitGroup
@@ -529,6 +530,7 @@ func (s *Server) announce(w io.Writer) error {
 
 // Close stops what Open started. It may be called on a half-opened server.
 func (s *Server) Close() error {
+	s.endBackups()
 	var errs []error
 	if s.listener != nil {
 		if err := s.listener.Close(); !errors.Is(err, net.ErrClosed) {

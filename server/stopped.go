@@ -17,7 +17,7 @@ import (
 // Verification returns the verification of the data directory that the settings
 // name, with Lock, Database, Keys and Blobs: datadir.ErrNoDatabase.
 func Verification(c *config.Config) (verify.Verification, error) {
-	dir, err := datadir.Find(c.DataDirectory)
+	dir, err := findDir(c.DataDirectory)
 	if err != nil {
 		return verify.Verification{}, err
 	}
@@ -37,7 +37,7 @@ func Verification(c *config.Config) (verify.Verification, error) {
 // Reseal changes the key that the private keys of the data directory are encrypted with,
 // from the one that the settings name: see datadir.Keys.Reseal.
 func Reseal(ctx context.Context, c *config.Config, to string) (_ datadir.Resealed, err error) {
-	dir, err := datadir.Find(c.DataDirectory)
+	dir, err := findDir(c.DataDirectory)
 	if err != nil {
 		return datadir.Resealed{}, err
 	}

@@ -206,7 +206,7 @@ func (t *takeoverRun) openTarget(ctx context.Context) error {
 			return os.RemoveAll(string(made))
 		})
 	}
-	dir, release, err := datadir.Open(string(t.dir))
+	dir, release, err := openDir(string(t.dir))
 	if release != nil {
 		t.closers = append(t.closers, release)
 	}

@@ -41,7 +41,7 @@ func GoBack(ctx context.Context, c *config.Config, dir string, now time.Time) (_
 			err = errors.Join(err, closers[len(closers)-1-i]())
 		}
 	}()
-	target, release, err := datadir.Open(c.DataDirectory)
+	target, release, err := openDir(c.DataDirectory)
 	if release != nil {
 		closers = append(closers, release)
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"nestbox/config"
-	"nestbox/datadir"
 	"nestbox/internal/pause"
 	"nestbox/store/sqlite"
 )
@@ -41,7 +40,7 @@ type Downgraded = sqlite.Downgraded
 // Downgrade puts the copy of the database from before its last upgrade, or the one at a path, in its
 // place. The server must not run.
 func Downgrade(c *config.Config, chosen string) (done Downgraded, err error) {
-	dir, err := datadir.Find(c.DataDirectory)
+	dir, err := findDir(c.DataDirectory)
 	if err != nil {
 		return done, err
 	}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"nestbox/backup"
 	"nestbox/backup/depot"
@@ -170,3 +172,31 @@ func TestNoBucket(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestStalled: a server that accepts nothing of an object is left after a while.
+func TestStalled(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // ends with the test
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() }) // it leaves connections in its queue, which nobody reads
+	d, err := depot.Open("s3://bucket", depot.S3Settings{
+		Endpoint: "http://" + l.Addr().String(), Region: "us-east-1", AccessKey: "key", SecretKey: "secret", PathStyle: true,
+		Stall: 200 * time.Millisecond,
+	}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	const size = 64 << 20
+	err = d.Put(ctx, "packs/0", size, io.LimitReader(zero{}, size))
+	if err == nil || !strings.Contains(err.Error(), "accepts nothing") {
+		t.Errorf("%v", err)
+	}
+}
+
+type zero struct{}
+
+func (zero) Read(p []byte) (int, error) { clear(p); return len(p), nil }

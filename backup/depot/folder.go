@@ -109,8 +109,11 @@ func (f *Folder) makeDir(dir string) error {
 	return nil
 }
 
-// Get implements backup.Depot.
+// Get implements backup.Depot. What is no file is backup.ErrDamaged: an open of a pipe waits.
 func (f *Folder) Get(_ context.Context, name string) (io.ReadCloser, error) {
+	if fi, err := os.Stat(f.path(name)); err == nil && !fi.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: it is not a file", backup.ErrDamaged)
+	}
 	file, err := os.Open(f.path(name))
 	switch {
 	case errors.Is(err, os.ErrNotExist):

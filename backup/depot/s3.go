@@ -1,6 +1,7 @@
 package depot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,12 +24,16 @@ type S3Settings struct {
 	SecretKey        string
 	// PathStyle: the bucket is in the path, not in the host's name.
 	PathStyle bool
+	// Stall bounds how long a server may take nothing of an object that is sent to it;
+	// two minutes if it is zero.
+	Stall time.Duration
 }
 
 // S3 keeps objects in a bucket, below a prefix.
 type S3 struct {
 	client         *minio.Client
 	bucket, prefix string // the prefix is empty or ends with a slash
+	stall          time.Duration
 }
 
 var _ backup.Depot = (*S3)(nil)
@@ -79,7 +84,7 @@ func OpenS3(address string, s S3Settings) (*S3, error) {
 	if err != nil {
 		return nil, fmt.Errorf("endpoint %s: %w", endpoint, err)
 	}
-	return &S3{client, bucket, prefix}, nil
+	return &S3{client, bucket, prefix, cmp.Or(s.Stall, 2*stall)}, nil
 }
 
 // String implements backup.Depot.
@@ -90,11 +95,18 @@ func (s *S3) Writers() int { return atOnce }
 
 // Put implements backup.Depot.
 func (s *S3) Put(ctx context.Context, name string, size int64, body io.Reader) error {
-	count := &counter{r: body}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	idle := time.AfterFunc(s.stall, func() { cancel(errStalled) })
+	defer idle.Stop()
+	count := &counter{r: body, each: func() { idle.Reset(s.stall) }}
 	_, err := s.client.PutObject(ctx, s.bucket, s.prefix+name, count, size, minio.PutObjectOptions{
 		ContentType: "application/octet-stream", NumThreads: 1, DisableMultipart: size <= largest,
 		DisableContentSha256: size == 0, // else it would be sent without a length, which no server accepts
 	})
+	if errors.Is(context.Cause(ctx), errStalled) {
+		return errStalled
+	}
 	if err != nil {
 		return s.explain(err)
 	}
@@ -107,15 +119,20 @@ func (s *S3) Put(ctx context.Context, name string, size int64, body io.Reader) e
 // largest is the size of the largest object that one request may send.
 const largest int64 = 5 << 30
 
-// counter counts what is read.
+// errStalled: see S3Settings.Stall.
+var errStalled = errors.New("the server accepts nothing of what is sent to it: look at its disk and its log")
+
+// counter counts what is read, and calls each for each part.
 type counter struct {
-	r io.Reader
-	n int64
+	r    io.Reader
+	n    int64
+	each func()
 }
 
 func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += int64(n)
+	c.each()
 	return n, err
 }
 

@@ -77,6 +77,10 @@ func (c *backupMakeCmd) Run() error {
 			steps.result(s, fmt.Sprintf("%s in %s: database %s, %d blobs of %s; %s sent in %.1f s%s",
 				snapshotName(s.Name), s.Store, bytesText(s.Database), s.Blobs, bytesText(s.BlobBytes), bytesText(s.Sent),
 				float64(s.Took)/1000, map[bool]string{true: ", encrypted", false: ""}[s.Encrypted]))
+			if s.Ahead != "" {
+				steps.result(nil, fmt.Sprintf("the store also has a %s, of a later time: a clock was wrong; remove %s from the store",
+					snapshotName(s.Ahead), s.Ahead))
+			}
 			if s.Gone > 0 {
 				steps.result(nil, fmt.Sprintf("%d files of blobs are missing on the server itself: run nestbox verify", s.Gone))
 			}
@@ -297,7 +301,7 @@ func (c *backupVerifyCmd) Run() error {
 	steps := newSteps(c.JSON)
 	done, err := backup.Verification{
 		Reader: &backup.Reader{Depot: store, Identities: list, Progress: steps.step}, Full: c.Full, Scratch: c.Scratch, Keys: c.Keys,
-		Check: server.CheckBackup(func(string) {}),
+		Check: server.CheckBackup(func(string) {}), Now: time.Now,
 		Fault: func(line string) {
 			steps.result(map[string]string{"fault": line}, "fault: "+line)
 		},

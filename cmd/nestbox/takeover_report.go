@@ -139,7 +139,7 @@ func printNext(line printer, r *takeover.Report, pass server.Pass, err error) {
 		line("next\tdo what stands behind each refusal, and repeat the command")
 	case len(r.Faults) > 0:
 		line("next\tdo what stands behind each fault, and repeat the command")
-	case err != nil: // it says what to do
+	case err != nil: // the error has what to do
 	case r.Done && r.Target != filepath.Join(r.Source, datadir.TakeoverFolder):
 		line("next\tstart nestbox serve with the same env file, but with PDS_DATA_DIRECTORY=%s; nestbox takeover --check --to %[1]s compares the two", r.Target)
 	case r.Done:

@@ -1,0 +1,296 @@
+package backup_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"filippo.io/age"
+	"golang.org/x/sys/unix"
+
+	"nestbox/backup"
+	"nestbox/backup/depot"
+	"nestbox/internal/durable"
+)
+
+// TestRecipientExchanged: whoever can open a snapshot can open all of it, also when others
+// could open the one before, or one that broke off.
+func TestRecipientExchanged(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(0, 50, 500)
+	if err := w.use(t.Context(), 1, "a file"); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	a, b := newIdentity(t), newIdentity(t)
+	to := func(store backup.Depot, ids ...*age.X25519Identity) *backup.Service {
+		s := w.service(store)
+		for _, id := range ids {
+			s.Recipients = append(s.Recipients, id.Recipient())
+		}
+		return s
+	}
+	gone := errors.New("gone")
+	broken := &hooked{Folder: openFolder(t, dir), before: func(_ int64, name string) error {
+		if strings.HasPrefix(name, "put objects/") {
+			return gone
+		}
+		return nil
+	}}
+	if _, err := to(broken, a).Snapshot(t.Context()); !errors.Is(err, gone) {
+		t.Fatal(err)
+	}
+	store := openFolder(t, dir)
+	for i, ids := range [][]*age.X25519Identity{{b}, {a}, {a, b}, {b, a}, {b}} {
+		m := snapshot(t, to(store, ids...))
+		for _, id := range ids {
+			mustRestore(t, &backup.Reader{Depot: store, Identities: []age.Identity{id}}, m, "")
+		}
+		if i == 3 && m.Sent > m.Size()/10 {
+			t.Errorf("to the same recipients in another order, %d bytes were sent", m.Sent)
+		}
+	}
+}
+
+// TestAhead: a snapshot of a later time, which a clock that was wrong made, costs none of the
+// others, and is neither taken for the newest.
+func TestAhead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	store := openFolder(t, t.TempDir())
+	s := w.service(store)
+	now := time.Now()
+	s.Now = func() time.Time { return now.AddDate(1, 0, 0) }
+	ahead := snapshot(t, s)
+	s.Now, s.Keep = func() time.Time { return now }, backup.Keep{Daily: 1}
+	var last *backup.Manifest
+	for range 2 {
+		now = now.Add(24 * time.Hour)
+		last = snapshot(t, s)
+		if last.Ahead != ahead.Name {
+			t.Errorf("%q is ahead, want %q", last.Ahead, ahead.Name)
+		}
+		if _, err := s.Retain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := backup.Names(t.Context(), store); !slices.Equal(got, []string{last.Name, ahead.Name}) || err != nil {
+			t.Errorf("%q are left, %v", got, err)
+		}
+	}
+	if got, err := backup.Latest(t.Context(), store, now); err != nil || got.Name != last.Name {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if at, err := backup.Newest(t.Context(), store, now); err != nil || !at.Equal(last.At) {
+		t.Errorf("%s, %v, want %s", at, err, last.At)
+	}
+	// One that was renamed is none.
+	other := strings.Replace(last.Name, "snapshots/20", "snapshots/21", 1)
+	if err := os.Rename(filepath.Join(store.String(), last.Name), filepath.Join(store.String(), other)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := backup.Load(t.Context(), store, other); !errors.Is(err, backup.ErrDamaged) {
+		t.Errorf("%v, want ErrDamaged", err)
+	}
+}
+
+// TestHostileStore: whoever can write to a store leads no restore to other files, and does
+// not make it wait.
+func TestHostileStore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	store := openFolder(t, t.TempDir())
+	m := snapshot(t, w.service(store))
+	content, err := os.ReadFile(filepath.Join(store.String(), m.Name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := strings.TrimPrefix(m.Database.Name, "objects/")
+	for _, name := range []string{
+		"../../dev/zero", "objects/../" + hash, "snapshots/" + hash, "objects/" + hash + ".other", hash, "objects/x/" + hash, "objects/" + hash[:10],
+	} {
+		changed := []byte(strings.ReplaceAll(string(content), m.Database.Name, name))
+		sum := sha256.Sum256(changed)
+		to := m.Name[:strings.IndexByte(m.Name, '-')+1] + hex.EncodeToString(sum[:]) + ".json"
+		if err := os.WriteFile(filepath.Join(store.String(), to), changed, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := backup.Load(t.Context(), store, to); !errors.Is(err, backup.ErrDamaged) {
+			t.Errorf("%q: %v, want ErrDamaged", name, err)
+		}
+	}
+	to := m.Name[:strings.IndexByte(m.Name, '-')+1] + strings.Repeat("ab", 32) + ".json"
+	path := filepath.Join(store.String(), to)
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { // without a writer, an open of it waits
+		_, err := backup.Load(context.WithoutCancel(t.Context()), store, to)
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, backup.ErrDamaged) {
+			t.Errorf("%v, want ErrDamaged", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it waits for a pipe")
+	}
+}
+
+// TestRestoreAgain: a restore touches nothing that it did not write, nor what is in use. One
+// that is repeated, with another snapshot too, has nothing of the first.
+func TestRestoreAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if err := w.upload(t.Context(), "only in the first"); err != nil {
+		t.Fatal(err)
+	}
+	store := openFolder(t, t.TempDir())
+	id := newIdentity(t)
+	s := w.service(store)
+	s.Recipients = []age.Recipient{id.Recipient()}
+	first := snapshot(t, s)
+	w.pass(2 * time.Hour)
+	if err := w.blobs.Collect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(w.dir, "admin_password")); err != nil {
+		t.Fatal(err)
+	}
+	second := snapshot(t, s)
+	to := backup.Target{Dir: filepath.Join(t.TempDir(), "new")}
+	if err := (&backup.Reader{Depot: store}).Restore(t.Context(), first, to); !errors.Is(err, backup.ErrIdentity) {
+		t.Errorf("%v, want ErrIdentity", err)
+	}
+	if _, err := os.Stat(to.Dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("with another identity, something was written: %v", err)
+	}
+	gone := errors.New("gone")
+	puts := 0
+	broken := &backup.Reader{Identities: []age.Identity{id}, Depot: &hooked{Folder: store, before: func(_ int64, name string) error {
+		if strings.HasPrefix(name, "get packs/") {
+			return gone
+		}
+		puts++
+		return nil
+	}}}
+	if err := broken.Restore(t.Context(), first, to); !errors.Is(err, gone) || puts < 3 {
+		t.Fatalf("%v after %d", err, puts)
+	}
+	r := &backup.Reader{Depot: store, Identities: []age.Identity{id}}
+	release, err := durable.Lock(to.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Restore(t.Context(), first, to); !errors.Is(err, durable.ErrLocked) {
+		t.Errorf("%v, want ErrLocked", err)
+	}
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	mine := filepath.Join(to.Dir, backup.DatabaseName)
+	if err := os.WriteFile(mine, []byte("of a server"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Restore(t.Context(), first, to); !errors.Is(err, backup.ErrNotEmpty) || !strings.Contains(fmt.Sprint(err), backup.DatabaseName) {
+		t.Errorf("%v, want ErrNotEmpty", err)
+	}
+	if got, err := os.ReadFile(mine); string(got) != "of a server" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := os.Remove(mine); err != nil {
+		t.Fatal(err)
+	}
+	locked := false
+	to.Then = func() error {
+		_, err := durable.Lock(to.Dir)
+		locked = errors.Is(err, durable.ErrLocked)
+		return nil
+	}
+	if err := r.Restore(t.Context(), second, to); err != nil || !locked {
+		t.Fatalf("%v, locked at the end: %t", err, locked)
+	}
+	var got []string
+	err = filepath.WalkDir(to.Dir, func(path string, e os.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			got = append(got, e.Name())
+		}
+		return err
+	})
+	if want := []string{"keyring.json", durable.LockName, backup.DatabaseName}; !slices.Equal(got, want) || err != nil {
+		t.Errorf("%q, %v, want %q", got, err, want)
+	}
+}
+
+// stalling is a store that takes no packs, until its context ends.
+type stalling struct {
+	*depot.Folder
+
+	begun chan struct{}
+}
+
+// Put implements backup.Depot.
+func (s stalling) Put(ctx context.Context, name string, size int64, body io.Reader) error {
+	if !strings.HasPrefix(name, "packs/") {
+		return s.Folder.Put(ctx, name, size, body)
+	}
+	close(s.begun)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(10 * time.Second):
+		return errors.New("the run goes on")
+	}
+}
+
+// growing is a database whose log has grown too much once begun is closed.
+type growing struct {
+	backup.Database
+
+	begun chan struct{}
+}
+
+type growingHeld struct {
+	backup.Held
+
+	begun chan struct{}
+}
+
+// Hold implements backup.Database.
+func (g growing) Hold(ctx context.Context) (backup.Held, error) {
+	held, err := g.Database.Hold(ctx)
+	return growingHeld{held, g.begun}, err
+}
+
+// LogSize implements backup.Held.
+func (g growingHeld) LogSize() int64 {
+	select {
+	case <-g.begun:
+		return backup.MaxLog + 1
+	default:
+		return 0
+	}
+}
+
+// TestStalledStore: a store that takes nothing does not let the log grow without end.
+func TestStalledStore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	begun := make(chan struct{})
+	s := w.service(stalling{openFolder(t, t.TempDir()), begun})
+	s.Source.Database = growing{s.Source.Database, begun}
+	if _, err := s.Snapshot(t.Context()); !errors.Is(err, backup.ErrLog) {
+		t.Errorf("%v, want ErrLog", err)
+	}
+}
