@@ -19,9 +19,6 @@ import (
 	"testing"
 	"time"
 
-	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
-
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 
 	"nestbox/config"
@@ -41,11 +38,7 @@ func TestHoldDatabase(t *testing.T) {
 	if path == "" {
 		t.Skip("it is for hold")
 	}
-	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenWAL)
-	if err == nil {
-		err = sqlitex.ExecuteTransient(conn, "SELECT count(*) FROM sqlite_schema", nil)
-	}
-	fmt.Println("held", err)
+	fmt.Println("held", referencetest.Hold(path))
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	os.Exit(0)
 }

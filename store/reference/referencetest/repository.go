@@ -266,3 +266,12 @@ func (s *Source) Store(a *Account) string {
 	}
 	return rel
 }
+
+// Hold opens the database at path as a running server has it, until the process ends.
+func Hold(path string) error {
+	c, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenWAL)
+	if err != nil {
+		return err
+	}
+	return sqlitex.ExecuteTransient(c, "SELECT count(*) FROM sqlite_schema", nil)
+}
