@@ -36,7 +36,7 @@ const heldVar = "NESTBOX_SERVER_TEST_HELD"
 func TestHoldDatabase(t *testing.T) {
 	path := os.Getenv(heldVar)
 	if path == "" {
-		t.Skip("it is for hold")
+		return // it is for hold
 	}
 	_, err := referencetest.Hold(path)
 	fmt.Println("held", err)
