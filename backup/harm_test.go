@@ -23,7 +23,7 @@ import (
 	"nestbox/internal/smalldisk"
 )
 
-// TestRecipientExchanged: whoever can open a snapshot can open all of it, also when others
+// TestRecipientExchanged: those who can open a snapshot can open all of it, also when others
 // could open the one before, or one that broke off.
 func TestRecipientExchanged(t *testing.T) {
 	t.Parallel()
@@ -104,7 +104,7 @@ func TestAhead(t *testing.T) {
 	}
 }
 
-// TestHostileStore: whoever can write to a store leads no restore to other files, and does
+// TestHostileStore: those who can write to a store lead no restore to other files, and do
 // not make it wait.
 func TestHostileStore(t *testing.T) {
 	t.Parallel()

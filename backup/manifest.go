@@ -178,7 +178,7 @@ func Load(ctx context.Context, d Depot, name string) (*Manifest, error) {
 	return m, nil
 }
 
-// check compares a manifest with its name, and looks at the names that it has: whoever can
+// check compares a manifest with its name, and looks at the names that it has: those who can
 // write to the store must not lead a restore out of it.
 func (m *Manifest) check() error {
 	if at, _, _ := nameOf(m.Name); !at.Equal(m.At) {

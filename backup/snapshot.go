@@ -109,7 +109,7 @@ func (r *run) open(ctx context.Context, newest *Manifest) (err error) {
 	if err := durable.WriteFile(filepath.Join(r.out.dir, toFile), []byte(strings.Join(to, "\n")), 0o600); err != nil {
 		return err
 	}
-	// What was encrypted to others is of no use: whoever can open this snapshot must be able
+	// What was encrypted to others is of no use: those who can open this snapshot must be able
 	// to open all of it.
 	last, left := filepath.Join(r.State, lastFolder), filepath.Join(r.State, partialFolder)
 	if r.Again || newest == nil || !slices.Equal(newest.Recipients, to) {

@@ -229,7 +229,8 @@ func (c *Config) SendsMail() bool {
 func (c *Config) checkSessions(f *Faults) {
 	if k := c.JWTSecret; k.IsSet() && len(k.Reveal()) < minSecret && !c.DevMode {
 		f.add("PDS_JWT_SECRET", fmt.Sprintf("it is shorter than %d bytes", minSecret),
-			"write 32 hexadecimal digits or more, as openssl rand --hex 16 makes them, or leave it out")
+			"write 32 hexadecimal digits or more, as openssl rand --hex 16 makes them, or leave it out; "+
+				"either ends the sessions of a server that had this secret")
 	}
 	if k := c.DPoPSecret; k.IsSet() {
 		if raw, err := hex.DecodeString(k.Reveal()); err != nil || len(raw) != dpopSecretSize {

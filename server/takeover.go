@@ -276,16 +276,16 @@ func (t *takeoverRun) run(ctx context.Context) error {
 	for _, did := range t.Skip {
 		skip[syntax.DID(did)] = true
 	}
-	still := t.Pass == Finish // it is refused else
-	if !still {
+	stopped := t.Pass == Finish // it is refused else
+	if !stopped {
 		served, err := t.places.Served()
-		still = err == nil && len(served) == 0
+		stopped = err == nil && len(served) == 0
 	}
 	pass := &takeover.TakeOver{
 		Settings: takeover.Settings{
 			Source: t.places.Data, Target: string(t.dir), URL: c.PublicURL(""), KeepEvents: time.Duration(c.RepoBackfillLimitMS) * time.Millisecond,
 			MaxEvents: c.FirehoseMaxBytes, Manner: t.Manner, Skip: skip, KeepDeleteAfter: t.KeepDeleteAfter,
-			Still: still, Force: t.Force,
+			Stopped: stopped, Force: t.Force,
 		},
 		Source: t.source, Files: t.files, Box: t.box, Codes: &account.Codes{Key: t.box.Derive("e-mail codes"), Now: t.Now},
 		Now: t.Now, Progress: t.Progress, Still: t.still,
@@ -332,4 +332,10 @@ func (t *takeoverRun) writeTaken(ctx context.Context) error {
 	}
 	t.report.Done = true
 	return nil
+}
+
+// InPlace reports whether a take-over's target is where a server with the old env file looks
+// for it.
+func InPlace(r *takeover.Report) bool {
+	return r.Target == filepath.Join(r.Source, datadir.TakeoverFolder)
 }

@@ -3,10 +3,14 @@ package server_test
 import (
 	"bufio"
 	"context"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,11 +19,11 @@ import (
 	"testing"
 	"time"
 
-	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
 
 	"nestbox/config"
 	"nestbox/internal/pdstest"
+	"nestbox/plc"
 	"nestbox/server"
 	"nestbox/store/reference/referencetest"
 	"nestbox/takeover"
@@ -34,10 +38,7 @@ func TestHoldDatabase(t *testing.T) {
 	if path == "" {
 		t.Skip("it is for hold")
 	}
-	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenWAL)
-	if err == nil {
-		err = sqlitex.ExecuteTransient(conn, "SELECT count(*) FROM sqlite_schema", nil)
-	}
+	_, err := referencetest.Hold(path)
 	fmt.Println("held", err)
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	os.Exit(0)
@@ -214,5 +215,88 @@ func TestTakeoverTarget(t *testing.T) {
 	o.refused(server.Finish, "is the old data directory")
 	if _, err := os.Stat(filepath.Join(o.Dir, "nestbox.sqlite")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the source became a target: %v", err)
+	}
+}
+
+// identityOf returns an identity's last operation, as the PLC directory does.
+func identityOf(t *testing.T, rotationKey, pds string) []byte {
+	t.Helper()
+	raw, err := hex.DecodeString(rotationKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := atcrypto.ParsePrivateBytesK256(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := private.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := public.DIDKey()
+	_, op, err := plc.Create(plc.Data{RotationKeys: []string{key}, SigningKey: key, Handle: "a.test", PDS: pds}, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := json.Marshal(op)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestTakeoverIdentities: of the identities of active accounts one at least must be the
+// server's to change, and name it.
+func TestTakeoverIdentities(t *testing.T) {
+	t.Parallel()
+	ours, theirs := strings.Repeat("11", 32), strings.Repeat("22", 32)
+	const here, gone = "http://localhost:1", "https://pds.test"
+	for name, c := range map[string]struct {
+		// at returns the rotation key and the host of the i-th account.
+		at   func(i int) (key, host string)
+		sql  string
+		want string
+	}{
+		"ours":         {func(int) (string, string) { return ours, here }, "", ""},
+		"another host": {func(int) (string, string) { return ours, gone }, "", "name https://pds.test: set PDS_HOSTNAME"},
+		"another key":  {func(int) (string, string) { return theirs, here }, "", "set PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX"},
+		"the first moved away, and are active": {func(i int) (string, string) {
+			if i < 8 {
+				return theirs, gone
+			}
+			return ours, here
+		}, "", ""},
+		"those that moved away are not asked": {
+			func(i int) (string, string) { return theirs, gone },
+			"UPDATE actor SET deactivatedAt = '2026-01-01T00:00:00.000Z'", "",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOld(t, referencetest.Options{Accounts: 12, Records: 2})
+			answers := map[string][]byte{}
+			for i, a := range o.Accounts {
+				key, host := c.at(i)
+				answers["/"+a.DID.String()+"/log/last"] = identityOf(t, key, host)
+			}
+			directory := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, _ = w.Write(answers[r.URL.Path])
+			}))
+			defer directory.Close()
+			if c.sql != "" {
+				if err := o.Change("account.sqlite", c.sql); err != nil {
+					t.Fatal(err)
+				}
+			}
+			o.settings = []string{"PDS_DID_PLC_URL=" + directory.URL}
+			if c.want != "" {
+				o.refused(server.DryRun, c.want)
+				return
+			}
+			r := o.must(server.DryRun)
+			if strings.Contains(strings.Join(r.Remarks, " "), "were not compared") {
+				t.Errorf("%q", r.Remarks)
+			}
+		})
 	}
 }

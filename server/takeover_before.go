@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -314,7 +315,11 @@ func (t *takeoverRun) identities(ctx context.Context) error {
 	}
 	directory := &identity.Directory{URL: t.Config.PLCURL, Client: &http.Client{Timeout: doctorPatience}}
 	defer directory.Close()
-	url := t.Config.PublicURL("")
+	_, port, err := net.SplitHostPort(t.Config.Listen)
+	if err != nil {
+		return fmt.Errorf("listen address: %w", err)
+	}
+	url := t.Config.PublicURL(port)
 	var without, elsewhere []string
 	host := "" // what the identities name instead
 	seen := 0

@@ -4,12 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"nestbox/config"
 	"nestbox/dagcbor"
 	"nestbox/internal/pdstest"
 	"nestbox/server"
@@ -98,7 +101,7 @@ func TestTakeoverBehind(t *testing.T) {
 	}
 }
 
-// TestTakeoverCrashed: what a crash of the old server leaves behind by seconds is no fault.
+// TestTakeoverCrashed: a crash of the old server may leave its databases seconds apart.
 func TestTakeoverCrashed(t *testing.T) {
 	t.Parallel()
 	o := newOld(t, referencetest.Options{Accounts: 1, Records: 6})
@@ -134,4 +137,83 @@ func TestTakeoverTakenDown(t *testing.T) {
 		t.Errorf("%d accounts are taken down, and %d records and blobs", n.TakenDown, n.Takedowns)
 	}
 	pdstest.Verify(t, o.target())
+}
+
+// TestTakeoverRestored: a blob whose file comes back between the passes is brought, and one
+// that does not is said again. A table of records that lagged is no difference afterwards.
+func TestTakeoverRestored(t *testing.T) {
+	t.Parallel()
+	o := newOld(t, referencetest.Options{Accounts: 9, Records: 8})
+	back, gone, lag := o.Accounts[0], o.Accounts[5], o.Accounts[8]
+	if err := o.Change(o.Store(lag), "DELETE FROM record WHERE uri = (SELECT max(uri) FROM record)"); err != nil {
+		t.Fatal(err)
+	}
+	path := func(a *referencetest.Account) string {
+		return filepath.Join(o.Blobs(), a.DID.String(), a.Blob.String())
+	}
+	content, err := os.ReadFile(path(back))
+	if err = errors.Join(err, os.Remove(path(back)), os.Remove(path(gone))); err != nil {
+		t.Fatal(err)
+	}
+	for name := range sums(t, o.Dir, "") {
+		if err := os.Chtimes(name, time.Time{}, time.Now().Add(-time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := o.must(server.Prepare); len(r.Blobs.Bad) != 2 {
+		t.Errorf("first pass: %+v", r.Blobs)
+	}
+	if err := os.WriteFile(path(back), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := o.must(server.Finish)
+	if len(r.Blobs.Bad) != 1 || r.Blobs.Bad[0].CID != gone.Blob.String() || r.Accounts.Read != 2 || r.Stored.Blobs != 15 {
+		t.Errorf("last pass: %+v, %d accounts read, stored %+v", r.Blobs, r.Accounts.Read, r.Stored)
+	}
+	c, err := server.CheckTakeover(t.Context(), &config.Config{DataDirectory: o.target()})
+	if err != nil || len(c.Differences) > 0 || c.Same != 9 {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// TestTakeoverBusy: accounts that the running server makes or deletes while a dry run reads
+// are no faults.
+func TestTakeoverBusy(t *testing.T) {
+	t.Parallel()
+	o := newOld(t, referencetest.Options{Accounts: 10, Records: 2})
+	defer o.hold("account.sqlite")()
+	made, deleted, half := o.Accounts[9].DID, o.Accounts[8].DID, o.Accounts[7].DID
+	if err := o.Change("account.sqlite", fmt.Sprintf("DELETE FROM actor WHERE did IN ('%s', '%s')", made, half)); err != nil {
+		t.Fatal(err)
+	}
+	var calls atomic.Int64
+	o.options.Now = func() time.Time { calls.Add(1); return time.Now() }
+	if r := o.must(server.DryRun); len(r.Faults) > 0 {
+		t.Errorf("faults %v", r.Faults)
+	}
+	all := calls.Swap(0)
+	o.options.Now = func() time.Time {
+		var err error
+		switch calls.Add(1) {
+		case 1: // the source is open
+			err = errors.Join(os.RemoveAll(o.ActorDir(deleted)),
+				o.Change("account.sqlite", fmt.Sprintf("DELETE FROM account WHERE did = '%[1]s'; DELETE FROM actor WHERE did = '%[1]s'", deleted)))
+		case all - 10: // some actors are read
+			err = o.Change("account.sqlite", fmt.Sprintf("INSERT INTO actor (did, handle, createdAt) VALUES ('%s', 'made.test', '2026-01-01T00:00:00.000Z')", made))
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		return time.Now()
+	}
+	r := o.must(server.DryRun)
+	said := strings.Join(r.Remarks, "\n")
+	if len(r.Faults) > 0 || strings.Contains(said, made.String()) {
+		t.Errorf("faults %v, remarks %s", r.Faults, said)
+	}
+	for _, want := range []string{deleted.String() + ": the old server deleted it meanwhile", half.String() + ": there is an actor store, and no account yet"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("remarks %s, want %s", said, want)
+		}
+	}
 }

@@ -70,7 +70,12 @@ func TestTakeoverRefused(t *testing.T) {
 			},
 			"S3 bucket bucket",
 		},
-		"no blobs": {func(o *old) error { return os.RemoveAll(o.Blobs()) }, "the folder of blobs"},
+		"other blobs": {func(o *old) error {
+			return errors.Join(os.RemoveAll(o.Blobs()), os.MkdirAll(o.Blobs(), 0o700))
+		}, "the files of 18 of 18 blobs are missing"},
+		"skip typo":   {func(o *old) error { o.options.Skip = []string{"did:plc:nobody"}; return nil }, "--skip did:plc:nobody: there is no such account"},
+		"skip handle": {func(o *old) error { o.options.Skip = []string{"user3.test"}; return nil }, "use --skip did:plc:"},
+		"no blobs":    {func(o *old) error { return os.RemoveAll(o.Blobs()) }, "the folder of blobs"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -132,13 +137,16 @@ func TestTakeoverFaults(t *testing.T) {
 		}, "damaged"},
 		"newer store": {func(o *old, a *referencetest.Account) error {
 			return o.Change(o.Store(a), "INSERT INTO kysely_migration VALUES ('002', '')")
-		}, "newer version"},
+		}, "with --force"},
+		"locked store": {func(o *old, a *referencetest.Account) error {
+			return o.Change(o.Store(a), "UPDATE kysely_migration_lock SET is_locked = 1")
+		}, "not ended; let the old version start once"},
 		"no password": {func(o *old, a *referencetest.Account) error {
 			return o.Change("account.sqlite", "DELETE FROM account WHERE did = '"+a.DID.String()+"'")
 		}, "no address and no password"},
 		"same address": {func(o *old, a *referencetest.Account) error {
 			return o.Change("account.sqlite", "DROP INDEX account_email_lower_idx; UPDATE account SET email = 'USER9@example.com' WHERE did = '"+a.DID.String()+"'")
-		}, "its e-mail address is also that of"},
+		}, "change that of one of them (com.atproto.admin.updateAccountEmail)"},
 		"not a DID": {func(o *old, a *referencetest.Account) error {
 			return o.Change("account.sqlite", "INSERT INTO actor (did, handle, createdAt) VALUES ('did:plc:../../x', 'odd.test', '2026-01-01T00:00:00.000Z')")
 		}, "it is not a DID"},
@@ -167,6 +175,7 @@ func TestTakeoverFaults(t *testing.T) {
 				if err := o.Change("account.sqlite", "DELETE FROM actor WHERE handle = 'odd.test'"); err != nil {
 					t.Fatal(err)
 				}
+				o.options.Skip = nil
 			}
 			r = o.must(server.Finish)
 			if want := int64(11 - len(o.options.Skip)); name != "not a DID" && name != "no account" && r.Stored.Accounts != want || !r.Done {

@@ -61,8 +61,8 @@ func (s *Service) inherited(ctx context.Context, token string) (did syntax.DID, 
 	return in.DID, st, st.JTI(in.Generation), nil
 }
 
-// inherit returns the token of ours that means the same as one that names no session:
-// ErrUnknown if there is none.
+// inherit returns the token of ours that means the same as one that names no session, or none
+// that there is: ErrUnknown if there is none.
 func (s *Service) inherit(ctx context.Context, t auth.Token) (auth.Token, error) {
 	_, st, jti, err := s.inherited(ctx, t.JTI)
 	if err == nil {

@@ -204,15 +204,28 @@ func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
 	if err := s.checkTakedown(ctx, a, t); err != nil {
 		return Signed{}, err
 	}
-	if t.SID == "" {
-		t, err = s.inherit(ctx, t)
+	signed, err := s.turn(ctx, a, t)
+	if errors.Is(err, ErrUnknown) {
+		// It may be one of another server, or of a session here that went back there and came again.
+		var of auth.Token
+		if of, err = s.inherit(ctx, t); err == nil {
+			signed, err = s.turn(ctx, a, of)
+		}
 	}
-	if err != nil && !errors.Is(err, ErrUnknown) {
-		return Signed{}, err
+	if _, _, ok := parseSID(t.SID); errors.Is(err, ErrUnknown) && !ok {
+		s.noteRefusal(ctx, a, t.SID, "token of another server")
+		return Signed{}, ErrUnknown
 	}
+	if errors.Is(err, ErrUnknown) {
+		return Signed{}, s.ended(ctx, t)
+	}
+	return signed, err
+}
+
+// turn moves the session that a refresh token names. Errors: those of Refresh.
+func (s *Service) turn(ctx context.Context, a *account.Account, t auth.Token) (Signed, error) {
 	id, nonce, ok := parseSID(t.SID)
 	if !ok {
-		s.noteRefusal(ctx, a, t.SID, "token of another server")
 		return Signed{}, ErrUnknown
 	}
 	generation, ok := parseJTI(t.JTI, t.SID)
@@ -227,12 +240,10 @@ func (s *Service) Refresh(ctx context.Context, t auth.Token) (Signed, error) {
 		}
 		return rotate(st, p, s.Rules), nil
 	})
-	switch {
-	case errors.Is(err, ErrUnknown):
-		return Signed{}, s.ended(ctx, t)
-	case err != nil:
+	if err != nil {
 		return Signed{}, err
-	case r.Outcome == Stale:
+	}
+	if r.Outcome == Stale {
 		request.SetMark(ctx, request.RefreshStale)
 		s.noteRefusal(ctx, a, t.SID, "token was superseded before the reuse window")
 		return Signed{}, ErrReused
@@ -304,17 +315,22 @@ func (s *Service) noteRefusal(ctx context.Context, a *account.Account, sid, why 
 // not an error if the session is gone already; a token whose jti does not fit is
 // ErrMismatch.
 func (s *Service) SignOut(ctx context.Context, t auth.Token) error {
-	if t.SID == "" {
-		var err error
-		if t, err = s.inherit(ctx, t); errors.Is(err, ErrUnknown) {
-			return nil
-		}
-		if err != nil {
-			return err
+	err := s.signOut(ctx, t)
+	if errors.Is(err, ErrUnknown) {
+		if t, err = s.inherit(ctx, t); err == nil {
+			err = s.signOut(ctx, t)
 		}
 	}
-	if _, _, ok := parseSID(t.SID); !ok {
+	if errors.Is(err, ErrUnknown) {
 		return nil
+	}
+	return err
+}
+
+// signOut ends the session that a refresh token names: ErrUnknown if there is none.
+func (s *Service) signOut(ctx context.Context, t auth.Token) error {
+	if _, _, ok := parseSID(t.SID); !ok {
+		return ErrUnknown
 	}
 	if _, ok := parseJTI(t.JTI, t.SID); !ok {
 		return ErrMismatch
@@ -329,9 +345,6 @@ func (s *Service) SignOut(ctx context.Context, t auth.Token) error {
 	st, err := s.find(ctx, t.SID, a)
 	if err == nil && st.Grant == nil {
 		err = s.Store.End(ctx, st.ID, account.NewEntry(ctx, s.now(), account.EntrySignOut, account.ActorOwner))
-	}
-	if errors.Is(err, ErrUnknown) {
-		return nil
 	}
 	return err
 }

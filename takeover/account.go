@@ -3,6 +3,7 @@ package takeover
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -34,6 +35,9 @@ func (t *TakeOver) accounts(r *Report) (out Accounts, err error) {
 		r.fault(f)
 	}
 	r.Accounts.Found = len(list) + len(bad)
+	if err := t.skips(list, bad, r); err != nil {
+		return out, err
+	}
 	list = slices.DeleteFunc(list, func(a Account) bool {
 		skip := t.Settings.Skip[a.DID]
 		if skip {
@@ -65,13 +69,44 @@ func (t *TakeOver) accounts(r *Report) (out Accounts, err error) {
 		row, f := t.accountRow(a, names, documents[a.DID], r)
 		if f != nil {
 			r.fault(*f)
-			delete(known, a.DID)
+			known[a.DID] = false
 			continue
 		}
 		row.InvitedWith = invited[a.DID.String()].Code
 		out.Rows = append(out.Rows, row)
 	}
 	return out, t.besideAccounts(&out, known, r)
+}
+
+// skips refuses to leave out what is neither an account nor an actor.
+func (t *TakeOver) skips(list []Account, bad []Fault, r *Report) error {
+	known, handles := map[syntax.DID]bool{}, map[string]syntax.DID{}
+	for _, a := range list {
+		known[a.DID], handles[strings.ToLower(a.Handle)] = true, a.DID
+	}
+	for _, f := range bad {
+		known[f.DID] = true
+	}
+	strays, err := t.Source.Strays(known)
+	if err != nil {
+		return err
+	}
+	for _, name := range strays {
+		known[syntax.DID(name)] = true
+	}
+	for _, did := range slices.Sorted(maps.Keys(t.Settings.Skip)) {
+		do := "name the DID of an account, or leave it away"
+		if is := handles[strings.ToLower(did.String())]; is != "" {
+			do = "use --skip " + is.String()
+		}
+		if !known[did] {
+			r.Refusals = append(r.Refusals, Refusal{Problem: "--skip " + did.String() + ": there is no such account", Do: do})
+		}
+	}
+	if len(r.Refusals) > 0 {
+		return r.Refusals
+	}
+	return nil
 }
 
 // documents returns the cached DID documents of these accounts, if they can be kept.
@@ -166,6 +201,12 @@ func (t *TakeOver) accountRow(a Account, n names, document []byte, r *Report) (A
 	fault := func(format string, args ...any) *Fault {
 		return &Fault{DID: a.DID, What: fmt.Sprintf(format, args...), Do: skipIt(a.DID)}
 	}
+	shared := func(format string, of []syntax.DID, nsid string) *Fault {
+		return &Fault{
+			DID: a.DID, What: fmt.Sprintf(format, others(of, a.DID)),
+			Do: "let the old server change that of one of them (" + nsid + "), or leave one out with --skip " + a.DID.String(),
+		}
+	}
 	handle := n.handle[a.DID]
 	switch {
 	case !a.HasAccount:
@@ -173,11 +214,11 @@ func (t *TakeOver) accountRow(a Account, n names, document []byte, r *Report) (A
 	case handle == "":
 		return AccountRow{}, fault("its handle %q is not one, and its DID document names none", a.Handle)
 	case len(n.of[handle]) > 1:
-		return AccountRow{}, fault("its handle %s is also that of %s", handle, others(n.of[handle], a.DID))
+		return AccountRow{}, shared("its handle "+handle.String()+" is also that of %s", n.of[handle], "com.atproto.admin.updateAccountHandle")
 	case a.Email == "":
 		return AccountRow{}, fault("it has no e-mail address")
 	case len(n.addresses[account.EmailKey(a.Email)]) > 1:
-		return AccountRow{}, fault("its e-mail address is also that of %s", others(n.addresses[account.EmailKey(a.Email)], a.DID))
+		return AccountRow{}, shared("its e-mail address is also that of %s", n.addresses[account.EmailKey(a.Email)], "com.atproto.admin.updateAccountEmail")
 	}
 	if handle.String() != strings.ToLower(a.Handle) {
 		r.remark("%s: its handle %q is replaced by that of its DID document, %s", a.DID, a.Handle, handle)
@@ -243,8 +284,11 @@ func (t *TakeOver) besideAccounts(out *Accounts, known map[syntax.DID]bool, r *R
 		return err
 	}
 	for _, p := range passwords {
-		if !known[p.DID] {
+		switch stored, there := known[p.DID]; {
+		case !there:
 			r.Dropped.AppPasswords++
+			continue
+		case !stored: // the account is a fault
 			continue
 		}
 		out.AppPasswords = append(out.AppPasswords, p)

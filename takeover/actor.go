@@ -90,7 +90,7 @@ func (p *proof) prove() error {
 		p.lagged = true
 	}
 	p.head = repo.Head{
-		DID: p.row.DID, CID: root.CID, Rev: p.commit.Rev, Commit: p.head.Commit, Root: tree, NextNode: int64(len(p.nodes)) + 1,
+		DID: p.row.DID, CID: dagcbor.CID(p.head.Commit), Rev: p.commit.Rev, Commit: p.head.Commit, Root: tree, NextNode: int64(len(p.nodes)) + 1,
 		Records: int64(len(p.rows)), First: p.commit.Rev,
 	}
 	for _, row := range p.rows {
@@ -99,7 +99,8 @@ func (p *proof) prove() error {
 	return nil
 }
 
-// proveCommit proves the latest commit: its hash, its account, its revision, its signature.
+// proveCommit proves the latest commit: its hash, its account, its revision, its signature. One
+// that came with an import is replaced.
 func (p *proof) proveCommit(root Root) error {
 	block, _, ok, err := p.actor.Block(root.CID)
 	switch {
@@ -116,17 +117,35 @@ func (p *proof) proveCommit(root Root) error {
 	if p.commit.DID != p.row.DID {
 		return broken("its latest commit is one of %s", p.commit.DID)
 	}
-	if p.commit.Rev != root.Rev {
-		return broken("its latest commit is of revision %s, and not of %s", p.commit.Rev, root.Rev)
-	}
 	public, err := p.key.PublicKey()
 	if err != nil {
 		return broken("its signing key: %v", err)
 	}
 	p.public, p.head.Commit = public.DIDKey(), block
+	if p.commit.Rev != root.Rev {
+		return p.resign(root.Rev)
+	}
 	if err := p.commit.Verify(public); err != nil {
 		return broken("its latest commit is not signed by the key in the actor's folder")
 	}
+	return nil
+}
+
+// resign makes a commit for a repository that was imported and not written since: importRepo of
+// the reference keeps the commit, of the server that it came from and by that server's key, and
+// gives the root another revision. Root and tree prove the content. The new commit is the same
+// each time; the event log does not name it, so it is announced.
+func (p *proof) resign(rev syntax.TID) error {
+	if !isTID(rev.String()) || !isTID(p.commit.Rev.String()) {
+		return broken("its latest commit is of revision %q, and its root of %q", p.commit.Rev, rev)
+	}
+	p.commit = &repo.Commit{
+		DID: p.commit.DID, Data: p.commit.Data, Rev: syntax.NewTIDFromInteger(max(p.commit.Rev, rev).Integer() + 1),
+	}
+	if err := p.commit.Sign(p.key); err != nil {
+		return err
+	}
+	p.head.Commit = p.commit.Encode()
 	return nil
 }
 
@@ -190,6 +209,14 @@ func (p *proof) revOf(rev syntax.TID) syntax.TID {
 		return p.commit.Rev
 	}
 	return rev
+}
+
+// CountRecords proves an actor's repository, and returns how many records its tree has.
+func CountRecords(did syntax.DID, a Actor) (int64, error) {
+	p := &proof{actor: a}
+	p.row.DID, p.said.copies = did, &copies{force: true}
+	err := p.prove()
+	return p.head.Records, err
 }
 
 // isTID is syntax.ParseTID without its regular expression, which would take as long as all
@@ -312,6 +339,9 @@ func (t *TakeOver) take(ctx context.Context, p *proof, w *work) (moved bool, err
 	settled, err := t.settled(ctx, p, w)
 	if err != nil {
 		return false, err
+	}
+	if len(w.bad)+len(w.remarks) > 0 {
+		settled.State.Changed = 0 // the next pass says it again, or finds the file
 	}
 	if t.Store == nil {
 		return false, p.content(func(c Chunk) error { w.count(c); return ctx.Err() })

@@ -11,6 +11,8 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"nestbox/device"
+	"nestbox/oauth/scope"
 	"nestbox/session"
 )
 
@@ -27,11 +29,30 @@ type BackAccount struct {
 	Takedown string
 	// Rev is that of the latest commit, empty without a repository.
 	Rev string
-	// AppPasswords are the names of those that it has.
-	AppPasswords []string
+	// AppPasswords are those that it has, without their hashes: one that was used here has
+	// another hash than in the source.
+	AppPasswords []AppPassword
 	// PasswordChanged: it has another password since the take-over. Its old one counts again.
 	PasswordChanged bool
 }
+
+// HasAppPassword reports whether it still has an app password of the source. Another one of the
+// same name was made at another time.
+func (a *BackAccount) HasAppPassword(of AppPassword) bool {
+	return slices.ContainsFunc(a.AppPasswords, func(p AppPassword) bool {
+		return p.Name == of.Name && p.Privileged == of.Privileged && p.CreatedAt.UnixMilli() == of.CreatedAt.UnixMilli()
+	})
+}
+
+// BackSignIn is an account that is signed in on a browser of the source, by the hash of the
+// browser's secret.
+type BackSignIn struct {
+	Browser [device.HashSize]byte
+	DID     string
+}
+
+// BackConsent names what an owner need not allow again.
+type BackConsent struct{ DID, ClientID string }
 
 // BackSession is a session here that goes back, of no OAuth client.
 type BackSession struct {
@@ -56,6 +77,10 @@ type BackStore interface {
 	// UntouchedGrants returns the tokens of the source that stand for the newest generation of
 	// an OAuth client's session, and nothing else does: the client never refreshed here.
 	UntouchedGrants(ctx context.Context) (map[[sha256.Size]byte]bool, error)
+	// SignedIn returns who is signed in on which browser of the source.
+	SignedIn(ctx context.Context, now time.Time) (map[BackSignIn]bool, error)
+	// Consents returns the scopes that owners need not allow again.
+	Consents(ctx context.Context) (map[BackConsent]string, error)
 	// LastNumber returns the last number that the event log gave.
 	LastNumber(ctx context.Context) (int64, error)
 }
@@ -74,6 +99,9 @@ type Back struct {
 	Tokens   []BackToken
 	// Grants are the tokens of OAuth clients that stay.
 	Grants map[[sha256.Size]byte]bool
+	// SignedIn are the sign-ins on browsers that stay, Consents the scopes of consents.
+	SignedIn map[BackSignIn]bool
+	Consents map[BackConsent]string
 	// LastNumber is that of the event log.
 	LastNumber int64
 }
@@ -84,17 +112,34 @@ func (b *Back) Keeps(access, refresh string) bool {
 	return b.Grants[session.TokenHash(access)] || b.Grants[session.TokenHash(refresh)]
 }
 
+// KeepsSignIn reports whether an account stays signed in on a browser, by the browser's cookies.
+func (b *Back) KeepsSignIn(id, ses, did string) bool {
+	hash, ok := device.InheritedHash(id, ses)
+	return ok && b.SignedIn[BackSignIn{hash, did}]
+}
+
+// KeepsConsent reports whether an owner allows here, too, all that a row of the source does.
+func (b *Back) KeepsConsent(did string, a Allowed) bool {
+	c, ok := a.consent(Holder{}, time.Time{})
+	here, there := b.Consents[BackConsent{did, a.ClientID}]
+	return ok && there && len(scope.Parse(here).Missing(scope.Parse(c.Scopes))) == 0
+}
+
 // BackTarget makes the new data directory.
 type BackTarget interface {
 	// RefreshTokens are those of the source.
 	SessionSource
 	// Revs returns the revision of each account's repository in the source.
 	Revs(ctx context.Context) (map[string]string, error)
-	// Write makes the directory, which must not exist or be empty. It returns how the old server's
-	// settings have to be.
+	// AppPasswords are those of the source.
+	AppPasswords() ([]AppPassword, error)
+	// Write makes the directory, which must not exist, be empty, or be one that was not
+	// finished. It returns how the old server's settings have to be.
 	Write(ctx context.Context, b Back) (settings []string, err error)
 	// Create makes a file in it for the repository of an account.
 	Create(did string) (w io.WriteCloser, path string, err error)
+	// Finish marks the directory as complete.
+	Finish() error
 }
 
 // BackReport lists what the new directory has, and what it lacks.
@@ -110,6 +155,8 @@ type BackReport struct {
 	Gone []string `json:"gone"`
 	// PasswordChanged have their old password again.
 	PasswordChanged []string `json:"passwordChanged"`
+	// AppPasswords were made here, and are not known there: account and name.
+	AppPasswords []string `json:"appPasswords"`
 	// Settings are those of the old server for the new directory.
 	Settings []string `json:"settings"`
 }
@@ -160,7 +207,17 @@ func GoBack(
 	}
 	slices.Sort(r.Gone)
 	r.Accounts = len(b.Accounts)
-	if err := backSessions(ctx, src, dst, now, &b, &r); err != nil {
+	lost, err := lostAppPasswords(dst, &b, &r)
+	if err != nil {
+		return r, err
+	}
+	if err := backSessions(ctx, src, dst, now, lost, &b, &r); err != nil {
+		return r, err
+	}
+	if b.SignedIn, err = src.SignedIn(ctx, now); err != nil {
+		return r, err
+	}
+	if b.Consents, err = src.Consents(ctx); err != nil {
 		return r, err
 	}
 	if b.LastNumber, err = src.LastNumber(ctx); err != nil {
@@ -174,7 +231,35 @@ func GoBack(
 			return r, fmt.Errorf("export the repository of %s: %w", did, err)
 		}
 	}
-	return r, nil
+	return r, dst.Finish()
+}
+
+// appPasswordName names an app password: its account and its name.
+type appPasswordName struct{ did, name string }
+
+// lostAppPasswords returns the app passwords that were made here, and reports them.
+func lostAppPasswords(dst BackTarget, b *Back, r *BackReport) (map[appPasswordName]bool, error) {
+	old, err := dst.AppPasswords()
+	if err != nil {
+		return nil, err
+	}
+	kept := map[appPasswordName]bool{}
+	for _, p := range old {
+		if a, there := b.Accounts[p.DID.String()]; there && a.HasAppPassword(p) {
+			kept[appPasswordName{a.DID, p.Name}] = true
+		}
+	}
+	lost := map[appPasswordName]bool{}
+	for did, a := range b.Accounts {
+		for _, p := range a.AppPasswords {
+			if name := (appPasswordName{did, p.Name}); !kept[name] {
+				lost[name] = true
+				r.AppPasswords = append(r.AppPasswords, did+" "+p.Name)
+			}
+		}
+	}
+	slices.Sort(r.AppPasswords)
+	return lost, nil
 }
 
 func exportTo(
@@ -188,8 +273,11 @@ func exportTo(
 	return path, export(ctx, syntax.DID(did), w)
 }
 
-// backSessions collects the sessions and grants that go back.
-func backSessions(ctx context.Context, src BackStore, dst BackTarget, now time.Time, b *Back, r *BackReport) (err error) {
+// backSessions collects the sessions and grants that go back. Those of lost app passwords do
+// not: nobody could end them there.
+func backSessions(
+	ctx context.Context, src BackStore, dst BackTarget, now time.Time, lost map[appPasswordName]bool, b *Back, r *BackReport,
+) (err error) {
 	old := map[[sha256.Size]byte]RefreshToken{}
 	err = dst.RefreshTokens(ctx, func(_ string, tokens []RefreshToken) error {
 		for _, t := range tokens {
@@ -201,7 +289,7 @@ func backSessions(ctx context.Context, src BackStore, dst BackTarget, now time.T
 		return err
 	}
 	err = src.BackSessions(ctx, func(s BackSession) error {
-		if _, there := b.Accounts[s.DID]; !there {
+		if _, there := b.Accounts[s.DID]; !there || s.OfApp && lost[appPasswordName{s.DID, s.AppPassword}] {
 			return nil
 		}
 		r.Sessions++

@@ -75,7 +75,7 @@ func (t *TakeOver) bringBlobs(ctx context.Context, did syntax.DID, files []BlobF
 		size, how, err := t.bringBlob(ctx, row.Key, f.Paths, [sha256.Size]byte(id.Bytes()[len(id.Bytes())-sha256.Size:]))
 		switch {
 		case errors.Is(err, ErrNoFile):
-			w.badBlob(did, f.CID, "its file is missing")
+			w.badBlob(did, f.CID, noFile)
 			continue
 		case errors.Is(err, ErrContent):
 			w.badBlob(did, f.CID, "its file is damaged: the content has another hash")
@@ -109,6 +109,29 @@ func (t *TakeOver) bringBlob(
 		}
 	}
 	return 0, "", worst
+}
+
+// noFile is why a blob whose file is not there is left out.
+const noFile = "its file is missing"
+
+// blobsThere refuses a folder of blobs that has nearly none of them: it is another one, or
+// was not mounted. There is how many there are.
+func (t *TakeOver) blobsThere(there int64, r *Report) error {
+	const nearly = 9
+	missing := int64(0)
+	for _, b := range r.Blobs.Bad {
+		if b.Why == noFile {
+			missing++
+		}
+	}
+	if missing == 0 || missing < there*nearly || t.Settings.Force {
+		return nil
+	}
+	r.Refusals = append(r.Refusals, Refusal{
+		Problem: fmt.Sprintf("the files of %d of %d blobs are missing", missing, missing+there),
+		Do:      "name the folder that has them, mounted, with PDS_BLOBSTORE_DISK_LOCATION or --from DIR; if they are lost, use --force",
+	})
+	return r.Refusals
 }
 
 // sweepFiles removes files that no blob has: those of blobs that went between the passes.

@@ -28,7 +28,7 @@ type copies struct {
 }
 
 func (t *TakeOver) copies() (*copies, error) {
-	c := &copies{roots: map[syntax.DID]syntax.TID{}, still: t.Settings.Still, force: t.Settings.Force}
+	c := &copies{roots: map[syntax.DID]syntax.TID{}, still: t.Settings.Stopped, force: t.Settings.Force}
 	list, _, err := t.Source.Accounts()
 	if err != nil {
 		return nil, err

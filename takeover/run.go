@@ -29,8 +29,8 @@ type Settings struct {
 	// wanted their accounts deleted.
 	Skip            map[syntax.DID]bool
 	KeepDeleteAfter bool
-	// Still: the old server does not run. Force takes over what is older than it should be.
-	Still, Force bool
+	// Stopped: the old server does not run. Force takes over what is older than it should be.
+	Stopped, Force bool
 }
 
 // TakeOver is one take-over. Its fields are set once.
@@ -62,7 +62,7 @@ func (t *TakeOver) DryRun(ctx context.Context, r *Report) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(t.actors(ctx, rows.Rows, nil, r), t.strays(r)); err != nil {
+	if err := errors.Join(t.actors(ctx, rows.Rows, nil, r), t.strays(ctx, r)); err != nil {
 		return err
 	}
 	if r.Events.Last, _, err = t.Source.LastEvent(); err != nil {
@@ -70,7 +70,7 @@ func (t *TakeOver) DryRun(ctx context.Context, r *Report) error {
 	}
 	r.close(time.Since(begun))
 	r.estimate()
-	return nil
+	return t.blobsThere(r.Blobs.Count, r)
 }
 
 // estimate guesses how long the passes take from the time of a dry run, which has read all:
@@ -106,7 +106,14 @@ func (t *TakeOver) bring(ctx context.Context, r *Report) error {
 	if err := t.actors(ctx, rows.Rows, done, r); err != nil {
 		return err
 	}
-	return errors.Join(t.Store.Flush(ctx), t.Files.Settle(ctx))
+	if err := errors.Join(t.Store.Flush(ctx), t.Files.Settle(ctx)); err != nil {
+		return err
+	}
+	counts, err := t.Store.Counts(ctx)
+	if err != nil {
+		return err
+	}
+	return t.blobsThere(counts.Blobs, r)
 }
 
 // Finish is the second pass: what changed since the first, and everything else. ErrFaults:
@@ -117,7 +124,7 @@ func (t *TakeOver) Finish(ctx context.Context, r *Report) error {
 	if err := t.bring(ctx, r); err != nil {
 		return err
 	}
-	if err := t.strays(r); err != nil {
+	if err := t.strays(ctx, r); err != nil {
 		return err
 	}
 	if len(r.Faults) > 0 {
@@ -164,8 +171,8 @@ func (t *TakeOver) Finish(ctx context.Context, r *Report) error {
 	return t.Store.Finish(ctx, e, a, now)
 }
 
-// strays notes actors that no account has.
-func (t *TakeOver) strays(r *Report) error {
+// strays notes actors that no account has. A running server may be making the account.
+func (t *TakeOver) strays(ctx context.Context, r *Report) error {
 	list, bad, err := t.Source.Accounts()
 	if err != nil {
 		return err
@@ -185,6 +192,16 @@ func (t *TakeOver) strays(r *Report) error {
 		did := syntax.DID(name)
 		if t.Settings.Skip[did] {
 			r.Skipped = append(r.Skipped, did)
+			continue
+		}
+		if !t.Settings.Stopped {
+			made, err := t.Source.Registered(ctx, did)
+			if err != nil {
+				return err
+			}
+			if !made {
+				r.remark("%s: there is an actor store, and no account yet; if that is said again, leave it out with --skip %s", did, did)
+			}
 			continue
 		}
 		r.fault(Fault{
@@ -248,6 +265,15 @@ func (t *TakeOver) actors(ctx context.Context, rows []AccountRow, done map[synta
 	return context.Cause(ctx)
 }
 
+// deleted leaves out an account that the old server deleted meanwhile.
+func (t *TakeOver) deleted(ctx context.Context, did syntax.DID, r *Report) error {
+	r.remark("%s: the old server deleted it meanwhile", did)
+	if t.Store == nil {
+		return nil
+	}
+	return t.Store.Drop(ctx, did)
+}
+
 // queued is an actor to read.
 type queued struct {
 	row  AccountRow
@@ -263,6 +289,15 @@ func (t *TakeOver) one(ctx context.Context, q queued, w *work) error {
 	err := t.actorOf(ctx, q, w)
 	switch {
 	case errors.Is(err, ErrNoActor), errors.Is(err, errProof), errors.Is(err, ErrMoved):
+		if errors.Is(err, ErrNoActor) && !t.Settings.Stopped {
+			there, err := t.Source.Registered(ctx, did)
+			if err != nil {
+				return err
+			}
+			if !there {
+				return t.deleted(ctx, did, w.report)
+			}
+		}
 		f := faultOf(did, err)
 		if errors.Is(err, ErrMoved) {
 			f.Do = "run the command again, or stop the old server first"

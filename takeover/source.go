@@ -141,6 +141,10 @@ type Source interface {
 	// Strays returns the names of folders of actors other than these accounts'.
 	Strays(known map[syntax.DID]bool) ([]string, error)
 
+	// Registered reports whether the account is there by now: a running server may have made
+	// or deleted it since the source was opened. Several goroutines may call it.
+	Registered(ctx context.Context, did syntax.DID) (bool, error)
+
 	EventSource
 }
 

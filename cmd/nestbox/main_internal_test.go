@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +13,8 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"nestbox/server"
+	"nestbox/takeover"
 	"nestbox/web"
 )
 
@@ -39,5 +44,36 @@ func TestPrintable(t *testing.T) {
 	}
 	if got, want := out.String(), "é?[31m?1mname???  次\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestTakeoverNext: the report of a take-over names the next step, and none after a failure.
+func TestTakeoverNext(t *testing.T) {
+	t.Parallel()
+	done := takeover.Report{Source: "/pds", Target: "/pds/nestbox", Done: true}
+	elsewhere := takeover.Report{Source: "/pds", Target: "/srv/new", Done: true}
+	for _, c := range []struct {
+		report *takeover.Report
+		pass   server.Pass
+		err    error
+		want   string // empty for no such line
+	}{
+		{&done, server.Finish, nil, "start nestbox serve with the same env file;"},
+		{&elsewhere, server.Finish, nil, "with PDS_DATA_DIRECTORY=/srv/new;"},
+		{&takeover.Report{}, server.Prepare, nil, "stop the old server for good"},
+		{&takeover.Report{}, server.Prepare, errors.New("no space left on device"), ""},
+		{&takeover.Report{Faults: []takeover.Fault{{}}}, server.Finish, takeover.ErrFaults, "behind each fault"},
+	} {
+		var out bytes.Buffer
+		printReport(&out, c.report, c.pass, c.err)
+		_, next, ok := strings.Cut(out.String(), "\nnext\t")
+		if ok != (c.want != "") || !strings.Contains(next, c.want) {
+			t.Errorf("%s, %v: %q, want %q", c.pass, c.err, next, c.want)
+		}
+	}
+	for _, err := range []error{fmt.Errorf("records: %w", context.Canceled), fmt.Errorf("open: %w", fs.ErrPermission)} {
+		if got := hinted(err).Error(); !strings.Contains(got, "run the command") {
+			t.Errorf("%v: %q", err, got)
+		}
 	}
 }

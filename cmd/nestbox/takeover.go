@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
@@ -32,7 +33,7 @@ type takeoverCmd struct {
 
 	Blobs           string   `help:"How files of blobs are brought: reflink, link or copy. Default: the first of them that works." enum:",reflink,link,copy" default:"" placeholder:"HOW"`
 	Skip            []string `help:"Leave this account out; may be repeated." placeholder:"DID"`
-	Force           bool     `help:"Take over what is known of a newer version's data, and an event log that is older than the repositories."`
+	Force           bool     `help:"Take over what is known of a newer version's data, databases that are older than others, and records whose blobs are lost."`
 	KeepDeleteAfter bool     `help:"Delete deactivated accounts when their owners asked for it, in a week at the earliest: the old server never did."`
 }
 
@@ -95,7 +96,18 @@ func (c *takeoverCmd) Run() error {
 	if err == nil && len(report.Faults) > 0 {
 		err = takeover.ErrFaults
 	}
-	return errors.Join(err, perr)
+	return errors.Join(hinted(err), perr)
+}
+
+// hinted adds to the error of a pass what to do about it, where that is not the cause's to say.
+func hinted(err error) error {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return errors.New("it was interrupted: run the command again, it goes on where it was")
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: run the command as root, or as the old server's user", err)
+	}
+	return err
 }
 
 func (c *takeoverCmd) pass() server.Pass {

@@ -20,6 +20,9 @@ func printBack(w io.Writer, r *takeover.BackReport) {
 	for _, did := range r.PasswordChanged {
 		line("old password\t%s has the password from before the take-over again", did)
 	}
+	for _, name := range r.AppPasswords {
+		line("app password made here, lost\t%s", name)
+	}
 	for _, file := range r.Moved {
 		line("to be imported\t%s, with the token of its account, by com.atproto.repo.importRepo", file)
 	}

@@ -1,6 +1,7 @@
 package reference
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -45,6 +46,18 @@ func (s *Source) Accounts() (out []takeover.Account, bad []takeover.Fault, err e
 			return nil
 		})
 	return out, bad, err
+}
+
+// Registered implements takeover.Source.
+func (s *Source) Registered(ctx context.Context, did syntax.DID) (there bool, err error) {
+	db, err := Open(ctx, s.Places.Accounts, s.scratch)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	err = db.each("SELECT 1 FROM actor WHERE did = ?", func(st *sqlite.Stmt) { st.BindText(1, did.String()) },
+		func(*sqlite.Stmt) error { there = true; return nil })
+	return there, err
 }
 
 // AppPasswords implements takeover.Source.

@@ -104,10 +104,11 @@ func (a *actor) Root() (root takeover.Root, err error) {
 		return root, damaged(err)
 	}
 	if len(schema.Unknown) > 0 && !a.places.Force {
-		return root, takeover.Damaged(fmt.Sprintf("its database is of a newer version: migrations %q are not known", schema.Unknown))
+		return root, takeover.Faulty(fmt.Sprintf("its database is of a newer version: migrations %q are not known", schema.Unknown),
+			"use a newer nestbox, or take over what is known with --force")
 	}
 	if schema.Locked {
-		return root, takeover.Damaged("a migration of its database was begun and not ended: let the old version start once")
+		return root, takeover.Faulty("a migration of its database was begun and not ended", "let the old version start once, and stop it again")
 	}
 	err = a.each("SELECT cid, rev FROM repo_root WHERE did = ?", func(s *sqlite.Stmt) { s.BindText(1, a.did.String()) },
 		func(r *sqlite.Stmt) (err error) {

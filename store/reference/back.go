@@ -22,7 +22,7 @@ import (
 type Back struct {
 	*Source
 
-	// Dir is the new directory; it must not exist, or be empty.
+	// Dir is the new directory; it must not exist, be empty, or be one that was not finished.
 	Dir string
 }
 
@@ -32,6 +32,8 @@ var _ takeover.BackTarget = Back{}
 const (
 	backBlobs = "blocks"
 	backMoved = "moved" // repositories to be imported
+	// backUnfinished is there until the directory is complete: what is in it may be removed.
+	backUnfinished = "nestbox-unfinished"
 )
 
 // Revs implements takeover.BackTarget.
@@ -49,10 +51,8 @@ func (b Back) Revs(context.Context) (map[string]string, error) {
 
 // Write implements takeover.BackTarget.
 func (b Back) Write(ctx context.Context, back takeover.Back) (settings []string, err error) {
-	if names, err := os.ReadDir(b.Dir); err == nil && len(names) > 0 {
-		return nil, fmt.Errorf("%s is not empty", b.Dir)
-	} else if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("look at %s: %w", b.Dir, err)
+	if err := b.begin(); err != nil {
+		return nil, err
 	}
 	gone := func(did string) bool {
 		_, there := back.Accounts[did]
@@ -84,6 +84,42 @@ func (b Back) Write(ctx context.Context, back takeover.Back) (settings []string,
 		return nil, err
 	}
 	return settings, rewrite(filepath.Join(b.Dir, "account.sqlite"), func(c *sqlite.Conn) error { return setAccounts(c, back) })
+}
+
+// begin makes the directory, or empties one that was not finished.
+func (b Back) begin() error {
+	entries, err := os.ReadDir(b.Dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("look at %s: %w", b.Dir, err)
+	}
+	unfinished := slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == backUnfinished })
+	if len(entries) > 0 && !unfinished {
+		return fmt.Errorf("%s is not empty", b.Dir)
+	}
+	for _, e := range entries {
+		if e.Name() == backUnfinished {
+			continue // goes last
+		}
+		if err := os.RemoveAll(filepath.Join(b.Dir, e.Name())); err != nil {
+			return fmt.Errorf("remove what was not finished: %w", err)
+		}
+	}
+	err = os.MkdirAll(b.Dir, 0o700)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(b.Dir, backUnfinished), nil, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("make the new directory: %w", err)
+	}
+	return nil
+}
+
+// Finish implements takeover.BackTarget.
+func (b Back) Finish() error {
+	if err := os.Remove(filepath.Join(b.Dir, backUnfinished)); err != nil {
+		return fmt.Errorf("mark %s as complete: %w", b.Dir, err)
+	}
+	return nil
 }
 
 // Create implements takeover.BackTarget.
@@ -232,6 +268,9 @@ func setAccounts(c *sqlite.Conn, back takeover.Back) error {
 			return err
 		}
 	}
+	if err := dropBrowsers(c, back); err != nil {
+		return err
+	}
 	return dropGrants(c, back)
 }
 
@@ -264,16 +303,69 @@ func setAccount(c *sqlite.Conn, a takeover.BackAccount) error {
 	if err != nil {
 		return err
 	}
-	var names []string
-	err = sqlitex.Execute(c, "SELECT name FROM app_password WHERE did = ?", &sqlitex.ExecOptions{
-		Args: []any{a.DID}, ResultFunc: func(r *sqlite.Stmt) error { names = append(names, r.ColumnText(0)); return nil },
+	var revoked []string
+	err = sqlitex.Execute(c, "SELECT name, createdAt, privileged FROM app_password WHERE did = ?", &sqlitex.ExecOptions{
+		Args: []any{a.DID}, ResultFunc: func(r *sqlite.Stmt) error {
+			p := takeover.AppPassword{Name: r.ColumnText(0), CreatedAt: columnDate(r, 1), Privileged: r.ColumnBool(2)}
+			if !a.HasAppPassword(p) {
+				revoked = append(revoked, p.Name)
+			}
+			return nil
+		},
 	})
-	for _, name := range names {
-		if err == nil && !slices.Contains(a.AppPasswords, name) {
+	for _, name := range revoked {
+		if err == nil {
 			err = execute(c, "DELETE FROM app_password WHERE did = ? AND name = ?", a.DID, name)
 		}
 	}
 	return err
+}
+
+// dropBrowsers removes sign-ins on browsers, and consents, that ended here.
+func dropBrowsers(c *sqlite.Conn, back takeover.Back) error {
+	for _, drop := range []struct {
+		table, rows, remove string
+		keeps               func(r *sqlite.Stmt) bool
+	}{
+		{
+			"account_device",
+			"SELECT a.did, a.deviceId, coalesce(d.sessionId, '') FROM account_device a LEFT JOIN device d ON d.id = a.deviceId",
+			"DELETE FROM account_device WHERE did = ? AND deviceId = ?",
+			func(r *sqlite.Stmt) bool { return back.KeepsSignIn(r.ColumnText(1), r.ColumnText(2), r.ColumnText(0)) },
+		},
+		{
+			"authorized_client",
+			"SELECT did, clientId, data FROM authorized_client",
+			"DELETE FROM authorized_client WHERE did = ? AND clientId = ?",
+			func(r *sqlite.Stmt) bool {
+				return back.KeepsConsent(r.ColumnText(0), takeover.Allowed{ClientID: r.ColumnText(1), Data: []byte(r.ColumnText(2))})
+			},
+		},
+	} {
+		there, err := hasTable(c, drop.table)
+		if err != nil {
+			return err
+		}
+		if !there {
+			continue
+		}
+		var ended [][2]string
+		err = sqlitex.Execute(c, drop.rows, &sqlitex.ExecOptions{ResultFunc: func(r *sqlite.Stmt) error {
+			if !drop.keeps(r) {
+				ended = append(ended, [2]string{r.ColumnText(0), r.ColumnText(1)})
+			}
+			return nil
+		}})
+		for _, row := range ended {
+			if err == nil {
+				err = execute(c, drop.remove, row[0], row[1])
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // dropGrants removes what OAuth clients were granted, but for what they still have the newest

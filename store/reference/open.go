@@ -265,7 +265,7 @@ func (db *DB) Intact() error {
 	var found []string
 	err := db.each("PRAGMA quick_check(3)", nil, func(s *sqlite.Stmt) error {
 		if text := s.ColumnText(0); text != "ok" {
-			found = append(found, text)
+			found = append(found, strings.Join(strings.Fields(text), " "))
 		}
 		return nil
 	})

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	"zombiezen.com/go/sqlite"
 
 	"nestbox/account"
+	"nestbox/device"
 	"nestbox/session"
 	"nestbox/takeover"
 )
@@ -25,12 +27,16 @@ func (db Legacy) TakenOver(ctx context.Context) (at time.Time, err error) {
 
 // BackAccounts implements takeover.BackStore.
 func (db Legacy) BackAccounts(ctx context.Context, since time.Time, yield func(takeover.BackAccount) error) error {
-	apps := map[string][]string{}
+	apps := map[string][]takeover.AppPassword{}
 	err := db.read(ctx, func(c *sqlite.Conn) error {
-		return query(c, "SELECT a.did, p.name FROM app_password p JOIN account a ON a.id = p.account_id", nil, func(r *sqlite.Stmt) error {
-			apps[r.ColumnText(0)] = append(apps[r.ColumnText(0)], r.ColumnText(1))
-			return nil
-		})
+		return query(c, "SELECT a.did, p.name, p.privileged, p.created_at FROM app_password p JOIN account a ON a.id = p.account_id", nil,
+			func(r *sqlite.Stmt) error {
+				did := r.ColumnText(0)
+				apps[did] = append(apps[did], takeover.AppPassword{
+					DID: syntax.DID(did), Name: r.ColumnText(1), Privileged: r.ColumnBool(2), CreatedAt: columnTime(r, 3),
+				})
+				return nil
+			})
 	})
 	if err != nil {
 		return fmt.Errorf("list app passwords: %w", err)
@@ -125,6 +131,36 @@ func (db Legacy) UntouchedGrants(ctx context.Context) (map[[sha256.Size]byte]boo
 			})
 	})
 	return untouched, wrap(err, "list grants of OAuth clients")
+}
+
+// SignedIn implements takeover.BackStore.
+func (db Legacy) SignedIn(ctx context.Context, now time.Time) (map[takeover.BackSignIn]bool, error) {
+	signedIn := map[takeover.BackSignIn]bool{}
+	err := db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, `SELECT l.hash, a.did, b.used_at, b.remember FROM legacy_browser l
+			JOIN browser_session b ON b.device_id = l.device_id JOIN account a ON a.id = b.account_id`, nil,
+			func(r *sqlite.Stmt) error {
+				in := device.SignIn{UsedAt: columnTime(r, 2), Remember: r.ColumnBool(3)}
+				if in.Live(now) {
+					signedIn[takeover.BackSignIn{Browser: [device.HashSize]byte(columnBytes(r, 0)), DID: r.ColumnText(1)}] = true
+				}
+				return nil
+			})
+	})
+	return signedIn, wrap(err, "list browsers of another server")
+}
+
+// Consents implements takeover.BackStore.
+func (db Legacy) Consents(ctx context.Context) (map[takeover.BackConsent]string, error) {
+	consents := map[takeover.BackConsent]string{}
+	err := db.read(ctx, func(c *sqlite.Conn) error {
+		return query(c, "SELECT a.did, o.client_id, o.scopes FROM oauth_consent o JOIN account a ON a.id = o.account_id", nil,
+			func(r *sqlite.Stmt) error {
+				consents[takeover.BackConsent{DID: r.ColumnText(0), ClientID: r.ColumnText(1)}] = r.ColumnText(2)
+				return nil
+			})
+	})
+	return consents, wrap(err, "list consents")
 }
 
 // LastNumber implements takeover.BackStore.
