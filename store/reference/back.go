@@ -271,6 +271,9 @@ func setAccounts(c *sqlite.Conn, back takeover.Back) error {
 	if err := dropBrowsers(c, back); err != nil {
 		return err
 	}
+	if err := setInvites(c, back); err != nil {
+		return err
+	}
 	return dropGrants(c, back)
 }
 
