@@ -8,29 +8,22 @@ import (
 	"testing"
 	"time"
 
-	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
-
 	"nestbox/config"
 	"nestbox/server"
 	"nestbox/store/reference/referencetest"
 	"nestbox/takeover"
 )
 
-// alter runs statements on a database whose server is stopped.
-func alter(t testing.TB, path, script string) {
-	t.Helper()
-	c, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := sqlitex.ExecuteScript(c, script, nil); err != nil {
-		t.Error(err)
-	}
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
+// alter runs statements on a database below the folder of a source.
+func (o *old) alter(path, script string) {
+	o.t.Helper()
+	if err := o.Change(path, script); err != nil {
+		o.t.Fatal(err)
 	}
 }
+
+// nestboxFile is the path of what was made, for alter.
+const nestboxFile = "nestbox/nestbox.sqlite"
 
 // back goes back.
 func (o *old) back(dir string) (*takeover.BackReport, error) {
@@ -74,10 +67,10 @@ func TestBackEnded(t *testing.T) {
 		script += "INSERT INTO authorized_client VALUES ('" + alice + "', 'https://" + client + ".example/c.json', '" + now + "', '" + now +
 			`', '{"authorizedScopes":["atproto","transition:generic"]}');` + "\n"
 	}
-	alter(t, filepath.Join(o.Dir, "account.sqlite"), script)
+	o.alter("account.sqlite", script)
 	o.must(server.Finish)
 	of := func(did string) string { return "(SELECT id FROM account WHERE did = '" + did + "')" }
-	alter(t, filepath.Join(o.target(), "nestbox.sqlite"), `
+	o.alter(nestboxFile, `
 		DELETE FROM browser_session WHERE account_id = `+of(alice)+` AND device_id = (SELECT min(device_id) FROM legacy_browser);
 		DELETE FROM oauth_consent WHERE client_id = 'https://withdrawn.example/c.json';
 		UPDATE oauth_consent SET scopes = 'atproto' WHERE client_id = 'https://narrowed.example/c.json';
@@ -122,14 +115,13 @@ func TestBackAgain(t *testing.T) {
 	o := newOld(t, referencetest.Options{Accounts: 2, Records: 1})
 	o.must(server.Finish)
 	// The address is one that the old server cannot have twice: it fails at the end.
-	database := filepath.Join(o.target(), "nestbox.sqlite")
 	second := o.Accounts[1]
-	alter(t, database, "UPDATE account SET email = '"+strings.ToUpper(o.Accounts[0].Email)+"' WHERE did = '"+second.DID.String()+"'")
+	o.alter(nestboxFile, "UPDATE account SET email = '"+strings.ToUpper(o.Accounts[0].Email)+"' WHERE did = '"+second.DID.String()+"'")
 	dir := filepath.Join(t.TempDir(), "back")
 	if _, err := o.back(dir); err == nil {
 		t.Fatal("two accounts have one address")
 	}
-	alter(t, database, "UPDATE account SET email = '"+second.Email+"' WHERE did = '"+second.DID.String()+"'")
+	o.alter(nestboxFile, "UPDATE account SET email = '"+second.Email+"' WHERE did = '"+second.DID.String()+"'")
 	if _, err := o.back(dir); err != nil {
 		t.Fatalf("again: %v", err)
 	}
@@ -163,7 +155,7 @@ func TestBackState(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.must(server.Finish)
-	alter(t, filepath.Join(o.target(), "nestbox.sqlite"), `
+	o.alter(nestboxFile, `
 		DELETE FROM takedown WHERE did = '`+shown.DID.String()+`';
 		INSERT INTO takedown (did, subject, ref, at, cid) VALUES ('`+plain.DID.String()+`', '`+plain.Keys[0]+`', 'new-case', 1, 'x');
 		UPDATE preferences SET list = '[{"$type":"com.example.new","a":1}]';
