@@ -135,6 +135,8 @@ type Service struct {
 	// State is a folder for what is known of the store. If it is lost, the next snapshot
 	// takes longer.
 	State string
+	// Again: everything is sent, also what the store has: it may be damaged there.
+	Again bool
 	// Keep is what Retain keeps; zero keeps all.
 	Keep Keep
 	Now  func() time.Time

@@ -165,12 +165,16 @@ func (r *run) place(ctx context.Context, b *batch, line *blobLine, there *listin
 		if !ok || (known.word != "") != (len(r.Recipients) > 0) {
 			continue
 		}
-		if has, _, err := there.has(known.name()); err != nil || has {
-			*line = known
+		has, size, err := there.has(known.name())
+		if err != nil {
 			return err
 		}
+		if has && size == sealedSize(r.head, known.size) { // else it was damaged in the store
+			*line = known
+			return nil
+		}
 	}
-	if len(r.Recipients) == 0 {
+	if len(r.Recipients) == 0 && !r.Again {
 		// An interrupted run may have sent it.
 		if has, size, err := there.has(line.name()); err != nil || has && size == line.size {
 			if err == nil {
@@ -178,7 +182,7 @@ func (r *run) place(ctx context.Context, b *batch, line *blobLine, there *listin
 			}
 			return err
 		}
-	} else {
+	} else if len(r.Recipients) > 0 {
 		line.word = strings.ToLower(rand.Text()[:12])
 	}
 	b.todo = append(b.todo, line)
@@ -188,6 +192,10 @@ func (r *run) place(ctx context.Context, b *batch, line *blobLine, there *listin
 
 func (r *run) hashBlob(ctx context.Context, line *blobLine) (string, error) {
 	in, _, err := r.Source.OpenBlob(ctx, line.key)
+	if errors.Is(err, ErrMissing) {
+		line.gone = true
+		return "", nil
+	}
 	if err != nil {
 		return "", fmt.Errorf("read blob %s: %w", line.key, err)
 	}
@@ -292,16 +300,32 @@ func (s *Service) encrypted(plain io.Reader, size int64) (io.Reader, int64, erro
 	if err != nil {
 		return nil, 0, fmt.Errorf("encrypt: %w", err)
 	}
+	head, err := s.sealHead()
+	return out, sealedSize(head, size), err
+}
+
+// sealHead returns the size of the head of what is encrypted, 0 if nothing is.
+func (s *Service) sealHead() (int64, error) {
+	if len(s.Recipients) == 0 {
+		return 0, nil
+	}
 	empty, err := age.EncryptReader(strings.NewReader(""), s.Recipients...)
 	if err != nil {
-		return nil, 0, fmt.Errorf("encrypt: %w", err)
+		return 0, fmt.Errorf("encrypt: %w", err)
 	}
-	head, err := io.Copy(io.Discard, empty)
+	n, err := io.Copy(io.Discard, empty)
 	if err != nil {
-		return nil, 0, fmt.Errorf("encrypt: %w", err)
+		return 0, fmt.Errorf("encrypt: %w", err)
 	}
-	parts := max(1, (size+agePart-1)/agePart)
-	return out, head - ageTag + size + parts*ageTag, nil
+	return n - ageTag, nil
+}
+
+// sealedSize returns the size of size bytes in the store, if head is what sealHead returned.
+func sealedSize(head, size int64) int64 {
+	if head == 0 {
+		return size
+	}
+	return head + size + max(1, (size+agePart-1)/agePart)*ageTag
 }
 
 // listing goes through the files of blobs in the store.

@@ -20,9 +20,10 @@ import (
 	"nestbox/backup"
 	"nestbox/backup/depot"
 	"nestbox/internal/durable"
+	"nestbox/internal/smalldisk"
 )
 
-// TestRecipientExchanged: whoever can open a snapshot can open all of it, also when others
+// TestRecipientExchanged: those who can open a snapshot can open all of it, also when others
 // could open the one before, or one that broke off.
 func TestRecipientExchanged(t *testing.T) {
 	t.Parallel()
@@ -103,7 +104,7 @@ func TestAhead(t *testing.T) {
 	}
 }
 
-// TestHostileStore: whoever can write to a store leads no restore to other files, and does
+// TestHostileStore: those who can write to a store lead no restore to other files, and do
 // not make it wait.
 func TestHostileStore(t *testing.T) {
 	t.Parallel()
@@ -292,5 +293,180 @@ func TestStalledStore(t *testing.T) {
 	s.Source.Database = growing{s.Source.Database, begun}
 	if _, err := s.Snapshot(t.Context()); !errors.Is(err, backup.ErrLog) {
 		t.Errorf("%v, want ErrLog", err)
+	}
+}
+
+// TestKeysApartKept: the file of keys keeps those of older snapshots, and one that is something
+// else is left alone before anything is sent.
+func TestKeysApartKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	store := openFolder(t, t.TempDir())
+	s := w.service(store)
+	s.KeysApart = filepath.Join(t.TempDir(), "keys.json")
+	r := &backup.Reader{Depot: store}
+	made := map[string]*backup.Manifest{}
+	for _, content := range []string{"first\n", "second\n", "second\n"} {
+		if err := os.WriteFile(filepath.Join(w.dir, "admin_password"), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		made[content] = snapshot(t, s)
+	}
+	for want, m := range made {
+		dir := mustRestore(t, r, m, s.KeysApart)
+		if got, err := os.ReadFile(filepath.Join(dir, "admin_password")); string(got) != want || err != nil {
+			t.Errorf("%q, %v, want %q", got, err, want)
+		}
+	}
+	raw, err := os.ReadFile(s.KeysApart)
+	if n := strings.Count(string(raw), `"id"`); n != 2 || err != nil {
+		t.Errorf("it has %d sets of keys, %v", n, err)
+	}
+	apart := s.KeysApart
+	s.KeysApart = filepath.Join(t.TempDir(), "other.json")
+	snapshot(t, w.service(store))
+	m := snapshot(t, s)
+	err = r.Restore(t.Context(), m, backup.Target{Dir: filepath.Join(t.TempDir(), "x"), Keys: apart})
+	if !errors.Is(err, backup.ErrOtherKeys) {
+		t.Errorf("%v, want ErrOtherKeys", err)
+	}
+	before := len(everything(t, store))
+	mine := filepath.Join(t.TempDir(), "mine")
+	if err := os.WriteFile(mine, []byte("a diary"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{mine, filepath.Join(mine, "below"), filepath.Join(t.TempDir(), "missing", "keys.json"), t.TempDir()} {
+		s.KeysApart = path
+		if _, err := s.Snapshot(t.Context()); err == nil {
+			t.Errorf("%s was accepted", path)
+		}
+	}
+	if got, err := os.ReadFile(mine); string(got) != "a diary" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	if got := len(everything(t, store)); got != before {
+		t.Errorf("%d objects were sent", got-before)
+	}
+}
+
+// TestFullScratch: a folder that is too small to restore to says nothing about the store.
+func TestFullScratch(t *testing.T) {
+	t.Parallel()
+	scratch, _ := smalldisk.Mount(t, "64k")
+	w := newWorld(t)
+	store := openFolder(t, t.TempDir())
+	snapshot(t, w.service(store))
+	v := verification(store, func(line string) { t.Errorf("fault: %s", line) })
+	v.Scratch = scratch
+	if _, err := v.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "--scratch") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestGoneAfterBreak: a file that is missing on the server after a run broke off keeps no
+// backup from being made, and does not make the store a damaged one.
+func TestGoneAfterBreak(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for n := range 3 {
+		if err := w.use(t.Context(), n, fmt.Sprintf("file %d", n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store := openFolder(t, t.TempDir())
+	s := w.service(store)
+	m := snapshot(t, s)
+	if err := errors.Join(os.RemoveAll(s.State), os.Remove(filepath.Join(store.String(), m.Name))); err != nil {
+		t.Fatal(err)
+	}
+	var first string
+	if err := w.files.Each(t.Context(), func(path, _ string) error { first = path; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(w.dir, "blobs", first)); err != nil {
+		t.Fatal(err)
+	}
+	if m = snapshot(t, s); m.Gone != 1 {
+		t.Errorf("%d are gone", m.Gone)
+	}
+	out, err := verification(store, func(string) {}).Run(t.Context())
+	if err != nil || out.Faults != 1 || out.Damaged() {
+		t.Errorf("%+v, %v", out, err)
+	}
+}
+
+// TestTwoAtOnce: of two servers that begin a store at once, none ends with success beside the
+// other.
+func TestTwoAtOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	other := newWorld(t)
+	w := newWorld(t)
+	done := false
+	store := &hooked{Folder: openFolder(t, dir), before: func(_ int64, name string) error {
+		if strings.HasPrefix(name, "put snapshots/") && !done {
+			done = true
+			s := other.service(openFolder(t, dir))
+			s.Source.DID = "did:web:other.test"
+			_, err := s.Snapshot(t.Context())
+			return err
+		}
+		return nil
+	}}
+	if _, err := w.service(store).Snapshot(t.Context()); !errors.Is(err, backup.ErrOther) {
+		t.Errorf("%v, want ErrOther", err)
+	}
+	if names, err := backup.Names(t.Context(), store); len(names) != 1 || err != nil {
+		t.Errorf("%q, %v", names, err)
+	}
+}
+
+// TestShortBlob: a blob's file that is shorter in the store than it was sent is sent again, and
+// everything is if Again is set.
+func TestShortBlob(t *testing.T) {
+	t.Parallel()
+	for _, recipients := range [][]age.Recipient{nil, {newIdentity(t).Recipient()}} {
+		w := newWorld(t)
+		if err := w.use(t.Context(), 1, "a file that is cut"); err != nil {
+			t.Fatal(err)
+		}
+		store := openFolder(t, t.TempDir())
+		s := w.service(store)
+		s.Recipients = recipients
+		first := snapshot(t, s)
+		if second := snapshot(t, s); second.Sent > first.Sent/2 {
+			t.Errorf("%d bytes were sent for nothing", second.Sent)
+		}
+		for name, content := range everything(t, store) {
+			if strings.HasPrefix(name, "blobs/") {
+				if err := os.WriteFile(filepath.Join(store.String(), name), content[:len(content)-1], 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		snapshot(t, s)
+		lookAgain(t, store)
+		// A bit that flipped is not seen in a listing.
+		for name, content := range everything(t, store) {
+			if !strings.HasPrefix(name, "snapshots/") {
+				content[len(content)/2] ^= 1
+				if err := os.WriteFile(filepath.Join(store.String(), name), content, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		s.Again = true
+		snapshot(t, s)
+		lookAgain(t, store)
+	}
+}
+
+// lookAgain fails the test for each fault of the newest snapshot.
+func lookAgain(t *testing.T, store backup.Depot) {
+	t.Helper()
+	v := verification(store, func(line string) { t.Errorf("fault: %s", line) })
+	v.Full = false
+	if _, err := v.Run(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

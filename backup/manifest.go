@@ -54,8 +54,9 @@ type Manifest struct {
 	// Gone is how many of the blobs had no file on the server itself.
 	Gone  int64  `json:"gone,omitempty"`
 	Files []Kept `json:"files"`
-	// KeysApart: the keys are not in the snapshot.
-	KeysApart bool `json:"keysApart,omitempty"`
+	// KeysApart: the keys are not in the snapshot. KeysID names them in their file.
+	KeysApart bool   `json:"keysApart,omitempty"`
+	KeysID    string `json:"keysID,omitempty"`
 	// Sent is how many bytes went to the store for it, Took how long, in milliseconds.
 	Sent int64 `json:"sent"`
 	Took int64 `json:"took"`
@@ -177,11 +178,16 @@ func Load(ctx context.Context, d Depot, name string) (*Manifest, error) {
 	return m, nil
 }
 
-// check compares a manifest with its name, and looks at the names that it has: whoever can
+// check compares a manifest with its name, and looks at the names that it has: those who can
 // write to the store must not lead a restore out of it.
 func (m *Manifest) check() error {
 	if at, _, _ := nameOf(m.Name); !at.Equal(m.At) {
 		return fmt.Errorf("%s: %w: it is of another time, %s", m.Name, ErrDamaged, m.At.Format(time.RFC3339Nano))
+	}
+	for _, f := range m.Files {
+		if err := checkName(f.Name); err != nil {
+			return fmt.Errorf("%s: %w", m.Name, err)
+		}
 	}
 	for _, o := range m.objects() {
 		folder, _, _ := strings.Cut(o.Name, "/")

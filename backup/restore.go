@@ -55,12 +55,8 @@ func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) (err error
 	case m.KeysApart && to.Keys == "":
 		return ErrKeysApart
 	case m.KeysApart:
-		raw, err := os.ReadFile(to.Keys)
-		if err != nil {
-			return fmt.Errorf("read the keys: %w", err)
-		}
-		if keys, err = decodeKeys(raw); err != nil {
-			return fmt.Errorf("%s: %w", to.Keys, err)
+		if keys, err = pickKeys(to.Keys, m.KeysID); err != nil {
+			return err
 		}
 	}
 	chart, err := r.chart(ctx, m) // before anything is written: it may be encrypted to somebody else

@@ -27,6 +27,7 @@ type run struct {
 	began time.Time
 	sent  atomic.Int64
 	gone  int64
+	head  int64 // what sealHead returned
 	// there are the packs of the store, by name.
 	there map[string]int64
 	table []Stored // of packs: those of the state, and those of this run
@@ -48,6 +49,9 @@ type packing struct {
 // those of the store: ErrLog, ErrOther.
 func (s *Service) Snapshot(ctx context.Context) (_ *Manifest, err error) {
 	r := &run{Service: s, began: s.Now()}
+	if err := r.checkKeysApart(); err != nil {
+		return nil, err
+	}
 	newest, err := r.newest(ctx)
 	if err != nil {
 		return nil, err
@@ -95,6 +99,9 @@ func (r *run) open(ctx context.Context, newest *Manifest) (err error) {
 	if err != nil {
 		return fmt.Errorf("list what %s has: %w", r.Depot, err)
 	}
+	if r.head, err = r.sealHead(); err != nil {
+		return err
+	}
 	if r.out, err = newWriter(filepath.Join(r.State, nextFolder)); err != nil {
 		return err
 	}
@@ -102,13 +109,17 @@ func (r *run) open(ctx context.Context, newest *Manifest) (err error) {
 	if err := durable.WriteFile(filepath.Join(r.out.dir, toFile), []byte(strings.Join(to, "\n")), 0o600); err != nil {
 		return err
 	}
-	// What was encrypted to others is of no use: whoever can open this snapshot must be able
+	// What was encrypted to others is of no use: those who can open this snapshot must be able
 	// to open all of it.
 	last, left := filepath.Join(r.State, lastFolder), filepath.Join(r.State, partialFolder)
-	if newest == nil || !slices.Equal(newest.Recipients, to) {
+	if r.Again || newest == nil || !slices.Equal(newest.Recipients, to) {
 		last = ""
 	}
-	if leftTo, err := os.ReadFile(filepath.Join(left, toFile)); err != nil || string(leftTo) != strings.Join(to, "\n") { //nolint:gosec // our own
+	if leftTo, err := os.ReadFile(filepath.Join(left, toFile)); err != nil || string(leftTo) != strings.Join(to,
+		"\n") { //nolint:gosec // our own
+		left = ""
+	}
+	if r.Again {
 		left = ""
 	}
 	r.last = openMemory(last, 0)
@@ -395,14 +406,9 @@ func (r *run) files(ctx context.Context, m *Manifest) error {
 	if !m.KeysApart {
 		return nil
 	}
-	raw, err := encodeKeys(apart)
-	if err != nil {
-		return err
-	}
-	if err := durable.WriteFile(r.KeysApart, raw, 0o600); err != nil {
-		return fmt.Errorf("write the keys to %s: %w", r.KeysApart, err)
-	}
-	return nil
+	var err error
+	m.KeysID, err = r.keepApart(apart)
+	return err
 }
 
 // finish makes the snapshot one that is listed.
@@ -436,6 +442,36 @@ func (r *run) finish(ctx context.Context, m, base *Manifest) error {
 	if err := r.Depot.Flush(ctx); err != nil {
 		return fmt.Errorf("write to %s: %w", r.Depot, err)
 	}
+	if base == nil {
+		if err := r.alone(ctx, m, names); err != nil {
+			return err
+		}
+	}
 	r.progress(Step{"manifest", 1, 1, r.sent.Load()})
 	return r.settle(m.Name)
+}
+
+// alone removes the first snapshot of a store again if another server has made one there
+// meanwhile.
+func (r *run) alone(ctx context.Context, m *Manifest, before []string) error {
+	names, err := Names(ctx, r.Depot)
+	if err != nil {
+		return err
+	}
+	for _, name := range append(before, names...) {
+		if name == m.Name {
+			continue
+		}
+		other, err := Load(ctx, r.Depot, name)
+		if errors.Is(err, ErrMissing) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if other.DID != m.DID {
+			return errors.Join(fmt.Errorf("%s: %w: %s", r.Depot, ErrOther, other.DID), r.Depot.Remove(ctx, m.Name))
+		}
+	}
+	return nil
 }

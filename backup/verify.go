@@ -38,10 +38,15 @@ type Verified struct {
 	Faults    int   `json:"faults"`
 	// Newest names the newest snapshot.
 	Newest string `json:"newest"`
+	// Gone is how many of the faults are files of blobs that the server itself lacked.
+	Gone int64 `json:"gone,omitempty"`
 	// HashesOnly: there was no identity to open the snapshots with, so that only the hashes
 	// of what the store has were compared.
 	HashesOnly bool `json:"hashesOnly"`
 }
+
+// Damaged reports whether the store has faults of its own.
+func (v *Verified) Damaged() bool { return int64(v.Faults) > v.Gone }
 
 // Run verifies. An error means that it could not look.
 func (v Verification) Run(ctx context.Context) (out Verified, err error) {
@@ -88,13 +93,24 @@ func (v *Verification) told(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if errors.Is(err, ErrIdentity) || errors.Is(err, os.ErrPermission) {
+	if errors.Is(err, ErrIdentity) || errors.Is(err, os.ErrPermission) || errors.Is(err, errScratch) || errors.Is(err, ErrOtherKeys) {
 		return err
 	}
 	if err != nil {
 		v.Fault(err.Error())
 	}
 	return nil
+}
+
+// errScratch: see inScratch.
+var errScratch = errors.New("the folder in which it is restored cannot be used: name another one, with --scratch")
+
+// inScratch makes an error of a file in a folder one that says nothing about the store.
+func inScratch(err error, dir string) error {
+	if file := (*os.PathError)(nil); errors.As(err, &file) && strings.HasPrefix(file.Path, dir) {
+		return fmt.Errorf("%w: %w", errScratch, err)
+	}
+	return err
 }
 
 // hashes compares the hashes of everything that a snapshot needs and that is not in seen.
@@ -144,7 +160,7 @@ func (v *Verification) snapshot(ctx context.Context, m *Manifest, seen map[strin
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	faults := out.Faults
 	if err := v.restore(ctx, m, dir); err != nil {
-		if err := v.told(ctx, err); err != nil {
+		if err := v.told(ctx, inScratch(err, dir)); err != nil {
 			return err
 		}
 	}
@@ -158,9 +174,10 @@ func (v *Verification) snapshot(ctx context.Context, m *Manifest, seen map[strin
 		// It names one object. The others may be damaged as well.
 		return v.hashes(ctx, m, map[string]bool{}, out)
 	}
+	out.Gone += m.Gone
 	blobs, err := v.openBlobs(ctx, m, filepath.Join(dir, "list"))
 	if err != nil {
-		return v.told(ctx, err)
+		return v.told(ctx, inScratch(err, dir))
 	}
 	defer func() { err = errors.Join(err, blobs.close()) }()
 	out.Blobs += blobs.count
@@ -173,13 +190,9 @@ func (v *Verification) restore(ctx context.Context, m *Manifest, dir string) err
 		return err
 	}
 	if m.KeysApart && v.Keys != "" {
-		raw, err := os.ReadFile(v.Keys)
+		keys, err := pickKeys(v.Keys, m.KeysID)
 		if err != nil {
-			return fmt.Errorf("read the keys: %w", err)
-		}
-		keys, err := decodeKeys(raw)
-		if err != nil {
-			return fmt.Errorf("%s: %w", v.Keys, err)
+			return err
 		}
 		for _, k := range keys {
 			if err := writeSmall(dir, k.Name, k.Content); err != nil {

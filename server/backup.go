@@ -40,6 +40,8 @@ type BackupArgs struct {
 	// anybody can read who has access to it.
 	KeysApart string `json:"keysApart"`
 	Plain     bool   `json:"plain"`
+	// Again sends everything, also what the store has.
+	Again bool `json:"again"`
 	// EnvFile is a file with settings that is backed up, too.
 	EnvFile string `json:"envFile"`
 }
@@ -73,6 +75,7 @@ var (
 	errBackingUp = errors.New("a backup of this server is being made already: wait until it has ended")
 	errNoStore   = errors.New("name where the backup goes, with --to: a folder, or s3://bucket/prefix")
 	errInside    = errors.New("the backup would be lost with the data directory: name a folder outside of it, on another disk")
+	errTogether  = errors.New("the keys would be in the store: name a file outside of it, with --keys-apart")
 	errOpen      = errors.New("anybody with access to the bucket would have the keys of all accounts: " +
 		"encrypt the backup with --recipient age1…, keep the keys apart with --keys-apart FILE, or insist with --plain")
 )
@@ -171,6 +174,8 @@ func (s *Server) backupTo(args BackupArgs) (*backup.Service, error) {
 		}
 	} else if config.Below(s.DataDir, args.To) {
 		return nil, errInside
+	} else if args.KeysApart != "" && config.Below(args.To, args.KeysApart) {
+		return nil, errTogether
 	}
 	store, err := depot.Open(args.To, S3Settings(s.opts.Config.BackupS3()), true)
 	if err != nil {
@@ -182,7 +187,7 @@ func (s *Server) backupTo(args BackupArgs) (*backup.Service, error) {
 		return nil, err
 	}
 	return &backup.Service{
-		Source: s.backupSource(args.EnvFile), Depot: store, Recipients: recipients, KeysApart: args.KeysApart,
+		Source: s.backupSource(args.EnvFile), Depot: store, Recipients: recipients, KeysApart: args.KeysApart, Again: args.Again,
 		State: state, Keep: keep, Now: s.opts.Now, Log: s.opts.Log,
 	}, nil
 }

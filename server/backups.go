@@ -180,6 +180,8 @@ func (s *Server) lookAtBackups(ctx context.Context) (string, error) {
 	switch last := readProof(service.State); {
 	case last.At.IsZero():
 		says += ", and was not verified yet"
+	case last.Faults > 0 && !last.Damaged():
+		return "", fmt.Errorf("%s has what the server had, which lacks files of blobs: run nestbox verify", c.BackupTo)
 	case last.Faults > 0:
 		return "", fmt.Errorf("%s is damaged, %d faults, the first: %s; make a backup to another store, with nestbox backup --to",
 			c.BackupTo, last.Faults, last.First)

@@ -157,4 +157,13 @@ func TestRestoreFirst(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "has not ended") {
 		t.Errorf("%v, %v", opened, err)
 	}
+	c = load(half)
+	_, verifyErr := server.Verification(&c)
+	_, downgradeErr := server.Downgrade(&c, "")
+	_, resealErr := server.Reseal(t.Context(), &c, "")
+	for _, err := range []error{verifyErr, downgradeErr, resealErr} {
+		if err == nil || !strings.Contains(err.Error(), "has not ended") {
+			t.Errorf("a command on half a restore: %v", err)
+		}
+	}
 }

@@ -333,3 +333,9 @@ func (t *takeoverRun) writeTaken(ctx context.Context) error {
 	t.report.Done = true
 	return nil
 }
+
+// InPlace reports whether a take-over's target is where a server with the old env file looks
+// for it.
+func InPlace(r *takeover.Report) bool {
+	return r.Target == filepath.Join(r.Source, datadir.TakeoverFolder)
+}

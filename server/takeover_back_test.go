@@ -14,16 +14,13 @@ import (
 	"nestbox/takeover"
 )
 
-// alter runs statements on a database below the folder of a source.
-func (o *old) alter(path, script string) {
-	o.t.Helper()
-	if err := o.Change(path, script); err != nil {
-		o.t.Fatal(err)
+// alter runs statements on a database whose server is stopped.
+func alter(t testing.TB, path, script string) {
+	t.Helper()
+	if err := referencetest.Alter(path, script); err != nil {
+		t.Fatal(err)
 	}
 }
-
-// nestboxFile is the path of what was made, for alter.
-const nestboxFile = "nestbox/nestbox.sqlite"
 
 // back goes back.
 func (o *old) back(dir string) (*takeover.BackReport, error) {
@@ -67,10 +64,10 @@ func TestBackEnded(t *testing.T) {
 		script += "INSERT INTO authorized_client VALUES ('" + alice + "', 'https://" + client + ".example/c.json', '" + now + "', '" + now +
 			`', '{"authorizedScopes":["atproto","transition:generic"]}');` + "\n"
 	}
-	o.alter("account.sqlite", script)
+	alter(t, filepath.Join(o.Dir, "account.sqlite"), script)
 	o.must(server.Finish)
 	of := func(did string) string { return "(SELECT id FROM account WHERE did = '" + did + "')" }
-	o.alter(nestboxFile, `
+	alter(t, filepath.Join(o.target(), "nestbox.sqlite"), `
 		DELETE FROM browser_session WHERE account_id = `+of(alice)+` AND device_id = (SELECT min(device_id) FROM legacy_browser);
 		DELETE FROM oauth_consent WHERE client_id = 'https://withdrawn.example/c.json';
 		UPDATE oauth_consent SET scopes = 'atproto' WHERE client_id = 'https://narrowed.example/c.json';
@@ -116,12 +113,12 @@ func TestBackAgain(t *testing.T) {
 	o.must(server.Finish)
 	// The address is one that the old server cannot have twice: it fails at the end.
 	second := o.Accounts[1]
-	o.alter(nestboxFile, "UPDATE account SET email = '"+strings.ToUpper(o.Accounts[0].Email)+"' WHERE did = '"+second.DID.String()+"'")
+	alter(t, filepath.Join(o.target(), "nestbox.sqlite"), "UPDATE account SET email = '"+strings.ToUpper(o.Accounts[0].Email)+"' WHERE did = '"+second.DID.String()+"'")
 	dir := filepath.Join(t.TempDir(), "back")
 	if _, err := o.back(dir); err == nil {
 		t.Fatal("two accounts have one address")
 	}
-	o.alter(nestboxFile, "UPDATE account SET email = '"+second.Email+"' WHERE did = '"+second.DID.String()+"'")
+	alter(t, filepath.Join(o.target(), "nestbox.sqlite"), "UPDATE account SET email = '"+second.Email+"' WHERE did = '"+second.DID.String()+"'")
 	if _, err := o.back(dir); err != nil {
 		t.Fatalf("again: %v", err)
 	}
@@ -155,7 +152,7 @@ func TestBackState(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.must(server.Finish)
-	o.alter(nestboxFile, `
+	alter(t, filepath.Join(o.target(), "nestbox.sqlite"), `
 		DELETE FROM takedown WHERE did = '`+shown.DID.String()+`';
 		INSERT INTO takedown (did, subject, ref, at, cid) VALUES ('`+plain.DID.String()+`', '`+plain.Keys[0]+`', 'new-case', 1, 'x');
 		UPDATE preferences SET list = '[{"$type":"com.example.new","a":1}]';

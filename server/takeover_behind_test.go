@@ -101,7 +101,7 @@ func TestTakeoverBehind(t *testing.T) {
 	}
 }
 
-// TestTakeoverCrashed: a crash of the old server may leave its databases seconds apart.
+// TestTakeoverCrashed: databases that lag by seconds, as a crash of the old server leaves them, are taken over.
 func TestTakeoverCrashed(t *testing.T) {
 	t.Parallel()
 	o := newOld(t, referencetest.Options{Accounts: 1, Records: 6})

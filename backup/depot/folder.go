@@ -19,7 +19,8 @@ import (
 
 // Folder keeps objects as files in a folder, which may be on another disk.
 type Folder struct {
-	dir string
+	dir    string
+	writes bool
 
 	mu    sync.Mutex
 	made  map[string]bool // folders
@@ -51,7 +52,7 @@ func OpenFolder(dir string, create bool) (*Folder, error) {
 	} else if !fi.IsDir() {
 		return nil, fmt.Errorf("folder of backups: %s is a file", dir)
 	}
-	return &Folder{dir: dir, made: map[string]bool{}}, nil
+	return &Folder{dir: dir, writes: create, made: map[string]bool{}}, nil
 }
 
 // String implements backup.Depot.
@@ -125,7 +126,7 @@ func (f *Folder) Get(_ context.Context, name string) (io.ReadCloser, error) {
 	}
 }
 
-// List implements backup.Depot. It removes unfinished files that are old.
+// List implements backup.Depot. In a folder that OpenFolder may make, it removes unfinished files that are old.
 func (f *Folder) List(ctx context.Context, prefix string, yield func(backup.Object) error) error {
 	return filepath.WalkDir(f.path(prefix), func(path string, e fs.DirEntry, err error) error {
 		switch {
@@ -146,7 +147,7 @@ func (f *Folder) List(ctx context.Context, prefix string, yield func(backup.Obje
 			return err
 		}
 		if strings.HasPrefix(e.Name(), unfinished) {
-			if time.Since(fi.ModTime()) > staleAfter {
+			if f.writes && time.Since(fi.ModTime()) > staleAfter {
 				return os.Remove(path)
 			}
 			return nil

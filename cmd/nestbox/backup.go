@@ -39,12 +39,13 @@ type backupMakeCmd struct {
 	Keep      string   `help:"Afterwards remove snapshots, except the newest one of each of so many days, weeks and months." placeholder:"daily=7,weekly=4,monthly=6"`
 	KeysApart string   `help:"Write the keys to this file instead of the store." type:"path" placeholder:"FILE" xor:"open"`
 	Plain     bool     `help:"Send it to a bucket although it is not encrypted." xor:"open"`
+	Again     bool     `help:"Send everything, also what the store has: it is damaged there."`
 }
 
 // Run makes a backup through the server, or of a data directory that none serves.
 func (c *backupMakeCmd) Run() error {
 	args := server.BackupArgs{
-		To: c.To, Recipients: c.Recipient, Keep: c.Keep, KeysApart: c.KeysApart, Plain: c.Plain,
+		To: c.To, Recipients: c.Recipient, Keep: c.Keep, KeysApart: c.KeysApart, Plain: c.Plain, Again: c.Again,
 	}
 	if c.EnvFile != "" { // it is backed up, too
 		var err error
@@ -284,7 +285,10 @@ type backupVerifyCmd struct {
 }
 
 // errFaulty: see backupVerifyCmd.Run.
-var errFaulty = errors.New("the store is damaged: make another backup now, to another store")
+var (
+	errFaulty  = errors.New("the store is damaged: make another backup now, to another store or with --again")
+	errLacking = errors.New("the store has what the server had, and the server itself lacked files of blobs: run nestbox verify there")
+)
 
 // Run prints a line for each fault, and fails if there is one.
 func (c *backupVerifyCmd) Run() error {
@@ -316,8 +320,11 @@ func (c *backupVerifyCmd) Run() error {
 			done.Objects, done.Faults)
 	}
 	steps.result(done, what)
-	if done.Faults > 0 {
+	switch {
+	case done.Damaged():
 		return errFaulty
+	case done.Faults > 0:
+		return errLacking
 	}
 	return nil
 }

@@ -47,8 +47,7 @@ func TestPrintable(t *testing.T) {
 	}
 }
 
-// TestTakeoverNext: the report of a take-over says what comes next, and nothing after a
-// failure.
+// TestTakeoverNext: the report of a take-over names the next step, and none after a failure.
 func TestTakeoverNext(t *testing.T) {
 	t.Parallel()
 	done := takeover.Report{Source: "/pds", Target: "/pds/nestbox", Done: true}

@@ -4,14 +4,12 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
-	"nestbox/datadir"
 	"nestbox/server"
 	"nestbox/takeover"
 )
@@ -140,7 +138,7 @@ func printNext(line printer, r *takeover.Report, pass server.Pass, err error) {
 	case len(r.Faults) > 0:
 		line("next\tdo what stands behind each fault, and repeat the command")
 	case err != nil: // the error has what to do
-	case r.Done && r.Target != filepath.Join(r.Source, datadir.TakeoverFolder):
+	case r.Done && !server.InPlace(r):
 		line("next\tstart nestbox serve with the same env file, but with PDS_DATA_DIRECTORY=%s; nestbox takeover --check --to %[1]s compares the two", r.Target)
 	case r.Done:
 		line("next\tstart nestbox serve with the same env file; nestbox takeover --check compares the two")

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -251,11 +252,25 @@ func (s *Source) blobs(c *sqlite.Conn, a *Account, i int) error {
 // Change runs SQL on a database of the source, by its path below the source's folder, as a
 // running server would have: it is closed and has no log then.
 func (s *Source) Change(path, sql string) error {
-	c, err := sqlite.OpenConn(filepath.Join(s.Dir, path), sqlite.OpenReadWrite)
+	return Alter(filepath.Join(s.Dir, path), sql)
+}
+
+// Alter runs SQL on a database whose server is stopped.
+func Alter(path, sql string) error {
+	c, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
 	if err != nil {
 		return err
 	}
 	return errors.Join(sqlitex.ExecuteScript(c, sql, nil), c.Close())
+}
+
+// Hold opens a database as a running server has it open.
+func Hold(path string) (io.Closer, error) {
+	c, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenWAL)
+	if err != nil {
+		return nil, err
+	}
+	return c, sqlitex.ExecuteTransient(c, "SELECT count(*) FROM sqlite_schema", nil)
 }
 
 // Store returns the path of an account's database below the source's folder.
