@@ -88,7 +88,7 @@ func (s *Service) keepApart(files []keyFile) (id string, err error) {
 			return set.ID, nil
 		}
 	}
-	// Not a hash of them: whoever has the store could try passwords.
+	// Not a hash of them: those who have the store could try passwords.
 	id = strings.ToLower(rand.Text()[:12])
 	raw, err := encodeKeys(append(sets, keySet{id, files}))
 	if err != nil {
