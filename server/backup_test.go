@@ -102,7 +102,11 @@ func TestBackupEnds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		began := time.Now()
 		end(leave)
+		if took := time.Since(began); took > 8*time.Second { // a stop waits 10 for what does not end
+			t.Errorf("the end took %s", took)
+		}
 		answer := make(chan error, 1)
 		go func() { // what it had sent comes before the end
 			_, err := io.Copy(io.Discard, conn)
