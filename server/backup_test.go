@@ -3,18 +3,13 @@ package server_test
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
-	"io"
-	"net"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"filippo.io/age"
 
-	"nestbox/control"
 	"nestbox/internal/pdstest"
 	"nestbox/internal/s3test"
 	"nestbox/server"
@@ -72,53 +67,5 @@ func TestBackupRefused(t *testing.T) {
 	}
 	if last, err := backUp(t, s, server.BackupArgs{To: "s3://elsewhere/x", Plain: true}); err != nil || !strings.Contains(last.Error, "no bucket elsewhere") {
 		t.Errorf("%+v, %v", last, err)
-	}
-}
-
-// TestBackupEnds: a backup to a store that does not answer ends with its client, and when the
-// server stops.
-func TestBackupEnds(t *testing.T) {
-	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // ends with the test
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	s := pdstest.Start(t, pdstest.Options{Settings: []string{
-		"PDS_BACKUP_S3_ENDPOINT=http://" + l.Addr().String(), "PDS_BACKUP_S3_FORCE_PATH_STYLE=true", "PDS_BACKUP_S3_REGION=us-east-1",
-		"PDS_BACKUP_S3_ACCESS_KEY_ID=key", "PDS_BACKUP_S3_SECRET_ACCESS_KEY=secret",
-	}})
-	raw, err := json.Marshal(server.BackupArgs{To: "s3://bucket/x", Plain: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, end := range []func(leave func()){func(leave func()) { leave() }, func(func()) { s.Stop() }} {
-		ctx, leave := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() {
-			ended <- control.CallFile(ctx, s.DataDir, server.BackupCommand, json.RawMessage(raw), strings.NewReader(""), io.Discard)
-		}()
-		conn, err := l.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		began := time.Now()
-		end(leave)
-		if took := time.Since(began); took > 8*time.Second { // a stop waits 10 for what does not end
-			t.Errorf("the end took %s", took)
-		}
-		answer := make(chan error, 1)
-		go func() { // what it had sent comes before the end
-			_, err := io.Copy(io.Discard, conn)
-			answer <- err
-		}()
-		select {
-		case <-answer:
-		case <-time.After(5 * time.Second):
-			t.Error("the backup goes on")
-		}
-		leave()
-		<-ended
-		_ = conn.Close()
 	}
 }

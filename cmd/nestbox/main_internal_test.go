@@ -78,7 +78,7 @@ func TestTakeoverNext(t *testing.T) {
 	}
 }
 
-// TestParseAt: a time is read as it is written, and the error says how.
+// TestParseAt: a time is read; the error for a wrong one shows the form.
 func TestParseAt(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{"": "", "2026-11-29T22:00:00Z": "", "2026-11-29T23:00:00+01:00": "", "yesterday": "2026-11-29T22:00:00Z"} {
