@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,13 +14,16 @@ import (
 	"nestbox/takeover"
 )
 
-// alter runs statements on a database whose server is stopped.
-func alter(t testing.TB, path, script string) {
-	t.Helper()
-	if err := referencetest.Alter(path, script); err != nil {
-		t.Fatal(err)
+// alter runs statements on a database below the folder of a source.
+func (o *old) alter(path, script string) {
+	o.t.Helper()
+	if err := o.Change(path, script); err != nil {
+		o.t.Fatal(err)
 	}
 }
+
+// nestboxFile is the path of what was made, for alter.
+const nestboxFile = "nestbox/nestbox.sqlite"
 
 // back goes back.
 func (o *old) back(dir string) (*takeover.BackReport, error) {
@@ -63,10 +67,10 @@ func TestBackEnded(t *testing.T) {
 		script += "INSERT INTO authorized_client VALUES ('" + alice + "', 'https://" + client + ".example/c.json', '" + now + "', '" + now +
 			`', '{"authorizedScopes":["atproto","transition:generic"]}');` + "\n"
 	}
-	alter(t, filepath.Join(o.Dir, "account.sqlite"), script)
+	o.alter("account.sqlite", script)
 	o.must(server.Finish)
 	of := func(did string) string { return "(SELECT id FROM account WHERE did = '" + did + "')" }
-	alter(t, filepath.Join(o.target(), "nestbox.sqlite"), `
+	o.alter(nestboxFile, `
 		DELETE FROM browser_session WHERE account_id = `+of(alice)+` AND device_id = (SELECT min(device_id) FROM legacy_browser);
 		DELETE FROM oauth_consent WHERE client_id = 'https://withdrawn.example/c.json';
 		UPDATE oauth_consent SET scopes = 'atproto' WHERE client_id = 'https://narrowed.example/c.json';
@@ -111,14 +115,13 @@ func TestBackAgain(t *testing.T) {
 	o := newOld(t, referencetest.Options{Accounts: 2, Records: 1})
 	o.must(server.Finish)
 	// The address is one that the old server cannot have twice: it fails at the end.
-	database := filepath.Join(o.target(), "nestbox.sqlite")
 	second := o.Accounts[1]
-	alter(t, database, "UPDATE account SET email = '"+strings.ToUpper(o.Accounts[0].Email)+"' WHERE did = '"+second.DID.String()+"'")
+	o.alter(nestboxFile, "UPDATE account SET email = '"+strings.ToUpper(o.Accounts[0].Email)+"' WHERE did = '"+second.DID.String()+"'")
 	dir := filepath.Join(t.TempDir(), "back")
 	if _, err := o.back(dir); err == nil {
 		t.Fatal("two accounts have one address")
 	}
-	alter(t, database, "UPDATE account SET email = '"+second.Email+"' WHERE did = '"+second.DID.String()+"'")
+	o.alter(nestboxFile, "UPDATE account SET email = '"+second.Email+"' WHERE did = '"+second.DID.String()+"'")
 	if _, err := o.back(dir); err != nil {
 		t.Fatalf("again: %v", err)
 	}
@@ -133,5 +136,54 @@ func TestBackAgain(t *testing.T) {
 	}
 	if after := sums(t, dir, ""); len(after) != len(before) {
 		t.Errorf("%d files, %d before", len(after), len(before))
+	}
+}
+
+// TestBackState: takedowns of records and blobs, preferences and invite codes go back as they are
+// here, and what they were before is no more.
+func TestBackState(t *testing.T) {
+	t.Parallel()
+	o := newOld(t, referencetest.Options{Accounts: referencetest.Special, Records: 3})
+	likes, shown, plain := o.Accounts[referencetest.WithPreferences], o.Accounts[referencetest.Quarantined], o.Accounts[referencetest.Plain]
+	if shown.Blob.Defined() {
+		hide := "UPDATE blob SET takedownRef = 'old-case' WHERE cid = '" + shown.Blob.String() + "'"
+		if err := o.Change(o.Store(shown), hide); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := o.Change(o.Store(shown), "UPDATE record SET takedownRef = 'old-record'"); err != nil {
+		t.Fatal(err)
+	}
+	o.must(server.Finish)
+	o.alter(nestboxFile, `
+		DELETE FROM takedown WHERE did = '`+shown.DID.String()+`';
+		INSERT INTO takedown (did, subject, ref, at, cid) VALUES ('`+plain.DID.String()+`', '`+plain.Keys[0]+`', 'new-case', 1, 'x');
+		UPDATE preferences SET list = '[{"$type":"com.example.new","a":1}]';
+		INSERT INTO invite_code (code, available, disabled, for_account, created_by, created_at) VALUES ('made-here', 2, 0, 'admin', 'admin', 1);
+		INSERT INTO invite_use (code, used_by, used_at) VALUES ('made-here', '`+plain.DID.String()+`', 2);
+		UPDATE invite_code SET disabled = 1 WHERE code = 'pds-test-aaaaa-bbbbb';`)
+	dir := filepath.Join(t.TempDir(), "back")
+	if _, err := o.back(dir); err != nil {
+		t.Fatal(err)
+	}
+	accounts := filepath.Join(dir, "account.sqlite")
+	for _, c := range []struct{ path, sql, want string }{
+		{filepath.Join(dir, o.Store(plain)), "SELECT collection || '/' || rkey, takedownRef FROM record WHERE takedownRef IS NOT NULL", plain.Keys[0] + "\tnew-case\t\n"},
+		{filepath.Join(dir, o.Store(shown)), "SELECT uri FROM record WHERE takedownRef IS NOT NULL", ""},
+		{filepath.Join(dir, o.Store(shown)), "SELECT cid FROM blob WHERE takedownRef IS NOT NULL", ""},
+		{filepath.Join(dir, o.Store(likes)), "SELECT name, valueJson FROM account_pref", "com.example.new\t" + `{"$type":"com.example.new","a":1}` + "\t\n"},
+		{accounts, "SELECT availableUses, disabled, forAccount FROM invite_code WHERE code = 'made-here'", "2\t0\tadmin\t\n"},
+		{accounts, "SELECT usedBy FROM invite_code_use WHERE code = 'made-here'", plain.DID.String() + "\t\n"},
+		{accounts, "SELECT disabled FROM invite_code WHERE code = 'pds-test-aaaaa-bbbbb'", "1\t\n"},
+	} {
+		if got := rows(t, c.path, c.sql); got != c.want {
+			t.Errorf("%s: %q, want %q", c.sql, got, c.want)
+		}
+	}
+	if shown.Blob.Defined() {
+		name := filepath.Join(shown.DID.String(), shown.Blob.String())
+		if _, err := os.Stat(filepath.Join(dir, "blocks", name)); err != nil {
+			t.Errorf("the file of a blob that is shown again: %v", err)
+		}
 	}
 }

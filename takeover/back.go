@@ -3,6 +3,7 @@ package takeover
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -32,6 +33,11 @@ type BackAccount struct {
 	// AppPasswords are those that it has, without their hashes: one that was used here has
 	// another hash than in the source.
 	AppPasswords []AppPassword
+	// Takedowns are those of its records and blobs, by collection/rkey or CID: the case, or the
+	// time as text.
+	Takedowns map[string]string
+	// Preferences is a JSON array, nil for none.
+	Preferences []byte
 	// PasswordChanged: it has another password since the take-over. Its old one counts again.
 	PasswordChanged bool
 }
@@ -42,6 +48,30 @@ func (a *BackAccount) HasAppPassword(of AppPassword) bool {
 	return slices.ContainsFunc(a.AppPasswords, func(p AppPassword) bool {
 		return p.Name == of.Name && p.Privileged == of.Privileged && p.CreatedAt.UnixMilli() == of.CreatedAt.UnixMilli()
 	})
+}
+
+// BackPreference is a row of the table account_pref.
+type BackPreference struct{ Name, Value string }
+
+// PreferenceRows returns its preferences as rows.
+func (a *BackAccount) PreferenceRows() (rows []BackPreference, err error) {
+	if a.Preferences == nil {
+		return nil, nil
+	}
+	var list []json.RawMessage
+	if err := json.Unmarshal(a.Preferences, &list); err != nil {
+		return nil, fmt.Errorf("preferences of %s: %w", a.DID, err)
+	}
+	for _, value := range list {
+		var p struct {
+			Type string `json:"$type"`
+		}
+		if err := json.Unmarshal(value, &p); err != nil {
+			return nil, fmt.Errorf("preferences of %s: %w", a.DID, err)
+		}
+		rows = append(rows, BackPreference{p.Type, string(value)})
+	}
+	return rows, nil
 }
 
 // BackSignIn is an account that is signed in on a browser of the source, by the hash of the
@@ -81,6 +111,8 @@ type BackStore interface {
 	SignedIn(ctx context.Context, now time.Time) (map[BackSignIn]bool, error)
 	// Consents returns the scopes that owners need not allow again.
 	Consents(ctx context.Context) (map[BackConsent]string, error)
+	// Invites returns all invite codes and their uses.
+	Invites(ctx context.Context) ([]Invite, []InviteUse, error)
 	// LastNumber returns the last number that the event log gave.
 	LastNumber(ctx context.Context) (int64, error)
 }
@@ -102,6 +134,9 @@ type Back struct {
 	// SignedIn are the sign-ins on browsers that stay, Consents the scopes of consents.
 	SignedIn map[BackSignIn]bool
 	Consents map[BackConsent]string
+	// Invites and InviteUses are all of here.
+	Invites    []Invite
+	InviteUses []InviteUse
 	// LastNumber is that of the event log.
 	LastNumber int64
 }
@@ -218,6 +253,9 @@ func GoBack(
 		return r, err
 	}
 	if b.Consents, err = src.Consents(ctx); err != nil {
+		return r, err
+	}
+	if b.Invites, b.InviteUses, err = src.Invites(ctx); err != nil {
 		return r, err
 	}
 	if b.LastNumber, err = src.LastNumber(ctx); err != nil {

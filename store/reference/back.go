@@ -79,6 +79,9 @@ func (b Back) Write(ctx context.Context, back takeover.Back) (settings []string,
 		}
 		settings = append(settings, "PDS_BLOBSTORE_DISK_LOCATION="+to)
 	}
+	if err := b.setActors(ctx, back); err != nil {
+		return nil, err
+	}
 	err = rewrite(filepath.Join(b.Dir, "sequencer.sqlite"), func(c *sqlite.Conn) error { return setNumber(c, back.LastNumber) })
 	if err != nil {
 		return nil, err
@@ -269,6 +272,9 @@ func setAccounts(c *sqlite.Conn, back takeover.Back) error {
 		}
 	}
 	if err := dropBrowsers(c, back); err != nil {
+		return err
+	}
+	if err := setInvites(c, back); err != nil {
 		return err
 	}
 	return dropGrants(c, back)

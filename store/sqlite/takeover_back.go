@@ -41,6 +41,28 @@ func (db Legacy) BackAccounts(ctx context.Context, since time.Time, yield func(t
 	if err != nil {
 		return fmt.Errorf("list app passwords: %w", err)
 	}
+	takedowns, preferences := map[string]map[string]string{}, map[string][]byte{}
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		err := query(c, "SELECT did, subject, ref, at FROM takedown", nil, func(r *sqlite.Stmt) error {
+			of := takedowns[r.ColumnText(0)]
+			if of == nil {
+				of = map[string]string{}
+				takedowns[r.ColumnText(0)] = of
+			}
+			of[r.ColumnText(1)] = takedownText(r.ColumnText(2), columnTime(r, 3))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return query(c, "SELECT a.did, p.list FROM preferences p JOIN account a ON a.id = p.account_id", nil, func(r *sqlite.Stmt) error {
+			preferences[r.ColumnText(0)] = []byte(r.ColumnText(1))
+			return nil
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("list takedowns and preferences: %w", err)
+	}
 	var all []takeover.BackAccount
 	err = db.read(ctx, func(c *sqlite.Conn) error {
 		return query(c, `SELECT a.did, a.handle, a.email, a.email_confirmed_at, a.deactivated_at, a.takendown_at, a.takedown_ref,
@@ -58,10 +80,10 @@ func (db Legacy) BackAccounts(ctx context.Context, since time.Time, yield func(t
 				}
 				if at := columnTime(r, 5); at.IsZero() {
 					a.Takedown = ""
-				} else if a.Takedown == "" {
-					a.Takedown = at.Format("2006-01-02T15:04:05.000Z")
+				} else {
+					a.Takedown = takedownText(a.Takedown, at)
 				}
-				a.AppPasswords = apps[a.DID]
+				a.AppPasswords, a.Takedowns, a.Preferences = apps[a.DID], takedowns[a.DID], preferences[a.DID]
 				all = append(all, a)
 				return nil
 			})
@@ -75,6 +97,36 @@ func (db Legacy) BackAccounts(ctx context.Context, since time.Time, yield func(t
 		}
 	}
 	return nil
+}
+
+// takedownText is the case of a takedown, or its time.
+func takedownText(ref string, at time.Time) string {
+	if ref == "" {
+		return at.UTC().Format("2006-01-02T15:04:05.000Z")
+	}
+	return ref
+}
+
+// Invites implements takeover.BackStore.
+func (db Legacy) Invites(ctx context.Context) (codes []takeover.Invite, uses []takeover.InviteUse, err error) {
+	err = db.read(ctx, func(c *sqlite.Conn) error {
+		err := query(c, "SELECT code, available, disabled, for_account, created_by, created_at FROM invite_code", nil,
+			func(r *sqlite.Stmt) error {
+				codes = append(codes, takeover.Invite{
+					Code: r.ColumnText(0), Available: r.ColumnInt64(1), Disabled: r.ColumnBool(2), ForAccount: r.ColumnText(3),
+					CreatedBy: r.ColumnText(4), CreatedAt: columnTime(r, 5),
+				})
+				return nil
+			})
+		if err != nil {
+			return err
+		}
+		return query(c, "SELECT code, used_by, used_at FROM invite_use", nil, func(r *sqlite.Stmt) error {
+			uses = append(uses, takeover.InviteUse{Code: r.ColumnText(0), UsedBy: r.ColumnText(1), UsedAt: columnTime(r, 2)})
+			return nil
+		})
+	})
+	return codes, uses, wrap(err, "list invite codes")
 }
 
 // BackSessions implements takeover.BackStore.

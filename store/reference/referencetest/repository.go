@@ -252,12 +252,7 @@ func (s *Source) blobs(c *sqlite.Conn, a *Account, i int) error {
 // Change runs SQL on a database of the source, by its path below the source's folder, as a
 // running server would have: it is closed and has no log then.
 func (s *Source) Change(path, sql string) error {
-	return Alter(filepath.Join(s.Dir, path), sql)
-}
-
-// Alter runs SQL on a database whose server is stopped.
-func Alter(path, sql string) error {
-	c, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+	c, err := sqlite.OpenConn(filepath.Join(s.Dir, path), sqlite.OpenReadWrite)
 	if err != nil {
 		return err
 	}
