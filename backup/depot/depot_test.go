@@ -157,9 +157,10 @@ func TestOpen(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, address := range []string{file, filepath.Join(file, "below"), "s3://", "s3:///prefix"} {
-		if _, err := depot.Open(address, depot.S3Settings{}, true); err == nil {
-			t.Errorf("%s was opened", address)
+	for _, address := range []string{file, filepath.Join(file, "below"), "s3://", "s3:///prefix", "s3://A_b/x", "s3://ab"} {
+		_, err := depot.Open(address, depot.S3Settings{}, true)
+		if err == nil || depot.IsS3(address) && !strings.Contains(err.Error(), "like s3://bucket/prefix") {
+			t.Errorf("%s was opened, or not explained: %v", address, err)
 		}
 	}
 }

@@ -49,12 +49,17 @@ const (
 )
 
 // errBucket: see OpenS3.
-var errBucket = errors.New("name a bucket and a prefix, like s3://bucket/prefix")
+var errBucket = errors.New("name a bucket and a prefix, like s3://bucket/prefix; a bucket has 3 to 63 small letters, digits, points and dashes")
+
+// notInBucket reports whether the name of a bucket may not have a character.
+func notInBucket(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '.' && r != '-'
+}
 
 // OpenS3 returns the store that s3://bucket/prefix names.
 func OpenS3(address string, s S3Settings) (*S3, error) {
 	bucket, prefix, _ := strings.Cut(strings.TrimPrefix(address, scheme), "/")
-	if bucket == "" {
+	if len(bucket) < 3 || len(bucket) > 63 || strings.ContainsFunc(bucket, notInBucket) {
 		return nil, errBucket
 	}
 	if prefix = strings.Trim(prefix, "/"); prefix != "" {

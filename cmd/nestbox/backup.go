@@ -338,7 +338,7 @@ type restoreCmd struct {
 	NoJump bool   `help:"Leave the numbers of events as they are." xor:"jump"`
 	JumpTo int64  `help:"The next event gets a number above this one, whatever relays have seen." placeholder:"N" xor:"jump"`
 
-	At time.Time `help:"Restore the newest snapshot that is not younger than this time, like 2026-11-29T22:00:00Z." placeholder:"TIME"`
+	At string `help:"Restore the newest snapshot that is not younger than this time, like 2026-11-29T22:00:00Z." placeholder:"TIME"`
 }
 
 // restoredText describes a restore to people.
@@ -363,8 +363,26 @@ func restoredText(done server.Restored, dir string) string {
 	return said
 }
 
+// errAt: see parseAt.
+var errAt = errors.New("write the time of --at like 2026-11-29T22:00:00Z")
+
+// parseAt reads the time of a flag; none is zero.
+func parseAt(text string) (at time.Time, err error) {
+	if text == "" {
+		return at, nil
+	}
+	if at, err = time.Parse(time.RFC3339, text); err != nil {
+		return at, errAt
+	}
+	return at, nil
+}
+
 // Run restores, then verifies.
 func (c *restoreCmd) Run() error {
+	at, err := parseAt(c.At)
+	if err != nil {
+		return err
+	}
 	store, err := c.open()
 	if err != nil {
 		return err
@@ -377,7 +395,7 @@ func (c *restoreCmd) Run() error {
 	defer stop()
 	steps := newSteps(c.JSON)
 	done, err := server.Restore(ctx, server.RestoreArgs{
-		Reader: &backup.Reader{Depot: store, Identities: list, Progress: steps.step}, At: c.At, To: c.To, Keys: c.Keys, EnvFile: c.EnvFile,
+		Reader: &backup.Reader{Depot: store, Identities: list, Progress: steps.step}, At: at, To: c.To, Keys: c.Keys, EnvFile: c.EnvFile,
 		NoJump: c.NoJump, JumpTo: c.JumpTo, Log: slog.New(slog.DiscardHandler),
 		Fault: func(line string) { steps.result(map[string]string{"fault": line}, "fault: "+line) },
 	})

@@ -44,7 +44,7 @@ type cli struct {
 	Firehose firehoseCmd `cmd:"" help:"Show and manage the event stream."`
 	Takeover takeoverCmd `cmd:"" help:"Take over the data directory of a reference PDS (bluesky-social/pds)."`
 	Verify   verifyCmd   `cmd:"" help:"Check everything in a data directory, also while its server runs."`
-	Backup   backupCmd   `cmd:"" help:"Back up everything, also while the server runs; list and verify backups."`
+	Backup   backupCmd   `cmd:"" help:"Back up everything, also while the server runs; list and verify backups. For the flags, ask nestbox backup make --help."`
 	Restore  restoreCmd  `cmd:"" help:"Make a data directory of a backup."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 

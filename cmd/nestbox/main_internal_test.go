@@ -77,3 +77,14 @@ func TestTakeoverNext(t *testing.T) {
 		}
 	}
 }
+
+// TestParseAt: a time is read; the error for a wrong one shows the form.
+func TestParseAt(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{"": "", "2026-11-29T22:00:00Z": "", "2026-11-29T23:00:00+01:00": "", "yesterday": "2026-11-29T22:00:00Z"} {
+		at, err := parseAt(text)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) || at.IsZero() != (text == "" || err != nil) {
+			t.Errorf("%q: %s, %v", text, at, err)
+		}
+	}
+}
