@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"go.yaml.in/yaml/v3"
+
 	"nestbox/config"
 	"nestbox/internal/pdstest"
 )
@@ -81,12 +83,14 @@ func TestManual(t *testing.T) {
 				m.unit(b)
 			case "caddy", "nginx":
 				m.proxy(b, blocks)
+			case "yaml":
+				m.yaml(b)
 			default:
 				t.Errorf("the block in %s has no comment above it that says how it is tested: %s", b.line, b.text)
 			}
 		})
 	}
-	for _, kind := range []string{"run", "commands", "settings", "unit", "caddy", "nginx"} {
+	for _, kind := range []string{"run", "commands", "settings", "unit", "caddy", "nginx", "yaml"} {
 		if kinds[kind] == 0 {
 			t.Errorf("no block of kind %s was found", kind)
 		}
@@ -289,6 +293,14 @@ func (m *manual) settings(b manualBlock) {
 	_, unknown, err := config.Load(config.Flags{EnvFile: file, Data: t.TempDir()}, nil)
 	if err != nil || len(unknown) > 0 {
 		t.Errorf("%s: %v, %v", b.line, unknown, err)
+	}
+}
+
+// yaml checks the form of what goes into the files of other programs.
+func (m *manual) yaml(b manualBlock) {
+	var parsed map[string]any
+	if err := yaml.Unmarshal([]byte(b.text), &parsed); err != nil || len(parsed) == 0 {
+		m.t.Errorf("%s: %v, %v", b.line, parsed, err)
 	}
 }
 
