@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -139,7 +140,7 @@ func newWriter(dir string) (w *writer, err error) {
 		listFile, &w.blobs,
 		&w.blobsTo,
 	}} {
-		file, err := os.OpenFile(filepath.Join(dir, f.name), os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
+		file, err := os.OpenFile(filepath.Join(dir, f.name), os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600) //nolint:gosec // our own
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("write the backup's state: %w", err), w.close())
 		}
@@ -314,7 +315,7 @@ func (s *skipper) Write(p []byte) (int, error) {
 }
 
 func appendNumber(b []byte, n int) []byte {
-	return append(b, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+	return binary.BigEndian.AppendUint32(b, uint32(n)) //nolint:gosec // a count of pages
 }
 
 // lineReader reads the lines of a list of blobs.

@@ -115,11 +115,8 @@ func (r *run) open(ctx context.Context, newest *Manifest) (err error) {
 	if r.Again || newest == nil || !slices.Equal(newest.Recipients, to) {
 		last = ""
 	}
-	if leftTo, err := os.ReadFile(filepath.Join(left, toFile)); err != nil || string(leftTo) != strings.Join(to,
-		"\n") { //nolint:gosec // our own
-		left = ""
-	}
-	if r.Again {
+	leftTo, err := os.ReadFile(filepath.Join(left, toFile)) //nolint:gosec // our own
+	if err != nil || string(leftTo) != strings.Join(to, "\n") || r.Again {
 		left = ""
 	}
 	r.last = openMemory(last, 0)
@@ -343,8 +340,9 @@ func writePages(path string, now Moment, at time.Time) (pages int64, err error) 
 		return 0, fmt.Errorf("write the log: %w", err)
 	}
 	facts := now.Facts()
-	err = enc.EncodeHeader(ltx.Header{ //nolint:gosec // SQLite's numbers
-		Version: ltx.Version, Flags: ltx.HeaderFlagNoChecksum, PageSize: uint32(facts.PageSize), Commit: uint32(facts.PageCount),
+	err = enc.EncodeHeader(ltx.Header{
+		Version: ltx.Version, Flags: ltx.HeaderFlagNoChecksum,
+		PageSize: uint32(facts.PageSize), Commit: uint32(facts.PageCount), //nolint:gosec // SQLite's numbers
 		MinTXID: firstTXID, MaxTXID: firstTXID, Timestamp: at.UnixMilli(),
 	})
 	if err != nil {

@@ -42,9 +42,9 @@ func settle(values map[string]string, faults *Faults) {
 	case exists(dir, datadir.TakeoverFile):
 	case exists(target, datadir.TakeoverFile):
 		values["PDS_DATA_DIRECTORY"] = target
-	case exists(string(datadir.Dir(dir).Database())):
+	case exists(datadir.Dir(dir).Database()):
 		return
-	case exists(string(datadir.Dir(target).Database())):
+	case exists(datadir.Dir(target).Database()):
 		faults.add("PDS_DATA_DIRECTORY", "the take-over of "+dir+" was not finished", takeItOver)
 		return
 	case ofReference(values, dir):
@@ -134,11 +134,13 @@ func referenceOf(values map[string]string, from string) Reference {
 	ref.Accounts, ref.Events = place("PDS_ACCOUNT_DB_LOCATION"), place("PDS_SEQUENCER_DB_LOCATION")
 	ref.Documents, ref.Actors = place("PDS_DID_CACHE_DB_LOCATION"), place("PDS_ACTOR_STORE_DIRECTORY")
 	ref.Blobs, ref.Uploads = place("PDS_BLOBSTORE_DISK_LOCATION"), place("PDS_BLOBSTORE_DISK_TMP_LOCATION")
+	const entryway = "accounts behind an entryway have their passwords and sessions there: " +
+		"they cannot be taken over from this server alone"
 	for _, s := range []struct{ name, do string }{
 		{"PDS_PLC_ROTATION_KEY_KMS_KEY_ID", "a rotation key in AWS KMS cannot be used: set PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX, " +
 			"and make its key one of the rotation keys of every account first"},
-		{"PDS_ENTRYWAY_URL", "accounts behind an entryway have their passwords and sessions there: they cannot be taken over from this server alone"},
-		{"PDS_ENTRYWAY_DID", "accounts behind an entryway have their passwords and sessions there: they cannot be taken over from this server alone"},
+		{"PDS_ENTRYWAY_URL", entryway},
+		{"PDS_ENTRYWAY_DID", entryway},
 	} {
 		if values[s.name] != "" {
 			ref.Unread = append(ref.Unread, s.name+": "+s.do)

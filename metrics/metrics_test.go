@@ -21,8 +21,8 @@ import (
 func everything() []metrics.Sample {
 	var out []metrics.Sample
 	families := reflect.ValueOf(metrics.NewFamilies()).Elem()
-	for i := range families.NumField() {
-		f, ok := reflect.TypeAssert[metrics.Family](families.Field(i))
+	for _, field := range families.Fields() {
+		f, ok := reflect.TypeAssert[metrics.Family](field)
 		if !ok {
 			panic("not a family")
 		}
@@ -88,8 +88,8 @@ func TestLint(t *testing.T) {
 func TestFamilies(t *testing.T) {
 	text := scrape(t, metrics.New(everything))
 	families := reflect.ValueOf(metrics.NewFamilies()).Elem()
-	for i := range families.NumField() {
-		f, _ := reflect.TypeAssert[metrics.Family](families.Field(i))
+	for _, field := range families.Fields() {
+		f, _ := reflect.TypeAssert[metrics.Family](field)
 		labels := ""
 		for n, name := range f.Labels {
 			labels += fmt.Sprintf("%s%s=%q", strings.Repeat(",", min(n, 1)), name, "x")

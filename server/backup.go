@@ -168,13 +168,13 @@ func (s *Server) backupTo(args BackupArgs) (*backup.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	if depot.IsS3(args.To) {
-		if len(recipients) == 0 && args.KeysApart == "" && !args.Plain {
-			return nil, errOpen
-		}
-	} else if config.Below(s.DataDir, args.To) {
+	switch bucket := depot.IsS3(args.To); {
+	case bucket && len(recipients) == 0 && args.KeysApart == "" && !args.Plain:
+		return nil, errOpen
+	case bucket:
+	case config.Below(s.DataDir, args.To):
 		return nil, errInside
-	} else if args.KeysApart != "" && config.Below(args.To, args.KeysApart) {
+	case args.KeysApart != "" && config.Below(args.To, args.KeysApart):
 		return nil, errTogether
 	}
 	store, err := depot.Open(args.To, S3Settings(s.opts.Config.BackupS3()), true)

@@ -117,7 +117,7 @@ func (s *Server) prove(ctx context.Context, service *backup.Service) error {
 	defer s.backingUp.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(s.stopping, cancel)()
+	defer context.AfterFunc(s.stopping, cancel)() //nolint:contextcheck // it ends with the server, too
 	p := proof{At: s.opts.Now().UTC().Truncate(time.Second)}
 	var err error
 	p.Verified, err = backup.Verification{

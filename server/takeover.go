@@ -224,7 +224,7 @@ func (t *takeoverRun) openTarget(ctx context.Context) error {
 	}
 	t.closers = append(t.closers, blobs.Close)
 	t.files = takeover.DiskFiles{Disk: blobs}
-	if t.store, err = sqlite.OpenTakeover(dir.Database(), t.files.Settle); err != nil {
+	if t.store, err = sqlite.OpenTakeover(ctx, dir.Database(), t.files.Settle); err != nil {
 		return err
 	}
 	t.closers = append(t.closers, t.store.Close)

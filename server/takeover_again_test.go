@@ -52,7 +52,7 @@ func (o *old) hold(name string) (release func()) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux tells whether a database is open")
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestHoldDatabase$")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHoldDatabase$")
 	cmd.Env = append(os.Environ(), heldVar+"="+filepath.Join(o.Dir, name))
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -288,7 +288,7 @@ func mark(ctx context.Context, o Outcome) {
 		request.SetMark(ctx, request.RefreshRepeated|request.RefreshConverged)
 	case Ahead:
 		request.SetMark(ctx, request.RefreshMoved|request.RefreshAhead)
-	default:
+	case Advance, Stale, Theft:
 		request.SetMark(ctx, request.RefreshMoved)
 	}
 }

@@ -16,13 +16,9 @@ import (
 	"nestbox/identity"
 )
 
-const (
-	// graceOfDeletion is how long an account is kept at least whose deletion is taken over, so
-	// that its owner can still say no.
-	graceOfDeletion = 7 * 24 * time.Hour
-	// named is how many of a kind a remark names.
-	named = 10
-)
+// graceOfDeletion is how long an account is kept at least whose deletion is taken over, so
+// that its owner can still say no.
+const graceOfDeletion = 7 * 24 * time.Hour
 
 // accounts reads the source's database of accounts as it is stored here. Accounts that are
 // skipped, or that cannot be stored, are left out; the latter are faults of the report.
@@ -218,7 +214,8 @@ func (t *TakeOver) accountRow(a Account, n names, document []byte, r *Report) (A
 	case a.Email == "":
 		return AccountRow{}, fault("it has no e-mail address")
 	case len(n.addresses[account.EmailKey(a.Email)]) > 1:
-		return AccountRow{}, shared("its e-mail address is also that of %s", n.addresses[account.EmailKey(a.Email)], "com.atproto.admin.updateAccountEmail")
+		return AccountRow{}, shared("its e-mail address is also that of %s", n.addresses[account.EmailKey(a.Email)],
+			"com.atproto.admin.updateAccountEmail")
 	}
 	if handle.String() != strings.ToLower(a.Handle) {
 		r.remark("%s: its handle %q is replaced by that of its DID document, %s", a.DID, a.Handle, handle)

@@ -49,7 +49,8 @@ const (
 )
 
 // errBucket: see OpenS3.
-var errBucket = errors.New("name a bucket and a prefix, like s3://bucket/prefix; a bucket has 3 to 63 small letters, digits, points and dashes")
+var errBucket = errors.New("name a bucket and a prefix, like s3://bucket/prefix; " +
+	"a bucket has 3 to 63 small letters, digits, points and dashes")
 
 // notInBucket reports whether the name of a bucket may not have a character.
 func notInBucket(r rune) bool {

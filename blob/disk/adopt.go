@@ -61,7 +61,9 @@ func (f *Files) Settle() error {
 	f.unsettled.Range(func(shard, _ any) bool {
 		some = true
 		f.unsettled.Delete(shard) // before: a file that comes meanwhile is for the next time
-		errs = append(errs, durable.SyncDir(shard.(string)))
+		if dir, ok := shard.(string); ok {
+			errs = append(errs, durable.SyncDir(dir))
+		}
 		return true
 	})
 	if some {

@@ -316,8 +316,8 @@ func (c *backupVerifyCmd) Run() error {
 	what := fmt.Sprintf("%d snapshots restored and verified, %d objects, %d blobs: %d faults", done.Snapshots, done.Objects, done.Blobs,
 		done.Faults)
 	if done.HashesOnly {
-		what = fmt.Sprintf("the hashes of %d objects compared: %d faults. Nothing was restored: the store is encrypted; name the identity with --identity",
-			done.Objects, done.Faults)
+		what = fmt.Sprintf("the hashes of %d objects compared: %d faults. "+
+			"Nothing was restored: the store is encrypted; name the identity with --identity", done.Objects, done.Faults)
 	}
 	steps.result(done, what)
 	switch {
@@ -343,24 +343,25 @@ type restoreCmd struct {
 
 // restoredText describes a restore to people.
 func restoredText(done server.Restored, dir string) string {
-	said := fmt.Sprintf("%s of %s is in %s, with everything as it was then.", snapshotName(done.Snapshot), done.Made.Format(time.RFC3339), dir)
+	var said strings.Builder
+	fmt.Fprintf(&said, "%s of %s is in %s, with everything as it was then.", snapshotName(done.Snapshot), done.Made.Format(time.RFC3339), dir)
 	for _, r := range done.Relays {
 		switch {
 		case r.Error != "":
-			said += fmt.Sprintf("\n%s could not be asked what it has seen: %s", r.Relay, r.Error)
+			fmt.Fprintf(&said, "\n%s could not be asked what it has seen: %s", r.Relay, r.Error)
 		case r.Seq > done.LastEvent:
-			said += fmt.Sprintf("\n%s has seen %d events that are lost.", r.Relay, r.Seq-done.LastEvent)
+			fmt.Fprintf(&said, "\n%s has seen %d events that are lost.", r.Relay, r.Seq-done.LastEvent)
 		}
 	}
 	if done.JumpedTo > 0 {
-		said += fmt.Sprintf("\nThe next event gets a number above %d, and the server announces every account again when it starts.",
+		fmt.Fprintf(&said, "\nThe next event gets a number above %d, and the server announces every account again when it starts.",
 			done.JumpedTo)
 	}
 	if done.BlobsElsewhere != "" {
-		said += fmt.Sprintf("\nMove the folder %s to %s, as PDS_BLOBSTORE_DISK_LOCATION wants it.",
+		fmt.Fprintf(&said, "\nMove the folder %s to %s, as PDS_BLOBSTORE_DISK_LOCATION wants it.",
 			filepath.Join(dir, backup.BlobsName), done.BlobsElsewhere)
 	}
-	return said
+	return said.String()
 }
 
 // errAt: see parseAt.

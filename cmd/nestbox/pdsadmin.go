@@ -34,7 +34,9 @@ type pdsadminCmd struct {
 
 // Run runs a command of pdsadmin.
 func (c *pdsadminCmd) Run() error {
-	p := &pdsadmin{in: bufio.NewReader(os.Stdin), asks: term.IsTerminal(int(os.Stdin.Fd())), out: printable{os.Stdout}, err: printable{os.Stderr}}
+	p := &pdsadmin{
+		in: bufio.NewReader(os.Stdin), asks: term.IsTerminal(int(os.Stdin.Fd())), out: printable{os.Stdout}, err: printable{os.Stderr},
+	}
 	return p.run(c.Args)
 }
 

@@ -139,7 +139,8 @@ func printNext(line printer, r *takeover.Report, pass server.Pass, err error) {
 		line("next\tdo what stands behind each fault, and repeat the command")
 	case err != nil: // the error has what to do
 	case r.Done && !server.InPlace(r):
-		line("next\tstart nestbox serve with the same env file, but with PDS_DATA_DIRECTORY=%s; nestbox takeover --check --to %[1]s compares the two", r.Target)
+		line("next\tstart nestbox serve with the same env file, but with PDS_DATA_DIRECTORY=%s; "+
+			"nestbox takeover --check --to %[1]s compares the two", r.Target)
 	case r.Done:
 		line("next\tstart nestbox serve with the same env file; nestbox takeover --check compares the two")
 	case pass == server.DryRun:

@@ -153,7 +153,8 @@ func (s *Source) logBehind() (takeover.Refusals, error) {
 
 // latestRevision returns when the last revision that the event log names was made.
 func (s *Source) latestRevision() (at time.Time, err error) {
-	err = s.EventDB.each("SELECT "+eventColumns+" FROM repo_seq WHERE +eventType IN ('append', 'sync') AND invalidated = 0 ORDER BY seq DESC LIMIT 1", nil,
+	err = s.EventDB.each("SELECT "+eventColumns+` FROM repo_seq
+		WHERE +eventType IN ('append', 'sync') AND invalidated = 0 ORDER BY seq DESC LIMIT 1`, nil,
 		func(r *sqlite.Stmt) error {
 			if rev, err := syntax.ParseTID(columnEvent(r).Revision()); err == nil {
 				at = rev.Time()

@@ -114,7 +114,7 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
-	err = prepareWriter(write, path, opts)
+	err = prepareWriter(ctx, write, path, opts)
 	if err == nil {
 		err = checkTakeover(write)
 	}
@@ -200,7 +200,7 @@ func openConn(path string, flags ...sqlite.OpenFlags) (*sqlite.Conn, error) {
 
 // prepareWriter sets what SQLite forgets between connections and migrates. The
 // writer never checkpoints by itself: that would put a stall under a commit.
-func prepareWriter(c *sqlite.Conn, path string, opts Options) error {
+func prepareWriter(ctx context.Context, c *sqlite.Conn, path string, opts Options) error {
 	for _, pragma := range []string{
 		"PRAGMA synchronous=FULL",
 		// On macOS fsync leaves data in the disk's own cache; elsewhere this does nothing.
@@ -219,7 +219,7 @@ func prepareWriter(c *sqlite.Conn, path string, opts Options) error {
 			return fmt.Errorf("%s: %w", pragma, err)
 		}
 	}
-	return migrate(c, path, opts)
+	return migrate(ctx, c, path, opts)
 }
 
 // Close finishes queued writes, copies the log into the file and closes it.

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"context"
 	"embed"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ var (
 
 // migrate brings the database at path up to this binary's schema, after a copy of it was kept. One
 // with a newer schema stays as it is, if that schema lets this binary work on it.
-func migrate(c *sqlite.Conn, path string, opts Options) error {
+func migrate(ctx context.Context, c *sqlite.Conn, path string, opts Options) error {
 	have, app, known, err := schemaOf(c)
 	if err != nil {
 		return err
@@ -44,7 +45,7 @@ func migrate(c *sqlite.Conn, path string, opts Options) error {
 	if to := newest(known); have > to {
 		return admitted(c, path, have, to)
 	} else if have > 0 && have < to && !opts.NoSafetyCopy {
-		if err := keepCopy(c, path, have, to, opts); err != nil {
+		if err := keepCopy(ctx, c, path, have, to, opts); err != nil {
 			return err
 		}
 	}

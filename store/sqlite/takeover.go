@@ -46,7 +46,7 @@ const (
 
 // OpenTakeover opens, or makes, the database at path. before is called ahead of each COMMIT:
 // it makes durable what the rows refer to.
-func OpenTakeover(path string, before func(context.Context) error) (*Takeover, error) {
+func OpenTakeover(ctx context.Context, path string, before func(context.Context) error) (*Takeover, error) {
 	if err := ownFile(path); err != nil {
 		return nil, err
 	}
@@ -54,13 +54,13 @@ func OpenTakeover(path string, before func(context.Context) error) (*Takeover, e
 	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
-	if err := prepareTakeover(conn, path); err != nil {
+	if err := prepareTakeover(ctx, conn, path); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), conn.Close())
 	}
 	return &Takeover{path: path, before: before, conn: conn}, nil
 }
 
-func prepareTakeover(c *sqlite.Conn, path string) error {
+func prepareTakeover(ctx context.Context, c *sqlite.Conn, path string) error {
 	for _, pragma := range []string{
 		// The log is synced ahead of each checkpoint, which are few: the database is whole
 		// whenever the machine stops.
@@ -71,7 +71,7 @@ func prepareTakeover(c *sqlite.Conn, path string) error {
 			return fmt.Errorf("%s: %w", pragma, err)
 		}
 	}
-	return migrate(c, path, Options{NoSafetyCopy: true}) // what is there comes from the source
+	return migrate(ctx, c, path, Options{NoSafetyCopy: true}) // what is there comes from the source
 }
 
 // within runs fn in the open transaction, which it begins if there is none, and ends it if

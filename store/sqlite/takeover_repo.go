@@ -117,7 +117,8 @@ func fillRecord(c *sqlite.Conn, number int64, rec takeover.RecordRow) error {
 func (t *Takeover) Settle(ctx context.Context, number int64, a takeover.Settled) error {
 	return t.within(ctx, func(c *sqlite.Conn) error {
 		var id int64
-		err := query(c, "UPDATE repo SET current = 1, blobs = (SELECT count(DISTINCT cid) FROM blob_ref WHERE repo_id = ?1) WHERE id = ?1 RETURNING account_id",
+		err := query(c, `UPDATE repo SET current = 1, blobs = (SELECT count(DISTINCT cid) FROM blob_ref WHERE repo_id = ?1)
+			WHERE id = ?1 RETURNING account_id`,
 			func(s *sqlite.Stmt) { s.BindInt64(1, number) },
 			func(r *sqlite.Stmt) error { id = r.ColumnInt64(0); return nil })
 		if err != nil || id == 0 {

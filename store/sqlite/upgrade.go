@@ -99,14 +99,14 @@ func readCopy(path string) (c SafetyCopy, err error) {
 // keepCopy makes the safety copy of a database that nobody else writes to and that is about to be
 // brought from one schema to another. If it was interrupted on the way before, the copy of that time
 // is the one to keep.
-func keepCopy(c *sqlite.Conn, path string, have, to int, opts Options) error {
+func keepCopy(ctx context.Context, c *sqlite.Conn, path string, have, to int, opts Options) error {
 	target := copyPath(path, to)
 	if err := ignoreMissing(os.Remove(target + partSuffix)); err != nil {
 		return fmt.Errorf("remove an unfinished copy: %w", err)
 	}
 	if old, err := readCopy(target); err == nil && old.Schema != 0 && old.Schema < have {
 		if opts.Log != nil {
-			opts.Log.LogAttrs(context.Background(), slog.LevelWarn, "the database is not kept again: a copy from before an upgrade that did not end is there",
+			opts.Log.LogAttrs(ctx, slog.LevelWarn, "the database is not kept again: a copy of an upgrade that did not end is there",
 				slog.String("file", target), slog.Int("schema", old.Schema), slog.Int("now", have))
 		}
 		return nil
@@ -123,7 +123,7 @@ func keepCopy(c *sqlite.Conn, path string, have, to int, opts Options) error {
 		return errors.Join(fmt.Errorf("keep the database as it is before the upgrade: %w", err), ignoreMissing(os.Remove(target+partSuffix)))
 	}
 	if opts.Log != nil {
-		opts.Log.LogAttrs(context.Background(), slog.LevelInfo, "the database was kept as it is before the upgrade",
+		opts.Log.LogAttrs(ctx, slog.LevelInfo, "the database was kept as it is before the upgrade",
 			slog.String("file", target), slog.Int("schema", have), slog.Int("next", to), slog.Duration("took", time.Since(began)))
 	}
 	return nil

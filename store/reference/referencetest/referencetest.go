@@ -86,8 +86,9 @@ const scryptSize = 64
 var hashes sync.Map
 
 func scryptHash(password, salt string) string {
-	if made, ok := hashes.Load(password + salt); ok {
-		return made.(string)
+	made, _ := hashes.Load(password + salt)
+	if hash, ok := made.(string); ok {
+		return hash
 	}
 	key, err := scrypt.Key([]byte(password), []byte(salt), 16384, 8, 1, scryptSize)
 	if err != nil {
