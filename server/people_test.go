@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -303,25 +304,25 @@ func TestStolenCookie(t *testing.T) {
 
 // TestPeopleLives: what a sign-in is good for ends in time, and the secret moves on daily.
 func TestPeopleLives(t *testing.T) {
-	now := time.Now()
-	s := pdstest.Start(t, pdstest.Options{Now: func() time.Time { return now }})
+	var later atomic.Int64 // jobs of the server ask for the time meanwhile
+	s := pdstest.Start(t, pdstest.Options{Now: func() time.Time { return time.Now().Add(time.Duration(later.Load())) }})
 	alice := s.SignUp(t, "alice")
 	tab, remembered := newVisitor(t, s), newVisitor(t, s)
 	tab.signIn("alice.test", pdstest.Password)
 	remembered.signIn("alice.test", pdstest.Password, "remember", "on")
-	now = now.Add(3 * time.Hour)
+	later.Add(int64(3 * time.Hour))
 	if len(tab.accounts()) != 0 || len(remembered.accounts()) != 1 {
 		t.Errorf("3 h later: %v, %v", tab.accounts(), remembered.accounts())
 	}
 	first := remembered.cookies["nestbox"]
 	for range 29 {
-		now = now.Add(24 * time.Hour)
+		later.Add(int64(24 * time.Hour))
 		remembered.want(remembered.get("/account/u/"+alice.DID+"/sessions"), http.StatusOK, "", "this browser")
 	}
 	if remembered.cookies["nestbox"] == first {
 		t.Error("the secret did not move on")
 	}
-	now = now.Add(24 * time.Hour)
+	later.Add(int64(24 * time.Hour))
 	if a := remembered.get("/account/u/" + alice.DID + "/sessions"); a.status != http.StatusSeeOther {
 		t.Errorf("30 days after the sign-in: %d", a.status)
 	}
