@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strings"
 
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/go-json-experiment/json"
@@ -33,6 +34,8 @@ type Key struct {
 	ID string
 	// Thumbprint is that of RFC 7638 with SHA-256, in base64url.
 	Thumbprint string
+
+	members []string // of the JWK that the thumbprint is made of, in its form, in pieces
 
 	alg  string // the only one that it is for, if the JWK says so
 	crv  string
@@ -153,7 +156,8 @@ func (k *Key) readEC(j *jwk) error {
 	if err != nil {
 		return errors.New("is not a point of its curve")
 	}
-	k.Thumbprint = thumbprint(`{"crv":"`, j.Crv, `","kty":"EC","x":"`, j.X, `","y":"`, j.Y, `"}`)
+	k.members = []string{`{"crv":"`, j.Crv, `","kty":"EC","x":"`, j.X, `","y":"`, j.Y, `"}`}
+	k.Thumbprint = thumbprint(k.members...)
 	return nil
 }
 
@@ -171,7 +175,8 @@ func (k *Key) readRSA(j *jwk) error {
 		return errors.New("n or e is not that of an RSA key")
 	}
 	k.rsa = &rsa.PublicKey{N: modulus, E: int(exponent.Int64())}
-	k.Thumbprint = thumbprint(`{"e":"`, j.E, `","kty":"RSA","n":"`, j.N, `"}`)
+	k.members = []string{`{"e":"`, j.E, `","kty":"RSA","n":"`, j.N, `"}`}
+	k.Thumbprint = thumbprint(k.members...)
 	return nil
 }
 
@@ -181,27 +186,8 @@ func (k *Key) Is(thumbprint string) bool {
 	if len(thumbprint) != base64.RawURLEncoding.EncodedLen(sha512.Size) {
 		return k.Thumbprint == thumbprint
 	}
-	text := base64.RawURLEncoding.EncodeToString
-	var members string
-	switch {
-	case k.rsa != nil:
-		members = `{"e":"` + text(big.NewInt(int64(k.rsa.E)).Bytes()) + `","kty":"RSA","n":"` + text(k.rsa.N.Bytes()) + `"}`
-	default:
-		var point []byte
-		var err error
-		if k.ec != nil {
-			point, err = k.ec.Bytes()
-		} else {
-			point = k.k256.UncompressedBytes()
-		}
-		if err != nil {
-			return false // every key here was read as a point
-		}
-		x, y := point[1:1+len(point)/2], point[1+len(point)/2:]
-		members = `{"crv":"` + k.crv + `","kty":"EC","x":"` + text(x) + `","y":"` + text(y) + `"}`
-	}
-	sum := sha512.Sum512([]byte(members))
-	return text(sum[:]) == thumbprint
+	sum := sha512.Sum512([]byte(strings.Join(k.members, "")))
+	return base64.RawURLEncoding.EncodeToString(sum[:]) == thumbprint
 }
 
 // decode reads base64url of which there is one form only: a thumbprint hashes the text.
