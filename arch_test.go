@@ -46,7 +46,7 @@ type rule struct {
 func arrows() map[string]rule {
 	// What is below every domain. internal/pdstest is not in it: it starts a
 	// whole server, so only tests and the benchmarks use it.
-	helpers := []string{"internal/durable", "internal/gate", "internal/pause", "internal/safehttp", "internal/seal", "internal/system", "internal/tally"}
+	helpers := []string{"internal/ctxio", "internal/durable", "internal/gate", "internal/pause", "internal/safehttp", "internal/seal", "internal/system", "internal/tally"}
 	const event = "firehose/event"                               // the names of statuses too
 	format := []string{"dagcbor", "repo/car", "repo/mst", event} // of repositories and their events
 	foundations := slices.Concat(helpers, []string{"request", "xrpc", "auth", "ratelimit", "plc", "mail", "oauth/jose", "oauth/dpop", "oauth/scope"})
@@ -86,6 +86,7 @@ func arrows() map[string]rule {
 		"internal/durable":          {},                                                                                  // helpers without a domain stand alone
 		"internal/dnstest":          {},                                                                                  // any test may have a name server
 		"internal/gate":             {pure: true},                                                                        // the same; its callers have the clock
+		"internal/ctxio":            {pure: true},                                                                        // a helper
 		"internal/pause":            {},                                                                                  // the same
 		"internal/seal":             {},                                                                                  // the same
 		"internal/safehttp":         {},                                                                                  // the same

@@ -10,6 +10,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/dagcbor"
+	"nestbox/internal/ctxio"
 )
 
 // Checker checks that blobs match their rows.
@@ -38,7 +39,7 @@ func (c *Checker) Blob(ctx context.Context, did syntax.DID, b Blob) error {
 		return ctx.Err()
 	}
 	hash := sha256.New()
-	size, err := io.Copy(hash, reader{ctx, f})
+	size, err := io.Copy(hash, ctxio.Reader(ctx, f))
 	err = errors.Join(err, f.Close())
 	got := dagcbor.RawCID([sha256.Size]byte(hash.Sum(nil)))
 	switch {
@@ -52,17 +53,4 @@ func (c *Checker) Blob(ctx context.Context, did syntax.DID, b Blob) error {
 		c.Report(name + "its content is " + got.String())
 	}
 	return nil
-}
-
-// reader stops when its context ends.
-type reader struct {
-	ctx context.Context //nolint:containedctx // for the time of one copy
-	r   io.Reader
-}
-
-func (r reader) Read(b []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(b)
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"nestbox/backup"
+	"nestbox/internal/ctxio"
 	"nestbox/internal/durable"
 )
 
@@ -80,7 +81,7 @@ func (f *Folder) Put(ctx context.Context, name string, size int64, body io.Reade
 			}
 		}
 	}()
-	n, err := io.Copy(file, reader{ctx, body})
+	n, err := io.Copy(file, ctxio.Reader(ctx, body))
 	if err == nil && n != size {
 		err = fmt.Errorf("%d bytes were to be written, and there were %d", size, n)
 	}
@@ -180,17 +181,4 @@ func (f *Folder) Flush(context.Context) error {
 	}
 	f.dirty = false
 	return nil
-}
-
-// reader stops when its context ends.
-type reader struct {
-	ctx context.Context //nolint:containedctx // for the time of one copy
-	r   io.Reader
-}
-
-func (r reader) Read(b []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(b)
 }

@@ -195,6 +195,9 @@ func (s *steps) result(value any, people string) {
 	}
 }
 
+// fault shows something that is wrong.
+func (s *steps) fault(line string) { s.result(map[string]string{"fault": line}, "fault: "+line) }
+
 // storeFlags name a store that is read.
 type storeFlags struct {
 	Store   string `arg:"" help:"A folder, or s3://bucket/prefix."`
@@ -220,6 +223,19 @@ func (i identities) read() ([]age.Identity, error) {
 		return nil, nil
 	}
 	return server.ReadIdentities(i.Identity)
+}
+
+// reader returns what reads the store, and shows its steps.
+func (f storeFlags) reader(key identities, s *steps) (*backup.Reader, error) {
+	store, err := f.open()
+	if err != nil {
+		return nil, err
+	}
+	list, err := key.read()
+	if err != nil {
+		return nil, err
+	}
+	return &backup.Reader{Depot: store, Identities: list, Progress: s.step}, nil
 }
 
 type backupListCmd struct {
@@ -292,23 +308,16 @@ var (
 
 // Run prints a line for each fault, and fails if there is one.
 func (c *backupVerifyCmd) Run() error {
-	store, err := c.open()
-	if err != nil {
-		return err
-	}
-	list, err := c.read()
+	steps := newSteps(c.JSON)
+	reader, err := c.reader(c.identities, steps)
 	if err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	steps := newSteps(c.JSON)
 	done, err := backup.Verification{
-		Reader: &backup.Reader{Depot: store, Identities: list, Progress: steps.step}, Full: c.Full, Scratch: c.Scratch, Keys: c.Keys,
-		Check: server.CheckBackup(func(string) {}), Now: time.Now,
-		Fault: func(line string) {
-			steps.result(map[string]string{"fault": line}, "fault: "+line)
-		},
+		Reader: reader, Full: c.Full, Scratch: c.Scratch, Keys: c.Keys,
+		Check: server.CheckBackup(func(string) {}), Now: time.Now, Fault: steps.fault,
 	}.Run(ctx)
 	if err != nil {
 		return fmt.Errorf("not verified to the end: %w", err)
@@ -384,21 +393,17 @@ func (c *restoreCmd) Run() error {
 	if err != nil {
 		return err
 	}
-	store, err := c.open()
-	if err != nil {
-		return err
-	}
-	list, err := c.read()
+	steps := newSteps(c.JSON)
+	reader, err := c.reader(c.identities, steps)
 	if err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	steps := newSteps(c.JSON)
 	done, err := server.Restore(ctx, server.RestoreArgs{
-		Reader: &backup.Reader{Depot: store, Identities: list, Progress: steps.step}, At: at, To: c.To, Keys: c.Keys, EnvFile: c.EnvFile,
+		Reader: reader, At: at, To: c.To, Keys: c.Keys, EnvFile: c.EnvFile,
 		NoJump: c.NoJump, JumpTo: c.JumpTo, Log: slog.New(slog.DiscardHandler),
-		Fault: func(line string) { steps.result(map[string]string{"fault": line}, "fault: "+line) },
+		Fault: steps.fault,
 	})
 	if err != nil {
 		return err
