@@ -39,7 +39,7 @@ func (s *Server) openDPoP(ctx context.Context, box *seal.Box) error {
 	if err := durable.WriteFile(s.dir.Replays(), known.Running(), 0o600); err != nil {
 		// A full disk does not keep the server from starting. Without the file the next start
 		// trusts no older nonce, as after a crash.
-		if rm := os.Remove(s.dir.Replays()); rm != nil && !errors.Is(rm, os.ErrNotExist) {
+		if rm := durable.Remove(s.dir.Replays()); rm != nil {
 			return fmt.Errorf("mark used DPoP proofs as taken: %w", errors.Join(err, rm))
 		}
 		s.opts.Log.LogAttrs(ctx, slog.LevelWarn, "used DPoP proofs not marked as taken", slog.String("cause", err.Error()))

@@ -76,9 +76,7 @@ func (f *Folder) Put(ctx context.Context, name string, size int64, body io.Reade
 	}
 	defer func() {
 		if err != nil {
-			if removeErr := os.Remove(file.Name()); !errors.Is(removeErr, os.ErrNotExist) {
-				err = errors.Join(err, removeErr)
-			}
+			err = errors.Join(err, durable.Remove(file.Name()))
 		}
 	}()
 	n, err := io.Copy(file, ctxio.Reader(ctx, body))
@@ -163,7 +161,7 @@ func (f *Folder) List(ctx context.Context, prefix string, yield func(backup.Obje
 
 // Remove implements backup.Depot.
 func (f *Folder) Remove(_ context.Context, name string) error {
-	if err := os.Remove(f.path(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := durable.Remove(f.path(name)); err != nil {
 		return fmt.Errorf("remove file: %w", err)
 	}
 	return nil

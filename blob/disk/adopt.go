@@ -36,9 +36,7 @@ func (f *Files) Adopt(key string, fill func(path string) error) (err error) {
 	made := filepath.Join(f.tmp, unfinished+rand.Text())
 	defer func() {
 		if err != nil {
-			if rerr := os.Remove(made); !errors.Is(rerr, os.ErrNotExist) {
-				err = errors.Join(err, rerr)
-			}
+			err = errors.Join(err, durable.Remove(made))
 		}
 	}()
 	if err := fill(made); err != nil {

@@ -151,7 +151,7 @@ func (f *Files) Remove(_ context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := durable.Remove(path); err != nil {
 		return fmt.Errorf("remove file: %w", err)
 	}
 	// If it is gone, its removal is not necessarily on disk: a process may have ended

@@ -22,7 +22,7 @@ func WriteFile(path string, data []byte, perm os.FileMode) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, ignoreMissing(os.Remove(f.Name())))
+			err = errors.Join(err, Remove(f.Name()))
 		}
 	}()
 	if err := writeAll(f, data, perm); err != nil {
@@ -50,11 +50,12 @@ func writeAll(f *os.File, data []byte, perm os.FileMode) error {
 	return nil
 }
 
-func ignoreMissing(err error) error {
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+// Remove removes a file, which may be missing. Its removal is durable after SyncDir.
+func Remove(path string) error {
+	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
-	return err
+	return nil
 }
 
 // SyncDir makes the entries of a folder durable: files created in it, renames.

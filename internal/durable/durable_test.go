@@ -337,3 +337,21 @@ func TestLock(t *testing.T) {
 		t.Errorf("no folder: %v", err)
 	}
 }
+
+func TestRemove(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, what := range []string{"a file", "none"} {
+		if err := durable.Remove(path); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is there: %v", err)
+	}
+	if err := durable.Remove(filepath.Join(path, "\x00")); err == nil {
+		t.Error("an error that is another one is lost")
+	}
+}

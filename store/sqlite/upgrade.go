@@ -101,7 +101,7 @@ func readCopy(path string) (c SafetyCopy, err error) {
 // is the one to keep.
 func keepCopy(ctx context.Context, c *sqlite.Conn, path string, have, to int, opts Options) error {
 	target := copyPath(path, to)
-	if err := ignoreMissing(os.Remove(target + partSuffix)); err != nil {
+	if err := durable.Remove(target + partSuffix); err != nil {
 		return fmt.Errorf("remove an unfinished copy: %w", err)
 	}
 	if old, err := readCopy(target); err == nil && old.Schema != 0 && old.Schema < have {
@@ -120,7 +120,7 @@ func keepCopy(ctx context.Context, c *sqlite.Conn, path string, have, to int, op
 		err = settleFile(target+partSuffix, target)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("keep the database as it is before the upgrade: %w", err), ignoreMissing(os.Remove(target+partSuffix)))
+		return errors.Join(fmt.Errorf("keep the database as it is before the upgrade: %w", err), durable.Remove(target+partSuffix))
 	}
 	if opts.Log != nil {
 		opts.Log.LogAttrs(ctx, slog.LevelInfo, "the database was kept as it is before the upgrade",
@@ -197,13 +197,6 @@ func settleFile(part, target string) error {
 	return durable.SyncDir(filepath.Dir(target))
 }
 
-func ignoreMissing(err error) error {
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
 // DropSafetyCopies removes the safety copies of a database that were made before a time, and
 // returns their paths.
 func DropSafetyCopies(database string, before time.Time) (dropped []string, err error) {
@@ -215,7 +208,7 @@ func DropSafetyCopies(database string, before time.Time) (dropped []string, err 
 		if !c.At.Before(before) {
 			continue
 		}
-		if err := ignoreMissing(os.Remove(c.Path)); err != nil {
+		if err := durable.Remove(c.Path); err != nil {
 			return dropped, fmt.Errorf("remove a safety copy: %w", err)
 		}
 		dropped = append(dropped, c.Path)
