@@ -34,7 +34,7 @@ type Report struct {
 	OddRecords int64        `json:"oddRecords,omitempty"`
 	Lagging    []syntax.DID `json:"lagging,omitempty"`
 	Blobs      Blobs        `json:"blobs"`
-	Sessions   any          `json:"sessions,omitempty"`
+	Sessions   *Arrived     `json:"sessions,omitempty"`
 	Events     Events       `json:"events"`
 	Stored     *Counts      `json:"stored,omitempty"`
 
@@ -79,6 +79,8 @@ type BadBlob struct {
 	CID string     `json:"cid"`
 	Why string     `json:"why"`
 }
+
+func (b BadBlob) String() string { return b.CID + " of " + b.DID.String() + ": " + b.Why }
 
 // Events counts what was done with the event log.
 type Events struct {

@@ -41,7 +41,7 @@ type TakeOver struct {
 	Store Store
 	Files Files
 	// Sessions brings the sessions, once the accounts are stored.
-	Sessions func(ctx context.Context, now time.Time) (any, error)
+	Sessions func(ctx context.Context, now time.Time) (Arrived, error)
 	// Box seals the private keys, Codes keys the hashes of e-mail codes.
 	Box   *seal.Box
 	Codes *account.Codes
@@ -137,7 +137,7 @@ func (t *TakeOver) Finish(ctx context.Context, r *Report) error {
 		if err != nil {
 			return fmt.Errorf("sessions: %w", err)
 		}
-		r.Sessions = counts
+		r.Sessions = &counts
 	}
 	t.Progress("events")
 	r.Events = Events{}

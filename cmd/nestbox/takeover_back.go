@@ -11,24 +11,16 @@ import (
 func printBack(w io.Writer, r *takeover.BackReport) {
 	line := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
 	line("went back\t%d accounts, %d sessions by %d tokens, %d grants of OAuth clients", r.Accounts, r.Sessions, r.Tokens, r.Grants)
-	for _, did := range r.Gone {
-		line("deleted here\t%s", did)
-	}
-	for _, did := range r.New {
-		line("made here, lost\t%s", did)
-	}
+	list(line, "deleted here", r.Gone)
+	list(line, "made here, lost", r.New)
 	for _, did := range r.PasswordChanged {
 		line("old password\t%s has the password from before the take-over again", did)
 	}
-	for _, name := range r.AppPasswords {
-		line("app password made here, lost\t%s", name)
-	}
+	list(line, "app password made here, lost", r.AppPasswords)
 	for _, file := range r.Moved {
 		line("to be imported\t%s, with the token of its account, by com.atproto.repo.importRepo", file)
 	}
-	for _, setting := range r.Settings {
-		line("setting\t%s", setting)
-	}
+	list(line, "setting", r.Settings)
 	line("next\tkeep this server stopped, set what is above in the old server's file, and start it")
 	line("remark\tclients that refreshed here after `nestbox keys rotate` ask for a new sign-in: the old server knows PDS_JWT_SECRET alone")
 	line("remark\tOAuth apps that refreshed here ask for a new sign-in; what was uploaded here is to be uploaded again (listMissingBlobs)")

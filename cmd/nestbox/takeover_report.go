@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/bluesky-social/indigo/atproto/syntax"
-
 	"nestbox/server"
 	"nestbox/takeover"
 )
@@ -62,6 +60,24 @@ func printReport(w io.Writer, r *takeover.Report, pass server.Pass, err error) {
 
 type printer func(format string, args ...any)
 
+// list prints a line for each of all.
+func list[T any](line printer, what string, all []T) {
+	for _, one := range all {
+		line("%s\t%v", what, one)
+	}
+}
+
+// few is how many accounts or blobs of one kind are printed.
+const few = 20
+
+// some is list for what there can be many of.
+func some[T any](line printer, what string, all []T) {
+	list(line, what, all[:min(few, len(all))])
+	if more := len(all) - few; more > 0 {
+		line("%s\tand %d more (--json has all)", what, more)
+	}
+}
+
 // printStored prints what the target has.
 func printStored(line printer, r *takeover.Report) {
 	n := r.Stored
@@ -81,50 +97,27 @@ func printStored(line printer, r *takeover.Report) {
 		line("\t%d repositories and %d statuses of which the old event log did not say: announced", r.Events.Syncs, r.Events.Statuses)
 	}
 	if r.Sessions != nil {
-		line("sessions\t%+v", r.Sessions)
+		line("sessions\t%s", r.Sessions)
 	}
 }
 
 // printOdd prints what an operator should know.
 func printOdd(line printer, r *takeover.Report) {
-	dids := func(what string, list []syntax.DID) {
-		for i, did := range list {
-			if i == 20 {
-				line("%s\tand %d more (--json has all)", what, len(list)-i)
-				return
-			}
-			line("%s\t%s", what, did)
-		}
-	}
 	if n := r.Dropped; n.AppPasswords+n.EmailCodes > 0 {
 		line("dropped\t%d app passwords without an account, %d e-mail codes that are too old", n.AppPasswords, n.EmailCodes)
 	}
-	dids("not to be deleted", r.DeleteAfter.Dropped)
-	dids("to be deleted", r.DeleteAfter.Kept)
-	dids("skipped", r.Skipped)
-	dids("records from the tree", r.Lagging)
+	some(line, "not to be deleted", r.DeleteAfter.Dropped)
+	some(line, "to be deleted", r.DeleteAfter.Kept)
+	some(line, "skipped", r.Skipped)
+	some(line, "records from the tree", r.Lagging)
 	if r.OddRecords > 0 {
 		line("remark\t%d records could not be written here; they are kept as they are", r.OddRecords)
 	}
-	for i, b := range r.Blobs.Bad {
-		if i == 20 {
-			line("blob left out\tand %d more (--json has all)", len(r.Blobs.Bad)-i)
-			break
-		}
-		line("blob left out\t%s of %s: %s", b.CID, b.DID, b.Why)
-	}
-	for _, text := range r.Remarks {
-		line("remark\t%s", text)
-	}
-	for _, text := range r.Unread {
-		line("not read\t%s", text)
-	}
-	for _, text := range r.Settings {
-		line("setting\t%s", text)
-	}
-	for _, f := range r.Faults {
-		line("fault\t%s", f)
-	}
+	some(line, "blob left out", r.Blobs.Bad)
+	list(line, "remark", r.Remarks)
+	list(line, "not read", r.Unread)
+	list(line, "setting", r.Settings)
+	list(line, "fault", r.Faults)
 	for _, f := range r.Refusals {
 		line("refused\t%s: %s", f.Problem, f.Do)
 	}
