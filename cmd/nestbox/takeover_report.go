@@ -12,14 +12,6 @@ import (
 	"nestbox/takeover"
 )
 
-// mega returns a size in bytes as people read it.
-func mega(bytes int64) string {
-	if bytes < 10<<20 {
-		return fmt.Sprintf("%d kB", (bytes+1023)>>10)
-	}
-	return fmt.Sprintf("%d MB", bytes>>20)
-}
-
 func seconds(ms int64) string {
 	return (time.Duration(ms) * time.Millisecond).Round(100 * time.Millisecond).String()
 }
@@ -31,15 +23,15 @@ func printReport(w io.Writer, r *takeover.Report, pass server.Pass, err error) {
 	line("from\t%s", r.Source)
 	line("to\t%s", r.Target)
 	if s := r.Sizes; s.Free > 0 {
-		line("sizes\tdatabases %s, repositories %s, blobs %s in %d files", mega(s.Databases), mega(s.Actors), mega(s.Blobs), s.BlobFiles)
-		line("disk\tabout %s needed, %s free", mega(s.Needed), mega(s.Free))
+		line("sizes\tdatabases %s, repositories %s, blobs %s in %d files", bytesText(s.Databases), bytesText(s.Actors), bytesText(s.Blobs), s.BlobFiles)
+		line("disk\tabout %s needed, %s free", bytesText(s.Needed), bytesText(s.Free))
 		if s.Manner != takeover.Any {
 			line("blobs by\t%s", s.Manner)
 		}
 	}
 	if r.Accounts.Found > 0 {
 		line("accounts\t%d, of which %d were read", r.Accounts.Found, r.Accounts.Read)
-		line("read\t%d records (%s), %d blobs (%s)", r.Records, mega(r.RecordBytes), r.Blobs.Count, mega(r.Blobs.Bytes))
+		line("read\t%d records (%s), %d blobs (%s)", r.Records, bytesText(r.RecordBytes), r.Blobs.Count, bytesText(r.Blobs.Bytes))
 		for _, how := range slices.Sorted(maps.Keys(r.Blobs.By)) {
 			if how != takeover.Any {
 				line("\t%d blobs by %s", r.Blobs.By[how], how)
@@ -88,7 +80,7 @@ func printStored(line printer, r *takeover.Report) {
 		return
 	}
 	line("taken over\t%d accounts: %d active, %d deactivated, %d taken down", n.Accounts, n.Active, n.Deactivated, n.TakenDown)
-	line("\t%d repositories, %d records, %d blobs (%s)", n.Repositories, n.Records, n.Blobs, mega(n.BlobBytes))
+	line("\t%d repositories, %d records, %d blobs (%s)", n.Repositories, n.Records, n.Blobs, bytesText(n.BlobBytes))
 	line("\t%d app passwords, %d invite codes, %d uses, %d reserved keys", n.AppPasswords, n.Invites, n.InviteUses, n.ReservedKeys)
 	line("\t%d lists of preferences, %d takedowns of records and blobs, %d e-mail codes", n.Preferences, n.Takedowns, n.EmailCodes)
 	line("\t%d sessions", n.Sessions)
