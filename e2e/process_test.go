@@ -116,10 +116,10 @@ func TestProcessNewerSchema(t *testing.T) {
 	p := pdstest.Launch(t, "")
 	s := p.SignUp(t, "alice")
 	p.Stop()
-	schema := readDatabase(t, p.Dir, "PRAGMA user_version;")
-	alterDatabase(t, p.Dir, "PRAGMA user_version = 1001;")
+	schema, reader := readDatabase(t, p.Dir, "PRAGMA user_version;"), readDatabase(t, p.Dir, "SELECT min_reader FROM standing;")
+	alterDatabase(t, p.Dir, "PRAGMA user_version = 1001; UPDATE standing SET min_reader = 1001;")
 	wantContains(t, serveFails(t, nil, "--dev", "--listen", "127.0.0.1:0", "--data", p.Dir), "newer nestbox", "schema 1001")
-	alterDatabase(t, p.Dir, fmt.Sprintf("PRAGMA user_version = %d;", schema))
+	alterDatabase(t, p.Dir, fmt.Sprintf("PRAGMA user_version = %d; UPDATE standing SET min_reader = %d;", schema, reader))
 	p.Restart()
 	p.MustRefresh(t, s.RefreshJwt)
 }

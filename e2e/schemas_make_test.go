@@ -1,3 +1,5 @@
+//go:build schemas
+
 package e2e
 
 import (
@@ -21,13 +23,15 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// TestMakeSchemas writes testdata/schemas, if NESTBOX_MAKE_SCHEMAS says from which schema on: a
+// TestMakeSchemas writes testdata/schemas from schema NESTBOX_MAKE_SCHEMAS up to released: a
 // database of each schema, filled with what a server has written for people, and the files that
-// belong to it. A new migration needs its own: NESTBOX_MAKE_SCHEMAS=N adds those from N on, up to released.
+// belong to it. It is a tool, with a build tag of its own:
+//
+//	NESTBOX_MAKE_SCHEMAS=34 go test -tags schemas ./e2e -run TestMakeSchemas
 func TestMakeSchemas(t *testing.T) {
 	from, err := strconv.Atoi(os.Getenv("NESTBOX_MAKE_SCHEMAS"))
 	if err != nil {
-		t.Skip("NESTBOX_MAKE_SCHEMAS is not set")
+		t.Fatalf("NESTBOX_MAKE_SCHEMAS: %v", err)
 	}
 	var dir string
 	if made, err := filepath.Glob("testdata/schemas/*.sqlite.gz"); err != nil || len(made) == 0 {

@@ -318,14 +318,15 @@ func TestEarlyAnswer(t *testing.T) {
 }
 
 // TestBodyLimit: a body that is too large is refused before the service is asked if its
-// length is known, and else the call is cut.
+// length is known, and else the call is cut. What net/http still reads of a body that was refused,
+// 256 KiB, has all of the body's rest, so the connection is not reset before the answer is read.
 func TestBodyLimit(t *testing.T) {
 	p := newPlace(t, "PDS_BLOB_UPLOAD_LIMIT=1000000")
 	for _, c := range []struct {
 		size  int
 		known bool
 		want  int
-	}{{1_000_000, true, 200}, {1_000_001, true, 413}, {1_000_000, false, 200}, {2_000_000, false, 413}} {
+	}{{1_000_000, true, 200}, {1_000_001, true, 413}, {1_000_000, false, 200}, {1_200_000, false, 413}} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.Base+"/xrpc/app.bsky.graph.muteActor", bytes.NewReader(make([]byte, c.size)))
 		if err != nil {
 			t.Fatal(err)

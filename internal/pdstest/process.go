@@ -245,11 +245,17 @@ type Result struct {
 	Code           int
 }
 
+// execTime bounds how long Exec waits: a server that should refuse to start, and starts, must not
+// hold up the suite.
+const execTime = 3 * time.Minute
+
 // Exec runs the binary and waits for its end.
 func Exec(tb testing.TB, i Invocation) Result {
 	tb.Helper()
 	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(tb.Context(), Binary(tb), i.Args...)
+	ctx, cancel := context.WithTimeout(tb.Context(), execTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, Binary(tb), i.Args...)
 	cmd.Env = append(cleanEnviron(), i.Settings...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(i.Stdin), &stdout, &stderr
 	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
