@@ -42,6 +42,8 @@ const sideways = async () => {
   const root = document.documentElement
   if (root.scrollWidth <= root.clientWidth) return []
   const wide = [...document.querySelectorAll('body *')].filter((e) => e.getBoundingClientRect().right > root.clientWidth + 1 || e.getBoundingClientRect().left < -1)
+  // What ::before writes is no element.
+  if (!wide.length) wide.push(...[...document.querySelectorAll('body *')].filter((e) => e.scrollWidth > e.clientWidth && e.clientWidth))
   return [`it scrolls sideways by ${root.scrollWidth - root.clientWidth} px: ${wide.slice(-3).map((e) => e.outerHTML.slice(0, 90)).join(' … ')}`]
 }
 
