@@ -69,7 +69,7 @@ func (d *desk) post(path string, fields ...string) shown {
 func (d *desk) want(status int, text string) {
 	d.w.t.Helper()
 	if d.last.status != status || !strings.Contains(d.last.body, text) {
-		d.w.t.Errorf("%d, want %d with %q\n%.3000s", d.last.status, status, text, d.last.body)
+		d.w.t.Errorf("%d, want %d with %q\n%.3000s\n%s", d.last.status, status, text, d.last.body, d.w.log.failed())
 	}
 }
 

@@ -23,7 +23,8 @@ func printReport(w io.Writer, r *takeover.Report, pass server.Pass, err error) {
 	line("from\t%s", r.Source)
 	line("to\t%s", r.Target)
 	if s := r.Sizes; s.Free > 0 {
-		line("sizes\tdatabases %s, repositories %s, blobs %s in %d files", bytesText(s.Databases), bytesText(s.Actors), bytesText(s.Blobs), s.BlobFiles)
+		line("sizes\tdatabases %s, repositories %s, blobs %s in %d files",
+			bytesText(s.Databases), bytesText(s.Actors), bytesText(s.Blobs), s.BlobFiles)
 		line("disk\tabout %s needed, %s free", bytesText(s.Needed), bytesText(s.Free))
 		if s.Manner != takeover.Any {
 			line("blobs by\t%s", s.Manner)
