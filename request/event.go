@@ -30,7 +30,7 @@ const (
 // belongs to. It is never left out for PDS_LOG_SAMPLE. Outside of a request nothing is written.
 func Event(ctx context.Context, name, did string, attrs ...slog.Attr) {
 	st := stateOf(ctx)
-	if st == nil || st.log == nil {
+	if st == nil || st.log == nil || !st.log.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
 	line := slices.Concat([]slog.Attr{slog.String("eventName", name), slog.String("did", did)}, attrs)
