@@ -214,7 +214,7 @@ func TestRestoreAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	locked := false
-	to.Then = func() error {
+	to.Then = func(*backup.Replay) error {
 		_, err := durable.Lock(to.Dir)
 		locked = errors.Is(err, durable.ErrLocked)
 		return nil
