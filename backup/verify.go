@@ -32,12 +32,12 @@ type Verification struct {
 
 // Verified is what a Verification found.
 type Verified struct {
-	Snapshots int   `json:"snapshots"`
+	Snapshots int `json:"snapshots"`
 	// Segments of the log were applied to the newest snapshot, or their hashes compared.
-	Segments int `json:"segments"`
-	Objects   int   `json:"objects"`
-	Blobs     int64 `json:"blobs"`
-	Faults    int   `json:"faults"`
+	Segments int   `json:"segments"`
+	Objects  int   `json:"objects"`
+	Blobs    int64 `json:"blobs"`
+	Faults   int   `json:"faults"`
 	// Newest names the newest snapshot.
 	Newest string `json:"newest"`
 	// Gone is how many of the faults are files of blobs that the server itself lacked.

@@ -192,7 +192,7 @@ func (s *Server) backupTo(args BackupArgs) (*backup.Service, error) {
 	}
 	return &backup.Service{
 		Segments: segments,
-		Source: s.backupSource(args.EnvFile), Depot: store, Recipients: recipients, KeysApart: args.KeysApart, Again: args.Again,
+		Source:   s.backupSource(args.EnvFile), Depot: store, Recipients: recipients, KeysApart: args.KeysApart, Again: args.Again,
 		State: state, Keep: keep, Now: s.opts.Now, Log: s.opts.Log,
 	}, nil
 }
