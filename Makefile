@@ -78,6 +78,8 @@ help: ## this list
 .cache/bin/golangci-lint: TOOL = github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 .cache/bin/gofumpt:       TOOL = mvdan.cc/gofumpt
 .cache/bin/gotestsum:     TOOL = gotest.tools/gotestsum
+.cache/bin/typecheck:     TOOL = ./typecheck
+.cache/bin/typecheck: tools/typecheck/main.go
 .cache/bin/%: tools/go.mod tools/go.sum
 	cd tools && GOBIN=$(CURDIR)/.cache/bin CGO_ENABLED=0 go install -trimpath -ldflags '-s -w' $(TOOL)
 	@touch $@

@@ -27,7 +27,7 @@ func limits(kind mail.NoticeKind) []ratelimit.Limit {
 		mail.NoticePasskeyAdded, mail.NoticePasskeyRenamed,
 		mail.NoticePasskeyRemoved, mail.NoticePasskeyCloned, mail.NoticeRecoveryMade, mail.NoticeRecoveryUsed, mail.NoticeSwitched,
 		mail.NoticeFactorsOff, mail.NoticeNewEmail, mail.NoticeCodeGiven,
-		mail.NoticeRotationKeys, mail.NoticeExported, mail.NoticeImported, mail.NoticeDeleted:
+		mail.NoticeRotationKeys, mail.NoticeExported, mail.NoticeImported, mail.NoticeDeleted, mail.NoticeDeletionResumed:
 		return nil // each wants proofs, and has limits of its own where it needs some
 	case mail.NoticeSignIn, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeDeactivated, mail.NoticeDeletion, mail.NoticeApp,
 		mail.NoticeReplay, mail.NoticeNoticesOff:

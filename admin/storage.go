@@ -17,6 +17,9 @@ type Storage struct {
 	// Transfers is what exports and imports under way have on the disk.
 	Transfers int64
 	Usage
+	// BackedUp is when a backup was last made, Verified when one was last verified; zero if this
+	// server knows of none.
+	BackedUp, Verified time.Time
 	// Disks are those of the data directory and, if they lie elsewhere, of the blobs.
 	Disks []Disk
 	// Error is why a part is missing; empty if none is.

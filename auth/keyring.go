@@ -18,6 +18,10 @@ import (
 	"nestbox/internal/durable"
 )
 
+// MinSecret is how long a secret must be to sign, in bytes: the holder of a token
+// could guess a shorter one.
+const MinSecret = 32
+
 // Errors of the keyring's own operations.
 var (
 	ErrUnknownKey = errors.New("no such key")
@@ -76,7 +80,8 @@ type Keyring struct {
 // not exist. A non-empty configured secret (PDS_JWT_SECRET) is the ring's first
 // key: it signs until a rotation, and tokens without kid, which another server
 // issued under the same secret, are tried against it. A configured secret that the
-// file does not know yet becomes the signing key.
+// file does not know yet becomes the signing key. One that is shorter than MinSecret
+// verifies, and never signs.
 func OpenKeyring(path, configured string, now func() time.Time) (*Keyring, error) {
 	k := &Keyring{path: path, now: now}
 	stored, err := readKeyFile(path)
@@ -84,7 +89,7 @@ func OpenKeyring(path, configured string, now func() time.Time) (*Keyring, error
 		return nil, err
 	}
 	var keys []*key
-	known := false
+	known, weak := false, len(configured) < MinSecret
 	for _, s := range stored.Keys {
 		switch {
 		case s.Configured && configured != "" && s.ID == configuredID(configured):
@@ -93,6 +98,7 @@ func OpenKeyring(path, configured string, now func() time.Time) (*Keyring, error
 				k.retired = append(k.retired, s)
 				continue
 			}
+			s.Signing = s.Signing && !weak
 			keys = append(keys, newKey(s.KeyInfo, []byte(configured)))
 		case s.Configured:
 			// A former PDS_JWT_SECRET: without its bytes it verifies nothing. It
@@ -109,9 +115,9 @@ func OpenKeyring(path, configured string, now func() time.Time) (*Keyring, error
 	}
 	if configured != "" && !known {
 		for _, old := range keys {
-			old.Signing = false
+			old.Signing = old.Signing && weak
 		}
-		info := KeyInfo{ID: configuredID(configured), Created: now().UTC(), Signing: true, Legacy: true, Configured: true}
+		info := KeyInfo{ID: configuredID(configured), Created: now().UTC(), Signing: !weak, Legacy: true, Configured: true}
 		keys = append(keys, newKey(info, []byte(configured)))
 	}
 	if !slices.ContainsFunc(keys, func(k *key) bool { return k.Signing }) {
@@ -142,7 +148,7 @@ func readKeyFile(path string) (keyFile, error) {
 // secret decodes the secret of a key that is not configured.
 func (s storedKey) secret(path string) ([]byte, error) {
 	secret, err := base64.RawURLEncoding.DecodeString(s.Secret)
-	if err != nil || len(secret) < 32 {
+	if err != nil || len(secret) < MinSecret {
 		return nil, fmt.Errorf("key ring %s: key %q has no usable secret", path, s.ID)
 	}
 	return secret, nil

@@ -120,7 +120,7 @@ func TestConfiguredKey(t *testing.T) {
 		t.Error("removed: its tokens live, or others died")
 	}
 	// Another secret signs, and tokens without kid are tried against it instead.
-	k = openRing(t, path, "another secret")
+	k = openRing(t, path, "another secret, which is long enough")
 	if other := wantKeys(t, k, 2); !other.Configured || other.ID == configured.ID {
 		t.Errorf("changed: %+v signs", other)
 	}
@@ -402,5 +402,33 @@ func TestConcurrentRotation(t *testing.T) {
 	signing := wantKeys(t, k, 1+2*rotations)
 	if got := openRing(t, path, secret); wantKeys(t, got, 1+2*rotations) != signing {
 		t.Error("the file holds another ring")
+	}
+}
+
+// TestWeakConfiguredKey: a short PDS_JWT_SECRET of another server verifies its tokens, and never
+// signs, not even where it did.
+func TestWeakConfiguredKey(t *testing.T) {
+	const weak = "jwt-secret"
+	path := filepath.Join(t.TempDir(), "keys.json")
+	imported := forge(t, weak, refreshHeader(), refreshClaims())
+	for name := range map[string]bool{"new": true, "again": true} {
+		k := openRing(t, path, weak)
+		if signing := wantKeys(t, k, 2); signing.Configured || !verifies(k, imported) || !verifies(k, mint(t, k).Refresh) {
+			t.Errorf("%s: %+v signs, the old server's token verifies: %t", name, signing, verifies(k, imported))
+		}
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signs := strings.ReplaceAll(string(raw), `"signing": false`, `"signing": true`)
+	if signs == string(raw) {
+		t.Fatalf("%s", raw)
+	}
+	if err := os.WriteFile(path, []byte(signs), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if signing := wantKeys(t, openRing(t, path, weak), 2); signing.Configured {
+		t.Errorf("%+v signs", signing)
 	}
 }

@@ -48,7 +48,7 @@ func (c *Config) check(f *Faults, flags Flags) {
 	if !flags.Command || flags.Mail && c.SMTPURL.IsSet() {
 		c.checkMail(f)
 	}
-	c.checkSessions(f)
+	c.checkSessions(f, flags)
 	c.checkBlobs(f)
 	c.checkFolders(f)
 	c.checkPages(f)
@@ -226,8 +226,8 @@ func (c *Config) SendsMail() bool {
 	return c.SMTPURL.IsSet() && c.SMTPURL.Reveal() != nestmail.Disabled
 }
 
-func (c *Config) checkSessions(f *Faults) {
-	if k := c.JWTSecret; k.IsSet() && len(k.Reveal()) < minSecret && !c.DevMode {
+func (c *Config) checkSessions(f *Faults, flags Flags) {
+	if k := c.JWTSecret; k.IsSet() && len(k.Reveal()) < minSecret && !c.DevMode && !flags.Inherits {
 		f.add("PDS_JWT_SECRET", fmt.Sprintf("it is shorter than %d bytes", minSecret),
 			"write 32 hexadecimal digits or more, as openssl rand --hex 16 makes them, or leave it out; "+
 				"either ends the sessions of a server that had this secret")

@@ -296,4 +296,7 @@ type Flags struct {
 	// Mail means that the command is about mail, whose settings are checked if they are
 	// given.
 	Mail bool
+	// Inherits means that the secrets are those of a server that is, or was, taken over. Load
+	// finds out by itself.
+	Inherits bool
 }

@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -23,5 +24,29 @@ func TestShortJWTSecret(t *testing.T) {
 		if _, _, err := config.Load(config.Flags{Dev: true}, []string{setting}); err != nil {
 			t.Errorf("%d bytes with --dev: %v", length, err)
 		}
+	}
+}
+
+// TestShortInheritedSecret: the secret of a server that is or was taken over is accepted as it
+// is, with a warning.
+func TestShortInheritedSecret(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "pds")
+	settings := required("PDS_JWT_SECRET=hunter2", "PDS_DATA_DIRECTORY="+data)
+	warned := func(warnings []string) bool {
+		return slices.ContainsFunc(warnings, func(w string) bool {
+			return strings.Contains(w, "another key signs") && !strings.Contains(w, "hunter2")
+		})
+	}
+	for _, command := range []bool{true, false} {
+		if _, _, warnings, err := config.LoadReference(config.Flags{Command: command}, settings, "", ""); err != nil || !warned(warnings) {
+			t.Errorf("take-over: %v, %q", err, warnings)
+		}
+	}
+	if _, _, err := config.Load(config.Flags{}, settings); err == nil {
+		t.Error("it is accepted without a take-over")
+	}
+	touch(t, filepath.Join(data, "nestbox", "takeover.json"))
+	if _, warnings, err := config.Load(config.Flags{}, settings); err != nil || !warned(warnings) {
+		t.Errorf("taken over: %v, %q", err, warnings)
 	}
 }

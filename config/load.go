@@ -37,7 +37,7 @@ func (f *Faults) add(setting, problem, want string) {
 func Load(flags Flags, environ []string) (Config, []string, error) {
 	var faults Faults
 	values := gather(flags, environ, &faults)
-	settle(values, &faults)
+	flags.Inherits = flags.Inherits || settle(values, &faults)
 	return build(values, flags, faults)
 }
 
@@ -119,7 +119,11 @@ func build(values map[string]string, flags Flags, faults Faults) (Config, []stri
 	if len(faults) > 0 {
 		return Config{}, nil, faults
 	}
-	return c, warnings(values), nil
+	lines := warnings(values)
+	if k := c.JWTSecret; flags.Inherits && k.IsSet() && len(k.Reveal()) < minSecret {
+		lines = append(lines, fmt.Sprintf("PDS_JWT_SECRET is shorter than %d bytes: it only verifies tokens of the old server, and another key signs", minSecret))
+	}
+	return c, lines, nil
 }
 
 func fileValues(path string, faults *Faults) map[string]string {

@@ -18,8 +18,14 @@ type Reference struct {
 	Actors, Blobs, Uploads      string
 	// Unread are settings that take over nothing here: names with what to do.
 	Unread []string
-	// S3Bucket is set if its blobs are there.
-	S3Bucket string
+	// Bucket is where its blobs are if they are in no folder; its Name is empty otherwise.
+	Bucket ReferenceBucket
+}
+
+// ReferenceBucket is the bucket of a reference PDS's blobs, and how it is reached.
+type ReferenceBucket struct {
+	Name string
+	S3
 }
 
 // referenceSettings are the settings of places that are the source's once its data directory
@@ -34,8 +40,9 @@ func exists(parts ...string) bool {
 
 // settle makes values those of the server whose data directory was taken over, if
 // PDS_DATA_DIRECTORY is one of the reference: then the directory is the one that was made of
-// it, whatever is left of the source, and the other places are the source's.
-func settle(values map[string]string, faults *Faults) {
+// it, whatever is left of the source, and the other places are the source's. It reports whether
+// a server was taken over there.
+func settle(values map[string]string, faults *Faults) (settled bool) {
 	dir := dataDirectory(values)
 	target := filepath.Join(dir, datadir.TakeoverFolder)
 	switch {
@@ -43,19 +50,20 @@ func settle(values map[string]string, faults *Faults) {
 	case exists(target, datadir.TakeoverFile):
 		values["PDS_DATA_DIRECTORY"] = target
 	case exists(datadir.Dir(dir).Database()):
-		return
+		return false
 	case exists(datadir.Dir(target).Database()):
 		faults.add("PDS_DATA_DIRECTORY", "the take-over of "+dir+" was not finished", takeItOver)
-		return
+		return false
 	case ofReference(values, dir):
 		faults.add("PDS_DATA_DIRECTORY", dir+" is the data directory of a reference PDS and was not taken over", takeItOver)
-		return
+		return false
 	default:
-		return
+		return false
 	}
 	for name := range strings.FieldsSeq(referenceSettings) {
 		delete(values, name)
 	}
+	return true
 }
 
 const takeItOver = "stop that server, and run nestbox takeover --env-file FILE; what it makes is then served with the same file " +
@@ -102,13 +110,17 @@ func LoadReference(flags Flags, environ []string, from, target string) (c Config
 		delete(values, name)
 	}
 	values["PDS_DATA_DIRECTORY"] = target
+	flags.Inherits = true
 	c, warnings, err = build(values, flags, faults)
 	return c, ref, warnings, err
 }
 
 // referenceOf reads the places of the source.
 func referenceOf(values map[string]string, from string) Reference {
-	ref := Reference{Set: values["PDS_DATA_DIRECTORY"], S3Bucket: values["PDS_BLOBSTORE_S3_BUCKET"]}
+	ref := Reference{Set: values["PDS_DATA_DIRECTORY"]}
+	if values["PDS_BLOBSTORE_DISK_LOCATION"] == "" {
+		ref.Bucket = bucketOf(values)
+	}
 	if ref.Data = from; from == "" {
 		ref.Data = ref.Set
 	}
@@ -148,4 +160,15 @@ func referenceOf(values map[string]string, from string) Reference {
 	}
 	slices.Sort(ref.Unread)
 	return ref
+}
+
+// bucketOf reads where the source's blobs are, if they are in a bucket.
+func bucketOf(values map[string]string) ReferenceBucket {
+	const prefix = "PDS_BLOBSTORE_S3_"
+	b := ReferenceBucket{Name: values[prefix+"BUCKET"], S3: S3{
+		Region: values[prefix+"REGION"], Endpoint: values[prefix+"ENDPOINT"], AccessKey: values[prefix+"ACCESS_KEY_ID"],
+		SecretKey: NewSecret(values[prefix+"SECRET_ACCESS_KEY"]),
+	}}
+	b.PathStyle, _ = parseBool(values[prefix+"FORCE_PATH_STYLE"]) // the source takes anything else as false
+	return b
 }

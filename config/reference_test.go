@@ -119,7 +119,16 @@ func TestLoadReference(t *testing.T) {
 		t.Errorf("no file: %v", err)
 	}
 	_, ref, _, err := config.LoadReference(flags, append(settings, "PDS_ENTRYWAY_URL=https://x.test", "PDS_BLOBSTORE_S3_BUCKET=b"), "", "")
-	if err != nil || len(ref.Unread) != 1 || ref.S3Bucket != "b" {
+	if err != nil || len(ref.Unread) != 1 || ref.Bucket.Name != "" {
 		t.Errorf("%+v, %v", ref, err)
+	}
+	_, ref, _, err = config.LoadReference(flags, required("PDS_DATA_DIRECTORY=/pds", "PDS_BLOBSTORE_S3_BUCKET=b", "PDS_BLOBSTORE_S3_REGION=r",
+		"PDS_BLOBSTORE_S3_ENDPOINT=https://s3.test", "PDS_BLOBSTORE_S3_FORCE_PATH_STYLE=true", "PDS_BLOBSTORE_S3_ACCESS_KEY_ID=k",
+		"PDS_BLOBSTORE_S3_SECRET_ACCESS_KEY=hunter2"), "", "")
+	want := config.ReferenceBucket{Name: "b", S3: config.S3{
+		Region: "r", Endpoint: "https://s3.test", AccessKey: "k", SecretKey: config.NewSecret("hunter2"), PathStyle: true,
+	}}
+	if err != nil || ref.Bucket != want {
+		t.Errorf("%+v, %v", ref.Bucket, err)
 	}
 }

@@ -23,8 +23,10 @@ const (
 	NoticeReplay      NoticeKind = "replay"
 	NoticeDeactivated NoticeKind = "deactivated"
 	NoticeDeletion    NoticeKind = "deletion"
-	NoticeTOTPOn      NoticeKind = "authenticator-on"
-	NoticeTOTPOff     NoticeKind = "authenticator-off"
+	// NoticeDeletionResumed: a server that deleted nobody begins to.
+	NoticeDeletionResumed NoticeKind = "deletion-resumed"
+	NoticeTOTPOn          NoticeKind = "authenticator-on"
+	NoticeTOTPOff         NoticeKind = "authenticator-off"
 	// Of passkeys and switches the detail is the name.
 	NoticePasskeyAdded   NoticeKind = "passkey-added"
 	NoticePasskeyRenamed NoticeKind = "passkey-renamed"
@@ -50,7 +52,7 @@ func (k NoticeKind) Always() bool {
 	case NoticePassword, NoticeEmail, NoticeNewEmail, NoticeFactorOn, NoticeFactorOff, NoticeTOTPOn, NoticeTOTPOff, NoticePasskeyAdded,
 		NoticePasskeyRenamed, NoticePasskeyRemoved, NoticePasskeyCloned, NoticeRecoveryMade, NoticeRecoveryUsed, NoticeSwitched,
 		NoticeFactorsOff, NoticeNoticesOff, NoticeCodeGiven, NoticeRotationKeys, NoticeExported, NoticeImported, NoticeDeletion,
-		NoticeDeleted:
+		NoticeDeletionResumed, NoticeDeleted:
 		return true
 	case NoticeSignIn, NoticeHandle, NoticeAppPassword, NoticeApp, NoticeTheft, NoticeReplay, NoticeDeactivated:
 	}
@@ -161,7 +163,7 @@ func (w words) detail(n *Notice) (name, value string) {
 		return "detail.for", value
 	case NoticeRotationKeys:
 		return "detail.keys", value
-	case NoticeDeletion:
+	case NoticeDeletion, NoticeDeletionResumed:
 		if at, err := time.Parse(time.RFC3339, n.Detail); err == nil {
 			value = w.clock(at)
 		}

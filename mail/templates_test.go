@@ -19,7 +19,7 @@ func noticeKinds() []mail.NoticeKind {
 	return []mail.NoticeKind{
 		mail.NoticeSignIn, mail.NoticePassword, mail.NoticeEmail, mail.NoticeHandle, mail.NoticeAppPassword, mail.NoticeFactorOn, mail.NoticeFactorOff,
 		mail.NoticeTOTPOn, mail.NoticeTOTPOff, mail.NoticePasskeyAdded, mail.NoticePasskeyRenamed, mail.NoticePasskeyRemoved, mail.NoticePasskeyCloned,
-		mail.NoticeRecoveryMade, mail.NoticeRecoveryUsed, mail.NoticeSwitched, mail.NoticeFactorsOff, mail.NoticeNewEmail, mail.NoticeNoticesOff, mail.NoticeCodeGiven, mail.NoticeRotationKeys, mail.NoticeApp, mail.NoticeTheft, mail.NoticeReplay, mail.NoticeDeactivated, mail.NoticeDeletion,
+		mail.NoticeRecoveryMade, mail.NoticeRecoveryUsed, mail.NoticeSwitched, mail.NoticeFactorsOff, mail.NoticeNewEmail, mail.NoticeNoticesOff, mail.NoticeCodeGiven, mail.NoticeRotationKeys, mail.NoticeApp, mail.NoticeTheft, mail.NoticeReplay, mail.NoticeDeactivated, mail.NoticeDeletion, mail.NoticeDeletionResumed,
 		mail.NoticeExported, mail.NoticeImported, mail.NoticeDeleted,
 	}
 }

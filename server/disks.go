@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"nestbox/admin"
+	"nestbox/datadir"
 	"nestbox/internal/pause"
 	"nestbox/internal/system"
 )
@@ -35,6 +36,10 @@ func (s *Server) lookAtDisks(ctx context.Context) (out admin.Storage) {
 	errs = append(errs, err)
 	out.EventLog = st.Bytes
 	out.Usage, err = s.stores.Views.Usage(ctx, biggestShown)
+	errs = append(errs, err)
+	out.BackedUp, err = s.dir.LastSuccess(datadir.BackupMade)
+	errs = append(errs, err)
+	out.Verified, err = s.dir.LastSuccess(datadir.BackupVerified)
 	errs = append(errs, err)
 	now := admin.Size{At: s.opts.Now().UTC().Truncate(time.Second), Database: out.Database, Blobs: out.BlobBytes}
 	raw, err := s.dir.LastSizes()

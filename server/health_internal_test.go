@@ -137,4 +137,7 @@ func TestLastBackup(t *testing.T) {
 	if n := count(); n != 2 || at == 0 || s.sights.backups[1].Load() != at {
 		t.Errorf("%d values, %d, then %d", n, at, s.sights.backups[1].Load())
 	}
+	if disks := s.lookAtDisks(t.Context()); disks.BackedUp.IsZero() || disks.Verified.IsZero() {
+		t.Errorf("the page of the disks shows a backup of %v, one verified at %v", disks.BackedUp, disks.Verified)
+	}
 }

@@ -45,8 +45,16 @@ type TakeoverOptions struct {
 	// Force takes over what is known of a source that is newer, or whose event log is older
 	// than its repositories.
 	Force, KeepDeleteAfter bool
-	Version                string
-	Now                    func() time.Time
+	// Relay is the host that has the repositories of accounts whose own are damaged; empty if
+	// none is to be asked.
+	Relay string
+	// HashBlobs makes a dry run read the content of every blob.
+	HashBlobs bool
+	// Token is one of a session of the source: the take-over is refused unless the settings'
+	// secret has signed it. Empty for none.
+	Token   string
+	Version string
+	Now     func() time.Time
 	// Progress is called with what is being done.
 	Progress func(line string)
 }
@@ -77,8 +85,10 @@ type takeoverRun struct {
 	source  *reference.Source
 	store   *sqlite.Takeover // nil in a dry run
 	files   takeover.Files
-	box     *seal.Box
-	closers []func() error
+	// originals are the files of the source's blobs.
+	originals takeover.Originals
+	box       *seal.Box
+	closers   []func() error
 	// seen is the state of the source before anything of it was read.
 	seen reference.Written
 	// again: the take-over has ended, and is made again.
@@ -95,7 +105,7 @@ func TakeOver(ctx context.Context, o TakeoverOptions) (_ *takeover.Report, err e
 	from := o.From
 	t := &takeoverRun{TakeoverOptions: o, dir: datadir.Dir(o.Config.DataDirectory), places: reference.Places{
 		Data: from.Data, Accounts: from.Accounts, Events: from.Events, Documents: from.Documents,
-		Actors: from.Actors, Blobs: from.Blobs, Uploads: from.Uploads, Force: o.Force,
+		Actors: from.Actors, Blobs: from.Blobs, Uploads: from.Uploads, Bucket: from.Bucket.Name, Force: o.Force,
 	}.In()}
 	t.report = &takeover.Report{Source: t.places.Data, Target: string(t.dir), Pass: string(o.Pass)}
 	defer func() {
@@ -112,7 +122,10 @@ func TakeOver(ctx context.Context, o TakeoverOptions) (_ *takeover.Report, err e
 			return t.report, err
 		}
 	}
-	if err := t.before(); err != nil {
+	if t.originals, err = originalsOf(from.Bucket, t.places); err != nil {
+		return t.report, err
+	}
+	if err := t.before(ctx); err != nil {
 		return t.report, err
 	}
 	if err := t.open(ctx); err != nil {
@@ -133,12 +146,12 @@ func TakeOver(ctx context.Context, o TakeoverOptions) (_ *takeover.Report, err e
 }
 
 // before looks for reasons not to begin without writing anything.
-func (t *takeoverRun) before() (err error) {
+func (t *takeoverRun) before(ctx context.Context) (err error) {
 	if t.report.Refusals, err = t.beforehand(); err != nil {
 		return err
 	}
 	if len(t.report.Refusals) == 0 {
-		err = t.room()
+		err = t.room(ctx)
 	}
 	if err == nil && len(t.report.Refusals) > 0 {
 		err = t.report.Refusals
@@ -163,13 +176,14 @@ func readTaken(dir datadir.Dir) (*Taken, error) {
 	if err := json.Unmarshal(raw, &taken); err != nil {
 		return nil, fmt.Errorf("%s is damaged: %w", dir.Takeover(), err)
 	}
+	taken.Places = whereTheyAre(dir, taken.Places)
 	return &taken, nil
 }
 
 // open opens the target and the source.
 func (t *takeoverRun) open(ctx context.Context) (err error) {
 	if t.Pass == DryRun {
-		t.files, t.box = takeover.Looked{}, throwawayBox()
+		t.files, t.box = takeover.Looked{From: t.originals, Hash: t.HashBlobs}, throwawayBox()
 		if t.scratch, err = os.MkdirTemp("", "nestbox-takeover-"); err != nil {
 			return fmt.Errorf("make folder for copies of databases: %w", err)
 		}
@@ -224,6 +238,9 @@ func (t *takeoverRun) openTarget(ctx context.Context) error {
 	}
 	t.closers = append(t.closers, blobs.Close)
 	t.files = takeover.DiskFiles{Disk: blobs}
+	if t.places.Bucket != "" {
+		t.files = takeover.FetchedFiles{DiskFiles: takeover.DiskFiles{Disk: blobs}, From: t.originals}
+	}
 	if t.store, err = sqlite.OpenTakeover(ctx, dir.Database(), t.files.Settle); err != nil {
 		return err
 	}
@@ -281,13 +298,17 @@ func (t *takeoverRun) run(ctx context.Context) error {
 		served, err := t.places.Served()
 		stopped = err == nil && len(served) == 0
 	}
+	from, err := relayOf(t.Relay)
+	if err != nil {
+		return err
+	}
 	pass := &takeover.TakeOver{
 		Settings: takeover.Settings{
 			Source: t.places.Data, Target: string(t.dir), URL: c.PublicURL(""), KeepEvents: time.Duration(c.RepoBackfillLimitMS) * time.Millisecond,
 			MaxEvents: c.FirehoseMaxBytes, Manner: t.Manner, Skip: skip, KeepDeleteAfter: t.KeepDeleteAfter,
 			Stopped: stopped, Force: t.Force,
 		},
-		Source: t.source, Files: t.files, Box: t.box, Codes: &account.Codes{Key: t.box.Derive("e-mail codes"), Now: t.Now},
+		Source: t.source, Files: t.files, Relay: from, Letters: t.letters(), Box: t.box, Codes: &account.Codes{Key: t.box.Derive("e-mail codes"), Now: t.Now},
 		Now: t.Now, Progress: t.Progress, Still: t.still,
 	}
 	if t.Pass == DryRun {

@@ -8,155 +8,24 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
-
-	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/config"
 	"nestbox/datadir"
-	"nestbox/repo"
-	"nestbox/store"
-	"nestbox/store/reference"
-	"nestbox/store/sqlite"
-	"nestbox/takeover"
+	"nestbox/internal/durable"
 )
 
 // ErrNotTaken: the data directory was not made by a take-over that has ended.
 var ErrNotTaken = errors.New("nothing was taken over there yet")
-
-// CheckedTakeover is how a data directory compares with the one that was taken over.
-type CheckedTakeover struct {
-	Accounts int `json:"accounts"`
-	// Same are repositories that are at the old commit, Newer those that were written since.
-	Same  int `json:"same"`
-	Newer int `json:"newer"`
-	// Differences are what is not as it was, for another reason than a write since.
-	Differences []string `json:"differences,omitempty"`
-}
-
-// CheckTakeover compares what was taken over with the source, account by account. A server
-// may run on it. ErrNotTaken.
-func CheckTakeover(ctx context.Context, c *config.Config) (out CheckedTakeover, err error) {
-	dir := datadir.Dir(c.DataDirectory)
-	taken, err := readTaken(dir)
-	if err != nil {
-		return out, err
-	}
-	if taken == nil {
-		return out, fmt.Errorf("%s: %w", dir, ErrNotTaken)
-	}
-	scratch, err := os.MkdirTemp("", "nestbox-takeover-")
-	if err != nil {
-		return out, fmt.Errorf("make folder for copies of databases: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
-	source, err := reference.OpenSource(ctx, taken.Places, scratch)
-	if err != nil {
-		return out, fmt.Errorf("open the source: %w", err)
-	}
-	defer func() { err = errors.Join(err, source.Close()) }()
-	view, err := sqlite.Inspector{Path: dir.Database()}.Open(ctx)
-	if err != nil {
-		return out, err
-	}
-	defer func() { err = errors.Join(err, view.Close()) }()
-	there := map[syntax.DID]store.Inspected{}
-	for after := int64(0); ; {
-		page, err := view.Accounts(after, 1000)
-		if err != nil {
-			return out, err
-		}
-		if len(page) == 0 {
-			break
-		}
-		for _, a := range page {
-			there[a.DID], after = a, a.ID
-		}
-	}
-	accounts, _, err := source.Accounts()
-	if err != nil {
-		return out, err
-	}
-	for _, a := range accounts {
-		out.Accounts++
-		now, ok := there[a.DID]
-		if !ok {
-			out.Differences = append(out.Differences, fmt.Sprintf("%s: it is not here: it was skipped, or deleted since", a.DID))
-			continue
-		}
-		active := !a.TakenDown && a.DeactivatedAt.IsZero()
-		if active != now.Active {
-			out.Differences = append(out.Differences, fmt.Sprintf("%s: it was %s, and is %s", a.DID, word(active), word(now.Active)))
-		}
-		if err := out.compare(ctx, source, view, a.DID, now); err != nil {
-			return out, err
-		}
-	}
-	return out, nil
-}
-
-func word(active bool) string {
-	if active {
-		return "active"
-	}
-	return "not active"
-}
-
-// compare compares one account's repository.
-func (c *CheckedTakeover) compare(
-	ctx context.Context, source *reference.Source, view store.Inspection, did syntax.DID, now store.Inspected,
-) error {
-	differs := func(format string, args ...any) {
-		c.Differences = append(c.Differences, did.String()+": "+fmt.Sprintf(format, args...))
-	}
-	actor, err := source.Actor(ctx, did)
-	if err != nil {
-		differs("the old repository cannot be read: %v", err)
-		return ctx.Err()
-	}
-	defer func() { _ = actor.Close() }() // it was only read
-	root, err := actor.Root()
-	if err != nil {
-		differs("the old repository cannot be read: %v", err)
-		return ctx.Err()
-	}
-	records, err := actor.Records()
-	if err != nil {
-		differs("the old records cannot be read: %v", err)
-		return ctx.Err()
-	}
-	err = view.Repo(now.ID, func(rows repo.Rows) error {
-		head := rows.Head()
-		switch {
-		case head.Rev < root.Rev:
-			differs("its repository is at revision %s, the old one at %s", head.Rev, root.Rev)
-		case head.Rev > root.Rev:
-			c.Newer++
-		case !head.CID.Equals(root.CID):
-			differs("its repository is at commit %s, the old one at %s", head.CID, root.CID)
-		case head.Records != int64(len(records)):
-			// The table may lag behind the tree.
-			if n, err := takeover.CountRecords(did, actor); err != nil || n != head.Records {
-				differs("it has %d records, the old one %d: %v", head.Records, n, err)
-			} else {
-				c.Same++
-			}
-		default:
-			c.Same++
-		}
-		return nil
-	})
-	if err != nil {
-		differs("its repository: %v", err)
-	}
-	return ctx.Err()
-}
 
 // OldFiles are the files of a source that nothing here needs.
 type OldFiles struct {
 	At        time.Time `json:"at"`
 	Removable []string  `json:"removable"`
 	Keep      []string  `json:"keep"`
+	// Moved is where the data directory is now, empty if it was not moved.
+	Moved string `json:"moved,omitempty"`
 }
 
 // OverTakeover returns what may be removed of a data directory that was taken over, by who
@@ -186,6 +55,68 @@ func OverTakeover(c *config.Config) (OldFiles, error) {
 		out.Removable = append(out.Removable, path)
 	}
 	return out, nil
+}
+
+// Errors of MoveTakeover.
+var (
+	// errOccupied: there is something already where the data directory is to be.
+	errOccupied = errors.New("it is there, and is not an empty folder: name another")
+	// errWithin: what is deleted with the old data directory is not out of it.
+	errWithin = errors.New("it is below the old data directory: name a folder outside of it")
+	// errOtherDisk: a folder can be moved at once within a file system alone.
+	errOtherDisk = errors.New("it is on another file system: name a folder on the same, or stop the server, " +
+		"copy the data directory with its dates and modes (cp -a), and serve the copy")
+)
+
+// MoveTakeover moves the data directory that a take-over made to the folder to, out of the old
+// one, which can be deleted then; it returns what may be removed of that. No server may run on
+// it: durable.ErrLocked. It is moved at once or not at all. ErrNotTaken.
+func MoveTakeover(c *config.Config, to string) (_ OldFiles, err error) {
+	over, err := OverTakeover(c)
+	if err != nil {
+		return over, err
+	}
+	taken, err := readTaken(datadir.Dir(c.DataDirectory))
+	if err != nil {
+		return over, err
+	}
+	if to, err = filepath.Abs(to); err != nil {
+		return over, err
+	}
+	fail := func(cause error) error { return fmt.Errorf("move the data directory to %s: %w", to, cause) }
+	if rel, err := filepath.Rel(taken.Places.Data, to); err == nil && filepath.IsLocal(rel) {
+		return over, fail(errWithin)
+	}
+	if entries, err := os.ReadDir(to); err != nil && !errors.Is(err, os.ErrNotExist) || len(entries) > 0 {
+		return over, fail(errOccupied)
+	}
+	dir, release, err := openDir(c.DataDirectory)
+	if release != nil {
+		defer func() { err = errors.Join(err, release()) }()
+	}
+	if err != nil {
+		return over, fail(err)
+	}
+	if err := os.Remove(to); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return over, fail(err)
+	}
+	err = os.Rename(string(dir), to)
+	if errors.Is(err, syscall.EXDEV) {
+		err = errOtherDisk
+	}
+	if err == nil {
+		err = errors.Join(durable.SyncDir(filepath.Dir(to)), durable.SyncDir(filepath.Dir(string(dir))))
+	}
+	if err != nil {
+		return over, fail(err)
+	}
+	moved := *c
+	moved.DataDirectory = to
+	if over, err = OverTakeover(&moved); err != nil {
+		return over, err
+	}
+	over.Moved = to
+	return over, nil
 }
 
 // lookAtOldServer looks whether the server that was taken over runs again: both would write

@@ -40,12 +40,18 @@ func (t *takeoverRun) beforehand() (out takeover.Refusals, err error) {
 		name, do, _ := strings.Cut(setting, ": ")
 		refuse(name+" is set", do)
 	}
-	if t.From.S3Bucket != "" && t.places.Blobs == "" {
-		refuse("the blobs are in the S3 bucket "+t.From.S3Bucket, "copy its folders blocks, tmp and quarantine to FOLDER, FOLDER/tempt and "+
-			"FOLDER/quarantine (aws s3 sync), and set PDS_BLOBSTORE_DISK_LOCATION=FOLDER in place of the PDS_BLOBSTORE_S3_ settings")
-	}
-	if t.places.Blobs == "" && t.From.S3Bucket == "" {
+	if t.places.Blobs == "" && t.places.Bucket == "" {
 		refuse("PDS_BLOBSTORE_DISK_LOCATION is not set", "use the env file of the old server, as it was")
+	}
+	if b := t.From.Bucket; b.Name != "" && (b.AccessKey == "" || !b.SecretKey.IsSet()) {
+		refuse("the blobs are in the S3 bucket "+b.Name+", and PDS_BLOBSTORE_S3_ACCESS_KEY_ID or PDS_BLOBSTORE_S3_SECRET_ACCESS_KEY is not set",
+			"set both for this command: keys that the machine has from its cloud are not used")
+	}
+	if t.Token != "" {
+		if err := t.checkToken(); err != nil {
+			refuse("the token of --token does not fit the env file: "+err.Error(),
+				"set PDS_JWT_SECRET, PDS_HOSTNAME and PDS_SERVICE_DID to the old server's: with others everybody would be signed out")
+		}
 	}
 	for name, path := range map[string]string{"accounts": t.places.Accounts, "event log": t.places.Events} {
 		if _, err := reference.StateOf(path); errors.Is(err, reference.ErrMissing) {
@@ -128,7 +134,7 @@ func (t *takeoverRun) inspect(ctx context.Context) error {
 			"set the clock: what is written next would be older than what is there")
 	}
 	if t.store != nil { // blobs were tried on
-		if err := t.room(); err != nil {
+		if err := t.room(ctx); err != nil {
 			return err
 		}
 	}
@@ -140,10 +146,13 @@ func (t *takeoverRun) refuse(problem, do string) {
 }
 
 // room finds out how much of the disk is needed, and whether it is there.
-func (t *takeoverRun) room() (err error) {
+func (t *takeoverRun) room(ctx context.Context) (err error) {
 	sizes := t.report.Sizes
 	if sizes.Needed == 0 { // it is looked at once, before anything is written
 		if sizes, err = t.places.Sizes(); err != nil {
+			return err
+		}
+		if err := t.sizesOfBucket(ctx, &sizes); err != nil {
 			return err
 		}
 	}
@@ -158,7 +167,9 @@ func (t *takeoverRun) room() (err error) {
 		return fmt.Errorf("look at the disk of %s: %w", there, err)
 	}
 	sizes.Manner = t.Manner
-	if t.Manner == takeover.Any {
+	if t.places.Bucket != "" {
+		sizes.Manner = takeover.Copy
+	} else if t.Manner == takeover.Any {
 		if sizes.Manner, err = t.manner(there); err != nil {
 			return err
 		}

@@ -170,7 +170,7 @@ func TestTakeoverRestored(t *testing.T) {
 	if len(r.Blobs.Bad) != 1 || r.Blobs.Bad[0].CID != gone.Blob.String() || r.Accounts.Read != 2 || r.Stored.Blobs != 15 {
 		t.Errorf("last pass: %+v, %d accounts read, stored %+v", r.Blobs, r.Accounts.Read, r.Stored)
 	}
-	c, err := server.CheckTakeover(t.Context(), &config.Config{DataDirectory: o.target()})
+	c, err := server.CheckTakeover(t.Context(), &config.Config{DataDirectory: o.target()}, config.Reference{}, time.Now())
 	if err != nil || len(c.Differences) > 0 || c.Same != 9 {
 		t.Errorf("%+v, %v", c, err)
 	}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"time"
 
@@ -69,6 +70,9 @@ type Inspection interface {
 	LastEvent() (int64, error)
 	// Foreign returns the number up to which events came with a take-over, 0 for none.
 	Foreign() (int64, error)
+	// Inherited calls yield with the hash of each token of a server that was taken over whose
+	// session lives (session.TokenHash), and returns what became of those sessions.
+	Inherited(yield func(token [sha256.Size]byte) error) (Inherited, error)
 
 	Close() error
 }
@@ -84,6 +88,16 @@ type Inspected struct {
 	Active bool
 	// Pending: its DID is being registered, so that it has no repository yet.
 	Pending bool
+}
+
+// Inherited is what became of the sessions of a server that was taken over.
+type Inherited struct {
+	// Since is when they were taken over, zero if none were.
+	Since time.Time
+	// Refreshed are those that were refreshed here, Opened the sessions that were opened here, the
+	// first of them at First.
+	Refreshed, Opened int64
+	First             time.Time
 }
 
 // Rebuilt is what Inspection.Rebuild changed.

@@ -232,7 +232,11 @@ func (t *TakeOver) accountRow(a Account, n names, document []byte, r *Report) (A
 	if a.TakenDown {
 		row.TakenDownAt, row.TakedownRef = takedownOf(a.TakedownRef, t.Now())
 	}
-	row.DeleteAfter = t.deletion(a, r)
+	if row.DeleteAfter = t.deletion(a, r); !row.DeleteAfter.IsZero() && t.Letters != nil {
+		for _, m := range t.Letters(&row.Account) {
+			r.letters = append(r.letters, Letter{a.DID, m})
+		}
+	}
 	return row, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
@@ -33,14 +34,30 @@ var (
 	ErrContent = errors.New("its content is damaged")
 )
 
+// Original is a file of the source that may have the content of a blob: one whose SHA-256 is
+// Sum, and whose size in bytes should be Size.
+type Original struct {
+	Path string
+	Sum  [sha256.Size]byte
+	Size int64
+}
+
+// Originals are the files of the source's blobs, by their paths: see BlobFile. They are only
+// read. Its methods may be called by several goroutines.
+type Originals interface {
+	// Size returns the size of a file in bytes: ErrNoFile.
+	Size(ctx context.Context, path string) (int64, error)
+	// Open opens a file: ErrNoFile. The caller closes it.
+	Open(ctx context.Context, path string) (io.ReadCloser, error)
+}
+
 // Files are the files of blobs that are made. Its methods may be called by several
 // goroutines.
 type Files interface {
-	// Bring makes the file key of the file at path, whose content has the SHA-256 sum, in a
-	// manner, and returns its size and the manner. If the file key is there already, it is
-	// left as it is: Present. The source is only read, never written. ErrNoFile,
-	// ErrContent.
-	Bring(ctx context.Context, key, path string, sum [sha256.Size]byte, m Manner) (size int64, how Manner, err error)
+	// Bring makes the file key of an original in a manner, and returns its size and the
+	// manner. If the file key is there already, it is left as it is: Present. The source is
+	// only read, never written. ErrNoFile, ErrContent.
+	Bring(ctx context.Context, key string, o Original, m Manner) (size int64, how Manner, err error)
 	// Each calls yield for each file, with its key, empty if no blob could have it.
 	Each(ctx context.Context, yield func(path, key string) error) error
 	// Remove removes a file.
@@ -72,7 +89,7 @@ func (t *TakeOver) bringBlobs(ctx context.Context, did syntax.DID, files []BlobF
 		if row.CreatedAt.IsZero() {
 			row.CreatedAt = t.Now().UTC()
 		}
-		size, how, err := t.bringBlob(ctx, row.Key, f.Paths, [sha256.Size]byte(id.Bytes()[len(id.Bytes())-sha256.Size:]))
+		size, how, err := t.bringBlob(ctx, row.Key, f, [sha256.Size]byte(id.Bytes()[len(id.Bytes())-sha256.Size:]))
 		switch {
 		case errors.Is(err, ErrNoFile):
 			w.badBlob(did, f.CID, noFile)
@@ -96,11 +113,11 @@ func (t *TakeOver) bringBlobs(ctx context.Context, did syntax.DID, files []BlobF
 // bringBlob tries the places where a blob's file may be. A damaged one counts only if there
 // is no better.
 func (t *TakeOver) bringBlob(
-	ctx context.Context, key string, paths []string, sum [sha256.Size]byte,
+	ctx context.Context, key string, f BlobFile, sum [sha256.Size]byte,
 ) (size int64, how Manner, err error) {
 	worst := ErrNoFile
-	for _, path := range paths {
-		size, how, err = t.Files.Bring(ctx, key, path, sum, t.Settings.Manner)
+	for _, path := range f.Paths {
+		size, how, err = t.Files.Bring(ctx, key, Original{Path: path, Sum: sum, Size: f.Size}, t.Settings.Manner)
 		switch {
 		case errors.Is(err, ErrContent):
 			worst = err
@@ -129,7 +146,7 @@ func (t *TakeOver) blobsThere(there int64, r *Report) error {
 	}
 	r.Refusals = append(r.Refusals, Refusal{
 		Problem: fmt.Sprintf("the files of %d of %d blobs are missing", missing, missing+there),
-		Do:      "name the folder that has them, mounted, with PDS_BLOBSTORE_DISK_LOCATION or --from DIR; if they are lost, use --force",
+		Do:      "name the folder that has them, mounted, with PDS_BLOBSTORE_DISK_LOCATION or --from DIR, or their bucket with PDS_BLOBSTORE_S3_BUCKET; if they are lost, use --force",
 	})
 	return r.Refusals
 }

@@ -42,6 +42,8 @@ func faultOf(did syntax.DID, err error) Fault {
 	f := Fault{DID: did, What: err.Error(), Do: skipIt(did)}
 	if own, ok := errors.AsType[*faulty](err); ok {
 		f.What, f.Do = own.what, own.do
+	} else if errors.Is(err, errProof) {
+		f.Do = "fetch its repository from a host that has it, with --from-relay URL; or " + f.Do
 	}
 	return f
 }

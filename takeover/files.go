@@ -20,12 +20,12 @@ var _ Files = DiskFiles{}
 
 // Bring implements Files.
 func (f DiskFiles) Bring(
-	ctx context.Context, key, path string, sum [sha256.Size]byte, m Manner,
+	ctx context.Context, key string, o Original, m Manner,
 ) (size int64, how Manner, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, "", err
 	}
-	if _, err := sizeOfFile(path); err != nil {
+	if _, err := sizeOfFile(o.Path); err != nil {
 		return 0, "", err
 	}
 	size, there, err := f.Disk.Size(key)
@@ -33,11 +33,11 @@ func (f DiskFiles) Bring(
 		return size, Present, err
 	}
 	err = f.Disk.Adopt(key, func(to string) (err error) {
-		how, err = bringFile(to, path, m)
+		how, err = bringFile(to, o.Path, m)
 		if err != nil {
 			return err
 		}
-		size, err = proveFile(to, sum)
+		size, err = proveFile(to, o.Sum)
 		return err
 	})
 	return size, how, err
@@ -128,8 +128,14 @@ func proveFile(path string, sum [sha256.Size]byte) (size int64, err error) {
 		return 0, fmt.Errorf("read file: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	return proveContent(f, sum)
+}
+
+// proveContent reads all of r, which must have the SHA-256 sum, and returns its size:
+// ErrContent.
+func proveContent(r io.Reader, sum [sha256.Size]byte) (size int64, err error) {
 	h := sha256.New()
-	if size, err = io.Copy(h, f); err != nil {
+	if size, err = io.Copy(h, r); err != nil {
 		return 0, fmt.Errorf("read file: %w", err)
 	}
 	if [sha256.Size]byte(h.Sum(nil)) != sum {
@@ -149,14 +155,84 @@ func (f DiskFiles) Remove(ctx context.Context, key string) error { return f.Disk
 // Settle implements Files.
 func (f DiskFiles) Settle(context.Context) error { return f.Disk.Settle() }
 
-// Looked implements Files for a dry run: it only looks whether there is a file.
-type Looked struct{}
+// FolderOriginals implements Originals for files of this machine.
+type FolderOriginals struct{}
+
+var _ Originals = FolderOriginals{}
+
+// Size implements Originals.
+func (FolderOriginals) Size(_ context.Context, path string) (int64, error) { return sizeOfFile(path) }
+
+// Open implements Originals.
+func (FolderOriginals) Open(_ context.Context, path string) (io.ReadCloser, error) {
+	if _, err := sizeOfFile(path); err != nil {
+		return nil, err
+	}
+	return os.Open(path) //nolint:gosec // a blob of the source
+}
+
+// FetchedFiles implements Files in a folder of blobs whose originals are elsewhere, as in a
+// bucket: each is copied.
+type FetchedFiles struct {
+	DiskFiles
+
+	From Originals
+}
+
+var _ Files = FetchedFiles{}
+
+// Bring implements Files. It does not ask for an original whose file is there.
+func (f FetchedFiles) Bring(ctx context.Context, key string, o Original, _ Manner) (size int64, how Manner, err error) {
+	size, there, err := f.Disk.Size(key)
+	if err != nil || there {
+		return size, Present, err
+	}
+	body, err := f.From.Open(ctx, o.Path)
+	if err != nil {
+		return 0, "", err
+	}
+	defer func() { err = errors.Join(err, body.Close()) }()
+	err = f.Disk.Adopt(key, func(to string) (err error) {
+		size, err = fetchFile(to, body, o.Sum)
+		return err
+	})
+	return size, Copy, err
+}
+
+// fetchFile makes the file to of a content, which must have the SHA-256 sum, durably, and
+// returns its size: ErrContent. The caller removes what fails.
+func fetchFile(to string, content io.Reader, sum [sha256.Size]byte) (size int64, err error) {
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // in a folder of our own
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	if size, err = proveContent(io.TeeReader(content, out), sum); err != nil {
+		return 0, err
+	}
+	return size, out.Sync()
+}
+
+// Looked implements Files for a dry run: it only looks whether there is a file of the right
+// size. It reads the content of the others, and of all if Hash is set.
+type Looked struct {
+	From Originals
+	Hash bool
+}
 
 var _ Files = Looked{}
 
-// Bring implements Files. It does not look at the content.
-func (Looked) Bring(_ context.Context, _, path string, _ [sha256.Size]byte, m Manner) (int64, Manner, error) {
-	size, err := sizeOfFile(path)
+// Bring implements Files. It makes nothing.
+func (l Looked) Bring(ctx context.Context, _ string, o Original, m Manner) (size int64, _ Manner, err error) {
+	if size, err = l.From.Size(ctx, o.Path); err != nil || !l.Hash && size == o.Size {
+		return size, m, err
+	}
+	body, err := l.From.Open(ctx, o.Path)
+	if err != nil {
+		return 0, m, err
+	}
+	defer func() { err = errors.Join(err, body.Close()) }()
+	size, err = proveContent(body, o.Sum)
 	return size, m, err
 }
 

@@ -33,14 +33,18 @@ type Report struct {
 	// accounts whose table of records was not what their repository has.
 	OddRecords int64        `json:"oddRecords,omitempty"`
 	Lagging    []syntax.DID `json:"lagging,omitempty"`
-	Blobs      Blobs        `json:"blobs"`
-	Sessions   *Arrived     `json:"sessions,omitempty"`
-	Events     Events       `json:"events"`
-	Stored     *Counts      `json:"stored,omitempty"`
+	// FromRelay are accounts whose own database was damaged.
+	FromRelay []syntax.DID `json:"fromRelay,omitempty"`
+	Blobs     Blobs        `json:"blobs"`
+	Sessions  *Arrived     `json:"sessions,omitempty"`
+	Events    Events       `json:"events"`
+	Stored    *Counts      `json:"stored,omitempty"`
 
 	DeleteAfter struct {
 		Dropped []syntax.DID `json:"dropped,omitempty"`
 		Kept    []syntax.DID `json:"kept,omitempty"`
+		// Mailed counts the mails to owners of those that are kept.
+		Mailed int `json:"mailed,omitempty"`
 	} `json:"deleteAfter"`
 	Dropped struct {
 		AppPasswords int `json:"appPasswords"`
@@ -61,6 +65,8 @@ type Report struct {
 
 	mu   sync.Mutex
 	more map[string]int
+	// letters are those of DeleteAfter.Kept.
+	letters []Letter
 }
 
 // Blobs counts blobs that a pass has brought.
@@ -122,6 +128,12 @@ func (r *Report) remark(format string, args ...any) {
 
 // Remark adds what a caller found.
 func (r *Report) Remark(text string) { r.remark("%s", text) }
+
+func (r *Report) rescued(did syntax.DID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.FromRelay = append(r.FromRelay, did)
+}
 
 func (r *Report) fault(f Fault) {
 	r.mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"nestbox/account"
 	"nestbox/admin"
 	"nestbox/internal/seal"
+	"nestbox/mail"
 )
 
 // Settings are what an operator decides, and what the servers' settings say.
@@ -40,6 +41,11 @@ type TakeOver struct {
 	// Store is nil for a dry run; Files then only looks whether there is a file.
 	Store Store
 	Files Files
+	// Relay has the repositories of accounts whose own are damaged; nil if none is asked.
+	Relay Relay
+	// Letters returns the mails to an account's owner about its deletion, none if none can be
+	// sent. Nil sends none.
+	Letters func(a *account.Account) []mail.Message
 	// Sessions brings the sessions, once the accounts are stored.
 	Sessions func(ctx context.Context, now time.Time) (Arrived, error)
 	// Box seals the private keys, Codes keys the hashes of e-mail codes.
@@ -50,6 +56,8 @@ type TakeOver struct {
 	Still func(ctx context.Context) error
 	// Progress is called with what is being done.
 	Progress func(line string)
+
+	fetching fetching
 }
 
 // maxWorkers bounds the actors that are in memory at once.
@@ -121,7 +129,8 @@ func (t *TakeOver) bring(ctx context.Context, r *Report) error {
 func (t *TakeOver) Finish(ctx context.Context, r *Report) error {
 	begun := time.Now()
 	defer func() { r.close(time.Since(begun)) }()
-	if err := t.bring(ctx, r); err != nil {
+	err := t.bring(ctx, r)
+	if err != nil {
 		return err
 	}
 	if err := t.strays(ctx, r); err != nil {
@@ -149,6 +158,9 @@ func (t *TakeOver) Finish(ctx context.Context, r *Report) error {
 	}
 	if err := t.sweepFiles(ctx); err != nil {
 		return err
+	}
+	if r.DeleteAfter.Mailed, err = t.Store.Mail(ctx, r.letters, now); err != nil {
+		return fmt.Errorf("mails about deletions: %w", err)
 	}
 	counts, err := t.Store.Counts(ctx)
 	if err != nil {
@@ -287,6 +299,10 @@ func (t *TakeOver) one(ctx context.Context, q queued, w *work) error {
 	}
 	did := q.row.DID
 	err := t.actorOf(ctx, q, w)
+	_, known := errors.AsType[*faulty](err)
+	if t.Relay != nil && !known && (errors.Is(err, errProof) || errors.Is(err, ErrNoActor) && t.Settings.Stopped) {
+		err = t.rescue(ctx, q, err, w)
+	}
 	switch {
 	case errors.Is(err, ErrNoActor), errors.Is(err, errProof), errors.Is(err, ErrMoved):
 		if errors.Is(err, ErrNoActor) && !t.Settings.Stopped {

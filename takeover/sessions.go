@@ -153,6 +153,31 @@ func BringSessions(ctx context.Context, src SessionSource, dst SessionStore, now
 	return counts, err
 }
 
+// LiveSessions calls yield with the hash of the last token of each session of the source that
+// lived at a time: those that BringSessions brings, but for accounts that were left out.
+// passwords are the source's app passwords.
+func LiveSessions(
+	ctx context.Context, src SessionSource, passwords []AppPassword, at time.Time, yield func(did syntax.DID, token [sha256.Size]byte) error,
+) error {
+	apps := map[AppPassword]bool{}
+	for _, p := range passwords {
+		apps[AppPassword{DID: p.DID, Name: p.Name}] = true
+	}
+	return src.RefreshTokens(ctx, func(text string, tokens []RefreshToken) error {
+		did := syntax.DID(text)
+		chains, _ := chainsOf(tokens, at.UTC().Truncate(time.Millisecond))
+		for _, c := range chains {
+			if c.head.OfApp && !apps[AppPassword{DID: did, Name: c.head.AppPassword}] {
+				continue
+			}
+			if err := yield(did, session.TokenHash(c.head.ID)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 func (c *SessionCounts) add(o SessionCounts) {
 	c.SignedOut += o.SignedOut
 	c.Expired += o.Expired

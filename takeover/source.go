@@ -138,6 +138,11 @@ type Source interface {
 	ActorState(did syntax.DID) (State, error)
 	// Actor opens an account's own part: ErrNoActor. ErrDamaged.
 	Actor(ctx context.Context, did syntax.DID) (Actor, error)
+	// Remains returns what can be read of an account whose own part is damaged or gone. The
+	// signing key must be there: the error is IsDamaged if not.
+	Remains(ctx context.Context, did syntax.DID) (Remains, error)
+	// BlobPaths returns where the file of a blob may be of which there is no row.
+	BlobPaths(did syntax.DID, cid string) []string
 	// Strays returns the names of folders of actors other than these accounts'.
 	Strays(known map[syntax.DID]bool) ([]string, error)
 

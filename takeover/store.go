@@ -10,6 +10,7 @@ import (
 	"nestbox/admin"
 	"nestbox/firehose"
 	"nestbox/firehose/event"
+	"nestbox/mail"
 	"nestbox/repo"
 	"nestbox/repo/mst"
 )
@@ -50,6 +51,8 @@ type Store interface {
 	Counts(ctx context.Context) (Counts, error)
 	// HasFile reports whether a blob has the file of that key.
 	HasFile(ctx context.Context, key string) (bool, error)
+	// Mail queues mails to owners, in place of what waits, and returns how many it queued.
+	Mail(ctx context.Context, letters []Letter, now time.Time) (int, error)
 	// Finish ends the take-over: each account's trail gets e, the audit log a, and servers may
 	// start. All is durable then.
 	Finish(ctx context.Context, e account.Entry, a admin.Action, now time.Time) error
@@ -68,6 +71,12 @@ type Stage struct {
 type Progress struct {
 	Rev   syntax.TID
 	State State
+}
+
+// Letter is a mail to the owner of an account.
+type Letter struct {
+	DID syntax.DID
+	mail.Message
 }
 
 // Accounts are what the source's database of accounts has, as it is stored here.

@@ -94,6 +94,17 @@ func (l *logged) String() string {
 	return l.text.String()
 }
 
+// failed returns the lines about faults of ours.
+func (l *logged) failed() string {
+	var found strings.Builder
+	for line := range strings.Lines(l.String()) {
+		if strings.Contains(line, `"level":"ERROR"`) {
+			found.WriteString(line)
+		}
+	}
+	return found.String()
+}
+
 // next waits for n lines about requests for a path, and returns the last; it forgets them.
 func (l *logged) next(t *testing.T, path string, n int) string {
 	t.Helper()

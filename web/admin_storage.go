@@ -27,7 +27,7 @@ func storageSections(s *admin.Storage) []Section {
 			Bytes(s.UnusedBytes), Msg("storage.blob-count", "count", int(s.Unused), "n", Count(s.Unused)),
 			Msg("storage.unused-hint"),
 		}},
-		{Msg("storage.backup"), []any{Msg("storage.backup-unknown")}},
+		{Msg("storage.backup"), backupLines(s)},
 	}}
 	if s.Error != "" {
 		held.Body = []Text{Msg("desk.failed", "why", English(s.Error))}
@@ -63,6 +63,18 @@ func storageSections(s *admin.Storage) []Section {
 		big.Empty = Msg("storage.biggest-none")
 	}
 	return []Section{held, disks, big}
+}
+
+// backupLines returns when the last backup was made, and when one was verified.
+func backupLines(s *admin.Storage) []any {
+	if s.BackedUp.IsZero() {
+		return []any{Msg("storage.backup-unknown")}
+	}
+	lines := []any{s.BackedUp, Msg("storage.backup-unverified")}
+	if !s.Verified.IsZero() {
+		lines[1] = Msg("storage.backup-verified", "time", s.Verified)
+	}
+	return lines
 }
 
 // The days from which on "days left" is a warning, an error, or more than anybody plans for.

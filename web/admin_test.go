@@ -69,7 +69,7 @@ func (d *desk) post(path string, fields ...string) shown {
 func (d *desk) want(status int, text string) {
 	d.w.t.Helper()
 	if d.last.status != status || !strings.Contains(d.last.body, text) {
-		d.w.t.Errorf("%d, want %d with %q\n%.3000s", d.last.status, status, text, d.last.body)
+		d.w.t.Errorf("%d, want %d with %q\n%.3000s\n%s", d.last.status, status, text, d.last.body, d.w.log.failed())
 	}
 }
 
@@ -387,7 +387,7 @@ func TestAdminStorage(t *testing.T) {
 	}
 	w.clock.Advance(2 * time.Hour) // the look at the start is too old
 	until("@alice.<wbr>test")
-	for _, text := range []string{"2.9\u00a0kB", "1 file", "Not known yet", "Not known: other programs"} {
+	for _, text := range []string{"2.9\u00a0kB", "1 file", "Not known yet", "This server knows of none."} {
 		chief.want(http.StatusOK, text)
 	}
 	w.clock.Advance(30 * time.Hour)

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -32,6 +33,10 @@ type takeoverCmd struct {
 	Back string `help:"The way back: make a data directory for the old server here, with the live sessions and a file for each repository that changed." placeholder:"DIR" xor:"pass"`
 
 	Blobs           string   `help:"How files of blobs are brought: reflink, link or copy. Default: the first of them that works." enum:",reflink,link,copy" default:"" placeholder:"HOW"`
+	FromRelay       string   `help:"Fetch the repositories of accounts whose own database is damaged from this host (com.atproto.sync.getRepo). Their keys must be there." placeholder:"URL"`
+	HashBlobs       bool     `help:"With --dry-run: read every blob, and compare its content with its name. The passes do that in any case."`
+	Token           string   `help:"A file with a token (accessJwt or refreshJwt) of a session of the old server: begin only if the env file's PDS_JWT_SECRET has signed it." placeholder:"FILE"`
+	MoveTo          string   `help:"With --finish: move the new data directory here, out of the old one, so that that can be deleted." placeholder:"DIR"`
 	Skip            []string `help:"Leave this account out; may be repeated." placeholder:"DID"`
 	Force           bool     `help:"Take over what is known of a newer version's data, databases that are older than others, and records whose blobs are lost."`
 	KeepDeleteAfter bool     `help:"Delete deactivated accounts when their owners asked for it, in a week at the earliest: the old server never did."`
@@ -44,6 +49,9 @@ func (c *takeoverCmd) Run() error {
 	if err != nil {
 		return err
 	}
+	if c.MoveTo != "" && !c.Finish || c.HashBlobs && !c.DryRun {
+		return errors.New("--move-to goes with --finish, and --hash-blobs with --dry-run")
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	switch {
@@ -54,7 +62,7 @@ func (c *takeoverCmd) Run() error {
 		}
 		return c.print(report, func(w io.Writer) { printBack(w, report) })
 	case c.Check:
-		checked, err := server.CheckTakeover(ctx, &conf)
+		checked, err := server.CheckTakeover(ctx, &conf, from, time.Now())
 		if err != nil {
 			return err
 		}
@@ -66,15 +74,15 @@ func (c *takeoverCmd) Run() error {
 		}
 		return nil
 	case c.Finish:
-		over, err := server.OverTakeover(&conf)
-		if err != nil {
-			return err
-		}
-		return c.print(over, func(w io.Writer) { printOver(w, over) })
+		return c.over(&conf)
+	}
+	token, err := c.token()
+	if err != nil {
+		return err
 	}
 	o := server.TakeoverOptions{
 		Config: &conf, From: from, Pass: c.pass(), Manner: takeover.Manner(c.Blobs), Skip: c.Skip, Force: c.Force,
-		KeepDeleteAfter: c.KeepDeleteAfter, Version: version, Now: time.Now, Progress: progress(os.Stderr),
+		KeepDeleteAfter: c.KeepDeleteAfter, HashBlobs: c.HashBlobs, Relay: c.FromRelay, Token: token, Version: version, Now: time.Now, Progress: progress(os.Stderr),
 	}
 	report, err := server.TakeOver(ctx, o)
 	if report == nil {
@@ -97,6 +105,35 @@ func (c *takeoverCmd) Run() error {
 		err = takeover.ErrFaults
 	}
 	return errors.Join(hinted(err), perr)
+}
+
+// over shows what may be removed of the old data directory, after the new one was moved out of
+// it if that was asked for.
+func (c *takeoverCmd) over(conf *config.Config) error {
+	over, err := server.OverTakeover(conf)
+	if c.MoveTo != "" && err == nil {
+		over, err = server.MoveTakeover(conf, c.MoveTo)
+	}
+	if err != nil {
+		return err
+	}
+	return c.print(over, func(w io.Writer) { printOver(w, over) })
+}
+
+// token reads the file of --token.
+func (c *takeoverCmd) token() (string, error) {
+	if c.Token == "" {
+		return "", nil
+	}
+	raw, err := os.ReadFile(c.Token)
+	if err != nil {
+		return "", fmt.Errorf("read token: %w", err)
+	}
+	token := strings.TrimSpace(string(raw))
+	if token == "" {
+		return "", fmt.Errorf("%s is empty: write a token into it", c.Token)
+	}
+	return token, nil
 }
 
 // hinted adds to the error of a pass what to do about it, where that is not the cause's to say.

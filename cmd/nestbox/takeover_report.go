@@ -23,7 +23,8 @@ func printReport(w io.Writer, r *takeover.Report, pass server.Pass, err error) {
 	line("from\t%s", r.Source)
 	line("to\t%s", r.Target)
 	if s := r.Sizes; s.Free > 0 {
-		line("sizes\tdatabases %s, repositories %s, blobs %s in %d files", bytesText(s.Databases), bytesText(s.Actors), bytesText(s.Blobs), s.BlobFiles)
+		line("sizes\tdatabases %s, repositories %s, blobs %s in %d files",
+			bytesText(s.Databases), bytesText(s.Actors), bytesText(s.Blobs), s.BlobFiles)
 		line("disk\tabout %s needed, %s free", bytesText(s.Needed), bytesText(s.Free))
 		if s.Manner != takeover.Any {
 			line("blobs by\t%s", s.Manner)
@@ -101,9 +102,16 @@ func printOdd(line printer, r *takeover.Report) {
 	some(line, "not to be deleted", r.DeleteAfter.Dropped)
 	some(line, "to be deleted", r.DeleteAfter.Kept)
 	some(line, "skipped", r.Skipped)
+	if n := len(r.DeleteAfter.Kept); n > 0 && r.Stored != nil {
+		line("mailed\t%d of the owners of %d accounts that are to be deleted", r.DeleteAfter.Mailed, n)
+	}
 	some(line, "records from the tree", r.Lagging)
+	some(line, "repository from the relay", r.FromRelay)
 	if r.OddRecords > 0 {
 		line("remark\t%d records could not be written here; they are kept as they are", r.OddRecords)
+	}
+	if n := len(r.Blobs.Bad); n > 0 {
+		line("blobs left out\t%d", n)
 	}
 	some(line, "blob left out", r.Blobs.Bad)
 	list(line, "remark", r.Remarks)
@@ -137,13 +145,23 @@ func printNext(line printer, r *takeover.Report, pass server.Pass, err error) {
 
 func printChecked(w io.Writer, c server.CheckedTakeover) {
 	_, _ = fmt.Fprintf(w, "compared\t%d accounts, %d of them as they were, %d written since\n", c.Accounts, c.Same, c.Newer)
+	b, s := c.Blobs, c.Sessions
+	_, _ = fmt.Fprintf(w, "blobs\t%d of %d are here, %d have no file in the old server either, %d are gone since\n", b.Here, b.Old, b.Missing, b.Gone)
+	_, _ = fmt.Fprintf(w, "sessions\t%d of %d go on, %d have ended since; %d were refreshed here, %d opened here\n",
+		s.Here, s.Old, s.Ended, s.Refreshed, s.Opened)
 	for _, d := range c.Differences {
 		_, _ = fmt.Fprintf(w, "differs\t%s\n", d)
+	}
+	for _, text := range c.Warnings {
+		_, _ = fmt.Fprintf(w, "warning\t%s\n", text)
 	}
 }
 
 func printOver(w io.Writer, o server.OldFiles) {
 	_, _ = fmt.Fprintf(w, "taken over\t%s\n", o.At.Format(time.RFC3339))
+	if o.Moved != "" {
+		_, _ = fmt.Fprintf(w, "moved\tthe data directory is %s: set PDS_DATA_DIRECTORY to it, and start nestbox serve\n", o.Moved)
+	}
 	for _, path := range o.Removable {
 		_, _ = fmt.Fprintf(w, "may be removed\t%s\n", path)
 	}

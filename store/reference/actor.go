@@ -188,8 +188,11 @@ func (a *actor) Blobs() (out []takeover.BlobFile, err error) {
 // blob returns where the file of a blob may be, the likeliest place first: the old server
 // moves a file before or after it writes the row.
 func (p Places) blob(did syntax.DID, id, tempKey string, takenDown bool) (paths []string) {
-	if p.Blobs == "" {
+	if p.Blobs == "" && p.Bucket == "" {
 		return nil
+	}
+	if p.Bucket != "" {
+		p.Blobs, p.Uploads, p.Quarantine = "blocks", "tmp", "quarantine"
 	}
 	add := func(dir, name string) {
 		if name != "" && filepath.IsLocal(name) && filepath.Base(name) == name {

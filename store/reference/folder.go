@@ -21,6 +21,9 @@ type Places struct {
 	// Uploads has those that no record refers to, Quarantine those that are taken down.
 	Uploads    string `json:"uploads"`
 	Quarantine string `json:"quarantine"`
+	// Bucket is the name of the bucket that has all three, if they are in no folder: they are
+	// the folders blocks, tmp and quarantine of it.
+	Bucket string `json:"bucket,omitempty"`
 	// Force reads databases of newer versions, as far as this package knows them.
 	Force bool `json:"-"`
 }
@@ -96,6 +99,18 @@ func (p Places) In() Places {
 	if p.Quarantine == "" && p.Blobs != "" {
 		p.Quarantine = filepath.Join(p.Blobs, "quarantine")
 	}
+	return p
+}
+
+// At returns the places as they are if the data directory lies at data: in a container, or
+// after it was moved.
+func (p Places) At(data string) Places {
+	for _, path := range []*string{&p.Accounts, &p.Events, &p.Documents, &p.Actors, &p.Blobs, &p.Uploads, &p.Quarantine} {
+		if rel, err := filepath.Rel(p.Data, *path); *path != "" && err == nil && filepath.IsLocal(rel) {
+			*path = filepath.Join(data, rel)
+		}
+	}
+	p.Data = data
 	return p
 }
 

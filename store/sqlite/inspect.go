@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/url"
@@ -262,6 +263,29 @@ func (i *inspection) Events(yield func(e firehose.Logged, total int64) error) er
 func (i *inspection) Foreign() (last int64, err error) {
 	err = query(i.conn, "SELECT last_event FROM takeover", nil, func(r *sqlite.Stmt) error { last = r.ColumnInt64(0); return nil })
 	return last, wrap(err, "look for a take-over")
+}
+
+// Inherited implements store.Inspection.
+func (i *inspection) Inherited(yield func(token [sha256.Size]byte) error) (in store.Inherited, err error) {
+	err = query(i.conn, "SELECT at FROM legacy_since", nil, func(r *sqlite.Stmt) error { in.Since = columnTime(r, 0); return nil })
+	if err != nil || in.Since.IsZero() {
+		return in, wrap(err, "look for sessions of another server")
+	}
+	err = query(i.conn, "SELECT t.hash FROM legacy_token t JOIN session s ON s.id = t.session_id", nil, func(r *sqlite.Stmt) error {
+		var token [sha256.Size]byte
+		r.ColumnBytes(0, token[:])
+		return yield(token)
+	})
+	if err != nil {
+		return in, fmt.Errorf("list tokens of another server: %w", err)
+	}
+	err = query(i.conn, `SELECT coalesce(sum(s.created_at < l.at AND s.rotated_at > l.at), 0), coalesce(sum(s.created_at >= l.at), 0),
+			min(CASE WHEN s.created_at >= l.at THEN s.created_at END)
+		FROM session s, legacy_since l`, nil, func(r *sqlite.Stmt) error {
+		in.Refreshed, in.Opened, in.First = r.ColumnInt64(0), r.ColumnInt64(1), columnTime(r, 2)
+		return nil
+	})
+	return in, wrap(err, "count sessions of another server")
 }
 
 // LastEvent implements store.Inspection.

@@ -15,6 +15,7 @@ import (
 	"nestbox/account"
 	"nestbox/admin"
 	"nestbox/internal/durable"
+	"nestbox/mail"
 	"nestbox/takeover"
 )
 
@@ -263,6 +264,36 @@ func (t *Takeover) Counts(ctx context.Context) (n takeover.Counts, err error) {
 		return nil
 	})
 	return n, wrap(err, "count what was taken over")
+}
+
+// Mail implements takeover.Store.
+func (t *Takeover) Mail(ctx context.Context, letters []takeover.Letter, now time.Time) (queued int, err error) {
+	err = t.within(ctx, func(c *sqlite.Conn) error {
+		if _, err := change(c, "DELETE FROM outbox", nil); err != nil { // of a pass that is made again
+			return fmt.Errorf("empty the outbox: %w", err)
+		}
+		for i := range letters {
+			var id int64
+			err := query(c, "SELECT id FROM account WHERE did = ?", func(s *sqlite.Stmt) { s.BindText(1, letters[i].DID.String()) },
+				func(r *sqlite.Stmt) error { id = r.ColumnInt64(0); return nil })
+			if err != nil {
+				return fmt.Errorf("look for the account of a mail: %w", err)
+			}
+			if id == 0 {
+				continue // it was left out
+			}
+			err = queueMail(c, id, now, letters[i].Message, mail.MaxWaiting)
+			if errors.Is(err, mail.ErrFull) {
+				break // the report has how many there are
+			}
+			if err != nil {
+				return err
+			}
+			queued++
+		}
+		return nil
+	})
+	return queued, err
 }
 
 // Finish implements takeover.Store.

@@ -85,13 +85,17 @@ func storages() []Sample {
 	const path = "/admin/storage"
 	unknown := web.Msg("storage.growth-unknown")
 	page := func(much bool) *web.Desk {
+		backups := []any{web.Msg("storage.backup-unknown")}
+		if much {
+			backups = []any{at(day), web.Msg("storage.backup-verified", "time", at(5*day))}
+		}
 		held := web.Section{Facts: []web.Fact{
 			{Label: web.Msg("storage.database"), Values: []any{web.Bytes(12_345_678_901), web.Msg("storage.event-log", "size", web.Bytes(2_000_000_000))}},
 			{Label: web.Msg("desk.wal-size"), Values: []any{web.Bytes(4 << 20)}},
 			{Label: web.Msg("storage.blobs"), Values: []any{web.Bytes(987_654_321_098), web.Msg("storage.blob-count", "count", 1_234_567, "n", web.Count(1_234_567))}},
 			{Label: web.Msg("storage.transfers"), Values: []any{web.Bytes(0)}},
 			{Label: web.Msg("storage.unused"), Values: []any{web.Bytes(5 << 20), web.Msg("storage.blob-count", "count", 1, "n", web.Count(1)), web.Msg("storage.unused-hint")}},
-			{Label: web.Msg("storage.backup"), Values: []any{web.Msg("storage.backup-unknown")}},
+			{Label: web.Msg("storage.backup"), Values: backups},
 		}}
 		disks := web.Section{Title: web.Msg("storage.disks"), Table: &web.DeskTable{Numbers: []int{1}, Columns: []web.Text{
 			web.Msg("storage.disk"), web.Msg("storage.free"), web.Msg("storage.growth"), web.Msg("storage.days-left"),
