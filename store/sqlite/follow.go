@@ -40,7 +40,7 @@ type follower struct {
 	schema int
 	// aside is locked by those that keep a piece, or copy the log, while writes go on.
 	aside sync.Mutex
-	// log has what is not kept yet; nil while nothing is followed.
+	// log is read from the last piece on; it is nil while nothing is followed.
 	log   atomic.Pointer[walFile]
 	last  [walHeaderSize]byte // of the newest log that has begun
 	chain string
