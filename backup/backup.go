@@ -57,6 +57,10 @@ type State struct {
 	// PageSize is in bytes.
 	PageSize  int `json:"pageSize"`
 	PageCount int `json:"pageCount"`
+	// Chain and Segment name the last segment of the log that was taken before, if the log is
+	// followed: those after it lead on from here.
+	Chain   string `json:"chain,omitempty"`
+	Segment int64  `json:"segment,omitempty"`
 }
 
 // File is a small file of the data directory, such as a key.
@@ -137,6 +141,8 @@ type Service struct {
 	State string
 	// Again: everything is sent, also what the store has: it may be damaged there.
 	Again bool
+	// Segments, if it is set, are sent to the same store: a snapshot is where they begin.
+	Segments *Segments
 	// Keep is what Retain keeps; zero keeps all.
 	Keep Keep
 	Now  func() time.Time

@@ -160,7 +160,7 @@ func (r *run) blobs(ctx context.Context, m *Manifest, wanted string) (err error)
 // place puts a blob into a batch: as one that the store has, or one to send.
 func (r *run) place(ctx context.Context, b *batch, line *blobLine, there *listing) error {
 	b.lines = append(b.lines, line)
-	for _, m := range []*memory{r.last, r.left} {
+	for _, m := range []*memory{r.last, r.left, r.with} {
 		known, ok := m.lines.find(line.key)
 		if !ok || (known.word != "") != (len(r.Recipients) > 0) {
 			continue

@@ -178,10 +178,13 @@ func TestRestoreAgain(t *testing.T) {
 		t.Errorf("with another identity, something was written: %v", err)
 	}
 	gone := errors.New("gone")
-	puts := 0
+	puts, blobs := 0, 0
 	broken := &backup.Reader{Identities: []age.Identity{id}, Depot: &hooked{Folder: store, before: func(_ int64, name string) error {
-		if strings.HasPrefix(name, "get packs/") {
+		if strings.HasPrefix(name, "get objects/") && blobs > 0 {
 			return gone
+		}
+		if strings.HasPrefix(name, "get blobs/") {
+			blobs++
 		}
 		puts++
 		return nil
@@ -214,7 +217,7 @@ func TestRestoreAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	locked := false
-	to.Then = func() error {
+	to.Then = func(*backup.Replay) error {
 		_, err := durable.Lock(to.Dir)
 		locked = errors.Is(err, durable.ErrLocked)
 		return nil

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/superfly/ltx"
@@ -42,8 +44,16 @@ type Target struct {
 	Dir string
 	// Keys is the file of keys that are not in the store.
 	Keys string
-	// Then, if it is set, is called when everything is there, and the folder still locked.
-	Then func() error
+	// At, if it is set, is the time up to which segments of the log are applied, else all are.
+	At time.Time
+	// Named, if it is set, calls yield with the key of each blob's file that the database at a
+	// path knows, by key: others are left out.
+	Named func(ctx context.Context, path string, yield func(key string) error) error
+	// Makes are the names of what Then makes in the folder, besides the database's own.
+	Makes []string
+	// Then, if it is set, is called when everything is there, and the folder still locked. If
+	// it fails, the restore has not ended. replay is the state that was restored.
+	Then func(replay *Replay) error
 }
 
 // Restore makes a data directory of a snapshot, which it locks. A call that was interrupted
@@ -63,6 +73,10 @@ func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) (err error
 	if err != nil {
 		return err
 	}
+	replay, err := r.replay(ctx, m, to.At)
+	if err != nil {
+		return err
+	}
 	names := []string{BlobsName, DatabaseName + restoredEnding}
 	for _, f := range m.Files {
 		names = append(names, f.Name)
@@ -75,7 +89,14 @@ func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	if err := r.blobs(ctx, m, filepath.Join(to.Dir, BlobsName)); err != nil {
+	path := filepath.Join(to.Dir, DatabaseName)
+	if err := r.database(ctx, m, chart, path+restoredEnding); err != nil {
+		return err
+	}
+	if err := r.applyAll(ctx, replay.segments, path+restoredEnding); err != nil {
+		return err
+	}
+	if err := r.blobs(ctx, m, replay, to, path+restoredEnding); err != nil {
 		return err
 	}
 	if err := r.files(ctx, m, to.Dir); err != nil {
@@ -86,11 +107,7 @@ func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) (err error
 			return err
 		}
 	}
-	path := filepath.Join(to.Dir, DatabaseName)
-	if err := r.database(ctx, m, chart, path+restoredEnding); err != nil {
-		return err
-	}
-	if err := mark(to.Dir, append(names, DatabaseName)); err != nil {
+	if err := mark(to.Dir, append(names, to.also()...)); err != nil {
 		return err
 	}
 	if err := os.Rename(path+restoredEnding, path); err != nil {
@@ -99,13 +116,20 @@ func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) (err error
 	if err := durable.SyncDir(to.Dir); err != nil {
 		return err
 	}
+	if to.Then != nil {
+		if err := to.Then(replay); err != nil {
+			return err
+		}
+	}
 	if err := os.Remove(filepath.Join(to.Dir, unfinishedName)); err != nil {
 		return fmt.Errorf("end the restore: %w", err)
 	}
-	if err := durable.SyncDir(to.Dir); err != nil || to.Then == nil {
-		return err
-	}
-	return to.Then()
+	return durable.SyncDir(to.Dir)
+}
+
+// also returns the names of what Then may make, besides the names of the restore.
+func (t *Target) also() []string {
+	return append([]string{DatabaseName, DatabaseName + "-wal", DatabaseName + "-shm"}, t.Makes...)
 }
 
 // restoredEnding ends the name of a database that is not whole yet.
@@ -236,7 +260,8 @@ func (r *Reader) database(ctx context.Context, m *Manifest, c *chart, path strin
 		return fmt.Errorf("write the database: %w", err)
 	}
 	if m.Log != nil {
-		if err := r.use(ctx, *m.Log, func(in io.Reader) error { return applyPages(file, in) }); err != nil {
+		err := r.use(ctx, *m.Log, func(in io.Reader) error { _, err := applyPages(file, in); return err })
+		if err != nil {
 			return err
 		}
 	}
@@ -355,11 +380,11 @@ func (w *rebuilder) check(ctx context.Context) error {
 	return nil
 }
 
-// applyPages writes the pages of an LTX file into a database's file.
-func applyPages(file *os.File, in io.Reader) error {
+// applyPages writes the pages of an LTX file into a database's file, and returns its header.
+func applyPages(file *os.File, in io.Reader) (head ltx.Header, err error) {
 	dec := ltx.NewDecoder(in)
 	if err := dec.DecodeHeader(); err != nil {
-		return fmt.Errorf("read the log: %w", err)
+		return head, fmt.Errorf("read the log: %w", err)
 	}
 	size := int64(dec.Header().PageSize)
 	content := make([]byte, size)
@@ -368,16 +393,16 @@ func applyPages(file *os.File, in io.Reader) error {
 		if err := dec.DecodePage(&page, content); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
-			return fmt.Errorf("read the log: %w", err)
+			return head, fmt.Errorf("read the log: %w", err)
 		}
 		if _, err := file.WriteAt(content, int64(page.Pgno-1)*size); err != nil {
-			return fmt.Errorf("write the database: %w", err)
+			return head, fmt.Errorf("write the database: %w", err)
 		}
 	}
 	if err := dec.Close(); err != nil {
-		return fmt.Errorf("read the log: %w", err)
+		return head, fmt.Errorf("read the log: %w", err)
 	}
-	return nil
+	return dec.Header(), nil
 }
 
 // files writes the small files of a snapshot.
@@ -427,10 +452,12 @@ func (r *Reader) eachBlob(ctx context.Context, m *Manifest, yield func(*blobLine
 	})
 }
 
-// blobs writes the files of a snapshot's blobs.
-func (r *Reader) blobs(ctx context.Context, m *Manifest, dir string) error {
+// blobs writes the files of the blobs of a snapshot and of the segments after it, as far as
+// the database at a path names them.
+func (r *Reader) blobs(ctx context.Context, m *Manifest, replay *Replay, to Target, path string) error {
+	dir := filepath.Join(to.Dir, BlobsName)
 	done, made := int64(0), map[string]bool{}
-	err := r.eachBlob(ctx, m, func(line *blobLine) error {
+	write := func(line *blobLine) error {
 		shard := filepath.Join(dir, line.key[:2])
 		if !made[shard] {
 			if err := durable.MakeDir(shard); err != nil {
@@ -442,14 +469,42 @@ func (r *Reader) blobs(ctx context.Context, m *Manifest, dir string) error {
 			return err
 		}
 		done++
-		r.progress(Step{"blobs", done, m.BlobCount, 0})
+		r.progress(Step{"blobs", done, max(done, m.BlobCount), 0})
 		return nil
-	})
-	if err != nil {
+	}
+	if len(replay.segments) > 0 && to.Named != nil {
+		wanted, stop := iter.Pull2(func(yield func(string, error) bool) {
+			err := to.Named(ctx, path, func(key string) error {
+				if !yield(key, nil) {
+					return errEnough
+				}
+				return nil
+			})
+			if err != nil && !errors.Is(err, errEnough) {
+				yield("", err)
+			}
+		})
+		defer stop()
+		all, next, err, more := write, "", error(nil), true
+		next, err, more = wanted()
+		write = func(line *blobLine) error {
+			for more && err == nil && next < line.key {
+				next, err, more = wanted()
+			}
+			if err != nil || !more || next != line.key {
+				return err
+			}
+			return all(line)
+		}
+	}
+	if err := r.eachOf(ctx, m, replay, write); err != nil {
 		return err
 	}
 	return syncTree(dir)
 }
+
+// errEnough ends an iteration early.
+var errEnough = errors.New("enough")
 
 func (r *Reader) blob(ctx context.Context, line *blobLine, path string) (err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // parseBlobLine keeps it within the folder

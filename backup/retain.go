@@ -115,7 +115,46 @@ func (s *Service) Retain(ctx context.Context) (out Retained, err error) {
 	if err != nil {
 		return out, err
 	}
-	return out, s.sweep(ctx, left, &out)
+	return out, s.sweep(ctx, left, s.reach(names), &out)
+}
+
+// reach returns how far back the times between snapshots can be restored: as far as the daily
+// snapshots go.
+func (s *Service) reach(names []string) time.Time {
+	names = names[:latest(names, s.Now())+1]
+	daily := Keep{Daily: s.Keep.Daily}
+	dropped := map[string]bool{}
+	for _, name := range daily.dropped(names, s.Now()) {
+		dropped[name] = true
+	}
+	for i, name := range names {
+		if at, _, _ := nameOf(name); !dropped[name] && (daily.Daily > 0 || i == len(names)-1) {
+			return at
+		}
+	}
+	return time.Time{}
+}
+
+// leads returns a function that reports whether an object is to be kept of the log: it leads on from a snapshot that
+// is not older than reach.
+func (s *Service) leads(left []*Manifest, reach time.Time) func(Object) bool {
+	first := map[string]int64{}
+	for _, m := range left {
+		if old, ok := first[m.Chain]; m.Chain != "" && !m.At.Before(reach) && (!ok || m.Segment < old) {
+			first[m.Chain] = m.Segment
+		}
+	}
+	return func(o Object) bool {
+		folder, _, _ := strings.Cut(strings.TrimPrefix(o.Name, logFolder+"/"), "/")
+		from, ok := first[folder]
+		index := int64(0)
+		if seg, is := parseSegment(o.Name, o.Size); is {
+			index = seg.Index
+		} else if list, is := parseList(o.Name, o.Size); is {
+			index = list.index
+		}
+		return ok && index >= from
+	}
 }
 
 // load reads the manifests that are not to be left out.
@@ -134,7 +173,7 @@ func (s *Service) load(ctx context.Context, names []string, without map[string]b
 }
 
 // sweep removes what no manifest names.
-func (s *Service) sweep(ctx context.Context, left []*Manifest, out *Retained) error {
+func (s *Service) sweep(ctx context.Context, left []*Manifest, reach time.Time, out *Retained) error {
 	named := map[string]bool{}
 	for _, m := range left {
 		for _, o := range m.objects() {
@@ -142,16 +181,23 @@ func (s *Service) sweep(ctx context.Context, left []*Manifest, out *Retained) er
 		}
 	}
 	for _, folder := range []string{packsFolder, objectsFolder} {
-		if err := s.removeFrom(ctx, folder, func(name string) bool { return named[name] }, out); err != nil {
+		if err := s.removeFrom(ctx, folder, func(o Object) bool { return named[o.Name] }, out); err != nil {
 			return err
 		}
+	}
+	if err := s.removeFrom(ctx, logFolder, s.leads(left, reach), out); err != nil {
+		return err
 	}
 	lists, done, err := s.lists(ctx, left)
 	defer done()
 	if err != nil {
 		return err
 	}
-	return s.removeFrom(ctx, blobsFolder, func(name string) bool {
+	return s.removeFrom(ctx, blobsFolder, func(o Object) bool {
+		if s.Segments != nil && !o.At.Before(reach) {
+			return true // a time between two snapshots may have it
+		}
+		name := o.Name
 		key, _, _ := strings.Cut(name[strings.LastIndexByte(name, '/')+1:], ".")
 		for _, l := range lists {
 			if line, ok := l.find(key); ok && line.name() == name {
@@ -193,7 +239,7 @@ func (s *Service) lists(ctx context.Context, of []*Manifest) (lists []*lineReade
 }
 
 // removeFrom removes the objects of a folder that are not named and old enough.
-func (s *Service) removeFrom(ctx context.Context, folder string, named func(string) bool, out *Retained) error {
+func (s *Service) removeFrom(ctx context.Context, folder string, named func(Object) bool, out *Retained) error {
 	var spare []Object
 	remove := func() error {
 		for _, o := range spare {
@@ -207,7 +253,7 @@ func (s *Service) removeFrom(ctx context.Context, folder string, named func(stri
 		return nil
 	}
 	err := s.Depot.List(ctx, folder+"/", func(o Object) error {
-		if named(o.Name) || s.Now().Sub(o.At) < spareAge {
+		if named(o) || s.Now().Sub(o.At) < spareAge {
 			return nil
 		}
 		if spare = append(spare, o); len(spare) < 1000 {

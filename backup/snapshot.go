@@ -33,8 +33,11 @@ type run struct {
 	table []Stored // of packs: those of the state, and those of this run
 	last  *memory
 	left  *memory // by an interrupted run
+	with  *memory // by segments of the log
 	out   *writer
 	pack  packing
+	// known are the keys of the blobs that segments had sent before.
+	known []string
 }
 
 // packing is the pack that is being filled.
@@ -121,6 +124,10 @@ func (r *run) open(ctx context.Context, newest *Manifest) (err error) {
 	}
 	r.last = openMemory(last, 0)
 	r.left = openMemory(left, uint32(len(r.last.packs))) //nolint:gosec // not more than packs
+	r.with = &memory{}
+	if r.Segments != nil && !r.Again {
+		r.with, r.known = r.Segments.memory()
+	}
 	r.table = append(append(r.table, r.last.packs...), r.left.packs...)
 	for i, o := range r.table {
 		if r.has(o) {
@@ -312,6 +319,9 @@ func (r *run) moment(ctx context.Context, held Held) (_ *Manifest, changed, want
 		Form: manifestForm, At: r.Now().UTC().Truncate(time.Millisecond), Host: src.Host, DID: src.DID, Version: src.Version, State: now.Facts(),
 		Recipients: r.recipients(),
 	}
+	if r.Segments == nil { // they go to another store
+		m.Chain, m.Segment = "", 0
+	}
 	changed, wanted = filepath.Join(r.out.dir, "changed"), filepath.Join(r.out.dir, "wanted")
 	pages, err := writePages(changed, now, r.began)
 	if err != nil {
@@ -335,20 +345,24 @@ func writePages(path string, now Moment, at time.Time) (pages int64, err error) 
 		return 0, fmt.Errorf("write the log: %w", err)
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	enc, err := ltx.NewEncoder(file)
+	return encodePages(file, firstTXID, now.Facts(), at, now.Pages)
+}
+
+// encodePages writes pages as an LTX file; what it wrote is none if there are none.
+func encodePages(w io.Writer, id ltx.TXID, facts State, at time.Time, each func(func(uint32, []byte) error) error) (pages int64, err error) {
+	enc, err := ltx.NewEncoder(w)
 	if err != nil {
 		return 0, fmt.Errorf("write the log: %w", err)
 	}
-	facts := now.Facts()
 	err = enc.EncodeHeader(ltx.Header{
 		Version: ltx.Version, Flags: ltx.HeaderFlagNoChecksum,
 		PageSize: uint32(facts.PageSize), Commit: uint32(facts.PageCount), //nolint:gosec // SQLite's numbers
-		MinTXID: firstTXID, MaxTXID: firstTXID, Timestamp: at.UnixMilli(),
+		MinTXID: id, MaxTXID: id, Timestamp: at.UnixMilli(),
 	})
 	if err != nil {
 		return 0, fmt.Errorf("write the log: %w", err)
 	}
-	err = now.Pages(func(page uint32, content []byte) error {
+	err = each(func(page uint32, content []byte) error {
 		pages++
 		return enc.EncodePage(ltx.PageHeader{Pgno: page}, content)
 	})
@@ -446,7 +460,10 @@ func (r *run) finish(ctx context.Context, m, base *Manifest) error {
 		}
 	}
 	r.progress(Step{"manifest", 1, 1, r.sent.Load()})
-	return r.settle(m.Name)
+	if err := r.settle(m.Name); err != nil || r.Segments == nil {
+		return err
+	}
+	return r.Segments.based(m.Chain, r.known)
 }
 
 // alone removes the first snapshot of a store again if another server has made one there

@@ -32,10 +32,12 @@ type Verification struct {
 
 // Verified is what a Verification found.
 type Verified struct {
-	Snapshots int   `json:"snapshots"`
-	Objects   int   `json:"objects"`
-	Blobs     int64 `json:"blobs"`
-	Faults    int   `json:"faults"`
+	Snapshots int `json:"snapshots"`
+	// Segments of the log were applied to the newest snapshot, or their hashes compared.
+	Segments int   `json:"segments"`
+	Objects  int   `json:"objects"`
+	Blobs    int64 `json:"blobs"`
+	Faults   int   `json:"faults"`
 	// Newest names the newest snapshot.
 	Newest string `json:"newest"`
 	// Gone is how many of the faults are files of blobs that the server itself lacked.
@@ -75,11 +77,20 @@ func (v Verification) Run(ctx context.Context) (out Verified, err error) {
 			continue // its own hash was compared
 		}
 		out.Snapshots++
+		replay := &Replay{}
+		if i == newest { // what leads on from an older one leads to this one
+			if replay, err = v.replay(ctx, m, time.Time{}); err != nil {
+				return out, err
+			}
+			if replay.Gap != "" {
+				v.Fault(m.Name + ": " + replay.Gap)
+			}
+		}
 		if m.Encrypted() && len(v.Identities) == 0 {
 			out.HashesOnly = true
-			err = v.hashes(ctx, m, seen, &out)
+			err = v.hashes(ctx, m, replay, seen, &out)
 		} else {
-			err = v.snapshot(ctx, m, seen, &out)
+			err = v.snapshot(ctx, m, replay, seen, &out)
 		}
 		if err != nil {
 			return out, err
@@ -114,7 +125,7 @@ func inScratch(err error, dir string) error {
 }
 
 // hashes compares the hashes of everything that a snapshot needs and that is not in seen.
-func (v *Verification) hashes(ctx context.Context, m *Manifest, seen map[string]bool, out *Verified) error {
+func (v *Verification) hashes(ctx context.Context, m *Manifest, replay *Replay, seen map[string]bool, out *Verified) error {
 	look := func(name string, size int64, sum string) error {
 		if seen[name] {
 			return nil
@@ -133,8 +144,23 @@ func (v *Verification) hashes(ctx context.Context, m *Manifest, seen map[string]
 		}
 		v.progress(Step{"verify", int64(i + 1), int64(len(objects)), 0})
 	}
+	for _, s := range replay.segments {
+		out.Segments++
+		if err := look(s.Name, s.Size, s.sum); err != nil {
+			return err
+		}
+	}
+	more, err := v.newBlobs(ctx, replay)
+	if err := v.told(ctx, err); err != nil {
+		return err
+	}
+	for i := range more {
+		if err := look(more[i].name(), -1, more[i].sum); err != nil {
+			return err
+		}
+	}
 	done := int64(0)
-	err := v.eachBlob(ctx, m, func(line *blobLine) error {
+	err = v.eachBlob(ctx, m, func(line *blobLine) error {
 		done++
 		v.progress(Step{"blobs", done, m.BlobCount, 0})
 		return look(line.name(), -1, line.sum)
@@ -150,7 +176,7 @@ func (v *Verification) hashes(ctx context.Context, m *Manifest, seen map[string]
 }
 
 // snapshot restores a snapshot and verifies what it is.
-func (v *Verification) snapshot(ctx context.Context, m *Manifest, seen map[string]bool, out *Verified) (err error) {
+func (v *Verification) snapshot(ctx context.Context, m *Manifest, replay *Replay, seen map[string]bool, out *Verified) (err error) {
 	// The objects that a restore of the database does not read, and the blobs of earlier
 	// snapshots, which the check of this one reads itself.
 	dir, err := os.MkdirTemp(v.Scratch, "nestbox-verify-")
@@ -170,12 +196,19 @@ func (v *Verification) snapshot(ctx context.Context, m *Manifest, seen map[strin
 			out.Objects++
 		}
 	}
+	if out.Faults == faults {
+		out.Segments += len(replay.segments)
+		err := v.applyAll(ctx, replay.segments, filepath.Join(dir, DatabaseName))
+		if err := v.told(ctx, inScratch(err, dir)); err != nil {
+			return err
+		}
+	}
 	if out.Faults > faults {
 		// It names one object. The others may be damaged as well.
-		return v.hashes(ctx, m, map[string]bool{}, out)
+		return v.hashes(ctx, m, replay, map[string]bool{}, out)
 	}
 	out.Gone += m.Gone
-	blobs, err := v.openBlobs(ctx, m, filepath.Join(dir, "list"))
+	blobs, err := v.openBlobs(ctx, m, replay, filepath.Join(dir, "list"))
 	if err != nil {
 		return v.told(ctx, inScratch(err, dir))
 	}
@@ -216,14 +249,14 @@ type Blobs struct {
 }
 
 // openBlobs writes the list of a snapshot's blobs to a file, in which it looks for them.
-func (v *Verification) openBlobs(ctx context.Context, m *Manifest, path string) (_ *Blobs, err error) {
+func (v *Verification) openBlobs(ctx context.Context, m *Manifest, replay *Replay, path string) (_ *Blobs, err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600) //nolint:gosec // a folder of our own
 	if err != nil {
 		return nil, fmt.Errorf("list the blobs: %w", err)
 	}
 	b := &Blobs{reader: v.Reader, file: file}
 	last := ""
-	err = v.eachBlob(ctx, m, func(line *blobLine) error {
+	err = v.eachOf(ctx, m, replay, func(line *blobLine) error {
 		if line.key <= last {
 			return errList
 		}

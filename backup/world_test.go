@@ -136,6 +136,13 @@ func newWorld(tb testing.TB) *world {
 	return w
 }
 
+// reopen closes the database and opens it again, as a restart does.
+func (w *world) reopen() {
+	w.db.Reopen()
+	w.repos.Store, w.repos.Accounts = w.db.Repos, repoAccounts{w.db.Accounts}
+	w.blobs.Store, w.blobs.Accounts = w.db.Blobs, blobAccounts{w.db.Accounts}
+}
+
 // noise returns text that hardly shrinks.
 func noise(n int) string {
 	var b strings.Builder

@@ -49,10 +49,16 @@ func LoadS3(flags Flags, environ []string) (S3, error) {
 // minBackupEvery is the least of PDS_BACKUP_SNAPSHOT_EVERY.
 const minBackupEvery = time.Minute
 
+// minLogEvery is the least of PDS_BACKUP_LOG_EVERY, if it is not 0.
+const minLogEvery = time.Second
+
 // checkBackup reports faults of the settings of backups.
 func (c *Config) checkBackup(f *Faults) {
 	if c.BackupEvery < minBackupEvery {
 		f.add("PDS_BACKUP_SNAPSHOT_EVERY", "it is under a minute", "write a duration like 24h")
+	}
+	if c.BackupLogEvery != 0 && c.BackupLogEvery < minLogEvery {
+		f.add("PDS_BACKUP_LOG_EVERY", "it is under a second", "write a duration like 10s, or 0 to send nothing between snapshots")
 	}
 	for _, name := range c.BackupRecipients {
 		if _, err := age.ParseRecipients(strings.NewReader(name)); err != nil {

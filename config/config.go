@@ -219,6 +219,9 @@ type Config struct {
 	BackupTo string `env:"PDS_BACKUP_TO" group:"backup"`
 	// How often it makes a snapshot of everything.
 	BackupEvery time.Duration `env:"PDS_BACKUP_SNAPSHOT_EVERY" default:"24h" group:"backup"`
+	// How often what was written since is sent there, so that at most so much is lost, and every time can be restored.
+	// `0`: never.
+	BackupLogEvery time.Duration `env:"PDS_BACKUP_LOG_EVERY" default:"10s" group:"backup"`
 	// Public keys of age, `age1…`, separated by commas, to which backups are encrypted. Required for a bucket. Keep
 	// the identity elsewhere: without it they cannot be restored.
 	BackupRecipients []string `env:"PDS_BACKUP_RECIPIENT" group:"backup"`

@@ -43,7 +43,7 @@ func envFile(t *testing.T, text string) string {
 // TestDefaults compares every setting, in production and in development.
 func TestDefaults(t *testing.T) {
 	common := config.Config{
-		Port: 2583, DataDirectory: "data", BackupEvery: 24 * time.Hour, FirehoseGuard: "warn", AccessTokenTTL: 2 * time.Hour, RefreshTokenTTL: 90 * 24 * time.Hour,
+		Port: 2583, DataDirectory: "data", BackupEvery: 24 * time.Hour, BackupLogEvery: 10 * time.Second, FirehoseGuard: "warn", AccessTokenTTL: 2 * time.Hour, RefreshTokenTTL: 90 * 24 * time.Hour,
 		OAuthAccessTokenTTL: 25 * time.Minute, OAuthRefreshTokenTTL: 90 * 24 * time.Hour, OAuthPublicSessionTTL: 14 * 24 * time.Hour,
 		OAuthSessionTTL:    730 * 24 * time.Hour,
 		SessionReuseWindow: 24 * time.Hour, SessionReusePolicy: "report", SessionLimit: 200, BlobUploadLimit: 300 << 20, LogLevel: "info",
@@ -102,6 +102,7 @@ func everySetting() map[string]struct {
 		"PDS_FIREHOSE_GUARD":                        {"stop", "stop"},
 		"PDS_BACKUP_TO":                             {"/mnt/backups", "/mnt/backups"},
 		"PDS_BACKUP_SNAPSHOT_EVERY":                 {"6h", 6 * time.Hour},
+		"PDS_BACKUP_LOG_EVERY":                      {"0", time.Duration(0)},
 		"PDS_BACKUP_RECIPIENT":                      {recipient, []string{recipient}},
 		"PDS_BACKUP_KEEP":                           {"daily=7", "daily=7"},
 		"PDS_BACKUP_S3_REGION":                      {"eu-central-1", "eu-central-1"},
@@ -415,6 +416,7 @@ func TestBadValues(t *testing.T) {
 		"PDS_FIREHOSE_GUARD":                        {"Stop", "ignore"},
 		"PDS_BACKUP_TO":                             {"data/backups"},
 		"PDS_BACKUP_SNAPSHOT_EVERY":                 {"59s", "0", "daily"},
+		"PDS_BACKUP_LOG_EVERY":                      {"999ms", "-1s", "often"},
 		"PDS_BACKUP_RECIPIENT":                      {"age1x", "ssh-ed25519 AAAA"},
 		"PDS_BACKUP_KEEP":                           {"7", "daily=x"},
 		"PDS_BACKUP_S3_ENDPOINT":                    {"s3.example.com", "s3://bucket"},

@@ -84,8 +84,11 @@ func parsePrefixes(raw string) ([]netip.Prefix, error) {
 var durationPart = regexp.MustCompile(`^([0-9]+)(ms|s|m|h|d|w)`)
 
 // ParseDuration reads durations like 90d, 2h, 1500ms, 1d12h. A unit is
-// required: a bare number would be milliseconds to some and seconds to others.
+// required, except for 0: a bare number would be milliseconds to some and seconds to others.
 func ParseDuration(raw string) (time.Duration, error) {
+	if raw == "0" {
+		return 0, nil
+	}
 	want := errors.New("write a duration with its unit, like 90d, 2h, 15m or 1500ms")
 	units := map[string]time.Duration{
 		"ms": time.Millisecond, "s": time.Second, "m": time.Minute, "h": time.Hour,

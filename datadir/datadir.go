@@ -174,6 +174,7 @@ func (d Dir) LastClock() (time.Time, error) { return d.lastTime(fileClock) }
 const (
 	BackupMade     = "last_backup"
 	BackupVerified = "last_verify"
+	BackupLog      = "last_log"
 )
 
 // KeepSuccess saves when something last succeeded.

@@ -186,8 +186,13 @@ func (s *Server) backupTo(args BackupArgs) (*backup.Service, error) {
 	if err := durable.MakeDir(state); err != nil {
 		return nil, err
 	}
+	var segments *backup.Segments
+	if state == s.backupState {
+		segments = s.segments
+	}
 	return &backup.Service{
-		Source: s.backupSource(args.EnvFile), Depot: store, Recipients: recipients, KeysApart: args.KeysApart, Again: args.Again,
+		Segments: segments,
+		Source:   s.backupSource(args.EnvFile), Depot: store, Recipients: recipients, KeysApart: args.KeysApart, Again: args.Again,
 		State: state, Keep: keep, Now: s.opts.Now, Log: s.opts.Log,
 	}, nil
 }

@@ -71,7 +71,8 @@ func (s *Server) backUpIfDue(ctx context.Context) error {
 		return err
 	}
 	var failed error
-	if s.opts.Now().Sub(newest) >= s.opts.Config.BackupEvery {
+	needed := service.Segments != nil && service.Segments.NeedsBase()
+	if needed || s.opts.Now().Sub(newest) >= s.opts.Config.BackupEvery {
 		failed = s.backUpNow(ctx)
 	}
 	if last := readProof(service.State); s.opts.Now().Sub(last.At) >= proveEvery && (failed == nil || !newest.IsZero()) {
@@ -191,5 +192,5 @@ func (s *Server) lookAtBackups(ctx context.Context) (string, error) {
 	default:
 		says += ", and on " + last.At.Format(time.DateOnly) + " one was restored and verified"
 	}
-	return says, nil
+	return s.lookAtLog(says)
 }

@@ -104,7 +104,7 @@ func (onlyForward) Seek(int64, int) (int64, error) {
 // RestoreArgs are what is restored, and where to.
 type RestoreArgs struct {
 	Reader *backup.Reader
-	// At, if it is set, is the time that the snapshot must not be younger than.
+	// At, if it is set, is the time that what is restored must not be younger than.
 	At time.Time
 	// To is the data directory, Keys the file of keys that are not in the store, EnvFile one
 	// with the settings of the server.
@@ -120,7 +120,13 @@ type RestoreArgs struct {
 
 // Restored is what Restore made.
 type Restored struct {
+	// Snapshot names the snapshot, Segments is how many segments of the log were applied to it,
+	// Later how many are younger than the time that was asked for. Made is of when the state is,
+	// Gap why it is not newer, if something is missing.
 	Snapshot string    `json:"snapshot"`
+	Segments int       `json:"segments"`
+	Later    int       `json:"later,omitempty"`
+	Gap      string    `json:"gap,omitempty"`
 	Made     time.Time `json:"made"`
 	// At is when it was restored, From the store.
 	At   time.Time `json:"at"`
@@ -158,7 +164,7 @@ const (
 // what they have seen, and moves the numbers of events on: the next server announces every
 // account again. No server may be started on it before.
 func Restore(ctx context.Context, a RestoreArgs) (out Restored, err error) {
-	pick := backup.Pick
+	pick, upTo := backup.Pick, a.At
 	if a.At.IsZero() {
 		pick, a.At = backup.Latest, time.Now()
 	}
@@ -170,7 +176,13 @@ func Restore(ctx context.Context, a RestoreArgs) (out Restored, err error) {
 		Snapshot: m.Name, Made: m.At, At: time.Now().UTC().Truncate(time.Second), From: a.Reader.Depot.String(), LastEvent: m.LastEvent,
 		Relays: []RelaySeen{},
 	}
-	err = a.Reader.Restore(ctx, m, backup.Target{Dir: a.To, Keys: a.Keys, Then: func() error { return settle(ctx, a, &out) }})
+	err = a.Reader.Restore(ctx, m, backup.Target{
+		Dir: a.To, Keys: a.Keys, At: upTo, Named: sqlite.BlobFiles, Makes: []string{restoredName},
+		Then: func(replay *backup.Replay) error {
+			out.Made, out.LastEvent, out.Segments, out.Later, out.Gap = replay.At, replay.LastEvent, replay.Segments(), replay.Later, replay.Gap
+			return settle(ctx, a, &out)
+		},
+	})
 	return out, err
 }
 
@@ -186,7 +198,7 @@ func settle(ctx context.Context, a RestoreArgs, out *Restored) error {
 		return fmt.Errorf("everything was restored, and not verified: %w", err)
 	}
 	out.BlobsElsewhere, c.BlobDiskLocation = c.BlobDiskLocation, "" // they are restored into the data directory
-	v, err := Verification(&c)
+	v, err := verificationOf(dir, &c)
 	if err != nil {
 		return err
 	}

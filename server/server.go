@@ -20,6 +20,7 @@ import (
 	"nestbox/account"
 	"nestbox/admin"
 	"nestbox/auth"
+	"nestbox/backup"
 	"nestbox/blob"
 	"nestbox/blob/disk"
 	"nestbox/config"
@@ -161,7 +162,9 @@ type Server struct {
 	disks        *admin.Examiner[admin.Storage]
 	load         *load.Recorder
 	moving       *moving.Service
-	backingUp    sync.Mutex // held while a backup is made
+	backingUp    sync.Mutex       // held while a backup is made
+	segments     *backup.Segments // nil unless the log is sent to PDS_BACKUP_TO
+	backupState  string           // the folder of the server's own backups
 	// stopping ends, by endBackups, when the server begins to stop: no backup delays that.
 	stopping   context.Context //nolint:containedctx // the server's own life
 	endBackups context.CancelFunc
@@ -214,6 +217,9 @@ func Open(ctx context.Context, opts Options) (_ *Server, err error) {
 		return nil, err
 	}
 	s.stores = s.db.Stores()
+	if err := s.followLog(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.buildFirehose(ctx); err != nil {
 		return nil, err
 	}
@@ -427,7 +433,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 		s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts,
 		s.repos.Sweep, s.outbox.Run, s.clients.Run, s.schemas.Run,
 		s.oauth.Collect, s.sessions.WriteCalls, s.examiner.Run, s.load.Run, s.disks.Run, s.watchDisks,
-		s.moving.Run, s.moving.RunJobs, s.runBackups, s.guardNumbers,
+		s.moving.Run, s.moving.RunJobs, s.runBackups, s.guardNumbers, s.sendLog,
 		s.health.watchWrites, s.health.watchSpace, s.watchMetrics, s.watchdog, s.dropCopies,
 	} {
 		workers.Go(func() { run(background) })

@@ -21,6 +21,11 @@ func Verification(c *config.Config) (verify.Verification, error) {
 	if err != nil {
 		return verify.Verification{}, err
 	}
+	return verificationOf(dir, c)
+}
+
+// verificationOf returns what verifies a data directory.
+func verificationOf(dir datadir.Dir, c *config.Config) (verify.Verification, error) {
 	return verify.Verification{
 		Lock:     dir.Lock,
 		Database: sqlite.Inspector{Path: dir.Database()},

@@ -268,6 +268,10 @@ func (c *backupListCmd) Run() error {
 	if err != nil {
 		return err
 	}
+	spans, err := backup.Spans(context.Background(), store)
+	if err != nil {
+		return err
+	}
 	lines := []listedLine{}
 	for _, l := range found {
 		line := listedLine{Name: l.Name}
@@ -282,7 +286,10 @@ func (c *backupListCmd) Run() error {
 		}
 		lines = append(lines, line)
 	}
-	return c.print(lines, func(w io.Writer) {
+	return c.print(map[string]any{"snapshots": lines, "restorable": spans}, func(w io.Writer) {
+		for _, s := range spans {
+			fmt.Fprintln(w, strings.TrimSuffix(fmt.Sprintf("can be restored: %s to %s; %s", s.From.Format(time.RFC3339), s.To.Format(time.RFC3339), s.Why), "; "))
+		}
 		fmt.Fprintln(w, "MADE\tHOST\tVERSION\tDATABASE\tBLOBS\tLAST EVENT\tENCRYPTED\tERROR")
 		for _, l := range lines {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d, %s\t%d\t%t\t%s\n", l.At.Format(time.RFC3339), l.Host, l.Version,
@@ -347,13 +354,17 @@ type restoreCmd struct {
 	NoJump bool   `help:"Leave the numbers of events as they are." xor:"jump"`
 	JumpTo int64  `help:"The next event gets a number above this one, whatever relays have seen." placeholder:"N" xor:"jump"`
 
-	At string `help:"Restore the newest snapshot that is not younger than this time, like 2026-11-29T22:00:00Z." placeholder:"TIME"`
+	At string `help:"Restore the newest state that is not younger than this time, like 2026-11-29T22:00:00Z." placeholder:"TIME"`
 }
 
 // restoredText describes a restore to people.
 func restoredText(done server.Restored, dir string) string {
 	var said strings.Builder
-	fmt.Fprintf(&said, "%s of %s is in %s, with everything as it was then.", snapshotName(done.Snapshot), done.Made.Format(time.RFC3339), dir)
+	fmt.Fprintf(&said, "%s and %d segments of the log are in %s, with everything as it was at %s.", snapshotName(done.Snapshot), done.Segments, dir,
+		done.Made.Format(time.RFC3339))
+	if done.Gap != "" {
+		fmt.Fprintf(&said, "\nIt is not newer, because %s.", done.Gap)
+	}
 	for _, r := range done.Relays {
 		switch {
 		case r.Error != "":

@@ -65,6 +65,7 @@ func (db Blobs) Add(ctx context.Context, accountID int64, b blob.Blob, quota int
 				return err
 			}
 		}
+		tx.AfterCommit(func() { db.noteBlob(out.Key, out.Size) })
 		return putBlob(tx.Conn, accountID, out, referenced)
 	})
 	if err == nil {

@@ -95,6 +95,9 @@ func (db *DB) checkpointLoop(ctx context.Context, conn *sqlite.Conn) {
 		case <-timer.C:
 			k.report(ctx, k.look(ctx))
 		case <-ctx.Done():
+			if f := db.following.Load(); f != nil {
+				f.keepLast(conn)
+			}
 			if err := errors.Join(checkpoint(conn), conn.Close()); err != nil {
 				db.log.LogAttrs(context.WithoutCancel(ctx), slog.LevelError, "last checkpoint failed", slog.String("cause", err.Error()))
 			}
@@ -121,6 +124,9 @@ func (k *keeper) look(ctx context.Context) error {
 	}
 	if now.After(k.scrubAt) && k.deleted.Load() {
 		k.scrubAt = now.Add(scrubEvery)
+		if err := k.Cut(ctx); err != nil { // most of it while writes go on
+			return err
+		}
 		emptied, err := k.empty(ctx, 0)
 		if err != nil {
 			return err
@@ -138,10 +144,10 @@ func (k *keeper) look(ctx context.Context) error {
 	case size >= k.bounds.copied:
 		// Scans may still wait, if a transaction found the log at its limit and emptied it.
 		k.started(ctx)
-		if err := k.copy(k.conn); err != nil {
+		if err := k.copyBeside(ctx, k.conn); err != nil {
 			return err
 		}
-		return k.writer.Outside(ctx, k.copy)
+		return k.writer.Outside(ctx, k.copyRest)
 	default:
 		k.started(ctx)
 		return nil
@@ -157,7 +163,7 @@ func (k *keeper) calm(ctx context.Context, size int64) error {
 		k.log.LogAttrs(ctx, slog.LevelWarn, "write-ahead log is large: exports and searches wait until it has started over",
 			slog.Int64("log_bytes", size), slog.Int("scans", scans))
 	}
-	if err := k.copy(k.conn); err != nil {
+	if err := k.copyBeside(ctx, k.conn); err != nil {
 		return err
 	}
 	switch {
@@ -184,11 +190,25 @@ func (k *keeper) calm(ctx context.Context, size int64) error {
 }
 
 // copy makes a passive checkpoint, unless the file is held. SQLite makes one at a time, and
-// does not wait for another one.
+// does not wait for another one. Where the log is followed, copyBeside calls it.
 func (db *DB) copy(c *sqlite.Conn) error {
 	db.copying.Lock()
 	defer db.copying.Unlock()
 	if db.isHeld() {
+		return nil
+	}
+	if db.following.Load() == nil {
+		db.unfollowed.Store(true)
+	}
+	defer db.tookCopy(time.Now())
+	return checkpoint(c)
+}
+
+// copyRest is copy on the writer's connection.
+func (db *DB) copyRest(c *sqlite.Conn) error {
+	db.copying.Lock()
+	defer db.copying.Unlock()
+	if db.isHeld() || !db.keepRest(c, false) {
 		return nil
 	}
 	defer db.tookCopy(time.Now())
@@ -209,7 +229,7 @@ func (db *DB) empty(ctx context.Context, wait time.Duration) (emptied bool, err 
 func (db *DB) truncate(c *sqlite.Conn, wait time.Duration) (emptied bool, err error) {
 	db.copying.Lock()
 	defer db.copying.Unlock()
-	if db.isHeld() {
+	if db.isHeld() || !db.keepRest(c, false) {
 		return false, nil
 	}
 	defer db.tookCopy(time.Now())

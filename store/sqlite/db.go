@@ -15,6 +15,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"nestbox/account"
+	"nestbox/backup"
 	"nestbox/firehose"
 	"nestbox/internal/gate"
 	"nestbox/session"
@@ -85,6 +86,11 @@ type DB struct {
 	file    *os.File
 	holds   int
 	closing atomic.Bool
+	// following gets what is committed, nil if nothing does. unfollowed is set once a checkpoint
+	// was made before that; found is how Open found the file, nil if it had a log.
+	following  atomic.Pointer[follower]
+	unfollowed atomic.Bool
+	found      *backup.FileState
 
 	sessions *otter.Cache[int64, *session.State]
 	accounts *otter.Cache[string, *account.Account] // by DID
@@ -109,6 +115,7 @@ type DB struct {
 // ErrNewerSchema, unless that lets this binary work on it; one that a take-over has yet to fill
 // with ErrUnfinished.
 func Open(ctx context.Context, path string, opts Options) (*DB, error) {
+	found := fileOf(path)
 	if err := ownFile(path); err != nil {
 		return nil, err
 	}
@@ -140,7 +147,7 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), write.Close(), checkpoints.Close())
 	}
 	db := &DB{
-		path: path, log: opts.Log, reads: reads, tide: newTide(), free: opts.Free, copied: opts.Copied, bounds: opts.bounds,
+		path: path, log: opts.Log, found: found, reads: reads, tide: newTide(), free: opts.Free, copied: opts.Copied, bounds: opts.bounds,
 		number:   opts.Number,
 		long:     make(chan struct{}, 1),
 		sessions: otter.Must(&otter.Options[int64, *session.State]{MaximumWeight: cachedSessions, Weigher: sessionBytes}),
@@ -236,7 +243,15 @@ func (db *DB) Close() error {
 	db.done.Wait()
 	db.sessions.StopAllGoroutines()
 	db.accounts.StopAllGoroutines()
-	return errors.Join(err, db.reads.Close(), db.file.Close())
+	f := db.following.Load()
+	if f != nil {
+		err = errors.Join(err, f.pin.Close())
+	}
+	err = errors.Join(err, db.reads.Close())
+	if f != nil && err == nil {
+		f.closed()
+	}
+	return errors.Join(err, db.file.Close())
 }
 
 // Ping reads from the database: the health check.

@@ -42,7 +42,12 @@ var (
 // file loses all its locks on it (POSIX), and SQLite's are on this one.
 func (db *DB) Hold(ctx context.Context) (backup.Held, error) {
 	h := &held{db: db, log: newWALFile(db.path + "-wal")}
-	if err := db.beforeHold(ctx); err != nil {
+	f := db.following.Load()
+	if f != nil { // no piece is read from the log while it is copied
+		f.aside.Lock()
+		defer f.aside.Unlock()
+	}
+	if err := db.beforeHold(ctx, f); err != nil {
 		return nil, err
 	}
 	// On the writer's connection, so that the log does not change meanwhile.
@@ -52,6 +57,7 @@ func (db *DB) Hold(ctx context.Context) (backup.Held, error) {
 		if db.closing.Load() {
 			return errClosing
 		}
+		db.keepRest(c, true)
 		copied := int64(0)
 		err := query(c, "PRAGMA wal_checkpoint(PASSIVE)", nil, func(r *sqlite.Stmt) error {
 			copied = r.ColumnInt64(2)
@@ -79,12 +85,15 @@ func (db *DB) Hold(ctx context.Context) (backup.Held, error) {
 }
 
 // beforeHold copies most of the log while writes go on.
-func (db *DB) beforeHold(ctx context.Context) error {
+func (db *DB) beforeHold(ctx context.Context, f *follower) error {
 	conn, err := openConn(db.path, sqlite.OpenReadWrite)
 	if err != nil {
 		return fmt.Errorf("open database: %w", err)
 	}
 	conn.SetInterrupt(ctx.Done())
+	if f != nil {
+		return errors.Join(f.copyBeside(ctx, conn), conn.Close())
+	}
 	db.copying.Lock()
 	defer db.copying.Unlock()
 	if db.holds == 0 && !db.closing.Load() {
@@ -157,6 +166,9 @@ func (h *held) Moment(ctx context.Context) (_ backup.Moment, err error) {
 	err = h.db.writer.Outside(ctx, func(*sqlite.Conn) error {
 		if err := h.log.advance(); err != nil {
 			return err
+		}
+		if f := h.db.following.Load(); f != nil {
+			m.Chain, m.Segment = f.begin(h.log)
 		}
 		return view.begin()
 	})

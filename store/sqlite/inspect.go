@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -315,4 +316,18 @@ func (i *inspection) Rebuild(
 		}
 	}
 	return b.out, b.counts()
+}
+
+// BlobFiles calls yield with the key of each blob's file that the database at a path knows, by
+// key, also of those that are to be removed. Nobody has the database open, and it stays as it
+// is, whatever its schema.
+func BlobFiles(ctx context.Context, path string, yield func(key string) error) (err error) {
+	c, err := sqlite.OpenConn("file:"+(&url.URL{Path: path}).EscapedPath()+"?immutable=1", sqlite.OpenReadOnly|sqlite.OpenURI)
+	if err != nil {
+		return fmt.Errorf("open database %s: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	c.SetInterrupt(ctx.Done())
+	return query(c, "SELECT file FROM blob UNION SELECT file FROM blob_garbage ORDER BY file", nil,
+		func(r *sqlite.Stmt) error { return yield(r.ColumnText(0)) })
 }

@@ -53,6 +53,7 @@ type Database struct {
 		Stores() store.Stores
 		Close() error
 		backup.Database
+		backup.Followed
 	}
 	closed bool
 }
@@ -104,8 +105,21 @@ func (d *Database) open() {
 // Hold implements backup.Database.
 func (d *Database) Hold(ctx context.Context) (backup.Held, error) { return d.db.Hold(ctx) }
 
+// Follow implements backup.Followed.
+func (d *Database) Follow(ctx context.Context, to backup.Follower, from *backup.Mark) (goesOn bool, err error) {
+	return d.db.Follow(ctx, to, from)
+}
+
+// Cut implements backup.Followed.
+func (d *Database) Cut(ctx context.Context) error { return d.db.Cut(ctx) }
+
 // Path returns where the database is kept, for tests of its content on the disk.
 func (d *Database) Path() string { return filepath.Join(d.opts.Dir, "nestbox.sqlite") }
+
+// BlobFiles calls yield with the key of each blob's file that the database at a path knows.
+func BlobFiles(ctx context.Context, path string, yield func(key string) error) error {
+	return sqlite.BlobFiles(ctx, path, yield)
+}
 
 // Inspector returns an inspector of the database in a directory.
 func Inspector(dir string) store.Inspector {

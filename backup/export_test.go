@@ -1,0 +1,4 @@
+package backup
+
+// SetMost bounds what waits, in bytes.
+func (s *Segments) SetMost(n int64) { s.most = n }

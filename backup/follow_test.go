@@ -1,0 +1,270 @@
+package backup_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"nestbox/backup"
+	"nestbox/backup/depot"
+	"nestbox/blob/disk"
+	"nestbox/store/storetest"
+)
+
+// following returns a service whose segments follow the world's database.
+func following(tb testing.TB, w *world, store backup.Depot) *backup.Service {
+	tb.Helper()
+	s := w.service(store)
+	segments, err := s.OpenSegments()
+	if err == nil {
+		err = segments.Start(tb.Context(), w.db)
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s.Segments = segments
+	return s
+}
+
+func send(tb testing.TB, w *world, s *backup.Service) {
+	tb.Helper()
+	if err := errors.Join(w.db.Cut(tb.Context()), s.Segments.Send(tb.Context())); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// restoreAt restores a store to a time, zero for the newest, verifies it and returns how many
+// events it has.
+func restoreAt(tb testing.TB, store backup.Depot, at time.Time) (last int64, replay *backup.Replay) {
+	tb.Helper()
+	m, err := backup.Pick(tb.Context(), store, at)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	dir := filepath.Join(tb.TempDir(), "restored")
+	err = (&backup.Reader{Depot: store}).Restore(tb.Context(), m, backup.Target{
+		Dir: dir, At: at, Named: storetest.BlobFiles, Then: func(r *backup.Replay) error { replay = r; return nil },
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	err = verifyDir(tb.Context(), dir, disk.Look(filepath.Join(dir, "blobs"), ""), func(line string) { tb.Errorf("restored to %s: %s", at, line) })
+	if err != nil {
+		tb.Fatal(err)
+	}
+	head := lastEvent(tb, dir)
+	if head != replay.LastEvent {
+		tb.Errorf("restored to %s: the last event is %d, and the segment has %d", at, head, replay.LastEvent)
+	}
+	return head, replay
+}
+
+func lastEvent(tb testing.TB, dir string) int64 {
+	tb.Helper()
+	view, err := storetest.Inspector(dir).Open(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	last, err := view.LastEvent()
+	if err := errors.Join(err, view.Close()); err != nil {
+		tb.Fatal(err)
+	}
+	return last
+}
+
+// TestPointInTime: each time between snapshots comes back, with its blobs, whatever the log
+// and the database went through.
+func TestPointInTime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	store := openFolder(t, t.TempDir())
+	s := following(t, w, store)
+	if !s.Segments.NeedsBase() {
+		t.Error("it needs no base")
+	}
+	snapshot(t, s)
+	if s.Segments.NeedsBase() {
+		t.Error("it needs another base")
+	}
+	type state struct {
+		at   time.Time
+		last int64
+	}
+	var states []state
+	step := func() {
+		send(t, w, s)
+		last := lastEvent(t, w.dir)
+		states = append(states, state{time.Now(), last})
+		time.Sleep(2 * time.Millisecond)
+	}
+	w.fill(0, 300, 500)
+	step()
+	if err := w.use(t.Context(), 1, "a file"); err != nil {
+		t.Fatal(err)
+	}
+	step()
+	w.fill(300, 900, 1000)
+	step()
+	snapshot(t, s) // the chain goes on
+	w.fill(900, 1200, 500)
+	step()
+	w.reopen()
+	s = following(t, w, store)
+	if s.Segments.NeedsBase() {
+		t.Error("a restart needs another base")
+	}
+	w.fill(1200, 1300, 500)
+	if err := w.use(t.Context(), 2, "another file"); err != nil {
+		t.Fatal(err)
+	}
+	step()
+	for _, want := range states {
+		if last, replay := restoreAt(t, store, want.at); last != want.last || replay.Gap != "" {
+			t.Errorf("at %s the last event is %d, want %d; %+v", want.at, last, want.last, replay)
+		}
+	}
+	if last, _ := restoreAt(t, store, time.Time{}); last != states[len(states)-1].last {
+		t.Errorf("the newest state ends with %d, want %d", last, states[len(states)-1].last)
+	}
+	mustVerify(t, store)
+	spans, err := backup.Spans(t.Context(), store)
+	if err != nil || len(spans) != 1 || spans[0].Why != "" || spans[0].To.Before(states[len(states)-2].at) {
+		t.Errorf("%+v, %v", spans, err)
+	}
+}
+
+// TestSegmentHarm: a segment that is missing, damaged or that two servers wrote is named, and
+// what is before it comes back.
+func TestSegmentHarm(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	dir := t.TempDir()
+	store := openFolder(t, dir)
+	s := following(t, w, store)
+	snapshot(t, s)
+	for i := range 4 {
+		w.fill(i*10, i*10+10, 500)
+		send(t, w, s)
+	}
+	segments, err := filepath.Glob(filepath.Join(dir, "log", "*", "*.ltx"))
+	if err != nil || len(segments) != 4 {
+		t.Fatalf("%q, %v", segments, err)
+	}
+	third, err := os.ReadFile(segments[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	faults := func() (said string) {
+		_, err := verification(store, func(line string) { said += line + "\n" }).Run(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return said
+	}
+	flipped := append([]byte{}, third...)
+	flipped[len(flipped)/2] ^= 1
+	write := func(path string, content []byte) {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(segments[2], flipped)
+	if said := faults(); !strings.Contains(said, filepath.Base(segments[2])) {
+		t.Errorf("a flipped bit: %q", said)
+	}
+	if err := os.Remove(segments[2]); err != nil {
+		t.Fatal(err)
+	}
+	if said := faults(); !strings.Contains(said, "segment 3 of the log") || !strings.Contains(said, "is missing") {
+		t.Errorf("a missing segment: %q", said)
+	}
+	if _, replay := restoreAt(t, store, time.Time{}); replay.Segments() != 2 || !strings.Contains(replay.Gap, "is missing") {
+		t.Errorf("%+v", replay)
+	}
+	spans, err := backup.Spans(t.Context(), store)
+	if err != nil || len(spans) != 1 || !strings.Contains(spans[0].Why, "segment 3") {
+		t.Errorf("%+v, %v", spans, err)
+	}
+	write(segments[2], third)
+	write(strings.Replace(segments[2], "Z-", "Z-1", 1), third)
+	if said := faults(); !strings.Contains(said, "two servers") {
+		t.Errorf("two of one number: %q", said)
+	}
+}
+
+// away is a store that can be away.
+type away struct {
+	*depot.Folder
+
+	mu   sync.Mutex
+	gone error
+}
+
+func (a *away) set(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.gone = err
+}
+
+func (a *away) Put(ctx context.Context, name string, size int64, body io.Reader) error {
+	a.mu.Lock()
+	err := a.gone
+	a.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return a.Folder.Put(ctx, name, size, body)
+}
+
+// TestStoreAway: while the store is away writes go on, and all arrives when it is back. What
+// is more than may wait leaves a gap, which the next snapshot closes.
+func TestStoreAway(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	store := &away{Folder: openFolder(t, t.TempDir())}
+	s := following(t, w, store)
+	snapshot(t, s)
+	gone := errors.New("gone")
+	store.set(gone)
+	for i := range 3 {
+		w.fill(i*50, i*50+50, 1000)
+		if err := errors.Join(w.db.Cut(t.Context()), s.Segments.Send(t.Context())); !errors.Is(err, gone) {
+			t.Fatal(err)
+		}
+	}
+	if waits := s.Segments.Waits(); waits.Segments != 3 || waits.Gap != nil {
+		t.Errorf("%+v", waits)
+	}
+	store.set(nil)
+	send(t, w, s)
+	if _, replay := restoreAt(t, store, time.Time{}); replay.Segments() != 3 {
+		t.Errorf("%+v", replay)
+	}
+	store.set(gone)
+	s.Segments.SetMost(1 << 20)
+	w.fill(1000, 5000, 1000)
+	if err := w.db.Cut(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if waits := s.Segments.Waits(); waits.Segments != 0 || !errors.Is(waits.Gap, backup.ErrBehind) || !s.Segments.NeedsBase() {
+		t.Errorf("%+v", waits)
+	}
+	w.fill(5000, 5010, 1000)
+	store.set(nil)
+	snapshot(t, s)
+	w.fill(5010, 5020, 1000)
+	send(t, w, s)
+	if _, replay := restoreAt(t, store, time.Time{}); replay.Segments() != 1 || s.Segments.NeedsBase() {
+		t.Errorf("%+v", replay)
+	}
+	spans, err := backup.Spans(t.Context(), store)
+	if err != nil || len(spans) != 2 || spans[0].Why == "" || spans[1].Why != "" {
+		t.Errorf("%+v, %v", spans, err)
+	}
+}

@@ -1,0 +1,162 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/superfly/ltx"
+)
+
+// Replay is what leads on from a snapshot.
+type Replay struct {
+	// At is the time of the state that it leads to, LastEvent its last event.
+	At        time.Time
+	LastEvent int64
+	// Gap is why nothing leads on to the time that was asked for, empty if something does.
+	Gap string
+	// Later are how many segments are younger.
+	Later int
+
+	segments, later []Segment
+	lists           []blobList
+}
+
+// Segments returns how many segments are applied.
+func (r *Replay) Segments() int { return len(r.segments) }
+
+// replay finds what leads on from a snapshot to a time; zero is the newest state.
+func (r *Reader) replay(ctx context.Context, m *Manifest, at time.Time) (*Replay, error) {
+	c, err := readChain(ctx, r.Depot, m.Chain)
+	if err != nil {
+		return nil, err
+	}
+	run, gap := c.after(m.Segment)
+	out := &Replay{At: m.At, LastEvent: m.LastEvent, lists: c.lists}
+	out.segments, out.later = until(run, at)
+	out.Later = len(out.later)
+	if n := len(out.segments); n > 0 {
+		out.At, out.LastEvent = later(m.At, out.segments[n-1].At), out.segments[n-1].LastEvent
+	}
+	if len(out.later) == 0 {
+		out.Gap = gap
+	}
+	return out, nil
+}
+
+// applyAll applies segments to the file of a database.
+func (r *Reader) applyAll(ctx context.Context, segments []Segment, path string) (err error) {
+	if len(segments) == 0 {
+		return nil
+	}
+	file, err := os.OpenFile(path, os.O_RDWR, 0o600) //nolint:gosec // the operator's own folder
+	if err != nil {
+		return fmt.Errorf("write the database: %w", err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	for i, s := range segments {
+		if err := r.apply(ctx, s, file); err != nil {
+			return err
+		}
+		r.progress(Step{"log", int64(i + 1), int64(len(segments)), 0})
+	}
+	return file.Sync()
+}
+
+// apply applies a segment to the file of a database.
+func (r *Reader) apply(ctx context.Context, s Segment, file *os.File) error {
+	var head ltx.Header
+	err := r.useHashed(ctx, s.Name, s.Size, s.sum, func(in io.Reader) (err error) {
+		head, err = applyPages(file, in)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if head.MinTXID != ltx.TXID(s.Index+1) { //nolint:gosec // it counts up
+		return fmt.Errorf("%s: %w: it is another segment", s.Name, ErrDamaged)
+	}
+	if err := file.Truncate(int64(head.Commit) * int64(head.PageSize)); err != nil {
+		return fmt.Errorf("write the database: %w", err)
+	}
+	return nil
+}
+
+// newBlobs returns the blobs of the lists of segments, by key.
+func (r *Reader) newBlobs(ctx context.Context, replay *Replay) ([]blobLine, error) {
+	lines := map[string]blobLine{}
+	if len(replay.segments) == 0 {
+		return nil, nil
+	}
+	first, last := replay.segments[0].Index, replay.segments[len(replay.segments)-1].Index
+	for _, l := range replay.lists {
+		if l.index < first || l.index > last {
+			continue
+		}
+		err := r.check(ctx, l.name, l.size, l.sum, func(raw io.Reader) error {
+			plain, err := newDecoder(raw)
+			if err != nil {
+				return fmt.Errorf("decompress: %w", err)
+			}
+			defer plain.Close()
+			text, err := io.ReadAll(plain)
+			if err != nil {
+				return fmt.Errorf("%s: %w: %w", l.name, ErrDamaged, err)
+			}
+			for line := range strings.Lines(string(text)) {
+				b, err := parseBlobLine(line)
+				if err != nil {
+					return fmt.Errorf("%s: %w", l.name, err)
+				}
+				lines[b.key] = b
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	var out []blobLine
+	for _, key := range slices.Sorted(maps.Keys(lines)) {
+		out = append(out, lines[key])
+	}
+	return out, nil
+}
+
+// eachOf calls yield for each line of the blobs of a snapshot and of what leads on from it, by
+// key.
+func (r *Reader) eachOf(ctx context.Context, m *Manifest, replay *Replay, yield func(*blobLine) error) error {
+	more, err := r.newBlobs(ctx, replay)
+	if err != nil {
+		return err
+	}
+	before := func(key string) error {
+		for len(more) > 0 && more[0].key < key {
+			next := more[0]
+			more = more[1:]
+			if err := yield(&next); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	err = r.eachBlob(ctx, m, func(line *blobLine) error {
+		if err := before(line.key); err != nil {
+			return err
+		}
+		if len(more) > 0 && more[0].key == line.key {
+			more = more[1:]
+		}
+		return yield(line)
+	})
+	if err != nil {
+		return err
+	}
+	return before("\xff")
+}

@@ -1,0 +1,90 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"nestbox/datadir"
+	"nestbox/internal/pause"
+)
+
+const (
+	// lastSend bounds how long a server that stops waits for the store of its backups. What is
+	// left is sent at the next start.
+	lastSend = 3 * time.Second
+	// logLate is how many intervals what was written may wait before the doctor calls it late.
+	logLate = 12
+)
+
+// followLog prepares to send the log to the store of the server's own backups. It must be
+// called before the log can start over.
+func (s *Server) followLog(ctx context.Context) error {
+	c := &s.opts.Config
+	if c.BackupTo == "" || c.BackupLogEvery == 0 || !s.opts.Listen {
+		return nil
+	}
+	service, err := s.backupTo(s.ownBackup())
+	if err != nil {
+		s.opts.Log.LogAttrs(ctx, slog.LevelError, "the log is not sent to the backups until the next start", slog.String("to", c.BackupTo),
+			slog.String("cause", err.Error()))
+		return nil
+	}
+	// The services of the server are not there yet.
+	service.Source.HoldBlobs = func() func() { return s.blobs.HoldFiles() }
+	segments, err := service.OpenSegments()
+	if err != nil {
+		return err
+	}
+	s.segments, s.backupState = segments, service.State
+	return segments.Start(ctx, s.db)
+}
+
+// sendLog sends the log until ctx ends, and then once more.
+func (s *Server) sendLog(ctx context.Context) {
+	if s.segments == nil {
+		return
+	}
+	defer s.segments.Close()
+	every, failing := s.opts.Config.BackupLogEvery, false
+	send := func(ctx context.Context) {
+		err := errors.Join(s.db.Cut(ctx), s.segments.Send(ctx))
+		switch {
+		case err == nil:
+			s.noteBackup(ctx, datadir.BackupLog)
+		case ctx.Err() == nil && !failing:
+			s.opts.Log.LogAttrs(ctx, slog.LevelError, "the log was not sent to the backups: it is tried again",
+				slog.String("to", s.opts.Config.BackupTo), slog.String("cause", err.Error()))
+		}
+		if failing && err == nil {
+			s.opts.Log.LogAttrs(ctx, slog.LevelInfo, "the log was sent to the backups again")
+		}
+		failing = err != nil
+	}
+	for pause.For(ctx, every) {
+		send(ctx)
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSend)
+	defer cancel()
+	send(last)
+}
+
+// lookAtLog adds to what the doctor says of backups whether the log arrives there.
+func (s *Server) lookAtLog(says string) (string, error) {
+	if s.segments == nil {
+		return says, nil
+	}
+	waits, every := s.segments.Waits(), s.opts.Config.BackupLogEvery
+	switch old := s.opts.Now().Sub(waits.Since).Round(time.Second); {
+	case waits.Gap != nil:
+		return "", fmt.Errorf("the times until the next snapshot cannot be restored: %w", waits.Gap)
+	case waits.Segments > 0 && old > logLate*every:
+		return "", fmt.Errorf("what was written in the last %s is not there yet, %d MB wait: the log has why", old, waits.Bytes>>20)
+	case s.segments.NeedsBase():
+		return says + "; the log is sent once a snapshot was made", nil
+	default:
+		return says + "; what is written is there within " + every.String(), nil
+	}
+}
