@@ -53,12 +53,7 @@ bench: build ## figures beside the reference PDS's, for docs/performance.md
 	bench/run
 
 fuzz: ## each fuzz target for FUZZTIME
-	@grep -rHo --include='*_test.go' --exclude-dir=node_modules '^func Fuzz[A-Za-z0-9_]*' . | \
-	while IFS=: read -r file target; do \
-		target=$${target#func }; \
-		echo "$$target in $$(dirname "$$file")"; \
-		go test "$$(dirname "$$file")" -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) </dev/null || exit 1; \
-	done
+	@.ci/fuzz $(FUZZTIME)
 
 soak: build e2e/node_modules/.package-lock.json $(INDIGO) ## for the night: 500 rounds of kill -9, and the long tests for SOAK each
 	NESTBOX_BIN=$(CURDIR)/bin/nestbox NESTBOX_KILL_ROUNDS=500 NESTBOX_SOAK=$(SOAK) \

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -224,6 +225,7 @@ func (s *Service) Commands() map[string]control.Func {
 		command(CmdClientFetch, s.fetchClient),
 		command(CmdRelayStatus, s.relayStatus),
 		command(CmdRelayCrawl, s.askRelay),
+		command(CmdStats, s.stats),
 		command(CmdKeysList, s.listKeys),
 		command(CmdKeysRotate, s.rotateKey),
 		command(CmdKeysRetire, func(ctx context.Context, a KeyArgs) (Done, error) {
@@ -312,6 +314,8 @@ func (s *Service) createAccount(ctx context.Context, a CreateArgs) (AccountLine,
 	if err != nil {
 		return AccountLine{}, err
 	}
+	request.Event(ctx, request.EventAccountCreated, acc.DID.String(), request.Source(request.SourceOperator),
+		slog.Bool("invited", false), slog.Bool("deactivated", false))
 	line := accountLine(acc)
 	line.Password = made
 	return line, nil

@@ -35,7 +35,7 @@ func TestNames(t *testing.T) {
 	o := newOffice(t)
 	names := []string{
 		"account.code", "account.codes", "account.create", "account.delete", "account.email", "account.factors", "account.handle", "account.info", "account.invites", "account.reset", "account.list", "account.mail", "account.notices", "account.password", "account.search", "account.signout", "account.suspend",
-		"account.takedown", "account.unsuspend", "account.untakedown", "admin.add", "admin.list", "admin.remove", "audit", "client.end", "client.fetch", "client.list", "doctor", "takedown.list", "takedown.set", "firehose.disconnect", "firehose.jump", "firehose.status", "health", "mail.retry", "identity.repair", "identity.rotate", "identity.show", "invite.create", "invite.disable", "invite.list", "keys.list", "keys.retire", "keys.rotate", "mail.test", "relay.crawl", "relay.status", "repo.drop", "session.list", "session.revoke",
+		"account.takedown", "account.unsuspend", "account.untakedown", "admin.add", "admin.list", "admin.remove", "audit", "client.end", "client.fetch", "client.list", "doctor", "takedown.list", "takedown.set", "firehose.disconnect", "firehose.jump", "firehose.status", "health", "mail.retry", "identity.repair", "identity.rotate", "identity.show", "invite.create", "invite.disable", "invite.list", "keys.list", "keys.retire", "keys.rotate", "mail.test", "relay.crawl", "relay.status", "repo.drop", "session.list", "session.revoke", "stats",
 	}
 	commands := (&admin.Service{}).Commands()
 	if len(commands) != len(names) {

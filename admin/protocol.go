@@ -59,6 +59,7 @@ const (
 	CmdClientFetch        control.Command[ClientArgs, Done]                     = "client.fetch"
 	CmdRelayStatus        control.Command[Done, RelayStatus]                    = "relay.status"
 	CmdRelayCrawl         control.Command[RelayArgs, Done]                      = "relay.crawl"
+	CmdStats              control.Command[StatsArgs, Stats]                     = "stats"
 	CmdKeysList           control.Command[Done, []Key]                          = "keys.list"
 	CmdKeysRotate         control.Command[Done, auth.KeyInfo]                   = "keys.rotate"
 	CmdKeysRetire         control.Command[KeyArgs, Done]                        = "keys.retire"

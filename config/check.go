@@ -69,6 +69,10 @@ func (c *Config) check(f *Faults, flags Flags) {
 	if c.LogKeep < 0 || c.LogKeep > maxKeptLogs {
 		f.add("PDS_LOG_KEEP", "it is out of range", fmt.Sprintf("write a number of files up to %d", maxKeptLogs))
 	}
+	if math.IsNaN(c.LogSample) || c.LogSample < 0 || c.LogSample > 1 {
+		f.add("PDS_LOG_SAMPLE", "it is out of range", "write a share from 0 to 1, like 0.1")
+	}
+	oneOf(f, "PDS_LOG_CLIENT", c.LogClient, "full", "network", "none")
 	oneOf(f, "PDS_LOG_LEVEL", c.LogLevel, "debug", "info", "warn", "error")
 	oneOf(f, "PDS_LOG_FORMAT", c.LogFormat, "text", "json")
 }

@@ -143,7 +143,8 @@ type Config struct {
 	RateLimitBypassKey Secret `env:"PDS_RATE_LIMIT_BYPASS_KEY" group:"limits"`
 	// Addresses or networks that are exempt from limits, separated by commas.
 	RateLimitBypassIPs []netip.Prefix `env:"PDS_RATE_LIMIT_BYPASS_IPS" group:"limits"`
-	// Addresses or networks of reverse proxies whose `X-Forwarded-For` the server believes, separated by commas.
+	// Addresses or networks of reverse proxies whose `X-Forwarded-For` and `X-Request-Id` the server believes, separated by
+	// commas.
 	TrustedProxies []netip.Prefix `env:"PDS_TRUSTED_PROXIES" group:"server"`
 
 	// Contact address, in the footer of pages and shown by `describeServer`.
@@ -230,7 +231,7 @@ type Config struct {
 	// File with the identity of age that opens the backups of `PDS_RESTORE_FROM`.
 	RestoreIdentity string `env:"PDS_RESTORE_IDENTITY_FILE" group:"backup"`
 	// What happens when a relay has seen events that this server does not have, because it was restored from a backup
-	// and not moved on. `warn`: it is logged each hour. `stop`: the server stops. See `nestbox firehose jump`.
+	// and not moved on. `warn`: it is logged each hour. `stop`: changes are also refused, until `nestbox firehose jump`.
 	FirehoseGuard string `env:"PDS_FIREHOSE_GUARD" default:"warn" group:"event stream"`
 	// Region of the bucket of backups.
 	BackupS3Region string `env:"PDS_BACKUP_S3_REGION" group:"backup"`
@@ -259,6 +260,12 @@ type Config struct {
 	LogMaxSize int64 `env:"PDS_LOG_MAX_SIZE" default:"104857600" group:"server"`
 	// How many such files are kept.
 	LogKeep int `env:"PDS_LOG_KEEP" default:"5" group:"server"`
+	// What the log has of a client's address. `full`: all of it. `network`: its network, a /24 or an IPv6 /48. `none`:
+	// nothing.
+	LogClient string `env:"PDS_LOG_CLIENT" default:"full" group:"server"`
+	// Share of the requests with a status below 500 that get a line in the log, from `0` to `1`. Sign-ins, refreshes and
+	// what admins do are always logged.
+	LogSample float64 `env:"PDS_LOG_SAMPLE" default:"1" group:"server"`
 	// Form of the log: `json` or `text`.
 	LogFormat string `env:"PDS_LOG_FORMAT" default:"json" dev:"text" group:"server"`
 }

@@ -50,7 +50,7 @@ func TestDefaults(t *testing.T) {
 		AcceptingImports: true, AdminPages: true, MaxImportSize: 2 << 30, SignupsPerHour: 100,
 		RepoBackfillLimitMS: 86_400_000, FirehoseMaxBytes: 1 << 30,
 		ProxyHeadersTimeoutMS: 10_000, ProxyBodyTimeoutMS: 30_000, ProxyMaxResponseSize: 10 << 20,
-		DiskFloor: 512 << 20, LogMaxSize: 100 << 20, LogKeep: 5,
+		DiskFloor: 512 << 20, LogMaxSize: 100 << 20, LogKeep: 5, LogClient: "full", LogSample: 1,
 	}
 	production := common
 	production.Hostname, production.ServiceDID, production.HandleDomains = "pds.example.com", "did:web:pds.example.com", []string{".pds.example.com"}
@@ -196,6 +196,8 @@ func everySetting() map[string]struct {
 		"PDS_LOG_DESTINATION":                       {"/var/log/pds.log", "/var/log/pds.log"},
 		"PDS_LOG_MAX_SIZE":                          {"10000000000", int64(10_000_000_000)},
 		"PDS_LOG_KEEP":                              {"3", 3},
+		"PDS_LOG_CLIENT":                            {"network", "network"},
+		"PDS_LOG_SAMPLE":                            {"0.05", 0.05},
 	}
 }
 
@@ -361,6 +363,8 @@ func TestBadValues(t *testing.T) {
 		"PDS_LOG_DESTINATION":                       {"nestbox.log", "1"},
 		"PDS_LOG_MAX_SIZE":                          {"100MB", "-1"},
 		"PDS_LOG_KEEP":                              {"-1", "many", "1001"},
+		"PDS_LOG_CLIENT":                            {"some", "Full"},
+		"PDS_LOG_SAMPLE":                            {"5%", "1.1", "-0.1", "NaN", "Inf"},
 		"PDS_STOP_DELAY":                            {"10", "6m"},
 		"PDS_DISK_FLOOR":                            {"1GB", "-1"},
 		"PDS_TRUSTED_PROXIES":                       {"proxy", "10.0.0.1,,x"},

@@ -28,6 +28,10 @@ func setField(field any, raw string) (err error) {
 		if *f, err = strconv.ParseInt(raw, 10, 64); err != nil {
 			err = errors.New("write a whole number")
 		}
+	case *float64:
+		if *f, err = strconv.ParseFloat(raw, 64); err != nil {
+			err = errors.New("write a number like 0.1")
+		}
 	case *time.Duration:
 		*f, err = ParseDuration(raw)
 	case *[]string:

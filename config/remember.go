@@ -50,6 +50,8 @@ func format(value any) (string, bool) {
 		return strconv.Itoa(f), true
 	case int64:
 		return strconv.FormatInt(f, 10), true
+	case float64:
+		return strconv.FormatFloat(f, 'g', -1, 64), true
 	case time.Duration:
 		return strconv.FormatInt(f.Milliseconds(), 10) + "ms", true
 	case []string:

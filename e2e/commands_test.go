@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"archive/zip"
 	"net/http"
 	"strings"
 	"testing"
@@ -86,4 +87,52 @@ func TestCLIInvites(t *testing.T) {
 			t.Errorf("audit lacks %s:\n%s", want, out)
 		}
 	}
+}
+
+// TestCLIStats: what there is is counted, by collection too if it is asked for.
+func TestCLIStats(t *testing.T) {
+	t.Parallel()
+	p := pdstest.Launch(t, "", "PDS_LOG_LEVEL=warn")
+	alice := p.SignUp(t, "alice")
+	for _, collection := range []string{"com.example.note", "com.example.note", "com.example.like"} {
+		a := p.Do(t, pdstest.Request{NSID: "com.atproto.repo.createRecord", Auth: pdstest.Bearer(alice.AccessJwt), Body: map[string]any{
+			"repo": alice.DID, "collection": collection, "record": map[string]string{"text": "x"},
+		}})
+		if a.Status != http.StatusOK {
+			t.Fatalf("%d %s", a.Status, a.Body)
+		}
+	}
+	wantContains(t, command(t, p.Dir, "stats"), "accounts, active  1", "records           3", "last event")
+	wantContains(t, command(t, p.Dir, "stats", "--collections"), "com.example.note  2        1", "com.example.like  1        1")
+	wantContains(t, command(t, p.Dir, "stats", "--collections", "--json"), `"active": 1`, `"collection": "com.example.note"`, `"collectionsInAll": 2`)
+	p.Stop()
+	wantContains(t, command(t, p.Dir, "stats", "--dev"), "records           3")
+}
+
+// TestCLIExport: the operator gets the archive that the owner gets; the audit log and the trail have
+// it.
+func TestCLIExport(t *testing.T) {
+	t.Parallel()
+	p := pdstest.Launch(t, "", "PDS_LOG_LEVEL=warn")
+	alice := p.SignUp(t, "alice")
+	for range 2 {
+		raw := command(t, p.Dir, "account", "export", "alice.test")
+		z, err := zip.NewReader(strings.NewReader(raw), int64(len(raw)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, f := range z.File {
+			names = append(names, f.Name)
+		}
+		wantContains(t, strings.Join(names, "\n"), "repo.car", "manifest.json")
+	}
+	wantContains(t, command(t, p.Dir, "audit", alice.DID), "repo-export", "everything")
+	wantContains(t, command(t, p.Dir, "account", "info", "alice.test"), "data-exported")
+	for args, want := range map[string]string{"nobody.test": "no such account", "alice.test --part 7": "no such part"} {
+		if out, err := pdstest.Run(t, "", append(append([]string{"account", "export"}, strings.Fields(args)...), "--data", p.Dir)...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %q, %v", args, out, err)
+		}
+	}
+	wantContains(t, command(t, p.Dir, "account", "change-handle", "alice.test", "alicia.test"), "alicia.test", "handle changed")
 }

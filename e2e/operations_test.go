@@ -241,6 +241,7 @@ func (m *manual) shell(b manualBlock) {
 	for line := range strings.Lines(b.text) {
 		command, _, _ := strings.Cut(strings.TrimSpace(line), " #")
 		command, _, _ = strings.Cut(command, " < ")
+		command, _, _ = strings.Cut(command, " > ")
 		if args := strings.Fields(command); strings.HasPrefix(command, "nestbox ") && !strings.ContainsAny(command, `"'`) {
 			if r := pdstest.Exec(m.t, pdstest.Invocation{Args: append(args[1:], "--help")}); r.Code != 0 {
 				m.t.Errorf("%s: %s", command, r.Stderr)

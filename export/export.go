@@ -171,7 +171,8 @@ type Archive struct {
 
 // Begin makes room for an archive of an account: of everything, or of one part of its Plan,
 // counted from 1. It is on the trail, and the owner is notified: of each archive, and of the
-// first part in a day. Errors: ErrPart, ErrRunning, ErrBusy, request.ErrTooMany, repo.ErrBusy.
+// first part in a day. An operator, whom ctx names (account.ActingAs), may make any number.
+// Errors: ErrPart, ErrRunning, ErrBusy, request.ErrTooMany, repo.ErrBusy.
 func (s *Service) Begin(ctx context.Context, a *account.Account, part int) (_ *Archive, err error) {
 	out := &Archive{s: s, account: a}
 	if out.plan, err = s.Plan(ctx, a); err != nil {
@@ -194,8 +195,10 @@ func (s *Service) Begin(ctx context.Context, a *account.Account, part int) (_ *A
 		out.part = &out.plan.Parts[part-1]
 		key += " " + out.part.After
 	}
-	if err := request.Charge(ctx, s.Limits, key, 1, daily); err != nil {
-		return nil, err
+	if _, operator := account.ActorIn(ctx); !operator {
+		if err := request.Charge(ctx, s.Limits, key, 1, daily); err != nil {
+			return nil, err
+		}
 	}
 	if part == 0 {
 		if out.snapshot, err = s.Snapshot(ctx, a); err != nil && !errors.Is(err, repo.ErrNoRepo) {
@@ -218,7 +221,11 @@ const Preferences = "preferences"
 
 // note writes a download on the trail, and mails the owner about it.
 func (s *Service) note(ctx context.Context, a *account.Account, what string) error {
-	e := account.NewEntry(ctx, s.Now().UTC(), account.EntryExported, account.ActorOwner)
+	by := account.ActorOwner
+	if _, operator := account.ActorIn(ctx); operator {
+		by = account.ActorAdmin
+	}
+	e := account.NewEntry(ctx, s.Now().UTC(), account.EntryExported, by)
 	e.Reason = what
 	var mails []mail.Message
 	if what == "" || s.Limits.Take(a.DID.String(), partMails).Allowed {

@@ -99,7 +99,7 @@ func (h *Hub) leave(m *member) {
 
 func (h *Hub) logSlow(ctx context.Context, m *member) {
 	h.opts.Logger.LogAttrs(ctx, slog.LevelInfo, "subscriber is too slow",
-		slog.String("client", m.client.Addr.String()), slog.Int64("sent", m.sent.Load()))
+		slog.String("client", m.client.Logged()), slog.Int64("sent", m.sent.Load()))
 }
 
 // listen reads what the client sends: pongs, a close, and messages that mean nothing.

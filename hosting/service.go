@@ -110,6 +110,9 @@ type Service struct {
 	// Limits counts sign-ups; nil counts nothing.
 	Limits *ratelimit.Limiter
 	Now    func() time.Time
+	// Held, if set, returns an error while nothing can be announced to the network: then no
+	// identity is changed, and no account made.
+	Held func() error
 	// Doubt returns an error while Now cannot be trusted: then nothing is deleted or
 	// given up because of its age. If
 	// it is nil, Now is always trusted.

@@ -11,8 +11,13 @@ import (
 
 // begin reserves an account's identity for one request, so that Resume leaves it
 // alone. account.ErrStatusConflict if another request is making or changing it
-// already; otherwise call end.
+// already, and the error of Held; otherwise call end.
 func (s *Service) begin(did syntax.DID) (end func(), err error) {
+	if s.Held != nil {
+		if err := s.Held(); err != nil {
+			return nil, err
+		}
+	}
 	end, ok := s.work.TryLock(did)
 	if !ok {
 		return nil, account.ErrStatusConflict

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -59,11 +60,15 @@ func (s *Service) CreateAccount(ctx context.Context, caller auth.SignUpCaller, i
 	if err != nil {
 		return CreateAccountOutput{}, wireError(err, in)
 	}
+	source := request.Source(request.SourceCreateAccount)
+	request.Event(ctx, request.EventAccountCreated, a.DID.String(), source,
+		slog.Bool("invited", in.InviteCode != ""), slog.Bool("deactivated", in.DID != nil))
 	pair, err := s.Sessions.OpenFirst(ctx, a)
 	if err != nil {
 		return CreateAccountOutput{}, xrpc.Unavailable(err)
 	}
 	request.SetAccount(ctx, a.DID.String())
+	request.Event(ctx, request.EventSessionCreated, a.DID.String(), source)
 	return CreateAccountOutput{Handle: a.Handle, DID: a.DID, DIDDoc: s.ShownDocument(a), AccessJwt: pair.Access, RefreshJwt: pair.Refresh}, nil
 }
 

@@ -148,13 +148,13 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// The words of sources and outcomes. The first two are the reference's.
+// The words of sources and outcomes.
 const (
-	sourceCreateAccount = "com.atproto.server.createAccount"
-	sourceCreateSession = "com.atproto.server.createSession"
-	sourceOAuth         = "oauth"
-	sourcePages         = "pages"
-	sourceOperator      = "operator"
+	sourceCreateAccount = request.SourceCreateAccount
+	sourceCreateSession = request.SourceCreateSession
+	sourceOAuth         = request.SourceOAuth
+	sourcePages         = request.SourcePages
+	sourceOperator      = request.SourceOperator
 
 	outcomeDone    = "done"
 	outcomeRefused = "refused"

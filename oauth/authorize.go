@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/url"
 	"slices"
 	"strings"
@@ -335,9 +336,13 @@ func (s *Service) Decide(ctx context.Context, q *Request, c Choice) (*Request, e
 	}
 	if decided.Decision == Allow {
 		request.SetMark(ctx, request.ClientAllowed)
-		if c.Client != nil && c.Client.Trusted {
+		trusted := c.Client != nil && c.Client.Trusted
+		if trusted {
 			request.SetMark(ctx, request.FirstParty)
 		}
+		request.Event(ctx, request.EventAuthorized, decided.DID.String(), request.ForClient(decided.ClientID),
+			slog.Bool("clientTrusted", trusted), slog.Bool("clientFirstParty", trusted),
+			slog.Bool("clientConfidential", c.Client != nil && c.Client.Confidential()))
 	}
 	return decided, nil
 }

@@ -56,6 +56,7 @@ func (s *Service) refresh(ctx context.Context, p parameters, jkt string) (tokens
 	if err != nil {
 		return tokens{}, refusedRefresh(err)
 	}
+	request.Event(ctx, request.EventSessionRefreshed, a.DID.String(), request.Source(request.SourceOAuth), request.ForClient(who.Client.ID))
 	return answer(signed, who.Client), nil
 }
 

@@ -118,6 +118,7 @@ func (s *Service) redeem(ctx context.Context, p parameters, jkt string) (tokens,
 		return tokens{}, s.replayed(ctx, q, x, err)
 	}
 	request.SetAccount(ctx, a.DID.String())
+	request.Event(ctx, request.EventSessionCreated, a.DID.String(), request.Source(request.SourceOAuth), request.ForClient(q.ClientID))
 	signed, err := s.Sessions.MintGrant(a, st)
 	return answer(signed, who.Client), err
 }

@@ -23,7 +23,11 @@ type Client struct {
 	Unlimited bool
 	// Known: the client's network was here before, and behaved.
 	Known bool
+	shown Shown
 }
+
+// Logged returns what the log has of the client's address; empty for nothing.
+func (c Client) Logged() string { return c.shown.Of(c.Addr) }
 
 // MaxUserAgent bounds, in bytes, what is kept of a User-Agent header.
 const MaxUserAgent = 256
@@ -50,6 +54,9 @@ type state struct {
 	remember bool
 	marks    Mark
 	route    string
+	// id names the request; log gets its events, and is nil where there is none.
+	id  string
+	log *slog.Logger
 }
 
 // Mark is something that happened in a request and is counted. Several may be joined by or.
@@ -100,12 +107,14 @@ func SetRoute(ctx context.Context, path string) {
 }
 
 // Marking returns next behind what collects the marks of each request, for handlers that stand
-// behind no Front. ended gets them.
-func Marking(next http.Handler, ended func(Mark)) http.Handler {
+// behind no Front. log gets its events, and ended, unless it is nil, the marks.
+func Marking(next http.Handler, log *slog.Logger, ended func(Mark)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		st := &state{header: http.Header{}}
+		st := &state{header: http.Header{}, log: log}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), stateKey{}, st)))
-		ended(st.marks)
+		if ended != nil {
+			ended(st.marks)
+		}
 	})
 }
 

@@ -18,8 +18,13 @@ import (
 // client is, recovers from panics and writes the log line. Its fields are set
 // before the first request and not changed afterwards.
 type Front struct {
-	// TrustedProxies are the peers whose X-Forwarded-For is believed.
+	// TrustedProxies are the peers whose X-Forwarded-For and X-Request-Id are believed.
 	TrustedProxies []netip.Prefix
+	// Shown is how much of a client's address the log has.
+	Shown Shown
+	// Skip, when set, reports whether the log does without the line of a request whose status is
+	// below 500.
+	Skip func(*http.Request) bool
 	// Unlimited, when set, reports whether a client is exempt from rate limits.
 	Unlimited func(*http.Request, Client) bool
 	// Ended, when set, is called with the outcome of each request. It must not block.
@@ -34,8 +39,9 @@ func (f *Front) Handler(next http.Handler) http.Handler {
 	known := &gate.Regulars[string]{} // networks that were here before
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		start := f.Now()
-		st := &state{asked: r.Header, header: rw.Header()}
-		st.client = Client{Addr: ClientAddr(r, f.TrustedProxies), UserAgent: userAgent(r)}
+		st := &state{asked: r.Header, header: rw.Header(), id: idOf(r, f.TrustedProxies), log: f.Log}
+		st.header[HeaderID] = []string{st.id}
+		st.client = Client{Addr: ClientAddr(r, f.TrustedProxies), UserAgent: userAgent(r), shown: f.Shown}
 		st.client.Unlimited = f.Unlimited != nil && f.Unlimited(r, st.client)
 		network := st.client.Network().Widest()
 		st.client.Known = network != "" && known.Is(network, start)
@@ -92,8 +98,11 @@ const maxCause = 8 << 10
 // answer had begun with another status; a warning if a host failed that the client named.
 func (f *Front) log(r *http.Request, st *state, took time.Duration) {
 	status := st.writer.Status()
-	level := slog.LevelInfo
-	switch worst := max(status, st.failed.status); {
+	level, worst := slog.LevelInfo, max(status, st.failed.status)
+	if worst < http.StatusInternalServerError && f.Skip != nil && f.Skip(r) {
+		return
+	}
+	switch {
 	case st.foreign && (worst == http.StatusBadGateway || worst == http.StatusGatewayTimeout):
 		level = slog.LevelWarn
 	case st.refusal && worst == http.StatusServiceUnavailable && st.failed.status == 0:
@@ -110,14 +119,17 @@ func (f *Front) log(r *http.Request, st *state, took time.Duration) {
 	if st.key != "" {
 		key, what = st.key, st.what
 	}
-	attrs := make([]slog.Attr, 0, 8)
+	attrs := make([]slog.Attr, 0, 9)
 	attrs = append(attrs,
 		slog.String(key, clip(what, 128)),
 		slog.String("method", clip(r.Method, 16)),
 		slog.Int("status", status),
 		slog.Duration("took", took),
-		slog.String("client", st.client.Addr.String()),
+		slog.String("request_id", st.id),
 	)
+	if client := st.client.Logged(); client != "" {
+		attrs = append(attrs, slog.String("client", client))
+	}
 	if st.did != "" {
 		attrs = append(attrs, slog.String("did", clip(st.did, 128)))
 	}
@@ -125,7 +137,7 @@ func (f *Front) log(r *http.Request, st *state, took time.Duration) {
 		attrs = append(attrs, slog.String("error", clip(st.failed.name, 128)))
 	}
 	if cause := st.failed.cause; cause != nil && !errors.Is(cause, context.Canceled) {
-		attrs = append(attrs, slog.String("cause", clip(cause.Error(), maxCause)))
+		attrs = append(attrs, slog.String("cause", clip(f.Shown.hide(cause.Error(), st.client.Addr), maxCause)))
 	}
 	f.Log.LogAttrs(ctx, level, "request", append(attrs, st.notes...)...)
 }

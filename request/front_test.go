@@ -39,7 +39,7 @@ func serve(f *request.Front, handle http.HandlerFunc, r *http.Request) *httptest
 // failed.
 func TestLine(t *testing.T) {
 	const secret = "S3CRET"
-	allowed := []string{"time", "level", "msg", "path", "nsid", "method", "status", "took", "client", "did", "error", "cause"}
+	allowed := []string{"time", "level", "msg", "path", "nsid", "method", "status", "took", "client", "request_id", "did", "error", "cause"}
 	for _, c := range []struct {
 		name   string
 		handle http.HandlerFunc

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -120,6 +119,6 @@ func (s *Server) asideServer() *http.Server {
 	limit := s.opts.Timeouts
 	return &http.Server{
 		Handler: s.asideHandler(), ReadHeaderTimeout: limit.Header, ReadTimeout: limit.Request, WriteTimeout: asideTimeout,
-		IdleTimeout: limit.Idle, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(s.opts.Log.Handler(), slog.LevelDebug),
+		IdleTimeout: limit.Idle, MaxHeaderBytes: maxHeaderBytes, ErrorLog: s.httpLog(),
 	}
 }

@@ -132,7 +132,8 @@ func (s *Server) logCrowded(ctx context.Context) func(network string) {
 	lines := ratelimit.New(1, s.opts.Now)
 	return func(network string) {
 		if lines.Take("", crowded).Allowed {
-			s.opts.Log.LogAttrs(ctx, slog.LevelWarn, "connections refused: one network has its share of them", slog.String("network", network))
+			s.opts.Log.LogAttrs(ctx, slog.LevelWarn, "connections refused: one network has its share of them",
+				slog.String("network", s.shownNetwork(network)))
 		}
 	}
 }

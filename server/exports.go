@@ -2,6 +2,9 @@ package server
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"io"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/ipfs/go-cid"
@@ -28,6 +31,35 @@ func (s *Server) exports() *export.Service {
 			return s.directory.Log(ctx, did)
 		},
 	}
+}
+
+// ExportCommand is the name of the command that answers with an archive of all that an account has
+// here, as the account's own page does.
+const ExportCommand = "account.export"
+
+// ExportArgs are the arguments of ExportCommand.
+type ExportArgs struct {
+	Account string `json:"account"`
+	// Part is the number of the part of a large account's files, 0 for the archive itself.
+	Part int `json:"part"`
+}
+
+// exportAccount answers ExportCommand.
+func (s *Server) exportAccount(ctx context.Context, raw []byte, _ io.Reader, out io.Writer) error {
+	var args ExportArgs
+	if err := json.Unmarshal(raw, &args); err != nil {
+		return fmt.Errorf("read arguments: %w", err)
+	}
+	ctx, a, err := s.admin.BeginExport(ctx, args.Account)
+	if err != nil {
+		return err
+	}
+	x, err := s.exports().Begin(ctx, a, args.Part)
+	if err != nil {
+		return err
+	}
+	defer x.Close()
+	return x.Write(ctx, out)
 }
 
 // blobFiles are the accounts' files.

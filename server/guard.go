@@ -5,56 +5,145 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"nestbox/firehose"
 	"nestbox/internal/pause"
+	"nestbox/request"
 )
 
-// guardEvery is how often relays are asked what they have seen.
-const guardEvery = time.Hour
+const (
+	// guardEvery is how often relays are asked what they have seen, guardSoon how often once one
+	// was ahead.
+	guardEvery = time.Hour
+	guardSoon  = 5 * time.Minute
+	// mostSeen is the highest number that a relay is believed: a jump above it is possible.
+	// Whatever else one says must not keep the server from writing for ever.
+	mostSeen = firehose.MaxJump - blindMargin
+)
 
 // errBehind: relays have seen events that this server does not have.
-var errBehind = errors.New("events that the relay has seen are not here, so it ignores new ones: this server was restored from a backup; " +
-	"run nestbox firehose jump --from-relay")
+var errBehind error = request.ErrHeld{
+	Message: "This server takes no changes until its operator has moved the numbers of its events on; please try again later",
+	Why: "events that the relay has seen are not here, so it ignores new ones: this server was restored from a backup; " +
+		"run nestbox firehose jump --from-relay",
+}
 
-// guardNumbers asks the relays at the start, and each hour, whether one has seen a higher
-// number than the server has given: then it was restored, and not moved on. It returns an
-// error if the server is to stop for that.
-func (s *Server) guardNumbers(ctx context.Context) error {
+// errIncredible: no server gives such a number.
+var errIncredible = errors.New("the relay names a number that no server gives: it is not believed")
+
+// guard knows which numbers of events relays have seen.
+type guard struct {
+	mu   sync.Mutex
+	seen map[string]int64 // by relay, what it said last
+	// floor is the largest of them.
+	floor atomic.Int64
+}
+
+// note keeps what a relay said.
+func (g *guard) note(relay string, seq int64) {
+	if g.seen == nil {
+		g.seen = map[string]int64{}
+	}
+	g.seen[relay] = seq
+	floor := int64(0)
+	for _, seq := range g.seen {
+		floor = max(floor, seq)
+	}
+	g.floor.Store(floor)
+}
+
+// guards reports whether writes wait for a jump if the server is behind its relays.
+func (s *Server) guards() bool { return s.opts.Config.FirehoseGuard == "stop" }
+
+// admitsNumber returns errBehind for the number of an event that relays have seen already: its
+// change is refused.
+func (s *Server) admitsNumber(seq int64) error {
+	if s.guards() && seq <= s.guard.floor.Load() {
+		return errBehind
+	}
+	return nil
+}
+
+// held returns errBehind while no event can be written. What changes more than the database asks
+// before it begins.
+func (s *Server) held() error { return s.admitsNumber(s.firehose.Last() + 1) }
+
+// guardNumbers asks the relays each hour until ctx ends, and at the start unless Serve has done
+// that.
+func (s *Server) guardNumbers(ctx context.Context) {
+	if !s.guards() {
+		s.noteNumbers(ctx)
+	}
 	for {
-		if err := s.checkNumbers(ctx); err != nil && ctx.Err() == nil {
-			s.opts.Log.LogAttrs(ctx, slog.LevelError, "the event stream would reuse numbers", slog.String("cause", err.Error()))
-			if s.opts.Config.FirehoseGuard == "stop" {
-				return err
-			}
+		every := guardEvery
+		if s.held() != nil {
+			every = guardSoon
 		}
-		if !pause.For(ctx, guardEvery) {
-			return nil
+		if !pause.For(ctx, every) {
+			return
 		}
+		s.noteNumbers(ctx)
 	}
 }
 
-// checkNumbers returns errBehind if a relay has seen a higher number than this server has
-// given. A relay that cannot be asked has seen nothing.
+// noteNumbers asks the relays, and logs what is wrong.
+func (s *Server) noteNumbers(ctx context.Context) {
+	err := s.checkNumbers(ctx)
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	said := "the event stream would reuse numbers"
+	if s.held() != nil {
+		said += ": no changes are taken until they were moved on"
+	}
+	if !errors.Is(err, errBehind) {
+		said = "relays were not compared"
+	}
+	s.opts.Log.LogAttrs(ctx, slog.LevelError, said, slog.String("cause", err.Error()))
+}
+
+// checkNumbers asks every relay whether it has seen a higher number than this server has given:
+// then it was restored, and not moved on. Errors: errBehind, errIncredible. One that cannot be
+// asked has seen what it said last.
 func (s *Server) checkNumbers(ctx context.Context) error {
-	for _, relay := range s.crawler.Hosts() {
-		seen, err := s.crawler.LastSeen(ctx, relay)
-		if err != nil {
-			if !errors.Is(err, firehose.ErrUnseen) {
-				s.opts.Log.LogAttrs(ctx, slog.LevelDebug, "relay not asked", slog.String("relay", relay), slog.String("cause", err.Error()))
-			}
-			continue
+	type said struct {
+		seq int64
+		err error
+	}
+	hosts := s.crawler.Hosts()
+	answers := make([]said, len(hosts))
+	var asking sync.WaitGroup
+	for i, host := range hosts {
+		asking.Go(func() { answers[i].seq, answers[i].err = s.crawler.LastSeen(ctx, host) })
+	}
+	asking.Wait()
+	st, err := s.firehose.Status(ctx) // after the relays: none can be ahead of us
+	if err != nil {
+		return err
+	}
+	s.guard.mu.Lock()
+	defer s.guard.mu.Unlock()
+	var problems []error
+	for i, host := range hosts {
+		switch a := answers[i]; {
+		case errors.Is(a.err, firehose.ErrUnseen):
+			s.guard.note(host, 0)
+		case a.err != nil:
+			s.opts.Log.LogAttrs(ctx, slog.LevelDebug, "relay not asked", slog.String("relay", host), slog.String("cause", a.err.Error()))
+		case a.seq > mostSeen:
+			s.guard.note(host, 0)
+			problems = append(problems, fmt.Errorf("%s says %d: %w", host, a.seq, errIncredible))
+		default:
+			s.guard.note(host, a.seq)
 		}
-		st, err := s.firehose.Status(ctx) // after the relay: it cannot be ahead of us
-		if err != nil {
-			return err
-		}
-		if seen > st.Last {
-			return fmt.Errorf("%s has seen number %d, and the last here is %d: %w", relay, seen, st.Last, errBehind)
+		if seen := s.guard.seen[host]; seen > st.Last {
+			problems = append(problems, fmt.Errorf("%s has seen number %d, and the last here is %d: %w", host, seen, st.Last, errBehind))
 		}
 	}
-	return nil
+	return errors.Join(problems...)
 }
 
 // lookAtNumbers is the doctor's view of the same.

@@ -98,6 +98,9 @@ func (s *Server) upstreamTook() func(string, time.Duration) {
 // databaseOptions returns the options of the database.
 func (s *Server) databaseOptions() sqlite.Options {
 	o := sqlite.Options{Fatal: s.opts.Fatal, Log: s.opts.Log, Free: s.freeSpace, Wrote: s.load.Saved, NoSafetyCopy: s.opts.NoSafetyCopy}
+	if s.guards() {
+		o.Number = s.admitsNumber
+	}
 	if s.metrics != nil {
 		o.Waited, o.Committed, o.Copied = s.metrics.Waited, s.metrics.Committed, s.metrics.Copied
 	}

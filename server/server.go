@@ -172,6 +172,7 @@ type Server struct {
 	families *metrics.Families
 	sights   sights
 	health   *health
+	guard    guard
 }
 
 // Open builds a server on its data directory, which it locks, and binds its
@@ -321,7 +322,7 @@ func (s *Server) build(ctx context.Context) error {
 		Store: s.stores.Hosting, Handles: s.stores.Handles, SigningKeys: s.stores.SigningKeys, Documents: s.stores.Identity,
 		Blobs: s.stores.Blobs, Prefs: s.stores.Prefs, Accounts: accounts, Notices: s.notices, Hasher: hasher, Codes: s.codes,
 		Directory: s.directory, Resolver: s.resolver, Keys: s.keys, Sessions: s.sessions, SignIns: signIns, Repos: s.repos,
-		Box: box, Limits: limits, Now: now, Doubt: s.clock.Check, Log: log,
+		Box: box, Limits: limits, Now: now, Held: s.held, Doubt: s.clock.Check, Log: log,
 	}
 	s.sessions.Document = s.hosting.ShownDocument
 	s.examiner = admin.NewExaminer(s.diagnose, diagnosisLife, now)
@@ -345,7 +346,7 @@ func (s *Server) build(ctx context.Context) error {
 	if err := s.buildPeople(box); err != nil { //nolint:contextcheck // requests bring theirs
 		return err
 	}
-	s.front = &request.Front{TrustedProxies: c.TrustedProxies, Unlimited: s.unlimited, Ended: s.ended(), Log: log, Now: now}
+	s.front = s.newFront()
 	s.xrpc = &xrpc.Server{Methods: s.methods(), MaxBody: xrpc.DefaultMaxBody, Admit: s.admit, Pass: s.proxy.Call}
 	return nil
 }
@@ -392,7 +393,7 @@ func (s *Server) unlimited(r *http.Request, c request.Client) bool {
 // commands returns the operator's commands.
 func (s *Server) commands() control.Commands {
 	files := s.admin.FileCommands()
-	files[BackupCommand] = s.backUp
+	files[BackupCommand], files[ExportCommand] = s.backUp, s.exportAccount
 	return control.Commands{Plain: s.admin.Commands(), Files: files}
 }
 
@@ -416,6 +417,9 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if s.guards() {
+		s.noteNumbers(ctx) // before anything is written
+	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
 	for _, run := range []func(context.Context){
@@ -423,7 +427,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 		s.blobs.Run, s.retention.Run, s.crawler.Run, s.announceAccounts,
 		s.repos.Sweep, s.outbox.Run, s.clients.Run, s.schemas.Run,
 		s.oauth.Collect, s.sessions.WriteCalls, s.examiner.Run, s.load.Run, s.disks.Run, s.watchDisks,
-		s.moving.Run, s.moving.RunJobs, s.runBackups,
+		s.moving.Run, s.moving.RunJobs, s.runBackups, s.guardNumbers,
 		s.health.watchWrites, s.health.watchSpace, s.watchMetrics, s.watchdog, s.dropCopies,
 	} {
 		workers.Go(func() { run(background) })
@@ -434,12 +438,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	if s.aside != nil {
 		servers[s.aside] = s.asideServer()
 	}
-	failed := make(chan error, len(servers)+1)
-	workers.Go(func() {
-		if err := s.guardNumbers(background); err != nil {
-			failed <- err
-		}
-	})
+	failed := make(chan error, len(servers))
 	for l, srv := range servers {
 		workers.Go(func() {
 			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -494,18 +493,18 @@ func (s *Server) linger(ctx context.Context, failed <-chan error) error {
 
 // commandsHandler returns the handler of the control socket, whose commands are counted too.
 func (s *Server) commandsHandler() http.Handler {
-	h := s.commands().Handler()
-	if s.metrics == nil {
-		return h
+	var ended func(request.Mark)
+	if s.metrics != nil {
+		ended = s.metrics.Command
 	}
-	return request.Marking(h, s.metrics.Command)
+	return request.Marking(s.commands().Handler(), s.opts.Log, ended)
 }
 
 func (s *Server) httpServer(h http.Handler) *http.Server {
 	limit := s.opts.Timeouts
 	return &http.Server{
 		Handler: s.handlers.of(h), ReadHeaderTimeout: limit.Header, ReadTimeout: limit.Request, WriteTimeout: limit.Answer,
-		IdleTimeout: limit.Idle, MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(s.opts.Log.Handler(), slog.LevelDebug),
+		IdleTimeout: limit.Idle, MaxHeaderBytes: maxHeaderBytes, ErrorLog: s.httpLog(),
 	}
 }
 

@@ -69,6 +69,7 @@ func (s *Service) CreateSession(ctx context.Context, _ auth.Anyone, in CreateSes
 		return CreateSessionOutput{}, wireError(err)
 	}
 	request.SetAccount(ctx, signed.Account.DID.String())
+	request.Event(ctx, request.EventSessionCreated, signed.Account.DID.String(), request.Source(request.SourceCreateSession))
 	return s.Output(signed), nil
 }
 
@@ -78,6 +79,7 @@ func (s *Service) RefreshSession(ctx context.Context, caller auth.RefreshCaller,
 	if err != nil {
 		return CreateSessionOutput{}, wireError(err)
 	}
+	request.Event(ctx, request.EventSessionRefreshed, signed.Account.DID.String(), request.Source(request.SourceRefreshSession))
 	return s.Output(signed), nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -95,7 +96,16 @@ func (p *AccountPages) signIn(q *query) error {
 		}
 		return p.askSignIn(q, http.StatusUnprocessableEntity, identifier, next, problem)
 	}
+	noteSignIn(q.r.Context(), proven)
 	return q.to(arrival(next))
+}
+
+// noteSignIn writes a sign-in on a page into the log. Nothing proves the owner of a new account:
+// that is a sign-up.
+func noteSignIn(ctx context.Context, proven signin.Proven, attrs ...slog.Attr) {
+	if proven.By != 0 {
+		request.Event(ctx, request.EventSignedIn, proven.Account.DID.String(), attrs...)
+	}
 }
 
 // arrival returns where a sign-in leads.
@@ -195,6 +205,7 @@ func (p *AccountPages) secondFactor(q *query) error {
 	if err != nil {
 		return p.factorFailed(q, c, p.methodOf(q, c), err)
 	}
+	noteSignIn(q.r.Context(), proven)
 	return q.to(arrival(c.Next))
 }
 

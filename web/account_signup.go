@@ -48,7 +48,16 @@ func (p *AccountPages) signUp(q *query) error {
 	if a == nil {
 		return p.askSignUp(q, status, page, problems...)
 	}
+	if !page.again {
+		noteSignUp(q.r.Context(), a, page, request.Source(request.SourcePages))
+	}
 	return p.begin(q, a, page.again)
+}
+
+// noteSignUp writes an account that was just made into the log.
+func noteSignUp(ctx context.Context, a *account.Account, page *SignUp, attrs ...slog.Attr) {
+	request.Event(ctx, request.EventAccountCreated, a.DID.String(),
+		append(attrs, slog.Bool("invited", strings.TrimSpace(page.Invite) != ""), slog.Bool("deactivated", false))...)
 }
 
 // typedSignUp returns what was typed into the form.

@@ -14,6 +14,7 @@ import (
 	"nestbox/hosting"
 	"nestbox/oauth"
 	"nestbox/oauth/scope"
+	"nestbox/request"
 	"nestbox/signin"
 )
 
@@ -125,6 +126,7 @@ func (p *FlowPages) proved(x *flow, proven signin.Proven, trust bool) error {
 	}
 	s.DID, s.ProvenAt, s.InFlow, s.Epoch = proven.Account.DID, p.Now().UTC().Truncate(time.Millisecond), true, proven.Epoch
 	s.By = proven.By
+	noteSignIn(x.r.Context(), proven, request.ForClient(x.request.ClientID))
 	s.Claim, s.Methods, s.Wish = nil, nil, oauth.WishNone
 	return nil
 }
@@ -203,6 +205,7 @@ func (p *FlowPages) signUpStep(x *flow, now oauth.Next) (answered bool, err erro
 		return false, nil
 	}
 	if !x.signUp.again {
+		noteSignUp(x.r.Context(), a, x.signUp, request.Source(request.SourceOAuth), request.ForClient(x.request.ClientID))
 		p.confirmAddress(x.r.Context(), a)
 	}
 	cred, err := p.Accounts.Credentials(x.r.Context(), a.ID)

@@ -85,19 +85,27 @@ func WrongType(want string, got jsontext.Value, path string) *Error {
 
 // Unavailable returns the answer when storage or another dependency fails: a 503
 // with Retry-After. Clients keep their session on a 503, whereas some drop it on a
-// 400 or 401. If cause is a limit that was reached, the answer is a 429.
+// 400 or 401. If cause is a limit that was reached, the answer is a 429; if it is
+// request.ErrHeld, it has that message.
 func Unavailable(cause error) *Error {
 	if many, ok := errors.AsType[request.ErrTooMany](cause); ok {
 		return TooManyRequests(many.Wait)
 	}
-	return &Error{
+	e := &Error{
 		Status:     http.StatusServiceUnavailable,
 		Name:       NameUnavailable,
 		Message:    "The service cannot answer right now, please try again",
 		RetryAfter: 2 * time.Second,
 		Cause:      cause,
 	}
+	if held, ok := errors.AsType[request.ErrHeld](cause); ok {
+		e.Message, e.RetryAfter = held.Message, heldFor
+	}
+	return e
 }
+
+// heldFor is when clients may try again what the operator has to allow first.
+const heldFor = time.Minute
 
 // TooManyRequests returns the 429 of a rate limit.
 func TooManyRequests(retryAfter time.Duration) *Error {

@@ -19,7 +19,7 @@ var (
 	headerAny    = []string{"*"}
 	headerExpose = []string{"DPoP-Nonce, WWW-Authenticate, " +
 		"RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, RateLimit-Policy, Retry-After, " +
-		"Atproto-Repo-Rev, Atproto-Content-Labelers, Atproto-Upstream-Lag, Content-Range, Accept-Ranges, ETag"}
+		"Atproto-Repo-Rev, Atproto-Content-Labelers, Atproto-Upstream-Lag, Content-Range, Accept-Ranges, ETag, " + request.HeaderID}
 	headerPrivate     = []string{"private"}
 	headerVary        = []string{"Authorization"}
 	headerJSON        = []string{"application/json; charset=utf-8"}

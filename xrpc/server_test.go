@@ -138,7 +138,7 @@ func TestClientGone(t *testing.T) {
 // TestLogLine: one line a request, its keys known, its values short, and no
 // secret of the request in it.
 func TestLogLine(t *testing.T) {
-	allowed := []string{"time", "level", "msg", "nsid", "method", "status", "took", "client", "did", "error", "cause"}
+	allowed := []string{"time", "level", "msg", "nsid", "method", "status", "took", "client", "request_id", "did", "error", "cause"}
 	const secret = "S3CRET"
 	methods := endpoints()
 	methods["a.b.account"] = does(func(ctx context.Context) error { request.SetAccount(ctx, "did:plc:alice"); return nil })

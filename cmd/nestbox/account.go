@@ -17,7 +17,7 @@ type accountCmd struct {
 	Info       accountInfoCmd       `cmd:"" help:"Show an account, its sessions and what happened to them."`
 	Search     accountSearchCmd     `cmd:"" help:"Find accounts by a part of their e-mail address or handle."`
 	Email      accountEmailCmd      `cmd:"" help:"Give an account another e-mail address, to be confirmed."`
-	Handle     accountHandleCmd     `cmd:"" help:"Give an account another handle."`
+	Handle     accountHandleCmd     `cmd:"" aliases:"change-handle" help:"Give an account another handle."`
 	Reset      accountResetCmd      `cmd:"" help:"Send the owner the code for a new password."`
 	Invites    accountInvitesCmd    `cmd:"" help:"Let an account earn invite codes, or stop it."`
 	Mail       accountMailCmd       `cmd:"" help:"Send the owner a message, read from standard input."`
@@ -31,6 +31,7 @@ type accountCmd struct {
 	Codes      accountCodesCmd      `cmd:"" help:"Turn off sign-in codes, for an owner who cannot read their mail."`
 	Factors    accountFactorsCmd    `cmd:"" help:"Show second factors, or remove those of an owner who has lost them."`
 	Code       accountCodeCmd       `cmd:"" help:"Print a code that a tool asks for, for an owner who gets no mail."`
+	Export     accountExportCmd     `cmd:"" help:"Write all that an account has here to standard output, as a ZIP."`
 	Delete     accountDeleteCmd     `cmd:"" help:"Delete an account for good."`
 }
 

@@ -40,6 +40,7 @@ type cli struct {
 	Keys     keysCmd     `cmd:"" help:"List, rotate and retire the server's session keys, and encrypt private keys with another key."`
 	Repo     repoCmd     `cmd:"" help:"Export and import repositories."`
 	Client   clientCmd   `cmd:"" help:"List OAuth clients, and end their sessions."`
+	Stats    statsCmd    `cmd:"" help:"Count accounts, records, blobs and, if asked to, records by collection."`
 	Relay    relayCmd    `cmd:"" help:"Show what relays know of this server, and ask them to crawl it."`
 	Firehose firehoseCmd `cmd:"" help:"Show and manage the event stream."`
 	Takeover takeoverCmd `cmd:"" help:"Take over the data directory of a reference PDS (bluesky-social/pds)."`

@@ -109,6 +109,11 @@ func (db Admin) Totals(ctx context.Context) (t admin.Totals, err error) {
 		if err != nil {
 			return err
 		}
+		err = query(c, "SELECT coalesce(sum(records), 0) FROM repo WHERE current = 1", nil,
+			func(r *sqlite.Stmt) error { t.Records = r.ColumnInt64(0); return nil })
+		if err != nil {
+			return err
+		}
 		err = query(c, "SELECT count(*), coalesce(sum(size), 0) FROM blob", nil,
 			func(r *sqlite.Stmt) error { t.Blobs, t.BlobBytes = r.ColumnInt64(0), r.ColumnInt64(1); return nil })
 		if err != nil {
@@ -118,6 +123,23 @@ func (db Admin) Totals(ctx context.Context) (t admin.Totals, err error) {
 			func(r *sqlite.Stmt) error { t.Garbage = r.ColumnInt64(0); return nil })
 	})
 	return t, wrap(err, "count what there is")
+}
+
+// Collections implements admin.TotalsStore.
+func (db Admin) Collections(ctx context.Context, limit int) (lines []admin.CollectionLine, all int64, err error) {
+	err = db.scanRead(ctx, 0, func(c *sqlite.Conn) error {
+		return query(c, `WITH held AS (SELECT r.id, substr(x.key, 1, instr(x.key, '/') - 1) AS name, count(*) AS n
+				FROM repo r JOIN record x ON x.repo_id = r.id WHERE r.current = 1 GROUP BY 1, 2),
+			every AS MATERIALIZED (SELECT name, sum(n) AS records, count(*) AS accounts FROM held GROUP BY name)
+			SELECT name, records, accounts, (SELECT count(*) FROM every) FROM every ORDER BY records DESC, name LIMIT ?`,
+			func(s *sqlite.Stmt) { s.BindInt64(1, int64(limit)) },
+			func(r *sqlite.Stmt) error {
+				lines = append(lines, admin.CollectionLine{Name: r.ColumnText(0), Records: r.ColumnInt64(1), Accounts: r.ColumnInt64(2)})
+				all = r.ColumnInt64(3)
+				return nil
+			})
+	})
+	return lines, all, wrap(err, "count collections")
 }
 
 // Usage implements admin.UsageStore. Blobs lie in the order of accounts, so one walk adds

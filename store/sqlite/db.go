@@ -42,6 +42,9 @@ type Options struct {
 	Committed func(took time.Duration, group int)
 	Copied    func(time.Duration)
 	Log       *slog.Logger
+	// Number, if set, is called with the number that an event is about to get, in the
+	// transaction of its change: an error undoes that.
+	Number func(seq int64) error
 	// NoSafetyCopy: a database is migrated without a copy of it being kept.
 	NoSafetyCopy bool
 
@@ -86,6 +89,8 @@ type DB struct {
 	sessions *otter.Cache[int64, *session.State]
 	accounts *otter.Cache[string, *account.Account] // by DID
 
+	// number, when set, may refuse the number of an event (Options.Number).
+	number func(seq int64) error
 	// watch, when set, receives each event of the log (EventLog.Watch).
 	watch func(firehose.Logged)
 	// mailed, when set, is called when the outbox got something (Outbox.Watch).
@@ -136,6 +141,7 @@ func Open(ctx context.Context, path string, opts Options) (*DB, error) {
 	}
 	db := &DB{
 		path: path, log: opts.Log, reads: reads, tide: newTide(), free: opts.Free, copied: opts.Copied, bounds: opts.bounds,
+		number:   opts.Number,
 		long:     make(chan struct{}, 1),
 		sessions: otter.Must(&otter.Options[int64, *session.State]{MaximumWeight: cachedSessions, Weigher: sessionBytes}),
 		accounts: otter.Must(&otter.Options[string, *account.Account]{MaximumWeight: cachedAccounts, Weigher: accountBytes}),

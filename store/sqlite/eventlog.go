@@ -27,7 +27,7 @@ var (
 // insertLog gives an event the next number of the log, in the transaction of
 // the change that it announces. The watcher gets it after the commit.
 func insertLog(tx *groupcommit.Tx, db *DB, ev event.Event, at time.Time) error {
-	logged, err := appendLog(tx, ev, at)
+	logged, err := appendLog(tx, db, ev, at)
 	if err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func insertLogs(tx *groupcommit.Tx, db *DB, events []event.Event, at time.Time) 
 	return nil
 }
 
-func appendLog(tx *groupcommit.Tx, ev event.Event, at time.Time) (firehose.Logged, error) {
+func appendLog(tx *groupcommit.Tx, db *DB, ev event.Event, at time.Time) (firehose.Logged, error) {
 	logged := firehose.Logged{At: at, Event: ev}
 	err := query(tx.Conn, `INSERT INTO event (at, kind, did, split, total, body)
 		VALUES (?1, ?2, ?3, ?4, ifnull((SELECT total FROM event ORDER BY seq DESC LIMIT 1), 0) + length(?5), ?5) RETURNING seq`,
@@ -57,6 +57,9 @@ func appendLog(tx *groupcommit.Tx, ev event.Event, at time.Time) (firehose.Logge
 			s.BindBytes(5, ev.Body)
 		},
 		func(r *sqlite.Stmt) error { logged.Seq = r.ColumnInt64(0); return nil })
+	if err == nil && db.number != nil {
+		err = db.number(logged.Seq)
+	}
 	return logged, wrap(err, "append to event log")
 }
 

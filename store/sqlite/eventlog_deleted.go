@@ -16,7 +16,7 @@ import (
 // logDeleted appends the event that an account is gone. From then on the
 // account's earlier events are not read any more; Forget removes them.
 func logDeleted(tx *groupcommit.Tx, db *DB, did syntax.DID, at time.Time) error {
-	logged, err := appendLog(tx, account.DeletedEvent(did, at), at)
+	logged, err := appendLog(tx, db, account.DeletedEvent(did, at), at)
 	if err != nil {
 		return err
 	}

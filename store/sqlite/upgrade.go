@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -97,24 +98,36 @@ func readCopy(path string) (c SafetyCopy, err error) {
 }
 
 // keepCopy makes the safety copy of a database that nobody else writes to and that is about to be
-// brought from one schema to another. If it was interrupted on the way before, the copy of that time
-// is the one to keep.
+// brought from one schema to another. If that was interrupted on the way before, and nobody has used
+// the database since, the copy of that time is the one to keep. If somebody has, with a program of a
+// schema in between, it stays beside the new one, as what was there before that schema.
 func keepCopy(ctx context.Context, c *sqlite.Conn, path string, have, to int, opts Options) error {
 	target := copyPath(path, to)
 	if err := durable.Remove(target + partSuffix); err != nil {
 		return fmt.Errorf("remove an unfinished copy: %w", err)
 	}
+	aside := ""
 	if old, err := readCopy(target); err == nil && old.Schema != 0 && old.Schema < have {
-		if opts.Log != nil {
-			opts.Log.LogAttrs(ctx, slog.LevelWarn, "the database is not kept again: a copy of an upgrade that did not end is there",
-				slog.String("file", target), slog.Int("schema", old.Schema), slog.Int("now", have))
+		used, err := usedSince(c, target)
+		if err != nil {
+			return fmt.Errorf("compare the database with the copy of an upgrade that did not end: %w", err)
 		}
-		return nil
+		if !used {
+			if opts.Log != nil {
+				opts.Log.LogAttrs(ctx, slog.LevelWarn, "the database is not kept again: a copy of an upgrade that did not end is there",
+					slog.String("file", target), slog.Int("schema", old.Schema), slog.Int("now", have))
+			}
+			return nil
+		}
+		aside = copyPath(path, have)
 	}
 	began := time.Now()
 	cloned, err := cloneDatabase(c, path, target+partSuffix)
 	if err == nil && !cloned {
 		err = vacuumInto(c, target+partSuffix, opts.Free)
+	}
+	if err == nil && aside != "" {
+		err = os.Rename(target, aside)
 	}
 	if err == nil {
 		err = settleFile(target+partSuffix, target)
@@ -127,6 +140,42 @@ func keepCopy(ctx context.Context, c *sqlite.Conn, path string, have, to int, op
 			slog.String("file", target), slog.Int("schema", have), slog.Int("next", to), slog.Duration("took", time.Since(began)))
 	}
 	return nil
+}
+
+// usedSince reports whether a database has been used after a safety copy of it was made, as its
+// events, trails, checks of identities and signs of life tell. Migrations alone leave those.
+func usedSince(c *sqlite.Conn, safety string) (used bool, err error) {
+	old, err := sqlite.OpenConn("file:"+(&url.URL{Path: safety}).EscapedPath()+"?immutable=1", sqlite.OpenReadOnly, sqlite.OpenURI)
+	if err != nil {
+		return false, fmt.Errorf("open %s: %w", safety, err)
+	}
+	defer func() { err = errors.Join(err, old.Close()) }()
+	then, err := lastUsed(old)
+	if err != nil {
+		return false, err
+	}
+	now, err := lastUsed(c)
+	return now > then, err
+}
+
+// lastUsed returns the newest time that a database names, in milliseconds: an old schema may lack
+// some of the tables.
+func lastUsed(c *sqlite.Conn) (last int64, err error) {
+	for table, sql := range map[string]string{
+		"event": "SELECT at FROM event ORDER BY seq DESC LIMIT 1", "trail": "SELECT at FROM trail ORDER BY id DESC LIMIT 1",
+		"identity": "SELECT max(checked_at) FROM identity", "standing": "SELECT beat_at FROM standing",
+	} {
+		there := false
+		err := query(c, "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?",
+			func(s *sqlite.Stmt) { s.BindText(1, table) }, func(*sqlite.Stmt) error { there = true; return nil })
+		if err == nil && there {
+			err = query(c, sql, nil, func(r *sqlite.Stmt) error { last = max(last, r.ColumnInt64(0)); return nil })
+		}
+		if err != nil {
+			return 0, fmt.Errorf("look at %s: %w", table, err)
+		}
+	}
+	return last, nil
 }
 
 // cloneDatabase makes a file that shares the database's content, if the file system can do that.

@@ -151,6 +151,24 @@ func TestSafetyCopyInterrupted(t *testing.T) {
 		t.Errorf("an unfinished copy stays: %v", err)
 	}
 
+	// A program of the schema in between has served meanwhile: what it wrote is in the new copy, and
+	// the old one stays beside it.
+	later := older(t, filepath.Dir(path))
+	script(t, later, `INSERT INTO trail (account_id, at, kind, actor, session_id, reason, network, user_agent, other_network, other_user_agent)
+		SELECT account_id, at + 86400000, kind, actor, session_id, reason, network, user_agent, other_network, other_user_agent FROM trail ORDER BY at DESC LIMIT 1;`)
+	if err := openDB(t, later, sqlite.Options{}).Close(); err != nil {
+		t.Fatal(err)
+	}
+	all := copies(t, path)
+	slices.SortFunc(all, func(a, b sqlite.SafetyCopy) int { return a.Schema - b.Schema })
+	if len(all) != 2 || all[0].Schema != 27 || all[0].Before != oldSchema || all[1].Schema != oldSchema || all[1].Path != kept {
+		t.Errorf("%+v", all)
+	}
+	const lastEntry = "SELECT max(at) FROM trail"
+	if before, after := number(t, all[0].Path, lastEntry), number(t, kept, lastEntry); after != before+86400000 {
+		t.Errorf("the newest entry of the copies: %d and %d", before, after)
+	}
+
 	// The copy of an upgrade that somebody undid by hand is of the same schema: it is replaced.
 	again := older(t, filepath.Dir(path))
 	script(t, again, "UPDATE account SET email = 'later@example.com' WHERE handle = 'alice.test';")

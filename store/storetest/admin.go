@@ -27,6 +27,7 @@ var adminTests = tests{
 	"Browse":          testBrowse,
 	"Usage":           testUsage,
 	"Totals":          testTotals,
+	"Collections":     testCollections,
 	"ClientUse":       testClientUse,
 	"Newest":          testNewest,
 	"AuditEvents":     testAuditEvents,

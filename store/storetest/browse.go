@@ -258,3 +258,27 @@ func testBrowseAgain(t *testing.T, s *Database, alice, carol *owner) {
 		t.Errorf("%d deleted accounts found", n)
 	}
 }
+
+// testCollections: records count by collection over all repositories, the largest first; what an
+// import is about to replace does not count.
+func testCollections(t *testing.T, s *Database) {
+	ctx := t.Context()
+	if lines, all, err := s.Views.Collections(ctx, 10); err != nil || len(lines) != 0 || all != 0 {
+		t.Errorf("of nothing: %+v, %d, %v", lines, all, err)
+	}
+	alice, bob := newOwner(t, s, "alice"), newOwner(t, s, "bob")
+	alice.commit(t, s, put("app.like/1", "x"), put("app.post/1", "one"), put("app.post/2", "two"))
+	bob.commit(t, s, put("app.post/1", "of bob"), put("app.posts/1", "another"))
+	alice.stage(t, s, posts(30, "staged")...)
+	want := []admin.CollectionLine{
+		{Name: "app.post", Records: 3, Accounts: 2}, {Name: "app.like", Records: 1, Accounts: 1}, {Name: "app.posts", Records: 1, Accounts: 1},
+	}
+	for limit, want := range map[int][]admin.CollectionLine{10: want, 1: want[:1]} {
+		if got, all, err := s.Views.Collections(ctx, limit); err != nil || !slices.Equal(got, want) || all != 3 {
+			t.Errorf("%d of them: %+v, %d, %v", limit, got, all, err)
+		}
+	}
+	if got, err := s.Views.Totals(ctx); err != nil || got.Records != 5 {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
