@@ -13,13 +13,13 @@ import (
 func TestCheckForeign(t *testing.T) {
 	t.Parallel()
 	const secret, did = "the old server's own secret, long", "did:web:pds.test"
-	make := func(typ, kid, secret, aud string) string {
-		token := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"scope": "com.atproto.access", "aud": aud, "exp": 1})
-		token.Header["typ"] = typ
+	token := func(typ, kid, secret, aud string) string {
+		made := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"scope": "com.atproto.access", "aud": aud, "exp": 1})
+		made.Header["typ"] = typ
 		if kid != "" {
-			token.Header["kid"] = kid
+			made.Header["kid"] = kid
 		}
-		text, err := token.SignedString([]byte(secret))
+		text, err := made.SignedString([]byte(secret))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -29,12 +29,12 @@ func TestCheckForeign(t *testing.T) {
 		token string
 		want  error
 	}{
-		"access":        {make("at+jwt", "", secret, did), nil},
-		"refresh":       {make("refresh+jwt", "", secret, did), nil},
-		"other secret":  {make("at+jwt", "", "hunter2", did), auth.ErrForeignSecret},
-		"other server":  {make("at+jwt", "", secret, "did:web:other.test"), auth.ErrForeignAudience},
-		"other kind":    {make("dpop+jwt", "", secret, did), auth.ErrNotForeign},
-		"ours":          {make("at+jwt", "k-1", secret, did), auth.ErrNotForeign},
+		"access":        {token("at+jwt", "", secret, did), nil},
+		"refresh":       {token("refresh+jwt", "", secret, did), nil},
+		"other secret":  {token("at+jwt", "", "hunter2", did), auth.ErrForeignSecret},
+		"other server":  {token("at+jwt", "", secret, "did:web:other.test"), auth.ErrForeignAudience},
+		"other kind":    {token("dpop+jwt", "", secret, did), auth.ErrNotForeign},
+		"ours":          {token("at+jwt", "k-1", secret, did), auth.ErrNotForeign},
 		"a text":        {"hunter2", auth.ErrNotForeign},
 		"empty":         {"", auth.ErrNotForeign},
 		"without parts": {"..", auth.ErrNotForeign},

@@ -23,6 +23,8 @@ type figures struct {
 	Memory    map[string]idleAfter `json:"memoryMiB"`
 	Refreshes int                  `json:"refreshes"`
 
+	// Inner are the figures of benchmarks of packages, by benchmark and unit.
+	Inner map[string]map[string]float64 `json:"inner,omitempty"`
 	// Start is the time from exec to the first answer, in seconds.
 	Start map[string][]float64 `json:"startSeconds"`
 

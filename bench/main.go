@@ -153,6 +153,8 @@ func groups() []group {
 		{"proxy", (*bench).measureProxy, (*figures).proxyTables},
 		{"oauth", (*bench).measureOAuth, (*figures).oauthTables},
 		{"web", (*bench).measureWeb, (*figures).webTables},
+		{"takeover", (*bench).measureTakeover, (*figures).takeoverTables},
+		{"backup", (*bench).measureBackup, (*figures).backupTables},
 	}
 }
 

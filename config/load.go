@@ -121,7 +121,8 @@ func build(values map[string]string, flags Flags, faults Faults) (Config, []stri
 	}
 	lines := warnings(values)
 	if k := c.JWTSecret; flags.Inherits && k.IsSet() && len(k.Reveal()) < minSecret {
-		lines = append(lines, fmt.Sprintf("PDS_JWT_SECRET is shorter than %d bytes: it only verifies tokens of the old server, and another key signs", minSecret))
+		lines = append(lines, fmt.Sprintf("PDS_JWT_SECRET is shorter than %d bytes: "+
+			"it only verifies tokens of the old server, and another key signs", minSecret))
 	}
 	return c, lines, nil
 }

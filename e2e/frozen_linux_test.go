@@ -73,7 +73,7 @@ func TestFrozenDisk(t *testing.T) {
 	thaw := freeze()
 	await(t, aside+"/readyz", http.StatusServiceUnavailable, 17*time.Second)
 	for _, path := range []string{"/livez", "/metrics"} {
-		if got := probe(t.Context(), aside+path); got != http.StatusOK {
+		if got := statusAt(t.Context(), aside+path); got != http.StatusOK {
 			t.Errorf("%s with a frozen disk: %d", path, got)
 		}
 	}

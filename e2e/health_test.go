@@ -17,8 +17,8 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// probe asks the operator's port: the status, 0 if nobody answers.
-func probe(ctx context.Context, url string) int {
+// statusAt asks the operator's port: the status, 0 if nobody answers.
+func statusAt(ctx context.Context, url string) int {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return 0
@@ -36,7 +36,7 @@ func await(t *testing.T, url string, want int, within time.Duration) {
 	t.Helper()
 	got := 0
 	for deadline := time.Now().Add(within); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if got = probe(t.Context(), url); got == want {
+		if got = statusAt(t.Context(), url); got == want {
 			return
 		}
 	}
@@ -75,7 +75,7 @@ func TestStopDelay(t *testing.T) {
 	p := pdstest.Launch(t, "", "PDS_METRICS_LISTEN=127.0.0.1:0", "PDS_STOP_DELAY=2s")
 	aside := "http://" + p.Ready.Metrics
 	for path, want := range map[string]int{"/livez": 200, "/readyz": 200, "/metrics": 200, "/nothing": 404} {
-		if got := probe(t.Context(), aside+path); got != want {
+		if got := statusAt(t.Context(), aside+path); got != want {
 			t.Errorf("%s: %d, want %d", path, got, want)
 		}
 	}
@@ -86,7 +86,7 @@ func TestStopDelay(t *testing.T) {
 	var load sync.WaitGroup
 	load.Go(func() { // the balancer looks four times a second
 		for ctx.Err() == nil {
-			if probe(ctx, aside+"/readyz") != http.StatusOK {
+			if statusAt(ctx, aside+"/readyz") != http.StatusOK {
 				ready.Store(false)
 			}
 			time.Sleep(250 * time.Millisecond)
@@ -114,7 +114,7 @@ func TestStopDelay(t *testing.T) {
 	told := time.Now()
 	p.Signal(syscall.SIGTERM)
 	await(t, aside+"/readyz", http.StatusServiceUnavailable, time.Second)
-	if got := probe(t.Context(), aside+"/livez"); got != http.StatusOK {
+	if got := statusAt(t.Context(), aside+"/livez"); got != http.StatusOK {
 		t.Errorf("/livez of a server that stops: %d", got)
 	}
 	if got := pdstest.Exec(t, pdstest.Invocation{Args: []string{"health", "--ready", "--data", p.Dir}}); got.Code != 1 || !strings.Contains(got.Stdout, "the server stops") {

@@ -79,10 +79,26 @@ func snapshot(t *testing.T, c pdstest.Client, f *sourceFacts) map[string]string 
 		all[key] = text
 		return a.Body
 	}
+	all["listRepos"] = listRepos(t, c)
 	for name, s := range f.sessions {
 		raw := get(name+" getRepo", "com.atproto.sync.getRepo?did="+s.DID)
 		if strings.HasPrefix(all[name+" getRepo"], "200") {
 			all[name+" getRepo"] = blocksOf(t, raw)
+		}
+		if f.since[name] != revOf(t, c, s.DID) { // else the answer has the commit on purpose: docs/divergences.md
+			raw := get(name+" getRepo since", "com.atproto.sync.getRepo?did="+s.DID+"&since="+f.since[name])
+			if strings.HasPrefix(all[name+" getRepo since"], "200") {
+				all[name+" getRepo since"] = blocksOf(t, raw)
+			}
+		}
+		if a := c.Do(t, pdstest.Request{NSID: "com.atproto.repo.describeRepo?repo=" + s.DID}); a.Status == http.StatusOK {
+			var d struct {
+				Handle, DID string
+				Collections []string
+			}
+			a.Decode(t, &d)
+			slices.Sort(d.Collections)
+			all[name+" describeRepo"] = fmt.Sprint(d)
 		}
 		for _, nsid := range []string{"com.atproto.sync.getLatestCommit", "com.atproto.sync.getRepoStatus"} {
 			get(name+" "+nsid, nsid+"?did="+s.DID)
@@ -100,6 +116,25 @@ func snapshot(t *testing.T, c pdstest.Client, f *sourceFacts) map[string]string 
 		}
 	}
 	return all
+}
+
+// listRepos returns the repositories that a server lists, in an order that is the same for the
+// same set.
+func listRepos(t *testing.T, c pdstest.Client) string {
+	t.Helper()
+	var list struct {
+		Repos []struct {
+			DID, Head, Rev, Status string
+			Active                 bool
+		}
+	}
+	c.Do(t, pdstest.Request{NSID: "com.atproto.sync.listRepos?limit=1000"}).Decode(t, &list)
+	var lines []string
+	for _, r := range list.Repos {
+		lines = append(lines, fmt.Sprint(r))
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
 }
 
 // blocksOf returns the root and the blocks of a CAR file, in an order that is the same for

@@ -107,6 +107,9 @@ func (s *switching) allow(request string) string {
 // sourceCode is a code in a mail of the reference.
 var sourceCode = regexp.MustCompile(`[A-Z2-7]{5}-[A-Z2-7]{5}`)
 
+// sourceHash is the form of the reference's hashes of passwords.
+var sourceHash = regexp.MustCompile(`^[0-9a-f]{32}:[0-9a-f]{128}$`)
+
 // over stops the old server, takes its directory over, and starts Nestbox there.
 func (s *switching) over() {
 	t := s.t
@@ -115,6 +118,8 @@ func (s *switching) over() {
 	mustCall(t, s.old.Client, alice, "com.atproto.server.revokeAppPassword", map[string]any{"name": "old"})
 	mustCall(t, s.old.Client, "", "com.atproto.server.requestPasswordReset", map[string]any{"email": "grace@example.com"})
 	s.facts.resetCode = sourceCode.FindString(s.mail.Wait(t, "grace@example.com").Text)
+	mustCall(t, s.old.Client, "", "com.atproto.server.requestPasswordReset", map[string]any{"email": "frank@example.com"})
+	late := sourceCode.FindString(s.mail.Wait(t, "frank@example.com").Text)
 	s.beside()
 	before, stream := snapshot(t, s.old.Client, s.facts), frames(t, s.old.Base)
 
@@ -126,12 +131,19 @@ func (s *switching) over() {
 	}
 	same(t, "files of the source", sums(t, s.old.dir, filepath.Join(s.old.dir, "nestbox")), files)
 
+	// Frank's code is a quarter of an hour old by now.
+	alterDatabase(t, filepath.Join(s.old.dir, "nestbox"), `UPDATE email_code SET made_at = made_at - 901000, expires = expires - 901000
+		WHERE account_id = (SELECT id FROM account WHERE did = '`+s.facts.sessions["frank"].DID+`')`)
 	s.nestbox = pdstest.LaunchArgs(t, []string{"serve", "--env-file", s.envFile, "--listen", "127.0.0.1:" + s.old.port}, "PDS_LOG_LEVEL=warn")
 	t.Cleanup(s.nestbox.Stop)
 	same(t, "what the server shows", snapshot(t, s.nestbox.Client, s.facts), before)
 	s.compareStream(stream)
 	s.checkStatuses()
 	s.checkRest(alice)
+	expired := s.nestbox.Do(t, pdstest.Request{NSID: "com.atproto.server.resetPassword", Body: map[string]string{"token": late, "password": "another-long-password"}})
+	if name, _ := expired.Error(t); late == "" || expired.Status == http.StatusOK || name != "ExpiredToken" {
+		t.Errorf("a code that is too old: %d %s", expired.Status, expired.Body)
+	}
 }
 
 // beside is what can be done beside the running old server: nothing starts on its directory,
@@ -252,6 +264,18 @@ func (s *switching) checkDatabase() {
 		s.t.Errorf("%s is to be deleted", r.ColumnText(0))
 		return nil
 	}})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	// Alice has signed in by each of her passwords: their hashes are ours by now. Heidi's is not.
+	err = sqlitex.Execute(c, `SELECT 'password', handle, password_hash FROM account
+		UNION ALL SELECT 'app password', a.handle, p.hash FROM app_password p JOIN account a ON a.id = p.account_id`,
+		&sqlitex.ExecOptions{ResultFunc: func(r *sqlite.Stmt) error {
+			if old := sourceHash.MatchString(r.ColumnText(2)); old && r.ColumnText(1) == "alice.test" {
+				s.t.Errorf("%s of alice still has the old server's hash", r.ColumnText(0))
+			}
+			return nil
+		}})
 	if err != nil {
 		s.t.Fatal(err)
 	}

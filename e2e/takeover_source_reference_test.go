@@ -97,6 +97,8 @@ type sourceFacts struct {
 	erinPost, erinCID, erinBlob string
 	// temporary is a blob of alice's that no record refers to yet, as uploadBlob returned it.
 	temporary json.RawMessage
+	// since are revisions of each account's repository from before the last writes.
+	since     map[string]string
 	invite    string
 	resetCode string
 }
@@ -115,7 +117,7 @@ func mustCall(t *testing.T, c pdstest.Client, auth, nsid string, in any) pdstest
 // fillSource makes everything of the list in section 9 of the contract.
 func fillSource(t *testing.T, c pdstest.Client, mail *pdstest.Mailbox) *sourceFacts {
 	t.Helper()
-	f := &sourceFacts{sessions: map[string]pdstest.Session{}, apps: map[string]string{}}
+	f := &sourceFacts{sessions: map[string]pdstest.Session{}, apps: map[string]string{}, since: map[string]string{}}
 	var code struct{ Code string }
 	mustCall(t, c, adminBasic, "com.atproto.server.createInviteCode", map[string]any{"useCount": 3}).Decode(t, &code)
 	f.invite = code.Code
@@ -128,6 +130,9 @@ func fillSource(t *testing.T, c pdstest.Client, mail *pdstest.Mailbox) *sourceFa
 		var s pdstest.Session
 		mustCall(t, c, "", "com.atproto.server.createAccount", in).Decode(t, &s)
 		f.sessions[name] = s
+	}
+	for name, s := range f.sessions {
+		f.since[name] = revOf(t, c, s.DID)
 	}
 	f.fillRepositories(t, c)
 	f.fillStatuses(t, c)
@@ -146,6 +151,14 @@ func fillSource(t *testing.T, c pdstest.Client, mail *pdstest.Mailbox) *sourceFa
 	mustCall(t, c, heidi, "com.atproto.identity.updateHandle", map[string]any{"handle": "heidi2.test"})
 	mustCall(t, c, "", "com.atproto.server.reserveSigningKey", map[string]any{})
 	return f
+}
+
+// revOf returns the revision of a repository.
+func revOf(t *testing.T, c pdstest.Client, did string) string {
+	t.Helper()
+	var latest struct{ Rev string }
+	c.Do(t, pdstest.Request{NSID: "com.atproto.sync.getLatestCommit?did=" + did}).Decode(t, &latest)
+	return latest.Rev
 }
 
 func newPost(text string) map[string]any {
@@ -188,6 +201,7 @@ func (f *sourceFacts) fillRepositories(t *testing.T, c pdstest.Client) {
 		}
 		mustCall(t, c, auth, "com.atproto.repo.applyWrites", map[string]any{"repo": did, "writes": writes})
 	}
+	f.since["alice"] = revOf(t, c, did) // after hundreds of posts
 	writePost(t, c, auth, did, pictured(uploadRandom(t, c, auth)))
 	f.temporary = uploadRandom(t, c, auth)
 	uri, _ := writePost(t, c, auth, did, pictured(uploadRandom(t, c, auth)))

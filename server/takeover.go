@@ -308,7 +308,8 @@ func (t *takeoverRun) run(ctx context.Context) error {
 			MaxEvents: c.FirehoseMaxBytes, Manner: t.Manner, Skip: skip, KeepDeleteAfter: t.KeepDeleteAfter,
 			Stopped: stopped, Force: t.Force,
 		},
-		Source: t.source, Files: t.files, Relay: from, Letters: t.letters(), Box: t.box, Codes: &account.Codes{Key: t.box.Derive("e-mail codes"), Now: t.Now},
+		Source: t.source, Files: t.files, Relay: from, Letters: t.letters(),
+		Box: t.box, Codes: &account.Codes{Key: t.box.Derive("e-mail codes"), Now: t.Now},
 		Now: t.Now, Progress: t.Progress, Still: t.still,
 	}
 	if t.Pass == DryRun {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -141,7 +142,7 @@ func TestTakeoverBucketFaults(t *testing.T) {
 	o = newOld(t, referencetest.Options{Accounts: 8, Records: 2})
 	o.bucketOf()
 	all := o.settings
-	o.settings = append(all[:len(all):len(all)], "PDS_BLOBSTORE_S3_BUCKET=nothing-here")
+	o.settings = slices.Concat(all, []string{"PDS_BLOBSTORE_S3_BUCKET=nothing-here"})
 	if _, err := o.take(t.Context(), server.DryRun); err == nil || !strings.Contains(err.Error(), "PDS_BLOBSTORE_S3_") {
 		t.Errorf("another bucket: %v", err)
 	}

@@ -316,8 +316,10 @@ func (k *checking) sessions(ctx context.Context, now time.Time) error {
 	slices.Sort(k.Differences)
 	k.Sessions.Refreshed, k.Sessions.Opened = here.Refreshed, here.Opened
 	if k.Sessions.Old > 0 && here.Refreshed == 0 && here.Opened > 0 && now.Sub(here.First) >= settling {
-		k.Warnings = append(k.Warnings, fmt.Sprintf("%d sessions were opened here since %s, and not one of the %d that were taken over was refreshed: "+
-			"if people must sign in again, PDS_JWT_SECRET is not the old server's", here.Opened, here.First.UTC().Format(time.RFC3339), k.Sessions.Old))
+		k.Warnings = append(k.Warnings, fmt.Sprintf("%d sessions were opened here since %s, "+
+			"and not one of the %d that were taken over was refreshed: "+
+			"if people must sign in again, PDS_JWT_SECRET is not the old server's",
+			here.Opened, here.First.UTC().Format(time.RFC3339), k.Sessions.Old))
 	}
 	return nil
 }

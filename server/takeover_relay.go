@@ -46,7 +46,8 @@ func (r *relay) String() string { return r.host }
 
 // Repo implements takeover.Relay.
 func (r *relay) Repo(ctx context.Context, did syntax.DID) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.host+"/xrpc/com.atproto.sync.getRepo?did="+url.QueryEscape(did.String()), nil)
+	asked := r.host + "/xrpc/com.atproto.sync.getRepo?did=" + url.QueryEscape(did.String())
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, asked, nil)
 	if err != nil {
 		return nil, errRelay
 	}

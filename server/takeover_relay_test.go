@@ -101,7 +101,7 @@ func TestTakeoverFromRelayRefused(t *testing.T) {
 			return nil
 		}, "status 404"},
 		"not a repository": {func(o *old, _ *referencetest.Account) error {
-			other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") }))
+			other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello")) }))
 			o.t.Cleanup(other.Close)
 			o.options.Relay = other.URL
 			return nil

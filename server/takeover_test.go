@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -434,6 +435,26 @@ func TestTakeoverGaps(t *testing.T) {
 	}
 }
 
+// peakMemory forgets the most memory that this process has had; the function that it returns
+// returns the most since, in MB, 0 where that is not known.
+func peakMemory(b *testing.B) func() float64 {
+	b.Helper()
+	debug.FreeOSMemory()
+	forgotten := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0o200)
+	return func() float64 {
+		raw, err := os.ReadFile("/proc/self/status")
+		if forgotten != nil || err != nil {
+			return 0
+		}
+		_, rest, _ := strings.Cut(string(raw), "VmHWM:")
+		var kilobytes float64
+		if _, err := fmt.Sscan(rest, &kilobytes); err != nil {
+			b.Fatal(err)
+		}
+		return kilobytes / 1024
+	}
+}
+
 // BenchmarkTakeover takes 3,000 accounts with 200 records each over.
 func BenchmarkTakeover(b *testing.B) {
 	accounts := 3000
@@ -444,7 +465,12 @@ func BenchmarkTakeover(b *testing.B) {
 	b.ResetTimer()
 	for i := range b.N {
 		o.to = filepath.Join(b.TempDir(), fmt.Sprint(i))
+		resident := peakMemory(b)
 		r := o.must(server.Finish)
+		b.ReportMetric(resident(), "resident-MB")
+		b.ReportMetric(float64(r.Stored.Accounts), "accounts")
+		b.ReportMetric(float64(r.Stored.Records), "records")
+		b.ReportMetric(float64(r.Took)/1000, "took-s")
 		b.ReportMetric(float64(r.Stored.Accounts)*1000/float64(r.Took), "accounts/s")
 		b.ReportMetric(float64(r.Stored.Records)*1000/float64(r.Took), "records/s")
 	}

@@ -146,7 +146,8 @@ func (t *TakeOver) blobsThere(there int64, r *Report) error {
 	}
 	r.Refusals = append(r.Refusals, Refusal{
 		Problem: fmt.Sprintf("the files of %d of %d blobs are missing", missing, missing+there),
-		Do:      "name the folder that has them, mounted, with PDS_BLOBSTORE_DISK_LOCATION or --from DIR, or their bucket with PDS_BLOBSTORE_S3_BUCKET; if they are lost, use --force",
+		Do: "name the folder that has them, mounted, with PDS_BLOBSTORE_DISK_LOCATION or --from DIR, " +
+			"or their bucket with PDS_BLOBSTORE_S3_BUCKET; if they are lost, use --force",
 	})
 	return r.Refusals
 }

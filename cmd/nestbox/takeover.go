@@ -82,7 +82,8 @@ func (c *takeoverCmd) Run() error {
 	}
 	o := server.TakeoverOptions{
 		Config: &conf, From: from, Pass: c.pass(), Manner: takeover.Manner(c.Blobs), Skip: c.Skip, Force: c.Force,
-		KeepDeleteAfter: c.KeepDeleteAfter, HashBlobs: c.HashBlobs, Relay: c.FromRelay, Token: token, Version: version, Now: time.Now, Progress: progress(os.Stderr),
+		KeepDeleteAfter: c.KeepDeleteAfter, HashBlobs: c.HashBlobs, Relay: c.FromRelay, Token: token,
+		Version: version, Now: time.Now, Progress: progress(os.Stderr),
 	}
 	report, err := server.TakeOver(ctx, o)
 	if report == nil {

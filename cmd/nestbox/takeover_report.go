@@ -146,7 +146,8 @@ func printNext(line printer, r *takeover.Report, pass server.Pass, err error) {
 func printChecked(w io.Writer, c server.CheckedTakeover) {
 	_, _ = fmt.Fprintf(w, "compared\t%d accounts, %d of them as they were, %d written since\n", c.Accounts, c.Same, c.Newer)
 	b, s := c.Blobs, c.Sessions
-	_, _ = fmt.Fprintf(w, "blobs\t%d of %d are here, %d have no file in the old server either, %d are gone since\n", b.Here, b.Old, b.Missing, b.Gone)
+	_, _ = fmt.Fprintf(w, "blobs\t%d of %d are here, %d have no file in the old server either, %d are gone since\n",
+		b.Here, b.Old, b.Missing, b.Gone)
 	_, _ = fmt.Fprintf(w, "sessions\t%d of %d go on, %d have ended since; %d were refreshed here, %d opened here\n",
 		s.Here, s.Old, s.Ended, s.Refreshed, s.Opened)
 	for _, d := range c.Differences {
