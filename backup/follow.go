@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/rand"
@@ -18,8 +19,6 @@ import (
 	"time"
 
 	"github.com/superfly/ltx"
-
-	"bufio"
 
 	"nestbox/internal/durable"
 )
@@ -80,7 +79,8 @@ type kept struct {
 // OpenSegments prepares to send the log, and finds what waits since the last time.
 func (s *Service) OpenSegments() (*Segments, error) {
 	out := &Segments{
-		service: s, dir: filepath.Join(s.State, followFolder), most: MaxWaiting, ended: true, wanted: map[string][]NewBlob{}, sent: map[string]blobLine{},
+		service: s, dir: filepath.Join(s.State, followFolder), most: MaxWaiting, ended: true,
+		wanted: map[string][]NewBlob{}, sent: map[string]blobLine{},
 	}
 	if err := durable.MakeDir(filepath.Join(out.dir, waitingFolder)); err != nil {
 		return nil, err
@@ -288,7 +288,10 @@ func (s *Segments) write(p *Piece, prev string) (seg Segment, err error) {
 	if err := errors.Join(err, buffered.Flush(), file.Close()); err != nil {
 		return seg, fmt.Errorf("write a segment of the log: %w", err)
 	}
-	seg = Segment{Size: count.n, Chain: p.Chain, Index: p.Segment, At: p.At.UTC().Truncate(time.Millisecond), LastEvent: p.LastEvent, prev: prev, sum: count.sum()}
+	seg = Segment{
+		Size: count.n, Chain: p.Chain, Index: p.Segment, At: p.At.UTC().Truncate(time.Millisecond), LastEvent: p.LastEvent,
+		prev: prev, sum: count.sum(),
+	}
 	if seg.At.Before(p.At) {
 		seg.At = seg.At.Add(time.Millisecond)
 	}

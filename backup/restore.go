@@ -485,8 +485,8 @@ func (r *Reader) blobs(ctx context.Context, m *Manifest, replay *Replay, to Targ
 			}
 		})
 		defer stop()
-		all, next, err, more := write, "", error(nil), true
-		next, err, more = wanted()
+		all := write
+		next, err, more := wanted()
 		write = func(line *blobLine) error {
 			for more && err == nil && next < line.key {
 				next, err, more = wanted()

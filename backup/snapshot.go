@@ -349,7 +349,9 @@ func writePages(path string, now Moment, at time.Time) (pages int64, err error) 
 }
 
 // encodePages writes pages as an LTX file; what it wrote is none if there are none.
-func encodePages(w io.Writer, id ltx.TXID, facts State, at time.Time, each func(func(uint32, []byte) error) error) (pages int64, err error) {
+func encodePages(
+	w io.Writer, id ltx.TXID, facts State, at time.Time, each func(func(uint32, []byte) error) error,
+) (pages int64, err error) {
 	enc, err := ltx.NewEncoder(w)
 	if err != nil {
 		return 0, fmt.Errorf("write the log: %w", err)

@@ -341,8 +341,8 @@ func (s *Service) Decide(ctx context.Context, q *Request, c Choice) (*Request, e
 			request.SetMark(ctx, request.FirstParty)
 		}
 		request.Event(ctx, request.EventAuthorized, decided.DID.String(), request.ForClient(decided.ClientID),
-			slog.Bool("clientTrusted", trusted), slog.Bool("clientFirstParty", trusted),
-			slog.Bool("clientConfidential", c.Client != nil && c.Client.Confidential()))
+			slog.Bool("clientTrusted", trusted), slog.Bool("clientFirstParty", trusted), //nolint:sloglint // the reference's names
+			slog.Bool("clientConfidential", c.Client != nil && c.Client.Confidential())) //nolint:sloglint // the reference's name
 	}
 	return decided, nil
 }

@@ -33,7 +33,7 @@ func Event(ctx context.Context, name, did string, attrs ...slog.Attr) {
 	if st == nil || st.log == nil || !st.log.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
-	line := slices.Concat([]slog.Attr{slog.String("eventName", name), slog.String("did", did)}, attrs)
+	line := slices.Concat([]slog.Attr{slog.String("eventName", name), slog.String("did", did)}, attrs) //nolint:sloglint // the reference's name
 	if st.id != "" {
 		line = append(line, slog.String("request_id", st.id))
 	}
@@ -41,10 +41,12 @@ func Event(ctx context.Context, name, did string, attrs ...slog.Attr) {
 }
 
 // Source is the attribute of an event that names what led to it.
-func Source(word string) slog.Attr { return slog.String("source", word) }
+func Source(word string) slog.Attr { return slog.String("source", word) } //nolint:sloglint // the reference's name
 
 // ForClient is the attribute of an event that names the OAuth client it happened for.
-func ForClient(id string) slog.Attr { return slog.String("clientId", clip(id, maxEventValue)) }
+func ForClient(id string) slog.Attr {
+	return slog.String("clientId", clip(id, maxEventValue)) //nolint:sloglint // the reference's name
+}
 
 // maxEventValue bounds, in bytes, what an event has of a client's name.
 const maxEventValue = 256

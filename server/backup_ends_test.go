@@ -38,7 +38,7 @@ func TestBackupEnds(t *testing.T) {
 	begin := func(ctx context.Context, t *testing.T) (s *pdstest.InProcess, answer *bytes.Buffer, ended chan error, gone chan struct{}) {
 		t.Helper()
 		url, arrived, gone := deafBucket(t)
-		s = pdstest.Start(t, pdstest.Options{Settings: []string{
+		s = pdstest.Start(t, pdstest.Options{Settings: []string{ //nolint:contextcheck // it has the test's
 			"PDS_BACKUP_S3_ENDPOINT=" + url, "PDS_BACKUP_S3_FORCE_PATH_STYLE=true", "PDS_BACKUP_S3_REGION=us-east-1",
 			"PDS_BACKUP_S3_ACCESS_KEY_ID=key", "PDS_BACKUP_S3_SECRET_ACCESS_KEY=secret",
 		}})

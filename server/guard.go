@@ -102,7 +102,7 @@ func (s *Server) noteNumbers(ctx context.Context) {
 	if !errors.Is(err, errBehind) {
 		said = "relays were not compared"
 	}
-	s.opts.Log.LogAttrs(ctx, slog.LevelError, said, slog.String("cause", err.Error()))
+	s.opts.Log.LogAttrs(ctx, slog.LevelError, said, slog.String("cause", err.Error())) //nolint:sloglint // one of three constants
 }
 
 // checkNumbers asks every relay whether it has seen a higher number than this server has given:

@@ -121,7 +121,11 @@ func (s *Server) watchMetrics(ctx context.Context) {
 }
 
 // backups are the successes that are kept, with the words of their metric.
-var backups = [...]struct{ word, file string }{{"snapshot", datadir.BackupMade}, {"verify", datadir.BackupVerified}, {"log", datadir.BackupLog}}
+var backups = [...]struct{ word, file string }{
+	{"snapshot", datadir.BackupMade},
+	{"verify", datadir.BackupVerified},
+	{"log", datadir.BackupLog},
+}
 
 // recallBackups reads when backups last succeeded.
 func (s *Server) recallBackups(ctx context.Context) {

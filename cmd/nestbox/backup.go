@@ -288,7 +288,8 @@ func (c *backupListCmd) Run() error {
 	}
 	return c.print(map[string]any{"snapshots": lines, "restorable": spans}, func(w io.Writer) {
 		for _, s := range spans {
-			fmt.Fprintln(w, strings.TrimSuffix(fmt.Sprintf("can be restored: %s to %s; %s", s.From.Format(time.RFC3339), s.To.Format(time.RFC3339), s.Why), "; "))
+			line := fmt.Sprintf("can be restored: %s to %s; %s", s.From.Format(time.RFC3339), s.To.Format(time.RFC3339), s.Why)
+			fmt.Fprintln(w, strings.TrimSuffix(line, "; "))
 		}
 		fmt.Fprintln(w, "MADE\tHOST\tVERSION\tDATABASE\tBLOBS\tLAST EVENT\tENCRYPTED\tERROR")
 		for _, l := range lines {
@@ -360,8 +361,16 @@ type restoreCmd struct {
 // restoredText describes a restore to people.
 func restoredText(done server.Restored, dir string) string {
 	var said strings.Builder
-	fmt.Fprintf(&said, "%s and %d segments of the log are in %s, with everything as it was at %s.", snapshotName(done.Snapshot), done.Segments, dir,
-		done.Made.Format(time.RFC3339))
+	said.WriteString(snapshotName(done.Snapshot))
+	switch done.Segments {
+	case 0:
+		said.WriteString(" is")
+	case 1:
+		said.WriteString(" and one segment of the log are")
+	default:
+		fmt.Fprintf(&said, " and %d segments of the log are", done.Segments)
+	}
+	fmt.Fprintf(&said, " in %s, with everything as it was at %s.", dir, done.Made.Format(time.RFC3339))
 	if done.Gap != "" {
 		fmt.Fprintf(&said, "\nIt is not newer, because %s.", done.Gap)
 	}

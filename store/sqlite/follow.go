@@ -18,7 +18,8 @@ import (
 )
 
 // errUnkept: see follower.advance.
-var errUnkept = errors.New("the write-ahead log has started over before all of it was kept: another program has copied it into the database")
+var errUnkept = errors.New(
+	"the write-ahead log has started over before all of it was kept: another program has copied it into the database")
 
 const (
 	// restMost is how many pages are kept while writes wait. If there are more, the log starts
