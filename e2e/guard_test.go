@@ -140,7 +140,7 @@ func TestGuardGoesOn(t *testing.T) {
 	relay := newSayingRelay(t)
 	p := launchNamed(t, "PDS_CRAWLERS="+relay.URL+",http://"+freeAddress(t), "PDS_FIREHOSE_GUARD=stop")
 	alice := newOwner(t, p, "alice")
-	const most = 1<<52 - 1_000_000
+	const most int64 = 1<<52 - 1_000_000
 	for n, seq := range []string{"9223372036854775808", "9223372036854775807", "18446744073709551615", "1e300", fmt.Sprint(int64(1) << 53), fmt.Sprint(most + 1), "-1", `"1"`} {
 		p.Stop()
 		relay.says(seq)
