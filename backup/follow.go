@@ -166,7 +166,9 @@ func (s *Segments) findWaiting() error {
 func fileName(object string) string {
 	return strings.ReplaceAll(strings.TrimPrefix(object, logFolder+"/"), "/", "+")
 }
-func objectName(file string) string              { return logFolder + "/" + strings.Replace(file, "+", "/", 1) }
+
+func objectName(file string) string { return logFolder + "/" + strings.Replace(file, "+", "/", 1) }
+
 func (s *Segments) path(name string) string      { return filepath.Join(s.dir, waitingFolder, name) }
 func (s *Segments) waitsAt(object string) string { return s.path(fileName(object)) }
 func (s *Segments) log() *slog.Logger            { return s.service.Log }

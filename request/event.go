@@ -33,7 +33,8 @@ func Event(ctx context.Context, name, did string, attrs ...slog.Attr) {
 	if st == nil || st.log == nil || !st.log.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
-	line := slices.Concat([]slog.Attr{slog.String("eventName", name), slog.String("did", did)}, attrs) //nolint:sloglint // the reference's name
+	about := []slog.Attr{slog.String("eventName", name), slog.String("did", did)} //nolint:sloglint // the reference's name
+	line := slices.Concat(about, attrs)
 	if st.id != "" {
 		line = append(line, slog.String("request_id", st.id))
 	}
