@@ -149,7 +149,7 @@ func (s *Segments) findWaiting() error {
 			s.wanted[seg.Name] = readWanted(path + listEnding)
 			continue
 		}
-		if err := errors.Join(os.Remove(path), durable.Remove(path+listEnding)); err != nil {
+		if err := removeWaiting(path); err != nil {
 			return fmt.Errorf("remove a segment that is not whole: %w", err)
 		}
 	}
@@ -162,17 +162,15 @@ func (s *Segments) findWaiting() error {
 	return nil
 }
 
-// The file of a segment that waits has the name of the object without the folder.
-func fileName(object string) string {
-	return strings.ReplaceAll(strings.TrimPrefix(object, logFolder+"/"), "/", "+")
-}
-
-func objectName(file string) string { return logFolder + "/" + strings.Replace(file, "+", "/", 1) }
-
 func (s *Segments) path(name string) string      { return filepath.Join(s.dir, waitingFolder, name) }
 func (s *Segments) waitsAt(object string) string { return s.path(fileName(object)) }
 func (s *Segments) log() *slog.Logger            { return s.service.Log }
 func (s *Segments) markPath() string             { return filepath.Join(s.dir, markFile) }
+
+// removeWaiting removes the file of a segment that waits, and its list of blobs.
+func removeWaiting(path string) error {
+	return errors.Join(durable.Remove(path), durable.Remove(path+listEnding))
+}
 
 // readWanted reads the keys and sizes of blobs.
 func readWanted(path string) (blobs []NewBlob) {
@@ -330,8 +328,7 @@ func (s *Segments) End(cause error) {
 // drop gives up what waits: the next snapshot has it.
 func (s *Segments) drop() {
 	for _, seg := range s.queue {
-		path := s.waitsAt(seg.Name)
-		if err := errors.Join(durable.Remove(path), durable.Remove(path+listEnding)); err != nil {
+		if err := removeWaiting(s.waitsAt(seg.Name)); err != nil {
 			s.log().Error("a segment of the log was not removed", "cause", err.Error())
 		}
 	}
@@ -385,12 +382,8 @@ func (s *Segments) based(chain string, keys []string) error {
 		for _, key := range keys {
 			delete(s.sent, key)
 		}
-		var lines strings.Builder
-		for _, key := range slices.Sorted(maps.Keys(s.sent)) {
-			line := s.sent[key]
-			lines.WriteString(line.String())
-		}
-		if err := durable.WriteFile(filepath.Join(s.dir, sentFile), []byte(lines.String()), 0o600); err != nil {
+		lines, _ := s.sentLines()
+		if err := durable.WriteFile(filepath.Join(s.dir, sentFile), []byte(lines), 0o600); err != nil {
 			return err
 		}
 	}
@@ -405,13 +398,19 @@ func (s *Segments) based(chain string, keys []string) error {
 func (s *Segments) memory() (*memory, []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	keys := slices.Sorted(maps.Keys(s.sent))
-	var lines strings.Builder
+	lines, keys := s.sentLines()
+	return &memory{lines: newLineReader(bufio.NewReader(strings.NewReader(lines)))}, keys
+}
+
+// sentLines returns the lines of sent, by key, and the keys. The caller has locked mu.
+func (s *Segments) sentLines() (lines string, keys []string) {
+	keys = slices.Sorted(maps.Keys(s.sent))
+	var out strings.Builder
 	for _, key := range keys {
 		line := s.sent[key]
-		lines.WriteString(line.String())
+		out.WriteString(line.String())
 	}
-	return &memory{lines: newLineReader(bufio.NewReader(strings.NewReader(lines.String())))}, keys
+	return out.String(), keys
 }
 
 // Waiting is what waits to be sent, and why the log is not followed, if it is not.
@@ -505,8 +504,7 @@ func (s *Segments) send(ctx context.Context, some []Segment, wanted map[string][
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, seg := range some {
-		path := s.waitsAt(seg.Name)
-		if err := errors.Join(durable.Remove(path), durable.Remove(path+listEnding)); err != nil {
+		if err := removeWaiting(s.waitsAt(seg.Name)); err != nil {
 			return err
 		}
 		if len(s.queue) > 0 && s.queue[0].Name == seg.Name { // else they were given up meanwhile

@@ -136,6 +136,13 @@ func isHash(text string) bool {
 	return err == nil && len(raw) == sha256.Size
 }
 
+// The file of a segment that waits has the name of the object without the folder.
+func fileName(object string) string {
+	return strings.ReplaceAll(strings.TrimPrefix(object, logFolder+"/"), "/", "+")
+}
+
+func objectName(file string) string { return logFolder + "/" + strings.Replace(file, "+", "/", 1) }
+
 // blobList is a list of the blobs that are new in a segment.
 type blobList struct {
 	name  string
