@@ -160,7 +160,7 @@ func arrows() map[string]rule {
 			anyInTests: true,
 		},
 		"cmd/nestbox": {
-			imports:    below(domains, format, []string{"internal/logfile", "lexicon", "admin", "backup", "backup/depot", "config", "control", "server", "verify", "takeover"}),
+			imports:    below(domains, format, []string{"internal/logfile", "lexicon", "admin", "backup", "backup/depot", "config", "control", "server", "store", "verify", "takeover"}),
 			anyInTests: true,
 		},
 
