@@ -82,6 +82,9 @@ func (s *Server) backUpIfDue(ctx context.Context) error {
 	needed := service.Segments != nil && service.Segments.NeedsBase() || last.calls() && last.At.After(newest)
 	if needed || s.opts.Now().Sub(newest) >= s.opts.Config.BackupEvery {
 		failed = s.backUpNow(ctx)
+		if newest, err = backup.Newest(ctx, service.Depot, s.opts.Now()); err != nil {
+			return errors.Join(failed, err)
+		}
 	}
 	due := s.opts.Now().Sub(last.At) >= proveEvery || last.calls() && newest.After(last.At)
 	if due && (failed == nil || !newest.IsZero()) {
