@@ -50,7 +50,8 @@ func (a *answer) send(half bool) {
 	clear(header)
 	maps.Copy(header, a.header)
 	body := a.body.Bytes()
-	if a.status != http.StatusNoContent && a.status >= http.StatusOK && a.status != http.StatusNotModified && (len(body) > 0 || header.Get("Content-Length") == "") {
+	bodiless := a.status == http.StatusNoContent || a.status == http.StatusNotModified
+	if !bodiless && (len(body) > 0 || header.Get("Content-Length") == "") { // a HEAD has the length, and no body
 		header.Set("Content-Length", strconv.Itoa(len(body)))
 	}
 	a.to.WriteHeader(a.status)

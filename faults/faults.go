@@ -227,7 +227,8 @@ func (f *Faults) before(w http.ResponseWriter, r *http.Request, c *call, hits []
 			return true
 		case Revoke, Takedown, Deactivate:
 			if err := f.end(r.Context(), h.Fault, c); err != nil {
-				f.in.Log.LogAttrs(r.Context(), slog.LevelWarn, "fault on purpose failed", slog.String("fault", h.Kind), slog.String("cause", err.Error()))
+				f.in.Log.LogAttrs(r.Context(), slog.LevelWarn, "fault on purpose failed",
+					slog.String("fault", h.Kind), slog.String("cause", err.Error()))
 			}
 		}
 	}

@@ -172,8 +172,13 @@ func (f Fault) problems() []string {
 		name string
 		set  bool
 	}{
-		{"status", f.Status != 0}, {"retryAfter", f.RetryAfter != 0}, {"done", f.Done},
-		{"from", f.From != 0}, {"to", f.To != 0}, {"for", f.For != 0}, {"by", f.By != 0},
+		{"status", f.Status != 0},
+		{"retryAfter", f.RetryAfter != 0},
+		{"done", f.Done},
+		{"from", f.From != 0},
+		{"to", f.To != 0},
+		{"for", f.For != 0},
+		{"by", f.By != 0},
 	} {
 		words := strings.Fields(takes)
 		switch {
