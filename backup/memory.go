@@ -34,8 +34,8 @@ const (
 	toFile      = "to"      // the recipients, as Manifest.Recipients
 )
 
-// partialLife is for how long we rely on what an interrupted run sent. After a day it may
-// be removed from the store, since no manifest names it.
+// partialLife is for how long we rely on what an interrupted run sent. After a day it may be removed
+// from the store, since no manifest names it.
 const partialLife = 12 * time.Hour
 
 // memory is what a run knows of the store: one of the folders.

@@ -117,8 +117,14 @@ func (r *run) newest(ctx context.Context) (*Manifest, error) {
 // open prepares what the run reads and writes.
 func (r *run) open(ctx context.Context, newest *Manifest) (err error) {
 	r.there = map[string]int64{}
+	named := map[string]bool{}
+	if newest != nil {
+		for _, o := range newest.Packs {
+			named[o.Name] = true
+		}
+	}
 	err = r.Depot.List(ctx, packsFolder+"/", func(o Object) error {
-		if !r.damaged.on(o) {
+		if !r.damaged.on(o) && (named[o.Name] || r.lasts(o)) {
 			r.there[o.Name] = o.Size
 		}
 		return nil
@@ -177,6 +183,10 @@ func (r *run) close() error {
 	r.left.close()
 	return errors.Join(r.out.close(), r.pack.encoder.Close())
 }
+
+// lasts reports whether an object that the newest snapshot does not name will be there until this
+// one does: another program may remove what no manifest names once it is a day old.
+func (r *run) lasts(o Object) bool { return r.began.Sub(o.At) < partialLife }
 
 // has reports whether the store has a pack that is what this service would write.
 func (r *run) has(o Stored) bool {
