@@ -49,7 +49,7 @@ type Options struct {
 	Identifier, Password string
 	// Version is in the User-Agent, which the account's owner sees in the list of sessions.
 	Version string
-	// Progress is called after each check.
+	// Progress is called after each check that was reached.
 	Progress func(Result)
 }
 
@@ -138,17 +138,15 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	}
 	report.DID = r.main.did
 	for _, c := range checks() {
-		v := skipped("not reached in time")
-		switch {
-		case ctx.Err() != nil:
-			v = skipped("interrupted")
-		case bounded.Err() == nil:
+		v := skipped("not reached")
+		reached := bounded.Err() == nil && r.pause() == nil
+		if reached {
 			v = c.run(bounded, r)
 		}
 		result := Result{c.name, c.expects, c.why, v.outcome, brief(v.detail)}
 		report.Checks = append(report.Checks, result)
 		report.Counts[v.outcome]++
-		if o.Progress != nil {
+		if reached && o.Progress != nil {
 			o.Progress(result)
 		}
 	}

@@ -1,8 +1,16 @@
 package e2e
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"os"
+	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 
 	"nestbox/admin"
@@ -95,5 +103,58 @@ func TestConformanceCommand(t *testing.T) {
 	bare := pdstest.Exec(t, pdstest.Invocation{Args: []string{"conformance", p.Base, "--handle", "alice.test"}})
 	if bare.Code != 2 || !strings.Contains(bare.Stderr, "--password-stdin") {
 		t.Errorf("without a password: %+v", bare)
+	}
+}
+
+// TestConformanceInterrupted: Ctrl-C in the middle of a call ends every session that was
+// opened.
+func TestConformanceInterrupted(t *testing.T) {
+	t.Parallel()
+	p := pdstest.Launch(t, "")
+	p.SignUp(t, "alice")
+	ctx, cancel := context.WithTimeout(t.Context(), streamPatience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, pdstest.Binary(t))
+	started, said := make(chan *os.Process, 1), make(chan string, 1)
+	proxy := httputil.NewSingleHostReverseProxy(mustParse(t, p.Base))
+	var once sync.Once
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, refreshSession) {
+			once.Do(func() { // the new pair is on its way when the signal comes
+				_ = (<-started).Signal(os.Interrupt)
+				select {
+				case <-said:
+				case <-ctx.Done():
+				}
+			})
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	defer front.Close()
+	cmd.Args = append(cmd.Args, "conformance", front.URL, "--handle", "alice.test", "--password-stdin", "--json")
+	cmd.Stdin = strings.NewReader(pdstest.Password)
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	started <- cmd.Process
+	lines, all := bufio.NewScanner(stderr), ""
+	for lines.Scan() {
+		all += lines.Text() + "\n"
+		if strings.Contains(lines.Text(), "signing out") {
+			said <- lines.Text()
+		}
+	}
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 2 || !strings.Contains(all, "not all checks were made: interrupted") {
+		t.Errorf("status %d: %s", code, all)
+	}
+	var sessions []admin.SessionLine
+	subject{p.Client, p.Dir}.command(t, "session.list", map[string]string{"account": "alice.test"}, &sessions)
+	if len(sessions) != 1 {
+		t.Errorf("it left %d sessions", len(sessions)-1)
 	}
 }

@@ -66,7 +66,10 @@ func (c *conformanceCmd) check() (conformance.Report, error) {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends it at once
+	defer context.AfterFunc(ctx, func() {
+		stop() // the next signal ends the process
+		fmt.Fprintln(os.Stderr, "interrupted: signing out; press Ctrl-C again to leave the sessions open")
+	})()
 	o := conformance.Options{Target: target, Identifier: c.Handle, Password: password, Version: version}
 	sheet := newSheet(os.Stdout)
 	if !c.JSON {
