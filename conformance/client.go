@@ -59,6 +59,7 @@ type client struct {
 	count   int    // calls that it has made
 	limited string // why it makes no more, after a 429
 	ready   time.Time
+	free    int      // calls that go at once: those behind them wait longer
 	tokens  []string // of refresh, as they came
 	seen    []seen
 }
@@ -186,6 +187,10 @@ func (c *client) admit(ctx context.Context) error {
 	now := time.Now()
 	wait := max(0, c.ready.Sub(now))
 	c.ready = now.Add(wait + c.gap)
+	if c.free > 0 {
+		c.free--
+		wait = 0
+	}
 	c.mu.Unlock()
 	turn := time.NewTimer(wait)
 	defer turn.Stop()
@@ -226,6 +231,13 @@ func (c *client) note(q call, a answer) {
 			c.limited += ", Retry-After: " + wait
 		}
 	}
+}
+
+// burst lets so many calls go at once.
+func (c *client) burst(calls int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.free = calls
 }
 
 // made returns how many calls were made.

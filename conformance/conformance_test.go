@@ -211,6 +211,7 @@ func TestSpoiledServers(t *testing.T) {
 
 var spoiledSessions = []spoiled{
 	{"no domains", "", "server.describe", conformance.Fail, "availableUserDomains", without("describeServer", "availableUserDomains")},
+	{"a huge answer", "", "server.describe", conformance.Fail, "too large", becomes("describeServer", &reply{status: 200, raw: strings.Repeat("x", 600<<10)})},
 	{"another DID", "", "server.resolve-handle", conformance.Fail, "resolves to", set("resolveHandle", "did", "did:web:x.example.com")},
 	{"not JSON", signInStep, "sign-in.answer", conformance.Fail, "text/plain", header("createSession", "Content-Type", "text/plain")},
 	{"another's document", signInStep, "sign-in.did-doc", conformance.Fail, "id is", set("createSession", "didDoc", object{"id": "did:web:x.example.com"})},

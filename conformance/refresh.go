@@ -60,6 +60,7 @@ func refreshesAtOnce(ctx context.Context, r *runner) verdict {
 		return v
 	}
 	answers := make([]answer, atOnce)
+	r.burst(atOnce)
 	var all sync.WaitGroup
 	for i := range answers {
 		all.Go(func() { answers[i] = r.refresh(ctx, s.refresh) })
