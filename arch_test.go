@@ -163,7 +163,7 @@ func arrows() map[string]rule {
 			anyInTests: true,
 		},
 		"cmd/nestbox": {
-			imports:    below(domains, format, []string{"internal/logfile", "lexicon", "admin", "backup", "backup/depot", "config", "conformance", "control", "server", "verify", "takeover", "faults"}),
+			imports:    below(domains, format, []string{"internal/logfile", "lexicon", "admin", "backup", "backup/depot", "config", "conformance", "control", "server", "store", "verify", "takeover", "faults"}),
 			anyInTests: true,
 		},
 
