@@ -258,8 +258,8 @@ var httpChecks = []check{
 	},
 	{
 		name:    "rate-limits.headers",
-		expects: "RateLimit-Limit, -Remaining and -Reset, if they are there, are whole numbers, and so is Retry-After",
-		why:     "clients wait by them",
+		expects: "RateLimit-Limit, -Remaining, -Reset and Retry-After, if they are there, are whole numbers, Reset of seconds since 1970",
+		why:     "clients wait by them: Reset is a time at the reference PDS",
 		run:     rateLimits,
 	},
 }

@@ -336,7 +336,9 @@ var spoiledSessions = []spoiled{
 	{"nothing", signInStep, "cors.exposed", conformance.Differs, "Retry-After", header("createSession", "Access-Control-Expose-Headers", "")},
 	{"no message", "access.missing", "errors.form", conformance.Fail, "message", without("getSession", "message")},
 	{"charset", "access.missing", "errors.content-type", conformance.Differs, "charset", header("getSession", "Content-Type", "application/json; charset=utf-8")},
-	{"a date", "get-session.answer", "rate-limits.headers", conformance.Fail, "soon", header("getSession", "RateLimit-Reset", "soon")},
+	{"a word", "get-session.answer", "rate-limits.headers", conformance.Fail, "soon", header("getSession", "RateLimit-Reset", "soon")},
+	{"from now", "get-session.answer", "rate-limits.headers", conformance.Differs, "60", header("getSession", "RateLimit-Reset", "60")},
+	{"a date", "get-session.answer", "rate-limits.headers", conformance.Differs, "GMT", header("getSession", "Retry-After", "Mon, 30 Nov 2026 09:50:00 GMT")},
 }
 
 var spoiledOAuth = []spoiled{

@@ -121,6 +121,9 @@ func errorType(_ context.Context, r *runner) verdict {
 	return passed()
 }
 
+// epoch is above what counts seconds from now, and below any time of today.
+const epoch = 1_000_000_000
+
 func rateLimits(_ context.Context, r *runner) verdict {
 	parts, there := []verdict{}, false
 	for _, s := range r.answers() {
@@ -130,9 +133,15 @@ func rateLimits(_ context.Context, r *runner) verdict {
 				continue
 			}
 			there = true
-			if n, err := strconv.ParseInt(value, 10, 64); err != nil || n < 0 {
-				parts = append(parts, failed("%s is %q", name, value).about(s.call.name()))
+			n, err := strconv.ParseInt(value, 10, 64)
+			v, resets := passed(), name == "RateLimit-Reset"
+			switch {
+			case (err != nil || n < 0) && resets:
+				v = failed("%s is %q", name, value)
+			case err != nil || n < 0 || resets && n < epoch:
+				v = differs("%s is %q", name, value)
 			}
+			parts = append(parts, v.about(s.call.name()))
 		}
 	}
 	if !there {

@@ -84,6 +84,16 @@ func TestConformanceCommand(t *testing.T) {
 	wantContains(t, r.Stdout, p.Base+": ", " checks, at most ", "\npass     refresh.lost-answer\n", "\nskipped  rate-limits.headers: the server sends none\n",
 		" pass, 0 fail, 0 differs, 1 skipped. ", "\nSigned out of every session.\n")
 
+	// Under another name than its own it is not what apps expect.
+	front := httptest.NewServer(httputil.NewSingleHostReverseProxy(mustParse(t, p.Base)))
+	defer front.Close()
+	r = conform(t, front.URL, "alice.test", pdstest.Password)
+	if r.Code != 1 || r.Stderr != "" {
+		t.Errorf("status %d: %s", r.Code, r.Stderr)
+	}
+	wantContains(t, r.Stdout, "\nFAIL     oauth.resource\n         expected  ", "\n         found     resource is \""+p.Base+"\"\n         because   ",
+		"\ndiffers  sign-in.did-doc\n", " fail, 1 differs, ")
+
 	for _, c := range []struct {
 		base, password string
 		says           []string
