@@ -153,6 +153,9 @@ func arrows() map[string]rule {
 		// The check of a data directory, over what the store and the files show.
 		"verify": {imports: []string{"internal/durable", "internal/seal", "blob", "firehose", "hosting", "lexicon", "repo", "store"}, anyInTests: true},
 
+		// Another server, looked at from outside: knows no domain, so that it asks a Nestbox as any other.
+		"conformance": {imports: []string{"internal/safehttp"}},
+
 		// Composition: server builds everything from config; only cmd and tests
 		// import server.
 		"server": {
@@ -160,7 +163,7 @@ func arrows() map[string]rule {
 			anyInTests: true,
 		},
 		"cmd/nestbox": {
-			imports:    below(domains, format, []string{"internal/logfile", "lexicon", "admin", "backup", "backup/depot", "config", "control", "server", "verify", "takeover", "faults", "faults/findings"}),
+			imports:    below(domains, format, []string{"internal/logfile", "lexicon", "admin", "backup", "backup/depot", "config", "conformance", "control", "server", "store", "verify", "takeover", "faults", "faults/findings"}),
 			anyInTests: true,
 		},
 

@@ -335,11 +335,13 @@ type listing struct {
 	at   Object
 	err  error
 	more bool
+	// damaged are left out.
+	damaged marks
 }
 
 // listBlobs lists the blobs of the store while has asks for them.
 func (r *run) listBlobs(ctx context.Context) *listing {
-	l := &listing{}
+	l := &listing{damaged: r.damaged}
 	l.next, l.stop = iter.Pull2(func(yield func(Object, error) bool) {
 		errEnough := errors.New("enough")
 		err := r.Depot.List(ctx, blobsFolder+"/", func(o Object) error {
@@ -364,5 +366,5 @@ func (l *listing) has(name string) (bool, int64, error) {
 	for l.more && l.err == nil && l.at.Name < name {
 		l.step()
 	}
-	return l.more && l.err == nil && l.at.Name == name, l.at.Size, l.err
+	return l.more && l.err == nil && l.at.Name == name && !l.damaged.on(l.at), l.at.Size, l.err
 }

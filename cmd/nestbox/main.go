@@ -50,6 +50,8 @@ type cli struct {
 	Dev      devCmd      `cmd:"" help:"For authors of clients, on a server of serve --dev: fail on purpose, and see what clients get wrong."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 
+	Conformance conformanceCmd `cmd:"" help:"Check the sessions and the OAuth of any PDS from outside, as a client sees them."`
+
 	PDSAdmin  pdsadminCmd  `cmd:"" name:"pdsadmin" help:"The commands of the official distribution's pdsadmin."`
 	Downgrade downgradeCmd `cmd:"" help:"Go back to the database from before an upgrade, with the server stopped."`
 }
