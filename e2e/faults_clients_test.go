@@ -1,0 +1,197 @@
+package e2e
+
+import (
+	"cmp"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"nestbox/internal/pdstest"
+)
+
+// TestFaultsClients: official libraries, under every preset, get the findings that docs/clients.md
+// names as theirs, and no other. The presets' times are a tenth, Retry-After is a
+// second, so that it takes seconds.
+func TestFaultsClients(t *testing.T) {
+	for _, c := range []struct {
+		client  string
+		presets []string
+		// library is its name in package.json; its are the findings that it causes under some preset,
+		// as docs/clients.md says for its version. Every one must come.
+		library string
+		its     []string
+	}{
+		{
+			client: "atproto-api", library: "@atproto/api", its: []string{"early-refresh", "ignored-retry-after"},
+			presets: []string{"mobile", "tabs", "flaky-host", "expiry", "end-of-life"},
+		},
+		{
+			client: "lex-password-session", library: "@atproto/lex-password-session", its: []string{"early-refresh", "ignored-retry-after"},
+			presets: []string{"mobile", "tabs", "flaky-host", "expiry", "end-of-life"},
+		},
+		{client: "oauth-atproto", library: "@atproto/oauth-client-node", presets: []string{"mobile", "tabs", "flaky-host", "expiry", "end-of-life", "oauth"}},
+	} {
+		t.Run(c.client, func(t *testing.T) {
+			t.Parallel()
+			servers, shown := map[string]*pdstest.Process{}, map[string]map[string]string{}
+			for _, preset := range c.presets {
+				servers[preset] = launchFailing(t)
+				shown[preset] = map[string]string{"url": servers[preset].Base, "plc": servers[preset].Ready.PLC}
+			}
+			env, err := json.Marshal(shown)
+			if err != nil {
+				t.Fatal(err)
+			}
+			runScript(t, []string{"faults.mjs", c.client}, []string{"SERVERS=" + string(env)}, handlers{
+				"faults": func(preset string) any {
+					setFaults(t, servers[preset], quickened(t, servers[preset], preset))
+					return nil
+				},
+				"calm":    func(preset string) any { setFaults(t, servers[preset], "none"); return nil },
+				"account": func(preset string) any { return newOwner(t, servers[preset], "alice") },
+				"allow": func(request string) any {
+					var r struct{ Preset string }
+					if err := json.Unmarshal([]byte(request), &r); err != nil {
+						t.Error(err)
+					}
+					return answerScript(t, servers[r.Preset], request, false)
+				},
+			})
+			var found []string
+			for _, preset := range c.presets {
+				for kind, evidence := range findingsOf(t, servers[preset]) {
+					if !slices.Contains(found, kind) {
+						found = append(found, kind)
+					}
+					if !slices.Contains(c.its, kind) {
+						t.Errorf("%s: %s: %q", preset, kind, evidence)
+					}
+				}
+			}
+			for _, kind := range c.its {
+				if !slices.Contains(found, kind) {
+					t.Errorf("%s did not come", kind)
+				}
+			}
+			documented(t, c.library, c.its)
+		})
+	}
+}
+
+// documented compares what is found of a library with docs/clients.md: its version, and the findings.
+func documented(t *testing.T, library string, its []string) {
+	t.Helper()
+	var installed struct{ Dependencies map[string]string }
+	raw, err := os.ReadFile("package.json")
+	if err != nil || json.Unmarshal(raw, &installed) != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join("..", "docs", "clients.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := "| `" + library + "` " + installed.Dependencies[library] + " | "
+	_, rest, ok := strings.Cut(string(text), row)
+	if !ok {
+		t.Fatalf("docs/clients.md has no row %q", row)
+	}
+	cell, _, _ := strings.Cut(rest, " | ")
+	var want []string
+	for _, kind := range its {
+		want = append(want, "["+kind+"](#"+kind+")")
+	}
+	if all := cmp.Or(strings.Join(want, ", "), "none"); cell != all {
+		t.Errorf("docs/clients.md has %q for %s, want %q", cell, library, all)
+	}
+}
+
+// launchFailing starts a server that records calls from its start.
+func launchFailing(t *testing.T) *pdstest.Process {
+	t.Helper()
+	dir := pdstest.TempDir(t)
+	p := pdstest.LaunchArgs(t, []string{"serve", "--dev", "--listen", "127.0.0.1:0", "--data", dir, "--faults", "none"})
+	p.Dir = dir
+	t.Cleanup(func() {
+		p.Stop()
+		pdstest.Verify(t, dir)
+	})
+	return p
+}
+
+func setFaults(t *testing.T, p *pdstest.Process, plan string) string {
+	t.Helper()
+	out, err := pdstest.Run(t, "", "dev", "faults", "--json", "--data", p.Dir, plan)
+	if err != nil {
+		t.Error(err)
+	}
+	return out
+}
+
+// quickened writes a preset to a file with times that are a tenth, and a seed.
+func quickened(t *testing.T, p *pdstest.Process, preset string) string {
+	t.Helper()
+	var state struct {
+		Plan struct {
+			Seed   int              `json:"seed"`
+			Faults []map[string]any `json:"faults"`
+		} `json:"plan"`
+	}
+	if err := json.Unmarshal([]byte(setFaults(t, p, preset+":7")), &state); err != nil {
+		t.Error(err)
+	}
+	for _, f := range state.Plan.Faults {
+		if f["retryAfter"] != nil {
+			f["retryAfter"] = "1s"
+		}
+		for _, name := range []string{"from", "to", "for"} {
+			text, ok := f[name].(string)
+			if !ok {
+				continue
+			}
+			d, err := time.ParseDuration(text)
+			if err != nil {
+				t.Error(err)
+			}
+			f[name] = (d / 10).String()
+		}
+	}
+	raw, err := json.Marshal(state.Plan)
+	if err != nil {
+		t.Error(err)
+	}
+	file := filepath.Join(t.TempDir(), preset+".json")
+	if err := os.WriteFile(file, raw, 0o600); err != nil {
+		t.Error(err)
+	}
+	return file
+}
+
+// findingsOf returns the evidence of what the server has found, by kind.
+func findingsOf(t *testing.T, p *pdstest.Process) map[string][]string {
+	t.Helper()
+	out, err := pdstest.Run(t, "", "dev", "report", "--json", "--data", p.Dir)
+	var report struct {
+		Calls   int
+		Clients []struct {
+			UserAgent string
+			Findings  []struct {
+				Kind     string
+				Evidence []string
+			}
+		}
+	}
+	if err != nil || json.Unmarshal([]byte(out), &report) != nil || report.Calls < 20 {
+		t.Fatalf("%v: %s", err, out)
+	}
+	found := map[string][]string{}
+	for _, c := range report.Clients {
+		for _, f := range c.Findings {
+			found[f.Kind] = append(found[f.Kind], f.Evidence...)
+		}
+	}
+	return found
+}
