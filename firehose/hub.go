@@ -330,11 +330,16 @@ func (h *Hub) Jump(ctx context.Context, to int64) error {
 	for m := range h.members {
 		m.end(errJumped)
 	}
+	h.Wake()
+	return nil
+}
+
+// Wake makes Announce look whether there is something to announce.
+func (h *Hub) Wake() {
 	select {
 	case h.kick <- struct{}{}:
 	default: // it is awake already
 	}
-	return nil
 }
 
 const (
