@@ -204,6 +204,30 @@ func TestTakeoverToken(t *testing.T) {
 	o.must(server.Finish)
 }
 
+// TestTakeoverLastSecond: an access token that the old server has issued in the second of the
+// take-over goes on.
+func TestTakeoverLastSecond(t *testing.T) {
+	t.Parallel()
+	o := newOld(t, referencetest.Options{Accounts: 8, Records: 2})
+	const secret = "the secret of the old server, long enough"
+	now := time.Now()
+	o.options.Now, o.settings = func() time.Time { return now }, []string{"PDS_JWT_SECRET=" + secret}
+	o.must(server.Finish)
+	s := pdstest.Start(t, pdstest.Options{Dir: o.Dir, Settings: append(o.settings, rotationKey)})
+	token := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+		"scope": "com.atproto.access", "aud": "did:web:localhost", "sub": o.Accounts[referencetest.Plain].DID.String(),
+		"iat": now.Unix(), "exp": now.Add(2 * time.Hour).Unix(),
+	})
+	token.Header["typ"] = "at+jwt"
+	text, err := token.SignedString([]byte(secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := s.GetSession(t, text); a.Status != 200 {
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+}
+
 // TestDryRunBlobs: a dry run names the blobs whose files are missing or have another size, and
 // with HashBlobs those whose content is another.
 func TestDryRunBlobs(t *testing.T) {
