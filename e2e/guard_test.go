@@ -173,11 +173,11 @@ func TestGuardTakedown(t *testing.T) {
 	}
 	told := map[string]bool{}
 	err := subscribe(t.Context(), "http://"+p.Ready.Listen, 0, func(frame []byte) bool {
-		_, m, err := readFrame(frame)
-		if a, ok := m.(*comatproto.SyncSubscribeRepos_Account); err == nil && ok && a.Status != nil && *a.Status == "takendown" {
+		_, m, _ := readFrame(frame) // the first is an #info, that the cursor is outdated
+		if a, ok := m.(*comatproto.SyncSubscribeRepos_Account); ok && a.Status != nil && *a.Status == "takendown" {
 			told[a.Did] = true
 		}
-		return err == nil && len(told) < 2
+		return len(told) < 2
 	})
 	if err != nil || !told[alice.DID] || !told[bob.DID] {
 		t.Errorf("told of %v, %v", told, err)
