@@ -160,9 +160,13 @@ func arrows() map[string]rule {
 			anyInTests: true,
 		},
 		"cmd/nestbox": {
-			imports:    below(domains, format, []string{"internal/logfile", "lexicon", "admin", "backup", "backup/depot", "config", "control", "server", "verify", "takeover"}),
+			imports:    below(domains, format, []string{"internal/logfile", "lexicon", "admin", "backup", "backup/depot", "config", "control", "server", "verify", "takeover", "faults"}),
 			anyInTests: true,
 		},
+
+		// Faults on purpose stand around the server of serve --dev: reserved has the one command that
+		// knows them.
+		"faults": {imports: []string{"internal/pause", "auth", "control", "oauth/dpop"}, anyInTests: true},
 
 		// Tests as packages: nothing but tests and benchmarks imports them.
 		"internal/pdstest": {
@@ -186,6 +190,7 @@ var reserved = []struct {
 	why    string
 }{
 	{prefix: module + "/store/sqlite", below: []string{"store", "server", "e2e", "bench"}, why: "storetest.Open gives a test its database, on any store; what is about SQLite is tested in store/sqlite"},
+	{prefix: module + "/faults", below: []string{"faults", "cmd/nestbox"}, tests: true, why: "production knows nothing of faults on purpose: server.Around is the way in"},
 	{prefix: "zombiezen.com/go/sqlite", below: []string{"store", "e2e", "bench"}, why: "SQL appears nowhere but in store; e2e and bench look at what a server left behind"},
 	{prefix: "modernc.org/sqlite", below: []string{"store"}, why: "SQL appears nowhere but in store"},
 	{prefix: "database/sql", below: []string{"store"}, why: "SQL appears nowhere but in store"},
@@ -197,6 +202,10 @@ var reserved = []struct {
 	{prefix: "github.com/alecthomas/kong", below: []string{"cmd"}, why: "the command line is parsed at the edge"},
 	{prefix: "testing", below: []string{"store/storetest", "internal/pdstest", "internal/smalldisk", "store/reference/referencetest", "internal/s3test", "internal/costtest", "internal/dnstest", "e2e", "bench"}, tests: true, why: "test helpers do not belong into the binary"},
 }
+
+// wiresFaults is the one file of the program that knows faults on purpose: what it builds is nil
+// unless the server runs with --dev.
+const wiresFaults = "cmd/nestbox/dev.go"
 
 // impure are the packages of the standard library that reach outside of the
 // process or depend on when and where it runs. net/url only parses.
@@ -254,6 +263,9 @@ func TestArchitectureReports(t *testing.T) {
 		{"account/a_test.go", imports("nestbox/store/sqlite"), "storetest.Open gives a test its database"},
 		{"account/a_test.go", imports("nestbox/store/storetest"), ""},
 		{"server/a.go", imports("nestbox/store/sqlite"), ""},
+		{"server/a.go", imports("nestbox/faults"), "server may not import faults"},
+		{"cmd/nestbox/a.go", imports("nestbox/faults"), "only cmd/nestbox/dev.go may import faults"},
+		{"cmd/nestbox/dev.go", imports("nestbox/faults"), ""},
 		{"verify/a.go", imports("nestbox/store/sqlite"), "verify may not import store/sqlite"},
 		{"verify/a.go", imports("nestbox/store"), ""},
 		{"identity/a.go", imports("nestbox/account"), "identity may not import account"},
@@ -356,6 +368,9 @@ func checkImports(f file, row rule) []string {
 				faults = append(faults, fmt.Sprintf("%s: %s may not import %s", f.name, f.pkg(), own))
 				continue
 			}
+		}
+		if path == module+"/faults" && f.pkg() == "cmd/nestbox" && !f.test && f.name != wiresFaults {
+			faults = append(faults, fmt.Sprintf("%s: only %s may import faults", f.name, wiresFaults))
 		}
 		if row.pure && !f.test && path != "net/url" && slices.ContainsFunc(impure, isOrHolds(path)) {
 			faults = append(faults, fmt.Sprintf("%s: %s is pure and may not import %s", f.name, f.pkg(), path))

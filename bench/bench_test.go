@@ -97,7 +97,7 @@ func TestPage(t *testing.T) {
 
 func TestChosen(t *testing.T) {
 	for only, want := range map[string]string{
-		"": "sessions records sync firehose accounts proxy oauth web takeover backup", "sync,records": "sync records", "firehose": "firehose", "sessions,other": "",
+		"": "sessions records sync firehose accounts proxy oauth web takeover backup metrics", "sync,records": "sync records", "firehose": "firehose", "sessions,other": "",
 	} {
 		groups, err := (&bench{only: only}).chosen()
 		var names []string

@@ -157,7 +157,8 @@ type load struct {
 	server  *server
 	op      operation
 	workers int
-	// accounts are dealt out to the workers; each takes its own in turn.
+	// accounts are dealt out to the workers; each takes its own in turn. Workers beyond
+	// their number share one, with its tokens.
 	accounts []*user
 	// requests, when set, is how many to make in all; else window is how long
 	// to measure after warmup.
@@ -253,7 +254,11 @@ func (l load) work(w int, phase *atomic.Int32, latency *[]time.Duration) error {
 		own = append(own, l.accounts[i])
 	}
 	if len(own) == 0 {
-		own = []*user{{}}
+		var shared user
+		if len(l.accounts) > 0 {
+			shared = *l.accounts[w%len(l.accounts)]
+		}
+		own = []*user{&shared}
 	}
 	*latency = make([]time.Duration, 0, 1<<16)
 	share := (l.requests + l.workers - 1 - w) / l.workers

@@ -68,6 +68,7 @@ func recordLoads() []target {
 	return []target{
 		{op: createRecord, workers: 1, accounts: 1, cpu: 1.0 / 15, rate: 5},
 		{op: createRecord, workers: 16, accounts: 16, cpu: 1.0 / 20, rate: 15},
+		{op: createRecord, workers: 16, accounts: 1},
 		{op: getRecord, workers: 64, accounts: 64, cpu: 1.0 / 20},
 	}
 }

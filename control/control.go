@@ -139,6 +139,9 @@ func serveCommand(w http.ResponseWriter, r *http.Request, run Func) {
 // ErrNotRunning: no server answers on the data directory.
 var ErrNotRunning = errors.New("no server runs on the data directory")
 
+// ErrUnknown: the server that answers has no such command.
+var ErrUnknown = errors.New("the server does not know the command")
+
 // Call runs a command on the server of a data directory. ErrNotRunning if there is none.
 func Call[Args, Result any](ctx context.Context, dir string, c Command[Args, Result], args Args) (result Result, err error) {
 	err = Send(ctx, dir, string(c), args, &result)
@@ -208,7 +211,7 @@ func call(ctx context.Context, do func(*http.Request) (*http.Response, error), n
 	}
 	var said answer
 	if resp.StatusCode != http.StatusOK || json.Unmarshal(raw, &said) != nil {
-		return fmt.Errorf("the server does not know the command (status %d)", resp.StatusCode)
+		return fmt.Errorf("%w (status %d)", ErrUnknown, resp.StatusCode)
 	}
 	if said.Error != "" {
 		return errors.New(said.Error)

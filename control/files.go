@@ -91,7 +91,7 @@ func CallFile(ctx context.Context, dir, name string, args any, in io.Reader, out
 		}
 		return errors.New(said.Error)
 	default:
-		return fmt.Errorf("the server does not know the command (status %d)", resp.StatusCode)
+		return fmt.Errorf("%w (status %d)", ErrUnknown, resp.StatusCode)
 	}
 }
 

@@ -89,6 +89,8 @@ type Options struct {
 	NoSafetyCopy bool
 	// Manager hears of the server's state.
 	Manager system.Manager
+	// Around is nil, except in development.
+	Around *Around
 }
 
 // Timeouts bound how long the other end of a connection may take.
@@ -257,6 +259,9 @@ func (s *Server) bind(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
+		if around := s.opts.Around; around != nil {
+			s.listener = around.Listener(s.listener)
+		}
 		s.listener = limitConnections(s.listener, most, s.sharesPlaces, s.logCrowded(context.WithoutCancel(ctx)))
 		if _, port, err = net.SplitHostPort(s.listener.Addr().String()); err != nil {
 			return fmt.Errorf("listen address: %w", err)
@@ -400,7 +405,7 @@ func (s *Server) unlimited(r *http.Request, c request.Client) bool {
 func (s *Server) commands() control.Commands {
 	files := s.admin.FileCommands()
 	files[BackupCommand], files[ExportCommand] = s.backUp, s.exportAccount
-	return control.Commands{Plain: s.admin.Commands(), Files: files}
+	return s.withAround(control.Commands{Plain: s.admin.Commands(), Files: files})
 }
 
 // Run runs a command in this process.
@@ -428,6 +433,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	if s.guards() {
 		s.noteNumbers(ctx) // before anything is written
 	}
+	handler := s.around(s.noticeProxy(s.handler()))
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
 	for _, run := range []func(context.Context){
@@ -440,7 +446,7 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	} {
 		workers.Go(func() { run(background) })
 	}
-	public := s.httpServer(s.noticeProxy(s.handler()))
+	public := s.httpServer(handler)
 	private := s.httpServer(s.commandsHandler())
 	servers := map[net.Listener]*http.Server{s.listener: public, socket: private}
 	if s.aside != nil {

@@ -47,6 +47,7 @@ type cli struct {
 	Verify   verifyCmd   `cmd:"" help:"Check everything in a data directory, also while its server runs."`
 	Backup   backupCmd   `cmd:"" help:"Back up everything, also while the server runs; list and verify backups. For the flags, ask nestbox backup make --help."`
 	Restore  restoreCmd  `cmd:"" help:"Make a data directory of a backup."`
+	Dev      devCmd      `cmd:"" help:"For authors of clients, on a server of serve --dev: fail on purpose."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 
 	PDSAdmin  pdsadminCmd  `cmd:"" name:"pdsadmin" help:"The commands of the official distribution's pdsadmin."`

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -86,5 +88,36 @@ func TestParseAt(t *testing.T) {
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) || at.IsZero() != (text == "" || err != nil) {
 			t.Errorf("%q: %s, %v", text, at, err)
 		}
+	}
+}
+
+// TestDeveloping: faults on purpose stand around a server of --dev alone, and are refused by name
+// elsewhere.
+func TestDeveloping(t *testing.T) {
+	t.Parallel()
+	if around, _, err := developing(false, ""); around != nil || err != nil {
+		t.Errorf("production: %v, %v", around, err)
+	}
+	if around, _, err := developing(false, "mobile"); around != nil || err == nil || !strings.Contains(err.Error(), "--faults") {
+		t.Errorf("faults in production: %v, %v", around, err)
+	}
+	if around, notice, err := developing(true, ""); around == nil || notice != "" || err != nil {
+		t.Errorf("development: %v, %q, %v", around, notice, err)
+	}
+	if around, notice, err := developing(true, "mobile:7"); around == nil || !strings.Contains(notice, "mobile, seed 7.") || err != nil {
+		t.Errorf("faults: %v, %q, %v", around, notice, err)
+	}
+	file := filepath.Join(t.TempDir(), "mine.json")
+	if err := os.WriteFile(file, []byte(`{"seed":3,"faults":[{"fault":"cut"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{file: "mine.json 3", file + ":9": "mine.json 9", "oauth": "oauth 0", "oauth:5": "oauth 5"} {
+		p, err := findPlan(name)
+		if got := fmt.Sprint(p.Name, " ", p.Seed); err != nil || got != want {
+			t.Errorf("%s: %s, %v, want %s", name, got, err, want)
+		}
+	}
+	if _, err := findPlan("magic"); err == nil || !strings.Contains(err.Error(), "neither a preset nor a file") {
+		t.Errorf("a plan that is not there: %v", err)
 	}
 }

@@ -20,6 +20,7 @@ type serveCmd struct {
 	where
 
 	NoSafetyCopy bool   `help:"Upgrade the database without keeping a copy of it as it was before."`
+	Faults       string `help:"With --dev: fail on purpose, by a preset (nestbox dev faults --list) or a file." placeholder:"PRESET|FILE[:SEED]"`
 	Listen       string `help:"Address to listen on, host:port; port 0 picks a free one." placeholder:"ADDR"`
 }
 
@@ -27,6 +28,10 @@ type serveCmd struct {
 func (s *serveCmd) Run() (err error) {
 	flags := config.Flags{Listen: s.Listen, Data: s.Data, EnvFile: s.EnvFile, Dev: s.Dev}
 	c, warnings, err := config.Load(flags, os.Environ())
+	if err != nil {
+		return err
+	}
+	around, notice, err := developing(c.DevMode, s.Faults)
 	if err != nil {
 		return err
 	}
@@ -67,12 +72,14 @@ func (s *serveCmd) Run() (err error) {
 	srv, err := server.Open(ctx, server.Options{
 		Config: c, Origins: config.Origins(flags, os.Environ()), Warnings: warnings, Version: version, Log: log, Now: time.Now,
 		Fatal: fatal(log), DevMail: os.Stderr, Listen: true, Manager: system.FindManager(os.Environ()), NoSafetyCopy: s.NoSafetyCopy,
+		Around: around,
 	})
 	if err != nil {
 		return err
 	}
 	if c.DevMode {
 		fmt.Fprintf(os.Stderr, firstSteps, srv.URL)
+		fmt.Fprint(os.Stderr, notice)
 	}
 	err = srv.Serve(ctx, os.Stdout)
 	return errors.Join(err, srv.Close())

@@ -33,6 +33,8 @@ type Options struct {
 	Now func() time.Time
 	// Timeouts of the HTTP server; the real ones if zero.
 	Timeouts server.Timeouts
+	// Around stands around the server.
+	Around *server.Around
 	// Log receives the server's log; nil discards it.
 	Log *slog.Logger
 }
@@ -55,7 +57,7 @@ func Start(tb testing.TB, o Options) *InProcess {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	srv, err := server.Open(ctx, server.Options{
-		Config: c, Version: "test", Log: o.Log, Now: o.Now, Listen: true, Timeouts: o.Timeouts,
+		Config: c, Version: "test", Log: o.Log, Now: o.Now, Listen: true, Timeouts: o.Timeouts, Around: o.Around,
 		Fatal: func(err error) { tb.Errorf("the outcome of a commit is unknown: %v", err) },
 	})
 	if err != nil {

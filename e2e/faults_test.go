@@ -1,0 +1,71 @@
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"nestbox/internal/pdstest"
+)
+
+// TestFaults: the real server fails on purpose from its start, and by command while it runs; one
+// without --dev does neither.
+func TestFaults(t *testing.T) {
+	dir := pdstest.TempDir(t)
+	args := []string{"serve", "--dev", "--listen", "127.0.0.1:0", "--data", dir, "--faults", "expiry:7"}
+	p := pdstest.LaunchArgs(t, args)
+	p.Dir = dir
+	t.Cleanup(func() {
+		p.Stop()
+		pdstest.Verify(t, dir)
+	})
+	if !strings.Contains(p.Log(), "Faults on purpose: expiry, seed 7.") {
+		t.Errorf("the log does not name the faults:\n%s", p.Log())
+	}
+	s := p.SignUp(t, "alice")
+	dev := func(args ...string) string {
+		t.Helper()
+		out, err := pdstest.Run(t, "", append([]string{"dev", "faults", "--data", dir}, args...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	if out := dev(); !strings.Contains(out, "expiry, seed 7\n") || !strings.Contains(out, "1 of 1  access-life for 20s at all calls") {
+		t.Errorf("said %s", out)
+	}
+	if out := dev("flaky-host:8"); !strings.Contains(out, "flaky-host, seed 8\n") {
+		t.Errorf("said %s", out)
+	}
+	failed := 0
+	for range 12 {
+		a, err := p.Try(t, pdstest.Request{Method: http.MethodPost, NSID: "com.atproto.server.refreshSession", Auth: pdstest.Bearer(s.RefreshJwt)})
+		if err != nil || a.Status != http.StatusOK {
+			failed++
+		}
+	}
+	if failed < 6 || failed == 12 {
+		t.Errorf("%d of 12 refreshes failed", failed)
+	}
+	if out := dev("off"); !strings.HasPrefix(out, "no faults") {
+		t.Errorf("said %s", out)
+	}
+	p.MustRefresh(t, s.RefreshJwt)
+	if out := dev("--list"); strings.Count(out, "\n") != 7 {
+		t.Errorf("the presets are %s", out)
+	}
+
+	production := []string{"PDS_HOSTNAME=pds.example.com", "PDS_EMAIL_SMTP_URL=none"}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"serve", "--faults", "mobile", "--data", t.TempDir()}, "--faults makes a server fail on purpose, so it needs --dev"},
+		{[]string{"serve", "--dev", "--faults", "magic", "--data", t.TempDir()}, "neither a preset nor a file"},
+		{[]string{"dev", "faults", "mobile", "--data", t.TempDir()}, "start nestbox serve --dev"},
+	} {
+		if got := pdstest.Exec(t, pdstest.Invocation{Args: c.args, Settings: production}); got.Code == 0 || !strings.Contains(got.Stderr, c.want) {
+			t.Errorf("%v: status %d, %s", c.args, got.Code, got.Stderr)
+		}
+	}
+}

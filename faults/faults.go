@@ -1,0 +1,412 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"nestbox/auth"
+	"nestbox/internal/pause"
+	"nestbox/oauth/dpop"
+)
+
+// Inside is what faults use of the server that they stand around.
+type Inside struct {
+	// Keyring signs the server's tokens.
+	Keyring *auth.Keyring
+	// Proofs checks proofs of possession. It may be changed before the first request.
+	Proofs *dpop.Checker
+	// Run runs a command of the operator.
+	Run func(ctx context.Context, name string, args, result any) error
+	// SetActive deactivates an account, or activates it again.
+	SetActive func(ctx context.Context, did string, active bool) error
+	Now       func() time.Time
+	Log       *slog.Logger
+}
+
+// Faults stands around a server.
+type Faults struct {
+	in          Inside
+	running     atomic.Pointer[running]
+	connections connections
+	dated       dated
+	windows     windows
+	nonces      nonces
+
+	mu      sync.Mutex
+	handles map[string]string // by DID or other identifier, for plans that name accounts
+	lifts   []lift
+}
+
+// running is a plan and its counts.
+type running struct {
+	Plan
+
+	mu sync.Mutex
+	// calls are how often each fault's calls came, by fault and account; hits how often it happened.
+	calls []map[string]int
+	hits  []int
+}
+
+// lift is what ends a fault that lasts.
+type lift struct {
+	at  time.Time
+	run func(context.Context) error
+}
+
+// hit is a fault that happens at a call, which is the n-th.
+type hit struct {
+	Fault
+
+	i, n int
+}
+
+// Start sets a plan before the server serves: then the nonces of DPoP can change from the start.
+func (f *Faults) Start(p Plan) Plan { return *f.set(&p) }
+
+// set sets a plan, and picks a seed if it has none. A nil plan turns everything off.
+func (f *Faults) set(p *Plan) *Plan {
+	if p == nil {
+		f.running.Store(nil)
+		return nil
+	}
+	if p.Seed == 0 {
+		p.Seed = 1 + rand.Uint32N(999_999) //nolint:gosec // no secret
+	}
+	f.running.Store(&running{Plan: *p, calls: make([]map[string]int, len(p.Faults)), hits: make([]int, len(p.Faults))})
+	return p
+}
+
+// Handler returns next behind the faults.
+func (f *Faults) Handler(next http.Handler, in Inside) http.Handler {
+	f.in = in
+	if f.running.Load() != nil {
+		const enough = 6 * dpop.Window // so that the nonces of two minutes count from the start
+		in.Proofs.Replays = dpop.NewReplays(in.Now().Add(-enough), 0)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p := f.running.Load()
+		if p == nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		f.serve(p, next, w, r)
+	})
+}
+
+// concerns reports whether a fault can happen to a call: some need a caller whose session or
+// account is known.
+func (f Fault) concerns(c *call) bool {
+	switch f.Kind {
+	case Nonce:
+		return c.proof != nil
+	case Takedown, Deactivate:
+		return c.token != nil && c.token.Sub != ""
+	case Revoke:
+		if c.token == nil {
+			return false
+		}
+		_, ok := c.token.sessionID()
+		return ok
+	case ReuseWindow:
+		if c.token == nil || c.kind != Refresh {
+			return false
+		}
+		_, ok := c.token.generation()
+		return ok
+	}
+	return true
+}
+
+// count counts a call with each fault that names it, and returns those that happen.
+func (f *Faults) count(ctx context.Context, p *running, c *call) []hit {
+	var hits []hit
+	for i, fault := range p.Faults {
+		if !fault.isOf(c) || !fault.concerns(c) || len(fault.Accounts) > 0 && !f.isBy(ctx, fault.Accounts, c.account) {
+			continue
+		}
+		p.mu.Lock()
+		if p.calls[i] == nil {
+			p.calls[i] = map[string]int{}
+		}
+		p.calls[i][c.account]++
+		n := p.calls[i][c.account]
+		happens := p.Plan.hits(i, n)
+		if happens {
+			p.hits[i]++
+		}
+		p.mu.Unlock()
+		if happens {
+			hits = append(hits, hit{fault, i, n})
+		}
+	}
+	return hits
+}
+
+// isBy reports whether a caller is one of the accounts that a fault names.
+func (f *Faults) isBy(ctx context.Context, accounts []string, caller string) bool {
+	if caller == "" {
+		return false
+	}
+	if slices.Contains(accounts, caller) {
+		return true
+	}
+	f.mu.Lock()
+	handle, known := f.handles[caller]
+	f.mu.Unlock()
+	if !known {
+		var is struct{ DID, Handle string }
+		if f.in.Run(ctx, "account.info", map[string]string{"account": caller}, &is) != nil {
+			return false
+		}
+		f.mu.Lock()
+		if f.handles == nil || len(f.handles) >= maxSessions {
+			f.handles = map[string]string{}
+		}
+		f.handles[caller], f.handles[is.DID] = is.Handle, is.Handle
+		f.mu.Unlock()
+		handle = is.Handle
+		if slices.Contains(accounts, is.DID) {
+			return true
+		}
+	}
+	return slices.Contains(accounts, handle)
+}
+
+// serve answers a request, with the faults that happen to it.
+func (f *Faults) serve(p *running, next http.Handler, w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodOptions {
+		next.ServeHTTP(w, r)
+		return
+	}
+	f.lift(r.Context(), f.in.Now())
+	c := look(r)
+	hits := f.count(r.Context(), p, c)
+	for _, h := range hits {
+		f.in.Log.LogAttrs(r.Context(), slog.LevelInfo, "fault on purpose",
+			slog.String("fault", h.Kind), slog.String("at", c.method), slog.String("did", c.account), slog.Int("call", h.n))
+	}
+	if f.before(w, r, c, hits) {
+		panic(http.ErrAbortHandler) // the connection ends without an answer
+	}
+	f.dated.replace(r)
+	if !f.keeps(c, hits) {
+		next.ServeHTTP(w, r)
+		return
+	}
+	a := keep(w)
+	if !f.replaced(a, c, hits) {
+		next.ServeHTTP(a, r)
+	}
+	if f.after(r, c, a, p, hits) {
+		panic(http.ErrAbortHandler) // what was sent must not look whole
+	}
+}
+
+// before does what happens before the server sees a request, and reports whether it never does.
+func (f *Faults) before(w http.ResponseWriter, r *http.Request, c *call, hits []hit) (lost bool) {
+	for _, h := range hits {
+		switch h.Kind {
+		case LostBefore:
+			return true
+		case Reset:
+			f.connections.reset(r.RemoteAddr)
+			return true
+		case Restart:
+			away := time.Duration(h.For)
+			if away == 0 {
+				away = 2 * time.Second
+			}
+			f.connections.restart(away)
+			return true
+		case Revoke, Takedown, Deactivate:
+			if err := f.end(r.Context(), h.Fault, c); err != nil {
+				f.in.Log.LogAttrs(r.Context(), slog.LevelWarn, "fault on purpose failed",
+					slog.String("fault", h.Kind), slog.String("cause", err.Error()))
+			}
+		}
+	}
+	return false
+}
+
+// keeps reports whether the answer to a call must be kept until it is whole.
+func (f *Faults) keeps(c *call, hits []hit) bool {
+	if c.upgrade {
+		return false
+	}
+	return c.kind != "" || slices.ContainsFunc(hits, func(h hit) bool {
+		switch h.Kind {
+		case LostAfter, Delay, Cut, Status, Page, Nonce, ReuseWindow:
+			return true
+		}
+		return false
+	})
+}
+
+// replaced makes the answer of a call that the server does not see, and reports whether it did.
+func (f *Faults) replaced(a *answer, c *call, hits []hit) bool {
+	for _, h := range hits {
+		switch h.Kind {
+		case Status:
+			if !h.Done {
+				a.fail(c, h.Fault)
+				return true
+			}
+		case Page:
+			if !h.Done {
+				a.page(h.Fault)
+				return true
+			}
+		case Nonce:
+			if other := f.otherNonce(c.proof.nonce); other != "" && !f.nonces.use(c.proof) {
+				f.nonces.give(c.proof, other)
+				a.refuseNonce(c, other)
+				return true
+			}
+		case ReuseWindow:
+			n, _ := c.token.generation()
+			if f.windows.over(c.token.SID, n, f.in.Now(), time.Duration(h.For)) {
+				f.refuseOld(a, c)
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// refuseOld answers as the server does to a token from before the reuse window.
+func (f *Faults) refuseOld(a *answer, c *call) {
+	name, message := "ExpiredToken", "Token has been revoked"
+	if c.oauth {
+		name, message = "invalid_grant", "Invalid refresh token"
+	}
+	a.refuse(c, http.StatusBadRequest, name, message)
+	if c.proof != nil {
+		a.header.Set("DPoP-Nonce", f.in.Proofs.Nonce())
+	}
+}
+
+// after changes an answer and sends it, and reports whether the connection ends then.
+func (f *Faults) after(r *http.Request, c *call, a *answer, p *running, hits []hit) (ends bool) {
+	if g := readGiven(a); g != nil && c.kind != "" {
+		f.note(g)
+		if i := issued(hits); i.changes() {
+			if err := f.reissue(a, g, i); err != nil {
+				f.in.Log.LogAttrs(r.Context(), slog.LevelWarn, "tokens not changed", slog.String("cause", err.Error()))
+			}
+		}
+	}
+	for _, h := range hits {
+		switch h.Kind {
+		case Nonce:
+			if other := f.otherNonce(c.proof.nonce); other != "" && !a.asked {
+				a.header.Set("DPoP-Nonce", other)
+				f.nonces.give(c.proof, other)
+			}
+		case Delay:
+			if !pause.For(r.Context(), p.delay(h.i, h.n)) {
+				return true
+			}
+		}
+	}
+	for _, h := range hits {
+		switch h.Kind {
+		case LostAfter:
+			return true
+		case Cut:
+			a.send(true)
+			return true
+		case Status:
+			if h.Done {
+				a.fail(c, h.Fault)
+			}
+		case Page:
+			if h.Done {
+				a.page(h.Fault)
+			}
+		}
+	}
+	a.send(false)
+	return false
+}
+
+// issued returns what the faults change in tokens.
+func issued(hits []hit) (i issue) {
+	for _, h := range hits {
+		switch h.Kind {
+		case AccessLife:
+			i.access = time.Duration(h.For)
+		case RefreshLife:
+			i.refresh = time.Duration(h.For)
+		case Clock:
+			i.by = time.Duration(h.By)
+		}
+	}
+	return i
+}
+
+// note remembers where a session's head is.
+func (f *Faults) note(g *given) {
+	if g.Refresh == nil {
+		return
+	}
+	if n, ok := g.Refresh.generation(); ok {
+		f.windows.move(g.Refresh.SID, n, f.in.Now())
+	}
+}
+
+// end ends a caller's session, or pauses the account for a while.
+func (f *Faults) end(ctx context.Context, fault Fault, c *call) error {
+	did := c.token.Sub
+	account := map[string]string{"account": did}
+	switch fault.Kind {
+	case Revoke:
+		id, _ := c.token.sessionID()
+		return f.in.Run(ctx, "session.revoke", map[string]any{"account": did, "id": id}, &struct{}{})
+	case Takedown:
+		err := f.in.Run(ctx, "account.takedown", map[string]string{"account": did, "ref": "nestbox dev faults"}, &struct{}{})
+		f.later(err, fault.For, func(ctx context.Context) error { return f.in.Run(ctx, "account.untakedown", account, &struct{}{}) })
+		return err
+	case Deactivate:
+		err := f.in.SetActive(ctx, did, false)
+		f.later(err, fault.For, func(ctx context.Context) error { return f.in.SetActive(ctx, did, true) })
+		return err
+	}
+	return errors.ErrUnsupported
+}
+
+// later has something lifted after a time, unless it failed or lasts for good.
+func (f *Faults) later(failed error, after Duration, run func(context.Context) error) {
+	if failed != nil || after == 0 {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lifts = append(f.lifts, lift{f.in.Now().Add(time.Duration(after)), run})
+}
+
+// lift ends what should have ended by a time. It runs ahead of each call, so nobody notices that it
+// was not earlier.
+func (f *Faults) lift(ctx context.Context, by time.Time) {
+	f.mu.Lock()
+	var due []lift
+	f.lifts = slices.DeleteFunc(f.lifts, func(l lift) bool {
+		if l.at.After(by) {
+			return false
+		}
+		due = append(due, l)
+		return true
+	})
+	f.mu.Unlock()
+	for _, l := range due {
+		if err := l.run(ctx); err != nil {
+			f.in.Log.LogAttrs(ctx, slog.LevelWarn, "fault on purpose not lifted", slog.String("cause", err.Error()))
+		}
+	}
+}

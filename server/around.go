@@ -1,0 +1,72 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/account"
+	"nestbox/auth"
+	"nestbox/control"
+	"nestbox/oauth/dpop"
+)
+
+// Around is what a tool for development puts around the public server. It is the only way to
+// change what clients see, so that nothing else of the server knows of such tools.
+type Around struct {
+	// Listener returns l, whose connections it may end.
+	Listener func(l net.Listener) net.Listener
+	// Handler returns next, whose requests and answers it may change. It is called before the
+	// first request.
+	Handler func(next http.Handler, in Inside) http.Handler
+	// Commands are further commands of the operator.
+	Commands control.Commands
+}
+
+// Inside is what an Around may use of the server.
+type Inside struct {
+	Keyring *auth.Keyring
+	Proofs  *dpop.Checker
+	// Run runs a command of the operator.
+	Run func(ctx context.Context, name string, args, result any) error
+	// SetActive deactivates an account, or activates it again.
+	SetActive func(ctx context.Context, did string, active bool) error
+	Now       func() time.Time
+	Log       *slog.Logger
+}
+
+// around returns the handler of the public server, with what stands around it.
+func (s *Server) around(h http.Handler) http.Handler {
+	if s.opts.Around == nil {
+		return h
+	}
+	return s.opts.Around.Handler(h, Inside{
+		Keyring: s.sessions.Keyring, Proofs: s.dpop, Run: s.Run, SetActive: s.setActive, Now: s.opts.Now, Log: s.opts.Log,
+	})
+}
+
+// setActive deactivates an account, or activates it again, as its owner does.
+func (s *Server) setActive(ctx context.Context, did string, active bool) error {
+	a, err := s.stores.Accounts.ByDID(ctx, syntax.DID(did))
+	if err != nil {
+		return err
+	}
+	if active {
+		return s.hosting.Activate(ctx, a, account.NewEntry(ctx, s.opts.Now(), account.EntryActivated, account.ActorOwner))
+	}
+	return s.hosting.Deactivate(ctx, a, time.Time{})
+}
+
+// withAround adds the commands of what stands around the server.
+func (s *Server) withAround(c control.Commands) control.Commands {
+	if s.opts.Around != nil {
+		maps.Copy(c.Plain, s.opts.Around.Commands.Plain)
+		maps.Copy(c.Files, s.opts.Around.Commands.Files)
+	}
+	return c
+}
