@@ -55,8 +55,8 @@ func StatusEvents(was, now *Account, head *Head, at time.Time) []event.Event {
 	return events
 }
 
-// Urgent reports whether a change from was to now takes effect although the network cannot be
-// told yet: a takedown or a suspension begins.
+// Urgent reports whether a change from was to now takes effect although the network cannot
+// hear of it yet: a takedown or a suspension begins.
 func Urgent(was, now *Account) bool {
 	begins := func(was, now time.Time) bool { return was.IsZero() && !now.IsZero() }
 	return was.Status() != now.Status() && (begins(was.TakenDownAt, now.TakenDownAt) || begins(was.SuspendedAt, now.SuspendedAt))

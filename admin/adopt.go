@@ -34,8 +34,8 @@ type (
 	}
 )
 
-// adopt makes an account that the server has lost anew, deactivated, with a repository that the
-// key of its DID has signed, read from in; and the DID name a new key.
+// adopt brings back an account that the server has lost, deactivated. It reads its repository,
+// which the key of its DID has signed, from in, and makes the DID name a new key.
 func (s *Service) adopt(ctx context.Context, raw []byte, in io.Reader, out io.Writer) error {
 	var args AdoptArgs
 	if err := json.Unmarshal(raw, &args); err != nil {

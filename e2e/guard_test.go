@@ -135,8 +135,8 @@ func wantHeld(t *testing.T, p *pdstest.Process, who pdstest.Session) {
 	}
 }
 
-// TestGuardTakedown: a takedown takes effect at once on a server that is held back, and is told after
-// the jump. A command on the stopped server is refused what the server refuses.
+// TestGuardTakedown: a takedown takes effect at once on a server that is held back, and is announced
+// after the jump. A command on the stopped server is refused what the server refuses.
 func TestGuardTakedown(t *testing.T) {
 	t.Parallel()
 	relay := newSayingRelay(t)

@@ -104,7 +104,7 @@ func (s *Server) guardNumbers(ctx context.Context) {
 // PDS_FIREHOSE_GUARD=stop it is refused what a server refuses.
 func (s *Server) askFirst(ctx context.Context) {
 	if !s.opts.Listen {
-		s.guard.ask = sync.OnceFunc(func() { _ = s.checkNumbers(ctx) }) // admitsNumber says what follows
+		s.guard.ask = sync.OnceFunc(func() { _ = s.checkNumbers(ctx) }) // admitsNumber compares the numbers
 	}
 }
 
