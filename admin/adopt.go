@@ -85,7 +85,8 @@ func (s *Service) adopted(ctx context.Context, did syntax.DID, args AdoptArgs, f
 	request.Event(ctx, request.EventAccountCreated, did.String(), request.Source(request.SourceOperator),
 		slog.Bool("invited", false), slog.Bool("deactivated", true))
 	if line.Records, line.Missing, err = s.filled(ctx, a, file); err != nil {
-		return line, fmt.Errorf("the account was made, with the password %s; go on with nestbox repo import and nestbox identity repair: %w", password, err)
+		return line, fmt.Errorf("the account was made, with the password %s; "+
+			"go on with nestbox repo import and nestbox identity repair: %w", password, err)
 	}
 	line.AccountLine = accountLine(a)
 	line.Password = password
