@@ -87,11 +87,15 @@ type Source struct {
 // ErrMissing: a store does not have the object, or a server not the file.
 var ErrMissing = errors.New("it is missing")
 
+// ErrRefused: the store does not let its objects be read. Those who may only write to it and list
+// it can make backups all the same.
+var ErrRefused = errors.New("the store refuses to be read")
+
 // Depot is a store of objects. Names have only letters, digits, and the characters - . and /.
 type Depot interface {
 	// Put keeps size bytes of body under a name, whole or not at all.
 	Put(ctx context.Context, name string, size int64, body io.Reader) error
-	// Get returns an object: ErrMissing.
+	// Get returns an object: ErrMissing, ErrRefused.
 	Get(ctx context.Context, name string) (io.ReadCloser, error)
 	// List calls yield for each object whose name begins with prefix, which is empty or ends
 	// with a slash, in bytewise order.

@@ -165,18 +165,18 @@ func (r *run) place(ctx context.Context, b *batch, line *blobLine, there *listin
 		if !ok || (known.word != "") != (len(r.Recipients) > 0) {
 			continue
 		}
-		has, size, err := there.has(known.name())
+		o, has, err := there.has(known.name())
 		if err != nil {
 			return err
 		}
-		if has && size == sealedSize(r.head, known.size) { // else it was damaged in the store
+		if has && o.Size == sealedSize(r.head, known.size) && (m != r.left || r.lasts(o)) { // else it was damaged in the store
 			*line = known
 			return nil
 		}
 	}
 	if len(r.Recipients) == 0 && !r.Again {
 		// An interrupted run may have sent it.
-		if has, size, err := there.has(line.name()); err != nil || has && size == line.size {
+		if o, has, err := there.has(line.name()); err != nil || has && o.Size == line.size && r.lasts(o) {
 			if err == nil {
 				line.sum, err = r.hashBlob(ctx, line)
 			}
@@ -335,11 +335,13 @@ type listing struct {
 	at   Object
 	err  error
 	more bool
+	// damaged are left out.
+	damaged marks
 }
 
 // listBlobs lists the blobs of the store while has asks for them.
 func (r *run) listBlobs(ctx context.Context) *listing {
-	l := &listing{}
+	l := &listing{damaged: r.damaged}
 	l.next, l.stop = iter.Pull2(func(yield func(Object, error) bool) {
 		errEnough := errors.New("enough")
 		err := r.Depot.List(ctx, blobsFolder+"/", func(o Object) error {
@@ -358,11 +360,11 @@ func (r *run) listBlobs(ctx context.Context) *listing {
 
 func (l *listing) step() { l.at, l.err, l.more = l.next() }
 
-// has reports whether the store has a blob's file, and its size there. The names of the
-// calls are in order, but that two of the same key may be asked for.
-func (l *listing) has(name string) (bool, int64, error) {
+// has returns a blob's file in the store, if it has it. The names of the calls are in order, but
+// that two of the same key may be asked for.
+func (l *listing) has(name string) (o Object, ok bool, err error) {
 	for l.more && l.err == nil && l.at.Name < name {
 		l.step()
 	}
-	return l.more && l.err == nil && l.at.Name == name, l.at.Size, l.err
+	return l.at, l.more && l.err == nil && l.at.Name == name && !l.damaged.on(l.at), l.err
 }

@@ -20,7 +20,12 @@ import (
 // following returns a service whose segments follow the world's database.
 func following(tb testing.TB, w *world, store backup.Depot) *backup.Service {
 	tb.Helper()
-	s := w.service(store)
+	return follow(tb, w, w.service(store))
+}
+
+// follow makes the segments of a service follow the world's database.
+func follow(tb testing.TB, w *world, s *backup.Service) *backup.Service {
+	tb.Helper()
 	segments, err := s.OpenSegments()
 	if err == nil {
 		err = segments.Start(tb.Context(), w.db)
@@ -54,15 +59,31 @@ func restoreAt(tb testing.TB, store backup.Depot, at time.Time) (last int64, rep
 	if err != nil {
 		tb.Fatal(err)
 	}
-	err = verifyDir(tb.Context(), dir, disk.Look(filepath.Join(dir, "blobs"), ""), func(line string) { tb.Errorf("restored to %s: %s", at, line) })
-	if err != nil {
-		tb.Fatal(err)
-	}
+	lookAt(tb, dir)
 	head := lastEvent(tb, dir)
 	if head != replay.LastEvent {
 		tb.Errorf("restored to %s: the last event is %d, and the segment has %d", at, head, replay.LastEvent)
 	}
 	return head, replay
+}
+
+// lookAt verifies a data directory that was restored.
+func lookAt(tb testing.TB, dir string) {
+	tb.Helper()
+	err := verifyDir(tb.Context(), dir, disk.Look(filepath.Join(dir, "blobs"), ""), func(line string) { tb.Errorf("restored to %s: %s", dir, line) })
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// databasePages returns the size of a database that is open, in pages, as its header tells.
+func databasePages(tb testing.TB, dir string) int {
+	tb.Helper()
+	n, err := storetest.PageCount(filepath.Join(dir, "nestbox.sqlite"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return n
 }
 
 func lastEvent(tb testing.TB, dir string) int64 {

@@ -65,6 +65,8 @@ type Manifest struct {
 	Name string `json:"-"`
 	// Ahead names a snapshot of a later time that the store had when this one was made.
 	Ahead string `json:"-"`
+
+	raw []byte // what the store has
 }
 
 // Kept is a file in a snapshot.
@@ -119,6 +121,7 @@ func (m *Manifest) encode() ([]byte, error) {
 		return nil, fmt.Errorf("encode the manifest: %w", err)
 	}
 	raw = append(raw, '\n')
+	m.raw = raw
 	sum := sha256.Sum256(raw)
 	m.Name = snapshotsFolder + "/" + m.At.UTC().Format(nameTime) + "-" + hex.EncodeToString(sum[:]) + ".json"
 	return raw, nil
@@ -158,11 +161,16 @@ func Load(ctx context.Context, d Depot, name string) (*Manifest, error) {
 	if err = errors.Join(err, body.Close()); err != nil {
 		return nil, fmt.Errorf("read %s from %s: %w", name, d, err)
 	}
+	return decodeManifest(name, raw)
+}
+
+// decodeManifest reads what encode returned: ErrDamaged if it is not what the name says.
+func decodeManifest(name string, raw []byte) (m *Manifest, err error) {
 	_, want, _ := nameOf(name)
 	if sum := sha256.Sum256(raw); hex.EncodeToString(sum[:]) != want {
 		return nil, fmt.Errorf("%s: %w: its bytes are not those that were written", name, ErrDamaged)
 	}
-	m := &Manifest{Name: name}
+	m = &Manifest{Name: name, raw: raw}
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	if err := dec.Decode(m); err != nil {
 		return nil, fmt.Errorf("%s: %w: %w", name, ErrDamaged, err)

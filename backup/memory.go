@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"nestbox/internal/durable"
@@ -29,11 +30,12 @@ const (
 	packsFile   = "packs"   // JSON lines, by index
 	listFile    = "blobs"   // lines, by key
 	nameFile    = "name"    // of the manifest
+	indexFile   = "index"   // the manifest
 	toFile      = "to"      // the recipients, as Manifest.Recipients
 )
 
-// partialLife is for how long we rely on what an interrupted run sent. After a day it may
-// be removed from the store, since no manifest names it.
+// partialLife is for how long we rely on what an interrupted run sent. After a day it may be removed
+// from the store, since no manifest names it.
 const partialLife = 12 * time.Hour
 
 // memory is what a run knows of the store: one of the folders.
@@ -434,16 +436,47 @@ func (s *Service) learn(ctx context.Context, m *Manifest, dir string) (err error
 	if err := w.flush(); err != nil {
 		return err
 	}
+	return nameMemory(dir, m)
+}
+
+// nameMemory notes of which snapshot a folder is, and keeps its manifest.
+func nameMemory(dir string, m *Manifest) error {
+	for name, content := range map[string][]byte{toFile: []byte(strings.Join(m.Recipients, "\n")), indexFile: m.raw} {
+		if err := durable.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			return err
+		}
+	}
 	return durable.WriteFile(filepath.Join(dir, nameFile), []byte(m.Name), 0o600)
 }
 
+// remembered returns the manifest of the snapshot that the state is of: ErrMissing. It is not
+// read from the store, which may not let it be read.
+func (s *Service) remembered() (*Manifest, error) {
+	in := func(name string) string { return filepath.Join(s.State, lastFolder, name) }
+	name, err := os.ReadFile(in(nameFile))
+	if err != nil {
+		return nil, ErrMissing
+	}
+	raw, err := os.ReadFile(in(indexFile))
+	if err != nil {
+		return nil, ErrMissing
+	}
+	return decodeManifest(string(name), raw)
+}
+
+// isTo reports whether what a folder knows of was encrypted to some recipients.
+func isTo(dir string, recipients []string) bool {
+	to, err := os.ReadFile(filepath.Join(dir, toFile)) //nolint:gosec // our own
+	return err == nil && string(to) == strings.Join(recipients, "\n")
+}
+
 // settle makes what the run wrote the state of its snapshot.
-func (r *run) settle(name string) error {
+func (r *run) settle(m *Manifest) error {
 	in := func(name string) string { return filepath.Join(r.State, name) }
 	if err := r.out.sync(); err != nil {
 		return err
 	}
-	if err := durable.WriteFile(filepath.Join(in(nextFolder), nameFile), []byte(name), 0o600); err != nil {
+	if err := nameMemory(in(nextFolder), m); err != nil {
 		return err
 	}
 	for _, folder := range []string{lastFolder, partialFolder} {

@@ -24,12 +24,30 @@ type Replay struct {
 	// Later are how many segments are younger.
 	Later int
 
+	// retired: nothing is left of the log up to the snapshot and right behind it.
+	retired         bool
+	manifest        *Manifest
 	segments, later []Segment
 	lists           []blobList
 }
 
 // Segments returns how many segments are applied.
 func (r *Replay) Segments() int { return len(r.segments) }
+
+// upTo leaves out the segments behind the one up to which a later snapshot of the chain has all.
+// What is missing between the two is a gap, unless retention has removed it with all before it.
+func (r *Replay) upTo(index int64) {
+	for n := len(r.segments); n > 0 && r.segments[n-1].Index > index; n-- {
+		r.segments = r.segments[:n-1]
+	}
+	last := r.manifest.Segment
+	if n := len(r.segments); n > 0 {
+		last = r.segments[n-1].Index
+	}
+	if last >= index || last == r.manifest.Segment && r.retired {
+		r.Gap = ""
+	}
+}
 
 // replay finds what leads on from a snapshot to a time; zero is the newest state.
 func (r *Reader) replay(ctx context.Context, m *Manifest, at time.Time) (*Replay, error) {
@@ -38,7 +56,7 @@ func (r *Reader) replay(ctx context.Context, m *Manifest, at time.Time) (*Replay
 		return nil, err
 	}
 	run, gap := c.after(m.Segment)
-	out := &Replay{At: m.At, LastEvent: m.LastEvent, lists: c.lists}
+	out := &Replay{retired: c.retired(m.Segment), At: m.At, LastEvent: m.LastEvent, manifest: m, lists: c.lists}
 	out.segments, out.later = until(run, at)
 	out.Later = len(out.later)
 	if n := len(out.segments); n > 0 {
@@ -159,4 +177,53 @@ func (r *Reader) eachOf(ctx context.Context, m *Manifest, replay *Replay, yield 
 		return err
 	}
 	return before("\xff")
+}
+
+// Ahead writes the database of the store's newest state to a file, if that is younger than a
+// state that was restored, of which the database is in another file, as Restore wrote it. It
+// returns when the newest state is of, zero if there is none that is younger.
+func (r *Reader) Ahead(ctx context.Context, done *Replay, database, path string) (at time.Time, err error) {
+	newest, err := Latest(ctx, r.Depot, time.Now())
+	if err != nil {
+		return at, err
+	}
+	if newest.Name == done.manifest.Name {
+		if len(done.later) == 0 {
+			return at, nil
+		}
+		if err := copyFile(database, path); err != nil {
+			return at, err
+		}
+		return done.later[len(done.later)-1].At, r.applyAll(ctx, done.later, path)
+	}
+	rest, err := r.replay(ctx, newest, time.Time{})
+	if err != nil || !rest.At.After(done.At) {
+		return at, err
+	}
+	c, err := r.chart(ctx, newest)
+	if err != nil {
+		return at, err
+	}
+	if err := r.database(ctx, newest, c, path); err != nil {
+		return at, err
+	}
+	return rest.At, r.applyAll(ctx, rest.segments, path)
+}
+
+// copyFile copies a file of a restore.
+func copyFile(from, to string) (err error) {
+	in, err := os.Open(from) //nolint:gosec // the operator's own folder
+	if err != nil {
+		return fmt.Errorf("copy the database: %w", err)
+	}
+	defer in.Close()                                                     //nolint:errcheck // it was only read
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600) //nolint:gosec // the operator's own folder
+	if err != nil {
+		return fmt.Errorf("copy the database: %w", err)
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	if _, err := io.Copy(out, in); err != nil {
+		return fmt.Errorf("copy the database: %w", err)
+	}
+	return nil
 }

@@ -135,8 +135,8 @@ func (s *Service) reach(names []string) time.Time {
 	return time.Time{}
 }
 
-// leads returns a function that reports whether an object is to be kept of the log: it leads on from a snapshot that
-// is not older than reach.
+// leads returns a function that reports whether an object is to be kept of the log: it leads on
+// from a snapshot that is not older than reach.
 func (s *Service) leads(left []*Manifest, reach time.Time) func(Object) bool {
 	first := map[string]int64{}
 	for _, m := range left {
@@ -185,7 +185,17 @@ func (s *Service) sweep(ctx context.Context, left []*Manifest, reach time.Time, 
 			return err
 		}
 	}
-	if err := s.removeFrom(ctx, logFolder, s.leads(left, reach), out); err != nil {
+	leads, between := s.leads(left, reach), false
+	keep := func(o Object) bool {
+		does := leads(o)
+		between = between || does
+		return does
+	}
+	if err := s.removeFrom(ctx, logFolder, keep, out); err != nil {
+		return err
+	}
+	// The snapshot that was made last needs none of what was found damaged before.
+	if err := s.removeFrom(ctx, damagedFolder, func(Object) bool { return false }, out); err != nil {
 		return err
 	}
 	lists, done, err := s.lists(ctx, left)
@@ -194,7 +204,7 @@ func (s *Service) sweep(ctx context.Context, left []*Manifest, reach time.Time, 
 		return err
 	}
 	return s.removeFrom(ctx, blobsFolder, func(o Object) bool {
-		if s.Segments != nil && !o.At.Before(reach) {
+		if between && !o.At.Before(reach) {
 			return true // a time between two snapshots may have it
 		}
 		name := o.Name

@@ -175,6 +175,16 @@ type Reader struct {
 	Identities []age.Identity
 	// Progress, if it is set, is called often.
 	Progress func(Step)
+
+	damaged func(name string) // is called for each object that is, if it is set
+}
+
+// found reports an object that is damaged.
+func (r *Reader) found(name string) error {
+	if r.damaged != nil {
+		r.damaged(name)
+	}
+	return fmt.Errorf("%s: %w: its bytes are not those that were written", name, ErrDamaged)
 }
 
 // open decrypts an object's content, if its name says that it is encrypted.
@@ -234,7 +244,7 @@ func (r *Reader) check(ctx context.Context, name string, size int64, sum string,
 	case drainErr != nil:
 		return fmt.Errorf("read %s: %w", name, drainErr)
 	case size >= 0 && count.n != size || count.sum() != sum:
-		return fmt.Errorf("%s: %w: its bytes are not those that were written", name, ErrDamaged)
+		return r.found(name)
 	case err != nil:
 		return err
 	default:

@@ -188,6 +188,11 @@ func readChain(ctx context.Context, d Depot, chain string) (c chainLog, err erro
 	return c, nil
 }
 
+// retired reports whether nothing is left up to the segment behind one of an index.
+func (c *chainLog) retired(index int64) bool {
+	return len(c.segments) > 0 && c.segments[0].Index > index+1
+}
+
 // after returns the segments that lead on from one of an index, up to a gap, and why there is
 // one, if there are segments behind it.
 func (c *chainLog) after(index int64) (run []Segment, gap string) {
@@ -202,6 +207,9 @@ func (c *chainLog) after(index int64) (run []Segment, gap string) {
 		case s.Index == index:
 			before = s
 			continue
+		case len(run) == 0 && c.retired(index):
+			return nil, fmt.Sprintf("the segments of the log %s up to number %d are missing, or were removed because of their age",
+				s.Chain, s.Index-1)
 		case s.Index != index+1+int64(len(run)):
 			return run, fmt.Sprintf("segment %d of the log %s is missing", index+1+int64(len(run)), s.Chain)
 		case before != nil && s.prev != before.sum[:prevLength]:

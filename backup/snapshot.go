@@ -28,14 +28,15 @@ type run struct {
 	sent  atomic.Int64
 	gone  int64
 	head  int64 // what sealHead returned
-	// there are the packs of the store, by name.
-	there map[string]int64
-	table []Stored // of packs: those of the state, and those of this run
-	last  *memory
-	left  *memory // by an interrupted run
-	with  *memory // by segments of the log
-	out   *writer
-	pack  packing
+	// there are the packs of the store, by name; damaged is what a verification has found.
+	there   map[string]int64
+	damaged marks
+	table   []Stored // of packs: those of the state, and those of this run
+	last    *memory
+	left    *memory // by an interrupted run
+	with    *memory // by segments of the log
+	out     *writer
+	pack    packing
 	// known are the keys of the blobs that segments had sent before.
 	known []string
 }
@@ -53,6 +54,9 @@ type packing struct {
 func (s *Service) Snapshot(ctx context.Context) (_ *Manifest, err error) {
 	r := &run{Service: s, began: s.Now()}
 	if err := r.checkKeysApart(); err != nil {
+		return nil, err
+	}
+	if err := r.readMarks(ctx); err != nil {
 		return nil, err
 	}
 	newest, err := r.newest(ctx)
@@ -80,11 +84,26 @@ func (s *Service) Snapshot(ctx context.Context) (_ *Manifest, err error) {
 	return m, r.finish(ctx, m, newest)
 }
 
-// newest returns the store's newest snapshot, nil if there is none.
+// newest returns the store's newest snapshot, nil if there is none. If the state knows it, it is
+// not read from the store; if the store refuses to be read, it is the newest that the state knows.
 func (r *run) newest(ctx context.Context) (*Manifest, error) {
-	m, err := Latest(ctx, r.Depot, r.began)
-	if errors.Is(err, ErrNoSnapshot) {
-		return nil, nil //nolint:nilnil // none is not an error
+	names, err := Names(ctx, r.Depot)
+	if err != nil || len(names) == 0 {
+		return nil, err
+	}
+	name := names[latest(names, r.began)]
+	own, ownErr := r.remembered()
+	m := own
+	if ownErr != nil || own.Name != name {
+		m, err = Load(ctx, r.Depot, name)
+	}
+	if errors.Is(err, ErrRefused) {
+		if ownErr == nil && slices.Contains(names, own.Name) {
+			return own, nil
+		}
+		r.Log.LogAttrs(ctx, slog.LevelWarn, "the store refuses to be read, and this server does not know what it has: everything is sent again",
+			slog.String("cause", err.Error()))
+		return nil, nil //nolint:nilnil // as if there were none
 	}
 	if errors.Is(err, ErrDamaged) {
 		return nil, fmt.Errorf("%w; run nestbox backup verify, and remove what it names", err)
@@ -98,7 +117,18 @@ func (r *run) newest(ctx context.Context) (*Manifest, error) {
 // open prepares what the run reads and writes.
 func (r *run) open(ctx context.Context, newest *Manifest) (err error) {
 	r.there = map[string]int64{}
-	err = r.Depot.List(ctx, packsFolder+"/", func(o Object) error { r.there[o.Name] = o.Size; return nil })
+	named := map[string]bool{}
+	if newest != nil {
+		for _, o := range newest.Packs {
+			named[o.Name] = true
+		}
+	}
+	err = r.Depot.List(ctx, packsFolder+"/", func(o Object) error {
+		if !r.damaged.on(o) && (named[o.Name] || r.lasts(o)) {
+			r.there[o.Name] = o.Size
+		}
+		return nil
+	})
 	if err != nil {
 		return fmt.Errorf("list what %s has: %w", r.Depot, err)
 	}
@@ -118,14 +148,13 @@ func (r *run) open(ctx context.Context, newest *Manifest) (err error) {
 	if r.Again || newest == nil || !slices.Equal(newest.Recipients, to) {
 		last = ""
 	}
-	leftTo, err := os.ReadFile(filepath.Join(left, toFile)) //nolint:gosec // our own
-	if err != nil || string(leftTo) != strings.Join(to, "\n") || r.Again {
+	if !isTo(left, to) || r.Again {
 		left = ""
 	}
 	r.last = openMemory(last, 0)
 	r.left = openMemory(left, uint32(len(r.last.packs))) //nolint:gosec // not more than packs
 	r.with = &memory{}
-	if r.Segments != nil && !r.Again {
+	if r.leads() && !r.Again {
 		r.with, r.known = r.Segments.memory()
 	}
 	r.table = append(append(r.table, r.last.packs...), r.left.packs...)
@@ -140,6 +169,12 @@ func (r *run) open(ctx context.Context, newest *Manifest) (err error) {
 	return err
 }
 
+// leads reports whether segments lead on from the snapshot: they go to the same store, and those
+// who can open the snapshot can open them.
+func (r *run) leads() bool {
+	return r.Segments != nil && slices.Equal(r.Segments.service.recipients(), r.recipients())
+}
+
 func (r *run) close() error {
 	if r.out == nil {
 		return nil
@@ -148,6 +183,10 @@ func (r *run) close() error {
 	r.left.close()
 	return errors.Join(r.out.close(), r.pack.encoder.Close())
 }
+
+// lasts reports whether an object that the newest snapshot does not name will be there until this
+// one does: another program may remove what no manifest names once it is a day old.
+func (r *run) lasts(o Object) bool { return r.began.Sub(o.At) < partialLife }
 
 // has reports whether the store has a pack that is what this service would write.
 func (r *run) has(o Stored) bool {
@@ -319,7 +358,7 @@ func (r *run) moment(ctx context.Context, held Held) (_ *Manifest, changed, want
 		Form: manifestForm, At: r.Now().UTC().Truncate(time.Millisecond), Host: src.Host, DID: src.DID, Version: src.Version, State: now.Facts(),
 		Recipients: r.recipients(),
 	}
-	if r.Segments == nil { // they go to another store
+	if !r.leads() {
 		m.Chain, m.Segment = "", 0
 	}
 	changed, wanted = filepath.Join(r.out.dir, "changed"), filepath.Join(r.out.dir, "wanted")
@@ -461,8 +500,9 @@ func (r *run) finish(ctx context.Context, m, base *Manifest) error {
 			return err
 		}
 	}
+	r.dropMarks(ctx)
 	r.progress(Step{"manifest", 1, 1, r.sent.Load()})
-	if err := r.settle(m.Name); err != nil || r.Segments == nil {
+	if err := r.settle(m); err != nil || !r.leads() {
 		return err
 	}
 	return r.Segments.based(m.Chain, r.known)
@@ -480,7 +520,7 @@ func (r *run) alone(ctx context.Context, m *Manifest, before []string) error {
 			continue
 		}
 		other, err := Load(ctx, r.Depot, name)
-		if errors.Is(err, ErrMissing) {
+		if errors.Is(err, ErrMissing) || errors.Is(err, ErrRefused) {
 			continue
 		}
 		if err != nil {

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -33,7 +35,7 @@ type Verification struct {
 // Verified is what a Verification found.
 type Verified struct {
 	Snapshots int `json:"snapshots"`
-	// Segments of the log were applied to the newest snapshot, or their hashes compared.
+	// Segments of the log were applied to snapshots, or their hashes compared.
 	Segments int   `json:"segments"`
 	Objects  int   `json:"objects"`
 	Blobs    int64 `json:"blobs"`
@@ -42,6 +44,8 @@ type Verified struct {
 	Newest string `json:"newest"`
 	// Gone is how many of the faults are files of blobs that the server itself lacked.
 	Gone int64 `json:"gone,omitempty"`
+	// Objects that are damaged, for MarkDamaged.
+	DamagedObjects []string `json:"damagedObjects,omitempty"`
 	// HashesOnly: there was no identity to open the snapshots with, so that only the hashes
 	// of what the store has were compared.
 	HashesOnly bool `json:"hashesOnly"`
@@ -61,15 +65,23 @@ func (v Verification) Run(ctx context.Context) (out Verified, err error) {
 	if len(names) == 0 {
 		return out, fmt.Errorf("%s: %w", v.Depot, ErrNoSnapshot)
 	}
+	damaged := v.collect()
+	defer func() { out.DamagedObjects = damaged() }()
 	newest := latest(names, v.Now())
 	out.Newest = names[newest]
-	seen := map[string]bool{}
+	seen, ends := map[string]bool{}, map[string]int64{}
 	for i, name := range slices.Backward(names) {
 		m, err := Load(ctx, v.Depot, name)
 		if ctx.Err() != nil {
 			return out, ctx.Err()
 		}
+		if errors.Is(err, ErrRefused) {
+			return out, err
+		}
 		if err != nil {
+			if errors.Is(err, ErrDamaged) {
+				v.damaged(name)
+			}
 			v.Fault(err.Error())
 			continue
 		}
@@ -77,14 +89,16 @@ func (v Verification) Run(ctx context.Context) (out Verified, err error) {
 			continue // its own hash was compared
 		}
 		out.Snapshots++
-		replay := &Replay{}
-		if i == newest { // what leads on from an older one leads to this one
-			if replay, err = v.replay(ctx, m, time.Time{}); err != nil {
-				return out, err
-			}
-			if replay.Gap != "" {
-				v.Fault(m.Name + ": " + replay.Gap)
-			}
+		replay, err := v.replay(ctx, m, time.Time{})
+		if err != nil {
+			return out, err
+		}
+		if end, ok := ends[m.Chain]; ok {
+			replay.upTo(end) // the later snapshot is verified with what follows
+		}
+		ends[m.Chain] = m.Segment
+		if replay.Gap != "" {
+			v.Fault(m.Name + ": " + replay.Gap)
 		}
 		if m.Encrypted() && len(v.Identities) == 0 {
 			out.HashesOnly = true
@@ -99,13 +113,29 @@ func (v Verification) Run(ctx context.Context) (out Verified, err error) {
 	return out, nil
 }
 
+// collect returns a function that returns which objects were found damaged since.
+func (v *Verification) collect() func() []string {
+	var mu sync.Mutex
+	found := map[string]bool{}
+	reader := *v.Reader
+	reader.damaged = func(name string) {
+		mu.Lock()
+		defer mu.Unlock()
+		found[name] = true
+	}
+	v.Reader = &reader
+	return func() []string { return slices.Sorted(maps.Keys(found)) }
+}
+
 // told reports an error about an object as a fault. Others end the verification.
 func (v *Verification) told(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if errors.Is(err, ErrIdentity) || errors.Is(err, os.ErrPermission) || errors.Is(err, errScratch) || errors.Is(err, ErrOtherKeys) {
-		return err
+	for _, other := range []error{ErrIdentity, ErrRefused, os.ErrPermission, errScratch, ErrOtherKeys} {
+		if errors.Is(err, other) {
+			return err
+		}
 	}
 	if err != nil {
 		v.Fault(err.Error())
@@ -196,25 +226,60 @@ func (v *Verification) snapshot(ctx context.Context, m *Manifest, replay *Replay
 			out.Objects++
 		}
 	}
-	if out.Faults == faults {
+	damaged, said := out.Faults > faults, map[string]bool{}
+	if !damaged && len(replay.segments) > 0 {
+		if v.Full { // what is deleted on the way must be there, too
+			if err := v.before(ctx, m, dir, said, out); err != nil {
+				return err
+			}
+		}
 		out.Segments += len(replay.segments)
+		faults := out.Faults
 		err := v.applyAll(ctx, replay.segments, filepath.Join(dir, DatabaseName))
 		if err := v.told(ctx, inScratch(err, dir)); err != nil {
 			return err
 		}
+		damaged = out.Faults > faults
 	}
-	if out.Faults > faults {
+	if damaged {
 		// It names one object. The others may be damaged as well.
 		return v.hashes(ctx, m, replay, map[string]bool{}, out)
 	}
 	out.Gone += m.Gone
+	return v.whole(ctx, m, replay, dir, said, out)
+}
+
+// before checks a snapshot ahead of the segments, and leaves its database as it was restored.
+func (v *Verification) before(ctx context.Context, m *Manifest, dir string, said map[string]bool, out *Verified) error {
+	path := filepath.Join(dir, DatabaseName)
+	if err := copyFile(path, path+restoredEnding); err != nil {
+		return inScratch(err, dir)
+	}
+	if err := v.whole(ctx, m, &Replay{}, dir, said, out); err != nil {
+		return err
+	}
+	if err := os.Rename(path+restoredEnding, path); err != nil {
+		return inScratch(err, dir)
+	}
+	return nil
+}
+
+// whole checks a database that was restored, and its blobs. What was said is not said again.
+func (v *Verification) whole(
+	ctx context.Context, m *Manifest, replay *Replay, dir string, said map[string]bool, out *Verified,
+) error {
 	blobs, err := v.openBlobs(ctx, m, replay, filepath.Join(dir, "list"))
 	if err != nil {
 		return v.told(ctx, inScratch(err, dir))
 	}
-	defer func() { err = errors.Join(err, blobs.close()) }()
 	out.Blobs += blobs.count
-	return v.Check(ctx, dir, !m.KeysApart || v.Keys != "", blobs, func(line string) { v.Fault(m.Name + ": " + line) })
+	err = v.Check(ctx, dir, !m.KeysApart || v.Keys != "", blobs, func(line string) {
+		if !said[line] {
+			said[line] = true
+			v.Fault(m.Name + ": " + line)
+		}
+	})
+	return errors.Join(err, blobs.close())
 }
 
 // restore restores everything but the blobs.
@@ -291,7 +356,7 @@ func (b *Blobs) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, errors.Join(err, body.Close())
 	}
-	return &checkedBlob{plain, body, raw, count, line}, nil
+	return &checkedBlob{plain, body, raw, count, line, b.reader}, nil
 }
 
 // checkedBlob compares the hash at the end.
@@ -302,6 +367,7 @@ type checkedBlob struct {
 	raw   io.Reader
 	count *counted
 	line  blobLine
+	from  *Reader
 }
 
 func (c *checkedBlob) Read(p []byte) (int, error) {
@@ -311,7 +377,7 @@ func (c *checkedBlob) Read(p []byte) (int, error) {
 			return n, err
 		}
 		if c.count.sum() != c.line.sum {
-			return n, fmt.Errorf("%s: %w: its bytes are not those that were written", c.line.name(), ErrDamaged)
+			return n, c.from.found(c.line.name())
 		}
 	}
 	return n, err

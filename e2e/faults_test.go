@@ -47,6 +47,16 @@ func TestFaults(t *testing.T) {
 	if failed < 6 || failed == 12 {
 		t.Errorf("%d of 12 refreshes failed", failed)
 	}
+	for range 2 { // the first may be lost
+		_, _ = p.Try(t, pdstest.Request{NSID: "com.atproto.server.getSession", Auth: pdstest.Bearer(s.RefreshJwt)})
+	}
+	report, err := pdstest.Run(t, "", "dev", "report", "--data", dir, "--since", "1h")
+	if err != nil || !strings.Contains(report, "Go-http-client/1.1: ") || !strings.Contains(report, "wrong-token, 2 times: the client sent the wrong one") {
+		t.Errorf("reported %s, %v", report, err)
+	}
+	if _, err := pdstest.Run(t, "", "dev", "report", "--data", dir, "--since", "yesterday"); err == nil || !strings.Contains(err.Error(), "invalid --since") {
+		t.Errorf("a time that is none: %v", err)
+	}
 	if out := dev("off"); !strings.HasPrefix(out, "no faults") {
 		t.Errorf("said %s", out)
 	}

@@ -24,6 +24,9 @@ type call struct {
 	// token is the token that is presented: as a credential, or to be exchanged. nil for none.
 	token *claims
 	proof *proof
+	// body is the request's, if it is small and was read; texts are the texts in it.
+	body  []byte
+	texts map[string]string
 	// oauth: errors have the form of OAuth's endpoints.
 	oauth bool
 	// upgrade: the connection becomes a stream.
@@ -120,8 +123,7 @@ const (
 	oauthRevoke    = "/oauth/revoke"
 )
 
-// look returns what a request is. It reads the body of one that begins a session or moves one on,
-// and puts it back.
+// look returns what a request is. It reads a small body, and puts it back.
 func look(r *http.Request) *call {
 	c := &call{method: r.URL.Path, upgrade: r.Header.Get("Upgrade") != ""}
 	if nsid, ok := strings.CutPrefix(r.URL.Path, "/xrpc/"); ok {
@@ -133,21 +135,24 @@ func look(r *http.Request) *call {
 	if _, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok {
 		c.token = readToken(token)
 	}
+	begins := c.method == createSession || c.method == createAccount || c.method == oauthToken
+	if r.Method == http.MethodPost && (begins || r.ContentLength > 0 && r.ContentLength <= maxMembers) {
+		c.body, c.texts = members(r)
+	}
 	switch c.method {
 	case refreshSession:
 		c.kind = Refresh
 	case createSession, createAccount:
-		c.kind = SignIn
-		body := members(r)
-		c.account = body["identifier"]
+		c.kind, c.account = SignIn, c.texts["identifier"]
 	case oauthToken:
 		c.oauth, c.kind = true, SignIn
-		body := members(r)
-		if body["grant_type"] == "refresh_token" {
-			c.kind, c.token = Refresh, readToken(body["refresh_token"])
+		if c.texts["grant_type"] == "refresh_token" {
+			c.kind, c.token = Refresh, readToken(c.texts["refresh_token"])
 		}
-	case oauthPush, oauthRevoke:
+	case oauthPush:
 		c.oauth = true
+	case oauthRevoke:
+		c.oauth, c.token = true, readToken(c.texts["token"])
 	}
 	if c.token != nil && c.token.Sub != "" {
 		c.account = c.token.Sub
@@ -158,10 +163,13 @@ func look(r *http.Request) *call {
 // maxMembers bounds the body that is looked at, in bytes.
 const maxMembers = 64 << 10
 
-// members returns the texts of a request's body, a form or JSON, and puts the body back.
-func members(r *http.Request) map[string]string {
-	if r.Body == nil {
-		return nil
+// members returns the beginning of a request's body, and the texts in it, a form or JSON, and puts
+// the body back. It leaves other types alone.
+func members(r *http.Request) ([]byte, map[string]string) {
+	kind := r.Header.Get("Content-Type")
+	isForm := strings.HasPrefix(kind, "application/x-www-form-urlencoded")
+	if r.Body == nil || !isForm && !strings.HasPrefix(kind, "application/json") {
+		return nil, nil
 	}
 	raw, err := io.ReadAll(io.LimitReader(r.Body, maxMembers))
 	rest := r.Body
@@ -169,30 +177,28 @@ func members(r *http.Request) map[string]string {
 		io.Reader
 		io.Closer
 	}{io.MultiReader(bytes.NewReader(raw), rest), rest}
-	if err != nil {
-		return nil
-	}
 	texts := map[string]string{}
-	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
-		form, err := url.ParseQuery(string(raw))
-		if err != nil {
-			return nil
+	if err != nil {
+		return nil, texts
+	}
+	if isForm {
+		if form, err := url.ParseQuery(string(raw)); err == nil {
+			for name := range form {
+				texts[name] = form.Get(name)
+			}
 		}
-		for name := range form {
-			texts[name] = form.Get(name)
-		}
-		return texts
+		return raw, texts
 	}
 	var all map[string]any
 	if json.Unmarshal(raw, &all) != nil {
-		return nil
+		return raw, texts
 	}
 	for name, value := range all {
 		if text, ok := value.(string); ok {
 			texts[name] = text
 		}
 	}
-	return texts
+	return raw, texts
 }
 
 // isOf reports whether a fault names the call's method.

@@ -16,12 +16,21 @@ type connections struct {
 }
 
 // Listener returns l, whose connections are known. Those of other networks than TCP are not.
-func (f *Faults) Listener(l net.Listener) net.Listener { return &listener{l, &f.connections} }
+func (f *Faults) Listener(l net.Listener) net.Listener {
+	return &listener{l, &f.connections, sync.OnceFunc(func() { close(f.stopped()) })}
+}
 
 type listener struct {
 	net.Listener
 
-	all *connections
+	all  *connections
+	stop func()
+}
+
+// Close implements net.Listener. The server stops: those who watch must not hold it up.
+func (l *listener) Close() error {
+	l.stop()
+	return l.Listener.Close()
 }
 
 // Accept returns the next connection. While the server is away it resets them.

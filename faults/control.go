@@ -2,13 +2,25 @@ package faults
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
 	"time"
 
 	"nestbox/control"
+	"nestbox/faults/findings"
 )
 
-// CmdFaults shows which faults happen, and changes it.
-const CmdFaults control.Command[SetArgs, State] = "dev.faults"
+// The commands of the operator that Faults answers.
+const (
+	// CmdFaults shows which faults happen, and changes it.
+	CmdFaults control.Command[SetArgs, State] = "dev.faults"
+	// CmdReport sums up what clients got wrong.
+	CmdReport control.Command[ReportArgs, Report] = "dev.report"
+	// WatchCommand answers with WatchLines as JSON, one a line, until the caller leaves.
+	WatchCommand = "dev.watch"
+)
 
 // SetArgs are the arguments of CmdFaults; without any it shows.
 type SetArgs struct {
@@ -32,9 +44,45 @@ type Happened struct {
 	Times int    `json:"times"`
 }
 
+// ReportArgs are the arguments of CmdReport: since when calls count, or in which time up to now; all
+// if both are zero.
+type ReportArgs struct {
+	Since  time.Time     `json:"since,omitzero"`
+	Within time.Duration `json:"within,omitzero"`
+}
+
+// Report is what clients did.
+type Report struct {
+	// Recording: calls are recorded now. They are from when faults are set, also the preset none.
+	Recording bool      `json:"recording"`
+	From      time.Time `json:"from,omitzero"`
+	To        time.Time `json:"to,omitzero"`
+	Calls     int       `json:"calls"`
+	Clients   []Client  `json:"clients"`
+}
+
+// Client is what one client did.
+type Client struct {
+	UserAgent string             `json:"userAgent"`
+	ClientID  string             `json:"clientId,omitempty"`
+	Calls     int                `json:"calls"`
+	Refreshes int                `json:"refreshes"`
+	Sessions  int                `json:"sessions"`
+	Findings  []findings.Finding `json:"findings"`
+}
+
+// WatchLine is a call, or a finding that has come up; one of the two.
+type WatchLine struct {
+	Call    *findings.Call    `json:"call,omitempty"`
+	Finding *findings.Finding `json:"finding,omitempty"`
+}
+
 // Commands returns the commands of the operator that faults answer.
 func (f *Faults) Commands() control.Commands {
-	return control.Commands{Plain: control.Table(control.Handle(CmdFaults, f.answer))}
+	return control.Commands{
+		Plain: control.Table(control.Handle(CmdFaults, f.answer), control.Handle(CmdReport, f.report)),
+		Files: map[string]control.FileCommand{WatchCommand: f.watch},
+	}
 }
 
 // answer answers CmdFaults.
@@ -69,4 +117,109 @@ func (f *Faults) state() State {
 		s.Happened = append(s.Happened, Happened{fault.String(), calls, p.hits[i]})
 	}
 	return s
+}
+
+// report answers CmdReport.
+func (f *Faults) report(_ context.Context, args ReportArgs) (Report, error) {
+	since := args.Since
+	if args.Within > 0 {
+		since = f.in.Now().Add(-args.Within)
+	}
+	r := reportOf(f.recorder.since(since))
+	r.Recording = f.running.Load() != nil
+	return r, nil
+}
+
+// reportOf puts calls and what is found in them together by client, in the order in which they came.
+func reportOf(calls []findings.Call) Report {
+	r := Report{Calls: len(calls), Clients: []Client{}}
+	sessions := map[[3]string]bool{}
+	at := func(userAgent, id string) *Client {
+		i := slices.IndexFunc(r.Clients, func(c Client) bool { return c.UserAgent == userAgent && c.ClientID == id })
+		if i < 0 {
+			i = len(r.Clients)
+			r.Clients = append(r.Clients, Client{UserAgent: userAgent, ClientID: id, Findings: []findings.Finding{}})
+		}
+		return &r.Clients[i]
+	}
+	for _, c := range calls {
+		of := at(c.Client, c.ClientID)
+		of.Calls++
+		if c.Purpose == findings.Refresh {
+			of.Refreshes++
+		}
+		if key := [3]string{c.Client, c.ClientID, c.Session}; c.Session != "" && !sessions[key] {
+			sessions[key] = true
+			of.Sessions++
+		}
+		if r.From.IsZero() || c.At.Before(r.From) {
+			r.From = c.At
+		}
+		if c.At.After(r.To) {
+			r.To = c.At
+		}
+	}
+	for _, found := range findings.Of(calls) {
+		of := at(found.Client, found.ClientID)
+		of.Findings = append(of.Findings, found)
+	}
+	return r
+}
+
+// watch answers WatchCommand. Findings are looked for each second in which calls came.
+func (f *Faults) watch(ctx context.Context, _ []byte, in io.Reader, out io.Writer) error {
+	if _, err := io.Copy(io.Discard, in); err != nil { // only then it is noticed that the caller leaves
+		return fmt.Errorf("read command: %w", err)
+	}
+	calls, end := f.recorder.watch()
+	defer end()
+	lines := json.NewEncoder(out)
+	flush := func() error {
+		if stream, ok := out.(interface{ Flush() error }); ok {
+			return stream.Flush()
+		}
+		return nil
+	}
+	if err := flush(); err != nil {
+		return err
+	}
+	shown := map[string]bool{}
+	for _, found := range findings.Of(f.recorder.since(time.Time{})) {
+		shown[key(found)] = true
+	}
+	var look <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-f.stopped():
+			return nil
+		case c := <-calls:
+			if look == nil {
+				look = time.After(time.Second)
+			}
+			if err := lines.Encode(WatchLine{Call: &c}); err != nil {
+				return err
+			}
+		case <-look:
+			look = nil
+			for _, found := range findings.Of(f.recorder.since(time.Time{})) {
+				if shown[key(found)] {
+					continue
+				}
+				shown[key(found)] = true
+				if err := lines.Encode(WatchLine{Finding: &found}); err != nil {
+					return err
+				}
+			}
+		}
+		if err := flush(); err != nil {
+			return err
+		}
+	}
+}
+
+// key names what a finding is about.
+func key(f findings.Finding) string {
+	return fmt.Sprintf("%s %q %q %q %q", f.Kind, f.Client, f.ClientID, f.Account, f.Session)
 }

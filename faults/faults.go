@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -12,12 +13,15 @@ import (
 	"time"
 
 	"nestbox/auth"
+	"nestbox/faults/findings"
 	"nestbox/internal/pause"
 	"nestbox/oauth/dpop"
 )
 
 // Inside is what faults use of the server that they stand around.
 type Inside struct {
+	// URL and DID are the server's.
+	URL, DID string
 	// Keyring signs the server's tokens.
 	Keyring *auth.Keyring
 	// Proofs checks proofs of possession. It may be changed before the first request.
@@ -38,6 +42,11 @@ type Faults struct {
 	dated       dated
 	windows     windows
 	nonces      nonces
+	recorder    recorder
+	stops       struct {
+		once sync.Once
+		c    chan struct{}
+	}
 
 	mu      sync.Mutex
 	handles map[string]string // by DID or other identifier, for plans that name accounts
@@ -69,6 +78,12 @@ type hit struct {
 
 // Start sets a plan before the server serves: then the nonces of DPoP can change from the start.
 func (f *Faults) Start(p Plan) Plan { return *f.set(&p) }
+
+// stopped returns the channel that is closed when the server begins to stop.
+func (f *Faults) stopped() chan struct{} {
+	f.stops.once.Do(func() { f.stops.c = make(chan struct{}) })
+	return f.stops.c
+}
 
 // set sets a plan, and picks a seed if it has none. A nil plan turns everything off.
 func (f *Faults) set(p *Plan) *Plan {
@@ -192,21 +207,32 @@ func (f *Faults) serve(p *running, next http.Handler, w http.ResponseWriter, r *
 		f.in.Log.LogAttrs(r.Context(), slog.LevelInfo, "fault on purpose",
 			slog.String("fault", h.Kind), slog.String("at", c.method), slog.String("did", c.account), slog.Int("call", h.n))
 	}
+	n := f.begin(r, c, hits)
+	n.Lost = true
+	defer func() { // a panic ends the connection
+		n.End = f.in.Now()
+		n.Lost = n.Lost || r.Context().Err() != nil
+		f.recorder.add(*n)
+	}()
 	if f.before(w, r, c, hits) {
 		panic(http.ErrAbortHandler) // the connection ends without an answer
 	}
 	f.dated.replace(r)
 	if !f.keeps(c, hits) {
-		next.ServeHTTP(w, r)
+		s := &seen{ResponseWriter: w}
+		next.ServeHTTP(s, r)
+		f.learn(n, cmp.Or(s.status, http.StatusOK), w.Header(), s.begin)
+		n.Lost = false
 		return
 	}
 	a := keep(w)
 	if !f.replaced(a, c, hits) {
 		next.ServeHTTP(a, r)
 	}
-	if f.after(r, c, a, p, hits) {
+	if f.after(r, c, a, p, n, hits) {
 		panic(http.ErrAbortHandler) // what was sent must not look whole
 	}
+	n.Lost = false
 }
 
 // before does what happens before the server sees a request, and reports whether it never does.
@@ -293,9 +319,10 @@ func (f *Faults) refuseOld(a *answer, c *call) {
 }
 
 // after changes an answer and sends it, and reports whether the connection ends then.
-func (f *Faults) after(r *http.Request, c *call, a *answer, p *running, hits []hit) (ends bool) {
+func (f *Faults) after(r *http.Request, c *call, a *answer, p *running, n *findings.Call, hits []hit) (ends bool) {
 	if g := readGiven(a); g != nil && c.kind != "" {
 		f.note(g)
+		defer gave(n, g)
 		if i := issued(hits); i.changes() {
 			if err := f.reissue(a, g, i); err != nil {
 				f.in.Log.LogAttrs(r.Context(), slog.LevelWarn, "tokens not changed", slog.String("cause", err.Error()))
@@ -315,6 +342,7 @@ func (f *Faults) after(r *http.Request, c *call, a *answer, p *running, hits []h
 			}
 		}
 	}
+	defer func() { f.learn(n, a.status, a.header, a.body.Bytes()) }()
 	for _, h := range hits {
 		switch h.Kind {
 		case LostAfter:

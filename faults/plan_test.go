@@ -2,6 +2,7 @@ package faults
 
 import (
 	"encoding/json"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -129,5 +130,24 @@ func TestLine(t *testing.T) {
 	f := Fault{Kind: Delay, From: 1e9, To: 2e9, Accounts: []string{"alice.test"}, Methods: []string{"app.bsky.*"}}
 	if got, want := f.String(), "delay from 1s to 2s at app.bsky.* by alice.test"; got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestDocuments: docs/clients.md names each preset and each kind of fault.
+func TestDocuments(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/clients.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind := range needs() {
+		if !strings.Contains(string(text), "`"+kind+"`") {
+			t.Errorf("nothing about the fault %s", kind)
+		}
+	}
+	for _, p := range Presets() {
+		if !strings.Contains(string(text), "\n| `"+p.Name+"` | ") {
+			t.Errorf("nothing about the preset %s", p.Name)
+		}
 	}
 }

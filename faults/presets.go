@@ -40,7 +40,7 @@ func presets() []preset {
 	const s, m = Duration(time.Second), Duration(time.Minute)
 	refresh := []string{Refresh}
 	return []preset{
-		{"none", "no fault", nil},
+		{"none", "no fault: calls are only recorded", nil},
 		{"mobile", "answers that are lost, and come late", []Fault{
 			{Kind: AccessLife, For: 30 * s},
 			{Kind: LostAfter, Methods: refresh, Every: 3},

@@ -30,8 +30,10 @@ type Around struct {
 
 // Inside is what an Around may use of the server.
 type Inside struct {
-	Keyring *auth.Keyring
-	Proofs  *dpop.Checker
+	// URL and DID are the server's.
+	URL, DID string
+	Keyring  *auth.Keyring
+	Proofs   *dpop.Checker
 	// Run runs a command of the operator.
 	Run func(ctx context.Context, name string, args, result any) error
 	// SetActive deactivates an account, or activates it again.
@@ -46,7 +48,8 @@ func (s *Server) around(h http.Handler) http.Handler {
 		return h
 	}
 	return s.opts.Around.Handler(h, Inside{
-		Keyring: s.sessions.Keyring, Proofs: s.dpop, Run: s.Run, SetActive: s.setActive, Now: s.opts.Now, Log: s.opts.Log,
+		URL: s.URL, DID: s.DID, Keyring: s.sessions.Keyring, Proofs: s.dpop, Run: s.Run, SetActive: s.setActive, Now: s.opts.Now,
+		Log: s.opts.Log,
 	})
 }
 

@@ -33,7 +33,14 @@ type proof struct {
 	At time.Time `json:"at"`
 	// First is the first fault.
 	First string `json:"first,omitempty"`
+	// Refused: the store refused to be read. Again: the verification before found damage, too.
+	Refused bool `json:"refused,omitempty"`
+	Again   bool `json:"again,omitempty"`
 }
+
+// calls reports whether a proof found damage that a backup, sent now, may mend: one is made, and
+// verified. What it does not mend is as old as the snapshots that have it.
+func (p *proof) calls() bool { return p.Damaged() && !p.Again }
 
 // proofName is the file of a proof.
 const proofName = "verified.json"
@@ -71,12 +78,17 @@ func (s *Server) backUpIfDue(ctx context.Context) error {
 		return err
 	}
 	var failed error
-	needed := service.Segments != nil && service.Segments.NeedsBase()
+	last := readProof(service.State)
+	needed := service.Segments != nil && service.Segments.NeedsBase() || last.calls() && last.At.After(newest)
 	if needed || s.opts.Now().Sub(newest) >= s.opts.Config.BackupEvery {
 		failed = s.backUpNow(ctx)
+		if newest, err = backup.Newest(ctx, service.Depot, s.opts.Now()); err != nil {
+			return errors.Join(failed, err)
+		}
 	}
-	if last := readProof(service.State); s.opts.Now().Sub(last.At) >= proveEvery && (failed == nil || !newest.IsZero()) {
-		return errors.Join(failed, s.prove(ctx, service))
+	due := s.opts.Now().Sub(last.At) >= proveEvery || last.calls() && newest.After(last.At)
+	if due && (failed == nil || !newest.IsZero()) {
+		return errors.Join(failed, s.prove(ctx, service, last.calls()))
 	}
 	return failed
 }
@@ -110,8 +122,9 @@ func (s *Server) backUpNow(ctx context.Context) error {
 }
 
 // prove verifies the newest snapshot and keeps the result. The server has no identity: of
-// what is encrypted it compares the hashes.
-func (s *Server) prove(ctx context.Context, service *backup.Service) error {
+// what is encrypted it compares the hashes. The store learns what is damaged, so that the next
+// backup sends it again.
+func (s *Server) prove(ctx context.Context, service *backup.Service, again bool) error {
 	if !s.backingUp.TryLock() {
 		return nil
 	}
@@ -119,7 +132,7 @@ func (s *Server) prove(ctx context.Context, service *backup.Service) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.stopping, cancel)() //nolint:contextcheck // it ends with the server, too
-	p := proof{At: s.opts.Now().UTC().Truncate(time.Second)}
+	p := proof{At: s.opts.Now().UTC(), Again: again}
 	var err error
 	p.Verified, err = backup.Verification{
 		Reader: &backup.Reader{Depot: service.Depot}, Scratch: service.State,
@@ -134,18 +147,31 @@ func (s *Server) prove(ctx context.Context, service *backup.Service) error {
 	if errors.Is(err, backup.ErrNoSnapshot) {
 		return nil // the first one is not made yet
 	}
+	if p.Refused = errors.Is(err, backup.ErrRefused); p.Refused {
+		s.opts.Log.LogAttrs(ctx, slog.LevelWarn, "backup not verified: this server may not read it", slog.String("to", s.opts.Config.BackupTo),
+			slog.String("cause", err.Error()))
+		return p.keep(service.State)
+	}
 	if err != nil {
 		return fmt.Errorf("verify the backup: %w", err)
+	}
+	if err := backup.MarkDamaged(ctx, service.Depot, p.DamagedObjects); err != nil {
+		return err
 	}
 	s.opts.Log.LogAttrs(ctx, slog.LevelInfo, "backup verified", slog.Int("faults", p.Faults), slog.Bool("hashes_only", p.HashesOnly))
 	if p.Faults == 0 {
 		s.noteBackup(ctx, datadir.BackupVerified)
 	}
+	return p.keep(service.State)
+}
+
+// keep writes the proof.
+func (p *proof) keep(state string) error {
 	raw, err := json.Marshal(p)
 	if err != nil {
 		return fmt.Errorf("encode the result of the verification: %w", err)
 	}
-	return durable.WriteFile(filepath.Join(service.State, proofName), raw, 0o600)
+	return durable.WriteFile(filepath.Join(state, proofName), raw, 0o600)
 }
 
 // readProof returns the last proof; one that is missing or damaged is zero.
@@ -181,11 +207,13 @@ func (s *Server) lookAtBackups(ctx context.Context) (string, error) {
 	switch last := readProof(service.State); {
 	case last.At.IsZero():
 		says += ", and was not verified yet"
+	case last.Refused:
+		says += "; this server may not read it, so verify it with nestbox backup verify from where it can be read"
 	case last.Faults > 0 && !last.Damaged():
 		return "", fmt.Errorf("%s has what the server had, which lacks files of blobs: run nestbox verify", c.BackupTo)
 	case last.Faults > 0:
-		return "", fmt.Errorf("%s is damaged, %d faults, the first: %s; make a backup to another store, with nestbox backup --to",
-			c.BackupTo, last.Faults, last.First)
+		return "", fmt.Errorf("%s is damaged, %d faults, the first: %s; the next backup sends again what is damaged of the newest: "+
+			"if this stays, make one to another store, with nestbox backup --to", c.BackupTo, last.Faults, last.First)
 	case last.HashesOnly:
 		says += fmt.Sprintf("; on %s everything of one was there; nestbox backup verify --identity also restores it",
 			last.At.Format(time.DateOnly))

@@ -12,6 +12,7 @@ import (
 	"nestbox/backup"
 	"nestbox/backup/depot"
 	"nestbox/internal/pdstest"
+	"nestbox/internal/s3test"
 )
 
 // finding returns the doctor's line about backups.
@@ -94,4 +95,47 @@ func TestOwnBackups(t *testing.T) {
 	}
 	s = pdstest.Start(t, later(9*24*time.Hour))
 	await(t, s, false, "cannot be reached")
+}
+
+// TestWriteOnlyBackups: a server that may only write to its bucket and list it makes backups, and
+// says that it cannot verify them.
+func TestWriteOnlyBackups(t *testing.T) {
+	t.Parallel()
+	s := pdstest.Start(t, pdstest.Options{Settings: []string{
+		"PDS_BACKUP_TO=s3://" + s3test.Bucket + "/nest", "PDS_BACKUP_RECIPIENT=age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p",
+		"PDS_BACKUP_S3_ENDPOINT=" + s3test.Start(t), "PDS_BACKUP_S3_FORCE_PATH_STYLE=true", "PDS_BACKUP_S3_REGION=us-east-1",
+		"PDS_BACKUP_S3_ACCESS_KEY_ID=" + s3test.WriteOnly, "PDS_BACKUP_S3_SECRET_ACCESS_KEY=secret", "PDS_BACKUP_LOG_EVERY=1s",
+	}})
+	await(t, s, true, "may not read it")
+	await(t, s, true, "what is written is there within 1s")
+}
+
+// TestDamageFound: a server that finds damage in its backups makes another one at once, which mends
+// it, and says so.
+func TestDamageFound(t *testing.T) {
+	t.Parallel()
+	dir, data := filepath.Join(t.TempDir(), "store"), t.TempDir()
+	start := func(later time.Duration) *pdstest.InProcess {
+		return pdstest.Start(t, pdstest.Options{
+			Dir: data, Settings: []string{"PDS_BACKUP_TO=" + dir}, Now: func() time.Time { return time.Now().Add(later) },
+		})
+	}
+	s := start(0)
+	await(t, s, true, "was restored and verified")
+	s.SignUp(t, "alice")
+	s.Stop()
+	packs, err := filepath.Glob(filepath.Join(dir, "packs", "*"))
+	if err != nil || len(packs) == 0 {
+		t.Fatalf("%q, %v", packs, err)
+	}
+	content, err := os.ReadFile(packs[0])
+	content[len(content)/2] ^= 1
+	if err := errors.Join(err, os.WriteFile(packs[0], content, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	s = start(8 * 24 * time.Hour)
+	await(t, s, false, "is damaged")
+	s.Stop()
+	s = start(8*24*time.Hour + time.Minute) // it would look again in a minute
+	await(t, s, true, "was restored and verified")
 }

@@ -23,6 +23,7 @@ import (
 	"nestbox/firehose"
 	"nestbox/internal/durable"
 	"nestbox/internal/seal"
+	"nestbox/store"
 	"nestbox/store/sqlite"
 	"nestbox/verify"
 )
@@ -113,9 +114,11 @@ type RestoreArgs struct {
 	// that they go on above, whatever relays say.
 	NoJump bool
 	JumpTo int64
-	// Fault is called for each fault that the verification finds.
-	Fault func(line string)
-	Log   *slog.Logger
+	// Fault is called for each fault that the verification finds, Undone, if it is set, for what
+	// the restore has undone.
+	Fault  func(line string)
+	Undone func(store.Undone)
+	Log    *slog.Logger
 }
 
 // Restored is what Restore made.
@@ -137,6 +140,9 @@ type Restored struct {
 	JumpedTo  int64       `json:"jumpedTo"`
 	Relays    []RelaySeen `json:"relays"`
 	Faults    int64       `json:"faults"`
+	// Undone is what happened after the state that was restored, as far as the store has what came
+	// later.
+	Undone *Undone `json:"undone,omitempty"`
 	// BlobsElsewhere is the folder in which the settings want the blobs, which are in the
 	// data directory now; empty if that is right.
 	BlobsElsewhere string `json:"blobsElsewhere,omitempty"`
@@ -156,8 +162,10 @@ const (
 	// more than it reports. blindMargin is that if one could not be asked, or there is none.
 	jumpMargin  = 1000
 	blindMargin = 1_000_000
-	// restoredName is the file of a data directory that tells of its restore.
+	// restoredName is the file of a data directory that tells of its restore, laterName a folder
+	// for the later state that it is compared with.
 	restoredName = "restored.json"
+	laterName    = "later"
 )
 
 // Restore makes a data directory of a snapshot, verifies it, asks the relays of its server
@@ -177,10 +185,10 @@ func Restore(ctx context.Context, a RestoreArgs) (out Restored, err error) {
 		Relays: []RelaySeen{},
 	}
 	err = a.Reader.Restore(ctx, m, backup.Target{
-		Dir: a.To, Keys: a.Keys, At: upTo, Named: sqlite.BlobFiles, Makes: []string{restoredName},
+		Dir: a.To, Keys: a.Keys, At: upTo, Named: sqlite.BlobFiles, Makes: []string{restoredName, laterName},
 		Then: func(replay *backup.Replay) error {
 			out.Made, out.LastEvent, out.Segments, out.Later, out.Gap = replay.At, replay.LastEvent, replay.Segments(), replay.Later, replay.Gap
-			return settle(ctx, a, &out)
+			return settle(ctx, a, replay, &out)
 		},
 	})
 	return out, err
@@ -188,10 +196,14 @@ func Restore(ctx context.Context, a RestoreArgs) (out Restored, err error) {
 
 // settle verifies what was restored, and moves the numbers of events on. The data directory
 // is locked already.
-func settle(ctx context.Context, a RestoreArgs, out *Restored) error {
+func settle(ctx context.Context, a RestoreArgs, replay *backup.Replay, out *Restored) error {
 	dir := datadir.Dir(a.To)
+	later := laterDatabase(ctx, a, replay, dir)
 	if err := migrateOlder(ctx, dir.Database()); err != nil {
 		return err
+	}
+	if out.Undone = later.compare(ctx, dir, a.Undone); out.Undone != nil && ctx.Err() != nil {
+		return ctx.Err()
 	}
 	c, _, err := config.Load(config.Flags{Data: a.To, EnvFile: a.EnvFile, Command: true}, os.Environ())
 	if err != nil {

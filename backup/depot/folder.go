@@ -118,6 +118,8 @@ func (f *Folder) Get(_ context.Context, name string) (io.ReadCloser, error) {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil, backup.ErrMissing
+	case errors.Is(err, os.ErrPermission):
+		return nil, fmt.Errorf("%w: %w", backup.ErrRefused, err)
 	case err != nil:
 		return nil, fmt.Errorf("open file: %w", err)
 	default:

@@ -149,6 +149,9 @@ func (s *S3) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 		return nil, s.explain(err)
 	}
 	if _, err := object.Stat(); err != nil { // GetObject asks nobody yet
+		if minio.ToErrorResponse(err).StatusCode == http.StatusForbidden {
+			return nil, errors.Join(fmt.Errorf("%w: %w", backup.ErrRefused, s.explain(err)), object.Close())
+		}
 		return nil, errors.Join(s.explain(err), object.Close())
 	}
 	return object, nil

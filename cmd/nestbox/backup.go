@@ -22,6 +22,7 @@ import (
 	"nestbox/backup/depot"
 	"nestbox/config"
 	"nestbox/server"
+	"nestbox/store"
 )
 
 type backupCmd struct {
@@ -198,6 +199,13 @@ func (s *steps) result(value any, people string) {
 // fault shows something that is wrong.
 func (s *steps) fault(line string) { s.result(map[string]string{"fault": line}, "fault: "+line) }
 
+// undone shows a line of what a restore has undone, unless people read: their text has it.
+func (s *steps) undone(one store.Undone) {
+	if !s.bar {
+		s.result(map[string]store.Undone{"undone": one}, "")
+	}
+}
+
 // storeFlags name a store that is read.
 type storeFlags struct {
 	Store   string `arg:"" help:"A folder, or s3://bucket/prefix."`
@@ -310,7 +318,9 @@ type backupVerifyCmd struct {
 
 // errFaulty: see backupVerifyCmd.Run.
 var (
-	errFaulty  = errors.New("the store is damaged: make another backup now, to another store or with --again")
+	errFaulty = errors.New("the store is damaged: make another backup now, to another store or with --again")
+	errNoted  = errors.New("the store is damaged: the next backup sends again what is damaged and still needed; make one now. " +
+		"Older snapshots stay damaged until they are removed")
 	errLacking = errors.New("the store has what the server had, and the server itself lacked files of blobs: run nestbox verify there")
 )
 
@@ -339,7 +349,10 @@ func (c *backupVerifyCmd) Run() error {
 	steps.result(done, what)
 	switch {
 	case done.Damaged():
-		return errFaulty
+		if err := backup.MarkDamaged(ctx, reader.Depot, done.DamagedObjects); err != nil || len(done.DamagedObjects) == 0 {
+			return errors.Join(errFaulty, err)
+		}
+		return errNoted
 	case done.Faults > 0:
 		return errLacking
 	}
@@ -372,7 +385,10 @@ func restoredText(done server.Restored, dir string) string {
 	}
 	fmt.Fprintf(&said, " in %s, with everything as it was at %s.", dir, done.Made.Format(time.RFC3339))
 	if done.Gap != "" {
-		fmt.Fprintf(&said, "\nIt is not newer, because %s.", done.Gap)
+		fmt.Fprintf(&said, "\nIt is not newer, because %s. What was ended or changed behind that cannot be listed.", done.Gap)
+	}
+	if done.Undone != nil {
+		said.WriteString(undoneText(done.Undone))
 	}
 	for _, r := range done.Relays {
 		switch {
@@ -423,12 +439,16 @@ func (c *restoreCmd) Run() error {
 	done, err := server.Restore(ctx, server.RestoreArgs{
 		Reader: reader, At: at, To: c.To, Keys: c.Keys, EnvFile: c.EnvFile,
 		NoJump: c.NoJump, JumpTo: c.JumpTo, Log: slog.New(slog.DiscardHandler),
-		Fault: steps.fault,
+		Fault: steps.fault, Undone: steps.undone,
 	})
 	if err != nil {
 		return err
 	}
-	steps.result(done, restoredText(done, c.To))
+	said := restoredText(done, c.To)
+	if done.Undone != nil {
+		done.Undone.List = nil // each had a line of its own
+	}
+	steps.result(done, said)
 	if done.Faults > 0 {
 		return fmt.Errorf("it is damaged: %d faults", done.Faults)
 	}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,15 +12,19 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"nestbox/config"
 	"nestbox/control"
 	"nestbox/faults"
+	"nestbox/faults/findings"
 	"nestbox/server"
 )
 
 type devCmd struct {
 	Faults devFaultsCmd `cmd:"" help:"Show which faults the server makes on purpose, or set them."`
+	Watch  devWatchCmd  `cmd:"" help:"Follow the calls of clients, and what they get wrong."`
+	Report devReportCmd `cmd:"" help:"Sum up what clients got wrong, since faults were set."`
 }
 
 // developing returns what stands around a server in development, and a notice of it: nothing, and
@@ -145,4 +151,118 @@ func printFaults(w io.Writer, state faults.State) {
 	for _, h := range state.Happened {
 		fmt.Fprintf(w, "%d of %d\t%s\n", h.Times, h.Calls, h.Fault)
 	}
+}
+
+type devReportCmd struct {
+	where
+	output
+
+	Since string `help:"Only calls since a time (RFC 3339), or of so long: 5m." placeholder:"TIME|DURATION"`
+}
+
+func (c *devReportCmd) Run() error {
+	var args faults.ReportArgs
+	if within, err := time.ParseDuration(c.Since); err == nil {
+		args.Within = within
+	} else if args.Since, err = parseAt(c.Since); err != nil {
+		return fmt.Errorf("invalid --since %q: write a time such as 2026-11-29T22:00:00Z, or a duration such as 5m", c.Since)
+	}
+	report, err := ask(c.where, faults.CmdReport, args)
+	if err != nil {
+		return err
+	}
+	return c.print(report, func(w io.Writer) { printDevReport(w, report) })
+}
+
+// printDevReport prints a report for people.
+func printDevReport(w io.Writer, r faults.Report) {
+	if r.Calls == 0 {
+		fmt.Fprintln(w, "no calls: they are recorded from nestbox dev faults PRESET on; the preset none makes no fault")
+		return
+	}
+	fmt.Fprintf(w, "%d calls from %s to %s\n", r.Calls, r.From.Format(time.TimeOnly), r.To.Format(time.TimeOnly))
+	for _, c := range r.Clients {
+		fmt.Fprintf(w, "\n%s: %d calls, %d refreshes, %d sessions\n", clientName(c.UserAgent, c.ClientID), c.Calls, c.Refreshes, c.Sessions)
+		if len(c.Findings) == 0 {
+			fmt.Fprintln(w, "  nothing to find fault with")
+		}
+		for _, f := range c.Findings {
+			printFinding(w, f)
+		}
+	}
+	if !r.Recording {
+		fmt.Fprintln(w, "\nNothing is recorded now: nestbox dev faults PRESET begins again.")
+	}
+}
+
+func clientName(userAgent, id string) string {
+	return cmp.Or(id, userAgent, "a client without a name")
+}
+
+// printFinding prints what was found, the evidence, and what to do.
+func printFinding(w io.Writer, f findings.Finding) {
+	for _, l := range findings.Lines() {
+		if l.Kind != f.Kind {
+			continue
+		}
+		fmt.Fprintf(w, "  %s, %d times: the client %s\n", f.Kind, f.Times, l.Means)
+		for _, seen := range f.Evidence {
+			fmt.Fprintf(w, "    %s\n", seen)
+		}
+		fmt.Fprintf(w, "    to do: %s (docs/clients.md#%s)\n", l.Advice, f.Kind)
+	}
+}
+
+type devWatchCmd struct {
+	where
+
+	JSON bool `name:"json" help:"Print JSON, a line for each call and finding."`
+}
+
+func (c *devWatchCmd) Run() error {
+	cfg, _, err := config.Load(c.flags(), os.Environ())
+	if err != nil {
+		return err
+	}
+	to := printable{os.Stdout}
+	lines := &lineWriter{each: func(raw []byte) error {
+		if c.JSON {
+			_, err := fmt.Fprintf(to, "%s\n", raw)
+			return err
+		}
+		var line faults.WatchLine
+		if err := json.Unmarshal(raw, &line); err != nil {
+			return fmt.Errorf("read answer: %w", err)
+		}
+		if line.Call != nil {
+			fmt.Fprintln(to, callLine(*line.Call))
+		}
+		if line.Finding != nil {
+			fmt.Fprintf(to, "%s\n", clientName(line.Finding.Client, line.Finding.ClientID))
+			printFinding(to, *line.Finding)
+		}
+		return nil
+	}}
+	return explained(control.CallFile(context.Background(), cfg.DataDirectory, faults.WatchCommand, struct{}{}, strings.NewReader(""), lines))
+}
+
+// callLine is a call in a line: when, what, the answer, the faults, the generations, by whom.
+func callLine(c findings.Call) string {
+	words := []string{c.At.Format("15:04:05.000"), c.Method, strconv.Itoa(c.Status)}
+	if c.Lost {
+		words[2] = "lost"
+	}
+	if c.Error != "" {
+		words = append(words, c.Error)
+	}
+	if c.Token == findings.RefreshToken && c.Generation != findings.None {
+		words = append(words, fmt.Sprintf("generation %d", c.Generation))
+	}
+	if c.Given != findings.None {
+		words = append(words, fmt.Sprintf("gets %d", c.Given))
+	}
+	if len(c.Faults) > 0 {
+		words = append(words, "["+strings.Join(c.Faults, " ")+"]")
+	}
+	return strings.Join(append(words, clientName(c.Client, c.ClientID)), "  ")
 }

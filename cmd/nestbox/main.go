@@ -47,8 +47,10 @@ type cli struct {
 	Verify   verifyCmd   `cmd:"" help:"Check everything in a data directory, also while its server runs."`
 	Backup   backupCmd   `cmd:"" help:"Back up everything, also while the server runs; list and verify backups. For the flags, ask nestbox backup make --help."`
 	Restore  restoreCmd  `cmd:"" help:"Make a data directory of a backup."`
-	Dev      devCmd      `cmd:"" help:"For authors of clients, on a server of serve --dev: fail on purpose."`
+	Dev      devCmd      `cmd:"" help:"For authors of clients, on a server of serve --dev: fail on purpose, and see what clients get wrong."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
+
+	Conformance conformanceCmd `cmd:"" help:"Check the sessions and the OAuth of any PDS from outside, as a client sees them."`
 
 	PDSAdmin  pdsadminCmd  `cmd:"" name:"pdsadmin" help:"The commands of the official distribution's pdsadmin."`
 	Downgrade downgradeCmd `cmd:"" help:"Go back to the database from before an upgrade, with the server stopped."`

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -44,9 +45,12 @@ type follower struct {
 	// log is read from the last piece on; it is nil while nothing is followed.
 	log   atomic.Pointer[walFile]
 	last  [walHeaderSize]byte // of the newest log that has begun
-	chain string
-	index int64 // of the last piece
-	blobs []backup.NewBlob
+	began bool                // it began since the last piece
+	// version is another one once other connections than the writer's have committed something.
+	version int
+	chain   string
+	index   int64 // of the last piece
+	blobs   []backup.NewBlob
 
 	pinning sync.Mutex
 	pin     *inspection // a read on it keeps the log from starting over
@@ -111,6 +115,9 @@ func (db *DB) Follow(ctx context.Context, to backup.Follower, from *backup.Mark)
 	f := &follower{db: db, to: to, pin: pin}
 	err = db.writer.Outside(ctx, func(c *sqlite.Conn) error {
 		if f.schema, err = pragmaInt(c, "user_version"); err != nil {
+			return err
+		}
+		if f.version, err = pragmaInt(c, "data_version"); err != nil {
 			return err
 		}
 		if from != nil {
@@ -199,8 +206,21 @@ func (f *follower) advance(log *walFile) error {
 	case f.last != [walHeaderSize]byte{} && !follows(log.header, f.last):
 		return errUnkept
 	}
-	f.last = log.header
+	f.last, f.began = log.header, true
 	return nil
+}
+
+// unseen reports whether the log has started over since the last call, and another program has
+// committed something: it may have copied it into the database, and the log started over, before
+// anything of it was read here. The caller has the writer's turn.
+func (f *follower) unseen(c *sqlite.Conn) (bool, error) {
+	version, err := pragmaInt(c, "data_version")
+	if err != nil {
+		return false, err
+	}
+	other, began := version != f.version, f.began
+	f.version, f.began = version, false
+	return other && began, nil
 }
 
 // take returns what was read and not kept, nil if that is nothing. The caller has the
@@ -208,6 +228,9 @@ func (f *follower) advance(log *walFile) error {
 func (f *follower) take(c *sqlite.Conn, log *walFile) (*backup.Piece, error) {
 	if err := f.advance(log); err != nil {
 		return nil, err
+	}
+	if unseen, err := f.unseen(c); err != nil || unseen {
+		return nil, cmp.Or(err, errUnkept)
 	}
 	if len(log.frames) == 0 {
 		return nil, nil //nolint:nilnil // nothing new is not an error

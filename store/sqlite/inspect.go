@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 	"time"
 
@@ -323,7 +322,7 @@ func (i *inspection) Rebuild(
 // key, also of those that are to be removed. Nobody has the database open, and it stays as it
 // is, whatever its schema.
 func BlobFiles(ctx context.Context, path string, yield func(key string) error) (err error) {
-	c, err := sqlite.OpenConn("file:"+(&url.URL{Path: path}).EscapedPath()+"?immutable=1", sqlite.OpenReadOnly|sqlite.OpenURI)
+	c, err := sqlite.OpenConn(unchanging(path), sqlite.OpenReadOnly|sqlite.OpenURI)
 	if err != nil {
 		return fmt.Errorf("open database %s: %w", path, err)
 	}

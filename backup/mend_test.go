@@ -1,0 +1,185 @@
+package backup_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"filippo.io/age"
+
+	"nestbox/backup"
+	"nestbox/backup/depot"
+	"nestbox/internal/s3test"
+)
+
+// TestDamageMended: whatever is damaged in a store, once a verification has found it the next
+// backup sends again what the newest snapshot needs of it, and nothing else.
+func TestDamageMended(t *testing.T) {
+	t.Parallel()
+	id := newIdentity(t)
+	for _, recipients := range [][]age.Recipient{nil, {id.Recipient()}} {
+		w := newWorld(t)
+		w.fill(0, 300, 1500)
+		for n := range 3 {
+			if err := w.use(t.Context(), n, fmt.Sprintf("file %d", n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		dir := t.TempDir()
+		store := openFolder(t, dir)
+		s := w.service(store)
+		s.Recipients = recipients
+		follow(t, w, s)
+		first := snapshot(t, s)
+		for i, kind := range []string{"packs/*", "objects/*", "blobs/*/*", "log/*/*.ltx*", "log/*/*.blobs", "snapshots/*"} {
+			if err := w.use(t.Context(), 100+i, fmt.Sprintf("file %d of a segment", i)); err != nil {
+				t.Fatal(err)
+			}
+			send(t, w, s)
+			paths, err := filepath.Glob(filepath.Join(dir, filepath.FromSlash(kind)))
+			if err != nil || len(paths) == 0 {
+				t.Fatalf("%s: %v", kind, err)
+			}
+			if kind == "snapshots/*" { // the newest
+				paths = paths[len(paths)-1:]
+			}
+			was := map[string][]byte{}
+			for _, path := range paths {
+				content, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				was[path] = content
+				changed := slices.Clone(content)
+				changed[len(changed)/2] ^= 1
+				if err := os.WriteFile(path, changed, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			found, said := verified(t, store)
+			if len(found.DamagedObjects) == 0 {
+				t.Errorf("%s: nothing was found: %s", kind, said)
+			}
+			if err := backup.MarkDamaged(t.Context(), store, found.DamagedObjects); err != nil {
+				t.Fatal(err)
+			}
+			if mended := snapshot(t, s); mended.Sent > 2*first.Sent {
+				t.Errorf("%s: %d bytes were sent, and %d for everything", kind, mended.Sent, first.Sent)
+			}
+			if again, said := verified(t, store); again.Faults > 0 {
+				t.Errorf("%s: after the next backup: %s", kind, said)
+			}
+			if next := snapshot(t, s); next.Sent > first.Sent/4 {
+				t.Errorf("%s: %d bytes were sent after the backup that mended it", kind, next.Sent)
+			}
+			for path, content := range was { // older snapshots have it
+				if err := os.WriteFile(path, content, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			mustVerifyAs(t, store, id)
+		}
+		left := 0
+		if err := store.List(t.Context(), "damaged/", func(backup.Object) error { left++; return nil }); err != nil || left > 0 {
+			t.Errorf("%d marks are left, %v", left, err)
+		}
+		if _, err := s.Retain(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// mustVerifyAs is mustVerify of a store that is encrypted.
+func mustVerifyAs(tb testing.TB, store backup.Depot, id age.Identity) {
+	tb.Helper()
+	v := verification(store, func(line string) { tb.Errorf("verify: %s", line) })
+	v.Identities = []age.Identity{id}
+	if _, err := v.Run(tb.Context()); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// verified verifies the newest snapshot of a store, and returns the faults as well.
+func verified(tb testing.TB, store backup.Depot) (out backup.Verified, said string) {
+	tb.Helper()
+	v := verification(store, func(line string) { said += line + "\n" })
+	v.Full = false
+	out, err := v.Run(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return out, said
+}
+
+// TestWriteOnly: a credential that may only write to a bucket and list it makes backups, sends the
+// log, and sends nothing twice, also when its state was lost. Another one restores it.
+func TestWriteOnly(t *testing.T) {
+	t.Parallel()
+	url := s3test.Start(t)
+	open := func(key string) backup.Depot {
+		d, err := depot.Open("s3://"+s3test.Bucket+"/nest", depot.S3Settings{
+			Endpoint: url, Region: "us-east-1", AccessKey: key, SecretKey: "secret", PathStyle: true,
+		}, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	store, reads := open(s3test.WriteOnly), open("key")
+	w := newWorld(t)
+	w.fill(0, 1000, 1500)
+	if err := w.use(t.Context(), 1, "a file"); err != nil {
+		t.Fatal(err)
+	}
+	s := following(t, w, store)
+	first := snapshot(t, s)
+	if err := w.write(t.Context(), "update", []int{7, 900}, 1500); err != nil {
+		t.Fatal(err)
+	}
+	send(t, w, s)
+	if second := snapshot(t, s); second.Sent > first.Sent/5 {
+		t.Errorf("%d bytes were sent, the first time %d", second.Sent, first.Sent)
+	}
+	for name, err := range map[string]error{
+		"get": func() error { _, err := store.Get(t.Context(), first.Name); return err }(),
+		"verify": func() error {
+			_, err := verification(store, func(line string) { t.Errorf("fault: %s", line) }).Run(t.Context())
+			return err
+		}(),
+	} {
+		if !errors.Is(err, backup.ErrRefused) {
+			t.Errorf("%s: %v, want ErrRefused", name, err)
+		}
+	}
+	s.Keep = backup.Keep{Daily: 1}
+	if out, err := s.Retain(t.Context()); !errors.Is(err, backup.ErrRefused) || out != (backup.Retained{}) {
+		t.Errorf("%+v, %v", out, err)
+	}
+	// The snapshot of another server with the same name is not known here.
+	other := w.service(reads)
+	other.State = filepath.Join(t.TempDir(), "state")
+	snapshot(t, other)
+	if third := snapshot(t, s); third.Sent > first.Sent/5 {
+		t.Errorf("behind a snapshot of another, %d bytes were sent, the first time %d", third.Sent, first.Sent)
+	}
+	if err := os.RemoveAll(s.State); err != nil {
+		t.Fatal(err)
+	}
+	w.reopen()
+	s = following(t, w, store)
+	if lost := snapshot(t, s); lost.Sent < first.Sent/2 {
+		t.Errorf("without its state, only %d bytes were sent", lost.Sent)
+	}
+	w.fill(2000, 2010, 500)
+	send(t, w, s)
+	if last, replay := restoreAt(t, reads, time.Time{}); last != lastEvent(t, w.dir) || replay.Segments() != 1 {
+		t.Errorf("%+v", replay)
+	}
+	if n := mustVerify(t, reads); n != 5 {
+		t.Errorf("%d snapshots", n)
+	}
+}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"nestbox/server"
+	"nestbox/store"
+)
+
+// TestUndoneTexts: each kind of what a restore undoes has its text, and a terminal shows the first
+// of many.
+func TestUndoneTexts(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile("../../store/undone.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 11, 30, 8, 0, 0, 0, time.UTC)
+	kinds := regexp.MustCompile(`UndoneKind = "([a-z-]+)"`).FindAllStringSubmatch(string(source), -1)
+	for _, kind := range kinds {
+		u := &server.Undone{Until: at, Count: map[store.UndoneKind]int{store.UndoneKind(kind[1]): 8}}
+		for range 8 {
+			u.List = append(u.List, store.Undone{Kind: store.UndoneKind(kind[1]), DID: "did:plc:a", Handle: "alice.test", At: at, What: "bot"})
+		}
+		said := undoneText(u)
+		if !strings.Contains(said, "- 8: ") || strings.Count(said, "alice.test did:plc:a, 2026-11-30T08:00:00Z, bot") != undoneShown ||
+			!strings.Contains(said, "and 3 more: restored.json has them") {
+			t.Errorf("%s: %s", kind[1], said)
+		}
+	}
+	if len(kinds) != len(undoneTexts) || len(kinds) < 20 {
+		t.Errorf("%d kinds, %d texts", len(kinds), len(undoneTexts))
+	}
+	if said := undoneText(&server.Undone{Until: at}); !strings.Contains(said, "nothing was ended") {
+		t.Error(said)
+	}
+	if said := undoneText(&server.Undone{Error: "no room"}); said != "\nno room." {
+		t.Error(said)
+	}
+}

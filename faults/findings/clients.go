@@ -1,0 +1,102 @@
+package findings
+
+import (
+	"strconv"
+	"time"
+)
+
+// ofRepeats looks for calls that were repeated too early, or should not be repeated.
+func ofRepeats(r *collector, calls []*Call) {
+	last := map[string]*Call{}
+	for _, c := range calls {
+		if c.Digest == "" {
+			continue
+		}
+		if b := last[c.Digest]; b != nil && !c.At.Before(b.End) {
+			const early = 9 // tenths of the time: clocks and timers are not exact
+			switch {
+			case !b.Lost && b.RetryAfter > 0 && c.At.Sub(b.End) < b.RetryAfter*early/10:
+				r.add(Impatient, c, c.Session, "%s again %s after %d with Retry-After %s",
+					c.Method, c.At.Sub(b.End).Round(time.Millisecond), b.Status, b.RetryAfter)
+			case c.Unsafe && b.doubtful() && c.At.Sub(b.End) < again:
+				r.add(RepeatedPost, c, c.Session, "%s again, %s after %s", c.Method, c.At.Sub(b.End).Round(time.Millisecond), b.outcome())
+			}
+		}
+		last[c.Digest] = c
+	}
+}
+
+// doubtful reports whether the client cannot know if the call was done. A 503 and a 429 say that it
+// was not.
+func (c *Call) doubtful() bool { return c.Lost || c.Status >= 500 && c.Status != 503 }
+
+// outcome returns what the client got, in words.
+func (c *Call) outcome() string {
+	if c.Lost {
+		return "a lost answer"
+	}
+	return "a " + strconv.Itoa(c.Status)
+}
+
+// ofNonces looks for calls that were asked for a nonce and not repeated; now is when the last call of
+// anybody began.
+func ofNonces(r *collector, calls []*Call, now time.Time) {
+	for i, c := range calls {
+		if c.Lost || c.Error != "use_dpop_nonce" || now.Sub(c.End) < again {
+			continue
+		}
+		repeated := false
+		for _, next := range calls[i+1:] {
+			if next.Method == c.Method && next.Verb == c.Verb && !next.At.Before(c.End) && next.At.Sub(c.End) < again {
+				repeated = true
+				break
+			}
+		}
+		if !repeated {
+			r.add(NonceIgnored, c, c.Session, "%s was asked for another nonce, and did not come again", c.Method)
+		}
+	}
+}
+
+// opened is a session with its calls.
+type opened struct {
+	first, last *Call
+	ended       bool // the client signed out, or knows that it has ended
+}
+
+// ofSignIns looks for sessions of a client that it dropped, or left behind.
+func ofSignIns(r *collector, calls []*Call) {
+	sessions := map[string]*opened{}
+	var order []*opened
+	for _, c := range calls {
+		if c.Session == "" || c.Purpose == SignIn && !c.gave() { // it never came to the client
+			continue
+		}
+		s := sessions[c.Session]
+		if s == nil {
+			s = &opened{first: c}
+			sessions[c.Session] = s
+			order = append(order, s)
+		}
+		s.last = c
+		s.ended = s.ended || c.final() || c.Purpose == SignOut
+	}
+	var left []*Call // sign-ins that left a session behind
+	for i, s := range order[min(1, len(order)):] {
+		before := order[i]
+		if s.first.Purpose != SignIn || before.ended || !before.last.At.Before(s.first.At) {
+			continue
+		}
+		if l := before.last; l.transient() {
+			r.add(Dropped, s.first, before.last.Session, "signed in again after %s to %s", l.outcome(), l.Method)
+			continue
+		}
+		left = append(left, s.first)
+	}
+	if len(left) < piled {
+		return
+	}
+	for _, c := range left {
+		r.add(PilingUp, c, "", "signed in again, and the session before has not ended")
+	}
+}

@@ -1,0 +1,264 @@
+package faults
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"nestbox/faults/findings"
+)
+
+// recorder keeps the calls of clients, from when faults are set on.
+type recorder struct {
+	mu       sync.Mutex
+	calls    []findings.Call
+	watchers map[chan findings.Call]struct{}
+	// handles are those of accounts, by DID, as answers named them last; moved are the DIDs of
+	// accounts by handles that they had before.
+	handles, moved map[string]string
+}
+
+// maxCalls is how many calls are kept; beyond it the older half goes.
+const maxCalls = 50_000
+
+// add keeps a call, and shows it to those who watch. One that does not keep up misses calls.
+func (r *recorder) add(c findings.Call) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.calls) >= maxCalls {
+		r.calls = slices.Delete(r.calls, 0, maxCalls/2)
+	}
+	r.calls = append(r.calls, c)
+	for w := range r.watchers {
+		select {
+		case w <- c:
+		default:
+		}
+	}
+}
+
+// since returns the calls that began at a time or later.
+func (r *recorder) since(at time.Time) []findings.Call {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var calls []findings.Call
+	for _, c := range r.calls {
+		if !c.At.Before(at) {
+			calls = append(calls, c)
+		}
+	}
+	return calls
+}
+
+// watch returns the calls from now on, until end is called.
+func (r *recorder) watch() (calls chan findings.Call, end func()) {
+	const waiting = 1000
+	calls = make(chan findings.Call, waiting)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.watchers == nil {
+		r.watchers = map[chan findings.Call]struct{}{}
+	}
+	r.watchers[calls] = struct{}{}
+	return calls, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.watchers, calls)
+	}
+}
+
+// named notes an account's handle.
+func (r *recorder) named(did, handle string) {
+	if did == "" || handle == "" || handle == "handle.invalid" {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.handles == nil || len(r.handles) >= maxSessions {
+		r.handles, r.moved = map[string]string{}, map[string]string{}
+	}
+	if old := r.handles[did]; old != "" && old != handle {
+		r.moved[old] = did
+	}
+	delete(r.moved, handle)
+	r.handles[did] = handle
+}
+
+// movedFrom returns what is wrong with a handle that an account had before; empty if nothing is.
+func (r *recorder) movedFrom(handle string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	did := r.moved[handle]
+	if did == "" {
+		return ""
+	}
+	return "the handle " + handle + ", which is " + r.handles[did] + " now"
+}
+
+// maxClient bounds what is kept of a User-Agent, in bytes.
+const maxClient = 256
+
+// begin returns what is known of a call before it is answered.
+func (f *Faults) begin(r *http.Request, c *call, hits []hit) *findings.Call {
+	n := &findings.Call{
+		At: f.in.Now(), Client: r.UserAgent(), Account: c.account, Verb: r.Method, Method: c.method,
+		Purpose: findings.Purpose(c.kind), Generation: findings.None, Given: findings.None,
+	}
+	if len(n.Client) > maxClient {
+		n.Client = strings.ToValidUTF8(n.Client[:maxClient], "")
+	}
+	n.ClientID = c.texts["client_id"]
+	if c.method == deleteSession || c.method == oauthRevoke {
+		n.Purpose = findings.SignOut
+	}
+	if t := c.token; t != nil {
+		n.Session = t.SID
+		switch t.Typ {
+		case "at+jwt", "oauth-at+jwt":
+			n.Token, n.ClientID = findings.AccessToken, t.ClientID
+		case "refresh+jwt", "oauth-refresh+jwt":
+			n.Token, n.ClientID = findings.RefreshToken, t.ClientID
+			if generation, ok := t.generation(); ok {
+				n.Generation = generation
+			}
+		}
+		audience, _, _ := strings.Cut(t.Aud, "#")
+		n.Foreign = audience != "" && audience != f.in.DID && audience != f.in.URL
+	}
+	n.Digest, n.Unsafe = digest(r, c), unsafe(r, c)
+	n.Moved = f.movedBy(r, c)
+	for _, h := range hits {
+		n.Faults = append(n.Faults, h.Kind)
+	}
+	return n
+}
+
+// digest names what a call asks for, and by whom; empty if its body was not read.
+func digest(r *http.Request, c *call) string {
+	if r.Method != http.MethodGet && c.body == nil && r.ContentLength != 0 {
+		return ""
+	}
+	sum := sha256.New()
+	for _, part := range [][]byte{[]byte(r.Method), []byte(c.method), []byte(r.URL.RawQuery), []byte(c.account), c.body} {
+		_, _ = sum.Write(strconv.AppendInt(nil, int64(len(part)), 10))
+		_, _ = sum.Write(part)
+	}
+	if c.token != nil && c.kind == Refresh {
+		_, _ = sum.Write([]byte(c.token.JTI))
+	}
+	const enough = 12
+	return hex.EncodeToString(sum.Sum(nil)[:enough])
+}
+
+// unsafe reports whether a call that comes twice is done twice.
+func unsafe(r *http.Request, c *call) bool {
+	if r.Method != http.MethodPost {
+		return false
+	}
+	switch c.method {
+	case "com.atproto.repo.createRecord":
+		return c.texts["rkey"] == ""
+	case "com.atproto.repo.applyWrites":
+		return bytes.Contains(c.body, []byte("applyWrites#create\"")) && !bytes.Contains(c.body, []byte(`"rkey"`))
+	case createAccount, "com.atproto.server.createAppPassword", "com.atproto.server.createInviteCode", "com.atproto.moderation.createReport",
+		"chat.bsky.convo.sendMessage", "chat.bsky.convo.sendMessageBatch":
+		return true
+	}
+	return false
+}
+
+// movedBy returns which address in a call is not right any more.
+func (f *Faults) movedBy(r *http.Request, c *call) string {
+	names := []string{c.texts["repo"]}
+	if query, err := url.ParseQuery(r.URL.RawQuery); err == nil {
+		names = append(names, query.Get("repo"), query.Get("actor"), query.Get("handle"))
+	}
+	for _, name := range names {
+		if name == "" {
+			continue
+		}
+		if moved := f.recorder.movedFrom(name); moved != "" {
+			return moved
+		}
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	own, err := url.Parse(f.in.URL)
+	if err != nil || host == own.Hostname() || host == "localhost" || net.ParseIP(strings.Trim(host, "[]")) != nil {
+		return ""
+	}
+	return "the host " + host + ", though this server is " + own.Hostname()
+}
+
+// learn notes what an answer tells its client.
+func (f *Faults) learn(n *findings.Call, status int, header http.Header, body []byte) {
+	n.Status = status
+	if seconds, err := strconv.Atoi(header.Get("Retry-After")); err == nil && seconds > 0 {
+		n.RetryAfter = time.Duration(seconds) * time.Second
+	}
+	if status >= http.StatusBadRequest {
+		var e struct{ Error string }
+		if json.Unmarshal(body, &e) == nil {
+			n.Error = e.Error
+		}
+		return
+	}
+	var of struct{ DID, Handle string }
+	if (n.Purpose != "" || n.Method == "com.atproto.server.getSession") && json.Unmarshal(body, &of) == nil {
+		f.recorder.named(of.DID, of.Handle)
+	}
+}
+
+// gave notes the tokens of an answer.
+func gave(n *findings.Call, g *given) {
+	n.Session, n.Account, n.ClientID = g.Access.SID, g.Access.Sub, g.Access.ClientID
+	if g.Refresh == nil {
+		return
+	}
+	if generation, ok := g.Refresh.generation(); ok {
+		n.Given, n.Life = generation, g.Access.life()
+	}
+}
+
+// seen is an answer on its way, of which the status and the beginning are noted.
+type seen struct {
+	http.ResponseWriter
+
+	status int
+	begin  []byte
+}
+
+// maxSeen bounds what is noted of an answer, in bytes.
+const maxSeen = 4 << 10
+
+// WriteHeader implements http.ResponseWriter.
+func (s *seen) WriteHeader(status int) {
+	if s.status == 0 {
+		s.status = status
+	}
+	s.ResponseWriter.WriteHeader(status)
+}
+
+func (s *seen) Write(part []byte) (int, error) {
+	if s.status == 0 {
+		s.status = http.StatusOK
+	}
+	if room := maxSeen - len(s.begin); room > 0 {
+		s.begin = append(s.begin, part[:min(room, len(part))]...)
+	}
+	return s.ResponseWriter.Write(part)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (s *seen) Unwrap() http.ResponseWriter { return s.ResponseWriter }
