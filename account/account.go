@@ -268,7 +268,8 @@ type Store interface {
 	// as it is now. In the same transaction it ends every session, if With says so, and
 	// those on the admin page, if the account is not active now,
 	// appends StatusEvents to the event log, and makes the identity of an account that
-	// Reappears due for a check. ErrTakenDown: see Account.With.
+	// Reappears due for a check. What is Urgent while events get no number is announced with
+	// all accounts, once they do. ErrTakenDown: see Account.With.
 	SetStatus(ctx context.Context, id int64, c StatusChange, e Entry, mails ...mail.Message) (*Account, error)
 	// RepeatStatus has the event log say the account's status again. ErrNotFound.
 	RepeatStatus(ctx context.Context, id int64, at time.Time) error

@@ -55,6 +55,13 @@ func StatusEvents(was, now *Account, head *Head, at time.Time) []event.Event {
 	return events
 }
 
+// Urgent reports whether a change from was to now takes effect although the network cannot
+// hear of it yet: a takedown or a suspension begins.
+func Urgent(was, now *Account) bool {
+	begins := func(was, now time.Time) bool { return was.IsZero() && !now.IsZero() }
+	return was.Status() != now.Status() && (begins(was.TakenDownAt, now.TakenDownAt) || begins(was.SuspendedAt, now.SuspendedAt))
+}
+
 // StatusEvent announces an account's hosting status.
 func StatusEvent(a *Account, at time.Time) event.Event {
 	return event.Account{DID: a.DID, Status: string(a.Status()), Time: at}.Event()

@@ -26,6 +26,7 @@ type ImportLine struct {
 // FileCommands are the commands with a file, by name.
 func (s *Service) FileCommands() map[string]control.FileCommand {
 	return map[string]control.FileCommand{
+		"account.adopt": s.adopt,
 		"repo.export": s.withFile(func(ctx context.Context, a repo.Account, _ io.Reader, out io.Writer) error {
 			if err := s.Store.Note(ctx, s.action(ctx, ActionExport, a.DID, "", "")); err != nil {
 				return err

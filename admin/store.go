@@ -42,6 +42,7 @@ const (
 	ActionMail             = "mail-sent"
 	ActionExport           = "repo-export"
 	ActionImport           = "repo-import"
+	ActionAdopt            = "account-adopted"
 	ActionDrop             = "record-dropped"
 	ActionTakedown         = "content-takedown"
 	ActionTakedownLifted   = "content-takedown-lifted"

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	comatproto "github.com/bluesky-social/indigo/api/atproto"
+
 	"nestbox/internal/pdstest"
 )
 
@@ -130,6 +132,55 @@ func wantHeld(t *testing.T, p *pdstest.Process, who pdstest.Session) {
 		if got.Status == http.StatusOK {
 			t.Errorf("%s was made", name)
 		}
+	}
+}
+
+// TestGuardTakedown: a takedown takes effect at once on a server that is held back, and is announced
+// after the jump. A command on the stopped server is refused what the server refuses.
+func TestGuardTakedown(t *testing.T) {
+	t.Parallel()
+	relay := newSayingRelay(t)
+	p := launchNamed(t, "PDS_CRAWLERS="+relay.URL, "PDS_FIREHOSE_GUARD=stop")
+	alice, bob := newOwner(t, p, "alice"), newOwner(t, p, "bob")
+	relay.says(fmt.Sprint(lastNumber(t, p) + 50))
+	p.Stop()
+	const says = "run nestbox firehose jump --from-relay"
+	if out, err := pdstest.Run(t, "", "account", "takedown", bob.DID, "--data", p.Dir); err != nil {
+		t.Errorf("a takedown without a server: %q, %v", out, err)
+	}
+	if out, err := pdstest.Run(t, "", "account", "untakedown", bob.DID, "--data", p.Dir); err == nil || !strings.Contains(err.Error(), says) {
+		t.Errorf("what can wait, without a server: %q, %v", out, err)
+	}
+	p.Restart()
+	down := p.Do(t, pdstest.Request{
+		Method: http.MethodPost, NSID: "com.atproto.admin.updateSubjectStatus", Auth: basic("admin:" + pdstest.Password), Body: map[string]any{
+			"subject":  map[string]any{"$type": "com.atproto.admin.defs#repoRef", "did": alice.DID},
+			"takedown": map[string]any{"applied": true, "ref": "case-1"},
+		},
+	})
+	if down.Status != http.StatusOK {
+		t.Fatalf("%d %s", down.Status, down.Body)
+	}
+	for _, who := range []pdstest.Session{alice, bob} {
+		got := p.Do(t, pdstest.Request{NSID: "com.atproto.sync.getRepo?did=" + url.QueryEscape(who.DID)})
+		got.WantError(t, http.StatusBadRequest, "RepoTakendown", "Repo has been takendown: "+who.DID)
+		if got := p.Refresh(t, who.RefreshJwt); got.Status == http.StatusOK {
+			t.Errorf("the session of %s goes on", who.Handle)
+		}
+	}
+	if out, err := pdstest.Run(t, "", "firehose", "jump", "--data", p.Dir, "--from-relay", relay.URL); err != nil {
+		t.Fatal(out, err)
+	}
+	told := map[string]bool{}
+	err := subscribe(t.Context(), "http://"+p.Ready.Listen, 0, func(frame []byte) bool {
+		_, m, _ := readFrame(frame) // the first is an #info, that the cursor is outdated
+		if a, ok := m.(*comatproto.SyncSubscribeRepos_Account); ok && a.Status != nil && *a.Status == "takendown" {
+			told[a.Did] = true
+		}
+		return len(told) < 2
+	})
+	if err != nil || !told[alice.DID] || !told[bob.DID] {
+		t.Errorf("told of %v, %v", told, err)
 	}
 }
 

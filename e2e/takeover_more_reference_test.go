@@ -29,17 +29,33 @@ func (s *switching) serve() {
 }
 
 // take makes the last pass.
-func (s *switching) take() *takeover.Report {
+func (s *switching) take(flags ...string) *takeover.Report {
+	s.t.Helper()
+	report := s.pass(flags...)
+	if !report.Done {
+		s.t.Fatalf("take over: %+v", report)
+	}
+	return report
+}
+
+// pass makes a pass.
+func (s *switching) pass(flags ...string) *takeover.Report {
 	s.t.Helper()
 	report := &takeover.Report{}
-	out, err := pdstest.Run(s.t, "", "takeover", "--env-file", s.envFile, "--json")
+	out, err := s.run(flags...)
 	if err == nil {
 		err = json.Unmarshal([]byte(out), report)
 	}
-	if err != nil || !report.Done {
-		s.t.Fatalf("take over: %v\n%s", err, out)
+	if err != nil {
+		s.t.Fatalf("takeover %v: %v\n%s", flags, err, out)
 	}
 	return report
+}
+
+// run runs nestbox takeover.
+func (s *switching) run(flags ...string) (string, error) {
+	s.t.Helper()
+	return pdstest.Run(s.t, "", append([]string{"takeover", "--env-file", s.envFile, "--json"}, flags...)...)
 }
 
 // TestReferenceTakeOverKilled: a take-over that is killed at random moments ends like one that is

@@ -61,29 +61,21 @@ type switching struct {
 
 func newSwitch(t *testing.T, signal syscall.Signal) *switching {
 	t.Helper()
-	s := &switching{t: t, old: newReferencePDS(t, startPLC(t)), signal: signal, mail: pdstest.NewMailbox(t, pdstest.MailboxOptions{})}
+	return newSwitchOf(t, newReferencePDS(t, startPLC(t)), signal)
+}
+
+// newSwitchOf is newSwitch for an old server with settings of its own.
+func newSwitchOf(t *testing.T, old *referencePDS, signal syscall.Signal) *switching {
+	t.Helper()
+	s := &switching{t: t, old: old, signal: signal, mail: pdstest.NewMailbox(t, pdstest.MailboxOptions{})}
 	s.old.start(t, s.mail.Settings()...)
 	s.facts = fillSource(t, s.old.Client, s.mail)
 	s.envFile = filepath.Join(pdstest.TempDir(t), "pds.env")
-	s.writeEnv(s.old.dir, filepath.Join(s.old.dir, "blocks"))
-	return s
-}
-
-// writeEnv writes the operator's file.
-func (s *switching) writeEnv(dir, blobs string) {
-	s.t.Helper()
 	lines := append(s.old.settings(), s.mail.Settings()...)
-	for i, line := range lines {
-		switch {
-		case strings.HasPrefix(line, "PDS_DATA_DIRECTORY="):
-			lines[i] = "PDS_DATA_DIRECTORY=" + dir
-		case strings.HasPrefix(line, "PDS_BLOBSTORE_DISK_LOCATION="):
-			lines[i] = "PDS_BLOBSTORE_DISK_LOCATION=" + blobs
-		}
-	}
 	if err := os.WriteFile(s.envFile, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
+	return s
 }
 
 func (s *switching) people() any {

@@ -27,20 +27,26 @@ type referencePDS struct {
 	pdstest.Client
 
 	dir, port, plc string
-	cmd            *exec.Cmd
-	log            *bytes.Buffer
+	// secret is its PDS_JWT_SECRET. blobs are its settings of blobs.
+	secret string
+	blobs  []string
+	cmd    *exec.Cmd
+	log    *bytes.Buffer
 }
 
 // settings are the lines of the operator's pds.env.
 func (o *referencePDS) settings() []string {
-	return []string{
+	blobs := o.blobs
+	if blobs == nil {
+		blobs = []string{"PDS_BLOBSTORE_DISK_LOCATION=" + filepath.Join(o.dir, "blocks")}
+	}
+	return append([]string{
 		"PDS_DEV_MODE=true", "PDS_HOSTNAME=localhost", "PDS_PORT=" + o.port, "PDS_DATA_DIRECTORY=" + o.dir, "PDS_SERVICE_DID=did:web:localhost",
-		"PDS_BLOBSTORE_DISK_LOCATION=" + filepath.Join(o.dir, "blocks"), "PDS_DID_PLC_URL=" + o.plc,
-		"PDS_JWT_SECRET=" + strings.Repeat("s", 32), "PDS_ADMIN_PASSWORD=admin-pass",
+		"PDS_DID_PLC_URL=" + o.plc, "PDS_JWT_SECRET=" + o.secret, "PDS_ADMIN_PASSWORD=admin-pass",
 		"PDS_PLC_ROTATION_KEY_K256_PRIVATE_KEY_HEX=" + strings.Repeat("5d", 32), "PDS_SERVICE_HANDLE_DOMAINS=.test",
 		"PDS_INVITE_REQUIRED=false", "PDS_RATE_LIMITS_ENABLED=false", "PDS_DISABLE_SSRF_PROTECTION=true",
 		"PDS_BSKY_APP_VIEW_URL=http://127.0.0.1:9", "PDS_BSKY_APP_VIEW_DID=did:web:appview.invalid",
-	}
+	}, blobs...)
 }
 
 // newReferencePDS chooses its directory and port.
@@ -50,7 +56,7 @@ func newReferencePDS(t *testing.T, plc string) *referencePDS {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &referencePDS{dir: pdstest.TempDir(t), port: port, plc: plc, Client: pdstest.Client{Base: "http://localhost:" + port}}
+	return &referencePDS{dir: pdstest.TempDir(t), port: port, plc: plc, secret: strings.Repeat("s", 32), Client: pdstest.Client{Base: "http://localhost:" + port}}
 }
 
 // start runs it until stop, or the end of the test.
@@ -210,6 +216,20 @@ func (f *sourceFacts) fillRepositories(t *testing.T, c pdstest.Client) {
 	})
 }
 
+// linkOf is the CID of a blob, as uploadBlob returned it.
+func linkOf(t *testing.T, blob json.RawMessage) string {
+	t.Helper()
+	var ref struct {
+		Ref struct {
+			Link string `json:"$link"`
+		}
+	}
+	if err := json.Unmarshal(blob, &ref); err != nil {
+		t.Fatal(err)
+	}
+	return ref.Ref.Link
+}
+
 func (f *sourceFacts) fillStatuses(t *testing.T, c pdstest.Client) {
 	t.Helper()
 	status := func(subject, takedown map[string]any) {
@@ -220,16 +240,8 @@ func (f *sourceFacts) fillStatuses(t *testing.T, c pdstest.Client) {
 	}
 	erin := f.sessions["erin"]
 	blob := uploadRandom(t, c, pdstest.Bearer(erin.AccessJwt))
-	var ref struct {
-		Ref struct {
-			Link string `json:"$link"`
-		}
-	}
-	if err := json.Unmarshal(blob, &ref); err != nil {
-		t.Fatal(err)
-	}
 	uri, cid := writePost(t, c, pdstest.Bearer(erin.AccessJwt), erin.DID, pictured(blob))
-	f.erinPost, f.erinCID, f.erinBlob = uri, cid, ref.Ref.Link
+	f.erinPost, f.erinCID, f.erinBlob = uri, cid, linkOf(t, blob)
 	status(map[string]any{"$type": "com.atproto.repo.strongRef", "uri": uri, "cid": cid}, map[string]any{"applied": true, "ref": "case-1"})
 	status(map[string]any{"$type": "com.atproto.admin.defs#repoBlobRef", "did": erin.DID, "cid": f.erinBlob}, map[string]any{"applied": true})
 	status(account("bob"), map[string]any{"applied": true, "ref": "case-2"})

@@ -15,7 +15,6 @@ import (
 
 	"nestbox/firehose/event"
 	"nestbox/internal/gate"
-	"nestbox/internal/pause"
 	"nestbox/internal/tally"
 )
 
@@ -330,11 +329,16 @@ func (h *Hub) Jump(ctx context.Context, to int64) error {
 	for m := range h.members {
 		m.end(errJumped)
 	}
+	h.Wake()
+	return nil
+}
+
+// Wake makes Announce look whether there is something to announce.
+func (h *Hub) Wake() {
 	select {
 	case h.kick <- struct{}{}:
 	default: // it is awake already
 	}
-	return nil
 }
 
 const (
@@ -344,27 +348,25 @@ const (
 )
 
 // Announce calls step until every account has been announced again after a jump, even
-// one before a restart. It runs until ctx ends. step announces some accounts,
-// continues where it stopped, and reports whether there are more.
+// one before a restart, and again after Wake. It runs until ctx ends. step announces some
+// accounts, continues where it stopped, and reports whether there are more.
 func (h *Hub) Announce(ctx context.Context, step func(context.Context) (more bool, err error)) {
 	for {
 		more, err := step(ctx)
-		again := announcePause
-		if err != nil {
-			if ctx.Err() != nil {
-				return
-			}
+		var again <-chan time.Time
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
 			h.opts.Logger.LogAttrs(ctx, slog.LevelError, "announcing accounts failed", slog.String("cause", err.Error()))
-			again = announceRetry
-		} else if !more {
-			select {
-			case <-h.kick:
-				continue
-			case <-ctx.Done():
-				return
-			}
+			again = time.After(announceRetry)
+		case more:
+			again = time.After(announcePause)
 		}
-		if !pause.For(ctx, again) {
+		select {
+		case <-again:
+		case <-h.kick:
+		case <-ctx.Done():
 			return
 		}
 	}

@@ -85,7 +85,11 @@ func (s *Service) moveIn(ctx context.Context, p Pending, document []byte) (*acco
 	if err != nil {
 		return nil, err
 	}
-	e := account.NewEntry(ctx, p.CreatedAt, account.EntryMovedIn, account.ActorOwner)
+	by := account.ActorOwner
+	if p.MadeBy != "" {
+		by = account.ActorAdmin
+	}
+	e := account.NewEntry(ctx, p.CreatedAt, account.EntryMovedIn, by)
 	a, err := s.Store.MoveIn(ctx, p, document, first, e)
 	if err != nil {
 		return nil, err

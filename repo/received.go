@@ -3,10 +3,15 @@ package repo
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
 
+	"github.com/bluesky-social/indigo/atproto/atcrypto"
+	"github.com/bluesky-social/indigo/atproto/syntax"
 	"github.com/ipfs/go-cid"
 
+	"nestbox/repo/car"
 	"nestbox/request"
 )
 
@@ -49,6 +54,39 @@ func (f *Received) Size() int64 { return f.file.size }
 // ReadAt implements io.ReaderAt. Behind Size it reads nothing.
 func (f *Received) ReadAt(b []byte, at int64) (int, error) {
 	return io.NewSectionReader(f.file.file, 0, f.file.size).ReadAt(b, at)
+}
+
+// SignedBy returns ErrImport unless the file is a repository of that DID whose commit a key has
+// signed, a did:key.
+func (f *Received) SignedBy(did syntax.DID, key string) error {
+	public, err := atcrypto.ParsePublicDIDKey(key)
+	if err != nil {
+		return fmt.Errorf("signing key of %s: %w", did, err)
+	}
+	file, err := car.NewReader(io.NewSectionReader(f.file.file, 0, f.file.size))
+	if err != nil {
+		return refused(err)
+	}
+	for {
+		b, err := file.Next()
+		if errors.Is(err, io.EOF) {
+			return fmt.Errorf("%w: its commit is missing", ErrImport)
+		}
+		if err != nil {
+			return refused(err)
+		}
+		if !slices.Contains(file.Roots(), b.CID) {
+			continue
+		}
+		commit, err := DecodeCommit(b.Data)
+		if err != nil {
+			return refused(err)
+		}
+		if err := commit.Verify(public); err != nil || commit.DID != did {
+			return fmt.Errorf("%w: the key that the DID document of %s names has not signed it", ErrImport, did)
+		}
+		return nil
+	}
 }
 
 // Examine reads and verifies the file as Import does, and changes nothing. Records and Odd

@@ -40,6 +40,8 @@ type guard struct {
 	seen map[string]int64 // by relay, what it said last
 	// floor is the largest of them.
 	floor atomic.Int64
+	// ask, if set, asks the relays first: a command without a server does, if it makes an event.
+	ask func()
 }
 
 // note keeps what a relay said.
@@ -61,7 +63,13 @@ func (s *Server) guards() bool { return s.opts.Config.FirehoseGuard == "stop" }
 // admitsNumber returns errBehind for the number of an event that relays have seen already: its
 // change is refused.
 func (s *Server) admitsNumber(seq int64) error {
-	if s.guards() && seq <= s.guard.floor.Load() {
+	if !s.guards() {
+		return nil
+	}
+	if s.guard.ask != nil {
+		s.guard.ask()
+	}
+	if seq <= s.guard.floor.Load() {
 		return errBehind
 	}
 	return nil
@@ -78,14 +86,25 @@ func (s *Server) guardNumbers(ctx context.Context) {
 		s.noteNumbers(ctx)
 	}
 	for {
-		every := guardEvery
-		if s.held() != nil {
+		every, held := guardEvery, s.held() != nil
+		if held {
 			every = guardSoon
 		}
 		if !pause.For(ctx, every) {
 			return
 		}
 		s.noteNumbers(ctx)
+		if held && s.held() == nil {
+			s.firehose.Wake() // what took effect meanwhile
+		}
+	}
+}
+
+// askFirst makes a command that no server runs for ask the relays before its first event: with
+// PDS_FIREHOSE_GUARD=stop it is refused what a server refuses.
+func (s *Server) askFirst(ctx context.Context) {
+	if !s.opts.Listen {
+		s.guard.ask = sync.OnceFunc(func() { _ = s.checkNumbers(ctx) }) // admitsNumber compares the numbers
 	}
 }
 

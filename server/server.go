@@ -410,11 +410,13 @@ func (s *Server) commands() control.Commands {
 
 // Run runs a command in this process.
 func (s *Server) Run(ctx context.Context, name string, args, result any) error {
+	s.askFirst(ctx)
 	return s.commands().Run(ctx, name, args, result)
 }
 
 // RunFile runs a command with a file in this process.
 func (s *Server) RunFile(ctx context.Context, name string, args any, in io.Reader, out io.Writer) error {
+	s.askFirst(ctx)
 	return s.commands().RunFile(ctx, name, args, in, out)
 }
 

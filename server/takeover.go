@@ -319,8 +319,10 @@ func (t *takeoverRun) run(ctx context.Context) error {
 	if t.Pass == Prepare {
 		return pass.Prepare(ctx, t.report)
 	}
-	// Sessions go on by the old server's secret.
-	if _, err := auth.OpenKeyring(t.dir.Keyring(), c.JWTSecret.Reveal(), t.Now); err != nil {
+	// Sessions go on by the old server's secret. What that has signed in this second is its, too:
+	// tokens have whole seconds.
+	next := func() time.Time { return t.Now().Add(time.Second) }
+	if _, err := auth.OpenKeyring(t.dir.Keyring(), c.JWTSecret.Reveal(), next); err != nil {
 		return err
 	}
 	if err := pass.Finish(ctx, t.report); err != nil {

@@ -29,6 +29,7 @@ type CheckedTakeover struct {
 	Newer    int             `json:"newer"`
 	Blobs    CheckedBlobs    `json:"blobs"`
 	Sessions CheckedSessions `json:"sessions"`
+	Grants   CheckedGrants   `json:"grants"`
 	// Differences are what is not as it was, for another reason than a write since.
 	Differences []string `json:"differences,omitempty"`
 	// Warnings are what looks as if a setting were wrong.
@@ -58,6 +59,16 @@ type CheckedSessions struct {
 	Opened    int64 `json:"opened"`
 }
 
+// CheckedGrants compares what the accounts that are here granted to OAuth clients: that each is
+// of the same account and client, and bound to the same key (DPoP, RFC 9449).
+type CheckedGrants struct {
+	// Old are those that lived on the old server at the take-over, Here those that live here.
+	// The others have ended since.
+	Old   int `json:"old"`
+	Here  int `json:"here"`
+	Ended int `json:"ended"`
+}
+
 // checking is a CheckTakeover, and what it has open.
 type checking struct {
 	*CheckedTakeover
@@ -70,6 +81,8 @@ type checking struct {
 	untouched bool
 	blobs     map[blobName]bool   // that are here
 	wanted    map[blobName]string // that are not, and a record that refers to each
+	// tokens are the old server's, whose sessions live here.
+	tokens map[[sha256.Size]byte]store.InheritedToken
 }
 
 // blobName names a blob of an account.
@@ -79,7 +92,7 @@ type blobName struct {
 }
 
 // CheckTakeover compares what was taken over with the source, account by account: head, status,
-// records, blobs and sessions. A server may run on it. from names the bucket of the source's
+// records, blobs, sessions and grants. A server may run on it. from names the bucket of the source's
 // blobs, if they are in one. ErrNotTaken.
 func CheckTakeover(ctx context.Context, c *config.Config, from config.Reference, now time.Time) (out CheckedTakeover, err error) {
 	dir := datadir.Dir(c.DataDirectory)
@@ -116,7 +129,7 @@ func CheckTakeover(ctx context.Context, c *config.Config, from config.Reference,
 	if err := k.accounts(ctx); err != nil {
 		return out, err
 	}
-	return out, k.sessions(ctx, now)
+	return out, k.inherited(ctx, c.OAuthTrustedClients, now)
 }
 
 // load reads which accounts and blobs are here.
@@ -280,13 +293,24 @@ func (k *checking) original(ctx context.Context, paths []string) (bool, error) {
 // on with a session.
 const settling = 10 * time.Minute
 
-// sessions compares the sessions that lived on the old server with those that live here.
-func (k *checking) sessions(ctx context.Context, now time.Time) error {
-	known := map[[sha256.Size]byte]bool{}
-	here, err := k.view.Inherited(func(token [sha256.Size]byte) error { known[token] = true; return nil })
+// inherited compares the sessions and grants that lived on the old server with those that live
+// here.
+func (k *checking) inherited(ctx context.Context, trusted []string, now time.Time) error {
+	k.tokens = map[[sha256.Size]byte]store.InheritedToken{}
+	here, err := k.view.Inherited(func(t store.InheritedToken) error { k.tokens[t.Hash] = t; return nil })
 	if err != nil || here.Since.IsZero() {
 		return err
 	}
+	if err := k.sessions(ctx, here, now); err != nil {
+		return err
+	}
+	err = takeover.LiveGrants(ctx, k.source, trusted, here.Since, k.grant)
+	slices.Sort(k.Differences)
+	return err
+}
+
+// sessions compares those that a password opened.
+func (k *checking) sessions(ctx context.Context, here store.Inherited, now time.Time) error {
 	passwords, err := k.source.AppPasswords()
 	if err != nil {
 		return err
@@ -297,8 +321,9 @@ func (k *checking) sessions(ctx context.Context, now time.Time) error {
 			return nil
 		}
 		k.Sessions.Old++
+		_, lives := k.tokens[token]
 		switch {
-		case known[token]:
+		case lives:
 			k.Sessions.Here++
 		case k.untouched:
 			lost[did]++
@@ -313,13 +338,33 @@ func (k *checking) sessions(ctx context.Context, now time.Time) error {
 	for did, n := range lost {
 		k.differs(did, "%d of its sessions are not here", n)
 	}
-	slices.Sort(k.Differences)
 	k.Sessions.Refreshed, k.Sessions.Opened = here.Refreshed, here.Opened
 	if k.Sessions.Old > 0 && here.Refreshed == 0 && here.Opened > 0 && now.Sub(here.First) >= settling {
 		k.Warnings = append(k.Warnings, fmt.Sprintf("%d sessions were opened here since %s, "+
 			"and not one of the %d that were taken over was refreshed: "+
 			"if people must sign in again, PDS_JWT_SECRET is not the old server's",
 			here.Opened, here.First.UTC().Format(time.RFC3339), k.Sessions.Old))
+	}
+	return nil
+}
+
+// grant compares what an OAuth client was granted.
+func (k *checking) grant(old takeover.LiveGrant) error {
+	if _, ok := k.there[old.DID]; !ok {
+		return nil
+	}
+	k.Grants.Old++
+	here, lives := k.tokens[old.Token]
+	same := here.DID == old.DID && here.ClientID == old.ClientID && here.DPoPJKT == old.DPoPJKT
+	switch {
+	case lives && same:
+		k.Grants.Here++
+	case lives:
+		k.differs(old.DID, "what it granted to %s belongs to %s of %s here, or is bound to another key", old.ClientID, here.ClientID, here.DID)
+	case k.untouched:
+		k.differs(old.DID, "what it granted to %s is not here", old.ClientID)
+	default:
+		k.Grants.Ended++
 	}
 	return nil
 }

@@ -96,6 +96,60 @@ func TestCheckTakeover(t *testing.T) {
 	}
 }
 
+// grant adds what an OAuth client was granted to the source; the last change was some time ago.
+func (o *old) grant(a *referencetest.Account, id, jkt string, ago time.Duration) {
+	o.t.Helper()
+	at := referencetest.ISO(time.Now().Add(-ago))
+	o.alter("account.sqlite", fmt.Sprintf(`INSERT INTO token (did, tokenId, createdAt, updatedAt, expiresAt, clientId, clientAuth, parameters,
+		currentRefreshToken, scope) VALUES ('%s', 'tok-%s', '%s', '%[3]s', '%[3]s', 'https://%[2]s.example/c.json', '{"method":"none"}',
+		'{"scope":"atproto","dpop_jkt":"%[4]s"}', 'ref-%[2]s', 'atproto')`, a.DID, id, at, jkt))
+}
+
+// TestCheckTakeoverGrants: what OAuth clients were granted is compared: account, client, and the
+// key that the client proves.
+func TestCheckTakeoverGrants(t *testing.T) {
+	t.Parallel()
+	o := newOld(t, referencetest.Options{Accounts: 8, Records: 2})
+	plain, other := o.Accounts[referencetest.Plain], o.Accounts[5]
+	o.grant(plain, "phone", "key-1", time.Hour)
+	o.grant(plain, "watch", "key-2", time.Hour)
+	o.grant(other, "desk", "key-3", time.Hour)
+	o.grant(other, "forgotten", "key-4", 20*24*time.Hour)
+	o.must(server.Finish)
+	if c := o.check(0); len(c.Differences) > 0 || c.Grants != (server.CheckedGrants{Old: 3, Here: 3}) {
+		t.Errorf("%q, %+v", c.Differences, c.Grants)
+	}
+	database := filepath.Join(o.target(), "nestbox.sqlite")
+	fi, err := os.Stat(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.alterTarget(fmt.Sprintf(`UPDATE oauth_session SET dpop_jkt = 'key-9' WHERE client_id LIKE '%%phone%%';
+		UPDATE session SET account_id = (SELECT id FROM account WHERE did = '%s')
+			WHERE id = (SELECT session_id FROM oauth_session WHERE client_id LIKE '%%desk%%');
+		DELETE FROM session WHERE id = (SELECT session_id FROM oauth_session WHERE client_id LIKE '%%watch%%')`, plain.DID))
+	c := o.check(0)
+	text := strings.Join(c.Differences, "\n")
+	for _, want := range []string{
+		plain.DID.String() + ": what it granted to https://phone.example/c.json belongs to",
+		other.DID.String() + ": what it granted to https://desk.example/c.json belongs to",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q lacks %q", text, want)
+		}
+	}
+	if c.Grants != (server.CheckedGrants{Old: 3, Ended: 1}) {
+		t.Errorf("%+v", c.Grants)
+	}
+	// Nothing was written since, as the dates say: what is not here did not end by itself.
+	if err := os.Chtimes(database, time.Time{}, fi.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	if text := strings.Join(o.check(0).Differences, "\n"); !strings.Contains(text, "what it granted to https://watch.example/c.json is not here") {
+		t.Errorf("%q", text)
+	}
+}
+
 // TestCheckTakeoverSecret: sessions that nobody goes on with, while people sign in again, look
 // like a wrong secret.
 func TestCheckTakeoverSecret(t *testing.T) {
@@ -148,6 +202,30 @@ func TestTakeoverToken(t *testing.T) {
 	}
 	o.settings = []string{"PDS_JWT_SECRET=" + secret}
 	o.must(server.Finish)
+}
+
+// TestTakeoverLastSecond: an access token that the old server has issued in the second of the
+// take-over goes on.
+func TestTakeoverLastSecond(t *testing.T) {
+	t.Parallel()
+	o := newOld(t, referencetest.Options{Accounts: 8, Records: 2})
+	const secret = "the secret of the old server, long enough"
+	now := time.Now()
+	o.options.Now, o.settings = func() time.Time { return now }, []string{"PDS_JWT_SECRET=" + secret}
+	o.must(server.Finish)
+	s := pdstest.Start(t, pdstest.Options{Dir: o.Dir, Settings: append(o.settings, rotationKey)})
+	token := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+		"scope": "com.atproto.access", "aud": "did:web:localhost", "sub": o.Accounts[referencetest.Plain].DID.String(),
+		"iat": now.Unix(), "exp": now.Add(2 * time.Hour).Unix(),
+	})
+	token.Header["typ"] = "at+jwt"
+	text, err := token.SignedString([]byte(secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := s.GetSession(t, text); a.Status != 200 {
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
 }
 
 // TestDryRunBlobs: a dry run names the blobs whose files are missing or have another size, and

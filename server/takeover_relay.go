@@ -23,7 +23,17 @@ type relay struct {
 var _ takeover.Relay = (*relay)(nil)
 
 // errRelay: see relayOf.
-var errRelay = errors.New("--from-relay: write the URL of a host, like https://relay.example.com")
+var errRelay = errors.New("write the URL of a host, like https://relay.example.com")
+
+// FetchRepo fetches the repository of an account from a host that has a copy of it, as a CAR file.
+// The caller closes it.
+func FetchRepo(ctx context.Context, host string, did syntax.DID) (io.ReadCloser, error) {
+	r, err := relayOf(host)
+	if err != nil {
+		return nil, err
+	}
+	return r.Repo(ctx, did)
+}
 
 // relayOf returns the host that an operator named, nil if none is.
 func relayOf(host string) (takeover.Relay, error) {

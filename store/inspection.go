@@ -70,9 +70,9 @@ type Inspection interface {
 	LastEvent() (int64, error)
 	// Foreign returns the number up to which events came with a take-over, 0 for none.
 	Foreign() (int64, error)
-	// Inherited calls yield with the hash of each token of a server that was taken over whose
-	// session lives (session.TokenHash), and returns what became of those sessions.
-	Inherited(yield func(token [sha256.Size]byte) error) (Inherited, error)
+	// Inherited calls yield with each token of a server that was taken over whose session lives,
+	// and returns what became of those sessions.
+	Inherited(yield func(InheritedToken) error) (Inherited, error)
 
 	Close() error
 }
@@ -88,6 +88,16 @@ type Inspected struct {
 	Active bool
 	// Pending: its DID is being registered, so that it has no repository yet.
 	Pending bool
+}
+
+// InheritedToken is a token of a server that was taken over.
+type InheritedToken struct {
+	// Hash is its session.TokenHash.
+	Hash [sha256.Size]byte
+	DID  syntax.DID
+	// ClientID and DPoPJKT are the OAuth client that it was given to, and the thumbprint of the
+	// key that the client proves; empty in sessions that no such client has.
+	ClientID, DPoPJKT string
 }
 
 // Inherited is what became of the sessions of a server that was taken over.

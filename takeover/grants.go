@@ -3,6 +3,7 @@ package takeover
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -144,6 +145,34 @@ func BringGrants(ctx context.Context, src GrantSource, dst GrantStore, rules Gra
 		err = flush()
 	}
 	return counts, err
+}
+
+// LiveGrant is what an OAuth client was granted on the source.
+type LiveGrant struct {
+	DID syntax.DID
+	// DPoPJKT is the thumbprint of the key that the client proves.
+	ClientID, DPoPJKT string
+	// Token is the session.TokenHash of its newest access token.
+	Token [sha256.Size]byte
+}
+
+// LiveGrants calls yield with each grant of the source that lived at a time. trusted are the
+// clients of PDS_OAUTH_TRUSTED_CLIENTS.
+func LiveGrants(ctx context.Context, src GrantSource, trusted []string, at time.Time, yield func(LiveGrant) error) error {
+	at = at.UTC().Truncate(time.Millisecond)
+	return src.Grants(ctx, func(did string, tokens []OAuthToken, _ []Allowed) error {
+		for i := range tokens {
+			b, ok := tokens[i].session(Holder{}, GrantRules{Trusted: trusted}, at)
+			if !ok || !at.Before(b.State.Expires) {
+				continue
+			}
+			by := b.State.Grant.Holder
+			if err := yield(LiveGrant{syntax.DID(did), by.ClientID, by.DPoPJKT, session.TokenHash(tokens[i].ID)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // holder returns the program that a grant belongs to. It reports false for what no client

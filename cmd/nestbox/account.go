@@ -32,6 +32,7 @@ type accountCmd struct {
 	Factors    accountFactorsCmd    `cmd:"" help:"Show second factors, or remove those of an owner who has lost them."`
 	Code       accountCodeCmd       `cmd:"" help:"Print a code that a tool asks for, for an owner who gets no mail."`
 	Export     accountExportCmd     `cmd:"" help:"Write all that an account has here to standard output, as a ZIP."`
+	Adopt      accountAdoptCmd      `cmd:"" help:"Bring back an account that a restore has lost: its DID still names this server."`
 	Delete     accountDeleteCmd     `cmd:"" help:"Delete an account for good."`
 }
 

@@ -150,6 +150,7 @@ func printChecked(w io.Writer, c server.CheckedTakeover) {
 		b.Here, b.Old, b.Missing, b.Gone)
 	_, _ = fmt.Fprintf(w, "sessions\t%d of %d go on, %d have ended since; %d were refreshed here, %d opened here\n",
 		s.Here, s.Old, s.Ended, s.Refreshed, s.Opened)
+	_, _ = fmt.Fprintf(w, "grants\t%d of %d of OAuth apps go on, %d have ended since\n", c.Grants.Here, c.Grants.Old, c.Grants.Ended)
 	for _, d := range c.Differences {
 		_, _ = fmt.Fprintf(w, "differs\t%s\n", d)
 	}

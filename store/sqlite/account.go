@@ -348,11 +348,7 @@ func (db Accounts) SetStatus(
 		if now, err = findAccount(tx.Conn, "a.id = ?", func(s *sqlite.Stmt) { s.BindInt64(1, id) }); err != nil {
 			return err
 		}
-		head, err := accountHead(tx.Conn, id)
-		if err != nil {
-			return err
-		}
-		if err := insertLogs(tx, db.DB, account.StatusEvents(a, now, head, e.At), e.At); err != nil {
+		if err := announceStatus(tx, db.DB, a, now, e.At); err != nil {
 			return err
 		}
 		return noteAndTell(tx, db.DB, id, e, mails)
@@ -361,6 +357,23 @@ func (db Accounts) SetStatus(
 		return nil, err
 	}
 	return now, nil
+}
+
+// announceStatus announces that an account's status changed. What is urgent while no number is
+// given is announced with all accounts, once there is one.
+func announceStatus(tx *groupcommit.Tx, db *DB, was, now *account.Account, at time.Time) error {
+	if account.Urgent(was, now) {
+		if held, err := numbersHeld(tx.Conn, db); err != nil {
+			return err
+		} else if held {
+			return beginToAnnounce(tx.Conn)
+		}
+	}
+	head, err := accountHead(tx.Conn, now.ID)
+	if err != nil {
+		return err
+	}
+	return insertLogs(tx, db, account.StatusEvents(was, now, head, at), at)
 }
 
 // accountHead returns the latest commit of an account's repository, nil if it has none.

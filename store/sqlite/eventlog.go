@@ -218,11 +218,23 @@ func (db EventLog) Jump(ctx context.Context, to int64) error {
 		if err != nil {
 			return fmt.Errorf("set next number: %w", err)
 		}
-		if _, err := change(tx.Conn, "INSERT INTO announce (one, after) VALUES (1, 0) ON CONFLICT DO UPDATE SET after = 0", nil); err != nil {
-			return fmt.Errorf("begin to announce: %w", err)
-		}
-		return nil
+		return beginToAnnounce(tx.Conn)
 	})
+}
+
+// beginToAnnounce makes every account be announced again: see EventLog.Unannounced.
+func beginToAnnounce(c *sqlite.Conn) error {
+	_, err := change(c, "INSERT INTO announce (one, after) VALUES (1, 0) ON CONFLICT DO UPDATE SET after = 0", nil)
+	return wrap(err, "begin to announce")
+}
+
+// numbersHeld reports whether the next event would be refused its number.
+func numbersHeld(c *sqlite.Conn, db *DB) (bool, error) {
+	if db.number == nil {
+		return false, nil
+	}
+	last, err := lastSeq(c)
+	return err == nil && db.number(last+1) != nil, wrap(err, "read last number")
 }
 
 // Unannounced implements repo.Announcements.

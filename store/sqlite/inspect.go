@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strings"
@@ -265,14 +264,16 @@ func (i *inspection) Foreign() (last int64, err error) {
 }
 
 // Inherited implements store.Inspection.
-func (i *inspection) Inherited(yield func(token [sha256.Size]byte) error) (in store.Inherited, err error) {
+func (i *inspection) Inherited(yield func(store.InheritedToken) error) (in store.Inherited, err error) {
 	err = query(i.conn, "SELECT at FROM legacy_since", nil, func(r *sqlite.Stmt) error { in.Since = columnTime(r, 0); return nil })
 	if err != nil || in.Since.IsZero() {
 		return in, wrap(err, "look for sessions of another server")
 	}
-	err = query(i.conn, "SELECT t.hash FROM legacy_token t JOIN session s ON s.id = t.session_id", nil, func(r *sqlite.Stmt) error {
-		var token [sha256.Size]byte
-		r.ColumnBytes(0, token[:])
+	err = query(i.conn, `SELECT t.hash, a.did, coalesce(g.client_id, ''), coalesce(g.dpop_jkt, '')
+		FROM legacy_token t JOIN session s ON s.id = t.session_id JOIN account a ON a.id = s.account_id
+		LEFT JOIN oauth_session g ON g.session_id = s.id`, nil, func(r *sqlite.Stmt) error {
+		token := store.InheritedToken{DID: syntax.DID(r.ColumnText(1)), ClientID: r.ColumnText(2), DPoPJKT: r.ColumnText(3)}
+		r.ColumnBytes(0, token.Hash[:])
 		return yield(token)
 	})
 	if err != nil {

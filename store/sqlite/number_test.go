@@ -8,6 +8,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"nestbox/account"
 	"nestbox/hosting"
 	"nestbox/store/sqlite"
 	"nestbox/store/storetest"
@@ -48,4 +49,49 @@ func TestNumber(t *testing.T) {
 		t.Fatal(err)
 	}
 	verify(t, path)
+}
+
+// TestNumberTakedown: a takedown takes effect while no number is given, and is announced later; what
+// can wait waits.
+func TestNumberTakedown(t *testing.T) {
+	held, floor := errors.New("held"), int64(0)
+	db := openDB(t, filepath.Join(t.TempDir(), "nestbox.sqlite"), sqlite.Options{Number: func(seq int64) error {
+		if seq <= floor {
+			return held
+		}
+		return nil
+	}})
+	s := db.Stores()
+	alice, err := storetest.AddAccount(t.Context(), s, hosting.Pending{Handle: "alice.test", CreatedAt: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := s.Log.Bounds(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	floor = before.Last + 10
+	set := func(c account.StatusChange) (account.Status, error) {
+		a, err := s.Accounts.SetStatus(t.Context(), alice.ID, c, account.Entry{At: time.Now(), By: account.ActorAdmin, Kind: account.EntryTakedown})
+		if err != nil {
+			return "", err
+		}
+		return a.Status(), nil
+	}
+	if _, err := set(account.StatusChange{Deactivated: new(true)}); !errors.Is(err, held) {
+		t.Errorf("deactivated: %v, want the refusal", err)
+	}
+	if got, err := set(account.StatusChange{Suspended: new(true)}); err != nil || got != account.Suspended {
+		t.Errorf("suspended: %q, %v", got, err)
+	}
+	if got, err := set(account.StatusChange{Takedown: &account.Applied{Applied: true}}); err != nil || got != account.TakenDown {
+		t.Errorf("taken down: %q, %v", got, err)
+	}
+	if _, err := set(account.StatusChange{Takedown: &account.Applied{}}); !errors.Is(err, held) {
+		t.Errorf("lifted to a suspension: %v, want the refusal", err)
+	}
+	b, err := s.Log.Bounds(t.Context())
+	if err != nil || b.Last != before.Last || !b.Announcing {
+		t.Errorf("%+v, %v: something was announced, or never will be", b, err)
+	}
 }
