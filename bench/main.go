@@ -16,7 +16,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -237,12 +236,6 @@ func (b *bench) measure(l load) (sample, error) {
 	l.warmup, l.window, l.behind = b.warmup, b.window, b.upstream
 	for {
 		s, err := l.run()
-		// The reference cuts a connection now and then; ours must not.
-		if errors.Is(err, syscall.ECONNRESET) && l.server.name == "reference" && l.requests == 0 && b.retries > 0 {
-			fmt.Printf("%s: once more: %v\n", l.server.name, err)
-			b.retries--
-			continue
-		}
 		if err != nil {
 			return s, fmt.Errorf("%s: %w", l.server.name, err)
 		}
