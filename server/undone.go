@@ -19,14 +19,14 @@ import (
 type Undone struct {
 	// Until is of when the newest state of the store is, with which the restored one was compared.
 	Until time.Time `json:"until,omitzero"`
-	// Count is how many there are of each kind, List has the first of them.
+	// Count is how many there are of each kind, List has the first of each.
 	Count map[store.UndoneKind]int `json:"count,omitempty"`
 	List  []store.Undone           `json:"list,omitempty"`
 	// Error is why the states could not be compared. The restore itself is none the worse.
 	Error string `json:"error,omitempty"`
 }
 
-// undoneMost bounds Undone.List.
+// undoneMost bounds how many of a kind Undone.List has.
 const undoneMost = 10_000
 
 // laterState is the store's newest state, if that is younger than what was restored.
@@ -58,7 +58,7 @@ func (l *laterState) compare(ctx context.Context, dir datadir.Dir, each func(sto
 	if err == nil && !l.until.IsZero() {
 		err = sqlite.Undone(ctx, dir.Database(), l.path(), time.Now(), func(u store.Undone) error {
 			out.Count[u.Kind]++
-			if len(out.List) < undoneMost {
+			if out.Count[u.Kind] <= undoneMost {
 				out.List = append(out.List, u)
 			}
 			if each != nil {

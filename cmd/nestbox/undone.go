@@ -33,9 +33,9 @@ var undoneTexts = []struct {
 	{store.UndoneTakedownLifted, "takedowns and suspensions that were lifted count again: nestbox account untakedown, unsuspend"},
 	{store.UndoneRole, "accounts have a role on the admin page again that was taken from them: nestbox admin remove"},
 	{store.UndoneInvite, "invite codes that were disabled work again: nestbox invite disable"},
-	{store.UndoneHandle, "accounts have their old handle: nestbox identity repair"},
+	{store.UndoneHandle, "accounts have their old handle: nestbox account handle"},
 	{store.UndoneSigningKey, "accounts have a signing key that their DID document does not name: nestbox identity repair"},
-	{store.UndoneMade, "accounts that were made since are lost, while their DIDs name this server"},
+	{store.UndoneMade, "accounts that were made since are lost, while their DIDs name this server: nestbox account adopt"},
 }
 
 // undoneShown is how many of a kind a terminal shows.
@@ -50,22 +50,26 @@ func undoneText(u *server.Undone) string {
 	if len(u.Count) == 0 {
 		return fmt.Sprintf("\nUp to %s nothing was ended or changed that is back now.", u.Until.Format(time.RFC3339))
 	}
-	fmt.Fprintf(&said, "\nWhat happened since, up to %s, has not happened here:", u.Until.Format(time.RFC3339))
+	fmt.Fprintf(&said, "\nWhat happened since, up to %s, has not happened here. Run what you need before the server starts, which announces every account again:", u.Until.Format(time.RFC3339))
 	for _, t := range undoneTexts {
 		n := u.Count[t.kind]
 		if n == 0 {
 			continue
 		}
 		fmt.Fprintf(&said, "\n- %d: %s", n, t.text)
-		shown := 0
+		listed := 0
 		for _, one := range u.List {
-			if one.Kind != t.kind || shown == undoneShown {
+			if one.Kind != t.kind {
 				continue
 			}
-			shown++
-			said.WriteString("\n    " + undoneLine(one))
+			if listed++; listed <= undoneShown {
+				said.WriteString("\n    " + undoneLine(one))
+			}
 		}
-		if n > shown {
+		switch shown := min(listed, undoneShown); {
+		case n > listed:
+			fmt.Fprintf(&said, "\n    and %d more: restored.json has the first %d", n-shown, listed)
+		case n > shown:
 			fmt.Fprintf(&said, "\n    and %d more: restored.json has them", n-shown)
 		}
 	}

@@ -32,6 +32,12 @@ func TestUndoneTexts(t *testing.T) {
 			t.Errorf("%s: %s", kind[1], said)
 		}
 	}
+	many := &server.Undone{Count: map[store.UndoneKind]int{store.UndoneTakedown: 9}, List: []store.Undone{
+		{Kind: store.UndoneSession}, {Kind: store.UndoneTakedown, DID: "did:plc:a"},
+	}}
+	if said := undoneText(many); !strings.Contains(said, "did:plc:a\n    and 8 more: restored.json has the first 1") {
+		t.Error(said)
+	}
 	if len(kinds) != len(undoneTexts) || len(kinds) < 20 {
 		t.Errorf("%d kinds, %d texts", len(kinds), len(undoneTexts))
 	}

@@ -37,11 +37,11 @@ var undone = []struct {
 	{store.UndoneAppPassword, `SELECT a.did, a.handle, ` +
 		entryAt(`t.kind = 'app-password-revoked' AND instr(t.reason, '"' || p.name || '"') = 1`) + `, p.name
 		FROM main.app_password p ` + bothAccounts("p.account_id") + `
-		WHERE NOT EXISTS (SELECT 1 FROM n.app_password x WHERE x.id = p.id AND x.hash = p.hash)`},
+		WHERE NOT EXISTS (SELECT 1 FROM n.app_password x WHERE x.account_id = m.id AND x.name = p.name AND x.created_at = p.created_at)`},
 	// A hash also changes when it is replaced by a better one of the same password.
 	{store.UndonePassword, changedAccounts(entryAt("t.kind = 'password-changed'"), "''",
 		"m.password_hash <> a.password_hash AND m.credential_epoch <> a.credential_epoch")},
-	{store.UndoneEmail, changedAccounts(entryAt("t.kind = 'email-changed'"), "''", "m.email_key <> a.email_key")},
+	{store.UndoneEmail, changedAccounts(entryAt("t.kind = 'email-changed'"), "m.email", "m.email_key <> a.email_key")},
 	{store.UndonePasskey, `SELECT a.did, a.handle, ` + entryAt("t.kind = 'passkey-removed' AND instr(t.reason, p.name) > 0") + `, p.name
 		FROM main.passkey p ` + bothAccounts("p.account_id") + `
 		WHERE NOT EXISTS (SELECT 1 FROM n.passkey x WHERE x.account_id = m.id AND x.credential_id = p.credential_id)`},
@@ -58,8 +58,10 @@ var undone = []struct {
 	{store.UndoneFactorOff, changedAccounts(entryAt("t.kind IN ('authenticator-off', 'authenticator-on')"), "'authenticator app'",
 		"EXISTS (SELECT 1 FROM main.totp x WHERE x.account_id = a.id) AND NOT "+sameAuthenticator)},
 	{store.UndoneFactorOff, changedAccounts(entryAt("t.kind = 'sign-in-codes-off'"), "'codes by mail'", "m.email_factor < a.email_factor")},
+	// An account that the later line of history never had was not deleted by it.
 	{store.UndoneDeleted, `SELECT a.did, a.handle, (SELECT max(at) FROM n.audit x WHERE x.did = a.did AND x.what = 'account-deleted'), ''
-		FROM main.account a WHERE a.pending_operation IS NULL AND NOT EXISTS (SELECT 1 FROM n.account m WHERE m.did = a.did)`},
+		FROM main.account a WHERE a.pending_operation IS NULL AND NOT EXISTS (SELECT 1 FROM n.account m WHERE m.did = a.did OR m.id = a.id)
+		AND a.id <= (SELECT seq FROM n.sqlite_sequence WHERE name = 'account')`},
 	{store.UndoneTakedown, changedAccounts("m.takendown_at", "m.takedown_ref", "m.takendown_at IS NOT NULL AND a.takendown_at IS NULL")},
 	{store.UndoneSuspension, changedAccounts("m.suspended_at", "''", "m.suspended_at IS NOT NULL AND a.suspended_at IS NULL")},
 	{store.UndoneDeactivation, changedAccounts("m.deactivated_at", "''", "m.deactivated_at IS NOT NULL AND a.deactivated_at IS NULL")},
@@ -84,8 +86,9 @@ var undone = []struct {
 // all sessions of an account has one entry for them together.
 var endedSessions = `SELECT a.did, a.handle, coalesce(` + entryAt("t.session_id = s.id") + `,
 		(SELECT min(t.at) FROM n.trail t WHERE t.account_id = m.id AND t.id > ?1
-			AND t.kind IN ('all-signed-out', 'password-changed', 'takedown'))),
-		coalesce(g.client_id, p.name, s.user_agent)
+			AND (t.kind IN ('all-signed-out', 'password-changed', 'takedown')
+				OR t.kind = 'app-password-revoked' AND instr(t.reason, '"' || p.name || '"') = 1))),
+		'session ' || s.id || coalesce(', ' || nullif(coalesce(g.client_id, p.name, s.user_agent), ''), '')
 	FROM main.session s ` + bothAccounts("s.account_id") + ` LEFT JOIN main.oauth_session g ON g.session_id = s.id
 	LEFT JOIN main.app_password p ON p.id = s.app_password_id
 	WHERE s.expires > ?2 AND NOT EXISTS (SELECT 1 FROM n.session x WHERE x.id = s.id AND x.nonce = s.nonce)`

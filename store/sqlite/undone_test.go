@@ -79,9 +79,9 @@ func TestUndone(t *testing.T) {
 	copyTo(t, db.Path(), restored)
 	execute(t, restored, undoneState)
 	for _, c := range []struct{ sql, want string }{
-		{"DELETE FROM session WHERE id = 1" + undoneEntry(1, "sign-out", "1, ''"), "session-ended did:plc:alice 9 phone"},
-		{"DELETE FROM session WHERE id = 1" + undoneEntry(1, "all-signed-out", "0, ''"), "session-ended did:plc:alice 9 phone"},
-		{"DELETE FROM session WHERE id = 2", "app-access-ended did:plc:alice 0 https://app.test"},
+		{"DELETE FROM session WHERE id = 1" + undoneEntry(1, "sign-out", "1, ''"), "session-ended did:plc:alice 9 session 1, phone"},
+		{"DELETE FROM session WHERE id = 1" + undoneEntry(1, "all-signed-out", "0, ''"), "session-ended did:plc:alice 9 session 1, phone"},
+		{"DELETE FROM session WHERE id = 2", "app-access-ended did:plc:alice 0 session 2, https://app.test"},
 		{"DELETE FROM session WHERE id = 3", ""},
 		{"DELETE FROM browser_session" + undoneEntry(1, "all-signed-out", "0, ''"), "browser-signed-out did:plc:alice 0 browser"},
 		{"DELETE FROM browser_session", ""}, // it has expired
@@ -92,7 +92,7 @@ func TestUndone(t *testing.T) {
 			"password-changed did:plc:alice 9",
 		},
 		{"UPDATE account SET password_hash = 'better' WHERE id = 1", ""},
-		{"UPDATE account SET email = 'new@x.test', email_key = 'new@x.test' WHERE id = 2" + undoneEntry(2, "email-changed", "0, ''"), "email-changed did:plc:bob 9"},
+		{"UPDATE account SET email = 'new@x.test', email_key = 'new@x.test' WHERE id = 2" + undoneEntry(2, "email-changed", "0, ''"), "email-changed did:plc:bob 9 new@x.test"},
 		{"DELETE FROM passkey", "passkey-removed did:plc:alice 0 key"},
 		{"UPDATE recovery_code SET used_at = 9 WHERE hash = x'01'" + undoneEntry(1, "recovery-code-used", "0, ''"), "recovery-codes-used did:plc:alice 9 1"},
 		{
@@ -118,7 +118,9 @@ func TestUndone(t *testing.T) {
 		{"UPDATE account SET signing_key = 'did:key:other' WHERE id = 1", "signing-key-changed did:plc:alice 0 did:key:other"},
 		{"UPDATE admin_role SET role = 'moderator'", "admin-role-taken did:plc:alice 0 admin"},
 		{"UPDATE invite_code SET disabled = 1", "invite-code-disabled  0 invite-1"},
-		{"UPDATE account SET did = 'did:plc:new' WHERE id = 3", "account-deleted did:plc:carol 0, account-made did:plc:new 0"},
+		{"UPDATE account SET did = 'did:plc:new' WHERE id = 3", "account-made did:plc:new 0"},
+		{"DELETE FROM account WHERE id = 4; UPDATE sqlite_sequence SET seq = 3 WHERE name = 'account'", ""}, // another line of history
+		{"UPDATE app_password SET hash = 'better'", ""},
 		{"UPDATE session SET head = 7, rotated_at = 9, expires = 4000000000001 WHERE id = 1", ""},
 	} {
 		newest := filepath.Join(t.TempDir(), "newest.sqlite")
