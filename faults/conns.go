@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"context"
 	"net"
 	"sync"
 	"time"
@@ -17,7 +18,7 @@ type connections struct {
 
 // Listener returns l, whose connections are known. Those of other networks than TCP are not.
 func (f *Faults) Listener(l net.Listener) net.Listener {
-	return &listener{l, &f.connections, sync.OnceFunc(func() { close(f.stopped()) })}
+	return &listener{l, &f.connections, sync.OnceFunc(f.stop)}
 }
 
 type listener struct {
@@ -31,6 +32,12 @@ type listener struct {
 func (l *listener) Close() error {
 	l.stop()
 	return l.Listener.Close()
+}
+
+// stop ends what waits for calls or lasts: no account stays down, and those who watch leave.
+func (f *Faults) stop() {
+	close(f.stopped())
+	f.liftAll(context.Background())
 }
 
 // Accept returns the next connection. While the server is away it resets them.

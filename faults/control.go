@@ -93,9 +93,8 @@ func (f *Faults) answer(ctx context.Context, args SetArgs) (State, error) {
 		}
 	}
 	if args.Off || args.Plan != nil {
-		const longest = 1000 * time.Hour
-		f.lift(ctx, f.in.Now().Add(longest)) // no account stays down for a plan that is over
 		f.set(args.Plan)
+		f.liftAll(ctx)
 	}
 	return f.state(), nil
 }

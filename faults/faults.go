@@ -214,7 +214,7 @@ func (f *Faults) serve(p *running, next http.Handler, w http.ResponseWriter, r *
 		n.Lost = n.Lost || r.Context().Err() != nil
 		f.recorder.add(*n)
 	}()
-	if f.before(w, r, c, hits) {
+	if f.before(p, w, r, c, hits) {
 		panic(http.ErrAbortHandler) // the connection ends without an answer
 	}
 	f.dated.replace(r)
@@ -236,7 +236,7 @@ func (f *Faults) serve(p *running, next http.Handler, w http.ResponseWriter, r *
 }
 
 // before does what happens before the server sees a request, and reports whether it never does.
-func (f *Faults) before(w http.ResponseWriter, r *http.Request, c *call, hits []hit) (lost bool) {
+func (f *Faults) before(p *running, w http.ResponseWriter, r *http.Request, c *call, hits []hit) (lost bool) {
 	for _, h := range hits {
 		switch h.Kind {
 		case LostBefore:
@@ -252,7 +252,8 @@ func (f *Faults) before(w http.ResponseWriter, r *http.Request, c *call, hits []
 			f.connections.restart(away)
 			return true
 		case Revoke, Takedown, Deactivate:
-			if err := f.end(r.Context(), h.Fault, c); err != nil {
+			// A caller that leaves in the middle must not leave the account as it is.
+			if err := f.end(context.WithoutCancel(r.Context()), p, h.Fault, c); err != nil {
 				f.in.Log.LogAttrs(r.Context(), slog.LevelWarn, "fault on purpose failed",
 					slog.String("fault", h.Kind), slog.String("cause", err.Error()))
 			}
@@ -390,7 +391,7 @@ func (f *Faults) note(g *given) {
 }
 
 // end ends a caller's session, or pauses the account for a while.
-func (f *Faults) end(ctx context.Context, fault Fault, c *call) error {
+func (f *Faults) end(ctx context.Context, p *running, fault Fault, c *call) error {
 	did := c.token.Sub
 	account := map[string]string{"account": did}
 	switch fault.Kind {
@@ -399,28 +400,54 @@ func (f *Faults) end(ctx context.Context, fault Fault, c *call) error {
 		return f.in.Run(ctx, "session.revoke", map[string]any{"account": did, "id": id}, &struct{}{})
 	case Takedown:
 		err := f.in.Run(ctx, "account.takedown", map[string]string{"account": did, "ref": "nestbox dev faults"}, &struct{}{})
-		f.later(err, fault.For, func(ctx context.Context) error { return f.in.Run(ctx, "account.untakedown", account, &struct{}{}) })
+		f.later(ctx, p, err, fault.For, func(ctx context.Context) error { return f.in.Run(ctx, "account.untakedown", account, &struct{}{}) })
 		return err
 	case Deactivate:
 		err := f.in.SetActive(ctx, did, false)
-		f.later(err, fault.For, func(ctx context.Context) error { return f.in.SetActive(ctx, did, true) })
+		f.later(ctx, p, err, fault.For, func(ctx context.Context) error { return f.in.SetActive(ctx, did, true) })
 		return err
 	}
 	return errors.ErrUnsupported
 }
 
-// later has something lifted after a time, unless it failed or lasts for good.
-func (f *Faults) later(failed error, after Duration, run func(context.Context) error) {
+// later has something lifted after a time, unless it failed or lasts for good. What a plan did that is
+// over by now is lifted at once.
+func (f *Faults) later(ctx context.Context, p *running, failed error, after Duration, run func(context.Context) error) {
 	if failed != nil || after == 0 {
 		return
 	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	f.lifts = append(f.lifts, lift{f.in.Now().Add(time.Duration(after)), run})
+	f.mu.Unlock()
+	if f.over(p) {
+		f.liftAll(ctx)
+	}
+}
+
+// over reports whether a plan has ended, or the server stops.
+func (f *Faults) over(p *running) bool {
+	select {
+	case <-f.stopped():
+		return true
+	default:
+		return f.running.Load() != p
+	}
+}
+
+// liftAll ends what should end at any time: no account stays down for a plan that is over.
+func (f *Faults) liftAll(ctx context.Context) {
+	f.mu.Lock()
+	none := len(f.lifts) == 0
+	f.mu.Unlock()
+	if none {
+		return
+	}
+	const longest = 1000 * time.Hour
+	f.lift(ctx, f.in.Now().Add(longest))
 }
 
 // lift ends what should have ended by a time. It runs ahead of each call, so nobody notices that it
-// was not earlier.
+// was not earlier, and goes on when the caller leaves. What fails is tried again, a second later.
 func (f *Faults) lift(ctx context.Context, by time.Time) {
 	f.mu.Lock()
 	var due []lift
@@ -432,9 +459,17 @@ func (f *Faults) lift(ctx context.Context, by time.Time) {
 		return true
 	})
 	f.mu.Unlock()
+	const enough = 10 * time.Second
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), enough)
+	defer cancel()
 	for _, l := range due {
-		if err := l.run(ctx); err != nil {
-			f.in.Log.LogAttrs(ctx, slog.LevelWarn, "fault on purpose not lifted", slog.String("cause", err.Error()))
+		err := l.run(ctx)
+		if err == nil {
+			continue
 		}
+		f.in.Log.LogAttrs(ctx, slog.LevelWarn, "fault on purpose not lifted", slog.String("cause", err.Error()))
+		f.mu.Lock()
+		f.lifts = append(f.lifts, lift{f.in.Now().Add(time.Second), l.run})
+		f.mu.Unlock()
 	}
 }

@@ -1,11 +1,15 @@
 package faults_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"syscall"
@@ -15,6 +19,7 @@ import (
 	"nestbox/control"
 	"nestbox/faults"
 	"nestbox/internal/pdstest"
+	"nestbox/oauth/dpop"
 	"nestbox/server"
 )
 
@@ -365,6 +370,93 @@ func TestReuseWindow(t *testing.T) {
 	w.MustRefresh(t, two)
 	w.off()
 	w.MustRefresh(t, zero) // the server's own window
+}
+
+// TestLifts: what should be lifted is, though the next caller leaves, the faults are turned off in the
+// middle of the call, or the server stops.
+func TestLifts(t *testing.T) {
+	t.Parallel()
+	type stub struct {
+		f         *faults.Faults
+		down      int
+		fails     bool   // untakedown does, once
+		on        func() // what happens in the middle of a takedown
+		now       time.Time
+		call, off func(ctx context.Context)
+	}
+	started := func() *stub {
+		w := &stub{f: &faults.Faults{}, now: time.Now(), on: func() {}}
+		w.f.Start(faults.Plan{Faults: []faults.Fault{{Kind: faults.Takedown, Every: 3, For: faults.Duration(2 * time.Second)}}})
+		h := w.f.Handler(http.NotFoundHandler(), faults.Inside{
+			Proofs: &dpop.Checker{}, Now: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
+			Run: func(ctx context.Context, name string, _, _ any) error {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				switch name {
+				case "account.takedown":
+					w.down++
+					w.on()
+				case "account.untakedown":
+					if w.fails {
+						w.fails = false
+						return errors.New("the disk is full")
+					}
+					w.down--
+				}
+				return nil
+			},
+		})
+		token := base64.RawURLEncoding.EncodeToString([]byte(`{"typ":"at+jwt"}`)) + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"did:plc:a"}`)) + ".x"
+		w.call = func(ctx context.Context) {
+			r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/xrpc/com.atproto.server.getSession", nil)
+			r.Header.Set("Authorization", "Bearer "+token)
+			h.ServeHTTP(httptest.NewRecorder(), r)
+		}
+		w.off = func(ctx context.Context) {
+			if err := w.f.Commands().Run(ctx, string(faults.CmdFaults), faults.SetArgs{Off: true}, &faults.State{}); err != nil {
+				t.Error(err)
+			}
+		}
+		return w
+	}
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+
+	left := started()
+	left.call(t.Context())
+	left.call(t.Context())
+	left.call(t.Context())
+	left.now, left.fails = left.now.Add(3*time.Second), true
+	left.call(t.Context())
+	left.now = left.now.Add(time.Second)
+	if left.down != 1 {
+		t.Fatalf("down %d times", left.down)
+	}
+	if left.call(gone); left.down != 0 {
+		t.Error("the next caller left, and the account is down")
+	}
+
+	off := started()
+	off.call(t.Context())
+	off.on = func() { off.off(t.Context()) }
+	off.call(t.Context())
+	if off.call(t.Context()); off.down != 0 {
+		t.Error("the faults are off, and the account is down")
+	}
+
+	stops := started()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l = stops.f.Listener(l)
+	stops.call(t.Context())
+	stops.call(t.Context())
+	stops.call(t.Context())
+	if err := l.Close(); err != nil || stops.down != 0 {
+		t.Errorf("the server stops, and the account is down: %v", err)
+	}
 }
 
 // TestEnds: sessions end and accounts pause in the middle, and what is to be lifted is.
