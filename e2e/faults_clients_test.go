@@ -27,11 +27,11 @@ func TestFaultsClients(t *testing.T) {
 	}{
 		{
 			client: "atproto-api", library: "@atproto/api", its: []string{"early-refresh", "ignored-retry-after"},
-			presets: []string{"mobile", "tabs", "flaky-host", "expiry", "end-of-life"},
+			presets: []string{"none", "mobile", "tabs", "flaky-host", "expiry", "end-of-life"},
 		},
 		{
 			client: "lex-password-session", library: "@atproto/lex-password-session", its: []string{"early-refresh", "ignored-retry-after"},
-			presets: []string{"mobile", "tabs", "flaky-host", "expiry", "end-of-life"},
+			presets: []string{"none", "mobile", "tabs", "flaky-host", "expiry", "end-of-life"},
 		},
 		{client: "oauth-atproto", library: "@atproto/oauth-client-node", presets: []string{"mobile", "tabs", "flaky-host", "expiry", "end-of-life", "oauth"}},
 	} {

@@ -3,6 +3,7 @@ package faults
 import (
 	"cmp"
 	"context"
+	crand "crypto/rand"
 	"errors"
 	"log/slog"
 	"math/rand/v2"
@@ -101,6 +102,7 @@ func (f *Faults) set(p *Plan) *Plan {
 // Handler returns next behind the faults.
 func (f *Faults) Handler(next http.Handler, in Inside) http.Handler {
 	f.in = in
+	_, _ = crand.Read(f.recorder.key[:]) // never fails
 	if f.running.Load() != nil {
 		const enough = 6 * dpop.Window // so that the nonces of two minutes count from the start
 		in.Proofs.Replays = dpop.NewReplays(in.Now().Add(-enough), 0)
@@ -212,6 +214,7 @@ func (f *Faults) serve(p *running, next http.Handler, w http.ResponseWriter, r *
 	defer func() { // a panic ends the connection
 		n.End = f.in.Now()
 		n.Lost = n.Lost || r.Context().Err() != nil
+		f.recorder.tell(n)
 		f.recorder.add(*n)
 	}()
 	if f.before(p, w, r, c, hits) {

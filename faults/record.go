@@ -2,12 +2,15 @@ package faults
 
 import (
 	"bytes"
+	"context"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,12 +22,15 @@ import (
 
 // recorder keeps the calls of clients, from when faults are set on.
 type recorder struct {
+	// key keeps digests from being guessed: requests have passwords.
+	key [sha256.Size]byte
+
 	mu       sync.Mutex
 	calls    []findings.Call
 	watchers map[chan findings.Call]struct{}
 	// handles are those of accounts, by DID, as answers named them last; moved are the DIDs of
-	// accounts by handles that they had before.
-	handles, moved map[string]string
+	// accounts by handles that they had before; told are the handles that sessions were told.
+	handles, moved, told map[string]string
 }
 
 // maxCalls is how many calls are kept; beyond it the older half goes.
@@ -93,12 +99,30 @@ func (r *recorder) named(did, handle string) {
 	r.handles[did] = handle
 }
 
-// movedFrom returns what is wrong with a handle that an account had before; empty if nothing is.
-func (r *recorder) movedFrom(handle string) string {
+// tell notes the handle that the answer to a call names, if it came to the client.
+func (r *recorder) tell(c *findings.Call) {
+	if c.Handle == "" {
+		return
+	}
+	r.named(c.Of(), c.Handle)
+	if c.Session == "" || c.Lost {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.told == nil || len(r.told) >= maxSessions {
+		r.told = map[string]string{}
+	}
+	r.told[c.Session] = c.Handle
+}
+
+// movedFrom returns what is wrong with a handle that the account of a session had before, if the session
+// was told the new one; empty if nothing is.
+func (r *recorder) movedFrom(handle string, by *claims) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	did := r.moved[handle]
-	if did == "" {
+	if did == "" || did != by.Sub || r.told[by.SID] != r.handles[did] {
 		return ""
 	}
 	return "the handle " + handle + ", which is " + r.handles[did] + " now"
@@ -134,7 +158,8 @@ func (f *Faults) begin(r *http.Request, c *call, hits []hit) *findings.Call {
 		audience, _, _ := strings.Cut(t.Aud, "#")
 		n.Foreign = audience != "" && audience != f.in.DID && audience != f.in.URL
 	}
-	n.Digest, n.Unsafe = digest(r, c), unsafe(r, c)
+	n.Unsafe = unsafe(r, c)
+	n.Digest = f.recorder.digest(r, c, n.Unsafe)
 	n.Moved = f.movedBy(r, c)
 	for _, h := range hits {
 		n.Faults = append(n.Faults, h.Kind)
@@ -142,13 +167,21 @@ func (f *Faults) begin(r *http.Request, c *call, hits []hit) *findings.Call {
 	return n
 }
 
-// digest names what a call asks for, and by whom; empty if its body was not read.
-func digest(r *http.Request, c *call) string {
-	if r.Method != http.MethodGet && c.body == nil && r.ContentLength != 0 {
+// dates are when records say that they were made.
+var dates = regexp.MustCompile(`"createdAt"\s*:\s*"[^"]*"`)
+
+// digest names what a call asks for, and by whom; empty if its body was not read. An unsafe call that
+// is dated anew asks for the same.
+func (r *recorder) digest(q *http.Request, c *call, unsafe bool) string {
+	if q.Method != http.MethodGet && c.body == nil && q.ContentLength != 0 {
 		return ""
 	}
-	sum := sha256.New()
-	for _, part := range [][]byte{[]byte(r.Method), []byte(c.method), []byte(r.URL.RawQuery), []byte(c.account), c.body} {
+	body := c.body
+	if unsafe {
+		body = dates.ReplaceAll(body, nil)
+	}
+	sum := hmac.New(sha256.New, r.key[:])
+	for _, part := range [][]byte{[]byte(q.Method), []byte(c.method), []byte(q.URL.RawQuery), []byte(c.account), body} {
 		_, _ = sum.Write(strconv.AppendInt(nil, int64(len(part)), 10))
 		_, _ = sum.Write(part)
 	}
@@ -178,27 +211,31 @@ func unsafe(r *http.Request, c *call) bool {
 
 // movedBy returns which address in a call is not right any more.
 func (f *Faults) movedBy(r *http.Request, c *call) string {
-	names := []string{c.texts["repo"]}
-	if query, err := url.ParseQuery(r.URL.RawQuery); err == nil {
-		names = append(names, query.Get("repo"), query.Get("actor"), query.Get("handle"))
+	if c.token != nil {
+		for _, name := range []string{c.texts["repo"], r.URL.Query().Get("repo")} {
+			if moved := f.recorder.movedFrom(name, c.token); moved != "" {
+				return moved
+			}
+		}
 	}
-	for _, name := range names {
-		if name == "" {
-			continue
-		}
-		if moved := f.recorder.movedFrom(name); moved != "" {
-			return moved
-		}
+	if strings.HasPrefix(r.URL.Path, "/.well-known/") {
+		return ""
 	}
 	host := r.Host
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
 	own, err := url.Parse(f.in.URL)
-	if err != nil || host == own.Hostname() || host == "localhost" || net.ParseIP(strings.Trim(host, "[]")) != nil {
+	if err != nil || host == own.Hostname() || host == "localhost" || net.ParseIP(strings.Trim(host, "[]")) != nil || f.hosts(r.Context(), host) {
 		return ""
 	}
 	return "the host " + host + ", though this server is " + own.Hostname()
+}
+
+// hosts reports whether an account has a handle.
+func (f *Faults) hosts(ctx context.Context, handle string) bool {
+	var is struct{ Handle string }
+	return f.in.Run(ctx, "account.info", map[string]string{"account": handle}, &is) == nil && is.Handle == handle
 }
 
 // learn notes what an answer tells its client.
@@ -216,18 +253,21 @@ func (f *Faults) learn(n *findings.Call, status int, header http.Header, body []
 	}
 	var of struct{ DID, Handle string }
 	if (n.Purpose != "" || n.Method == "com.atproto.server.getSession") && json.Unmarshal(body, &of) == nil {
-		f.recorder.named(of.DID, of.Handle)
+		n.DID, n.Handle = of.DID, of.Handle
 	}
 }
 
 // gave notes the tokens of an answer.
 func gave(n *findings.Call, g *given) {
-	n.Session, n.Account, n.ClientID = g.Access.SID, g.Access.Sub, g.Access.ClientID
+	n.Session, n.DID = g.Access.SID, g.Access.Sub
 	if g.Refresh == nil {
 		return
 	}
 	if generation, ok := g.Refresh.generation(); ok {
-		n.Given, n.Life = generation, g.Access.life()
+		n.Given, n.Life, n.Expires = generation, g.Access.life(), time.Unix(g.Access.EXP, 0)
+	}
+	if g.Access.ClientID != "" { // OAuth clients go by expires_in, and do not look into the token
+		n.Expires = n.At.Add(n.Life)
 	}
 }
 

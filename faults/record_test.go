@@ -45,11 +45,6 @@ func TestReport(t *testing.T) {
 	if r, _ := w.report(0); r.Recording || r.Calls != 0 {
 		t.Errorf("before anything was set: %+v", r)
 	}
-	w.set(faults.Fault{Kind: faults.AccessLife, For: faults.Duration(20 * time.Second)}, faults.Fault{
-		Kind: faults.LostAfter, Methods: []string{"com.atproto.repo.createRecord"},
-	}, faults.Fault{
-		Kind: faults.Status, Status: 503, RetryAfter: faults.Duration(5 * time.Second), Methods: []string{"com.atproto.server.describeServer"},
-	})
 	call := func(name, nsid, token string, body any) (a pdstest.Answer, err error) {
 		w.pass(2 * time.Second)
 		r := pdstest.Request{NSID: nsid, Header: as(name), Body: body}
@@ -86,7 +81,15 @@ func TestReport(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	w.set()
 	w.SignUp(t, "alice")
+	early := in("early/1")
+	refresh("early/1", early.RefreshJwt)
+	w.set(faults.Fault{Kind: faults.AccessLife, For: faults.Duration(20 * time.Second)}, faults.Fault{
+		Kind: faults.LostAfter, Methods: []string{"com.atproto.repo.createRecord"},
+	}, faults.Fault{
+		Kind: faults.Status, Status: 503, RetryAfter: faults.Duration(5 * time.Second), Methods: []string{"com.atproto.server.describeServer"},
+	})
 
 	good := in("good/1")
 	must(call("good/1", server+"getSession", good.AccessJwt, nil))
@@ -96,8 +99,8 @@ func TestReport(t *testing.T) {
 	must(call("good/1", server+"getSession", good.AccessJwt, nil))
 	must(call("good/1", server+"deleteSession", good.RefreshJwt, nil))
 
-	early := in("early/1")
-	refresh("early/1", early.RefreshJwt)
+	soon := in("soon/1") // its tokens live for seconds
+	refresh("soon/1", soon.RefreshJwt)
 
 	stale := in("stale/1")
 	w.pass(20 * time.Second)
@@ -112,10 +115,10 @@ func TestReport(t *testing.T) {
 	must(call("wrong/1", server+"getSession", wrong.RefreshJwt, nil))
 
 	post := in("post/1")
-	record := map[string]any{"repo": post.DID, "collection": "app.bsky.feed.post", "record": map[string]any{
-		"$type": "app.bsky.feed.post", "text": "twice", "createdAt": "2026-11-30T12:00:00Z",
-	}}
-	for range 2 {
+	for _, created := range []string{"2026-11-30T12:00:00Z", "2026-11-30T12:00:01Z"} {
+		record := map[string]any{"repo": post.DID, "collection": "app.bsky.feed.post", "record": map[string]any{
+			"$type": "app.bsky.feed.post", "text": "twice", "createdAt": created,
+		}}
 		if _, err := call("post/1", "com.atproto.repo.createRecord", post.AccessJwt, record); err == nil {
 			t.Error("no answer was lost")
 		}
@@ -125,11 +128,13 @@ func TestReport(t *testing.T) {
 	}
 
 	moved := in("moved/1")
+	must(call("link/1", "com.atproto.repo.describeRepo?repo=alice.test", "", nil))
 	if err := w.Run(t.Context(), "account.handle", map[string]string{"account": moved.DID, "handle": "alice-2.test"}, &struct{}{}); err != nil {
 		t.Fatal(err)
 	}
 	must(call("moved/1", server+"getSession", moved.AccessJwt, nil)) // it learns of it
 	must(call("moved/1", "com.atproto.repo.describeRepo?repo=alice.test", moved.AccessJwt, nil))
+	must(call("link/1", "com.atproto.repo.describeRepo?repo=alice.test", "", nil)) // a link that somebody kept
 
 	other := pdstest.Start(t, pdstest.Options{Settings: []string{"PDS_SERVICE_DID=did:web:other.example.com"}})
 	must(call("foreign/1", server+"getSession", other.SignUp(t, "bob").AccessJwt, nil))
@@ -138,7 +143,7 @@ func TestReport(t *testing.T) {
 	want := map[string]map[findings.Kind]int{
 		"good/1": {}, "early/1": {findings.Early: 1}, "stale/1": {findings.Stale: 1}, "wrong/1": {findings.WrongToken: 2},
 		"post/1": {findings.RepeatedPost: 1}, "hasty/1": {findings.Impatient: 1}, "moved/1": {findings.MovedAddress: 1},
-		"foreign/1": {findings.ForeignToken: 1}, "Go-http-client/1.1": {},
+		"foreign/1": {findings.ForeignToken: 1}, "soon/1": {}, "link/1": {}, "Go-http-client/1.1": {},
 	}
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if !maps.Equal(got[name], want[name]) {

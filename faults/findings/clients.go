@@ -79,7 +79,7 @@ func ofSignIns(r *collector, calls []*Call) {
 			order = append(order, s)
 		}
 		s.last = c
-		s.ended = s.ended || c.final() || c.Purpose == SignOut
+		s.ended = s.ended || c.final() || c.Purpose == SignOut || !c.Lost && c.Error == "AccountTakedown"
 	}
 	var left []*Call // sign-ins that left a session behind
 	for i, s := range order[min(1, len(order)):] {

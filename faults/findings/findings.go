@@ -38,7 +38,11 @@ type Call struct {
 	// Client is the User-Agent; ClientID is that of an OAuth client.
 	Client   string `json:"client,omitempty"`
 	ClientID string `json:"clientId,omitempty"`
-	Account  string `json:"account,omitempty"`
+	// Account is what the request names: the DID of its token, or who signs in. DID and Handle are
+	// those in the answer.
+	Account string `json:"account,omitempty"`
+	DID     string `json:"did,omitempty"`
+	Handle  string `json:"handle,omitempty"`
 	// Session is the one that the token names; of a sign-in, the one that it opened.
 	Session string  `json:"session,omitempty"`
 	Verb    string  `json:"verb"`
@@ -49,9 +53,11 @@ type Call struct {
 	Generation int64  `json:"generation"`
 	// Foreign: the token is another server's.
 	Foreign bool `json:"foreign,omitempty"`
-	// Given is the generation of the pair in the answer, Life that of its access token.
-	Given int64         `json:"given"`
-	Life  time.Duration `json:"life,omitempty"`
+	// Given is the generation of the pair in the answer, Life that of its access token, Expires when it
+	// expires as the client sees it.
+	Given   int64         `json:"given"`
+	Life    time.Duration `json:"life,omitempty"`
+	Expires time.Time     `json:"expires,omitzero"`
 	// Status and Error are the answer's; Lost: it did not reach the client whole.
 	Status     int           `json:"status"`
 	Error      string        `json:"error,omitempty"`
@@ -205,6 +211,8 @@ const maxEvidence = 3
 const (
 	// settle is how long after an answer a client may act as if it had not come yet.
 	settle = time.Second
+	// soon is how long before its access token expires a client may refresh.
+	soon = time.Minute
 	// goOn is how many calls a client may make with a session that it knows has ended.
 	goOn = 8
 	// again is how long a client has to repeat a call that was asked for a nonce, and for how long
@@ -214,10 +222,13 @@ const (
 	piled = 3
 )
 
-// who identifies one client of an account.
+// who identifies one client of an account, as a request names them: it does so before and after it succeeds.
 type who struct{ client, clientID, account string }
 
 func (c *Call) who() who { return who{c.Client, c.ClientID, c.Account} }
+
+// Of returns the account that a call is about, by its DID if that is known.
+func (c *Call) Of() string { return cmp.Or(c.DID, c.Account) }
 
 // collector puts findings of one kind about one session, or one client, together.
 type collector struct {
@@ -226,10 +237,10 @@ type collector struct {
 }
 
 func (r *collector) add(kind Kind, c *Call, session, format string, args ...any) {
-	key := fmt.Sprintf("%s %q %q %q %q", kind, c.Client, c.ClientID, c.Account, session)
+	key := fmt.Sprintf("%s %q %q %q %q", kind, c.Client, c.ClientID, c.Of(), session)
 	f := r.index[key]
 	if f == nil {
-		f = &Finding{Kind: kind, Client: c.Client, ClientID: c.ClientID, Account: c.Account, Session: session, First: c.At}
+		f = &Finding{Kind: kind, Client: c.Client, ClientID: c.ClientID, Account: c.Of(), Session: session, First: c.At}
 		r.index[key] = f
 		r.all = append(r.all, f)
 	}
@@ -245,9 +256,9 @@ func Of(calls []Call) []Finding {
 	calls = slices.Clone(calls)
 	slices.SortStableFunc(calls, func(a, b Call) int { return a.At.Compare(b.At) })
 	r := &collector{index: map[string]*Finding{}}
-	bySession, byWho := map[string][]*Call{}, map[who][]*Call{}
+	bySession, byWho, byOwner := map[string][]*Call{}, map[who][]*Call{}, map[who][]*Call{}
 	var sessions []string
-	var clients []who
+	var clients, owners []who
 	for i := range calls {
 		c := &calls[i]
 		switch {
@@ -267,6 +278,11 @@ func Of(calls []Call) []Finding {
 			clients = append(clients, c.who())
 		}
 		byWho[c.who()] = append(byWho[c.who()], c)
+		owner := who{c.Client, c.ClientID, c.Of()}
+		if byOwner[owner] == nil {
+			owners = append(owners, owner)
+		}
+		byOwner[owner] = append(byOwner[owner], c)
 	}
 	for _, s := range sessions {
 		ofRefreshes(r, s, bySession[s])
@@ -276,7 +292,9 @@ func Of(calls []Call) []Finding {
 	for _, w := range clients {
 		ofRepeats(r, byWho[w])
 		ofNonces(r, byWho[w], calls[len(calls)-1].At)
-		ofSignIns(r, byWho[w])
+	}
+	for _, o := range owners {
+		ofSignIns(r, byOwner[o])
 	}
 	order := map[Kind]int{}
 	for i, l := range Lines() {

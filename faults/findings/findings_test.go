@@ -69,6 +69,14 @@ func (s *server) fate() fate {
 	return fate{}
 }
 
+// life is that of the access tokens: one that lives for seconds is not refreshed early.
+func (s *script) life() time.Duration {
+	if s.habit == findings.Early {
+		return time.Hour
+	}
+	return life
+}
+
 // answer completes a call and notes it: what the server does, then what the client gets.
 func (s *script) answer(c findings.Call, f fate, took time.Duration) findings.Call {
 	c.At, c.Client, c.Account = s.now, "app/1", "did:plc:alice"
@@ -80,7 +88,7 @@ func (s *script) answer(c findings.Call, f fate, took time.Duration) findings.Ca
 	case c.Purpose == findings.SignIn:
 		c.Session = fmt.Sprintf("s%d", len(s.sessions))
 		s.sessions[c.Session] = &state{}
-		c.Given, c.Life = 0, life
+		c.Given, c.Life = 0, s.life()
 	case c.Foreign:
 		c.Status, c.Error = 400, "InvalidToken"
 	case c.Purpose == findings.Refresh && c.Token == findings.RefreshToken:
@@ -91,16 +99,17 @@ func (s *script) answer(c findings.Call, f fate, took time.Duration) findings.Ca
 		if c.Generation == st.head {
 			st.head++
 		}
-		c.Given, c.Life = st.head, life
+		c.Given, c.Life = st.head, s.life()
 	case c.Purpose == findings.SignOut:
 		st.ended = true
 	case c.Purpose == findings.Refresh || c.Token != findings.AccessToken:
 		c.Status, c.Error = 400, "InvalidToken"
-	case st.ended || !s.now.Before(s.made.Add(life)):
+	case st.ended || !s.now.Before(s.made.Add(s.life())):
 		c.Status, c.Error = 400, "ExpiredToken"
 	}
 	c.Lost = f.lost
 	c.End = s.now.Add(took)
+	c.Expires = c.End.Add(c.Life)
 	s.calls = append(s.calls, c)
 	s.now = c.End
 	if !c.Lost && c.Given != findings.None {
@@ -309,6 +318,74 @@ func TestBadClients(t *testing.T) {
 		}
 		if line.Means == "" || line.Advice == "" || strings.ToLower(string(line.Kind)) != string(line.Kind) {
 			t.Errorf("%+v", line)
+		}
+	}
+}
+
+// TestSpared: what is not the client's mistake, and what is.
+func TestSpared(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	none := int64(findings.None)
+	in := findings.Call{Purpose: findings.SignIn, Method: "createSession", Generation: none, Given: 0, Account: "alice.test", DID: "did:plc:a", Session: "s1"}
+	refresh := func(generation, given int64) findings.Call {
+		return findings.Call{Purpose: findings.Refresh, Method: "refreshSession", Token: findings.RefreshToken, Generation: generation, Given: given, Session: "s1", Account: "did:plc:a"}
+	}
+	refused := func(generation int64) findings.Call {
+		c := refresh(generation, none)
+		c.Status, c.Error = 400, "ExpiredToken"
+		return c
+	}
+	call := func(status int, name string) findings.Call {
+		return findings.Call{Method: "getTimeline", Token: findings.AccessToken, Generation: none, Given: none, Session: "s1", Account: "did:plc:a", Status: status, Error: name}
+	}
+	many := func(n int, all ...findings.Call) (calls []findings.Call) {
+		for range n {
+			calls = append(calls, all...)
+		}
+		return calls
+	}
+	asked := findings.Call{Method: "/oauth/token", Verb: "POST", Purpose: findings.SignIn, ClientID: "x", Generation: none, Given: none, Status: 400, Error: "use_dpop_nonce"}
+	exchanged := findings.Call{Method: "/oauth/token", Verb: "POST", Purpose: findings.SignIn, ClientID: "x", Generation: none, Given: 0, DID: "did:plc:a", Session: "s2"}
+	hasty := findings.Call{Purpose: findings.SignIn, Method: "createSession", Generation: none, Given: none, Account: "alice.test", Status: 429, RetryAfter: time.Minute, Digest: "in"}
+	again := in
+	again.Digest = "in"
+	var down []findings.Call
+	for i := range 5 {
+		s, c := in, call(401, "AccountTakedown")
+		s.Session = string(rune('a' + i))
+		c.Session = s.Session
+		c.Account = s.DID
+		down = append(down, s, c)
+	}
+	short := refresh(0, 1)
+	behind := in
+	behind.Life, behind.Expires = 20*time.Second, at.Add(-3*time.Minute)
+	for name, c := range map[string]struct {
+		calls []findings.Call
+		want  []findings.Kind
+	}{
+		"by the token's exp":      {[]findings.Call{behind, short}, nil},
+		"a tab with an old token": {append([]findings.Call{in, refresh(0, 1), refresh(1, 2), refused(1)}, many(12, call(200, ""))...), []findings.Kind{findings.Unused}},
+		"back again":              {append([]findings.Call{in, refused(0), refresh(0, 1)}, many(12, call(200, ""))...), nil},
+		"eight tabs":              {append([]findings.Call{in}, many(8, call(400, "ExpiredToken"), refused(0))...), nil},
+		"again and again":         {append([]findings.Call{in}, many(12, refused(0))...), []findings.Kind{findings.Kept}},
+		"never refreshes":         {append([]findings.Call{in}, many(12, call(400, "ExpiredToken"))...), []findings.Kind{findings.Kept}},
+		"a code with a nonce":     {append([]findings.Call{asked, exchanged}, many(20, call(200, ""))...), nil},
+		"sign-in too soon":        {[]findings.Call{hasty, again}, []findings.Kind{findings.Impatient}},
+		"taken down":              {down, nil},
+	} {
+		now := at
+		for i := range c.calls {
+			k := &c.calls[i]
+			k.At, k.End, k.Client = now, now.Add(quick), "app/1"
+			if k.Status == 0 {
+				k.Status = 200
+			}
+			now = now.Add(2 * time.Second)
+		}
+		if got := kinds(findings.Of(c.calls)); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
 }

@@ -7,6 +7,7 @@ type pair struct {
 	generation int64
 	at         time.Time     // when it came
 	life       time.Duration // of its access token
+	expires    time.Time     // its access token, as the client sees it
 }
 
 // have returns the newest pair that had come to the client by a time, and false if none had.
@@ -15,7 +16,7 @@ func have(calls []*Call, by time.Time) (p pair, ok bool) {
 	for _, c := range calls {
 		if c.gave() && !c.End.After(by) && c.Given >= p.generation {
 			if c.Given > p.generation || c.End.After(p.at) {
-				p = pair{c.Given, c.End, c.Life}
+				p = pair{c.Given, c.End, c.Life, c.Expires}
 			}
 			ok = true
 		}
@@ -47,7 +48,7 @@ func ofRefreshes(r *collector, session string, calls []*Call) {
 		case known && c.Generation < p.generation:
 			r.add(Unused, c, session, "refresh with generation %d, though generation %d had come %s before",
 				c.Generation, p.generation, c.At.Sub(p.at).Round(time.Millisecond))
-		case known && p.life > 0 && c.At.Sub(p.at) < p.life/2 && failed.Before(p.at) && !lostSince(before, p.at):
+		case known && p.life > 0 && c.At.Sub(p.at) < p.life/2 && p.expires.Sub(c.At) > soon && failed.Before(p.at) && !lostSince(before, p.at):
 			r.add(Early, c, session, "refresh %s after a token came that lives %s", c.At.Sub(p.at).Round(time.Second), p.life)
 		}
 		if busy == nil || busy.Generation != c.Generation || !c.At.Before(busy.End) {
@@ -83,23 +84,56 @@ func ofTokens(r *collector, session string, calls []*Call) {
 	}
 }
 
-// ofEnd looks for calls with a session that the client knows has ended.
+// ofEnd looks for calls with a session that the client knows has ended, and for a client that never
+// refreshes. Tabs that do not know of each other may each try once.
 func ofEnd(r *collector, session string, calls []*Call) {
-	var end *Call
-	after := 0
+	var end *Call     // what told the client that the session has ended
+	var expired *Call // the first call since a refresh whose access token was no good
+	newest := int64(None)
+	refused, idle := 0, 0 // refreshes after the end, and calls without a refresh
+	quiet := time.Time{}  // what begins before it may not know of the last refresh
 	for _, c := range calls {
-		if end == nil {
-			if c.final() {
+		known := !c.At.Before(quiet)
+		switch {
+		case c.gave():
+			newest = max(newest, c.Given)
+			end, expired, refused, idle = nil, nil, 0, 0
+		case c.Purpose == SignOut || c.Purpose == Refresh:
+			final := c.final() && (c.Purpose == SignOut || c.Generation == None || c.Generation >= newest)
+			switch {
+			case end == nil && final:
 				end = c
+			case end != nil && c.Purpose == Refresh && c.At.After(end.End.Add(settle)):
+				if refused++; refused > goOn {
+					r.addKept(session, c, end)
+				}
 			}
-			continue
+			expired, idle = nil, 0
+		case end != nil && end.Error == "AccountTakedown" && c.Status == 200: // it is back
+			end, refused, idle = nil, 0, 0
+		case end != nil && known:
+			if idle++; idle > goOn {
+				r.addKept(session, c, end)
+			}
+		case end == nil && known && c.expired() && c.Error != "AccountTakedown":
+			if expired == nil {
+				expired = c
+			}
+			if !c.At.After(expired.End.Add(settle)) {
+				continue
+			}
+			if idle++; idle > goOn {
+				r.add(Kept, c, session, "%s, %s after the access token was refused (%d %s), and no refresh",
+					c.Method, c.At.Sub(expired.End).Round(time.Second), expired.Status, expired.Error)
+			}
 		}
-		if c.Purpose == SignOut || !c.At.After(end.End.Add(settle)) {
-			continue
-		}
-		if after++; after > goOn {
-			r.add(Kept, c, session, "%s, %s after the session had ended (%s %d %s)",
-				c.Method, c.At.Sub(end.End).Round(time.Second), end.Method, end.Status, end.Error)
+		if after := c.End.Add(settle); (c.Purpose == Refresh || c.Purpose == SignOut) && after.After(quiet) {
+			quiet = after
 		}
 	}
+}
+
+func (r *collector) addKept(session string, c, end *Call) {
+	r.add(Kept, c, session, "%s, %s after the session had ended (%s %d %s)",
+		c.Method, c.At.Sub(end.End).Round(time.Second), end.Method, end.Status, end.Error)
 }

@@ -1,0 +1,68 @@
+package faults
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"nestbox/faults/findings"
+	"nestbox/oauth/dpop"
+)
+
+// TestDigest: nobody can try passwords on what is shown of a call.
+func TestDigest(t *testing.T) {
+	t.Parallel()
+	digests := map[string]bool{}
+	for range 2 {
+		f := &Faults{}
+		f.Handler(http.NotFoundHandler(), Inside{URL: "http://example.com", Now: time.Now, Proofs: &dpop.Checker{}, Log: slog.New(slog.DiscardHandler)})
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/xrpc/"+createSession, strings.NewReader(`{"identifier":"a.test","password":"secret"}`))
+		r.Header.Set("Content-Type", "application/json")
+		digests[f.begin(r, look(r), nil).Digest] = true
+	}
+	if len(digests) != 2 {
+		t.Errorf("two servers show %v", digests)
+	}
+}
+
+// TestGave: an answer says whose session it is, and leaves who asked as the request had it.
+func TestGave(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	n := &findings.Call{At: now, Account: "alice.test"}
+	gave(n, &given{Access: &claims{Sub: "did:plc:a", SID: "1-a", IAT: 100, EXP: 120}, Refresh: &claims{SID: "1-a", JTI: "1-a.0"}})
+	if n.Account != "alice.test" || n.DID != "did:plc:a" || !n.Expires.Equal(time.Unix(120, 0)) {
+		t.Errorf("%+v", n)
+	}
+	gave(n, &given{Access: &claims{ClientID: "x", IAT: 100, EXP: 120}, Refresh: &claims{SID: "1-a", JTI: "1-a.0"}})
+	if !n.Expires.Equal(now.Add(20 * time.Second)) { // expires_in
+		t.Errorf("OAuth: %+v", n)
+	}
+}
+
+// TestMovedHost: a handle that is hosted here is a host of its own, and so is any for /.well-known/.
+func TestMovedHost(t *testing.T) {
+	t.Parallel()
+	f := &Faults{}
+	run := func(_ context.Context, _ string, args, result any) error {
+		if who, ok := args.(map[string]string); !ok || who["account"] != "alice.test" {
+			return errors.New("no such account")
+		}
+		return json.Unmarshal([]byte(`{"handle":"alice.test"}`), result)
+	}
+	f.Handler(http.NotFoundHandler(), Inside{URL: "http://pds.test", Now: time.Now, Proofs: &dpop.Checker{}, Run: run})
+	for url, want := range map[string]bool{
+		"http://alice.test/xrpc/_health": false, "http://old.test/.well-known/atproto-did": false, "http://old.test/xrpc/_health": true,
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		if moved := f.movedBy(r, look(r)); (moved != "") != want {
+			t.Errorf("%s: %q", url, moved)
+		}
+	}
+}
