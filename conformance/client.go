@@ -59,8 +59,10 @@ type client struct {
 	count   int    // calls that it has made
 	limited string // why it makes no more, after a 429
 	ready   time.Time
-	free    int      // calls that go at once: those behind them wait longer
-	tokens  []string // of refresh, as they came
+	free    int       // calls that go at once: those behind them wait longer
+	tokens  []string  // of refresh, as they came
+	unseen  int       // sign-ins without an answer: each may have opened a session
+	end     time.Time // when no call goes on
 	seen    []seen
 }
 
@@ -80,7 +82,7 @@ func newClient(t Target, version string, calls int) *client {
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true, // clients compare the Content-Length
 	}
-	c := &client{origin: t.Origin, agent: "nestbox-conformance/" + version, gap: gap, left: calls}
+	c := &client{origin: t.Origin, agent: "nestbox-conformance/" + version, gap: gap, left: calls, end: time.Now().Add(longest)}
 	var trip http.RoundTripper = transport
 	if t.Loopback {
 		trip, c.gap = safehttp.RoundTripper(safehttp.Options{OnlyLoopback: true}, transport), 0
@@ -115,7 +117,11 @@ func (c *client) do(ctx context.Context, q call) answer {
 	if err := c.admit(ctx); err != nil {
 		return answer{err: err}
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTime)
+	end := time.Now().Add(callTime)
+	if c.end.Before(end) {
+		end = c.end
+	}
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), end)
 	defer cancel()
 	req, err := c.request(ctx, q)
 	if err != nil {
@@ -126,10 +132,11 @@ func (c *client) do(ctx context.Context, q call) answer {
 		if wrapped, ok := errors.AsType[*url.Error](err); ok {
 			err = wrapped.Err // without the URL, which every line would repeat
 		}
-		return answer{err: err}
+		return answer{err: err, lost: true}
 	}
 	a := answer{status: resp.StatusCode, header: resp.Header}
 	a.body, a.err = safehttp.ReadAll(resp, maxAnswer)
+	a.lost = a.err != nil
 	if json.Unmarshal(a.body, &a.object) != nil {
 		a.object = nil
 	}
@@ -247,19 +254,38 @@ func (c *client) made() int {
 	return c.count
 }
 
-// leave signs out of everything that was opened, and returns how many tokens were refused.
-// A server may know each refresh token apart, so each of them is presented, the newest first.
-func (c *client) leave(ctx context.Context) (left int) {
+// leave signs out of everything that was opened, and returns how many tokens were refused, and how many
+// got no answer. A server may know each refresh token apart, so each of them is presented, the newest
+// first. Those that got no answer, or a 5xx, are presented once more, if calls are left.
+func (c *client) leave(ctx context.Context) (refused, unanswered int) {
 	c.mu.Lock()
 	tokens := slices.Clone(c.tokens)
 	c.limited = "" // it may answer these
 	c.mu.Unlock()
-	for _, token := range slices.Backward(tokens) {
-		if a := c.do(ctx, xrpc(http.MethodPost, deleteSession, bearer(token))); a.status != statusOK {
-			left++
+	slices.Reverse(tokens)
+	out := func(token string) answer { return c.do(ctx, xrpc(http.MethodPost, deleteSession, bearer(token))) }
+	failed := map[string]answer{}
+	for _, token := range tokens {
+		if a := out(token); a.err != nil || a.status != statusOK {
+			failed[token] = a
 		}
 	}
-	return left
+	for _, token := range tokens {
+		a, still := failed[token]
+		if still && (a.lost || a.status >= http.StatusInternalServerError) {
+			if b := out(token); b.lost || b.err == nil {
+				a = b
+			}
+		}
+		switch {
+		case !still || a.err == nil && a.status == statusOK:
+		case a.err == nil, errors.Is(a.err, errLimited):
+			refused++
+		default:
+			unanswered++
+		}
+	}
+	return refused, unanswered
 }
 
 // answer is what a server answered. err means that there is no answer to judge.
@@ -269,6 +295,7 @@ type answer struct {
 	body   []byte
 	object map[string]any // the body, if it is a JSON object
 	err    error
+	lost   bool // the server may have done what was asked
 }
 
 // text returns a member that is a text.
@@ -309,6 +336,11 @@ func (r *runner) signIn(ctx context.Context, identifier string, more ...string) 
 		in[more[i]] = more[i+1]
 	}
 	a := r.do(ctx, signInCall(in))
+	if a.lost && a.session().refresh == "" {
+		r.mu.Lock()
+		r.unseen++
+		r.mu.Unlock()
+	}
 	return a.session(), a
 }
 

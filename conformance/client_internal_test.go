@@ -51,3 +51,18 @@ func TestGap(t *testing.T) {
 		t.Errorf("a sixth call of five: %+v, %d", a, c.made())
 	}
 }
+
+// TestEnd: no call goes on beyond the end of the run.
+func TestEnd(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	defer srv.Close()
+	defer close(release)
+	c := newClient(Target{Origin: srv.URL}, "test", 1)
+	c.end = time.Now().Add(30 * time.Millisecond)
+	began := time.Now()
+	if a := c.do(t.Context(), call{path: "/"}); !a.lost || time.Since(began) > callTime/2 {
+		t.Errorf("%+v after %s", a, time.Since(began))
+	}
+}

@@ -458,6 +458,43 @@ func TestSignsOut(t *testing.T) {
 	})
 }
 
+// TestLostAnswers: sign-ins and sign-outs whose answer was lost are counted, and sign-outs are tried
+// once more.
+func TestLostAnswers(t *testing.T) {
+	t.Parallel()
+	g := newGood(t)
+	now, lost := "", false
+	outs := 0
+	g.spoil = func(q *query, a *reply) {
+		switch {
+		case q.name == "createSession" && now == "sign-in.unknown-members" && !lost:
+			lost = true
+			a.object, a.raw = nil, "{"
+			a.header.Set("Content-Length", "100") // more than comes
+		case q.name == "deleteSession" && now == "the end":
+			if outs++; outs == 1 {
+				becomes(q.name, refusal(502, "UpstreamFailure", "no"))(nil, q, a)
+			}
+		}
+	}
+	r, err := g.ask(t.Context(), t, func(check string) { now = check })
+	if err != nil || r.Unseen != 1 || r.Left != 0 || r.Unanswered != 0 || g.open() != 1 {
+		t.Errorf("%d sign-ins are unseen, %d tokens refused, %d unanswered, %d sessions open, %v", r.Unseen, r.Left, r.Unanswered, g.open(), err)
+	}
+}
+
+// TestNoPDS: a web server that answers everything with a page is none.
+func TestNoPDS(t *testing.T) {
+	t.Parallel()
+	g := newGood(t)
+	g.spoil = func(_ *query, a *reply) {
+		*a = reply{status: 200, header: http.Header{"Content-Type": {"text/html"}}, raw: "<html></html>"}
+	}
+	if r, err := g.ask(t.Context(), t, func(string) {}); !errors.Is(err, conformance.ErrSignIn) || len(r.Checks) != 0 {
+		t.Errorf("%v, %d checks", err, len(r.Checks))
+	}
+}
+
 // TestCannotSignIn: without a first session nothing is checked.
 func TestCannotSignIn(t *testing.T) {
 	t.Parallel()

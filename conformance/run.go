@@ -40,6 +40,10 @@ type Report struct {
 	Checks    []Result        `json:"checks"`
 	// Left counts refresh tokens of this run that deleteSession did not accept at the end.
 	Left int `json:"left"`
+	// Unanswered counts those for which it had no answer; Unseen counts sign-ins without an answer,
+	// each of which may have opened a session that this run cannot sign out of.
+	Unanswered int `json:"unanswered"`
+	Unseen     int `json:"unseen"`
 }
 
 // Options of Run.
@@ -66,6 +70,8 @@ const (
 	most = 100 * time.Second
 	// parting is how long signing out may take.
 	parting = 15 * time.Second
+	// longest is how long all may take together, with calls that have begun.
+	longest = 2 * time.Minute
 	// atOnce is how many refreshes one check makes at the same time, as tabs do.
 	atOnce = 8
 )
@@ -136,6 +142,9 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if r.first.is(statusOK).outcome != Pass {
 		return report, fmt.Errorf("%w: createSession: %s", ErrSignIn, r.first.said())
 	}
+	if r.main == (session{handle: r.main.handle}) {
+		return report, fmt.Errorf("%w: createSession: %s without tokens and a DID: is it a PDS?", ErrSignIn, r.first.said())
+	}
 	report.DID = r.main.did
 	for _, c := range checks() {
 		v := skipped("not reached")
@@ -162,7 +171,8 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	}
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), parting)
 	defer cancel()
-	report.Left = r.leave(leaving)
+	report.Left, report.Unanswered = r.leave(leaving)
+	report.Unseen = r.unseen
 	report.Calls, report.Seconds = r.made(), time.Since(began).Round(time.Millisecond).Seconds()
 	return report, incomplete
 }

@@ -58,9 +58,18 @@ func (s sheet) foot(r conformance.Report) {
 		counts = append(counts, fmt.Sprintf("%d %s", r.Counts[o], o))
 	}
 	fmt.Fprintf(printable{s.out}, "\n%s. %d calls in %.1f s, as %s.\n", strings.Join(counts, ", "), r.Calls, r.Seconds, r.DID)
-	if r.Left > 0 {
-		fmt.Fprintf(s.out, "deleteSession refused %d refresh tokens of this run: look at the account's sessions.\n", r.Left)
+	if r.Left+r.Unanswered+r.Unseen == 0 {
+		fmt.Fprintln(s.out, "Signed out of every session.")
 		return
 	}
-	fmt.Fprintln(s.out, "Signed out of every session.")
+	if r.Left > 0 {
+		fmt.Fprintf(s.out, "deleteSession refused %d refresh tokens of this run.\n", r.Left)
+	}
+	if r.Unanswered > 0 {
+		fmt.Fprintf(s.out, "deleteSession did not answer for %d refresh tokens of this run.\n", r.Unanswered)
+	}
+	if r.Unseen > 0 {
+		fmt.Fprintf(s.out, "createSession did not answer %d times: each time a session may have been opened.\n", r.Unseen)
+	}
+	fmt.Fprintln(s.out, "Look at the account's sessions.")
 }
