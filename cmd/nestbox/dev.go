@@ -85,9 +85,22 @@ func readPlan(name string) (faults.Plan, error) {
 	return p, err
 }
 
+// settings loads the settings of a command for authors of clients. Where none are, it needs none, as
+// serve --dev does not.
+func (w where) settings(environ []string) (config.Config, error) {
+	cfg, _, err := config.Load(w.flags(), environ)
+	if err != nil {
+		w.Dev = true
+		if dev, _, failed := config.Load(w.flags(), environ); failed == nil {
+			return dev, nil
+		}
+	}
+	return cfg, err
+}
+
 // ask runs a command for authors of clients on the running server.
 func ask[A, R any](w where, c control.Command[A, R], args A) (result R, err error) {
-	cfg, _, err := config.Load(w.flags(), os.Environ())
+	cfg, err := w.settings(os.Environ())
 	if err != nil {
 		return result, err
 	}
@@ -220,7 +233,7 @@ type devWatchCmd struct {
 }
 
 func (c *devWatchCmd) Run() error {
-	cfg, _, err := config.Load(c.flags(), os.Environ())
+	cfg, err := c.settings(os.Environ())
 	if err != nil {
 		return err
 	}
