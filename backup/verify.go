@@ -240,7 +240,7 @@ func (v *Verification) snapshot(ctx context.Context, m *Manifest, replay *Replay
 		}
 		out.Segments += len(replay.segments)
 		faults := out.Faults
-		err := v.applyAll(ctx, replay.segments, filepath.Join(dir, DatabaseName))
+		_, err := v.applyAll(ctx, replay.segments, filepath.Join(dir, DatabaseName))
 		if err := v.told(ctx, inScratch(err, dir)); err != nil {
 			return err
 		}
