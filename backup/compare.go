@@ -14,11 +14,11 @@ import (
 // chain is compared ahead of the first segment that is sent.
 const compareWait = 5 * time.Second
 
-// ErrParted: what the store has of a chain is not what was sent. The data directory was put back to
+// ErrParted: the store's part of a chain differs from what was sent. The data directory was put back to
 // an earlier state, or the store is another one, or lost something.
 var ErrParted = errors.New("the log in the store is not the one that this server has sent")
 
-// compare compares what the store has of the chain with what was sent: ErrParted. It only lists, so
+// compare compares the store's part of the chain with what was sent: ErrParted. It only lists, so
 // it needs no permission to read. Nothing may be sent meanwhile.
 func (s *Segments) compare(ctx context.Context) error {
 	s.mu.Lock()
