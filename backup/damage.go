@@ -32,22 +32,31 @@ func (m marks) on(o Object) bool {
 	return ok && !o.At.After(at)
 }
 
-// readMarks lists what MarkDamaged noted. A manifest that the state has is put again at once.
-func (r *run) readMarks(ctx context.Context) error {
+// readMarks lists what MarkDamaged noted. A manifest that the state has is put again at once. A
+// store that refuses either has no marks, as far as this backup is concerned: it is made all the same.
+func (r *run) readMarks(ctx context.Context) {
 	r.damaged = marks{}
 	err := r.Depot.List(ctx, damagedFolder+"/", func(o Object) error {
 		r.damaged[strings.TrimPrefix(o.Name, damagedFolder+"/")] = o.At
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("list what is damaged in %s: %w", r.Depot, err)
+		r.Log.LogAttrs(ctx, slog.LevelWarn, "what was found damaged in the store cannot be listed: the backup does not mend it",
+			slog.String("cause", err.Error()))
+		return
 	}
-	if own, err := r.remembered(); err == nil {
-		if _, ok := r.damaged[own.Name]; ok {
-			return r.put(ctx, Stored{Name: own.Name, Size: int64(len(own.raw))}, bytesReader(own.raw))
-		}
+	own, err := r.remembered()
+	if err != nil {
+		return
 	}
-	return nil
+	if _, ok := r.damaged[own.Name]; !ok {
+		return
+	}
+	if err := r.put(ctx, Stored{Name: own.Name, Size: int64(len(own.raw))}, bytesReader(own.raw)); err != nil {
+		delete(r.damaged, own.Name) // its mark stays
+		r.Log.LogAttrs(ctx, slog.LevelWarn, "a snapshot's manifest is damaged in the store, and cannot be put again",
+			slog.String("snapshot", own.Name), slog.String("cause", err.Error()))
+	}
 }
 
 // dropMarks removes the marks once a snapshot is there that needs nothing of what they name. Those

@@ -59,8 +59,10 @@ type Segments struct {
 	wanted map[string][]NewBlob
 	sent   map[string]blobLine
 
+	db      Followed
 	sending sync.Mutex
 	release func() // of HoldBlobs, while the store is away
+	unsure  bool   // the chain was not compared with the store yet
 }
 
 var _ Follower = (*Segments)(nil)
@@ -200,6 +202,8 @@ func readWanted(path string) (blobs []NewBlob) {
 
 // Start follows a database, from where it was followed last if nothing was lost since.
 func (s *Segments) Start(ctx context.Context, db Followed) error {
+	s.db = db
+	s.compareFirst(ctx)
 	s.mu.Lock()
 	var from *Mark
 	if s.kept.Chain != "" {
@@ -330,7 +334,7 @@ func (s *Segments) End(cause error) {
 	s.log().Error("the log is not followed any more: a snapshot is made, from which it goes on", "cause", cause.Error(), "since", s.kept.At)
 	s.gap, s.ended, s.kept = cause, true, kept{}
 	if errors.Is(cause, ErrBehind) {
-		s.drop()
+		s.drop("")
 	}
 	// On a full disk it could not be written, and a later start would go on where it is. To remove
 	// it needs no room.
@@ -339,14 +343,22 @@ func (s *Segments) End(cause error) {
 	}
 }
 
-// drop gives up what waits: the next snapshot has it.
-func (s *Segments) drop() {
+// drop gives up what waits of a chain, or of all if it is empty: the next snapshot has it. The
+// caller has locked mu.
+func (s *Segments) drop(chain string) {
+	var rest []Segment
 	for _, seg := range s.queue {
+		if chain != "" && seg.Chain != chain {
+			rest = append(rest, seg)
+			continue
+		}
+		s.bytes -= seg.Size
+		delete(s.wanted, seg.Name)
 		if err := removeWaiting(s.waitsAt(seg.Name)); err != nil {
 			s.log().Error("a segment of the log was not removed", "cause", err.Error())
 		}
 	}
-	s.queue, s.bytes, s.wanted = nil, 0, map[string][]NewBlob{}
+	s.queue = rest
 }
 
 // Closed implements Follower.

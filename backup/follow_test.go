@@ -199,6 +199,9 @@ func TestSegmentHarm(t *testing.T) {
 	if said := faults(); !strings.Contains(said, filepath.Base(segments[2])) {
 		t.Errorf("a flipped bit: %q", said)
 	}
+	if _, replay := restoreAt(t, store, time.Time{}); replay.Segments() != 2 || !strings.Contains(replay.Gap, "segment 3 of the log") || !strings.Contains(replay.Gap, "is damaged") {
+		t.Errorf("%+v", replay)
+	}
 	if err := os.Remove(segments[2]); err != nil {
 		t.Fatal(err)
 	}

@@ -269,7 +269,17 @@ func Latest(ctx context.Context, d Depot, now time.Time) (*Manifest, error) {
 	if len(names) == 0 {
 		return nil, fmt.Errorf("%s: %w", d, ErrNoSnapshot)
 	}
-	return Load(ctx, d, names[latest(names, now)])
+	return load(ctx, d, names, latest(names, now))
+}
+
+// load is Load of one of some names. If it is damaged, the error names the one before it.
+func load(ctx context.Context, d Depot, names []string, i int) (*Manifest, error) {
+	m, err := Load(ctx, d, names[i])
+	if errors.Is(err, ErrDamaged) && i > 0 {
+		before, _, _ := nameOf(names[i-1])
+		err = fmt.Errorf("%w; the snapshot before it is %s: nestbox restore --at %s", err, names[i-1], before.Add(time.Second).Format(time.RFC3339))
+	}
+	return m, err
 }
 
 // Pick returns the newest snapshot, or the newest that is not younger than at.
@@ -278,9 +288,9 @@ func Pick(ctx context.Context, d Depot, at time.Time) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range slices.Backward(names) {
+	for i, name := range slices.Backward(names) {
 		if made, _, _ := nameOf(name); at.IsZero() || !made.After(at) {
-			return Load(ctx, d, name)
+			return load(ctx, d, names, i)
 		}
 	}
 	if len(names) == 0 || at.IsZero() {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -181,5 +182,39 @@ func TestWriteOnly(t *testing.T) {
 	}
 	if n := mustVerify(t, reads); n != 5 {
 		t.Errorf("%d snapshots", n)
+	}
+}
+
+// TestMarksRefused: a store that does not let the marks of damage be listed, or one be mended, gets
+// backups all the same, and its old ones are removed.
+func TestMarksRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(0, 100, 500)
+	refused := ""
+	store := &hooked{Folder: openFolder(t, t.TempDir()), before: func(_ int64, name string) error {
+		if refused != "" && strings.HasPrefix(name, refused) {
+			return os.ErrPermission
+		}
+		return nil
+	}}
+	s := w.service(store)
+	s.Keep = backup.Keep{Daily: 1}
+	first := snapshot(t, s)
+	if err := backup.MarkDamaged(t.Context(), store, []string{first.Name}); err != nil {
+		t.Fatal(err)
+	}
+	for _, mend := range []bool{false, true} {
+		if refused = "list damaged/"; mend {
+			refused = "put " + first.Name
+		}
+		made := snapshot(t, s)
+		if out, err := s.Retain(t.Context()); err != nil || out.Snapshots != 1 {
+			t.Errorf("%s: %+v, %v", refused, out, err)
+		}
+		if err := backup.MarkDamaged(t.Context(), store, []string{made.Name}); err != nil {
+			t.Fatal(err)
+		}
+		first = made
 	}
 }

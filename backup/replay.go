@@ -68,32 +68,69 @@ func (r *Reader) replay(ctx context.Context, m *Manifest, at time.Time) (*Replay
 	return out, nil
 }
 
-// applyAll applies segments to the file of a database.
-func (r *Reader) applyAll(ctx context.Context, segments []Segment, path string) (err error) {
+// cut leaves out the segments from one on that is damaged or missing, as err says. It returns false
+// if err is another error.
+func (r *Replay) cut(from int, err error) bool {
+	what := "damaged"
+	switch {
+	case errors.Is(err, ErrMissing):
+		what = "missing"
+	case !errors.Is(err, ErrDamaged):
+		return false
+	}
+	r.Gap = fmt.Sprintf("segment %d of the log %s is %s", r.segments[from].Index, r.manifest.Chain, what)
+	r.segments, r.later = r.segments[:from], nil
+	r.At, r.LastEvent = r.manifest.At, r.manifest.LastEvent
+	if from > 0 {
+		r.At, r.LastEvent = later(r.At, r.segments[from-1].At), r.segments[from-1].LastEvent
+	}
+	return true
+}
+
+// pieceEnding ends the name of the file of a segment that is about to be applied.
+const pieceEnding = ".segment"
+
+// applyAll applies segments to the file of a database, and returns how many it has applied: of one
+// that is damaged, nothing is.
+func (r *Reader) applyAll(ctx context.Context, segments []Segment, path string) (done int, err error) {
 	if len(segments) == 0 {
-		return nil
+		return 0, nil
 	}
 	file, err := os.OpenFile(path, os.O_RDWR, 0o600) //nolint:gosec // the operator's own folder
 	if err != nil {
-		return fmt.Errorf("write the database: %w", err)
+		return 0, fmt.Errorf("write the database: %w", err)
 	}
-	defer func() { err = errors.Join(err, file.Close()) }()
+	defer func() { err = errors.Join(err, file.Sync(), file.Close()) }()
+	piece, err := os.OpenFile(path+pieceEnding, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600) //nolint:gosec // as above
+	if err != nil {
+		return 0, fmt.Errorf("write a segment: %w", err)
+	}
+	defer func() { err = errors.Join(err, piece.Close(), os.Remove(piece.Name())) }()
 	for i, s := range segments {
-		if err := r.apply(ctx, s, file); err != nil {
-			return err
+		if err := r.apply(ctx, s, piece, file); err != nil {
+			return i, err
 		}
 		r.progress(Step{"log", int64(i + 1), int64(len(segments)), 0})
 	}
-	return file.Sync()
+	return len(segments), nil
 }
 
-// apply applies a segment to the file of a database.
-func (r *Reader) apply(ctx context.Context, s Segment, file *os.File) error {
-	var head ltx.Header
-	err := r.useHashed(ctx, s.Name, s.Size, s.sum, func(in io.Reader) (err error) {
-		head, err = applyPages(file, in)
+// apply applies a segment to the file of a database, once all of it is in the file piece.
+func (r *Reader) apply(ctx context.Context, s Segment, piece, file *os.File) error {
+	if err := piece.Truncate(0); err != nil {
+		return fmt.Errorf("write a segment: %w", err)
+	}
+	err := r.useHashed(ctx, s.Name, s.Size, s.sum, func(in io.Reader) error {
+		_, err := io.Copy(io.NewOffsetWriter(piece, 0), in)
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	if _, err := piece.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("read a segment: %w", err)
+	}
+	head, err := applyPages(file, piece)
 	if err != nil {
 		return err
 	}
@@ -194,7 +231,8 @@ func (r *Reader) Ahead(ctx context.Context, done *Replay, database, path string)
 		if err := copyFile(database, path); err != nil {
 			return at, err
 		}
-		return done.later[len(done.later)-1].At, r.applyAll(ctx, done.later, path)
+		_, err := r.applyAll(ctx, done.later, path)
+		return done.later[len(done.later)-1].At, err
 	}
 	rest, err := r.replay(ctx, newest, time.Time{})
 	if err != nil || !rest.At.After(done.At) {
@@ -207,7 +245,8 @@ func (r *Reader) Ahead(ctx context.Context, done *Replay, database, path string)
 	if err := r.database(ctx, newest, c, path); err != nil {
 		return at, err
 	}
-	return rest.At, r.applyAll(ctx, rest.segments, path)
+	_, err = r.applyAll(ctx, rest.segments, path)
+	return rest.At, err
 }
 
 // copyFile copies a file of a restore.

@@ -77,7 +77,7 @@ func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) (err error
 	if err != nil {
 		return err
 	}
-	names := []string{BlobsName, DatabaseName + restoredEnding}
+	names := []string{BlobsName, DatabaseName + restoredEnding, DatabaseName + restoredEnding + pieceEnding}
 	for _, f := range m.Files {
 		names = append(names, f.Name)
 	}
@@ -93,7 +93,7 @@ func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) (err error
 	if err := r.database(ctx, m, chart, path+restoredEnding); err != nil {
 		return err
 	}
-	if err := r.applyAll(ctx, replay.segments, path+restoredEnding); err != nil {
+	if n, err := r.applyAll(ctx, replay.segments, path+restoredEnding); err != nil && !replay.cut(n, err) {
 		return err
 	}
 	if err := r.blobs(ctx, m, replay, to, path+restoredEnding); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strconv"
 	"strings"
@@ -196,7 +197,7 @@ func (s *Service) sweep(ctx context.Context, left []*Manifest, reach time.Time, 
 	}
 	// The snapshot that was made last needs none of what was found damaged before.
 	if err := s.removeFrom(ctx, damagedFolder, func(Object) bool { return false }, out); err != nil {
-		return err
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "notes of what was damaged stay in the store", slog.String("cause", err.Error()))
 	}
 	lists, done, err := s.lists(ctx, left)
 	defer done()

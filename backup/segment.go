@@ -23,6 +23,8 @@ type Followed interface {
 	Follow(ctx context.Context, to Follower, from *Mark) (goesOn bool, err error)
 	// Cut gives what was committed and not given yet, if there is anything.
 	Cut(ctx context.Context) error
+	// Unfollow ends the chain, if one is followed: the next snapshot begins another one.
+	Unfollow(ctx context.Context, cause error) error
 }
 
 // Follower gets what is committed. Its calls come one after the other, some while writes
@@ -184,8 +186,12 @@ func readChain(ctx context.Context, d Depot, chain string) (c chainLog, err erro
 	if err != nil {
 		return c, fmt.Errorf("list the log in %s: %w", d, err)
 	}
-	slices.SortFunc(c.segments, func(a, b Segment) int { return cmp.Or(cmp.Compare(a.Index, b.Index), strings.Compare(a.Name, b.Name)) })
+	c.sort()
 	return c, nil
+}
+
+func (c *chainLog) sort() {
+	slices.SortFunc(c.segments, func(a, b Segment) int { return cmp.Or(cmp.Compare(a.Index, b.Index), strings.Compare(a.Name, b.Name)) })
 }
 
 // retired reports whether nothing is left up to the segment behind one of an index.

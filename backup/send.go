@@ -51,6 +51,9 @@ func (s *Segments) Send(ctx context.Context) (err error) {
 			s.release = nil
 		}
 	}()
+	if err := s.compareLate(ctx); err != nil {
+		return err
+	}
 	for {
 		s.mu.Lock()
 		waits, wanted := slices.Clone(s.queue[:min(len(s.queue), sendAtOnce)]), map[string][]NewBlob{}

@@ -56,9 +56,7 @@ func (s *Service) Snapshot(ctx context.Context) (_ *Manifest, err error) {
 	if err := r.checkKeysApart(); err != nil {
 		return nil, err
 	}
-	if err := r.readMarks(ctx); err != nil {
-		return nil, err
-	}
+	r.readMarks(ctx)
 	newest, err := r.newest(ctx)
 	if err != nil {
 		return nil, err

@@ -46,6 +46,8 @@ type Verified struct {
 	Gone int64 `json:"gone,omitempty"`
 	// Objects that are damaged, for MarkDamaged.
 	DamagedObjects []string `json:"damagedObjects,omitempty"`
+	// Parted is the chain of the newest snapshot, if the log behind it has a gap, else empty.
+	Parted string `json:"parted,omitempty"`
 	// HashesOnly: there was no identity to open the snapshots with, so that only the hashes
 	// of what the store has were compared.
 	HashesOnly bool `json:"hashesOnly"`
@@ -99,6 +101,9 @@ func (v Verification) Run(ctx context.Context) (out Verified, err error) {
 		ends[m.Chain] = m.Segment
 		if replay.Gap != "" {
 			v.Fault(m.Name + ": " + replay.Gap)
+			if i == newest {
+				out.Parted = m.Chain
+			}
 		}
 		if m.Encrypted() && len(v.Identities) == 0 {
 			out.HashesOnly = true
@@ -235,7 +240,7 @@ func (v *Verification) snapshot(ctx context.Context, m *Manifest, replay *Replay
 		}
 		out.Segments += len(replay.segments)
 		faults := out.Faults
-		err := v.applyAll(ctx, replay.segments, filepath.Join(dir, DatabaseName))
+		_, err := v.applyAll(ctx, replay.segments, filepath.Join(dir, DatabaseName))
 		if err := v.told(ctx, inScratch(err, dir)); err != nil {
 			return err
 		}

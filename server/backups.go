@@ -158,6 +158,11 @@ func (s *Server) prove(ctx context.Context, service *backup.Service, again bool)
 	if err := backup.MarkDamaged(ctx, service.Depot, p.DamagedObjects); err != nil {
 		return err
 	}
+	if service.Segments != nil && p.Parted != "" { // a snapshot in the same chain would not lead over the gap
+		if err := service.Segments.Part(ctx, p.Parted, fmt.Errorf("%w: %s", backup.ErrParted, p.First)); err != nil {
+			return err
+		}
+	}
 	s.opts.Log.LogAttrs(ctx, slog.LevelInfo, "backup verified", slog.Int("faults", p.Faults), slog.Bool("hashes_only", p.HashesOnly))
 	if p.Faults == 0 {
 		s.noteBackup(ctx, datadir.BackupVerified)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -201,3 +202,41 @@ func TestStalled(t *testing.T) {
 type zero struct{}
 
 func (zero) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// TestOwner: what root puts into a folder belongs to the folder's owner, a server that is to use
+// it; what it puts behind a link to elsewhere stays root's.
+func TestOwner(t *testing.T) {
+	t.Parallel()
+	dir, elsewhere, uid := t.TempDir(), t.TempDir(), os.Getuid()
+	here := uid
+	if uid == 0 {
+		uid = 12345
+		if err := os.Chown(dir, uid, uid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(elsewhere, filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	store, err := depot.OpenFolder(dir, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"damaged/packs/one", "damaged/two", "link/three"} {
+		if err := store.Put(t.Context(), name, 0, strings.NewReader("")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]int{
+		filepath.Join(dir, "damaged"): uid, filepath.Join(dir, "damaged", "packs"): uid, filepath.Join(dir, "damaged", "packs", "one"): uid,
+		filepath.Join(dir, "damaged", "two"): uid, elsewhere: here, filepath.Join(elsewhere, "three"): here,
+	} {
+		fi, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st, ok := fi.Sys().(*syscall.Stat_t); !ok || int(st.Uid) != want {
+			t.Errorf("%s belongs to %d, want %d", path, st.Uid, want)
+		}
+	}
+}

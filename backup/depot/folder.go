@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"nestbox/backup"
@@ -86,6 +87,9 @@ func (f *Folder) Put(ctx context.Context, name string, size int64, body io.Reade
 	if err := errors.Join(err, file.Close()); err != nil {
 		return err
 	}
+	if err := f.give(file.Name()); err != nil {
+		return err
+	}
 	if err := os.Rename(file.Name(), path); err != nil {
 		return fmt.Errorf("name file: %w", err)
 	}
@@ -105,7 +109,51 @@ func (f *Folder) makeDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make folder: %w", err)
 	}
+	for made := dir; made != f.dir; made = filepath.Dir(made) {
+		if err := f.give(made); err != nil {
+			return err
+		}
+	}
 	f.made[dir] = true
+	return nil
+}
+
+// give makes what root has made below the folder its owner's, so that a server that is another
+// user can use it. What lies elsewhere, behind a link, stays root's.
+func (f *Folder) give(path string) (err error) {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	root, err := os.OpenRoot(f.dir)
+	if err != nil {
+		return fmt.Errorf("folder of backups: %w", err)
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	name, err := filepath.Rel(f.dir, path)
+	if err != nil {
+		return fmt.Errorf("folder of backups: %w", err)
+	}
+	owner, err := root.Stat(".")
+	if err != nil {
+		return fmt.Errorf("folder of backups: %w", err)
+	}
+	file, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil //nolint:nilerr // it is elsewhere
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	made, err := file.Stat()
+	if err != nil {
+		return fmt.Errorf("look at %s: %w", path, err)
+	}
+	to, ok := owner.Sys().(*syscall.Stat_t)
+	is, ok2 := made.Sys().(*syscall.Stat_t)
+	if !ok || !ok2 || is.Uid != 0 || to.Uid == 0 || made.Mode().IsRegular() && is.Nlink > 1 {
+		return nil
+	}
+	if err := file.Chown(int(to.Uid), int(to.Gid)); err != nil && !errors.Is(err, os.ErrPermission) { // a root that may not
+		return fmt.Errorf("give %s to the owner of %s: %w", path, f.dir, err)
+	}
 	return nil
 }
 

@@ -277,6 +277,22 @@ func (db *DB) Cut(ctx context.Context) error {
 	return f.cut(ctx)
 }
 
+// Unfollow implements backup.Followed.
+func (db *DB) Unfollow(ctx context.Context, cause error) error {
+	f := db.following.Load()
+	if f == nil {
+		return nil
+	}
+	f.aside.Lock()
+	defer f.aside.Unlock()
+	return db.writer.Outside(ctx, func(*sqlite.Conn) error {
+		if f.log.Load() != nil {
+			f.keep(nil, cause)
+		}
+		return nil
+	})
+}
+
 // cut is DB.Cut for callers that have locked aside.
 func (f *follower) cut(ctx context.Context) error {
 	log := f.log.Load()

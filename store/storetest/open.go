@@ -113,6 +113,9 @@ func (d *Database) Follow(ctx context.Context, to backup.Follower, from *backup.
 // Cut implements backup.Followed.
 func (d *Database) Cut(ctx context.Context) error { return d.db.Cut(ctx) }
 
+// Unfollow implements backup.Followed.
+func (d *Database) Unfollow(ctx context.Context, cause error) error { return d.db.Unfollow(ctx, cause) }
+
 // Path returns where the database is kept, for tests of its content on the disk.
 func (d *Database) Path() string { return filepath.Join(d.opts.Dir, "nestbox.sqlite") }
 
