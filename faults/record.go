@@ -29,7 +29,7 @@ type recorder struct {
 	calls    []findings.Call
 	watchers map[chan findings.Call]struct{}
 	// handles are those of accounts, by DID, as answers named them last; moved are the DIDs of
-	// accounts by handles that they had before; told are the handles that sessions were told.
+	// accounts by handles that they had before; told are the handles that answers named to sessions.
 	handles, moved, told map[string]string
 }
 
@@ -116,8 +116,8 @@ func (r *recorder) tell(c *findings.Call) {
 	r.told[c.Session] = c.Handle
 }
 
-// movedFrom returns what is wrong with a handle that the account of a session had before, if the session
-// was told the new one; empty if nothing is.
+// movedFrom returns what is wrong with a handle that the account of a session had before, if an
+// answer has named the new one to the session; empty if nothing is.
 func (r *recorder) movedFrom(handle string, by *claims) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -170,8 +170,8 @@ func (f *Faults) begin(r *http.Request, c *call, hits []hit) *findings.Call {
 // dates are when records say that they were made.
 var dates = regexp.MustCompile(`"createdAt"\s*:\s*"[^"]*"`)
 
-// digest names what a call asks for, and by whom; empty if its body was not read. An unsafe call that
-// is dated anew asks for the same.
+// digest names what a call asks for, and by whom; empty if its body was not read. The date of
+// what an unsafe call makes does not count.
 func (r *recorder) digest(q *http.Request, c *call, unsafe bool) string {
 	if q.Method != http.MethodGet && c.body == nil && q.ContentLength != 0 {
 		return ""
