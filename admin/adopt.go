@@ -60,9 +60,6 @@ func (s *Service) adopt(ctx context.Context, raw []byte, in io.Reader, out io.Wr
 	if _, err := file.Examine(ctx, repo.Account{DID: did}, nil); err != nil {
 		return err
 	}
-	if err := s.Store.Note(ctx, s.action(ctx, ActionAdopt, did, "", "")); err != nil {
-		return err
-	}
 	if args.Handle == "" {
 		args.Handle = was.Handle().String()
 	}
@@ -81,6 +78,9 @@ func (s *Service) adopted(ctx context.Context, did syntax.DID, args AdoptArgs, f
 	})
 	if err != nil {
 		return line, err
+	}
+	if err := s.Store.Note(ctx, s.action(ctx, ActionAdopt, did, "", "")); err != nil {
+		return line, fmt.Errorf("the account was made, with the password %s: %w", password, err)
 	}
 	request.Event(ctx, request.EventAccountCreated, did.String(), request.Source(request.SourceOperator),
 		slog.Bool("invited", false), slog.Bool("deactivated", true))

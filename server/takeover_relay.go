@@ -32,6 +32,9 @@ func FetchRepo(ctx context.Context, host string, did syntax.DID) (io.ReadCloser,
 	if err != nil {
 		return nil, err
 	}
+	if r == nil {
+		return nil, errRelay
+	}
 	return r.Repo(ctx, did)
 }
 

@@ -126,3 +126,13 @@ func TestTakeoverFromRelayRefused(t *testing.T) {
 		})
 	}
 }
+
+// TestFetchRepoRefused: a host that is none is an error.
+func TestFetchRepoRefused(t *testing.T) {
+	t.Parallel()
+	for _, host := range []string{"", "https://", "https:///path", "ftp://relay.example.com"} {
+		if _, err := server.FetchRepo(t.Context(), host, "did:plc:ewvi7nxzyoun6zhxrhs64oiz"); err == nil || !strings.Contains(err.Error(), "write the URL of a host") {
+			t.Errorf("%q: %v", host, err)
+		}
+	}
+}
