@@ -277,7 +277,8 @@ func load(ctx context.Context, d Depot, names []string, i int) (*Manifest, error
 	m, err := Load(ctx, d, names[i])
 	if errors.Is(err, ErrDamaged) && i > 0 {
 		before, _, _ := nameOf(names[i-1])
-		err = fmt.Errorf("%w; the snapshot before it is %s: nestbox restore --at %s", err, names[i-1], before.Add(time.Second).Format(time.RFC3339))
+		err = fmt.Errorf("%w; the snapshot before it is %s: nestbox restore --at %s",
+			err, names[i-1], before.Add(time.Second).Format(time.RFC3339))
 	}
 	return m, err
 }

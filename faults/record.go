@@ -226,7 +226,8 @@ func (f *Faults) movedBy(r *http.Request, c *call) string {
 		host = h
 	}
 	own, err := url.Parse(f.in.URL)
-	if err != nil || host == own.Hostname() || host == "localhost" || net.ParseIP(strings.Trim(host, "[]")) != nil || f.hosts(r.Context(), host) {
+	if err != nil || host == own.Hostname() || host == "localhost" ||
+		net.ParseIP(strings.Trim(host, "[]")) != nil || f.hosts(r.Context(), host) {
 		return ""
 	}
 	return "the host " + host + ", though this server is " + own.Hostname()

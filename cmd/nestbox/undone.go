@@ -50,7 +50,8 @@ func undoneText(u *server.Undone) string {
 	if len(u.Count) == 0 {
 		return fmt.Sprintf("\nUp to %s nothing was ended or changed that is back now.", u.Until.Format(time.RFC3339))
 	}
-	fmt.Fprintf(&said, "\nWhat happened since, up to %s, has not happened here. Run what you need before the server starts, which announces every account again:", u.Until.Format(time.RFC3339))
+	fmt.Fprintf(&said, "\nWhat happened since, up to %s, has not happened here. "+
+		"Run what you need before the server starts, which announces every account again:", u.Until.Format(time.RFC3339))
 	for _, t := range undoneTexts {
 		n := u.Count[t.kind]
 		if n == 0 {
