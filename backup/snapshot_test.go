@@ -316,6 +316,54 @@ func TestFullStore(t *testing.T) {
 	}
 }
 
+// TestFullStoreAnywhere: at whichever moment of a backup the store is full, what it lists can be
+// restored, and the next backup goes on.
+func TestFullStoreAnywhere(t *testing.T) {
+	t.Parallel()
+	disk, _ := smalldisk.Mount(t, "32m")
+	dir := filepath.Join(disk, "store")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t)
+	w.fill(0, 50, 500)
+	store := openFolder(t, dir)
+	s := w.service(store)
+	snapshot(t, s)
+	const moments, step = 50, 4 << 10 // all of them are in what a backup sends below
+	made := 1
+	for i := range moments {
+		if err := w.use(t.Context(), i, noise(moments*step)); err != nil {
+			t.Fatal(err)
+		}
+		filler, err := os.Create(filepath.Join(disk, "filler"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		size, err := io.Copy(filler, zero{})
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Fatal(err)
+		}
+		if err := errors.Join(filler.Truncate(max(0, size-int64(i*step))), filler.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Snapshot(t.Context()); !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("with room for %d bytes: %v", i*step, err)
+		}
+		if _, said := verified(t, store); said != "" {
+			t.Errorf("with room for %d bytes: %s", i*step, said)
+		}
+		if err := os.Remove(filler.Name()); err != nil {
+			t.Fatal(err)
+		}
+		snapshot(t, s)
+		made++
+	}
+	if n := mustVerify(t, store); n != made {
+		t.Errorf("%d snapshots, and %d were made", n, made)
+	}
+}
+
 // TestBlobComesAndGoes: a blob that is uploaded, used and removed while a backup is made does
 // not make one that lacks its file, at whichever step each of it happens.
 func TestBlobComesAndGoes(t *testing.T) {
