@@ -214,6 +214,8 @@ type Listed struct {
 	*Manifest
 
 	Name string
+	// Made is when it was made, as its name has it.
+	Made time.Time
 	Err  error
 }
 
@@ -229,7 +231,8 @@ func List(ctx context.Context, d Depot) ([]Listed, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		out = append(out, Listed{m, name, err})
+		made, _, _ := nameOf(name)
+		out = append(out, Listed{m, name, made, err})
 	}
 	return out, nil
 }
@@ -248,18 +251,6 @@ func latest(names []string, now time.Time) int {
 	return len(names) - 1
 }
 
-// Newest returns when the newest snapshot was made that is not younger than now, zero if
-// there is none.
-func Newest(ctx context.Context, d Depot, now time.Time) (at time.Time, err error) {
-	names, err := Names(ctx, d)
-	if len(names) > 0 {
-		if at, _, _ = nameOf(names[latest(names, now)]); at.After(now) {
-			at = time.Time{}
-		}
-	}
-	return at, err
-}
-
 // Latest returns the newest snapshot that is not younger than now, or, if all are, the newest.
 func Latest(ctx context.Context, d Depot, now time.Time) (*Manifest, error) {
 	names, err := Names(ctx, d)
@@ -272,13 +263,14 @@ func Latest(ctx context.Context, d Depot, now time.Time) (*Manifest, error) {
 	return load(ctx, d, names, latest(names, now))
 }
 
-// load is Load of one of some names. If it is damaged, the error names the one before it.
+// load is Load of one of some names. If it is damaged, the error names the one before it, and the time
+// up to which that one and the log behind it can be restored.
 func load(ctx context.Context, d Depot, names []string, i int) (*Manifest, error) {
 	m, err := Load(ctx, d, names[i])
 	if errors.Is(err, ErrDamaged) && i > 0 {
-		before, _, _ := nameOf(names[i-1])
+		made, _, _ := nameOf(names[i])
 		err = fmt.Errorf("%w; the snapshot before it is %s: nestbox restore --at %s",
-			err, names[i-1], before.Add(time.Second).Format(time.RFC3339))
+			err, names[i-1], made.Add(-time.Millisecond).Format("2006-01-02T15:04:05.000Z"))
 	}
 	return m, err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"nestbox/backup/depot"
 	"nestbox/server"
 	"nestbox/takeover"
 	"nestbox/web"
@@ -32,6 +34,23 @@ func TestLinesOfPages(t *testing.T) {
 		}
 		if _, err := kong.Must(&cli{}).Parse(line); err != nil {
 			t.Errorf("nestbox %s: %v", strings.Join(line, " "), err)
+		}
+	}
+}
+
+// TestChoices: the usage of a command shows flags of which one must be given as a choice.
+func TestChoices(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"account adopt": "Usage: nestbox account adopt (--from=URL | --car=FILE) --email=ADDRESS <did> [flags]\n",
+		"firehose jump": "Usage: nestbox firehose jump (--to=N | --from-relay=URL) [flags]\n",
+		"restore":       "Usage: nestbox restore --to=DIR <store> [flags]\n",
+	} {
+		var out bytes.Buffer
+		parser := newParser(&cli{}, kong.Writers(&out, &out), kong.Exit(func(int) {}))
+		_, _ = parser.Parse(append(strings.Fields(line), "--help")) // it goes on behind the help, and something is missing
+		if got := out.String(); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %.200s", line, got)
 		}
 	}
 }
@@ -119,5 +138,32 @@ func TestDeveloping(t *testing.T) {
 	}
 	if _, err := findPlan("magic"); err == nil || !strings.Contains(err.Error(), "neither a preset nor a file") {
 		t.Errorf("a plan that is not there: %v", err)
+	}
+}
+
+// TestListUnreadable: of a snapshot whose manifest cannot be read, the list has when it was made and
+// why it cannot.
+func TestListUnreadable(t *testing.T) {
+	t.Parallel()
+	dir, name := t.TempDir(), "snapshots/20261129T220000.000Z-"+strings.Repeat("ab", 32)+".json"
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "snapshots"), 0o700), os.WriteFile(filepath.Join(dir, name), []byte("{}"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	store, err := depot.OpenFolder(dir, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := listed(t.Context(), store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	listText(&out, lines, nil)
+	_, row, _ := strings.Cut(out.String(), "\n")
+	if !strings.HasPrefix(row, "2026-11-29T22:00:00Z\t") || !strings.Contains(row, "\tcannot be read: "+name) || strings.Contains(row, "0 kB") {
+		t.Errorf("%q", row)
+	}
+	if raw, err := json.Marshal(lines); !strings.Contains(string(raw), `"at":"2026-11-29T22:00:00Z"`) || err != nil {
+		t.Errorf("%s, %v", raw, err)
 	}
 }
