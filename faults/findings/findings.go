@@ -211,6 +211,9 @@ const maxEvidence = 3
 const (
 	// settle is how long after an answer a client may act as if it had not come yet.
 	settle = time.Second
+	// together is how long after another one a refresh with the same token counts as begun at once
+	// with it, if that one is not answered yet: later, it may be a client that waited long enough.
+	together = 2 * time.Second
 	// soon is how long before its access token expires a client may refresh.
 	soon = time.Minute
 	// goOn is how many calls a client may make with a session that it knows has ended.

@@ -46,7 +46,10 @@ type fate struct {
 	name   string
 	wait   time.Duration
 	lost   bool
+	slow   bool // the client gives the call up after patience, which the server notices later
 }
+
+const patience = 10 * time.Second
 
 func (s *server) fate() fate {
 	if s.calm {
@@ -65,6 +68,8 @@ func (s *server) fate() fate {
 		return fate{lost: true}
 	case 6:
 		return fate{status: 401, name: "use_dpop_nonce"}
+	case 7:
+		return fate{slow: true}
 	}
 	return fate{}
 }
@@ -107,11 +112,15 @@ func (s *script) answer(c findings.Call, f fate, took time.Duration) findings.Ca
 	case st.ended || !s.now.Before(s.made.Add(s.life())):
 		c.Status, c.Error = 400, "ExpiredToken"
 	}
-	c.Lost = f.lost
+	c.Lost = f.lost || f.slow
 	c.End = s.now.Add(took)
 	c.Expires = c.End.Add(c.Life)
-	s.calls = append(s.calls, c)
 	s.now = c.End
+	if f.slow {
+		s.now = c.At.Add(patience)
+		c.End = s.now.Add(time.Duration(s.draw.IntN(3000)) * time.Millisecond)
+	}
+	s.calls = append(s.calls, c)
 	if !c.Lost && c.Given != findings.None {
 		s.session = c.Session
 		if s.habit != findings.Unused || c.Purpose == findings.SignIn {
@@ -387,6 +396,54 @@ func TestSpared(t *testing.T) {
 		if got := kinds(findings.Of(c.calls)); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
+	}
+}
+
+// at is a call at a time after the begin of a test that takes so long.
+func at(after, took time.Duration, c findings.Call) findings.Call {
+	c.At = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC).Add(after)
+	c.End, c.Client, c.Account, c.DID = c.At.Add(took), "app/1", "did:plc:a", "did:plc:a"
+	if c.Session == "" {
+		c.Session = "s1"
+	}
+	if c.Status == 0 {
+		c.Status = 200
+	}
+	return c
+}
+
+// finds fails the test unless exactly these kinds are found in calls.
+func finds(t *testing.T, name string, calls []findings.Call, want ...findings.Kind) {
+	t.Helper()
+	if found := findings.Of(calls); !slices.Equal(kinds(found), want) {
+		t.Errorf("%s: %+v, want %v", name, found, want)
+	}
+}
+
+// TestAtOnce: only what began while another refresh had neither an answer nor been given up is at once.
+func TestAtOnce(t *testing.T) {
+	t.Parallel()
+	const ms, s = time.Millisecond, time.Second
+	begin := at(0, quick, findings.Call{Purpose: findings.SignIn, Method: "createSession", Generation: findings.None, Given: 0})
+	refresh := func(after, took time.Duration, lost bool) findings.Call {
+		return at(time.Minute+after, took, findings.Call{
+			Purpose: findings.Refresh, Method: "refreshSession", Token: findings.RefreshToken, Generation: 0, Given: 1, Lost: lost,
+		})
+	}
+	for name, c := range map[string]struct {
+		first, second findings.Call
+		want          []findings.Kind
+	}{
+		"given up":                      {refresh(0, 12*s, true), refresh(10*s, quick, false), nil},
+		"given up soon":                 {refresh(0, 1500*ms, true), refresh(s, quick, false), nil},
+		"a proxy took the slow answer":  {refresh(0, 30*s, false), refresh(10*s, quick, false), nil},
+		"its connection ended":          {refresh(0, quick, true), refresh(quick, quick, false), nil},
+		"one after the other, too soon": {refresh(0, quick, false), refresh(300*ms, quick, false), nil},
+		"one after the other":           {refresh(0, quick, false), refresh(2*s, quick, false), []findings.Kind{findings.Unused}},
+		"at once":                       {refresh(0, quick, false), refresh(20*ms, quick, false), []findings.Kind{findings.AtOnce}},
+		"at once, and slow":             {refresh(0, 3*s, false), refresh(s, 3*s, true), []findings.Kind{findings.AtOnce}},
+	} {
+		finds(t, name, []findings.Call{begin, c.first, c.second}, c.want...)
 	}
 }
 

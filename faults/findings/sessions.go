@@ -28,7 +28,7 @@ func have(calls []*Call, by time.Time) (p pair, ok bool) {
 func ofRefreshes(r *collector, session string, calls []*Call) {
 	used := int64(None)   // the newest generation that was presented
 	failed := time.Time{} // when a call last learned that its access token is no good
-	var busy *Call        // the refresh that began last with its token, and was answered
+	var busy *Call        // the answered refresh with its token that ends last
 	var before []*Call
 	for _, c := range calls {
 		if c.expired() && c.End.After(failed) {
@@ -40,7 +40,7 @@ func ofRefreshes(r *collector, session string, calls []*Call) {
 		}
 		p, known := have(before, c.At.Add(-settle))
 		switch {
-		case busy != nil && busy.Generation == c.Generation && (c.At.Before(busy.End) || busy.gave() && c.At.Before(busy.End.Add(settle))):
+		case busy != nil && busy.Generation == c.Generation && c.At.Before(busy.End) && c.At.Sub(busy.At) < together:
 			r.add(AtOnce, c, session, "refresh with generation %d, while another had begun %s before",
 				c.Generation, c.At.Sub(busy.At).Round(time.Millisecond))
 		case known && c.Generation < p.generation && c.Generation < used:
@@ -51,7 +51,8 @@ func ofRefreshes(r *collector, session string, calls []*Call) {
 		case known && p.life > 0 && c.At.Sub(p.at) < p.life/2 && p.expires.Sub(c.At) > soon && failed.Before(p.at) && !lostSince(before, p.at):
 			r.add(Early, c, session, "refresh %s after a token came that lives %s", c.At.Sub(p.at).Round(time.Second), p.life)
 		}
-		if busy == nil || busy.Generation != c.Generation || !c.At.Before(busy.End) {
+		// A client that gave a call up, or lost its connection, may repeat it at once.
+		if !c.Lost && (busy == nil || busy.Generation != c.Generation || c.End.After(busy.End)) {
 			busy = c
 		}
 		used = max(used, c.Generation)
