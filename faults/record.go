@@ -134,7 +134,7 @@ const maxClient = 256
 // begin returns what is known of a call before it is answered.
 func (f *Faults) begin(r *http.Request, c *call, hits []hit) *findings.Call {
 	n := &findings.Call{
-		At: f.in.Now(), Client: r.UserAgent(), Account: c.account, Verb: r.Method, Method: c.method,
+		At: f.in.Now(), Client: r.UserAgent(), Caller: callerOf(r), Account: c.account, Verb: r.Method, Method: c.method,
 		Purpose: findings.Purpose(c.kind), Generation: findings.None, Given: findings.None,
 	}
 	if len(n.Client) > maxClient {
@@ -165,6 +165,20 @@ func (f *Faults) begin(r *http.Request, c *call, hits []hit) *findings.Call {
 		n.Faults = append(n.Faults, h.Kind)
 	}
 	return n
+}
+
+// callerOf names the program that made a request, by its connection. It is empty for browsers, whose
+// tabs share connections, and behind proxies, whose connections are all clients'.
+func callerOf(r *http.Request) string {
+	for _, name := range []string{"Origin", "Sec-Fetch-Site", "Forwarded", "X-Forwarded-For", "Via"} {
+		if r.Header.Get(name) != "" {
+			return ""
+		}
+	}
+	if strings.HasPrefix(r.UserAgent(), "Mozilla/") {
+		return ""
+	}
+	return r.RemoteAddr
 }
 
 // dates are when records say that they were made.

@@ -31,6 +31,28 @@ func TestDigest(t *testing.T) {
 	}
 }
 
+// TestCaller: a program is known by its connection; tabs of a browser, and what comes through a proxy, are
+// not told apart.
+func TestCaller(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		header, value string
+		known         bool
+	}{
+		"a program":    {"User-Agent", "my-app/1.0", true},
+		"a browser":    {"User-Agent", "Mozilla/5.0 (X11; Linux x86_64)", false},
+		"a page":       {"Origin", "http://localhost:3000", false},
+		"its own site": {"Sec-Fetch-Site", "same-origin", false},
+		"a proxy":      {"X-Forwarded-For", "192.0.2.7", false},
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/xrpc/_health", nil)
+		r.Header.Set(c.header, c.value)
+		if caller := callerOf(r); (caller != "") != c.known {
+			t.Errorf("%s: %q", name, caller)
+		}
+	}
+}
+
 // TestGave: an answer says whose session it is, and leaves who asked as the request had it.
 func TestGave(t *testing.T) {
 	t.Parallel()

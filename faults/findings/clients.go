@@ -7,23 +7,30 @@ import (
 
 // ofRepeats looks for calls that were repeated too early, or should not be repeated.
 func ofRepeats(r *collector, calls []*Call) {
+	type request struct{ digest, caller string }
 	last := map[string]*Call{}
+	asked := map[request]*Call{} // the last call of a caller that can be told apart
 	for _, c := range calls {
 		if c.Digest == "" {
 			continue
 		}
-		if b := last[c.Digest]; b != nil && !c.At.Before(b.End) {
-			const early = 9 // tenths of the time: clocks and timers are not exact
-			switch {
-			case !b.Lost && b.RetryAfter > 0 && c.At.Sub(b.End) < b.RetryAfter*early/10:
-				r.add(Impatient, c, c.Session, "%s again %s after %d with Retry-After %s",
-					c.Method, c.At.Sub(b.End).Round(time.Millisecond), b.Status, b.RetryAfter)
-			case c.Unsafe && b.doubtful() && c.At.Sub(b.End) < again:
-				r.add(RepeatedPost, c, c.Session, "%s again, %s after %s", c.Method, c.At.Sub(b.End).Round(time.Millisecond), b.outcome())
-			}
+		if b := asked[request{c.Digest, c.Caller}]; b != nil && b.tooSoon(c) {
+			r.add(Impatient, c, c.Session, "%s again %s after %d with Retry-After %s",
+				c.Method, c.At.Sub(b.End).Round(time.Millisecond), b.Status, b.RetryAfter)
+		} else if b := last[c.Digest]; b != nil && c.Unsafe && b.doubtful() && !c.At.Before(b.End) && c.At.Sub(b.End) < again {
+			r.add(RepeatedPost, c, c.Session, "%s again, %s after %s", c.Method, c.At.Sub(b.End).Round(time.Millisecond), b.outcome())
 		}
 		last[c.Digest] = c
+		if c.Caller != "" {
+			asked[request{c.Digest, c.Caller}] = c
+		}
 	}
+}
+
+// tooSoon reports whether the same call comes again before its caller should repeat it. The last
+// tenth of the time does not count: clocks and timers are not exact.
+func (c *Call) tooSoon(next *Call) bool {
+	return !c.Lost && c.RetryAfter > 0 && !next.At.Before(c.End) && next.At.Sub(c.End) < c.RetryAfter*patient/10
 }
 
 // doubtful reports whether the client cannot know if the call was done. A 503 and a 429 say that it

@@ -38,6 +38,9 @@ type Call struct {
 	// Client is the User-Agent; ClientID is that of an OAuth client.
 	Client   string `json:"client,omitempty"`
 	ClientID string `json:"clientId,omitempty"`
+	// Caller names the program that made the call, if it can be told apart from others of the same
+	// client: an answer that one tab got tells the others nothing.
+	Caller string `json:"caller,omitempty"`
 	// Account is what the request names: the DID of its token, or who signs in. DID and Handle are
 	// those in the answer.
 	Account string `json:"account,omitempty"`
@@ -221,6 +224,8 @@ const (
 	// again is how long a client has to repeat a call that was asked for a nonce, and for how long
 	// a call counts as repeated.
 	again = 30 * time.Second
+	// patient is how many tenths of Retry-After a client must wait.
+	patient = 9
 	// piled is how many sessions left behind are a finding.
 	piled = 3
 )

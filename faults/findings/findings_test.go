@@ -84,7 +84,7 @@ func (s *script) life() time.Duration {
 
 // answer completes a call and notes it: what the server does, then what the client gets.
 func (s *script) answer(c findings.Call, f fate, took time.Duration) findings.Call {
-	c.At, c.Client, c.Account = s.now, "app/1", "did:plc:alice"
+	c.At, c.Client, c.Caller, c.Account = s.now, "app/1", "127.0.0.1:4000", "did:plc:alice"
 	c.Given, c.Status = findings.None, 200
 	st := s.sessions[c.Session]
 	switch {
@@ -356,9 +356,9 @@ func TestSpared(t *testing.T) {
 	}
 	asked := findings.Call{Method: "/oauth/token", Verb: "POST", Purpose: findings.SignIn, ClientID: "x", Generation: none, Given: none, Status: 400, Error: "use_dpop_nonce"}
 	exchanged := findings.Call{Method: "/oauth/token", Verb: "POST", Purpose: findings.SignIn, ClientID: "x", Generation: none, Given: 0, DID: "did:plc:a", Session: "s2"}
-	hasty := findings.Call{Purpose: findings.SignIn, Method: "createSession", Generation: none, Given: none, Account: "alice.test", Status: 429, RetryAfter: time.Minute, Digest: "in"}
+	hasty := findings.Call{Purpose: findings.SignIn, Method: "createSession", Generation: none, Given: none, Account: "alice.test", Status: 429, RetryAfter: time.Minute, Digest: "in", Caller: "a"}
 	again := in
-	again.Digest = "in"
+	again.Digest, again.Caller = "in", "a"
 	var down []findings.Call
 	for i := range 5 {
 		s, c := in, call(401, "AccountTakedown")
@@ -445,6 +445,28 @@ func TestAtOnce(t *testing.T) {
 	} {
 		finds(t, name, []findings.Call{begin, c.first, c.second}, c.want...)
 	}
+}
+
+// TestRetryAfter: only the caller that was asked to wait can come too soon; of tabs nobody knows which one
+// comes.
+func TestRetryAfter(t *testing.T) {
+	t.Parallel()
+	call := func(after time.Duration, caller string, status int) findings.Call {
+		c := at(after, quick, findings.Call{
+			Method: "getTimeline", Token: findings.AccessToken, Generation: findings.None, Given: findings.None, Digest: "read", Caller: caller, Status: status,
+		})
+		if status != 200 {
+			c.RetryAfter = 5 * time.Second
+		}
+		return c
+	}
+	const s = time.Second
+	impatient := []findings.Kind{findings.Impatient}
+	finds(t, "two tabs", []findings.Call{call(0, "", 429), call(s, "", 429), call(2*s, "", 200)})
+	finds(t, "two programs", []findings.Call{call(0, "a", 429), call(s, "b", 503), call(2*s, "c", 200)})
+	finds(t, "one that waits", []findings.Call{call(0, "a", 429), call(s, "b", 200), call(6*s, "a", 200)})
+	finds(t, "one that does not", []findings.Call{call(0, "a", 503), call(s, "a", 200)}, impatient...)
+	finds(t, "one beside another", []findings.Call{call(0, "a", 429), call(s, "b", 200), call(2*s, "a", 200)}, impatient...)
 }
 
 // TestEvidence: a finding has what was seen.
