@@ -68,7 +68,26 @@ func ofNonces(r *collector, calls []*Call, now time.Time) {
 // opened is a session with its calls.
 type opened struct {
 	first, last *Call
-	ended       bool // the client signed out, or knows that it has ended
+	// failed is the last refresh, if its answer said nothing final and the client had not signed out.
+	failed *Call
+	out    bool // the client signed out
+	over   bool // it did so while all was well, or knows that the session has ended
+}
+
+// note takes the next call of the session in.
+func (s *opened) note(c *Call) {
+	s.last = c
+	switch {
+	case c.Purpose == SignOut:
+		s.out = true
+		s.over = s.over || s.failed == nil
+	case c.Purpose == Refresh && !s.out:
+		s.failed = nil
+		if c.transient() {
+			s.failed = c
+		}
+	}
+	s.over = s.over || c.Purpose == Refresh && c.final() || !c.Lost && c.Error == "AccountTakedown"
 }
 
 // ofSignIns looks for sessions of a client that it dropped, or left behind.
@@ -85,20 +104,23 @@ func ofSignIns(r *collector, calls []*Call) {
 			sessions[c.Session] = s
 			order = append(order, s)
 		}
-		s.last = c
-		s.ended = s.ended || c.final() || c.Purpose == SignOut || !c.Lost && c.Error == "AccountTakedown"
+		s.note(c)
 	}
 	var left []*Call // sign-ins that left a session behind
 	for i, s := range order[min(1, len(order)):] {
-		before := order[i]
-		if s.first.Purpose != SignIn || before.ended || !before.last.At.Before(s.first.At) {
+		before, in := order[i], s.first
+		if in.Purpose != SignIn || before.over || !before.last.At.Before(in.At) {
 			continue
 		}
-		if l := before.last; l.transient() {
-			r.add(Dropped, s.first, before.last.Session, "signed in again after %s to %s", l.outcome(), l.Method)
-			continue
+		switch failed := before.failed; {
+		case !before.out && before.last.transient():
+			r.add(Dropped, in, before.last.Session, "signed in again after %s to %s", before.last.outcome(), before.last.Method)
+		case failed != nil && in.At.Sub(failed.End) < byItself:
+			r.add(Dropped, in, failed.Session, "signed in again, %s after %s to %s",
+				in.At.Sub(failed.End).Round(time.Millisecond), failed.outcome(), failed.Method)
+		case failed == nil: // otherwise it may be a person who gave it up
+			left = append(left, in)
 		}
-		left = append(left, s.first)
 	}
 	if len(left) < piled {
 		return

@@ -226,6 +226,9 @@ const (
 	again = 30 * time.Second
 	// patient is how many tenths of Retry-After a client must wait.
 	patient = 9
+	// byItself is how soon after a failed refresh a sign-in is the client's own doing, whatever was called
+	// in between: no person signs out and in again so fast.
+	byItself = 2 * time.Second
 	// piled is how many sessions left behind are a finding.
 	piled = 3
 )

@@ -201,8 +201,26 @@ func (s *script) refresh() {
 		}
 		s.signIn()
 	default:
+		if s.habit == findings.Dropped {
+			s.aside()
+		}
 		s.signIn()
 	}
+}
+
+// aside is what may come between a refresh that failed and the sign-in of a client that drops its
+// session for it: nothing, a sign-out, or a call of another tab.
+func (s *script) aside() {
+	c := findings.Call{Verb: "GET", Method: "getTimeline", Session: s.session, Token: findings.AccessToken, Generation: findings.None}
+	switch s.draw.IntN(3) {
+	case 0:
+		return
+	case 1:
+		c = findings.Call{
+			Purpose: findings.SignOut, Verb: "POST", Method: "deleteSession", Session: s.session, Token: findings.RefreshToken, Generation: s.generation,
+		}
+	}
+	s.answer(c, fate{}, quick)
 }
 
 // read and write are what people do with the app.
@@ -397,76 +415,6 @@ func TestSpared(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
-}
-
-// at is a call at a time after the begin of a test that takes so long.
-func at(after, took time.Duration, c findings.Call) findings.Call {
-	c.At = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC).Add(after)
-	c.End, c.Client, c.Account, c.DID = c.At.Add(took), "app/1", "did:plc:a", "did:plc:a"
-	if c.Session == "" {
-		c.Session = "s1"
-	}
-	if c.Status == 0 {
-		c.Status = 200
-	}
-	return c
-}
-
-// finds fails the test unless exactly these kinds are found in calls.
-func finds(t *testing.T, name string, calls []findings.Call, want ...findings.Kind) {
-	t.Helper()
-	if found := findings.Of(calls); !slices.Equal(kinds(found), want) {
-		t.Errorf("%s: %+v, want %v", name, found, want)
-	}
-}
-
-// TestAtOnce: only what began while another refresh had neither an answer nor been given up is at once.
-func TestAtOnce(t *testing.T) {
-	t.Parallel()
-	const ms, s = time.Millisecond, time.Second
-	begin := at(0, quick, findings.Call{Purpose: findings.SignIn, Method: "createSession", Generation: findings.None, Given: 0})
-	refresh := func(after, took time.Duration, lost bool) findings.Call {
-		return at(time.Minute+after, took, findings.Call{
-			Purpose: findings.Refresh, Method: "refreshSession", Token: findings.RefreshToken, Generation: 0, Given: 1, Lost: lost,
-		})
-	}
-	for name, c := range map[string]struct {
-		first, second findings.Call
-		want          []findings.Kind
-	}{
-		"given up":                      {refresh(0, 12*s, true), refresh(10*s, quick, false), nil},
-		"given up soon":                 {refresh(0, 1500*ms, true), refresh(s, quick, false), nil},
-		"a proxy took the slow answer":  {refresh(0, 30*s, false), refresh(10*s, quick, false), nil},
-		"its connection ended":          {refresh(0, quick, true), refresh(quick, quick, false), nil},
-		"one after the other, too soon": {refresh(0, quick, false), refresh(300*ms, quick, false), nil},
-		"one after the other":           {refresh(0, quick, false), refresh(2*s, quick, false), []findings.Kind{findings.Unused}},
-		"at once":                       {refresh(0, quick, false), refresh(20*ms, quick, false), []findings.Kind{findings.AtOnce}},
-		"at once, and slow":             {refresh(0, 3*s, false), refresh(s, 3*s, true), []findings.Kind{findings.AtOnce}},
-	} {
-		finds(t, name, []findings.Call{begin, c.first, c.second}, c.want...)
-	}
-}
-
-// TestRetryAfter: only the caller that was asked to wait can come too soon; of tabs nobody knows which one
-// comes.
-func TestRetryAfter(t *testing.T) {
-	t.Parallel()
-	call := func(after time.Duration, caller string, status int) findings.Call {
-		c := at(after, quick, findings.Call{
-			Method: "getTimeline", Token: findings.AccessToken, Generation: findings.None, Given: findings.None, Digest: "read", Caller: caller, Status: status,
-		})
-		if status != 200 {
-			c.RetryAfter = 5 * time.Second
-		}
-		return c
-	}
-	const s = time.Second
-	impatient := []findings.Kind{findings.Impatient}
-	finds(t, "two tabs", []findings.Call{call(0, "", 429), call(s, "", 429), call(2*s, "", 200)})
-	finds(t, "two programs", []findings.Call{call(0, "a", 429), call(s, "b", 503), call(2*s, "c", 200)})
-	finds(t, "one that waits", []findings.Call{call(0, "a", 429), call(s, "b", 200), call(6*s, "a", 200)})
-	finds(t, "one that does not", []findings.Call{call(0, "a", 503), call(s, "a", 200)}, impatient...)
-	finds(t, "one beside another", []findings.Call{call(0, "a", 429), call(s, "b", 200), call(2*s, "a", 200)}, impatient...)
 }
 
 // TestEvidence: a finding has what was seen.
