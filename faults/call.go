@@ -204,7 +204,7 @@ func members(r *http.Request) ([]byte, map[string]string) {
 // isOf reports whether a fault names the call's method.
 func (f Fault) isOf(c *call) bool {
 	if len(f.Methods) == 0 {
-		return c.oauth || !strings.HasPrefix(c.method, "/") && c.method != "_health"
+		return c.oauth || !strings.HasPrefix(c.method, "/") && c.method != health
 	}
 	return slices.ContainsFunc(f.Methods, func(name string) bool {
 		begin, star := strings.CutSuffix(name, "*")

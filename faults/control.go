@@ -3,6 +3,7 @@ package faults
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -88,7 +89,7 @@ func (f *Faults) Commands() control.Commands {
 // answer answers CmdFaults.
 func (f *Faults) answer(ctx context.Context, args SetArgs) (State, error) {
 	if args.Plan != nil {
-		if err := args.Plan.Check(); err != nil {
+		if err := errors.Join(args.Plan.Check(), args.Plan.checkRoutes(f.in.Routes)); err != nil {
 			return State{}, err
 		}
 	}

@@ -5,10 +5,12 @@ import (
 	"context"
 	crand "crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +25,9 @@ import (
 type Inside struct {
 	// URL and DID are the server's.
 	URL, DID string
+	// Routes are what the server answers itself: the NSIDs of methods, and paths, in which {x} stands for
+	// one segment, and a slash at the end for all that lies below.
+	Routes []string
 	// Keyring signs the server's tokens.
 	Keyring *auth.Keyring
 	// Proofs checks proofs of possession. It may be changed before the first request.
@@ -99,11 +104,15 @@ func (f *Faults) set(p *Plan) *Plan {
 	return p
 }
 
-// Handler returns next behind the faults.
-func (f *Faults) Handler(next http.Handler, in Inside) http.Handler {
+// Handler returns next behind the faults. It fails if the plan of Start names what the server does not
+// have.
+func (f *Faults) Handler(next http.Handler, in Inside) (http.Handler, error) {
 	f.in = in
 	_, _ = crand.Read(f.recorder.key[:]) // never fails
-	if f.running.Load() != nil {
+	if p := f.running.Load(); p != nil {
+		if err := p.checkRoutes(in.Routes); err != nil {
+			return nil, fmt.Errorf("read faults: %w", err)
+		}
 		const enough = 6 * dpop.Window // so that the nonces of two minutes count from the start
 		in.Proofs.Replays = dpop.NewReplays(in.Now().Add(-enough), 0)
 	}
@@ -114,7 +123,7 @@ func (f *Faults) Handler(next http.Handler, in Inside) http.Handler {
 			return
 		}
 		f.serve(p, next, w, r)
-	})
+	}), nil
 }
 
 // concerns reports whether a fault can happen to a call: some need a caller whose session or
@@ -193,7 +202,7 @@ func (f *Faults) isBy(ctx context.Context, accounts []string, caller string) boo
 			return true
 		}
 	}
-	return slices.Contains(accounts, handle)
+	return slices.ContainsFunc(accounts, func(name string) bool { return strings.EqualFold(name, handle) })
 }
 
 // serve answers a request, with the faults that happen to it.

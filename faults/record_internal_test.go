@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"nestbox/faults/findings"
-	"nestbox/oauth/dpop"
 )
 
 // TestDigest: nobody can try passwords on what is shown of a call.
@@ -21,7 +20,9 @@ func TestDigest(t *testing.T) {
 	digests := map[string]bool{}
 	for range 2 {
 		f := &Faults{}
-		f.Handler(http.NotFoundHandler(), Inside{URL: "http://example.com", Now: time.Now, Proofs: &dpop.Checker{}, Log: slog.New(slog.DiscardHandler)})
+		if _, err := f.Handler(http.NotFoundHandler(), Inside{URL: "http://example.com", Now: time.Now, Log: slog.New(slog.DiscardHandler)}); err != nil {
+			t.Fatal(err)
+		}
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/xrpc/"+createSession, strings.NewReader(`{"identifier":"a.test","password":"secret"}`))
 		r.Header.Set("Content-Type", "application/json")
 		digests[f.begin(r, look(r), nil).Digest] = true
@@ -78,7 +79,9 @@ func TestMovedHost(t *testing.T) {
 		}
 		return json.Unmarshal([]byte(`{"handle":"alice.test"}`), result)
 	}
-	f.Handler(http.NotFoundHandler(), Inside{URL: "http://pds.test", Now: time.Now, Proofs: &dpop.Checker{}, Run: run})
+	if _, err := f.Handler(http.NotFoundHandler(), Inside{URL: "http://pds.test", Now: time.Now, Run: run}); err != nil {
+		t.Fatal(err)
+	}
 	for url, want := range map[string]bool{
 		"http://alice.test/xrpc/_health": false, "http://old.test/.well-known/atproto-did": false, "http://old.test/xrpc/_health": true,
 	} {

@@ -47,7 +47,9 @@ func developing(dev bool, plan string) (*server.Around, string, error) {
 	}
 	return &server.Around{
 		Listener: f.Listener, Commands: f.Commands(),
-		Handler: func(next http.Handler, in server.Inside) http.Handler { return f.Handler(next, faults.Inside(in)) },
+		Handler: func(next http.Handler, in server.Inside) (http.Handler, error) {
+			return f.Handler(next, faults.Inside(in))
+		},
 	}, notice, nil
 }
 
