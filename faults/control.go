@@ -34,7 +34,7 @@ type SetArgs struct {
 type State struct {
 	// Plan is nil if everything is off.
 	Plan *Plan `json:"plan"`
-	// Happened is how often each fault of the plan did, and of how many calls that it names.
+	// Happened is how often each fault of the plan had an effect, and of how many calls that it names.
 	Happened []Happened `json:"happened,omitempty"`
 }
 
@@ -114,7 +114,7 @@ func (f *Faults) state() State {
 		for _, n := range p.calls[i] {
 			calls += n
 		}
-		s.Happened = append(s.Happened, Happened{fault.String(), calls, p.hits[i]})
+		s.Happened = append(s.Happened, Happened{fault.String(), calls, p.acted[i]})
 	}
 	return s
 }

@@ -22,7 +22,7 @@ type Plan struct {
 	Name string `json:"name,omitzero"`
 	// Seed decides where a Share falls. Zero: one is picked, and shown.
 	Seed uint32 `json:"seed,omitzero"`
-	// Faults are tried in this order. Of those that replace the answer the first one counts.
+	// Faults are tried in this order. Of those that lose, cut or replace the answer the first one counts.
 	Faults []Fault `json:"faults"`
 }
 

@@ -132,7 +132,7 @@ func (r *recorder) movedFrom(handle string, by *claims) string {
 const maxClient = 256
 
 // begin returns what is known of a call before it is answered.
-func (f *Faults) begin(r *http.Request, c *call, hits []hit) *findings.Call {
+func (f *Faults) begin(r *http.Request, c *call) *findings.Call {
 	n := &findings.Call{
 		At: f.in.Now(), Client: r.UserAgent(), Caller: callerOf(r), Account: c.account, Verb: r.Method, Method: c.method,
 		Purpose: findings.Purpose(c.kind), Generation: findings.None, Given: findings.None,
@@ -161,9 +161,6 @@ func (f *Faults) begin(r *http.Request, c *call, hits []hit) *findings.Call {
 	n.Unsafe = unsafe(r, c)
 	n.Digest = f.recorder.digest(r, c, n.Unsafe)
 	n.Moved = f.movedBy(r, c)
-	for _, h := range hits {
-		n.Faults = append(n.Faults, h.Kind)
-	}
 	return n
 }
 

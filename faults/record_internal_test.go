@@ -25,7 +25,7 @@ func TestDigest(t *testing.T) {
 		}
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/xrpc/"+createSession, strings.NewReader(`{"identifier":"a.test","password":"secret"}`))
 		r.Header.Set("Content-Type", "application/json")
-		digests[f.begin(r, look(r), nil).Digest] = true
+		digests[f.begin(r, look(r)).Digest] = true
 	}
 	if len(digests) != 2 {
 		t.Errorf("two servers show %v", digests)
