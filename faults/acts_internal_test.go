@@ -145,3 +145,19 @@ func TestPageInstead(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// TestTyped: what somebody typed to sign in, and is no name of an account, is neither in the log nor in the record.
+func TestTyped(t *testing.T) {
+	t.Parallel()
+	for typed, want := range map[string]string{"alice@example.com": "", "alice.test": "alice.test", "did:plc:a": "did:plc:a", "hunter2": ""} {
+		s := newStage(t, 401, "{}", Fault{Kind: Status, Status: 503})
+		s.call(createSession, `{"identifier":"`+typed+`","password":"x"}`)
+		if got := s.f.recorder.calls[0].Account; got != want {
+			t.Errorf("%s: recorded as %q", typed, got)
+		}
+		isDID := strings.HasPrefix(typed, "did:")
+		if strings.Contains(s.log.String(), typed) != isDID || strings.Contains(s.log.String(), "did=") != isDID {
+			t.Errorf("%s: logged %s", typed, s.log.String())
+		}
+	}
+}

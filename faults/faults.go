@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
 	"nestbox/auth"
 	"nestbox/faults/findings"
 	"nestbox/internal/pause"
@@ -230,8 +232,11 @@ func (f *Faults) act(ctx context.Context, o *passage, h hit) {
 	o.plan.acted[h.i]++
 	o.plan.mu.Unlock()
 	o.note.Faults = append(o.note.Faults, h.Kind)
-	f.in.Log.LogAttrs(ctx, slog.LevelInfo, "fault on purpose",
-		slog.String("fault", h.Kind), slog.String("at", o.call.method), slog.String("did", o.call.account), slog.Int("call", h.n))
+	attrs := []slog.Attr{slog.String("fault", h.Kind), slog.String("at", o.call.method), slog.Int("call", h.n)}
+	if did, err := syntax.ParseDID(o.call.account); err == nil { // not what somebody typed to sign in
+		attrs = append(attrs, slog.String("did", did.String()))
+	}
+	f.in.Log.LogAttrs(ctx, slog.LevelInfo, "fault on purpose", attrs...)
 }
 
 // isBy reports whether a caller is one of the accounts that a fault names.

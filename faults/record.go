@@ -17,6 +17,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
 	"nestbox/faults/findings"
 )
 
@@ -134,7 +136,7 @@ const maxClient = 256
 // begin returns what is known of a call before it is answered.
 func (f *Faults) begin(r *http.Request, c *call) *findings.Call {
 	n := &findings.Call{
-		At: f.in.Now(), Client: r.UserAgent(), Caller: callerOf(r), Account: c.account, Verb: r.Method, Method: c.method,
+		At: f.in.Now(), Client: r.UserAgent(), Caller: callerOf(r), Account: shown(c.account), Verb: r.Method, Method: c.method,
 		Purpose: findings.Purpose(c.kind), Generation: findings.None, Given: findings.None,
 	}
 	if len(n.Client) > maxClient {
@@ -162,6 +164,15 @@ func (f *Faults) begin(r *http.Request, c *call) *findings.Call {
 	n.Digest = f.recorder.digest(r, c, n.Unsafe)
 	n.Moved = f.movedBy(r, c)
 	return n
+}
+
+// shown returns the account that a request names, empty if that is neither a DID nor a handle: people
+// also type e-mail addresses to sign in.
+func shown(account string) string {
+	if _, err := syntax.ParseAtIdentifier(account); err != nil {
+		return ""
+	}
+	return account
 }
 
 // callerOf names the program that made a request, by its connection. It is empty for browsers, whose

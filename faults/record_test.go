@@ -158,6 +158,15 @@ func TestReport(t *testing.T) {
 		t.Errorf("%d clients, %+v", len(got), r)
 	}
 	for _, c := range r.Clients {
+		for _, f := range c.Findings {
+			known := c.UserAgent != "hasty/1" && c.UserAgent != "foreign/1" // nobody's call, and another server's account
+			if isNamed := f.Handle == "alice-2.test"; isNamed != known {
+				t.Errorf("%s: %s of %q", c.UserAgent, f.Kind, f.Handle)
+			}
+			if f.Session != "" && f.SessionNumber == 0 {
+				t.Errorf("%s: %s of session %q has no number", c.UserAgent, f.Kind, f.Session)
+			}
+		}
 		if c.UserAgent == "good/1" && (c.Calls != 6 || c.Refreshes != 1 || c.Sessions != 1) {
 			t.Errorf("%+v", c)
 		}

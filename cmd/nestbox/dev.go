@@ -215,17 +215,39 @@ func clientName(userAgent, id string) string {
 }
 
 // printFinding prints what was found, the evidence, and what to do.
-func printFinding(w io.Writer, f findings.Finding) {
+func printFinding(w io.Writer, f faults.Found) {
 	for _, l := range findings.Lines() {
 		if l.Kind != f.Kind {
 			continue
 		}
-		fmt.Fprintf(w, "  %s, %d times: the client %s\n", f.Kind, f.Times, l.Means)
+		fmt.Fprintf(w, "  %s, %s: the client %s%s\n", f.Kind, timesOf(f.Times), l.Means, aboutOf(f))
 		for _, seen := range f.Evidence {
 			fmt.Fprintf(w, "    %s\n", seen)
 		}
 		fmt.Fprintf(w, "    to do: %s (docs/clients.md#%s)\n", l.Advice, f.Kind)
 	}
+}
+
+func timesOf(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return strconv.Itoa(n) + " times"
+}
+
+// aboutOf names the account and the session of a finding.
+func aboutOf(f faults.Found) string {
+	var names []string
+	if account := cmp.Or(f.Handle, f.Account); account != "" {
+		names = append(names, account)
+	}
+	if f.SessionNumber != 0 {
+		names = append(names, fmt.Sprintf("session %d", f.SessionNumber))
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(names, ", ") + ")"
 }
 
 type devWatchCmd struct {

@@ -1,11 +1,35 @@
 package main
 
-import "testing"
+import (
+	"strings"
+	"testing"
+
+	"nestbox/faults"
+	"nestbox/faults/findings"
+)
 
 // TestDevNeedsNoSettings: commands of nestbox dev need no setting, as serve --dev does not.
 func TestDevNeedsNoSettings(t *testing.T) {
 	t.Parallel()
 	if c, err := (where{Data: t.TempDir()}).settings(nil); err != nil || !c.DevMode {
 		t.Error(err)
+	}
+}
+
+// TestPrintFinding: a report names the account and the session, and nothing that is in a token.
+func TestPrintFinding(t *testing.T) {
+	t.Parallel()
+	one := findings.Finding{Kind: findings.Stale, Account: "did:plc:a", Session: "c-nonce", Times: 1}
+	for want, f := range map[string]faults.Found{
+		"  stale-token, once: the client presented a refresh token that is older than one it had used (alice.test, session 12)\n": {
+			Finding: one, Handle: "alice.test", SessionNumber: 12,
+		},
+		"(did:plc:a, session 12)\n": {Finding: one, SessionNumber: 12},
+		"  foreign-token, 3 times: the client sent a token of another server\n": {Finding: findings.Finding{Kind: findings.ForeignToken, Times: 3}},
+	} {
+		var out strings.Builder
+		if printFinding(&out, f); !strings.Contains(out.String(), want) || strings.Contains(out.String(), "nonce") {
+			t.Errorf("%s, want %s", out.String(), want)
+		}
 	}
 }

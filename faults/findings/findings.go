@@ -69,8 +69,8 @@ type Call struct {
 	// Faults are those on purpose that happened to the call.
 	Faults []string `json:"faults,omitempty"`
 	// Digest names what was asked for: calls with the same one ask for the same. Unsafe: asked
-	// twice, it is done twice.
-	Digest string `json:"digest,omitempty"`
+	// twice, it is done twice. Nobody is shown a Digest: a request may have a password.
+	Digest string `json:"-"`
 	Unsafe bool   `json:"unsafe,omitempty"`
 	// Moved is an address in the request that is no longer right.
 	Moved string `json:"moved,omitempty"`
