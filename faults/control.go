@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"nestbox/control"
@@ -159,11 +158,12 @@ func (f *Faults) namer(ctx context.Context) func(findings.Finding) Found {
 // reportOf puts calls and what is found in them together by client, in the order in which they came.
 func reportOf(calls []findings.Call, name func(findings.Finding) Found) Report {
 	r := Report{Calls: len(calls), Clients: []Client{}}
-	sessions := map[[3]string]bool{}
+	sessions, clients := map[[3]string]bool{}, map[[2]string]int{}
 	at := func(userAgent, id string) *Client {
-		i := slices.IndexFunc(r.Clients, func(c Client) bool { return c.UserAgent == userAgent && c.ClientID == id })
-		if i < 0 {
+		i, known := clients[[2]string{userAgent, id}]
+		if !known {
 			i = len(r.Clients)
+			clients[[2]string{userAgent, id}] = i
 			r.Clients = append(r.Clients, Client{UserAgent: userAgent, ClientID: id, Findings: []Found{}})
 		}
 		return &r.Clients[i]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"nestbox/faults/findings"
+	"nestbox/internal/costtest"
 )
 
 // TestDigest: nobody can try passwords on what is shown of a call.
@@ -90,4 +92,52 @@ func TestMovedHost(t *testing.T) {
 			t.Errorf("%s: %q", url, moved)
 		}
 	}
+}
+
+// TestBound: what is kept is bounded in calls and in bytes, and the newest stay.
+func TestBound(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", maxText)
+	for name, c := range map[string]findings.Call{
+		"long":  {Client: long, ClientID: long, Account: long, DID: long, Handle: long, Session: long, Method: long, Error: long, Moved: long},
+		"short": {Method: "a"},
+	} {
+		r := &recorder{}
+		most := 0
+		for i := range maxCalls + 10 {
+			c.Generation = int64(i)
+			r.add(c)
+			most = max(most, r.bytes)
+		}
+		sum := 0
+		for i := range r.calls {
+			sum += sizeOf(&r.calls[i])
+		}
+		if sum != r.bytes || most > maxBytes || len(r.calls) > maxCalls/2+10 || r.calls[len(r.calls)-1].Generation != maxCalls+9 {
+			t.Errorf("%s: %d calls of %d bytes, counted %d, at most %d", name, len(r.calls), sum, r.bytes, most)
+		}
+	}
+}
+
+// TestShort: a request decides over a bounded part of what is kept of it.
+func TestShort(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 60<<10)
+	s := newStage(t, 400, `{"error":"`+long+`"}`)
+	s.call("app."+long, `{"client_id":"`+long+`","identifier":"`+long+`"}`, "User-Agent", long,
+		"Authorization", "Bearer "+jwt(`{"typ":"at+jwt"}`, `{"sub":"did:plc:`+long+`","sid":"`+long+`","client_id":"`+long+`"}`))
+	if got := s.f.recorder.bytes; len(s.f.recorder.calls) != 1 || got > 4<<10 {
+		t.Errorf("%d bytes of %d calls", got, len(s.f.recorder.calls))
+	}
+}
+
+// TestReportCost: twice as many clients take twice as long to sum up.
+func TestReportCost(t *testing.T) {
+	costtest.Linear(t, 8000, func(n int) func() {
+		calls := make([]findings.Call, n)
+		for i := range calls {
+			calls[i] = findings.Call{Client: fmt.Sprint("app/", i), Given: findings.None, Generation: findings.None}
+		}
+		return func() { reportOf(calls, func(one findings.Finding) Found { return Found{Finding: one} }) }
+	})
 }

@@ -1,6 +1,7 @@
 package findings
 
 import (
+	"slices"
 	"strconv"
 	"time"
 )
@@ -48,18 +49,21 @@ func (c *Call) outcome() string {
 // ofNonces looks for calls that were asked for a nonce and not repeated; now is when the last call of
 // anybody began.
 func ofNonces(r *collector, calls []*Call, now time.Time) {
-	for i, c := range calls {
+	type request struct{ verb, method string }
+	begun, seen := map[request][]time.Time{}, map[request]int{}
+	for _, c := range calls {
+		key := request{c.Verb, c.Method}
+		begun[key] = append(begun[key], c.At)
+	}
+	for _, c := range calls {
+		key := request{c.Verb, c.Method}
+		seen[key]++
 		if c.Lost || c.Error != "use_dpop_nonce" || now.Sub(c.End) < again {
 			continue
 		}
-		repeated := false
-		for _, next := range calls[i+1:] {
-			if next.Method == c.Method && next.Verb == c.Verb && !next.At.Before(c.End) && next.At.Sub(c.End) < again {
-				repeated = true
-				break
-			}
-		}
-		if !repeated {
+		later := begun[key][seen[key]:]
+		next, _ := slices.BinarySearchFunc(later, c.End, time.Time.Compare)
+		if next == len(later) || later[next].Sub(c.End) >= again {
 			r.add(NonceIgnored, c, c.Session, "%s was asked for another nonce, and did not come again", c.Method)
 		}
 	}
