@@ -257,11 +257,22 @@ type devWatchCmd struct {
 }
 
 func (c *devWatchCmd) Run() error {
+	return c.follow(context.Background(), printable{os.Stdout}, os.Stderr)
+}
+
+// follow prints calls and findings until ctx or the server ends; notes get what is missing.
+func (c *devWatchCmd) follow(ctx context.Context, to, notes io.Writer) error {
 	cfg, err := c.settings(os.Environ())
 	if err != nil {
 		return err
 	}
-	to := printable{os.Stdout}
+	state, err := control.Call(ctx, cfg.DataDirectory, faults.CmdFaults, faults.SetArgs{})
+	if err != nil {
+		return explained(err)
+	}
+	if state.Plan == nil {
+		fmt.Fprintln(notes, "nothing is recorded yet: set faults with nestbox dev faults PRESET; the preset none makes no fault")
+	}
 	lines := &lineWriter{each: func(raw []byte) error {
 		if c.JSON {
 			_, err := fmt.Fprintf(to, "%s\n", raw)
@@ -280,7 +291,7 @@ func (c *devWatchCmd) Run() error {
 		}
 		return nil
 	}}
-	return explained(control.CallFile(context.Background(), cfg.DataDirectory, faults.WatchCommand, struct{}{}, strings.NewReader(""), lines))
+	return explained(control.CallFile(ctx, cfg.DataDirectory, faults.WatchCommand, struct{}{}, strings.NewReader(""), lines))
 }
 
 // callLine is a call in a line: when, what, the answer, the faults, the generations, by whom.

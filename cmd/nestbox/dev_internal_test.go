@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
+	"io"
 	"strings"
 	"testing"
 
 	"nestbox/faults"
 	"nestbox/faults/findings"
+	"nestbox/internal/pdstest"
 )
 
 // TestDevNeedsNoSettings: commands of nestbox dev need no setting, as serve --dev does not.
@@ -31,5 +34,39 @@ func TestPrintFinding(t *testing.T) {
 		if printFinding(&out, f); !strings.Contains(out.String(), want) || strings.Contains(out.String(), "nonce") {
 			t.Errorf("%s, want %s", out.String(), want)
 		}
+	}
+}
+
+// ending is a writer that ends a context at the first text.
+type ending struct {
+	strings.Builder
+
+	end context.CancelFunc
+}
+
+func (e *ending) Write(text []byte) (int, error) {
+	defer e.end()
+	return e.Builder.Write(text)
+}
+
+// TestWatchOfNothing: a watch that shows nothing says why.
+func TestWatchOfNothing(t *testing.T) {
+	t.Parallel()
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	plain := pdstest.Start(t, pdstest.Options{})
+	watch := devWatchCmd{where: where{Data: plain.DataDir}}
+	if err := watch.follow(ctx, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "without --dev") {
+		t.Errorf("a server without --dev: %v", err)
+	}
+	around, _, err := developing(true, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	watch.Data = pdstest.Start(t, pdstest.Options{Around: around}).DataDir
+	notes := &ending{end: end}
+	_ = watch.follow(ctx, io.Discard, notes) // it is interrupted
+	if !strings.Contains(notes.String(), "nestbox dev faults PRESET") {
+		t.Errorf("said %q", notes.String())
 	}
 }

@@ -112,13 +112,13 @@ func ofSignIns(r *collector, calls []*Call) {
 	}
 	var left []*Call // sign-ins that left a session behind
 	for i, s := range order[min(1, len(order)):] {
-		before, in := order[i], s.first
-		if in.Purpose != SignIn || before.over || !before.last.At.Before(in.At) {
+		old, in := order[i], s.first
+		if in.Purpose != SignIn || old.over || !old.last.At.Before(in.At) {
 			continue
 		}
-		switch failed := before.failed; {
-		case !before.out && before.last.transient():
-			r.add(Dropped, in, before.last.Session, "signed in again after %s to %s", before.last.outcome(), before.last.Method)
+		switch failed := old.failed; {
+		case !old.out && old.last.transient():
+			r.add(Dropped, in, old.last.Session, "signed in again after %s to %s", old.last.outcome(), old.last.Method)
 		case failed != nil && in.At.Sub(failed.End) < byItself:
 			r.add(Dropped, in, failed.Session, "signed in again, %s after %s to %s",
 				in.At.Sub(failed.End).Round(time.Millisecond), failed.outcome(), failed.Method)

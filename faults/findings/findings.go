@@ -217,6 +217,8 @@ const (
 	// together is how long after another one a refresh with the same token counts as begun at once
 	// with it, if that one is not answered yet: later, it may be a client that waited long enough.
 	together = 2 * time.Second
+	// earlyPart divides an access token's life: a refresh in its first part is early.
+	earlyPart = 2
 	// soon is how long before its access token expires a client may refresh.
 	soon = time.Minute
 	// goOn is how many calls a client may make with a session that it knows has ended.

@@ -68,7 +68,7 @@ func ofRefreshes(r *collector, session string, calls []*Call) {
 			case known && c.Generation < p.generation:
 				r.add(Unused, c, session, "refresh with generation %d, though generation %d had come %s before",
 					c.Generation, p.generation, c.At.Sub(p.at).Round(time.Millisecond))
-			case known && p.life > 0 && c.At.Sub(p.at) < p.life/2 && p.expires.Sub(c.At) > soon && failed.Before(p.at) && vain.Before(p.at):
+			case known && p.life > 0 && c.At.Sub(p.at) < p.life/earlyPart && p.expires.Sub(c.At) > soon && failed.Before(p.at) && vain.Before(p.at):
 				r.add(Early, c, session, "refresh %s after a token came that lives %s", c.At.Sub(p.at).Round(time.Second), p.life)
 			}
 			// A client that gave a call up, or lost its connection, may repeat it at once.
