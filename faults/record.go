@@ -170,8 +170,8 @@ func short(text string) string {
 // begin returns what is known of a call before it is answered.
 func (f *Faults) begin(r *http.Request, c *call) *findings.Call {
 	n := &findings.Call{
-		At: f.in.Now(), Client: short(r.UserAgent()), Caller: callerOf(r), Account: short(shown(c.account)), Verb: short(r.Method), Method: short(c.method),
-		Purpose: findings.Purpose(c.kind), Generation: findings.None, Given: findings.None,
+		At: f.in.Now(), Client: short(r.UserAgent()), Caller: callerOf(r), Account: short(shown(c.account)),
+		Verb: short(r.Method), Method: short(c.method), Purpose: findings.Purpose(c.kind), Generation: findings.None, Given: findings.None,
 	}
 	n.ClientID = short(c.texts["client_id"])
 	if c.method == deleteSession || c.method == oauthRevoke {
