@@ -10,7 +10,7 @@ import (
 func ofRepeats(r *collector, calls []*Call) {
 	type request struct{ digest, caller string }
 	last := map[string]*Call{}
-	asked := map[request]*Call{} // the last call of a caller that can be told apart
+	asked := map[request]*Call{} // the last call of a caller that can be distinguished
 	for _, c := range calls {
 		if c.Digest == "" {
 			continue

@@ -38,7 +38,7 @@ type Call struct {
 	// Client is the User-Agent; ClientID is that of an OAuth client.
 	Client   string `json:"client,omitempty"`
 	ClientID string `json:"clientId,omitempty"`
-	// Caller names the program that made the call, if it can be told apart from others of the same
+	// Caller names the program that made the call, if it can be distinguished from others of the same
 	// client: an answer that one tab got tells the others nothing.
 	Caller string `json:"caller,omitempty"`
 	// Account is what the request names: the DID of its token, or who signs in. DID and Handle are
