@@ -127,7 +127,7 @@ func (c *client) do(ctx context.Context, q call) answer {
 	if err != nil {
 		return answer{err: err}
 	}
-	resp, err := c.http.Do(req)
+	resp, err := c.http.Do(req) //nolint:bodyclose // ReadAll closes it
 	if err != nil {
 		if wrapped, ok := errors.AsType[*url.Error](err); ok {
 			err = wrapped.Err // without the URL, which every line would repeat

@@ -121,7 +121,7 @@ const (
 	createSession  = "com.atproto.server.createSession"
 	refreshSession = "com.atproto.server.refreshSession"
 	deleteSession  = "com.atproto.server.deleteSession"
-	oauthToken     = "/oauth/token"
+	oauthToken     = "/oauth/token" //nolint:gosec // a path
 	oauthPush      = "/oauth/par"
 	oauthRevoke    = "/oauth/revoke"
 )

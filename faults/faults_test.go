@@ -461,7 +461,7 @@ func TestLifts(t *testing.T) {
 	}
 
 	stops := started()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

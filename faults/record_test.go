@@ -208,6 +208,7 @@ func TestWatch(t *testing.T) {
 		defer close(called)
 		for calling.Err() == nil {
 			w.pass(2 * time.Second)
+			//nolint:contextcheck // it has the test's
 			_, _ = w.Try(t, pdstest.Request{Method: http.MethodPost, NSID: "com.atproto.server.refreshSession", Auth: pdstest.Bearer(s.RefreshJwt)})
 		}
 	}()

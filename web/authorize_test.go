@@ -59,7 +59,8 @@ func newFlowWorld(t *testing.T, settings ...string) *flowWorld {
 	}))
 	t.Cleanup(documents.Close)
 	base = documents.URL
-	w := &flowWorld{t: t, clock: storetest.NewClock(time.Now()), trusted: base + "/trusted.json", public: base + "/public.json", log: &logged{}}
+	start := time.Now().Truncate(time.Minute) // whatever the second is in which the test runs
+	w := &flowWorld{t: t, clock: storetest.NewClock(start), trusted: base + "/trusted.json", public: base + "/public.json", log: &logged{}}
 	w.InProcess = pdstest.Start(t, pdstest.Options{
 		Now: w.clock.Now, Log: slog.New(slog.NewJSONHandler(w.log, nil)), Settings: append([]string{"PDS_OAUTH_TRUSTED_CLIENTS=" + w.trusted}, settings...),
 	})

@@ -169,7 +169,7 @@ func (s *script) refresh() {
 		Purpose: findings.Refresh, Verb: "POST", Method: "refreshSession", Session: s.session, Token: findings.RefreshToken, Generation: s.generation,
 		Digest: fmt.Sprint("refresh ", s.session, s.generation),
 	}
-	switch s.habit {
+	switch s.habit { //nolint:exhaustive // the others refresh as anybody
 	case findings.AtOnce:
 		ended := false
 		for range 3 {
@@ -231,7 +231,7 @@ func (s *script) act() {
 	if s.records%3 == 0 {
 		c.Verb, c.Method, c.Unsafe, c.Digest = "POST", "createRecord", true, fmt.Sprint("write ", s.records)
 	}
-	switch s.habit {
+	switch s.habit { //nolint:exhaustive // the others act as anybody
 	case findings.MovedAddress:
 		c.Moved = "the handle alice.test, which is now alice.example.com"
 	case findings.ForeignToken:

@@ -1,7 +1,10 @@
 package dpop_test
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"maps"
 	"strings"
@@ -81,6 +84,32 @@ func TestAlgorithms(t *testing.T) {
 	}
 }
 
+// TestShortCoordinate: a coordinate without its leading zeros, as indigo writes one, is that
+// of the key; the thumbprint is of what the proof holds, as at the reference.
+func TestShortCoordinate(t *testing.T) {
+	w := newWorld()
+	for _, alg := range []string{"ES256", "ES256K"} {
+		for _, member := range []string{"x", "y"} {
+			var key *oauthtest.Signer
+			var short []byte
+			for key == nil || short[0] != 0 {
+				key = oauthtest.NewSigner(alg)
+				short, _ = base64.RawURLEncoding.DecodeString(key.JWK()[member].(string))
+			}
+			jwk := key.JWK()
+			jwk[member] = base64.RawURLEncoding.EncodeToString(bytes.TrimLeft(short, "\x00"))
+			header := key.ProofHeader()
+			header["jwk"] = jwk
+			text, _ := json.Marshal(jwk) // its members are sorted, and only those of RFC 7638
+			sum := sha256.Sum256(text)
+			got, err := w.call(key.Sign(header, oauthtest.Claims("GET", origin+path, w.Nonce(), token)))
+			if want := base64.RawURLEncoding.EncodeToString(sum[:]); err != nil || got != want {
+				t.Errorf("%s, short %s: %q, %v, want %q", alg, member, got, err, want)
+			}
+		}
+	}
+}
+
 // TestForm: everything that a proof's form can have wrong.
 func TestForm(t *testing.T) {
 	w := newWorld()
@@ -98,7 +127,8 @@ func TestForm(t *testing.T) {
 	}
 	good := key.Proof("GET", origin+path, w.Nonce(), token)
 	parts := strings.Split(good, ".")
-	short := base64.RawURLEncoding.EncodeToString(make([]byte, 31))
+	zeros := base64.RawURLEncoding.EncodeToString(make([]byte, 31))
+	long := base64.RawURLEncoding.EncodeToString(make([]byte, 33))
 	for name, c := range map[string]struct{ proof, message string }{
 		"empty":                  {"", "is not a JWT"},
 		"two parts":              {parts[0] + "." + parts[1], "is not a JWT"},
@@ -121,8 +151,9 @@ func TestForm(t *testing.T) {
 		"symmetric key":          {key.Sign(header(map[string]any{"jwk": map[string]any{"kty": "oct", "k": "AA"}}), claims()), "has private members"},
 		"kty":                    {key.Sign(header(jwk(key, map[string]any{"kty": "OKP"})), claims()), "kty is neither"},
 		"crv":                    {key.Sign(header(jwk(key, map[string]any{"crv": "P-224"})), claims()), "crv is not one of"},
-		"short coordinate":       {key.Sign(header(jwk(key, map[string]any{"x": short})), claims()), "full length"},
-		"no coordinate":          {key.Sign(header(jwk(key, map[string]any{"y": ""})), claims()), "full length"},
+		"coordinate of zeros":    {key.Sign(header(jwk(key, map[string]any{"x": zeros})), claims()), "not a point"},
+		"long coordinate":        {key.Sign(header(jwk(key, map[string]any{"x": long})), claims()), "missing or too long"},
+		"no coordinate":          {key.Sign(header(jwk(key, map[string]any{"y": ""})), claims()), "missing or too long"},
 		"line break":             {key.Sign(header(jwk(key, map[string]any{"x": "\n" + key.JWK()["x"].(string)})), claims()), "is not base64url"},
 		"not on the curve":       {key.Sign(header(jwk(key, map[string]any{"x": key.JWK()["y"], "y": key.JWK()["x"]})), claims()), "not a point"},
 		"for another use":        {key.Sign(header(jwk(key, map[string]any{"use": "enc"})), claims()), "use is not sig"},

@@ -142,10 +142,12 @@ func (k *Key) readEC(j *jwk) error {
 		if err != nil {
 			return fmt.Errorf("a coordinate %w", err)
 		}
-		if len(b) != size {
-			return errors.New("a coordinate does not have its full length")
+		// Section 6.2.1.2 wants its full length; indigo leaves leading zeros out, as its keys
+		// then are in one of 128, and the reference reads it.
+		if len(b) == 0 || len(b) > size {
+			return errors.New("a coordinate is missing or too long")
 		}
-		point = append(point, b...)
+		point = append(append(point, make([]byte, size-len(b))...), b...)
 	}
 	var err error
 	if c != nil {
