@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"nestbox/faults"
 	"nestbox/faults/findings"
@@ -52,7 +53,7 @@ func (e *ending) Write(text []byte) (int, error) {
 // TestWatchOfNothing: a watch that shows nothing says why.
 func TestWatchOfNothing(t *testing.T) {
 	t.Parallel()
-	ctx, end := context.WithCancel(t.Context())
+	ctx, end := context.WithTimeout(t.Context(), 10*time.Second) // a watch that says nothing does not end by itself
 	defer end()
 	plain := pdstest.Start(t, pdstest.Options{})
 	watch := devWatchCmd{where: where{Data: plain.DataDir}}
