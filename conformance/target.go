@@ -10,7 +10,8 @@ import (
 
 // Target is a server that an operator named.
 type Target struct {
-	// Origin is its URL, without a slash at the end.
+	// Origin is its URL as browsers compare them: in lower case, without a slash at the end, or the
+	// scheme's own port.
 	Origin string
 	// Loopback: it is on this machine, and no connection goes elsewhere.
 	Loopback bool
@@ -25,7 +26,7 @@ func ParseTarget(raw string) (Target, error) {
 	if err != nil {
 		return Target{}, fmt.Errorf("read the server's URL: %w", err)
 	}
-	t := Target{Origin: u.Scheme + "://" + u.Host, Loopback: isLoopback(u.Hostname())}
+	t := Target{Origin: origin(u), Loopback: isLoopback(strings.ToLower(u.Hostname()))}
 	switch {
 	case u.Hostname() == "":
 		return Target{}, fmt.Errorf("%q has no host: write the server's URL, such as https://pds.example.com", raw)
@@ -54,11 +55,23 @@ func isLoopback(host string) bool {
 	return err == nil && a.Unmap().IsLoopback()
 }
 
-// originOf returns scheme and host of a URL, "" if it is not one of http or https.
+// origin returns scheme and host of a URL, in the one form of Target.Origin.
+func origin(u *url.URL) string {
+	host := strings.TrimSuffix(strings.ToLower(u.Host), ":")
+	switch u.Scheme {
+	case "https":
+		host = strings.TrimSuffix(host, ":443")
+	case "http":
+		host = strings.TrimSuffix(host, ":80")
+	}
+	return u.Scheme + "://" + host
+}
+
+// originOf returns the origin of a URL, "" if it is not one of http or https.
 func originOf(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return ""
 	}
-	return u.Scheme + "://" + u.Host
+	return origin(u)
 }

@@ -64,8 +64,11 @@ func (c *claims) generation() (int64, bool) {
 func (c *claims) life() time.Duration { return time.Duration(c.EXP-c.IAT) * time.Second }
 
 // sessionID returns the number of the session, as commands know it.
-func (c *claims) sessionID() (int64, bool) {
-	text, _, ok := strings.Cut(c.SID, "-")
+func (c *claims) sessionID() (int64, bool) { return numberOf(c.SID) }
+
+// numberOf returns the number of the session that a token names so.
+func numberOf(sid string) (int64, bool) {
+	text, _, ok := strings.Cut(sid, "-")
 	if !ok {
 		return 0, false
 	}
@@ -204,7 +207,7 @@ func members(r *http.Request) ([]byte, map[string]string) {
 // isOf reports whether a fault names the call's method.
 func (f Fault) isOf(c *call) bool {
 	if len(f.Methods) == 0 {
-		return c.oauth || !strings.HasPrefix(c.method, "/") && c.method != "_health"
+		return c.oauth || !strings.HasPrefix(c.method, "/") && c.method != health
 	}
 	return slices.ContainsFunc(f.Methods, func(name string) bool {
 		begin, star := strings.CutSuffix(name, "*")

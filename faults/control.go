@@ -3,9 +3,9 @@ package faults
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"nestbox/control"
@@ -33,7 +33,7 @@ type SetArgs struct {
 type State struct {
 	// Plan is nil if everything is off.
 	Plan *Plan `json:"plan"`
-	// Happened is how often each fault of the plan did, and of how many calls that it names.
+	// Happened is how often each fault of the plan had an effect, and of how many calls that it names.
 	Happened []Happened `json:"happened,omitempty"`
 }
 
@@ -63,18 +63,27 @@ type Report struct {
 
 // Client is what one client did.
 type Client struct {
-	UserAgent string             `json:"userAgent"`
-	ClientID  string             `json:"clientId,omitempty"`
-	Calls     int                `json:"calls"`
-	Refreshes int                `json:"refreshes"`
-	Sessions  int                `json:"sessions"`
-	Findings  []findings.Finding `json:"findings"`
+	UserAgent string  `json:"userAgent"`
+	ClientID  string  `json:"clientId,omitempty"`
+	Calls     int     `json:"calls"`
+	Refreshes int     `json:"refreshes"`
+	Sessions  int     `json:"sessions"`
+	Findings  []Found `json:"findings"`
+}
+
+// Found is a finding, with the names by which people know what it is about.
+type Found struct {
+	findings.Finding
+
+	// Handle is the account's, SessionNumber the session's in nestbox session list.
+	Handle        string `json:"handle,omitempty"`
+	SessionNumber int64  `json:"sessionNumber,omitempty"`
 }
 
 // WatchLine is a call, or a finding that has come up; one of the two.
 type WatchLine struct {
-	Call    *findings.Call    `json:"call,omitempty"`
-	Finding *findings.Finding `json:"finding,omitempty"`
+	Call    *findings.Call `json:"call,omitempty"`
+	Finding *Found         `json:"finding,omitempty"`
 }
 
 // Commands returns the commands of the operator that faults answer.
@@ -88,7 +97,7 @@ func (f *Faults) Commands() control.Commands {
 // answer answers CmdFaults.
 func (f *Faults) answer(ctx context.Context, args SetArgs) (State, error) {
 	if args.Plan != nil {
-		if err := args.Plan.Check(); err != nil {
+		if err := errors.Join(args.Plan.Check(), args.Plan.checkRoutes(f.in.Routes)); err != nil {
 			return State{}, err
 		}
 	}
@@ -113,31 +122,49 @@ func (f *Faults) state() State {
 		for _, n := range p.calls[i] {
 			calls += n
 		}
-		s.Happened = append(s.Happened, Happened{fault.String(), calls, p.hits[i]})
+		s.Happened = append(s.Happened, Happened{fault.String(), calls, p.acted[i]})
 	}
 	return s
 }
 
 // report answers CmdReport.
-func (f *Faults) report(_ context.Context, args ReportArgs) (Report, error) {
+func (f *Faults) report(ctx context.Context, args ReportArgs) (Report, error) {
 	since := args.Since
 	if args.Within > 0 {
 		since = f.in.Now().Add(-args.Within)
 	}
-	r := reportOf(f.recorder.since(since))
+	r := reportOf(f.recorder.since(since), f.namer(ctx))
 	r.Recording = f.running.Load() != nil
 	return r, nil
 }
 
+// namer returns what names findings. It looks each account up once.
+func (f *Faults) namer(ctx context.Context) func(findings.Finding) Found {
+	handles := map[string]string{}
+	return func(one findings.Finding) Found {
+		handle, known := handles[one.Account]
+		if !known && one.Account != "" {
+			var is struct{ Handle string }
+			if f.in.Run(ctx, "account.info", map[string]string{"account": one.Account}, &is) == nil {
+				handle = is.Handle
+			}
+			handles[one.Account] = handle
+		}
+		number, _ := numberOf(one.Session)
+		return Found{one, handle, number}
+	}
+}
+
 // reportOf puts calls and what is found in them together by client, in the order in which they came.
-func reportOf(calls []findings.Call) Report {
+func reportOf(calls []findings.Call, name func(findings.Finding) Found) Report {
 	r := Report{Calls: len(calls), Clients: []Client{}}
-	sessions := map[[3]string]bool{}
+	sessions, clients := map[[3]string]bool{}, map[[2]string]int{}
 	at := func(userAgent, id string) *Client {
-		i := slices.IndexFunc(r.Clients, func(c Client) bool { return c.UserAgent == userAgent && c.ClientID == id })
-		if i < 0 {
+		i, known := clients[[2]string{userAgent, id}]
+		if !known {
 			i = len(r.Clients)
-			r.Clients = append(r.Clients, Client{UserAgent: userAgent, ClientID: id, Findings: []findings.Finding{}})
+			clients[[2]string{userAgent, id}] = i
+			r.Clients = append(r.Clients, Client{UserAgent: userAgent, ClientID: id, Findings: []Found{}})
 		}
 		return &r.Clients[i]
 	}
@@ -160,7 +187,7 @@ func reportOf(calls []findings.Call) Report {
 	}
 	for _, found := range findings.Of(calls) {
 		of := at(found.Client, found.ClientID)
-		of.Findings = append(of.Findings, found)
+		of.Findings = append(of.Findings, name(found))
 	}
 	return r
 }
@@ -202,12 +229,14 @@ func (f *Faults) watch(ctx context.Context, _ []byte, in io.Reader, out io.Write
 			}
 		case <-look:
 			look = nil
+			name := f.namer(ctx)
 			for _, found := range findings.Of(f.recorder.since(time.Time{})) {
 				if shown[key(found)] {
 					continue
 				}
 				shown[key(found)] = true
-				if err := lines.Encode(WatchLine{Finding: &found}); err != nil {
+				named := name(found)
+				if err := lines.Encode(WatchLine{Finding: &named}); err != nil {
 					return err
 				}
 			}

@@ -5,13 +5,17 @@ import (
 	"context"
 	crand "crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/auth"
 	"nestbox/faults/findings"
@@ -23,6 +27,9 @@ import (
 type Inside struct {
 	// URL and DID are the server's.
 	URL, DID string
+	// Routes are what the server answers itself: the NSIDs of methods, and paths, in which {x} stands for
+	// one segment, and a slash at the end for all that lies below.
+	Routes []string
 	// Keyring signs the server's tokens.
 	Keyring *auth.Keyring
 	// Proofs checks proofs of possession. It may be changed before the first request.
@@ -59,9 +66,9 @@ type running struct {
 	Plan
 
 	mu sync.Mutex
-	// calls are how often each fault's calls came, by fault and account; hits how often it happened.
+	// calls are how often each fault's calls came, by fault and account; acted how often it had an effect.
 	calls []map[string]int
-	hits  []int
+	acted []int
 }
 
 // lift is what ends a fault that lasts.
@@ -75,6 +82,21 @@ type hit struct {
 	Fault
 
 	i, n int
+	// nonce is the one with which a Nonce refuses the call, empty if it does not.
+	nonce string
+}
+
+// passage is a call on its way through the faults, and what is noted of it.
+type passage struct {
+	plan *running
+	call *call
+	note *findings.Call
+	hits []hit
+}
+
+// has reports whether one of these faults happens to the call.
+func (o *passage) has(kinds ...Kind) bool {
+	return slices.ContainsFunc(o.hits, func(h hit) bool { return slices.Contains(kinds, h.Kind) })
 }
 
 // Start sets a plan before the server serves: then the nonces of DPoP can change from the start.
@@ -95,15 +117,19 @@ func (f *Faults) set(p *Plan) *Plan {
 	if p.Seed == 0 {
 		p.Seed = 1 + rand.Uint32N(999_999) //nolint:gosec // no secret
 	}
-	f.running.Store(&running{Plan: *p, calls: make([]map[string]int, len(p.Faults)), hits: make([]int, len(p.Faults))})
+	f.running.Store(&running{Plan: *p, calls: make([]map[string]int, len(p.Faults)), acted: make([]int, len(p.Faults))})
 	return p
 }
 
-// Handler returns next behind the faults.
-func (f *Faults) Handler(next http.Handler, in Inside) http.Handler {
+// Handler returns next behind the faults. It fails if the plan of Start names what the server does not
+// have.
+func (f *Faults) Handler(next http.Handler, in Inside) (http.Handler, error) {
 	f.in = in
 	_, _ = crand.Read(f.recorder.key[:]) // never fails
-	if f.running.Load() != nil {
+	if p := f.running.Load(); p != nil {
+		if err := p.checkRoutes(in.Routes); err != nil {
+			return nil, fmt.Errorf("read faults: %w", err)
+		}
 		const enough = 6 * dpop.Window // so that the nonces of two minutes count from the start
 		in.Proofs.Replays = dpop.NewReplays(in.Now().Add(-enough), 0)
 	}
@@ -114,15 +140,19 @@ func (f *Faults) Handler(next http.Handler, in Inside) http.Handler {
 			return
 		}
 		f.serve(p, next, w, r)
-	})
+	}), nil
 }
 
 // concerns reports whether a fault can happen to a call: some need a caller whose session or
-// account is known.
+// account is known, some an answer with tokens, and an answer that becomes a stream is not kept.
 func (f Fault) concerns(c *call) bool {
 	switch f.Kind {
+	case LostAfter, Delay, Cut, Status, Page:
+		return !c.upgrade
+	case AccessLife, RefreshLife, Clock:
+		return c.kind != "" && !c.upgrade
 	case Nonce:
-		return c.proof != nil
+		return c.proof != nil && !c.upgrade
 	case Takedown, Deactivate:
 		return c.token != nil && c.token.Sub != ""
 	case Revoke:
@@ -132,7 +162,7 @@ func (f Fault) concerns(c *call) bool {
 		_, ok := c.token.sessionID()
 		return ok
 	case ReuseWindow:
-		if c.token == nil || c.kind != Refresh {
+		if c.token == nil || c.kind != Refresh || c.upgrade {
 			return false
 		}
 		_, ok := c.token.generation()
@@ -154,16 +184,59 @@ func (f *Faults) count(ctx context.Context, p *running, c *call) []hit {
 		}
 		p.calls[i][c.account]++
 		n := p.calls[i][c.account]
-		happens := p.Plan.hits(i, n)
-		if happens {
-			p.hits[i]++
-		}
 		p.mu.Unlock()
-		if happens {
-			hits = append(hits, hit{fault, i, n})
+		if p.hits(i, n) {
+			hits = append(hits, hit{Fault: fault, i: i, n: n})
 		}
 	}
 	return hits
+}
+
+// choose leaves out of the faults that happen to a call those that have no effect: of all that lose, cut or
+// replace the answer, only the first acts.
+func (f *Faults) choose(c *call, hits []hit) []hit {
+	var left []hit
+	decided := false
+	for _, h := range hits {
+		decides := false
+		switch h.Kind {
+		case LostBefore, Reset, Restart, LostAfter, Cut, Status, Page:
+			decides = true
+		case ReuseWindow:
+			n, _ := c.token.generation()
+			if !f.windows.over(c.token.SID, n, f.in.Now(), time.Duration(h.For)) {
+				continue
+			}
+			decides = true
+		case Nonce:
+			other := f.otherNonce(c.proof.nonce)
+			if other == "" {
+				continue
+			}
+			if !decided && !f.nonces.use(c.proof) {
+				h.nonce, decides = other, true
+			}
+		}
+		if decides && decided {
+			continue
+		}
+		decided = decided || decides
+		left = append(left, h)
+	}
+	return left
+}
+
+// act counts and logs a fault that has an effect on a call.
+func (f *Faults) act(ctx context.Context, o *passage, h hit) {
+	o.plan.mu.Lock()
+	o.plan.acted[h.i]++
+	o.plan.mu.Unlock()
+	o.note.Faults = append(o.note.Faults, h.Kind)
+	attrs := []slog.Attr{slog.String("fault", h.Kind), slog.String("at", o.call.method), slog.Int("call", h.n)}
+	if did, err := syntax.ParseDID(o.call.account); err == nil { // not what somebody typed to sign in
+		attrs = append(attrs, slog.String("did", did.String()))
+	}
+	f.in.Log.LogAttrs(ctx, slog.LevelInfo, "fault on purpose", attrs...)
 }
 
 // isBy reports whether a caller is one of the accounts that a fault names.
@@ -193,7 +266,7 @@ func (f *Faults) isBy(ctx context.Context, accounts []string, caller string) boo
 			return true
 		}
 	}
-	return slices.Contains(accounts, handle)
+	return slices.ContainsFunc(accounts, func(name string) bool { return strings.EqualFold(name, handle) })
 }
 
 // serve answers a request, with the faults that happen to it.
@@ -204,12 +277,8 @@ func (f *Faults) serve(p *running, next http.Handler, w http.ResponseWriter, r *
 	}
 	f.lift(r.Context(), f.in.Now())
 	c := look(r)
-	hits := f.count(r.Context(), p, c)
-	for _, h := range hits {
-		f.in.Log.LogAttrs(r.Context(), slog.LevelInfo, "fault on purpose",
-			slog.String("fault", h.Kind), slog.String("at", c.method), slog.String("did", c.account), slog.Int("call", h.n))
-	}
-	n := f.begin(r, c, hits)
+	n := f.begin(r, c)
+	o := &passage{p, c, n, f.choose(c, f.count(r.Context(), p, c))}
 	n.Lost = true
 	defer func() { // a panic ends the connection
 		n.End = f.in.Now()
@@ -217,11 +286,11 @@ func (f *Faults) serve(p *running, next http.Handler, w http.ResponseWriter, r *
 		f.recorder.tell(n)
 		f.recorder.add(*n)
 	}()
-	if f.before(p, w, r, c, hits) {
+	if f.before(r, o) {
 		panic(http.ErrAbortHandler) // the connection ends without an answer
 	}
 	f.dated.replace(r)
-	if !f.keeps(c, hits) {
+	if !o.keeps() {
 		s := &seen{ResponseWriter: w}
 		next.ServeHTTP(s, r)
 		f.learn(n, cmp.Or(s.status, http.StatusOK), w.Header(), s.begin)
@@ -229,83 +298,66 @@ func (f *Faults) serve(p *running, next http.Handler, w http.ResponseWriter, r *
 		return
 	}
 	a := keep(w)
-	if !f.replaced(a, c, hits) {
+	if !f.replaced(r.Context(), a, o) {
 		next.ServeHTTP(a, r)
 	}
-	if f.after(r, c, a, p, n, hits) {
+	if f.after(r, a, o) {
 		panic(http.ErrAbortHandler) // what was sent must not look whole
 	}
 	n.Lost = false
 }
 
 // before does what happens before the server sees a request, and reports whether it never does.
-func (f *Faults) before(p *running, w http.ResponseWriter, r *http.Request, c *call, hits []hit) (lost bool) {
-	for _, h := range hits {
+func (f *Faults) before(r *http.Request, o *passage) (lost bool) {
+	for _, h := range o.hits {
 		switch h.Kind {
 		case LostBefore:
+			f.act(r.Context(), o, h)
 			return true
 		case Reset:
+			f.act(r.Context(), o, h)
 			f.connections.reset(r.RemoteAddr)
 			return true
 		case Restart:
-			away := time.Duration(h.For)
-			if away == 0 {
-				away = 2 * time.Second
-			}
-			f.connections.restart(away)
+			f.act(r.Context(), o, h)
+			f.connections.restart(cmp.Or(time.Duration(h.For), 2*time.Second))
 			return true
 		case Revoke, Takedown, Deactivate:
 			// A caller that leaves in the middle must not leave the account as it is.
-			if err := f.end(context.WithoutCancel(r.Context()), p, h.Fault, c); err != nil {
+			if err := f.end(context.WithoutCancel(r.Context()), o.plan, h.Fault, o.call); err != nil {
 				f.in.Log.LogAttrs(r.Context(), slog.LevelWarn, "fault on purpose failed",
 					slog.String("fault", h.Kind), slog.String("cause", err.Error()))
+				continue
 			}
+			f.act(r.Context(), o, h)
 		}
 	}
 	return false
 }
 
-// keeps reports whether the answer to a call must be kept until it is whole.
-func (f *Faults) keeps(c *call, hits []hit) bool {
-	if c.upgrade {
-		return false
-	}
-	return c.kind != "" || slices.ContainsFunc(hits, func(h hit) bool {
-		switch h.Kind {
-		case LostAfter, Delay, Cut, Status, Page, Nonce, ReuseWindow:
-			return true
-		}
-		return false
-	})
+// keeps reports whether the answer to the call must be kept until it is whole.
+func (o *passage) keeps() bool {
+	return !o.call.upgrade && (o.call.kind != "" || o.has(LostAfter, Delay, Cut, Status, Page, Nonce, ReuseWindow))
 }
 
 // replaced makes the answer of a call that the server does not see, and reports whether it did.
-func (f *Faults) replaced(a *answer, c *call, hits []hit) bool {
-	for _, h := range hits {
-		switch h.Kind {
-		case Status:
-			if !h.Done {
-				a.fail(c, h.Fault)
-				return true
-			}
-		case Page:
-			if !h.Done {
-				a.page(h.Fault)
-				return true
-			}
-		case Nonce:
-			if other := f.otherNonce(c.proof.nonce); other != "" && !f.nonces.use(c.proof) {
-				f.nonces.give(c.proof, other)
-				a.refuseNonce(c, other)
-				return true
-			}
-		case ReuseWindow:
-			n, _ := c.token.generation()
-			if f.windows.over(c.token.SID, n, f.in.Now(), time.Duration(h.For)) {
-				f.refuseOld(a, c)
-				return true
-			}
+func (f *Faults) replaced(ctx context.Context, a *answer, o *passage) bool {
+	for _, h := range o.hits {
+		switch {
+		case h.Kind == Status && !h.Done:
+			a.fail(o.call, h.Fault)
+		case h.Kind == Page && !h.Done:
+			a.page(h.Fault)
+		case h.nonce != "":
+			f.nonces.give(o.call.proof, h.nonce)
+			a.refuseNonce(o.call, h.nonce)
+		case h.Kind == ReuseWindow:
+			f.refuseOld(a, o.call)
+		default:
+			continue
 		}
+		f.act(ctx, o, h)
+		return true
 	}
 	return false
 }
@@ -323,64 +375,59 @@ func (f *Faults) refuseOld(a *answer, c *call) {
 }
 
 // after changes an answer and sends it, and reports whether the connection ends then.
-func (f *Faults) after(r *http.Request, c *call, a *answer, p *running, n *findings.Call, hits []hit) (ends bool) {
+func (f *Faults) after(r *http.Request, a *answer, o *passage) (ends bool) {
+	ctx, c := r.Context(), o.call
+	lost, instead := o.has(LostAfter), slices.ContainsFunc(o.hits, func(h hit) bool { return h.Done })
 	if g := readGiven(a); g != nil && c.kind != "" {
 		f.note(g)
-		defer gave(n, g)
-		if i := issued(hits); i.changes() {
-			if err := f.reissue(a, g, i); err != nil {
-				f.in.Log.LogAttrs(r.Context(), slog.LevelWarn, "tokens not changed", slog.String("cause", err.Error()))
-			}
+		if !instead {
+			defer gave(o.note, g)
+		}
+		if !instead && !lost && !o.has(Cut) {
+			f.retime(ctx, a, o, g)
 		}
 	}
-	for _, h := range hits {
+	late := time.Duration(0)
+	for _, h := range o.hits {
 		switch h.Kind {
 		case Nonce:
-			if other := f.otherNonce(c.proof.nonce); other != "" && !a.asked {
+			if other := f.otherNonce(c.proof.nonce); other != "" && !a.asked && !lost && !instead {
 				a.header.Set("DPoP-Nonce", other)
 				f.nonces.give(c.proof, other)
+				f.act(ctx, o, h)
 			}
 		case Delay:
-			if !pause.For(r.Context(), p.delay(h.i, h.n)) {
+			by := min(o.plan.delay(h.i, h.n), maxDelay-late)
+			if by == 0 {
+				continue
+			}
+			late += by
+			f.act(ctx, o, h)
+			if !pause.For(ctx, by) {
 				return true
 			}
 		}
 	}
-	defer func() { f.learn(n, a.status, a.header, a.body.Bytes()) }()
-	for _, h := range hits {
-		switch h.Kind {
-		case LostAfter:
+	defer func() { f.learn(o.note, a.status, a.header, a.body.Bytes()) }()
+	for _, h := range o.hits {
+		switch {
+		case h.Kind == LostAfter:
+			f.act(ctx, o, h)
 			return true
-		case Cut:
+		case h.Kind == Cut && a.body.Len() > 0 && r.Method != http.MethodHead: // without a body there is nothing to cut
+			f.act(ctx, o, h)
 			a.send(true)
 			return true
-		case Status:
-			if h.Done {
-				a.fail(c, h.Fault)
-			}
-		case Page:
-			if h.Done {
-				a.page(h.Fault)
-			}
+		case h.Kind == Status && h.Done:
+			f.act(ctx, o, h)
+			a.fail(c, h.Fault)
+		case h.Kind == Page && h.Done:
+			f.act(ctx, o, h)
+			a.page(h.Fault)
 		}
 	}
 	a.send(false)
 	return false
-}
-
-// issued returns what the faults change in tokens.
-func issued(hits []hit) (i issue) {
-	for _, h := range hits {
-		switch h.Kind {
-		case AccessLife:
-			i.access = time.Duration(h.For)
-		case RefreshLife:
-			i.refresh = time.Duration(h.For)
-		case Clock:
-			i.by = time.Duration(h.By)
-		}
-	}
-	return i
 }
 
 // note remembers where a session's head is.

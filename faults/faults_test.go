@@ -38,7 +38,9 @@ func newWorld(t *testing.T, settings ...string) *world {
 	w := &world{t: t, f: &faults.Faults{}, now: time.Now().Truncate(time.Second)}
 	w.InProcess = pdstest.Start(t, pdstest.Options{Now: w.clock, Settings: settings, Around: &server.Around{
 		Listener: w.f.Listener, Commands: w.f.Commands(),
-		Handler: func(next http.Handler, in server.Inside) http.Handler { return w.f.Handler(next, faults.Inside(in)) },
+		Handler: func(next http.Handler, in server.Inside) (http.Handler, error) {
+			return w.f.Handler(next, faults.Inside(in))
+		},
 	}})
 	// A client that repeats nothing by itself.
 	w.Client.HTTP = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -233,7 +235,7 @@ func TestWhere(t *testing.T) {
 	w := newWorld(t)
 	alice, bob := w.SignUp(t, "alice"), w.SignUp(t, "bob")
 	get := func(s pdstest.Session) int { return w.GetSession(t, s.AccessJwt).Status }
-	w.set(faults.Fault{Kind: faults.Status, Status: 500, Accounts: []string{"alice.test"}, Methods: []string{"com.atproto.server.get*"}, Every: 2})
+	w.set(faults.Fault{Kind: faults.Status, Status: 500, Accounts: []string{"Alice.test"}, Methods: []string{"com.atproto.server.get*"}, Every: 2})
 	var got []int
 	for range 4 {
 		got = append(got, get(alice), get(bob))
@@ -268,6 +270,16 @@ func TestWhere(t *testing.T) {
 	_, err = control.Call(t.Context(), w.DataDir, faults.CmdFaults, faults.SetArgs{Plan: &faults.Plan{Faults: []faults.Fault{{Kind: "magic"}}}})
 	if err == nil || !strings.Contains(err.Error(), "no such fault") {
 		t.Errorf("a plan that is wrong: %v", err)
+	}
+	typo := faults.Plan{Faults: []faults.Fault{{Kind: faults.Cut, Methods: []string{"com.atproto.server.getSesion", "/oauth/tokens", "com.atproto.server.getSession", "/oauth/token", "/account"}}}}
+	_, err = control.Call(t.Context(), w.DataDir, faults.CmdFaults, faults.SetArgs{Plan: &typo})
+	if err == nil || strings.Count(err.Error(), "the server has no such method or path") != 2 {
+		t.Errorf("typos: %v", err)
+	}
+	early := &faults.Faults{}
+	early.Start(typo)
+	if _, err := early.Handler(http.NotFoundHandler(), faults.Inside{}); err == nil || !strings.Contains(err.Error(), "/oauth/tokens") {
+		t.Errorf("typos at the start: %v", err)
 	}
 }
 
@@ -387,7 +399,7 @@ func TestLifts(t *testing.T) {
 	started := func() *stub {
 		w := &stub{f: &faults.Faults{}, now: time.Now(), on: func() {}}
 		w.f.Start(faults.Plan{Faults: []faults.Fault{{Kind: faults.Takedown, Every: 3, For: faults.Duration(2 * time.Second)}}})
-		h := w.f.Handler(http.NotFoundHandler(), faults.Inside{
+		h, err := w.f.Handler(http.NotFoundHandler(), faults.Inside{
 			Proofs: &dpop.Checker{}, Now: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
 			Run: func(ctx context.Context, name string, _, _ any) error {
 				if ctx.Err() != nil {
@@ -407,6 +419,9 @@ func TestLifts(t *testing.T) {
 				return nil
 			},
 		})
+		if err != nil {
+			t.Fatal(err)
+		}
 		token := base64.RawURLEncoding.EncodeToString([]byte(`{"typ":"at+jwt"}`)) + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"did:plc:a"}`)) + ".x"
 		w.call = func(ctx context.Context) {
 			r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/xrpc/com.atproto.server.getSession", nil)

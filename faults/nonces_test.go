@@ -23,13 +23,16 @@ func TestNonce(t *testing.T) {
 	passed := 0
 	f := &Faults{}
 	f.Start(Plan{Faults: []Fault{{Kind: Nonce}}})
-	h := f.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h, err := f.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("DPoP-Nonce", proofs.Nonce())
 		if _, err := proofs.Check(dpop.Request{Headers: r.Header.Values("DPoP"), Method: r.Method, Path: r.URL.Path}); err != nil {
 			t.Errorf("the server refuses: %v", err)
 		}
 		passed++
 	}), Inside{Proofs: proofs, Now: proofs.Now, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	key := oauthtest.NewSigner("ES256")
 	call := func(path, nonce string) (status int, next string) {
 		r := httptest.NewRequestWithContext(context.Background(), http.MethodPost, "http://localhost"+path, nil)

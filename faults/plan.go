@@ -2,6 +2,7 @@ package faults
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -20,7 +22,7 @@ type Plan struct {
 	Name string `json:"name,omitzero"`
 	// Seed decides where a Share falls. Zero: one is picked, and shown.
 	Seed uint32 `json:"seed,omitzero"`
-	// Faults are tried in this order. Of those that replace the answer the first one counts.
+	// Faults are tried in this order. Of those that lose, cut or replace the answer the first one counts.
 	Faults []Fault `json:"faults"`
 }
 
@@ -40,7 +42,7 @@ type Fault struct {
 	Status     int      `json:"status,omitzero"`
 	RetryAfter Duration `json:"retryAfter,omitzero"`
 	Done       bool     `json:"done,omitzero"`
-	// From and To bound a delay.
+	// From and To bound a delay, maxDelay at most.
 	From Duration `json:"from,omitzero"`
 	To   Duration `json:"to,omitzero"`
 	// For is a life, a window, or how long something lasts. By is how far a clock is ahead, or
@@ -114,8 +116,11 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (d *Duration) UnmarshalText(text []byte) error {
 	parsed, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is not a time: write 20s or 5m", text)
+	}
 	*d = Duration(parsed)
-	return err
+	return nil
 }
 
 // String returns the text, without units that are zero: 5m, not 5m0s.
@@ -133,6 +138,10 @@ func (d Duration) String() string {
 // maxPlan bounds a file, in bytes.
 const maxPlan = 1 << 20
 
+// maxDelay bounds how late an answer is, of all faults at a call: the server ends a connection on which
+// an answer takes much longer.
+const maxDelay = time.Minute
+
 // ReadPlan reads a plan as JSON, and checks it.
 func ReadPlan(r io.Reader) (Plan, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxPlan))
@@ -143,7 +152,7 @@ func ReadPlan(r io.Reader) (Plan, error) {
 	dec.DisallowUnknownFields()
 	var p Plan
 	if err := dec.Decode(&p); err != nil {
-		return Plan{}, fmt.Errorf("read faults: %w", err)
+		return Plan{}, fmt.Errorf("read faults: %w", plainly(err, text))
 	}
 	if dec.More() {
 		return Plan{}, errors.New("read faults: there is more behind the plan")
@@ -151,7 +160,47 @@ func ReadPlan(r io.Reader) (Plan, error) {
 	return p, p.Check()
 }
 
-// Check returns all that is wrong with a plan.
+// plainly returns for people why a text is not the JSON of a plan.
+func plainly(err error, text []byte) error {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	name, unknown := strings.CutPrefix(err.Error(), "json: unknown field ")
+	switch {
+	case unknown:
+		return fmt.Errorf("a plan has no member %s", name)
+	case errors.Is(err, io.EOF):
+		return errors.New("there is no plan, the text is empty")
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the text ends in the middle of the plan")
+	case errors.As(err, &syntax):
+		return fmt.Errorf("line %d is not JSON", 1+bytes.Count(text[:min(syntax.Offset, int64(len(text)))], []byte("\n")))
+	case errors.As(err, &kind):
+		return fmt.Errorf("%s must be %s", cmp.Or(kind.Field, "the plan"), valueOf(kind.Type))
+	}
+	return err
+}
+
+// valueOf describes the JSON of a type.
+func valueOf(t reflect.Type) string {
+	if t == reflect.TypeFor[Duration]() {
+		return "a time, such as \"20s\""
+	}
+	switch t.Kind() { //nolint:exhaustive // the types of a Plan
+	case reflect.String:
+		return "a text"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Struct:
+		return "an object"
+	case reflect.Float64:
+		return "a number"
+	}
+	return "a whole number that is not too large"
+}
+
+// Check returns all that is wrong with a plan, but for what depends on the server.
 func (p Plan) Check() error {
 	var wrong []error
 	for i, f := range p.Faults {
@@ -203,15 +252,13 @@ func (f Fault) problems() []string {
 	if f.From < 0 || f.To < f.From {
 		all = append(all, "to must not be less than from")
 	}
+	if f.To > Duration(maxDelay) {
+		all = append(all, "to must not be above "+Duration(maxDelay).String()+": the server ends a connection whose answer takes longer")
+	}
 	if f.For < 0 || f.RetryAfter < 0 {
 		all = append(all, "a time must not be negative")
 	}
-	for _, method := range f.Methods {
-		if i := strings.IndexByte(method, '*'); method == "" || i >= 0 && i != len(method)-1 {
-			all = append(all, fmt.Sprintf("method %q: a star may be its last character only", method))
-		}
-	}
-	return all
+	return append(all, f.misnamed()...)
 }
 
 // hits reports whether fault i happens at the n-th call of an account that it names, from 1.

@@ -26,10 +26,28 @@ func TestReadPlan(t *testing.T) {
 		`{"faults":[{"fault":"cut","every":-1}]}`:                      "every must be above 0",
 		`{"faults":[{"fault":"cut","methods":["app.*.feed"]}]}`:        "a star may be its last character only",
 		`{"faults":[{"fault":"access-life","for":"-1s"}]}`:             "a time must not be negative",
-		`{"faults":[{"fault":"access-life","for":"soon"}]}`:            "invalid duration",
-		`{"faults":[{"fault":"cut","methods":[""],"sometimes":true}]}`: "sometimes",
+		`{"faults":[{"fault":"access-life","for":"soon"}]}`:            `read faults: "soon" is not a time: write 20s or 5m`,
+		`{"faults":[{"fault":"access-life","for":20}]}`:                `must be a time, such as "20s"`,
+		`{"faults":[{"fault":"cut","every":"3"}]}`:                     "every must be a whole number",
+		`{"faults":[{"fault":"cut","every":3.5}]}`:                     "every must be a whole number",
+		`{"faults":{}}`: "faults must be a list",
+		`[]`:            "the plan must be an object",
+		`{"faults":[{"fault":"delay","from":"1s","to":"61s"}]}`:                                                                                  "to must not be above 1m: the server ends a connection whose answer takes longer",
+		`{"faults":[{"fault":"delay","from":"60s","to":"60s"}]}`:                                                                                 "",
+		`{"faults":[{"fault":"cut","methods":["getSession"]}]}`:                                                                                  `method "getSession": write an NSID such as com.atproto.server.getSession`,
+		`{"faults":[{"fault":"cut","methods":["refreshes"]}]}`:                                                                                   "refresh or sign-in",
+		`{"faults":[{"fault":"cut","methods":["refr*"]}]}`:                                                                                       "refresh or sign-in",
+		`{"faults":[{"fault":"cut","methods":["com..x.*"]}]}`:                                                                                    "write an NSID",
+		`{"faults":[{"fault":"cut","methods":["/xrpc/com.atproto.server.getSession"]}]}`:                                                         "without /xrpc/",
+		`{"faults":[{"fault":"cut","methods":["*","_health","/oauth/*","app.bsky.*","app.bsky.feed.get*","com.example.calls.doIt","sign-in"]}]}`: "",
+		`{"faults":[{"fault":"cut","accounts":["alice"]}]}`:                                                                                      `account "alice": write a handle such as alice.test, or a DID`,
+		`{"faults":[{"fault":"cut","accounts":["did:plc"]}]}`:                                                                                    "or a DID",
+		`{"faults":[{"fault":"cut","accounts":["alice.test","did:plc:abc","did:web:example.com"]}]}`:                                             "",
+		`{"faults":[{"fault":"cut","methods":[""],"sometimes":true}]}`:                                                                           "sometimes",
 		`{"faults":[]} {}`: "there is more behind the plan",
-		`{`:                "unexpected EOF",
+		`{`:                "the text ends in the middle of the plan",
+		``:                 "the text is empty",
+		"{\n\"faults\" 7}": "line 2 is not JSON",
 	} {
 		p, err := ReadPlan(strings.NewReader(text))
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
@@ -44,6 +62,24 @@ func TestReadPlan(t *testing.T) {
 		}
 		if again, err := ReadPlan(strings.NewReader(string(raw))); err != nil || !reflect.DeepEqual(again, p) {
 			t.Errorf("%s: written as %s: %+v, %v", text, raw, again, err)
+		}
+	}
+}
+
+// TestServed: what no call can name is refused; other services' methods may be any.
+func TestServed(t *testing.T) {
+	t.Parallel()
+	routes := []string{"com.atproto.server.getSession", "_health", "/oauth/token", "/", "/admin/accounts/{did}", "/account/sessions", "/assets/"}
+	for name, want := range map[string]bool{
+		"com.atproto.server.getSession": true, "com.atproto.server.get*": true, "com.atproto.server.*": true, "com.atproto.*": true,
+		"app.bsky.feed.getTimeline": true, "com.atproto.sync.requestCrawl": true, "refresh": true, "sign-in": true, "_health": true, "*": true,
+		"/oauth/token": true, "/oauth/*": true, "/": true, "/*": true, "/admin/accounts/did:plc:a": true, "/admin/acc*": true, "/account/*": true, "/assets/x.css": true,
+		"com.atproto.server.getSesion": false, "com.atproto.server.getsession": false, "com.atproto.server.push*": false, "com.atproto.repo.createRecords": false,
+		"/oauth/tokens": false, "/oauth/tokens*": false, "/nothing": false,
+	} {
+		err := Plan{Faults: []Fault{{Kind: Cut, Methods: []string{name}}}}.checkRoutes(routes)
+		if (err == nil) != want {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

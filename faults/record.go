@@ -17,6 +17,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bluesky-social/indigo/atproto/syntax"
+
 	"nestbox/faults/findings"
 )
 
@@ -27,29 +29,55 @@ type recorder struct {
 
 	mu       sync.Mutex
 	calls    []findings.Call
+	bytes    int // what calls take
 	watchers map[chan findings.Call]struct{}
 	// handles are those of accounts, by DID, as answers named them last; moved are the DIDs of
 	// accounts by handles that they had before; told are the handles that answers named to sessions.
 	handles, moved, told map[string]string
 }
 
-// maxCalls is how many calls are kept; beyond it the older half goes.
-const maxCalls = 50_000
+// maxCalls and maxBytes bound what is kept of calls, in memory; beyond them the oldest go, down to half.
+const (
+	maxCalls = 50_000
+	maxBytes = 64 << 20
+)
+
+// sizeOf returns about how many bytes a call takes.
+func sizeOf(c *findings.Call) int {
+	const fixed = 512 // the Call itself, with room to grow
+	n := fixed
+	for _, text := range []string{
+		c.Client, c.ClientID, c.Caller, c.Account, c.DID, c.Handle, c.Session, c.Verb, c.Method, c.Error, c.Digest, c.Moved,
+	} {
+		n += len(text)
+	}
+	return n
+}
 
 // add keeps a call, and shows it to those who watch. One that does not keep up misses calls.
 func (r *recorder) add(c findings.Call) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.calls) >= maxCalls {
-		r.calls = slices.Delete(r.calls, 0, maxCalls/2)
-	}
 	r.calls = append(r.calls, c)
+	r.bytes += sizeOf(&c)
+	if len(r.calls) > maxCalls || r.bytes > maxBytes {
+		r.forget()
+	}
 	for w := range r.watchers {
 		select {
 		case w <- c:
 		default:
 		}
 	}
+}
+
+// forget lets the oldest calls go.
+func (r *recorder) forget() {
+	n := 0
+	for ; len(r.calls)-n > maxCalls/2 || r.bytes > maxBytes/2; n++ {
+		r.bytes -= sizeOf(&r.calls[n])
+	}
+	r.calls = slices.Delete(r.calls, 0, n)
 }
 
 // since returns the calls that began at a time or later.
@@ -128,29 +156,34 @@ func (r *recorder) movedFrom(handle string, by *claims) string {
 	return "the handle " + handle + ", which is " + r.handles[did] + " now"
 }
 
-// maxClient bounds what is kept of a User-Agent, in bytes.
-const maxClient = 256
+// maxText bounds what is kept of a text that a request or an answer has, in bytes.
+const maxText = 256
+
+// short returns the beginning of a text, and keeps nothing of the rest in memory.
+func short(text string) string {
+	if len(text) > maxText {
+		return strings.Clone(strings.ToValidUTF8(text[:maxText], ""))
+	}
+	return strings.Clone(text)
+}
 
 // begin returns what is known of a call before it is answered.
-func (f *Faults) begin(r *http.Request, c *call, hits []hit) *findings.Call {
+func (f *Faults) begin(r *http.Request, c *call) *findings.Call {
 	n := &findings.Call{
-		At: f.in.Now(), Client: r.UserAgent(), Account: c.account, Verb: r.Method, Method: c.method,
-		Purpose: findings.Purpose(c.kind), Generation: findings.None, Given: findings.None,
+		At: f.in.Now(), Client: short(r.UserAgent()), Caller: callerOf(r), Account: short(shown(c.account)),
+		Verb: short(r.Method), Method: short(c.method), Purpose: findings.Purpose(c.kind), Generation: findings.None, Given: findings.None,
 	}
-	if len(n.Client) > maxClient {
-		n.Client = strings.ToValidUTF8(n.Client[:maxClient], "")
-	}
-	n.ClientID = c.texts["client_id"]
+	n.ClientID = short(c.texts["client_id"])
 	if c.method == deleteSession || c.method == oauthRevoke {
 		n.Purpose = findings.SignOut
 	}
 	if t := c.token; t != nil {
-		n.Session = t.SID
+		n.Session = short(t.SID)
 		switch t.Typ {
 		case "at+jwt", "oauth-at+jwt":
-			n.Token, n.ClientID = findings.AccessToken, t.ClientID
+			n.Token, n.ClientID = findings.AccessToken, short(t.ClientID)
 		case "refresh+jwt", "oauth-refresh+jwt":
-			n.Token, n.ClientID = findings.RefreshToken, t.ClientID
+			n.Token, n.ClientID = findings.RefreshToken, short(t.ClientID)
 			if generation, ok := t.generation(); ok {
 				n.Generation = generation
 			}
@@ -160,11 +193,31 @@ func (f *Faults) begin(r *http.Request, c *call, hits []hit) *findings.Call {
 	}
 	n.Unsafe = unsafe(r, c)
 	n.Digest = f.recorder.digest(r, c, n.Unsafe)
-	n.Moved = f.movedBy(r, c)
-	for _, h := range hits {
-		n.Faults = append(n.Faults, h.Kind)
-	}
+	n.Moved = short(f.movedBy(r, c))
 	return n
+}
+
+// shown returns the account that a request names, empty if that is neither a DID nor a handle: people
+// also type e-mail addresses to sign in.
+func shown(account string) string {
+	if _, err := syntax.ParseAtIdentifier(account); err != nil {
+		return ""
+	}
+	return account
+}
+
+// callerOf names the program that made a request, by its connection. It is empty for browsers, whose
+// tabs share connections, and behind proxies, whose connections are all clients'.
+func callerOf(r *http.Request) string {
+	for _, name := range []string{"Origin", "Sec-Fetch-Site", "Forwarded", "X-Forwarded-For", "Via"} {
+		if r.Header.Get(name) != "" {
+			return ""
+		}
+	}
+	if strings.HasPrefix(r.UserAgent(), "Mozilla/") {
+		return ""
+	}
+	return r.RemoteAddr
 }
 
 // dates are when records say that they were made.
@@ -248,13 +301,13 @@ func (f *Faults) learn(n *findings.Call, status int, header http.Header, body []
 	if status >= http.StatusBadRequest {
 		var e struct{ Error string }
 		if json.Unmarshal(body, &e) == nil {
-			n.Error = e.Error
+			n.Error = short(e.Error)
 		}
 		return
 	}
 	var of struct{ DID, Handle string }
 	if (n.Purpose != "" || n.Method == "com.atproto.server.getSession") && json.Unmarshal(body, &of) == nil {
-		n.DID, n.Handle = of.DID, of.Handle
+		n.DID, n.Handle = short(of.DID), short(of.Handle)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -12,7 +13,7 @@ import (
 	"time"
 
 	"nestbox/faults/findings"
-	"nestbox/oauth/dpop"
+	"nestbox/internal/costtest"
 )
 
 // TestDigest: nobody can try passwords on what is shown of a call.
@@ -21,13 +22,37 @@ func TestDigest(t *testing.T) {
 	digests := map[string]bool{}
 	for range 2 {
 		f := &Faults{}
-		f.Handler(http.NotFoundHandler(), Inside{URL: "http://example.com", Now: time.Now, Proofs: &dpop.Checker{}, Log: slog.New(slog.DiscardHandler)})
+		if _, err := f.Handler(http.NotFoundHandler(), Inside{URL: "http://example.com", Now: time.Now, Log: slog.New(slog.DiscardHandler)}); err != nil {
+			t.Fatal(err)
+		}
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/xrpc/"+createSession, strings.NewReader(`{"identifier":"a.test","password":"secret"}`))
 		r.Header.Set("Content-Type", "application/json")
-		digests[f.begin(r, look(r), nil).Digest] = true
+		digests[f.begin(r, look(r)).Digest] = true
 	}
 	if len(digests) != 2 {
 		t.Errorf("two servers show %v", digests)
+	}
+}
+
+// TestCaller: a program is known by its connection; tabs of a browser, and what comes through a proxy, are
+// not told apart.
+func TestCaller(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		header, value string
+		known         bool
+	}{
+		"a program":    {"User-Agent", "my-app/1.0", true},
+		"a browser":    {"User-Agent", "Mozilla/5.0 (X11; Linux x86_64)", false},
+		"a page":       {"Origin", "http://localhost:3000", false},
+		"its own site": {"Sec-Fetch-Site", "same-origin", false},
+		"a proxy":      {"X-Forwarded-For", "192.0.2.7", false},
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/xrpc/_health", nil)
+		r.Header.Set(c.header, c.value)
+		if caller := callerOf(r); (caller != "") != c.known {
+			t.Errorf("%s: %q", name, caller)
+		}
 	}
 }
 
@@ -56,7 +81,9 @@ func TestMovedHost(t *testing.T) {
 		}
 		return json.Unmarshal([]byte(`{"handle":"alice.test"}`), result)
 	}
-	f.Handler(http.NotFoundHandler(), Inside{URL: "http://pds.test", Now: time.Now, Proofs: &dpop.Checker{}, Run: run})
+	if _, err := f.Handler(http.NotFoundHandler(), Inside{URL: "http://pds.test", Now: time.Now, Run: run}); err != nil {
+		t.Fatal(err)
+	}
 	for url, want := range map[string]bool{
 		"http://alice.test/xrpc/_health": false, "http://old.test/.well-known/atproto-did": false, "http://old.test/xrpc/_health": true,
 	} {
@@ -65,4 +92,52 @@ func TestMovedHost(t *testing.T) {
 			t.Errorf("%s: %q", url, moved)
 		}
 	}
+}
+
+// TestBound: what is kept is bounded in calls and in bytes, and the newest stay.
+func TestBound(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", maxText)
+	for name, c := range map[string]findings.Call{
+		"long":  {Client: long, ClientID: long, Account: long, DID: long, Handle: long, Session: long, Method: long, Error: long, Moved: long},
+		"short": {Method: "a"},
+	} {
+		r := &recorder{}
+		most := 0
+		for i := range maxCalls + 10 {
+			c.Generation = int64(i)
+			r.add(c)
+			most = max(most, r.bytes)
+		}
+		sum := 0
+		for i := range r.calls {
+			sum += sizeOf(&r.calls[i])
+		}
+		if sum != r.bytes || most > maxBytes || len(r.calls) > maxCalls/2+10 || r.calls[len(r.calls)-1].Generation != maxCalls+9 {
+			t.Errorf("%s: %d calls of %d bytes, counted %d, at most %d", name, len(r.calls), sum, r.bytes, most)
+		}
+	}
+}
+
+// TestShort: a request decides over a bounded part of what is kept of it.
+func TestShort(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 60<<10)
+	s := newStage(t, 400, `{"error":"`+long+`"}`)
+	s.call("app."+long, `{"client_id":"`+long+`","identifier":"`+long+`"}`, "User-Agent", long,
+		"Authorization", "Bearer "+jwt(`{"typ":"at+jwt"}`, `{"sub":"did:plc:`+long+`","sid":"`+long+`","client_id":"`+long+`"}`))
+	if got := s.f.recorder.bytes; len(s.f.recorder.calls) != 1 || got > 4<<10 {
+		t.Errorf("%d bytes of %d calls", got, len(s.f.recorder.calls))
+	}
+}
+
+// TestReportCost: twice as many clients take twice as long to sum up.
+func TestReportCost(t *testing.T) {
+	costtest.Linear(t, 20_000, func(n int) func() {
+		calls := make([]findings.Call, n)
+		for i := range calls {
+			calls[i] = findings.Call{Client: fmt.Sprint("app/", i), Given: findings.None, Generation: findings.None}
+		}
+		return func() { reportOf(calls, func(one findings.Finding) Found { return Found{Finding: one} }) }
+	})
 }

@@ -123,8 +123,12 @@ func TestReport(t *testing.T) {
 			t.Error("no answer was lost")
 		}
 	}
+	hasty := pdstest.Client{Base: w.Base, HTTP: &http.Client{Transport: &http.Transport{}}} // it keeps its connection
+	defer hasty.HTTP.CloseIdleConnections()
 	for range 2 {
-		must(call("hasty/1", server+"describeServer", "", nil))
+		w.pass(2 * time.Second)
+		hasty.Do(t, pdstest.Request{NSID: server + "describeServer", Header: as("hasty/1")})
+		must(call("tabs/1", server+"describeServer", "", nil)) // two that do not know of each other
 	}
 
 	moved := in("moved/1")
@@ -143,7 +147,7 @@ func TestReport(t *testing.T) {
 	want := map[string]map[findings.Kind]int{
 		"good/1": {}, "early/1": {findings.Early: 1}, "stale/1": {findings.Stale: 1}, "wrong/1": {findings.WrongToken: 2},
 		"post/1": {findings.RepeatedPost: 1}, "hasty/1": {findings.Impatient: 1}, "moved/1": {findings.MovedAddress: 1},
-		"foreign/1": {findings.ForeignToken: 1}, "soon/1": {}, "link/1": {}, "Go-http-client/1.1": {},
+		"foreign/1": {findings.ForeignToken: 1}, "tabs/1": {}, "soon/1": {}, "link/1": {}, "Go-http-client/1.1": {},
 	}
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if !maps.Equal(got[name], want[name]) {
@@ -154,6 +158,15 @@ func TestReport(t *testing.T) {
 		t.Errorf("%d clients, %+v", len(got), r)
 	}
 	for _, c := range r.Clients {
+		for _, f := range c.Findings {
+			known := c.UserAgent != "hasty/1" && c.UserAgent != "foreign/1" // nobody's call, and another server's account
+			if isNamed := f.Handle == "alice-2.test"; isNamed != known {
+				t.Errorf("%s: %s of %q", c.UserAgent, f.Kind, f.Handle)
+			}
+			if f.Session != "" && f.SessionNumber == 0 {
+				t.Errorf("%s: %s of session %q has no number", c.UserAgent, f.Kind, f.Session)
+			}
+		}
 		if c.UserAgent == "good/1" && (c.Calls != 6 || c.Refreshes != 1 || c.Sessions != 1) {
 			t.Errorf("%+v", c)
 		}

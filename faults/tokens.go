@@ -2,10 +2,14 @@ package faults
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,8 +24,6 @@ type issue struct {
 	access, refresh time.Duration // their lives; 0: as they are
 	by              time.Duration // how far the clock is ahead
 }
-
-func (i issue) changes() bool { return i != issue{} }
 
 // given are the tokens of an answer that begins a session or moves one on.
 type given struct {
@@ -50,6 +52,41 @@ func readGiven(a *answer) *given {
 	return g
 }
 
+// retime changes the tokens of an answer as the faults want it. Of those of one kind the first counts.
+func (f *Faults) retime(ctx context.Context, a *answer, o *passage, g *given) {
+	var i issue
+	var acting []hit
+	for _, h := range o.hits {
+		life := time.Duration(h.For)
+		switch {
+		case h.Kind == AccessLife && i.access == 0 && life < g.Access.life():
+			i.access = life
+		case h.Kind == RefreshLife && i.refresh == 0 && g.Refresh != nil && life < g.Refresh.life():
+			i.refresh = life
+		case h.Kind == Clock && i.by == 0:
+			i.by = time.Duration(h.By)
+		default:
+			continue
+		}
+		acting = append(acting, h)
+	}
+	// A proof of OAuth names its token, so that it cannot be replaced on its way in.
+	if g.Access.ClientID != "" && i.by.Abs() > cmp.Or(i.access, g.Access.life())/2 {
+		i.by = 0
+		acting = slices.DeleteFunc(acting, func(h hit) bool { return h.Kind == Clock })
+	}
+	if len(acting) == 0 {
+		return
+	}
+	if err := f.reissue(a, g, i); err != nil {
+		f.in.Log.LogAttrs(ctx, slog.LevelWarn, "tokens not changed", slog.String("cause", err.Error()))
+		return
+	}
+	for _, h := range acting {
+		f.act(ctx, o, h)
+	}
+}
+
 var expiresIn = regexp.MustCompile(`"expires_in":\d+`)
 
 // reissue puts other tokens in place of those of an answer.
@@ -70,9 +107,6 @@ func (f *Faults) reissue(a *answer, g *given, i issue) error {
 	}
 	shown := inner
 	isOAuth := g.Access.ClientID != ""
-	if isOAuth && i.by.Abs() > access/2 { // a proof names the token, so it cannot be replaced on its way in
-		i.by = 0
-	}
 	if i.by != 0 {
 		if shown, err = f.mint(g, i.by, access, refresh); err != nil {
 			return err

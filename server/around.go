@@ -6,6 +6,8 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -22,8 +24,8 @@ type Around struct {
 	// Listener returns l, whose connections it may end.
 	Listener func(l net.Listener) net.Listener
 	// Handler returns next, whose requests and answers it may change. It is called before the
-	// first request.
-	Handler func(next http.Handler, in Inside) http.Handler
+	// first request; its error stops the server.
+	Handler func(next http.Handler, in Inside) (http.Handler, error)
 	// Commands are further commands of the operator.
 	Commands control.Commands
 }
@@ -32,8 +34,11 @@ type Around struct {
 type Inside struct {
 	// URL and DID are the server's.
 	URL, DID string
-	Keyring  *auth.Keyring
-	Proofs   *dpop.Checker
+	// Routes are what the server answers itself: the NSIDs of methods, and paths, in which {x} stands for
+	// one segment, and a slash at the end for all that lies below.
+	Routes  []string
+	Keyring *auth.Keyring
+	Proofs  *dpop.Checker
 	// Run runs a command of the operator.
 	Run func(ctx context.Context, name string, args, result any) error
 	// SetActive deactivates an account, or activates it again.
@@ -43,14 +48,26 @@ type Inside struct {
 }
 
 // around returns the handler of the public server, with what stands around it.
-func (s *Server) around(h http.Handler) http.Handler {
+func (s *Server) around(h http.Handler) (http.Handler, error) {
 	if s.opts.Around == nil {
-		return h
+		return h, nil
 	}
 	return s.opts.Around.Handler(h, Inside{
-		URL: s.URL, DID: s.DID, Keyring: s.sessions.Keyring, Proofs: s.dpop, Run: s.Run, SetActive: s.setActive, Now: s.opts.Now,
-		Log: s.opts.Log,
+		URL: s.URL, DID: s.DID, Routes: s.routes(), Keyring: s.sessions.Keyring, Proofs: s.dpop, Run: s.Run, SetActive: s.setActive,
+		Now: s.opts.Now, Log: s.opts.Log,
 	})
+}
+
+// routes returns what the public server answers itself.
+func (s *Server) routes() []string {
+	all := slices.Collect(maps.Keys(s.methods()))
+	for _, p := range s.pages() {
+		all = append(all, strings.TrimPrefix(p.path, "/xrpc/"))
+	}
+	for _, r := range s.site.Routes {
+		all = append(all, r.Path)
+	}
+	return all
 }
 
 // setActive deactivates an account, or activates it again, as its owner does.

@@ -426,6 +426,10 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	if err := s.opts.Config.Remember(); err != nil {
 		return fmt.Errorf("remember settings: %w", err)
 	}
+	handler, err := s.around(s.noticeProxy(s.handler()))
+	if err != nil {
+		return err
+	}
 	socket, err := control.Listen(ctx, s.DataDir)
 	if err != nil {
 		return err
@@ -433,7 +437,6 @@ func (s *Server) Serve(ctx context.Context, ready io.Writer) error {
 	if s.guards() {
 		s.noteNumbers(ctx) // before anything is written
 	}
-	handler := s.around(s.noticeProxy(s.handler()))
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
 	for _, run := range []func(context.Context){

@@ -47,7 +47,9 @@ func developing(dev bool, plan string) (*server.Around, string, error) {
 	}
 	return &server.Around{
 		Listener: f.Listener, Commands: f.Commands(),
-		Handler: func(next http.Handler, in server.Inside) http.Handler { return f.Handler(next, faults.Inside(in)) },
+		Handler: func(next http.Handler, in server.Inside) (http.Handler, error) {
+			return f.Handler(next, faults.Inside(in))
+		},
 	}, notice, nil
 }
 
@@ -213,17 +215,39 @@ func clientName(userAgent, id string) string {
 }
 
 // printFinding prints what was found, the evidence, and what to do.
-func printFinding(w io.Writer, f findings.Finding) {
+func printFinding(w io.Writer, f faults.Found) {
 	for _, l := range findings.Lines() {
 		if l.Kind != f.Kind {
 			continue
 		}
-		fmt.Fprintf(w, "  %s, %d times: the client %s\n", f.Kind, f.Times, l.Means)
+		fmt.Fprintf(w, "  %s, %s: the client %s%s\n", f.Kind, timesOf(f.Times), l.Means, aboutOf(f))
 		for _, seen := range f.Evidence {
 			fmt.Fprintf(w, "    %s\n", seen)
 		}
 		fmt.Fprintf(w, "    to do: %s (docs/clients.md#%s)\n", l.Advice, f.Kind)
 	}
+}
+
+func timesOf(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return strconv.Itoa(n) + " times"
+}
+
+// aboutOf names the account and the session of a finding.
+func aboutOf(f faults.Found) string {
+	var names []string
+	if account := cmp.Or(f.Handle, f.Account); account != "" {
+		names = append(names, account)
+	}
+	if f.SessionNumber != 0 {
+		names = append(names, fmt.Sprintf("session %d", f.SessionNumber))
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(names, ", ") + ")"
 }
 
 type devWatchCmd struct {
@@ -233,11 +257,22 @@ type devWatchCmd struct {
 }
 
 func (c *devWatchCmd) Run() error {
+	return c.follow(context.Background(), printable{os.Stdout}, os.Stderr)
+}
+
+// follow prints calls and findings until ctx or the server ends; notes get what is missing.
+func (c *devWatchCmd) follow(ctx context.Context, to, notes io.Writer) error {
 	cfg, err := c.settings(os.Environ())
 	if err != nil {
 		return err
 	}
-	to := printable{os.Stdout}
+	state, err := control.Call(ctx, cfg.DataDirectory, faults.CmdFaults, faults.SetArgs{})
+	if err != nil {
+		return explained(err)
+	}
+	if state.Plan == nil {
+		fmt.Fprintln(notes, "nothing is recorded yet: set faults with nestbox dev faults PRESET; the preset none makes no fault")
+	}
 	lines := &lineWriter{each: func(raw []byte) error {
 		if c.JSON {
 			_, err := fmt.Fprintf(to, "%s\n", raw)
@@ -256,7 +291,7 @@ func (c *devWatchCmd) Run() error {
 		}
 		return nil
 	}}
-	return explained(control.CallFile(context.Background(), cfg.DataDirectory, faults.WatchCommand, struct{}{}, strings.NewReader(""), lines))
+	return explained(control.CallFile(ctx, cfg.DataDirectory, faults.WatchCommand, struct{}{}, strings.NewReader(""), lines))
 }
 
 // callLine is a call in a line: when, what, the answer, the faults, the generations, by whom.

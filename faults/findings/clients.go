@@ -1,29 +1,37 @@
 package findings
 
 import (
+	"slices"
 	"strconv"
 	"time"
 )
 
 // ofRepeats looks for calls that were repeated too early, or should not be repeated.
 func ofRepeats(r *collector, calls []*Call) {
+	type request struct{ digest, caller string }
 	last := map[string]*Call{}
+	asked := map[request]*Call{} // the last call of a caller that can be distinguished
 	for _, c := range calls {
 		if c.Digest == "" {
 			continue
 		}
-		if b := last[c.Digest]; b != nil && !c.At.Before(b.End) {
-			const early = 9 // tenths of the time: clocks and timers are not exact
-			switch {
-			case !b.Lost && b.RetryAfter > 0 && c.At.Sub(b.End) < b.RetryAfter*early/10:
-				r.add(Impatient, c, c.Session, "%s again %s after %d with Retry-After %s",
-					c.Method, c.At.Sub(b.End).Round(time.Millisecond), b.Status, b.RetryAfter)
-			case c.Unsafe && b.doubtful() && c.At.Sub(b.End) < again:
-				r.add(RepeatedPost, c, c.Session, "%s again, %s after %s", c.Method, c.At.Sub(b.End).Round(time.Millisecond), b.outcome())
-			}
+		if b := asked[request{c.Digest, c.Caller}]; b != nil && b.tooSoon(c) {
+			r.add(Impatient, c, c.Session, "%s again %s after %d with Retry-After %s",
+				c.Method, c.At.Sub(b.End).Round(time.Millisecond), b.Status, b.RetryAfter)
+		} else if b := last[c.Digest]; b != nil && c.Unsafe && b.doubtful() && !c.At.Before(b.End) && c.At.Sub(b.End) < again {
+			r.add(RepeatedPost, c, c.Session, "%s again, %s after %s", c.Method, c.At.Sub(b.End).Round(time.Millisecond), b.outcome())
 		}
 		last[c.Digest] = c
+		if c.Caller != "" {
+			asked[request{c.Digest, c.Caller}] = c
+		}
 	}
+}
+
+// tooSoon reports whether the same call comes again before its caller should repeat it. The last
+// tenth of the time does not count: clocks and timers are not exact.
+func (c *Call) tooSoon(next *Call) bool {
+	return !c.Lost && c.RetryAfter > 0 && !next.At.Before(c.End) && next.At.Sub(c.End) < c.RetryAfter*patient/10
 }
 
 // doubtful reports whether the client cannot know if the call was done. A 503 and a 429 say that it
@@ -41,18 +49,21 @@ func (c *Call) outcome() string {
 // ofNonces looks for calls that were asked for a nonce and not repeated; now is when the last call of
 // anybody began.
 func ofNonces(r *collector, calls []*Call, now time.Time) {
-	for i, c := range calls {
+	type request struct{ verb, method string }
+	begun, seen := map[request][]time.Time{}, map[request]int{}
+	for _, c := range calls {
+		key := request{c.Verb, c.Method}
+		begun[key] = append(begun[key], c.At)
+	}
+	for _, c := range calls {
+		key := request{c.Verb, c.Method}
+		seen[key]++
 		if c.Lost || c.Error != "use_dpop_nonce" || now.Sub(c.End) < again {
 			continue
 		}
-		repeated := false
-		for _, next := range calls[i+1:] {
-			if next.Method == c.Method && next.Verb == c.Verb && !next.At.Before(c.End) && next.At.Sub(c.End) < again {
-				repeated = true
-				break
-			}
-		}
-		if !repeated {
+		later := begun[key][seen[key]:]
+		next, _ := slices.BinarySearchFunc(later, c.End, time.Time.Compare)
+		if next == len(later) || later[next].Sub(c.End) >= again {
 			r.add(NonceIgnored, c, c.Session, "%s was asked for another nonce, and did not come again", c.Method)
 		}
 	}
@@ -61,7 +72,26 @@ func ofNonces(r *collector, calls []*Call, now time.Time) {
 // opened is a session with its calls.
 type opened struct {
 	first, last *Call
-	ended       bool // the client signed out, or knows that it has ended
+	// failed is the last refresh, if its answer said nothing final and the client had not signed out.
+	failed *Call
+	out    bool // the client signed out
+	over   bool // it did so while all was well, or knows that the session has ended
+}
+
+// note takes the next call of the session in.
+func (s *opened) note(c *Call) {
+	s.last = c
+	switch {
+	case c.Purpose == SignOut:
+		s.out = true
+		s.over = s.over || s.failed == nil
+	case c.Purpose == Refresh && !s.out:
+		s.failed = nil
+		if c.transient() {
+			s.failed = c
+		}
+	}
+	s.over = s.over || c.Purpose == Refresh && c.final() || !c.Lost && c.Error == "AccountTakedown"
 }
 
 // ofSignIns looks for sessions of a client that it dropped, or left behind.
@@ -78,20 +108,23 @@ func ofSignIns(r *collector, calls []*Call) {
 			sessions[c.Session] = s
 			order = append(order, s)
 		}
-		s.last = c
-		s.ended = s.ended || c.final() || c.Purpose == SignOut || !c.Lost && c.Error == "AccountTakedown"
+		s.note(c)
 	}
 	var left []*Call // sign-ins that left a session behind
 	for i, s := range order[min(1, len(order)):] {
-		before := order[i]
-		if s.first.Purpose != SignIn || before.ended || !before.last.At.Before(s.first.At) {
+		old, in := order[i], s.first
+		if in.Purpose != SignIn || old.over || !old.last.At.Before(in.At) {
 			continue
 		}
-		if l := before.last; l.transient() {
-			r.add(Dropped, s.first, before.last.Session, "signed in again after %s to %s", l.outcome(), l.Method)
-			continue
+		switch failed := old.failed; {
+		case !old.out && old.last.transient():
+			r.add(Dropped, in, old.last.Session, "signed in again after %s to %s", old.last.outcome(), old.last.Method)
+		case failed != nil && in.At.Sub(failed.End) < byItself:
+			r.add(Dropped, in, failed.Session, "signed in again, %s after %s to %s",
+				in.At.Sub(failed.End).Round(time.Millisecond), failed.outcome(), failed.Method)
+		case failed == nil: // otherwise it may be a person who gave it up
+			left = append(left, in)
 		}
-		left = append(left, s.first)
 	}
 	if len(left) < piled {
 		return

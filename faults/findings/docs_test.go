@@ -21,6 +21,11 @@ func TestDocuments(t *testing.T) {
 	if len(parts) != len(findings.Lines()) {
 		t.Fatalf("%d parts, %d findings", len(parts), len(findings.Lines()))
 	}
+	for _, row := range findings.Limits() {
+		if !strings.Contains(found, "\n"+row+"\n") {
+			t.Errorf("there is no row %s", row)
+		}
+	}
 	for i, line := range findings.Lines() {
 		heading, body, _ := strings.Cut(parts[i], "\n")
 		if heading != string(line.Kind) || !strings.Contains(body, "\nbad   ") || !strings.Contains(body, "good  ") {

@@ -38,6 +38,9 @@ type Call struct {
 	// Client is the User-Agent; ClientID is that of an OAuth client.
 	Client   string `json:"client,omitempty"`
 	ClientID string `json:"clientId,omitempty"`
+	// Caller names the program that made the call, if it can be distinguished from others of the same
+	// client: an answer that one tab got tells the others nothing.
+	Caller string `json:"caller,omitempty"`
 	// Account is what the request names: the DID of its token, or who signs in. DID and Handle are
 	// those in the answer.
 	Account string `json:"account,omitempty"`
@@ -66,8 +69,8 @@ type Call struct {
 	// Faults are those on purpose that happened to the call.
 	Faults []string `json:"faults,omitempty"`
 	// Digest names what was asked for: calls with the same one ask for the same. Unsafe: asked
-	// twice, it is done twice.
-	Digest string `json:"digest,omitempty"`
+	// twice, it is done twice. Nobody is shown a Digest: a request may have a password.
+	Digest string `json:"-"`
 	Unsafe bool   `json:"unsafe,omitempty"`
 	// Moved is an address in the request that is no longer right.
 	Moved string `json:"moved,omitempty"`
@@ -211,6 +214,11 @@ const maxEvidence = 3
 const (
 	// settle is how long after an answer a client may act as if it had not come yet.
 	settle = time.Second
+	// together is how long after another one a refresh with the same token counts as begun at once
+	// with it, if that one is not answered yet: later, it may be a client that waited long enough.
+	together = 2 * time.Second
+	// earlyPart divides an access token's life: a refresh in its first part is early.
+	earlyPart = 2
 	// soon is how long before its access token expires a client may refresh.
 	soon = time.Minute
 	// goOn is how many calls a client may make with a session that it knows has ended.
@@ -218,6 +226,11 @@ const (
 	// again is how long a client has to repeat a call that was asked for a nonce, and for how long
 	// a call counts as repeated.
 	again = 30 * time.Second
+	// patient is how many tenths of Retry-After a client must wait.
+	patient = 9
+	// byItself is how soon after a failed refresh a sign-in is the client's own doing, whatever was called
+	// in between: no person signs out and in again so fast.
+	byItself = 2 * time.Second
 	// piled is how many sessions left behind are a finding.
 	piled = 3
 )

@@ -46,7 +46,10 @@ type fate struct {
 	name   string
 	wait   time.Duration
 	lost   bool
+	slow   bool // the client gives the call up after patience, which the server notices later
 }
+
+const patience = 10 * time.Second
 
 func (s *server) fate() fate {
 	if s.calm {
@@ -65,6 +68,8 @@ func (s *server) fate() fate {
 		return fate{lost: true}
 	case 6:
 		return fate{status: 401, name: "use_dpop_nonce"}
+	case 7:
+		return fate{slow: true}
 	}
 	return fate{}
 }
@@ -79,7 +84,7 @@ func (s *script) life() time.Duration {
 
 // answer completes a call and notes it: what the server does, then what the client gets.
 func (s *script) answer(c findings.Call, f fate, took time.Duration) findings.Call {
-	c.At, c.Client, c.Account = s.now, "app/1", "did:plc:alice"
+	c.At, c.Client, c.Caller, c.Account = s.now, "app/1", "127.0.0.1:4000", "did:plc:alice"
 	c.Given, c.Status = findings.None, 200
 	st := s.sessions[c.Session]
 	switch {
@@ -107,11 +112,15 @@ func (s *script) answer(c findings.Call, f fate, took time.Duration) findings.Ca
 	case st.ended || !s.now.Before(s.made.Add(s.life())):
 		c.Status, c.Error = 400, "ExpiredToken"
 	}
-	c.Lost = f.lost
+	c.Lost = f.lost || f.slow
 	c.End = s.now.Add(took)
 	c.Expires = c.End.Add(c.Life)
-	s.calls = append(s.calls, c)
 	s.now = c.End
+	if f.slow {
+		s.now = c.At.Add(patience)
+		c.End = s.now.Add(time.Duration(s.draw.IntN(3000)) * time.Millisecond)
+	}
+	s.calls = append(s.calls, c)
 	if !c.Lost && c.Given != findings.None {
 		s.session = c.Session
 		if s.habit != findings.Unused || c.Purpose == findings.SignIn {
@@ -192,8 +201,26 @@ func (s *script) refresh() {
 		}
 		s.signIn()
 	default:
+		if s.habit == findings.Dropped {
+			s.aside()
+		}
 		s.signIn()
 	}
+}
+
+// aside is what may come between a refresh that failed and the sign-in of a client that drops its
+// session for it: nothing, a sign-out, or a call of another tab.
+func (s *script) aside() {
+	c := findings.Call{Verb: "GET", Method: "getTimeline", Session: s.session, Token: findings.AccessToken, Generation: findings.None}
+	switch s.draw.IntN(3) {
+	case 0:
+		return
+	case 1:
+		c = findings.Call{
+			Purpose: findings.SignOut, Verb: "POST", Method: "deleteSession", Session: s.session, Token: findings.RefreshToken, Generation: s.generation,
+		}
+	}
+	s.answer(c, fate{}, quick)
 }
 
 // read and write are what people do with the app.
@@ -347,9 +374,9 @@ func TestSpared(t *testing.T) {
 	}
 	asked := findings.Call{Method: "/oauth/token", Verb: "POST", Purpose: findings.SignIn, ClientID: "x", Generation: none, Given: none, Status: 400, Error: "use_dpop_nonce"}
 	exchanged := findings.Call{Method: "/oauth/token", Verb: "POST", Purpose: findings.SignIn, ClientID: "x", Generation: none, Given: 0, DID: "did:plc:a", Session: "s2"}
-	hasty := findings.Call{Purpose: findings.SignIn, Method: "createSession", Generation: none, Given: none, Account: "alice.test", Status: 429, RetryAfter: time.Minute, Digest: "in"}
+	hasty := findings.Call{Purpose: findings.SignIn, Method: "createSession", Generation: none, Given: none, Account: "alice.test", Status: 429, RetryAfter: time.Minute, Digest: "in", Caller: "a"}
 	again := in
-	again.Digest = "in"
+	again.Digest, again.Caller = "in", "a"
 	var down []findings.Call
 	for i := range 5 {
 		s, c := in, call(401, "AccountTakedown")

@@ -1,6 +1,9 @@
 package findings
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // pair is what a client has got of a session.
 type pair struct {
@@ -10,64 +13,74 @@ type pair struct {
 	expires    time.Time     // its access token, as the client sees it
 }
 
-// have returns the newest pair that had come to the client by a time, and false if none had.
-func have(calls []*Call, by time.Time) (p pair, ok bool) {
-	p.generation = None
+// arrivals are the pairs that came to the client of a session.
+type arrivals struct {
+	calls  []*Call // that gave those which are still to come, in the order in which they do
+	newest pair
+	some   bool
+}
+
+func arrivalsOf(calls []*Call) *arrivals {
+	a := &arrivals{newest: pair{generation: None}}
 	for _, c := range calls {
-		if c.gave() && !c.End.After(by) && c.Given >= p.generation {
-			if c.Given > p.generation || c.End.After(p.at) {
-				p = pair{c.Given, c.End, c.Life, c.Expires}
-			}
-			ok = true
+		if c.gave() {
+			a.calls = append(a.calls, c)
 		}
 	}
-	return p, ok
+	slices.SortStableFunc(a.calls, func(b, c *Call) int { return b.End.Compare(c.End) })
+	return a
+}
+
+// by returns the newest pair that had come by a time, and false if none had. A time must not be before the
+// one that was asked for last.
+func (a *arrivals) by(at time.Time) (pair, bool) {
+	for len(a.calls) > 0 && !a.calls[0].End.After(at) {
+		if c := a.calls[0]; c.Given >= a.newest.generation {
+			a.newest = pair{c.Given, c.End, c.Life, c.Expires}
+		}
+		a.calls, a.some = a.calls[1:], true
+	}
+	return a.newest, a.some
 }
 
 // ofRefreshes looks at the refreshes of a session: at once, early, stale, unused.
 func ofRefreshes(r *collector, session string, calls []*Call) {
 	used := int64(None)   // the newest generation that was presented
 	failed := time.Time{} // when a call last learned that its access token is no good
-	var busy *Call        // the refresh that began last with its token, and was answered
-	var before []*Call
+	vain := time.Time{}   // when the last refresh began that gave no pair: the next one repeats it
+	var busy *Call        // the answered refresh with its token that ends last
+	came := arrivalsOf(calls)
 	for _, c := range calls {
 		if c.expired() && c.End.After(failed) {
 			failed = c.End
 		}
-		if c.Purpose != Refresh || c.Token != RefreshToken || c.Generation == None {
-			before = append(before, c)
+		if c.Purpose != Refresh {
 			continue
 		}
-		p, known := have(before, c.At.Add(-settle))
-		switch {
-		case busy != nil && busy.Generation == c.Generation && (c.At.Before(busy.End) || busy.gave() && c.At.Before(busy.End.Add(settle))):
-			r.add(AtOnce, c, session, "refresh with generation %d, while another had begun %s before",
-				c.Generation, c.At.Sub(busy.At).Round(time.Millisecond))
-		case known && c.Generation < p.generation && c.Generation < used:
-			r.add(Stale, c, session, "refresh with generation %d, after generation %d was used", c.Generation, used)
-		case known && c.Generation < p.generation:
-			r.add(Unused, c, session, "refresh with generation %d, though generation %d had come %s before",
-				c.Generation, p.generation, c.At.Sub(p.at).Round(time.Millisecond))
-		case known && p.life > 0 && c.At.Sub(p.at) < p.life/2 && p.expires.Sub(c.At) > soon && failed.Before(p.at) && !lostSince(before, p.at):
-			r.add(Early, c, session, "refresh %s after a token came that lives %s", c.At.Sub(p.at).Round(time.Second), p.life)
+		if c.Token == RefreshToken && c.Generation != None {
+			p, known := came.by(c.At.Add(-settle))
+			switch {
+			case busy != nil && busy.Generation == c.Generation && c.At.Before(busy.End) && c.At.Sub(busy.At) < together:
+				r.add(AtOnce, c, session, "refresh with generation %d, while another had begun %s before",
+					c.Generation, c.At.Sub(busy.At).Round(time.Millisecond))
+			case known && c.Generation < p.generation && c.Generation < used:
+				r.add(Stale, c, session, "refresh with generation %d, after generation %d was used", c.Generation, used)
+			case known && c.Generation < p.generation:
+				r.add(Unused, c, session, "refresh with generation %d, though generation %d had come %s before",
+					c.Generation, p.generation, c.At.Sub(p.at).Round(time.Millisecond))
+			case known && p.life > 0 && c.At.Sub(p.at) < p.life/earlyPart && p.expires.Sub(c.At) > soon && failed.Before(p.at) && vain.Before(p.at):
+				r.add(Early, c, session, "refresh %s after a token came that lives %s", c.At.Sub(p.at).Round(time.Second), p.life)
+			}
+			// A client that gave a call up, or lost its connection, may repeat it at once.
+			if !c.Lost && (busy == nil || busy.Generation != c.Generation || c.End.After(busy.End)) {
+				busy = c
+			}
+			used = max(used, c.Generation)
 		}
-		if busy == nil || busy.Generation != c.Generation || !c.At.Before(busy.End) {
-			busy = c
-		}
-		used = max(used, c.Generation)
-		before = append(before, c)
-	}
-}
-
-// lostSince reports whether a refresh was begun after a time that has not given a pair: the next one
-// repeats it.
-func lostSince(calls []*Call, after time.Time) bool {
-	for _, c := range calls {
-		if c.Purpose == Refresh && !c.At.Before(after) && !c.gave() {
-			return true
+		if !c.gave() {
+			vain = c.At
 		}
 	}
-	return false
 }
 
 // ofTokens looks for the wrong one of two tokens.

@@ -1,0 +1,29 @@
+package findings
+
+import (
+	"fmt"
+	"time"
+)
+
+// Limits are the thresholds, as the rows of docs/clients.md that name them.
+func Limits() []string {
+	row := func(kind Kind, format string, limits ...any) string {
+		for i, l := range limits {
+			if d, ok := l.(time.Duration); ok {
+				limits[i] = fmt.Sprintf("%d s", d/time.Second)
+			}
+		}
+		return fmt.Sprintf("| `"+string(kind)+"` | "+format+" |", limits...)
+	}
+	return []string{
+		row("all", "an answer counts as known to the client %s after it was sent", settle),
+		row(AtOnce, "refreshes that begin less than %s apart", together),
+		row(Early, "before 1/%d of the life has passed, and more than %s before it ends", earlyPart, soon),
+		row(Dropped, "after a refresh that failed less than %s ago, also with a sign-out or another tab's call in between", byItself),
+		row(Kept, "more than %d calls, or more than %d refreshes", goOn, goOn),
+		row(Impatient, "before %d/10 of the time are over", patient),
+		row(RepeatedPost, "less than %s after the first answer", again),
+		row(PilingUp, "%d sessions or more", piled),
+		row(NonceIgnored, "not again within %s", again),
+	}
+}

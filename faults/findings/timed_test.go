@@ -1,0 +1,124 @@
+package findings_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"nestbox/faults/findings"
+)
+
+// at is a call at a time after the begin of a test that takes so long.
+func at(after, took time.Duration, c findings.Call) findings.Call {
+	c.At = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC).Add(after)
+	c.End, c.Client, c.Account, c.DID = c.At.Add(took), "app/1", "did:plc:a", "did:plc:a"
+	if c.Session == "" {
+		c.Session = "s1"
+	}
+	if c.Status == 0 {
+		c.Status = 200
+	}
+	return c
+}
+
+// finds fails the test unless exactly these kinds are found in calls.
+func finds(t *testing.T, name string, calls []findings.Call, want ...findings.Kind) {
+	t.Helper()
+	if found := findings.Of(calls); !slices.Equal(kinds(found), want) {
+		t.Errorf("%s: %+v, want %v", name, found, want)
+	}
+}
+
+// TestAtOnce: only what began while another refresh had neither an answer nor been given up is at once.
+func TestAtOnce(t *testing.T) {
+	t.Parallel()
+	const ms, s = time.Millisecond, time.Second
+	begin := at(0, quick, findings.Call{Purpose: findings.SignIn, Method: "createSession", Generation: findings.None, Given: 0})
+	refresh := func(after, took time.Duration, lost bool) findings.Call {
+		return at(time.Minute+after, took, findings.Call{
+			Purpose: findings.Refresh, Method: "refreshSession", Token: findings.RefreshToken, Generation: 0, Given: 1, Lost: lost,
+		})
+	}
+	for name, c := range map[string]struct {
+		first, second findings.Call
+		want          []findings.Kind
+	}{
+		"given up":                      {refresh(0, 12*s, true), refresh(10*s, quick, false), nil},
+		"given up soon":                 {refresh(0, 1500*ms, true), refresh(s, quick, false), nil},
+		"a proxy took the slow answer":  {refresh(0, 30*s, false), refresh(10*s, quick, false), nil},
+		"its connection ended":          {refresh(0, quick, true), refresh(quick, quick, false), nil},
+		"one after the other, too soon": {refresh(0, quick, false), refresh(300*ms, quick, false), nil},
+		"one after the other":           {refresh(0, quick, false), refresh(2*s, quick, false), []findings.Kind{findings.Unused}},
+		"at once":                       {refresh(0, quick, false), refresh(20*ms, quick, false), []findings.Kind{findings.AtOnce}},
+		"at once, and slow":             {refresh(0, 3*s, false), refresh(s, 3*s, true), []findings.Kind{findings.AtOnce}},
+	} {
+		finds(t, name, []findings.Call{begin, c.first, c.second}, c.want...)
+	}
+}
+
+// TestRetryAfter: only the caller that was asked to wait can come too soon; of tabs nobody knows which one
+// comes.
+func TestRetryAfter(t *testing.T) {
+	t.Parallel()
+	call := func(after time.Duration, caller string, status int) findings.Call {
+		c := at(after, quick, findings.Call{
+			Method: "getTimeline", Token: findings.AccessToken, Generation: findings.None, Given: findings.None, Digest: "read", Caller: caller, Status: status,
+		})
+		if status != 200 {
+			c.RetryAfter = 5 * time.Second
+		}
+		return c
+	}
+	const s = time.Second
+	impatient := []findings.Kind{findings.Impatient}
+	finds(t, "two tabs", []findings.Call{call(0, "", 429), call(s, "", 429), call(2*s, "", 200)})
+	finds(t, "two programs", []findings.Call{call(0, "a", 429), call(s, "b", 503), call(2*s, "c", 200)})
+	finds(t, "one that waits", []findings.Call{call(0, "a", 429), call(s, "b", 200), call(6*s, "a", 200)})
+	finds(t, "one that does not", []findings.Call{call(0, "a", 503), call(s, "a", 200)}, impatient...)
+	finds(t, "one beside another", []findings.Call{call(0, "a", 429), call(s, "b", 200), call(2*s, "a", 200)}, impatient...)
+}
+
+// TestDropped: a session is dropped though the client signs out of it, or another tab calls, on the way; a
+// person who signs out and in again drops nothing.
+func TestDropped(t *testing.T) {
+	t.Parallel()
+	const ms, s = time.Millisecond, time.Second
+	in := func(after time.Duration, session string) findings.Call {
+		return at(after, quick, findings.Call{Purpose: findings.SignIn, Method: "createSession", Generation: findings.None, Session: session})
+	}
+	refresh := func(after time.Duration, status int) findings.Call {
+		c := findings.Call{Purpose: findings.Refresh, Method: "refreshSession", Token: findings.RefreshToken, Given: findings.None, Status: status}
+		if status == 200 {
+			c.Given = 1
+		}
+		return at(after, quick, c)
+	}
+	out := func(after time.Duration) findings.Call {
+		return at(after, quick, findings.Call{Purpose: findings.SignOut, Method: "deleteSession", Token: findings.RefreshToken, Given: findings.None})
+	}
+	tab := func(after time.Duration) findings.Call {
+		return at(after, quick, findings.Call{Method: "getTimeline", Token: findings.AccessToken, Generation: findings.None, Given: findings.None})
+	}
+	for name, c := range map[string]struct {
+		calls []findings.Call // after a sign-in
+		want  []findings.Kind
+	}{
+		"at once":               {[]findings.Call{refresh(s, 503), in(5*s, "s2")}, []findings.Kind{findings.Dropped}},
+		"with a sign-out":       {[]findings.Call{refresh(s, 503), out(1100 * ms), in(1200*ms, "s2")}, []findings.Kind{findings.Dropped}},
+		"beside another tab":    {[]findings.Call{refresh(s, 503), tab(1100 * ms), in(1200*ms, "s2")}, []findings.Kind{findings.Dropped}},
+		"by a person":           {[]findings.Call{refresh(s, 503), out(1100 * ms), in(8*s, "s2")}, nil},
+		"after another refresh": {[]findings.Call{refresh(s, 503), refresh(1500*ms, 200), out(2 * s), in(2500*ms, "s2")}, nil},
+		"after the sign-out":    {[]findings.Call{out(s), refresh(1100*ms, 503), in(1200*ms, "s2")}, nil},
+		"after the end":         {[]findings.Call{refresh(s, 503), refused(1100 * ms), in(1200*ms, "s2")}, nil},
+		"on another device":     {[]findings.Call{refresh(s, 503), in(1500*ms, "s2"), refresh(2*s, 200)}, nil},
+	} {
+		finds(t, name, append([]findings.Call{in(0, "s1")}, c.calls...), c.want...)
+	}
+}
+
+// refused is a refresh that is refused for good.
+func refused(after time.Duration) findings.Call {
+	return at(after, quick, findings.Call{
+		Purpose: findings.Refresh, Method: "refreshSession", Token: findings.RefreshToken, Given: findings.None, Status: 400, Error: "ExpiredToken",
+	})
+}
