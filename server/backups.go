@@ -79,7 +79,7 @@ func (s *Server) backUpIfDue(ctx context.Context) error {
 	}
 	var failed error
 	last := readProof(service.State)
-	needed := service.Segments != nil && service.Segments.NeedsBase() || last.calls() && last.At.After(newest)
+	needed := service.Segments != nil && service.Segments.NeedsBase() || last.calls() && last.At.After(newest) || service.KeysChanged()
 	if needed || s.opts.Now().Sub(newest) >= s.opts.Config.BackupEvery {
 		failed = s.backUpNow(ctx)
 		if newest, err = backup.Newest(ctx, service.Depot, s.opts.Now()); err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"nestbox/admin"
+	"nestbox/auth"
 	"nestbox/backup"
 	"nestbox/backup/depot"
 	"nestbox/internal/pdstest"
@@ -138,4 +139,43 @@ func TestDamageFound(t *testing.T) {
 	s.Stop()
 	s = start(8*24*time.Hour + time.Minute) // it would look again in a minute
 	await(t, s, true, "was restored and verified")
+}
+
+// TestKeysBackedUp: a change of the session keys makes a snapshot due, so that a restore of the newest
+// state has the new key, and not the one that was retired.
+func TestKeysBackedUp(t *testing.T) {
+	t.Parallel()
+	dir, data, to := filepath.Join(t.TempDir(), "store"), t.TempDir(), filepath.Join(t.TempDir(), "restored")
+	s := pdstest.Start(t, pdstest.Options{Dir: data, Settings: []string{"PDS_BACKUP_TO=" + dir}})
+	await(t, s, true, "was restored and verified")
+	var keys []admin.Key
+	if err := s.Run(t.Context(), string(admin.CmdKeysList), admin.Done{}, &keys); err != nil || keys[0].Purpose != admin.PurposeSession {
+		t.Fatalf("%+v, %v", keys, err)
+	}
+	var fresh auth.KeyInfo
+	if err := s.Run(t.Context(), string(admin.CmdKeysRotate), admin.Done{}, &fresh); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Run(t.Context(), string(admin.CmdKeysRetire), admin.KeyArgs{ID: keys[0].ID}, &admin.Done{}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time nothing has changed
+		if err := s.BackUpIfDue(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store, err := depot.Open(dir, depot.S3Settings{}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names, err := backup.Names(t.Context(), store); err != nil || len(names) != 2 {
+		t.Errorf("%q, %v", names, err)
+	}
+	if _, err := restoreTo(t, dir, to, "", time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	ring, err := os.ReadFile(filepath.Join(to, "keyring.json"))
+	if err != nil || strings.Contains(string(ring), keys[0].ID) || !strings.Contains(string(ring), fresh.ID) {
+		t.Errorf("the restored key ring has not %s for %s: %v", fresh.ID, keys[0].ID, err)
+	}
 }

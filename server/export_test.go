@@ -17,6 +17,9 @@ import (
 // Routes returns the XRPC methods that the server answers.
 func (s *Server) Routes() []string { return slices.Sorted(maps.Keys(s.methods())) }
 
+// BackUpIfDue looks at once whether one of the server's own backups is due.
+func (s *Server) BackUpIfDue(ctx context.Context) error { return s.backUpIfDue(ctx) }
+
 // Proofs returns the check of DPoP proofs.
 func (s *Server) Proofs() *dpop.Checker { return s.dpop }
 
