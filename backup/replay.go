@@ -28,7 +28,16 @@ type Replay struct {
 	retired         bool
 	manifest        *Manifest
 	segments, later []Segment
+	behind          string // why nothing follows later, as Gap
 	lists           []blobList
+}
+
+// end sets of when the state is that the segments lead to.
+func (r *Replay) end() {
+	r.At, r.LastEvent = r.manifest.At, r.manifest.LastEvent
+	if n := len(r.segments); n > 0 {
+		r.At, r.LastEvent = later(r.At, r.segments[n-1].At), r.segments[n-1].LastEvent
+	}
 }
 
 // Segments returns how many segments are applied.
@@ -56,12 +65,10 @@ func (r *Reader) replay(ctx context.Context, m *Manifest, at time.Time) (*Replay
 		return nil, err
 	}
 	run, gap := c.after(m.Segment)
-	out := &Replay{retired: c.retired(m.Segment), At: m.At, LastEvent: m.LastEvent, manifest: m, lists: c.lists}
+	out := &Replay{retired: c.retired(m.Segment), manifest: m, behind: gap, lists: c.lists}
 	out.segments, out.later = until(run, at)
 	out.Later = len(out.later)
-	if n := len(out.segments); n > 0 {
-		out.At, out.LastEvent = later(m.At, out.segments[n-1].At), out.segments[n-1].LastEvent
-	}
+	out.end()
 	if len(out.later) == 0 {
 		out.Gap = gap
 	}
@@ -80,10 +87,7 @@ func (r *Replay) cut(from int, err error) bool {
 	}
 	r.Gap = fmt.Sprintf("segment %d of the log %s is %s", r.segments[from].Index, r.manifest.Chain, what)
 	r.segments, r.later = r.segments[:from], nil
-	r.At, r.LastEvent = r.manifest.At, r.manifest.LastEvent
-	if from > 0 {
-		r.At, r.LastEvent = later(r.At, r.segments[from-1].At), r.segments[from-1].LastEvent
-	}
+	r.end()
 	return true
 }
 
@@ -218,35 +222,34 @@ func (r *Reader) eachOf(ctx context.Context, m *Manifest, replay *Replay, yield 
 
 // Ahead writes the database of the store's newest state to a file, if that is younger than a
 // state that was restored, of which the database is in another file, as Restore wrote it. It
-// returns when the newest state is of, zero if there is none that is younger.
-func (r *Reader) Ahead(ctx context.Context, done *Replay, database, path string) (at time.Time, err error) {
+// returns what the file has, up to a segment that is damaged, and nil if no state is younger.
+func (r *Reader) Ahead(ctx context.Context, done *Replay, database, path string) (rest *Replay, err error) {
 	newest, err := Latest(ctx, r.Depot, time.Now())
 	if err != nil {
-		return at, err
+		return nil, err
 	}
+	from := 0 // what is before is in the file
 	if newest.Name == done.manifest.Name {
 		if len(done.later) == 0 {
-			return at, nil
+			return nil, nil //nolint:nilnil // that there is none is not an error
 		}
-		if err := copyFile(database, path); err != nil {
-			return at, err
+		from = len(done.segments)
+		rest = &Replay{Gap: done.behind, manifest: newest, segments: slices.Concat(done.segments, done.later)}
+		rest.end()
+		err = copyFile(database, path)
+	} else {
+		if rest, err = r.replay(ctx, newest, time.Time{}); err != nil || !rest.At.After(done.At) {
+			return nil, err
 		}
-		_, err := r.applyAll(ctx, done.later, path)
-		return done.later[len(done.later)-1].At, err
+		err = r.rebuild(ctx, newest, path)
 	}
-	rest, err := r.replay(ctx, newest, time.Time{})
-	if err != nil || !rest.At.After(done.At) {
-		return at, err
-	}
-	c, err := r.chart(ctx, newest)
 	if err != nil {
-		return at, err
+		return nil, err
 	}
-	if err := r.database(ctx, newest, c, path); err != nil {
-		return at, err
+	if n, err := r.applyAll(ctx, rest.segments[from:], path); err != nil && !rest.cut(from+n, err) {
+		return nil, err
 	}
-	_, err = r.applyAll(ctx, rest.segments, path)
-	return rest.At, err
+	return rest, nil
 }
 
 // copyFile copies a file of a restore.

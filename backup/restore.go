@@ -234,6 +234,15 @@ func (r *Reader) chart(ctx context.Context, m *Manifest) (c *chart, err error) {
 	return c, err
 }
 
+// rebuild writes the database of a snapshot to a file.
+func (r *Reader) rebuild(ctx context.Context, m *Manifest, path string) error {
+	c, err := r.chart(ctx, m)
+	if err != nil {
+		return err
+	}
+	return r.database(ctx, m, c, path)
+}
+
 // database writes the database of a snapshot, of which c is the map, to a file.
 func (r *Reader) database(ctx context.Context, m *Manifest, c *chart, path string) (err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600) //nolint:gosec // the operator's own folder

@@ -303,11 +303,7 @@ func (v *Verification) restore(ctx context.Context, m *Manifest, dir string) err
 			}
 		}
 	}
-	c, err := v.chart(ctx, m)
-	if err != nil {
-		return err
-	}
-	return v.database(ctx, m, c, filepath.Join(dir, DatabaseName))
+	return v.rebuild(ctx, m, filepath.Join(dir, DatabaseName))
 }
 
 // Blobs are the blobs of a snapshot, in the store.
