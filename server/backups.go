@@ -225,5 +225,5 @@ func (s *Server) lookAtBackups(ctx context.Context) (string, error) {
 	default:
 		says += ", and on " + last.At.Format(time.DateOnly) + " one was restored and verified"
 	}
-	return s.lookAtLog(says)
+	return s.lookAtLog(ctx, says)
 }

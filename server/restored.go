@@ -318,8 +318,8 @@ func RestoreFirst(ctx context.Context, c *config.Config, envFile string, log *sl
 	if err != nil {
 		return nil, err
 	}
-	log.LogAttrs(ctx, slog.LevelInfo, "restored from PDS_RESTORE_FROM", slog.String("snapshot", out.Snapshot), slog.Int("segments", out.Segments),
-		slog.Time("made", out.Made), slog.Int64("jumped_to", out.JumpedTo))
+	log.LogAttrs(ctx, slog.LevelInfo, "restored from PDS_RESTORE_FROM", slog.Time("made", out.Made), slog.String("snapshot", out.Snapshot),
+		slog.Int("segments", out.Segments), slog.Int64("jumped_to", out.JumpedTo))
 	if out.Gap != "" {
 		log.LogAttrs(ctx, slog.LevelWarn, "what was restored is not newer, because a part of the backups is missing or damaged",
 			slog.String("cause", out.Gap))

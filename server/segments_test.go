@@ -47,3 +47,24 @@ func TestLogSent(t *testing.T) {
 		t.Errorf("the restart began another chain: %v, %v", chains, err)
 	}
 }
+
+// TestLogLost: the doctor shows that the store has lost a part of the log. After a restart a snapshot
+// begins another one.
+func TestLogLost(t *testing.T) {
+	t.Parallel()
+	store, data := filepath.Join(t.TempDir(), "store"), t.TempDir()
+	settings := []string{"PDS_BACKUP_TO=" + store, "PDS_BACKUP_LOG_EVERY=1s"}
+	s := pdstest.Start(t, pdstest.Options{Dir: data, Settings: settings})
+	await(t, s, true, "what is written is there within 1s")
+	s.SignUp(t, "alice")
+	s.Stop() // it sends the rest
+	s = pdstest.Start(t, pdstest.Options{Dir: data, Settings: settings})
+	await(t, s, true, "what is written is there within 1s")
+	if err := os.RemoveAll(filepath.Join(store, "log")); err != nil {
+		t.Fatal(err)
+	}
+	await(t, s, false, "restart the server")
+	s.Stop()
+	s = pdstest.Start(t, pdstest.Options{Dir: data, Settings: settings})
+	await(t, s, true, "what is written is there within 1s")
+}
