@@ -388,3 +388,56 @@ func TestAheadHarm(t *testing.T) {
 	flip(t, segments()[4])
 	check("damaged behind a later snapshot", events[3], "segment 5 of the log", "is damaged")
 }
+
+// TestListHarm: a list of the blobs of a segment that is damaged or missing ends a restore no more than
+// the segment would. What was ended behind it is still found.
+func TestListHarm(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	dir := t.TempDir()
+	store := openFolder(t, dir)
+	s := following(t, w, store)
+	snapshot(t, s)
+	var events []int64
+	for i := range 3 {
+		if err := w.use(t.Context(), i, fmt.Sprintf("file %d", i)); err != nil {
+			t.Fatal(err)
+		}
+		send(t, w, s)
+		events = append(events, lastEvent(t, w.dir))
+	}
+	lists, err := filepath.Glob(filepath.Join(dir, "log", "*", "*.blobs"))
+	if err != nil || len(lists) != 3 {
+		t.Fatalf("%q, %v", lists, err)
+	}
+	flip(t, lists[1])
+	last, replay := restoreAt(t, store, time.Time{})
+	if last != events[0] || replay.Segments() != 1 || !strings.Contains(replay.Gap, "the list of blobs of segment 2 of the log") || !strings.Contains(replay.Gap, "is damaged") {
+		t.Errorf("the last event is %d, want %d; %+v", last, events[0], replay)
+	}
+	later := t.TempDir()
+	m, err := backup.Pick(t.Context(), store, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, restored := &backup.Reader{Depot: store}, filepath.Join(t.TempDir(), "restored")
+	err = r.Restore(t.Context(), m, backup.Target{Dir: restored, Named: storetest.BlobFiles, Then: func(done *backup.Replay) error {
+		rest, err := r.Ahead(t.Context(), done, filepath.Join(restored, backup.DatabaseName), filepath.Join(later, backup.DatabaseName))
+		if err == nil && (rest == nil || rest.Gap != "") {
+			t.Errorf("%+v", rest)
+		}
+		return err
+	}})
+	if err != nil || lastEvent(t, later) != events[2] {
+		t.Errorf("the last event is %d, want %d; %v", lastEvent(t, later), events[2], err)
+	}
+	if err := os.Remove(lists[1]); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("nowhere", lists[1]); err != nil { // it is listed, and not there
+		t.Fatal(err)
+	}
+	if last, replay := restoreAt(t, store, time.Time{}); last != events[0] || !strings.Contains(replay.Gap, "is missing") {
+		t.Errorf("the last event is %d, want %d; %+v", last, events[0], replay)
+	}
+}

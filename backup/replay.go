@@ -75,17 +75,17 @@ func (r *Reader) replay(ctx context.Context, m *Manifest, at time.Time) (*Replay
 	return out, nil
 }
 
-// cut leaves out the segments from one on that is damaged or missing, as err says. It returns false
-// if err is another error.
-func (r *Replay) cut(from int, err error) bool {
-	what := "damaged"
+// cut leaves out the segments from one on of which what is damaged or missing, as err says. It returns
+// false if err is another error.
+func (r *Replay) cut(from int, what string, err error) bool {
+	harm := "damaged"
 	switch {
 	case errors.Is(err, ErrMissing):
-		what = "missing"
+		harm = "missing"
 	case !errors.Is(err, ErrDamaged):
 		return false
 	}
-	r.Gap = fmt.Sprintf("segment %d of the log %s is %s", r.segments[from].Index, r.manifest.Chain, what)
+	r.Gap = fmt.Sprintf("%s %d of the log %s is %s", what, r.segments[from].Index, r.manifest.Chain, harm)
 	r.segments, r.later = r.segments[:from], nil
 	r.end()
 	return true
@@ -147,54 +147,80 @@ func (r *Reader) apply(ctx context.Context, s Segment, piece, file *os.File) err
 	return nil
 }
 
-// newBlobs returns the blobs of the lists of segments, by key.
-func (r *Reader) newBlobs(ctx context.Context, replay *Replay) ([]blobLine, error) {
-	lines := map[string]blobLine{}
-	if len(replay.segments) == 0 {
-		return nil, nil
-	}
-	first, last := replay.segments[0].Index, replay.segments[len(replay.segments)-1].Index
-	for _, l := range replay.lists {
-		if l.index < first || l.index > last {
+// readLists reads the lists of the blobs that are new in the segments, and returns for how many segments
+// it has them: up to a list that is damaged or missing.
+func (r *Reader) readLists(ctx context.Context, replay *Replay) (done int, err error) {
+	for i := range replay.lists {
+		l := &replay.lists[i]
+		at := replay.position(l.index)
+		if at < 0 || l.lines != nil {
 			continue
 		}
-		err := r.check(ctx, l.name, l.size, l.sum, func(raw io.Reader) error {
-			plain, err := newDecoder(raw)
-			if err != nil {
-				return fmt.Errorf("decompress: %w", err)
-			}
-			defer plain.Close()
-			text, err := io.ReadAll(plain)
-			if err != nil {
-				return fmt.Errorf("%s: %w: %w", l.name, ErrDamaged, err)
-			}
-			for line := range strings.Lines(string(text)) {
-				b, err := parseBlobLine(line)
-				if err != nil {
-					return fmt.Errorf("%s: %w", l.name, err)
-				}
-				lines[b.key] = b
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
+		if l.lines, err = r.readList(ctx, l); err != nil {
+			return at, err
 		}
 	}
-	var out []blobLine
+	return len(replay.segments), nil
+}
+
+// position returns which of the segments has an index, -1 if none has.
+func (r *Replay) position(index int64) int {
+	if len(r.segments) == 0 || index < r.segments[0].Index || index > r.segments[len(r.segments)-1].Index {
+		return -1
+	}
+	return int(index - r.segments[0].Index)
+}
+
+func (r *Reader) readList(ctx context.Context, l *blobList) (lines []blobLine, err error) {
+	err = r.check(ctx, l.name, l.size, l.sum, func(raw io.Reader) error {
+		plain, err := newDecoder(raw)
+		if err != nil {
+			return fmt.Errorf("decompress: %w", err)
+		}
+		defer plain.Close()
+		text, err := io.ReadAll(plain)
+		if err != nil {
+			return fmt.Errorf("%s: %w: %w", l.name, ErrDamaged, err)
+		}
+		for line := range strings.Lines(string(text)) {
+			b, err := parseBlobLine(line)
+			if err != nil {
+				return fmt.Errorf("%s: %w", l.name, err)
+			}
+			lines = append(lines, b)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return lines, nil
+}
+
+// newBlobs returns the blobs that are new in the segments, by key, as far as their lists were read.
+func (r *Replay) newBlobs() (out []blobLine) {
+	lines := map[string]blobLine{}
+	for _, l := range r.lists {
+		if r.position(l.index) < 0 {
+			continue
+		}
+		for _, b := range l.lines {
+			lines[b.key] = b
+		}
+	}
 	for _, key := range slices.Sorted(maps.Keys(lines)) {
 		out = append(out, lines[key])
 	}
-	return out, nil
+	return out
 }
 
 // eachOf calls yield for each line of the blobs of a snapshot and of what leads on from it, by
 // key.
 func (r *Reader) eachOf(ctx context.Context, m *Manifest, replay *Replay, yield func(*blobLine) error) error {
-	more, err := r.newBlobs(ctx, replay)
-	if err != nil {
+	if _, err := r.readLists(ctx, replay); err != nil {
 		return err
 	}
+	more := replay.newBlobs()
 	before := func(key string) error {
 		for len(more) > 0 && more[0].key < key {
 			next := more[0]
@@ -205,7 +231,7 @@ func (r *Reader) eachOf(ctx context.Context, m *Manifest, replay *Replay, yield 
 		}
 		return nil
 	}
-	err = r.eachBlob(ctx, m, func(line *blobLine) error {
+	err := r.eachBlob(ctx, m, func(line *blobLine) error {
 		if err := before(line.key); err != nil {
 			return err
 		}
@@ -246,7 +272,7 @@ func (r *Reader) Ahead(ctx context.Context, done *Replay, database, path string)
 	if err != nil {
 		return nil, err
 	}
-	if n, err := r.applyAll(ctx, rest.segments[from:], path); err != nil && !rest.cut(from+n, err) {
+	if n, err := r.applyAll(ctx, rest.segments[from:], path); err != nil && !rest.cut(from+n, "segment", err) {
 		return nil, err
 	}
 	return rest, nil

@@ -185,10 +185,11 @@ func (v *Verification) hashes(ctx context.Context, m *Manifest, replay *Replay, 
 			return err
 		}
 	}
-	more, err := v.newBlobs(ctx, replay)
+	_, err := v.readLists(ctx, replay)
 	if err := v.told(ctx, err); err != nil {
 		return err
 	}
+	more := replay.newBlobs()
 	for i := range more {
 		if err := look(more[i].name(), -1, more[i].sum); err != nil {
 			return err
