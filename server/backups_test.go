@@ -227,7 +227,7 @@ func TestProofParts(t *testing.T) {
 	t.Parallel()
 	store := filepath.Join(t.TempDir(), "store")
 	s := pdstest.Start(t, pdstest.Options{Settings: []string{"PDS_BACKUP_TO=" + store, "PDS_BACKUP_LOG_EVERY=1s"}})
-	await(t, s, true, "what is written is there within 1s")
+	await(t, s, true, "was restored and verified; what is written")
 	segments := awaitSegments(t, store, 0)
 	for _, name := range []string{"alice", "bob", "eve"} {
 		s.SignUp(t, name)

@@ -55,7 +55,7 @@ func TestLogLost(t *testing.T) {
 	store, data := filepath.Join(t.TempDir(), "store"), t.TempDir()
 	settings := []string{"PDS_BACKUP_TO=" + store, "PDS_BACKUP_LOG_EVERY=1s"}
 	s := pdstest.Start(t, pdstest.Options{Dir: data, Settings: settings})
-	await(t, s, true, "what is written is there within 1s")
+	await(t, s, true, "was restored and verified; what is written")
 	s.SignUp(t, "alice")
 	s.Stop() // it sends the rest
 	s = pdstest.Start(t, pdstest.Options{Dir: data, Settings: settings})
