@@ -80,7 +80,7 @@ func (o *sight) leads() error {
 	return o.kept.leads(&o.there, from)
 }
 
-// compare compares what the store has with what was sent: ErrParted. No snapshot may be made meanwhile.
+// compare compares the store's part of the chain with the mark: ErrParted. No snapshot may be made meanwhile.
 func (s *Segments) compare(ctx context.Context) error {
 	seen, err := s.look(ctx)
 	if err != nil || seen.kept.Chain == "" {
@@ -92,8 +92,8 @@ func (s *Segments) compare(ctx context.Context) error {
 	return seen.leads()
 }
 
-// Check reports whether the store still has all that was sent: ErrParted if something is missing behind
-// the newest snapshot. hole names what is missing before it, if that is between what the store has.
+// Check reports whether the store still has the log up to the mark: ErrParted if something is missing
+// behind the newest snapshot. hole names what is missing before it, if that is between what the store has.
 func (s *Segments) Check(ctx context.Context) (hole string, err error) {
 	seen, err := s.look(ctx)
 	switch {

@@ -516,7 +516,7 @@ func TestKeysChanged(t *testing.T) {
 			{func() error { return nil }, true}, // no snapshot yet
 			{func() error { return nil }, false},
 			{func() error { return os.WriteFile(ring, []byte(`{"keys":[1]}`), 0o600) }, true},
-			{func() error { return os.WriteFile(settings, []byte("{}"), 0o600) }, false}, // it is no key
+			{func() error { return os.WriteFile(settings, []byte("{}"), 0o600) }, false}, // a file that is not a key
 			{func() error { return os.WriteFile(more, []byte("more"), 0o600) }, true},
 			{func() error { return os.Remove(more) }, true},
 			{func() error { return os.RemoveAll(s.State) }, true},
