@@ -18,46 +18,97 @@ const compareWait = 5 * time.Second
 // an earlier state, or the store is another one, or lost something.
 var ErrParted = errors.New("the log in the store is not the one that this server has sent")
 
-// compare compares the store's part of the chain with what was sent: ErrParted. It only lists, so
-// it needs no permission to read. Nothing may be sent meanwhile.
-func (s *Segments) compare(ctx context.Context) error {
-	s.mu.Lock()
-	chain := s.kept.Chain
-	s.mu.Unlock()
-	if chain == "" {
-		return nil
+// sight is what a server knows of the chain that it follows, and what the store has of it.
+type sight struct {
+	kept   kept
+	own    *Manifest // the snapshot that the server made last, nil if that is not known
+	newest string    // names the store's newest snapshot, empty if it has none
+	there  chainLog  // of the chain, with what waits to be sent
+}
+
+// look lists what the store has. Without a chain the result is empty. It needs no permission to read.
+func (s *Segments) look(ctx context.Context) (out sight, err error) {
+	// In this order: more may be sent, and a snapshot made, while the store is listed.
+	own, err := s.service.remembered()
+	if err == nil {
+		out.own = own
 	}
-	there, err := readChain(ctx, s.service.Depot, chain)
-	if err != nil {
-		return err
+	s.mu.Lock()
+	out.kept = s.kept
+	queue := slices.Clone(s.queue)
+	s.mu.Unlock()
+	if out.kept.Chain == "" {
+		return sight{}, nil
+	}
+	if out.there, err = readChain(ctx, s.service.Depot, out.kept.Chain); err != nil {
+		return sight{}, err
 	}
 	names, err := Names(ctx, s.service.Depot)
 	if err != nil {
-		return err
+		return sight{}, err
+	}
+	if len(names) > 0 {
+		out.newest = names[latest(names, s.service.Now())]
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.kept.Chain != chain {
-		return nil
+	switch {
+	case s.kept.Chain != out.kept.Chain:
+		return sight{}, nil
+	case s.kept.Segment != out.kept.Segment: // those that are newer are our own
+		out.there.segments = slices.DeleteFunc(out.there.segments, func(o Segment) bool { return o.Index > out.kept.Segment })
 	}
-	own, err := s.service.remembered()
-	if s.kept.Based && (err != nil || len(names) == 0 || names[latest(names, s.service.Now())] != own.Name) {
-		return fmt.Errorf("%w: its newest snapshot is not the one that this server made last", ErrParted)
-	}
-	for _, seg := range s.queue {
-		if seg.Chain == chain && !slices.ContainsFunc(there.segments, func(o Segment) bool { return o.Name == seg.Name }) {
-			there.segments = append(there.segments, seg)
+	for _, seg := range queue {
+		if seg.Chain == out.kept.Chain && !slices.ContainsFunc(out.there.segments, func(o Segment) bool { return o.Name == seg.Name }) {
+			out.there.segments = append(out.there.segments, seg)
 		}
 	}
-	there.sort()
-	from := int64(0) // what is older may have been removed because of its age
+	out.there.sort()
+	return out, nil
+}
+
+// leads compares the store's part of the chain with what was sent, from the snapshot on: ErrParted.
+// What is older may have been removed because of its age.
+func (o *sight) leads() error {
+	from := int64(0)
 	switch {
-	case err == nil && own.Chain == chain:
-		from = own.Segment
-	case len(there.segments) > 0:
-		from = there.segments[0].Index - 1
+	case o.own != nil && o.own.Chain == o.kept.Chain:
+		from = o.own.Segment
+	case len(o.there.segments) > 0:
+		from = o.there.segments[0].Index - 1
 	}
-	return s.kept.match(&there, from)
+	return o.kept.match(&o.there, from)
+}
+
+// compare compares the store's part of the chain with the mark: ErrParted. No snapshot may be made meanwhile.
+func (s *Segments) compare(ctx context.Context) error {
+	seen, err := s.look(ctx)
+	if err != nil || seen.kept.Chain == "" {
+		return err
+	}
+	if seen.kept.Based && (seen.own == nil || seen.newest != seen.own.Name) {
+		return fmt.Errorf("%w: its newest snapshot is not the one that this server made last", ErrParted)
+	}
+	return seen.leads()
+}
+
+// Check reports whether the store still has the log up to the mark: ErrParted if something is missing
+// behind the newest snapshot. hole names what is missing before it, if that is between what the store has.
+func (s *Segments) Check(ctx context.Context) (hole string, err error) {
+	seen, err := s.look(ctx)
+	switch {
+	case err != nil, !seen.kept.Based:
+		return "", err
+	case seen.own != nil && seen.newest < seen.own.Name: // a newer one may have been made meanwhile
+		return "", fmt.Errorf("%w: the snapshot that this server made last is missing", ErrParted)
+	}
+	if err := seen.leads(); err != nil {
+		return "", err
+	}
+	if all := seen.there.segments; len(all) > 0 {
+		_, hole = seen.there.after(all[0].Index - 1)
+	}
+	return hole, nil
 }
 
 // match returns ErrParted unless the segments behind one of an index lead to the mark.

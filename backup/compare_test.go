@@ -106,3 +106,81 @@ func TestChainParted(t *testing.T) {
 		}
 	}
 }
+
+// TestCheck: what the store has lost of the log while it is followed is noticed: behind the newest
+// snapshot as an error, before it as a hole. What is sent meanwhile, or waits, is neither.
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	dir := t.TempDir()
+	store := &hooked{Folder: openFolder(t, dir), before: func(int64, string) error { return nil }}
+	s := following(t, w, store)
+	first := snapshot(t, s)
+	count := 0
+	write := func() {
+		w.fill(count*10, count*10+10, 300)
+		count++
+	}
+	// without moves an object away while it checks.
+	without := func(name string) (hole string, err error) {
+		t.Helper()
+		path, aside := filepath.Join(dir, filepath.FromSlash(name)), filepath.Join(dir, "aside")
+		if err := os.Rename(path, aside); err != nil {
+			t.Fatal(err)
+		}
+		hole, err = s.Segments.Check(t.Context())
+		if err := os.Rename(aside, path); err != nil {
+			t.Fatal(err)
+		}
+		return hole, err
+	}
+	whole := func(what string) {
+		t.Helper()
+		if hole, err := s.Segments.Check(t.Context()); hole != "" || err != nil {
+			t.Errorf("%s: %q, %v", what, hole, err)
+		}
+	}
+	for range 4 {
+		write()
+		send(t, w, s)
+	}
+	paths, err := filepath.Glob(filepath.Join(dir, "log", "*", "*.ltx"))
+	if err != nil || len(paths) != 4 {
+		t.Fatalf("%q, %v", paths, err)
+	}
+	segments := []string{}
+	for _, path := range paths {
+		segments = append(segments, strings.TrimPrefix(path, dir+"/"))
+	}
+	whole("all is there")
+	for i, name := range segments {
+		if _, err := without(name); !errors.Is(err, backup.ErrParted) {
+			t.Errorf("without segment %d: %v", i+1, err)
+		}
+	}
+	if _, err := without(first.Name); !errors.Is(err, backup.ErrParted) {
+		t.Errorf("without the snapshot: %v", err)
+	}
+	write()
+	if err := w.db.Cut(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	whole("a segment waits")
+	store.before = func(_ int64, name string) error {
+		if strings.HasPrefix(name, "list log/") || name == "list snapshots/" {
+			store.before = func(int64, string) error { return nil }
+			write()
+			send(t, w, s)
+			snapshot(t, s)
+		}
+		return nil
+	}
+	whole("it is sent, and a snapshot made, meanwhile")
+	for i, name := range segments {
+		hole, err := without(name)
+		// Without the first it is as if that had been removed because of its age.
+		if err != nil || strings.Contains(hole, "is missing") != (i > 0) {
+			t.Errorf("before the newest snapshot, without segment %d: %q, %v", i+1, hole, err)
+		}
+	}
+}

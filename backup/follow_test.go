@@ -1,8 +1,10 @@
 package backup_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -290,5 +292,152 @@ func TestStoreAway(t *testing.T) {
 	spans, err := backup.Spans(t.Context(), store)
 	if err != nil || len(spans) != 2 || spans[0].Why == "" || spans[1].Why != "" {
 		t.Errorf("%+v, %v", spans, err)
+	}
+}
+
+// flip changes a bit in the middle of a file, and returns what puts it back.
+func flip(tb testing.TB, path string) (back func()) {
+	tb.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	changed := bytes.Clone(content)
+	changed[len(changed)/2] ^= 1
+	write := func(content []byte) {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	write(changed)
+	return func() { write(content) }
+}
+
+// TestAheadHarm: of what follows a state that was restored, all is found up to a segment that is
+// damaged or missing, and that one is named.
+func TestAheadHarm(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	dir := t.TempDir()
+	store := openFolder(t, dir)
+	s := following(t, w, store)
+	snapshot(t, s)
+	var at time.Time
+	var events []int64
+	step := func() {
+		w.fill(len(events)*10, len(events)*10+10, 500)
+		send(t, w, s)
+		events = append(events, lastEvent(t, w.dir))
+	}
+	step()
+	time.Sleep(2 * time.Millisecond)
+	at = time.Now()
+	time.Sleep(2 * time.Millisecond)
+	for range 3 {
+		step()
+	}
+	check := func(what string, last int64, gap ...string) {
+		t.Helper()
+		m, err := backup.Pick(t.Context(), store, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, restored, later := &backup.Reader{Depot: store}, filepath.Join(t.TempDir(), "restored"), t.TempDir()
+		var rest *backup.Replay
+		err = r.Restore(t.Context(), m, backup.Target{Dir: restored, At: at, Named: storetest.BlobFiles, Then: func(done *backup.Replay) (err error) {
+			rest, err = r.Ahead(t.Context(), done, filepath.Join(restored, backup.DatabaseName), filepath.Join(later, backup.DatabaseName))
+			return err
+		}})
+		if err != nil || rest == nil {
+			t.Fatalf("%s: %+v, %v", what, rest, err)
+		}
+		if got := lastEvent(t, later); got != last || rest.LastEvent != last || (rest.Gap == "") != (len(gap) == 0) {
+			t.Errorf("%s: the last event is %d, want %d; %+v", what, got, last, rest)
+		}
+		for _, text := range gap {
+			if !strings.Contains(rest.Gap, text) {
+				t.Errorf("%s: the gap is %q, want %q in it", what, rest.Gap, text)
+			}
+		}
+	}
+	segments := func() []string {
+		t.Helper()
+		paths, err := filepath.Glob(filepath.Join(dir, "log", "*", "*.ltx"))
+		if err != nil || len(paths) != len(events) {
+			t.Fatalf("%q, %v", paths, err)
+		}
+		return paths
+	}
+	check("nothing is damaged", events[3])
+	for i, path := range segments()[1:] {
+		back := flip(t, path)
+		check("damaged", events[i], fmt.Sprintf("segment %d of the log", i+2), "is damaged")
+		back()
+	}
+	third := segments()[2]
+	if err := os.Rename(third, filepath.Join(dir, "third")); err != nil {
+		t.Fatal(err)
+	}
+	check("missing", events[1], "segment 3 of the log", "is missing")
+	if err := os.Rename(filepath.Join(dir, "third"), third); err != nil {
+		t.Fatal(err)
+	}
+	snapshot(t, s)
+	step()
+	check("behind a later snapshot", events[4])
+	flip(t, segments()[4])
+	check("damaged behind a later snapshot", events[3], "segment 5 of the log", "is damaged")
+}
+
+// TestListHarm: a list of the blobs of a segment that is damaged or missing ends a restore no more than
+// the segment would. What was ended behind it is still found.
+func TestListHarm(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	dir := t.TempDir()
+	store := openFolder(t, dir)
+	s := following(t, w, store)
+	snapshot(t, s)
+	var events []int64
+	for i := range 3 {
+		if err := w.use(t.Context(), i, fmt.Sprintf("file %d", i)); err != nil {
+			t.Fatal(err)
+		}
+		send(t, w, s)
+		events = append(events, lastEvent(t, w.dir))
+	}
+	lists, err := filepath.Glob(filepath.Join(dir, "log", "*", "*.blobs"))
+	if err != nil || len(lists) != 3 {
+		t.Fatalf("%q, %v", lists, err)
+	}
+	flip(t, lists[1])
+	last, replay := restoreAt(t, store, time.Time{})
+	if last != events[0] || replay.Segments() != 1 || !strings.Contains(replay.Gap, "the list of blobs of segment 2 of the log") || !strings.Contains(replay.Gap, "is damaged") {
+		t.Errorf("the last event is %d, want %d; %+v", last, events[0], replay)
+	}
+	later := t.TempDir()
+	m, err := backup.Pick(t.Context(), store, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, restored := &backup.Reader{Depot: store}, filepath.Join(t.TempDir(), "restored")
+	err = r.Restore(t.Context(), m, backup.Target{Dir: restored, Named: storetest.BlobFiles, Then: func(done *backup.Replay) error {
+		rest, err := r.Ahead(t.Context(), done, filepath.Join(restored, backup.DatabaseName), filepath.Join(later, backup.DatabaseName))
+		if err == nil && (rest == nil || rest.Gap != "") {
+			t.Errorf("%+v", rest)
+		}
+		return err
+	}})
+	if err != nil || lastEvent(t, later) != events[2] {
+		t.Errorf("the last event is %d, want %d; %v", lastEvent(t, later), events[2], err)
+	}
+	if err := os.Remove(lists[1]); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("nowhere", lists[1]); err != nil { // it is listed, and not there
+		t.Fatal(err)
+	}
+	if last, replay := restoreAt(t, store, time.Time{}); last != events[0] || !strings.Contains(replay.Gap, "is missing") {
+		t.Errorf("the last event is %d, want %d; %+v", last, events[0], replay)
 	}
 }

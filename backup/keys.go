@@ -128,6 +128,31 @@ func decodeKeys(raw []byte) ([]keySet, error) {
 	return in.Keys, nil
 }
 
+// KeysChanged reports whether the server's keys differ from those of the last snapshot, as far as the
+// state knows it. They are files, so no segment of the log has them.
+func (s *Service) KeysChanged() bool {
+	var sent map[string]string
+	raw, err := os.ReadFile(filepath.Join(s.State, lastFolder, keysFile))
+	if err != nil || json.Unmarshal(raw, &sent) != nil {
+		return true
+	}
+	for _, f := range s.Source.Files {
+		if !f.Key {
+			continue
+		}
+		now := "" // of a file that is missing
+		content, err := os.ReadFile(f.Path)
+		if err == nil {
+			now = sumOf(content)
+		}
+		// Of one that cannot be read the snapshot says why.
+		if err != nil && !errors.Is(err, os.ErrNotExist) || now != sent[f.Name] {
+			return true
+		}
+	}
+	return false
+}
+
 // checkName refuses the name of a file that would lie outside of the data directory.
 func checkName(name string) error {
 	if !filepath.IsLocal(name) || strings.ContainsFunc(name, unicode.IsControl) {

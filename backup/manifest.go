@@ -122,8 +122,7 @@ func (m *Manifest) encode() ([]byte, error) {
 	}
 	raw = append(raw, '\n')
 	m.raw = raw
-	sum := sha256.Sum256(raw)
-	m.Name = snapshotsFolder + "/" + m.At.UTC().Format(nameTime) + "-" + hex.EncodeToString(sum[:]) + ".json"
+	m.Name = snapshotsFolder + "/" + m.At.UTC().Format(nameTime) + "-" + sumOf(raw) + ".json"
 	return raw, nil
 }
 
@@ -167,7 +166,7 @@ func Load(ctx context.Context, d Depot, name string) (*Manifest, error) {
 // decodeManifest reads what encode returned: ErrDamaged if it is not what the name says.
 func decodeManifest(name string, raw []byte) (m *Manifest, err error) {
 	_, want, _ := nameOf(name)
-	if sum := sha256.Sum256(raw); hex.EncodeToString(sum[:]) != want {
+	if sumOf(raw) != want {
 		return nil, fmt.Errorf("%s: %w: its bytes are not those that were written", name, ErrDamaged)
 	}
 	m = &Manifest{Name: name, raw: raw}

@@ -33,6 +33,7 @@ const (
 	nameFile    = "name"    // of the manifest
 	indexFile   = "index"   // the manifest
 	toFile      = "to"      // the recipients, as Manifest.Recipients
+	keysFile    = "keys"    // JSON: the hash of each of the server's keys, by name
 )
 
 // partialLife is for how long we rely on what an interrupted run sent. After a day it may be removed
@@ -504,6 +505,13 @@ func isTo(dir string, recipients []string) bool {
 func (r *run) settle(m *Manifest) error {
 	in := func(name string) string { return filepath.Join(r.State, name) }
 	if err := r.out.sync(); err != nil {
+		return err
+	}
+	raw, err := json.Marshal(r.keys)
+	if err != nil {
+		return fmt.Errorf("encode the backup's state: %w", err)
+	}
+	if err := durable.WriteFile(filepath.Join(in(nextFolder), keysFile), raw, 0o600); err != nil {
 		return err
 	}
 	if err := nameMemory(in(nextFolder), m); err != nil {

@@ -1,13 +1,16 @@
 package backup_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -227,5 +230,67 @@ func TestMarksRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		first = made
+	}
+}
+
+// unreadable is a store of which some objects cannot be read, at all or behind their first byte.
+type unreadable struct {
+	*depot.Folder
+
+	prefix string
+	late   bool
+	err    error
+}
+
+// Get implements backup.Depot.
+func (u *unreadable) Get(ctx context.Context, name string) (io.ReadCloser, error) {
+	if !strings.HasPrefix(name, u.prefix) {
+		return u.Folder.Get(ctx, name)
+	}
+	if !u.late {
+		return nil, u.err
+	}
+	body, err := u.Folder.Get(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(io.LimitReader(body, 1), failing{u.err}), body}, nil
+}
+
+// TestVerifyAway: a store that cannot be read, as while the network is away, is not damaged: the
+// verification says that it could not look. A disk that cannot read a file any more is.
+func TestVerifyAway(t *testing.T) {
+	t.Parallel()
+	reset := errors.New("connection reset by peer")
+	for _, recipients := range [][]age.Recipient{nil, {newIdentity(t).Recipient()}} { // nobody opens the latter
+		w := newWorld(t)
+		folder := openFolder(t, t.TempDir())
+		s := w.service(folder)
+		s.Recipients = recipients
+		follow(t, w, s)
+		if err := w.use(t.Context(), 1, "a file"); err != nil {
+			t.Fatal(err)
+		}
+		snapshot(t, s)
+		if err := w.use(t.Context(), 2, "a file of a segment"); err != nil {
+			t.Fatal(err)
+		}
+		send(t, w, s)
+		for _, prefix := range []string{"snapshots/", "packs/", "objects/", "blobs/", "log/"} {
+			for _, late := range []bool{false, true} {
+				store := &unreadable{folder, prefix, late, reset}
+				out, err := verification(store, func(line string) { t.Errorf("%s, late: %t, a fault: %s", prefix, late, line) }).Run(t.Context())
+				if !errors.Is(err, reset) || !strings.Contains(err.Error(), "read "+prefix) || out.Faults > 0 || len(out.DamagedObjects) > 0 {
+					t.Errorf("%s, late: %t: %+v, %v", prefix, late, out, err)
+				}
+				store.err = &os.PathError{Op: "read", Path: "a file", Err: syscall.EIO}
+				if out, err := verification(store, func(string) {}).Run(t.Context()); err != nil || !out.Damaged() {
+					t.Errorf("%s, late: %t, of a disk: %+v, %v", prefix, late, out, err)
+				}
+			}
+		}
 	}
 }

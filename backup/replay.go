@@ -30,7 +30,16 @@ type Replay struct {
 	retired         bool
 	manifest        *Manifest
 	segments, later []Segment
+	behind          string // why nothing follows later, as Gap
 	lists           []blobList
+}
+
+// end sets of when the state is that the segments lead to.
+func (r *Replay) end() {
+	r.At, r.LastEvent = r.manifest.At, r.manifest.LastEvent
+	if n := len(r.segments); n > 0 {
+		r.At, r.LastEvent = later(r.At, r.segments[n-1].At), r.segments[n-1].LastEvent
+	}
 }
 
 // Segments returns how many segments are applied.
@@ -58,34 +67,29 @@ func (r *Reader) replay(ctx context.Context, m *Manifest, at time.Time) (*Replay
 		return nil, err
 	}
 	run, gap := c.after(m.Segment)
-	out := &Replay{retired: c.retired(m.Segment), At: m.At, LastEvent: m.LastEvent, manifest: m, lists: c.lists}
+	out := &Replay{retired: c.retired(m.Segment), manifest: m, behind: gap, lists: c.lists}
 	out.segments, out.later = until(run, at)
 	out.Later = len(out.later)
-	if n := len(out.segments); n > 0 {
-		out.At, out.LastEvent = later(m.At, out.segments[n-1].At), out.segments[n-1].LastEvent
-	}
+	out.end()
 	if len(out.later) == 0 {
 		out.Gap = gap
 	}
 	return out, nil
 }
 
-// cut leaves out the segments from one on that is damaged or missing, as err says. It returns false
-// if err is another error.
-func (r *Replay) cut(from int, err error) bool {
-	what := "damaged"
+// cut leaves out the segments from one on of which what is damaged or missing, as err says. It returns
+// false if err is another error.
+func (r *Replay) cut(from int, what string, err error) bool {
+	harm := "damaged"
 	switch {
 	case errors.Is(err, ErrMissing):
-		what = "missing"
+		harm = "missing"
 	case !errors.Is(err, ErrDamaged):
 		return false
 	}
-	r.Gap = fmt.Sprintf("segment %d of the log %s is %s", r.segments[from].Index, r.manifest.Chain, what)
+	r.Gap = fmt.Sprintf("%s %d of the log %s is %s", what, r.segments[from].Index, r.manifest.Chain, harm)
 	r.segments, r.later = r.segments[:from], nil
-	r.At, r.LastEvent = r.manifest.At, r.manifest.LastEvent
-	if from > 0 {
-		r.At, r.LastEvent = later(r.At, r.segments[from-1].At), r.segments[from-1].LastEvent
-	}
+	r.end()
 	return true
 }
 
@@ -145,54 +149,80 @@ func (r *Reader) apply(ctx context.Context, s Segment, piece, file *os.File) err
 	return nil
 }
 
-// newBlobs returns the blobs of the lists of segments, by key.
-func (r *Reader) newBlobs(ctx context.Context, replay *Replay) ([]blobLine, error) {
-	lines := map[string]blobLine{}
-	if len(replay.segments) == 0 {
-		return nil, nil
-	}
-	first, last := replay.segments[0].Index, replay.segments[len(replay.segments)-1].Index
-	for _, l := range replay.lists {
-		if l.index < first || l.index > last {
+// readLists reads the lists of the blobs that are new in the segments, and returns for how many segments
+// it has them: up to a list that is damaged or missing.
+func (r *Reader) readLists(ctx context.Context, replay *Replay) (done int, err error) {
+	for i := range replay.lists {
+		l := &replay.lists[i]
+		at := replay.position(l.index)
+		if at < 0 || l.lines != nil {
 			continue
 		}
-		err := r.check(ctx, l.name, l.size, l.sum, func(raw io.Reader) error {
-			plain, err := newDecoder(raw)
-			if err != nil {
-				return fmt.Errorf("decompress: %w", err)
-			}
-			defer plain.Close()
-			text, err := io.ReadAll(plain)
-			if err != nil {
-				return fmt.Errorf("%s: %w: %w", l.name, ErrDamaged, err)
-			}
-			for line := range strings.Lines(string(text)) {
-				b, err := parseBlobLine(line)
-				if err != nil {
-					return fmt.Errorf("%s: %w", l.name, err)
-				}
-				lines[b.key] = b
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
+		if l.lines, err = r.readList(ctx, l); err != nil {
+			return at, err
 		}
 	}
-	var out []blobLine
+	return len(replay.segments), nil
+}
+
+// position returns which of the segments has an index, -1 if none has.
+func (r *Replay) position(index int64) int {
+	if len(r.segments) == 0 || index < r.segments[0].Index || index > r.segments[len(r.segments)-1].Index {
+		return -1
+	}
+	return int(index - r.segments[0].Index)
+}
+
+func (r *Reader) readList(ctx context.Context, l *blobList) (lines []blobLine, err error) {
+	err = r.check(ctx, l.name, l.size, l.sum, func(raw io.Reader) error {
+		plain, err := newDecoder(raw)
+		if err != nil {
+			return fmt.Errorf("decompress: %w", err)
+		}
+		defer plain.Close()
+		text, err := io.ReadAll(plain)
+		if err != nil {
+			return fmt.Errorf("%s: %w: %w", l.name, ErrDamaged, err)
+		}
+		for line := range strings.Lines(string(text)) {
+			b, err := parseBlobLine(line)
+			if err != nil {
+				return fmt.Errorf("%s: %w", l.name, err)
+			}
+			lines = append(lines, b)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return lines, nil
+}
+
+// newBlobs returns the blobs that are new in the segments, by key, as far as their lists were read.
+func (r *Replay) newBlobs() (out []blobLine) {
+	lines := map[string]blobLine{}
+	for _, l := range r.lists {
+		if r.position(l.index) < 0 {
+			continue
+		}
+		for _, b := range l.lines {
+			lines[b.key] = b
+		}
+	}
 	for _, key := range slices.Sorted(maps.Keys(lines)) {
 		out = append(out, lines[key])
 	}
-	return out, nil
+	return out
 }
 
 // eachOf calls yield for each line of the blobs of a snapshot and of what leads on from it, by
 // key.
 func (r *Reader) eachOf(ctx context.Context, m *Manifest, replay *Replay, yield func(*blobLine) error) error {
-	more, err := r.newBlobs(ctx, replay)
-	if err != nil {
+	if _, err := r.readLists(ctx, replay); err != nil {
 		return err
 	}
+	more := replay.newBlobs()
 	before := func(key string) error {
 		for len(more) > 0 && more[0].key < key {
 			next := more[0]
@@ -203,7 +233,7 @@ func (r *Reader) eachOf(ctx context.Context, m *Manifest, replay *Replay, yield 
 		}
 		return nil
 	}
-	err = r.eachBlob(ctx, m, func(line *blobLine) error {
+	err := r.eachBlob(ctx, m, func(line *blobLine) error {
 		if err := before(line.key); err != nil {
 			return err
 		}
@@ -220,33 +250,34 @@ func (r *Reader) eachOf(ctx context.Context, m *Manifest, replay *Replay, yield 
 
 // Ahead writes the database of the store's newest state to a file, if that is younger than a
 // state that was restored, of which the database is in another file, as Restore wrote it. It
-// returns when the newest state is of, zero if there is none that is younger.
-func (r *Reader) Ahead(ctx context.Context, done *Replay, database, path string) (at time.Time, err error) {
+// returns what the file has, up to a segment that is damaged, and nil if no state is younger.
+func (r *Reader) Ahead(ctx context.Context, done *Replay, database, path string) (rest *Replay, err error) {
 	newest, err := Latest(ctx, r.Depot, time.Now())
 	if err != nil {
-		return at, err
+		return nil, err
 	}
+	from := 0 // what is before is in the file
 	if newest.Name == done.manifest.Name {
 		if len(done.later) == 0 {
-			return at, nil
+			return nil, nil //nolint:nilnil // that there is none is not an error
 		}
-		if err := durable.CopyFile(database, path); err != nil {
-			return at, fmt.Errorf("copy the database: %w", err)
+		from = len(done.segments)
+		rest = &Replay{Gap: done.behind, manifest: newest, segments: slices.Concat(done.segments, done.later)}
+		rest.end()
+		if err = durable.CopyFile(database, path); err != nil {
+			err = fmt.Errorf("copy the database: %w", err)
 		}
-		_, err := r.applyAll(ctx, done.later, path)
-		return done.later[len(done.later)-1].At, err
+	} else {
+		if rest, err = r.replay(ctx, newest, time.Time{}); err != nil || !rest.At.After(done.At) {
+			return nil, err
+		}
+		err = r.rebuild(ctx, newest, path)
 	}
-	rest, err := r.replay(ctx, newest, time.Time{})
-	if err != nil || !rest.At.After(done.At) {
-		return at, err
-	}
-	c, err := r.chart(ctx, newest)
 	if err != nil {
-		return at, err
+		return nil, err
 	}
-	if err := r.database(ctx, newest, c, path); err != nil {
-		return at, err
+	if n, err := r.applyAll(ctx, rest.segments[from:], path); err != nil && !rest.cut(from+n, "segment", err) {
+		return nil, err
 	}
-	_, err = r.applyAll(ctx, rest.segments, path)
-	return rest.At, err
+	return rest, nil
 }

@@ -77,6 +77,13 @@ func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) (err error
 	if err != nil {
 		return err
 	}
+	if n, err := r.readLists(ctx, replay); err != nil {
+		behind := slices.Concat(replay.segments[n:], replay.later)
+		if !replay.cut(n, "the list of blobs of segment", err) {
+			return err
+		}
+		replay.later = behind // what was ended there can still be listed
+	}
 	names := []string{BlobsName, DatabaseName + restoredEnding, DatabaseName + restoredEnding + pieceEnding}
 	for _, f := range m.Files {
 		names = append(names, f.Name)
@@ -93,7 +100,7 @@ func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) (err error
 	if err := r.database(ctx, m, chart, path+restoredEnding); err != nil {
 		return err
 	}
-	if n, err := r.applyAll(ctx, replay.segments, path+restoredEnding); err != nil && !replay.cut(n, err) {
+	if n, err := r.applyAll(ctx, replay.segments, path+restoredEnding); err != nil && !replay.cut(n, "segment", err) {
 		return err
 	}
 	if err := r.blobs(ctx, m, replay, to, path+restoredEnding); err != nil {
@@ -232,6 +239,15 @@ func (r *Reader) chart(ctx context.Context, m *Manifest) (c *chart, err error) {
 		return err
 	})
 	return c, err
+}
+
+// rebuild writes the database of a snapshot to a file.
+func (r *Reader) rebuild(ctx context.Context, m *Manifest, path string) error {
+	c, err := r.chart(ctx, m)
+	if err != nil {
+		return err
+	}
+	return r.database(ctx, m, c, path)
 }
 
 // database writes the database of a snapshot, of which c is the map, to a file.

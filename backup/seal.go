@@ -92,6 +92,11 @@ func (c *counted) Write(p []byte) (int, error) {
 
 func (c *counted) sum() string { return hex.EncodeToString(c.hash.Sum(nil)) }
 
+func sumOf(content []byte) string {
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:])
+}
+
 // putBytes keeps content in the store under its hash.
 func (r *run) putBytes(ctx context.Context, kind string, content []byte) (Stored, error) {
 	var out bytes.Buffer
@@ -105,8 +110,7 @@ func (r *run) putBytes(ctx context.Context, kind string, content []byte) (Stored
 	if err := w.Close(); err != nil {
 		return Stored{}, fmt.Errorf("encrypt: %w", err)
 	}
-	sum := sha256.Sum256(out.Bytes())
-	o := Stored{Name: kind + "/" + hex.EncodeToString(sum[:]) + r.extension(), Size: int64(out.Len())}
+	o := Stored{Name: kind + "/" + sumOf(out.Bytes()) + r.extension(), Size: int64(out.Len())}
 	return o, r.put(ctx, o, bytes.NewReader(out.Bytes()))
 }
 

@@ -151,6 +151,8 @@ type blobList struct {
 	size  int64
 	index int64
 	sum   string
+	// lines are what it has, nil until it was read.
+	lines []blobLine
 }
 
 // parseList reads the name of a blobList.
@@ -158,7 +160,7 @@ func parseList(name string, size int64) (l blobList, ok bool) {
 	base, isList := strings.CutSuffix(name[strings.LastIndexByte(name, '/')+1:], listEnding)
 	number, sum, cut := strings.Cut(base, "-")
 	index, err := strconv.ParseInt(number, 10, 64)
-	return blobList{name, size, index, sum}, isList && cut && err == nil && isHash(sum)
+	return blobList{name: name, size: size, index: index, sum: sum}, isList && cut && err == nil && isHash(sum)
 }
 
 // chainLog is what a store has of a chain.

@@ -39,6 +39,7 @@ type run struct {
 	pack    packing
 	// known are the keys of the blobs that segments had sent before.
 	known []string
+	keys  map[string]string // as keysFile
 }
 
 // packing is the pack that is being filled.
@@ -438,7 +439,7 @@ func (r *run) putFile(ctx context.Context, path string) (*Stored, error) {
 // files sends the small files.
 func (r *run) files(ctx context.Context, m *Manifest) error {
 	var apart []keyFile
-	m.Files, m.KeysApart = []Kept{}, r.KeysApart != ""
+	m.Files, m.KeysApart, r.keys = []Kept{}, r.KeysApart != "", map[string]string{}
 	for i, f := range r.Source.Files {
 		content, err := os.ReadFile(f.Path)
 		if errors.Is(err, os.ErrNotExist) {
@@ -448,6 +449,9 @@ func (r *run) files(ctx context.Context, m *Manifest) error {
 			return fmt.Errorf("read %s: %w", f.Path, err)
 		}
 		r.progress(Step{"keys", int64(i + 1), int64(len(r.Source.Files)), r.sent.Load()})
+		if f.Key {
+			r.keys[f.Name] = sumOf(content)
+		}
 		if f.Key && m.KeysApart {
 			apart = append(apart, keyFile{f.Name, content})
 			continue

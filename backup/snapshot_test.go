@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
 	"nestbox/backup"
 	"nestbox/backup/depot"
 	"nestbox/blob"
@@ -540,6 +542,47 @@ func TestRestoreTarget(t *testing.T) {
 		}
 		if at > 1 && backup.Unfinished(to.Dir) == done { // the first step reads, and writes nothing
 			t.Fatalf("step %d: unfinished %t, ended: %t", at, !done, done)
+		}
+	}
+}
+
+// TestKeysChanged: a key that was changed, made or removed since the last snapshot is noticed, wherever
+// a snapshot keeps the keys.
+func TestKeysChanged(t *testing.T) {
+	t.Parallel()
+	for what, set := range map[string]func(*backup.Service){
+		"plain":     func(*backup.Service) {},
+		"encrypted": func(s *backup.Service) { s.Recipients = []age.Recipient{newIdentity(t).Recipient()} },
+		"apart":     func(s *backup.Service) { s.KeysApart = filepath.Join(t.TempDir(), "keys.json") },
+	} {
+		w := newWorld(t)
+		s := w.service(openFolder(t, t.TempDir()))
+		set(s)
+		more := filepath.Join(w.dir, "more")
+		s.Source.Files = append(s.Source.Files, backup.File{Name: "more", Path: more, Key: true})
+		ring, settings := filepath.Join(w.dir, "keyring.json"), filepath.Join(w.dir, "last_settings.json")
+		for i, step := range []struct {
+			do   func() error
+			want bool
+		}{
+			{func() error { return nil }, true}, // no snapshot yet
+			{func() error { return nil }, false},
+			{func() error { return os.WriteFile(ring, []byte(`{"keys":[1]}`), 0o600) }, true},
+			{func() error { return os.WriteFile(settings, []byte("{}"), 0o600) }, false}, // a file that is not a key
+			{func() error { return os.WriteFile(more, []byte("more"), 0o600) }, true},
+			{func() error { return os.Remove(more) }, true},
+			{func() error { return os.RemoveAll(s.State) }, true},
+		} {
+			if err := step.do(); err != nil {
+				t.Fatal(err)
+			}
+			if s.KeysChanged() != step.want {
+				t.Errorf("%s, step %d: the keys changed: %t", what, i, !step.want)
+			}
+			snapshot(t, s)
+			if s.KeysChanged() {
+				t.Errorf("%s, step %d: the keys have changed since the snapshot", what, i)
+			}
 		}
 	}
 }

@@ -58,8 +58,16 @@ type Verified struct {
 // Damaged reports whether the store has faults of its own.
 func (v *Verified) Damaged() bool { return int64(v.Faults) > v.Gone }
 
-// Run verifies. An error means that it could not look.
+// Run verifies. An error means that it could not look, as while a network is away: what was found until
+// then may not be all.
 func (v Verification) Run(ctx context.Context) (out Verified, err error) {
+	ctx, end := context.WithCancelCause(ctx)
+	defer func() {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		end(nil)
+	}()
 	say, said := v.Fault, map[string]bool{}
 	v.Fault = func(line string) { // snapshots share objects, and one may be read more than once
 		if said[line] {
@@ -76,24 +84,20 @@ func (v Verification) Run(ctx context.Context) (out Verified, err error) {
 	if len(names) == 0 {
 		return out, fmt.Errorf("%s: %w", v.Depot, ErrNoSnapshot)
 	}
-	damaged := v.collect()
+	damaged := v.collect(end)
 	defer func() { out.DamagedObjects = damaged() }()
 	newest := latest(names, v.Now())
 	out.Newest = names[newest]
 	seen, ends := map[string]bool{}, map[string]int64{}
 	for i, name := range slices.Backward(names) {
 		m, err := Load(ctx, v.Depot, name)
-		if ctx.Err() != nil {
-			return out, ctx.Err()
-		}
-		if errors.Is(err, ErrRefused) {
-			return out, err
-		}
 		if err != nil {
 			if errors.Is(err, ErrDamaged) {
 				v.damaged(name)
 			}
-			v.Fault(err.Error())
+			if err := v.told(ctx, err); err != nil {
+				return out, err
+			}
 			continue
 		}
 		if i != newest && !v.Full {
@@ -127,11 +131,13 @@ func (v Verification) Run(ctx context.Context) (out Verified, err error) {
 	return out, nil
 }
 
-// collect returns a function that returns which objects were found damaged since.
-func (v *Verification) collect() func() []string {
+// collect returns a function that returns which objects were found damaged since. A store that cannot be
+// read calls end.
+func (v *Verification) collect(end context.CancelCauseFunc) func() []string {
 	var mu sync.Mutex
 	found := map[string]bool{}
 	reader := *v.Reader
+	reader.Depot = &attended{reader.Depot, end}
 	reader.damaged = func(name string) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -194,10 +200,11 @@ func (v *Verification) hashes(ctx context.Context, m *Manifest, replay *Replay, 
 			return err
 		}
 	}
-	more, err := v.newBlobs(ctx, replay)
+	_, err := v.readLists(ctx, replay)
 	if err := v.told(ctx, err); err != nil {
 		return err
 	}
+	more := replay.newBlobs()
 	for i := range more {
 		if err := look(more[i].name(), -1, more[i].sum); err != nil {
 			return err
@@ -282,7 +289,11 @@ func (v *Verification) whole(ctx context.Context, m *Manifest, replay *Replay, d
 		return v.told(ctx, inScratch(err, dir))
 	}
 	out.Blobs += blobs.count
-	err = v.Check(ctx, dir, !m.KeysApart || v.Keys != "", blobs, func(line string) { v.Fault(m.Name + ": " + line) })
+	err = v.Check(ctx, dir, !m.KeysApart || v.Keys != "", blobs, func(line string) {
+		if ctx.Err() == nil { // else it says that the store could not be read
+			v.Fault(m.Name + ": " + line)
+		}
+	})
 	return errors.Join(err, blobs.close())
 }
 
@@ -302,11 +313,7 @@ func (v *Verification) restore(ctx context.Context, m *Manifest, dir string) err
 			}
 		}
 	}
-	c, err := v.chart(ctx, m)
-	if err != nil {
-		return err
-	}
-	return v.database(ctx, m, c, filepath.Join(dir, DatabaseName))
+	return v.rebuild(ctx, m, filepath.Join(dir, DatabaseName))
 }
 
 // Blobs are the blobs of a snapshot, in the store.

@@ -79,7 +79,7 @@ func (s *Server) backUpIfDue(ctx context.Context) error {
 	}
 	var failed error
 	last := readProof(service.State)
-	needed := service.Segments != nil && service.Segments.NeedsBase() || last.calls() && last.At.After(newest)
+	needed := service.Segments != nil && service.Segments.NeedsBase() || last.calls() && last.At.After(newest) || service.KeysChanged()
 	if needed || s.opts.Now().Sub(newest) >= s.opts.Config.BackupEvery {
 		failed = s.backUpNow(ctx)
 		if newest, _, err = service.Made(ctx); err != nil {
@@ -222,11 +222,13 @@ func (s *Server) lookAtBackups(ctx context.Context) (string, error) {
 	case last.Faults > 0:
 		return "", fmt.Errorf("%s is damaged, %d faults, the first: %s; the next backup sends again what is damaged of the newest: "+
 			"if this stays, make one to another store, with nestbox backup --to", c.BackupTo, last.Faults, last.First)
+	case s.opts.Now().Sub(last.At) >= 2*proveEvery:
+		return "", fmt.Errorf("%s was verified last on %s: the log has why not since", c.BackupTo, last.At.Format(time.DateOnly))
 	case last.HashesOnly:
 		says += fmt.Sprintf("; on %s everything of one was there; nestbox backup verify --identity also restores it",
 			last.At.Format(time.DateOnly))
 	default:
 		says += ", and on " + last.At.Format(time.DateOnly) + " one was restored and verified"
 	}
-	return s.lookAtLog(says)
+	return s.lookAtLog(ctx, says)
 }

@@ -1,7 +1,9 @@
 package server_test
 
 import (
+	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"nestbox/admin"
+	"nestbox/auth"
 	"nestbox/backup"
 	"nestbox/backup/depot"
 	"nestbox/internal/pdstest"
@@ -150,4 +153,117 @@ func TestDamageFound(t *testing.T) {
 	s.Stop()
 	s = start(8*24*time.Hour + time.Minute) // it would look again in a minute
 	await(t, s, true, "was restored and verified")
+}
+
+// TestKeysBackedUp: a change of the session keys makes a snapshot due, so that a restore of the newest
+// state has the new key, and not the one that was retired.
+func TestKeysBackedUp(t *testing.T) {
+	t.Parallel()
+	dir, data, to := filepath.Join(t.TempDir(), "store"), t.TempDir(), filepath.Join(t.TempDir(), "restored")
+	s := pdstest.Start(t, pdstest.Options{Dir: data, Settings: []string{"PDS_BACKUP_TO=" + dir}})
+	await(t, s, true, "was restored and verified")
+	var keys []admin.Key
+	if err := s.Run(t.Context(), string(admin.CmdKeysList), admin.Done{}, &keys); err != nil || keys[0].Purpose != admin.PurposeSession {
+		t.Fatalf("%+v, %v", keys, err)
+	}
+	var fresh auth.KeyInfo
+	if err := s.Run(t.Context(), string(admin.CmdKeysRotate), admin.Done{}, &fresh); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Run(t.Context(), string(admin.CmdKeysRetire), admin.KeyArgs{ID: keys[0].ID}, &admin.Done{}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time nothing has changed
+		if err := s.BackUpIfDue(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store, err := depot.Open(dir, depot.S3Settings{}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names, err := backup.Names(t.Context(), store); err != nil || len(names) != 2 {
+		t.Errorf("%q, %v", names, err)
+	}
+	if _, err := restoreTo(t, dir, to, "", time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	ring, err := os.ReadFile(filepath.Join(to, "keyring.json"))
+	if err != nil || strings.Contains(string(ring), keys[0].ID) || !strings.Contains(string(ring), fresh.ID) {
+		t.Errorf("the restored key ring has not %s for %s: %v", fresh.ID, keys[0].ID, err)
+	}
+}
+
+// dark is a store whose packs cannot be read.
+type dark struct{ backup.Depot }
+
+var errDark = errors.New("the network is away")
+
+// Get implements backup.Depot.
+func (d dark) Get(ctx context.Context, name string) (io.ReadCloser, error) {
+	if strings.HasPrefix(name, "packs/") {
+		return nil, errDark
+	}
+	return d.Depot.Get(ctx, name)
+}
+
+// TestProofAway: a store that cannot be read when it is time to verify it is not damaged. The doctor
+// shows if it was not verified for long.
+func TestProofAway(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	s := pdstest.Start(t, pdstest.Options{Dir: data, Settings: []string{"PDS_BACKUP_TO=" + filepath.Join(t.TempDir(), "store")}})
+	await(t, s, true, "was restored and verified")
+	if err := s.Prove(t.Context(), func(d backup.Depot) backup.Depot { return dark{d} }); !errors.Is(err, errDark) {
+		t.Errorf("%v", err)
+	}
+	if f := finding(t, s); !f.OK || !strings.Contains(f.Says, "was restored and verified") {
+		t.Errorf("%+v", f)
+	}
+	proofs, err := filepath.Glob(filepath.Join(data, "backups", "*", "verified.json"))
+	if err != nil || len(proofs) != 1 {
+		t.Fatalf("%q, %v", proofs, err)
+	}
+	old := `{"at": "` + time.Now().Add(-15*24*time.Hour).Format(time.RFC3339) + `"}`
+	if err := os.WriteFile(proofs[0], []byte(old), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if f := finding(t, s); f.OK || !strings.Contains(f.Says, "was verified last on") {
+		t.Errorf("%+v", f)
+	}
+}
+
+// TestProofParts: where a verification finds that the log has a gap behind the newest snapshot, the log
+// ends, and the next snapshot, which is due at once, begins another one.
+func TestProofParts(t *testing.T) {
+	t.Parallel()
+	store := filepath.Join(t.TempDir(), "store")
+	s := pdstest.Start(t, pdstest.Options{Settings: []string{"PDS_BACKUP_TO=" + store, "PDS_BACKUP_LOG_EVERY=1s"}})
+	await(t, s, true, "was restored and verified; what is written")
+	segments := awaitSegments(t, store, 0)
+	for _, name := range []string{"alice", "bob", "eve"} {
+		s.SignUp(t, name)
+		segments = awaitSegments(t, store, len(segments)+1)
+	}
+	for _, path := range segments[:len(segments)-1] {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Prove(t.Context(), func(d backup.Depot) backup.Depot { return d }); err != nil {
+		t.Fatal(err)
+	}
+	await(t, s, false, "is damaged")
+	if err := s.BackUpIfDue(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	await(t, s, true, "what is written is there within 1s")
+	s.SignUp(t, "carol")
+	s.Stop() // it sends the rest
+	if chains, err := os.ReadDir(filepath.Join(store, "log")); err != nil || len(chains) != 2 {
+		t.Errorf("%v, %v", chains, err)
+	}
+	if out, err := restoreTo(t, store, filepath.Join(t.TempDir(), "data"), "", time.Time{}); err != nil || out.Gap != "" || out.Segments == 0 {
+		t.Errorf("%+v, %v", out, err)
+	}
 }

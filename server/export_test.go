@@ -10,12 +10,26 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/account"
+	"nestbox/backup"
 	"nestbox/oauth/dpop"
 	"nestbox/session"
 )
 
 // Routes returns the XRPC methods that the server answers.
 func (s *Server) Routes() []string { return slices.Sorted(maps.Keys(s.methods())) }
+
+// BackUpIfDue looks at once whether one of the server's own backups is due.
+func (s *Server) BackUpIfDue(ctx context.Context) error { return s.backUpIfDue(ctx) }
+
+// Prove verifies the newest of the server's own backups at once, in a store as through sees it.
+func (s *Server) Prove(ctx context.Context, through func(backup.Depot) backup.Depot) error {
+	service, err := s.backupTo(s.ownBackup())
+	if err != nil {
+		return err
+	}
+	service.Depot = through(service.Depot)
+	return s.prove(ctx, service, false)
+}
 
 // Proofs returns the check of DPoP proofs.
 func (s *Server) Proofs() *dpop.Checker { return s.dpop }

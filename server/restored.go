@@ -287,7 +287,7 @@ func findDir(path string) (datadir.Dir, error) {
 }
 
 // RestoreFirst restores the data directory that the settings name from PDS_RESTORE_FROM if it
-// has nothing yet, and returns what it restored, nil if nothing had to be.
+// has nothing yet, logs what it restored and returns it, nil if nothing had to be.
 func RestoreFirst(ctx context.Context, c *config.Config, envFile string, log *slog.Logger) (*Restored, error) {
 	if c.RestoreFrom == "" {
 		return nil, nil //nolint:nilnil // nothing to restore is not an error
@@ -315,7 +315,16 @@ func RestoreFirst(ctx context.Context, c *config.Config, envFile string, log *sl
 			log.LogAttrs(ctx, slog.LevelError, "what was restored is damaged", slog.String("fault", line))
 		},
 	})
-	return &out, err
+	if err != nil {
+		return nil, err
+	}
+	log.LogAttrs(ctx, slog.LevelInfo, "restored from PDS_RESTORE_FROM", slog.Time("made", out.Made), slog.String("snapshot", out.Snapshot),
+		slog.Int("segments", out.Segments), slog.Int64("jumped_to", out.JumpedTo))
+	if out.Gap != "" {
+		log.LogAttrs(ctx, slog.LevelWarn, "what was restored is not newer, because a part of the backups is missing or damaged",
+			slog.String("cause", out.Gap))
+	}
+	return &out, nil
 }
 
 // ReadIdentities reads a file with identities of age.

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"nestbox/admin"
 	"nestbox/backup"
@@ -164,6 +166,54 @@ func TestRestoreFirst(t *testing.T) {
 	for _, err := range []error{verifyErr, downgradeErr, resealErr} {
 		if err == nil || !strings.Contains(err.Error(), "has not ended") {
 			t.Errorf("a command on half a restore: %v", err)
+		}
+	}
+}
+
+// TestRestoreFirstSays: a server that restores first logs of when the state is that it restored, from
+// how many segments of the log, and what keeps it from being newer.
+func TestRestoreFirstSays(t *testing.T) {
+	t.Parallel()
+	store := filepath.Join(t.TempDir(), "store")
+	s := pdstest.Start(t, pdstest.Options{Settings: []string{"PDS_BACKUP_TO=" + store, "PDS_BACKUP_LOG_EVERY=1s"}})
+	await(t, s, true, "what is written is there within 1s")
+	s.SignUp(t, "alice")
+	s.Stop() // it sends the rest
+	segments, err := filepath.Glob(filepath.Join(store, "log", "*", "*.ltx"))
+	if err != nil || len(segments) == 0 {
+		t.Fatalf("%q, %v", segments, err)
+	}
+	env := filepath.Join(t.TempDir(), "pds.env")
+	if err := os.WriteFile(env, []byte("PDS_DEV_MODE=true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, damaged := range []bool{false, true} {
+		want := len(segments)
+		if damaged {
+			want--
+			if err := os.Truncate(segments[want], 10); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c, _, err := config.Load(config.Flags{Data: filepath.Join(t.TempDir(), "data"), Dev: true}, []string{"PDS_RESTORE_FROM=" + store})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var log bytes.Buffer
+		out, err := server.RestoreFirst(t.Context(), &c, env, slog.New(slog.NewJSONHandler(&log, nil)))
+		if err != nil || out == nil {
+			t.Fatalf("%+v, %v", out, err)
+		}
+		var line struct {
+			Made     time.Time
+			Segments int
+		}
+		first, rest, _ := strings.Cut(log.String(), "\n")
+		if err := json.Unmarshal([]byte(first), &line); err != nil || line.Segments != want || !line.Made.Equal(out.Made) {
+			t.Errorf("damaged: %t, %s, want %d segments of %s, %v", damaged, first, want, out.Made, err)
+		}
+		if strings.Contains(rest, "is damaged") != damaged || (rest == "") == damaged {
+			t.Errorf("damaged: %t, %q", damaged, rest)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"nestbox/backup"
 	"nestbox/datadir"
 	"nestbox/internal/pause"
 )
@@ -71,8 +72,8 @@ func (s *Server) sendLog(ctx context.Context) {
 	send(last)
 }
 
-// lookAtLog adds to what the doctor says of backups whether the log arrives there.
-func (s *Server) lookAtLog(says string) (string, error) {
+// lookAtLog adds to what the doctor says of backups whether the log arrives there, and stays.
+func (s *Server) lookAtLog(ctx context.Context, says string) (string, error) {
 	if s.segments == nil {
 		return says, nil
 	}
@@ -84,7 +85,18 @@ func (s *Server) lookAtLog(says string) (string, error) {
 		return "", fmt.Errorf("what was written in the last %s is not there yet, %d MB wait: the log has why", old, waits.Bytes>>20)
 	case s.segments.NeedsBase():
 		return says + "; the log is sent once a snapshot was made", nil
-	default:
-		return says + "; what is written is there within " + every.String(), nil
 	}
+	hole, err := s.segments.Check(ctx)
+	switch {
+	case errors.Is(err, backup.ErrParted):
+		return "", fmt.Errorf("%w: what was written after that cannot be restored: "+
+			"restart the server, which then makes a snapshot, from which the log goes on", err)
+	case err != nil && ctx.Err() != nil:
+		says += "; its log was not compared with what was sent, since to list it takes too long"
+	case err != nil:
+		return "", fmt.Errorf("its log cannot be listed: %w", err)
+	case hole != "":
+		says += "; not every time before it can be restored, as nestbox backup list shows, because " + hole
+	}
+	return says + "; what is written is there within " + every.String(), nil
 }

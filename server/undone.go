@@ -17,8 +17,10 @@ import (
 
 // Undone is what a restore has undone: what is back, and what is lost.
 type Undone struct {
-	// Until is of when the newest state of the store is, with which the restored one was compared.
+	// Until is of when the newest state of the store is, with which the restored one was compared. Gap
+	// is why what happened after it cannot be listed, if the store has anything of it.
 	Until time.Time `json:"until,omitzero"`
+	Gap   string    `json:"gap,omitempty"`
 	// Count is how many there are of each kind, List has the first of each.
 	Count map[store.UndoneKind]int `json:"count,omitempty"`
 	List  []store.Undone           `json:"list,omitempty"`
@@ -29,10 +31,11 @@ type Undone struct {
 // undoneMost bounds how many of a kind Undone.List has.
 const undoneMost = 10_000
 
-// laterState is the store's newest state, if that is younger than what was restored.
+// laterState is the store's newest state, of which the database is in a folder. state is nil if it is
+// not younger than what was restored.
 type laterState struct {
 	folder string
-	until  time.Time
+	state  *backup.Replay
 	err    error
 }
 
@@ -43,19 +46,20 @@ func (l *laterState) path() string { return filepath.Join(l.folder, backup.Datab
 func laterDatabase(ctx context.Context, a RestoreArgs, replay *backup.Replay, dir datadir.Dir) *laterState {
 	l := &laterState{folder: filepath.Join(string(dir), laterName)}
 	if l.err = durable.MakeDir(l.folder); l.err == nil {
-		l.until, l.err = a.Reader.Ahead(ctx, replay, dir.Database(), l.path())
+		l.state, l.err = a.Reader.Ahead(ctx, replay, dir.Database(), l.path())
 	}
 	return l
 }
 
 // compare returns what was undone, nil if nothing is younger, and removes the folder.
 func (l *laterState) compare(ctx context.Context, dir datadir.Dir, each func(store.Undone)) *Undone {
-	out := &Undone{Until: l.until, Count: map[store.UndoneKind]int{}}
+	out := &Undone{Count: map[store.UndoneKind]int{}}
 	err := l.err
-	if err == nil && !l.until.IsZero() {
+	if l.state != nil {
+		out.Until, out.Gap = l.state.At, l.state.Gap
 		err = migrateOlder(ctx, l.path())
 	}
-	if err == nil && !l.until.IsZero() {
+	if err == nil && l.state != nil {
 		err = sqlite.Undone(ctx, dir.Database(), l.path(), time.Now(), func(u store.Undone) error {
 			out.Count[u.Kind]++
 			if out.Count[u.Kind] <= undoneMost {
@@ -71,7 +75,7 @@ func (l *laterState) compare(ctx context.Context, dir datadir.Dir, each func(sto
 		out.Error = fmt.Sprintf("what was undone could not be listed: %v", err)
 		return out
 	}
-	if l.until.IsZero() {
+	if l.state == nil {
 		return nil
 	}
 	return out

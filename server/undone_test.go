@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -102,6 +104,7 @@ func TestRestoreUndone(t *testing.T) {
 		}
 	}
 	check("from the log")
+	gapListed(t, from, at)
 	s = start()
 	if made, err := backUp(t, s, server.BackupArgs{To: from}); err != nil || made.Snapshot == nil {
 		t.Fatalf("%+v, %v", made, err)
@@ -109,6 +112,36 @@ func TestRestoreUndone(t *testing.T) {
 	check("from a later snapshot")
 	if out, err := restoreTo(t, from, filepath.Join(t.TempDir(), "data"), "", time.Time{}); err != nil || out.Undone != nil {
 		t.Errorf("the newest state: %+v, %v", out.Undone, err)
+	}
+}
+
+// gapListed damages the end of the log of a store: what a restore has undone is listed up to there, and
+// the gap is named.
+func gapListed(t *testing.T, from string, at time.Time) {
+	t.Helper()
+	segments, err := filepath.Glob(filepath.Join(from, "log", "*", "*.ltx"))
+	if err != nil || len(segments) == 0 {
+		t.Fatalf("%q, %v", segments, err)
+	}
+	last := segments[len(segments)-1]
+	content, err := os.ReadFile(last)
+	changed := slices.Clone(content)
+	changed[len(changed)/2] ^= 1
+	if err := errors.Join(err, os.WriteFile(last, changed, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "data")
+	out, err := restoreTo(t, from, dir, "", at)
+	if err != nil || out.Undone == nil || out.Undone.Error != "" || out.Undone.Until.Before(at.Add(-time.Second)) || !strings.Contains(out.Undone.Gap, "is damaged") {
+		t.Errorf("%+v, %v", out, err)
+	}
+	var told server.Restored
+	raw, err := os.ReadFile(filepath.Join(dir, "restored.json"))
+	if err := errors.Join(err, json.Unmarshal(raw, &told), os.WriteFile(last, content, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if told.Undone == nil || told.Undone.Gap != out.Undone.Gap {
+		t.Errorf("restored.json: %s", raw)
 	}
 }
 

@@ -402,10 +402,13 @@ func restoredText(done server.Restored, dir string) string {
 	}
 	fmt.Fprintf(&said, " in %s, with everything as it was at %s.", dir, done.Made.Format(time.RFC3339))
 	if done.Gap != "" {
-		fmt.Fprintf(&said, "\nIt is not newer, because %s. What was ended or changed behind that cannot be listed.", done.Gap)
+		fmt.Fprintf(&said, "\nIt is not newer, because %s.", done.Gap)
 	}
-	if done.Undone != nil {
+	switch {
+	case done.Undone != nil:
 		said.WriteString(undoneText(done.Undone))
+	case done.Gap != "":
+		said.WriteString(" What was ended or changed behind that cannot be listed.")
 	}
 	for _, r := range done.Relays {
 		switch {

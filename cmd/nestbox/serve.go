@@ -63,11 +63,8 @@ func (s *serveCmd) Run() (err error) {
 	if err != nil {
 		return err
 	}
-	if restored != nil {
-		log.Info("restored from PDS_RESTORE_FROM", slog.String("snapshot", restored.Snapshot), slog.Int64("jumped_to", restored.JumpedTo))
-		if restored.Faults > 0 {
-			return fmt.Errorf("what was restored is damaged, %d faults: start without PDS_RESTORE_FROM to serve it as it is", restored.Faults)
-		}
+	if restored != nil && restored.Faults > 0 {
+		return fmt.Errorf("what was restored is damaged, %d faults: start without PDS_RESTORE_FROM to serve it as it is", restored.Faults)
 	}
 	srv, err := server.Open(ctx, server.Options{
 		Config: c, Origins: config.Origins(flags, os.Environ()), Warnings: warnings, Version: version, Log: log, Now: time.Now,

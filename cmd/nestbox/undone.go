@@ -47,11 +47,13 @@ func undoneText(u *server.Undone) string {
 	if u.Error != "" {
 		return "\n" + u.Error + "."
 	}
+	until := u.Until.Format(time.RFC3339)
 	if len(u.Count) == 0 {
-		return fmt.Sprintf("\nUp to %s nothing was ended or changed that is back now.", u.Until.Format(time.RFC3339))
+		fmt.Fprintf(&said, "\nUp to %s nothing was ended or changed that is back now.", until)
+	} else {
+		fmt.Fprintf(&said, "\nWhat happened since, up to %s, has not happened here. "+
+			"Run what you need before the server starts, which announces every account again:", until)
 	}
-	fmt.Fprintf(&said, "\nWhat happened since, up to %s, has not happened here. "+
-		"Run what you need before the server starts, which announces every account again:", u.Until.Format(time.RFC3339))
 	for _, t := range undoneTexts {
 		n := u.Count[t.kind]
 		if n == 0 {
@@ -73,6 +75,9 @@ func undoneText(u *server.Undone) string {
 		case n > shown:
 			fmt.Fprintf(&said, "\n    and %d more: restored.json has them", n-shown)
 		}
+	}
+	if u.Gap != "" {
+		fmt.Fprintf(&said, "\nWhat was ended or changed after %s cannot be listed, because %s.", until, u.Gap)
 	}
 	return said.String()
 }

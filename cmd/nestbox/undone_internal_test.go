@@ -41,8 +41,21 @@ func TestUndoneTexts(t *testing.T) {
 	if len(kinds) != len(undoneTexts) || len(kinds) < 20 {
 		t.Errorf("%d kinds, %d texts", len(kinds), len(undoneTexts))
 	}
-	if said := undoneText(&server.Undone{Until: at}); !strings.Contains(said, "nothing was ended") {
+	if said := undoneText(&server.Undone{Until: at}); !strings.Contains(said, "nothing was ended") || strings.Contains(said, "cannot be listed") {
 		t.Error(said)
+	}
+	many.Until, many.Gap = at, "segment 3 of the log x is missing"
+	for _, u := range []*server.Undone{many, {Until: at, Gap: many.Gap}} {
+		if said := undoneText(u); !strings.HasSuffix(said, "after 2026-11-30T08:00:00Z cannot be listed, because segment 3 of the log x is missing.") {
+			t.Error(said)
+		}
+	}
+	// Behind a gap of the restore itself, a later snapshot may tell everything.
+	for _, u := range []*server.Undone{nil, {Until: at}} {
+		said := restoredText(server.Restored{Gap: "segment 3 of the log x is missing", Undone: u}, "data")
+		if !strings.Contains(said, "is not newer, because segment 3 of the log x is missing.") || strings.Contains(said, "cannot be listed") != (u == nil) {
+			t.Error(said)
+		}
 	}
 	if said := undoneText(&server.Undone{Error: "no room"}); said != "\nno room." {
 		t.Error(said)

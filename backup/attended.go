@@ -1,0 +1,54 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+)
+
+// attended is a store for a verification, which ends when the store cannot be read, as while the network
+// is away: that says nothing about what the store has.
+type attended struct {
+	Depot
+
+	end context.CancelCauseFunc
+}
+
+// Get implements Depot.
+func (a *attended) Get(ctx context.Context, name string) (io.ReadCloser, error) {
+	body, err := a.Depot.Get(ctx, name)
+	if err != nil {
+		return nil, a.failed(name, err)
+	}
+	return &attendedBody{body, a, name}, nil
+}
+
+// failed ends the verification unless the error tells what has become of the object, or that nobody
+// waits for it. A disk that cannot read a file any more (EIO) is damaged.
+func (a *attended) failed(name string, err error) error {
+	for _, tells := range []error{ErrMissing, ErrDamaged, ErrRefused, syscall.EIO, context.Canceled} {
+		if errors.Is(err, tells) {
+			return err
+		}
+	}
+	a.end(fmt.Errorf("read %s from %s: %w", name, a.Depot, err))
+	return err
+}
+
+type attendedBody struct {
+	io.ReadCloser
+
+	from *attended
+	name string
+}
+
+// Read implements io.Reader.
+func (b *attendedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = b.from.failed(b.name, err)
+	}
+	return n, err
+}
