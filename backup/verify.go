@@ -27,7 +27,7 @@ type Verification struct {
 	// Check verifies a restored data directory, whose blobs are still in the store, and
 	// calls fault for each fault. keys reports whether the keys are there.
 	Check func(ctx context.Context, dir string, keys bool, blobs *Blobs, fault func(string)) error
-	// Fault is called for each fault.
+	// Fault is called once for each fault.
 	Fault func(line string)
 	Now   func() time.Time
 }
@@ -58,8 +58,15 @@ func (v *Verified) Damaged() bool { return int64(v.Faults) > v.Gone }
 
 // Run verifies. An error means that it could not look.
 func (v Verification) Run(ctx context.Context) (out Verified, err error) {
-	say := v.Fault
-	v.Fault = func(line string) { out.Faults++; say(line) }
+	say, said := v.Fault, map[string]bool{}
+	v.Fault = func(line string) { // snapshots share objects, and one may be read more than once
+		if said[line] {
+			return
+		}
+		said[line] = true
+		out.Faults++
+		say(line)
+	}
 	names, err := Names(ctx, v.Depot)
 	if err != nil {
 		return out, err
@@ -219,11 +226,10 @@ func (v *Verification) snapshot(ctx context.Context, m *Manifest, replay *Replay
 		return fmt.Errorf("folder for the restored database: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	faults := out.Faults
-	if err := v.restore(ctx, m, dir); err != nil {
-		if err := v.told(ctx, inScratch(err, dir)); err != nil {
-			return err
-		}
+	err = v.restore(ctx, m, dir)
+	damaged := err != nil
+	if err := v.told(ctx, inScratch(err, dir)); err != nil {
+		return err
 	}
 	for _, o := range m.objects() {
 		if !seen[o.Name] {
@@ -231,36 +237,34 @@ func (v *Verification) snapshot(ctx context.Context, m *Manifest, replay *Replay
 			out.Objects++
 		}
 	}
-	damaged, said := out.Faults > faults, map[string]bool{}
 	if !damaged && len(replay.segments) > 0 {
 		if v.Full { // what is deleted on the way must be there, too
-			if err := v.before(ctx, m, dir, said, out); err != nil {
+			if err := v.before(ctx, m, dir, out); err != nil {
 				return err
 			}
 		}
 		out.Segments += len(replay.segments)
-		faults := out.Faults
 		_, err := v.applyAll(ctx, replay.segments, filepath.Join(dir, DatabaseName))
+		damaged = err != nil
 		if err := v.told(ctx, inScratch(err, dir)); err != nil {
 			return err
 		}
-		damaged = out.Faults > faults
 	}
 	if damaged {
 		// It names one object. The others may be damaged as well.
 		return v.hashes(ctx, m, replay, map[string]bool{}, out)
 	}
 	out.Gone += m.Gone
-	return v.whole(ctx, m, replay, dir, said, out)
+	return v.whole(ctx, m, replay, dir, out)
 }
 
 // before checks a snapshot ahead of the segments, and leaves its database as it was restored.
-func (v *Verification) before(ctx context.Context, m *Manifest, dir string, said map[string]bool, out *Verified) error {
+func (v *Verification) before(ctx context.Context, m *Manifest, dir string, out *Verified) error {
 	path := filepath.Join(dir, DatabaseName)
 	if err := copyFile(path, path+restoredEnding); err != nil {
 		return inScratch(err, dir)
 	}
-	if err := v.whole(ctx, m, &Replay{}, dir, said, out); err != nil {
+	if err := v.whole(ctx, m, &Replay{}, dir, out); err != nil {
 		return err
 	}
 	if err := os.Rename(path+restoredEnding, path); err != nil {
@@ -269,21 +273,14 @@ func (v *Verification) before(ctx context.Context, m *Manifest, dir string, said
 	return nil
 }
 
-// whole checks a database that was restored, and its blobs. What was said is not said again.
-func (v *Verification) whole(
-	ctx context.Context, m *Manifest, replay *Replay, dir string, said map[string]bool, out *Verified,
-) error {
+// whole checks a database that was restored, and its blobs.
+func (v *Verification) whole(ctx context.Context, m *Manifest, replay *Replay, dir string, out *Verified) error {
 	blobs, err := v.openBlobs(ctx, m, replay, filepath.Join(dir, "list"))
 	if err != nil {
 		return v.told(ctx, inScratch(err, dir))
 	}
 	out.Blobs += blobs.count
-	err = v.Check(ctx, dir, !m.KeysApart || v.Keys != "", blobs, func(line string) {
-		if !said[line] {
-			said[line] = true
-			v.Fault(m.Name + ": " + line)
-		}
-	})
+	err = v.Check(ctx, dir, !m.KeysApart || v.Keys != "", blobs, func(line string) { v.Fault(m.Name + ": " + line) })
 	return errors.Join(err, blobs.close())
 }
 
