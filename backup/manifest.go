@@ -214,6 +214,8 @@ type Listed struct {
 	*Manifest
 
 	Name string
+	// Made is when it was made, as its name has it.
+	Made time.Time
 	Err  error
 }
 
@@ -229,7 +231,8 @@ func List(ctx context.Context, d Depot) ([]Listed, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		out = append(out, Listed{m, name, err})
+		made, _, _ := nameOf(name)
+		out = append(out, Listed{m, name, made, err})
 	}
 	return out, nil
 }

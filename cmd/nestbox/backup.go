@@ -254,7 +254,7 @@ type backupListCmd struct {
 // listedLine is a snapshot as backup list prints it.
 type listedLine struct {
 	Name      string    `json:"name"`
-	At        time.Time `json:"at,omitzero"`
+	At        time.Time `json:"at"`
 	Host      string    `json:"host,omitempty"`
 	Version   string    `json:"version,omitempty"`
 	Schema    int       `json:"schema,omitempty"`
@@ -272,7 +272,7 @@ func (c *backupListCmd) Run() error {
 	if err != nil {
 		return err
 	}
-	found, err := backup.List(context.Background(), store)
+	lines, err := listed(context.Background(), store)
 	if err != nil {
 		return err
 	}
@@ -280,31 +280,48 @@ func (c *backupListCmd) Run() error {
 	if err != nil {
 		return err
 	}
+	return c.print(map[string]any{"snapshots": lines, "restorable": spans}, func(w io.Writer) { listText(w, lines, spans) })
+}
+
+// listed returns the snapshots of a store, the oldest first.
+func listed(ctx context.Context, store backup.Depot) ([]listedLine, error) {
+	found, err := backup.List(ctx, store)
+	if err != nil {
+		return nil, err
+	}
 	lines := []listedLine{}
 	for _, l := range found {
-		line := listedLine{Name: l.Name}
+		line := listedLine{Name: l.Name, At: l.Made}
 		if l.Err != nil {
 			line.Error = l.Err.Error()
 		} else {
 			m := l.Manifest
 			line = listedLine{
-				Name: l.Name, At: m.At, Host: m.Host, Version: m.Version, Schema: m.Schema, LastEvent: m.LastEvent, Database: m.Size(),
+				Name: l.Name, At: l.Made, Host: m.Host, Version: m.Version, Schema: m.Schema, LastEvent: m.LastEvent, Database: m.Size(),
 				Blobs: m.BlobCount, BlobBytes: m.BlobBytes, Encrypted: m.Encrypted(), KeysApart: m.KeysApart,
 			}
 		}
 		lines = append(lines, line)
 	}
-	return c.print(map[string]any{"snapshots": lines, "restorable": spans}, func(w io.Writer) {
-		for _, s := range spans {
-			line := fmt.Sprintf("can be restored: %s to %s; %s", s.From.Format(time.RFC3339), s.To.Format(time.RFC3339), s.Why)
-			fmt.Fprintln(w, strings.TrimSuffix(line, "; "))
+	return lines, nil
+}
+
+// listText describes the snapshots of a store to people, and which times can be restored.
+func listText(w io.Writer, lines []listedLine, spans []backup.Span) {
+	for _, s := range spans {
+		line := fmt.Sprintf("can be restored: %s to %s; %s", s.From.Format(time.RFC3339), s.To.Format(time.RFC3339), s.Why)
+		fmt.Fprintln(w, strings.TrimSuffix(line, "; "))
+	}
+	fmt.Fprintln(w, "MADE\tHOST\tVERSION\tDATABASE\tBLOBS\tLAST EVENT\tENCRYPTED\tERROR")
+	for _, l := range lines {
+		made := l.At.Format(time.RFC3339)
+		if l.Error != "" {
+			fmt.Fprintf(w, "%s\t-\t-\t-\t-\t-\t-\tcannot be read: %s\n", made, l.Error)
+			continue
 		}
-		fmt.Fprintln(w, "MADE\tHOST\tVERSION\tDATABASE\tBLOBS\tLAST EVENT\tENCRYPTED\tERROR")
-		for _, l := range lines {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d, %s\t%d\t%t\t%s\n", l.At.Format(time.RFC3339), l.Host, l.Version,
-				bytesText(l.Database), l.Blobs, bytesText(l.BlobBytes), l.LastEvent, l.Encrypted, l.Error)
-		}
-	})
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d, %s\t%d\t%t\t\n", made, l.Host, l.Version,
+			bytesText(l.Database), l.Blobs, bytesText(l.BlobBytes), l.LastEvent, l.Encrypted)
+	}
 }
 
 type backupVerifyCmd struct {

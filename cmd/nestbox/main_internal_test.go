@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"nestbox/backup/depot"
 	"nestbox/server"
 	"nestbox/takeover"
 	"nestbox/web"
@@ -119,5 +121,32 @@ func TestDeveloping(t *testing.T) {
 	}
 	if _, err := findPlan("magic"); err == nil || !strings.Contains(err.Error(), "neither a preset nor a file") {
 		t.Errorf("a plan that is not there: %v", err)
+	}
+}
+
+// TestListUnreadable: of a snapshot whose manifest cannot be read, the list has when it was made and
+// why it cannot.
+func TestListUnreadable(t *testing.T) {
+	t.Parallel()
+	dir, name := t.TempDir(), "snapshots/20261129T220000.000Z-"+strings.Repeat("ab", 32)+".json"
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "snapshots"), 0o700), os.WriteFile(filepath.Join(dir, name), []byte("{}"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	store, err := depot.OpenFolder(dir, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := listed(t.Context(), store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	listText(&out, lines, nil)
+	_, row, _ := strings.Cut(out.String(), "\n")
+	if !strings.HasPrefix(row, "2026-11-29T22:00:00Z\t") || !strings.Contains(row, "\tcannot be read: "+name) || strings.Contains(row, "0 kB") {
+		t.Errorf("%q", row)
+	}
+	if raw, err := json.Marshal(lines); !strings.Contains(string(raw), `"at":"2026-11-29T22:00:00Z"`) || err != nil {
+		t.Errorf("%s, %v", raw, err)
 	}
 }
