@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -58,10 +60,7 @@ type cli struct {
 
 func main() {
 	var c cli
-	parser := kong.Must(&c,
-		kong.Name("nestbox"),
-		kong.Description("A Personal Data Server for the AT Protocol."),
-	)
+	parser := newParser(&c)
 	args := asPDSAdmin(os.Args[0], os.Args[1:])
 	if len(args) == 0 {
 		args = []string{"--help"}
@@ -78,6 +77,28 @@ func main() {
 		}
 		fail(err)
 	}
+}
+
+func newParser(c *cli, more ...kong.Option) *kong.Kong {
+	return kong.Must(c, append(more, kong.Name("nestbox"), kong.Description("A Personal Data Server for the AT Protocol."), kong.Help(printHelp))...)
+}
+
+// printHelp prints kong's help, in which flags of which one must be given are (--a | --b): kong shows
+// them as if all must be. The model is not used any more: the process ends.
+func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
+	for _, node := range ctx.Model.Leaves(false) {
+		choices := map[string][]string{}
+		for _, f := range node.Flags {
+			if f.Required && len(f.Xor) == 1 {
+				f.Required = false
+				choices[f.Xor[0]] = append(choices[f.Xor[0]], f.Summary())
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(choices)) {
+			node.Name += " (" + strings.Join(choices[name], " | ") + ")"
+		}
+	}
+	return kong.DefaultHelpPrinter(options, ctx)
 }
 
 func fail(err error) {

@@ -38,6 +38,23 @@ func TestLinesOfPages(t *testing.T) {
 	}
 }
 
+// TestChoices: the usage of a command shows flags of which one must be given as a choice.
+func TestChoices(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"account adopt": "Usage: nestbox account adopt (--from=URL | --car=FILE) --email=ADDRESS <did> [flags]\n",
+		"firehose jump": "Usage: nestbox firehose jump (--to=N | --from-relay=URL) [flags]\n",
+		"restore":       "Usage: nestbox restore --to=DIR <store> [flags]\n",
+	} {
+		var out bytes.Buffer
+		parser := newParser(&cli{}, kong.Writers(&out, &out), kong.Exit(func(int) {}))
+		_, _ = parser.Parse(append(strings.Fields(line), "--help")) // it goes on behind the help, and something is missing
+		if got := out.String(); !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %.200s", line, got)
+		}
+	}
+}
+
 // TestPrintable: a stranger's text does not steer the operator's terminal.
 func TestPrintable(t *testing.T) {
 	var out bytes.Buffer
