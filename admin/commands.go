@@ -66,6 +66,9 @@ type AccountLine struct {
 	CreatedAt string `json:"createdAt"`
 	// Password is set if the command generated one.
 	Password string `json:"password,omitempty"`
+	// AnnouncementWaits: the change took effect, and the network hears of it once the event log
+	// has jumped.
+	AnnouncementWaits bool `json:"announcementWaits,omitempty"`
 }
 
 // AccountPage is one page of accounts; Next is where the next begins, 0 at the
@@ -289,11 +292,17 @@ func (s *Service) moderate(ctx context.Context, who string, do func(syntax.DID) 
 	if err != nil {
 		return AccountLine{}, err
 	}
+	was, err := s.Accounts.ByDID(ctx, did)
+	if err != nil && !isUnknown(err) {
+		return AccountLine{}, err
+	}
 	a, err := do(did)
 	if err != nil {
 		return AccountLine{}, fmt.Errorf("%q: %w", who, err)
 	}
-	return accountLine(a), nil
+	line := accountLine(a)
+	line.AnnouncementWaits = was != nil && account.Urgent(was, a) && s.Held() != nil
+	return line, nil
 }
 
 func (s *Service) suspend(applied bool) func(context.Context, AccountArgs) (AccountLine, error) {

@@ -41,6 +41,8 @@ type Service struct {
 	// OpenBlob returns a blob and its content: blob.Service.Open.
 	OpenBlob func(ctx context.Context, accountID int64, id cid.Cid) (blob.Blob, blob.File, error)
 	Firehose *firehose.Hub
+	// Held returns an error while no event can be written to the event log.
+	Held func() error
 	// LogSize returns the size of the database's write-ahead log, in bytes.
 	LogSize func() int64
 	Crawler *firehose.Crawler

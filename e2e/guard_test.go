@@ -136,22 +136,28 @@ func wantHeld(t *testing.T, p *pdstest.Process, who pdstest.Session) {
 }
 
 // TestGuardTakedown: a takedown takes effect at once on a server that is held back, and is announced
-// after the jump. A command on the stopped server is refused what the server refuses.
+// after the jump, as the command says. A command on the stopped server is refused what the server refuses.
 func TestGuardTakedown(t *testing.T) {
 	t.Parallel()
 	relay := newSayingRelay(t)
 	p := launchNamed(t, "PDS_CRAWLERS="+relay.URL, "PDS_FIREHOSE_GUARD=stop")
-	alice, bob := newOwner(t, p, "alice"), newOwner(t, p, "bob")
+	alice, bob, carol := newOwner(t, p, "alice"), newOwner(t, p, "bob"), newOwner(t, p, "carol")
 	relay.says(fmt.Sprint(lastNumber(t, p) + 50))
 	p.Stop()
-	const says = "run nestbox firehose jump --from-relay"
-	if out, err := pdstest.Run(t, "", "account", "takedown", bob.DID, "--data", p.Dir); err != nil {
+	out, err := pdstest.Run(t, "", "account", "takedown", bob.DID, "--data", p.Dir)
+	if err != nil || !strings.Contains(out, "the network hears of it after nestbox firehose jump") {
 		t.Errorf("a takedown without a server: %q, %v", out, err)
 	}
-	if out, err := pdstest.Run(t, "", "account", "untakedown", bob.DID, "--data", p.Dir); err == nil || !strings.Contains(err.Error(), says) {
+	const says = "run nestbox firehose jump --from-relay"
+	out, err = pdstest.Run(t, "", "account", "untakedown", bob.DID, "--data", p.Dir)
+	if err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "event log") {
 		t.Errorf("what can wait, without a server: %q, %v", out, err)
 	}
 	p.Restart()
+	out, err = pdstest.Run(t, "", "account", "suspend", alice.DID, "--data", p.Dir, "--json")
+	if err != nil || !strings.Contains(out, `"announcementWaits": true`) {
+		t.Errorf("a suspension: %q, %v", out, err)
+	}
 	down := p.Do(t, pdstest.Request{
 		Method: http.MethodPost, NSID: "com.atproto.admin.updateSubjectStatus", Auth: basic("admin:" + pdstest.Password), Body: map[string]any{
 			"subject":  map[string]any{"$type": "com.atproto.admin.defs#repoRef", "did": alice.DID},
@@ -171,8 +177,11 @@ func TestGuardTakedown(t *testing.T) {
 	if out, err := pdstest.Run(t, "", "firehose", "jump", "--data", p.Dir, "--from-relay", relay.URL); err != nil {
 		t.Fatal(out, err)
 	}
+	if out, err := pdstest.Run(t, "", "account", "suspend", carol.DID, "--data", p.Dir); err != nil || strings.Contains(out, "hears of it") {
+		t.Errorf("a suspension after the jump: %q, %v", out, err)
+	}
 	told := map[string]bool{}
-	err := subscribe(t.Context(), "http://"+p.Ready.Listen, 0, func(frame []byte) bool {
+	err = subscribe(t.Context(), "http://"+p.Ready.Listen, 0, func(frame []byte) bool {
 		_, m, _ := readFrame(frame) // the first is an #info, that the cursor is outdated
 		if a, ok := m.(*comatproto.SyncSubscribeRepos_Account); ok && a.Status != nil && *a.Status == "takendown" {
 			told[a.Did] = true

@@ -50,8 +50,16 @@ func change[A any](t target, command control.Command[A, admin.AccountLine], args
 	if err := call(t.where, command, args, &a); err != nil {
 		return err
 	}
-	return t.print(a, func(w io.Writer) { fmt.Fprintf(w, "%s (%s): %s\n", a.Handle, a.DID, said) })
+	return t.print(a, func(w io.Writer) {
+		fmt.Fprintf(w, "%s (%s): %s\n", a.Handle, a.DID, said)
+		if a.AnnouncementWaits {
+			fmt.Fprintln(w, announcementWaits)
+		}
+	})
 }
+
+// announcementWaits is what people read of admin.AccountLine.AnnouncementWaits.
+const announcementWaits = "the network hears of it after nestbox firehose jump: until then relays ignore what this server announces"
 
 type accountCreateCmd struct {
 	where

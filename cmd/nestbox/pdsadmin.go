@@ -189,6 +189,9 @@ func (p *pdsadmin) change(what, did string) error {
 			return err
 		}
 		p.say(did + " taken down")
+		if line.AnnouncementWaits {
+			p.say(announcementWaits)
+		}
 	case "untakedown":
 		if err := call(p.where(), admin.CmdAccountUntakedown, admin.AccountArgs{Account: did}, &line); err != nil {
 			return err

@@ -57,10 +57,10 @@ func appendLog(tx *groupcommit.Tx, db *DB, ev event.Event, at time.Time) (fireho
 			s.BindBytes(5, ev.Body)
 		},
 		func(r *sqlite.Stmt) error { logged.Seq = r.ColumnInt64(0); return nil })
-	if err == nil && db.number != nil {
-		err = db.number(logged.Seq)
+	if err != nil || db.number == nil {
+		return logged, wrap(err, "append to event log")
 	}
-	return logged, wrap(err, "append to event log")
+	return logged, db.number(logged.Seq)
 }
 
 // tell calls the watcher after the commit.
