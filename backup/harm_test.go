@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -101,6 +102,41 @@ func TestAhead(t *testing.T) {
 	}
 	if _, err := backup.Load(t.Context(), store, other); !errors.Is(err, backup.ErrDamaged) {
 		t.Errorf("%v, want ErrDamaged", err)
+	}
+}
+
+// TestDamagedNewest: if the newest manifest is damaged, the error names the snapshot before it, and a
+// time at which that one is restored with the log up to the damaged one, however close they are.
+func TestDamagedNewest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	store := openFolder(t, t.TempDir())
+	var at atomic.Int64 // milliseconds
+	at.Store(time.Now().Truncate(time.Second).UnixMilli())
+	s := w.service(store)
+	s.Now = func() time.Time { return time.UnixMilli(at.Load()) }
+	follow(t, w, s)
+	before := snapshot(t, s)
+	at.Add(100)
+	w.fill(0, 10, 300)
+	send(t, w, s)
+	at.Add(100)
+	newest := snapshot(t, s)
+	if err := os.WriteFile(filepath.Join(store.String(), newest.Name), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := backup.Latest(t.Context(), store, s.Now())
+	_, pickErr := backup.Pick(t.Context(), store, time.Time{})
+	_, hint, _ := strings.Cut(fmt.Sprint(err), before.Name+": nestbox restore --at ")
+	if !errors.Is(err, backup.ErrDamaged) || fmt.Sprint(err) != fmt.Sprint(pickErr) {
+		t.Errorf("%v; %v", err, pickErr)
+	}
+	when, err := time.Parse(time.RFC3339, hint) // as --at does
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last, replay := restoreAt(t, store, when); last != lastEvent(t, w.dir) || replay.Segments() != 1 {
+		t.Errorf("at %s: the last event is %d, %+v", hint, last, replay)
 	}
 }
 

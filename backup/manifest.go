@@ -275,13 +275,14 @@ func Latest(ctx context.Context, d Depot, now time.Time) (*Manifest, error) {
 	return load(ctx, d, names, latest(names, now))
 }
 
-// load is Load of one of some names. If it is damaged, the error names the one before it.
+// load is Load of one of some names. If it is damaged, the error names the one before it, and the time
+// up to which that one and the log behind it can be restored.
 func load(ctx context.Context, d Depot, names []string, i int) (*Manifest, error) {
 	m, err := Load(ctx, d, names[i])
 	if errors.Is(err, ErrDamaged) && i > 0 {
-		before, _, _ := nameOf(names[i-1])
+		made, _, _ := nameOf(names[i])
 		err = fmt.Errorf("%w; the snapshot before it is %s: nestbox restore --at %s",
-			err, names[i-1], before.Add(time.Second).Format(time.RFC3339))
+			err, names[i-1], made.Add(-time.Millisecond).Format("2006-01-02T15:04:05.000Z"))
 	}
 	return m, err
 }
