@@ -92,8 +92,8 @@ func TestAhead(t *testing.T) {
 	if got, err := backup.Latest(t.Context(), store, now); err != nil || got.Name != last.Name {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if at, err := backup.Newest(t.Context(), store, now); err != nil || !at.Equal(last.At) {
-		t.Errorf("%s, %v, want %s", at, err, last.At)
+	if at, other, err := s.Made(t.Context()); err != nil || !at.Equal(last.At) || other != "" {
+		t.Errorf("%s, %q, %v, want %s", at, other, err, last.At)
 	}
 	// One that was renamed is none.
 	other := strings.Replace(last.Name, "snapshots/20", "snapshots/21", 1)

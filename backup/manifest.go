@@ -251,18 +251,6 @@ func latest(names []string, now time.Time) int {
 	return len(names) - 1
 }
 
-// Newest returns when the newest snapshot was made that is not younger than now, zero if
-// there is none.
-func Newest(ctx context.Context, d Depot, now time.Time) (at time.Time, err error) {
-	names, err := Names(ctx, d)
-	if len(names) > 0 {
-		if at, _, _ = nameOf(names[latest(names, now)]); at.After(now) {
-			at = time.Time{}
-		}
-	}
-	return at, err
-}
-
 // Latest returns the newest snapshot that is not younger than now, or, if all are, the newest.
 func Latest(ctx context.Context, d Depot, now time.Time) (*Manifest, error) {
 	names, err := Names(ctx, d)

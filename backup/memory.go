@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -462,6 +463,35 @@ func (s *Service) remembered() (*Manifest, error) {
 		return nil, ErrMissing
 	}
 	return decodeManifest(string(name), raw)
+}
+
+// Made returns when the service made its newest snapshot: zero if it has made none, the store does not
+// have it any more, or it is younger than now. other names the store's newest snapshot if it is younger
+// and the service has not made it: the store may have another writer. It only lists.
+func (s *Service) Made(ctx context.Context) (at time.Time, other string, err error) {
+	names, err := Names(ctx, s.Depot)
+	if err != nil {
+		return at, "", err
+	}
+	own, err := s.remembered()
+	if err != nil {
+		return at, "", nil //nolint:nilerr // nothing is known of the store
+	}
+	if slices.Contains(names, own.Name) && !own.At.After(s.Now()) {
+		at = own.At
+	}
+	return at, own.follower(names, s.Now()), nil
+}
+
+// follower returns the newest of some names that is not younger than now, if it is younger than the
+// manifest, else empty.
+func (m *Manifest) follower(names []string, now time.Time) string {
+	if len(names) > 0 {
+		if name := names[latest(names, now)]; name > m.Name {
+			return name
+		}
+	}
+	return ""
 }
 
 // isTo reports whether what a folder knows of was encrypted to some recipients.

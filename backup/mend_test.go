@@ -3,6 +3,7 @@ package backup_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -164,8 +165,18 @@ func TestWriteOnly(t *testing.T) {
 	other := w.service(reads)
 	other.State = filepath.Join(t.TempDir(), "state")
 	snapshot(t, other)
-	if third := snapshot(t, s); third.Sent > first.Sent/5 {
+	if _, name, err := s.Made(t.Context()); err != nil || name == "" {
+		t.Errorf("the snapshot of another is not seen: %v", err)
+	}
+	var said strings.Builder
+	noting := *s
+	noting.Log = slog.New(slog.NewTextHandler(&said, nil))
+	third := snapshot(t, &noting)
+	if third.Sent > first.Sent/5 {
 		t.Errorf("behind a snapshot of another, %d bytes were sent, the first time %d", third.Sent, first.Sent)
+	}
+	if at, name, err := s.Made(t.Context()); err != nil || name != "" || !at.Equal(third.At) || !strings.Contains(said.String(), "if another server writes there") {
+		t.Errorf("made at %s, want %s, %q, %v: %s", at, third.At, name, err, said.String())
 	}
 	if err := os.RemoveAll(s.State); err != nil {
 		t.Fatal(err)

@@ -91,6 +91,10 @@ func (r *run) newest(ctx context.Context) (*Manifest, error) {
 	}
 	name := names[latest(names, r.began)]
 	own, ownErr := r.remembered()
+	if ownErr == nil && own.follower(names, r.began) != "" {
+		r.Log.LogAttrs(ctx, slog.LevelWarn, "the store has a snapshot that this server has not made: "+
+			"if another server writes there, give each a folder or a prefix of its own", slog.String("snapshot", name))
+	}
 	m := own
 	if ownErr != nil || own.Name != name {
 		m, err = Load(ctx, r.Depot, name)

@@ -73,7 +73,7 @@ func (s *Server) backUpIfDue(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	newest, err := backup.Newest(ctx, service.Depot, s.opts.Now())
+	newest, _, err := service.Made(ctx)
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (s *Server) backUpIfDue(ctx context.Context) error {
 	needed := service.Segments != nil && service.Segments.NeedsBase() || last.calls() && last.At.After(newest)
 	if needed || s.opts.Now().Sub(newest) >= s.opts.Config.BackupEvery {
 		failed = s.backUpNow(ctx)
-		if newest, err = backup.Newest(ctx, service.Depot, s.opts.Now()); err != nil {
+		if newest, _, err = service.Made(ctx); err != nil {
 			return errors.Join(failed, err)
 		}
 	}
@@ -199,12 +199,15 @@ func (s *Server) lookAtBackups(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%s cannot be reached: %w", c.BackupTo, err)
 	}
-	newest, err := backup.Newest(ctx, service.Depot, s.opts.Now())
+	newest, other, err := service.Made(ctx)
 	switch old := s.opts.Now().Sub(newest).Round(time.Minute); {
 	case err != nil:
 		return "", fmt.Errorf("%s cannot be read: %w", c.BackupTo, err)
 	case newest.IsZero():
-		return "", fmt.Errorf("%s has none yet: look into the log, or wait until the first one is made", c.BackupTo)
+		return "", fmt.Errorf("%s has none of this server yet: look into the log, or wait until the first one is made", c.BackupTo)
+	case other != "":
+		return "", fmt.Errorf("%s has a snapshot that this server has not made, %s: if another server writes there, "+
+			"give each a folder or a prefix of its own", c.BackupTo, other)
 	case old >= 2*c.BackupEvery:
 		return "", fmt.Errorf("the newest in %s is %s old: the log has why later ones failed", c.BackupTo, old)
 	}

@@ -98,16 +98,28 @@ func TestOwnBackups(t *testing.T) {
 }
 
 // TestWriteOnlyBackups: a server that may only write to its bucket and list it makes backups, and
-// says that it cannot verify them.
+// says that it cannot verify them, and that another server writes there.
 func TestWriteOnlyBackups(t *testing.T) {
 	t.Parallel()
+	url := s3test.Start(t)
 	s := pdstest.Start(t, pdstest.Options{Settings: []string{
 		"PDS_BACKUP_TO=s3://" + s3test.Bucket + "/nest", "PDS_BACKUP_RECIPIENT=age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p",
-		"PDS_BACKUP_S3_ENDPOINT=" + s3test.Start(t), "PDS_BACKUP_S3_FORCE_PATH_STYLE=true", "PDS_BACKUP_S3_REGION=us-east-1",
+		"PDS_BACKUP_S3_ENDPOINT=" + url, "PDS_BACKUP_S3_FORCE_PATH_STYLE=true", "PDS_BACKUP_S3_REGION=us-east-1",
 		"PDS_BACKUP_S3_ACCESS_KEY_ID=" + s3test.WriteOnly, "PDS_BACKUP_S3_SECRET_ACCESS_KEY=secret", "PDS_BACKUP_LOG_EVERY=1s",
 	}})
 	await(t, s, true, "may not read it")
 	await(t, s, true, "what is written is there within 1s")
+	store, err := depot.Open("s3://"+s3test.Bucket+"/nest", depot.S3Settings{
+		Endpoint: url, Region: "us-east-1", AccessKey: s3test.WriteOnly, SecretKey: "secret", PathStyle: true,
+	}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := "snapshots/" + time.Now().UTC().Format("20060102T150405.000Z") + "-" + strings.Repeat("ab", 32) + ".json"
+	if err := store.Put(t.Context(), name, 2, strings.NewReader("{}")); err != nil {
+		t.Fatal(err)
+	}
+	await(t, s, false, "has a snapshot that this server has not made, "+name)
 }
 
 // TestDamageFound: a server that finds damage in its backups makes another one at once, which mends
