@@ -147,7 +147,7 @@ func arrows() map[string]rule {
 		"store":                         {imports: slices.Concat(domains, []string{"admin", "mail", "takeover"})}, // the set of them, and what can be inspected of it, without code
 		"store/sqlite":                  {imports: below(domains, format, []string{"admin", "backup", "store", "store/sqlite/groupcommit", "takeover"}), anyInTests: true},
 		"store/reference/referencetest": {imports: []string{"dagcbor", "repo", "repo/car", "repo/mst"}},                                            // writes such databases, for tests
-		"store/reference":               {imports: []string{"internal/pause", "dagcbor", "takeover"}, anyInTests: true},                            // another server's databases, which are only read
+		"store/reference":               {imports: []string{"internal/durable", "internal/pause", "dagcbor", "takeover"}, anyInTests: true},        // another server's databases, which are only read
 		"store/storetest":               {imports: below(domains, format, []string{"admin", "backup", "store", "store/sqlite"}), anyInTests: true}, // Open alone knows an implementation
 
 		// The check of a data directory, over what the store and the files show.

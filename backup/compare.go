@@ -57,11 +57,11 @@ func (s *Segments) compare(ctx context.Context) error {
 	case len(there.segments) > 0:
 		from = there.segments[0].Index - 1
 	}
-	return s.kept.leads(&there, from)
+	return s.kept.match(&there, from)
 }
 
-// leads reports whether the segments behind one of an index lead to the mark: ErrParted.
-func (k *kept) leads(there *chainLog, from int64) error {
+// match returns ErrParted unless the segments behind one of an index lead to the mark.
+func (k *kept) match(there *chainLog, from int64) error {
 	run, gap := there.after(from)
 	last, sum := from, k.Prev
 	if n := len(run); n > 0 {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/superfly/ltx"
+
+	"nestbox/internal/durable"
 )
 
 // Replay is what leads on from a snapshot.
@@ -228,8 +230,8 @@ func (r *Reader) Ahead(ctx context.Context, done *Replay, database, path string)
 		if len(done.later) == 0 {
 			return at, nil
 		}
-		if err := copyFile(database, path); err != nil {
-			return at, err
+		if err := durable.CopyFile(database, path); err != nil {
+			return at, fmt.Errorf("copy the database: %w", err)
 		}
 		_, err := r.applyAll(ctx, done.later, path)
 		return done.later[len(done.later)-1].At, err
@@ -247,22 +249,4 @@ func (r *Reader) Ahead(ctx context.Context, done *Replay, database, path string)
 	}
 	_, err = r.applyAll(ctx, rest.segments, path)
 	return rest.At, err
-}
-
-// copyFile copies a file of a restore.
-func copyFile(from, to string) (err error) {
-	in, err := os.Open(from) //nolint:gosec // the operator's own folder
-	if err != nil {
-		return fmt.Errorf("copy the database: %w", err)
-	}
-	defer in.Close()                                                     //nolint:errcheck // it was only read
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600) //nolint:gosec // the operator's own folder
-	if err != nil {
-		return fmt.Errorf("copy the database: %w", err)
-	}
-	defer func() { err = errors.Join(err, out.Close()) }()
-	if _, err := io.Copy(out, in); err != nil {
-		return fmt.Errorf("copy the database: %w", err)
-	}
-	return nil
 }

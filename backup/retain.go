@@ -136,9 +136,9 @@ func (s *Service) reach(names []string) time.Time {
 	return time.Time{}
 }
 
-// leads returns a function that reports whether an object is to be kept of the log: it leads on
+// neededOfLog returns a function that reports whether an object is to be kept of the log: it leads on
 // from a snapshot that is not older than reach.
-func (s *Service) leads(left []*Manifest, reach time.Time) func(Object) bool {
+func (s *Service) neededOfLog(left []*Manifest, reach time.Time) func(Object) bool {
 	first := map[string]int64{}
 	for _, m := range left {
 		if old, ok := first[m.Chain]; m.Chain != "" && !m.At.Before(reach) && (!ok || m.Segment < old) {
@@ -186,9 +186,9 @@ func (s *Service) sweep(ctx context.Context, left []*Manifest, reach time.Time, 
 			return err
 		}
 	}
-	leads, between := s.leads(left, reach), false
+	needed, between := s.neededOfLog(left, reach), false
 	keep := func(o Object) bool {
-		does := leads(o)
+		does := needed(o)
 		between = between || does
 		return does
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"nestbox/internal/durable"
 )
 
 // Verification proves that snapshots can be restored: it restores them.
@@ -261,8 +263,8 @@ func (v *Verification) snapshot(ctx context.Context, m *Manifest, replay *Replay
 // before checks a snapshot ahead of the segments, and leaves its database as it was restored.
 func (v *Verification) before(ctx context.Context, m *Manifest, dir string, out *Verified) error {
 	path := filepath.Join(dir, DatabaseName)
-	if err := copyFile(path, path+restoredEnding); err != nil {
-		return inScratch(err, dir)
+	if err := durable.CopyFile(path, path+restoredEnding); err != nil {
+		return inScratch(fmt.Errorf("copy the database: %w", err), dir)
 	}
 	if err := v.whole(ctx, m, &Replay{}, dir, out); err != nil {
 		return err

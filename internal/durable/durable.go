@@ -1,10 +1,11 @@
 // Package durable writes small files so that they are there after a power cut,
-// whole or not at all, and locks a data directory for one process.
+// whole or not at all, copies files, and locks a data directory for one process.
 package durable
 
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -48,6 +49,25 @@ func writeAll(f *os.File, data []byte, perm os.FileMode) error {
 		return fmt.Errorf("sync: %w", err)
 	}
 	return nil
+}
+
+// CopyFile makes to, with mode 0600, a copy of from, which shares its place on the disk if the file
+// system can. If there is no from, there is no to. It is not synced.
+func CopyFile(from, to string) (err error) {
+	in, err := os.Open(from) //nolint:gosec // a file that the caller names
+	if errors.Is(err, os.ErrNotExist) {
+		return errors.Join(err, Remove(to))
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // as above
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
 }
 
 // Remove removes a file, which may be missing. Its removal is durable after SyncDir.

@@ -355,3 +355,26 @@ func TestRemove(t *testing.T) {
 		t.Error("an error that is another one is lost")
 	}
 }
+
+// TestCopyFile: the copy has what the file has, and nothing that was there before.
+func TestCopyFile(t *testing.T) {
+	from, to := filepath.Join(t.TempDir(), "from"), filepath.Join(t.TempDir(), "to")
+	for _, content := range []string{"a longer text", "short", ""} {
+		if err := os.WriteFile(from, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		err := durable.CopyFile(from, to)
+		if got, readErr := os.ReadFile(to); string(got) != content || errors.Join(err, readErr) != nil {
+			t.Errorf("%q, %v, %v, want %q", got, err, readErr, content)
+		}
+	}
+	if fi, err := os.Stat(to); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", fi, err)
+	}
+	if err := errors.Join(os.Remove(from), durable.CopyFile(from, to)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v, want ErrNotExist", err)
+	}
+	if _, err := os.Stat(to); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a copy of nothing is left: %v", err)
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
+	"nestbox/internal/durable"
 	"nestbox/takeover"
 )
 
@@ -61,20 +62,20 @@ func (b Back) Write(ctx context.Context, back takeover.Back) (settings []string,
 	for _, db := range []struct{ from, to string }{
 		{b.Places.Accounts, "account.sqlite"}, {b.Places.Events, "sequencer.sqlite"}, {b.Places.Documents, "did_cache.sqlite"},
 	} {
-		if err := copyDatabase(filepath.Join(b.Dir, db.to), db.from); err != nil {
+		if err := copyDatabase(db.from, filepath.Join(b.Dir, db.to)); err != nil {
 			return nil, err
 		}
 	}
-	if err := copyTree(ctx, filepath.Join(b.Dir, "actors"), b.Places.Actors, gone, copyTo); err != nil {
+	if err := copyTree(ctx, b.Places.Actors, filepath.Join(b.Dir, "actors"), gone, durable.CopyFile); err != nil {
 		return nil, err
 	}
 	settings = []string{"PDS_DATA_DIRECTORY=" + b.Dir}
 	if b.Places.Blobs != "" {
 		to := filepath.Join(b.Dir, backBlobs)
-		if err := copyTree(ctx, to, b.Places.Blobs, gone, linkTo); err != nil {
+		if err := copyTree(ctx, b.Places.Blobs, to, gone, linkFile); err != nil {
 			return nil, err
 		}
-		if err := copyTree(ctx, filepath.Join(to, "tempt"), b.Places.Uploads, gone, copyTo); err != nil {
+		if err := copyTree(ctx, b.Places.Uploads, filepath.Join(to, "tempt"), gone, durable.CopyFile); err != nil {
 			return nil, err
 		}
 		settings = append(settings, "PDS_BLOBSTORE_DISK_LOCATION="+to)
@@ -140,12 +141,12 @@ func (b Back) Create(did string) (w io.WriteCloser, path string, err error) {
 }
 
 // copyDatabase copies a database with its log. One that there is not is left out.
-func copyDatabase(to, from string) error {
+func copyDatabase(from, to string) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 		return fmt.Errorf("make the new directory: %w", err)
 	}
 	for _, suffix := range []string{"", "-wal"} {
-		if err := copyFile(to+suffix, from+suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := durable.CopyFile(from+suffix, to+suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("copy %s: %w", from+suffix, err)
 		}
 	}
@@ -154,7 +155,7 @@ func copyDatabase(to, from string) error {
 
 // copyTree copies the files below a folder by put, but for the folders that skip selects by
 // their name, for shared memory, which each server makes, and for what is no file.
-func copyTree(ctx context.Context, to, from string, skip func(name string) bool, put func(to, from string) error) error {
+func copyTree(ctx context.Context, from, to string, skip func(name string) bool, put func(from, to string) error) error {
 	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -178,7 +179,7 @@ func copyTree(ctx context.Context, to, from string, skip func(name string) bool,
 		if _, err := os.Lstat(target); err == nil {
 			return nil // uploads lie below the blobs
 		}
-		return put(target, path)
+		return put(path, target)
 	})
 	if errors.Is(err, os.ErrNotExist) {
 		if _, there := os.Lstat(from); errors.Is(there, os.ErrNotExist) {
@@ -191,15 +192,13 @@ func copyTree(ctx context.Context, to, from string, skip func(name string) bool,
 	return nil
 }
 
-func copyTo(to, from string) error { return copyFile(to, from) }
-
-// linkTo gives a file a second name: the old server replaces blobs, and never changes one. Where
+// linkFile gives a file a second name: the old server replaces blobs, and never changes one. Where
 // the file system cannot, it is copied.
-func linkTo(to, from string) error {
+func linkFile(from, to string) error {
 	if os.Link(from, to) == nil {
 		return nil
 	}
-	return copyFile(to, from)
+	return durable.CopyFile(from, to)
 }
 
 // rewrite changes a database of the new directory in one transaction.

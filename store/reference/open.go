@@ -12,6 +12,7 @@ import (
 
 	"zombiezen.com/go/sqlite"
 
+	"nestbox/internal/durable"
 	"nestbox/internal/pause"
 )
 
@@ -118,7 +119,7 @@ func (db *DB) copy(ctx context.Context, scratch string) (err error) {
 			return err
 		}
 		for _, suffix := range []string{"", "-wal"} {
-			if err := copyFile(db.copied()+suffix, db.Path+suffix); err != nil && (suffix == "" || !errors.Is(err, os.ErrNotExist)) {
+			if err := durable.CopyFile(db.Path+suffix, db.copied()+suffix); err != nil && (suffix == "" || !errors.Is(err, os.ErrNotExist)) {
 				return fmt.Errorf("copy %s: %w", db.Path, err)
 			}
 		}
@@ -167,25 +168,6 @@ func stillOf(path string) (s still, err error) {
 		return s, fmt.Errorf("look at the log of a database: %w", err)
 	}
 	return s, nil
-}
-
-// copyFile makes to a copy of from, which shares its place on the disk if the file system
-// can. If there is no from, there is no to.
-func copyFile(to, from string) (err error) {
-	in, err := os.Open(from) //nolint:gosec // a database of the source
-	if errors.Is(err, os.ErrNotExist) {
-		return errors.Join(err, os.RemoveAll(to))
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, in.Close()) }()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // in a folder of our own
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
 }
 
 // Moved reports whether the database was written since it was opened. What was read of it
