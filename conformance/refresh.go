@@ -35,12 +35,17 @@ func (r *runner) step(ctx context.Context, token, what string) (s session, v ver
 	return a.session(), v, v.outcome == Pass
 }
 
-func lostAnswer(ctx context.Context, r *runner) verdict {
-	s, v := r.fresh(ctx)
-	if v.outcome != Pass {
-		return v
+// stepped begins a story with a session that is refreshed once; ok is false if that failed.
+func (r *runner) stepped(ctx context.Context, what string) (before, after session, v verdict, ok bool) {
+	if before, v = r.fresh(ctx); v.outcome != Pass {
+		return before, after, v, false
 	}
-	lost, v, ok := r.step(ctx, s.refresh, "the first refresh")
+	after, v, ok = r.step(ctx, before.refresh, what)
+	return before, after, v, ok
+}
+
+func lostAnswer(ctx context.Context, r *runner) verdict {
+	s, lost, v, ok := r.stepped(ctx, "the first refresh")
 	if !ok {
 		return v
 	}
@@ -90,11 +95,7 @@ func refreshesAtOnce(ctx context.Context, r *runner) verdict {
 }
 
 func staleTab(ctx context.Context, r *runner) verdict {
-	s, v := r.fresh(ctx)
-	if v.outcome != Pass {
-		return v
-	}
-	one, v, ok := r.step(ctx, s.refresh, "the first refresh")
+	s, one, v, ok := r.stepped(ctx, "the first refresh")
 	if !ok {
 		return v
 	}

@@ -14,11 +14,7 @@ func accessTokenAtSignOut(ctx context.Context, r *runner) verdict {
 }
 
 func signOut(ctx context.Context, r *runner) verdict {
-	s, v := r.fresh(ctx)
-	if v.outcome != Pass {
-		return v
-	}
-	next, v, ok := r.step(ctx, s.refresh, "a refresh before it")
+	s, next, v, ok := r.stepped(ctx, "a refresh before it")
 	if !ok {
 		return v
 	}
