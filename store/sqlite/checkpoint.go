@@ -139,7 +139,9 @@ func (k *keeper) look(ctx context.Context) error {
 	}
 	overdue := !k.dirty.IsZero() && now.Sub(k.dirty) >= scrubPatience
 	switch size := k.LogSize(); {
-	case (size >= k.bounds.calm || overdue) && !k.tide.isForeign(now):
+	case k.tide.isForeign(now):
+		return k.besideForeign(ctx)
+	case size >= k.bounds.calm || overdue:
 		return k.calm(ctx, size)
 	case size >= k.bounds.copied:
 		// Scans may still wait, if a transaction found the log at its limit and emptied it.
@@ -177,8 +179,7 @@ func (k *keeper) calm(ctx context.Context, size int64) error {
 		return err
 	}
 	if emptied {
-		k.dirty, k.vain = time.Time{}, 0
-		k.started(ctx)
+		k.emptied(ctx)
 		return nil
 	}
 	// On a loaded machine a short read may take longer once.
@@ -187,6 +188,26 @@ func (k *keeper) calm(ctx context.Context, size int64) error {
 		k.foreign(ctx)
 	}
 	return nil
+}
+
+// besideForeign copies what it can while another program reads from the log, and empties the log once
+// that has ended. Writes do not wait for it.
+func (k *keeper) besideForeign(ctx context.Context) error {
+	k.tide.release(time.Now()) // the writer may have found that program after calm held scans back
+	if err := k.copyBeside(ctx, k.conn); err != nil {
+		return err
+	}
+	emptied, err := k.empty(ctx, 0)
+	if emptied {
+		k.emptied(ctx)
+	}
+	return err
+}
+
+// emptied notes that the log is empty.
+func (k *keeper) emptied(ctx context.Context) {
+	k.dirty, k.vain = time.Time{}, 0
+	k.started(ctx)
 }
 
 // copy makes a passive checkpoint, unless the file is held. SQLite makes one at a time, and
@@ -283,7 +304,11 @@ func (db *DB) endReads(ctx context.Context) {
 // refused until it ends. On a full disk nothing would end the refusal.
 func (db *DB) room(c *sqlite.Conn) error {
 	size := db.LogSize()
-	if size >= db.bounds.calm && !db.tide.shut() {
+	if size < db.bounds.calm {
+		return nil
+	}
+	foreign := db.tide.isForeign(time.Now())
+	if !foreign && !db.tide.shut() {
 		select {
 		case db.long <- struct{}{}:
 		default: // it checks anyway
@@ -293,7 +318,7 @@ func (db *DB) room(c *sqlite.Conn) error {
 		return nil
 	}
 	ctx := context.Background() // a log line belongs to no request
-	if !db.heldNow() && !db.tide.isForeign(time.Now()) {
+	if !foreign && !db.heldNow() {
 		for range limitTries {
 			db.endReads(ctx)
 			emptied, err := db.truncate(c, truncateWait)

@@ -23,8 +23,17 @@ type boundTest struct {
 	*DB
 
 	free atomic.Int64
-	// ended counts scans that were ended, done those that were not.
-	ended, done atomic.Int64
+	// ended counts scans that were ended, done those that were not, foreign how often another
+	// program was found to read.
+	ended, done, foreign atomic.Int64
+}
+
+// Write implements io.Writer: it gets the lines of the log.
+func (b *boundTest) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte("another program reads the database")) {
+		b.foreign.Add(1)
+	}
+	return len(line), nil
 }
 
 const (
@@ -40,7 +49,7 @@ func openBound(t *testing.T) *boundTest {
 	b.free.Store(1 << 40)
 	var err error
 	b.DB, err = Open(t.Context(), filepath.Join(t.TempDir(), "nestbox.sqlite"), Options{
-		Fatal: func(err error) { t.Error(err) }, Log: slog.New(slog.DiscardHandler),
+		Fatal: func(err error) { t.Error(err) }, Log: slog.New(slog.NewTextHandler(b, nil)),
 		Free:   func() (int64, error) { return b.free.Load(), nil },
 		bounds: logBounds{copied: 256 << 10, calm: 1 << 20, limit: 16 << 20},
 	})
@@ -206,6 +215,9 @@ func TestLogForeign(t *testing.T) {
 	before := b.done.Load()
 	if err := b.scan(t.Context(), time.Millisecond); err != nil || before == 0 {
 		t.Errorf("scans wait for another program: %d, %v", before, err)
+	}
+	if n := b.foreign.Load(); n == 0 || n > 2 { // the writer and the keeper may find it at once
+		t.Errorf("another program was found %d times: each time writes and scans wait", n)
 	}
 	b.free.Store(b.LogSize() - 1)
 	if err := b.write(t.Context(), "x"); !errors.Is(err, errLogFull) {

@@ -109,6 +109,13 @@ func (t *tide) foreign(now time.Time) {
 	t.open(now)
 }
 
+// release lets scans begin, without a word on what reads.
+func (t *tide) release(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.open(now)
+}
+
 func (t *tide) open(now time.Time) (waited time.Duration) {
 	if t.since.IsZero() {
 		return 0
