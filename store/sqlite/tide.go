@@ -109,7 +109,7 @@ func (t *tide) foreign(now time.Time) {
 	t.open(now)
 }
 
-// release lets scans begin, without a word on what reads.
+// release lets scans begin, and leaves what is known of another program.
 func (t *tide) release(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
