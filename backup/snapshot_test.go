@@ -186,7 +186,7 @@ func TestInterrupted(t *testing.T) {
 func TestSecond(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.fill(0, 6000, 2500)
+	w.fill(0, 1500, 2500)
 	store := openFolder(t, t.TempDir())
 	s := w.service(store)
 	first := snapshot(t, s)
@@ -194,7 +194,7 @@ func TestSecond(t *testing.T) {
 		t.Fatalf("the first backup sent %d of %d bytes", first.Sent, first.Size())
 	}
 	var keys []int
-	for n := range 60 {
+	for n := range 15 {
 		keys = append(keys, n*97+5)
 	}
 	if err := w.write(t.Context(), "update", keys, 2500); err != nil {

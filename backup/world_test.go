@@ -2,6 +2,8 @@ package backup_test
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -145,11 +147,11 @@ func (w *world) reopen() {
 
 // noise returns text that hardly shrinks.
 func noise(n int) string {
-	var b strings.Builder
-	for b.Len() < n {
-		fmt.Fprintf(&b, "%x", rand.Uint64())
+	raw := make([]byte, 0, n/2+8)
+	for len(raw)*2 < n {
+		raw = binary.BigEndian.AppendUint64(raw, rand.Uint64())
 	}
-	return b.String()[:n]
+	return hex.EncodeToString(raw)[:n]
 }
 
 // write makes or changes records; each step is made by kind, for each key.

@@ -340,9 +340,8 @@ func (s *Server) build(ctx context.Context) error {
 	s.admin = &admin.Service{
 		Store: s.stores.Admin, Entries: s.stores.Entries, Views: s.stores.Views, Blobs: s.stores.Blobs, Accounts: accounts,
 		Hasher: hasher, Codes: s.codes, Hosting: s.hosting, Sessions: s.sessions, SignIns: signIns, Keyring: keyring, Repos: s.repos,
-		Firehose: s.firehose, Held: s.held, Crawler: s.crawler, Notices: s.notices, Emails: s.emails, Outbox: s.outbox,
-		LogSize: s.db.LogSize, Now: now,
-		RotationConfigured: c.PLCRotationKey.IsSet(), Doctor: s.diagnose, Examiner: s.examiner, Health: s.healthLine,
+		Firehose: s.firehose, Held: s.held, Crawler: s.crawler, Notices: s.notices, Emails: s.emails, Outbox: s.outbox, Now: now,
+		RotationConfigured: c.PLCRotationKey.IsSet(), Doctor: s.diagnose, Examiner: s.examiner, Health: s.healthLine, LogSize: s.db.LogSize,
 		TestMail: func(ctx context.Context, to string) (admin.MailTested, error) { return TestMail(ctx, c, now(), to) },
 	}
 	s.verifier = &auth.Verifier{
