@@ -80,7 +80,8 @@ func main() {
 }
 
 func newParser(c *cli, more ...kong.Option) *kong.Kong {
-	return kong.Must(c, append(more, kong.Name("nestbox"), kong.Description("A Personal Data Server for the AT Protocol."), kong.Help(printHelp))...)
+	more = append(more, kong.Name("nestbox"), kong.Description("A Personal Data Server for the AT Protocol."), kong.Help(printHelp))
+	return kong.Must(c, more...)
 }
 
 // printHelp prints kong's help, in which flags of which one must be given are (--a | --b): kong shows
