@@ -133,7 +133,7 @@ func TestShort(t *testing.T) {
 
 // TestReportCost: twice as many clients take twice as long to sum up.
 func TestReportCost(t *testing.T) {
-	costtest.Linear(t, 20_000, func(n int) func() {
+	costtest.Linear(t, 10_000, func(n int) func() {
 		calls := make([]findings.Call, n)
 		for i := range calls {
 			calls[i] = findings.Call{Client: fmt.Sprint("app/", i), Given: findings.None, Generation: findings.None}
