@@ -157,9 +157,19 @@ func (f *Faults) namer(ctx context.Context) func(findings.Finding) Found {
 
 // reportOf puts calls and what is found in them together by client, in the order in which they came.
 func reportOf(calls []findings.Call, name func(findings.Finding) Found) Report {
-	r := Report{Calls: len(calls), Clients: []Client{}}
+	r, at := counted(calls)
+	for _, found := range findings.Of(calls) {
+		of := at(found.Client, found.ClientID)
+		of.Findings = append(of.Findings, name(found))
+	}
+	return *r
+}
+
+// counted returns the report of calls without findings, and what finds a client in it.
+func counted(calls []findings.Call) (r *Report, at func(userAgent, id string) *Client) {
+	r = &Report{Calls: len(calls), Clients: []Client{}}
 	sessions, clients := map[[3]string]bool{}, map[[2]string]int{}
-	at := func(userAgent, id string) *Client {
+	at = func(userAgent, id string) *Client {
 		i, known := clients[[2]string{userAgent, id}]
 		if !known {
 			i = len(r.Clients)
@@ -185,11 +195,7 @@ func reportOf(calls []findings.Call, name func(findings.Finding) Found) Report {
 			r.To = c.At
 		}
 	}
-	for _, found := range findings.Of(calls) {
-		of := at(found.Client, found.ClientID)
-		of.Findings = append(of.Findings, name(found))
-	}
-	return r
+	return r, at
 }
 
 // watch answers WatchCommand. Findings are looked for each second in which calls came.
