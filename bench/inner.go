@@ -91,7 +91,7 @@ func (f *figures) backupTables(w *strings.Builder) {
 
 func (f *figures) metricsTables(w *strings.Builder) {
 	m := f.Inner["BenchmarkRefreshMetrics"]
-	fmt.Fprintf(w, "\n| CPU of a refresh | without | with metrics | more | of two servers without | to reach | reached |\n|---|--:|--:|--:|--:|---|---|\n")
+	fmt.Fprintf(w, "\n| CPU of a refresh | without | with metrics | more | of two equal servers | to reach | reached |\n|---|--:|--:|--:|--:|---|---|\n")
 	fmt.Fprintf(w, "| in the handler | %.1f µs | %.1f µs | %.1f %% | %.1f %% | ≤ 2 %% | %s |\n",
 		m["µs-off"], m["µs-on"], m["%more"], m["%noise"], yes(m["%more"] <= 2))
 }

@@ -21,7 +21,7 @@ func Limits() []string {
 		row(Early, "before 1/%d of the life has passed, and more than %s before it ends", earlyPart, soon),
 		row(Dropped, "after a refresh that failed less than %s ago, also with a sign-out or another tab's call in between", byItself),
 		row(Kept, "more than %d calls, or more than %d refreshes", goOn, goOn),
-		row(Impatient, "before %d/10 of the time are over", patient),
+		row(Impatient, "before %d/10 of the time is over", patient),
 		row(RepeatedPost, "less than %s after the first answer", again),
 		row(PilingUp, "%d sessions or more", piled),
 		row(NonceIgnored, "not again within %s", again),
