@@ -346,15 +346,16 @@ func TestVacuumBetween(t *testing.T) {
 		}
 		w.fill(1000, 1010, 500)
 		send(t, w, s)
-		if s.Segments.NeedsBase() != copies {
-			t.Errorf("copied: %t, and it needs a base: %t", copies, s.Segments.NeedsBase())
-		}
-		if copies {
+		want := 2
+		if s.Segments.NeedsBase() {
+			if !copies {
+				t.Error("what is in the log needs a base")
+			}
 			snapshot(t, s)
 			w.fill(1010, 1020, 500)
 			send(t, w, s)
-		}
-		want := map[bool]int{false: 2, true: 1}[copies]
+			want = 1
+		} // else the server has read the log before that program has copied it, as what follows proves
 		if last, replay := restoreAt(t, store, time.Time{}); replay.Segments() != want || last != lastEvent(t, w.dir) || replay.Gap != "" {
 			t.Errorf("%+v", replay)
 		}
