@@ -26,9 +26,11 @@ func (a *attended) Get(ctx context.Context, name string) (io.ReadCloser, error) 
 }
 
 // failed ends the verification unless the error tells what has become of the object, or that nobody
-// waits for it. A disk that cannot read a file any more (EIO) is damaged.
+// waits for it. A disk that cannot read a file any more, and what is no file, is damaged.
 func (a *attended) failed(name string, err error) error {
-	for _, tells := range []error{ErrMissing, ErrDamaged, ErrRefused, syscall.EIO, context.Canceled} {
+	for _, tells := range []error{
+		ErrMissing, ErrDamaged, syscall.EIO, syscall.EBADMSG, syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP, context.Canceled,
+	} {
 		if errors.Is(err, tells) {
 			return err
 		}

@@ -129,8 +129,13 @@ func decodeKeys(raw []byte) ([]keySet, error) {
 }
 
 // KeysChanged reports whether the server's keys differ from those of the last snapshot, as far as the
-// state knows it. They are files, so no segment of the log has them.
+// state knows it, or whether that snapshot has none that the service's recipients can open. They are
+// files, so no segment of the log has them.
 func (s *Service) KeysChanged() bool {
+	own, err := s.remembered()
+	if err != nil || own.KeysApart && s.KeysApart == "" || !isTo(filepath.Join(s.State, lastFolder), s.recipients()) {
+		return true
+	}
 	var sent map[string]string
 	raw, err := os.ReadFile(filepath.Join(s.State, lastFolder, keysFile))
 	if err != nil || json.Unmarshal(raw, &sent) != nil {

@@ -466,9 +466,10 @@ func (s *Service) remembered() (*Manifest, error) {
 	return decodeManifest(string(name), raw)
 }
 
-// Made returns when the service made its newest snapshot: zero if it has made none, the store does not
-// have it any more, or it is younger than now. other names the store's newest snapshot if it is younger
-// and the service has not made it: the store may have another writer. It only lists.
+// Made returns when the service made its newest snapshot: zero if it has made none, the store lost it, or
+// it is younger than now. other names the store's newest snapshot if it is younger and the service has not
+// made it: the store may have another writer, which may have removed the service's own as an old one. It
+// only lists.
 func (s *Service) Made(ctx context.Context) (at time.Time, other string, err error) {
 	names, err := Names(ctx, s.Depot)
 	if err != nil {
@@ -478,10 +479,11 @@ func (s *Service) Made(ctx context.Context) (at time.Time, other string, err err
 	if err != nil {
 		return at, "", nil //nolint:nilerr // nothing is known of the store
 	}
-	if slices.Contains(names, own.Name) && !own.At.After(s.Now()) {
+	other = own.follower(names, s.Now())
+	if (other != "" || slices.Contains(names, own.Name)) && !own.At.After(s.Now()) {
 		at = own.At
 	}
-	return at, own.follower(names, s.Now()), nil
+	return at, other, nil
 }
 
 // follower returns the newest of some names that is not younger than now, if it is younger than the

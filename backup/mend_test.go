@@ -146,7 +146,8 @@ func TestWriteOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	send(t, w, s)
-	if second := snapshot(t, s); second.Sent > first.Sent/5 {
+	second := snapshot(t, s)
+	if second.Sent > first.Sent/5 {
 		t.Errorf("%d bytes were sent, the first time %d", second.Sent, first.Sent)
 	}
 	for name, err := range map[string]error{
@@ -260,6 +261,32 @@ func (u *unreadable) Get(ctx context.Context, name string) (io.ReadCloser, error
 	}{io.MultiReader(io.LimitReader(body, 1), failing{u.err}), body}, nil
 }
 
+// TestMadeRemoved: a snapshot that another server has removed as an old one was made; a new one is not
+// due at once for that. One that is lost is.
+func TestMadeRemoved(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	store := openFolder(t, t.TempDir())
+	s := w.service(store)
+	own := snapshot(t, s)
+	w.pass(time.Minute)
+	other := w.service(store)
+	other.State = t.TempDir()
+	theirs := snapshot(t, other)
+	for _, c := range []struct {
+		removed string
+		at      time.Time
+		other   string
+	}{{own.Name, own.At, theirs.Name}, {theirs.Name, time.Time{}, ""}} {
+		if err := store.Remove(t.Context(), c.removed); err != nil {
+			t.Fatal(err)
+		}
+		if at, name, err := s.Made(t.Context()); err != nil || name != c.other || !at.Equal(c.at) {
+			t.Errorf("without %s: made at %s, want %s, %q, %v", c.removed, at, c.at, name, err)
+		}
+	}
+}
+
 // TestVerifyAway: a store that cannot be read, as while the network is away, is not damaged: the
 // verification says that it could not look. A disk that cannot read a file any more is.
 func TestVerifyAway(t *testing.T) {
@@ -285,6 +312,13 @@ func TestVerifyAway(t *testing.T) {
 				out, err := verification(store, func(line string) { t.Errorf("%s, late: %t, a fault: %s", prefix, late, line) }).Run(t.Context())
 				if !errors.Is(err, reset) || !strings.Contains(err.Error(), "read "+prefix) || out.Faults > 0 || len(out.DamagedObjects) > 0 {
 					t.Errorf("%s, late: %t: %+v, %v", prefix, late, out, err)
+				}
+				store.err = backup.ErrRefused
+				if prefix != "snapshots/" {
+					out, err := verification(store, func(line string) { t.Errorf("%s, late: %t, refused, a fault: %s", prefix, late, line) }).Run(t.Context())
+					if !errors.Is(err, backup.ErrRefused) || out.Faults > 0 {
+						t.Errorf("%s, late: %t, refused: %+v, %v", prefix, late, out, err)
+					}
 				}
 				store.err = &os.PathError{Op: "read", Path: "a file", Err: syscall.EIO}
 				if out, err := verification(store, func(string) {}).Run(t.Context()); err != nil || !out.Damaged() {

@@ -584,5 +584,9 @@ func TestKeysChanged(t *testing.T) {
 				t.Errorf("%s, step %d: the keys have changed since the snapshot", what, i)
 			}
 		}
+		own := w.service(s.Depot)
+		if own.State, own.Source = s.State, s.Source; own.KeysChanged() != (what != "plain") {
+			t.Errorf("%s: whether the server's own snapshots lack the keys: %t", what, own.KeysChanged())
+		}
 	}
 }

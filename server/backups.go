@@ -23,6 +23,8 @@ const (
 	backupAgain = 10 * time.Minute
 	// proveEvery is how often the newest snapshot is verified.
 	proveEvery = 7 * 24 * time.Hour
+	// proveAgain is how long a verification waits that could not read the store: it reads all of it.
+	proveAgain = time.Hour
 )
 
 // proof is the result of the last verification of the server's backups: a file in the folder
@@ -129,6 +131,9 @@ func (s *Server) prove(ctx context.Context, service *backup.Service, again bool)
 		return nil
 	}
 	defer s.backingUp.Unlock()
+	if s.opts.Now().Before(s.proveAfter) {
+		return nil
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.stopping, cancel)() //nolint:contextcheck // it ends with the server, too
@@ -152,16 +157,25 @@ func (s *Server) prove(ctx context.Context, service *backup.Service, again bool)
 			slog.String("cause", err.Error()))
 		return p.keep(service.State)
 	}
-	if err != nil {
-		return fmt.Errorf("verify the backup: %w", err)
+	broken := err
+	if broken != nil {
+		broken = fmt.Errorf("verify the backup: %w", broken)
+		s.proveAfter = s.opts.Now().Add(proveAgain)
+		if p.Faults == 0 {
+			return broken
+		}
 	}
+	// What was found counts, also if the rest could not be read.
 	if err := backup.MarkDamaged(ctx, service.Depot, p.DamagedObjects); err != nil {
-		return err
+		return errors.Join(broken, err)
 	}
 	if service.Segments != nil && p.Parted != "" { // a snapshot in the same chain would not lead over the gap
 		if err := service.Segments.Part(ctx, p.Parted, fmt.Errorf("%w: %s", backup.ErrParted, p.First)); err != nil {
-			return err
+			return errors.Join(broken, err)
 		}
+	}
+	if broken != nil {
+		return errors.Join(broken, p.keep(service.State))
 	}
 	s.opts.Log.LogAttrs(ctx, slog.LevelInfo, "backup verified", slog.Int("faults", p.Faults), slog.Bool("hashes_only", p.HashesOnly))
 	if p.Faults == 0 {
@@ -203,8 +217,8 @@ func (s *Server) lookAtBackups(ctx context.Context) (string, error) {
 	switch old := s.opts.Now().Sub(newest).Round(time.Minute); {
 	case err != nil:
 		return "", fmt.Errorf("%s cannot be read: %w", c.BackupTo, err)
-	case newest.IsZero():
-		return "", fmt.Errorf("%s has none of this server yet: look into the log, or wait until the first one is made", c.BackupTo)
+	case other == "" && newest.IsZero():
+		return "", fmt.Errorf("%s has none of this server: look into the log, or wait until one is made", c.BackupTo)
 	case other != "":
 		return "", fmt.Errorf("%s has a snapshot that this server has not made, %s: if another server writes there, "+
 			"give each a folder or a prefix of its own", c.BackupTo, other)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -230,6 +231,41 @@ func TestProofAway(t *testing.T) {
 	}
 	if f := finding(t, s); f.OK || !strings.Contains(f.Says, "was verified last on") {
 		t.Errorf("%+v", f)
+	}
+}
+
+// failing is a store with a damaged pack, and from then on the network is away.
+type failing struct {
+	backup.Depot
+
+	failed atomic.Bool
+}
+
+// Get implements backup.Depot.
+func (f *failing) Get(ctx context.Context, name string) (io.ReadCloser, error) {
+	switch {
+	case strings.HasPrefix(name, "packs/") && !f.failed.Swap(true):
+		return io.NopCloser(strings.NewReader("damaged")), nil
+	case f.failed.Load():
+		return nil, errDark
+	}
+	return f.Depot.Get(ctx, name)
+}
+
+// TestProofBroken: what a verification found counts, also if the store could not be read to the end.
+func TestProofBroken(t *testing.T) {
+	t.Parallel()
+	store := filepath.Join(t.TempDir(), "store")
+	s := pdstest.Start(t, pdstest.Options{Settings: []string{"PDS_BACKUP_TO=" + store}})
+	await(t, s, true, "was restored and verified")
+	if err := s.Prove(t.Context(), func(d backup.Depot) backup.Depot { return &failing{Depot: d} }); !errors.Is(err, errDark) {
+		t.Errorf("%v", err)
+	}
+	if f := finding(t, s); f.OK || !strings.Contains(f.Says, "is damaged, 1 faults") {
+		t.Errorf("%+v", f)
+	}
+	if marks, err := os.ReadDir(filepath.Join(store, "damaged")); err != nil || len(marks) != 1 {
+		t.Errorf("%v, %v", marks, err)
 	}
 }
 

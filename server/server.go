@@ -165,6 +165,7 @@ type Server struct {
 	load         *load.Recorder
 	moving       *moving.Service
 	backingUp    sync.Mutex       // held while a backup is made
+	proveAfter   time.Time        // until when no backup is verified; backingUp guards it
 	segments     *backup.Segments // nil unless the log is sent to PDS_BACKUP_TO
 	backupState  string           // the folder of the server's own backups
 	// stopping ends, by endBackups, when the server begins to stop: no backup delays that.

@@ -355,7 +355,11 @@ func (c *backupVerifyCmd) Run() error {
 		Check: server.CheckBackup(func(string) {}), Now: time.Now, Fault: steps.fault,
 	}.Run(ctx)
 	if err != nil {
-		return fmt.Errorf("not verified to the end: %w", err)
+		err = fmt.Errorf("not verified to the end: %w", err)
+		if len(done.DamagedObjects) > 0 { // the next backup sends again what was found until then
+			err = errors.Join(err, backup.MarkDamaged(context.WithoutCancel(ctx), reader.Depot, done.DamagedObjects))
+		}
+		return err
 	}
 	what := fmt.Sprintf("%d snapshots restored and verified, %d objects, %d blobs: %d faults", done.Snapshots, done.Objects, done.Blobs,
 		done.Faults)
