@@ -114,6 +114,9 @@ func (f *Faults) set(p *Plan) *Plan {
 		f.running.Store(nil)
 		return nil
 	}
+	if f.running.Load() == nil { // what came meanwhile is not known, so what is older says nothing
+		f.recorder.clear()
+	}
 	if p.Seed == 0 {
 		p.Seed = 1 + rand.Uint32N(999_999) //nolint:gosec // no secret
 	}
@@ -324,12 +327,14 @@ func (f *Faults) before(r *http.Request, o *passage) (lost bool) {
 			return true
 		case Revoke, Takedown, Deactivate:
 			// A caller that leaves in the middle must not leave the account as it is.
-			if err := f.end(context.WithoutCancel(r.Context()), o.plan, h.Fault, o.call); err != nil {
+			acted, err := f.end(context.WithoutCancel(r.Context()), o.plan, h.Fault, o.call)
+			if err != nil {
 				f.in.Log.LogAttrs(r.Context(), slog.LevelWarn, "fault on purpose failed",
 					slog.String("fault", h.Kind), slog.String("cause", err.Error()))
-				continue
 			}
-			f.act(r.Context(), o, h)
+			if acted {
+				f.act(r.Context(), o, h)
+			}
 		}
 	}
 	return false
@@ -440,24 +445,31 @@ func (f *Faults) note(g *given) {
 	}
 }
 
-// end ends a caller's session, or pauses the account for a while.
-func (f *Faults) end(ctx context.Context, p *running, fault Fault, c *call) error {
+// end ends a caller's session, or pauses the account for a while, and reports whether it did: an account
+// that is down is left alone, or it would be lifted in the place of whoever took it down.
+func (f *Faults) end(ctx context.Context, p *running, fault Fault, c *call) (acted bool, err error) {
 	did := c.token.Sub
 	account := map[string]string{"account": did}
-	switch fault.Kind {
-	case Revoke:
+	if fault.Kind == Revoke {
 		id, _ := c.token.sessionID()
-		return f.in.Run(ctx, "session.revoke", map[string]any{"account": did, "id": id}, &struct{}{})
+		err := f.in.Run(ctx, "session.revoke", map[string]any{"account": did, "id": id}, &struct{}{})
+		return err == nil, err
+	}
+	var is struct{ Status string }
+	if err := f.in.Run(ctx, "account.info", account, &is); err != nil || is.Status != "" && is.Status != "active" {
+		return false, err
+	}
+	switch fault.Kind {
 	case Takedown:
 		err := f.in.Run(ctx, "account.takedown", map[string]string{"account": did, "ref": "nestbox dev faults"}, &struct{}{})
 		f.later(ctx, p, err, fault.For, func(ctx context.Context) error { return f.in.Run(ctx, "account.untakedown", account, &struct{}{}) })
-		return err
+		return err == nil, err
 	case Deactivate:
 		err := f.in.SetActive(ctx, did, false)
 		f.later(ctx, p, err, fault.For, func(ctx context.Context) error { return f.in.SetActive(ctx, did, true) })
-		return err
+		return err == nil, err
 	}
-	return errors.ErrUnsupported
+	return false, errors.ErrUnsupported
 }
 
 // later has something lifted after a time, unless it failed or lasts for good. What a plan did that is

@@ -499,6 +499,18 @@ func TestEnds(t *testing.T) {
 		t.Errorf("%s, want AccountTakedown", name)
 	}
 	w.off() // lifts at once
+	s = w.SignIn(t, "alice.test", pdstest.Password)
+	if got := w.Do(t, pdstest.Request{
+		Method: http.MethodPost, NSID: "com.atproto.server.deactivateAccount", Auth: pdstest.Bearer(s.AccessJwt), Body: struct{}{},
+	}); got.Status != http.StatusOK {
+		t.Fatalf("%d %s", got.Status, got.Body)
+	}
+	w.set(faults.Fault{Kind: faults.Deactivate, For: pause, Methods: []string{"com.atproto.server.getSession"}})
+	first := status()
+	w.off()
+	if second := status(); first != "deactivated" || second != "deactivated" {
+		t.Errorf("%q, %q of an account that its owner has deactivated", first, second)
+	}
 	again := w.SignIn(t, "alice.test", pdstest.Password)
 	w.set(faults.Fault{Kind: faults.Revoke, Methods: refreshing})
 	w.Refresh(t, again.RefreshJwt).WantError(t, 400, "ExpiredToken", "Token has been revoked")

@@ -80,6 +80,13 @@ func (r *recorder) forget() {
 	r.calls = slices.Delete(r.calls, 0, n)
 }
 
+// clear forgets all calls.
+func (r *recorder) clear() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls, r.bytes = nil, 0
+}
+
 // since returns the calls that began at a time or later.
 func (r *recorder) since(at time.Time) []findings.Call {
 	r.mu.Lock()
@@ -238,8 +245,11 @@ func (r *recorder) digest(q *http.Request, c *call, unsafe bool) string {
 		_, _ = sum.Write(strconv.AppendInt(nil, int64(len(part)), 10))
 		_, _ = sum.Write(part)
 	}
-	if c.token != nil && c.kind == Refresh {
-		_, _ = sum.Write([]byte(c.token.JTI))
+	if c.token != nil {
+		_, _ = sum.Write([]byte(c.token.SID))
+		if c.kind == Refresh {
+			_, _ = sum.Write([]byte(c.token.JTI))
+		}
 	}
 	const enough = 12
 	return hex.EncodeToString(sum.Sum(nil)[:enough])
@@ -252,10 +262,10 @@ func unsafe(r *http.Request, c *call) bool {
 	}
 	switch c.method {
 	case "com.atproto.repo.createRecord":
-		return c.texts["rkey"] == ""
+		return c.texts["rkey"] == "" && c.texts["swapCommit"] == ""
 	case "com.atproto.repo.applyWrites":
-		return bytes.Contains(c.body, []byte("applyWrites#create\"")) && !bytes.Contains(c.body, []byte(`"rkey"`))
-	case createAccount, "com.atproto.server.createAppPassword", "com.atproto.server.createInviteCode", "com.atproto.moderation.createReport",
+		return bytes.Contains(c.body, []byte("applyWrites#create\"")) && !bytes.Contains(c.body, []byte(`"rkey"`)) && c.texts["swapCommit"] == ""
+	case "com.atproto.server.createInviteCode", "com.atproto.moderation.createReport",
 		"chat.bsky.convo.sendMessage", "chat.bsky.convo.sendMessageBatch":
 		return true
 	}
@@ -278,8 +288,9 @@ func (f *Faults) movedBy(r *http.Request, c *call) string {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	own, err := url.Parse(f.in.URL)
-	if err != nil || host == own.Hostname() || host == "localhost" ||
+	if err != nil || host == own.Hostname() || host == "localhost" || strings.HasSuffix(host, ".localhost") ||
 		net.ParseIP(strings.Trim(host, "[]")) != nil || f.hosts(r.Context(), host) {
 		return ""
 	}

@@ -3,22 +3,28 @@ package findings
 import (
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
 // ofRepeats looks for calls that were repeated too early, or should not be repeated.
 func ofRepeats(r *collector, calls []*Call) {
 	type request struct{ digest, caller string }
+	var looked time.Time // when it read a repository last
 	last := map[string]*Call{}
 	asked := map[request]*Call{} // the last call of a caller that can be distinguished
 	for _, c := range calls {
+		if c.Verb == "GET" && (strings.HasSuffix(c.Method, "getRecord") || strings.HasSuffix(c.Method, "listRecords")) {
+			looked = c.At
+		}
 		if c.Digest == "" {
 			continue
 		}
 		if b := asked[request{c.Digest, c.Caller}]; b != nil && b.tooSoon(c) {
 			r.add(Impatient, c, c.Session, "%s again %s after %d with Retry-After %s",
 				c.Method, c.At.Sub(b.End).Round(time.Millisecond), b.Status, b.RetryAfter)
-		} else if b := last[c.Digest]; b != nil && c.Unsafe && b.doubtful() && !c.At.Before(b.End) && c.At.Sub(b.End) < again {
+		} else if b := last[c.Digest]; b != nil && c.Unsafe && b.doubtful() && !c.refused() && !c.At.Before(b.End) && c.At.Sub(b.End) < again &&
+			looked.Before(b.End) {
 			r.add(RepeatedPost, c, c.Session, "%s again, %s after %s", c.Method, c.At.Sub(b.End).Round(time.Millisecond), b.outcome())
 		}
 		last[c.Digest] = c
@@ -37,6 +43,9 @@ func (c *Call) tooSoon(next *Call) bool {
 // doubtful reports whether the client cannot know if the call was done. A 503 and a 429 say that it
 // was not.
 func (c *Call) doubtful() bool { return c.Lost || c.Status >= 500 && c.Status != 503 }
+
+// refused reports whether the server did not do the call.
+func (c *Call) refused() bool { return !c.Lost && c.Status >= 400 && c.Status < 500 }
 
 // outcome returns what the client got, in words.
 func (c *Call) outcome() string {
@@ -117,7 +126,7 @@ func ofSignIns(r *collector, calls []*Call) {
 			continue
 		}
 		switch failed := old.failed; {
-		case !old.out && old.last.transient():
+		case !old.out && old.last.transient() && (old.last.Purpose == Refresh || in.At.Sub(old.last.End) < byItself):
 			r.add(Dropped, in, old.last.Session, "signed in again after %s to %s", old.last.outcome(), old.last.Method)
 		case failed != nil && in.At.Sub(failed.End) < byItself:
 			r.add(Dropped, in, failed.Session, "signed in again, %s after %s to %s",

@@ -99,6 +99,11 @@ func TestDropped(t *testing.T) {
 	tab := func(after time.Duration) findings.Call {
 		return at(after, quick, findings.Call{Method: "getTimeline", Token: findings.AccessToken, Generation: findings.None, Given: findings.None})
 	}
+	failed := func(after time.Duration) findings.Call {
+		c := tab(after)
+		c.Status = 503
+		return c
+	}
 	for name, c := range map[string]struct {
 		calls []findings.Call // after a sign-in
 		want  []findings.Kind
@@ -110,10 +115,30 @@ func TestDropped(t *testing.T) {
 		"after another refresh": {[]findings.Call{refresh(s, 503), refresh(1500*ms, 200), out(2 * s), in(2500*ms, "s2")}, nil},
 		"after the sign-out":    {[]findings.Call{out(s), refresh(1100*ms, 503), in(1200*ms, "s2")}, nil},
 		"after the end":         {[]findings.Call{refresh(s, 503), refused(1100 * ms), in(1200*ms, "s2")}, nil},
+		"another device later":  {[]findings.Call{failed(s), in(5*s, "s2")}, nil},
+		"by itself":             {[]findings.Call{failed(s), in(1500*ms, "s2")}, []findings.Kind{findings.Dropped}},
 		"on another device":     {[]findings.Call{refresh(s, 503), in(1500*ms, "s2"), refresh(2*s, 200)}, nil},
 	} {
 		finds(t, name, append([]findings.Call{in(0, "s1")}, c.calls...), c.want...)
 	}
+}
+
+// TestRepeatedPost: a post that comes twice counts, unless the client looked before, or the server refused
+// it.
+func TestRepeatedPost(t *testing.T) {
+	t.Parallel()
+	post := func(after time.Duration, status int) findings.Call {
+		return at(after, quick, findings.Call{
+			Verb: "POST", Method: "com.atproto.repo.createRecord", Unsafe: true, Digest: "post", Token: findings.AccessToken,
+			Generation: findings.None, Given: findings.None, Status: status,
+		})
+	}
+	look := at(2*time.Second, quick, findings.Call{
+		Verb: "GET", Method: "com.atproto.repo.listRecords", Digest: "look", Generation: findings.None, Given: findings.None,
+	})
+	finds(t, "twice", []findings.Call{post(time.Second, 502), post(3*time.Second, 200)}, findings.RepeatedPost)
+	finds(t, "looked", []findings.Call{post(time.Second, 502), look, post(3*time.Second, 200)})
+	finds(t, "refused", []findings.Call{post(time.Second, 502), post(3*time.Second, 400)})
 }
 
 // refused is a refresh that is refused for good.
