@@ -59,7 +59,7 @@ func (c *Call) outcome() string {
 // anybody began.
 func ofNonces(r *collector, calls []*Call, now time.Time) {
 	type request struct{ verb, method string }
-	begun, seen := map[request][]time.Time{}, map[request]int{}
+	begun, seen, asked := map[request][]time.Time{}, map[request]int{}, map[request]*Call{}
 	for _, c := range calls {
 		key := request{c.Verb, c.Method}
 		begun[key] = append(begun[key], c.At)
@@ -67,7 +67,12 @@ func ofNonces(r *collector, calls []*Call, now time.Time) {
 	for _, c := range calls {
 		key := request{c.Verb, c.Method}
 		seen[key]++
-		if c.Lost || c.Error != "use_dpop_nonce" || now.Sub(c.End) < again {
+		if c.Lost || c.Error != "use_dpop_nonce" {
+			continue
+		}
+		b := asked[key]
+		asked[key] = c
+		if now.Sub(c.End) < again || b != nil && c.At.Sub(b.End) < again { // it may be the repeat, which is asked again
 			continue
 		}
 		later := begun[key][seen[key]:]

@@ -19,6 +19,7 @@ func Limits() []string {
 		row("all", "an answer counts as known to the client %s after it was sent", settle),
 		row(AtOnce, "refreshes that begin less than %s apart", together),
 		row(Early, "before 1/%d of the life has passed, and more than %s before it ends", earlyPart, soon),
+		row(Unused, "the newer token came within %s after it was asked for: for a slower one the client may not have waited", slow),
 		row(Dropped, "after a refresh that failed less than %s ago, also with a sign-out or another tab's call in between", byItself),
 		row(Kept, "more than %d calls, or more than %d refreshes", goOn, goOn),
 		row(Impatient, "before %d/10 of the time is over", patient),

@@ -226,6 +226,8 @@ const (
 	// again is how long a client has to repeat a call that was asked for a nonce, and for how long
 	// a call counts as repeated.
 	again = 30 * time.Second
+	// slow is how long a call takes whose client may have given it up, though the connection stays.
+	slow = 3 * time.Second
 	// patient is how many tenths of Retry-After a client must wait.
 	patient = 9
 	// byItself is how soon after a failed refresh a sign-in is the client's own doing, whatever was called

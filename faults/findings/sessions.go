@@ -13,7 +13,7 @@ type pair struct {
 	expires    time.Time     // its access token, as the client sees it
 }
 
-// arrivals are the pairs that came to the client of a session.
+// arrivals are the pairs that came to the client of a session, as far as it surely waited for them.
 type arrivals struct {
 	calls  []*Call // that gave those which are still to come, in the order in which they do
 	newest pair
@@ -23,7 +23,7 @@ type arrivals struct {
 func arrivalsOf(calls []*Call) *arrivals {
 	a := &arrivals{newest: pair{generation: None}}
 	for _, c := range calls {
-		if c.gave() {
+		if c.gave() && c.End.Sub(c.At) < slow {
 			a.calls = append(a.calls, c)
 		}
 	}

@@ -123,6 +123,34 @@ func TestDropped(t *testing.T) {
 	}
 }
 
+// TestGivenUp: a client that gives a slow refresh up, and keeps its connection, may repeat it.
+func TestGivenUp(t *testing.T) {
+	t.Parallel()
+	const s = time.Second
+	in := at(0, quick, findings.Call{Purpose: findings.SignIn, Method: "createSession", Generation: findings.None})
+	refresh := func(after, took time.Duration) findings.Call {
+		return at(after, took, findings.Call{Purpose: findings.Refresh, Method: "refreshSession", Token: findings.RefreshToken, Given: 1})
+	}
+	finds(t, "slow", []findings.Call{in, refresh(s, 5*s), refresh(8*s, quick)})
+	finds(t, "quick", []findings.Call{in, refresh(s, quick), refresh(8*s, quick)}, findings.Unused)
+}
+
+// TestNonces: a call that was asked for a nonce comes again; the repeat may be asked, too.
+func TestNonces(t *testing.T) {
+	t.Parallel()
+	call := func(after time.Duration, asked bool) findings.Call {
+		c := findings.Call{Verb: "GET", Method: "getTimeline", Token: findings.AccessToken, Generation: findings.None, Given: findings.None}
+		if asked {
+			c.Status, c.Error = 401, "use_dpop_nonce"
+		}
+		return at(after, quick, c)
+	}
+	const s = time.Second
+	later := call(2*time.Minute, false)
+	finds(t, "the repeat", []findings.Call{call(s, true), call(2*s, true), later})
+	finds(t, "no repeat", []findings.Call{call(s, true), later}, findings.NonceIgnored)
+}
+
 // TestRepeatedPost: a post that comes twice counts, unless the client looked before, or the server refused
 // it.
 func TestRepeatedPost(t *testing.T) {
