@@ -407,11 +407,7 @@ func TestMarkDoubted(t *testing.T) {
 // chain that has ended.
 func TestEachChain(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	dir := t.TempDir()
-	store := openFolder(t, dir)
-	s := following(t, w, store)
-	snapshot(t, s)
+	w, dir, store, s := followed(t)
 	for n := range 2 { // of the first chain, two snapshots
 		w.fill(n*10, n*10+10, 300)
 		send(t, w, s)

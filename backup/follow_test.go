@@ -162,15 +162,21 @@ func TestPointInTime(t *testing.T) {
 	}
 }
 
+// followed returns a world whose log goes to a store in a folder, which has its first snapshot.
+func followed(tb testing.TB) (w *world, dir string, store *depot.Folder, s *backup.Service) {
+	tb.Helper()
+	w, dir = newWorld(tb), tb.TempDir()
+	store = openFolder(tb, dir)
+	s = following(tb, w, store)
+	snapshot(tb, s)
+	return w, dir, store, s
+}
+
 // TestSegmentHarm: a segment that is missing, damaged or that two servers wrote is named, and
 // what is before it comes back.
 func TestSegmentHarm(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	dir := t.TempDir()
-	store := openFolder(t, dir)
-	s := following(t, w, store)
-	snapshot(t, s)
+	w, dir, store, s := followed(t)
 	for i := range 4 {
 		w.fill(i*10, i*10+10, 500)
 		send(t, w, s)
@@ -317,11 +323,7 @@ func flip(tb testing.TB, path string) (back func()) {
 // damaged or missing, and that one is named.
 func TestAheadHarm(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	dir := t.TempDir()
-	store := openFolder(t, dir)
-	s := following(t, w, store)
-	snapshot(t, s)
+	w, dir, store, s := followed(t)
 	var at time.Time
 	var events []int64
 	step := func() {
@@ -393,11 +395,7 @@ func TestAheadHarm(t *testing.T) {
 // the segment would. What was ended behind it is still found.
 func TestListHarm(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	dir := t.TempDir()
-	store := openFolder(t, dir)
-	s := following(t, w, store)
-	snapshot(t, s)
+	w, dir, store, s := followed(t)
 	var events []int64
 	for i := range 3 {
 		if err := w.use(t.Context(), i, fmt.Sprintf("file %d", i)); err != nil {

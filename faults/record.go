@@ -257,14 +257,14 @@ func (r *recorder) digest(q *http.Request, c *call, unsafe bool) string {
 
 // unsafe reports whether a call that comes twice is done twice.
 func unsafe(r *http.Request, c *call) bool {
-	if r.Method != http.MethodPost {
+	if r.Method != http.MethodPost || c.texts["swapCommit"] != "" {
 		return false
 	}
 	switch c.method {
 	case "com.atproto.repo.createRecord":
-		return c.texts["rkey"] == "" && c.texts["swapCommit"] == ""
+		return c.texts["rkey"] == ""
 	case "com.atproto.repo.applyWrites":
-		return bytes.Contains(c.body, []byte("applyWrites#create\"")) && !bytes.Contains(c.body, []byte(`"rkey"`)) && c.texts["swapCommit"] == ""
+		return bytes.Contains(c.body, []byte("applyWrites#create\"")) && !bytes.Contains(c.body, []byte(`"rkey"`))
 	case "com.atproto.server.createInviteCode", "com.atproto.moderation.createReport",
 		"chat.bsky.convo.sendMessage", "chat.bsky.convo.sendMessageBatch":
 		return true
