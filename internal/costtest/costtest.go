@@ -4,8 +4,11 @@ package costtest
 
 import (
 	"runtime"
+	"runtime/debug"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -15,6 +18,8 @@ const (
 	// nothing is compared.
 	slackTime   = 10 * time.Millisecond
 	slackMemory = 256 << 10
+	// maxHeap is the heap at which the collector runs nevertheless, in bytes.
+	maxHeap = 1 << 30
 	// runs is how often a size is measured at most; the best run counts. Other work
 	// on the machine makes a run slower, never faster.
 	runs = 5
@@ -29,13 +34,17 @@ const (
 func Linear(t *testing.T, n int, prepare func(n int) (run func())) {
 	t.Helper()
 	once, twice := prepare(n), prepare(2*n)
+	// The collector runs between what is measured: within, how often it does follows the
+	// machine's other work.
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(maxHeap))
 	small, large := memory(once), memory(twice)
 	if limit := slackMemory + int64(factor*float64(small)); large > limit {
 		t.Errorf("an input of %d takes %d bytes of memory, one of %d takes %d; the limit is %d", n, small, 2*n, large, limit)
 	}
-	a, b := best(once), best(twice)
+	a, b := best(t, once), best(t, twice)
 	for range rounds {
-		a, b = min(a, best(once)), min(b, best(twice))
+		a, b = min(a, best(t, once)), min(b, best(t, twice))
 		if b <= slackTime+time.Duration(factor*float64(a)) {
 			return
 		}
@@ -53,12 +62,25 @@ func memory(run func()) int64 {
 }
 
 // best returns the shortest time of some runs.
-func best(run func()) time.Duration {
+func best(t *testing.T, run func()) time.Duration {
+	t.Helper()
 	shortest := time.Duration(1<<63 - 1)
 	for range runs {
-		began := time.Now()
+		runtime.GC()
+		began := cpu(t)
 		run()
-		shortest = min(shortest, time.Since(began))
+		shortest = min(shortest, cpu(t)-began)
 	}
 	return shortest
+}
+
+// cpu returns the processor time that the program took so far: what other programs take
+// is not in it.
+func cpu(t *testing.T) time.Duration {
+	t.Helper()
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &now); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(now.Nano())
 }

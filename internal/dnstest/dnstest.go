@@ -3,7 +3,9 @@ package dnstest
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -47,6 +49,36 @@ func Resolver(tb testing.TB, address func() (netip.Addr, error)) *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "udp", server)
 	}}
+}
+
+// NoNames returns a resolver for a whole test program, to be set as net.DefaultResolver: it
+// finds the names of the hosts file, and no other, whatever name servers the machine has.
+func NoNames() *net.Resolver {
+	return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		go answerStream(theirs)
+		return ours, nil
+	}}
+}
+
+// answerStream answers the questions on a connection: there is no such name.
+func answerStream(conn net.Conn) {
+	defer func() { _ = conn.Close() }()
+	for {
+		var size [2]byte
+		if _, err := io.ReadFull(conn, size[:]); err != nil {
+			return
+		}
+		query := make([]byte, binary.BigEndian.Uint16(size[:]))
+		if _, err := io.ReadFull(conn, query); err != nil {
+			return
+		}
+		raw := answer(query, func(dnsmessage.Question) ([]dnsmessage.ResourceBody, error) { return nil, ErrNoName })
+		framed := append(binary.BigEndian.AppendUint16(nil, uint16(len(raw))), raw...) //nolint:gosec // an answer is short
+		if _, err := conn.Write(framed); err != nil {
+			return
+		}
+	}
 }
 
 // serve returns the address of a server that gives the answers of a function.
