@@ -25,11 +25,15 @@ func (a *attended) Get(ctx context.Context, name string) (io.ReadCloser, error) 
 	return &attendedBody{body, a, name}, nil
 }
 
+// unclean is EUCLEAN of Linux: what the file system has of a file is damaged. Other systems do not know
+// the number.
+const unclean = syscall.Errno(117)
+
 // failed ends the verification unless the error tells what has become of the object, or that nobody
 // waits for it. A disk that cannot read a file any more, and what is no file, is damaged.
 func (a *attended) failed(name string, err error) error {
 	for _, tells := range []error{
-		ErrMissing, ErrDamaged, syscall.EIO, syscall.EBADMSG, syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP, context.Canceled,
+		ErrMissing, ErrDamaged, syscall.EIO, syscall.EBADMSG, unclean, syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP, context.Canceled,
 	} {
 		if errors.Is(err, tells) {
 			return err

@@ -141,7 +141,7 @@ type Service struct {
 	// store.
 	KeysApart string
 	// State is a folder for what is known of the store. If it is lost, the next snapshot
-	// takes longer.
+	// takes longer, and those before it count as another's.
 	State string
 	// Again: everything is sent, also what the store has: it may be damaged there.
 	Again bool
@@ -149,6 +149,9 @@ type Service struct {
 	Segments *Segments
 	// Keep is what Retain keeps; zero keeps all.
 	Keep Keep
+	// Adopt: the snapshots that others made count as those of the service from the next one on. Else
+	// Retain leaves them.
+	Adopt bool
 	Now  func() time.Time
 	Log  *slog.Logger
 	// Progress, if it is set, is called often.

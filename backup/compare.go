@@ -111,6 +111,23 @@ func (s *Segments) Check(ctx context.Context) (hole string, err error) {
 	return hole, nil
 }
 
+// Mend is Check, and ends a chain that has parted: the next snapshot, which is due at once, begins
+// another one.
+func (s *Segments) Mend(ctx context.Context) (hole string, err error) {
+	chain := s.chain()
+	if hole, err = s.Check(ctx); errors.Is(err, ErrParted) {
+		err = errors.Join(err, s.Part(ctx, chain, err))
+	}
+	return hole, err
+}
+
+// chain names the chain that is followed, empty if none is.
+func (s *Segments) chain() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kept.Chain
+}
+
 // match returns ErrParted unless the segments behind one of an index lead to the mark.
 func (k *kept) match(there *chainLog, from int64) error {
 	run, gap := there.after(from)
@@ -156,9 +173,7 @@ func (s *Segments) compareLate(ctx context.Context) error {
 	if !s.unsure {
 		return nil
 	}
-	s.mu.Lock()
-	chain := s.kept.Chain
-	s.mu.Unlock()
+	chain := s.chain()
 	switch err := s.compare(ctx); {
 	case errors.Is(err, ErrParted):
 		if err := s.Part(ctx, chain, err); err != nil {
@@ -174,10 +189,7 @@ func (s *Segments) compareLate(ctx context.Context) error {
 // Part ends a chain, if it is followed, because what the store has of it leads nowhere: the next
 // snapshot begins another one.
 func (s *Segments) Part(ctx context.Context, chain string, cause error) error {
-	s.mu.Lock()
-	follows := chain != "" && s.kept.Chain == chain
-	s.mu.Unlock()
-	if !follows {
+	if chain == "" || s.chain() != chain {
 		return nil
 	}
 	if err := s.db.Unfollow(ctx, cause); err != nil {

@@ -21,6 +21,7 @@ import (
 
 // The folders of Service.State, and their files. What a run writes is in next, which
 // becomes last when its snapshot is there; what an interrupted run left becomes partial.
+// madeFile lies beside them.
 const (
 	lastFolder    = "last"
 	nextFolder    = "next"
@@ -34,6 +35,8 @@ const (
 	indexFile   = "index"   // the manifest
 	toFile      = "to"      // the recipients, as Manifest.Recipients
 	keysFile    = "keys"    // JSON: the hash of each of the server's keys, by name
+
+	madeFile = "made" // the names of the snapshots that the service made, a line each
 )
 
 // partialLife is for how long we rely on what an interrupted run sent. After a day it may be removed
@@ -464,37 +467,6 @@ func (s *Service) remembered() (*Manifest, error) {
 		return nil, ErrMissing
 	}
 	return decodeManifest(string(name), raw)
-}
-
-// Made returns when the service made its newest snapshot: zero if it has made none, the store lost it, or
-// it is younger than now. other names the store's newest snapshot if it is younger and the service has not
-// made it: the store may have another writer, which may have removed the service's own as an old one. It
-// only lists.
-func (s *Service) Made(ctx context.Context) (at time.Time, other string, err error) {
-	names, err := Names(ctx, s.Depot)
-	if err != nil {
-		return at, "", err
-	}
-	own, err := s.remembered()
-	if err != nil {
-		return at, "", nil //nolint:nilerr // nothing is known of the store
-	}
-	other = own.follower(names, s.Now())
-	if (other != "" || slices.Contains(names, own.Name)) && !own.At.After(s.Now()) {
-		at = own.At
-	}
-	return at, other, nil
-}
-
-// follower returns the newest of some names that is not younger than now, if it is younger than the
-// manifest, else empty.
-func (m *Manifest) follower(names []string, now time.Time) string {
-	if len(names) > 0 {
-		if name := names[latest(names, now)]; name > m.Name {
-			return name
-		}
-	}
-	return ""
 }
 
 // isTo reports whether what a folder knows of was encrypted to some recipients.

@@ -320,9 +320,11 @@ func TestVerifyAway(t *testing.T) {
 						t.Errorf("%s, late: %t, refused: %+v, %v", prefix, late, out, err)
 					}
 				}
-				store.err = &os.PathError{Op: "read", Path: "a file", Err: syscall.EIO}
-				if out, err := verification(store, func(string) {}).Run(t.Context()); err != nil || !out.Damaged() {
-					t.Errorf("%s, late: %t, of a disk: %+v, %v", prefix, late, out, err)
+				for _, fault := range []error{syscall.EIO, syscall.EUCLEAN} {
+					store.err = &os.PathError{Op: "read", Path: "a file", Err: fault}
+					if out, err := verification(store, func(string) {}).Run(t.Context()); err != nil || !out.Damaged() {
+						t.Errorf("%s, late: %t, of a disk: %+v, %v", prefix, late, out, err)
+					}
 				}
 			}
 		}

@@ -77,17 +77,20 @@ func (r *Reader) replay(ctx context.Context, m *Manifest, at time.Time) (*Replay
 	return out, nil
 }
 
-// cut leaves out the segments from one on of which what is damaged or missing, as err says. It returns
-// false if err is another error.
-func (r *Replay) cut(from int, what string, err error) bool {
+// harmed reports whether an error says that an object is damaged or missing.
+func harmed(err error) bool { return errors.Is(err, ErrDamaged) || errors.Is(err, ErrMissing) }
+
+// cut leaves out the segments from one on that is damaged or missing, as err says. It returns false if err
+// is another error.
+func (r *Replay) cut(from int, err error) bool {
 	harm := "damaged"
 	switch {
 	case errors.Is(err, ErrMissing):
 		harm = "missing"
-	case !errors.Is(err, ErrDamaged):
+	case !harmed(err):
 		return false
 	}
-	r.Gap = fmt.Sprintf("%s %d of the log %s is %s", what, r.segments[from].Index, r.manifest.Chain, harm)
+	r.Gap = fmt.Sprintf("segment %d of the log %s is %s", r.segments[from].Index, r.manifest.Chain, harm)
 	r.segments, r.later = r.segments[:from], nil
 	r.end()
 	return true
@@ -149,28 +152,27 @@ func (r *Reader) apply(ctx context.Context, s Segment, piece, file *os.File) err
 	return nil
 }
 
-// readLists reads the lists of the blobs that are new in the segments, and returns for how many segments
-// it has them: up to a list that is damaged or missing.
-func (r *Reader) readLists(ctx context.Context, replay *Replay) (done int, err error) {
+// readLists reads the lists of the blobs that are new in the segments. One that is damaged or missing
+// is empty, unless harm, which is called with why, returns an error.
+func (r *Reader) readLists(ctx context.Context, replay *Replay, harm func(error) error) (err error) {
 	for i := range replay.lists {
 		l := &replay.lists[i]
-		at := replay.position(l.index)
-		if at < 0 || l.lines != nil {
+		if l.lines != nil || !replay.has(l.index) {
 			continue
 		}
-		if l.lines, err = r.readList(ctx, l); err != nil {
-			return at, err
+		if l.lines, err = r.readList(ctx, l); harmed(err) {
+			l.lines, err = []blobLine{}, harm(err)
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return len(replay.segments), nil
+	return nil
 }
 
-// position returns which of the segments has an index, -1 if none has.
-func (r *Replay) position(index int64) int {
-	if len(r.segments) == 0 || index < r.segments[0].Index || index > r.segments[len(r.segments)-1].Index {
-		return -1
-	}
-	return int(index - r.segments[0].Index)
+// has reports whether one of the segments has an index.
+func (r *Replay) has(index int64) bool {
+	return len(r.segments) > 0 && index >= r.segments[0].Index && index <= r.segments[len(r.segments)-1].Index
 }
 
 func (r *Reader) readList(ctx context.Context, l *blobList) (lines []blobLine, err error) {
@@ -203,7 +205,7 @@ func (r *Reader) readList(ctx context.Context, l *blobList) (lines []blobLine, e
 func (r *Replay) newBlobs() (out []blobLine) {
 	lines := map[string]blobLine{}
 	for _, l := range r.lists {
-		if r.position(l.index) < 0 {
+		if !r.has(l.index) {
 			continue
 		}
 		for _, b := range l.lines {
@@ -219,7 +221,7 @@ func (r *Replay) newBlobs() (out []blobLine) {
 // eachOf calls yield for each line of the blobs of a snapshot and of what leads on from it, by
 // key.
 func (r *Reader) eachOf(ctx context.Context, m *Manifest, replay *Replay, yield func(*blobLine) error) error {
-	if _, err := r.readLists(ctx, replay); err != nil {
+	if err := r.readLists(ctx, replay, func(err error) error { return err }); err != nil {
 		return err
 	}
 	more := replay.newBlobs()
@@ -250,33 +252,61 @@ func (r *Reader) eachOf(ctx context.Context, m *Manifest, replay *Replay, yield 
 
 // Ahead writes the database of the store's newest state to a file, if that is younger than a
 // state that was restored, of which the database is in another file, as Restore wrote it. It
-// returns what the file has, up to a segment that is damaged, and nil if no state is younger.
+// returns what the file has, up to what is damaged, and nil if no state is younger.
 func (r *Reader) Ahead(ctx context.Context, done *Replay, database, path string) (rest *Replay, err error) {
-	newest, err := Latest(ctx, r.Depot, time.Now())
+	names, err := Names(ctx, r.Depot)
 	if err != nil {
 		return nil, err
 	}
+	names = slices.DeleteFunc(names[:latest(names, time.Now())+1], func(name string) bool { return name < done.manifest.Name })
+	var harm error
+	var lost string // the newest snapshot that is damaged
+	for _, name := range slices.Backward(names) {
+		if rest, err = r.aheadFrom(ctx, name, done, database, path); !harmed(err) {
+			break
+		}
+		if harm == nil {
+			harm, lost = err, name
+		}
+	}
+	switch at, _, _ := nameOf(lost); {
+	case err != nil || harm == nil:
+		return rest, err
+	case rest == nil:
+		return nil, harm
+	case rest.Gap == "" && rest.At.Before(at):
+		rest.Gap = fmt.Sprintf("the snapshot %s cannot be used: %v", lost, harm)
+	}
+	return rest, nil
+}
+
+// aheadFrom is Ahead by one snapshot, which is not older than the one that was restored, and its log.
+func (r *Reader) aheadFrom(ctx context.Context, name string, done *Replay, database, path string) (rest *Replay, err error) {
 	from := 0 // what is before is in the file
-	if newest.Name == done.manifest.Name {
+	if name == done.manifest.Name {
 		if len(done.later) == 0 {
 			return nil, nil //nolint:nilnil // that there is none is not an error
 		}
 		from = len(done.segments)
-		rest = &Replay{Gap: done.behind, manifest: newest, segments: slices.Concat(done.segments, done.later)}
+		rest = &Replay{Gap: done.behind, manifest: done.manifest, segments: slices.Concat(done.segments, done.later)}
 		rest.end()
 		if err = durable.CopyFile(database, path); err != nil {
 			err = fmt.Errorf("copy the database: %w", err)
 		}
 	} else {
-		if rest, err = r.replay(ctx, newest, time.Time{}); err != nil || !rest.At.After(done.At) {
+		m, loadErr := Load(ctx, r.Depot, name)
+		if loadErr != nil {
+			return nil, loadErr
+		}
+		if rest, err = r.replay(ctx, m, time.Time{}); err != nil || !rest.At.After(done.At) {
 			return nil, err
 		}
-		err = r.rebuild(ctx, newest, path)
+		err = r.rebuild(ctx, m, path)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if n, err := r.applyAll(ctx, rest.segments[from:], path); err != nil && !rest.cut(from+n, "segment", err) {
+	if n, err := r.applyAll(ctx, rest.segments[from:], path); err != nil && !rest.cut(from+n, err) {
 		return nil, err
 	}
 	return rest, nil

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"maps"
 	"os"
 	"path/filepath"
@@ -47,7 +46,7 @@ type Target struct {
 	// At, if it is set, is the time up to which segments of the log are applied, else all are.
 	At time.Time
 	// Named, if it is set, calls yield with the key of each blob's file that the database at a
-	// path knows, by key: others are left out.
+	// path knows, by key: others are left out, and those that no list has are looked for in the store.
 	Named func(ctx context.Context, path string, yield func(key string) error) error
 	// Makes are the names of what Then makes in the folder, besides the database's own.
 	Makes []string
@@ -77,12 +76,14 @@ func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) (err error
 	if err != nil {
 		return err
 	}
-	if n, err := r.readLists(ctx, replay); err != nil {
-		behind := slices.Concat(replay.segments[n:], replay.later)
-		if !replay.cut(n, "the list of blobs of segment", err) {
-			return err
+	err = r.readLists(ctx, replay, func(err error) error {
+		if to.Named != nil { // then the blobs are found without it
+			return nil
 		}
-		replay.later = behind // what was ended there can still be listed
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	names := []string{BlobsName, DatabaseName + restoredEnding, DatabaseName + restoredEnding + pieceEnding}
 	for _, f := range m.Files {
@@ -100,7 +101,7 @@ func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) (err error
 	if err := r.database(ctx, m, chart, path+restoredEnding); err != nil {
 		return err
 	}
-	if n, err := r.applyAll(ctx, replay.segments, path+restoredEnding); err != nil && !replay.cut(n, "segment", err) {
+	if n, err := r.applyAll(ctx, replay.segments, path+restoredEnding); err != nil && !replay.cut(n, err) {
 		return err
 	}
 	if err := r.blobs(ctx, m, replay, to, path+restoredEnding); err != nil {
@@ -488,46 +489,32 @@ func (r *Reader) blobs(ctx context.Context, m *Manifest, replay *Replay, to Targ
 		r.progress(Step{"blobs", done, max(done, m.BlobCount), 0})
 		return nil
 	}
+	each, end := write, func() error { return nil }
 	if len(replay.segments) > 0 && to.Named != nil {
-		wanted, stop := iter.Pull2(func(yield func(string, error) bool) {
-			err := to.Named(ctx, path, func(key string) error {
-				if !yield(key, nil) {
-					return errEnough
-				}
-				return nil
-			})
-			if err != nil && !errors.Is(err, errEnough) {
-				yield("", err)
-			}
-		})
-		defer stop()
-		all := write
-		next, err, more := wanted()
-		write = func(line *blobLine) error {
-			for more && err == nil && next < line.key {
-				next, err, more = wanted()
-			}
-			if err != nil || !more || next != line.key {
-				return err
-			}
-			return all(line)
-		}
+		n := r.namedBlobs(ctx, to, path, write)
+		defer n.stop()
+		each = func(line *blobLine) error { return n.listed(ctx, line) }
+		end = func() error { return n.upTo(ctx, "\xff") }
 	}
-	if err := r.eachOf(ctx, m, replay, write); err != nil {
+	if err := r.eachOf(ctx, m, replay, each); err != nil {
+		return err
+	}
+	if err := end(); err != nil {
 		return err
 	}
 	return syncTree(dir)
 }
-
-// errEnough ends an iteration early.
-var errEnough = errors.New("enough")
 
 func (r *Reader) blob(ctx context.Context, line *blobLine, path string) (err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // parseBlobLine keeps it within the folder
 	if err != nil {
 		return fmt.Errorf("write blob: %w", err)
 	}
-	defer func() { err = errors.Join(err, file.Close()) }()
+	defer func() {
+		if err = errors.Join(err, file.Close()); err != nil {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}()
 	return r.useBlob(ctx, line, func(in io.Reader) error {
 		_, err := io.Copy(file, in)
 		return err

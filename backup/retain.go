@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -83,8 +84,9 @@ type Retained struct {
 	Bytes     int64 `json:"bytes"`
 }
 
-// Retain removes the snapshots that Keep does not keep, and then what no manifest names and
-// is older than a day. If one manifest cannot be read, it removes nothing.
+// Retain removes those snapshots of the service that Keep does not keep, and then what no manifest
+// names and is older than a day. What others made stays, with the log that leads on from it. If one
+// manifest cannot be read, it removes nothing.
 func (s *Service) Retain(ctx context.Context) (out Retained, err error) {
 	if s.Keep == (Keep{}) {
 		return out, nil
@@ -93,8 +95,18 @@ func (s *Service) Retain(ctx context.Context) (out Retained, err error) {
 	if err != nil {
 		return out, err
 	}
+	made, err := s.made()
+	if err != nil {
+		return out, err
+	}
+	others := func(name string) bool { return !made[name] }
+	own := slices.DeleteFunc(slices.Clone(names), others)
+	if n := len(names) - len(own); n > 0 {
+		s.Log.LogAttrs(ctx, slog.LevelWarn, "the store has snapshots that this data directory has not made, which stay: "+
+			"if no other server writes there, as after a restore, run nestbox backup --adopt once", slog.Int("snapshots", n))
+	}
 	drop := map[string]bool{}
-	for _, name := range s.Keep.dropped(names, s.Now()) {
+	for _, name := range s.Keep.dropped(own, s.Now()) {
 		drop[name] = true
 	}
 	if _, err := s.load(ctx, names, drop); err != nil {
@@ -116,11 +128,13 @@ func (s *Service) Retain(ctx context.Context) (out Retained, err error) {
 	if err != nil {
 		return out, err
 	}
-	return out, s.sweep(ctx, left, s.reach(names), &out)
+	reach := s.reach(slices.DeleteFunc(names, others))
+	leads := slices.DeleteFunc(slices.Clone(left), func(m *Manifest) bool { return made[m.Name] && m.At.Before(reach) })
+	return out, s.sweep(ctx, left, leads, &out)
 }
 
-// reach returns how far back the times between snapshots can be restored: as far as the daily
-// snapshots go.
+// reach returns how far back the times between snapshots of some names can be restored: as far as the
+// daily snapshots go.
 func (s *Service) reach(names []string) time.Time {
 	names = names[:latest(names, s.Now())+1]
 	daily := Keep{Daily: s.Keep.Daily}
@@ -137,11 +151,11 @@ func (s *Service) reach(names []string) time.Time {
 }
 
 // neededOfLog returns a function that reports whether an object is to be kept of the log: it leads on
-// from a snapshot that is not older than reach.
-func (s *Service) neededOfLog(left []*Manifest, reach time.Time) func(Object) bool {
+// from one of some snapshots.
+func neededOfLog(leads []*Manifest) func(Object) bool {
 	first := map[string]int64{}
-	for _, m := range left {
-		if old, ok := first[m.Chain]; m.Chain != "" && !m.At.Before(reach) && (!ok || m.Segment < old) {
+	for _, m := range leads {
+		if old, ok := first[m.Chain]; m.Chain != "" && (!ok || m.Segment < old) {
 			first[m.Chain] = m.Segment
 		}
 	}
@@ -173,8 +187,9 @@ func (s *Service) load(ctx context.Context, names []string, without map[string]b
 	return out, nil
 }
 
-// sweep removes what no manifest names.
-func (s *Service) sweep(ctx context.Context, left []*Manifest, reach time.Time, out *Retained) error {
+// sweep removes what no manifest of those that are left names, and of the log what leads on from none
+// of leads. Both have the oldest first.
+func (s *Service) sweep(ctx context.Context, left, leads []*Manifest, out *Retained) error {
 	named := map[string]bool{}
 	for _, m := range left {
 		for _, o := range m.objects() {
@@ -186,7 +201,7 @@ func (s *Service) sweep(ctx context.Context, left []*Manifest, reach time.Time, 
 			return err
 		}
 	}
-	needed, between := s.neededOfLog(left, reach), false
+	needed, between := neededOfLog(leads), false
 	keep := func(o Object) bool {
 		does := needed(o)
 		between = between || does
@@ -205,7 +220,7 @@ func (s *Service) sweep(ctx context.Context, left []*Manifest, reach time.Time, 
 		return err
 	}
 	return s.removeFrom(ctx, blobsFolder, func(o Object) bool {
-		if between && !o.At.Before(reach) {
+		if between && !o.At.Before(leads[0].At) {
 			return true // a time between two snapshots may have it
 		}
 		name := o.Name

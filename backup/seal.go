@@ -220,7 +220,8 @@ func (r *Reader) useBlob(ctx context.Context, line *blobLine, fn func(io.Reader)
 	return r.useHashed(ctx, line.name(), -1, line.sum, fn)
 }
 
-// useHashed is use of an object whose size is not known if it is below 0.
+// useHashed is use of an object whose size is not known if it is below 0, and whose hash is not if it
+// is empty.
 func (r *Reader) useHashed(ctx context.Context, name string, size int64, sum string, fn func(io.Reader) error) error {
 	return r.check(ctx, name, size, sum, func(raw io.Reader) error {
 		plain, err := r.open(name, raw)
@@ -242,12 +243,14 @@ func (r *Reader) check(ctx context.Context, name string, size int64, sum string,
 	err = fn(raw)
 	_, drainErr := io.Copy(io.Discard, raw)
 	closeErr := body.Close()
+	_, local := errors.AsType[*os.PathError](err)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case drainErr != nil:
 		return fmt.Errorf("read %s: %w", name, drainErr)
-	case size >= 0 && count.n != size || count.sum() != sum:
+	case size >= 0 && count.n != size || sum != "" && count.sum() != sum,
+		sum == "" && err != nil && !local: // then it cannot be decrypted
 		return r.found(name)
 	case err != nil:
 		return err

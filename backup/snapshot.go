@@ -92,7 +92,13 @@ func (r *run) newest(ctx context.Context) (*Manifest, error) {
 	}
 	name := names[latest(names, r.began)]
 	own, ownErr := r.remembered()
-	if ownErr == nil && own.follower(names, r.began) != "" {
+	other := ""
+	if ownErr == nil {
+		if other, err = r.other(own, names, r.began); err != nil {
+			return nil, err
+		}
+	}
+	if other != "" {
 		r.Log.LogAttrs(ctx, slog.LevelWarn, "the store has a snapshot that this server has not made: "+
 			"if another server writes there, give each a folder or a prefix of its own", slog.String("snapshot", name))
 	}
@@ -493,6 +499,9 @@ func (r *run) finish(ctx context.Context, m, base *Manifest) error {
 	m.Sent, m.Took = r.sent.Load(), r.Now().Sub(r.began).Milliseconds()
 	raw, err := m.encode()
 	if err != nil {
+		return err
+	}
+	if err := r.noteMade(names, m.Name); err != nil { // first: it is never there as another's
 		return err
 	}
 	if err := r.put(ctx, Stored{Name: m.Name, Size: int64(len(raw))}, bytesReader(raw)); err != nil {

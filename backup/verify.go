@@ -200,8 +200,8 @@ func (v *Verification) hashes(ctx context.Context, m *Manifest, replay *Replay, 
 			return err
 		}
 	}
-	_, err := v.readLists(ctx, replay)
-	if err := v.told(ctx, err); err != nil {
+	told := func(err error) error { return v.told(ctx, err) }
+	if err := told(v.readLists(ctx, replay, told)); err != nil {
 		return err
 	}
 	more := replay.newBlobs()
@@ -211,7 +211,7 @@ func (v *Verification) hashes(ctx context.Context, m *Manifest, replay *Replay, 
 		}
 	}
 	done := int64(0)
-	err = v.eachBlob(ctx, m, func(line *blobLine) error {
+	err := v.eachBlob(ctx, m, func(line *blobLine) error {
 		done++
 		v.progress(Step{"blobs", done, m.BlobCount, 0})
 		return look(line.name(), -1, line.sum)

@@ -42,6 +42,8 @@ type BackupArgs struct {
 	Plain     bool   `json:"plain"`
 	// Again sends everything, also what the store has.
 	Again bool `json:"again"`
+	// Adopt counts the snapshots that others made as those of this data directory.
+	Adopt bool `json:"adopt"`
 	// EnvFile is a file with settings that is backed up, too.
 	EnvFile string `json:"envFile"`
 }
@@ -193,7 +195,7 @@ func (s *Server) backupTo(args BackupArgs) (*backup.Service, error) {
 	return &backup.Service{
 		Segments: segments,
 		Source:   s.backupSource(args.EnvFile), Depot: store, Recipients: recipients, KeysApart: args.KeysApart, Again: args.Again,
-		State: state, Keep: keep, Now: s.opts.Now, Log: s.opts.Log,
+		Adopt: args.Adopt, State: state, Keep: keep, Now: s.opts.Now, Log: s.opts.Log,
 	}, nil
 }
 

@@ -86,11 +86,11 @@ func (s *Server) lookAtLog(ctx context.Context, says string) (string, error) {
 	case s.segments.NeedsBase():
 		return says + "; the log is sent once a snapshot was made", nil
 	}
-	hole, err := s.segments.Check(ctx)
+	hole, err := s.segments.Mend(ctx)
 	switch {
 	case errors.Is(err, backup.ErrParted):
 		return "", fmt.Errorf("%w: what was written after that cannot be restored: "+
-			"restart the server, which then makes a snapshot, from which the log goes on", err)
+			"a snapshot is made within a minute, from which the log goes on", err)
 	case err != nil && ctx.Err() != nil:
 		says += "; its log was not compared with what was sent, since to list it takes too long"
 	case err != nil:

@@ -241,6 +241,9 @@ func (p *AdminPages) render(q *deskQuery, status int, page *Desk) error {
 	for _, a := range acts() {
 		if q.r.Method == http.MethodGet && q.asked("done") == a.name {
 			page.Notices = []Notice{{Kind: Success, Text: Msg("desk." + a.name + "-done")}}
+			if a.urgent && p.Admin.Held() != nil {
+				page.Notices = append(page.Notices, Notice{Kind: Warning, Text: Msg("desk.announcement-waits")})
+			}
 		}
 	}
 	p.Pages.Render(q.w, q.r, status, page)

@@ -25,6 +25,8 @@ type act struct {
 	role admin.Role
 	// danger makes the button red; fresh asks for a sign-in that is at most minutes old.
 	danger, fresh bool
+	// urgent: it takes effect although the network cannot hear of it yet (account.Urgent).
+	urgent bool
 	// about are hidden fields that name what it is about, taken from the query.
 	about []string
 	// fields are asked for, besides the note that every action asks for.
@@ -91,7 +93,7 @@ func acts() []act {
 func accountActs() []act {
 	return []act{
 		{
-			name: "takedown", part: partAccount, role: admin.RoleModerator, danger: true,
+			name: "takedown", part: partAccount, role: admin.RoleModerator, danger: true, urgent: true,
 			fields: []ActField{caseField},
 			line:   func(in input) []string { return withCase(in, "account", "takedown", in.did) },
 			run: do(admin.CmdAccountTakedown, func(in input) admin.TakedownArgs {
@@ -103,7 +105,7 @@ func accountActs() []act {
 			run: do(admin.CmdAccountUntakedown, accountArgs),
 		},
 		{
-			name: "suspend", part: partAccount, role: admin.RoleAdmin, danger: true, line: words("account", "suspend"),
+			name: "suspend", part: partAccount, role: admin.RoleAdmin, danger: true, urgent: true, line: words("account", "suspend"),
 			run: do(admin.CmdAccountSuspend, accountArgs),
 		},
 		{

@@ -41,12 +41,13 @@ type backupMakeCmd struct {
 	KeysApart string   `help:"Write the keys to this file instead of the store." type:"path" placeholder:"FILE" xor:"open"`
 	Plain     bool     `help:"Send it to a bucket although it is not encrypted." xor:"open"`
 	Again     bool     `help:"Send everything, also what the store has: it is damaged there."`
+	Adopt     bool     `help:"Count the snapshots that another data directory made as this one's, as after a restore: --keep removes them, too."`
 }
 
 // Run makes a backup through the server, or of a data directory that none serves.
 func (c *backupMakeCmd) Run() error {
 	args := server.BackupArgs{
-		To: c.To, Recipients: c.Recipient, Keep: c.Keep, KeysApart: c.KeysApart, Plain: c.Plain, Again: c.Again,
+		To: c.To, Recipients: c.Recipient, Keep: c.Keep, KeysApart: c.KeysApart, Plain: c.Plain, Again: c.Again, Adopt: c.Adopt,
 	}
 	if c.EnvFile != "" { // it is backed up, too
 		var err error
