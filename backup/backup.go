@@ -152,8 +152,8 @@ type Service struct {
 	// Adopt: the snapshots that others made count as those of the service from the next one on. Else
 	// Retain leaves them.
 	Adopt bool
-	Now  func() time.Time
-	Log  *slog.Logger
+	Now   func() time.Time
+	Log   *slog.Logger
 	// Progress, if it is set, is called often.
 	Progress func(Step)
 }

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
 	"nestbox/backup"
 	"nestbox/backup/depot"
 	"nestbox/blob/disk"
@@ -384,58 +386,100 @@ func TestAheadHarm(t *testing.T) {
 	if err := os.Rename(filepath.Join(dir, "third"), third); err != nil {
 		t.Fatal(err)
 	}
-	snapshot(t, s)
+	newest := snapshot(t, s)
 	step()
 	check("behind a later snapshot", events[4])
+	for _, name := range []string{newest.Name, newest.Database.Name} {
+		back := flip(t, filepath.Join(dir, name))
+		check("behind a later snapshot, which is damaged", events[4])
+		back()
+	}
+	// What only a damaged snapshot has is named.
+	alone := snapshot(t, w.service(store))
+	flip(t, filepath.Join(dir, alone.Name))
+	check("the newest snapshot is damaged", events[4], alone.Name)
+	if err := os.Remove(filepath.Join(dir, alone.Name)); err != nil {
+		t.Fatal(err)
+	}
 	flip(t, segments()[4])
 	check("damaged behind a later snapshot", events[3], "segment 5 of the log", "is damaged")
 }
 
-// TestListHarm: a list of the blobs of a segment that is damaged or missing ends a restore no more than
-// the segment would. What was ended behind it is still found.
+// TestListHarm: a list of the blobs of a segment that is damaged or missing costs a restore nothing: the
+// blobs are found by their keys. One that the store lacks as well is missing, and named.
 func TestListHarm(t *testing.T) {
 	t.Parallel()
-	w, dir, store, s := followed(t)
-	var events []int64
-	for i := range 3 {
-		if err := w.use(t.Context(), i, fmt.Sprintf("file %d", i)); err != nil {
+	identity := newIdentity(t)
+	for _, recipients := range [][]age.Recipient{nil, {identity.Recipient()}} {
+		w, dir := newWorld(t), t.TempDir()
+		s := w.service(openFolder(t, dir))
+		s.Recipients = recipients
+		follow(t, w, s)
+		snapshot(t, s)
+		for i := range 3 {
+			if err := w.use(t.Context(), i, fmt.Sprintf("file %d", i)); err != nil {
+				t.Fatal(err)
+			}
+			send(t, w, s)
+		}
+		// restored returns what is wrong with the newest state.
+		restored := func(what string) (said string) {
+			t.Helper()
+			m, err := backup.Latest(t.Context(), s.Depot, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			to := filepath.Join(t.TempDir(), "restored")
+			err = (&backup.Reader{Depot: s.Depot, Identities: []age.Identity{identity}}).Restore(t.Context(), m, backup.Target{
+				Dir: to, Named: storetest.BlobFiles, Then: func(replay *backup.Replay) error {
+					if replay.Segments() != 3 || replay.Gap != "" {
+						t.Errorf("%s: %+v", what, replay)
+					}
+					return nil
+				},
+			})
+			if err != nil {
+				t.Fatalf("%s: %v", what, err)
+			}
+			err = verifyDir(t.Context(), to, disk.Look(filepath.Join(to, "blobs"), ""), func(line string) { said += line + "\n" })
+			if err != nil || lastEvent(t, to) != lastEvent(t, w.dir) {
+				t.Errorf("%s: %v", what, err)
+			}
+			return said
+		}
+		lists, err := filepath.Glob(filepath.Join(dir, "log", "*", "*.blobs"))
+		if err != nil || len(lists) != 3 {
+			t.Fatalf("%q, %v", lists, err)
+		}
+		flip(t, lists[1])
+		if said := restored("damaged"); said != "" {
+			t.Errorf("damaged: %s", said)
+		}
+		if err := os.Remove(lists[1]); err != nil {
 			t.Fatal(err)
 		}
-		send(t, w, s)
-		events = append(events, lastEvent(t, w.dir))
-	}
-	lists, err := filepath.Glob(filepath.Join(dir, "log", "*", "*.blobs"))
-	if err != nil || len(lists) != 3 {
-		t.Fatalf("%q, %v", lists, err)
-	}
-	flip(t, lists[1])
-	last, replay := restoreAt(t, store, time.Time{})
-	if last != events[0] || replay.Segments() != 1 || !strings.Contains(replay.Gap, "the list of blobs of segment 2 of the log") || !strings.Contains(replay.Gap, "is damaged") {
-		t.Errorf("the last event is %d, want %d; %+v", last, events[0], replay)
-	}
-	later := t.TempDir()
-	m, err := backup.Pick(t.Context(), store, time.Time{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, restored := &backup.Reader{Depot: store}, filepath.Join(t.TempDir(), "restored")
-	err = r.Restore(t.Context(), m, backup.Target{Dir: restored, Named: storetest.BlobFiles, Then: func(done *backup.Replay) error {
-		rest, err := r.Ahead(t.Context(), done, filepath.Join(restored, backup.DatabaseName), filepath.Join(later, backup.DatabaseName))
-		if err == nil && (rest == nil || rest.Gap != "") {
-			t.Errorf("%+v", rest)
+		if said := restored("gone"); said != "" {
+			t.Errorf("gone: %s", said)
 		}
-		return err
-	}})
-	if err != nil || lastEvent(t, later) != events[2] {
-		t.Errorf("the last event is %d, want %d; %v", lastEvent(t, later), events[2], err)
-	}
-	if err := os.Remove(lists[1]); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink("nowhere", lists[1]); err != nil { // it is listed, and not there
-		t.Fatal(err)
-	}
-	if last, replay := restoreAt(t, store, time.Time{}); last != events[0] || !strings.Contains(replay.Gap, "is missing") {
-		t.Errorf("the last event is %d, want %d; %+v", last, events[0], replay)
+		if err := os.Symlink("nowhere", lists[1]); err != nil { // it is listed, and not there
+			t.Fatal(err)
+		}
+		if said := restored("missing"); said != "" {
+			t.Errorf("missing: %s", said)
+		}
+		files, err := filepath.Glob(filepath.Join(dir, "blobs", "*", "*KEY000002*"))
+		if err != nil || len(files) != 1 {
+			t.Fatalf("%q, %v", files, err)
+		}
+		flip(t, files[0])
+		if said := restored("with a damaged blob"); strings.Count(said, "\n") != 1 || !strings.Contains(said, "blob") {
+			t.Errorf("with a damaged blob: %q", said)
+		}
+		if err := os.Remove(files[0]); err != nil {
+			t.Fatal(err)
+		}
+		if said := restored("without a blob"); strings.Count(said, "\n") != 1 || !strings.Contains(said, "blob") {
+			t.Errorf("without a blob: %q", said)
+		}
 	}
 }

@@ -95,6 +95,10 @@ func TestAhead(t *testing.T) {
 	if at, other, err := s.Made(t.Context()); err != nil || !at.Equal(last.At) || other != "" {
 		t.Errorf("%s, %q, %v, want %s", at, other, err, last.At)
 	}
+	now = ahead.At.Add(time.Hour) // it is in the past now, and still no other server's
+	if at, other, err := s.Made(t.Context()); err != nil || !at.Equal(last.At) || other != "" {
+		t.Errorf("%s, %q, %v, want %s", at, other, err, last.At)
+	}
 	// One that was renamed is none.
 	other := strings.Replace(last.Name, "snapshots/20", "snapshots/21", 1)
 	if err := os.Rename(filepath.Join(store.String(), last.Name), filepath.Join(store.String(), other)); err != nil {

@@ -167,6 +167,9 @@ func TestGuardTakedown(t *testing.T) {
 	if down.Status != http.StatusOK {
 		t.Fatalf("%d %s", down.Status, down.Body)
 	}
+	if n := strings.Count(p.Log(), "the network hears of it after nestbox firehose jump"); n != 2 { // and of the suspension
+		t.Errorf("the log says %d times that what was announced waits\n%s", n, p.Log())
+	}
 	for _, who := range []pdstest.Session{alice, bob} {
 		got := p.Do(t, pdstest.Request{NSID: "com.atproto.sync.getRepo?did=" + url.QueryEscape(who.DID)})
 		got.WantError(t, http.StatusBadRequest, "RepoTakendown", "Repo has been takendown: "+who.DID)

@@ -366,8 +366,10 @@ func announceStatus(tx *groupcommit.Tx, db *DB, was, now *account.Account, at ti
 		if held, err := numbersHeld(tx.Conn, db); err != nil {
 			return err
 		} else if held {
-			db.log.Warn("a takedown or a suspension is in force, and the network hears of it after nestbox firehose jump: "+
-				"until then relays ignore what this server announces", "did", now.DID.String())
+			tx.AfterCommit(func() {
+				db.log.Warn("a takedown or a suspension is in force, and the network hears of it after nestbox firehose jump: "+
+					"until then relays ignore what this server announces", "did", now.DID.String())
+			})
 			return beginToAnnounce(tx.Conn)
 		}
 	}
