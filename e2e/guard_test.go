@@ -141,7 +141,7 @@ func TestGuardTakedown(t *testing.T) {
 	t.Parallel()
 	relay := newSayingRelay(t)
 	p := launchNamed(t, "PDS_CRAWLERS="+relay.URL, "PDS_FIREHOSE_GUARD=stop")
-	alice, bob, carol := newOwner(t, p, "alice"), newOwner(t, p, "bob"), newOwner(t, p, "carol")
+	alice, bob, carol, dave := newOwner(t, p, "alice"), newOwner(t, p, "bob"), newOwner(t, p, "carol"), newOwner(t, p, "dave")
 	relay.says(fmt.Sprint(lastNumber(t, p) + 50))
 	p.Stop()
 	out, err := pdstest.Run(t, "", "account", "takedown", bob.DID, "--data", p.Dir)
@@ -170,7 +170,14 @@ func TestGuardTakedown(t *testing.T) {
 	if n := strings.Count(p.Log(), "the network hears of it after nestbox firehose jump"); n != 2 { // and of the suspension
 		t.Errorf("the log says %d times that what was announced waits\n%s", n, p.Log())
 	}
-	for _, who := range []pdstest.Session{alice, bob} {
+	desk, page := &pages{t, p, map[string]string{}}, "/admin/accounts/"+dave.DID
+	desk.send("/admin/sign-in", url.Values{"name": {"admin"}, "password": {pdstest.Password}})
+	desk.send(page+"?act=takedown", url.Values{"act": {"takedown"}, "decision": {"confirm"}})
+	const hears = "The network hears of it after nestbox firehose jump"
+	if _, said := desk.do(http.MethodGet, page+"?done=takedown", nil); !strings.Contains(said, "The account is taken down.") || !strings.Contains(said, hears) {
+		t.Errorf("the admin page after a takedown: %s", said)
+	}
+	for _, who := range []pdstest.Session{alice, bob, dave} {
 		got := p.Do(t, pdstest.Request{NSID: "com.atproto.sync.getRepo?did=" + url.QueryEscape(who.DID)})
 		got.WantError(t, http.StatusBadRequest, "RepoTakendown", "Repo has been takendown: "+who.DID)
 		if got := p.Refresh(t, who.RefreshJwt); got.Status == http.StatusOK {
@@ -183,15 +190,18 @@ func TestGuardTakedown(t *testing.T) {
 	if out, err := pdstest.Run(t, "", "account", "suspend", carol.DID, "--data", p.Dir); err != nil || strings.Contains(out, "hears of it") {
 		t.Errorf("a suspension after the jump: %q, %v", out, err)
 	}
+	if _, said := desk.do(http.MethodGet, page+"?done=takedown", nil); strings.Contains(said, hears) {
+		t.Errorf("the admin page after the jump: %s", said)
+	}
 	told := map[string]bool{}
 	err = subscribe(t.Context(), "http://"+p.Ready.Listen, 0, func(frame []byte) bool {
 		_, m, _ := readFrame(frame) // the first is an #info, that the cursor is outdated
 		if a, ok := m.(*comatproto.SyncSubscribeRepos_Account); ok && a.Status != nil && *a.Status == "takendown" {
 			told[a.Did] = true
 		}
-		return len(told) < 2
+		return len(told) < 3
 	})
-	if err != nil || !told[alice.DID] || !told[bob.DID] {
+	if err != nil || !told[alice.DID] || !told[bob.DID] || !told[dave.DID] {
 		t.Errorf("told of %v, %v", told, err)
 	}
 }

@@ -38,6 +38,9 @@ func (b *pages) do(method, path string, form url.Values) (int, string) {
 		r.AddCookie(&http.Cookie{Name: name, Value: value})
 	}
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	if b.p.HTTP != nil {
+		client.Transport = b.p.HTTP.Transport
+	}
 	answer, err := client.Do(r)
 	if err != nil {
 		b.t.Fatal(err)

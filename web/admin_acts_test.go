@@ -2,14 +2,11 @@ package web_test
 
 import (
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/gorilla/websocket"
@@ -159,40 +156,6 @@ func TestAdminActs(t *testing.T) {
 			if s := d.post(path, fields...); s.status != http.StatusSeeOther {
 				t.Errorf("%s, posted again: %d %.1500s", a.Name, s.status, s.body)
 			}
-		}
-	}
-}
-
-// TestAdminAnnouncementWaits: while no number can be given, the page of a takedown says that the network
-// hears of it later.
-func TestAdminAnnouncementWaits(t *testing.T) {
-	t.Parallel()
-	var ahead atomic.Bool
-	relay := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if ahead.Load() {
-			_, _ = io.WriteString(w, `{"hostname":"localhost","seq":1000000}`)
-			return
-		}
-		w.WriteHeader(http.StatusBadRequest)
-		_, _ = io.WriteString(w, `{"error":"HostNotFound"}`)
-	}))
-	t.Cleanup(relay.Close)
-	w := newFlowWorld(t, "PDS_CRAWLERS="+relay.URL, "PDS_FIREHOSE_GUARD=stop")
-	alice, bob := w.account("alice"), w.account("bob")
-	chief := w.desk()
-	chief.enter()
-	for did, waits := range map[string]bool{alice.DID: false, bob.DID: true} {
-		ahead.Store(waits)
-		w.run(string(admin.CmdDoctor), admin.Done{}) // it asks the relay
-		path := "/admin/accounts/" + did
-		chief.open(path + "?act=takedown")
-		if s := chief.post(path, "decision", "confirm"); s.location == nil {
-			t.Fatalf("%d %s", s.status, s.body)
-		}
-		chief.open(path + "?done=takedown")
-		chief.want(http.StatusOK, "The account is taken down.")
-		if strings.Contains(chief.last.body, "The network hears of it after") != waits {
-			t.Errorf("waits: %t: %s", waits, chief.last.body)
 		}
 	}
 }
