@@ -39,7 +39,7 @@ type look struct {
 
 // diagnose looks, from this machine, for what makes a server unusable: what people
 // and other servers need from it, and what it needs from others. It changes
-// nothing.
+// nothing, but that a lost part of the backups' log makes a snapshot due.
 func (s *Server) diagnose(ctx context.Context) (found []admin.Finding) {
 	looks := []look{
 		{"data directory", s.lookAtFolder},
