@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -63,6 +65,15 @@ func TestFaults(t *testing.T) {
 	p.MustRefresh(t, s.RefreshJwt)
 	if out := dev("--list"); strings.Count(out, "\n") != 7 {
 		t.Errorf("the presets are %s", out)
+	}
+
+	nothing := filepath.Join(t.TempDir(), "nothing.json")
+	if err := os.WriteFile(nothing, []byte(`{"faults":[{"fault":"cut","methods":["/nothing"]}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused := pdstest.Exec(t, pdstest.Invocation{Args: []string{"serve", "--dev", "--listen", "127.0.0.1:0", "--faults", nothing, "--data", t.TempDir()}})
+	if refused.Code == 0 || !strings.Contains(refused.Stderr, "no such method or path") || strings.Contains(refused.Stderr, "Faults on purpose") {
+		t.Errorf("a plan of nothing: status %d, %s", refused.Code, refused.Stderr)
 	}
 
 	production := []string{"PDS_HOSTNAME=pds.example.com", "PDS_EMAIL_SMTP_URL=none"}

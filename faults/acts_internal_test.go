@@ -2,12 +2,15 @@ package faults
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,19 +20,20 @@ import (
 
 // stage is a server behind faults that answers each call with one status and body.
 type stage struct {
-	f   *Faults
-	h   http.Handler
-	log bytes.Buffer
-	t   *testing.T
+	f      *Faults
+	h      http.Handler
+	status int
+	log    bytes.Buffer
+	t      *testing.T
 }
 
 func newStage(t *testing.T, status int, body string, all ...Fault) *stage {
 	t.Helper()
-	s := &stage{f: &Faults{}, t: t}
+	s := &stage{f: &Faults{}, status: status, t: t}
 	h, err := s.f.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(status)
+		w.WriteHeader(s.status)
 		_, _ = w.Write([]byte(body))
-	}), Inside{URL: "http://example.com", Now: time.Now, Log: slog.New(slog.NewTextHandler(&s.log, nil))})
+	}), Inside{URL: "http://example.com", Now: time.Now, Log: slog.New(slog.NewTextHandler(&s.log, nil)), Run: s.run})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,14 +42,23 @@ func newStage(t *testing.T, status int, body string, all ...Fault) *stage {
 	return s
 }
 
+// run has no accounts.
+func (s *stage) run(context.Context, string, any, any) error { return errors.New("no such account") }
+
 // call makes a POST, and returns the status of the answer, 0 for a connection that ended.
 func (s *stage) call(method string, body string, header ...string) (status int) {
 	s.t.Helper()
-	r := httptest.NewRequestWithContext(s.t.Context(), http.MethodPost, "/xrpc/"+method, strings.NewReader(body))
+	return s.callWith(s.t.Context(), method, body, header...)
+}
+
+func (s *stage) callWith(ctx context.Context, method string, body string, header ...string) (status int) {
+	s.t.Helper()
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, "/xrpc/"+method, strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
 	for i := 0; i < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
+	r.Host = r.Header.Get("Host")
 	w := httptest.NewRecorder()
 	defer func() {
 		if ended := recover(); ended != nil {
@@ -106,6 +119,10 @@ func TestActs(t *testing.T) {
 		"no answer, then an error":         {read, 200, "{}", nil, []Fault{{Kind: LostAfter}, error503}, []int{1, 0}, 0},
 		"a cut":                            {read, 200, "{}", nil, []Fault{{Kind: Cut}}, []int{1}, 0},
 		"a cut of nothing":                 {read, 200, "", nil, []Fault{{Kind: Cut}}, []int{0}, 200},
+		"a cut, then no answer":            {read, 200, "{}", nil, []Fault{{Kind: Cut}, {Kind: LostAfter}}, []int{1, 0}, 0},
+		"a cut of nothing, then no answer": {read, 200, "", nil, []Fault{{Kind: Cut}, {Kind: Cut}, {Kind: LostAfter}, done}, []int{0, 0, 1, 0}, 0},
+		"a cut of nothing, then a page":    {read, 200, "", nil, []Fault{{Kind: Cut}, done}, []int{0, 1}, 504},
+		"a cut of nothing is too late":     {read, 200, "", nil, []Fault{{Kind: Cut}, error503, {Kind: LostBefore}}, []int{0, 0, 0}, 200},
 	} {
 		s := newStage(t, c.status, c.body, c.faults...)
 		if got := s.call(c.method, "", c.header...); got != c.want {
@@ -134,6 +151,43 @@ func TestDelays(t *testing.T) {
 			t.Errorf("late by %s", time.Since(began))
 		}
 	})
+}
+
+// TestHead: an answer without a body is not cut, so the next fault acts.
+func TestHead(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, 200, "{}", Fault{Kind: Cut}, Fault{Kind: Status, Status: 503})
+	w := httptest.NewRecorder()
+	s.h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodHead, "/xrpc/com.atproto.server.getSession", nil))
+	if times := s.acted(); w.Code != http.StatusServiceUnavailable || !slices.Equal(times, []int{0, 1}) {
+		t.Errorf("%d, %v", w.Code, times)
+	}
+}
+
+// TestRepeatedWhileLate: a post that comes again while the answer to the first is late is found, unless the
+// server refused the first, which the record has though its client has left.
+func TestRepeatedWhileLate(t *testing.T) {
+	t.Parallel()
+	const s = Duration(time.Second)
+	for status, want := range map[int]int{200: 1, 400: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			stage := newStage(t, status, "{}", Fault{Kind: Delay, From: 30 * s, To: 30 * s})
+			ctx, leave := context.WithTimeout(t.Context(), 10*time.Second)
+			defer leave()
+			var calls sync.WaitGroup
+			for _, ctx := range []context.Context{ctx, t.Context()} {
+				calls.Go(func() { stage.callWith(ctx, "com.atproto.repo.createRecord", `{"record":{}}`) })
+				time.Sleep(9 * time.Second)
+				synctest.Wait()
+				stage.status = 200
+			}
+			calls.Wait()
+			got := stage.f.recorder.calls
+			if len(got) != 2 || !got[0].Lost || got[0].Status != status || len(findings.Of(got)) != want {
+				t.Errorf("%d: %+v", status, got)
+			}
+		})
+	}
 }
 
 // TestPageInstead: tokens behind a proxy's page have not come to the client.

@@ -29,8 +29,8 @@ type call struct {
 	texts map[string]string
 	// oauth: errors have the form of OAuth's endpoints.
 	oauth bool
-	// upgrade: the connection becomes a stream.
-	upgrade bool
+	// upgrade: the connection becomes a stream. head: the answer has no body.
+	upgrade, head bool
 }
 
 // claims are the contents of one of the server's own tokens, which only the server verifies.
@@ -128,7 +128,7 @@ const (
 
 // look returns what a request is. It reads a small body, and puts it back.
 func look(r *http.Request) *call {
-	c := &call{method: r.URL.Path, upgrade: r.Header.Get("Upgrade") != ""}
+	c := &call{method: r.URL.Path, upgrade: r.Header.Get("Upgrade") != "", head: r.Method == http.MethodHead}
 	if nsid, ok := strings.CutPrefix(r.URL.Path, "/xrpc/"); ok {
 		c.method = nsid
 	}

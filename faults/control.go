@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"nestbox/control"
@@ -35,6 +38,8 @@ type State struct {
 	Plan *Plan `json:"plan"`
 	// Happened is how often each fault of the plan had an effect, and of how many calls that it names.
 	Happened []Happened `json:"happened,omitempty"`
+	// Unknown are the accounts that the plan names and the server does not have.
+	Unknown []string `json:"unknown,omitempty"`
 }
 
 // Happened are the counts of a fault.
@@ -80,10 +85,12 @@ type Found struct {
 	SessionNumber int64  `json:"sessionNumber,omitempty"`
 }
 
-// WatchLine is a call, or a finding that has come up; one of the two.
+// WatchLine is a call, a finding that has come up, or that faults were turned off, so that no calls are
+// recorded; one of the three.
 type WatchLine struct {
 	Call    *findings.Call `json:"call,omitempty"`
 	Finding *Found         `json:"finding,omitempty"`
+	Off     bool           `json:"off,omitempty"`
 }
 
 // Commands returns the commands of the operator that faults answer.
@@ -105,7 +112,24 @@ func (f *Faults) answer(ctx context.Context, args SetArgs) (State, error) {
 		f.set(args.Plan)
 		f.liftAll(ctx)
 	}
-	return f.state(), nil
+	s := f.state()
+	if s.Plan != nil {
+		s.Unknown = f.unknown(ctx, *s.Plan)
+	}
+	return s, nil
+}
+
+// unknown returns which accounts that a plan names the server does not have: they may still be to come.
+func (f *Faults) unknown(ctx context.Context, p Plan) (all []string) {
+	for _, fault := range p.Faults {
+		for _, name := range fault.Accounts {
+			who := map[string]string{"account": name}
+			if !slices.Contains(all, name) && f.in.Run(ctx, "account.info", who, &struct{}{}) != nil {
+				all = append(all, name)
+			}
+		}
+	}
+	return all
 }
 
 func (f *Faults) state() State {
@@ -150,7 +174,8 @@ func (f *Faults) namer(ctx context.Context) func(findings.Finding) Found {
 			}
 			handles[one.Account] = handle
 		}
-		number, _ := numberOf(one.Session)
+		text, _, _ := strings.Cut(one.Session, "-")
+		number, _ := strconv.ParseInt(text, 10, 64)
 		return Found{one, handle, number}
 	}
 }
@@ -203,9 +228,9 @@ func (f *Faults) watch(ctx context.Context, _ []byte, in io.Reader, out io.Write
 	if _, err := io.Copy(io.Discard, in); err != nil { // only then it is noticed that the caller leaves
 		return fmt.Errorf("read command: %w", err)
 	}
-	calls, end := f.recorder.watch()
+	lines, end := f.recorder.watch()
 	defer end()
-	lines := json.NewEncoder(out)
+	to := json.NewEncoder(out)
 	flush := func() error {
 		if stream, ok := out.(interface{ Flush() error }); ok {
 			return stream.Flush()
@@ -226,11 +251,11 @@ func (f *Faults) watch(ctx context.Context, _ []byte, in io.Reader, out io.Write
 			return nil
 		case <-f.stopped():
 			return nil
-		case c := <-calls:
+		case line := <-lines:
 			if look == nil {
 				look = time.After(time.Second)
 			}
-			if err := lines.Encode(WatchLine{Call: &c}); err != nil {
+			if err := to.Encode(line); err != nil {
 				return err
 			}
 		case <-look:
@@ -242,7 +267,7 @@ func (f *Faults) watch(ctx context.Context, _ []byte, in io.Reader, out io.Write
 				}
 				shown[key(found)] = true
 				named := name(found)
-				if err := lines.Encode(WatchLine{Finding: &named}); err != nil {
+				if err := to.Encode(WatchLine{Finding: &named}); err != nil {
 					return err
 				}
 			}

@@ -10,8 +10,8 @@
 //   - Without a Plan a request goes on to the server as it came.
 //   - Whether a fault happens at a call depends on the plan's seed, the fault, and which of the
 //     account's calls it is, counted from when the plan was set: nothing else.
-//   - Of the faults that lose, cut or replace the answer of a call only the first acts. What has no effect
-//     is not counted.
+//   - Of the faults that lose, cut or replace the answer of a call only the first that can acts. What has
+//     no effect is not counted.
 //   - A fault never makes the server do something that its contract rules out, except in the
 //     answer that the fault replaces.
 package faults

@@ -94,9 +94,33 @@ type passage struct {
 	hits []hit
 }
 
-// has reports whether one of these faults happens to the call.
-func (o *passage) has(kinds ...Kind) bool {
-	return slices.ContainsFunc(o.hits, func(h hit) bool { return slices.Contains(kinds, h.Kind) })
+// side is where a fault loses, cuts or replaces the answer to a call.
+type side int
+
+const (
+	neither side = iota // it leaves the answer to others
+	ahead               // before the server sees the call
+	behind              // once the server has done the work
+)
+
+// takes returns where a fault takes the answer to a call from the server.
+func (h hit) takes() side {
+	switch h.Kind {
+	case LostAfter, Cut:
+		return behind
+	case Status, Page:
+		if h.Done {
+			return behind
+		}
+		return ahead
+	case LostBefore, Reset, Restart, ReuseWindow:
+		return ahead
+	case Nonce:
+		if h.nonce != "" {
+			return ahead
+		}
+	}
+	return neither
 }
 
 // Start sets a plan before the server serves: then the nonces of DPoP can change from the start.
@@ -111,7 +135,9 @@ func (f *Faults) stopped() chan struct{} {
 // set sets a plan, and picks a seed if it has none. A nil plan turns everything off.
 func (f *Faults) set(p *Plan) *Plan {
 	if p == nil {
-		f.running.Store(nil)
+		if f.running.Swap(nil) != nil {
+			f.recorder.end()
+		}
 		return nil
 	}
 	if f.running.Load() == nil { // what came meanwhile is not known, so what is older says nothing
@@ -133,6 +159,9 @@ func (f *Faults) Handler(next http.Handler, in Inside) (http.Handler, error) {
 		if err := p.checkRoutes(in.Routes); err != nil {
 			return nil, fmt.Errorf("read faults: %w", err)
 		}
+		for _, name := range f.unknown(context.Background(), p.Plan) {
+			in.Log.Warn("a fault names an account that does not exist", slog.String("account", name))
+		}
 		const enough = 6 * dpop.Window // so that the nonces of two minutes count from the start
 		in.Proofs.Replays = dpop.NewReplays(in.Now().Add(-enough), 0)
 	}
@@ -150,8 +179,10 @@ func (f *Faults) Handler(next http.Handler, in Inside) (http.Handler, error) {
 // account is known, some an answer with tokens, and an answer that becomes a stream is not kept.
 func (f Fault) concerns(c *call) bool {
 	switch f.Kind {
-	case LostAfter, Delay, Cut, Status, Page:
+	case LostAfter, Delay, Status, Page:
 		return !c.upgrade
+	case Cut:
+		return !c.upgrade && !c.head
 	case AccessLife, RefreshLife, Clock:
 		return c.kind != "" && !c.upgrade
 	case Nonce:
@@ -196,34 +227,34 @@ func (f *Faults) count(ctx context.Context, p *running, c *call) []hit {
 }
 
 // choose leaves out of the faults that happen to a call those that have no effect: of all that lose, cut or
-// replace the answer, only the first acts.
+// replace the answer, only the first acts. One that cuts it may find no body there, so it leaves those behind
+// it that act then.
 func (f *Faults) choose(c *call, hits []hit) []hit {
 	var left []hit
-	decided := false
+	taken, cut := false, false
 	for _, h := range hits {
-		decides := false
 		switch h.Kind {
-		case LostBefore, Reset, Restart, LostAfter, Cut, Status, Page:
-			decides = true
 		case ReuseWindow:
 			n, _ := c.token.generation()
 			if !f.windows.over(c.token.SID, n, f.in.Now(), time.Duration(h.For)) {
 				continue
 			}
-			decides = true
 		case Nonce:
 			other := f.otherNonce(c.proof.nonce)
 			if other == "" {
 				continue
 			}
-			if !decided && !f.nonces.use(c.proof) {
-				h.nonce, decides = other, true
+			if !taken && !cut && !f.nonces.use(c.proof) {
+				h.nonce = other
 			}
 		}
-		if decides && decided {
-			continue
+		if at := h.takes(); at != neither {
+			if taken || cut && at == ahead {
+				continue
+			}
+			cut = h.Kind == Cut
+			taken = !cut
 		}
-		decided = decided || decides
 		left = append(left, h)
 	}
 	return left
@@ -342,7 +373,19 @@ func (f *Faults) before(r *http.Request, o *passage) (lost bool) {
 
 // keeps reports whether the answer to the call must be kept until it is whole.
 func (o *passage) keeps() bool {
-	return !o.call.upgrade && (o.call.kind != "" || o.has(LostAfter, Delay, Cut, Status, Page, Nonce, ReuseWindow))
+	return !o.call.upgrade && (o.call.kind != "" || slices.ContainsFunc(o.hits, func(h hit) bool {
+		return h.takes() != neither || h.Kind == Delay || h.Kind == Nonce
+	}))
+}
+
+// taker returns the fault that takes an answer which the server has made; its Kind is empty if none does.
+func (o *passage) taker(a *answer) hit {
+	for _, h := range o.hits {
+		if h.takes() == behind && (h.Kind != Cut || a.body.Len() > 0) {
+			return h
+		}
+	}
+	return hit{}
 }
 
 // replaced makes the answer of a call that the server does not see, and reports whether it did.
@@ -381,22 +424,22 @@ func (f *Faults) refuseOld(a *answer, c *call) {
 
 // after changes an answer and sends it, and reports whether the connection ends then.
 func (f *Faults) after(r *http.Request, a *answer, o *passage) (ends bool) {
-	ctx, c := r.Context(), o.call
-	lost, instead := o.has(LostAfter), slices.ContainsFunc(o.hits, func(h hit) bool { return h.Done })
+	ctx, c, taker := r.Context(), o.call, o.taker(a)
 	if g := readGiven(a); g != nil && c.kind != "" {
 		f.note(g)
-		if !instead {
-			defer gave(o.note, g)
+		if !taker.Done {
+			defer f.gave(o.note, g)
 		}
-		if !instead && !lost && !o.has(Cut) {
+		if taker.Kind == "" {
 			f.retime(ctx, a, o, g)
 		}
 	}
+	defer func() { f.learn(o.note, a.status, a.header, a.body.Bytes()) }()
 	late := time.Duration(0)
 	for _, h := range o.hits {
 		switch h.Kind {
 		case Nonce:
-			if other := f.otherNonce(c.proof.nonce); other != "" && !a.asked && !lost && !instead {
+			if other := f.otherNonce(c.proof.nonce); other != "" && !a.asked && taker.Kind != LostAfter && !taker.Done {
 				a.header.Set("DPoP-Nonce", other)
 				f.nonces.give(c.proof, other)
 				f.act(ctx, o, h)
@@ -413,26 +456,19 @@ func (f *Faults) after(r *http.Request, a *answer, o *passage) (ends bool) {
 			}
 		}
 	}
-	defer func() { f.learn(o.note, a.status, a.header, a.body.Bytes()) }()
-	for _, h := range o.hits {
-		switch {
-		case h.Kind == LostAfter:
-			f.act(ctx, o, h)
-			return true
-		case h.Kind == Cut && a.body.Len() > 0 && r.Method != http.MethodHead: // without a body there is nothing to cut
-			f.act(ctx, o, h)
-			a.send(true)
-			return true
-		case h.Kind == Status && h.Done:
-			f.act(ctx, o, h)
-			a.fail(c, h.Fault)
-		case h.Kind == Page && h.Done:
-			f.act(ctx, o, h)
-			a.page(h.Fault)
-		}
+	if taker.Kind != "" {
+		f.act(ctx, o, taker)
 	}
-	a.send(false)
-	return false
+	switch taker.Kind {
+	case LostAfter:
+		return true
+	case Status:
+		a.fail(c, taker.Fault)
+	case Page:
+		a.page(taker.Fault)
+	}
+	a.send(taker.Kind == Cut)
+	return taker.Kind == Cut
 }
 
 // note remembers where a session's head is.

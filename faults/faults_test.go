@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -260,6 +261,11 @@ func TestWhere(t *testing.T) {
 	state, err := control.Call(t.Context(), w.DataDir, faults.CmdFaults, faults.SetArgs{})
 	if err != nil || state.Plan == nil || state.Plan.Seed == 0 || len(state.Happened) != 1 || state.Happened[0].Times != 2 || state.Happened[0].Calls != 2 {
 		t.Errorf("%+v, %v", state, err)
+	}
+	w.set(faults.Fault{Kind: faults.Cut, Accounts: []string{"Alice.test", "alcie.test", bob.DID}}, faults.Fault{Kind: faults.Cut, Accounts: []string{"alcie.test", "did:plc:a"}})
+	state, err = control.Call(t.Context(), w.DataDir, faults.CmdFaults, faults.SetArgs{})
+	if err != nil || !slices.Equal(state.Unknown, []string{"alcie.test", "did:plc:a"}) {
+		t.Errorf("unknown accounts: %q, %v", state.Unknown, err)
 	}
 	if state := w.off(); state.Plan != nil {
 		t.Errorf("%+v", state)

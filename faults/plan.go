@@ -22,7 +22,8 @@ type Plan struct {
 	Name string `json:"name,omitzero"`
 	// Seed decides where a Share falls. Zero: one is picked, and shown.
 	Seed uint32 `json:"seed,omitzero"`
-	// Faults are tried in this order. Of those that lose, cut or replace the answer the first one counts.
+	// Faults are tried in this order. Of those that lose, cut or replace the answer the first one that
+	// can counts.
 	Faults []Fault `json:"faults"`
 }
 
@@ -42,7 +43,7 @@ type Fault struct {
 	Status     int      `json:"status,omitzero"`
 	RetryAfter Duration `json:"retryAfter,omitzero"`
 	Done       bool     `json:"done,omitzero"`
-	// From and To bound a delay, maxDelay at most.
+	// From and To bound a delay, maxDelay at most. From may be 0.
 	From Duration `json:"from,omitzero"`
 	To   Duration `json:"to,omitzero"`
 	// For is a life, a window, or how long something lasts. By is how far a clock is ahead, or
@@ -102,7 +103,7 @@ const (
 func needs() map[Kind]string {
 	return map[Kind]string{
 		LostAfter: "", LostBefore: "", Cut: "", Reset: "", Nonce: "", Revoke: "",
-		Delay: "from! to!", Status: "status! retryAfter done", Page: "status done", Restart: "for",
+		Delay: "from to!", Status: "status! retryAfter done", Page: "status done", Restart: "for",
 		AccessLife: "for!", RefreshLife: "for!", Clock: "by!", ReuseWindow: "for!", Takedown: "for", Deactivate: "for",
 	}
 }
@@ -154,10 +155,56 @@ func ReadPlan(r io.Reader) (Plan, error) {
 	if err := dec.Decode(&p); err != nil {
 		return Plan{}, fmt.Errorf("read faults: %w", plainly(err, text))
 	}
-	if dec.More() {
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return Plan{}, errors.New("read faults: there is more behind the plan")
 	}
+	dec = json.NewDecoder(bytes.NewReader(text))
+	if err := misread(dec, ""); err != nil {
+		return Plan{}, fmt.Errorf("read faults: line %d: %w", lineAt(text, dec.InputOffset()), err)
+	}
 	return p, p.Check()
+}
+
+// lineAt returns the number of the line at an offset of a text, from 1.
+func lineAt(text []byte, offset int64) int {
+	return 1 + bytes.Count(text[:min(offset, int64(len(text)))], []byte("\n"))
+}
+
+// misread returns what the next value, a member of that name, has and a Plan does not show: an object's
+// member that is there twice, or a share or every of 0.
+func misread(dec *json.Decoder, name string) error {
+	value, err := dec.Token()
+	if err != nil {
+		return err
+	}
+	switch value {
+	case json.Delim('{'), json.Delim('['):
+	case 0.0:
+		if name == "share" || name == "every" {
+			return fmt.Errorf("%s must be above 0; without it the fault happens at each call", name)
+		}
+		return nil
+	default:
+		return nil
+	}
+	seen := map[string]bool{}
+	for dec.More() {
+		if value == json.Delim('{') {
+			token, err := dec.Token()
+			if err != nil {
+				return err
+			}
+			if name = strings.ToLower(fmt.Sprint(token)); seen[name] {
+				return fmt.Errorf("%s is there twice", name)
+			}
+			seen[name] = true
+		}
+		if err := misread(dec, name); err != nil {
+			return err
+		}
+	}
+	_, err = dec.Token()
+	return err
 }
 
 // plainly returns for people why a text is not the JSON of a plan.
@@ -173,7 +220,7 @@ func plainly(err error, text []byte) error {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return errors.New("the text ends in the middle of the plan")
 	case errors.As(err, &syntax):
-		return fmt.Errorf("line %d is not JSON", 1+bytes.Count(text[:min(syntax.Offset, int64(len(text)))], []byte("\n")))
+		return fmt.Errorf("line %d is not JSON", lineAt(text, syntax.Offset))
 	case errors.As(err, &kind):
 		return fmt.Errorf("%s must be %s", cmp.Or(kind.Field, "the plan"), valueOf(kind.Type))
 	}

@@ -44,10 +44,19 @@ func TestReadPlan(t *testing.T) {
 		`{"faults":[{"fault":"cut","accounts":["did:plc"]}]}`:                                                                                    "or a DID",
 		`{"faults":[{"fault":"cut","accounts":["alice.test","did:plc:abc","did:web:example.com"]}]}`:                                             "",
 		`{"faults":[{"fault":"cut","methods":[""],"sometimes":true}]}`:                                                                           "sometimes",
-		`{"faults":[]} {}`: "there is more behind the plan",
-		`{`:                "the text ends in the middle of the plan",
-		``:                 "the text is empty",
-		"{\n\"faults\" 7}": "line 2 is not JSON",
+		`{"faults":[{"fault":"delay","from":"0s","to":"3s"},{"fault":"delay","to":"3s"}]}`:                                                       "",
+		`{"faults":[{"fault":"cut","share":0}]}`:                                                                                                 "line 1: share must be above 0; without it the fault happens at each call",
+		"{\n\"faults\":[{\"fault\":\"cut\",\n\"every\":0}]}":                                                                                     "line 3: every must be above 0",
+		`{"faults":[{"fault":"cut","every":3,"Every":2}]}`:                                                                                       "every is there twice",
+		`{"faults":[{"fault":"cut"}],"faults":[]}`:                                                                                               "faults is there twice",
+		`{"seed":0,"faults":[{"fault":"cut","every":3},{"fault":"cut","every":3}]}`:                                                              "",
+		`{"faults":[]} {}`:  "there is more behind the plan",
+		`{"faults":[]} }`:   "there is more behind the plan",
+		`{"faults":[]}]`:    "there is more behind the plan",
+		"{\"faults\":[]}\n": "",
+		`{`:                 "the text ends in the middle of the plan",
+		``:                  "the text is empty",
+		"{\n\"faults\" 7}":  "line 2 is not JSON",
 	} {
 		p, err := ReadPlan(strings.NewReader(text))
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {

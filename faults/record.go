@@ -1,15 +1,13 @@
 package faults
 
 import (
-	"bytes"
-	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -30,10 +28,17 @@ type recorder struct {
 	mu       sync.Mutex
 	calls    []findings.Call
 	bytes    int // what calls take
-	watchers map[chan findings.Call]struct{}
+	watchers map[chan WatchLine]struct{}
 	// handles are those of accounts, by DID, as answers named them last; moved are the DIDs of
 	// accounts by handles that they had before; told are the handles that answers named to sessions.
-	handles, moved, told map[string]string
+	handles, moved map[string]string
+	told           map[string]told
+}
+
+// told is a handle, and when an answer first named it.
+type told struct {
+	handle string
+	at     time.Time
 }
 
 // maxCalls and maxBytes bound what is kept of calls, in memory; beyond them the oldest go, down to half.
@@ -54,7 +59,7 @@ func sizeOf(c *findings.Call) int {
 	return n
 }
 
-// add keeps a call, and shows it to those who watch. One that does not keep up misses calls.
+// add keeps a call, and shows it to those who watch.
 func (r *recorder) add(c findings.Call) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -63,12 +68,24 @@ func (r *recorder) add(c findings.Call) {
 	if len(r.calls) > maxCalls || r.bytes > maxBytes {
 		r.forget()
 	}
+	r.show(WatchLine{Call: &c})
+}
+
+// show shows a line to those who watch. One that does not keep up misses lines. The caller holds mu.
+func (r *recorder) show(line WatchLine) {
 	for w := range r.watchers {
 		select {
-		case w <- c:
+		case w <- line:
 		default:
 		}
 	}
+}
+
+// end tells those who watch that calls are not recorded any more.
+func (r *recorder) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.show(WatchLine{Off: true})
 }
 
 // forget lets the oldest calls go.
@@ -100,20 +117,20 @@ func (r *recorder) since(at time.Time) []findings.Call {
 	return calls
 }
 
-// watch returns the calls from now on, until end is called.
-func (r *recorder) watch() (calls chan findings.Call, end func()) {
+// watch returns the calls from now on, and the ends of the record, until end is called.
+func (r *recorder) watch() (lines chan WatchLine, end func()) {
 	const waiting = 1000
-	calls = make(chan findings.Call, waiting)
+	lines = make(chan WatchLine, waiting)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.watchers == nil {
-		r.watchers = map[chan findings.Call]struct{}{}
+		r.watchers = map[chan WatchLine]struct{}{}
 	}
-	r.watchers[calls] = struct{}{}
-	return calls, func() {
+	r.watchers[lines] = struct{}{}
+	return lines, func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		delete(r.watchers, calls)
+		delete(r.watchers, lines)
 	}
 }
 
@@ -146,21 +163,28 @@ func (r *recorder) tell(c *findings.Call) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.told == nil || len(r.told) >= maxSessions {
-		r.told = map[string]string{}
+		r.told = map[string]told{}
 	}
-	r.told[c.Session] = c.Handle
+	if r.told[c.Session].handle != c.Handle {
+		r.told[c.Session] = told{c.Handle, c.End}
+	}
 }
 
-// movedFrom returns what is wrong with a handle that the account of a session had before, if an
-// answer has named the new one to the session; empty if nothing is.
-func (r *recorder) movedFrom(handle string, by *claims) string {
+// movedBy notes a handle in a call that the caller's account had before, if an answer has named the new one
+// to the session.
+func (r *recorder) movedBy(q *http.Request, c *call, n *findings.Call) {
+	host := q.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	did := r.moved[handle]
-	if did == "" || did != by.Sub || r.told[by.SID] != r.handles[did] {
-		return ""
+	for _, name := range []string{c.texts["repo"], q.URL.Query().Get("repo"), host} {
+		did, is := r.moved[strings.ToLower(name)], r.told[n.Session]
+		if did != "" && did == n.Account && is.handle == r.handles[did] {
+			n.Moved, n.Told = "the handle "+short(name)+", which is "+is.handle+" now", is.at
+		}
 	}
-	return "the handle " + handle + ", which is " + r.handles[did] + " now"
 }
 
 // maxText bounds what is kept of a text that a request or an answer has, in bytes.
@@ -185,7 +209,7 @@ func (f *Faults) begin(r *http.Request, c *call) *findings.Call {
 		n.Purpose = findings.SignOut
 	}
 	if t := c.token; t != nil {
-		n.Session = short(t.SID)
+		n.Session = f.recorder.session(t.SID)
 		switch t.Typ {
 		case "at+jwt", "oauth-at+jwt":
 			n.Token, n.ClientID = findings.AccessToken, short(t.ClientID)
@@ -200,8 +224,21 @@ func (f *Faults) begin(r *http.Request, c *call) *findings.Call {
 	}
 	n.Unsafe = unsafe(r, c)
 	n.Digest = f.recorder.digest(r, c, n.Unsafe)
-	n.Moved = short(f.movedBy(r, c))
+	f.recorder.movedBy(r, c, n)
 	return n
+}
+
+// session returns the name under which a session is shown: its number, and a digest of what tokens call
+// it, which is nobody else's business.
+func (r *recorder) session(sid string) string {
+	if sid == "" {
+		return ""
+	}
+	number, _ := numberOf(sid)
+	sum := hmac.New(sha256.New, r.key[:])
+	_, _ = sum.Write([]byte(sid))
+	const enough = 4
+	return fmt.Sprintf("%d-%x", number, sum.Sum(nil)[:enough])
 }
 
 // shown returns the account that a request names, empty if that is neither a DID nor a handle: people
@@ -264,43 +301,23 @@ func unsafe(r *http.Request, c *call) bool {
 	case "com.atproto.repo.createRecord":
 		return c.texts["rkey"] == ""
 	case "com.atproto.repo.applyWrites":
-		return bytes.Contains(c.body, []byte("applyWrites#create\"")) && !bytes.Contains(c.body, []byte(`"rkey"`))
+		var in struct {
+			Writes []struct {
+				Type string `json:"$type"`
+				Rkey string `json:"rkey"`
+			} `json:"writes"`
+		}
+		_ = json.Unmarshal(c.body, &in) // the server refuses what is not JSON
+		for _, w := range in.Writes {
+			if w.Type == c.method+"#create" && w.Rkey == "" {
+				return true
+			}
+		}
 	case "com.atproto.server.createInviteCode", "com.atproto.moderation.createReport",
 		"chat.bsky.convo.sendMessage", "chat.bsky.convo.sendMessageBatch":
 		return true
 	}
 	return false
-}
-
-// movedBy returns which address in a call is not right any more.
-func (f *Faults) movedBy(r *http.Request, c *call) string {
-	if c.token != nil {
-		for _, name := range []string{c.texts["repo"], r.URL.Query().Get("repo")} {
-			if moved := f.recorder.movedFrom(name, c.token); moved != "" {
-				return moved
-			}
-		}
-	}
-	if strings.HasPrefix(r.URL.Path, "/.well-known/") {
-		return ""
-	}
-	host := r.Host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	own, err := url.Parse(f.in.URL)
-	if err != nil || host == own.Hostname() || host == "localhost" || strings.HasSuffix(host, ".localhost") ||
-		net.ParseIP(strings.Trim(host, "[]")) != nil || f.hosts(r.Context(), host) {
-		return ""
-	}
-	return "the host " + host + ", though this server is " + own.Hostname()
-}
-
-// hosts reports whether an account has a handle.
-func (f *Faults) hosts(ctx context.Context, handle string) bool {
-	var is struct{ Handle string }
-	return f.in.Run(ctx, "account.info", map[string]string{"account": handle}, &is) == nil && is.Handle == handle
 }
 
 // learn notes what an answer tells its client.
@@ -323,13 +340,13 @@ func (f *Faults) learn(n *findings.Call, status int, header http.Header, body []
 }
 
 // gave notes the tokens of an answer.
-func gave(n *findings.Call, g *given) {
-	n.Session, n.DID = g.Access.SID, g.Access.Sub
+func (f *Faults) gave(n *findings.Call, g *given) {
+	n.Session, n.DID = f.recorder.session(g.Access.SID), g.Access.Sub
 	if g.Refresh == nil {
 		return
 	}
 	if generation, ok := g.Refresh.generation(); ok {
-		n.Given, n.Life, n.Expires = generation, g.Access.life(), time.Unix(g.Access.EXP, 0)
+		n.Given, n.Life, n.Expires, n.Ends = generation, g.Access.life(), time.Unix(g.Access.EXP, 0), time.Unix(g.Refresh.EXP, 0)
 	}
 	if g.Access.ClientID != "" { // OAuth clients go by expires_in, and do not look into the token
 		n.Expires = n.At.Add(n.Life)

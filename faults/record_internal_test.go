@@ -1,9 +1,7 @@
 package faults
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -59,38 +57,86 @@ func TestCaller(t *testing.T) {
 // TestGave: an answer says whose session it is, and leaves who asked as the request had it.
 func TestGave(t *testing.T) {
 	t.Parallel()
-	now := time.Now()
+	now, f := time.Now(), &Faults{}
 	n := &findings.Call{At: now, Account: "alice.test"}
-	gave(n, &given{Access: &claims{Sub: "did:plc:a", SID: "1-a", IAT: 100, EXP: 120}, Refresh: &claims{SID: "1-a", JTI: "1-a.0"}})
-	if n.Account != "alice.test" || n.DID != "did:plc:a" || !n.Expires.Equal(time.Unix(120, 0)) {
+	f.gave(n, &given{Access: &claims{Sub: "did:plc:a", SID: "1-a", IAT: 100, EXP: 120}, Refresh: &claims{SID: "1-a", JTI: "1-a.0", EXP: 900}})
+	if n.Account != "alice.test" || n.DID != "did:plc:a" || !n.Expires.Equal(time.Unix(120, 0)) || !n.Ends.Equal(time.Unix(900, 0)) {
 		t.Errorf("%+v", n)
 	}
-	gave(n, &given{Access: &claims{ClientID: "x", IAT: 100, EXP: 120}, Refresh: &claims{SID: "1-a", JTI: "1-a.0"}})
+	f.gave(n, &given{Access: &claims{ClientID: "x", IAT: 100, EXP: 120}, Refresh: &claims{SID: "1-a", JTI: "1-a.0"}})
 	if !n.Expires.Equal(now.Add(20 * time.Second)) { // expires_in
 		t.Errorf("OAuth: %+v", n)
 	}
 }
 
-// TestMovedHost: a handle that is hosted here is a host of its own, and so is any for /.well-known/.
+// TestMovedHost: only a handle that the caller's account had before is a host that has moved, and only once
+// an answer has said so.
 func TestMovedHost(t *testing.T) {
 	t.Parallel()
-	f := &Faults{}
-	run := func(_ context.Context, _ string, args, result any) error {
-		if who, ok := args.(map[string]string); !ok || who["account"] != "alice.test" {
-			return errors.New("no such account")
-		}
-		return json.Unmarshal([]byte(`{"handle":"alice.test"}`), result)
+	s := newStage(t, 200, `{"did":"did:plc:a","handle":"new.test"}`)
+	token := jwt(`{"typ":"at+jwt"}`, `{"sub":"did:plc:a","sid":"c-x"}`)
+	s.f.recorder.named("did:plc:a", "old.test")
+	call := func(method, host string) *findings.Call {
+		s.call(method, "", "Authorization", "Bearer "+token, "Host", host)
+		calls := s.f.recorder.calls
+		return &calls[len(calls)-1]
 	}
-	if _, err := f.Handler(http.NotFoundHandler(), Inside{URL: "http://pds.test", Now: time.Now, Run: run}); err != nil {
-		t.Fatal(err)
+	const read = "app.bsky.feed.getTimeline"
+	if c := call(read, "old.test"); c.Moved != "" {
+		t.Errorf("nobody has told: %+v", c)
 	}
-	for url, want := range map[string]bool{
-		"http://alice.test/xrpc/_health": false, "http://old.test/.well-known/atproto-did": false, "http://old.test/xrpc/_health": true,
+	told := call("com.atproto.server.getSession", "old.test").End
+	call("com.atproto.server.getSession", "new.test") // the first answer counts
+	for host, want := range map[string]string{
+		"old.test": "the handle old.test, which is new.test now", "OLD.test:2583": "the handle OLD.test, which is new.test now",
+		"new.test": "", "docker-host": "", "pds.internal:2583": "", "localhost": "", "127.0.0.1:2583": "",
 	} {
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
-		if moved := f.movedBy(r, look(r)); (moved != "") != want {
-			t.Errorf("%s: %q", url, moved)
+		if c := call(read, host); c.Moved != want || want != "" && !c.Told.Equal(told) {
+			t.Errorf("%s: %+v", host, c)
 		}
+	}
+}
+
+// TestUnsafe: a call is unsafe if any part of it is done twice.
+func TestUnsafe(t *testing.T) {
+	t.Parallel()
+	const create, update = `{"$type":"com.atproto.repo.applyWrites#create"`, `{"$type":"com.atproto.repo.applyWrites#update","rkey":"a"}`
+	for body, want := range map[string]bool{
+		`{"writes":[` + create + `}]}`:                            true,
+		`{"writes":[` + create + `,"rkey":"a"}]}`:                 false,
+		`{"writes":[` + create + `,"rkey":"a"},` + create + `}]}`: true,
+		`{"writes":[` + update + `,` + create + `}]}`:             true,
+		`{"writes":[` + update + `]}`:                             false,
+		`{"writes":[` + create + `,"value":{"rkey":"a"}}]}`:       true,
+		`{"swapCommit":"x","writes":[` + create + `}]}`:           false,
+		`{"writes":"none"}`:                                       false,
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/xrpc/com.atproto.repo.applyWrites", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		if got := unsafe(r, look(r)); got != want {
+			t.Errorf("%s: %t", body, got)
+		}
+	}
+}
+
+// TestSessionNames: calls and findings have one name of a session, its number in it, and nothing else that
+// a token has.
+func TestSessionNames(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, 200, pairOf())
+	token := "Bearer " + jwt(`{"typ":"refresh+jwt"}`, `{"sub":"did:plc:a","sid":"c-x","jti":"c-x.0"}`)
+	s.call(refreshSession, "", "Authorization", token)              // named by the answer
+	s.call("app.bsky.feed.getTimeline", "", "Authorization", token) // the wrong token
+	report, err := s.f.report(t.Context(), ReportArgs{})
+	if err != nil || len(report.Clients) != 1 || len(report.Clients[0].Findings) != 1 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	calls, found := s.f.recorder.calls, report.Clients[0].Findings[0]
+	if found.SessionNumber != 12 || found.Session != calls[0].Session || found.Session != calls[1].Session {
+		t.Errorf("%+v of %+v", found, calls)
+	}
+	if raw, err := json.Marshal([]any{calls, report}); err != nil || strings.Contains(string(raw), "c-x") {
+		t.Errorf("%s, %v", raw, err)
 	}
 }
 

@@ -23,7 +23,7 @@ func parses[T any](parse func(string) (T, error)) func(string) bool {
 func formats() map[string]*format {
 	return map[string]*format{
 		"at-identifier": {parses(syntax.ParseAtIdentifier), "AT identifier"},
-		"at-uri":        {isATURI, "at-uri"},
+		"at-uri":        {IsATURI, "at-uri"},
 		"cid":           {isCID, "CID string"},
 		"datetime":      {isDatetime, "datetime"},
 		"did":           {parses(syntax.ParseDID), "DID"},
@@ -36,9 +36,9 @@ func formats() map[string]*format {
 	}
 }
 
-// isATURI does what syntax.ParseATURI does (a test compares them), whose regular
+// IsATURI does what syntax.ParseATURI does (a test compares them), whose regular
 // expression takes longer than all other checks of a like.
-func isATURI(s string) bool {
+func IsATURI(s string) bool {
 	rest, ok := strings.CutPrefix(s, "at://")
 	if !ok || len(s) > maxATURI {
 		return false

@@ -62,7 +62,7 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-// FuzzATURI: isATURI accepts exactly what indigo parses.
+// FuzzATURI: IsATURI accepts exactly what indigo parses.
 func FuzzATURI(f *testing.F) {
 	ok := accepts(f, "at-uri")
 	for _, seed := range []string{

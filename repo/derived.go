@@ -64,7 +64,7 @@ func subjectOf(collection string, record map[string]any) string {
 	case subjectURI:
 		ref, _ := record["subject"].(map[string]any)
 		uri, _ := ref["uri"].(string)
-		if _, err := syntax.ParseATURI(uri); err == nil {
+		if lexicon.IsATURI(uri) {
 			cut := strings.LastIndexByte(uri, '/')
 			return uri[cut+1:] + " " + uri[:cut]
 		}

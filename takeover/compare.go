@@ -64,7 +64,7 @@ func (t *TakeOver) saidOf(c *copies, did syntax.DID) (said, error) {
 	if c.force {
 		return out, nil
 	}
-	last, _, err := t.Source.LatestOf(did)
+	last, err := t.Source.LatestOf(did)
 	if last.Seq != 0 {
 		out.event = syntax.TID(last.Revision())
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -165,36 +166,50 @@ func (t *TakeOver) beginBehindGap(from, last int64) (int64, error) {
 	return from, nil
 }
 
-// pulled is an event, or why there is none.
+// pulled is an event as EventOf returned it, or why there is none.
 type pulled struct {
-	event SourceEvent
-	err   error
+	event firehose.Logged
+	bad   error // of EventOf
+	err   error // of the source
 }
 
-// eventsFrom reads the source's events, one after the other, until stop is called.
+// eventsFrom reads and converts the source's events, one after the other, until stop is
+// called.
 func (t *TakeOver) eventsFrom(ctx context.Context, from int64) (rows <-chan pulled, stop func()) {
-	out, done := make(chan pulled, 64), make(chan struct{})
+	const ahead = 64
+	read, out := make(chan SourceEvent, ahead), make(chan pulled, ahead)
 	ctx, cancel := context.WithCancel(ctx)
-	go func() {
-		defer close(done)
-		defer close(out)
-		if from == 0 {
-			return
+	var readErr error
+	var both sync.WaitGroup
+	both.Go(func() {
+		defer close(read)
+		if from > 0 {
+			readErr = t.Source.Events(from, func(e SourceEvent) error { return send(ctx, read, e) })
 		}
-		send := func(p pulled) error {
-			select {
-			case out <- p:
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
+	})
+	both.Go(func() {
+		defer close(out)
+		for e := range read {
+			event, bad := EventOf(e)
+			if send(ctx, out, pulled{event: event, bad: bad}) != nil {
+				return
 			}
 		}
-		err := t.Source.Events(from, func(e SourceEvent) error { return send(pulled{event: e}) })
-		if err != nil {
-			_ = send(pulled{err: err}) // nobody reads it any more
+		if readErr != nil {
+			_ = send(ctx, out, pulled{err: readErr}) // nobody reads it any more
 		}
-	}()
-	return out, func() { cancel(); <-done }
+	})
+	return out, func() { cancel(); both.Wait() }
+}
+
+// send waits until somebody receives v.
+func send[T any](ctx context.Context, to chan<- T, v T) error {
+	select {
+	case to <- v:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // eventFiller returns events without a gap between their numbers, up to last.
@@ -218,12 +233,11 @@ func (f *eventFiller) next() (firehose.Logged, bool, error) {
 		case !more:
 			f.end = true
 		default:
-			e, err := EventOf(p.event)
-			if err != nil {
-				f.report.remark("%v: it is left out of the event stream", err)
-				e = firehose.Logged{Seq: p.event.Seq, At: f.at}
+			if p.bad != nil {
+				f.report.remark("%v: it is left out of the event stream", p.bad)
+				p.event = firehose.Logged{Seq: p.event.Seq, At: f.at}
 			}
-			f.held = &e
+			f.held = &p.event
 		}
 	}
 	gap := f.held != nil && f.seq != 0 && f.held.Seq > f.seq+1 || f.held == nil && f.seq != 0 && f.seq < f.last
@@ -253,13 +267,17 @@ func (t *TakeOver) announce(ctx context.Context, r *Report) error {
 	if err != nil {
 		return err
 	}
+	statuses, err := t.Source.Statuses()
+	if err != nil {
+		return err
+	}
 	var events []event.Event
 	err = t.Store.Heads(ctx, func(h Head) error {
-		repository, status, err := t.Source.LatestOf(h.DID)
+		repository, err := t.Source.LatestOf(h.DID)
 		if err != nil {
 			return err
 		}
-		if statusBehind(h, status) {
+		if statusBehind(h, statuses[h.DID]) {
 			r.Events.Statuses++
 			events = append(events, event.Account{DID: h.DID, Status: string(h.Status), Time: now}.Event())
 		}

@@ -225,7 +225,8 @@ func (t *TakeOver) strays(ctx context.Context, r *Report) error {
 }
 
 // actors reads the actors of these accounts, but those that are as they were when they were
-// settled, with a worker for each core. What is wrong with one is a fault of the report.
+// settled, with a worker for each core, and one for the time in which the others wait for the
+// disk. What is wrong with one is a fault of the report.
 func (t *TakeOver) actors(ctx context.Context, rows []AccountRow, done map[syntax.DID]Progress, r *Report) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -235,7 +236,7 @@ func (t *TakeOver) actors(ctx context.Context, rows []AccountRow, done map[synta
 	}
 	queue := make(chan queued)
 	var workers sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), maxWorkers) {
+	for range min(runtime.GOMAXPROCS(0)+1, maxWorkers) {
 		workers.Go(func() {
 			w := &work{derive: newDerive(), report: r}
 			for q := range queue {

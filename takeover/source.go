@@ -165,10 +165,11 @@ type EventSource interface {
 	// event.
 	Numbers(from int64, yield func(seq int64) error) error
 	Events(from int64, yield func(SourceEvent) error) error
-	// LatestOf returns the newest event about an account's repository (append, sync), and the
-	// newest about its status; zero values if there is none. Oldest is when the oldest event of
-	// the whole log was written.
-	LatestOf(did syntax.DID) (repository, status SourceEvent, err error)
+	// LatestOf returns the newest event about an account's repository (append, sync), zero if
+	// there is none. Statuses returns the newest about each account's status (account). Oldest
+	// is when the oldest event of the whole log was written.
+	LatestOf(did syntax.DID) (SourceEvent, error)
+	Statuses() (map[syntax.DID]SourceEvent, error)
 	Oldest() (time.Time, error)
 }
 

@@ -27,20 +27,20 @@ type devCmd struct {
 	Report devReportCmd `cmd:"" help:"Sum up what clients got wrong, since faults were set."`
 }
 
-// developing returns what stands around a server in development, and a notice of it: nothing, and
-// an error if faults are asked for, on any other server.
-func developing(dev bool, plan string) (*server.Around, string, error) {
+// developing returns what stands around a server in development, which notices once the server has checked
+// the plan: nothing, and an error if faults are asked for, on any other server.
+func developing(dev bool, plan string, notices io.Writer) (*server.Around, error) {
 	if !dev {
 		if plan != "" {
-			return nil, "", errors.New("--faults makes a server fail on purpose, so it needs --dev")
+			return nil, errors.New("--faults makes a server fail on purpose, so it needs --dev")
 		}
-		return nil, "", nil
+		return nil, nil
 	}
 	f, notice := &faults.Faults{}, ""
 	if plan != "" {
 		p, err := findPlan(plan)
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
 		p = f.Start(p)
 		notice = fmt.Sprintf("Faults on purpose: %s, seed %d. See nestbox dev faults.\n\n", p.Name, p.Seed)
@@ -48,9 +48,13 @@ func developing(dev bool, plan string) (*server.Around, string, error) {
 	return &server.Around{
 		Listener: f.Listener, Commands: f.Commands(),
 		Handler: func(next http.Handler, in server.Inside) (http.Handler, error) {
-			return f.Handler(next, faults.Inside(in))
+			h, err := f.Handler(next, faults.Inside(in))
+			if err == nil {
+				fmt.Fprint(notices, notice)
+			}
+			return h, err
 		},
-	}, notice, nil
+	}, nil
 }
 
 // findPlan returns the plan of a preset or a file, with the seed that may stand behind it: mobile:7.
@@ -163,6 +167,9 @@ func printFaults(w io.Writer, state faults.State) {
 		return
 	}
 	fmt.Fprintf(w, "%s, seed %d\n", state.Plan.Name, state.Plan.Seed)
+	for _, name := range state.Unknown {
+		fmt.Fprintf(w, "there is no account %s\n", name)
+	}
 	for _, h := range state.Happened {
 		fmt.Fprintf(w, "%d of %d\t%s\n", h.Times, h.Calls, h.Fault)
 	}
@@ -288,6 +295,9 @@ func (c *devWatchCmd) follow(ctx context.Context, to, notes io.Writer) error {
 		if line.Finding != nil {
 			fmt.Fprintf(to, "%s\n", clientName(line.Finding.Client, line.Finding.ClientID))
 			printFinding(to, *line.Finding)
+		}
+		if line.Off {
+			fmt.Fprintln(notes, "faults were turned off: nothing is recorded until they are set again")
 		}
 		return nil
 	}}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"nestbox/control"
 	"nestbox/faults"
 	"nestbox/faults/findings"
 	"nestbox/internal/pdstest"
@@ -38,19 +40,19 @@ func TestPrintFinding(t *testing.T) {
 	}
 }
 
-// ending is a writer that ends a context at the first text.
+// ending is a writer that calls next after each text.
 type ending struct {
 	strings.Builder
 
-	end context.CancelFunc
+	next func()
 }
 
 func (e *ending) Write(text []byte) (int, error) {
-	defer e.end()
+	defer e.next()
 	return e.Builder.Write(text)
 }
 
-// TestWatchOfNothing: a watch that shows nothing says why.
+// TestWatchOfNothing: a watch that shows nothing says why, and so does one that falls silent.
 func TestWatchOfNothing(t *testing.T) {
 	t.Parallel()
 	ctx, end := context.WithTimeout(t.Context(), 10*time.Second) // a watch that says nothing does not end by itself
@@ -60,14 +62,61 @@ func TestWatchOfNothing(t *testing.T) {
 	if err := watch.follow(ctx, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "without --dev") {
 		t.Errorf("a server without --dev: %v", err)
 	}
-	around, _, err := developing(true, "")
+	around, err := developing(true, "", io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
-	watch.Data = pdstest.Start(t, pdstest.Options{Around: around}).DataDir
-	notes := &ending{end: end}
+	p := pdstest.Start(t, pdstest.Options{Around: around})
+	watch.Data = p.DataDir
+	notes := &ending{next: end}
 	_ = watch.follow(ctx, io.Discard, notes) // it is interrupted
 	if !strings.Contains(notes.String(), "nestbox dev faults PRESET") {
 		t.Errorf("said %q", notes.String())
+	}
+
+	for _, asJSON := range []bool{false, true} {
+		watchOff(t, p, asJSON)
+	}
+}
+
+// watchOff has a watch follow calls while faults are turned off, twice, and set again.
+func watchOff(t *testing.T, p *pdstest.InProcess, asJSON bool) {
+	t.Helper()
+	ctx, end := context.WithTimeout(t.Context(), 10*time.Second)
+	defer end()
+	set := func(args faults.SetArgs) {
+		if _, err := control.Call(ctx, p.DataDir, faults.CmdFaults, args); err != nil {
+			t.Error(err)
+		}
+	}
+	set(faults.SetArgs{Plan: &faults.Plan{}})
+	var calling sync.WaitGroup
+	calling.Go(func() {
+		for ctx.Err() == nil {
+			_, _ = p.Try(t, pdstest.Request{NSID: "com.atproto.server.describeServer"})
+		}
+	})
+	lines, notes := &ending{}, &ending{next: func() {}}
+	said := func() int {
+		return strings.Count(notes.String(), "turned off") + strings.Count(lines.String(), `"off":true`)
+	}
+	turned := false
+	lines.next = func() {
+		if turned {
+			if said() > 0 {
+				end()
+			}
+			return
+		}
+		turned = true
+		set(faults.SetArgs{Off: true})
+		set(faults.SetArgs{Off: true})
+		set(faults.SetArgs{Plan: &faults.Plan{}})
+	}
+	watch := devWatchCmd{where: where{Data: p.DataDir}, JSON: asJSON}
+	_ = watch.follow(ctx, lines, notes) // it is interrupted
+	calling.Wait()
+	if n := said(); n != 1 {
+		t.Errorf("JSON %t: said it %d times", asJSON, n)
 	}
 }

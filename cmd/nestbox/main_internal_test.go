@@ -6,17 +6,21 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"text/tabwriter"
+	"time"
 
 	"github.com/alecthomas/kong"
 
 	"nestbox/backup/depot"
+	"nestbox/oauth/dpop"
 	"nestbox/server"
 	"nestbox/takeover"
 	"nestbox/web"
@@ -114,19 +118,27 @@ func TestParseAt(t *testing.T) {
 // elsewhere.
 func TestDeveloping(t *testing.T) {
 	t.Parallel()
-	if around, _, err := developing(false, ""); around != nil || err != nil {
+	if around, err := developing(false, "", io.Discard); around != nil || err != nil {
 		t.Errorf("production: %v, %v", around, err)
 	}
-	if around, _, err := developing(false, "mobile"); around != nil || err == nil || !strings.Contains(err.Error(), "--faults") {
+	if around, err := developing(false, "mobile", io.Discard); around != nil || err == nil || !strings.Contains(err.Error(), "--faults") {
 		t.Errorf("faults in production: %v, %v", around, err)
 	}
-	if around, notice, err := developing(true, ""); around == nil || notice != "" || err != nil {
-		t.Errorf("development: %v, %q, %v", around, notice, err)
-	}
-	if around, notice, err := developing(true, "mobile:7"); around == nil || !strings.Contains(notice, "mobile, seed 7.") || err != nil {
-		t.Errorf("faults: %v, %q, %v", around, notice, err)
-	}
 	file := filepath.Join(t.TempDir(), "mine.json")
+	if err := os.WriteFile(file, []byte(`{"seed":3,"faults":[{"fault":"cut","methods":["/nothing"]}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for plan, want := range map[string]string{"": "", "mobile:7": "Faults on purpose: mobile, seed 7. See nestbox dev faults.\n\n", file: ""} {
+		var notices strings.Builder
+		around, err := developing(true, plan, &notices)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = around.Handler(http.NotFoundHandler(), server.Inside{Now: time.Now, Proofs: &dpop.Checker{}})
+		if notices.String() != want || (err != nil) != (plan == file) {
+			t.Errorf("%s: noticed %q, %v", plan, notices.String(), err)
+		}
+	}
 	if err := os.WriteFile(file, []byte(`{"seed":3,"faults":[{"fault":"cut"}]}`), 0o600); err != nil {
 		t.Fatal(err)
 	}

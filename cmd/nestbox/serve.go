@@ -31,7 +31,7 @@ func (s *serveCmd) Run() (err error) {
 	if err != nil {
 		return err
 	}
-	around, notice, err := developing(c.DevMode, s.Faults)
+	around, err := developing(c.DevMode, s.Faults, os.Stderr)
 	if err != nil {
 		return err
 	}
@@ -76,7 +76,6 @@ func (s *serveCmd) Run() (err error) {
 	}
 	if c.DevMode {
 		fmt.Fprintf(os.Stderr, firstSteps, srv.URL)
-		fmt.Fprint(os.Stderr, notice)
 	}
 	err = srv.Serve(ctx, os.Stdout)
 	return errors.Join(err, srv.Close())

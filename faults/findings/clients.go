@@ -23,9 +23,16 @@ func ofRepeats(r *collector, calls []*Call) {
 		if b := asked[request{c.Digest, c.Caller}]; b != nil && b.tooSoon(c) {
 			r.add(Impatient, c, c.Session, "%s again %s after %d with Retry-After %s",
 				c.Method, c.At.Sub(b.End).Round(time.Millisecond), b.Status, b.RetryAfter)
-		} else if b := last[c.Digest]; b != nil && c.Unsafe && b.doubtful() && !c.refused() && !c.At.Before(b.End) && c.At.Sub(b.End) < again &&
-			looked.Before(b.End) {
-			r.add(RepeatedPost, c, c.Session, "%s again, %s after %s", c.Method, c.At.Sub(b.End).Round(time.Millisecond), b.outcome())
+		} else if b := last[c.Digest]; b != nil && c.Unsafe && !c.refused() {
+			switch {
+			case c.At.Before(b.End):
+				if b.givenUp(c) && !looked.After(b.At) {
+					r.add(RepeatedPost, c, c.Session, "%s again, %s after one began that ended in %s",
+						c.Method, c.At.Sub(b.At).Round(time.Millisecond), b.outcome())
+				}
+			case b.doubtful() && c.At.Sub(b.End) < again && looked.Before(b.End):
+				r.add(RepeatedPost, c, c.Session, "%s again, %s after %s", c.Method, c.At.Sub(b.End).Round(time.Millisecond), b.outcome())
+			}
 		}
 		last[c.Digest] = c
 		if c.Caller != "" {
@@ -44,8 +51,14 @@ func (c *Call) tooSoon(next *Call) bool {
 // was not.
 func (c *Call) doubtful() bool { return c.Lost || c.Status >= 500 && c.Status != 503 }
 
+// givenUp reports whether a client that makes the same call again, ahead of the answer, gave up one that may
+// have been done: soon after it began it may want both.
+func (c *Call) givenUp(next *Call) bool {
+	return (c.Lost || next.At.Sub(c.At) >= slow) && !c.refused() && c.Status != 503
+}
+
 // refused reports whether the server did not do the call.
-func (c *Call) refused() bool { return !c.Lost && c.Status >= 400 && c.Status < 500 }
+func (c *Call) refused() bool { return c.Status >= 400 && c.Status < 500 }
 
 // outcome returns what the client got, in words.
 func (c *Call) outcome() string {
@@ -90,11 +103,16 @@ type opened struct {
 	failed *Call
 	out    bool // the client signed out
 	over   bool // it did so while all was well, or knows that the session has ended
+	// ends is when its newest refresh token expires, zero if that is not known.
+	ends time.Time
 }
 
 // note takes the next call of the session in.
 func (s *opened) note(c *Call) {
 	s.last = c
+	if c.gave() {
+		s.ends = c.Ends
+	}
 	switch {
 	case c.Purpose == SignOut:
 		s.out = true
@@ -127,7 +145,7 @@ func ofSignIns(r *collector, calls []*Call) {
 	var left []*Call // sign-ins that left a session behind
 	for i, s := range order[min(1, len(order)):] {
 		old, in := order[i], s.first
-		if in.Purpose != SignIn || old.over || !old.last.At.Before(in.At) {
+		if in.Purpose != SignIn || old.over || !old.last.At.Before(in.At) || !old.ends.IsZero() && old.ends.Sub(in.At) <= soon {
 			continue
 		}
 		switch failed := old.failed; {

@@ -23,8 +23,8 @@ func Limits() []string {
 		row(Dropped, "after a refresh that failed less than %s ago, also with a sign-out or another tab's call in between", byItself),
 		row(Kept, "more than %d calls, or more than %d refreshes", goOn, goOn),
 		row(Impatient, "before %d/10 of the time is over", patient),
-		row(RepeatedPost, "less than %s after the first answer", again),
-		row(PilingUp, "%d sessions or more", piled),
+		row(RepeatedPost, "less than %s after the first answer; ahead of it, if the client gave the first up, or %s or more after that began", again, slow),
+		row(PilingUp, "%d sessions or more, each left more than %s before its refresh token expires", piled, soon),
 		row(NonceIgnored, "not again within %s", again),
 	}
 }

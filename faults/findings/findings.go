@@ -46,7 +46,7 @@ type Call struct {
 	Account string `json:"account,omitempty"`
 	DID     string `json:"did,omitempty"`
 	Handle  string `json:"handle,omitempty"`
-	// Session is the one that the token names; of a sign-in, the one that it opened.
+	// Session is the one that the token names, under a name of its own; of a sign-in, the one that it opened.
 	Session string  `json:"session,omitempty"`
 	Verb    string  `json:"verb"`
 	Method  string  `json:"method"`
@@ -57,10 +57,11 @@ type Call struct {
 	// Foreign: the token is another server's.
 	Foreign bool `json:"foreign,omitempty"`
 	// Given is the generation of the pair in the answer, Life that of its access token, Expires when it
-	// expires as the client sees it.
+	// expires as the client sees it, Ends when the refresh token does.
 	Given   int64         `json:"given"`
 	Life    time.Duration `json:"life,omitempty"`
 	Expires time.Time     `json:"expires,omitzero"`
+	Ends    time.Time     `json:"ends,omitzero"`
 	// Status and Error are the answer's; Lost: it did not reach the client whole.
 	Status     int           `json:"status"`
 	Error      string        `json:"error,omitempty"`
@@ -72,8 +73,9 @@ type Call struct {
 	// twice, it is done twice. Nobody is shown a Digest: a request may have a password.
 	Digest string `json:"-"`
 	Unsafe bool   `json:"unsafe,omitempty"`
-	// Moved is an address in the request that is no longer right.
-	Moved string `json:"moved,omitempty"`
+	// Moved is an address in the request that is no longer right; Told is when an answer said so.
+	Moved string    `json:"moved,omitempty"`
+	Told  time.Time `json:"told,omitzero"`
 }
 
 // None is the generation of a token that has none, and of an answer without a pair.
@@ -219,7 +221,7 @@ const (
 	together = 2 * time.Second
 	// earlyPart divides an access token's life: a refresh in its first part is early.
 	earlyPart = 2
-	// soon is how long before its access token expires a client may refresh.
+	// soon is how long before a token expires a client may act: refresh, or sign in if it is the refresh token.
 	soon = time.Minute
 	// goOn is how many calls a client may make with a session that it knows has ended.
 	goOn = 8
@@ -280,7 +282,7 @@ func Of(calls []Call) []Finding {
 		case c.Foreign:
 			r.add(ForeignToken, c, "", "%s with a token of another server", c.Method)
 			continue
-		case c.Moved != "":
+		case c.Moved != "" && !c.At.Before(c.Told.Add(settle)):
 			r.add(MovedAddress, c, "", "%s names %s", c.Method, c.Moved)
 		}
 		if c.Session != "" {

@@ -1,6 +1,7 @@
 package findings_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -155,18 +156,71 @@ func TestNonces(t *testing.T) {
 // it.
 func TestRepeatedPost(t *testing.T) {
 	t.Parallel()
-	post := func(after time.Duration, status int) findings.Call {
-		return at(after, quick, findings.Call{
+	const s = time.Second
+	slow := func(after, took time.Duration, status int, lost bool) findings.Call {
+		return at(after, took, findings.Call{
 			Verb: "POST", Method: "com.atproto.repo.createRecord", Unsafe: true, Digest: "post", Token: findings.AccessToken,
-			Generation: findings.None, Given: findings.None, Status: status,
+			Generation: findings.None, Given: findings.None, Status: status, Lost: lost,
 		})
 	}
+	post := func(after time.Duration, status int) findings.Call { return slow(after, quick, status, false) }
 	look := at(2*time.Second, quick, findings.Call{
 		Verb: "GET", Method: "com.atproto.repo.listRecords", Digest: "look", Generation: findings.None, Given: findings.None,
 	})
 	finds(t, "twice", []findings.Call{post(time.Second, 502), post(3*time.Second, 200)}, findings.RepeatedPost)
 	finds(t, "looked", []findings.Call{post(time.Second, 502), look, post(3*time.Second, 200)})
 	finds(t, "refused", []findings.Call{post(time.Second, 502), post(3*time.Second, 400)})
+	for name, c := range map[string]struct {
+		first, second findings.Call
+		want          []findings.Kind
+	}{
+		"ahead of the answer":              {slow(s, 20*s, 200, false), post(11*s, 200), []findings.Kind{findings.RepeatedPost}},
+		"ahead of one that cannot tell":    {slow(s, 20*s, 504, false), post(11*s, 200), []findings.Kind{findings.RepeatedPost}},
+		"ahead of the end of one":          {slow(s, 20*s, 200, true), post(3*s, 200), []findings.Kind{findings.RepeatedPost}},
+		"ahead of an answer that is no":    {slow(s, 20*s, 400, false), post(11*s, 200), nil},
+		"ahead of a no that is lost":       {slow(s, 20*s, 400, true), post(11*s, 200), nil},
+		"ahead of a 503":                   {slow(s, 20*s, 503, false), post(11*s, 200), nil},
+		"after one that was refused":       {slow(s, 5*s, 400, false), post(11*s, 200), nil},
+		"after one that was answered":      {slow(s, 5*s, 200, false), post(11*s, 200), nil},
+		"at once":                          {slow(s, 20*s, 200, false), post(1100*time.Millisecond, 200), nil},
+		"ahead of the answer, and in vain": {slow(s, 20*s, 200, false), post(11*s, 400), nil},
+	} {
+		finds(t, name, []findings.Call{c.first, c.second}, c.want...)
+	}
+	finds(t, "looked ahead of the answer", []findings.Call{slow(s, 20*s, 200, false), look, post(11*s, 200)})
+}
+
+// TestMoved: a client may use an old address until it can know that there is a new one.
+func TestMoved(t *testing.T) {
+	t.Parallel()
+	told := at(0, 0, findings.Call{}).At
+	for after, want := range map[time.Duration][]findings.Kind{0: nil, 900 * time.Millisecond: nil, time.Second: {findings.MovedAddress}} {
+		finds(t, after.String(), []findings.Call{at(after, quick, findings.Call{
+			Method: "com.atproto.repo.describeRepo", Generation: findings.None, Given: findings.None, Moved: "the handle a.test, which is b.test now", Told: told,
+		})}, want...)
+	}
+}
+
+// TestLeft: a session that is left behind counts, unless its refresh token expires by itself.
+func TestLeft(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		life time.Duration // of the refresh tokens
+		want []findings.Kind
+	}{
+		"for long":    {time.Hour, []findings.Kind{findings.PilingUp}},
+		"expired":     {9 * time.Minute, nil},
+		"almost":      {10*time.Minute + 30*time.Second, nil},
+		"not by then": {12 * time.Minute, []findings.Kind{findings.PilingUp}},
+	} {
+		var calls []findings.Call
+		for i := range 5 {
+			in := at(time.Duration(i)*10*time.Minute, quick, findings.Call{Purpose: findings.SignIn, Method: "createSession", Generation: findings.None})
+			in.Session, in.Ends = fmt.Sprint("s", i), in.End.Add(c.life)
+			calls = append(calls, in)
+		}
+		finds(t, name, calls, c.want...)
+	}
 }
 
 // refused is a refresh that is refused for good.

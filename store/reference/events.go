@@ -2,7 +2,6 @@ package reference
 
 import (
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -81,18 +80,25 @@ func (s *Source) Events(from int64, yield func(takeover.SourceEvent) error) erro
 }
 
 // LatestOf implements takeover.EventSource.
-func (s *Source) LatestOf(did syntax.DID) (repository, status takeover.SourceEvent, err error) {
-	for types, to := range map[string]*takeover.SourceEvent{"append,sync": &repository, "account": &status} {
-		one, other, _ := strings.Cut(types, ",")
-		err := s.EventDB.each("SELECT "+eventColumns+` FROM repo_seq
-			WHERE did = ? AND +eventType IN (?, ?) AND invalidated = 0 ORDER BY seq DESC LIMIT 1`,
-			func(st *sqlite.Stmt) { st.BindText(1, did.String()); st.BindText(2, one); st.BindText(3, other) },
-			func(r *sqlite.Stmt) error { *to = columnEvent(r); return nil })
-		if err != nil {
-			return repository, status, err
-		}
-	}
-	return repository, status, nil
+func (s *Source) LatestOf(did syntax.DID) (last takeover.SourceEvent, err error) {
+	err = s.EventDB.each("SELECT "+eventColumns+` FROM repo_seq
+		WHERE did = ? AND +eventType IN ('append', 'sync') AND invalidated = 0 ORDER BY seq DESC LIMIT 1`,
+		func(st *sqlite.Stmt) { st.BindText(1, did.String()) },
+		func(r *sqlite.Stmt) error { last = columnEvent(r); return nil })
+	return last, err
+}
+
+// Statuses implements takeover.EventSource.
+func (s *Source) Statuses() (map[syntax.DID]takeover.SourceEvent, error) {
+	out := map[syntax.DID]takeover.SourceEvent{}
+	// One walk of the index by type: an account's events are mostly commits.
+	err := s.EventDB.each("SELECT "+eventColumns+" FROM repo_seq WHERE eventType = 'account' AND invalidated = 0 ORDER BY seq", nil,
+		func(r *sqlite.Stmt) error {
+			e := columnEvent(r)
+			out[syntax.DID(e.DID)] = e
+			return nil
+		})
+	return out, err
 }
 
 // Oldest implements takeover.EventSource.
