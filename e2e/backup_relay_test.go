@@ -26,7 +26,7 @@ func TestBackupRelay(t *testing.T) {
 	server := pdstest.Launch(t, dir, "PDS_LOG_LEVEL=warn", "PDS_DID_PLC_URL="+plc)
 	alice := server.SignUp(t, "alice")
 	host := mustParse(t, server.Base).Host
-	relay := startRelay(t, binary, plc, host, 0)
+	relay := startRelay(t, binary, plc, host, lastEvent(t, server))
 	post := func(key string) {
 		t.Helper()
 		if !writeOne(t, server.Client, alice, key, false) {
