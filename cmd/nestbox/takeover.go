@@ -85,6 +85,7 @@ func (c *takeoverCmd) Run() error {
 		KeepDeleteAfter: c.KeepDeleteAfter, HashBlobs: c.HashBlobs, Relay: c.FromRelay, Token: token,
 		Version: version, Now: time.Now, Progress: progress(os.Stderr),
 	}
+	collectLater()
 	report, err := server.TakeOver(ctx, o)
 	if report == nil {
 		return err
