@@ -29,15 +29,22 @@ func (a *attended) Get(ctx context.Context, name string) (io.ReadCloser, error) 
 // the number.
 const unclean = syscall.Errno(117)
 
-// failed ends the verification unless the error tells what has become of the object, or that nobody
-// waits for it. A disk that cannot read a file any more, and what is no file, is damaged.
-func (a *attended) failed(name string, err error) error {
-	for _, tells := range []error{
-		ErrMissing, ErrDamaged, syscall.EIO, syscall.EBADMSG, unclean, syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP, context.Canceled,
-	} {
-		if errors.Is(err, tells) {
-			return err
+// unreadable makes an error of a disk that cannot read a file any more, and of what is no file, one that
+// is ErrDamaged, too.
+func unreadable(err error) error {
+	for _, one := range []error{syscall.EIO, syscall.EBADMSG, unclean, syscall.ENOTDIR, syscall.EISDIR, syscall.ELOOP} {
+		if errors.Is(err, one) {
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
+	}
+	return err
+}
+
+// failed ends the verification unless the error tells what has become of the object, or that nobody
+// waits for it.
+func (a *attended) failed(name string, err error) error {
+	if harmed(unreadable(err)) || errors.Is(err, context.Canceled) {
+		return err
 	}
 	a.end(fmt.Errorf("read %s from %s: %w", name, a.Depot, err))
 	return err

@@ -4,10 +4,74 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
+	"os"
 	"path"
+	"path/filepath"
 	"strings"
+
+	"nestbox/internal/durable"
 )
+
+// blobs writes the files of the blobs of a state, as far as the database at a path names them. Those that
+// are damaged or missing in the store are left out: whoever verifies what was restored finds them.
+func (r *Reader) blobs(ctx context.Context, replay *Replay, to Target, path string) error {
+	dir := filepath.Join(to.Dir, BlobsName)
+	done, made := int64(0), map[string]bool{}
+	write := func(line *blobLine) error {
+		shard := filepath.Join(dir, line.key[:2])
+		if !made[shard] {
+			if err := durable.MakeDir(shard); err != nil {
+				return err
+			}
+			made[shard] = true
+		}
+		if err := r.blob(ctx, line, filepath.Join(shard, line.key)); err != nil {
+			return err
+		}
+		done++
+		r.progress(Step{"blobs", done, max(done, replay.manifest.BlobCount), 0})
+		return nil
+	}
+	each := func(line *blobLine) error {
+		if err := write(line); !harmed(err) {
+			return err
+		}
+		return nil
+	}
+	end := func() error { return nil }
+	if to.Named != nil {
+		n := r.namedBlobs(ctx, to, path, write)
+		defer n.stop()
+		each = func(line *blobLine) error { return n.listed(ctx, line) }
+		end = func() error { return n.upTo(ctx, "\xff") }
+	}
+	if err := r.eachOf(ctx, replay.manifest, replay, each); err != nil {
+		return err
+	}
+	if err := end(); err != nil {
+		return err
+	}
+	return syncTree(dir)
+}
+
+// blob writes a blob's file, and removes what is there of one that is damaged.
+func (r *Reader) blob(ctx context.Context, line *blobLine, path string) (err error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // parseBlobLine keeps it within the folder
+	if err != nil {
+		return fmt.Errorf("write blob: %w", err)
+	}
+	defer func() {
+		if err = errors.Join(err, file.Close()); err != nil {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}()
+	return r.useBlob(ctx, line, func(in io.Reader) error {
+		_, err := io.Copy(file, in)
+		return err
+	})
+}
 
 // namedBlobs restores the blobs that a database names: from the lines of lists, and where a list is
 // damaged or missing, from what the store has by their keys.
@@ -54,8 +118,14 @@ func (n *namedBlobs) listed(ctx context.Context, line *blobLine) error {
 	if err := n.upTo(ctx, line.key); err != nil || !n.more || n.key != line.key {
 		return err
 	}
+	err := n.write(line)
+	if harmed(err) {
+		if err = nil; line.word != "" { // a later backup may have encrypted it again
+			err = n.unlisted(ctx)
+		}
+	}
 	n.step()
-	return n.write(line)
+	return err
 }
 
 // upTo restores the blobs before a key of which no line came.

@@ -25,6 +25,8 @@ type Replay struct {
 	Gap string
 	// Later are how many segments are younger.
 	Later int
+	// Without are the files that were left out because they are damaged or missing, and why.
+	Without []string
 
 	// retired: nothing is left of the log up to the snapshot and right behind it.
 	retired         bool
@@ -32,6 +34,7 @@ type Replay struct {
 	segments, later []Segment
 	behind          string // why nothing follows later, as Gap
 	lists           []blobList
+	unlisted        bool // the snapshot's own list of blobs is damaged or missing
 }
 
 // end sets of when the state is that the segments lead to.
@@ -170,6 +173,19 @@ func (r *Reader) readLists(ctx context.Context, replay *Replay, harm func(error)
 	return nil
 }
 
+// lookAtLists reads the lists of the blobs of a state. Those that are damaged or missing are left out.
+func (r *Reader) lookAtLists(ctx context.Context, replay *Replay) error {
+	if err := r.readLists(ctx, replay, func(error) error { return nil }); err != nil {
+		return err
+	}
+	list := replay.manifest.Blobs
+	err := r.check(ctx, list.Name, list.Size, list.hash(), func(io.Reader) error { return nil }) // check reads it
+	if replay.unlisted = harmed(err); replay.unlisted {
+		return nil
+	}
+	return err
+}
+
 // has reports whether one of the segments has an index.
 func (r *Replay) has(index int64) bool {
 	return len(r.segments) > 0 && index >= r.segments[0].Index && index <= r.segments[len(r.segments)-1].Index
@@ -234,6 +250,9 @@ func (r *Reader) eachOf(ctx context.Context, m *Manifest, replay *Replay, yield 
 			}
 		}
 		return nil
+	}
+	if replay.unlisted {
+		return before("\xff")
 	}
 	err := r.eachBlob(ctx, m, func(line *blobLine) error {
 		if err := before(line.key); err != nil {

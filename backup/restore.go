@@ -48,6 +48,9 @@ type Target struct {
 	// Named, if it is set, calls yield with the key of each blob's file that the database at a
 	// path knows, by key: others are left out, and those that no list has are looked for in the store.
 	Named func(ctx context.Context, path string, yield func(key string) error) error
+	// Spare are the names of files that may be damaged or missing in the store: Replay.Without names those
+	// that are.
+	Spare []string
 	// Makes are the names of what Then makes in the folder, besides the database's own.
 	Makes []string
 	// Then, if it is set, is called when everything is there, and the folder still locked. If
@@ -55,9 +58,9 @@ type Target struct {
 	Then func(replay *Replay) error
 }
 
-// Restore makes a data directory of a snapshot, which it locks. A call that was interrupted
-// can be repeated: it removes what the first one left. ErrNotEmpty, ErrKeysApart,
-// ErrIdentity, ErrDamaged, durable.ErrLocked.
+// Restore makes a data directory of a snapshot, which it locks, without the blobs that are damaged
+// or missing in the store. A call that was interrupted can be repeated: it removes what the first one
+// left. ErrNotEmpty, ErrKeysApart, ErrIdentity, ErrDamaged, durable.ErrLocked.
 func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) (err error) {
 	var keys []keyFile
 	switch {
@@ -76,14 +79,10 @@ func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) (err error
 	if err != nil {
 		return err
 	}
-	err = r.readLists(ctx, replay, func(err error) error {
-		if to.Named != nil { // then the blobs are found without it
-			return nil
+	if to.Named != nil {
+		if err := r.lookAtLists(ctx, replay); err != nil {
+			return err
 		}
-		return err
-	})
-	if err != nil {
-		return err
 	}
 	names := []string{BlobsName, DatabaseName + restoredEnding, DatabaseName + restoredEnding + pieceEnding}
 	for _, f := range m.Files {
@@ -104,10 +103,10 @@ func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) (err error
 	if n, err := r.applyAll(ctx, replay.segments, path+restoredEnding); err != nil && !replay.cut(n, err) {
 		return err
 	}
-	if err := r.blobs(ctx, m, replay, to, path+restoredEnding); err != nil {
+	if replay.Without, err = r.files(ctx, m, to.Dir, to.Spare); err != nil {
 		return err
 	}
-	if err := r.files(ctx, m, to.Dir); err != nil {
+	if err := r.blobs(ctx, replay, to, path+restoredEnding); err != nil {
 		return err
 	}
 	for _, k := range keys {
@@ -422,22 +421,26 @@ func applyPages(file *os.File, in io.Reader) (head ltx.Header, err error) {
 	return dec.Header(), nil
 }
 
-// files writes the small files of a snapshot.
-func (r *Reader) files(ctx context.Context, m *Manifest, dir string) error {
+// files writes the small files of a snapshot, and returns which of the spare ones it cannot, and why.
+func (r *Reader) files(ctx context.Context, m *Manifest, dir string, spare []string) (without []string, err error) {
 	for _, f := range m.Files {
 		var content []byte
 		err := r.use(ctx, f.Stored, func(in io.Reader) (err error) {
 			content, err = io.ReadAll(in)
 			return err
 		})
+		if harmed(err) && slices.Contains(spare, f.Name) {
+			without = append(without, fmt.Sprintf("%s: %v", f.Name, err))
+			continue
+		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if err := writeSmall(dir, f.Name, content); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return without, nil
 }
 
 func writeSmall(dir, name string, content []byte) error {
@@ -466,58 +469,6 @@ func (r *Reader) eachBlob(ctx context.Context, m *Manifest, yield func(*blobLine
 				return err
 			}
 		}
-	})
-}
-
-// blobs writes the files of the blobs of a snapshot and of the segments after it, as far as
-// the database at a path names them.
-func (r *Reader) blobs(ctx context.Context, m *Manifest, replay *Replay, to Target, path string) error {
-	dir := filepath.Join(to.Dir, BlobsName)
-	done, made := int64(0), map[string]bool{}
-	write := func(line *blobLine) error {
-		shard := filepath.Join(dir, line.key[:2])
-		if !made[shard] {
-			if err := durable.MakeDir(shard); err != nil {
-				return err
-			}
-			made[shard] = true
-		}
-		if err := r.blob(ctx, line, filepath.Join(shard, line.key)); err != nil {
-			return err
-		}
-		done++
-		r.progress(Step{"blobs", done, max(done, m.BlobCount), 0})
-		return nil
-	}
-	each, end := write, func() error { return nil }
-	if len(replay.segments) > 0 && to.Named != nil {
-		n := r.namedBlobs(ctx, to, path, write)
-		defer n.stop()
-		each = func(line *blobLine) error { return n.listed(ctx, line) }
-		end = func() error { return n.upTo(ctx, "\xff") }
-	}
-	if err := r.eachOf(ctx, m, replay, each); err != nil {
-		return err
-	}
-	if err := end(); err != nil {
-		return err
-	}
-	return syncTree(dir)
-}
-
-func (r *Reader) blob(ctx context.Context, line *blobLine, path string) (err error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // parseBlobLine keeps it within the folder
-	if err != nil {
-		return fmt.Errorf("write blob: %w", err)
-	}
-	defer func() {
-		if err = errors.Join(err, file.Close()); err != nil {
-			err = errors.Join(err, os.Remove(path))
-		}
-	}()
-	return r.useBlob(ctx, line, func(in io.Reader) error {
-		_, err := io.Copy(file, in)
-		return err
 	})
 }
 

@@ -236,7 +236,7 @@ func (r *Reader) useHashed(ctx context.Context, name string, size int64, sum str
 func (r *Reader) check(ctx context.Context, name string, size int64, sum string, fn func(io.Reader) error) error {
 	body, err := r.Depot.Get(ctx, name)
 	if err != nil {
-		return fmt.Errorf("read %s from %s: %w", name, r.Depot, err)
+		return fmt.Errorf("read %s from %s: %w", name, r.Depot, unreadable(err))
 	}
 	count := newCounted()
 	raw := io.TeeReader(body, count)
@@ -248,7 +248,7 @@ func (r *Reader) check(ctx context.Context, name string, size int64, sum string,
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case drainErr != nil:
-		return fmt.Errorf("read %s: %w", name, drainErr)
+		return fmt.Errorf("read %s: %w", name, unreadable(drainErr))
 	case size >= 0 && count.n != size || sum != "" && count.sum() != sum,
 		sum == "" && err != nil && !local: // then it cannot be decrypted
 		return r.found(name)

@@ -299,7 +299,7 @@ func (v *Verification) whole(ctx context.Context, m *Manifest, replay *Replay, d
 
 // restore restores everything but the blobs.
 func (v *Verification) restore(ctx context.Context, m *Manifest, dir string) error {
-	if err := v.files(ctx, m, dir); err != nil {
+	if _, err := v.files(ctx, m, dir, nil); err != nil {
 		return err
 	}
 	if m.KeysApart && v.Keys != "" {

@@ -130,14 +130,14 @@ func (d Dir) Smalls(file string) (all []Small) {
 	for _, name := range keys {
 		all = append(all, Small{name, d.in(name), true})
 	}
-	for _, name := range []string{fileSettings, filepath.Join(PLCFolder, "operations.jsonl")} {
+	for _, name := range []string{FileSettings, filepath.Join(PLCFolder, "operations.jsonl")} {
 		all = append(all, Small{name, d.in(name), false})
 	}
 	return all
 }
 
-// fileSettings has the settings of the last server: see config.Config.Remember.
-const fileSettings = "last_settings.json"
+// FileSettings has the settings of the last server: see config.Config.Remember.
+const FileSettings = "last_settings.json"
 
 // fileSizes has what the server took of its disks on past days.
 const fileSizes = "sizes"

@@ -131,6 +131,9 @@ type Restored struct {
 	Later    int       `json:"later,omitempty"`
 	Gap      string    `json:"gap,omitempty"`
 	Made     time.Time `json:"made"`
+	// Without are files that were left out because they are damaged or missing, and why. The server does
+	// without them.
+	Without []string `json:"without,omitempty"`
 	// At is when it was restored, From the store.
 	At   time.Time `json:"at"`
 	From string    `json:"from"`
@@ -185,9 +188,11 @@ func Restore(ctx context.Context, a RestoreArgs) (out Restored, err error) {
 		Relays: []RelaySeen{},
 	}
 	err = a.Reader.Restore(ctx, m, backup.Target{
-		Dir: a.To, Keys: a.Keys, At: upTo, Named: sqlite.BlobFiles, Makes: []string{restoredName, laterName},
+		Dir: a.To, Keys: a.Keys, At: upTo, Named: sqlite.BlobFiles,
+		Spare: []string{datadir.FileSettings}, Makes: []string{restoredName, laterName},
 		Then: func(replay *backup.Replay) error {
 			out.Made, out.LastEvent, out.Segments, out.Later, out.Gap = replay.At, replay.LastEvent, replay.Segments(), replay.Later, replay.Gap
+			out.Without = replay.Without
 			return settle(ctx, a, replay, &out)
 		},
 	})
@@ -309,14 +314,20 @@ func RestoreFirst(ctx context.Context, c *config.Config, envFile string, log *sl
 			return nil, err
 		}
 	}
+	faults := 0
 	out, err := Restore(ctx, RestoreArgs{
 		Reader: reader, To: c.DataDirectory, EnvFile: envFile, Log: log,
 		Fault: func(line string) {
-			log.LogAttrs(ctx, slog.LevelError, "what was restored is damaged", slog.String("fault", line))
+			if faults++; faults <= faultsLogged {
+				log.LogAttrs(ctx, slog.LevelError, "what was restored is damaged", slog.String("fault", line))
+			}
 		},
 	})
 	if err != nil {
 		return nil, err
+	}
+	if out.Faults > 0 {
+		log.LogAttrs(ctx, slog.LevelError, "what was restored is damaged: nestbox verify names all of it", slog.Int64("faults", out.Faults))
 	}
 	log.LogAttrs(ctx, slog.LevelInfo, "restored from PDS_RESTORE_FROM", slog.Time("made", out.Made), slog.String("snapshot", out.Snapshot),
 		slog.Int("segments", out.Segments), slog.Int64("jumped_to", out.JumpedTo))
@@ -324,8 +335,14 @@ func RestoreFirst(ctx context.Context, c *config.Config, envFile string, log *sl
 		log.LogAttrs(ctx, slog.LevelWarn, "what was restored is not newer, because a part of the backups is missing or damaged",
 			slog.String("cause", out.Gap))
 	}
+	for _, file := range out.Without {
+		log.LogAttrs(ctx, slog.LevelWarn, "a file was not restored: the server does without it", slog.String("cause", file))
+	}
 	return &out, nil
 }
+
+// faultsLogged is how many faults of a restore RestoreFirst logs.
+const faultsLogged = 100
 
 // ReadIdentities reads a file with identities of age.
 func ReadIdentities(path string) (_ []age.Identity, err error) {

@@ -217,3 +217,60 @@ func TestRestoreFirstSays(t *testing.T) {
 		}
 	}
 }
+
+// TestRestoreFirstDamaged: a server comes up from a store that has lost blobs and the settings of the last
+// server. The log names the first of the blobs, and counts them.
+func TestRestoreFirstDamaged(t *testing.T) {
+	t.Parallel()
+	const lost = 103
+	store, data := filepath.Join(t.TempDir(), "store"), t.TempDir()
+	if err := os.WriteFile(filepath.Join(data, "last_settings.json"), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := pdstest.Start(t, pdstest.Options{Dir: data})
+	alice := s.SignUp(t, "alice")
+	for n := range lost {
+		s.Do(t, pdstest.Request{
+			NSID: "com.atproto.repo.uploadBlob", Auth: pdstest.Bearer(alice.AccessJwt), Body: fmt.Sprintf("file %d", n),
+			Header: http.Header{"Content-Type": {"text/plain"}},
+		})
+	}
+	made, err := backUp(t, s, server.BackupArgs{To: store})
+	if err != nil || made.Snapshot == nil {
+		t.Fatalf("%+v, %v", made, err)
+	}
+	if err := os.RemoveAll(filepath.Join(store, "blobs")); err != nil {
+		t.Fatal(err)
+	}
+	d, err := depot.Open(store, depot.S3Settings{}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := backup.Load(t.Context(), d, made.Snapshot.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range m.Files {
+		if f.Name == "last_settings.json" {
+			if err := os.Remove(filepath.Join(store, f.Stored.Name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	env := filepath.Join(t.TempDir(), "pds.env")
+	if err := os.WriteFile(env, []byte("PDS_DEV_MODE=true\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := config.Load(config.Flags{Data: filepath.Join(t.TempDir(), "data"), Dev: true}, []string{"PDS_RESTORE_FROM=" + store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	out, err := server.RestoreFirst(t.Context(), &c, env, slog.New(slog.NewJSONHandler(&log, nil)))
+	if err != nil || out == nil || out.Faults != lost || len(out.Without) != 1 {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	if n := strings.Count(log.String(), "it is missing"); n != 101 || !strings.Contains(log.String(), fmt.Sprintf(`"faults":%d`, lost)) {
+		t.Errorf("%d are named: %s", n, log.String())
+	}
+}

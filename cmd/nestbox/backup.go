@@ -415,6 +415,9 @@ func restoredText(done server.Restored, dir string) string {
 	case done.Gap != "":
 		said.WriteString(" What was ended or changed behind that cannot be listed.")
 	}
+	for _, file := range done.Without {
+		fmt.Fprintf(&said, "\nA file was not restored, and the server does without it: %s.", file)
+	}
 	for _, r := range done.Relays {
 		switch {
 		case r.Error != "":
