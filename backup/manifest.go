@@ -154,11 +154,11 @@ func Names(ctx context.Context, d Depot) (names []string, err error) {
 func Load(ctx context.Context, d Depot, name string) (*Manifest, error) {
 	body, err := d.Get(ctx, name)
 	if err != nil {
-		return nil, fmt.Errorf("read %s from %s: %w", name, d, err)
+		return nil, fmt.Errorf("read %s from %s: %w", name, d, unreadable(err))
 	}
 	raw, err := io.ReadAll(io.LimitReader(body, maxManifest))
 	if err = errors.Join(err, body.Close()); err != nil {
-		return nil, fmt.Errorf("read %s from %s: %w", name, d, err)
+		return nil, fmt.Errorf("read %s from %s: %w", name, d, unreadable(err))
 	}
 	return decodeManifest(name, raw)
 }
@@ -250,8 +250,9 @@ func latest(names []string, now time.Time) int {
 	return len(names) - 1
 }
 
-// Latest returns the newest snapshot that is not younger than now, or, if all are, the newest.
-func Latest(ctx context.Context, d Depot, now time.Time) (*Manifest, error) {
+// candidates returns the names of the snapshots that a restore may begin with, the oldest first: those
+// that are not younger than at, or if that is zero than now. If all are younger than now, it is all.
+func candidates(ctx context.Context, d Depot, at, now time.Time) ([]string, error) {
 	names, err := Names(ctx, d)
 	if err != nil {
 		return nil, err
@@ -259,35 +260,12 @@ func Latest(ctx context.Context, d Depot, now time.Time) (*Manifest, error) {
 	if len(names) == 0 {
 		return nil, fmt.Errorf("%s: %w", d, ErrNoSnapshot)
 	}
-	return load(ctx, d, names, latest(names, now))
-}
-
-// load is Load of one of some names. If it is damaged, the error names the one before it, and the time
-// up to which that one and the log behind it can be restored.
-func load(ctx context.Context, d Depot, names []string, i int) (*Manifest, error) {
-	m, err := Load(ctx, d, names[i])
-	if errors.Is(err, ErrDamaged) && i > 0 {
-		made, _, _ := nameOf(names[i])
-		err = fmt.Errorf("%w; the snapshot before it is %s: nestbox restore --at %s",
-			err, names[i-1], made.Add(-time.Millisecond).Format("2006-01-02T15:04:05.000Z"))
-	}
-	return m, err
-}
-
-// Pick returns the newest snapshot, or the newest that is not younger than at.
-func Pick(ctx context.Context, d Depot, at time.Time) (*Manifest, error) {
-	names, err := Names(ctx, d)
-	if err != nil {
-		return nil, err
-	}
-	for i, name := range slices.Backward(names) {
-		if made, _, _ := nameOf(name); at.IsZero() || !made.After(at) {
-			return load(ctx, d, names, i)
-		}
-	}
-	if len(names) == 0 || at.IsZero() {
-		return nil, fmt.Errorf("%s: %w", d, ErrNoSnapshot)
+	if at.IsZero() {
+		return names[:latest(names, now)+1], nil
 	}
 	first, _, _ := nameOf(names[0])
-	return nil, fmt.Errorf("%s: %w of that time or before: the oldest is of %s", d, ErrNoSnapshot, first.Format(time.RFC3339))
+	if first.After(at) {
+		return nil, fmt.Errorf("%s: %w of that time or before: the oldest is of %s", d, ErrNoSnapshot, first.Format(time.RFC3339))
+	}
+	return names[:latest(names, at)+1], nil
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // blobs writes the files of the blobs of a state, as far as the database at a path names them. Those that
-// are damaged or missing in the store are left out: whoever verifies what was restored finds them.
+// are damaged or missing in the store are left out. A verification of what was restored finds them.
 func (r *Reader) blobs(ctx context.Context, replay *Replay, to Target, path string) error {
 	dir := filepath.Join(to.Dir, BlobsName)
 	done, made := int64(0), map[string]bool{}

@@ -25,6 +25,9 @@ type Replay struct {
 	Gap string
 	// Later are how many segments are younger.
 	Later int
+	// LeftOut are the younger snapshots that are damaged or missing, and why. If the log leads past them,
+	// there is no Gap.
+	LeftOut []string
 	// Without are the files that were left out because they are damaged or missing, and why.
 	Without []string
 
@@ -44,6 +47,9 @@ func (r *Replay) end() {
 		r.At, r.LastEvent = later(r.At, r.segments[n-1].At), r.segments[n-1].LastEvent
 	}
 }
+
+// Snapshot returns the snapshot with which the state begins.
+func (r *Replay) Snapshot() *Manifest { return r.manifest }
 
 // Segments returns how many segments are applied.
 func (r *Replay) Segments() int { return len(r.segments) }
@@ -291,6 +297,8 @@ func (r *Reader) Ahead(ctx context.Context, done *Replay, database, path string)
 	switch at, _, _ := nameOf(lost); {
 	case err != nil || harm == nil:
 		return rest, err
+	case rest == nil && !done.At.Before(at): // what was restored has what it had
+		return nil, nil //nolint:nilnil // as in aheadFrom
 	case rest == nil:
 		return nil, harm
 	case rest.Gap == "" && rest.At.Before(at):

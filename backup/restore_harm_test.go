@@ -17,14 +17,14 @@ import (
 )
 
 // harmedStore is a store that has a snapshot with the files 0 to 3, and a segment of the log with the
-// files 4 and 5. Who is the identity that opens it.
+// files 4 and 5. The identity opens it.
 type harmedStore struct {
 	*world
 
 	tb  testing.TB
 	dir string
 	s   *backup.Service
-	who *age.X25519Identity
+	id  *age.X25519Identity
 }
 
 // eachStore calls check with a harmedStore, one that is encrypted and one that is not.
@@ -33,14 +33,14 @@ func eachStore(t *testing.T, check func(t *testing.T, h *harmedStore)) {
 	for _, encrypted := range []bool{false, true} {
 		t.Run(fmt.Sprintf("encrypted %t", encrypted), func(t *testing.T) {
 			t.Parallel()
-			h := &harmedStore{world: newWorld(t), tb: t, dir: t.TempDir(), who: newIdentity(t)}
+			h := &harmedStore{world: newWorld(t), tb: t, dir: t.TempDir(), id: newIdentity(t)}
 			settings := filepath.Join(h.world.dir, "last_settings.json")
 			if err := os.WriteFile(settings, []byte("settings of "+t.Name()), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			h.s = h.service(openFolder(t, h.dir))
 			if encrypted {
-				h.s.Recipients = []age.Recipient{h.who.Recipient()}
+				h.s.Recipients = []age.Recipient{h.id.Recipient()}
 			}
 			follow(t, h.world, h.s)
 			h.files(0, 4)
@@ -78,7 +78,7 @@ func (h *harmedStore) restored(what string, to backup.Target) (said string, dir 
 	to.Then = func(done *backup.Replay) error { replay = done; return nil }
 	m, err := backup.Latest(h.tb.Context(), h.s.Depot, h.s.Now())
 	if err == nil {
-		err = (&backup.Reader{Depot: h.s.Depot, Identities: []age.Identity{h.who}}).Restore(h.tb.Context(), m, to)
+		err = (&backup.Reader{Depot: h.s.Depot, Identities: []age.Identity{h.id}}).Restore(h.tb.Context(), m, to)
 	}
 	if err != nil {
 		h.tb.Fatalf("%s: %v", what, err)
@@ -181,7 +181,7 @@ func TestOwnListHarm(t *testing.T) {
 				}
 			}
 			flip(t, settings)
-			err := (&backup.Reader{Depot: h.s.Depot, Identities: []age.Identity{h.who}}).Restore(t.Context(), m, backup.Target{
+			err := (&backup.Reader{Depot: h.s.Depot, Identities: []age.Identity{h.id}}).Restore(t.Context(), m, backup.Target{
 				Dir: filepath.Join(t.TempDir(), "restored"), Named: storetest.BlobFiles,
 			})
 			if !errors.Is(err, backup.ErrDamaged) {
@@ -214,7 +214,7 @@ func TestBlobUnreadable(t *testing.T) {
 		reset := errors.New("connection reset by peer")
 		for _, late := range []bool{false, true} {
 			for _, fault := range []error{&os.PathError{Op: "read", Path: "a file", Err: syscall.EIO}, reset} {
-				r := &backup.Reader{Identities: []age.Identity{h.who}, Depot: &unreadable{openFolder(t, h.dir), filepath.ToSlash(name), late, fault}}
+				r := &backup.Reader{Identities: []age.Identity{h.id}, Depot: &unreadable{openFolder(t, h.dir), filepath.ToSlash(name), late, fault}}
 				dir := filepath.Join(t.TempDir(), "restored")
 				err := r.Restore(t.Context(), m, backup.Target{Dir: dir, Named: storetest.BlobFiles})
 				if fault == reset {

@@ -232,23 +232,39 @@ func (r *Reader) useHashed(ctx context.Context, name string, size int64, sum str
 	})
 }
 
+// source reads an object of a store, and keeps why it could not be read to its end.
+type source struct {
+	io.Reader
+
+	err error
+}
+
+// Read implements io.Reader.
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
+}
+
 // check calls fn with an object's bytes, and compares them with what was written.
 func (r *Reader) check(ctx context.Context, name string, size int64, sum string, fn func(io.Reader) error) error {
 	body, err := r.Depot.Get(ctx, name)
 	if err != nil {
 		return fmt.Errorf("read %s from %s: %w", name, r.Depot, unreadable(err))
 	}
-	count := newCounted()
-	raw := io.TeeReader(body, count)
+	source, count := &source{Reader: body}, newCounted()
+	raw := io.TeeReader(source, count)
 	err = fn(raw)
-	_, drainErr := io.Copy(io.Discard, raw)
+	_, _ = io.Copy(io.Discard, raw) // source has the error
 	closeErr := body.Close()
 	_, local := errors.AsType[*os.PathError](err)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case drainErr != nil:
-		return fmt.Errorf("read %s: %w", name, unreadable(drainErr))
+	case source.err != nil:
+		return fmt.Errorf("read %s: %w", name, unreadable(source.err))
 	case size >= 0 && count.n != size || sum != "" && count.sum() != sum,
 		sum == "" && err != nil && !local: // then it cannot be decrypted
 		return r.found(name)

@@ -131,6 +131,8 @@ type Restored struct {
 	Later    int       `json:"later,omitempty"`
 	Gap      string    `json:"gap,omitempty"`
 	Made     time.Time `json:"made"`
+	// LeftOut are younger snapshots that cannot be used, and why. Gap is empty if the log leads past them.
+	LeftOut []string `json:"leftOut,omitempty"`
 	// Without are files that were left out because they are damaged or missing, and why. The server does
 	// without them.
 	Without []string `json:"without,omitempty"`
@@ -171,26 +173,16 @@ const (
 	laterName    = "later"
 )
 
-// Restore makes a data directory of a snapshot, verifies it, asks the relays of its server
+// Restore makes a data directory of the youngest state that can be restored, verifies it, asks the relays of its server
 // what they have seen, and moves the numbers of events on: the next server announces every
 // account again. No server may be started on it before.
 func Restore(ctx context.Context, a RestoreArgs) (out Restored, err error) {
-	pick, upTo := backup.Pick, a.At
-	if a.At.IsZero() {
-		pick, a.At = backup.Latest, time.Now()
-	}
-	m, err := pick(ctx, a.Reader.Depot, a.At)
-	if err != nil {
-		return out, err
-	}
-	out = Restored{
-		Snapshot: m.Name, Made: m.At, At: time.Now().UTC().Truncate(time.Second), From: a.Reader.Depot.String(), LastEvent: m.LastEvent,
-		Relays: []RelaySeen{},
-	}
-	err = a.Reader.Restore(ctx, m, backup.Target{
-		Dir: a.To, Keys: a.Keys, At: upTo, Named: sqlite.BlobFiles,
+	out = Restored{At: time.Now().UTC().Truncate(time.Second), From: a.Reader.Depot.String(), Relays: []RelaySeen{}}
+	err = a.Reader.RestoreNewest(ctx, backup.Target{
+		Dir: a.To, Keys: a.Keys, At: a.At, Named: sqlite.BlobFiles,
 		Spare: []string{datadir.FileSettings}, Makes: []string{restoredName, laterName},
 		Then: func(replay *backup.Replay) error {
+			out.Snapshot, out.LeftOut = replay.Snapshot().Name, replay.LeftOut
 			out.Made, out.LastEvent, out.Segments, out.Later, out.Gap = replay.At, replay.LastEvent, replay.Segments(), replay.Later, replay.Gap
 			out.Without = replay.Without
 			return settle(ctx, a, replay, &out)
@@ -331,6 +323,9 @@ func RestoreFirst(ctx context.Context, c *config.Config, envFile string, log *sl
 	}
 	log.LogAttrs(ctx, slog.LevelInfo, "restored from PDS_RESTORE_FROM", slog.Time("made", out.Made), slog.String("snapshot", out.Snapshot),
 		slog.Int("segments", out.Segments), slog.Int64("jumped_to", out.JumpedTo))
+	for _, one := range out.LeftOut {
+		log.LogAttrs(ctx, slog.LevelWarn, "a younger snapshot was left out", slog.String("cause", one))
+	}
 	if out.Gap != "" {
 		log.LogAttrs(ctx, slog.LevelWarn, "what was restored is not newer, because a part of the backups is missing or damaged",
 			slog.String("cause", out.Gap))

@@ -219,7 +219,7 @@ func TestRestoreFirstSays(t *testing.T) {
 }
 
 // TestRestoreFirstDamaged: a server comes up from a store that has lost blobs and the settings of the last
-// server. The log names the first of the blobs, and counts them.
+// server, or the newest snapshot. The log names the first of the blobs, and counts them, and the snapshot.
 func TestRestoreFirstDamaged(t *testing.T) {
 	t.Parallel()
 	const lost = 103
@@ -261,16 +261,34 @@ func TestRestoreFirstDamaged(t *testing.T) {
 	if err := os.WriteFile(env, []byte("PDS_DEV_MODE=true\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, _, err := config.Load(config.Flags{Data: filepath.Join(t.TempDir(), "data"), Dev: true}, []string{"PDS_RESTORE_FROM=" + store})
-	if err != nil {
-		t.Fatal(err)
-	}
 	var log bytes.Buffer
-	out, err := server.RestoreFirst(t.Context(), &c, env, slog.New(slog.NewJSONHandler(&log, nil)))
+	restore := func() (*server.Restored, error) {
+		log.Reset()
+		c, _, err := config.Load(config.Flags{Data: filepath.Join(t.TempDir(), "data"), Dev: true}, []string{"PDS_RESTORE_FROM=" + store})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return server.RestoreFirst(t.Context(), &c, env, slog.New(slog.NewJSONHandler(&log, nil)))
+	}
+	out, err := restore()
 	if err != nil || out == nil || out.Faults != lost || len(out.Without) != 1 {
 		t.Fatalf("%+v, %v", out, err)
 	}
 	if n := strings.Count(log.String(), "it is missing"); n != 101 || !strings.Contains(log.String(), fmt.Sprintf(`"faults":%d`, lost)) {
 		t.Errorf("%d are named: %s", n, log.String())
+	}
+	newer, err := backUp(t, s, server.BackupArgs{To: store})
+	if err != nil || newer.Snapshot == nil {
+		t.Fatalf("%+v, %v", newer, err)
+	}
+	if err := os.Truncate(filepath.Join(store, newer.Snapshot.Name), 10); err != nil {
+		t.Fatal(err)
+	}
+	out, err = restore()
+	if err != nil || out == nil || out.Snapshot != made.Snapshot.Name || len(out.LeftOut) != 1 || out.Gap != out.LeftOut[0] {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	if !strings.Contains(out.Gap, newer.Snapshot.Name) || !strings.Contains(log.String(), "a younger snapshot was left out") {
+		t.Errorf("%q: %s", out.Gap, log.String())
 	}
 }

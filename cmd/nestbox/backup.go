@@ -415,6 +415,11 @@ func restoredText(done server.Restored, dir string) string {
 	case done.Gap != "":
 		said.WriteString(" What was ended or changed behind that cannot be listed.")
 	}
+	for _, one := range done.LeftOut {
+		if one != done.Gap {
+			fmt.Fprintf(&said, "\nA younger snapshot was left out: %s.", one)
+		}
+	}
 	for _, file := range done.Without {
 		fmt.Fprintf(&said, "\nA file was not restored, and the server does without it: %s.", file)
 	}
