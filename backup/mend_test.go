@@ -330,3 +330,54 @@ func TestVerifyAway(t *testing.T) {
 		}
 	}
 }
+
+// TestSealedBlobMended: whichever byte of an encrypted blob is damaged, a verification that has the identity
+// calls it damaged, by its name, and the next backup sends it again.
+func TestSealedBlobMended(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if err := w.use(t.Context(), 1, noise(100_000)); err != nil {
+		t.Fatal(err)
+	}
+	dir, id := t.TempDir(), newIdentity(t)
+	store := openFolder(t, dir)
+	s := w.service(store)
+	s.Recipients = []age.Recipient{id.Recipient()}
+	snapshot(t, s)
+	for _, at := range []func(size int) int{
+		func(int) int { return 40 }, // its recipient
+		func(int) int { return 0 },
+		func(size int) int { return size / 2 },
+		func(size int) int { return size - 3 },
+	} {
+		paths, err := filepath.Glob(filepath.Join(dir, "blobs", "*", "*"))
+		if err != nil || len(paths) == 0 {
+			t.Fatalf("%q, %v", paths, err)
+		}
+		for _, path := range paths { // one of a time before is of no interest any more
+			content, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			content[at(len(content))] ^= 1
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var said string
+		v := verification(store, func(line string) { said += line + "\n" })
+		v.Full, v.Identities = false, []age.Identity{id}
+		found, err := v.Run(t.Context())
+		if err != nil || found.Faults != 1 || len(found.DamagedObjects) != 1 || !strings.Contains(said, found.DamagedObjects[0]+": it is damaged") {
+			t.Fatalf("%+v, %v: %s", found, err, said)
+		}
+		if err := backup.MarkDamaged(t.Context(), store, found.DamagedObjects); err != nil {
+			t.Fatal(err)
+		}
+		snapshot(t, s)
+		v.Fault = func(line string) { t.Errorf("after the next backup: %s", line) }
+		if _, err := v.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -361,37 +361,45 @@ func (b *Blobs) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	count := newCounted()
-	raw := io.TeeReader(body, count)
-	plain, err := b.reader.open(line.name(), raw)
-	if err != nil {
-		return nil, errors.Join(err, body.Close())
+	c := &checkedBlob{body: body, source: &source{Reader: body}, count: newCounted(), line: line, from: b.reader}
+	c.raw = io.TeeReader(c.source, c.count)
+	if c.Reader, err = b.reader.open(line.name(), c.raw); err != nil {
+		return nil, errors.Join(c.ended(err), body.Close())
 	}
-	return &checkedBlob{plain, body, raw, count, line, b.reader}, nil
+	return c, nil
 }
 
 // checkedBlob compares the hash at the end.
 type checkedBlob struct {
 	io.Reader
 
-	body  io.Closer
-	raw   io.Reader
-	count *counted
-	line  blobLine
-	from  *Reader
+	body   io.Closer
+	source *source
+	raw    io.Reader
+	count  *counted
+	line   blobLine
+	from   *Reader
 }
 
 func (c *checkedBlob) Read(p []byte) (int, error) {
 	n, err := c.Reader.Read(p)
-	if errors.Is(err, io.EOF) {
-		if _, err := io.Copy(io.Discard, c.raw); err != nil {
-			return n, err
-		}
-		if c.count.sum() != c.line.sum {
-			return n, c.from.found(c.line.name())
-		}
+	if err != nil {
+		err = c.ended(err)
 	}
 	return n, err
+}
+
+// ended returns err, with which the content ended, unless the store has something else than was written:
+// that may be why it cannot be decrypted.
+func (c *checkedBlob) ended(err error) error {
+	_, _ = io.Copy(io.Discard, c.raw) // source has the error
+	switch {
+	case c.source.err != nil:
+		return fmt.Errorf("read %s: %w", c.line.name(), c.source.err)
+	case c.count.sum() != c.line.sum:
+		return c.from.found(c.line.name())
+	}
+	return err
 }
 
 func (c *checkedBlob) Close() error { return c.body.Close() }
