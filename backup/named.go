@@ -145,15 +145,11 @@ func (n *namedBlobs) unlisted(ctx context.Context) error {
 		return nil
 	}
 	if folder := blobsFolder + "/" + n.key[:2] + "/"; folder != n.folder {
-		n.folder, n.found = folder, map[string][]blobLine{}
-		err := n.Depot.List(ctx, folder, func(o Object) error {
-			key, rest, _ := strings.Cut(path.Base(o.Name), ".")
-			n.found[key] = append(n.found[key], blobLine{key: key, word: strings.TrimSuffix(rest, sealed)})
-			return nil
-		})
+		found, err := n.byKey(ctx, folder)
 		if err != nil {
-			return fmt.Errorf("list the blobs of %s: %w", n.Depot, err)
+			return err
 		}
+		n.folder, n.found = folder, found
 	}
 	for _, line := range n.found[n.key] {
 		if err := n.write(&line); !harmed(err) && !errors.Is(err, ErrIdentity) {
@@ -161,4 +157,19 @@ func (n *namedBlobs) unlisted(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// byKey returns the files of blobs in a folder of the store, by their keys. What hash they should have is not
+// known.
+func (r *Reader) byKey(ctx context.Context, folder string) (map[string][]blobLine, error) {
+	found := map[string][]blobLine{}
+	err := r.Depot.List(ctx, folder, func(o Object) error {
+		key, rest, _ := strings.Cut(path.Base(o.Name), ".")
+		found[key] = append(found[key], blobLine{key: key, word: strings.TrimSuffix(rest, sealed)})
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the blobs of %s: %w", r.Depot, err)
+	}
+	return found, nil
 }

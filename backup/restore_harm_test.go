@@ -230,3 +230,37 @@ func TestBlobUnreadable(t *testing.T) {
 		}
 	})
 }
+
+// TestVerifyListHarm: a verification finds the blobs of the log without their lists, as a restore does, and
+// names what is wrong with the lists. A blob that is missing as well it calls missing.
+func TestVerifyListHarm(t *testing.T) {
+	t.Parallel()
+	eachStore(t, func(t *testing.T, h *harmedStore) {
+		check := func(what string, want ...string) {
+			t.Helper()
+			var said []string
+			v := verification(h.s.Depot, func(line string) { said = append(said, line) })
+			v.Identities = []age.Identity{h.id}
+			if _, err := v.Run(t.Context()); err != nil || len(said) != len(want) {
+				t.Fatalf("%s: %q, %v", what, said, err)
+			}
+			for _, text := range want {
+				if !strings.Contains(strings.Join(said, "\n"), text) {
+					t.Errorf("%s: %q, want %q", what, said, text)
+				}
+			}
+		}
+		list := h.path("log/*/*.blobs")
+		flip(t, list)
+		check("damaged", filepath.Base(list)+": it is damaged")
+		if err := os.Remove(list); err != nil {
+			t.Fatal(err)
+		}
+		const missing = "a list of the blobs of the log"
+		check("missing", missing)
+		if err := os.Remove(h.path("blobs/*/*KEY000005*")); err != nil {
+			t.Fatal(err)
+		}
+		check("with a blob", missing, "KEY000005: it is missing")
+	})
+}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"nestbox/internal/durable"
@@ -284,6 +285,11 @@ func (v *Verification) before(ctx context.Context, m *Manifest, dir string, out 
 
 // whole checks a database that was restored, and its blobs.
 func (v *Verification) whole(ctx context.Context, m *Manifest, replay *Replay, dir string, out *Verified) error {
+	named := false // a list that is damaged
+	err := v.readLists(ctx, replay, func(err error) error { named = true; return v.told(ctx, err) })
+	if err != nil {
+		return v.told(ctx, err)
+	}
 	blobs, err := v.openBlobs(ctx, m, replay, filepath.Join(dir, "list"))
 	if err != nil {
 		return v.told(ctx, inScratch(err, dir))
@@ -294,6 +300,9 @@ func (v *Verification) whole(ctx context.Context, m *Manifest, replay *Replay, d
 			v.Fault(m.Name + ": " + line)
 		}
 	})
+	if blobs.unlisted.Load() && !named && ctx.Err() == nil {
+		v.Fault(fmt.Sprintf("%s: a list of the blobs of the log %s is missing: what it named is found without it", m.Name, m.Chain))
+	}
 	return errors.Join(err, blobs.close())
 }
 
@@ -322,6 +331,10 @@ type Blobs struct {
 	file   *os.File
 	size   int64
 	count  int64
+	// log: segments are a part of the state, of which a list may be missing. unlisted: a blob was found
+	// that no list has.
+	log      bool
+	unlisted atomic.Bool
 }
 
 // openBlobs writes the list of a snapshot's blobs to a file, in which it looks for them.
@@ -330,7 +343,7 @@ func (v *Verification) openBlobs(ctx context.Context, m *Manifest, replay *Repla
 	if err != nil {
 		return nil, fmt.Errorf("list the blobs: %w", err)
 	}
-	b := &Blobs{reader: v.Reader, file: file}
+	b := &Blobs{reader: v.Reader, file: file, log: len(replay.segments) > 0}
 	last := ""
 	err = v.eachOf(ctx, m, replay, func(line *blobLine) error {
 		if line.key <= last {
@@ -354,9 +367,35 @@ func (b *Blobs) close() error { return b.file.Close() }
 // file is not what was written.
 func (b *Blobs) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	line, err := b.find(key)
+	if errors.Is(err, ErrMissing) && b.log && len(key) > 2 {
+		return b.openUnlisted(ctx, key)
+	}
 	if err != nil {
 		return nil, err
 	}
+	return b.openLine(ctx, line)
+}
+
+// openUnlisted opens a blob that no list has, as a restore finds it.
+func (b *Blobs) openUnlisted(ctx context.Context, key string) (io.ReadCloser, error) {
+	found, err := b.reader.byKey(ctx, blobsFolder+"/"+key[:2]+"/")
+	if err != nil {
+		return nil, err
+	}
+	for _, line := range found[key] {
+		in, err := b.openLine(ctx, line)
+		if err == nil {
+			b.unlisted.Store(true)
+			return in, nil
+		}
+		if !harmed(err) && !errors.Is(err, ErrIdentity) {
+			return nil, err
+		}
+	}
+	return nil, ErrMissing
+}
+
+func (b *Blobs) openLine(ctx context.Context, line blobLine) (_ io.ReadCloser, err error) {
 	body, err := b.reader.Depot.Get(ctx, line.name())
 	if err != nil {
 		return nil, err
@@ -396,6 +435,8 @@ func (c *checkedBlob) ended(err error) error {
 	switch {
 	case c.source.err != nil:
 		return fmt.Errorf("read %s: %w", c.line.name(), c.source.err)
+	case c.line.sum == "" && (errors.Is(err, io.EOF) || errors.Is(err, ErrIdentity)):
+		return err
 	case c.count.sum() != c.line.sum:
 		return c.from.found(c.line.name())
 	}
