@@ -107,21 +107,12 @@ func TestRetainChains(t *testing.T) {
 		}
 		passed += time.Second
 	}
-	retain := func(want ...string) {
-		t.Helper()
-		if _, err := s.Retain(t.Context()); err != nil {
-			t.Error(err)
-		}
-		if names, err := backup.Names(t.Context(), store); err != nil || !slices.Equal(names, want) {
-			t.Errorf("%q are left, %v, want %q", names, err, want)
-		}
-	}
-	retain(want...)
+	retained(t, s, want...)
 	for range 2 { // later the times behind them cannot be restored any more
 		passed += 24 * time.Hour
 		want = append(want, snapshot(t, s).Name)
 	}
-	retain(want[len(want)-2:]...)
+	retained(t, s, want[len(want)-2:]...)
 }
 
 // TestMadeElsewhere: what the service made it knows again after a backup to another store in its place, as
@@ -139,14 +130,16 @@ func TestMadeElsewhere(t *testing.T) {
 	w.pass(time.Second)
 	s.Depot = store
 	last := snapshot(t, s)
-	retain := func(left ...string) {
-		t.Helper()
-		if _, err := s.Retain(t.Context()); err != nil {
-			t.Error(err)
-		}
-		if names, err := backup.Names(t.Context(), store); err != nil || !slices.Equal(names, left) {
-			t.Errorf("%q are left, %v, want %q", names, err, left)
-		}
+	retained(t, s, last.Name)
+}
+
+// retained removes the snapshots of the service that it does not keep, and reports others than some as left.
+func retained(t *testing.T, s *backup.Service, want ...string) {
+	t.Helper()
+	if _, err := s.Retain(t.Context()); err != nil {
+		t.Error(err)
 	}
-	retain(last.Name)
+	if names, err := backup.Names(t.Context(), s.Depot); err != nil || !slices.Equal(names, want) {
+		t.Errorf("%q are left, %v, want %q", names, err, want)
+	}
 }
