@@ -106,6 +106,12 @@ func (c *Call) expired() bool {
 	return c.Status == 401 && c.Error != "use_dpop_nonce" || c.Status == 400 && c.Error == "ExpiredToken"
 }
 
+// over reports whether the client learned that its access token or its session is over. A 401 of another
+// name says nothing of that, such as of an account that is deactivated.
+func (c *Call) over() bool {
+	return !c.Lost && c.Token == AccessToken && (c.Status == 400 && c.Error == "ExpiredToken" || c.Status == 401 && c.Error == "invalid_token")
+}
+
 // gave reports whether the client got a pair of tokens.
 func (c *Call) gave() bool { return !c.Lost && c.Given != None }
 

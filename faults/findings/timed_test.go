@@ -136,6 +136,30 @@ func TestGivenUp(t *testing.T) {
 	finds(t, "quick", []findings.Call{in, refresh(s, quick), refresh(8*s, quick)}, findings.Unused)
 }
 
+// TestOtherTab: a tab that wakes after another one learned that the session has ended makes its calls at once,
+// and learns of it by its own refresh.
+func TestOtherTab(t *testing.T) {
+	t.Parallel()
+	const s = time.Second
+	call := func(after time.Duration) findings.Call {
+		return at(after, quick, findings.Call{
+			Method: "getTimeline", Token: findings.AccessToken, Generation: findings.None, Given: findings.None, Status: 400, Error: "ExpiredToken",
+		})
+	}
+	out := at(s, quick, findings.Call{Purpose: findings.SignOut, Method: "deleteSession", Token: findings.RefreshToken, Given: findings.None})
+	for name, end := range map[string]findings.Call{"ended": refused(s), "signed out": out} {
+		calls := []findings.Call{at(0, quick, findings.Call{Purpose: findings.SignIn, Method: "createSession", Generation: findings.None}), end}
+		for i := range 12 {
+			calls = append(calls, call(3*s+time.Duration(i)*time.Millisecond))
+		}
+		finds(t, name, append(calls, refused(4*s)))
+		for i := range 12 {
+			calls = append(calls, call(5*s+time.Duration(i)*s))
+		}
+		finds(t, name+", and on", calls, findings.Kept)
+	}
+}
+
 // TestNonces: a call that was asked for a nonce comes again; the repeat may be asked, too.
 func TestNonces(t *testing.T) {
 	t.Parallel()
