@@ -23,14 +23,16 @@ type stage struct {
 	f      *Faults
 	h      http.Handler
 	status int
+	on     func() // what happens in the middle of a call
 	log    bytes.Buffer
 	t      *testing.T
 }
 
 func newStage(t *testing.T, status int, body string, all ...Fault) *stage {
 	t.Helper()
-	s := &stage{f: &Faults{}, status: status, t: t}
+	s := &stage{f: &Faults{}, status: status, on: func() {}, t: t}
 	h, err := s.f.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		s.on()
 		w.WriteHeader(s.status)
 		_, _ = w.Write([]byte(body))
 	}), Inside{URL: "http://example.com", Now: time.Now, Log: slog.New(slog.NewTextHandler(&s.log, nil)), Run: s.run})
@@ -183,10 +185,41 @@ func TestRepeatedWhileLate(t *testing.T) {
 			}
 			calls.Wait()
 			got := stage.f.recorder.calls
-			if len(got) != 2 || !got[0].Lost || got[0].Status != status || len(findings.Of(got)) != want {
+			if len(got) != 2 || !got[0].Lost || !got[0].Left || got[1].Left || got[0].Status != status || len(findings.Of(got)) != want {
 				t.Errorf("%d: %+v", status, got)
 			}
 		})
+	}
+}
+
+// TestLeft: that a connection ended is the client's doing only if no fault did it.
+func TestLeft(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		fault Kind
+		want  bool
+	}{"the client": {Deactivate, true}, "a fault": {Reset, false}, "a fault at another call": {Restart, false}} {
+		s := newStage(t, 200, "{}", Fault{Kind: c.fault, Methods: []string{"app.bsky.feed.getTimeline"}})
+		ctx, leave := context.WithCancel(t.Context())
+		s.on = func() {
+			if c.fault == Restart {
+				s.on = func() {}
+				s.call("app.bsky.feed.getTimeline", "")
+			}
+			leave()
+		}
+		if c.fault == Reset {
+			leave()
+		}
+		method := "app.bsky.feed.getTimeline"
+		if c.fault == Restart {
+			method = "app.bsky.feed.getFeed"
+		}
+		s.callWith(ctx, method, "")
+		all := s.f.recorder.calls
+		if got := all[len(all)-1]; !got.Lost || got.Left != c.want {
+			t.Errorf("%s: %+v", name, got)
+		}
 	}
 }
 

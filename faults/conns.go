@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,7 +14,8 @@ type connections struct {
 	mu   sync.Mutex
 	open map[string]*net.TCPConn // by the client's address
 	// away is until when new ones are reset.
-	away time.Time
+	away     time.Time
+	restarts atomic.Int64 // how often all were reset
 }
 
 // Listener returns l, whose connections are known. Those of other networks than TCP are not.
@@ -107,6 +109,7 @@ func (a *connections) reset(from string) bool {
 
 // restart resets all connections, and those that come within the next time.
 func (a *connections) restart(away time.Duration) {
+	a.restarts.Add(1)
 	a.mu.Lock()
 	a.away = time.Now().Add(away)
 	all := a.open

@@ -314,13 +314,16 @@ func (f *Faults) serve(p *running, next http.Handler, w http.ResponseWriter, r *
 	n := f.begin(r, c)
 	o := &passage{p, c, n, f.choose(c, f.count(r.Context(), p, c))}
 	n.Lost = true
+	restarts, taken := f.connections.restarts.Load(), false
 	defer func() { // a panic ends the connection
 		n.End = f.in.Now()
-		n.Lost = n.Lost || r.Context().Err() != nil
+		gone := r.Context().Err() != nil
+		n.Left = gone && !taken && f.connections.restarts.Load() == restarts
+		n.Lost = n.Lost || gone
 		f.recorder.tell(n)
 		f.recorder.add(*n)
 	}()
-	if f.before(r, o) {
+	if taken = f.before(r, o); taken {
 		panic(http.ErrAbortHandler) // the connection ends without an answer
 	}
 	f.dated.replace(r)

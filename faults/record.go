@@ -52,7 +52,7 @@ func sizeOf(c *findings.Call) int {
 	const fixed = 512 // the Call itself, with room to grow
 	n := fixed
 	for _, text := range []string{
-		c.Client, c.ClientID, c.Caller, c.Account, c.DID, c.Handle, c.Session, c.Verb, c.Method, c.Error, c.Digest, c.Moved,
+		c.Client, c.ClientID, c.Caller, c.Account, c.DID, c.Handle, c.Session, c.Verb, c.Method, c.Error, c.Digest, c.Reads, c.Moved,
 	} {
 		n += len(text)
 	}
@@ -222,6 +222,7 @@ func (f *Faults) begin(r *http.Request, c *call) *findings.Call {
 		audience, _, _ := strings.Cut(t.Aud, "#")
 		n.Foreign = audience != "" && audience != f.in.DID && audience != f.in.URL
 	}
+	n.Reads = reads(r, c)
 	n.Unsafe = unsafe(r, c)
 	n.Digest = f.recorder.digest(r, c, n.Unsafe)
 	f.recorder.movedBy(r, c, n)
@@ -290,6 +291,18 @@ func (r *recorder) digest(q *http.Request, c *call, unsafe bool) string {
 	}
 	const enough = 12
 	return hex.EncodeToString(sum.Sum(nil)[:enough])
+}
+
+// reads returns whose repository a call reads, empty if it reads none.
+func reads(r *http.Request, c *call) string {
+	switch c.method {
+	case "com.atproto.repo.getRecord", "com.atproto.repo.listRecords", "com.atproto.repo.describeRepo":
+		return short(r.URL.Query().Get("repo"))
+	case "com.atproto.sync.getRepo", "com.atproto.sync.getRecord", "com.atproto.sync.getLatestCommit",
+		"com.atproto.sync.getRepoStatus", "com.atproto.sync.getBlocks":
+		return short(r.URL.Query().Get("did"))
+	}
+	return ""
 }
 
 // unsafe reports whether a call that comes twice is done twice.

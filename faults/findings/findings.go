@@ -62,17 +62,21 @@ type Call struct {
 	Life    time.Duration `json:"life,omitempty"`
 	Expires time.Time     `json:"expires,omitzero"`
 	Ends    time.Time     `json:"ends,omitzero"`
-	// Status and Error are the answer's; Lost: it did not reach the client whole.
+	// Status and Error are the answer's; Lost: it did not reach the client whole; Left: because the client
+	// ended the connection.
 	Status     int           `json:"status"`
 	Error      string        `json:"error,omitempty"`
 	RetryAfter time.Duration `json:"retryAfter,omitempty"`
 	Lost       bool          `json:"lost,omitempty"`
+	Left       bool          `json:"left,omitempty"`
 	// Faults are those on purpose that happened to the call.
 	Faults []string `json:"faults,omitempty"`
 	// Digest names what was asked for: calls with the same one ask for the same. Unsafe: asked
 	// twice, it is done twice. Nobody is shown a Digest: a request may have a password.
 	Digest string `json:"-"`
 	Unsafe bool   `json:"unsafe,omitempty"`
+	// Reads is the account whose repository the call reads.
+	Reads string `json:"reads,omitempty"`
 	// Moved is an address in the request that is no longer right; Told is when an answer said so.
 	Moved string    `json:"moved,omitempty"`
 	Told  time.Time `json:"told,omitzero"`
@@ -282,6 +286,7 @@ func Of(calls []Call) []Finding {
 	bySession, byWho, byOwner := map[string][]*Call{}, map[who][]*Call{}, map[who][]*Call{}
 	var sessions []string
 	var clients, owners []who
+	looked := looksOf(calls)
 	for i := range calls {
 		c := &calls[i]
 		switch {
@@ -313,7 +318,7 @@ func Of(calls []Call) []Finding {
 		ofEnd(r, s, bySession[s])
 	}
 	for _, w := range clients {
-		ofRepeats(r, byWho[w])
+		ofRepeats(r, byWho[w], looked)
 		ofNonces(r, byWho[w], calls[len(calls)-1].At)
 	}
 	for _, o := range owners {
