@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -24,8 +25,10 @@ type stage struct {
 	h      http.Handler
 	status int
 	on     func() // what happens in the middle of a call
-	log    bytes.Buffer
-	t      *testing.T
+	// accounts are DIDs by any name.
+	accounts map[string]string
+	log      bytes.Buffer
+	t        *testing.T
 }
 
 func newStage(t *testing.T, status int, body string, all ...Fault) *stage {
@@ -44,8 +47,15 @@ func newStage(t *testing.T, status int, body string, all ...Fault) *stage {
 	return s
 }
 
-// run has no accounts.
-func (s *stage) run(context.Context, string, any, any) error { return errors.New("no such account") }
+// run knows accounts by their names, and does nothing else.
+func (s *stage) run(_ context.Context, name string, args, result any) error {
+	asked, _ := args.(map[string]string)
+	did := s.accounts[asked["account"]]
+	if name != "account.info" || did == "" {
+		return errors.New("no such account")
+	}
+	return json.Unmarshal([]byte(`{"did":"`+did+`"}`), result)
+}
 
 // call makes a POST, and returns the status of the answer, 0 for a connection that ended.
 func (s *stage) call(method string, body string, header ...string) (status int) {
@@ -113,6 +123,7 @@ func TestActs(t *testing.T) {
 		"a life that is longer":            {refreshSession, 200, pairOf(), nil, []Fault{{Kind: AccessLife, For: Duration(3 * time.Hour)}}, []int{0}, 200},
 		"a stream":                         {read, 200, "", []string{"Upgrade", "websocket"}, []Fault{error503, {Kind: Cut}, {Kind: LostAfter}, soon}, []int{0, 0, 0, 0}, 200},
 		"a stream that does not begin":     {read, 200, "", []string{"Upgrade", "websocket"}, []Fault{error503, {Kind: LostBefore}}, []int{0, 1}, 0},
+		"HTTP/2 is offered":                {refreshSession, 200, pairOf(), []string{"Upgrade", "h2c"}, []Fault{soon, error503}, []int{0, 1}, 503},
 		"an error, then a page":            {read, 200, "{}", nil, []Fault{error503, page}, []int{1, 0}, 503},
 		"a page, then an error":            {read, 200, "{}", nil, []Fault{page, error503}, []int{1, 0}, 502},
 		"a page afterwards, then an error": {read, 200, "{}", nil, []Fault{done, error503}, []int{1, 0}, 504},

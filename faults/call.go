@@ -128,7 +128,7 @@ const (
 
 // look returns what a request is. It reads a small body, and puts it back.
 func look(r *http.Request) *call {
-	c := &call{method: r.URL.Path, upgrade: r.Header.Get("Upgrade") != "", head: r.Method == http.MethodHead}
+	c := &call{method: r.URL.Path, upgrade: strings.EqualFold(r.Header.Get("Upgrade"), "websocket"), head: r.Method == http.MethodHead}
 	if nsid, ok := strings.CutPrefix(r.URL.Path, "/xrpc/"); ok {
 		c.method = nsid
 	}

@@ -171,20 +171,35 @@ func (r *recorder) tell(c *findings.Call) {
 }
 
 // movedBy notes a handle in a call that the caller's account had before, if an answer has named the new one
-// to the session.
-func (r *recorder) movedBy(q *http.Request, c *call, n *findings.Call) {
+// to the session, and no other account has it now.
+func (f *Faults) movedBy(q *http.Request, c *call, n *findings.Call) {
 	host := q.Host
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
+	for _, name := range []string{c.texts["repo"], q.URL.Query().Get("repo"), host} {
+		is := f.recorder.movedTo(strings.ToLower(name), n)
+		if is.handle == "" {
+			continue
+		}
+		var now struct{ DID string }
+		if f.in.Run(q.Context(), "account.info", map[string]string{"account": name}, &now) == nil && now.DID != n.Account {
+			continue
+		}
+		n.Moved, n.Told = "the handle "+short(name)+", which is "+is.handle+" now", is.at
+	}
+}
+
+// movedTo returns what the session of a call was told of the handle that its account has in place of this
+// one; nothing if it did not have it, or was not told.
+func (r *recorder) movedTo(old string, n *findings.Call) told {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, name := range []string{c.texts["repo"], q.URL.Query().Get("repo"), host} {
-		did, is := r.moved[strings.ToLower(name)], r.told[n.Session]
-		if did != "" && did == n.Account && is.handle == r.handles[did] {
-			n.Moved, n.Told = "the handle "+short(name)+", which is "+is.handle+" now", is.at
-		}
+	did, is := r.moved[old], r.told[n.Session]
+	if did == "" || did != n.Account || is.handle != r.handles[did] {
+		return told{}
 	}
+	return is
 }
 
 // maxText bounds what is kept of a text that a request or an answer has, in bytes.
@@ -225,7 +240,7 @@ func (f *Faults) begin(r *http.Request, c *call) *findings.Call {
 	n.Reads = reads(r, c)
 	n.Unsafe = unsafe(r, c)
 	n.Digest = f.recorder.digest(r, c, n.Unsafe)
-	f.recorder.movedBy(r, c, n)
+	f.movedBy(r, c, n)
 	return n
 }
 

@@ -95,6 +95,12 @@ func TestMovedHost(t *testing.T) {
 			t.Errorf("%s: %+v", host, c)
 		}
 	}
+	for now, moved := range map[string]bool{"did:plc:a": true, "did:plc:b": false} {
+		s.accounts = map[string]string{"old.test": now}
+		if c := call(read, "old.test"); (c.Moved != "") != moved {
+			t.Errorf("%s has it now: %+v", now, c)
+		}
+	}
 }
 
 // TestUnsafe: a call is unsafe if any part of it is done twice.
