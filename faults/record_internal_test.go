@@ -146,6 +146,35 @@ func TestSessionNames(t *testing.T) {
 	}
 }
 
+// TestNews: a watch shows a finding once, and one that a later call may take back when it is settled.
+func TestNews(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	call := func(after time.Duration, session string, c findings.Call) findings.Call {
+		c.At, c.End, c.Session, c.Account, c.DID = now.Add(after), now.Add(after), session, "did:plc:a", "did:plc:a"
+		return c
+	}
+	in := findings.Call{Purpose: findings.SignIn, Generation: findings.None, Status: 200}
+	refresh := findings.Call{Purpose: findings.Refresh, Token: findings.RefreshToken, Given: findings.None, Status: 503}
+	const s = time.Second
+	calls := []findings.Call{call(0, "1", in), call(s, "1", refresh), call(4*s, "2", in)}
+	n := news{shown: map[string]bool{}}
+	if got := n.of(calls, now.Add(5*s)); len(got) != 0 || !n.waits {
+		t.Errorf("at once: %v, waits %t", got, n.waits)
+	}
+	if got := n.of(calls, now.Add(64*s)); len(got) != 1 || n.waits {
+		t.Errorf("after a minute: %v, waits %t", got, n.waits)
+	}
+	if got := n.of(calls, now.Add(65*s)); len(got) != 0 || n.waits {
+		t.Errorf("again: %v, waits %t", got, n.waits)
+	}
+	refresh.Status, refresh.Given = 200, 1
+	n = news{shown: map[string]bool{}}
+	if got := n.of(append(calls, call(7*s, "1", refresh)), now.Add(65*s)); len(got) != 0 || n.waits {
+		t.Errorf("the session goes on: %v, waits %t", got, n.waits)
+	}
+}
+
 // TestBound: what is kept is bounded in calls and in bytes, and the newest stay.
 func TestBound(t *testing.T) {
 	t.Parallel()

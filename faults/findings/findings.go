@@ -257,6 +257,15 @@ func (c *Call) who() who { return who{c.Client, c.ClientID, c.Account} }
 // Of returns the account that a call is about, by its DID if that is known.
 func (c *Call) Of() string { return cmp.Or(c.DID, c.Account) }
 
+// revocable is how long a session may be silent until it counts as left.
+const revocable = time.Minute
+
+// Settled reports whether calls from now on hardly take the finding back: of a session that seems to be left
+// behind, one that goes on does.
+func (f Finding) Settled(now time.Time) bool {
+	return f.Kind != Dropped && f.Kind != PilingUp || now.Sub(f.Last) >= revocable
+}
+
 // collector puts findings of one kind about one session, or one client, together.
 type collector struct {
 	all   []*Finding
