@@ -95,6 +95,13 @@ func (a *connections) remove(c *net.TCPConn) {
 	}
 }
 
+// back ends a restart.
+func (a *connections) back() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.away = time.Time{}
+}
+
 // reset resets the connection from an address, and reports whether it knew one.
 func (a *connections) reset(from string) bool {
 	a.mu.Lock()

@@ -110,6 +110,7 @@ func (f *Faults) answer(ctx context.Context, args SetArgs) (State, error) {
 	}
 	if args.Off || args.Plan != nil {
 		f.set(args.Plan)
+		f.connections.back()
 		f.liftAll(ctx)
 	}
 	s := f.state()

@@ -538,13 +538,14 @@ func (f *Faults) over(p *running) bool {
 // liftAll ends what should end at any time: no account stays down for a plan that is over.
 func (f *Faults) liftAll(ctx context.Context) {
 	f.mu.Lock()
+	for i := range f.lifts {
+		f.lifts[i].at = time.Time{}
+	}
 	none := len(f.lifts) == 0
 	f.mu.Unlock()
-	if none {
-		return
+	if !none {
+		f.lift(ctx, f.in.Now())
 	}
-	const longest = 1000 * time.Hour
-	f.lift(ctx, f.in.Now().Add(longest))
 }
 
 // lift ends what should have ended by a time. It runs ahead of each call, so nobody notices that it

@@ -175,8 +175,7 @@ func TestRestart(t *testing.T) {
 		_ = answer.Body.Close()
 		t.Errorf("answered %d", answer.StatusCode)
 	}
-	w.set(faults.Fault{Kind: faults.Nonce})
-	w.f.Return()
+	w.off()
 	w.Do(t, pdstest.Request{NSID: "com.atproto.server.describeServer"})
 }
 
@@ -402,9 +401,10 @@ func TestLifts(t *testing.T) {
 		now       time.Time
 		call, off func(ctx context.Context)
 	}
-	started := func() *stub {
+	const short, long = faults.Duration(2 * time.Second), faults.Duration(2000 * time.Hour)
+	started := func(life faults.Duration) *stub {
 		w := &stub{f: &faults.Faults{}, now: time.Now(), on: func() {}}
-		w.f.Start(faults.Plan{Faults: []faults.Fault{{Kind: faults.Takedown, Every: 3, For: faults.Duration(2 * time.Second)}}})
+		w.f.Start(faults.Plan{Faults: []faults.Fault{{Kind: faults.Takedown, Every: 3, For: life}}})
 		h, err := w.f.Handler(http.NotFoundHandler(), faults.Inside{
 			Proofs: &dpop.Checker{}, Now: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
 			Run: func(ctx context.Context, name string, _, _ any) error {
@@ -444,7 +444,7 @@ func TestLifts(t *testing.T) {
 	gone, leave := context.WithCancel(t.Context())
 	leave()
 
-	left := started()
+	left := started(short)
 	left.call(t.Context())
 	left.call(t.Context())
 	left.call(t.Context())
@@ -458,7 +458,7 @@ func TestLifts(t *testing.T) {
 		t.Error("the next caller left, and the account is down")
 	}
 
-	off := started()
+	off := started(long)
 	off.call(t.Context())
 	off.on = func() { off.off(t.Context()) }
 	off.call(t.Context())
@@ -466,7 +466,15 @@ func TestLifts(t *testing.T) {
 		t.Error("the faults are off, and the account is down")
 	}
 
-	stops := started()
+	later := started(long)
+	for range 3 {
+		later.call(t.Context())
+	}
+	if later.off(t.Context()); later.down != 0 {
+		t.Error("the faults are off, and the account is down for months")
+	}
+
+	stops := started(long)
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -302,6 +302,9 @@ func (f Fault) problems() []string {
 	if f.To > Duration(maxDelay) {
 		all = append(all, "to must not be above "+Duration(maxDelay).String()+": the server ends a connection whose answer takes longer")
 	}
+	if f.Kind == Restart && f.For > Duration(maxDelay) {
+		all = append(all, "for must not be above "+Duration(maxDelay).String())
+	}
 	if f.For < 0 || f.RetryAfter < 0 {
 		all = append(all, "a time must not be negative")
 	}

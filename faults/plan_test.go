@@ -32,6 +32,7 @@ func TestReadPlan(t *testing.T) {
 		`{"faults":[{"fault":"cut","every":3.5}]}`:                     "every must be a whole number",
 		`{"faults":{}}`: "faults must be a list",
 		`[]`:            "the plan must be an object",
+		`{"faults":[{"fault":"restart","for":"61s"}]}`:                                                                                           "for must not be above 1m",
 		`{"faults":[{"fault":"delay","from":"1s","to":"61s"}]}`:                                                                                  "to must not be above 1m: the server ends a connection whose answer takes longer",
 		`{"faults":[{"fault":"delay","from":"60s","to":"60s"}]}`:                                                                                 "",
 		`{"faults":[{"fault":"cut","methods":["getSession"]}]}`:                                                                                  `method "getSession": write an NSID such as com.atproto.server.getSession`,
