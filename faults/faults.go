@@ -34,6 +34,8 @@ type Inside struct {
 	Keyring *auth.Keyring
 	// Proofs checks proofs of possession. It may be changed before the first request.
 	Proofs *dpop.Checker
+	// Live reports whether a token is one of the server's that has not expired, and its session goes on.
+	Live func(ctx context.Context, token string) bool
 	// Run runs a command of the operator.
 	Run func(ctx context.Context, name string, args, result any) error
 	// SetActive deactivates an account, or activates it again.
@@ -484,9 +486,13 @@ func (f *Faults) note(g *given) {
 	}
 }
 
-// end ends a caller's session, or pauses the account for a while, and reports whether it did: an account
-// that is down is left alone, or it would be lifted in the place of whoever took it down.
+// end ends a caller's session, or pauses the account for a while, and reports whether it did. It leaves alone
+// whom a token names that the server refuses, and an account that is down, or it would be lifted in the place
+// of whoever took it down.
 func (f *Faults) end(ctx context.Context, p *running, fault Fault, c *call) (acted bool, err error) {
+	if !f.in.Live(ctx, f.dated.of(c.raw)) {
+		return false, nil
+	}
 	did := c.token.Sub
 	account := map[string]string{"account": did}
 	if fault.Kind == Revoke {

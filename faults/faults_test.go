@@ -407,6 +407,7 @@ func TestLifts(t *testing.T) {
 		w.f.Start(faults.Plan{Faults: []faults.Fault{{Kind: faults.Takedown, Every: 3, For: life}}})
 		h, err := w.f.Handler(http.NotFoundHandler(), faults.Inside{
 			Proofs: &dpop.Checker{}, Now: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
+			Live: func(context.Context, string) bool { return true },
 			Run: func(ctx context.Context, name string, _, _ any) error {
 				if ctx.Err() != nil {
 					return ctx.Err()
@@ -486,6 +487,30 @@ func TestLifts(t *testing.T) {
 	if err := l.Close(); err != nil || stops.down != 0 {
 		t.Errorf("the server stops, and the account is down: %v", err)
 	}
+}
+
+// TestForged: no fault ends the session or takes down the account that a token names which the server refuses.
+func TestForged(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.SignUp(t, "alice")
+	old := w.SignIn(t, "alice.test", pdstest.Password)
+	w.Do(t, pdstest.Request{Method: http.MethodPost, NSID: "com.atproto.server.deleteSession", Auth: pdstest.Bearer(old.RefreshJwt)})
+	forged := s.AccessJwt[:strings.LastIndexByte(s.AccessJwt, '.')+1] + "AAAA"
+	for _, kind := range []string{faults.Revoke, faults.Takedown, faults.Deactivate} {
+		w.set(faults.Fault{Kind: kind, For: map[bool]faults.Duration{true: 0, false: faults.Duration(time.Minute)}[kind == faults.Revoke]})
+		for name, token := range map[string]string{"forged": forged, "signed out": old.AccessJwt, "signed out, to refresh": old.RefreshJwt} {
+			w.Do(t, pdstest.Request{NSID: "com.atproto.server.describeServer", Auth: pdstest.Bearer(token)})
+			state, err := control.Call(t.Context(), w.DataDir, faults.CmdFaults, faults.SetArgs{})
+			if err != nil || state.Happened[0].Times != 0 {
+				t.Errorf("%s by a token that is %s: %+v, %v", kind, name, state.Happened, err)
+			}
+		}
+		w.off()
+	}
+	w.pass(time.Second)
+	w.set(faults.Fault{Kind: faults.Revoke})
+	w.GetSession(t, s.AccessJwt).WantError(t, 400, "ExpiredToken", "Token has expired")
 }
 
 // TestEnds: sessions end and accounts pause in the middle, and what is to be lifted is.
