@@ -122,6 +122,7 @@ const (
 	createAccount  = "com.atproto.server.createAccount"
 	createSession  = "com.atproto.server.createSession"
 	refreshSession = "com.atproto.server.refreshSession"
+	updateHandle   = "com.atproto.identity.updateHandle"
 	deleteSession  = "com.atproto.server.deleteSession"
 	oauthToken     = "/oauth/token" //nolint:gosec // a path
 	oauthPush      = "/oauth/par"

@@ -59,7 +59,7 @@ type Faults struct {
 	}
 
 	mu      sync.Mutex
-	handles map[string]string // by DID or other identifier, for plans that name accounts
+	callers map[string]caller // by DID or other identifier
 	lifts   []lift
 }
 
@@ -68,10 +68,13 @@ type running struct {
 	Plan
 
 	mu sync.Mutex
-	// calls are how often each fault's calls came, by fault and account; acted how often it had an effect.
+	// calls are how often each fault's calls came, by fault and the account's DID; acted how often it had an effect.
 	calls []map[string]int
 	acted []int
 }
+
+// caller is the account that makes a call; without a DID it is nobody that the server knows.
+type caller struct{ DID, Handle string }
 
 // lift is what ends a fault that lasts.
 type lift struct {
@@ -148,6 +151,7 @@ func (f *Faults) set(p *Plan) *Plan {
 	if p.Seed == 0 {
 		p.Seed = 1 + rand.Uint32N(999_999) //nolint:gosec // no secret
 	}
+	f.forgetCallers()
 	f.running.Store(&running{Plan: *p, calls: make([]map[string]int, len(p.Faults)), acted: make([]int, len(p.Faults))})
 	return p
 }
@@ -210,16 +214,24 @@ func (f Fault) concerns(c *call) bool {
 // count counts a call with each fault that names it, and returns those that happen.
 func (f *Faults) count(ctx context.Context, p *running, c *call) []hit {
 	var hits []hit
+	var by *caller
 	for i, fault := range p.Faults {
-		if !fault.isOf(c) || !fault.concerns(c) || len(fault.Accounts) > 0 && !f.isBy(ctx, fault.Accounts, c.account) {
+		if !fault.isOf(c) || !fault.concerns(c) {
+			continue
+		}
+		if by == nil {
+			who := f.caller(ctx, c.account)
+			by = &who
+		}
+		if len(fault.Accounts) > 0 && !by.isAny(fault.Accounts) {
 			continue
 		}
 		p.mu.Lock()
 		if p.calls[i] == nil {
 			p.calls[i] = map[string]int{}
 		}
-		p.calls[i][c.account]++
-		n := p.calls[i][c.account]
+		p.calls[i][by.DID]++
+		n := p.calls[i][by.DID]
 		p.mu.Unlock()
 		if p.hits(i, n) {
 			hits = append(hits, hit{Fault: fault, i: i, n: n})
@@ -275,34 +287,36 @@ func (f *Faults) act(ctx context.Context, o *passage, h hit) {
 	f.in.Log.LogAttrs(ctx, slog.LevelInfo, "fault on purpose", attrs...)
 }
 
-// isBy reports whether a caller is one of the accounts that a fault names.
-func (f *Faults) isBy(ctx context.Context, accounts []string, caller string) bool {
-	if caller == "" {
-		return false
-	}
-	if slices.Contains(accounts, caller) {
-		return true
+// caller returns the account that an identifier names, of which a token's DID is one.
+func (f *Faults) caller(ctx context.Context, identifier string) (is caller) {
+	if identifier == "" {
+		return is
 	}
 	f.mu.Lock()
-	handle, known := f.handles[caller]
+	is, known := f.callers[identifier]
 	f.mu.Unlock()
-	if !known {
-		var is struct{ DID, Handle string }
-		if f.in.Run(ctx, "account.info", map[string]string{"account": caller}, &is) != nil {
-			return false
-		}
-		f.mu.Lock()
-		if f.handles == nil || len(f.handles) >= maxSessions {
-			f.handles = map[string]string{}
-		}
-		f.handles[caller], f.handles[is.DID] = is.Handle, is.Handle
-		f.mu.Unlock()
-		handle = is.Handle
-		if slices.Contains(accounts, is.DID) {
-			return true
-		}
+	if known || f.in.Run(ctx, "account.info", map[string]string{"account": identifier}, &is) != nil {
+		return is
 	}
-	return slices.ContainsFunc(accounts, func(name string) bool { return strings.EqualFold(name, handle) })
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.callers == nil || len(f.callers) >= maxSessions {
+		f.callers = map[string]caller{}
+	}
+	f.callers[strings.Clone(identifier)] = is
+	return is
+}
+
+// forgetCallers has accounts looked up again, since handles change.
+func (f *Faults) forgetCallers() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.callers = nil
+}
+
+// isAny reports whether a caller is one of the accounts that a fault names.
+func (c caller) isAny(accounts []string) bool {
+	return c.DID != "" && slices.ContainsFunc(accounts, func(name string) bool { return name == c.DID || strings.EqualFold(name, c.Handle) })
 }
 
 // serve answers a request, with the faults that happen to it.
@@ -324,6 +338,9 @@ func (f *Faults) serve(p *running, next http.Handler, w http.ResponseWriter, r *
 		n.Lost = n.Lost || gone
 		f.recorder.tell(n)
 		f.recorder.add(*n)
+		if c.method == updateHandle {
+			f.forgetCallers()
+		}
 	}()
 	if taken = f.before(r, o); taken {
 		panic(http.ErrAbortHandler) // the connection ends without an answer

@@ -489,6 +489,44 @@ func TestLifts(t *testing.T) {
 	}
 }
 
+// TestNames: an account's calls count together whatever name it signs in with, what names no account counts as
+// nobody's, and a handle is looked up again once it may have changed.
+func TestNames(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.SignUp(t, "alice")
+	in := func(name string) int {
+		return w.Do(t, pdstest.Request{NSID: "com.atproto.server.createSession", Body: map[string]string{"identifier": name, "password": pdstest.Password}}).Status
+	}
+	w.set(faults.Fault{Kind: faults.Status, Status: 500, Methods: []string{faults.SignIn}, Every: 2})
+	if got := []int{in("alice.test"), in("ALICE.test"), in(s.DID), in("alice.test")}; !equal(got, []int{200, 500, 200, 500}) {
+		t.Errorf("%v", got)
+	}
+	if got := []int{in("nobody.test"), in("somebody"), in("nobody.test")}; !equal(got, []int{401, 500, 401}) {
+		t.Errorf("of nobody: %v", got)
+	}
+	rename := func(handle string) {
+		w.Do(t, pdstest.Request{NSID: "com.atproto.identity.updateHandle", Auth: pdstest.Bearer(s.AccessJwt), Body: map[string]string{"handle": handle}})
+	}
+	const old = "alice.test"
+	byName := faults.Fault{Kind: faults.Status, Status: 500, Methods: []string{"com.atproto.server.getSession"}, Accounts: []string{old}}
+	w.set(byName)
+	if got := w.GetSession(t, s.AccessJwt).Status; got != 500 {
+		t.Errorf("%d", got)
+	}
+	rename("alice-2.test")
+	if got := w.GetSession(t, s.AccessJwt).Status; got != 200 {
+		t.Errorf("after it was renamed: %d", got)
+	}
+	if err := w.Run(t.Context(), "account.handle", map[string]string{"account": s.DID, "handle": old}, &struct{}{}); err != nil {
+		t.Fatal(err)
+	}
+	w.set(byName)
+	if got := w.GetSession(t, s.AccessJwt).Status; got != 500 {
+		t.Errorf("a new plan after it was renamed: %d", got)
+	}
+}
+
 // TestForged: no fault ends the session or takes down the account that a token names which the server refuses.
 func TestForged(t *testing.T) {
 	t.Parallel()
