@@ -241,8 +241,8 @@ func (f *Faults) watch(ctx context.Context, _ []byte, in io.Reader, out io.Write
 	if err := flush(); err != nil {
 		return err
 	}
-	n := news{shown: map[string]bool{}}
-	n.of(f.recorder.since(time.Time{}), f.in.Now()) // what there is by now is the report's
+	n := news{recorder: &f.recorder}
+	n.next(f.in.Now()) // what there is by now is the report's
 	var look <-chan time.Time
 	if n.waits {
 		look = time.After(time.Second)
@@ -263,7 +263,7 @@ func (f *Faults) watch(ctx context.Context, _ []byte, in io.Reader, out io.Write
 		case <-look:
 			look = nil
 			name := f.namer(ctx)
-			for _, found := range n.of(f.recorder.since(time.Time{}), f.in.Now()) {
+			for _, found := range n.next(f.in.Now()) {
 				named := name(found)
 				if err := to.Encode(WatchLine{Finding: &named}); err != nil {
 					return err
@@ -281,12 +281,18 @@ func (f *Faults) watch(ctx context.Context, _ []byte, in io.Reader, out io.Write
 
 // news are the findings that a watch has not shown yet.
 type news struct {
-	shown map[string]bool
-	waits bool // there are some that are not settled
+	recorder *recorder
+	cleared  int // as it was when some were last shown
+	shown    map[string]bool
+	waits    bool // there are some that are not settled
 }
 
-// of returns the findings about calls that have come up and are settled.
-func (n *news) of(calls []findings.Call, now time.Time) (all []findings.Finding) {
+// next returns the findings that have come up and are settled.
+func (n *news) next(now time.Time) (all []findings.Finding) {
+	calls, cleared := n.recorder.all()
+	if n.shown == nil || n.cleared != cleared { // a new record
+		n.shown, n.cleared = map[string]bool{}, cleared
+	}
 	n.waits = false
 	for _, found := range findings.Of(calls) {
 		switch {

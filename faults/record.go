@@ -28,6 +28,7 @@ type recorder struct {
 	mu       sync.Mutex
 	calls    []findings.Call
 	bytes    int // what calls take
+	cleared  int // how often all calls were forgotten
 	watchers map[chan WatchLine]struct{}
 	// handles are those of accounts, by DID, as answers named them last; moved are the DIDs of
 	// accounts by handles that they had before; told are the handles that answers named to sessions.
@@ -102,6 +103,14 @@ func (r *recorder) clear() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.calls, r.bytes = nil, 0
+	r.cleared++
+}
+
+// all returns all calls, and how often calls were forgotten before.
+func (r *recorder) all() (calls []findings.Call, cleared int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.calls), r.cleared
 }
 
 // since returns the calls that began at a time or later.

@@ -146,7 +146,7 @@ func TestSessionNames(t *testing.T) {
 	}
 }
 
-// TestNews: a watch shows a finding once, and one that a later call may take back when it is settled.
+// TestNews: a watch shows a finding once in a record, and one that a later call may take back when it is settled.
 func TestNews(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
@@ -157,20 +157,32 @@ func TestNews(t *testing.T) {
 	in := findings.Call{Purpose: findings.SignIn, Generation: findings.None, Status: 200}
 	refresh := findings.Call{Purpose: findings.Refresh, Token: findings.RefreshToken, Given: findings.None, Status: 503}
 	const s = time.Second
-	calls := []findings.Call{call(0, "1", in), call(s, "1", refresh), call(4*s, "2", in)}
-	n := news{shown: map[string]bool{}}
-	if got := n.of(calls, now.Add(5*s)); len(got) != 0 || !n.waits {
-		t.Errorf("at once: %v, waits %t", got, n.waits)
+	r := &recorder{}
+	record := func() {
+		r.add(call(0, "1", in))
+		r.add(call(s, "1", refresh))
+		r.add(call(4*s, "2", in))
 	}
-	if got := n.of(calls, now.Add(64*s)); len(got) != 1 || n.waits {
-		t.Errorf("after a minute: %v, waits %t", got, n.waits)
+	record()
+	n := news{recorder: r}
+	for _, step := range []struct {
+		after time.Duration
+		shown int
+		waits bool
+	}{{5 * s, 0, true}, {64 * s, 1, false}, {65 * s, 0, false}} {
+		if got := n.next(now.Add(step.after)); len(got) != step.shown || n.waits != step.waits {
+			t.Errorf("%s: %v, waits %t", step.after, got, n.waits)
+		}
 	}
-	if got := n.of(calls, now.Add(65*s)); len(got) != 0 || n.waits {
-		t.Errorf("again: %v, waits %t", got, n.waits)
+	r.clear()
+	record()
+	if got := n.next(now.Add(65 * s)); len(got) != 1 {
+		t.Errorf("in a new record: %v", got)
 	}
 	refresh.Status, refresh.Given = 200, 1
-	n = news{shown: map[string]bool{}}
-	if got := n.of(append(calls, call(7*s, "1", refresh)), now.Add(65*s)); len(got) != 0 || n.waits {
+	r.add(call(7*s, "1", refresh))
+	n = news{recorder: r}
+	if got := n.next(now.Add(65 * s)); len(got) != 0 || n.waits {
 		t.Errorf("the session goes on: %v, waits %t", got, n.waits)
 	}
 }
