@@ -199,8 +199,8 @@ func (f *Faults) movedBy(q *http.Request, c *call, n *findings.Call) {
 	}
 }
 
-// movedTo returns what the session of a call was told of the handle that its account has in place of this
-// one; nothing if it did not have it, or was not told.
+// movedTo returns the handle in place of an old one of the caller's account, if an answer named it to the
+// session; nothing otherwise.
 func (r *recorder) movedTo(old string, n *findings.Call) told {
 	r.mu.Lock()
 	defer r.mu.Unlock()
