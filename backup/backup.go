@@ -149,8 +149,7 @@ type Service struct {
 	Segments *Segments
 	// Keep is what Retain keeps; zero keeps all.
 	Keep Keep
-	// Adopt: the snapshots that others made count as those of the service from the next one on. Else
-	// Retain leaves them.
+	// Adopt: the snapshots that others made count as those of the service: Retain removes them, too.
 	Adopt bool
 	Now   func() time.Time
 	Log   *slog.Logger

@@ -13,10 +13,9 @@ import (
 	"nestbox/internal/durable"
 )
 
-// Made returns when the service made its newest snapshot: zero if it has made none, the store lost it, or
-// it is younger than now. other names the store's newest snapshot if it is younger and the service has not
-// made it: the store may have another writer, which may have removed the service's own as an old one. It
-// only lists.
+// Made returns when the service made its newest snapshot: zero if it has made none, the store has it no
+// more, or it is younger than now. other names the store's newest snapshot if it is younger and the service
+// has not made it: the store may have another writer. It only lists.
 func (s *Service) Made(ctx context.Context) (at time.Time, other string, err error) {
 	names, err := Names(ctx, s.Depot)
 	if err != nil {
@@ -29,7 +28,7 @@ func (s *Service) Made(ctx context.Context) (at time.Time, other string, err err
 	if other, err = s.other(own, names, s.Now()); err != nil {
 		return at, "", err
 	}
-	if (other != "" || slices.Contains(names, own.Name)) && !own.At.After(s.Now()) {
+	if slices.Contains(names, own.Name) && !own.At.After(s.Now()) {
 		at = own.At
 	}
 	return at, other, nil
@@ -46,37 +45,37 @@ func (s *Service) other(own *Manifest, names []string, now time.Time) (string, e
 		return "", nil
 	}
 	made, err := s.made()
-	if err != nil || made[name] {
+	if err != nil || slices.Contains(made, name) {
 		return "", err
 	}
 	return name, nil
 }
 
 // made returns the names of the snapshots that the service made, as far as its state knows.
-func (s *Service) made() (map[string]bool, error) {
+func (s *Service) made() ([]string, error) {
 	raw, err := os.ReadFile(filepath.Join(s.State, madeFile))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("read the backup's state: %w", err)
 	}
-	made := map[string]bool{}
-	for name := range strings.Lines(string(raw)) {
-		made[strings.TrimSuffix(name, "\n")] = true
-	}
-	return made, nil
+	return strings.Fields(string(raw)), nil
 }
 
-// noteMade notes that the service makes a snapshot, and forgets those that the store has no more. there
-// are the names of the store.
+// mostMade is how many names of snapshots are remembered, the youngest.
+const mostMade = 10_000
+
+// noteMade notes that the service makes a snapshot. there are the names of the store: those that it lacks
+// are remembered, too, since it may be another one, as while a disk is not mounted.
 func (s *Service) noteMade(there []string, name string) error {
-	made, err := s.made()
+	names, err := s.made()
 	if err != nil {
 		return err
 	}
-	var lines strings.Builder
-	for _, n := range append(slices.Clone(there), name) {
-		if made[n] || s.Adopt || n == name {
-			lines.WriteString(n + "\n")
-		}
+	if s.Adopt {
+		names = append(names, there...)
 	}
-	return durable.WriteFile(filepath.Join(s.State, madeFile), []byte(lines.String()), 0o600)
+	names = append(names, name)
+	slices.Sort(names)
+	names = slices.Compact(names)
+	names = names[max(0, len(names)-mostMade):]
+	return durable.WriteFile(filepath.Join(s.State, madeFile), []byte(strings.Join(names, "\n")+"\n"), 0o600)
 }

@@ -261,8 +261,8 @@ func (u *unreadable) Get(ctx context.Context, name string) (io.ReadCloser, error
 	}{io.MultiReader(io.LimitReader(body, 1), failing{u.err}), body}, nil
 }
 
-// TestMadeRemoved: a snapshot that another server has removed as an old one was made; a new one is not
-// due at once for that. One that is lost is.
+// TestMadeRemoved: a server whose newest snapshot was removed has made none, so that the next one is due:
+// its log leads on from that.
 func TestMadeRemoved(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -277,7 +277,7 @@ func TestMadeRemoved(t *testing.T) {
 		removed string
 		at      time.Time
 		other   string
-	}{{own.Name, own.At, theirs.Name}, {theirs.Name, time.Time{}, ""}} {
+	}{{own.Name, time.Time{}, theirs.Name}, {theirs.Name, time.Time{}, ""}} {
 		if err := store.Remove(t.Context(), c.removed); err != nil {
 			t.Fatal(err)
 		}

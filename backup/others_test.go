@@ -76,3 +76,70 @@ func TestRetainOthers(t *testing.T) {
 		t.Errorf("%q are left, %v", left, err)
 	}
 }
+
+// TestRetainChains: the first snapshot of each log stays while the times behind it can be restored, though
+// it is not the last of its day.
+func TestRetainChains(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	store := openFolder(t, t.TempDir())
+	s := w.service(store)
+	var passed time.Duration
+	s.Now = func() time.Time { return time.Date(2020, 11, 20, 12, 0, 0, 0, time.UTC).Add(passed) }
+	s.Keep = backup.Keep{Daily: 2}
+	want := []string{snapshot(t, s).Name}
+	follow(t, w, s)
+	passed += 24 * time.Hour
+	for log := range 3 {
+		m := snapshot(t, s) // begins a log
+		want = append(want, m.Name)
+		for n := range 2 {
+			passed += time.Second
+			w.fill(log*20+n*10, log*20+n*10+10, 300)
+			send(t, w, s)
+			m = snapshot(t, s) // leads on from it
+		}
+		if log == 2 {
+			want = append(want, m.Name)
+		}
+		if err := s.Segments.Part(t.Context(), m.Chain, backup.ErrParted); err != nil {
+			t.Fatal(err)
+		}
+		passed += time.Second
+	}
+	retained(t, s, want...)
+	for range 2 { // later the times behind them cannot be restored any more
+		passed += 24 * time.Hour
+		want = append(want, snapshot(t, s).Name)
+	}
+	retained(t, s, want[len(want)-2:]...)
+}
+
+// TestMadeElsewhere: what the service made it knows again after a backup to another store in its place, as
+// while a disk was not mounted.
+func TestMadeElsewhere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	store := openFolder(t, t.TempDir())
+	s := w.service(store)
+	s.Keep = backup.Keep{Daily: 1}
+	snapshot(t, s)
+	w.pass(time.Second)
+	s.Depot = openFolder(t, t.TempDir())
+	snapshot(t, s)
+	w.pass(time.Second)
+	s.Depot = store
+	last := snapshot(t, s)
+	retained(t, s, last.Name)
+}
+
+// retained removes the snapshots of the service that it does not keep, and reports others than some as left.
+func retained(t *testing.T, s *backup.Service, want ...string) {
+	t.Helper()
+	if _, err := s.Retain(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if names, err := backup.Names(t.Context(), s.Depot); err != nil || !slices.Equal(names, want) {
+		t.Errorf("%q are left, %v, want %q", names, err, want)
+	}
+}

@@ -85,8 +85,9 @@ type Retained struct {
 }
 
 // Retain removes those snapshots of the service that Keep does not keep, and then what no manifest
-// names and is older than a day. What others made stays, with the log that leads on from it. If one
-// manifest cannot be read, it removes nothing.
+// names and is older than a day. The first snapshot of each log stays as long as the times behind it can
+// be restored. What others made stays, with the log that leads on from it. If a manifest of what stays
+// cannot be read, it removes nothing.
 func (s *Service) Retain(ctx context.Context) (out Retained, err error) {
 	if s.Keep == (Keep{}) {
 		return out, nil
@@ -99,15 +100,15 @@ func (s *Service) Retain(ctx context.Context) (out Retained, err error) {
 	if err != nil {
 		return out, err
 	}
-	others := func(name string) bool { return !made[name] }
+	others := func(name string) bool { return !s.Adopt && !slices.Contains(made, name) }
 	own := slices.DeleteFunc(slices.Clone(names), others)
 	if n := len(names) - len(own); n > 0 {
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "the store has snapshots that this data directory has not made, which stay: "+
 			"if no other server writes there, as after a restore, run nestbox backup --adopt once", slog.Int("snapshots", n))
 	}
-	drop := map[string]bool{}
-	for _, name := range s.Keep.dropped(own, s.Now()) {
-		drop[name] = true
+	drop, err := s.drop(ctx, own)
+	if err != nil {
+		return out, err
 	}
 	if _, err := s.load(ctx, names, drop); err != nil {
 		return out, err
@@ -129,8 +130,32 @@ func (s *Service) Retain(ctx context.Context) (out Retained, err error) {
 		return out, err
 	}
 	reach := s.reach(slices.DeleteFunc(names, others))
-	leads := slices.DeleteFunc(slices.Clone(left), func(m *Manifest) bool { return made[m.Name] && m.At.Before(reach) })
+	leads := slices.DeleteFunc(slices.Clone(left), func(m *Manifest) bool { return !others(m.Name) && m.At.Before(reach) })
 	return out, s.sweep(ctx, left, leads, &out)
+}
+
+// drop returns which of the service's snapshots are to be removed.
+func (s *Service) drop(ctx context.Context, own []string) (map[string]bool, error) {
+	drop, begun := map[string]bool{}, map[string]bool{}
+	for _, name := range s.Keep.dropped(own, s.Now()) {
+		drop[name] = true
+	}
+	reach := s.reach(own)
+	for _, name := range own {
+		if at, _, _ := nameOf(name); at.Before(reach) {
+			continue
+		}
+		m, err := Load(ctx, s.Depot, name)
+		switch {
+		case err != nil && drop[name] && harmed(err): // it leads nowhere
+		case err != nil:
+			return nil, fmt.Errorf("nothing is removed: %w", err)
+		case m.Chain != "" && !begun[m.Chain]:
+			begun[m.Chain] = true
+			delete(drop, name)
+		}
+	}
+	return drop, nil
 }
 
 // reach returns how far back the times between snapshots of some names can be restored: as far as the
@@ -211,7 +236,8 @@ func (s *Service) sweep(ctx context.Context, left, leads []*Manifest, out *Retai
 		return err
 	}
 	// The snapshot that was made last needs none of what was found damaged before.
-	if err := s.removeFrom(ctx, damagedFolder, func(Object) bool { return false }, out); err != nil {
+	note := func(o Object) bool { return len(left) == 0 || o.At.After(left[len(left)-1].At) }
+	if err := s.removeFrom(ctx, damagedFolder, note, out); err != nil {
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "notes of what was damaged stay in the store", slog.String("cause", err.Error()))
 	}
 	lists, done, err := s.lists(ctx, left)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -51,6 +52,19 @@ func TestBackupKill(t *testing.T) {
 	out, err := pdstest.Run(t, "", "backup", "verify", store, "--full", "--json")
 	if err != nil {
 		t.Fatal(err, out)
+	}
+	if out, err = pdstest.Run(t, "", "backup", "prune", store, "--keep", "daily=1", "--json"); err != nil || strings.Contains(out, `"snapshots": 0`) {
+		t.Errorf("prune: %v\n%s", err, out)
+	}
+	if left, err := os.ReadDir(filepath.Join(store, "snapshots")); err != nil || len(left) > 2 { // at midnight there are two
+		t.Errorf("%d snapshots are left, %v", len(left), err)
+	}
+	if out, err = pdstest.Run(t, "", "backup", "verify", store, "--full", "--json"); err != nil {
+		t.Fatal(err, out)
+	}
+	// The folder of a disk that is not mounted.
+	if out, err = pdstest.Run(t, "", "backup", "--dev", "--data", t.TempDir(), "--to", store); err == nil || !strings.Contains(err.Error(), "nothing to back up") {
+		t.Errorf("an empty folder: %v\n%s", err, out)
 	}
 	later := server.MustRefresh(t, alice.RefreshJwt)
 	if out, err = pdstest.Run(t, "", "audit", "--dev", "--data", dir, "--json"); err != nil || !strings.Contains(out, `"backup"`) {

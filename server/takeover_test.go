@@ -468,7 +468,7 @@ func BenchmarkTakeover(b *testing.B) {
 	}
 	o := newOld(b, referencetest.Options{Accounts: accounts, Records: 200})
 	defer debug.SetGCPercent(debug.SetGCPercent(300)) // as the command has it
-	o.Accounts, o.Frames = nil, nil // what tests compare, which is half a gigabyte beside the collector's garbage
+	o.Accounts, o.Frames = nil, nil                   // what tests compare, which is half a gigabyte beside the collector's garbage
 	b.ResetTimer()
 	for i := range b.N {
 		o.to = filepath.Join(b.TempDir(), fmt.Sprint(i))

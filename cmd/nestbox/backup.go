@@ -28,6 +28,7 @@ import (
 type backupCmd struct {
 	Make   backupMakeCmd   `cmd:"" default:"withargs" help:"Make a backup (default)."`
 	List   backupListCmd   `cmd:"" help:"List the snapshots of a store."`
+	Prune  backupPruneCmd  `cmd:"" help:"Remove old snapshots of a store, whoever made them, and what only they need."`
 	Verify backupVerifyCmd `cmd:"" help:"Restore the newest snapshot of a store to a scratch folder, and verify everything in it."`
 }
 
@@ -46,6 +47,14 @@ type backupMakeCmd struct {
 
 // Run makes a backup through the server, or of a data directory that none serves.
 func (c *backupMakeCmd) Run() error {
+	conf, _, err := config.Load(c.flags(), os.Environ())
+	if err != nil {
+		return err
+	}
+	// The backup of an empty folder, as of a disk that is not mounted, would be the newest.
+	if _, err := os.Stat(filepath.Join(conf.DataDirectory, backup.DatabaseName)); err != nil {
+		return fmt.Errorf("nothing to back up: %w", err)
+	}
 	args := server.BackupArgs{
 		To: c.To, Recipients: c.Recipient, Keep: c.Keep, KeysApart: c.KeysApart, Plain: c.Plain, Again: c.Again, Adopt: c.Adopt,
 	}
@@ -88,8 +97,7 @@ func (c *backupMakeCmd) Run() error {
 				steps.result(nil, fmt.Sprintf("%d files of blobs are missing on the server itself: run nestbox verify", s.Gone))
 			}
 		case line.Removed != nil:
-			steps.result(line.Removed, fmt.Sprintf("%d old snapshots removed, %s in the store", line.Removed.Snapshots,
-				bytesText(line.Removed.Bytes)))
+			steps.result(line.Removed, removedText(*line.Removed))
 		}
 		return nil
 	}}
@@ -245,6 +253,47 @@ func (f storeFlags) reader(key identities, s *steps) (*backup.Reader, error) {
 		return nil, err
 	}
 	return &backup.Reader{Depot: store, Identities: list, Progress: s.step}, nil
+}
+
+type backupPruneCmd struct {
+	output
+	storeFlags
+
+	Keep string `required:"" help:"What stays: the newest snapshot of each of so many days, weeks and months." placeholder:"daily=7,weekly=4,monthly=6"`
+}
+
+// Run removes old snapshots without making one: by credentials that no server has.
+func (c *backupPruneCmd) Run() (err error) {
+	store, err := c.open()
+	if err != nil {
+		return err
+	}
+	keep, err := backup.ParseKeep(c.Keep)
+	if err != nil {
+		return err
+	}
+	log, err := newLogger("warn", "text")
+	if err != nil {
+		return err
+	}
+	scratch, err := os.MkdirTemp("", "nestbox-prune-")
+	if err != nil {
+		return fmt.Errorf("make scratch folder: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	service := &backup.Service{Depot: store, Keep: keep, Adopt: true, State: scratch, Now: time.Now, Log: log}
+	removed, err := service.Retain(ctx)
+	if err != nil {
+		return err
+	}
+	return c.print(removed, func(w io.Writer) { fmt.Fprintln(w, removedText(removed)) })
+}
+
+// removedText describes to people what retention removed.
+func removedText(r backup.Retained) string {
+	return fmt.Sprintf("%d old snapshots removed, %s in the store", r.Snapshots, bytesText(r.Bytes))
 }
 
 type backupListCmd struct {
