@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -23,14 +24,18 @@ type stage struct {
 	f      *Faults
 	h      http.Handler
 	status int
-	log    bytes.Buffer
-	t      *testing.T
+	on     func() // what happens in the middle of a call
+	// accounts are DIDs by any name.
+	accounts map[string]string
+	log      bytes.Buffer
+	t        *testing.T
 }
 
 func newStage(t *testing.T, status int, body string, all ...Fault) *stage {
 	t.Helper()
-	s := &stage{f: &Faults{}, status: status, t: t}
+	s := &stage{f: &Faults{}, status: status, on: func() {}, t: t}
 	h, err := s.f.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		s.on()
 		w.WriteHeader(s.status)
 		_, _ = w.Write([]byte(body))
 	}), Inside{URL: "http://example.com", Now: time.Now, Log: slog.New(slog.NewTextHandler(&s.log, nil)), Run: s.run})
@@ -42,8 +47,15 @@ func newStage(t *testing.T, status int, body string, all ...Fault) *stage {
 	return s
 }
 
-// run has no accounts.
-func (s *stage) run(context.Context, string, any, any) error { return errors.New("no such account") }
+// run knows accounts by their names, and does nothing else.
+func (s *stage) run(_ context.Context, name string, args, result any) error {
+	asked, _ := args.(map[string]string)
+	did := s.accounts[asked["account"]]
+	if name != "account.info" || did == "" {
+		return errors.New("no such account")
+	}
+	return json.Unmarshal([]byte(`{"did":"`+did+`"}`), result)
+}
 
 // call makes a POST, and returns the status of the answer, 0 for a connection that ended.
 func (s *stage) call(method string, body string, header ...string) (status int) {
@@ -111,6 +123,7 @@ func TestActs(t *testing.T) {
 		"a life that is longer":            {refreshSession, 200, pairOf(), nil, []Fault{{Kind: AccessLife, For: Duration(3 * time.Hour)}}, []int{0}, 200},
 		"a stream":                         {read, 200, "", []string{"Upgrade", "websocket"}, []Fault{error503, {Kind: Cut}, {Kind: LostAfter}, soon}, []int{0, 0, 0, 0}, 200},
 		"a stream that does not begin":     {read, 200, "", []string{"Upgrade", "websocket"}, []Fault{error503, {Kind: LostBefore}}, []int{0, 1}, 0},
+		"HTTP/2 is offered":                {refreshSession, 200, pairOf(), []string{"Upgrade", "h2c"}, []Fault{soon, error503}, []int{0, 1}, 503},
 		"an error, then a page":            {read, 200, "{}", nil, []Fault{error503, page}, []int{1, 0}, 503},
 		"a page, then an error":            {read, 200, "{}", nil, []Fault{page, error503}, []int{1, 0}, 502},
 		"a page afterwards, then an error": {read, 200, "{}", nil, []Fault{done, error503}, []int{1, 0}, 504},
@@ -183,10 +196,41 @@ func TestRepeatedWhileLate(t *testing.T) {
 			}
 			calls.Wait()
 			got := stage.f.recorder.calls
-			if len(got) != 2 || !got[0].Lost || got[0].Status != status || len(findings.Of(got)) != want {
+			if len(got) != 2 || !got[0].Lost || !got[0].Left || got[1].Left || got[0].Status != status || len(findings.Of(got)) != want {
 				t.Errorf("%d: %+v", status, got)
 			}
 		})
+	}
+}
+
+// TestLeft: that a connection ended is the client's doing only if no fault did it.
+func TestLeft(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		fault Kind
+		want  bool
+	}{"the client": {Deactivate, true}, "a fault": {Reset, false}, "a fault at another call": {Restart, false}} {
+		s := newStage(t, 200, "{}", Fault{Kind: c.fault, Methods: []string{"app.bsky.feed.getTimeline"}})
+		ctx, leave := context.WithCancel(t.Context())
+		s.on = func() {
+			if c.fault == Restart {
+				s.on = func() {}
+				s.call("app.bsky.feed.getTimeline", "")
+			}
+			leave()
+		}
+		if c.fault == Reset {
+			leave()
+		}
+		method := "app.bsky.feed.getTimeline"
+		if c.fault == Restart {
+			method = "app.bsky.feed.getFeed"
+		}
+		s.callWith(ctx, method, "")
+		all := s.f.recorder.calls
+		if got := all[len(all)-1]; !got.Lost || got.Left != c.want {
+			t.Errorf("%s: %+v", name, got)
+		}
 	}
 }
 

@@ -21,7 +21,9 @@ type call struct {
 	kind string
 	// account is the DID that the token names, or the identifier that the request signs in with.
 	account string
-	// token is the token that is presented: as a credential, or to be exchanged. nil for none.
+	// raw is the token that is presented: as a credential, or to be exchanged; token is what it says, nil for
+	// none.
+	raw   string
 	token *claims
 	proof *proof
 	// body is the request's, if it is small and was read; texts are the texts in it.
@@ -120,6 +122,7 @@ const (
 	createAccount  = "com.atproto.server.createAccount"
 	createSession  = "com.atproto.server.createSession"
 	refreshSession = "com.atproto.server.refreshSession"
+	updateHandle   = "com.atproto.identity.updateHandle"
 	deleteSession  = "com.atproto.server.deleteSession"
 	oauthToken     = "/oauth/token" //nolint:gosec // a path
 	oauthPush      = "/oauth/par"
@@ -128,7 +131,7 @@ const (
 
 // look returns what a request is. It reads a small body, and puts it back.
 func look(r *http.Request) *call {
-	c := &call{method: r.URL.Path, upgrade: r.Header.Get("Upgrade") != "", head: r.Method == http.MethodHead}
+	c := &call{method: r.URL.Path, upgrade: strings.EqualFold(r.Header.Get("Upgrade"), "websocket"), head: r.Method == http.MethodHead}
 	if nsid, ok := strings.CutPrefix(r.URL.Path, "/xrpc/"); ok {
 		c.method = nsid
 	}
@@ -136,7 +139,7 @@ func look(r *http.Request) *call {
 		c.proof = readProof(proofs[0])
 	}
 	if _, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok {
-		c.token = readToken(token)
+		c.present(token)
 	}
 	begins := c.method == createSession || c.method == createAccount || c.method == oauthToken
 	if r.Method == http.MethodPost && (begins || r.ContentLength > 0 && r.ContentLength <= maxMembers) {
@@ -150,18 +153,23 @@ func look(r *http.Request) *call {
 	case oauthToken:
 		c.oauth, c.kind = true, SignIn
 		if c.texts["grant_type"] == "refresh_token" {
-			c.kind, c.token = Refresh, readToken(c.texts["refresh_token"])
+			c.kind = Refresh
+			c.present(c.texts["refresh_token"])
 		}
 	case oauthPush:
 		c.oauth = true
 	case oauthRevoke:
-		c.oauth, c.token = true, readToken(c.texts["token"])
+		c.oauth = true
+		c.present(c.texts["token"])
 	}
 	if c.token != nil && c.token.Sub != "" {
 		c.account = c.token.Sub
 	}
 	return c
 }
+
+// present notes the token of a call.
+func (c *call) present(token string) { c.raw, c.token = token, readToken(token) }
 
 // maxMembers bounds the body that is looked at, in bytes.
 const maxMembers = 64 << 10

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,7 +14,8 @@ type connections struct {
 	mu   sync.Mutex
 	open map[string]*net.TCPConn // by the client's address
 	// away is until when new ones are reset.
-	away time.Time
+	away     time.Time
+	restarts atomic.Int64 // how often all were reset
 }
 
 // Listener returns l, whose connections are known. Those of other networks than TCP are not.
@@ -93,6 +95,13 @@ func (a *connections) remove(c *net.TCPConn) {
 	}
 }
 
+// back ends a restart.
+func (a *connections) back() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.away = time.Time{}
+}
+
 // reset resets the connection from an address, and reports whether it knew one.
 func (a *connections) reset(from string) bool {
 	a.mu.Lock()
@@ -107,6 +116,7 @@ func (a *connections) reset(from string) bool {
 
 // restart resets all connections, and those that come within the next time.
 func (a *connections) restart(away time.Duration) {
+	a.restarts.Add(1)
 	a.mu.Lock()
 	a.away = time.Now().Add(away)
 	all := a.open

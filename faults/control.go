@@ -110,6 +110,7 @@ func (f *Faults) answer(ctx context.Context, args SetArgs) (State, error) {
 	}
 	if args.Off || args.Plan != nil {
 		f.set(args.Plan)
+		f.connections.back()
 		f.liftAll(ctx)
 	}
 	s := f.state()
@@ -240,11 +241,12 @@ func (f *Faults) watch(ctx context.Context, _ []byte, in io.Reader, out io.Write
 	if err := flush(); err != nil {
 		return err
 	}
-	shown := map[string]bool{}
-	for _, found := range findings.Of(f.recorder.since(time.Time{})) {
-		shown[key(found)] = true
-	}
+	n := news{recorder: &f.recorder}
+	n.next(f.in.Now()) // what there is by now is the report's
 	var look <-chan time.Time
+	if n.waits {
+		look = time.After(time.Second)
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -261,21 +263,48 @@ func (f *Faults) watch(ctx context.Context, _ []byte, in io.Reader, out io.Write
 		case <-look:
 			look = nil
 			name := f.namer(ctx)
-			for _, found := range findings.Of(f.recorder.since(time.Time{})) {
-				if shown[key(found)] {
-					continue
-				}
-				shown[key(found)] = true
+			for _, found := range n.next(f.in.Now()) {
 				named := name(found)
 				if err := to.Encode(WatchLine{Finding: &named}); err != nil {
 					return err
 				}
+			}
+			if n.waits {
+				look = time.After(time.Second)
 			}
 		}
 		if err := flush(); err != nil {
 			return err
 		}
 	}
+}
+
+// news are the findings that a watch has not shown yet.
+type news struct {
+	recorder *recorder
+	cleared  int // as it was when some were last shown
+	shown    map[string]bool
+	waits    bool // there are some that are not settled
+}
+
+// next returns the findings that have come up and are settled.
+func (n *news) next(now time.Time) (all []findings.Finding) {
+	calls, cleared := n.recorder.all()
+	if n.shown == nil || n.cleared != cleared { // a new record
+		n.shown, n.cleared = map[string]bool{}, cleared
+	}
+	n.waits = false
+	for _, found := range findings.Of(calls) {
+		switch {
+		case n.shown[key(found)]:
+		case !found.Settled(now):
+			n.waits = true
+		default:
+			n.shown[key(found)] = true
+			all = append(all, found)
+		}
+	}
+	return all
 }
 
 // key names what a finding is about.

@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +33,8 @@ type Inside struct {
 	Keyring *auth.Keyring
 	// Proofs checks proofs of possession. It may be changed before the first request.
 	Proofs *dpop.Checker
+	// Live reports whether a token is one of the server's that has not expired, and its session goes on.
+	Live func(ctx context.Context, token string) bool
 	// Run runs a command of the operator.
 	Run func(ctx context.Context, name string, args, result any) error
 	// SetActive deactivates an account, or activates it again.
@@ -57,7 +58,7 @@ type Faults struct {
 	}
 
 	mu      sync.Mutex
-	handles map[string]string // by DID or other identifier, for plans that name accounts
+	callers map[string]caller // by DID or other identifier
 	lifts   []lift
 }
 
@@ -66,7 +67,7 @@ type running struct {
 	Plan
 
 	mu sync.Mutex
-	// calls are how often each fault's calls came, by fault and account; acted how often it had an effect.
+	// calls are how often each fault's calls came, by fault and the account's DID; acted how often it had an effect.
 	calls []map[string]int
 	acted []int
 }
@@ -146,6 +147,7 @@ func (f *Faults) set(p *Plan) *Plan {
 	if p.Seed == 0 {
 		p.Seed = 1 + rand.Uint32N(999_999) //nolint:gosec // no secret
 	}
+	f.forgetCallers()
 	f.running.Store(&running{Plan: *p, calls: make([]map[string]int, len(p.Faults)), acted: make([]int, len(p.Faults))})
 	return p
 }
@@ -208,16 +210,24 @@ func (f Fault) concerns(c *call) bool {
 // count counts a call with each fault that names it, and returns those that happen.
 func (f *Faults) count(ctx context.Context, p *running, c *call) []hit {
 	var hits []hit
+	var by *caller
 	for i, fault := range p.Faults {
-		if !fault.isOf(c) || !fault.concerns(c) || len(fault.Accounts) > 0 && !f.isBy(ctx, fault.Accounts, c.account) {
+		if !fault.isOf(c) || !fault.concerns(c) {
+			continue
+		}
+		if by == nil {
+			who := f.caller(ctx, c.account)
+			by = &who
+		}
+		if len(fault.Accounts) > 0 && !by.isAny(fault.Accounts) {
 			continue
 		}
 		p.mu.Lock()
 		if p.calls[i] == nil {
 			p.calls[i] = map[string]int{}
 		}
-		p.calls[i][c.account]++
-		n := p.calls[i][c.account]
+		p.calls[i][by.DID]++
+		n := p.calls[i][by.DID]
 		p.mu.Unlock()
 		if p.hits(i, n) {
 			hits = append(hits, hit{Fault: fault, i: i, n: n})
@@ -273,36 +283,6 @@ func (f *Faults) act(ctx context.Context, o *passage, h hit) {
 	f.in.Log.LogAttrs(ctx, slog.LevelInfo, "fault on purpose", attrs...)
 }
 
-// isBy reports whether a caller is one of the accounts that a fault names.
-func (f *Faults) isBy(ctx context.Context, accounts []string, caller string) bool {
-	if caller == "" {
-		return false
-	}
-	if slices.Contains(accounts, caller) {
-		return true
-	}
-	f.mu.Lock()
-	handle, known := f.handles[caller]
-	f.mu.Unlock()
-	if !known {
-		var is struct{ DID, Handle string }
-		if f.in.Run(ctx, "account.info", map[string]string{"account": caller}, &is) != nil {
-			return false
-		}
-		f.mu.Lock()
-		if f.handles == nil || len(f.handles) >= maxSessions {
-			f.handles = map[string]string{}
-		}
-		f.handles[caller], f.handles[is.DID] = is.Handle, is.Handle
-		f.mu.Unlock()
-		handle = is.Handle
-		if slices.Contains(accounts, is.DID) {
-			return true
-		}
-	}
-	return slices.ContainsFunc(accounts, func(name string) bool { return strings.EqualFold(name, handle) })
-}
-
 // serve answers a request, with the faults that happen to it.
 func (f *Faults) serve(p *running, next http.Handler, w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodOptions {
@@ -314,13 +294,19 @@ func (f *Faults) serve(p *running, next http.Handler, w http.ResponseWriter, r *
 	n := f.begin(r, c)
 	o := &passage{p, c, n, f.choose(c, f.count(r.Context(), p, c))}
 	n.Lost = true
+	restarts, taken := f.connections.restarts.Load(), false
 	defer func() { // a panic ends the connection
 		n.End = f.in.Now()
-		n.Lost = n.Lost || r.Context().Err() != nil
+		gone := r.Context().Err() != nil
+		n.Left = gone && !taken && f.connections.restarts.Load() == restarts
+		n.Lost = n.Lost || gone
 		f.recorder.tell(n)
 		f.recorder.add(*n)
+		if c.method == updateHandle {
+			f.forgetCallers()
+		}
 	}()
-	if f.before(r, o) {
+	if taken = f.before(r, o); taken {
 		panic(http.ErrAbortHandler) // the connection ends without an answer
 	}
 	f.dated.replace(r)
@@ -481,9 +467,13 @@ func (f *Faults) note(g *given) {
 	}
 }
 
-// end ends a caller's session, or pauses the account for a while, and reports whether it did: an account
-// that is down is left alone, or it would be lifted in the place of whoever took it down.
+// end ends a caller's session, or pauses the account for a while, and reports whether it did. It leaves alone
+// whom a token names that the server refuses, and an account that is down, or it would be lifted in the place
+// of whoever took it down.
 func (f *Faults) end(ctx context.Context, p *running, fault Fault, c *call) (acted bool, err error) {
+	if !f.in.Live(ctx, f.dated.of(c.raw)) {
+		return false, nil
+	}
 	did := c.token.Sub
 	account := map[string]string{"account": did}
 	if fault.Kind == Revoke {
@@ -535,13 +525,14 @@ func (f *Faults) over(p *running) bool {
 // liftAll ends what should end at any time: no account stays down for a plan that is over.
 func (f *Faults) liftAll(ctx context.Context) {
 	f.mu.Lock()
+	for i := range f.lifts {
+		f.lifts[i].at = time.Time{}
+	}
 	none := len(f.lifts) == 0
 	f.mu.Unlock()
-	if none {
-		return
+	if !none {
+		f.lift(ctx, f.in.Now())
 	}
-	const longest = 1000 * time.Hour
-	f.lift(ctx, f.in.Now().Add(longest))
 }
 
 // lift ends what should have ended by a time. It runs ahead of each call, so nobody notices that it

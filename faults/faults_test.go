@@ -175,8 +175,7 @@ func TestRestart(t *testing.T) {
 		_ = answer.Body.Close()
 		t.Errorf("answered %d", answer.StatusCode)
 	}
-	w.set(faults.Fault{Kind: faults.Nonce})
-	w.f.Return()
+	w.off()
 	w.Do(t, pdstest.Request{NSID: "com.atproto.server.describeServer"})
 }
 
@@ -402,11 +401,13 @@ func TestLifts(t *testing.T) {
 		now       time.Time
 		call, off func(ctx context.Context)
 	}
-	started := func() *stub {
+	const short, long = faults.Duration(2 * time.Second), faults.Duration(2000 * time.Hour)
+	started := func(life faults.Duration) *stub {
 		w := &stub{f: &faults.Faults{}, now: time.Now(), on: func() {}}
-		w.f.Start(faults.Plan{Faults: []faults.Fault{{Kind: faults.Takedown, Every: 3, For: faults.Duration(2 * time.Second)}}})
+		w.f.Start(faults.Plan{Faults: []faults.Fault{{Kind: faults.Takedown, Every: 3, For: life}}})
 		h, err := w.f.Handler(http.NotFoundHandler(), faults.Inside{
 			Proofs: &dpop.Checker{}, Now: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
+			Live: func(context.Context, string) bool { return true },
 			Run: func(ctx context.Context, name string, _, _ any) error {
 				if ctx.Err() != nil {
 					return ctx.Err()
@@ -444,7 +445,7 @@ func TestLifts(t *testing.T) {
 	gone, leave := context.WithCancel(t.Context())
 	leave()
 
-	left := started()
+	left := started(short)
 	left.call(t.Context())
 	left.call(t.Context())
 	left.call(t.Context())
@@ -458,7 +459,7 @@ func TestLifts(t *testing.T) {
 		t.Error("the next caller left, and the account is down")
 	}
 
-	off := started()
+	off := started(long)
 	off.call(t.Context())
 	off.on = func() { off.off(t.Context()) }
 	off.call(t.Context())
@@ -466,7 +467,15 @@ func TestLifts(t *testing.T) {
 		t.Error("the faults are off, and the account is down")
 	}
 
-	stops := started()
+	later := started(long)
+	for range 3 {
+		later.call(t.Context())
+	}
+	if later.off(t.Context()); later.down != 0 {
+		t.Error("the faults are off, and the account is down for months")
+	}
+
+	stops := started(long)
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -478,6 +487,68 @@ func TestLifts(t *testing.T) {
 	if err := l.Close(); err != nil || stops.down != 0 {
 		t.Errorf("the server stops, and the account is down: %v", err)
 	}
+}
+
+// TestNames: an account's calls count together whatever name it signs in with, what names no account counts as
+// nobody's, and a handle is looked up again once it may have changed.
+func TestNames(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.SignUp(t, "alice")
+	in := func(name string) int {
+		return w.Do(t, pdstest.Request{NSID: "com.atproto.server.createSession", Body: map[string]string{"identifier": name, "password": pdstest.Password}}).Status
+	}
+	w.set(faults.Fault{Kind: faults.Status, Status: 500, Methods: []string{faults.SignIn}, Every: 2})
+	if got := []int{in("alice.test"), in("ALICE.test"), in(s.DID), in("alice.test")}; !equal(got, []int{200, 500, 200, 500}) {
+		t.Errorf("%v", got)
+	}
+	if got := []int{in("nobody.test"), in("somebody"), in("nobody.test")}; !equal(got, []int{401, 500, 401}) {
+		t.Errorf("of nobody: %v", got)
+	}
+	rename := func(handle string) {
+		w.Do(t, pdstest.Request{NSID: "com.atproto.identity.updateHandle", Auth: pdstest.Bearer(s.AccessJwt), Body: map[string]string{"handle": handle}})
+	}
+	const old = "alice.test"
+	byName := faults.Fault{Kind: faults.Status, Status: 500, Methods: []string{"com.atproto.server.getSession"}, Accounts: []string{old}}
+	w.set(byName)
+	if got := w.GetSession(t, s.AccessJwt).Status; got != 500 {
+		t.Errorf("%d", got)
+	}
+	rename("alice-2.test")
+	if got := w.GetSession(t, s.AccessJwt).Status; got != 200 {
+		t.Errorf("after it was renamed: %d", got)
+	}
+	if err := w.Run(t.Context(), "account.handle", map[string]string{"account": s.DID, "handle": old}, &struct{}{}); err != nil {
+		t.Fatal(err)
+	}
+	w.set(byName)
+	if got := w.GetSession(t, s.AccessJwt).Status; got != 500 {
+		t.Errorf("a new plan after it was renamed: %d", got)
+	}
+}
+
+// TestForged: no fault ends the session or takes down the account that a token names which the server refuses.
+func TestForged(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.SignUp(t, "alice")
+	old := w.SignIn(t, "alice.test", pdstest.Password)
+	w.Do(t, pdstest.Request{Method: http.MethodPost, NSID: "com.atproto.server.deleteSession", Auth: pdstest.Bearer(old.RefreshJwt)})
+	forged := s.AccessJwt[:strings.LastIndexByte(s.AccessJwt, '.')+1] + "AAAA"
+	for _, kind := range []string{faults.Revoke, faults.Takedown, faults.Deactivate} {
+		w.set(faults.Fault{Kind: kind, For: map[bool]faults.Duration{true: 0, false: faults.Duration(time.Minute)}[kind == faults.Revoke]})
+		for name, token := range map[string]string{"forged": forged, "signed out": old.AccessJwt, "signed out, to refresh": old.RefreshJwt} {
+			w.Do(t, pdstest.Request{NSID: "com.atproto.server.describeServer", Auth: pdstest.Bearer(token)})
+			state, err := control.Call(t.Context(), w.DataDir, faults.CmdFaults, faults.SetArgs{})
+			if err != nil || state.Happened[0].Times != 0 {
+				t.Errorf("%s by a token that is %s: %+v, %v", kind, name, state.Happened, err)
+			}
+		}
+		w.off()
+	}
+	w.pass(time.Second)
+	w.set(faults.Fault{Kind: faults.Revoke})
+	w.GetSession(t, s.AccessJwt).WantError(t, 400, "ExpiredToken", "Token has expired")
 }
 
 // TestEnds: sessions end and accounts pause in the middle, and what is to be lifted is.

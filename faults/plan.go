@@ -153,6 +153,9 @@ func ReadPlan(r io.Reader) (Plan, error) {
 	dec.DisallowUnknownFields()
 	var p Plan
 	if err := dec.Decode(&p); err != nil {
+		if number, of := wrongFault(text); of != nil {
+			return Plan{}, fmt.Errorf("read faults: fault %d: %w", number, plainly(of, text))
+		}
 		return Plan{}, fmt.Errorf("read faults: %w", plainly(err, text))
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
@@ -165,26 +168,42 @@ func ReadPlan(r io.Reader) (Plan, error) {
 	return p, p.Check()
 }
 
+// wrongFault returns the number of the first fault of a plan that is none, from 1, and why; nil if all are.
+func wrongFault(text []byte) (number int, err error) {
+	var p struct{ Faults []json.RawMessage }
+	if json.Unmarshal(text, &p) != nil {
+		return 0, nil
+	}
+	for i, raw := range p.Faults {
+		dec := json.NewDecoder(bytes.NewReader(raw))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&Fault{}); err != nil {
+			return i + 1, err
+		}
+	}
+	return 0, nil
+}
+
 // lineAt returns the number of the line at an offset of a text, from 1.
 func lineAt(text []byte, offset int64) int {
 	return 1 + bytes.Count(text[:min(offset, int64(len(text)))], []byte("\n"))
 }
 
 // misread returns what the next value, a member of that name, has and a Plan does not show: an object's
-// member that is there twice, or a share or every of 0.
+// member that is there twice, or one that says when a fault happens, and is 0, null or an empty list.
 func misread(dec *json.Decoder, name string) error {
 	value, err := dec.Token()
 	if err != nil {
 		return err
 	}
-	switch value {
-	case json.Delim('{'), json.Delim('['):
-	case 0.0:
-		if name == "share" || name == "every" {
-			return fmt.Errorf("%s must be above 0; without it the fault happens at each call", name)
-		}
-		return nil
-	default:
+	limits := slices.Contains([]string{"share", "every", "methods", "accounts"}, name)
+	empty := value == json.Delim('[') && !dec.More()
+	switch {
+	case limits && value == 0.0:
+		return fmt.Errorf("%s must be above 0; without it the fault happens at each call", name)
+	case limits && (value == nil || empty):
+		return fmt.Errorf("%s is empty: leave it out if the fault is not limited by it", name)
+	case value != json.Delim('{') && value != json.Delim('['):
 		return nil
 	}
 	seen := map[string]bool{}
@@ -221,6 +240,8 @@ func plainly(err error, text []byte) error {
 		return errors.New("the text ends in the middle of the plan")
 	case errors.As(err, &syntax):
 		return fmt.Errorf("line %d is not JSON", lineAt(text, syntax.Offset))
+	case errors.As(err, &kind) && kind.Type == reflect.TypeFor[Fault]():
+		return errors.New("a fault must be an object")
 	case errors.As(err, &kind):
 		return fmt.Errorf("%s must be %s", cmp.Or(kind.Field, "the plan"), valueOf(kind.Type))
 	}
@@ -301,6 +322,9 @@ func (f Fault) problems() []string {
 	}
 	if f.To > Duration(maxDelay) {
 		all = append(all, "to must not be above "+Duration(maxDelay).String()+": the server ends a connection whose answer takes longer")
+	}
+	if f.Kind == Restart && f.For > Duration(maxDelay) {
+		all = append(all, "for must not be above "+Duration(maxDelay).String())
 	}
 	if f.For < 0 || f.RetryAfter < 0 {
 		all = append(all, "a time must not be negative")

@@ -28,6 +28,7 @@ type recorder struct {
 	mu       sync.Mutex
 	calls    []findings.Call
 	bytes    int // what calls take
+	cleared  int // how often all calls were forgotten
 	watchers map[chan WatchLine]struct{}
 	// handles are those of accounts, by DID, as answers named them last; moved are the DIDs of
 	// accounts by handles that they had before; told are the handles that answers named to sessions.
@@ -52,7 +53,7 @@ func sizeOf(c *findings.Call) int {
 	const fixed = 512 // the Call itself, with room to grow
 	n := fixed
 	for _, text := range []string{
-		c.Client, c.ClientID, c.Caller, c.Account, c.DID, c.Handle, c.Session, c.Verb, c.Method, c.Error, c.Digest, c.Moved,
+		c.Client, c.ClientID, c.Caller, c.Account, c.DID, c.Handle, c.Session, c.Verb, c.Method, c.Error, c.Digest, c.Reads, c.Moved,
 	} {
 		n += len(text)
 	}
@@ -102,6 +103,14 @@ func (r *recorder) clear() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.calls, r.bytes = nil, 0
+	r.cleared++
+}
+
+// all returns all calls, and how often calls were forgotten before.
+func (r *recorder) all() (calls []findings.Call, cleared int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.calls), r.cleared
 }
 
 // since returns the calls that began at a time or later.
@@ -171,20 +180,35 @@ func (r *recorder) tell(c *findings.Call) {
 }
 
 // movedBy notes a handle in a call that the caller's account had before, if an answer has named the new one
-// to the session.
-func (r *recorder) movedBy(q *http.Request, c *call, n *findings.Call) {
+// to the session, and no other account has it now.
+func (f *Faults) movedBy(q *http.Request, c *call, n *findings.Call) {
 	host := q.Host
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
+	for _, name := range []string{c.texts["repo"], q.URL.Query().Get("repo"), host} {
+		is := f.recorder.movedTo(strings.ToLower(name), n)
+		if is.handle == "" {
+			continue
+		}
+		var now struct{ DID string }
+		if f.in.Run(q.Context(), "account.info", map[string]string{"account": name}, &now) == nil && now.DID != n.Account {
+			continue
+		}
+		n.Moved, n.Told = "the handle "+short(name)+", which is "+is.handle+" now", is.at
+	}
+}
+
+// movedTo returns the handle in place of an old one of the caller's account, if an answer named it to the
+// session; nothing otherwise.
+func (r *recorder) movedTo(old string, n *findings.Call) told {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, name := range []string{c.texts["repo"], q.URL.Query().Get("repo"), host} {
-		did, is := r.moved[strings.ToLower(name)], r.told[n.Session]
-		if did != "" && did == n.Account && is.handle == r.handles[did] {
-			n.Moved, n.Told = "the handle "+short(name)+", which is "+is.handle+" now", is.at
-		}
+	did, is := r.moved[old], r.told[n.Session]
+	if did == "" || did != n.Account || is.handle != r.handles[did] {
+		return told{}
 	}
+	return is
 }
 
 // maxText bounds what is kept of a text that a request or an answer has, in bytes.
@@ -222,9 +246,10 @@ func (f *Faults) begin(r *http.Request, c *call) *findings.Call {
 		audience, _, _ := strings.Cut(t.Aud, "#")
 		n.Foreign = audience != "" && audience != f.in.DID && audience != f.in.URL
 	}
+	n.Reads = reads(r, c)
 	n.Unsafe = unsafe(r, c)
 	n.Digest = f.recorder.digest(r, c, n.Unsafe)
-	f.recorder.movedBy(r, c, n)
+	f.movedBy(r, c, n)
 	return n
 }
 
@@ -290,6 +315,18 @@ func (r *recorder) digest(q *http.Request, c *call, unsafe bool) string {
 	}
 	const enough = 12
 	return hex.EncodeToString(sum.Sum(nil)[:enough])
+}
+
+// reads returns whose repository a call reads, empty if it reads none.
+func reads(r *http.Request, c *call) string {
+	switch c.method {
+	case "com.atproto.repo.getRecord", "com.atproto.repo.listRecords", "com.atproto.repo.describeRepo":
+		return short(r.URL.Query().Get("repo"))
+	case "com.atproto.sync.getRepo", "com.atproto.sync.getRecord", "com.atproto.sync.getLatestCommit",
+		"com.atproto.sync.getRepoStatus", "com.atproto.sync.getBlocks":
+		return short(r.URL.Query().Get("did"))
+	}
+	return ""
 }
 
 // unsafe reports whether a call that comes twice is done twice.

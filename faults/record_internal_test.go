@@ -95,6 +95,12 @@ func TestMovedHost(t *testing.T) {
 			t.Errorf("%s: %+v", host, c)
 		}
 	}
+	for now, moved := range map[string]bool{"did:plc:a": true, "did:plc:b": false} {
+		s.accounts = map[string]string{"old.test": now}
+		if c := call(read, "old.test"); (c.Moved != "") != moved {
+			t.Errorf("%s has it now: %+v", now, c)
+		}
+	}
 }
 
 // TestUnsafe: a call is unsafe if any part of it is done twice.
@@ -137,6 +143,47 @@ func TestSessionNames(t *testing.T) {
 	}
 	if raw, err := json.Marshal([]any{calls, report}); err != nil || strings.Contains(string(raw), "c-x") {
 		t.Errorf("%s, %v", raw, err)
+	}
+}
+
+// TestNews: a watch shows a finding once in a record, and one that a later call may take back when it is settled.
+func TestNews(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	call := func(after time.Duration, session string, c findings.Call) findings.Call {
+		c.At, c.End, c.Session, c.Account, c.DID = now.Add(after), now.Add(after), session, "did:plc:a", "did:plc:a"
+		return c
+	}
+	in := findings.Call{Purpose: findings.SignIn, Generation: findings.None, Status: 200}
+	refresh := findings.Call{Purpose: findings.Refresh, Token: findings.RefreshToken, Given: findings.None, Status: 503}
+	const s = time.Second
+	r := &recorder{}
+	record := func() {
+		r.add(call(0, "1", in))
+		r.add(call(s, "1", refresh))
+		r.add(call(4*s, "2", in))
+	}
+	record()
+	n := news{recorder: r}
+	for _, step := range []struct {
+		after time.Duration
+		shown int
+		waits bool
+	}{{5 * s, 0, true}, {64 * s, 1, false}, {65 * s, 0, false}} {
+		if got := n.next(now.Add(step.after)); len(got) != step.shown || n.waits != step.waits {
+			t.Errorf("%s: %v, waits %t", step.after, got, n.waits)
+		}
+	}
+	r.clear()
+	record()
+	if got := n.next(now.Add(65 * s)); len(got) != 1 {
+		t.Errorf("in a new record: %v", got)
+	}
+	refresh.Status, refresh.Given = 200, 1
+	r.add(call(7*s, "1", refresh))
+	n = news{recorder: r}
+	if got := n.next(now.Add(65 * s)); len(got) != 0 || n.waits {
+		t.Errorf("the session goes on: %v, waits %t", got, n.waits)
 	}
 }
 

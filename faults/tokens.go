@@ -178,12 +178,16 @@ func (d *dated) replace(r *http.Request) {
 	if !ok {
 		return
 	}
-	d.mu.Lock()
-	inner := d.inside[token]
-	d.mu.Unlock()
-	if inner != "" {
+	if inner := d.of(token); inner != token {
 		r.Header.Set("Authorization", scheme+" "+inner)
 	}
+}
+
+// of returns the server's own token for one whose dates may be wrong.
+func (d *dated) of(token string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return cmp.Or(d.inside[token], token)
 }
 
 // windows are when the sessions' heads moved, for a reuse window that is shorter than the

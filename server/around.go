@@ -39,6 +39,9 @@ type Inside struct {
 	Routes  []string
 	Keyring *auth.Keyring
 	Proofs  *dpop.Checker
+	// Live reports whether a token is one of the server's that has not expired, and its session goes on. It
+	// looks at no proof, and at no generation.
+	Live func(ctx context.Context, token string) bool
 	// Run runs a command of the operator.
 	Run func(ctx context.Context, name string, args, result any) error
 	// SetActive deactivates an account, or activates it again.
@@ -53,9 +56,31 @@ func (s *Server) around(h http.Handler) (http.Handler, error) {
 		return h, nil
 	}
 	return s.opts.Around.Handler(h, Inside{
-		URL: s.URL, DID: s.DID, Routes: s.routes(), Keyring: s.sessions.Keyring, Proofs: s.dpop, Run: s.Run, SetActive: s.setActive,
-		Now: s.opts.Now, Log: s.opts.Log,
+		URL: s.URL, DID: s.DID, Routes: s.routes(), Keyring: s.sessions.Keyring, Proofs: s.dpop, Live: s.live, Run: s.Run,
+		SetActive: s.setActive, Now: s.opts.Now, Log: s.opts.Log,
 	})
+}
+
+// live reports whether a token is the server's and good, and its session goes on.
+func (s *Server) live(ctx context.Context, token string) bool {
+	keys, now := s.sessions.Keyring, s.opts.Now()
+	t, err := keys.VerifyAccess(token, s.DID, now, auth.ScopeAccess, auth.ScopeAppPass, auth.ScopeAppPassPrivileged, auth.ScopeTakenDown)
+	if err != nil {
+		t, err = keys.VerifyRefresh(token, s.DID, now, false)
+	}
+	if err == nil {
+		of, err := s.sessions.Standing(ctx, t)
+		return err == nil && of.Live
+	}
+	o, err := keys.VerifyOAuthAccess(token, s.URL, s.DID, now)
+	if err != nil {
+		o, err = keys.VerifyOAuthRefresh(token, s.URL, now)
+	}
+	if err != nil || o.SID == "" {
+		return false
+	}
+	of, err := s.sessions.Granted(ctx, o)
+	return err == nil && of.Live
 }
 
 // routes returns what the public server answers itself.

@@ -93,6 +93,7 @@ func watchOff(t *testing.T, p *pdstest.InProcess, asJSON bool) {
 	var calling sync.WaitGroup
 	calling.Go(func() {
 		for ctx.Err() == nil {
+			//nolint:contextcheck // it has the test's
 			_, _ = p.Try(t, pdstest.Request{NSID: "com.atproto.server.describeServer"})
 		}
 	})

@@ -3,38 +3,64 @@ package findings
 import (
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
+// looks are when repositories were read with success, by account, and by client, whatever repository: it may
+// name one by a handle, and needs no token.
+type looks map[who][]time.Time
+
+func looksOf(calls []Call) looks {
+	all := looks{}
+	for i := range calls {
+		c := &calls[i]
+		if c.Reads == "" || c.Lost || c.Status != 200 {
+			continue
+		}
+		for _, w := range []who{{client: c.Client}, {clientID: c.ClientID}, {account: c.Reads}} {
+			if w != (who{}) {
+				all[w] = append(all[w], c.At)
+			}
+		}
+	}
+	return all
+}
+
+// between reports whether the client of a call may have looked after an earlier one began. It may have
+// given that one up long before its end.
+func (l looks) between(earlier, c *Call) bool {
+	return slices.ContainsFunc([]who{{client: c.Client}, {clientID: c.ClientID}, {account: c.Account}}, func(w who) bool {
+		i, _ := slices.BinarySearchFunc(l[w], c.At, time.Time.Compare)
+		return i > 0 && l[w][i-1].After(earlier.At)
+	})
+}
+
 // ofRepeats looks for calls that were repeated too early, or should not be repeated.
-func ofRepeats(r *collector, calls []*Call) {
+func ofRepeats(r *collector, calls []*Call, looked looks) {
 	type request struct{ digest, caller string }
-	var looked time.Time // when it read a repository last
-	last := map[string]*Call{}
+	last := map[string]*Call{}   // the last call that may have been done
 	asked := map[request]*Call{} // the last call of a caller that can be distinguished
 	for _, c := range calls {
-		if c.Verb == "GET" && (strings.HasSuffix(c.Method, "getRecord") || strings.HasSuffix(c.Method, "listRecords")) {
-			looked = c.At
-		}
 		if c.Digest == "" {
 			continue
 		}
 		if b := asked[request{c.Digest, c.Caller}]; b != nil && b.tooSoon(c) {
 			r.add(Impatient, c, c.Session, "%s again %s after %d with Retry-After %s",
 				c.Method, c.At.Sub(b.End).Round(time.Millisecond), b.Status, b.RetryAfter)
-		} else if b := last[c.Digest]; b != nil && c.Unsafe && !c.refused() {
+		} else if b := last[c.Digest]; b != nil && c.Unsafe && !c.undone() && !looked.between(b, c) {
 			switch {
 			case c.At.Before(b.End):
-				if b.givenUp(c) && !looked.After(b.At) {
+				if b.givenUp(c) {
 					r.add(RepeatedPost, c, c.Session, "%s again, %s after one began that ended in %s",
 						c.Method, c.At.Sub(b.At).Round(time.Millisecond), b.outcome())
 				}
-			case b.doubtful() && c.At.Sub(b.End) < again && looked.Before(b.End):
+			case b.doubtful() && c.At.Sub(b.End) < again:
 				r.add(RepeatedPost, c, c.Session, "%s again, %s after %s", c.Method, c.At.Sub(b.End).Round(time.Millisecond), b.outcome())
 			}
 		}
-		last[c.Digest] = c
+		if !c.undone() {
+			last[c.Digest] = c
+		}
 		if c.Caller != "" {
 			asked[request{c.Digest, c.Caller}] = c
 		}
@@ -47,18 +73,15 @@ func (c *Call) tooSoon(next *Call) bool {
 	return !c.Lost && c.RetryAfter > 0 && !next.At.Before(c.End) && next.At.Sub(c.End) < c.RetryAfter*patient/10
 }
 
-// doubtful reports whether the client cannot know if the call was done. A 503 and a 429 say that it
-// was not.
-func (c *Call) doubtful() bool { return c.Lost || c.Status >= 500 && c.Status != 503 }
+// doubtful reports whether the client cannot know if the call was done.
+func (c *Call) doubtful() bool { return c.Lost || c.Status >= 500 }
 
-// givenUp reports whether a client that makes the same call again, ahead of the answer, gave up one that may
-// have been done: soon after it began it may want both.
-func (c *Call) givenUp(next *Call) bool {
-	return (c.Lost || next.At.Sub(c.At) >= slow) && !c.refused() && c.Status != 503
-}
+// givenUp reports whether a client that makes the same call again, ahead of the answer, gave up this one:
+// soon after it began it may want both.
+func (c *Call) givenUp(next *Call) bool { return c.Left || next.At.Sub(c.At) >= slow }
 
-// refused reports whether the server did not do the call.
-func (c *Call) refused() bool { return c.Status >= 400 && c.Status < 500 }
+// undone reports whether the server did not do the call: it refused it, or said 503.
+func (c *Call) undone() bool { return c.Status >= 400 && c.Status < 500 || c.Status == 503 }
 
 // outcome returns what the client got, in words.
 func (c *Call) outcome() string {

@@ -62,17 +62,21 @@ type Call struct {
 	Life    time.Duration `json:"life,omitempty"`
 	Expires time.Time     `json:"expires,omitzero"`
 	Ends    time.Time     `json:"ends,omitzero"`
-	// Status and Error are the answer's; Lost: it did not reach the client whole.
+	// Status and Error are the answer's; Lost: it did not reach the client whole; Left: because the client
+	// ended the connection.
 	Status     int           `json:"status"`
 	Error      string        `json:"error,omitempty"`
 	RetryAfter time.Duration `json:"retryAfter,omitempty"`
 	Lost       bool          `json:"lost,omitempty"`
+	Left       bool          `json:"left,omitempty"`
 	// Faults are those on purpose that happened to the call.
 	Faults []string `json:"faults,omitempty"`
 	// Digest names what was asked for: calls with the same one ask for the same. Unsafe: asked
 	// twice, it is done twice. Nobody is shown a Digest: a request may have a password.
 	Digest string `json:"-"`
 	Unsafe bool   `json:"unsafe,omitempty"`
+	// Reads is the account whose repository the call reads.
+	Reads string `json:"reads,omitempty"`
 	// Moved is an address in the request that is no longer right; Told is when an answer said so.
 	Moved string    `json:"moved,omitempty"`
 	Told  time.Time `json:"told,omitzero"`
@@ -104,6 +108,12 @@ func (c *Call) expired() bool {
 		return false
 	}
 	return c.Status == 401 && c.Error != "use_dpop_nonce" || c.Status == 400 && c.Error == "ExpiredToken"
+}
+
+// over reports whether the client learned that its access token or its session is over. A 401 of another
+// name says nothing of that, such as of an account that is deactivated.
+func (c *Call) over() bool {
+	return !c.Lost && c.Token == AccessToken && (c.Status == 400 && c.Error == "ExpiredToken" || c.Status == 401 && c.Error == "invalid_token")
 }
 
 // gave reports whether the client got a pair of tokens.
@@ -247,6 +257,15 @@ func (c *Call) who() who { return who{c.Client, c.ClientID, c.Account} }
 // Of returns the account that a call is about, by its DID if that is known.
 func (c *Call) Of() string { return cmp.Or(c.DID, c.Account) }
 
+// revocable is how long a session may be silent until it counts as left.
+const revocable = time.Minute
+
+// Settled reports whether calls from now on hardly take the finding back: of a session that seems to be left
+// behind, one that goes on does.
+func (f Finding) Settled(now time.Time) bool {
+	return f.Kind != Dropped && f.Kind != PilingUp || now.Sub(f.Last) >= revocable
+}
+
 // collector puts findings of one kind about one session, or one client, together.
 type collector struct {
 	all   []*Finding
@@ -276,6 +295,7 @@ func Of(calls []Call) []Finding {
 	bySession, byWho, byOwner := map[string][]*Call{}, map[who][]*Call{}, map[who][]*Call{}
 	var sessions []string
 	var clients, owners []who
+	looked := looksOf(calls)
 	for i := range calls {
 		c := &calls[i]
 		switch {
@@ -307,7 +327,7 @@ func Of(calls []Call) []Finding {
 		ofEnd(r, s, bySession[s])
 	}
 	for _, w := range clients {
-		ofRepeats(r, byWho[w])
+		ofRepeats(r, byWho[w], looked)
 		ofNonces(r, byWho[w], calls[len(calls)-1].At)
 	}
 	for _, o := range owners {

@@ -385,6 +385,8 @@ func TestSpared(t *testing.T) {
 		c.Account = s.DID
 		down = append(down, s, c)
 	}
+	over := refused(0)
+	over.Status, over.Error = 401, "AccountTakedown"
 	short := refresh(0, 1)
 	behind := in
 	behind.Life, behind.Expires = 20*time.Second, at.Add(-3*time.Minute)
@@ -392,15 +394,22 @@ func TestSpared(t *testing.T) {
 		calls []findings.Call
 		want  []findings.Kind
 	}{
-		"by the token's exp":      {[]findings.Call{behind, short}, nil},
-		"a tab with an old token": {append([]findings.Call{in, refresh(0, 1), refresh(1, 2), refused(1)}, many(12, call(200, ""))...), []findings.Kind{findings.Unused}},
-		"back again":              {append([]findings.Call{in, refused(0), refresh(0, 1)}, many(12, call(200, ""))...), nil},
-		"eight tabs":              {append([]findings.Call{in}, many(8, call(400, "ExpiredToken"), refused(0))...), nil},
-		"again and again":         {append([]findings.Call{in}, many(12, refused(0))...), []findings.Kind{findings.Kept}},
-		"never refreshes":         {append([]findings.Call{in}, many(12, call(400, "ExpiredToken"))...), []findings.Kind{findings.Kept}},
-		"a code with a nonce":     {append([]findings.Call{asked, exchanged}, many(20, call(200, ""))...), nil},
-		"sign-in too soon":        {[]findings.Call{hasty, again}, []findings.Kind{findings.Impatient}},
-		"taken down":              {down, nil},
+		"by the token's exp":       {[]findings.Call{behind, short}, nil},
+		"a tab with an old token":  {append([]findings.Call{in, refresh(0, 1), refresh(1, 2), refused(1)}, many(12, call(200, ""))...), []findings.Kind{findings.Unused}},
+		"back again":               {append([]findings.Call{in, refused(0), refresh(0, 1)}, many(12, call(200, ""))...), nil},
+		"eight tabs":               {append([]findings.Call{in}, many(8, call(400, "ExpiredToken"), refused(0))...), nil},
+		"again and again":          {append([]findings.Call{in}, many(12, refused(0))...), []findings.Kind{findings.Kept}},
+		"never refreshes":          {append([]findings.Call{in}, many(12, call(400, "ExpiredToken"))...), []findings.Kind{findings.Kept}},
+		"never refreshes by OAuth": {append([]findings.Call{in}, many(12, call(401, "invalid_token"))...), []findings.Kind{findings.Kept}},
+		"deactivated":              {append([]findings.Call{in}, many(12, call(401, "AccountDeactivated"))...), nil},
+		"a method for others":      {append([]findings.Call{in}, many(12, call(401, "UntrustedIss"))...), nil},
+		"a fault of a 401":         {append([]findings.Call{in}, many(12, call(401, "AuthenticationRequired"))...), nil},
+		"refused by one service":   {append([]findings.Call{in}, many(12, call(400, "ExpiredToken"), call(200, ""))...), nil},
+		"the access token lives":   {append([]findings.Call{in, refused(0)}, many(12, call(200, ""))...), nil},
+		"taken down, and again":    {append([]findings.Call{in, over}, many(12, call(401, "AccountTakedown"))...), []findings.Kind{findings.Kept}},
+		"a code with a nonce":      {append([]findings.Call{asked, exchanged}, many(20, call(200, ""))...), nil},
+		"sign-in too soon":         {[]findings.Call{hasty, again}, []findings.Kind{findings.Impatient}},
+		"taken down":               {down, nil},
 	} {
 		now := at
 		for i := range c.calls {

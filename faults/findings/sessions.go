@@ -122,23 +122,24 @@ func ofEnd(r *collector, session string, calls []*Call) {
 				}
 			}
 			expired, idle = nil, 0
-		case end != nil && end.Error == "AccountTakedown" && c.Status == 200: // it is back
-			end, refused, idle = nil, 0, 0
-		case end != nil && known:
-			if idle++; idle > goOn {
-				r.addKept(session, c, end)
-			}
-		case end == nil && known && c.expired() && c.Error != "AccountTakedown":
+		case c.Status == 200 && !c.Lost && (end == nil || end.Error == "AccountTakedown"): // the token is good, or good again
+			end, expired, refused, idle = nil, nil, 0, 0
+		case known && (c.over() || end != nil && end.Error == "AccountTakedown" && c.Error == end.Error):
 			if expired == nil {
 				expired = c
 			}
-			if !c.At.After(expired.End.Add(settle)) {
+			if !c.At.After(expired.End.Add(settle)) { // calls of a tab at once
 				continue
 			}
-			if idle++; idle > goOn {
-				r.add(Kept, c, session, "%s, %s after the access token was refused (%d %s), and no refresh",
-					c.Method, c.At.Sub(expired.End).Round(time.Second), expired.Status, expired.Error)
+			if idle++; idle <= goOn {
+				continue
 			}
+			if end != nil {
+				r.addKept(session, c, end)
+				continue
+			}
+			r.add(Kept, c, session, "%s, %s after the access token was refused (%d %s), and no refresh",
+				c.Method, c.At.Sub(expired.End).Round(time.Second), expired.Status, expired.Error)
 		}
 		if after := c.End.Add(settle); (c.Purpose == Refresh || c.Purpose == SignOut) && after.After(quiet) {
 			quiet = after

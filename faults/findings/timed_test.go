@@ -136,6 +136,30 @@ func TestGivenUp(t *testing.T) {
 	finds(t, "quick", []findings.Call{in, refresh(s, quick), refresh(8*s, quick)}, findings.Unused)
 }
 
+// TestOtherTab: a tab that wakes after another one learned that the session has ended makes its calls at once,
+// and learns of it by its own refresh.
+func TestOtherTab(t *testing.T) {
+	t.Parallel()
+	const s = time.Second
+	call := func(after time.Duration) findings.Call {
+		return at(after, quick, findings.Call{
+			Method: "getTimeline", Token: findings.AccessToken, Generation: findings.None, Given: findings.None, Status: 400, Error: "ExpiredToken",
+		})
+	}
+	out := at(s, quick, findings.Call{Purpose: findings.SignOut, Method: "deleteSession", Token: findings.RefreshToken, Given: findings.None})
+	for name, end := range map[string]findings.Call{"ended": refused(s), "signed out": out} {
+		calls := []findings.Call{at(0, quick, findings.Call{Purpose: findings.SignIn, Method: "createSession", Generation: findings.None}), end}
+		for i := range 12 {
+			calls = append(calls, call(3*s+time.Duration(i)*time.Millisecond))
+		}
+		finds(t, name, append(calls, refused(4*s)))
+		for i := range 12 {
+			calls = append(calls, call(5*s+time.Duration(i)*s))
+		}
+		finds(t, name+", and on", calls, findings.Kept)
+	}
+}
+
 // TestNonces: a call that was asked for a nonce comes again; the repeat may be asked, too.
 func TestNonces(t *testing.T) {
 	t.Parallel()
@@ -165,8 +189,10 @@ func TestRepeatedPost(t *testing.T) {
 	}
 	post := func(after time.Duration, status int) findings.Call { return slow(after, quick, status, false) }
 	look := at(2*time.Second, quick, findings.Call{
-		Verb: "GET", Method: "com.atproto.repo.listRecords", Digest: "look", Generation: findings.None, Given: findings.None,
+		Verb: "GET", Method: "com.atproto.repo.listRecords", Digest: "look", Generation: findings.None, Given: findings.None, Reads: "did:plc:a",
 	})
+	left := slow(s, 20*s, 200, true)
+	left.Left = true
 	finds(t, "twice", []findings.Call{post(time.Second, 502), post(3*time.Second, 200)}, findings.RepeatedPost)
 	finds(t, "looked", []findings.Call{post(time.Second, 502), look, post(3*time.Second, 200)})
 	finds(t, "refused", []findings.Call{post(time.Second, 502), post(3*time.Second, 400)})
@@ -176,7 +202,8 @@ func TestRepeatedPost(t *testing.T) {
 	}{
 		"ahead of the answer":              {slow(s, 20*s, 200, false), post(11*s, 200), []findings.Kind{findings.RepeatedPost}},
 		"ahead of one that cannot tell":    {slow(s, 20*s, 504, false), post(11*s, 200), []findings.Kind{findings.RepeatedPost}},
-		"ahead of the end of one":          {slow(s, 20*s, 200, true), post(3*s, 200), []findings.Kind{findings.RepeatedPost}},
+		"ahead of the end of one":          {left, post(3*s, 200), []findings.Kind{findings.RepeatedPost}},
+		"both wanted, and one lost later":  {slow(s, 20*s, 200, true), post(3*s, 200), nil},
 		"ahead of an answer that is no":    {slow(s, 20*s, 400, false), post(11*s, 200), nil},
 		"ahead of a no that is lost":       {slow(s, 20*s, 400, true), post(11*s, 200), nil},
 		"ahead of a 503":                   {slow(s, 20*s, 503, false), post(11*s, 200), nil},
@@ -188,6 +215,35 @@ func TestRepeatedPost(t *testing.T) {
 		finds(t, name, []findings.Call{c.first, c.second}, c.want...)
 	}
 	finds(t, "looked ahead of the answer", []findings.Call{slow(s, 20*s, 200, false), look, post(11*s, 200)})
+	noticed := slow(s, 1100*time.Millisecond, 200, true) // the client left before the look
+	finds(t, "left, and looked", []findings.Call{noticed, look, post(3*s, 200)})
+	finds(t, "looked ahead of a late 502", []findings.Call{slow(s, 8*s, 502, false), look, post(10*s, 200)})
+
+	// Who looks, and what came in between.
+	by := func(change func(*findings.Call)) findings.Call {
+		c := look
+		c.Account, c.DID, c.Client, c.Session, c.Reads = "", "", "other/1", "", "bob.test"
+		change(&c)
+		return c
+	}
+	between := func(status int) findings.Call { return post(2*s, status) }
+	for name, c := range map[string]struct {
+		between findings.Call
+		want    []findings.Kind
+	}{
+		"without a token, by the handle": {by(func(c *findings.Call) { c.Client = "app/1" }), nil},
+		"another program, by the DID":    {by(func(c *findings.Call) { c.Reads = "did:plc:a" }), nil},
+		"somebody at another account":    {by(func(*findings.Call) {}), []findings.Kind{findings.RepeatedPost}},
+		"in vain":                        {by(func(c *findings.Call) { c.Client, c.Status = "app/1", 503 }), []findings.Kind{findings.RepeatedPost}},
+		"lost":                           {by(func(c *findings.Call) { c.Client, c.Lost = "app/1", true }), []findings.Kind{findings.RepeatedPost}},
+		"another read":                   {by(func(c *findings.Call) { c.Client, c.Reads = "app/1", "" }), []findings.Kind{findings.RepeatedPost}},
+		"refused in between":             {between(400), []findings.Kind{findings.RepeatedPost}},
+		"too many in between":            {between(429), []findings.Kind{findings.RepeatedPost}},
+		"a nonce in between":             {between(401), []findings.Kind{findings.RepeatedPost}},
+		"a 503 in between":               {between(503), []findings.Kind{findings.RepeatedPost}},
+	} {
+		finds(t, name, []findings.Call{post(s, 502), c.between, post(3*s, 200)}, c.want...)
+	}
 }
 
 // TestMoved: a client may use an old address until it can know that there is a new one.
