@@ -320,7 +320,7 @@ func TestVerifyAway(t *testing.T) {
 						t.Errorf("%s, late: %t, refused: %+v, %v", prefix, late, out, err)
 					}
 				}
-				for _, fault := range []error{syscall.EIO, syscall.EUCLEAN} {
+				for _, fault := range []error{syscall.EIO, syscall.Errno(117)} { // EUCLEAN of Linux
 					store.err = &os.PathError{Op: "read", Path: "a file", Err: fault}
 					if out, err := verification(store, func(string) {}).Run(t.Context()); err != nil || !out.Damaged() {
 						t.Errorf("%s, late: %t, of a disk: %+v, %v", prefix, late, out, err)

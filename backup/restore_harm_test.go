@@ -217,7 +217,7 @@ func TestBlobUnreadable(t *testing.T) {
 				r := &backup.Reader{Identities: []age.Identity{h.id}, Depot: &unreadable{openFolder(t, h.dir), filepath.ToSlash(name), late, fault}}
 				dir := filepath.Join(t.TempDir(), "restored")
 				err := r.Restore(t.Context(), m, backup.Target{Dir: dir, Named: storetest.BlobFiles})
-				if fault == reset {
+				if errors.Is(fault, reset) {
 					if !errors.Is(err, reset) {
 						t.Errorf("late: %t: %v", late, err)
 					}
