@@ -106,11 +106,8 @@ func (s *Service) Retain(ctx context.Context) (out Retained, err error) {
 		s.Log.LogAttrs(ctx, slog.LevelWarn, "the store has snapshots that this data directory has not made, which stay: "+
 			"if no other server writes there, as after a restore, run nestbox backup --adopt once", slog.Int("snapshots", n))
 	}
-	drop, err := s.drop(ctx, own)
+	drop, err := s.drop(ctx, names, own)
 	if err != nil {
-		return out, err
-	}
-	if _, err := s.load(ctx, names, drop); err != nil {
 		return out, err
 	}
 	for name := range drop {
@@ -125,7 +122,7 @@ func (s *Service) Retain(ctx context.Context) (out Retained, err error) {
 	if names, err = Names(ctx, s.Depot); err != nil { // another machine may have made one
 		return out, err
 	}
-	left, err := s.load(ctx, names, nil)
+	left, err := s.load(ctx, names)
 	if err != nil {
 		return out, err
 	}
@@ -134,23 +131,25 @@ func (s *Service) Retain(ctx context.Context) (out Retained, err error) {
 	return out, s.sweep(ctx, left, leads, &out)
 }
 
-// drop returns which of the service's snapshots are to be removed.
-func (s *Service) drop(ctx context.Context, own []string) (map[string]bool, error) {
+// drop returns which of the service's own snapshots are to be removed, once it has read the manifests of
+// all that stay.
+func (s *Service) drop(ctx context.Context, names, own []string) (map[string]bool, error) {
 	drop, begun := map[string]bool{}, map[string]bool{}
 	for _, name := range s.Keep.dropped(own, s.Now()) {
 		drop[name] = true
 	}
 	reach := s.reach(own)
-	for _, name := range own {
-		if at, _, _ := nameOf(name); at.Before(reach) {
+	for _, name := range names {
+		at, _, _ := nameOf(name)
+		if drop[name] && at.Before(reach) {
 			continue
 		}
 		m, err := Load(ctx, s.Depot, name)
 		switch {
-		case err != nil && drop[name] && harmed(err): // it leads nowhere
+		case drop[name] && harmed(err): // it leads nowhere
 		case err != nil:
 			return nil, fmt.Errorf("nothing is removed: %w", err)
-		case m.Chain != "" && !begun[m.Chain]:
+		case m.Chain != "" && !begun[m.Chain] && !at.Before(reach) && slices.Contains(own, name):
 			begun[m.Chain] = true
 			delete(drop, name)
 		}
@@ -197,12 +196,9 @@ func neededOfLog(leads []*Manifest) func(Object) bool {
 	}
 }
 
-// load reads the manifests that are not to be left out.
-func (s *Service) load(ctx context.Context, names []string, without map[string]bool) (out []*Manifest, err error) {
+// load reads manifests.
+func (s *Service) load(ctx context.Context, names []string) (out []*Manifest, err error) {
 	for _, name := range names {
-		if without[name] {
-			continue
-		}
 		m, err := Load(ctx, s.Depot, name)
 		if err != nil {
 			return nil, fmt.Errorf("nothing is removed: %w", err)
