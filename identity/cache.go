@@ -7,6 +7,7 @@ import (
 
 	"github.com/maypok86/otter/v2"
 
+	"nestbox/internal/gate"
 	"nestbox/request"
 )
 
@@ -54,31 +55,49 @@ func newCache[V any](maxBytes uint64, weigh func(V) int, c *cache[V]) *cache[V] 
 
 // get returns what is known of a key, or asks, which ErrBusy may refuse.
 func (c *cache[V]) get(ctx context.Context, key string, why purpose) (V, error) {
-	if known, ok := c.entries.GetIfPresent(key); ok {
-		age := c.now().Sub(known.at)
-		switch {
-		case known.none != nil && age < c.times.negative:
-			return known.value, known.none
-		case known.none != nil || age >= c.times.gone:
-		default:
-			if age >= c.times.stale {
-				_, _ = c.flights.depart(key, forRenewal, request.Client{}, false) // if there is no room: the next call
-			}
-			return known.value, nil
+	if known := c.known(key, c.times.gone, c.times.negative); known != nil {
+		if known.none == nil && c.now().Sub(known.at) >= c.times.stale {
+			// If there is no room: the next call.
+			_, _ = c.flights.depart(key, forRenewal, request.Client{}, c.landed(key, c.times.stale, c.times.negative))
 		}
+		return known.value, known.none
 	}
-	return c.flights.ask(ctx, key, why, false)
+	return c.flights.ask(ctx, key, why, c.landed(key, c.times.gone, c.times.negative))
+}
+
+// known returns the answer that is kept of a key, if it is younger than good, or than none if
+// it is that there is nothing. It is nil otherwise.
+func (c *cache[V]) known(key string, good, none time.Duration) *cached[V] {
+	known, ok := c.entries.GetIfPresent(key)
+	if known.none != nil {
+		good = none
+	}
+	if !ok || c.now().Sub(known.at) >= good {
+		return nil
+	}
+	return &known
+}
+
+// landed is known for flights.
+func (c *cache[V]) landed(key string, good, none time.Duration) func() *gate.Flight[V] {
+	return func() *gate.Flight[V] {
+		if known := c.known(key, good, none); known != nil {
+			return gate.Landed(known.value, known.none)
+		}
+		return nil
+	}
 }
 
 // renew asks the network even if the answer is known, unless it was asked less than
 // believed ago. The answer is from after the call if believed is zero.
 func (c *cache[V]) renew(ctx context.Context, key string, why purpose, believed time.Duration) (V, error) {
-	if believed > 0 {
-		if known, ok := c.entries.GetIfPresent(key); ok && c.now().Sub(known.at) < believed {
-			return known.value, known.none
-		}
+	if believed == 0 {
+		return c.flights.ask(ctx, key, why, nil)
 	}
-	return c.flights.ask(ctx, key, why, believed == 0)
+	if known := c.known(key, believed, believed); known != nil {
+		return known.value, known.none
+	}
+	return c.flights.ask(ctx, key, why, c.landed(key, believed, believed))
 }
 
 // fetch asks the network and keeps the answer.

@@ -135,7 +135,7 @@ func (d *Directory) Document(ctx context.Context, did syntax.DID) ([]byte, error
 // ErrNotRegistered. The content of the operation is not checked, since the directory
 // has accepted it.
 func (d *Directory) Last(ctx context.Context, did syntax.DID) (didplc.OpEnum, error) {
-	return d.flights().ask(ctx, did.String(), forOwner, true)
+	return d.flights().ask(ctx, did.String(), forOwner, nil)
 }
 
 func (d *Directory) askLast(ctx context.Context, did string) (didplc.OpEnum, error) {

@@ -23,10 +23,10 @@ func newFlights[V any](w *work, question func(ctx context.Context, key string) (
 	return &flights[V]{question: question, work: w}
 }
 
-// ask returns the answer about a key, which is from after the call if newest is set,
-// or ErrBusy.
-func (s *flights[V]) ask(ctx context.Context, key string, why purpose, newest bool) (V, error) {
-	on, err := s.depart(key, why, request.ClientOf(ctx), newest)
+// ask returns the answer about a key, which is from after the call if known is nil, or
+// ErrBusy.
+func (s *flights[V]) ask(ctx context.Context, key string, why purpose, known func() *gate.Flight[V]) (V, error) {
+	on, err := s.depart(key, why, request.ClientOf(ctx), known)
 	if err != nil {
 		var none V
 		return none, err
@@ -34,14 +34,19 @@ func (s *flights[V]) ask(ctx context.Context, key string, why purpose, newest bo
 	return on.Wait(ctx)
 }
 
-// depart asks about a key on behalf of a client, unless that question is on its way or,
-// if newest is set, is the next to leave. Error: ErrBusy.
-func (s *flights[V]) depart(key string, why purpose, client request.Client, newest bool) (*gate.Flight[V], error) {
+// depart asks about a key on behalf of a client, unless that question is on its way, or the
+// answer is known by now. If known is nil, only a question counts that leaves after the call.
+// Error: ErrBusy.
+func (s *flights[V]) depart(key string, why purpose, client request.Client, known func() *gate.Flight[V]) (*gate.Flight[V], error) {
+	newest := known == nil
+	if newest {
+		known = func() *gate.Flight[V] { return nil }
+	}
 	return s.way.Depart(s.work.ctx, key, gate.Fare{
 		Place:  func(context.Context) (func(), error) { return s.work.place(why, client) },
 		Pay:    func() error { return s.work.pay(client) },
 		Newest: newest,
-	}, func() (value V, err error) {
+	}, known, func() (value V, err error) {
 		if err := s.work.ctx.Err(); err != nil {
 			return value, err
 		}

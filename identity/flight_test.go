@@ -1,12 +1,16 @@
 package identity_test
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+
+	"nestbox/identity"
 )
 
 // TestFreshShared: callers that want the newest answer share one question, which
@@ -102,5 +106,32 @@ func TestLastShared(t *testing.T) {
 	d.Close()
 	if _, err := d.Last(t.Context(), syntax.DID("did:plc:x")); err == nil {
 		t.Error("asked after the end")
+	}
+}
+
+// TestAskedOnce: however the calls of many callers fall, the network is asked once about each
+// key, also by one who looked just before the answer came and asks just after.
+func TestAskedOnce(t *testing.T) {
+	n := newNetwork(t)
+	tokens := n.ForTokens()
+	const keys, callers = 300, 8
+	for i := range keys {
+		did := syntax.DID(fmt.Sprintf("did:plc:%024d", i))
+		var all sync.WaitGroup
+		for of := range callers {
+			all.Go(func() {
+				ask := tokens.Fresh
+				if of%2 == 0 {
+					ask = tokens.DID
+				}
+				if _, err := ask(t.Context(), did); !errors.Is(err, identity.ErrNotRegistered) {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+	}
+	if asked := n.asked.Load(); asked != keys {
+		t.Errorf("asked %d times about %d", asked, keys)
 	}
 }

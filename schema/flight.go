@@ -56,7 +56,8 @@ type cause struct {
 // flight is a look-up that is under way.
 type flight = gate.Flight[*entry]
 
-// depart looks an NSID up, unless that is under way already. Error: ErrBusy.
+// depart looks an NSID up, unless that is under way, or another caller just has. Error:
+// ErrBusy.
 func (s *Service) depart(nsid syntax.NSID, c cause) (*flight, error) {
 	on, err := s.flights.Depart(s.ctx, nsid, gate.Fare{
 		Place: placeIn(&s.running[c.why], c),
@@ -66,11 +67,22 @@ func (s *Service) depart(nsid syntax.NSID, c cause) (*flight, error) {
 			}
 			return nil
 		},
-	}, func() (*entry, error) { return s.lookUp(s.ctx, nsid, c.why != forRecords) })
+	}, func() *flight { return s.landed(nsid) }, func() (*entry, error) { return s.lookUp(s.ctx, nsid, c.why != forRecords) })
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBusy, err)
 	}
 	return on, nil
+}
+
+// landed returns what a look-up of the last minute came to, or nil.
+func (s *Service) landed(nsid syntax.NSID) *flight {
+	if f, failed := s.failures.GetIfPresent(nsid); failed && s.age(f.at) < failedFor {
+		return gate.Landed[*entry](nil, &UnresolvedError{nsid, f.why})
+	}
+	if e, ok := s.entries.GetIfPresent(nsid); ok && e.Failure == "" && s.age(e.CheckedAt) < failedFor {
+		return gate.Landed(e, nil)
+	}
+	return nil
 }
 
 // placeIn returns what takes a place for a look-up, or refuses at once.

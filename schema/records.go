@@ -73,7 +73,12 @@ func (s *Service) records(writer syntax.DID, collection syntax.NSID, good time.D
 func (s *Service) build(writer syntax.DID, collection syntax.NSID, good time.Duration) {
 	why := cause{why: forRecords, account: writer}
 	// If there is no room, the next write tries again.
-	_, _ = s.builds.Depart(s.ctx, collection, gate.Fare{Place: placeIn(&s.building, why)}, func() (struct{}, error) {
+	_, _ = s.builds.Depart(s.ctx, collection, gate.Fare{Place: placeIn(&s.building, why)}, func() *gate.Flight[struct{}] {
+		if known, ok := s.compiled.GetIfPresent(collection); ok && s.age(known.at) < good {
+			return gate.Landed(struct{}{}, nil)
+		}
+		return nil
+	}, func() (struct{}, error) {
 		c, err := s.compile(s.ctx, writer, collection, good)
 		if err == nil || !errors.Is(err, ErrBusy) {
 			s.compiled.Set(collection, c)

@@ -56,10 +56,21 @@ func newFlight[V any]() *Flight[V] {
 	return f
 }
 
-// Depart returns the flight of a key that is under way, or begins one. Errors: ErrClosed,
-// and those of the fare.
-func (f *Flights[K, V]) Depart(ctx context.Context, key K, fare Fare, fly func() (V, error)) (*Flight[V], error) {
-	on, err := f.board(key, fare)
+// Landed returns a flight that has brought its answer.
+func Landed[V any](value V, err error) *Flight[V] {
+	f := newFlight[V]()
+	f.value, f.err = value, err
+	f.begin()
+	close(f.done)
+	return f
+}
+
+// Depart returns the flight of a key that is under way, or begins one. If none is, known is
+// asked before one begins: what a flight brought between the caller's own look and this call
+// is known by then, if fly keeps it. It returns nil if nothing is, and must not block. Errors:
+// ErrClosed, and those of the fare.
+func (f *Flights[K, V]) Depart(ctx context.Context, key K, fare Fare, known func() *Flight[V], fly func() (V, error)) (*Flight[V], error) {
+	on, err := f.board(key, fare, known)
 	if err != nil || on.begun.Err() != nil {
 		return on, err
 	}
@@ -96,12 +107,15 @@ func (f *Flights[K, V]) Depart(ctx context.Context, key K, fare Fare, fly func()
 
 // board returns the flight of a key, which the caller must begin if nobody has. f.mu is
 // not held.
-func (f *Flights[K, V]) board(key K, fare Fare) (*Flight[V], error) {
+func (f *Flights[K, V]) board(key K, fare Fare, known func() *Flight[V]) (*Flight[V], error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	on := f.way[key]
 	switch {
 	case on == nil:
+		if back := known(); back != nil {
+			return back, nil
+		}
 		if f.way == nil {
 			f.way = map[K]*Flight[V]{}
 		}

@@ -13,6 +13,9 @@ func atOnce() Fare {
 	return Fare{Place: func(context.Context) (func(), error) { return func() {}, nil }}
 }
 
+// nothing is known to a caller.
+func nothing[V any]() *Flight[V] { return nil }
+
 // held is work that lasts until it is released.
 type held struct {
 	times   atomic.Int32
@@ -37,7 +40,7 @@ func TestFlightsShare(t *testing.T) {
 				go func() {
 					fare := atOnce()
 					fare.Newest = newest
-					on, err := f.Depart(t.Context(), "a", fare, h.fly)
+					on, err := f.Depart(t.Context(), "a", fare, nothing[int32], h.fly)
 					if err != nil {
 						t.Error(err)
 						return
@@ -52,7 +55,7 @@ func TestFlightsShare(t *testing.T) {
 			synctest.Wait()
 		}
 		leaving, leave := context.WithCancel(t.Context())
-		on, err := f.Depart(leaving, "a", atOnce(), h.fly)
+		on, err := f.Depart(leaving, "a", atOnce(), nothing[int32], h.fly)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +75,7 @@ func TestFlightsShare(t *testing.T) {
 		if len(f.way) != 0 {
 			t.Error("a flight is kept")
 		}
-		if _, err := f.Depart(t.Context(), "a", atOnce(), h.fly); !errors.Is(err, ErrClosed) || len(f.way) != 0 {
+		if _, err := f.Depart(t.Context(), "a", atOnce(), nothing[int32], h.fly); !errors.Is(err, ErrClosed) || len(f.way) != 0 {
 			t.Errorf("after the end: %v", err)
 		}
 	})
@@ -108,7 +111,7 @@ func TestFlightsQueue(t *testing.T) {
 		depart := func(ctx context.Context, key string, pays error) <-chan result {
 			done := make(chan result, 1)
 			go func() {
-				on, err := f.Depart(ctx, "a", caller(key, pays), h.fly)
+				on, err := f.Depart(ctx, "a", caller(key, pays), nothing[int32], h.fly)
 				if err != nil {
 					done <- result{err: err}
 					return
@@ -153,15 +156,40 @@ func TestFlightsQueue(t *testing.T) {
 func TestFlightsGivenUp(t *testing.T) {
 	var f Flights[string, int]
 	fly := func() (int, error) { return 1, nil }
-	if _, err := f.Depart(t.Context(), "a", Fare{Place: func(context.Context) (func(), error) { return nil, ErrFull }}, fly); !errors.Is(err, ErrFull) {
+	if _, err := f.Depart(t.Context(), "a", Fare{Place: func(context.Context) (func(), error) { return nil, ErrFull }}, nothing[int], fly); !errors.Is(err, ErrFull) {
 		t.Errorf("no place: %v", err)
 	}
 	gave := false
 	fare := Fare{Place: func(context.Context) (func(), error) { return func() { gave = true }, nil }, Pay: func() error { return ErrShare }}
-	if _, err := f.Depart(t.Context(), "a", fare, fly); !errors.Is(err, ErrShare) || !gave {
+	if _, err := f.Depart(t.Context(), "a", fare, nothing[int], fly); !errors.Is(err, ErrShare) || !gave {
 		t.Errorf("not paid: %v, the place was given back: %t", err, gave)
 	}
 	if len(f.way) != 0 {
 		t.Error("the flight is kept")
+	}
+}
+
+// TestFlightsLanded: a caller who looked before a flight was back, and came after it, takes
+// what it brought. One begins only if that will not do.
+func TestFlightsLanded(t *testing.T) {
+	var f Flights[string, int]
+	kept := 0
+	fly := func() (int, error) {
+		kept++
+		return kept, nil
+	}
+	for i, c := range []struct{ least, want int }{{1, 1}, {1, 1}, {2, 2}, {1, 2}} {
+		on, err := f.Depart(t.Context(), "a", atOnce(), func() *Flight[int] {
+			if kept < c.least {
+				return nil
+			}
+			return Landed(kept, nil)
+		}, fly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := on.Wait(t.Context()); n != c.want || err != nil {
+			t.Errorf("%d: %d, %v", i, n, err)
+		}
 	}
 }

@@ -23,11 +23,16 @@ const (
 // fetches limits the fetches that one client network causes.
 var fetches = ratelimit.Limit{Name: "client documents", Points: 30, Window: 5 * time.Minute}
 
-// fetch fetches a client's document, or shares the fetch that is on its way. A caller that
-// leaves does not end it for the others. Errors, besides those of the database:
-// ErrUnavailable, request.ErrTooMany.
-func (s *Service) fetch(ctx context.Context, id string, u *url.URL) (*known, error) {
-	on, err := s.flights.Depart(ctx, id, s.fare(ctx), func() (*known, error) { return s.obtain(s.ctx, id, u) })
+// fetch fetches a client's document, or shares the fetch that is on its way. It does not fetch
+// what another caller just has, if that will do. A caller that leaves does not end a fetch
+// for the others. Errors, besides those of the database: ErrUnavailable, request.ErrTooMany.
+func (s *Service) fetch(ctx context.Context, id string, u *url.URL, does func(*known) bool) (*known, error) {
+	on, err := s.flights.Depart(ctx, id, s.fare(ctx), func() *gate.Flight[*known] {
+		if k, ok := s.known.GetIfPresent(id); ok && does(k) {
+			return gate.Landed(k, nil)
+		}
+		return nil
+	}, func() (*known, error) { return s.obtain(s.ctx, id, u) })
 	if errors.Is(err, gate.ErrClosed) {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

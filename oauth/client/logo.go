@@ -61,8 +61,14 @@ func (s *Service) Logo(ctx context.Context, id string) (Logo, error) {
 		return Logo{}, ErrNotFound
 	}
 	k := s.logos.of(id)
-	if k == nil || k.uri != c.Logo || !s.Now().Before(k.until) {
-		on, err := s.logos.flights.Depart(ctx, id, s.fare(ctx), func() (*keptLogo, error) { return s.fetchLogo(c), nil })
+	does := func(k *keptLogo) bool { return k != nil && k.uri == c.Logo && s.Now().Before(k.until) }
+	if !does(k) {
+		on, err := s.logos.flights.Depart(ctx, id, s.fare(ctx), func() *gate.Flight[*keptLogo] {
+			if k := s.logos.of(id); does(k) {
+				return gate.Landed(k, nil)
+			}
+			return nil
+		}, func() (*keptLogo, error) { return s.fetchLogo(c), nil })
 		if err != nil {
 			return Logo{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}

@@ -122,7 +122,7 @@ func (s *Service) Refetch(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	k, err := s.fetch(ctx, id, u)
+	k, err := s.fetch(ctx, id, u, func(*known) bool { return false })
 	if err != nil {
 		return err
 	}
@@ -150,11 +150,11 @@ func (s *Service) Load(ctx context.Context, id string, why Purpose) (*Client, er
 		return nil, err
 	}
 	now := s.Now()
-	if k.client != nil && now.Before(k.fresh) && (k.fault == nil || !k.fault.invalid) {
-		return k.client, nil
+	does := func(k *known) bool {
+		return k.failedLately(now) || k.client != nil && now.Before(k.fresh) && (k.fault == nil || !k.fault.invalid)
 	}
-	if now.Sub(k.failed) >= failureLife {
-		fetched, err := s.fetch(ctx, id, u)
+	if !does(k) {
+		fetched, err := s.fetch(ctx, id, u, does)
 		if err != nil && k.client == nil {
 			return nil, err
 		}
@@ -164,6 +164,9 @@ func (s *Service) Load(ctx context.Context, id string, why Purpose) (*Client, er
 	}
 	return k.answer(id, why, now)
 }
+
+// failedLately reports whether the last fetch failed, so that none is due yet.
+func (k *known) failedLately(now time.Time) bool { return now.Sub(k.failed) < failureLife }
 
 // answer decides whether what is known counts, if need be without a document of today.
 func (k *known) answer(id string, why Purpose, now time.Time) (*Client, error) {
@@ -225,8 +228,11 @@ func (s *Service) newer(ctx context.Context, c *Client, why Purpose) (*Client, b
 	if err != nil {
 		return nil, false, err
 	}
-	if (k.client == nil || now.Sub(k.client.Fetched) > newest) && now.Sub(k.failed) >= failureLife {
-		if k, err = s.fetch(ctx, c.ID, c.URL); err != nil {
+	does := func(k *known) bool {
+		return k.failedLately(now) || k.client != nil && now.Sub(k.client.Fetched) <= newest
+	}
+	if !does(k) {
+		if k, err = s.fetch(ctx, c.ID, c.URL, does); err != nil {
 			return nil, false, err
 		}
 	}

@@ -395,3 +395,23 @@ func TestFaultDetail(t *testing.T) {
 		t.Errorf("the log has no reason:\n%s", &log)
 	}
 }
+
+// TestFetchedOnce: however the calls of many callers fall, a document that does for them is
+// fetched once, and so is one that fails.
+func TestFetchedOnce(t *testing.T) {
+	w := newWorld(t)
+	for i := range 200 {
+		id := fmt.Sprintf("https://app.example.com/%d/client-metadata.json", i)
+		if i%2 == 0 {
+			w.serve(id, answer{body: jsonOf(metadata(map[string]any{"client_id": id}))})
+		}
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() { _, _ = w.Load(t.Context(), id, client.ForRequest) })
+		}
+		all.Wait()
+		if n := w.fetched(id); n != 1 {
+			t.Errorf("%s: fetched %d times", id, n)
+		}
+	}
+}
