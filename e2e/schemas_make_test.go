@@ -166,7 +166,7 @@ func pack(t *testing.T, dir, to string) {
 
 // unfilled are tables that get no row of this program's making: their rows are sealed, belong to
 // others that are not there, or make the server go on with something that never began.
-var unfilled = []string{"totp", "recovery_key", "recovery_code", "key_change", "handle_change", "announce", "blob_orphaned", "blob_garbage", "event_deleted", "webauthn_user", "passkey", "oauth_session"}
+var unfilled = []string{"totp", "recovery_key", "recovery_code", "key_change", "handle_change", "announce", "record_block", "blob_orphaned", "blob_garbage", "event_deleted", "webauthn_user", "passkey", "oauth_session"}
 
 // makeSchema makes a database of a schema from the migrations up to it, with the rows of a database
 // of today: what both have of each table. Tables that stay empty get a row of plain values.

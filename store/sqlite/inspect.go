@@ -192,7 +192,7 @@ func (r *rows) EachRow(yield func(repo.Record, repo.Derived) error) error {
 
 func eachRow(c *sqlite.Conn, number int64, yield func(repo.Record, repo.Derived) error) error {
 	var block []byte
-	return query(c, `SELECT key, cid, rev, block, subject,
+	return query(c, `SELECT key, cid, rev, `+wholeBlock+`, subject,
 		(SELECT group_concat(b.cid, ' ') FROM (SELECT cid FROM blob_ref WHERE repo_id = r.repo_id AND key = r.key ORDER BY cid) b)
 		FROM record r WHERE repo_id = ? ORDER BY key`,
 		func(s *sqlite.Stmt) { s.BindInt64(1, number) },

@@ -319,13 +319,16 @@ func insertRecord(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write) (c
 			s.BindText(2, w.Key)
 			bindCID(s, 3, w.CID)
 			s.BindText(4, rev.String())
-			s.BindBytes(5, w.Block)
+			s.BindBytes(5, inline(w.Block))
 			s.BindText(6, w.Subject)
 		})
 	if err != nil {
 		return false, fmt.Errorf("insert record %s: %w", w.Key, err)
 	}
-	return n > 0, nil
+	if n == 0 {
+		return false, nil
+	}
+	return true, storeLarge(c, number, w.Key, w.Block)
 }
 
 // replaceRecord updates or removes a record that is there, and removes its
@@ -342,16 +345,20 @@ func replaceRecord(c *sqlite.Conn, number int64, rev syntax.TID, w repo.Write, t
 			return 0, fmt.Errorf("remove record %s: %w", w.Key, repo.ErrNoRecord)
 		}
 	} else {
-		_, err := change(c, "UPDATE record SET cid = ?3, rev = ?4, block = ?5, subject = nullif(?6, '') WHERE repo_id = ?1 AND key = ?2",
+		_, err := change(c, `UPDATE record SET cid = ?3, rev = ?4, block = ?5, block_id = NULL, subject = nullif(?6, '')
+			WHERE repo_id = ?1 AND key = ?2`,
 			func(s *sqlite.Stmt) {
 				atKey(s)
 				bindCID(s, 3, w.CID)
 				s.BindText(4, rev.String())
-				s.BindBytes(5, w.Block)
+				s.BindBytes(5, inline(w.Block))
 				s.BindText(6, w.Subject)
 			})
 		if err != nil {
 			return 0, fmt.Errorf("update record %s: %w", w.Key, err)
+		}
+		if err := storeLarge(c, number, w.Key, w.Block); err != nil {
+			return 0, err
 		}
 	}
 	var ids []string

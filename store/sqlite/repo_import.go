@@ -164,7 +164,7 @@ var sweeps = []struct{ list, remove string }{
 		"DELETE FROM node WHERE id BETWEEN ?1 << 32 AND CAST(?2 AS INTEGER)",
 	},
 	{
-		"SELECT length(block), key FROM record WHERE repo_id = ?1 ORDER BY key LIMIT ?2",
+		"SELECT " + blockLength + ", key FROM record WHERE repo_id = ?1 ORDER BY key LIMIT ?2",
 		"DELETE FROM record WHERE repo_id = ?1 AND key <= ?2",
 	},
 	{

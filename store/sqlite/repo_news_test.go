@@ -21,10 +21,12 @@ func TestNewPostsPlan(t *testing.T) {
 			return nil
 		})
 	})
-	want := []string{
-		"SEARCH record USING INDEX record_post (repo_id=? AND rev>?)", "CORRELATED SCALAR SUBQUERY 1",
+	large := []string{"SEARCH b USING INTEGER PRIMARY KEY (rowid=?)"}
+	want := slices.Concat([]string{
+		"SEARCH record USING INDEX record_post (repo_id=? AND rev>?)", "CORRELATED SCALAR SUBQUERY 3",
 		"SEARCH t USING PRIMARY KEY (did=? AND subject=?)",
-	}
+		"CORRELATED SCALAR SUBQUERY 1",
+	}, large, []string{"CORRELATED SCALAR SUBQUERY 2"}, large)
 	if err != nil || !slices.Equal(plan, want) {
 		t.Errorf("plan %q, %v", plan, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -122,6 +123,11 @@ func TestSweepPlan(t *testing.T) {
 					return nil
 				})
 			})
+			if strings.Contains(sql, "record_block") { // each large block is found by its number
+				plan = slices.DeleteFunc(plan, func(step string) bool {
+					return step == "CORRELATED SCALAR SUBQUERY 1" || step == "SEARCH b USING INTEGER PRIMARY KEY (rowid=?)"
+				})
+			}
 			if err != nil || len(plan) != 1 || !strings.HasPrefix(plan[0], "SEARCH ") || !strings.Contains(plan[0], "PRIMARY KEY (") {
 				t.Errorf("%s: plan %q, %v", sql, plan, err)
 			}

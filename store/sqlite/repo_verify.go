@@ -31,6 +31,11 @@ var repoInvariants = []invariant{
 	{"node of no repository", `SELECT DISTINCT id >> 32 FROM node WHERE id >> 32 NOT IN (SELECT id FROM repo)`},
 	{"record of no repository", `SELECT DISTINCT repo_id FROM record WHERE repo_id NOT IN (SELECT id FROM repo)`},
 	{"reference to a blob of no repository", `SELECT DISTINCT repo_id FROM blob_ref WHERE repo_id NOT IN (SELECT id FROM repo)`},
+	{"record without its large block", `SELECT (SELECT did FROM ` + live + ` p WHERE p.id = c.repo_id), c.key FROM record c
+			WHERE c.block_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM record_block b WHERE b.id = c.block_id)`},
+	{"large block that is not one record's", `SELECT b.id FROM record_block b LEFT JOIN
+			(SELECT block_id, count(*) AS n FROM record WHERE block_id IS NOT NULL GROUP BY block_id) c ON c.block_id = b.id
+			WHERE c.n IS NOT 1`},
 	{"reference to a blob by no record of that revision", `SELECT r.did, b.key, b.cid FROM ` + live + ` r JOIN blob_ref b ON b.repo_id = r.id
 			WHERE NOT EXISTS (SELECT 1 FROM record c WHERE c.repo_id = r.id AND c.key = b.key AND c.rev = b.rev)`},
 	{"blob is used and not marked so, or the other way round", `SELECT a.did, b.cid FROM blob b JOIN account a ON a.id = b.account_id

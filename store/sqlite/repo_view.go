@@ -118,7 +118,7 @@ func decodeNode(l *mst.Link, children, block []byte) (*mst.Node, error) {
 // Record implements repo.View.
 func (v *view) Record(key string) (repo.Record, error) {
 	rec, found := repo.Record{Key: key}, false
-	err := query(v.conn, "SELECT cid, rev, block FROM record WHERE repo_id = ? AND key = ?",
+	err := query(v.conn, "SELECT cid, rev, "+wholeBlock+" FROM record WHERE repo_id = ? AND key = ?",
 		func(s *sqlite.Stmt) { s.BindInt64(1, v.head.Number); s.BindText(2, key) },
 		func(r *sqlite.Stmt) (err error) {
 			found = true
@@ -164,7 +164,7 @@ func (v *view) Records(rg repo.Range) ([]repo.Record, error) {
 	}
 	var out []repo.Record
 	size := 0
-	err := query(v.conn, "SELECT key, cid, rev, block FROM record WHERE repo_id = +?1 AND key > ?2 AND key < ?3"+shown+
+	err := query(v.conn, "SELECT key, cid, rev, "+wholeBlock+" FROM record WHERE repo_id = +?1 AND key > ?2 AND key < ?3"+shown+
 		" ORDER BY key"+order+" LIMIT +?4",
 		func(s *sqlite.Stmt) {
 			s.BindInt64(1, v.head.Number)
@@ -234,7 +234,7 @@ func (v *view) BySubject(collection, subject string, limit int) (keys []string, 
 
 // newPosts reads the part of the index record_post behind a revision, from its end.
 // SQLite knows the size of a block that it does not read.
-const newPosts = `SELECT key, cid, rev, CASE WHEN length(block) <= ?5 THEN block END FROM record INDEXED BY record_post
+const newPosts = `SELECT key, cid, rev, CASE WHEN ` + blockLength + ` <= ?5 THEN ` + wholeBlock + ` END FROM record INDEXED BY record_post
 	WHERE repo_id = +?1 AND rev > ?2 AND key BETWEEN '` + repo.PostCollection + `/' AND '` + repo.PostCollection + `0'
 	AND NOT EXISTS (SELECT 1 FROM takedown t WHERE t.did = ?3 AND t.subject = key) ORDER BY rev DESC, key DESC LIMIT +?4`
 
@@ -330,7 +330,7 @@ func (v *view) EachNode(since syntax.TID, yield func(id int64, children []int64,
 func (v *view) EachRecord(since syntax.TID, yield func(repo.Record) error) error {
 	var block, scratch []byte
 	var last syntax.TID
-	return query(v.conn, "SELECT key, cid, rev, block FROM record WHERE repo_id = ? AND rev > ? ORDER BY key",
+	return query(v.conn, "SELECT key, cid, rev, "+wholeBlock+" FROM record WHERE repo_id = ? AND rev > ? ORDER BY key",
 		func(s *sqlite.Stmt) { s.BindInt64(1, v.head.Number); s.BindText(2, since.String()) },
 		func(r *sqlite.Stmt) error {
 			scratch = columnInto(scratch, r, 1)

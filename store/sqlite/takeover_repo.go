@@ -92,11 +92,14 @@ func fillRecord(c *sqlite.Conn, number int64, rec takeover.RecordRow) error {
 			s.BindText(2, rec.Key)
 			bindCID(s, 3, rec.CID)
 			s.BindText(4, rec.Rev.String())
-			s.BindBytes(5, rec.Block)
+			s.BindBytes(5, inline(rec.Block))
 			s.BindText(6, rec.Subject)
 		})
 	if err != nil {
 		return fmt.Errorf("insert record %s: %w", rec.Key, err)
+	}
+	if err := storeLarge(c, number, rec.Key, rec.Block); err != nil {
+		return err
 	}
 	for _, id := range rec.Blobs {
 		_, err := change(c, "INSERT INTO blob_ref (repo_id, cid, key, rev) VALUES (?, ?, ?, ?)",

@@ -45,6 +45,7 @@ func Run(t *testing.T, name string) {
 		prefsTests,
 		repoTests,
 		repoImportTests,
+		repoLargeTests,
 		repoNewsTests,
 		repoSubjectTests,
 		repoViewTests,
