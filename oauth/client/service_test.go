@@ -282,7 +282,7 @@ func (g *gated) RoundTrip(r *http.Request) (*http.Response, error) {
 func (g *gated) until(t *testing.T, n int) {
 	t.Helper()
 	in := func() int { g.mu.Lock(); defer g.mu.Unlock(); return g.waiting }
-	for end := time.Now().Add(5 * time.Second); in() != n; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); in() != n; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%d fetches on their way, want %d", in(), n)
 		}
