@@ -130,8 +130,8 @@ func TestCrowdStopsItsMaker(t *testing.T) {
 }
 
 // TestCrowdAhead: keys of the coming days, which an app password has chosen, make every new
-// TID a neighbour of a crowd. Whoever posts beside it is never refused, and a crowd elsewhere
-// in the tree may not become larger than the largest.
+// TID a neighbour of a crowd. An owner who posts beside it is never refused, and a crowd
+// elsewhere in the tree may not become larger than the largest.
 func TestCrowdAhead(t *testing.T) {
 	w := newWorld(t).limited()
 	alice := w.person("alice")
