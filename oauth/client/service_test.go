@@ -112,7 +112,9 @@ func TestFaults(t *testing.T) {
 			if _, err := w.Load(t.Context(), appID, client.ForSession); !errors.Is(err, client.ErrUnavailable) {
 				t.Errorf("for a session: %v", err)
 			}
-			w.serve(appID, answer{body: jsonOf(metadata(nil)), header: map[string]string{"Content-Type": "application/ld+json; charset=utf-8"}})
+			w.serve(appID, answer{
+				body: "\xEF\xBB\xBF" + jsonOf(metadata(nil)), header: map[string]string{"Content-Type": "application/ld+json; charset=utf-8"},
+			})
 			w.pass(time.Second)
 			if _, err := w.Load(t.Context(), appID, client.ForRequest); err != nil {
 				t.Errorf("mended: %v", err)
