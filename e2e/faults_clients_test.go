@@ -261,3 +261,22 @@ func findingsOf(t *testing.T, p *pdstest.Process) map[string][]string {
 	}
 	return found
 }
+
+// TestFaultsDropped: an app that drops its session is found, though the OAuth library signs out of it behind the
+// new sign-in.
+func TestFaultsDropped(t *testing.T) {
+	p := launchFailing(t)
+	plan := filepath.Join(t.TempDir(), "plan.json")
+	text := `{"faults":[{"fault":"access-life","for":"20s"},{"fault":"status","status":503,"methods":["refresh"]}]}`
+	if err := os.WriteFile(plan, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	setFaults(t, p, plan)
+	runScript(t, []string{"faults-dropped.mjs"}, []string{"SERVICE=" + p.Base, "PLC=" + p.Ready.PLC}, handlers{
+		"account": func(name string) any { return newOwner(t, p, name) },
+		"allow":   func(request string) any { return answerScript(t, p, request, false) },
+	})
+	if found := findingsOf(t, p); len(found) != 1 || len(found["dropped-session"]) != 1 {
+		t.Errorf("found %v", found)
+	}
+}

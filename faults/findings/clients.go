@@ -167,6 +167,12 @@ func (s *opened) reason(in *Call) string {
 	return ""
 }
 
+// leftAt reports whether the session was left behind when a sign-in came. If a refresh of it failed, it may be a
+// person who gave it up.
+func (s *opened) leftAt(in *Call) bool {
+	return !s.over && s.failed == nil && !s.endsBy(in) && s.last.At.Before(in.At)
+}
+
 // used returns when each session was last used. A sign-out ends it, and is no use: some libraries sign out of
 // the old session once they have a new one.
 func used(calls []*Call) map[string]time.Time {
@@ -224,8 +230,7 @@ func ofSignIns(r *collector, calls []*Call) {
 	}
 	var left []*Call // sign-ins that left a session behind
 	for i, s := range order[min(1, len(order)):] {
-		// If a refresh of the old one failed, it may be a person who gave it up.
-		if old, in := order[i], s.first; in.Purpose == SignIn && !s.instead && !old.over && old.failed == nil && !old.endsBy(in) && old.last.At.Before(in.At) {
+		if in := s.first; in.Purpose == SignIn && !s.instead && order[i].leftAt(in) {
 			left = append(left, in)
 		}
 	}
