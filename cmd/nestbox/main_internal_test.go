@@ -148,6 +148,9 @@ func TestDeveloping(t *testing.T) {
 			t.Errorf("%s: %s, %v, want %s", name, got, err, want)
 		}
 	}
+	if _, err := findPlan("mobile:0"); err == nil || !strings.Contains(err.Error(), "a seed is above 0") {
+		t.Errorf("seed 0: %v", err)
+	}
 	if _, err := findPlan("magic"); err == nil || !strings.Contains(err.Error(), "neither a preset nor a file") {
 		t.Errorf("a plan that is not there: %v", err)
 	}
