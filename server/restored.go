@@ -149,6 +149,9 @@ type Restored struct {
 	JumpedTo  int64       `json:"jumpedTo"`
 	Relays    []RelaySeen `json:"relays"`
 	Faults    int64       `json:"faults"`
+	// LostBlobs is how many of the faults are blobs whose files are missing or damaged, Lost the first of them.
+	LostBlobs int64      `json:"lostBlobs,omitempty"`
+	Lost      []LostBlob `json:"lost,omitempty"`
 	// Undone is what happened after the state that was restored, as far as the store has what came
 	// later.
 	Undone *Undone `json:"undone,omitempty"`
@@ -267,9 +270,15 @@ func settle(ctx context.Context, a RestoreArgs, replay *backup.Replay, out *Rest
 	}
 	v.Lock = func() (func() error, error) { return func() error { return nil }, nil }
 	v.Now, v.Fault, v.Remark, v.Progress = time.Now, a.Fault, func(string) {}, func(string) {}
+	v.Lost = out.lose
 	done, err := v.Run(ctx)
 	if out.Faults = done.Faults; err != nil {
 		return err
+	}
+	if a.Serve != nil && out.Faults > out.LostBlobs {
+		if err := checkIntact(ctx, dir); err != nil {
+			return err
+		}
 	}
 	if !a.NoJump {
 		if err := jump(ctx, dir, &c, a, out); err != nil {
@@ -367,7 +376,7 @@ func RestoreFirst(ctx context.Context, c *config.Config, envFile string, log *sl
 		},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("restore from PDS_RESTORE_FROM: %w", err)
+		return nil, fmt.Errorf("restore from PDS_RESTORE_FROM %s: %w", c.RestoreFrom, err)
 	}
 	if out.Faults > 0 {
 		log.LogAttrs(ctx, slog.LevelError, "what was restored is damaged: nestbox verify names all of it", slog.Int64("faults", out.Faults))

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"nestbox/admin"
 	"nestbox/backup"
 	"nestbox/backup/depot"
 	"nestbox/blob/disk"
@@ -211,5 +212,48 @@ func TestRestoreBlobs(t *testing.T) {
 	dir = filepath.Join(t.TempDir(), "data")
 	if out := restore(dir, setting+"\n"); out.Blobs != "" || out.BlobsElsewhere != blobs || len(filesOf(t, filepath.Join(dir, "blobs"))) != 1 {
 		t.Errorf("a server has the folder: %+v", out)
+	}
+}
+
+// TestRestoreFirstLost: a server starts from a store that has lost a blob, which restored.json and the doctor name until
+// it is there again.
+func TestRestoreFirstLost(t *testing.T) {
+	t.Parallel()
+	lost := loseServer(t, "one")
+	if err := os.RemoveAll(filepath.Join(lost.store, "blobs")); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "data")
+	out, err := lost.first(t, dir)
+	if err != nil || out == nil || out.Faults != 1 || out.LostBlobs != 1 || len(out.Lost) != 1 || out.Lost[0].CID != lost.cids[0] {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, "restored.json"))
+	if err != nil || !strings.Contains(string(raw), lost.cids[0]) {
+		t.Errorf("%s, %v", raw, err)
+	}
+	s := pdstest.Start(t, pdstest.Options{Dir: dir, Settings: []string{"PDS_DID_PLC_URL=" + lost.plc}})
+	finding := func() (f admin.Finding) {
+		var all admin.Diagnosis
+		if err := s.Run(t.Context(), string(admin.CmdDoctor), admin.Done{}, &all); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range all.Findings {
+			if f.What == "restored blobs" {
+				return f
+			}
+		}
+		t.Fatalf("%+v", all)
+		return f
+	}
+	if f := finding(); f.OK || !strings.Contains(f.Says, lost.cids[0]) {
+		t.Errorf("%+v", f)
+	}
+	alice := s.SignIn(t, lost.did, pdstest.Password)
+	s.Do(t, pdstest.Request{
+		NSID: "com.atproto.repo.uploadBlob", Auth: pdstest.Bearer(alice.AccessJwt), Body: "one", Header: http.Header{"Content-Type": {"text/plain"}},
+	})
+	if f := finding(); !f.OK {
+		t.Errorf("it was uploaded again: %+v", f)
 	}
 }

@@ -64,9 +64,6 @@ func (s *serveCmd) Run() (err error) {
 			return err
 		}
 	}
-	if restored != nil && restored.Faults > 0 {
-		return fmt.Errorf("what was restored is damaged, %d faults: start without PDS_RESTORE_FROM to serve it as it is", restored.Faults)
-	}
 	srv, err := server.Open(ctx, server.Options{
 		Config: c, Origins: config.Origins(flags, os.Environ()), Warnings: warnings, Version: version, Log: log, Now: time.Now,
 		Fatal: fatal(log), DevMail: os.Stderr, Listen: true, Manager: system.FindManager(os.Environ()), NoSafetyCopy: s.NoSafetyCopy,
