@@ -189,8 +189,14 @@ func Restore(ctx context.Context, a RestoreArgs) (out Restored, err error) {
 	out = Restored{At: time.Now().UTC().Truncate(time.Second), From: a.Reader.Depot.String(), Relays: []RelaySeen{}}
 	err = a.Reader.RestoreNewest(ctx, backup.Target{
 		Dir: a.To, Keys: a.Keys, At: a.At, Named: sqlite.BlobFiles,
-		Spare: []string{datadir.FileSettings}, Makes: []string{restoredName, laterName}, Beside: a.beside(),
-		Place: func(context.Context, string) (backup.BlobPlace, error) { return a.blobPlace(&out) },
+		Spare: []string{datadir.FileSettings, datadir.TakeoverFile}, Makes: []string{restoredName, laterName, datadir.TakeoverFile},
+		Beside: a.beside(),
+		Place: func(ctx context.Context, database string) (backup.BlobPlace, error) {
+			if err := noteTakeover(ctx, datadir.Dir(a.To), database); err != nil {
+				return nil, err
+			}
+			return a.blobPlace(&out)
+		},
 		Then: func(replay *backup.Replay) error {
 			out.Snapshot, out.LeftOut = replay.Snapshot().Name, replay.LeftOut
 			out.Made, out.LastEvent, out.Segments, out.Later, out.Gap = replay.At, replay.LastEvent, replay.Segments(), replay.Later, replay.Gap
@@ -228,8 +234,9 @@ func (a *RestoreArgs) blobPlace(out *Restored) (backup.BlobPlace, error) {
 		c = &loaded
 		_, given = config.Origins(flags, os.Environ())[setting]
 	}
+	_, err := os.Stat(dir.Takeover()) // then the settings name the source's folder
 	folder, tmp := blobFolders(dir, c)
-	if folder == dir.Blobs() || c.BlobDiskLocation == "" {
+	if err == nil || folder == dir.Blobs() {
 		return nil, nil //nolint:nilnil // nil is none
 	}
 	if !given {
