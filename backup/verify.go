@@ -308,7 +308,7 @@ func (v *Verification) whole(ctx context.Context, m *Manifest, replay *Replay, d
 
 // restore restores everything but the blobs.
 func (v *Verification) restore(ctx context.Context, m *Manifest, dir string) error {
-	if _, err := v.files(ctx, m, dir, nil); err != nil {
+	if _, err := v.files(ctx, m, &Target{Dir: dir}); err != nil {
 		return err
 	}
 	if m.KeysApart && v.Keys != "" {

@@ -229,7 +229,7 @@ type Config struct {
 	// `daily=7,weekly=4,monthly=6`. Default: all.
 	BackupKeep string `env:"PDS_BACKUP_KEEP" group:"backup"`
 	// Store of backups, as in `PDS_BACKUP_TO`, whose newest snapshot is restored at the start if the data directory
-	// is empty. So a lost machine is one command. It has no effect on a data directory that has something.
+	// is empty. So a lost machine is one command. It has no effect on a data directory that has a database.
 	RestoreFrom string `env:"PDS_RESTORE_FROM" group:"backup"`
 	// File with the identity of age that opens the backups of `PDS_RESTORE_FROM`.
 	RestoreIdentity string `env:"PDS_RESTORE_IDENTITY_FILE" group:"backup"`

@@ -484,6 +484,9 @@ func restoredText(done server.Restored, dir string) string {
 		fmt.Fprintf(&said, "\nThe next event gets a number above %d, and the server announces every account again when it starts.",
 			done.JumpedTo)
 	}
+	if done.Blobs != "" {
+		fmt.Fprintf(&said, "\nThe blobs are in %s, as PDS_BLOBSTORE_DISK_LOCATION wants it.", done.Blobs)
+	}
 	if done.BlobsElsewhere != "" {
 		fmt.Fprintf(&said, "\nMove the folder %s to %s, as PDS_BLOBSTORE_DISK_LOCATION wants it.",
 			filepath.Join(dir, backup.BlobsName), done.BlobsElsewhere)

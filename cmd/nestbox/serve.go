@@ -60,8 +60,10 @@ func (s *serveCmd) Run() (err error) {
 	if err != nil {
 		return err
 	}
-	if restored != nil && restored.Faults > 0 {
-		return fmt.Errorf("what was restored is damaged, %d faults: start without PDS_RESTORE_FROM to serve it as it is", restored.Faults)
+	if restored != nil { // what was taken over has its places elsewhere
+		if c, warnings, err = config.Load(flags, os.Environ()); err != nil {
+			return err
+		}
 	}
 	srv, err := server.Open(ctx, server.Options{
 		Config: c, Origins: config.Origins(flags, os.Environ()), Warnings: warnings, Version: version, Log: log, Now: time.Now,
