@@ -110,7 +110,7 @@ func (s *Server) backUp(ctx context.Context, raw []byte, in io.Reader, out io.Wr
 	}
 	last, at := "", time.Time{}
 	service.Progress = func(p backup.Step) {
-		if now := time.Now(); p.Step != last || now.Sub(at) >= progressEvery {
+		if now := time.Now(); p.Step != last || p.Done >= p.Total || now.Sub(at) >= progressEvery {
 			last, at = p.Step, now
 			say(BackupLine{Step: &p})
 		}
