@@ -367,7 +367,7 @@ func (w *rebuilder) chunk(i int, pack []byte, isDelta bool) error {
 	}
 	if !isDelta {
 		w.written++
-		w.progress(Step{"restore", w.written * chunkSize, w.m.HeldSize, 0})
+		w.progress(Step{"restore", min(w.written*chunkSize, w.m.HeldSize), w.m.HeldSize, 0})
 	}
 	return nil
 }

@@ -300,11 +300,17 @@ func settle(ctx context.Context, a RestoreArgs, replay *backup.Replay, out *Rest
 	return durable.WriteFile(filepath.Join(a.To, restoredName), append(raw, '\n'), 0o600)
 }
 
-// jump moves the numbers of events above those that relays have seen.
+// jump moves the numbers of events above those that relays have seen, and that the store knows were given.
 func jump(ctx context.Context, dir datadir.Dir, c *config.Config, a RestoreArgs, out *Restored) (err error) {
 	to, margin := a.JumpTo, int64(0)
 	if to == 0 {
-		to, margin = out.LastEvent, jumpMargin
+		if to, err = backup.LastEvent(ctx, a.Reader.Depot); err != nil {
+			return err
+		}
+		if to > mostSeen {
+			return fmt.Errorf("%s: %w", a.Reader.Depot, firehose.ErrTooHigh)
+		}
+		to, margin = max(to, out.LastEvent), jumpMargin
 		if len(c.Crawlers) == 0 {
 			margin = blindMargin
 		}
@@ -315,7 +321,7 @@ func jump(ctx context.Context, dir datadir.Dir, c *config.Config, a RestoreArgs,
 			case errors.Is(err, firehose.ErrUnseen):
 			case err != nil:
 				seen.Error, margin = err.Error(), blindMargin
-			case seen.Seq > firehose.MaxJump-blindMargin:
+			case seen.Seq > mostSeen:
 				return fmt.Errorf("%s: %w", relay, firehose.ErrTooHigh)
 			}
 			to = max(to, seen.Seq)
