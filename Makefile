@@ -57,7 +57,7 @@ fuzz: ## each fuzz target for FUZZTIME
 
 soak: build e2e/node_modules/.package-lock.json $(INDIGO) ## for the night: 500 rounds of kill -9, and the long tests for SOAK each
 	NESTBOX_BIN=$(CURDIR)/bin/nestbox NESTBOX_KILL_ROUNDS=500 NESTBOX_SOAK=$(SOAK) \
-		go test ./e2e ./store/... -run 'Kill|Soak' -count=1 -timeout 24h -v
+		go test ./e2e ./store/... -run 'Kill|Soak|LogBound' -count=1 -timeout 24h -v
 
 generate: ## what is written by tools: docs/settings.md, the schemas of records
 	go generate ./...

@@ -7,12 +7,12 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 	"golang.org/x/crypto/scrypt"
 
 	"nestbox/account"
+	"nestbox/internal/costtest"
 )
 
 func TestNewAppPassword(t *testing.T) {
@@ -131,19 +131,19 @@ func TestFindImportedAppPasswords(t *testing.T) {
 		list = append(list, account.AppPassword{ID: int64(i), Hash: salt + ":" + hex.EncodeToString(key)})
 	}
 	list = append(list, account.AppPassword{ID: 12, Hash: account.HashAppPassword(did, "abcd-efgh-ijkl-zzzz")})
-	begun := time.Now()
+	begun := costtest.CPU(t)
 	if found, err := h.FindAppPassword(t.Context(), did, list[:1], "abcd-efgh-ijkl-yyyy"); found != nil || err != nil {
 		t.Errorf("%+v, %v", found, err)
 	}
-	one := time.Since(begun)
-	begun = time.Now()
+	one := costtest.CPU(t) - begun
+	begun = costtest.CPU(t)
 	for typed, want := range map[string]int64{"abcd-efgh-ijkl-mn07": 7, "ABCD EFGH IJKL MN11": 11, "abcd-efgh-ijkl-zzzz": 12, "abcd-efgh-ijkl-yyyy": -1} {
 		found, err := h.FindAppPassword(t.Context(), did, list, typed)
 		if err != nil || (found == nil) != (want < 0) || found != nil && (found.ID != want || found.Imported() != (want < 12)) {
 			t.Errorf("%s: %+v, %v", typed, found, err)
 		}
 	}
-	if all := time.Since(begun); all > 20*one {
+	if all := costtest.CPU(t) - begun; all > 20*one {
 		t.Errorf("four passwords among 12 took %s, one among one %s", all, one)
 	}
 }

@@ -20,6 +20,8 @@ type Storage struct {
 	// BackedUp is when a backup was last made, Verified when one was last verified; zero if this
 	// server knows of none.
 	BackedUp, Verified time.Time
+	// Unsent is why what is written does not arrive at the backups; empty if it does, or is not sent.
+	Unsent string
 	// Disks are those of the data directory and, if they lie elsewhere, of the blobs.
 	Disks []Disk
 	// Error is why a part is missing; empty if none is.

@@ -337,7 +337,7 @@ func TestVacuumBetween(t *testing.T) {
 			t.Fatal(err)
 		}
 		send(t, w, s)
-		size := databasePages(t, w.dir)
+		size, before := databasePages(t, w.dir), logHeader(t, w.dir)
 		if err := storetest.Vacuum(filepath.Join(w.dir, "nestbox.sqlite"), copies); err != nil {
 			t.Fatal(err)
 		}
@@ -348,7 +348,9 @@ func TestVacuumBetween(t *testing.T) {
 		send(t, w, s)
 		want := 2
 		if s.Segments.NeedsBase() {
-			if !copies {
+			// Where the log has started over, by this server's own time, that program may have
+			// copied something unseen.
+			if !copies && logHeader(t, w.dir) == before {
 				t.Error("what is in the log needs a base")
 			}
 			snapshot(t, s)
@@ -361,6 +363,18 @@ func TestVacuumBetween(t *testing.T) {
 		}
 		mustVerify(t, store)
 	}
+}
+
+// logHeader returns what is another once the write-ahead log has started over.
+func logHeader(t *testing.T, dir string) [32]byte {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(dir, "nestbox.sqlite-wal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var header [32]byte
+	copy(header[:], raw)
+	return header
 }
 
 // TestMarkDoubted: after a kill the log goes on where the mark is. Where that may not be what it was,

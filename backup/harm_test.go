@@ -254,7 +254,7 @@ func TestHostileStore(t *testing.T) {
 		if !errors.Is(err, backup.ErrDamaged) {
 			t.Errorf("%v, want ErrDamaged", err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Error("it waits for a pipe")
 	}
 }
@@ -364,7 +364,7 @@ func (s stalling) Put(ctx context.Context, name string, size int64, body io.Read
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		return errors.New("the run goes on")
 	}
 }

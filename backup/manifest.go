@@ -111,6 +111,10 @@ func (m *Manifest) objects() []Stored {
 	return all
 }
 
+// ShownTime is the form of a time that is shown to people who may name it for a restore: all of it is there,
+// so that it is not before what it is of.
+const ShownTime = "2006-01-02T15:04:05.000Z07:00"
+
 // nameTime is the form of a time in the name of a manifest.
 const nameTime = "20060102T150405.000Z"
 
@@ -265,7 +269,7 @@ func candidates(ctx context.Context, d Depot, at, now time.Time) ([]string, erro
 	}
 	first, _, _ := nameOf(names[0])
 	if first.After(at) {
-		return nil, fmt.Errorf("%s: %w of that time or before: the oldest is of %s", d, ErrNoSnapshot, first.Format(time.RFC3339))
+		return nil, fmt.Errorf("%s: %w of that time or before: the oldest is of %s", d, ErrNoSnapshot, first.Format(ShownTime))
 	}
 	return names[:latest(names, at)+1], nil
 }

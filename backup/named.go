@@ -16,18 +16,20 @@ import (
 
 // blobs writes the files of the blobs of a state, as far as the database at a path names them. Those that
 // are damaged or missing in the store are left out. A verification of what was restored finds them.
-func (r *Reader) blobs(ctx context.Context, replay *Replay, to Target, path string) error {
-	dir := filepath.Join(to.Dir, BlobsName)
-	done, made := int64(0), map[string]bool{}
-	write := func(line *blobLine) error {
-		shard := filepath.Join(dir, line.key[:2])
-		if !made[shard] {
-			if err := durable.MakeDir(shard); err != nil {
-				return err
-			}
-			made[shard] = true
+func (r *Reader) blobs(ctx context.Context, replay *Replay, to Target, path string) (err error) {
+	place, settle := r.inFolder(ctx, filepath.Join(to.Dir, BlobsName))
+	if to.Place != nil {
+		switch elsewhere, err := to.Place(ctx, path); {
+		case err != nil:
+			return err
+		case elsewhere != nil:
+			defer func() { err = errors.Join(err, elsewhere.Close()) }()
+			place, settle = r.inPlace(ctx, elsewhere), elsewhere.Settle
 		}
-		if err := r.blob(ctx, line, filepath.Join(shard, line.key)); err != nil {
+	}
+	done := int64(0)
+	write := func(line *blobLine) error {
+		if err := place(line); err != nil {
 			return err
 		}
 		done++
@@ -53,7 +55,39 @@ func (r *Reader) blobs(ctx context.Context, replay *Replay, to Target, path stri
 	if err := end(); err != nil {
 		return err
 	}
-	return syncTree(dir)
+	return settle()
+}
+
+// inFolder returns what restores a blob into the folder of blobs of a data directory, and what makes that
+// durable.
+func (r *Reader) inFolder(ctx context.Context, dir string) (place func(*blobLine) error, settle func() error) {
+	made := map[string]bool{}
+	place = func(line *blobLine) error {
+		shard := filepath.Join(dir, line.key[:2])
+		if !made[shard] {
+			if err := durable.MakeDir(shard); err != nil {
+				return err
+			}
+			made[shard] = true
+		}
+		return r.blob(ctx, line, filepath.Join(shard, line.key))
+	}
+	return place, func() error { return syncTree(dir) }
+}
+
+// inPlace returns what restores a blob into a folder elsewhere, unless its file is there.
+func (r *Reader) inPlace(ctx context.Context, to BlobPlace) func(*blobLine) error {
+	return func(line *blobLine) error {
+		if _, there, err := to.Size(line.key); err != nil || there {
+			return err
+		}
+		return to.Adopt(line.key, func(path string) error {
+			if err := r.blob(ctx, line, path); err != nil {
+				return err
+			}
+			return durable.SyncDir(path) // of a file, it syncs the content
+		})
+	}
 }
 
 // blob writes a blob's file, and removes what is there of one that is damaged.

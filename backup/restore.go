@@ -51,11 +51,27 @@ type Target struct {
 	// Spare are the names of files that may be damaged or missing in the store: Replay.Without names those
 	// that are.
 	Spare []string
-	// Makes are the names of what Then makes in the folder, besides the database's own.
+	// Makes are the names of what Place and Then make in the folder, besides the database's own.
 	Makes []string
+	// Beside are the names of what may be in the folder before, and stays as it is.
+	Beside []string
+	// Place, if it is set, is called when the small files are there, and the database is at a path, whatever
+	// its schema. It returns where the blobs go, nil for the folder of that name in Dir.
+	Place func(ctx context.Context, path string) (BlobPlace, error)
 	// Then, if it is set, is called when everything is there, and the folder still locked. If
 	// it fails, the restore has not ended. replay is the state that was restored.
 	Then func(replay *Replay) error
+}
+
+// BlobPlace is a folder of blobs outside of a data directory. What is in it stays as it is.
+type BlobPlace interface {
+	// Size returns the size of a blob's file in bytes; ok is false if there is none.
+	Size(key string) (size int64, ok bool, err error)
+	// Adopt makes a blob's file of what fill writes to a path, and makes durable.
+	Adopt(key string, fill func(path string) error) error
+	// Settle makes the names of the files durable.
+	Settle() error
+	Close() error
 }
 
 // Restore makes a data directory of a snapshot, which it locks, without the blobs that are damaged
@@ -91,7 +107,8 @@ func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) (err error
 	for _, k := range keys {
 		names = append(names, k.Name)
 	}
-	release, err := begin(to.Dir, names)
+	names = append(names, to.Makes...)
+	release, err := begin(to.Dir, names, to.Beside)
 	if err != nil {
 		return err
 	}
@@ -103,7 +120,7 @@ func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) (err error
 	if n, err := r.applyAll(ctx, replay.segments, path+restoredEnding); err != nil && !replay.cut(n, err) {
 		return err
 	}
-	if replay.Without, err = r.files(ctx, m, to.Dir, to.Spare); err != nil {
+	if replay.Without, err = r.files(ctx, m, &to); err != nil {
 		return err
 	}
 	if err := r.blobs(ctx, replay, to, path+restoredEnding); err != nil {
@@ -114,7 +131,7 @@ func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) (err error
 			return err
 		}
 	}
-	if err := mark(to.Dir, append(names, to.also()...)); err != nil {
+	if err := mark(to.Dir, append(names, DatabaseName, DatabaseName+"-wal", DatabaseName+"-shm")); err != nil {
 		return err
 	}
 	if err := os.Rename(path+restoredEnding, path); err != nil {
@@ -134,11 +151,6 @@ func (r *Reader) Restore(ctx context.Context, m *Manifest, to Target) (err error
 	return durable.SyncDir(to.Dir)
 }
 
-// also returns the names of what Then may make, besides the names of the restore.
-func (t *Target) also() []string {
-	return append([]string{DatabaseName, DatabaseName + "-wal", DatabaseName + "-shm"}, t.Makes...)
-}
-
 // restoredEnding ends the name of a database that is not whole yet.
 const restoredEnding = ".restored"
 
@@ -153,9 +165,9 @@ func mark(dir string, names []string) error {
 }
 
 // begin locks and marks a folder that is empty, or has only what a restore left that has not
-// ended, which it removes.
-func begin(dir string, names []string) (release func() error, err error) {
-	if _, err := leftIn(dir); err != nil { // in a folder of something else, no lock is made
+// ended, which it removes, besides names that stay.
+func begin(dir string, names, beside []string) (release func() error, err error) {
+	if _, err := leftIn(dir, beside); err != nil { // in a folder of something else, no lock is made
 		return nil, err
 	}
 	if err := durable.MakeDir(dir); err != nil {
@@ -164,7 +176,7 @@ func begin(dir string, names []string) (release func() error, err error) {
 	if release, err = durable.Lock(dir); err != nil {
 		return nil, err
 	}
-	left, err := leftIn(dir)
+	left, err := leftIn(dir, beside)
 	for _, name := range left {
 		if err == nil {
 			err = os.RemoveAll(filepath.Join(dir, name))
@@ -180,8 +192,8 @@ func begin(dir string, names []string) (release func() error, err error) {
 }
 
 // leftIn returns what a restore that has not ended left in a folder: ErrNotEmpty if there is
-// anything else.
-func leftIn(dir string) (left []string, err error) {
+// anything else but what stays beside it.
+func leftIn(dir string, beside []string) (left []string, err error) {
 	raw, err := os.ReadFile(filepath.Join(dir, unfinishedName)) //nolint:gosec // the operator's own folder
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("look into %s: %w", dir, err)
@@ -197,7 +209,7 @@ func leftIn(dir string) (left []string, err error) {
 	}
 	for _, e := range entries {
 		switch name := e.Name(); {
-		case name == unfinishedName || bare(name):
+		case name == unfinishedName || bare(name) || slices.Contains(beside, name):
 		case ours[name]:
 			left = append(left, name)
 		default:
@@ -210,21 +222,6 @@ func leftIn(dir string) (left []string, err error) {
 // bare reports whether a folder with a file of that name still counts as empty: a file
 // system has it, or it is the lock.
 func bare(name string) bool { return name == "lost+found" || name == durable.LockName }
-
-// Empty reports whether a folder has nothing but what a file system of its own has, and a
-// lock, or is missing.
-func Empty(dir string) (bool, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return false, fmt.Errorf("look into %s: %w", dir, err)
-	}
-	for _, e := range entries {
-		if !bare(e.Name()) {
-			return false, nil
-		}
-	}
-	return true, nil
-}
 
 // Unfinished reports whether a restore to the folder has not ended.
 func Unfinished(dir string) bool {
@@ -370,7 +367,7 @@ func (w *rebuilder) chunk(i int, pack []byte, isDelta bool) error {
 	}
 	if !isDelta {
 		w.written++
-		w.progress(Step{"restore", w.written * chunkSize, w.m.HeldSize, 0})
+		w.progress(Step{"restore", min(w.written*chunkSize, w.m.HeldSize), w.m.HeldSize, 0})
 	}
 	return nil
 }
@@ -421,26 +418,39 @@ func applyPages(file *os.File, in io.Reader) (head ltx.Header, err error) {
 	return dec.Header(), nil
 }
 
-// files writes the small files of a snapshot, and returns which of the spare ones it cannot, and why.
-func (r *Reader) files(ctx context.Context, m *Manifest, dir string, spare []string) (without []string, err error) {
+// files writes the small files of a snapshot but those that stay as they are, and returns which of the spare
+// ones it cannot, and why.
+func (r *Reader) files(ctx context.Context, m *Manifest, to *Target) (without []string, err error) {
 	for _, f := range m.Files {
+		if to.keeps(f.Name) {
+			continue
+		}
 		var content []byte
 		err := r.use(ctx, f.Stored, func(in io.Reader) (err error) {
 			content, err = io.ReadAll(in)
 			return err
 		})
-		if harmed(err) && slices.Contains(spare, f.Name) {
+		if harmed(err) && slices.Contains(to.Spare, f.Name) {
 			without = append(without, fmt.Sprintf("%s: %v", f.Name, err))
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		if err := writeSmall(dir, f.Name, content); err != nil {
+		if err := writeSmall(to.Dir, f.Name, content); err != nil {
 			return nil, err
 		}
 	}
 	return without, nil
+}
+
+// keeps reports whether a file is there that stays as it is.
+func (t *Target) keeps(name string) bool {
+	if !slices.Contains(t.Beside, name) {
+		return false
+	}
+	_, err := os.Lstat(filepath.Join(t.Dir, name))
+	return err == nil
 }
 
 func writeSmall(dir, name string, content []byte) error {

@@ -202,6 +202,13 @@ func TestKeysApart(t *testing.T) {
 	if err := r.Restore(t.Context(), m, backup.Target{Dir: filepath.Join(t.TempDir(), "x"), Keys: other}); err == nil {
 		t.Error("another file was taken for the keys")
 	}
+	for _, keys := range []string{"", s.KeysApart} {
+		v := verification(store, func(line string) { t.Errorf("fault: %s", line) })
+		v.Keys = keys
+		if out, err := v.Run(t.Context()); err != nil || out.KeysUnchecked != (keys == "") {
+			t.Errorf("verified with %q: %+v, %v", keys, out, err)
+		}
+	}
 	dir := mustRestore(t, r, m, s.KeysApart)
 	if got, err := os.ReadFile(filepath.Join(dir, "keyring.json")); string(got) != `{"keys":[]}` || err != nil {
 		t.Errorf("%q, %v", got, err)

@@ -273,7 +273,8 @@ func Spans(ctx context.Context, d Depot) (spans []Span, err error) {
 		}
 		one.Why = why
 		if why == "" && i < len(listed)-1 && l.Chain != "" && listed[i+1].Err == nil && listed[i+1].Chain != l.Chain {
-			one.Why = "the log could not be followed any more: the server's log has why"
+			one.Why = fmt.Sprintf("the snapshot of %s begins another log, as after a restore, or a crash that leaves it unclear "+
+				"whether all was sent", listed[i+1].At.Format(ShownTime))
 		}
 		if last := len(spans) - 1; last >= 0 && !one.From.After(spans[last].To) {
 			spans[last].To, spans[last].Why = later(spans[last].To, one.To), one.Why
@@ -282,6 +283,30 @@ func Spans(ctx context.Context, d Depot) (spans []Span, err error) {
 		spans = append(spans, one)
 	}
 	return spans, nil
+}
+
+// LastEvent returns the largest number of an event that a store knows was given: by all of its snapshots
+// that can be read, and all segments of the log, whatever they lead on from.
+func LastEvent(ctx context.Context, d Depot) (last int64, err error) {
+	listed, err := List(ctx, d)
+	if err != nil {
+		return 0, err
+	}
+	for _, l := range listed {
+		if l.Err == nil {
+			last = max(last, l.LastEvent)
+		}
+	}
+	err = d.List(ctx, logFolder+"/", func(o Object) error {
+		if s, ok := parseSegment(o.Name, o.Size); ok {
+			last = max(last, s.LastEvent)
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("list the log in %s: %w", d, err)
+	}
+	return last, nil
 }
 
 func later(a, b time.Time) time.Time {

@@ -447,6 +447,7 @@ func (r *run) files(ctx context.Context, m *Manifest) error {
 	var apart []keyFile
 	m.Files, m.KeysApart, r.keys = []Kept{}, r.KeysApart != "", map[string]string{}
 	for i, f := range r.Source.Files {
+		r.progress(Step{"keys", int64(i + 1), int64(len(r.Source.Files)), r.sent.Load()})
 		content, err := os.ReadFile(f.Path)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
@@ -454,7 +455,6 @@ func (r *run) files(ctx context.Context, m *Manifest) error {
 		if err != nil {
 			return fmt.Errorf("read %s: %w", f.Path, err)
 		}
-		r.progress(Step{"keys", int64(i + 1), int64(len(r.Source.Files)), r.sent.Load()})
 		if f.Key {
 			r.keys[f.Name] = sumOf(content)
 		}

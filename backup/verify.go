@@ -51,6 +51,8 @@ type Verified struct {
 	DamagedObjects []string `json:"damagedObjects,omitempty"`
 	// Parted is the chain of the newest snapshot, if the log behind it has a gap, else empty.
 	Parted string `json:"parted,omitempty"`
+	// KeysUnchecked: the keys of a snapshot are apart, and were not named: none of them was looked at.
+	KeysUnchecked bool `json:"keysUnchecked,omitempty"`
 	// HashesOnly: there was no identity to open the snapshots with, so that only the hashes
 	// of what the store has were compared.
 	HashesOnly bool `json:"hashesOnly"`
@@ -105,6 +107,7 @@ func (v Verification) Run(ctx context.Context) (out Verified, err error) {
 			continue // its own hash was compared
 		}
 		out.Snapshots++
+		out.KeysUnchecked = out.KeysUnchecked || m.KeysApart && v.Keys == ""
 		replay, err := v.replay(ctx, m, time.Time{})
 		if err != nil {
 			return out, err
@@ -308,7 +311,7 @@ func (v *Verification) whole(ctx context.Context, m *Manifest, replay *Replay, d
 
 // restore restores everything but the blobs.
 func (v *Verification) restore(ctx context.Context, m *Manifest, dir string) error {
-	if _, err := v.files(ctx, m, dir, nil); err != nil {
+	if _, err := v.files(ctx, m, &Target{Dir: dir}); err != nil {
 		return err
 	}
 	if m.KeysApart && v.Keys != "" {

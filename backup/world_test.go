@@ -303,7 +303,16 @@ func mustVerify(tb testing.TB, store backup.Depot) int {
 // mustRestore restores a snapshot, and verifies the data directory that it returns.
 func mustRestore(tb testing.TB, r *backup.Reader, m *backup.Manifest, keys string) string {
 	tb.Helper()
-	dir := filepath.Join(tb.TempDir(), "restored")
+	dir, before := filepath.Join(tb.TempDir(), "restored"), r.Progress
+	r.Progress = func(p backup.Step) {
+		if p.Done > p.Total {
+			tb.Errorf("more than all is done: %+v", p)
+		}
+		if before != nil {
+			before(p)
+		}
+	}
+	defer func() { r.Progress = before }()
 	if err := r.Restore(tb.Context(), m, backup.Target{Dir: dir, Keys: keys}); err != nil {
 		tb.Fatal(err)
 	}

@@ -89,7 +89,7 @@ func (s *Service) Bring(ctx context.Context, did syntax.DID, id cid.Cid, body io
 	if err := request.Charge(ctx, s.Limits, did.String(), 1, limit); err != nil {
 		return err
 	}
-	_, err = s.upload(ctx, a.ID, s.counted(ctx, body, did, bytes), length, declared, func(got cid.Cid, _ string) error {
+	_, err = s.upload(ctx, a.ID, "", s.counted(ctx, body, did, bytes), length, declared, func(got cid.Cid, _ string) error {
 		if !got.Equals(id) {
 			return fmt.Errorf("%w: it is %s, not %s", ErrContent, got, id)
 		}

@@ -2,6 +2,7 @@ package blob
 
 import (
 	"errors"
+	"strconv"
 	"time"
 
 	"nestbox/internal/gate"
@@ -11,6 +12,8 @@ const (
 	// maxUploads is how many uploads of one account may run at once: more than the
 	// pictures of a post.
 	maxUploads = 16
+	// maxUploadsApp is how many of them one app may have.
+	maxUploadsApp = maxUploads / 2
 	// DefaultInFlight is how much of the disk all uploads that are under way may use
 	// together, in bytes.
 	DefaultInFlight = 4 << 30
@@ -30,7 +33,7 @@ var (
 
 // flights are the uploads that are under way. The zero value is ready.
 type flights struct {
-	places gate.Places[int64] // by account
+	places gate.Places[string] // by account, and app
 	disk   gate.Budgets[int64]
 }
 
@@ -38,7 +41,7 @@ type flights struct {
 type flight struct {
 	flights *flights
 	account int64
-	place   *gate.Place[int64]
+	place   *gate.Place[string]
 	bytes   int64
 	bounds  flightBounds
 }
@@ -51,11 +54,16 @@ type flightBounds struct {
 	free func() (int64, error)
 }
 
-// begin takes a place for an upload of length bytes; below 0 the length is not
-// known. Bytes count once they arrive: otherwise a client that announces much and
+// begin takes a place for an upload of length bytes by an app, or by the account itself if
+// via is empty; below 0 the length is not known. Bytes count once they arrive: otherwise a client that announces much and
 // sends little would keep others out.
-func (f *flights) begin(accountID, length int64, bounds flightBounds) (*flight, error) {
-	place, err := f.places.Try(gate.Room{}, gate.Share[int64]{Key: accountID, Most: maxUploads})
+func (f *flights) begin(accountID int64, via string, length int64, bounds flightBounds) (*flight, error) {
+	key := strconv.FormatInt(accountID, 10)
+	shares := []gate.Share[string]{{Key: key, Most: maxUploads}}
+	if via != "" {
+		shares = append(shares, gate.Share[string]{Key: key + " " + via, Most: maxUploadsApp})
+	}
+	place, err := f.places.Try(gate.Room{}, shares...)
 	if err != nil {
 		return nil, errManyUploads
 	}

@@ -68,7 +68,7 @@ func TestRoomInFlight(t *testing.T) {
 	go func() { ended <- upload(body, 1_000_000) }()
 	// The last write returns when all before it is counted, and the others below leave
 	// room for its one byte.
-	for _, part := range append(slices.Repeat([]int{64 << 10}, 10), 1) {
+	for _, part := range append(slices.Repeat([]int{64 << 10}, 10), 1, 1) {
 		if _, err := client.Write(make([]byte, part)); err != nil {
 			t.Fatal(err)
 		}

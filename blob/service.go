@@ -82,11 +82,12 @@ var errBody = errors.New("read upload")
 func (s *Service) Upload(ctx context.Context, accountID int64, body io.Reader, length int64, declared string,
 	may func(mimeType string) error,
 ) (Blob, error) {
-	return s.upload(ctx, accountID, body, length, declared, func(_ cid.Cid, kind string) error { return may(kind) })
+	return s.upload(ctx, accountID, "", body, length, declared, func(_ cid.Cid, kind string) error { return may(kind) })
 }
 
-// upload is Upload. An error of may, which gets the CID too, refuses it.
-func (s *Service) upload(ctx context.Context, accountID int64, body io.Reader, length int64, declared string,
+// upload is Upload, by an app if via is not empty. An error of may, which gets the CID too,
+// refuses it.
+func (s *Service) upload(ctx context.Context, accountID int64, via string, body io.Reader, length int64, declared string,
 	may func(id cid.Cid, kind string) error,
 ) (Blob, error) {
 	limit, over := s.UploadLimit, ErrTooLarge
@@ -102,7 +103,7 @@ func (s *Service) upload(ctx context.Context, accountID int64, body io.Reader, l
 	if length > limit {
 		return Blob{}, over
 	}
-	flight, err := s.flights.begin(accountID, length, s.inFlight())
+	flight, err := s.flights.begin(accountID, via, length, s.inFlight())
 	if err != nil {
 		return Blob{}, err
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
+	"github.com/ipfs/go-cid"
 
 	"nestbox/auth"
 	"nestbox/dagcbor"
@@ -76,7 +77,8 @@ func (s *Service) UploadBlob(ctx context.Context, calling auth.Scoped[auth.Uploa
 	if !typed {
 		return UploadBlobOutput{}, xrpc.InvalidRequest("Request encoding (Content-Type) required but not provided")
 	}
-	b, err := s.Upload(ctx, a.ID, s.counted(ctx, in, caller.DID, bytes), in.Length, declared, func(mimeType string) error {
+	body := s.counted(ctx, in, caller.DID, bytes)
+	b, err := s.upload(ctx, a.ID, caller.Via, body, in.Length, declared, func(_ cid.Cid, mimeType string) error {
 		return caller.May(scope.NeedBlob(mimeType))
 	})
 	if err != nil {
@@ -127,6 +129,11 @@ func (b *Blob) Send(w http.ResponseWriter, r *http.Request, file File) {
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("ETag", `"`+name+`"`)
+	if r.Header.Get("Range") == "bytes=-0" { // none of it (RFC 9110, 14.1.2): ServeContent would send a range that ends before it begins
+		h.Set("Content-Range", "bytes */"+strconv.FormatInt(b.Size, 10))
+		http.Error(w, "the range has no bytes", http.StatusRequestedRangeNotSatisfiable)
+		return
+	}
 	http.ServeContent(w, inBytes(r), "", time.Time{}, file)
 }
 

@@ -78,6 +78,7 @@ func TestGetBlob(t *testing.T) {
 		{"If-None-Match", `"other"`, http.StatusOK, content},
 		{"Range", "bytes=1-6", http.StatusPartialContent, "script"},
 		{"Range", "bytes=-9", http.StatusPartialContent, "</script>"},
+		{"Range", "bytes=-0", http.StatusRequestedRangeNotSatisfiable, "the range has no bytes\n"},
 		{"Range", "bytes=100-", http.StatusRequestedRangeNotSatisfiable, "*"},
 		{"Range", "Bytes=1-6", http.StatusPartialContent, "script"},
 		{"Range", "items=0-1", http.StatusOK, content},

@@ -19,6 +19,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/atcrypto"
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"nestbox/datadir"
 	nestmail "nestbox/mail"
 )
 
@@ -231,7 +232,7 @@ func (c *Config) SendsMail() bool {
 }
 
 func (c *Config) checkSessions(f *Faults, flags Flags) {
-	if k := c.JWTSecret; k.IsSet() && len(k.Reveal()) < minSecret && !c.DevMode && !flags.Inherits {
+	if k := c.JWTSecret; k.IsSet() && len(k.Reveal()) < minSecret && !c.DevMode && !flags.Inherits && !c.restores() {
 		f.add("PDS_JWT_SECRET", fmt.Sprintf("it is shorter than %d bytes", minSecret),
 			"write 32 hexadecimal digits or more, as openssl rand --hex 16 makes them, or leave it out; "+
 				"either ends the sessions of a server that had this secret")
@@ -410,4 +411,9 @@ func isOrigin(text string) bool {
 func isURL(text string) bool {
 	u, err := url.Parse(text)
 	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
+}
+
+// restores reports whether the data directory is to be restored first: whose secrets the settings have is not known before.
+func (c *Config) restores() bool {
+	return c.RestoreFrom != "" && !exists(datadir.Dir(c.DataDirectory).Database())
 }

@@ -193,8 +193,8 @@ type Config struct {
 	// How long the server goes on answering after the signal to stop, while `/readyz` announces it: as long as the load
 	// balancer in front takes to notice.
 	StopDelay time.Duration `env:"PDS_STOP_DELAY" default:"0s" group:"server"`
-	// Free space, in bytes, below which `/readyz` and `nestbox health --ready` say that the server is not ready. A
-	// small disk has 2 % of its size as its floor.
+	// Free space, in bytes, below which `/readyz` and `nestbox health --ready` say that the server is not ready. If this
+	// is the default, a small disk has 2 % of its size as its floor.
 	DiskFloor int64 `env:"PDS_DISK_FLOOR" default:"536870912" group:"server"`
 	// Whether there is an admin page, at `/admin/`. It asks for the password of `PDS_ADMIN_PASSWORD`, or for an account
 	// that `nestbox admin add` has let in.
@@ -229,7 +229,7 @@ type Config struct {
 	// `daily=7,weekly=4,monthly=6`. Default: all.
 	BackupKeep string `env:"PDS_BACKUP_KEEP" group:"backup"`
 	// Store of backups, as in `PDS_BACKUP_TO`, whose newest snapshot is restored at the start if the data directory
-	// is empty. So a lost machine is one command. It has no effect on a data directory that has something.
+	// is empty. So a lost machine is one command. It has no effect on a data directory that has a database.
 	RestoreFrom string `env:"PDS_RESTORE_FROM" group:"backup"`
 	// File with the identity of age that opens the backups of `PDS_RESTORE_FROM`.
 	RestoreIdentity string `env:"PDS_RESTORE_IDENTITY_FILE" group:"backup"`
@@ -278,6 +278,9 @@ func (c *Config) Service() string { return cmp.Or(c.ServiceName, c.Hostname) }
 
 // EmbeddedPLC reports whether the server runs the development directory.
 func (c *Config) EmbeddedPLC() bool { return c.PLCURL == embedded }
+
+// DefaultDiskFloor is the default of DiskFloor.
+const DefaultDiskFloor = 512 << 20
 
 const embedded = "embedded"
 

@@ -57,6 +57,13 @@ func Below(dir, path string) bool {
 	return ok
 }
 
+// NameIn returns the name in the folder dir that leads to path, whatever symbolic links there are; ok is false if
+// path is not below it.
+func NameIn(dir, path string) (name string, ok bool) {
+	name, ok = below(realPath(dir), realPath(path))
+	return name, ok && path != "" && name != "."
+}
+
 // realPath returns path without symbolic links, as far as it exists.
 func realPath(path string) string {
 	abs, err := filepath.Abs(path)

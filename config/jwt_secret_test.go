@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,6 +45,18 @@ func TestShortInheritedSecret(t *testing.T) {
 	}
 	if _, _, err := config.Load(config.Flags{}, settings); err == nil {
 		t.Error("it is accepted without a take-over")
+	}
+	// Whether the server was taken over is known once it is restored.
+	first, fresh := append(settings, "PDS_RESTORE_FROM=/backups"), filepath.Join(data, "nestbox.sqlite")
+	if _, _, err := config.Load(config.Flags{}, first); err != nil {
+		t.Errorf("before a restore: %v", err)
+	}
+	touch(t, fresh)
+	if _, _, err := config.Load(config.Flags{}, first); err == nil {
+		t.Error("it is accepted after the restore of another server")
+	}
+	if err := os.Remove(fresh); err != nil {
+		t.Fatal(err)
 	}
 	touch(t, filepath.Join(data, "nestbox", "takeover.json"))
 	if _, warnings, err := config.Load(config.Flags{}, settings); err != nil || !warned(warnings) {

@@ -41,6 +41,13 @@ func Load(flags Flags, environ []string) (Config, []string, error) {
 	return build(values, flags, faults)
 }
 
+// IsDevelopment reports whether the settings ask for a server in development, whatever else is wrong with them.
+func IsDevelopment(flags Flags, environ []string) bool {
+	var faults Faults // Load returns them
+	dev, err := parseBool(gather(flags, environ, &faults)["PDS_DEV_MODE"])
+	return err == nil && dev
+}
+
 // gather collects the settings that are given, the strongest of each.
 func gather(flags Flags, environ []string, faults *Faults) map[string]string {
 	values := fileValues(flags.EnvFile, faults)

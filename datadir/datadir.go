@@ -130,7 +130,7 @@ func (d Dir) Smalls(file string) (all []Small) {
 	for _, name := range keys {
 		all = append(all, Small{name, d.in(name), true})
 	}
-	for _, name := range []string{FileSettings, filepath.Join(PLCFolder, "operations.jsonl")} {
+	for _, name := range []string{FileSettings, TakeoverFile, filepath.Join(PLCFolder, "operations.jsonl")} {
 		all = append(all, Small{name, d.in(name), false})
 	}
 	return all

@@ -13,8 +13,8 @@ import (
 	"nestbox/internal/pdstest"
 )
 
-// TestFaultsClients: official libraries, under every preset, get the findings that docs/clients.md
-// names as theirs, and no other. The presets' times are a tenth, Retry-After is a
+// TestFaultsClients: official libraries, which refresh under every preset, get the findings that
+// docs/clients.md names as theirs, and no other. The presets' times are a tenth, Retry-After is a
 // second, so that it takes seconds.
 func TestFaultsClients(t *testing.T) {
 	for _, c := range []struct {
@@ -33,11 +33,18 @@ func TestFaultsClients(t *testing.T) {
 			client: "lex-password-session", library: "@atproto/lex-password-session", its: []string{"early-refresh", "ignored-retry-after"},
 			presets: []string{"none", "mobile", "tabs", "flaky-host", "expiry", "end-of-life"},
 		},
-		{client: "oauth-atproto", library: "@atproto/oauth-client-node", presets: []string{"mobile", "tabs", "flaky-host", "expiry", "end-of-life", "oauth"}},
+		{
+			client: "oauth-atproto", library: "@atproto/oauth-client-node", its: []string{"ignored-retry-after"},
+			presets: []string{"none", "mobile", "tabs", "flaky-host", "expiry", "end-of-life", "oauth"},
+		},
 	} {
 		t.Run(c.client, func(t *testing.T) {
 			t.Parallel()
 			servers, shown := map[string]*pdstest.Process{}, map[string]map[string]string{}
+			soon := filepath.Join(t.TempDir(), "soon.json")
+			if err := os.WriteFile(soon, []byte(`{"faults":[{"fault":"access-life","for":"2s"}]}`), 0o600); err != nil {
+				t.Fatal(err)
+			}
 			for _, preset := range c.presets {
 				servers[preset] = launchFailing(t)
 				shown[preset] = map[string]string{"url": servers[preset].Base, "plc": servers[preset].Ready.PLC}
@@ -47,38 +54,97 @@ func TestFaultsClients(t *testing.T) {
 				t.Fatal(err)
 			}
 			runScript(t, []string{"faults.mjs", c.client}, []string{"SERVERS=" + string(env)}, handlers{
+				"soon": func(preset string) any {
+					if preset != "none" {
+						setFaults(t, servers[preset], soon)
+					}
+					return nil
+				},
 				"faults": func(preset string) any {
 					setFaults(t, servers[preset], quickened(t, servers[preset], preset))
 					return nil
 				},
-				"calm":    func(preset string) any { setFaults(t, servers[preset], "none"); return nil },
+				"calm": func(preset string) any {
+					refreshed(t, servers[preset], preset)
+					setFaults(t, servers[preset], "none")
+					return nil
+				},
 				"account": func(preset string) any { return newOwner(t, servers[preset], "alice") },
 				"allow": func(request string) any {
-					var r struct{ Preset string }
+					var r struct{ Preset, URL, Identifier string }
 					if err := json.Unmarshal([]byte(request), &r); err != nil {
 						t.Error(err)
 					}
-					return answerScript(t, servers[r.Preset], request, false)
+					p := person{identifier: r.Identifier, password: pdstest.Password, transport: toServer{servers[r.Preset].Ready.Listen}}
+					to, err := p.answer(t.Context(), r.URL)
+					if err != nil {
+						t.Logf("%s: %v", r.Preset, err) // an account that is down; the app tries again
+					}
+					return to
 				},
 			})
 			var found []string
 			for _, preset := range c.presets {
 				for kind, evidence := range findingsOf(t, servers[preset]) {
+					if preset == "tabs" && kind == slept {
+						kind = preset + ": " + slept
+					}
 					if !slices.Contains(found, kind) {
 						found = append(found, kind)
 					}
-					if !slices.Contains(c.its, kind) {
+					if !slices.Contains(append(c.its, "tabs: "+slept), kind) {
 						t.Errorf("%s: %s: %q", preset, kind, evidence)
 					}
 				}
 			}
-			for _, kind := range c.its {
+			for _, kind := range append(c.its, "tabs: "+slept) {
 				if !slices.Contains(found, kind) {
 					t.Errorf("%s did not come", kind)
 				}
 			}
 			documented(t, c.library, c.its)
 		})
+	}
+}
+
+// slept is the finding about a tab of the app that comes with what it had at first.
+const slept = "stale-token"
+
+// refreshed fails the test unless the client refreshed under a preset, and what the preset does to refreshes
+// acted.
+func refreshed(t *testing.T, p *pdstest.Process, preset string) {
+	t.Helper()
+	out, err := pdstest.Run(t, "", "dev", "faults", "--json", "--data", p.Dir)
+	var state struct {
+		Plan struct {
+			Faults []struct {
+				Fault   string
+				Methods []string
+			}
+		}
+		Happened []struct {
+			Fault string
+			Times int
+		}
+	}
+	if err != nil || json.Unmarshal([]byte(out), &state) != nil || len(state.Happened) != len(state.Plan.Faults) {
+		t.Errorf("%s: %v: %s", preset, err, out)
+		return
+	}
+	lives, named, acted, window := 0, 0, 0, 0 // short lives, faults of refreshes, how often they acted, reuse windows
+	for i, f := range state.Plan.Faults {
+		switch times := state.Happened[i].Times; {
+		case f.Fault == "access-life":
+			lives += times
+		case f.Fault == "reuse-window":
+			window += times
+		case slices.Equal(f.Methods, []string{"refresh"}):
+			named++
+			acted += times
+		}
+	}
+	if preset != "none" && lives < 2 || named > 0 && acted == 0 || preset == "tabs" && window == 0 {
+		t.Errorf("%s: too few refreshes: %+v", preset, state.Happened)
 	}
 }
 
@@ -194,4 +260,23 @@ func findingsOf(t *testing.T, p *pdstest.Process) map[string][]string {
 		}
 	}
 	return found
+}
+
+// TestFaultsDropped: an app that drops its session is found, though the OAuth library signs out of it behind the
+// new sign-in.
+func TestFaultsDropped(t *testing.T) {
+	p := launchFailing(t)
+	plan := filepath.Join(t.TempDir(), "plan.json")
+	text := `{"faults":[{"fault":"access-life","for":"20s"},{"fault":"status","status":503,"methods":["refresh"]}]}`
+	if err := os.WriteFile(plan, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	setFaults(t, p, plan)
+	runScript(t, []string{"faults-dropped.mjs"}, []string{"SERVICE=" + p.Base, "PLC=" + p.Ready.PLC}, handlers{
+		"account": func(name string) any { return newOwner(t, p, name) },
+		"allow":   func(request string) any { return answerScript(t, p, request, false) },
+	})
+	if found := findingsOf(t, p); len(found) != 1 || len(found["dropped-session"]) != 1 {
+		t.Errorf("found %v", found)
+	}
 }

@@ -77,6 +77,9 @@ func TestFaults(t *testing.T) {
 	}
 
 	production := []string{"PDS_HOSTNAME=pds.example.com", "PDS_EMAIL_SMTP_URL=none"}
+	if got := pdstest.Exec(t, pdstest.Invocation{Args: []string{"serve", "--faults", "mobile", "--data", t.TempDir()}}); got.Code == 0 || !strings.Contains(got.Stderr, "so it needs --dev") {
+		t.Errorf("without settings: status %d, %s", got.Code, got.Stderr)
+	}
 	for _, c := range []struct {
 		args []string
 		want string

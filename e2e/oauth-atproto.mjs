@@ -12,9 +12,9 @@ const store = (map = new Map()) => ({
   del: async (key) => void map.delete(key),
 })
 
-const requestLock = async (name, run) => run() // workers that know nothing of each other
+const noLock = async (name, run) => run() // workers that know nothing of each other
 
-export async function open({ service, plc, scope, redirect, fetch, publish, clientID }) {
+export async function open({ service, plc, scope, redirect, fetch, publish, clientID, requestLock = noLock }) {
   const keys = clientID ? await keyset() : undefined
   const clientMetadata = clientID
     ? {
@@ -55,6 +55,11 @@ export async function open({ service, plc, scope, redirect, fetch, publish, clie
     async finish(params) {
       const { session } = await client.callback(params)
       return tab(client, first, session)
+    },
+    // another is a tab that shares what is stored with the first.
+    async another(did) {
+      const client = make(first)
+      return tab(client, first, await client.restore(did, false))
     },
     async resume(did, stored) {
       const sessions = store(new Map([[did, structuredClone(stored)]]))

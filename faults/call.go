@@ -26,7 +26,7 @@ type call struct {
 	raw   string
 	token *claims
 	proof *proof
-	// body is the request's, if it is small and was read; texts are the texts in it.
+	// body is the request's, if it was read; texts are the texts in it.
 	body  []byte
 	texts map[string]string
 	// oauth: errors have the form of OAuth's endpoints.
@@ -129,7 +129,7 @@ const (
 	oauthRevoke    = "/oauth/revoke"
 )
 
-// look returns what a request is. It reads a small body, and puts it back.
+// look returns what a request is. It reads a body of JSON or a form, and puts it back.
 func look(r *http.Request) *call {
 	c := &call{method: r.URL.Path, upgrade: strings.EqualFold(r.Header.Get("Upgrade"), "websocket"), head: r.Method == http.MethodHead}
 	if nsid, ok := strings.CutPrefix(r.URL.Path, "/xrpc/"); ok {
@@ -141,8 +141,7 @@ func look(r *http.Request) *call {
 	if _, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok {
 		c.present(token)
 	}
-	begins := c.method == createSession || c.method == createAccount || c.method == oauthToken
-	if r.Method == http.MethodPost && (begins || r.ContentLength > 0 && r.ContentLength <= maxMembers) {
+	if r.Method == http.MethodPost && r.ContentLength <= maxMembers {
 		c.body, c.texts = members(r)
 	}
 	switch c.method {
@@ -171,25 +170,25 @@ func look(r *http.Request) *call {
 // present notes the token of a call.
 func (c *call) present(token string) { c.raw, c.token = token, readToken(token) }
 
-// maxMembers bounds the body that is looked at, in bytes.
-const maxMembers = 64 << 10
+// maxMembers bounds the body that is looked at, in bytes: the server takes no larger one of JSON.
+const maxMembers = 1 << 20
 
-// members returns the beginning of a request's body, and the texts in it, a form or JSON, and puts
-// the body back. It leaves other types alone.
+// members returns a request's body, and the texts in it, a form or JSON, and puts the body back. It leaves
+// other types alone, and what is too large.
 func members(r *http.Request) ([]byte, map[string]string) {
 	kind := r.Header.Get("Content-Type")
 	isForm := strings.HasPrefix(kind, "application/x-www-form-urlencoded")
 	if r.Body == nil || !isForm && !strings.HasPrefix(kind, "application/json") {
 		return nil, nil
 	}
-	raw, err := io.ReadAll(io.LimitReader(r.Body, maxMembers))
+	raw, err := io.ReadAll(io.LimitReader(r.Body, maxMembers+1))
 	rest := r.Body
 	r.Body = struct {
 		io.Reader
 		io.Closer
 	}{io.MultiReader(bytes.NewReader(raw), rest), rest}
 	texts := map[string]string{}
-	if err != nil {
+	if err != nil || len(raw) > maxMembers {
 		return nil, texts
 	}
 	if isForm {

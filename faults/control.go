@@ -90,7 +90,10 @@ type Found struct {
 type WatchLine struct {
 	Call    *findings.Call `json:"call,omitempty"`
 	Finding *Found         `json:"finding,omitempty"`
-	Off     bool           `json:"off,omitempty"`
+	// Again is how often the finding came since it was shown, or the watch began; the evidence is the newest
+	// then. Zero: it is new.
+	Again int  `json:"again,omitempty"`
+	Off   bool `json:"off,omitempty"`
 }
 
 // Commands returns the commands of the operator that faults answer.
@@ -242,7 +245,7 @@ func (f *Faults) watch(ctx context.Context, _ []byte, in io.Reader, out io.Write
 		return err
 	}
 	n := news{recorder: &f.recorder}
-	n.next(f.in.Now()) // what there is by now is the report's
+	n.skip(f.in.Now()) // what there is by now is the report's
 	var look <-chan time.Time
 	if n.waits {
 		look = time.After(time.Second)
@@ -263,9 +266,9 @@ func (f *Faults) watch(ctx context.Context, _ []byte, in io.Reader, out io.Write
 		case <-look:
 			look = nil
 			name := f.namer(ctx)
-			for _, found := range n.next(f.in.Now()) {
-				named := name(found)
-				if err := to.Encode(WatchLine{Finding: &named}); err != nil {
+			for _, one := range n.next(f.in.Now()) {
+				named := name(one.Finding)
+				if err := to.Encode(WatchLine{Finding: &named, Again: one.again}); err != nil {
 					return err
 				}
 			}
@@ -283,25 +286,56 @@ func (f *Faults) watch(ctx context.Context, _ []byte, in io.Reader, out io.Write
 type news struct {
 	recorder *recorder
 	cleared  int // as it was when some were last shown
-	shown    map[string]bool
-	waits    bool // there are some that are not settled
+	shown    map[string]showing
+	waits    bool // there are some that are not settled, or were shown a moment ago
 }
 
-// next returns the findings that have come up and are settled.
-func (n *news) next(now time.Time) (all []findings.Finding) {
+// showing is how often a finding had come up, and when last, as it was shown at a time.
+type showing struct {
+	times    int
+	last, at time.Time
+}
+
+// one is a finding, and how often it came again since it was shown; zero for a new one.
+type one struct {
+	findings.Finding
+
+	again int
+}
+
+// pauseOfNews is how long a finding that was shown is not shown again.
+const pauseOfNews = 10 * time.Second
+
+// skip leaves out what has come up by now.
+func (n *news) skip(now time.Time) {
+	n.next(now)
+	for key, was := range n.shown {
+		was.at = time.Time{} // nobody has seen it
+		n.shown[key] = was
+	}
+}
+
+// next returns the findings that have come up, or come again, and are settled.
+func (n *news) next(now time.Time) (all []one) {
 	calls, cleared := n.recorder.all()
 	if n.shown == nil || n.cleared != cleared { // a new record
-		n.shown, n.cleared = map[string]bool{}, cleared
+		n.shown, n.cleared = map[string]showing{}, cleared
 	}
 	n.waits = false
 	for _, found := range findings.Of(calls) {
+		was, known := n.shown[key(found)]
 		switch {
-		case n.shown[key(found)]:
-		case !found.Settled(now):
+		case known && !found.Last.After(was.last):
+		case !found.Settled(now), known && now.Sub(was.at) < pauseOfNews:
 			n.waits = true
 		default:
-			n.shown[key(found)] = true
-			all = append(all, found)
+			n.shown[key(found)] = showing{found.Times, found.Last, now}
+			again := 0
+			if known {
+				again = max(1, found.Times-was.times) // the record may have lost some
+				found.Evidence = []string{found.Newest}
+			}
+			all = append(all, one{found, again})
 		}
 	}
 	return all

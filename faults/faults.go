@@ -170,6 +170,7 @@ func (f *Faults) Handler(next http.Handler, in Inside) (http.Handler, error) {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p := f.running.Load()
 		if p == nil {
+			f.dated.replace(r) // tokens from before live on
 			next.ServeHTTP(w, r)
 			return
 		}

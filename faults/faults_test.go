@@ -365,6 +365,11 @@ func TestClock(t *testing.T) {
 		}
 		w.pass(20 * time.Second)
 		w.GetSession(t, s.AccessJwt).WantError(t, 400, "ExpiredToken", "Token has expired")
+		s = w.MustRefresh(t, s.RefreshJwt)
+		w.off()
+		if a := w.GetSession(t, s.AccessJwt); a.Status != 200 {
+			t.Errorf("%s, turned off: %d %s", by, a.Status, a.Body)
+		}
 		w.MustRefresh(t, s.RefreshJwt)
 	}
 }

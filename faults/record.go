@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
+	"nestbox/auth"
 	"nestbox/faults/findings"
 )
 
@@ -244,13 +246,31 @@ func (f *Faults) begin(r *http.Request, c *call) *findings.Call {
 			}
 		}
 		audience, _, _ := strings.Cut(t.Aud, "#")
-		n.Foreign = audience != "" && audience != f.in.DID && audience != f.in.URL
+		n.Foreign = audience != "" && audience != f.in.URL && (audience != f.in.DID || f.forged(c))
 	}
 	n.Reads = reads(r, c)
 	n.Unsafe = unsafe(r, c)
 	n.Digest = f.recorder.digest(r, c, n.Unsafe)
 	f.movedBy(r, c, n)
 	return n
+}
+
+// forged reports whether a call presents a token of a session that names this server, and that none of its keys
+// signed: of another one with the same name, as all on one machine have.
+func (f *Faults) forged(c *call) bool {
+	keys, t, made := f.in.Keyring, c.token, time.Unix(c.token.IAT, 0)
+	var err error
+	switch {
+	case t.Typ == "at+jwt" && t.ClientID == "":
+		_, err = keys.VerifyAccess(c.raw, t.Aud, made, auth.Scope(t.Scope))
+	case t.Typ == "refresh+jwt":
+		_, err = keys.VerifyRefresh(c.raw, t.Aud, made, true)
+	case t.Typ == "at+jwt", t.Typ == "oauth-at+jwt":
+		_, err = keys.VerifyOAuthAccess(c.raw, t.Iss, t.Aud, made)
+	case t.Typ == "oauth-refresh+jwt":
+		_, err = keys.VerifyOAuthRefresh(c.raw, t.Iss, made)
+	}
+	return err != nil
 }
 
 // session returns the name under which a session is shown: its number, and a digest of what tokens call
@@ -299,8 +319,11 @@ func (r *recorder) digest(q *http.Request, c *call, unsafe bool) string {
 		return ""
 	}
 	body := c.body
-	if unsafe {
+	switch {
+	case unsafe:
 		body = dates.ReplaceAll(body, nil)
+	case c.oauth:
+		body = lasting(c.texts)
 	}
 	sum := hmac.New(sha256.New, r.key[:])
 	for _, part := range [][]byte{[]byte(q.Method), []byte(c.method), []byte(q.URL.RawQuery), []byte(c.account), body} {
@@ -317,14 +340,27 @@ func (r *recorder) digest(q *http.Request, c *call, unsafe bool) string {
 	return hex.EncodeToString(sum.Sum(nil)[:enough])
 }
 
+// lasting returns what a request to an endpoint of OAuth asks for: each time with
+// another assertion of the client.
+func lasting(texts map[string]string) []byte {
+	form := url.Values{}
+	for name, text := range texts {
+		form.Set(name, text)
+	}
+	form.Del("client_assertion")
+	return []byte(form.Encode())
+}
+
 // reads returns whose repository a call reads, empty if it reads none.
 func reads(r *http.Request, c *call) string {
 	switch c.method {
 	case "com.atproto.repo.getRecord", "com.atproto.repo.listRecords", "com.atproto.repo.describeRepo":
 		return short(r.URL.Query().Get("repo"))
 	case "com.atproto.sync.getRepo", "com.atproto.sync.getRecord", "com.atproto.sync.getLatestCommit",
-		"com.atproto.sync.getRepoStatus", "com.atproto.sync.getBlocks":
+		"com.atproto.sync.getRepoStatus", "com.atproto.sync.getBlocks", "com.atproto.sync.getHead", "com.atproto.sync.getCheckout":
 		return short(r.URL.Query().Get("did"))
+	case "com.atproto.sync.listRepos":
+		return "*" // everybody's newest commit
 	}
 	return ""
 }

@@ -3,6 +3,7 @@ package faults
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +13,7 @@ import (
 
 	"nestbox/faults/findings"
 	"nestbox/internal/costtest"
+	"nestbox/repo"
 )
 
 // TestDigest: nobody can try passwords on what is shown of a call.
@@ -29,6 +31,68 @@ func TestDigest(t *testing.T) {
 	}
 	if len(digests) != 2 {
 		t.Errorf("two servers show %v", digests)
+	}
+}
+
+// TestBodies: a body is looked at also if its length is not known ahead, up to a bound that no method's body
+// exceeds; the server gets all of it.
+func TestBodies(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		size    int
+		chunked bool
+		known   bool
+	}{
+		"small": {100, false, true}, "chunked": {100, true, true}, "large": {repo.MaxWriteBody, false, true},
+		"large and chunked": {repo.MaxWriteBody, true, true}, "too large": {maxMembers + 1, false, false}, "too large, in chunks": {maxMembers + 1, true, false},
+	} {
+		body := `{"repo":"a.test","text":""}`
+		body = strings.Replace(body, `""`, `"`+strings.Repeat("x", c.size-len(body))+`"`, 1)
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/xrpc/com.atproto.repo.createRecord", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		if c.chunked {
+			r.ContentLength = -1
+		}
+		known := look(r)
+		digest := (&recorder{}).digest(r, known, true)
+		if whole, err := io.ReadAll(r.Body); err != nil || string(whole) != body || (digest != "") != c.known || (known.texts["repo"] == "a.test") != c.known {
+			t.Errorf("%s: %d of %d bytes, digest %q, repo %q, %v", name, len(whole), len(body), digest, known.texts["repo"], err)
+		}
+	}
+}
+
+// TestAssertion: a request of OAuth stays the same with another client_assertion, and with nothing else.
+func TestAssertion(t *testing.T) {
+	t.Parallel()
+	digest := func(form string) string {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, oauthToken, strings.NewReader(form))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		return (&recorder{}).digest(r, look(r), false)
+	}
+	first := digest("grant_type=refresh_token&refresh_token=a&client_assertion=x")
+	if again := digest("grant_type=refresh_token&refresh_token=a&client_assertion=y"); again != first {
+		t.Error("another assertion is another request")
+	}
+	if next := digest("grant_type=refresh_token&refresh_token=b&client_assertion=x"); next == first {
+		t.Error("another token is the same request")
+	}
+}
+
+// TestReads: a client looks at a repository by any method that shows records or the newest commit.
+func TestReads(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]string{
+		"com.atproto.repo.listRecords?repo=a.test":   "a.test",
+		"com.atproto.sync.getLatestCommit?did=did:a": "did:a",
+		"com.atproto.sync.getHead?did=did:a":         "did:a",
+		"com.atproto.sync.getCheckout?did=did:a":     "did:a",
+		"com.atproto.sync.listRepos":                 "*",
+		"com.atproto.server.getSession":              "",
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/xrpc/"+path, nil)
+		if got := reads(r, look(r)); got != want {
+			t.Errorf("%s reads %q", path, got)
+		}
 	}
 }
 
@@ -185,6 +249,45 @@ func TestNews(t *testing.T) {
 	if got := n.next(now.Add(65 * s)); len(got) != 0 || n.waits {
 		t.Errorf("the session goes on: %v, waits %t", got, n.waits)
 	}
+}
+
+// TestNewsAgain: what comes again is shown again, with how often, and a moment later at the earliest; also what had
+// come before the watch began.
+func TestNewsAgain(t *testing.T) {
+	t.Parallel()
+	now, r := time.Now(), &recorder{}
+	const s = time.Second
+	wrong := func(after time.Duration) {
+		at := now.Add(after)
+		r.add(findings.Call{At: at, End: at, Session: "1", Method: "getSession", Token: findings.RefreshToken, Generation: findings.None, Given: findings.None, Status: 400})
+	}
+	wrong(0)
+	early := news{recorder: r}
+	if got := early.next(now); len(got) != 1 || got[0].again != 0 {
+		t.Errorf("at first: %+v", got)
+	}
+	late := news{recorder: r}
+	late.skip(now)
+	for i := range 1000 {
+		wrong(s + time.Duration(i)*time.Millisecond)
+	}
+	check := func(name string, n *news, after time.Duration, again int, newest string, waits bool) {
+		t.Helper()
+		got := n.next(now.Add(after))
+		switch {
+		case n.waits != waits, (len(got) == 1) != (again > 0):
+			t.Errorf("%s: %+v, waits %t", name, got, n.waits)
+		case again > 0 && (got[0].again != again || len(got[0].Evidence) != 1 || !strings.HasPrefix(got[0].Evidence[0], newest)):
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	stamp := func(after time.Duration) string { return now.Add(after).Format("15:04:05.000") }
+	check("a moment later", &early, 3*s, 0, "", true)
+	check("by one who came later", &late, 3*s, 1000, stamp(1999*time.Millisecond), false)
+	check("later", &early, pauseOfNews, 1000, stamp(1999*time.Millisecond), false)
+	wrong(12 * s)
+	check("once more", &late, 13*s, 1, stamp(12*s), false)
+	check("nothing new", &late, time.Minute, 0, "", false)
 }
 
 // TestBound: what is kept is bounded in calls and in bytes, and the newest stay.

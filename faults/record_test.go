@@ -142,12 +142,15 @@ func TestReport(t *testing.T) {
 
 	other := pdstest.Start(t, pdstest.Options{Settings: []string{"PDS_SERVICE_DID=did:web:other.example.com"}})
 	must(call("foreign/1", server+"getSession", other.SignUp(t, "bob").AccessJwt, nil))
+	twin := pdstest.Start(t, pdstest.Options{}).SignUp(t, "carol") // on the same machine, with the same name
+	must(call("twin/1", server+"getSession", twin.AccessJwt, nil))
+	must(call("twin/1", server+"refreshSession", twin.RefreshJwt, nil))
 
 	r, got := w.report(0)
 	want := map[string]map[findings.Kind]int{
 		"good/1": {}, "early/1": {findings.Early: 1}, "stale/1": {findings.Stale: 1}, "wrong/1": {findings.WrongToken: 2},
 		"post/1": {findings.RepeatedPost: 1}, "hasty/1": {findings.Impatient: 1}, "moved/1": {findings.MovedAddress: 1},
-		"foreign/1": {findings.ForeignToken: 1}, "tabs/1": {}, "soon/1": {}, "link/1": {}, "Go-http-client/1.1": {},
+		"foreign/1": {findings.ForeignToken: 1}, "twin/1": {findings.ForeignToken: 2}, "tabs/1": {}, "soon/1": {}, "link/1": {}, "Go-http-client/1.1": {},
 	}
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if !maps.Equal(got[name], want[name]) {
@@ -159,7 +162,7 @@ func TestReport(t *testing.T) {
 	}
 	for _, c := range r.Clients {
 		for _, f := range c.Findings {
-			known := c.UserAgent != "hasty/1" && c.UserAgent != "foreign/1" // nobody's call, and another server's account
+			known := !slices.Contains([]string{"hasty/1", "foreign/1", "twin/1"}, c.UserAgent) // nobody's call, and other servers' accounts
 			if isNamed := f.Handle == "alice-2.test"; isNamed != known {
 				t.Errorf("%s: %s of %q", c.UserAgent, f.Kind, f.Handle)
 			}

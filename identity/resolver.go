@@ -288,11 +288,11 @@ func (r *Resolver) fetch(ctx context.Context, url string, limit int64) (status i
 	if err != nil {
 		return 0, nil, fmt.Errorf("ask %s: %w", url, err)
 	}
-	resp, err := r.options.HTTP.Do(req) //nolint:bodyclose,gosec // ReadAll closes; HTTP checks where it goes
+	resp, err := r.options.HTTP.Do(req) //nolint:bodyclose,gosec // ReadText closes; HTTP checks where it goes
 	if err != nil {
 		return 0, nil, err
 	}
-	body, err = safehttp.ReadAll(resp, limit)
+	body, err = safehttp.ReadText(resp, limit)
 	if err != nil && resp.StatusCode == http.StatusOK {
 		return 0, nil, fmt.Errorf("ask %s: %w", url, err)
 	}

@@ -408,6 +408,7 @@ func TestResolveHandleOfOthers(t *testing.T) {
 	n.txt["two.example.com"] = []string{a, b}
 	n.txt["bad.example.com"] = []string{"did=nothing", "DID=" + didA.String()}
 	page("web.example.com", didB.String()+" \r\n<html>")
+	page("mark.example.com", "\xEF\xBB\xBF"+didB.String())
 	page("html.example.com", "<html>did:plc:x</html>")
 	page("long.example.com", didA.String()+"\n"+strings.Repeat("x", 4<<10))
 	n.txt["both.example.com"], n.txt["conflict.example.com"], n.txt["two-web.example.com"] = []string{a}, []string{a}, []string{a, b}
@@ -417,7 +418,8 @@ func TestResolveHandleOfOthers(t *testing.T) {
 	for h, want := range map[syntax.Handle]any{
 		"alice.test": didA, "ALICE.test": didA, "bob.test": identity.ErrHandleNotFound,
 		"dns.example.com": didA, "DNS.Example.com": didA, "twice.example.com": didA, "web.example.com": didB, "both.example.com": didA,
-		"two.example.com": identity.ErrHandleConflict, "conflict.example.com": identity.ErrHandleConflict, "two-web.example.com": identity.ErrHandleConflict,
+		"mark.example.com": didB,
+		"two.example.com":  identity.ErrHandleConflict, "conflict.example.com": identity.ErrHandleConflict, "two-web.example.com": identity.ErrHandleConflict,
 		"bad.example.com": identity.ErrHandleNotFound, "html.example.com": identity.ErrHandleNotFound, "none.example.com": identity.ErrHandleNotFound,
 		"handle.invalid": identity.ErrHandleNotFound, "a.local": identity.ErrHandleNotFound, "a.onion": identity.ErrHandleNotFound,
 	} {

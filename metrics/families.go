@@ -36,7 +36,7 @@ type Families struct {
 	FirehoseSeq, Subscribers, SlowestLag, Dropped, LogBytes, LogOldest             Family
 	RelaySeq, RelayAccounts, RelayStatus                                           Family
 	DBBytes, DBFreePages, MailQueue, Mail, RateLimited, DiskFree, ClockSkew, Ready Family
-	BackupSuccess                                                                  Family
+	BackupSuccess, BackupInterval                                                  Family
 }
 
 // NewFamilies returns the families, with the names and the words of docs/operations.md.
@@ -76,5 +76,7 @@ func NewFamilies() *Families {
 		Ready:       gauge("nestbox_ready", "Whether /readyz answers 200."),
 
 		BackupSuccess: gauge("nestbox_backup_last_success_timestamp_seconds", "When a backup last succeeded.", "kind"),
+		BackupInterval: gauge("nestbox_backup_interval_seconds", "How often the server itself is set to do it; absent if it is not.",
+			"kind"),
 	}
 }

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"mime"
@@ -59,6 +60,7 @@ func parseForm(body string) (parameters, error) {
 // may be does not matter.
 func parseJSON(body []byte) (parameters, error) {
 	var object map[string]jsontext.Value
+	body = bytes.TrimPrefix(body, []byte("\xEF\xBB\xBF")) // a byte order mark, as xrpc does
 	if err := json.Unmarshal(body, &object); err != nil || object == nil {
 		if errors.Is(err, jsontext.ErrDuplicateName) {
 			return nil, badRequest("A parameter is there twice")

@@ -89,6 +89,7 @@ func TestPushForms(t *testing.T) {
 	for _, c := range []struct{ name, kind, body, want string }{
 		{"a form", "application/x-www-form-urlencoded; charset=utf-8", form, "201 :"},
 		{"JSON", "application/json", asJSON, "201 :"},
+		{"JSON behind a byte order mark", "application/json", "\xEF\xBB\xBF" + asJSON, "201 :"},
 		{"empty values", "application/x-www-form-urlencoded", form + "&prompt=&login_hint=", "201 :"},
 		{"no kind", "", form, "400 invalid_request: Content-Type must be application/x-www-form-urlencoded or application/json"},
 		{"text", "text/plain", form, "400 invalid_request: Content-Type must be application/x-www-form-urlencoded or application/json"},

@@ -19,6 +19,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/account"
+	"nestbox/auth"
 	"nestbox/internal/safehttp"
 	"nestbox/request"
 )
@@ -63,9 +64,10 @@ var (
 
 // call is one call of a service.
 type call struct {
-	// by is the account that calls; nil without a token.
-	by *account.Account
-	to Target
+	// by is the account that calls, holder its credential; nil and empty without a token.
+	by     *account.Account
+	holder auth.Holder
+	to     Target
 	// method is the HTTP method, nsid the method in the path, query what follows.
 	method, nsid, query string
 	forceQuery          bool // a ? follows even if query is empty
@@ -99,10 +101,6 @@ func (a *answer) close() {
 // send makes a call. Its errors are refusals, those of the client's body, or the context's
 // once the client has left.
 func (s *Service) send(ctx context.Context, c *call) (*answer, error) {
-	did := ""
-	if c.by != nil {
-		did = c.by.DID.String()
-	}
 	c.note(ctx, slog.String("target", c.to.String()))
 	if c.to.Named {
 		request.SetForeign(ctx)
@@ -111,7 +109,7 @@ func (s *Service) send(ctx context.Context, c *call) (*answer, error) {
 	if s.breakers.broken(key, time.Now()) {
 		return nil, left()
 	}
-	leave, err := s.room.enter(ctx, did, c.to)
+	leave, err := s.room.enter(ctx, c.holder, c.to)
 	if err != nil {
 		return nil, err
 	}

@@ -69,7 +69,9 @@ func (s *Service) begin(w http.ResponseWriter, r *http.Request) (*call, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &call{by: by, to: to, method: r.Method, nsid: nsid, query: r.URL.RawQuery, forceQuery: r.URL.ForceQuery}, nil
+	return &call{
+		by: by, holder: caller.Holder(), to: to, method: r.Method, nsid: nsid, query: r.URL.RawQuery, forceQuery: r.URL.ForceQuery,
+	}, nil
 }
 
 // needs returns what an OAuth client needs for a call. The audience is the service that is

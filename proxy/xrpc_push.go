@@ -58,7 +58,10 @@ func (s *Service) Push(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	delete(header, "Content-Encoding") // it was decoded
-	c := &call{by: by, to: to, method: r.Method, nsid: xrpc.NSID(r), header: header, sent: bytes.NewReader(body), length: int64(len(body))}
+	c := &call{
+		by: by, holder: caller.Holder(), to: to, method: r.Method, nsid: xrpc.NSID(r), header: header,
+		sent: bytes.NewReader(body), length: int64(len(body)),
+	}
 	if _, err = s.ask(ctx, c, maxRecordAnswer); err != nil {
 		return wireError(w.Header(), err)
 	}

@@ -81,7 +81,8 @@ func (s *Service) report(ctx context.Context, caller auth.StandardOrTakenDownCal
 	header := s.ownHeaders()
 	header.Set("Content-Type", "application/json")
 	raw, err := s.ask(ctx, &call{
-		by: by, to: to, method: http.MethodPost, nsid: createReport, header: header, sent: bytes.NewReader(body), length: int64(len(body)),
+		by: by, holder: caller.Holder(), to: to, method: http.MethodPost, nsid: createReport, header: header,
+		sent: bytes.NewReader(body), length: int64(len(body)),
 	}, maxReportAnswer)
 	if err != nil {
 		return nil, err

@@ -49,8 +49,6 @@ type call struct {
 	ops        []op
 	swapCommit cid.Cid
 	pay        crowdPay
-	// paid is the number of bytes that pay was charged for.
-	paid int
 
 	// done is closed once made and err are the answer; stop ends the caller's
 	// wait for the lock.
@@ -79,18 +77,6 @@ func (c *call) answer(made *commitRef, err error) {
 	c.made, c.err = made, err
 	close(c.done)
 	c.stop()
-}
-
-// charge makes the call pay for the bytes that its draft adds to crowded nodes.
-func (c *call) charge(d *draft) error {
-	if d.crowding <= c.paid {
-		return nil
-	}
-	if err := c.pay(d.crowding - c.paid); err != nil {
-		return err
-	}
-	c.paid = d.crowding
-	return nil
 }
 
 // calls are the queued calls, by account. The zero value is ready.
@@ -288,7 +274,7 @@ func (s *Service) extend(b base, tree *mst.Tree, accountID int64, key atcrypto.P
 			links = append(links, link{call: c})
 			continue
 		}
-		if c.ctx.Err() != nil || c.charge(d) != nil {
+		if c.ctx.Err() != nil || s.crowded(accountID, c, d) != nil {
 			return links // its call gets the error when it is made alone
 		}
 		change, err := s.sign(accountID, *d, key, s.Now())

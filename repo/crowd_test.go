@@ -129,6 +129,94 @@ func TestCrowdStopsItsMaker(t *testing.T) {
 	}
 }
 
+// TestCrowdAhead: keys of the coming days, which an app password has chosen, make every new
+// TID a neighbour of a crowd. An owner who posts beside it is never refused, and a crowd
+// elsewhere in the tree may not become larger than the largest.
+func TestCrowdAhead(t *testing.T) {
+	w := newWorld(t).limited()
+	alice := w.person("alice")
+	app := alice.app(1)
+	ahead := minedTIDs(1400, foo, w.Now().Add(48*time.Hour).UnixMicro())
+	made := 0
+	for made < len(ahead) {
+		if _, err := app.apply(creates(foo, ahead[made:made+20])...); crowded(err) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		made += 20
+	}
+	if made < 500 || made > 1000 {
+		t.Fatalf("the app made %d keys", made)
+	}
+	for i := range 800 {
+		if _, err := alice.create(foo, nil, `{}`); err != nil {
+			t.Fatalf("create %d: %v", i, err)
+		}
+	}
+	other := "app.bsky.feed.like"
+	elsewhere := minedTIDs(1400, other, w.Now().Add(48*time.Hour).UnixMicro())
+	var steps []jsontext.Value
+	for _, rkey := range elsewhere {
+		steps = append(steps, step("create", other, rkey, `{"$type":"`+other+`"}`))
+	}
+	grown := 0
+	for grown < len(steps) {
+		_, err := app.w.ApplyWrites(t.Context(), app.caller, repo.ApplyWritesInput{
+			Repo: alice.did.String(), Writes: steps[grown : grown+20], Validate: new(bool),
+		})
+		if crowded(err) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		grown += 20
+	}
+	if grown > made+100 {
+		t.Errorf("a second crowd has %d keys, the first %d", grown, made)
+	}
+	alice.verifyChain(0)
+}
+
+// TestCrowdedExport: no create makes a node that an import could not take: the repository can
+// always move.
+func TestCrowdedExport(t *testing.T) {
+	w := newWorld(t).limited()
+	alice := newMover(t, w)
+	rkeys := mined(3850)
+	records := map[string]car.Block{}
+	const imported = 3770 // 2 MiB, but a few keys
+	for i, rkey := range rkeys[:imported] {
+		records[foo+"/"+rkey] = block(map[string]any{"n": int64(i % 7)})
+	}
+	alice.mustImport(alice.file(t, records).bytes())
+	made := 0
+	for _, rkey := range rkeys[imported:] {
+		_, err := alice.create(foo, &rkey, `{}`)
+		if e := new(xrpc.Error); errors.As(err, &e) && e.Status == http.StatusBadRequest {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		made++
+	}
+	if made == 0 || imported+made == len(rkeys) {
+		t.Fatalf("%d keys were made in the node", made)
+	}
+	alice.mustCreate(post, nil, postOf("hello"))
+	if _, err := alice.put(foo, rkeys[0], `{"updated":true}`); err != nil {
+		t.Error(err)
+	}
+	want := alice.records()
+	there := newWorld(t)
+	moved := there.person("alice")
+	there.keys[moved.id] = w.keys[alice.id]
+	moved.mustImport(alice.export())
+	if !maps.Equal(moved.records(), want) {
+		t.Error("other records came from the move")
+	}
+}
+
 // TestCrowdIsNotRemembered: a large node is not kept in memory between writes.
 func TestCrowdIsNotRemembered(t *testing.T) {
 	w := newWorld(t)

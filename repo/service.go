@@ -77,6 +77,7 @@ type Service struct {
 	rkeys   tids
 	recent  memory
 	revs    revs
+	largest largestNodes
 }
 
 // lock waits until nobody else writes to the account's repository. It only keeps

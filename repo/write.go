@@ -107,7 +107,7 @@ func (s *Service) alone(c *call, accountID int64, key atcrypto.PrivateKey) (*com
 		if err != nil || d == nil {
 			return nil, err
 		}
-		if err := c.charge(d); err != nil {
+		if err := s.crowded(accountID, c, d); err != nil {
 			return nil, err
 		}
 		// Sign outside of any transaction, so that accounts do not wait for each other.
@@ -171,8 +171,8 @@ type draft struct {
 	blocks []car.Block
 	// more is by how much the number of records grows.
 	more int64
-	// crowding is how many bytes the new keys take in crowded nodes.
-	crowding int
+	// crowds are the crowded nodes in which keys were created.
+	crowds []crowd
 	// unreadable: a node of the proof has more entries than consumers read.
 	unreadable bool
 }
@@ -211,7 +211,7 @@ func newDraft(v base, tree *mst.Tree, ops []op, swapCommit cid.Cid) (_ *draft, e
 		all = append(all, touched{before, o})
 	}
 	d.diff = tree.Flush()
-	d.crowding = crowding(d.diff.Changed, all)
+	d.crowds = crowding(d.diff.Changed, all)
 	return d, d.describe(v, all)
 }
 

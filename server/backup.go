@@ -110,7 +110,7 @@ func (s *Server) backUp(ctx context.Context, raw []byte, in io.Reader, out io.Wr
 	}
 	last, at := "", time.Time{}
 	service.Progress = func(p backup.Step) {
-		if now := time.Now(); p.Step != last || now.Sub(at) >= progressEvery {
+		if now := time.Now(); p.Step != last || p.Done >= p.Total || now.Sub(at) >= progressEvery {
 			last, at = p.Step, now
 			say(BackupLine{Step: &p})
 		}
@@ -159,6 +159,11 @@ func (s *Server) beginBackup(ctx context.Context, args BackupArgs) (_ *backup.Se
 
 // backupTo returns the service that makes backups as the arguments say.
 func (s *Server) backupTo(args BackupArgs) (*backup.Service, error) {
+	return s.backupBy(args, func(to string, s3 depot.S3Settings) (backup.Depot, error) { return depot.Open(to, s3, true) })
+}
+
+// backupBy is backupTo with the function that opens the store.
+func (s *Server) backupBy(args BackupArgs, open func(to string, s3 depot.S3Settings) (backup.Depot, error)) (*backup.Service, error) {
 	if args.To == "" {
 		return nil, errNoStore
 	}
@@ -179,7 +184,7 @@ func (s *Server) backupTo(args BackupArgs) (*backup.Service, error) {
 	case args.KeysApart != "" && config.Below(args.To, args.KeysApart):
 		return nil, errTogether
 	}
-	store, err := depot.Open(args.To, S3Settings(s.opts.Config.BackupS3()), true)
+	store, err := open(args.To, S3Settings(s.opts.Config.BackupS3()))
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"filippo.io/age"
 
+	"nestbox/backup"
 	"nestbox/internal/pdstest"
 	"nestbox/internal/s3test"
 	"nestbox/server"
@@ -29,6 +30,36 @@ func backUp(t *testing.T, s *pdstest.InProcess, args server.BackupArgs) (last se
 		}
 	}
 	return last, nil
+}
+
+// TestBackupSteps: the last line of each step says that all of it is done.
+func TestBackupSteps(t *testing.T) {
+	t.Parallel()
+	s := pdstest.Start(t, pdstest.Options{})
+	s.SignUp(t, "alice")
+	var out bytes.Buffer
+	args := server.BackupArgs{To: filepath.Join(t.TempDir(), "store")}
+	if err := s.RunFile(t.Context(), server.BackupCommand, args, strings.NewReader(""), &out); err != nil {
+		t.Fatal(err)
+	}
+	last := map[string]backup.Step{}
+	for lines := bufio.NewScanner(&out); lines.Scan(); {
+		var line server.BackupLine
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			t.Fatal(err)
+		}
+		if line.Step != nil {
+			last[line.Step.Step] = *line.Step
+		}
+	}
+	for name, step := range last {
+		if step.Done != step.Total {
+			t.Errorf("%s ends with %d of %d", name, step.Done, step.Total)
+		}
+	}
+	if last["database"].Total == 0 || last["keys"].Total == 0 {
+		t.Errorf("%+v", last)
+	}
 }
 
 // TestBackupRefused: a backup that would be lost with the server, or that would show the keys

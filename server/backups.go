@@ -152,7 +152,9 @@ func (s *Server) prove(ctx context.Context, service *backup.Service, again bool)
 	if errors.Is(err, backup.ErrNoSnapshot) {
 		return nil // the first one is not made yet
 	}
-	if p.Refused = errors.Is(err, backup.ErrRefused); p.Refused {
+	p.Refused = errors.Is(err, backup.ErrRefused)
+	s.sights.unreadable.Store(p.Refused)
+	if p.Refused {
 		s.opts.Log.LogAttrs(ctx, slog.LevelWarn, "backup not verified: this server may not read it", slog.String("to", s.opts.Config.BackupTo),
 			slog.String("cause", err.Error()))
 		return p.keep(service.State)
@@ -225,7 +227,7 @@ func (s *Server) lookAtBackups(ctx context.Context) (string, error) {
 	case old >= 2*c.BackupEvery:
 		return "", fmt.Errorf("the newest in %s is %s old: the log has why later ones failed", c.BackupTo, old)
 	}
-	says := fmt.Sprintf("the newest in %s is of %s", c.BackupTo, newest.Format(time.RFC3339))
+	says := fmt.Sprintf("the newest in %s is of %s", c.BackupTo, newest.Format(backup.ShownTime))
 	switch last := readProof(service.State); {
 	case last.At.IsZero():
 		says += ", and was not verified yet"
@@ -243,6 +245,9 @@ func (s *Server) lookAtBackups(ctx context.Context) (string, error) {
 			last.At.Format(time.DateOnly))
 	default:
 		says += ", and on " + last.At.Format(time.DateOnly) + " one was restored and verified"
+		if last.KeysUnchecked {
+			says += ", but for its keys, which are not in the store"
+		}
 	}
 	return s.lookAtLog(ctx, says)
 }

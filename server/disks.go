@@ -41,6 +41,11 @@ func (s *Server) lookAtDisks(ctx context.Context) (out admin.Storage) {
 	errs = append(errs, err)
 	out.Verified, err = s.dir.LastSuccess(datadir.BackupVerified)
 	errs = append(errs, err)
+	if problem := s.logProblem(); problem != nil {
+		out.Unsent = problem.Error()
+	} else if s.sendFails.Load() {
+		out.Unsent = "the store of the backups cannot be reached: what was written waits until it can"
+	}
 	now := admin.Size{At: s.opts.Now().UTC().Truncate(time.Second), Database: out.Database, Blobs: out.BlobBytes}
 	raw, err := s.dir.LastSizes()
 	errs = append(errs, err)

@@ -55,6 +55,9 @@ func (s *Server) diagnose(ctx context.Context) (found []admin.Finding) {
 		{"backups", s.lookAtBackups},
 		{"event numbers", s.lookAtNumbers},
 	}
+	if r, err := readRestored(s.dir); err != nil || r != nil && r.LostBlobs > 0 {
+		looks = append(looks, look{"restored blobs", s.lookAtRestored})
+	}
 	if s.taken != nil {
 		looks = append(looks, look{"old server", s.lookAtOldServer})
 	}

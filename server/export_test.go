@@ -10,6 +10,7 @@ import (
 	"github.com/bluesky-social/indigo/atproto/syntax"
 
 	"nestbox/account"
+	"nestbox/admin"
 	"nestbox/backup"
 	"nestbox/oauth/dpop"
 	"nestbox/session"
@@ -20,6 +21,9 @@ func (s *Server) Routes() []string { return slices.Sorted(maps.Keys(s.methods())
 
 // BackUpIfDue looks at once whether one of the server's own backups is due.
 func (s *Server) BackUpIfDue(ctx context.Context) error { return s.backUpIfDue(ctx) }
+
+// Disks looks at the disks at once, for the admin page.
+func (s *Server) Disks(ctx context.Context) admin.Storage { return s.lookAtDisks(ctx) }
 
 // Prove verifies the newest of the server's own backups at once, in a store as through sees it.
 func (s *Server) Prove(ctx context.Context, through func(backup.Depot) backup.Depot) error {

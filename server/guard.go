@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -104,13 +105,13 @@ func (s *Server) guardNumbers(ctx context.Context) {
 // PDS_FIREHOSE_GUARD=stop it is refused what a server refuses.
 func (s *Server) askFirst(ctx context.Context) {
 	if !s.opts.Listen {
-		s.guard.ask = sync.OnceFunc(func() { _ = s.checkNumbers(ctx) }) // admitsNumber compares the numbers
+		s.guard.ask = sync.OnceFunc(func() { _, _ = s.checkNumbers(ctx) }) // admitsNumber compares the numbers
 	}
 }
 
 // noteNumbers asks the relays, and logs what is wrong.
 func (s *Server) noteNumbers(ctx context.Context) {
-	err := s.checkNumbers(ctx)
+	_, err := s.checkNumbers(ctx)
 	if err == nil || ctx.Err() != nil {
 		return
 	}
@@ -126,8 +127,8 @@ func (s *Server) noteNumbers(ctx context.Context) {
 
 // checkNumbers asks every relay whether it has seen a higher number than this server has given:
 // then it was restored, and not moved on. Errors: errBehind, errIncredible. One that cannot be
-// asked has seen what it said last.
-func (s *Server) checkNumbers(ctx context.Context) error {
+// asked, which silent names, has seen what it said last.
+func (s *Server) checkNumbers(ctx context.Context) (silent []string, err error) {
 	type said struct {
 		seq int64
 		err error
@@ -141,7 +142,7 @@ func (s *Server) checkNumbers(ctx context.Context) error {
 	asking.Wait()
 	st, err := s.firehose.Status(ctx) // after the relays: none can be ahead of us
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.guard.mu.Lock()
 	defer s.guard.mu.Unlock()
@@ -151,6 +152,7 @@ func (s *Server) checkNumbers(ctx context.Context) error {
 		case errors.Is(a.err, firehose.ErrUnseen):
 			s.guard.note(host, 0)
 		case a.err != nil:
+			silent = append(silent, host)
 			s.opts.Log.LogAttrs(ctx, slog.LevelDebug, "relay not asked", slog.String("relay", host), slog.String("cause", a.err.Error()))
 		case a.seq > mostSeen:
 			s.guard.note(host, 0)
@@ -162,16 +164,25 @@ func (s *Server) checkNumbers(ctx context.Context) error {
 			problems = append(problems, fmt.Errorf("%s has seen number %d, and the last here is %d: %w", host, seen, st.Last, errBehind))
 		}
 	}
-	return errors.Join(problems...)
+	return silent, errors.Join(problems...)
 }
 
 // lookAtNumbers is the doctor's view of the same.
 func (s *Server) lookAtNumbers(ctx context.Context) (string, error) {
-	if len(s.crawler.Hosts()) == 0 {
+	hosts := s.crawler.Hosts()
+	if len(hosts) == 0 {
 		return "not checked: no relay is set", nil
 	}
-	if err := s.checkNumbers(ctx); err != nil {
+	silent, err := s.checkNumbers(ctx)
+	switch {
+	case err != nil:
 		return "", err
+	case len(silent) == len(hosts):
+		return "", fmt.Errorf("not checked: no relay answered, which were %s", strings.Join(silent, ", "))
 	}
-	return "no relay has seen a number that this server has not given", nil
+	says := "no relay has seen a number that this server has not given"
+	if len(silent) > 0 {
+		says += "; not asked, because there was no answer: " + strings.Join(silent, ", ")
+	}
+	return says, nil
 }

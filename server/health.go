@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"nestbox/admin"
+	"nestbox/config"
 	"nestbox/internal/pause"
 	"nestbox/internal/system"
 )
@@ -22,7 +23,7 @@ const (
 	beatLife = 15 * time.Second
 	// writeLife is how long one write may be computed before the writer counts as stuck.
 	writeLife = 10 * time.Second
-	// floorPart: a disk's floor is at most one in so many parts of its size.
+	// floorPart: the default floor of a disk is at most one in so many parts of its size.
 	floorPart = 50
 )
 
@@ -58,7 +59,12 @@ type diskSpace struct {
 }
 
 // below reports whether a disk is below its floor.
-func (d diskSpace) below(floor int64) bool { return d.free < min(floor, d.all/floorPart) }
+func (d diskSpace) below(floor int64) bool {
+	if floor == config.DefaultDiskFloor {
+		floor = min(floor, d.all/floorPart)
+	}
+	return d.free < floor
+}
 
 // openHealth returns the health of a server whose database is open. If it is going to serve, that
 // has written once, so that it is ready then.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"nestbox/config"
 	"nestbox/datadir"
 	"nestbox/metrics"
 )
@@ -113,6 +115,27 @@ func TestHealth(t *testing.T) {
 	})
 }
 
+// TestDiskFloor: a small disk has a lower floor than the default, and the one that is set.
+func TestDiskFloor(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		floor, all, free int64
+		below            bool
+	}{
+		{config.DefaultDiskFloor, 100 << 30, 511 << 20, true},
+		{config.DefaultDiskFloor, 100 << 30, 513 << 20, false},
+		{config.DefaultDiskFloor, 10 << 30, 511 << 20, false},
+		{config.DefaultDiskFloor, 10 << 30, 200 << 20, true},
+		{10 << 30, 100 << 30, 9 << 30, true},
+		{10 << 30, 100 << 30, 11 << 30, false},
+		{0, 100 << 30, 0, false},
+	} {
+		if got := (diskSpace{all: c.all, free: c.free}).below(c.floor); got != c.below {
+			t.Errorf("%+v: %t", c, got)
+		}
+	}
+}
+
 // TestLastBackup: the time of the last backup is a metric, also after a restart.
 func TestLastBackup(t *testing.T) {
 	s := openForTest(t)
@@ -137,6 +160,28 @@ func TestLastBackup(t *testing.T) {
 	if n := count(); n != 2 || at == 0 || s.sights.backups[1].Load() != at {
 		t.Errorf("%d values, %d, then %d", n, at, s.sights.backups[1].Load())
 	}
+	// What is to be done is a metric, too: else nobody notices what was never done.
+	due := func(want int) {
+		t.Helper()
+		if n, err := testutil.GatherAndCount(metrics.New(s.samples).Gatherer(), "nestbox_backup_interval_seconds"); err != nil || n != want {
+			t.Errorf("%d intervals, want %d; %v", n, want, err)
+		}
+	}
+	due(0)
+	c := &s.opts.Config
+	c.BackupTo, c.BackupEvery, c.BackupLogEvery = filepath.Join(t.TempDir(), "store"), 24*time.Hour, 10*time.Second
+	due(3)
+	c.BackupLogEvery = 0
+	due(2)
+	service, err := s.backupTo(s.ownBackup())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := (&proof{Refused: true}).keep(service.State); err != nil {
+		t.Fatal(err)
+	}
+	s.recallBackups(t.Context())
+	due(1) // it may not verify
 	if disks := s.lookAtDisks(t.Context()); disks.BackedUp.IsZero() || disks.Verified.IsZero() {
 		t.Errorf("the page of the disks shows a backup of %v, one verified at %v", disks.BackedUp, disks.Verified)
 	}

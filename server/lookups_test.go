@@ -293,7 +293,7 @@ func TestLookupsInTime(t *testing.T) {
 	const allowed = 1000
 	a := newAsking(t, "PDS_RATE_LIMITS_ENABLED=true")
 	a.plc.reset()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	for i := 0; i < allowed+100 && ctx.Err() == nil; i += 10 {
 		a.all(10, func(of int) pdstest.Request {

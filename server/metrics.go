@@ -11,6 +11,7 @@ import (
 
 	"nestbox/account"
 	"nestbox/admin"
+	"nestbox/backup/depot"
 	"nestbox/datadir"
 	"nestbox/firehose"
 	"nestbox/internal/pause"
@@ -39,6 +40,8 @@ type sights struct {
 	// backups are when backups last succeeded, in Unix seconds, as the variable backups has them; 0
 	// for never.
 	backups [len(backups)]atomic.Int64
+	// unreadable: the server may not read its backups, so that it verifies none.
+	unreadable atomic.Bool
 }
 
 type glance struct {
@@ -127,8 +130,28 @@ var backups = [...]struct{ word, file string }{
 	{"log", datadir.BackupLog},
 }
 
+// backupEvery returns how often the server itself is set to do one of backups, 0 if it is not.
+func (s *Server) backupEvery(file string) time.Duration {
+	c := &s.opts.Config
+	switch {
+	case c.BackupTo == "":
+		return 0
+	case file == datadir.BackupMade:
+		return c.BackupEvery
+	case file == datadir.BackupLog:
+		return c.BackupLogEvery
+	case s.sights.unreadable.Load():
+		return 0
+	default:
+		return proveEvery
+	}
+}
+
 // recallBackups reads when backups last succeeded.
 func (s *Server) recallBackups(ctx context.Context) {
+	if service, err := s.backupBy(s.ownBackup(), depot.Await); err == nil { // else the doctor says why
+		s.sights.unreadable.Store(readProof(service.State).Refused)
+	}
 	for i, one := range backups {
 		at, err := s.dir.LastSuccess(one.file)
 		switch {
@@ -277,6 +300,9 @@ func (s *Server) seen(out []metrics.Sample) []metrics.Sample {
 		out = append(out, f.BlobBytes.Of(float64(t.BlobBytes)), f.BlobFiles.Of(float64(t.Blobs)), f.BlobGarbage.Of(float64(t.Garbage)))
 	}
 	for i := range backups {
+		if every := s.backupEvery(backups[i].file); every > 0 {
+			out = append(out, f.BackupInterval.Of(every.Seconds(), backups[i].word))
+		}
 		if at := s.sights.backups[i].Load(); at != 0 {
 			out = append(out, f.BackupSuccess.Of(float64(at), backups[i].word))
 		}

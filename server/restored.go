@@ -18,6 +18,7 @@ import (
 	"nestbox/backup"
 	"nestbox/backup/depot"
 	"nestbox/blob"
+	"nestbox/blob/disk"
 	"nestbox/config"
 	"nestbox/datadir"
 	"nestbox/firehose"
@@ -114,6 +115,9 @@ type RestoreArgs struct {
 	// that they go on above, whatever relays say.
 	NoJump bool
 	JumpTo int64
+	// Serve, if it is set, has the settings of the server that starts then: the blobs go where it looks for them,
+	// and its own files may be in To.
+	Serve *config.Config
 	// Fault is called for each fault that the verification finds, Undone, if it is set, for what
 	// the restore has undone.
 	Fault  func(line string)
@@ -145,9 +149,14 @@ type Restored struct {
 	JumpedTo  int64       `json:"jumpedTo"`
 	Relays    []RelaySeen `json:"relays"`
 	Faults    int64       `json:"faults"`
+	// LostBlobs is how many of the faults are blobs whose files are missing or damaged, Lost the first of them.
+	LostBlobs int64      `json:"lostBlobs,omitempty"`
+	Lost      []LostBlob `json:"lost,omitempty"`
 	// Undone is what happened after the state that was restored, as far as the store has what came
 	// later.
 	Undone *Undone `json:"undone,omitempty"`
+	// Blobs is the folder outside of the data directory that the blobs were restored to, empty if there is none.
+	Blobs string `json:"blobs,omitempty"`
 	// BlobsElsewhere is the folder in which the settings want the blobs, which are in the
 	// data directory now; empty if that is right.
 	BlobsElsewhere string `json:"blobsElsewhere,omitempty"`
@@ -180,7 +189,14 @@ func Restore(ctx context.Context, a RestoreArgs) (out Restored, err error) {
 	out = Restored{At: time.Now().UTC().Truncate(time.Second), From: a.Reader.Depot.String(), Relays: []RelaySeen{}}
 	err = a.Reader.RestoreNewest(ctx, backup.Target{
 		Dir: a.To, Keys: a.Keys, At: a.At, Named: sqlite.BlobFiles,
-		Spare: []string{datadir.FileSettings}, Makes: []string{restoredName, laterName},
+		Spare: []string{datadir.FileSettings, datadir.TakeoverFile}, Makes: []string{restoredName, laterName, datadir.TakeoverFile},
+		Beside: a.beside(),
+		Place: func(ctx context.Context, database string) (backup.BlobPlace, error) {
+			if err := noteTakeover(ctx, datadir.Dir(a.To), database); err != nil {
+				return nil, err
+			}
+			return a.blobPlace(&out)
+		},
 		Then: func(replay *backup.Replay) error {
 			out.Snapshot, out.LeftOut = replay.Snapshot().Name, replay.LeftOut
 			out.Made, out.LastEvent, out.Segments, out.Later, out.Gap = replay.At, replay.LastEvent, replay.Segments(), replay.Later, replay.Gap
@@ -189,6 +205,54 @@ func Restore(ctx context.Context, a RestoreArgs) (out Restored, err error) {
 		},
 	})
 	return out, err
+}
+
+// beside returns the names in the data directory of what its server's settings have there: it may be there before.
+func (a *RestoreArgs) beside() (names []string) {
+	if a.Serve == nil {
+		return nil
+	}
+	for _, path := range []string{a.Serve.BlobDiskLocation, a.Serve.BlobDiskTmpLocation, a.Serve.LogDestination, a.EnvFile} {
+		if name, ok := config.NameIn(a.To, path); ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// blobPlace returns the folder of blobs that the settings name, nil for the data directory's own. A command that
+// was not given one, or finds it in use, leaves it as it is.
+func (a *RestoreArgs) blobPlace(out *Restored) (backup.BlobPlace, error) {
+	const setting = "PDS_BLOBSTORE_DISK_LOCATION"
+	c, dir, given := a.Serve, datadir.Dir(a.To), true
+	if c == nil {
+		flags := config.Flags{Data: a.To, EnvFile: a.EnvFile, Command: true}
+		loaded, _, err := config.Load(flags, os.Environ())
+		if err != nil {
+			return nil, nil //nolint:nilnil,nilerr // settle says it
+		}
+		c = &loaded
+		_, given = config.Origins(flags, os.Environ())[setting]
+	}
+	_, err := os.Stat(dir.Takeover()) // then the settings name the source's folder
+	folder, tmp := blobFolders(dir, c)
+	if err == nil || folder == dir.Blobs() {
+		return nil, nil //nolint:nilnil // nil is none
+	}
+	if !given {
+		out.BlobsElsewhere = folder
+		return nil, nil //nolint:nilnil // nil is none
+	}
+	files, err := disk.Open(folder, tmp)
+	switch {
+	case errors.Is(err, durable.ErrLocked) && a.Serve == nil:
+		out.BlobsElsewhere = folder
+		return nil, nil //nolint:nilnil // nil is none
+	case err != nil:
+		return nil, fmt.Errorf("the blobs cannot be restored to %s, as %s wants it: %w", folder, setting, err)
+	}
+	out.Blobs = folder
+	return files, nil
 }
 
 // settle verifies what was restored, and moves the numbers of events on. The data directory
@@ -206,16 +270,22 @@ func settle(ctx context.Context, a RestoreArgs, replay *backup.Replay, out *Rest
 	if err != nil {
 		return fmt.Errorf("everything was restored, and not verified: %w", err)
 	}
-	out.BlobsElsewhere, c.BlobDiskLocation = c.BlobDiskLocation, "" // they are restored into the data directory
+	c.BlobDiskLocation = out.Blobs
 	v, err := verificationOf(dir, &c)
 	if err != nil {
 		return err
 	}
 	v.Lock = func() (func() error, error) { return func() error { return nil }, nil }
 	v.Now, v.Fault, v.Remark, v.Progress = time.Now, a.Fault, func(string) {}, func(string) {}
+	v.Lost = out.lose
 	done, err := v.Run(ctx)
 	if out.Faults = done.Faults; err != nil {
 		return err
+	}
+	if a.Serve != nil && out.Faults > out.LostBlobs {
+		if err := checkIntact(ctx, dir); err != nil {
+			return err
+		}
 	}
 	if !a.NoJump {
 		if err := jump(ctx, dir, &c, a, out); err != nil {
@@ -230,11 +300,17 @@ func settle(ctx context.Context, a RestoreArgs, replay *backup.Replay, out *Rest
 	return durable.WriteFile(filepath.Join(a.To, restoredName), append(raw, '\n'), 0o600)
 }
 
-// jump moves the numbers of events above those that relays have seen.
+// jump moves the numbers of events above those that relays have seen, and that the store knows were given.
 func jump(ctx context.Context, dir datadir.Dir, c *config.Config, a RestoreArgs, out *Restored) (err error) {
 	to, margin := a.JumpTo, int64(0)
 	if to == 0 {
-		to, margin = out.LastEvent, jumpMargin
+		if to, err = backup.LastEvent(ctx, a.Reader.Depot); err != nil {
+			return err
+		}
+		if to > mostSeen {
+			return fmt.Errorf("%s: %w", a.Reader.Depot, firehose.ErrTooHigh)
+		}
+		to, margin = max(to, out.LastEvent), jumpMargin
 		if len(c.Crawlers) == 0 {
 			margin = blindMargin
 		}
@@ -245,7 +321,7 @@ func jump(ctx context.Context, dir datadir.Dir, c *config.Config, a RestoreArgs,
 			case errors.Is(err, firehose.ErrUnseen):
 			case err != nil:
 				seen.Error, margin = err.Error(), blindMargin
-			case seen.Seq > firehose.MaxJump-blindMargin:
+			case seen.Seq > mostSeen:
 				return fmt.Errorf("%s: %w", relay, firehose.ErrTooHigh)
 			}
 			to = max(to, seen.Seq)
@@ -284,16 +360,13 @@ func findDir(path string) (datadir.Dir, error) {
 }
 
 // RestoreFirst restores the data directory that the settings name from PDS_RESTORE_FROM if it
-// has nothing yet, logs what it restored and returns it, nil if nothing had to be.
+// has no database yet, logs what it restored and returns it, nil if nothing had to be. The settings that hold
+// then are to be loaded again.
 func RestoreFirst(ctx context.Context, c *config.Config, envFile string, log *slog.Logger) (*Restored, error) {
 	if c.RestoreFrom == "" {
 		return nil, nil //nolint:nilnil // nothing to restore is not an error
 	}
-	empty, err := backup.Empty(c.DataDirectory)
-	if err != nil {
-		return nil, err
-	}
-	if !empty && !backup.Unfinished(c.DataDirectory) {
+	if _, err := datadir.Find(c.DataDirectory); err == nil && !backup.Unfinished(c.DataDirectory) {
 		return nil, nil //nolint:nilnil // it is restored already
 	}
 	store, err := depot.Open(c.RestoreFrom, S3Settings(c.BackupS3()), false)
@@ -308,7 +381,7 @@ func RestoreFirst(ctx context.Context, c *config.Config, envFile string, log *sl
 	}
 	faults := 0
 	out, err := Restore(ctx, RestoreArgs{
-		Reader: reader, To: c.DataDirectory, EnvFile: envFile, Log: log,
+		Reader: reader, To: c.DataDirectory, EnvFile: envFile, Serve: c, Log: log,
 		Fault: func(line string) {
 			if faults++; faults <= faultsLogged {
 				log.LogAttrs(ctx, slog.LevelError, "what was restored is damaged", slog.String("fault", line))
@@ -316,7 +389,7 @@ func RestoreFirst(ctx context.Context, c *config.Config, envFile string, log *sl
 		},
 	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("restore from PDS_RESTORE_FROM %s: %w", c.RestoreFrom, err)
 	}
 	if out.Faults > 0 {
 		log.LogAttrs(ctx, slog.LevelError, "what was restored is damaged: nestbox verify names all of it", slog.Int64("faults", out.Faults))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -109,6 +110,43 @@ func TestRestoreJump(t *testing.T) {
 	if got := lastEvent(t, again); got < out.JumpedTo {
 		t.Errorf("the last event is %d", got)
 	}
+}
+
+// TestRestoreJumpStore: a restore to an earlier time moves the numbers of events above all that the store
+// knows were given: by later segments of the log, later snapshots, and the log of another chain.
+func TestRestoreJumpStore(t *testing.T) {
+	t.Parallel()
+	store := filepath.Join(t.TempDir(), "store")
+	s := pdstest.Start(t, pdstest.Options{Settings: []string{"PDS_BACKUP_TO=" + store, "PDS_BACKUP_LOG_EVERY=1s"}})
+	await(t, s, true, "was restored and verified; what is written")
+	early := time.Now()
+	s.SignUp(t, "alice")
+	if made, err := backUp(t, s, server.BackupArgs{To: store}); err != nil || made.Snapshot == nil {
+		t.Fatalf("%+v, %v", made, err)
+	}
+	made := lastEvent(t, s)
+	s.SignUp(t, "bob")
+	sent := lastEvent(t, s)
+	s.Stop() // it sends the rest
+	check := func(known int64) {
+		t.Helper()
+		out, err := restoreTo(t, store, filepath.Join(t.TempDir(), "data"), "", early)
+		if err != nil || out.LastEvent >= made || out.JumpedTo != known+1_000_000 {
+			t.Errorf("%+v, %v, want a jump to %d", out, err, known+1_000_000)
+		}
+	}
+	check(sent)
+	log := filepath.Join(store, "log")
+	if err := os.RemoveAll(log); err != nil {
+		t.Fatal(err)
+	}
+	check(made)
+	other := filepath.Join(log, "other")
+	segment := fmt.Sprintf("000000000001-20261129T220000.000Z-%d-%s-%s.ltx", sent+500, strings.Repeat("0", 16), strings.Repeat("ab", 32))
+	if err := errors.Join(os.MkdirAll(other, 0o700), os.WriteFile(filepath.Join(other, segment), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	check(sent + 500)
 }
 
 // TestRestoreFirst: a server with nothing but PDS_RESTORE_FROM restores, and does not again.

@@ -74,7 +74,7 @@ func checkSchema(t *testing.T, name string, writer person, s *pdstest.InProcess,
 		t.Errorf("%s: before it is at hand: %+v", name, out)
 	}
 	status := ""
-	for deadline := time.Now().Add(10 * time.Second); status != "valid" && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); status != "valid" && time.Now().Before(deadline); {
 		status = write(t, s, writer, collection, "second", map[string]any{"text": "x"}).ValidationStatus
 		if !known {
 			break

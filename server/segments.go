@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"nestbox/backup"
+	"nestbox/backup/depot"
 	"nestbox/datadir"
 	"nestbox/internal/pause"
 )
@@ -21,14 +22,15 @@ const (
 )
 
 // followLog prepares to send the log to the store of the server's own backups. It must be
-// called before the log can start over.
+// called before the log can start over. A store that is away does not matter: what is written waits.
 func (s *Server) followLog(ctx context.Context) error {
 	c := &s.opts.Config
 	if c.BackupTo == "" || c.BackupLogEvery == 0 || !s.opts.Listen {
 		return nil
 	}
-	service, err := s.backupTo(s.ownBackup())
+	service, err := s.backupBy(s.ownBackup(), depot.Await)
 	if err != nil {
+		s.unsent = fmt.Errorf("what is written is not sent there until the next start: %w", err)
 		s.opts.Log.LogAttrs(ctx, slog.LevelError, "the log is not sent to the backups until the next start", slog.String("to", c.BackupTo),
 			slog.String("cause", err.Error()))
 		return nil
@@ -52,6 +54,7 @@ func (s *Server) sendLog(ctx context.Context) {
 	every, failing := s.opts.Config.BackupLogEvery, false
 	send := func(ctx context.Context) {
 		err := errors.Join(s.db.Cut(ctx), s.segments.Send(ctx))
+		s.sendFails.Store(err != nil)
 		switch {
 		case err == nil:
 			s.noteBackup(ctx, datadir.BackupLog)
@@ -72,18 +75,28 @@ func (s *Server) sendLog(ctx context.Context) {
 	send(last)
 }
 
-// lookAtLog adds to what the doctor says of backups whether the log arrives there, and stays.
-func (s *Server) lookAtLog(ctx context.Context, says string) (string, error) {
+// logProblem returns why what is written does not arrive at the backups, nil if it does, or is not sent
+// by the settings. It asks no store.
+func (s *Server) logProblem() error {
 	if s.segments == nil {
-		return says, nil
+		return s.unsent
 	}
 	waits, every := s.segments.Waits(), s.opts.Config.BackupLogEvery
 	switch old := s.opts.Now().Sub(waits.Since).Round(time.Second); {
 	case waits.Gap != nil:
-		return "", fmt.Errorf("the times until the next snapshot cannot be restored: %w", waits.Gap)
+		return fmt.Errorf("the times until the next snapshot cannot be restored: %w", waits.Gap)
 	case waits.Segments > 0 && old > logLate*every:
-		return "", fmt.Errorf("what was written in the last %s is not there yet, %d MB wait: the log has why", old, waits.Bytes>>20)
-	case s.segments.NeedsBase():
+		return fmt.Errorf("what was written in the last %s is not there yet, %d MB wait: the log has why", old, waits.Bytes>>20)
+	}
+	return nil
+}
+
+// lookAtLog adds to what the doctor says of backups whether the log arrives there, and stays.
+func (s *Server) lookAtLog(ctx context.Context, says string) (string, error) {
+	if err := s.logProblem(); err != nil || s.segments == nil {
+		return says, err
+	}
+	if s.segments.NeedsBase() {
 		return says + "; the log is sent once a snapshot was made", nil
 	}
 	hole, err := s.segments.Mend(ctx)
@@ -98,5 +111,5 @@ func (s *Server) lookAtLog(ctx context.Context, says string) (string, error) {
 	case hole != "":
 		says += "; not every time before it can be restored, as nestbox backup list shows, because " + hole
 	}
-	return says + "; what is written is there within " + every.String(), nil
+	return says + "; what is written is there within " + s.opts.Config.BackupLogEvery.String(), nil
 }

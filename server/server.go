@@ -13,6 +13,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bluesky-social/indigo/atproto/syntax"
@@ -168,6 +169,8 @@ type Server struct {
 	proveAfter   time.Time        // until when no backup is verified; backingUp guards it
 	segments     *backup.Segments // nil unless the log is sent to PDS_BACKUP_TO
 	backupState  string           // the folder of the server's own backups
+	unsent       error            // why segments is nil although the settings want it
+	sendFails    atomic.Bool      // the log could not be sent the last time
 	// stopping ends, by endBackups, when the server begins to stop: no backup delays that.
 	stopping   context.Context //nolint:containedctx // the server's own life
 	endBackups context.CancelFunc

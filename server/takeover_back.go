@@ -15,6 +15,7 @@ import (
 	"nestbox/config"
 	"nestbox/datadir"
 	"nestbox/internal/durable"
+	"nestbox/mail"
 	"nestbox/repo"
 	"nestbox/store/reference"
 	"nestbox/store/sqlite"
@@ -76,10 +77,23 @@ func GoBack(ctx context.Context, c *config.Config, dir string, now time.Time) (_
 			}
 			return repos.Export(ctx, repo.Account{ID: a.ID, DID: a.DID}, w)
 		})
+	report.Remove = oursAlone(c)
 	select {
 	case unknown := <-lost:
 		err = errors.Join(err, unknown)
 	default:
 	}
 	return &report, err
+}
+
+// oursAlone returns the settings of a server that sends no mail, with which a reference PDS fails.
+func oursAlone(c *config.Config) (settings []string) {
+	disabled := c.SMTPURL.Reveal() == mail.Disabled
+	if disabled {
+		settings = append(settings, "PDS_EMAIL_SMTP_URL="+mail.Disabled)
+	}
+	if c.EmailFrom != "" && (disabled || !c.SMTPURL.IsSet()) {
+		settings = append(settings, "PDS_EMAIL_FROM_ADDRESS")
+	}
+	return settings
 }

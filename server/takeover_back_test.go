@@ -29,7 +29,9 @@ const nestboxFile = "nestbox/nestbox.sqlite"
 func (o *old) back(dir string) (*takeover.BackReport, error) {
 	o.t.Helper()
 	c, _, _, err := config.LoadReference(config.Flags{Command: true},
-		[]string{"PDS_DEV_MODE=true", "PDS_DATA_DIRECTORY=" + o.Dir, "PDS_PORT=1", rotationKey, "PDS_BLOBSTORE_DISK_LOCATION=" + o.Blobs()}, "", "")
+		append([]string{
+			"PDS_DEV_MODE=true", "PDS_DATA_DIRECTORY=" + o.Dir, "PDS_PORT=1", rotationKey, "PDS_BLOBSTORE_DISK_LOCATION=" + o.Blobs(),
+		}, o.settings...), "", "")
 	if err != nil {
 		o.t.Fatal(err)
 	}
@@ -185,5 +187,29 @@ func TestBackState(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(dir, "blocks", name)); err != nil {
 			t.Errorf("the file of a blob that is shown again: %v", err)
 		}
+	}
+}
+
+// TestBackMail: the way back names the settings of a server without mail, with which the old server fails.
+func TestBackMail(t *testing.T) {
+	t.Parallel()
+	o := newOld(t, referencetest.Options{Accounts: referencetest.Special, Records: 1})
+	o.must(server.Finish)
+	const from = "PDS_EMAIL_FROM_ADDRESS=pds@example.com"
+	for want, settings := range map[string][]string{
+		"":                        nil,
+		"PDS_EMAIL_SMTP_URL=none": {"PDS_EMAIL_SMTP_URL=none"},
+		"PDS_EMAIL_SMTP_URL=none PDS_EMAIL_FROM_ADDRESS": {"PDS_EMAIL_SMTP_URL=none", from},
+		"PDS_EMAIL_FROM_ADDRESS":                         {from},
+	} {
+		o.settings = settings
+		r, err := o.back(filepath.Join(t.TempDir(), "back"))
+		if err != nil || strings.Join(r.Remove, " ") != want {
+			t.Errorf("%q: %+v, %v", want, r, err)
+		}
+	}
+	o.settings = []string{"PDS_EMAIL_SMTP_URL=smtps://u:p@mail.example.com:465", from}
+	if r, err := o.back(filepath.Join(t.TempDir(), "back")); err != nil || len(r.Remove) != 0 {
+		t.Errorf("%+v, %v", r, err)
 	}
 }

@@ -61,7 +61,7 @@ func (p *proof) prove() error {
 		return err
 	}
 	if p.key, err = atcrypto.ParsePrivateBytesK256(raw); err != nil {
-		return broken("its signing key is not a K-256 key: %v", err)
+		return Keyless(p.row.DID, fmt.Sprintf("its signing key is not a K-256 key: %v", err))
 	}
 	root, err := p.actor.Root()
 	if err != nil {
@@ -126,7 +126,7 @@ func (p *proof) proveCommit(root Root) error {
 		return p.resign(root.Rev)
 	}
 	if err := p.commit.Verify(public); err != nil {
-		return broken("its latest commit is not signed by the key in the actor's folder")
+		return Keyless(p.row.DID, "its latest commit is not signed by the key in the actor's folder")
 	}
 	return nil
 }

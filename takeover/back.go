@@ -192,8 +192,9 @@ type BackReport struct {
 	PasswordChanged []string `json:"passwordChanged"`
 	// AppPasswords were made here, and are not known there: account and name.
 	AppPasswords []string `json:"appPasswords"`
-	// Settings are those of the old server for the new directory.
+	// Settings are those of the old server for the new directory, Remove those of ours with which it fails.
 	Settings []string `json:"settings"`
+	Remove   []string `json:"remove,omitempty"`
 }
 
 // ErrNotTakenOver: nothing was taken over into this database.

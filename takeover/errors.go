@@ -30,6 +30,13 @@ func Damaged(why string) error { return fmt.Errorf("%w: %s", errProof, why) }
 // operator can do about it.
 func Faulty(what, do string) error { return &faulty{what, do} }
 
+// Keyless returns the error of an account whose signing key is missing, or is not the one of its
+// repository. No other host has it.
+func Keyless(did syntax.DID, what string) error {
+	return Faulty(what, "bring the file named key in its folder back from a backup of the old server, "+
+		"or leave it out with --skip "+did.String())
+}
+
 type faulty struct{ what, do string }
 
 func (f *faulty) Error() string { return f.what }

@@ -1,9 +1,11 @@
 package takeover
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -271,26 +273,58 @@ func (t *TakeOver) announce(ctx context.Context, r *Report) error {
 	if err != nil {
 		return err
 	}
+	var heads []Head
+	if err := t.Store.Heads(ctx, func(h Head) error { heads = append(heads, h); return nil }); err != nil {
+		return err
+	}
+	ahead, err := t.repositoriesAhead(ctx, heads, oldest)
+	if err != nil {
+		return err
+	}
 	var events []event.Event
-	err = t.Store.Heads(ctx, func(h Head) error {
-		repository, err := t.Source.LatestOf(h.DID)
-		if err != nil {
-			return err
-		}
+	for i, h := range heads {
 		if statusBehind(h, statuses[h.DID]) {
 			r.Events.Statuses++
 			events = append(events, event.Account{DID: h.DID, Status: string(h.Status), Time: now}.Event())
 		}
-		if repositoryAhead(h, repository, oldest) {
+		if ahead[i] {
 			r.Events.Syncs++
 			events = append(events, account.SyncEvent(h.DID, h.Head, now))
 		}
-		return ctx.Err()
-	})
-	if err != nil {
-		return err
 	}
 	return t.Store.Announce(ctx, events, now)
+}
+
+// repositoriesAhead returns repositoryAhead of each: the last events are read one after the
+// other, and checked on every core.
+func (t *TakeOver) repositoriesAhead(ctx context.Context, heads []Head, oldest time.Time) ([]bool, error) {
+	ahead := make([]bool, len(heads))
+	type latest struct {
+		of    int
+		event SourceEvent
+	}
+	read := make(chan latest)
+	var workers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), maxWorkers) {
+		workers.Go(func() {
+			for l := range read {
+				ahead[l.of] = repositoryAhead(heads[l.of], l.event, oldest)
+			}
+		})
+	}
+	err := func() error {
+		defer close(read)
+		for i, h := range heads {
+			last, err := t.Source.LatestOf(h.DID)
+			if err = cmp.Or(err, ctx.Err()); err != nil {
+				return err
+			}
+			read <- latest{i, last}
+		}
+		return nil
+	}()
+	workers.Wait()
+	return ahead, err
 }
 
 // statusBehind reports whether the last event about an account's status, if there is one,

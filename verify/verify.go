@@ -27,8 +27,8 @@ import (
 	"nestbox/store"
 )
 
-// Verification is what is checked, and where the findings go. Everything but Repaired
-// is required.
+// Verification is what is checked, and where the findings go. Everything but Lost and
+// Repaired is required.
 type Verification struct {
 	// Lock keeps servers away until release is called: durable.ErrLocked when one
 	// runs.
@@ -42,6 +42,8 @@ type Verification struct {
 	// Fault is called for each fault, Remark for what is worth knowing without being a
 	// fault, Progress with what is being checked.
 	Fault, Remark, Progress func(line string)
+	// Lost, if it is set, is called with each blob whose file is missing or damaged, ahead of Fault.
+	Lost func(did syntax.DID, b blob.Blob)
 	// Repaired, if it is set, asks for a repair before the check: what follows from the
 	// records is derived from them again, and Repaired is called with each change.
 	Repaired func(line string)
@@ -366,7 +368,7 @@ func (v *verifier) blobs(ctx context.Context) error {
 	err := v.view.Blobs(func(did syntax.DID, b blob.Blob) error {
 		bytes += b.Size
 		v.count(func(n *Verified) { n.Blobs++; v.Progress(fmt.Sprintf("blob %d, %d MB", n.Blobs, bytes>>20)) })
-		return v.crew.do(ctx, func(_ store.Inspection, r *report) error { return v.blob(ctx, did, b, v.faultOf(r)) })
+		return v.crew.do(ctx, func(_ store.Inspection, r *report) error { return v.blob(ctx, did, b, r) })
 	})
 	if err != nil {
 		return fmt.Errorf("check blobs: %w", err)
@@ -389,7 +391,7 @@ func (v *verifier) blobs(ctx context.Context) error {
 }
 
 // blob checks a blob's file. A file that a running server has removed since is not a fault.
-func (v *verifier) blob(ctx context.Context, did syntax.DID, b blob.Blob, fault func(string)) error {
+func (v *verifier) blob(ctx context.Context, did syntax.DID, b blob.Blob, r *report) error {
 	var found []string
 	check := blob.Checker{Files: v.Blobs, Report: func(line string) { found = append(found, line) }}
 	if err := check.Blob(ctx, did, b); err != nil {
@@ -404,10 +406,19 @@ func (v *verifier) blob(ctx context.Context, did syntax.DID, b blob.Blob, fault 
 	if err != nil || !there {
 		return err
 	}
+	if v.Lost != nil {
+		r.say(func() { v.lost(did, b) })
+	}
 	for _, line := range found {
-		fault(line)
+		v.faultOf(r)(line)
 	}
 	return nil
+}
+
+func (v *verifier) lost(did syntax.DID, b blob.Blob) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.Lost(did, b)
 }
 
 // missing remarks on what records refer to and nobody has uploaded.

@@ -65,14 +65,17 @@ func storageSections(s *admin.Storage) []Section {
 	return []Section{held, disks, big}
 }
 
-// backupLines returns when the last backup was made, and when one was verified.
+// backupLines returns when the last backup was made, when one was verified, and what is not sent since.
 func backupLines(s *admin.Storage) []any {
-	if s.BackedUp.IsZero() {
-		return []any{Msg("storage.backup-unknown")}
+	lines := []any{Msg("storage.backup-unknown")}
+	if !s.BackedUp.IsZero() {
+		lines = []any{s.BackedUp, Msg("storage.backup-unverified")}
 	}
-	lines := []any{s.BackedUp, Msg("storage.backup-unverified")}
-	if !s.Verified.IsZero() {
+	if !s.Verified.IsZero() && !s.BackedUp.IsZero() {
 		lines[1] = Msg("storage.backup-verified", "time", s.Verified)
+	}
+	if s.Unsent != "" {
+		lines = append(lines, Badge{Failure, Msg("storage.backup-unsent")}, English(s.Unsent))
 	}
 	return lines
 }

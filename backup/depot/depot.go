@@ -15,5 +15,17 @@ func Open(address string, s S3Settings, create bool) (backup.Depot, error) {
 	if IsS3(address) {
 		return OpenS3(address, s)
 	}
-	return OpenFolder(strings.TrimPrefix(address, "file://"), create)
+	return OpenFolder(folderOf(address), create)
 }
+
+// Await is Open of a store that is written to, and may be away: a folder that cannot be opened yet is
+// looked for in each call, which returns why until it is there.
+func Await(address string, s S3Settings) (backup.Depot, error) {
+	if IsS3(address) {
+		return OpenS3(address, s)
+	}
+	return laterFolder(folderOf(address), true)
+}
+
+// folderOf returns the path of a folder's address.
+func folderOf(address string) string { return strings.TrimPrefix(address, "file://") }

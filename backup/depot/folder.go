@@ -25,7 +25,8 @@ type Folder struct {
 	writes bool
 
 	mu    sync.Mutex
-	made  map[string]bool // folders
+	there bool            // the folder was found
+	made  map[string]bool // folders in it
 	dirty bool            // something was put since the last Flush
 }
 
@@ -40,21 +41,45 @@ const (
 
 // OpenFolder returns the store in a folder, which is made if create is set and it is missing.
 func OpenFolder(dir string, create bool) (*Folder, error) {
+	f, err := laterFolder(dir, create)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.find(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// laterFolder is OpenFolder of a folder that may be away: until it can be opened, each call looks
+// again, and returns why not.
+func laterFolder(dir string, create bool) (*Folder, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("folder of backups: %w", err)
 	}
-	if create {
-		if err := durable.MakeDir(dir); err != nil {
-			return nil, fmt.Errorf("folder of backups: %w", err)
+	return &Folder{dir: dir, writes: create, made: map[string]bool{}}, nil
+}
+
+// find opens the folder, unless it was found before.
+func (f *Folder) find() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.there {
+		return nil
+	}
+	if f.writes {
+		if err := durable.MakeDir(f.dir); err != nil {
+			return fmt.Errorf("folder of backups: %w", err)
 		}
 	}
-	if fi, err := os.Stat(dir); err != nil {
-		return nil, fmt.Errorf("folder of backups: %w", err)
+	if fi, err := os.Stat(f.dir); err != nil {
+		return fmt.Errorf("folder of backups: %w", err)
 	} else if !fi.IsDir() {
-		return nil, fmt.Errorf("folder of backups: %s is a file", dir)
+		return fmt.Errorf("folder of backups: %s is a file", f.dir)
 	}
-	return &Folder{dir: dir, writes: create, made: map[string]bool{}}, nil
+	f.there = true
+	return nil
 }
 
 // String implements backup.Depot.
@@ -67,6 +92,9 @@ func (f *Folder) path(name string) string { return filepath.Join(f.dir, filepath
 
 // Put implements backup.Depot.
 func (f *Folder) Put(ctx context.Context, name string, size int64, body io.Reader) (err error) {
+	if err := f.find(); err != nil {
+		return err
+	}
 	path := f.path(name)
 	if err := f.makeDir(filepath.Dir(path)); err != nil {
 		return err
@@ -159,6 +187,9 @@ func (f *Folder) give(path string) (err error) {
 
 // Get implements backup.Depot. What is no file is backup.ErrDamaged: an open of a pipe waits.
 func (f *Folder) Get(_ context.Context, name string) (io.ReadCloser, error) {
+	if err := f.find(); err != nil {
+		return nil, err
+	}
 	if fi, err := os.Stat(f.path(name)); err == nil && !fi.Mode().IsRegular() {
 		return nil, fmt.Errorf("%w: it is not a file", backup.ErrDamaged)
 	}
@@ -177,6 +208,9 @@ func (f *Folder) Get(_ context.Context, name string) (io.ReadCloser, error) {
 
 // List implements backup.Depot. In a folder that OpenFolder may make, it removes unfinished files that are old.
 func (f *Folder) List(ctx context.Context, prefix string, yield func(backup.Object) error) error {
+	if err := f.find(); err != nil {
+		return err
+	}
 	return filepath.WalkDir(f.path(prefix), func(path string, e fs.DirEntry, err error) error {
 		switch {
 		case errors.Is(err, os.ErrNotExist):
@@ -211,6 +245,9 @@ func (f *Folder) List(ctx context.Context, prefix string, yield func(backup.Obje
 
 // Remove implements backup.Depot.
 func (f *Folder) Remove(_ context.Context, name string) error {
+	if err := f.find(); err != nil {
+		return err
+	}
 	if err := durable.Remove(f.path(name)); err != nil {
 		return fmt.Errorf("remove file: %w", err)
 	}

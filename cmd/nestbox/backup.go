@@ -172,14 +172,19 @@ func (s *steps) step(p backup.Step) {
 	if !s.bar {
 		return
 	}
-	part := 0
-	if p.Total > 0 {
-		part = int(min(barWidth, p.Done*barWidth/p.Total))
-	}
-	fmt.Printf("\r\x1b[K%-10s [%s%s] %d%%", p.Step, strings.Repeat("#", part), strings.Repeat(".", barWidth-part), min(100, part*100/barWidth))
+	part := percentOf(p) * barWidth / 100
+	fmt.Printf("\r\x1b[K%-10s [%s%s] %d%%", p.Step, strings.Repeat("#", part), strings.Repeat(".", barWidth-part), percentOf(p))
 	if p.Sent > 0 {
 		fmt.Printf(", %s sent", bytesText(p.Sent))
 	}
+}
+
+// percentOf returns how much of a step is done. One with nothing to do is done.
+func percentOf(p backup.Step) int {
+	if p.Done >= p.Total {
+		return 100
+	}
+	return int(p.Done * 100 / p.Total)
 }
 
 // ended ends the step that is shown.
@@ -359,12 +364,12 @@ func listed(ctx context.Context, store backup.Depot) ([]listedLine, error) {
 // listText describes the snapshots of a store to people, and which times can be restored.
 func listText(w io.Writer, lines []listedLine, spans []backup.Span) {
 	for _, s := range spans {
-		line := fmt.Sprintf("can be restored: %s to %s; %s", s.From.Format(time.RFC3339), s.To.Format(time.RFC3339), s.Why)
+		line := fmt.Sprintf("can be restored: %s to %s; %s", s.From.Format(backup.ShownTime), s.To.Format(backup.ShownTime), s.Why)
 		fmt.Fprintln(w, strings.TrimSuffix(line, "; "))
 	}
 	fmt.Fprintln(w, "MADE\tHOST\tVERSION\tDATABASE\tBLOBS\tLAST EVENT\tENCRYPTED\tERROR")
 	for _, l := range lines {
-		made := l.At.Format(time.RFC3339)
+		made := l.At.Format(backup.ShownTime)
 		if l.Error != "" {
 			fmt.Fprintf(w, "%s\t-\t-\t-\t-\t-\t-\tcannot be read: %s\n", made, l.Error)
 			continue
@@ -391,6 +396,20 @@ var (
 	errLacking = errors.New("the store has what the server had, and the server itself lacked files of blobs: run nestbox verify there")
 )
 
+// verifiedText describes a verification to people.
+func verifiedText(done *backup.Verified) string {
+	if done.HashesOnly {
+		return fmt.Sprintf("the hashes of %d objects compared: %d faults. "+
+			"Nothing was restored: the store is encrypted; name the identity with --identity", done.Objects, done.Faults)
+	}
+	said := fmt.Sprintf("%d snapshots restored and verified, %d objects, %d blobs: %d faults", done.Snapshots, done.Objects, done.Blobs,
+		done.Faults)
+	if done.KeysUnchecked {
+		said += ". The keys were not looked at: they are not in the store; name their file with --keys"
+	}
+	return said
+}
+
 // Run prints a line for each fault, and fails if there is one.
 func (c *backupVerifyCmd) Run() error {
 	steps := newSteps(c.JSON)
@@ -411,13 +430,7 @@ func (c *backupVerifyCmd) Run() error {
 		}
 		return err
 	}
-	what := fmt.Sprintf("%d snapshots restored and verified, %d objects, %d blobs: %d faults", done.Snapshots, done.Objects, done.Blobs,
-		done.Faults)
-	if done.HashesOnly {
-		what = fmt.Sprintf("the hashes of %d objects compared: %d faults. "+
-			"Nothing was restored: the store is encrypted; name the identity with --identity", done.Objects, done.Faults)
-	}
-	steps.result(done, what)
+	steps.result(done, verifiedText(&done))
 	switch {
 	case done.Damaged():
 		if err := backup.MarkDamaged(ctx, reader.Depot, done.DamagedObjects); err != nil || len(done.DamagedObjects) == 0 {
@@ -454,7 +467,7 @@ func restoredText(done server.Restored, dir string) string {
 	default:
 		fmt.Fprintf(&said, " and %d segments of the log are", done.Segments)
 	}
-	fmt.Fprintf(&said, " in %s, with everything as it was at %s.", dir, done.Made.Format(time.RFC3339))
+	fmt.Fprintf(&said, " in %s, with everything as it was at %s.", dir, done.Made.Format(backup.ShownTime))
 	if done.Gap != "" {
 		fmt.Fprintf(&said, "\nIt is not newer, because %s.", done.Gap)
 	}
@@ -483,6 +496,9 @@ func restoredText(done server.Restored, dir string) string {
 	if done.JumpedTo > 0 {
 		fmt.Fprintf(&said, "\nThe next event gets a number above %d, and the server announces every account again when it starts.",
 			done.JumpedTo)
+	}
+	if done.Blobs != "" {
+		fmt.Fprintf(&said, "\nThe blobs are in %s, as PDS_BLOBSTORE_DISK_LOCATION wants it.", done.Blobs)
 	}
 	if done.BlobsElsewhere != "" {
 		fmt.Fprintf(&said, "\nMove the folder %s to %s, as PDS_BLOBSTORE_DISK_LOCATION wants it.",

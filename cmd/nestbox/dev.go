@@ -62,6 +62,9 @@ func findPlan(name string) (faults.Plan, error) {
 	seed := uint64(0)
 	if i := strings.LastIndexByte(name, ':'); i > 0 {
 		if n, err := strconv.ParseUint(name[i+1:], 10, 32); err == nil {
+			if n == 0 {
+				return faults.Plan{}, fmt.Errorf("%q: a seed is above 0; without one a seed is picked and shown", name)
+			}
 			name, seed = name[:i], n
 		}
 	}
@@ -209,7 +212,7 @@ func printDevReport(w io.Writer, r faults.Report) {
 			fmt.Fprintln(w, "  nothing to find fault with")
 		}
 		for _, f := range c.Findings {
-			printFinding(w, f)
+			printFinding(w, f, timesOf(f.Times))
 		}
 	}
 	if !r.Recording {
@@ -221,13 +224,13 @@ func clientName(userAgent, id string) string {
 	return cmp.Or(id, userAgent, "a client without a name")
 }
 
-// printFinding prints what was found, the evidence, and what to do.
-func printFinding(w io.Writer, f faults.Found) {
+// printFinding prints what was found, how often, the evidence, and what to do.
+func printFinding(w io.Writer, f faults.Found, times string) {
 	for _, l := range findings.Lines() {
 		if l.Kind != f.Kind {
 			continue
 		}
-		fmt.Fprintf(w, "  %s, %s: the client %s%s\n", f.Kind, timesOf(f.Times), l.Means, aboutOf(f))
+		fmt.Fprintf(w, "  %s, %s: the client %s%s\n", f.Kind, times, l.Means, aboutOf(f))
 		for _, seen := range f.Evidence {
 			fmt.Fprintf(w, "    %s\n", seen)
 		}
@@ -293,8 +296,12 @@ func (c *devWatchCmd) follow(ctx context.Context, to, notes io.Writer) error {
 			fmt.Fprintln(to, callLine(*line.Call))
 		}
 		if line.Finding != nil {
+			times := timesOf(line.Finding.Times)
+			if line.Again > 0 {
+				times = "again, " + timesOf(line.Again)
+			}
 			fmt.Fprintf(to, "%s\n", clientName(line.Finding.Client, line.Finding.ClientID))
-			printFinding(to, *line.Finding)
+			printFinding(to, *line.Finding, times)
 		}
 		if line.Off {
 			fmt.Fprintln(notes, "faults were turned off: nothing is recorded until they are set again")

@@ -34,7 +34,7 @@ func TestPrintFinding(t *testing.T) {
 		"  foreign-token, 3 times: the client sent a token of another server\n": {Finding: findings.Finding{Kind: findings.ForeignToken, Times: 3}},
 	} {
 		var out strings.Builder
-		if printFinding(&out, f); !strings.Contains(out.String(), want) || strings.Contains(out.String(), "nonce") {
+		if printFinding(&out, f, timesOf(f.Times)); !strings.Contains(out.String(), want) || strings.Contains(out.String(), "nonce") {
 			t.Errorf("%s, want %s", out.String(), want)
 		}
 	}

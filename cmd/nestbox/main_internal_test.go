@@ -19,6 +19,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"nestbox/backup"
 	"nestbox/backup/depot"
 	"nestbox/oauth/dpop"
 	"nestbox/server"
@@ -148,8 +149,63 @@ func TestDeveloping(t *testing.T) {
 			t.Errorf("%s: %s, %v, want %s", name, got, err, want)
 		}
 	}
+	if _, err := findPlan("mobile:0"); err == nil || !strings.Contains(err.Error(), "a seed is above 0") {
+		t.Errorf("seed 0: %v", err)
+	}
 	if _, err := findPlan("magic"); err == nil || !strings.Contains(err.Error(), "neither a preset nor a file") {
 		t.Errorf("a plan that is not there: %v", err)
+	}
+}
+
+// TestVerifiedText: that the keys were not looked at is said.
+func TestVerifiedText(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		done backup.Verified
+		want string
+	}{
+		{backup.Verified{Snapshots: 1}, "1 snapshots restored and verified, 0 objects, 0 blobs: 0 faults"},
+		{backup.Verified{Snapshots: 1, KeysUnchecked: true}, "name their file with --keys"},
+		{backup.Verified{HashesOnly: true, KeysUnchecked: true}, "name the identity with --identity"},
+	} {
+		if got := verifiedText(&c.done); !strings.HasSuffix(got, c.want) {
+			t.Errorf("%+v: %q, want %q", c.done, got, c.want)
+		}
+	}
+	raw, err := json.Marshal(backup.Verified{KeysUnchecked: true})
+	if err != nil || !strings.Contains(string(raw), `"keysUnchecked":true`) {
+		t.Errorf("%s, %v", raw, err)
+	}
+}
+
+// TestPercentOf: a step ends with all of it, also one in which there was nothing to do.
+func TestPercentOf(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		done, total int64
+		want        int
+	}{{0, 8, 0}, {1, 8, 12}, {8, 8, 100}, {0, 0, 100}, {786432, 540672, 100}} {
+		if got := percentOf(backup.Step{Done: c.done, Total: c.total}); got != c.want {
+			t.Errorf("%d of %d: %d %%, want %d", c.done, c.total, got, c.want)
+		}
+	}
+}
+
+// TestListTimes: what the list says can be restored can be named with restore --at: its times are whole.
+func TestListTimes(t *testing.T) {
+	t.Parallel()
+	from := time.Date(2026, 11, 29, 22, 0, 0, 345_000_000, time.UTC)
+	var out bytes.Buffer
+	listText(&out, []listedLine{{At: from}}, []backup.Span{{From: from, To: from.Add(time.Millisecond)}})
+	line, rest, _ := strings.Cut(out.String(), "\n")
+	_, times, _ := strings.Cut(line, ": ")
+	first, last, _ := strings.Cut(times, " to ")
+	_, row, _ := strings.Cut(rest, "\n")
+	made, _, _ := strings.Cut(row, "\t")
+	for text, want := range map[string]time.Time{first: from, last: from.Add(time.Millisecond), made: from} {
+		if at, err := parseAt(text); err != nil || !at.Equal(want) {
+			t.Errorf("%q is %s, want %s; %v", text, at, want, err)
+		}
 	}
 }
 
@@ -172,7 +228,7 @@ func TestListUnreadable(t *testing.T) {
 	var out bytes.Buffer
 	listText(&out, lines, nil)
 	_, row, _ := strings.Cut(out.String(), "\n")
-	if !strings.HasPrefix(row, "2026-11-29T22:00:00Z\t") || !strings.Contains(row, "\tcannot be read: "+name) || strings.Contains(row, "0 kB") {
+	if !strings.HasPrefix(row, "2026-11-29T22:00:00.000Z\t") || !strings.Contains(row, "\tcannot be read: "+name) || strings.Contains(row, "0 kB") {
 		t.Errorf("%q", row)
 	}
 	if raw, err := json.Marshal(lines); !strings.Contains(string(raw), `"at":"2026-11-29T22:00:00Z"`) || err != nil {

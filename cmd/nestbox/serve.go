@@ -27,11 +27,12 @@ type serveCmd struct {
 // Run serves until SIGTERM or SIGINT; a second signal ends the process at once.
 func (s *serveCmd) Run() (err error) {
 	flags := config.Flags{Listen: s.Listen, Data: s.Data, EnvFile: s.EnvFile, Dev: s.Dev}
-	c, warnings, err := config.Load(flags, os.Environ())
+	// First: a server without --dev needs settings that an author of a client does not have.
+	around, err := developing(config.IsDevelopment(flags, os.Environ()), s.Faults, os.Stderr)
 	if err != nil {
 		return err
 	}
-	around, err := developing(c.DevMode, s.Faults, os.Stderr)
+	c, warnings, err := config.Load(flags, os.Environ())
 	if err != nil {
 		return err
 	}
@@ -59,8 +60,10 @@ func (s *serveCmd) Run() (err error) {
 	if err != nil {
 		return err
 	}
-	if restored != nil && restored.Faults > 0 {
-		return fmt.Errorf("what was restored is damaged, %d faults: start without PDS_RESTORE_FROM to serve it as it is", restored.Faults)
+	if restored != nil { // what was taken over has its places elsewhere
+		if c, warnings, err = config.Load(flags, os.Environ()); err != nil {
+			return err
+		}
 	}
 	srv, err := server.Open(ctx, server.Options{
 		Config: c, Origins: config.Origins(flags, os.Environ()), Warnings: warnings, Version: version, Log: log, Now: time.Now,

@@ -21,6 +21,9 @@ func printBack(w io.Writer, r *takeover.BackReport) {
 		line("to be imported\t%s, with the token of its account, by com.atproto.repo.importRepo", file)
 	}
 	list(line, "setting", r.Settings)
+	for _, setting := range r.Remove {
+		line("next\tremove %s from the old server's file: it fails with it", setting)
+	}
 	line("next\tkeep this server stopped, set what is above in the old server's file, and start it")
 	line("remark\tclients that refreshed here after `nestbox keys rotate` ask for a new sign-in: the old server knows PDS_JWT_SECRET alone")
 	line("remark\tOAuth apps that refreshed here ask for a new sign-in; what was uploaded here is to be uploaded again (listMissingBlobs)")

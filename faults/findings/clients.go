@@ -1,6 +1,7 @@
 package findings
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -128,6 +129,8 @@ type opened struct {
 	over   bool // it did so while all was well, or knows that the session has ended
 	// ends is when its newest refresh token expires, zero if that is not known.
 	ends time.Time
+	// instead: it was opened in the place of a session that the client dropped.
+	instead bool
 }
 
 // note takes the next call of the session in.
@@ -149,35 +152,85 @@ func (s *opened) note(c *Call) {
 	s.over = s.over || c.Purpose == Refresh && c.final() || !c.Lost && c.Error == "AccountTakedown"
 }
 
+// endsBy reports whether a sign-in comes when the session's refresh token expires anyway.
+func (s *opened) endsBy(in *Call) bool { return !s.ends.IsZero() && s.ends.Sub(in.At) <= soon }
+
+// reason returns why a sign-in that comes next may have dropped the session, empty if nothing speaks for it.
+func (s *opened) reason(in *Call) string {
+	switch failed := s.failed; {
+	case s.over || s.endsBy(in):
+	case !s.out && s.last.transient() && (s.last.Purpose == Refresh || in.At.Sub(s.last.End) < byItself):
+		return fmt.Sprintf("signed in again after %s to %s", s.last.outcome(), s.last.Method)
+	case failed != nil && in.At.Sub(failed.End) < byItself:
+		return fmt.Sprintf("signed in again, %s after %s to %s", in.At.Sub(failed.End).Round(time.Millisecond), failed.outcome(), failed.Method)
+	}
+	return ""
+}
+
+// leftAt reports whether the session was left behind when a sign-in came. If a refresh of it failed, it may be a
+// person who gave it up.
+func (s *opened) leftAt(in *Call) bool {
+	return !s.over && s.failed == nil && !s.endsBy(in) && s.last.At.Before(in.At)
+}
+
+// used returns when each session was last used. A sign-out ends it, and is no use: some libraries sign out of
+// the old session once they have a new one.
+func used(calls []*Call) map[string]time.Time {
+	last := map[string]time.Time{}
+	for _, c := range calls {
+		if c.Purpose != SignOut {
+			last[c.Session] = c.At
+		}
+	}
+	return last
+}
+
+// doubts are sessions of which a call failed, the last one at the end. Each may be dropped by one sign-in.
+type doubts []*opened
+
+// note takes in that there was another call of a session.
+func (d *doubts) note(s *opened) {
+	if !s.last.transient() || s.last.Purpose == SignOut || len(*d) > 0 && (*d)[len(*d)-1] == s {
+		return
+	}
+	*d = append(slices.DeleteFunc(*d, func(old *opened) bool { return old == s }), s)
+}
+
+// drop takes out the session that a sign-in drops: that which failed last, of those that do not go on.
+func (d *doubts) drop(r *collector, in *Call, used map[string]time.Time) bool {
+	*d = slices.DeleteFunc(*d, func(s *opened) bool { return s.reason(in) == "" })
+	for i, s := range slices.Backward(*d) {
+		if used[s.first.Session].Before(in.At) {
+			r.add(Dropped, in, s.first.Session, "%s", s.reason(in))
+			*d = slices.Delete(*d, i, i+1)
+			return true
+		}
+	}
+	return false
+}
+
 // ofSignIns looks for sessions of a client that it dropped, or left behind.
 func ofSignIns(r *collector, calls []*Call) {
 	sessions := map[string]*opened{}
 	var order []*opened
+	var doubtful doubts
+	last := used(calls)
 	for _, c := range calls {
 		if c.Session == "" || c.Purpose == SignIn && !c.gave() { // it never came to the client
 			continue
 		}
 		s := sessions[c.Session]
 		if s == nil {
-			s = &opened{first: c}
+			s = &opened{first: c, instead: c.Purpose == SignIn && doubtful.drop(r, c, last)}
 			sessions[c.Session] = s
 			order = append(order, s)
 		}
 		s.note(c)
+		doubtful.note(s)
 	}
 	var left []*Call // sign-ins that left a session behind
 	for i, s := range order[min(1, len(order)):] {
-		old, in := order[i], s.first
-		if in.Purpose != SignIn || old.over || !old.last.At.Before(in.At) || !old.ends.IsZero() && old.ends.Sub(in.At) <= soon {
-			continue
-		}
-		switch failed := old.failed; {
-		case !old.out && old.last.transient() && (old.last.Purpose == Refresh || in.At.Sub(old.last.End) < byItself):
-			r.add(Dropped, in, old.last.Session, "signed in again after %s to %s", old.last.outcome(), old.last.Method)
-		case failed != nil && in.At.Sub(failed.End) < byItself:
-			r.add(Dropped, in, failed.Session, "signed in again, %s after %s to %s",
-				in.At.Sub(failed.End).Round(time.Millisecond), failed.outcome(), failed.Method)
-		case failed == nil: // otherwise it may be a person who gave it up
+		if in := s.first; in.Purpose == SignIn && !s.instead && order[i].leftAt(in) {
 			left = append(left, in)
 		}
 	}

@@ -32,6 +32,13 @@ func TestCost(t *testing.T) {
 				Purpose: findings.SignIn, Method: "createSession", Generation: findings.None, Session: fmt.Sprint("s", i),
 			})
 		},
+		"sessions that are dropped": func(i int) findings.Call {
+			c := findings.Call{Purpose: findings.SignIn, Method: "createSession", Generation: findings.None, Session: fmt.Sprint("s", i/2)}
+			if i%2 == 1 {
+				c.Purpose, c.Method, c.Given, c.Status = findings.Refresh, "refreshSession", findings.None, 503
+			}
+			return at(time.Duration(i)*time.Minute, quick, c)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			costtest.Linear(t, 4000, func(n int) func() {

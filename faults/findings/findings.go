@@ -215,8 +215,9 @@ type Finding struct {
 	Times int       `json:"times"`
 	First time.Time `json:"first"`
 	Last  time.Time `json:"last"`
-	// Evidence is what was seen, of the first times.
+	// Evidence is what was seen, of the first times; Newest of the last one.
 	Evidence []string `json:"evidence"`
+	Newest   string   `json:"-"`
 }
 
 // maxEvidence bounds the lines of evidence of a finding.
@@ -282,8 +283,9 @@ func (r *collector) add(kind Kind, c *Call, session, format string, args ...any)
 	}
 	f.Times++
 	f.Last = c.At
+	f.Newest = c.At.Format("15:04:05.000") + " " + fmt.Sprintf(format, args...)
 	if len(f.Evidence) < maxEvidence {
-		f.Evidence = append(f.Evidence, c.At.Format("15:04:05.000")+" "+fmt.Sprintf(format, args...))
+		f.Evidence = append(f.Evidence, f.Newest)
 	}
 }
 

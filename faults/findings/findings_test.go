@@ -202,25 +202,31 @@ func (s *script) refresh() {
 		s.signIn()
 	default:
 		if s.habit == findings.Dropped {
-			s.aside()
+			s.drop()
+			return
 		}
 		s.signIn()
 	}
 }
 
-// aside is what may come between a refresh that failed and the sign-in of a client that drops its
-// session for it: nothing, a sign-out, or a call of another tab.
-func (s *script) aside() {
-	c := findings.Call{Verb: "GET", Method: "getTimeline", Session: s.session, Token: findings.AccessToken, Generation: findings.None}
-	switch s.draw.IntN(3) {
-	case 0:
-		return
-	case 1:
-		c = findings.Call{
-			Purpose: findings.SignOut, Verb: "POST", Method: "deleteSession", Session: s.session, Token: findings.RefreshToken, Generation: s.generation,
-		}
+// drop is what a client does that drops its session for a refresh that failed: it signs in, perhaps after a
+// sign-out or a call of another tab, or it signs out of the old session afterwards, as the OAuth library does.
+func (s *script) drop() {
+	tab := findings.Call{Verb: "GET", Method: "getTimeline", Session: s.session, Token: findings.AccessToken, Generation: findings.None}
+	out := findings.Call{
+		Purpose: findings.SignOut, Verb: "POST", Method: "deleteSession", Session: s.session, Token: findings.RefreshToken, Generation: s.generation,
 	}
-	s.answer(c, fate{}, quick)
+	how := s.draw.IntN(4)
+	switch how {
+	case 1:
+		s.answer(out, fate{}, quick)
+	case 2:
+		s.answer(tab, fate{}, quick)
+	}
+	s.signIn()
+	if how == 3 {
+		s.answer(out, fate{}, quick)
+	}
 }
 
 // read and write are what people do with the app.

@@ -105,6 +105,13 @@ func TestDropped(t *testing.T) {
 		c.Status = 503
 		return c
 	}
+	of := func(session string, c findings.Call) findings.Call {
+		c.Session = session
+		return c
+	}
+	lost := out(6 * s)
+	lost.Lost = true
+	dropped := []findings.Kind{findings.Dropped}
 	for name, c := range map[string]struct {
 		calls []findings.Call // after a sign-in
 		want  []findings.Kind
@@ -119,8 +126,24 @@ func TestDropped(t *testing.T) {
 		"another device later":  {[]findings.Call{failed(s), in(5*s, "s2")}, nil},
 		"by itself":             {[]findings.Call{failed(s), in(1500*ms, "s2")}, []findings.Kind{findings.Dropped}},
 		"on another device":     {[]findings.Call{refresh(s, 503), in(1500*ms, "s2"), refresh(2*s, 200)}, nil},
+		// Libraries may sign out of the old session once they have a new one.
+		"signed out behind it":           {[]findings.Call{refresh(s, 503), in(5*s, "s2"), out(5100 * ms)}, dropped},
+		"in vain, and in again":          {[]findings.Call{refresh(s, 503), in(5*s, "s2"), lost, in(6100*ms, "s3"), of("s2", out(6200*ms))}, dropped},
+		"by itself, and out":             {[]findings.Call{failed(s), in(1500*ms, "s2"), out(1600 * ms)}, dropped},
+		"out, and on":                    {[]findings.Call{refresh(s, 503), in(5*s, "s2"), out(5100 * ms), tab(6 * s)}, nil},
+		"changed by a person, and out":   {[]findings.Call{tab(s), in(5*s, "s2"), out(5100 * ms), in(9*s, "s3"), of("s2", out(9100*ms))}, nil},
+		"another one opened since":       {[]findings.Call{in(s, "s2"), refresh(2*s, 503), in(5*s, "s3"), of("s2", tab(6*s))}, dropped},
+		"two others opened since":        {[]findings.Call{in(s, "s2"), in(s, "s4"), refresh(2*s, 503), in(5*s, "s3"), of("s2", tab(6*s)), of("s4", tab(6*s))}, dropped},
+		"another one, and it goes on":    {[]findings.Call{in(s, "s2"), refresh(2*s, 503), in(5*s, "s3"), of("s2", tab(6*s)), tab(7 * s)}, nil},
+		"another one, ended in between":  {[]findings.Call{in(s, "s2"), refresh(2*s, 503), refused(3 * s), in(5*s, "s3"), of("s2", tab(6*s))}, nil},
+		"both failed, the other goes on": {[]findings.Call{in(s, "s2"), refresh(2*s, 503), of("s2", refresh(3*s, 503)), in(5*s, "s3"), of("s2", tab(6*s))}, dropped},
 	} {
 		finds(t, name, append([]findings.Call{in(0, "s1")}, c.calls...), c.want...)
+	}
+	// One sign-in takes the place of one session.
+	once := findings.Of([]findings.Call{in(0, "s1"), in(s, "s2"), refresh(2*s, 503), in(5*s, "s3"), in(6*s, "s4"), of("s2", tab(7*s)), of("s3", tab(7*s))})
+	if len(once) != 1 || once[0].Kind != findings.Dropped || once[0].Times != 1 || once[0].Session != "s1" {
+		t.Errorf("two devices sign in: %+v", once)
 	}
 }
 

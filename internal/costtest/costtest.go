@@ -67,16 +67,16 @@ func best(t *testing.T, run func()) time.Duration {
 	shortest := time.Duration(1<<63 - 1)
 	for range runs {
 		runtime.GC()
-		began := cpu(t)
+		began := CPU(t)
 		run()
-		shortest = min(shortest, cpu(t)-began)
+		shortest = min(shortest, CPU(t)-began)
 	}
 	return shortest
 }
 
-// cpu returns the processor time that the program took so far: what other programs take
+// CPU returns the processor time that the program took so far: what other programs take
 // is not in it.
-func cpu(t *testing.T) time.Duration {
+func CPU(t *testing.T) time.Duration {
 	t.Helper()
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &now); err != nil {

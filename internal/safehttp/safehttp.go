@@ -4,6 +4,7 @@
 package safehttp
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/x509"
@@ -200,4 +201,11 @@ func ReadAll(resp *http.Response, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)
 	}
 	return raw, nil
+}
+
+// ReadText is ReadAll without a byte order mark, which browsers and Node take from texts and
+// JSON (https://fetch.spec.whatwg.org/#body-mixin, https://encoding.spec.whatwg.org/#utf-8-decode).
+func ReadText(resp *http.Response, limit int64) ([]byte, error) {
+	raw, err := ReadAll(resp, limit)
+	return bytes.TrimPrefix(raw, []byte("\xEF\xBB\xBF")), err
 }

@@ -104,7 +104,7 @@ func get(ctx context.Context, c *http.Client, u string, now time.Time) (body []b
 		_ = resp.Body.Close()
 		return nil, time.Time{}, f
 	}
-	if body, err = safehttp.ReadAll(resp, maxDocument); err != nil {
+	if body, err = safehttp.ReadText(resp, maxDocument); err != nil {
 		return nil, time.Time{}, explain(err)
 	}
 	return body, now.Add(freshness(resp.Header.Values("Cache-Control"))), nil

@@ -112,7 +112,9 @@ func TestFaults(t *testing.T) {
 			if _, err := w.Load(t.Context(), appID, client.ForSession); !errors.Is(err, client.ErrUnavailable) {
 				t.Errorf("for a session: %v", err)
 			}
-			w.serve(appID, answer{body: jsonOf(metadata(nil)), header: map[string]string{"Content-Type": "application/ld+json; charset=utf-8"}})
+			w.serve(appID, answer{
+				body: "\xEF\xBB\xBF" + jsonOf(metadata(nil)), header: map[string]string{"Content-Type": "application/ld+json; charset=utf-8"},
+			})
 			w.pass(time.Second)
 			if _, err := w.Load(t.Context(), appID, client.ForRequest); err != nil {
 				t.Errorf("mended: %v", err)
@@ -282,7 +284,7 @@ func (g *gated) RoundTrip(r *http.Request) (*http.Response, error) {
 func (g *gated) until(t *testing.T, n int) {
 	t.Helper()
 	in := func() int { g.mu.Lock(); defer g.mu.Unlock(); return g.waiting }
-	for end := time.Now().Add(5 * time.Second); in() != n; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); in() != n; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%d fetches on their way, want %d", in(), n)
 		}

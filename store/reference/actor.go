@@ -76,7 +76,7 @@ func (s *Source) Actor(ctx context.Context, did syntax.DID) (takeover.Actor, err
 func (a *actor) Key() ([]byte, error) {
 	raw, err := readSmall(filepath.Join(a.places.folder(a.did), "key"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, takeover.Damaged("its signing key is missing")
+		return nil, takeover.Keyless(a.did, "its signing key is missing")
 	}
 	return raw, err
 }

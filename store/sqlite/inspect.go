@@ -19,6 +19,7 @@ import (
 	"nestbox/hosting"
 	"nestbox/repo"
 	"nestbox/store"
+	"nestbox/takeover"
 )
 
 // Inspector implements store.Inspector for the database file at Path. One with a
@@ -330,4 +331,29 @@ func BlobFiles(ctx context.Context, path string, yield func(key string) error) (
 	c.SetInterrupt(ctx.Done())
 	return query(c, "SELECT file FROM blob UNION SELECT file FROM blob_garbage ORDER BY file", nil,
 		func(r *sqlite.Stmt) error { return yield(r.ColumnText(0)) })
+}
+
+// TakenOver returns how the take-over ended that made the database at a path, and the data directory that it took over,
+// which is empty if there was none. Nobody has the database open, and it stays as it is, whatever its schema.
+func TakenOver(ctx context.Context, path string) (stage takeover.Stage, source string, err error) {
+	c, err := sqlite.OpenConn(unchanging(path), sqlite.OpenReadOnly|sqlite.OpenURI)
+	if err != nil {
+		return stage, "", fmt.Errorf("open database %s: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	c.SetInterrupt(ctx.Done())
+	known := false
+	err = query(c, "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'takeover'", nil, func(*sqlite.Stmt) error {
+		known = true
+		return nil
+	})
+	if err != nil || !known {
+		return stage, "", err
+	}
+	err = query(c, "SELECT source, began_at, finished_at, last_event FROM takeover", nil, func(r *sqlite.Stmt) error {
+		source = r.ColumnText(0)
+		stage = takeover.Stage{Began: columnTime(r, 1), Finished: columnTime(r, 2), LastEvent: r.ColumnInt64(3)}
+		return nil
+	})
+	return stage, source, err
 }

@@ -24,7 +24,7 @@ var ErrUnfinished = errors.New("the take-over that makes this database was not f
 	"run nestbox takeover again, it goes on where it was")
 
 // Takeover implements takeover.Store: a database that no server has open, with one
-// connection. A crash of the process loses what the open transaction has; one of the machine
+// connection that writes. A crash of the process loses what the open transaction has; one of the machine
 // may lose more, but leaves the database whole.
 type Takeover struct {
 	path   string
@@ -32,6 +32,7 @@ type Takeover struct {
 
 	mu   sync.Mutex
 	conn *sqlite.Conn
+	log  *logCopier
 	// actors and bytes are what the open transaction has settled and filled.
 	actors int
 	bytes  int64
@@ -58,15 +59,20 @@ func OpenTakeover(ctx context.Context, path string, before func(context.Context)
 	if err := prepareTakeover(ctx, conn, path); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), conn.Close())
 	}
-	return &Takeover{path: path, before: before, conn: conn}, nil
+	log, err := openLogCopier(path)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), conn.Close())
+	}
+	return &Takeover{path: path, before: before, conn: conn, log: log}, nil
 }
 
 func prepareTakeover(ctx context.Context, c *sqlite.Conn, path string) error {
 	for _, pragma := range []string{
-		// The log is synced ahead of each checkpoint, which are few: the database is whole
-		// whenever the machine stops.
+		// Commits sync nothing: the log is synced ahead of each copy, by log.
 		"PRAGMA synchronous=NORMAL", "PRAGMA fullfsync=ON", "PRAGMA checkpoint_fullfsync=ON",
-		"PRAGMA foreign_keys=ON", "PRAGMA wal_autocheckpoint=20000", "PRAGMA cache_size=-65536", "PRAGMA temp_store=MEMORY",
+		// A log that starts over is made short, so that its length tells what is in it.
+		"PRAGMA wal_autocheckpoint=0", "PRAGMA journal_size_limit=0",
+		"PRAGMA foreign_keys=ON", "PRAGMA cache_size=-65536", "PRAGMA temp_store=MEMORY",
 	} {
 		if err := sqlitex.ExecuteTransient(c, pragma, nil); err != nil {
 			return fmt.Errorf("%s: %w", pragma, err)
@@ -123,7 +129,10 @@ func (t *Takeover) commit(ctx context.Context) error {
 	if err := t.before(ctx); err != nil {
 		return err
 	}
-	return wrap(sqlitex.ExecuteTransient(t.conn, "COMMIT", nil), "commit")
+	if err := sqlitex.ExecuteTransient(t.conn, "COMMIT", nil); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return t.log.committed()
 }
 
 // Flush implements takeover.Store.
@@ -140,7 +149,7 @@ func (t *Takeover) Flush(ctx context.Context) error {
 func (t *Takeover) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return errors.Join(t.rollback(), t.conn.Close())
+	return errors.Join(t.rollback(), t.log.close(), t.conn.Close())
 }
 
 // Begin implements takeover.Store.
@@ -324,6 +333,9 @@ func (t *Takeover) Finish(ctx context.Context, e account.Entry, a admin.Action, 
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if err := t.log.rest(); err != nil {
+		return err
+	}
 	for _, pragma := range []string{"PRAGMA optimize", "PRAGMA synchronous=FULL", "PRAGMA wal_checkpoint(TRUNCATE)"} {
 		if err := sqlitex.ExecuteTransient(t.conn, pragma, nil); err != nil {
 			return fmt.Errorf("%s: %w", pragma, err)

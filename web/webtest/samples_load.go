@@ -87,7 +87,11 @@ func storages() []Sample {
 	page := func(much bool) *web.Desk {
 		backups := []any{web.Msg("storage.backup-unknown")}
 		if much {
-			backups = []any{at(day), web.Msg("storage.backup-verified", "time", at(5*day))}
+			backups = []any{
+				at(day), web.Msg("storage.backup-verified", "time", at(5*day)),
+				web.Badge{Kind: web.Failure, Text: web.Msg("storage.backup-unsent")},
+				web.English("the store of the backups cannot be reached: what was written waits until it can"),
+			}
 		}
 		held := web.Section{Facts: []web.Fact{
 			{Label: web.Msg("storage.database"), Values: []any{web.Bytes(12_345_678_901), web.Msg("storage.event-log", "size", web.Bytes(2_000_000_000))}},

@@ -1,0 +1,33 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"nestbox/datadir"
+	"nestbox/internal/durable"
+	"nestbox/store/reference"
+	"nestbox/store/sqlite"
+)
+
+// noteTakeover makes datadir.TakeoverFile of a data directory that is restored, if the database at a path was made by
+// a take-over and the backup lacks the file. What state the source had then is not known.
+func noteTakeover(ctx context.Context, dir datadir.Dir, database string) error {
+	if _, err := os.Stat(dir.Takeover()); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	stage, source, err := sqlite.TakenOver(ctx, database)
+	if err != nil || source == "" || stage.Finished.IsZero() {
+		return err
+	}
+	raw, err := json.MarshalIndent(Taken{
+		Source: source, At: stage.Finished, LastEvent: stage.LastEvent, Places: reference.Places{Data: source}.In(),
+	}, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", datadir.TakeoverFile, err)
+	}
+	return durable.WriteFile(dir.Takeover(), append(raw, '\n'), 0o600)
+}
