@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,7 +48,7 @@ func TestShortInheritedSecret(t *testing.T) {
 		t.Error("it is accepted without a take-over")
 	}
 	// Whether the server was taken over is known once it is restored.
-	first, fresh := append(settings, "PDS_RESTORE_FROM=/backups"), filepath.Join(data, "nestbox.sqlite")
+	first, fresh := slices.Concat(settings, []string{"PDS_RESTORE_FROM=/backups"}), filepath.Join(data, "nestbox.sqlite")
 	if _, _, err := config.Load(config.Flags{}, first); err != nil {
 		t.Errorf("before a restore: %v", err)
 	}

@@ -316,7 +316,7 @@ func (t *TakeOver) repositoriesAhead(ctx context.Context, heads []Head, oldest t
 		defer close(read)
 		for i, h := range heads {
 			last, err := t.Source.LatestOf(h.DID)
-			if err = cmp.Or(err, ctx.Err()); err != nil {
+			if err := cmp.Or(err, ctx.Err()); err != nil {
 				return err
 			}
 			read <- latest{i, last}
