@@ -55,8 +55,8 @@ type flightBounds struct {
 }
 
 // begin takes a place for an upload of length bytes by an app, or by the account itself if
-// via is empty; below 0 the length is not known. Bytes count once they arrive: otherwise a client that announces much and
-// sends little would keep others out.
+// via is empty; below 0 the length is not known. Bytes count once they arrive: otherwise a
+// client that announces much and sends little would keep others out.
 func (f *flights) begin(accountID int64, via string, length int64, bounds flightBounds) (*flight, error) {
 	key := strconv.FormatInt(accountID, 10)
 	shares := []gate.Share[string]{{Key: key, Most: maxUploads}}

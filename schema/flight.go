@@ -76,8 +76,8 @@ func (s *Service) depart(nsid syntax.NSID, c cause) (*flight, error) {
 
 // landed returns what a look-up of the last minute came to, or nil.
 func (s *Service) landed(nsid syntax.NSID) *flight {
-	if f, failed := s.failures.GetIfPresent(nsid); failed && s.age(f.at) < failedFor {
-		return gate.Landed[*entry](nil, &UnresolvedError{nsid, f.why})
+	if err := s.recentFailure(nsid, nil); err != nil {
+		return gate.Landed[*entry](nil, err)
 	}
 	if e, ok := s.entries.GetIfPresent(nsid); ok && e.Failure == "" && s.age(e.CheckedAt) < failedFor {
 		return gate.Landed(e, nil)

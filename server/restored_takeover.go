@@ -2,13 +2,10 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 
 	"nestbox/datadir"
-	"nestbox/internal/durable"
 	"nestbox/store/reference"
 	"nestbox/store/sqlite"
 )
@@ -23,11 +20,6 @@ func noteTakeover(ctx context.Context, dir datadir.Dir, database string) error {
 	if err != nil || source == "" || stage.Finished.IsZero() {
 		return err
 	}
-	raw, err := json.MarshalIndent(Taken{
-		Source: source, At: stage.Finished, LastEvent: stage.LastEvent, Places: reference.Places{Data: source}.In(),
-	}, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", datadir.TakeoverFile, err)
-	}
-	return durable.WriteFile(dir.Takeover(), append(raw, '\n'), 0o600)
+	taken := Taken{Source: source, At: stage.Finished, LastEvent: stage.LastEvent, Places: reference.Places{Data: source}.In()}
+	return taken.write(dir)
 }

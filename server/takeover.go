@@ -180,6 +180,18 @@ func readTaken(dir datadir.Dir) (*Taken, error) {
 	return &taken, nil
 }
 
+// write makes the file of a data directory.
+func (t *Taken) write(dir datadir.Dir) error {
+	raw, err := json.MarshalIndent(t, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", datadir.TakeoverFile, err)
+	}
+	if err := durable.WriteFile(dir.Takeover(), append(raw, '\n'), 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", datadir.TakeoverFile, err)
+	}
+	return nil
+}
+
 // open opens the target and the source.
 func (t *takeoverRun) open(ctx context.Context) (err error) {
 	if t.Pass == DryRun {
@@ -344,15 +356,11 @@ func (t *takeoverRun) writeTaken(ctx context.Context) error {
 	if taken.Database, err = reference.StateOf(t.dir.Database()); err != nil {
 		return err
 	}
-	raw, err := json.MarshalIndent(taken, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", datadir.TakeoverFile, err)
-	}
 	if err := t.give(); err != nil {
 		return err
 	}
-	if err := durable.WriteFile(t.dir.Takeover(), append(raw, '\n'), 0o600); err != nil {
-		return fmt.Errorf("write %s: %w", datadir.TakeoverFile, err)
+	if err := taken.write(t.dir); err != nil {
+		return err
 	}
 	t.report.Done = true
 	return nil

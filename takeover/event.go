@@ -273,8 +273,8 @@ func (t *TakeOver) announce(ctx context.Context, r *Report) error {
 	if err != nil {
 		return err
 	}
-	var heads []Head
-	if err := t.Store.Heads(ctx, func(h Head) error { heads = append(heads, h); return nil }); err != nil {
+	heads, err := t.Store.Heads(ctx)
+	if err != nil {
 		return err
 	}
 	ahead, err := t.repositoriesAhead(ctx, heads, oldest)

@@ -39,8 +39,8 @@ type Store interface {
 	Drop(ctx context.Context, did syntax.DID) error
 	Flush(ctx context.Context) error
 
-	// Heads calls yield with each account's repository.
-	Heads(ctx context.Context, yield func(Head) error) error
+	// Heads returns each account's repository.
+	Heads(ctx context.Context) ([]Head, error)
 	// SetEvents replaces the event log: next returns one event after the other, their numbers
 	// without a gap, and false behind the last. The log gives the number after last next, and
 	// remembers that those up to it came from the source.

@@ -214,7 +214,7 @@ func openConn(path string, flags ...sqlite.OpenFlags) (*sqlite.Conn, error) {
 // prepareWriter sets what SQLite forgets between connections and migrates. The
 // writer never checkpoints by itself: that would put a stall under a commit.
 func prepareWriter(ctx context.Context, c *sqlite.Conn, path string, opts Options) error {
-	for _, pragma := range []string{
+	err := pragmas(c,
 		"PRAGMA synchronous=FULL",
 		// On macOS fsync leaves data in the disk's own cache; elsewhere this does nothing.
 		"PRAGMA fullfsync=ON", "PRAGMA checkpoint_fullfsync=ON",
@@ -227,12 +227,21 @@ func prepareWriter(ctx context.Context, c *sqlite.Conn, path string, opts Option
 		// Overwrite deleted content, so that nothing of a deleted account
 		// remains on disk.
 		"PRAGMA secure_delete=ON",
-	} {
+	)
+	if err != nil {
+		return err
+	}
+	return migrate(ctx, c, path, opts)
+}
+
+// pragmas runs pragmas one after the other; the error names the one that failed.
+func pragmas(c *sqlite.Conn, all ...string) error {
+	for _, pragma := range all {
 		if err := sqlitex.ExecuteTransient(c, pragma, nil); err != nil {
 			return fmt.Errorf("%s: %w", pragma, err)
 		}
 	}
-	return migrate(ctx, c, path, opts)
+	return nil
 }
 
 // Close finishes queued writes, copies the log into the file and closes it.

@@ -52,10 +52,8 @@ func inspect(ctx context.Context, path string) (*inspection, error) {
 	if err := knownSchema(c, path); err != nil {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), c.Close())
 	}
-	for _, pragma := range []string{"PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON", "PRAGMA cache_size=-16000"} {
-		if err := sqlitex.ExecuteTransient(c, pragma, nil); err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: %w", pragma, err), c.Close())
-		}
+	if err := pragmas(c, "PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON", "PRAGMA cache_size=-16000"); err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
 	c.SetInterrupt(ctx.Done())
 	return &inspection{path, c}, nil
@@ -350,10 +348,5 @@ func TakenOver(ctx context.Context, path string) (stage takeover.Stage, source s
 	if err != nil || !known {
 		return stage, "", err
 	}
-	err = query(c, "SELECT source, began_at, finished_at, last_event FROM takeover", nil, func(r *sqlite.Stmt) error {
-		source = r.ColumnText(0)
-		stage = takeover.Stage{Began: columnTime(r, 1), Finished: columnTime(r, 2), LastEvent: r.ColumnInt64(3)}
-		return nil
-	})
-	return stage, source, err
+	return stageOf(c)
 }

@@ -67,16 +67,15 @@ func OpenTakeover(ctx context.Context, path string, before func(context.Context)
 }
 
 func prepareTakeover(ctx context.Context, c *sqlite.Conn, path string) error {
-	for _, pragma := range []string{
+	err := pragmas(c,
 		// Commits sync nothing: the log is synced ahead of each copy, by log.
 		"PRAGMA synchronous=NORMAL", "PRAGMA fullfsync=ON", "PRAGMA checkpoint_fullfsync=ON",
 		// A log that starts over is made short, so that its length tells what is in it.
 		"PRAGMA wal_autocheckpoint=0", "PRAGMA journal_size_limit=0",
 		"PRAGMA foreign_keys=ON", "PRAGMA cache_size=-65536", "PRAGMA temp_store=MEMORY",
-	} {
-		if err := sqlitex.ExecuteTransient(c, pragma, nil); err != nil {
-			return fmt.Errorf("%s: %w", pragma, err)
-		}
+	)
+	if err != nil {
+		return err
 	}
 	return migrate(ctx, c, path, Options{NoSafetyCopy: true}) // what is there comes from the source
 }
@@ -165,15 +164,26 @@ func (t *Takeover) Begin(ctx context.Context, source string, now time.Time) (sta
 		if err != nil {
 			return fmt.Errorf("begin take-over: %w", err)
 		}
-		return query(c, "SELECT source, began_at, finished_at, last_event FROM takeover", nil, func(r *sqlite.Stmt) error {
-			if was := r.ColumnText(0); was != source {
-				return fmt.Errorf("%w: %s", takeover.ErrOtherSource, was)
-			}
-			stage = takeover.Stage{Began: columnTime(r, 1), Finished: columnTime(r, 2), LastEvent: r.ColumnInt64(3)}
-			return nil
-		})
+		now, was, err := stageOf(c)
+		if err == nil && was != source {
+			err = fmt.Errorf("%w: %s", takeover.ErrOtherSource, was)
+		}
+		if err == nil {
+			stage = now
+		}
+		return err
 	})
 	return stage, err
+}
+
+// stageOf returns how far the take-over is that makes a database, and the data directory that it takes over.
+func stageOf(c *sqlite.Conn) (stage takeover.Stage, source string, err error) {
+	err = query(c, "SELECT source, began_at, finished_at, last_event FROM takeover", nil, func(r *sqlite.Stmt) error {
+		source = r.ColumnText(0)
+		stage = takeover.Stage{Began: columnTime(r, 1), Finished: columnTime(r, 2), LastEvent: r.ColumnInt64(3)}
+		return nil
+	})
+	return stage, source, err
 }
 
 // Reopen makes a take-over that has ended one that has not, so that it can be made again.
@@ -215,9 +225,8 @@ func (t *Takeover) HasFile(ctx context.Context, key string) (has bool, err error
 }
 
 // Heads implements takeover.Store.
-func (t *Takeover) Heads(ctx context.Context, yield func(takeover.Head) error) error {
-	var all []takeover.Head
-	err := t.within(ctx, func(c *sqlite.Conn) error {
+func (t *Takeover) Heads(ctx context.Context) (all []takeover.Head, err error) {
+	err = t.within(ctx, func(c *sqlite.Conn) error {
 		return query(c, `SELECT a.did, a.handle, r.rev, r.cid, r.commit_block, `+statusColumns+`
 			FROM account a JOIN repo r ON r.account_id = a.id AND r.current = 1 ORDER BY a.id`, nil, func(r *sqlite.Stmt) error {
 			h := takeover.Head{DID: syntax.DID(r.ColumnText(0)), Handle: syntax.Handle(r.ColumnText(1)), Status: columnStatus(r, 5)}
@@ -229,15 +238,7 @@ func (t *Takeover) Heads(ctx context.Context, yield func(takeover.Head) error) e
 			return err
 		})
 	})
-	if err != nil {
-		return fmt.Errorf("list repositories: %w", err)
-	}
-	for _, h := range all {
-		if err := yield(h); err != nil {
-			return err
-		}
-	}
-	return nil
+	return all, wrap(err, "list repositories")
 }
 
 // Counts implements takeover.Store.
@@ -336,10 +337,8 @@ func (t *Takeover) Finish(ctx context.Context, e account.Entry, a admin.Action, 
 	if err := t.log.rest(); err != nil {
 		return err
 	}
-	for _, pragma := range []string{"PRAGMA optimize", "PRAGMA synchronous=FULL", "PRAGMA wal_checkpoint(TRUNCATE)"} {
-		if err := sqlitex.ExecuteTransient(t.conn, pragma, nil); err != nil {
-			return fmt.Errorf("%s: %w", pragma, err)
-		}
+	if err := pragmas(t.conn, "PRAGMA optimize", "PRAGMA synchronous=FULL", "PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
+		return err
 	}
 	return durable.SyncDir(filepath.Dir(t.path))
 }

@@ -1,11 +1,11 @@
 package sqlite
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
 	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitex"
 )
 
 // The length of a take-over's log, in bytes: from copyFrom on it is copied into the file beside
@@ -31,11 +31,8 @@ func openLogCopier(path string) (*logCopier, error) {
 	}
 	// It syncs the log ahead of the file, so that the database is whole whenever the machine
 	// stops.
-	for _, pragma := range []string{"PRAGMA synchronous=NORMAL", "PRAGMA fullfsync=ON", "PRAGMA checkpoint_fullfsync=ON"} {
-		if err := sqlitex.ExecuteTransient(conn, pragma, nil); err != nil {
-			_ = conn.Close()
-			return nil, fmt.Errorf("%s: %w", pragma, err)
-		}
+	if err := pragmas(conn, "PRAGMA synchronous=NORMAL", "PRAGMA fullfsync=ON", "PRAGMA checkpoint_fullfsync=ON"); err != nil {
+		return nil, errors.Join(err, conn.Close())
 	}
 	c := &logCopier{conn: conn, log: path + "-wal", idle: make(chan error, 1)}
 	c.idle <- nil
